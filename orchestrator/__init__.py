@@ -1,0 +1,22 @@
+"""Enqueue an image job once; get exactly one outcome, pay once, keep the image.
+
+from orchestrator import enqueue, get
+
+job = enqueue(provider="hiapi", model="Nano-Banana-2", prompt="A lighthouse at dusk")
+get(job.id).status
+"""
+
+from orchestrator.enqueue import IdempotencyMismatch, enqueue, get
+from orchestrator.jobs import Job, Status
+from orchestrator.ledger import LedgerUnavailable
+from orchestrator.validation import InvalidRequest
+
+__all__ = [
+    "IdempotencyMismatch",
+    "InvalidRequest",
+    "Job",
+    "LedgerUnavailable",
+    "Status",
+    "enqueue",
+    "get",
+]

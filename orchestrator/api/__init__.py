@@ -1,0 +1,41 @@
+"""The HTTP API: jobs and health, with problem details for every error."""
+
+from __future__ import annotations
+
+from flask import Flask
+from flask_smorest import Api
+
+from orchestrator.api import health, jobs, problems
+from orchestrator.config import ConfigError
+from orchestrator.runtime import Runtime
+
+#: The largest request that is read. Bytes.
+MAX_BODY = 1024 * 1024
+
+
+def mount(app: Flask, parts: Runtime) -> None:
+    """Put the API into `app`.
+
+    Raises:
+        ConfigError: no API keys are set.
+    """
+    if not parts.settings.api_keys:
+        raise ConfigError(
+            "ORCHESTRATOR_API_KEYS is not set: the API needs at least one name:key;"
+            " make a key with: openssl rand -hex 32"
+        )
+    app.config.update(
+        MAX_CONTENT_LENGTH=MAX_BODY,
+        API_TITLE="Image job orchestrator",
+        API_VERSION="v1",
+        OPENAPI_VERSION="3.1.0",
+        OPENAPI_URL_PREFIX="/",
+        OPENAPI_JSON_PATH="openapi.json",
+        API_SPEC_OPTIONS={
+            "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}}
+        },
+    )
+    spec = Api(app)
+    spec.register_blueprint(jobs.blueprint(parts))
+    app.register_blueprint(health.blueprint(parts))
+    problems.install(app)

@@ -1,0 +1,41 @@
+"""Liveness and readiness. Open to all: they tell nothing but whether we work."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response
+
+from orchestrator.ledger import LedgerUnavailable
+from orchestrator.runtime import Runtime
+from orchestrator.wire import dump
+
+#: A sweep older than this means that no worker or no beat is alive. Seconds.
+SWEEP_STALE = 60
+
+
+def blueprint(parts: Runtime) -> Blueprint:
+    """The routes, on these parts."""
+    health = Blueprint("health", __name__)
+
+    @health.get("/healthz")
+    def alive() -> Response:
+        """This process answers."""
+        return _answer(200, {"status": "ok"})
+
+    @health.get("/readyz")
+    def ready() -> Response:
+        """Redis answers, and a sweep was finished a short while ago."""
+        try:
+            swept = parts.ledger.last_sweep()
+        except LedgerUnavailable:
+            return _answer(503, {"status": "not ready", "ledger": "away", "sweep": "unknown"})
+        age = None if swept is None else (parts.clock() - swept) / 1000
+        if age is None or age > SWEEP_STALE:
+            sweep = "never" if age is None else f"{age:.0f} s ago"
+            return _answer(503, {"status": "not ready", "ledger": "ok", "sweep": sweep})
+        return _answer(200, {"status": "ready", "ledger": "ok", "sweep": "recent"})
+
+    return health
+
+
+def _answer(status: int, value: dict[str, str]) -> Response:
+    return Response(dump(value), status, mimetype="application/json")

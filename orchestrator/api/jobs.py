@@ -1,0 +1,144 @@
+"""`/v1/jobs`: enqueue a job, look at it, wait for it, read its timeline."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+from flask import Response, g, request
+from flask_smorest import Blueprint
+from marshmallow import Schema, fields
+from werkzeug.exceptions import BadRequest, NotFound, UnsupportedMediaType
+
+from orchestrator.api.auth import require_key
+from orchestrator.enqueue import place
+from orchestrator.jobs import Job
+from orchestrator.runtime import Runtime
+from orchestrator.schemas import EventSchema, JobRequestSchema, JobSchema, event_view, job_view
+from orchestrator.validation import InvalidRequest, Violation
+from orchestrator.wire import NotJson, dump, parse
+
+#: The longest that `?wait=` holds a request. Seconds.
+MAX_WAIT = 60.0
+#: How many requests of one process may wait at once: each holds a thread that callbacks need too.
+#: The one over it is answered at once, with `Retry-After`.
+MAX_WAITING = 4
+
+
+class WaitSchema(Schema):
+    """The query of `GET /v1/jobs/{id}`."""
+
+    wait = fields.Float(
+        metadata={"description": f"Hold the answer until the job is terminal; 0 to {MAX_WAIT:g} s."}
+    )
+
+
+class EventsSchema(Schema):
+    """A job's timeline, oldest first."""
+
+    events = fields.List(fields.Nested(EventSchema))
+
+
+def blueprint(parts: Runtime) -> Blueprint:
+    """The routes, on these parts."""
+    jobs = Blueprint("jobs", __name__, url_prefix="/v1/jobs", description="Image jobs")
+    waiting = threading.BoundedSemaphore(MAX_WAITING)
+
+    @jobs.before_request
+    def authenticate() -> None:
+        require_key(parts.settings.api_keys)
+
+    @jobs.post("")
+    @jobs.doc(
+        security=[{"bearer": []}],
+        requestBody={
+            "required": True,
+            "content": {"application/json": {"schema": JobRequestSchema}},
+        },
+        parameters=[{"name": "Idempotency-Key", "in": "header", "schema": {"type": "string"}}],
+    )
+    @jobs.alt_response(
+        200, schema=JobSchema, description="The job this Idempotency-Key made before"
+    )
+    @jobs.alt_response(202, schema=JobSchema, description="The job, queued")
+    def create() -> Response:
+        """Enqueue a job."""
+        key = request.headers.get("Idempotency-Key")
+        placed = place(parts, _body(), scope=f"api:{g.caller}", key=key)
+        if placed.replayed:
+            return _job(placed.job, 200, {"Idempotent-Replay": "true"})
+        return _job(placed.job, 202, {"Location": f"/v1/jobs/{placed.job.id}"})
+
+    @jobs.get("/<job_id>")
+    @jobs.doc(security=[{"bearer": []}])
+    @jobs.alt_response(200, schema=JobSchema, description="The job as it stands")
+    def show(job_id: str) -> Response:
+        """Look at a job; `?wait=30` holds the answer until it is terminal or 30 s have passed."""
+        seconds = _wait(request.args.get("wait"))
+        if not seconds:
+            return _job(_found(parts.ledger.get(job_id), job_id), 200)
+        if not waiting.acquire(blocking=False):
+            job = _found(parts.ledger.get(job_id), job_id)
+            return _job(job, 200, {} if job.status.terminal else {"Retry-After": "1"})
+        try:
+            return _job(_found(parts.ledger.wait(job_id, seconds), job_id), 200)
+        finally:
+            waiting.release()
+
+    @jobs.get("/<job_id>/events")
+    @jobs.doc(security=[{"bearer": []}])
+    @jobs.alt_response(200, schema=EventsSchema, description="The timeline")
+    def events(job_id: str) -> Response:
+        """Read a job's timeline."""
+        timeline = parts.ledger.events(job_id)
+        if not timeline:
+            _found(parts.ledger.get(job_id), job_id)
+        return _json({"events": [event_view(event) for event in timeline]}, 200)
+
+    return jobs
+
+
+def _body() -> dict[str, Any]:
+    """The request's JSON object.
+
+    Raises:
+        UnsupportedMediaType, RequestEntityTooLarge, BadRequest, InvalidRequest: it is none.
+    """
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType(
+            f"Content-Type is {request.mimetype or 'not set'!r}; allowed: application/json"
+        )
+    try:
+        body = parse(request.get_data(cache=False))
+    except NotJson as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise InvalidRequest(Violation("body", body, "a JSON object"))
+    return body
+
+
+def _wait(text: str | None) -> float:
+    try:
+        seconds = float(text or 0)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= MAX_WAIT:
+        raise InvalidRequest(Violation("wait", text, f"a number of seconds from 0 to {MAX_WAIT:g}"))
+    return seconds
+
+
+def _found(job: Job | None, job_id: str) -> Job:
+    if job is None:
+        raise NotFound(
+            f"there is no job {job_id[:80]!r}; done jobs are kept for the retention time"
+        )
+    return job
+
+
+def _job(job: Job, status: int, headers: dict[str, str] | None = None) -> Response:
+    return _json(job_view(job), status, headers)
+
+
+def _json(value: Any, status: int, headers: dict[str, str] | None = None) -> Response:
+    return Response(dump(value), status, headers, mimetype="application/json")

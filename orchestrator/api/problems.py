@@ -1,0 +1,77 @@
+"""Every error as RFC 9457 problem details."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Flask, Response
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from orchestrator import log
+from orchestrator.enqueue import IdempotencyMismatch
+from orchestrator.ledger import LedgerUnavailable
+from orchestrator.validation import InvalidRequest, Violation, shown
+from orchestrator.wire import dump
+
+#: The most violations that one answer lists.
+MAX_LISTED = 50
+
+
+def problem(
+    status: int, kind: str, title: str, detail: str, *, headers: Any = None, **more: Any
+) -> Response:
+    """A problem document. `kind` names it in the type URI; `more` are extension members."""
+    document = {
+        "type": f"urn:orchestrator:problem:{kind}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        **more,
+    }
+    return Response(dump(document), status, headers, mimetype="application/problem+json")
+
+
+def install(app: Flask) -> None:
+    """Answer every error of `app` as a problem."""
+    app.register_error_handler(InvalidRequest, _invalid)
+    app.register_error_handler(IdempotencyMismatch, _mismatch)
+    app.register_error_handler(LedgerUnavailable, _unavailable)
+    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _invalid(error: InvalidRequest) -> Response:
+    listed = [_violation(violation) for violation in error.violations[:MAX_LISTED]]
+    title = "The request is not valid"
+    return problem(422, "invalid-request", title, str(error)[:2000], errors=listed)
+
+
+def _violation(violation: Violation) -> dict[str, str]:
+    return {
+        "field": violation.field,
+        "value": shown(violation.value),
+        "allowed": violation.allowed,
+    }
+
+
+def _mismatch(error: IdempotencyMismatch) -> Response:
+    return problem(422, "idempotency-mismatch", "The idempotency key is taken", str(error))
+
+
+def _unavailable(error: LedgerUnavailable) -> Response:
+    log.get().error("ledger_unavailable", why=str(error))
+    detail = "Redis is away. Send the same request again, with the same Idempotency-Key."
+    title = "The ledger is unavailable"
+    return problem(503, "ledger-unavailable", title, detail, headers={"Retry-After": "1"})
+
+
+def _http(error: HTTPException) -> Response:
+    status = error.code or 500
+    headers = [(k, v) for k, v in error.get_headers() if k.lower() not in ("content-type",)]
+    kind = error.name.lower().replace(" ", "-")
+    return problem(status, kind, error.name, error.description or error.name, headers=headers)
+
+
+def _unexpected(error: Exception) -> Response:
+    log.get().exception("request_broke", error=type(error).__name__)
+    return _http(InternalServerError())

@@ -1,0 +1,111 @@
+"""The Python face: enqueue a job, look at it.
+
+Our promise begins when `enqueue` returns: the job is in the ledger then, and reaches exactly one
+outcome. If it raises LedgerUnavailable the job may or may not be there; call it again with the same
+idempotency key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator import log, runtime
+from orchestrator.jobs import Job, JobRequest, Status, Step
+from orchestrator.ledger import Idempotency, Result
+from orchestrator.runtime import Runtime
+from orchestrator.schemas import JobRequestSchema
+from orchestrator.validation import InvalidRequest, Violation, checked
+
+_REQUEST = JobRequestSchema()
+#: The longest idempotency key that is taken. Characters.
+MAX_KEY = 255
+
+
+class IdempotencyMismatch(ValueError):
+    """The idempotency key was used before, with another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A job that is in the ledger; `replayed` when an earlier call had put it there."""
+
+    job: Job
+    replayed: bool
+
+
+def enqueue(idempotency_key: str | None = None, **request: Any) -> Job:
+    """Enqueue one job, with the fields of `POST /v1/jobs` as keyword arguments.
+
+    Args:
+        idempotency_key: the same key and request give the same job for 24 hours.
+        **request: provider, model, prompt, ...
+
+    Returns:
+        The job, queued; or the earlier one of the same key.
+
+    Raises:
+        InvalidRequest: a field is wrong; nothing was stored or sent.
+        IdempotencyMismatch: the key was used with another request.
+        LedgerUnavailable: Redis is away.
+        ConfigError: a setting is missing or wrong.
+    """
+    return place(runtime.default(), request, scope="python", key=idempotency_key).job
+
+
+def get(job_id: str) -> Job | None:
+    """The job as it stands, or None if there is no such job.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+        ConfigError: a setting is missing or wrong.
+    """
+    return runtime.default().ledger.get(job_id)
+
+
+def place(
+    parts: Runtime, request: Mapping[str, Any], *, scope: str, key: str | None = None
+) -> Placed:
+    """Check a request and put it in the ledger, for one of the faces: HTTP, Python or Celery.
+
+    Args:
+        parts: this process' runtime.
+        request: as the caller sent it.
+        scope: whose idempotency keys these are.
+        key: the idempotency key, if there is one.
+
+    Raises:
+        InvalidRequest, IdempotencyMismatch, LedgerUnavailable: as for enqueue.
+    """
+    idempotency = Idempotency(scope, _checked_key(key)) if key is not None else None
+    wanted: JobRequest = checked(_REQUEST, request)
+    _check_provider(parts, wanted)
+    now = parts.clock()
+    seconds = wanted.deadline_seconds or parts.settings.job_deadline_seconds
+    deadline_at = now + int(seconds * 1000)
+    made = parts.ledger.create(wanted, now=now, deadline_at=deadline_at, idempotency=idempotency)
+    if made.result is Result.MISMATCH:
+        raise IdempotencyMismatch("this idempotency key was used before, with another request")
+    if made.result is Result.REPLAYED:
+        earlier = parts.ledger.get(made.job_id)
+        if earlier:
+            return Placed(earlier, replayed=True)
+    parts.nudger.nudge(Step.SUBMIT, [made.job_id])
+    log.get().info("job_created", job=made.job_id, provider=wanted.provider, caller=scope)
+    return Placed(Job(made.job_id, Status.QUEUED, wanted, now, now, deadline_at), replayed=False)
+
+
+def _check_provider(parts: Runtime, wanted: JobRequest) -> None:
+    on = parts.provider(wanted.provider)
+    if on is None:
+        names = ", ".join(parts.settings.providers) or "none: no provider's API key is set"
+        mend = f"{names} (set {wanted.provider.upper()}_API_KEY to switch {wanted.provider} on)"
+        raise InvalidRequest(Violation("provider", wanted.provider, mend))
+    on[0].check(wanted)
+
+
+def _checked_key(key: str) -> str:
+    if 1 <= len(key) <= MAX_KEY and key.isprintable():
+        return key
+    raise InvalidRequest(Violation("Idempotency-Key", key, f"1 to {MAX_KEY} printable characters"))

@@ -1,0 +1,223 @@
+"""Jobs, their attempts and outcomes: plain values, and the rules between them. No I/O here.
+
+Times are integers: milliseconds since the Unix epoch, as the ledger stores them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+Metadata = Mapping[str, Any]
+OnUnconfirmed = Literal["fail", "resubmit"]
+
+
+class Status(StrEnum):
+    """Where a job stands. `queued -> submitting -> running -> terminal` is the short way."""
+
+    #: Accepted by us; nothing has been sent to the provider for the next attempt.
+    QUEUED = "queued"
+    #: A worker holds the lease and may have sent the request.
+    SUBMITTING = "submitting"
+    #: The request may have reached the provider; no readable answer came.
+    UNCONFIRMED = "unconfirmed"
+    #: The provider accepted the attempt and told us its task id.
+    RUNNING = "running"
+    #: Terminal: the provider made the images.
+    SUCCEEDED = "succeeded"
+    #: Terminal: there will be no images; the error says why.
+    FAILED = "failed"
+    #: Terminal: called off.
+    CANCELLED = "cancelled"
+
+    @property
+    def terminal(self) -> bool:
+        """Whether a job in this status has its one outcome."""
+        return self in TERMINAL
+
+
+TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
+
+
+class Step(StrEnum):
+    """What a worker does with a job whose next look is due."""
+
+    SUBMIT = "submit"
+    POLL = "poll"
+
+
+#: The step that each open status waits for. Terminal statuses have none.
+STEP_OF: Mapping[Status, Step] = {
+    Status.QUEUED: Step.SUBMIT,
+    Status.SUBMITTING: Step.SUBMIT,
+    Status.UNCONFIRMED: Step.SUBMIT,
+    Status.RUNNING: Step.POLL,
+}
+
+
+class SettledBy(StrEnum):
+    """What brought a job its outcome."""
+
+    CALLBACK = "callback"
+    POLL = "poll"
+    SUBMIT = "submit"
+    DEADLINE = "deadline"
+    CANCEL = "cancel"
+
+
+class ErrorCode(StrEnum):
+    """The closed vocabulary of failures, the same for every provider."""
+
+    #: The request itself is wrong; sending it again cannot help.
+    INVALID_REQUEST = "invalid_request"
+    #: The provider does not know our API key.
+    AUTHENTICATION = "authentication"
+    #: The account has no credits left.
+    INSUFFICIENT_CREDITS = "insufficient_credits"
+    #: The account may not use this model.
+    PERMISSION = "permission"
+    #: The model, or the provider task, does not exist.
+    NOT_FOUND = "not_found"
+    #: The request or an image in it is too large.
+    TOO_LARGE = "too_large"
+    #: Too many requests; later is fine.
+    RATE_LIMITED = "rate_limited"
+    #: Too many tasks at once; later is fine.
+    TASK_LIMIT = "task_limit"
+    #: The provider's content rules refuse the prompt or the result.
+    CONTENT_POLICY = "content_policy"
+    #: The provider tried and failed.
+    GENERATION_FAILED = "generation_failed"
+    #: The provider, or the way to it, is down.
+    PROVIDER_UNAVAILABLE = "provider_unavailable"
+    #: The provider gave up after its own time limit.
+    TIMEOUT = "timeout"
+    #: The request may have reached the provider, and nothing ever told.
+    SUBMISSION_UNCONFIRMED = "submission_unconfirmed"
+    #: The job's own deadline passed.
+    DEADLINE_EXCEEDED = "deadline_exceeded"
+    #: Called off, by the caller or at the provider.
+    CANCELLED = "cancelled"
+    #: The provider gave a reason that its documents do not list.
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """Why a job, or one attempt of it, failed.
+
+    `provider_code` and `message` are the provider's own words where it gave any. `retryable` says
+    whether the same request may succeed later.
+    """
+
+    code: ErrorCode
+    message: str
+    provider_code: str | None = None
+    retryable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What an attempt cost. `source` says how we know: "reported" by the provider."""
+
+    amount: float
+    unit: str
+    source: Literal["reported"] = "reported"
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """One image of a succeeded job: the provider's link, and when that link dies (if it says)."""
+
+    source_url: str
+    expires_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A terminal outcome: a terminal status, with images if it succeeded, else with an error."""
+
+    status: Status
+    images: tuple[Image, ...] = ()
+    error: JobError | None = None
+    cost: Cost | None = None
+
+    @classmethod
+    def succeeded(cls, images: tuple[Image, ...], cost: Cost | None = None) -> Outcome:
+        """The provider made these images."""
+        return cls(Status.SUCCEEDED, images=images, cost=cost)
+
+    @classmethod
+    def failed(cls, error: JobError, cost: Cost | None = None) -> Outcome:
+        """There will be no images."""
+        return cls(Status.FAILED, error=error, cost=cost)
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What a caller asked for, validated.
+
+    `options` holds the unified fields (prompt, images, aspect_ratio, ...), or is empty when
+    `native` holds the provider's own body, without its callback.
+    """
+
+    provider: str
+    model: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    native: Mapping[str, Any] | None = None
+    metadata: Metadata = field(default_factory=dict)
+    deadline_seconds: float | None = None
+    on_unconfirmed: OnUnconfirmed = "fail"
+
+    def stored(self) -> dict[str, Any]:
+        """The request as the ledger keeps it: only what was said."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, {})}
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One submission of a job. `task_id` is None until the provider task is known."""
+
+    number: int
+    submitted_at: int
+    task_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request for images, with one terminal outcome. A snapshot of what the ledger holds."""
+
+    id: str
+    status: Status
+    request: JobRequest
+    created_at: int
+    updated_at: int
+    deadline_at: int
+    attempts: tuple[Attempt, ...] = ()
+    #: Consecutive looks without news in this status; steers the back-off.
+    tries: int = 0
+    images: tuple[Image, ...] = ()
+    error: JobError | None = None
+    cost: Cost | None = None
+    settled_at: int | None = None
+    settled_by: SettledBy | None = None
+
+    @property
+    def attempt(self) -> Attempt:
+        """The current attempt.
+
+        Raises:
+            LookupError: nothing was submitted yet.
+        """
+        return self.attempts[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a job's timeline."""
+
+    at: int
+    name: str
+    detail: Mapping[str, Any]

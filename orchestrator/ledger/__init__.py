@@ -1,0 +1,12 @@
+"""The ledger: the store of record for jobs, in Redis, and the only place where state changes."""
+
+from orchestrator.ledger.ledger import (
+    Created,
+    Idempotency,
+    Lease,
+    Ledger,
+    LedgerUnavailable,
+    Result,
+)
+
+__all__ = ["Created", "Idempotency", "Lease", "Ledger", "LedgerUnavailable", "Result"]

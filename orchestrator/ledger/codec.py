@@ -1,0 +1,88 @@
+"""Turns jobs into what Redis holds, and back. The one place that knows the stored form."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from orchestrator.jobs import (
+    Attempt,
+    Cost,
+    ErrorCode,
+    Event,
+    Image,
+    Job,
+    JobError,
+    JobRequest,
+    SettledBy,
+    Status,
+)
+
+
+def dumps(value: Any) -> str:
+    """`value` as compact JSON text; the empty string for None or an empty tuple."""
+    return "" if value is None or value == () else orjson.dumps(value).decode()
+
+
+def fingerprint(request: JobRequest) -> str:
+    """Equal for equal requests, whatever the order of their fields."""
+    text = orjson.dumps(request.stored(), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(text).hexdigest()[:32]
+
+
+def error_json(error: JobError | None) -> str:
+    """An error as stored; empty for None."""
+    return dumps(asdict(error) if error else None)
+
+
+def pairs(flat: list[str]) -> dict[str, str]:
+    """The fields of a hash, from Redis' flat reply."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
+    """A job from the fields of its hash."""
+    settled, by = fields.get("settled"), fields.get("by")
+    return Job(
+        id=job_id,
+        status=Status(fields["status"]),
+        request=JobRequest(**orjson.loads(fields["request"])),
+        created_at=int(fields["created"]),
+        updated_at=int(fields["updated"]),
+        deadline_at=int(fields["deadline"]),
+        attempts=tuple(_attempts(fields)),
+        tries=int(fields.get("tries", 0)),
+        images=tuple(Image(**image) for image in _load(fields, "images") or ()),
+        error=_error(_load(fields, "error")),
+        cost=_cost(_load(fields, "cost")),
+        settled_at=int(settled) if settled else None,
+        settled_by=SettledBy(by) if by else None,
+    )
+
+
+def read_event(line: str) -> Event:
+    """One line of a timeline."""
+    at, name, detail = line.split(" ", 2)
+    return Event(int(at), name, orjson.loads(detail))
+
+
+def _attempts(fields: Mapping[str, str]) -> list[Attempt]:
+    numbers = range(1, int(fields["attempt"]) + 1)
+    return [Attempt(n, int(fields[f"sent.{n}"]), fields.get(f"task.{n}")) for n in numbers]
+
+
+def _load(fields: Mapping[str, str], name: str) -> Any:
+    text = fields.get(name)
+    return orjson.loads(text) if text else None
+
+
+def _error(fields: dict[str, Any] | None) -> JobError | None:
+    return JobError(**{**fields, "code": ErrorCode(fields["code"])}) if fields else None
+
+
+def _cost(fields: dict[str, Any] | None) -> Cost | None:
+    return Cost(**fields) if fields else None

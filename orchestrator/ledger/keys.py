@@ -1,0 +1,95 @@
+"""Every Redis key of the ledger, in one place.
+
+`{s}` is the shard number; the braces around `orch:{s}` are Redis Cluster's hash tag, so all keys
+of one shard live in one slot and one script may touch them together. A job id carries its shard
+in its last two (hexadecimal) digits. A test holds this table against the builders below.
+
+| key | type | holds | expires |
+| --- | --- | --- | --- |
+| `{orch:<s>}:job:<job id>` | hash | the job, fields below | retention, once settled |
+| `{orch:<s>}:events:<job id>` | list | its timeline: `<ms> <name> <JSON>` | with the job |
+| `{orch:<s>}:agenda` | sorted set | open job ids, scored by their next look (ms) | never |
+| `{orch:<s>}:idempotency:<digest>` | string | `<job id> <fingerprint of the request>` | 24 h |
+| `{orch:<s>}:settled:<job id>` | channel | published once, when the job is settled | - |
+| `{orch:0}:rejected` | stream | verified but unreadable messages, capped | never |
+| `{orch:0}:sweep` | hash | `at` (ms) and `host` of the last finished sweep | never |
+| `{orch:0}:shards` | string | the number of shards chosen at install | never |
+
+Fields of a job: `status`, `request` (JSON), `created`, `updated`, `deadline` (ms), `attempt`
+(number of the current one), `sent.<n>` (ms) and `task.<n>` (provider task id) for each attempt,
+`tries`, `lease` (the holder's token), `omitted` (events over the cap), and once terminal
+`images`, `error`, `cost` (JSON), `settled` (ms), `by`, `winner` (the attempt that settled it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+
+from ulid import ULID
+
+#: Two hexadecimal digits of a job id name its shard.
+MAX_SHARDS = 256
+JOB_ID = re.compile(r"job_[0-9a-hjkmnp-tv-z]{26}[0-9a-f]{2}")
+
+_ROOT = "{orch:%d}:"
+
+REJECTED = _ROOT % 0 + "rejected"
+SWEEP = _ROOT % 0 + "sweep"
+SHARDS = _ROOT % 0 + "shards"
+
+
+def new_job_id(shard: int) -> str:
+    """A fresh job id in `shard`; ids sort by the time they were made."""
+    return f"job_{str(ULID()).lower()}{shard:02x}"
+
+
+def is_job_id(text: str) -> bool:
+    """Whether `text` has the shape of a job id."""
+    return JOB_ID.fullmatch(text) is not None
+
+
+def shard_of(job_id: str) -> int:
+    """The shard that a job id names."""
+    return int(job_id[-2:], 16)
+
+
+def pick_shard(shards: int, idempotency: str | None) -> int:
+    """The shard for a new job: fixed by its idempotency digest, else spread at random."""
+    return int(idempotency[:8], 16) % shards if idempotency else secrets.randbelow(shards)
+
+
+def digest(scope: str, key: str) -> str:
+    """What an idempotency key is stored as: callers' keys may hold anything, and secrets."""
+    return hashlib.sha256(f"{scope}\0{key}".encode()).hexdigest()
+
+
+def root(shard: int) -> str:
+    """The prefix of every key in a shard."""
+    return _ROOT % shard
+
+
+def job(job_id: str) -> str:
+    """The hash of a job."""
+    return f"{root(shard_of(job_id))}job:{job_id}"
+
+
+def events(job_id: str) -> str:
+    """The timeline of a job."""
+    return f"{root(shard_of(job_id))}events:{job_id}"
+
+
+def agenda(shard: int) -> str:
+    """When each open job of a shard next needs a look."""
+    return f"{root(shard)}agenda"
+
+
+def idempotency(shard: int, digest_: str) -> str:
+    """Which job an idempotency key made."""
+    return f"{root(shard)}idempotency:{digest_}"
+
+
+def settled(job_id: str) -> str:
+    """The channel on which a job's settlement is announced."""
+    return f"{root(shard_of(job_id))}settled:{job_id}"

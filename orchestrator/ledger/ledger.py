@@ -1,0 +1,412 @@
+"""What the rest of the house may ask of the ledger: one method per transition, one round trip each.
+
+Every transition is one Lua script, so it happens whole or not at all, and can be repeated: a
+caller that does not know whether its call arrived may make it again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+from redis import Redis
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from orchestrator.jobs import (
+    STEP_OF,
+    Cost,
+    ErrorCode,
+    Event,
+    Job,
+    JobError,
+    JobRequest,
+    Outcome,
+    SettledBy,
+    Status,
+    Step,
+)
+from orchestrator.ledger import codec, keys
+from orchestrator.ledger.script import Script, load
+
+#: How long Redis may take to connect, and to answer, before it counts as away. Seconds.
+CONNECT_TIMEOUT = 1.0
+ANSWER_TIMEOUT = 2.0
+#: How many rejected messages are kept for a look, and how much of each body. Entries, characters.
+REJECTED_KEPT = 1000
+REJECTED_BODY = 2048
+#: Refusals of Redis that pass, once it is mended: the state is unchanged.
+_PASSING = ("OOM", "MISCONF", "LOADING", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
+
+
+class LedgerUnavailable(Exception):
+    """Redis is away, or refuses to write. Nothing is known to have changed; try again later."""
+
+
+class Result(StrEnum):
+    """What a transition came to. A test holds this equal to what the scripts return."""
+
+    CREATED = "created"
+    REPLAYED = "replayed"
+    CLAIMED = "claimed"
+    NOT_DUE = "not_due"
+    RUNNING = "running"
+    QUEUED = "queued"
+    UNCONFIRMED = "unconfirmed"
+    DEFERRED = "deferred"
+    SETTLED = "settled"
+    DUPLICATE = "duplicate"
+    CONFLICT = "conflict"
+    SUPERSEDED = "superseded"
+    MISMATCH = "mismatch"
+    STALE = "stale"
+    CANCELLED = "cancelled"
+    IN_FLIGHT = "in_flight"
+    TERMINAL = "terminal"
+    MISSING = "missing"
+
+
+@dataclass(frozen=True, slots=True)
+class Idempotency:
+    """A caller's idempotency key, and whose it is: two callers may use the same one."""
+
+    scope: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """What create came to: CREATED, REPLAYED or MISMATCH, and the job that holds the key."""
+
+    result: Result
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The sole right to take one step with a job, until `ends_at` (ms)."""
+
+    job: Job
+    token: str
+    ends_at: int
+
+
+class Ledger:
+    """The jobs of one installation.
+
+    `connect` makes a client for the calling thread; clients are not shared between threads, which
+    spares the connection pool's lock. `shards` is chosen at install and never changed. Times are
+    ms since the epoch, given by the caller.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Redis],
+        *,
+        shards: int = 1,
+        retention_ms: int = 30 * 86_400_000,
+        idempotency_ms: int = 86_400_000,
+    ) -> None:
+        self._connect = connect
+        self._local = threading.local()
+        self.shards = shards
+        self._retention_ms = retention_ms
+        self._idempotency_ms = idempotency_ms
+        self._create = load("create")
+        self._claim = load("claim")
+        self._accepted = load("accepted")
+        self._requeue = load("requeue")
+        self._unconfirmed = load("unconfirmed")
+        self._defer = load("defer")
+        self._observe = load("observe")
+        self._settle = load("settle")
+        self._cancel = load("cancel")
+        self._due = load("due")
+
+    @classmethod
+    def from_url(cls, url: str, **options: Any) -> Ledger:
+        """A ledger on the Redis at `url`. Connects on first use.
+
+        A call that failed on the network is made once more: every script may be repeated.
+        """
+        return cls(lambda: _client(url), **options)
+
+    # Transitions ---------------------------------------------------------------------------
+
+    def create(
+        self,
+        request: JobRequest,
+        *,
+        now: int,
+        deadline_at: int,
+        idempotency: Idempotency | None = None,
+    ) -> Created:
+        """Create a queued job, due at once; or find the one the same idempotency key made."""
+        digest = keys.digest(idempotency.scope, idempotency.key) if idempotency else None
+        shard = keys.pick_shard(self.shards, digest)
+        job_id = keys.new_job_id(shard)
+        guard = keys.idempotency(shard, digest) if digest else keys.job(job_id)
+        lifetime = self._idempotency_ms if digest else ""
+        stored = codec.dumps(request.stored())
+        args: list[str | int] = [now, stored, deadline_at, codec.fingerprint(request), lifetime]
+        with self._redis() as client:
+            answer = self._create.run(client, [*_job_keys(job_id), guard], args)
+        return Created(Result(answer[0]), answer[1] if len(answer) > 1 else job_id)
+
+    def claim(self, job_id: str, step: Step, *, now: int, lease_ms: int) -> Lease | None:
+        """Take the lease on a job that is due for `step`; None when it is not, or is another's."""
+        token, ends_at = secrets.token_urlsafe(9), now + lease_ms
+        with self._redis() as client:
+            answer = self._claim.run(client, _job_keys(job_id), [now, token, ends_at, step])
+        if Result(answer[0]) is not Result.CLAIMED:
+            return None
+        fields: Any = answer[1]
+        return Lease(codec.read_job(job_id, codec.pairs(fields)), token, ends_at)
+
+    def accepted(
+        self,
+        job_id: str,
+        attempt: int,
+        task_id: str,
+        *,
+        now: int,
+        next_look: int,
+        cost: Cost | None = None,
+    ) -> Result:
+        """The provider took the attempt: RUNNING, or SETTLED, SUPERSEDED, MISMATCH, MISSING."""
+        detail = codec.dumps({"attempt": attempt, "task_id": task_id})
+        price = codec.dumps(asdict(cost) if cost else None)
+        args = [now, attempt, task_id, next_look, price, detail]
+        return self._run(self._accepted, job_id, args)
+
+    def requeue(
+        self,
+        lease: Lease,
+        *,
+        now: int,
+        next_look: int,
+        tries: int,
+        event: str,
+        detail: dict[str, Any],
+    ) -> Result:
+        """End the attempt and plan another: QUEUED, or STALE, MISSING."""
+        number = lease.job.attempt.number
+        text = codec.dumps({"attempt": number, **detail})
+        args = [now, number, lease.token, next_look, tries, event, text]
+        return self._run(self._requeue, lease.job.id, args)
+
+    def unconfirmed(
+        self, lease: Lease, *, now: int, next_look: int, tries: int, reason: str
+    ) -> Result:
+        """The attempt may have arrived; look again later: UNCONFIRMED, or STALE, MISSING."""
+        number = lease.job.attempt.number
+        detail = codec.dumps({"attempt": number, "reason": reason})
+        args = [now, number, lease.token, next_look, tries, detail]
+        return self._run(self._unconfirmed, lease.job.id, args)
+
+    def defer(
+        self, lease: Lease, *, now: int, next_look: int, tries: int, detail: dict[str, Any]
+    ) -> Result:
+        """A poll brought no outcome; look again later: DEFERRED, or STALE, MISSING."""
+        args = [now, lease.token, next_look, tries, codec.dumps(detail)]
+        return self._run(self._defer, lease.job.id, args)
+
+    def observe(
+        self,
+        job_id: str,
+        attempt: int,
+        task_id: str,
+        *,
+        now: int,
+        next_look: int | None,
+        fallback: int,
+    ) -> Result:
+        """A callback shows that the provider task exists, without settling the job.
+
+        `next_look` moves the next look (None leaves it); `fallback` is the next look of a job that
+        was not known to run. RUNNING, or DUPLICATE, SUPERSEDED, MISMATCH, MISSING.
+        """
+        detail = codec.dumps({"attempt": attempt, "task_id": task_id})
+        look = "" if next_look is None else next_look
+        return self._run(self._observe, job_id, [now, attempt, task_id, look, fallback, detail])
+
+    def settle_by_callback(
+        self, job_id: str, attempt: int, task_id: str, outcome: Outcome, *, now: int
+    ) -> Result:
+        """The provider's verified word.
+
+        SETTLED, or DUPLICATE, CONFLICT, SUPERSEDED, MISMATCH, MISSING.
+        """
+        return self._settled(
+            job_id, attempt, outcome, token="", task_id=task_id, by=SettledBy.CALLBACK, now=now
+        )
+
+    def settle(self, lease: Lease, outcome: Outcome, by: SettledBy, *, now: int) -> Result:
+        """A worker's outcome for the job it holds.
+
+        SETTLED, or DUPLICATE, CONFLICT, STALE, MISSING.
+        """
+        attempts = lease.job.attempts
+        number, task_id = (attempts[-1].number, attempts[-1].task_id or "") if attempts else (0, "")
+        return self._settled(
+            lease.job.id, number, outcome, token=lease.token, task_id=task_id, by=by, now=now
+        )
+
+    def cancel(self, job_id: str, *, now: int) -> Result:
+        """Call a queued job off: CANCELLED, or DUPLICATE, IN_FLIGHT, TERMINAL, MISSING."""
+        error = codec.error_json(JobError(ErrorCode.CANCELLED, "called off by the caller"))
+        detail = codec.dumps({"status": Status.CANCELLED, "by": SettledBy.CANCEL})
+        return self._run(self._cancel, job_id, [now, error, self._retention_ms, detail])
+
+    # Reading -------------------------------------------------------------------------------
+
+    def get(self, job_id: str) -> Job | None:
+        """The job as it stands, or None. Text that cannot be a job id does not reach Redis."""
+        if not keys.is_job_id(job_id):
+            return None
+        with self._redis() as client:
+            fields: Any = client.hgetall(keys.job(job_id))
+        return codec.read_job(job_id, fields) if fields else None
+
+    def events(self, job_id: str) -> list[Event]:
+        """The job's timeline, oldest first; empty for an unknown job."""
+        if not keys.is_job_id(job_id):
+            return []
+        with self._redis() as client:
+            lines: Any = client.lrange(keys.events(job_id), 0, -1)
+        return [codec.read_event(line) for line in lines]
+
+    def due(self, shard: int, *, now: int, limit: int) -> list[tuple[str, Step]]:
+        """Up to `limit` jobs of a shard whose next look is due, with the step each waits for."""
+        prefix = f"{keys.root(shard)}job:"
+        with self._redis() as client:
+            flat = self._due.run(client, [keys.agenda(shard)], [now, limit, prefix])
+        return [(job_id, STEP_OF[Status(s)]) for job_id, s in codec.pairs(flat).items()]
+
+    def wait(self, job_id: str, timeout: float) -> Job | None:
+        """The job once it is terminal, or as it stands after `timeout` seconds; None if unknown.
+
+        Holds a connection of its own while it waits.
+        """
+        if not keys.is_job_id(job_id):
+            return None
+        with self._redis() as client, _listener(client) as channel:
+            channel.subscribe(keys.settled(job_id))
+            channel.get_message(timeout=ANSWER_TIMEOUT)  # the subscription stands from here on
+            job = self.get(job_id)
+            if job is None or job.status.terminal:
+                return job
+            channel.get_message(ignore_subscribe_messages=True, timeout=timeout)
+        return self.get(job_id)
+
+    # Housekeeping --------------------------------------------------------------------------
+
+    def reject(self, kind: str, *, now: int, reason: str, body: bytes, **context: str) -> None:
+        """Keep what was refused although its sender was verified, for a person to look at."""
+        text = body[:REJECTED_BODY].decode("utf-8", "replace")
+        entry = {"kind": kind, "at": now, "reason": reason, **context, "body": text}
+        with self._redis() as client:
+            client.xadd(keys.REJECTED, entry, maxlen=REJECTED_KEPT, approximate=True)  # type: ignore[arg-type]
+
+    def rejected(self, limit: int = 20) -> list[dict[str, str]]:
+        """The newest rejected messages, newest first."""
+        with self._redis() as client:
+            entries: Any = client.xrevrange(keys.REJECTED, count=limit)
+        return [fields for _, fields in entries]
+
+    def mark_sweep(self, *, now: int, host: str) -> None:
+        """Record that a sweep was finished."""
+        with self._redis() as client:
+            client.hset(keys.SWEEP, mapping={"at": now, "host": host})
+
+    def last_sweep(self) -> int | None:
+        """When the last sweep was finished (ms), or None."""
+        with self._redis() as client:
+            at: Any = client.hget(keys.SWEEP, "at")
+        return int(at) if at else None
+
+    def installed_shards(self) -> int:
+        """The number of shards this installation was begun with; sets it the first time."""
+        with self._redis() as client:
+            known: Any = client.set(keys.SHARDS, self.shards, nx=True, get=True)
+        return int(known) if known else self.shards
+
+    def server(self) -> dict[str, Any]:
+        """What Redis says of itself: version, persistence, eviction policy, time (ms)."""
+        with self._redis() as client:
+            info: Any = client.info()
+            seconds, micros = client.time()
+        return {**info, "now_ms": seconds * 1000 + micros // 1000}
+
+    # ---------------------------------------------------------------------------------------
+
+    def _settled(
+        self,
+        job_id: str,
+        attempt: int,
+        outcome: Outcome,
+        *,
+        token: str,
+        task_id: str,
+        by: SettledBy,
+        now: int,
+    ) -> Result:
+        images = codec.dumps(tuple(asdict(image) for image in outcome.images))
+        cost = codec.dumps(asdict(outcome.cost) if outcome.cost else None)
+        detail = {"status": outcome.status, "by": by, "attempt": attempt}
+        if outcome.error:
+            detail["code"] = outcome.error.code
+        args = [now, attempt, token, task_id, outcome.status, by, images]
+        rest = [codec.error_json(outcome.error), cost, self._retention_ms, codec.dumps(detail)]
+        return self._run(self._settle, job_id, [*args, *rest])
+
+    def _run(self, script: Script, job_id: str, args: list[Any]) -> Result:
+        with self._redis() as client:
+            return Result(script.run(client, _job_keys(job_id), args)[0])
+
+    @contextmanager
+    def _redis(self) -> Iterator[Redis]:
+        """This thread's client.
+
+        Raises:
+            LedgerUnavailable: in place of whatever redis raises when it is away.
+        """
+        try:
+            client: Redis = self._local.client
+        except AttributeError:
+            client = self._local.client = self._connect()
+        try:
+            yield client
+        except (RedisConnectionError, RedisTimeoutError, ReadOnlyError) as error:
+            raise LedgerUnavailable(str(error)) from error
+        except ResponseError as error:
+            if str(error).startswith(_PASSING):
+                raise LedgerUnavailable(str(error)) from error
+            raise
+
+
+def _job_keys(job_id: str) -> list[str]:
+    return [keys.job(job_id), keys.events(job_id), keys.agenda(keys.shard_of(job_id))]
+
+
+def _listener(client: Redis) -> Any:
+    return client.pubsub()  # type: ignore[no-untyped-call]
+
+
+def _client(url: str) -> Redis:
+    return Redis.from_url(
+        url,
+        decode_responses=True,
+        single_connection_client=True,
+        socket_connect_timeout=CONNECT_TIMEOUT,
+        socket_timeout=ANSWER_TIMEOUT,
+        retry=Retry(NoBackoff(), 1),
+    )

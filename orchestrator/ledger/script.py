@@ -1,0 +1,45 @@
+"""Loads the Lua scripts: one file per transition, each run whole by Redis or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from importlib.resources import files
+
+from redis import Redis
+from redis.exceptions import NoScriptError
+
+_FOLDER = files("orchestrator.ledger") / "scripts"
+_PRELUDE = (_FOLDER / "_prelude.lua").read_text("utf-8")
+
+#: Scripts that are not about one job, so do without the prelude.
+_BARE = frozenset({"due"})
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One Lua script, run by its SHA-1 digest and sent whole only when Redis does not know it."""
+
+    name: str
+    source: str
+    sha: str
+
+    def run(self, client: Redis, keys: list[str], args: list[str | int]) -> list[str]:
+        """Run the script in one round trip (two, the first time after a Redis restart)."""
+        try:
+            answer = client.evalsha(self.sha, len(keys), *keys, *args)
+        except NoScriptError:
+            answer = client.eval(self.source, len(keys), *keys, *args)
+        return answer  # type: ignore[no-any-return]  # redis-py types every reply as Any
+
+
+def load(name: str) -> Script:
+    """Read the script `name` from the package.
+
+    Raises:
+        FileNotFoundError: there is no such script.
+    """
+    text = (_FOLDER / f"{name}.lua").read_text("utf-8")
+    source = text if name in _BARE else f"{_PRELUDE}\n{text}"
+    sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    return Script(name, source, sha)

@@ -1,0 +1,65 @@
+-- What every transition of one job shares. The loader puts this file before each script whose
+-- KEYS begin with: KEYS[1] job, KEYS[2] events, KEYS[3] agenda. Times are ms, given by the caller.
+
+-- A job's timeline keeps this many events; its settlement is always listed.
+local MAX_EVENTS = 100
+local TERMINAL = {succeeded = true, failed = true, cancelled = true}
+
+local key = {job = KEYS[1], events = KEYS[2], agenda = KEYS[3]}
+local job_id = string.match(key.job, '[^:]+$')
+
+local function get(field)
+  return redis.call('HGET', key.job, field)
+end
+
+local function set(...)
+  redis.call('HSET', key.job, ...)
+end
+
+local function look_at(time)
+  redis.call('ZADD', key.agenda, time, job_id)
+end
+
+local function release()
+  redis.call('HDEL', key.job, 'lease')
+end
+
+-- `detail` is a JSON object, as text.
+local function event(now, name, detail)
+  if name ~= 'settled' and redis.call('LLEN', key.events) >= MAX_EVENTS then
+    redis.call('HINCRBY', key.job, 'omitted', 1)
+  else
+    redis.call('RPUSH', key.events, now .. ' ' .. name .. ' ' .. detail)
+  end
+end
+
+-- Bind a provider task to an attempt that was sent. False: the attempt has another task.
+local function bind(attempt, task_id)
+  local bound = get('task.' .. attempt)
+  if bound then
+    return bound == task_id
+  end
+  if not get('sent.' .. attempt) then
+    return false
+  end
+  set('task.' .. attempt, task_id)
+  return true
+end
+
+-- Whether the caller still holds the lease on this attempt, before the provider was heard of.
+local function holds(lease, attempt)
+  local status = get('status')
+  return get('lease') == lease and get('attempt') == attempt
+    and (status == 'submitting' or status == 'unconfirmed')
+end
+
+-- Give the job its one outcome: it leaves the agenda and expires after the retention time.
+local function settle(now, status, by, retention, detail)
+  set('status', status, 'by', by, 'settled', now, 'updated', now)
+  release()
+  redis.call('ZREM', key.agenda, job_id)
+  event(now, 'settled', detail)
+  redis.call('PEXPIRE', key.job, retention)
+  redis.call('PEXPIRE', key.events, retention)
+  redis.call('PUBLISH', string.gsub(key.job, ':job:', ':settled:', 1), status)
+end

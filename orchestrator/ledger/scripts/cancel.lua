@@ -1,0 +1,23 @@
+-- Purpose: call a job off that was not handed to the provider. No provider here can take a task
+--   back, so a job that was sent is paid for, and keeps its way to its outcome.
+-- KEYS: 1 job, 2 events, 3 agenda
+-- ARGV: 1 now ms, 2 error JSON, 3 retention ms, 4 detail JSON
+-- Returns: cancelled | duplicate (cancelled before) | in_flight | terminal | missing
+local now, error, retention, detail = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+
+local status = get('status')
+if not status then
+  return {'missing'}
+end
+if status == 'cancelled' then
+  return {'duplicate'}
+end
+if TERMINAL[status] then
+  return {'terminal'}
+end
+if status ~= 'queued' then
+  return {'in_flight'}
+end
+set('error', error)
+settle(now, 'cancelled', 'cancel', retention, detail)
+return {'cancelled'}

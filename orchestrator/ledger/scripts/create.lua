@@ -1,0 +1,23 @@
+-- Purpose: create a queued job, or find the one that the same idempotency key made.
+-- KEYS: 1 job, 2 events, 3 agenda, 4 idempotency (the job key again when there is none)
+-- ARGV: 1 now ms, 2 request JSON, 3 deadline ms, 4 fingerprint, 5 idempotency lifetime ms ('' none)
+-- Returns: created | replayed, job id | mismatch, job id
+-- Repeating the call with the same job id changes nothing and answers created.
+local now, request, deadline, fingerprint, lifetime = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+
+if redis.call('EXISTS', key.job) == 1 then
+  return {'created'}
+end
+if lifetime ~= '' then
+  local known = redis.call('GET', KEYS[4])
+  if known then
+    local id, seen = string.match(known, '^(%S+) (%S+)$')
+    return {seen == fingerprint and 'replayed' or 'mismatch', id}
+  end
+  redis.call('SET', KEYS[4], job_id .. ' ' .. fingerprint, 'PX', lifetime)
+end
+set('status', 'queued', 'request', request, 'attempt', 0,
+  'created', now, 'updated', now, 'deadline', deadline)
+look_at(now)
+event(now, 'created', '{}')
+return {'created'}

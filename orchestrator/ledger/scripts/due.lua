@@ -1,0 +1,18 @@
+-- Purpose: list the jobs whose next look is due, the longest overdue first. Costs O(due), never
+--   O(open). Entries whose job is gone are removed.
+-- KEYS: 1 agenda
+-- ARGV: 1 now ms, 2 limit, 3 prefix of job keys (same hash tag as KEYS[1])
+-- Returns: job id, status, job id, status, ...
+local now, limit, prefix = ARGV[1], ARGV[2], ARGV[3]
+
+local due = {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, limit)) do
+  local status = redis.call('HGET', prefix .. id, 'status')
+  if status then
+    due[#due + 1] = id
+    due[#due + 1] = status
+  else
+    redis.call('ZREM', KEYS[1], id)
+  end
+end
+return due

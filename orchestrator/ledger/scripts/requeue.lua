@@ -1,0 +1,19 @@
+-- Purpose: the attempt is over without an outcome, and another one may be made later: the provider
+--   said no for now, or the job allows a second attempt after an unconfirmed one.
+-- KEYS: 1 job, 2 events, 3 agenda
+-- ARGV: 1 now ms, 2 attempt, 3 lease token, 4 next look ms, 5 tries, 6 event name, 7 detail JSON
+-- Returns: queued | stale (the lease is another's, or the provider was heard of) | missing
+local now, attempt, lease, next_look, tries, name, detail =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+
+if not get('status') then
+  return {'missing'}
+end
+if not holds(lease, attempt) then
+  return {'stale'}
+end
+set('status', 'queued', 'tries', tries, 'updated', now)
+release()
+look_at(next_look)
+event(now, name, detail)
+return {'queued'}

@@ -1,0 +1,45 @@
+-- Purpose: give a job its one terminal outcome, or recognise that it has one.
+--   A callback needs no lease: it is the provider's word. A worker's outcome needs its lease.
+-- KEYS: 1 job, 2 events, 3 agenda
+-- ARGV: 1 now ms, 2 attempt, 3 lease token ('' for a callback), 4 provider task id ('' none known),
+--       5 status, 6 by, 7 images JSON, 8 error JSON, 9 cost JSON ('' each when there is none),
+--       10 retention ms, 11 detail JSON
+-- Returns: settled | duplicate (the same outcome again) | conflict (another one; recorded only)
+--   | superseded (an older attempt failed while a newer one is under way)
+--   | mismatch (the attempt is another provider task) | stale (the lease is another's) | missing
+local now, attempt, lease, task_id, status, by = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local images, error, cost, retention, detail = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+
+local current = get('status')
+if not current then
+  return {'missing'}
+end
+if task_id ~= '' and not bind(attempt, task_id) then
+  event(now, 'mismatch', detail)
+  return {'mismatch'}
+end
+if TERMINAL[current] then
+  local same = current == status and get('winner') == attempt
+  local name = same and 'duplicate' or 'conflict'
+  event(now, name, detail)
+  return {name}
+end
+if lease ~= '' and get('lease') ~= lease then
+  return {'stale'}
+end
+if get('attempt') ~= attempt and status ~= 'succeeded' then
+  event(now, 'superseded', detail)
+  return {'superseded'}
+end
+if images ~= '' then
+  set('images', images)
+end
+if error ~= '' then
+  set('error', error)
+end
+if cost ~= '' then
+  set('cost', cost)
+end
+set('winner', attempt)
+settle(now, status, by, retention, detail)
+return {'settled'}

@@ -1,0 +1,19 @@
+-- Purpose: the attempt may have reached the provider and no readable answer came. The same attempt
+--   is looked at again later; no new one is made.
+-- KEYS: 1 job, 2 events, 3 agenda
+-- ARGV: 1 now ms, 2 attempt, 3 lease token, 4 next look ms, 5 tries, 6 detail JSON
+-- Returns: unconfirmed | stale (the lease is another's, or the provider was heard of) | missing
+local now, attempt, lease, next_look, tries, detail =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+
+if not get('status') then
+  return {'missing'}
+end
+if not holds(lease, attempt) then
+  return {'stale'}
+end
+set('status', 'unconfirmed', 'tries', tries, 'updated', now)
+release()
+look_at(next_look)
+event(now, 'unconfirmed', detail)
+return {'unconfirmed'}

@@ -1,0 +1,46 @@
+"""Logs: one line per event, with job id, provider and attempt. JSON when nobody watches.
+
+Events are named in the past tense (`job_settled`), so a search for a name finds every one. Nothing
+secret is ever passed in: no API key, no token, no callback URL, no prompt.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import orjson
+import structlog
+
+
+def configure(level: int = logging.INFO) -> None:
+    """Set up structlog for this process: to standard error, coloured on a terminal."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    if sys.stderr.isatty():
+        factory: Any = structlog.PrintLoggerFactory(sys.stderr)
+        renderer: Any = structlog.dev.ConsoleRenderer()
+        shared.remove(structlog.processors.format_exc_info)
+    else:
+        factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
+        renderer = structlog.processors.JSONRenderer(serializer=_dump)
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=factory,
+        cache_logger_on_first_use=True,
+    )
+
+
+def get() -> Any:
+    """The process' logger."""
+    return structlog.get_logger()
+
+
+def _dump(event: Any, default: Any = repr, **_: Any) -> bytes:
+    return orjson.dumps(event, default=default)

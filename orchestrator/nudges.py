@@ -1,0 +1,151 @@
+"""Nudges: Celery messages that name jobs to advance now. Hints, never the truth.
+
+A message costs more than the work it announces, so what comes within a few milliseconds travels
+in one. A nudge that cannot be sent is dropped: the agenda brings its jobs back with the next sweep.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from kombu import Connection, Producer
+from kombu.exceptions import OperationalError
+
+from orchestrator import log
+from orchestrator.jobs import Step
+
+#: The queue that workers take nudges and sweeps from.
+QUEUE = "orchestrator.steps"
+#: The Celery task that takes each step's nudges.
+TASKS = {step: f"orchestrator.{step}" for step in Step}
+#: No acknowledgements: they cost more than the message, and a lost nudge costs one sweep.
+TRANSPORT_OPTIONS = {"ack_emulation": False, "socket_timeout": 5, "socket_connect_timeout": 2}
+
+#: How long a nudge waits for company. Seconds.
+WINDOW = 0.005
+#: The most jobs one message names.
+BATCH = 100
+
+Send = Callable[[Step, Sequence[str]], None]
+
+
+class Nudger:
+    """Gathers nudges from all threads and sends them from one of its own.
+
+    Args:
+        send: sends one message; may raise OperationalError when the broker is away.
+        window: how long the first nudge waits for others, seconds.
+    """
+
+    def __init__(self, send: Send, *, window: float = WINDOW) -> None:
+        self._send = send
+        self._window = window
+        self._waiting: dict[Step, list[str]] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
+
+    def nudge(self, step: Step, job_ids: Sequence[str]) -> None:
+        """Have workers take `step` with these jobs soon. Returns at once; never raises."""
+        if not job_ids:
+            return
+        with self._changed:
+            self._waiting.setdefault(step, []).extend(job_ids)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="nudger", daemon=True)
+                self._thread.start()
+                atexit.register(self.close)
+            self._changed.notify()
+
+    def close(self) -> None:
+        """Send what waits, and stop."""
+        self._closed.set()
+        with self._changed:
+            self._changed.notify()
+        if self._thread:
+            self._thread.join(timeout=5)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._closed.is_set())
+                if not self._waiting:
+                    return
+            self._closed.wait(self._window)
+            with self._changed:
+                waiting, self._waiting = self._waiting, {}
+            for step, job_ids in waiting.items():
+                self._deliver(step, job_ids)
+
+    def _deliver(self, step: Step, job_ids: list[str]) -> None:
+        for batch in _batches(job_ids):
+            try:
+                self._send(step, batch)
+            except (OperationalError, OSError) as error:
+                log.get().warning("nudge_dropped", step=step, jobs=len(batch), why=str(error))
+
+
+class Broker:
+    """Sends nudges as Celery messages, without a Celery application. For one thread.
+
+    The form is Celery's documented message protocol, version 2; a test has a Celery worker read it.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._connection = Connection(url, transport_options=TRANSPORT_OPTIONS)
+        self._producer: Producer | None = None
+        self._origin = f"{os.getpid()}@{socket.gethostname()}"
+
+    def send(self, step: Step, job_ids: Sequence[str]) -> None:
+        """Send one message, reconnecting once if need be.
+
+        Raises:
+            OperationalError: the broker is away.
+        """
+        lost = (*self._connection.connection_errors, *self._connection.channel_errors)
+        message_id = str(uuid.uuid4())
+        try:
+            if self._producer is None:
+                self._producer = Producer(self._connection)
+            self._producer.publish(
+                ([list(job_ids)], {}, {}),
+                routing_key=QUEUE,
+                headers=self._headers(step, message_id),
+                correlation_id=message_id,
+                serializer="json",
+                delivery_mode=1,
+                retry=True,
+                retry_policy={"max_retries": 1, "interval_start": 0},
+            )
+        except lost as error:
+            self._producer = None
+            raise OperationalError(str(error)) from error
+
+    def _headers(self, step: Step, message_id: str) -> dict[str, Any]:
+        return {
+            "lang": "py",
+            "task": TASKS[step],
+            "id": message_id,
+            "root_id": message_id,
+            "parent_id": None,
+            "group": None,
+            "retries": 0,
+            "eta": None,
+            "expires": None,
+            "timelimit": [None, None],
+            "argsrepr": "",
+            "kwargsrepr": "",
+            "origin": self._origin,
+            "ignore_result": True,
+        }
+
+
+def _batches(job_ids: list[str]) -> Iterator[list[str]]:
+    unique = list(dict.fromkeys(job_ids))
+    return (unique[start : start + BATCH] for start in range(0, len(unique), BATCH))

@@ -1,0 +1,342 @@
+"""The contract between the core and one provider's API.
+
+An adapter is pure: it turns data into data and does no I/O. It says what the provider can do, which
+models it has and what they take, how a call is written, and what an answer means. What may be
+asked and what an answer means is decided here, once, for all of them; an adapter fills in the
+provider's own names.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from orchestrator.jobs import Cost, ErrorCode, Image, JobError, JobRequest, Outcome
+from orchestrator.security.secret import Secret
+from orchestrator.security.signatures import BadSignature
+from orchestrator.validation import InvalidRequest, StrictSchema, Violation, checked
+from orchestrator.wire import Call, Reply
+
+_TASK_ID = re.compile(r"[!-~]{1,256}")
+#: The longest link that is taken for one. Characters.
+_MAX_LINK = 8192
+#: How much of a provider's error message is kept. Characters.
+_MAX_MESSAGE = 1000
+
+
+class Unreadable(ValueError):
+    """A document that has not the provider's shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a provider can do beyond submit and query."""
+
+    #: Calls a URL of ours when a task is terminal.
+    callbacks: bool = False
+    #: Signs those calls with a secret set in its console.
+    signed_callbacks: bool = False
+    #: How long (seconds) it remembers our idempotency key on a submit; 0: it takes none.
+    idempotency_seconds: int = 0
+    #: How long (seconds) its image links live; None: it does not say, or says it link by link.
+    links_live_seconds: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One model: what its request body may hold, and where the unified options go in it."""
+
+    schema: StrictSchema
+    #: Unified option -> path in the provider's body. An option that is absent here is refused.
+    options: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskReport:
+    """What a provider says of a task; `outcome` is None while it is not terminal."""
+
+    task_id: str
+    state: str
+    outcome: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider took the request. `estimate` is its own guess of the time needed, seconds."""
+
+    task_id: str
+    estimate: float | None = None
+    cost: Cost | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The provider said no: there is no task, and nothing to pay. `retry_after` is in seconds."""
+
+    error: JobError
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ambiguous:
+    """There may be a task, or not. `retry_after` is in seconds."""
+
+    reason: str
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """The provider does not know the task (yet, or any more)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """A query that told nothing of the task. `retry_after` is in seconds."""
+
+    error: JobError
+    retry_after: float | None = None
+
+
+#: What an HTTP status means where a provider gives no better reason: code, and whether it passes.
+STATUS_ERRORS: Mapping[int, tuple[ErrorCode, bool]] = {
+    400: (ErrorCode.INVALID_REQUEST, False),
+    401: (ErrorCode.AUTHENTICATION, False),
+    402: (ErrorCode.INSUFFICIENT_CREDITS, False),
+    403: (ErrorCode.PERMISSION, False),
+    404: (ErrorCode.NOT_FOUND, False),
+    408: (ErrorCode.TIMEOUT, True),
+    409: (ErrorCode.TASK_LIMIT, True),
+    413: (ErrorCode.TOO_LARGE, False),
+    422: (ErrorCode.INVALID_REQUEST, False),
+    429: (ErrorCode.RATE_LIMITED, True),
+}
+
+
+class Provider(ABC):
+    """One provider's API. Subclasses hold the wire mapping and nothing else."""
+
+    #: In URLs, settings (upper case) and file names.
+    name: ClassVar[str]
+    #: As its own documents write it.
+    title: ClassVar[str]
+    base_url: ClassVar[str]
+    capabilities: ClassVar[Capabilities]
+    models: ClassVar[Mapping[str, Model]]
+    #: First and longest time between polls, seconds.
+    poll_seconds: ClassVar[float] = 3.0
+    max_poll_seconds: ClassVar[float] = 30.0
+
+    # Requests ------------------------------------------------------------------------------
+
+    def check(self, request: JobRequest) -> None:
+        """Refuse what the provider's document does not allow, before anything is stored or sent.
+
+        Raises:
+            InvalidRequest: naming each field as the caller wrote it.
+        """
+        model = self._model(request.model)
+        refused = [v for v in (self._unsayable(model, o, request) for o in request.options) if v]
+        if refused:
+            raise InvalidRequest(*refused)
+        try:
+            checked(model.schema, self.body(request))
+        except InvalidRequest as error:
+            named = [_as_written(v, model, request) for v in error.violations]
+            raise InvalidRequest(*named) from None
+
+    def body(self, request: JobRequest) -> dict[str, Any]:
+        """The provider's own request body for a checked request, without the callback."""
+        if request.native is not None:
+            return {**request.native}
+        paths = self.models[request.model].options
+        body: dict[str, Any] = {"model": request.model}
+        for option, value in request.options.items():
+            if option in paths:
+                _put(body, paths[option], value)
+        return body
+
+    @abstractmethod
+    def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
+        """The call that submits `body`; `key` identifies the attempt, where that is understood."""
+
+    @abstractmethod
+    def query_call(self, task_id: str) -> Call:
+        """The call that asks for a task."""
+
+    # Answers -------------------------------------------------------------------------------
+
+    def read_submit(self, reply: Reply) -> Accepted | Refused | Ambiguous:
+        """What the answer to a submit means. Never raises, whatever was answered."""
+        document = reply.object()
+        if reply.status // 100 == 2 and document is not None:
+            accepted = self._accepted(document)
+            if accepted:
+                return accepted
+        error = self.read_error(reply.status, document) if document is not None else None
+        if error:
+            return Refused(error, self._retry_after(reply, document))
+        if 300 <= reply.status < 500:
+            return Refused(_bare_error(reply), reply.retry_after())
+        return Ambiguous(f"HTTP {reply.status} without the provider's own words")
+
+    def read_query(self, reply: Reply, now: int) -> TaskReport | Missing | Trouble:
+        """What the answer to a query means; `now` in ms. Never raises, whatever was answered."""
+        document = reply.object()
+        if reply.status // 100 == 2 and document is not None:
+            try:
+                return self.read_task(self.unwrap(document), now)
+            except Unreadable as unreadable:
+                reason = str(unreadable)
+        else:
+            reason = f"HTTP {reply.status} without the provider's own words"
+        error = self.read_error(reply.status, document) if document is not None else None
+        if error and error.code is ErrorCode.NOT_FOUND:
+            return Missing()
+        error = error or JobError(ErrorCode.PROVIDER_UNAVAILABLE, reason, retryable=True)
+        return Trouble(error, self._retry_after(reply, document))
+
+    @abstractmethod
+    def read_accepted(self, document: dict[str, Any]) -> Accepted:
+        """A 2xx answer to a submit.
+
+        Raises:
+            Unreadable: it names no task.
+        """
+
+    @abstractmethod
+    def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
+        """The provider's error in a document, or None when it is not one of the provider's."""
+
+    @abstractmethod
+    def read_task(self, document: Any, now: int) -> TaskReport:
+        """A task as a callback or an unwrapped query answer shows it; `now` in ms.
+
+        Raises:
+            Unreadable: it has not the shape of a task.
+        """
+
+    def unwrap(self, document: dict[str, Any]) -> Any:
+        """The task inside a query answer's envelope."""
+        return document
+
+    def hinted_retry_after(self, document: dict[str, Any]) -> float | None:
+        """Seconds to wait that an error document asks for in words, where there is no header."""
+        return None
+
+    def verify_callback(
+        self, headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: int
+    ) -> None:
+        """Check the provider's own signature over the raw body; header names in lower case.
+
+        Called only where a secret is set, which only providers with signed callbacks have; `now`
+        is in ms.
+
+        Raises:
+            BadSignature: it is absent or wrong.
+        """
+        raise BadSignature(f"{self.title} does not sign its callbacks")
+
+    # ---------------------------------------------------------------------------------------
+
+    def _model(self, name: str) -> Model:
+        try:
+            return self.models[name]
+        except KeyError:
+            allowed = f"one of {self.title}'s models: {', '.join(self.models)}"
+            raise InvalidRequest(Violation("model", name, allowed)) from None
+
+    def _unsayable(self, model: Model, option: str, request: JobRequest) -> Violation | None:
+        value = request.options[option]
+        if option in model.options:
+            return None
+        if option == "n":
+            only_one = f"1: {self.title} makes one image a task"
+            return None if value == 1 else Violation("n", value, only_one)
+        taken = ", ".join(model.options)
+        return Violation(option, value, f"{self.title} does not take {option}; it takes {taken}")
+
+    def _accepted(self, document: dict[str, Any]) -> Accepted | None:
+        try:
+            return self.read_accepted(document)
+        except Unreadable:
+            return None
+
+    def _retry_after(self, reply: Reply, document: dict[str, Any] | None) -> float | None:
+        asked = reply.retry_after()
+        if asked is None and document is not None:
+            asked = self.hinted_retry_after(document)
+        return asked
+
+
+def task_id(value: Any) -> str:
+    """A task id from outside: printable, without spaces, of sane length.
+
+    Raises:
+        Unreadable: it is not.
+    """
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str) or not _TASK_ID.fullmatch(text):
+        raise Unreadable("no task id of 1 to 256 printable characters")
+    return text
+
+
+def images(links: Sequence[tuple[Any, int | None]]) -> tuple[Image, ...]:
+    """The images among (link, expiry in ms) pairs from outside; what is no http(s) link is left."""
+    return tuple(
+        Image(link, expires)
+        for link, expires in links
+        if isinstance(link, str)
+        and link.startswith(("https://", "http://"))
+        and len(link) <= _MAX_LINK
+    )
+
+
+def succeeded(pictures: tuple[Image, ...], cost: Cost | None = None) -> Outcome:
+    """The outcome of a task that its provider calls a success: a failure if there is no image."""
+    if pictures:
+        return Outcome.succeeded(pictures, cost)
+    message = "the provider reported success without an image"
+    return Outcome.failed(JobError(ErrorCode.GENERATION_FAILED, message, retryable=True), cost)
+
+
+def words(value: Any, fallback: str) -> str:
+    """A provider's message, shortened; `fallback` when it gave none."""
+    return value[:_MAX_MESSAGE] if isinstance(value, str) and value else fallback
+
+
+def by_status(status: int) -> tuple[ErrorCode, bool]:
+    """What an HTTP status means by itself, and whether the error may pass."""
+    unlisted = (
+        (ErrorCode.PROVIDER_UNAVAILABLE, True) if status >= 500 else (ErrorCode.UNKNOWN, False)
+    )
+    return STATUS_ERRORS.get(status, unlisted)
+
+
+def _bare_error(reply: Reply) -> JobError:
+    code, retryable = by_status(reply.status)
+    message = f"HTTP {reply.status} without the provider's own words"
+    if 300 <= reply.status < 400:
+        message += "; redirects are not followed: check the provider's base URL"
+    return JobError(code, message, str(reply.status), retryable)
+
+
+def _put(body: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    for step in path[:-1]:
+        body = body.setdefault(step, {})
+    body[path[-1]] = value
+
+
+def _as_written(violation: Violation, model: Model, request: JobRequest) -> Violation:
+    """The violation with its field as the caller wrote it."""
+    if request.native is not None:
+        return Violation(f"request.{violation.field}", violation.value, violation.allowed)
+    for option, path in model.options.items():
+        there = ".".join(path)
+        if violation.field == there or violation.field.startswith(f"{there}."):
+            field = option + violation.field[len(there) :]
+            return Violation(field, violation.value, violation.allowed)
+    return violation

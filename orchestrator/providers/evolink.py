@@ -1,0 +1,177 @@
+"""EvoLink: image generations by the asynchronous API, with callbacks.
+
+Source: EvoLink's page "Nano Banana 2 Image Generation" (OpenAPI of `POST /v1/images/generations`).
+What that page leaves open comes from EvoLink's published documentation, is marked "(public)", and
+is tolerated, not relied upon.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from orchestrator.jobs import Cost, ErrorCode, JobError, Outcome, Status
+from orchestrator.providers.base import (
+    Accepted,
+    Capabilities,
+    Model,
+    Provider,
+    TaskReport,
+    Unreadable,
+    by_status,
+    images,
+    succeeded,
+    task_id,
+    words,
+)
+from orchestrator.validation import StrictSchema, links, text
+from orchestrator.wire import Call
+
+#: Terminal states; every other one (pending, processing, or one that is new) is on its way.
+#: `cancelled` is not in the task's enum, but callbacks are documented to fire on it.
+COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
+
+#: `error.type` of a refusal -> our vocabulary, and whether it may pass.
+ERROR_TYPES: Mapping[str, tuple[ErrorCode, bool]] = {
+    "invalid_request_error": (ErrorCode.INVALID_REQUEST, False),
+    "authentication_error": (ErrorCode.AUTHENTICATION, False),
+    "insufficient_quota_error": (ErrorCode.INSUFFICIENT_CREDITS, False),
+    "permission_error": (ErrorCode.PERMISSION, False),
+    "not_found_error": (ErrorCode.NOT_FOUND, False),
+    "request_too_large_error": (ErrorCode.TOO_LARGE, False),
+    "rate_limit_error": (ErrorCode.RATE_LIMITED, True),
+    "internal_server_error": (ErrorCode.PROVIDER_UNAVAILABLE, True),
+    "upstream_error": (ErrorCode.PROVIDER_UNAVAILABLE, True),
+    "service_unavailable_error": (ErrorCode.PROVIDER_UNAVAILABLE, True),
+}
+
+#: `error.code` of a failed task (public) -> our vocabulary, and whether it may pass.
+TASK_ERRORS: Mapping[str, tuple[ErrorCode, bool]] = {
+    "content_policy_violation": (ErrorCode.CONTENT_POLICY, False),
+    "invalid_parameters": (ErrorCode.INVALID_REQUEST, False),
+    "image_processing_error": (ErrorCode.INVALID_REQUEST, False),
+    "image_dimension_mismatch": (ErrorCode.INVALID_REQUEST, False),
+    "request_cancelled": (ErrorCode.CANCELLED, False),
+    "generation_failed_no_content": (ErrorCode.GENERATION_FAILED, True),
+    "service_error": (ErrorCode.PROVIDER_UNAVAILABLE, True),
+    "generation_timeout": (ErrorCode.TIMEOUT, True),
+    "resource_exhausted": (ErrorCode.PROVIDER_UNAVAILABLE, True),
+    "quota_exceeded": (ErrorCode.INSUFFICIENT_CREDITS, True),
+    "service_unavailable": (ErrorCode.PROVIDER_UNAVAILABLE, True),
+    "resource_not_found": (ErrorCode.NOT_FOUND, True),
+    "unknown_error": (ErrorCode.UNKNOWN, True),
+}
+
+#: The page puts the time to wait in words: "retry after 60 seconds".
+_RETRY_HINT = re.compile(r"retry after (\d{1,4}) seconds?")
+
+SIZES = ("auto", "1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
+
+
+class _Generation(StrictSchema):
+    model = text(required=True, one_of=("nano-banana-2-lite", "gemini-3-pro-image-preview"))
+    prompt = text(required=True, maximum=2000)
+    size = text(one_of=SIZES)
+    quality = text(one_of=("1K", "2K", "4K"))
+    image_urls = links(maximum=10, endings=(".jpeg", ".jpg", ".png", ".webp"))
+
+
+#: `size` is the aspect ratio, `quality` the resolution.
+_GENERATION = Model(
+    _Generation(),
+    {
+        "prompt": ("prompt",),
+        "images": ("image_urls",),
+        "aspect_ratio": ("size",),
+        "resolution": ("quality",),
+    },
+)
+
+
+class EvoLink(Provider):
+    """EvoLink's wire form."""
+
+    name = "evolink"
+    title = "EvoLink"
+    base_url = "https://api.evolink.ai"
+    capabilities = Capabilities(callbacks=True, links_live_seconds=86_400)
+    models: ClassVar[Mapping[str, Model]] = {
+        "nano-banana-2-lite": _GENERATION,
+        "gemini-3-pro-image-preview": _GENERATION,
+    }
+
+    def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
+        """No idempotency key is documented, so none is sent."""
+        callback = {"callback_url": callback_url} if callback_url else {}
+        return Call("POST", "/v1/images/generations", {}, {**body, **callback})
+
+    def query_call(self, task_id: str) -> Call:
+        """One task by its id (public)."""
+        return Call("GET", f"/v1/tasks/{quote(task_id, safe='')}")
+
+    def read_accepted(self, document: dict[str, Any]) -> Accepted:
+        """The task object: `estimated_time` (seconds) and `credits_reserved` ride along."""
+        info, usage = document.get("task_info"), document.get("usage")
+        estimate = info.get("estimated_time") if isinstance(info, dict) else None
+        return Accepted(task_id(document.get("id")), _number(estimate), _cost(usage))
+
+    def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
+        """`{error: {code, message, type, param?, fallback_suggestion?}}`; code is the status."""
+        error = document.get("error")
+        if status // 100 == 2 or not isinstance(error, dict):
+            return None
+        kind = error.get("type")
+        ours, retryable = ERROR_TYPES.get(str(kind), by_status(status))
+        message = words(error.get("message"), f"HTTP {status}")
+        if isinstance(error.get("param"), str):
+            message = f"{message} ({error['param'][:100]})"
+        return JobError(ours, message, str(kind or status)[:100], retryable)
+
+    def hinted_retry_after(self, document: dict[str, Any]) -> float | None:
+        """`fallback_suggestion: retry after 60 seconds`."""
+        error = document.get("error")
+        hint = error.get("fallback_suggestion") if isinstance(error, dict) else None
+        found = _RETRY_HINT.search(hint) if isinstance(hint, str) else None
+        return float(found[1]) if found else None
+
+    def read_task(self, document: Any, now: int) -> TaskReport:
+        """`{id, status, results[], error{code, message}, usage}`; callbacks have the same shape."""
+        if not isinstance(document, dict) or not isinstance(document.get("status"), str):
+            raise Unreadable("an EvoLink task is an object with id and status")
+        state = document["status"]
+        return TaskReport(task_id(document.get("id")), state, _outcome(state, document, now))
+
+
+def _outcome(state: str, task: dict[str, Any], now: int) -> Outcome | None:
+    cost = _cost(task.get("usage"))
+    if state == COMPLETED:
+        results = task.get("results")
+        expires = now + 1000 * (EvoLink.capabilities.links_live_seconds or 0)
+        links_ = results if isinstance(results, list) else []
+        return succeeded(images([(link, expires) for link in links_]), cost)
+    if state == FAILED:
+        return Outcome.failed(_failure(task.get("error")), cost)
+    if state == CANCELLED:
+        error = JobError(ErrorCode.CANCELLED, "the task was cancelled at EvoLink")
+        return Outcome(Status.CANCELLED, error=error, cost=cost)
+    return None
+
+
+def _failure(error: Any) -> JobError:
+    told = error if isinstance(error, dict) else {}
+    code = told.get("code")
+    ours, retryable = TASK_ERRORS.get(str(code), (ErrorCode.GENERATION_FAILED, False))
+    named = code[:100] if isinstance(code, str) else None
+    return JobError(ours, words(told.get("message"), "the task failed"), named, retryable)
+
+
+def _number(value: Any) -> float | None:
+    sane = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e9
+    return float(value) if sane else None
+
+
+def _cost(usage: Any) -> Cost | None:
+    amount = _number(usage.get("credits_reserved")) if isinstance(usage, dict) else None
+    return None if amount is None else Cost(amount, "credits")

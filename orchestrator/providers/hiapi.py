@@ -1,0 +1,178 @@
+"""HiAPI: one asynchronous endpoint for every model, with callbacks.
+
+Source: HiAPI's page "Nano Banana 2" (`POST /v1/tasks`). What that page leaves open comes from
+HiAPI's published documentation and SDK, is marked "(public)", and is tolerated, not relied upon.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from marshmallow import fields
+
+from orchestrator.jobs import ErrorCode, JobError, Outcome
+from orchestrator.providers.base import (
+    Accepted,
+    Ambiguous,
+    Capabilities,
+    Model,
+    Provider,
+    Refused,
+    TaskReport,
+    Unreadable,
+    by_status,
+    images,
+    succeeded,
+    task_id,
+    words,
+)
+from orchestrator.security.secret import Secret
+from orchestrator.security.signatures import verify_timestamped_hex
+from orchestrator.validation import StrictSchema, links, text
+from orchestrator.wire import Call, Reply
+
+#: Terminal states; every other state (queued, handling, archiving (public), or one that is new)
+#: is on its way.
+SUCCESS, FAIL = "success", "fail"
+
+#: `error_code` of the envelope (public) -> our vocabulary, and whether it may pass.
+ERROR_CODES: Mapping[str, tuple[ErrorCode, bool]] = {
+    "INVALID_REQUEST": (ErrorCode.INVALID_REQUEST, False),
+    "MODEL_UNAVAILABLE": (ErrorCode.PROVIDER_UNAVAILABLE, True),
+    "TASK_FAILED": (ErrorCode.GENERATION_FAILED, False),
+    "TASK_TIMEOUT": (ErrorCode.TIMEOUT, True),
+    "STORAGE_UNAVAILABLE": (ErrorCode.PROVIDER_UNAVAILABLE, True),
+}
+
+#: Answers about our idempotency key (public): each means that an earlier send of this very attempt
+#: arrived, so none of them is a "no".
+KEY_CODES = frozenset({"IDEMPOTENCY_KEY_PROCESSING", "IDEMPOTENCY_KEY_MISMATCH"})
+
+#: How far a signature's timestamp may be off (public). Seconds.
+SIGNATURE_TOLERANCE = 300
+
+ASPECT_RATIOS = (
+    "auto", "1:1", "1:4", "1:8", "2:3", "3:2", "3:4", "4:1", "4:3", "4:5", "5:4", "8:1", "9:16",
+    "16:9", "21:9",
+)  # fmt: skip
+
+
+class _NanoBanana2Input(StrictSchema):
+    prompt = text(required=True)
+    image_input = links()
+    aspect_ratio = text(one_of=ASPECT_RATIOS)
+    resolution = text(one_of=("1K", "2K", "4K"))
+    output_format = text(one_of=("png", "jpg"))
+
+
+class _NanoBanana2(StrictSchema):
+    model = text(required=True, one_of=("Nano-Banana-2",))
+    input = fields.Nested(_NanoBanana2Input, required=True)
+
+
+class HiAPI(Provider):
+    """HiAPI's wire form."""
+
+    name = "hiapi"
+    title = "HiAPI"
+    base_url = "https://api.hiapi.ai"  # (public)
+    capabilities = Capabilities(
+        callbacks=True,
+        signed_callbacks=True,  # (public)
+        idempotency_seconds=86_400,  # (public) "about 24 h"
+    )
+    models: ClassVar[Mapping[str, Model]] = {
+        "Nano-Banana-2": Model(
+            _NanoBanana2(),
+            {
+                "prompt": ("input", "prompt"),
+                "images": ("input", "image_input"),
+                "aspect_ratio": ("input", "aspect_ratio"),
+                "resolution": ("input", "resolution"),
+                "output_format": ("input", "output_format"),
+            },
+        )
+    }
+
+    def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
+        """`callback.when` has one documented value, `final`."""
+        callback = {"callback": {"url": callback_url, "when": "final"}} if callback_url else {}
+        return Call("POST", "/v1/tasks", {"Idempotency-Key": key}, {**body, **callback})
+
+    def query_call(self, task_id: str) -> Call:
+        """One task by its id."""
+        return Call("GET", f"/v1/tasks/{quote(task_id, safe='')}")
+
+    def read_submit(self, reply: Reply) -> Accepted | Refused | Ambiguous:
+        """An answer about our own idempotency key says that the attempt had arrived before."""
+        document = reply.object() or {}
+        if document.get("error_code") in KEY_CODES:
+            return Ambiguous(
+                words(document.get("message"), document["error_code"]), reply.retry_after()
+            )
+        return super().read_submit(reply)
+
+    def read_accepted(self, document: dict[str, Any]) -> Accepted:
+        """The answer holds `data.taskId` and nothing else of use."""
+        data = document.get("data")
+        return Accepted(task_id(data.get("taskId") if isinstance(data, dict) else None))
+
+    def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
+        """`{code, message, error_code}` (public)."""
+        code, message = document.get("error_code"), document.get("message")
+        if status // 100 == 2 or not (isinstance(code, str) or isinstance(message, str)):
+            return None
+        ours, retryable = ERROR_CODES.get(str(code), by_status(status))
+        return JobError(ours, words(message, f"HTTP {status}"), str(code or status), retryable)
+
+    def unwrap(self, document: dict[str, Any]) -> Any:
+        """A query answers the task under `data`; a callback's body is the task itself."""
+        return document.get("data")
+
+    def read_task(self, document: Any, now: int) -> TaskReport:
+        """`{taskId, status, output[{url, type, expireAt}], error{code, message}}`."""
+        if not isinstance(document, dict) or not isinstance(document.get("status"), str):
+            raise Unreadable("a HiAPI task is an object with taskId and status")
+        state = document["status"]
+        return TaskReport(task_id(document.get("taskId")), state, _outcome(state, document))
+
+    def verify_callback(
+        self, headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: int
+    ) -> None:
+        """X-HiAPI-Signature = hex HMAC-SHA256 over `timestamp.body` (public)."""
+        verify_timestamped_hex(
+            secrets,
+            timestamp=headers.get("x-hiapi-timestamp"),
+            signature=headers.get("x-hiapi-signature"),
+            body=body,
+            now=now // 1000,
+            tolerance=SIGNATURE_TOLERANCE,
+        )
+
+
+def _outcome(state: str, task: dict[str, Any]) -> Outcome | None:
+    if state == SUCCESS:
+        output = task.get("output")
+        rows = [row for row in output if isinstance(row, dict)] if isinstance(output, list) else []
+        return succeeded(images([(row.get("url"), _expiry(row.get("expireAt"))) for row in rows]))
+    if state == FAIL:
+        return Outcome.failed(_failure(task.get("error")))
+    return None
+
+
+def _failure(error: Any) -> JobError:
+    """A failed task's reason. The document: fix the request, do not send the same again."""
+    told = error if isinstance(error, dict) else {}
+    code = told.get("code")
+    ours, retryable = ERROR_CODES.get(str(code), (ErrorCode.GENERATION_FAILED, False))
+    named = code if isinstance(code, str) else None
+    return JobError(ours, words(told.get("message"), "the task failed"), named, retryable)
+
+
+def _expiry(value: Any) -> int | None:
+    """`expireAt` (public) in ms; seen in seconds, and its unit is not documented."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 10**14:
+        return None
+    return value if value > 10**11 else value * 1000

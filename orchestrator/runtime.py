@@ -1,0 +1,64 @@
+"""What every step needs, put together once for each process."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+from orchestrator.clock import now_ms
+from orchestrator.config import ProviderSettings, Settings
+from orchestrator.http import Http
+from orchestrator.ledger import Ledger
+from orchestrator.nudges import Broker, Nudger
+from orchestrator.providers import PROVIDERS, Provider
+
+DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The parts of one process, wired. Tests put other parts in."""
+
+    settings: Settings
+    ledger: Ledger
+    http: Http
+    nudger: Nudger
+    providers: Mapping[str, Provider]
+    clock: Callable[[], int] = now_ms
+    random: Callable[[], float] = random.random
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Runtime:
+        """The real parts. Nothing connects before its first use."""
+        ledger = Ledger.from_url(
+            settings.redis_url,
+            shards=settings.shards,
+            retention_ms=int(settings.retention_days * DAY_MS),
+        )
+        http = Http(
+            connect_timeout=settings.connect_timeout_seconds,
+            read_timeout=settings.read_timeout_seconds,
+        )
+        nudger = Nudger(Broker(settings.broker_url).send)
+        return cls(settings, ledger, http, nudger, PROVIDERS)
+
+    def provider(self, name: str) -> tuple[Provider, ProviderSettings] | None:
+        """A provider that is on, with its settings; None when it is off or unknown."""
+        settings = self.settings.providers.get(name)
+        return (self.providers[name], settings) if settings else None
+
+    def calls_back(self, provider: Provider) -> bool:
+        """Whether we ask for callbacks: the provider must offer them and be able to reach us."""
+        return provider.capabilities.callbacks and self.settings.public_url is not None
+
+
+@cache
+def default() -> Runtime:
+    """The runtime of this process' environment.
+
+    Raises:
+        ConfigError: a setting is missing or wrong.
+    """
+    return Runtime.from_settings(Settings.from_env())

@@ -1,0 +1,243 @@
+"""The request a caller sends, and the job a caller sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from marshmallow import (
+    Schema,
+    ValidationError,
+    fields,
+    post_load,
+    validate,
+    validates,
+    validates_schema,
+)
+
+from orchestrator.jobs import Event, Job, JobRequest
+from orchestrator.providers import PROVIDERS
+from orchestrator.validation import StrictSchema, links, text
+from orchestrator.wire import dump
+
+#: The most that a job's metadata, and its native request, may hold. Bytes of JSON; levels.
+MAX_METADATA = 16 * 1024
+MAX_DEPTH = 32
+
+#: The unified fields; which of them a model takes is in its provider's catalog.
+OPTIONS = ("prompt", "images", "aspect_ratio", "resolution", "output_format", "n")
+
+
+class JobRequestSchema(StrictSchema):
+    """What `POST /v1/jobs` takes: the unified fields, or the provider's own body in `request`."""
+
+    provider = text(
+        required=True,
+        one_of=tuple(PROVIDERS),
+        metadata={"description": "Whose API makes the images.", "example": "hiapi"},
+    )
+    model = text(
+        required=True,
+        maximum=200,
+        metadata={"description": "A model of that provider.", "example": "Nano-Banana-2"},
+    )
+    prompt = text(maximum=100_000, metadata={"example": "A lighthouse at dusk"})
+    images = links(maximum=32)
+    aspect_ratio = text(maximum=20, metadata={"example": "16:9"})
+    resolution = text(maximum=20, metadata={"example": "2K"})
+    output_format = text(maximum=20, metadata={"example": "png"})
+    n = fields.Integer(
+        strict=True,
+        validate=validate.Range(1, 100, error="a whole number from 1 to 100"),
+        error_messages={"invalid": "a whole number from 1 to 100"},
+        metadata={"description": "How many images."},
+    )
+    request = fields.Dict(
+        keys=fields.String(),
+        error_messages={"invalid": "a JSON object: the provider's own request body"},
+        metadata={
+            "description": "The provider's own request body, without its callback;"
+            " in place of the unified fields."
+        },
+    )
+    metadata = fields.Dict(
+        keys=fields.String(),
+        error_messages={"invalid": "a JSON object"},
+        metadata={"description": "Anything; comes back with the job."},
+    )
+    deadline_seconds = fields.Float(
+        validate=validate.Range(1, 604_800, error="a number of seconds from 1 to 604800"),
+        error_messages={"invalid": "a number of seconds from 1 to 604800"},
+        metadata={"description": "After this many seconds the job fails."},
+    )
+    on_unconfirmed = text(
+        one_of=("fail", "resubmit"),
+        metadata={
+            "description": "When nobody can tell whether the provider took the request: fail, or"
+            " submit once more at the risk of paying twice."
+        },
+    )
+
+    @validates("metadata")
+    def check_metadata(self, value: Any, data_key: str) -> None:
+        """Cap its size and depth."""
+        if depth(value) > MAX_DEPTH:
+            raise ValidationError(f"at most {MAX_DEPTH} levels deep")
+        if len(_encoded(value)) > MAX_METADATA:
+            raise ValidationError(f"at most {MAX_METADATA} bytes of JSON")
+
+    @validates("request")
+    def check_request(self, value: Any, data_key: str) -> None:
+        """Cap its depth; the provider's schema does the rest."""
+        if depth(value) > MAX_DEPTH:
+            raise ValidationError(f"at most {MAX_DEPTH} levels deep")
+        _encoded(value)
+
+    @validates_schema(skip_on_field_errors=True)
+    def check_form(self, data: dict[str, Any], **_: Any) -> None:
+        """One of the two forms, not both."""
+        if "request" not in data:
+            if "prompt" not in data:
+                raise ValidationError("this field is required (or `request`)", "prompt")
+            return
+        for name in OPTIONS:
+            if name in data:
+                raise ValidationError("absent when `request` is given: put it in there", name)
+        model = data["request"].setdefault("model", data["model"])
+        if model != data["model"]:
+            raise ValidationError(f"the same as in `request`: {model}", "model")
+
+    @post_load
+    def build(self, data: dict[str, Any], **_: Any) -> JobRequest:
+        """The request as a value."""
+        options = {name: data.pop(name) for name in OPTIONS if name in data}
+        return JobRequest(native=data.pop("request", None), options=options, **data)
+
+
+class AttemptSchema(Schema):
+    """One submission of a job to its provider."""
+
+    number = fields.Integer()
+    provider = fields.String()
+    task_id = fields.String(allow_none=True)
+    submitted_at = fields.String()
+
+
+class ImageSchema(Schema):
+    """One image: the provider's link, and when it dies (null: not told)."""
+
+    source_url = fields.String()
+    expires_at = fields.String(allow_none=True)
+
+
+class ErrorSchema(Schema):
+    """Why a job failed: our code, the provider's words and code."""
+
+    code = fields.String()
+    message = fields.String()
+    provider_code = fields.String(allow_none=True)
+    retryable = fields.Boolean()
+
+
+class CostSchema(Schema):
+    """What it cost, and how we know."""
+
+    amount = fields.Float()
+    unit = fields.String()
+    source = fields.String()
+
+
+class JobSchema(Schema):
+    """A job as a caller sees it. Times are RFC 3339, UTC."""
+
+    id = fields.String()
+    status = fields.String()
+    provider = fields.String()
+    model = fields.String()
+    request = fields.Dict()
+    attempts = fields.List(fields.Nested(AttemptSchema))
+    images = fields.List(fields.Nested(ImageSchema))
+    error = fields.Nested(ErrorSchema, allow_none=True)
+    cost = fields.Nested(CostSchema, allow_none=True)
+    metadata = fields.Dict()
+    deadline_at = fields.String()
+    created_at = fields.String()
+    updated_at = fields.String()
+    settled_at = fields.String(allow_none=True)
+    settled_by = fields.String(allow_none=True)
+
+
+class EventSchema(Schema):
+    """One line of a job's timeline."""
+
+    at = fields.String()
+    event = fields.String()
+    detail = fields.Dict()
+
+
+def job_view(job: Job) -> dict[str, Any]:
+    """A job as JSON-ready data, in the form of JobSchema."""
+    request = job.request
+    return {
+        "id": job.id,
+        "status": job.status.value,
+        "provider": request.provider,
+        "model": request.model,
+        "request": dict(request.native if request.native is not None else request.options),
+        "attempts": [
+            {
+                "number": attempt.number,
+                "provider": request.provider,
+                "task_id": attempt.task_id,
+                "submitted_at": rfc3339(attempt.submitted_at),
+            }
+            for attempt in job.attempts
+        ],
+        "images": [
+            {"source_url": image.source_url, "expires_at": rfc3339(image.expires_at)}
+            for image in job.images
+        ],
+        "error": asdict(job.error) if job.error else None,
+        "cost": asdict(job.cost) if job.cost else None,
+        "metadata": dict(request.metadata),
+        "deadline_at": rfc3339(job.deadline_at),
+        "created_at": rfc3339(job.created_at),
+        "updated_at": rfc3339(job.updated_at),
+        "settled_at": rfc3339(job.settled_at),
+        "settled_by": job.settled_by.value if job.settled_by else None,
+    }
+
+
+def event_view(event: Event) -> dict[str, Any]:
+    """An event as JSON-ready data, in the form of EventSchema."""
+    return {"at": rfc3339(event.at), "event": event.name, "detail": dict(event.detail)}
+
+
+def rfc3339(time: int | None) -> str | None:
+    """A time in ms as RFC 3339 text, to the millisecond."""
+    if time is None:
+        return None
+    moment = datetime.fromtimestamp(time / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def depth(value: Any) -> int:
+    """How many levels of objects and lists a JSON value has. Does not recurse."""
+    levels, layer = 0, [value]
+    while layer := [v for v in layer if isinstance(v, Mapping | list)]:
+        levels += 1
+        if levels > MAX_DEPTH:
+            break
+        layer = [
+            v for inner in layer for v in (inner.values() if isinstance(inner, Mapping) else inner)
+        ]
+    return levels
+
+
+def _encoded(value: Any) -> bytes:
+    try:
+        return dump(value)
+    except (TypeError, ValueError):
+        raise ValidationError("only what JSON can hold") from None

@@ -1,0 +1,1 @@
+"""Secrets, callback tokens and signatures. Every compare takes constant time."""

@@ -1,0 +1,237 @@
+"""The submit step: send an attempt to its provider, and never pay twice for it.
+
+Before the request goes out the ledger says `submitting`. Then one of three things is recorded: the
+provider took it (running), the provider said no (queued again, or failed), or nobody knows
+(unconfirmed). An unconfirmed attempt is only ever sent again with the same idempotency key; where
+a provider takes none, its callback is waited for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator import log
+from orchestrator.callbacks import CallbackAddress
+from orchestrator.config import ProviderSettings
+from orchestrator.http import NoAnswer, NotSent
+from orchestrator.jobs import ErrorCode, Job, JobError, Outcome, SettledBy, Status, Step
+from orchestrator.ledger import Lease
+from orchestrator.polling import (
+    RESEND_FIRST,
+    RESEND_LONGEST,
+    RETRY_FIRST,
+    RETRY_LONGEST,
+    back_off,
+    first_look,
+)
+from orchestrator.providers.base import Accepted, Ambiguous, Provider, Refused
+from orchestrator.runtime import Runtime
+
+#: What a lease lasts beyond the call's own time limits: time to claim, to record, and to stall. ms.
+LEASE_MARGIN = 10_000
+
+
+def lease_ms(runtime: Runtime) -> int:
+    """How long a step with one provider call may hold a job."""
+    settings = runtime.settings
+    calls = settings.connect_timeout_seconds + settings.read_timeout_seconds
+    return int(calls * 1000) + LEASE_MARGIN
+
+
+def submit(runtime: Runtime, job_id: str) -> None:
+    """Take the submit step with a job, if it is due and nobody else's.
+
+    Raises:
+        LedgerUnavailable: nothing is lost; the lease runs out and the agenda brings the job back.
+    """
+    now = runtime.clock()
+    lease = runtime.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=lease_ms(runtime))
+    if lease is None:
+        return
+    if lease.job.status is Status.QUEUED:  # claimed without an attempt: its deadline had passed
+        _deadline(runtime, lease)
+        return
+    on = runtime.provider(lease.job.request.provider)
+    if on is None:
+        _switched_off(runtime, lease)
+        return
+    _Submission(runtime, lease, *on).run()
+
+
+@dataclass(frozen=True, slots=True)
+class _Submission:
+    """One attempt in the hands of one worker."""
+
+    runtime: Runtime
+    lease: Lease
+    provider: Provider
+    settings: ProviderSettings
+
+    def run(self) -> None:
+        first_send = self.job.status is Status.SUBMITTING
+        if not first_send and (self._gives_up() or not self._resendable()):
+            return
+        if self.runtime.clock() > self.lease.ends_at - lease_ms(self.runtime) + LEASE_MARGIN:
+            return  # this worker stalled: the lease could end before the call does
+        reading = self._send()
+        if isinstance(reading, Accepted):
+            self._accepted(reading)
+        elif isinstance(reading, Refused) and first_send:
+            self._refused(reading)
+        else:
+            # A "no" to a repeated send says nothing of the first one, which may have been taken.
+            self._unconfirmed(reading)
+
+    @property
+    def job(self) -> Job:
+        return self.lease.job
+
+    @property
+    def _key(self) -> str:
+        return f"{self.job.id}.{self.job.attempt.number}"
+
+    def _send(self) -> Accepted | Refused | Ambiguous:
+        provider, job = self.provider, self.job
+        address = CallbackAddress(provider.name, job.id, job.attempt.number)
+        calls_back = self.runtime.calls_back(provider)
+        url = address.url(self.runtime.settings) if calls_back else None
+        call = provider.submit_call(provider.body(job.request), url, self._key)
+        answer = self.runtime.http.call(call, self.settings)
+        if isinstance(answer, NotSent):
+            reason = f"{provider.title} could not be reached: {answer.reason}"
+            return Refused(JobError(ErrorCode.PROVIDER_UNAVAILABLE, reason, retryable=True))
+        if isinstance(answer, NoAnswer):
+            return Ambiguous(answer.reason)
+        return provider.read_submit(answer)
+
+    # What was answered ---------------------------------------------------------------------
+
+    def _accepted(self, reading: Accepted) -> None:
+        now = self.runtime.clock()
+        calls_back = self.runtime.calls_back(self.provider)
+        grace = self.runtime.settings.callback_grace_seconds if calls_back else None
+        wait = first_look(estimate=reading.estimate, grace=grace, poll=self.settings.poll_seconds)
+        result = self.runtime.ledger.accepted(
+            self.job.id,
+            self.job.attempt.number,
+            reading.task_id,
+            now=now,
+            next_look=self._within_deadline(now, wait),
+            cost=reading.cost,
+        )
+        self._log("attempt_accepted", task_id=reading.task_id, result=result)
+
+    def _refused(self, reading: Refused) -> None:
+        now, error = self.runtime.clock(), reading.error
+        if not error.retryable:
+            outcome = Outcome.failed(error)
+            result = self.runtime.ledger.settle(self.lease, outcome, SettledBy.SUBMIT, now=now)
+            self._log("attempt_refused", code=error.code, retry=False, result=result)
+            return
+        wait = reading.retry_after
+        if wait is None:
+            wait = back_off(self.job.tries, RETRY_FIRST, RETRY_LONGEST, self.runtime.random)
+        result = self.runtime.ledger.requeue(
+            self.lease,
+            now=now,
+            next_look=self._within_deadline(now, wait),
+            tries=self.job.tries + 1,
+            event="deferred",
+            detail={"code": error.code, "message": error.message},
+        )
+        self._log("attempt_refused", code=error.code, retry=True, result=result)
+
+    def _unconfirmed(self, reading: Refused | Ambiguous) -> None:
+        now = self.runtime.clock()
+        tries = self.job.tries if self.job.status is Status.UNCONFIRMED else 0
+        ends = self._waits_until()
+        if self.provider.capabilities.idempotency_seconds:
+            plain = back_off(tries, RESEND_FIRST, RESEND_LONGEST, self.runtime.random)
+            wait = plain if reading.retry_after is None else reading.retry_after
+            next_look = min(now + int(wait * 1000), ends)
+        else:
+            next_look = ends
+        why = reading.reason if isinstance(reading, Ambiguous) else reading.error.message
+        result = self.runtime.ledger.unconfirmed(
+            self.lease, now=now, next_look=max(next_look, now), tries=tries + 1, reason=why
+        )
+        self._log("attempt_unconfirmed", why=why, result=result)
+
+    # An attempt that may have arrived ------------------------------------------------------
+
+    def _waits_until(self) -> int:
+        """Until when (ms) this unconfirmed attempt may still turn out well."""
+        job, sent = self.job, self.job.attempt.submitted_at
+        ends = sent
+        if self.provider.capabilities.idempotency_seconds:
+            ends = sent + self.provider.capabilities.idempotency_seconds * 1000
+        if self.runtime.calls_back(self.provider):
+            ends = job.deadline_at
+        if job.request.on_unconfirmed == "resubmit":
+            ends = min(ends, sent + (job.deadline_at - sent) // 2)  # leaves time for another
+        return min(ends, job.deadline_at)
+
+    def _gives_up(self) -> bool:
+        now = self.runtime.clock()
+        if now < self._waits_until():
+            return False
+        if self.job.request.on_unconfirmed == "resubmit" and now < self.job.deadline_at:
+            result = self.runtime.ledger.requeue(
+                self.lease, now=now, next_look=now, tries=0, event="resubmitted", detail={}
+            )
+            self._log("attempt_given_up", resubmit=True, result=result)
+            return True
+        message = (
+            f"the request may have reached {self.provider.title}, which neither answered nor called"
+            " back; it may have been charged"
+        )
+        outcome = Outcome.failed(JobError(ErrorCode.SUBMISSION_UNCONFIRMED, message))
+        result = self.runtime.ledger.settle(self.lease, outcome, SettledBy.DEADLINE, now=now)
+        self._log("attempt_given_up", resubmit=False, result=result)
+        return True
+
+    def _resendable(self) -> bool:
+        """Whether the same attempt may be sent again; if not, plans the next look."""
+        if self.provider.capabilities.idempotency_seconds:
+            return True
+        self._unconfirmed(Ambiguous("waiting for the callback"))
+        return False
+
+    # ---------------------------------------------------------------------------------------
+
+    def _within_deadline(self, now: int, wait: float) -> int:
+        return min(now + int(wait * 1000), max(self.job.deadline_at, now))
+
+    def _log(self, event: str, **details: object) -> None:
+        log.get().info(
+            event,
+            job=self.job.id,
+            provider=self.provider.name,
+            attempt=self.job.attempt.number,
+            **details,
+        )
+
+
+def _deadline(runtime: Runtime, lease: Lease) -> None:
+    error = JobError(ErrorCode.DEADLINE_EXCEEDED, "the deadline passed before a provider took it")
+    result = runtime.ledger.settle(
+        lease, Outcome.failed(error), SettledBy.DEADLINE, now=runtime.clock()
+    )
+    log.get().info("deadline_exceeded", job=lease.job.id, result=result)
+
+
+def _switched_off(runtime: Runtime, lease: Lease) -> None:
+    """The provider's API key was taken away: wait, as for any outage."""
+    now, job = runtime.clock(), lease.job
+    plan = {
+        "now": now,
+        "next_look": min(now + int(RETRY_LONGEST * 1000), max(job.deadline_at, now)),
+        "tries": job.tries + 1,
+    }
+    reason = f"{job.request.provider} is switched off: its API key is not set"
+    if job.status is Status.SUBMITTING:
+        detail = {"code": ErrorCode.PROVIDER_UNAVAILABLE, "message": reason}
+        runtime.ledger.requeue(lease, event="deferred", detail=detail, **plan)
+    else:
+        runtime.ledger.unconfirmed(lease, reason=reason, **plan)
+    log.get().warning("provider_off", job=job.id, provider=job.request.provider)

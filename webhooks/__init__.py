@@ -1,0 +1,1 @@
+"""The Flask application: the callback receiver, which also mounts the API."""

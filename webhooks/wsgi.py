@@ -1,0 +1,15 @@
+"""What the web server loads: `granian --interface wsgi webhooks.wsgi:app`."""
+
+from __future__ import annotations
+
+import sys
+
+from orchestrator import log, runtime
+from orchestrator.config import ConfigError
+from webhooks.app import create_app
+
+log.configure()
+try:
+    app = create_app(runtime.default())
+except ConfigError as error:
+    sys.exit(f"orchestrator: {error}")

@@ -1,0 +1,108 @@
+"""The Celery application for nudges and sweeps.
+
+Its messages are hints, so it runs without acknowledgements, results, retries or ETAs: the ledger
+remembers everything, and the sweep brings back whatever a lost message was about.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from celery import Celery, signals
+
+from orchestrator import log, runtime
+from orchestrator.config import ConfigError
+from orchestrator.jobs import Step
+from orchestrator.ledger import LedgerUnavailable
+from orchestrator.nudges import QUEUE, TASKS, TRANSPORT_OPTIONS
+from orchestrator.poll import poll as poll_job
+from orchestrator.reconcile import reconcile as sweep
+from orchestrator.submit import submit as submit_job
+from workers.crew import Crew
+
+#: Time between sweeps. A sweep message nobody took in that many sweeps is dropped. Seconds; count.
+SWEEP_SECONDS = 1.0
+SWEEP_EXPIRES = 5
+
+STEPS = {Step.SUBMIT: submit_job, Step.POLL: poll_job}
+
+
+def configured(name: str, **settings: Any) -> Celery:
+    """A Celery application on our broker, or the end of the process with one clear line."""
+    try:
+        parts = runtime.default()
+    except ConfigError as error:
+        sys.exit(f"orchestrator: {error}")
+    app = Celery(name, broker=parts.settings.broker_url, set_as_current=False)
+    app.conf.update(
+        task_ignore_result=True,
+        task_serializer="json",
+        accept_content=["json"],
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        worker_disable_rate_limits=True,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        enable_utc=True,
+        **settings,
+    )
+    return app
+
+
+app = configured(
+    "orchestrator",
+    task_default_queue=QUEUE,
+    broker_transport_options=TRANSPORT_OPTIONS,
+    beat_schedule={
+        "sweep": {
+            "task": "orchestrator.reconcile",
+            "schedule": SWEEP_SECONDS,
+            "options": {"expires": SWEEP_EXPIRES},
+        }
+    },
+)
+
+
+def _take(step: Step, job_id: str) -> None:
+    STEPS[step](runtime.default(), job_id)
+
+
+crew = Crew(_take)
+
+
+@app.task(name=TASKS[Step.SUBMIT])
+def submit(job_ids: Sequence[str]) -> None:
+    """Submit these jobs, side by side."""
+    crew.take(Step.SUBMIT, job_ids)
+
+
+@app.task(name=TASKS[Step.POLL])
+def poll(job_ids: Sequence[str]) -> None:
+    """Poll these jobs, side by side."""
+    crew.take(Step.POLL, job_ids)
+
+
+@app.task(name="orchestrator.reconcile")
+def reconcile() -> None:
+    """Sweep: nudge every job that is due."""
+    try:
+        due = sweep(runtime.default())
+    except LedgerUnavailable as error:
+        log.get().warning("sweep_failed", why=str(error))
+    else:
+        log.get().debug("sweep_done", due=due)
+
+
+@signals.setup_logging.connect
+def _configure_logs(**_: Any) -> None:
+    log.configure()
+    logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
+
+
+@signals.worker_shutdown.connect
+def _finish_steps(**_: Any) -> None:
+    """A warm stop: what is in flight is finished before the process ends."""
+    crew.drain()

@@ -1,0 +1,54 @@
+"""The threads that do a worker's steps, side by side."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from orchestrator import log
+from orchestrator.jobs import Step
+from orchestrator.ledger import LedgerUnavailable
+
+#: Steps that one worker process does at once. Each waits for a provider most of its time.
+THREADS = 32
+
+
+class Crew:
+    """Takes steps off the message loop's hands, and holds it back while all are busy.
+
+    A step that fails is logged and forgotten: its lease runs out, and the agenda brings it back.
+
+    Args:
+        run: does one step with one job.
+        threads: how many are done at once.
+    """
+
+    def __init__(self, run: Callable[[Step, str], None], *, threads: int = THREADS) -> None:
+        self._run = run
+        self._threads = threads
+        self._free = threading.Semaphore(threads)
+        self._pool: ThreadPoolExecutor | None = None
+
+    def take(self, step: Step, job_ids: Sequence[str]) -> None:
+        """Do `step` with each job; returns once each was begun."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="step")
+        for job_id in job_ids:
+            self._free.acquire()
+            self._pool.submit(self._step, step, job_id)
+
+    def drain(self) -> None:
+        """Wait until every step that was begun is done."""
+        if self._pool:
+            self._pool.shutdown(wait=True)
+
+    def _step(self, step: Step, job_id: str) -> None:
+        try:
+            self._run(step, job_id)
+        except LedgerUnavailable as error:
+            log.get().warning("step_failed", job=job_id, step=step, why=str(error))
+        except Exception:
+            log.get().exception("step_broke", job=job_id, step=step)
+        finally:
+            self._free.release()

@@ -1,0 +1,64 @@
+"""Enqueueing by Celery message, for services that live on the same broker.
+
+    app.send_task("orchestrator.enqueue", kwargs={...}, queue="orchestrator.enqueue")
+
+This message is no hint: until its job is in the ledger it is the only record of the request. So it
+has its own queue and its own process, with acknowledgements, and is as durable as the broker. It
+may be delivered twice; its Celery task id is the idempotency key.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from celery import Celery, Task
+from celery.exceptions import Reject
+from celery.worker import state
+
+from orchestrator import log, runtime
+from orchestrator.enqueue import IdempotencyMismatch, place
+from orchestrator.ledger import LedgerUnavailable
+from orchestrator.runtime import Runtime
+from orchestrator.validation import InvalidRequest
+from orchestrator.wire import dump
+from workers.app import configured
+
+QUEUE = "orchestrator.enqueue"
+#: A message that nobody acknowledged is given out again after this long. Seconds.
+VISIBILITY_TIMEOUT = 60
+#: How long to wait between looks for a ledger that is away. Seconds.
+PATIENCE = 1.0
+
+app: Celery = configured(
+    "orchestrator.intake",
+    task_default_queue=QUEUE,
+    task_acks_late=True,
+    task_reject_on_worker_lost=True,
+    worker_prefetch_multiplier=1,
+    broker_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT},
+)
+
+
+@app.task(name="orchestrator.enqueue", bind=True)
+def enqueue(self: Task, **request: Any) -> None:
+    """Put one request into the ledger. A bad one is logged and kept among the rejected messages."""
+    parts, message_id = runtime.default(), self.request.id
+    while True:
+        try:
+            _place(parts, request, message_id)
+            return
+        except LedgerUnavailable as error:
+            log.get().warning("enqueue_waits", message=message_id, why=str(error))
+        if state.should_stop is not None or state.should_terminate is not None:
+            raise Reject("the ledger is away", requeue=True)
+        threading.Event().wait(PATIENCE)
+
+
+def _place(parts: Runtime, request: dict[str, Any], message_id: str) -> None:
+    try:
+        place(parts, request, scope="celery", key=message_id)
+    except (InvalidRequest, IdempotencyMismatch) as error:
+        log.get().error("enqueue_refused", message=message_id, why=str(error))
+        body = dump({"id": message_id, "fields": sorted(map(str, request))})
+        parts.ledger.reject("enqueue", now=parts.clock(), reason=str(error), body=body)
