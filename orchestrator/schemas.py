@@ -132,7 +132,7 @@ class ImageSchema(Schema):
     expires_at = fields.String(allow_none=True)
 
 
-class ErrorSchema(Schema):
+class JobErrorSchema(Schema):
     """Why a job failed: our code, the provider's words and code."""
 
     code = fields.String()
@@ -159,7 +159,7 @@ class JobSchema(Schema):
     request = fields.Dict()
     attempts = fields.List(fields.Nested(AttemptSchema))
     images = fields.List(fields.Nested(ImageSchema))
-    error = fields.Nested(ErrorSchema, allow_none=True)
+    error = fields.Nested(JobErrorSchema, allow_none=True)
     cost = fields.Nested(CostSchema, allow_none=True)
     metadata = fields.Dict()
     deadline_at = fields.String()
