@@ -28,6 +28,28 @@ _KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MAKE_ONE = "make one with: openssl rand -hex 32"
 
 
+#: Every ORCHESTRATOR_ variable that is read; a test holds this list against the reading.
+VARIABLES = frozenset(
+    f"ORCHESTRATOR_{name}"
+    for name in (
+        "ALLOW_PRIVATE_NETWORKS",
+        "API_KEYS",
+        "BROKER_URL",
+        "CALLBACK_GRACE_SECONDS",
+        "CONNECT_TIMEOUT_SECONDS",
+        "DATA_DIR",
+        "JOB_DEADLINE_SECONDS",
+        "PUBLIC_URL",
+        "READ_TIMEOUT_SECONDS",
+        "REDIS_URL",
+        "RETENTION_DAYS",
+        "SECRET_KEY",
+        "SECRET_KEYS_OLD",
+        "SHARDS",
+    )
+)
+
+
 class ConfigError(Exception):
     """A setting is missing or wrong. One line: the variable, its value, what is allowed."""
 

@@ -1,1 +1,55 @@
 """The `orchestrator` command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from orchestrator.cli.demo import demo
+from orchestrator.cli.dev import dev, sandbox
+from orchestrator.cli.doctor import doctor
+from orchestrator.cli.jobs import enqueue, get, watch
+from orchestrator.cli.stack import StackError
+from orchestrator.config import ConfigError
+from orchestrator.enqueue import IdempotencyMismatch
+from orchestrator.ledger import LedgerUnavailable
+from orchestrator.validation import InvalidRequest
+
+_EXPECTED = (ConfigError, IdempotencyMismatch, InvalidRequest, LedgerUnavailable, StackError)
+
+
+class _Group(click.Group):
+    """Shows what may go wrong as one clear message, without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except _EXPECTED as error:
+            raise click.ClickException(_message(error)) from None
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, InvalidRequest):
+        return "\n       ".join(map(str, error.violations))
+    if isinstance(error, LedgerUnavailable):
+        return (
+            f"Redis is away ({error}). Check ORCHESTRATOR_REDIS_URL; `orchestrator doctor` helps."
+        )
+    return str(error)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="image-orchestrator")
+def main() -> None:
+    """Enqueue an image job once; get exactly one outcome, pay once, keep the image.
+
+    Begin with `orchestrator demo`: it starts everything on this machine, without any account, and
+    shows a dozen jobs survive lost, doubled, early and forged callbacks. `orchestrator dev` keeps
+    the same running for you to write a client against. The other commands use the installation
+    that the ORCHESTRATOR_ variables of the environment name; `orchestrator doctor` checks it.
+    """
+
+
+for _command in (demo, dev, enqueue, get, watch, doctor, sandbox):
+    main.add_command(_command)

@@ -50,6 +50,7 @@ class Stack(AbstractContextManager["Stack"]):
         settings: environment variables to add or replace.
         folder: for data and logs; None makes one that goes with the stack.
         quiet: processes write to log files in the folder, not to this terminal.
+        api_key: of the API; None makes one.
     """
 
     processes: Sequence[str] = ("web", "worker", "beat")
@@ -60,9 +61,9 @@ class Stack(AbstractContextManager["Stack"]):
     settings: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     quiet: bool = True
+    api_key: str = field(default_factory=lambda: secrets.token_urlsafe(18), repr=False)
 
     def __post_init__(self) -> None:
-        self.api_key = secrets.token_urlsafe(18)
         self.running: dict[str, subprocess.Popen[bytes]] = {}
         self._closing = ExitStack()
 
@@ -157,6 +158,7 @@ class Stack(AbstractContextManager["Stack"]):
             **inherited,
             "PATH": f"{here}{os.pathsep}{inherited.get('PATH', '')}",
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), inherited.get("PYTHONPATH")])),
+            "HOST": "127.0.0.1",
             "PORT": str(self.web_port),
             "ORCHESTRATOR_REDIS_URL": redis_url,
             "ORCHESTRATOR_PUBLIC_URL": self.web_url,

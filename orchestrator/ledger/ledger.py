@@ -340,11 +340,15 @@ class Ledger:
         return int(known) if known else self.shards
 
     def server(self) -> dict[str, Any]:
-        """What Redis says of itself: version, persistence, eviction policy, time (ms)."""
+        """What Redis says of itself: INFO, its time as `now_ms`, and `appendfsync` if it tells."""
         with self._redis() as client:
             info: Any = client.info()
-            seconds, micros = client.time()
-        return {**info, "now_ms": seconds * 1000 + micros // 1000}
+            time: Any = client.time()
+            try:
+                config: Any = client.config_get("appendfsync")
+            except ResponseError:  # managed services keep CONFIG to themselves
+                config = {}
+        return {**info, **config, "now_ms": time[0] * 1000 + time[1] // 1000}
 
     # ---------------------------------------------------------------------------------------
 

@@ -1,0 +1,294 @@
+"""`orchestrator demo`: a dozen jobs, and everything that can happen to a callback."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import click
+import requests
+from rich.live import Live
+from rich.table import Table
+
+from orchestrator.cli.dev import stop_on_sigterm
+from orchestrator.cli.output import as_json, console, print_json, status
+from orchestrator.cli.stack import Stack
+
+#: How long the demo waits for its jobs before it calls them lost. Seconds.
+PATIENCE = 45.0
+#: The table shows image links on terminals at least this wide. Characters.
+LINKS_FROM = 150
+#: Where the images are put, since the sandbox that made them is gone afterwards.
+IMAGES = Path("data") / "demo"
+#: The last part of a callback URL that somebody outside could make up.
+FORGED_TOKEN = "A" * 43
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One job, what happens to it, and how it has to end."""
+
+    provider: str
+    title: str
+    prompt: str
+    fault: str = ""
+    options: tuple[tuple[str, str], ...] = ()
+    status: str = "succeeded"
+    settled_by: str = "callback"
+    #: An event its timeline must show, and how often.
+    event: tuple[str, int] | None = None
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """The body of `POST /v1/jobs`."""
+        model = {"hiapi": "Nano-Banana-2", "evolink": "nano-banana-2-lite"}[self.provider]
+        prompt = f"{self.prompt} [sandbox: {self.fault}]" if self.fault else self.prompt
+        options = dict(self.options)
+        return {"provider": self.provider, "model": model, "prompt": prompt, **options}
+
+
+WIDE, TALL = (("aspect_ratio", "16:9"),), (("aspect_ratio", "9:16"), ("resolution", "2K"))
+
+SCENES = (
+    Scene("hiapi", "all goes well", "A lighthouse at dusk", options=WIDE),
+    Scene("evolink", "all goes well", "A fox in the snow", options=TALL),
+    Scene("hiapi", "callback lost", "A teapot on a red table", "drop", settled_by="poll"),
+    Scene("evolink", "callback lost", "A sleeping cat", "drop", settled_by="poll"),
+    Scene("hiapi", "callback five times", "Five birds", "duplicate=5", event=("duplicate", 4)),
+    Scene("evolink", "callback five times", "Five bees", "duplicate=5", event=("duplicate", 4)),
+    Scene("hiapi", "callback before the answer", "A very early train", "early"),
+    Scene("evolink", "callback before the answer", "A very early bird", "early"),
+    Scene("hiapi", "fails at the provider", "An impossible cube", "fail", status="failed"),
+    Scene("hiapi", "answer lost, sent again", "A message in a bottle", "lost_response"),
+    Scene("evolink", "answer lost, callback came", "A bottle in the sea", "lost_response"),
+    Scene("evolink", "a stranger forges one", "A sealed letter"),
+)
+#: The job whose callback is forged from outside, while the provider works on it.
+FORGED = len(SCENES) - 1
+
+
+@dataclass
+class Take:
+    """A scene as it is played: its job, as last seen."""
+
+    scene: Scene
+    job: dict[str, Any]
+    events: Counter[str] = field(default_factory=Counter)
+    #: Where its images were put.
+    files: list[str] = field(default_factory=list)
+
+    @property
+    def done(self) -> bool:
+        """Whether the job has its outcome."""
+        return self.job["settled_at"] is not None
+
+    def faults(self) -> Iterator[str]:
+        """What did not go as it should."""
+        scene, job = self.scene, self.job
+        if job["status"] != scene.status:
+            yield f"{job['id']} is {job['status']}, not {scene.status}"
+        if job["settled_by"] != scene.settled_by:
+            yield f"{job['id']} was settled by {job['settled_by']}, not {scene.settled_by}"
+        if scene.status == "succeeded" and not self.files:
+            yield f"{job['id']} has no image"
+        if self.events["settled"] != 1:
+            yield f"{job['id']} was settled {self.events['settled']} times"
+        if scene.event and self.events[scene.event[0]] != scene.event[1]:
+            name, times = scene.event
+            yield f"{job['id']} shows {name} {self.events[name]} times, not {times}"
+
+
+@click.command()
+@as_json
+def demo(json_: bool) -> None:
+    """Watch a dozen jobs survive lost, doubled, early and forged callbacks.
+
+    Starts an embedded Redis (unless ORCHESTRATOR_REDIS_URL names one), the sandbox that plays HiAPI
+    and EvoLink, and the Procfile's web, worker and beat; enqueues jobs over HTTP; stops everything.
+    Needs no account, and nothing leaves this machine.
+
+    Exit status 0 only if every job ended as it should and was paid for once.
+    """
+    stop_on_sigterm()
+    began = monotonic()
+    if not json_:
+        click.echo("Starting Redis, the sandbox, web, worker and beat on this machine ...")
+    with _stack() as stack:
+        show = _Show(stack)
+        show.play(quiet=json_)
+        report = show.report(monotonic() - began)
+    if json_:
+        print_json(report)
+    else:
+        _print(show.takes, report)
+    if not report["ok"]:
+        sys.exit(1)
+
+
+def _stack() -> Stack:
+    return Stack(
+        redis_url=os.environ.get("ORCHESTRATOR_REDIS_URL") or None,
+        task_seconds=1.5,
+        settings={"ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "2"},
+    )
+
+
+class _Show:
+    """The jobs on a running stack."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._stack = stack
+        self._http = requests.Session()
+        self._http.headers["Authorization"] = f"Bearer {stack.api_key}"
+        self._charged_before = self._charged()
+        self.takes: list[Take] = []
+        self.forged_answer = 0
+
+    def play(self, *, quiet: bool) -> None:
+        """Enqueue every scene, forge a callback, and look on until all are done."""
+        for scene in SCENES:
+            answer = self._http.post(
+                f"{self._stack.web_url}/v1/jobs", json=scene.request, timeout=10
+            )
+            answer.raise_for_status()
+            self.takes.append(Take(scene, answer.json()))
+        self.forged_answer = self._forge(self.takes[FORGED].job["id"])
+        out, tick, ends = console(), threading.Event(), monotonic() + PATIENCE
+        with Live(console=out, refresh_per_second=10, transient=True) as live:
+            while monotonic() < ends and not all(take.done for take in self.takes):
+                tick.wait(0.1)
+                news = [take for take in self.takes if not take.done and self._look(take)]
+                if not quiet and not out.is_terminal:
+                    _announce(news)
+                if not quiet:
+                    live.update(_table(self.takes, width=out.width))
+
+    def report(self, seconds: float) -> dict[str, Any]:
+        """What came of it, and what did not go as it should."""
+        for number, take in enumerate(self.takes, 1):
+            take.events = self._events(take.job["id"])
+            take.files = self._keep(number, take)
+        charged = self._charged() - self._charged_before
+        wrong = [fault for take in self.takes for fault in take.faults()]
+        if charged != len(self.takes):
+            wrong.append(f"{charged} tasks were charged for {len(self.takes)} jobs")
+        if self.forged_answer != requests.codes.not_found:
+            wrong.append(f"the forged callback was answered {self.forged_answer}, not 404")
+        return {
+            "ok": not wrong,
+            "wrong": wrong,
+            "jobs": [
+                {"scene": t.scene.title, **t.job, "events": t.events, "files": t.files}
+                for t in self.takes
+            ],
+            "tasks_charged": charged,
+            "forged_callback_answer": self.forged_answer,
+            "seconds": round(seconds, 1),
+        }
+
+    def _look(self, take: Take) -> bool:
+        """See how a job stands; whether it is done."""
+        take.job = self._get(f"{self._stack.web_url}/v1/jobs/{take.job['id']}")
+        return take.done
+
+    def _forge(self, job_id: str) -> int:
+        """A callback that looks right, from somebody who does not know our secret."""
+        lie = {
+            "id": "task-forged",
+            "status": "completed",
+            "results": ["https://evil.example/x.png"],
+        }
+        url = f"{self._stack.web_url}/callbacks/evolink/{job_id}.1/{FORGED_TOKEN}"
+        return requests.post(url, json=lie, timeout=10).status_code
+
+    def _keep(self, number: int, take: Take) -> list[str]:
+        """Fetch a job's images; what is no image is left."""
+        kept = []
+        for image in take.job["images"]:
+            answer = requests.get(image["source_url"], timeout=10)
+            kind, _, form = answer.headers.get("Content-Type", "").partition("/")
+            if answer.ok and kind == "image":
+                IMAGES.mkdir(parents=True, exist_ok=True)
+                file = IMAGES / f"{number:02d}-{take.scene.provider}.{form}"
+                file.write_bytes(answer.content)
+                kept.append(str(file))
+        return kept
+
+    def _events(self, job_id: str) -> Counter[str]:
+        listed = self._get(f"{self._stack.web_url}/v1/jobs/{job_id}/events")["events"]
+        return Counter(event["event"] for event in listed)
+
+    def _charged(self) -> int:
+        return len(self._get(f"{self._stack.sandbox_url}/control/tasks"))
+
+    def _get(self, url: str) -> Any:
+        answer = self._http.get(url, timeout=10)
+        answer.raise_for_status()
+        return answer.json()
+
+
+def _announce(takes: list[Take]) -> None:
+    for take in takes:
+        click.echo(f"  {take.job['status']:<10} {take.scene.provider:<8} {take.scene.title}")
+
+
+def _table(takes: list[Take], *, width: int) -> Table:
+    wide = width >= LINKS_FROM
+    table = Table(box=None, padding=(0, 1), header_style="bold")
+    for name in ("job", "provider", "what happens", "status", "settled by", "s"):
+        table.add_column(name, no_wrap=True)
+    if wide:
+        table.add_column("image")
+    for take in takes:
+        job = take.job
+        row = [
+            job["id"] if wide else f"job_..{job['id'][-8:]}",
+            take.scene.provider,
+            take.scene.title,
+            status(job["status"]),
+            job["settled_by"] or "",
+            _seconds(job),
+        ]
+        table.add_row(*row, *([_image(job)] if wide else []))
+    return table
+
+
+def _image(job: dict[str, Any]) -> str:
+    if job["images"]:
+        return str(job["images"][0]["source_url"])
+    return str(job["error"]["code"]) if job["error"] else ""
+
+
+def _seconds(job: dict[str, Any]) -> str:
+    if job["settled_at"] is None:
+        return ""
+    took = datetime.fromisoformat(job["settled_at"]) - datetime.fromisoformat(job["created_at"])
+    return f"{took.total_seconds():.1f}"
+
+
+def _print(takes: list[Take], report: dict[str, Any]) -> None:
+    out = console()
+    out.print(_table(takes, width=out.width))
+    out.print(
+        f"\n{len(takes)} jobs, {sum(t.done for t in takes)} outcomes,"
+        f" {report['tasks_charged']} tasks charged; the forged callback was answered {report['forged_callback_answer']}."
+        f" {report['seconds']} s in all, and every process is stopped again.\n"
+        f"{sum(len(t.files) for t in takes)} images are in {IMAGES}."
+    )
+    for fault in report["wrong"]:
+        out.print(f"[bold red]wrong[/] {fault}")
+    if report["ok"]:
+        out.print(
+            "\nNext:\n"
+            "  orchestrator dev       keep all this running, and write a client against it\n"
+            "  orchestrator --help    the other commands\n"
+            "  README.md              enqueue from curl, Python and Celery; use the real providers"
+        )

@@ -1,0 +1,99 @@
+"""`orchestrator dev` and `sandbox`: something to write a client against."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import click
+
+from orchestrator.cli.output import as_json, print_json
+from orchestrator.cli.stack import Stack, StackError
+
+#: The API key of `dev`, the same every time; it listens on 127.0.0.1 only.
+DEV_KEY = "dev"
+
+
+def stop_on_sigterm() -> None:
+    """Leave by way of every `with`, so that what was started is stopped."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+@click.command()
+@click.option("--port", default=8080, show_default=True, help="Where the API listens.")
+@click.option("--sandbox-port", default=8700, show_default=True, help="Where the sandbox listens.")
+@click.option("--task-seconds", default=3.0, show_default=True, help="The sandbox' time per image.")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("data"),
+    show_default=True,
+    help="Where the embedded Redis keeps jobs between runs.",
+)
+@as_json
+def dev(port: int, sandbox_port: int, task_seconds: float, data_dir: Path, json_: bool) -> None:
+    """Run web, worker, beat, intake and the sandbox until Ctrl-C.
+
+    Without ORCHESTRATOR_REDIS_URL an embedded Redis is started. Nothing leaves this machine: every
+    provider is the sandbox. Logs go to this terminal.
+    """
+    stop_on_sigterm()
+    stack = Stack(
+        processes=("web", "worker", "beat", "intake"),
+        redis_url=os.environ.get("ORCHESTRATOR_REDIS_URL") or None,
+        web_port=port,
+        sandbox_port=sandbox_port,
+        task_seconds=task_seconds,
+        folder=data_dir.resolve(),
+        quiet=False,
+        api_key=DEV_KEY,
+    )
+    with stack:
+        _introduce(stack, json_=json_)
+        _watch(stack)
+
+
+def _watch(stack: Stack) -> None:
+    tick = threading.Event()
+    while not tick.wait(1.0):
+        dead = stack.dead()
+        if dead:
+            raise StackError(f"{dead} ended; see its output above")
+
+
+def _introduce(stack: Stack, *, json_: bool) -> None:
+    if json_:
+        print_json(
+            {"api": stack.web_url, "key": stack.api_key, "sandbox": stack.sandbox_url}
+            | {"redis": stack.redis_url}
+        )
+        return
+    click.echo(f"""
+  API      {stack.web_url}/v1/jobs      Authorization: Bearer {stack.api_key}
+  spec     {stack.web_url}/openapi.json
+  sandbox  {stack.sandbox_url}      tasks, charges, callbacks, faults
+  Redis    {stack.redis_url}
+
+Try it from another terminal:
+
+  curl -s {stack.web_url}/v1/jobs \\
+    -H 'Authorization: Bearer {stack.api_key}' -H 'Content-Type: application/json' \\
+    -d '{{"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A lighthouse at dusk"}}'
+
+A fault on request: put "[sandbox: drop]" into the prompt, and the callback is lost.
+Ctrl-C stops everything.
+""")
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def sandbox(arguments: tuple[Any, ...]) -> None:
+    """Run the providers' emulation alone. `orchestrator sandbox --help` lists its options."""
+    os.execv(sys.executable, [sys.executable, "-m", "sandbox", *arguments])  # noqa: S606

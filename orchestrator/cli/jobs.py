@@ -1,0 +1,168 @@
+"""`orchestrator enqueue`, `get` and `watch`: one job from the command line."""
+
+from __future__ import annotations
+
+import sys
+from typing import IO, Any
+
+import click
+
+from orchestrator import runtime
+from orchestrator.cli.output import as_json, console, print_json, status
+from orchestrator.enqueue import place
+from orchestrator.jobs import Job, Status
+from orchestrator.ledger import Ledger
+from orchestrator.providers import PROVIDERS
+from orchestrator.schemas import event_view, job_view, rfc3339
+from orchestrator.validation import InvalidRequest, Violation
+from orchestrator.wire import NotJson, parse
+
+#: How long one wait in the ledger lasts before the job's news are shown. Seconds.
+_LOOK = 1.0
+
+
+class JsonObject(click.ParamType[dict[str, Any]]):
+    """A JSON object on the command line."""
+
+    name = "json"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> dict[str, Any]:
+        """Parse it, or say what is wrong."""
+        try:
+            parsed = parse(value)
+        except NotJson as error:
+            self.fail(f"{value!r} is not JSON: {error}", param, ctx)
+        if not isinstance(parsed, dict):
+            self.fail(f"{value!r} is not a JSON object", param, ctx)
+        return parsed
+
+
+@click.command()
+@click.option("--provider", required=True, type=click.Choice(list(PROVIDERS)), help="Whose API.")
+@click.option("--model", required=True, help="A model of that provider.")
+@click.option("--prompt", help="What to draw; `-` reads it from standard input.")
+@click.option("--image", "images", multiple=True, metavar="URL", help="A reference image; repeat.")
+@click.option("--aspect-ratio", metavar="W:H", help="Such as 16:9.")
+@click.option("--resolution", help="Such as 2K.")
+@click.option("--output-format", help="Such as png.")
+@click.option("--n", type=int, help="How many images.")
+@click.option("--request", type=click.File("rb"), help="The provider's own body, from a JSON file.")
+@click.option("--metadata", type=JsonObject(), help="A JSON object that comes back with the job.")
+@click.option("--deadline-seconds", type=float, help="Fail after this long.")
+@click.option("--on-unconfirmed", type=click.Choice(["fail", "resubmit"]), help="See the docs.")
+@click.option("--idempotency-key", help="The same key and request give the same job for 24 h.")
+@click.option("--wait", is_flag=True, help="Watch the job until it is done.")
+@as_json
+def enqueue(
+    *,
+    idempotency_key: str | None,
+    wait: bool,
+    json_: bool,
+    request: IO[bytes] | None,
+    prompt: str | None,
+    images: tuple[str, ...],
+    **options: Any,
+) -> None:
+    """Enqueue one job, and print its id.
+
+    \b
+    orchestrator enqueue --provider hiapi --model Nano-Banana-2 \\
+        --prompt "A lighthouse at dusk" --aspect-ratio 16:9 --wait
+
+    Exit status 0: the job is in the ledger; with --wait, it succeeded.
+    """
+    parts = runtime.default()
+    wanted = {name: value for name, value in options.items() if value is not None}
+    if prompt is not None:
+        wanted["prompt"] = sys.stdin.read() if prompt == "-" else prompt
+    if images:
+        wanted["images"] = list(images)
+    if request is not None:
+        wanted["request"] = _native(request)
+    placed = place(parts, wanted, scope="cli", key=idempotency_key)
+    if wait:
+        _follow(parts.ledger, placed.job, json_=json_)
+    elif json_:
+        print_json(job_view(placed.job))
+    else:
+        click.echo(placed.job.id)
+    parts.nudger.close()
+
+
+@click.command()
+@click.argument("job_id")
+@as_json
+def get(job_id: str, json_: bool) -> None:
+    """Show a job and its timeline. Exit status 0 only if there is such a job."""
+    ledger = runtime.default().ledger
+    job = _existing(ledger, job_id)
+    if json_:
+        print_json({**job_view(job), "events": [event_view(e) for e in ledger.events(job_id)]})
+        return
+    _show(ledger, job)
+
+
+@click.command()
+@click.argument("job_id")
+@as_json
+def watch(job_id: str, json_: bool) -> None:
+    """Follow a job until it is done. Exit status 0 only if it succeeded."""
+    ledger = runtime.default().ledger
+    _follow(ledger, _existing(ledger, job_id), json_=json_)
+
+
+def _native(file: IO[bytes]) -> Any:
+    content = file.read()
+    try:
+        return parse(content)
+    except NotJson as error:
+        text = content[:200].decode("utf-8", "replace")
+        raise InvalidRequest(Violation("request", text, f"JSON ({error})")) from None
+
+
+def _existing(ledger: Ledger, job_id: str) -> Job:
+    job = ledger.get(job_id)
+    if job is None:
+        raise click.ClickException(f"there is no job {job_id!r} in this ledger")
+    return job
+
+
+def _follow(ledger: Ledger, job: Job, *, json_: bool) -> None:
+    """Print a job's events as they happen, until it is terminal."""
+    shown = 0
+    while True:
+        current = _existing(ledger, job.id)
+        if not json_:
+            shown = _print_events(ledger, job.id, shown)
+        if current.status.terminal:
+            break
+        ledger.wait(job.id, _LOOK)
+    if json_:
+        print_json(job_view(current))
+    else:
+        _show(ledger, current, events=False)
+    if current.status is not Status.SUCCEEDED:
+        sys.exit(1)
+
+
+def _print_events(ledger: Ledger, job_id: str, shown: int) -> int:
+    events = ledger.events(job_id)
+    for event in events[shown:]:
+        detail = "  ".join(f"{name}={value}" for name, value in event.detail.items())
+        click.echo(f"{rfc3339(event.at)}  {event.name:<12} {detail}".rstrip())
+    return len(events)
+
+
+def _show(ledger: Ledger, job: Job, *, events: bool = True) -> None:
+    if events:
+        _print_events(ledger, job.id, 0)
+        click.echo()
+    out = console()
+    by = f" (settled by {job.settled_by})" if job.settled_by else ""
+    out.print(f"{job.id}  {job.request.provider}  {job.request.model} ", status(job.status), by)
+    for image in job.images:
+        out.print(f"  image  {image.source_url}", markup=False)
+    if job.error:
+        out.print(f"  {job.error.code}: {job.error.message}", markup=False)
+    if job.cost:
+        out.print(f"  cost   {job.cost.amount:g} {job.cost.unit} ({job.cost.source})", markup=False)
