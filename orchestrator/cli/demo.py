@@ -279,7 +279,8 @@ def _print(takes: list[Take], report: dict[str, Any]) -> None:
     out.print(_table(takes, width=out.width))
     out.print(
         f"\n{len(takes)} jobs, {sum(t.done for t in takes)} outcomes,"
-        f" {report['tasks_charged']} tasks charged; the forged callback was answered {report['forged_callback_answer']}."
+        f" {report['tasks_charged']} tasks charged; the forged callback was answered"
+        f" {report['forged_callback_answer']}."
         f" {report['seconds']} s in all, and every process is stopped again.\n"
         f"{sum(len(t.files) for t in takes)} images are in {IMAGES}."
     )

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def dev(port: int, sandbox_port: int, task_seconds: float, data_dir: Path, json_
         quiet=False,
         api_key=DEV_KEY,
     )
-    with stack:
+    with suppress(KeyboardInterrupt), stack:
         _introduce(stack, json_=json_)
         _watch(stack)
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import click
 from kombu import Connection
+from kombu.exceptions import OperationalError
 from rich.table import Table
 from rich.text import Text
 
@@ -23,6 +24,8 @@ from orchestrator.nudges import QUEUE
 #: A sweep older than this, and a clock further off than this, are wrong. Seconds.
 SWEEP_STALE = 10.0
 CLOCK_OFF = 2.0
+#: More waiting messages than this mean that workers are gone, or too few.
+BACKLOG = 100
 
 Mark = Literal["ok", "warning", "wrong"]
 _COLOURS = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
@@ -135,15 +138,17 @@ def _sweep(ledger: Ledger) -> Finding:
 
 
 def _broker(settings: Settings) -> Finding:
-    where = redacted(settings.broker_url)
-    try:
-        with Connection(settings.broker_url, connect_timeout=2) as connection:
+    with Connection(settings.broker_url, connect_timeout=2) as connection:
+        try:
             connection.ensure_connection(max_retries=1, interval_start=0)
             waiting = connection.SimpleQueue(QUEUE).qsize()
-    except (OSError, *Connection(settings.broker_url).connection_errors) as error:
-        mend = "start the broker, or correct ORCHESTRATOR_BROKER_URL"
-        return Finding("broker", "wrong", f"no answer at {where}: {error}", mend)
-    if waiting > 100:
+        except connection.channel_errors:  # a queue that was drained does not exist
+            waiting = 0
+        except (OSError, OperationalError, *connection.connection_errors) as error:
+            found = f"no answer at {redacted(settings.broker_url)}: {error}"
+            mend = "start the broker, or correct ORCHESTRATOR_BROKER_URL"
+            return Finding("broker", "wrong", found, mend)
+    if waiting > BACKLOG:
         mend = "is a worker running? if so, start more"
         return Finding("broker", "warning", f"{waiting} messages wait", mend)
     return Finding("broker", "ok", f"{waiting} messages wait")

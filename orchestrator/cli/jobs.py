@@ -49,7 +49,11 @@ class JsonObject(click.ParamType[dict[str, Any]]):
 @click.option("--request", type=click.File("rb"), help="The provider's own body, from a JSON file.")
 @click.option("--metadata", type=JsonObject(), help="A JSON object that comes back with the job.")
 @click.option("--deadline-seconds", type=float, help="Fail after this long.")
-@click.option("--on-unconfirmed", type=click.Choice(["fail", "resubmit"]), help="See the docs.")
+@click.option(
+    "--on-unconfirmed",
+    type=click.Choice(["fail", "resubmit"]),
+    help="When nobody can tell whether the provider took it: fail, or risk paying twice.",
+)
 @click.option("--idempotency-key", help="The same key and request give the same job for 24 h.")
 @click.option("--wait", is_flag=True, help="Watch the job until it is done.")
 @as_json

@@ -384,11 +384,9 @@ class Ledger:
             LedgerUnavailable: in place of whatever redis raises when it is away.
         """
         try:
-            client: Redis = self._local.client
-        except AttributeError:
-            client = self._local.client = self._connect()
-        try:
-            yield client
+            if not hasattr(self._local, "client"):
+                self._local.client = self._connect()
+            yield self._local.client
         except (RedisConnectionError, RedisTimeoutError, ReadOnlyError) as error:
             raise LedgerUnavailable(str(error)) from error
         except ResponseError as error:
