@@ -1,0 +1,197 @@
+"""The control API: faults on demand, and a look behind the counter."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from .faults import CATALOGUE, FaultError, Value, kind_of, read_value
+from .rules import Rule, check_together
+from .tasks import Callback, Task
+from .world import World
+
+_FIELDS = ("provider", "match", "times", "faults")
+
+
+class ControlError(Exception):
+    """Bad input to the control API: the field, its value, and what is allowed."""
+
+    def __init__(self, field: str, value: object, allowed: str, status: int = 400) -> None:
+        super().__init__(f"{field}: {value!r} is not allowed; allowed: {allowed}")
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+        self.status = status
+
+
+def control_blueprint(world: World) -> Blueprint:
+    """The routes below `/control`. No API key: the sandbox is for local work."""
+    routes = Blueprint("control", __name__, url_prefix="/control")
+    routes.register_error_handler(ControlError, _refuse)
+    _route_faults(routes, world)
+    _route_tasks(routes, world)
+    return routes
+
+
+def _route_faults(routes: Blueprint, world: World) -> None:
+    @routes.post("/faults")
+    def add() -> tuple[Response, int]:
+        rule = world.rules.add(**_read_rule(request.get_json(force=True, silent=True), world))
+        return jsonify(_rule(rule)), 201
+
+    @routes.get("/faults")
+    def show() -> Response:
+        return jsonify([_rule(rule) for rule in world.rules.all()])
+
+    @routes.delete("/faults")
+    def clear() -> tuple[str, int]:
+        world.rules.clear()
+        return "", 204
+
+    @routes.delete("/faults/<rule_id>")
+    def remove(rule_id: str) -> tuple[str, int]:
+        if not world.rules.remove(rule_id):
+            raise ControlError("id", rule_id, "the id of a fault in GET /control/faults", 404)
+        return "", 204
+
+
+def _route_tasks(routes: Blueprint, world: World) -> None:
+    @routes.get("/tasks")
+    def tasks() -> Response:
+        provider = request.args.get("provider")
+        _check_provider(provider, world)
+        return jsonify([_task(task, world) for task in world.store.newest_first(provider)])
+
+    @routes.delete("/tasks")
+    def forget() -> tuple[str, int]:
+        world.forget()
+        return "", 204
+
+    @routes.post("/tasks/<task_id>/callback")
+    def again(task_id: str) -> Response:
+        task = world.store.get(task_id)
+        if task is None:
+            raise ControlError("id", task_id, "the id of a task in GET /control/tasks", 404)
+        if task.outcome is None:
+            raise ControlError("status", task.status, "a terminal status", 409)
+        if task.callback_url is None:
+            raise ControlError("callback_url", None, "a task submitted with a callback URL", 409)
+        sent = world.courier.again(world.providers[task.provider], task)
+        return jsonify(_callback(sent))
+
+    @routes.get("/ledger")
+    def ledger() -> Response:
+        accounts = world.store.accounts()
+        return jsonify(
+            {
+                name: {
+                    "tasks": account.tasks,
+                    "amount": round(account.amount, 6),
+                    "unit": account.unit,
+                    "refunded": account.refunded,
+                    "refunded_amount": round(account.refunded_amount, 6),
+                }
+                for name, account in accounts.items()
+            }
+        )
+
+
+def _refuse(error: ControlError) -> tuple[Response, int]:
+    problem = {
+        "message": str(error),
+        "field": error.field,
+        "value": error.value,
+        "allowed": error.allowed,
+    }
+    return jsonify({"error": problem}), error.status
+
+
+def _read_rule(body: object, world: World) -> dict[str, Any]:
+    if not isinstance(body, dict):
+        raise ControlError("body", body, "a JSON object with " + ", ".join(_FIELDS))
+    for name in body:
+        if name not in _FIELDS:
+            raise ControlError(name, body[name], ", ".join(_FIELDS))
+    provider, match, times = (body.get(name) for name in _FIELDS[:3])
+    _check_provider(provider, world)
+    if match is not None and (not isinstance(match, str) or not match):
+        raise ControlError("match", match, "a piece of the prompt, or null for every prompt")
+    if times is not None and (not isinstance(times, int) or isinstance(times, bool) or times < 1):
+        raise ControlError("times", times, "a whole number from 1, or null for always")
+    faults = _read_faults(body.get("faults"))
+    if provider is not None:
+        for name in world.providers[provider].unsupported_faults.intersection(faults):
+            raise ControlError(f"faults.{name}", name, f"any fault {provider} has")
+    return {"provider": provider, "match": match, "times": times, "faults": faults}
+
+
+def _read_faults(given: object) -> dict[str, Value]:
+    if not isinstance(given, dict) or not given:
+        raise ControlError("faults", given, "an object of " + ", ".join(CATALOGUE))
+    try:
+        faults = {name: read_value(kind_of(name), _as_text(value)) for name, value in given.items()}
+        check_together(faults)
+    except FaultError as error:
+        raise ControlError(f"faults.{error.fault}", error.value, error.allowed) from error
+    return faults
+
+
+def _as_text(value: object) -> str | None:
+    """What would stand after the name in a prompt; `true` and `null` are a bare name."""
+    return None if value is True or value is None else str(value)
+
+
+def _check_provider(name: object, world: World) -> None:
+    if name is not None and name not in world.providers:
+        allowed = ", ".join(world.providers)
+        raise ControlError("provider", name, f"{allowed}, or none for every provider")
+
+
+def _rule(rule: Rule) -> dict[str, Any]:
+    return {
+        "id": rule.id,
+        "provider": rule.provider,
+        "match": rule.match,
+        "times": rule.times,
+        "remaining": rule.remaining,
+        "faults": dict(rule.faults),
+    }
+
+
+def _task(task: Task, world: World) -> dict[str, Any]:
+    seen = world.providers[task.provider].snapshot(task, task.outcome)
+    return {
+        "id": task.id,
+        "provider": task.provider,
+        "model": task.model,
+        "prompt": task.prompt,
+        "status": task.status,
+        "provider_status": seen["status"],
+        "charged": {
+            "amount": task.charge.amount,
+            "unit": task.charge.unit,
+            "refunded": task.refunded,
+        },
+        "created_at": _time(task.created_at),
+        "finished_at": None if task.finished_at is None else _time(task.finished_at),
+        "idempotency_key": task.idempotency_key,
+        "callback_url": task.callback_url,
+        "callbacks": [_callback(sent) for sent in tuple(task.callbacks)],
+        "submissions": task.submissions,
+        "faults": dict(task.faults.values),
+    }
+
+
+def _callback(sent: Callback) -> Mapping[str, Any]:
+    return {
+        "at": _time(sent.at),
+        "kind": sent.kind,
+        "url": sent.url,
+        "status": sent.status,
+        "error": sent.error,
+    }
+
+
+def _time(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,199 @@
+"""EvoLink, as its "Nano Banana 2 Image Generation" page documents it."""
+
+import math
+import secrets
+import string
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Response, jsonify
+from marshmallow import Schema, ValidationError, fields, validate
+
+from .pictures import picture
+from .provider import Order, Provider, Refusal
+from .tasks import Charge, Outcome, Status, Task
+from .validation import WEB_URL, check_callback_url, load, one_of, read_json
+
+MODELS = ("nano-banana-2-lite", "gemini-3-pro-image-preview")
+SIZES = (*("auto", "1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9"),)
+#: 1.6 is the document's example; that 4K costs more is documented, how much more is not
+CREDITS = {"1K": 1.6, "2K": 1.6, "4K": 3.2}
+
+MAX_PROMPT = 2000
+MAX_IMAGES = 10
+MAX_CALLBACK_URL = 2048
+ID_PREFIX = "task-unified-"
+
+_IMAGE_SUFFIXES = ("", ".jpeg", ".jpg", ".png", ".webp")
+_ID_ALPHABET = string.ascii_lowercase + string.digits
+
+#: by status: the error's type, its words, and what it suggests
+_ERRORS: Mapping[int, tuple[str, str, str | None]] = {
+    400: ("invalid_request_error", "Invalid request parameters", None),
+    401: ("authentication_error", "Invalid or expired token", None),
+    404: ("not_found_error", "Resource not found", None),
+    405: ("invalid_request_error", "Method not allowed", None),
+    413: ("request_too_large_error", "Request body too large", None),
+    429: ("rate_limit_error", "Rate limit exceeded", "retry after {retry_after} seconds"),
+    500: ("internal_server_error", "Internal server error", "try again later"),
+    503: (
+        "service_unavailable_error",
+        "Service temporarily unavailable",
+        "retry after 30 seconds",
+    ),
+}
+_ENDS = {
+    Status.SUCCEEDED: "completed",
+    Status.FAILED: "failed",
+    Status.CANCELLED: "cancelled",
+}
+
+
+def _check_image_url(url: str) -> None:
+    WEB_URL(url)
+    # A link without a suffix passes: the document only says they typically have one.
+    if PurePosixPath(urlsplit(url).path).suffix.lower() not in _IMAGE_SUFFIXES:
+        raise ValidationError("Must be a .jpeg, .jpg, .png or .webp image.")
+
+
+class GenerationSchema(Schema):
+    """The body of a submission; `callback_url` is checked apart."""
+
+    model = fields.String(required=True)
+    prompt = fields.String(required=True, validate=validate.Length(min=1, max=MAX_PROMPT))
+    size = fields.String(load_default="auto", validate=one_of(SIZES))
+    quality = fields.String(load_default="2K", validate=one_of(tuple(CREDITS)))
+    image_urls = fields.List(
+        fields.String(validate=_check_image_url),
+        load_default=list,
+        validate=validate.Length(max=MAX_IMAGES),
+    )
+    callback_url = fields.String()
+
+
+_SCHEMA = GenerationSchema()
+
+
+class EvoLink(Provider):
+    """Bearer key, bare objects, unsigned callbacks, no idempotency: each POST is a new task."""
+
+    name = "evolink"
+    title = "EvoLink"
+    retry_seconds = (1.0, 2.0, 4.0)
+    links_live_for = 24 * 3600.0
+    failure = Outcome(
+        Status.FAILED, "content_policy_violation", "The request was blocked by a safety filter."
+    )
+
+    def route(self, routes: Blueprint) -> None:
+        """Submit and query."""
+        routes.add_url_rule("/v1/images/generations", "create", self._create, methods=["POST"])
+        routes.add_url_rule("/v1/tasks/<task_id>", "show", self._show, methods=["GET"])
+
+    def refuse(self, refusal: Refusal) -> Response:
+        """`{error: {code, message, type, param?, fallback_suggestion?}}`."""
+        kind, words, hint = _ERRORS.get(refusal.status, _ERRORS[500])
+        error: dict[str, Any] = {
+            "code": refusal.code or refusal.status,
+            "message": refusal.message or words,
+            "type": kind,
+        }
+        if refusal.field:
+            error["param"] = refusal.field
+        hint = refusal.hint or hint
+        if hint:
+            error["fallback_suggestion"] = hint.format(retry_after=refusal.retry_after)
+        answer = jsonify({"error": error})
+        answer.status_code = refusal.status
+        if refusal.retry_after is not None:
+            answer.headers["Retry-After"] = str(refusal.retry_after)
+        return answer
+
+    def accepted(self, task: Task) -> Response:
+        """The new task with what it reserved, whatever has become of it since."""
+        estimate = math.ceil(self.settings.task_seconds)
+        return jsonify(
+            {
+                **self._head(task),
+                "progress": 0,
+                "status": "pending",
+                "task_info": {"can_cancel": True, "estimated_time": estimate},
+                "usage": {
+                    "billing_rule": "per_call",
+                    "credits_reserved": task.charge.amount,
+                    "user_group": "default",
+                },
+            }
+        )
+
+    def snapshot(self, task: Task, outcome: Outcome | None) -> dict[str, Any]:
+        """The task as a query answers and a callback carries it."""
+        seen: dict[str, Any] = {
+            **self._head(task),
+            "progress": int(100 * task.progress(self.clock())),
+            "status": self._phase(task),
+            "task_info": {"can_cancel": outcome is None},
+        }
+        if outcome is None:
+            return seen
+        seen["status"] = _ENDS[outcome.status]
+        if outcome.status is Status.SUCCEEDED:
+            seen |= {"progress": 100, "results": task.links()}
+        else:
+            seen["progress"] = 0
+        if outcome.status is Status.FAILED:
+            seen["error"] = {"code": outcome.code, "message": outcome.message}
+        return seen
+
+    def new_id(self) -> str:
+        """`task-unified-`, the Unix time, and eight characters."""
+        tail = "".join(_ID_ALPHABET[byte % 36] for byte in secrets.token_bytes(8))
+        return f"{ID_PREFIX}{int(self.clock())}-{tail}"
+
+    def _head(self, task: Task) -> dict[str, Any]:
+        return {
+            "created": int(task.created_at),
+            "id": task.id,
+            "model": task.model,
+            "object": "image.generation.task",
+            "type": "image",
+        }
+
+    def _phase(self, task: Task) -> str:
+        return "pending" if task.progress(self.clock()) < 0.2 else "processing"
+
+    def _create(self) -> Response:
+        return self.submit(self, self._order(read_json()), None)[1]
+
+    def _order(self, body: dict[str, Any]) -> Order:
+        model = body.get("model")
+        if isinstance(model, str) and model not in MODELS:
+            raise Refusal(404, "Specified model not found", field="model", hint=MODELS[1])
+        wanted = load(_SCHEMA, body)
+        callback_url = wanted.get("callback_url")
+        if callback_url is not None:
+            check_callback_url(
+                callback_url,
+                "callback_url",
+                allow_http=self.settings.allow_http,
+                private=False,
+                longest=MAX_CALLBACK_URL,
+            )
+        return Order(
+            model=wanted["model"],
+            prompt=wanted["prompt"],
+            pictures=(picture(wanted["size"], wanted["quality"], "png"),),
+            charge=Charge(CREDITS[wanted["quality"]], "credits"),
+            callback_url=callback_url,
+        )
+
+    def _show(self, task_id: str) -> Response:
+        if not task_id.startswith(ID_PREFIX):
+            message = f"Invalid task ID format, must start with '{ID_PREFIX}'"
+            raise Refusal(400, message, field="task_id", code="invalid_task_id")
+        task = self.find(task_id)
+        if task is None:
+            raise Refusal(404, "Task not found", field="task_id")
+        return jsonify(self.snapshot(task, task.outcome))

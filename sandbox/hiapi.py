@@ -1,0 +1,238 @@
+"""HiAPI, as its "Nano Banana 2" page documents it, and its own SDK where the page is silent."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from flask import Blueprint, Response, jsonify, request
+from marshmallow import Schema, ValidationError, fields, validate, validates_schema
+
+from .idempotency import KeyInFlightError, KeyMismatchError
+from .pictures import picture
+from .provider import Order, Provider, Refusal
+from .tasks import Charge, Outcome, Status, Task
+from .validation import WEB_URL, check_callback_url, load, one_of, read_json
+
+MODEL = "Nano-Banana-2"
+ASPECT_RATIOS = (
+    *("auto", "1:1", "1:4", "1:8", "2:3", "3:2", "3:4", "4:1", "4:3", "4:5", "5:4"),
+    *("8:1", "9:16", "16:9", "21:9"),
+)
+#: the sandbox's own price list, in credits; the document only refers to a pricing page
+PRICES = {"1K": 1.0, "2K": 1.5, "4K": 3.0}
+
+#: bytes
+MAX_KEY = 255
+#: seconds after which a request with a key still in flight is worth another try
+RETRY_IN_FLIGHT = 1
+PAGE_SIZE = 20
+
+_ID_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_MESSAGES = {
+    400: "invalid request",
+    401: "invalid api key",
+    404: "not found",
+    429: "rate limit exceeded",
+    500: "internal server error",
+    503: "service temporarily unavailable",
+}
+_ENDS = {Status.SUCCEEDED: "success", Status.FAILED: "fail", Status.CANCELLED: "fail"}
+
+
+class InputSchema(Schema):
+    """`input` of Nano-Banana-2."""
+
+    prompt = fields.String(required=True, validate=validate.Length(min=1))
+    image_input = fields.List(fields.String(validate=WEB_URL), load_default=list)
+    aspect_ratio = fields.String(load_default="auto", validate=one_of(ASPECT_RATIOS))
+    resolution = fields.String(load_default="1K", validate=one_of(tuple(PRICES)))
+    output_format = fields.String(load_default="png", validate=one_of(("png", "jpg")))
+
+
+class CallbackSchema(Schema):
+    """`callback`: its URL is checked apart, by rules that a setting can lift."""
+
+    url = fields.String(required=True)
+    when = fields.String(load_default="final", validate=one_of(("final",)))
+
+
+class TaskSchema(Schema):
+    """The body of a submission."""
+
+    model = fields.String(required=True)
+    input = fields.Nested(InputSchema, required=True)
+    callback = fields.Nested(CallbackSchema)
+    #: not on the model's page: the SDK sends it, and names its default
+    route = fields.String(load_default="")
+
+    @validates_schema
+    def check_route(self, data: Mapping[str, Any], **_: Any) -> None:
+        """Refuse a route other than the default one, naming what there is."""
+        if data["route"] not in ("", "default"):
+            raise ValidationError("Must be one of default.", "route")
+
+
+_SCHEMA = TaskSchema()
+
+
+class HiAPI(Provider):
+    """Bearer key, one endpoint for every model, signed callbacks, idempotent submission."""
+
+    name = "hiapi"
+    title = "HiAPI"
+    retry_seconds = (1.0, 2.0, 4.0)
+    links_live_for = 7 * 24 * 3600.0
+    failure = Outcome(
+        Status.FAILED, "TASK_FAILED", "The content policy does not allow this prompt."
+    )
+    unsupported_faults: ClassVar[frozenset[str]] = frozenset({"cancelled"})
+
+    def route(self, routes: Blueprint) -> None:
+        """Submit, query, list."""
+        routes.add_url_rule("/v1/tasks", "create", self._create, methods=["POST"])
+        routes.add_url_rule("/v1/tasks", "list", self._list, methods=["GET"])
+        routes.add_url_rule("/v1/tasks/<task_id>", "show", self._show, methods=["GET"])
+
+    def refuse(self, refusal: Refusal) -> Response:
+        """`{code, message, data, error_code}`."""
+        message = refusal.message or _MESSAGES.get(refusal.status, "request failed")
+        envelope: dict[str, Any] = {"code": refusal.status, "message": message, "data": None}
+        code = refusal.code or ("INVALID_REQUEST" if refusal.status == 400 else None)
+        if code is not None:
+            envelope["error_code"] = code
+        answer = jsonify(envelope)
+        answer.status_code = refusal.status
+        if refusal.retry_after is not None:
+            answer.headers["Retry-After"] = str(refusal.retry_after)
+        return answer
+
+    def accepted(self, task: Task) -> Response:
+        """Only the task's id."""
+        return _success({"taskId": task.id})
+
+    def snapshot(self, task: Task, outcome: Outcome | None) -> dict[str, Any]:
+        """The `data` of a query. Tasks do not echo their input."""
+        seen: dict[str, Any] = {
+            "taskId": task.id,
+            "model": task.model,
+            "status": _ENDS[outcome.status] if outcome else self._phase(task),
+            "created": int(task.created_at),
+            "completed": int(task.finished_at or 0) if outcome else 0,
+        }
+        if outcome and outcome.status is Status.SUCCEEDED:
+            expires = int(task.links_die_at() or 0)
+            seen["output"] = [
+                {"url": link, "type": "image", "expireAt": expires} for link in task.links()
+            ]
+        elif outcome:
+            seen["error"] = {"code": outcome.code, "message": outcome.message}
+        return seen
+
+    def new_id(self) -> str:
+        """`tk-hiapi-` and 26 characters."""
+        return "tk-hiapi-01" + "".join(_ID_ALPHABET[byte % 32] for byte in secrets.token_bytes(24))
+
+    def signature(self, body: bytes) -> Mapping[str, str]:
+        """The headers of the webhook signing key, when one is set."""
+        secret = self.settings.hiapi_webhook_secret
+        return self._signed(body, secret) if secret else {}
+
+    def wrong_signature(self, body: bytes) -> Mapping[str, str] | None:
+        """Signed with another key."""
+        secret = self.settings.hiapi_webhook_secret
+        return self._signed(body, f"not {secret}") if secret else None
+
+    def _signed(self, body: bytes, secret: str) -> Mapping[str, str]:
+        timestamp = str(int(self.clock()))
+        digest = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256)
+        return {"X-HiAPI-Timestamp": timestamp, "X-HiAPI-Signature": digest.hexdigest()}
+
+    def _phase(self, task: Task) -> str:
+        progress = task.progress(self.clock())
+        if progress < 0.2:
+            return "queued"
+        return "handling" if progress < 0.8 else "archiving"
+
+    def _create(self) -> Response:
+        order = self._order(read_json())
+        key = order.idempotency_key
+        if key is None:
+            return self.submit(self, order, None)[1]
+        known = self._claim(key)
+        task = known
+        try:
+            task, answer = self.submit(self, order, known)
+        finally:
+            self.keys.settle(key, task)
+        if known is not None:
+            answer.headers["Idempotent-Replay"] = "true"
+        return answer
+
+    def _claim(self, key: str) -> Task | None:
+        try:
+            return self.keys.claim(key, hashlib.sha256(request.get_data()).digest())
+        except KeyMismatchError:
+            message = "Idempotency-Key was already used with a different request body"
+            raise Refusal(422, message, code="IDEMPOTENCY_KEY_MISMATCH") from None
+        except KeyInFlightError:
+            raise Refusal(
+                409,
+                "the first request with this Idempotency-Key is still being processed",
+                code="IDEMPOTENCY_KEY_PROCESSING",
+                retry_after=RETRY_IN_FLIGHT,
+            ) from None
+
+    def _order(self, body: dict[str, Any]) -> Order:
+        model = body.get("model")
+        if isinstance(model, str) and model != MODEL:
+            message = f"model {model!r} is not available; available: {MODEL}"
+            raise Refusal(400, message, field="model", code="MODEL_UNAVAILABLE")
+        wanted = load(_SCHEMA, body)
+        callback_url = wanted["callback"]["url"] if "callback" in wanted else None
+        if callback_url is not None:
+            allow_http = self.settings.allow_http
+            check_callback_url(callback_url, "callback.url", allow_http=allow_http)
+        given = wanted["input"]
+        image = picture(given["aspect_ratio"], given["resolution"], given["output_format"])
+        return Order(
+            model=wanted["model"],
+            prompt=given["prompt"],
+            pictures=(image,),
+            charge=Charge(PRICES[given["resolution"]], "credits"),
+            callback_url=callback_url,
+            idempotency_key=_idempotency_key(),
+        )
+
+    def _show(self, task_id: str) -> Response:
+        task = self.find(task_id)
+        if task is None:
+            raise Refusal(404, "task not found")
+        return _success(self.snapshot(task, task.outcome))
+
+    def _list(self) -> Response:
+        page = _in_range("page", 1, None)
+        size = _in_range("size", PAGE_SIZE, 100)
+        seen = [task for task in self.store.newest_first(self.name) if "forget" not in task.faults]
+        tasks = [
+            self.snapshot(task, task.outcome) for task in seen[(page - 1) * size : page * size]
+        ]
+        return _success({"page": page, "size": size, "total": len(seen), "tasks": tasks})
+
+
+def _success(data: dict[str, Any]) -> Response:
+    return jsonify({"code": 200, "message": "success", "data": data})
+
+
+def _idempotency_key() -> str | None:
+    key = request.headers.get("Idempotency-Key") or None
+    if key is not None and len(key.encode()) > MAX_KEY:
+        raise Refusal(400, f"Idempotency-Key must not exceed {MAX_KEY} bytes")
+    return key
+
+
+def _in_range(name: str, default: int, most: int | None) -> int:
+    # Out of range means the default, not an error: so the published list page has it.
+    value = request.args.get(name, default, type=int)
+    return value if value >= 1 and (most is None or value <= most) else default

@@ -1,0 +1,137 @@
+"""The contract each emulated provider fulfils, and what all of them do alike."""
+
+import hmac
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from flask import Blueprint, Response, request
+
+from .idempotency import IdempotencyKeys
+from .pictures import Picture
+from .settings import Settings
+from .tasks import Charge, Outcome, Status, Task, TaskStore
+
+
+@dataclass(frozen=True)
+class Order:
+    """One valid submission, in words common to all providers."""
+
+    model: str
+    prompt: str
+    pictures: tuple[Picture, ...]
+    charge: Charge
+    callback_url: str | None = None
+    idempotency_key: str | None = None
+
+
+class Refusal(Exception):
+    """A request the provider says no to; each provider words it in its own envelope."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str | None = None,
+        *,
+        field: str | None = None,
+        code: str | None = None,
+        hint: str | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        #: None: the provider's own words for that status
+        self.message = message
+        #: the path of the field at fault, such as `input.prompt`
+        self.field = field
+        #: the provider's own code, where there is one beside the status
+        self.code = code
+        self.hint = hint
+        self.retry_after = retry_after
+
+
+#: submits an order under the faults of its prompt; the task is the one a resend led to before
+Submit = Callable[["Provider", Order, Task | None], tuple[Task, Response]]
+
+
+class Provider(ABC):
+    """One emulated API. Holds what is particular to it, and nothing else."""
+
+    #: in the URL, in the control API and in the ledger
+    name: ClassVar[str]
+    #: as its owner writes it
+    title: ClassVar[str]
+    #: waits before each retry of a callback, in seconds
+    retry_seconds: ClassVar[tuple[float, ...]] = ()
+    #: how long image links work, in seconds after completion
+    links_live_for: ClassVar[float]
+    #: what `fail` ends with when no code is given
+    failure: ClassVar[Outcome]
+    #: faults that make no sense here
+    unsupported_faults: ClassVar[frozenset[str]] = frozenset()
+
+    def __init__(
+        self, settings: Settings, store: TaskStore, clock: Callable[[], float], submit: Submit
+    ) -> None:
+        self.settings = settings
+        self.store = store
+        self.clock = clock
+        self.submit = submit
+        self.keys = IdempotencyKeys(clock)
+
+    def blueprint(self) -> Blueprint:
+        """The provider's routes, behind its API key, below `/<name>`."""
+        routes = Blueprint(self.name, __name__, url_prefix=f"/{self.name}")
+        routes.before_request(self._authenticate)
+        routes.register_error_handler(Refusal, self.refuse)
+        self.route(routes)
+        return routes
+
+    @abstractmethod
+    def route(self, routes: Blueprint) -> None:
+        """Add the provider's own routes."""
+
+    @abstractmethod
+    def refuse(self, refusal: Refusal) -> Response:
+        """Put a refusal into the provider's error envelope."""
+
+    @abstractmethod
+    def accepted(self, task: Task) -> Response:
+        """The answer to a submission that was taken."""
+
+    @abstractmethod
+    def snapshot(self, task: Task, outcome: Outcome | None) -> dict[str, Any]:
+        """The task as a query shows it, if its outcome were this one."""
+
+    @abstractmethod
+    def new_id(self) -> str:
+        """An id for a new task."""
+
+    def callback_body(self, task: Task, outcome: Outcome | None) -> bytes:
+        """The body of a callback."""
+        return json.dumps(self.snapshot(task, outcome), ensure_ascii=False).encode()
+
+    def signature(self, body: bytes) -> Mapping[str, str]:
+        """The headers that sign a callback."""
+        return {}
+
+    def wrong_signature(self, body: bytes) -> Mapping[str, str] | None:
+        """As `signature`, but false; None where callbacks are not signed."""
+        return None
+
+    def opposite(self, task: Task) -> Outcome:
+        """The outcome a task did not have."""
+        return Outcome(Status.SUCCEEDED) if task.status is not Status.SUCCEEDED else self.failure
+
+    def find(self, task_id: str) -> Task | None:
+        """The provider's task of that id, unless the fault `forget` hides it."""
+        task = self.store.get(task_id, self.name)
+        return None if task is None or "forget" in task.faults else task
+
+    def _authenticate(self) -> None:
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        right = hmac.compare_digest(key.strip().encode(), self.settings.api_key.encode())
+        if scheme.lower() != "bearer" or not right:
+            raise Refusal(401)

@@ -1,0 +1,50 @@
+"""One running sandbox: its rooms, put together."""
+
+import time
+from collections.abc import Callable
+
+from .callbacks import Courier
+from .provider import Provider
+from .reception import Reception
+from .registry import PROVIDERS
+from .rules import Rules
+from .settings import Settings
+from .tasks import TaskStore
+from .timetable import Timetable
+
+
+class World:
+    """Everything one sandbox holds. `clock` gives Unix seconds, and tests can move it."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.store = TaskStore()
+        self.rules = Rules()
+        self.timetable = Timetable()
+        self.courier = Courier(self.store, self.timetable, clock, settings.callback_retry_seconds)
+        self.reception = Reception(
+            settings,
+            store=self.store,
+            rules=self.rules,
+            timetable=self.timetable,
+            courier=self.courier,
+            clock=clock,
+        )
+        self.providers: dict[str, Provider] = {
+            kind.name: kind(settings, self.store, clock, self.reception.submit)
+            for kind in PROVIDERS
+        }
+
+    def forget(self) -> None:
+        """Forget every task, charge and key, and count submissions from the start again."""
+        self.store.clear()
+        self.rules.forget_submissions()
+        for provider in self.providers.values():
+            provider.keys.clear()
+
+    def stop(self) -> None:
+        """End every thread, however much is left to do."""
+        self.reception.stopping.set()
+        self.timetable.stop()
+        self.courier.stop()

@@ -1,0 +1,67 @@
+"""docs/sandbox.md says what is there: every fault, option, control route and provider."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from sandbox.__main__ import main
+from sandbox.app import create_app
+from sandbox.faults import CATALOGUE, Stage
+from sandbox.registry import PROVIDERS
+from sandbox.settings import Settings
+from sandbox.world import World
+
+TEXT = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
+
+
+def _first_column(header: str) -> list[str]:
+    """The code in the first column of the table that begins with this header."""
+    table = TEXT[TEXT.index(f"| {header} |") :].split("\n\n", maxsplit=1)[0]
+    cells = [row.split(" | ")[0] for row in table.splitlines()[2:]]
+    return [code for cell in cells for code in re.findall(r"`([^`]+)`", cell)]
+
+
+def test_lists_every_fault_in_order() -> None:
+    assert _first_column("fault") == [kind.spelling for kind in CATALOGUE.values()]
+
+
+def test_the_first_six_faults_are_those_of_the_submission() -> None:
+    stages = [kind.stage for kind in CATALOGUE.values()]
+
+    assert "The first six are about one submission" in TEXT
+    assert stages.index(Stage.TASK) == stages.count(Stage.SUBMISSION) == 6
+
+
+def test_lists_every_option() -> None:
+    options = [
+        name
+        for option in main.params
+        if isinstance(option, click.Option)
+        for name in option.opts + option.secondary_opts
+    ]
+
+    assert _first_column("option") == options
+
+
+def test_lists_every_control_route() -> None:
+    world = World(Settings())
+    rules = create_app(world).url_map.iter_rules()
+    world.stop()
+    routes = {
+        f"{method} {rule.rule}"
+        for rule in rules
+        if rule.rule.startswith(("/control", "/healthz", "/files"))
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+
+    assert set(_first_column("call")) == routes
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_names_every_provider(provider: type) -> None:
+    name, title = vars(provider)["name"], vars(provider)["title"]
+
+    assert f"| {title} | `http://127.0.0.1:8700/{name}` |" in TEXT
+    assert f"**{title}.**" in TEXT
