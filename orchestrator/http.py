@@ -5,20 +5,17 @@ What stands behind `Http.call` can change; nothing outside knows that it is requ
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
+from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.exceptions import (
-    ConnectTimeoutError,
-    NameResolutionError,
-    NewConnectionError,
-    ProxyError,
-    SSLError,
-)
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError as Urllib3Error
 
 from orchestrator.config import ProviderSettings
@@ -27,14 +24,6 @@ from orchestrator.wire import Call, Reply, dump
 #: The largest answer that is read. Bytes.
 MAX_ANSWER = 4 * 1024 * 1024
 _CHUNK = 64 * 1024
-#: Failures of these kinds happen before the request's first byte goes out.
-_BEFORE_SENDING = (
-    NewConnectionError,
-    ConnectTimeoutError,
-    NameResolutionError,
-    SSLError,
-    ProxyError,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +38,52 @@ class NoAnswer:
     """The request may have reached the provider; no whole answer came back."""
 
     reason: str
+
+
+class _Progress(threading.local):
+    """Whether the call that this thread is making has begun to send its request."""
+
+    sent = False
+
+
+_progress = _Progress()
+
+
+class _Connection(HTTPConnection):
+    """Notes when the first byte of a request goes out: after connecting, before writing."""
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        _progress.sent = True
+        super().send(data)
+
+
+class _TlsConnection(_Connection, HTTPSConnection):
+    """The same, after the TLS handshake."""
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
+class _Adapter(HTTPAdapter):
+    """Connections that note when they send."""
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        manager: PoolManager = self.poolmanager
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+
+
+class _Session(requests.Session):
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        """None: even when told not to follow a redirect, requests would read and parse it."""
+        return None
 
 
 class Http:
@@ -67,10 +102,10 @@ class Http:
         self, *, connect_timeout: float, read_timeout: float, connections: int = 32
     ) -> None:
         self._timeout = (connect_timeout, read_timeout)
-        self._session = requests.Session()
+        self._session = _Session()
         self._session.trust_env = False
         self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = HTTPAdapter(pool_maxsize=connections, max_retries=0)
+        adapter = _Adapter(pool_maxsize=connections, max_retries=0)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 
@@ -83,6 +118,7 @@ class Http:
             **call.headers,
         }
         ends = time.monotonic() + sum(self._timeout)
+        _progress.sent = False
         try:
             response = self._session.request(
                 call.method,
@@ -93,8 +129,8 @@ class Http:
                 allow_redirects=False,
                 stream=True,
             )
-        except requests.RequestException as error:
-            return NotSent(_cause(error)) if _before_sending(error) else NoAnswer(_cause(error))
+        except (requests.RequestException, Urllib3Error) as error:
+            return NoAnswer(_cause(error)) if _progress.sent else NotSent(_cause(error))
         with response:
             return _read(response, ends)
 
@@ -117,22 +153,9 @@ def _lower(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def _before_sending(error: BaseException) -> bool:
-    """Whether the failure, or what it wraps, happened before anything went out."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, _BEFORE_SENDING | requests.exceptions.InvalidURL):
-            return True
-        inner = seen.args[0] if seen.args and isinstance(seen.args[0], BaseException) else None
-        seen = inner or getattr(seen, "reason", None)
-        if not isinstance(seen, BaseException):
-            return False
-    return False
-
-
 def _cause(error: BaseException) -> str:
     """The kind of failure, without the URL or anything else that was sent."""
     inner = error.args[0] if error.args else None
     reason = getattr(inner, "reason", inner)
-    deepest = reason if isinstance(reason, BaseException) else error
-    return type(deepest).__name__
+    told = reason if isinstance(reason, BaseException) else error
+    return type(told.__cause__ or told).__name__

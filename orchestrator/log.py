@@ -38,9 +38,16 @@ def configure(level: int = logging.INFO) -> None:
 
 
 def get() -> Any:
-    """The process' logger."""
-    return structlog.get_logger()
+    """The process' logger; inside somebody else's process, the standard logger `orchestrator`."""
+    return structlog.get_logger() if structlog.is_configured() else _AS_LIBRARY
 
 
 def _dump(event: Any, default: Any = repr, **_: Any) -> bytes:
     return orjson.dumps(event, default=default)
+
+
+_AS_LIBRARY = structlog.wrap_logger(
+    logging.getLogger("orchestrator"),
+    processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
+    wrapper_class=structlog.stdlib.BoundLogger,
+)

@@ -53,7 +53,7 @@ class Reply:
         except ValueError:
             try:
                 seconds = (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds()
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, OverflowError):
                 return None
         return None if isnan(seconds) else min(max(seconds, 0.0), MAX_RETRY_AFTER)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import click
 
+from orchestrator import log
 from orchestrator.cli.demo import demo
 from orchestrator.cli.dev import dev, sandbox
 from orchestrator.cli.doctor import doctor
@@ -49,6 +51,7 @@ def main() -> None:
     the same running for you to write a client against. The other commands use the installation
     that the ORCHESTRATOR_ variables of the environment name; `orchestrator doctor` checks it.
     """
+    log.configure(logging.WARNING)
 
 
 for _command in (demo, dev, enqueue, get, watch, doctor, sandbox):

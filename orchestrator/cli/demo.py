@@ -67,8 +67,20 @@ SCENES = (
     Scene("hiapi", "callback before the answer", "A very early train", "early"),
     Scene("evolink", "callback before the answer", "A very early bird", "early"),
     Scene("hiapi", "fails at the provider", "An impossible cube", "fail", status="failed"),
-    Scene("hiapi", "answer lost, sent again", "A message in a bottle", "lost_response"),
-    Scene("evolink", "answer lost, callback came", "A bottle in the sea", "lost_response"),
+    Scene(
+        "hiapi",
+        "answer lost, sent again",
+        "A message in a bottle",
+        "lost_response",
+        event=("unconfirmed", 1),
+    ),
+    Scene(
+        "evolink",
+        "answer lost, callback came",
+        "A bottle in the sea",
+        "lost_response",
+        event=("unconfirmed", 1),
+    ),
     Scene("evolink", "a stranger forges one", "A sealed letter"),
 )
 #: The job whose callback is forged from outside, while the provider works on it.

@@ -20,11 +20,12 @@ from orchestrator.security.signatures import BadSignature
 from orchestrator.validation import InvalidRequest, StrictSchema, Violation, checked
 from orchestrator.wire import Call, Reply
 
-_TASK_ID = re.compile(r"[!-~]{1,256}")
+_TASK_ID = re.compile(r"(?!\.\.?\Z)[!-~]{1,256}")  # dots alone are no name in a URL's path
 #: The longest link that is taken for one. Characters.
 _MAX_LINK = 8192
-#: How much of a provider's error message is kept. Characters.
+#: How much of a provider's error message, and of its error code, is kept. Characters.
 _MAX_MESSAGE = 1000
+_MAX_CODE = 100
 
 
 class Unreadable(ValueError):
@@ -306,6 +307,11 @@ def succeeded(pictures: tuple[Image, ...], cost: Cost | None = None) -> Outcome:
 def words(value: Any, fallback: str) -> str:
     """A provider's message, shortened; `fallback` when it gave none."""
     return value[:_MAX_MESSAGE] if isinstance(value, str) and value else fallback
+
+
+def provider_code(value: Any) -> str | None:
+    """A provider's error code, shortened; None when it gave none."""
+    return value[:_MAX_CODE] if isinstance(value, str) and value else None
 
 
 def by_status(status: int) -> tuple[ErrorCode, bool]:

@@ -22,6 +22,7 @@ from orchestrator.providers.base import (
     Unreadable,
     by_status,
     images,
+    provider_code,
     succeeded,
     task_id,
     words,
@@ -122,12 +123,12 @@ class EvoLink(Provider):
         error = document.get("error")
         if status // 100 == 2 or not isinstance(error, dict):
             return None
-        kind = error.get("type")
-        ours, retryable = ERROR_TYPES.get(str(kind), by_status(status))
+        kind = provider_code(error.get("type"))
+        ours, retryable = ERROR_TYPES.get(kind or "", by_status(status))
         message = words(error.get("message"), f"HTTP {status}")
         if isinstance(error.get("param"), str):
             message = f"{message} ({error['param'][:100]})"
-        return JobError(ours, message, str(kind or status)[:100], retryable)
+        return JobError(ours, message, kind or str(status), retryable)
 
     def hinted_retry_after(self, document: dict[str, Any]) -> float | None:
         """`fallback_suggestion: retry after 60 seconds`."""
@@ -161,10 +162,9 @@ def _outcome(state: str, task: dict[str, Any], now: int) -> Outcome | None:
 
 def _failure(error: Any) -> JobError:
     told = error if isinstance(error, dict) else {}
-    code = told.get("code")
-    ours, retryable = TASK_ERRORS.get(str(code), (ErrorCode.GENERATION_FAILED, False))
-    named = code[:100] if isinstance(code, str) else None
-    return JobError(ours, words(told.get("message"), "the task failed"), named, retryable)
+    code = provider_code(told.get("code"))
+    ours, retryable = TASK_ERRORS.get(code or "", (ErrorCode.GENERATION_FAILED, False))
+    return JobError(ours, words(told.get("message"), "the task failed"), code, retryable)
 
 
 def _number(value: Any) -> float | None:

@@ -24,6 +24,7 @@ from orchestrator.providers.base import (
     Unreadable,
     by_status,
     images,
+    provider_code,
     succeeded,
     task_id,
     words,
@@ -108,10 +109,9 @@ class HiAPI(Provider):
     def read_submit(self, reply: Reply) -> Accepted | Refused | Ambiguous:
         """An answer about our own idempotency key says that the attempt had arrived before."""
         document = reply.object() or {}
-        if document.get("error_code") in KEY_CODES:
-            return Ambiguous(
-                words(document.get("message"), document["error_code"]), reply.retry_after()
-            )
+        code = document.get("error_code")
+        if isinstance(code, str) and code in KEY_CODES:
+            return Ambiguous(words(document.get("message"), code), reply.retry_after())
         return super().read_submit(reply)
 
     def read_accepted(self, document: dict[str, Any]) -> Accepted:
@@ -121,11 +121,11 @@ class HiAPI(Provider):
 
     def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
         """`{code, message, error_code}` (public)."""
-        code, message = document.get("error_code"), document.get("message")
-        if status // 100 == 2 or not (isinstance(code, str) or isinstance(message, str)):
+        code, message = provider_code(document.get("error_code")), document.get("message")
+        if status // 100 == 2 or not (code or isinstance(message, str)):
             return None
-        ours, retryable = ERROR_CODES.get(str(code), by_status(status))
-        return JobError(ours, words(message, f"HTTP {status}"), str(code or status), retryable)
+        ours, retryable = ERROR_CODES.get(code or "", by_status(status))
+        return JobError(ours, words(message, f"HTTP {status}"), code or str(status), retryable)
 
     def unwrap(self, document: dict[str, Any]) -> Any:
         """A query answers the task under `data`; a callback's body is the task itself."""
@@ -165,10 +165,9 @@ def _outcome(state: str, task: dict[str, Any]) -> Outcome | None:
 def _failure(error: Any) -> JobError:
     """A failed task's reason. The document: fix the request, do not send the same again."""
     told = error if isinstance(error, dict) else {}
-    code = told.get("code")
-    ours, retryable = ERROR_CODES.get(str(code), (ErrorCode.GENERATION_FAILED, False))
-    named = code if isinstance(code, str) else None
-    return JobError(ours, words(told.get("message"), "the task failed"), named, retryable)
+    code = provider_code(told.get("code"))
+    ours, retryable = ERROR_CODES.get(code or "", (ErrorCode.GENERATION_FAILED, False))
+    return JobError(ours, words(told.get("message"), "the task failed"), code, retryable)
 
 
 def _expiry(value: Any) -> int | None:

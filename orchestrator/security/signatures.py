@@ -42,7 +42,7 @@ def verify_timestamped_hex(
     if abs(now - int(timestamp)) > tolerance:
         raise BadSignature(f"the timestamp is more than {tolerance} s off")
     message = timestamp.encode() + b"." + body
-    given = signature.encode()
+    given = signature.encode("utf-8", "surrogatepass")
     good = [
         hmac.compare_digest(
             hmac.new(s.reveal().encode(), message, hashlib.sha256).hexdigest().encode(), given

@@ -22,7 +22,7 @@ def sign(secret: Secret, provider: str, job_id: str, attempt: int) -> str:
 
 def verify(secrets: Sequence[Secret], token: str, provider: str, job_id: str, attempt: int) -> bool:
     """Whether `token` was made for this attempt with any of our secrets, newest first."""
-    given = token.encode()
+    given = token.encode("utf-8", "surrogatepass")
     good = [
         hmac.compare_digest(sign(secret, provider, job_id, attempt).encode(), given)
         for secret in secrets

@@ -1,0 +1,90 @@
+"""The product as real processes: Redis, sandbox, web, worker, beat and intake, for the session."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+import pytest
+import requests
+
+from orchestrator.cli.stack import Stack
+
+MODELS = {"hiapi": "Nano-Banana-2", "evolink": "nano-banana-2-lite"}
+#: Short times, so that what is waited for comes soon. Seconds.
+TIMES = {
+    "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "1",
+    "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": "1",
+    "ORCHESTRATOR_READ_TIMEOUT_SECONDS": "2",
+}
+
+
+@dataclass(frozen=True)
+class Client:
+    """Somebody who uses the API, and can look behind the sandbox' counter."""
+
+    stack: Stack
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.stack.api_key}"}
+
+    def enqueue(self, provider: str, prompt: str, **more: Any) -> str:
+        body = {"provider": provider, "model": MODELS[provider], "prompt": prompt, **more}
+        url = f"{self.stack.web_url}/v1/jobs"
+        answer = requests.post(url, json=body, headers=self.headers, timeout=10)
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["id"])
+
+    def job(self, job_id: str, wait: float = 0) -> dict[str, Any]:
+        url = f"{self.stack.web_url}/v1/jobs/{job_id}"
+        answer = requests.get(url, params={"wait": wait}, headers=self.headers, timeout=wait + 10)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    def outcome(self, job_id: str, within: float = 30) -> dict[str, Any]:
+        """The job once it is terminal."""
+        ends = monotonic() + within
+        while (job := self.job(job_id, wait=1))["settled_at"] is None:
+            assert monotonic() < ends, f"no outcome in {within} s: {job}, {self.timeline(job_id)}"
+        return job
+
+    def events(self, job_id: str) -> list[dict[str, Any]]:
+        url = f"{self.stack.web_url}/v1/jobs/{job_id}/events"
+        listed: list[dict[str, Any]] = requests.get(url, headers=self.headers, timeout=10).json()[
+            "events"
+        ]
+        return listed
+
+    def timeline(self, job_id: str) -> list[str]:
+        return [event["event"] for event in self.events(job_id)]
+
+    def tasks(self, prompt: str) -> list[dict[str, Any]]:
+        """The provider tasks that were made, and charged, for a prompt."""
+        listed = requests.get(f"{self.stack.sandbox_url}/control/tasks", timeout=10).json()
+        return [task for task in listed if task["prompt"] == prompt]
+
+
+def eventually(look: Callable[[], Any], within: float = 15) -> Any:
+    """What `look` returns, once that is true."""
+    tick, ends = threading.Event(), monotonic() + within
+    while not (seen := look()):
+        assert monotonic() < ends, f"not within {within} s"
+        tick.wait(0.05)
+    return seen
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    processes = ("web", "worker", "beat", "intake")
+    with Stack(processes, task_seconds=0.4, settings=TIMES) as running:
+        yield running
+
+
+@pytest.fixture
+def client(stack: Stack) -> Client:
+    return Client(stack)

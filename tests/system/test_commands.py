@@ -1,0 +1,93 @@
+"""`orchestrator demo` and `dev`, as a stranger runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+import requests
+
+from orchestrator.cli.stack import free_port
+from tests.system.conftest import eventually
+
+COMMAND = str(Path(sys.executable).parent / "orchestrator")
+
+
+class Run:
+    """A command, and every process it started: they inherit a mark in their environment."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self._mark = f"RUN_MARK={uuid4()}"
+        name, _, value = self._mark.partition("=")
+        self.process = subprocess.Popen(
+            [COMMAND, *arguments],
+            cwd=folder,
+            env={**os.environ, name: value},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def alive(self) -> list[str]:
+        """The command lines of what is still running."""
+        return [line for line in map(self._read, Path("/proc").glob("[0-9]*")) if line]
+
+    def _read(self, process: Path) -> str:
+        try:
+            if self._mark.encode() not in (process / "environ").read_bytes().split(b"\0"):
+                return ""
+            return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+        except OSError:  # it ended while we looked
+            return ""
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_the_demo_ends_as_it_should_and_leaves_nothing_running(tmp_path: Path) -> None:
+    with Run(tmp_path, "demo", "--json") as run:
+        out, _ = run.process.communicate(timeout=60)
+        report = json.loads(out)
+        assert report["wrong"] == []
+        assert run.process.returncode == 0
+        assert len(report["jobs"]) == report["tasks_charged"] == 12
+        assert {job["settled_by"] for job in report["jobs"]} == {"callback", "poll"}
+        assert report["seconds"] < 20
+        assert all((tmp_path / file).exists() for job in report["jobs"] for file in job["files"])
+        assert run.alive() == []
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_demo_that_is_interrupted_leaves_nothing_running(tmp_path: Path, how: int) -> None:
+    with Run(tmp_path, "demo") as run:
+        eventually(lambda: any("celery" in line and "beat" in line for line in run.alive()))
+        run.process.send_signal(how)
+        run.process.communicate(timeout=30)
+        assert run.process.returncode not in (0, None)
+        assert run.alive() == []
+
+
+def test_dev_runs_until_it_is_stopped(tmp_path: Path) -> None:
+    ports = ["--port", str(free_port()), "--sandbox-port", str(free_port())]
+    with Run(tmp_path, "dev", "--json", "--task-seconds", "0.2", *ports) as run:
+        assert run.process.stdout
+        lines = iter(run.process.stdout.readline, "")
+        told = json.loads(next(line for line in lines if line.startswith("{")))
+        headers = {"Authorization": f"Bearer {told['key']}"}
+        body = {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A fox"}
+        job = requests.post(f"{told['api']}/v1/jobs", json=body, headers=headers, timeout=10).json()
+        url = f"{told['api']}/v1/jobs/{job['id']}?wait=20"
+        assert requests.get(url, headers=headers, timeout=30).json()["status"] == "succeeded"
+        run.process.send_signal(signal.SIGINT)
+        run.process.communicate(timeout=30)
+        assert run.process.returncode == 0
+        assert run.alive() == []

@@ -1,0 +1,77 @@
+"""Processes that die, and a Redis that goes away, while jobs are under way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from orchestrator.cli.stack import Stack, embedded_redis, free_port
+from tests.system.conftest import TIMES, Client, eventually
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Client]:
+    """A stack of the test's own."""
+    with Stack(task_seconds=0.4, settings=TIMES, folder=tmp_path) as stack:
+        yield Client(stack)
+
+
+def test_a_worker_killed_while_submitting_neither_loses_the_job_nor_pays_twice(
+    own: Client,
+) -> None:
+    text = f"{uuid4()} [sandbox: hang=1.5]"
+    keyed, called = own.enqueue("hiapi", text), own.enqueue("evolink", text)
+    eventually(lambda: len(own.tasks(text)) == 2)
+    own.stack.kill("worker")
+    own.stack.start("worker")
+    jobs = [own.outcome(keyed, within=40), own.outcome(called, within=40)]
+    assert {job["status"] for job in jobs} == {"succeeded"}
+    assert {len(job["attempts"]) for job in jobs} == {1}
+    assert len(own.tasks(text)) == 2
+
+
+def test_beat_and_web_killed_and_started_again_lose_nothing(own: Client) -> None:
+    text = str(uuid4())
+    first = own.enqueue("evolink", text)
+    own.stack.kill("web")
+    own.stack.kill("beat")
+    own.stack.start("beat")
+    own.stack.start("web")
+    own.stack.wait_for("web", f"{own.stack.web_url}/healthz")
+    assert own.outcome(first)["status"] == "succeeded"
+    assert own.outcome(own.enqueue("hiapi", text))["status"] == "succeeded"
+    assert len(own.tasks(text)) == 2
+
+
+def test_workers_and_web_come_back_by_themselves_after_a_redis_restart(tmp_path: Path) -> None:
+    port = free_port()
+    with ExitStack() as closing:
+        redis = ExitStack()
+        closing.push(redis)
+        url = redis.enter_context(embedded_redis(tmp_path / "redis", port))
+        settings = {**TIMES, "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "3"}
+        stack = Stack(redis_url=url, task_seconds=2, settings=settings, folder=tmp_path)
+        client = Client(closing.enter_context(stack))
+        text = str(uuid4())
+        before = [client.enqueue(provider, text) for provider in ("hiapi", "evolink")]
+        eventually(lambda: len(client.tasks(text)) == 2)
+        redis.close()
+        redis.enter_context(embedded_redis(tmp_path / "redis", port))
+        jobs = [client.outcome(job_id, within=40) for job_id in before]
+        after = client.outcome(client.enqueue("hiapi", text), within=40)
+        assert {job["status"] for job in [*jobs, after]} == {"succeeded"}
+        assert len(client.tasks(text)) == 3
+        assert stack.dead() is None
+
+
+def test_without_a_public_url_every_job_is_polled(tmp_path: Path) -> None:
+    settings = {**TIMES, "ORCHESTRATOR_PUBLIC_URL": ""}
+    with Stack(task_seconds=0.4, settings=settings, folder=tmp_path) as stack:
+        client, text = Client(stack), str(uuid4())
+        jobs = [client.enqueue(provider, text) for provider in ("hiapi", "evolink")]
+        assert {client.outcome(job)["settled_by"] for job in jobs} == {"poll"}
+        assert {task["callback_url"] for task in client.tasks(text)} == {None}

@@ -1,0 +1,140 @@
+"""The other ways in: Python, Celery and the command line, against the running stack."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from celery import Celery
+from click.testing import CliRunner, Result
+
+import orchestrator
+from orchestrator import runtime
+from orchestrator.cli import main
+from orchestrator.ledger import Ledger
+from tests.system.conftest import Client, eventually
+
+REQUEST = {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A lighthouse at dusk"}
+
+
+@pytest.fixture
+def here(client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    """This process, with the stack's own settings."""
+    for name, value in client.stack.env.items():
+        if name.startswith(("ORCHESTRATOR_", "HIAPI_", "EVOLINK_")):
+            monkeypatch.setenv(name, value)
+    runtime.default.cache_clear()
+    yield client
+    runtime.default().nudger.close()
+    runtime.default.cache_clear()
+
+
+def cli(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+def test_python_enqueues_and_gets(here: Client) -> None:
+    job = orchestrator.enqueue(**REQUEST)
+    assert job.status is orchestrator.Status.QUEUED
+    here.outcome(job.id)
+    seen = orchestrator.get(job.id)
+    assert seen is not None
+    assert seen.status is orchestrator.Status.SUCCEEDED
+    assert seen.images
+
+
+def test_python_gives_the_same_job_for_the_same_key(here: Client) -> None:
+    key = str(uuid4())
+    first = orchestrator.enqueue(idempotency_key=key, **REQUEST)
+    assert orchestrator.enqueue(idempotency_key=key, **REQUEST).id == first.id
+    with pytest.raises(orchestrator.IdempotencyMismatch):
+        orchestrator.enqueue(idempotency_key=key, **{**REQUEST, "prompt": "Another"})
+
+
+def send(client: Client, task_id: str, **request: Any) -> None:
+    """What another service does, knowing the broker and the task's name only."""
+    with Celery(broker=client.stack.redis_url, set_as_current=False) as service:
+        service.send_task(
+            "orchestrator.enqueue", kwargs=request, queue="orchestrator.enqueue", task_id=task_id
+        )
+
+
+def test_a_celery_message_becomes_one_job_however_often_it_comes(client: Client) -> None:
+    text, task_id = str(uuid4()), str(uuid4())
+    for _ in range(3):
+        send(client, task_id, **{**REQUEST, "prompt": text})
+    send(client, str(uuid4()), **{**REQUEST, "prompt": f"{text} last"})
+    eventually(lambda: client.tasks(f"{text} last"))
+    assert len(client.tasks(text)) == 1
+
+
+def test_a_bad_celery_message_is_kept_for_a_look(client: Client) -> None:
+    task_id = str(uuid4())
+    send(client, task_id, provider="hiapi", model="Nano-Banana-9", prompt="x")
+    ledger = Ledger.from_url(client.stack.redis_url or "")
+    kept = eventually(lambda: [e for e in ledger.rejected() if task_id in e["body"]])
+    assert kept[0]["kind"] == "enqueue"
+    assert "Nano-Banana-9" in kept[0]["reason"]
+
+
+def test_the_command_line_enqueues_waits_and_shows(here: Client) -> None:
+    words = ["--provider", "evolink", "--model", "nano-banana-2-lite", "--prompt", "A fox"]
+    done = cli("enqueue", *words, "--wait", "--json")
+    assert done.exit_code == 0, done.output
+    job = json.loads(done.stdout)
+    assert job["status"] == "succeeded"
+    shown = cli("get", job["id"])
+    assert shown.exit_code == 0
+    assert "settled" in shown.output
+    assert job["images"][0]["source_url"] in shown.output.replace("\n", "")
+    assert cli("watch", job["id"]).exit_code == 0
+
+
+def test_watching_a_job_that_fails_has_exit_status_1(here: Client) -> None:
+    words = ["--provider", "hiapi", "--model", "Nano-Banana-2", "--prompt", "x [sandbox: fail]"]
+    placed = cli("enqueue", *words)
+    assert placed.exit_code == 0
+    watched = cli("watch", placed.stdout.strip())
+    assert watched.exit_code == 1
+    assert "generation_failed" in watched.output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--model", "Nano-Banana-2", "--prompt", "x", "--resolution", "9K"], "one of 1K, 2K, 4K"),
+        (["--model", "Banana", "--prompt", "x"], "Nano-Banana-2"),
+        (["--model", "Nano-Banana-2", "--metadata", "[]", "--prompt", "x"], "not a JSON object"),
+        (["--model", "Nano-Banana-2"], "prompt"),
+    ],
+)
+def test_bad_input_on_the_command_line_is_refused(
+    here: Client, words: list[str], told: str
+) -> None:
+    refused = cli("enqueue", "--provider", "hiapi", *words)
+    assert refused.exit_code != 0
+    assert told in refused.output
+
+
+def test_an_unknown_job_has_exit_status_1(here: Client) -> None:
+    for command in ("get", "watch"):
+        assert cli(command, "job_nothing").exit_code == 1
+
+
+def test_the_doctor_finds_the_stack_well(here: Client) -> None:
+    found = cli("doctor", "--json")
+    marks = {finding["check"]: finding["mark"] for finding in json.loads(found.stdout)}
+    assert found.exit_code == 0, found.output
+    assert marks["worker, beat"] == marks["broker"] == marks["redis"] == marks["clock"] == "ok"
+    assert marks["durability"] == "warning"
+
+
+def test_the_doctor_says_how_to_mend_a_redis_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", "redis://:hunter2@127.0.0.1:1/0")
+    found = cli("doctor")
+    assert found.exit_code == 1
+    assert "correct ORCHESTRATOR_REDIS_URL" in found.output
+    assert "hunter2" not in found.output

@@ -1,0 +1,226 @@
+"""Each way a job can go, on real processes, to its one outcome and one charge.
+
+All jobs are enqueued at once, and each test waits for its own: most of the time is waiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import requests
+
+from orchestrator.clock import now_ms
+from orchestrator.jobs import JobRequest
+from orchestrator.ledger import Ledger
+from tests.system.conftest import MODELS, Client, eventually
+
+PROVIDERS = list(MODELS)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A job to enqueue; its prompt is its own, so that its provider tasks can be told apart."""
+
+    provider: str
+    fault: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"{self.provider} {self.fault or 'plain'}"
+
+
+SCENES: list[Scene] = []
+
+
+def scene(provider: str, fault: str = "", **options: Any) -> Scene:
+    """A scene that is enqueued with all the others."""
+    SCENES.append(Scene(provider, fault, options))
+    return SCENES[-1]
+
+
+PLAIN = [scene(provider) for provider in PROVIDERS]
+LOST = [scene(provider, "drop") for provider in PROVIDERS]
+DOUBLED = [scene(provider, "duplicate=5") for provider in PROVIDERS]
+EARLY = [scene(provider, "early") for provider in PROVIDERS]
+CONFLICT = [scene(provider, "conflict") for provider in PROVIDERS]
+REFUSED = scene("evolink", "fail=content_policy_violation")
+# EvoLink's own 503 asks for 30 seconds, and would get them.
+LATER = [
+    *(scene("hiapi", fault) for fault in ("429=1", "500", "503")),
+    *(scene("evolink", fault) for fault in ("429=1", "500")),
+]
+AMBIGUOUS = ("lost_response", "502_html", "hang=3")
+ASKED_AGAIN = [scene("hiapi", f"{fault}, drop") for fault in AMBIGUOUS]
+CALLED_BACK = [scene("evolink", f"{fault}, late=4s") for fault in AMBIGUOUS]
+UNCONFIRMED = scene("evolink", "lost_response, drop", deadline_seconds=3)
+RESUBMITTED = scene(
+    "evolink", "lost_response, drop", deadline_seconds=12, on_unconfirmed="resubmit"
+)
+ENDLESS = scene("hiapi", "slow=600", deadline_seconds=3)
+FORGED = scene("evolink", "slow=1")
+
+
+@dataclass(frozen=True)
+class Played:
+    """A scene's job on the running stack."""
+
+    client: Client
+    text: str
+    job_id: str
+
+    def outcome(self) -> dict[str, Any]:
+        return self.client.outcome(self.job_id)
+
+    def timeline(self) -> list[str]:
+        return self.client.timeline(self.job_id)
+
+    def tasks(self) -> list[dict[str, Any]]:
+        """What the provider made, and charged."""
+        return self.client.tasks(self.text)
+
+
+Cast = Mapping[Scene, Played]
+
+
+@pytest.fixture(scope="module")
+def cast(stack: Any) -> Cast:
+    client, cast = Client(stack), {}
+    for one in SCENES:
+        text = f"{uuid4()} [sandbox: {one.fault}]" if one.fault else str(uuid4())
+        cast[one] = Played(client, text, client.enqueue(one.provider, text, **one.options))
+    return cast
+
+
+def test_a_forged_callback_changes_nothing(cast: Cast) -> None:
+    job = cast[FORGED]
+    task = eventually(job.tasks)[0]
+    lie = {"id": task["id"], "status": "failed", "error": {"code": "x", "message": "y"}}
+    real = task["callback_url"]
+    forged = real[:-2] + ("AA" if real[-2:] != "AA" else "BB")
+    assert requests.post(forged, json=lie, timeout=10).status_code == 404
+    assert job.outcome()["status"] == "succeeded"
+    assert job.timeline() == ["created", "submitting", "accepted", "settled"]
+
+
+@pytest.mark.parametrize("one", PLAIN, ids=str)
+def test_a_callback_settles_the_job(cast: Cast, one: Scene) -> None:
+    job = cast[one].outcome()
+    assert (job["status"], job["settled_by"]) == ("succeeded", "callback")
+    assert cast[one].timeline() == ["created", "submitting", "accepted", "settled"]
+    assert len(cast[one].tasks()) == 1
+    picture = requests.get(job["images"][0]["source_url"], timeout=10)
+    assert picture.headers["Content-Type"] == "image/png"
+
+
+@pytest.mark.parametrize("one", LOST, ids=str)
+def test_a_lost_callback_is_made_up_for_by_a_poll(cast: Cast, one: Scene) -> None:
+    job = cast[one].outcome()
+    assert (job["status"], job["settled_by"]) == ("succeeded", "poll")
+    assert job["images"]
+
+
+@pytest.mark.parametrize("one", DOUBLED, ids=str)
+def test_five_callbacks_at_once_settle_once(cast: Cast, one: Scene) -> None:
+    cast[one].outcome()
+    eventually(lambda: cast[one].timeline().count("duplicate") == 4)
+    assert cast[one].timeline().count("settled") == 1
+
+
+@pytest.mark.parametrize("one", EARLY, ids=str)
+def test_a_callback_before_the_answer_settles_the_job(cast: Cast, one: Scene) -> None:
+    job = cast[one].outcome()
+    assert (job["status"], job["settled_by"]) == ("succeeded", "callback")
+    eventually(lambda: "accepted" in cast[one].timeline())
+    timeline = cast[one].timeline()
+    assert timeline.index("settled") < timeline.index("accepted")
+    assert cast[one].outcome()["status"] == "succeeded"
+    assert len(cast[one].tasks()) == 1
+
+
+@pytest.mark.parametrize("one", CONFLICT, ids=str)
+def test_a_contradicting_second_callback_changes_nothing(cast: Cast, one: Scene) -> None:
+    first = cast[one].outcome()
+    eventually(lambda: "conflict" in cast[one].timeline())
+    assert cast[one].outcome()["status"] == first["status"] == "succeeded"
+
+
+def test_a_failure_keeps_the_provider_s_words(cast: Cast) -> None:
+    job = cast[REFUSED].outcome()
+    assert (job["status"], job["settled_by"]) == ("failed", "callback")
+    assert job["error"]["code"] == "content_policy"
+    assert job["error"]["provider_code"] == "content_policy_violation"
+    assert job["error"]["message"]
+
+
+@pytest.mark.parametrize("one", LATER, ids=str)
+def test_a_no_for_now_is_tried_again_and_paid_once(cast: Cast, one: Scene) -> None:
+    job = cast[one].outcome()
+    assert job["status"] == "succeeded"
+    assert len(job["attempts"]) == 2
+    assert len(cast[one].tasks()) == 1
+
+
+@pytest.mark.parametrize("one", ASKED_AGAIN, ids=str)
+def test_a_lost_answer_is_asked_for_again_with_the_same_key(cast: Cast, one: Scene) -> None:
+    job = cast[one].outcome()
+    assert job["status"] == "succeeded"
+    assert len(job["attempts"]) == 1
+    timeline = cast[one].timeline()
+    assert timeline.index("unconfirmed") < timeline.index("accepted")
+    (task,) = cast[one].tasks()
+    assert task["submissions"] >= 2
+    assert task["id"] == job["attempts"][0]["task_id"]
+
+
+@pytest.mark.parametrize("one", CALLED_BACK, ids=str)
+def test_a_lost_answer_is_made_up_for_by_the_callback(cast: Cast, one: Scene) -> None:
+    job = cast[one].outcome()
+    assert (job["status"], job["settled_by"]) == ("succeeded", "callback")
+    assert cast[one].timeline() == ["created", "submitting", "unconfirmed", "settled"]
+    (task,) = cast[one].tasks()
+    assert task["submissions"] == 1
+    assert task["id"] == job["attempts"][0]["task_id"]
+
+
+def test_without_answer_and_callback_the_job_fails_and_nothing_is_paid_again(cast: Cast) -> None:
+    job = cast[UNCONFIRMED].outcome()
+    assert job["status"] == "failed"
+    assert job["error"]["code"] == "submission_unconfirmed"
+    assert len(cast[UNCONFIRMED].tasks()) == 1
+
+
+def test_a_job_that_says_so_is_submitted_again_after_an_unconfirmed_attempt(cast: Cast) -> None:
+    job = cast[RESUBMITTED].outcome()
+    assert (job["status"], job["settled_by"]) == ("succeeded", "poll")
+    assert len(job["attempts"]) == 2
+    assert "resubmitted" in cast[RESUBMITTED].timeline()
+
+
+def test_a_task_that_never_ends_fails_at_the_deadline(cast: Cast) -> None:
+    job = cast[ENDLESS].outcome()
+    assert (job["status"], job["settled_by"]) == ("failed", "deadline")
+    assert job["error"]["code"] == "deadline_exceeded"
+
+
+def test_a_job_whose_nudge_was_lost_is_found_by_the_sweep(client: Client) -> None:
+    ledger = Ledger.from_url(client.stack.redis_url or "")
+    request = JobRequest("hiapi", MODELS["hiapi"], {"prompt": "Nobody was told"})
+    now = now_ms()
+    made = ledger.create(request, now=now, deadline_at=now + 60_000)
+    assert client.outcome(made.job_id)["status"] == "succeeded"
+
+
+def test_a_hundred_jobs_at_once_all_end_once_and_are_paid_once(client: Client) -> None:
+    text, providers = str(uuid4()), PROVIDERS * 50
+    with ThreadPoolExecutor(16) as pool:
+        ids = list(pool.map(lambda provider: client.enqueue(provider, text), providers))
+        jobs = list(pool.map(lambda job_id: client.outcome(job_id, within=60), ids))
+    assert {job["status"] for job in jobs} == {"succeeded"}
+    tasks = client.tasks(text)
+    assert len(tasks) == len(ids)
+    assert {job["attempts"][0]["task_id"] for job in jobs} == {task["id"] for task in tasks}
