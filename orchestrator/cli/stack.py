@@ -181,14 +181,14 @@ class Stack(AbstractContextManager["Stack"]):
         with (self._home / f"{name}.log").open("ab") as output:
             yield output
 
-    def wait_for(self, name: str, url: str) -> None:
-        """Wait until a process answers 200 at `url`.
+    def wait_for(self, name: str, url: str, *, status: int = 200) -> None:
+        """Wait until a process answers `status` at `url`.
 
         Raises:
             StackError: some process ended, or this one does not answer in time.
         """
         tick, ends = threading.Event(), monotonic() + STARTS_WITHIN
-        while not _answers(url):
+        while not _answers(url, status):
             dead = self.dead()
             if dead or monotonic() > ends:
                 why = f"{dead} ended" if dead else f"{name} does not answer at {url}"
@@ -245,9 +245,9 @@ def _temporary() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="orchestrator-", ignore_cleanup_errors=True)
 
 
-def _answers(url: str) -> bool:
+def _answers(url: str, status: int) -> bool:
     try:
-        return requests.get(url, timeout=2).status_code == 200
+        return requests.get(url, timeout=2).status_code == status
     except requests.RequestException:
         return False
 

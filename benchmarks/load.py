@@ -1,0 +1,91 @@
+"""A load generator: keep-alive connections that each send the next request after the answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+CONNECTIONS = 64
+
+
+@dataclass(frozen=True)
+class Load:
+    """What came of a run: answers by status, requests a second, latencies in ms, sorted."""
+
+    statuses: Counter[int]
+    rate: float
+    latencies: Sequence[float]
+
+    def percentile(self, part: float) -> float:
+        """The latency that `part` of the requests stayed under."""
+        return self.latencies[min(int(len(self.latencies) * part), len(self.latencies) - 1)]
+
+
+def request(path: str, body: bytes, headers: dict[str, str]) -> bytes:
+    """A POST as it goes over the wire."""
+    lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body)}"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def run(port: int, requests: Sequence[bytes]) -> Load:
+    """Send every request once, over CONNECTIONS connections."""
+    return asyncio.run(_run(port, requests))
+
+
+async def _run(port: int, requests: Sequence[bytes]) -> Load:
+    loop = asyncio.get_running_loop()
+    queue = iter(requests)
+    latencies: list[float] = []
+    statuses: Counter[int] = Counter()
+    clients = []
+    for _ in range(CONNECTIONS):
+        _, client = await loop.create_connection(
+            lambda: _Client(queue, statuses, latencies), "127.0.0.1", port
+        )
+        clients.append(client)
+    began = perf_counter()
+    for client in clients:
+        client.next()
+    await asyncio.gather(*(client.finished for client in clients))
+    rate = len(latencies) / (perf_counter() - began)
+    return Load(statuses, rate, sorted(latencies))
+
+
+class _Client(asyncio.Protocol):
+    def __init__(
+        self, queue: Iterator[bytes], statuses: Counter[int], latencies: list[float]
+    ) -> None:
+        self._queue, self._statuses, self._latencies = queue, statuses, latencies
+        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._got = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def next(self) -> None:
+        try:
+            message = next(self._queue)
+        except StopIteration:
+            self._transport.close()
+            self.finished.set_result(None)
+            return
+        self._sent = perf_counter()
+        self._transport.write(message)
+
+    def data_received(self, data: bytes) -> None:
+        self._got += data
+        head, found, body = self._got.partition(b"\r\n\r\n")
+        if not found:
+            return
+        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r")[0])
+        if len(body) < length:
+            return
+        self._latencies.append((perf_counter() - self._sent) * 1000)
+        self._statuses[int(head[9:12])] += 1
+        self._got = b""
+        self.next()

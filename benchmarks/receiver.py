@@ -1,0 +1,126 @@
+"""The receiver's throughput, against a hand-minimal Flask route on the same server and Redis.
+
+Each callback settles a job of its own; 64 connections; the load generator and Redis share the
+machine with the server. Goal: at least 0.8 of the minimal route's rate.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from statistics import median
+
+from benchmarks import load
+from orchestrator.callbacks import CallbackAddress
+from orchestrator.cli.stack import Stack, free_port, procfile
+from orchestrator.clock import now_ms
+from orchestrator.config import Settings
+from orchestrator.jobs import JobRequest, Step
+from orchestrator.ledger import Ledger
+from orchestrator.wire import dump
+
+GOAL = 0.8
+ROUNDS = 5
+CALLBACKS = 5000
+HEADERS = {"Content-Type": "application/json"}
+
+
+def run() -> bool:
+    """Measure both in turns, and print the ratio of the medians."""
+    with Stack(processes=("web",)) as stack:
+        port = free_port()
+        stack.start("minimal", _minimal(port))
+        stack.wait_for("minimal", f"http://127.0.0.1:{port}/static/none", status=404)
+        ours, theirs = _Ours(stack), _Theirs(stack)
+        rates: dict[str, list[load.Load]] = {"ours": [], "minimal": []}
+        _play(stack.web_port, ours.requests(500))
+        _play(port, theirs.requests(500))
+        for _ in range(ROUNDS):
+            rates["minimal"].append(_play(port, theirs.requests(CALLBACKS)))
+            rates["ours"].append(_play(stack.web_port, ours.requests(CALLBACKS)))
+    return _report(rates)
+
+
+def _minimal(port: int) -> list[str]:
+    """The Procfile's web command, with the other application."""
+    command = procfile()["web"].replace("webhooks.wsgi:app", "benchmarks.minimal:app")
+    return ["/bin/sh", "-c", f"PORT={port}; exec {command}"]
+
+
+class _Ours:
+    """Callbacks for jobs that are running in our ledger."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._ledger = Ledger.from_url(stack.env["ORCHESTRATOR_REDIS_URL"])
+        self._settings = _settings(stack)
+
+    def requests(self, count: int) -> list[bytes]:
+        return [self._request() for _ in range(count)]
+
+    def _request(self) -> bytes:
+        now = now_ms()
+        wanted = JobRequest("evolink", "nano-banana-2-lite", {"prompt": "A lighthouse at dusk"})
+        made = self._ledger.create(wanted, now=now, deadline_at=now + 3_600_000)
+        self._ledger.claim(made.job_id, Step.SUBMIT, now=now, lease_ms=60_000)
+        task_id = f"task-{made.job_id}"
+        self._ledger.accepted(made.job_id, 1, task_id, now=now, next_look=now + 3_600_000)
+        url = CallbackAddress("evolink", made.job_id, 1).url(self._settings)
+        return load.request(url[url.index("/callbacks") :], _body(task_id), HEADERS)
+
+
+class _Theirs:
+    """Callbacks for the minimal route."""
+
+    def __init__(self, stack: Stack) -> None:
+        self._secret = stack.env["ORCHESTRATOR_SECRET_KEY"].encode()
+        self._count = 0
+
+    def requests(self, count: int) -> list[bytes]:
+        return [self._request() for _ in range(count)]
+
+    def _request(self) -> bytes:
+        self._count += 1
+        reference = f"job_{self._count:028d}.1"
+        message = f"evolink\n{reference}".encode()
+        token = hmac.digest(self._secret, message, hashlib.sha256).hex()
+        return load.request(f"/callbacks/evolink/{reference}/{token}", _body(reference), HEADERS)
+
+
+def _body(task_id: str) -> bytes:
+    """A callback as EvoLink sends it."""
+    task = {
+        "created": 1757165031,
+        "id": task_id,
+        "model": "nano-banana-2-lite",
+        "object": "image.generation.task",
+        "progress": 100,
+        "results": ["https://files.example.com/2026/11/20/0123456789abcdef0123456789abcdef.png"],
+        "status": "completed",
+        "task_info": {"can_cancel": False},
+        "type": "image",
+        "usage": {"billing_rule": "per_call", "credits_reserved": 1.6, "user_group": "default"},
+    }
+    return dump(task)
+
+
+def _settings(stack: Stack) -> Settings:
+    os.environ.update({k: v for k, v in stack.env.items() if k.startswith("ORCHESTRATOR_")})
+    return Settings.from_env()
+
+
+def _play(port: int, requests: list[bytes]) -> load.Load:
+    result = load.run(port, requests)
+    assert set(result.statuses) == {200}, result.statuses
+    return result
+
+
+def _report(rates: dict[str, list[load.Load]]) -> bool:
+    print(f"Receiver: {ROUNDS} rounds of {CALLBACKS} callbacks, {load.CONNECTIONS} connections")
+    rate = {name: median(one.rate for one in runs) for name, runs in rates.items()}
+    for name, runs in rates.items():
+        p99 = median(one.percentile(0.99) for one in runs)
+        print(f"  {name:<8} {rate[name]:6.0f} /s   p99 {p99:5.1f} ms")
+    ratio = rate["ours"] / rate["minimal"]
+    print(f"  ratio    {ratio:6.2f}      goal: at least {GOAL}\n")
+    return ratio >= GOAL
