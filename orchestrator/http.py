@@ -9,11 +9,11 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError as Urllib3Error
@@ -80,17 +80,12 @@ class _Adapter(HTTPAdapter):
         manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
 
-class _Session(requests.Session):
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        """None: even when told not to follow a redirect, requests would read and parse it."""
-        return None
-
-
 class Http:
     """Pooled connections to the providers, shared by all threads of a process.
 
-    Redirects are not followed, cookies not kept, proxies of the environment not used: an API call
-    goes where the settings say. Nothing is retried here.
+    Calls go straight to requests' adapter, without a Session: so no redirect is followed, no
+    cookie kept and no proxy or password of the environment used, and a call costs half as much.
+    Nothing is retried here.
 
     Args:
         connect_timeout: seconds.
@@ -102,37 +97,40 @@ class Http:
         self, *, connect_timeout: float, read_timeout: float, connections: int = 32
     ) -> None:
         self._timeout = (connect_timeout, read_timeout)
-        self._session = _Session()
-        self._session.trust_env = False
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        adapter = _Adapter(pool_maxsize=connections, max_retries=0)
-        self._session.mount("https://", adapter)
-        self._session.mount("http://", adapter)
+        self._adapter = _Adapter(pool_maxsize=connections, max_retries=0)
 
     def call(self, call: Call, provider: ProviderSettings) -> Reply | NotSent | NoAnswer:
         """Make one call with the provider's API key. Never raises for what the network does."""
-        headers = {
-            "Authorization": f"Bearer {provider.api_key.reveal()}",
-            "Accept": "application/json",
-            "Content-Type": "application/json",
-            **call.headers,
-        }
+        request = _prepared(call, provider)
         ends = time.monotonic() + sum(self._timeout)
         _progress.sent = False
         try:
-            response = self._session.request(
-                call.method,
-                provider.base_url + call.path,
-                headers=headers,
-                data=None if call.body is None else dump(call.body),
-                timeout=self._timeout,
-                allow_redirects=False,
-                stream=True,
-            )
+            response = self._adapter.send(request, stream=True, timeout=self._timeout)
         except (requests.RequestException, Urllib3Error) as error:
             return NoAnswer(_cause(error)) if _progress.sent else NotSent(_cause(error))
         with response:
             return _read(response, ends)
+
+
+def _prepared(call: Call, provider: ProviderSettings) -> requests.PreparedRequest:
+    """The call, ready to send. The URL is ours, checked with the settings, and needs no repair."""
+    request = requests.PreparedRequest()
+    request.method = call.method
+    request.url = provider.base_url + call.path
+    request.headers = CaseInsensitiveDict(
+        {
+            "Authorization": f"Bearer {provider.api_key.reveal()}",
+            "Accept": "application/json",
+            "Accept-Encoding": "gzip, deflate",
+            "User-Agent": "image-orchestrator",
+            **call.headers,
+        }
+    )
+    if call.body is not None:
+        request.body = dump(call.body)
+        request.headers["Content-Type"] = "application/json"
+        request.headers["Content-Length"] = str(len(request.body))
+    return request
 
 
 def _read(response: requests.Response, ends: float) -> Reply | NoAnswer:
