@@ -9,7 +9,7 @@ from orchestrator.config import Settings
 from orchestrator.ledger import keys
 from orchestrator.security import tokens
 
-_REFERENCE = re.compile(r"(job_[0-9a-z]{28})\.([1-9][0-9]{0,5})")
+_REFERENCE = re.compile(rf"({keys.JOB_ID.pattern})\.([1-9][0-9]{{0,5}})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def verified(
 ) -> CallbackAddress | None:
     """The address in a callback's path, or None unless we made it. Touches no Redis."""
     found = _REFERENCE.fullmatch(reference)
-    if not found or not keys.is_job_id(found[1]):
+    if not found:
         return None
     address = CallbackAddress(provider, found[1], int(found[2]))
     genuine = tokens.verify(settings.secret_keys, token, provider, address.job_id, address.attempt)

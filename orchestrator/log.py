@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import cache
 from typing import Any
 
 import orjson
@@ -17,7 +18,6 @@ import structlog
 def configure(level: int = logging.INFO) -> None:
     """Set up structlog for this process: to standard error, coloured on a terminal."""
     shared: list[Any] = [
-        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -35,11 +35,17 @@ def configure(level: int = logging.INFO) -> None:
         logger_factory=factory,
         cache_logger_on_first_use=True,
     )
+    _configured.cache_clear()
 
 
 def get() -> Any:
     """The process' logger; inside somebody else's process, the standard logger `orchestrator`."""
-    return structlog.get_logger() if structlog.is_configured() else _AS_LIBRARY
+    return _configured() if structlog.is_configured() else _AS_LIBRARY
+
+
+@cache
+def _configured() -> Any:
+    return structlog.get_logger().bind()
 
 
 def _dump(event: Any, default: Any = repr, **_: Any) -> bytes:

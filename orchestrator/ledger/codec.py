@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import orjson
@@ -24,7 +23,7 @@ from orchestrator.jobs import (
 
 
 def dumps(value: Any) -> str:
-    """`value` as compact JSON text; the empty string for None or an empty tuple."""
+    """`value`, dataclasses included, as compact JSON; empty for None or an empty tuple."""
     return "" if value is None or value == () else orjson.dumps(value).decode()
 
 
@@ -32,11 +31,6 @@ def fingerprint(request: JobRequest) -> str:
     """Equal for equal requests, whatever the order of their fields."""
     text = orjson.dumps(request.stored(), option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(text).hexdigest()[:32]
-
-
-def error_json(error: JobError | None) -> str:
-    """An error as stored; empty for None."""
-    return dumps(asdict(error) if error else None)
 
 
 def pairs(flat: list[str]) -> dict[str, str]:

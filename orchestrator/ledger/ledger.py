@@ -10,14 +10,14 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from redis import Redis
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ReadOnlyError, ResponseError
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
@@ -44,7 +44,9 @@ ANSWER_TIMEOUT = 2.0
 REJECTED_KEPT = 1000
 REJECTED_BODY = 2048
 #: Refusals of Redis that pass, once it is mended: the state is unchanged.
-_PASSING = ("OOM", "MISCONF", "LOADING", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN")
+_PASSING = frozenset(
+    {"READONLY", "OOM", "MISCONF", "LOADING", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN"}
+)
 
 
 class LedgerUnavailable(Exception):
@@ -183,8 +185,7 @@ class Ledger:
     ) -> Result:
         """The provider took the attempt: RUNNING, or SETTLED, SUPERSEDED, MISMATCH, MISSING."""
         detail = codec.dumps({"attempt": attempt, "task_id": task_id})
-        price = codec.dumps(asdict(cost) if cost else None)
-        args = [now, attempt, task_id, next_look, price, detail]
+        args = [now, attempt, task_id, next_look, codec.dumps(cost), detail]
         return self._run(self._accepted, job_id, args)
 
     def requeue(
@@ -262,7 +263,9 @@ class Ledger:
 
     def cancel(self, job_id: str, *, now: int) -> Result:
         """Call a queued job off: CANCELLED, or DUPLICATE, IN_FLIGHT, TERMINAL, MISSING."""
-        error = codec.error_json(JobError(ErrorCode.CANCELLED, "called off by the caller"))
+        if not keys.is_job_id(job_id):
+            return Result.MISSING
+        error = codec.dumps(JobError(ErrorCode.CANCELLED, "called off by the caller"))
         detail = codec.dumps({"status": Status.CANCELLED, "by": SettledBy.CANCEL})
         return self._run(self._cancel, job_id, [now, error, self._retention_ms, detail])
 
@@ -363,13 +366,12 @@ class Ledger:
         by: SettledBy,
         now: int,
     ) -> Result:
-        images = codec.dumps(tuple(asdict(image) for image in outcome.images))
-        cost = codec.dumps(asdict(outcome.cost) if outcome.cost else None)
         detail = {"status": outcome.status, "by": by, "attempt": attempt}
         if outcome.error:
             detail["code"] = outcome.error.code
-        args = [now, attempt, token, task_id, outcome.status, by, images]
-        rest = [codec.error_json(outcome.error), cost, self._retention_ms, codec.dumps(detail)]
+        told = [codec.dumps(part) for part in (outcome.images, outcome.error, outcome.cost)]
+        args = [now, attempt, token, task_id, outcome.status, by, *told]
+        rest = [self._retention_ms, codec.dumps(detail)]
         return self._run(self._settle, job_id, [*args, *rest])
 
     def _run(self, script: Script, job_id: str, args: list[Any]) -> Result:
@@ -387,12 +389,15 @@ class Ledger:
             if not hasattr(self._local, "client"):
                 self._local.client = self._connect()
             yield self._local.client
-        except (RedisConnectionError, RedisTimeoutError, ReadOnlyError) as error:
+        except (RedisConnectionError, RedisTimeoutError) as error:
             raise LedgerUnavailable(str(error)) from error
         except ResponseError as error:
-            if str(error).startswith(_PASSING):
-                raise LedgerUnavailable(str(error)) from error
-            raise
+            # redis-py takes the code off the words of the errors that it has a class for.
+            code = error.status_code or str(error).partition(" ")[0]
+            if code not in _PASSING:
+                raise
+            words = str(error).removeprefix(f"{code} ")
+            raise LedgerUnavailable(f"{code} {words}") from error
 
 
 def _job_keys(job_id: str) -> list[str]:
