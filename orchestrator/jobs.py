@@ -198,6 +198,8 @@ class Job:
     attempts: tuple[Attempt, ...] = ()
     #: Consecutive looks without news in this status; steers the back-off.
     tries: int = 0
+    #: Whether an unconfirmed attempt was given up for another one, which may be done once.
+    resubmitted: bool = False
     images: tuple[Image, ...] = ()
     error: JobError | None = None
     cost: Cost | None = None

@@ -19,7 +19,7 @@ from marshmallow import (
 
 from orchestrator.jobs import Event, Job, JobRequest
 from orchestrator.providers import PROVIDERS
-from orchestrator.validation import StrictSchema, links, text
+from orchestrator.validation import StrictSchema, always, links, text
 from orchestrator.wire import dump
 
 #: The most that a job's metadata, and its native request, may hold. Bytes of JSON; levels.
@@ -51,12 +51,12 @@ class JobRequestSchema(StrictSchema):
     n = fields.Integer(
         strict=True,
         validate=validate.Range(1, 100, error="a whole number from 1 to 100"),
-        error_messages={"invalid": "a whole number from 1 to 100"},
+        error_messages=always("a whole number from 1 to 100"),
         metadata={"description": "How many images."},
     )
     request = fields.Dict(
         keys=fields.String(),
-        error_messages={"invalid": "a JSON object: the provider's own request body"},
+        error_messages=always("a JSON object: the provider's own request body"),
         metadata={
             "description": "The provider's own request body, without its callback;"
             " in place of the unified fields."
@@ -64,12 +64,12 @@ class JobRequestSchema(StrictSchema):
     )
     metadata = fields.Dict(
         keys=fields.String(),
-        error_messages={"invalid": "a JSON object"},
+        error_messages=always("a JSON object"),
         metadata={"description": "Anything; comes back with the job."},
     )
     deadline_seconds = fields.Float(
         validate=validate.Range(1, 604_800, error="a number of seconds from 1 to 604800"),
-        error_messages={"invalid": "a number of seconds from 1 to 604800"},
+        error_messages=always("a number of seconds from 1 to 604800"),
         metadata={"description": "After this many seconds the job fails."},
     )
     on_unconfirmed = text(

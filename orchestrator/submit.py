@@ -167,7 +167,7 @@ class _Submission:
             ends = sent + self.provider.capabilities.idempotency_seconds * 1000
         if self.runtime.calls_back(self.provider):
             ends = job.deadline_at
-        if job.request.on_unconfirmed == "resubmit":
+        if self._may_resubmit():
             ends = min(ends, sent + (job.deadline_at - sent) // 2)  # leaves time for another
         return min(ends, job.deadline_at)
 
@@ -175,7 +175,7 @@ class _Submission:
         now = self.runtime.clock()
         if now < self._waits_until():
             return False
-        if self.job.request.on_unconfirmed == "resubmit" and now < self.job.deadline_at:
+        if self._may_resubmit() and now < self.job.deadline_at:
             result = self.runtime.ledger.requeue(
                 self.lease, now=now, next_look=now, tries=0, event="resubmitted", detail={}
             )
@@ -189,6 +189,10 @@ class _Submission:
         result = self.runtime.ledger.settle(self.lease, outcome, SettledBy.DEADLINE, now=now)
         self._log("attempt_given_up", resubmit=False, result=result)
         return True
+
+    def _may_resubmit(self) -> bool:
+        """Whether this job may buy one more attempt: it said so, and has not done so before."""
+        return self.job.request.on_unconfirmed == "resubmit" and not self.job.resubmitted
 
     def _resendable(self) -> bool:
         """Whether the same attempt may be sent again; if not, plans the next look."""
@@ -221,8 +225,14 @@ def _deadline(runtime: Runtime, lease: Lease) -> None:
 
 
 def _switched_off(runtime: Runtime, lease: Lease) -> None:
-    """The provider's API key was taken away: wait, as for any outage."""
+    """The provider's API key was taken away: wait, as for any outage, up to the deadline."""
     now, job = runtime.clock(), lease.job
+    if job.status is Status.UNCONFIRMED and now >= job.deadline_at:
+        message = f"{job.request.provider} was switched off before it told whether it has the task"
+        outcome = Outcome.failed(JobError(ErrorCode.SUBMISSION_UNCONFIRMED, message))
+        runtime.ledger.settle(lease, outcome, SettledBy.DEADLINE, now=now)
+        log.get().warning("provider_off", job=job.id, provider=job.request.provider)
+        return
     plan = {
         "now": now,
         "next_look": min(now + int(RETRY_LONGEST * 1000), max(job.deadline_at, now)),

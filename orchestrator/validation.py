@@ -48,7 +48,10 @@ def shown(value: Any) -> str:
     """A value as an error repeats it: JSON, shortened."""
     if isinstance(value, _Absent):
         return "nothing"
-    text = orjson.dumps(value, default=repr).decode()
+    try:
+        text = orjson.dumps(value, default=repr).decode()
+    except TypeError:  # nested too deep, or text that is no Unicode
+        text = ascii(value) if isinstance(value, str) else "a value that JSON cannot hold"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"
 
 
@@ -72,6 +75,11 @@ class StrictSchema(Schema):
 _MESSAGES: dict[str, Any] = {"required": "this field is required", "null": "a value, not null"}
 
 
+def always(allowed: str) -> dict[str, Any]:
+    """A field's messages, where one sentence says all that is allowed."""
+    return dict.fromkeys(("invalid", "null", "special", "too_large"), allowed)
+
+
 def text(
     *, minimum: int = 1, maximum: int | None = None, one_of: tuple[str, ...] = (), **options: Any
 ) -> fields.String:
@@ -83,7 +91,7 @@ def text(
         allowed = f"a string of {minimum} to {maximum or 'any number of'} characters"
         check = validate.Length(minimum, maximum, error=allowed)
     messages: dict[str, Any] = {**_MESSAGES, "invalid": allowed, "invalid_utf8": allowed}
-    return fields.String(validate=check, error_messages=messages, **options)
+    return fields.String(validate=[check, _is_unicode], error_messages=messages, **options)
 
 
 def links(*, maximum: int | None = None, endings: tuple[str, ...] = ()) -> fields.List[Any]:
@@ -103,7 +111,16 @@ def links(*, maximum: int | None = None, endings: tuple[str, ...] = ()) -> field
     )
 
 
+def _is_unicode(value: str) -> None:
+    """Python's strings may hold lone surrogates, which no JSON and no Redis takes."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValidationError("Unicode text, without lone surrogates") from None
+
+
 def _ends_with(url: str, endings: tuple[str, ...], allowed: str) -> None:
+    _is_unicode(url)
     path = url.partition("?")[0].partition("#")[0].lower()
     if endings and not path.endswith(endings):
         raise ValidationError(allowed)

@@ -9,7 +9,12 @@ from typing import Any
 from flask import Response, g, request
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields
-from werkzeug.exceptions import BadRequest, NotFound, UnsupportedMediaType
+from werkzeug.exceptions import (
+    BadRequest,
+    NotFound,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+)
 
 from orchestrator.api.auth import require_key
 from orchestrator.enqueue import place
@@ -109,8 +114,11 @@ def _body() -> dict[str, Any]:
         raise UnsupportedMediaType(
             f"Content-Type is {request.mimetype or 'not set'!r}; allowed: application/json"
         )
+    data = request.get_data(cache=False)
+    if request.content_length is None and len(data) >= (request.max_content_length or math.inf):
+        raise RequestEntityTooLarge  # chunked, and cut off
     try:
-        body = parse(request.get_data(cache=False))
+        body = parse(data)
     except NotJson as error:
         raise BadRequest(f"the body is not JSON: {error}") from None
     if not isinstance(body, dict):

@@ -50,6 +50,7 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
         deadline_at=int(fields["deadline"]),
         attempts=tuple(_attempts(fields)),
         tries=int(fields.get("tries", 0)),
+        resubmitted="resubmitted" in fields,
         images=tuple(Image(**image) for image in _load(fields, "images") or ()),
         error=_error(_load(fields, "error")),
         cost=_cost(_load(fields, "cost")),

@@ -17,8 +17,9 @@ in its last two (hexadecimal) digits. A test holds this table against the builde
 
 Fields of a job: `status`, `request` (JSON), `created`, `updated`, `deadline` (ms), `attempt`
 (number of the current one), `sent.<n>` (ms) and `task.<n>` (provider task id) for each attempt,
-`tries`, `lease` (the holder's token), `omitted` (events over the cap), and once terminal
-`images`, `error`, `cost` (JSON), `settled` (ms), `by`, `winner` (the attempt that settled it).
+`tries`, `resubmitted` (the attempt that was given up for another one), `lease` (the holder's
+token), `omitted` (events over the cap), and once terminal `images`, `error`, `cost` (JSON),
+`settled` (ms), `by`, `winner` (the attempt that settled it).
 """
 
 from __future__ import annotations

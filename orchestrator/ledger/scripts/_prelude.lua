@@ -54,8 +54,9 @@ local function holds(lease, attempt)
 end
 
 -- Give the job its one outcome: it leaves the agenda and expires after the retention time.
-local function settle(now, status, by, retention, detail)
-  set('status', status, 'by', by, 'settled', now, 'updated', now)
+-- The other fields to set follow as name, value, ...; all in few calls, since callbacks come here.
+local function settle(now, status, by, retention, detail, ...)
+  set('status', status, 'by', by, 'settled', now, 'updated', now, ...)
   release()
   redis.call('ZREM', key.agenda, job_id)
   event(now, 'settled', detail)

@@ -19,7 +19,7 @@ end
 event(now, 'accepted', detail)
 set('updated', now)
 if cost ~= '' then
-  set('cost', cost)
+  redis.call('HSETNX', key.job, 'cost', cost) -- the outcome's own cost is the last word
 end
 if TERMINAL[status] then
   return {'settled'}

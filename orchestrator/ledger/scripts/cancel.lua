@@ -18,6 +18,5 @@ end
 if status ~= 'queued' then
   return {'in_flight'}
 end
-set('error', error)
-settle(now, 'cancelled', 'cancel', retention, detail)
+settle(now, 'cancelled', 'cancel', retention, detail, 'error', error)
 return {'cancelled'}

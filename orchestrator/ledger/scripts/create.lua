@@ -1,4 +1,5 @@
--- Purpose: create a queued job, or find the one that the same idempotency key made.
+-- Purpose: create a queued job, or find the one that the same idempotency key made. A key whose
+--   job has expired counts as new.
 -- KEYS: 1 job, 2 events, 3 agenda, 4 idempotency (the job key again when there is none)
 -- ARGV: 1 now ms, 2 request JSON, 3 deadline ms, 4 fingerprint, 5 idempotency lifetime ms ('' none)
 -- Returns: created | replayed, job id | mismatch, job id
@@ -10,8 +11,8 @@ if redis.call('EXISTS', key.job) == 1 then
 end
 if lifetime ~= '' then
   local known = redis.call('GET', KEYS[4])
-  if known then
-    local id, seen = string.match(known, '^(%S+) (%S+)$')
+  local id, seen = string.match(known or '', '^(%S+) (%S+)$')
+  if id and redis.call('EXISTS', (string.gsub(key.job, job_id, id, 1))) == 1 then
     return {seen == fingerprint and 'replayed' or 'mismatch', id}
   end
   redis.call('SET', KEYS[4], job_id .. ' ' .. fingerprint, 'PX', lifetime)

@@ -1,5 +1,6 @@
 -- Purpose: the attempt is over without an outcome, and another one may be made later: the provider
---   said no for now, or the job allows a second attempt after an unconfirmed one.
+--   said no for now (event deferred), or the job buys another one after an unconfirmed attempt
+--   (event resubmitted, which a job does once).
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 attempt, 3 lease token, 4 next look ms, 5 tries, 6 event name, 7 detail JSON
 -- Returns: queued | stale (the lease is another's, or the provider was heard of) | missing
@@ -16,4 +17,7 @@ set('status', 'queued', 'tries', tries, 'updated', now)
 release()
 look_at(next_look)
 event(now, name, detail)
+if name == 'resubmitted' then
+  set('resubmitted', attempt)
+end
 return {'queued'}

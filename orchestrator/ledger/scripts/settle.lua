@@ -10,36 +10,36 @@
 local now, attempt, lease, task_id, status, by = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local images, error, cost, retention, detail = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 
-local current = get('status')
+local current, newest, holder, winner, bound, sent = unpack(redis.call('HMGET', key.job,
+  'status', 'attempt', 'lease', 'winner', 'task.' .. attempt, 'sent.' .. attempt))
 if not current then
   return {'missing'}
 end
-if task_id ~= '' and not bind(attempt, task_id) then
-  event(now, 'mismatch', detail)
-  return {'mismatch'}
+if task_id ~= '' and bound ~= task_id then
+  if bound or not sent then
+    event(now, 'mismatch', detail)
+    return {'mismatch'}
+  end
+  set('task.' .. attempt, task_id)
 end
 if TERMINAL[current] then
-  local same = current == status and get('winner') == attempt
-  local name = same and 'duplicate' or 'conflict'
+  local name = current == status and winner == attempt and 'duplicate' or 'conflict'
   event(now, name, detail)
   return {name}
 end
-if lease ~= '' and get('lease') ~= lease then
+if lease ~= '' and holder ~= lease then
   return {'stale'}
 end
-if get('attempt') ~= attempt and status ~= 'succeeded' then
+if newest ~= attempt and status ~= 'succeeded' then
   event(now, 'superseded', detail)
   return {'superseded'}
 end
-if images ~= '' then
-  set('images', images)
+local told = {'winner', attempt}
+for name, value in pairs({images = images, error = error, cost = cost}) do
+  if value ~= '' then
+    told[#told + 1] = name
+    told[#told + 1] = value
+  end
 end
-if error ~= '' then
-  set('error', error)
-end
-if cost ~= '' then
-  set('cost', cost)
-end
-set('winner', attempt)
-settle(now, status, by, retention, detail)
+settle(now, status, by, retention, detail, unpack(told))
 return {'settled'}
