@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fakeredis
@@ -12,6 +12,7 @@ from redis import Redis
 
 from orchestrator.cli.stack import embedded_redis
 from orchestrator.ledger import Ledger
+from tests.fakes import Chance, Clock, FakeProvider, Nudges, World, environment, runtime, serving
 
 OURS = ("ORCHESTRATOR_", "HIAPI_", "EVOLINK_", "UNIALL_", "AIGPTIMAGE_")
 
@@ -51,3 +52,30 @@ def redis(request: pytest.FixtureRequest) -> Redis:
 def ledger(redis: Redis) -> Ledger:
     """A ledger of one shard."""
     return Ledger(lambda: redis)
+
+
+@pytest.fixture
+def fake_provider() -> Iterator[FakeProvider]:
+    """A provider on 127.0.0.1 that answers what the test says."""
+    with serving(FakeProvider()) as fake:
+        yield fake
+
+
+@pytest.fixture
+def start(monkeypatch: pytest.MonkeyPatch, fake_provider: FakeProvider) -> Callable[..., World]:
+    """Makes a process' parts on fakeredis; its keyword arguments are environment variables."""
+
+    def begin(**variables: str | None) -> World:
+        settings = environment(monkeypatch, fake_provider.url, **variables)
+        client, clock, chance = fakeredis.FakeRedis(decode_responses=True), Clock(), Chance()
+        ledger, nudges = Ledger(lambda: client), Nudges()
+        parts = runtime(settings, ledger, nudges, clock=clock, random=chance)
+        return World(parts, clock, chance, nudges, fake_provider, client)
+
+    return begin
+
+
+@pytest.fixture
+def world(start: Callable[..., World]) -> World:
+    """A process' parts with the usual settings: both providers on, with callbacks."""
+    return start()

@@ -16,7 +16,6 @@ def create_app(parts: Runtime) -> Flask:
         ConfigError: no API keys are set.
     """
     app = Flask("orchestrator", static_folder=None)
-    app.extensions[receiver.RUNTIME] = parts
-    app.register_blueprint(receiver.blueprint)
+    app.register_blueprint(receiver.blueprint(parts))
     api.mount(app, parts)
     return app

@@ -11,7 +11,7 @@ Nothing slow runs here: no outbound HTTP, no image work, one round trip to Redis
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, current_app, request
+from flask import Blueprint, Response, request
 
 from orchestrator import log
 from orchestrator.callbacks import CallbackAddress, verified
@@ -24,8 +24,6 @@ from orchestrator.wire import NotJson, dump, parse
 
 #: The largest callback that is read. Bytes; real ones are a few kilobytes of links.
 MAX_BODY = 256 * 1024
-#: Where create_app leaves the runtime.
-RUNTIME = "orchestrator_runtime"
 
 #: A provider takes any 2xx for "delivered", and delivers again after anything else.
 STATUS_OF = {
@@ -38,8 +36,6 @@ STATUS_OF = {
     Result.MISSING: 404,
 }
 
-blueprint = Blueprint("callbacks", __name__)
-
 
 class _Refused(Exception):
     """A callback that does not reach the ledger."""
@@ -50,20 +46,25 @@ class _Refused(Exception):
         self.why = why
 
 
-@blueprint.post("/callbacks/<provider>/<reference>/<token>")
-def receive(provider: str, reference: str, token: str) -> Response:
-    """Take one callback."""
-    parts: Runtime = current_app.extensions[RUNTIME]
-    try:
-        address, body = _verify(parts, provider, reference, token)
-        result = _record(parts, address, body)
-    except _Refused as refused:
-        log.get().warning("callback_refused", provider=provider[:40], why=refused.why)
-        return _answer(refused.status, refused.why)
-    except LedgerUnavailable as error:
-        log.get().error("callback_unstored", provider=provider, why=str(error))
-        return _answer(503, "the ledger is away: deliver again")
-    return _answer(STATUS_OF[result], result)
+def blueprint(parts: Runtime) -> Blueprint:
+    """The route, on these parts."""
+    callbacks = Blueprint("callbacks", __name__)
+
+    @callbacks.post("/callbacks/<provider>/<reference>/<token>")
+    def receive(provider: str, reference: str, token: str) -> Response:
+        """Take one callback."""
+        try:
+            address, body = _verify(parts, provider, reference, token)
+            result = _record(parts, address, body)
+        except _Refused as refused:
+            log.get().warning("callback_refused", provider=provider[:40], why=refused.why)
+            return _answer(refused.status, refused.why)
+        except LedgerUnavailable as error:
+            log.get().error("callback_unstored", provider=provider, why=str(error))
+            return _answer(503, "the ledger is away: deliver again")
+        return _answer(STATUS_OF[result], result)
+
+    return callbacks
 
 
 def _verify(
@@ -79,6 +80,8 @@ def _verify(
     if settings is None:
         raise _Refused(503, "this provider is switched off")
     body = request.get_data(cache=False)
+    if request.content_length is None and len(body) >= MAX_BODY:  # chunked, and cut off
+        raise _Refused(413, f"larger than {MAX_BODY} bytes")
     if settings.webhook_secrets:
         adapter, now = parts.providers[provider], parts.clock()
         try:
@@ -139,5 +142,7 @@ def _observe(parts: Runtime, address: CallbackAddress, report: TaskReport, now: 
 
 
 def _answer(status: int, text: str) -> Response:
-    name = "result" if status < 400 else "detail"
-    return Response(dump({"status": status, name: text}), status, mimetype="application/json")
+    if status < 400:
+        return Response(dump({"result": text}), status, mimetype="application/json")
+    problem = dump({"status": status, "detail": text})
+    return Response(problem, status, mimetype="application/problem+json")

@@ -1,0 +1,233 @@
+"""Every error is a problem document, and none tells more than it should."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import fakeredis
+import pytest
+from flask import Flask
+from werkzeug.exceptions import default_exceptions
+
+from orchestrator.config import ConfigError
+from orchestrator.ledger import Ledger
+from tests.api.conftest import KEY, UNIFIED, Api, Open
+from tests.fakes import World
+from webhooks.app import create_app
+
+HIDDEN = "hidden-in-an-exception"
+
+
+def away() -> Ledger:
+    server = fakeredis.FakeServer()
+    server.connected = False
+    return Ledger(lambda: fakeredis.FakeRedis(server=server, decode_responses=True))
+
+
+# Keys ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("keys", [None, "", " ", ","])
+def test_without_a_key_the_api_refuses_to_start(
+    start: Callable[..., World], keys: str | None
+) -> None:
+    world = start(ORCHESTRATOR_API_KEYS=keys)
+
+    with pytest.raises(ConfigError, match="ORCHESTRATOR_API_KEYS is not set") as error:
+        create_app(world.runtime)
+
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        None,
+        "",
+        KEY,
+        "Bearer",
+        "Bearer ",
+        f"Basic {KEY}",
+        f"Bearer  x{KEY}",
+        f"Bearer {KEY}x",
+        f"Bearer {KEY[:-1]}",
+        f"Bearer {KEY.upper()}",
+        f"Bearer {KEY} {KEY}",
+        f"Bearer: {KEY}",
+        f"Bearer tests:{KEY}",
+        "Bearer tests",
+        "Bearer \u00e9\u00ff",
+        "Bearer " + "x" * 10_000,
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/job_x", "/v1/jobs/job_x/events"])
+def test_a_wrong_or_odd_authorization_is_401(api: Api, header: str | None, path: str) -> None:
+    api.headers = {} if header is None else {"Authorization": header}
+
+    told = api.post(path, json=UNIFIED) if path == "/v1/jobs" else api.get(path)
+
+    assert (told.status_code, told.mimetype) == (401, "application/problem+json")
+    assert told.headers["WWW-Authenticate"].lower().startswith("bearer realm=")
+    assert KEY not in told.text
+    assert api.world.redis.keys() == []
+
+
+@pytest.mark.parametrize("header", [f"Bearer {KEY}", f"bearer {KEY}", f"BEARER   {KEY} "])
+def test_the_right_key_is_let_in(api: Api, header: str) -> None:
+    api.headers = {"Authorization": header}
+
+    assert api.create(UNIFIED).status_code == 202
+
+
+def test_every_listed_key_is_let_in(open_api: Open) -> None:
+    api = open_api(ORCHESTRATOR_API_KEYS="one:first-key,two:second-key")
+    for key in ("first-key", "second-key"):
+        api.headers = {"Authorization": f"Bearer {key}"}
+        assert api.create(UNIFIED).status_code == 202
+
+
+def test_authorization_comes_before_the_body(api: Api) -> None:
+    api.headers = {}
+
+    assert api.create(b"no JSON").status_code == 401
+
+
+# Problems ------------------------------------------------------------------------------------
+
+
+def is_problem(told: object, status: int) -> bool:
+    document = getattr(told, "json", None) or {}
+    return (
+        getattr(told, "status_code", 0) == status == document["status"]
+        and getattr(told, "mimetype", "") == "application/problem+json"
+        and document["type"].startswith("urn:orchestrator:problem:")
+        and bool(document["title"])
+        and bool(document["detail"])
+    )
+
+
+@pytest.mark.parametrize("path", ["/nowhere", "/v1", "/v1/jobs/", "/v1/nothing", "/docs/%00"])
+def test_an_unknown_route_is_a_404_problem(api: Api, path: str) -> None:
+    assert is_problem(api.get(path), 404)
+
+
+def test_a_wrong_method_is_a_405_problem_that_lists_the_right_ones(api: Api) -> None:
+    told = api.app.test_client().delete("/v1/jobs", headers=api.headers)
+
+    assert is_problem(told, 405)
+    assert "POST" in told.headers["Allow"]
+
+
+@pytest.mark.parametrize("status", sorted(default_exceptions))
+def test_every_http_error_is_a_problem(start: Callable[..., World], status: int) -> None:
+    app = create_app(start().runtime)
+
+    @app.get("/broken")
+    def broken() -> str:
+        raise default_exceptions[status](HIDDEN if status == 418 else None)
+
+    told = app.test_client().get("/broken")
+
+    assert is_problem(told, status)
+
+
+def failing(app: Flask, error: Exception) -> None:
+    @app.get("/broken")
+    def broken() -> str:
+        raise error
+
+
+def test_an_unexpected_exception_is_a_500_that_does_not_tell_its_text(
+    start: Callable[..., World], capsys: pytest.CaptureFixture[str]
+) -> None:
+    app = create_app(start().runtime)
+    failing(app, RuntimeError(HIDDEN))
+
+    told = app.test_client().get("/broken")
+
+    assert is_problem(told, 500)
+    assert HIDDEN not in told.text
+    assert "RuntimeError" not in told.text
+    assert "Traceback" not in told.text
+
+
+def test_a_redirect_stays_a_redirect(start: Callable[..., World]) -> None:
+    app = create_app(start().runtime)
+
+    @app.get("/folder/")
+    def folder() -> str:
+        return "here"
+
+    told = app.test_client().get("/folder")
+
+    assert (told.status_code, told.location) == (308, "http://localhost/folder/")
+
+
+def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api) -> None:
+    world = api.world.on(away())
+    client = Api(world, create_app(world.runtime))
+    job = "/v1/jobs/job_" + "0" * 28
+
+    for told in (
+        client.create(UNIFIED),
+        client.create(UNIFIED, key="order-1"),
+        client.get(job),
+        client.get(f"{job}?wait=1"),
+        client.get(f"{job}/events"),
+    ):
+        assert is_problem(told, 503)
+        assert told.headers["Retry-After"] == "1"
+        assert "redis" not in told.text.replace("Redis", "")
+
+
+def test_a_failed_wait_gives_its_place_back(api: Api) -> None:
+    world = api.world.on(away())
+    client = Api(world, create_app(world.runtime))
+
+    answers = [client.get("/v1/jobs/job_" + "0" * 28 + "?wait=1") for _ in range(10)]
+
+    assert all(is_problem(told, 503) for told in answers)
+
+
+# The specification ---------------------------------------------------------------------------
+
+
+def test_the_specification_is_served_and_lists_the_routes(api: Api) -> None:
+    told = api.app.test_client().get("/openapi.json")
+
+    assert told.status_code == 200
+    assert told.json is not None
+    assert told.json["openapi"].startswith("3.")
+    paths = {path: set(methods) for path, methods in told.json["paths"].items()}
+    assert "post" in paths["/v1/jobs"]
+    assert "get" in paths["/v1/jobs/{job_id}"]
+    assert "get" in paths["/v1/jobs/{job_id}/events"]
+
+
+def test_every_route_under_v1_is_in_the_specification_with_its_security(api: Api) -> None:
+    told = api.app.test_client().get("/openapi.json").json
+    assert told is not None
+
+    for rule in api.app.url_map.iter_rules():
+        if rule.rule.startswith("/v1/"):
+            operations = told["paths"][rule.rule.replace("<", "{").replace(">", "}")]
+            for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
+                assert operations[method.lower()]["security"] == [{"bearer": []}], rule
+                assert operations[method.lower()]["summary"], rule
+
+
+def test_the_specification_refers_to_nothing_that_is_not_there(api: Api) -> None:
+    told = api.app.test_client().get("/openapi.json").json
+    assert told is not None
+
+    def references(value: object) -> list[str]:
+        if isinstance(value, dict):
+            own = [value["$ref"]] if isinstance(value.get("$ref"), str) else []
+            return own + [ref for inner in value.values() for ref in references(inner)]
+        return [r for inner in value for r in references(inner)] if isinstance(value, list) else []
+
+    assert references(told)
+    for reference in references(told):
+        found = told
+        for step in reference.removeprefix("#/").split("/"):
+            found = found[step]

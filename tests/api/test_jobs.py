@@ -1,0 +1,369 @@
+"""`/v1/jobs`: enqueue, look, wait, and read the timeline."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from orchestrator.api import jobs
+from orchestrator.jobs import ErrorCode, Image, JobError, Outcome, SettledBy, Step
+from orchestrator.ledger import Ledger
+from orchestrator.submit import submit
+from tests.api.conftest import KEY, NATIVE, UNIFIED, Api, Open
+from tests.fakes import Answer, World, answer
+from webhooks.app import create_app
+
+ACCEPTED = answer(200, {"data": {"taskId": "task-1"}, "id": "task-1"})
+
+
+def settle(world: World, job_id: str, outcome: Outcome | None = None) -> None:
+    now = world.clock()
+    lease = world.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)
+    assert lease is not None
+    done = outcome or Outcome.succeeded((Image("https://cdn.example.com/0.png", now + 1000),))
+    world.ledger.settle(lease, done, SettledBy.POLL, now=now)
+
+
+# Enqueue -------------------------------------------------------------------------------------
+
+
+def test_a_unified_request_is_202_with_the_job_and_its_place(api: Api) -> None:
+    told = api.create({**UNIFIED, "metadata": {"order": 7}})
+
+    assert told.status_code == 202
+    assert told.json is not None
+    assert told.headers["Location"] == f"/v1/jobs/{told.json['id']}"
+    assert told.json == {
+        "id": told.json["id"],
+        "status": "queued",
+        "provider": "hiapi",
+        "model": "Nano-Banana-2",
+        "request": {"prompt": "A red cube"},
+        "attempts": [],
+        "images": [],
+        "error": None,
+        "cost": None,
+        "metadata": {"order": 7},
+        "created_at": "2026-11-30T00:53:20.000Z",
+        "updated_at": "2026-11-30T00:53:20.000Z",
+        "deadline_at": "2026-11-30T01:53:20.000Z",
+        "settled_at": None,
+        "settled_by": None,
+    }
+
+
+def test_a_native_request_is_202_and_kept_as_it_is(api: Api) -> None:
+    told = api.create(NATIVE)
+
+    assert told.status_code == 202
+    assert told.json is not None
+    assert told.json["request"] == NATIVE["request"]
+
+
+def test_a_job_that_was_created_is_in_the_ledger_and_nudged(api: Api) -> None:
+    job_id = api.created()
+
+    assert api.world.job(job_id).request.options == {"prompt": "A red cube"}
+    assert api.world.nudges.sent == [(Step.SUBMIT, job_id)]
+    assert api.world.next_look(job_id) == 0
+
+
+def test_a_jobs_own_deadline_counts(api: Api) -> None:
+    told = api.create({**UNIFIED, "deadline_seconds": 90.5})
+
+    assert told.json is not None
+    assert told.json["deadline_at"] == "2026-11-30T00:54:50.500Z"
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "  leading, trailing  ",
+        "line\r\nline\n\ttab",
+        "e\u0301 \u00e9 \u0000 \u2028 \ufeff",
+        "\U0001f468\u200d\U0001f469\u200d\U0001f467 \u202eright to left",
+        '"quoted" \\u0041 %7B {{x}} <b> & $HOME',
+    ],
+)
+@pytest.mark.parametrize("form", [UNIFIED, NATIVE], ids=["unified", "native"])
+def test_a_prompt_reaches_the_provider_byte_for_byte(
+    api: Api, form: dict[str, Any], prompt: str
+) -> None:
+    api.world.provider.answers(ACCEPTED)
+    request = {**form}
+    if "request" in form:
+        request["request"] = {**form["request"], "prompt": prompt}
+    else:
+        request["prompt"] = prompt
+
+    told = api.create(request)
+    assert told.json is not None
+    submit(api.world.runtime, told.json["id"])
+
+    [asked] = api.world.provider.asked
+    sent = asked.json
+    assert sent.get("input", sent)["prompt"].encode() == prompt.encode()
+
+
+# Idempotency ---------------------------------------------------------------------------------
+
+
+def test_the_same_key_and_body_give_the_same_job(api: Api) -> None:
+    first = api.create(UNIFIED, key="order-1")
+    again = api.create(dict(reversed(UNIFIED.items())), key="order-1")
+
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert again.headers["Idempotent-Replay"] == "true"
+    assert "Idempotent-Replay" not in first.headers
+    assert first.json is not None
+    assert again.json is not None
+    assert again.json["id"] == first.json["id"]
+    assert api.world.nudges.sent == [(Step.SUBMIT, first.json["id"])]
+
+
+def test_a_replay_shows_the_job_as_it_stands(api: Api) -> None:
+    first = api.create(UNIFIED, key="order-1")
+    assert first.json is not None
+    settle(api.world, first.json["id"])
+
+    again = api.create(UNIFIED, key="order-1")
+
+    assert again.json is not None
+    assert again.json["status"] == "succeeded"
+
+
+def test_the_same_key_with_another_body_is_422_and_creates_nothing(api: Api) -> None:
+    api.create(UNIFIED, key="order-1")
+    before = set(api.world.redis.keys())
+
+    told = api.create({**UNIFIED, "prompt": "A blue cube"}, key="order-1")
+
+    assert (told.status_code, told.mimetype) == (422, "application/problem+json")
+    assert told.json is not None
+    assert told.json["type"] == "urn:orchestrator:problem:idempotency-mismatch"
+    assert set(api.world.redis.keys()) == before
+
+
+def test_another_key_or_none_gives_another_job(api: Api) -> None:
+    answers = [api.create(UNIFIED, key=key) for key in ("a", "b", None, None)]
+
+    assert len({told.json["id"] for told in answers if told.json}) == 4
+
+
+def test_two_callers_may_use_the_same_key(open_api: Open) -> None:
+    api = open_api(ORCHESTRATOR_API_KEYS=f"one:{KEY},two:another-key")
+    first = api.create(UNIFIED, key="order-1")
+    api.headers["Authorization"] = "Bearer another-key"
+
+    second = api.create(UNIFIED, key="order-1")
+
+    assert (first.status_code, second.status_code) == (202, 202)
+
+
+def test_a_caller_keeps_its_idempotency_keys_when_its_api_key_is_changed(open_api: Open) -> None:
+    api = open_api(ORCHESTRATOR_API_KEYS=f"one:{KEY}")
+    first = api.create(UNIFIED, key="order-1")
+    renewed = open_api(ORCHESTRATOR_API_KEYS="one:renewed").world.on(api.world.ledger)
+    client = Api(renewed, create_app(renewed.runtime), {"Authorization": "Bearer renewed"})
+
+    assert first.json is not None
+    assert (again := client.create(UNIFIED, key="order-1")).status_code == 200
+    assert again.json is not None
+    assert again.json["id"] == first.json["id"]
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "\u00a0"])
+def test_an_odd_key_is_refused_by_name(api: Api, key: str) -> None:
+    told = api.create(UNIFIED, key=key)
+
+    assert told.status_code == 422
+    assert told.json is not None
+    [error] = told.json["errors"]
+    assert error["field"] == "Idempotency-Key"
+    assert error["allowed"] == "1 to 255 printable characters"
+    assert api.world.redis.keys() == []
+
+
+def test_the_longest_key_is_taken(api: Api) -> None:
+    assert api.create(UNIFIED, key="x" * 255).status_code == 202
+
+
+# Look ----------------------------------------------------------------------------------------
+
+
+def test_a_job_can_be_looked_at(api: Api) -> None:
+    job_id = api.created()
+
+    told = api.get(f"/v1/jobs/{job_id}")
+
+    assert told.status_code == 200
+    assert told.json is not None
+    assert (told.json["id"], told.json["status"]) == (job_id, "queued")
+
+
+def test_a_succeeded_job_shows_its_images_attempts_and_who_settled_it(api: Api) -> None:
+    job_id = api.created()
+    settle(api.world, job_id)
+
+    told = api.get(f"/v1/jobs/{job_id}").json
+
+    assert told is not None
+    assert told["status"] == "succeeded"
+    assert told["settled_by"] == "poll"
+    assert told["settled_at"] == "2026-11-30T00:53:20.000Z"
+    assert told["images"][0]["source_url"] == "https://cdn.example.com/0.png"
+    assert told["images"][0]["expires_at"] == "2026-11-30T00:53:21.000Z"
+    [attempt] = told["attempts"]
+    assert (attempt["number"], attempt["provider"], attempt["task_id"]) == (1, "hiapi", None)
+
+
+def test_a_failed_job_shows_the_providers_words(api: Api) -> None:
+    job_id = api.created()
+    error = JobError(ErrorCode.CONTENT_POLICY, "not this", "policy", retryable=False)
+    settle(api.world, job_id, Outcome.failed(error))
+
+    told = api.get(f"/v1/jobs/{job_id}").json
+
+    assert told is not None
+    assert told["error"] == {
+        "code": "content_policy",
+        "message": "not this",
+        "provider_code": "policy",
+        "retryable": False,
+    }
+
+
+@pytest.mark.parametrize("suffix", ["", "/events", "?wait=1"])
+@pytest.mark.parametrize("job_id", ["job_" + "0" * 28, "nonsense", "%00", "job_" + "9" * 5000])
+def test_an_unknown_job_is_404(api: Api, job_id: str, suffix: str) -> None:
+    told = api.get(f"/v1/jobs/{job_id}{suffix}")
+
+    assert (told.status_code, told.mimetype) == (404, "application/problem+json")
+
+
+def test_the_timeline_tells_what_happened(api: Api) -> None:
+    job_id = api.created()
+    settle(api.world, job_id)
+
+    told = api.get(f"/v1/jobs/{job_id}/events")
+
+    assert told.json is not None
+    events = told.json["events"]
+    assert [event["event"] for event in events] == ["created", "submitting", "settled"]
+    assert events[0] == {"at": "2026-11-30T00:53:20.000Z", "event": "created", "detail": {}}
+    assert events[1]["detail"] == {"attempt": 1}
+
+
+# Wait ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wait", ["-1", "61", "nan", "inf", "-inf", "soon", "1e9", "1,5", "\u0661x"]
+)
+def test_an_odd_wait_is_refused_by_name(api: Api, wait: str) -> None:
+    told = api.get(f"/v1/jobs/{api.created()}", query_string={"wait": wait})
+
+    assert told.status_code == 422
+    assert told.json is not None
+    [error] = told.json["errors"]
+    assert (error["field"], error["allowed"]) == ("wait", "a number of seconds from 0 to 60")
+
+
+@pytest.mark.parametrize("wait", ["0", "", "0.0"])
+def test_no_wait_answers_at_once(api: Api, wait: str) -> None:
+    assert api.get(f"/v1/jobs/{api.created()}?wait={wait}").status_code == 200
+
+
+def test_waiting_for_a_job_that_is_done_answers_at_once(api: Api) -> None:
+    job_id = api.created()
+    settle(api.world, job_id)
+
+    told = api.get(f"/v1/jobs/{job_id}?wait=60")
+
+    assert told.json is not None
+    assert told.json["status"] == "succeeded"
+
+
+def test_a_wait_that_is_over_answers_with_the_job_as_it_stands(api: Api) -> None:
+    told = api.get(f"/v1/jobs/{api.created()}?wait=0.01")
+
+    assert told.status_code == 200
+    assert told.json is not None
+    assert told.json["status"] == "queued"
+
+
+def on_real_redis(open_api: Open, url: str) -> Api:
+    """Waiting takes a connection per thread, as in a real process."""
+    api = open_api()
+    world = api.world.on(Ledger.from_url(url))
+    return Api(world, create_app(world.runtime))
+
+
+def subscribed(redis: Redis, count: int) -> None:
+    """Return once that many wait."""
+    pause = threading.Event()
+    for _ in range(1000):
+        channels: Any = redis.pubsub_channels()
+        numbers: Any = redis.pubsub_numsub(*channels) if channels else []
+        if sum(number for _, number in numbers) >= count:
+            return
+        pause.wait(0.01)
+    raise AssertionError("nobody waits")
+
+
+def test_whoever_waits_is_woken_when_the_job_is_settled(
+    open_api: Open, redis_url: str, real_redis: Redis
+) -> None:
+    api = on_real_redis(open_api, redis_url)
+    job_id = api.created()
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(api.get, f"/v1/jobs/{job_id}?wait=60")
+        subscribed(real_redis, 1)
+        settle(api.world, job_id)
+        told = waiting.result(timeout=10)
+
+    assert told.json is not None
+    assert told.json["status"] == "succeeded"
+
+
+def test_one_more_than_may_wait_is_answered_at_once_and_told_to_come_back(
+    open_api: Open, redis_url: str, real_redis: Redis
+) -> None:
+    api = on_real_redis(open_api, redis_url)
+    job_id = api.created()
+
+    with ThreadPoolExecutor(jobs.MAX_WAITING) as pool:
+        waiting = [
+            pool.submit(api.get, f"/v1/jobs/{job_id}?wait=60") for _ in range(jobs.MAX_WAITING)
+        ]
+        subscribed(real_redis, jobs.MAX_WAITING)
+        turned_away = api.get(f"/v1/jobs/{job_id}?wait=60")
+        settle(api.world, job_id)
+        served = [each.result(timeout=10) for each in waiting]
+        after = api.get(f"/v1/jobs/{job_id}?wait=60")
+
+    assert (turned_away.status_code, turned_away.headers["Retry-After"]) == (200, "1")
+    assert [told.json["status"] for told in served if told.json] == ["succeeded"] * len(waiting)
+    assert "Retry-After" not in after.headers
+
+
+def test_a_prompt_with_a_lone_surrogate_is_refused_before_it_is_stored(api: Api) -> None:
+    body = b'{"provider":"hiapi","model":"Nano-Banana-2","prompt":"\\ud800"}'
+
+    told = api.create(body)
+
+    assert told.status_code == 400
+    assert api.world.redis.keys() == []
+
+
+def test_a_provider_that_answers_nothing_is_not_asked_by_enqueueing(api: Api) -> None:
+    api.world.provider.handler = lambda _: Answer(500)
+
+    api.created()
+
+    assert api.world.provider.asked == []

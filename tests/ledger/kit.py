@@ -1,0 +1,228 @@
+"""What the ledger's tests share: moves with usual arguments, and looks behind the ledger's back."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from time import monotonic
+from typing import Any, TypeVar
+
+from redis import Redis
+
+from orchestrator.jobs import (
+    Cost,
+    ErrorCode,
+    Image,
+    Job,
+    JobError,
+    JobRequest,
+    Outcome,
+    Status,
+    Step,
+)
+from orchestrator.ledger import Lease, Ledger, keys
+from tests.fakes import NOON
+
+T = TypeVar("T")
+
+#: When the tests take place, and when their jobs must be done. ms.
+NOW = NOON
+DEADLINE = NOW + 3_600_000
+LEASE = 45_000
+#: The next look that moves ask for unless a test says otherwise. ms.
+LOOK = NOW + 100_000
+#: How long the default ledger keeps settled jobs, and idempotency keys. ms.
+RETENTION = 30 * 86_400_000
+DAY = 86_400_000
+
+REQUEST = JobRequest("hiapi", "Nano-Banana-2", options={"prompt": "A red cube"})
+COST = Cost(1.6, "credits")
+SUCCESS = Outcome.succeeded((Image("https://images.example/0.png", NOW + DAY),), COST)
+FAILURE = Outcome.failed(JobError(ErrorCode.CONTENT_POLICY, "no cubes", "content_policy_violation"))
+
+
+class Wire:
+    """A client that remembers the last script it ran, so that it can be run again as it was.
+
+    That is what redis-py does with a call whose answer got lost.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        #: Runs the last script once more, with the same arguments.
+        self.again: Callable[[], Any] = lambda: None
+        self.answer: Any = None
+        #: Called after each script.
+        self.watch: Callable[[], None] = lambda: None
+        #: Every call so far: the script's digest or source, the number of keys, keys and arguments.
+        self.calls: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def evalsha(self, *call: Any) -> Any:
+        return self._run(lambda: self._client.evalsha(*call), call)
+
+    def eval(self, *call: Any) -> Any:
+        return self._run(lambda: self._client.eval(*call), call)
+
+    def _run(self, command: Callable[[], Any], call: tuple[Any, ...]) -> Any:
+        self.answer = command()
+        self.again = lambda: self._run(command, call)
+        self.calls.append(call)
+        self.watch()
+        return self.answer
+
+
+# Moves, with usual arguments ---------------------------------------------------------------
+
+
+def create(ledger: Ledger, request: JobRequest = REQUEST, *, now: int = NOW) -> str:
+    """A queued job; its id."""
+    return ledger.create(request, now=now, deadline_at=DEADLINE).job_id
+
+
+def claim(ledger: Ledger, job_id: str, step: Step = Step.SUBMIT, *, now: int = NOW) -> Lease:
+    """A lease that must be there to take."""
+    lease = ledger.claim(job_id, step, now=now, lease_ms=LEASE)
+    assert lease is not None
+    return lease
+
+
+def submitting(ledger: Ledger) -> Lease:
+    """A fresh job whose first attempt is on its way."""
+    return claim(ledger, create(ledger))
+
+
+def resubmitting(ledger: Ledger) -> Lease:
+    """A job whose first attempt was given up and whose second is on its way."""
+    requeue(ledger, first := submitting(ledger), next_look=NOW)
+    return claim(ledger, first.job.id)
+
+
+def running(ledger: Ledger, *, next_look: int = LOOK, cost: Cost | None = None) -> str:
+    """A job whose first attempt is the provider task "task-1"; its id."""
+    job_id = submitting(ledger).job.id
+    ledger.accepted(job_id, 1, "task-1", now=NOW, next_look=next_look, cost=cost)
+    return job_id
+
+
+def requeue(ledger: Ledger, lease: Lease, *, next_look: int = LOOK) -> str:
+    detail = {"code": ErrorCode.RATE_LIMITED}
+    return ledger.requeue(
+        lease, now=NOW, next_look=next_look, tries=3, event="deferred", detail=detail
+    )
+
+
+def resubmit(ledger: Ledger, lease: Lease) -> str:
+    """The job buys a second attempt, due at once."""
+    return ledger.requeue(lease, now=NOW, next_look=NOW, tries=0, event="resubmitted", detail={})
+
+
+def unconfirmed(ledger: Ledger, lease: Lease, *, next_look: int = LOOK) -> str:
+    return ledger.unconfirmed(lease, now=NOW, next_look=next_look, tries=3, reason="no answer")
+
+
+def defer(ledger: Ledger, lease: Lease, *, next_look: int = LOOK) -> str:
+    return ledger.defer(lease, now=NOW, next_look=next_look, tries=3, detail={"state": "handling"})
+
+
+# Looks -------------------------------------------------------------------------------------
+
+
+def job(ledger: Ledger, job_id: str) -> Job:
+    found = ledger.get(job_id)
+    assert found is not None
+    return found
+
+
+def names(ledger: Ledger, job_id: str) -> list[str]:
+    """The names of a job's events."""
+    return [event.name for event in ledger.events(job_id)]
+
+
+def fields(redis: Redis, job_id: str) -> dict[str, str]:
+    """The job's hash as it is stored."""
+    stored: Any = redis.hgetall(keys.job(job_id))
+    return dict(stored)
+
+
+def next_look(redis: Redis, job_id: str) -> int | None:
+    """The job's score in the agenda (ms), or None if it is not in there."""
+    score: Any = redis.zscore(keys.agenda(keys.shard_of(job_id)), job_id)
+    return None if score is None else int(score)
+
+
+def lifetime(redis: Redis, key: str) -> int | None:
+    """How long a key has to live (ms); None for ever."""
+    left: Any = redis.pttl(key)
+    assert left != -2, f"{key} does not exist"
+    return None if left == -1 else int(left)
+
+
+def every_key(redis: Redis) -> dict[str, str]:
+    """All that is in Redis: key and type."""
+    found: Any = redis.scan_iter(count=1000)
+    return {key: str(redis.type(key)) for key in found}
+
+
+def everything(redis: Redis) -> dict[str, Any]:
+    """All that is in Redis, timelines left out."""
+    read: dict[str, Callable[[str], Any]] = {
+        "hash": redis.hgetall,
+        "zset": lambda key: redis.zrange(key, 0, -1, withscores=True),
+        "string": redis.get,
+        "stream": redis.xrange,
+    }
+    return {key: read[kind](key) for key, kind in every_key(redis).items() if kind in read}
+
+
+def invariant(redis: Redis, job_id: str) -> None:
+    """What holds for a job at any time."""
+    stored = fields(redis, job_id)
+    status = Status(stored["status"]) if stored else None
+    is_open = status is not None and not status.terminal
+    assert (next_look(redis, job_id) is not None) == is_open, "in the agenda if and only if open"
+    if status is Status.SUBMITTING:
+        assert "lease" in stored, "somebody is submitting"
+    if status is None:
+        assert not redis.exists(keys.events(job_id)), "no timeline without a job"
+        return
+    for key in (keys.job(job_id), keys.events(job_id)):
+        assert (lifetime(redis, key) is None) == is_open, f"{key} expires if and only if terminal"
+    if not is_open:
+        assert "lease" not in stored, "a terminal job is nobody's"
+        assert stored["settled"]
+        assert stored["by"]
+
+
+# Time and threads --------------------------------------------------------------------------
+
+
+def eventually(condition: Callable[[], object], *, within: float = 5.0) -> None:
+    """Wait until `condition` holds."""
+    tick, ends = threading.Event(), monotonic() + within
+    while not condition():
+        assert monotonic() < ends, f"did not happen within {within} s"
+        tick.wait(0.002)
+
+
+def together(count: int, work: Callable[[], T]) -> list[T]:
+    """What `count` threads get that do the same thing at the same moment."""
+    start = threading.Barrier(count)
+
+    def run(_: int) -> T:
+        start.wait(10)
+        return work()
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, range(count)))
+
+
+def counted(found: Iterable[T]) -> dict[T, int]:
+    """How often each was found."""
+    seen: dict[T, int] = {}
+    for one in found:
+        seen[one] = seen.get(one, 0) + 1
+    return seen

@@ -1,0 +1,204 @@
+"""Creating a job: what is stored, and how idempotency keys keep a caller from paying twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from redis import Redis
+
+from orchestrator.jobs import Job, JobRequest, Status, Step
+from orchestrator.ledger import Created, Idempotency, Ledger, Result, keys
+from tests.ledger import kit
+from tests.ledger.kit import DAY, DEADLINE, NOW, REQUEST
+
+KEY = Idempotency("caller", "order-17")
+OTHER_REQUEST = replace(REQUEST, options={"prompt": "A blue cube"})
+
+
+def create(ledger: Ledger, request: JobRequest = REQUEST, key: Idempotency | None = KEY) -> Created:
+    return ledger.create(request, now=NOW, deadline_at=DEADLINE, idempotency=key)
+
+
+def jobs(redis: Redis) -> list[str]:
+    return [key for key in kit.every_key(redis) if ":job:" in key]
+
+
+def key_of(idempotency: Idempotency) -> str:
+    return keys.idempotency(0, keys.digest(idempotency.scope, idempotency.key))
+
+
+def test_a_new_job_is_queued_and_due_at_once(ledger: Ledger, redis: Redis) -> None:
+    made = create(ledger, key=None)
+
+    assert made.result is Result.CREATED
+    assert ledger.get(made.job_id) == Job(
+        id=made.job_id,
+        status=Status.QUEUED,
+        request=REQUEST,
+        created_at=NOW,
+        updated_at=NOW,
+        deadline_at=DEADLINE,
+    )
+    assert ledger.due(0, now=NOW, limit=10) == [(made.job_id, Step.SUBMIT)]
+    assert kit.next_look(redis, made.job_id) == NOW
+    assert [(e.at, e.name, e.detail) for e in ledger.events(made.job_id)] == [(NOW, "created", {})]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        JobRequest("evolink", "m", native={"prompt": "x", "n": 1, "deep": {"list": [1, None]}}),
+        JobRequest("hiapi", "m", options={"prompt": "a 'quote' \"and\" \\ \n \0 \u2028 🟥"}),
+        JobRequest(
+            "hiapi",
+            "m",
+            options={"prompt": "x", "images": ["https://a.example/1.png"]},
+            metadata={"order": 17},
+            deadline_seconds=90.5,
+            on_unconfirmed="resubmit",
+        ),
+    ],
+    ids=["native", "odd characters", "every field"],
+)
+def test_a_request_comes_back_as_it_was_given(ledger: Ledger, request_: JobRequest) -> None:
+    assert kit.job(ledger, kit.create(ledger, request_)).request == request_
+
+
+def test_a_repeated_key_gives_the_same_job(ledger: Ledger, redis: Redis) -> None:
+    first = create(ledger)
+
+    again = create(ledger)
+
+    assert first.result is Result.CREATED
+    assert again == Created(Result.REPLAYED, first.job_id)
+    assert jobs(redis) == [keys.job(first.job_id)]
+    assert kit.names(ledger, first.job_id) == ["created"]
+
+
+def test_a_repeated_key_gives_the_same_job_after_it_was_settled(ledger: Ledger) -> None:
+    first = create(ledger)
+    ledger.cancel(first.job_id, now=NOW)
+
+    assert create(ledger) == Created(Result.REPLAYED, first.job_id)
+
+
+def test_the_order_of_a_requests_fields_does_not_matter(ledger: Ledger) -> None:
+    first = create(ledger, replace(REQUEST, options={"prompt": "x", "resolution": "2K"}))
+
+    again = create(ledger, replace(REQUEST, options={"resolution": "2K", "prompt": "x"}))
+
+    assert again == Created(Result.REPLAYED, first.job_id)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        OTHER_REQUEST,
+        replace(REQUEST, model="Nano-Banana-Pro"),
+        replace(REQUEST, provider="evolink"),
+        replace(REQUEST, metadata={"order": 18}),
+        replace(REQUEST, deadline_seconds=5),
+        replace(REQUEST, on_unconfirmed="resubmit"),
+        replace(REQUEST, options={}, native={"prompt": "A red cube"}),
+    ],
+)
+def test_a_key_used_for_another_request_is_a_mismatch_and_makes_nothing(
+    ledger: Ledger, redis: Redis, other: JobRequest
+) -> None:
+    first = create(ledger)
+    before = kit.everything(redis)
+
+    assert create(ledger, other) == Created(Result.MISMATCH, first.job_id)
+    assert kit.everything(redis) == before
+
+
+def test_two_callers_may_use_the_same_key(ledger: Ledger) -> None:
+    mine = create(ledger, key=Idempotency("mine", "1"))
+    yours = create(ledger, OTHER_REQUEST, key=Idempotency("yours", "1"))
+
+    assert (mine.result, yours.result) == (Result.CREATED, Result.CREATED)
+    assert mine.job_id != yours.job_id
+
+
+def test_scope_and_key_do_not_run_into_each_other(ledger: Ledger) -> None:
+    assert create(ledger, key=Idempotency("ab", "c")).result is Result.CREATED
+    assert create(ledger, key=Idempotency("a", "bc")).result is Result.CREATED
+
+
+def test_without_a_key_equal_requests_are_two_jobs(ledger: Ledger, redis: Redis) -> None:
+    assert create(ledger, key=None).job_id != create(ledger, key=None).job_id
+    assert len(jobs(redis)) == 2
+    assert not [key for key in kit.every_key(redis) if "idempotency" in key]
+
+
+def test_a_callers_key_is_not_stored_in_clear(ledger: Ledger, redis: Redis) -> None:
+    create(ledger, key=Idempotency("caller", "sk-secret-in-a-key"))
+
+    assert "sk-secret" not in repr((kit.everything(redis), kit.every_key(redis)))
+
+
+def test_a_key_is_remembered_for_a_day(ledger: Ledger, redis: Redis) -> None:
+    create(ledger)
+
+    left = kit.lifetime(redis, key_of(KEY))
+    assert left is not None
+    assert DAY - 60_000 < left <= DAY
+
+
+def test_a_replay_does_not_lengthen_a_keys_life(redis: Redis) -> None:
+    create(Ledger(lambda: redis, idempotency_ms=60_000))
+    create(Ledger(lambda: redis))
+
+    assert (kit.lifetime(redis, key_of(KEY)) or DAY) <= 60_000
+
+
+def test_a_key_makes_a_new_job_once_it_has_expired(redis: Redis) -> None:
+    ledger = Ledger(lambda: redis, idempotency_ms=1)
+    first = create(ledger)
+    kit.eventually(lambda: not redis.exists(key_of(KEY)))
+
+    again = create(ledger, OTHER_REQUEST)
+
+    assert again.result is Result.CREATED
+    assert again.job_id != first.job_id
+
+
+def test_a_key_whose_job_has_expired_makes_a_new_one(redis: Redis) -> None:
+    brief, ledger = Ledger(lambda: redis, retention_ms=1), Ledger(lambda: redis)
+    first = create(brief)
+    brief.cancel(first.job_id, now=NOW)
+    kit.eventually(lambda: ledger.get(first.job_id) is None)
+
+    second = create(ledger, OTHER_REQUEST)
+
+    assert second.result is Result.CREATED
+    assert create(ledger, OTHER_REQUEST) == Created(Result.REPLAYED, second.job_id)
+
+
+def test_twenty_concurrent_calls_with_one_key_make_one_job(
+    crowd: Ledger, real_redis: Redis
+) -> None:
+    made = kit.together(20, lambda: create(crowd))
+
+    assert len({one.job_id for one in made}) == 1
+    assert kit.counted(one.result for one in made) == {Result.CREATED: 1, Result.REPLAYED: 19}
+    assert jobs(real_redis) == [keys.job(made[0].job_id)]
+    assert kit.names(crowd, made[0].job_id) == ["created"]
+
+
+def test_a_call_whose_answer_was_lost_is_repeated_without_harm(
+    wired: Ledger, wire: kit.Wire, redis: Redis
+) -> None:
+    made = create(wired)
+    kit.claim(wired, made.job_id)
+    before = kit.everything(redis)
+    create_call = wire.calls[0]
+
+    answer = (
+        wire.eval(*create_call) if create_call[0].startswith("--") else wire.evalsha(*create_call)
+    )
+
+    assert answer == ["created"]
+    assert kit.everything(redis) == before
+    assert kit.names(wired, made.job_id) == ["created", "submitting"]

@@ -1,0 +1,188 @@
+"""The table of keys in keys.py is true: of the builders, and of what really is in Redis."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import pytest
+from redis import Redis
+
+from orchestrator.jobs import Cost, SettledBy, Step
+from orchestrator.ledger import Idempotency, Ledger, keys
+from tests.ledger import kit
+from tests.ledger.kit import DAY, DEADLINE, FAILURE, LOOK, NOW, REQUEST, RETENTION, SUCCESS, Wire
+from tests.ledger.test_timeline import MAX_EVENTS
+
+DOCUMENTED = keys.__doc__ or ""
+JOB = keys.new_job_id(1)
+DIGEST = keys.digest("caller", "order-17")
+
+#: What stands in angle brackets, as a pattern.
+PARTS: Mapping[str, str] = {
+    "<s>": r"\d+",
+    "<job id>": keys.JOB_ID.pattern,
+    "<digest>": "[0-9a-f]{64}",
+}
+#: The words of the table for Redis' own names of types.
+TYPES = {"sorted set": "zset"}
+#: A key of each kind, from its builder.
+BUILT = [
+    keys.job(JOB),
+    keys.events(JOB),
+    keys.agenda(1),
+    keys.idempotency(1, DIGEST),
+    keys.settled(JOB),
+    keys.REJECTED,
+    keys.SWEEP,
+    keys.SHARDS,
+]
+
+
+class Row(NamedTuple):
+    """One line of the table."""
+
+    key: str
+    type: str
+    expires: str
+
+    def fits(self, key: str) -> bool:
+        pattern = re.escape(self.key)
+        for part, expression in PARTS.items():
+            pattern = pattern.replace(re.escape(part), expression)
+        return re.fullmatch(pattern, key) is not None
+
+
+def rows() -> list[Row]:
+    lines = [line for line in DOCUMENTED.splitlines() if line.startswith("| `")]
+    found = [[cell.strip().strip("`") for cell in line.strip("|").split("|")] for line in lines]
+    return [Row(key, TYPES.get(kind, kind), expires) for key, kind, _, expires in found]
+
+
+ROWS = rows()
+CHANNEL = "channel"
+
+
+def row_of(key: str) -> Row:
+    """The one row that a key fits."""
+    fitting = [row for row in ROWS if row.fits(key)]
+    assert len(fitting) == 1, f"{key} fits {len(fitting)} rows of the table"
+    return fitting[0]
+
+
+def documented_fields() -> set[str]:
+    paragraph = DOCUMENTED.partition("Fields of a job:")[2]
+    return set(re.findall(r"`([^`]+)`", paragraph))
+
+
+def test_each_row_has_one_builder() -> None:
+    assert sorted(row_of(key) for key in BUILT) == sorted(ROWS)
+
+
+def test_there_is_no_builder_that_is_not_in_the_table() -> None:
+    helpers = {"new_job_id", "is_job_id", "shard_of", "pick_shard", "digest", "root"}
+    public = {
+        name
+        for name, value in vars(keys).items()
+        if not name.startswith("_")
+        and (
+            (callable(value) and getattr(value, "__module__", "") == keys.__name__)
+            or (isinstance(value, str) and "{orch" in value)
+        )
+    }
+
+    assert len(public - helpers) == len(BUILT)
+
+
+# The life of jobs, while somebody looks on --------------------------------------------------
+
+
+class Seen(NamedTuple):
+    """What was in Redis at any time."""
+
+    kinds: dict[str, str]
+    fields: set[str]
+    channels: list[str]
+
+
+@pytest.fixture
+def seen(wired: Ledger, wire: Wire, redis: Redis) -> Seen:
+    """Lives of jobs in which everything happens that can happen."""
+    found = Seen({}, set(), [])
+
+    def look() -> None:
+        for key, kind in kit.every_key(redis).items():
+            found.kinds[key] = kind
+            if ":job:" in key:
+                stored: Any = redis.hkeys(key)
+                found.fields.update(re.sub(r"\d+$", "<n>", name) for name in stored)
+
+    listener = redis.pubsub()  # type: ignore[no-untyped-call]
+    with listener:
+        listener.psubscribe("{orch*")
+        listener.get_message(timeout=2)
+        wire.watch = look
+        live(wired, wire)
+        look()
+        while message := listener.get_message(timeout=0.05):
+            found.channels.append(message["channel"])
+    return found
+
+
+def live(ledger: Ledger, wire: Wire) -> None:
+    ledger.installed_shards()
+    key = Idempotency("caller", "order-17")
+    ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=key)
+    lease = kit.resubmitting(ledger)
+    job_id = lease.job.id
+    kit.unconfirmed(ledger, lease, next_look=NOW)
+    kit.resubmit(ledger, kit.claim(ledger, job_id))
+    kit.claim(ledger, job_id)
+    ledger.observe(job_id, 3, "task-3", now=NOW, next_look=None, fallback=LOOK)
+    ledger.accepted(job_id, 3, "task-3", now=NOW, next_look=LOOK, cost=Cost(1, "credits"))
+    kit.defer(ledger, kit.claim(ledger, job_id, Step.POLL, now=LOOK), next_look=LOOK)
+    poll = kit.claim(ledger, job_id, Step.POLL, now=LOOK)
+    ledger.settle(poll, SUCCESS, SettledBy.POLL, now=LOOK)
+    ledger.settle_by_callback(job_id, 3, "task-3", FAILURE, now=LOOK)
+    crowded, look = kit.running(ledger), wire.watch
+    wire.watch = lambda: None
+    for _ in range(MAX_EVENTS):
+        ledger.settle_by_callback(crowded, 1, "task-x", FAILURE, now=NOW)
+    wire.watch = look
+    ledger.settle_by_callback(crowded, 1, "task-1", FAILURE, now=NOW)
+    ledger.cancel(kit.create(ledger), now=NOW)
+    ledger.due(0, now=NOW, limit=10)
+    ledger.reject("callback", now=NOW, reason="not JSON", body=b"<")
+    ledger.mark_sweep(now=NOW, host="here")
+
+
+def test_what_is_in_redis_is_what_the_table_lists(seen: Seen) -> None:
+    found = {(row_of(key).key, kind) for key, kind in seen.kinds.items()}
+
+    assert found == {(row.key, row.type) for row in ROWS if row.type != CHANNEL}
+
+
+def test_a_settlement_is_announced_once_on_the_channel_of_the_table(seen: Seen) -> None:
+    assert [row_of(channel).type for channel in seen.channels] == [CHANNEL] * 3
+    assert len(set(seen.channels)) == 3
+
+
+def test_the_fields_of_a_job_are_those_that_are_listed(seen: Seen) -> None:
+    assert seen.fields == documented_fields()
+
+
+def test_keys_expire_as_the_table_says(seen: Seen, ledger: Ledger, redis: Redis) -> None:
+    promised: Mapping[str, Callable[[bool], int | None]] = {
+        "never": lambda settled: None,
+        "24 h": lambda settled: DAY,
+        "retention, once settled": lambda settled: RETENTION if settled else None,
+        "with the job": lambda settled: RETENTION if settled else None,
+    }
+
+    for key in seen.kinds:
+        whose = keys.JOB_ID.search(key)
+        settled = bool(whose) and kit.job(ledger, whose[0]).status.terminal
+        expected, left = promised[row_of(key).expires](settled), kit.lifetime(redis, key)
+        assert (left is None) == (expected is None), key
+        assert left is None or expected is None or expected - 60_000 < left <= expected, key

@@ -1,0 +1,139 @@
+"""Shards: a job's id says where it lives, and all that belongs together lives in one place."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+from redis import Redis
+from redis.crc import key_slot
+
+from orchestrator.jobs import SettledBy, Step
+from orchestrator.ledger import Idempotency, Ledger, Result, keys
+from tests.ledger import kit
+from tests.ledger.kit import DEADLINE, FAILURE, LOOK, NOW, REQUEST, SUCCESS, Wire
+
+
+@pytest.fixture
+def sharded(wire: Wire) -> Ledger:
+    return Ledger(lambda: cast(Redis, wire), shards=3)
+
+
+def test_jobs_spread_over_all_shards_and_their_ids_say_where(sharded: Ledger, redis: Redis) -> None:
+    ids = [kit.create(sharded) for _ in range(60)]
+
+    assert {keys.shard_of(job_id) for job_id in ids} == {0, 1, 2}
+    for job_id in ids:
+        shard = keys.shard_of(job_id)
+        assert job_id.endswith(f"{shard:02x}")
+        assert redis.exists(f"{{orch:{shard}}}:job:{job_id}")
+        assert redis.zscore(f"{{orch:{shard}}}:agenda", job_id) == NOW
+
+
+def test_each_shard_has_an_agenda_of_its_own(sharded: Ledger) -> None:
+    ids = [kit.create(sharded) for _ in range(30)]
+
+    for shard in range(3):
+        due = [job_id for job_id, _ in sharded.due(shard, now=NOW, limit=100)]
+        assert sorted(due) == sorted(i for i in ids if keys.shard_of(i) == shard)
+
+
+def test_a_job_lives_its_whole_life_in_any_shard(sharded: Ledger, redis: Redis) -> None:
+    ids = {keys.shard_of(job_id): job_id for job_id in (kit.create(sharded) for _ in range(60))}
+
+    for shard, job_id in ids.items():
+        kit.claim(sharded, job_id)
+        sharded.accepted(job_id, 1, "task-1", now=NOW, next_look=LOOK)
+        assert sharded.due(shard, now=LOOK, limit=100)[-1] == (job_id, Step.POLL)
+        result = sharded.settle_by_callback(job_id, 1, "task-1", SUCCESS, now=NOW)
+        assert result is Result.SETTLED
+        assert [e.name for e in sharded.events(job_id)][-1] == "settled"
+        kit.invariant(redis, job_id)
+
+
+def test_an_idempotency_key_finds_its_shard_again(sharded: Ledger, wire: Wire) -> None:
+    def create(ledger: Ledger, key: str) -> str:
+        idempotency = Idempotency("caller", key)
+        return ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=idempotency).job_id
+
+    first = {key: create(sharded, key) for key in map(str, range(30))}
+    elsewhere = Ledger(lambda: cast(Redis, wire), shards=3)
+
+    assert {key: create(elsewhere, key) for key in first} == first
+    assert {keys.shard_of(job_id) for job_id in first.values()} == {0, 1, 2}
+
+
+def test_a_script_touches_keys_of_one_cluster_slot_only(sharded: Ledger, wire: Wire) -> None:
+    for number in range(10):
+        sharded.create(
+            REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=Idempotency("a", str(number))
+        )
+        lease = kit.resubmitting(sharded)
+        kit.unconfirmed(sharded, lease, next_look=NOW)
+        sharded.observe(lease.job.id, 2, "task-2", now=NOW, next_look=NOW, fallback=NOW)
+        poll = kit.claim(sharded, lease.job.id, Step.POLL)
+        kit.defer(sharded, poll)
+        sharded.settle(poll, FAILURE, SettledBy.POLL, now=NOW)
+        sharded.cancel(kit.create(sharded), now=NOW)
+        kit.running(sharded)
+        sharded.due(number % 3, now=NOW, limit=10)
+
+    for _, count, *rest in wire.calls:
+        named = rest[:count]
+        if count == 1:  # the agenda: its script makes job keys from a prefix
+            named.append(f"{rest[-1]}job_x")
+        assert len({key_slot(key.encode()) for key in named}) == 1, named
+
+
+def test_the_last_of_the_possible_shards_fits_into_an_id() -> None:
+    job_id = keys.new_job_id(keys.MAX_SHARDS - 1)
+
+    assert keys.is_job_id(job_id)
+    assert keys.shard_of(job_id) == keys.MAX_SHARDS - 1
+    assert keys.job(job_id).startswith("{orch:255}:job:job_")
+
+
+def test_ids_are_unique_and_sort_by_the_time_they_were_made() -> None:
+    early = keys.new_job_id(200)
+    kit.eventually(lambda: keys.new_job_id(0)[:14] > early[:14])
+
+    assert keys.new_job_id(0) > early
+    assert len({keys.new_job_id(0) for _ in range(1000)}) == 1000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "job_",
+        "nonsense",
+        "job_01jd00000000000000000000000",
+        "job_01jd000000000000000000000000 ",
+        "job_01jd000000000000000000000000\n",
+        "JOB_01JD000000000000000000000000",
+        "job_01jd0000000000000000000000zz",
+        "job_01jd00000000000000000000i000",
+        "job_01jd0000000000000000000000\u0660\u0660",
+        "*",
+    ],
+)
+def test_text_that_cannot_be_a_job_id_is_unknown_without_asking_redis(text: str) -> None:
+    def connect() -> Redis:
+        raise AssertionError("Redis was asked")
+
+    ledger = Ledger(connect)
+
+    assert not keys.is_job_id(text)
+    assert ledger.get(text) is None
+    assert ledger.events(text) == []
+    assert ledger.wait(text, 1) is None
+    assert ledger.cancel(text, now=NOW) is Result.MISSING
+
+
+def test_a_job_id_of_no_job_is_unknown(ledger: Ledger) -> None:
+    job_id = keys.new_job_id(0)
+
+    assert ledger.get(job_id) is None
+    assert ledger.events(job_id) == []
+    assert ledger.wait(job_id, 1) is None
+    assert ledger.cancel(job_id, now=NOW) is Result.MISSING

@@ -1,0 +1,241 @@
+"""What every adapter must make of answers: documented ones, odd ones and garbage."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from orchestrator.jobs import ErrorCode, Status
+from orchestrator.providers.base import (
+    Accepted,
+    Ambiguous,
+    Missing,
+    Refused,
+    TaskReport,
+    Trouble,
+    Unreadable,
+)
+from orchestrator.wire import Reply, dump
+from tests.fakes import NOON
+from tests.providers.adapter import AdapterTests
+
+#: Any JSON: also of the shapes and names that answers have, so that it gets past the first check.
+NAMES = st.one_of(
+    st.sampled_from(["id", "taskId", "data", "status", "output", "url", "expireAt", "error"]),
+    st.sampled_from(["code", "message", "error_code", "type", "param", "results", "usage"]),
+    st.sampled_from(["credits_reserved", "task_info", "estimated_time", "fallback_suggestion"]),
+)
+WORDS = st.one_of(
+    st.sampled_from(["success", "fail", "completed", "failed", "cancelled", "TASK_FAILED"]),
+    st.sampled_from(["IDEMPOTENCY_KEY_PROCESSING", "rate_limit_error", "https://e.example/a"]),
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(NAMES | st.text(), inner, max_size=6)
+    ),
+    max_leaves=12,
+)
+HEADERS = st.dictionaries(
+    st.just("retry-after"),
+    st.text() | st.sampled_from(["5", "-1", "inf", "nan", "1e400", "Wed, 21 Oct 2026 07:28 GMT"]),
+)
+FUZZ = settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[HealthCheck.differing_executors],  # each adapter inherits the test
+)
+STATUS = st.integers(100, 599) | st.integers(-1, 10_000)
+
+
+class AnswersContract(AdapterTests):
+    """Answers to a submit and to a query, and the bodies of callbacks."""
+
+    # Answers to a submit -------------------------------------------------------------------
+
+    @pytest.mark.parametrize("status", [502, 504, 500, 503])
+    def test_a_gateways_own_error_page_leaves_open_whether_there_is_a_task(
+        self, status: int
+    ) -> None:
+        read = self.submitted(status, b"<html><h1>Bad Gateway</h1></html>")
+
+        assert read == Ambiguous(f"HTTP {status} without the provider's own words")
+
+    @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'"ok"', b"{}", b"\xff", b"{"])
+    def test_a_2xx_without_a_task_leaves_open_whether_there_is_one(self, body: bytes) -> None:
+        assert isinstance(self.submitted(200, body), Ambiguous)
+
+    @pytest.mark.parametrize(
+        ("status", "code", "retryable"),
+        [
+            (400, ErrorCode.INVALID_REQUEST, False),
+            (401, ErrorCode.AUTHENTICATION, False),
+            (402, ErrorCode.INSUFFICIENT_CREDITS, False),
+            (403, ErrorCode.PERMISSION, False),
+            (404, ErrorCode.NOT_FOUND, False),
+            (408, ErrorCode.TIMEOUT, True),
+            (409, ErrorCode.TASK_LIMIT, True),
+            (413, ErrorCode.TOO_LARGE, False),
+            (418, ErrorCode.UNKNOWN, False),
+            (422, ErrorCode.INVALID_REQUEST, False),
+            (429, ErrorCode.RATE_LIMITED, True),
+        ],
+    )
+    def test_a_bare_4xx_is_a_no(self, status: int, code: ErrorCode, retryable: bool) -> None:
+        read = self.submitted(status, b"<html>", **{"retry-after": "7"})
+
+        assert isinstance(read, Refused)
+        assert (read.error.code, read.error.retryable) == (code, retryable)
+        assert read.error.provider_code == str(status)
+        assert read.retry_after == 7.0
+
+    @pytest.mark.parametrize("status", [301, 302, 307, 308])
+    def test_a_redirect_is_a_no_that_names_the_base_url(self, status: int) -> None:
+        read = self.submitted(status, b"", location="https://elsewhere.example")
+
+        assert isinstance(read, Refused)
+        assert "check the provider's base URL" in read.error.message
+
+    def test_the_documented_answer_is_accepted(self) -> None:
+        assert isinstance(self.submitted(200, self.payload("accepted")), Accepted)
+
+    # Answers to a query, and callbacks -----------------------------------------------------
+
+    def test_an_unknown_state_is_on_its_way(self) -> None:
+        for state in ("queued", "a-new-one", "", self.success.upper(), self.failure + " "):
+            report = self.provider.read_task(self.task(status=state), NOON)
+            assert (report.state, report.outcome) == (state, None)
+
+    def test_success_without_an_image_is_a_failure_that_may_pass(self) -> None:
+        for task in (self.task(), self.with_links(), self.with_links("ftp://e.example/a", None, 7)):
+            outcome = self.provider.read_task(task, NOON).outcome
+            assert outcome is not None
+            assert outcome.status is Status.FAILED
+            assert outcome.error is not None
+            assert outcome.error.code is ErrorCode.GENERATION_FAILED
+            assert outcome.error.retryable
+
+    def test_what_is_no_http_link_is_left_out(self) -> None:
+        odd: list[Any] = ["javascript:alert(1)", "file:///etc/passwd", "//e.x/a.png", "", None, 7, {}, ["x"]]
+        long = "https://e.example/" + "a" * 8192
+
+        task = self.with_links("https://e.example/a.png", *odd, long, "http://e.example/b.png")
+
+        report = self.provider.read_task(task, NOON)
+        assert self.links_of(report) == ["https://e.example/a.png", "http://e.example/b.png"]
+
+    def test_a_failure_without_a_reason_is_a_failure(self) -> None:
+        odd: list[Any] = [None, "no", 7, [], {}, {"code": [], "message": {}}, {"code": "NEW_ONE"}]
+        for error in odd:
+            outcome = self.provider.read_task(
+                self.task(status=self.failure, error=error), NOON
+            ).outcome
+            assert outcome is not None
+            assert outcome.error is not None
+            assert outcome.error.code is ErrorCode.GENERATION_FAILED
+            assert not outcome.error.retryable
+
+    @pytest.mark.parametrize(
+        "odd",
+        ["", " ", "a b", "a\n", "\u00e9", "\0", "x" * 257, ".", "..", None, True, 1.5, [], {}],
+    )
+    def test_an_odd_task_id_is_refused(self, odd: Any) -> None:
+        with pytest.raises(Unreadable):
+            self.provider.read_task(self.task(**{self.id_field: odd}), NOON)
+
+    @pytest.mark.parametrize("fine", ["t", "x" * 256, "task-unified-1757165031-uyujaw3d", "a/../b"])
+    def test_a_printable_task_id_is_taken_as_it_is(self, fine: str) -> None:
+        assert self.provider.read_task(self.task(**{self.id_field: fine}), NOON).task_id == fine
+
+    @pytest.mark.parametrize("document", [None, [], "task", 7, {}, {"status": "success"}])
+    def test_what_is_no_task_is_unreadable(self, document: Any) -> None:
+        with pytest.raises(Unreadable):
+            self.provider.read_task(document, NOON)
+
+    def test_a_query_that_tells_nothing_is_trouble_that_passes(self) -> None:
+        for body in (b"", b"<html>", b"[]", b"{}", b'{"status":7}'):
+            for status in (200, 500, 502, 504):
+                read = self.queried(status, body, **{"retry-after": "9"})
+                assert isinstance(read, Trouble)
+                assert read.error.retryable
+                assert read.retry_after == 9.0
+
+    def test_a_long_message_is_shortened(self) -> None:
+        long = {"code": "X" * 5000, "message": "m" * 5000}
+        outcome = self.provider.read_task(self.task(status=self.failure, error=long), NOON).outcome
+
+        assert outcome is not None
+        assert outcome.error is not None
+        assert len(outcome.error.message) == 1000
+        assert outcome.error.provider_code == "X" * 100
+
+    @pytest.mark.parametrize(
+        ("header", "seconds"),
+        [
+            ("0", 0.0),
+            ("1.5", 1.5),
+            ("-7", 0.0),
+            ("1e9", 3600.0),
+            ("inf", 3600.0),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0),
+            ("Wed, 21 Oct 9015 07:28:00 GMT", 3600.0),
+            ("nan", None),
+            ("", None),
+            ("soon", None),
+            ("Wed, 21 Oct 2015 07:28:00", None),
+            ("Wed, 21 Oct 2015 07:28:00 -0000", None),
+            ("Wed, 21 Oct 99999999999 07:28:00 GMT", None),
+            ("Wed, 21 Oct 2015 07:28:00 +99999999999", None),
+            ("Wed, 99 Oct 2015 99:99:99 GMT", None),
+        ],
+    )
+    def test_a_retry_after_is_taken_within_an_hour_and_an_odd_one_left_out(
+        self, header: str, seconds: float | None
+    ) -> None:
+        read = self.submitted(429, b"", **{"retry-after": header})
+
+        assert isinstance(read, Refused)
+        assert read.retry_after == seconds
+
+    # Garbage -------------------------------------------------------------------------------
+
+    @FUZZ
+    @given(status=STATUS, headers=HEADERS, body=st.binary() | JSON.map(dump))
+    def test_no_answer_whatever_makes_reading_raise(
+        self, status: int, headers: dict[str, str], body: bytes
+    ) -> None:
+        reply = Reply(status, headers, body)
+
+        assert isinstance(self.provider.read_submit(reply), Accepted | Refused | Ambiguous)
+        assert isinstance(self.provider.read_query(reply, NOON), TaskReport | Missing | Trouble)
+
+    @FUZZ
+    @given(document=JSON, state=WORDS, more=st.dictionaries(NAMES, JSON))
+    def test_a_task_from_outside_raises_unreadable_at_most(
+        self, document: Any, state: str, more: dict[str, Any]
+    ) -> None:
+        for seen in (document, {self.id_field: "t", **more, "status": state}):
+            with suppress(Unreadable):
+                self.provider.read_task(seen, NOON)
+            if isinstance(seen, dict):
+                with suppress(Unreadable):
+                    self.provider.read_accepted(seen)
+
+    @pytest.mark.parametrize("depth", [900, 1020])
+    def test_deep_nesting_in_every_place_is_read_without_harm(self, depth: int) -> None:
+        deep = b"[" * depth + b"]" * depth
+        fields = (b"error", b"error_code", b"data", b"message", b"output", b"results", b"usage")
+        for field in fields:
+            for inner in (deep, b'{"code":%s,"message":%s,"type":%s}' % ((deep[1:-1],) * 3)):
+                for state in (self.success, self.failure):
+                    body = b'{"%s":"t","status":"%s","%s":%s}' % (
+                        self.id_field.encode(), state.encode(), field, inner,
+                    )  # fmt: skip
+                    self.submitted(400, body)
+                    self.queried(200, body)
+                    self.provider.read_task(orjson.loads(body), NOON)

@@ -1,0 +1,230 @@
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+
+from orchestrator.jobs import Cost, ErrorCode, Image, Outcome, Status
+from orchestrator.providers.base import Accepted, Missing, Refused, TaskReport, Trouble
+from orchestrator.providers.evolink import ERROR_TYPES, SIZES, TASK_ERRORS
+from orchestrator.wire import dump
+from tests.fakes import NOON
+from tests.providers.adapter import CALLBACK_URL, KEY
+from tests.providers.contract import ProviderContract
+
+TASK = "task-unified-1757165031-uyujaw3d"
+COST = Cost(1.6, "credits")
+DAY = 86_400_000
+
+
+class TestEvoLink(ProviderContract):
+    name = "evolink"
+    model = "nano-banana-2-lite"
+    unified: ClassVar[dict[str, Any]] = {
+        "prompt": "A cat",
+        "images": ["https://e.example/a.png", "http://e.example/b.webp?v=1#top"],
+        "aspect_ratio": "21:9",
+        "resolution": "4K",
+    }
+    body: ClassVar[dict[str, Any]] = {
+        "model": "nano-banana-2-lite",
+        "prompt": "A cat",
+        "image_urls": ["https://e.example/a.png", "http://e.example/b.webp?v=1#top"],
+        "size": "21:9",
+        "quality": "4K",
+    }
+    callback_path = ("callback_url",)
+    documented = ("request_text_to_image",)
+    refused: ClassVar[dict[str, list[tuple[Any, str]]]] = {
+        "prompt": [("", "1 to 2000"), ("x" * 2001, "1 to 2000"), (7, "a string")],
+        "images": [
+            (["https://e.example/a.png"] * 11, "at most 10 URLs"),
+            (["https://e.example/a.gif"], ".jpeg, .jpg, .png, .webp"),
+            (["ftp://e.example/a.png"], "an http(s) URL"),
+            ("https://e.example/a.png", "a list of at most 10 URLs"),
+        ],
+        "aspect_ratio": [("1:8", "21:9"), ("4:1", "one of auto, 1:1"), (None, "not null")],
+        "resolution": [("8K", "one of 1K, 2K, 4K"), ("2k", "1K, 2K, 4K"), (2, "1K, 2K, 4K")],
+        "output_format": [("png", "EvoLink does not take output_format; it takes prompt")],
+        "n": [(2, "1: EvoLink makes one image a task")],
+    }
+    id_field = "id"
+    success = "completed"
+    failure = "failed"
+
+    def with_links(self, *links: Any) -> dict[str, Any]:
+        return self.task(results=list(links))
+
+    @pytest.mark.parametrize("size", SIZES)
+    def test_every_documented_size_is_taken(self, size: str) -> None:
+        self.provider.check(self.request(aspect_ratio=size))
+
+    def test_the_documented_sizes_are_these_eleven(self) -> None:
+        assert " ".join(SIZES) == "auto 1:1 2:3 3:2 3:4 4:3 4:5 5:4 9:16 16:9 21:9"
+
+    def test_the_limits_themselves_are_taken(self) -> None:
+        ten = [f"https://e.example/{n}.JPG" for n in range(10)]
+
+        self.provider.check(self.request(prompt="x" * 2000, images=ten))
+
+    def test_both_models_take_the_same(self) -> None:
+        assert list(self.provider.models) == ["nano-banana-2-lite", "gemini-3-pro-image-preview"]
+
+    # Calls ---------------------------------------------------------------------------------
+
+    def test_a_submit_has_no_idempotency_key_since_none_is_documented(self) -> None:
+        call = self.provider.submit_call(self.body, CALLBACK_URL, KEY)
+
+        assert (call.method, call.path) == ("POST", "/v1/images/generations")
+        assert call.headers == {}
+
+    def test_a_query_asks_for_the_task(self) -> None:
+        call = self.provider.query_call(TASK)
+
+        assert (call.method, call.path, call.body) == ("GET", f"/v1/tasks/{TASK}", None)
+
+    # Answers to a submit -------------------------------------------------------------------
+
+    def test_the_task_comes_with_its_estimate_and_cost(self) -> None:
+        assert self.submitted(200, self.payload("accepted")) == Accepted(TASK, 45.0, COST)
+
+    @pytest.mark.parametrize("odd", [None, "45", -1, True, 1e300, [], {}])
+    def test_an_odd_estimate_or_cost_is_left_out(self, odd: Any) -> None:
+        task = self.document("accepted")
+        task["task_info"] = {"estimated_time": odd}
+        task["usage"] = {"credits_reserved": odd}
+
+        assert self.submitted(200, dump(task)) == Accepted(TASK)
+
+    @pytest.mark.parametrize(
+        ("status", "kind", "code", "retryable", "wait"),
+        [
+            (400, "invalid_request_error", ErrorCode.INVALID_REQUEST, False, None),
+            (401, "authentication_error", ErrorCode.AUTHENTICATION, False, None),
+            (402, "insufficient_quota_error", ErrorCode.INSUFFICIENT_CREDITS, False, None),
+            (403, "permission_error", ErrorCode.PERMISSION, False, None),
+            (404, "not_found_error", ErrorCode.NOT_FOUND, False, None),
+            (413, "request_too_large_error", ErrorCode.TOO_LARGE, False, None),
+            (429, "rate_limit_error", ErrorCode.RATE_LIMITED, True, 60.0),
+            (500, "internal_server_error", ErrorCode.PROVIDER_UNAVAILABLE, True, None),
+            (502, "upstream_error", ErrorCode.PROVIDER_UNAVAILABLE, True, None),
+            (503, "service_unavailable_error", ErrorCode.PROVIDER_UNAVAILABLE, True, 30.0),
+        ],
+    )
+    def test_each_documented_error_is_a_no(
+        self, status: int, kind: str, code: ErrorCode, retryable: bool, wait: float | None
+    ) -> None:
+        told = self.document(f"error_{status}")["error"]
+
+        read = self.submitted(status, self.payload(f"error_{status}"))
+
+        assert isinstance(read, Refused)
+        assert (read.error.code, read.error.retryable) == (code, retryable)
+        assert read.error.provider_code == kind == told["type"]
+        assert told["message"] in read.error.message
+        assert told.get("param", "") in read.error.message
+        assert read.retry_after == wait
+
+    def test_a_retry_after_header_comes_before_the_hint(self) -> None:
+        read = self.submitted(429, self.payload("error_429"), **{"retry-after": "3"})
+
+        assert isinstance(read, Refused)
+        assert read.retry_after == 3.0
+
+    def test_the_type_says_more_than_the_status(self) -> None:
+        body = dump({"error": {"code": 400, "message": "slow down", "type": "rate_limit_error"}})
+
+        read = self.submitted(400, body)
+
+        assert isinstance(read, Refused)
+        assert (read.error.code, read.error.retryable) == (ErrorCode.RATE_LIMITED, True)
+
+    def test_an_unlisted_type_is_a_no_by_its_status(self) -> None:
+        odd: list[dict[str, Any]] = [{"type": "new"}, {}, {"type": 7}]
+        for error in odd:
+            read = self.submitted(429, dump({"error": error}))
+            assert isinstance(read, Refused)
+            assert read.error.code is ErrorCode.RATE_LIMITED
+
+    # Answers to a query, and callbacks -----------------------------------------------------
+
+    @pytest.mark.parametrize("state", ["pending", "processing"])
+    def test_a_task_on_its_way_has_no_outcome(self, state: str) -> None:
+        assert self.queried(200, self.payload(f"task_{state}")) == TaskReport(TASK, state)
+
+    def test_a_success_has_its_images_which_live_for_a_day_and_its_cost(self) -> None:
+        task = self.document("task_completed")
+        link = Image(task["results"][0], NOON + DAY)
+
+        report = self.queried(200, self.payload("task_completed"))
+
+        assert report == TaskReport(TASK, "completed", Outcome.succeeded((link,), COST))
+        assert self.provider.read_task(task, NOON) == report
+
+    def test_a_failure_has_the_providers_words(self) -> None:
+        task = self.document("task_failed")
+
+        outcome = self.provider.read_task(task, NOON).outcome
+
+        assert outcome is not None
+        assert outcome.error is not None
+        assert outcome.error.code is ErrorCode.CONTENT_POLICY
+        assert outcome.error.message == task["error"]["message"]
+        assert outcome.error.provider_code == "content_policy_violation"
+        assert outcome.cost == COST
+
+    def test_a_cancelled_task_is_a_cancelled_job(self) -> None:
+        outcome = self.provider.read_task(self.document("task_cancelled"), NOON).outcome
+
+        assert outcome is not None
+        assert outcome.status is Status.CANCELLED
+        assert outcome.error is not None
+        assert outcome.error.code is ErrorCode.CANCELLED
+
+    @pytest.mark.parametrize(
+        ("code", "retryable"),
+        [
+            ("content_policy_violation", False),
+            ("invalid_parameters", False),
+            ("image_processing_error", False),
+            ("image_dimension_mismatch", False),
+            ("request_cancelled", False),
+            ("generation_failed_no_content", True),
+            ("service_error", True),
+            ("generation_timeout", True),
+            ("resource_exhausted", True),
+            ("quota_exceeded", True),
+            ("service_unavailable", True),
+            ("resource_not_found", True),
+            ("unknown_error", True),
+        ],
+    )
+    def test_each_task_error_is_the_callers_to_mend_or_may_pass(
+        self, code: str, retryable: bool
+    ) -> None:
+        task = self.task(status="failed", error={"code": code, "message": "no"})
+
+        outcome = self.provider.read_task(task, NOON).outcome
+
+        assert outcome is not None
+        assert outcome.error is not None
+        assert outcome.error.code is TASK_ERRORS[code][0]
+        assert outcome.error.retryable is retryable
+
+    def test_a_query_for_an_unknown_task_is_missing(self) -> None:
+        assert self.queried(404, self.payload("error_404")) == Missing()
+
+    def test_a_bare_404_is_trouble_since_a_wrong_base_url_answers_so_too(self) -> None:
+        assert isinstance(self.queried(404, b"<html>"), Trouble)
+
+    def test_trouble_waits_as_long_as_the_hint_says(self) -> None:
+        read = self.queried(503, self.payload("error_503"))
+
+        assert isinstance(read, Trouble)
+        assert read.retry_after == 30.0
+
+    def test_every_error_type_of_the_document_is_in_the_table(self) -> None:
+        statuses = (400, 401, 402, 403, 404, 413, 429, 500, 502, 503)
+        told = {self.document(f"error_{status}")["error"]["type"] for status in statuses}
+
+        assert told == set(ERROR_TYPES)
