@@ -1,0 +1,77 @@
+"""The README's examples, run as they stand, against the running stack instead of `dev`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.system.conftest import Client, eventually
+
+README = Path(__file__).parents[2] / "README.md"
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def example(language: str, mark: str) -> str:
+    """The one block in a language that holds `mark`."""
+    [found] = [text for kind, text in BLOCKS if kind == language and mark in text]
+    return found
+
+
+def run(client: Client, text: str, *command: str, **variables: str) -> str:
+    """What an example prints, with the stack's addresses and a key and prompt of its own."""
+    stack, own = client.stack, str(uuid4())
+    for there, here in {
+        "http://127.0.0.1:8080": stack.web_url,
+        "Bearer dev": f"Bearer {stack.api_key}",
+        "redis://127.0.0.1:6379/0": stack.redis_url or "",
+        "order-47": f"{own}-",
+        "A lighthouse at dusk": f"A lighthouse {own}",
+    }.items():
+        text = text.replace(there, here)
+    done = subprocess.run(
+        [*command, text],
+        env={**os.environ, **stack.env, **variables},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout if "send_task" not in text else own
+
+
+def test_curl_enqueues_and_waits(client: Client) -> None:
+    enqueue, look = example("sh", "Idempotency-Key").strip().split("\n\n")
+    job = json.loads(run(client, enqueue, "sh", "-c"))
+    assert (job["status"], job["request"]["aspect_ratio"]) == ("queued", "16:9")
+    done = json.loads(run(client, look, "sh", "-c", JOB_ID=job["id"]))
+    assert done["status"] == "succeeded"
+
+
+def test_curl_enqueues_the_provider_s_own_body(client: Client) -> None:
+    job = json.loads(run(client, example("sh", '"request": {'), "sh", "-c"))
+    assert client.outcome(job["id"])["status"] == "succeeded"
+
+
+def test_python_enqueues(client: Client) -> None:
+    printed = run(client, example("python", "from orchestrator import"), sys.executable, "-c")
+    job_id, status = printed.split()
+    assert status in {"queued", "submitting", "running"}
+    assert client.outcome(job_id)["status"] == "succeeded"
+
+
+def test_celery_enqueues(client: Client) -> None:
+    own = run(client, example("python", "send_task"), sys.executable, "-c")
+    assert eventually(lambda: client.tasks(f"A lighthouse {own}"))
+
+
+@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)", README.read_text("utf-8")))
+def test_every_link_leads_somewhere(link: str) -> None:
+    assert (README.parent / link).exists()
