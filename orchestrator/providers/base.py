@@ -304,6 +304,17 @@ def succeeded(pictures: tuple[Image, ...], cost: Cost | None = None) -> Outcome:
     return Outcome.failed(JobError(ErrorCode.GENERATION_FAILED, message, retryable=True), cost)
 
 
+def failure(error: Any, known: Mapping[str, tuple[ErrorCode, bool]]) -> JobError:
+    """Why a task failed, from its `{code, message}`; `known` puts the codes in our vocabulary.
+
+    An unlisted code is a failed generation, which the same request would repeat.
+    """
+    told = error if isinstance(error, dict) else {}
+    named = provider_code(told.get("code"))
+    code, retryable = known.get(named or "", (ErrorCode.GENERATION_FAILED, False))
+    return JobError(code, words(told.get("message"), "the task failed"), named, retryable)
+
+
 def words(value: Any, fallback: str) -> str:
     """A provider's message, shortened; `fallback` when it gave none."""
     return value[:_MAX_MESSAGE] if isinstance(value, str) and value else fallback

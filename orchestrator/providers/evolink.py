@@ -21,6 +21,7 @@ from orchestrator.providers.base import (
     TaskReport,
     Unreadable,
     by_status,
+    failure,
     images,
     provider_code,
     succeeded,
@@ -153,18 +154,11 @@ def _outcome(state: str, task: dict[str, Any], now: int) -> Outcome | None:
         links_ = results if isinstance(results, list) else []
         return succeeded(images([(link, expires) for link in links_]), cost)
     if state == FAILED:
-        return Outcome.failed(_failure(task.get("error")), cost)
+        return Outcome.failed(failure(task.get("error"), TASK_ERRORS), cost)
     if state == CANCELLED:
         error = JobError(ErrorCode.CANCELLED, "the task was cancelled at EvoLink")
         return Outcome(Status.CANCELLED, error=error, cost=cost)
     return None
-
-
-def _failure(error: Any) -> JobError:
-    told = error if isinstance(error, dict) else {}
-    code = provider_code(told.get("code"))
-    ours, retryable = TASK_ERRORS.get(code or "", (ErrorCode.GENERATION_FAILED, False))
-    return JobError(ours, words(told.get("message"), "the task failed"), code, retryable)
 
 
 def _number(value: Any) -> float | None:

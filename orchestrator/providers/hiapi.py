@@ -23,6 +23,7 @@ from orchestrator.providers.base import (
     TaskReport,
     Unreadable,
     by_status,
+    failure,
     images,
     provider_code,
     succeeded,
@@ -158,16 +159,8 @@ def _outcome(state: str, task: dict[str, Any]) -> Outcome | None:
         rows = [row for row in output if isinstance(row, dict)] if isinstance(output, list) else []
         return succeeded(images([(row.get("url"), _expiry(row.get("expireAt"))) for row in rows]))
     if state == FAIL:
-        return Outcome.failed(_failure(task.get("error")))
+        return Outcome.failed(failure(task.get("error"), ERROR_CODES))
     return None
-
-
-def _failure(error: Any) -> JobError:
-    """A failed task's reason. The document: fix the request, do not send the same again."""
-    told = error if isinstance(error, dict) else {}
-    code = provider_code(told.get("code"))
-    ours, retryable = ERROR_CODES.get(code or "", (ErrorCode.GENERATION_FAILED, False))
-    return JobError(ours, words(told.get("message"), "the task failed"), code, retryable)
 
 
 def _expiry(value: Any) -> int | None:
