@@ -20,7 +20,7 @@ from orchestrator import log, runtime
 from orchestrator.enqueue import IdempotencyMismatch, place
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.runtime import Runtime
-from orchestrator.validation import InvalidRequest
+from orchestrator.validation import InvalidRequest, Violation
 from orchestrator.wire import dump
 from workers.app import configured
 
@@ -41,12 +41,12 @@ app: Celery = configured(
 
 
 @app.task(name="orchestrator.enqueue", bind=True)
-def enqueue(self: Task, **request: Any) -> None:
+def enqueue(self: Task, *unnamed: Any, **request: Any) -> None:
     """Put one request into the ledger. A bad one is logged and kept among the rejected messages."""
     parts, message_id = runtime.default(), self.request.id
     while True:
         try:
-            _place(parts, request, message_id)
+            _place(parts, request, message_id, unnamed)
             return
         except LedgerUnavailable as error:
             log.get().warning("enqueue_waits", message=message_id, why=str(error))
@@ -55,10 +55,14 @@ def enqueue(self: Task, **request: Any) -> None:
         threading.Event().wait(PATIENCE)
 
 
-def _place(parts: Runtime, request: dict[str, Any], message_id: str) -> None:
+def _place(
+    parts: Runtime, request: dict[str, Any], message_id: str, unnamed: tuple[Any, ...]
+) -> None:
     try:
+        if unnamed:
+            raise InvalidRequest(Violation("args", list(unnamed), "kwargs only"))
         place(parts, request, scope="celery", key=message_id)
     except (InvalidRequest, IdempotencyMismatch) as error:
         log.get().error("enqueue_refused", message=message_id, why=str(error))
-        body = dump({"id": message_id, "fields": sorted(map(str, request))})
+        body = dump({"id": message_id, "args": unnamed, "kwargs": request})
         parts.ledger.reject("enqueue", now=parts.clock(), reason=str(error), body=body)

@@ -71,13 +71,26 @@ def test_a_celery_message_becomes_one_job_however_often_it_comes(client: Client)
     assert len(client.tasks(text)) == 1
 
 
-def test_a_bad_celery_message_is_kept_for_a_look(client: Client) -> None:
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ({"kwargs": {**REQUEST, "model": "Nano-Banana-9"}}, "Nano-Banana-9"),
+        ({"args": ["hiapi", "A fox"]}, "kwargs only"),
+        ({}, "provider"),
+    ],
+)
+def test_a_bad_celery_message_is_kept_for_a_look(
+    client: Client, message: dict[str, Any], told: str
+) -> None:
     task_id = str(uuid4())
-    send(client, task_id, provider="hiapi", model="Nano-Banana-9", prompt="x")
+    with Celery(broker=client.stack.redis_url, set_as_current=False) as service:
+        service.send_task(
+            "orchestrator.enqueue", queue="orchestrator.enqueue", task_id=task_id, **message
+        )
     ledger = Ledger.from_url(client.stack.redis_url or "")
-    kept = eventually(lambda: [e for e in ledger.rejected() if task_id in e["body"]])
-    assert kept[0]["kind"] == "enqueue"
-    assert "Nano-Banana-9" in kept[0]["reason"]
+    [kept] = eventually(lambda: [e for e in ledger.rejected() if task_id in e["body"]])
+    assert kept["kind"] == "enqueue"
+    assert told in kept["reason"]
 
 
 def test_the_command_line_enqueues_waits_and_shows(here: Client) -> None:

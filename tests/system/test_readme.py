@@ -20,6 +20,7 @@ BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README.read_text("utf-8"), re.DOTAL
 
 def example(language: str, mark: str) -> str:
     """The one block in a language that holds `mark`."""
+    found: str
     [found] = [text for kind, text in BLOCKS if kind == language and mark in text]
     return found
 
