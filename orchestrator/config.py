@@ -25,7 +25,10 @@ MIN_SECRET = 16
 MAX_PUBLIC_URL = 1800
 
 _KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_PRINTABLE = re.compile(r"[!-~]+")
 _MAKE_ONE = "make one with: openssl rand -hex 32"
+#: How much of a refused value an error repeats. Characters.
+_SHOWN = 200
 
 
 #: Every ORCHESTRATOR_ variable that is read; a test holds this list against the reading.
@@ -98,7 +101,7 @@ class Settings:
         public_url = _public_url(env, private)
         return cls(
             redis_url=redis_url,
-            broker_url=env.text("ORCHESTRATOR_BROKER_URL", redis_url),
+            broker_url=env.url("ORCHESTRATOR_BROKER_URL", _BROKER, _as_broker(redis_url)),
             public_url=public_url,
             secret_keys=_secret_keys(env, required=public_url is not None),
             api_keys=_api_keys(env),
@@ -119,6 +122,7 @@ class Settings:
 
 
 _REDIS = ("redis", "rediss", "unix")
+_BROKER = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
 _HTTP = ("http", "https")
 
 
@@ -127,7 +131,7 @@ class _Environment(FileAwareEnv):
 
     def _get_value(self, env_key: str, default: Any) -> Any:
         value = super()._get_value(env_key, default)
-        return default if value == "" else value
+        return default if isinstance(value, str) and not value.strip() else value
 
 
 class _Reader:
@@ -141,10 +145,14 @@ class _Reader:
 
     def optional(self, name: str) -> str | None:
         value = self._read(name, "text", lambda: self._env.str(name, None))
+        if value is not None and not str(value).isprintable():  # also what is no UTF-8
+            raise wrong(name, "***", "one line of printable UTF-8 text")
         return None if value is None else str(value)
 
     def secret(self, name: str) -> Secret | None:
         value = self.optional(name)
+        if value and not _PRINTABLE.fullmatch(value):
+            raise wrong(name, "***", "printable ASCII characters, as HTTP headers take them")
         return Secret(value) if value else None
 
     def boolean(self, name: str, *, default: bool) -> bool:
@@ -170,6 +178,11 @@ class _Reader:
             raise wrong(name, redacted(value), allowed) from None
         if parts.scheme not in schemes or not (parts.netloc or parts.path.strip("/")):
             raise wrong(name, redacted(value), allowed)
+        if parts.scheme in _HTTP:
+            if not parts.hostname or not _PRINTABLE.fullmatch(value):
+                raise wrong(name, redacted(value), f"{allowed} and names a host")
+            if "@" in parts.netloc or "?" in value or "#" in value:
+                raise wrong(name, redacted(value), "a base URL without user, password, ? or #")
         return value
 
     def _read(self, name: str, allowed: str, read: Callable[[], Any]) -> Any:
@@ -182,13 +195,20 @@ class _Reader:
 
 
 def wrong(name: str, value: object, allowed: str) -> ConfigError:
-    """The one form of a complaint about a variable."""
-    return ConfigError(f"{name}={value!s} is not accepted; allowed: {allowed}")
+    """The one form of a complaint about a variable; one line, whatever the value holds."""
+    text = "".join(c if c.isprintable() else "?" for c in str(value))
+    text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return ConfigError(f"{name}={text} is not accepted; allowed: {allowed}")
 
 
 def redacted(url: str) -> str:
-    """A URL without its password."""
-    return re.sub(r"(//[^/@]*:)[^/@]*@", r"\1***@", url)
+    """A URL without user, password or query."""
+    return re.sub(r"//.*@", "//***@", url).partition("?")[0]
+
+
+def _as_broker(redis_url: str) -> str:
+    """A Redis URL as Celery spells it: only sockets have another scheme there."""
+    return re.sub("^unix://", "redis+socket://", redis_url)
 
 
 def _public_url(env: _Reader, private: bool) -> str | None:
@@ -199,8 +219,6 @@ def _public_url(env: _Reader, private: bool) -> str | None:
     host = urlsplit(value).hostname or ""
     if len(value) > MAX_PUBLIC_URL:
         raise wrong(name, f"{value[:60]}...", f"a URL of at most {MAX_PUBLIC_URL} characters")
-    if urlsplit(value).query or urlsplit(value).fragment:
-        raise wrong(name, value, "a base URL without ? or #")
     if not private and _is_private(host):
         mend = "a host that providers can reach, or set ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS=1"
         raise wrong(name, value, mend)
@@ -236,7 +254,7 @@ def _api_keys(env: _Reader) -> dict[str, Secret]:
         name, _, key = pair.partition(":")
         if not _KEY_NAME.fullmatch(name) or not key or name in keys:
             allowed = "name:key,name:key with different names of letters, digits, _ . -"
-            raise wrong(variable, f"{name[:20]}:***", allowed)
+            raise wrong(variable, "***", allowed)
         keys[name] = Secret(key)
     return keys
 

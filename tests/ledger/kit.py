@@ -21,7 +21,7 @@ from orchestrator.jobs import (
     Status,
     Step,
 )
-from orchestrator.ledger import Lease, Ledger, keys
+from orchestrator.ledger import Lease, Ledger, Result, keys
 from tests.fakes import NOON
 
 T = TypeVar("T")
@@ -108,23 +108,23 @@ def running(ledger: Ledger, *, next_look: int = LOOK, cost: Cost | None = None) 
     return job_id
 
 
-def requeue(ledger: Ledger, lease: Lease, *, next_look: int = LOOK) -> str:
+def requeue(ledger: Ledger, lease: Lease, *, next_look: int = LOOK) -> Result:
     detail = {"code": ErrorCode.RATE_LIMITED}
     return ledger.requeue(
         lease, now=NOW, next_look=next_look, tries=3, event="deferred", detail=detail
     )
 
 
-def resubmit(ledger: Ledger, lease: Lease) -> str:
+def resubmit(ledger: Ledger, lease: Lease) -> Result:
     """The job buys a second attempt, due at once."""
     return ledger.requeue(lease, now=NOW, next_look=NOW, tries=0, event="resubmitted", detail={})
 
 
-def unconfirmed(ledger: Ledger, lease: Lease, *, next_look: int = LOOK) -> str:
+def unconfirmed(ledger: Ledger, lease: Lease, *, next_look: int = LOOK) -> Result:
     return ledger.unconfirmed(lease, now=NOW, next_look=next_look, tries=3, reason="no answer")
 
 
-def defer(ledger: Ledger, lease: Lease, *, next_look: int = LOOK) -> str:
+def defer(ledger: Ledger, lease: Lease, *, next_look: int = LOOK) -> Result:
     return ledger.defer(lease, now=NOW, next_look=next_look, tries=3, detail={"state": "handling"})
 
 

@@ -10,7 +10,7 @@ from redis import Redis
 from orchestrator.jobs import Job, JobRequest, Status, Step
 from orchestrator.ledger import Created, Idempotency, Ledger, Result, keys
 from tests.ledger import kit
-from tests.ledger.kit import DAY, DEADLINE, NOW, REQUEST
+from tests.ledger.kit import DAY, DEADLINE, NOW, REQUEST, Wire
 
 KEY = Idempotency("caller", "order-17")
 OTHER_REQUEST = replace(REQUEST, options={"prompt": "A blue cube"})
@@ -188,17 +188,13 @@ def test_twenty_concurrent_calls_with_one_key_make_one_job(
 
 
 def test_a_call_whose_answer_was_lost_is_repeated_without_harm(
-    wired: Ledger, wire: kit.Wire, redis: Redis
+    wired: Ledger, wire: Wire, redis: Redis
 ) -> None:
     made = create(wired)
+    create_again = wire.again
     kit.claim(wired, made.job_id)
     before = kit.everything(redis)
-    create_call = wire.calls[0]
 
-    answer = (
-        wire.eval(*create_call) if create_call[0].startswith("--") else wire.evalsha(*create_call)
-    )
-
-    assert answer == ["created"]
+    assert create_again() == ["created"]
     assert kit.everything(redis) == before
     assert kit.names(wired, made.job_id) == ["created", "submitting"]

@@ -182,7 +182,7 @@ def test_keys_expire_as_the_table_says(seen: Seen, ledger: Ledger, redis: Redis)
 
     for key in seen.kinds:
         whose = keys.JOB_ID.search(key)
-        settled = bool(whose) and kit.job(ledger, whose[0]).status.terminal
+        settled = whose is not None and kit.job(ledger, whose[0]).status.terminal
         expected, left = promised[row_of(key).expires](settled), kit.lifetime(redis, key)
         assert (left is None) == (expected is None), key
         assert left is None or expected is None or expected - 60_000 < left <= expected, key

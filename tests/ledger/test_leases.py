@@ -36,6 +36,13 @@ def test_a_job_that_is_leased_cannot_be_claimed(ledger: Ledger) -> None:
         assert ledger.claim(lease.job.id, Step.SUBMIT, now=now, lease_ms=LEASE) is None
 
 
+def test_times_are_compared_as_numbers(ledger: Ledger) -> None:
+    early, late = kit.create(ledger, now=999), kit.create(ledger, now=1_000)
+
+    assert ledger.claim(late, Step.SUBMIT, now=999, lease_ms=LEASE) is None
+    assert ledger.claim(early, Step.SUBMIT, now=1_000, lease_ms=LEASE)
+
+
 def test_one_of_thirty_two_workers_gets_the_lease(crowd: Ledger, real_redis: Redis) -> None:
     job_id = kit.create(crowd)
 
@@ -203,6 +210,7 @@ def test_a_refused_attempt_is_not_one_that_was_bought_again(ledger: Ledger) -> N
 def test_an_acceptance_plans_the_first_poll(ledger: Ledger, redis: Redis) -> None:
     lease = kit.submitting(ledger)
     kit.unconfirmed(ledger, lease, next_look=NOW)
+    lease = kit.claim(ledger, lease.job.id)
 
     result = ledger.accepted(lease.job.id, 1, "task-1", now=NOW + 7, next_look=LOOK)
 

@@ -121,7 +121,16 @@ class AnswersContract(AdapterTests):
             assert outcome.error.retryable
 
     def test_what_is_no_http_link_is_left_out(self) -> None:
-        odd: list[Any] = ["javascript:alert(1)", "file:///etc/passwd", "//e.x/a.png", "", None, 7, {}, ["x"]]
+        odd: list[Any] = [
+            "javascript:alert(1)",
+            "file:///etc/passwd",
+            "//e.x/a.png",
+            "",
+            None,
+            7,
+            {},
+            ["x"],
+        ]
         long = "https://e.example/" + "a" * 8192
 
         task = self.with_links("https://e.example/a.png", *odd, long, "http://e.example/b.png")

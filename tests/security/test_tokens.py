@@ -67,7 +67,9 @@ def test_each_altered_character_is_refused() -> None:
         assert not tokens.verify([KEY], altered, "hiapi", JOB, 1), place
 
 
-@pytest.mark.parametrize("make", [lambda t: t[:-1], lambda t: t + "=", lambda t: " " + t, str.lower])
+@pytest.mark.parametrize(
+    "make", [lambda t: t[:-1], lambda t: t + "=", lambda t: " " + t, str.lower]
+)
 def test_a_token_in_another_spelling_is_refused(make: Callable[[str], str]) -> None:
     assert not tokens.verify([KEY], make(tokens.sign(KEY, "hiapi", JOB, 1)), "hiapi", JOB, 1)
 
@@ -119,9 +121,7 @@ def test_the_address_of_a_callback_comes_back_from_its_url(world: World) -> None
         "",
     ],
 )
-def test_a_malformed_reference_is_refused_with_whatever_token(
-    world: World, reference: str
-) -> None:
+def test_a_malformed_reference_is_refused_with_whatever_token(world: World, reference: str) -> None:
     job_id, _, attempt = reference.rpartition(".")
     number = int(attempt) if attempt.strip().isdecimal() else 1
     secret = world.runtime.settings.secret_keys[0]

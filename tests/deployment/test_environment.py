@@ -1,0 +1,92 @@
+""".env.example against what is really read, and with what really happens to a filled copy."""
+
+from __future__ import annotations
+
+import os
+from io import StringIO
+
+import pytest
+from dotenv import dotenv_values
+from honcho.environ import parse
+
+from orchestrator.config import Settings
+from orchestrator.runtime import Runtime
+from tests.deployment.kit import example, text
+from webhooks.app import create_app
+
+#: Read by the Procfile's web line and by docker-compose.yml, not by Settings.
+LISTENING = {"HOST", "PORT"}
+#: What a person would put into the blanks.
+FILLED = {
+    "ORCHESTRATOR_API_KEYS": "shop:3f786850e387550fdab836ed7e6dc881",
+    "ORCHESTRATOR_PUBLIC_URL": "https://hooks.example.com",
+    "ORCHESTRATOR_SECRET_KEY": "89e6c98d92887913cadf06b2adb97f26cde4849b",
+    "HIAPI_API_KEY": "sk-hiapi",
+    "EVOLINK_API_KEY": "sk-evolink",
+    "HIAPI_WEBHOOK_SECRET": "of-the-console",
+}
+
+
+class Environment(dict[str, str]):
+    """Notes the names that are asked for."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        super().__init__(values)
+        self.asked: set[str] = set()
+
+    def __getitem__(self, name: str) -> str:
+        self.asked.add(name)
+        return super().__getitem__(name)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> Settings:
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    return Settings.from_env()
+
+
+def test_the_example_names_every_setting_that_is_read_and_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    environment = Environment({**os.environ, **FILLED})
+    monkeypatch.setattr(os, "environ", environment)
+    Settings.from_env()
+    assert set(example(with_defaults=True)) - LISTENING == environment.asked
+
+
+def test_the_blanks_are_all_that_is_to_be_filled_in() -> None:
+    assert {name for name, value in example().items() if not value} == set(FILLED)
+
+
+def test_a_copy_with_its_blanks_filled_starts_the_web_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = use(monkeypatch, {**example(), **FILLED})
+    app = create_app(Runtime.from_settings(settings))
+    assert app.test_client().get("/healthz").status_code == 200
+    assert set(settings.providers) == {"hiapi", "evolink"}
+
+
+def test_a_blank_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    unset = Settings.from_env()
+    assert use(monkeypatch, example()) == unset
+
+
+def test_what_is_commented_out_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    defaults = use(monkeypatch, FILLED)
+    assert use(monkeypatch, {**example(with_defaults=True), **FILLED}) == defaults
+
+
+def test_every_reader_of_the_file_reads_the_same() -> None:
+    filled = text(".env.example")
+    for name, value in FILLED.items():
+        filled = filled.replace(f"\n{name}=\n", f"\n{name}={value}\n")
+    assert parse(filled) == dotenv_values(stream=StringIO(filled)) == {**example(), **FILLED}
+
+
+@pytest.mark.parametrize("variable", sorted(LISTENING))
+def test_where_web_listens_is_what_the_procfile_and_the_compose_file_ask_for(
+    variable: str,
+) -> None:
+    assert f"${{{variable}:-" in text("Procfile")
+    assert f"${{{variable}:-{example()[variable]}}}" in text("docker-compose.yml")

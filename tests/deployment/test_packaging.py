@@ -1,0 +1,105 @@
+"""`pip install` without the dev extra gives a product that can be imported, at pinned versions."""
+
+from __future__ import annotations
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import packages_distributions, requires
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from orchestrator.cli.stack import ROOT
+from tests.deployment.kit import text
+
+PACKAGES = ("orchestrator", "workers", "webhooks")
+OURS = {*PACKAGES, "sandbox"}
+
+
+@cache
+def pyproject() -> dict[str, Any]:
+    return tomllib.loads(text("pyproject.toml"))
+
+
+def declared(*extras: str) -> set[str]:
+    """The distributions that pyproject.toml asks for."""
+    project = pyproject()["project"]
+    optional = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(line for extra in extras for line in optional[extra])]
+    return {canonicalize_name(Requirement(line).name) for line in wanted}
+
+
+def imports(tree: ast.AST, *, inside: bool = False) -> Iterator[tuple[str, bool]]:
+    """Every imported top-level name, and whether a function imports it."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from ((name.name.partition(".")[0], inside) for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield (node.module or "").partition(".")[0], inside
+        else:
+            function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            yield from imports(node, inside=inside or function)
+
+
+def third_party() -> Iterator[tuple[str, str, bool]]:
+    """File, distribution, and whether only a function needs it."""
+    provides = packages_distributions()
+    for path in sorted(file for package in PACKAGES for file in (ROOT / package).rglob("*.py")):
+        for name, inside in imports(ast.parse(path.read_bytes())):
+            if name not in OURS and name not in sys.stdlib_module_names:
+                distribution = provides.get(name, [f"(nobody provides {name})"])[0]
+                yield str(path.relative_to(ROOT)), canonicalize_name(distribution), inside
+
+
+def test_what_a_module_imports_is_a_declared_dependency() -> None:
+    needed = {(path, name) for path, name, inside in third_party() if not inside}
+    assert {(path, name) for path, name in needed if name not in declared()} == set()
+
+
+def test_what_only_a_function_imports_is_declared_too_if_only_as_an_extra() -> None:
+    needed = {(path, name) for path, name, inside in third_party() if inside}
+    assert needed, "the embedded Redis is one"
+    assert {(path, name) for path, name in needed if name not in declared("local")} == set()
+
+
+def closure(wanted: list[Requirement]) -> set[str]:
+    """The distributions that pip would install for these, on this Python."""
+    found: dict[str, set[str]] = {}
+    while wanted:
+        requirement = wanted.pop()
+        name, extras = canonicalize_name(requirement.name), requirement.extras | {""}
+        new = extras - found.setdefault(name, set())
+        found[name] |= new
+        for line in requires(requirement.name) or []:
+            needs = Requirement(line)
+            if any(needs.marker is None or needs.marker.evaluate({"extra": e}) for e in new):
+                wanted.append(needs)
+    return set(found)
+
+
+def test_every_distribution_that_the_image_installs_is_pinned() -> None:
+    lines = [Requirement(line) for line in text("constraints.txt").splitlines()]
+    pinned = {canonicalize_name(line.name) for line in lines if str(line.specifier)[:2] == "=="}
+    wanted = closure([Requirement(line) for line in pyproject()["project"]["dependencies"]])
+    assert wanted - pinned == set()
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_every_file_of_a_package_is_installed_with_it(package: str) -> None:
+    patterns = pyproject()["tool"]["setuptools"]["package-data"].get(package, [])
+    data = {file for pattern in patterns for file in (ROOT / package).glob(pattern)}
+    files = {f for f in (ROOT / package).rglob("*") if f.is_file() and "__pycache__" not in f.parts}
+    left_out = {file for file in files - data if not _is_module(file)}
+    assert left_out == set()
+
+
+def _is_module(file: Path) -> bool:
+    """A Python file that setuptools finds: each folder above it is a package."""
+    folders = [folder for folder in file.parents if folder.is_relative_to(ROOT) and folder != ROOT]
+    return file.suffix == ".py" and all((folder / "__init__.py").exists() for folder in folders)

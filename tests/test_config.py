@@ -1,0 +1,392 @@
+"""Settings: each variable with its default, good values and bad ones; no message tells a secret."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.config import VARIABLES, ConfigError, Settings
+from orchestrator.providers import PROVIDERS
+
+DOCS = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
+HIDDEN = "hidden-4f1c9a-and-long-enough"
+PUBLIC = {
+    "ORCHESTRATOR_PUBLIC_URL": "https://hooks.example.com",
+    "ORCHESTRATOR_SECRET_KEY": "k" * 16,
+}
+KEYS = {"HIAPI_API_KEY": "sk-1", "EVOLINK_API_KEY": "sk-2"}
+#: Everything that leads to another variable being read.
+ALL = {**PUBLIC, **KEYS, "HIAPI_WEBHOOK_SECRET": "whsec_1"}
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def begin(**variables: str) -> Settings:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return Settings.from_env()
+
+    return begin
+
+
+def refusal(read: Any, **variables: str) -> str:
+    """The one line that a bad setting is refused with."""
+    with pytest.raises(ConfigError) as error:
+        read(**variables)
+    text = str(error.value)
+    assert len(text.splitlines()) == 1
+    assert error.value.__cause__ is None
+    return text
+
+
+def found(settings: Settings, place: str) -> Any:
+    value: Any = settings
+    for step in place.split("."):
+        value = value[step] if isinstance(value, dict) else getattr(value, step)
+    return value
+
+
+# Values --------------------------------------------------------------------------------------
+
+#: Variable -> where it goes, its default, a good value, and what that is read as.
+GOOD: dict[str, tuple[str, Any, str, Any]] = {
+    "ORCHESTRATOR_REDIS_URL": (
+        "redis_url", "redis://127.0.0.1:6379/0", "unix:///run/redis.sock", "unix:///run/redis.sock",
+    ),
+    "ORCHESTRATOR_BROKER_URL": (
+        "broker_url", "redis://127.0.0.1:6379/0", "amqp://mq:5672//", "amqp://mq:5672//",
+    ),
+    "ORCHESTRATOR_DATA_DIR": ("data_dir", Path("data"), "/var/lib/x", Path("/var/lib/x")),
+    "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": ("allow_private_networks", False, "1", True),
+    "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": ("callback_grace_seconds", 30.0, "0", 0.0),
+    "ORCHESTRATOR_JOB_DEADLINE_SECONDS": ("job_deadline_seconds", 3600.0, "90.5", 90.5),
+    "ORCHESTRATOR_RETENTION_DAYS": ("retention_days", 30.0, "0.5", 0.5),
+    "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": ("connect_timeout_seconds", 5.0, "0.1", 0.1),
+    "ORCHESTRATOR_READ_TIMEOUT_SECONDS": ("read_timeout_seconds", 30.0, "300", 300.0),
+    "ORCHESTRATOR_SHARDS": ("shards", 1, "256", 256),
+    "HIAPI_BASE_URL": (
+        "providers.hiapi.base_url", "https://api.hiapi.ai", "http://10.0.0.1:1/x/",
+        "http://10.0.0.1:1/x",
+    ),
+    "EVOLINK_BASE_URL": (
+        "providers.evolink.base_url", "https://api.evolink.ai", "https://e.example",
+        "https://e.example",
+    ),
+    "HIAPI_POLL_SECONDS": ("providers.hiapi.poll_seconds", 3.0, "0.5", 0.5),
+    "EVOLINK_POLL_SECONDS": ("providers.evolink.poll_seconds", 3.0, "60", 60.0),
+    "HIAPI_MAX_POLL_SECONDS": ("providers.hiapi.max_poll_seconds", 30.0, "3", 3.0),
+    "EVOLINK_MAX_POLL_SECONDS": ("providers.evolink.max_poll_seconds", 30.0, "90", 90.0),
+    "HIAPI_CONFIRM_CALLBACKS": ("providers.hiapi.confirm_callbacks", False, "1", True),
+    "EVOLINK_CONFIRM_CALLBACKS": ("providers.evolink.confirm_callbacks", False, "1", True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_variable_has_its_default_and_takes_a_good_value(read: Any, name: str) -> None:
+    place, default, good, value = GOOD[name]
+
+    assert found(read(**KEYS), place) == default
+    assert found(read(**{name: good}), place) == value
+
+
+@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("blank", ["", "   "])
+def test_a_blank_value_counts_as_unset(read: Any, name: str, blank: str) -> None:
+    place, default, *_ = GOOD[name]
+
+    assert found(read(**KEYS, **{name: blank}), place) == default
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_value_can_come_from_a_file(read: Any, name: str, tmp_path: Path) -> None:
+    place, _, good, value = GOOD[name]
+    file = tmp_path / "value"
+    file.write_text(f"{good}\n", "utf-8")
+
+    assert found(read(**KEYS, **{f"{name}_FILE": str(file)}), place) == value
+
+
+@pytest.mark.parametrize("name", [*GOOD, *ALL])
+def test_a_file_that_cannot_be_read_is_refused_by_its_variable(read: Any, name: str) -> None:
+    others = {other: value for other, value in ALL.items() if other != name}
+
+    text = refusal(read, **others, **{f"{name}_FILE": "/no/such/file"})
+
+    assert f"{name}_FILE" in text
+
+
+BAD: dict[str, list[str]] = {
+    "ORCHESTRATOR_REDIS_URL": ["localhost:6379", "http://127.0.0.1", "redis://", "redis://x:port"],
+    "ORCHESTRATOR_BROKER_URL": ["localhost", "kafka://x", "http://x"],
+    "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": ["2", "maybe"],
+    "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": ["-1", "86401", "soon", "nan", "inf"],
+    "ORCHESTRATOR_JOB_DEADLINE_SECONDS": ["0", "604801", "1h"],
+    "ORCHESTRATOR_RETENTION_DAYS": ["0", "3651", "x"],
+    "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": ["0", "301", "1\n2"],
+    "ORCHESTRATOR_READ_TIMEOUT_SECONDS": ["0", "301", "x"],
+    "ORCHESTRATOR_SHARDS": ["0", "257", "1.5", "9" * 5000],
+    "HIAPI_BASE_URL": ["api.hiapi.ai", "ftp://x", "https:x", "https://:443", "https://a b", "http://x?a"],
+    "EVOLINK_BASE_URL": ["https://", "https://x#y", "https://[::1", "https://x\nHost: y", "http://\u00e9"],
+    "HIAPI_POLL_SECONDS": ["0", "3601", "x"],
+    "EVOLINK_POLL_SECONDS": ["0", "3601", "x"],
+    "HIAPI_MAX_POLL_SECONDS": ["2.9", "86401", "x"],
+    "EVOLINK_MAX_POLL_SECONDS": ["2.9", "86401", "x"],
+    "HIAPI_CONFIRM_CALLBACKS": ["2", "perhaps"],
+    "EVOLINK_CONFIRM_CALLBACKS": ["2", "perhaps"],
+    "ORCHESTRATOR_PUBLIC_URL": ["hooks.example.com", "ftp://x", "https://x?a=b", "https://x#y", "https://"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "bad"), [(name, bad) for name in BAD for bad in BAD[name]])
+def test_a_bad_value_is_refused_in_one_line_that_names_it(read: Any, name: str, bad: str) -> None:
+    text = refusal(read, **{**ALL, name: bad})
+
+    assert text.startswith(f"{name}=")
+    assert "is not accepted; allowed: " in text
+    assert len(text) < 500
+    if bad.isascii() and bad.isprintable() and "?" not in bad and len(bad) < 100:
+        assert f"{name}={bad}" in text or f"{name}={float(bad):g}" in text
+
+
+# Public URL ----------------------------------------------------------------------------------
+
+
+def test_a_public_url_loses_its_last_slash(read: Any) -> None:
+    settings = read(**{**PUBLIC, "ORCHESTRATOR_PUBLIC_URL": "https://hooks.example.com/base/"})
+
+    assert settings.public_url == "https://hooks.example.com/base"
+
+
+def test_without_a_public_url_no_secret_is_needed(read: Any) -> None:
+    settings = read()
+
+    assert (settings.public_url, settings.secret_keys) == (None, ())
+
+
+def test_a_public_url_needs_a_secret_key(read: Any) -> None:
+    text = refusal(read, ORCHESTRATOR_PUBLIC_URL="https://hooks.example.com")
+
+    assert text.startswith("ORCHESTRATOR_SECRET_KEY is not set")
+    assert "openssl rand -hex 32" in text
+
+
+PRIVATE = ["localhost", "127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254"]
+PRIVATE += ["[::1]", "[fd00::1]", "[fe80::1]", "0.0.0.0", "x.local", "x.internal", "a.localhost"]
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+def test_a_private_host_is_refused_unless_private_networks_are_allowed(
+    read: Any, host: str
+) -> None:
+    url = {**PUBLIC, "ORCHESTRATOR_PUBLIC_URL": f"https://{host}:8443"}
+
+    assert "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS=1" in refusal(read, **url)
+    assert read(**url, ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS="1").public_url == f"https://{host}:8443"
+
+
+def test_http_is_refused_unless_private_networks_are_allowed(read: Any) -> None:
+    url = {**PUBLIC, "ORCHESTRATOR_PUBLIC_URL": "http://hooks.example.com"}
+
+    assert "begins with https://" in refusal(read, **url)
+    assert read(**url, ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS="1").public_url.startswith("http://")
+
+
+def test_a_public_url_leaves_room_for_the_path(read: Any) -> None:
+    longest = "https://hooks.example.com/".ljust(1800, "x")
+
+    assert read(**{**PUBLIC, "ORCHESTRATOR_PUBLIC_URL": longest}).public_url == longest
+    assert "at most 1800" in refusal(read, **{**PUBLIC, "ORCHESTRATOR_PUBLIC_URL": longest + "x"})
+
+
+# Secrets -------------------------------------------------------------------------------------
+
+
+def test_secrets_are_listed_newest_first(read: Any) -> None:
+    old = f"{'a' * 16}, {'b' * 16},,"
+
+    settings = read(**PUBLIC, ORCHESTRATOR_SECRET_KEYS_OLD=old)
+
+    assert [key.reveal()[0] for key in settings.secret_keys] == ["k", "a", "b"]
+
+
+@pytest.mark.parametrize("name", ["ORCHESTRATOR_SECRET_KEY", "ORCHESTRATOR_SECRET_KEYS_OLD"])
+def test_a_short_secret_is_refused_without_being_shown(read: Any, name: str) -> None:
+    text = refusal(read, **{**PUBLIC, name: "hush-hush"})
+
+    assert text.startswith(f"{name}=***")
+    assert "at least 16 characters" in text
+    assert "hush" not in text
+
+
+def test_api_keys_have_names(read: Any) -> None:
+    settings = read(ORCHESTRATOR_API_KEYS=" one:a:b , two.x-y_z:c ")
+
+    assert {name: key.reveal() for name, key in settings.api_keys.items()} == {
+        "one": "a:b",
+        "two.x-y_z": "c",
+    }
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [HIDDEN, f":{HIDDEN}", f"{HIDDEN}:", f"a b:{HIDDEN}", f"a:{HIDDEN},a:x", "x" * 65 + ":y"],
+)
+def test_malformed_api_keys_are_refused_without_being_shown(read: Any, keys: str) -> None:
+    text = refusal(read, ORCHESTRATOR_API_KEYS=keys)
+
+    assert text.startswith("ORCHESTRATOR_API_KEYS=***")
+    assert "name:key,name:key" in text
+    assert HIDDEN not in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"redis://user:{HIDDEN}@host:port/0",
+        f"http://user:{HIDDEN}@host/0",
+        f"redis://:{HIDDEN}/with/slash@host:port",
+        f"redis://user:{HIDDEN}@x@[host",
+        f"http://host/?password={HIDDEN}",
+        f"//user:{HIDDEN}@host",
+    ],
+)
+@pytest.mark.parametrize("name", ["REDIS_URL", "BROKER_URL"])
+def test_a_password_in_a_url_is_not_shown(read: Any, name: str, url: str) -> None:
+    assert HIDDEN not in refusal(read, **{f"ORCHESTRATOR_{name}": url})
+
+
+@pytest.mark.parametrize("name", ["ORCHESTRATOR_PUBLIC_URL", "HIAPI_BASE_URL", "EVOLINK_BASE_URL"])
+def test_a_base_url_has_no_password_since_it_would_replace_our_key(read: Any, name: str) -> None:
+    text = refusal(read, **{**ALL, name: f"https://user:{HIDDEN}@api.example.com"})
+
+    assert "without user, password" in text
+    assert HIDDEN not in text
+
+
+@pytest.mark.parametrize("odd", [f"{HIDDEN} \u00e9", f"{HIDDEN}\nx", f"{HIDDEN}\x7f"])
+@pytest.mark.parametrize("name", ["HIAPI_API_KEY", "EVOLINK_API_KEY", "HIAPI_WEBHOOK_SECRET"])
+def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(
+    read: Any, name: str, odd: str
+) -> None:
+    text = refusal(read, **{**ALL, name: odd})
+
+    assert text.startswith(f"{name}=***")
+    assert HIDDEN not in text
+
+
+def test_text_that_is_no_utf_8_is_refused(read: Any) -> None:
+    text = refusal(read, **{**PUBLIC, "ORCHESTRATOR_SECRET_KEY": "k" * 16 + "\udcff"})
+
+    assert text.startswith("ORCHESTRATOR_SECRET_KEY=***")
+
+
+def test_no_secret_is_in_the_settings_text(read: Any) -> None:
+    settings = read(
+        ORCHESTRATOR_PUBLIC_URL="https://hooks.example.com",
+        ORCHESTRATOR_SECRET_KEY=HIDDEN,
+        ORCHESTRATOR_API_KEYS=f"one:{HIDDEN}",
+        ORCHESTRATOR_REDIS_URL=f"redis://user:{HIDDEN}@host/0",
+        HIAPI_API_KEY=HIDDEN,
+        HIAPI_WEBHOOK_SECRET=HIDDEN,
+    )
+
+    assert settings.broker_url == settings.redis_url
+    assert HIDDEN not in repr(settings)
+
+
+# Providers -----------------------------------------------------------------------------------
+
+
+def test_a_provider_is_on_only_with_its_key(read: Any) -> None:
+    assert read().providers == {}
+    assert list(read(EVOLINK_API_KEY="sk").providers) == ["evolink"]
+    assert list(read(HIAPI_API_KEY="sk").providers) == ["hiapi", "evolink"]
+
+
+def test_the_settings_of_a_provider_that_is_off_are_not_looked_at(read: Any) -> None:
+    assert read(HIAPI_POLL_SECONDS="nonsense").providers == {}
+
+
+def test_the_longest_wait_is_at_least_the_first_one(read: Any) -> None:
+    assert read(**KEYS, HIAPI_POLL_SECONDS="90").providers["hiapi"].max_poll_seconds == 90
+
+
+def test_webhook_secrets_are_listed_newest_first(read: Any) -> None:
+    settings = read(**KEYS, HIAPI_WEBHOOK_SECRET="new", HIAPI_WEBHOOK_SECRETS_OLD="old, older")
+
+    secrets = settings.providers["hiapi"].webhook_secrets
+    assert [secret.reveal() for secret in secrets] == ["new", "old", "older"]
+    assert settings.providers["evolink"].webhook_secrets == ()
+
+
+@pytest.mark.parametrize(
+    ("redis", "broker"),
+    [
+        ("rediss://host:1/2", "rediss://host:1/2"),
+        ("unix:///run/redis.sock", "redis+socket:///run/redis.sock"),
+    ],
+)
+def test_the_broker_is_the_ledgers_redis_unless_it_is_set(
+    read: Any, redis: str, broker: str
+) -> None:
+    assert read(ORCHESTRATOR_REDIS_URL=redis).broker_url == broker
+
+
+# What is read, and what is told --------------------------------------------------------------
+
+
+class Recorded(dict[str, str]):
+    """An environment that remembers what it was asked for."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        super().__init__(values)
+        self.asked: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> str:
+        self.asked.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.asked.add(str(key))
+        return super().__contains__(key)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+    """Every variable that is read when everything is switched on."""
+    with monkeypatch.context() as patch:
+        environment = Recorded({**os.environ, **ALL})
+        patch.setattr(os, "environ", environment)
+        Settings.from_env()
+        yield {name for name in environment.asked if not name.endswith("_FILE")}
+
+
+def test_every_variable_that_is_read_is_documented_and_the_other_way_round(
+    asked: set[str],
+) -> None:
+    page = DOCS.read_text("utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    documented = {name for row in rows for name in re.findall(r"`([A-Z_]+)`", row)}
+
+    assert documented == asked
+
+
+def test_the_list_of_our_variables_is_what_is_read(asked: set[str]) -> None:
+    assert {name for name in asked if name.startswith("ORCHESTRATOR_")} == VARIABLES
+
+
+def test_a_table_of_this_module_covers_every_variable(asked: set[str]) -> None:
+    told_apart = {"ORCHESTRATOR_PUBLIC_URL", "ORCHESTRATOR_SECRET_KEY", "ORCHESTRATOR_API_KEYS"}
+    told_apart |= {"ORCHESTRATOR_SECRET_KEYS_OLD", "HIAPI_WEBHOOK_SECRET"}
+    told_apart |= {"HIAPI_WEBHOOK_SECRETS_OLD", *(f"{name.upper()}_API_KEY" for name in PROVIDERS)}
+
+    assert set(GOOD) | told_apart == asked

@@ -1,0 +1,274 @@
+"""The submit step: one attempt reaches its provider, and is never paid for twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.callbacks import CallbackAddress
+from orchestrator.jobs import Cost, ErrorCode, Image, Outcome, SettledBy, Status, Step
+from orchestrator.submit import LEASE_MARGIN, lease_ms, submit
+from tests.fakes import API_KEY, Answer, Asked, World, answer
+
+ACCEPTED = answer(200, {"data": {"taskId": "task-1"}})
+ESTIMATED = answer(
+    200,
+    {
+        "id": "task-1",
+        "status": "pending",
+        "task_info": {"estimated_time": 45},
+        "usage": {"credits_reserved": 1.6},
+    },
+)
+SLOW_DOWN = answer(429, {"message": "slow down"})
+NO = answer(401, {"message": "who are you", "error": {"message": "who are you"}})
+GATEWAY = Answer(502, b"<html>Bad Gateway</html>")
+
+
+@pytest.fixture
+def behind_nat(start: Callable[..., World]) -> World:
+    """Without a public URL no callback is asked for."""
+    return start(ORCHESTRATOR_PUBLIC_URL=None)
+
+
+def submitted(world: World, provider: str, *answers: Answer | None, **fields: Any) -> str:
+    """A job that was enqueued and submitted once."""
+    world.provider.answers(*answers)
+    job_id = world.enqueue(provider, **fields)
+    submit(world.runtime, job_id)
+    return job_id
+
+
+def again(world: World, job_id: str) -> None:
+    """Submit once more, at the moment the agenda says."""
+    wait = world.next_look(job_id)
+    assert wait is not None
+    world.clock.forward(max(wait, 0))
+    submit(world.runtime, job_id)
+
+
+# Accepted ------------------------------------------------------------------------------------
+
+
+def test_an_accepted_attempt_runs_under_the_providers_task_id(world: World) -> None:
+    job = world.job(submitted(world, "hiapi", ACCEPTED))
+
+    assert job.status is Status.RUNNING
+    assert [(a.number, a.task_id) for a in job.attempts] == [(1, "task-1")]
+    assert job.attempt.submitted_at == world.clock.now
+
+
+def test_the_request_carries_key_body_and_a_callback_address_of_ours(world: World) -> None:
+    job_id = submitted(world, "hiapi", ACCEPTED)
+
+    [asked] = world.provider.asked
+    address = CallbackAddress("hiapi", job_id, 1).url(world.runtime.settings)
+    assert (asked.method, asked.path) == ("POST", "/v1/tasks")
+    assert asked.headers["authorization"] == f"Bearer {API_KEY}"
+    assert asked.headers["content-type"] == "application/json"
+    assert asked.headers["idempotency-key"] == f"{job_id}.1"
+    assert asked.json == {
+        "model": "Nano-Banana-2",
+        "input": {"prompt": "A red cube"},
+        "callback": {"url": address, "when": "final"},
+    }
+
+
+def test_without_a_public_url_no_callback_is_asked_for(behind_nat: World) -> None:
+    submitted(behind_nat, "evolink", ESTIMATED)
+
+    assert behind_nat.provider.asked[0].json == {
+        "model": "nano-banana-2-lite",
+        "prompt": "A red cube",
+    }
+
+
+@pytest.mark.parametrize(
+    ("provider", "told", "calls_back", "first_look"),
+    [
+        ("hiapi", ACCEPTED, True, 30),  # the grace for the callback
+        ("hiapi", ACCEPTED, False, 3),  # the poll interval
+        ("evolink", ESTIMATED, True, 75),  # the provider's own estimate, and the grace
+        ("evolink", ESTIMATED, False, 45),
+    ],
+)
+def test_the_first_look_comes_when_the_outcome_may_be_there(
+    start: Callable[..., World], provider: str, told: Answer, calls_back: bool, first_look: float
+) -> None:
+    world = start() if calls_back else start(ORCHESTRATOR_PUBLIC_URL=None)
+
+    assert world.next_look(submitted(world, provider, told)) == first_look
+
+
+def test_the_first_look_is_never_beyond_the_deadline(world: World) -> None:
+    assert world.next_look(submitted(world, "evolink", ESTIMATED, deadline_seconds=20)) == 20
+
+
+def test_the_cost_that_the_provider_reports_is_kept(world: World) -> None:
+    assert world.job(submitted(world, "evolink", ESTIMATED)).cost == Cost(1.6, "credits")
+
+
+def test_a_job_that_is_not_due_or_anothers_is_not_sent(world: World) -> None:
+    world.provider.answers(ACCEPTED)
+    taken, done = world.enqueue(), submitted(world, "hiapi", ACCEPTED)
+    world.ledger.claim(taken, Step.SUBMIT, now=world.clock(), lease_ms=60_000)
+    world.provider.asked.clear()
+
+    for job_id in (taken, done, "job_" + "0" * 28):
+        submit(world.runtime, job_id)
+
+    assert world.provider.asked == []
+
+
+def test_a_callback_that_overtakes_the_answer_wins(world: World) -> None:
+    outcome = Outcome.succeeded((Image("https://e.example/a.png"),))
+
+    def overtaken(asked: Asked) -> Answer:
+        job_id = asked.headers["idempotency-key"].partition(".")[0]
+        world.ledger.settle_by_callback(job_id, 1, "task-1", outcome, now=world.clock())
+        return ACCEPTED
+
+    job_id = world.enqueue()
+    world.provider.handler = overtaken
+    submit(world.runtime, job_id)
+
+    job = world.job(job_id)
+    assert (job.status, job.settled_by) == (Status.SUCCEEDED, SettledBy.CALLBACK)
+    assert world.next_look(job_id) is None
+
+
+# Refused -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", ["hiapi", "evolink"])
+def test_a_no_that_stays_one_fails_the_job_with_the_providers_words(
+    world: World, provider: str
+) -> None:
+    job = world.job(submitted(world, provider, NO))
+
+    assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.SUBMIT)
+    assert job.error is not None
+    assert (job.error.code, job.error.message) == (ErrorCode.AUTHENTICATION, "who are you")
+
+
+def test_a_no_for_now_is_asked_again_as_a_new_attempt(world: World) -> None:
+    job_id = submitted(world, "hiapi", SLOW_DOWN, ACCEPTED)
+    assert world.job(job_id).status is Status.QUEUED
+
+    again(world, job_id)
+
+    assert world.job(job_id).status is Status.RUNNING
+    keys = [asked.headers["idempotency-key"] for asked in world.provider.asked]
+    assert keys == [f"{job_id}.1", f"{job_id}.2"]
+
+
+@pytest.mark.parametrize(("chance", "factor"), [(0.0, 0.75), (0.5, 1.0), (1.0, 1.25)])
+def test_the_wait_doubles_with_jitter_up_to_a_minute(
+    world: World, chance: float, factor: float
+) -> None:
+    world.chance.number = chance
+    job_id = submitted(world, "hiapi", SLOW_DOWN)
+    waits = []
+    for _ in range(8):
+        waits.append(world.next_look(job_id))
+        again(world, job_id)
+
+    assert waits == [min(factor * 2.0**n, 60) for n in range(8)]
+
+
+def test_the_providers_retry_after_is_honoured(world: World) -> None:
+    told = answer(429, {"message": "slow down"}, Retry_After="17")
+
+    assert world.next_look(submitted(world, "hiapi", told)) == 17
+
+
+def test_the_providers_hint_in_words_is_honoured(world: World) -> None:
+    error = {"type": "rate_limit_error", "fallback_suggestion": "retry after 60 seconds"}
+
+    assert world.next_look(submitted(world, "evolink", answer(429, {"error": error}))) == 60
+
+
+def test_no_wait_goes_beyond_the_deadline_at_which_the_job_fails(world: World) -> None:
+    told = answer(429, {"message": "slow down"}, Retry_After="3000")
+    job_id = submitted(world, "hiapi", told, deadline_seconds=100)
+    assert world.next_look(job_id) == 100
+
+    again(world, job_id)
+
+    job = world.job(job_id)
+    assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.DEADLINE)
+    assert job.error is not None
+    assert job.error.code is ErrorCode.DEADLINE_EXCEEDED
+    assert len(world.provider.asked) == 1
+
+
+@pytest.mark.parametrize("provider", ["hiapi", "evolink"])
+def test_a_provider_that_cannot_be_reached_was_sent_nothing(
+    start: Callable[..., World], provider: str
+) -> None:
+    world = start(**{f"{provider.upper()}_BASE_URL": "http://127.0.0.1:1"})
+
+    job_id = submitted(world, provider, ACCEPTED)
+
+    assert world.job(job_id).status is Status.QUEUED
+    assert world.next_look(job_id) == 1
+    assert world.events(job_id) == ["created", "submitting", "deferred"]
+
+
+# Before sending ------------------------------------------------------------------------------
+
+
+def test_a_deadline_that_passed_in_the_queue_fails_the_job_unsent(world: World) -> None:
+    job_id = world.enqueue(deadline_seconds=10)
+    world.clock.forward(10)
+
+    submit(world.runtime, job_id)
+
+    job = world.job(job_id)
+    assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.DEADLINE)
+    assert job.attempts == ()
+    assert world.provider.asked == []
+
+
+def test_a_worker_that_stalled_after_its_claim_does_not_send(world: World) -> None:
+    job_id, clock = world.enqueue(), world.clock
+    times = iter([clock.now, clock.now + LEASE_MARGIN + 1])
+    stalling = replace(world.runtime, clock=lambda: next(times, clock.now + LEASE_MARGIN + 1))
+
+    submit(stalling, job_id)
+
+    assert world.provider.asked == []
+    assert world.job(job_id).status is Status.SUBMITTING
+    assert world.next_look(job_id) == lease_ms(world.runtime) / 1000
+
+
+def test_a_lease_outlasts_the_longest_call(world: World) -> None:
+    assert lease_ms(world.runtime) == (2 + 2) * 1000 + LEASE_MARGIN
+
+
+def test_a_provider_that_is_switched_off_is_waited_for(world: World) -> None:
+    job_id = world.enqueue(deadline_seconds=90)
+    off = world.provider_off()
+
+    submit(off.runtime, job_id)
+    assert (world.job(job_id).status, world.next_look(job_id)) == (Status.QUEUED, 60)
+    again(off, job_id)
+    assert (world.job(job_id).status, world.next_look(job_id)) == (Status.QUEUED, 30)
+    again(off, job_id)
+
+    job = world.job(job_id)
+    assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.DEADLINE)
+    assert world.provider.asked == []
+
+
+def test_a_provider_that_was_switched_on_again_gets_the_job(world: World) -> None:
+    world.provider.answers(ACCEPTED)
+    job_id = world.enqueue()
+    submit(world.provider_off().runtime, job_id)
+
+    again(world, job_id)
+
+    assert world.job(job_id).status is Status.RUNNING
