@@ -19,7 +19,7 @@ dev: $(INSTALLED) ## Run web, worker, beat and the sandbox until Ctrl-C
 	@$(BIN)/orchestrator dev
 
 test: $(INSTALLED) ## Run the whole test suite
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 
 check: $(INSTALLED) ## Lint, format check, types, import directions
 	@$(BIN)/ruff check .

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from functools import cache
 from typing import Any
 
 import orjson
@@ -35,17 +34,11 @@ def configure(level: int = logging.INFO) -> None:
         logger_factory=factory,
         cache_logger_on_first_use=True,
     )
-    _configured.cache_clear()
 
 
 def get() -> Any:
     """The process' logger; inside somebody else's process, the standard logger `orchestrator`."""
-    return _configured() if structlog.is_configured() else _AS_LIBRARY
-
-
-@cache
-def _configured() -> Any:
-    return structlog.get_logger().bind()
+    return structlog.get_logger() if structlog.is_configured() else _AS_LIBRARY
 
 
 def _dump(event: Any, default: Any = repr, **_: Any) -> bytes:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fakeredis
 import pytest
+import structlog
 from redis import Redis
 
 from orchestrator.cli.stack import embedded_redis
@@ -21,6 +22,12 @@ OURS = ("ORCHESTRATOR_", "HIAPI_", "EVOLINK_", "UNIALL_", "AIGPTIMAGE_")
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(OURS)]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _unconfigured_logs() -> Iterator[None]:
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

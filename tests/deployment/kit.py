@@ -112,7 +112,7 @@ def in_context(path: str) -> bool:
     """Whether Docker is shown a file of the checkout.
 
     The last line of .dockerignore decides that matches it, or a folder it is in. Understood is the
-    part of the language that ours uses: *, **/, [...] and !.
+    part of the language that ours uses: *, **/ and !.
     """
     seen = True
     folders = [path, *map(str, Path(path).parents)][:-1]
@@ -125,8 +125,7 @@ def in_context(path: str) -> bool:
 
 
 def _expression(pattern: str) -> str:
-    escaped = re.escape(pattern).replace(r"\[", "[").replace(r"\]", "]")
-    return escaped.replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*")
+    return re.escape(pattern).replace(r"\*\*/", "(?:.*/)?").replace(r"\*", "[^/]*")
 
 
 #: A setting of .env.example; one that is commented out shows its default.

@@ -80,7 +80,7 @@ def work(client: Client) -> None:
 
 def in_flight(client: Client) -> str:
     """A job whose submission is under way, and which no callback settles."""
-    text = f"{uuid4()} [sandbox: hang=1, drop]"
+    text = f"{uuid4()} [sandbox: hang=3, drop]"
     job = client.enqueue("evolink", text)
     eventually(lambda: client.tasks(text))
     return job
