@@ -28,12 +28,27 @@ def configure(level: int = logging.INFO) -> None:
     else:
         factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
         renderer = structlog.processors.JSONRenderer(serializer=_dump)
+    _configure_libraries(shared)
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=factory,
         cache_logger_on_first_use=True,
     )
+
+
+def _configure_libraries(shared: list[Any]) -> None:
+    """What libraries warn of, by the standard logging, in the same form."""
+    terminal = sys.stderr.isatty()
+    last: Any = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+        )
+    )
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
 
 
 def get() -> Any:

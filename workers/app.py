@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from celery import Celery, signals
+from celery.worker import state
 
 from orchestrator import log, runtime
 from orchestrator.config import ConfigError
@@ -70,7 +71,7 @@ def _take(step: Step, job_id: str) -> None:
     STEPS[step](runtime.default(), job_id)
 
 
-crew = Crew(_take)
+crew = Crew(_take, stopping=lambda: state.should_stop is not None)
 
 
 @app.task(name=TASKS[Step.SUBMIT])

@@ -21,21 +21,32 @@ class Crew:
 
     Args:
         run: does one step with one job.
+        stopping: whether the process is told to stop; then no further step is begun.
         threads: how many are done at once.
     """
 
-    def __init__(self, run: Callable[[Step, str], None], *, threads: int = THREADS) -> None:
+    def __init__(
+        self,
+        run: Callable[[Step, str], None],
+        *,
+        stopping: Callable[[], bool],
+        threads: int = THREADS,
+    ) -> None:
         self._run = run
+        self._stopping = stopping
         self._threads = threads
         self._free = threading.Semaphore(threads)
         self._pool: ThreadPoolExecutor | None = None
 
     def take(self, step: Step, job_ids: Sequence[str]) -> None:
-        """Do `step` with each job; returns once each was begun."""
+        """Do `step` with each job; returns once each was begun, or the process is to stop."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="step")
         for job_id in job_ids:
             self._free.acquire()
+            if self._stopping():
+                self._free.release()
+                return
             self._pool.submit(self._step, step, job_id)
 
     def drain(self) -> None:

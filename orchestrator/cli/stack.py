@@ -225,7 +225,7 @@ def embedded_redis(folder: Path, port: int | None = None) -> Iterator[str]:
             " or set ORCHESTRATOR_REDIS_URL"
         ) from None
     settings = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxclients": 512}
-    server = ValkeyServer(port=port, data_dir=folder, config=settings, persist=True)
+    server = ValkeyServer(port=port or free_port(), data_dir=folder, config=settings, persist=True)
     server.start()
     try:
         yield f"redis://127.0.0.1:{server.port}/0"

