@@ -143,6 +143,6 @@ def _observe(parts: Runtime, address: CallbackAddress, report: TaskReport, now: 
 
 def _answer(status: int, text: str) -> Response:
     if status < 400:
-        return Response(dump({"result": text}), status, mimetype="application/json")
+        return Response(dump({"result": text}), status, content_type="application/json")
     problem = dump({"status": status, "detail": text})
     return Response(problem, status, mimetype="application/problem+json")

@@ -17,7 +17,7 @@ from tests.ledger import kit
 from tests.ledger.kit import FAILURE, LOOK, NOW, SUCCESS
 
 #: Longer than any test may take. Seconds.
-LONG = 20.0
+LONG = 10.0
 
 
 def listening(redis: Redis, job_id: str) -> bool:

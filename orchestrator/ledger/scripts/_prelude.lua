@@ -57,7 +57,6 @@ end
 -- The other fields to set follow as name, value, ...; all in few calls, since callbacks come here.
 local function settle(now, status, by, retention, detail, ...)
   set('status', status, 'by', by, 'settled', now, 'updated', now, ...)
-  release()
   redis.call('ZREM', key.agenda, job_id)
   event(now, 'settled', detail)
   redis.call('PEXPIRE', key.job, retention)
