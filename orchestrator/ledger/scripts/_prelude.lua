@@ -57,6 +57,7 @@ end
 -- The other fields to set follow as name, value, ...; all in few calls, since callbacks come here.
 local function settle(now, status, by, retention, detail, ...)
   set('status', status, 'by', by, 'settled', now, 'updated', now, ...)
+  release() -- after a write that a full Redis refuses, so that nothing is half done
   redis.call('ZREM', key.agenda, job_id)
   event(now, 'settled', detail)
   redis.call('PEXPIRE', key.job, retention)

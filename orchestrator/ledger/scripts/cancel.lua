@@ -18,6 +18,5 @@ end
 if status ~= 'queued' then
   return {'in_flight'}
 end
-release()
 settle(now, 'cancelled', 'cancel', retention, detail, 'error', error)
 return {'cancelled'}

@@ -34,9 +34,6 @@ if newest ~= attempt and status ~= 'succeeded' then
   event(now, 'superseded', detail)
   return {'superseded'}
 end
-if holder then
-  release()
-end
 local told = {'winner', attempt}
 for name, value in pairs({images = images, error = error, cost = cost}) do
   if value ~= '' then
