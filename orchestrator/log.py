@@ -7,26 +7,44 @@ secret is ever passed in: no API key, no token, no callback URL, no prompt.
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import orjson
 import structlog
 
 
+class _Lines:
+    """Writes each line to standard error in one system call, without a lock between threads."""
+
+    def __init__(self, *_: Any) -> None:
+        """Standard error, whoever asks."""
+
+    def msg(self, line: bytes) -> None:
+        """Write one line; a standard error that is closed loses it."""
+        with suppress(OSError):
+            os.write(2, line + b"\n")
+
+    debug = info = warning = error = exception = critical = msg
+
+
 def configure(level: int = logging.INFO) -> None:
     """Set up structlog for this process: to standard error, coloured on a terminal."""
     shared: list[Any] = [
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
+        _stamp,
     ]
     if sys.stderr.isatty():
         factory: Any = structlog.PrintLoggerFactory(sys.stderr)
         renderer: Any = structlog.dev.ConsoleRenderer()
         shared.remove(structlog.processors.format_exc_info)
     else:
-        factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
+        factory = _Lines
         renderer = structlog.processors.JSONRenderer(serializer=_dump)
     _configure_libraries(shared)
     structlog.configure(
@@ -35,12 +53,14 @@ def configure(level: int = logging.INFO) -> None:
         logger_factory=factory,
         cache_logger_on_first_use=True,
     )
+    _bound.cache_clear()
 
 
 def _configure_libraries(shared: list[Any]) -> None:
     """What libraries warn of, by the standard logging, in the same form."""
-    terminal = sys.stderr.isatty()
-    last: Any = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer()
+    last: Any = structlog.processors.JSONRenderer(serializer=lambda e, **_: _dump(e).decode())
+    if sys.stderr.isatty():
+        last = structlog.dev.ConsoleRenderer()
     handler = logging.StreamHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -53,11 +73,27 @@ def _configure_libraries(shared: list[Any]) -> None:
 
 def get() -> Any:
     """The process' logger; inside somebody else's process, the standard logger `orchestrator`."""
-    return structlog.get_logger() if structlog.is_configured() else _AS_LIBRARY
+    return _bound() if structlog.is_configured() else _AS_LIBRARY
+
+
+def reset() -> None:
+    """Back to a library's logging, as before `configure`."""
+    structlog.reset_defaults()
+    _bound.cache_clear()
+
+
+@cache
+def _bound() -> Any:
+    return structlog.get_logger().bind()
+
+
+def _stamp(_: Any, __: str, event: Any) -> Any:
+    event["timestamp"] = datetime.now(UTC)
+    return event
 
 
 def _dump(event: Any, default: Any = repr, **_: Any) -> bytes:
-    return orjson.dumps(event, default=default)
+    return orjson.dumps(event, default=default, option=orjson.OPT_UTC_Z)
 
 
 _AS_LIBRARY = structlog.wrap_logger(

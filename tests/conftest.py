@@ -8,9 +8,9 @@ from pathlib import Path
 
 import fakeredis
 import pytest
-import structlog
 from redis import Redis
 
+from orchestrator import log
 from orchestrator.cli.stack import embedded_redis
 from orchestrator.ledger import Ledger
 from tests.fakes import Chance, Clock, FakeProvider, Nudges, World, environment, runtime, serving
@@ -27,7 +27,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def _unconfigured_logs() -> Iterator[None]:
     yield
-    structlog.reset_defaults()
+    log.reset()
 
 
 @pytest.fixture(scope="session")
