@@ -1,4 +1,8 @@
-"""The least that a receiver could do by hand: JSON, HMAC, one script. What ours is held against."""
+"""The least that a receiver could do by hand: JSON, HMAC, one script. What ours is held against.
+
+The script is the ledger's own: settling once, with a timeline and an expiry, is the work that both
+have to do. What differs is everything around it.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +10,18 @@ import hashlib
 import hmac
 import json
 import os
+from time import time_ns
 
 from flask import Flask, request
 from redis import Redis
 
+from orchestrator.ledger.script import load
+
 SECRET = os.environ["ORCHESTRATOR_SECRET_KEY"].encode()
-SCRIPT = """
-if redis.call('HGET', KEYS[1], 'status') == ARGV[1] then return 'duplicate' end
-redis.call('HSET', KEYS[1], 'status', ARGV[1], 'images', ARGV[2], 'settled', ARGV[3])
-redis.call('ZREM', KEYS[2], ARGV[4])
-return 'settled'
-"""
+RETENTION = 30 * 86_400_000
 
 redis = Redis.from_url(os.environ["ORCHESTRATOR_REDIS_URL"], decode_responses=True)
-settle = redis.register_script(SCRIPT)
+settle = redis.register_script(load("settle").source)
 app = Flask(__name__)
 
 
@@ -30,8 +32,12 @@ def receive(provider: str, reference: str, token: str) -> str:
     if not hmac.compare_digest(mac, token):
         return "no"
     task = json.loads(request.get_data())
-    answer: str = settle(
-        keys=[f"{{m}}:{reference}", "{m}:agenda"],
-        args=[task["status"], json.dumps(task["results"]), 1, reference],
+    job, attempt = reference.split(".")
+    images, now = json.dumps([{"source_url": link} for link in task["results"]]), time_ns() // 10**6
+    root = "{orch:0}:"
+    told: list[str | int] = ["succeeded", "callback", images, "", "", RETENTION, "{}"]
+    answer: list[str] = settle(
+        keys=[f"{root}job:{job}", f"{root}events:{job}", f"{root}agenda"],
+        args=[now, attempt, "", task["id"], *told],
     )
-    return answer
+    return answer[0]

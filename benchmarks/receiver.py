@@ -9,10 +9,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+from abc import ABC, abstractmethod
 from statistics import median
-from typing import Any
-
-from redis import Redis
 
 from benchmarks import load
 from orchestrator.callbacks import CallbackAddress
@@ -51,14 +49,14 @@ def _minimal(port: int) -> list[str]:
     return ["/bin/sh", "-c", f"PORT={port}; exec {command}"]
 
 
-class _Ours:
-    """Callbacks for jobs that are running in our ledger."""
+class _Jobs(ABC):
+    """Jobs that are running in the ledger, each waiting for its callback."""
 
     def __init__(self, stack: Stack) -> None:
         self._ledger = Ledger.from_url(stack.env["ORCHESTRATOR_REDIS_URL"])
-        self._settings = _settings(stack)
 
     def requests(self, count: int) -> list[bytes]:
+        """A callback for each of `count` new jobs."""
         return [self._request() for _ in range(count)]
 
     def _request(self) -> bytes:
@@ -68,30 +66,36 @@ class _Ours:
         self._ledger.claim(made.job_id, Step.SUBMIT, now=now, lease_ms=60_000)
         task_id = f"task-{made.job_id}"
         self._ledger.accepted(made.job_id, 1, task_id, now=now, next_look=now + 3_600_000)
-        url = CallbackAddress("evolink", made.job_id, 1).url(self._settings)
-        return load.request(url[url.index("/callbacks") :], _body(task_id), HEADERS)
+        return load.request(self.path(made.job_id), _body(task_id), HEADERS)
+
+    @abstractmethod
+    def path(self, job_id: str) -> str:
+        """The path of the job's callback."""
 
 
-class _Theirs:
-    """Callbacks for the minimal route, for jobs that are running in a store of its own."""
+class _Ours(_Jobs):
+    """Callbacks as our receiver wants them."""
 
     def __init__(self, stack: Stack) -> None:
-        self._redis = Redis.from_url(stack.env["ORCHESTRATOR_REDIS_URL"])
+        super().__init__(stack)
+        self._settings = _settings(stack)
+
+    def path(self, job_id: str) -> str:
+        url = CallbackAddress("evolink", job_id, 1).url(self._settings)
+        return url[url.index("/callbacks") :]
+
+
+class _Theirs(_Jobs):
+    """Callbacks as the minimal route wants them."""
+
+    def __init__(self, stack: Stack) -> None:
+        super().__init__(stack)
         self._secret = stack.env["ORCHESTRATOR_SECRET_KEY"].encode()
-        self._count = 0
 
-    def requests(self, count: int) -> list[bytes]:
-        return [self._request() for _ in range(count)]
-
-    def _request(self) -> bytes:
-        self._count += 1
-        reference = f"job_{self._count:028d}.1"
-        job: Any = {"status": "running", "prompt": "A lighthouse at dusk"}
-        self._redis.hset(f"{{m}}:{reference}", mapping=job)
-        self._redis.zadd("{m}:agenda", {reference: now_ms() + 3_600_000})
-        message = f"evolink\n{reference}".encode()
+    def path(self, job_id: str) -> str:
+        message = f"evolink\n{job_id}.1".encode()
         token = hmac.digest(self._secret, message, hashlib.sha256).hex()
-        return load.request(f"/callbacks/evolink/{reference}/{token}", _body(reference), HEADERS)
+        return f"/callbacks/evolink/{job_id}.1/{token}"
 
 
 def _body(task_id: str) -> bytes:

@@ -71,7 +71,8 @@ def _verify(
     parts: Runtime, provider: str, reference: str, token: str
 ) -> tuple[CallbackAddress, bytes]:
     request.max_content_length = MAX_BODY
-    if (request.content_length or 0) > MAX_BODY:
+    length = request.content_length
+    if length is not None and length > MAX_BODY:
         raise _Refused(413, f"larger than {MAX_BODY} bytes")
     address = verified(parts.settings, provider, reference, token)
     if address is None or provider not in parts.providers:
@@ -80,7 +81,7 @@ def _verify(
     if settings is None:
         raise _Refused(503, "this provider is switched off")
     body = request.get_data(cache=False)
-    if request.content_length is None and len(body) >= MAX_BODY:  # chunked, and cut off
+    if length is None and len(body) >= MAX_BODY:  # chunked, and cut off
         raise _Refused(413, f"larger than {MAX_BODY} bytes")
     if settings.webhook_secrets:
         adapter, now = parts.providers[provider], parts.clock()
