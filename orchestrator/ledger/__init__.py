@@ -1,11 +1,11 @@
 """The ledger: the store of record for jobs, in Redis, and the only place where state changes."""
 
+from orchestrator.ledger.connection import LedgerUnavailable
 from orchestrator.ledger.ledger import (
     Created,
     Idempotency,
     Lease,
     Ledger,
-    LedgerUnavailable,
     Result,
 )
 

@@ -7,19 +7,13 @@ caller that does not know whether its call arrived may make it again.
 from __future__ import annotations
 
 import secrets
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
 from redis import Redis
-from redis.backoff import NoBackoff
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
-from redis.retry import Retry
 
 from orchestrator.jobs import (
     STEP_OF,
@@ -35,22 +29,12 @@ from orchestrator.jobs import (
     Step,
 )
 from orchestrator.ledger import codec, keys
+from orchestrator.ledger.connection import ANSWER_TIMEOUT, Clients, connect, listener
 from orchestrator.ledger.script import Script, load
 
-#: How long Redis may take to connect, and to answer, before it counts as away. Seconds.
-CONNECT_TIMEOUT = 1.0
-ANSWER_TIMEOUT = 2.0
 #: How many rejected messages are kept for a look, and how much of each body. Entries, characters.
 REJECTED_KEPT = 1000
 REJECTED_BODY = 2048
-#: Refusals of Redis that pass, once it is mended: the state is unchanged.
-_PASSING = frozenset(
-    {"READONLY", "OOM", "MISCONF", "LOADING", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN"}
-)
-
-
-class LedgerUnavailable(Exception):
-    """Redis is away, or refuses to write. Nothing is known to have changed; try again later."""
 
 
 class Result(StrEnum):
@@ -104,21 +88,20 @@ class Lease:
 class Ledger:
     """The jobs of one installation.
 
-    `connect` makes a client for the calling thread; clients are not shared between threads, which
+    `client` makes a client for the calling thread; clients are not shared between threads, which
     spares the connection pool's lock. `shards` is chosen at install and never changed. Times are
     ms since the epoch, given by the caller.
     """
 
     def __init__(
         self,
-        connect: Callable[[], Redis],
+        client: Callable[[], Redis],
         *,
         shards: int = 1,
         retention_ms: int = 30 * 86_400_000,
         idempotency_ms: int = 86_400_000,
     ) -> None:
-        self._connect = connect
-        self._local = threading.local()
+        self._redis = Clients(client).client
         self.shards = shards
         self._retention_ms = retention_ms
         self._idempotency_ms = idempotency_ms
@@ -139,7 +122,7 @@ class Ledger:
 
         A call that failed on the network is made once more: every script may be repeated.
         """
-        return cls(lambda: _client(url), **options)
+        return cls(lambda: connect(url), **options)
 
     # Transitions ---------------------------------------------------------------------------
 
@@ -301,7 +284,7 @@ class Ledger:
         """
         if not keys.is_job_id(job_id):
             return None
-        with self._redis() as client, _listener(client) as channel:
+        with self._redis() as client, listener(client) as channel:
             channel.subscribe(keys.settled(job_id))
             channel.get_message(timeout=ANSWER_TIMEOUT)  # the subscription stands from here on
             job = self.get(job_id)
@@ -378,42 +361,6 @@ class Ledger:
         with self._redis() as client:
             return Result(script.run(client, _job_keys(job_id), args)[0])
 
-    @contextmanager
-    def _redis(self) -> Iterator[Redis]:
-        """This thread's client.
-
-        Raises:
-            LedgerUnavailable: in place of whatever redis raises when it is away.
-        """
-        try:
-            if not hasattr(self._local, "client"):
-                self._local.client = self._connect()
-            yield self._local.client
-        except (RedisConnectionError, RedisTimeoutError) as error:
-            raise LedgerUnavailable(str(error)) from error
-        except ResponseError as error:
-            # redis-py takes the code off the words of the errors that it has a class for.
-            code = error.status_code or str(error).partition(" ")[0]
-            if code not in _PASSING:
-                raise
-            words = str(error).removeprefix(f"{code} ")
-            raise LedgerUnavailable(f"{code} {words}") from error
-
 
 def _job_keys(job_id: str) -> list[str]:
     return [keys.job(job_id), keys.events(job_id), keys.agenda(keys.shard_of(job_id))]
-
-
-def _listener(client: Redis) -> Any:
-    return client.pubsub()  # type: ignore[no-untyped-call]
-
-
-def _client(url: str) -> Redis:
-    return Redis.from_url(
-        url,
-        decode_responses=True,
-        single_connection_client=True,
-        socket_connect_timeout=CONNECT_TIMEOUT,
-        socket_timeout=ANSWER_TIMEOUT,
-        retry=Retry(NoBackoff(), 1),
-    )

@@ -18,7 +18,7 @@ STREAM_NODE = 100
 
 
 def test_a_settled_job_is_gone_after_the_retention_time(redis: Redis) -> None:
-    ledger = Ledger(lambda: redis, retention_ms=30)
+    ledger = Ledger(lambda: redis, retention_ms=1000)
     open_, lease = kit.create(ledger), kit.submitting(ledger)
     job_id = lease.job.id
     assert ledger.settle(lease, SUCCESS, SettledBy.SUBMIT, now=NOW) is Result.SETTLED

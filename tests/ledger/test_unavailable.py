@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 
 from orchestrator.cli.stack import embedded_redis, free_port
 from orchestrator.ledger import Ledger, LedgerUnavailable
-from orchestrator.ledger import ledger as module
+from orchestrator.ledger import connection as module
 from tests.ledger import kit
 from tests.ledger.calls import CALLS, PUBLIC, WRITING, prepared, unheard_of
 

@@ -12,7 +12,7 @@ from redis import Redis
 
 from orchestrator.jobs import Job, SettledBy, Status, Step
 from orchestrator.ledger import Ledger, keys
-from orchestrator.ledger.ledger import ANSWER_TIMEOUT
+from orchestrator.ledger.connection import ANSWER_TIMEOUT
 from tests.ledger import kit
 from tests.ledger.kit import FAILURE, LOOK, NOW, SUCCESS
 

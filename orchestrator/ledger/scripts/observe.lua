@@ -1,8 +1,8 @@
 -- Purpose: a verified callback shows that the provider task exists, and is not to settle the job:
 --   it is not terminal, or the provider is set to confirm. Binds the task; the job is running.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 attempt, 3 provider task id, 4 next look ms ('' only if none is planned),
---       5 latest next look ms when none is planned, 6 detail JSON
+-- ARGV: 1 now ms, 2 attempt, 3 provider task id, 4 next look ms ('' leaves the planned one),
+--       5 next look ms of a job that was not known to run, 6 detail JSON
 -- Returns: running | duplicate (has its outcome already) | superseded (a newer attempt is under way)
 --   | mismatch (the attempt is another provider task) | missing
 local now, attempt, task_id, next_look, fallback, detail =
