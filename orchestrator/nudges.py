@@ -39,7 +39,7 @@ class Nudger:
     """Gathers nudges from all threads and sends them from one of its own.
 
     Args:
-        send: sends one message; may raise OperationalError when the broker is away.
+        send: sends one message, or raises; then the message is dropped.
         window: how long the first nudge waits for others, seconds.
     """
 
@@ -87,7 +87,8 @@ class Nudger:
         for batch in _batches(job_ids):
             try:
                 self._send(step, batch)
-            except (OperationalError, OSError) as error:
+            except Exception as error:
+                # Whatever it is: a nudger that ended would leave its process to the sweeps.
                 log.get().warning("nudge_dropped", step=step, jobs=len(batch), why=str(error))
 
 

@@ -132,7 +132,9 @@ def test_closing_without_use_or_twice_does_no_harm(messages: Messages) -> None:
     assert messages.sent == [(Step.SUBMIT, ["job_1"])]
 
 
-@pytest.mark.parametrize("error", [OperationalError("the broker is away"), ConnectionError("gone")])
+@pytest.mark.parametrize(
+    "error", [OperationalError("the broker is away"), ConnectionError("gone"), KeyError("a fault")]
+)
 def test_a_nudge_that_cannot_be_sent_is_dropped_and_the_next_one_goes_out(
     messages: Messages, error: Exception
 ) -> None:
