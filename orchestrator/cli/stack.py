@@ -99,7 +99,7 @@ class Stack(AbstractContextManager["Stack"]):
     def start(self, name: str, command: Sequence[str] | None = None) -> subprocess.Popen[bytes]:
         """Start one process: a line of the Procfile, or `command`; again, if it was stopped."""
         line = command or ["/bin/sh", "-c", f"exec {procfile()[name]}"]
-        with self._output(name) as output:
+        with self._output(name) as output, _uninterrupted():
             process = subprocess.Popen(  # noqa: S603
                 line,
                 env=self.env,
@@ -109,7 +109,7 @@ class Stack(AbstractContextManager["Stack"]):
                 stderr=output,
                 start_new_session=True,
             )
-        self.running[name] = process
+            self.running[name] = process
         return process
 
     def kill(self, name: str) -> None:
@@ -226,11 +226,31 @@ def embedded_redis(folder: Path, port: int | None = None) -> Iterator[str]:
         ) from None
     settings = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxclients": 512}
     server = ValkeyServer(port=port or free_port(), data_dir=folder, config=settings, persist=True)
-    server.start()
     try:
+        with _uninterrupted():
+            server.start()
         yield f"redis://127.0.0.1:{server.port}/0"
     finally:
-        server.stop()
+        if server.is_running():
+            server.stop()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back, so that no process is begun without being noted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    held = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in held}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 def free_port() -> int:
