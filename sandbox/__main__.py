@@ -10,8 +10,9 @@ from .server import Sandbox
 from .settings import Settings
 
 _EPILOG = """\b
-Point a client at http://HOST:PORT/hiapi or http://HOST:PORT/evolink in place of
-the provider's own scheme and host:
+Point a client at http://HOST:PORT/hiapi, http://HOST:PORT/evolink,
+http://HOST:PORT/uniall or http://HOST:PORT/aigptimage in place of the provider's
+own scheme and host:
 \b
   curl http://127.0.0.1:8700/hiapi/v1/tasks \\
     -H 'Authorization: Bearer sandbox' \\

@@ -160,14 +160,13 @@ def _rule(rule: Rule) -> dict[str, Any]:
 
 
 def _task(task: Task, world: World) -> dict[str, Any]:
-    seen = world.providers[task.provider].snapshot(task, task.outcome)
     return {
         "id": task.id,
         "provider": task.provider,
         "model": task.model,
         "prompt": task.prompt,
         "status": task.status,
-        "provider_status": seen["status"],
+        "provider_status": world.providers[task.provider].status(task),
         "charged": {
             "amount": task.charge.amount,
             "unit": task.charge.unit,

@@ -32,6 +32,9 @@ def files_blueprint(world: World) -> Blueprint:
             return Response(_PLACEHOLDER, mimetype="text/html")
         title = world.providers[task.provider].title
         caption = f"{title} · {task.model} · {task.id}"
+        if len(task.pictures) > 1:
+            # In front, where even a narrow picture shows it: no two of a task are the same.
+            caption = f"{int(number) + 1}/{len(task.pictures)} · {caption}"
         return Response(draw(picture, task.prompt, caption), mimetype=picture.content_type)
 
     return routes

@@ -160,19 +160,8 @@ class HiAPI(Provider):
         key = order.idempotency_key
         if key is None:
             return self.submit(self, order, None)[1]
-        known = self._claim(key)
-        task = known
         try:
-            task, answer = self.submit(self, order, known)
-        finally:
-            self.keys.settle(key, task)
-        if known is not None:
-            answer.headers["Idempotent-Replay"] = "true"
-        return answer
-
-    def _claim(self, key: str) -> Task | None:
-        try:
-            return self.keys.claim(key, hashlib.sha256(request.get_data()).digest())
+            answer, resent = self.submit_once(order, key)
         except KeyMismatchError:
             message = "Idempotency-Key was already used with a different request body"
             raise Refusal(422, message, code="IDEMPOTENCY_KEY_MISMATCH") from None
@@ -183,6 +172,9 @@ class HiAPI(Provider):
                 code="IDEMPOTENCY_KEY_PROCESSING",
                 retry_after=RETRY_IN_FLIGHT,
             ) from None
+        if resent:
+            answer.headers["Idempotent-Replay"] = "true"
+        return answer
 
     def _order(self, body: dict[str, Any]) -> Order:
         model = body.get("model")

@@ -1,10 +1,11 @@
 """The contract each emulated provider fulfils, and what all of them do alike."""
 
+import hashlib
 import hmac
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from flask import Blueprint, Response, request
@@ -25,6 +26,8 @@ class Order:
     charge: Charge
     callback_url: str | None = None
     idempotency_key: str | None = None
+    #: kept with the task, for what its provider shows of it
+    notes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Refusal(Exception):
@@ -51,6 +54,9 @@ class Refusal(Exception):
         self.hint = hint
         self.retry_after = retry_after
 
+
+#: the faults that are about callbacks, for providers that send none
+CALLBACK_FAULTS = frozenset({"drop", "duplicate", "late", "conflict", "forged"})
 
 #: submits an order under the faults of its prompt; the task is the one a resend led to before
 Submit = Callable[["Provider", Order, Task | None], tuple[Task, Response]]
@@ -109,6 +115,14 @@ class Provider(ABC):
     def new_id(self) -> str:
         """An id for a new task."""
 
+    def status(self, task: Task) -> str:
+        """Where the task stands, in the provider's own word."""
+        return str(self.snapshot(task, task.outcome)["status"])
+
+    def most_running(self) -> int | None:
+        """How many tasks may run at a time; None: any number. One more is refused with 409."""
+        return None
+
     def callback_body(self, task: Task, outcome: Outcome | None) -> bytes:
         """The body of a callback."""
         return json.dumps(self.snapshot(task, outcome), ensure_ascii=False).encode()
@@ -129,6 +143,19 @@ class Provider(ABC):
         """The provider's task of that id, unless the fault `forget` hides it."""
         task = self.store.get(task_id, self.name)
         return None if task is None or "forget" in task.faults else task
+
+    def submit_once(self, order: Order, key: str) -> tuple[Response, bool]:
+        """Submit under an idempotency key; says too whether this was a resend.
+
+        Raises KeyMismatchError and KeyInFlightError.
+        """
+        known = self.keys.claim(key, hashlib.sha256(request.get_data()).digest())
+        task = known
+        try:
+            task, answer = self.submit(self, order, known)
+        finally:
+            self.keys.settle(key, task)
+        return answer, known is not None
 
     def _authenticate(self) -> None:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")

@@ -85,14 +85,19 @@ class Reception:
             link_base=request.host_url.rstrip("/"),
             faults=faults,
             idempotency_key=order.idempotency_key,
+            notes=order.notes,
             created_at=self._clock(),
             runs_for=faults.seconds("slow", self._settings.task_seconds),
             links_live_for=faults.seconds("expire_links", provider.links_live_for),
         )
-        self._store.add(task)
+        if not self._store.add(task, provider.most_running()):
+            raise Refusal(409)
         log.info("task_created", provider=task.provider, task=task.id, model=task.model)
         if "early" in faults:
             self._wait(self._finish(provider, task))
+        elif not task.runs_for:
+            # Not by the timetable: a submit answer that shows the task shows it finished.
+            self._finish(provider, task)
         else:
             self._timetable.after(task.runs_for, lambda: self._end(provider, task))
         return task

@@ -14,6 +14,8 @@ class Settings:
     api_key: str = "sandbox"
     #: when set, HiAPI callbacks are signed with it
     hiapi_webhook_secret: str | None = None
+    #: how many tasks AI GPT Image runs at a time before it refuses the next
+    aigptimage_active_tasks: int = 100
     #: how long a task runs, in seconds, unless the fault `slow` says otherwise
     task_seconds: float = 1.0
     #: lifts "HTTPS only" and "no private address" for callback URLs

@@ -1,7 +1,8 @@
 """Provider tasks: what was asked, what became of them, and what they cost."""
 
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -67,6 +68,8 @@ class Task:
     created_at: float
     runs_for: float
     links_live_for: float
+    #: what else its provider shows of it, in that provider's words
+    notes: Mapping[str, str] = field(default_factory=dict)
     outcome: Outcome | None = None
     finished_at: float | None = None
     refunded: bool = False
@@ -115,19 +118,25 @@ class TaskStore:
     def __init__(self, max_tasks: int = MAX_TASKS) -> None:
         self._tasks: dict[str, Task] = {}
         self._accounts: dict[str, Account] = {}
+        self._running: Counter[str] = Counter()
         self._max_tasks = max_tasks
         self._lock = threading.Lock()
 
-    def add(self, task: Task) -> None:
-        """Keep a new task and charge for it."""
+    def add(self, task: Task, most_running: int | None = None) -> bool:
+        """Keep a new task and charge for it; False when so many of its provider's run already."""
         with self._lock:
+            if most_running is not None and self._running[task.provider] >= most_running:
+                return False
             self._tasks[task.id] = task
+            self._running[task.provider] += 1
             if len(self._tasks) > self._max_tasks:
-                del self._tasks[next(iter(self._tasks))]
+                dropped = self._tasks.pop(next(iter(self._tasks)))
+                self._running[dropped.provider] -= dropped.outcome is None
             account = self._accounts.setdefault(task.provider, Account())
             account.tasks += 1
             account.amount += task.charge.amount
             account.unit = task.charge.unit
+            return True
 
     def finish(self, task: Task, outcome: Outcome, now: float) -> bool:
         """Give a task its outcome; False when it already had one or was forgotten."""
@@ -136,6 +145,7 @@ class TaskStore:
                 return False
             task.finished_at = now
             task.outcome = outcome
+            self._running[task.provider] -= 1
             if outcome.status is not Status.SUCCEEDED:
                 task.refunded = True
                 account = self._accounts[task.provider]
@@ -174,3 +184,4 @@ class TaskStore:
         with self._lock:
             self._tasks.clear()
             self._accounts.clear()
+            self._running.clear()

@@ -24,15 +24,15 @@ def read_json() -> dict[str, Any]:
     return body
 
 
-def load(schema: Schema, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Validate a body; the first thing wrong with it refuses the request."""
+def load(schema: Schema, body: Mapping[str, Any], status: int = 400) -> dict[str, Any]:
+    """Validate a body; the first thing wrong with it refuses the request, with that status."""
     try:
         loaded: dict[str, Any] = schema.load(body)
     except ValidationError as error:
         path, complaint = next(_complaints(error.messages, ()))
         field = ".".join(map(str, path))
         raise Refusal(
-            400, f"{field}: {complaint} Got: {_shown(body, path)}.", field=field
+            status, f"{field}: {complaint} Got: {_shown(body, path)}.", field=field
         ) from None
     return loaded
 

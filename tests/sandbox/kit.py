@@ -1,5 +1,6 @@
 """What the sandbox's tests work with: a client, a callback receiver, a movable clock."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,21 @@ import requests
 KEY = "test-key"
 SECRET = "whsec_0123456789abcdef"
 PAYLOADS = Path(__file__).parent / "payloads"
+
+#: by provider: where it takes submissions, the model asked for, and whether options go into `input`
+SUBMIT = {
+    "hiapi": ("/v1/tasks", "Nano-Banana-2", True),
+    "evolink": ("/v1/images/generations", "nano-banana-2-lite", False),
+    "uniall": ("/v1/images/tasks", "NanoBanana2-1K", False),
+    "aigptimage": ("/api/v1/jobs/createTask", "nano-banana-2-text-to-image", True),
+}
+#: by provider: where it shows a task, up to the task's id
+QUERY = {
+    "hiapi": "/v1/tasks/",
+    "evolink": "/v1/tasks/",
+    "uniall": "/v1/images/tasks/",
+    "aigptimage": "/api/v1/jobs/recordInfo?taskId=",
+}
 
 #: seconds; only a broken sandbox waits so long
 PATIENCE = 10.0
@@ -136,17 +152,15 @@ class Client:
         headers: Mapping[str, str] | None = None,
         **fields: Any,
     ) -> requests.Response:
-        """Submit to either provider by the same words; `fields` go where its options go."""
-        body: dict[str, Any]
-        if provider == "hiapi":
-            body = {"model": "Nano-Banana-2", "input": {"prompt": prompt, **fields}}
-            if callback is not None:
-                body["callback"] = {"url": callback, "when": "final"}
-            return self.post("/hiapi/v1/tasks", json=body, headers=headers)
-        body = {"model": "nano-banana-2-lite", "prompt": prompt, **fields}
-        if callback is not None:
+        """Submit to any provider by the same words; `fields` go where its options go."""
+        path, model, nested = SUBMIT[provider]
+        given: dict[str, Any] = {"prompt": prompt, **fields}
+        body = {"model": model, "input": given} if nested else {"model": model, **given}
+        if callback is not None and provider == "hiapi":
+            body["callback"] = {"url": callback, "when": "final"}
+        elif callback is not None:
             body["callback_url"] = callback
-        return self.post("/evolink/v1/images/generations", json=body, headers=headers)
+        return self.post(f"/{provider}{path}", json=body, headers=headers)
 
     def submitted(self, provider: str, prompt: str = "A red cube", **options: Any) -> str:
         """Submit and return the provider's task id."""
@@ -156,18 +170,16 @@ class Client:
 
     def query(self, provider: str, task: str) -> dict[str, Any]:
         """The task as a query shows it, without the envelope."""
-        answer = self.get(f"/{provider}/v1/tasks/{task}")
+        answer = self.get(f"/{provider}{QUERY[provider]}{task}")
         assert answer.status_code == 200, answer.text
         seen: dict[str, Any] = answer.json()
-        return seen["data"] if provider == "hiapi" else seen
+        return seen if provider == "evolink" else seen["data"]
 
     def finished(self, provider: str, task: str) -> dict[str, Any]:
         """The task once it is terminal."""
-        ends = {"success", "fail", "completed", "failed", "cancelled"}
+        ends = {"success", "fail", "completed", "succeeded", "failed", "cancelled"}
         return (
-            wait_until(
-                lambda: seen if (seen := self.query(provider, task))["status"] in ends else None
-            )
+            wait_until(lambda: seen if state(seen := self.query(provider, task)) in ends else None)
             or {}
         )
 
@@ -188,13 +200,24 @@ class Client:
 
 
 def task_id(answer: requests.Response) -> str:
-    """The task's id in either provider's submit answer."""
+    """The task's id in any provider's submit answer."""
     body = answer.json()
-    return str(body["data"]["taskId"] if "data" in body else body["id"])
+    if "data" in body:
+        return str(body["data"]["taskId"])
+    return str(body["id"] if "id" in body else body["task_id"])
+
+
+def state(seen: Mapping[str, Any]) -> str:
+    """The status in any provider's task, in that provider's word."""
+    return str(seen["state"] if "state" in seen else seen["status"])
 
 
 def links(seen: Mapping[str, Any]) -> list[str]:
-    """The image links in either provider's task."""
+    """The image links in any provider's task."""
     if "output" in seen:
         return [output["url"] for output in seen["output"]]
+    if "resultJson" in seen:
+        return list(json.loads(seen["resultJson"])["resultUrls"])
+    if "result_url" in seen:
+        return list(seen["metadata"].get("result_urls", filter(None, [seen["result_url"]])))
     return list(seen.get("results", []))

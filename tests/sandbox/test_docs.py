@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from sandbox.__main__ import main
 from sandbox.app import create_app
@@ -63,5 +64,8 @@ def test_lists_every_control_route() -> None:
 def test_names_every_provider(provider: type) -> None:
     name, title = vars(provider)["name"], vars(provider)["title"]
 
+    help_text = CliRunner().invoke(main, ["--help"]).output
+
+    assert f"http://HOST:PORT/{name}" in help_text
     assert f"| {title} | `http://127.0.0.1:8700/{name}` |" in TEXT
     assert f"**{title}.**" in TEXT

@@ -1,0 +1,176 @@
+"""AI GPT Image, as its "Nano Banana 2 Text to Image API" page documents it."""
+
+import json
+import secrets
+import string
+from typing import Any, ClassVar
+
+from flask import Blueprint, Response, jsonify, request
+from marshmallow import Schema, fields, validate
+
+from .idempotency import KeyInFlightError, KeyMismatchError
+from .pictures import picture
+from .provider import CALLBACK_FAULTS, Order, Provider, Refusal
+from .tasks import Charge, Outcome, Status, Task
+from .validation import load, one_of, read_json
+
+MODEL = "nano-banana-2-text-to-image"
+ASPECT_RATIOS = (
+    *("auto", "1:1", "1:4", "1:8", "2:3", "3:2", "3:4", "4:1", "4:3", "4:5", "5:4"),
+    *("8:1", "9:16", "16:9", "21:9"),
+)
+#: the sandbox's own price list, in credits; the document has none
+PRICES = {"1K": 4.0, "2K": 6.0, "4K": 9.0}
+
+MAX_PROMPT = 20_000
+
+#: codes that come with HTTP 200: the document promises nothing about the HTTP status, and so a
+#: client that looks at nothing else is found out
+SOFT = frozenset({402, 409, 422})
+
+_ID_ALPHABET = string.ascii_lowercase + string.digits
+_MESSAGES = {
+    400: "Invalid request parameters",
+    401: "Authentication failed or API key is invalid",
+    402: "Insufficient credits",
+    404: "Not found",
+    405: "Method not allowed",
+    409: "Active task limit exceeded",
+    413: "Request body too large",
+    422: "Parameter validation failed",
+    429: "Request rate limit exceeded",
+    500: "Internal server error",
+    503: "Service unavailable",
+}
+_ENDS = {Status.SUCCEEDED: "success", Status.FAILED: "fail", Status.CANCELLED: "fail"}
+
+
+class InputSchema(Schema):
+    """`input` of nano-banana-2-text-to-image."""
+
+    prompt = fields.String(required=True, validate=validate.Length(min=1, max=MAX_PROMPT))
+    aspect_ratio = fields.String(load_default="auto", validate=one_of(ASPECT_RATIOS))
+    resolution = fields.String(load_default="1K", validate=one_of(tuple(PRICES)))
+    output_format = fields.String(load_default="png", validate=one_of(("png", "jpg")))
+
+
+class TaskSchema(Schema):
+    """The body of a submission."""
+
+    model = fields.String(required=True, validate=one_of((MODEL,)))
+    input = fields.Nested(InputSchema, required=True)
+
+
+_SCHEMA = TaskSchema()
+
+
+class AIGPTImage(Provider):
+    """Bearer key, text to image only, no callbacks, idempotent submission."""
+
+    name = "aigptimage"
+    title = "AI GPT Image"
+    links_live_for = 24 * 3600.0
+    failure = Outcome(
+        Status.FAILED, "content_policy_violation", "The content policy does not allow this prompt."
+    )
+    unsupported_faults: ClassVar[frozenset[str]] = CALLBACK_FAULTS | {"early", "cancelled"}
+
+    def route(self, routes: Blueprint) -> None:
+        """Submit and query."""
+        routes.add_url_rule("/api/v1/jobs/createTask", "create", self._create, methods=["POST"])
+        routes.add_url_rule("/api/v1/jobs/recordInfo", "show", self._show, methods=["GET"])
+
+    def refuse(self, refusal: Refusal) -> Response:
+        """`{code, msg, data}`; for some codes with the HTTP status of a success."""
+        message = refusal.message or _MESSAGES.get(refusal.status, "Request failed")
+        answer = jsonify({"code": refusal.status, "msg": message, "data": None})
+        answer.status_code = 200 if refusal.status in SOFT else refusal.status
+        if refusal.retry_after is not None:
+            answer.headers["Retry-After"] = str(refusal.retry_after)
+        return answer
+
+    def accepted(self, task: Task) -> Response:
+        """Only the task's id."""
+        return _success({"taskId": task.id})
+
+    def snapshot(self, task: Task, outcome: Outcome | None) -> dict[str, Any]:
+        """The `data` of a query."""
+        succeeded = outcome is not None and outcome.status is Status.SUCCEEDED
+        created = _milliseconds(task.created_at)
+        completed = _milliseconds(task.finished_at or 0) if outcome else None
+        return {
+            "taskId": task.id,
+            "model": task.model,
+            "state": _ENDS[outcome.status] if outcome else self._phase(task),
+            "param": task.notes["param"],
+            "resultJson": _compact({"resultUrls": task.links()}) if succeeded else None,
+            "failCode": outcome.code if outcome and not succeeded else None,
+            "failMsg": outcome.message if outcome and not succeeded else None,
+            "costTime": None if completed is None else completed - created,
+            "completeTime": completed,
+            "createTime": created,
+        }
+
+    def status(self, task: Task) -> str:
+        """Its `state`."""
+        return str(self.snapshot(task, task.outcome)["state"])
+
+    def most_running(self) -> int | None:
+        """The active task limit."""
+        return self.settings.aigptimage_active_tasks
+
+    def new_id(self) -> str:
+        """`task_` and 13 characters, as in the document's example."""
+        return "task_" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(13))
+
+    def _phase(self, task: Task) -> str:
+        return "waiting" if task.progress(self.clock()) < 0.2 else "generating"
+
+    def _create(self) -> Response:
+        order = _order(read_json())
+        key = order.idempotency_key
+        if key is None:
+            return self.submit(self, order, None)[1]
+        try:
+            return self.submit_once(order, key)[0]
+        except KeyMismatchError:
+            message = "Request conflict: X-Request-ID was used with another request body"
+            raise Refusal(409, message) from None
+        except KeyInFlightError:
+            message = "Request conflict: the first request with this X-Request-ID is in progress"
+            raise Refusal(409, message) from None
+
+    def _show(self) -> Response:
+        task_id = request.args.get("taskId")
+        if not task_id:
+            raise Refusal(400, "taskId: Missing data for required field.", field="taskId")
+        task = self.find(task_id)
+        if task is None:
+            raise Refusal(404, "Task not found")
+        return _success(self.snapshot(task, task.outcome))
+
+
+def _order(body: dict[str, Any]) -> Order:
+    wanted = load(_SCHEMA, body, 422)
+    given = wanted["input"]
+    return Order(
+        model=wanted["model"],
+        prompt=given["prompt"],
+        pictures=(picture(given["aspect_ratio"], given["resolution"], given["output_format"]),),
+        charge=Charge(PRICES[given["resolution"]], "credits"),
+        idempotency_key=request.headers.get("X-Request-ID") or None,
+        # As it was sent, without the defaults.
+        notes={"param": _compact({"model": body["model"], "input": body["input"]})},
+    )
+
+
+def _success(data: dict[str, Any]) -> Response:
+    return jsonify({"code": 200, "msg": "success", "data": data})
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
