@@ -9,20 +9,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from environs import EnvError, FileAwareEnv
 
-from orchestrator.providers import PROVIDERS, Provider
+from orchestrator.prices import BadPrices, PriceTable
+from orchestrator.providers import BROKEN, PROVIDERS, Provider
+from orchestrator.security.addresses import is_private
 from orchestrator.security.secret import Secret
 
 #: The shortest secret that signs callback URLs. Characters.
 MIN_SECRET = 16
 #: EvoLink takes callback URLs of up to 2048 characters; this leaves room for our path.
 MAX_PUBLIC_URL = 1800
+
+MIB = 1024 * 1024
 
 _KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _PRINTABLE = re.compile(r"[!-~]+")
@@ -42,6 +45,7 @@ VARIABLES = frozenset(
         "CONNECT_TIMEOUT_SECONDS",
         "DATA_DIR",
         "JOB_DEADLINE_SECONDS",
+        "MAX_UPLOAD_BYTES",
         "PUBLIC_URL",
         "READ_TIMEOUT_SECONDS",
         "REDIS_URL",
@@ -67,6 +71,7 @@ class ProviderSettings:
     max_poll_seconds: float
     confirm_callbacks: bool = False
     webhook_secrets: tuple[Secret, ...] = ()
+    prices: PriceTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +91,7 @@ class Settings:
     connect_timeout_seconds: float
     read_timeout_seconds: float
     shards: int
+    max_upload_bytes: int
     providers: Mapping[str, ProviderSettings]
 
     @classmethod
@@ -95,6 +101,7 @@ class Settings:
         Raises:
             ConfigError: for the first variable that is missing or wrong.
         """
+        _check_plugins()
         env = _Reader()
         private = env.boolean("ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS", default=False)
         redis_url = env.url("ORCHESTRATOR_REDIS_URL", _REDIS, "redis://127.0.0.1:6379/0")
@@ -113,6 +120,9 @@ class Settings:
             connect_timeout_seconds=env.number("ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS", 5, 0.1, 300),
             read_timeout_seconds=env.number("ORCHESTRATOR_READ_TIMEOUT_SECONDS", 30, 0.1, 300),
             shards=int(env.number("ORCHESTRATOR_SHARDS", 1, 1, 256, whole=True)),
+            max_upload_bytes=int(
+                env.number("ORCHESTRATOR_MAX_UPLOAD_BYTES", 10 * MIB, 0, 64 * MIB, whole=True)
+            ),
             providers={
                 name: settings
                 for name, provider in PROVIDERS.items()
@@ -211,6 +221,12 @@ def _as_broker(redis_url: str) -> str:
     return re.sub("^unix://", "redis+socket://", redis_url)
 
 
+def _check_plugins() -> None:
+    for name, why in BROKEN.items():
+        mend = "mend it or uninstall its package"
+        raise ConfigError(f"the provider plug-in {name!r} cannot be used ({why}); {mend}")
+
+
 def _public_url(env: _Reader, private: bool) -> str | None:
     name = "ORCHESTRATOR_PUBLIC_URL"
     if env.optional(name) is None:
@@ -219,17 +235,10 @@ def _public_url(env: _Reader, private: bool) -> str | None:
     host = urlsplit(value).hostname or ""
     if len(value) > MAX_PUBLIC_URL:
         raise wrong(name, f"{value[:60]}...", f"a URL of at most {MAX_PUBLIC_URL} characters")
-    if not private and _is_private(host):
+    if not private and is_private(host):
         mend = "a host that providers can reach, or set ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS=1"
         raise wrong(name, value, mend)
     return value
-
-
-def _is_private(host: str) -> bool:
-    try:
-        return not ip_address(host).is_global
-    except ValueError:
-        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
 
 
 def _secret_keys(env: _Reader, *, required: bool) -> tuple[Secret, ...]:
@@ -268,12 +277,37 @@ def _provider(env: _Reader, provider: Provider) -> ProviderSettings | None:
     longest = max(first, provider.max_poll_seconds)
     return ProviderSettings(
         api_key=api_key,
-        base_url=env.url(f"{prefix}_BASE_URL", _HTTP, provider.base_url).rstrip("/"),
+        base_url=_base_url(env, provider),
         poll_seconds=first,
         max_poll_seconds=env.number(f"{prefix}_MAX_POLL_SECONDS", longest, first, 86_400),
-        confirm_callbacks=env.boolean(f"{prefix}_CONFIRM_CALLBACKS", default=False),
+        confirm_callbacks=provider.capabilities.callbacks
+        and env.boolean(f"{prefix}_CONFIRM_CALLBACKS", default=False),
         webhook_secrets=tuple(_webhook_secrets(env, provider)),
+        prices=_prices(env, provider),
     )
+
+
+def _base_url(env: _Reader, provider: Provider) -> str:
+    name = f"{provider.name.upper()}_BASE_URL"
+    if provider.base_url is None and env.optional(name) is None:
+        reason = f"{provider.title}'s documents name no address; your account there does"
+        raise ConfigError(f"{name} is not set: {reason}; set it to https://<host>")
+    return env.url(name, _HTTP, provider.base_url or "").rstrip("/")
+
+
+def _prices(env: _Reader, provider: Provider) -> PriceTable | None:
+    name = f"{provider.name.upper()}_PRICES"
+    text = env.optional(name)
+    if text is None:
+        return None
+    try:
+        table = PriceTable.parse(text)
+    except BadPrices as error:
+        raise wrong(name, text, str(error)) from None
+    unknown = [model for model in table.prices if model not in provider.models]
+    if unknown and provider.unlisted is None:
+        raise wrong(name, unknown[0], f"prices of the models {', '.join(provider.models)}")
+    return table
 
 
 def _webhook_secrets(env: _Reader, provider: Provider) -> Iterator[Secret]:

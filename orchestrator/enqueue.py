@@ -8,7 +8,8 @@ idempotency key.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from orchestrator import log, runtime
@@ -16,6 +17,7 @@ from orchestrator.jobs import Job, JobRequest, Status, Step
 from orchestrator.ledger import Idempotency, Result
 from orchestrator.runtime import Runtime
 from orchestrator.schemas import JobRequestSchema
+from orchestrator.uploads import ImageFile, described
 from orchestrator.validation import InvalidRequest, Violation, checked
 
 _REQUEST = JobRequestSchema()
@@ -35,11 +37,14 @@ class Placed:
     replayed: bool
 
 
-def enqueue(idempotency_key: str | None = None, **request: Any) -> Job:
+def enqueue(
+    idempotency_key: str | None = None, image_file: Path | str | None = None, **request: Any
+) -> Job:
     """Enqueue one job, with the fields of `POST /v1/jobs` as keyword arguments.
 
     Args:
         idempotency_key: the same key and request give the same job for 24 hours.
+        image_file: a reference image on this machine, for providers that take files.
         **request: provider, model, prompt, ...
 
     Returns:
@@ -51,7 +56,8 @@ def enqueue(idempotency_key: str | None = None, **request: Any) -> Job:
         LedgerUnavailable: Redis is away.
         ConfigError: a setting is missing or wrong.
     """
-    return place(runtime.default(), request, scope="python", key=idempotency_key).job
+    file = ImageFile.read(Path(image_file)) if image_file is not None else None
+    return place(runtime.default(), request, scope="python", key=idempotency_key, file=file).job
 
 
 def get(job_id: str) -> Job | None:
@@ -65,7 +71,12 @@ def get(job_id: str) -> Job | None:
 
 
 def place(
-    parts: Runtime, request: Mapping[str, Any], *, scope: str, key: str | None = None
+    parts: Runtime,
+    request: Mapping[str, Any],
+    *,
+    scope: str,
+    key: str | None = None,
+    file: ImageFile | None = None,
 ) -> Placed:
     """Check a request and put it in the ledger, for one of the faces: HTTP, Python or Celery.
 
@@ -74,17 +85,26 @@ def place(
         request: as the caller sent it.
         scope: whose idempotency keys these are.
         key: the idempotency key, if there is one.
+        file: a reference image, for providers that take files.
 
     Raises:
         InvalidRequest, IdempotencyMismatch, LedgerUnavailable: as for enqueue.
     """
     idempotency = Idempotency(scope, _checked_key(key)) if key is not None else None
     wanted: JobRequest = checked(_REQUEST, request)
+    if file:
+        wanted = replace(wanted, upload=described(file, parts.settings.max_upload_bytes))
     _check_provider(parts, wanted)
     now = parts.clock()
     seconds = wanted.deadline_seconds or parts.settings.job_deadline_seconds
     deadline_at = now + int(seconds * 1000)
-    made = parts.ledger.create(wanted, now=now, deadline_at=deadline_at, idempotency=idempotency)
+    made = parts.ledger.create(
+        wanted,
+        now=now,
+        deadline_at=deadline_at,
+        idempotency=idempotency,
+        upload=file.content if file else None,
+    )
     if made.result is Result.MISMATCH:
         raise IdempotencyMismatch("this idempotency key was used before, with another request")
     if made.result is Result.REPLAYED:

@@ -17,6 +17,8 @@ from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError as Urllib3Error
+from urllib3.filepost import encode_multipart_formdata
+from urllib3.util import Timeout
 
 from orchestrator.config import ProviderSettings
 from orchestrator.wire import Call, Reply, dump
@@ -24,6 +26,8 @@ from orchestrator.wire import Call, Reply, dump
 #: The largest answer that is read. Bytes.
 MAX_ANSWER = 4 * 1024 * 1024
 _CHUNK = 64 * 1024
+#: A socket that is out of time waits this long. Seconds; 0 would mean not to wait for anything.
+_LEAST = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +45,26 @@ class NoAnswer:
 
 
 class _Progress(threading.local):
-    """Whether the call that this thread is making has begun to send its request."""
+    """Whether the call that this thread is making has begun to send its request, and its end."""
 
     sent = False
+    ends = 0.0
 
 
 _progress = _Progress()
 
 
 class _Connection(HTTPConnection):
-    """Notes when the first byte of a request goes out: after connecting, before writing."""
+    """Notes when the first byte of a request goes out: after connecting, before writing.
+
+    A large request may take as long as the call has left, not only as long as connecting may.
+    """
 
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
         _progress.sent = True
+        self.sock.settimeout(max(_progress.ends - time.monotonic(), _LEAST))
         super().send(data)
 
 
@@ -96,16 +105,17 @@ class Http:
     def __init__(
         self, *, connect_timeout: float, read_timeout: float, connections: int = 32
     ) -> None:
-        self._timeout = (connect_timeout, read_timeout)
+        self._whole = connect_timeout + read_timeout
+        self._timeout = Timeout(total=self._whole, connect=connect_timeout, read=read_timeout)
         self._adapter = _Adapter(pool_maxsize=connections, max_retries=0)
 
     def call(self, call: Call, provider: ProviderSettings) -> Reply | NotSent | NoAnswer:
         """Make one call with the provider's API key. Never raises for what the network does."""
         request = _prepared(call, provider)
-        ends = time.monotonic() + sum(self._timeout)
-        _progress.sent = False
+        ends = time.monotonic() + self._whole
+        _progress.sent, _progress.ends = False, ends
         try:
-            response = self._adapter.send(request, stream=True, timeout=self._timeout)
+            response = self._adapter.send(request, stream=True, timeout=self._timeout)  # type: ignore[arg-type]
         except (requests.RequestException, Urllib3Error) as error:
             return NoAnswer(_cause(error)) if _progress.sent else NotSent(_cause(error))
         with response:
@@ -127,10 +137,22 @@ def _prepared(call: Call, provider: ProviderSettings) -> requests.PreparedReques
         }
     )
     if call.body is not None:
-        request.body = dump(call.body)
-        request.headers["Content-Type"] = "application/json"
+        request.body, request.headers["Content-Type"] = _encoded(call)
         request.headers["Content-Length"] = str(len(request.body))
     return request
+
+
+def _encoded(call: Call) -> tuple[bytes, str]:
+    """A call's body and content type: JSON, or a form that its file goes with."""
+    if call.file is None:
+        return dump(call.body), "application/json"
+    form: dict[str, Any] = {name: _form_value(value) for name, value in call.body.items()}
+    form[call.file.form_field] = (call.file.name, call.file.content, call.file.content_type)
+    return encode_multipart_formdata(form)
+
+
+def _form_value(value: Any) -> str | bytes:
+    return value if isinstance(value, str) else dump(value)
 
 
 def _read(response: requests.Response, ends: float) -> Reply | NoAnswer:

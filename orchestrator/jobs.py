@@ -120,11 +120,11 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an attempt cost. `source` says how we know: "reported" by the provider."""
+    """What an attempt cost, and how we know: "reported" by the provider, or "computed" by us."""
 
     amount: float
     unit: str
-    source: Literal["reported"] = "reported"
+    source: Literal["reported", "computed"] = "reported"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,17 +156,30 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Upload:
+    """A reference image that the caller handed over as a file. The ledger holds its bytes."""
+
+    name: str
+    content_type: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class JobRequest:
     """What a caller asked for, validated.
 
     `options` holds the unified fields (prompt, images, aspect_ratio, ...), or is empty when
-    `native` holds the provider's own body, without its callback.
+    `native` holds the provider's own body, without its callback. `provider_options` is merged
+    into the body made of `options`, last.
     """
 
     provider: str
     model: str
     options: Mapping[str, Any] = field(default_factory=dict)
     native: Mapping[str, Any] | None = None
+    provider_options: Mapping[str, Any] = field(default_factory=dict)
+    upload: Upload | None = None
     metadata: Metadata = field(default_factory=dict)
     deadline_seconds: float | None = None
     on_unconfirmed: OnUnconfirmed = "fail"

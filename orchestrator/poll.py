@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from orchestrator import log
 from orchestrator.http import NoAnswer, NotSent
 from orchestrator.jobs import ErrorCode, Job, JobError, Outcome, SettledBy, Step
@@ -9,7 +11,7 @@ from orchestrator.ledger import Lease
 from orchestrator.polling import NOT_FOUND_TOLERANCE, back_off
 from orchestrator.providers.base import Missing, TaskReport, Trouble
 from orchestrator.runtime import Runtime
-from orchestrator.submit import lease_ms
+from orchestrator.submit import lease_ms, priced
 
 #: How soon to look again when the provider is switched off in the settings. Seconds.
 OFF_SECONDS = 60.0
@@ -33,6 +35,7 @@ def poll(runtime: Runtime, job_id: str) -> None:
         runtime, lease.job, reading, now, late=claimed_at >= lease.job.deadline_at
     )
     if outcome:
+        outcome = _with_cost(runtime, lease.job, outcome)
         result = runtime.ledger.settle(lease, outcome, by, now=now)
         _log(lease.job, "job_settled", status=outcome.status, by=by, result=result)
     else:
@@ -71,6 +74,13 @@ def _outcome(
         error = JobError(ErrorCode.NOT_FOUND, "the provider does not know the task it accepted")
         return Outcome.failed(error), SettledBy.POLL
     return None, SettledBy.POLL
+
+
+def _with_cost(runtime: Runtime, job: Job, outcome: Outcome) -> Outcome:
+    """The outcome with its price by the price table, unless the provider ever told its cost."""
+    on = runtime.provider(job.request.provider)
+    told = outcome.cost or (job.cost and job.cost.source == "reported")
+    return outcome if told or on is None else replace(outcome, cost=priced(*on, job, outcome))
 
 
 def _forgotten(runtime: Runtime, job: Job, now: int) -> bool:

@@ -10,8 +10,9 @@ NOT_FOUND_TOLERANCE = 120.0
 RETRY_FIRST, RETRY_LONGEST = 1.0, 60.0
 #: Waits between sends of the same unconfirmed attempt: first, and longest.
 RESEND_FIRST, RESEND_LONGEST = 1.0, 60.0
-#: Each wait is a random part of this range times the plain one, so that jobs drift apart.
-JITTER = (0.75, 1.25)
+#: Each wait is the plain one times a random number in this range, so that jobs drift apart. Never
+#: less than one: a provider that advises an interval is not asked sooner.
+JITTER = (1.0, 1.5)
 
 Random = Callable[[], float]
 

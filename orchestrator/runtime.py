@@ -50,8 +50,13 @@ class Runtime:
         return (self.providers[name], settings) if settings else None
 
     def calls_back(self, provider: Provider) -> bool:
-        """Whether we ask for callbacks: the provider must offer them and be able to reach us."""
-        return provider.capabilities.callbacks and self.settings.public_url is not None
+        """Whether we ask for callbacks: the provider must offer them, and take our URLs."""
+        public_url = self.settings.public_url
+        if not provider.capabilities.callbacks or public_url is None:
+            return False
+        # Where private networks are allowed, the provider is a sandbox that takes any URL.
+        private = self.settings.allow_private_networks
+        return private or provider.callback_refusal(public_url) is None
 
 
 @cache

@@ -17,8 +17,9 @@ from marshmallow import (
     validates_schema,
 )
 
-from orchestrator.jobs import Event, Job, JobRequest
+from orchestrator.jobs import Event, Job, JobRequest, Status
 from orchestrator.providers import PROVIDERS
+from orchestrator.providers.listing import OPTIONS
 from orchestrator.validation import StrictSchema, always, links, text
 from orchestrator.wire import dump
 
@@ -26,8 +27,8 @@ from orchestrator.wire import dump
 MAX_METADATA = 16 * 1024
 MAX_DEPTH = 32
 
-#: The unified fields; which of them a model takes is in its provider's catalog.
-OPTIONS = ("prompt", "images", "aspect_ratio", "resolution", "output_format", "n")
+#: Where a price table does not tell whether anything was charged.
+UNPAID = (Status.FAILED, Status.CANCELLED)
 
 
 class JobRequestSchema(StrictSchema):
@@ -53,6 +54,14 @@ class JobRequestSchema(StrictSchema):
         validate=validate.Range(1, 100, error="a whole number from 1 to 100"),
         error_messages=always("a whole number from 1 to 100"),
         metadata={"description": "How many images."},
+    )
+    provider_options = fields.Dict(
+        keys=fields.String(),
+        error_messages=always("a JSON object: more fields of the provider's own body"),
+        metadata={
+            "description": "Merged into the provider's body last: what the unified fields cannot"
+            " say. Fields that our catalog does not know are sent unchecked."
+        },
     )
     request = fields.Dict(
         keys=fields.String(),
@@ -88,7 +97,7 @@ class JobRequestSchema(StrictSchema):
         if len(_encoded(value)) > MAX_METADATA:
             raise ValidationError(f"at most {MAX_METADATA} bytes of JSON")
 
-    @validates("request")
+    @validates("request", "provider_options")
     def check_request(self, value: Any, data_key: str) -> None:
         """Cap its depth; the provider's schema does the rest."""
         if depth(value) > MAX_DEPTH:
@@ -102,7 +111,7 @@ class JobRequestSchema(StrictSchema):
             if "prompt" not in data:
                 raise ValidationError("this field is required (or `request`)", "prompt")
             return
-        for name in OPTIONS:
+        for name in (*OPTIONS, "provider_options"):
             if name in data:
                 raise ValidationError("absent when `request` is given: put it in there", name)
         model = data["request"].setdefault("model", data["model"])
@@ -142,10 +151,10 @@ class JobErrorSchema(Schema):
 
 
 class CostSchema(Schema):
-    """What it cost, and how we know."""
+    """What it cost, and how we know: `reported` by the provider, `computed` by us, or `unknown`."""
 
-    amount = fields.Float()
-    unit = fields.String()
+    amount = fields.Float(allow_none=True)
+    unit = fields.String(allow_none=True)
     source = fields.String()
 
 
@@ -185,7 +194,7 @@ def job_view(job: Job) -> dict[str, Any]:
         "status": job.status.value,
         "provider": request.provider,
         "model": request.model,
-        "request": dict(request.native if request.native is not None else request.options),
+        "request": _request_view(request),
         "attempts": [
             {
                 "number": attempt.number,
@@ -200,7 +209,7 @@ def job_view(job: Job) -> dict[str, Any]:
             for image in job.images
         ],
         "error": asdict(job.error) if job.error else None,
-        "cost": asdict(job.cost) if job.cost else None,
+        "cost": _cost_view(job),
         "metadata": dict(request.metadata),
         "deadline_at": rfc3339(job.deadline_at),
         "created_at": rfc3339(job.created_at),
@@ -208,6 +217,25 @@ def job_view(job: Job) -> dict[str, Any]:
         "settled_at": rfc3339(job.settled_at),
         "settled_by": job.settled_by.value if job.settled_by else None,
     }
+
+
+def _request_view(request: JobRequest) -> dict[str, Any]:
+    """What was asked, as it was said."""
+    view = dict(request.native if request.native is not None else request.options)
+    if request.provider_options:
+        view["provider_options"] = dict(request.provider_options)
+    if request.upload:
+        view["image_file"] = asdict(request.upload)
+    return view
+
+
+def _cost_view(job: Job) -> dict[str, Any] | None:
+    """None until a provider took the job. What a failure costs is only known where it is told."""
+    known = job.cost and (job.cost.source == "reported" or job.status not in UNPAID)
+    if job.cost and known:
+        return asdict(job.cost)
+    taken = any(attempt.task_id for attempt in job.attempts)
+    return {"amount": None, "unit": None, "source": "unknown"} if taken else None
 
 
 def event_view(event: Event) -> dict[str, Any]:

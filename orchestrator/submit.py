@@ -8,13 +8,13 @@ a provider takes none, its callback is waited for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator import log
 from orchestrator.callbacks import CallbackAddress
 from orchestrator.config import ProviderSettings
 from orchestrator.http import NoAnswer, NotSent
-from orchestrator.jobs import ErrorCode, Job, JobError, Outcome, SettledBy, Status, Step
+from orchestrator.jobs import Cost, ErrorCode, Job, JobError, Outcome, SettledBy, Status, Step
 from orchestrator.ledger import Lease
 from orchestrator.polling import (
     RESEND_FIRST,
@@ -26,6 +26,7 @@ from orchestrator.polling import (
 )
 from orchestrator.providers.base import Accepted, Ambiguous, Provider, Refused
 from orchestrator.runtime import Runtime
+from orchestrator.wire import Call, File
 
 #: What a lease lasts beyond the call's own time limits: time to claim, to record, and to stall. ms.
 LEASE_MARGIN = 10_000
@@ -36,6 +37,16 @@ def lease_ms(runtime: Runtime) -> int:
     settings = runtime.settings
     calls = settings.connect_timeout_seconds + settings.read_timeout_seconds
     return int(calls * 1000) + LEASE_MARGIN
+
+
+def priced(
+    provider: Provider, settings: ProviderSettings, job: Job, outcome: Outcome | None = None
+) -> Cost | None:
+    """What a job costs by the provider's price table, where its answers do not say."""
+    if settings.prices is None or (outcome and outcome.status is not Status.SUCCEEDED):
+        return None
+    returned = len(outcome.images) if outcome else None
+    return provider.price(job.request, settings.prices, returned)
 
 
 def submit(runtime: Runtime, job_id: str) -> None:
@@ -96,6 +107,12 @@ class _Submission:
         calls_back = self.runtime.calls_back(provider)
         url = address.url(self.runtime.settings) if calls_back else None
         call = provider.submit_call(provider.body(job.request), url, self._key)
+        if job.request.upload:
+            with_file = self._with_file(call)
+            if with_file is None:
+                gone = "the file that was handed over with the job is gone"
+                return Refused(JobError(ErrorCode.INVALID_REQUEST, gone))
+            call = with_file
         answer = self.runtime.http.call(call, self.settings)
         if isinstance(answer, NotSent):
             reason = f"{provider.title} could not be reached: {answer.reason}"
@@ -104,9 +121,44 @@ class _Submission:
             return Ambiguous(answer.reason)
         return provider.read_submit(answer)
 
+    def _with_file(self, call: Call) -> Call | None:
+        """The call with the file that the caller handed over; None when that is gone."""
+        upload, field = self.job.request.upload, self.provider.capabilities.upload_field
+        content = self.runtime.ledger.upload(self.job.id)
+        if content is None or upload is None or field is None:
+            return None
+        return replace(call, file=File(field, upload.name, upload.content_type, content))
+
+    def _drop_file(self) -> None:
+        """The attempt was settled with the provider: nothing will be sent again."""
+        if self.job.request.upload:
+            self.runtime.ledger.drop_upload(self.job.id)
+
     # What was answered ---------------------------------------------------------------------
 
     def _accepted(self, reading: Accepted) -> None:
+        if reading.outcome:
+            self._done(reading, reading.outcome)
+        else:
+            self._running(reading)
+        self._drop_file()
+
+    def _done(self, reading: Accepted, outcome: Outcome) -> None:
+        """The provider answered with the outcome itself."""
+        paid = (
+            outcome.cost or reading.cost or priced(self.provider, self.settings, self.job, outcome)
+        )
+        result = self.runtime.ledger.settle_attempt(
+            self.job.id,
+            self.job.attempt.number,
+            reading.task_id,
+            replace(outcome, cost=paid),
+            now=self.runtime.clock(),
+            by=SettledBy.SUBMIT,
+        )
+        self._log("attempt_done", task_id=reading.task_id, status=outcome.status, result=result)
+
+    def _running(self, reading: Accepted) -> None:
         now = self.runtime.clock()
         calls_back = self.runtime.calls_back(self.provider)
         grace = self.runtime.settings.callback_grace_seconds if calls_back else None
@@ -117,7 +169,7 @@ class _Submission:
             reading.task_id,
             now=now,
             next_look=self._within_deadline(now, wait),
-            cost=reading.cost,
+            cost=reading.cost or priced(self.provider, self.settings, self.job),
         )
         self._log("attempt_accepted", task_id=reading.task_id, result=result)
 
@@ -126,6 +178,7 @@ class _Submission:
         if not error.retryable:
             outcome = Outcome.failed(error)
             result = self.runtime.ledger.settle(self.lease, outcome, SettledBy.SUBMIT, now=now)
+            self._drop_file()
             self._log("attempt_refused", code=error.code, retry=False, result=result)
             return
         wait = reading.retry_after
@@ -187,6 +240,7 @@ class _Submission:
         )
         outcome = Outcome.failed(JobError(ErrorCode.SUBMISSION_UNCONFIRMED, message))
         result = self.runtime.ledger.settle(self.lease, outcome, SettledBy.DEADLINE, now=now)
+        self._drop_file()
         self._log("attempt_given_up", resubmit=False, result=result)
         return True
 

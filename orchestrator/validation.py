@@ -94,19 +94,26 @@ def text(
     return fields.String(validate=[check, _is_unicode], error_messages=messages, **options)
 
 
-def links(*, maximum: int | None = None, endings: tuple[str, ...] = ()) -> fields.List[Any]:
-    """A list field of http(s) URLs, at most `maximum`, whose paths end with one of `endings`."""
+def link(*, endings: tuple[str, ...] = ()) -> fields.Url:
+    """An http(s) URL field, whose path ends with one of `endings`."""
     allowed = "an http(s) URL" + (f" ending in {', '.join(endings)}" if endings else "")
-    url = fields.Url(
+    return fields.Url(
         schemes={"http", "https"},
         require_tld=False,
         error_messages={**_MESSAGES, "invalid": allowed},
         validate=lambda value: _ends_with(value, endings, allowed),
     )
-    many = f"a list of at most {maximum} URLs" if maximum else "a list of URLs"
+
+
+def links(
+    *, minimum: int = 0, maximum: int | None = None, endings: tuple[str, ...] = ()
+) -> fields.List[Any]:
+    """A list field of `minimum` to `maximum` http(s) URLs whose paths end with one of `endings`."""
+    least = f"at least {minimum} " if minimum else ""
+    many = f"a list of at most {maximum} URLs" if maximum else f"a list of {least}URLs"
     return fields.List(
-        url,
-        validate=validate.Length(max=maximum, error=many),
+        link(endings=endings),
+        validate=validate.Length(minimum or None, maximum, error=many),
         error_messages={**_MESSAGES, "invalid": many},
     )
 

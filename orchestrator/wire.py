@@ -20,13 +20,27 @@ class NotJson(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class File:
+    """A file that goes with a call, as the field `form_field` of a form."""
+
+    form_field: str
+    name: str
+    content_type: str
+    content: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Call:
-    """An HTTP call to a provider. `path` follows the base URL; the API key is added when sent."""
+    """An HTTP call to a provider. `path` follows the base URL; the API key is added when sent.
+
+    The body goes as JSON; with a file, its fields go as a multipart form.
+    """
 
     method: str
     path: str
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
+    file: File | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,7 +139,7 @@ class Clock:
 class Chance:
     """A random number that is known."""
 
-    number: float = 0.5
+    number: float = 0.0
 
     def __call__(self) -> float:
         return self.number

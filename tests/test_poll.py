@@ -87,7 +87,7 @@ def test_a_task_on_its_way_is_looked_at_again(world: World) -> None:
     assert world.ledger.events(job_id)[-1].detail == {"state": "handling"}
 
 
-@pytest.mark.parametrize(("chance", "factor"), [(0.0, 0.75), (0.5, 1.0), (1.0, 1.25)])
+@pytest.mark.parametrize(("chance", "factor"), [(0.0, 1.0), (0.5, 1.25), (1.0, 1.5)])
 def test_the_wait_between_polls_doubles_with_jitter_up_to_the_ceiling(
     world: World, chance: float, factor: float
 ) -> None:
@@ -137,7 +137,7 @@ def test_a_callback_that_comes_while_the_provider_is_asked_wins(world: World) ->
     theirs = Outcome.succeeded((Image("https://e.example/callback.png"),))
 
     def overtaken(_: Asked) -> Answer:
-        world.ledger.settle_by_callback(job_id, 1, "task-1", theirs, now=world.clock())
+        world.ledger.settle_attempt(job_id, 1, "task-1", theirs, now=world.clock())
         return DONE
 
     world.provider.handler = overtaken

@@ -111,7 +111,7 @@ def _record(parts: Runtime, address: CallbackAddress, body: bytes) -> Result:
     if report.outcome is None or parts.settings.providers[address.provider].confirm_callbacks:
         result = _observe(parts, address, report, now)
     else:
-        result = parts.ledger.settle_by_callback(
+        result = parts.ledger.settle_attempt(
             address.job_id, address.attempt, report.task_id, report.outcome, now=now
         )
     log.get().info(

@@ -21,6 +21,7 @@ from orchestrator.enqueue import place
 from orchestrator.jobs import Job
 from orchestrator.runtime import Runtime
 from orchestrator.schemas import EventSchema, JobRequestSchema, JobSchema, event_view, job_view
+from orchestrator.uploads import ImageFile
 from orchestrator.validation import InvalidRequest, Violation
 from orchestrator.wire import NotJson, dump, parse
 
@@ -31,11 +32,25 @@ MAX_WAIT = 60.0
 MAX_WAITING = 4
 
 
+FORM = "multipart/form-data"
+#: What a form may hold: the request as JSON, and the file.
+FORM_PARTS = ("job", "image_file")
+
+
 class WaitSchema(Schema):
     """The query of `GET /v1/jobs/{id}`."""
 
     wait = fields.Float(
         metadata={"description": f"Hold the answer until the job is terminal; 0 to {MAX_WAIT:g} s."}
+    )
+
+
+class JobFormSchema(Schema):
+    """A job with a file: `job` is the request as JSON, `image_file` a PNG, JPEG or WebP image."""
+
+    job = fields.Nested(JobRequestSchema, required=True)
+    image_file = fields.Raw(
+        required=True, metadata={"type": "string", "contentMediaType": "application/octet-stream"}
     )
 
 
@@ -59,7 +74,10 @@ def blueprint(parts: Runtime) -> Blueprint:
         security=[{"bearer": []}],
         requestBody={
             "required": True,
-            "content": {"application/json": {"schema": JobRequestSchema}},
+            "content": {
+                "application/json": {"schema": JobRequestSchema},
+                FORM: {"schema": JobFormSchema},
+            },
         },
         parameters=[{"name": "Idempotency-Key", "in": "header", "schema": {"type": "string"}}],
     )
@@ -70,7 +88,8 @@ def blueprint(parts: Runtime) -> Blueprint:
     def create() -> Response:
         """Enqueue a job."""
         key = request.headers.get("Idempotency-Key")
-        placed = place(parts, _body(), scope=f"api:{g.caller}", key=key)
+        body, file = _form(parts) if request.mimetype == FORM else (_body(), None)
+        placed = place(parts, body, scope=f"api:{g.caller}", key=key, file=file)
         if placed.replayed:
             return _job(placed.job, 200, {"Idempotent-Replay": "true"})
         return _job(placed.job, 202, {"Location": f"/v1/jobs/{placed.job.id}"})
@@ -104,6 +123,28 @@ def blueprint(parts: Runtime) -> Blueprint:
     return jobs
 
 
+def _form(parts: Runtime) -> tuple[dict[str, Any], ImageFile]:
+    """The request and the file of a multipart form.
+
+    Raises:
+        RequestEntityTooLarge, BadRequest, InvalidRequest: it is none.
+    """
+    room = request.max_content_length or 0
+    request.max_form_memory_size = room
+    request.max_content_length = room + parts.settings.max_upload_bytes
+    unknown = [name for name in (*request.form, *request.files) if name not in FORM_PARTS]
+    if unknown:
+        allowed = f"a known part: {', '.join(FORM_PARTS)}"
+        raise InvalidRequest(Violation(unknown[0], "a form part", allowed))
+    files = request.files.getlist("image_file")
+    if len(files) != 1:
+        allowed = "one file, as the form part image_file"
+        raise InvalidRequest(Violation("image_file", f"{len(files)} files", allowed))
+    text, job = request.form.get("job"), request.files.get("job")
+    body = _parsed((text or "").encode() if job is None else job.stream.read())
+    return body, ImageFile(files[0].filename or "image", files[0].stream.read())
+
+
 def _body() -> dict[str, Any]:
     """The request's JSON object.
 
@@ -112,11 +153,16 @@ def _body() -> dict[str, Any]:
     """
     if request.mimetype != "application/json":
         raise UnsupportedMediaType(
-            f"Content-Type is {request.mimetype or 'not set'!r}; allowed: application/json"
+            f"Content-Type is {request.mimetype or 'not set'!r};"
+            f" allowed: application/json, or {FORM} with a file"
         )
     data = request.get_data(cache=False)
     if request.content_length is None and len(data) >= (request.max_content_length or math.inf):
         raise RequestEntityTooLarge  # chunked, and cut off
+    return _parsed(data)
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
     try:
         body = parse(data)
     except NotJson as error:

@@ -12,6 +12,7 @@ from orchestrator.cli.demo import demo
 from orchestrator.cli.dev import dev, sandbox
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.jobs import enqueue, get, watch
+from orchestrator.cli.providers import providers
 from orchestrator.cli.stack import StackError
 from orchestrator.config import ConfigError
 from orchestrator.enqueue import IdempotencyMismatch
@@ -54,5 +55,5 @@ def main() -> None:
     log.configure(logging.WARNING)
 
 
-for _command in (demo, dev, enqueue, get, watch, doctor, sandbox):
+for _command in (demo, dev, enqueue, get, watch, providers, doctor, sandbox):
     main.add_command(_command)

@@ -20,6 +20,7 @@ from orchestrator.clock import now_ms
 from orchestrator.config import VARIABLES, ConfigError, Settings, redacted
 from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.nudges import QUEUE
+from orchestrator.providers import PROVIDERS
 
 #: A sweep older than this, and a clock further off than this, are wrong. Seconds.
 SWEEP_STALE = 10.0
@@ -89,7 +90,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
     if names:
         yield Finding("providers", "ok", names)
     else:
-        yield Finding("providers", "wrong", "none is on", "set HIAPI_API_KEY or EVOLINK_API_KEY")
+        yield Finding("providers", "wrong", "none is on", f"set one of {_key_names()}")
     if settings.public_url:
         yield Finding("public URL", "ok", settings.public_url)
     else:
@@ -100,6 +101,10 @@ def _settings(settings: Settings) -> Iterator[Finding]:
     else:
         mend = "set ORCHESTRATOR_API_KEYS=name:key"
         yield Finding("API keys", "wrong", "none: the web process does not start", mend)
+
+
+def _key_names() -> str:
+    return ", ".join(f"{name.upper()}_API_KEY" for name in PROVIDERS)
 
 
 def _redis(ledger: Ledger, server: dict[str, Any]) -> Iterator[Finding]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import IO, Any
 
 import click
@@ -14,6 +15,7 @@ from orchestrator.jobs import Job, Status
 from orchestrator.ledger import Ledger
 from orchestrator.providers import PROVIDERS
 from orchestrator.schemas import event_view, job_view, rfc3339
+from orchestrator.uploads import ImageFile
 from orchestrator.validation import InvalidRequest, Violation
 from orchestrator.wire import NotJson, parse
 
@@ -39,14 +41,22 @@ class JsonObject(click.ParamType[dict[str, Any]]):
 
 @click.command()
 @click.option("--provider", required=True, type=click.Choice(list(PROVIDERS)), help="Whose API.")
-@click.option("--model", required=True, help="A model of that provider.")
+@click.option("--model", required=True, help="A model of that provider, or a family name.")
 @click.option("--prompt", help="What to draw; `-` reads it from standard input.")
 @click.option("--image", "images", multiple=True, metavar="URL", help="A reference image; repeat.")
+@click.option(
+    "--image-file", metavar="PATH", help="A reference image on this machine, where files are taken."
+)
 @click.option("--aspect-ratio", metavar="W:H", help="Such as 16:9.")
 @click.option("--resolution", help="Such as 2K.")
 @click.option("--output-format", help="Such as png.")
 @click.option("--n", type=int, help="How many images.")
 @click.option("--request", type=click.File("rb"), help="The provider's own body, from a JSON file.")
+@click.option(
+    "--provider-options",
+    type=JsonObject(),
+    help="More fields of the provider's own body, as a JSON object; merged last.",
+)
 @click.option("--metadata", type=JsonObject(), help="A JSON object that comes back with the job.")
 @click.option("--deadline-seconds", type=float, help="Fail after this long.")
 @click.option(
@@ -65,6 +75,7 @@ def enqueue(
     request: IO[bytes] | None,
     prompt: str | None,
     images: tuple[str, ...],
+    image_file: str | None,
     **options: Any,
 ) -> None:
     """Enqueue one job, and print its id.
@@ -83,7 +94,8 @@ def enqueue(
         wanted["images"] = list(images)
     if request is not None:
         wanted["request"] = _native(request)
-    placed = place(parts, wanted, scope="cli", key=idempotency_key)
+    file = ImageFile.read(Path(image_file)) if image_file else None
+    placed = place(parts, wanted, scope="cli", key=idempotency_key, file=file)
     if wait:
         _follow(parts.ledger, placed.job, json_=json_)
     elif json_:
@@ -168,5 +180,6 @@ def _show(ledger: Ledger, job: Job, *, events: bool = True) -> None:
         out.print(f"  image  {image.source_url}", markup=False)
     if job.error:
         out.print(f"  {job.error.code}: {job.error.message}", markup=False)
-    if job.cost:
-        out.print(f"  cost   {job.cost.amount:g} {job.cost.unit} ({job.cost.source})", markup=False)
+    cost = job_view(job)["cost"]
+    if cost and cost["source"] != "unknown":
+        out.print(f"  cost   {cost['amount']:g} {cost['unit']} ({cost['source']})", markup=False)

@@ -19,6 +19,7 @@ from orchestrator.jobs import (
     JobRequest,
     SettledBy,
     Status,
+    Upload,
 )
 
 
@@ -44,7 +45,7 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
     return Job(
         id=job_id,
         status=Status(fields["status"]),
-        request=JobRequest(**orjson.loads(fields["request"])),
+        request=_request(orjson.loads(fields["request"])),
         created_at=int(fields["created"]),
         updated_at=int(fields["updated"]),
         deadline_at=int(fields["deadline"]),
@@ -63,6 +64,11 @@ def read_event(line: str) -> Event:
     """One line of a timeline."""
     at, name, detail = line.split(" ", 2)
     return Event(int(at), name, orjson.loads(detail))
+
+
+def _request(stored: dict[str, Any]) -> JobRequest:
+    upload = stored.pop("upload", None)
+    return JobRequest(upload=Upload(**upload) if upload else None, **stored)
 
 
 def _attempts(fields: Mapping[str, str]) -> list[Attempt]:

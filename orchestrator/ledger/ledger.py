@@ -35,6 +35,8 @@ from orchestrator.ledger.script import Script, load
 #: How many rejected messages are kept for a look, and how much of each body. Entries, characters.
 REJECTED_KEPT = 1000
 REJECTED_BODY = 2048
+#: How long an uploaded file outlives its job's deadline, for a last send. ms.
+UPLOAD_MARGIN = 3_600_000
 
 
 class Result(StrEnum):
@@ -133,8 +135,12 @@ class Ledger:
         now: int,
         deadline_at: int,
         idempotency: Idempotency | None = None,
+        upload: bytes | None = None,
     ) -> Created:
-        """Create a queued job, due at once; or find the one the same idempotency key made."""
+        """Create a queued job, due at once; or find the one the same idempotency key made.
+
+        `upload` is kept beside the job until `drop_upload`, or an hour after the deadline.
+        """
         digest = keys.digest(idempotency.scope, idempotency.key) if idempotency else None
         shard = keys.pick_shard(self.shards, digest)
         job_id = keys.new_job_id(shard)
@@ -143,8 +149,13 @@ class Ledger:
         stored = codec.dumps(request.stored())
         args: list[str | int] = [now, stored, deadline_at, codec.fingerprint(request), lifetime]
         with self._redis() as client:
+            if upload is not None:  # first, so that no job is without its file
+                client.set(keys.upload(job_id), upload, px=deadline_at - now + UPLOAD_MARGIN)
             answer = self._create.run(client, [*_job_keys(job_id), guard], args)
-        return Created(Result(answer[0]), answer[1] if len(answer) > 1 else job_id)
+        made = Created(Result(answer[0]), answer[1] if len(answer) > 1 else job_id)
+        if upload is not None and made.result is not Result.CREATED:
+            self.drop_upload(job_id)
+        return made
 
     def claim(self, job_id: str, step: Step, *, now: int, lease_ms: int) -> Lease | None:
         """Take the lease on a job that is due for `step`; None when it is not, or is another's."""
@@ -222,16 +233,21 @@ class Ledger:
         look = "" if next_look is None else next_look
         return self._run(self._observe, job_id, [now, attempt, task_id, look, fallback, detail])
 
-    def settle_by_callback(
-        self, job_id: str, attempt: int, task_id: str, outcome: Outcome, *, now: int
+    def settle_attempt(
+        self,
+        job_id: str,
+        attempt: int,
+        task_id: str,
+        outcome: Outcome,
+        *,
+        now: int,
+        by: SettledBy = SettledBy.CALLBACK,
     ) -> Result:
-        """The provider's verified word.
+        """The provider's own word, by a verified callback or in its answer to a submit.
 
         SETTLED, or DUPLICATE, CONFLICT, SUPERSEDED, MISMATCH, MISSING.
         """
-        return self._settled(
-            job_id, attempt, outcome, token="", task_id=task_id, by=SettledBy.CALLBACK, now=now
-        )
+        return self._settled(job_id, attempt, outcome, token="", task_id=task_id, by=by, now=now)
 
     def settle(self, lease: Lease, outcome: Outcome, by: SettledBy, *, now: int) -> Result:
         """A worker's outcome for the job it holds.
@@ -261,6 +277,19 @@ class Ledger:
         with self._redis() as client:
             fields: Any = client.hgetall(keys.job(job_id))
         return codec.read_job(job_id, fields) if fields else None
+
+    def upload(self, job_id: str) -> bytes | None:
+        """The file handed over with a job, or None when it is gone."""
+        with self._redis() as client:
+            content: bytes | None = client.execute_command(  # type: ignore[no-untyped-call]
+                "GET", keys.upload(job_id), NEVER_DECODE=True
+            )
+        return content
+
+    def drop_upload(self, job_id: str) -> None:
+        """Forget the file handed over with a job: it will not be sent any more."""
+        with self._redis() as client:
+            client.delete(keys.upload(job_id))
 
     def events(self, job_id: str) -> list[Event]:
         """The job's timeline, oldest first; empty for an unknown job."""

@@ -15,9 +15,20 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from orchestrator.jobs import Cost, ErrorCode, Image, JobError, JobRequest, Outcome
+from orchestrator.prices import PriceTable
+from orchestrator.providers.catalog import (
+    Family,
+    Model,
+    as_written,
+    at,
+    check_extras,
+    checkable,
+    merged,
+    said,
+)
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import BadSignature
-from orchestrator.validation import InvalidRequest, StrictSchema, Violation, checked
+from orchestrator.validation import InvalidRequest, Violation, checked
 from orchestrator.wire import Call, Reply
 
 _TASK_ID = re.compile(r"(?!\.\.?\Z)[!-~]{1,256}")  # dots alone are no name in a URL's path
@@ -44,15 +55,8 @@ class Capabilities:
     idempotency_seconds: int = 0
     #: How long (seconds) its image links live; None: it does not say, or says it link by link.
     links_live_seconds: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """One model: what its request body may hold, and where the unified options go in it."""
-
-    schema: StrictSchema
-    #: Unified option -> path in the provider's body. An option that is absent here is refused.
-    options: Mapping[str, tuple[str, ...]]
+    #: The form field that takes an image file in the request; None: it takes only links.
+    upload_field: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +70,15 @@ class TaskReport:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider took the request. `estimate` is its own guess of the time needed, seconds."""
+    """The provider took the request. `estimate` is its own guess of the time needed, seconds.
+
+    `outcome` is there when the task was done by the time of the answer.
+    """
 
     task_id: str
     estimate: float | None = None
     cost: Cost | None = None
+    outcome: Outcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +132,15 @@ class Provider(ABC):
     name: ClassVar[str]
     #: As its own documents write it.
     title: ClassVar[str]
-    base_url: ClassVar[str]
+    #: Scheme and host; None: its documents name none, and the setting must.
+    base_url: ClassVar[str | None]
     capabilities: ClassVar[Capabilities]
+    #: The provider's own names of its models.
     models: ClassVar[Mapping[str, Model]]
+    #: Names that mean the same at every provider.
+    families: ClassVar[Mapping[str, Family]] = {}
+    #: What the native form may say to a model that is not listed; None: such models are refused.
+    unlisted: ClassVar[Model | None] = None
     #: First and longest time between polls, seconds.
     poll_seconds: ClassVar[float] = 3.0
     max_poll_seconds: ClassVar[float] = 30.0
@@ -139,26 +153,56 @@ class Provider(ABC):
         Raises:
             InvalidRequest: naming each field as the caller wrote it.
         """
-        model = self._model(request.model)
-        refused = [v for v in (self._unsayable(model, o, request) for o in request.options) if v]
+        if request.upload and self.capabilities.upload_field is None:
+            allowed = f"absent: {self.title} takes no files, only links in images"
+            raise InvalidRequest(Violation("image_file", request.upload.name, allowed))
+        name, options = self._resolved(request)
+        model = self._model(name, request)
+        refused = [v for v in (self._unsayable(model, name, o, options[o]) for o in options) if v]
         if refused:
             raise InvalidRequest(*refused)
+        check_extras(request.provider_options)
+        body = checkable(model.schema, self.body(request), request.provider_options)
         try:
-            checked(model.schema, self.body(request))
+            checked(model.schema, body)
         except InvalidRequest as error:
-            named = [_as_written(v, model, request) for v in error.violations]
+            named = [as_written(v, model, request) for v in error.violations]
             raise InvalidRequest(*named) from None
 
     def body(self, request: JobRequest) -> dict[str, Any]:
-        """The provider's own request body for a checked request, without the callback."""
+        """The provider's own request body for a checked request, without callback and upload."""
         if request.native is not None:
             return {**request.native}
-        paths = self.models[request.model].options
-        body: dict[str, Any] = {"model": request.model}
-        for option, value in request.options.items():
-            if option in paths:
-                _put(body, paths[option], value)
-        return body
+        name, options = self._resolved(request)
+        return merged(self.unified(name, options, request), request.provider_options)
+
+    def unified(self, name: str, options: Mapping[str, Any], request: JobRequest) -> dict[str, Any]:
+        """The body that says unified options to model `name`."""
+        return said(self.models[name], name, options)
+
+    def price(
+        self, request: JobRequest, prices: PriceTable, returned: int | None = None
+    ) -> Cost | None:
+        """What a request costs by a price table, or None when the table does not say.
+
+        Args:
+            request: a checked one.
+            prices: of this provider.
+            returned: how many images came, once they did.
+        """
+        body = self.body(request)
+        model = self._model(str(body.get("model")), request)
+        others = [str(at(body, path) or default) for path, default in model.priced_by.items()]
+        each, count = prices.of(str(body.get("model")), others), body.get("n", 1)
+        if model.bills_returned and returned is not None:
+            count = returned
+        if each is None or not isinstance(count, int):
+            return None
+        return Cost(round(each * count, 9), prices.unit, "computed")
+
+    def callback_refusal(self, url: str) -> str | None:
+        """Why the provider would not take `url` for callbacks, or None if it would."""
+        return None
 
     @abstractmethod
     def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
@@ -243,22 +287,37 @@ class Provider(ABC):
 
     # ---------------------------------------------------------------------------------------
 
-    def _model(self, name: str) -> Model:
-        try:
-            return self.models[name]
-        except KeyError:
-            allowed = f"one of {self.title}'s models: {', '.join(self.models)}"
-            raise InvalidRequest(Violation("model", name, allowed)) from None
+    def _resolved(self, request: JobRequest) -> tuple[str, dict[str, Any]]:
+        """The provider's own model for a request, and the unified options to say to it."""
+        family = self.families.get(request.model)
+        if family is None or request.native is not None or request.model in self.models:
+            return request.model, dict(request.options)
+        return family.choose(request.options)
 
-    def _unsayable(self, model: Model, option: str, request: JobRequest) -> Violation | None:
-        value = request.options[option]
+    def _model(self, name: str, request: JobRequest) -> Model:
+        listed = self.models.get(name)
+        if listed:
+            return listed
+        if self.unlisted and request.native is not None:
+            return self.unlisted
+        names = ", ".join(self.models if request.native else {**self.models, **self.families})
+        allowed = f"one of {self.title}'s models: {names}"
+        if self.unlisted:
+            allowed += "; or any other in the native form, with its own body in `request`"
+        raise InvalidRequest(Violation("model", name, allowed))
+
+    def _unsayable(self, model: Model, name: str, option: str, value: Any) -> Violation | None:
         if option in model.options:
             return None
         if option == "n":
             only_one = f"1: {self.title} makes one image a task"
             return None if value == 1 else Violation("n", value, only_one)
         taken = ", ".join(model.options)
-        return Violation(option, value, f"{self.title} does not take {option}; it takes {taken}")
+        allowed = f"{self.title} does not take {option}; it takes {taken}"
+        tiered = [f for f, family in self.families.items() if name in family.tiers.values()]
+        if option == "resolution" and tiered:
+            allowed += f"; the name {name} says its resolution, and {tiered[0]} takes one"
+        return Violation(option, value, allowed)
 
     def _accepted(self, document: dict[str, Any]) -> Accepted | None:
         try:
@@ -339,21 +398,3 @@ def _bare_error(reply: Reply) -> JobError:
     if 300 <= reply.status < 400:
         message += "; redirects are not followed: check the provider's base URL"
     return JobError(code, message, str(reply.status), retryable)
-
-
-def _put(body: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    for step in path[:-1]:
-        body = body.setdefault(step, {})
-    body[path[-1]] = value
-
-
-def _as_written(violation: Violation, model: Model, request: JobRequest) -> Violation:
-    """The violation with its field as the caller wrote it."""
-    if request.native is not None:
-        return Violation(f"request.{violation.field}", violation.value, violation.allowed)
-    for option, path in model.options.items():
-        there = ".".join(path)
-        if violation.field == there or violation.field.startswith(f"{there}."):
-            field = option + violation.field[len(there) :]
-            return Violation(field, violation.value, violation.allowed)
-    return violation

@@ -16,7 +16,6 @@ from orchestrator.jobs import Cost, ErrorCode, JobError, Outcome, Status
 from orchestrator.providers.base import (
     Accepted,
     Capabilities,
-    Model,
     Provider,
     TaskReport,
     Unreadable,
@@ -28,6 +27,8 @@ from orchestrator.providers.base import (
     task_id,
     words,
 )
+from orchestrator.providers.catalog import Family, Model
+from orchestrator.security.addresses import callback_refusal
 from orchestrator.validation import StrictSchema, links, text
 from orchestrator.wire import Call
 
@@ -69,6 +70,9 @@ TASK_ERRORS: Mapping[str, tuple[ErrorCode, bool]] = {
 #: The page puts the time to wait in words: "retry after 60 seconds".
 _RETRY_HINT = re.compile(r"retry after (\d{1,4}) seconds?")
 
+#: The longest `callback_url`. Characters.
+MAX_CALLBACK_URL = 2048
+
 SIZES = ("auto", "1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
 
 
@@ -89,6 +93,7 @@ _GENERATION = Model(
         "aspect_ratio": ("size",),
         "resolution": ("quality",),
     },
+    priced_by={("quality",): "2K"},
 )
 
 
@@ -103,6 +108,16 @@ class EvoLink(Provider):
         "nano-banana-2-lite": _GENERATION,
         "gemini-3-pro-image-preview": _GENERATION,
     }
+    #: The page calls gemini-3-pro-image-preview "Nano Banana 2"; its maker's name for the model is
+    #: Nano Banana Pro (public).
+    families: ClassVar[Mapping[str, Family]] = {
+        "nano-banana-2": Family("gemini-3-pro-image-preview"),
+        "nano-banana-pro": Family("gemini-3-pro-image-preview"),
+    }
+
+    def callback_refusal(self, url: str) -> str | None:
+        """HTTPS, a public host, at most 2048 characters."""
+        return callback_refusal(url, public=True, longest=MAX_CALLBACK_URL)
 
     def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
         """No idempotency key is documented, so none is sent."""
@@ -129,6 +144,8 @@ class EvoLink(Provider):
         message = words(error.get("message"), f"HTTP {status}")
         if isinstance(error.get("param"), str):
             message = f"{message} ({error['param'][:100]})"
+        if isinstance(error.get("fallback_suggestion"), str):
+            message = f"{message}; {self.title} suggests: {error['fallback_suggestion'][:200]}"
         return JobError(ours, message, kind or str(status), retryable)
 
     def hinted_retry_after(self, document: dict[str, Any]) -> float | None:

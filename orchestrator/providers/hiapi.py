@@ -17,7 +17,6 @@ from orchestrator.providers.base import (
     Accepted,
     Ambiguous,
     Capabilities,
-    Model,
     Provider,
     Refused,
     TaskReport,
@@ -30,9 +29,11 @@ from orchestrator.providers.base import (
     task_id,
     words,
 )
+from orchestrator.providers.catalog import Family, Model
+from orchestrator.security.addresses import callback_refusal
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import verify_timestamped_hex
-from orchestrator.validation import StrictSchema, links, text
+from orchestrator.validation import StrictSchema, always, links, text
 from orchestrator.wire import Call, Reply
 
 #: Terminal states; every other state (queued, handling, archiving (public), or one that is new)
@@ -74,6 +75,13 @@ class _NanoBanana2(StrictSchema):
     input = fields.Nested(_NanoBanana2Input, required=True)
 
 
+class _AnyTask(StrictSchema):
+    """The one endpoint serves every model; what a model's input holds is its own page's matter."""
+
+    model = text(required=True)
+    input = fields.Dict(keys=fields.String(), required=True, error_messages=always("a JSON object"))
+
+
 class HiAPI(Provider):
     """HiAPI's wire form."""
 
@@ -95,8 +103,16 @@ class HiAPI(Provider):
                 "resolution": ("input", "resolution"),
                 "output_format": ("input", "output_format"),
             },
+            spellings={"output_format": {"jpeg": "jpg"}},
+            priced_by={("input", "resolution"): "1K"},
         )
     }
+    families: ClassVar[Mapping[str, Family]] = {"nano-banana-2": Family("Nano-Banana-2")}
+    unlisted = Model(_AnyTask(), {})
+
+    def callback_refusal(self, url: str) -> str | None:
+        """`callback.url` is an HTTPS URL."""
+        return callback_refusal(url)
 
     def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
         """`callback.when` has one documented value, `final`."""

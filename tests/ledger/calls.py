@@ -32,7 +32,7 @@ CALLS: Mapping[str, Call] = {
     "observe": lambda ledger, lease: ledger.observe(
         lease.job.id, 1, "task-1", now=NOW, next_look=LOOK, fallback=LOOK
     ),
-    "settle_by_callback": lambda ledger, lease: ledger.settle_by_callback(
+    "settle_attempt": lambda ledger, lease: ledger.settle_attempt(
         lease.job.id, 1, "task-1", SUCCESS, now=NOW
     ),
     "settle": lambda ledger, lease: ledger.settle(lease, SUCCESS, SettledBy.POLL, now=NOW),

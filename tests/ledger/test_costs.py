@@ -51,7 +51,7 @@ def test_the_round_trips_of_a_job_from_enqueue_to_callback(
 ) -> None:
     def life() -> None:
         job_id = kit.running(crowd)
-        crowd.settle_by_callback(job_id, 1, "task-1", kit.SUCCESS, now=NOW)
+        crowd.settle_attempt(job_id, 1, "task-1", kit.SUCCESS, now=NOW)
 
     life()
 

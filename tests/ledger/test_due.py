@@ -47,7 +47,7 @@ def test_a_leased_job_is_due_again_when_the_lease_ends(ledger: Ledger) -> None:
 
 def test_a_settled_job_is_never_due(ledger: Ledger) -> None:
     job_id = kit.running(ledger)
-    ledger.settle_by_callback(job_id, 1, "task-1", SUCCESS, now=NOW)
+    ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
 
     assert ledger.due(0, now=LOOK * 2, limit=10) == []
 

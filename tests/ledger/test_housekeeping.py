@@ -30,7 +30,7 @@ def test_a_settled_job_is_gone_after_the_retention_time(redis: Redis) -> None:
     assert kit.next_look(redis, job_id) is None
     assert [key for key in kit.every_key(redis) if job_id in key] == []
     assert ledger.get(open_), "an open job is kept"
-    assert ledger.settle_by_callback(job_id, 1, "task-1", SUCCESS, now=NOW) is Result.MISSING
+    assert ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW) is Result.MISSING
 
 
 def test_a_job_called_off_is_gone_after_the_retention_time(redis: Redis) -> None:
@@ -45,9 +45,9 @@ def test_what_comes_in_later_does_not_lengthen_a_settled_jobs_life(redis: Redis)
     brief, ledger = Ledger(lambda: redis, retention_ms=60_000), Ledger(lambda: redis)
     lease = kit.submitting(ledger)
     job_id = lease.job.id
-    brief.settle_by_callback(job_id, 1, "task-1", SUCCESS, now=NOW)
+    brief.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
 
-    ledger.settle_by_callback(job_id, 1, "task-1", SUCCESS, now=NOW)
+    ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
     ledger.accepted(job_id, 1, "task-1", now=NOW, next_look=LOOK)
     ledger.cancel(job_id, now=NOW)
 

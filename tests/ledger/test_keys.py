@@ -144,13 +144,13 @@ def live(ledger: Ledger, wire: Wire) -> None:
     kit.defer(ledger, kit.claim(ledger, job_id, Step.POLL, now=LOOK), next_look=LOOK)
     poll = kit.claim(ledger, job_id, Step.POLL, now=LOOK)
     ledger.settle(poll, SUCCESS, SettledBy.POLL, now=LOOK)
-    ledger.settle_by_callback(job_id, 3, "task-3", FAILURE, now=LOOK)
+    ledger.settle_attempt(job_id, 3, "task-3", FAILURE, now=LOOK)
     crowded, look = kit.running(ledger), wire.watch
     wire.watch = lambda: None
     for _ in range(MAX_EVENTS):
-        ledger.settle_by_callback(crowded, 1, "task-x", FAILURE, now=NOW)
+        ledger.settle_attempt(crowded, 1, "task-x", FAILURE, now=NOW)
     wire.watch = look
-    ledger.settle_by_callback(crowded, 1, "task-1", FAILURE, now=NOW)
+    ledger.settle_attempt(crowded, 1, "task-1", FAILURE, now=NOW)
     ledger.cancel(kit.create(ledger), now=NOW)
     ledger.due(0, now=NOW, limit=10)
     ledger.reject("callback", now=NOW, reason="not JSON", body=b"<")

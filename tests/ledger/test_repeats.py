@@ -47,7 +47,7 @@ def claim_to_poll(ledger: Ledger) -> None:
 
 def accepted_after_callback(ledger: Ledger) -> None:
     job_id = kit.submitting(ledger).job.id
-    ledger.settle_by_callback(job_id, 1, "task-1", FAILURE, now=NOW)
+    ledger.settle_attempt(job_id, 1, "task-1", FAILURE, now=NOW)
     ledger.accepted(job_id, 1, "task-1", now=NOW, next_look=LOOK, cost=COST)
 
 
@@ -58,12 +58,12 @@ def observe(ledger: Ledger, look: int | None) -> None:
 
 def callback(ledger: Ledger) -> None:
     job_id = kit.running(ledger)
-    ledger.settle_by_callback(job_id, 1, "task-1", SUCCESS, now=NOW)
+    ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
 
 
 def late_failure(ledger: Ledger) -> None:
     job_id = kit.resubmitting(ledger).job.id
-    ledger.settle_by_callback(job_id, 1, "task-1", FAILURE, now=NOW)
+    ledger.settle_attempt(job_id, 1, "task-1", FAILURE, now=NOW)
 
 
 def poll(ledger: Ledger) -> None:

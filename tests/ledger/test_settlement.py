@@ -18,7 +18,7 @@ RESERVED = Cost(9.9, "credits")
 
 
 def callback(ledger: Ledger, job_id: str, outcome: Outcome = SUCCESS, attempt: int = 1) -> Result:
-    return ledger.settle_by_callback(job_id, attempt, f"task-{attempt}", outcome, now=NOW + 5)
+    return ledger.settle_attempt(job_id, attempt, f"task-{attempt}", outcome, now=NOW + 5)
 
 
 def observe(ledger: Ledger, job_id: str, look: int | None, attempt: int = 1) -> Result:
@@ -252,7 +252,7 @@ def test_another_tasks_outcome_is_a_mismatch_that_is_recorded_and_changes_nothin
     job_id = kit.running(ledger)
     before = kit.everything(redis)
 
-    result = ledger.settle_by_callback(job_id, 1, "task-x", SUCCESS, now=NOW)
+    result = ledger.settle_attempt(job_id, 1, "task-x", SUCCESS, now=NOW)
 
     assert result is Result.MISMATCH
     assert kit.everything(redis) == before

@@ -45,7 +45,7 @@ def test_a_job_lives_its_whole_life_in_any_shard(sharded: Ledger, redis: Redis) 
         kit.claim(sharded, job_id)
         sharded.accepted(job_id, 1, "task-1", now=NOW, next_look=LOOK)
         assert sharded.due(shard, now=LOOK, limit=100)[-1] == (job_id, Step.POLL)
-        result = sharded.settle_by_callback(job_id, 1, "task-1", SUCCESS, now=NOW)
+        result = sharded.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
         assert result is Result.SETTLED
         assert [e.name for e in sharded.events(job_id)][-1] == "settled"
         kit.invariant(redis, job_id)

@@ -19,7 +19,7 @@ MAX_EVENTS = int(FOUND[1])
 
 
 def mismatch(ledger: Ledger, job_id: str) -> None:
-    ledger.settle_by_callback(job_id, 1, "task-x", SUCCESS, now=NOW)
+    ledger.settle_attempt(job_id, 1, "task-x", SUCCESS, now=NOW)
 
 
 @pytest.fixture
@@ -83,13 +83,13 @@ def test_the_settlement_is_listed_even_when_the_timeline_is_full(
 ) -> None:
     mismatch(ledger, full)
 
-    assert ledger.settle_by_callback(full, 1, "task-1", SUCCESS, now=NOW) is Result.SETTLED
+    assert ledger.settle_attempt(full, 1, "task-1", SUCCESS, now=NOW) is Result.SETTLED
 
     events = ledger.events(full)
     assert len(events) == MAX_EVENTS + 1
     assert events[-1].name == "settled"
     for _ in range(2):
-        ledger.settle_by_callback(full, 1, "task-1", SUCCESS, now=NOW)
+        ledger.settle_attempt(full, 1, "task-1", SUCCESS, now=NOW)
     assert ledger.events(full) == events, "what comes after it is counted only"
     assert kit.fields(redis, full)["omitted"] == "3"
     assert kit.job(ledger, full).status is Status.SUCCEEDED

@@ -91,12 +91,12 @@ def running(scene: Scene) -> None:
 
 def succeeded(scene: Scene) -> None:
     running(scene)
-    scene.ledger.settle_by_callback(scene.job_id, CURRENT, "task-2", SUCCESS, now=NOW)
+    scene.ledger.settle_attempt(scene.job_id, CURRENT, "task-2", SUCCESS, now=NOW)
 
 
 def failed(scene: Scene) -> None:
     running(scene)
-    scene.ledger.settle_by_callback(scene.job_id, CURRENT, "task-2", FAILURE, now=NOW)
+    scene.ledger.settle_attempt(scene.job_id, CURRENT, "task-2", FAILURE, now=NOW)
 
 
 def cancelled(scene: Scene) -> None:
@@ -165,19 +165,19 @@ MOVES: Mapping[str, Callable[[Scene], object]] = {
     "observe, look left": lambda s: observe(s, CURRENT, "task-2", None),
     "observe, older": lambda s: observe(s, OLDER, "task-1", LOOK),
     "observe, other task": lambda s: observe(s, CURRENT, "task-x", LOOK),
-    "callback success": lambda s: s.ledger.settle_by_callback(
+    "callback success": lambda s: s.ledger.settle_attempt(
         s.job_id, CURRENT, "task-2", SUCCESS, now=NOW
     ),
-    "callback failure": lambda s: s.ledger.settle_by_callback(
+    "callback failure": lambda s: s.ledger.settle_attempt(
         s.job_id, CURRENT, "task-2", FAILURE, now=NOW
     ),
-    "callback success, older": lambda s: s.ledger.settle_by_callback(
+    "callback success, older": lambda s: s.ledger.settle_attempt(
         s.job_id, OLDER, "task-1", SUCCESS, now=NOW
     ),
-    "callback failure, older": lambda s: s.ledger.settle_by_callback(
+    "callback failure, older": lambda s: s.ledger.settle_attempt(
         s.job_id, OLDER, "task-1", FAILURE, now=NOW
     ),
-    "callback, other task": lambda s: s.ledger.settle_by_callback(
+    "callback, other task": lambda s: s.ledger.settle_attempt(
         s.job_id, CURRENT, "task-x", SUCCESS, now=NOW
     ),
     "settle success, own lease": lambda s: s.ledger.settle(

@@ -41,7 +41,7 @@ def test_a_callback_wakes_who_waits(ledger: Ledger, redis: Redis) -> None:
         ledger,
         redis,
         job_id,
-        lambda: ledger.settle_by_callback(job_id, 1, "task-1", SUCCESS, now=NOW),
+        lambda: ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW),
     )
 
     assert job == kit.job(ledger, job_id)
@@ -81,7 +81,7 @@ def test_all_who_wait_are_woken(crowd: Ledger, real_redis: Redis) -> None:
     with ThreadPoolExecutor(8) as pool:
         waiting = [pool.submit(crowd.wait, job_id, LONG) for _ in range(8)]
         kit.eventually(lambda: len(listeners()) == 8)
-        crowd.settle_by_callback(job_id, 1, "task-1", SUCCESS, now=NOW)
+        crowd.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
         jobs = [one.result(LONG / 2) for one in waiting]
 
     assert jobs == [kit.job(crowd, job_id)] * 8

@@ -1,0 +1,41 @@
+"""`/v1/providers`: what each provider takes."""
+
+from __future__ import annotations
+
+from flask import Response
+from flask_smorest import Blueprint
+from marshmallow import Schema, fields
+
+from orchestrator.api.auth import require_key
+from orchestrator.providers.listing import view
+from orchestrator.runtime import Runtime
+from orchestrator.wire import dump
+
+
+class ProvidersSchema(Schema):
+    """Every provider: whether it is on, what it can do, its models and their limits."""
+
+    providers = fields.List(fields.Dict())
+
+
+def blueprint(parts: Runtime) -> Blueprint:
+    """The route, on these parts."""
+    providers = Blueprint(
+        "providers", __name__, url_prefix="/v1/providers", description="Providers"
+    )
+
+    @providers.before_request
+    def authenticate() -> None:
+        require_key(parts.settings.api_keys)
+
+    @providers.get("")
+    @providers.doc(security=[{"bearer": []}])
+    @providers.alt_response(200, schema=ProvidersSchema, description="The providers")
+    def show() -> Response:
+        """List the providers with their models, options and limits."""
+        views = [
+            view(p, on=name in parts.settings.providers) for name, p in parts.providers.items()
+        ]
+        return Response(dump({"providers": views}), 200, mimetype="application/json")
+
+    return providers

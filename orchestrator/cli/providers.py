@@ -1,0 +1,84 @@
+"""`orchestrator providers`: what each provider takes."""
+
+from __future__ import annotations
+
+import click
+from rich.table import Table
+
+from orchestrator.cli.output import as_json, console, print_json
+from orchestrator.config import Settings
+from orchestrator.providers import BUILT_IN, PROVIDERS
+from orchestrator.providers.catalog import limits
+from orchestrator.providers.listing import (
+    FULL,
+    OPTIONS,
+    REFUSED,
+    alike,
+    markdown,
+    support,
+    view,
+    words,
+)
+
+_COLOURS = {FULL: "green", REFUSED: "red"}
+
+
+@click.command()
+@click.argument("name", required=False, type=click.Choice(list(PROVIDERS)))
+@click.option("--markdown", "page", is_flag=True, help="Print docs/providers/README.md.")
+@as_json
+def providers(name: str | None, page: bool, json_: bool) -> None:
+    """Show which options each provider takes; with NAME, its models and their limits.
+
+    \b
+    orchestrator providers
+    orchestrator providers uniall
+    """
+    if page:
+        click.echo(markdown(BUILT_IN.values()), nl=False)
+        return
+    on = Settings.from_env().providers
+    shown = [PROVIDERS[name]] if name else list(PROVIDERS.values())
+    if json_:
+        views = [view(provider, on=provider.name in on) for provider in shown]
+        print_json(views[0] if name else {"providers": views})
+    elif name:
+        _print_models(name)
+    else:
+        _print_matrix(set(on))
+
+
+def _print_matrix(on: set[str]) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in ("provider", "on", "callbacks", *OPTIONS, "image_file"):
+        table.add_column(column, no_wrap=True)
+    for provider in PROVIDERS.values():
+        told = [support(provider, option) for option in OPTIONS]
+        told.append(FULL if provider.capabilities.upload_field else REFUSED)
+        table.add_row(
+            provider.name,
+            "yes" if provider.name in on else "no",
+            "yes" if provider.capabilities.callbacks else "no",
+            *(f"[{_COLOURS.get(word, 'yellow')}]{word}[/]" for word in told),
+        )
+    console().print(table)
+    click.echo(
+        "\nfull: every model, without a limit; limited: see `orchestrator providers NAME`; refused:"
+        " by name, before anything is sent.\nA provider is on when its API key is set, such as"
+        " HIAPI_API_KEY."
+    )
+
+
+def _print_models(name: str) -> None:
+    provider, out = PROVIDERS[name], console()
+    for names, model in alike(provider):
+        out.print(f"[bold]{', '.join(names)}[/]")
+        table = Table.grid(padding=(0, 2))
+        for option in model.options:
+            table.add_row("", option, words(limits(model, option)))
+        out.print(table)
+    for family_name, family in provider.families.items():
+        tiers = ", ".join(f"{tier}: {model}" for tier, model in family.tiers.items())
+        out.print(f"[bold]{family_name}[/] (family): {tiers or family.default}")
+    if provider.unlisted:
+        out.print("Any other model in the native form: its own body in `request`.")

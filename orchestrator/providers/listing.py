@@ -1,0 +1,165 @@
+"""What the providers take, for people and programs: made from the adapters, so it cannot differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from orchestrator.providers.base import Provider
+from orchestrator.providers.catalog import Model, limits
+
+#: The unified options, in the order of the request's schema.
+OPTIONS = ("prompt", "images", "aspect_ratio", "resolution", "output_format", "n")
+FULL, LIMITED, REFUSED = "full", "limited", "refused"
+#: The limits that leave values out.
+_BOUNDS = frozenset({"one_of", "max", "max_length"})
+
+
+def view(provider: Provider, *, on: bool) -> dict[str, Any]:
+    """A provider as JSON-ready data; `on` says whether this installation uses it."""
+    return {
+        "name": provider.name,
+        "title": provider.title,
+        "on": on,
+        "capabilities": asdict(provider.capabilities),
+        "poll_seconds": provider.poll_seconds,
+        "max_poll_seconds": provider.max_poll_seconds,
+        "takes_unlisted_models": provider.unlisted is not None,
+        "support": {option: support(provider, option) for option in OPTIONS},
+        "models": [
+            {"name": name, "options": {option: limits(model, option) for option in model.options}}
+            for name, model in provider.models.items()
+        ],
+        "families": [
+            {"name": name, "model": family.default, "resolution": dict(family.tiers)}
+            for name, family in provider.families.items()
+        ],
+    }
+
+
+def support(provider: Provider, option: str) -> str:
+    """Whether an option is taken: `full`, `limited` (to some models or values) or `refused`."""
+    taken = [model for model in provider.models.values() if option in model.options]
+    if not taken:
+        return REFUSED
+    bounded = any(_BOUNDS & limits(model, option).keys() for model in taken)
+    return LIMITED if bounded or len(taken) < len(provider.models) else FULL
+
+
+def words(limit: Mapping[str, Any]) -> str:
+    """A limit in a few words."""
+    return "; ".join(_words(limit)) or "any"
+
+
+def alike(provider: Provider) -> list[tuple[list[str], Model]]:
+    """Models that take the same, together."""
+    groups: list[tuple[list[str], Model]] = []
+    for name, model in provider.models.items():
+        for names, known in groups:
+            if known is model:
+                names.append(name)
+                break
+        else:
+            groups.append(([name], model))
+    return groups
+
+
+def markdown(providers: Iterable[Provider]) -> str:
+    """The page `docs/providers/README.md`."""
+    shown = list(providers)
+    return "\n".join([*_head(), *_matrix(shown), *_families(shown), *_models(shown)]) + "\n"
+
+
+def _words(limit: Mapping[str, Any]) -> Iterator[str]:
+    if "one_of" in limit:
+        yield ", ".join(limit["one_of"])
+    if "max_length" in limit:
+        yield f"at most {limit['max_length']}"
+    if "max" in limit:
+        yield f"{limit.get('min', 0)} to {limit['max']}"
+    elif "min" in limit:
+        yield f"from {limit['min']}"
+
+
+def _head() -> Iterator[str]:
+    yield from (
+        "# Providers",
+        "",
+        "Made from the adapters by `orchestrator providers --markdown`; a test holds it to them.",
+        "",
+        "What cannot be said to a provider is refused by name before anything is sent; nothing is"
+        " dropped silently.",
+        "`provider_options` is merged into the provider's body last, for what these fields cannot"
+        " say.",
+    )
+
+
+def _matrix(providers: list[Provider]) -> Iterator[str]:
+    yield from ("", "## Options", "", *_row("option", *map(_linked, providers), rule=True))
+    for option in OPTIONS:
+        yield from _row(f"`{option}`", *(support(p, option) for p in providers))
+    facts: Mapping[str, Callable[[Provider], str]] = {
+        "`image_file`": lambda p: FULL if p.capabilities.upload_field else REFUSED,
+        "native `request`": lambda p: "any model" if p.unlisted else "listed models",
+        "callbacks": _callbacks,
+        "idempotent submission": lambda p: _hours(p.capabilities.idempotency_seconds),
+        "links live": lambda p: _hours(p.capabilities.links_live_seconds) or "not said",
+        "polled every": lambda p: f"{p.poll_seconds:g} to {p.max_poll_seconds:g} s",
+    }
+    for name, fact in facts.items():
+        yield from _row(name, *(fact(p) or "no" for p in providers))
+    yield from (
+        "",
+        f"{FULL}: by every model, and the document sets no limit; {LIMITED}: by some models, or the"
+        f" values below; {REFUSED}: the request is refused.",
+        "`n` may always be 1. `jpg` and `jpeg` mean the same.",
+    )
+
+
+def _families(providers: list[Provider]) -> Iterator[str]:
+    yield from ("", "## Families", "", "`model` may be a family name, the same everywhere:", "")
+    yield from _row("family", *map(_linked, providers), rule=True)
+    names = dict.fromkeys(name for p in providers for name in p.families)
+    for name in names:
+        yield from _row(f"`{name}`", *(_family(p, name) for p in providers))
+
+
+def _models(providers: list[Provider]) -> Iterator[str]:
+    yield from ("", "## Models and their limits")
+    for provider in providers:
+        yield from ("", f"### {provider.title}", "", *_row("model", *_ticked(OPTIONS), rule=True))
+        for names, model in alike(provider):
+            cells = (words(limits(model, o)) if o in model.options else REFUSED for o in OPTIONS)
+            yield from _row(", ".join(_ticked(names)), *cells)
+
+
+def _family(provider: Provider, name: str) -> str:
+    family = provider.families.get(name)
+    if family is None:
+        return REFUSED
+    tiers = [f"{tier}: `{model}`" for tier, model in family.tiers.items()]
+    return ", ".join(tiers) or f"`{family.default}`"
+
+
+def _callbacks(provider: Provider) -> str:
+    can = provider.capabilities
+    return ("signed, if a secret is set" if can.signed_callbacks else "yes") * can.callbacks
+
+
+def _hours(seconds: int | None) -> str:
+    return f"{seconds // 3600} h" if seconds else ""
+
+
+def _linked(provider: Provider) -> str:
+    return f"[{provider.title}]({provider.name}.md)"
+
+
+def _ticked(names: Iterable[str]) -> list[str]:
+    return [f"`{name}`" for name in names]
+
+
+def _row(*cells: str, rule: bool = False) -> Iterator[str]:
+    yield f"| {' | '.join(cells)} |"
+    if rule:
+        yield f"|{' --- |' * len(cells)}"

@@ -1,0 +1,247 @@
+"""UniAll: asynchronous image tasks without callbacks, for NanoBanana models and gpt-image-2.
+
+Source: UniAll's pages "Async Image Generation" and "Nano Series Image Generation"
+(`POST /v1/images/tasks`). They show no error envelope: any with a code and a message is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from marshmallow import fields, validate
+
+from orchestrator.jobs import JobError, JobRequest, Outcome
+from orchestrator.providers.base import (
+    Accepted,
+    Capabilities,
+    Provider,
+    TaskReport,
+    Unreadable,
+    by_status,
+    failure,
+    images,
+    provider_code,
+    succeeded,
+    task_id,
+    words,
+)
+from orchestrator.providers.catalog import Family, Model, said
+from orchestrator.validation import (
+    InvalidRequest,
+    StrictSchema,
+    Violation,
+    always,
+    link,
+    links,
+    text,
+)
+from orchestrator.wire import Call
+
+#: Terminal states; every other one (queued, processing, or one that is new) is on its way.
+SUCCEEDED, FAILED = "succeeded", "failed"
+
+ASPECT_RATIOS = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
+TASK_TYPES = ("text2image", "image2image")
+
+#: The sizes of gpt-image-2 (section 5.5), in the document's order: ratio (some approximate), tier.
+SIZES: Mapping[str, tuple[str, str]] = {
+    "1024x768": ("4:3", "1K"), "768x1024": ("3:4", "1K"), "1344x1024": ("4:3", "1K"),
+    "1024x1344": ("3:4", "1K"), "1280x1024": ("5:4", "1K"), "1024x1280": ("4:5", "1K"),
+    "1360x768": ("16:9", "1K"), "768x1360": ("9:16", "1K"), "1536x864": ("16:9", "1K"),
+    "864x1536": ("9:16", "1K"), "1024x1024": ("1:1", "1K"), "1536x1024": ("3:2", "1K"),
+    "1024x1536": ("2:3", "1K"), "2048x1024": ("2:1", "1K"), "1024x2048": ("1:2", "1K"),
+    "2016x864": ("21:9", "1K"), "864x2016": ("9:21", "1K"), "1920x1080": ("16:9", "2K"),
+    "1080x1920": ("9:16", "2K"), "1536x1536": ("1:1", "2K"), "2048x1360": ("3:2", "2K"),
+    "1360x2048": ("2:3", "2K"), "2048x1536": ("4:3", "2K"), "1536x2048": ("3:4", "2K"),
+    "2160x1440": ("3:2", "2K"), "1440x2160": ("2:3", "2K"), "2048x1152": ("16:9", "2K"),
+    "1152x2048": ("9:16", "2K"), "2688x1344": ("2:1", "2K"), "1344x2688": ("1:2", "2K"),
+    "2688x1152": ("21:9", "2K"), "1152x2688": ("9:21", "2K"), "2560x1440": ("16:9", "2K"),
+    "1440x2560": ("9:16", "2K"), "2048x2048": ("1:1", "4K"), "2560x2048": ("5:4", "2K"),
+    "2048x2560": ("4:5", "2K"), "2880x2880": ("1:1", "4K"), "3264x2448": ("4:3", "4K"),
+    "2448x3264": ("3:4", "4K"), "3504x2336": ("3:2", "4K"), "2336x3504": ("2:3", "4K"),
+    "3840x1920": ("2:1", "4K"), "1920x3840": ("1:2", "4K"), "3840x1648": ("21:9", "4K"),
+    "1648x3840": ("9:21", "4K"), "3840x2160": ("16:9", "4K"), "2160x3840": ("9:16", "4K"),
+}  # fmt: skip
+#: The ratio and the tier of a gpt-image-2 request that says only one of them, or neither.
+DEFAULT_RATIO, DEFAULT_TIER = "1:1", "1K"
+
+
+def _count(most: int | None = None) -> fields.Integer:
+    allowed = f"a whole number from 1 to {most}" if most else "a whole number from 1"
+    check = validate.Range(1, most, error=allowed)
+    return fields.Integer(strict=True, validate=check, error_messages=always(allowed))
+
+
+class _Task(StrictSchema):
+    """What both families take."""
+
+    model = text(required=True)
+    prompt = text(required=True)
+    task_type = text(one_of=TASK_TYPES)
+    image = link()
+    images = links(minimum=1)
+    response_format = text(one_of=("url",))  # the one whose results are links
+
+
+class _NanoBanana(_Task):
+    aspect_ratio = text(one_of=ASPECT_RATIOS)
+    output_format = text(one_of=("png", "jpeg"))
+    size = text(maximum=20)  # tolerated: the document has UniAll make what it can of it
+    n = _count()  # the document leaves the most to the upstream model
+
+
+class _NanoBananaBase(_NanoBanana):
+    output_format = text(one_of=("png", "jpeg", "webp"))
+
+
+class _GptImage2(_Task):
+    size = text(required=True, one_of=tuple(SIZES))
+    quality = text(one_of=("low", "medium", "high"))
+    output_format = text(one_of=("png", "jpeg", "webp"))
+    n = _count(8)
+
+
+_OPTIONS = {
+    "prompt": ("prompt",),
+    "images": ("images",),
+    "aspect_ratio": ("aspect_ratio",),
+    "output_format": ("output_format",),
+    "n": ("n",),
+}
+_JPG = {"output_format": {"jpg": "jpeg"}}
+_TIERED = Model(_NanoBanana(), _OPTIONS, spellings=_JPG, bills_returned=True)
+_BASE = Model(_NanoBananaBase(), _OPTIONS, spellings=_JPG, bills_returned=True)
+_GPT_IMAGE_2 = Model(
+    _GptImage2(),
+    {**_OPTIONS, "aspect_ratio": ("size",), "resolution": ("size",)},
+    spellings=_JPG,
+    values={
+        "aspect_ratio": tuple(dict.fromkeys(ratio for ratio, _ in SIZES.values())),
+        "resolution": tuple(dict.fromkeys(tier for _, tier in SIZES.values())),
+    },
+    priced_by={("size",): "", ("quality",): "medium"},
+)
+
+_TIERS_2 = {tier: f"NanoBanana2-{tier}" for tier in ("0.5K", "1K", "2K", "4K")}
+_TIERS_PRO = {tier: f"NanoBananaPro-{tier}" for tier in ("1K", "2K", "4K", "8K")}
+
+
+class UniAll(Provider):
+    """UniAll's wire form."""
+
+    name = "uniall"
+    title = "UniAll"
+    base_url = None  # the documents write {BASE_URL}
+    capabilities = Capabilities(upload_field="image")
+    models: ClassVar[Mapping[str, Model]] = {
+        "NanoBanana": _BASE,
+        **dict.fromkeys(_TIERS_2.values(), _TIERED),
+        **dict.fromkeys(_TIERS_PRO.values(), _TIERED),
+        "gpt-image-2": _GPT_IMAGE_2,
+    }
+    families: ClassVar[Mapping[str, Family]] = {
+        "nano-banana": Family("NanoBanana"),
+        "nano-banana-2": Family(_TIERS_2["1K"], _TIERS_2),
+        "nano-banana-pro": Family(_TIERS_PRO["1K"], _TIERS_PRO),
+        "gpt-image-2": Family("gpt-image-2"),
+    }
+    poll_seconds = 2.0
+    max_poll_seconds = 5.0
+
+    def check(self, request: JobRequest) -> None:
+        """As every provider, and: one way to give a reference image; one at least to edit it."""
+        super().check(request)
+        body = self.body(request)
+        given = [field for field in ("image", "images") if body.get(field)]
+        if request.upload:
+            given.append("image_file")
+        prefix = "request." if request.native is not None else ""
+        if len(given) > 1:
+            allowed = "one of image, images and an uploaded file, not two"
+            raise InvalidRequest(Violation(prefix + given[1], body.get(given[1]), allowed))
+        if body.get("task_type") == "image2image" and not given:
+            allowed = "text2image, or a reference image with it"
+            raise InvalidRequest(Violation(f"{prefix}task_type", "image2image", allowed))
+
+    def unified(self, name: str, options: Mapping[str, Any], request: JobRequest) -> dict[str, Any]:
+        """One reference image is `image`, several are `images`; results are asked for as links."""
+        left = dict(options)
+        pictures = left.get("images") or []
+        if len(pictures) <= 1:
+            left.pop("images", None)
+        size = _size(left) if name == "gpt-image-2" else {}
+        given = {"image": pictures[0]} if len(pictures) == 1 else {}
+        kind = "image2image" if pictures or request.upload else "text2image"
+        body = said(self.models[name], name, left)
+        return {**body, **given, **size, "task_type": kind, "response_format": "url"}
+
+    def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
+        """Neither callbacks nor idempotency keys are documented, so none are sent."""
+        return Call("POST", "/v1/images/tasks", {}, body)
+
+    def query_call(self, task_id: str) -> Call:
+        """One task by its id."""
+        return Call("GET", f"/v1/images/tasks/{quote(task_id, safe='')}")
+
+    def read_accepted(self, document: dict[str, Any]) -> Accepted:
+        """The task object itself, which may be done already."""
+        report = self.read_task(self.unwrap(document), 0)
+        return Accepted(report.task_id, outcome=report.outcome)
+
+    def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
+        """`{code, message}`, or `{error: {code, message}}`; a query's good answer has `success`."""
+        error = document.get("error")
+        told = error if isinstance(error, dict) else document
+        code, message = provider_code(told.get("code")), told.get("message")
+        silent = not code and not isinstance(message, str)
+        if silent or code == "success" or (status // 100 == 2 and not code):
+            return None
+        ours, retryable = by_status(status)
+        return JobError(ours, words(message, f"HTTP {status}"), code or str(status), retryable)
+
+    def unwrap(self, document: dict[str, Any]) -> Any:
+        """A query answers the task under `data`; a submit answers it bare."""
+        data = document.get("data")
+        return data if isinstance(data, dict) else document
+
+    def read_task(self, document: Any, now: int) -> TaskReport:
+        """`{task_id, status, progress, result_url, metadata{result_urls[]}, error}`."""
+        if not isinstance(document, dict) or not isinstance(document.get("status"), str):
+            raise Unreadable("a UniAll task is an object with task_id and status")
+        state = document["status"]
+        return TaskReport(task_id(document.get("task_id")), state, _outcome(state, document))
+
+
+def _size(options: dict[str, Any]) -> dict[str, str]:
+    """Take ratio and tier out of `options`: the first size of the document that has both."""
+    ratio = options.pop("aspect_ratio", DEFAULT_RATIO)
+    tier = options.pop("resolution", DEFAULT_TIER)
+    tiers: dict[str, str] = {}
+    for size, (of_ratio, of_tier) in SIZES.items():
+        if of_ratio == ratio:
+            tiers.setdefault(of_tier, size)
+    if not tiers:
+        allowed = f"one of {', '.join(_GPT_IMAGE_2.values['aspect_ratio'])}"
+        raise InvalidRequest(Violation("aspect_ratio", ratio, allowed))
+    if tier not in tiers:
+        allowed = f"with aspect_ratio {ratio}: one of {', '.join(sorted(tiers))}"
+        raise InvalidRequest(Violation("resolution", tier, allowed))
+    return {"size": tiers[tier]}
+
+
+def _outcome(state: str, task: dict[str, Any]) -> Outcome | None:
+    if state == SUCCEEDED:
+        return succeeded(images([(link, None) for link in _links(task)]))
+    if state == FAILED:
+        error = task.get("error")
+        return Outcome.failed(failure({"message": error} if isinstance(error, str) else error, {}))
+    return None
+
+
+def _links(task: dict[str, Any]) -> list[Any]:
+    """`metadata.result_urls` has all of them; without it there is the one `result_url`."""
+    metadata = task.get("metadata")
+    many = metadata.get("result_urls") if isinstance(metadata, dict) else None
+    return many if isinstance(many, list) and many else [task.get("result_url")]

@@ -1,0 +1,32 @@
+"""Which hosts are private, judged by how they are written: names are not resolved here."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+
+def is_private(host: str) -> bool:
+    """Whether a host is an address that is not public, or a name that means this machine."""
+    try:
+        return not ip_address(host).is_global
+    except ValueError:
+        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
+
+
+def callback_refusal(url: str, *, public: bool = False, longest: int | None = None) -> str | None:
+    """Why a provider that takes HTTPS callbacks would refuse `url`, or None.
+
+    Args:
+        url: where it would call.
+        public: it refuses private and loopback hosts.
+        longest: the longest URL it takes, characters.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https":
+        return "only https:// is taken"
+    if public and is_private(parts.hostname or ""):
+        return "a private or loopback host is refused"
+    if longest and len(url) > longest:
+        return f"at most {longest} characters are taken"
+    return None
