@@ -38,6 +38,8 @@ CALLS: Mapping[str, Call] = {
     "settle": lambda ledger, lease: ledger.settle(lease, SUCCESS, SettledBy.POLL, now=NOW),
     "cancel": lambda ledger, lease: ledger.cancel(lease.job.id, now=NOW),
     "get": lambda ledger, lease: ledger.get(lease.job.id),
+    "upload": lambda ledger, lease: ledger.upload(lease.job.id),
+    "drop_upload": lambda ledger, lease: ledger.drop_upload(lease.job.id),
     "events": lambda ledger, lease: ledger.events(lease.job.id),
     "due": lambda ledger, _: ledger.due(0, now=NOW, limit=10),
     "wait": lambda ledger, lease: ledger.wait(lease.job.id, 0.01),
@@ -50,12 +52,16 @@ CALLS: Mapping[str, Call] = {
 }
 
 #: Those that change nothing.
-READING = frozenset({"get", "events", "due", "wait", "rejected", "last_sweep", "server"})
+READING = frozenset({"get", "upload", "events", "due", "wait", "rejected", "last_sweep", "server"})
+#: Those that a full Redis is glad of.
+FREEING = frozenset({"drop_upload"})
 WRITING = sorted(set(PUBLIC) - READING)
 
 
 def prepared(ledger: Ledger, name: str) -> Lease:
     """A job with which the method `name` has something to do."""
+    if name == "drop_upload":
+        return Lease(kit.job(ledger, kit.create(ledger, upload=b"a file")), "nobody's", NOW)
     if name in {"claim", "cancel"}:
         return Lease(kit.job(ledger, kit.create(ledger)), "nobody's", NOW)
     if name == "defer":

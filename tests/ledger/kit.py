@@ -78,9 +78,11 @@ class Wire:
 # Moves, with usual arguments ---------------------------------------------------------------
 
 
-def create(ledger: Ledger, request: JobRequest = REQUEST, *, now: int = NOW) -> str:
+def create(
+    ledger: Ledger, request: JobRequest = REQUEST, *, now: int = NOW, upload: bytes | None = None
+) -> str:
     """A queued job; its id."""
-    return ledger.create(request, now=now, deadline_at=DEADLINE).job_id
+    return ledger.create(request, now=now, deadline_at=DEADLINE, upload=upload).job_id
 
 
 def claim(ledger: Ledger, job_id: str, step: Step = Step.SUBMIT, *, now: int = NOW) -> Lease:

@@ -11,6 +11,7 @@ from redis import Redis
 
 from orchestrator.jobs import Cost, SettledBy, Step
 from orchestrator.ledger import Idempotency, Ledger, keys
+from orchestrator.ledger.ledger import UPLOAD_MARGIN
 from tests.ledger import kit
 from tests.ledger.kit import DAY, DEADLINE, FAILURE, LOOK, NOW, REQUEST, RETENTION, SUCCESS, Wire
 from tests.ledger.test_timeline import MAX_EVENTS
@@ -33,6 +34,7 @@ BUILT = [
     keys.events(JOB),
     keys.agenda(1),
     keys.idempotency(1, DIGEST),
+    keys.upload(JOB),
     keys.settled(JOB),
     keys.REJECTED,
     keys.SWEEP,
@@ -152,6 +154,7 @@ def live(ledger: Ledger, wire: Wire) -> None:
     wire.watch = look
     ledger.settle_attempt(crowded, 1, "task-1", FAILURE, now=NOW)
     ledger.cancel(kit.create(ledger), now=NOW)
+    kit.create(ledger, upload=b"\x89PNG")
     ledger.due(0, now=NOW, limit=10)
     ledger.reject("callback", now=NOW, reason="not JSON", body=b"<")
     ledger.mark_sweep(now=NOW, host="here")
@@ -176,6 +179,7 @@ def test_keys_expire_as_the_table_says(seen: Seen, ledger: Ledger, redis: Redis)
     promised: Mapping[str, Callable[[bool], int | None]] = {
         "never": lambda settled: None,
         "24 h": lambda settled: DAY,
+        "deadline + 1 h": lambda settled: DEADLINE - NOW + UPLOAD_MARGIN,
         "retention, once settled": lambda settled: RETENTION if settled else None,
         "with the job": lambda settled: RETENTION if settled else None,
     }

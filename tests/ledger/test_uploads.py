@@ -1,0 +1,73 @@
+"""A file that is given with a job is kept beside it, byte for byte, until it is not needed."""
+
+from __future__ import annotations
+
+from redis import Redis
+
+from orchestrator.jobs import JobRequest, Upload
+from orchestrator.ledger import Idempotency, Ledger, Result, keys
+from tests.ledger import kit
+from tests.ledger.kit import DEADLINE, NOW
+
+#: No text in any encoding.
+FILE = bytes(range(256)) * 40
+UPLOAD = Upload("cat.png", "image/png", len(FILE), "ab" * 32)
+REQUEST = JobRequest("uniall", "NanoBanana", options={"prompt": "A cat"}, upload=UPLOAD)
+KEY = Idempotency("caller", "order-17")
+
+
+def test_a_file_comes_back_byte_for_byte(ledger: Ledger) -> None:
+    job_id = kit.create(ledger, upload=FILE)
+
+    assert ledger.upload(job_id) == FILE
+
+
+def test_an_empty_file_is_not_a_missing_one(ledger: Ledger) -> None:
+    assert ledger.upload(kit.create(ledger, upload=b"")) == b""
+
+
+def test_what_is_known_of_the_file_is_part_of_the_request(ledger: Ledger) -> None:
+    job_id = kit.create(ledger, REQUEST, upload=FILE)
+
+    assert kit.job(ledger, job_id).request == REQUEST
+
+
+def test_a_job_without_a_file_has_none(ledger: Ledger) -> None:
+    assert ledger.upload(kit.create(ledger)) is None
+
+
+def test_a_dropped_file_is_gone_and_may_be_dropped_again(ledger: Ledger) -> None:
+    job_id = kit.create(ledger, upload=FILE)
+
+    ledger.drop_upload(job_id)
+    ledger.drop_upload(job_id)
+
+    assert ledger.upload(job_id) is None
+
+
+def test_a_replayed_request_leaves_the_first_file_and_keeps_no_second_one(
+    ledger: Ledger, redis: Redis
+) -> None:
+    first, again = (
+        ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=KEY, upload=FILE)
+        for _ in range(2)
+    )
+
+    assert (again.result, again.job_id) == (Result.REPLAYED, first.job_id)
+    assert [k for k in kit.every_key(redis) if ":upload:" in k] == [keys.upload(first.job_id)]
+    assert ledger.upload(first.job_id) == FILE
+
+
+def test_another_file_under_the_same_key_is_another_request(ledger: Ledger, redis: Redis) -> None:
+    ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=KEY, upload=FILE)
+    other = JobRequest(
+        "uniall",
+        "NanoBanana",
+        options={"prompt": "A cat"},
+        upload=Upload("cat.png", "image/png", len(FILE), "cd" * 32),
+    )
+
+    made = ledger.create(other, now=NOW, deadline_at=DEADLINE, idempotency=KEY, upload=FILE)
+
+    assert made.result is Result.MISMATCH
+    assert len([k for k in kit.every_key(redis) if ":upload:" in k]) == 1
