@@ -84,5 +84,5 @@ def start(monkeypatch: pytest.MonkeyPatch, fake_provider: FakeProvider) -> Calla
 
 @pytest.fixture
 def world(start: Callable[..., World]) -> World:
-    """A process' parts with the usual settings: both providers on, with callbacks."""
+    """A process' parts with the usual settings: every provider on, with callbacks."""
     return start()

@@ -19,7 +19,7 @@ from orchestrator.http import Http
 from orchestrator.jobs import Job, Step
 from orchestrator.ledger import Ledger, keys
 from orchestrator.nudges import Nudger
-from orchestrator.providers import PROVIDERS
+from orchestrator.providers import BUILT_IN, PROVIDERS
 from orchestrator.runtime import Runtime
 
 #: A day in 2026, in ms.
@@ -30,8 +30,14 @@ PUBLIC_URL = "https://hooks.example.com"
 
 #: Each provider's smallest request in the unified form.
 REQUESTS: Mapping[str, dict[str, Any]] = {
+    "uniall": {"provider": "uniall", "model": "NanoBanana2-1K", "prompt": "A red cube"},
     "hiapi": {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A red cube"},
     "evolink": {"provider": "evolink", "model": "nano-banana-2-lite", "prompt": "A red cube"},
+    "aigptimage": {
+        "provider": "aigptimage",
+        "model": "nano-banana-2-text-to-image",
+        "prompt": "A red cube",
+    },
 }
 
 
@@ -200,17 +206,15 @@ class World:
 
 
 def environment(monkeypatch: pytest.MonkeyPatch, url: str, **changes: str | None) -> Settings:
-    """Settings read from an environment in which both providers are at `url`."""
+    """Settings read from an environment in which every built-in provider is at `url`."""
     variables: dict[str, str | None] = {
         "ORCHESTRATOR_PUBLIC_URL": PUBLIC_URL,
         "ORCHESTRATOR_SECRET_KEY": SECRET_KEY,
         "ORCHESTRATOR_API_KEYS": "tests:api-key-of-the-tests",
         "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": "2",
         "ORCHESTRATOR_READ_TIMEOUT_SECONDS": "2",
-        "HIAPI_API_KEY": API_KEY,
-        "HIAPI_BASE_URL": url,
-        "EVOLINK_API_KEY": API_KEY,
-        "EVOLINK_BASE_URL": url,
+        **{f"{name.upper()}_API_KEY": API_KEY for name in BUILT_IN},
+        **{f"{name.upper()}_BASE_URL": url for name in BUILT_IN},
         **changes,
     }
     for name, value in variables.items():

@@ -24,6 +24,8 @@ from typing import IO, Any, Self
 import requests
 from honcho.environ import parse_procfile
 
+from orchestrator.providers import BUILT_IN, PROVIDERS
+
 ROOT = Path(__file__).resolve().parents[2]
 #: How long a process may take to start, and to stop before it is killed. Seconds.
 STARTS_WITHIN = 30.0
@@ -31,7 +33,7 @@ STOPS_WITHIN = 10.0
 #: The sandbox' API key, for every provider.
 SANDBOX_KEY = "sandbox"
 #: Our own settings, which a stack sets itself rather than inherits.
-_OURS = ("ORCHESTRATOR_", "HIAPI_", "EVOLINK_", "UNIALL_", "AIGPTIMAGE_", "SANDBOX_")
+_OURS = ("ORCHESTRATOR_", "SANDBOX_", *(f"{name.upper()}_" for name in PROVIDERS))
 
 
 class StackError(Exception):
@@ -166,12 +168,15 @@ class Stack(AbstractContextManager["Stack"]):
             "ORCHESTRATOR_API_KEYS": f"local:{self.api_key}",
             "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": "1",
             "ORCHESTRATOR_DATA_DIR": str(self._home),
-            "HIAPI_API_KEY": SANDBOX_KEY,
-            "HIAPI_BASE_URL": f"{self.sandbox_url}/hiapi",
-            "EVOLINK_API_KEY": SANDBOX_KEY,
-            "EVOLINK_BASE_URL": f"{self.sandbox_url}/evolink",
+            **dict(self._providers()),
             **self.settings,
         }
+
+    def _providers(self) -> Iterator[tuple[str, str]]:
+        """Every built-in provider is the sandbox."""
+        for name in BUILT_IN:
+            yield f"{name.upper()}_API_KEY", SANDBOX_KEY
+            yield f"{name.upper()}_BASE_URL", f"{self.sandbox_url}/{name}"
 
     @contextmanager
     def _output(self, name: str) -> Iterator[IO[Any] | None]:
