@@ -1,0 +1,118 @@
+"""PixelMill, an imaginary image API: `POST /jobs` answers a ticket, `GET /jobs/{ticket}` a job."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+from marshmallow import fields
+
+from orchestrator.jobs import Cost, ErrorCode, JobError, Outcome
+from orchestrator.providers import Provider, base
+from orchestrator.providers.catalog import Family, Model
+from orchestrator.security.secret import Secret
+from orchestrator.security.signatures import verify_timestamped_hex
+from orchestrator.validation import StrictSchema, links, text
+from orchestrator.wire import Call
+
+#: Terminal phases; every other one (waiting, milling, or one that is new) is on its way.
+DONE, BROKEN = "done", "broken"
+
+#: `fault.code` -> our vocabulary, and whether it may pass.
+FAULTS: Mapping[str, tuple[ErrorCode, bool]] = {
+    "bad_brief": (ErrorCode.INVALID_REQUEST, False),
+    "rude_brief": (ErrorCode.CONTENT_POLICY, False),
+    "no_coins": (ErrorCode.INSUFFICIENT_CREDITS, False),
+    "no_such_job": (ErrorCode.NOT_FOUND, False),
+    "too_busy": (ErrorCode.RATE_LIMITED, True),
+    "mill_broke": (ErrorCode.GENERATION_FAILED, True),
+}
+
+
+class _Brief(StrictSchema):
+    words = text(required=True, maximum=4000)
+    sketches = links(maximum=4)
+    shape = text(one_of=("1:1", "3:2", "2:3"))
+
+
+class _Job(StrictSchema):
+    model = text(required=True)
+    brief = fields.Nested(_Brief, required=True)
+    file_type = text(one_of=("png", "jpeg"))
+
+
+_MILL = Model(
+    _Job(),
+    {
+        "prompt": ("brief", "words"),
+        "images": ("brief", "sketches"),
+        "aspect_ratio": ("brief", "shape"),
+        "output_format": ("file_type",),
+    },
+    spellings={"output_format": {"jpg": "jpeg"}},
+)
+
+
+class PixelMill(Provider):
+    """PixelMill's wire form."""
+
+    name = "pixelmill"
+    title = "PixelMill"
+    base_url = "https://api.pixelmill.example"
+    capabilities = base.Capabilities(
+        callbacks=True, signed_callbacks=True, idempotency_seconds=3600
+    )
+    models: ClassVar[Mapping[str, Model]] = {"mill-1": _MILL, "mill-1-turbo": _MILL}
+    families: ClassVar[Mapping[str, Family]] = {"nano-banana-2": Family("mill-1")}
+
+    def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
+        """`notify` is where the finished job is sent; `PixelMill-Once` names the attempt."""
+        notify = {"notify": callback_url} if callback_url else {}
+        return Call("POST", "/jobs", {"PixelMill-Once": key}, {**body, **notify})
+
+    def query_call(self, task_id: str) -> Call:
+        """One job by its ticket."""
+        return Call("GET", f"/jobs/{quote(task_id, safe='')}")
+
+    def read_accepted(self, document: dict[str, Any]) -> base.Accepted:
+        """`{ticket}`."""
+        return base.Accepted(base.task_id(document.get("ticket")))
+
+    def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
+        """`{fault: {code, message}}`."""
+        fault = document.get("fault")
+        if status // 100 == 2 or not isinstance(fault, dict):
+            return None
+        named = base.provider_code(fault.get("code"))
+        code, retryable = FAULTS.get(named or "", base.by_status(status))
+        message = base.words(fault.get("message"), f"HTTP {status}")
+        return JobError(code, message, named or str(status), retryable)
+
+    def read_task(self, document: Any, now: int) -> base.TaskReport:
+        """`{ticket, phase, pictures[], fault{code, message}, coins}`, in callbacks and queries."""
+        if not isinstance(document, dict) or not isinstance(document.get("phase"), str):
+            raise base.Unreadable("a PixelMill job is an object with ticket and phase")
+        phase, ticket = document["phase"], base.task_id(document.get("ticket"))
+        return base.TaskReport(ticket, phase, _outcome(phase, document))
+
+    def verify_callback(
+        self, headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: int
+    ) -> None:
+        """PixelMill-Seal = hex HMAC-SHA256 over `PixelMill-Time.body`, at most 5 minutes old."""
+        time, seal = headers.get("pixelmill-time"), headers.get("pixelmill-seal")
+        verify_timestamped_hex(
+            secrets, timestamp=time, signature=seal, body=body, now=now // 1000, tolerance=300
+        )
+
+
+def _outcome(phase: str, job: dict[str, Any]) -> Outcome | None:
+    coins = job.get("coins")
+    cost = Cost(coins, "coins") if type(coins) is int and coins >= 0 else None
+    if phase == DONE:
+        pictures = job.get("pictures")
+        found = pictures if isinstance(pictures, list) else []
+        return base.succeeded(base.images([(link, None) for link in found]), cost)
+    if phase == BROKEN:
+        return Outcome.failed(base.failure(job.get("fault"), FAULTS), cost)
+    return None

@@ -1,0 +1,286 @@
+"""A provider of another package: examples/pixelmill, installed by pip, its jobs brought to an end."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import orjson
+import pytest
+
+from examples.pixelmill.orchestrator_pixelmill import FAULTS, PixelMill
+from orchestrator.config import ConfigError, Settings
+from orchestrator.jobs import Cost, ErrorCode, JobRequest, SettledBy, Status
+from orchestrator.poll import poll
+from orchestrator.providers import PROVIDERS
+from orchestrator.providers.registry import GROUP
+from orchestrator.submit import submit
+from orchestrator.validation import InvalidRequest
+from orchestrator.wire import dump
+from tests.fakes import API_KEY, Answer, FakeProvider, World, answer
+from tests.webhooks.kit import Receiver
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "examples" / "pixelmill"
+PAGE = ROOT / "docs" / "adding-a-provider.md"
+SECRET = "whsec_of_the_mill"
+LINK = "https://pictures.pixelmill.example/1.png"
+
+TICKET = answer(201, {"ticket": "t-1"})
+MILLING: dict[str, Any] = {
+    "ticket": "t-1",
+    "phase": "milling",
+    "coins": None,
+    "pictures": [],
+    "fault": None,
+}
+DONE = {"ticket": "t-1", "phase": "done", "coins": 3, "pictures": [LINK], "fault": None}
+BROKEN = {
+    "ticket": "t-1",
+    "phase": "broken",
+    "coins": 0,
+    "pictures": [],
+    "fault": {"code": "mill_broke", "message": "The wheel came off."},
+}
+
+
+# As a package --------------------------------------------------------------------------------
+
+
+def wheel(folder: Path, name: str, entry_points: Mapping[str, str], *modules: Path) -> Path:
+    """What a build would make of a package with these modules; a build would want a network."""
+    path = folder / f"{name.replace('-', '_')}-0.1.0-py3-none-any.whl"
+    about = f"{name.replace('-', '_')}-0.1.0.dist-info"
+    files = {
+        **{module.name: module.read_text("utf-8") for module in modules},
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1.0\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{about}/entry_points.txt": f"[{GROUP}]\n"
+        + "".join(f"{point} = {there}\n" for point, there in entry_points.items()),
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, content in files.items():
+            archive.writestr(file, content)
+        record = "".join(f"{file},,\n" for file in [*files, f"{about}/RECORD"])
+        archive.writestr(f"{about}/RECORD", record)
+    return path
+
+
+def install(package: Path, folder: Path) -> Path:
+    """`pip install` into a folder of its own."""
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    command += ["--no-index", "--no-deps", "--target", str(folder), str(package)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def orchestrator(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command, in a process of its own."""
+    command = [str(Path(sys.executable).parent / "orchestrator"), *arguments]
+    env = {**os.environ, **variables}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the example installed, as its own pyproject.toml describes it."""
+    told = tomllib.loads((PACKAGE / "pyproject.toml").read_text("utf-8"))
+    points = told["project"]["entry-points"][GROUP]
+    modules = [PACKAGE / f"{name}.py" for name in told["tool"]["setuptools"]["py-modules"]]
+    folder = tmp_path_factory.mktemp("pixelmill")
+    made = wheel(folder, told["project"]["name"], points, *modules)
+    return install(made, folder / "site")
+
+
+def test_the_installed_package_is_listed_with_the_built_in_providers(installed: Path) -> None:
+    told = orchestrator("providers", "--json", PYTHONPATH=str(installed), PIXELMILL_API_KEY="sk-1")
+
+    assert told.returncode == 0, told.stderr
+    listed = {view["name"]: view for view in orjson.loads(told.stdout)["providers"]}
+    assert list(listed) == [*PROVIDERS, "pixelmill"]
+    assert listed["pixelmill"]["on"]
+    assert listed["pixelmill"]["title"] == "PixelMill"
+    assert [model["name"] for model in listed["pixelmill"]["models"]] == ["mill-1", "mill-1-turbo"]
+
+
+def test_its_settings_are_read_and_checked_like_those_of_the_others(installed: Path) -> None:
+    on = {"PYTHONPATH": str(installed), "PIXELMILL_API_KEY": "sk-1"}
+
+    told = orchestrator("providers", "pixelmill", **on, PIXELMILL_POLL_SECONDS="soon")
+
+    assert told.returncode == 1
+    assert told.stderr.startswith("Error: PIXELMILL_POLL_SECONDS=soon is not accepted; allowed: ")
+
+
+def test_the_page_of_the_built_in_providers_does_not_name_it(installed: Path) -> None:
+    told = orchestrator("providers", "--markdown", PYTHONPATH=str(installed))
+
+    assert "PixelMill" not in told.stdout
+    assert "UniAll" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("import no_such_module_at_all", "ModuleNotFoundError: No module named"),
+        ("Broken = 7", "TypeError: broken:Broken is not a subclass of orchestrator.providers.Prov"),
+        ("", "AttributeError: "),
+        (
+            "from orchestrator.providers import Provider\nclass Broken(Provider):\n    name = 'x'",
+            "TypeError: Can't instantiate abstract class Broken",
+        ),
+        (
+            "from orchestrator.providers.hiapi import HiAPI\nclass Broken(HiAPI): pass",
+            "ValueError: there is a provider 'hiapi' already",
+        ),
+        (
+            "from orchestrator.providers.hiapi import HiAPI\nclass Broken(HiAPI): name = 'Hi-API'",
+            "ValueError: its name 'Hi-API' must match",
+        ),
+    ],
+)
+def test_a_broken_plug_in_stops_every_command_with_one_line(
+    tmp_path: Path, source: str, says: str
+) -> None:
+    (tmp_path / "broken.py").write_text(source, "utf-8")
+    made = wheel(tmp_path, "a-broken-one", {"oops": "broken:Broken"}, tmp_path / "broken.py")
+    zipfile.ZipFile(made).extractall(tmp_path / "site")
+
+    told = orchestrator("providers", PYTHONPATH=str(tmp_path / "site"))
+
+    assert told.returncode == 1
+    [line] = told.stderr.splitlines()
+    assert line.startswith(f"Error: the provider plug-in 'oops' cannot be used ({says}")
+    assert line.endswith("mend it or uninstall its package")
+
+
+def test_it_stays_short() -> None:
+    assert len((PACKAGE / "orchestrator_pixelmill.py").read_text("utf-8").splitlines()) < 120
+
+
+# Its jobs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def mill(
+    monkeypatch: pytest.MonkeyPatch, start: Callable[..., World], fake_provider: FakeProvider
+) -> World:
+    """A process with PixelMill installed and on; the fake provider is PixelMill."""
+    monkeypatch.setitem(cast("dict[str, Any]", PROVIDERS), "pixelmill", PixelMill())
+    return start(
+        PIXELMILL_API_KEY=API_KEY,
+        PIXELMILL_BASE_URL=fake_provider.url,
+        PIXELMILL_WEBHOOK_SECRET=SECRET,
+    )
+
+
+def placed(world: World, **options: Any) -> str:
+    """A checked job in the ledger. The request's schema knows what was installed at its import."""
+    said = {"prompt": "A windmill", "aspect_ratio": "3:2", **options}
+    request, now = JobRequest("pixelmill", "nano-banana-2", options=said), world.clock()
+    PROVIDERS["pixelmill"].check(request)
+    return world.ledger.create(request, now=now, deadline_at=now + 3_600_000).job_id
+
+
+def submitted(world: World, *answers: Answer) -> str:
+    world.provider.answers(*answers)
+    job_id = placed(world)
+    submit(world.runtime, job_id)
+    return job_id
+
+
+def test_a_job_is_submitted_and_its_signed_callback_settles_it(mill: World) -> None:
+    receiver = Receiver.on(mill)
+    job_id = submitted(mill, TICKET)
+    [asked] = mill.provider.asked
+    body, path = dump(DONE), receiver.path(job_id, "pixelmill")
+
+    unsigned = receiver.send(path, body)
+    settled = receiver.send(path, body, headers=sealed(body, mill.clock() // 1000))
+    repeated = receiver.send(path, body, headers=sealed(body, mill.clock() // 1000))
+
+    assert (asked.method, asked.path) == ("POST", "/jobs")
+    assert asked.headers["authorization"] == f"Bearer {API_KEY}"
+    assert asked.headers["pixelmill-once"] == f"{job_id}.1"
+    assert asked.json == {
+        "model": "mill-1",
+        "brief": {"words": "A windmill", "shape": "3:2"},
+        "notify": mill.runtime.settings.public_url + path,  # type: ignore[operator]
+    }
+    assert (unsigned.status_code, settled.json) == (401, {"result": "settled"})
+    assert repeated.json == {"result": "duplicate"}
+    job = mill.job(job_id)
+    assert (job.status, job.settled_by) == (Status.SUCCEEDED, SettledBy.CALLBACK)
+    assert [image.source_url for image in job.images] == [LINK]
+    assert job.cost == Cost(3, "coins")
+
+
+def test_a_job_whose_callback_is_lost_is_polled(mill: World) -> None:
+    job_id = submitted(mill, TICKET, answer(200, MILLING), answer(200, BROKEN))
+
+    for _ in range(2):
+        mill.clock.forward(mill.next_look(job_id) or 0)
+        poll(mill.runtime, job_id)
+
+    assert [asked.path for asked in mill.provider.asked] == ["/jobs", "/jobs/t-1", "/jobs/t-1"]
+    job = mill.job(job_id)
+    assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.POLL)
+    assert job.error is not None
+    assert (job.error.code, job.error.retryable) == (ErrorCode.GENERATION_FAILED, True)
+    assert (job.error.message, job.error.provider_code) == ("The wheel came off.", "mill_broke")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_at_submission_is_final_or_waited_for_as_its_table_says(
+    mill: World, fault: str
+) -> None:
+    code, retryable = FAULTS[fault]
+
+    job = mill.job(submitted(mill, answer(418, {"fault": {"code": fault, "message": "No."}})))
+
+    if retryable:
+        assert job.status is Status.QUEUED
+    else:
+        assert job.error is not None
+        assert (job.status, job.error.code) == (Status.FAILED, code)
+
+
+def test_what_it_does_not_take_is_refused_by_name() -> None:
+    request = JobRequest("pixelmill", "mill-1", options={"prompt": "x", "resolution": "2K"})
+
+    with pytest.raises(InvalidRequest, match="PixelMill does not take resolution"):
+        PixelMill().check(request)
+
+
+def test_its_prices_may_be_set_too(mill: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIXELMILL_PRICES", '{"unit": "coins", "prices": {"mill-2": 1}}')
+
+    with pytest.raises(ConfigError, match="prices of the models mill-1, mill-1-turbo"):
+        Settings.from_env()
+
+
+def sealed(body: bytes, time: int) -> dict[str, str]:
+    """PixelMill's headers."""
+    seal = hmac.new(SECRET.encode(), f"{time}.".encode() + body, hashlib.sha256).hexdigest()
+    return {"PixelMill-Time": str(time), "PixelMill-Seal": seal}
+
+
+# Its page ------------------------------------------------------------------------------------
+
+
+def test_the_pages_snippets_are_the_examples_own_lines() -> None:
+    sources = [file.read_text("utf-8") for file in PACKAGE.iterdir() if file.is_file()]
+    blocks = re.findall(r"(?ms)^```(?:python|toml)\n(.*?)^```", PAGE.read_text("utf-8"))
+
+    assert len(blocks) > 3
+    assert [block for block in blocks if not any(block in source for source in sources)] == []
