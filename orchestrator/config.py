@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from environs import EnvError, FileAwareEnv
 
-from orchestrator.prices import BadPrices, PriceTable
+from orchestrator.prices import ANY, BadPrices, PriceTable
 from orchestrator.providers import BROKEN, PROVIDERS, Provider
 from orchestrator.security.addresses import is_private
 from orchestrator.security.secret import Secret
@@ -304,7 +304,7 @@ def _prices(env: _Reader, provider: Provider) -> PriceTable | None:
         table = PriceTable.parse(text)
     except BadPrices as error:
         raise wrong(name, text, str(error)) from None
-    unknown = [model for model in table.prices if model not in provider.models]
+    unknown = [model for model in table.prices if model not in (ANY, *provider.models)]
     if unknown and provider.unlisted is None:
         raise wrong(name, unknown[0], f"prices of the models {', '.join(provider.models)}")
     return table

@@ -111,6 +111,30 @@ def test_the_cost_that_the_provider_reports_is_kept(world: World) -> None:
     assert world.job(submitted(world, "evolink", ESTIMATED)).cost == Cost(1.6, "credits")
 
 
+@pytest.mark.parametrize(
+    ("state", "more", "status"),
+    [
+        ("succeeded", {"result_url": "https://e.example/a.png"}, Status.SUCCEEDED),
+        ("failed", {"error": {"code": "blocked", "message": "no"}}, Status.FAILED),
+    ],
+)
+def test_an_answer_with_the_outcome_settles_the_job_at_once(
+    world: World, state: str, more: dict[str, Any], status: Status
+) -> None:
+    task = {"task_id": "task-1", "status": state, "progress": "100%", **more}
+
+    job_id = submitted(world, "uniall", answer(200, task))
+
+    job = world.job(job_id)
+    assert (job.status, job.settled_by, job.attempt.task_id) == (
+        status,
+        SettledBy.SUBMIT,
+        "task-1",
+    )
+    assert world.next_look(job_id) is None
+    assert world.events(job_id) == ["created", "submitting", "settled"]
+
+
 def test_a_job_that_is_not_due_or_anothers_is_not_sent(world: World) -> None:
     world.provider.answers(ACCEPTED)
     taken, done = world.enqueue(), submitted(world, "hiapi", ACCEPTED)

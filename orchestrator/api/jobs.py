@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 import threading
+from io import BytesIO
 from typing import Any
 
 from flask import Response, g, request
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields
+from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import (
     BadRequest,
     NotFound,
     RequestEntityTooLarge,
     UnsupportedMediaType,
 )
+from werkzeug.formparser import parse_form_data
 
 from orchestrator.api.auth import require_key
 from orchestrator.enqueue import place
@@ -129,20 +132,33 @@ def _form(parts: Runtime) -> tuple[dict[str, Any], ImageFile]:
     Raises:
         RequestEntityTooLarge, BadRequest, InvalidRequest: it is none.
     """
-    room = request.max_content_length or 0
-    request.max_form_memory_size = room
-    request.max_content_length = room + parts.settings.max_upload_bytes
-    unknown = [name for name in (*request.form, *request.files) if name not in FORM_PARTS]
-    if unknown:
-        allowed = f"a known part: {', '.join(FORM_PARTS)}"
-        raise InvalidRequest(Violation(unknown[0], "a form part", allowed))
-    files = request.files.getlist("image_file")
-    if len(files) != 1:
+    texts, files = _form_parts(parts.settings.max_upload_bytes)
+    for name in (*texts, *files):
+        if name not in FORM_PARTS:
+            allowed = f"a known part: {', '.join(FORM_PARTS)}"
+            raise InvalidRequest(Violation(name, "a form part", allowed))
+    images = files.getlist("image_file")
+    if len(images) != 1:
         allowed = "one file, as the form part image_file"
-        raise InvalidRequest(Violation("image_file", f"{len(files)} files", allowed))
-    text, job = request.form.get("job"), request.files.get("job")
-    body = _parsed((text or "").encode() if job is None else job.stream.read())
-    return body, ImageFile(files[0].filename or "image", files[0].stream.read())
+        raise InvalidRequest(Violation("image_file", f"{len(images)} files", allowed))
+    job = files["job"].stream.read() if "job" in files else texts.get("job", "").encode()
+    return _parsed(job), ImageFile(images[0].filename or "image", images[0].stream.read())
+
+
+def _form_parts(most: int) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
+    room = request.max_content_length or 0
+    try:
+        _, texts, files = parse_form_data(
+            request.environ,
+            stream_factory=lambda *_, **__: BytesIO(),  # in memory: the limits bound it
+            max_form_memory_size=room,
+            max_content_length=room + most,
+            max_form_parts=len(FORM_PARTS) + 1,
+            silent=False,
+        )
+    except ValueError as error:
+        raise BadRequest(f"the body is not a multipart form: {error}") from None
+    return texts, files
 
 
 def _body() -> dict[str, Any]:

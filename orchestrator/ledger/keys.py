@@ -10,7 +10,7 @@ in its last two (hexadecimal) digits. A test holds this table against the builde
 | `{orch:<s>}:events:<job id>` | list | its timeline: `<ms> <name> <JSON>` | with the job |
 | `{orch:<s>}:agenda` | sorted set | open job ids, scored by their next look (ms) | never |
 | `{orch:<s>}:idempotency:<digest>` | string | `<job id> <fingerprint of the request>` | 24 h |
-| `{orch:<s>}:upload:<job id>` | string | a file given with a job, until it is sent | deadline + 1 h |
+| `{orch:<s>}:upload:<job id>` | string | a file given with a job, until sent | deadline + 1 h |
 | `{orch:<s>}:settled:<job id>` | channel | published once, when the job is settled | - |
 | `{orch:0}:rejected` | stream | verified but unreadable messages, capped | never |
 | `{orch:0}:sweep` | hash | `at` (ms) and `host` of the last finished sweep | never |

@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.api import MAX_BODY
 from orchestrator.enqueue import place
+from orchestrator.providers import BUILT_IN
 from orchestrator.validation import InvalidRequest
 from tests.api.conftest import NATIVE, UNIFIED, Api, Open
 
@@ -190,7 +191,7 @@ def test_absurd_nesting_in_any_field_is_refused_and_stores_nothing(
 
 
 @pytest.mark.parametrize(
-    "kind", ["application/x-www-form-urlencoded", "multipart/form-data", "text/plain", "", "odd"]
+    "kind", ["application/x-www-form-urlencoded", "multipart/mixed", "text/plain", "", "odd"]
 )
 def test_another_content_type_is_415(api: Api, kind: str) -> None:
     told = api.post("/v1/jobs", data=b'{"provider":"hiapi"}', content_type=kind)
@@ -234,12 +235,14 @@ def test_a_provider_that_is_switched_off_is_refused_with_those_that_are_on(open_
     assert told.json is not None
     [error] = told.json["errors"]
     assert (error["field"], error["value"]) == ("provider", '"evolink"')
-    assert error["allowed"] == "hiapi (set EVOLINK_API_KEY to switch evolink on)"
+    assert error["allowed"] == (
+        "uniall, hiapi, aigptimage (set EVOLINK_API_KEY to switch evolink on)"
+    )
     assert api.world.redis.keys() == []
 
 
 def test_without_any_provider_the_refusal_says_so(open_api: Open) -> None:
-    api = open_api(EVOLINK_API_KEY=None, HIAPI_API_KEY=None)
+    api = open_api(**{f"{name.upper()}_API_KEY": None for name in BUILT_IN})
 
     told = api.create(UNIFIED)
 

@@ -1,0 +1,48 @@
+"""`/v1/providers`: what each provider takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.providers import PROVIDERS
+from tests.api.conftest import Api, Open
+
+
+def listed(api: Api) -> dict[str, Any]:
+    told = api.get("/v1/providers")
+    assert told.status_code == 200
+    assert told.json is not None
+    return {provider["name"]: provider for provider in told.json["providers"]}
+
+
+def test_every_provider_is_listed_and_whether_it_is_on(open_api: Open) -> None:
+    found = listed(open_api(EVOLINK_API_KEY=None))
+
+    assert {name: provider["on"] for name, provider in found.items()} == {
+        name: name != "evolink" for name in PROVIDERS
+    }
+
+
+def test_a_model_says_its_limits(api: Api) -> None:
+    found = listed(api)
+
+    [model] = found["aigptimage"]["models"]
+    assert model["name"] == "nano-banana-2-text-to-image"
+    assert model["options"]["prompt"] == {"min_length": 1, "max_length": 20_000}
+    assert model["options"]["resolution"] == {"one_of": ["1K", "2K", "4K"]}
+    assert found["aigptimage"]["support"]["images"] == "refused"
+    assert found["uniall"]["families"][1] == {
+        "name": "nano-banana-2",
+        "model": "NanoBanana2-1K",
+        "resolution": {t: f"NanoBanana2-{t}" for t in ("0.5K", "1K", "2K", "4K")},
+    }
+
+
+def test_a_caller_without_a_key_is_told_nothing(api: Api) -> None:
+    api.headers = {}
+
+    assert api.get("/v1/providers").status_code == 401
+
+
+def test_no_key_of_ours_is_in_the_answer(api: Api) -> None:
+    assert "sk-provider" not in api.get("/v1/providers").text
