@@ -1,13 +1,17 @@
 """The command: ``python -m sandbox``."""
 
+import random
 import signal
 import sys
+from pathlib import Path
 
 import click
 import structlog
 
+from .script import ScriptError, read_script
 from .server import Sandbox
 from .settings import Settings
+from .terms import Terms
 
 _EPILOG = """\b
 Point a client at http://HOST:PORT/hiapi, http://HOST:PORT/evolink,
@@ -18,9 +22,16 @@ own scheme and host:
     -H 'Authorization: Bearer sandbox' \\
     -d '{"model": "Nano-Banana-2", "input": {"prompt": "A red cube"}}'
 \b
-Ask for trouble in the prompt, "A red cube [sandbox: duplicate=5, slow=2s]", or by
-POST /control/faults. The page at / shows what was asked, charged and sent, and
-lists every fault. Options can also be set as SANDBOX_PORT, SANDBOX_API_KEY and so on.
+Ask for trouble in the prompt, "A red cube [sandbox: duplicate=5, slow=2s]", in a
+fault script, by POST /control/faults, or on the page at /, which also lists every
+fault and shows what was asked, charged and sent. Options can also be set as
+SANDBOX_PORT, SANDBOX_API_KEY and so on. A fault script:
+\b
+  - match: lighthouse
+    times: 1
+    faults: {lost_response: , duplicate: 5}
+  - share: 20%
+    faults: {late: 30s}
 """
 
 
@@ -45,6 +56,14 @@ lists every fault. Options can also be set as SANDBOX_PORT, SANDBOX_API_KEY and 
     help="Take callback URLs that are plain HTTP or on this machine; the providers do not.",
 )
 @click.option(
+    "--script", type=click.Path(path_type=Path), help="A YAML file of faults.  [default: none]"
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    help="Decides what a share of a rule falls on.  [default: another one each time]",
+)
+@click.option(
     "--log-level", default="info", type=click.Choice(["info", "warning"]), help="Logs go to stderr."
 )
 def main(
@@ -55,6 +74,8 @@ def main(
     hiapi_webhook_secret: str | None,
     task_seconds: float,
     allow_http: bool,
+    script: Path | None,
+    seed: int | None,
     log_level: str,
 ) -> None:
     """Emulate image-generation APIs over real HTTP, with any fault on demand.
@@ -63,6 +84,7 @@ def main(
     is counted. Nothing is stored: stopping it forgets everything.
     """
     _configure_logs(log_level)
+    seed = random.randrange(10**6) if seed is None else seed  # noqa: S311 - no secret
     settings = Settings(
         host=host,
         port=port,
@@ -70,13 +92,28 @@ def main(
         hiapi_webhook_secret=hiapi_webhook_secret or None,
         task_seconds=task_seconds,
         allow_http=allow_http,
+        rules=_read(script) if script else (),
+        seed=seed,
     )
     # Blocked before any thread starts, so that they come here and nowhere else.
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)
     with Sandbox(settings) as sandbox:
         click.echo(f"sandbox listening on {sandbox.url}")
+        if script:
+            click.echo(f"fault script {script}: {len(settings.rules)} rules, seed {seed}")
         signal.sigwait(stop)
+
+
+class _BadScript(click.ClickException):
+    exit_code = 2
+
+
+def _read(script: Path) -> tuple[Terms, ...]:
+    try:
+        return read_script(script)
+    except ScriptError as error:
+        raise _BadScript(str(error)) from error
 
 
 def _configure_logs(level: str) -> None:

@@ -6,12 +6,10 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from .faults import CATALOGUE, FaultError, Value, kind_of, read_value
-from .rules import Rule, check_together
+from .notation import RuleError, read_terms, write_rule
+from .origin import refuse_other_sites
 from .tasks import Callback, Task
 from .world import World
-
-_FIELDS = ("provider", "match", "times", "faults")
 
 
 class ControlError(Exception):
@@ -28,7 +26,9 @@ class ControlError(Exception):
 def control_blueprint(world: World) -> Blueprint:
     """The routes below `/control`. No API key: the sandbox is for local work."""
     routes = Blueprint("control", __name__, url_prefix="/control")
+    routes.before_request(refuse_other_sites)
     routes.register_error_handler(ControlError, _refuse)
+    routes.register_error_handler(RuleError, _refuse)
     _route_faults(routes, world)
     _route_tasks(routes, world)
     return routes
@@ -37,12 +37,12 @@ def control_blueprint(world: World) -> Blueprint:
 def _route_faults(routes: Blueprint, world: World) -> None:
     @routes.post("/faults")
     def add() -> tuple[Response, int]:
-        rule = world.rules.add(**_read_rule(request.get_json(force=True, silent=True), world))
-        return jsonify(_rule(rule)), 201
+        terms = read_terms(request.get_json(force=True, silent=True))
+        return jsonify(write_rule(world.rules.add(terms))), 201
 
     @routes.get("/faults")
     def show() -> Response:
-        return jsonify([_rule(rule) for rule in world.rules.all()])
+        return jsonify([write_rule(rule) for rule in world.rules.all()])
 
     @routes.delete("/faults")
     def clear() -> tuple[str, int]:
@@ -97,66 +97,20 @@ def _route_tasks(routes: Blueprint, world: World) -> None:
         )
 
 
-def _refuse(error: ControlError) -> tuple[Response, int]:
+def _refuse(error: ControlError | RuleError) -> tuple[Response, int]:
     problem = {
         "message": str(error),
         "field": error.field,
         "value": error.value,
         "allowed": error.allowed,
     }
-    return jsonify({"error": problem}), error.status
-
-
-def _read_rule(body: object, world: World) -> dict[str, Any]:
-    if not isinstance(body, dict):
-        raise ControlError("body", body, "a JSON object with " + ", ".join(_FIELDS))
-    for name in body:
-        if name not in _FIELDS:
-            raise ControlError(name, body[name], ", ".join(_FIELDS))
-    provider, match, times = (body.get(name) for name in _FIELDS[:3])
-    _check_provider(provider, world)
-    if match is not None and (not isinstance(match, str) or not match):
-        raise ControlError("match", match, "a piece of the prompt, or null for every prompt")
-    if times is not None and (not isinstance(times, int) or isinstance(times, bool) or times < 1):
-        raise ControlError("times", times, "a whole number from 1, or null for always")
-    faults = _read_faults(body.get("faults"))
-    if provider is not None:
-        for name in world.providers[provider].unsupported_faults.intersection(faults):
-            raise ControlError(f"faults.{name}", name, f"any fault {provider} has")
-    return {"provider": provider, "match": match, "times": times, "faults": faults}
-
-
-def _read_faults(given: object) -> dict[str, Value]:
-    if not isinstance(given, dict) or not given:
-        raise ControlError("faults", given, "an object of " + ", ".join(CATALOGUE))
-    try:
-        faults = {name: read_value(kind_of(name), _as_text(value)) for name, value in given.items()}
-        check_together(faults)
-    except FaultError as error:
-        raise ControlError(f"faults.{error.fault}", error.value, error.allowed) from error
-    return faults
-
-
-def _as_text(value: object) -> str | None:
-    """What would stand after the name in a prompt; `true` and `null` are a bare name."""
-    return None if value is True or value is None else str(value)
+    return jsonify({"error": problem}), getattr(error, "status", 400)
 
 
 def _check_provider(name: object, world: World) -> None:
     if name is not None and name not in world.providers:
         allowed = ", ".join(world.providers)
         raise ControlError("provider", name, f"{allowed}, or none for every provider")
-
-
-def _rule(rule: Rule) -> dict[str, Any]:
-    return {
-        "id": rule.id,
-        "provider": rule.provider,
-        "match": rule.match,
-        "times": rule.times,
-        "remaining": rule.remaining,
-        "faults": dict(rule.faults),
-    }
 
 
 def _task(task: Task, world: World) -> dict[str, Any]:

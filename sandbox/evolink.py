@@ -5,7 +5,7 @@ import secrets
 import string
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, jsonify
@@ -33,6 +33,11 @@ _ID_ALPHABET = string.ascii_lowercase + string.digits
 _ERRORS: Mapping[int, tuple[str, str, str | None]] = {
     400: ("invalid_request_error", "Invalid request parameters", None),
     401: ("authentication_error", "Invalid or expired token", None),
+    402: (
+        "insufficient_quota_error",
+        "Insufficient quota",
+        "https://evolink.ai/dashboard/billing",
+    ),
     404: ("not_found_error", "Resource not found", None),
     405: ("invalid_request_error", "Method not allowed", None),
     413: ("request_too_large_error", "Request body too large", None),
@@ -86,6 +91,11 @@ class EvoLink(Provider):
     failure = Outcome(
         Status.FAILED, "content_policy_violation", "The request was blocked by a safety filter."
     )
+    failures: ClassVar[Mapping[str, str]] = {
+        "generation_failed": "generation_failed_no_content",
+        "timeout": "generation_timeout",
+        "unavailable": "service_unavailable",
+    }
 
     def route(self, routes: Blueprint) -> None:
         """Submit and query."""

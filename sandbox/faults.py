@@ -40,6 +40,8 @@ class Kind:
     takes: Takes = Takes.NOTHING
     #: None: the value must be given
     bare: Value | None = True
+    #: the name its value may go by in a rule, as in `429: {retry_after: 2}`
+    inner: str | None = None
 
     @property
     def spelling(self) -> str:
@@ -49,21 +51,36 @@ class Kind:
         value = f"={self.takes.value}"
         return self.name + (value if self.bare is None else f"[{value}]")
 
+    def written(self, value: Value) -> str:
+        """The fault with this value, as a prompt would ask for it."""
+        if value is True:
+            return self.name
+        return f"{self.name}={value:g}s" if self.takes is Takes.SECONDS else f"{self.name}={value}"
+
 
 _KINDS = (
-    Kind("429", Stage.SUBMISSION, "refused as rate limited, not charged", Takes.SECONDS, bare=1.0),
+    Kind("402", Stage.SUBMISSION, "refused for want of credits, not charged"),
+    Kind(
+        name="429",
+        stage=Stage.SUBMISSION,
+        meaning="refused as rate limited, not charged",
+        takes=Takes.SECONDS,
+        bare=1.0,
+        inner="retry_after",
+    ),
     Kind("500", Stage.SUBMISSION, "refused with the provider's own 500, not charged"),
     Kind("503", Stage.SUBMISSION, "refused with the provider's own 503, not charged"),
     Kind("502_html", Stage.SUBMISSION, "created and charged, answered by a bare gateway page"),
     Kind("lost_response", Stage.SUBMISSION, "created and charged, connection closed unanswered"),
-    Kind("hang", Stage.SUBMISSION, "created and charged, answered late", Takes.SECONDS, bare=None),
+    # Bare, it outlasts the 30 seconds that clients usually wait for an answer.
+    Kind("hang", Stage.SUBMISSION, "created and charged, answered late", Takes.SECONDS, bare=60.0),
     Kind("drop", Stage.TASK, "no callback is ever sent"),
     Kind("duplicate", Stage.TASK, "the terminal callback N times at once", Takes.COUNT, bare=2),
     Kind("early", Stage.TASK, "terminal callback answered before the submit answer is sent"),
     Kind("late", Stage.TASK, "callback so long after completion", Takes.SECONDS, bare=None),
     Kind("conflict", Stage.TASK, "after the true callback, one with the opposite outcome"),
     Kind("forged", Stage.TASK, "before the true callback, forged ones that must be refused"),
-    Kind("fail", Stage.TASK, "the task fails at the provider", Takes.CODE),
+    Kind("fail", Stage.TASK, "the task fails, for a reason or with a code", Takes.CODE),
     Kind("cancelled", Stage.TASK, "the task ends cancelled"),
     Kind("slow", Stage.TASK, "the task runs so long", Takes.SECONDS, bare=None),
     Kind("forget", Stage.TASK, "queries answer that there is no such task"),
@@ -74,6 +91,17 @@ _KINDS = (
 
 #: every fault there is, by name
 CATALOGUE: Mapping[str, Kind] = {kind.name: kind for kind in _KINDS}
+
+#: the faults by which no task comes about; each is the HTTP status it is refused with
+REFUSALS = frozenset({"402", "429", "500", "503"})
+
+#: why `fail` can have a task fail, in words that every provider puts into its own
+REASONS: Mapping[str, str] = {
+    "content_policy": "The content policy does not allow this prompt.",
+    "generation_failed": "The image could not be generated.",
+    "timeout": "The image was not generated in time.",
+    "unavailable": "The model is not available at the moment.",
+}
 
 _WISH = re.compile(r"\[sandbox:([^\]]*)\]", re.IGNORECASE)
 _ITEM = re.compile(r"(?P<name>[^=*\s]+)\s*(?:=\s*(?P<value>[^*]*?))?\s*(?:\*\s*(?P<times>\d+))?")
@@ -108,11 +136,6 @@ class Faults:
     def count(self, name: str, default: int = 1) -> int:
         """The number the fault asks for."""
         return int(self.values.get(name, default))
-
-    def code(self, name: str, default: str) -> str:
-        """The code the fault asks for; a bare name takes the default."""
-        value = self.values.get(name)
-        return value if isinstance(value, str) else default
 
 
 @dataclass(frozen=True)
@@ -166,9 +189,9 @@ def read_value(kind: Kind, text: str | None) -> Value:
         case Takes.SECONDS:
             return _seconds(kind, text)
         case Takes.COUNT:
-            if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_COUNT:
+            if not 1 <= (count := _count(text)) <= MAX_COUNT:
                 raise FaultError(kind.name, text, f"1 to {MAX_COUNT}")
-            return int(text)
+            return count
         case Takes.CODE:
             if not _CODE.fullmatch(text):
                 raise FaultError(kind.name, text, "letters, digits, '_', '-' and '.'")
@@ -195,6 +218,11 @@ def _times(kind: Kind, text: str | None) -> int:
         return 1
     if kind.stage is Stage.TASK:
         raise FaultError(kind.name, f"*{text}", "*N only on faults of the submission itself")
-    if not 1 <= int(text) <= MAX_COUNT:
+    if not 1 <= (count := _count(text)) <= MAX_COUNT:
         raise FaultError(kind.name, f"*{text}", f"*1 to *{MAX_COUNT}")
-    return int(text)
+    return count
+
+
+def _count(text: str) -> int:
+    # Python refuses to read numbers of thousands of digits; none that long is allowed here.
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0

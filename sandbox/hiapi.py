@@ -33,6 +33,7 @@ _ID_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _MESSAGES = {
     400: "invalid request",
     401: "invalid api key",
+    402: "insufficient credits",
     404: "not found",
     429: "rate limit exceeded",
     500: "internal server error",
@@ -87,6 +88,11 @@ class HiAPI(Provider):
     failure = Outcome(
         Status.FAILED, "TASK_FAILED", "The content policy does not allow this prompt."
     )
+    failures: ClassVar[Mapping[str, str]] = {
+        "generation_failed": "TASK_FAILED",
+        "timeout": "TASK_TIMEOUT",
+        "unavailable": "MODEL_UNAVAILABLE",
+    }
     unsupported_faults: ClassVar[frozenset[str]] = frozenset({"cancelled"})
 
     def route(self, routes: Blueprint) -> None:

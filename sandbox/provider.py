@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from flask import Blueprint, Response, request
 
+from .faults import REASONS, Value
 from .idempotency import IdempotencyKeys
 from .pictures import Picture
 from .settings import Settings
@@ -73,8 +74,10 @@ class Provider(ABC):
     retry_seconds: ClassVar[tuple[float, ...]] = ()
     #: how long image links work, in seconds after completion
     links_live_for: ClassVar[float]
-    #: what `fail` ends with when no code is given
+    #: what `fail` ends with when nothing else is asked for: content the policy does not allow
     failure: ClassVar[Outcome]
+    #: what it ends with for the other `REASONS`; one that is left out is its own code
+    failures: ClassVar[Mapping[str, str]] = {}
     #: faults that make no sense here
     unsupported_faults: ClassVar[frozenset[str]] = frozenset()
 
@@ -138,6 +141,13 @@ class Provider(ABC):
     def opposite(self, task: Task) -> Outcome:
         """The outcome a task did not have."""
         return Outcome(Status.SUCCEEDED) if task.status is not Status.SUCCEEDED else self.failure
+
+    def failed(self, wanted: Value) -> Outcome:
+        """How a task fails for one of `REASONS`, or with a code of the provider's own."""
+        if wanted in (True, "content_policy", self.failure.code):
+            return self.failure
+        message = REASONS.get(str(wanted), "Asked for by a fault.")
+        return Outcome(Status.FAILED, self.failures.get(str(wanted), str(wanted)), message)
 
     def find(self, task_id: str) -> Task | None:
         """The provider's task of that id, unless the fault `forget` hides it."""

@@ -7,9 +7,9 @@ import structlog
 from flask import Response, request
 
 from .callbacks import Courier
-from .faults import FaultError, Faults, whole_seconds
+from .faults import REFUSALS, FaultError, Faults, whole_seconds
 from .provider import Order, Provider, Refusal
-from .rules import Rules
+from .rules import Rules, Submission
 from .settings import Settings
 from .tasks import Outcome, Status, Task, TaskStore
 from .timetable import Timetable
@@ -50,7 +50,7 @@ class Reception:
 
     def submit(self, provider: Provider, order: Order, known: Task | None) -> tuple[Task, Response]:
         """Take an order. `known` is the task that the same request led to before, if any."""
-        faults = self._draw(provider, order)
+        faults = self._draw(provider, order, resend=known is not None)
         self._refuse(provider, faults)
         if known is None:
             task = self._open(provider, order, faults)
@@ -59,19 +59,18 @@ class Reception:
             self._store.resubmitted(task)
         return task, self._answer(provider, task, faults)
 
-    def _draw(self, provider: Provider, order: Order) -> Faults:
-        same = (order.model, order.prompt)
+    def _draw(self, provider: Provider, order: Order, *, resend: bool) -> Faults:
+        submission = Submission(provider.name, order.model, order.prompt, resend)
         try:
-            return self._rules.draw(provider.name, order.prompt, same, provider.unsupported_faults)
+            return self._rules.draw(submission, provider.unsupported_faults)
         except FaultError as error:
             raise Refusal(400, str(error), field="prompt") from error
 
     def _refuse(self, provider: Provider, faults: Faults) -> None:
-        for status in (429, 500, 503):
-            if str(status) in faults:
-                log.info("submission_refused", provider=provider.name, status=status)
-                wait = whole_seconds(faults.seconds("429")) if status == 429 else None
-                raise Refusal(status, retry_after=wait)
+        for name in sorted(REFUSALS.intersection(faults.values)):
+            log.info("submission_refused", provider=provider.name, status=int(name))
+            wait = whole_seconds(faults.seconds(name)) if name == "429" else None
+            raise Refusal(int(name), retry_after=wait)
 
     def _open(self, provider: Provider, order: Order, faults: Faults) -> Task:
         task = Task(
@@ -132,6 +131,4 @@ def _outcome(provider: Provider, faults: Faults) -> Outcome:
         return Outcome(Status.CANCELLED)
     if "fail" not in faults:
         return Outcome(Status.SUCCEEDED)
-    code = faults.code("fail", provider.failure.code)
-    message = provider.failure.message if code == provider.failure.code else "Asked for by a fault."
-    return Outcome(Status.FAILED, code, message)
+    return provider.failed(faults.values["fail"])

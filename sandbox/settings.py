@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from .terms import Terms
+
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
@@ -22,3 +24,7 @@ class Settings:
     allow_http: bool = False
     #: waits in seconds before each retry of a callback; None takes each provider's own
     callback_retry_seconds: tuple[float, ...] | None = None
+    #: the rules of a fault script; `sandbox.script.read_script` reads them
+    rules: tuple[Terms, ...] = ()
+    #: decides which submissions a rule's share falls on
+    seed: int = 0

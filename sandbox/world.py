@@ -20,7 +20,9 @@ class World:
         self.settings = settings
         self.clock = clock
         self.store = TaskStore()
-        self.rules = Rules()
+        self.rules = Rules(settings.seed)
+        for terms in settings.rules:
+            self.rules.add(terms)
         self.timetable = Timetable()
         self.courier = Courier(self.store, self.timetable, clock, settings.callback_retry_seconds)
         self.reception = Reception(
@@ -37,7 +39,7 @@ class World:
         }
 
     def forget(self) -> None:
-        """Forget every task, charge and key, and count submissions from the start again."""
+        """Forget every task, charge, key and count of a wish. Rules stay, and what they counted."""
         self.store.clear()
         self.rules.forget_submissions()
         for provider in self.providers.values():

@@ -97,7 +97,10 @@ def test_applies_a_rule_to_what_it_matches(client: Client, receiver: Receiver) -
     answer = client.post("/control/faults", json=rule)
 
     assert answer.status_code == 201
-    assert answer.json() == {"id": answer.json()["id"], "remaining": 2, **rule}
+    assert answer.json() == {
+        **{"id": answer.json()["id"], "after": None, "every": None, "share": None},
+        **{"remaining": 2, "seen": 0, "hits": 0, **rule},
+    }
     counts = []
     for provider, prompt in (
         *(("evolink", "A cube"), ("hiapi", "A ball"), ("hiapi", "A cube")),
@@ -107,7 +110,8 @@ def test_applies_a_rule_to_what_it_matches(client: Client, receiver: Receiver) -
         counts.append(client.task(task)["faults"].get("duplicate", 1))
         client.callbacks(task, counts[-1])
     assert counts == [1, 1, 3, 3, 1]
-    assert client.get("/control/faults").json()[0]["remaining"] == 0
+    (used,) = client.get("/control/faults").json()
+    assert (used["remaining"], used["hits"], used["seen"]) == (0, 2, 2)
 
 
 def test_applies_a_rule_for_all_until_it_is_removed(client: Client, provider: str) -> None:
@@ -136,6 +140,10 @@ def test_removes_all_rules(client: Client) -> None:
         ({"429": None}, {"429": 1.0}),
         ({"fail": "X"}, {"fail": "X"}),
         ({"drop": True}, {"drop": True}),
+        ({"429": {"retry_after": 2}}, {"429": 2.0}),
+        ({"429": {"retry_after": None}}, {"429": 1.0}),
+        (["drop", "duplicate"], {"drop": True, "duplicate": 2}),
+        ({"hang": None}, {"hang": 60.0}),
     ],
 )
 def test_reads_values_as_in_a_prompt(client: Client, given: object, kept: object) -> None:
@@ -145,20 +153,38 @@ def test_reads_values_as_in_a_prompt(client: Client, given: object, kept: object
 @pytest.mark.parametrize(
     ("body", "field", "value", "allowed"),
     [
-        ([], "body", [], "a JSON object"),
+        ([], "rule", [], "an object with provider, match, times, after, every, share, faults"),
         ({}, "faults", None, "drop"),
         ({"faults": {}}, "faults", {}, "drop"),
-        ({"faults": ["drop"]}, "faults", ["drop"], "drop"),
+        ({"faults": []}, "faults", [], "drop"),
+        ({"faults": "drop"}, "faults", "drop", "a list of names"),
+        ({"faults": [{"drop": None}]}, "faults", [{"drop": None}], "a list of names"),
+        ({"faults": ["late"]}, "faults.late", "late", "late=SECONDS"),
+        ({"faults": [True]}, "faults.True", "True", "duplicate[=N]"),
+        ({"faults": {"429": {"after": 2}}}, "faults.429", {"after": 2}, "{retry_after: SECONDS}"),
+        ({"faults": {"429": {}}}, "faults.429", {}, "{retry_after: SECONDS}"),
+        ({"faults": {"late": {"s": 2}}}, "faults.late", {"s": 2}, "late=SECONDS"),
+        ({"faults": {"late": [2]}}, "faults.late", [2], "late=SECONDS"),
+        ({"faults": {"fail": False}}, "faults.fail", False, "or leave it out"),
         ({"faults": {"dorp": True}}, "faults.dorp", "dorp", "duplicate[=N]"),
         ({"faults": {"duplicate": 0}}, "faults.duplicate", "0", "1 to 100"),
-        ({"faults": {"drop": False}}, "faults.drop", "False", "drop alone"),
+        ({"faults": {"drop": False}}, "faults.drop", False, "drop, or leave it out"),
+        ({"faults": {"drop": 1}}, "faults.drop", "1", "drop alone"),
         ({"faults": {"late": True}}, "faults.late", "late", "late=SECONDS"),
         ({"faults": {"500": True, "503": True}}, "faults.503", "500 and 503", "one of them"),
         ({"faults": {"drop": True}, "times": 0}, "times", 0, "a whole number"),
         ({"faults": {"drop": True}, "times": True}, "times", True, "a whole number"),
+        ({"faults": {"drop": True}, "times": "2"}, "times", "2", "null for always"),
+        ({"faults": {"drop": True}, "after": -1}, "after", -1, "a whole number"),
+        ({"faults": {"drop": True}, "every": 0}, "every", 0, "a whole number"),
+        ({"faults": {"drop": True}, "share": 20}, "share", 20, "such as 20%"),
+        ({"faults": {"drop": True}, "share": "0%"}, "share", "0%", "above 0%"),
+        ({"faults": {"drop": True}, "share": "101%"}, "share", "101%", "up to 100%"),
+        ({"faults": {"drop": True}, "share": "-1%"}, "share", "-1%", "above 0%"),
+        ({"faults": {"drop": True}, "provider": ["x"]}, "provider", ["x"], "hiapi, evolink"),
         ({"faults": {"drop": True}, "match": ""}, "match", "", "a piece of the prompt"),
         ({"faults": {"drop": True}, "provider": "x"}, "provider", "x", "hiapi, evolink"),
-        ({"faults": {"drop": True}, "extra": 1}, "extra", 1, "provider, match, times, faults"),
+        ({"faults": {"drop": True}, "extra": 1}, "extra", 1, "provider, match, times"),
         (
             {"faults": {"cancelled": True}, "provider": "hiapi"},
             *("faults.cancelled", "cancelled", "any fault hiapi has"),
@@ -192,10 +218,11 @@ def test_shows_the_page(client: Client, receiver: Receiver) -> None:
     assert page.headers["Content-Type"].startswith("text/html")
     assert task in page.text
     assert "&lt;b&gt;A red ball&lt;/b&gt;" in page.text
-    assert "<code>late=2.0" in page.text
+    assert "<code>late=2s</code>" in page.text
     for kind in CATALOGUE.values():
         assert f"<code>{kind.spelling}</code>" in page.text
     loaded = re.findall(r"""(?:src|href)=["']?([^"'> ]+)""", page.text)
+    assert "http-equiv" not in page.text
     assert loaded
     assert all(link.startswith(client.url) for link in loaded)
 

@@ -9,7 +9,8 @@ from click.testing import CliRunner
 
 from sandbox.__main__ import main
 from sandbox.app import create_app
-from sandbox.faults import CATALOGUE, Stage
+from sandbox.faults import CATALOGUE, REASONS, Stage
+from sandbox.notation import FIELDS
 from sandbox.registry import PROVIDERS
 from sandbox.settings import Settings
 from sandbox.world import World
@@ -28,11 +29,21 @@ def test_lists_every_fault_in_order() -> None:
     assert _first_column("fault") == [kind.spelling for kind in CATALOGUE.values()]
 
 
-def test_the_first_six_faults_are_those_of_the_submission() -> None:
+def test_the_first_seven_faults_are_those_of_the_submission() -> None:
     stages = [kind.stage for kind in CATALOGUE.values()]
 
-    assert "The first six are about one submission" in TEXT
-    assert stages.index(Stage.TASK) == stages.count(Stage.SUBMISSION) == 6
+    assert "The first seven are about one submission" in TEXT
+    assert stages.index(Stage.TASK) == stages.count(Stage.SUBMISSION) == 7
+
+
+def test_lists_every_field_of_a_rule() -> None:
+    assert sorted(set(_first_column("field"))) == sorted(FIELDS)
+
+
+def test_lists_every_reason_to_fail() -> None:
+    row = next(line for line in TEXT.splitlines() if line.startswith("| `fail[=CODE]`"))
+
+    assert re.findall(r"`(\w+)`", row) == list(REASONS)
 
 
 def test_lists_every_option() -> None:

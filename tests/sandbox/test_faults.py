@@ -10,6 +10,7 @@ import requests
 from hiapi import WebhookVerificationError
 from hiapi.webhooks import verify_webhook
 
+from sandbox.faults import REASONS
 from sandbox.server import Sandbox
 from sandbox.settings import Settings
 from tests.sandbox.kit import KEY, SECRET, Client, Clock, Receiver, links, task_id, wait_until
@@ -26,7 +27,7 @@ def _status(body: bytes) -> str:
 # Faults of the submission
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [402, 429, 500, 503])
 def test_refused_submissions_are_not_charged(client: Client, provider: str, status: int) -> None:
     prompt = f"x [sandbox: {status}*2]"
     statuses = [client.submit(provider, prompt).status_code for _ in range(3)]
@@ -237,6 +238,37 @@ def test_slow_runs_so_long(client: Client, provider: str) -> None:
 def _seconds(task: dict[str, str], start: str, end: str) -> float:
     began, ended = (datetime.fromisoformat(task[name]) for name in (start, end))
     return (ended - began).total_seconds()
+
+
+@pytest.mark.parametrize(
+    ("reason", "codes"),
+    [
+        ("content_policy", ("TASK_FAILED", "content_policy_violation")),
+        ("generation_failed", ("TASK_FAILED", "generation_failed_no_content")),
+        ("timeout", ("TASK_TIMEOUT", "generation_timeout")),
+        ("unavailable", ("MODEL_UNAVAILABLE", "service_unavailable")),
+        ("MY_OWN", ("MY_OWN", "MY_OWN")),
+    ],
+)
+def test_fail_puts_a_reason_into_the_providers_own_code(
+    client: Client, provider: str, reason: str, codes: tuple[str, str]
+) -> None:
+    task = client.submitted(provider, f"x [sandbox: fail={reason}]")
+    error = client.finished(provider, task)["error"]
+
+    assert error["code"] == codes[provider == "evolink"]
+    assert error["message"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"), [("content_policy", "content_policy_violation"), ("timeout", "timeout")]
+)
+def test_a_reason_without_a_code_is_its_own(client: Client, reason: str, code: str) -> None:
+    rule = {"provider": "aigptimage", "faults": {"fail": reason}}
+    client.post("/control/faults", json=rule)
+    seen = client.finished("aigptimage", client.submitted("aigptimage"))
+
+    assert (seen["failCode"], seen["failMsg"]) == (code, REASONS[reason])
 
 
 def test_forget_hides_the_task_from_queries(client: Client, provider: str) -> None:

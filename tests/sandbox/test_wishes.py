@@ -3,7 +3,8 @@
 import pytest
 
 from sandbox.faults import CATALOGUE, FaultError, Kind, Stage, Takes, Value, read_wish
-from sandbox.rules import Rules
+from sandbox.rules import Rules, Submission
+from sandbox.terms import Terms
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,7 @@ from sandbox.rules import Rules
         ("slow=2m", {"slow": 120.0}),
         ("fail", {"fail": True}),
         ("fail=TASK_TIMEOUT", {"fail": "TASK_TIMEOUT"}),
+        ("fail=content_policy", {"fail": "content_policy"}),
     ],
 )
 def test_reads_faults_of_the_task(text: str, task: dict[str, Value]) -> None:
@@ -38,6 +40,7 @@ def test_reads_faults_of_the_task(text: str, task: dict[str, Value]) -> None:
         ("500*3", [("500", True)] * 3),
         ("429*2, lost_response", [("429", 1.0)] * 2 + [("lost_response", True)]),
         ("hang=2s * 2", [("hang", 2.0)] * 2),
+        ("hang", [("hang", 60.0)]),
     ],
 )
 def test_reads_faults_of_submissions_in_order(text: str, submissions: list[object]) -> None:
@@ -56,7 +59,7 @@ def test_reads_the_first_wish_only() -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("dorp", "'dorp' is not allowed; allowed: 429"),
+        ("dorp", "'dorp' is not allowed; allowed: 402"),
         ("", "name, name=value"),
         ("drop,", "name, name=value"),
         ("a b c", "name, name=value"),
@@ -68,6 +71,8 @@ def test_reads_the_first_wish_only() -> None:
         ("duplicate=0", "1 to 100"),
         ("duplicate=101", "1 to 100"),
         ("duplicate=x", "1 to 100"),
+        ("duplicate=" + 5000 * "9", "1 to 100"),
+        ("429*" + 5000 * "9", "*1 to *100"),
         ("fail=a b", "letters, digits"),
         ("drop*2", "*N only on faults of the submission"),
         ("429*0", "*1 to *100"),
@@ -93,9 +98,9 @@ def test_reads_every_fault_there_is(fault: Kind) -> None:
 
 def test_a_wish_wins_over_a_rule() -> None:
     rules = Rules()
-    rules.add({"duplicate": 3, "429": 1.0, "drop": True})
+    rules.add(Terms({"duplicate": 3, "429": 1.0, "drop": True}))
 
-    faults = rules.draw("hiapi", "x [sandbox: duplicate=5, 500]", "same", frozenset())
+    faults = rules.draw(Submission("hiapi", "m", "x [sandbox: duplicate=5, 500]"))
 
     assert faults.values == {"duplicate": 5, "500": True, "drop": True}
 
@@ -103,8 +108,8 @@ def test_a_wish_wins_over_a_rule() -> None:
 def test_each_submission_has_its_own_count() -> None:
     rules = Rules()
 
-    def draw(provider: str, same: str) -> bool:
-        return "500" in rules.draw(provider, "x [sandbox: 500]", same, frozenset())
+    def draw(provider: str, model: str) -> bool:
+        return "500" in rules.draw(Submission(provider, model, "x [sandbox: 500]"))
 
     assert [draw("hiapi", "a"), draw("hiapi", "a")] == [True, False]
     assert draw("hiapi", "b")
