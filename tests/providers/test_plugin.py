@@ -1,4 +1,4 @@
-"""A provider of another package: examples/pixelmill, installed by pip, its jobs brought to an end."""
+"""A provider of another package: examples/pixelmill, installed by pip, its jobs brought to ends."""
 
 from __future__ import annotations
 
