@@ -12,7 +12,7 @@ help: ## Show this list
 
 install: $(INSTALLED) ## Create .venv with the pinned dependencies
 
-demo: $(INSTALLED) ## Watch a dozen jobs survive lost, doubled, early and forged callbacks
+demo: $(INSTALLED) ## Watch jobs at four providers survive lost, doubled, early and forged callbacks
 	@$(BIN)/orchestrator demo
 
 dev: $(INSTALLED) ## Run web, worker, beat and the sandbox until Ctrl-C

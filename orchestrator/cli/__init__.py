@@ -48,9 +48,10 @@ def main() -> None:
     """Enqueue an image job once; get exactly one outcome, pay once, keep the image.
 
     Begin with `orchestrator demo`: it starts everything on this machine, without any account, and
-    shows a dozen jobs survive lost, doubled, early and forged callbacks. `orchestrator dev` keeps
-    the same running for you to write a client against. The other commands use the installation
-    that the ORCHESTRATOR_ variables of the environment name; `orchestrator doctor` checks it.
+    shows jobs at four providers survive lost, doubled, early and forged callbacks. `orchestrator
+    dev` keeps the same running for you to write a client against. The other commands use the
+    installation that the ORCHESTRATOR_ variables of the environment name; `orchestrator doctor`
+    checks it.
     """
     log.configure(logging.WARNING)
 

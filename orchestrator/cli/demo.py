@@ -1,4 +1,4 @@
-"""`orchestrator demo`: a dozen jobs, and everything that can happen to a callback."""
+"""`orchestrator demo`: jobs at four providers, and everything that can happen to them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -40,32 +40,45 @@ class Scene:
     title: str
     prompt: str
     fault: str = ""
-    options: tuple[tuple[str, str], ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    model: str = "nano-banana-2"
     status: str = "succeeded"
     settled_by: str = "callback"
     #: An event its timeline must show, and how often.
     event: tuple[str, int] | None = None
+    images: int = 1
 
     @property
     def request(self) -> dict[str, Any]:
         """The body of `POST /v1/jobs`."""
-        model = {"hiapi": "Nano-Banana-2", "evolink": "nano-banana-2-lite"}[self.provider]
         prompt = f"{self.prompt} [sandbox: {self.fault}]" if self.fault else self.prompt
-        options = dict(self.options)
-        return {"provider": self.provider, "model": model, "prompt": prompt, **options}
+        return {"provider": self.provider, "model": self.model, "prompt": prompt, **self.options}
 
 
-WIDE, TALL = (("aspect_ratio", "16:9"),), (("aspect_ratio", "9:16"), ("resolution", "2K"))
+WIDE = {"aspect_ratio": "16:9"}
+TALL = {"aspect_ratio": "9:16", "resolution": "2K"}
 
 SCENES = (
     Scene("hiapi", "all goes well", "A lighthouse at dusk", options=WIDE),
     Scene("evolink", "all goes well", "A fox in the snow", options=TALL),
+    Scene("uniall", "all goes well, polled", "A harbour", options=TALL, settled_by="poll"),
+    Scene("aigptimage", "all goes well, polled", "An owl", options=WIDE, settled_by="poll"),
+    Scene(
+        "uniall",
+        "three images at once",
+        "Three boats",
+        model="gpt-image-2",
+        options={**WIDE, "n": 3},
+        settled_by="poll",
+        images=3,
+    ),
+    Scene("uniall", "done in the answer", "A quick sketch", "early", settled_by="submit"),
     Scene("hiapi", "callback lost", "A teapot on a red table", "drop", settled_by="poll"),
     Scene("evolink", "callback lost", "A sleeping cat", "drop", settled_by="poll"),
     Scene("hiapi", "callback five times", "Five birds", "duplicate=5", event=("duplicate", 4)),
     Scene("evolink", "callback five times", "Five bees", "duplicate=5", event=("duplicate", 4)),
-    Scene("hiapi", "callback before the answer", "A very early train", "early"),
-    Scene("evolink", "callback before the answer", "A very early bird", "early"),
+    Scene("hiapi", "callback before answer", "A very early train", "early"),
+    Scene("evolink", "callback before answer", "A very early bird", "early"),
     Scene("hiapi", "fails at the provider", "An impossible cube", "fail", status="failed"),
     Scene(
         "hiapi",
@@ -75,11 +88,27 @@ SCENES = (
         event=("unconfirmed", 1),
     ),
     Scene(
+        "aigptimage",
+        "answer lost, sent again",
+        "A letter sent twice",
+        "lost_response",
+        settled_by="poll",
+        event=("unconfirmed", 1),
+    ),
+    Scene(
         "evolink",
-        "answer lost, callback came",
+        "answer lost, called back",
         "A bottle in the sea",
         "lost_response",
         event=("unconfirmed", 1),
+    ),
+    Scene(
+        "uniall",
+        "too many requests, twice",
+        "A queue",
+        "429*2",
+        settled_by="poll",
+        event=("deferred", 2),
     ),
     Scene("evolink", "a stranger forges one", "A sealed letter"),
 )
@@ -109,8 +138,8 @@ class Take:
             yield f"{job['id']} is {job['status']}, not {scene.status}"
         if job["settled_by"] != scene.settled_by:
             yield f"{job['id']} was settled by {job['settled_by']}, not {scene.settled_by}"
-        if scene.status == "succeeded" and not self.files:
-            yield f"{job['id']} has no image"
+        if scene.status == "succeeded" and len(self.files) != scene.images:
+            yield f"{job['id']} has {len(self.files)} images, not {scene.images}"
         if self.events["settled"] != 1:
             yield f"{job['id']} was settled {self.events['settled']} times"
         if scene.event and self.events[scene.event[0]] != scene.event[1]:
@@ -121,11 +150,11 @@ class Take:
 @click.command()
 @as_json
 def demo(json_: bool) -> None:
-    """Watch a dozen jobs survive lost, doubled, early and forged callbacks.
+    """Watch jobs survive lost answers, and lost, doubled, early and forged callbacks.
 
-    Starts an embedded Redis (unless ORCHESTRATOR_REDIS_URL names one), the sandbox that plays HiAPI
-    and EvoLink, and the Procfile's web, worker and beat; enqueues jobs over HTTP; stops everything.
-    Needs no account, and nothing leaves this machine.
+    Starts an embedded Redis (unless ORCHESTRATOR_REDIS_URL names one), the sandbox that plays
+    UniAll, HiAPI, EvoLink and AI GPT Image, and the Procfile's web, worker and beat; enqueues jobs
+    over HTTP; stops everything. Needs no account, and nothing leaves this machine.
 
     Exit status 0 only if every job ended as it should and was paid for once.
     """
@@ -224,12 +253,12 @@ class _Show:
     def _keep(self, number: int, take: Take) -> list[str]:
         """Fetch a job's images; what is no image is left."""
         kept = []
-        for image in take.job["images"]:
+        for count, image in enumerate(take.job["images"], 1):
             answer = requests.get(image["source_url"], timeout=10)
             kind, _, form = answer.headers.get("Content-Type", "").partition("/")
             if answer.ok and kind == "image":
                 IMAGES.mkdir(parents=True, exist_ok=True)
-                file = IMAGES / f"{number:02d}-{take.scene.provider}.{form}"
+                file = IMAGES / f"{number:02d}-{take.scene.provider}-{count}.{form}"
                 file.write_bytes(answer.content)
                 kept.append(str(file))
         return kept
@@ -249,7 +278,7 @@ class _Show:
 
 def _announce(takes: list[Take]) -> None:
     for take in takes:
-        click.echo(f"  {take.job['status']:<10} {take.scene.provider:<8} {take.scene.title}")
+        click.echo(f"  {take.job['status']:<10} {take.scene.provider:<10} {take.scene.title}")
 
 
 def _table(takes: list[Take], *, width: int) -> Table:
@@ -262,7 +291,7 @@ def _table(takes: list[Take], *, width: int) -> Table:
     for take in takes:
         job = take.job
         row = [
-            job["id"] if wide else f"job_..{job['id'][-8:]}",
+            job["id"] if wide else f"..{job['id'][-8:]}",
             take.scene.provider,
             take.scene.title,
             status(job["status"]),

@@ -13,7 +13,12 @@ import requests
 
 from orchestrator.cli.stack import Stack
 
-MODELS = {"hiapi": "Nano-Banana-2", "evolink": "nano-banana-2-lite"}
+MODELS = {
+    "uniall": "NanoBanana2-1K",
+    "hiapi": "Nano-Banana-2",
+    "evolink": "nano-banana-2-lite",
+    "aigptimage": "nano-banana-2-text-to-image",
+}
 #: Short times, so that what is waited for comes soon. Seconds.
 TIMES = {
     "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "1",
@@ -34,8 +39,12 @@ class Client:
 
     def enqueue(self, provider: str, prompt: str, **more: Any) -> str:
         body = {"provider": provider, "model": MODELS[provider], "prompt": prompt, **more}
+        return self.post(json=body)
+
+    def post(self, **content: Any) -> str:
+        """Enqueue whatever is posted; the job's id."""
         url = f"{self.stack.web_url}/v1/jobs"
-        answer = requests.post(url, json=body, headers=self.headers, timeout=10)
+        answer = requests.post(url, headers=self.headers, timeout=10, **content)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 

@@ -14,6 +14,7 @@ import pytest
 import requests
 
 from orchestrator.cli.stack import free_port
+from orchestrator.providers import BUILT_IN
 from tests.system.conftest import eventually
 
 COMMAND = str(Path(sys.executable).parent / "orchestrator")
@@ -59,8 +60,9 @@ def test_the_demo_ends_as_it_should_and_leaves_nothing_running(tmp_path: Path) -
         report = json.loads(out)
         assert report["wrong"] == []
         assert run.process.returncode == 0
-        assert len(report["jobs"]) == report["tasks_charged"] == 12
-        assert {job["settled_by"] for job in report["jobs"]} == {"callback", "poll"}
+        assert len(report["jobs"]) == report["tasks_charged"] == 18
+        assert {job["settled_by"] for job in report["jobs"]} == {"callback", "poll", "submit"}
+        assert {job["provider"] for job in report["jobs"]} == set(BUILT_IN)
         assert report["seconds"] < 20
         assert all((tmp_path / file).exists() for job in report["jobs"] for file in job["files"])
         assert run.alive() == []

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from celery import Celery
 from click.testing import CliRunner, Result
+from PIL import Image
 
 import orchestrator
 from orchestrator import runtime
 from orchestrator.cli import main
 from orchestrator.ledger import Ledger
+from orchestrator.providers import BUILT_IN
 from tests.system.conftest import Client, eventually
 
 REQUEST = {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A lighthouse at dusk"}
@@ -24,7 +27,7 @@ REQUEST = {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A lighthous
 def here(client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     """This process, with the stack's own settings."""
     for name, value in client.stack.env.items():
-        if name.startswith(("ORCHESTRATOR_", "HIAPI_", "EVOLINK_")):
+        if name.startswith(("ORCHESTRATOR_", *(f"{known.upper()}_" for known in BUILT_IN))):
             monkeypatch.setenv(name, value)
     runtime.default.cache_clear()
     yield client
@@ -104,6 +107,50 @@ def test_the_command_line_enqueues_waits_and_shows(here: Client) -> None:
     assert "settled" in shown.output
     assert job["images"][0]["source_url"] in shown.output.replace("\n", "")
     assert cli("watch", job["id"]).exit_code == 0
+
+
+def test_the_command_line_hands_a_file_over(here: Client, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.png")
+    words = ["--provider", "uniall", "--model", "nano-banana-pro", "--prompt", "On a beach"]
+    more = ["--resolution", "2K", "--image-file", str(tmp_path / "teal.png"), "--wait", "--json"]
+    done = cli("enqueue", *words, *more)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["request"]["image_file"]["name"] == "teal.png"
+
+
+def test_python_hands_a_file_over(here: Client, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.webp")
+    job = orchestrator.enqueue(
+        provider="uniall",
+        model="NanoBanana",
+        prompt="On a beach",
+        image_file=tmp_path / "teal.webp",
+    )
+    assert here.outcome(job.id)["status"] == "succeeded"
+
+
+def test_provider_options_reach_the_provider_and_are_shown(here: Client) -> None:
+    words = ["--provider", "uniall", "--model", "gpt-image-2", "--prompt", "A cat"]
+    more = ["--provider-options", '{"size": "2560x1440", "quality": "high"}', "--wait", "--json"]
+    done = cli("enqueue", *words, *more)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["request"]["provider_options"]["quality"] == "high"
+
+
+def test_the_command_line_shows_what_providers_take(here: Client) -> None:
+    told = cli("providers")
+    assert told.exit_code == 0
+    assert all(f"\n{name} " in told.output for name in BUILT_IN)
+    one = cli("providers", "uniall")
+    assert "2:1, 1:2, 21:9" in one.output.replace("\n", " ")
+    assert "NanoBananaPro-8K" in one.output
+    listed = json.loads(cli("providers", "--json").stdout)["providers"]
+    assert {provider["name"]: provider["on"] for provider in listed} == dict.fromkeys(
+        BUILT_IN, True
+    )
+    assert json.loads(cli("providers", "hiapi", "--json").stdout)["takes_unlisted_models"]
+    assert cli("providers", "nobody").exit_code == 2
+    assert cli("providers", "--markdown").stdout.startswith("# Providers\n")
 
 
 def test_watching_a_job_that_fails_has_exit_status_1(here: Client) -> None:
