@@ -191,6 +191,14 @@ def test_refuses_in_the_documented_words(client: Client, status: int, words: str
     assert answer.json() == {"code": status, "msg": words, "data": None}
 
 
+def test_wants_credits_in_the_envelope_only(client: Client) -> None:
+    answer = client.submit("aigptimage", "x [sandbox: 402]")
+
+    assert answer.status_code == 200
+    assert answer.json() == {"code": 402, "msg": "Insufficient credits", "data": None}
+    assert _charged(client) == 0
+
+
 # A task's life
 
 

@@ -474,7 +474,12 @@ def test_refuses_unknown_routes_in_its_own_envelope(
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(429, "rate_limited"), (500, "internal_error"), (503, "service_unavailable")],
+    [
+        (402, "insufficient_balance"),
+        (429, "rate_limited"),
+        (500, "internal_error"),
+        (503, "service_unavailable"),
+    ],
 )
 def test_words_the_faults_in_its_own_envelope(client: Client, status: int, code: str) -> None:
     answer = client.submit("uniall", f"x [sandbox: {status}]")
