@@ -159,6 +159,11 @@ class _Reader:
             raise wrong(name, "***", "one line of printable UTF-8 text")
         return None if value is None else str(value)
 
+    def lines(self, name: str) -> str | None:
+        """Text that may have several lines, as a file of JSON has, made into one."""
+        value = self._read(name, "text", lambda: self._env.str(name, None))
+        return None if value is None else " ".join(str(value).split())
+
     def secret(self, name: str) -> Secret | None:
         value = self.optional(name)
         if value and not _PRINTABLE.fullmatch(value):
@@ -171,7 +176,7 @@ class _Reader:
     def number(
         self, name: str, default: float, low: float, high: float, *, whole: bool = False
     ) -> float:
-        allowed = f"a {'whole ' if whole else ''}number from {low:g} to {high:g}"
+        allowed = f"a {'whole ' if whole else ''}number from {low:.15g} to {high:.15g}"
         cast: Any = self._env.int if whole else self._env.float
         value = self._read(name, allowed, lambda: cast(name, default))
         if not low <= value <= high:
@@ -206,9 +211,12 @@ class _Reader:
 
 def wrong(name: str, value: object, allowed: str) -> ConfigError:
     """The one form of a complaint about a variable; one line, whatever the value holds."""
+    return ConfigError(f"{name}={_one_line(value)} is not accepted; allowed: {allowed}")
+
+
+def _one_line(value: object) -> str:
     text = "".join(c if c.isprintable() else "?" for c in str(value))
-    text = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-    return ConfigError(f"{name}={text} is not accepted; allowed: {allowed}")
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
 def redacted(url: str) -> str:
@@ -224,7 +232,8 @@ def _as_broker(redis_url: str) -> str:
 def _check_plugins() -> None:
     for name, why in BROKEN.items():
         mend = "mend it or uninstall its package"
-        raise ConfigError(f"the provider plug-in {name!r} cannot be used ({why}); {mend}")
+        told = f"the provider plug-in {name!r} cannot be used ({_one_line(why)})"
+        raise ConfigError(f"{told}; {mend}")
 
 
 def _public_url(env: _Reader, private: bool) -> str | None:
@@ -297,7 +306,7 @@ def _base_url(env: _Reader, provider: Provider) -> str:
 
 def _prices(env: _Reader, provider: Provider) -> PriceTable | None:
     name = f"{provider.name.upper()}_PRICES"
-    text = env.optional(name)
+    text = env.lines(name)
     if text is None:
         return None
     try:
@@ -306,7 +315,8 @@ def _prices(env: _Reader, provider: Provider) -> PriceTable | None:
         raise wrong(name, text, str(error)) from None
     unknown = [model for model in table.prices if model not in (ANY, *provider.models)]
     if unknown and provider.unlisted is None:
-        raise wrong(name, unknown[0], f"prices of the models {', '.join(provider.models)}")
+        known = ", ".join(provider.models)
+        raise wrong(name, text, f"prices of the models {known}, and not of {unknown[0]!r}")
     return table
 
 

@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from orchestrator.config import VARIABLES, ConfigError, Settings
-from orchestrator.providers import PROVIDERS
+from orchestrator.jobs import Cost, JobRequest
+from orchestrator.prices import PriceTable
+from orchestrator.providers import BROKEN, BUILT_IN, PROVIDERS
 
 DOCS = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
 HIDDEN = "hidden-4f1c9a-and-long-enough"
@@ -19,7 +21,13 @@ PUBLIC = {
     "ORCHESTRATOR_PUBLIC_URL": "https://hooks.example.com",
     "ORCHESTRATOR_SECRET_KEY": "k" * 16,
 }
-KEYS = {"HIAPI_API_KEY": "sk-1", "EVOLINK_API_KEY": "sk-2"}
+KEYS = {
+    "UNIALL_API_KEY": "sk-1",
+    "UNIALL_BASE_URL": "https://uniall.example",
+    "HIAPI_API_KEY": "sk-2",
+    "EVOLINK_API_KEY": "sk-3",
+    "AIGPTIMAGE_API_KEY": "sk-4",
+}
 #: Everything that leads to another variable being read.
 ALL = {**PUBLIC, **KEYS, "HIAPI_WEBHOOK_SECRET": "whsec_1"}
 
@@ -69,6 +77,7 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
     "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": ("connect_timeout_seconds", 5.0, "0.1", 0.1),
     "ORCHESTRATOR_READ_TIMEOUT_SECONDS": ("read_timeout_seconds", 30.0, "300", 300.0),
     "ORCHESTRATOR_SHARDS": ("shards", 1, "256", 256),
+    "ORCHESTRATOR_MAX_UPLOAD_BYTES": ("max_upload_bytes", 10_485_760, "0", 0),
     "HIAPI_BASE_URL": (
         "providers.hiapi.base_url", "https://api.hiapi.ai", "http://10.0.0.1:1/x/",
         "http://10.0.0.1:1/x",
@@ -77,12 +86,36 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
         "providers.evolink.base_url", "https://api.evolink.ai", "https://e.example",
         "https://e.example",
     ),
+    "AIGPTIMAGE_BASE_URL": (
+        "providers.aigptimage.base_url", "https://aigptimage.com", "http://a.example:8",
+        "http://a.example:8",
+    ),
+    "UNIALL_POLL_SECONDS": ("providers.uniall.poll_seconds", 2.0, "4.5", 4.5),
     "HIAPI_POLL_SECONDS": ("providers.hiapi.poll_seconds", 3.0, "0.5", 0.5),
     "EVOLINK_POLL_SECONDS": ("providers.evolink.poll_seconds", 3.0, "60", 60.0),
+    "AIGPTIMAGE_POLL_SECONDS": ("providers.aigptimage.poll_seconds", 3.0, "1", 1.0),
+    "UNIALL_MAX_POLL_SECONDS": ("providers.uniall.max_poll_seconds", 5.0, "2", 2.0),
     "HIAPI_MAX_POLL_SECONDS": ("providers.hiapi.max_poll_seconds", 30.0, "3", 3.0),
     "EVOLINK_MAX_POLL_SECONDS": ("providers.evolink.max_poll_seconds", 30.0, "90", 90.0),
+    "AIGPTIMAGE_MAX_POLL_SECONDS": ("providers.aigptimage.max_poll_seconds", 30.0, "3", 3.0),
     "HIAPI_CONFIRM_CALLBACKS": ("providers.hiapi.confirm_callbacks", False, "1", True),
     "EVOLINK_CONFIRM_CALLBACKS": ("providers.evolink.confirm_callbacks", False, "1", True),
+    "UNIALL_PRICES": (
+        "providers.uniall.prices", None, '{"unit": "USD", "prices": {"NanoBanana": 0.02}}',
+        PriceTable("USD", {"NanoBanana": 0.02}),
+    ),
+    "HIAPI_PRICES": (
+        "providers.hiapi.prices", None, '{"unit": "credits", "prices": {"Any-Model-At-All": 0}}',
+        PriceTable("credits", {"Any-Model-At-All": 0}),
+    ),
+    "EVOLINK_PRICES": (
+        "providers.evolink.prices", None, '{"unit": "credits", "prices": {"*": {"4K": 3, "*": 2}}}',
+        PriceTable("credits", {"*": {"4K": 3, "*": 2}}),
+    ),
+    "AIGPTIMAGE_PRICES": (
+        "providers.aigptimage.prices", None, '{"unit": "x", "prices": {"*": 1}}',
+        PriceTable("x", {"*": 1}),
+    ),
 }  # fmt: skip
 
 
@@ -130,14 +163,25 @@ BAD: dict[str, list[str]] = {
     "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": ["0", "301", "1\n2"],
     "ORCHESTRATOR_READ_TIMEOUT_SECONDS": ["0", "301", "x"],
     "ORCHESTRATOR_SHARDS": ["0", "257", "1.5", "9" * 5000],
+    "ORCHESTRATOR_MAX_UPLOAD_BYTES": ["-1", "67108865", "1.5", "10M"],
+    "UNIALL_BASE_URL": ["uniall.example", "ftp://x", "https://", "https://x?a", "https://x#y"],
     "HIAPI_BASE_URL": ["api.hiapi.ai", "ftp://x", "https:x", "https://:443", "https://a b", "http://x?a"],
     "EVOLINK_BASE_URL": ["https://", "https://x#y", "https://[::1", "https://x\nHost: y", "http://\u00e9"],
+    "AIGPTIMAGE_BASE_URL": ["aigptimage.com", "https://x y", "https://x?a", "https://:443"],
+    "UNIALL_POLL_SECONDS": ["0", "3601", "x"],
     "HIAPI_POLL_SECONDS": ["0", "3601", "x"],
     "EVOLINK_POLL_SECONDS": ["0", "3601", "x"],
+    "AIGPTIMAGE_POLL_SECONDS": ["0", "3601", "x"],
+    "UNIALL_MAX_POLL_SECONDS": ["1.9", "86401", "x"],
+    "AIGPTIMAGE_MAX_POLL_SECONDS": ["2.9", "86401", "x"],
     "HIAPI_MAX_POLL_SECONDS": ["2.9", "86401", "x"],
     "EVOLINK_MAX_POLL_SECONDS": ["2.9", "86401", "x"],
     "HIAPI_CONFIRM_CALLBACKS": ["2", "perhaps"],
     "EVOLINK_CONFIRM_CALLBACKS": ["2", "perhaps"],
+    "UNIALL_PRICES": ['{"unit": "USD", "prices": {"nano-banana": 1}}', '{"unit": "USD"'],
+    "HIAPI_PRICES": ["0.02", '{"unit": "USD", "prices": {"Any": -0.01}}'],
+    "EVOLINK_PRICES": ["[]", '{"unit": "USD", "prices": {"Nano-Banana-2": 1}}'],
+    "AIGPTIMAGE_PRICES": ["cheap", '{"unit": "USD", "prices": {"*": {"1K": "1"}}}'],
     "ORCHESTRATOR_PUBLIC_URL": ["hooks.example.com", "ftp://x", "https://x?a=b", "https://x#y", "https://"],
 }  # fmt: skip
 
@@ -151,6 +195,10 @@ def test_a_bad_value_is_refused_in_one_line_that_names_it(read: Any, name: str, 
     assert len(text) < 500
     if bad.isascii() and bad.isprintable() and "?" not in bad and len(bad) < 100:
         assert f"{name}={bad}" in text or f"{name}={float(bad):g}" in text
+
+
+def test_a_large_limit_is_told_in_full(read: Any) -> None:
+    assert "from 0 to 67108864" in refusal(read, ORCHESTRATOR_MAX_UPLOAD_BYTES="67108865")
 
 
 # Public URL ----------------------------------------------------------------------------------
@@ -260,7 +308,10 @@ def test_a_password_in_a_url_is_not_shown(read: Any, name: str, url: str) -> Non
     assert HIDDEN not in refusal(read, **{f"ORCHESTRATOR_{name}": url})
 
 
-@pytest.mark.parametrize("name", ["ORCHESTRATOR_PUBLIC_URL", "HIAPI_BASE_URL", "EVOLINK_BASE_URL"])
+BASE_URLS = [f"{name.upper()}_BASE_URL" for name in BUILT_IN]
+
+
+@pytest.mark.parametrize("name", ["ORCHESTRATOR_PUBLIC_URL", *BASE_URLS])
 def test_a_base_url_has_no_password_since_it_would_replace_our_key(read: Any, name: str) -> None:
     text = refusal(read, **{**ALL, name: f"https://user:{HIDDEN}@api.example.com"})
 
@@ -269,7 +320,9 @@ def test_a_base_url_has_no_password_since_it_would_replace_our_key(read: Any, na
 
 
 @pytest.mark.parametrize("odd", [f"{HIDDEN} \u00e9", f"{HIDDEN}\nx", f"{HIDDEN}\x7f"])
-@pytest.mark.parametrize("name", ["HIAPI_API_KEY", "EVOLINK_API_KEY", "HIAPI_WEBHOOK_SECRET"])
+@pytest.mark.parametrize(
+    "name", [*(f"{name.upper()}_API_KEY" for name in BUILT_IN), "HIAPI_WEBHOOK_SECRET"]
+)
 def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(
     read: Any, name: str, odd: str
 ) -> None:
@@ -306,10 +359,115 @@ def test_a_provider_is_on_only_with_its_key(read: Any) -> None:
     assert read().providers == {}
     assert list(read(EVOLINK_API_KEY="sk").providers) == ["evolink"]
     assert list(read(HIAPI_API_KEY="sk").providers) == ["hiapi", "evolink"]
+    assert list(read(**KEYS).providers) == list(BUILT_IN)
 
 
 def test_the_settings_of_a_provider_that_is_off_are_not_looked_at(read: Any) -> None:
-    assert read(HIAPI_POLL_SECONDS="nonsense").providers == {}
+    assert read(HIAPI_POLL_SECONDS="nonsense", UNIALL_PRICES="nonsense").providers == {}
+
+
+def test_a_provider_whose_documents_name_no_address_needs_one(read: Any) -> None:
+    text = refusal(read, UNIALL_API_KEY="sk")
+
+    assert text.startswith("UNIALL_BASE_URL is not set")
+    assert "https://<host>" in text
+
+
+def test_callbacks_cannot_be_confirmed_where_there_are_none(read: Any) -> None:
+    settings = read(**KEYS, UNIALL_CONFIRM_CALLBACKS="1", AIGPTIMAGE_CONFIRM_CALLBACKS="perhaps")
+
+    assert not settings.providers["uniall"].confirm_callbacks
+    assert not settings.providers["aigptimage"].confirm_callbacks
+
+
+def test_a_plug_in_that_cannot_be_used_stops_with_one_line(
+    read: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BROKEN, "oops", "ImportError: no\nsuch thing")
+
+    text = refusal(read)
+
+    assert text.startswith("the provider plug-in 'oops' cannot be used (ImportError: no")
+    assert text.endswith("mend it or uninstall its package")
+
+
+# Prices --------------------------------------------------------------------------------------
+
+FORM = '{"unit": "USD", "prices": %s}'
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("{", "JSON like"),
+        ("{'unit': 'USD'}", "JSON like"),
+        ('{"unit": "USD"}', "a JSON object with unit and prices"),
+        ('{"unit": "USD", "prices": {"NanoBanana": 1}, "more": 1}', "with unit and prices"),
+        ('{"unit": "", "prices": {"NanoBanana": 1}}', "a unit of 1 to 20 printable characters"),
+        ('{"unit": 7, "prices": {"NanoBanana": 1}}', "a unit of 1 to 20 printable characters"),
+        (FORM % "{}", "prices by model"),
+        (FORM % "[]", "prices by model"),
+        (FORM % '{"NanoBanana": -0.01}', "at NanoBanana: a number from 0"),
+        (FORM % '{"NanoBanana": true}', "at NanoBanana: a number from 0"),
+        (FORM % '{"NanoBanana": null}', "at NanoBanana: a number from 0"),
+        (FORM % '{"gpt-image-2": {"*": {"low": "1"}}}', "at gpt-image-2 > * > low: a number"),
+        (FORM % '{"NanoBanana": 1e999}', "JSON like"),
+        (FORM % '{"NanoBanana2": 1}', "and not of 'NanoBanana2'"),
+        (FORM % '{"nano-banana-2": 1}', "prices of the models NanoBanana, NanoBanana2-0.5K"),
+    ],
+)
+def test_a_price_table_is_refused_with_what_is_wrong_in_it(
+    read: Any, table: str, says: str
+) -> None:
+    text = refusal(read, **{**KEYS, "UNIALL_PRICES": table})
+
+    assert text.startswith(f"UNIALL_PRICES={table} is not accepted")
+    assert says in text
+
+
+def test_a_price_table_in_a_file_may_have_several_lines(read: Any, tmp_path: Path) -> None:
+    file = tmp_path / "prices.json"
+    file.write_text('{\n\t"unit": "USD",\r\n  "prices": {"NanoBanana": 1}\n}\n', "utf-8")
+
+    prices = read(**KEYS, UNIALL_PRICES_FILE=str(file)).providers["uniall"].prices
+
+    assert prices == PriceTable("USD", {"NanoBanana": 1})
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "returned", "amount"),
+    [
+        ("NanoBanana", {"n": 3}, None, 0.06),
+        ("NanoBanana", {"n": 3}, 2, 0.04),
+        ("nano-banana", {}, None, 0.02),
+        ("nano-banana-2", {}, None, 0.03),
+        ("nano-banana-2", {"resolution": "2K"}, None, None),
+        ("gpt-image-2", {}, None, 0.04),
+        ("gpt-image-2", {"n": 3}, 2, 0.12),
+        ("gpt-image-2", {"aspect_ratio": "16:9", "resolution": "4K"}, None, 0.25),
+        ("gpt-image-2", {"aspect_ratio": "16:9", "resolution": "2K"}, None, 0.08),
+    ],
+)
+def test_the_pages_price_table_says_what_the_page_says(
+    read: Any, model: str, options: dict[str, Any], returned: int | None, amount: float | None
+) -> None:
+    [shown] = re.findall(r"(?s)```json\n(.*?)```", DOCS.read_text("utf-8"))
+    prices = read(**KEYS, UNIALL_PRICES=shown).providers["uniall"].prices
+    request = JobRequest("uniall", model, options={"prompt": "x", **options})
+
+    cost = PROVIDERS["uniall"].price(request, prices, returned)
+
+    assert cost == (None if amount is None else Cost(amount, "USD", "computed"))
+
+
+@pytest.mark.parametrize(("quality", "amount"), [("low", 0.01), ("medium", 0.04), ("high", 0.16)])
+def test_a_quality_has_its_price(read: Any, quality: str, amount: float) -> None:
+    [shown] = re.findall(r"(?s)```json\n(.*?)```", DOCS.read_text("utf-8"))
+    prices = read(**KEYS, UNIALL_PRICES=shown).providers["uniall"].prices
+    body = {"model": "gpt-image-2", "prompt": "x", "size": "1024x1024", "quality": quality}
+    request = JobRequest("uniall", "gpt-image-2", native=body)
+
+    assert PROVIDERS["uniall"].price(request, prices) == Cost(amount, "USD", "computed")
 
 
 def test_the_longest_wait_is_at_least_the_first_one(read: Any) -> None:
@@ -387,6 +545,6 @@ def test_the_list_of_our_variables_is_what_is_read(asked: set[str]) -> None:
 def test_a_table_of_this_module_covers_every_variable(asked: set[str]) -> None:
     told_apart = {"ORCHESTRATOR_PUBLIC_URL", "ORCHESTRATOR_SECRET_KEY", "ORCHESTRATOR_API_KEYS"}
     told_apart |= {"ORCHESTRATOR_SECRET_KEYS_OLD", "HIAPI_WEBHOOK_SECRET"}
-    told_apart |= {"HIAPI_WEBHOOK_SECRETS_OLD", *(f"{name.upper()}_API_KEY" for name in PROVIDERS)}
+    told_apart |= {"HIAPI_WEBHOOK_SECRETS_OLD", *KEYS}
 
     assert set(GOOD) | told_apart == asked

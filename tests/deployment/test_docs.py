@@ -7,14 +7,18 @@ import subprocess
 
 import pytest
 
+from orchestrator.api import MAX_BODY
 from orchestrator.cli.stack import ROOT, procfile
+from orchestrator.config import MIB, Settings
+from orchestrator.providers import BUILT_IN
 from tests.deployment.kit import example, seconds, services, text, unescaped
 
 PAGE = text("docs/deployment.md")
 
 
 def test_every_variable_it_names_can_be_set() -> None:
-    named = set(re.findall(r"\b(?:ORCHESTRATOR|HIAPI|EVOLINK)_[A-Z_]+\b", PAGE))
+    ours = "|".join(["ORCHESTRATOR", *map(str.upper, BUILT_IN)])
+    named = set(re.findall(rf"\b(?:{ours})_[A-Z_]+\b", PAGE))
     known = set(example(with_defaults=True))
     assert {name.removesuffix("_FILE") for name in named} - known == set()
 
@@ -41,6 +45,13 @@ def test_the_time_to_stop_is_that_of_the_compose_file() -> None:
     given = {seconds(services()[name]["stop_grace_period"]) for name in procfile()}
     said = re.findall(r"Allow (\d+) s before SIGKILL|TimeoutStopSec=(\d+)", PAGE)
     assert {int(one or other) for one, other in said} == given
+
+
+def test_the_proxy_lets_the_largest_request_through() -> None:
+    largest = Settings.from_env().max_upload_bytes + MAX_BODY
+    [given] = re.findall(r"client_max_body_size (\d+)m;", PAGE)
+    assert int(given) * MIB >= largest
+    assert f"{(largest - MAX_BODY) // MIB} MiB" in PAGE
 
 
 @pytest.mark.parametrize("name", list(procfile()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from io import StringIO
 
 import pytest
@@ -10,6 +11,8 @@ from dotenv import dotenv_values
 from honcho.environ import parse
 
 from orchestrator.config import Settings
+from orchestrator.prices import PriceTable
+from orchestrator.providers import BUILT_IN
 from orchestrator.runtime import Runtime
 from tests.deployment.kit import example, text
 from webhooks.app import create_app
@@ -21,8 +24,11 @@ FILLED = {
     "ORCHESTRATOR_API_KEYS": "shop:3f786850e387550fdab836ed7e6dc881",
     "ORCHESTRATOR_PUBLIC_URL": "https://hooks.example.com",
     "ORCHESTRATOR_SECRET_KEY": "89e6c98d92887913cadf06b2adb97f26cde4849b",
+    "UNIALL_API_KEY": "sk-uniall",
+    "UNIALL_BASE_URL": "https://uniall.example.com",
     "HIAPI_API_KEY": "sk-hiapi",
     "EVOLINK_API_KEY": "sk-evolink",
+    "AIGPTIMAGE_API_KEY": "sk-aigptimage",
     "HIAPI_WEBHOOK_SECRET": "of-the-console",
 }
 
@@ -64,7 +70,7 @@ def test_a_copy_with_its_blanks_filled_starts_the_web_process(
     settings = use(monkeypatch, {**example(), **FILLED})
     app = create_app(Runtime.from_settings(settings))
     assert app.test_client().get("/healthz").status_code == 200
-    assert set(settings.providers) == {"hiapi", "evolink"}
+    assert set(settings.providers) == set(BUILT_IN)
 
 
 def test_a_blank_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,6 +88,15 @@ def test_every_reader_of_the_file_reads_the_same() -> None:
     for name, value in FILLED.items():
         filled = filled.replace(f"\n{name}=\n", f"\n{name}={value}\n")
     assert parse(filled) == dotenv_values(stream=StringIO(filled)) == {**example(), **FILLED}
+
+
+def test_the_price_table_that_it_shows_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    [line] = re.findall(r"(?m)^#   (UNIALL_PRICES=.*)$", text(".env.example"))
+    shown = parse(line)
+    assert shown == dotenv_values(stream=StringIO(line))
+    prices = use(monkeypatch, {**FILLED, **shown}).providers["uniall"].prices
+    assert isinstance(prices, PriceTable)
+    assert prices.of("gpt-image-2", ["1024x1024", "low"]) == 0.08
 
 
 @pytest.mark.parametrize("variable", sorted(LISTENING))
