@@ -20,7 +20,7 @@ class RuleError(ValueError):
     """A rule that cannot be read: the field, its value, and what is allowed."""
 
     def __init__(self, field: str, value: object, allowed: str) -> None:
-        super().__init__(f"{field}: {_short(value)} is not allowed; allowed: {allowed}")
+        super().__init__(f"{_cut(field)}: {_cut(repr(value))} is not allowed; allowed: {allowed}")
         self.field = field
         self.value = value
         self.allowed = allowed
@@ -130,8 +130,7 @@ def _check_together(faults: Mapping[str, Value]) -> None:
         raise FaultError(submission[1], " and ".join(submission), "one of them at a time")
 
 
-def _short(value: object) -> str:
-    text = repr(value)
+def _cut(text: str) -> str:
     return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
 
 

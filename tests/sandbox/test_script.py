@@ -115,6 +115,8 @@ def test_reads_a_script_without_rules(path: Path, text: str) -> None:
         ("- {tims: 1}", ", rule 1 (line 1)", "tims: 1 is not allowed; allowed: provider, match"),
         ("- {1: 1}", ", rule 1 (line 1)", "1: 1 is not allowed; allowed: provider, match"),
         ("- {provider: higgs}", ", rule 1", "provider: 'higgs' is not allowed; allowed: hiapi, "),
+        ("- {times: " + 5000 * "x" + "}", ", rule 1", "… is not allowed; allowed: a whole number"),
+        ("- {? " + 5000 * "x" + " : 1}", ", rule 1", "…: 1 is not allowed; allowed: provider"),
         ("- {match: 42}", ", rule 1", "match: 42 is not allowed; allowed: a piece of the prompt"),
         ("- {times: 0}", ", rule 1", "times: 0 is not allowed; allowed: a whole number from 1"),
         ("- {after: 1.5}", ", rule 1", "after: 1.5 is not allowed"),
@@ -131,6 +133,7 @@ def test_reads_a_script_without_rules(path: Path, text: str) -> None:
             *(", rule 1", "faults.drop: 'drop' is not allowed; allowed: any fault aigptimage has"),
         ),
     ],
+    ids=lambda text: text[:40],
 )
 def test_says_in_one_line_what_is_wrong(path: Path, text: str, place: str, complaint: str) -> None:
     with pytest.raises(ScriptError) as error:
@@ -242,12 +245,14 @@ def test_the_command_takes_a_script(path: Path, how: str) -> None:
             client.session.headers["Authorization"] = "Bearer sandbox"
             with client.session:
                 answers = [client.submit("hiapi", "A lighthouse") for _ in range(2)]
+                page = client.get("/").text
         finally:
             process.send_signal(signal.SIGTERM)
 
     assert line == f"fault script {path}: 1 rules, seed 7\n"
     assert [answer.status_code for answer in answers] == [429, 200]
     assert task_id(answers[1])
+    assert "--seed 7<" in page
 
 
 def test_the_command_says_what_is_wrong_with_a_script(path: Path) -> None:

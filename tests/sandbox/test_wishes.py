@@ -78,6 +78,7 @@ def test_reads_the_first_wish_only() -> None:
         ("429*0", "*1 to *100"),
         ("429*101", "*1 to *100"),
     ],
+    ids=lambda text: text[:40],
 )
 def test_refuses_what_it_cannot_read(text: str, complaint: str) -> None:
     with pytest.raises(FaultError, match="is not allowed; allowed: ") as error:
