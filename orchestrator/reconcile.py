@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 from orchestrator.jobs import Step
-from orchestrator.runtime import Runtime
+from orchestrator.runtime import DAY_MS, Runtime
 
 #: The most jobs one sweep takes from a shard; the rest are due at the next one.
 LIMIT = 5000
@@ -23,5 +23,7 @@ def reconcile(runtime: Runtime) -> int:
             found.setdefault(step, []).append(job_id)
     for step, job_ids in found.items():
         runtime.nudger.nudge(step, job_ids)
+    retention = int(runtime.settings.retention_days * DAY_MS)
+    runtime.ledger.overview.tidy(oldest=runtime.clock() - retention)
     runtime.ledger.mark_sweep(now=runtime.clock(), host=socket.gethostname())
     return sum(map(len, found.values()))

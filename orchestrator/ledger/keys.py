@@ -11,6 +11,9 @@ in its last two (hexadecimal) digits. A test holds this table against the builde
 | `{orch:<s>}:agenda` | sorted set | open job ids, scored by their next look (ms) | never |
 | `{orch:<s>}:idempotency:<digest>` | string | `<job id> <fingerprint of the request>` | 24 h |
 | `{orch:<s>}:upload:<job id>` | string | a file given with a job, until sent | deadline + 1 h |
+| `{orch:<s>}:jobs` | sorted set | every job id, in the order of time | never |
+| `{orch:<s>}:unconfirmed` | sorted set | `<job id>.<attempt>` of unknown fate, by ms | never |
+| `{orch:<s>}:counts` | hash | jobs by status; contradicting events | never |
 | `{orch:<s>}:settled:<job id>` | channel | published once, when the job is settled | - |
 | `{orch:0}:rejected` | stream | verified but unreadable messages, capped | never |
 | `{orch:0}:sweep` | hash | `at` (ms) and `host` of the last finished sweep | never |
@@ -90,6 +93,21 @@ def upload(job_id: str) -> str:
 def agenda(shard: int) -> str:
     """When each open job of a shard next needs a look."""
     return f"{root(shard)}agenda"
+
+
+def jobs(shard: int) -> str:
+    """Every job of a shard, in the order in which they were made."""
+    return f"{root(shard)}jobs"
+
+
+def unconfirmed(shard: int) -> str:
+    """Attempts that may have reached their provider, whose task nobody knows."""
+    return f"{root(shard)}unconfirmed"
+
+
+def counts(shard: int) -> str:
+    """How many jobs are in each status, and how many contradictions there were."""
+    return f"{root(shard)}counts"
 
 
 def idempotency(shard: int, digest_: str) -> str:

@@ -30,6 +30,7 @@ from orchestrator.jobs import (
 )
 from orchestrator.ledger import codec, keys
 from orchestrator.ledger.connection import ANSWER_TIMEOUT, Clients, connect, listener
+from orchestrator.ledger.overview import Overview
 from orchestrator.ledger.script import Script, load
 
 #: How many rejected messages are kept for a look, and how much of each body. Entries, characters.
@@ -105,6 +106,7 @@ class Ledger:
     ) -> None:
         self._redis = Clients(client).client
         self.shards = shards
+        self.overview = Overview(self._redis, shards)
         self._retention_ms = retention_ms
         self._idempotency_ms = idempotency_ms
         self._create = load("create")

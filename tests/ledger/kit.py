@@ -169,10 +169,15 @@ def every_key(redis: Redis) -> dict[str, str]:
     return {key: str(redis.type(key)) for key in found}
 
 
+#: Events that are counted and change nothing.
+RECORDED = frozenset({"duplicate", "conflict", "mismatch", "superseded"})
+
+
 def everything(redis: Redis) -> dict[str, Any]:
-    """All that is in Redis, timelines left out."""
+    """All that is in Redis; timelines, and counts of what is only recorded, left out."""
+    fields_of: Callable[[str], dict[str, str]] = redis.hgetall  # type: ignore[assignment]
     read: dict[str, Callable[[str], Any]] = {
-        "hash": redis.hgetall,
+        "hash": lambda key: {n: v for n, v in fields_of(key).items() if n not in RECORDED},
         "zset": lambda key: redis.zrange(key, 0, -1, withscores=True),
         "string": redis.get,
         "stream": redis.xrange,

@@ -4,9 +4,13 @@
 -- A job's timeline keeps this many events; its settlement is always listed.
 local MAX_EVENTS = 100
 local TERMINAL = {succeeded = true, failed = true, cancelled = true}
+-- Events that contradict or repeat what is known: they are counted.
+local COUNTED = {duplicate = true, conflict = true, mismatch = true, superseded = true}
 
 local key = {job = KEYS[1], events = KEYS[2], agenda = KEYS[3]}
 local job_id = string.match(key.job, '[^:]+$')
+-- Keys of the same shard: what they begin with.
+local shard = string.match(key.agenda, '^(.*:)agenda$')
 
 local function get(field)
   return redis.call('HGET', key.job, field)
@@ -14,6 +18,24 @@ end
 
 local function set(...)
   redis.call('HSET', key.job, ...)
+end
+
+local function count(name, by)
+  redis.call('HINCRBY', shard .. 'counts', name, by)
+end
+
+-- Move the job to another status; other fields to set follow as name, value, ...
+local function become(from, to, ...)
+  set('status', to, ...)
+  if from ~= to then
+    count(from, -1)
+    count(to, 1)
+  end
+end
+
+-- An attempt may have reached its provider, and nobody knows its task: it may be paid for in vain.
+local function risk(now, attempt)
+  redis.call('ZADD', shard .. 'unconfirmed', 'NX', now, job_id .. '.' .. attempt)
 end
 
 local function look_at(time)
@@ -26,11 +48,19 @@ end
 
 -- `detail` is a JSON object, as text.
 local function event(now, name, detail)
+  if COUNTED[name] then
+    count(name, 1)
+  end
   if name ~= 'settled' and redis.call('LLEN', key.events) >= MAX_EVENTS then
     redis.call('HINCRBY', key.job, 'omitted', 1)
   else
     redis.call('RPUSH', key.events, now .. ' ' .. name .. ' ' .. detail)
   end
+end
+
+local function bound_to(attempt, task_id)
+  set('task.' .. attempt, task_id)
+  redis.call('ZREM', shard .. 'unconfirmed', job_id .. '.' .. attempt)
 end
 
 -- Bind a provider task to an attempt that was sent. False: the attempt has another task.
@@ -42,7 +72,7 @@ local function bind(attempt, task_id)
   if not get('sent.' .. attempt) then
     return false
   end
-  set('task.' .. attempt, task_id)
+  bound_to(attempt, task_id)
   return true
 end
 
@@ -55,8 +85,8 @@ end
 
 -- Give the job its one outcome: it leaves the agenda and expires after the retention time.
 -- The other fields to set follow as name, value, ...; all in few calls, since callbacks come here.
-local function settle(now, status, by, retention, detail, ...)
-  set('status', status, 'by', by, 'settled', now, 'updated', now, ...)
+local function settle(now, from, status, by, retention, detail, ...)
+  become(from, status, 'by', by, 'settled', now, 'updated', now, ...)
   release() -- after a write that a full Redis refuses, so that nothing is half done
   redis.call('ZREM', key.agenda, job_id)
   event(now, 'settled', detail)

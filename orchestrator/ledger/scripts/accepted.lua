@@ -28,7 +28,7 @@ if get('attempt') ~= attempt then
   return {'superseded'}
 end
 if status ~= 'running' then
-  set('status', 'running', 'tries', 0)
+  become(status, 'running', 'tries', 0)
   release()
   look_at(next_look)
 end

@@ -18,5 +18,5 @@ end
 if status ~= 'queued' then
   return {'in_flight'}
 end
-settle(now, 'cancelled', 'cancel', retention, detail, 'error', error)
+settle(now, status, 'cancelled', 'cancel', retention, detail, 'error', error)
 return {'cancelled'}

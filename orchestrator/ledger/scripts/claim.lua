@@ -20,11 +20,13 @@ if get('lease') ~= lease then
   end
   if status == 'queued' and tonumber(now) < tonumber(get('deadline')) then
     local attempt = redis.call('HINCRBY', key.job, 'attempt', 1)
-    set('status', 'submitting', 'sent.' .. attempt, now)
+    become(status, 'submitting', 'sent.' .. attempt, now)
     event(now, 'submitting', '{"attempt":' .. attempt .. '}')
   elseif status == 'submitting' then
-    set('status', 'unconfirmed', 'tries', 0)
-    event(now, 'unconfirmed', '{"attempt":' .. get('attempt') .. ',"reason":"lease ran out"}')
+    local attempt = get('attempt')
+    become(status, 'unconfirmed', 'tries', 0)
+    risk(now, attempt)
+    event(now, 'unconfirmed', '{"attempt":' .. attempt .. ',"reason":"lease ran out"}')
   end
   set('lease', lease, 'updated', now)
   look_at(lease_end)

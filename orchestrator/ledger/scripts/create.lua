@@ -19,6 +19,8 @@ if lifetime ~= '' then
 end
 set('status', 'queued', 'request', request, 'attempt', 0,
   'created', now, 'updated', now, 'deadline', deadline)
+count('queued', 1)
+redis.call('ZADD', shard .. 'jobs', 0, job_id)
 look_at(now)
 event(now, 'created', '{}')
 return {'created'}

@@ -25,7 +25,7 @@ if get('attempt') ~= attempt then
   return {'superseded'}
 end
 if status ~= 'running' then
-  set('status', 'running', 'tries', 0)
+  become(status, 'running', 'tries', 0)
   next_look = next_look ~= '' and next_look or fallback
 end
 if next_look ~= '' then

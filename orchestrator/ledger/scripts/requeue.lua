@@ -7,13 +7,14 @@
 local now, attempt, lease, next_look, tries, name, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 
-if not get('status') then
+local status = get('status')
+if not status then
   return {'missing'}
 end
 if not holds(lease, attempt) then
   return {'stale'}
 end
-set('status', 'queued', 'tries', tries, 'updated', now)
+become(status, 'queued', 'tries', tries, 'updated', now)
 release()
 look_at(next_look)
 event(now, name, detail)

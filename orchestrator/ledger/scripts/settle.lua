@@ -20,7 +20,7 @@ if task_id ~= '' and bound ~= task_id then
     event(now, 'mismatch', detail)
     return {'mismatch'}
   end
-  set('task.' .. attempt, task_id)
+  bound_to(attempt, task_id)
 end
 if TERMINAL[current] then
   local name = current == status and winner == attempt and 'duplicate' or 'conflict'
@@ -41,5 +41,5 @@ for name, value in pairs({images = images, error = error, cost = cost}) do
     told[#told + 1] = value
   end
 end
-settle(now, status, by, retention, detail, unpack(told))
+settle(now, current, status, by, retention, detail, unpack(told))
 return {'settled'}

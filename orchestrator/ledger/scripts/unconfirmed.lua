@@ -6,13 +6,15 @@
 local now, attempt, lease, next_look, tries, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
-if not get('status') then
+local status = get('status')
+if not status then
   return {'missing'}
 end
 if not holds(lease, attempt) then
   return {'stale'}
 end
-set('status', 'unconfirmed', 'tries', tries, 'updated', now)
+become(status, 'unconfirmed', 'tries', tries, 'updated', now)
+risk(now, attempt)
 release()
 look_at(next_look)
 event(now, 'unconfirmed', detail)

@@ -1,0 +1,159 @@
+"""The ledger as a whole: lists, counts, what is overdue, and what may have been paid in vain."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from heapq import merge, nlargest
+from itertools import islice
+from typing import Any
+
+from redis import Redis
+
+from orchestrator.jobs import Job, Status
+from orchestrator.ledger import codec, keys
+from orchestrator.ledger.script import load
+
+#: How many jobs one call looks at, at most, for those that match.
+EXAMINED = 1000
+#: How many entries of expired jobs one call forgets, at most.
+TIDIED = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some jobs, newest first; `cursor` continues after them, None at the end."""
+
+    jobs: list[Job]
+    cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Unconfirmed:
+    """An attempt that may have reached its provider, whose task nobody knows; `since` in ms."""
+
+    job_id: str
+    attempt: int
+    since: int
+
+
+@dataclass(frozen=True, slots=True)
+class Agenda:
+    """How many jobs are open, how many are due, and how long the most overdue one is (ms)."""
+
+    open: int
+    due: int
+    lag: int
+
+
+class Overview:
+    """Looks over every shard. Nothing here is on a job's way.
+
+    Args:
+        client: gives this thread's client, as the ledger uses it.
+        shards: of the ledger.
+    """
+
+    def __init__(self, client: Callable[[], AbstractContextManager[Redis]], shards: int) -> None:
+        self._redis = client
+        self._shards = range(shards)
+        self._tidy = load("tidy")
+
+    def page(
+        self,
+        limit: int,
+        *,
+        cursor: str | None = None,
+        status: Status | None = None,
+        provider: str | None = None,
+    ) -> Page:
+        """Up to `limit` jobs that match, newest first.
+
+        Looks at no more than EXAMINED jobs, so a page may hold fewer and still have a cursor.
+        """
+        found: list[Job] = []
+        examined = 0
+        with self._redis() as client:
+            while examined < EXAMINED:
+                ids = self._older(client, cursor, min(limit * 2, EXAMINED - examined))
+                if not ids:
+                    return Page(found, None)
+                for job in self._read(client, ids):
+                    cursor = job.id
+                    if status in (None, job.status) and provider in (None, job.request.provider):
+                        found.append(job)
+                    if len(found) == limit:
+                        return Page(found, cursor)
+                examined, cursor = examined + len(ids), ids[-1]
+        return Page(found, cursor)
+
+    def counts(self) -> dict[str, int]:
+        """Jobs by status: those open now, and those that ever ended; and contradicting events."""
+        total: Counter[str] = Counter()
+        with self._redis() as client:
+            for shard in self._shards:
+                counted: Any = client.hgetall(keys.counts(shard))
+                total.update({name: int(number) for name, number in counted.items()})
+        return dict(total)
+
+    def agenda(self, *, now: int) -> Agenda:
+        """What is open, and what is overdue."""
+        waiting = due = lag = 0
+        with self._redis() as client:
+            for shard in self._shards:
+                key = keys.agenda(shard)
+                with client.pipeline(transaction=False) as pipe:
+                    pipe.zcard(key)
+                    pipe.zcount(key, "-inf", now)
+                    pipe.zrange(key, 0, 0, withscores=True)
+                    answers: Any = pipe.execute()
+                waiting, due = waiting + answers[0], due + answers[1]
+                lag = max([lag, *(now - int(score) for _, score in answers[2])])
+        return Agenda(waiting, due, lag)
+
+    def unconfirmed(self, limit: int) -> tuple[int, list[Unconfirmed]]:
+        """How many attempts are of unknown fate, and the `limit` newest of them."""
+        number, newest = 0, []
+        with self._redis() as client:
+            for shard in self._shards:
+                key = keys.unconfirmed(shard)
+                with client.pipeline(transaction=False) as pipe:
+                    pipe.zcard(key)
+                    pipe.zrange(key, 0, limit - 1, desc=True, withscores=True)
+                    answers: Any = pipe.execute()
+                number += answers[0]
+                newest += [_unconfirmed(member, score) for member, score in answers[1]]
+        return number, nlargest(limit, newest, key=lambda found: found.since)
+
+    def tidy(self, *, oldest: int) -> int:
+        """Forget what is left of expired jobs; `oldest` (ms) is when they may have been settled."""
+        forgotten = 0
+        with self._redis() as client:
+            for shard in self._shards:
+                prefix = f"{keys.root(shard)}job:"
+                index = [keys.jobs(shard), keys.unconfirmed(shard)]
+                answer = self._tidy.run(client, index, [TIDIED, prefix, oldest])
+                forgotten += int(answer[0])
+        return forgotten
+
+    def _older(self, client: Redis, cursor: str | None, limit: int) -> list[str]:
+        """Up to `limit` job ids of all shards, older than the cursor, newest first."""
+        last = f"({cursor}" if cursor else "+"
+        lists: list[Any] = [
+            client.zrevrangebylex(keys.jobs(shard), last, "-", 0, limit) for shard in self._shards
+        ]
+        return list(islice(merge(*lists, reverse=True), limit))
+
+    def _read(self, client: Redis, ids: list[str]) -> list[Job]:
+        with client.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hgetall(keys.job(job_id))
+            answers = pipe.execute()
+        return [codec.read_job(i, fields) for i, fields in zip(ids, answers, strict=True) if fields]
+
+
+def _unconfirmed(member: str, score: float) -> Unconfirmed:
+    job_id, _, attempt = member.partition(".")
+    return Unconfirmed(job_id, int(attempt), int(score))
