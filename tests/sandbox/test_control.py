@@ -124,6 +124,16 @@ def test_applies_a_rule_for_all_until_it_is_removed(client: Client, provider: st
     assert client.delete(f"/control/faults/{rule['id']}").status_code == 404
 
 
+def test_a_rule_about_tasks_does_not_count_resends(client: Client) -> None:
+    client.post("/control/faults", json={"after": 1, "times": 1, "faults": ["drop"]})
+    for key in ("first", "first", "second"):
+        client.submit("hiapi", headers={"Idempotency-Key": key})
+    second, first = client.tasks()
+
+    assert (first["submissions"], first["faults"]) == (2, {})
+    assert second["faults"] == {"drop": True}
+
+
 def test_removes_all_rules(client: Client) -> None:
     for fault in ("500", "drop"):
         client.post("/control/faults", json={"faults": {fault: True}})

@@ -36,6 +36,13 @@ def test_refused_submissions_are_not_charged(client: Client, provider: str, stat
     assert _charged(client, provider) == 1
 
 
+def test_402_names_the_want_of_credits(client: Client, provider: str) -> None:
+    answer = client.submit(provider, "x [sandbox: 402]").json()
+    message = answer["message"] if provider == "hiapi" else answer["error"]["message"]
+
+    assert message.lower() in ("insufficient credits", "insufficient quota")
+
+
 @pytest.mark.parametrize(("fault", "seconds"), [("429", "1"), ("429=7", "7"), ("429=1500ms", "2")])
 def test_429_says_when_to_come_back(
     client: Client, provider: str, fault: str, seconds: str

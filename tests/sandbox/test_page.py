@@ -88,6 +88,7 @@ def test_removes_a_rule(client: Client) -> None:
         _post(client, "/", fault=fault)
     paths = re.findall(r'action="(/remove/[^"]+)"', client.get("/").text)
 
+    assert "<code>early</code>" in client.get("/live").text
     assert _post(client, paths[0]) == (303, "/")
     assert [rule["faults"] for rule in _rules(client)] == [{"early": True}]
     # Twice, as when two pages are open: nothing to complain about.
