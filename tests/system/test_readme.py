@@ -11,6 +11,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from PIL import Image
 
 from tests.system.conftest import Client, eventually
 
@@ -25,7 +26,7 @@ def example(language: str, mark: str) -> str:
     return found
 
 
-def run(client: Client, text: str, *command: str, **variables: str) -> str:
+def run(client: Client, text: str, *command: str, cwd: Path | None = None, **variables: str) -> str:
     """What an example prints, with the stack's addresses and a key and prompt of its own."""
     stack, own = client.stack, str(uuid4())
     for there, here in {
@@ -38,6 +39,7 @@ def run(client: Client, text: str, *command: str, **variables: str) -> str:
         text = text.replace(there, here)
     done = subprocess.run(
         [*command, text],
+        cwd=cwd,
         env={**os.environ, **stack.env, **variables},
         capture_output=True,
         text=True,
@@ -61,8 +63,38 @@ def test_curl_enqueues_the_provider_s_own_body(client: Client) -> None:
     assert client.outcome(job["id"])["status"] == "succeeded"
 
 
+def test_curl_says_more_with_provider_options(client: Client) -> None:
+    job = json.loads(run(client, example("sh", "provider_options"), "sh", "-c"))
+    done = client.outcome(job["id"])
+    assert (done["status"], len(done["images"])) == ("succeeded", 2)
+
+
+@pytest.fixture
+def cat(tmp_path: Path) -> Path:
+    """A folder with the picture that the examples hand over."""
+    Image.new("RGB", (64, 64), "teal").save(tmp_path / "cat.png")
+    return tmp_path
+
+
+def test_curl_and_the_command_hand_a_file_over(client: Client, cat: Path) -> None:
+    curl, command = example("sh", "cat.png").strip().split("\n\n")
+    job = json.loads(run(client, curl, "sh", "-c", cwd=cat))
+    assert job["request"]["image_file"]["name"] == "cat.png"
+    for job_id in (job["id"], run(client, command, "sh", "-c", cwd=cat).strip()):
+        assert client.outcome(job_id)["status"] == "succeeded"
+
+
+def test_python_hands_a_file_over(client: Client, cat: Path) -> None:
+    printed = run(client, example("python", "cat.png"), sys.executable, "-c", cwd=cat)
+    job_id, status = printed.split()
+    assert status == "queued"
+    assert client.outcome(job_id)["status"] == "succeeded"
+
+
 def test_python_enqueues(client: Client) -> None:
-    printed = run(client, example("python", "from orchestrator import"), sys.executable, "-c")
+    printed = run(
+        client, example("python", "from orchestrator import enqueue, get"), sys.executable, "-c"
+    )
     job_id, status = printed.split()
     assert status in {"queued", "submitting", "running"}
     assert client.outcome(job_id)["status"] == "succeeded"
