@@ -77,7 +77,7 @@ _MESSAGES: dict[str, Any] = {"required": "this field is required", "null": "a va
 
 def always(allowed: str) -> dict[str, Any]:
     """A field's messages, where one sentence says all that is allowed."""
-    return dict.fromkeys(("invalid", "null", "special", "too_large"), allowed)
+    return dict.fromkeys(("required", "invalid", "null", "special", "too_large"), allowed)
 
 
 def text(

@@ -30,7 +30,7 @@ from orchestrator.providers.base import (
     words,
 )
 from orchestrator.providers.catalog import Family, Model
-from orchestrator.validation import StrictSchema, text
+from orchestrator.validation import StrictSchema, always, text
 from orchestrator.wire import Call, NotJson, Reply, parse
 
 #: Terminal states; every other one (waiting (public), queuing, generating, or one that is new) is
@@ -54,7 +54,7 @@ class _Input(StrictSchema):
 
 class _TextToImage(StrictSchema):
     model = text(required=True)
-    input = fields.Nested(_Input, required=True)
+    input = fields.Nested(_Input, required=True, error_messages=always("a JSON object"))
 
 
 class AIGPTImage(Provider):
@@ -93,7 +93,8 @@ class AIGPTImage(Provider):
         """HTTP status and envelope may contradict each other: then nobody knows."""
         document = reply.object() or {}
         if reply.status // 100 != 2 and _code(document) == OK:
-            return Ambiguous(f"HTTP {reply.status} around an envelope that says {OK}")
+            reason = f"HTTP {reply.status} around an envelope that says {OK}"
+            return Ambiguous(reason, reply.retry_after())
         return super().read_submit(reply)
 
     def read_accepted(self, document: dict[str, Any]) -> Accepted:
@@ -104,11 +105,17 @@ class AIGPTImage(Provider):
         return Accepted(task_id(data.get("taskId") if isinstance(data, dict) else None))
 
     def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
-        """`{code, msg}`: the code is the status, whatever HTTP says around it."""
+        """`{code, msg}`: the code is the status, whatever HTTP says around it.
+
+        The page lists no error below 400, so without a code from there HTTP's status counts.
+        """
         code, message = _code(document), document.get("msg")
-        if code == OK or (code is None and (status // 100 == 2 or not isinstance(message, str))):
+        if code is not None and code >= 400:
+            told = code
+        elif code != OK and status // 100 != 2 and isinstance(message, str):
+            told = status
+        else:
             return None
-        told = status if code is None else code
         ours, retryable = by_status(told)
         return JobError(ours, words(message, f"code {told}"), str(told), retryable)
 
@@ -124,8 +131,8 @@ class AIGPTImage(Provider):
         return TaskReport(task_id(document.get("taskId")), state, _outcome(state, document))
 
 
-def _code(document: Mapping[str, Any]) -> int | None:
-    code = document.get("code")
+def _code(document: Mapping[str, Any], name: str = "code") -> int | None:
+    code = document.get(name)
     return code if isinstance(code, int) and not isinstance(code, bool) else None
 
 
@@ -133,7 +140,8 @@ def _outcome(state: str, task: dict[str, Any]) -> Outcome | None:
     if state == SUCCESS:
         return succeeded(images([(link, None) for link in _links(task.get("resultJson"))]))
     if state == FAIL:
-        told = {"code": task.get("failCode"), "message": task.get("failMsg")}
+        code = _code(task, "failCode")  # its type is not documented
+        told = {"code": str(code) if code else task.get("failCode"), "message": task.get("failMsg")}
         return Outcome.failed(failure(told, {}))
     return None
 

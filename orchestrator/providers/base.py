@@ -158,16 +158,15 @@ class Provider(ABC):
             raise InvalidRequest(Violation("image_file", request.upload.name, allowed))
         name, options = self._resolved(request)
         model = self._model(name, request)
-        refused = [v for v in (self._unsayable(model, name, o, options[o]) for o in options) if v]
-        if refused:
-            raise InvalidRequest(*refused)
-        check_extras(request.provider_options)
-        body = checkable(model.schema, self.body(request), request.provider_options)
+        wrong = [v for v in (self._unsayable(model, name, o, options[o]) for o in options) if v]
         try:
+            check_extras(request.provider_options)
+            body = checkable(model.schema, self.body(request), request.provider_options)
             checked(model.schema, body)
         except InvalidRequest as error:
-            named = [as_written(v, model, request) for v in error.violations]
-            raise InvalidRequest(*named) from None
+            wrong += [as_written(v, model, request) for v in error.violations]
+        if wrong:
+            raise InvalidRequest(*wrong)
 
     def body(self, request: JobRequest) -> dict[str, Any]:
         """The provider's own request body for a checked request, without callback and upload."""
@@ -226,7 +225,9 @@ class Provider(ABC):
             return Refused(error, self._retry_after(reply, document))
         if 300 <= reply.status < 500:
             return Refused(_bare_error(reply), reply.retry_after())
-        return Ambiguous(f"HTTP {reply.status} without the provider's own words")
+        return Ambiguous(
+            f"HTTP {reply.status} without the provider's own words", reply.retry_after()
+        )
 
     def read_query(self, reply: Reply, now: int) -> TaskReport | Missing | Trouble:
         """What the answer to a query means; `now` in ms. Never raises, whatever was answered."""

@@ -60,7 +60,7 @@ class Family:
         if not self.tiers or "resolution" not in left:
             return self.default, left
         wanted = left.pop("resolution")
-        if wanted not in self.tiers:
+        if wanted not in [*self.tiers]:
             raise InvalidRequest(Violation("resolution", wanted, f"one of {', '.join(self.tiers)}"))
         return self.tiers[wanted], left
 
@@ -71,7 +71,8 @@ def said(model: Model, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     for option, value in options.items():
         if option in model.options:
             spelling = model.spellings.get(option, {})
-            put(body, model.options[option], spelling.get(value, value) if spelling else value)
+            spelled = spelling.get(value, value) if isinstance(value, str) else value
+            put(body, model.options[option], spelled)
     return body
 
 
@@ -132,13 +133,25 @@ def as_written(violation: Violation, model: Model, request: JobRequest) -> Viola
     path = tuple(violation.field.split("."))
     if request.native is not None:
         return Violation(f"request.{violation.field}", violation.value, violation.allowed)
-    if at(request.provider_options, path) is not None:
+    if _sets(request.provider_options, path):
         return Violation(f"provider_options.{violation.field}", violation.value, violation.allowed)
     for option, there in model.options.items():
         if path[: len(there)] == there:
             rest = (option, *path[len(there) :])
             return Violation(".".join(rest), violation.value, violation.allowed)
     return violation
+
+
+def _sets(extras: Mapping[str, Any], path: Path) -> bool:
+    """Whether what stands at `path` of the merged body comes from `extras`."""
+    here: Any = extras
+    for step in path:
+        if not isinstance(here, Mapping):
+            return True
+        if step not in here:
+            return False
+        here = here[step]
+    return True
 
 
 def limits(model: Model, option: str) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class _NanoBanana2Input(StrictSchema):
 
 class _NanoBanana2(StrictSchema):
     model = text(required=True, one_of=("Nano-Banana-2",))
-    input = fields.Nested(_NanoBanana2Input, required=True)
+    input = fields.Nested(_NanoBanana2Input, required=True, error_messages=always("a JSON object"))
 
 
 class _AnyTask(StrictSchema):

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from marshmallow import fields, validate
 
-from orchestrator.jobs import JobError, JobRequest, Outcome
+from orchestrator.jobs import Image, JobError, JobRequest, Outcome
 from orchestrator.providers.base import (
     Accepted,
     Capabilities,
@@ -27,7 +27,7 @@ from orchestrator.providers.base import (
     task_id,
     words,
 )
-from orchestrator.providers.catalog import Family, Model, said
+from orchestrator.providers.catalog import Family, Model, as_written, said
 from orchestrator.validation import (
     InvalidRequest,
     StrictSchema,
@@ -64,6 +64,7 @@ SIZES: Mapping[str, tuple[str, str]] = {
     "3840x1920": ("2:1", "4K"), "1920x3840": ("1:2", "4K"), "3840x1648": ("21:9", "4K"),
     "1648x3840": ("9:21", "4K"), "3840x2160": ("16:9", "4K"), "2160x3840": ("9:16", "4K"),
 }  # fmt: skip
+_ONE_WAY = "one of image, images and an uploaded file, not two"
 #: The ratio and the tier of a gpt-image-2 request that says only one of them, or neither.
 DEFAULT_RATIO, DEFAULT_TIER = "1:1", "1K"
 
@@ -154,28 +155,32 @@ class UniAll(Provider):
         """As every provider, and: one way to give a reference image; one at least to edit it."""
         super().check(request)
         body = self.body(request)
-        given = [field for field in ("image", "images") if body.get(field)]
-        if request.upload:
-            given.append("image_file")
-        prefix = "request." if request.native is not None else ""
+        given = [field for field in ("image", "images") if field in body]
+        model = self._model(body["model"], request)
+        if request.upload and given:
+            raise InvalidRequest(Violation("image_file", request.upload.name, _ONE_WAY))
         if len(given) > 1:
-            allowed = "one of image, images and an uploaded file, not two"
-            raise InvalidRequest(Violation(prefix + given[1], body.get(given[1]), allowed))
-        if body.get("task_type") == "image2image" and not given:
+            violation = Violation("images", body["images"], _ONE_WAY)
+            raise InvalidRequest(as_written(violation, model, request))
+        if body.get("task_type") == "image2image" and not (given or request.upload):
             allowed = "text2image, or a reference image with it"
-            raise InvalidRequest(Violation(f"{prefix}task_type", "image2image", allowed))
+            violation = Violation("task_type", "image2image", allowed)
+            raise InvalidRequest(as_written(violation, model, request))
 
     def unified(self, name: str, options: Mapping[str, Any], request: JobRequest) -> dict[str, Any]:
         """One reference image is `image`, several are `images`; results are asked for as links."""
         left = dict(options)
-        pictures = left.get("images") or []
-        if len(pictures) <= 1:
-            left.pop("images", None)
         size = _size(left) if name == "gpt-image-2" else {}
-        given = {"image": pictures[0]} if len(pictures) == 1 else {}
-        kind = "image2image" if pictures or request.upload else "text2image"
-        body = said(self.models[name], name, left)
-        return {**body, **given, **size, "task_type": kind, "response_format": "url"}
+        body = {**said(self.models[name], name, left), **size}
+        match body.get("images"):
+            case []:
+                del body["images"]
+            case [only]:
+                del body["images"]
+                body["image"] = only
+        given = {"image", "images"} & (body.keys() | request.provider_options.keys())
+        kind = "image2image" if given or request.upload else "text2image"
+        return {**body, "task_type": kind, "response_format": "url"}
 
     def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
         """Neither callbacks nor idempotency keys are documented, so none are sent."""
@@ -225,7 +230,7 @@ def _size(options: dict[str, Any]) -> dict[str, str]:
     if not tiers:
         allowed = f"one of {', '.join(_GPT_IMAGE_2.values['aspect_ratio'])}"
         raise InvalidRequest(Violation("aspect_ratio", ratio, allowed))
-    if tier not in tiers:
+    if tier not in [*tiers]:
         allowed = f"with aspect_ratio {ratio}: one of {', '.join(sorted(tiers))}"
         raise InvalidRequest(Violation("resolution", tier, allowed))
     return {"size": tiers[tier]}
@@ -233,7 +238,7 @@ def _size(options: dict[str, Any]) -> dict[str, str]:
 
 def _outcome(state: str, task: dict[str, Any]) -> Outcome | None:
     if state == SUCCEEDED:
-        return succeeded(images([(link, None) for link in _links(task)]))
+        return succeeded(_images(_links(task)) or _images([task.get("result_url")]))
     if state == FAILED:
         error = task.get("error")
         return Outcome.failed(failure({"message": error} if isinstance(error, str) else error, {}))
@@ -241,7 +246,11 @@ def _outcome(state: str, task: dict[str, Any]) -> Outcome | None:
 
 
 def _links(task: dict[str, Any]) -> list[Any]:
-    """`metadata.result_urls` has all of them; without it there is the one `result_url`."""
+    """`metadata.result_urls`, which has all of them where there are several."""
     metadata = task.get("metadata")
     many = metadata.get("result_urls") if isinstance(metadata, dict) else None
-    return many if isinstance(many, list) and many else [task.get("result_url")]
+    return many if isinstance(many, list) else []
+
+
+def _images(links: list[Any]) -> tuple[Image, ...]:
+    return images([(link, None) for link in links])
