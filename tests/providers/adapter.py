@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import orjson
+import pytest
 
-from orchestrator.jobs import JobRequest
-from orchestrator.providers import PROVIDERS, Provider
+from orchestrator.jobs import JobRequest, Upload
+from orchestrator.providers import BUILT_IN, Provider
 from orchestrator.providers.base import (
     Accepted,
     Ambiguous,
@@ -17,36 +19,132 @@ from orchestrator.providers.base import (
     TaskReport,
     Trouble,
 )
+from orchestrator.providers.catalog import field_at
+from orchestrator.validation import InvalidRequest, Violation
 from orchestrator.wire import Reply
 from tests.fakes import NOON
 
 PAYLOADS = Path(__file__).parent / "payloads"
 CALLBACK_URL = "https://hooks.example.com/callbacks/p/job_1.1/AbCdEf"
 KEY = "job_01.1"
+UPLOAD = Upload("cat.png", "image/png", 3, "0" * 64)
+#: A value for each unified option but the prompt, one that some provider takes.
+OPTIONS: Mapping[str, Any] = {
+    "images": ["https://e.example/a.png"],
+    "aspect_ratio": "1:1",
+    "resolution": "1K",
+    "output_format": "png",
+    "n": 2,
+}
+
+#: What a limit does not allow, and some of what the refusal must say is allowed.
+Cases = list[tuple[Any, str]]
+
+
+def each(*values: Any, allowed: str) -> Cases:
+    """Values that the same limit refuses."""
+    return [(value, allowed) for value in values]
+
+
+class Limit(NamedTuple):
+    """One limit of one model, and a value that breaks it."""
+
+    model: str
+    #: A unified option, or the path of a field in the provider's own body.
+    field: str
+    value: Any
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.model}-{self.field}-{str(self.value)[:20]}"
 
 
 class AdapterTests:
-    """Subclasses say how the provider spells things."""
+    """Subclasses say how the provider spells things.
+
+    A test is run once for each row of the arguments that `rows` knows: every model, limit, ...
+    """
 
     name: ClassVar[str]
+    #: The model of requests that name none.
     model: ClassVar[str]
-    #: A request with every unified option, and the body that it makes.
+    #: A request with every unified option of that model, and the body that it makes.
     unified: ClassVar[dict[str, Any]]
     body: ClassVar[dict[str, Any]]
-    #: Path of the callback URL in a submit's body.
-    callback_path: ClassVar[tuple[str, ...]]
+    #: Family -> resolution (None: not said) -> the provider's model.
+    families: ClassVar[Mapping[str, Mapping[str | None, str]]]
+    #: Path of the callback URL in a submit's body; empty where there are no callbacks.
+    callback_path: ClassVar[tuple[str, ...]] = ()
+    #: The header of the idempotency key; None where none is taken.
+    key_header: ClassVar[str | None] = None
+    submit_path: ClassVar[str]
+    query_path: ClassVar[str]
     #: Request bodies from the provider's document.
     documented: ClassVar[tuple[str, ...]]
-    #: Option -> a value that is not allowed, and some of what the refusal must say is.
-    refused: ClassVar[dict[str, list[tuple[Any, str]]]]
+    #: Model -> unified option -> what is refused.
+    refused: ClassVar[Mapping[str, Mapping[str, Cases]]]
+    #: Model -> path in the native body -> what is refused beyond what `refused` says of it.
+    refused_natively: ClassVar[Mapping[str, Mapping[str, Cases]]] = {}
     #: What in a task names it, and its state.
     id_field: ClassVar[str]
+    state_field: ClassVar[str] = "status"
     success: ClassVar[str]
     failure: ClassVar[str]
 
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        for name, rows in self.rows().items():
+            if name in metafunc.fixturenames:
+                metafunc.parametrize(name, rows, ids=str)
+
+    @classmethod
+    def rows(cls) -> dict[str, list[Any]]:
+        models = BUILT_IN[cls.name].models
+        return {
+            "each_model": list(models),
+            "each_name": list({**models, **BUILT_IN[cls.name].families}),
+            "documented_request": list(cls.documented),
+            "each_answer": sorted(path.stem for path in (PAYLOADS / cls.name).glob("[ate]*.json")),
+            "limit": [
+                Limit(model, option, value, allowed)
+                for model, options in cls.refused.items()
+                for option, cases in options.items()
+                for value, allowed in cases
+            ],
+            "native_limit": list(cls._native_limits()),
+            "extra_limit": [
+                limit
+                for limit in cls._native_limits()
+                if field_at(models[limit.model].schema, tuple(limit.field.split(".")))
+            ],
+            "gap": [
+                Limit(name, option, value, BUILT_IN[cls.name].title)
+                for name, model in models.items()
+                for option, value in OPTIONS.items()
+                if option not in model.options
+            ],
+            "family_tier": [
+                (family, resolution, model)
+                for family, tiers in cls.families.items()
+                for resolution, model in tiers.items()
+            ],
+        }
+
+    @classmethod
+    def _native_limits(cls) -> Iterator[Limit]:
+        """The unified limits where they stand in the body, and those of other fields."""
+        for name, unified in cls.refused.items():
+            model = BUILT_IN[cls.name].models[name]
+            for option, cases in unified.items():
+                if option in model.options and option not in model.values:
+                    path = ".".join(model.options[option])
+                    yield from (Limit(name, path, value, allowed) for value, allowed in cases)
+        for name, native in cls.refused_natively.items():
+            for path, cases in native.items():
+                yield from (Limit(name, path, value, allowed) for value, allowed in cases)
+
     @property
     def provider(self) -> Provider:
-        return PROVIDERS[self.name]
+        return BUILT_IN[self.name]
 
     def payload(self, name: str) -> bytes:
         return (PAYLOADS / self.name / f"{name}.json").read_bytes()
@@ -54,11 +152,33 @@ class AdapterTests:
     def document(self, name: str) -> Any:
         return orjson.loads(self.payload(name))
 
-    def request(self, **options: Any) -> JobRequest:
-        return JobRequest(self.name, self.model, options={"prompt": "A cat", **options})
+    # Requests ------------------------------------------------------------------------------
 
-    def native(self, body: Any, model: str | None = None) -> JobRequest:
-        return JobRequest(self.name, model or self.model, native=body)
+    def request(self, model: str | None = None, **options: Any) -> JobRequest:
+        return JobRequest(self.name, model or self.model, options={"prompt": "A cat", **options})
+
+    def native(self, body: Any, model: str | None = None, **more: Any) -> JobRequest:
+        return JobRequest(self.name, model or body["model"], native=body, **more)
+
+    def with_extras(self, extras: Mapping[str, Any], model: str | None = None) -> JobRequest:
+        """A smallest request with these `provider_options`."""
+        options = {"prompt": "A cat"}
+        return JobRequest(self.name, model or self.model, options=options, provider_options=extras)
+
+    def written(self, request: JobRequest) -> Any:
+        """The body that a request comes to, once it was checked."""
+        self.provider.check(request)
+        return self.provider.submit_call(self.provider.body(request), None, KEY).body
+
+    def refusals(self, request: JobRequest) -> tuple[Violation, ...]:
+        """What is wrong with a request, which must be something."""
+        with pytest.raises(InvalidRequest) as refusal:
+            self.provider.check(request)
+        for violation in refusal.value.violations:
+            assert violation.field in str(refusal.value)
+        return refusal.value.violations
+
+    # Answers -------------------------------------------------------------------------------
 
     def submitted(self, status: int, body: bytes, **headers: str) -> Accepted | Refused | Ambiguous:
         return self.provider.read_submit(Reply(status, headers, body))
@@ -67,10 +187,22 @@ class AdapterTests:
         return self.provider.read_query(Reply(status, headers, body), NOON)
 
     def task(self, **fields: Any) -> dict[str, Any]:
-        return {self.id_field: "task-1", "status": self.success, **fields}
+        return {self.id_field: "task-1", self.state_field: self.success, **fields}
+
+    def failed(self, code: Any, message: Any) -> dict[str, Any]:
+        """A task that failed for this reason."""
+        return self.failed_oddly({"code": code, "message": message})
+
+    def failed_oddly(self, reason: Any) -> dict[str, Any]:
+        """A task that failed, with anything where the reason should stand."""
+        return self.task(**{self.state_field: self.failure, "error": reason})
 
     def with_links(self, *links: Any) -> dict[str, Any]:
         """A task that succeeded with these links."""
+        raise NotImplementedError
+
+    def enveloped(self, task: Any) -> dict[str, Any]:
+        """A query's answer with this task in it."""
         raise NotImplementedError
 
     def links_of(self, report: TaskReport) -> list[str]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
-import orjson
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.jobs import ErrorCode, Status
+from orchestrator.jobs import ErrorCode, JobError, Status
 from orchestrator.providers.base import (
     Accepted,
     Ambiguous,
@@ -24,22 +24,43 @@ from orchestrator.wire import Reply, dump
 from tests.fakes import NOON
 from tests.providers.adapter import AdapterTests
 
-#: Any JSON: also of the shapes and names that answers have, so that it gets past the first check.
-NAMES = st.one_of(
-    st.sampled_from(["id", "taskId", "data", "status", "output", "url", "expireAt", "error"]),
-    st.sampled_from(["code", "message", "error_code", "type", "param", "results", "usage"]),
-    st.sampled_from(["credits_reserved", "task_info", "estimated_time", "fallback_suggestion"]),
+#: The names and words of answers, so that made-up ones get past the first check.
+NAMES = st.sampled_from(
+    [
+        "id", "taskId", "task_id", "data", "status", "state", "output", "url", "expireAt", "type",
+        "error", "code", "message", "msg", "error_code", "param", "fallback_suggestion", "failCode",
+        "failMsg", "results", "result_url", "result_urls", "resultJson", "resultUrls", "metadata",
+        "usage", "credits_reserved", "task_info", "estimated_time", "progress",
+    ]
+)  # fmt: skip
+WORDS = st.sampled_from(
+    [
+        "success", "succeeded", "completed", "fail", "failed", "cancelled", "waiting", "50%",
+        "TASK_FAILED", "rate_limit_error", "IDEMPOTENCY_KEY_PROCESSING", "https://e.example/a.png",
+    ]
+)  # fmt: skip
+_LEAVES = (
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | WORDS
 )
-WORDS = st.one_of(
-    st.sampled_from(["success", "fail", "completed", "failed", "cancelled", "TASK_FAILED"]),
-    st.sampled_from(["IDEMPOTENCY_KEY_PROCESSING", "rate_limit_error", "https://e.example/a"]),
+
+
+def _nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.lists(inner, max_size=4) | st.dictionaries(NAMES | st.text(), inner, max_size=6)
+
+
+def _cut(text: str) -> st.SearchStrategy[str]:
+    return st.integers(0, len(text)).map(lambda end: text[:end])
+
+
+#: JSON within a string, whole or cut off.
+JSON_TEXT = (
+    st.recursive(_LEAVES, _nested, max_leaves=6)
+    .map(lambda value: dump(value).decode())
+    .flatmap(lambda text: st.just(text) | _cut(text))
 )
+#: Any JSON of any shape.
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | WORDS,
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(NAMES | st.text(), inner, max_size=6)
-    ),
-    max_leaves=12,
+    _LEAVES | st.sampled_from([200, 404, 409, 500]) | JSON_TEXT, _nested, max_leaves=12
 )
 HEADERS = st.dictionaries(
     st.just("retry-after"),
@@ -108,7 +129,7 @@ class AnswersContract(AdapterTests):
 
     def test_an_unknown_state_is_on_its_way(self) -> None:
         for state in ("queued", "a-new-one", "", self.success.upper(), self.failure + " "):
-            report = self.provider.read_task(self.task(status=state), NOON)
+            report = self.provider.read_task(self.task(**{self.state_field: state}), NOON)
             assert (report.state, report.outcome) == (state, None)
 
     def test_success_without_an_image_is_a_failure_that_may_pass(self) -> None:
@@ -141,9 +162,7 @@ class AnswersContract(AdapterTests):
     def test_a_failure_without_a_reason_is_a_failure(self) -> None:
         odd: list[Any] = [None, "no", 7, [], {}, {"code": [], "message": {}}, {"code": "NEW_ONE"}]
         for error in odd:
-            outcome = self.provider.read_task(
-                self.task(status=self.failure, error=error), NOON
-            ).outcome
+            outcome = self.provider.read_task(self.failed_oddly(error), NOON).outcome
             assert outcome is not None
             assert outcome.error is not None
             assert outcome.error.code is ErrorCode.GENERATION_FAILED
@@ -161,13 +180,34 @@ class AnswersContract(AdapterTests):
     def test_a_printable_task_id_is_taken_as_it_is(self, fine: str) -> None:
         assert self.provider.read_task(self.task(**{self.id_field: fine}), NOON).task_id == fine
 
-    @pytest.mark.parametrize("document", [None, [], "task", 7, {}, {"status": "success"}])
+    @pytest.mark.parametrize("document", [None, [], "task", 7, {}])
     def test_what_is_no_task_is_unreadable(self, document: Any) -> None:
         with pytest.raises(Unreadable):
             self.provider.read_task(document, NOON)
 
+    @pytest.mark.parametrize("odd", [None, 7, True, [], {}])
+    def test_a_task_without_a_state_is_unreadable(self, odd: Any) -> None:
+        for task in (self.task(**{self.state_field: odd}), {self.id_field: "task-1"}):
+            with pytest.raises(Unreadable):
+                self.provider.read_task(task, NOON)
+
+    def test_a_task_is_read_inside_its_envelope(self) -> None:
+        task = self.with_links("https://e.example/a.png")
+
+        read = self.queried(200, dump(self.enveloped(task)))
+
+        assert read == self.provider.read_task(task, NOON)
+        assert isinstance(read, TaskReport)
+        assert self.links_of(read) == ["https://e.example/a.png"]
+
+    def test_a_server_error_round_a_task_tells_nothing(self) -> None:
+        body = dump(self.enveloped(self.with_links("https://e.example/a.png")))
+
+        assert isinstance(self.queried(500, body), Trouble)
+
     def test_a_query_that_tells_nothing_is_trouble_that_passes(self) -> None:
-        for body in (b"", b"<html>", b"[]", b"{}", b'{"status":7}'):
+        odd = dump({self.state_field: 7})
+        for body in (b"", b"<html>", b"[]", b"{}", odd, dump(self.enveloped(None))):
             for status in (200, 500, 502, 504):
                 read = self.queried(status, body, **{"retry-after": "9"})
                 assert isinstance(read, Trouble)
@@ -175,8 +215,8 @@ class AnswersContract(AdapterTests):
                 assert read.retry_after == 9.0
 
     def test_a_long_message_is_shortened(self) -> None:
-        long = {"code": "X" * 5000, "message": "m" * 5000}
-        outcome = self.provider.read_task(self.task(status=self.failure, error=long), NOON).outcome
+        long = self.failed("X" * 5000, "m" * 5000)
+        outcome = self.provider.read_task(long, NOON).outcome
 
         assert outcome is not None
         assert outcome.error is not None
@@ -218,33 +258,85 @@ class AnswersContract(AdapterTests):
     def test_no_answer_whatever_makes_reading_raise(
         self, status: int, headers: dict[str, str], body: bytes
     ) -> None:
-        reply = Reply(status, headers, body)
-
-        assert isinstance(self.provider.read_submit(reply), Accepted | Refused | Ambiguous)
-        assert isinstance(self.provider.read_query(reply, NOON), TaskReport | Missing | Trouble)
+        self.check_reading(Reply(status, headers, body))
 
     @FUZZ
     @given(document=JSON, state=WORDS, more=st.dictionaries(NAMES, JSON))
     def test_a_task_from_outside_raises_unreadable_at_most(
         self, document: Any, state: str, more: dict[str, Any]
     ) -> None:
-        for seen in (document, {self.id_field: "t", **more, "status": state}):
+        for seen in (document, {self.id_field: "t", **more, self.state_field: state}):
             with suppress(Unreadable):
-                self.provider.read_task(seen, NOON)
+                self.check_report(self.provider.read_task(seen, NOON))
             if isinstance(seen, dict):
                 with suppress(Unreadable):
-                    self.provider.read_accepted(seen)
+                    assert self.provider.read_accepted(seen).task_id
+            self.check_reading(Reply(200, {}, dump(self.enveloped(seen))))
+
+    @settings(FUZZ, max_examples=20)
+    @given(status=st.sampled_from([200, 201, 400, 404, 409, 500]), data=st.data())
+    def test_an_answer_with_one_thing_replaced_is_still_read(
+        self, each_answer: str, status: int, data: st.DataObject
+    ) -> None:
+        document = self.document(each_answer)
+        *path, last = data.draw(st.sampled_from(list(_places(document))))
+        inner = document
+        for step in path:
+            inner = inner[step]
+        inner[last] = data.draw(JSON)
+
+        self.check_reading(Reply(status, {}, dump(document)))
+
+    def check_reading(self, reply: Reply) -> None:
+        """Whatever it was, it is one of the things that a reading may be, and told in words."""
+        submitted = self.provider.read_submit(reply)
+        assert isinstance(submitted, Accepted | Refused | Ambiguous)
+        if isinstance(submitted, Refused):
+            self.check_error(submitted.error)
+        queried = self.provider.read_query(reply, NOON)
+        assert isinstance(queried, TaskReport | Missing | Trouble)
+        if isinstance(queried, Trouble):
+            self.check_error(queried.error)
+        if isinstance(queried, TaskReport):
+            self.check_report(queried)
+
+    def check_report(self, report: TaskReport) -> None:
+        assert 1 <= len(report.task_id) <= 256
+        if report.outcome:
+            assert report.outcome.status.terminal
+            assert bool(report.outcome.images) == (report.outcome.status is Status.SUCCEEDED)
+            assert bool(report.outcome.error) != bool(report.outcome.images)
+        if report.outcome and report.outcome.error:
+            self.check_error(report.outcome.error)
+
+    def check_error(self, error: JobError) -> None:
+        assert isinstance(error.code, ErrorCode)
+        assert 1 <= len(error.message) <= 1500
+        assert error.provider_code is None or 1 <= len(error.provider_code) <= 100
 
     @pytest.mark.parametrize("depth", [900, 1020])
-    def test_deep_nesting_in_every_place_is_read_without_harm(self, depth: int) -> None:
+    def test_deep_nesting_in_every_place_is_read_without_harm(
+        self, each_answer: str, depth: int
+    ) -> None:
         deep = b"[" * depth + b"]" * depth
-        fields = (b"error", b"error_code", b"data", b"message", b"output", b"results", b"usage")
-        for field in fields:
-            for inner in (deep, b'{"code":%s,"message":%s,"type":%s}' % ((deep[1:-1],) * 3)):
-                for state in (self.success, self.failure):
-                    body = b'{"%s":"t","status":"%s","%s":%s}' % (
-                        self.id_field.encode(), state.encode(), field, inner,
-                    )  # fmt: skip
-                    self.submitted(400, body)
-                    self.queried(200, body)
-                    self.provider.read_task(orjson.loads(body), NOON)
+        for *path, last in _places(self.document(each_answer)):
+            document = inner = self.document(each_answer)
+            for step in path:
+                inner = inner[step]
+            for put in ("@deep@", {"code": "@deep@", "message": "@deep@", "type": "@deep@"}):
+                inner[last] = put
+                body = dump(document).replace(b'"@deep@"', deep)
+                for status in (200, 400):
+                    self.check_reading(Reply(status, {}, body))
+
+
+def _places(value: Any) -> Iterator[tuple[str | int, ...]]:
+    """The paths of everything inside a JSON value."""
+    inside: Any = ()
+    if isinstance(value, dict):
+        inside = value.items()
+    elif isinstance(value, list):
+        inside = enumerate(value)
+    for name, inner in inside:
+        yield (name,)
+        yield from ((name, *rest) for rest in _places(inner))

@@ -1,3 +1,5 @@
 import pytest
 
-pytest.register_assert_rewrite("tests.providers.answers", "tests.providers.contract")
+pytest.register_assert_rewrite(
+    "tests.providers.adapter", "tests.providers.answers", "tests.providers.contract"
+)

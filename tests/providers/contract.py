@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from orchestrator.jobs import JobRequest
-from orchestrator.validation import InvalidRequest
+from orchestrator.jobs import Cost
+from orchestrator.prices import PriceTable
+from orchestrator.providers.catalog import RESERVED, limits
+from orchestrator.security.secret import Secret
+from orchestrator.security.signatures import BadSignature
+from orchestrator.validation import Violation
 from orchestrator.wire import dump
-from tests.providers.adapter import CALLBACK_URL, KEY
-from tests.providers.answers import AnswersContract
+from tests.fakes import NOON
+from tests.providers.adapter import CALLBACK_URL, KEY, OPTIONS, UPLOAD, Limit
+from tests.providers.answers import FUZZ, AnswersContract
 
 
 class ProviderContract(AnswersContract):
@@ -20,137 +30,301 @@ class ProviderContract(AnswersContract):
     # Requests ------------------------------------------------------------------------------
 
     def test_a_unified_request_is_written_in_the_providers_own_words(self) -> None:
-        request = JobRequest(self.name, self.model, options=self.unified)
-
-        self.provider.check(request)
-
-        assert self.provider.body(request) == self.body
+        assert self.written(self.request(**self.unified)) == self.body
 
     def test_a_native_request_is_sent_as_it_is(self) -> None:
-        request = self.native(self.body)
+        assert self.written(self.native(self.body)) == self.body
 
-        self.provider.check(request)
+    def test_a_documented_request_is_accepted_and_sent_as_it_is(
+        self, documented_request: str
+    ) -> None:
+        body = self.document(documented_request)
 
-        assert self.provider.body(request) == self.body
+        assert self.written(self.native(body)) == body
 
-    def test_documented_requests_are_accepted_and_sent_as_they_are(self) -> None:
-        for name in self.documented:
-            body = self.document(name)
-            request = self.native(body, body["model"])
-            self.provider.check(request)
-            assert self.provider.submit_call(self.provider.body(request), None, KEY).body == body
+    def test_what_a_unified_request_comes_to_may_be_said_natively(self, each_name: str) -> None:
+        body = self.written(self.request(each_name))
+
+        assert self.written(self.native(body)) == body
+
+    def test_every_listed_value_of_every_option_is_taken(self, each_model: str) -> None:
+        model = self.provider.models[each_model]
+        for option in model.options:
+            for value in limits(model, option).get("one_of", []):
+                self.written(self.request(each_model, **{option: value}))
+
+    def test_a_count_at_its_limits_is_taken(self, each_model: str) -> None:
+        model = self.provider.models[each_model]
+        for option in model.options:
+            told = limits(model, option)
+            if option == "prompt":
+                most = told.get("max_length", 200_000)
+                self.written(self.request(each_model, prompt="\u00e9" * most))
+            elif "max" in told:
+                self.written(self.request(each_model, **{option: told["max"]}))
+
+    def test_jpg_and_jpeg_mean_the_same(self, each_model: str) -> None:
+        if "output_format" not in self.provider.models[each_model].options:
+            return
+        bodies = [self.written(self.request(each_model, output_format=f)) for f in ("jpg", "jpeg")]
+
+        assert bodies[0] == bodies[1]
+
+    def test_a_prompt_alone_says_nothing_else(self, each_model: str) -> None:
+        said = self.written(self.request(each_model))
+
+        assert said == self.smallest(each_model)
+
+    def smallest(self, model: str) -> dict[str, Any]:
+        """The body of a request for "A cat" and nothing more."""
+        raise NotImplementedError
+
+    def test_a_request_is_not_changed_by_writing_its_call(self, documented_request: str) -> None:
+        body = self.document(documented_request)
+        extras = {"input": {"more": [1]}, "more": {"x": 1}}
+        for request in (self.native(body), replace(self.request(), provider_options=extras)):
+            before = copy.deepcopy(request)
+            self.provider.submit_call(self.provider.body(request), CALLBACK_URL, KEY)
+            assert request == before
+
+    @pytest.mark.parametrize(
+        "prompt", ["\u00e9\u0301 \U0001f9ff\n\t\u2028\ufeff", "  x  ", "\0", "%7B\\u0041"]
+    )
+    def test_a_prompt_reaches_the_wire_byte_for_byte(self, prompt: str) -> None:
+        assert prompt in _texts(orjson.loads(dump(self.written(self.request(prompt=prompt)))))
+
+    # Calls ---------------------------------------------------------------------------------
+
+    def test_a_submit_goes_to_the_documented_place(self) -> None:
+        call = self.provider.submit_call(self.body, None, KEY)
+
+        assert (call.method, call.path, call.body) == ("POST", self.submit_path, self.body)
+
+    def test_a_query_asks_for_the_task_where_the_document_has_it(self) -> None:
+        call = self.provider.query_call("task_1")
+
+        assert (call.method, call.path) == ("GET", self.query_path.format("task_1"))
+        assert (call.headers, call.body, call.file) == ({}, None, None)
+
+    def test_a_task_id_cannot_leave_its_place(self) -> None:
+        path = self.provider.query_call("../a/b?c#d %&e=f").path
+
+        assert path == self.query_path.format("..%2Fa%2Fb%3Fc%23d%20%25%26e%3Df")
 
     def test_the_callback_url_is_where_the_document_has_it(self) -> None:
         sent: Any = self.provider.submit_call(self.body, CALLBACK_URL, KEY).body
         for step in self.callback_path:
             sent = sent[step]
 
-        assert sent == CALLBACK_URL
+        assert sent == (CALLBACK_URL if self.callback_path else self.body)
+        assert self.provider.capabilities.callbacks == bool(self.callback_path)
 
-    def test_no_callback_is_asked_for_when_there_is_no_url(self) -> None:
-        assert self.provider.submit_call(self.body, None, KEY).body == self.body
+    def test_the_attempts_key_goes_where_keys_are_understood(self) -> None:
+        headers = self.provider.submit_call(self.body, None, KEY).headers
 
-    def test_a_request_is_not_changed_by_writing_its_call(self) -> None:
-        request = self.native(self.document(self.documented[0]))
+        assert headers == ({self.key_header: KEY} if self.key_header else {})
+        assert bool(self.provider.capabilities.idempotency_seconds) == bool(self.key_header)
 
-        self.provider.submit_call(self.provider.body(request), CALLBACK_URL, KEY)
+    # Families ------------------------------------------------------------------------------
 
-        assert request.native == self.document(self.documented[0])
+    def test_a_family_name_chooses_the_providers_own_model(
+        self, family_tier: tuple[str, str | None, str]
+    ) -> None:
+        family, resolution, model = family_tier
+        options = {} if resolution is None else {"resolution": resolution}
 
-    @pytest.mark.parametrize(
-        "prompt", ["\u00e9\u0301 \U0001f9ff\n\t\u2028\ufeff", "  x  ", "\0", "%7B\\u0041"]
-    )
-    def test_a_prompt_reaches_the_wire_byte_for_byte(self, prompt: str) -> None:
-        request = self.request(prompt=prompt)
-        self.provider.check(request)
+        assert self.written(self.request(family, **options))["model"] == model
 
-        call = self.provider.submit_call(self.provider.body(request), CALLBACK_URL, KEY)
+    def test_these_are_all_its_families(self) -> None:
+        told = {
+            name: {None: family.default, **family.tiers}
+            for name, family in self.provider.families.items()
+        }
 
-        assert prompt in _texts(orjson.loads(dump(call.body)))
+        assert told == self.families
 
-    def test_a_call_does_not_hold_the_api_key(self) -> None:
-        for call in (self.provider.submit_call({}, None, KEY), self.provider.query_call("t")):
-            assert "authorization" not in {name.lower() for name in call.headers}
+    def test_a_resolution_that_a_family_has_not_is_refused_with_those_it_has(self) -> None:
+        for name in self.provider.families:
+            [violation] = self.refusals(self.request(name, resolution="16K"))
+            assert (violation.field, violation.value) == ("resolution", "16K")
+            assert self.provider.families[name].default in violation.allowed or all(
+                tier in violation.allowed for tier in self.provider.families[name].tiers
+            )
 
-    def test_a_task_id_cannot_leave_its_place_in_the_path(self) -> None:
-        path = self.provider.query_call("../a/b?c#d %").path
+    # provider_options ----------------------------------------------------------------------
 
-        assert path.endswith("/..%2Fa%2Fb%3Fc%23d%20%25")
+    def test_unknown_provider_options_are_merged_last_deep_and_unchecked(
+        self, each_name: str
+    ) -> None:
+        plain = self.written(self.request(each_name))
+        extras = {"brand_new": {"x": [None, 1.5]}, "input": {"brand_new": 7}}
+
+        body = self.written(self.with_extras(extras, each_name))
+
+        assert body.pop("brand_new") == {"x": [None, 1.5]}
+        assert body["input"].pop("brand_new") == 7
+        assert {**plain, "input": plain.get("input", {})} == body
+
+    def test_provider_options_win_over_the_unified_ones(self) -> None:
+        path = self.provider.models[self.model].options["prompt"]
+        extras: dict[str, Any] = {}
+        _put(extras, path, "A dog")
+
+        said = self.written(self.with_extras(extras))
+
+        _put(expected := self.written(self.request()), path, "A dog")
+        assert said == expected
+
+    @pytest.mark.parametrize("field", RESERVED)
+    def test_provider_options_may_not_set_what_is_ours(self, field: str) -> None:
+        refusal = Violation(f"provider_options.{field}", "x", RESERVED[field])
+
+        assert self.refusals(self.with_extras({field: "x"})) == (refusal,)
+
+    def test_a_known_field_of_provider_options_is_checked_and_named_so(
+        self, extra_limit: Limit
+    ) -> None:
+        name, path, value, allowed = extra_limit
+        extras: dict[str, Any] = {}
+        _put(extras, tuple(path.split(".")), value)
+
+        violation = self.refusals(self.with_extras(extras, name))[0]
+
+        assert f"{violation.field}.".startswith(f"provider_options.{path}.")
+        assert violation.value in (value, *_inside(value))
+        assert allowed in violation.allowed
 
     # Refusals ------------------------------------------------------------------------------
 
-    def test_each_limit_is_refused_with_field_value_and_what_is_allowed(self) -> None:
-        for option, cases in self.refused.items():
-            for value, allowed in cases:
-                with pytest.raises(InvalidRequest) as refusal:
-                    self.provider.check(self.request(**{option: value}))
-                violation = refusal.value.violations[0]
-                assert violation.field.partition(".")[0] == option
-                assert violation.value in (value, *(value if isinstance(value, list) else ()))
-                assert allowed in violation.allowed, (option, value)
-                assert violation.field in str(refusal.value)
+    def test_each_limit_is_refused_with_field_value_and_what_is_allowed(self, limit: Limit) -> None:
+        violation = self.refusals(self.request(limit.model, **{limit.field: limit.value}))[0]
 
-    def test_the_same_limits_hold_for_a_native_request(self) -> None:
-        paths = self.provider.models[self.model].options
-        for option, cases in self.refused.items():
-            for value, allowed in cases:
-                if option not in paths:
-                    continue
-                body = orjson.loads(dump(self.body))
-                _put(body, paths[option], value)
-                with pytest.raises(InvalidRequest) as refusal:
-                    self.provider.check(self.native(body))
-                violation = refusal.value.violations[0]
-                assert violation.field.startswith("request." + ".".join(paths[option]))
-                assert allowed in violation.allowed, (option, value)
+        assert violation.field.partition(".")[0] == limit.field
+        assert violation.value in (limit.value, *_inside(limit.value))
+        assert limit.allowed in violation.allowed
 
-    def test_every_option_a_model_does_not_take_is_refused_with_those_it_takes(self) -> None:
-        for name, model in self.provider.models.items():
-            for option, value in {
-                "images": ["https://e.example/a.png"],
-                "aspect_ratio": "1:1",
-                "resolution": "1K",
-                "output_format": "png",
-                "n": 2,
-            }.items():
-                if option in model.options:
-                    continue
-                with pytest.raises(InvalidRequest) as refusal:
-                    self.provider.check(
-                        JobRequest(self.name, name, options={"prompt": "A cat", option: value})
-                    )
-                [violation] = refusal.value.violations
-                assert (violation.field, violation.value) == (option, value)
-                assert self.provider.title in violation.allowed
+    def test_the_same_limits_hold_for_a_native_request(self, native_limit: Limit) -> None:
+        name, path, value, allowed = native_limit
+        body = self.provider.body(self.request(name))
+        _put(body, tuple(path.split(".")), value)
 
-    def test_one_image_is_what_every_task_makes_so_n_may_say_so(self) -> None:
-        request = self.request(n=1)
+        violation = self.refusals(self.native(body))[0]
 
-        self.provider.check(request)
+        assert f"{violation.field}.".startswith(f"request.{path}.")
+        assert violation.value in (value, *_inside(value))
+        assert allowed in violation.allowed
 
-        assert "n" not in self.provider.body(request)
+    def test_an_option_that_a_model_does_not_take_is_refused_with_those_it_takes(
+        self, gap: Limit
+    ) -> None:
+        [violation] = self.refusals(self.request(gap.model, **{gap.field: gap.value}))
+
+        assert (violation.field, violation.value) == (gap.field, gap.value)
+        assert gap.allowed in violation.allowed
+
+    def test_every_option_is_taken_or_refused_by_every_model(self, each_model: str) -> None:
+        taken = set(self.provider.models[each_model].options)
+
+        assert taken <= {"prompt", *OPTIONS}
+        assert "prompt" in taken
+
+    def test_one_image_may_be_asked_for_everywhere(self, each_name: str) -> None:
+        plain, one = self.written(self.request(each_name)), self.request(each_name, n=1)
+
+        assert self.written(one) in (plain, {**plain, "n": 1})
+
+    def test_a_file_goes_only_where_one_is_taken(self, each_name: str) -> None:
+        request = replace(self.request(each_name), upload=UPLOAD)
+        if self.provider.capabilities.upload_field:
+            self.provider.check(request)
+            return
+
+        [violation] = self.refusals(request)
+
+        assert (violation.field, violation.value) == ("image_file", "cat.png")
+        assert "takes no files, only links in images" in violation.allowed
 
     def test_an_unknown_model_is_refused_with_those_there_are(self) -> None:
-        with pytest.raises(InvalidRequest) as refusal:
-            self.provider.check(JobRequest(self.name, "no-such", options={"prompt": "A cat"}))
-        [violation] = refusal.value.violations
-        assert (violation.field, violation.value) == ("model", "no-such")
-        assert all(model in violation.allowed for model in self.provider.models)
+        [violation] = self.refusals(self.request("no-such"))
 
-    def test_a_native_request_may_not_bring_its_own_callback_nor_unknown_fields(self) -> None:
-        for field in (self.callback_path[0], "no_such_field"):
-            with pytest.raises(InvalidRequest) as refusal:
-                self.provider.check(self.native({**self.body, field: CALLBACK_URL}))
-            [violation] = refusal.value.violations
-            assert violation.field == f"request.{field}"
-            assert "a known field: " in violation.allowed
+        assert (violation.field, violation.value) == ("model", "no-such")
+        names = {**self.provider.models, **self.provider.families}
+        assert all(name in violation.allowed for name in names)
+
+    @pytest.mark.parametrize("field", ["callback", "callback_url", "no_such_field"])
+    def test_a_native_request_may_not_bring_a_callback_nor_unknown_fields(
+        self, field: str, each_model: str
+    ) -> None:
+        body = self.provider.body(self.request(each_model))
+
+        [violation] = self.refusals(self.native({**body, field: CALLBACK_URL}))
+
+        assert violation.field == f"request.{field}"
+        assert "a known field: " in violation.allowed
+
+    def test_a_native_request_needs_its_prompt(self, each_model: str) -> None:
+        path = self.provider.models[each_model].options["prompt"]
+        body: dict[str, Any] = orjson.loads(dump(self.provider.body(self.request(each_model))))
+        inner = body
+        for step in path[:-1]:
+            inner = inner[step]
+        del inner[path[-1]]
+
+        [violation] = self.refusals(self.native(body))
+
+        assert (violation.field, violation.allowed) == (
+            f"request.{'.'.join(path)}",
+            "this field is required",
+        )
 
     def test_every_violation_is_named_at_once(self) -> None:
-        with pytest.raises(InvalidRequest) as refusal:
-            self.provider.check(self.request(prompt="", aspect_ratio="7:5", resolution="9K"))
+        named = self.refusals(self.request(prompt="", aspect_ratio="7:5", resolution="9K", n=0))
 
-        fields = {violation.field for violation in refusal.value.violations}
-        assert fields == {"prompt", "aspect_ratio", "resolution"}
+        fields = [violation.field for violation in named]
+        assert sorted(fields) == ["aspect_ratio", "n", "prompt", "resolution"]
+
+    # Prices --------------------------------------------------------------------------------
+
+    def test_a_price_is_looked_up_by_the_providers_own_model(self, each_name: str) -> None:
+        request = self.request(each_name)
+        model = self.provider.body(request)["model"]
+        table = PriceTable("USD", {"another": 9, model: 0.25})
+
+        assert self.provider.price(request, table) == Cost(0.25, "USD", "computed")
+
+    def test_without_a_price_for_the_model_there_is_no_cost(self, each_name: str) -> None:
+        assert self.provider.price(self.request(each_name), PriceTable("USD", {"x": 1})) is None
+
+    def test_a_price_for_the_rest_is_taken_where_none_is_listed(self, each_name: str) -> None:
+        table = PriceTable("credits", {"another": 9, "*": 0.1})
+
+        cost = self.provider.price(self.request(each_name), table)
+
+        assert cost == Cost(0.1, "credits", "computed")
+
+    # Signatures ----------------------------------------------------------------------------
+
+    @FUZZ
+    @given(
+        headers=st.dictionaries(
+            st.sampled_from(["x-hiapi-timestamp", "x-hiapi-signature", "signature"]) | st.text(),
+            st.text() | st.sampled_from([str(NOON // 1000), "0" * 64]),
+        ),
+        body=st.binary(),
+        secrets=st.lists(st.text(min_size=1).map(Secret), max_size=3),
+    )
+    def test_a_callback_that_nobody_signed_is_a_bad_signature(
+        self, headers: dict[str, str], body: bytes, secrets: list[Secret]
+    ) -> None:
+        with pytest.raises(BadSignature):
+            self.provider.verify_callback(headers, body, secrets, NOON)
+
+    @FUZZ
+    @given(host=st.text(alphabet="abz019.-[]:@%/?#\u00e9", max_size=30))
+    def test_whether_a_callback_address_is_taken_is_told_without_harm(self, host: str) -> None:
+        with suppress(ValueError):  # what urlsplit itself refuses, and the settings before it
+            said = self.provider.callback_refusal(f"http://{host}")
+            assert bool(said) == self.provider.capabilities.callbacks
 
 
 def _texts(value: Any) -> list[str]:
@@ -159,7 +333,11 @@ def _texts(value: Any) -> list[str]:
     return [value] if isinstance(value, str) else []
 
 
+def _inside(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _put(body: Any, path: tuple[str, ...], value: Any) -> None:
     for step in path[:-1]:
-        body = body[step]
+        body = body.setdefault(step, {})
     body[path[-1]] = value

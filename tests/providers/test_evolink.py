@@ -5,15 +5,29 @@ from typing import Any, ClassVar
 import pytest
 
 from orchestrator.jobs import Cost, ErrorCode, Image, Outcome, Status
+from orchestrator.prices import PriceTable
 from orchestrator.providers.base import Accepted, Missing, Refused, TaskReport, Trouble
 from orchestrator.providers.evolink import ERROR_TYPES, SIZES, TASK_ERRORS
 from orchestrator.wire import dump
 from tests.fakes import NOON
-from tests.providers.adapter import CALLBACK_URL, KEY
+from tests.providers.adapter import Cases
 from tests.providers.contract import ProviderContract
 
 TASK = "task-unified-1757165031-uyujaw3d"
 COST = Cost(1.6, "credits")
+#: What each documented error comes to.
+WORDS = {
+    400: "Invalid request parameters",
+    401: "Invalid or expired token",
+    402: "Insufficient quota; EvoLink suggests: https://evolink.ai/dashboard/billing",
+    403: "Access denied for this model (model)",
+    404: "Specified model not found (model); EvoLink suggests: gemini-3-pro-image-preview",
+    413: "Image file too large (image_urls); EvoLink suggests: compress image to under 4MB",
+    429: "Rate limit exceeded; EvoLink suggests: retry after 60 seconds",
+    500: "Internal server error; EvoLink suggests: try again later",
+    502: "Upstream AI service unavailable; EvoLink suggests: try different model",
+    503: "Service temporarily unavailable; EvoLink suggests: retry after 30 seconds",
+}
 DAY = 86_400_000
 
 
@@ -33,27 +47,48 @@ class TestEvoLink(ProviderContract):
         "size": "21:9",
         "quality": "4K",
     }
+    families: ClassVar[dict[str, dict[str | None, str]]] = {
+        "nano-banana-2": {None: "gemini-3-pro-image-preview"},
+        "nano-banana-pro": {None: "gemini-3-pro-image-preview"},
+    }
     callback_path = ("callback_url",)
+    submit_path = "/v1/images/generations"
+    query_path = "/v1/tasks/{}"
     documented = ("request_text_to_image",)
-    refused: ClassVar[dict[str, list[tuple[Any, str]]]] = {
-        "prompt": [("", "1 to 2000"), ("x" * 2001, "1 to 2000"), (7, "a string")],
-        "images": [
-            (["https://e.example/a.png"] * 11, "at most 10 URLs"),
-            (["https://e.example/a.gif"], ".jpeg, .jpg, .png, .webp"),
-            (["ftp://e.example/a.png"], "an http(s) URL"),
-            ("https://e.example/a.png", "a list of at most 10 URLs"),
-        ],
-        "aspect_ratio": [("1:8", "21:9"), ("4:1", "one of auto, 1:1"), (None, "not null")],
-        "resolution": [("8K", "one of 1K, 2K, 4K"), ("2k", "1K, 2K, 4K"), (2, "1K, 2K, 4K")],
-        "output_format": [("png", "EvoLink does not take output_format; it takes prompt")],
-        "n": [(2, "1: EvoLink makes one image a task")],
+    refused: ClassVar[dict[str, dict[str, Cases]]] = {
+        model: {
+            "prompt": [("", "1 to 2000"), ("x" * 2001, "1 to 2000"), (7, "a string")],
+            "images": [
+                (["https://e.example/a.png"] * 11, "at most 10 URLs"),
+                (["https://e.example/a.gif"], ".jpeg, .jpg, .png, .webp"),
+                (["https://e.example/a?b=c.png"], ".jpeg, .jpg, .png, .webp"),
+                (["ftp://e.example/a.png"], "an http(s) URL"),
+                ("https://e.example/a.png", "a list of at most 10 URLs"),
+            ],
+            "aspect_ratio": [("1:8", "21:9"), ("4:1", "one of auto, 1:1"), (None, "not null")],
+            "resolution": [("8K", "one of 1K, 2K, 4K"), ("2k", "1K, 2K, 4K"), (None, "not null")],
+        }
+        for model in ("nano-banana-2-lite", "gemini-3-pro-image-preview")
+    }
+    refused_natively: ClassVar[dict[str, dict[str, Cases]]] = {
+        "nano-banana-2-lite": {
+            "n": [(1, "a known field: ")],
+            "output_format": [("png", "a known field: ")],
+        }
     }
     id_field = "id"
     success = "completed"
     failure = "failed"
 
+    def smallest(self, model: str) -> dict[str, Any]:
+        return {"model": model, "prompt": "A cat"}
+
     def with_links(self, *links: Any) -> dict[str, Any]:
         return self.task(results=list(links))
+
+    def enveloped(self, task: Any) -> dict[str, Any]:
+        """A query answers the task as it is."""
+        return task if isinstance(task, dict) else {"data": task}
 
     @pytest.mark.parametrize("size", SIZES)
     def test_every_documented_size_is_taken(self, size: str) -> None:
@@ -70,18 +105,58 @@ class TestEvoLink(ProviderContract):
     def test_both_models_take_the_same(self) -> None:
         assert list(self.provider.models) == ["nano-banana-2-lite", "gemini-3-pro-image-preview"]
 
-    # Calls ---------------------------------------------------------------------------------
+    def test_the_documented_images_are_taken(self) -> None:
+        images = ["https://example.com/image1.png", "https://example.com/image2.png"]
 
-    def test_a_submit_has_no_idempotency_key_since_none_is_documented(self) -> None:
-        call = self.provider.submit_call(self.body, CALLBACK_URL, KEY)
+        assert self.written(self.request(images=images))["image_urls"] == images
 
-        assert (call.method, call.path) == ("POST", "/v1/images/generations")
-        assert call.headers == {}
+    # Callbacks -----------------------------------------------------------------------------
 
-    def test_a_query_asks_for_the_task(self) -> None:
-        call = self.provider.query_call(TASK)
+    @pytest.mark.parametrize(
+        "url",
+        [
+            "https://your-domain.com/webhooks/image-task-completed",
+            "https://hooks.example.com:8443/x?y=z",
+            "https://8.8.8.8/x",
+            "https://172.32.0.1/x",
+            "https://hooks.example.com/" + "x" * 2022,
+        ],
+    )
+    def test_a_public_https_address_is_called_back(self, url: str) -> None:
+        assert self.provider.callback_refusal(url) is None
 
-        assert (call.method, call.path, call.body) == ("GET", f"/v1/tasks/{TASK}", None)
+    @pytest.mark.parametrize(
+        ("url", "why"),
+        [
+            ("http://hooks.example.com/x", "only https:// is taken"),
+            ("ftp://hooks.example.com/x", "only https:// is taken"),
+            ("https://hooks.example.com/" + "x" * 2023, "at most 2048 characters are taken"),
+            *(
+                (f"https://{host}/x", "a private or loopback host is refused")
+                for host in (
+                    "127.0.0.1", "10.1.2.3:8443", "172.16.0.1", "172.31.255.255", "192.168.1.1",
+                    "169.254.169.254", "0.0.0.0", "localhost", "LOCALHOST", "api.localhost",
+                    "printer.local", "redis.internal", "[::1]", "[fd00::1]", "[::ffff:10.0.0.1]",
+                )
+            ),
+        ],
+    )  # fmt: skip
+    def test_any_other_address_is_refused_with_the_reason(self, url: str, why: str) -> None:
+        assert self.provider.callback_refusal(url) == why
+
+    # Prices --------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("options", "price"), [({}, 2.0), ({"resolution": "1K"}, 1.0), ({"resolution": "4K"}, 9.0)]
+    )
+    def test_a_price_goes_by_the_quality_which_is_2k_unless_said(
+        self, options: dict[str, str], price: float
+    ) -> None:
+        table = PriceTable("credits", {"nano-banana-2-lite": {"1K": 1, "2K": 2, "*": 9}})
+
+        cost = self.provider.price(self.request(**options), table)
+
+        assert cost == Cost(price, "credits", "computed")
 
     # Answers to a submit -------------------------------------------------------------------
 
@@ -121,9 +196,49 @@ class TestEvoLink(ProviderContract):
         assert isinstance(read, Refused)
         assert (read.error.code, read.error.retryable) == (code, retryable)
         assert read.error.provider_code == kind == told["type"]
-        assert told["message"] in read.error.message
-        assert told.get("param", "") in read.error.message
+        assert read.error.message == WORDS[status]
+        assert read.error.message.startswith(told["message"])
         assert read.retry_after == wait
+
+    @pytest.mark.parametrize("odd", [None, 7, [], {}])
+    def test_an_odd_detail_of_an_error_is_left_out(self, odd: Any) -> None:
+        error = {"message": "no", "param": odd, "fallback_suggestion": odd}
+
+        read = self.submitted(400, dump({"error": error}))
+
+        assert isinstance(read, Refused)
+        assert read.error.message == "no"
+
+    def test_the_details_of_an_error_are_shortened(self) -> None:
+        error = {"message": "m" * 5000, "param": "p" * 5000, "fallback_suggestion": "s" * 5000}
+
+        read = self.submitted(400, dump({"error": error}))
+
+        assert isinstance(read, Refused)
+        told = f"{'m' * 1000} ({'p' * 100}); EvoLink suggests: {'s' * 200}"
+        assert read.error.message == told
+
+    @pytest.mark.parametrize(
+        ("hint", "seconds"),
+        [
+            ("retry after 1 second", 1.0),
+            ("please retry after 9999 seconds", 9999.0),
+            ("retry after 99999 seconds", None),
+            ("retry after a while", None),
+            ("retry after -5 seconds", None),
+            (60, None),
+            (None, None),
+        ],
+    )
+    def test_only_a_hint_of_the_documented_form_is_one(
+        self, hint: Any, seconds: float | None
+    ) -> None:
+        error = {"message": "no", "type": "rate_limit_error", "fallback_suggestion": hint}
+
+        read = self.submitted(429, dump({"error": error}))
+
+        assert isinstance(read, Refused)
+        assert read.retry_after == seconds
 
     def test_a_retry_after_header_comes_before_the_hint(self) -> None:
         read = self.submitted(429, self.payload("error_429"), **{"retry-after": "3"})
@@ -202,9 +317,7 @@ class TestEvoLink(ProviderContract):
     def test_each_task_error_is_the_callers_to_mend_or_may_pass(
         self, code: str, retryable: bool
     ) -> None:
-        task = self.task(status="failed", error={"code": code, "message": "no"})
-
-        outcome = self.provider.read_task(task, NOON).outcome
+        outcome = self.provider.read_task(self.failed(code, "no"), NOON).outcome
 
         assert outcome is not None
         assert outcome.error is not None

@@ -1,18 +1,25 @@
 from __future__ import annotations
 
+import hashlib
+import hmac
 from typing import Any, ClassVar
 
 import pytest
 
-from orchestrator.jobs import ErrorCode, Image, Outcome
+from orchestrator.jobs import Cost, ErrorCode, Image, Outcome
+from orchestrator.prices import PriceTable
 from orchestrator.providers.base import Accepted, Ambiguous, Missing, Refused, TaskReport, Trouble
 from orchestrator.providers.hiapi import ASPECT_RATIOS, KEY_CODES
+from orchestrator.security.secret import Secret
+from orchestrator.security.signatures import BadSignature
 from orchestrator.wire import dump
 from tests.fakes import NOON
-from tests.providers.adapter import CALLBACK_URL, KEY
+from tests.providers.adapter import CALLBACK_URL, KEY, Cases
 from tests.providers.contract import ProviderContract
 
 TASK = "task_01JD7Q0Z3M9XK4V2"
+NEW, OLD = Secret("whsec_new"), Secret("whsec_old")
+BODY = b"{}"
 
 
 class TestHiAPI(ProviderContract):
@@ -23,7 +30,7 @@ class TestHiAPI(ProviderContract):
         "images": ["https://e.example/a.png", "http://e.example/b"],
         "aspect_ratio": "21:9",
         "resolution": "4K",
-        "output_format": "jpg",
+        "output_format": "jpeg",
     }
     body: ClassVar[dict[str, Any]] = {
         "model": "Nano-Banana-2",
@@ -35,27 +42,47 @@ class TestHiAPI(ProviderContract):
             "output_format": "jpg",
         },
     }
+    families: ClassVar[dict[str, dict[str | None, str]]] = {
+        "nano-banana-2": {None: "Nano-Banana-2"}
+    }
     callback_path = ("callback", "url")
+    key_header = "Idempotency-Key"
+    submit_path = "/v1/tasks"
+    query_path = "/v1/tasks/{}"
     documented = ("request_text_to_image", "request_reference")
-    refused: ClassVar[dict[str, list[tuple[Any, str]]]] = {
-        "prompt": [("", "1 to any number"), (7, "a string"), (None, "not null")],
-        "images": [
-            ("https://e.example/a.png", "a list of URLs"),
-            (["ftp://e.example/a.png"], "an http(s) URL"),
-            (["https://e.example/a.png", "no link"], "an http(s) URL"),
-            ([None], "not null"),
-        ],
-        "aspect_ratio": [("7:5", "21:9"), ("16x9", "one of auto, 1:1"), (None, "not null")],
-        "resolution": [("0.5K", "one of 1K, 2K, 4K"), ("2k", "1K, 2K, 4K"), (2, "1K, 2K, 4K")],
-        "output_format": [("webp", "one of png, jpg"), ("jpeg", "png, jpg"), ([], "png, jpg")],
-        "n": [(2, "1: HiAPI makes one image a task")],
+    refused: ClassVar[dict[str, dict[str, Cases]]] = {
+        "Nano-Banana-2": {
+            "prompt": [("", "1 to any number"), (7, "a string"), (None, "not null")],
+            "images": [
+                ("https://e.example/a.png", "a list of URLs"),
+                (["ftp://e.example/a.png"], "an http(s) URL"),
+                (["https://e.example/a.png", "no link"], "an http(s) URL"),
+                ([None], "not null"),
+            ],
+            "aspect_ratio": [("7:5", "21:9"), ("16x9", "one of auto, 1:1"), (None, "not null")],
+            "resolution": [("0.5K", "one of 1K, 2K, 4K"), ("2k", "1K, 2K, 4K"), (2, "1K, 2K, 4K")],
+            "output_format": [("webp", "one of png, jpg"), ("PNG", "png, jpg"), ([], "png, jpg")],
+        }
+    }
+    refused_natively: ClassVar[dict[str, dict[str, Cases]]] = {
+        "Nano-Banana-2": {
+            "input.output_format": [("jpeg", "one of png, jpg")],
+            "input.no_such_field": [(1, "a known field: ")],
+            "input": [("A cat", "a JSON object")],
+        }
     }
     id_field = "taskId"
     success = "success"
     failure = "fail"
 
+    def smallest(self, model: str) -> dict[str, Any]:
+        return {"model": model, "input": {"prompt": "A cat"}}
+
     def with_links(self, *links: Any) -> dict[str, Any]:
         return self.task(output=[{"url": link, "type": "image"} for link in links])
+
+    def enveloped(self, task: Any) -> dict[str, Any]:
+        return {"code": 200, "data": task}
 
     @pytest.mark.parametrize("ratio", ASPECT_RATIOS)
     def test_every_documented_ratio_is_taken(self, ratio: str) -> None:
@@ -67,17 +94,107 @@ class TestHiAPI(ProviderContract):
 
     # Calls ---------------------------------------------------------------------------------
 
-    def test_a_submit_carries_the_attempts_key_and_asks_for_the_final_callback(self) -> None:
+    def test_a_submit_asks_for_the_final_callback(self) -> None:
         call = self.provider.submit_call(self.body, CALLBACK_URL, KEY)
 
-        assert (call.method, call.path) == ("POST", "/v1/tasks")
-        assert call.headers == {"Idempotency-Key": KEY}
-        assert call.body["callback"] == {"url": CALLBACK_URL, "when": "final"}
+        assert call.body == {**self.body, "callback": {"url": CALLBACK_URL, "when": "final"}}
 
-    def test_a_query_asks_for_the_task(self) -> None:
-        call = self.provider.query_call(TASK)
+    @pytest.mark.parametrize(
+        ("url", "why"),
+        [
+            ("https://your-domain.com/hiapi/callback", None),
+            ("https://10.0.0.1/x", None),
+            ("http://your-domain.com/hiapi/callback", "only https:// is taken"),
+        ],
+    )
+    def test_a_callback_is_an_https_url(self, url: str, why: str | None) -> None:
+        assert self.provider.callback_refusal(url) == why
 
-        assert (call.method, call.path, call.body) == ("GET", f"/v1/tasks/{TASK}", None)
+    # Models that are not listed ------------------------------------------------------------
+
+    @pytest.mark.parametrize("input_", [{}, {"prompt": "A cat", "duration": 5, "x": [None]}])
+    def test_any_other_model_is_taken_natively_with_whatever_input(
+        self, input_: dict[str, Any]
+    ) -> None:
+        body = {"model": "some-video-model", "input": input_}
+
+        assert self.written(self.native(body)) == body
+
+    @pytest.mark.parametrize(
+        ("change", "field", "allowed"),
+        [
+            ({"callback": {"url": CALLBACK_URL}}, "request.callback", "a known field: input"),
+            ({"callback_url": CALLBACK_URL}, "request.callback_url", "a known field: input"),
+            ({"prompt": "A cat"}, "request.prompt", "a known field: input, model"),
+            ({"input": "A cat"}, "request.input", "a JSON object"),
+            ({"input": None}, "request.input", "a JSON object"),
+        ],
+    )
+    def test_another_model_takes_model_and_input_alone(
+        self, change: dict[str, Any], field: str, allowed: str
+    ) -> None:
+        body = {"model": "some-video-model", "input": {}, **change}
+
+        [violation] = self.refusals(self.native(body))
+
+        assert violation.field == field
+        assert violation.allowed.startswith(allowed)
+
+    def test_another_model_needs_an_input(self) -> None:
+        [violation] = self.refusals(self.native({"model": "some-video-model"}))
+
+        assert (violation.field, violation.allowed) == ("request.input", "a JSON object")
+
+    def test_in_the_unified_form_another_model_is_refused_with_the_way_to_say_it(self) -> None:
+        [violation] = self.refusals(self.request("some-video-model"))
+
+        assert violation.allowed.endswith("; or any other in the native form, with its own body"
+                                          " in `request`")  # fmt: skip
+
+    # Prices --------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        ("options", "price"), [({}, 1.0), ({"resolution": "2K"}, 2.0), ({"resolution": "4K"}, 9.0)]
+    )
+    def test_a_price_goes_by_the_resolution_which_is_1k_unless_said(
+        self, options: dict[str, str], price: float
+    ) -> None:
+        table = PriceTable("USD", {"Nano-Banana-2": {"1K": 1, "2K": 2, "*": 9}})
+
+        assert self.provider.price(self.request(**options), table) == usd(price)
+
+    def test_a_model_that_is_not_listed_may_have_a_price(self) -> None:
+        request = self.native({"model": "some-video-model", "input": {"n": 3, "resolution": "4K"}})
+
+        assert self.provider.price(request, PriceTable("USD", {"some-video-model": 2})) == usd(2.0)
+        assert self.provider.price(request, PriceTable("USD", {"*": {"1K": 2}})) is None
+
+    # Signatures ----------------------------------------------------------------------------
+
+    def test_a_callback_that_is_signed_with_any_of_the_secrets_is_taken(self) -> None:
+        for secrets in ([NEW], [NEW, OLD], [OLD, NEW]):
+            self.provider.verify_callback(signed(BODY, NOON), BODY, secrets, NOON)
+
+    @pytest.mark.parametrize(
+        ("headers", "body", "secret", "later"),
+        [
+            ({}, b"{} ", "whsec_new", 0),
+            ({}, b"{}", "whsec_old", 0),
+            ({}, b"{}", "whsec_new", 301_000),
+            ({}, b"{}", "whsec_new", -301_000),
+            ({"x-hiapi-timestamp": ""}, b"{}", "whsec_new", 0),
+            ({"x-hiapi-timestamp": "1796000001"}, b"{}", "whsec_new", 0),
+            ({"x-hiapi-signature": ""}, b"{}", "whsec_new", 0),
+            ({"x-hiapi-signature": "0" * 64}, b"{}", "whsec_new", 0),
+        ],
+    )
+    def test_one_thing_wrong_with_it_is_a_bad_signature(
+        self, headers: dict[str, str], body: bytes, secret: str, later: int
+    ) -> None:
+        given = {**signed(BODY, NOON), **headers}
+
+        with pytest.raises(BadSignature):
+            self.provider.verify_callback(given, body, [Secret(secret)], NOON + later)
 
     # Answers to a submit -------------------------------------------------------------------
 
@@ -195,7 +312,7 @@ class TestHiAPI(ProviderContract):
         assert not outcome.error.retryable
 
     def test_a_task_that_timed_out_may_be_tried_again(self) -> None:
-        task = self.task(status="fail", error={"code": "TASK_TIMEOUT", "message": "too slow"})
+        task = self.failed("TASK_TIMEOUT", "too slow")
 
         outcome = self.provider.read_task(task, NOON).outcome
 
@@ -211,3 +328,15 @@ class TestHiAPI(ProviderContract):
 
     def test_a_task_outside_of_its_envelope_is_not_read_as_a_query(self) -> None:
         assert isinstance(self.queried(200, self.payload("task_success")), Trouble)
+
+
+def signed(body: bytes, now: int) -> dict[str, str]:
+    """The headers of a callback that is signed with the newest secret."""
+    time = str(now // 1000)
+    message = time.encode() + b"." + body
+    made = hmac.new(NEW.reveal().encode(), message, hashlib.sha256).hexdigest()
+    return {"x-hiapi-timestamp": time, "x-hiapi-signature": made}
+
+
+def usd(amount: float) -> Cost:
+    return Cost(amount, "USD", "computed")

@@ -1,0 +1,11 @@
+curl -X POST "{BASE_URL}/v1/images/tasks" \
+ -H "Authorization: Bearer sk-***" \
+ -F "model=gpt-image-2" \
+ -F "task_type=image2image" \
+ -F "prompt=Keep the subject, make it a clean studio product photo" \
+ -F "size=1024x1024" \
+ -F "quality=medium" \
+ -F "output_format=png" \
+ -F "n=1" \
+ -F "response_format=url" \
+ -F "image=@/path/to/input.png"

@@ -1,0 +1,296 @@
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import pytest
+
+from orchestrator.jobs import Cost, ErrorCode, Image, Outcome
+from orchestrator.prices import PriceTable
+from orchestrator.providers.aigptimage import ASPECT_RATIOS
+from orchestrator.providers.base import Accepted, Ambiguous, Missing, Refused, TaskReport, Trouble
+from orchestrator.wire import dump
+from tests.fakes import NOON
+from tests.providers.adapter import Cases, each
+from tests.providers.contract import ProviderContract
+
+TASK = "task_xxxxxxxxxxxxx"
+MODEL = "nano-banana-2-text-to-image"
+RESULT = "https://cdn.example.com/result.png"
+
+#: The page's table of error codes, in our vocabulary, and whether the error may pass.
+CODES = [
+    (400, ErrorCode.INVALID_REQUEST, False),
+    (401, ErrorCode.AUTHENTICATION, False),
+    (402, ErrorCode.INSUFFICIENT_CREDITS, False),
+    (404, ErrorCode.NOT_FOUND, False),
+    (409, ErrorCode.TASK_LIMIT, True),
+    (422, ErrorCode.INVALID_REQUEST, False),
+    (429, ErrorCode.RATE_LIMITED, True),
+    (500, ErrorCode.PROVIDER_UNAVAILABLE, True),
+]
+
+
+class TestAIGPTImage(ProviderContract):
+    name = "aigptimage"
+    model = MODEL
+    unified: ClassVar[dict[str, Any]] = {
+        "prompt": "A cat",
+        "aspect_ratio": "8:1",
+        "resolution": "4K",
+        "output_format": "jpeg",
+    }
+    body: ClassVar[dict[str, Any]] = {
+        "model": MODEL,
+        "input": {
+            "prompt": "A cat",
+            "aspect_ratio": "8:1",
+            "resolution": "4K",
+            "output_format": "jpg",
+        },
+    }
+    families: ClassVar[dict[str, dict[str | None, str]]] = {"nano-banana-2": {None: MODEL}}
+    key_header = "X-Request-ID"
+    submit_path = "/api/v1/jobs/createTask"
+    query_path = "/api/v1/jobs/recordInfo?taskId={}"
+    documented = ("request_text_to_image",)
+    refused: ClassVar[dict[str, dict[str, Cases]]] = {
+        MODEL: {
+            "prompt": [("", "1 to 20000"), ("x" * 20_001, "1 to 20000"), (7, "a string")],
+            "aspect_ratio": each("7:5", "16x9", "2:1", "", 7, [], allowed="one of auto, 1:1"),
+            "resolution": each("0.5K", "8K", "2k", 2, allowed="one of 1K, 2K, 4K"),
+            "output_format": each("webp", "PNG", "", 7, [], allowed="one of png, jpg"),
+        }
+    }
+    refused_natively: ClassVar[dict[str, dict[str, Cases]]] = {
+        MODEL: {
+            "input.output_format": [("jpeg", "one of png, jpg")],
+            "input.image_input": [(["https://e.example/a.png"], "a known field: ")],
+            "input.n": [(1, "a known field: ")],
+            "input": [("A cat", "a JSON object"), ([], "a JSON object")],
+        }
+    }
+    id_field = "taskId"
+    state_field = "state"
+    success = "success"
+    failure = "fail"
+
+    def smallest(self, model: str) -> dict[str, Any]:
+        return {"model": model, "input": {"prompt": "A cat"}}
+
+    def with_links(self, *links: Any) -> dict[str, Any]:
+        return self.task(resultJson=dump({"resultUrls": links}).decode())
+
+    def failed(self, code: Any, message: Any) -> dict[str, Any]:
+        return self.task(state=self.failure, failCode=code, failMsg=message)
+
+    def failed_oddly(self, reason: Any) -> dict[str, Any]:
+        return self.failed(reason, reason)
+
+    def enveloped(self, task: Any) -> dict[str, Any]:
+        return {"code": 200, "msg": "success", "data": task}
+
+    def test_the_documented_ratios_are_these_fifteen(self) -> None:
+        told = "auto 1:1 1:4 1:8 2:3 3:2 3:4 4:1 4:3 4:5 5:4 8:1 9:16 16:9 21:9"
+        assert " ".join(ASPECT_RATIOS) == told
+
+    def test_there_is_the_one_documented_model(self) -> None:
+        assert list(self.provider.models) == [MODEL]
+
+    def test_a_native_request_needs_its_input(self) -> None:
+        [violation] = self.refusals(self.native({"model": MODEL}))
+
+        assert (violation.field, violation.allowed) == ("request.input", "a JSON object")
+
+    # Prices --------------------------------------------------------------------------------
+
+    @pytest.mark.parametrize(("options", "price"), [({}, 1.0), ({"resolution": "4K"}, 4.0)])
+    def test_a_price_goes_by_the_resolution_which_is_1k_unless_said(
+        self, options: dict[str, str], price: float
+    ) -> None:
+        table = PriceTable("credits", {MODEL: {"1K": 1, "*": 4}})
+
+        cost = self.provider.price(self.request(**options), table, returned=5)
+
+        assert cost == Cost(price, "credits", "computed")
+
+    # Answers to a submit -------------------------------------------------------------------
+
+    def test_the_task_id_is_under_data(self) -> None:
+        assert self.submitted(200, self.payload("accepted")) == Accepted(TASK)
+
+    @pytest.mark.parametrize(("code", "ours", "retryable"), CODES)
+    @pytest.mark.parametrize("http", ["as the HTTP status too", "in HTTP 200"])
+    def test_each_documented_code_is_a_no_whatever_http_says_around_it(
+        self, http: str, code: int, ours: ErrorCode, retryable: bool
+    ) -> None:
+        status = 200 if http == "in HTTP 200" else code
+
+        read = self.submitted(status, self.payload(f"error_{code}"), **{"retry-after": "6"})
+
+        assert isinstance(read, Refused)
+        assert (read.error.code, read.error.retryable) == (ours, retryable)
+        assert read.error.message == self.document(f"error_{code}")["msg"]
+        assert (read.error.provider_code, read.retry_after) == (str(code), 6.0)
+
+    def test_the_code_in_the_envelope_says_more_than_the_status(self) -> None:
+        read = self.submitted(400, self.payload("error_409"))
+
+        assert isinstance(read, Refused)
+        assert read.error.code is ErrorCode.TASK_LIMIT
+
+    @pytest.mark.parametrize("status", [400, 409, 429, 500, 502])
+    def test_an_http_error_around_an_envelope_of_success_leaves_it_open(self, status: int) -> None:
+        read = self.submitted(status, self.payload("accepted"), **{"retry-after": "3"})
+
+        assert read == Ambiguous(f"HTTP {status} around an envelope that says 200", 3.0)
+
+    @pytest.mark.parametrize(
+        "envelope",
+        [
+            {"code": 200, "msg": "success", "data": None},
+            {"code": 200, "msg": "success", "data": {}},
+            {"code": 200, "msg": "success", "data": TASK},
+            {"msg": "success"},
+            {"code": 0, "msg": "success", "data": {"taskId": TASK}},
+            {"code": 201, "msg": "created", "data": {"taskId": TASK}},
+        ],
+    )
+    def test_a_2xx_that_names_no_task_and_no_error_leaves_it_open(
+        self, envelope: dict[str, Any]
+    ) -> None:
+        assert isinstance(self.submitted(200, dump(envelope)), Ambiguous)
+
+    @pytest.mark.parametrize("code", [None, "200", True, [], {}])
+    def test_a_code_that_is_no_number_is_as_good_as_none(self, code: Any) -> None:
+        task = {"code": code, "data": {"taskId": TASK}}
+
+        assert self.submitted(200, dump(task)) == Accepted(TASK)
+        assert isinstance(self.submitted(400, dump({"code": code, "msg": "no"})), Refused)
+
+    def test_an_error_without_a_code_has_its_status_for_one(self) -> None:
+        for body in (b'{"msg":"slow down"}', b'{"code":0,"msg":"slow down"}'):
+            read = self.submitted(429, body)
+            assert isinstance(read, Refused)
+            assert (read.error.code, read.error.message, read.error.provider_code) == (
+                ErrorCode.RATE_LIMITED,
+                "slow down",
+                "429",
+            )
+
+    def test_an_error_without_words_is_told_by_its_code(self) -> None:
+        read = self.submitted(200, b'{"code":402}')
+
+        assert isinstance(read, Refused)
+        assert read.error.message == "code 402"
+
+    # Answers to a query --------------------------------------------------------------------
+
+    @pytest.mark.parametrize("state", ["waiting", "queuing", "generating"])
+    def test_a_task_on_its_way_has_no_outcome(self, state: str) -> None:
+        assert self.queried(200, self.payload(f"task_{state}")) == TaskReport(TASK, state)
+
+    def test_the_documented_success_has_its_image(self) -> None:
+        report = self.queried(200, self.payload("task_success"))
+
+        assert report == TaskReport(TASK, "success", Outcome.succeeded((Image(RESULT),)))
+
+    @pytest.mark.parametrize(
+        "result",
+        [
+            "{",
+            '{"resultUrls":["https://cdn.example.com/res',
+            '{"resultUrls":["https://cdn.example.com/result.png"]',
+            RESULT,
+            "None",
+            "{'resultUrls': []}",
+            " ",
+            '{"resultUrls":[]}{}',
+            "[" * 2000,
+        ],
+    )
+    def test_a_result_that_is_not_json_is_looked_at_again(self, result: str) -> None:
+        read = self.queried(200, dump(self.enveloped(self.task(resultJson=result))))
+
+        assert isinstance(read, Trouble)
+        assert (read.error.code, read.error.retryable) == (ErrorCode.PROVIDER_UNAVAILABLE, True)
+        assert read.error.message.startswith("resultJson is not JSON: ")
+
+    @pytest.mark.parametrize(
+        "result",
+        [
+            "7",
+            "null",
+            '"https://cdn.example.com/result.png"',
+            '["https://cdn.example.com/result.png"]',
+            "{}",
+            '{"resultUrls":null}',
+            '{"resultUrls":"https://cdn.example.com/result.png"}',
+            '{"resultUrls":[]}',
+            '{"resultUrls":[null,7,""]}',
+            '{"resultUrls":{"0":"https://cdn.example.com/result.png"}}',
+            "",
+            None,
+            7,
+            [],
+        ],
+    )
+    def test_a_result_without_links_is_a_failed_generation_that_may_pass(self, result: Any) -> None:
+        outcome = self.provider.read_task(self.task(resultJson=result), NOON).outcome
+
+        assert outcome is not None
+        assert outcome.error is not None
+        assert outcome.error.code is ErrorCode.GENERATION_FAILED
+        assert outcome.error.retryable
+
+    def test_a_result_that_is_an_object_already_is_read_too(self) -> None:
+        report = self.provider.read_task(self.task(resultJson={"resultUrls": [RESULT]}), NOON)
+
+        assert self.links_of(report) == [RESULT]
+
+    @pytest.mark.parametrize("state", ["waiting", "fail"])
+    def test_the_result_is_read_only_of_a_success(self, state: str) -> None:
+        assert self.provider.read_task(self.task(state=state, resultJson="{"), NOON).state == state
+
+    def test_a_failure_has_the_providers_words(self) -> None:
+        report = self.queried(200, self.payload("task_fail"))
+
+        assert isinstance(report, TaskReport)
+        assert report.outcome is not None
+        assert report.outcome.error is not None
+        assert report.outcome.error.message == self.document("task_fail")["data"]["failMsg"]
+        assert report.outcome.error.provider_code == "500"
+        assert report.outcome.error.code is ErrorCode.GENERATION_FAILED
+
+    @pytest.mark.parametrize(
+        ("told", "kept"), [("E1", "E1"), (501, "501"), (None, None), (True, None), ([], None)]
+    )
+    def test_a_fail_code_may_be_a_number(self, told: Any, kept: str | None) -> None:
+        outcome = self.provider.read_task(self.failed(told, "no"), NOON).outcome
+
+        assert outcome is not None
+        assert outcome.error is not None
+        assert outcome.error.provider_code == kept
+
+    @pytest.mark.parametrize("status", [200, 404])
+    def test_a_query_for_an_unknown_task_is_missing(self, status: int) -> None:
+        assert self.queried(status, self.payload("error_404")) == Missing()
+
+    def test_a_bare_404_is_trouble_since_a_wrong_base_url_answers_so_too(self) -> None:
+        assert isinstance(self.queried(404, b"<html>"), Trouble)
+
+    @pytest.mark.parametrize(("code", "ours", "retryable"), CODES)
+    def test_each_other_code_on_a_query_is_trouble(
+        self, code: int, ours: ErrorCode, retryable: bool
+    ) -> None:
+        if code == 404:
+            return
+        for status in (200, code):
+            read = self.queried(status, self.payload(f"error_{code}"))
+            assert isinstance(read, Trouble)
+            assert (read.error.code, read.error.retryable) == (ours, retryable)
+
+    @pytest.mark.parametrize("code", [401, 500, 0])
+    def test_a_task_in_an_envelope_of_error_is_not_read(self, code: int) -> None:
+        envelope = {**self.document("task_success"), "code": code}
+
+        assert isinstance(self.queried(200, dump(envelope)), Trouble)
