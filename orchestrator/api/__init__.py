@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Flask
 from flask_smorest import Api
 
-from orchestrator.api import health, jobs, problems, providers
+from orchestrator.api import health, jobs, problems, providers, stats
 from orchestrator.config import ConfigError
 from orchestrator.runtime import Runtime
 
@@ -38,5 +38,6 @@ def mount(app: Flask, parts: Runtime) -> None:
     spec = Api(app)
     spec.register_blueprint(jobs.blueprint(parts))
     spec.register_blueprint(providers.blueprint(parts))
+    spec.register_blueprint(stats.blueprint(parts))
     app.register_blueprint(health.blueprint(parts))
     problems.install(app)

@@ -1,51 +1,33 @@
-"""`/v1/jobs`: enqueue a job, look at it, wait for it, read its timeline."""
+"""`/v1/jobs`: enqueue a job, look at it, wait for it, list, cancel and retry."""
 
 from __future__ import annotations
 
-import math
 import threading
-from io import BytesIO
 from typing import Any
 
 from flask import Response, g, request
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields
-from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import (
-    BadRequest,
+    Conflict,
     NotFound,
-    RequestEntityTooLarge,
-    UnsupportedMediaType,
 )
-from werkzeug.formparser import parse_form_data
 
+from orchestrator.api import incoming
 from orchestrator.api.auth import require_key
 from orchestrator.enqueue import place
-from orchestrator.jobs import Job
+from orchestrator.jobs import Job, Status
+from orchestrator.ledger import Result
+from orchestrator.retry import MayBePaid, NotRetryable, retry
 from orchestrator.runtime import Runtime
 from orchestrator.schemas import EventSchema, JobRequestSchema, JobSchema, event_view, job_view
-from orchestrator.uploads import ImageFile
-from orchestrator.validation import InvalidRequest, Violation
-from orchestrator.wire import NotJson, dump, parse
+from orchestrator.validation import StrictSchema, always, checked
+from orchestrator.wire import dump
 
-#: The longest that `?wait=` holds a request. Seconds.
-MAX_WAIT = 60.0
 #: How many requests of one process may wait at once: each holds a thread that callbacks need too.
 #: The one over it is answered at once, with `Retry-After`.
 MAX_WAITING = 4
-
-
-FORM = "multipart/form-data"
-#: What a form may hold: the request as JSON, and the file.
-FORM_PARTS = ("job", "image_file")
-
-
-class WaitSchema(Schema):
-    """The query of `GET /v1/jobs/{id}`."""
-
-    wait = fields.Float(
-        metadata={"description": f"Hold the answer until the job is terminal; 0 to {MAX_WAIT:g} s."}
-    )
+WAIT = f"Hold the answer until the job is terminal; 0 to {incoming.MAX_WAIT:g} seconds."
 
 
 class JobFormSchema(Schema):
@@ -54,6 +36,24 @@ class JobFormSchema(Schema):
     job = fields.Nested(JobRequestSchema, required=True)
     image_file = fields.Raw(
         required=True, metadata={"type": "string", "contentMediaType": "application/octet-stream"}
+    )
+
+
+class JobsSchema(Schema):
+    """A page of jobs; `next_cursor` is null on the last one."""
+
+    jobs = fields.List(fields.Nested(JobSchema))
+    next_cursor = fields.String(allow_none=True)
+
+
+class RetrySchema(StrictSchema):
+    """What `POST /v1/jobs/{id}/retry` takes."""
+
+    accept_risk = fields.Boolean(
+        truthy={True},
+        falsy={False},
+        error_messages=always("true or false"),
+        metadata={"description": "Go on although the first job may have been charged."},
     )
 
 
@@ -79,7 +79,7 @@ def blueprint(parts: Runtime) -> Blueprint:
             "required": True,
             "content": {
                 "application/json": {"schema": JobRequestSchema},
-                FORM: {"schema": JobFormSchema},
+                incoming.FORM: {"schema": JobFormSchema},
             },
         },
         parameters=[{"name": "Idempotency-Key", "in": "header", "schema": {"type": "string"}}],
@@ -91,18 +91,20 @@ def blueprint(parts: Runtime) -> Blueprint:
     def create() -> Response:
         """Enqueue a job."""
         key = request.headers.get("Idempotency-Key")
-        body, file = _form(parts) if request.mimetype == FORM else (_body(), None)
+        body, file = (
+            incoming.form(parts) if request.mimetype == incoming.FORM else (incoming.body(), None)
+        )
         placed = place(parts, body, scope=f"api:{g.caller}", key=key, file=file)
         if placed.replayed:
             return _job(placed.job, 200, {"Idempotent-Replay": "true"})
         return _job(placed.job, 202, {"Location": f"/v1/jobs/{placed.job.id}"})
 
     @jobs.get("/<job_id>")
-    @jobs.doc(security=[{"bearer": []}])
+    @jobs.doc(security=[{"bearer": []}], parameters=[incoming.query("wait", WAIT)])
     @jobs.alt_response(200, schema=JobSchema, description="The job as it stands")
     def show(job_id: str) -> Response:
         """Look at a job; `?wait=30` holds the answer until it is terminal or 30 s have passed."""
-        seconds = _wait(request.args.get("wait"))
+        seconds = incoming.wait()
         if not seconds:
             return _job(_found(parts.ledger.get(job_id), job_id), 200)
         if not waiting.acquire(blocking=False):
@@ -112,6 +114,59 @@ def blueprint(parts: Runtime) -> Blueprint:
             return _job(_found(parts.ledger.wait(job_id, seconds), job_id), 200)
         finally:
             waiting.release()
+
+    @jobs.get("")
+    @jobs.doc(
+        security=[{"bearer": []}],
+        parameters=[
+            incoming.query("status", "Only jobs in this status.", [s.value for s in Status]),
+            incoming.query("provider", "Only jobs of this provider.", list(parts.providers)),
+            incoming.query("limit", f"How many at most; 1 to {incoming.MAX_PAGE}."),
+            incoming.query("cursor", "Continue after the page that gave this `next_cursor`."),
+        ],
+    )
+    @jobs.alt_response(200, schema=JobsSchema, description="A page of jobs, newest first")
+    def browse() -> Response:
+        """List jobs, newest first; a page may hold fewer than `limit` and still have a next one."""
+        status = incoming.one_of("status", [s.value for s in Status])
+        page = parts.ledger.overview.page(
+            incoming.limit(),
+            cursor=incoming.cursor(),
+            status=Status(status) if status else None,
+            provider=incoming.one_of("provider", list(parts.providers)),
+        )
+        return _json({"jobs": list(map(job_view, page.jobs)), "next_cursor": page.cursor}, 200)
+
+    @jobs.post("/<job_id>/cancel")
+    @jobs.doc(security=[{"bearer": []}])
+    @jobs.alt_response(200, schema=JobSchema, description="The job, cancelled")
+    def cancel(job_id: str) -> Response:
+        """Call a job off that was not sent to its provider yet; 409 once it was."""
+        result = parts.ledger.cancel(job_id, now=parts.clock())
+        job = _found(parts.ledger.get(job_id), job_id)
+        if result in (Result.CANCELLED, Result.DUPLICATE):
+            return _job(job, 200)
+        raise Conflict(f"it is {job.status}: only a job that is still queued can be cancelled")
+
+    @jobs.post("/<job_id>/retry")
+    @jobs.doc(
+        security=[{"bearer": []}],
+        requestBody={"content": {"application/json": {"schema": RetrySchema}}},
+    )
+    @jobs.alt_response(202, schema=JobSchema, description="A new job, queued")
+    @jobs.alt_response(200, schema=JobSchema, description="The job that an earlier retry made")
+    def again(job_id: str) -> Response:
+        """Enqueue the request of a failed or cancelled job again, once."""
+        job = _found(parts.ledger.get(job_id), job_id)
+        told = checked(RetrySchema(), incoming.body() if request.content_length else {})
+        risk = told.get("accept_risk", False)
+        try:
+            placed = retry(parts, job, scope=f"api:{g.caller}", accept_risk=risk)
+        except MayBePaid as error:
+            raise Conflict(f'{error}; send {{"accept_risk": true}} to do it all the same') from None
+        except NotRetryable as error:
+            raise Conflict(str(error)) from None
+        return _job(placed.job, 200 if placed.replayed else 202)
 
     @jobs.get("/<job_id>/events")
     @jobs.doc(security=[{"bearer": []}])
@@ -124,78 +179,6 @@ def blueprint(parts: Runtime) -> Blueprint:
         return _json({"events": [event_view(event) for event in timeline]}, 200)
 
     return jobs
-
-
-def _form(parts: Runtime) -> tuple[dict[str, Any], ImageFile]:
-    """The request and the file of a multipart form.
-
-    Raises:
-        RequestEntityTooLarge, BadRequest, InvalidRequest: it is none.
-    """
-    texts, files = _form_parts(parts.settings.max_upload_bytes)
-    for name in (*texts, *files):
-        if name not in FORM_PARTS:
-            allowed = f"a known part: {', '.join(FORM_PARTS)}"
-            raise InvalidRequest(Violation(name, "a form part", allowed))
-    images = files.getlist("image_file")
-    if len(images) != 1:
-        allowed = "one file, as the form part image_file"
-        raise InvalidRequest(Violation("image_file", f"{len(images)} files", allowed))
-    job = files["job"].stream.read() if "job" in files else texts.get("job", "").encode()
-    return _parsed(job), ImageFile(images[0].filename or "image", images[0].stream.read())
-
-
-def _form_parts(most: int) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
-    room = request.max_content_length or 0
-    try:
-        _, texts, files = parse_form_data(
-            request.environ,
-            stream_factory=lambda *_, **__: BytesIO(),  # in memory: the limits bound it
-            max_form_memory_size=room,
-            max_content_length=room + most,
-            max_form_parts=len(FORM_PARTS) + 1,
-            silent=False,
-        )
-    except ValueError as error:
-        raise BadRequest(f"the body is not a multipart form: {error}") from None
-    return texts, files
-
-
-def _body() -> dict[str, Any]:
-    """The request's JSON object.
-
-    Raises:
-        UnsupportedMediaType, RequestEntityTooLarge, BadRequest, InvalidRequest: it is none.
-    """
-    if request.mimetype != "application/json":
-        raise UnsupportedMediaType(
-            f"Content-Type is {request.mimetype or 'not set'!r};"
-            f" allowed: application/json, or {FORM} with a file"
-        )
-    data = request.get_data(cache=False)
-    if request.content_length is None and len(data) >= (request.max_content_length or math.inf):
-        raise RequestEntityTooLarge  # chunked, and cut off
-    return _parsed(data)
-
-
-def _parsed(data: bytes) -> dict[str, Any]:
-    try:
-        body = parse(data)
-    except NotJson as error:
-        raise BadRequest(f"the body is not JSON: {error}") from None
-    if not isinstance(body, dict):
-        raise InvalidRequest(Violation("body", body, "a JSON object"))
-    return body
-
-
-def _wait(text: str | None) -> float:
-    try:
-        seconds = float(text or 0)
-    except ValueError:
-        seconds = math.nan
-    if not 0 <= seconds <= MAX_WAIT:
-        raise InvalidRequest(Violation("wait", text, f"a number of seconds from 0 to {MAX_WAIT:g}"))
-    return seconds
 
 
 def _found(job: Job | None, job_id: str) -> Job:

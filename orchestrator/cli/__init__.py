@@ -11,7 +11,8 @@ from orchestrator import log
 from orchestrator.cli.demo import demo
 from orchestrator.cli.dev import dev, sandbox
 from orchestrator.cli.doctor import doctor
-from orchestrator.cli.jobs import enqueue, get, watch
+from orchestrator.cli.jobs import cancel, enqueue, get, retry, watch
+from orchestrator.cli.ledger import list_, reconcile, stats, verify
 from orchestrator.cli.providers import providers
 from orchestrator.cli.stack import StackError
 from orchestrator.config import ConfigError
@@ -56,5 +57,7 @@ def main() -> None:
     log.configure(logging.WARNING)
 
 
-for _command in (demo, dev, enqueue, get, watch, providers, doctor, sandbox):
+_JOBS = (enqueue, get, watch, cancel, retry, list_)
+_INSTALLATION = (providers, stats, verify, reconcile, doctor)
+for _command in (demo, dev, sandbox, *_JOBS, *_INSTALLATION):
     main.add_command(_command)

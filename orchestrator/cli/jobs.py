@@ -1,4 +1,4 @@
-"""`orchestrator enqueue`, `get` and `watch`: one job from the command line."""
+"""`orchestrator enqueue`, `get`, `watch`, `cancel`, `retry`: one job from the command line."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from orchestrator import runtime
 from orchestrator.cli.output import as_json, console, print_json, status
 from orchestrator.enqueue import place
 from orchestrator.jobs import Job, Status
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Ledger, Result
 from orchestrator.providers import PROVIDERS
+from orchestrator.retry import MayBePaid, NotRetryable
+from orchestrator.retry import retry as try_again
 from orchestrator.schemas import event_view, job_view, rfc3339
 from orchestrator.uploads import ImageFile
 from orchestrator.validation import InvalidRequest, Violation
@@ -125,6 +127,45 @@ def watch(job_id: str, json_: bool) -> None:
     """Follow a job until it is done. Exit status 0 only if it succeeded."""
     ledger = runtime.default().ledger
     _follow(ledger, _existing(ledger, job_id), json_=json_)
+
+
+@click.command()
+@click.argument("job_id")
+@as_json
+def cancel(job_id: str, json_: bool) -> None:
+    """Call a job off that was not sent yet. Exit status 0 only if it is cancelled."""
+    parts = runtime.default()
+    result = parts.ledger.cancel(job_id, now=parts.clock())
+    job = _existing(parts.ledger, job_id)
+    if result not in (Result.CANCELLED, Result.DUPLICATE):
+        raise click.ClickException(
+            f"{job_id} is {job.status}: only a job that is still queued can be cancelled"
+        )
+    if json_:
+        print_json(job_view(job))
+    else:
+        click.echo(f"{job_id} is cancelled")
+
+
+@click.command()
+@click.argument("job_id")
+@click.option("--yes", is_flag=True, help="Go on although the first job may have been charged.")
+@as_json
+def retry(job_id: str, yes: bool, json_: bool) -> None:
+    """Enqueue the request of a failed or cancelled job again, once; print the new job's id."""
+    parts = runtime.default()
+    job = _existing(parts.ledger, job_id)
+    try:
+        placed = try_again(parts, job, scope="cli", accept_risk=yes)
+    except MayBePaid as error:
+        raise click.ClickException(f"{job_id}: {error}; --yes does it all the same") from None
+    except NotRetryable as error:
+        raise click.ClickException(f"{job_id}: {error}") from None
+    if json_:
+        print_json(job_view(placed.job))
+    else:
+        click.echo(placed.job.id)
+    parts.nudger.close()
 
 
 def _native(file: IO[bytes]) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from heapq import merge, nlargest
@@ -12,10 +12,12 @@ from typing import Any
 
 from redis import Redis
 
-from orchestrator.jobs import Job, Status
+from orchestrator.jobs import Event, Job, Status
 from orchestrator.ledger import codec, keys
 from orchestrator.ledger.script import load
 
+#: How many jobs are read in one go.
+PAGE = 100
 #: How many jobs one call looks at, at most, for those that match.
 EXAMINED = 1000
 #: How many entries of expired jobs one call forgets, at most.
@@ -46,6 +48,20 @@ class Agenda:
     open: int
     due: int
     lag: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A job with its timeline and its next look (ms), as they were at one moment.
+
+    `job` is None when it is gone; `listed` says whether the index of jobs has it.
+    """
+
+    job_id: str
+    job: Job | None
+    events: list[Event]
+    next_look: int | None
+    listed: bool
 
 
 class Overview:
@@ -127,6 +143,28 @@ class Overview:
                 newest += [_unconfirmed(member, score) for member, score in answers[1]]
         return number, nlargest(limit, newest, key=lambda found: found.since)
 
+    def snapshots(self) -> Iterator[Snapshot]:
+        """Every job that is listed or open, each read in one transaction."""
+        with self._redis() as client:
+            for shard in self._shards:
+                agenda: Any = client.zrange(keys.agenda(shard), 0, -1)
+                listed = self._listed(client, shard)
+                unlisted = set(agenda)
+                for ids in listed:
+                    unlisted.difference_update(ids)
+                    yield from self._snapshots(client, ids, listed=True)
+                yield from self._snapshots(client, sorted(unlisted), listed=False)
+
+    def size(self) -> int:
+        """How many jobs are listed."""
+        with self._redis() as client:
+            return sum(int(client.zcard(keys.jobs(shard))) for shard in self._shards)
+
+    def jobs(self, job_ids: list[str]) -> dict[str, Job]:
+        """These jobs, by id; without those that are gone."""
+        with self._redis() as client:
+            return {job.id: job for job in self._read(client, list(dict.fromkeys(job_ids)))}
+
     def tidy(self, *, oldest: int) -> int:
         """Forget what is left of expired jobs; `oldest` (ms) is when they may have been settled."""
         forgotten = 0
@@ -145,6 +183,30 @@ class Overview:
             client.zrevrangebylex(keys.jobs(shard), last, "-", 0, limit) for shard in self._shards
         ]
         return list(islice(merge(*lists, reverse=True), limit))
+
+    def _listed(self, client: Redis, shard: int) -> Iterator[list[str]]:
+        last = "-"
+        while True:
+            ids: Any = client.zrangebylex(keys.jobs(shard), last, "+", 0, PAGE)
+            if not ids:
+                return
+            yield ids
+            last = f"({ids[-1]}"
+
+    def _snapshots(self, client: Redis, ids: list[str], *, listed: bool) -> Iterator[Snapshot]:
+        """These jobs, all as they are at one moment."""
+        if not ids:
+            return
+        with client.pipeline(transaction=True) as pipe:
+            for job_id in ids:
+                pipe.hgetall(keys.job(job_id))
+                pipe.lrange(keys.events(job_id), 0, -1)
+                pipe.zscore(keys.agenda(keys.shard_of(job_id)), job_id)
+            answers = iter(pipe.execute())
+        for job_id, fields, lines, score in zip(ids, answers, answers, answers, strict=True):
+            job = codec.read_job(job_id, fields) if fields else None
+            look = None if score is None else int(score)
+            yield Snapshot(job_id, job, [codec.read_event(line) for line in lines], look, listed)
 
     def _read(self, client: Redis, ids: list[str]) -> list[Job]:
         with client.pipeline(transaction=False) as pipe:

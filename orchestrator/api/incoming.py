@@ -1,0 +1,147 @@
+"""What comes in with a request: bodies, forms with files, query parameters; checked."""
+
+from __future__ import annotations
+
+import math
+from io import BytesIO
+from typing import Any
+
+from flask import request
+from werkzeug.datastructures import FileStorage, MultiDict
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.formparser import parse_form_data
+
+from orchestrator.ledger.keys import is_job_id
+from orchestrator.runtime import Runtime
+from orchestrator.uploads import ImageFile
+from orchestrator.validation import InvalidRequest, Violation
+from orchestrator.wire import NotJson, parse
+
+#: The longest that `?wait=` holds a request. Seconds.
+MAX_WAIT = 60.0
+#: How many jobs a page lists, and at most.
+DEFAULT_PAGE, MAX_PAGE = 50, 200
+FORM = "multipart/form-data"
+#: What a form may hold: the request as JSON, and the file.
+FORM_PARTS = ("job", "image_file")
+
+
+def form(parts: Runtime) -> tuple[dict[str, Any], ImageFile]:
+    """The request and the file of a multipart form.
+
+    Raises:
+        RequestEntityTooLarge, BadRequest, InvalidRequest: it is none.
+    """
+    texts, files = _form_parts(parts.settings.max_upload_bytes)
+    for name in (*texts, *files):
+        if name not in FORM_PARTS:
+            allowed = f"a known part: {', '.join(FORM_PARTS)}"
+            raise InvalidRequest(Violation(name, "a form part", allowed))
+    images = files.getlist("image_file")
+    if len(images) != 1:
+        allowed = "one file, as the form part image_file"
+        raise InvalidRequest(Violation("image_file", f"{len(images)} files", allowed))
+    job = files["job"].stream.read() if "job" in files else texts.get("job", "").encode()
+    return _parsed(job), ImageFile(images[0].filename or "image", images[0].stream.read())
+
+
+def _form_parts(most: int) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
+    room = request.max_content_length or 0
+    try:
+        _, texts, files = parse_form_data(
+            request.environ,
+            stream_factory=lambda *_, **__: BytesIO(),  # in memory: the limits bound it
+            max_form_memory_size=room,
+            max_content_length=room + most,
+            max_form_parts=len(FORM_PARTS) + 1,
+            silent=False,
+        )
+    except ValueError as error:
+        raise BadRequest(f"the body is not a multipart form: {error}") from None
+    return texts, files
+
+
+def body() -> dict[str, Any]:
+    """The request's JSON object.
+
+    Raises:
+        UnsupportedMediaType, RequestEntityTooLarge, BadRequest, InvalidRequest: it is none.
+    """
+    if request.mimetype != "application/json":
+        raise UnsupportedMediaType(
+            f"Content-Type is {request.mimetype or 'not set'!r};"
+            f" allowed: application/json, or {FORM} with a file"
+        )
+    data = request.get_data(cache=False)
+    if request.content_length is None and len(data) >= (request.max_content_length or math.inf):
+        raise RequestEntityTooLarge  # chunked, and cut off
+    return _parsed(data)
+
+
+def _parsed(data: bytes) -> dict[str, Any]:
+    try:
+        body = parse(data)
+    except NotJson as error:
+        raise BadRequest(f"the body is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise InvalidRequest(Violation("body", body, "a JSON object"))
+    return body
+
+
+def query(name: str, description: str, values: list[str] | None = None) -> dict[str, Any]:
+    """A query parameter, for the OpenAPI document."""
+    schema: dict[str, Any] = {"type": "string"} | ({"enum": values} if values else {})
+    return {"name": name, "in": "query", "description": description, "schema": schema}
+
+
+def one_of(name: str, allowed: list[str]) -> str | None:
+    """A query parameter with a closed list of values, if it is given.
+
+    Raises:
+        InvalidRequest: it has another value.
+    """
+    value = request.args.get(name)
+    if value is not None and value not in allowed:
+        raise InvalidRequest(Violation(name, value, f"one of {', '.join(allowed)}"))
+    return value
+
+
+def limit() -> int:
+    """`?limit=`.
+
+    Raises:
+        InvalidRequest: it is no number from 1 to MAX_PAGE.
+    """
+    text = request.args.get("limit", str(DEFAULT_PAGE))
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
+    if not 1 <= number <= MAX_PAGE:
+        raise InvalidRequest(Violation("limit", text, f"a whole number from 1 to {MAX_PAGE}"))
+    return number
+
+
+def cursor() -> str | None:
+    """`?cursor=`, if it is given.
+
+    Raises:
+        InvalidRequest: it is none of ours.
+    """
+    given = request.args.get("cursor")
+    if given is not None and not is_job_id(given):
+        raise InvalidRequest(Violation("cursor", given, "the next_cursor of an earlier page"))
+    return given
+
+
+def wait() -> float:
+    """`?wait=`, in seconds; 0 when it is not given.
+
+    Raises:
+        InvalidRequest: it is no number, or too large.
+    """
+    text = request.args.get("wait")
+    try:
+        seconds = float(text or 0)
+    except ValueError:
+        seconds = math.nan
+    if not 0 <= seconds <= MAX_WAIT:
+        raise InvalidRequest(Violation("wait", text, f"a number of seconds from 0 to {MAX_WAIT:g}"))
+    return seconds

@@ -1,0 +1,40 @@
+"""`/v1/stats`: the state of the installation in figures."""
+
+from __future__ import annotations
+
+from flask import Response
+from flask_smorest import Blueprint
+from marshmallow import Schema, fields
+
+from orchestrator.api.auth import require_key
+from orchestrator.runtime import Runtime
+from orchestrator.stats import stats
+from orchestrator.wire import dump
+
+
+class StatsSchema(Schema):
+    """Jobs by status, what is overdue, contradictions, and money at risk."""
+
+    jobs = fields.Dict(keys=fields.String(), values=fields.Integer())
+    agenda = fields.Dict()
+    contradictions = fields.Dict(keys=fields.String(), values=fields.Integer())
+    unconfirmed = fields.Dict()
+    last_sweep_seconds_ago = fields.Float(allow_none=True)
+
+
+def blueprint(parts: Runtime) -> Blueprint:
+    """The route, on these parts."""
+    routes = Blueprint("stats", __name__, url_prefix="/v1/stats", description="Figures")
+
+    @routes.before_request
+    def authenticate() -> None:
+        require_key(parts.settings.api_keys)
+
+    @routes.get("")
+    @routes.doc(security=[{"bearer": []}])
+    @routes.alt_response(200, schema=StatsSchema, description="The figures")
+    def show() -> Response:
+        """Count jobs, overdue looks, contradictions, and attempts that may be paid in vain."""
+        return Response(dump(stats(parts)), 200, mimetype="application/json")
+
+    return routes

@@ -1,0 +1,203 @@
+"""`orchestrator list`, `stats`, `verify` and `reconcile`: the ledger as a whole."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
+
+import click
+import requests
+from rich.progress import Progress
+from rich.table import Table
+
+from orchestrator import runtime
+from orchestrator.cli.output import as_json, console, print_json, status
+from orchestrator.jobs import Job, Status
+from orchestrator.ledger.overview import PAGE
+from orchestrator.providers import PROVIDERS
+from orchestrator.reconcile import reconcile as sweep
+from orchestrator.risk import at_risk, money
+from orchestrator.schemas import job_view, rfc3339
+from orchestrator.stats import stats as figures
+from orchestrator.verify import Charge, Finding, Verification, view
+
+_JOB = re.compile(r"job_[0-9a-z]{28}")
+#: How long the sandbox may take to list its tasks. Seconds.
+_PATIENCE = 60
+
+
+@click.command(name="list")
+@click.option("--status", "state", type=click.Choice([s.value for s in Status]), help="Only these.")
+@click.option("--provider", type=click.Choice(list(PROVIDERS)), help="Only this provider's.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option(
+    "--unconfirmed", is_flag=True, help="Attempts that may have been charged, and nobody knows."
+)
+@as_json
+def list_(
+    *, state: str | None, provider: str | None, limit: int, unconfirmed: bool, json_: bool
+) -> None:
+    """List jobs, the newest first; or, with --unconfirmed, the money at risk."""
+    if unconfirmed:
+        _list_unconfirmed(limit, json_=json_)
+        return
+    jobs = list(islice(_jobs(Status(state) if state else None, provider), limit))
+    if json_:
+        print_json({"jobs": list(map(job_view, jobs))})
+        return
+    table = _table("job", "provider", "model", "status", "created", "error")
+    for job in jobs:
+        table.add_row(
+            job.id,
+            job.request.provider,
+            job.request.model,
+            status(job.status),
+            rfc3339(job.created_at),
+            job.error.code if job.error else "",
+        )
+    console().print(table)
+
+
+def _jobs(state: Status | None, provider: str | None) -> Iterator[Job]:
+    """Every job that matches, page by page."""
+    overview, cursor = runtime.default().ledger.overview, None
+    while True:
+        page = overview.page(PAGE, cursor=cursor, status=state, provider=provider)
+        yield from page.jobs
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def _list_unconfirmed(limit: int, *, json_: bool) -> None:
+    parts = runtime.default()
+    number, attempts = at_risk(parts, limit)
+    if json_:
+        risk = money(parts, attempts)
+        print_json({"number": number, "attempts": [a.view() for a in attempts], "money": risk})
+        return
+    table = _table("job", "attempt", "provider", "status", "since")
+    for entry in attempts:
+        seen = entry.view()
+        table.add_row(
+            entry.job_id,
+            str(entry.attempt),
+            seen["provider"] or "expired",
+            status(seen["status"] or ""),
+            seen["since"],
+        )
+    console().print(table)
+    click.echo(f"{number} in all. {_money(money(parts, attempts))}")
+
+
+@click.command()
+@as_json
+def stats(json_: bool) -> None:
+    """Show jobs by status, what is overdue, contradictions, and money at risk."""
+    told = figures(runtime.default())
+    if json_:
+        print_json(told)
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, number in told["jobs"].items():
+        table.add_row(status(name), str(number))
+    console().print(table)
+    click.echo(f"\n{_look(told)}\n{_contradictions(told)}\n{_unknown(told)}")
+
+
+def _look(told: dict[str, Any]) -> str:
+    agenda, swept = told["agenda"], told["last_sweep_seconds_ago"]
+    last = "never" if swept is None else f"{swept:.1f} s ago"
+    due = f"{agenda['due']} due, the oldest by {agenda['lag_seconds']:.1f} s"
+    return f"{agenda['open']} open, {due}; last sweep {last}"
+
+
+def _contradictions(told: dict[str, Any]) -> str:
+    seen = ", ".join(f"{number} {name}" for name, number in told["contradictions"].items())
+    return f"callbacks that repeat or contradict: {seen}"
+
+
+def _unknown(told: dict[str, Any]) -> str:
+    unconfirmed = told["unconfirmed"]
+    risk = _money(unconfirmed["money_at_risk"])
+    return f"{unconfirmed['attempts']} attempts of unknown fate. {risk}"
+
+
+@click.command()
+@click.option(
+    "--sandbox", metavar="URL", help="Hold the sandbox' charged tasks against the ledger."
+)
+@as_json
+def verify(sandbox: str | None, json_: bool) -> None:
+    """Check the promise on this ledger: nothing lost, one outcome each, nothing paid twice.
+
+    Reads only, and may run while everything works. Exit status 0 only if every invariant holds.
+    """
+    parts = runtime.default()
+    charges = list(_charges(sandbox)) if sandbox else None
+    verification = Verification(parts, charges)
+    with Progress(console=console(), transient=True, disable=json_) as progress:
+        bar = progress.add_task("looking at jobs", total=parts.ledger.overview.size())
+        for _ in verification.run():
+            progress.advance(bar)
+    findings = verification.findings()
+    if json_:
+        print_json(view(findings))
+    else:
+        _print(findings)
+    if any(found.breaches for found in findings):
+        sys.exit(1)
+
+
+@click.command()
+@as_json
+def reconcile(json_: bool) -> None:
+    """Sweep once, by hand: nudge every job that is due. Beat does so every second."""
+    parts = runtime.default()
+    due = sweep(parts)
+    parts.nudger.close()
+    if json_:
+        print_json({"due": due})
+    else:
+        click.echo(f"{due} jobs were due")
+
+
+def _charges(url: str) -> Iterable[Charge]:
+    """Every task that the sandbox made; our job's id stands in its key or its callback URL."""
+    try:
+        answer = requests.get(f"{url.rstrip('/')}/control/tasks", timeout=_PATIENCE)
+        answer.raise_for_status()
+        tasks: list[dict[str, Any]] = answer.json()
+    except requests.RequestException as error:
+        raise click.ClickException(f"no list of tasks at {url}: {error}") from None
+    for task in tasks:
+        named = f"{task['idempotency_key'] or ''} {task['callback_url'] or ''}"
+        found = _JOB.search(named)
+        yield Charge(task["provider"], task["id"], found[0] if found else None)
+
+
+def _print(findings: list[Finding]) -> None:
+    table = Table.grid(padding=(0, 2))
+    for found in findings:
+        mark = "[bold red]broken[/]" if found.breaches else "[green]holds[/]"
+        table.add_row(mark, str(found.looked_at), found.meaning)
+        for breach in found.breaches:
+            table.add_row("", "", f"[red]{breach}[/]")
+    console().print(table)
+
+
+def _money(risk: dict[str, Any]) -> str:
+    sums = [f"{entry['amount']:g} {entry['unit']}" for entry in risk["amounts"]]
+    if risk["unpriced"]:
+        sums.append(f"{risk['unpriced']} without a known price")
+    return f"Money at risk: {', '.join(sums) or 'none'}."
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=True)
+    return table

@@ -1,0 +1,190 @@
+"""Checks the promise on a ledger: each job in exactly one place, one outcome, no task bound twice.
+
+Reads only, and may run beside everything else: each job is read as it was at one moment.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from orchestrator.jobs import Job, Status
+from orchestrator.ledger.overview import Snapshot
+from orchestrator.risk import at_risk
+from orchestrator.runtime import Runtime
+
+#: A job whose look is overdue by more than this (ms) was forgotten, or nobody works.
+OVERDUE = 60_000
+#: How many attempts of unknown fate are looked at.
+MOST_AT_RISK = 100_000
+
+INVARIANTS: Mapping[str, str] = {
+    "listed": "every open job is in the index of jobs",
+    "one_place": "a job is in the agenda if it is open, and is not if it is done",
+    "not_overdue": f"no open job's next look is overdue by more than {OVERDUE // 1000} s",
+    "one_outcome": "a done job was settled once, an open one never",
+    "told": "a job that succeeded has images; one that did not has an error",
+    "one_task": "no provider task belongs to two attempts",
+    "counted": "the counts of open jobs are those of the jobs themselves",
+    "unconfirmed": "an attempt of unknown fate has no provider task",
+    "charged": "every task that the provider charged belongs to an attempt, or is at risk",
+    "paid_once": "no job was charged twice, unless it was resubmitted",
+}
+
+
+@dataclass
+class Finding:
+    """One invariant: how many things were looked at, and which break it."""
+
+    name: str
+    looked_at: int = 0
+    breaches: list[str] = field(default_factory=list)
+
+    @property
+    def meaning(self) -> str:
+        """The invariant in a sentence."""
+        return INVARIANTS[self.name]
+
+    def check(self, holds: bool, whose: str) -> None:
+        """Note one thing that was looked at."""
+        self.looked_at += 1
+        if not holds:
+            self.breaches.append(whose)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A task that a provider made and charged, and whose it is, where its list tells."""
+
+    provider: str
+    task_id: str
+    job_id: str | None = None
+
+
+class Verification:
+    """Goes through a ledger once.
+
+    Args:
+        runtime: whose ledger.
+        charges: every task that the providers made, if their lists are known.
+    """
+
+    def __init__(self, runtime: Runtime, charges: Iterable[Charge] | None = None) -> None:
+        self._runtime = runtime
+        self._charges = None if charges is None else list(charges)
+        self._tasks: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        self._open: Counter[str] = Counter()
+        self._findings = {name: Finding(name) for name in INVARIANTS}
+
+    def findings(self) -> list[Finding]:
+        """Each invariant that could be checked."""
+        left_out = set() if self._charges is not None else {"charged", "paid_once"}
+        return [found for name, found in self._findings.items() if name not in left_out]
+
+    def run(self) -> Iterable[str]:
+        """Check everything; yields each job id as it is looked at, for progress.
+
+        Raises:
+            LedgerUnavailable: Redis is away.
+        """
+        overview = self._runtime.ledger.overview
+        before = self._counted()
+        for seen in overview.snapshots():
+            self._job(seen)
+            yield seen.job_id
+        self._counts(before)
+        for (provider, task_id), attempts in self._tasks.items():
+            self._findings["one_task"].check(
+                len(attempts) == 1, f"{provider} {task_id}: {', '.join(attempts)}"
+            )
+        unknown = self._unconfirmed()
+        if self._charges is not None:
+            self._charged(self._charges, unknown)
+            self._paid(self._charges)
+
+    def _job(self, seen: Snapshot) -> None:
+        job = seen.job
+        if job is None:  # expired while we looked; the agenda must not have it
+            self._findings["one_place"].check(seen.next_look is None, seen.job_id)
+            return
+        done = job.status.terminal
+        self._findings["one_place"].check(done == (seen.next_look is None), job.id)
+        settled = sum(event.name == "settled" for event in seen.events)
+        self._findings["one_outcome"].check(settled == int(done), job.id)
+        if done:
+            self._findings["told"].check(_told(job), job.id)
+        else:
+            self._open[job.status] += 1
+            self._findings["listed"].check(seen.listed, job.id)
+            late = self._runtime.clock() - (seen.next_look or 0)
+            self._findings["not_overdue"].check(late <= OVERDUE, job.id)
+        for attempt in job.attempts:
+            if attempt.task_id:
+                key = (job.request.provider, attempt.task_id)
+                self._tasks[key].append(f"{job.id}.{attempt.number}")
+
+    def _counted(self) -> dict[str, int]:
+        counts = self._runtime.ledger.overview.counts()
+        return {s: counts.get(s, 0) for s in Status if not s.terminal}
+
+    def _counts(self, before: dict[str, int]) -> None:
+        """Only where nothing moved meanwhile can the counts be held against the jobs."""
+        if before == self._counted():
+            for status, number in before.items():
+                told = f"{status}: {number} counted, {self._open[status]} there"
+                self._findings["counted"].check(number == self._open[status], told)
+
+    def _unconfirmed(self) -> Counter[str]:
+        """Checks the attempts of unknown fate; how many each provider has."""
+        providers: Counter[str] = Counter()
+        for entry in at_risk(self._runtime, MOST_AT_RISK)[1]:
+            attempts = entry.job.attempts if entry.job else ()
+            bound = any(a.task_id for a in attempts if a.number == entry.attempt)
+            self._findings["unconfirmed"].check(not bound, f"{entry.job_id}.{entry.attempt}")
+            providers[entry.job.request.provider if entry.job else ""] += 1
+        return providers
+
+    def _charged(self, charges: list[Charge], unknown: Counter[str]) -> None:
+        """A charged task that no attempt knows must be one of the provider's attempts at risk."""
+        left = unknown.copy()
+        for charge in charges:
+            known = (charge.provider, charge.task_id) in self._tasks or left[charge.provider] > 0
+            if (charge.provider, charge.task_id) not in self._tasks:
+                left[charge.provider] -= 1
+            self._findings["charged"].check(known, f"{charge.provider} {charge.task_id}")
+
+    def _paid(self, charges: list[Charge]) -> None:
+        bought: Counter[str] = Counter()
+        for charge in charges:
+            attempts = self._tasks.get((charge.provider, charge.task_id))
+            whose = attempts[0].partition(".")[0] if attempts else charge.job_id
+            bought.update([whose] if whose else [])
+        jobs = self._runtime.ledger.overview.jobs(list(bought))
+        for job_id, times in bought.items():
+            job = jobs.get(job_id)
+            allowed = 2 if job and job.resubmitted else 1
+            self._findings["paid_once"].check(times <= allowed, job_id)
+
+
+def _told(job: Job) -> bool:
+    if job.settled_at is None or job.settled_by is None:
+        return False
+    return bool(job.images) if job.status is Status.SUCCEEDED else job.error is not None
+
+
+def view(findings: list[Finding]) -> dict[str, Any]:
+    """Findings as JSON-ready data."""
+    return {
+        "ok": not any(found.breaches for found in findings),
+        "invariants": [
+            {
+                "name": found.name,
+                "meaning": found.meaning,
+                "looked_at": found.looked_at,
+                "breaches": found.breaches,
+            }
+            for found in findings
+        ],
+    }
