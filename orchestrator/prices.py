@@ -11,6 +11,8 @@ from orchestrator.wire import NotJson, parse
 
 #: Stands for every value that a table does not list.
 ANY = "*"
+#: How many names may lead to a price: the model, and each thing that it depends on.
+_DEEPEST = 8
 
 _FORM = '{"unit": "USD", "prices": {"<model>": <price of one image>, ...}}'
 
@@ -65,7 +67,7 @@ class PriceTable:
 def _odd(prices: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name, price in prices.items():
         here = (*path, name)
-        if isinstance(price, Mapping):
+        if isinstance(price, Mapping) and price and len(here) < _DEEPEST:
             yield from _odd(price, here)
         elif not _is_price(price):
             yield here

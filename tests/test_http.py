@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import gzip
+import io
 import socket
 import threading
 import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
+from email import message_from_bytes
 
 import pytest
+from werkzeug.formparser import FormDataParser
+from werkzeug.http import parse_options_header
 
 from orchestrator import http
 from orchestrator.config import ProviderSettings
 from orchestrator.http import Http, NoAnswer, NotSent
+from orchestrator.jobs import JobRequest
+from orchestrator.providers import BUILT_IN
 from orchestrator.security.secret import Secret
-from orchestrator.wire import Call, Reply
+from orchestrator.wire import Call, File, Reply
 from tests.fakes import API_KEY
+from tests.providers.adapter import multipart_example
 
 #: What a server does with one connection.
 Act = Callable[[socket.socket], None]
@@ -312,6 +320,85 @@ def test_the_request_is_sent_as_it_was_written(serve: Serve) -> None:
     assert b"Idempotency-Key: job_1.1" in head
     assert b"Content-Type: application/json" in head
     assert body == b'{"prompt":"A red cube"}'
+
+
+# Files ---------------------------------------------------------------------------------------
+
+
+def received(asked: bytes) -> tuple[dict[str, list[str]], dict[str, tuple[str, str, bytes]]]:
+    """The fields and the files of a form, as a web framework reads them."""
+    head, _, body = asked.partition(b"\r\n\r\n")
+    headers = message_from_bytes(head.partition(b"\r\n")[2])
+    assert int(headers["Content-Length"]) == len(body)
+    kind, options = parse_options_header(headers["Content-Type"])
+    parser = FormDataParser(silent=False)
+    _, fields, files = parser.parse(io.BytesIO(body), kind, len(body), options)
+    taken = {}
+    for name, file in files.items():
+        with closing(file):
+            taken[name] = (file.filename or "", file.content_type or "", file.read())
+    return dict(fields.lists()), taken
+
+
+def sent(serve: Serve, call: Call) -> bytes:
+    """What a call sends, from its first byte to its last."""
+    asked: list[bytes] = []
+
+    def take(connection: socket.socket) -> None:
+        asked.append(request(connection))
+        connection.sendall(OK)
+
+    answer = Http(connect_timeout=2, read_timeout=2).call(call, settings(serve(take)))
+    assert isinstance(answer, Reply)
+    return asked[0]
+
+
+def test_the_documented_form_goes_out_as_a_multipart_form_with_its_file(serve: Serve) -> None:
+    form = multipart_example()
+    assert form.pop("image").startswith("@")
+    body = {**form, "n": int(form["n"])}
+    native = JobRequest("uniall", form["model"], native=body)
+    provider, content = BUILT_IN["uniall"], bytes(range(256)) * 300 + b"\r\n--x\r\n"
+    plain = provider.submit_call(provider.body(native), None, "key")
+    file = File(provider.capabilities.upload_field or "", "input.png", "image/png", content)
+
+    asked = sent(serve, replace(plain, file=file))
+
+    fields, files = received(asked)
+    assert asked.startswith(b"POST /v1/images/tasks HTTP/1.1\r\n")
+    assert f"Authorization: Bearer {API_KEY}".encode() in asked
+    assert fields == {name: [value] for name, value in form.items()}
+    assert files == {"image": ("input.png", "image/png", content)}
+
+
+def test_what_is_no_text_goes_into_a_form_as_json(serve: Serve) -> None:
+    body = {"n": 2, "on": True, "none": None, "list": ["a", 1], "map": {"x": "\u00e9"}, "t": ""}
+    file = File("image", "a.png", "image/png", b"")
+
+    fields, files = received(sent(serve, Call("POST", "/x", {}, body, file)))
+
+    assert fields == {
+        "n": ["2"],
+        "on": ["true"],
+        "none": ["null"],
+        "list": ['["a",1]'],
+        "map": ['{"x":"\u00e9"}'],
+        "t": [""],
+    }
+    assert files == {"image": ("a.png", "image/png", b"")}
+
+
+@pytest.mark.parametrize("name", ['a"b.png', "a\r\nX-Evil: 1.png", "\u00e9.png", "a;b.png", "a b"])
+@pytest.mark.parametrize("text", ['"', "a\r\n--x--\r\n", "\u00e9\U0001f9ff", "a=b&c"])
+def test_no_name_and_no_text_breaks_out_of_its_part(serve: Serve, name: str, text: str) -> None:
+    file = File("image", name, "image/png", b"png")
+
+    asked = sent(serve, Call("POST", "/x", {}, {"prompt": text}, file))
+
+    fields, files = received(asked)
+    assert fields == {"prompt": [text]}
+    assert b"\nX-Evil" not in asked
+    assert files["image"][1:] == ("image/png", b"png")
 
 
 def test_a_connection_is_used_again_and_cookies_are_not_kept(serve: Serve) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -44,6 +45,14 @@ Cases = list[tuple[Any, str]]
 def each(*values: Any, allowed: str) -> Cases:
     """Values that the same limit refuses."""
     return [(value, allowed) for value in values]
+
+
+def multipart_example() -> dict[str, str]:
+    """The form fields of UniAll's documented curl example."""
+    text = (PAYLOADS / "uniall" / "request_multipart.sh").read_text("utf-8")
+    words = shlex.split(text.replace("\\\n", " "))
+    fields = [words[at + 1] for at, word in enumerate(words) if word == "-F"]
+    return {name: value for name, _, value in (field.partition("=") for field in fields)}
 
 
 class Limit(NamedTuple):

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -14,7 +13,7 @@ from orchestrator.providers.uniall import ASPECT_RATIOS, SIZES
 from orchestrator.validation import Violation
 from orchestrator.wire import dump
 from tests.fakes import NOON
-from tests.providers.adapter import KEY, PAYLOADS, UPLOAD, Cases, each
+from tests.providers.adapter import KEY, PAYLOADS, UPLOAD, Cases, each, multipart_example
 from tests.providers.contract import ProviderContract
 
 TASK = "task_xxx"
@@ -566,14 +565,6 @@ class TestUniAll(ProviderContract):
         call = self.provider.submit_call(self.body, None, KEY)
 
         assert KEY not in repr(call)
-
-
-def multipart_example() -> dict[str, str]:
-    """The form fields of the document's curl example."""
-    text = (PAYLOADS / "uniall" / "request_multipart.sh").read_text("utf-8")
-    words = shlex.split(text.replace("\\\n", " "))
-    fields = [words[at + 1] for at, word in enumerate(words) if word == "-F"]
-    return {name: value for name, _, value in (field.partition("=") for field in fields)}
 
 
 def cost(amount: float) -> Cost:

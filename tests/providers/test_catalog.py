@@ -1,0 +1,266 @@
+"""How a unified request is put in a provider's words, and a refusal back into the caller's."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from marshmallow import fields, validate
+
+from orchestrator.jobs import JobRequest
+from orchestrator.providers.catalog import (
+    RESERVED,
+    Family,
+    Model,
+    as_written,
+    at,
+    check_extras,
+    checkable,
+    field_at,
+    limits,
+    merged,
+    put,
+    said,
+)
+from orchestrator.validation import InvalidRequest, StrictSchema, Violation, links, text
+
+OBJECTS = st.dictionaries(
+    st.sampled_from("abc"),
+    st.recursive(
+        st.integers() | st.none() | st.lists(st.integers(), max_size=2),
+        lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+        max_leaves=6,
+    ),
+    max_size=3,
+)
+
+
+class Input(StrictSchema):
+    prompt = text(required=True, maximum=5)
+    pictures = links(minimum=1, maximum=2)
+    ratio = text(one_of=("1:1", "2:1"))
+    count = fields.Integer(validate=validate.Range(1, 4))
+    least = fields.Integer(validate=validate.Range(1))
+    free = fields.String()
+
+
+class Body(StrictSchema):
+    model = text(required=True)
+    input = fields.Nested(Input, required=True)
+    tag = text(minimum=0)
+
+
+MODEL = Model(
+    Body(),
+    {
+        "prompt": ("input", "prompt"),
+        "images": ("input", "pictures"),
+        "aspect_ratio": ("input", "ratio"),
+        "n": ("input", "count"),
+        "resolution": ("tag",),
+    },
+    spellings={"resolution": {"1K": "one"}, "images": {"x": "y"}},
+    values={"resolution": ("1K", "2K")},
+)
+
+
+# Saying --------------------------------------------------------------------------------------
+
+
+def test_options_stand_where_the_model_has_them_in_its_spelling() -> None:
+    options = {"prompt": "A cat", "resolution": "1K", "n": 2, "images": ["x"]}
+
+    assert said(MODEL, "m", options) == {
+        "model": "m",
+        "input": {"prompt": "A cat", "count": 2, "pictures": ["x"]},
+        "tag": "one",
+    }
+
+
+@pytest.mark.parametrize("value", ["2K", "", None, 7, [], {}])
+def test_a_value_without_another_spelling_is_said_as_it_is(value: Any) -> None:
+    assert said(MODEL, "m", {"resolution": value}) == {"model": "m", "tag": value}
+
+
+def test_an_option_that_the_model_does_not_take_is_not_said() -> None:
+    assert said(MODEL, "m", {"output_format": "png"}) == {"model": "m"}
+
+
+def test_what_is_put_somewhere_is_there_beside_what_was() -> None:
+    body: dict[str, Any] = {"a": {"x": 1}}
+
+    put(body, ("a", "b", "c"), 7)
+    put(body, ("d",), 8)
+
+    assert body == {"a": {"x": 1, "b": {"c": 7}}, "d": 8}
+    assert (at(body, ("a", "b", "c")), at(body, ("d",)), at(body, ())) == (7, 8, body)
+
+
+@pytest.mark.parametrize("body", [{}, {"a": None}, {"a": 7}, {"a": []}, {"a": {}}])
+def test_there_is_nothing_at_a_path_that_leads_nowhere(body: dict[str, Any]) -> None:
+    assert at(body, ("a", "b")) is None
+
+
+# Families ------------------------------------------------------------------------------------
+
+TIERED = Family("m-1K", {"1K": "m-1K", "4K": "m-4K"})
+
+
+def test_a_resolution_chooses_the_model_and_is_not_said_again() -> None:
+    options = {"prompt": "A cat", "resolution": "4K"}
+
+    assert TIERED.choose(options) == ("m-4K", {"prompt": "A cat"})
+    assert options == {"prompt": "A cat", "resolution": "4K"}
+
+
+def test_without_a_resolution_it_is_the_default() -> None:
+    assert TIERED.choose({"prompt": "A cat"}) == ("m-1K", {"prompt": "A cat"})
+
+
+def test_a_family_of_one_model_leaves_the_resolution_to_it() -> None:
+    assert Family("m").choose({"resolution": "4K"}) == ("m", {"resolution": "4K"})
+
+
+@pytest.mark.parametrize("wanted", ["2K", "4k", "", None, 4, []])
+def test_a_resolution_without_a_model_is_refused(wanted: Any) -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        TIERED.choose({"resolution": wanted})
+
+    assert refusal.value.violations == (Violation("resolution", wanted, "one of 1K, 4K"),)
+
+
+# provider_options ----------------------------------------------------------------------------
+
+
+def test_extras_are_merged_deep_and_win() -> None:
+    body = {"a": 1, "b": {"x": 1, "y": {"z": 1}}, "c": {"x": 1}, "d": [1]}
+    extras = {"b": {"y": {"z": 2, "w": 3}}, "c": None, "d": [2], "e": {"x": 1}}
+
+    assert merged(body, extras) == {
+        "a": 1,
+        "b": {"x": 1, "y": {"z": 2, "w": 3}},
+        "c": None,
+        "d": [2],
+        "e": {"x": 1},
+    }
+
+
+@given(OBJECTS, OBJECTS)
+def test_merging_changes_neither_and_twice_is_once(
+    body: dict[str, Any], extras: dict[str, Any]
+) -> None:
+    before = copy.deepcopy((body, extras))
+
+    once = merged(body, extras)
+
+    assert (body, extras) == before
+    assert merged(once, extras) == once
+    assert merged(body, {}) == body
+    assert merged({}, extras) == extras
+
+
+def test_each_reserved_name_is_refused_with_where_to_say_it() -> None:
+    with pytest.raises(InvalidRequest) as refusal:
+        check_extras({**dict.fromkeys(RESERVED, 1), "other": 1})
+
+    assert [v.field for v in refusal.value.violations] == [
+        "provider_options.model",
+        "provider_options.callback",
+        "provider_options.callback_url",
+    ]
+
+
+def test_a_reserved_name_further_down_is_nobodys_business() -> None:
+    check_extras({"input": {"model": "x", "callback": "y"}})
+
+
+def test_what_the_schema_does_not_know_is_not_checked_wherever_it_stands() -> None:
+    extras = {"tag": "t", "new": 1, "input": {"ratio": "9:9", "seed": 7}}
+    body = merged({"model": "m", "input": {"prompt": "A cat"}}, extras)
+
+    assert checkable(Body(), body, extras) == {
+        "model": "m",
+        "tag": "t",
+        "input": {"prompt": "A cat", "ratio": "9:9"},
+    }
+    assert body["new"] == 1
+    assert body["input"]["seed"] == 7
+
+
+@pytest.mark.parametrize("value", [None, 7, "x", []])
+def test_what_takes_the_place_of_an_object_is_left_to_the_schema(value: Any) -> None:
+    assert checkable(Body(), {"input": value}, {"input": value}) == {"input": value}
+
+
+# Refusals in the caller's words --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("extras", "field", "named"),
+    [
+        ({}, "input.prompt", "prompt"),
+        ({}, "input.pictures.1", "images.1"),
+        ({}, "input.pictured", "input.pictured"),
+        ({}, "elsewhere", "elsewhere"),
+        ({"input": {"ratio": "9:9"}}, "input.ratio", "provider_options.input.ratio"),
+        ({"input": {"ratio": None}}, "input.ratio", "provider_options.input.ratio"),
+        ({"input": {"ratio": "9:9"}}, "input.prompt", "prompt"),
+        ({"input": {"pictures": ["x"]}}, "input.pictures.0", "provider_options.input.pictures.0"),
+        ({"input": {"pictures": ["x"]}}, "input.pictures", "provider_options.input.pictures"),
+        ({"input": 7}, "input", "provider_options.input"),
+        ({"input": None}, "input.prompt", "provider_options.input.prompt"),
+        ({"tag": ""}, "tag", "provider_options.tag"),
+        ({"other": ""}, "tag", "resolution"),
+    ],
+)
+def test_a_field_is_named_as_the_caller_wrote_it(
+    extras: dict[str, Any], field: str, named: str
+) -> None:
+    request = JobRequest("p", "m", options={"prompt": "A cat"}, provider_options=extras)
+
+    written = as_written(Violation(field, "value", "allowed"), MODEL, request)
+
+    assert written == Violation(named, "value", "allowed")
+
+
+def test_in_a_native_request_it_is_named_by_its_place_there() -> None:
+    request = JobRequest("p", "m", native={})
+
+    written = as_written(Violation("input.prompt", 7, "a string"), MODEL, request)
+
+    assert written == Violation("request.input.prompt", 7, "a string")
+
+
+# Limits --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("prompt", {"min_length": 1, "max_length": 5}),
+        ("images", {"min_length": 1, "max_length": 2}),
+        ("aspect_ratio", {"one_of": ["1:1", "2:1"]}),
+        ("n", {"min": 1, "max": 4}),
+        ("resolution", {"one_of": ["1K", "2K"]}),
+    ],
+)
+def test_the_limits_of_an_option_are_those_of_its_field_or_its_own_values(
+    option: str, told: dict[str, Any]
+) -> None:
+    assert limits(MODEL, option) == told
+
+
+def test_a_limit_that_is_not_there_is_not_told() -> None:
+    model = Model(Body(), {"n": ("input", "least"), "prompt": ("input", "free")})
+
+    assert limits(model, "n") == {"min": 1}
+    assert limits(model, "prompt") == {}
+
+
+def test_a_field_is_found_by_its_path() -> None:
+    assert isinstance(field_at(Body(), ("input",)), fields.Nested)
+    assert isinstance(field_at(Body(), ("input", "count")), fields.Integer)
+    assert field_at(Body(), ("input", "no_such")) is None
