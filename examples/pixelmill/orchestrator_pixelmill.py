@@ -11,9 +11,10 @@ from marshmallow import fields
 from orchestrator.jobs import Cost, ErrorCode, JobError, Outcome
 from orchestrator.providers import Provider, base
 from orchestrator.providers.catalog import Family, Model
+from orchestrator.security.addresses import callback_refusal
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import verify_timestamped_hex
-from orchestrator.validation import StrictSchema, links, text
+from orchestrator.validation import StrictSchema, always, links, text
 from orchestrator.wire import Call
 
 #: Terminal phases; every other one (waiting, milling, or one that is new) is on its way.
@@ -21,10 +22,8 @@ DONE, BROKEN = "done", "broken"
 
 #: `fault.code` -> our vocabulary, and whether it may pass.
 FAULTS: Mapping[str, tuple[ErrorCode, bool]] = {
-    "bad_brief": (ErrorCode.INVALID_REQUEST, False),
     "rude_brief": (ErrorCode.CONTENT_POLICY, False),
     "no_coins": (ErrorCode.INSUFFICIENT_CREDITS, False),
-    "no_such_job": (ErrorCode.NOT_FOUND, False),
     "too_busy": (ErrorCode.RATE_LIMITED, True),
     "mill_broke": (ErrorCode.GENERATION_FAILED, True),
 }
@@ -38,7 +37,7 @@ class _Brief(StrictSchema):
 
 class _Job(StrictSchema):
     model = text(required=True)
-    brief = fields.Nested(_Brief, required=True)
+    brief = fields.Nested(_Brief, required=True, error_messages=always("a JSON object"))
     file_type = text(one_of=("png", "jpeg"))
 
 
@@ -60,11 +59,13 @@ class PixelMill(Provider):
     name = "pixelmill"
     title = "PixelMill"
     base_url = "https://api.pixelmill.example"
-    capabilities = base.Capabilities(
-        callbacks=True, signed_callbacks=True, idempotency_seconds=3600
-    )
+    capabilities = base.Capabilities(callbacks=True, signed_callbacks=True, idempotency_seconds=900)
     models: ClassVar[Mapping[str, Model]] = {"mill-1": _MILL, "mill-1-turbo": _MILL}
     families: ClassVar[Mapping[str, Family]] = {"nano-banana-2": Family("mill-1")}
+
+    def callback_refusal(self, url: str) -> str | None:
+        """`notify` is an HTTPS URL on a public host."""
+        return callback_refusal(url, public=True)
 
     def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
         """`notify` is where the finished job is sent; `PixelMill-Once` names the attempt."""

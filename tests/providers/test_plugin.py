@@ -12,7 +12,7 @@ import tomllib
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import orjson
 import pytest
@@ -21,12 +21,14 @@ from examples.pixelmill.orchestrator_pixelmill import FAULTS, PixelMill
 from orchestrator.config import ConfigError, Settings
 from orchestrator.jobs import Cost, ErrorCode, JobRequest, SettledBy, Status
 from orchestrator.poll import poll
-from orchestrator.providers import PROVIDERS
+from orchestrator.providers import BUILT_IN, PROVIDERS, Provider
 from orchestrator.providers.registry import GROUP
 from orchestrator.submit import submit
 from orchestrator.validation import InvalidRequest
 from orchestrator.wire import dump
 from tests.fakes import API_KEY, Answer, FakeProvider, World, answer
+from tests.providers.adapter import Cases
+from tests.providers.contract import ProviderContract
 from tests.webhooks.kit import Receiver
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,22 +37,22 @@ PAGE = ROOT / "docs" / "adding-a-provider.md"
 SECRET = "whsec_of_the_mill"
 LINK = "https://pictures.pixelmill.example/1.png"
 
-TICKET = answer(201, {"ticket": "t-1"})
-MILLING: dict[str, Any] = {
-    "ticket": "t-1",
-    "phase": "milling",
-    "coins": None,
-    "pictures": [],
-    "fault": None,
+#: What would be the payloads of a built-in provider.
+DOCUMENTS: Mapping[str, Any] = {
+    "request": {"model": "mill-1", "brief": {"words": "A windmill"}},
+    "accepted": {"ticket": "t-1"},
+    "milling": {"ticket": "t-1", "phase": "milling", "coins": None, "pictures": [], "fault": None},
+    "done": {"ticket": "t-1", "phase": "done", "coins": 3, "pictures": [LINK], "fault": None},
+    "broken": {
+        "ticket": "t-1",
+        "phase": "broken",
+        "coins": 0,
+        "pictures": [],
+        "fault": {"code": "mill_broke", "message": "The wheel came off."},
+    },
+    "error": {"fault": {"code": "no_coins", "message": "Your purse is empty."}},
 }
-DONE = {"ticket": "t-1", "phase": "done", "coins": 3, "pictures": [LINK], "fault": None}
-BROKEN = {
-    "ticket": "t-1",
-    "phase": "broken",
-    "coins": 0,
-    "pictures": [],
-    "fault": {"code": "mill_broke", "message": "The wheel came off."},
-}
+TICKET = answer(201, DOCUMENTS["accepted"])
 
 
 # As a package --------------------------------------------------------------------------------
@@ -203,7 +205,7 @@ def test_a_job_is_submitted_and_its_signed_callback_settles_it(mill: World) -> N
     receiver = Receiver.on(mill)
     job_id = submitted(mill, TICKET)
     [asked] = mill.provider.asked
-    body, path = dump(DONE), receiver.path(job_id, "pixelmill")
+    body, path = dump(DOCUMENTS["done"]), receiver.path(job_id, "pixelmill")
 
     unsigned = receiver.send(path, body)
     settled = receiver.send(path, body, headers=sealed(body, mill.clock() // 1000))
@@ -226,7 +228,9 @@ def test_a_job_is_submitted_and_its_signed_callback_settles_it(mill: World) -> N
 
 
 def test_a_job_whose_callback_is_lost_is_polled(mill: World) -> None:
-    job_id = submitted(mill, TICKET, answer(200, MILLING), answer(200, BROKEN))
+    job_id = submitted(
+        mill, TICKET, *(answer(200, DOCUMENTS[name]) for name in ("milling", "broken"))
+    )
 
     for _ in range(2):
         mill.clock.forward(mill.next_look(job_id) or 0)
@@ -273,6 +277,78 @@ def sealed(body: bytes, time: int) -> dict[str, str]:
     """PixelMill's headers."""
     seal = hmac.new(SECRET.encode(), f"{time}.".encode() + body, hashlib.sha256).hexdigest()
     return {"PixelMill-Time": str(time), "PixelMill-Seal": seal}
+
+
+# The contract of every adapter ---------------------------------------------------------------
+
+
+class TestPixelMill(ProviderContract):
+    """The suite that the built-in adapters inherit, on one that is not built in."""
+
+    name = "pixelmill"
+    model = "mill-1"
+    unified: ClassVar[dict[str, Any]] = {
+        "prompt": "A cat",
+        "images": ["https://e.example/a.png", "http://e.example/b"],
+        "aspect_ratio": "3:2",
+        "output_format": "jpg",
+    }
+    body: ClassVar[dict[str, Any]] = {
+        "model": "mill-1",
+        "brief": {
+            "words": "A cat",
+            "sketches": ["https://e.example/a.png", "http://e.example/b"],
+            "shape": "3:2",
+        },
+        "file_type": "jpeg",
+    }
+    families: ClassVar[dict[str, dict[str | None, str]]] = {"nano-banana-2": {None: "mill-1"}}
+    callback_path = ("notify",)
+    key_header = "PixelMill-Once"
+    submit_path = "/jobs"
+    query_path = "/jobs/{}"
+    documented = ("request",)
+    refused: ClassVar[dict[str, dict[str, Cases]]] = {
+        model: {
+            "prompt": [("", "1 to 4000"), ("x" * 4001, "1 to 4000"), (7, "a string")],
+            "images": [
+                (["https://e.example/a.png"] * 5, "at most 4 URLs"),
+                (["ftp://e.example/a.png"], "an http(s) URL"),
+            ],
+            "aspect_ratio": [("16:9", "one of 1:1, 3:2, 2:3"), (None, "not null")],
+            "output_format": [("webp", "one of png, jpeg"), ([], "png, jpeg")],
+        }
+        for model in ("mill-1", "mill-1-turbo")
+    }
+    id_field = "ticket"
+    state_field = "phase"
+    success = "done"
+    failure = "broken"
+
+    @classmethod
+    def rows(cls) -> dict[str, list[Any]]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(cast("dict[str, Any]", BUILT_IN), cls.name, PixelMill())
+            return {**super().rows(), "each_answer": sorted({*DOCUMENTS} - {"request"})}
+
+    @property
+    def provider(self) -> Provider:
+        return PixelMill()
+
+    def payload(self, name: str) -> bytes:
+        return dump(DOCUMENTS[name])
+
+    def smallest(self, model: str) -> dict[str, Any]:
+        return {"model": model, "brief": {"words": "A cat"}}
+
+    def failed_oddly(self, reason: Any) -> dict[str, Any]:
+        return self.task(phase="broken", fault=reason)
+
+    def with_links(self, *links: Any) -> dict[str, Any]:
+        return self.task(pictures=list(links))
+
+    def enveloped(self, task: Any) -> dict[str, Any]:
+        return task if isinstance(task, dict) else {"data": task}
 
 
 # Its page ------------------------------------------------------------------------------------
