@@ -44,6 +44,7 @@ VARIABLES = frozenset(
         "CALLBACK_GRACE_SECONDS",
         "CONNECT_TIMEOUT_SECONDS",
         "DATA_DIR",
+        "DRAIN_SECONDS",
         "JOB_DEADLINE_SECONDS",
         "MAX_UPLOAD_BYTES",
         "PUBLIC_URL",
@@ -90,6 +91,7 @@ class Settings:
     retention_days: float
     connect_timeout_seconds: float
     read_timeout_seconds: float
+    drain_seconds: float
     shards: int
     max_upload_bytes: int
     providers: Mapping[str, ProviderSettings]
@@ -119,6 +121,7 @@ class Settings:
             retention_days=env.number("ORCHESTRATOR_RETENTION_DAYS", 30, 0.01, 3650),
             connect_timeout_seconds=env.number("ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS", 5, 0.1, 300),
             read_timeout_seconds=env.number("ORCHESTRATOR_READ_TIMEOUT_SECONDS", 30, 0.1, 300),
+            drain_seconds=env.number("ORCHESTRATOR_DRAIN_SECONDS", 60, 0, 3600),
             shards=int(env.number("ORCHESTRATOR_SHARDS", 1, 1, 256, whole=True)),
             max_upload_bytes=int(
                 env.number("ORCHESTRATOR_MAX_UPLOAD_BYTES", 10 * MIB, 0, 64 * MIB, whole=True)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
-from orchestrator.clock import now_ms
+from orchestrator.clock import LedgerClock, now_ms
 from orchestrator.config import ProviderSettings, Settings
 from orchestrator.http import Http
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.nudges import Broker, Nudger
 from orchestrator.providers import PROVIDERS, Provider
 
@@ -42,7 +42,8 @@ class Runtime:
             read_timeout=settings.read_timeout_seconds,
         )
         nudger = Nudger(Broker(settings.broker_url).send)
-        return cls(settings, ledger, http, nudger, PROVIDERS)
+        clock = LedgerClock(ledger.time, LedgerUnavailable)
+        return cls(settings, ledger, http, nudger, PROVIDERS, clock)
 
     def provider(self, name: str) -> tuple[Provider, ProviderSettings] | None:
         """A provider that is on, with its settings; None when it is off or unknown."""

@@ -76,6 +76,7 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
     "ORCHESTRATOR_RETENTION_DAYS": ("retention_days", 30.0, "0.5", 0.5),
     "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": ("connect_timeout_seconds", 5.0, "0.1", 0.1),
     "ORCHESTRATOR_READ_TIMEOUT_SECONDS": ("read_timeout_seconds", 30.0, "300", 300.0),
+    "ORCHESTRATOR_DRAIN_SECONDS": ("drain_seconds", 60.0, "0", 0.0),
     "ORCHESTRATOR_SHARDS": ("shards", 1, "256", 256),
     "ORCHESTRATOR_MAX_UPLOAD_BYTES": ("max_upload_bytes", 10_485_760, "0", 0),
     "HIAPI_BASE_URL": (
@@ -162,6 +163,7 @@ BAD: dict[str, list[str]] = {
     "ORCHESTRATOR_RETENTION_DAYS": ["0", "3651", "x"],
     "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": ["0", "301", "1\n2"],
     "ORCHESTRATOR_READ_TIMEOUT_SECONDS": ["0", "301", "x"],
+    "ORCHESTRATOR_DRAIN_SECONDS": ["-1", "3601", "x"],
     "ORCHESTRATOR_SHARDS": ["0", "257", "1.5", "9" * 5000],
     "ORCHESTRATOR_MAX_UPLOAD_BYTES": ["-1", "67108865", "1.5", "10M"],
     "UNIALL_BASE_URL": ["uniall.example", "ftp://x", "https://", "https://x?a", "https://x#y"],

@@ -23,7 +23,7 @@ def test_steps_are_done_side_by_side() -> None:
     workers = crew(lambda *_: (together.wait(5), None)[1], threads=len(JOBS))
     workers.take(Step.POLL, JOBS)
     together.wait(5)
-    workers.drain()
+    assert workers.drain(5) == []
 
 
 def test_no_more_is_taken_while_all_are_busy() -> None:
@@ -41,7 +41,7 @@ def test_no_more_is_taken_while_all_are_busy() -> None:
     assert len(begun) == 2
     go_on.set()
     taking.join(5)
-    workers.drain()
+    assert workers.drain(5) == []
     assert sorted(begun) == JOBS
 
 
@@ -56,7 +56,7 @@ def test_a_step_that_breaks_does_not_keep_the_others(error: Exception) -> None:
 
     workers = crew(run, threads=1)
     workers.take(Step.SUBMIT, JOBS)
-    workers.drain()
+    assert workers.drain(5) == []
     assert done == JOBS[1:]
 
 
@@ -70,7 +70,7 @@ def test_what_was_begun_is_finished_before_the_end() -> None:
     workers = crew(run)
     workers.take(Step.POLL, JOBS[:3])
     threading.Timer(0.1, go_on.set).start()
-    workers.drain()
+    assert workers.drain(5) == []
     assert sorted(done) == JOBS[:3]
 
 
@@ -83,5 +83,13 @@ def test_a_process_that_is_to_stop_begins_no_further_step() -> None:
 
     workers = Crew(run, stopping=stop.is_set, threads=1)
     workers.take(Step.SUBMIT, JOBS)
-    workers.drain()
+    assert workers.drain(5) == []
     assert done == JOBS[:1]
+
+
+def test_what_is_not_finished_in_time_is_named() -> None:
+    go_on = threading.Event()
+    workers = crew(lambda _, job_id: (job_id == JOBS[0] and go_on.wait(5), None)[1])
+    workers.take(Step.POLL, JOBS[:3])
+    assert workers.drain(0.2) == JOBS[:1]
+    go_on.set()

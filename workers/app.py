@@ -7,6 +7,7 @@ remembers everything, and the sweep brings back whatever a lost message was abou
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -105,5 +106,9 @@ def _configure_logs(**_: Any) -> None:
 
 @signals.worker_shutdown.connect
 def _finish_steps(**_: Any) -> None:
-    """A warm stop: what is in flight is finished before the process ends."""
-    crew.drain()
+    """A warm stop: what is in flight is finished, or handed back by the end of its lease."""
+    left = crew.drain(runtime.default().settings.drain_seconds)
+    if left:
+        log.get().warning("steps_left", jobs=left)
+        logging.shutdown()
+        os._exit(0)  # threads that wait for a provider would keep the process alive

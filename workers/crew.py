@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from orchestrator import log
 from orchestrator.jobs import Step
@@ -37,6 +37,7 @@ class Crew:
         self._threads = threads
         self._free = threading.Semaphore(threads)
         self._pool: ThreadPoolExecutor | None = None
+        self._under_way: dict[Future[None], str] = {}
 
     def take(self, step: Step, job_ids: Sequence[str]) -> None:
         """Do `step` with each job; returns once each was begun, or the process is to stop."""
@@ -47,12 +48,18 @@ class Crew:
             if self._stopping():
                 self._free.release()
                 return
-            self._pool.submit(self._step, step, job_id)
+            begun = self._pool.submit(self._step, step, job_id)
+            self._under_way[begun] = job_id
+            begun.add_done_callback(self._under_way.pop)
 
-    def drain(self) -> None:
-        """Wait until every step that was begun is done."""
-        if self._pool:
-            self._pool.shutdown(wait=True)
+    def drain(self, seconds: float) -> list[str]:
+        """Wait until every step that was begun is done; the jobs of those that are not in time."""
+        if self._pool is None:
+            return []
+        wait(list(self._under_way), seconds)
+        left = list(self._under_way.values())
+        self._pool.shutdown(wait=not left)
+        return left
 
     def _step(self, step: Step, job_id: str) -> None:
         try:

@@ -350,6 +350,12 @@ class Ledger:
             at: Any = client.hget(keys.SWEEP, "at")
         return int(at) if at else None
 
+    def time(self) -> int:
+        """Redis' own time, ms."""
+        with self._redis() as client:
+            seconds, microseconds = client.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
     def installed_shards(self) -> int:
         """The number of shards this installation was begun with; sets it the first time."""
         with self._redis() as client:

