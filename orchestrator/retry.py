@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator import log
 from orchestrator.enqueue import Placed, place
 from orchestrator.jobs import ErrorCode, Job, Status
 from orchestrator.runtime import Runtime
@@ -17,15 +18,15 @@ class MayBePaid(NotRetryable):
     """The job may have been charged already, and nobody accepted the risk of paying twice."""
 
 
-def retry(runtime: Runtime, job: Job, *, scope: str, accept_risk: bool = False) -> Placed:
+def retry(runtime: Runtime, job: Job, *, caller: str, accept_risk: bool = False) -> Placed:
     """A new job from the request of one that failed or was cancelled.
 
-    A job is retried once: the same call gives the same new job (for 24 hours).
+    A job is retried once, whoever asks: another call gives the same new job (for 24 hours).
 
     Args:
         runtime: this process' parts.
         job: the one to try again.
-        scope: whose it is, as for enqueue.
+        caller: who asks, for the log.
         accept_risk: go on although the first job may have been charged.
 
     Raises:
@@ -44,7 +45,9 @@ def retry(runtime: Runtime, job: Job, *, scope: str, accept_risk: bool = False) 
         raise MayBePaid(
             "its request may have reached the provider and been charged: a retry may pay twice"
         )
-    return place(runtime, _asked(job), scope=scope, key=f"retry:{job.id}")
+    placed = place(runtime, _asked(job), scope="retry", key=job.id)
+    log.get().info("job_retried", job=placed.job.id, of=job.id, caller=caller)
+    return placed
 
 
 def may_be_paid(job: Job) -> bool:

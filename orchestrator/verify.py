@@ -75,7 +75,7 @@ class Verification:
         self._runtime = runtime
         self._charges = None if charges is None else list(charges)
         self._tasks: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
-        self._open: Counter[str] = Counter()
+        self._unknown: dict[str, str] = {}
         self._findings = {name: Finding(name) for name in INVARIANTS}
 
     def findings(self) -> list[Finding]:
@@ -90,18 +90,21 @@ class Verification:
             LedgerUnavailable: Redis is away.
         """
         overview = self._runtime.ledger.overview
-        before = self._counted()
-        for seen in overview.snapshots():
-            self._job(seen)
-            yield seen.job_id
-        self._counts(before)
+        for shard in range(self._runtime.ledger.shards):
+            with overview.still(shard) as counts:
+                there: Counter[str] = Counter()
+                for seen in overview.snapshots(shard):
+                    self._job(seen)
+                    there.update([seen.job.status] if seen.job else [])
+                    yield seen.job_id
+                self._counts(shard, counts(), there)
         for (provider, task_id), attempts in self._tasks.items():
             self._findings["one_task"].check(
                 len(attempts) == 1, f"{provider} {task_id}: {', '.join(attempts)}"
             )
-        unknown = self._unconfirmed()
+        self._unconfirmed()
         if self._charges is not None:
-            self._charged(self._charges, unknown)
+            self._charged(self._charges)
             self._paid(self._charges)
 
     def _job(self, seen: Snapshot) -> None:
@@ -116,44 +119,54 @@ class Verification:
         if done:
             self._findings["told"].check(_told(job), job.id)
         else:
-            self._open[job.status] += 1
             self._findings["listed"].check(seen.listed, job.id)
-            late = self._runtime.clock() - (seen.next_look or 0)
+        if not done and seen.next_look is not None:
+            late = self._runtime.clock() - seen.next_look
             self._findings["not_overdue"].check(late <= OVERDUE, job.id)
+        if job.status in (Status.SUBMITTING, Status.UNCONFIRMED) and job.attempt.task_id is None:
+            self._unknown[f"{job.id}.{job.attempt.number}"] = job.request.provider
         for attempt in job.attempts:
             if attempt.task_id:
                 key = (job.request.provider, attempt.task_id)
                 self._tasks[key].append(f"{job.id}.{attempt.number}")
 
-    def _counted(self) -> dict[str, int]:
-        counts = self._runtime.ledger.overview.counts()
-        return {s: counts.get(s, 0) for s in Status if not s.terminal}
-
-    def _counts(self, before: dict[str, int]) -> None:
+    def _counts(self, shard: int, counted: dict[str, int] | None, there: Counter[str]) -> None:
         """Only where nothing moved meanwhile can the counts be held against the jobs."""
-        if before == self._counted():
-            for status, number in before.items():
-                told = f"{status}: {number} counted, {self._open[status]} there"
-                self._findings["counted"].check(number == self._open[status], told)
+        if counted is None:
+            return
+        for status in (status for status in Status if not status.terminal):
+            number = counted.get(status, 0)
+            told = f"shard {shard}: {number} {status} counted, {there[status]} there"
+            self._findings["counted"].check(number == there[status], told)
 
-    def _unconfirmed(self) -> Counter[str]:
-        """Checks the attempts of unknown fate; how many each provider has."""
-        providers: Counter[str] = Counter()
-        for entry in at_risk(self._runtime, MOST_AT_RISK)[1]:
-            attempts = entry.job.attempts if entry.job else ()
-            bound = any(a.task_id for a in attempts if a.number == entry.attempt)
-            self._findings["unconfirmed"].check(not bound, f"{entry.job_id}.{entry.attempt}")
-            providers[entry.job.request.provider if entry.job else ""] += 1
-        return providers
+    def _unconfirmed(self) -> None:
+        """Checks the attempts of unknown fate, and adds them to those seen on their way."""
+        first = self._at_risk()
+        # One that is bound may have been so between two looks; then it is in the set no more.
+        again = self._at_risk() if True in first.values() else {}
+        for (name, provider), bound in first.items():
+            self._unknown[name] = provider
+            self._findings["unconfirmed"].check(not (bound and (name, provider) in again), name)
 
-    def _charged(self, charges: list[Charge], unknown: Counter[str]) -> None:
+    def _at_risk(self) -> dict[tuple[str, str], bool]:
+        """Each attempt of unknown fate and its provider; whether it has a task all the same."""
+        return {
+            (f"{entry.job_id}.{entry.attempt}", entry.job.request.provider if entry.job else ""): (
+                entry.job is not None
+                and any(a.task_id for a in entry.job.attempts if a.number == entry.attempt)
+            )
+            for entry in at_risk(self._runtime, MOST_AT_RISK)[1]
+        }
+
+    def _charged(self, charges: list[Charge]) -> None:
         """A charged task that no attempt knows must be one of the provider's attempts at risk."""
-        left = unknown.copy()
+        left = Counter(self._unknown.values())
         for charge in charges:
-            known = (charge.provider, charge.task_id) in self._tasks or left[charge.provider] > 0
-            if (charge.provider, charge.task_id) not in self._tasks:
-                left[charge.provider] -= 1
-            self._findings["charged"].check(known, f"{charge.provider} {charge.task_id}")
+            known = (charge.provider, charge.task_id) in self._tasks
+            at_risk_ = left[charge.provider] > 0
+            left[charge.provider] -= int(not known)
+            whose = f"{charge.provider} {charge.task_id}"
+            self._findings["charged"].check(known or at_risk_, whose)
 
     def _paid(self, charges: list[Charge]) -> None:
         bought: Counter[str] = Counter()

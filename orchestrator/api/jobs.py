@@ -158,10 +158,10 @@ def blueprint(parts: Runtime) -> Blueprint:
     def again(job_id: str) -> Response:
         """Enqueue the request of a failed or cancelled job again, once."""
         job = _found(parts.ledger.get(job_id), job_id)
-        told = checked(RetrySchema(), incoming.body() if request.content_length else {})
+        told = checked(RetrySchema(), incoming.body() if request.get_data() else {})
         risk = told.get("accept_risk", False)
         try:
-            placed = retry(parts, job, scope=f"api:{g.caller}", accept_risk=risk)
+            placed = retry(parts, job, caller=f"api:{g.caller}", accept_risk=risk)
         except MayBePaid as error:
             raise Conflict(f'{error}; send {{"accept_risk": true}} to do it all the same') from None
         except NotRetryable as error:

@@ -156,7 +156,7 @@ def retry(job_id: str, yes: bool, json_: bool) -> None:
     parts = runtime.default()
     job = _existing(parts.ledger, job_id)
     try:
-        placed = try_again(parts, job, scope="cli", accept_risk=yes)
+        placed = try_again(parts, job, caller="cli", accept_risk=yes)
     except MayBePaid as error:
         raise click.ClickException(f"{job_id}: {error}; --yes does it all the same") from None
     except NotRetryable as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from heapq import merge, nlargest
 from itertools import islice
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import WatchError
 
 from orchestrator.jobs import Event, Job, Status
 from orchestrator.ledger import codec, keys
@@ -20,8 +21,9 @@ from orchestrator.ledger.script import load
 PAGE = 100
 #: How many jobs one call looks at, at most, for those that match.
 EXAMINED = 1000
-#: How many entries of expired jobs one call forgets, at most.
-TIDIED = 100
+#: How many of the oldest entries are looked at for expired jobs in one go, and how often in a call:
+#: on and on while there is nothing but expired ones, so that no rate of jobs outruns the sweeps.
+TIDIED, ROUNDS = 100, 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,17 +145,35 @@ class Overview:
                 newest += [_unconfirmed(member, score) for member, score in answers[1]]
         return number, nlargest(limit, newest, key=lambda found: found.since)
 
-    def snapshots(self) -> Iterator[Snapshot]:
-        """Every job that is listed or open, each read in one transaction."""
+    def snapshots(self, shard: int) -> Iterator[Snapshot]:
+        """Every job of a shard that is listed or open, each read in one transaction."""
         with self._redis() as client:
-            for shard in self._shards:
-                agenda: Any = client.zrange(keys.agenda(shard), 0, -1)
-                listed = self._listed(client, shard)
-                unlisted = set(agenda)
-                for ids in listed:
-                    unlisted.difference_update(ids)
-                    yield from self._snapshots(client, ids, listed=True)
-                yield from self._snapshots(client, sorted(unlisted), listed=False)
+            agenda: Any = client.zrange(keys.agenda(shard), 0, -1)
+            unlisted = set(agenda)
+            for ids in self._listed(client, shard):
+                unlisted.difference_update(ids)
+                yield from self._snapshots(client, ids, listed=True)
+            yield from self._snapshots(client, sorted(unlisted), listed=False)
+
+    @contextmanager
+    def still(self, shard: int) -> Iterator[Callable[[], dict[str, int] | None]]:
+        """Watch a shard; what it gives tells its counts, or None if a job has moved meanwhile.
+
+        Every move of a job changes the counts, so Redis itself sees that none was made.
+        """
+        with self._redis() as client, client.pipeline(transaction=True) as watch:
+            watch.watch(keys.counts(shard))  # type: ignore[no-untyped-call]
+
+            def counts() -> dict[str, int] | None:
+                watch.multi()
+                watch.hgetall(keys.counts(shard))
+                try:
+                    [counted] = watch.execute()
+                except WatchError:
+                    return None
+                return {name: int(number) for name, number in counted.items()}
+
+            yield counts
 
     def size(self) -> int:
         """How many jobs are listed."""
@@ -172,8 +192,11 @@ class Overview:
             for shard in self._shards:
                 prefix = f"{keys.root(shard)}job:"
                 index = [keys.jobs(shard), keys.unconfirmed(shard)]
-                answer = self._tidy.run(client, index, [TIDIED, prefix, oldest])
-                forgotten += int(answer[0])
+                for _ in range(ROUNDS):
+                    answer = self._tidy.run(client, index, [TIDIED, prefix, oldest])
+                    forgotten += int(answer[0])
+                    if int(answer[0]) < TIDIED:
+                        break
         return forgotten
 
     def _older(self, client: Redis, cursor: str | None, limit: int) -> list[str]:

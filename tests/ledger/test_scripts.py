@@ -28,7 +28,7 @@ BARE = {"due", "tidy"}
 ALLOWED = {
     *("EXISTS", "GET", "SET", "PEXPIRE", "PUBLISH"),
     *("HGET", "HMGET", "HSET", "HSETNX", "HDEL", "HGETALL", "HINCRBY"),
-    *("ZADD", "ZREM", "ZSCORE", "ZRANGE", "ZRANGEBYSCORE", "ZREMRANGEBYSCORE"),
+    *("ZADD", "ZREM", "ZSCORE", "ZRANGE", "ZRANGEBYSCORE"),
     *("RPUSH", "LLEN"),
 }
 
