@@ -17,7 +17,7 @@ OUTPUT = [{"url": "https://cdn.example.com/0.png"}]
 DONE = answer(200, {"data": {"taskId": "task-1", "status": "success", "output": OUTPUT}})
 FAILED = answer(200, {"data": {"taskId": "task-1", "status": "fail", "error": {"message": "no"}}})
 UNKNOWN = answer(404, {"message": "no such task"})
-BROKEN = answer(500, {"message": "broken"})
+BROKEN = answer(500, {"code": 500, "message": "broken"})
 
 
 @pytest.fixture

@@ -19,7 +19,6 @@ from orchestrator.wire import Call
 
 #: Terminal phases; every other one (waiting, milling, or one that is new) is on its way.
 DONE, BROKEN = "done", "broken"
-
 #: `fault.code` -> our vocabulary, and whether it may pass.
 FAULTS: Mapping[str, tuple[ErrorCode, bool]] = {
     "rude_brief": (ErrorCode.CONTENT_POLICY, False),
@@ -62,6 +61,7 @@ class PixelMill(Provider):
     capabilities = base.Capabilities(callbacks=True, signed_callbacks=True, idempotency_seconds=900)
     models: ClassVar[Mapping[str, Model]] = {"mill-1": _MILL, "mill-1-turbo": _MILL}
     families: ClassVar[Mapping[str, Family]] = {"nano-banana-2": Family("mill-1")}
+    callback_fields = frozenset({"notify"})
 
     def callback_refusal(self, url: str) -> str | None:
         """`notify` is an HTTPS URL on a public host."""

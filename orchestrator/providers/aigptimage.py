@@ -107,12 +107,13 @@ class AIGPTImage(Provider):
     def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
         """`{code, msg}`: the code is the status, whatever HTTP says around it.
 
-        The page lists no error below 400, so without a code from there HTTP's status counts.
+        The page lists no error below 400, so without a code from there HTTP's status counts; a 5xx
+        without one may be a gateway's.
         """
         code, message = _code(document), document.get("msg")
         if code is not None and code >= 400:
             told = code
-        elif code != OK and status // 100 != 2 and isinstance(message, str):
+        elif code != OK and 400 <= status < 500 and isinstance(message, str):
             told = status
         else:
             return None

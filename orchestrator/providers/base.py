@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 from orchestrator.jobs import Cost, ErrorCode, Image, JobError, JobRequest, Outcome
 from orchestrator.prices import PriceTable
 from orchestrator.providers.catalog import (
+    CALLBACK_FIELDS,
     Family,
     Model,
     as_written,
@@ -141,6 +142,8 @@ class Provider(ABC):
     families: ClassVar[Mapping[str, Family]] = {}
     #: What the native form may say to a model that is not listed; None: such models are refused.
     unlisted: ClassVar[Model | None] = None
+    #: Fields of the body in which a callback is asked for; `provider_options` may not set them.
+    callback_fields: ClassVar[frozenset[str]] = CALLBACK_FIELDS
     #: First and longest time between polls, seconds.
     poll_seconds: ClassVar[float] = 3.0
     max_poll_seconds: ClassVar[float] = 30.0
@@ -160,7 +163,7 @@ class Provider(ABC):
         model = self._model(name, request)
         wrong = [v for v in (self._unsayable(model, name, o, options[o]) for o in options) if v]
         try:
-            check_extras(request.provider_options)
+            check_extras(request.provider_options, self.callback_fields)
             body = checkable(model.schema, self.body(request), request.provider_options)
             checked(model.schema, body)
         except InvalidRequest as error:

@@ -13,12 +13,8 @@ from orchestrator.validation import InvalidRequest, StrictSchema, Violation
 
 #: Where something stands in a provider's body.
 Path = tuple[str, ...]
-#: What `provider_options` may not set, and where it is said instead.
-RESERVED: Mapping[str, str] = {
-    "model": "absent: say it in `model`",
-    "callback": "absent: callbacks are ours to ask for",
-    "callback_url": "absent: callbacks are ours to ask for",
-}
+#: Where callbacks are asked for, at most providers.
+CALLBACK_FIELDS = frozenset({"callback", "callback_url"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,16 +97,18 @@ def merged(body: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
-def check_extras(extras: Mapping[str, Any]) -> None:
-    """Refuse `provider_options` that would set what is not theirs.
+def check_extras(extras: Mapping[str, Any], callback_fields: frozenset[str]) -> None:
+    """Refuse `provider_options` that would set the model, or ask for callbacks.
 
     Raises:
         InvalidRequest: naming each.
     """
+    reserved = dict.fromkeys(callback_fields, "absent: callbacks are ours to ask for")
+    reserved["model"] = "absent: say it in `model`"
     bad = [
-        Violation(f"provider_options.{name}", value, RESERVED[name])
+        Violation(f"provider_options.{name}", value, reserved[name])
         for name, value in extras.items()
-        if name in RESERVED
+        if name in reserved
     ]
     if bad:
         raise InvalidRequest(*bad)

@@ -140,6 +140,8 @@ class EvoLink(Provider):
         if status // 100 == 2 or not isinstance(error, dict):
             return None
         kind = provider_code(error.get("type"))
+        if status >= 500 and kind is None and "code" not in error:  # may be a gateway's
+            return None
         ours, retryable = ERROR_TYPES.get(kind or "", by_status(status))
         message = words(error.get("message"), f"HTTP {status}")
         if isinstance(error.get("param"), str):

@@ -139,7 +139,8 @@ class HiAPI(Provider):
     def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
         """`{code, message, error_code}` (public)."""
         code, message = provider_code(document.get("error_code")), document.get("message")
-        if status // 100 == 2 or not (code or isinstance(message, str)):
+        named = code or (isinstance(message, str) and (status < 500 or "code" in document))
+        if status // 100 == 2 or not named:  # a 5xx without any code may be a gateway's
             return None
         ours, retryable = ERROR_CODES.get(code or "", by_status(status))
         return JobError(ours, words(message, f"HTTP {status}"), code or str(status), retryable)

@@ -200,8 +200,8 @@ class UniAll(Provider):
         error = document.get("error")
         told = error if isinstance(error, dict) else document
         code, message = provider_code(told.get("code")), told.get("message")
-        silent = not code and not isinstance(message, str)
-        if silent or code == "success" or (status // 100 == 2 and not code):
+        named = code or (400 <= status < 500 and isinstance(message, str))
+        if not named or code == "success":  # a 5xx without a code may be a gateway's
             return None
         ours, retryable = by_status(status)
         return JobError(ours, words(message, f"HTTP {status}"), code or str(status), retryable)

@@ -62,6 +62,11 @@ JSON_TEXT = (
 JSON = st.recursive(
     _LEAVES | st.sampled_from([200, 404, 409, 500]) | JSON_TEXT, _nested, max_leaves=12
 )
+#: What may stand where an answer should have something else.
+ODD: list[Any] = [
+    None, True, 0, -7, 404, 1e300, "", "x", "7", "[", '{"resultUrls":7}', [], [7], [None], ["x"],
+    [[]], {}, {"code": 7}, {"code": "x", "message": "y"}, {"message": []}, {"result_urls": 7},
+]  # fmt: skip
 HEADERS = st.dictionaries(
     st.just("retry-after"),
     st.text() | st.sampled_from(["5", "-1", "inf", "nan", "1e400", "Wed, 21 Oct 2026 07:28 GMT"]),
@@ -86,6 +91,19 @@ class AnswersContract(AdapterTests):
         read = self.submitted(status, b"<html><h1>Bad Gateway</h1></html>")
 
         assert read == Ambiguous(f"HTTP {status} without the provider's own words")
+
+    @pytest.mark.parametrize("status", [500, 502, 503, 504])
+    @pytest.mark.parametrize(
+        "body",
+        [
+            b'{"message":"Endpoint request timed out"}',
+            b'{"msg":"upstream timed out"}',
+            b'{"error":{"message":"upstream timed out"}}',
+            b'{"error":"bad gateway"}',
+        ],
+    )
+    def test_a_gateways_words_in_json_leave_it_open_too(self, status: int, body: bytes) -> None:
+        assert isinstance(self.submitted(status, body), Ambiguous)
 
     @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'"ok"', b"{}", b"\xff", b"{"])
     def test_a_2xx_without_a_task_leaves_open_whether_there_is_one(self, body: bytes) -> None:
@@ -273,19 +291,17 @@ class AnswersContract(AdapterTests):
                     assert self.provider.read_accepted(seen).task_id
             self.check_reading(Reply(200, {}, dump(self.enveloped(seen))))
 
-    @settings(FUZZ, max_examples=20)
-    @given(status=st.sampled_from([200, 201, 400, 404, 409, 500]), data=st.data())
-    def test_an_answer_with_one_thing_replaced_is_still_read(
-        self, each_answer: str, status: int, data: st.DataObject
+    @pytest.mark.parametrize("status", [200, 400, 500])
+    def test_an_answer_with_any_one_thing_replaced_is_still_read(
+        self, each_answer: str, status: int
     ) -> None:
-        document = self.document(each_answer)
-        *path, last = data.draw(st.sampled_from(list(_places(document))))
-        inner = document
-        for step in path:
-            inner = inner[step]
-        inner[last] = data.draw(JSON)
-
-        self.check_reading(Reply(status, {}, dump(document)))
+        for *path, last in _places(self.document(each_answer)):
+            for odd in ODD:
+                document = inner = self.document(each_answer)
+                for step in path:
+                    inner = inner[step]
+                inner[last] = odd
+                self.check_reading(Reply(status, {}, dump(document)))
 
     def check_reading(self, reply: Reply) -> None:
         """Whatever it was, it is one of the things that a reading may be, and told in words."""

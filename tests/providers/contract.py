@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from orchestrator.jobs import Cost
 from orchestrator.prices import PriceTable
-from orchestrator.providers.catalog import RESERVED, limits
+from orchestrator.providers.catalog import limits
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import BadSignature
-from orchestrator.validation import Violation
 from orchestrator.wire import dump
 from tests.fakes import NOON
 from tests.providers.adapter import CALLBACK_URL, KEY, OPTIONS, UPLOAD, Limit
@@ -175,11 +174,12 @@ class ProviderContract(AnswersContract):
         _put(expected := self.written(self.request()), path, "A dog")
         assert said == expected
 
-    @pytest.mark.parametrize("field", RESERVED)
-    def test_provider_options_may_not_set_what_is_ours(self, field: str) -> None:
-        refusal = Violation(f"provider_options.{field}", "x", RESERVED[field])
-
-        assert self.refusals(self.with_extras({field: "x"})) == (refusal,)
+    def test_provider_options_may_not_set_what_is_ours(self) -> None:
+        ours = {*self.provider.callback_fields, *self.callback_path[:1]}
+        for field, allowed in [("model", "say it in `model`"), *((f, "callbacks") for f in ours)]:
+            [violation] = self.refusals(self.with_extras({field: "x"}))
+            assert (violation.field, violation.value) == (f"provider_options.{field}", "x")
+            assert allowed in violation.allowed
 
     def test_a_known_field_of_provider_options_is_checked_and_named_so(
         self, extra_limit: Limit

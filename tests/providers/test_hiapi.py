@@ -228,7 +228,6 @@ class TestHiAPI(ProviderContract):
             (402, ErrorCode.INSUFFICIENT_CREDITS, False),
             (409, ErrorCode.TASK_LIMIT, True),
             (429, ErrorCode.RATE_LIMITED, True),
-            (500, ErrorCode.PROVIDER_UNAVAILABLE, True),
         ],
     )
     def test_an_unlisted_code_is_a_no_by_its_status(
@@ -243,6 +242,13 @@ class TestHiAPI(ProviderContract):
             assert isinstance(read, Refused)
             assert (read.error.code, read.error.retryable) == (ours, retryable)
             assert read.retry_after == 11.0
+
+    @pytest.mark.parametrize("named", [{"code": 500}, {"error_code": "NEW"}])
+    def test_its_own_500_names_a_code(self, named: dict[str, Any]) -> None:
+        read = self.submitted(500, dump({"message": "broken", **named}))
+
+        assert isinstance(read, Refused)
+        assert (read.error.code, read.error.retryable) == (ErrorCode.PROVIDER_UNAVAILABLE, True)
 
     @pytest.mark.parametrize(
         ("code", "status"), list(zip(sorted(KEY_CODES), (422, 409), strict=True))

@@ -500,7 +500,7 @@ class TestUniAll(ProviderContract):
         assert self.links_of(report) == [f"https://example.com/result-{n}.png" for n in (1, 2, 3)]
 
     @pytest.mark.parametrize("metadata", [None, 7, [], {}, {"result_urls": None}])
-    @pytest.mark.parametrize("urls", [None, "x", [], {}, [None], ["ftp://e.example/a"]])
+    @pytest.mark.parametrize("urls", [None, 7, True, "x", [], {}, [None], ["ftp://e.example/a"]])
     def test_without_links_in_its_metadata_the_one_result_url_counts(
         self, metadata: Any, urls: Any
     ) -> None:
