@@ -1,0 +1,248 @@
+"""The verdict: what was promised, held against what the API, the timelines and the sandbox show.
+
+Pure: evidence in, breaches out. The sandbox is the witness: it was never killed, and it counts
+what it charged.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from orchestrator.providers import BUILT_IN
+from tests.chaos.killer import Restart
+from tests.chaos.plan import Order
+
+PROMISES: Mapping[str, str] = {
+    "accepted": "every job that was enqueued was accepted in the end",
+    "one_job": "every idempotency key made exactly one job",
+    "one_outcome": "every job has one outcome, and was settled once",
+    "final": "an outcome that a client saw never changed",
+    "paid_once": "no job was charged twice, unless it bought a second attempt",
+    "known": "every charged task belongs to its job, or is listed as unconfirmed",
+    "unconfirmed": "only what nobody could know failed as unconfirmed",
+    "true": "a job succeeded only if its provider task did, and failed only with a reason",
+    "images": "a job that succeeded has all its images, however short their links live",
+    "forged": "no forged callback was taken",
+    "answers": "the API answered nothing but 2xx, and 503 while Redis was away",
+    "alive": "no process ended by itself, and sweeps came back after each restart of Redis",
+    "verified": "`orchestrator verify` finds every invariant kept",
+}
+
+UNCONFIRMED, OVERDUE = "submission_unconfirmed", "deadline_exceeded"
+#: Callbacks that tell the truth.
+TRUE = frozenset({"true", "duplicate", "retry"})
+
+
+@dataclass(frozen=True, slots=True)
+class Breach:
+    """One promise that was not kept, whose it was, and why."""
+
+    promise: str
+    whose: str
+    why: str
+
+
+@dataclass
+class Evidence:
+    """Everything that was seen of a run, as JSON-ready data. `lease` in seconds."""
+
+    orders: Sequence[Order]
+    #: job ids by order number, as the API answered
+    accepted: Mapping[int, set[str]]
+    #: every job that the API lists
+    jobs: Mapping[str, dict[str, Any]]
+    #: the timeline of each
+    events: Mapping[str, list[dict[str, Any]]]
+    #: the sandbox' tasks, each charged
+    tasks: Sequence[dict[str, Any]]
+    #: how many tasks the sandbox' own accounts say
+    charged: int
+    #: `<job id>.<attempt>` that `orchestrator list --unconfirmed` names
+    at_risk: set[str]
+    lease: float
+    changed: Sequence[str] = ()
+    odd: Sequence[str] = ()
+    ended: Sequence[str] = ()
+    restarts: Sequence[Restart] = ()
+    #: what `orchestrator verify --json` told; None if it told nothing
+    verification: Mapping[str, Any] | None = None
+    _tasks: defaultdict[str, list[dict[str, Any]]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
+
+    def __post_init__(self) -> None:
+        for task in self.tasks:
+            self._tasks[task["prompt"]].append(task)
+
+    def tasks_of(self, order: Order) -> list[dict[str, Any]]:
+        """What the provider made, and charged, for an order."""
+        return self._tasks[order.prompt]
+
+    def job_of(self, order: Order) -> dict[str, Any] | None:
+        """The job of an order, if there is exactly one."""
+        ids = self.accepted.get(order.number, set())
+        return self.jobs.get(next(iter(ids))) if len(ids) == 1 else None
+
+    def named(self, job_id: str, event: str) -> list[dict[str, Any]]:
+        """The events of that name in a job's timeline."""
+        return [seen for seen in self.events.get(job_id, []) if seen["event"] == event]
+
+    def unknown(self) -> Iterator[tuple[Order, dict[str, Any]]]:
+        """Charged tasks that no attempt of their job is bound to, with their order."""
+        for order in self.orders:
+            job = self.job_of(order)
+            known = {a["task_id"] for a in job["attempts"]} if job else set()
+            for task in self.tasks_of(order):
+                if task["id"] not in known:
+                    yield order, task
+
+
+def judge(seen: Evidence) -> list[Breach]:
+    """Every breach of every promise."""
+    return [
+        *_accepted(seen),
+        *_outcomes(seen),
+        *_money(seen),
+        *_truth(seen),
+        *_surroundings(seen),
+    ]
+
+
+def _accepted(seen: Evidence) -> Iterator[Breach]:
+    made: defaultdict[int, set[str]] = defaultdict(set)
+    for job_id, job in seen.jobs.items():
+        made[job["metadata"]["number"]].add(job_id)
+    for order in seen.orders:
+        answered = seen.accepted.get(order.number, set())
+        if not answered:
+            yield Breach("accepted", order.key, "was never accepted")
+        elif len(answered | made[order.number]) > 1 or answered - seen.jobs.keys():
+            why = f"answered with {sorted(answered)}, listed are {sorted(made[order.number])}"
+            yield Breach("one_job", order.key, why)
+
+
+def _outcomes(seen: Evidence) -> Iterator[Breach]:
+    for job_id, job in seen.jobs.items():
+        settled = len(seen.named(job_id, "settled"))
+        if job["settled_at"] is None or settled != 1:
+            yield Breach("one_outcome", job_id, f"is {job['status']}, was settled {settled} times")
+    for changed in seen.changed:
+        yield Breach("final", changed.partition(" ")[0], changed)
+
+
+def _money(seen: Evidence) -> Iterator[Breach]:
+    for order in seen.orders:
+        job, tasks = seen.job_of(order), seen.tasks_of(order)
+        allowed = 1 + bool(job and seen.named(job["id"], "resubmitted"))
+        if len(tasks) > allowed:
+            told = ", ".join(task["id"] for task in tasks)
+            yield Breach("paid_once", job["id"] if job else order.key, f"was charged for {told}")
+        if job and job["error"] and job["error"]["code"] == UNCONFIRMED:
+            yield from _unconfirmed(seen, order, job)
+    for order, task in seen.unknown():
+        job = seen.job_of(order)
+        if job is None or not _listed(seen, job):
+            whose = job["id"] if job else order.key
+            yield Breach("known", whose, f"{task['id']} was charged, and nobody knows")
+    if seen.charged != len(seen.tasks):
+        why = f"{seen.charged} charges for {len(seen.tasks)} tasks"
+        yield Breach("paid_once", "sandbox", why)
+
+
+def _listed(seen: Evidence, job: Mapping[str, Any]) -> bool:
+    """Whether an attempt without a task is listed as money at risk, and the job told so."""
+    blank = [a for a in job["attempts"] if a["task_id"] is None]
+    listed = any(f"{job['id']}.{attempt['number']}" in seen.at_risk for attempt in blank)
+    told = bool(job["error"]) and job["error"]["code"] == UNCONFIRMED
+    return listed and (told or bool(seen.named(job["id"], "resubmitted")))
+
+
+def _unconfirmed(seen: Evidence, order: Order, job: dict[str, Any]) -> Iterator[Breach]:
+    can = BUILT_IN[order.provider].capabilities
+    doubts = seen.named(job["id"], "unconfirmed")
+    if not doubts:
+        yield Breach("unconfirmed", job["id"], "no attempt of it was in doubt")
+    heard = [
+        sent
+        for task in seen.tasks_of(order)
+        for sent in task["callbacks"]
+        if sent["kind"] in TRUE and sent["status"] == 200 and sent["at"] < job["settled_at"]
+    ]
+    if can.callbacks and heard:
+        yield Breach("unconfirmed", job["id"], "its callback had come")
+    # It dies with its worker, is sent again after the lease, and can be unlucky once more.
+    roomy = _seconds(job["created_at"], job["deadline_at"]) > seen.lease + 5
+    if can.idempotency_seconds and len(doubts) < 2 and roomy:
+        yield Breach("unconfirmed", job["id"], "it was not sent again under its key")
+
+
+def _truth(seen: Evidence) -> Iterator[Breach]:
+    for order in seen.orders:
+        job, tasks = seen.job_of(order), seen.tasks_of(order)
+        if job is None:
+            continue
+        ended = {task["id"]: task["status"] for task in tasks}
+        won = [ended.get(attempt["task_id"]) for attempt in job["attempts"]]
+        if job["status"] == "succeeded":
+            if "succeeded" not in won and not _misled(tasks):
+                yield Breach("true", job["id"], f"its tasks: {ended}")
+            if len(job["images"]) != order.images:
+                why = f"{len(job['images'])} images of {order.images}"
+                yield Breach("images", job["id"], why)
+        elif job["status"] == "failed":
+            ours = job["error"]["code"] in (UNCONFIRMED, OVERDUE)
+            if not ours and "failed" not in won and not _misled(tasks):
+                yield Breach("true", job["id"], f"failed with {job['error']}; its tasks: {ended}")
+            early = job["settled_at"] < job["deadline_at"]
+            if job["error"]["code"] == OVERDUE and early:
+                yield Breach("true", job["id"], "failed for its deadline before that")
+    for task in seen.tasks:
+        for sent in task["callbacks"]:
+            if sent["kind"] == "forged" and sent["status"] not in (401, 404, 503, None):
+                yield Breach("forged", task["id"], f"answered {sent['status']}")
+
+
+def _misled(tasks: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the provider gave its true callback up, and had only a false one taken."""
+    taken = {s["kind"] for t in tasks for s in t["callbacks"] if s["status"] == 200}
+    return "conflict" in taken and not taken & TRUE
+
+
+def _surroundings(seen: Evidence) -> Iterator[Breach]:
+    for odd in seen.odd:
+        yield Breach("answers", "API", odd)
+    for name in seen.ended:
+        yield Breach("alive", name, "ended by itself")
+    for number, restart in enumerate(seen.restarts, 1):
+        if restart.recovered is None:
+            yield Breach("alive", f"restart {number} of Redis", "no sweep was finished after it")
+    if seen.verification is None:
+        yield Breach("verified", "orchestrator verify", "told nothing")
+    else:
+        for found in seen.verification["invariants"]:
+            for whose in found["breaches"]:
+                yield Breach("verified", whose, found["meaning"])
+
+
+def tally(seen: Evidence) -> Mapping[str, Counter[str]]:
+    """Outcomes, by what they are, by provider and by what brought them."""
+    outcomes: Counter[str] = Counter()
+    for job in seen.jobs.values():
+        code = f" {job['error']['code']}" if job["error"] else ""
+        outcomes[f"{job['status']}{code}"] += 1
+    return {
+        "outcomes": outcomes,
+        "providers": Counter(f"{j['provider']} {j['status']}" for j in seen.jobs.values()),
+        "settled_by": Counter(str(job["settled_by"]) for job in seen.jobs.values()),
+        "events": Counter(e["event"] for listed in seen.events.values() for e in listed),
+        "callbacks": Counter(s["kind"] for task in seen.tasks for s in task["callbacks"]),
+        "faults": Counter(name for task in seen.tasks for name in task["faults"]),
+    }
+
+
+def _seconds(since: str, until: str) -> float:
+    return (datetime.fromisoformat(until) - datetime.fromisoformat(since)).total_seconds()

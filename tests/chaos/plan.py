@@ -1,0 +1,200 @@
+"""What a run does, drawn from its seed: the jobs, the providers' faults, the blows. Nothing here
+depends on time, so the same seed and numbers give the same plan.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from PIL import Image
+
+from orchestrator.providers import BUILT_IN
+
+#: What goes wrong at the providers. A rule leaves out the providers that cannot have its faults.
+FAULTS: tuple[tuple[str, Mapping[str, object]], ...] = (
+    ("20%", {"drop": None}),
+    ("20%", {"duplicate": 3}),
+    ("10%", {"early": None}),
+    ("5%", {"conflict": None}),
+    ("5%", {"forged": None}),
+    ("5%", {"429": 1}),
+    ("3%", {"500": None}),
+    ("1%", {"503": None}),
+    ("1%", {"502_html": None}),
+    ("3%", {"lost_response": None}),
+    ("1%", {"hang": "5s"}),
+    ("5%", {"fail": None}),
+    ("3%", {"slow": "4s"}),
+    ("20%", {"expire_links": "1s"}),
+)
+
+#: Kinds of jobs by provider, each as likely as the others of its provider.
+REQUESTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "hiapi": ({"model": "Nano-Banana-2"}, {"model": "nano-banana-2", "resolution": "2K"}),
+    "evolink": ({"model": "nano-banana-2-lite"}, {"model": "nano-banana-2"}),
+    "uniall": (
+        {"model": "NanoBanana2-1K"},
+        {"model": "NanoBanana2-1K", "image_file": True},
+        {"model": "nano-banana", "n": 2},
+        {"model": "gpt-image-2", "aspect_ratio": "16:9", "n": 3},
+    ),
+    "aigptimage": ({"model": "nano-banana-2-text-to-image"}, {"model": "nano-banana-2"}),
+}
+
+VICTIMS = ("web", "worker", "beat")
+REDIS = "redis"
+#: How long Redis stays away. Seconds; from, to.
+AWAY = (0.0, 3.0)
+#: Shares of the jobs that have a deadline of their own, buy a second attempt, are sent twice.
+HURRIED, RESUBMITTED, SENT_TWICE = 0.1, 0.1, 0.1
+#: A deadline of a job's own. Seconds; from, to.
+HURRY = (4.0, 12.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One job to enqueue, `at` so many seconds after the start."""
+
+    number: int
+    at: float
+    key: str
+    body: Mapping[str, Any]
+    with_file: bool
+    twice: bool
+
+    @property
+    def provider(self) -> str:
+        """Whose it is."""
+        return str(self.body["provider"])
+
+    @property
+    def prompt(self) -> str:
+        """Its own, so that its provider tasks can be told from all others."""
+        return str(self.body["prompt"])
+
+    @property
+    def images(self) -> int:
+        """How many it asks for."""
+        return int(self.body.get("n", 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Blow:
+    """One SIGKILL: so many seconds after the one before, of whom, and how long it stays away."""
+
+    after: float
+    victim: str
+    away: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run. Times in seconds; `deadline` is that of the jobs that name none."""
+
+    seed: int
+    jobs: int
+    minutes: float
+    every: float
+    redis_kills: int
+    deadline: float
+    orders: tuple[Order, ...]
+    blows: tuple[Blow, ...]
+
+    @property
+    def seconds(self) -> float:
+        """How long jobs are enqueued, and processes killed."""
+        return self.minutes * 60
+
+    @property
+    def command(self) -> str:
+        """What to type to have the same again."""
+        return (
+            f"python -m tests.chaos --jobs {self.jobs} --minutes {self.minutes:g}"
+            f" --seed {self.seed} --every {self.every:g} --redis-kills {self.redis_kills}"
+            f" --deadline {self.deadline:g}"
+        )
+
+
+def plan(
+    *,
+    seed: int,
+    jobs: int,
+    minutes: float,
+    every: float = 3.0,
+    redis_kills: int = 2,
+    deadline: float = 60.0,
+    victims: tuple[str, ...] = VICTIMS,
+) -> Plan:
+    """Draw a run.
+
+    Args:
+        seed: decides everything that is left to chance, here and in the sandbox.
+        jobs: how many.
+        minutes: how long they are enqueued, at a steady rate.
+        every: the usual time between two blows, seconds.
+        redis_kills: how often Redis is killed, spread over the time.
+        deadline: of the jobs that name none, seconds.
+        victims: which processes are killed, in turn.
+    """
+    random = Random(seed)
+    orders = tuple(_orders(random, seed, jobs, minutes * 60))
+    blows = tuple(_blows(random, minutes * 60, every, redis_kills, victims))
+    return Plan(seed, jobs, minutes, every, redis_kills, deadline, orders, blows)
+
+
+def write_faults(folder: Path) -> Path:
+    """The sandbox' fault script, as a file."""
+    path = folder / "faults.yaml"
+    rules = [{"share": share, "faults": faults} for share, faults in FAULTS]
+    path.write_text(json.dumps(rules, indent=1), "utf-8")  # JSON is YAML
+    return path
+
+
+def picture() -> bytes:
+    """The reference image of the jobs with a file."""
+    buffer = BytesIO()
+    Image.new("RGB", (64, 64), "teal").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _orders(random: Random, seed: int, jobs: int, seconds: float) -> Iterator[Order]:
+    names = list(BUILT_IN)
+    for number in range(jobs):
+        if number % len(names) == 0:  # each provider as often as the others
+            random.shuffle(names)
+        provider = names[number % len(names)]
+        wanted = dict(random.choice(REQUESTS[provider]))
+        with_file = bool(wanted.pop("image_file", False))
+        prompt = f"Picture {number} of chaos {seed}"
+        body = {"provider": provider, "prompt": prompt, "metadata": {"number": number}, **wanted}
+        if random.random() < HURRIED:
+            body["deadline_seconds"] = round(random.uniform(*HURRY), 1)
+        if random.random() < RESUBMITTED:
+            body["on_unconfirmed"] = "resubmit"
+        twice = random.random() < SENT_TWICE
+        at = seconds * number / jobs
+        yield Order(number, at, f"chaos-{seed}-{number}", body, with_file, twice)
+
+
+def _blows(
+    random: Random, seconds: float, every: float, redis_kills: int, victims: tuple[str, ...]
+) -> Iterator[Blow]:
+    """Each victim in turn, in an order that changes; Redis wherever a part of the time is over."""
+    count = int(seconds / every) if victims else redis_kills
+    gap = every if victims else seconds / (redis_kills + 1)
+    hits = {round(count * (n + 1) / (redis_kills + 1)) for n in range(redis_kills)}
+    waiting: list[str] = []
+    for number in range(max(count, max(hits, default=-1) + 1)):
+        # Now and then soon after another, while that one is still starting.
+        after = gap * random.uniform(0.3, 1.7)
+        if number in hits or not victims:
+            yield Blow(after, REDIS, random.uniform(*AWAY))
+            continue
+        waiting = waiting or random.sample(victims, len(victims))
+        yield Blow(after, waiting.pop())

@@ -1,0 +1,134 @@
+"""What a run prints: figures, and for each breach whose it is and what happened to it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.chaos.judge import PROMISES, tally
+from tests.chaos.run import Result
+
+#: How many breaches of one promise are printed; the report in the folder has them all.
+SHOWN = 10
+
+
+def report(result: Result) -> dict[str, Any]:
+    """Everything as JSON-ready data."""
+    seen = result.evidence
+    lost = [task for _, task in seen.unknown()]
+    return {
+        "ok": not result.breaches,
+        "seed": result.plan.seed,
+        "replay": result.plan.command,
+        "jobs": len(seen.jobs),
+        "tasks_charged": len(seen.tasks),
+        "seconds": round(result.worked, 1),
+        "seconds_in_all": round(result.took, 1),
+        "jobs_per_second": round(len(seen.jobs) / result.worked, 1),
+        **{name: dict(counts.most_common()) for name, counts in tally(seen).items()},
+        "kills": result.kills,
+        "redis_restarts": [
+            {"away": r.away, "recovered": r.recovered, "ended": r.ended} for r in seen.restarts
+        ],
+        "api_answers": {str(s) if s else "none": n for s, n in sorted(result.answers.items())},
+        "resubmitted": sum(bool(seen.named(job_id, "resubmitted")) for job_id in seen.jobs),
+        "at_risk": {
+            "attempts": len(seen.at_risk),
+            "charged_for_nothing": len(lost),
+            "money": _money(lost),
+        },
+        "promises": {name: name not in {b.promise for b in result.breaches} for name in PROMISES},
+        "breaches": [_breach(result, number) for number in range(len(result.breaches))],
+    }
+
+
+def _breach(result: Result, number: int) -> dict[str, Any]:
+    breach, seen = result.breaches[number], result.evidence
+    job = seen.jobs.get(breach.whose)
+    order = seen.orders[job["metadata"]["number"]] if job else None
+    return {
+        "promise": breach.promise,
+        "whose": breach.whose,
+        "why": breach.why,
+        "job": job,
+        "timeline": seen.events.get(breach.whose, []),
+        "tasks": seen.tasks_of(order) if order else [],
+    }
+
+
+def _money(tasks: list[dict[str, Any]]) -> dict[str, float]:
+    sums: Counter[str] = Counter()
+    for task in tasks:
+        sums[task["charged"]["unit"]] += task["charged"]["amount"]
+    return {unit: round(amount, 6) for unit, amount in sums.items()}
+
+
+def print_report(told: Mapping[str, Any], out: Console) -> None:
+    """The report for people."""
+    table = Table.grid(padding=(0, 2))
+    for title, value in _lines(told):
+        table.add_row(f"[bold]{title}[/]", value)
+    out.print(table)
+    out.print()
+    marks = Table.grid(padding=(0, 2))
+    for name, meaning in PROMISES.items():
+        kept = told["promises"][name]
+        marks.add_row("[green]kept[/]" if kept else "[bold red]broken[/]", meaning)
+    out.print(marks)
+    for name in PROMISES:
+        _print_breaches([b for b in told["breaches"] if b["promise"] == name], out)
+
+
+def _lines(told: Mapping[str, Any]) -> list[tuple[str, str]]:
+    risk = told["at_risk"]
+    money = ", ".join(f"{amount:g} {unit}" for unit, amount in risk["money"].items()) or "nothing"
+    restarts = [
+        f"away {r['away']:.1f} s, sweeps back "
+        + ("never" if r["recovered"] is None else f"after {r['recovered']:.1f} s")
+        for r in told["redis_restarts"]
+    ]
+    return [
+        ("seed", str(told["seed"])),
+        ("jobs", f"{told['jobs']}, {told['tasks_charged']} provider tasks charged"),
+        (
+            "time",
+            f"{told['seconds']:g} s, {told['jobs_per_second']:g} jobs/s;"
+            f" {told['seconds_in_all']:g} s in all",
+        ),
+        ("outcomes", _counts(told["outcomes"])),
+        ("by provider", _counts(told["providers"])),
+        ("settled by", _counts(told["settled_by"])),
+        ("kills", _counts(told["kills"])),
+        ("Redis", "; ".join(restarts) or "not killed"),
+        ("API answers", _counts(told["api_answers"])),
+        ("events", _counts(told["events"])),
+        ("callbacks", _counts(told["callbacks"])),
+        ("faults", _counts(told["faults"])),
+        (
+            "at risk",
+            f"{risk['attempts']} attempts; {risk['charged_for_nothing']} were charged: {money}",
+        ),
+        ("replay", told["replay"]),
+    ]
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in counts.items()) or "none"
+
+
+def _print_breaches(breaches: list[dict[str, Any]], out: Console) -> None:
+    for breach in breaches[:SHOWN]:
+        out.print(f"\n[bold red]{breach['promise']}[/] {breach['whose']}: {breach['why']}")
+        for event in breach["timeline"]:
+            out.print(f"  {event['at']} {event['event']} {event['detail']}", markup=False)
+        for task in breach["tasks"]:
+            out.print(f"  task {task['id']} {task['status']} {task['faults']}", markup=False)
+            for sent in task["callbacks"]:
+                answer = sent["status"] or sent["error"]
+                out.print(f"    {sent['at']} {sent['kind']}: {answer}", markup=False)
+    if len(breaches) > SHOWN:
+        out.print(f"\n... and {len(breaches) - SHOWN} more of {breaches[0]['promise']}")
