@@ -53,7 +53,9 @@ CALLS: Mapping[str, Call] = {
 }
 
 #: Those that change nothing.
-READING = frozenset({"get", "upload", "events", "due", "wait", "rejected", "last_sweep", "time", "server"})
+READING = frozenset(
+    {"get", "upload", "events", "due", "wait", "rejected", "last_sweep", "time", "server"}
+)
 #: Those that a full Redis is glad of.
 FREEING = frozenset({"drop_upload"})
 WRITING = sorted(set(PUBLIC) - READING)

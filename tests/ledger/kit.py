@@ -204,6 +204,19 @@ def invariant(redis: Redis, job_id: str) -> None:
         assert stored["by"]
 
 
+def count_right(ledger: Ledger, redis: Redis) -> None:
+    """The counts of open statuses are those of the jobs themselves, each of which is listed."""
+    there = [fields(redis, key.rpartition(":")[2]) for key in every_key(redis) if ":job:" in key]
+    counted_ = {s: n for s, n in ledger.overview.counts().items() if s in list(Status) and n}
+    ended = {s: n for s, n in counted_.items() if Status(s).terminal}
+    assert {s: n for s, n in counted_.items() if s not in ended} == counted(
+        job["status"] for job in there if not Status(job["status"]).terminal
+    )
+    for status, number in counted(j["status"] for j in there if "settled" in j).items():
+        assert ended[status] >= number, "those that expired are counted too"
+    assert ledger.overview.size() >= len(there)
+
+
 # Time and threads --------------------------------------------------------------------------
 
 

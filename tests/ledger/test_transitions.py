@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 from redis import Redis
@@ -12,8 +15,9 @@ from orchestrator.jobs import Attempt, SettledBy, Status, Step
 from orchestrator.ledger import Idempotency, Lease, Ledger, Result, keys
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, FAILURE, LEASE, LOOK, NOW, REQUEST, SUCCESS, Wire
-from tests.ledger.transitions import Cell, cells
+from tests.ledger.transitions import COLUMNS, ROWS, Cell, cells
 
+ROOT = Path(__file__).resolve().parents[2]
 OLDER, CURRENT, NEVER_SENT = 1, 2, 3
 KEY = Idempotency("caller", "order-17")
 #: What a move that is turned away may still leave: evidence, and when it came.
@@ -207,6 +211,25 @@ def test_the_table_has_every_status() -> None:
     assert {cell.after for cell in cells()} == {None, *Status}
 
 
+def test_the_page_of_states_is_made_from_the_table() -> None:
+    made = subprocess.run(
+        [sys.executable, "-m", "tests.ledger.transitions"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert (ROOT / "docs" / "states.md").read_text("utf-8") == made.stdout
+
+
+def test_the_page_has_every_state_and_every_move_once() -> None:
+    moves = [move for columns in COLUMNS.values() for move in columns]
+
+    assert sorted(moves) == sorted(MOVES)
+    assert sorted(ROWS) == sorted(STATES)
+
+
 def test_no_move_leads_out_of_a_terminal_status() -> None:
     ended = [cell for cell in cells() if cell.before and cell.before.terminal]
 
@@ -226,6 +249,7 @@ def test_a_move_has_the_result_and_leads_to_the_status_of_the_table(
     assert Result(scene.wire.answer[0]) is cell.result
     assert status(scene) == cell.after
     kit.invariant(scene.redis, scene.job_id)
+    kit.count_right(scene.ledger, scene.redis)
     if cell.after == cell.before and cell.result not in MADE:
         assert kit.next_look(scene.redis, scene.job_id) == look, "turned away: the plan stands"
         after = kit.fields(scene.redis, scene.job_id)

@@ -14,11 +14,14 @@ A cell is the result, and after `>` the first letters of the status that the job
 
 `current` and `older` are attempts 2 and 1. `other task` is attempt 2 under another task id, which
 only contradicts where one is known. `own lease` is the one last held on the job.
+
+docs/states.md is this table in other words: `python -m tests.ledger.transitions > docs/states.md`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from orchestrator.jobs import Status
@@ -155,3 +158,128 @@ def _cell(state: str, move: str, entry: str) -> Cell:
     before = STATUS_OF[state] if state in STATUS_OF else Status(state)
     after = next(s for s in Status if s.startswith(letters)) if letters else before
     return Cell(state, move, Result(result), before, after)
+
+
+# The page for users ------------------------------------------------------------------------
+
+#: Each state in words.
+ROWS: Mapping[str, str] = {
+    "new": "queued, never sent",
+    "queued": "queued, sent before",
+    "overdue": "queued, past its deadline",
+    "submitting": "submitting",
+    "unconfirmed": "unconfirmed",
+    "running": "running",
+    "succeeded": "succeeded",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "none": "no such job",
+}
+
+#: Each move in words, by who makes it.
+COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "Callers ask": {
+        "create, same key": "enqueue, same key",
+        "create, call repeated": "the same call, repeated on the wire",
+        "cancel": "cancel",
+    },
+    "Workers take a job for a step": {
+        "claim submit, due": "submit, due",
+        "claim submit, not due": "submit, not due",
+        "claim poll, due": "poll, due",
+        "claim poll, not due": "poll, not due",
+    },
+    "Workers record what came of it": {
+        "requeue, own lease": "a no for now",
+        "unconfirmed, own lease": "no readable answer",
+        "defer, own lease": "polled, no news",
+        "settle success, own lease": "success",
+        "settle failure, own lease": "failure",
+    },
+    "Workers that lost their lease do so": {
+        "requeue, wrong lease": "a no for now",
+        "unconfirmed, wrong lease": "no readable answer",
+        "defer, wrong lease": "polled, no news",
+        "settle success, wrong lease": "success",
+        "settle failure, wrong lease": "failure",
+    },
+    "The provider tells of a task": {
+        "accepted, current": "accepted",
+        "accepted, older": "accepted, older attempt",
+        "accepted, other task": "accepted, another task",
+        "accepted, never sent": "accepted, never sent",
+        "observe, look left": "a callback with news",
+        "observe, look moved": "a callback to be confirmed",
+        "observe, older": "news, older attempt",
+        "observe, other task": "news, another task",
+    },
+    "The provider tells of an outcome": {
+        "callback success": "success",
+        "callback failure": "failure",
+        "callback success, older": "success, older attempt",
+        "callback failure, older": "failure, older attempt",
+        "callback, other task": "success, another task",
+    },
+}
+
+#: Results of moves that changed nothing but the timeline and what is known of the provider's tasks.
+NOTED = frozenset(
+    {Result.DUPLICATE, Result.CONFLICT, Result.MISMATCH, Result.SUPERSEDED, Result.SETTLED}
+)
+#: Results of moves that changed nothing at all.
+TURNED_AWAY = frozenset(
+    {Result.NOT_DUE, Result.STALE, Result.IN_FLIGHT, Result.TERMINAL, Result.MISSING}
+)
+
+INTRODUCTION = """\
+# States and events
+
+What each event does to a job in each status. Made by `python -m tests.ledger.transitions` from the
+table that the tests of the ledger run cell by cell: change it there.
+
+- **a status**: the event is taken, and this is the job's status from then on;
+- recorded: listed in the job's timeline, and a task id or cost that was not known yet is kept;
+  status, outcome and next look stay as they are;
+- refused: nothing is changed;
+- the job: the one that is there already.
+
+An attempt is *older* once another one was made after it. *Another task* is a callback or an answer
+for the current attempt under a second task id: evidence where none is known yet, else a
+contradiction. A worker has lost its *lease* when it comes back after its time: the job may be in
+other hands by then.
+"""
+
+
+def page() -> str:
+    """The table for users, as Markdown."""
+    return "\n".join([INTRODUCTION, *_tables()])
+
+
+def _tables() -> Iterator[str]:
+    found = {(cell.state, cell.move): cell for cell in cells()}
+    for heading, columns in COLUMNS.items():
+        yield f"## {heading}\n"
+        yield f"| status | {' | '.join(columns.values())} |"
+        yield f"| --- |{' --- |' * len(columns)}"
+        for state, words in ROWS.items():
+            told = " | ".join(_told(found[state, move]) for move in columns)
+            yield f"| {words} | {told} |"
+        yield ""
+
+
+def _told(cell: Cell) -> str:
+    if cell.after is not cell.before:
+        return f"**{cell.after}**"
+    if (cell.move, cell.result) == ("cancel", Result.DUPLICATE):
+        return "the job"
+    if cell.result in NOTED:
+        return "recorded"
+    if cell.result in TURNED_AWAY:
+        return "refused"
+    if cell.result in (Result.CREATED, Result.REPLAYED):
+        return "the job"
+    return f"**{cell.after}**"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page().rstrip("\n") + "\n")
