@@ -72,7 +72,7 @@ HEADERS = st.dictionaries(
     st.text() | st.sampled_from(["5", "-1", "inf", "nan", "1e400", "Wed, 21 Oct 2026 07:28 GMT"]),
 )
 FUZZ = settings(
-    max_examples=150,
+    max_examples=100,
     deadline=None,
     suppress_health_check=[HealthCheck.differing_executors],  # each adapter inherits the test
 )

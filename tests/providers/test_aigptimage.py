@@ -278,12 +278,17 @@ class TestAIGPTImage(ProviderContract):
     def test_a_bare_404_is_trouble_since_a_wrong_base_url_answers_so_too(self) -> None:
         assert isinstance(self.queried(404, b"<html>"), Trouble)
 
-    @pytest.mark.parametrize(("code", "ours", "retryable"), CODES)
+    @pytest.mark.parametrize("status", [404, 401, 500])
+    def test_an_http_error_around_an_envelope_of_success_tells_nothing(self, status: int) -> None:
+        read = self.queried(status, self.payload("task_success"))
+
+        assert isinstance(read, Trouble)
+        assert read.error.message == f"HTTP {status} without the provider's own words"
+
+    @pytest.mark.parametrize(("code", "ours", "retryable"), [row for row in CODES if row[0] != 404])
     def test_each_other_code_on_a_query_is_trouble(
         self, code: int, ours: ErrorCode, retryable: bool
     ) -> None:
-        if code == 404:
-            return
         for status in (200, code):
             read = self.queried(status, self.payload(f"error_{code}"))
             assert isinstance(read, Trouble)
