@@ -9,8 +9,8 @@ from uuid import uuid4
 
 import pytest
 
-from orchestrator.cli.stack import Stack, embedded_redis, free_port
-from tests.system.conftest import TIMES, Client, eventually
+from orchestrator.cli.stack import Stack, embedded_redis, free_port, procfile
+from tests.system.conftest import MODELS, TIMES, Client, eventually
 
 
 @pytest.fixture
@@ -24,14 +24,47 @@ def test_a_worker_killed_while_submitting_neither_loses_the_job_nor_pays_twice(
     own: Client,
 ) -> None:
     text = f"{uuid4()} [sandbox: hang=1.5]"
-    keyed, called = own.enqueue("hiapi", text), own.enqueue("evolink", text)
-    eventually(lambda: len(own.tasks(text)) == 2)
+    jobs = {provider: own.enqueue(provider, text) for provider in MODELS}
+    eventually(lambda: len(own.tasks(text)) == len(MODELS))
     own.stack.kill("worker")
     own.stack.start("worker")
-    jobs = [own.outcome(keyed, within=40), own.outcome(called, within=40)]
-    assert {job["status"] for job in jobs} == {"succeeded"}
-    assert {len(job["attempts"]) for job in jobs} == {1}
-    assert len(own.tasks(text)) == 2
+    ended = {provider: own.outcome(job_id, within=40) for provider, job_id in jobs.items()}
+    unknowable = ended.pop("uniall")  # neither key nor callback
+    assert unknowable["error"]["code"] == "submission_unconfirmed"
+    assert {job["status"] for job in ended.values()} == {"succeeded"}
+    assert {len(job["attempts"]) for job in ended.values()} == {1}
+    assert len(own.tasks(text)) == len(MODELS)
+
+
+def test_a_worker_that_has_no_time_left_to_finish_hands_its_step_back(tmp_path: Path) -> None:
+    settings = {**TIMES, "ORCHESTRATOR_DRAIN_SECONDS": "0.2"}
+    with Stack(task_seconds=0.4, settings=settings, folder=tmp_path) as stack:
+        client, text = Client(stack), f"{uuid4()} [sandbox: hang=1.9]"
+        job_id = client.enqueue("aigptimage", text)
+        eventually(lambda: client.tasks(text))
+        worker = stack.running.pop("worker")
+        worker.terminate()
+        assert worker.wait(10) == 0
+        assert client.timeline(job_id) == ["created", "submitting"]
+        assert job_id in stack.log("worker")
+        stack.start("worker")
+        job = client.outcome(job_id, within=40)
+        assert (job["status"], len(job["attempts"])) == ("succeeded", 1)
+        (task,) = client.tasks(text)
+        assert task["submissions"] == 2
+
+
+def test_two_beats_and_two_workers_do_every_step_once(own: Client) -> None:
+    for name in ("worker", "beat"):
+        own.stack.start(f"other {name}", ["/bin/sh", "-c", f"exec {procfile()[name]}"])
+    text = f"{uuid4()} [sandbox: drop]"
+    jobs = [own.enqueue(provider, text) for provider in ("hiapi", "evolink") * 20]
+    ended = [own.outcome(job_id, within=40) for job_id in jobs]
+    assert {job["status"] for job in ended} == {"succeeded"}
+    assert {len(job["attempts"]) for job in ended} == {1}
+    assert [task["submissions"] for task in own.tasks(text)] == [1] * len(jobs)
+    assert all(own.timeline(job_id).count("settled") == 1 for job_id in jobs)
+    assert own.stack.dead() is None
 
 
 def test_beat_and_web_killed_and_started_again_lose_nothing(own: Client) -> None:
