@@ -81,6 +81,11 @@ RESUBMITTED = [
     scene("uniall", "lost_response", on_unconfirmed="resubmit"),
 ]
 ENDLESS = scene("hiapi", "slow=600", deadline_seconds=3)
+FORGOTTEN = [
+    scene("aigptimage", "forget", deadline_seconds=4),
+    scene("hiapi", "forget, drop", deadline_seconds=4),
+]
+EMPTY = [scene(provider, "success_without_images") for provider in PROVIDERS]
 FORGED = scene("evolink", "slow=1")
 
 
@@ -275,6 +280,21 @@ def test_a_task_that_never_ends_fails_at_the_deadline(cast: Cast) -> None:
     job = cast[ENDLESS].outcome()
     assert (job["status"], job["settled_by"]) == ("failed", "deadline")
     assert job["error"]["code"] == "deadline_exceeded"
+
+
+@pytest.mark.parametrize("one", FORGOTTEN, ids=str)
+def test_a_task_that_the_provider_forgot_ends_at_the_deadline(cast: Cast, one: Scene) -> None:
+    job = cast[one].outcome()
+    assert (job["status"], job["settled_by"]) == ("failed", "deadline")
+    assert "not found" in job["error"]["message"]
+
+
+@pytest.mark.parametrize("one", EMPTY, ids=str)
+def test_a_success_without_an_image_is_a_failure_that_may_pass(cast: Cast, one: Scene) -> None:
+    job = cast[one].outcome()
+    assert (job["status"], job["error"]["code"]) == ("failed", "generation_failed")
+    assert job["error"]["retryable"] is True
+    assert cast[one].timeline().count("settled") == 1
 
 
 def test_a_job_whose_nudge_was_lost_is_found_by_the_sweep(client: Client) -> None:
