@@ -5,7 +5,7 @@ PYTHON ?= python3
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test check bench clean
+.PHONY: help install demo dev test check chaos bench clean
 
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,6 +26,9 @@ check: $(INSTALLED) ## Lint, format check, types, import directions
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+chaos: $(INSTALLED) ## Kill processes under load for a minute; ARGS='--jobs 5000 --minutes 10' for longer
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 bench: $(INSTALLED) ## Measure the receiver and the submit path against hand-minimal code
 	@$(BIN)/python -m benchmarks
