@@ -54,6 +54,7 @@ VARIABLES = frozenset(
         "SECRET_KEY",
         "SECRET_KEYS_OLD",
         "SHARDS",
+        "SPOOL_DIR",
     )
 )
 
@@ -85,6 +86,7 @@ class Settings:
     secret_keys: tuple[Secret, ...]
     api_keys: Mapping[str, Secret]
     data_dir: Path
+    spool_dir: Path | None
     allow_private_networks: bool
     callback_grace_seconds: float
     job_deadline_seconds: float
@@ -115,6 +117,7 @@ class Settings:
             secret_keys=_secret_keys(env, required=public_url is not None),
             api_keys=_api_keys(env),
             data_dir=Path(env.text("ORCHESTRATOR_DATA_DIR", "./data")),
+            spool_dir=Path(spool) if (spool := env.optional("ORCHESTRATOR_SPOOL_DIR")) else None,
             allow_private_networks=private,
             callback_grace_seconds=env.number("ORCHESTRATOR_CALLBACK_GRACE_SECONDS", 30, 0, 86_400),
             job_deadline_seconds=env.number("ORCHESTRATOR_JOB_DEADLINE_SECONDS", 3600, 1, 604_800),

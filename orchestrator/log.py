@@ -6,16 +6,24 @@ secret is ever passed in: no API key, no token, no callback URL, no prompt.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
+import threading
+from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
+from time import monotonic
 from typing import Any
 
 import orjson
 import structlog
+
+#: How many lines of one kind a flood may write in a second.
+FLOOD_LINES = 5
 
 
 class _Lines:
@@ -85,6 +93,59 @@ def reset() -> None:
 @cache
 def _bound() -> Any:
     return structlog.get_logger().bind()
+
+
+class Flood:
+    """An event that outsiders can cause at will: a few lines a second of each kind, then a number.
+
+    What is held back is told in one line, `<event>_unlogged`, within a second. `counts` has all.
+
+    Args:
+        event: its name.
+        most: how many lines of a kind are written in a second.
+    """
+
+    def __init__(
+        self, event: str, most: int = FLOOD_LINES, clock: Callable[[], float] = monotonic
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self._event = event
+        self._most = most
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._began = clock()
+        self._seen: Counter[str] = Counter()
+        self._unlogged: Counter[str] = Counter()
+        self._timer: threading.Timer | None = None
+
+    def warning(self, kind: str, **fields: Any) -> None:
+        """It happened. Kinds are few, and ours."""
+        with self._lock:
+            self.counts[kind] += 1
+            if self._clock() - self._began >= 1:
+                self._began = self._clock()
+                self._seen.clear()
+            self._seen[kind] += 1
+            if self._seen[kind] > self._most:
+                self._unlogged[kind] += 1
+                self._tell_soon()
+                return
+        get().warning(self._event, **fields)
+
+    def flush(self) -> None:
+        """Tell what was held back."""
+        with self._lock:
+            unlogged, self._unlogged, self._timer = self._unlogged, Counter(), None
+        for kind, number in unlogged.items():
+            get().warning(f"{self._event}_unlogged", kind=kind, number=number)
+
+    def _tell_soon(self) -> None:
+        if self._timer is None:
+            self._timer = threading.Timer(1.0, self.flush)
+            self._timer.daemon = True
+            self._timer.start()
+            atexit.unregister(self.flush)
+            atexit.register(self.flush)
 
 
 def _stamp(_: Any, __: str, event: Any) -> Any:

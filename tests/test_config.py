@@ -70,6 +70,7 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
         "broker_url", "redis://127.0.0.1:6379/0", "amqp://mq:5672//", "amqp://mq:5672//",
     ),
     "ORCHESTRATOR_DATA_DIR": ("data_dir", Path("data"), "/var/lib/x", Path("/var/lib/x")),
+    "ORCHESTRATOR_SPOOL_DIR": ("spool_dir", None, "/data/spool", Path("/data/spool")),
     "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": ("allow_private_networks", False, "1", True),
     "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": ("callback_grace_seconds", 30.0, "0", 0.0),
     "ORCHESTRATOR_JOB_DEADLINE_SECONDS": ("job_deadline_seconds", 3600.0, "90.5", 90.5),

@@ -2,11 +2,14 @@
 
 1. size: 413
 2. token: 404, so that an outsider learns nothing; Redis is not touched
-3. the provider's signature over the raw body, where a secret is set: 401
-4. JSON and shape: 400, kept in the ledger's rejected stream
-5. one script in the ledger: 200, or 409 for another task's id; 503 when Redis is away
+3. the body is read: 400 if it is cut off
+4. the provider's signature over the raw body, where a secret is set: 401
+5. JSON and shape: 400, kept in the ledger's rejected stream
+6. one script in the ledger: 200, or 409 for another task's id; when Redis is away 503, or 200 once
+   the callback is in the spool
 
-Nothing slow runs here: no outbound HTTP, no image work, one round trip to Redis.
+Nothing slow runs here: no outbound HTTP, no image work, one round trip to Redis. docs/callbacks.md
+lists every answer.
 """
 
 from __future__ import annotations
@@ -15,12 +18,13 @@ from flask import Blueprint, Response, request
 
 from orchestrator import log
 from orchestrator.callbacks import CallbackAddress, verified
-from orchestrator.jobs import Step
 from orchestrator.ledger import LedgerUnavailable, Result
-from orchestrator.providers.base import TaskReport, Unreadable
 from orchestrator.runtime import Runtime
 from orchestrator.security.signatures import BadSignature
-from orchestrator.wire import NotJson, dump, parse
+from orchestrator.spool import Entry, SpoolError
+from orchestrator.wire import dump
+from webhooks import record
+from webhooks.drain import Drainer
 
 #: The largest callback that is read. Bytes; real ones are a few kilobytes of links.
 MAX_BODY = 256 * 1024
@@ -46,21 +50,33 @@ class _Refused(Exception):
         self.why = why
 
 
-def blueprint(parts: Runtime) -> Blueprint:
-    """The route, on these parts."""
+def blueprint(parts: Runtime, drainer: Drainer | None) -> Blueprint:
+    """The route, on these parts; the drainer is of the spool, if there is one."""
     callbacks = Blueprint("callbacks", __name__)
+    refused, unstored = log.Flood("callback_refused"), log.Flood("callback_unstored")
 
     @callbacks.post("/callbacks/<provider>/<reference>/<token>")
     def receive(provider: str, reference: str, token: str) -> Response:
         """Take one callback."""
         try:
             address, body = _verify(parts, provider, reference, token)
-            result = _record(parts, address, body)
-        except _Refused as refused:
-            log.get().warning("callback_refused", provider=provider[:40], why=refused.why)
-            return _answer(refused.status, refused.why)
+            now = parts.clock()
+            report = record.read(parts, address, body, now)
+            try:
+                result = record.record(parts, address, report, now)
+            except LedgerUnavailable as error:
+                if drainer is None:
+                    raise
+                _keep(drainer, address, body, now, str(error))
+                return _answer(200, "spooled")
+        except _Refused as error:
+            refused.warning(str(error.status), provider=provider[:40], why=error.why)
+            return _answer(error.status, error.why)
+        except record.NotATask as error:
+            refused.warning("400", provider=provider, why=str(error))
+            return _answer(400, f"not a task: {error}")
         except LedgerUnavailable as error:
-            log.get().error("callback_unstored", provider=provider, why=str(error))
+            unstored.warning("503", provider=provider, why=str(error))
             return _answer(503, "the ledger is away: deliver again")
         return _answer(STATUS_OF[result], result)
 
@@ -83,6 +99,8 @@ def _verify(
     body = request.get_data(cache=False)
     if length is None and len(body) >= MAX_BODY:  # chunked, and cut off
         raise _Refused(413, f"larger than {MAX_BODY} bytes")
+    if length is not None and len(body) < length:
+        raise _Refused(400, f"cut off after {len(body)} of {length} bytes")
     if settings.webhook_secrets:
         adapter, now = parts.providers[provider], parts.clock()
         try:
@@ -93,53 +111,17 @@ def _verify(
     return address, body
 
 
-def _record(parts: Runtime, address: CallbackAddress, body: bytes) -> Result:
-    now = parts.clock()
+def _keep(drainer: Drainer, address: CallbackAddress, body: bytes, now: int, why: str) -> None:
     try:
-        report = parts.providers[address.provider].read_task(parse(body), now)
-    except (NotJson, Unreadable) as error:
-        reference = f"{address.job_id}.{address.attempt}"
-        parts.ledger.reject(
-            "callback",
-            now=now,
-            reason=str(error),
-            body=body,
-            provider=address.provider,
-            reference=reference,
-        )
-        raise _Refused(400, f"not a task: {error}") from None
-    if report.outcome is None or parts.settings.providers[address.provider].confirm_callbacks:
-        result = _observe(parts, address, report, now)
-    else:
-        result = parts.ledger.settle_attempt(
-            address.job_id, address.attempt, report.task_id, report.outcome, now=now
-        )
+        drainer.keep(Entry(address.provider, address.job_id, address.attempt, now, body))
+    except SpoolError as error:
+        raise LedgerUnavailable(f"{why}; the spool: {error}") from error
     log.get().info(
-        "callback_received",
+        "callback_spooled",
         job=address.job_id,
         provider=address.provider,
         attempt=address.attempt,
-        state=report.state[:40],
-        result=result,
     )
-    return result
-
-
-def _observe(parts: Runtime, address: CallbackAddress, report: TaskReport, now: int) -> Result:
-    """A callback that does not settle: not terminal, or to be confirmed by a poll at once."""
-    confirm = report.outcome is not None
-    grace = int(parts.settings.callback_grace_seconds * 1000)
-    result = parts.ledger.observe(
-        address.job_id,
-        address.attempt,
-        report.task_id,
-        now=now,
-        next_look=now if confirm else None,
-        fallback=now + grace,
-    )
-    if confirm and result is Result.RUNNING:
-        parts.nudger.nudge(Step.POLL, [address.job_id])
-    return result
 
 
 def _answer(status: int, text: str) -> Response:

@@ -6,6 +6,7 @@ import sys
 
 from orchestrator import log, runtime
 from orchestrator.config import ConfigError
+from webhooks import patience
 from webhooks.app import create_app
 
 log.configure()
@@ -13,3 +14,7 @@ try:
     app = create_app(runtime.default())
 except ConfigError as error:
     sys.exit(f"orchestrator: {error}")
+
+patience.start_cutting()
+if app.extensions["drainer"]:
+    app.extensions["drainer"].start()  # a process before this one may have left something
