@@ -19,7 +19,7 @@ from orchestrator.wire import dump
 from tests.chaos.clients import Clients
 from tests.chaos.killer import Killer
 from tests.chaos.plan import plan
-from tests.chaos.report import print_report, report
+from tests.chaos.report import evidence, print_report, report
 from tests.chaos.run import Run
 
 #: Where no terminal shows the bar, a line is printed every so often. Seconds.
@@ -77,7 +77,7 @@ def main(
     seconds, Redis now and then. At the end no job may be lost, paid for twice, or settled twice, by
     what the API, the timelines, the sandbox's own accounts and `orchestrator verify` say.
 
-    Exit status 0 if every promise was kept; else 1, and logs, data and report stay in a folder.
+    Exit status 0 if every promise was kept; else 1, and logs, data and evidence stay in a folder.
     """
     stop_on_sigterm()
     seed = SystemRandom().randrange(10**6) if seed is None else seed
@@ -96,6 +96,7 @@ def main(
         result = Run(wanted, folder, progress.show).play()
     told = report(result)
     (folder / "report.json").write_bytes(dump(told))
+    (folder / "evidence.json").write_bytes(dump(evidence(result)))
     if json_:
         print_json(told)
     else:
@@ -103,7 +104,7 @@ def main(
     if told["ok"] and not keep:
         shutil.rmtree(folder)
     else:
-        errors.print(f"\nlogs, data and report.json are in {folder}")
+        errors.print(f"\nlogs, data, report.json and evidence.json are in {folder}")
     if not told["ok"]:
         sys.exit(1)
 

@@ -46,6 +46,13 @@ def report(result: Result) -> dict[str, Any]:
     }
 
 
+def evidence(result: Result) -> dict[str, Any]:
+    """Every job with its timeline, and every provider task, as JSON-ready data."""
+    seen = result.evidence
+    jobs = [{**job, "events": seen.events.get(job_id, [])} for job_id, job in seen.jobs.items()]
+    return {"jobs": jobs, "tasks": seen.tasks, "verification": seen.verification}
+
+
 def _breach(result: Result, number: int) -> dict[str, Any]:
     breach, seen = result.breaches[number], result.evidence
     job = seen.jobs.get(breach.whose)
