@@ -88,9 +88,9 @@ class AnswersContract(AdapterTests):
     def test_a_gateways_own_error_page_leaves_open_whether_there_is_a_task(
         self, status: int
     ) -> None:
-        read = self.submitted(status, b"<html><h1>Bad Gateway</h1></html>")
+        read = self.submitted(status, b"<html><h1>Bad Gateway</h1></html>", **{"retry-after": "7"})
 
-        assert read == Ambiguous(f"HTTP {status} without the provider's own words")
+        assert read == Ambiguous(f"HTTP {status} without the provider's own words", 7.0)
 
     @pytest.mark.parametrize("status", [500, 502, 503, 504])
     @pytest.mark.parametrize(

@@ -142,6 +142,16 @@ class ProviderContract(AnswersContract):
 
         assert told == self.families
 
+    def test_a_family_name_is_no_model_of_a_native_request(self) -> None:
+        for name in self.provider.families.keys() - self.provider.models.keys():
+            body = {**self.body, "model": name}
+            if self.provider.unlisted:
+                assert self.written(self.native(body)) == body
+                continue
+            [violation] = self.refusals(self.native(body))
+            assert (violation.field, violation.value) == ("model", name)
+            assert violation.allowed.endswith(f"models: {', '.join(self.provider.models)}")
+
     def test_a_resolution_that_a_family_has_not_is_refused_with_those_it_has(self) -> None:
         for name in self.provider.families:
             [violation] = self.refusals(self.request(name, resolution="16K"))

@@ -43,7 +43,7 @@ class Input(StrictSchema):
     pictures = links(minimum=1, maximum=2)
     ratio = text(one_of=("1:1", "2:1"))
     count = fields.Integer(validate=validate.Range(1, 4))
-    least = fields.Integer(validate=validate.Range(1))
+    least = fields.Integer(validate=validate.Range(0))
     free = fields.String()
 
 
@@ -256,7 +256,7 @@ def test_the_limits_of_an_option_are_those_of_its_field_or_its_own_values(
 def test_a_limit_that_is_not_there_is_not_told() -> None:
     model = Model(Body(), {"n": ("input", "least"), "prompt": ("input", "free")})
 
-    assert limits(model, "n") == {"min": 1}
+    assert limits(model, "n") == {"min": 0}
     assert limits(model, "prompt") == {}
 
 

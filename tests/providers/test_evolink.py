@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.jobs import Cost, ErrorCode, Image, Outcome, Status
 from orchestrator.prices import PriceTable
-from orchestrator.providers.base import Accepted, Missing, Refused, TaskReport, Trouble
+from orchestrator.providers.base import Accepted, Ambiguous, Missing, Refused, TaskReport, Trouble
 from orchestrator.providers.evolink import ERROR_TYPES, SIZES, TASK_ERRORS
 from orchestrator.wire import dump
 from tests.fakes import NOON
@@ -239,6 +239,10 @@ class TestEvoLink(ProviderContract):
 
         assert isinstance(read, Refused)
         assert read.retry_after == seconds
+
+    def test_an_error_in_a_2xx_is_not_taken_for_a_no(self) -> None:
+        assert isinstance(self.submitted(200, self.payload("error_429")), Ambiguous)
+        assert self.queried(200, self.payload("error_404")) != Missing()
 
     def test_a_retry_after_header_comes_before_the_hint(self) -> None:
         read = self.submitted(429, self.payload("error_429"), **{"retry-after": "3"})

@@ -262,6 +262,12 @@ class TestHiAPI(ProviderContract):
 
         assert read == Ambiguous(message, 2.0)
 
+    def test_an_error_in_a_2xx_is_not_taken_for_a_no(self) -> None:
+        body = self.payload("error_INVALID_REQUEST")
+
+        assert isinstance(self.submitted(200, body), Ambiguous)
+        assert isinstance(self.queried(200, body), Trouble)
+
     def test_a_plain_422_is_a_no(self) -> None:
         assert isinstance(self.submitted(422, dump({"message": "bad input"})), Refused)
 
