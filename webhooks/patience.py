@@ -22,11 +22,11 @@ from werkzeug.exceptions import ServiceUnavailable
 
 from orchestrator import log
 
-#: A body that takes longer than this is slow. Seconds.
+#: How many bodies a process reads at once. With the requests that may wait for a job (the API's
+#: MAX_WAITING) they leave one of the threads that the Procfile gives.
+MOST = 3
+#: How long another one waits for its turn; where all take longer, it does not wait. Seconds.
 SLOW = 2.0
-#: How many slow bodies a process reads at once. With the requests that may wait for a job
-#: (the API's MAX_WAITING) they leave one of the threads that the Procfile gives.
-MOST_SLOW = 3
 #: A connection on which nothing was sent for this long is cut: longer than the longest `?wait=`,
 #: and than the largest body takes at 150 kB/s. Seconds.
 LONGEST = 75.0
@@ -44,6 +44,7 @@ class Patience:
     def __init__(self, inner: Application, clock: Callable[[], float] = monotonic) -> None:
         self._inner = inner
         self._clock = clock
+        self._turns = threading.Semaphore(MOST)
         self._numbers = count()
         #: When each read began that is under way.
         self._reading: dict[int, float] = {}
@@ -58,21 +59,23 @@ class Patience:
         """Read from a body.
 
         Raises:
-            ServiceUnavailable: too many others are slow.
+            ServiceUnavailable: the others are too slow.
         """
-        if len(self._reading) >= MOST_SLOW:
-            self._check()
+        if not self._turns.acquire(blocking=False):
+            self._wait()
         number = next(self._numbers)
         self._reading[number] = self._clock()
         try:
             data: bytes = stream.read(size)
         finally:
             del self._reading[number]
+            self._turns.release()
         return data
 
-    def _check(self) -> None:
+    def _wait(self) -> None:
         slow = self._clock() - SLOW
-        if sum(began < slow for began in list(self._reading.values())) >= MOST_SLOW:
+        all_slow = sum(began < slow for began in list(self._reading.values())) >= MOST
+        if all_slow or not self._turns.acquire(timeout=SLOW):
             self._refused.warning("503", why="too many slow senders")
             raise ServiceUnavailable("too many slow senders: come again", retry_after=1)
 
