@@ -1,0 +1,465 @@
+"""The ledger on a real Redis against the model in plain Python, whoever does whatever when."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, cast
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from redis import Redis
+
+from orchestrator.jobs import STEP_OF, Attempt, Job, Outcome, SettledBy, Status, Step
+from orchestrator.ledger import Idempotency, Lease, Ledger, Result, keys
+from orchestrator.runtime import Runtime
+from orchestrator.verify import OVERDUE, Verification
+from tests.fakes import Clock, World
+from tests.ledger import kit
+from tests.ledger.kit import COST, FAILURE, LEASE, NOW, REQUEST, SUCCESS, Wire
+from tests.ledger.model import Book, Entry, Unconfirmed
+
+#: How many lives are lived, and how many steps each has at most. About 10 s.
+LIVES, STEPS = 50, 40
+#: No more jobs than that, so that everybody meets.
+JOBS = 3
+#: How many of the last calls may still be repeated by the wire.
+REMEMBERED = 6
+HOUR = 3_600_000
+DEADLINE = 2 * HOUR
+
+WHICH = st.integers(0, 11)
+#: The provider's words; one success is another's contradiction.
+OUTCOMES = st.sampled_from(
+    [
+        SUCCESS,
+        replace(SUCCESS, images=(*SUCCESS.images, *SUCCESS.images), cost=None),
+        FAILURE,
+        Outcome(Status.CANCELLED, error=FAILURE.error),
+    ]
+)
+#: 7: the provider task has another id than usual.
+OTHER = st.integers(0, 7)
+WAITS = st.sampled_from([0, 1, 10_000, HOUR])
+#: How far back an attempt is that the provider speaks of: most often 0, the newest; -1: not made.
+BACK = st.integers(0, 15).map({12: 1, 13: 1, 14: 2, 15: -1}.get).map(lambda back: back or 0)
+Move = Callable[[], Result]
+
+
+class Doing(NamedTuple):
+    """What a worker does with a job that it took; nothing: it dies."""
+
+    what: str
+    wait: int
+    outcome: Outcome
+
+
+DOINGS = st.builds(
+    Doing,
+    st.sampled_from(["unconfirmed", "deferred", "resubmitted", "polled", "settled", "nothing"]),
+    WAITS,
+    OUTCOMES,
+)
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """Callers, workers, a provider, time and a doubtful wire; the book knows what must come."""
+
+    def __init__(self, client: Redis, parts: Runtime) -> None:
+        super().__init__()
+        client.flushdb()
+        self.redis, self.wire = client, Wire(client)
+        self.ledger = Ledger(lambda: cast(Redis, self.wire))
+        self.clock = Clock(NOW)
+        self.parts = replace(parts, ledger=self.ledger, clock=self.clock)
+        self.book = Book()
+        self.ids: list[str] = []
+        self.leases: list[Lease] = []
+        self.ended: dict[str, tuple[Any, ...]] = {}
+        self.repeatable: list[tuple[Callable[[], Any], Move]] = []
+        self.steps = 0
+        self.heard = client.pubsub()  # type: ignore[no-untyped-call]
+        self.heard.psubscribe("{orch*:settled:*")
+        self.heard.get_message(timeout=2)
+
+    def teardown(self) -> None:
+        with self.heard:
+            told = iter(lambda: self.heard.get_message(timeout=0.01), None)
+            announced = Counter(str(message["channel"]) for message in told)
+        assert announced == {keys.settled(job_id): 1 for job_id in self.ended}
+
+    # The parties' means --------------------------------------------------------------------
+
+    def make(self, call: Callable[[], object], move: Move) -> None:
+        """A call to the ledger, and what it comes to in the book."""
+        self.steps += 1
+        call()
+        assert self.wire.answer[0] == move()
+        self.repeatable = [*self.repeatable, (self.wire.again, move)][-REMEMBERED:]
+
+    def job(self, which: int) -> str:
+        return str(self.ids[which % len(self.ids)])
+
+    def entry(self, which: int) -> Entry | None:
+        return self.book.entries.get(self.job(which))
+
+    @property
+    def now(self) -> int:
+        return self.clock.now
+
+    # Callers -------------------------------------------------------------------------------
+
+    @initialize(done=st.lists(st.tuples(WHICH, DOINGS), max_size=4))
+    def begin(self, done: list[tuple[int, Doing]]) -> None:
+        self.enqueue("a", 0)
+        self.enqueue(None, 0)
+        for which, doing in done:
+            self.work(which, 1, 1, 0, doing)
+
+    @precondition(lambda self: self.steps % 4 == 0)
+    @rule(key=st.sampled_from([None, "a", "b"]), other=st.integers(0, 3))
+    def enqueue(self, key: str | None, other: int) -> None:
+        if key is None and len(self.ids) == JOBS:
+            return
+        request = replace(REQUEST, model="another") if other == 1 else REQUEST
+        now, deadline = self.now, self.now + DEADLINE
+        idempotency = Idempotency("caller", key) if key else None
+
+        def call() -> None:
+            made = self.ledger.create(
+                request, now=now, deadline_at=deadline, idempotency=idempotency
+            )
+            if made.result is Result.CREATED:
+                self.ids = [*self.ids, made.job_id][-JOBS:]
+            elif key:
+                assert made.job_id == self.book.keys[key][0]
+
+        self.make(
+            call,
+            lambda: self.book.create(
+                str(self.wire.calls[-1][2]).rpartition(":")[2],
+                request,
+                now=now,
+                deadline=deadline,
+                key=key,
+            ),
+        )
+
+    @precondition(lambda self: self.steps % 4 == 1)
+    @rule(which=WHICH)
+    def cancel(self, which: int) -> None:
+        job_id, now = self.job(which), self.now
+        self.make(
+            lambda: self.ledger.cancel(job_id, now=now), lambda: self.book.cancel(job_id, now)
+        )
+
+    # Workers -------------------------------------------------------------------------------
+
+    @rule(which=WHICH, wait=st.integers(0, 3), odd=st.integers(0, 7), lasts=WAITS, doing=DOINGS)
+    def work(self, which: int, wait: int, odd: int, lasts: int, doing: Doing) -> None:
+        """A worker takes a job, most often when it is due and for the right step."""
+        entry, job_id = self.entry(which), self.job(which)
+        if entry and entry.look is not None and wait:
+            self.clock.now = max(self.now, entry.look)
+        step = STEP_OF.get(entry.job.status, Step.POLL) if entry else Step.SUBMIT
+        if odd == 0:
+            step = Step.POLL if step is Step.SUBMIT else Step.SUBMIT
+        now, lasts = self.now, lasts or LEASE
+        leases = []
+        self.make(
+            lambda: leases.append(self.ledger.claim(job_id, step, now=now, lease_ms=lasts)),
+            lambda: self.book.claim(
+                job_id, str(self.wire.calls[-1][6]), step, now=now, ends=now + lasts
+            ),
+        )
+        for lease in filter(None, leases):
+            assert (lease.job, lease.ends_at) == (self.book.entries[job_id].job, now + lasts)
+            self.leases.append(lease)
+            self.record(lease, doing)
+
+    @precondition(lambda self: self.leases)
+    @rule(which=WHICH, doing=DOINGS)
+    def come_back(self, which: int, doing: Doing) -> None:
+        """A worker records again, or at last; it may have lost its lease long ago."""
+        self.record(self.leases[-1 - min(which // 3, len(self.leases) - 1)], doing)
+
+    def record(self, lease: Lease, doing: Doing) -> None:
+        job_id, token, attempts = lease.job.id, lease.token, lease.job.attempts
+        now, look, tries = self.now, self.now + doing.wait, doing.wait % 7
+        newest = attempts[-1] if attempts else Attempt(0, 0)
+        number, plan = newest.number, {"now": now, "next_look": look, "tries": tries}
+        if doing.what in ("deferred", "resubmitted") and attempts:
+            self.make(
+                lambda: self.ledger.requeue(lease, event=doing.what, detail={}, **plan),
+                lambda: self.book.requeue(
+                    job_id, number, token, now=now, look=look, tries=tries, event=doing.what
+                ),
+            )
+        elif doing.what == "unconfirmed" and attempts:
+            self.make(
+                lambda: self.ledger.unconfirmed(lease, reason="reset", **plan),
+                lambda: self.book.unconfirmed(
+                    job_id, number, token, now=now, look=look, tries=tries
+                ),
+            )
+        elif doing.what == "polled":
+            self.make(
+                lambda: self.ledger.defer(lease, detail={}, **plan),
+                lambda: self.book.defer(job_id, token, now=now, look=look, tries=tries),
+            )
+        elif doing.what == "settled":
+            by, outcome = SettledBy.POLL, doing.outcome
+            self.make(
+                lambda: self.ledger.settle(lease, outcome, by, now=now),
+                lambda: self.book.settle(
+                    job_id, number, newest.task_id, outcome, now=now, by=by, token=token
+                ),
+            )
+
+    # The provider --------------------------------------------------------------------------
+
+    def sent(self, which: int, back: int) -> tuple[str, int]:
+        """An attempt of a job that was most often sent: the newest one, or older, or never made."""
+        sent = [i for i in self.ids if (e := self.book.entries.get(i)) and e.newest]
+        job_id = sent[which % len(sent)] if sent and which < 11 else self.job(which)
+        entry = self.book.entries.get(job_id)
+        return job_id, max((entry.newest if entry else 1) - back, 0)
+
+    def task(self, job_id: str, attempt: int, other: int) -> str:
+        return f"{'other' if other == 7 else 'task'}-{job_id}-{attempt}"
+
+    @rule(which=WHICH, back=BACK, other=OTHER,
+          wait=WAITS, paid=st.booleans())  # fmt: skip
+    def accepted(self, which: int, back: int, other: int, wait: int, paid: bool) -> None:
+        (job_id, attempt), now = self.sent(which, back), self.now
+        look, task, cost = now + wait, self.task(job_id, attempt, other), COST if paid else None
+        self.make(
+            lambda: self.ledger.accepted(job_id, attempt, task, now=now, next_look=look, cost=cost),
+            lambda: self.book.accepted(job_id, attempt, task, now=now, look=look, cost=cost),
+        )
+
+    @rule(which=WHICH, back=BACK, other=OTHER,
+          outcome=OUTCOMES)  # fmt: skip
+    def call_back(self, which: int, back: int, other: int, outcome: Outcome) -> None:
+        (job_id, attempt), now = self.sent(which, back), self.now
+        task, by = self.task(job_id, attempt, other), SettledBy.CALLBACK
+        self.make(
+            lambda: self.ledger.settle_attempt(job_id, attempt, task, outcome, now=now),
+            lambda: self.book.settle(job_id, attempt, task, outcome, now=now, by=by),
+        )
+
+    @rule(which=WHICH, back=BACK, other=OTHER,
+          look=st.sampled_from([None, 0, 5_000]), wait=WAITS)  # fmt: skip
+    def tell_news(self, which: int, back: int, other: int, look: int | None, wait: int) -> None:
+        (job_id, attempt), now = self.sent(which, back), self.now
+        task, then = self.task(job_id, attempt, other), None if look is None else now + look
+        self.make(
+            lambda: self.ledger.observe(
+                job_id, attempt, task, now=now, next_look=then, fallback=now + wait
+            ),
+            lambda: self.book.observe(
+                job_id, attempt, task, now=now, look=then, fallback=now + wait
+            ),
+        )
+
+    # The world -----------------------------------------------------------------------------
+
+    @rule(jump=st.sampled_from([1, 1000, LEASE, OVERDUE + 1, HOUR, DEADLINE]))
+    def time_passes(self, jump: int) -> None:
+        self.clock.now += jump
+
+    @precondition(lambda self: self.repeatable and self.steps % 3 == 0)
+    @rule(which=WHICH)
+    def the_wire_repeats_a_call(self, which: int) -> None:
+        again, move = self.repeatable[-1 - which % len(self.repeatable)]
+        assert again()[0] == move()
+
+    @precondition(lambda self: self.ended and self.steps % 5 == 0)
+    @rule(which=WHICH)
+    def retention_ends(self, which: int) -> None:
+        job_id = self.job(which)
+        if job_id in self.ended and job_id in self.book.entries:
+            self.redis.delete(keys.job(job_id), keys.events(job_id))
+            self.book.expire(job_id)
+            self.repeatable = []  # no wire repeats what was asked a month ago
+
+    @precondition(lambda self: self.steps % 5 == 1)
+    @rule(age=st.sampled_from([0, 10_000, HOUR]))
+    def tidy(self, age: int) -> None:
+        oldest = self.now - age
+        assert self.ledger.overview.tidy(oldest=oldest) == self.book.tidy(oldest)
+
+    # What always holds ---------------------------------------------------------------------
+
+    @invariant()
+    def redis_holds_what_the_book_says(self) -> None:
+        seen: dict[str, Any] = {}
+        for shot in self.ledger.overview.snapshots(0):
+            assert shot.listed
+            if shot.job:
+                names = [event.name for event in shot.events]
+                seen[shot.job_id] = (shot.job, shot.next_look, names, *self.held(shot.job_id))
+                self.an_outcome_is_for_ever(shot.job)
+        assert seen == {
+            job_id: (e.job, e.look, e.events, e.lease, e.winner)
+            for job_id, e in self.book.entries.items()
+        }
+        number, risky = self.ledger.overview.unconfirmed(100)
+        assert {Unconfirmed(u.job_id, u.attempt): u.since for u in risky} == self.book.at_risk
+        assert number == len(self.book.at_risk)
+        counts = self.ledger.overview.counts()
+        assert {n: count for n, count in counts.items() if count} == self.book.counts()
+        assert self.ledger.overview.size() == len(self.book.listed)
+
+    def held(self, job_id: str) -> tuple[str | None, int | None]:
+        lease, winner = cast(
+            list[str | None], self.redis.hmget(keys.job(job_id), "lease", "winner")
+        )
+        return lease, int(winner) if winner else None
+
+    @invariant()
+    def what_is_due_is_nudged(self) -> None:
+        due = {
+            job_id: STEP_OF[entry.job.status]
+            for job_id, entry in self.book.entries.items()
+            if entry.look is not None and entry.look <= self.now
+        }
+        found = self.ledger.due(0, now=self.now, limit=99)
+        assert dict(found) == due
+        assert len(found) == len(due)
+
+    def an_outcome_is_for_ever(self, job: Job) -> None:
+        if job.status.terminal or job.id in self.ended:
+            outcome = (job.status, job.images, job.error, job.settled_at, job.settled_by)
+            assert self.ended.setdefault(job.id, outcome) == outcome
+
+    @invariant()
+    def the_promise_is_verified(self) -> None:
+        assert breaches(self.parts) == {
+            ("not_overdue", job_id)
+            for job_id, entry in self.book.entries.items()
+            if entry.look is not None and self.now - entry.look > OVERDUE
+        }
+
+
+def breaches(parts: Runtime) -> set[tuple[str, str]]:
+    """What verify finds broken, and whose."""
+    verification = Verification(parts)
+    for _ in verification.run():
+        pass
+    return {(found.name, breach) for found in verification.findings() for breach in found.breaches}
+
+
+def test_the_ledger_does_what_the_model_does(real_redis: Redis, world: World) -> None:
+    run_state_machine_as_test(
+        lambda: LedgerMachine(real_redis, world.runtime),  # type: ignore[arg-type]
+        settings=settings(
+            max_examples=LIVES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            phases=(Phase.generate, Phase.shrink),
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@dataclass
+class Crowd:
+    """Many threads at the same few jobs, on a clock that runs with every look at it."""
+
+    ledger: Ledger
+    ids: list[str]
+    #: Who was told that the job is settled.
+    settled: list[str] = field(default_factory=list)
+    ticks: Iterator[int] = field(default_factory=itertools.count)
+
+    def now(self) -> int:
+        return NOW + next(self.ticks) * 400
+
+    def work(self, chance: random.Random) -> None:
+        job_id = chance.choice(self.ids)
+        step, now = chance.choice([Step.SUBMIT, Step.SUBMIT, Step.POLL]), self.now()
+        lease = self.ledger.claim(job_id, step, now=now, lease_ms=chance.choice([400, 20_000]))
+        if lease is None:
+            return
+        plan = {"now": self.now(), "next_look": now + chance.choice([0, 4_000]), "tries": 1}
+        number = len(lease.job.attempts)
+        match chance.randrange(6):
+            case 0:
+                self.ledger.requeue(lease, event="deferred", detail={}, **plan)
+            case 1:
+                self.ledger.unconfirmed(lease, reason="reset", **plan)
+            case 2 | 3:
+                task = f"task-{job_id}-{number}"
+                self.ledger.accepted(job_id, number, task, now=now, next_look=now)
+            case 4:
+                self.ledger.defer(lease, detail={}, **plan)
+            case _ if chance.random() < 0.2:
+                result = self.ledger.settle(lease, FAILURE, SettledBy.POLL, now=self.now())
+                self.told(job_id, result)
+
+    def send(self, chance: random.Random) -> None:
+        job_id, number = chance.choice(self.ids), chance.randint(1, 4)
+        task, now = f"task-{job_id}-{number}", self.now()
+        if chance.random() < 0.9:
+            self.ledger.observe(job_id, number, task, now=now, next_look=None, fallback=now)
+        else:
+            outcome = chance.choice([SUCCESS, FAILURE])
+            result = self.ledger.settle_attempt(job_id, number, task, outcome, now=now)
+            self.told(job_id, result)
+
+    def call_off(self, chance: random.Random) -> None:
+        job_id = chance.choice(self.ids)
+        self.told(job_id, self.ledger.cancel(job_id, now=self.now()))
+
+    def told(self, job_id: str, result: Result) -> None:
+        if result in (Result.SETTLED, Result.CANCELLED):
+            self.settled.append(job_id)
+
+
+def test_a_crowd_at_the_same_few_jobs_keeps_the_promise(
+    crowd: Ledger, real_redis: Redis, world: World
+) -> None:
+    lost = [kit.create(crowd) for _ in range(6)]
+    hammered = Crowd(crowd, lost)
+    parts = [hammered.work] * 4 + [hammered.send] * 3 + [hammered.call_off]
+    start = threading.Barrier(len(parts))
+
+    def hammer(number: int) -> None:
+        chance = random.Random(number)
+        start.wait(10)
+        for _ in range(120):
+            parts[number](chance)
+
+    with real_redis.pubsub() as heard:  # type: ignore[no-untyped-call]
+        heard.psubscribe("{orch*:settled:*")
+        heard.get_message(timeout=2)
+        with ThreadPoolExecutor(len(parts)) as pool:
+            list(pool.map(hammer, range(len(parts))))
+        told = iter(lambda: heard.get_message(timeout=0.05), None)
+        announced = Counter(str(message["channel"]) for message in told)
+
+    over = {job_id: 1 for job_id in lost if kit.job(crowd, job_id).status.terminal}
+    assert over
+    assert Counter(hammered.settled) == over, "each outcome was given once"
+    assert announced == {keys.settled(job_id): 1 for job_id in over}
+    clock = Clock(hammered.now())
+    assert breaches(replace(world.runtime, ledger=crowd, clock=clock)) == set()
+    kit.count_right(crowd, real_redis)
+    for job_id in lost:
+        kit.invariant(real_redis, job_id)
