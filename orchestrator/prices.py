@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from typing import Any
 
 from orchestrator.wire import NotJson, parse
@@ -75,4 +74,4 @@ def _odd(prices: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tupl
 
 def _is_price(value: Any) -> bool:
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and value >= 0 and isfinite(value)
+    return number and value >= 0
