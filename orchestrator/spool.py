@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -101,6 +102,8 @@ class Spool:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        #: Tells apart what processes write in the same millisecond; in containers all are number 1.
+        self._own = secrets.token_hex(4)
         self._numbers = count()
         self._counting = threading.Lock()
         self._counted_at: float | None = None
@@ -113,7 +116,7 @@ class Spool:
             SpoolError: it is not.
         """
         data = entry.stored()
-        name = f"{entry.received:015d}-{next(self._numbers) % 10**9:09d}-{os.getpid()}{WAITING}"
+        name = f"{entry.received:015d}-{next(self._numbers) % 10**9:09d}-{self._own}{WAITING}"
         half = self.folder / f"{name}{HALF}"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
