@@ -132,6 +132,19 @@ class Spool:
         except OSError as error:
             raise SpoolError(error.strerror or type(error).__name__) from error
 
+    def check(self) -> None:
+        """Write something and take it away again, as `keep` would.
+
+        Raises:
+            OSError: nothing can be kept here.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = self.folder / f"{secrets.token_hex(4)}{HALF}"
+        try:
+            _write(probe, b"probe")
+        finally:
+            probe.unlink(missing_ok=True)
+
     def waiting(self) -> list[str]:
         """The names of what waits, in the order of receipt.
 

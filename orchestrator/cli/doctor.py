@@ -21,6 +21,7 @@ from orchestrator.config import VARIABLES, ConfigError, Settings, redacted
 from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.nudges import QUEUE
 from orchestrator.providers import PROVIDERS
+from orchestrator.spool import Spool
 
 #: A sweep older than this, and a clock further off than this, are wrong. Seconds.
 SWEEP_STALE = 10.0
@@ -67,6 +68,8 @@ def examine() -> Iterator[Finding]:
         yield Finding("settings", "wrong", str(error), "correct this variable")
         return
     yield from _settings(settings)
+    if settings.spool_dir:
+        yield from _spool(Spool(settings.spool_dir))
     ledger = Ledger.from_url(settings.redis_url, shards=settings.shards)
     try:
         yield from _redis(ledger, ledger.server())
@@ -101,6 +104,25 @@ def _settings(settings: Settings) -> Iterator[Finding]:
     else:
         mend = "set ORCHESTRATOR_API_KEYS=name:key"
         yield Finding("API keys", "wrong", "none: the web process does not start", mend)
+
+
+def _spool(spool: Spool) -> Iterator[Finding]:
+    """Seen as this user: the web process may be another."""
+    try:
+        spool.check()
+        waiting, bad = len(spool.waiting()), len(spool.bad())
+    except OSError as error:
+        mend = "have web's user own the folder, or correct ORCHESTRATOR_SPOOL_DIR"
+        yield Finding("spool", "wrong", f"{spool.folder}: {error.strerror}", mend)
+        return
+    if waiting:
+        mend = "web brings them to the ledger once Redis answers; is a web process running?"
+        yield Finding("spool", "warning", f"{waiting} callbacks wait", mend)
+    else:
+        yield Finding("spool", "ok", "no callbacks wait, and the folder can be written")
+    if bad:
+        mend = f"look at *.bad in {spool.folder}, then remove them"
+        yield Finding("spool", "warning", f"{bad} files were no callbacks", mend)
 
 
 def _key_names() -> str:
