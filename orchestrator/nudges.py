@@ -24,8 +24,19 @@ from orchestrator.jobs import Step
 QUEUE = "orchestrator.steps"
 #: The Celery task that takes each step's nudges.
 TASKS = {step: f"orchestrator.{step}" for step in Step}
+#: How long the broker may leave us without an answer. Seconds.
+SILENCE = 5
+#: A connection can die without closing, in a failover or behind a firewall. Without these a worker
+#: would wait on it: for ever where it writes, and for 45 s where it waits for messages. The retry
+#: is for intake, which would lose the message that it has taken and cannot note as not yet done.
+NOT_FOR_EVER = {
+    "health_check_interval": SILENCE,
+    "socket_timeout": SILENCE,
+    "socket_connect_timeout": 2,
+    "retry_on_timeout": True,
+}
 #: No acknowledgements: they cost more than the message, and a lost nudge costs one sweep.
-TRANSPORT_OPTIONS = {"ack_emulation": False, "socket_timeout": 5, "socket_connect_timeout": 2}
+TRANSPORT_OPTIONS = {"ack_emulation": False, **NOT_FOR_EVER}
 
 #: How long a nudge waits for company. Seconds.
 WINDOW = 0.005

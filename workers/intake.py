@@ -19,6 +19,7 @@ from celery.worker import state
 from orchestrator import log, runtime
 from orchestrator.enqueue import IdempotencyMismatch, place
 from orchestrator.ledger import LedgerUnavailable
+from orchestrator.nudges import NOT_FOR_EVER
 from orchestrator.runtime import Runtime
 from orchestrator.validation import InvalidRequest, Violation
 from orchestrator.wire import dump
@@ -36,7 +37,7 @@ app: Celery = configured(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
-    broker_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT},
+    broker_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT, **NOT_FOR_EVER},
 )
 
 
