@@ -175,7 +175,7 @@ def _unconfirmed(seen: Evidence, order: Order, job: dict[str, Any]) -> Iterator[
     if can.callbacks and heard:
         yield Breach("unconfirmed", job["id"], "its callback had come")
     # It dies with its worker, is sent again after the lease, and can be unlucky once more.
-    roomy = _seconds(job["created_at"], job["deadline_at"]) > seen.lease + 5
+    roomy = _seconds(job["attempts"][-1]["submitted_at"], job["deadline_at"]) > seen.lease + 5
     if can.idempotency_seconds and len(doubts) < 2 and roomy:
         yield Breach("unconfirmed", job["id"], "it was not sent again under its key")
 

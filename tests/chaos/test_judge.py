@@ -27,7 +27,7 @@ def job(order: Order) -> dict[str, Any]:
         "images": [{"source_url": "http://x/"}] * order.images,
         "error": None,
         "metadata": {"number": order.number},
-        "attempts": [{"number": 1, "task_id": f"task-{order.number}"}],
+        "attempts": [{"number": 1, "task_id": f"task-{order.number}", "submitted_at": CREATED}],
         "created_at": CREATED,
         "deadline_at": DEADLINE,
         "settled_at": SETTLED,
@@ -89,7 +89,7 @@ def give_up(seen: Evidence, provider: str, doubts: int = 1) -> dict[str, Any]:
     order = of(seen, provider)
     lost = seen.jobs[f"job-{order.number}"]
     lost |= {"status": "failed", "images": [], "error": UNCONFIRMED}
-    lost["attempts"] = [{"number": 1, "task_id": None}]
+    lost["attempts"][0]["task_id"] = None
     seen.at_risk.add(f"{lost['id']}.1")
     doubt = {"event": "unconfirmed", "detail": {}, "at": CREATED}
     seen.events[lost["id"]].extend([doubt] * doubts)
@@ -175,6 +175,14 @@ def test_what_nobody_could_know_is_no_breach(seen: Evidence) -> None:
     give_up(seen, "uniall")
     give_up(seen, "evolink")
     give_up(seen, "hiapi", doubts=2)
+    assert judge(seen) == []
+
+
+def test_a_submission_shortly_before_the_deadline_has_no_time_for_another_send(
+    seen: Evidence,
+) -> None:
+    lost = give_up(seen, "hiapi")
+    lost["attempts"][0]["submitted_at"] = "2026-01-01T00:00:50.000Z"
     assert judge(seen) == []
 
 

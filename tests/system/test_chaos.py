@@ -12,8 +12,9 @@ from tests.chaos.plan import REDIS, VICTIMS, plan
 from tests.chaos.report import report
 from tests.chaos.run import Result, Run
 
-#: Another one by the environment, to look for trouble or to repeat it.
-SEED = int(os.environ.get("CHAOS_SEED", "20"))
+#: With it each provider has submissions that nobody answers, and each fault hits somebody. Another
+#: one by the environment, to look for trouble or to repeat it.
+SEED = int(os.environ.get("CHAOS_SEED", "53"))
 
 
 @pytest.fixture(scope="module")
