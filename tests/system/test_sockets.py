@@ -1,0 +1,216 @@
+"""The receiver over raw sockets: what no client library would send, slowly, and without end."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from time import monotonic
+from typing import Any
+
+import pytest
+import requests
+
+from orchestrator.cli.stack import Stack, free_port, procfile
+from tests.system.conftest import eventually
+from tests.system.rack import DONE, Rack, connection, head, settings, status
+from webhooks.patience import MOST, SLOW
+from webhooks.receiver import MAX_BODY
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+#: What a web process may grow by under any of this. Bytes.
+GROWTH = 64 * 1024 * 1024
+
+
+@pytest.fixture(scope="module")
+def rack() -> Iterator[Rack]:
+    with Stack(("web",)) as stack, pytest.MonkeyPatch.context() as patch:
+        yield Rack(stack, settings(stack.env, patch))
+
+
+def answer(rack: Rack, data: bytes) -> int:
+    """The status that these bytes are answered with."""
+    with connection(rack.port, data) as one:
+        return status(one.recv(4096))
+
+
+def chunked(*headers: str) -> tuple[str, ...]:
+    return ("Transfer-Encoding: chunked", *headers)
+
+
+#: What follows the path and the host, and what is answered where the token is right.
+ODD: dict[str, tuple[int, tuple[str, ...], bytes]] = {
+    "two lengths that differ": (400, ("Content-Length: 2", "Content-Length: 9"), b"{}"),
+    "two lengths that agree": (400, ("Content-Length: 2", "Content-Length: 2"), b"{}"),
+    "a length and chunks": (400, chunked("Content-Length: 99"), b"2\r\n{}\r\n0\r\n\r\n"),
+    "chunked twice": (400, chunked("Transfer-Encoding: chunked"), b"2\r\n{}\r\n0\r\n\r\n"),
+    "an encoding that is none": (400, ("Transfer-Encoding: gzip",), b"{}"),
+    "a chunk that is none": (400, chunked(), b"zz\r\n{}\r\n0\r\n\r\n"),
+    "a chunk of 2^64 bytes": (400, chunked(), b"FFFFFFFFFFFFFFFFF\r\n{}\r\n0\r\n\r\n"),
+    "a negative length": (400, ("Content-Length: -1",), b"{}"),
+    "a length that is no number": (400, ("Content-Length: 1e3",), b"{}"),
+    "a length beyond all numbers": (400, ("Content-Length: 99999999999999999999999",), b"{}"),
+    "a length of 10 GB": (413, ("Content-Length: 9999999999",), b"{}"),
+    "no body": (400, (), b""),
+    "a header of 500 kB": (431, (f"X-Y: {'x' * 500_000}",), b""),
+    "1000 headers": (431, tuple(f"X-{n}: y" for n in range(1000)), b""),
+    "a header without a name": (400, (": y",), b""),
+    "a folded header": (400, ("X-Y: a\r\n b",), b""),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_framing_is_answered_and_harms_nobody(rack: Rack, name: str) -> None:
+    expected, headers, body = ODD[name]
+
+    assert answer(rack, head(rack.path(), *headers) + body) == expected
+
+
+@pytest.mark.parametrize(("length", "expected"), [(60_000, 404), (100_000, 414), (500_000, 431)])
+def test_a_long_path_is_refused(rack: Rack, length: int, expected: int) -> None:
+    assert answer(rack, head(f"{rack.path()}{'x' * length}", "Content-Length: 0")) == expected
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x00\xff" * 20 + b"\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 50 + b"\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"POST /\r\n\r\n",
+    ],
+    ids=["garbage", "TLS", "HTTP/2", "HTTP/0.9"],
+)
+def test_what_is_no_http_is_not_answered_as_if_it_were(rack: Rack, data: bytes) -> None:
+    assert answer(rack, data) in {0, 400, 505}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE", "TRACE", "CONNECT", "BREW"])
+def test_another_method_is_405(rack: Rack, method: str) -> None:
+    assert answer(rack, head(rack.path(), "Content-Length: 0", method=method)) == 405
+
+
+def test_a_second_request_in_the_body_of_the_first_is_not_taken_for_one(rack: Rack) -> None:
+    job_id = rack.running()
+    hidden = head(rack.path(job_id), f"Content-Length: {len(DONE)}") + DONE
+    path = f"{rack.path()[:-2]}AA"
+    with connection(rack.port, head(path, f"Content-Length: {len(hidden)}") + hidden) as one:
+        one.settimeout(2)
+        got = b""
+        try:
+            while more := one.recv(4096):
+                got += more
+        except TimeoutError:
+            pass
+    assert got.count(b"HTTP/1.1 ") == got.count(b"HTTP/1.1 404") == 1
+
+
+# Endless ---------------------------------------------------------------------------------------
+
+CHUNK = b"10000\r\n" + b"x" * 65_536 + b"\r\n"
+
+
+@pytest.mark.parametrize(("change", "expected"), [("", 413), ("AA", 404)])
+def test_chunks_without_end_are_answered_before_it(rack: Rack, change: str, expected: int) -> None:
+    path = rack.path()
+    path = path[: len(path) - len(change)] + change
+    before, sent = rack.memory(), 0
+    with connection(rack.port, head(path, *chunked())) as one:
+        try:
+            while sent < 400 * MAX_BODY:
+                one.sendall(CHUNK)
+                sent += 65_536
+        except OSError:  # it closed the connection: what it had to say is there to be read
+            pass
+        got = _rest(one)
+
+    assert sent < 400 * MAX_BODY
+    assert status(got) in {expected, 0}, "its answer may be lost with the connection"
+    assert rack.memory() < before + GROWTH
+    assert requests.get(f"{rack.stack.web_url}/healthz", timeout=10).status_code == 200
+
+
+def _rest(one: socket.socket) -> bytes:
+    try:
+        return one.recv(4096)
+    except OSError:
+        return b""
+
+
+def test_a_thousand_huge_bodies_take_no_memory(rack: Rack) -> None:
+    before = rack.memory()
+    huge = b"x" * (MAX_BODY // 4)
+    for _ in range(250):
+        with connection(rack.port, head(rack.path(), "Content-Length: 9999999")) as one:
+            with suppress(OSError):
+                one.sendall(huge)
+            assert status(_rest(one)) in {413, 0}
+
+    assert rack.memory() < before + GROWTH
+
+
+# Slow ------------------------------------------------------------------------------------------
+
+BEGUN = "Content-Length: 1000"
+
+
+def test_a_body_with_a_wrong_token_is_not_waited_for(rack: Rack) -> None:
+    with connection(rack.port, head(f"{rack.path()[:-2]}AA", BEGUN) + b"{") as one:
+        assert status(one.recv(4096)) == 404
+
+
+def test_many_slow_bodies_with_right_tokens_do_not_take_the_threads_of_others(rack: Rack) -> None:
+    job_id, threads = rack.running(), rack.threads()
+    with ExitStack() as stack:
+        slow = [
+            stack.enter_context(connection(rack.port, head(rack.path(), BEGUN) + b"{"))
+            for _ in range(40)
+        ]
+        held = 2 * MOST  # by both processes
+        eventually(lambda: sum(_answered(one) for one in slow) >= len(slow) - held, within=20)
+        begun = monotonic()
+        assert requests.get(f"{rack.stack.web_url}/healthz", timeout=10).status_code == 200
+        assert monotonic() - begun < SLOW
+        assert {status(_rest(one)) for one in slow if _answered(one)} == {503}
+        assert rack.threads() <= threads + 2 * 8
+    url = f"{rack.stack.web_url}{rack.path(job_id)}"
+    eventually(lambda: requests.post(url, data=DONE, timeout=10).status_code == 200)
+
+
+def _answered(one: socket.socket) -> bool:
+    one.setblocking(False)
+    try:
+        return bool(one.recv(1, socket.MSG_PEEK))
+    except BlockingIOError:
+        return False
+
+
+def test_a_body_that_comes_a_byte_at_a_time_is_taken(rack: Rack) -> None:
+    job_id = rack.running()
+    with connection(rack.port, head(rack.path(job_id), f"Content-Length: {len(DONE)}")) as one:
+        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in DONE:
+            one.sendall(bytes([byte]))
+        assert status(one.recv(4096)) == 200
+
+
+def test_a_connection_that_says_nothing_is_closed(rack: Rack) -> None:
+    port = free_port()
+    line = procfile()["web"].replace("--http1-header-read-timeout 10000", HURRY)
+    assert HURRY in line
+    rack.stack.start("hasty", ["/bin/sh", "-c", f"PORT={port}; exec {line}"])
+    rack.stack.wait_for("hasty", f"http://127.0.0.1:{port}/healthz")
+
+    for begun in (b"", b"POST /callbacks HTTP/1.1\r\nHos"):
+        with connection(port, begun) as one:
+            assert _closed(one)
+
+
+HURRY = "--http1-header-read-timeout 300"
+
+
+def _closed(one: socket.socket) -> Any:
+    got = one.recv(4096)
+    return not got or status(got) == 408
