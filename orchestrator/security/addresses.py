@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from socket import inet_aton
 from urllib.parse import urlsplit
 
 
 def is_private(host: str) -> bool:
     """Whether a host is an address that is not public, or a name that means this machine."""
+    name = host.rstrip(".").lower()
     try:
-        return not ip_address(host).is_global
+        return not ip_address(name).is_global
     except ValueError:
-        return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
+        pass
+    try:
+        return not ip_address(inet_aton(name)).is_global  # 127.1, 0x7f000001, 2130706433
+    except OSError:
+        return name == "localhost" or name.endswith((".localhost", ".local", ".internal"))
 
 
 def callback_refusal(url: str, *, public: bool = False, longest: int | None = None) -> str | None:
