@@ -97,20 +97,18 @@ class Killer:
         self._stop.wait(away)
         self.redis.start()
         back, since = monotonic(), now_ms()
-        recovered = _next_sweep(self.redis.url, since)
+        recovered = self._next_sweep(since)
         ended = self._note_the_dead()
         told = None if recovered is None else round(recovered - back, 2)
         return Restart(round(back - began, 2), told, ended)
 
-
-def _next_sweep(url: str, since: int) -> float | None:
-    """When a sweep was finished that began after `since` (ms); None if none was in time."""
-    ledger, tick, ends = Ledger.from_url(url), threading.Event(), monotonic() + RECOVERS_WITHIN
-    while monotonic() < ends:
-        try:
-            if (ledger.last_sweep() or 0) > since:
-                return monotonic()
-        except LedgerUnavailable:
-            pass
-        tick.wait(0.05)
-    return None
+    def _next_sweep(self, since: int) -> float | None:
+        """When a sweep was finished that began after `since` (ms); None if none was in time."""
+        ledger, ends = Ledger.from_url(self.redis.url), monotonic() + RECOVERS_WITHIN
+        while monotonic() < ends and not self._stop.wait(0.05):
+            try:
+                if (ledger.last_sweep() or 0) > since:
+                    return monotonic()
+            except LedgerUnavailable:
+                pass
+        return None

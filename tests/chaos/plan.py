@@ -28,7 +28,7 @@ FAULTS: tuple[tuple[str, Mapping[str, object]], ...] = (
     ("1%", {"503": None}),
     ("1%", {"502_html": None}),
     ("3%", {"lost_response": None}),
-    ("1%", {"hang": "5s"}),
+    ("3%", {"hang": "5s"}),  # so that workers die in calls that are under way
     ("5%", {"fail": None}),
     ("3%", {"slow": "4s"}),
     ("20%", {"expire_links": "1s"}),
