@@ -23,17 +23,19 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from orchestrator.jobs import STEP_OF, Attempt, Job, Outcome, SettledBy, Status, Step
-from orchestrator.ledger import Idempotency, Lease, Ledger, Result, keys
+from orchestrator.jobs import STEP_OF, Attempt, Cost, Job, Outcome, SettledBy, Status, Step
+from orchestrator.ledger import Idempotency, Lease, Ledger, Result, codec, keys
 from orchestrator.runtime import Runtime
 from orchestrator.verify import OVERDUE, Verification
 from tests.fakes import Clock, World
 from tests.ledger import kit
 from tests.ledger.kit import COST, FAILURE, LEASE, NOW, REQUEST, SUCCESS, Wire
-from tests.ledger.model import Book, Entry, Unconfirmed
+from tests.ledger.model import Book
 
 #: How many lives are lived, and how many steps each has at most. About 10 s.
-LIVES, STEPS = 50, 40
+LIVES, STEPS = 100, 40
+#: After so many steps the whole ledger is verified, as a user would.
+VERIFIED = 5
 #: No more jobs than that, so that everybody meets.
 JOBS = 3
 #: How many of the last calls may still be repeated by the wire.
@@ -55,7 +57,7 @@ OUTCOMES = st.sampled_from(
 OTHER = st.integers(0, 7)
 WAITS = st.sampled_from([0, 1, 10_000, HOUR])
 #: How far back an attempt is that the provider speaks of: most often 0, the newest; -1: not made.
-BACK = st.integers(0, 15).map({12: 1, 13: 1, 14: 2, 15: -1}.get).map(lambda back: back or 0)
+BACK = st.integers(0, 15).map({11: 1, 12: 1, 13: 1, 14: 2, 15: -1}.get).map(lambda back: back or 0)
 Move = Callable[[], Result]
 
 
@@ -96,6 +98,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.heard.get_message(timeout=2)
 
     def teardown(self) -> None:
+        self.verify()
         with self.heard:
             told = iter(lambda: self.heard.get_message(timeout=0.01), None)
             announced = Counter(str(message["channel"]) for message in told)
@@ -105,7 +108,6 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def make(self, call: Callable[[], object], move: Move) -> None:
         """A call to the ledger, and what it comes to in the book."""
-        self.steps += 1
         call()
         assert self.wire.answer[0] == move()
         self.repeatable = [*self.repeatable, (self.wire.again, move)][-REMEMBERED:]
@@ -113,21 +115,21 @@ class LedgerMachine(RuleBasedStateMachine):
     def job(self, which: int) -> str:
         return str(self.ids[which % len(self.ids)])
 
-    def entry(self, which: int) -> Entry | None:
-        return self.book.entries.get(self.job(which))
-
     @property
     def now(self) -> int:
         return self.clock.now
 
     # Callers -------------------------------------------------------------------------------
 
-    @initialize(done=st.lists(st.tuples(WHICH, DOINGS), max_size=4))
-    def begin(self, done: list[tuple[int, Doing]]) -> None:
+    @initialize(older=st.booleans(), done=st.lists(DOINGS, max_size=3))
+    def begin(self, older: bool, done: list[Doing]) -> None:
+        """Two jobs; perhaps with an attempt that nobody knows of, and another one bought."""
         self.enqueue("a", 0)
         self.enqueue(None, 0)
-        for which, doing in done:
-            self.work(which, 1, 1, 0, doing)
+        bought = [Doing("unconfirmed", 0, SUCCESS), Doing("resubmitted", 0, SUCCESS)]
+        for doing in [*(bought if older else ()), *done]:
+            for which in (0, 1):
+                self.work(which, 1, 1, 0, doing)
 
     @precondition(lambda self: self.steps % 4 == 0)
     @rule(key=st.sampled_from([None, "a", "b"]), other=st.integers(0, 3))
@@ -171,7 +173,10 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(which=WHICH, wait=st.integers(0, 3), odd=st.integers(0, 7), lasts=WAITS, doing=DOINGS)
     def work(self, which: int, wait: int, odd: int, lasts: int, doing: Doing) -> None:
         """A worker takes a job, most often when it is due and for the right step."""
-        entry, job_id = self.entry(which), self.job(which)
+        entries = self.book.entries
+        open_ = [i for i in self.ids if i in entries and entries[i].look is not None]
+        job_id = open_[which % len(open_)] if open_ and which < 10 else self.job(which)
+        entry = entries.get(job_id)
         if entry and entry.look is not None and wait:
             self.clock.now = max(self.now, entry.look)
         step = STEP_OF.get(entry.job.status, Step.POLL) if entry else Step.SUBMIT
@@ -194,7 +199,14 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(which=WHICH, doing=DOINGS)
     def come_back(self, which: int, doing: Doing) -> None:
         """A worker records again, or at last; it may have lost its lease long ago."""
-        self.record(self.leases[-1 - min(which // 3, len(self.leases) - 1)], doing)
+        entries, leases = self.book.entries, self.leases[-8:]
+        current = [
+            lease
+            for lease in leases
+            if (entry := entries.get(lease.job.id)) and entry.newest == len(lease.job.attempts)
+        ]
+        among = current if current and which < 9 else leases
+        self.record(among[which % len(among)], doing)
 
     def record(self, lease: Lease, doing: Doing) -> None:
         job_id, token, attempts = lease.job.id, lease.token, lease.job.attempts
@@ -233,19 +245,20 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def sent(self, which: int, back: int) -> tuple[str, int]:
         """An attempt of a job that was most often sent: the newest one, or older, or never made."""
-        sent = [i for i in self.ids if (e := self.book.entries.get(i)) and e.newest]
+        entries = {i: e for i in self.ids if (e := self.book.entries.get(i))}
+        sent = [i for i, e in entries.items() if e.newest > max(back, 0)]
         job_id = sent[which % len(sent)] if sent and which < 11 else self.job(which)
-        entry = self.book.entries.get(job_id)
+        entry = entries.get(job_id)
         return job_id, max((entry.newest if entry else 1) - back, 0)
 
     def task(self, job_id: str, attempt: int, other: int) -> str:
         return f"{'other' if other == 7 else 'task'}-{job_id}-{attempt}"
 
     @rule(which=WHICH, back=BACK, other=OTHER,
-          wait=WAITS, paid=st.booleans())  # fmt: skip
-    def accepted(self, which: int, back: int, other: int, wait: int, paid: bool) -> None:
+          wait=WAITS, cost=st.sampled_from([None, COST, replace(COST, amount=9)]))  # fmt: skip
+    def accepted(self, which: int, back: int, other: int, wait: int, cost: Cost | None) -> None:
         (job_id, attempt), now = self.sent(which, back), self.now
-        look, task, cost = now + wait, self.task(job_id, attempt, other), COST if paid else None
+        look, task = now + wait, self.task(job_id, attempt, other)
         self.make(
             lambda: self.ledger.accepted(job_id, attempt, task, now=now, next_look=look, cost=cost),
             lambda: self.book.accepted(job_id, attempt, task, now=now, look=look, cost=cost),
@@ -306,29 +319,30 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def redis_holds_what_the_book_says(self) -> None:
-        seen: dict[str, Any] = {}
-        for shot in self.ledger.overview.snapshots(0):
-            assert shot.listed
-            if shot.job:
-                names = [event.name for event in shot.events]
-                seen[shot.job_id] = (shot.job, shot.next_look, names, *self.held(shot.job_id))
-                self.an_outcome_is_for_ever(shot.job)
-        assert seen == {
-            job_id: (e.job, e.look, e.events, e.lease, e.winner)
-            for job_id, e in self.book.entries.items()
-        }
-        number, risky = self.ledger.overview.unconfirmed(100)
-        assert {Unconfirmed(u.job_id, u.attempt): u.since for u in risky} == self.book.at_risk
-        assert number == len(self.book.at_risk)
-        counts = self.ledger.overview.counts()
-        assert {n: count for n, count in counts.items() if count} == self.book.counts()
-        assert self.ledger.overview.size() == len(self.book.listed)
-
-    def held(self, job_id: str) -> tuple[str | None, int | None]:
-        lease, winner = cast(
-            list[str | None], self.redis.hmget(keys.job(job_id), "lease", "winner")
-        )
-        return lease, int(winner) if winner else None
+        self.steps += 1
+        ids = list(self.book.entries)
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.zrange(keys.agenda(0), 0, -1, withscores=True)
+            pipe.zrange(keys.unconfirmed(0), 0, -1, withscores=True)
+            pipe.zrange(keys.jobs(0), 0, -1)
+            pipe.hgetall(keys.counts(0))
+            for job_id in ids:
+                pipe.hgetall(keys.job(job_id))
+                pipe.lrange(keys.events(job_id), 0, -1)
+            agenda, risky, listed, counts, *told = pipe.execute()
+        seen = dict(agenda)
+        assert seen == {i: e.look for i, e in self.book.entries.items() if e.look is not None}
+        risks = {f"{who.job_id}.{who.attempt}": at for who, at in self.book.at_risk.items()}
+        assert dict(risky) == risks
+        assert listed == sorted(self.book.listed)
+        assert {n: int(count) for n, count in counts.items() if count != "0"} == self.book.counts()
+        for job_id, fields, lines in zip(ids, told[::2], told[1::2], strict=True):
+            entry = self.book.entries[job_id]
+            assert codec.read_job(job_id, fields) == entry.job
+            winner = None if entry.winner is None else str(entry.winner)
+            assert (fields.get("lease"), fields.get("winner")) == (entry.lease, winner)
+            assert [codec.read_event(line).name for line in lines] == entry.events
+            self.an_outcome_is_for_ever(entry.job)
 
     @invariant()
     def what_is_due_is_nudged(self) -> None:
@@ -348,6 +362,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_promise_is_verified(self) -> None:
+        if self.steps % VERIFIED == 0:
+            self.verify()
+
+    def verify(self) -> None:
         assert breaches(self.parts) == {
             ("not_overdue", job_id)
             for job_id, entry in self.book.entries.items()
