@@ -4,10 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import fakeredis
 import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
+from orchestrator.ledger import Ledger
 from tests.fakes import World
 from webhooks.app import create_app
 
@@ -64,3 +66,11 @@ def open_api(start: Callable[..., World]) -> Open:
 @pytest.fixture
 def api(open_api: Open) -> Api:
     return open_api()
+
+
+@pytest.fixture
+def away() -> Ledger:
+    """A ledger whose Redis does not answer."""
+    server = fakeredis.FakeServer()
+    server.connected = False
+    return Ledger(lambda: fakeredis.FakeRedis(server=server, decode_responses=True))

@@ -1,0 +1,120 @@
+"""`POST /v1/jobs/{id}/cancel`: a job that was not sent yet is called off."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.jobs import Step
+from orchestrator.ledger import Ledger
+from orchestrator.submit import submit
+from tests import lives
+from tests.api.conftest import Api
+from tests.fakes import World
+from webhooks.app import create_app
+
+
+def test_a_queued_job_is_cancelled_and_shown(api: Api) -> None:
+    job_id = api.created()
+
+    told = api.post(f"/v1/jobs/{job_id}/cancel")
+
+    assert (told.status_code, told.mimetype) == (200, "application/json")
+    assert told.json == api.get(f"/v1/jobs/{job_id}").json
+    assert told.json is not None
+    assert (told.json["status"], told.json["settled_by"]) == ("cancelled", "cancel")
+    assert told.json["error"]["code"] == "cancelled"
+
+
+def test_a_cancelled_job_is_never_sent(api: Api) -> None:
+    job_id = api.created()
+    api.post(f"/v1/jobs/{job_id}/cancel")
+
+    submit(api.world.runtime, job_id)
+
+    assert api.world.provider.asked == []
+    assert api.world.nudges.sent == [(Step.SUBMIT, job_id)]
+
+
+def test_cancelling_twice_is_as_good_as_once(api: Api) -> None:
+    job_id = api.created()
+
+    first, second = (api.post(f"/v1/jobs/{job_id}/cancel") for _ in range(2))
+
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert second.json == first.json
+    assert api.world.events(job_id).count("settled") == 1
+
+
+LIVES: dict[str, Callable[[World], str]] = {
+    "submitting": lambda world: lives.submitting(world).job.id,
+    "unconfirmed": lives.unconfirmed,
+    "running": lives.running,
+    "succeeded": lives.ended,
+    "failed": lives.refused,
+}
+
+
+@pytest.mark.parametrize("status", LIVES)
+def test_a_job_that_was_sent_is_409_and_goes_on(api: Api, status: str) -> None:
+    job_id = LIVES[status](api.world)
+    before = api.world.job(job_id), api.world.events(job_id), api.world.next_look(job_id)
+
+    told = api.post(f"/v1/jobs/{job_id}/cancel")
+
+    assert (told.status_code, told.mimetype) == (409, "application/problem+json")
+    assert told.json is not None
+    assert told.json["detail"] == (
+        f"it is {status}: only a job that is still queued can be cancelled"
+    )
+    after = api.world.job(job_id), api.world.events(job_id), api.world.next_look(job_id)
+    assert after == before
+
+
+def test_a_job_that_waits_for_its_next_try_can_be_cancelled(api: Api) -> None:
+    lease, now = lives.submitting(api.world), api.world.clock.now
+    plan = {"now": now, "next_look": now + 5000, "tries": 1}
+    api.world.ledger.requeue(lease, event="deferred", detail={}, **plan)
+
+    assert api.post(f"/v1/jobs/{lease.job.id}/cancel").status_code == 200
+    assert api.world.next_look(lease.job.id) is None
+
+
+@pytest.mark.parametrize("job_id", ["job_" + "0" * 28, "nonsense", "%00", "job_" + "9" * 5000])
+def test_an_unknown_job_is_404(api: Api, job_id: str) -> None:
+    told = api.post(f"/v1/jobs/{job_id}/cancel")
+
+    assert (told.status_code, told.mimetype) == (404, "application/problem+json")
+
+
+@pytest.mark.parametrize("method", ["get", "put", "delete"])
+def test_another_method_is_405_and_cancels_nothing(api: Api, method: str) -> None:
+    job_id = api.created()
+
+    told = getattr(api.app.test_client(), method)(f"/v1/jobs/{job_id}/cancel", headers=api.headers)
+
+    assert told.status_code == 405
+    assert api.world.job(job_id).settled_at is None
+
+
+def test_without_a_key_nothing_is_cancelled(api: Api) -> None:
+    job_id = api.created()
+    api.headers = {}
+
+    assert api.post(f"/v1/jobs/{job_id}/cancel").status_code == 401
+    assert api.world.job(job_id).settled_at is None
+
+
+def test_a_body_is_of_no_matter(api: Api) -> None:
+    told = api.post(f"/v1/jobs/{api.created()}/cancel", data=b"no JSON", content_type="text/plain")
+
+    assert told.status_code == 200
+
+
+def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
+    client = Api(world := api.world.on(away), create_app(world.runtime))
+
+    told = client.post("/v1/jobs/job_" + "0" * 28 + "/cancel")
+
+    assert (told.status_code, told.headers["Retry-After"]) == (503, "1")

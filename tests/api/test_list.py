@@ -1,0 +1,149 @@
+"""`GET /v1/jobs`: pages of jobs, newest first."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator.api import incoming
+from orchestrator.jobs import Status
+from orchestrator.ledger import keys, overview
+from orchestrator.schemas import job_view
+from orchestrator.wire import dump, parse
+from tests import lives
+from tests.api.conftest import Api, Open
+
+
+def ids(api: Api, **query: str | int) -> list[str]:
+    """The ids of one page."""
+    told = api.get("/v1/jobs", query_string=query)
+    assert told.status_code == 200, told.text
+    assert told.json is not None
+    return [job["id"] for job in told.json["jobs"]]
+
+
+def test_an_empty_ledger_has_an_empty_page(api: Api) -> None:
+    assert api.get("/v1/jobs").json == {"jobs": [], "next_cursor": None}
+
+
+def test_a_listed_job_is_shown_as_it_is_shown_alone(api: Api) -> None:
+    job_id = lives.ended(api.world)
+
+    told = api.get("/v1/jobs")
+
+    assert told.mimetype == "application/json"
+    assert told.json is not None
+    assert told.json["jobs"] == [api.get(f"/v1/jobs/{job_id}").json]
+    assert told.json["jobs"] == [parse(dump(job_view(api.world.job(job_id))))]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 50])
+def test_cursors_lead_through_all_jobs_newest_first(api: Api, limit: int) -> None:
+    created = sorted((api.created() for _ in range(7)), reverse=True)
+    seen: list[str] = []
+    cursor: str | None = None
+
+    for _ in range(20):
+        query = {"limit": limit} | ({"cursor": cursor} if cursor else {})
+        page = api.get("/v1/jobs", query_string=query).json
+        assert page is not None
+        assert len(page["jobs"]) <= limit
+        seen += [job["id"] for job in page["jobs"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+
+    assert seen == created
+
+
+def test_a_page_has_fifty_jobs_unless_told_otherwise(api: Api) -> None:
+    for _ in range(incoming.DEFAULT_PAGE + 1):
+        api.created()
+
+    assert len(ids(api)) == 50
+    assert len(ids(api, limit=incoming.MAX_PAGE)) == 51
+
+
+def test_status_and_provider_can_be_asked_for(api: Api) -> None:
+    queued, running = api.created(), lives.running(api.world)
+    cancelled = lives.cancelled(api.world, "evolink")
+
+    assert ids(api, status="queued") == [queued]
+    assert ids(api, status="running") == [running]
+    assert ids(api, provider="evolink") == [cancelled]
+    assert ids(api, provider="hiapi", status="cancelled") == []
+    assert ids(api, provider="evolink", status="cancelled") == [cancelled]
+
+
+def test_a_page_may_be_short_and_still_have_a_next_one(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "EXAMINED", 2)
+    created = sorted((api.created() for _ in range(3)), reverse=True)
+
+    told = api.get("/v1/jobs?status=failed").json
+
+    assert told == {"jobs": [], "next_cursor": created[1]}
+
+
+def test_jobs_of_a_provider_that_was_switched_off_are_listed(open_api: Open) -> None:
+    api = open_api()
+    job_id = api.created()
+    off = Api(open_api(HIAPI_API_KEY=None).world.on(api.world.ledger), api.app)
+
+    assert ids(off, provider="hiapi") == [job_id]
+
+
+REFUSED = {
+    "status": (
+        ["", "done", "Queued", "queued,running", "queued "],
+        f"one of {', '.join(s.value for s in Status)}",
+    ),
+    "provider": (["", "acme", "HiAPI"], "one of "),
+    "limit": (
+        ["", "0", "201", "-1", "1.0", "1e2", " 5", "+5", "ten", "\u0665", "9" * 5000],
+        "a whole number from 1 to 200",
+    ),
+    "cursor": (
+        ["", "x", "0", "job_", "JOB_" + "0" * 28, "job_" + "i" * 28, "job_" + "0" * 29],
+        "the next_cursor of an earlier page",
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, (values, _) in REFUSED.items() for value in values]
+)
+def test_an_odd_query_is_refused_by_name(api: Api, name: str, value: str) -> None:
+    told = api.get("/v1/jobs", query_string={name: value})
+
+    assert (told.status_code, told.mimetype) == (422, "application/problem+json")
+    assert told.json is not None
+    [error] = told.json["errors"]
+    assert error["field"] == name
+    assert error["allowed"].startswith(REFUSED[name][1])
+
+
+def test_a_cursor_of_a_job_that_never_was_is_a_place_in_time(api: Api) -> None:
+    job_id = api.created()
+
+    assert ids(api, cursor=keys.new_job_id(0)) == [job_id]
+    assert ids(api, cursor="job_" + "0" * 28) == []
+
+
+def test_without_a_key_nothing_is_listed(api: Api) -> None:
+    api.created()
+    api.headers = {}
+
+    assert api.get("/v1/jobs").status_code == 401
+
+
+def test_the_specification_tells_of_the_page_and_its_parameters(api: Api) -> None:
+    told = api.app.test_client().get("/openapi.json").json
+    assert told is not None
+
+    listing = told["paths"]["/v1/jobs"]["get"]
+
+    assert [p["name"] for p in listing["parameters"]] == ["status", "provider", "limit", "cursor"]
+    assert listing["parameters"][0]["schema"]["enum"] == list(Status)
+    assert set(told["components"]["schemas"]["Jobs"]["properties"]) == {"jobs", "next_cursor"}
+    assert set(listing["responses"]) >= {"200"}

@@ -1,0 +1,189 @@
+"""`POST /v1/jobs/{id}/retry`: the request of a failed or cancelled job again, once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.jobs import Step
+from orchestrator.ledger import Ledger
+from tests import lives
+from tests.api.conftest import KEY, Api, Open
+from tests.fakes import World
+from webhooks.app import create_app
+
+
+def retried(api: Api, job_id: str, body: Any = None) -> Any:
+    """The answer; bytes are sent as they are."""
+    how: dict[str, Any] = {} if body is None else {"json": body}
+    if isinstance(body, bytes):
+        how = {"data": body, "content_type": "application/json"}
+    return api.post(f"/v1/jobs/{job_id}/retry", **how)
+
+
+def test_a_failed_jobs_request_becomes_a_new_job(api: Api) -> None:
+    job_id = lives.refused(api.world, metadata={"order": 7})
+    api.world.nudges.sent.clear()
+
+    told = retried(api, job_id)
+
+    assert (told.status_code, told.mimetype) == (202, "application/json")
+    new = told.json["id"]
+    assert new != job_id
+    assert told.json == api.get(f"/v1/jobs/{new}").json
+    assert (told.json["status"], told.json["metadata"]) == ("queued", {"order": 7})
+    assert told.json["request"] == {"prompt": "A red cube"}
+    assert api.world.nudges.sent == [(Step.SUBMIT, new)]
+
+
+def test_a_second_retry_is_200_with_the_same_job(api: Api) -> None:
+    job_id = lives.cancelled(api.world)
+
+    first, second = retried(api, job_id), retried(api, job_id)
+
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert second.json["id"] == first.json["id"]
+    assert api.world.ledger.overview.size() == 2
+
+
+def test_two_callers_do_not_buy_it_twice(open_api: Open) -> None:
+    api = open_api(ORCHESTRATOR_API_KEYS=f"one:{KEY},two:another-key")
+    job_id = lives.refused(api.world)
+    first = retried(api, job_id)
+    api.headers["Authorization"] = "Bearer another-key"
+
+    second = retried(api, job_id)
+
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert second.json["id"] == first.json["id"]
+
+
+# Risk --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [None, {}, {"accept_risk": False}, b"{}"])
+def test_a_job_that_may_be_paid_is_409_with_what_to_do(api: Api, body: Any) -> None:
+    job_id = lives.given_up(api.world)
+
+    told = retried(api, job_id, body)
+
+    assert (told.status_code, told.mimetype) == (409, "application/problem+json")
+    assert "a retry may pay twice" in told.json["detail"]
+    assert 'send {"accept_risk": true}' in told.json["detail"]
+    assert api.world.ledger.overview.size() == 1
+
+
+def test_who_accepts_the_risk_gets_the_new_job(api: Api) -> None:
+    assert retried(api, lives.given_up(api.world), {"accept_risk": True}).status_code == 202
+
+
+def test_a_body_without_a_length_is_read_as_well(api: Api) -> None:
+    job_id = lives.given_up(api.world)
+
+    told = api.post(
+        f"/v1/jobs/{job_id}/retry",
+        data=b'{"accept_risk": true}',
+        content_type="application/json",
+        environ_overrides={"CONTENT_LENGTH": "", "wsgi.input_terminated": True},
+    )
+
+    assert told.status_code == 202
+
+
+LIVES: dict[str, Callable[[World], str]] = {
+    "queued": World.enqueue,
+    "submitting": lambda world: lives.submitting(world).job.id,
+    "unconfirmed": lives.unconfirmed,
+    "running": lives.running,
+    "succeeded": lives.ended,
+}
+
+
+@pytest.mark.parametrize("status", LIVES)
+@pytest.mark.parametrize("body", [None, {"accept_risk": True}])
+def test_a_job_that_is_not_over_or_succeeded_is_409(api: Api, status: str, body: Any) -> None:
+    told = retried(api, LIVES[status](api.world), body)
+
+    assert told.status_code == 409
+    assert told.json["detail"].startswith("it succeeded" if status == "succeeded" else "it is ")
+    assert "accept_risk" not in told.json["detail"]
+    assert api.world.ledger.overview.size() == 1
+
+
+# Bad input ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"accept_risk": "true"}, "accept_risk"),
+        ({"accept_risk": None}, "accept_risk"),
+        ({"accept_risk": [True]}, "accept_risk"),
+        ({"accept_risk": {}}, "accept_risk"),
+        ({"accept_risc": True}, "accept_risc"),
+        ([], "body"),
+        (b"null", "body"),
+        (b'"yes"', "body"),
+    ],
+)
+def test_an_odd_body_is_refused_by_name(api: Api, body: Any, field: str) -> None:
+    told = retried(api, lives.given_up(api.world), body)
+
+    assert told.status_code == 422
+    assert [error["field"] for error in told.json["errors"]] == [field]
+    assert api.world.ledger.overview.size() == 1
+
+
+def test_a_body_that_is_no_json_is_400(api: Api) -> None:
+    assert retried(api, lives.refused(api.world), b"{").status_code == 400
+
+
+def test_a_body_of_another_type_is_415(api: Api) -> None:
+    job_id = lives.refused(api.world)
+
+    told = api.post(f"/v1/jobs/{job_id}/retry", data={"accept_risk": "true"})
+
+    assert told.status_code == 415
+    assert api.world.ledger.overview.size() == 1
+
+
+@pytest.mark.parametrize("job_id", ["job_" + "0" * 28, "nonsense", "%00", "job_" + "9" * 5000])
+def test_an_unknown_job_is_404(api: Api, job_id: str) -> None:
+    assert retried(api, job_id).status_code == 404
+
+
+def test_a_provider_that_was_switched_off_is_422(api: Api) -> None:
+    job_id = lives.refused(api.world)
+    world = api.world.provider_off()
+
+    told = retried(Api(world, create_app(world.runtime)), job_id)
+
+    assert told.status_code == 422
+    assert [error["field"] for error in told.json["errors"]] == ["provider"]
+
+
+def test_without_a_key_nothing_is_retried(api: Api) -> None:
+    job_id = lives.refused(api.world)
+    api.headers = {}
+
+    assert retried(api, job_id).status_code == 401
+    assert api.world.ledger.overview.size() == 1
+
+
+def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
+    client = Api(world := api.world.on(away), create_app(world.runtime))
+
+    assert retried(client, "job_" + "0" * 28).status_code == 503
+
+
+def test_the_specification_tells_what_may_be_sent(api: Api) -> None:
+    told = api.app.test_client().get("/openapi.json").json
+    assert told is not None
+
+    again = told["paths"]["/v1/jobs/{job_id}/retry"]["post"]
+
+    assert set(again["responses"]) >= {"200", "202"}
+    assert told["components"]["schemas"]["Retry"]["properties"]["accept_risk"]["type"] == "boolean"
+    assert set(told["paths"]["/v1/jobs/{job_id}/cancel"]["post"]["responses"]) >= {"200"}

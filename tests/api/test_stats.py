@@ -1,0 +1,66 @@
+"""`GET /v1/stats`: the state of the installation in figures."""
+
+from __future__ import annotations
+
+from orchestrator.api.stats import StatsSchema
+from orchestrator.ledger import Ledger
+from orchestrator.reconcile import reconcile
+from tests import lives
+from tests.api.conftest import Api
+from webhooks.app import create_app
+
+
+def test_the_figures_are_told(api: Api) -> None:
+    api.created()
+    lives.given_up(api.world)
+    reconcile(api.world.runtime)
+    api.world.clock.forward(2)
+
+    told = api.get("/v1/stats")
+
+    assert (told.status_code, told.mimetype) == (200, "application/json")
+    assert told.json == {
+        "jobs": {
+            "queued": 1,
+            "submitting": 0,
+            "unconfirmed": 0,
+            "running": 0,
+            "succeeded": 0,
+            "failed": 1,
+            "cancelled": 0,
+        },
+        "agenda": {"open": 1, "due": 1, "lag_seconds": 2},
+        "contradictions": {"duplicate": 0, "conflict": 0, "mismatch": 0, "superseded": 0},
+        "unconfirmed": {"attempts": 1, "money_at_risk": {"amounts": [], "unpriced": 1}},
+        "last_sweep_seconds_ago": 2,
+    }
+
+
+def test_the_specification_names_what_is_told(api: Api) -> None:
+    told = api.app.test_client().get("/openapi.json").json
+    assert told is not None
+
+    schema = told["components"]["schemas"]["Stats"]
+
+    assert set(schema["properties"]) == set(StatsSchema().fields) == set(_told(api))
+
+
+def _told(api: Api) -> list[str]:
+    return list(api.get("/v1/stats").json or {})
+
+
+def test_without_a_key_nothing_is_told(api: Api) -> None:
+    api.headers = {}
+
+    assert api.get("/v1/stats").status_code == 401
+
+
+def test_figures_are_only_read(api: Api) -> None:
+    assert api.post("/v1/stats").status_code == 405
+
+
+def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
+    client = Api(world := api.world.on(away), create_app(world.runtime))
+
+    assert client.get("/v1/stats").status_code == 503
+    assert client.get("/v1/jobs").status_code == 503

@@ -1,0 +1,371 @@
+"""Verify finds each broken invariant, names whose it is, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from orchestrator import verify
+from orchestrator.jobs import Status
+from orchestrator.ledger import Ledger, keys
+from orchestrator.verify import INVARIANTS, Charge, Finding, Verification, view
+from tests import lives
+from tests.fakes import World
+from tests.ledger import kit
+from tests.lives import task_of
+
+
+def checked(world: World, charges: list[Charge] | None = None) -> dict[str, Finding]:
+    verification = Verification(world.runtime, charges)
+    for _ in verification.run():
+        pass
+    return {found.name: found for found in verification.findings()}
+
+
+def broken(world: World, charges: list[Charge] | None = None) -> dict[str, list[str]]:
+    """Each invariant that does not hold, and what breaks it."""
+    found = checked(world, charges)
+    return {name: finding.breaches for name, finding in found.items() if finding.breaches}
+
+
+@dataclass
+class Busy:
+    """A ledger with a job in every state, and what its providers charged."""
+
+    world: World
+    queued: str
+    submitting: str
+    unconfirmed: str
+    given_up: str
+    resubmitted: str
+    running: str
+    succeeded: str
+    failed: str
+    cancelled: str
+
+    @property
+    def charges(self) -> list[Charge]:
+        """One task for each attempt that reached its provider, whether we know it or not."""
+        known = [self.running, self.succeeded, self.failed]
+        lost = [self.submitting, self.unconfirmed, self.given_up, self.resubmitted]
+        return [
+            *(Charge("hiapi", task_of(job_id)) for job_id in known),
+            *(Charge("hiapi", f"lost-{n}", job_id) for n, job_id in enumerate(lost)),
+            Charge("hiapi", "lost-too", self.resubmitted),
+        ]
+
+
+@pytest.fixture(params=[1, 3])
+def busy(world: World, request: pytest.FixtureRequest) -> Busy:
+    here = world.on(Ledger(lambda: world.redis, shards=request.param))
+    for _ in range(5):
+        lives.ended(here)
+        lives.running(here, "evolink")
+    return Busy(
+        here,
+        queued=here.enqueue(),
+        submitting=lives.submitting(here).job.id,
+        unconfirmed=lives.unconfirmed(here),
+        given_up=lives.given_up(here),
+        resubmitted=lives.resubmitted(here).job.id,
+        running=lives.running(here),
+        succeeded=lives.ended(here),
+        failed=lives.ended(here, lives.failure()),
+        cancelled=lives.cancelled(here),
+    )
+
+
+# All is well -------------------------------------------------------------------------------
+
+
+def test_a_busy_ledger_breaks_nothing_and_everything_was_looked_at(busy: Busy) -> None:
+    found = checked(busy.world)
+
+    assert {name: finding.breaches for name, finding in found.items()} == {
+        name: [] for name in INVARIANTS if name not in ("charged", "paid_once")
+    }
+    assert found["one_place"].looked_at == found["one_outcome"].looked_at == 19
+    assert found["told"].looked_at == 9
+    assert found["listed"].looked_at == found["not_overdue"].looked_at == 10
+    assert found["one_task"].looked_at == 13
+    assert found["unconfirmed"].looked_at == 3
+    assert found["counted"].looked_at == 4 * busy.world.ledger.shards
+
+
+def test_an_empty_ledger_breaks_nothing(world: World) -> None:
+    assert broken(world, []) == {}
+
+
+def test_every_job_is_told_as_it_is_looked_at(busy: Busy) -> None:
+    seen = list(Verification(busy.world.runtime).run())
+
+    assert len(seen) == len(set(seen)) == busy.world.ledger.overview.size()
+
+
+def test_verifying_changes_nothing(busy: Busy) -> None:
+    redis = busy.world.redis
+    before = {key: redis.dump(key) for key in kit.every_key(redis)}
+
+    checked(busy.world, busy.charges)
+
+    assert {key: redis.dump(key) for key in kit.every_key(redis)} == before
+
+
+def test_an_expired_job_breaks_nothing(busy: Busy) -> None:
+    for job_id in (busy.succeeded, busy.given_up):
+        busy.world.redis.delete(keys.job(job_id), keys.events(job_id))
+
+    assert broken(busy.world) == {}
+
+
+# Each invariant, broken by hand ------------------------------------------------------------
+
+
+def agenda(job_id: str) -> str:
+    return keys.agenda(keys.shard_of(job_id))
+
+
+def lose_from_agenda(busy: Busy) -> list[str]:
+    busy.world.redis.zrem(agenda(busy.running), busy.running)
+    return [busy.running]
+
+
+def keep_in_agenda(busy: Busy) -> list[str]:
+    busy.world.redis.zadd(agenda(busy.succeeded), {busy.succeeded: busy.world.clock.now})
+    return [busy.succeeded]
+
+
+def leave_expired_in_agenda(busy: Busy) -> list[str]:
+    busy.world.redis.delete(keys.job(busy.failed), keys.events(busy.failed))
+    busy.world.redis.zadd(agenda(busy.failed), {busy.failed: busy.world.clock.now})
+    return [busy.failed]
+
+
+def lose_from_index(busy: Busy) -> list[str]:
+    busy.world.redis.zrem(keys.jobs(keys.shard_of(busy.queued)), busy.queued)
+    return [busy.queued]
+
+
+def forget_look(busy: Busy) -> list[str]:
+    late = busy.world.clock.now - verify.OVERDUE - 1
+    busy.world.redis.zadd(agenda(busy.unconfirmed), {busy.unconfirmed: late})
+    return [busy.unconfirmed]
+
+
+def settle_twice(busy: Busy) -> list[str]:
+    key = keys.events(busy.succeeded)
+    busy.world.redis.rpush(key, f"{busy.world.clock.now} settled {{}}")
+    return [busy.succeeded]
+
+
+def settle_without_a_word(busy: Busy) -> list[str]:
+    busy.world.redis.rpop(keys.events(busy.failed))
+    return [busy.failed]
+
+
+def settle_an_open_job(busy: Busy) -> list[str]:
+    key = keys.events(busy.running)
+    busy.world.redis.rpush(key, f"{busy.world.clock.now} settled {{}}")
+    return [busy.running]
+
+
+def lose_field(job: str, field: str) -> Callable[[Busy], list[str]]:
+    def lose(busy: Busy) -> list[str]:
+        job_id = getattr(busy, job)
+        assert busy.world.redis.hdel(keys.job(job_id), field) == 1
+        return [job_id]
+
+    return lose
+
+
+def bind_twice(busy: Busy) -> list[str]:
+    task = task_of(busy.succeeded)
+    busy.world.redis.hset(keys.job(busy.running), "task.1", task)
+    pair = sorted(
+        [busy.succeeded, busy.running], key=lambda job_id: (keys.shard_of(job_id), job_id)
+    )
+    return [f"hiapi {task}: {pair[0]}.1, {pair[1]}.1"]
+
+
+def bind_twice_in_one_job(busy: Busy) -> list[str]:
+    for attempt in ("task.1", "task.2"):
+        busy.world.redis.hset(keys.job(busy.resubmitted), attempt, "task-x")
+    busy.world.redis.zrem(
+        keys.unconfirmed(keys.shard_of(busy.resubmitted)), f"{busy.resubmitted}.1"
+    )
+    return [f"hiapi task-x: {busy.resubmitted}.1, {busy.resubmitted}.2"]
+
+
+def miscount(busy: Busy) -> list[str]:
+    shard = keys.shard_of(busy.queued)
+    number = busy.world.redis.hincrby(keys.counts(shard), "queued", 1)
+    return [f"shard {shard}: {number} queued counted, {int(str(number)) - 1} there"]
+
+
+def keep_at_risk(busy: Busy) -> list[str]:
+    key = keys.unconfirmed(keys.shard_of(busy.failed))
+    busy.world.redis.zadd(key, {f"{busy.failed}.1": busy.world.clock.now})
+    return [f"{busy.failed}.1"]
+
+
+BREAKS: list[tuple[str, Callable[[Busy], list[str]]]] = [
+    ("one_place", lose_from_agenda),
+    ("one_place", keep_in_agenda),
+    ("one_place", leave_expired_in_agenda),
+    ("listed", lose_from_index),
+    ("not_overdue", forget_look),
+    ("one_outcome", settle_twice),
+    ("one_outcome", settle_without_a_word),
+    ("one_outcome", settle_an_open_job),
+    ("told", lose_field("succeeded", "images")),
+    ("told", lose_field("failed", "error")),
+    ("told", lose_field("cancelled", "by")),
+    ("told", lose_field("succeeded", "settled")),
+    ("one_task", bind_twice),
+    ("one_task", bind_twice_in_one_job),
+    ("counted", miscount),
+    ("unconfirmed", keep_at_risk),
+]
+
+
+@pytest.mark.parametrize(("name", "break_"), BREAKS)
+def test_a_broken_invariant_is_named_with_whose_it_is_and_nothing_else_is(
+    busy: Busy, name: str, break_: Callable[[Busy], list[str]]
+) -> None:
+    whose = break_(busy)
+
+    assert broken(busy.world) == {name: whose}
+
+
+def test_every_invariant_is_broken_here() -> None:
+    charged = {"charged", "paid_once"}
+
+    assert {name for name, _ in BREAKS} | charged == set(INVARIANTS)
+
+
+def test_a_status_changed_by_hand_is_two_wrong_counts(busy: Busy) -> None:
+    busy.world.redis.hset(keys.job(busy.queued), "status", Status.RUNNING)
+
+    [breaches] = broken(busy.world).values()
+
+    assert [line.split(": ")[1].split(" ")[1] for line in breaches] == ["queued", "running"]
+
+
+def test_a_look_that_is_overdue_by_less_is_no_breach(busy: Busy) -> None:
+    busy.world.clock.now += verify.OVERDUE
+
+    assert broken(busy.world) == {}
+
+
+# What the providers charged ----------------------------------------------------------------
+
+
+def test_charges_that_belong_to_attempts_or_are_at_risk_break_nothing(busy: Busy) -> None:
+    found = checked(busy.world, busy.charges)
+
+    assert {name: finding.breaches for name, finding in found.items()} == {
+        name: [] for name in INVARIANTS
+    }
+    assert found["charged"].looked_at == 8
+    assert found["paid_once"].looked_at == 7
+
+
+def test_a_task_that_no_attempt_knows_is_named(busy: Busy) -> None:
+    unknown = Charge("evolink", "task-unknown")
+
+    assert broken(busy.world, [*busy.charges, unknown]) == {"charged": ["evolink task-unknown"]}
+
+
+def test_a_task_of_another_provider_is_not_known_by_its_id_alone(busy: Busy) -> None:
+    task = task_of(busy.running)
+
+    assert broken(busy.world, [Charge("uniall", task)]) == {"charged": [f"uniall {task}"]}
+
+
+def test_no_more_tasks_are_at_risk_than_attempts_of_unknown_fate(world: World) -> None:
+    lives.unconfirmed(world, "uniall")
+    charges = [Charge("uniall", "one"), Charge("uniall", "two")]
+
+    assert broken(world, charges[:1]) == {}
+    assert broken(world, charges) == {"charged": ["uniall two"]}
+
+
+def test_a_job_that_was_charged_twice_is_named(busy: Busy) -> None:
+    twice = Charge("hiapi", "task-2", busy.unconfirmed)
+    lives.unconfirmed(busy.world)  # its task was never made: no task is unaccounted for
+
+    assert broken(busy.world, [*busy.charges, twice]) == {"paid_once": [busy.unconfirmed]}
+
+
+def test_a_resubmitted_job_may_be_charged_twice_but_not_three_times(world: World) -> None:
+    lease = lives.resubmitted(world)
+    job_id, now = lease.job.id, world.clock.now
+    world.ledger.accepted(job_id, 2, "task-2", now=now, next_look=now)
+    charges = [Charge("hiapi", "task-2"), Charge("hiapi", "task-1", job_id)]
+    lives.unconfirmed(world)
+
+    assert broken(world, charges) == {}
+    third = Charge("hiapi", "task-0", job_id)
+    assert broken(world, [*charges, third]) == {"paid_once": [job_id]}
+
+
+# Beside everything else --------------------------------------------------------------------
+
+
+def test_an_attempt_on_its_way_may_be_charged_already(world: World) -> None:
+    lease = lives.submitting(world)
+
+    assert broken(world, [Charge("hiapi", "task-1", lease.job.id)]) == {}
+
+
+def test_an_attempt_that_becomes_known_while_we_look_is_no_breach(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, now = lives.unconfirmed(world), world.clock.now
+    look = world.ledger.overview.unconfirmed
+
+    def then_accepted(limit: int) -> object:
+        found = look(limit)
+        world.ledger.accepted(job_id, 1, "task-1", now=now, next_look=now)
+        return found
+
+    monkeypatch.setattr(world.ledger.overview, "unconfirmed", then_accepted)
+
+    assert broken(world, [Charge("hiapi", "task-1", job_id)]) == {}
+
+
+def test_counts_are_not_compared_where_jobs_moved_while_we_looked(world: World) -> None:
+    first, second = sorted(world.enqueue() for _ in range(2))
+    verification = Verification(world.runtime)
+    looking = iter(verification.run())
+    next(looking)
+
+    lives.claimed(world, first)  # seen as queued
+    lives.claimed(world, second)
+    list(looking)
+
+    found = {finding.name: finding for finding in verification.findings()}
+    assert found["counted"].looked_at == 0
+    assert [name for name, finding in found.items() if finding.breaches] == []
+
+
+# What is shown -----------------------------------------------------------------------------
+
+
+def test_the_view_is_ok_only_if_nothing_is_broken(world: World) -> None:
+    good, bad = Finding("told"), Finding("counted")
+    good.check(True, "job_a")
+    bad.check(True, "job_a")
+    bad.check(False, "job_b")
+
+    assert view([good]) == {
+        "ok": True,
+        "invariants": [
+            {"name": "told", "meaning": INVARIANTS["told"], "looked_at": 1, "breaches": []}
+        ],
+    }
+    assert view([good, bad])["ok"] is False
+    assert view([good, bad])["invariants"][1]["breaches"] == ["job_b"]
+    assert view([good, bad])["invariants"][1]["looked_at"] == 2
