@@ -9,7 +9,7 @@ from orchestrator.http import NoAnswer, NotSent
 from orchestrator.jobs import ErrorCode, Job, JobError, Outcome, SettledBy, Step
 from orchestrator.ledger import Lease
 from orchestrator.polling import NOT_FOUND_TOLERANCE, back_off
-from orchestrator.providers.base import Missing, TaskReport, Trouble
+from orchestrator.providers.readings import Missing, TaskReport, Trouble
 from orchestrator.runtime import Runtime
 from orchestrator.submit import lease_ms, priced
 

@@ -24,7 +24,8 @@ from orchestrator.polling import (
     back_off,
     first_look,
 )
-from orchestrator.providers.base import Accepted, Ambiguous, Provider, Refused
+from orchestrator.providers.base import Provider
+from orchestrator.providers.readings import Accepted, Ambiguous, Refused
 from orchestrator.runtime import Runtime
 from orchestrator.wire import Call, File
 

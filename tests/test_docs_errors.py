@@ -13,8 +13,8 @@ import orjson
 import pytest
 
 from orchestrator.jobs import ErrorCode, JobError
-from orchestrator.providers import BUILT_IN, base
-from orchestrator.providers.base import STATUS_ERRORS, by_status, failure, succeeded
+from orchestrator.providers import BUILT_IN, readings
+from orchestrator.providers.readings import STATUS_ERRORS, by_status, failure, succeeded
 from orchestrator.schemas import JobErrorSchema
 from orchestrator.wire import Reply, dump
 
@@ -117,6 +117,6 @@ def test_the_lengths_it_names_are_kept() -> None:
 
     read = BUILT_IN["hiapi"].read_submit(Reply(400, {}, dump(told)))
 
-    assert isinstance(read, base.Refused)
+    assert isinstance(read, readings.Refused)
     assert f"up to {len(read.error.message)} characters" in PAGE
     assert f"up to {len(read.error.provider_code or '')} characters" in PAGE

@@ -6,7 +6,7 @@ from orchestrator import log
 from orchestrator.callbacks import CallbackAddress
 from orchestrator.jobs import Step
 from orchestrator.ledger import Result
-from orchestrator.providers.base import TaskReport, Unreadable
+from orchestrator.providers.readings import TaskReport, Unreadable
 from orchestrator.runtime import Runtime
 from orchestrator.wire import NotJson, parse
 

@@ -14,11 +14,11 @@ from urllib.parse import quote
 from marshmallow import fields
 
 from orchestrator.jobs import JobError, Outcome
-from orchestrator.providers.base import (
+from orchestrator.providers.base import Capabilities, Provider
+from orchestrator.providers.catalog import Family, Model
+from orchestrator.providers.readings import (
     Accepted,
     Ambiguous,
-    Capabilities,
-    Provider,
     Refused,
     TaskReport,
     Unreadable,
@@ -29,7 +29,6 @@ from orchestrator.providers.base import (
     task_id,
     words,
 )
-from orchestrator.providers.catalog import Family, Model
 from orchestrator.validation import StrictSchema, always, text
 from orchestrator.wire import Call, NotJson, Reply, parse
 

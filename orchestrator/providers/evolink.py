@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from orchestrator.jobs import Cost, ErrorCode, JobError, Outcome, Status
-from orchestrator.providers.base import (
+from orchestrator.providers.base import Capabilities, Provider
+from orchestrator.providers.catalog import Family, Model
+from orchestrator.providers.readings import (
     Accepted,
-    Capabilities,
-    Provider,
     TaskReport,
     Unreadable,
     by_status,
@@ -27,7 +27,6 @@ from orchestrator.providers.base import (
     task_id,
     words,
 )
-from orchestrator.providers.catalog import Family, Model
 from orchestrator.security.addresses import callback_refusal
 from orchestrator.validation import StrictSchema, links, text
 from orchestrator.wire import Call

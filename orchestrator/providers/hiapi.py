@@ -13,11 +13,11 @@ from urllib.parse import quote
 from marshmallow import fields
 
 from orchestrator.jobs import ErrorCode, JobError, Outcome
-from orchestrator.providers.base import (
+from orchestrator.providers.base import Capabilities, Provider
+from orchestrator.providers.catalog import Family, Model
+from orchestrator.providers.readings import (
     Accepted,
     Ambiguous,
-    Capabilities,
-    Provider,
     Refused,
     TaskReport,
     Unreadable,
@@ -29,7 +29,6 @@ from orchestrator.providers.base import (
     task_id,
     words,
 )
-from orchestrator.providers.catalog import Family, Model
 from orchestrator.security.addresses import callback_refusal
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import verify_timestamped_hex

@@ -13,10 +13,10 @@ from urllib.parse import quote
 from marshmallow import fields, validate
 
 from orchestrator.jobs import Image, JobError, JobRequest, Outcome
-from orchestrator.providers.base import (
+from orchestrator.providers.base import Capabilities, Provider
+from orchestrator.providers.catalog import Family, Model, as_written, said
+from orchestrator.providers.readings import (
     Accepted,
-    Capabilities,
-    Provider,
     TaskReport,
     Unreadable,
     by_status,
@@ -27,7 +27,6 @@ from orchestrator.providers.base import (
     task_id,
     words,
 )
-from orchestrator.providers.catalog import Family, Model, as_written, said
 from orchestrator.validation import (
     InvalidRequest,
     StrictSchema,

@@ -12,7 +12,8 @@ import pytest
 
 from orchestrator.jobs import JobRequest, Upload
 from orchestrator.providers import BUILT_IN, Provider
-from orchestrator.providers.base import (
+from orchestrator.providers.catalog import field_at
+from orchestrator.providers.readings import (
     Accepted,
     Ambiguous,
     Missing,
@@ -20,7 +21,6 @@ from orchestrator.providers.base import (
     TaskReport,
     Trouble,
 )
-from orchestrator.providers.catalog import field_at
 from orchestrator.validation import InvalidRequest, Violation
 from orchestrator.wire import Reply
 from tests.fakes import NOON

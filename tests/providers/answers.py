@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.jobs import ErrorCode, JobError, Status
-from orchestrator.providers.base import (
+from orchestrator.providers.readings import (
     Accepted,
     Ambiguous,
     Missing,

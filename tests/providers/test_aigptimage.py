@@ -7,7 +7,14 @@ import pytest
 from orchestrator.jobs import Cost, ErrorCode, Image, Outcome
 from orchestrator.prices import PriceTable
 from orchestrator.providers.aigptimage import ASPECT_RATIOS
-from orchestrator.providers.base import Accepted, Ambiguous, Missing, Refused, TaskReport, Trouble
+from orchestrator.providers.readings import (
+    Accepted,
+    Ambiguous,
+    Missing,
+    Refused,
+    TaskReport,
+    Trouble,
+)
 from orchestrator.wire import dump
 from tests.fakes import NOON
 from tests.providers.adapter import Cases, each

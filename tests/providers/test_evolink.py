@@ -6,8 +6,15 @@ import pytest
 
 from orchestrator.jobs import Cost, ErrorCode, Image, Outcome, Status
 from orchestrator.prices import PriceTable
-from orchestrator.providers.base import Accepted, Ambiguous, Missing, Refused, TaskReport, Trouble
 from orchestrator.providers.evolink import ERROR_TYPES, SIZES, TASK_ERRORS
+from orchestrator.providers.readings import (
+    Accepted,
+    Ambiguous,
+    Missing,
+    Refused,
+    TaskReport,
+    Trouble,
+)
 from orchestrator.wire import dump
 from tests.fakes import NOON
 from tests.providers.adapter import Cases

@@ -8,8 +8,15 @@ import pytest
 
 from orchestrator.jobs import Cost, ErrorCode, Image, Outcome
 from orchestrator.prices import PriceTable
-from orchestrator.providers.base import Accepted, Ambiguous, Missing, Refused, TaskReport, Trouble
 from orchestrator.providers.hiapi import ASPECT_RATIOS, KEY_CODES
+from orchestrator.providers.readings import (
+    Accepted,
+    Ambiguous,
+    Missing,
+    Refused,
+    TaskReport,
+    Trouble,
+)
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import BadSignature
 from orchestrator.wire import dump

@@ -9,10 +9,10 @@ import pytest
 
 from orchestrator.jobs import ErrorCode
 from orchestrator.providers import BUILT_IN
-from orchestrator.providers.base import by_status
 from orchestrator.providers.catalog import limits
 from orchestrator.providers.evolink import ERROR_TYPES
 from orchestrator.providers.hiapi import ERROR_CODES
+from orchestrator.providers.readings import by_status
 from orchestrator.providers.uniall import SIZES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "providers"

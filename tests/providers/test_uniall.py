@@ -8,7 +8,14 @@ import pytest
 
 from orchestrator.jobs import Cost, ErrorCode, Image, JobRequest, Outcome, Status
 from orchestrator.prices import PriceTable
-from orchestrator.providers.base import Accepted, Ambiguous, Missing, Refused, TaskReport, Trouble
+from orchestrator.providers.readings import (
+    Accepted,
+    Ambiguous,
+    Missing,
+    Refused,
+    TaskReport,
+    Trouble,
+)
 from orchestrator.providers.uniall import ASPECT_RATIOS, SIZES
 from orchestrator.validation import Violation
 from orchestrator.wire import dump
