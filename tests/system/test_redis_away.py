@@ -1,0 +1,243 @@
+"""Redis away under real processes: the receiver answers quickly, and nothing that came is lost."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import requests
+
+from orchestrator.cli.stack import EmbeddedRedis, Stack, free_port
+from orchestrator.ledger.connection import ANSWER_TIMEOUT, CONNECT_TIMEOUT
+from orchestrator.spool import Spool
+from tests.system.conftest import TIMES, Client, eventually
+from tests.system.rack import DONE, Rack, settings
+
+JOBS = 8
+#: A callback costs at most one time-out, and what a busy machine adds. Seconds.
+PROMPT = CONNECT_TIMEOUT + ANSWER_TIMEOUT + 2
+#: Nothing is polled, so that a callback alone can settle.
+NO_POLLS = {"ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "600"}
+
+
+@dataclass
+class Scene:
+    """A stack whose Redis can be killed."""
+
+    stack: Stack
+    redis: EmbeddedRedis
+    client: Client
+    spool: Spool
+
+
+@contextmanager
+def playing(tmp_path: Path, *, spool: bool) -> Iterator[Scene]:
+    folder = tmp_path / "spool"
+    with ExitStack() as closing:
+        redis = closing.enter_context(EmbeddedRedis(tmp_path / "redis", appendfsync="always"))
+        variables = {**TIMES, **NO_POLLS}
+        if spool:
+            variables["ORCHESTRATOR_SPOOL_DIR"] = str(folder)
+        stack = closing.enter_context(
+            Stack(redis_url=redis.url, task_seconds=0.2, settings=variables, folder=tmp_path)
+        )
+        yield Scene(stack, redis, Client(stack), Spool(folder))
+
+
+def finished(scene: Scene) -> dict[str, str]:
+    """Jobs whose provider tasks are done, and whose callbacks nobody has sent: task id by job."""
+    text = f"{uuid4()} [sandbox: drop]"
+    jobs = [scene.client.enqueue(("hiapi", "evolink")[n % 2], text) for n in range(JOBS)]
+    eventually(lambda: len(done(scene, text)) == JOBS)
+    eventually(lambda: all(scene.client.job(job)["status"] == "running" for job in jobs))
+    return {job: scene.client.job(job)["attempts"][0]["task_id"] for job in jobs}
+
+
+def done(scene: Scene, text: str) -> list[dict[str, Any]]:
+    return [task for task in scene.client.tasks(text) if task["finished_at"]]
+
+
+def call_back(scene: Scene, task_id: str) -> int:
+    """Have the provider send a task's callback, once; how it was answered."""
+    url = f"{scene.stack.sandbox_url}/control/tasks/{task_id}/callback"
+    sent: dict[str, Any] = requests.post(url, timeout=20).json()
+    return int(sent["status"])
+
+
+@dataclass
+class Probe:
+    """Asks a path again and again, and notes how it is answered and how long that took."""
+
+    url: str
+    answers: Counter[int] = field(default_factory=Counter)
+    longest: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> Probe:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _ask(self) -> None:
+        while not self.answers or not self._stop.wait(0.1):
+            begun = monotonic()
+            self.answers[requests.get(self.url, timeout=30).status_code] += 1
+            self.longest = max(self.longest, monotonic() - begun)
+
+
+def test_with_a_spool_callbacks_are_taken_while_redis_is_dead_and_settle_when_it_is_back(
+    tmp_path: Path,
+) -> None:
+    with playing(tmp_path, spool=True) as scene:
+        jobs = finished(scene)
+        scene.redis.kill()
+        with Probe(f"{scene.stack.web_url}/healthz") as health, ThreadPoolExecutor(JOBS) as pool:
+            begun = monotonic()
+            statuses = list(pool.map(lambda task: call_back(scene, task), jobs.values()))
+            took = monotonic() - begun
+        assert statuses == [200] * JOBS
+        assert took < PROMPT
+        assert set(health.answers) == {200}
+        assert len(scene.spool.waiting()) == JOBS
+        assert requests.get(f"{scene.stack.web_url}/readyz", timeout=10).status_code == 503
+
+        scene.redis.start()
+
+        for job in jobs:
+            outcome = scene.client.outcome(job)
+            assert (outcome["status"], outcome["settled_by"]) == ("succeeded", "callback")
+            assert "duplicate" not in scene.client.timeline(job)
+        eventually(lambda: not scene.spool.waiting())
+        comes_back(scene)
+
+
+def test_what_a_killed_web_process_had_spooled_settles_when_it_is_started_again(
+    tmp_path: Path,
+) -> None:
+    with playing(tmp_path, spool=True) as scene:
+        jobs = finished(scene)
+        scene.redis.kill()
+        assert {call_back(scene, task) for task in jobs.values()} == {200}
+        scene.stack.kill("web")
+        scene.redis.start()
+        assert len(scene.spool.waiting()) == JOBS
+
+        scene.stack.start("web")
+        scene.stack.wait_for("web", f"{scene.stack.web_url}/healthz")
+
+        outcomes = [scene.client.outcome(job) for job in jobs]
+        assert {outcome["settled_by"] for outcome in outcomes} == {"callback"}
+        eventually(lambda: not scene.spool.waiting())
+
+
+def test_without_a_spool_callbacks_are_answered_503_and_settle_when_they_come_again(
+    tmp_path: Path,
+) -> None:
+    with playing(tmp_path, spool=False) as scene:
+        jobs = finished(scene)
+        scene.redis.kill()
+        begun = monotonic()
+        statuses = [call_back(scene, task) for task in jobs.values()]
+        assert statuses == [503] * JOBS
+        assert monotonic() - begun < PROMPT
+
+        scene.redis.start()
+
+        eventually(lambda: {call_back(scene, task) for task in jobs.values()} == {200})
+        outcomes = [scene.client.outcome(job) for job in jobs]
+        assert {outcome["settled_by"] for outcome in outcomes} == {"callback"}
+        comes_back(scene)
+
+
+def comes_back(scene: Scene) -> None:
+    """Worker and beat are there again, without having been restarted."""
+    ready = f"{scene.stack.web_url}/readyz"
+    eventually(lambda: requests.get(ready, timeout=10).status_code == 200, within=30)
+    text = str(uuid4())
+    assert scene.client.outcome(scene.client.enqueue("hiapi", text), 60)["status"] == "succeeded"
+    assert scene.stack.dead() is None
+
+
+# Many at once ----------------------------------------------------------------------------------
+
+CALLBACKS = 64
+#: The 8 of the Procfile for each of two processes, and what server and Python have of their own.
+THREADS = 2 * (8 + 8) + 4
+
+
+@contextmanager
+def nobody() -> Iterator[str]:
+    """A Redis that refuses connections."""
+    yield f"redis://127.0.0.1:{free_port()}/0"
+
+
+@contextmanager
+def silent() -> Iterator[str]:
+    """A Redis that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
+        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("kind", [nobody, silent], ids=lambda kind: kind.__name__)
+def test_many_callbacks_at_once_are_answered_within_the_time_outs_and_pile_up_no_threads(
+    kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with kind() as url, Stack(("web",), redis_url=url) as stack:
+        rack = Rack(stack, settings(stack.env, monkeypatch))
+        most = Most(rack)
+
+        def deliver(_: int) -> int:
+            url = f"{stack.web_url}{rack.path()}"
+            return requests.post(url, data=DONE, timeout=60).status_code
+
+        with Probe(f"{stack.web_url}/healthz") as health, most:
+            begun = monotonic()
+            with ThreadPoolExecutor(CALLBACKS) as pool:
+                statuses = Counter(pool.map(deliver, range(CALLBACKS)))
+            took = monotonic() - begun
+
+        assert statuses == {503: CALLBACKS}
+        assert took < PROMPT
+        assert set(health.answers) == {200}
+        assert health.longest < PROMPT
+        assert 0 < most.seen <= THREADS
+        assert requests.get(f"{stack.web_url}/readyz", timeout=30).json()["ledger"] == "away"
+
+
+class Most:
+    """The most threads that were seen."""
+
+    def __init__(self, rack: Rack) -> None:
+        self.seen = 0
+        self._rack = rack
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._stop.wait(0.05):
+            self.seen = max(self.seen, self._rack.threads())
