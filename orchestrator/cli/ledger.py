@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import Any
+from typing import IO, Any
 
 import click
 import requests
@@ -22,7 +22,9 @@ from orchestrator.reconcile import reconcile as sweep
 from orchestrator.risk import at_risk, money
 from orchestrator.schemas import job_view, rfc3339
 from orchestrator.stats import stats as figures
+from orchestrator.validation import InvalidRequest, Violation
 from orchestrator.verify import Charge, Finding, Verification, view
+from orchestrator.wire import NotJson, parse
 
 _JOB = re.compile(r"job_[0-9a-z]{28}")
 #: How long the sandbox may take to list its tasks. Seconds.
@@ -128,17 +130,22 @@ def _unknown(told: dict[str, Any]) -> str:
 
 @click.command()
 @click.option(
-    "--sandbox", metavar="URL", help="Hold the sandbox' charged tasks against the ledger."
+    "--tasks",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="Every task that providers charged: a JSON list of {provider, task_id}.",
 )
+@click.option("--sandbox", metavar="URL", help="The same, as the sandbox at URL lists it.")
 @as_json
-def verify(sandbox: str | None, json_: bool) -> None:
+def verify(tasks: IO[bytes] | None, sandbox: str | None, json_: bool) -> None:
     """Check the promise on this ledger: nothing lost, one outcome each, nothing paid twice.
 
-    Reads only, and may run while everything works. Exit status 0 only if every invariant holds.
+    With a list of what was charged, each charge is held against the ledger too. Reads only, and may
+    run while everything works. Exit status 0 only if every invariant holds.
     """
     parts = runtime.default()
-    charges = list(_charges(sandbox)) if sandbox else None
-    verification = Verification(parts, charges)
+    charges = [*(_listed(tasks) if tasks else ()), *(_charges(sandbox) if sandbox else ())]
+    verification = Verification(parts, charges if tasks or sandbox else None)
     with Progress(console=console(), transient=True, disable=json_) as progress:
         bar = progress.add_task("looking at jobs", total=parts.ledger.overview.size())
         for _ in verification.run():
@@ -163,6 +170,29 @@ def reconcile(json_: bool) -> None:
         print_json({"due": due})
     else:
         click.echo(f"{due} jobs were due")
+
+
+def _listed(file: IO[bytes]) -> Iterable[Charge]:
+    """The charges in a file.
+
+    Raises:
+        InvalidRequest: it holds something else.
+    """
+    form = 'a JSON list of {"provider": "hiapi", "task_id": "..."}'
+    try:
+        listed = parse(file.read())
+    except NotJson as error:
+        raise InvalidRequest(Violation("tasks", file.name, f"{form} ({error})")) from None
+    for entry in listed if isinstance(listed, list) else [listed]:
+        told = entry if isinstance(entry, dict) else {}
+        provider, task_id = told.get("provider"), told.get("task_id")
+        if (
+            not isinstance(provider, str)
+            or provider not in PROVIDERS
+            or not isinstance(task_id, str)
+        ):
+            raise InvalidRequest(Violation("tasks", entry, f"{form}, of {', '.join(PROVIDERS)}"))
+        yield Charge(provider, task_id)
 
 
 def _charges(url: str) -> Iterable[Charge]:
