@@ -1,0 +1,63 @@
+"""Thousands of forged callbacks while real jobs run: the real ones settle, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import pytest
+
+from benchmarks.forged import Target, attack
+from orchestrator.cli.stack import Stack
+from orchestrator.ledger import Ledger
+from orchestrator.log import FLOOD_LINES
+from tests.system.conftest import Client
+from tests.system.rack import Rack, settings
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+
+FORGED, JOBS = 5000, 50
+#: What the web processes may grow by. MiB.
+GROWTH = 50
+
+
+@pytest.fixture(scope="module")
+def rack() -> Iterator[Rack]:
+    # Nothing is polled: a job that settles was settled by its callback.
+    patient = {"ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "600"}
+    with Stack(task_seconds=0.3, settings=patient) as stack, pytest.MonkeyPatch.context() as patch:
+        yield Rack(stack, settings(stack.env, patch))
+
+
+def test_forged_callbacks_change_nothing_and_real_ones_are_unhurt(rack: Rack) -> None:
+    client, target = Client(rack.stack), Target(rack.stack, rack.settings)
+    ledger = Ledger.from_url(rack.stack.env["ORCHESTRATOR_REDIS_URL"])
+    victim = rack.running()
+    before, untouched = ledger.events(victim), ledger.get(victim)
+    forgeries = target.forgeries(victim)
+    attack(rack.port, forgeries, 500)
+    memory, lines = target.memory(), target.log_lines()
+
+    with ThreadPoolExecutor(10) as pool:
+        came = pool.submit(attack, rack.port, forgeries, FORGED)
+        providers = ["hiapi", "evolink"] * (JOBS // 2)
+        jobs = list(pool.map(lambda p: client.enqueue(p, str(uuid4())), providers))
+        outcomes = list(pool.map(lambda job: client.outcome(job, within=60), jobs))
+        result = came.result()
+
+    assert {(one["status"], one["settled_by"]) for one in outcomes} == {("succeeded", "callback")}
+    assert set(result.statuses) == {404}
+    assert sum(result.statuses.values()) == FORGED
+    assert (ledger.events(victim), ledger.get(victim)) == (before, untouched)
+    assert ledger.rejected() == []
+    assert target.memory() < memory + GROWTH
+    assert target.log_lines() - lines < allowed(FORGED / result.rate)
+    held = rack.stack.log("web").count("callback_refused_unlogged")
+    assert held >= 1
+
+
+def allowed(seconds: float) -> float:
+    """Lines of two processes: a few each second and a number, and one for each real callback."""
+    return 2 * (FLOOD_LINES + 1) * (seconds + 2) + 3 * JOBS
