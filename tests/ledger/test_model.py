@@ -6,11 +6,12 @@ import itertools
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -32,8 +33,10 @@ from tests.ledger import kit
 from tests.ledger.kit import COST, FAILURE, LEASE, NOW, REQUEST, SUCCESS, Wire
 from tests.ledger.model import Book
 
-#: How many lives are lived, and how many steps each has at most. About 10 s.
-LIVES, STEPS = 100, 40
+#: How many lives hypothesis makes up, each of so many steps at most, and how many plain chance,
+#: which goes further but cannot say it shorter. About 5 s each.
+LIVES, STEPS = 40, 40
+LONG_LIVES, LONG = 20, 250
 #: After so many steps the whole ledger is verified, as a user would.
 VERIFIED = 5
 #: No more jobs than that, so that everybody meets.
@@ -45,19 +48,20 @@ DEADLINE = 2 * HOUR
 
 WHICH = st.integers(0, 11)
 #: The provider's words; one success is another's contradiction.
-OUTCOMES = st.sampled_from(
-    [
-        SUCCESS,
-        replace(SUCCESS, images=(*SUCCESS.images, *SUCCESS.images), cost=None),
-        FAILURE,
-        Outcome(Status.CANCELLED, error=FAILURE.error),
-    ]
+OUTCOMES = (
+    SUCCESS,
+    replace(SUCCESS, images=(*SUCCESS.images, *SUCCESS.images), cost=None),
+    FAILURE,
+    Outcome(Status.CANCELLED, error=FAILURE.error),
 )
-#: 7: the provider task has another id than usual.
-OTHER = st.integers(0, 7)
-WAITS = st.sampled_from([0, 1, 10_000, HOUR])
-#: How far back an attempt is that the provider speaks of: most often 0, the newest; -1: not made.
-BACK = st.integers(0, 15).map({11: 1, 12: 1, 13: 1, 14: 2, 15: -1}.get).map(lambda back: back or 0)
+COSTS = (None, COST, replace(COST, amount=9))
+#: 15: the provider task has another id than usual.
+OTHER = st.integers(0, 15)
+WAITS = (0, 1, 10_000, HOUR)
+JUMPS = (1, 1000, LEASE, OVERDUE + 1, HOUR, DEADLINE)
+#: How far back an attempt is that the provider speaks of; 0: the newest; -1: it was not made.
+BACKS = (0, 0, 0, 0, 1, 1, 2, -1)
+BACK = st.sampled_from(BACKS)
 Move = Callable[[], Result]
 
 
@@ -69,12 +73,8 @@ class Doing(NamedTuple):
     outcome: Outcome
 
 
-DOINGS = st.builds(
-    Doing,
-    st.sampled_from(["unconfirmed", "deferred", "resubmitted", "polled", "settled", "nothing"]),
-    WAITS,
-    OUTCOMES,
-)
+DONE = ("unconfirmed", "deferred", "resubmitted", "polled", "settled", "nothing")
+DOINGS = st.builds(Doing, st.sampled_from(DONE), st.sampled_from(WAITS), st.sampled_from(OUTCOMES))
 
 
 class LedgerMachine(RuleBasedStateMachine):
@@ -134,7 +134,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.steps % 4 == 0)
     @rule(key=st.sampled_from([None, "a", "b"]), other=st.integers(0, 3))
     def enqueue(self, key: str | None, other: int) -> None:
-        if key is None and len(self.ids) == JOBS:
+        if key is None and sum(i in self.book.entries for i in self.ids) == JOBS:
             return
         request = replace(REQUEST, model="another") if other == 1 else REQUEST
         now, deadline = self.now, self.now + DEADLINE
@@ -170,7 +170,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # Workers -------------------------------------------------------------------------------
 
-    @rule(which=WHICH, wait=st.integers(0, 3), odd=st.integers(0, 7), lasts=WAITS, doing=DOINGS)
+    @rule(
+        which=WHICH,
+        wait=st.integers(0, 3),
+        odd=st.integers(0, 7),
+        lasts=st.sampled_from(WAITS),
+        doing=DOINGS,
+    )
     def work(self, which: int, wait: int, odd: int, lasts: int, doing: Doing) -> None:
         """A worker takes a job, most often when it is due and for the right step."""
         entries = self.book.entries
@@ -252,10 +258,10 @@ class LedgerMachine(RuleBasedStateMachine):
         return job_id, max((entry.newest if entry else 1) - back, 0)
 
     def task(self, job_id: str, attempt: int, other: int) -> str:
-        return f"{'other' if other == 7 else 'task'}-{job_id}-{attempt}"
+        return f"{'other' if other == 15 else 'task'}-{job_id}-{attempt}"
 
     @rule(which=WHICH, back=BACK, other=OTHER,
-          wait=WAITS, cost=st.sampled_from([None, COST, replace(COST, amount=9)]))  # fmt: skip
+          wait=st.sampled_from(WAITS), cost=st.sampled_from(COSTS))  # fmt: skip
     def accepted(self, which: int, back: int, other: int, wait: int, cost: Cost | None) -> None:
         (job_id, attempt), now = self.sent(which, back), self.now
         look, task = now + wait, self.task(job_id, attempt, other)
@@ -265,7 +271,7 @@ class LedgerMachine(RuleBasedStateMachine):
         )
 
     @rule(which=WHICH, back=BACK, other=OTHER,
-          outcome=OUTCOMES)  # fmt: skip
+          outcome=st.sampled_from(OUTCOMES))  # fmt: skip
     def call_back(self, which: int, back: int, other: int, outcome: Outcome) -> None:
         (job_id, attempt), now = self.sent(which, back), self.now
         task, by = self.task(job_id, attempt, other), SettledBy.CALLBACK
@@ -275,7 +281,7 @@ class LedgerMachine(RuleBasedStateMachine):
         )
 
     @rule(which=WHICH, back=BACK, other=OTHER,
-          look=st.sampled_from([None, 0, 5_000]), wait=WAITS)  # fmt: skip
+          look=st.sampled_from([None, 0, 5_000]), wait=st.sampled_from(WAITS))  # fmt: skip
     def tell_news(self, which: int, back: int, other: int, look: int | None, wait: int) -> None:
         (job_id, attempt), now = self.sent(which, back), self.now
         task, then = self.task(job_id, attempt, other), None if look is None else now + look
@@ -290,7 +296,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # The world -----------------------------------------------------------------------------
 
-    @rule(jump=st.sampled_from([1, 1000, LEASE, OVERDUE + 1, HOUR, DEADLINE]))
+    @rule(jump=st.sampled_from(JUMPS))
     def time_passes(self, jump: int) -> None:
         self.clock.now += jump
 
@@ -301,13 +307,15 @@ class LedgerMachine(RuleBasedStateMachine):
         assert again()[0] == move()
 
     @precondition(lambda self: self.ended and self.steps % 5 == 0)
-    @rule(which=WHICH)
-    def retention_ends(self, which: int) -> None:
+    @rule(which=WHICH, again=st.booleans())
+    def retention_ends(self, which: int, again: bool) -> None:
         job_id = self.job(which)
         if job_id in self.ended and job_id in self.book.entries:
             self.redis.delete(keys.job(job_id), keys.events(job_id))
             self.book.expire(job_id)
             self.repeatable = []  # no wire repeats what was asked a month ago
+            if again:
+                self.enqueue("a", 0)
 
     @precondition(lambda self: self.steps % 5 == 1)
     @rule(age=st.sampled_from([0, 10_000, HOUR]))
@@ -394,6 +402,51 @@ def test_the_ledger_does_what_the_model_does(real_redis: Redis, world: World) ->
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+Act = Callable[[LedgerMachine, random.Random], object]
+
+
+def doing(chance: random.Random) -> Doing:
+    return Doing(chance.choice(DONE), chance.choice(WAITS), chance.choice(OUTCOMES))
+
+
+#: What may happen in a long life, and how often.
+ACTS: Mapping[Act, int] = {
+    lambda m, c: m.enqueue(c.choice([None, "a", "b"]), c.randrange(4)): 2,
+    lambda m, c: m.cancel(c.randrange(12)): 1,
+    lambda m, c: m.work(
+        c.randrange(12), c.randrange(4), c.randrange(8), c.choice(WAITS), doing(c)
+    ): 10,
+    lambda m, c: m.leases and m.come_back(c.randrange(12), doing(c)): 5,
+    lambda m, c: m.accepted(
+        c.randrange(12), c.choice(BACKS), c.randrange(16), c.choice(WAITS), c.choice(COSTS)
+    ): 3,
+    lambda m, c: m.call_back(
+        c.randrange(12), c.choice(BACKS), c.randrange(16), c.choice(OUTCOMES)
+    ): 4,
+    lambda m, c: m.tell_news(
+        c.randrange(12), c.choice(BACKS), c.randrange(16), c.choice([None, 0, 5]), c.choice(WAITS)
+    ): 2,
+    lambda m, c: m.time_passes(c.choice(JUMPS)): 2,
+    lambda m, c: m.repeatable and m.the_wire_repeats_a_call(c.randrange(12)): 4,
+    lambda m, c: m.ended and m.retention_ends(c.randrange(12), c.random() < 0.5): 4,
+    lambda m, c: m.tidy(c.choice(WAITS)): 1,
+}
+
+
+@pytest.mark.parametrize("seed", range(LONG_LIVES))
+def test_the_ledger_does_what_the_model_does_all_a_long_life(
+    real_redis: Redis, world: World, seed: int
+) -> None:
+    machine, chance = LedgerMachine(real_redis, world.runtime), random.Random(seed)
+    machine.begin(seed % 2 == 0, [])
+    for act in chance.choices(list(ACTS), list(ACTS.values()), k=LONG):
+        act(machine, chance)
+        machine.redis_holds_what_the_book_says()
+        machine.what_is_due_is_nudged()
+        machine.the_promise_is_verified()
+    machine.teardown()
 
 
 @dataclass
