@@ -5,17 +5,22 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from time import monotonic
 
 from orchestrator.cli.stack import EmbeddedRedis, Stack
 from orchestrator.clock import now_ms
+from orchestrator.jobs import Status
 from orchestrator.ledger import Ledger, LedgerUnavailable
 from tests.chaos.plan import REDIS, Blow
 
 #: A sweep must be finished so soon after Redis is back; else worker or beat has fallen silent.
 #: Seconds.
 RECOVERS_WITHIN = 30.0
+#: A worker is killed when a submission has just begun, if one does so soon; and how often to look.
+#: Seconds.
+AIM, GLANCE = 1.0, 0.003
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +85,22 @@ class Killer:
         if blow.victim == REDIS:
             self.restarts.append(self._restart(blow.away))
             return
+        if blow.victim == "worker":
+            self._aim()
         self.stack.kill(blow.victim)
         self.stack.start(blow.victim)
+
+    def _aim(self) -> None:
+        """Wait for a submission to begin: what a dead worker leaves behind shows only then."""
+        ledger, ends = Ledger.from_url(self.redis.url), monotonic() + AIM
+        with suppress(LedgerUnavailable):
+            # Those that died with an earlier worker count as under way until their lease ends.
+            before = ledger.overview.counts().get(Status.SUBMITTING, 0)
+            while monotonic() < ends and not self._stop.wait(GLANCE):
+                now = ledger.overview.counts().get(Status.SUBMITTING, 0)
+                if now > before:
+                    return
+                before = now
 
     def _note_the_dead(self) -> str | None:
         dead = self.stack.dead()
