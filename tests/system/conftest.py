@@ -10,8 +10,12 @@ from typing import Any
 
 import pytest
 import requests
+from click.testing import CliRunner, Result
 
+from orchestrator import runtime
+from orchestrator.cli import main
 from orchestrator.cli.stack import Stack
+from orchestrator.providers import BUILT_IN
 
 MODELS = {
     "uniall": "NanoBanana2-1K",
@@ -97,3 +101,19 @@ def stack() -> Iterator[Stack]:
 @pytest.fixture
 def client(stack: Stack) -> Client:
     return Client(stack)
+
+
+@pytest.fixture
+def here(client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    """This process, with the stack's own settings."""
+    for name, value in client.stack.env.items():
+        if name.startswith(("ORCHESTRATOR_", *(f"{known.upper()}_" for known in BUILT_IN))):
+            monkeypatch.setenv(name, value)
+    runtime.default.cache_clear()
+    yield client
+    runtime.default().nudger.close()
+    runtime.default.cache_clear()
+
+
+def cli(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)

@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from celery import Celery
-from click.testing import CliRunner, Result
 from PIL import Image
 
 import orchestrator
-from orchestrator import runtime
-from orchestrator.cli import main
 from orchestrator.ledger import Ledger
 from orchestrator.providers import BUILT_IN
-from tests.system.conftest import Client, eventually
+from tests.system.conftest import Client, cli, eventually
 
 REQUEST = {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A lighthouse at dusk"}
-
-
-@pytest.fixture
-def here(client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    """This process, with the stack's own settings."""
-    for name, value in client.stack.env.items():
-        if name.startswith(("ORCHESTRATOR_", *(f"{known.upper()}_" for known in BUILT_IN))):
-            monkeypatch.setenv(name, value)
-    runtime.default.cache_clear()
-    yield client
-    runtime.default().nudger.close()
-    runtime.default.cache_clear()
-
-
-def cli(*arguments: str) -> Result:
-    return CliRunner().invoke(main, arguments)
 
 
 def test_python_enqueues_and_gets(here: Client) -> None:
