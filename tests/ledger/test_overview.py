@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from itertools import count
+from typing import cast
 
 import pytest
 from redis import Redis
@@ -12,7 +13,7 @@ from orchestrator.jobs import ErrorCode, JobError, JobRequest, Outcome, SettledB
 from orchestrator.ledger import Idempotency, Lease, Ledger, Result, keys, overview
 from orchestrator.ledger.overview import Agenda, Page, Snapshot, Unconfirmed
 from tests.ledger import kit
-from tests.ledger.kit import DEADLINE, FAILURE, LOOK, NOW, REQUEST, SUCCESS
+from tests.ledger.kit import DEADLINE, FAILURE, LOOK, NOW, REQUEST, SUCCESS, Wire
 
 OTHER = JobRequest("evolink", "nano-banana-2-lite", options={"prompt": "A red cube"})
 
@@ -386,6 +387,16 @@ def test_one_call_forgets_any_number_but_looks_at_little_while_nothing_expired(
     assert ledger.overview.size() == 7
 
 
+def test_a_call_with_nothing_to_forget_is_one_script_a_shard(wire: Wire) -> None:
+    ledger = Ledger(lambda: cast(Redis, wire), shards=3)
+    kit.create(ledger)
+    wire.calls.clear()
+
+    ledger.overview.tidy(oldest=NOW)
+
+    assert len(wire.calls) == 3
+
+
 def test_one_call_ends_however_much_has_expired(
     ledger: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -416,10 +427,12 @@ def test_every_job_of_a_shard_is_seen_once(
     monkeypatch.setattr(overview, "PAGE", 4)
     ids = [kit.create(sharded) for _ in range(60)]
 
-    seen = [[shot.job_id for shot in sharded.overview.snapshots(shard)] for shard in range(5)]
+    seen = [list(sharded.overview.snapshots(shard)) for shard in range(5)]
 
-    for shard, found in enumerate(seen):
-        assert found == sorted(job_id for job_id in ids if keys.shard_of(job_id) == shard)
+    assert all(shot.listed for shots in seen for shot in shots)
+    for shard, shots in enumerate(seen):
+        mine = sorted(job_id for job_id in ids if keys.shard_of(job_id) == shard)
+        assert [shot.job_id for shot in shots] == mine
 
 
 def test_a_job_that_is_not_listed_is_seen_by_its_place_in_the_agenda(
