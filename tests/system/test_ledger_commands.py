@@ -193,7 +193,7 @@ def test_a_job_that_succeeded_is_not_retried(
 
 
 @pytest.mark.parametrize("command", ["cancel", "retry"])
-@pytest.mark.parametrize("job_id", ["job_nothing", keys.new_job_id(0)])
+@pytest.mark.parametrize("job_id", ["job_nothing", "job_" + "0" * 28])
 def test_an_unknown_job_has_exit_status_1(here: Client, command: str, job_id: str) -> None:
     told = cli(command, job_id)
 
