@@ -77,6 +77,12 @@ def test_pages_go_through_all_shards_in_order_and_list_each_job_once(
     assert listed(sharded, limit) == sorted(ids, reverse=True)
 
 
+def test_the_order_is_that_of_the_ids_whatever_time_the_callers_told(ledger: Ledger) -> None:
+    ids = [kit.create(ledger, now=NOW - 1000 * number) for number in range(12)]
+
+    assert listed(ledger, 5) == sorted(ids, reverse=True)
+
+
 def test_no_page_holds_more_than_was_asked_for(sharded: Ledger) -> None:
     for _ in range(10):
         kit.create(sharded)
