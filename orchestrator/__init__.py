@@ -6,7 +6,7 @@ job = enqueue(provider="hiapi", model="Nano-Banana-2", prompt="A lighthouse at d
 get(job.id).status
 """
 
-from orchestrator.enqueue import IdempotencyMismatch, enqueue, get
+from orchestrator.enqueue import IdempotencyMismatch, cancel, enqueue, get
 from orchestrator.jobs import Job, Status
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.validation import InvalidRequest
@@ -17,6 +17,7 @@ __all__ = [
     "Job",
     "LedgerUnavailable",
     "Status",
+    "cancel",
     "enqueue",
     "get",
 ]

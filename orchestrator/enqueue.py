@@ -1,4 +1,4 @@
-"""The Python face: enqueue a job, look at it.
+"""The Python face: enqueue a job, look at it, call it off.
 
 Our promise begins when `enqueue` returns: the job is in the ledger then, and reaches exactly one
 outcome. If it raises LedgerUnavailable the job may or may not be there; call it again with the same
@@ -68,6 +68,29 @@ def get(job_id: str) -> Job | None:
         ConfigError: a setting is missing or wrong.
     """
     return runtime.default().ledger.get(job_id)
+
+
+def cancel(job_id: str) -> Job | None:
+    """Call a job off that was not sent to its provider yet; None if there is no such job.
+
+    Returns:
+        The job as it stands: cancelled, or on its way to its outcome because it was sent.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+        ConfigError: a setting is missing or wrong.
+    """
+    parts = runtime.default()
+    call_off(parts, job_id)
+    return parts.ledger.get(job_id)
+
+
+def call_off(parts: Runtime, job_id: str) -> bool:
+    """Cancel a job, for one of the faces; whether it is cancelled."""
+    result = parts.ledger.cancel(job_id, now=parts.clock())
+    if result is Result.CANCELLED:
+        parts.ledger.drop_upload(job_id)
+    return result in (Result.CANCELLED, Result.DUPLICATE)
 
 
 def place(

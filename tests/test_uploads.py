@@ -11,8 +11,8 @@ import pytest
 from werkzeug.datastructures import FileStorage
 from werkzeug.formparser import parse_form_data
 
-from orchestrator.enqueue import place
-from orchestrator.jobs import Status, Upload
+from orchestrator.enqueue import call_off, place
+from orchestrator.jobs import Status, Step, Upload
 from orchestrator.ledger import keys
 from orchestrator.submit import submit
 from orchestrator.uploads import ImageFile, content_type, described
@@ -206,3 +206,18 @@ def test_the_size_limit_is_a_setting(start: Callable[..., World]) -> None:
 
     with pytest.raises(InvalidRequest, match="at most 100 bytes"):
         placed(world)
+
+
+def test_the_file_of_a_cancelled_job_is_dropped(world: World) -> None:
+    job_id = placed(world)
+
+    assert call_off(world.runtime, job_id)
+    assert not kept(world, job_id)
+
+
+def test_a_job_that_is_under_way_keeps_its_file(world: World) -> None:
+    job_id = placed(world)
+    world.ledger.claim(job_id, Step.SUBMIT, now=world.clock(), lease_ms=1000)
+
+    assert not call_off(world.runtime, job_id)
+    assert kept(world, job_id)

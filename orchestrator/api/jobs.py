@@ -15,9 +15,8 @@ from werkzeug.exceptions import (
 
 from orchestrator.api import incoming
 from orchestrator.api.auth import require_key
-from orchestrator.enqueue import place
+from orchestrator.enqueue import call_off, place
 from orchestrator.jobs import Job, Status
-from orchestrator.ledger import Result
 from orchestrator.retry import MayBePaid, NotRetryable, retry
 from orchestrator.runtime import Runtime
 from orchestrator.schemas import EventSchema, JobRequestSchema, JobSchema, event_view, job_view
@@ -142,9 +141,9 @@ def blueprint(parts: Runtime) -> Blueprint:
     @jobs.alt_response(200, schema=JobSchema, description="The job, cancelled")
     def cancel(job_id: str) -> Response:
         """Call a job off that was not sent to its provider yet; 409 once it was."""
-        result = parts.ledger.cancel(job_id, now=parts.clock())
+        cancelled = call_off(parts, job_id)
         job = _found(parts.ledger.get(job_id), job_id)
-        if result in (Result.CANCELLED, Result.DUPLICATE):
+        if cancelled:
             return _job(job, 200)
         raise Conflict(f"it is {job.status}: only a job that is still queued can be cancelled")
 

@@ -10,9 +10,9 @@ import click
 
 from orchestrator import runtime
 from orchestrator.cli.output import as_json, console, print_json, status
-from orchestrator.enqueue import place
+from orchestrator.enqueue import call_off, place
 from orchestrator.jobs import Job, Status
-from orchestrator.ledger import Ledger, Result
+from orchestrator.ledger import Ledger
 from orchestrator.providers import PROVIDERS
 from orchestrator.retry import MayBePaid, NotRetryable
 from orchestrator.retry import retry as try_again
@@ -135,9 +135,9 @@ def watch(job_id: str, json_: bool) -> None:
 def cancel(job_id: str, json_: bool) -> None:
     """Call a job off that was not sent yet. Exit status 0 only if it is cancelled."""
     parts = runtime.default()
-    result = parts.ledger.cancel(job_id, now=parts.clock())
+    cancelled = call_off(parts, job_id)
     job = _existing(parts.ledger, job_id)
-    if result not in (Result.CANCELLED, Result.DUPLICATE):
+    if not cancelled:
         raise click.ClickException(
             f"{job_id} is {job.status}: only a job that is still queued can be cancelled"
         )

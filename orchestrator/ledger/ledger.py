@@ -306,7 +306,8 @@ class Ledger:
         prefix = f"{keys.root(shard)}job:"
         with self._redis() as client:
             flat = self._due.run(client, [keys.agenda(shard)], [now, limit, prefix])
-        return [(job_id, STEP_OF[Status(s)]) for job_id, s in codec.pairs(flat).items()]
+        found = [(job_id, STEP_OF.get(Status(s))) for job_id, s in codec.pairs(flat).items()]
+        return [(job_id, step) for job_id, step in found if step]  # a done one is verify's to name
 
     def wait(self, job_id: str, timeout: float) -> Job | None:
         """The job once it is terminal, or as it stands after `timeout` seconds; None if unknown.

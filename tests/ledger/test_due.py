@@ -52,6 +52,16 @@ def test_a_settled_job_is_never_due(ledger: Ledger) -> None:
     assert ledger.due(0, now=LOOK * 2, limit=10) == []
 
 
+def test_a_settled_job_that_a_hand_put_into_the_agenda_keeps_no_other_from_being_due(
+    ledger: Ledger, redis: Redis
+) -> None:
+    done, waiting = kit.create(ledger), kit.create(ledger)
+    ledger.cancel(done, now=NOW)
+    redis.zadd(keys.agenda(0), {done: NOW - 1})
+
+    assert ledger.due(0, now=NOW, limit=10) == [(waiting, Step.SUBMIT)]
+
+
 def test_the_longest_overdue_come_first_and_no_more_than_asked_for(ledger: Ledger) -> None:
     late = {ago: kit.create(ledger, now=NOW - ago) for ago in (20, 50, 10, 40, 30)}
 

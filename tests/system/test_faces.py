@@ -98,6 +98,15 @@ def test_the_command_line_hands_a_file_over(here: Client, tmp_path: Path) -> Non
     assert json.loads(done.stdout)["request"]["image_file"]["name"] == "teal.png"
 
 
+def test_python_calls_a_job_off_only_before_it_is_sent(here: Client) -> None:
+    job = orchestrator.enqueue(**REQUEST)
+    here.outcome(job.id)
+    told = orchestrator.cancel(job.id)
+    assert told is not None
+    assert told.status == "succeeded"
+    assert orchestrator.cancel("job_" + "0" * 28) is None
+
+
 def test_python_hands_a_file_over(here: Client, tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.webp")
     job = orchestrator.enqueue(
