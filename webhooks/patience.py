@@ -14,7 +14,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
-from itertools import count
+from math import inf
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Any
 
@@ -44,10 +45,12 @@ class Patience:
     def __init__(self, inner: Application, clock: Callable[[], float] = monotonic) -> None:
         self._inner = inner
         self._clock = clock
-        self._turns = threading.Semaphore(MOST)
-        self._numbers = count()
-        #: When each read began that is under way.
-        self._reading: dict[int, float] = {}
+        #: A number for each body that may be read; a queue, as it costs less than a semaphore.
+        self._turns: SimpleQueue[int] = SimpleQueue()
+        for turn in range(MOST):
+            self._turns.put(turn)
+        #: By turn, when its read began; infinity: none is under way.
+        self._began = [inf] * MOST
         self._refused = log.Flood("body_refused")
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -61,23 +64,25 @@ class Patience:
         Raises:
             ServiceUnavailable: the others are too slow.
         """
-        if not self._turns.acquire(blocking=False):
-            self._wait()
-        number = next(self._numbers)
-        self._reading[number] = self._clock()
+        try:
+            turn = self._turns.get_nowait()
+        except Empty:
+            turn = self._wait()
+        self._began[turn] = self._clock()
         try:
             data: bytes = stream.read(size)
         finally:
-            del self._reading[number]
-            self._turns.release()
+            self._began[turn] = inf
+            self._turns.put(turn)
         return data
 
-    def _wait(self) -> None:
-        slow = self._clock() - SLOW
-        all_slow = sum(began < slow for began in list(self._reading.values())) >= MOST
-        if all_slow or not self._turns.acquire(timeout=SLOW):
-            self._refused.warning("503", why="too many slow senders")
-            raise ServiceUnavailable("too many slow senders: come again", retry_after=1)
+    def _wait(self) -> int:
+        """The next turn."""
+        if self._clock() - max(self._began) <= SLOW:  # not all are slow
+            with suppress(Empty):
+                return self._turns.get(timeout=SLOW)
+        self._refused.warning("503", why="too many slow senders")
+        raise ServiceUnavailable("too many slow senders: come again", retry_after=1)
 
 
 class _Body:

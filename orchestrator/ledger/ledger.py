@@ -139,10 +139,7 @@ class Ledger:
         idempotency: Idempotency | None = None,
         upload: bytes | None = None,
     ) -> Created:
-        """Create a queued job, due at once; or find the one the same idempotency key made.
-
-        `upload` is kept beside the job until `drop_upload`, or an hour after the deadline.
-        """
+        """Create a queued job, due at once; or find the one the same idempotency key made."""
         digest = keys.digest(idempotency.scope, idempotency.key) if idempotency else None
         shard = keys.pick_shard(self.shards, digest)
         job_id = keys.new_job_id(shard)
@@ -367,12 +364,11 @@ class Ledger:
         """What Redis says of itself: INFO, its time as `now_ms`, and `appendfsync` if it tells."""
         with self._redis() as client:
             info: Any = client.info()
-            time: Any = client.time()
             try:
                 config: Any = client.config_get("appendfsync")
             except ResponseError:  # managed services keep CONFIG to themselves
                 config = {}
-        return {**info, **config, "now_ms": time[0] * 1000 + time[1] // 1000}
+        return {**info, **config, "now_ms": self.time()}
 
     # ---------------------------------------------------------------------------------------
 
