@@ -11,13 +11,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 
+import fakeredis
 import pytest
 from redis import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from orchestrator.cli.stack import embedded_redis
 from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.ledger import connection as module
-from orchestrator.ledger.connection import PAUSE, Breaker
+from orchestrator.ledger.connection import PAUSE, Breaker, Clients
 from tests.fakes import Clock
 from tests.ledger import kit
 
@@ -102,6 +104,15 @@ def test_a_wait_that_is_the_one_to_try_is_not_hindered_by_itself(
 
     assert found is not None
     assert found.status == "running"
+
+
+def test_a_call_within_a_call_that_is_not_answered_counts() -> None:
+    clients = Clients(fakeredis.FakeRedis)
+    with pytest.raises(LedgerUnavailable), clients.client(), clients.client():
+        raise RedisTimeoutError
+
+    with pytest.raises(LedgerUnavailable, match="a moment ago"), clients.client():
+        pass
 
 
 # The breaker alone ----------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -73,9 +74,12 @@ def test_where_all_are_slow_another_one_is_refused_at_once(
     patience: Patience, clock: Clock, slow: list[Body]
 ) -> None:
     clock.forward(SLOW + 0.001)
+    begun = monotonic()
 
     with pytest.raises(ServiceUnavailable):
         patience.read(Ready(), 1)
+
+    assert monotonic() - begun < SLOW / 2
 
 
 def test_where_one_of_them_comes_to_an_end_another_one_is_read(

@@ -277,13 +277,20 @@ def test_in_confirm_mode_a_spooled_callback_asks_for_a_poll(open_scene: Open) ->
     assert scene.receiver.world.nudges.sent == [(Step.POLL, job_id)]
 
 
-def test_while_the_ledger_is_still_away_everything_stays(scene: Scene) -> None:
-    scene.spooled(SUCCESS["hiapi"])
-    names = scene.spool.waiting()
-    with scene.away():
-        assert fresh(scene).drain() is True
+def test_while_the_ledger_is_still_away_everything_stays_and_it_is_asked_once_a_round(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.spooled(SUCCESS["hiapi"], SUCCESS["hiapi"], SUCCESS["hiapi"])
+    names, asked = scene.spool.waiting(), []
 
-    assert scene.spool.waiting() == names
+    def away() -> None:
+        asked.append(True)
+        raise LedgerUnavailable("away")
+
+    monkeypatch.setattr(scene.ledger, "_check", away)
+    assert fresh(scene).drain() is True
+
+    assert (scene.spool.waiting(), len(asked)) == (names, 1)
 
 
 def test_an_outage_in_the_middle_loses_and_doubles_nothing(scene: Scene) -> None:
@@ -365,7 +372,9 @@ def test_a_provider_that_is_switched_off_keeps_its_callbacks_waiting(scene: Scen
     job_id = scene.spooled(SUCCESS["hiapi"])
     off = scene.receiver.world.provider_off()
 
-    assert Drainer(off.runtime, scene.spool).drain() is True
+    with structlog.testing.capture_logs() as logs:
+        assert Drainer(off.runtime, scene.spool).drain() is True
+    assert [line["event"] for line in logs] == ["spool_entry_waits"]
     assert (len(scene.spool.waiting()), scene.status(job_id)) == (1, Status.RUNNING)
 
 
