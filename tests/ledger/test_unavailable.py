@@ -65,13 +65,14 @@ def test_a_method_says_at_once_that_nobody_listens(name: str) -> None:
     with pytest.raises(LedgerUnavailable, match="refused"):
         CALLS[name](ledger, unheard_of())
 
-    assert monotonic() - begun < 0.5
+    assert monotonic() - begun < module.CONNECT_TIMEOUT + module.ANSWER_TIMEOUT
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_method_gives_up_on_a_server_that_does_not_answer(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    usual = module.ANSWER_TIMEOUT
     monkeypatch.setattr(module, "ANSWER_TIMEOUT", 0.02)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         ledger = Ledger.from_url(f"redis://127.0.0.1:{silent.getsockname()[1]}/0")
@@ -80,7 +81,7 @@ def test_a_method_gives_up_on_a_server_that_does_not_answer(
         with pytest.raises(LedgerUnavailable):
             CALLS[name](ledger, unheard_of())
 
-        assert monotonic() - begun < 1
+        assert monotonic() - begun < usual
 
 
 @pytest.mark.parametrize(
