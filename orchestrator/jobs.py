@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 Metadata = Mapping[str, Any]
+#: A link that does not tell when it dies may die as early as the shortest-lived one that the
+#: providers' documents name: EvoLink's, after 24 hours. ms.
+LINK_LIFE = 86_400_000
 OnUnconfirmed = Literal["fail", "resubmit"]
 
 
@@ -44,9 +48,16 @@ TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
 class Step(StrEnum):
     """What a worker does with a job whose next look is due."""
 
+    #: The two that lead to the outcome, one after the other.
     SUBMIT = "submit"
     POLL = "poll"
+    #: The two that follow from it, each on its own: copy the images, tell the caller.
+    ARCHIVE = "archive"
+    NOTIFY = "notify"
 
+
+#: The steps that follow from an outcome.
+FOLLOW_UPS = (Step.ARCHIVE, Step.NOTIFY)
 
 #: The step that each open status waits for. Terminal statuses have none.
 STEP_OF: Mapping[Status, Step] = {
@@ -128,11 +139,61 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Copy:
+    """Our own copy of an image: where it lies in the archive, and what it is."""
+
+    path: str
+    sha256: str
+    bytes: int
+    width: int
+    height: int
+    content_type: str
+    archived_at: int
+    #: Where its thumbnail lies.
+    thumbnail: str
+
+
+@dataclass(frozen=True, slots=True)
 class Image:
-    """One image of a succeeded job: the provider's link, and when that link dies (if it says)."""
+    """One image of a succeeded job: the provider's link, and when that link dies (if it says).
+
+    `copy` is ours, once there is one; until then `error` says what kept the last try from it.
+    """
 
     source_url: str
     expires_at: int | None = None
+    copy: Copy | None = None
+    error: str | None = None
+
+
+class FollowUpStatus(StrEnum):
+    """How far an archive or a notification is."""
+
+    #: The job has no outcome yet.
+    WAITING = "waiting"
+    #: To be done, for the first time or again.
+    PENDING = "pending"
+    #: Every image has its copy, or the caller knows.
+    DONE = "done"
+    #: Given up; a notification can be sent again by hand.
+    DEAD = "dead"
+    #: The caller's server said 410: it does not want to be told.
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """What follows from a job's outcome: its archive, or the notification of its caller."""
+
+    status: FollowUpStatus
+    #: When it was first due, or due again (ms).
+    since: int | None = None
+    #: Tries so far, and when the last one was (ms), and the next one will be.
+    tries: int = 0
+    tried_at: int | None = None
+    next_look: int | None = None
+    #: Why the last try failed.
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +214,10 @@ class Outcome:
     def failed(cls, error: JobError, cost: Cost | None = None) -> Outcome:
         """There will be no images."""
         return cls(Status.FAILED, error=error, cost=cost)
+
+    def expires_at(self, now: int) -> int:
+        """When the first of its links may be dead, for those made `now`. ms."""
+        return min((image.expires_at or now + LINK_LIFE for image in self.images), default=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +248,21 @@ class JobRequest:
     metadata: Metadata = field(default_factory=dict)
     deadline_seconds: float | None = None
     on_unconfirmed: OnUnconfirmed = "fail"
+    #: How the caller wants to be told of the outcome: by one of these, or not at all.
+    notify_url: str | None = None
+    notify_task: str | None = None
+    notify_stream: str | None = None
+    #: The Celery queue that `notify_task` is sent to.
+    notify_queue: str | None = None
+
+    @property
+    def notifies(self) -> str | None:
+        """Where the caller wants to be told of the outcome; of a URL, which may hold secrets, the
+        host only. None: it does not.
+        """
+        if self.notify_url:
+            return urlsplit(self.notify_url).netloc.rpartition("@")[2].lower()
+        return self.notify_task or self.notify_stream
 
     def stored(self) -> dict[str, Any]:
         """The request as the ledger keeps it: only what was said."""
@@ -218,6 +298,17 @@ class Job:
     cost: Cost | None = None
     settled_at: int | None = None
     settled_by: SettledBy | None = None
+    #: None unless it succeeded.
+    archive: FollowUp | None = None
+    #: None unless its caller wants to be told.
+    notification: FollowUp | None = None
+
+    @property
+    def done(self) -> bool:
+        """Whether it has its outcome, and nothing follows any more."""
+        follows = (self.archive, self.notification)
+        pending = any(f is not None and f.status is FollowUpStatus.PENDING for f in follows)
+        return self.status.terminal and not pending
 
     @property
     def attempt(self) -> Attempt:

@@ -1,4 +1,4 @@
-"""Checks the promise on a ledger: each job in exactly one place, one outcome, no task bound twice.
+"""Checks the promise on a ledger: each job in its place, one outcome, no task bound twice.
 
 Reads only, and may run beside everything else: each job is read as it was at one moment.
 """
@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.jobs import Job, Status
+from orchestrator.archive.audit import faults
+from orchestrator.jobs import FOLLOW_UPS, FollowUp, FollowUpStatus, Job, Status, Step
 from orchestrator.ledger.overview import Snapshot
 from orchestrator.risk import at_risk
 from orchestrator.runtime import Runtime
@@ -23,9 +24,15 @@ MOST_AT_RISK = 100_000
 INVARIANTS: Mapping[str, str] = {
     "listed": "every open job is in the index of jobs",
     "one_place": "a job is in the agenda if it is open, and is not if it is done",
-    "not_overdue": f"no open job's next look is overdue by more than {OVERDUE // 1000} s",
+    "not_overdue": f"no look at an open job, or at what follows from a done one, is overdue by "
+    f"more than {OVERDUE // 1000} s",
     "one_outcome": "a done job was settled once, an open one never",
     "told": "a job that succeeded has images; one that did not has an error",
+    "followed": "a job stands among those to archive, or to tell of, if that is pending, and only "
+    "then; it is pending only of a done job",
+    "kept": "the archive of a job that succeeded is pending, done with a copy of each image, or "
+    "given up with the reason for each that has none",
+    "stored": "every archived image is in the storage, byte for byte, and listed in its manifest",
     "one_task": "no provider task belongs to two attempts",
     "counted": "the counts of open jobs are those of the jobs themselves",
     "unconfirmed": "an attempt of unknown fate has no provider task",
@@ -69,10 +76,18 @@ class Verification:
     Args:
         runtime: whose ledger.
         charges: every task that the providers made, if their lists are known.
+        images: also read every archived image.
     """
 
-    def __init__(self, runtime: Runtime, charges: Iterable[Charge] | None = None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        charges: Iterable[Charge] | None = None,
+        *,
+        images: bool = False,
+    ) -> None:
         self._runtime = runtime
+        self._images = images
         self._charges = None if charges is None else list(charges)
         self._tasks: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         self._unknown: dict[str, str] = {}
@@ -81,6 +96,7 @@ class Verification:
     def findings(self) -> list[Finding]:
         """Each invariant that could be checked."""
         left_out = set() if self._charges is not None else {"charged", "paid_once"}
+        left_out |= set() if self._images else {"stored"}
         return [found for name, found in self._findings.items() if name not in left_out]
 
     def run(self) -> Iterable[str]:
@@ -88,6 +104,7 @@ class Verification:
 
         Raises:
             LedgerUnavailable: Redis is away.
+            StorageError: the archive is.
         """
         overview = self._runtime.ledger.overview
         for shard in range(self._runtime.ledger.shards):
@@ -111,6 +128,8 @@ class Verification:
         job = seen.job
         if job is None:  # expired while we looked; the agenda must not have it
             self._findings["one_place"].check(seen.next_look is None, seen.job_id)
+            for step in seen.follow_ups:
+                self._findings["followed"].check(False, f"{seen.job_id} {step}")
             return
         done = job.status.terminal
         self._findings["one_place"].check(done == (seen.next_look is None), job.id)
@@ -121,14 +140,32 @@ class Verification:
         else:
             self._findings["listed"].check(seen.listed, job.id)
         if not done and seen.next_look is not None:
-            late = self._runtime.clock() - seen.next_look
-            self._findings["not_overdue"].check(late <= OVERDUE, job.id)
+            self._look(seen.next_look, job.id)
+        self._follow_ups(job, seen.follow_ups)
         if job.status in (Status.SUBMITTING, Status.UNCONFIRMED) and job.attempt.task_id is None:
             self._unknown[f"{job.id}.{job.attempt.number}"] = job.request.provider
         for attempt in job.attempts:
             if attempt.task_id:
                 key = (job.request.provider, attempt.task_id)
                 self._tasks[key].append(f"{job.id}.{attempt.number}")
+
+    def _look(self, look: int, whose: str) -> None:
+        late = self._runtime.clock() - look
+        self._findings["not_overdue"].check(late <= OVERDUE, whose)
+
+    def _follow_ups(self, job: Job, looks: Mapping[Step, int]) -> None:
+        for step in FOLLOW_UPS:
+            follow_up = job.archive if step is Step.ARCHIVE else job.notification
+            whose = f"{job.id} {step}"
+            self._findings["followed"].check(_followed(job, follow_up, step in looks), whose)
+            if job.status.terminal and step in looks:
+                self._look(looks[step], whose)
+        if job.status is Status.SUCCEEDED:
+            self._findings["kept"].check(_kept(job), job.id)
+        archived = job.archive is not None and job.archive.status is FollowUpStatus.DONE
+        if self._images and archived:
+            wrong = faults(self._runtime.storage, job)
+            self._findings["stored"].check(not wrong, "; ".join(wrong))
 
     def _counts(self, shard: int, counted: dict[str, int] | None, there: Counter[str]) -> None:
         """Only where nothing moved meanwhile can the counts be held against the jobs."""
@@ -185,6 +222,23 @@ def _told(job: Job) -> bool:
     if job.settled_at is None or job.settled_by is None:
         return False
     return bool(job.images) if job.status is Status.SUCCEEDED else job.error is not None
+
+
+def _followed(job: Job, follow_up: FollowUp | None, listed: bool) -> bool:
+    """Whether a follow-up waits for the outcome, and then has its place while it is pending."""
+    status = follow_up.status if follow_up else None
+    if not job.status.terminal:
+        return not listed and status in (None, FollowUpStatus.WAITING)
+    return listed == (status is FollowUpStatus.PENDING) and status is not FollowUpStatus.WAITING
+
+
+def _kept(job: Job) -> bool:
+    status = job.archive.status if job.archive else None
+    if status is FollowUpStatus.DONE:
+        return all(image.copy for image in job.images)
+    if status is FollowUpStatus.DEAD:
+        return all(image.copy or image.error for image in job.images)
+    return status is FollowUpStatus.PENDING
 
 
 def view(findings: list[Finding]) -> dict[str, Any]:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import pytest
 
 from orchestrator import verify
-from orchestrator.jobs import Status
+from orchestrator.jobs import FollowUpStatus, Status, Step
 from orchestrator.ledger import Ledger, keys
 from orchestrator.verify import INVARIANTS, Charge, Finding, Verification, view
 from tests import lives
 from tests.fakes import World
 from tests.ledger import kit
+from tests.ledger.breaks import BREAKS, Busy, give_archive_the_state, untold
 from tests.lives import task_of
 
+#: Invariants that are checked only if they are asked for, or can be.
+ON_DEMAND = {"charged", "paid_once", "stored"}
 
-def checked(world: World, charges: list[Charge] | None = None) -> dict[str, Finding]:
-    verification = Verification(world.runtime, charges)
+
+def checked(
+    world: World, charges: list[Charge] | None = None, *, images: bool = False
+) -> dict[str, Finding]:
+    verification = Verification(world.runtime, charges, images=images)
     for _ in verification.run():
         pass
     return {found.name: found for found in verification.findings()}
@@ -28,33 +33,6 @@ def broken(world: World, charges: list[Charge] | None = None) -> dict[str, list[
     """Each invariant that does not hold, and what breaks it."""
     found = checked(world, charges)
     return {name: finding.breaches for name, finding in found.items() if finding.breaches}
-
-
-@dataclass
-class Busy:
-    """A ledger with a job in every state, and what its providers charged."""
-
-    world: World
-    queued: str
-    submitting: str
-    unconfirmed: str
-    given_up: str
-    resubmitted: str
-    running: str
-    succeeded: str
-    failed: str
-    cancelled: str
-
-    @property
-    def charges(self) -> list[Charge]:
-        """One task for each attempt that reached its provider, whether we know it or not."""
-        known = [self.running, self.succeeded, self.failed]
-        lost = [self.submitting, self.unconfirmed, self.given_up, self.resubmitted]
-        return [
-            *(Charge("hiapi", task_of(job_id)) for job_id in known),
-            *(Charge("hiapi", f"lost-{n}", job_id) for n, job_id in enumerate(lost)),
-            Charge("hiapi", "lost-too", self.resubmitted),
-        ]
 
 
 @pytest.fixture(params=[1, 3])
@@ -74,6 +52,10 @@ def busy(world: World, request: pytest.FixtureRequest) -> Busy:
         succeeded=lives.ended(here),
         failed=lives.ended(here, lives.failure()),
         cancelled=lives.cancelled(here),
+        waiting=kit.create(here.ledger, kit.NOTIFYING),
+        to_follow=kit.ended(here.ledger),
+        archived=kit.quiet(here.ledger),
+        untold=untold(here.ledger),
     )
 
 
@@ -84,12 +66,15 @@ def test_a_busy_ledger_breaks_nothing_and_everything_was_looked_at(busy: Busy) -
     found = checked(busy.world)
 
     assert {name: finding.breaches for name, finding in found.items()} == {
-        name: [] for name in INVARIANTS if name not in ("charged", "paid_once")
+        name: [] for name in INVARIANTS if name not in ON_DEMAND
     }
-    assert found["one_place"].looked_at == found["one_outcome"].looked_at == 19
-    assert found["told"].looked_at == 9
-    assert found["listed"].looked_at == found["not_overdue"].looked_at == 10
-    assert found["one_task"].looked_at == 13
+    assert found["one_place"].looked_at == found["one_outcome"].looked_at == 23
+    assert found["told"].looked_at == 12
+    assert found["listed"].looked_at == 11
+    assert found["not_overdue"].looked_at == 11 + 8, "open jobs, and follow-ups that are pending"
+    assert found["followed"].looked_at == 2 * 23
+    assert found["kept"].looked_at == 9
+    assert found["one_task"].looked_at == 16
     assert found["unconfirmed"].looked_at == 3
     assert found["counted"].looked_at == 4 * busy.world.ledger.shards
 
@@ -114,120 +99,13 @@ def test_verifying_changes_nothing(busy: Busy) -> None:
 
 
 def test_an_expired_job_breaks_nothing(busy: Busy) -> None:
-    for job_id in (busy.succeeded, busy.given_up):
+    for job_id in (busy.archived, busy.untold, busy.given_up):
         busy.world.redis.delete(keys.job(job_id), keys.events(job_id))
 
     assert broken(busy.world) == {}
 
 
 # Each invariant, broken by hand ------------------------------------------------------------
-
-
-def agenda(job_id: str) -> str:
-    return keys.agenda(keys.shard_of(job_id))
-
-
-def lose_from_agenda(busy: Busy) -> list[str]:
-    busy.world.redis.zrem(agenda(busy.running), busy.running)
-    return [busy.running]
-
-
-def keep_in_agenda(busy: Busy) -> list[str]:
-    busy.world.redis.zadd(agenda(busy.succeeded), {busy.succeeded: busy.world.clock.now})
-    return [busy.succeeded]
-
-
-def leave_expired_in_agenda(busy: Busy) -> list[str]:
-    busy.world.redis.delete(keys.job(busy.failed), keys.events(busy.failed))
-    busy.world.redis.zadd(agenda(busy.failed), {busy.failed: busy.world.clock.now})
-    return [busy.failed]
-
-
-def lose_from_index(busy: Busy) -> list[str]:
-    busy.world.redis.zrem(keys.jobs(keys.shard_of(busy.queued)), busy.queued)
-    return [busy.queued]
-
-
-def forget_look(busy: Busy) -> list[str]:
-    late = busy.world.clock.now - verify.OVERDUE - 1
-    busy.world.redis.zadd(agenda(busy.unconfirmed), {busy.unconfirmed: late})
-    return [busy.unconfirmed]
-
-
-def settle_twice(busy: Busy) -> list[str]:
-    key = keys.events(busy.succeeded)
-    busy.world.redis.rpush(key, f"{busy.world.clock.now} settled {{}}")
-    return [busy.succeeded]
-
-
-def settle_without_a_word(busy: Busy) -> list[str]:
-    busy.world.redis.rpop(keys.events(busy.failed))
-    return [busy.failed]
-
-
-def settle_an_open_job(busy: Busy) -> list[str]:
-    key = keys.events(busy.running)
-    busy.world.redis.rpush(key, f"{busy.world.clock.now} settled {{}}")
-    return [busy.running]
-
-
-def lose_field(job: str, field: str) -> Callable[[Busy], list[str]]:
-    def lose(busy: Busy) -> list[str]:
-        job_id = getattr(busy, job)
-        assert busy.world.redis.hdel(keys.job(job_id), field) == 1
-        return [job_id]
-
-    return lose
-
-
-def bind_twice(busy: Busy) -> list[str]:
-    task = task_of(busy.succeeded)
-    busy.world.redis.hset(keys.job(busy.running), "task.1", task)
-    pair = sorted(
-        [busy.succeeded, busy.running], key=lambda job_id: (keys.shard_of(job_id), job_id)
-    )
-    return [f"hiapi {task}: {pair[0]}.1, {pair[1]}.1"]
-
-
-def bind_twice_in_one_job(busy: Busy) -> list[str]:
-    for attempt in ("task.1", "task.2"):
-        busy.world.redis.hset(keys.job(busy.resubmitted), attempt, "task-x")
-    busy.world.redis.zrem(
-        keys.unconfirmed(keys.shard_of(busy.resubmitted)), f"{busy.resubmitted}.1"
-    )
-    return [f"hiapi task-x: {busy.resubmitted}.1, {busy.resubmitted}.2"]
-
-
-def miscount(busy: Busy) -> list[str]:
-    shard = keys.shard_of(busy.queued)
-    number = busy.world.redis.hincrby(keys.counts(shard), "queued", 1)
-    return [f"shard {shard}: {number} queued counted, {int(str(number)) - 1} there"]
-
-
-def keep_at_risk(busy: Busy) -> list[str]:
-    key = keys.unconfirmed(keys.shard_of(busy.failed))
-    busy.world.redis.zadd(key, {f"{busy.failed}.1": busy.world.clock.now})
-    return [f"{busy.failed}.1"]
-
-
-BREAKS: list[tuple[str, Callable[[Busy], list[str]]]] = [
-    ("one_place", lose_from_agenda),
-    ("one_place", keep_in_agenda),
-    ("one_place", leave_expired_in_agenda),
-    ("listed", lose_from_index),
-    ("not_overdue", forget_look),
-    ("one_outcome", settle_twice),
-    ("one_outcome", settle_without_a_word),
-    ("one_outcome", settle_an_open_job),
-    ("told", lose_field("succeeded", "images")),
-    ("told", lose_field("failed", "error")),
-    ("told", lose_field("cancelled", "by")),
-    ("told", lose_field("succeeded", "settled")),
-    ("one_task", bind_twice),
-    ("one_task", bind_twice_in_one_job),
-    ("counted", miscount),
-    ("unconfirmed", keep_at_risk),
-]
 
 
 @pytest.mark.parametrize(("name", "break_"), BREAKS)
@@ -240,9 +118,7 @@ def test_a_broken_invariant_is_named_with_whose_it_is_and_nothing_else_is(
 
 
 def test_every_invariant_is_broken_here() -> None:
-    charged = {"charged", "paid_once"}
-
-    assert {name for name, _ in BREAKS} | charged == set(INVARIANTS)
+    assert {name for name, _ in BREAKS} | ON_DEMAND == set(INVARIANTS)
 
 
 def test_a_status_changed_by_hand_is_two_wrong_counts(busy: Busy) -> None:
@@ -251,6 +127,25 @@ def test_a_status_changed_by_hand_is_two_wrong_counts(busy: Busy) -> None:
     [breaches] = broken(busy.world).values()
 
     assert [line.split(": ")[1].split(" ")[1] for line in breaches] == ["queued", "running"]
+
+
+def test_an_archive_that_is_given_up_and_says_why_is_no_breach_though_it_has_a_copy(
+    busy: Busy,
+) -> None:
+    assert give_archive_the_state(FollowUpStatus.DEAD)(busy)
+
+    assert broken(busy.world) == {}
+
+
+def test_a_follow_up_that_is_another_workers_is_overdue_only_after_its_lease(busy: Busy) -> None:
+    busy.world.clock.now += 1
+    lease = kit.follow(busy.world.ledger, busy.to_follow, Step.ARCHIVE, now=busy.world.clock.now)
+    late = {f"{busy.to_follow} {Step.ARCHIVE}"}
+
+    busy.world.clock.now = lease.ends_at + verify.OVERDUE
+    assert not late & set(broken(busy.world)["not_overdue"])
+    busy.world.clock.now += 1
+    assert late <= set(broken(busy.world)["not_overdue"])
 
 
 def test_a_look_that_is_overdue_by_less_is_no_breach(busy: Busy) -> None:
@@ -266,7 +161,7 @@ def test_charges_that_belong_to_attempts_or_are_at_risk_break_nothing(busy: Busy
     found = checked(busy.world, busy.charges)
 
     assert {name: finding.breaches for name, finding in found.items()} == {
-        name: [] for name in INVARIANTS
+        name: [] for name in INVARIANTS if name != "stored"
     }
     assert found["charged"].looked_at == 8
     assert found["paid_once"].looked_at == 7
@@ -309,6 +204,28 @@ def test_a_resubmitted_job_may_be_charged_twice_but_not_three_times(world: World
     assert broken(world, charges) == {}
     third = Charge("hiapi", "task-0", job_id)
     assert broken(world, [*charges, third]) == {"paid_once": [job_id]}
+
+
+# What the archive has ----------------------------------------------------------------------
+
+
+def test_archived_images_that_are_not_in_the_storage_are_named(busy: Busy) -> None:
+    found = checked(busy.world, images=True)
+
+    [breach] = found["stored"].breaches
+    assert f"{busy.archived}: {kit.COPY.path}" in breach
+    assert found["stored"].looked_at == 1, "only what is said to be archived"
+    assert [name for name, one in found.items() if one.breaches] == ["stored"]
+
+
+def test_archived_images_that_are_there_break_nothing(
+    busy: Busy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "faults", lambda storage, job: [])
+
+    found = checked(busy.world, images=True)["stored"]
+
+    assert (found.looked_at, found.breaches) == (1, [])
 
 
 # Beside everything else --------------------------------------------------------------------

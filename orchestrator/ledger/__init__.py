@@ -1,12 +1,7 @@
 """The ledger: the store of record for jobs, in Redis, and the only place where state changes."""
 
 from orchestrator.ledger.connection import LedgerUnavailable
-from orchestrator.ledger.ledger import (
-    Created,
-    Idempotency,
-    Lease,
-    Ledger,
-    Result,
-)
+from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.results import Created, Idempotency, Lease, Result
 
 __all__ = ["Created", "Idempotency", "Lease", "Ledger", "LedgerUnavailable", "Result"]

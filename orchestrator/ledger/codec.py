@@ -10,15 +10,19 @@ import orjson
 
 from orchestrator.jobs import (
     Attempt,
+    Copy,
     Cost,
     ErrorCode,
     Event,
+    FollowUp,
+    FollowUpStatus,
     Image,
     Job,
     JobError,
     JobRequest,
     SettledBy,
     Status,
+    Step,
     Upload,
 )
 
@@ -52,11 +56,13 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
         attempts=tuple(_attempts(fields)),
         tries=int(fields.get("tries", 0)),
         resubmitted="resubmitted" in fields,
-        images=tuple(Image(**image) for image in _load(fields, "images") or ()),
+        images=tuple(_image(image) for image in _load(fields, "images") or ()),
         error=_error(_load(fields, "error")),
         cost=_cost(_load(fields, "cost")),
         settled_at=int(settled) if settled else None,
         settled_by=SettledBy(by) if by else None,
+        archive=_follow_up(fields, Step.ARCHIVE),
+        notification=_follow_up(fields, Step.NOTIFY),
     )
 
 
@@ -74,6 +80,25 @@ def _request(stored: dict[str, Any]) -> JobRequest:
 def _attempts(fields: Mapping[str, str]) -> list[Attempt]:
     numbers = range(1, int(fields["attempt"]) + 1)
     return [Attempt(n, int(fields[f"sent.{n}"]), fields.get(f"task.{n}")) for n in numbers]
+
+
+def _follow_up(fields: Mapping[str, str], step: Step) -> FollowUp | None:
+    if step not in fields:
+        return None
+    since, tried, look = (fields.get(f"{step}.{name}") for name in ("since", "tried", "next"))
+    return FollowUp(
+        FollowUpStatus(fields[step]),
+        since=int(since) if since else None,
+        tries=int(fields.get(f"{step}.tries", 0)),
+        tried_at=int(tried) if tried else None,
+        next_look=int(look) if look else None,
+        error=fields.get(f"{step}.error") or None,
+    )
+
+
+def _image(stored: dict[str, Any]) -> Image:
+    copy = stored.pop("copy", None)
+    return Image(copy=Copy(**copy) if copy else None, **stored)
 
 
 def _load(fields: Mapping[str, str], name: str) -> Any:

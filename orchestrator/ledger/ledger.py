@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from redis import Redis
@@ -30,7 +28,10 @@ from orchestrator.jobs import (
 )
 from orchestrator.ledger import codec, keys
 from orchestrator.ledger.connection import ANSWER_TIMEOUT, Clients, connect, listener
+from orchestrator.ledger.follow_ups import FollowUps
+from orchestrator.ledger.hosts import Hosts
 from orchestrator.ledger.overview import Overview
+from orchestrator.ledger.results import Created, Idempotency, Lease, Result
 from orchestrator.ledger.script import Script, load
 
 #: How many rejected messages are kept for a look, and how much of each body. Entries, characters.
@@ -40,60 +41,16 @@ REJECTED_BODY = 2048
 UPLOAD_MARGIN = 3_600_000
 
 
-class Result(StrEnum):
-    """What a transition came to. A test holds this equal to what the scripts return."""
-
-    CREATED = "created"
-    REPLAYED = "replayed"
-    CLAIMED = "claimed"
-    NOT_DUE = "not_due"
-    RUNNING = "running"
-    QUEUED = "queued"
-    UNCONFIRMED = "unconfirmed"
-    DEFERRED = "deferred"
-    SETTLED = "settled"
-    DUPLICATE = "duplicate"
-    CONFLICT = "conflict"
-    SUPERSEDED = "superseded"
-    MISMATCH = "mismatch"
-    STALE = "stale"
-    CANCELLED = "cancelled"
-    IN_FLIGHT = "in_flight"
-    TERMINAL = "terminal"
-    MISSING = "missing"
-
-
-@dataclass(frozen=True, slots=True)
-class Idempotency:
-    """A caller's idempotency key, and whose it is: two callers may use the same one."""
-
-    scope: str
-    key: str
-
-
-@dataclass(frozen=True, slots=True)
-class Created:
-    """What create came to: CREATED, REPLAYED or MISMATCH, and the job that holds the key."""
-
-    result: Result
-    job_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The sole right to take one step with a job, until `ends_at` (ms)."""
-
-    job: Job
-    token: str
-    ends_at: int
+Follow = Callable[[str, list[Step]], None]
 
 
 class Ledger:
     """The jobs of one installation.
 
     `client` makes a client for the calling thread; clients are not shared between threads, which
-    spares the connection pool's lock. `shards` is chosen at install and never changed. Times are
-    ms since the epoch, given by the caller.
+    spares the connection pool's lock. `shards` is chosen at install and never changed. `follow` is
+    called for each job that is settled, with what follows from it. Times are ms since the epoch,
+    given by the caller.
     """
 
     def __init__(
@@ -103,10 +60,14 @@ class Ledger:
         shards: int = 1,
         retention_ms: int = 30 * 86_400_000,
         idempotency_ms: int = 86_400_000,
+        follow: Follow | None = None,
     ) -> None:
         self._redis = Clients(client).client
+        self._follow = follow
         self.shards = shards
         self.overview = Overview(self._redis, shards)
+        self.follow_ups = FollowUps(self._redis, shards, retention_ms)
+        self.hosts = Hosts(self._redis)
         self._retention_ms = retention_ms
         self._idempotency_ms = idempotency_ms
         self._create = load("create")
@@ -147,10 +108,11 @@ class Ledger:
         lifetime = self._idempotency_ms if digest else ""
         stored = codec.dumps(request.stored())
         args: list[str | int] = [now, stored, deadline_at, codec.fingerprint(request), lifetime]
+        args.append("1" if request.notifies else "")
         with self._redis() as client:
             if upload is not None:  # first, so that no job is without its file
                 client.set(keys.upload(job_id), upload, px=deadline_at - now + UPLOAD_MARGIN)
-            answer = self._create.run(client, [*_job_keys(job_id), guard], args)
+            answer = self._create.run(client, [*keys.of(job_id), guard], args)
         made = Created(Result(answer[0]), answer[1] if len(answer) > 1 else job_id)
         if upload is not None and made.result is not Result.CREATED:
             self.drop_upload(job_id)
@@ -160,7 +122,7 @@ class Ledger:
         """Take the lease on a job that is due for `step`; None when it is not, or is another's."""
         token, ends_at = secrets.token_urlsafe(9), now + lease_ms
         with self._redis() as client:
-            answer = self._claim.run(client, _job_keys(job_id), [now, token, ends_at, step])
+            answer = self._claim.run(client, keys.of(job_id), [now, token, ends_at, step])
         if Result(answer[0]) is not Result.CLAIMED:
             return None
         fields: Any = answer[1]
@@ -388,13 +350,12 @@ class Ledger:
             detail["code"] = outcome.error.code
         told = [codec.dumps(part) for part in (outcome.images, outcome.error, outcome.cost)]
         args = [now, attempt, token, task_id, outcome.status, by, *told]
-        rest = [self._retention_ms, codec.dumps(detail)]
+        rest = [self._retention_ms, codec.dumps(detail), outcome.expires_at(now)]
         return self._run(self._settle, job_id, [*args, *rest])
 
     def _run(self, script: Script, job_id: str, args: list[Any]) -> Result:
         with self._redis() as client:
-            return Result(script.run(client, _job_keys(job_id), args)[0])
-
-
-def _job_keys(job_id: str) -> list[str]:
-    return [keys.job(job_id), keys.events(job_id), keys.agenda(keys.shard_of(job_id))]
+            result, *follows = script.run(client, keys.of(job_id), args)
+        if follows and self._follow:
+            self._follow(job_id, [Step(name) for name in follows])
+        return Result(result)

@@ -13,8 +13,9 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import WatchError
 
-from orchestrator.jobs import Event, Job, Status
+from orchestrator.jobs import FOLLOW_UPS, Event, Job, Status, Step
 from orchestrator.ledger import codec, keys
+from orchestrator.ledger.results import Result
 from orchestrator.ledger.script import load
 
 #: How many jobs are read in one go.
@@ -56,13 +57,15 @@ class Agenda:
 class Snapshot:
     """A job with its timeline and its next look (ms), as they were at one moment.
 
-    `job` is None when it is gone; `listed` says whether the index of jobs has it.
+    `job` is None when it is gone; `listed` says whether the index of jobs has it; `follow_ups` has
+    the next look (ms) of each follow-up that is pending.
     """
 
     job_id: str
     job: Job | None
     events: list[Event]
     next_look: int | None
+    follow_ups: dict[Step, int]
     listed: bool
 
 
@@ -78,6 +81,7 @@ class Overview:
         self._redis = client
         self._shards = range(shards)
         self._tidy = load("tidy")
+        self._forget = load("forget")
 
     def page(
         self,
@@ -146,10 +150,11 @@ class Overview:
         return number, nlargest(limit, newest, key=lambda found: found.since)
 
     def snapshots(self, shard: int) -> Iterator[Snapshot]:
-        """Every job of a shard that is listed or open, each read in one transaction."""
+        """Every job that is listed, open or to be followed up, each read in one transaction."""
         with self._redis() as client:
-            agenda: Any = client.zrange(keys.agenda(shard), 0, -1)
-            unlisted = set(agenda)
+            unlisted: set[Any] = set()
+            for key in _looks(shard):
+                unlisted.update(client.zrange(key, 0, -1))
             for ids in self._listed(client, shard):
                 unlisted.difference_update(ids)
                 yield from self._snapshots(client, ids, listed=True)
@@ -191,13 +196,31 @@ class Overview:
         with self._redis() as client:
             for shard in self._shards:
                 prefix = f"{keys.root(shard)}job:"
-                index = [keys.jobs(shard), keys.unconfirmed(shard)]
+                index = [keys.jobs(shard), keys.unconfirmed(shard), keys.dead(shard)]
                 for _ in range(ROUNDS):
                     answer = self._tidy.run(client, index, [TIDIED, prefix, oldest])
                     forgotten += int(answer[0])
                     if int(answer[0]) < TIDIED:
                         break
         return forgotten
+
+    def made_before(self, shard: int, time: int) -> Iterator[list[str]]:
+        """The ids of a shard's jobs that were made before a time (ms), oldest first, in pages."""
+        with self._redis() as client:
+            for ids in self._listed(client, shard):
+                old = [job_id for job_id in ids if keys.made_at(job_id) < time]
+                if old:
+                    yield old
+                if len(old) < len(ids):
+                    return
+
+    def forget(self, job_id: str, *, before: int) -> Result:
+        """Delete a job that was settled before then (ms) and has nothing to follow.
+
+        FORGOTTEN, or KEPT, MISSING.
+        """
+        with self._redis() as client:
+            return Result(self._forget.run(client, keys.of(job_id), [before])[0])
 
     def _older(self, client: Redis, cursor: str | None, limit: int) -> list[str]:
         """Up to `limit` job ids of all shards, older than the cursor, newest first."""
@@ -224,12 +247,17 @@ class Overview:
             for job_id in ids:
                 pipe.hgetall(keys.job(job_id))
                 pipe.lrange(keys.events(job_id), 0, -1)
-                pipe.zscore(keys.agenda(keys.shard_of(job_id)), job_id)
+                for key in _looks(keys.shard_of(job_id)):
+                    pipe.zscore(key, job_id)
             answers = iter(pipe.execute())
-        for job_id, fields, lines, score in zip(ids, answers, answers, answers, strict=True):
+        for job_id in ids:
+            fields, lines, score = next(answers), next(answers), next(answers)
             job = codec.read_job(job_id, fields) if fields else None
             look = None if score is None else int(score)
-            yield Snapshot(job_id, job, [codec.read_event(line) for line in lines], look, listed)
+            scores = {step: next(answers) for step in FOLLOW_UPS}
+            follow_ups = {step: int(score) for step, score in scores.items() if score is not None}
+            events = [codec.read_event(line) for line in lines]
+            yield Snapshot(job_id, job, events, look, follow_ups, listed)
 
     def _read(self, client: Redis, ids: list[str]) -> list[Job]:
         with client.pipeline(transaction=False) as pipe:
@@ -237,6 +265,11 @@ class Overview:
                 pipe.hgetall(keys.job(job_id))
             answers = pipe.execute()
         return [codec.read_job(i, fields) for i, fields in zip(ids, answers, strict=True) if fields]
+
+
+def _looks(shard: int) -> list[str]:
+    """The agenda and the sets of follow-ups: when each job next needs a look, and for what."""
+    return [keys.agenda(shard), *(keys.follow_up(shard, step) for step in FOLLOW_UPS)]
 
 
 def _unconfirmed(member: str, score: float) -> Unconfirmed:

@@ -13,7 +13,7 @@ _FOLDER = files("orchestrator.ledger") / "scripts"
 _PRELUDE = (_FOLDER / "_prelude.lua").read_text("utf-8")
 
 #: Scripts that are not about one job, so do without the prelude.
-_BARE = frozenset({"due", "tidy"})
+_BARE = frozenset({"due", "due_archive", "host_failed", "host_probe", "tidy"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from time import monotonic
 from typing import Any, TypeVar
 
 from redis import Redis
 
 from orchestrator.jobs import (
+    FOLLOW_UPS,
+    Copy,
     Cost,
     ErrorCode,
+    FollowUpStatus,
     Image,
     Job,
     JobError,
@@ -22,6 +26,7 @@ from orchestrator.jobs import (
     Step,
 )
 from orchestrator.ledger import Lease, Ledger, Result, keys
+from orchestrator.ledger.hosts import ENOUGH, LONG
 from tests.fakes import NOON
 
 T = TypeVar("T")
@@ -40,6 +45,12 @@ REQUEST = JobRequest("hiapi", "Nano-Banana-2", options={"prompt": "A red cube"})
 COST = Cost(1.6, "credits")
 SUCCESS = Outcome.succeeded((Image("https://images.example/0.png", NOW + DAY),), COST)
 FAILURE = Outcome.failed(JobError(ErrorCode.CONTENT_POLICY, "no cubes", "content_policy_violation"))
+#: A request whose caller wants to be told, and the host where.
+NOTIFYING = replace(REQUEST, notify_url="https://hooks.example/jobs")
+HOST = "hooks.example"
+COPY = Copy("job/0.png", "ab" * 32, 1000, 640, 480, "image/png", NOW, "job/0.thumb.webp")
+#: The images of a success, each with its copy.
+COPIED = tuple(replace(image, copy=COPY) for image in SUCCESS.images)
 
 
 class Wire:
@@ -130,6 +141,74 @@ def defer(ledger: Ledger, lease: Lease, *, next_look: int = LOOK) -> Result:
     return ledger.defer(lease, now=NOW, next_look=next_look, tries=3, detail={"state": "handling"})
 
 
+# What follows from an outcome --------------------------------------------------------------
+
+
+def ended(
+    ledger: Ledger, outcome: Outcome = SUCCESS, request: JobRequest = NOTIFYING, *, now: int = NOW
+) -> str:
+    """A job whose outcome a callback brought; its id."""
+    job_id = claim(ledger, create(ledger, request, now=now), now=now).job.id
+    result = ledger.settle_attempt(job_id, 1, f"task-{job_id}", outcome, now=now)
+    assert result is Result.SETTLED
+    return job_id
+
+
+def follow(ledger: Ledger, job_id: str, step: Step, *, now: int = NOW) -> Lease:
+    """A lease on a follow-up that must be there to take."""
+    lease = ledger.follow_ups.claim(job_id, step, now=now, lease_ms=LEASE)
+    assert lease is not None
+    return lease
+
+
+def later(ledger: Ledger, lease: Lease, step: Step, *, next_look: int = LOOK) -> Result:
+    return ledger.follow_ups.later(
+        lease, step, now=NOW, next_look=next_look, tries=1, error="503 from the host"
+    )
+
+
+def done(
+    ledger: Ledger,
+    lease: Lease,
+    step: Step,
+    end: FollowUpStatus = FollowUpStatus.DONE,
+    *,
+    now: int = NOW,
+) -> Result:
+    """It is done; or given up, with the reason."""
+    images = COPIED if (step, end) == (Step.ARCHIVE, FollowUpStatus.DONE) else ()
+    error = "" if end is FollowUpStatus.DONE else "410 from the host"
+    return ledger.follow_ups.done(lease, step, end, now=now, tries=2, error=error, images=images)
+
+
+def followed(
+    ledger: Ledger,
+    job_id: str,
+    step: Step,
+    end: FollowUpStatus = FollowUpStatus.DONE,
+    *,
+    now: int = NOW,
+) -> str:
+    """The job, one of whose follow-ups came to an end at once; its id."""
+    assert done(ledger, follow(ledger, job_id, step, now=now), step, end, now=now) == "recorded"
+    return job_id
+
+
+def quiet(ledger: Ledger, outcome: Outcome = SUCCESS) -> str:
+    """A settled job from which nothing follows any more; its id."""
+    job_id = ended(ledger, outcome)
+    if outcome.status is Status.SUCCEEDED:
+        followed(ledger, job_id, Step.ARCHIVE)
+    return followed(ledger, job_id, Step.NOTIFY)
+
+
+def pause(ledger: Ledger, host: str = HOST, *, now: int = NOW) -> int:
+    """Pause a host by failures since `now`; when the last one was (ms)."""
+    for number in range(ENOUGH):
+        ledger.hosts.failed(host, now=now + number * LONG)
+    return now + (ENOUGH - 1) * LONG
+
+
 # Looks -------------------------------------------------------------------------------------
 
 
@@ -153,6 +232,12 @@ def fields(redis: Redis, job_id: str) -> dict[str, str]:
 def next_look(redis: Redis, job_id: str) -> int | None:
     """The job's score in the agenda (ms), or None if it is not in there."""
     score: Any = redis.zscore(keys.agenda(keys.shard_of(job_id)), job_id)
+    return None if score is None else int(score)
+
+
+def follow_look(redis: Redis, job_id: str, step: Step) -> int | None:
+    """The job's score among those with this follow-up (ms), or None if it is not in there."""
+    score: Any = redis.zscore(keys.follow_up(keys.shard_of(job_id), step), job_id)
     return None if score is None else int(score)
 
 
@@ -190,6 +275,7 @@ def invariant(redis: Redis, job_id: str) -> None:
     stored = fields(redis, job_id)
     status = Status(stored["status"]) if stored else None
     is_open = status is not None and not status.terminal
+    kept = is_open or "pending" in (stored.get("archive"), stored.get("notify"))
     assert (next_look(redis, job_id) is not None) == is_open, "in the agenda if and only if open"
     if status is Status.SUBMITTING:
         assert "lease" in stored, "somebody is submitting"
@@ -197,11 +283,29 @@ def invariant(redis: Redis, job_id: str) -> None:
         assert not redis.exists(keys.events(job_id)), "no timeline without a job"
         return
     for key in (keys.job(job_id), keys.events(job_id)):
-        assert (lifetime(redis, key) is None) == is_open, f"{key} expires if and only if terminal"
+        expires = lifetime(redis, key) is not None
+        assert expires != kept, f"{key} expires if and only if terminal with nothing to follow"
+    following(redis, job_id, stored, status)
     if not is_open:
         assert "lease" not in stored, "a terminal job is nobody's"
         assert stored["settled"]
         assert stored["by"]
+
+
+def following(redis: Redis, job_id: str, stored: Mapping[str, str], status: Status) -> None:
+    """What holds for what follows from a job's outcome, at any time."""
+    shard = keys.shard_of(job_id)
+    for step in FOLLOW_UPS:
+        pending, look = stored.get(step) == "pending", follow_look(redis, job_id, step)
+        assert (look is not None) == pending, f"in {step} if and only if that is pending"
+        assert (f"{step}.next" in stored) == pending
+        assert pending or f"{step}.lease" not in stored, "nobody holds what is done"
+    assert ("archive" in stored) == (status is Status.SUCCEEDED), "only images are archived"
+    assert (stored.get("notify") == "waiting") == ("notify" in stored and not status.terminal)
+    for name, key in {"archive": keys.expiring(shard), "notify": keys.dead(shard)}.items():
+        stands = redis.zscore(key, job_id) is not None
+        wanted = "pending" if name == "archive" else "dead"
+        assert stands == (stored.get(name) == wanted), f"in {key} if and only if {name} {wanted}"
 
 
 def count_right(ledger: Ledger, redis: Redis) -> None:

@@ -14,6 +14,8 @@ from orchestrator.jobs import (
     Attempt,
     Cost,
     ErrorCode,
+    FollowUp,
+    FollowUpStatus,
     Job,
     JobError,
     JobRequest,
@@ -24,6 +26,7 @@ from orchestrator.jobs import (
 )
 from orchestrator.ledger import Result
 from tests.ledger.kit import RECORDED
+from tests.ledger.model_follow_ups import Entry, Following
 
 
 class Unconfirmed(NamedTuple):
@@ -34,47 +37,13 @@ class Unconfirmed(NamedTuple):
 
 
 @dataclass
-class Entry:
-    """A job and what the ledger keeps beside it."""
-
-    job: Job
-    #: Its score in the agenda; None when it is done.
-    look: int | None
-    lease: str | None = None
-    winner: int | None = None
-    events: list[str] = field(default_factory=list)
-
-    def change(self, **fields: object) -> None:
-        self.job = replace(self.job, **fields)  # type: ignore[arg-type]
-
-    @property
-    def newest(self) -> int:
-        return len(self.job.attempts)
-
-    def task(self, attempt: int) -> str | None:
-        return self.job.attempts[attempt - 1].task_id if self.sent(attempt) else None
-
-    def sent(self, attempt: int) -> bool:
-        return 1 <= attempt <= self.newest
-
-    def holds(self, token: str, attempt: int) -> bool:
-        """Whether this lease is still good for recording what a submission came to."""
-        on_its_way = self.job.status in (Status.SUBMITTING, Status.UNCONFIRMED)
-        return on_its_way and self.lease == token and self.newest == attempt
-
-
-@dataclass
-class Book:
+class Book(Following):
     """All jobs."""
 
-    entries: dict[str, Entry] = field(default_factory=dict)
     #: Job and request of each idempotency key.
     keys: dict[str, tuple[str, JobRequest]] = field(default_factory=dict)
-    listed: set[str] = field(default_factory=set)
     #: Since when their fate is unknown.
     at_risk: dict[Unconfirmed, int] = field(default_factory=dict)
-    #: Terminal statuses and contradictions, ever.
-    ever: Counter[str] = field(default_factory=Counter)
 
     def counts(self) -> dict[str, int]:
         there = Counter(str(e.job.status) for e in self.entries.values() if e.look is not None)
@@ -92,7 +61,8 @@ class Book:
             if known in self.entries:
                 return Result.REPLAYED if asked == request else Result.MISMATCH
             self.keys[key] = (job_id, request)
-        job = Job(job_id, Status.QUEUED, request, now, now, deadline)
+        waiting = FollowUp(FollowUpStatus.WAITING) if request.notifies else None
+        job = Job(job_id, Status.QUEUED, request, now, now, deadline, notification=waiting)
         self.entries[job_id] = Entry(job, now, events=["created"])
         self.listed.add(job_id)
         return Result.CREATED
@@ -245,10 +215,13 @@ class Book:
             for who, since in self.at_risk.items()
             if since < oldest and who.job_id not in self.entries
         ]
+        untold = [i for i, at in self.dead.items() if at < oldest and i not in self.entries]
         self.listed -= unlisted
         for who in lost:
             del self.at_risk[who]
-        return len(unlisted) + len(lost)
+        for job_id in untold:
+            del self.dead[job_id]
+        return len(unlisted) + len(lost) + len(untold)
 
     # ---------------------------------------------------------------------------------------
 
@@ -290,3 +263,4 @@ class Book:
         entry.lease = entry.look = None
         entry.events.append("settled")
         self.ever[outcome.status] += 1
+        self.follow(entry, outcome, now)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.connection import AbstractConnection
 
 from orchestrator.cli.stack import embedded_redis
-from orchestrator.jobs import JobRequest
+from orchestrator.jobs import FOLLOW_UPS, JobRequest
 from orchestrator.ledger import Ledger, codec, keys
 from tests.ledger import kit
 from tests.ledger.calls import CALLS, PUBLIC, prepared
@@ -18,6 +19,8 @@ from tests.ledger.kit import LOOK, NOW
 
 #: Two of the ledger's methods talk more than once to Redis; neither is on a job's way.
 TALKATIVE = {"server", "wait"}
+#: These ask for several things in one round trip.
+PIPELINED = {"follow_ups.backlog": 3, "follow_ups.dead": 2}
 #: Bytes in Redis that a running job may cost beyond its stored request.
 OVERHEAD = 1536
 
@@ -43,7 +46,37 @@ def test_a_method_is_one_round_trip(crowd: Ledger, real_redis: Redis, name: str)
 
     commands = sent(real_redis, lambda: CALLS[name](crowd, lease))
 
-    assert len(commands) == 1, commands
+    assert len(commands) == PIPELINED.get(name, 1), commands
+
+
+@pytest.mark.parametrize("name", [*sorted(PIPELINED), "follow_ups.at_risk", "overview.tidy"])
+def test_a_method_about_all_shards_is_one_round_trip_for_each(
+    real_redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    sharded = Ledger.from_url(redis_url, shards=3)
+    lease = prepared(sharded, name)
+    CALLS[name](sharded, lease)  # the script is loaded
+    trips: list[object] = []
+    send: Any = AbstractConnection.send_packed_command
+
+    def seen(self: AbstractConnection, *args: Any, **options: Any) -> Any:
+        trips.append(self)
+        return send(self, *args, **options)
+
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", seen)
+    CALLS[name](sharded, lease)
+
+    assert len(trips) == 3
+
+
+def test_what_is_due_of_either_kind_is_one_round_trip(crowd: Ledger, real_redis: Redis) -> None:
+    def due() -> None:
+        for step in FOLLOW_UPS:
+            crowd.follow_ups.due(0, step, now=NOW, limit=10)
+
+    due()
+
+    assert sent(real_redis, due) == ["EVALSHA", "ZRANGEBYSCORE"]
 
 
 def test_the_round_trips_of_a_job_from_enqueue_to_callback(
@@ -54,6 +87,17 @@ def test_the_round_trips_of_a_job_from_enqueue_to_callback(
         crowd.settle_attempt(job_id, 1, "task-1", kit.SUCCESS, now=NOW)
 
     life()
+
+    assert sent(real_redis, life) == ["EVALSHA"] * 4
+
+
+def test_the_round_trips_of_what_follows(crowd: Ledger, real_redis: Redis) -> None:
+    kit.quiet(crowd)
+    job_id = kit.ended(crowd)
+
+    def life() -> None:
+        for step in FOLLOW_UPS:
+            kit.followed(crowd, job_id, step)
 
     assert sent(real_redis, life) == ["EVALSHA"] * 4
 

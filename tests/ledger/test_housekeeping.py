@@ -7,11 +7,11 @@ from time import time
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import SettledBy
+from orchestrator.jobs import FOLLOW_UPS, SettledBy
 from orchestrator.ledger import Ledger, Result, keys
 from orchestrator.ledger import ledger as module
 from tests.ledger import kit
-from tests.ledger.kit import LOOK, NOW, SUCCESS
+from tests.ledger.kit import FAILURE, LOOK, NOW, SUCCESS
 
 #: Redis trims a stream by whole nodes of this many entries (stream-node-max-entries).
 STREAM_NODE = 100
@@ -21,7 +21,7 @@ def test_a_settled_job_is_gone_after_the_retention_time(redis: Redis) -> None:
     ledger = Ledger(lambda: redis, retention_ms=1000)
     open_, lease = kit.create(ledger), kit.submitting(ledger)
     job_id = lease.job.id
-    assert ledger.settle(lease, SUCCESS, SettledBy.SUBMIT, now=NOW) is Result.SETTLED
+    assert ledger.settle(lease, FAILURE, SettledBy.SUBMIT, now=NOW) is Result.SETTLED
     assert ledger.get(job_id)
 
     kit.eventually(lambda: ledger.get(job_id) is None)
@@ -31,6 +31,20 @@ def test_a_settled_job_is_gone_after_the_retention_time(redis: Redis) -> None:
     assert [key for key in kit.every_key(redis) if job_id in key] == []
     assert ledger.get(open_), "an open job is kept"
     assert ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW) is Result.MISSING
+
+
+def test_a_job_from_which_something_followed_is_gone_after_the_retention_time(
+    redis: Redis,
+) -> None:
+    ledger = Ledger(lambda: redis, retention_ms=1)
+    waiting, done = kit.ended(ledger), kit.ended(ledger)
+    for step in FOLLOW_UPS:
+        kit.followed(ledger, done, step)
+
+    kit.eventually(lambda: not [key for key in kit.every_key(redis) if done in key])
+
+    kit.invariant(redis, waiting)
+    assert ledger.get(waiting), "one from which something follows is kept"
 
 
 def test_a_job_called_off_is_gone_after_the_retention_time(redis: Redis) -> None:
@@ -45,9 +59,9 @@ def test_what_comes_in_later_does_not_lengthen_a_settled_jobs_life(redis: Redis)
     brief, ledger = Ledger(lambda: redis, retention_ms=60_000), Ledger(lambda: redis)
     lease = kit.submitting(ledger)
     job_id = lease.job.id
-    brief.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
+    brief.settle_attempt(job_id, 1, "task-1", FAILURE, now=NOW)
 
-    ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
+    ledger.settle_attempt(job_id, 1, "task-1", FAILURE, now=NOW)
     ledger.accepted(job_id, 1, "task-1", now=NOW, next_look=LOOK)
     ledger.cancel(job_id, now=NOW)
 

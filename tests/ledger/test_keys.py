@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import Cost, SettledBy, Step
+from orchestrator.jobs import FOLLOW_UPS, Cost, FollowUpStatus, Job, SettledBy, Step
 from orchestrator.ledger import Idempotency, Ledger, keys
 from orchestrator.ledger.ledger import UPLOAD_MARGIN
 from tests.ledger import kit
@@ -25,24 +26,30 @@ PARTS: Mapping[str, str] = {
     "<s>": r"\d+",
     "<job id>": keys.JOB_ID.pattern,
     "<digest>": "[0-9a-f]{64}",
+    "<name>": "[a-z]+",
 }
 #: The words of the table for Redis' own names of types.
 TYPES = {"sorted set": "zset"}
-#: A key of each kind, from its builder.
-BUILT = [
-    keys.job(JOB),
-    keys.events(JOB),
-    keys.agenda(1),
-    keys.idempotency(1, DIGEST),
-    keys.jobs(1),
-    keys.unconfirmed(1),
-    keys.counts(1),
-    keys.upload(JOB),
-    keys.settled(JOB),
-    keys.REJECTED,
-    keys.SWEEP,
-    keys.SHARDS,
-]
+#: Each builder, with keys of every kind that it makes.
+BUILT: Mapping[str, list[str]] = {
+    "job": [keys.job(JOB)],
+    "events": [keys.events(JOB)],
+    "agenda": [keys.agenda(1)],
+    "idempotency": [keys.idempotency(1, DIGEST)],
+    "jobs": [keys.jobs(1)],
+    "unconfirmed": [keys.unconfirmed(1)],
+    "follow_up": [keys.follow_up(1, step) for step in FOLLOW_UPS],
+    "expiring": [keys.expiring(1)],
+    "dead": [keys.dead(1)],
+    "counts": [keys.counts(1)],
+    "upload": [keys.upload(JOB)],
+    "settled": [keys.settled(JOB)],
+    "stream": [keys.stream("orders")],
+    "REJECTED": [keys.REJECTED],
+    "HOSTS": [keys.HOSTS],
+    "SWEEP": [keys.SWEEP],
+    "SHARDS": [keys.SHARDS],
+}
 
 
 class Row(NamedTuple):
@@ -82,11 +89,13 @@ def documented_fields() -> set[str]:
 
 
 def test_each_row_has_one_builder() -> None:
-    assert sorted(row_of(key) for key in BUILT) == sorted(ROWS)
+    built = [key for made in BUILT.values() for key in made]
+
+    assert sorted(row_of(key) for key in built) == sorted(ROWS)
 
 
 def test_there_is_no_builder_that_is_not_in_the_table() -> None:
-    helpers = {"new_job_id", "is_job_id", "shard_of", "pick_shard", "digest", "root"}
+    helpers = {"new_job_id", "made_at", "is_job_id", "shard_of", "pick_shard", "digest", "root"}
     public = {
         name
         for name, value in vars(keys).items()
@@ -97,7 +106,7 @@ def test_there_is_no_builder_that_is_not_in_the_table() -> None:
         )
     }
 
-    assert len(public - helpers) == len(BUILT)
+    assert public - helpers - {"of"} == set(BUILT)
 
 
 # The life of jobs, while somebody looks on --------------------------------------------------
@@ -158,9 +167,22 @@ def live(ledger: Ledger, wire: Wire) -> None:
     ledger.settle_attempt(crowded, 1, "task-1", FAILURE, now=NOW)
     ledger.cancel(kit.create(ledger), now=NOW)
     kit.create(ledger, upload=b"\x89PNG")
+    follow(ledger)
     ledger.due(0, now=NOW, limit=10)
     ledger.reject("callback", now=NOW, reason="not JSON", body=b"<")
     ledger.mark_sweep(now=NOW, host="here")
+
+
+def follow(ledger: Ledger) -> None:
+    """All that can follow from outcomes: done, given up, and still to be done."""
+    told = kit.ended(ledger)
+    for step in FOLLOW_UPS:
+        kit.later(ledger, kit.follow(ledger, told, step), step, next_look=NOW)
+        kit.followed(ledger, told, step)
+    kit.followed(ledger, kit.ended(ledger, FAILURE), Step.NOTIFY, FollowUpStatus.DEAD)
+    kit.ended(ledger)
+    ledger.follow_ups.publish("orders", {"job": told})
+    ledger.hosts.failed(kit.HOST, now=NOW)
 
 
 def test_what_is_in_redis_is_what_the_table_lists(seen: Seen) -> None:
@@ -170,8 +192,8 @@ def test_what_is_in_redis_is_what_the_table_lists(seen: Seen) -> None:
 
 
 def test_a_settlement_is_announced_once_on_the_channel_of_the_table(seen: Seen) -> None:
-    assert [row_of(channel).type for channel in seen.channels] == [CHANNEL] * 3
-    assert len(set(seen.channels)) == 3
+    assert [row_of(channel).type for channel in seen.channels] == [CHANNEL] * 6
+    assert len(set(seen.channels)) == 6
 
 
 def test_the_fields_of_a_job_are_those_that_are_listed(seen: Seen) -> None:
@@ -180,16 +202,26 @@ def test_the_fields_of_a_job_are_those_that_are_listed(seen: Seen) -> None:
 
 def test_keys_expire_as_the_table_says(seen: Seen, ledger: Ledger, redis: Redis) -> None:
     promised: Mapping[str, Callable[[bool], int | None]] = {
-        "never": lambda settled: None,
-        "24 h": lambda settled: DAY,
-        "deadline + 1 h": lambda settled: DEADLINE - NOW + UPLOAD_MARGIN,
-        "retention, once settled": lambda settled: RETENTION if settled else None,
-        "with the job": lambda settled: RETENTION if settled else None,
+        "never": lambda over: None,
+        "24 h": lambda over: DAY,
+        "deadline + 1 h": lambda over: DEADLINE - NOW + UPLOAD_MARGIN,
+        "retention, once nothing follows": lambda over: RETENTION if over else None,
+        "with the job": lambda over: RETENTION if over else None,
     }
+    ends: Counter[str] = Counter()
 
     for key in seen.kinds:
         whose = keys.JOB_ID.search(key)
-        settled = whose is not None and kit.job(ledger, whose[0]).status.terminal
-        expected, left = promised[row_of(key).expires](settled), kit.lifetime(redis, key)
+        over = whose is not None and nothing_follows(kit.job(ledger, whose[0]))
+        expires = row_of(key).expires
+        expected, left = promised[expires](over), kit.lifetime(redis, key)
         assert (left is None) == (expected is None), key
         assert left is None or expected is None or expected - 60_000 < left <= expected, key
+        ends[expires] += over
+    assert ends["with the job"] == ends["retention, once nothing follows"] == 4
+
+
+def nothing_follows(job: Job) -> bool:
+    """Whether it has its outcome, and what follows from that is over."""
+    follow_ups = [found.status for found in (job.archive, job.notification) if found]
+    return job.status.terminal and FollowUpStatus.PENDING not in follow_ups

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import count
-from typing import cast
 
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import ErrorCode, JobError, JobRequest, Outcome, SettledBy, Status, Step
-from orchestrator.ledger import Idempotency, Lease, Ledger, Result, keys, overview
-from orchestrator.ledger.overview import Agenda, Page, Snapshot, Unconfirmed
+from orchestrator.jobs import (
+    ErrorCode,
+    JobError,
+    JobRequest,
+    Outcome,
+    SettledBy,
+    Status,
+)
+from orchestrator.ledger import Lease, Ledger, Result, keys, overview
+from orchestrator.ledger.overview import Agenda, Page, Unconfirmed
 from tests.ledger import kit
-from tests.ledger.kit import DEADLINE, FAILURE, LOOK, NOW, REQUEST, SUCCESS, Wire
+from tests.ledger.kit import DEADLINE, FAILURE, LOOK, NOW, SUCCESS
 
 OTHER = JobRequest("evolink", "nano-banana-2-lite", options={"prompt": "A red cube"})
 
@@ -346,177 +351,7 @@ def test_the_newest_risks_of_all_shards_come_first_and_all_are_counted(sharded: 
     assert [entry.job_id for entry in found] == [lease.job.id for lease in leases[:6:-1]]
 
 
-# Tidying up --------------------------------------------------------------------------------
-
-
-def test_entries_of_expired_jobs_are_forgotten_in_every_shard(
-    sharded: Ledger, redis: Redis
-) -> None:
-    kept, gone = kit.create(sharded), [unconfirmed(sharded).job.id for _ in range(12)]
-    expire(redis, *gone)
-
-    assert sharded.overview.tidy(oldest=NOW + 1) == 24
-
-    assert sharded.overview.size() == 1
-    assert listed(sharded, 5) == [kept]
-    assert at_risk(sharded) == []
-    assert sharded.overview.tidy(oldest=NOW + 1) == 0
-
-
-def test_what_an_open_job_may_owe_is_kept_however_old(ledger: Ledger) -> None:
-    lease = unconfirmed(ledger)
-
-    assert ledger.overview.tidy(oldest=NOW + 1_000_000) == 0
-
-    assert at_risk(ledger) == [Unconfirmed(lease.job.id, 1, NOW)]
-
-
-def test_an_attempt_whose_job_cannot_have_expired_yet_is_not_looked_at(
-    ledger: Ledger, redis: Redis
-) -> None:
-    expire(redis, unconfirmed(ledger).job.id)
-
-    assert ledger.overview.tidy(oldest=NOW) == 1, "the entry in the index of jobs"
-
-    assert len(at_risk(ledger)) == 1
-
-
-def test_one_call_forgets_any_number_but_looks_at_little_while_nothing_expired(
-    ledger: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(overview, "TIDIED", 3)
-    ids = sorted(kit.create(ledger) for _ in range(17))
-    expire(redis, *ids[:10], ids[14])
-
-    assert ledger.overview.tidy(oldest=NOW) == 10
-    assert ledger.overview.tidy(oldest=NOW) == 0, "one in the midst waits for its turn"
-    assert ledger.overview.size() == 7
-
-
-def test_a_call_with_nothing_to_forget_is_one_script_a_shard(wire: Wire) -> None:
-    ledger = Ledger(lambda: cast(Redis, wire), shards=3)
-    kit.create(ledger)
-    wire.calls.clear()
-
-    ledger.overview.tidy(oldest=NOW)
-
-    assert len(wire.calls) == 3
-
-
-def test_one_call_ends_however_much_has_expired(
-    ledger: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(overview, "TIDIED", 2)
-    monkeypatch.setattr(overview, "ROUNDS", 3)
-    expire(redis, *[kit.create(ledger) for _ in range(10)])
-
-    assert ledger.overview.tidy(oldest=NOW) == 6
-
-
-# Snapshots ---------------------------------------------------------------------------------
-
-
-def test_a_snapshot_is_a_job_with_its_timeline_and_next_look(ledger: Ledger) -> None:
-    done, job_id = settled(ledger), kit.running(ledger)
-
-    seen = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
-
-    assert seen == {
-        i: Snapshot(i, kit.job(ledger, i), ledger.events(i), look, listed=True)
-        for i, look in {done: None, job_id: LOOK}.items()
-    }
-
-
-def test_every_job_of_a_shard_is_seen_once(
-    sharded: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(overview, "PAGE", 4)
-    ids = [kit.create(sharded) for _ in range(60)]
-
-    seen = [list(sharded.overview.snapshots(shard)) for shard in range(5)]
-
-    assert all(shot.listed for shots in seen for shot in shots)
-    for shard, shots in enumerate(seen):
-        mine = sorted(job_id for job_id in ids if keys.shard_of(job_id) == shard)
-        assert [shot.job_id for shot in shots] == mine
-
-
-def test_a_job_that_is_not_listed_is_seen_by_its_place_in_the_agenda(
-    ledger: Ledger, redis: Redis
-) -> None:
-    lost, other = kit.create(ledger), kit.create(ledger)
-    redis.zrem(keys.jobs(0), lost)
-
-    seen = {shot.job_id: shot.listed for shot in ledger.overview.snapshots(0)}
-
-    assert seen == {lost: False, other: True}
-
-
-def test_a_job_that_is_gone_is_seen_by_what_is_left_of_it(ledger: Ledger, redis: Redis) -> None:
-    expire(redis, gone := kit.create(ledger))
-
-    assert list(ledger.overview.snapshots(0)) == [Snapshot(gone, None, [], NOW, listed=True)]
-
-
-def test_jobs_are_read_by_id_without_those_that_are_gone(sharded: Ledger) -> None:
-    ids = [kit.create(sharded) for _ in range(6)]
-
-    found = sharded.overview.jobs([*ids, ids[0], keys.new_job_id(0)])
-
-    assert found == {job_id: kit.job(sharded, job_id) for job_id in ids}
-    assert sharded.overview.jobs([]) == {}
-
-
-# A shard that stands still -----------------------------------------------------------------
-
-
-def test_the_counts_of_a_shard_are_told_while_nothing_moves(ledger: Ledger) -> None:
-    lease = kit.claim(ledger, kit.running(ledger), Step.POLL, now=LOOK)
-
-    with ledger.overview.still(0) as counts:
-        list(ledger.overview.snapshots(0))
-        kit.defer(ledger, lease)  # no job has another status
-
-        told = counts()
-
-    assert told is not None
-    assert {name: number for name, number in told.items() if number} == {"running": 1}
-
-
-MOVES: dict[str, Callable[[Ledger, str], object]] = {
-    "create": lambda x, _: kit.create(x),
-    "claim": kit.claim,
-    "cancel": lambda x, i: x.cancel(i, now=NOW),
-    "there and back": lambda x, i: kit.requeue(x, kit.claim(x, i)),
-}
-
-
-@pytest.mark.parametrize("move", MOVES)
-def test_no_counts_are_told_once_a_job_has_moved(ledger: Ledger, move: str) -> None:
-    job_id = kit.create(ledger)
-
-    with ledger.overview.still(0) as counts:
-        MOVES[move](ledger, job_id)
-
-        assert counts() is None
-
-
-def test_another_shards_moves_do_not_matter(redis: Redis) -> None:
-    ledger = Ledger(lambda: redis, shards=2)
-
-    elsewhere = next(k for k in map(str, count()) if shard_of_key(k) == 1)
-
-    with ledger.overview.still(0) as counts:
-        ledger.create(
-            REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=Idempotency("caller", elsewhere)
-        )
-
-        assert counts() == {}
-    assert ledger.overview.counts() == {"queued": 1}
-
-
-def shard_of_key(key: str) -> int:
-    return keys.pick_shard(2, keys.digest("caller", key))
+# All of it --------------------------------------------------------------------------------
 
 
 def test_looking_changes_nothing(ledger: Ledger, redis: Redis) -> None:

@@ -6,16 +6,17 @@ second one answers, and which event it lists again, stands in the table below.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import SettledBy, Step
-from orchestrator.ledger import Idempotency, Ledger
+from orchestrator.jobs import FollowUpStatus, SettledBy, Step
+from orchestrator.ledger import Idempotency, Ledger, keys
+from orchestrator.ledger.hosts import ENOUGH, LONG, PROBE_EVERY
 from tests.ledger import kit
-from tests.ledger.kit import COST, DEADLINE, FAILURE, LOOK, NOW, REQUEST, SUCCESS, Wire
+from tests.ledger.kit import COST, DEADLINE, FAILURE, HOST, LOOK, NOW, REQUEST, SUCCESS, Wire
 from tests.ledger.test_scripts import BARE, SCRIPTS
 
 
@@ -75,9 +76,24 @@ def poll_in_vain(ledger: Ledger) -> None:
     kit.defer(ledger, kit.claim(ledger, kit.running(ledger), Step.POLL, now=LOOK))
 
 
-def due(ledger: Ledger) -> None:
-    kit.create(ledger)
-    ledger.due(0, now=NOW, limit=1)
+def follow(ledger: Ledger, step: Step) -> None:
+    kit.follow(ledger, kit.ended(ledger), step)
+
+
+def follow_later(ledger: Ledger, step: Step) -> None:
+    kit.later(ledger, kit.follow(ledger, kit.ended(ledger), step), step)
+
+
+def give_up(ledger: Ledger) -> str:
+    return kit.followed(ledger, kit.ended(ledger, FAILURE), Step.NOTIFY, FollowUpStatus.DEAD)
+
+
+def again(ledger: Ledger, job_id: str) -> None:
+    ledger.follow_ups.notify_again(job_id, now=LOOK)
+
+
+def forget(ledger: Ledger) -> None:
+    ledger.overview.forget(kit.quiet(ledger), before=LOOK)
 
 
 REPEATS = [
@@ -99,11 +115,32 @@ REPEATS = [
     Repeat("settle", "by poll", poll, "settled", "duplicate", "duplicate"),
     Repeat("settle", "too late", late_failure, "superseded", "superseded", "superseded"),
     Repeat("cancel", "", lambda x: x.cancel(kit.create(x), now=NOW), "cancelled", "duplicate"),
+    Repeat("settle", "told of", kit.ended, "settled", "duplicate", "duplicate"),
+    Repeat("follow_claim", "archive", lambda x: follow(x, Step.ARCHIVE), "claimed", "claimed"),
+    Repeat("follow_claim", "notify", lambda x: follow(x, Step.NOTIFY), "claimed", "claimed"),
+    Repeat("follow_later", "archive", lambda x: follow_later(x, Step.ARCHIVE), "recorded", "stale"),
+    Repeat("follow_later", "notify", lambda x: follow_later(x, Step.NOTIFY), "recorded", "stale"),
+    Repeat("follow_done", "last of all", kit.quiet, "recorded", "stale"),
+    Repeat("follow_done", "given up", give_up, "recorded", "stale"),
+    Repeat(
+        "notify_again",
+        "given up",
+        lambda x: again(x, give_up(x)),
+        "recorded",
+        "recorded",
+        "notify_again",
+    ),
+    Repeat("forget", "", forget, "forgotten", "missing"),
 ]
 
 
+#: Those whose repetition has a test of its own, below.
+ELSEWHERE = {"due", "due_archive", "tidy", "host_failed", "host_probe"}
+
+
 def test_every_script_is_repeated_here() -> None:
-    assert {repeat.script for repeat in REPEATS} | BARE == set(SCRIPTS)
+    assert ELSEWHERE == BARE
+    assert {repeat.script for repeat in REPEATS} | ELSEWHERE == set(SCRIPTS)
 
 
 @pytest.mark.parametrize("repeat", REPEATS, ids=lambda r: f"{r.script} {r.case}".strip())
@@ -122,19 +159,78 @@ def test_a_script_run_twice_leaves_the_state_of_the_first_time(
         assert second == first
     assert kit.everything(redis) == state
     assert {key: kit.lifetime(redis, key) is None for key in state} == kept
+    assert set(timelines(redis)) == set(told)
     for key, lines in timelines(redis).items():
         added = [line.split(" ")[1] for line in lines[len(told[key]) :]]
         assert lines[: len(told[key])] == told[key]
         assert added == ([repeat.event] if repeat.event else [])
 
 
-def test_a_listing_run_twice_lists_the_same(wired: Ledger, wire: Wire, redis: Redis) -> None:
-    due(wired)
+LISTINGS: Mapping[str, Callable[[Ledger], object]] = {
+    "due": lambda ledger: ledger.due(0, now=NOW, limit=2),
+    "due_archive": lambda ledger: ledger.follow_ups.due(0, Step.ARCHIVE, now=NOW, limit=4),
+}
+
+
+@pytest.mark.parametrize("listing", LISTINGS)
+def test_a_listing_run_twice_lists_the_same(
+    wired: Ledger, wire: Wire, redis: Redis, listing: str
+) -> None:
+    for _ in range(4):
+        kit.create(wired)
+        kit.ended(wired)
+    LISTINGS[listing](wired)
     first, state = wire.answer, kit.everything(redis)
 
     assert wire.again() == first
-    assert len(first) == 2
+    assert len(first) == 4
     assert kit.everything(redis) == state
+
+
+def test_tidying_up_twice_forgets_nothing_more(wired: Ledger, wire: Wire, redis: Redis) -> None:
+    for job_id in (kit.create(wired), give_up(wired)):
+        redis.delete(keys.job(job_id), keys.events(job_id))
+    kept = kit.create(wired)
+    wired.overview.tidy(oldest=LOOK)
+    first, state = wire.answer, kit.everything(redis)
+
+    assert (first, wire.again()) == ([3], [0])
+    assert kit.everything(redis) == state
+    assert wired.overview.size() == 1
+    assert kit.job(wired, kept)
+
+
+def test_the_turn_to_probe_is_not_had_twice(wired: Ledger, wire: Wire, redis: Redis) -> None:
+    """Whoever lost the answer loses the turn with it: the host is probed an interval later."""
+    now = kit.pause(wired) + PROBE_EVERY
+    wired.hosts.probe(HOST, now=now)
+    first, state = wire.answer, kit.everything(redis)
+
+    assert (first, wire.again()) == (["probe"], ["paused"])
+    assert kit.everything(redis) == state
+
+
+def test_a_hosts_failure_whose_answer_was_lost_is_counted_twice_and_that_pauses_none_too_soon(
+    wired: Ledger, wire: Wire
+) -> None:
+    """The one script that is not as after the first time, on purpose.
+
+    Failures are counted to tell a host that is down from one that hiccups. One too many does not
+    pause it before LONG is over; and a host that is asked sooner or later than it might be loses
+    no notification. A token for each failure would cost more than that is worth.
+    """
+    for number in range(ENOUGH // 2):
+        wired.hosts.failed(HOST, now=NOW + number)
+        wire.again()
+    assert wired.hosts.failing()[HOST].failures == ENOUGH
+    assert wired.hosts.failing()[HOST].next_probe is None
+
+    wired.hosts.failed(HOST, now=NOW + LONG)
+    assert (wire.answer, wire.again()) == (["paused"], ["still_paused"])
+
+    found = wired.hosts.failing()[HOST]
+    assert (found.failures, found.since) == (ENOUGH + 2, NOW)
+    assert found.next_probe == NOW + LONG + PROBE_EVERY, "the second one does not put it off"
 
 
 def timelines(redis: Redis) -> dict[str, list[str]]:

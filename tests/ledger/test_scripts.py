@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from orchestrator.ledger import Idempotency, Ledger, Result
+from orchestrator.ledger.hosts import HostState
 from orchestrator.ledger.script import Script, load
 from tests.ledger.calls import CALLS, PUBLIC, prepared
 from tests.ledger.kit import DEADLINE, NOW, REQUEST, Wire
@@ -22,11 +23,13 @@ TEXTS: Mapping[str, str] = {
 }
 PRELUDE = "_prelude"
 SCRIPTS = sorted(set(TEXTS) - {PRELUDE})
+#: Those that are not about one job: lists, and those about hosts, with results of their own.
+LISTS = {"due", "due_archive", "tidy"}
+HOSTS = {"host_failed", "host_probe"}
+BARE = LISTS | HOSTS
 #: What a script may ask of Redis: nothing that walks over keys, tells the time, or rolls dice.
-#: Those that are not about one job.
-BARE = {"due", "tidy"}
 ALLOWED = {
-    *("EXISTS", "GET", "SET", "PEXPIRE", "PUBLISH"),
+    *("EXISTS", "GET", "SET", "DEL", "PEXPIRE", "PERSIST", "PUBLISH"),
     *("HGET", "HMGET", "HSET", "HSETNX", "HDEL", "HGETALL", "HINCRBY"),
     *("ZADD", "ZREM", "ZSCORE", "ZRANGE", "ZRANGEBYSCORE"),
     *("RPUSH", "LLEN"),
@@ -72,19 +75,20 @@ def returned(name: str) -> set[str]:
     """The results in a script's return statements; a variable stands for what it is set to."""
     results: set[str] = set()
     for value in re.findall(r"return \{([^,}]+)", code(name)):
-        setting = re.search(rf"local {re.escape(value)} = (.+)", code(name))
-        results |= set(re.findall(r"'(\w+)'", setting[1] if setting else value))
+        settings = re.findall(rf"\b{re.escape(value)}(?:, \w+)* = (.+)", code(name))
+        results |= set(re.findall(r"'(\w+)'", " ".join(settings or [value])))
     return results
 
 
 def described(name: str) -> set[str]:
     """The results that a script's header lists."""
-    told = re.sub(r"\([^)]*\)", "", header(name).returns).partition(".")[0]
+    told = re.sub(r"\([^)]*\)|\.\.\.", "", header(name).returns).partition(".")[0]
     return {part.split(",")[0].split()[0] for part in told.split("|")}
 
 
 def scripts_of(ledger: Ledger) -> list[Script]:
-    held = [*vars(ledger).values(), *vars(ledger.overview).values()]
+    parts = (ledger, ledger.overview, ledger.follow_ups, ledger.hosts)
+    held = [value for part in parts for value in vars(part).values()]
     return [value for value in held if isinstance(value, Script)]
 
 
@@ -113,7 +117,9 @@ def test_every_argument_in_the_header_is_read(name: str) -> None:
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_arguments_are_read_into_named_locals_first(name: str) -> None:
     body = "\n".join(line for line in code(name).splitlines() if line.strip())
-    reading = re.match(r"(local [^=]+=[\s\w\[\],]*ARGV\[[^\n]*\n([ \w\[\],]*ARGV[^\n]*\n)*)+", body)
+    reading = re.match(
+        r"(local [^=]+=[\s\w\[\](),]*ARGV\[[^\n]*\n([ \w\[\](),]*ARGV[^\n]*\n)*)+", body
+    )
 
     assert reading, "the first statement names the arguments"
     assert "ARGV" not in body[reading.end() :]
@@ -125,7 +131,13 @@ def test_scripts_about_a_job_begin_with_the_preludes_keys(name: str) -> None:
     assert load(name).source.startswith(TEXTS[PRELUDE])
 
 
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in BARE])
+def test_scripts_that_are_not_about_a_job_do_without_the_prelude() -> None:
+    for name in BARE:
+        assert load(name).source == TEXTS[name]
+        assert "job" not in header(name).keys
+
+
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in LISTS])
 def test_the_header_lists_the_results_that_are_returned(name: str) -> None:
     assert returned(name) == described(name)
 
@@ -134,6 +146,10 @@ def test_the_results_of_the_scripts_are_the_members_of_the_enum() -> None:
     assert set().union(*(returned(name) for name in SCRIPTS if name not in BARE)) == {
         str(result) for result in Result
     }
+
+
+def test_the_results_of_the_scripts_about_hosts_are_the_members_of_their_enum() -> None:
+    assert set().union(*(returned(name) for name in HOSTS)) == {str(state) for state in HostState}
 
 
 @pytest.mark.parametrize("name", sorted(TEXTS))
@@ -155,7 +171,6 @@ def test_the_ledger_passes_what_the_headers_list(wired: Ledger, wire: Wire) -> N
         CALLS[name](wired, prepared(wired, name))
     key = Idempotency("caller", "order-17")
     wired.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=key)
-    wired.overview.tidy(oldest=NOW)
 
     passed: dict[str, tuple[int, int]] = {}
     names = {way: s.name for s in scripts_of(wired) for way in (s.sha, s.source)}

@@ -46,11 +46,11 @@ def test_a_callback_settles_a_running_job(ledger: Ledger, redis: Redis, outcome:
 
 
 @pytest.mark.parametrize("key", [keys.job, keys.events])
-def test_a_settled_job_is_kept_for_the_retention_time(
+def test_a_settled_job_from_which_nothing_follows_is_kept_for_the_retention_time(
     ledger: Ledger, redis: Redis, key: Any
 ) -> None:
     job_id = kit.running(ledger)
-    callback(ledger, job_id)
+    callback(ledger, job_id, FAILURE)
 
     assert RETENTION - 60_000 < (kit.lifetime(redis, key(job_id)) or 0) <= RETENTION
 

@@ -49,6 +49,11 @@ def test_a_job_lives_its_whole_life_in_any_shard(sharded: Ledger, redis: Redis) 
         assert result is Result.SETTLED
         assert [e.name for e in sharded.events(job_id)][-1] == "settled"
         kit.invariant(redis, job_id)
+        assert sharded.follow_ups.due(shard, Step.ARCHIVE, now=NOW, limit=9) == [job_id]
+        kit.followed(sharded, job_id, Step.ARCHIVE)
+        kit.invariant(redis, job_id)
+        assert sharded.overview.forget(job_id, before=LOOK) is Result.FORGOTTEN
+        assert not [key for key in kit.every_key(redis) if job_id in key]
 
 
 def test_an_idempotency_key_finds_its_shard_again(sharded: Ledger, wire: Wire) -> None:
@@ -77,11 +82,20 @@ def test_a_script_touches_keys_of_one_cluster_slot_only(sharded: Ledger, wire: W
         sharded.cancel(kit.create(sharded), now=NOW)
         kit.running(sharded)
         sharded.due(number % 3, now=NOW, limit=10)
+        sharded.follow_ups.due(number % 3, Step.ARCHIVE, now=NOW, limit=10)
+        kit.later(
+            sharded, kit.follow(sharded, told := kit.ended(sharded), Step.NOTIFY), Step.NOTIFY
+        )
+        sharded.follow_ups.notify_again(told, now=NOW)
+        sharded.overview.forget(kit.quiet(sharded), before=LOOK)
+        sharded.overview.tidy(oldest=NOW)
 
     for _, count, *rest in wire.calls:
         named = rest[:count]
         if count == 1:  # the agenda: its script makes job keys from a prefix
             named.append(f"{rest[-1]}job_x")
+        if named[0].endswith(":jobs"):  # so does the one that tidies up
+            named.append(f"{rest[-2]}job_x")
         assert len({key_slot(key.encode()) for key in named}) == 1, named
 
 

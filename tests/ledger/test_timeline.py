@@ -96,6 +96,21 @@ def test_the_settlement_is_listed_even_when_the_timeline_is_full(
     kit.invariant(redis, full)
 
 
+def test_what_follows_is_listed_while_there_is_place_and_counted_after(
+    ledger: Ledger, redis: Redis, full: str
+) -> None:
+    ledger.settle_attempt(full, 1, "task-1", SUCCESS, now=NOW)
+    events = ledger.events(full)
+
+    kit.later(ledger, kit.follow(ledger, full, Step.ARCHIVE), Step.ARCHIVE, next_look=NOW)
+    kit.followed(ledger, full, Step.ARCHIVE)
+
+    assert ledger.events(full) == events
+    assert kit.fields(redis, full)["omitted"] == "2"
+    assert ledger.overview.counts()["archive_done"] == 1
+    kit.invariant(redis, full)
+
+
 def test_a_job_that_is_gone_gets_no_timeline_back(ledger: Ledger, redis: Redis) -> None:
     job_id = kit.running(ledger)
     redis.delete(keys.job(job_id), keys.events(job_id))

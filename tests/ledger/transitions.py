@@ -15,7 +15,8 @@ A cell is the result, and after `>` the first letters of the status that the job
 `current` and `older` are attempts 2 and 1. `other task` is attempt 2 under another task id, which
 only contradicts where one is known. `own lease` is the one last held on the job.
 
-docs/states.md is this table in other words: `python -m tests.ledger.transitions > docs/states.md`.
+What follows from an outcome has a table of its own, in follow_transitions.py. docs/states.md is
+both in other words: `python -m tests.ledger.transitions > docs/states.md`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import NamedTuple
 
 from orchestrator.jobs import Status
 from orchestrator.ledger import Result
+from tests.ledger import follow_transitions
 
 TABLE = """
 move                       | none        | new           | queued        | overdue
@@ -252,7 +254,7 @@ other hands by then.
 
 def page() -> str:
     """The table for users, as Markdown."""
-    return "\n".join([INTRODUCTION, *_tables()])
+    return "\n".join([INTRODUCTION, *_tables(), *follow_transitions.section()])
 
 
 def _tables() -> Iterator[str]:

@@ -83,14 +83,47 @@ local function holds(lease, attempt)
     and (status == 'submitting' or status == 'unconfirmed')
 end
 
--- Give the job its one outcome: it leaves the agenda and expires after the retention time.
--- The other fields to set follow as name, value, ...; all in few calls, since callbacks come here.
-local function settle(now, from, status, by, retention, detail, ...)
+-- What follows from an outcome, each at its own pace. A job stands in the sorted set of that name
+-- while it is pending; its lease, next look and tries are fields that begin with the name.
+local FOLLOW_UPS = {'archive', 'notify'}
+
+local function follow_up(now, name, ...)
+  set(name, 'pending', name .. '.since', now, name .. '.next', now, ...)
+  redis.call('ZADD', shard .. name, now, job_id)
+end
+
+-- Keep the job while anything follows, and for the retention time after.
+local function keep(retention)
+  for _, state in ipairs(redis.call('HMGET', key.job, unpack(FOLLOW_UPS))) do
+    if state == 'pending' then
+      return
+    end
+  end
+  redis.call('PEXPIRE', key.job, retention)
+  redis.call('PEXPIRE', key.events, retention)
+end
+
+-- Give the job its one outcome: it leaves the agenda, and what follows is due. `expires` is when
+-- its images' links may be dead. The other fields to set follow as name, value, ...; all in few
+-- calls, since callbacks come here. Gives the names of what follows.
+local function settle(now, from, status, by, retention, expires, detail, ...)
+  local follows = {}
   become(from, status, 'by', by, 'settled', now, 'updated', now, ...)
+  if status == 'succeeded' then
+    follow_up(now, 'archive')
+    redis.call('ZADD', shard .. 'expiring', expires, job_id)
+    follows[1] = 'archive'
+  end
+  if get('notify') then
+    follow_up(now, 'notify')
+    follows[#follows + 1] = 'notify'
+  end
   release() -- after a write that a full Redis refuses, so that nothing is half done
   redis.call('ZREM', key.agenda, job_id)
   event(now, 'settled', detail)
-  redis.call('PEXPIRE', key.job, retention)
-  redis.call('PEXPIRE', key.events, retention)
+  if #follows == 0 then
+    keep(retention)
+  end
   redis.call('PUBLISH', string.gsub(key.job, ':job:', ':settled:', 1), status)
+  return follows
 end

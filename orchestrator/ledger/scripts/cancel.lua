@@ -2,7 +2,7 @@
 --   back, so a job that was sent is paid for, and keeps its way to its outcome.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 error JSON, 3 retention ms, 4 detail JSON
--- Returns: cancelled | duplicate (cancelled before) | in_flight | terminal | missing
+-- Returns: cancelled, what follows, ... | duplicate (cancelled before) | in_flight | terminal | missing
 local now, error, retention, detail = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 local status = get('status')
@@ -18,5 +18,5 @@ end
 if status ~= 'queued' then
   return {'in_flight'}
 end
-settle(now, status, 'cancelled', 'cancel', retention, detail, 'error', error)
-return {'cancelled'}
+local follows = settle(now, status, 'cancelled', 'cancel', retention, '', detail, 'error', error)
+return {'cancelled', unpack(follows)}

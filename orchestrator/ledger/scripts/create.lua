@@ -1,10 +1,12 @@
 -- Purpose: create a queued job, or find the one that the same idempotency key made. A key whose
 --   job has expired counts as new.
 -- KEYS: 1 job, 2 events, 3 agenda, 4 idempotency (the job key again when there is none)
--- ARGV: 1 now ms, 2 request JSON, 3 deadline ms, 4 fingerprint, 5 idempotency lifetime ms ('' none)
+-- ARGV: 1 now ms, 2 request JSON, 3 deadline ms, 4 fingerprint, 5 idempotency lifetime ms ('' none),
+--       6 '1' if the caller wants to be told of the outcome
 -- Returns: created | replayed, job id | mismatch, job id
 -- Repeating the call with the same job id changes nothing and answers created.
 local now, request, deadline, fingerprint, lifetime = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local notifies = ARGV[6]
 
 if redis.call('EXISTS', key.job) == 1 then
   return {'created'}
@@ -19,6 +21,9 @@ if lifetime ~= '' then
 end
 set('status', 'queued', 'request', request, 'attempt', 0,
   'created', now, 'updated', now, 'deadline', deadline)
+if notifies == '1' then
+  set('notify', 'waiting')
+end
 count('queued', 1)
 redis.call('ZADD', shard .. 'jobs', 0, job_id)
 look_at(now)

@@ -3,12 +3,13 @@
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 attempt, 3 lease token ('' for a callback), 4 provider task id ('' none known),
 --       5 status, 6 by, 7 images JSON, 8 error JSON, 9 cost JSON ('' each when there is none),
---       10 retention ms, 11 detail JSON
--- Returns: settled | duplicate (the same outcome again) | conflict (another one; recorded only)
+--       10 retention ms, 11 detail JSON, 12 when the images' links may be dead ms
+-- Returns: settled, what follows, ... | duplicate (the same outcome again) | conflict (another one; recorded only)
 --   | superseded (an older attempt failed while a newer one is under way)
 --   | mismatch (the attempt is another provider task) | stale (the lease is another's) | missing
 local now, attempt, lease, task_id, status, by = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local images, error, cost, retention, detail = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
+local expires = ARGV[12]
 
 local current, newest, holder, winner, bound, sent = unpack(redis.call('HMGET', key.job,
   'status', 'attempt', 'lease', 'winner', 'task.' .. attempt, 'sent.' .. attempt))
@@ -41,5 +42,5 @@ for name, value in pairs({images = images, error = error, cost = cost}) do
     told[#told + 1] = value
   end
 end
-settle(now, current, status, by, retention, detail, unpack(told))
-return {'settled'}
+local follows = settle(now, current, status, by, retention, expires, detail, unpack(told))
+return {'settled', unpack(follows)}

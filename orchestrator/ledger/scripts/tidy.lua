@@ -1,8 +1,8 @@
--- Purpose: forget what is left of jobs that have expired: entries of the index, the oldest first, and
---   attempts of unknown fate. Costs O(limit).
--- KEYS: 1 index of jobs, 2 unconfirmed attempts
--- ARGV: 1 limit, 2 prefix of job keys (same hash tag as KEYS[1]), 3 since when (ms) an unconfirmed
---   attempt's job cannot have expired yet
+-- Purpose: forget what is left of jobs that have expired: entries of the index, the oldest first, attempts
+--   of unknown fate, and notifications that were given up. Costs O(limit).
+-- KEYS: 1 index of jobs, 2 unconfirmed attempts, 3 dead notifications
+-- ARGV: 1 limit, 2 prefix of job keys (same hash tag as KEYS[1]), 3 since when (ms) the job of an
+--   entry in the last two cannot have expired yet
 -- Returns: how many were forgotten
 local limit, prefix, oldest = ARGV[1], ARGV[2], ARGV[3]
 
@@ -16,8 +16,10 @@ end
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, limit - 1)) do
   look_at(KEYS[1], id)
 end
-local old = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', '(' .. oldest, 'LIMIT', 0, limit)
-for _, attempt in ipairs(old) do
-  look_at(KEYS[2], attempt)
+for _, index in ipairs({KEYS[2], KEYS[3]}) do
+  local old = redis.call('ZRANGEBYSCORE', index, '-inf', '(' .. oldest, 'LIMIT', 0, limit)
+  for _, entry in ipairs(old) do
+    look_at(index, entry)
+  end
 end
 return {forgotten}

@@ -1,0 +1,21 @@
+-- Purpose: take the lease on what follows from a job's outcome, when it is due.
+-- KEYS: 1 job, 2 events, 3 agenda
+-- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 end of the lease ms
+-- Returns: claimed, the job's fields | not_due | missing
+-- Repeating the call with the same token answers claimed again.
+local now, name, lease, lease_end = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+
+if not get('status') then
+  redis.call('ZREM', shard .. name, job_id)
+  redis.call('ZREM', shard .. 'expiring', job_id)
+  return {'missing'}
+end
+if get(name .. '.lease') ~= lease then
+  local due = redis.call('ZSCORE', shard .. name, job_id)
+  if not due or tonumber(due) > tonumber(now) then
+    return {'not_due'}
+  end
+  set(name .. '.lease', lease)
+  redis.call('ZADD', shard .. name, lease_end, job_id)
+end
+return {'claimed', redis.call('HGETALL', key.job)}

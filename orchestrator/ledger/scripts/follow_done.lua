@@ -1,0 +1,31 @@
+-- Purpose: end what follows from a job's outcome: done, or given up. With nothing else to follow,
+--   the job is kept for the retention time from now.
+-- KEYS: 1 job, 2 events, 3 agenda
+-- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 how it ended, 5 tries, 6 error,
+--       7 images JSON ('' unchanged), 8 detail JSON, 9 retention ms
+-- Returns: recorded | stale (the lease is another's) | missing
+local now, name, lease, ended, tries = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local error, images, detail, retention = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+
+if not get('status') then
+  return {'missing'}
+end
+if get(name .. '.lease') ~= lease then
+  return {'stale'}
+end
+set(name, ended, name .. '.tries', tries, name .. '.tried', now, name .. '.error', error)
+if images ~= '' then
+  set('images', images)
+end
+if name == 'notify' and ended == 'dead' then
+  redis.call('ZADD', shard .. 'dead', now, job_id)
+end
+count(name .. '_' .. ended, 1)
+event(now, name .. '_' .. ended, detail)
+redis.call('HDEL', key.job, name .. '.lease', name .. '.next')
+redis.call('ZREM', shard .. name, job_id)
+if name == 'archive' then
+  redis.call('ZREM', shard .. 'expiring', job_id)
+end
+keep(retention)
+return {'recorded'}

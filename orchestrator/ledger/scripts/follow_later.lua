@@ -1,0 +1,25 @@
+-- Purpose: end the lease on what follows from a job's outcome, and plan another try.
+-- KEYS: 1 job, 2 events, 3 agenda
+-- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 next look ms,
+--       5 tries ('' when this was none), 6 error, 7 images JSON ('' unchanged), 8 detail JSON
+-- Returns: recorded | stale (the lease is another's) | missing
+local now, name, lease, next_look = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local tries, error, images, detail = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+
+if not get('status') then
+  return {'missing'}
+end
+if get(name .. '.lease') ~= lease then
+  return {'stale'}
+end
+set(name .. '.next', next_look)
+if images ~= '' then
+  set('images', images)
+end
+if tries ~= '' then
+  set(name .. '.tries', tries, name .. '.tried', now, name .. '.error', error)
+  event(now, name .. '_failed', detail)
+end
+redis.call('HDEL', key.job, name .. '.lease')
+redis.call('ZADD', shard .. name, next_look, job_id)
+return {'recorded'}

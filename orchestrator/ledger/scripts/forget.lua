@@ -1,0 +1,20 @@
+-- Purpose: delete a job that was done before a time, with all that is kept of it.
+-- KEYS: 1 job, 2 events, 3 agenda
+-- ARGV: 1 settled before this ms
+-- Returns: forgotten | kept (it is open, settled later, or something is still to follow) | missing
+local before = ARGV[1]
+
+local status, settled, archive, notify = unpack(redis.call('HMGET', key.job,
+  'status', 'settled', 'archive', 'notify'))
+if not status then
+  redis.call('ZREM', shard .. 'jobs', job_id)
+  return {'missing'}
+end
+if not TERMINAL[status] or tonumber(settled) >= tonumber(before)
+  or archive == 'pending' or notify == 'pending' then
+  return {'kept'}
+end
+redis.call('DEL', key.job, key.events, shard .. 'upload:' .. job_id)
+redis.call('ZREM', shard .. 'jobs', job_id)
+redis.call('ZREM', shard .. 'dead', job_id)
+return {'forgotten'}

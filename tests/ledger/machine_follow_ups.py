@@ -1,0 +1,218 @@
+"""What follows from outcomes, among callers, workers and time: the machine with all its rules."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
+
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant, precondition, rule
+from redis import Redis
+
+from orchestrator.jobs import FOLLOW_UPS, FollowUpStatus, Image, Status, Step
+from orchestrator.ledger import Lease, Ledger, keys
+from orchestrator.ledger.follow_ups import Backlog, Dead
+from orchestrator.runtime import Runtime
+from tests.ledger import kit
+from tests.ledger.kit import COPY, LEASE
+from tests.ledger.machine import HOUR, WAITS, WHICH, LedgerMachine
+
+ENDS = {
+    "done": FollowUpStatus.DONE,
+    "dead": FollowUpStatus.DEAD,
+    "gone": FollowUpStatus.GONE,
+}
+FOLLOWED = (*ENDS, "done", "failed", "failed", "put off", "nothing", "nothing")
+AGES = (-1, 0, HOUR)
+
+
+class Following(NamedTuple):
+    """What a worker does with a follow-up that it took; nothing: it dies."""
+
+    what: str
+    wait: int
+
+
+FOLLOWINGS = st.builds(Following, st.sampled_from(FOLLOWED), st.sampled_from(WAITS))
+
+
+class FollowingMachine(LedgerMachine):
+    """Workers who archive and notify, an operator, and somebody who forgets old jobs."""
+
+    def __init__(self, client: Redis, parts: Runtime) -> None:
+        super().__init__(client, parts)
+        self.ledger = Ledger(lambda: cast(Redis, self.wire), follow=self.hear)
+        self.parts = replace(self.parts, ledger=self.ledger)
+        self.followers: list[tuple[Lease, Step]] = []
+        #: The leases whose holders have not recorded yet.
+        self.held: dict[tuple[str, Step], Lease] = {}
+        #: What the hook was told of, and what should have been.
+        self.hooked: list[tuple[str, tuple[Step, ...]]] = []
+        self.to_follow: dict[str, tuple[Step, ...]] = {}
+
+    def hear(self, job_id: str, steps: Sequence[Step]) -> None:
+        self.hooked.append((job_id, tuple(steps)))
+
+    def teardown(self) -> None:
+        super().teardown()
+        assert Counter(self.hooked) == Counter(
+            (job_id, steps) for job_id, steps in self.to_follow.items() if steps
+        )
+
+    # Workers -------------------------------------------------------------------------------
+
+    @rule(
+        which=WHICH,
+        step=st.sampled_from(FOLLOW_UPS),
+        wait=st.integers(0, 3),
+        lasts=st.sampled_from(WAITS),
+        following=FOLLOWINGS,
+    )
+    def follow(self, which: int, step: Step, wait: int, lasts: int, following: Following) -> None:
+        """A worker takes a follow-up, most often one that is due."""
+        entries = self.book.entries
+        pending = [i for i in self.ids if i in entries and step in entries[i].follows]
+        job_id = pending[which % len(pending)] if pending and which < 10 else self.job(which)
+        if job_id in pending and wait:
+            self.clock.now = max(self.now, entries[job_id].follows[step].look)
+        now, lasts = self.now, lasts or LEASE
+        leases = []
+        self.make(
+            lambda: leases.append(
+                self.ledger.follow_ups.claim(job_id, step, now=now, lease_ms=lasts)
+            ),
+            lambda: self.book.follow_claim(
+                job_id, step, str(self.wire.calls[-1][7]), now=now, ends=now + lasts
+            ),
+        )
+        for lease in filter(None, leases):
+            assert (lease.job, lease.ends_at) == (entries[job_id].job, now + lasts)
+            self.one_holder(lease, step)
+            self.followers.append((lease, step))
+            self.tell(lease, step, following)
+
+    @precondition(lambda self: self.followers)
+    @rule(which=WHICH, following=FOLLOWINGS)
+    def follow_late(self, which: int, following: Following) -> None:
+        """A worker records again, or at last; it may have lost its lease long ago."""
+        among = self.followers[-8:]
+        lease, step = among[which % len(among)]
+        self.tell(lease, step, following)
+
+    def one_holder(self, lease: Lease, step: Step) -> None:
+        """Nobody else has a valid lease on the same follow-up."""
+        before = self.held.get((lease.job.id, step))
+        assert before is None or before.ends_at <= self.now
+        self.held[lease.job.id, step] = lease
+
+    def tell(self, lease: Lease, step: Step, following: Following) -> None:
+        """Record what came of it."""
+        job_id, token, now, what = lease.job.id, lease.token, self.now, following.what
+        tries, error = 1 + following.wait % 5, "503 from the host"
+        images = archived(lease.job.images, what) if step is Step.ARCHIVE else ()
+        plan: dict[str, Any] = {"now": now, "tries": tries, "error": error, "images": images}
+        if what in ENDS:
+            end = FollowUpStatus.DEAD if (step, what) == (Step.ARCHIVE, "gone") else ENDS[what]
+            plan["error"] = "" if end is FollowUpStatus.DONE else error
+            self.make(
+                lambda: self.ledger.follow_ups.done(lease, step, end, **plan),
+                lambda: self.book.follow_done(job_id, step, token, end, **plan),
+            )
+        elif what in ("failed", "put off"):
+            if what == "put off":
+                plan |= {"tries": None, "error": "", "images": ()}
+            look = now + following.wait
+            self.make(
+                lambda: self.ledger.follow_ups.later(lease, step, next_look=look, **plan),
+                lambda: self.book.follow_later(job_id, step, token, look=look, **plan),
+            )
+        if what != "nothing" and self.held.get((job_id, step)) is lease:
+            del self.held[job_id, step]
+
+    # An operator ---------------------------------------------------------------------------
+
+    @precondition(lambda self: self.steps % 3 == 1)
+    @rule(which=WHICH)
+    def notify_again(self, which: int) -> None:
+        job_id, now = self.job(which), self.now
+        self.make(
+            lambda: self.ledger.follow_ups.notify_again(job_id, now=now),
+            lambda: self.book.notify_again(job_id, now),
+        )
+
+    @precondition(lambda self: self.steps % 5 == 2)
+    @rule(which=WHICH, age=st.sampled_from(AGES))
+    def forget(self, which: int, age: int) -> None:
+        job_id, before = self.job(which), self.now - age
+        self.make(
+            lambda: self.ledger.overview.forget(job_id, before=before),
+            lambda: self.book.forget(job_id, before),
+        )
+        if job_id not in self.book.entries:
+            self.repeatable = []  # no wire repeats what was asked before it was settled
+
+    # What always holds ---------------------------------------------------------------------
+
+    @invariant()
+    def redis_holds_what_follows(self) -> None:
+        book, entries = self.book, self.book.entries
+        with self.redis.pipeline(transaction=False) as pipe:
+            for step in FOLLOW_UPS:
+                pipe.zrange(keys.follow_up(0, step), 0, -1, withscores=True)
+            for key in (keys.expiring(0), keys.dead(0)):
+                pipe.zrange(key, 0, -1, withscores=True)
+            for job_id in entries:
+                pipe.hmget(keys.job(job_id), [f"{step}.lease" for step in FOLLOW_UPS])
+                pipe.pttl(keys.job(job_id))
+                pipe.pttl(keys.events(job_id))
+            answers: list[Any] = pipe.execute()
+        *places, expiring, dead = map(dict, answers[:4])
+        told = answers[4:]
+        for step, found in zip(FOLLOW_UPS, places, strict=True):
+            looks = {i: e.follows[step].look for i, e in entries.items() if step in e.follows}
+            assert found == looks
+        assert expiring == book.expiring
+        assert dead == book.dead
+        for entry, leases, *left in zip(
+            entries.values(), told[::3], told[1::3], told[2::3], strict=True
+        ):
+            places_ = [entry.follows.get(step) for step in FOLLOW_UPS]
+            assert leases == [place and place.lease for place in places_]
+            assert [ms == -1 for ms in left] == [not entry.expires] * 2
+
+    @invariant()
+    def what_follows_is_due(self) -> None:
+        book, follow_ups = self.book, self.ledger.follow_ups
+        order = {Step.ARCHIVE: book.expiring, Step.NOTIFY: book.due(Step.NOTIFY, self.now)}
+        for step in FOLLOW_UPS:
+            due = book.due(step, self.now)
+            found = follow_ups.due(0, step, now=self.now, limit=99)
+            assert found == sorted(due, key=lambda job_id: (order[step][job_id], job_id))
+            pending = sum(step in entry.follows for entry in book.entries.values())
+            lag = max((self.now - look for look in due.values()), default=0)
+            assert follow_ups.backlog(step, now=self.now) == Backlog(pending, len(due), lag)
+        assert follow_ups.dead(99)[1] == [
+            Dead(job_id, at) for job_id, at in sorted(book.dead.items(), key=lambda d: (d[1], d[0]))
+        ]
+
+    @invariant()
+    def what_should_follow_is_known(self) -> None:
+        for job_id, entry in self.book.entries.items():
+            if entry.job.status.terminal:
+                archive = [Step.ARCHIVE] if entry.job.status is Status.SUCCEEDED else []
+                notify = [Step.NOTIFY] if entry.job.request.notifies else []
+                self.to_follow.setdefault(job_id, (*archive, *notify))
+                kit.invariant(self.redis, job_id)
+
+
+def archived(images: tuple[Image, ...], what: str) -> tuple[Image, ...]:
+    """The images after a try: each with its copy if it is done, else the first one only."""
+    copied = len(images) if what == "done" else 1
+    return tuple(
+        replace(image, copy=COPY, error=None)
+        if number < copied
+        else replace(image, error=None if image.copy else "404 from the host")
+        for number, image in enumerate(images)
+    )
