@@ -1,23 +1,20 @@
-"""Settings: read from the environment once, typed, and checked with a clear line for each error.
-
-Every variable may also be given as `NAME_FILE`, the path of a file that holds the value, as
-container platforms hand secrets over. An empty value counts as unset.
-"""
+"""Settings: read from the environment once, typed, and checked with a clear line for each error."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from environs import EnvError, FileAwareEnv
-
+from orchestrator.archive.storage import Storage
+from orchestrator.environment import HTTP, ConfigError, Reader, one_line, redacted, wrong
 from orchestrator.prices import ANY, BadPrices, PriceTable
 from orchestrator.providers import BROKEN, PROVIDERS, Provider
+from orchestrator.security import standard_webhooks
 from orchestrator.security.addresses import is_private
+from orchestrator.security.guard import Guard
 from orchestrator.security.secret import Secret
 
 #: The shortest secret that signs callback URLs. Characters.
@@ -28,25 +25,30 @@ MAX_PUBLIC_URL = 1800
 MIB = 1024 * 1024
 
 _KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_PRINTABLE = re.compile(r"[!-~]+")
 _MAKE_ONE = "make one with: openssl rand -hex 32"
-#: How much of a refused value an error repeats. Characters.
-_SHOWN = 200
-
+_MAKE_WHSEC = 'make one with: echo "whsec_$(openssl rand -base64 32)"'
 
 #: Every ORCHESTRATOR_ variable that is read; a test holds this list against the reading.
 VARIABLES = frozenset(
     f"ORCHESTRATOR_{name}"
     for name in (
+        "ALLOW_HOSTS",
         "ALLOW_PRIVATE_NETWORKS",
         "API_KEYS",
+        "ARCHIVE_URL",
         "BROKER_URL",
         "CALLBACK_GRACE_SECONDS",
         "CONNECT_TIMEOUT_SECONDS",
         "DATA_DIR",
+        "DOWNLOAD_TIMEOUT_SECONDS",
         "DRAIN_SECONDS",
         "JOB_DEADLINE_SECONDS",
+        "MAX_IMAGE_BYTES",
+        "MAX_IMAGE_PIXELS",
         "MAX_UPLOAD_BYTES",
+        "NOTIFY_SECRET",
+        "NOTIFY_SECRETS_OLD",
+        "NOTIFY_TASKS",
         "PUBLIC_URL",
         "READ_TIMEOUT_SECONDS",
         "REDIS_URL",
@@ -57,10 +59,6 @@ VARIABLES = frozenset(
         "SPOOL_DIR",
     )
 )
-
-
-class ConfigError(Exception):
-    """A setting is missing or wrong. One line: the variable, its value, what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,15 +86,27 @@ class Settings:
     data_dir: Path
     spool_dir: Path | None
     allow_private_networks: bool
+    allow_hosts: tuple[str, ...]
+    archive_url: str
+    notify_secrets: tuple[Secret, ...]
+    notify_tasks: tuple[str, ...]
     callback_grace_seconds: float
     job_deadline_seconds: float
     retention_days: float
     connect_timeout_seconds: float
     read_timeout_seconds: float
+    download_timeout_seconds: float
     drain_seconds: float
     shards: int
     max_upload_bytes: int
+    max_image_bytes: int
+    max_image_pixels: int
     providers: Mapping[str, ProviderSettings]
+
+    @property
+    def guard(self) -> Guard:
+        """Which addresses that somebody else chose may be asked."""
+        return Guard(allow_private=self.allow_private_networks, allow_hosts=self.allow_hosts)
 
     @classmethod
     def from_env(cls) -> Settings:
@@ -106,28 +116,38 @@ class Settings:
             ConfigError: for the first variable that is missing or wrong.
         """
         _check_plugins()
-        env = _Reader()
+        env = Reader()
         private = env.boolean("ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS", default=False)
         redis_url = env.url("ORCHESTRATOR_REDIS_URL", _REDIS, "redis://127.0.0.1:6379/0")
         public_url = _public_url(env, private)
+        data_dir = Path(env.text("ORCHESTRATOR_DATA_DIR", "./data"))
         return cls(
             redis_url=redis_url,
             broker_url=env.url("ORCHESTRATOR_BROKER_URL", _BROKER, _as_broker(redis_url)),
             public_url=public_url,
             secret_keys=_secret_keys(env, required=public_url is not None),
             api_keys=_api_keys(env),
-            data_dir=Path(env.text("ORCHESTRATOR_DATA_DIR", "./data")),
+            data_dir=data_dir,
             spool_dir=Path(spool) if (spool := env.optional("ORCHESTRATOR_SPOOL_DIR")) else None,
             allow_private_networks=private,
+            allow_hosts=_allow_hosts(env),
+            archive_url=_archive_url(env, data_dir),
+            notify_secrets=_notify_secrets(env),
+            notify_tasks=tuple(_split(env.text("ORCHESTRATOR_NOTIFY_TASKS", ""))),
             callback_grace_seconds=env.number("ORCHESTRATOR_CALLBACK_GRACE_SECONDS", 30, 0, 86_400),
             job_deadline_seconds=env.number("ORCHESTRATOR_JOB_DEADLINE_SECONDS", 3600, 1, 604_800),
             retention_days=env.number("ORCHESTRATOR_RETENTION_DAYS", 30, 0.01, 3650),
             connect_timeout_seconds=env.number("ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS", 5, 0.1, 300),
             read_timeout_seconds=env.number("ORCHESTRATOR_READ_TIMEOUT_SECONDS", 30, 0.1, 300),
+            download_timeout_seconds=env.number(
+                "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS", 60, 1, 3600
+            ),
             drain_seconds=env.number("ORCHESTRATOR_DRAIN_SECONDS", 60, 0, 3600),
-            shards=int(env.number("ORCHESTRATOR_SHARDS", 1, 1, 256, whole=True)),
-            max_upload_bytes=int(
-                env.number("ORCHESTRATOR_MAX_UPLOAD_BYTES", 10 * MIB, 0, 64 * MIB, whole=True)
+            shards=env.whole("ORCHESTRATOR_SHARDS", 1, 1, 256),
+            max_upload_bytes=env.whole("ORCHESTRATOR_MAX_UPLOAD_BYTES", 10 * MIB, 0, 64 * MIB),
+            max_image_bytes=env.whole("ORCHESTRATOR_MAX_IMAGE_BYTES", 64 * MIB, 1024, 1024 * MIB),
+            max_image_pixels=env.whole(
+                "ORCHESTRATOR_MAX_IMAGE_PIXELS", 64_000_000, 4096, 1_000_000_000
             ),
             providers={
                 name: settings
@@ -139,95 +159,6 @@ class Settings:
 
 _REDIS = ("redis", "rediss", "unix")
 _BROKER = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
-_HTTP = ("http", "https")
-
-
-class _Environment(FileAwareEnv):
-    """The process environment, in which an empty value counts as unset."""
-
-    def _get_value(self, env_key: str, default: Any) -> Any:
-        value = super()._get_value(env_key, default)
-        return default if isinstance(value, str) and not value.strip() else value
-
-
-class _Reader:
-    """Reads variables one by one; every error becomes one line of ConfigError."""
-
-    def __init__(self) -> None:
-        self._env = _Environment(strip_whitespace=True)
-
-    def text(self, name: str, default: str) -> str:
-        return self.optional(name) or default
-
-    def optional(self, name: str) -> str | None:
-        value = self._read(name, "text", lambda: self._env.str(name, None))
-        if value is not None and not str(value).isprintable():  # also what is no UTF-8
-            raise wrong(name, "***", "one line of printable UTF-8 text")
-        return None if value is None else str(value)
-
-    def lines(self, name: str) -> str | None:
-        """Text that may have several lines, as a file of JSON has, made into one."""
-        value = self._read(name, "text", lambda: self._env.str(name, None))
-        return None if value is None else " ".join(str(value).split())
-
-    def secret(self, name: str) -> Secret | None:
-        value = self.optional(name)
-        if value and not _PRINTABLE.fullmatch(value):
-            raise wrong(name, "***", "printable ASCII characters, as HTTP headers take them")
-        return Secret(value) if value else None
-
-    def boolean(self, name: str, *, default: bool) -> bool:
-        return bool(self._read(name, "1 or 0", lambda: self._env.bool(name, default)))
-
-    def number(
-        self, name: str, default: float, low: float, high: float, *, whole: bool = False
-    ) -> float:
-        allowed = f"a {'whole ' if whole else ''}number from {low:.15g} to {high:.15g}"
-        cast: Any = self._env.int if whole else self._env.float
-        value = self._read(name, allowed, lambda: cast(name, default))
-        if not low <= value <= high:
-            raise wrong(name, value, allowed)
-        return float(value)
-
-    def url(self, name: str, schemes: tuple[str, ...], default: str) -> str:
-        value = self.text(name, default)
-        allowed = f"a URL that begins with {' or '.join(f'{s}://' for s in schemes)}"
-        try:
-            parts = urlsplit(value)
-            _ = parts.port
-        except ValueError:
-            raise wrong(name, redacted(value), allowed) from None
-        if parts.scheme not in schemes or not (parts.netloc or parts.path.strip("/")):
-            raise wrong(name, redacted(value), allowed)
-        if parts.scheme in _HTTP:
-            if not parts.hostname or not _PRINTABLE.fullmatch(value):
-                raise wrong(name, redacted(value), f"{allowed} and names a host")
-            if "@" in parts.netloc or "?" in value or "#" in value:
-                raise wrong(name, redacted(value), "a base URL without user, password, ? or #")
-        return value
-
-    def _read(self, name: str, allowed: str, read: Callable[[], Any]) -> Any:
-        try:
-            return read()
-        except EnvError:
-            raise wrong(name, self._env.str(name), allowed) from None
-        except (ValueError, OSError):
-            raise ConfigError(f"{name}_FILE must name a readable file") from None
-
-
-def wrong(name: str, value: object, allowed: str) -> ConfigError:
-    """The one form of a complaint about a variable; one line, whatever the value holds."""
-    return ConfigError(f"{name}={_one_line(value)} is not accepted; allowed: {allowed}")
-
-
-def _one_line(value: object) -> str:
-    text = "".join(c if c.isprintable() else "?" for c in str(value))
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def redacted(url: str) -> str:
-    """A URL without user, password or query."""
-    return re.sub(r"//.*@", "//***@", url).partition("?")[0]
 
 
 def _as_broker(redis_url: str) -> str:
@@ -238,15 +169,15 @@ def _as_broker(redis_url: str) -> str:
 def _check_plugins() -> None:
     for name, why in BROKEN.items():
         mend = "mend it or uninstall its package"
-        told = f"the provider plug-in {name!r} cannot be used ({_one_line(why)})"
+        told = f"the provider plug-in {name!r} cannot be used ({one_line(why)})"
         raise ConfigError(f"{told}; {mend}")
 
 
-def _public_url(env: _Reader, private: bool) -> str | None:
+def _public_url(env: Reader, private: bool) -> str | None:
     name = "ORCHESTRATOR_PUBLIC_URL"
     if env.optional(name) is None:
         return None
-    value = env.url(name, _HTTP if private else ("https",), "").rstrip("/")
+    value = env.url(name, HTTP if private else ("https",), "").rstrip("/")
     host = urlsplit(value).hostname or ""
     if len(value) > MAX_PUBLIC_URL:
         raise wrong(name, f"{value[:60]}...", f"a URL of at most {MAX_PUBLIC_URL} characters")
@@ -256,7 +187,7 @@ def _public_url(env: _Reader, private: bool) -> str | None:
     return value
 
 
-def _secret_keys(env: _Reader, *, required: bool) -> tuple[Secret, ...]:
+def _secret_keys(env: Reader, *, required: bool) -> tuple[Secret, ...]:
     name = "ORCHESTRATOR_SECRET_KEY"
     current = env.optional(name)
     if not current:
@@ -271,7 +202,7 @@ def _secret_keys(env: _Reader, *, required: bool) -> tuple[Secret, ...]:
     return tuple(Secret(value) for value in (current, *old))
 
 
-def _api_keys(env: _Reader) -> dict[str, Secret]:
+def _api_keys(env: Reader) -> dict[str, Secret]:
     variable = "ORCHESTRATOR_API_KEYS"
     keys: dict[str, Secret] = {}
     for pair in _split(env.text(variable, "")):
@@ -283,7 +214,39 @@ def _api_keys(env: _Reader) -> dict[str, Secret]:
     return keys
 
 
-def _provider(env: _Reader, provider: Provider) -> ProviderSettings | None:
+def _archive_url(env: Reader, data_dir: Path) -> str:
+    name = "ORCHESTRATOR_ARCHIVE_URL"
+    url = env.text(name, (data_dir / "archive").absolute().as_uri())
+    try:
+        Storage.from_url(url)
+    except ValueError as error:
+        raise wrong(name, redacted(url), str(error)) from None
+    return url
+
+
+def _allow_hosts(env: Reader) -> tuple[str, ...]:
+    name = "ORCHESTRATOR_ALLOW_HOSTS"
+    hosts = tuple(_split(env.text(name, "")))
+    try:
+        Guard(allow_hosts=hosts)
+    except ValueError as error:
+        raise wrong(name, ",".join(hosts), str(error)) from None
+    return hosts
+
+
+def _notify_secrets(env: Reader) -> tuple[Secret, ...]:
+    name, old = "ORCHESTRATOR_NOTIFY_SECRET", "ORCHESTRATOR_NOTIFY_SECRETS_OLD"
+    current = env.optional(name)
+    if not current:
+        return ()
+    earlier = _split(env.text(old, ""))
+    for variable, values in ((name, [current]), (old, earlier)):
+        if not all(map(standard_webhooks.is_secret, values)):
+            raise wrong(variable, "***", f"{standard_webhooks.SECRET} {_MAKE_WHSEC}")
+    return tuple(map(Secret, (current, *earlier)))
+
+
+def _provider(env: Reader, provider: Provider) -> ProviderSettings | None:
     prefix = provider.name.upper()
     api_key = env.secret(f"{prefix}_API_KEY")
     if api_key is None:
@@ -302,15 +265,15 @@ def _provider(env: _Reader, provider: Provider) -> ProviderSettings | None:
     )
 
 
-def _base_url(env: _Reader, provider: Provider) -> str:
+def _base_url(env: Reader, provider: Provider) -> str:
     name = f"{provider.name.upper()}_BASE_URL"
     if provider.base_url is None and env.optional(name) is None:
         reason = f"{provider.title}'s documents name no address; your account there does"
         raise ConfigError(f"{name} is not set: {reason}; set it to https://<host>")
-    return env.url(name, _HTTP, provider.base_url or "").rstrip("/")
+    return env.url(name, HTTP, provider.base_url or "").rstrip("/")
 
 
-def _prices(env: _Reader, provider: Provider) -> PriceTable | None:
+def _prices(env: Reader, provider: Provider) -> PriceTable | None:
     name = f"{provider.name.upper()}_PRICES"
     text = env.lines(name)
     if text is None:
@@ -326,7 +289,7 @@ def _prices(env: _Reader, provider: Provider) -> PriceTable | None:
     return table
 
 
-def _webhook_secrets(env: _Reader, provider: Provider) -> Iterator[Secret]:
+def _webhook_secrets(env: Reader, provider: Provider) -> Iterator[Secret]:
     if not provider.capabilities.signed_callbacks:
         return
     prefix = provider.name.upper()

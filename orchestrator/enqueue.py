@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import log, runtime
-from orchestrator.jobs import Job, JobRequest, Status, Step
+from orchestrator.jobs import FollowUp, FollowUpStatus, Job, JobRequest, Status, Step
 from orchestrator.ledger import Idempotency, Result
+from orchestrator.notify.targets import refusals
 from orchestrator.runtime import Runtime
 from orchestrator.schemas import JobRequestSchema
 from orchestrator.uploads import ImageFile, described
@@ -118,6 +119,8 @@ def place(
     if file:
         wanted = replace(wanted, upload=described(file, parts.settings.max_upload_bytes))
     _check_provider(parts, wanted)
+    if refused := tuple(refusals(wanted, parts.settings)):
+        raise InvalidRequest(*refused)
     now = parts.clock()
     seconds = wanted.deadline_seconds or parts.settings.job_deadline_seconds
     deadline_at = now + int(seconds * 1000)
@@ -136,7 +139,9 @@ def place(
             return Placed(earlier, replayed=True)
     parts.nudger.nudge(Step.SUBMIT, [made.job_id])
     log.get().info("job_created", job=made.job_id, provider=wanted.provider, caller=scope)
-    return Placed(Job(made.job_id, Status.QUEUED, wanted, now, now, deadline_at), replayed=False)
+    told = FollowUp(FollowUpStatus.WAITING) if wanted.notifies else None
+    job = Job(made.job_id, Status.QUEUED, wanted, now, now, deadline_at, notification=told)
+    return Placed(job, replayed=False)
 
 
 def _check_provider(parts: Runtime, wanted: JobRequest) -> None:

@@ -74,6 +74,11 @@ class Nudger:
                 atexit.register(self.close)
             self._changed.notify()
 
+    def follow(self, job_id: str, steps: Sequence[Step]) -> None:
+        """Have workers take each of these steps with a job soon, as `nudge` does."""
+        for step in steps:
+            self.nudge(step, [job_id])
+
     def close(self) -> None:
         """Send what waits, and stop."""
         self._closed.set()
@@ -104,7 +109,7 @@ class Nudger:
 
 
 class Broker:
-    """Sends nudges as Celery messages, without a Celery application. For one thread.
+    """Sends Celery messages, without a Celery application. May be shared by threads.
 
     The form is Celery's documented message protocol, version 2; a test has a Celery worker read it.
     """
@@ -113,36 +118,46 @@ class Broker:
         self._connection = Connection(url, transport_options=TRANSPORT_OPTIONS)
         self._producer: Producer | None = None
         self._origin = f"{os.getpid()}@{socket.gethostname()}"
+        self._in_use = threading.Lock()
 
     def send(self, step: Step, job_ids: Sequence[str]) -> None:
-        """Send one message, reconnecting once if need be.
+        """Send one nudge.
+
+        Raises:
+            OperationalError: the broker is away.
+        """
+        message_id = str(uuid.uuid4())
+        self.publish(TASKS[step], [list(job_ids)], queue=QUEUE, message_id=message_id)
+
+    def publish(self, task: str, args: list[Any], *, queue: str, message_id: str) -> None:
+        """Send one message: a task by its name, with its arguments; reconnects once if need be.
 
         Raises:
             OperationalError: the broker is away.
         """
         lost = (*self._connection.connection_errors, *self._connection.channel_errors)
-        message_id = str(uuid.uuid4())
-        try:
-            if self._producer is None:
-                self._producer = Producer(self._connection)
-            self._producer.publish(
-                ([list(job_ids)], {}, {}),
-                routing_key=QUEUE,
-                headers=self._headers(step, message_id),
-                correlation_id=message_id,
-                serializer="json",
-                delivery_mode=1,
-                retry=True,
-                retry_policy={"max_retries": 1, "interval_start": 0},
-            )
-        except lost as error:
-            self._producer = None
-            raise OperationalError(str(error)) from error
+        with self._in_use:
+            try:
+                if self._producer is None:
+                    self._producer = Producer(self._connection)
+                self._producer.publish(
+                    (args, {}, {}),
+                    routing_key=queue,
+                    headers=self._headers(task, message_id),
+                    correlation_id=message_id,
+                    serializer="json",
+                    delivery_mode=1,
+                    retry=True,
+                    retry_policy={"max_retries": 1, "interval_start": 0},
+                )
+            except lost as error:
+                self._producer = None
+                raise OperationalError(str(error)) from error
 
-    def _headers(self, step: Step, message_id: str) -> dict[str, Any]:
+    def _headers(self, task: str, message_id: str) -> dict[str, Any]:
         return {
             "lang": "py",
-            "task": TASKS[step],
+            "task": task,
             "id": message_id,
             "root_id": message_id,
             "parent_id": None,

@@ -66,6 +66,7 @@ def _asked(job: Job) -> dict[str, Any]:
         asked["provider_options"] = dict(request.provider_options)
     if request.metadata:
         asked["metadata"] = dict(request.metadata)
-    if request.deadline_seconds is not None:
-        asked["deadline_seconds"] = request.deadline_seconds
+    for name in ("deadline_seconds", "notify_url", "notify_task", "notify_queue", "notify_stream"):
+        if getattr(request, name) is not None:
+            asked[name] = getattr(request, name)
     return {**asked, "on_unconfirmed": request.on_unconfirmed}

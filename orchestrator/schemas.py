@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -17,7 +18,15 @@ from marshmallow import (
     validates_schema,
 )
 
-from orchestrator.jobs import Event, Job, JobRequest, Status
+from orchestrator.jobs import (
+    Event,
+    FollowUp,
+    FollowUpStatus,
+    Image,
+    Job,
+    JobRequest,
+    Status,
+)
 from orchestrator.providers import PROVIDERS
 from orchestrator.providers.listing import OPTIONS
 from orchestrator.validation import StrictSchema, always, links, text
@@ -26,6 +35,10 @@ from orchestrator.wire import dump
 #: The most that a job's metadata, and its native request, may hold. Bytes of JSON; levels.
 MAX_METADATA = 16 * 1024
 MAX_DEPTH = 32
+
+#: What a stream of notifications may be called.
+STREAM = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
+STREAM_NAME = "1 to 64 letters, digits, _ . -"
 
 #: Where a price table does not tell whether anything was charged.
 UNPAID = (Status.FAILED, Status.CANCELLED)
@@ -89,6 +102,23 @@ class JobRequestSchema(StrictSchema):
         },
     )
 
+    notify_url = text(
+        maximum=2000,
+        metadata={"description": "Told of the outcome by a signed POST (Standard Webhooks)."},
+    )
+    notify_task = text(
+        maximum=200,
+        metadata={"description": "A Celery task on our broker that is told, by its name."},
+    )
+    notify_queue = text(
+        maximum=200, metadata={"description": "The Celery queue of `notify_task`; `celery`."}
+    )
+    notify_stream = fields.String(
+        validate=validate.Regexp(STREAM, error=STREAM_NAME),
+        error_messages=always(STREAM_NAME),
+        metadata={"description": "A Redis stream that is told: `{orch:0}:stream:<name>`."},
+    )
+
     @validates("metadata")
     def check_metadata(self, value: Any, data_key: str) -> None:
         """Cap its size and depth."""
@@ -135,10 +165,38 @@ class AttemptSchema(Schema):
 
 
 class ImageSchema(Schema):
-    """One image: the provider's link, and when it dies (null: not told)."""
+    """One image: our link, which lasts, and the provider's, and when that dies (null: not told).
 
+    What follows `archived_at` is null until our copy is there; `error` says what kept us from it.
+    Until then our link leads to the provider's.
+    """
+
+    url = fields.String()
     source_url = fields.String()
     expires_at = fields.String(allow_none=True)
+    archived_at = fields.String(allow_none=True)
+    sha256 = fields.String(allow_none=True)
+    bytes = fields.Integer(allow_none=True)
+    width = fields.Integer(allow_none=True)
+    height = fields.Integer(allow_none=True)
+    content_type = fields.String(allow_none=True)
+    error = fields.String(allow_none=True)
+
+
+class FollowUpSchema(Schema):
+    """How far the archive, or the notification, is."""
+
+    status = fields.String(validate=validate.OneOf([s.value for s in FollowUpStatus]))
+    attempts = fields.Integer()
+    last_attempt_at = fields.String(allow_none=True)
+    next_attempt_at = fields.String(allow_none=True)
+    error = fields.String(allow_none=True)
+
+
+class NotificationSchema(FollowUpSchema):
+    """How far the notification is, and where it goes: the host, the Celery task, or the stream."""
+
+    to = fields.String()
 
 
 class JobErrorSchema(Schema):
@@ -170,6 +228,8 @@ class JobSchema(Schema):
     images = fields.List(fields.Nested(ImageSchema))
     error = fields.Nested(JobErrorSchema, allow_none=True)
     cost = fields.Nested(CostSchema, allow_none=True)
+    archive = fields.Nested(FollowUpSchema, allow_none=True)
+    notification = fields.Nested(NotificationSchema, allow_none=True)
     metadata = fields.Dict()
     deadline_at = fields.String()
     created_at = fields.String()
@@ -186,8 +246,13 @@ class EventSchema(Schema):
     detail = fields.Dict()
 
 
-def job_view(job: Job) -> dict[str, Any]:
-    """A job as JSON-ready data, in the form of JobSchema."""
+def job_view(job: Job, base_url: str | None) -> dict[str, Any]:
+    """A job as JSON-ready data, in the form of JobSchema.
+
+    Args:
+        job: what the ledger holds.
+        base_url: where our API is, for the images' links; None makes them paths only.
+    """
     request = job.request
     return {
         "id": job.id,
@@ -205,11 +270,13 @@ def job_view(job: Job) -> dict[str, Any]:
             for attempt in job.attempts
         ],
         "images": [
-            {"source_url": image.source_url, "expires_at": rfc3339(image.expires_at)}
-            for image in job.images
+            {"url": f"{base_url or ''}/v1/jobs/{job.id}/images/{index}", **_image_view(image)}
+            for index, image in enumerate(job.images)
         ],
         "error": asdict(job.error) if job.error else None,
         "cost": _cost_view(job),
+        "archive": _follow_up_view(job.archive),
+        "notification": _notification_view(job),
         "metadata": dict(request.metadata),
         "deadline_at": rfc3339(job.deadline_at),
         "created_at": rfc3339(job.created_at),
@@ -217,6 +284,38 @@ def job_view(job: Job) -> dict[str, Any]:
         "settled_at": rfc3339(job.settled_at),
         "settled_by": job.settled_by.value if job.settled_by else None,
     }
+
+
+def _image_view(image: Image) -> dict[str, Any]:
+    copy = image.copy
+    return {
+        "source_url": image.source_url,
+        "expires_at": rfc3339(image.expires_at),
+        "archived_at": rfc3339(copy.archived_at) if copy else None,
+        "sha256": copy.sha256 if copy else None,
+        "bytes": copy.bytes if copy else None,
+        "width": copy.width if copy else None,
+        "height": copy.height if copy else None,
+        "content_type": copy.content_type if copy else None,
+        "error": image.error,
+    }
+
+
+def _follow_up_view(follow_up: FollowUp | None) -> dict[str, Any] | None:
+    if follow_up is None:
+        return None
+    return {
+        "status": follow_up.status.value,
+        "attempts": follow_up.tries,
+        "last_attempt_at": rfc3339(follow_up.tried_at),
+        "next_attempt_at": rfc3339(follow_up.next_look),
+        "error": follow_up.error,
+    }
+
+
+def _notification_view(job: Job) -> dict[str, Any] | None:
+    view = _follow_up_view(job.notification)
+    return {"to": job.request.notifies, **view} if view else None
 
 
 def _request_view(request: JobRequest) -> dict[str, Any]:

@@ -75,7 +75,8 @@ def start(monkeypatch: pytest.MonkeyPatch, fake_provider: FakeProvider) -> Calla
     def begin(**variables: str | None) -> World:
         settings = environment(monkeypatch, fake_provider.url, **variables)
         client, clock, chance = fakeredis.FakeRedis(decode_responses=True), Clock(), Chance()
-        ledger, nudges = Ledger(lambda: client), Nudges()
+        nudges = Nudges()
+        ledger = Ledger(lambda: client, follow=nudges.follow)
         parts = runtime(settings, ledger, nudges, clock=clock, random=chance)
         return World(parts, clock, chance, nudges, fake_provider, client)
 

@@ -13,14 +13,16 @@ import orjson
 import pytest
 from redis import Redis
 
+from orchestrator.archive.storage import Storage
 from orchestrator.config import Settings
 from orchestrator.enqueue import place
 from orchestrator.http import Http
 from orchestrator.jobs import Job, Step
 from orchestrator.ledger import Ledger, keys
-from orchestrator.nudges import Nudger
+from orchestrator.nudges import Broker, Nudger
 from orchestrator.providers import BUILT_IN, PROVIDERS
 from orchestrator.runtime import Runtime
+from orchestrator.security.session import GuardedSession
 
 #: A day in 2026, in ms.
 NOON = 1_796_000_000_000
@@ -228,4 +230,14 @@ def runtime(settings: Settings, ledger: Ledger, nudger: Nudger, **parts: Any) ->
         connect_timeout=settings.connect_timeout_seconds,
         read_timeout=settings.read_timeout_seconds,
     )
-    return Runtime(settings, ledger, http, nudger, PROVIDERS, **parts)
+    return Runtime(
+        settings,
+        ledger,
+        http,
+        nudger,
+        PROVIDERS,
+        session=GuardedSession(settings.guard, connect_timeout=settings.connect_timeout_seconds),
+        storage=Storage.from_url(settings.archive_url),
+        broker=Broker(settings.broker_url),
+        **parts,
+    )

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.config import VARIABLES, ConfigError, Settings
+from orchestrator.config import VARIABLES, Settings
+from orchestrator.environment import ConfigError
 from orchestrator.jobs import Cost, JobRequest
 from orchestrator.prices import PriceTable
 from orchestrator.providers import BROKEN, BUILT_IN, PROVIDERS
@@ -29,7 +30,12 @@ KEYS = {
     "AIGPTIMAGE_API_KEY": "sk-4",
 }
 #: Everything that leads to another variable being read.
-ALL = {**PUBLIC, **KEYS, "HIAPI_WEBHOOK_SECRET": "whsec_1"}
+ALL = {
+    **PUBLIC,
+    **KEYS,
+    "HIAPI_WEBHOOK_SECRET": "whsec_1",
+    "ORCHESTRATOR_NOTIFY_SECRET": "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cy0zMi1ieXRlcyEh",
+}
 
 
 @pytest.fixture
@@ -72,14 +78,24 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
     "ORCHESTRATOR_DATA_DIR": ("data_dir", Path("data"), "/var/lib/x", Path("/var/lib/x")),
     "ORCHESTRATOR_SPOOL_DIR": ("spool_dir", None, "/data/spool", Path("/data/spool")),
     "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": ("allow_private_networks", False, "1", True),
+    "ORCHESTRATOR_ALLOW_HOSTS": (
+        "allow_hosts", (), "10.0.0.0/8, *.shop.example,", ("10.0.0.0/8", "*.shop.example"),
+    ),
+    "ORCHESTRATOR_ARCHIVE_URL": (
+        "archive_url", f"file://{Path.cwd()}/data/archive", "s3://images/here", "s3://images/here",
+    ),
+    "ORCHESTRATOR_NOTIFY_TASKS": ("notify_tasks", (), "shop.done, crm.*", ("shop.done", "crm.*")),
     "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": ("callback_grace_seconds", 30.0, "0", 0.0),
     "ORCHESTRATOR_JOB_DEADLINE_SECONDS": ("job_deadline_seconds", 3600.0, "90.5", 90.5),
     "ORCHESTRATOR_RETENTION_DAYS": ("retention_days", 30.0, "0.5", 0.5),
     "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": ("connect_timeout_seconds", 5.0, "0.1", 0.1),
     "ORCHESTRATOR_READ_TIMEOUT_SECONDS": ("read_timeout_seconds", 30.0, "300", 300.0),
+    "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": ("download_timeout_seconds", 60.0, "1", 1.0),
     "ORCHESTRATOR_DRAIN_SECONDS": ("drain_seconds", 60.0, "0", 0.0),
     "ORCHESTRATOR_SHARDS": ("shards", 1, "256", 256),
     "ORCHESTRATOR_MAX_UPLOAD_BYTES": ("max_upload_bytes", 10_485_760, "0", 0),
+    "ORCHESTRATOR_MAX_IMAGE_BYTES": ("max_image_bytes", 67_108_864, "1024", 1024),
+    "ORCHESTRATOR_MAX_IMAGE_PIXELS": ("max_image_pixels", 64_000_000, "4096", 4096),
     "HIAPI_BASE_URL": (
         "providers.hiapi.base_url", "https://api.hiapi.ai", "http://10.0.0.1:1/x/",
         "http://10.0.0.1:1/x",
@@ -159,14 +175,19 @@ BAD: dict[str, list[str]] = {
     "ORCHESTRATOR_REDIS_URL": ["localhost:6379", "http://127.0.0.1", "redis://", "redis://x:port"],
     "ORCHESTRATOR_BROKER_URL": ["localhost", "kafka://x", "http://x"],
     "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": ["2", "maybe"],
+    "ORCHESTRATOR_ALLOW_HOSTS": ["10.0.0.0/33", "https://shop.example", "a b"],
+    "ORCHESTRATOR_ARCHIVE_URL": ["images", "ftp://x/y", "file://", "s3://", "s3://x?region=y", "file://host/x"],
     "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": ["-1", "86401", "soon", "nan", "inf"],
     "ORCHESTRATOR_JOB_DEADLINE_SECONDS": ["0", "604801", "1h"],
     "ORCHESTRATOR_RETENTION_DAYS": ["0", "3651", "x"],
     "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": ["0", "301", "1\n2"],
     "ORCHESTRATOR_READ_TIMEOUT_SECONDS": ["0", "301", "x"],
+    "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": ["0", "3601", "x"],
     "ORCHESTRATOR_DRAIN_SECONDS": ["-1", "3601", "x"],
     "ORCHESTRATOR_SHARDS": ["0", "257", "1.5", "9" * 5000],
     "ORCHESTRATOR_MAX_UPLOAD_BYTES": ["-1", "67108865", "1.5", "10M"],
+    "ORCHESTRATOR_MAX_IMAGE_BYTES": ["1023", "1073741825", "64M"],
+    "ORCHESTRATOR_MAX_IMAGE_PIXELS": ["4095", "1000000001", "8K"],
     "UNIALL_BASE_URL": ["uniall.example", "ftp://x", "https://", "https://x?a", "https://x#y"],
     "HIAPI_BASE_URL": ["api.hiapi.ai", "ftp://x", "https:x", "https://:443", "https://a b", "http://x?a"],
     "EVOLINK_BASE_URL": ["https://", "https://x#y", "https://[::1", "https://x\nHost: y", "http://\u00e9"],
@@ -309,6 +330,49 @@ def test_malformed_api_keys_are_refused_without_being_shown(read: Any, keys: str
 @pytest.mark.parametrize("name", ["REDIS_URL", "BROKER_URL"])
 def test_a_password_in_a_url_is_not_shown(read: Any, name: str, url: str) -> None:
     assert HIDDEN not in refusal(read, **{f"ORCHESTRATOR_{name}": url})
+
+
+WHSEC = "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cy0zMi1ieXRlcyEh"
+OLDER = "whsec_b2xkZXItc2VjcmV0LW9mLXRoZS10ZXN0cy4uLi4u"
+
+
+def test_secrets_that_sign_notifications_are_listed_newest_first(read: Any) -> None:
+    settings = read(ORCHESTRATOR_NOTIFY_SECRET=WHSEC, ORCHESTRATOR_NOTIFY_SECRETS_OLD=f"{OLDER},")
+
+    assert [secret.reveal() for secret in settings.notify_secrets] == [WHSEC, OLDER]
+
+
+def test_without_a_secret_nothing_can_be_signed(read: Any) -> None:
+    assert read(ORCHESTRATOR_NOTIFY_SECRETS_OLD=OLDER).notify_secrets == ()
+
+
+@pytest.mark.parametrize(
+    "secret", [f"whsec_{HIDDEN}", HIDDEN, "whsec_aGlkZGVu", WHSEC[6:], f"whsec_{WHSEC[6:] * 3}"]
+)
+@pytest.mark.parametrize("name", ["NOTIFY_SECRET", "NOTIFY_SECRETS_OLD"])
+def test_a_secret_of_another_form_is_refused_without_being_shown(
+    read: Any, name: str, secret: str
+) -> None:
+    others = {"ORCHESTRATOR_NOTIFY_SECRET": WHSEC}
+
+    text = refusal(read, **{**others, f"ORCHESTRATOR_{name}": secret})
+
+    assert text.startswith(f"ORCHESTRATOR_{name}=***")
+    assert 'echo "whsec_$(openssl rand -base64 32)"' in text
+    assert secret.removeprefix("whsec_") not in text
+
+
+def test_a_password_in_the_archives_url_is_refused_without_being_shown(read: Any) -> None:
+    text = refusal(read, ORCHESTRATOR_ARCHIVE_URL=f"s3://key:{HIDDEN}@images/here")
+
+    assert text.startswith("ORCHESTRATOR_ARCHIVE_URL=")
+    assert HIDDEN not in text
+
+
+def test_the_archive_is_in_the_data_folder_wherever_the_process_stands(
+    read: Any, tmp_path: Path
+) -> None:
+    assert read(ORCHESTRATOR_DATA_DIR=str(tmp_path)).archive_url == f"file://{tmp_path}/archive"
 
 
 BASE_URLS = [f"{name.upper()}_BASE_URL" for name in BUILT_IN]
@@ -549,5 +613,6 @@ def test_a_table_of_this_module_covers_every_variable(asked: set[str]) -> None:
     told_apart = {"ORCHESTRATOR_PUBLIC_URL", "ORCHESTRATOR_SECRET_KEY", "ORCHESTRATOR_API_KEYS"}
     told_apart |= {"ORCHESTRATOR_SECRET_KEYS_OLD", "HIAPI_WEBHOOK_SECRET"}
     told_apart |= {"HIAPI_WEBHOOK_SECRETS_OLD", *KEYS}
+    told_apart |= {"ORCHESTRATOR_NOTIFY_SECRET", "ORCHESTRATOR_NOTIFY_SECRETS_OLD"}
 
     assert set(GOOD) | told_apart == asked

@@ -12,6 +12,7 @@ from orchestrator import spool as spool_module
 from orchestrator.cli.doctor import Finding, examine
 from orchestrator.ledger import keys
 from orchestrator.spool import Entry, Spool
+from tests.test_config import WHSEC
 
 
 @pytest.fixture
@@ -24,6 +25,44 @@ def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spool:
 
 def found() -> list[Finding]:
     return [finding for finding in examine() if finding.check == "spool"]
+
+
+@pytest.fixture(autouse=True)
+def _data_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_DATA_DIR", str(tmp_path))
+
+
+def archive() -> Finding:
+    return next(finding for finding in examine() if finding.check == "archive")
+
+
+def test_an_archive_that_takes_and_gives_is_well_and_left_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", "redis://127.0.0.1:1/0")
+
+    assert archive().mark == "ok"
+    assert [path for path in (tmp_path / "archive").rglob("*") if path.is_file()] == []
+
+
+def test_an_archive_that_cannot_be_written_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", "redis://127.0.0.1:1/0")
+    (tmp_path / "archive").write_text("no folder")
+
+    assert archive().mark == "wrong"
+    assert "ORCHESTRATOR_ARCHIVE_URL" in archive().mend
+
+
+@pytest.mark.parametrize(("secret", "mark"), [("", "warning"), (WHSEC, "ok")])
+def test_the_doctor_says_whether_callers_can_be_told(
+    monkeypatch: pytest.MonkeyPatch, secret: str, mark: str
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("ORCHESTRATOR_NOTIFY_SECRET", secret)
+
+    assert [f.mark for f in examine() if f.check == "notifications"] == [mark]
 
 
 def test_without_a_spool_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from orchestrator import log, runtime
-from orchestrator.config import ConfigError
+from orchestrator.environment import ConfigError
 from webhooks import patience
 from webhooks.app import create_app
 

@@ -10,17 +10,23 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from time import monotonic
 from typing import Any
 
 from celery import Celery, signals
+from celery.schedules import crontab
 from celery.worker import state
 
 from orchestrator import log, runtime
-from orchestrator.config import ConfigError
+from orchestrator.archive.step import archive as archive_job
+from orchestrator.archive.storage import StorageError
+from orchestrator.environment import ConfigError
 from orchestrator.jobs import Step
 from orchestrator.ledger import LedgerUnavailable
+from orchestrator.notify.step import notify as notify_job
 from orchestrator.nudges import QUEUE, TASKS, TRANSPORT_OPTIONS
 from orchestrator.poll import poll as poll_job
+from orchestrator.prune import prune as prune_now
 from orchestrator.reconcile import reconcile as sweep
 from orchestrator.submit import submit as submit_job
 from workers.crew import Crew
@@ -29,7 +35,19 @@ from workers.crew import Crew
 SWEEP_SECONDS = 1.0
 SWEEP_EXPIRES = 5
 
-STEPS = {Step.SUBMIT: submit_job, Step.POLL: poll_job}
+#: When what is left of old jobs is cleared away: daily, at this time (UTC).
+PRUNE_AT = {"hour": 3, "minute": 17}
+#: Threads for archives, and for notifications: both wait for others' servers, archives also work.
+ARCHIVISTS, MESSENGERS = 16, 64
+#: How many of each may wait for a thread; what is over it comes again with the next sweep.
+BACKLOG = 200
+
+STEPS = {
+    Step.SUBMIT: submit_job,
+    Step.POLL: poll_job,
+    Step.ARCHIVE: archive_job,
+    Step.NOTIFY: notify_job,
+}
 
 
 def configured(name: str, **settings: Any) -> Celery:
@@ -63,7 +81,8 @@ app = configured(
             "task": "orchestrator.reconcile",
             "schedule": SWEEP_SECONDS,
             "options": {"expires": SWEEP_EXPIRES},
-        }
+        },
+        "prune": {"task": "orchestrator.prune", "schedule": crontab(**PRUNE_AT)},
     },
 )
 
@@ -72,7 +91,15 @@ def _take(step: Step, job_id: str) -> None:
     STEPS[step](runtime.default(), job_id)
 
 
-crew = Crew(_take, stopping=lambda: state.should_stop is not None)
+def _crew(**options: Any) -> Crew:
+    return Crew(_take, stopping=lambda: state.should_stop is not None, **options)
+
+
+# What leads to an outcome is never dropped. What follows from one has threads of its own, so that
+# slow links and slow callers delay no submission, and neither delays the other.
+crew = _crew()
+archivists = _crew(threads=ARCHIVISTS, backlog=BACKLOG)
+messengers = _crew(threads=MESSENGERS, backlog=BACKLOG)
 
 
 @app.task(name=TASKS[Step.SUBMIT])
@@ -85,6 +112,29 @@ def submit(job_ids: Sequence[str]) -> None:
 def poll(job_ids: Sequence[str]) -> None:
     """Poll these jobs, side by side."""
     crew.take(Step.POLL, job_ids)
+
+
+@app.task(name=TASKS[Step.ARCHIVE])
+def archive(job_ids: Sequence[str]) -> None:
+    """Archive these jobs' images, side by side."""
+    archivists.take(Step.ARCHIVE, job_ids)
+
+
+@app.task(name=TASKS[Step.NOTIFY])
+def notify(job_ids: Sequence[str]) -> None:
+    """Tell these jobs' callers, side by side."""
+    messengers.take(Step.NOTIFY, job_ids)
+
+
+@app.task(name="orchestrator.prune")
+def prune() -> None:
+    """Clear away what is left of old jobs."""
+    try:
+        pruned = prune_now(runtime.default())
+    except (LedgerUnavailable, StorageError) as error:
+        log.get().warning("prune_failed", why=str(error))
+    else:
+        log.get().info("prune_done", forgotten=len(pruned))
 
 
 @app.task(name="orchestrator.reconcile")
@@ -107,7 +157,9 @@ def _configure_logs(**_: Any) -> None:
 @signals.worker_shutdown.connect
 def _finish_steps(**_: Any) -> None:
     """A warm stop: what is in flight is finished, or handed back by the end of its lease."""
-    left = crew.drain(runtime.default().settings.drain_seconds)
+    ends = monotonic() + runtime.default().settings.drain_seconds
+    crews = (crew, messengers, archivists)
+    left = [job for each in crews for job in each.drain(max(0.0, ends - monotonic()))]
     if left:
         log.get().warning("steps_left", jobs=left)
         logging.shutdown()

@@ -15,14 +15,17 @@ THREADS = 32
 
 
 class Crew:
-    """Takes steps off the message loop's hands, and holds it back while all are busy.
+    """Takes steps off the message loop's hands.
 
-    A step that fails is logged and forgotten: its lease runs out, and the agenda brings it back.
+    While all are busy it holds the loop back; or, with a `backlog`, it lets so many wait and drops
+    the rest, which the next sweep brings again. A step that fails is logged and forgotten: its
+    lease runs out, and the agenda brings it back.
 
     Args:
         run: does one step with one job.
         stopping: whether the process is told to stop; then no further step is begun.
         threads: how many are done at once.
+        backlog: how many may wait for a thread; None holds back.
     """
 
     def __init__(
@@ -31,20 +34,23 @@ class Crew:
         *,
         stopping: Callable[[], bool],
         threads: int = THREADS,
+        backlog: int | None = None,
     ) -> None:
         self._run = run
         self._stopping = stopping
         self._threads = threads
-        self._free = threading.Semaphore(threads)
+        self._holds_back = backlog is None
+        self._free = threading.Semaphore(threads + (backlog or 0))
         self._pool: ThreadPoolExecutor | None = None
         self._under_way: dict[Future[None], str] = {}
 
     def take(self, step: Step, job_ids: Sequence[str]) -> None:
-        """Do `step` with each job; returns once each was begun, or the process is to stop."""
+        """Do `step` with each job; returns once each was begun, or waits, or the process stops."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="step")
         for job_id in job_ids:
-            self._free.acquire()
+            if not self._free.acquire(blocking=self._holds_back):
+                return
             if self._stopping():
                 self._free.release()
                 return
@@ -63,7 +69,8 @@ class Crew:
 
     def _step(self, step: Step, job_id: str) -> None:
         try:
-            self._run(step, job_id)
+            if not self._stopping():
+                self._run(step, job_id)
         except LedgerUnavailable as error:
             log.get().warning("step_failed", job=job_id, step=step, why=str(error))
         except Exception:

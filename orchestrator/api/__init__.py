@@ -5,8 +5,8 @@ from __future__ import annotations
 from flask import Flask
 from flask_smorest import Api
 
-from orchestrator.api import health, jobs, problems, providers, stats
-from orchestrator.config import ConfigError
+from orchestrator.api import actions, health, images, jobs, metrics, problems, providers, stats
+from orchestrator.environment import ConfigError
 from orchestrator.runtime import Runtime
 
 #: The largest request that is read. Bytes.
@@ -37,7 +37,10 @@ def mount(app: Flask, parts: Runtime) -> None:
     )
     spec = Api(app)
     spec.register_blueprint(jobs.blueprint(parts))
+    spec.register_blueprint(actions.blueprint(parts))
+    spec.register_blueprint(images.blueprint(parts))
     spec.register_blueprint(providers.blueprint(parts))
     spec.register_blueprint(stats.blueprint(parts))
     app.register_blueprint(health.blueprint(parts))
+    app.register_blueprint(metrics.blueprint(parts))
     problems.install(app)

@@ -1,27 +1,20 @@
-"""`/v1/jobs`: enqueue a job, look at it, wait for it, list, cancel and retry."""
+"""`/v1/jobs`: enqueue a job, look at it, wait for it, list jobs."""
 
 from __future__ import annotations
 
 import threading
-from typing import Any
 
 from flask import Response, g, request
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields
-from werkzeug.exceptions import (
-    Conflict,
-    NotFound,
-)
 
 from orchestrator.api import incoming
+from orchestrator.api.answers import answer, as_json, existing
 from orchestrator.api.auth import require_key
-from orchestrator.enqueue import call_off, place
-from orchestrator.jobs import Job, Status
-from orchestrator.retry import MayBePaid, NotRetryable, retry
+from orchestrator.enqueue import place
+from orchestrator.jobs import Status
 from orchestrator.runtime import Runtime
-from orchestrator.schemas import EventSchema, JobRequestSchema, JobSchema, event_view, job_view
-from orchestrator.validation import StrictSchema, always, checked
-from orchestrator.wire import dump
+from orchestrator.schemas import EventSchema, JobRequestSchema, JobSchema, event_view
 
 #: How many requests of one process may wait at once: each holds a thread that callbacks need too.
 #: The one over it is answered at once, with `Retry-After`.
@@ -43,17 +36,6 @@ class JobsSchema(Schema):
 
     jobs = fields.List(fields.Nested(JobSchema))
     next_cursor = fields.String(allow_none=True)
-
-
-class RetrySchema(StrictSchema):
-    """What `POST /v1/jobs/{id}/retry` takes."""
-
-    accept_risk = fields.Boolean(
-        truthy={True},
-        falsy={False},
-        error_messages=always("true or false"),
-        metadata={"description": "Go on although the first job may have been charged."},
-    )
 
 
 class EventsSchema(Schema):
@@ -95,8 +77,8 @@ def blueprint(parts: Runtime) -> Blueprint:
         )
         placed = place(parts, body, scope=f"api:{g.caller}", key=key, file=file)
         if placed.replayed:
-            return _job(placed.job, 200, {"Idempotent-Replay": "true"})
-        return _job(placed.job, 202, {"Location": f"/v1/jobs/{placed.job.id}"})
+            return answer(parts, placed.job, 200, {"Idempotent-Replay": "true"})
+        return answer(parts, placed.job, 202, {"Location": f"/v1/jobs/{placed.job.id}"})
 
     @jobs.get("/<job_id>")
     @jobs.doc(security=[{"bearer": []}], parameters=[incoming.query("wait", WAIT)])
@@ -105,12 +87,12 @@ def blueprint(parts: Runtime) -> Blueprint:
         """Look at a job; `?wait=30` holds the answer until it is terminal or 30 s have passed."""
         seconds = incoming.wait()
         if not seconds:
-            return _job(_found(parts.ledger.get(job_id), job_id), 200)
+            return answer(parts, existing(parts.ledger.get(job_id), job_id), 200)
         if not waiting.acquire(blocking=False):
-            job = _found(parts.ledger.get(job_id), job_id)
-            return _job(job, 200, {} if job.status.terminal else {"Retry-After": "1"})
+            job = existing(parts.ledger.get(job_id), job_id)
+            return answer(parts, job, 200, {} if job.status.terminal else {"Retry-After": "1"})
         try:
-            return _job(_found(parts.ledger.wait(job_id, seconds), job_id), 200)
+            return answer(parts, existing(parts.ledger.wait(job_id, seconds), job_id), 200)
         finally:
             waiting.release()
 
@@ -134,38 +116,7 @@ def blueprint(parts: Runtime) -> Blueprint:
             status=Status(status) if status else None,
             provider=incoming.one_of("provider", list(parts.providers)),
         )
-        return _json({"jobs": list(map(job_view, page.jobs)), "next_cursor": page.cursor}, 200)
-
-    @jobs.post("/<job_id>/cancel")
-    @jobs.doc(security=[{"bearer": []}])
-    @jobs.alt_response(200, schema=JobSchema, description="The job, cancelled")
-    def cancel(job_id: str) -> Response:
-        """Call a job off that was not sent to its provider yet; 409 once it was."""
-        cancelled = call_off(parts, job_id)
-        job = _found(parts.ledger.get(job_id), job_id)
-        if cancelled:
-            return _job(job, 200)
-        raise Conflict(f"it is {job.status}: only a job that is still queued can be cancelled")
-
-    @jobs.post("/<job_id>/retry")
-    @jobs.doc(
-        security=[{"bearer": []}],
-        requestBody={"content": {"application/json": {"schema": RetrySchema}}},
-    )
-    @jobs.alt_response(202, schema=JobSchema, description="A new job, queued")
-    @jobs.alt_response(200, schema=JobSchema, description="The job that an earlier retry made")
-    def again(job_id: str) -> Response:
-        """Enqueue the request of a failed or cancelled job again, once."""
-        job = _found(parts.ledger.get(job_id), job_id)
-        told = checked(RetrySchema(), incoming.body() if request.get_data() else {})
-        risk = told.get("accept_risk", False)
-        try:
-            placed = retry(parts, job, caller=f"api:{g.caller}", accept_risk=risk)
-        except MayBePaid as error:
-            raise Conflict(f'{error}; send {{"accept_risk": true}} to do it all the same') from None
-        except NotRetryable as error:
-            raise Conflict(str(error)) from None
-        return _job(placed.job, 200 if placed.replayed else 202)
+        return as_json({"jobs": list(map(parts.view, page.jobs)), "next_cursor": page.cursor}, 200)
 
     @jobs.get("/<job_id>/events")
     @jobs.doc(security=[{"bearer": []}])
@@ -174,23 +125,7 @@ def blueprint(parts: Runtime) -> Blueprint:
         """Read a job's timeline."""
         timeline = parts.ledger.events(job_id)
         if not timeline:
-            _found(parts.ledger.get(job_id), job_id)
-        return _json({"events": [event_view(event) for event in timeline]}, 200)
+            existing(parts.ledger.get(job_id), job_id)
+        return as_json({"events": [event_view(event) for event in timeline]}, 200)
 
     return jobs
-
-
-def _found(job: Job | None, job_id: str) -> Job:
-    if job is None:
-        raise NotFound(
-            f"there is no job {job_id[:80]!r}; done jobs are kept for the retention time"
-        )
-    return job
-
-
-def _job(job: Job, status: int, headers: dict[str, str] | None = None) -> Response:
-    return _json(job_view(job), status, headers)
-
-
-def _json(value: Any, status: int, headers: dict[str, str] | None = None) -> Response:
-    return Response(dump(value), status, headers, mimetype="application/json")

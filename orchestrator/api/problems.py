@@ -8,6 +8,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from orchestrator import log
+from orchestrator.archive.storage import StorageError
 from orchestrator.enqueue import IdempotencyMismatch
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.validation import InvalidRequest, Violation, shown
@@ -36,6 +37,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(InvalidRequest, _invalid)
     app.register_error_handler(IdempotencyMismatch, _mismatch)
     app.register_error_handler(LedgerUnavailable, _unavailable)
+    app.register_error_handler(StorageError, _storage)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _unexpected)
 
@@ -63,6 +65,13 @@ def _unavailable(error: LedgerUnavailable) -> Response:
     detail = "Redis is away. Send the same request again, with the same Idempotency-Key."
     title = "The ledger is unavailable"
     return problem(503, "ledger-unavailable", title, detail, headers={"Retry-After": "1"})
+
+
+def _storage(error: StorageError) -> Response:
+    log.get().error("storage_unavailable", why=str(error))
+    detail = "The images are safe, and cannot be given out just now. Ask again later."
+    title = "The archive is unavailable"
+    return problem(503, "archive-unavailable", title, detail, headers={"Retry-After": "5"})
 
 
 def _http(error: HTTPException) -> Response:

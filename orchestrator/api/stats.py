@@ -13,12 +13,14 @@ from orchestrator.wire import dump
 
 
 class StatsSchema(Schema):
-    """Jobs by status, what is overdue, contradictions, and money at risk."""
+    """Jobs by status, what is overdue, contradictions, and what is at risk: money and images."""
 
     jobs = fields.Dict(keys=fields.String(), values=fields.Integer())
     agenda = fields.Dict()
     contradictions = fields.Dict(keys=fields.String(), values=fields.Integer())
     unconfirmed = fields.Dict()
+    archive = fields.Dict()
+    notifications = fields.Dict()
     last_sweep_seconds_ago = fields.Float(allow_none=True)
 
 
@@ -34,7 +36,7 @@ def blueprint(parts: Runtime) -> Blueprint:
     @routes.doc(security=[{"bearer": []}])
     @routes.alt_response(200, schema=StatsSchema, description="The figures")
     def show() -> Response:
-        """Count jobs, overdue looks, contradictions, and attempts that may be paid in vain."""
+        """Count jobs, what is overdue or at risk, contradictions, and callers that are not told."""
         return Response(dump(stats(parts)), 200, mimetype="application/json")
 
     return routes

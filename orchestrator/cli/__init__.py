@@ -8,19 +8,28 @@ from typing import Any
 import click
 
 from orchestrator import log
+from orchestrator.archive.storage import StorageError
 from orchestrator.cli.demo import demo
 from orchestrator.cli.dev import dev, sandbox
 from orchestrator.cli.doctor import doctor
+from orchestrator.cli.follow_ups import notify, prune
 from orchestrator.cli.jobs import cancel, enqueue, get, retry, watch
 from orchestrator.cli.ledger import list_, reconcile, stats, verify
 from orchestrator.cli.providers import providers
 from orchestrator.cli.stack import StackError
-from orchestrator.config import ConfigError
 from orchestrator.enqueue import IdempotencyMismatch
+from orchestrator.environment import ConfigError
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.validation import InvalidRequest
 
-_EXPECTED = (ConfigError, IdempotencyMismatch, InvalidRequest, LedgerUnavailable, StackError)
+_EXPECTED = (
+    ConfigError,
+    IdempotencyMismatch,
+    InvalidRequest,
+    LedgerUnavailable,
+    StackError,
+    StorageError,
+)
 
 
 class _Group(click.Group):
@@ -57,7 +66,7 @@ def main() -> None:
     log.configure(logging.WARNING)
 
 
-_JOBS = (enqueue, get, watch, cancel, retry, list_)
-_INSTALLATION = (providers, stats, verify, reconcile, doctor)
+_JOBS = (enqueue, get, watch, cancel, retry, notify, list_)
+_INSTALLATION = (providers, stats, verify, reconcile, prune, doctor)
 for _command in (demo, dev, sandbox, *_JOBS, *_INSTALLATION):
     main.add_command(_command)

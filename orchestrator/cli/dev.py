@@ -86,6 +86,8 @@ Try it from another terminal:
     -d '{{"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A lighthouse at dusk"}}'
 
 A fault on request: put "[sandbox: drop]" into the prompt, and the callback is lost.
+A caller to tell: "notify_url": "{stack.sandbox_url}/inbox/me"
+Images are kept in {stack.archive}
 Ctrl-C stops everything.
 """)
 

@@ -15,9 +15,11 @@ from kombu.exceptions import OperationalError
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.archive.storage import Storage, StorageError
 from orchestrator.cli.output import as_json, console, print_json
 from orchestrator.clock import now_ms
-from orchestrator.config import VARIABLES, ConfigError, Settings, redacted
+from orchestrator.config import VARIABLES, Settings
+from orchestrator.environment import ConfigError, redacted
 from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.nudges import QUEUE
 from orchestrator.providers import PROVIDERS
@@ -46,7 +48,7 @@ class Finding:
 @click.command()
 @as_json
 def doctor(json_: bool) -> None:
-    """Check this deployment: settings, Redis, broker, worker and beat, clock.
+    """Check this deployment: settings, archive, Redis, broker, worker and beat, clock.
 
     Exit status 0 only if nothing is wrong; warnings are allowed.
     """
@@ -70,6 +72,7 @@ def examine() -> Iterator[Finding]:
     yield from _settings(settings)
     if settings.spool_dir:
         yield from _spool(Spool(settings.spool_dir))
+    yield _archive(Storage.from_url(settings.archive_url))
     ledger = Ledger.from_url(settings.redis_url, shards=settings.shards)
     try:
         yield from _redis(ledger, ledger.server())
@@ -104,6 +107,11 @@ def _settings(settings: Settings) -> Iterator[Finding]:
     else:
         mend = "set ORCHESTRATOR_API_KEYS=name:key"
         yield Finding("API keys", "wrong", "none: the web process does not start", mend)
+    if settings.notify_secrets:
+        yield Finding("notifications", "ok", f"signed with {len(settings.notify_secrets)} secrets")
+    else:
+        found = "no secret is set: jobs with a notify_url are refused"
+        yield Finding("notifications", "warning", found, "set ORCHESTRATOR_NOTIFY_SECRET")
 
 
 def _spool(spool: Spool) -> Iterator[Finding]:
@@ -123,6 +131,16 @@ def _spool(spool: Spool) -> Iterator[Finding]:
     if bad:
         mend = f"look at *.bad in {spool.folder}, then remove them"
         yield Finding("spool", "warning", f"{bad} files were no callbacks", mend)
+
+
+def _archive(storage: Storage) -> Finding:
+    """Seen from here: of a folder, every worker and web must see the same."""
+    try:
+        storage.check()
+    except StorageError as error:
+        mend = "correct ORCHESTRATOR_ARCHIVE_URL, or what the storage complains of"
+        return Finding("archive", "wrong", str(error), mend)
+    return Finding("archive", "ok", f"{storage} takes, gives and forgets")
 
 
 def _key_names() -> str:

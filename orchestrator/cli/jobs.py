@@ -16,7 +16,8 @@ from orchestrator.ledger import Ledger
 from orchestrator.providers import PROVIDERS
 from orchestrator.retry import MayBePaid, NotRetryable
 from orchestrator.retry import retry as try_again
-from orchestrator.schemas import event_view, job_view, rfc3339
+from orchestrator.runtime import Runtime
+from orchestrator.schemas import event_view, rfc3339
 from orchestrator.uploads import ImageFile
 from orchestrator.validation import InvalidRequest, Violation
 from orchestrator.wire import NotJson, parse
@@ -99,9 +100,9 @@ def enqueue(
     file = ImageFile.read(Path(image_file)) if image_file else None
     placed = place(parts, wanted, scope="cli", key=idempotency_key, file=file)
     if wait:
-        _follow(parts.ledger, placed.job, json_=json_)
+        _follow(parts, placed.job, json_=json_)
     elif json_:
-        print_json(job_view(placed.job))
+        print_json(parts.view(placed.job))
     else:
         click.echo(placed.job.id)
     parts.nudger.close()
@@ -112,12 +113,13 @@ def enqueue(
 @as_json
 def get(job_id: str, json_: bool) -> None:
     """Show a job and its timeline. Exit status 0 only if there is such a job."""
-    ledger = runtime.default().ledger
-    job = _existing(ledger, job_id)
+    parts = runtime.default()
+    job = _existing(parts.ledger, job_id)
     if json_:
-        print_json({**job_view(job), "events": [event_view(e) for e in ledger.events(job_id)]})
+        events = [event_view(event) for event in parts.ledger.events(job_id)]
+        print_json({**parts.view(job), "events": events})
         return
-    _show(ledger, job)
+    _show(parts, job)
 
 
 @click.command()
@@ -125,8 +127,8 @@ def get(job_id: str, json_: bool) -> None:
 @as_json
 def watch(job_id: str, json_: bool) -> None:
     """Follow a job until it is done. Exit status 0 only if it succeeded."""
-    ledger = runtime.default().ledger
-    _follow(ledger, _existing(ledger, job_id), json_=json_)
+    parts = runtime.default()
+    _follow(parts, _existing(parts.ledger, job_id), json_=json_)
 
 
 @click.command()
@@ -142,7 +144,7 @@ def cancel(job_id: str, json_: bool) -> None:
             f"{job_id} is {job.status}: only a job that is still queued can be cancelled"
         )
     if json_:
-        print_json(job_view(job))
+        print_json(parts.view(job))
     else:
         click.echo(f"{job_id} is cancelled")
 
@@ -162,7 +164,7 @@ def retry(job_id: str, yes: bool, json_: bool) -> None:
     except NotRetryable as error:
         raise click.ClickException(f"{job_id}: {error}") from None
     if json_:
-        print_json(job_view(placed.job))
+        print_json(parts.view(placed.job))
     else:
         click.echo(placed.job.id)
     parts.nudger.close()
@@ -184,20 +186,20 @@ def _existing(ledger: Ledger, job_id: str) -> Job:
     return job
 
 
-def _follow(ledger: Ledger, job: Job, *, json_: bool) -> None:
+def _follow(parts: Runtime, job: Job, *, json_: bool) -> None:
     """Print a job's events as they happen, until it is terminal."""
     shown = 0
     while True:
-        current = _existing(ledger, job.id)
+        current = _existing(parts.ledger, job.id)
         if not json_:
-            shown = _print_events(ledger, job.id, shown)
+            shown = _print_events(parts.ledger, job.id, shown)
         if current.status.terminal:
             break
-        ledger.wait(job.id, _LOOK)
+        parts.ledger.wait(job.id, _LOOK)
     if json_:
-        print_json(job_view(current))
+        print_json(parts.view(current))
     else:
-        _show(ledger, current, events=False)
+        _show(parts, current, events=False)
     if current.status is not Status.SUCCEEDED:
         sys.exit(1)
 
@@ -210,17 +212,29 @@ def _print_events(ledger: Ledger, job_id: str, shown: int) -> int:
     return len(events)
 
 
-def _show(ledger: Ledger, job: Job, *, events: bool = True) -> None:
+def _show(parts: Runtime, job: Job, *, events: bool = True) -> None:
     if events:
-        _print_events(ledger, job.id, 0)
+        _print_events(parts.ledger, job.id, 0)
         click.echo()
-    out = console()
+    out, seen = console(), parts.view(job)
     by = f" (settled by {job.settled_by})" if job.settled_by else ""
     out.print(f"{job.id}  {job.request.provider}  {job.request.model} ", status(job.status), by)
-    for image in job.images:
-        out.print(f"  image  {image.source_url}", markup=False)
+    for image in seen["images"]:
+        out.print(f"  image  {_image(image)}", markup=False)
     if job.error:
         out.print(f"  {job.error.code}: {job.error.message}", markup=False)
-    cost = job_view(job)["cost"]
+    cost = seen["cost"]
     if cost and cost["source"] != "unknown":
         out.print(f"  cost   {cost['amount']:g} {cost['unit']} ({cost['source']})", markup=False)
+    told = seen["notification"]
+    if told:
+        why = f": {told['error']}" if told["error"] else ""
+        out.print(f"  told   {told['to']}: {told['status']}{why}", markup=False)
+
+
+def _image(image: dict[str, Any]) -> str:
+    """Our own copy, once there is one, else the provider's link and why there is none."""
+    if image["archived_at"]:
+        return f"{image['url']}  {image['width']}x{image['height']} {image['content_type']}"
+    why = f"  (not archived: {image['error']})" if image["error"] else ""
+    return f"{image['source_url']}{why}"

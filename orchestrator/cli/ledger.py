@@ -14,13 +14,13 @@ from rich.progress import Progress
 from rich.table import Table
 
 from orchestrator import runtime
-from orchestrator.cli.output import as_json, console, print_json, status
+from orchestrator.cli.output import as_json, console, print_json, status, table
 from orchestrator.jobs import Job, Status
 from orchestrator.ledger.overview import PAGE
 from orchestrator.providers import PROVIDERS
 from orchestrator.reconcile import reconcile as sweep
 from orchestrator.risk import at_risk, money
-from orchestrator.schemas import job_view, rfc3339
+from orchestrator.schemas import rfc3339
 from orchestrator.stats import stats as figures
 from orchestrator.validation import InvalidRequest, Violation
 from orchestrator.verify import Charge, Finding, Verification, view
@@ -46,13 +46,14 @@ def list_(
     if unconfirmed:
         _list_unconfirmed(limit, json_=json_)
         return
+    parts = runtime.default()
     jobs = list(islice(_jobs(Status(state) if state else None, provider), limit))
     if json_:
-        print_json({"jobs": list(map(job_view, jobs))})
+        print_json({"jobs": list(map(parts.view, jobs))})
         return
-    table = _table("job", "provider", "model", "status", "created", "error")
+    shown = table("job", "provider", "model", "status", "created", "error")
     for job in jobs:
-        table.add_row(
+        shown.add_row(
             job.id,
             job.request.provider,
             job.request.model,
@@ -60,7 +61,7 @@ def list_(
             rfc3339(job.created_at),
             job.error.code if job.error else "",
         )
-    console().print(table)
+    console().print(shown)
 
 
 def _jobs(state: Status | None, provider: str | None) -> Iterator[Job]:
@@ -81,17 +82,17 @@ def _list_unconfirmed(limit: int, *, json_: bool) -> None:
         risk = money(parts, attempts)
         print_json({"number": number, "attempts": [a.view() for a in attempts], "money": risk})
         return
-    table = _table("job", "attempt", "provider", "status", "since")
+    shown = table("job", "attempt", "provider", "status", "since")
     for entry in attempts:
         seen = entry.view()
-        table.add_row(
+        shown.add_row(
             entry.job_id,
             str(entry.attempt),
             seen["provider"] or "expired",
             status(seen["status"] or ""),
             seen["since"],
         )
-    console().print(table)
+    console().print(shown)
     click.echo(f"{number} in all. {_money(money(parts, attempts))}")
 
 
@@ -108,6 +109,9 @@ def stats(json_: bool) -> None:
         table.add_row(status(name), str(number))
     console().print(table)
     click.echo(f"\n{_look(told)}\n{_contradictions(told)}\n{_unknown(told)}")
+    click.echo(f"{_archive(told['archive'])}\n{_notifications(told['notifications'])}")
+    for host in told["notifications"]["paused_hosts"]:
+        click.echo(f"paused: {host['host']}, failing since {host['since']}")
 
 
 def _look(told: dict[str, Any]) -> str:
@@ -115,6 +119,17 @@ def _look(told: dict[str, Any]) -> str:
     last = "never" if swept is None else f"{swept:.1f} s ago"
     due = f"{agenda['due']} due, the oldest by {agenda['lag_seconds']:.1f} s"
     return f"{agenda['open']} open, {due}; last sweep {last}"
+
+
+def _archive(told: dict[str, Any]) -> str:
+    risk = f"{told['at_risk']} with links that may die within {told['at_risk_hours']:g} h"
+    ended = f"{told['ended']['done']} archived, {told['ended']['dead']} given up"
+    return f"images: {told['pending']} jobs to archive, {risk}; {ended}"
+
+
+def _notifications(told: dict[str, Any]) -> str:
+    waiting = f"{told['pending']} to tell, {told['dead']} given up (orchestrator notify --dead)"
+    return f"callers: {waiting}; {told['ended']['done']} told, {told['ended']['gone']} left"
 
 
 def _contradictions(told: dict[str, Any]) -> str:
@@ -136,16 +151,18 @@ def _unknown(told: dict[str, Any]) -> str:
     help="Every task that providers charged: a JSON list of {provider, task_id}.",
 )
 @click.option("--sandbox", metavar="URL", help="The same, as the sandbox at URL lists it.")
+@click.option("--images", is_flag=True, help="Also read every archived image.")
 @as_json
-def verify(tasks: IO[bytes] | None, sandbox: str | None, json_: bool) -> None:
+def verify(*, tasks: IO[bytes] | None, sandbox: str | None, images: bool, json_: bool) -> None:
     """Check the promise on this ledger: nothing lost, one outcome each, nothing paid twice.
 
-    With a list of what was charged, each charge is held against the ledger too. Reads only, and may
-    run while everything works. Exit status 0 only if every invariant holds.
+    With a list of what was charged, each charge is held against the ledger too; with --images every
+    archived image is read, and held against its SHA-256. Changes nothing, and may run while
+    everything works. Exit status 0 only if every invariant holds.
     """
     parts = runtime.default()
     charges = [*(_listed(tasks) if tasks else ()), *(_charges(sandbox) if sandbox else ())]
-    verification = Verification(parts, charges if tasks or sandbox else None)
+    verification = Verification(parts, charges if tasks or sandbox else None, images=images)
     with Progress(console=console(), transient=True, disable=json_) as progress:
         bar = progress.add_task("looking at jobs", total=parts.ledger.overview.size())
         for _ in verification.run():
@@ -224,10 +241,3 @@ def _money(risk: dict[str, Any]) -> str:
     if risk["unpriced"]:
         sums.append(f"{risk['unpriced']} without a known price")
     return f"Money at risk: {', '.join(sums) or 'none'}."
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=True)
-    return table

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from orchestrator.wire import dump
@@ -43,3 +44,11 @@ def console() -> Console:
 def status(name: str) -> Text:
     """A status in its colour."""
     return Text(name, COLOURS.get(name, ""))
+
+
+def table(*columns: str) -> Table:
+    """A table for people, with these columns."""
+    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns:
+        made.add_column(column, no_wrap=True)
+    return made

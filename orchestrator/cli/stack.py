@@ -25,6 +25,7 @@ import requests
 from honcho.environ import parse_procfile
 
 from orchestrator.providers import BUILT_IN, PROVIDERS
+from orchestrator.security.standard_webhooks import new_secret
 
 ROOT = Path(__file__).resolve().parents[2]
 #: How long a process may take to start, and to stop before it is killed. Seconds.
@@ -54,6 +55,7 @@ class Stack(AbstractContextManager["Stack"]):
         folder: for data and logs; None makes one that goes with the stack.
         quiet: processes write to log files in the folder, not to this terminal.
         api_key: of the API; None makes one.
+        notify_secret: signs notifications; the sandbox' inbox knows it.
     """
 
     processes: Sequence[str] = ("web", "worker", "beat")
@@ -66,6 +68,7 @@ class Stack(AbstractContextManager["Stack"]):
     folder: Path | None = None
     quiet: bool = True
     api_key: str = field(default_factory=lambda: secrets.token_urlsafe(18), repr=False)
+    notify_secret: str = field(default_factory=new_secret, repr=False)
 
     def __post_init__(self) -> None:
         self.running: dict[str, subprocess.Popen[bytes]] = {}
@@ -99,6 +102,11 @@ class Stack(AbstractContextManager["Stack"]):
     def sandbox_url(self) -> str:
         """Where the sandbox listens."""
         return f"http://127.0.0.1:{self.sandbox_port}"
+
+    @property
+    def archive(self) -> str:
+        """Where images are kept."""
+        return self.env.get("ORCHESTRATOR_ARCHIVE_URL") or str(self._home / "archive")
 
     def start(self, name: str, command: Sequence[str] | None = None) -> subprocess.Popen[bytes]:
         """Start one process: a line of the Procfile, or `command`; again, if it was stopped."""
@@ -168,6 +176,8 @@ class Stack(AbstractContextManager["Stack"]):
             "ORCHESTRATOR_PUBLIC_URL": self.web_url,
             "ORCHESTRATOR_SECRET_KEY": secrets.token_hex(32),
             "ORCHESTRATOR_API_KEYS": f"local:{self.api_key}",
+            "ORCHESTRATOR_NOTIFY_SECRET": self.notify_secret,
+            "SANDBOX_INBOX_SECRET": self.notify_secret,
             "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": "1",
             "ORCHESTRATOR_DATA_DIR": str(self._home),
             **dict(self._providers()),

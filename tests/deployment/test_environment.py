@@ -30,6 +30,7 @@ FILLED = {
     "EVOLINK_API_KEY": "sk-evolink",
     "AIGPTIMAGE_API_KEY": "sk-aigptimage",
     "HIAPI_WEBHOOK_SECRET": "of-the-console",
+    "ORCHESTRATOR_NOTIFY_SECRET": "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cy0zMi1ieXRlcyEh",
 }
 
 

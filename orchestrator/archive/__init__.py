@@ -1,0 +1,1 @@
+"""Where images are kept once their job has succeeded: the storage, and what a file must be."""

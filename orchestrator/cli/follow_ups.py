@@ -1,0 +1,144 @@
+"""The commands about what follows from an outcome: `notify` and `prune`."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import click
+
+from orchestrator import runtime
+from orchestrator.cli.output import as_json, console, print_json, table
+from orchestrator.jobs import Job
+from orchestrator.notify.replay import NothingToTell, dead, tell_again
+from orchestrator.prune import prune as prune_now
+from orchestrator.runtime import Runtime
+from orchestrator.schemas import rfc3339
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+_SPAN = re.compile(r"([0-9]{1,6})([smhd])")
+
+
+class Ago(click.ParamType[int]):
+    """A span of time, as 90m, 2h or 3d; in seconds."""
+
+    name = "span"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Seconds, or an error that says what is allowed."""
+        found = _SPAN.fullmatch(value)
+        if not found:
+            self.fail(f"{value!r} is not a span of time; allowed: 30s, 90m, 2h, 3d", param, ctx)
+        return int(found[1]) * _UNITS[found[2]]
+
+
+@click.command()
+@click.argument("job_ids", nargs=-1, metavar="[JOB_ID]...")
+@click.option("--dead", "all_dead", is_flag=True, help="Every caller that could not be told.")
+@click.option(
+    "--since", type=Ago(), metavar="SPAN", help="With --dead: given up since 90m, 2h, 3d."
+)
+@click.option("--list", "only_list", is_flag=True, help="With --dead: only list them.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True)
+@as_json
+def notify(
+    *,
+    job_ids: tuple[str, ...],
+    all_dead: bool,
+    since: int | None,
+    only_list: bool,
+    limit: int,
+    json_: bool,
+) -> None:
+    """Tell callers again of their jobs' outcomes, with the same message id.
+
+    \b
+    orchestrator notify job_01...              one job, or several
+    orchestrator notify --dead --list          who could not be told, and why
+    orchestrator notify --dead --since 2h      tell those who were given up since then
+
+    A host that is paused is asked again at once. Exit status 0 only if all could be begun.
+    """
+    if bool(job_ids) == all_dead:
+        raise click.UsageError("name jobs, or give --dead")
+    if not all_dead and (since is not None or only_list):
+        raise click.UsageError("--since and --list go with --dead")
+    parts = runtime.default()
+    if not all_dead:
+        _replay(parts, [_existing(parts, job_id) for job_id in job_ids], json_=json_)
+        return
+    from_ = parts.clock() - since * 1000 if since is not None else 0
+    number, jobs = dead(parts, since=from_, limit=limit)
+    if only_list:
+        _list(parts, number, jobs, json_=json_)
+    else:
+        _replay(parts, jobs, left=number - len(jobs), json_=json_)
+
+
+@click.command()
+@click.option(
+    "--days",
+    type=click.FloatRange(min=0, max=3650),
+    help="Done longer ago; the retention time.",
+)
+@click.option("--dry-run", is_flag=True, help="Only tell which.")
+@as_json
+def prune(*, days: float | None, dry_run: bool, json_: bool) -> None:
+    """Forget jobs whose retention time is over; beat does so daily.
+
+    Images and manifests stay in the archive. A job that is open, or whose images or caller are
+    still to be seen to, is kept.
+    """
+    forgotten = prune_now(runtime.default(), days=days, dry_run=dry_run)
+    if json_:
+        print_json({"forgotten": forgotten, "dry_run": dry_run})
+    else:
+        click.echo(f"{len(forgotten)} jobs {'would be' if dry_run else 'were'} forgotten")
+
+
+def _existing(parts: Runtime, job_id: str) -> Job:
+    job = parts.ledger.get(job_id)
+    if job is None:
+        raise click.ClickException(f"there is no job {job_id!r} in this ledger")
+    return job
+
+
+def _replay(parts: Runtime, jobs: list[Job], *, json_: bool, left: int = 0) -> None:
+    """Tell these again. `left`: how many more match, over the limit."""
+    refused: dict[str, str] = {}
+    for job in jobs:
+        try:
+            tell_again(parts, job)
+        except NothingToTell as error:
+            refused[job.id] = str(error)
+    parts.nudger.close()
+    begun = [job.id for job in jobs if job.id not in refused]
+    if json_:
+        print_json({"begun": begun, "refused": refused, "left": left})
+    else:
+        for job_id, why in refused.items():
+            click.echo(f"{job_id}: {why}", err=True)
+        more = f"; {left} more are left: do it again" if left else ""
+        click.echo(f"{len(begun)} callers are told again{more}")
+    if refused:
+        sys.exit(1)
+
+
+def _list(parts: Runtime, number: int, jobs: list[Job], *, json_: bool) -> None:
+    if json_:
+        print_json({"number": number, "jobs": list(map(parts.view, jobs))})
+        return
+    shown = table("job", "status", "to", "attempts", "last attempt", "why")
+    for job in jobs:
+        told = job.notification
+        if told:
+            shown.add_row(
+                job.id,
+                job.status,
+                job.request.notifies,
+                str(told.tries),
+                rfc3339(told.tried_at),
+                told.error,
+            )
+    console().print(shown)
+    click.echo(f"{number} in all. Tell them again: orchestrator notify --dead")
