@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -24,10 +25,12 @@ from orchestrator.cli.stack import Stack
 
 #: How long the demo waits for its jobs before it calls them lost. Seconds.
 PATIENCE = 45.0
-#: The table shows image links on terminals at least this wide. Characters.
+#: The table shows images on terminals at least this wide. Characters.
 LINKS_FROM = 150
 #: Where the images are put, since the sandbox that made them is gone afterwards.
 IMAGES = Path("data") / "demo"
+#: What the sandbox' inbox answers in good order.
+DELIVERED = 204
 #: The last part of a callback URL that somebody outside could make up.
 FORGED_TOKEN = "A" * 43
 
@@ -47,14 +50,22 @@ class Scene:
     #: An event its timeline must show, and how often.
     event: tuple[str, int] | None = None
     images: int = 1
+    #: The sandbox' inbox that is told.
+    inbox: str = "caller"
 
-    @property
-    def request(self) -> dict[str, Any]:
+    def request(self, sandbox_url: str) -> dict[str, Any]:
         """The body of `POST /v1/jobs`."""
-        prompt = f"{self.prompt} [sandbox: {self.fault}]" if self.fault else self.prompt
-        return {"provider": self.provider, "model": self.model, "prompt": prompt, **self.options}
+        return {
+            "provider": self.provider,
+            "model": self.model,
+            "prompt": f"{self.prompt} [sandbox: {self.fault}]" if self.fault else self.prompt,
+            "notify_url": f"{sandbox_url}/inbox/{self.inbox}",
+            **self.options,
+        }
 
 
+#: The inbox that answers 503 the first time.
+SHAKY = "shaky"
 WIDE = {"aspect_ratio": "16:9"}
 TALL = {"aspect_ratio": "9:16", "resolution": "2K"}
 
@@ -110,6 +121,20 @@ SCENES = (
         settled_by="poll",
         event=("deferred", 2),
     ),
+    Scene(
+        "hiapi",
+        "an error page for an image",
+        "A shy bird",
+        "image=json*1",
+        event=("archive_failed", 1),
+    ),
+    Scene(
+        "evolink",
+        "its caller is down at first",
+        "A postman",
+        inbox=SHAKY,
+        event=("notify_failed", 1),
+    ),
     Scene("evolink", "a stranger forges one", "A sealed letter"),
 )
 #: The job whose callback is forged from outside, while the provider works on it.
@@ -125,11 +150,15 @@ class Take:
     events: Counter[str] = field(default_factory=Counter)
     #: Where its images were put.
     files: list[str] = field(default_factory=list)
+    #: What its caller answered to each message with a good signature.
+    told: list[int] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
-        """Whether the job has its outcome."""
-        return self.job["settled_at"] is not None
+        """Whether the job has its outcome, its images are kept, and its caller knows."""
+        follows = (self.job["archive"], self.job["notification"])
+        pending = any(f is not None and f["status"] in ("waiting", "pending") for f in follows)
+        return self.job["settled_at"] is not None and not pending
 
     def faults(self) -> Iterator[str]:
         """What did not go as it should."""
@@ -140,6 +169,8 @@ class Take:
             yield f"{job['id']} was settled by {job['settled_by']}, not {scene.settled_by}"
         if scene.status == "succeeded" and len(self.files) != scene.images:
             yield f"{job['id']} has {len(self.files)} images, not {scene.images}"
+        if self.told.count(DELIVERED) != 1:
+            yield f"the caller of {job['id']} was told {self.told.count(DELIVERED)} times"
         if self.events["settled"] != 1:
             yield f"{job['id']} was settled {self.events['settled']} times"
         if scene.event and self.events[scene.event[0]] != scene.event[1]:
@@ -156,7 +187,8 @@ def demo(json_: bool) -> None:
     UniAll, HiAPI, EvoLink and AI GPT Image, and the Procfile's web, worker and beat; enqueues jobs
     over HTTP; stops everything. Needs no account, and nothing leaves this machine.
 
-    Exit status 0 only if every job ended as it should and was paid for once.
+    Exit status 0 only if every job ended as it should, was paid for once, had its images archived,
+    and its caller told once.
     """
     stop_on_sigterm()
     began = monotonic()
@@ -195,9 +227,13 @@ class _Show:
 
     def play(self, *, quiet: bool) -> None:
         """Enqueue every scene, forge a callback, and look on until all are done."""
+        shaky = f"{self._stack.sandbox_url}/control/inbox/{SHAKY}"
+        requests.put(shaky, json={"answer": 503, "times": 1}, timeout=10).raise_for_status()
         for scene in SCENES:
             answer = self._http.post(
-                f"{self._stack.web_url}/v1/jobs", json=scene.request, timeout=10
+                f"{self._stack.web_url}/v1/jobs",
+                json=scene.request(self._stack.sandbox_url),
+                timeout=10,
             )
             answer.raise_for_status()
             self.takes.append(Take(scene, answer.json()))
@@ -214,9 +250,11 @@ class _Show:
 
     def report(self, seconds: float) -> dict[str, Any]:
         """What came of it, and what did not go as it should."""
+        told = self._told()
         for number, take in enumerate(self.takes, 1):
             take.events = self._events(take.job["id"])
             take.files = self._keep(number, take)
+            take.told = told[take.job["id"]]
         charged = self._charged() - self._charged_before
         wrong = [fault for take in self.takes for fault in take.faults()]
         if charged != len(self.takes):
@@ -227,7 +265,8 @@ class _Show:
             "ok": not wrong,
             "wrong": wrong,
             "jobs": [
-                {"scene": t.scene.title, **t.job, "events": t.events, "files": t.files}
+                {"scene": t.scene.title, **t.job}
+                | {"events": t.events, "files": t.files, "told": t.told}
                 for t in self.takes
             ],
             "tasks_charged": charged,
@@ -251,17 +290,25 @@ class _Show:
         return requests.post(url, json=lie, timeout=10).status_code
 
     def _keep(self, number: int, take: Take) -> list[str]:
-        """Fetch a job's images; what is no image is left."""
+        """Fetch a job's images from our archive."""
         kept = []
         for count, image in enumerate(take.job["images"], 1):
-            answer = requests.get(image["source_url"], timeout=10)
-            kind, _, form = answer.headers.get("Content-Type", "").partition("/")
-            if answer.ok and kind == "image":
+            answer = self._http.get(image["url"], timeout=10)
+            if answer.ok and sha256(answer.content).hexdigest() == image["sha256"]:
                 IMAGES.mkdir(parents=True, exist_ok=True)
+                form = image["content_type"].partition("/")[2]
                 file = IMAGES / f"{number:02d}-{take.scene.provider}-{count}.{form}"
                 file.write_bytes(answer.content)
                 kept.append(str(file))
         return kept
+
+    def _told(self) -> defaultdict[str, list[int]]:
+        """What callers answered, by job, to messages that we signed."""
+        told: defaultdict[str, list[int]] = defaultdict(list)
+        for message in self._get(f"{self._stack.sandbox_url}/control/inbox"):
+            if message["verified"]:
+                told[message["job_id"]].append(message["status"])
+        return told
 
     def _events(self, job_id: str) -> Counter[str]:
         listed = self._get(f"{self._stack.web_url}/v1/jobs/{job_id}/events")["events"]
@@ -304,7 +351,9 @@ def _table(takes: list[Take], *, width: int) -> Table:
 
 def _image(job: dict[str, Any]) -> str:
     if job["images"]:
-        return str(job["images"][0]["source_url"])
+        image = job["images"][0]
+        size = f"{image['width']}x{image['height']} {image['content_type']}, {image['bytes']} bytes"
+        return size if image["archived_at"] else str(image["error"] or "")
     return str(job["error"]["code"]) if job["error"] else ""
 
 
@@ -320,10 +369,11 @@ def _print(takes: list[Take], report: dict[str, Any]) -> None:
     out.print(_table(takes, width=out.width))
     out.print(
         f"\n{len(takes)} jobs, {sum(t.done for t in takes)} outcomes,"
-        f" {report['tasks_charged']} tasks charged; the forged callback was answered"
-        f" {report['forged_callback_answer']}."
+        f" {report['tasks_charged']} tasks charged,"
+        f" {sum(t.told.count(DELIVERED) for t in takes)} callers told;"
+        f" the forged callback was answered {report['forged_callback_answer']}."
         f" {report['seconds']} s in all, and every process is stopped again.\n"
-        f"{sum(len(t.files) for t in takes)} images are in {IMAGES}."
+        f"{sum(len(t.files) for t in takes)} images were archived, and copied to {IMAGES}."
     )
     for fault in report["wrong"]:
         out.print(f"[bold red]wrong[/] {fault}")
