@@ -11,6 +11,7 @@ import structlog
 from .script import ScriptError, read_script
 from .server import Sandbox
 from .settings import Settings
+from .signing import BadSecretError, read_secret
 from .terms import Terms
 
 _EPILOG = """\b
@@ -48,6 +49,11 @@ SANDBOX_PORT, SANDBOX_API_KEY and so on. A fault script:
 @click.option("--api-key", default="sandbox", help="The key every provider accepts.")
 @click.option("--hiapi-webhook-secret", help="Sign HiAPI's callbacks with it.  [default: unsigned]")
 @click.option(
+    "--inbox-secret",
+    callback=lambda _, __, value: _checked(value),
+    help="whsec_…; has the inbox check who signed a notification.  [default: unchecked]",
+)
+@click.option(
     "--task-seconds", default=1.0, type=click.FloatRange(0, 86_400), help="How long a task runs."
 )
 @click.option(
@@ -72,6 +78,7 @@ def main(
     port: int,
     api_key: str,
     hiapi_webhook_secret: str | None,
+    inbox_secret: str | None,
     task_seconds: float,
     allow_http: bool,
     script: Path | None,
@@ -90,6 +97,7 @@ def main(
         port=port,
         api_key=api_key,
         hiapi_webhook_secret=hiapi_webhook_secret or None,
+        inbox_secret=inbox_secret,
         task_seconds=task_seconds,
         allow_http=allow_http,
         rules=_read(script) if script else (),
@@ -103,6 +111,16 @@ def main(
         if script:
             click.echo(f"fault script {script}: {len(settings.rules)} rules, seed {seed}")
         signal.sigwait(stop)
+
+
+def _checked(secret: str | None) -> str | None:
+    if not secret:
+        return None
+    try:
+        read_secret(secret)
+    except BadSecretError as error:
+        raise click.BadParameter(str(error)) from error
+    return secret
 
 
 class _BadScript(click.ClickException):

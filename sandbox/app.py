@@ -6,6 +6,7 @@ from werkzeug.exceptions import HTTPException
 
 from .control import control_blueprint
 from .files import files_blueprint
+from .mailroom import inbox_blueprint
 from .page import page_blueprint
 from .provider import Refusal
 from .world import World
@@ -21,7 +22,7 @@ class InOrder(DefaultJSONProvider):
 
 
 def create_app(world: World) -> Flask:
-    """Every provider, the pictures, the control API and the page."""
+    """Every provider, the pictures, the control API, the inbox and the page."""
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     app.json = InOrder(app)
@@ -29,6 +30,7 @@ def create_app(world: World) -> Flask:
         app.register_blueprint(provider.blueprint())
     app.register_blueprint(files_blueprint(world))
     app.register_blueprint(control_blueprint(world))
+    app.register_blueprint(inbox_blueprint(world))
     app.register_blueprint(page_blueprint(world))
 
     @app.get("/healthz")

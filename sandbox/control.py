@@ -27,8 +27,8 @@ def control_blueprint(world: World) -> Blueprint:
     """The routes below `/control`. No API key: the sandbox is for local work."""
     routes = Blueprint("control", __name__, url_prefix="/control")
     routes.before_request(refuse_other_sites)
-    routes.register_error_handler(ControlError, _refuse)
-    routes.register_error_handler(RuleError, _refuse)
+    routes.register_error_handler(ControlError, refuse_input)
+    routes.register_error_handler(RuleError, refuse_input)
     _route_faults(routes, world)
     _route_tasks(routes, world)
     return routes
@@ -97,7 +97,8 @@ def _route_tasks(routes: Blueprint, world: World) -> None:
         )
 
 
-def _refuse(error: ControlError | RuleError) -> tuple[Response, int]:
+def refuse_input(error: ControlError | RuleError) -> tuple[Response, int]:
+    """Answer bad input: what is wrong, in which field, and what is allowed."""
     problem = {
         "message": str(error),
         "field": error.field,
@@ -126,11 +127,12 @@ def _task(task: Task, world: World) -> dict[str, Any]:
             "unit": task.charge.unit,
             "refunded": task.refunded,
         },
-        "created_at": _time(task.created_at),
-        "finished_at": None if task.finished_at is None else _time(task.finished_at),
+        "created_at": written_time(task.created_at),
+        "finished_at": None if task.finished_at is None else written_time(task.finished_at),
         "idempotency_key": task.idempotency_key,
         "callback_url": task.callback_url,
         "callbacks": [_callback(sent) for sent in tuple(task.callbacks)],
+        "image_asks": [task.asked[number] for number in range(len(task.links()))],
         "submissions": task.submissions,
         "faults": dict(task.faults.values),
     }
@@ -138,7 +140,7 @@ def _task(task: Task, world: World) -> dict[str, Any]:
 
 def _callback(sent: Callback) -> Mapping[str, Any]:
     return {
-        "at": _time(sent.at),
+        "at": written_time(sent.at),
         "kind": sent.kind,
         "url": sent.url,
         "status": sent.status,
@@ -146,5 +148,6 @@ def _callback(sent: Callback) -> Mapping[str, Any]:
     }
 
 
-def _time(at: float) -> str:
+def written_time(at: float) -> str:
+    """A time as the control API writes it, to the millisecond."""
     return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

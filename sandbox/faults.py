@@ -6,10 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-#: the longest wait a fault may ask for, in seconds
-MAX_SECONDS = 86_400.0
-#: the most callbacks `duplicate` sends, and the most submissions `*N` covers
-MAX_COUNT = 100
+from .amounts import A_TIME, MAX_COUNT, read_count, read_seconds
+from .linkfaults import LinkFault
 
 Value = float | int | str | bool
 
@@ -28,6 +26,7 @@ class Takes(StrEnum):
     SECONDS = "SECONDS"
     COUNT = "N"
     CODE = "CODE"
+    LINK = "KIND[/SECONDS][*N]"
 
 
 @dataclass(frozen=True)
@@ -87,6 +86,7 @@ _KINDS = (
     Kind("success_without_images", Stage.TASK, "the task succeeds, and its result is empty"),
     Kind("placeholder_image", Stage.TASK, "the image link serves an HTML page with status 200"),
     Kind("expire_links", Stage.TASK, "links die so soon after completion", Takes.SECONDS, None),
+    Kind("image", Stage.TASK, "the image link fails in one of the ways below", Takes.LINK, None),
 )
 
 #: every fault there is, by name
@@ -105,8 +105,6 @@ REASONS: Mapping[str, str] = {
 
 _WISH = re.compile(r"\[sandbox:([^\]]*)\]", re.IGNORECASE)
 _ITEM = re.compile(r"(?P<name>[^=*\s]+)\s*(?:=\s*(?P<value>[^*]*?))?\s*(?:\*\s*(?P<times>\d+))?")
-_SECONDS = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m)?")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -168,8 +166,11 @@ def read_wish(prompt: str) -> Wish:
         if match is None:
             raise FaultError(item.strip(), item.strip(), "name, name=value or name*N")
         kind = kind_of(match["name"])
-        value = read_value(kind, match["value"])
-        times = _times(kind, match["times"])
+        text, stars = match["value"], match["times"]
+        if kind.takes is Takes.LINK and stars:
+            # Here it is a part of the value, for it counts requests for the link.
+            text, stars = f"{text or ''}*{stars}", None
+        value, times = read_value(kind, text), _times(kind, stars)
         if kind.stage is Stage.TASK:
             task[kind.name] = value
         else:
@@ -180,6 +181,9 @@ def read_wish(prompt: str) -> Wish:
 def read_value(kind: Kind, text: str | None) -> Value:
     """Read what stands after a fault's name; None is a bare name."""
     if text is None:
+        if kind.takes is Takes.LINK:
+            # Its kinds are named, as for one that does not exist.
+            return read_value(kind, "")
         if kind.bare is None:
             raise FaultError(kind.name, kind.name, kind.spelling)
         return kind.bare
@@ -189,13 +193,18 @@ def read_value(kind: Kind, text: str | None) -> Value:
         case Takes.SECONDS:
             return _seconds(kind, text)
         case Takes.COUNT:
-            if not 1 <= (count := _count(text)) <= MAX_COUNT:
+            if (count := read_count(text)) is None:
                 raise FaultError(kind.name, text, f"1 to {MAX_COUNT}")
             return count
         case Takes.CODE:
             if not _CODE.fullmatch(text):
                 raise FaultError(kind.name, text, "letters, digits, '_', '-' and '.'")
             return text
+        case Takes.LINK:
+            try:
+                return str(LinkFault.read(text))
+            except ValueError as error:
+                raise FaultError(kind.name, text, str(error)) from None
 
 
 def whole_seconds(seconds: float) -> int:
@@ -204,12 +213,9 @@ def whole_seconds(seconds: float) -> int:
 
 
 def _seconds(kind: Kind, text: str) -> float:
-    match = _SECONDS.fullmatch(text.strip())
-    seconds = float(match["number"]) * _UNITS[match["unit"] or "s"] if match else math.inf
-    if seconds > MAX_SECONDS:
-        raise FaultError(
-            kind.name, text, f"a time such as 2, 1.5s, 500ms, 2m, up to {MAX_SECONDS:g}s"
-        )
+    seconds = read_seconds(text)
+    if seconds is None:
+        raise FaultError(kind.name, text, A_TIME)
     return seconds
 
 
@@ -217,12 +223,7 @@ def _times(kind: Kind, text: str | None) -> int:
     if text is None:
         return 1
     if kind.stage is Stage.TASK:
-        raise FaultError(kind.name, f"*{text}", "*N only on faults of the submission itself")
-    if not 1 <= (count := _count(text)) <= MAX_COUNT:
+        raise FaultError(kind.name, f"*{text}", "*N only on faults of the submission and on image")
+    if (count := read_count(text)) is None:
         raise FaultError(kind.name, f"*{text}", f"*1 to *{MAX_COUNT}")
     return count
-
-
-def _count(text: str) -> int:
-    # Python refuses to read numbers of thousands of digits; none that long is allowed here.
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0

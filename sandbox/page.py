@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -10,6 +11,7 @@ from werkzeug.wrappers import Response
 
 from .callbacks import redacted
 from .faults import CATALOGUE, REASONS, Kind, Stage
+from .linkfaults import LINK_KINDS
 from .notation import RuleError, read_terms
 from .origin import refuse_other_sites
 from .rules import Rule
@@ -18,6 +20,8 @@ from .world import World
 
 #: how many tasks the page shows
 SHOWN = 100
+#: and how many notifications
+SHOWN_MESSAGES = 20
 
 _NUMBERS = ("times", "after", "every")
 
@@ -53,6 +57,8 @@ def page_blueprint(world: World) -> Blueprint:
     def forget() -> Response:
         world.rules.clear()
         world.forget()
+        world.inbox.clear()
+        world.inbox.mend()
         return _back()
 
     return routes
@@ -70,6 +76,7 @@ def _page(world: World, entered: Mapping[str, str], error: RuleError | None = No
         providers=world.providers.values(),
         stages=_by_stage(),
         reasons=REASONS,
+        link_kinds=LINK_KINDS.values(),
         entered=entered,
         error=error,
         seed=world.settings.seed,
@@ -88,6 +95,9 @@ def _live(world: World) -> dict[str, Any]:
         "rules": [rule for rule in world.rules.all() if rule.active],
         "tasks": list(islice(tasks, SHOWN)),
         "total": len(tasks),
+        "messages": world.inbox.messages(SHOWN_MESSAGES),
+        "inbox_faults": world.inbox.faults(),
+        "time": _time,
         "links": _links,
         "redacted": redacted,
         "which": _which,
@@ -119,6 +129,11 @@ def _which(rule: Rule) -> str:
         f"{rule.remaining} of {terms.times} left" if terms.times else "",
     )
     return ", ".join(part for part in parts if part) or "always"
+
+
+def _time(at: float) -> str:
+    """The time of day in UTC, to the second."""
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S")
 
 
 def _links(task: Task) -> list[str]:

@@ -9,7 +9,10 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-#: longest side in pixels by asked resolution: far smaller than real ones, to be drawn quickly
+#: shortest side in pixels: a smaller image would look like a placeholder
+SHORTEST_SIDE = 256
+#: longest side in pixels by asked resolution, unless the shortest side needs more: far smaller
+#: than real ones, to be drawn quickly
 LONGEST_SIDE = {"0.5K": 384, "1K": 512, "2K": 768, "4K": 1024, "8K": 1024}
 
 _FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
@@ -20,6 +23,8 @@ _FONT_SIZES = (64, 48, 40, 32, 26, 22, 18, 15, 12, 10)
 
 #: characters of a prompt that are drawn; more would be too small to read
 _DRAWN = 1200
+#: how many finished files are kept, of some 40 kB each, and how many paintings, of up to 3 MB
+_KEPT_FILES, _KEPT_PAINTINGS = 256, 16
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Colour = tuple[int, int, int]
@@ -42,18 +47,22 @@ class Picture:
 def picture(aspect_ratio: str, resolution: str, extension: str) -> Picture:
     """Size a picture by the words the providers use; `auto` is a square."""
     across, down = (1, 1) if aspect_ratio == "auto" else map(int, aspect_ratio.split(":"))
-    longest = LONGEST_SIDE[resolution]
-    scale = longest / max(across, down)
+    scale = max(LONGEST_SIDE[resolution] / max(across, down), SHORTEST_SIDE / min(across, down))
     return Picture(max(1, round(across * scale)), max(1, round(down * scale)), extension)
 
 
 def draw(wanted: Picture, prompt: str, caption: str) -> bytes:
     """Draw the prompt on a background of its own colours, with a small caption."""
-    image = _background((wanted.width, wanted.height), prompt)
+    seed = hashlib.sha256(prompt.encode(errors="replace")).digest()
+    return _drawn(wanted, seed, prompt[:_DRAWN], caption)
+
+
+@lru_cache(maxsize=_KEPT_FILES)
+def _drawn(wanted: Picture, seed: bytes, prompt: str, caption: str) -> bytes:
+    margin = min(wanted.width, wanted.height) // 14
+    image = _painted(wanted.width, wanted.height, seed, prompt).copy()
     pen = ImageDraw.Draw(image, "RGBA")
-    margin = max(6, min(image.size) // 14)
     foot = _font(max(9, min(14, wanted.width // 40)))
-    _write_prompt(pen, prompt, (wanted.width - 2 * margin, wanted.height - 4 * margin), margin)
     caption = _shorten(caption, foot, wanted.width - margin)
     pen.text((margin / 2, wanted.height - margin / 2), caption, (255, 255, 255, 190), foot, "ls")
     out = io.BytesIO()
@@ -62,8 +71,17 @@ def draw(wanted: Picture, prompt: str, caption: str) -> bytes:
     return out.getvalue()
 
 
-def _background(size: tuple[int, int], prompt: str) -> Image.Image:
-    seed = hashlib.sha256(prompt.encode()).digest()
+@lru_cache(maxsize=_KEPT_PAINTINGS)
+def _painted(width: int, height: int, seed: bytes, prompt: str) -> Image.Image:
+    """All but the caption, which is what differs between the pictures of one prompt."""
+    image = _background((width, height), seed)
+    margin = min(width, height) // 14
+    pen = ImageDraw.Draw(image, "RGBA")
+    _write_prompt(pen, prompt, (width - 2 * margin, height - 4 * margin), margin)
+    return image
+
+
+def _background(size: tuple[int, int], seed: bytes) -> Image.Image:
     hue = seed[0] / 255
     top, bottom = _colour(hue, 0.55, 0.80), _colour(hue + 0.16, 0.75, 0.38)
     ramp = Image.linear_gradient("L").resize(size)
@@ -86,7 +104,7 @@ def _colour(hue: float, saturation: float, value: float) -> Colour:
 def _write_prompt(
     pen: ImageDraw.ImageDraw, prompt: str, room: tuple[int, int], margin: int
 ) -> None:
-    words = " ".join(prompt[:_DRAWN].split())
+    words = " ".join(prompt.split())
     font, text = _fit(words, room)
     centre = (margin + room[0] / 2, margin + room[1] / 2)
     shade = max(1, round(getattr(font, "size", 10) / 32))

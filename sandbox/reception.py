@@ -13,11 +13,9 @@ from .rules import Rules, Submission
 from .settings import Settings
 from .tasks import Outcome, Status, Task, TaskStore
 from .timetable import Timetable
+from .wire import vanish, wait
 
 log = structlog.get_logger(__name__)
-
-#: an event in the WSGI environment: set, it has the connection closed unanswered
-VANISH = "sandbox.vanish"
 
 _GATEWAY_PAGE = """<html>
 <head><title>502 Bad Gateway</title></head>
@@ -38,6 +36,7 @@ class Reception:
         timetable: Timetable,
         courier: Courier,
         clock: Callable[[], float],
+        stopping: threading.Event,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -46,7 +45,7 @@ class Reception:
         self._courier = courier
         self._clock = clock
         #: set when the sandbox stops, so that no request keeps hanging
-        self.stopping = threading.Event()
+        self._stopping = stopping
 
     def submit(self, provider: Provider, order: Order, known: Task | None) -> tuple[Task, Response]:
         """Take an order. `known` is the task that the same request led to before, if any."""
@@ -113,16 +112,16 @@ class Reception:
 
     def _answer(self, provider: Provider, task: Task, faults: Faults) -> Response:
         if "hang" in faults:
-            self.stopping.wait(faults.seconds("hang"))
+            wait(faults.seconds("hang"), self._stopping)
         if "502_html" in faults:
             return Response(_GATEWAY_PAGE, 502, mimetype="text/html")
         if "lost_response" in faults:
-            request.environ[VANISH].set()
+            return vanish()
         return provider.accepted(task)
 
     def _wait(self, answered: threading.Event | None) -> None:
         while answered is not None and not answered.wait(0.1):
-            if self.stopping.is_set():
+            if self._stopping.is_set():
                 return
 
 

@@ -14,8 +14,8 @@ from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wrappers import Response
 
 from .app import MAX_BODY, create_app
-from .reception import VANISH
 from .settings import Settings
+from .wire import WISHES, Body, Wishes
 from .world import World
 
 
@@ -36,28 +36,45 @@ class Handler(WSGIRequestHandler):
     def finish(self) -> None:
         """End a connection."""
         self.server.connections.discard(self.connection)
-        super().finish()
+        try:
+            super().finish()
+        except OSError:
+            # The client went away, and part of an answer is still here.
+            self.rfile.close()
 
     def run_wsgi(self) -> None:
         """Answer one request."""
         self.environ = environ = self.make_environ()
         self._read_body()
-        environ[VANISH] = vanish = threading.Event()
+        environ[WISHES] = wishes = Wishes()
         answer = Response.from_app(self.server.app, environ, buffered=True)
-        if vanish.is_set():
+        if wishes.vanish:
             self.close_connection = True
             return
-        body = b"" if self.command == "HEAD" else answer.get_data()
+        body = wishes.body
+        if body is None:
+            data = answer.get_data()
+            body = Body((data,), None if answer.status_code == 204 else len(data), close=False)
+        self._send(answer, body)
+
+    def _send(self, answer: Response, body: Body) -> None:
+        answer.headers.pop("Content-Length", None)
+        if body.length is not None:
+            answer.headers["Content-Length"] = str(body.length)
+        elif body.close:
+            # Nothing else says where it ends.
+            self.close_connection = True
         self.send_response(answer.status_code)
         for name, value in answer.headers.to_wsgi_list():
             self.send_header(name, value)
-        if "Content-Length" not in answer.headers and answer.status_code != 204:
-            self.send_header("Content-Length", str(len(body)))
         if self.close_connection:
             self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(body)
+        for piece in () if self.command == "HEAD" else body.pieces:
+            self.wfile.write(piece)
+            self.wfile.flush()
         self.wfile.flush()
+        self.close_connection |= body.close
 
     def log(self, type: str, message: str, *args: object) -> None:
         """Say nothing: what matters is logged where it happens."""

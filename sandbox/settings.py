@@ -16,6 +16,8 @@ class Settings:
     api_key: str = "sandbox"
     #: when set, HiAPI callbacks are signed with it
     hiapi_webhook_secret: str | None = None
+    #: when set, the inbox says of each notification whether this `whsec_…` signed it
+    inbox_secret: str | None = None
     #: how many tasks AI GPT Image runs at a time before it refuses the next
     aigptimage_active_tasks: int = 100
     #: how long a task runs, in seconds, unless the fault `slow` says otherwise

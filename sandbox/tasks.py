@@ -75,6 +75,8 @@ class Task:
     refunded: bool = False
     submissions: int = 1
     callbacks: list[Callback] = field(default_factory=list)
+    #: how often each picture's link was asked for, by the picture's number
+    asked: Counter[int] = field(default_factory=Counter)
 
     @property
     def status(self) -> Status:
@@ -157,6 +159,12 @@ class TaskStore:
         """Count one more request that led to this task."""
         with self._lock:
             task.submissions += 1
+
+    def asked(self, task: Task, number: int) -> int:
+        """Count a request for one of its pictures, and say how many there were."""
+        with self._lock:
+            task.asked[number] += 1
+            return task.asked[number]
 
     def called_back(self, task: Task, callback: Callback) -> None:
         """Record a callback that was sent."""

@@ -1,9 +1,11 @@
 """One running sandbox: its rooms, put together."""
 
+import threading
 import time
 from collections.abc import Callable
 
 from .callbacks import Courier
+from .inbox import Inbox
 from .provider import Provider
 from .reception import Reception
 from .registry import PROVIDERS
@@ -19,10 +21,13 @@ class World:
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
         self.clock = clock
+        #: set when the sandbox stops, so that no answer is kept waiting
+        self.stopping = threading.Event()
         self.store = TaskStore()
         self.rules = Rules(settings.seed)
         for terms in settings.rules:
             self.rules.add(terms)
+        self.inbox = Inbox(settings.inbox_secret, clock)
         self.timetable = Timetable()
         self.courier = Courier(self.store, self.timetable, clock, settings.callback_retry_seconds)
         self.reception = Reception(
@@ -32,6 +37,7 @@ class World:
             timetable=self.timetable,
             courier=self.courier,
             clock=clock,
+            stopping=self.stopping,
         )
         self.providers: dict[str, Provider] = {
             kind.name: kind(settings, self.store, clock, self.reception.submit)
@@ -47,6 +53,6 @@ class World:
 
     def stop(self) -> None:
         """End every thread, however much is left to do."""
-        self.reception.stopping.set()
+        self.stopping.set()
         self.timetable.stop()
         self.courier.stop()

@@ -46,6 +46,7 @@ def client(shared: Client, clock: Clock) -> Iterator[Client]:
     clock.ahead = 0.0
     shared.delete("/control/tasks")
     shared.delete("/control/faults")
+    shared.delete("/control/inbox")
     yield shared
     clock.ahead = 0.0
 

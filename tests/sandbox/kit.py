@@ -141,6 +141,9 @@ class Client:
     def post(self, path: str, **options: Any) -> requests.Response:
         return self.session.post(self.url + path, timeout=PATIENCE, **options)
 
+    def put(self, path: str, **options: Any) -> requests.Response:
+        return self.session.put(self.url + path, timeout=PATIENCE, **options)
+
     def delete(self, path: str) -> requests.Response:
         return self.session.delete(self.url + path, timeout=PATIENCE)
 

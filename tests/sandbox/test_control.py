@@ -35,6 +35,7 @@ def test_shows_a_task_in_full(client: Client, receiver: Receiver) -> None:
         "finished_at": task["finished_at"],
         "idempotency_key": "job_1.1",
         "callback_url": receiver.url(),
+        "image_asks": [0],
         "submissions": 1,
         "faults": {},
     }

@@ -10,6 +10,8 @@ from click.testing import CliRunner
 from sandbox.__main__ import main
 from sandbox.app import create_app
 from sandbox.faults import CATALOGUE, REASONS, Stage
+from sandbox.inboxfaults import FIELDS as INBOX_FIELDS
+from sandbox.linkfaults import LINK_KINDS
 from sandbox.notation import FIELDS
 from sandbox.registry import PROVIDERS
 from sandbox.settings import Settings
@@ -40,6 +42,25 @@ def test_lists_every_field_of_a_rule() -> None:
     assert sorted(set(_first_column("field"))) == sorted(FIELDS)
 
 
+def test_lists_every_kind_of_a_broken_link_in_order() -> None:
+    assert _first_column("kind") == [kind.spelling for kind in LINK_KINDS.values()]
+
+
+def test_lists_every_field_of_a_broken_inbox() -> None:
+    assert _first_column("inbox field") == list(INBOX_FIELDS)
+
+
+def test_names_every_field_of_a_notification() -> None:
+    world = World(Settings())
+    world.inbox.take("a", {}, b"")
+    with create_app(world).test_client() as client:
+        (shown,) = client.get("/control/inbox").get_json()
+    world.stop()
+    text = TEXT[TEXT.index("A notification has") :].split("\n\n", maxsplit=1)[0]
+
+    assert set(re.findall(r"`(\w+)`", text)) >= set(shown)
+
+
 def test_lists_every_reason_to_fail() -> None:
     row = next(line for line in TEXT.splitlines() if line.startswith("| `fail[=CODE]`"))
 
@@ -64,7 +85,7 @@ def test_lists_every_control_route() -> None:
     routes = {
         f"{method} {rule.rule}"
         for rule in rules
-        if rule.rule.startswith(("/control", "/healthz", "/files"))
+        if rule.rule.startswith(("/control", "/healthz", "/files", "/inbox"))
         for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
     }
 

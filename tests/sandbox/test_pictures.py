@@ -5,7 +5,8 @@ import io
 import pytest
 from PIL import Image
 
-from sandbox.pictures import LONGEST_SIDE, draw, picture
+from sandbox import pictures
+from sandbox.pictures import LONGEST_SIDE, SHORTEST_SIDE, draw, picture
 from tests.sandbox.kit import Client, links
 
 RATIOS = ["1:1", "1:4", "1:8", "2:3", "3:2", "3:4", "4:1", "4:3", "4:5", "5:4", "8:1", "9:16"]
@@ -17,7 +18,9 @@ def test_has_the_asked_ratio(ratio: str) -> None:
     across, down = map(int, ratio.split(":"))
     image = _decoded(draw(picture(ratio, "1K", "png"), "A red cube", "caption"))
 
-    assert max(image.size) == LONGEST_SIDE["1K"]
+    assert max(image.size) == LONGEST_SIDE["1K"] or min(image.size) == SHORTEST_SIDE
+    assert min(image.size) >= SHORTEST_SIDE
+    assert max(image.size) >= LONGEST_SIDE["1K"]
     assert abs(image.width / image.height - across / down) < 0.02 * across / down
 
 
@@ -45,6 +48,29 @@ def test_has_the_asked_format(extension: str, kind: str) -> None:
 @pytest.mark.parametrize("ratio", ["1:1", "8:1", "1:8"])
 def test_draws_any_prompt(prompt: str, ratio: str) -> None:
     _decoded(draw(picture(ratio, "1K", "png"), prompt, "caption " * 50))
+
+
+def test_differs_by_what_is_no_longer_drawn() -> None:
+    wanted, long = picture("1:1", "1K", "png"), "x" * 5000
+
+    assert draw(wanted, long + "a", "x") != draw(wanted, long + "b", "x")
+
+
+def test_a_caption_does_not_stay_on_the_next_picture() -> None:
+    wanted = picture("1:1", "1K", "png")
+    first = draw(wanted, "A red cube on a hill", "first")
+
+    assert draw(wanted, "A red cube on a hill", "second, and longer") != first
+    pictures._drawn.cache_clear()
+    assert draw(wanted, "A red cube on a hill", "first") == first
+
+
+def test_is_drawn_once_for_many_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = picture("1:1", "1K", "png")
+    first = draw(wanted, "A red cube in a box", "x")
+    monkeypatch.setattr(Image.Image, "save", None)
+
+    assert draw(wanted, "A red cube in a box", "x") is first
 
 
 def test_differs_from_prompt_to_prompt() -> None:

@@ -173,7 +173,7 @@ def test_links_die_when_they_should(
     for clock.ahead in (0.5 * seconds, 1.1 * seconds):
         statuses.append(client.session.head(link, timeout=5).status_code)
 
-    assert statuses == [200, 410]
+    assert statuses == [200, 404]
 
 
 def test_the_page_names_every_provider(client: Client, provider: str) -> None:

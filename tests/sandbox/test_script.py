@@ -60,6 +60,9 @@ def _documented() -> str:
         ("{502_html: }", {"502_html": True}),
         ("{fail: content_policy}", {"fail": "content_policy"}),
         ("{expire_links: 60s, placeholder_image: }", None),
+        ("{image: 404}", {"image": "404"}),
+        ("{image: 503/7s*2}", {"image": "503/7s*2"}),
+        ("{image: gzip_bomb}", {"image": "gzip_bomb"}),
         ("[drop, forged]", {"drop": True, "forged": True}),
         ("[429]", {"429": 1.0}),
         ("[hang]", {"hang": 60.0}),
@@ -127,6 +130,8 @@ def test_reads_a_script_without_rules(path: Path, text: str) -> None:
         ("- faults: {late: soon}", ", rule 1", "faults.late: 'soon' is not allowed; allowed: a t"),
         ("- faults: {late: 2026-01-01}", ", rule 1", "faults.late: datetime.date(2026, 1, 1)"),
         ("- faults: {fail: no}", ", rule 1", "faults.fail: False is not allowed"),
+        ("- faults: [image]", ", rule 1", "faults.image: '' is not allowed; allowed: 404, 403"),
+        ("- faults: {image: {x: 1}}", ", rule 1", "allowed: image=KIND[/SECONDS][*N]"),
         ("- faults: {500: , 503: }", ", rule 1", "'500 and 503' is not allowed; allowed: one of"),
         (
             "- {provider: aigptimage, faults: [drop]}",

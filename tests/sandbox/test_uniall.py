@@ -401,7 +401,7 @@ def test_shows_several_results(client: Client) -> None:
         ({"model": "NanoBanana2-2K", "aspect_ratio": "16:9"}, "PNG", (768, 432)),
         ({"model": "NanoBananaPro-8K", "output_format": "jpeg"}, "JPEG", (1024, 1024)),
         ({"model": "gpt-image-2", "size": "1024x768"}, "PNG", (512, 384)),
-        ({"model": "gpt-image-2", "size": "864x2016"}, "PNG", (219, 512)),
+        ({"model": "gpt-image-2", "size": "864x2016"}, "PNG", (256, 597)),
         ({"model": "gpt-image-2", "size": "3840x2160"}, "PNG", (1024, 576)),
     ],
 )

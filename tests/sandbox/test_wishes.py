@@ -22,6 +22,10 @@ from sandbox.terms import Terms
         ("fail", {"fail": True}),
         ("fail=TASK_TIMEOUT", {"fail": "TASK_TIMEOUT"}),
         ("fail=content_policy", {"fail": "content_policy"}),
+        ("image=404", {"image": "404"}),
+        ("image = cut * 2 , slow=1", {"image": "cut*2", "slow": 1.0}),
+        ("image=503/1500ms*3", {"image": "503/1.5s*3"}),
+        ("image=slow / 2m", {"image": "slow/120s"}),
     ],
 )
 def test_reads_faults_of_the_task(text: str, task: dict[str, Value]) -> None:
@@ -77,6 +81,15 @@ def test_reads_the_first_wish_only() -> None:
         ("drop*2", "*N only on faults of the submission"),
         ("429*0", "*1 to *100"),
         ("429*101", "*1 to *100"),
+        ("image", "'' is not allowed; allowed: 404, 403"),
+        ("image*2", "'*2' is not allowed; allowed: 404, 403"),
+        ("image=405", "'405' is not allowed; allowed: 404, 403"),
+        ("image=404/2s", "404 without a time"),
+        ("image=503/soon", "503/ and a time such as"),
+        ("image=503/", "503/ and a time such as"),
+        ("image=slow/86401", "slow/ and a time such as"),
+        ("image=404*0", "*1 to *100"),
+        ("image=404*101", "*1 to *100"),
     ],
     ids=lambda text: text[:40],
 )
@@ -89,7 +102,8 @@ def test_refuses_what_it_cannot_read(text: str, complaint: str) -> None:
 
 @pytest.mark.parametrize("fault", CATALOGUE.values(), ids=list(CATALOGUE))
 def test_reads_every_fault_there_is(fault: Kind) -> None:
-    values = {Takes.SECONDS: "=1", Takes.COUNT: "=1", Takes.CODE: "=X", Takes.NOTHING: ""}
+    values = {Takes.SECONDS: "=1", Takes.COUNT: "=1", Takes.CODE: "=X"}
+    values |= {Takes.LINK: "=404", Takes.NOTHING: ""}
 
     wish = read_wish(f"[sandbox: {fault.name}{values[fault.takes]}]")
 

@@ -60,7 +60,7 @@ def test_the_demo_ends_as_it_should_and_leaves_nothing_running(tmp_path: Path) -
         report = json.loads(out)
         assert report["wrong"] == []
         assert run.process.returncode == 0
-        assert len(report["jobs"]) == report["tasks_charged"] == 18
+        assert len(report["jobs"]) == report["tasks_charged"] == 20
         assert {job["settled_by"] for job in report["jobs"]} == {"callback", "poll", "submit"}
         assert {job["provider"] for job in report["jobs"]} == set(BUILT_IN)
         assert report["seconds"] < 20
