@@ -79,8 +79,8 @@ def archive(runtime: Runtime, job_id: str) -> None:
     kept = _keep(runtime, lease)
     missing = [image for image in kept.images if image.copy is None]
     late = LATE if kept.cut else 0
-    dead = not kept.ours and all(_dies_at(lease.job, image) + late <= now for image in missing)
-    if missing and not dead:
+    over = not kept.ours and all(_dies_at(lease.job, image) + late <= now for image in missing)
+    if not over:
         _later(runtime, lease, kept)
         return
     try:
@@ -190,7 +190,8 @@ def _later(runtime: Runtime, lease: Lease, kept: _Kept) -> None:
         error=kept.error,
         images=kept.images,
     )
-    _log(job, "archive_failed", why=kept.error, wait=(next_look - now) // 1000, result=result)
+    event = "archive_failed" if kept.error else "archive_goes_on"
+    _log(job, event, why=kept.error, wait=(next_look - now) // 1000, result=result)
 
 
 def _end(runtime: Runtime, lease: Lease, kept: _Kept, ended: FollowUpStatus) -> None:

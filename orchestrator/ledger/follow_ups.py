@@ -20,7 +20,7 @@ from orchestrator.ledger.results import Lease, Result
 from orchestrator.ledger.script import Script, load
 
 #: How many of the newest notifications a stream keeps, at least.
-STREAM_KEPT = 10_000
+STREAM_KEPT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +127,14 @@ class FollowUps:
         return self._run(self._again, job_id, [now])
 
     def publish(self, stream: str, entry: Mapping[str, str]) -> None:
-        """Tell a caller on the same Redis, who reads this stream."""
-        with self._redis() as client:
-            fields: Any = dict(entry)
-            client.xadd(keys.stream(stream), fields, maxlen=STREAM_KEPT, approximate=True)
+        """Tell a caller on the same Redis, who reads this stream; kept for the retention time."""
+        key, fields = keys.stream(stream), dict(entry)
+        with self._redis() as client, client.pipeline(transaction=False) as pipe:
+            pipe.xadd(key, fields, maxlen=STREAM_KEPT, approximate=True)  # type: ignore[arg-type]
+            pipe.pexpire(key, self._retention_ms)
+            failed = [a for a in pipe.execute(raise_on_error=False) if isinstance(a, Exception)]
+            if failed:
+                raise failed[0]  # as Redis worded it; a pipeline would put words of its own before
 
     # Reading -------------------------------------------------------------------------------
 

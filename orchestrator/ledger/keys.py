@@ -21,7 +21,7 @@ in its last two (hexadecimal) digits. A test holds this table against the builde
 | `{orch:<s>}:settled:<job id>` | channel | published once, when the job is settled | - |
 | `{orch:0}:rejected` | stream | verified but unreadable messages, capped | never |
 | `{orch:0}:hosts` | hash | hosts that fail: `<failures> <since ms> <next probe ms, or 0>` | never |
-| `{orch:0}:stream:<name>` | stream | notifications to callers on the same Redis, capped | never |
+| `{orch:0}:stream:<name>` | stream | notifications, capped | retention, from the newest |
 | `{orch:0}:sweep` | hash | `at` (ms) and `host` of the last finished sweep | never |
 | `{orch:0}:shards` | string | the number of shards chosen at install | never |
 

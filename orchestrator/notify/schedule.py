@@ -7,7 +7,7 @@ from orchestrator.polling import Random
 MINUTE, HOUR = 60.0, 3600.0
 #: The wait before each try, seconds: 10 tries over about three days.
 SCHEDULE = (0, 5, 5 * MINUTE, 30 * MINUTE, *(hours * HOUR for hours in (2, 5, 10, 14, 20, 24)))
-#: How long after its outcome a job that was never tried, since its host was paused, is given up.
+#: How long after its outcome, or its last try, a job is given up whose host is paused all the time.
 #: Seconds; as long as the schedule.
 PATIENCE = sum(SCHEDULE)
 #: Each wait is up to this much longer, so that what failed together does not come back together.

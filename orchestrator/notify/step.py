@@ -53,8 +53,11 @@ def _wait(runtime: Runtime, lease: Lease, seconds: float) -> None:
     """
     job, now = lease.job, runtime.clock()
     told = job.notification or FollowUp(FollowUpStatus.PENDING)
-    if now - (told.since or now) > schedule.PATIENCE * 1000:
-        _end(runtime, lease, FollowUpStatus.DEAD, told.tries, "its host was paused for days")
+    # From the last try on: the last waits of the schedule are long, and jitter adds to them.
+    since = max(told.since or now, told.tried_at or 0)
+    if now - since > schedule.PATIENCE * 1000:
+        why = "its host was paused or busy for days"
+        _end(runtime, lease, FollowUpStatus.DEAD, told.tries, why)
         return
     next_look = now + int(seconds * 1000)
     runtime.ledger.follow_ups.later(lease, Step.NOTIFY, now=now, next_look=next_look)

@@ -204,6 +204,7 @@ def test_keys_expire_as_the_table_says(seen: Seen, ledger: Ledger, redis: Redis)
     promised: Mapping[str, Callable[[bool], int | None]] = {
         "never": lambda over: None,
         "24 h": lambda over: DAY,
+        "retention, from the newest": lambda over: RETENTION,
         "deadline + 1 h": lambda over: DEADLINE - NOW + UPLOAD_MARGIN,
         "retention, once nothing follows": lambda over: RETENTION if over else None,
         "with the job": lambda over: RETENTION if over else None,
