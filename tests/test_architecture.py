@@ -51,6 +51,14 @@ def test_each_forbidden_import_breaks_the_contract_that_names_it(checkout: Path)
         "Only orchestrator.api knows Flask": ("orchestrator/enqueue.py", "import flask"),
         "Only orchestrator.ledger knows Redis": ("webhooks/app.py", "import redis"),
         "Only orchestrator.http talks to providers": ("orchestrator/poll.py", "import requests"),
+        "Only orchestrator.archive knows storage and Pillow": (
+            "orchestrator/retry.py",
+            "import PIL",
+        ),
+        "Storage and pictures stand alone": (
+            "orchestrator/archive/folder.py",
+            "import orchestrator.config",
+        ),
         "Adapters are pure": ("orchestrator/providers/hiapi.py", "import orchestrator.http"),
     }
     for path, line in forbidden.values():

@@ -10,7 +10,6 @@ import pytest
 
 from orchestrator.jobs import Cost, Status
 from orchestrator.poll import poll
-from orchestrator.schemas import job_view
 from orchestrator.submit import submit
 from tests.fakes import Answer, World, answer
 
@@ -55,7 +54,7 @@ def polled(world: World, job_id: str) -> None:
 
 
 def cost(world: World, job_id: str) -> Any:
-    return job_view(world.job(job_id))["cost"]
+    return world.runtime.view(world.job(job_id))["cost"]
 
 
 def test_nothing_is_said_of_a_job_that_no_provider_took(world: World) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import pytest
 
@@ -93,3 +94,126 @@ def test_what_is_not_finished_in_time_is_named() -> None:
     workers.take(Step.POLL, JOBS[:3])
     assert workers.drain(0.2) == JOBS[:1]
     go_on.set()
+
+
+# With a backlog ------------------------------------------------------------------------------
+
+
+@dataclass
+class Slow:
+    """A step that takes until it is let go on; notes what it began, and that it began."""
+
+    begun: list[str] = field(default_factory=list)
+    go_on: threading.Event = field(default_factory=threading.Event)
+    arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def __call__(self, _: Step, job_id: str) -> None:
+        self.begun.append(job_id)
+        self.arrived.release()
+        self.go_on.wait(5)
+
+
+def many(count: int) -> list[str]:
+    return [f"job-{number:03}" for number in range(count)]
+
+
+def returns(workers: Crew, jobs: list[str]) -> bool:
+    """Whether taking these jobs returns, although nothing is done meanwhile."""
+    taking = threading.Thread(target=workers.take, args=(Step.NOTIFY, jobs), daemon=True)
+    taking.start()
+    taking.join(5)
+    return not taking.is_alive()
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    step = Slow()
+    yield step
+    step.go_on.set()
+
+
+def test_with_a_backlog_the_loop_is_never_held_back(slow: Slow) -> None:
+    workers = Crew(slow, stopping=lambda: False, threads=2, backlog=3)
+
+    for _ in range(3):
+        assert returns(workers, many(100))
+
+    assert slow.arrived.acquire(timeout=5)
+    assert slow.arrived.acquire(timeout=5)
+    assert not slow.arrived.acquire(blocking=False)
+    slow.go_on.set()
+    assert workers.drain(5) == []
+
+
+def test_what_is_over_the_backlog_is_dropped_and_nothing_is_begun_twice(slow: Slow) -> None:
+    workers = Crew(slow, stopping=lambda: False, threads=2, backlog=3)
+
+    assert returns(workers, many(100))
+    slow.go_on.set()
+
+    assert workers.drain(5) == []
+    assert sorted(slow.begun) == many(5)
+
+
+def test_there_is_room_again_for_each_step_that_is_done(slow: Slow) -> None:
+    workers = Crew(slow, stopping=lambda: False, threads=1, backlog=1)
+    slow.go_on.set()
+
+    for job_id in many(50):
+        workers.take(Step.NOTIFY, [job_id])
+        assert slow.arrived.acquire(timeout=5)
+
+    assert workers.drain(5) == []
+    assert slow.begun == many(50)
+
+
+@pytest.mark.parametrize("error", [LedgerUnavailable("away"), KeyError("a fault of ours")])
+def test_steps_that_break_leave_their_room(error: Exception) -> None:
+    begun = threading.Semaphore(0)
+
+    def run(*_: object) -> None:
+        begun.release()
+        raise error
+
+    workers = Crew(run, stopping=lambda: False, threads=1, backlog=1)
+    for _ in range(20):
+        workers.take(Step.NOTIFY, JOBS[:1])
+        assert begun.acquire(timeout=5)
+    assert workers.drain(5) == []
+
+
+def test_what_waits_when_the_process_is_to_stop_is_not_begun(slow: Slow) -> None:
+    stop = threading.Event()
+    workers = Crew(slow, stopping=stop.is_set, threads=2, backlog=10)
+    workers.take(Step.NOTIFY, many(8))
+    for _ in range(2):
+        assert slow.arrived.acquire(timeout=5)
+
+    stop.set()
+    workers.take(Step.NOTIFY, ["too late"])
+    slow.go_on.set()
+
+    assert workers.drain(5) == []
+    assert sorted(slow.begun) == many(2)
+
+
+def test_what_waits_and_what_hangs_is_named_when_the_time_is_over(slow: Slow) -> None:
+    workers = Crew(slow, stopping=lambda: False, threads=1, backlog=2)
+    workers.take(Step.NOTIFY, many(10))
+
+    assert workers.drain(0.05) == many(3)
+
+
+def test_a_crew_that_took_nothing_has_nothing_to_finish() -> None:
+    assert Crew(lambda *_: None, stopping=lambda: False, backlog=1).drain(0) == []
+
+
+def test_a_step_that_is_held_back_for_room_is_not_dropped_without_a_backlog(slow: Slow) -> None:
+    workers = Crew(slow, stopping=lambda: False, threads=1)
+    taking = threading.Thread(target=workers.take, args=(Step.SUBMIT, many(20)))
+    taking.start()
+    slow.go_on.set()
+    taking.join(5)
+
+    assert workers.drain(5) == []
+    assert slow.begun == many(20)

@@ -7,13 +7,17 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 import pytest
 import structlog
+from celery import Celery, Task
+from celery.contrib.testing.worker import start_worker
 from kombu.exceptions import OperationalError
 from redis import Redis
 
+from orchestrator import nudges
 from orchestrator.jobs import Step
 from orchestrator.nudges import BATCH, QUEUE, Broker, Nudger
 
@@ -169,6 +173,17 @@ def test_whoever_nudges_does_not_wait_for_the_broker() -> None:
     nudger.close()
 
 
+def test_each_step_that_follows_is_nudged(messages: Messages) -> None:
+    nudger = Nudger(messages, window=ENDLESS)
+    nudger.follow("job_1", [Step.ARCHIVE, Step.NOTIFY])
+    nudger.follow("job_2", [Step.NOTIFY])
+    nudger.follow("job_3", [])
+
+    nudger.close()
+
+    assert messages.sent == [(Step.ARCHIVE, ["job_1"]), (Step.NOTIFY, ["job_1", "job_2"])]
+
+
 # The broker ----------------------------------------------------------------------------------
 
 
@@ -190,3 +205,88 @@ def test_without_a_broker_sending_fails_as_the_nudger_expects() -> None:
     for _ in range(2):
         with pytest.raises(OperationalError):
             broker.send(Step.SUBMIT, ["job_1"])
+
+
+def test_a_celery_worker_takes_a_task_by_its_name_with_the_messages_id(
+    redis_url: str, real_redis: Redis
+) -> None:
+    seen: list[tuple[str, Any, Any]] = []
+    arrived = threading.Event()
+
+    with Celery(broker=redis_url, set_as_current=False) as service:
+        service.conf.update(task_ignore_result=True, worker_enable_remote_control=False)
+
+        @service.task(name="shop.told", bind=True)
+        def told(self: Task, *args: Any, **named: Any) -> None:
+            seen.append((self.request.id, args, named))
+            arrived.set()
+
+        with start_worker(service, pool="solo", perform_ping_check=False, queues=["shop"]):
+            content = {"type": "job.succeeded", "data": {"prompt": "\U0001f98a", "n": 1.5}}
+            Broker(redis_url).publish("shop.told", [content], queue="shop", message_id="msg_job_1")
+            assert arrived.wait(PATIENCE)
+
+    assert seen == [("msg_job_1", (content,), {})]
+
+
+def test_a_broker_is_shared_by_threads(redis_url: str, real_redis: Redis) -> None:
+    broker = Broker(redis_url)
+    with ThreadPoolExecutor(8) as pool:
+        for number in range(80):
+            pool.submit(
+                broker.publish, "shop.told", [number], queue="shop", message_id=f"msg_{number}"
+            )
+
+    texts: Any = real_redis.lrange("shop", 0, -1)
+    ids = [orjson.loads(text)["headers"]["id"] for text in texts]
+    assert sorted(ids) == sorted(f"msg_{number}" for number in range(80))
+
+
+def test_threads_use_its_one_connection_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    in_use, together = threading.Lock(), threading.Barrier(4)
+    overlaps: list[bool] = []
+
+    class Watched:
+        def __init__(self, _: Any) -> None:
+            pass
+
+        def publish(self, *_: Any, **__: Any) -> None:
+            overlaps.append(not in_use.acquire(blocking=False))
+            threading.Event().wait(0.01)
+            if not overlaps[-1]:
+                in_use.release()
+
+    monkeypatch.setattr(nudges, "Producer", Watched)
+    broker = Broker("redis://127.0.0.1:1/0")
+
+    def publish(number: int) -> None:
+        together.wait(PATIENCE)
+        broker.publish("shop.told", [number], queue="shop", message_id=f"msg_{number}")
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(publish, range(4)))
+
+    assert overlaps == [False] * 4
+
+
+def test_a_broker_that_comes_back_is_found_again(redis_url: str, real_redis: Redis) -> None:
+    broker = Broker(redis_url)
+    broker.publish("shop.told", [1], queue="shop", message_id="msg_1")
+    real_redis.client_kill_filter(_type="normal", skipme=True)
+
+    broker.publish("shop.told", [2], queue="shop", message_id="msg_2")
+
+    assert real_redis.llen("shop") == 2
+
+
+def test_what_the_broker_refuses_fails_and_does_not_break_the_next(
+    redis_url: str, real_redis: Redis
+) -> None:
+    broker = Broker(redis_url)
+    real_redis.set("shop", "not a queue")
+
+    with pytest.raises(OperationalError, match="WRONGTYPE"):
+        broker.publish("shop.told", [1], queue="shop", message_id="msg_1")
+
+    broker.publish("shop.told", [1], queue="other", message_id="msg_1")
+    assert real_redis.llen("other") == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from math import isnan
 
 import click
 
@@ -89,6 +90,8 @@ def prune(*, days: float | None, dry_run: bool, json_: bool) -> None:
     Images and manifests stay in the archive. A job that is open, or whose images or caller are
     still to be seen to, is kept.
     """
+    if days is not None and isnan(days):  # which no range of click's keeps out
+        raise click.BadParameter("nan is not a number of days", param_hint="--days")
     forgotten = prune_now(runtime.default(), days=days, dry_run=dry_run)
     if json_:
         print_json({"forgotten": forgotten, "dry_run": dry_run})

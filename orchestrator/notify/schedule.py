@@ -12,8 +12,6 @@ SCHEDULE = (0, 5, 5 * MINUTE, 30 * MINUTE, *(hours * HOUR for hours in (2, 5, 10
 PATIENCE = sum(SCHEDULE)
 #: Each wait is up to this much longer, so that what failed together does not come back together.
 JITTER = 0.1
-#: The longest that a Retry-After is honoured. Seconds.
-LONGEST = 24 * HOUR
 
 
 def wait_after(tries: int, retry_after: float | None, random: Random) -> float | None:
@@ -21,10 +19,9 @@ def wait_after(tries: int, retry_after: float | None, random: Random) -> float |
 
     Args:
         tries: how many there were, from 1.
-        retry_after: what the receiver asked for, seconds; honoured where it is the longer wait.
+        retry_after: what the receiver asked for, seconds; it counts where it is the longer wait.
         random: gives a number from 0 to 1.
     """
     if tries >= len(SCHEDULE):
         return None
-    planned = max(SCHEDULE[tries], min(retry_after or 0.0, LONGEST))
-    return planned * (1 + JITTER * random())
+    return max(SCHEDULE[tries], retry_after or 0.0) * (1 + JITTER * random())

@@ -111,12 +111,11 @@ def _post(runtime: Runtime, url: str, message: Message) -> Delivery:
         return Delivery(error.reason, host_works=False)
     if 200 <= answer.status < 300:
         return Delivery()
-    busy = answer.status == 429 or answer.status >= 500
     return Delivery(
         f"it answered {answer.status}",
         gone=answer.status == 410,
         retry_after=answer.retry_after if answer.status in (429, 503) else None,
-        host_works=not busy,
+        host_works=answer.status < 500,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import fakeredis
@@ -9,7 +10,7 @@ import pytest
 from flask import Flask
 from werkzeug.exceptions import default_exceptions
 
-from orchestrator.config import ConfigError
+from orchestrator.environment import ConfigError
 from orchestrator.ledger import Ledger
 from tests.api.conftest import KEY, UNIFIED, Api, Open
 from tests.fakes import World
@@ -216,7 +217,7 @@ def test_every_route_under_v1_is_in_the_specification_with_its_security(api: Api
 
     for rule in api.app.url_map.iter_rules():
         if rule.rule.startswith("/v1/"):
-            operations = told["paths"][rule.rule.replace("<", "{").replace(">", "}")]
+            operations = told["paths"][re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)]
             for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
                 assert operations[method.lower()]["security"] == [{"bearer": []}], rule
                 assert operations[method.lower()]["summary"], rule

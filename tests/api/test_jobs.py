@@ -47,6 +47,8 @@ def test_a_unified_request_is_202_with_the_job_and_its_place(api: Api) -> None:
         "images": [],
         "error": None,
         "cost": None,
+        "archive": None,
+        "notification": None,
         "metadata": {"order": 7},
         "created_at": "2026-11-30T00:53:20.000Z",
         "updated_at": "2026-11-30T00:53:20.000Z",

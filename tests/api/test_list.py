@@ -7,7 +7,6 @@ import pytest
 from orchestrator.api import incoming
 from orchestrator.jobs import Status
 from orchestrator.ledger import keys, overview
-from orchestrator.schemas import job_view
 from orchestrator.wire import dump, parse
 from tests import lives
 from tests.api.conftest import Api, Open
@@ -33,7 +32,7 @@ def test_a_listed_job_is_shown_as_it_is_shown_alone(api: Api) -> None:
     assert told.mimetype == "application/json"
     assert told.json is not None
     assert told.json["jobs"] == [api.get(f"/v1/jobs/{job_id}").json]
-    assert told.json["jobs"] == [parse(dump(job_view(api.world.job(job_id))))]
+    assert told.json["jobs"] == [parse(dump(api.world.runtime.view(api.world.job(job_id))))]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 50])

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from orchestrator.api.stats import StatsSchema
+from orchestrator.jobs import Image, Outcome
 from orchestrator.ledger import Ledger
 from orchestrator.reconcile import reconcile
 from tests import lives
 from tests.api.conftest import Api
 from webhooks.app import create_app
 
+#: The figures of what follows from outcomes, before there is any.
+FOLLOWS = {
+    "pending": 0,
+    "due": 0,
+    "lag_seconds": 0,
+    "ended": {"done": 0, "dead": 0, "gone": 0},
+}
+
 
 def test_the_figures_are_told(api: Api) -> None:
     api.created()
     lives.given_up(api.world)
+    soon = Image("https://cdn.example/0.png", api.world.clock.now + 60_000)
+    lives.ended(api.world, Outcome.succeeded((soon,)))
     reconcile(api.world.runtime)
     api.world.clock.forward(2)
 
@@ -25,13 +36,29 @@ def test_the_figures_are_told(api: Api) -> None:
             "submitting": 0,
             "unconfirmed": 0,
             "running": 0,
-            "succeeded": 0,
+            "succeeded": 1,
             "failed": 1,
             "cancelled": 0,
         },
         "agenda": {"open": 1, "due": 1, "lag_seconds": 2},
         "contradictions": {"duplicate": 0, "conflict": 0, "mismatch": 0, "superseded": 0},
         "unconfirmed": {"attempts": 1, "money_at_risk": {"amounts": [], "unpriced": 1}},
+        "archive": {
+            "pending": 1,
+            "due": 1,
+            "lag_seconds": 2,
+            "ended": {"done": 0, "dead": 0, "gone": 0},
+            "at_risk": 1,
+            "at_risk_hours": 6,
+        },
+        "notifications": {
+            "pending": 0,
+            "due": 0,
+            "lag_seconds": 0,
+            "ended": {"done": 0, "dead": 0, "gone": 0},
+            "dead": 0,
+            "paused_hosts": [],
+        },
         "last_sweep_seconds_ago": 2,
     }
 

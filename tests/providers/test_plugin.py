@@ -18,7 +18,8 @@ import orjson
 import pytest
 
 from examples.pixelmill.orchestrator_pixelmill import FAULTS, PixelMill
-from orchestrator.config import ConfigError, Settings
+from orchestrator.config import Settings
+from orchestrator.environment import ConfigError
 from orchestrator.jobs import Cost, ErrorCode, JobRequest, SettledBy, Status
 from orchestrator.poll import poll
 from orchestrator.providers import BUILT_IN, PROVIDERS, Provider

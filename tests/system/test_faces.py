@@ -82,10 +82,11 @@ def test_the_command_line_enqueues_waits_and_shows(here: Client) -> None:
     assert done.exit_code == 0, done.output
     job = json.loads(done.stdout)
     assert job["status"] == "succeeded"
+    eventually(lambda: here.job(job["id"])["archive"]["status"] == "done")
     shown = cli("get", job["id"])
     assert shown.exit_code == 0
     assert "settled" in shown.output
-    assert job["images"][0]["source_url"] in shown.output.replace("\n", "")
+    assert job["images"][0]["url"] in shown.output.replace("\n", "")
     assert cli("watch", job["id"]).exit_code == 0
 
 

@@ -1,0 +1,381 @@
+"""`GET /v1/jobs/{id}/images/{n}`: our copy, wherever it is, and what is said when there is none."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+import requests
+from PIL import Image as Pillow
+from werkzeug.test import TestResponse
+
+from orchestrator.api.images import FOR_EVER, LINK_SECONDS
+from orchestrator.archive.manifest import path
+from orchestrator.jobs import Image, Outcome
+from orchestrator.ledger import Ledger, keys
+from tests import lives
+from tests.api.conftest import Api
+from tests.archive import kit
+from tests.archive.kit import Gallery, archived, picture
+from tests.archive.servers import KEY, SECRET, moto
+from tests.fakes import Answer, World
+from webhooks.app import create_app
+
+SIZE = len(picture())
+
+
+@pytest.fixture
+def api(start: Callable[..., World], tmp_path: Path) -> Api:
+    world = kit.world(start, tmp_path)
+    return Api(world, create_app(world.runtime))
+
+
+@pytest.fixture
+def kept(api: Api) -> str:
+    """A job whose one image is archived; its id."""
+    return archived(api.world, Gallery(api.world).job(picture()))
+
+
+def get(api: Api, job_id: str, index: object = 0, **headers: str) -> TestResponse:
+    sent = {name.replace("_", "-"): value for name, value in headers.items()}
+    client = api.app.test_client()
+    return client.get(f"/v1/jobs/{job_id}/images/{index}", headers={**api.headers, **sent})
+
+
+def thumbnail(api: Api, job_id: str, **headers: str) -> TestResponse:
+    return get(api, job_id, "0/thumbnail", **headers)
+
+
+def forgotten(api: Api, job_id: str) -> str:
+    api.world.redis.delete(keys.job(job_id), keys.events(job_id))
+    return job_id
+
+
+# Before it is archived ---------------------------------------------------------------------
+
+
+def test_until_it_is_archived_an_image_is_at_the_provider(api: Api) -> None:
+    job_id = Gallery(api.world).job(picture())
+
+    told = get(api, job_id)
+
+    assert (told.status_code, told.headers["Cache-Control"]) == (302, "no-store")
+    assert told.headers["Location"] == api.world.job(job_id).images[0].source_url
+    assert requests.get(told.headers["Location"], timeout=5).content == picture()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://cdn.example/a%2Fb%20c.png?X-Amz-Signature=ab%2Bc%3D%3D&x=1&x=2",
+        "https://cdn.example/a+b.png?sig=a/b+c==&se=2026-11-30T00%3A00%3A00Z",
+        "https://cdn.example/%E2%9C%93/~%7e;v=1,2/(a)!.png?k=$%24'*",
+    ],
+)
+def test_a_providers_signed_link_is_passed_on_to_the_letter(api: Api, url: str) -> None:
+    job_id = lives.ended(api.world, Outcome.succeeded((Image(url),)))
+
+    assert get(api, job_id).headers["Location"] == url
+
+
+def test_there_is_no_thumbnail_yet(api: Api) -> None:
+    told = thumbnail(api, Gallery(api.world).job(picture()))
+
+    assert (told.status_code, told.mimetype) == (404, "application/problem+json")
+    assert told.json is not None
+    assert "until the image is archived" in told.json["detail"]
+
+
+def test_an_image_that_is_tried_again_is_still_at_the_provider(api: Api) -> None:
+    job_id = archived(api.world, Gallery(api.world).job(Answer(503)))
+
+    assert get(api, job_id).status_code == 302
+
+
+# From a folder -----------------------------------------------------------------------------
+
+
+def test_an_archived_image_is_given_out(api: Api, kept: str) -> None:
+    told = get(api, kept)
+
+    assert (told.status_code, told.mimetype, told.data) == (200, "image/png", picture())
+    [image] = api.world.job(kept).images
+    assert image.copy is not None
+    assert told.headers["ETag"] == f'"{image.copy.sha256}"'
+    assert told.headers["X-Content-Type-Options"] == "nosniff"
+    assert told.headers["Content-Length"] == str(SIZE)
+    cached = told.headers["Cache-Control"].split(", ")
+    assert sorted(cached) == ["immutable", f"max-age={FOR_EVER}", "private"]
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "GIF", "AVIF"])
+def test_each_kind_has_its_own_content_type(api: Api, form: str) -> None:
+    job_id = archived(api.world, Gallery(api.world).job(picture(form=form)))
+
+    assert get(api, job_id).mimetype == f"image/{form.lower()}"
+
+
+def test_each_image_of_a_job_has_its_number(api: Api) -> None:
+    job_id = archived(api.world, Gallery(api.world).job(*map(picture, range(3))))
+
+    assert [get(api, job_id, number).data for number in range(3)] == [*map(picture, range(3))]
+
+
+def test_the_thumbnail_is_a_small_webp(api: Api) -> None:
+    job_id = archived(api.world, Gallery(api.world).job(picture(size=(1024, 512))))
+
+    told = thumbnail(api, job_id)
+
+    assert (told.status_code, told.mimetype) == (200, "image/webp")
+    assert Pillow.open(io.BytesIO(told.data)).size == (256, 128)
+    assert told.headers["ETag"] != get(api, job_id).headers["ETag"]
+    assert told.headers["X-Content-Type-Options"] == "nosniff"
+
+
+@pytest.mark.parametrize("what", [get, thumbnail])
+@pytest.mark.parametrize("form", ["{}", "W/{}", '"other", {}', "*"])
+def test_who_has_it_already_is_told_so(
+    api: Api, kept: str, what: Callable[..., TestResponse], form: str, tmp_path: Path
+) -> None:
+    tag = what(api, kept).headers["ETag"]
+
+    told = what(api, kept, If_None_Match=form.format(tag))
+
+    assert (told.status_code, told.data) == (304, b"")
+    assert told.headers["ETag"] == tag
+    assert what(api, kept, If_None_Match='"other"').status_code == 200
+
+
+def test_who_has_it_already_costs_no_reading(api: Api, kept: str, tmp_path: Path) -> None:
+    tag = get(api, kept).headers["ETag"]
+    (tmp_path / "archive" / path(kept)).with_name("0.png").unlink()
+
+    assert get(api, kept, If_None_Match=tag).status_code == 304
+    assert get(api, kept, If_None_Match=tag, Range="bytes=0-3").status_code == 304
+
+
+@pytest.mark.parametrize(
+    ("asked", "first", "end"),
+    [
+        ("bytes=0-3", 0, 4),
+        ("bytes=10-", 10, SIZE),
+        ("bytes=-8", SIZE - 8, SIZE),
+        ("bytes=5-99999", 5, SIZE),
+    ],
+)
+def test_a_part_is_given_out(api: Api, kept: str, asked: str, first: int, end: int) -> None:
+    told = get(api, kept, Range=asked)
+
+    assert (told.status_code, told.data) == (206, picture()[first:end])
+    assert told.headers["Content-Range"] == f"bytes {first}-{end - 1}/{SIZE}"
+    assert told.headers["Content-Length"] == str(end - first)
+    assert get(api, kept).headers["Accept-Ranges"] == "bytes"
+
+
+def test_a_part_beyond_the_end_is_a_416(api: Api, kept: str) -> None:
+    told = get(api, kept, Range="bytes=999999-")
+
+    assert (told.status_code, told.mimetype) == (416, "application/problem+json")
+    assert told.headers["Content-Range"] == f"bytes */{SIZE}"
+
+
+@pytest.mark.parametrize("current", [True, False])
+def test_a_part_of_what_one_has(api: Api, kept: str, current: bool) -> None:
+    tag = get(api, kept).headers["ETag"] if current else '"other"'
+
+    told = get(api, kept, Range="bytes=0-3", If_Range=tag)
+
+    assert told.status_code == (206 if current else 200)
+
+
+def test_head_has_the_headers_alone(api: Api, kept: str) -> None:
+    told = api.app.test_client().head(f"/v1/jobs/{kept}/images/0", headers=api.headers)
+
+    assert (told.status_code, told.data) == (200, b"")
+    assert told.headers["Content-Length"] == str(SIZE)
+
+
+# When the job has left the ledger ----------------------------------------------------------
+
+
+def test_an_image_outlives_its_job(api: Api, kept: str) -> None:
+    before, small = get(api, kept), thumbnail(api, kept)
+    forgotten(api, kept)
+
+    assert api.get(f"/v1/jobs/{kept}").status_code == 404
+    after = get(api, kept)
+    assert (after.status_code, after.data) == (200, picture())
+    assert after.headers == before.headers
+    assert thumbnail(api, kept).data == small.data
+    assert get(api, kept, 1).status_code == 404
+
+
+def test_what_is_lost_says_why_for_ever(api: Api) -> None:
+    job_id = archived(api.world, Gallery(api.world).job(Answer(403), expires=[0]))
+
+    for told in (get(api, job_id), thumbnail(api, job_id), get(api, forgotten(api, job_id))):
+        assert (told.status_code, told.mimetype) == (410, "application/problem+json")
+        assert told.json is not None
+        assert told.json["detail"].endswith("link died: it answered 403")
+        assert told.json["type"] == "urn:orchestrator:problem:gone"
+
+
+# What there is not -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("index", [1, 2**31, 2**63, 10**30, "9" * 5000, -1, "-0", "0x0", "one", ""])
+def test_an_image_that_there_never_was_is_a_404(api: Api, kept: str, index: object) -> None:
+    for _ in range(2):
+        told = get(api, kept, index)
+        assert (told.status_code, told.mimetype) == (404, "application/problem+json")
+        forgotten(api, kept)
+
+
+@pytest.mark.parametrize(
+    "job_id",
+    [
+        "job_" + "0" * 28,
+        "job_01m7z20phnfb7am34n5y69ch6f00",
+        "job_7zzzzzzzzzzzzzzzzzzzzzzzzz00",
+        "job_zzzzzzzzzzzzzzzzzzzzzzzzzz00",
+        "..%2f..%2fetc%2fpasswd",
+        "..",
+        "%00",
+        "x" * 3000,
+        "{orch:0}:hosts",
+        "<script>",
+    ],
+)
+def test_a_job_that_there_never_was_is_a_404(api: Api, job_id: str) -> None:
+    for what in (get, thumbnail):
+        told = what(api, job_id)
+        assert (told.status_code, told.mimetype) == (404, "application/problem+json")
+        assert len(told.data) < 1000
+
+
+def test_a_job_without_images_has_none(api: Api) -> None:
+    for job_id in (api.created(), lives.running(api.world), lives.refused(api.world)):
+        told = get(api, job_id)
+        assert told.status_code == 404
+        assert told.json is not None
+        assert "numbered from 0" in told.json["detail"]
+
+
+@pytest.mark.parametrize("what", [get, thumbnail])
+def test_without_a_key_nothing_is_given_out(
+    api: Api, kept: str, what: Callable[..., TestResponse]
+) -> None:
+    waiting = Gallery(api.world).job(picture())
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        api.headers = headers
+        assert what(api, kept).status_code == 401
+        told = what(api, waiting)
+        assert (told.status_code, "Location" in told.headers) == (401, False)
+
+
+def test_a_copy_that_somebody_removed_is_a_404(api: Api, kept: str, tmp_path: Path) -> None:
+    (tmp_path / "archive" / path(kept)).with_name("0.png").unlink()
+
+    told = get(api, kept)
+
+    assert told.status_code == 404
+    assert told.json is not None
+    assert "not in the archive any more" in told.json["detail"]
+
+
+def test_while_the_storage_is_away_callers_are_told_to_come_back(
+    api: Api, kept: str, tmp_path: Path
+) -> None:
+    file = (tmp_path / "archive" / path(kept)).with_name("0.png")
+    file.unlink()
+    file.mkdir()
+
+    told = get(api, kept)
+
+    assert (told.status_code, told.mimetype) == (503, "application/problem+json")
+    assert told.headers["Retry-After"] == "5"
+    assert str(tmp_path) not in told.text, "where it is kept is nobody's business"
+
+
+def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
+    client = Api(world := api.world.on(away), create_app(world.runtime))
+
+    assert get(client, keys.new_job_id(0)).status_code == 503
+
+
+def test_the_specification_names_both_routes(api: Api) -> None:
+    told: Any = api.app.test_client().get("/openapi.json").json
+
+    for route in ("", "/thumbnail"):
+        described = told["paths"][f"/v1/jobs/{{job_id}}/images/{{index}}{route}"]["get"]
+        assert {"200", "302", "404", "410"} <= set(described["responses"])
+        assert described["security"] == [{"bearer": []}]
+
+
+# From a bucket -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def s3_endpoint() -> Iterator[str]:
+    with moto() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def in_s3(
+    start: Callable[..., World], s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Api:
+    """The API on an archive in S3."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
+    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
+    client.create_bucket(Bucket="images")
+    client.close()
+    world = kit.world(start, tmp_path, ORCHESTRATOR_ARCHIVE_URL="s3://images/pre/fix")
+    return Api(world, create_app(world.runtime))
+
+
+def test_a_bucket_is_led_to_by_a_link_that_works_and_does_not_last(in_s3: Api) -> None:
+    job_id = archived(in_s3.world, Gallery(in_s3.world).job(picture()))
+
+    for told, kind in ((get(in_s3, job_id), "png"), (thumbnail(in_s3, job_id), "webp")):
+        assert (told.status_code, told.headers["Cache-Control"]) == (302, "no-store")
+        link = told.headers["Location"]
+        assert f"X-Amz-Expires={LINK_SECONDS}" in link
+        assert SECRET not in link
+        got = requests.get(link, timeout=5)
+        assert (got.status_code, got.headers["Content-Type"]) == (200, f"image/{kind}")
+        assert kind == "webp" or got.content == picture()
+
+
+def test_a_bucket_keeps_images_beyond_their_jobs(in_s3: Api) -> None:
+    gallery = Gallery(in_s3.world)
+    job_id = archived(in_s3.world, gallery.job(picture(), Answer(404), expires=[0, 0]))
+    forgotten(in_s3, job_id)
+
+    link = get(in_s3, job_id).headers["Location"]
+    assert requests.get(link, timeout=5).content == picture()
+    assert get(in_s3, job_id, 1).status_code == 410
+    assert get(in_s3, job_id, 2).status_code == 404
+    assert get(in_s3, keys.new_job_id(0)).status_code == 404
+
+
+def test_a_bucket_that_is_away_is_a_503(
+    in_s3: Api, start: Callable[..., World], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    world = kit.world(start, tmp_path, ORCHESTRATOR_ARCHIVE_URL="s3://images")
+
+    told = get(Api(world, create_app(world.runtime)), keys.new_job_id(0))
+
+    assert told.status_code == 503
+    assert told.json is not None
+    assert told.json["type"] == "urn:orchestrator:problem:archive-unavailable"

@@ -1,0 +1,200 @@
+"""`GET /metrics`: the figures of `/v1/stats`, as Prometheus reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from orchestrator.api import metrics
+from orchestrator.jobs import FollowUpStatus, Step
+from orchestrator.ledger import Ledger, LedgerUnavailable
+from orchestrator.ledger.hosts import ENOUGH, LONG
+from orchestrator.reconcile import reconcile
+from orchestrator.stats import stats
+from tests import lives
+from tests.api.conftest import Api
+from tests.fakes import World
+from webhooks.app import create_app
+
+
+class Time:
+    """A monotonic clock that is moved by hand."""
+
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    clock = Time()
+    monkeypatch.setattr(metrics, "monotonic", clock)
+    return clock
+
+
+def read(api: Api) -> dict[str, Metric]:
+    told = api.app.test_client().get("/metrics")
+    assert told.status_code == 200
+    assert told.headers["Content-Type"] == CONTENT_TYPE_LATEST
+    assert told.mimetype == "text/plain"
+    return {family.name: family for family in text_string_to_metric_families(told.text)}
+
+
+def values(families: dict[str, Metric]) -> dict[str, Any]:
+    """What each metric says: a number, or one for each label."""
+    told: dict[str, Any] = {}
+    for name, family in families.items():
+        named = {value: s.value for s in family.samples for value in s.labels.values()}
+        told[name.removeprefix("orchestrator_")] = named or family.samples[0].value
+    return told
+
+
+def end(world: World, step: Step, job_id: str, how: FollowUpStatus) -> None:
+    now = world.clock.now
+    lease = world.ledger.follow_ups.claim(job_id, step, now=now, lease_ms=1000)
+    assert lease is not None
+    world.ledger.follow_ups.done(lease, step, how, now=now, tries=1)
+
+
+def busy(world: World) -> None:
+    """Something of everything."""
+    world.enqueue()
+    lives.given_up(world)
+    lives.cancelled(world)
+    task = lives.task_of(running := lives.running(world))
+    world.ledger.settle_attempt(running, 1, "other", lives.SUCCESS, now=world.clock.now)
+    for _ in range(3):
+        world.ledger.settle_attempt(running, 1, task, lives.SUCCESS, now=world.clock.now)
+    lives.ended(world)
+    for how in (FollowUpStatus.DONE, FollowUpStatus.DEAD):
+        end(world, Step.ARCHIVE, lives.ended(world), how)
+    told = {"notify_stream": "told"}
+    for status in (FollowUpStatus.DONE, FollowUpStatus.DEAD, FollowUpStatus.GONE):
+        end(world, Step.NOTIFY, lives.ended(world, lives.failure(), **told), status)
+    lives.ended(world, lives.failure(), **told)
+    for _ in range(ENOUGH):
+        world.ledger.hosts.failed("caller.example", now=world.clock.now)
+    world.ledger.hosts.failed("caller.example", now=world.clock.now + LONG)
+    world.clock.forward(20 * 3600)
+    reconcile(world.runtime)
+    world.clock.forward(2.5)
+
+
+def test_an_empty_installation_tells_of_noughts(api: Api) -> None:
+    told = values(read(api))
+
+    numbers = [n for value in told.values() for n in (value.values() if value else [value])]
+    assert set(numbers) == {0}
+    assert told["jobs"] == dict.fromkeys(stats(api.world.runtime)["jobs"], 0)
+    assert told["archive_at_risk"] == 0
+    assert "last_sweep_age_seconds" not in told, "there was none"
+
+
+def test_the_figures_are_those_of_stats(api: Api) -> None:
+    busy(api.world)
+    figures = stats(api.world.runtime)
+
+    archive, notifications = figures["archive"], figures["notifications"]
+    assert (archive["at_risk"], archive["pending"], archive["due"]) == (2, 2, 2)
+    assert len(notifications["paused_hosts"]) == notifications["dead"] == 1
+    assert values(read(api)) == {
+        "jobs": figures["jobs"],
+        "contradictions": figures["contradictions"],
+        "agenda_open": 1,
+        "agenda_due": 1,
+        "agenda_lag_seconds": 72_002.5,
+        "unconfirmed_attempts": figures["unconfirmed"]["attempts"],
+        "archive_ended": {"done": 1, "dead": 1, "gone": 0},
+        "archive_pending": 2,
+        "archive_lag_seconds": 72_002.5,
+        "archive_at_risk": 2,
+        "notifications_ended": {"done": 1, "dead": 1, "gone": 1},
+        "notifications_pending": 1,
+        "notifications_lag_seconds": 72_002.5,
+        "notifications_dead": 1,
+        "notifications_paused_hosts": 1,
+        "last_sweep_age_seconds": 2.5,
+    }
+
+
+def test_what_is_pending_need_not_be_due(api: Api) -> None:
+    world = api.world
+    claim, now = world.ledger.follow_ups.claim, world.clock.now
+    claim(lives.ended(world), Step.ARCHIVE, now=now, lease_ms=60_000)
+    told = lives.ended(world, lives.failure(), notify_stream="told")
+    claim(told, Step.NOTIFY, now=now, lease_ms=60_000)
+
+    told_of = values(read(api))
+
+    assert (told_of["archive_pending"], told_of["notifications_pending"]) == (1, 1)
+    assert (told_of["archive_lag_seconds"], told_of["notifications_lag_seconds"]) == (0, 0)
+
+
+def test_a_sweep_of_just_now_is_one(api: Api) -> None:
+    reconcile(api.world.runtime)
+
+    assert values(read(api))["last_sweep_age_seconds"] == 0
+
+
+def test_every_metric_is_a_gauge_of_ours_that_says_what_it_is(api: Api) -> None:
+    for name, family in read(api).items():
+        assert name.startswith("orchestrator_")
+        assert family.type == "gauge"
+        assert family.documentation
+
+
+def test_they_are_open_to_all_and_name_nobody(api: Api) -> None:
+    busy(api.world)
+    api.headers = {}
+
+    told = api.get("/metrics")
+
+    assert told.status_code == 200
+    assert "caller.example" not in told.text
+    assert "job_" not in told.text
+
+
+def test_figures_are_read_at_most_once_a_second(api: Api, time: Time) -> None:
+    before = read(api)["orchestrator_jobs"]
+    api.created()
+
+    time.now += metrics.FRESH - 0.001
+    assert read(api)["orchestrator_jobs"] == before
+    time.now += 0.001
+    assert values(read(api))["jobs"]["queued"] == 1
+
+
+def test_two_processes_tell_the_same(api: Api) -> None:
+    busy(api.world)
+    other = Api(api.world, create_app(api.world.runtime))
+
+    assert values(read(api)) == values(read(other))
+
+
+def test_while_redis_is_away_there_is_one_clear_answer(api: Api, away: Ledger, time: Time) -> None:
+    client = Api(world := api.world.on(away), create_app(world.runtime))
+
+    for _ in range(2):
+        told = client.get("/metrics")
+        assert (told.status_code, told.mimetype) == (503, "application/problem+json")
+        assert told.headers["Retry-After"] == "1"
+
+
+def test_what_was_read_before_redis_went_away_is_not_told_for_long(
+    api: Api, time: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise LedgerUnavailable("away")
+
+    read(api)
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, "stats", away)
+        assert api.get("/metrics").status_code == 200
+        time.now += metrics.FRESH
+        assert api.get("/metrics").status_code == 503
+    assert values(read(api))["jobs"]["queued"] == 0

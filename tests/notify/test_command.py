@@ -1,0 +1,215 @@
+"""`orchestrator notify`: every option, every bad combination, and its exit status."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+
+from orchestrator import runtime
+from orchestrator.cli import main
+from orchestrator.jobs import FollowUpStatus, Step
+from orchestrator.ledger import Ledger
+from tests import lives
+from tests.fakes import FakeProvider, World
+from tests.notify.kit import TOKEN, ended, host, told
+from tests.notify.test_replay import given_up
+
+PENDING, DEAD = FollowUpStatus.PENDING, FollowUpStatus.DEAD
+UNKNOWN = "job_" + "0" * 28
+
+
+@pytest.fixture(autouse=True)
+def _here(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is the world's."""
+    use(world, monkeypatch)
+
+
+def use(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "default", lambda: world.runtime)
+
+
+def notify(*words: str) -> Result:
+    return CliRunner().invoke(main, ["notify", *words])
+
+
+@pytest.fixture
+def dead(world: World, receiver: FakeProvider) -> list[str]:
+    """Jobs whose callers could not be told, an hour apart; the last of them just now."""
+    jobs = []
+    for _ in range(3):
+        jobs.append(given_up(world, receiver))
+        world.clock.forward(3600)
+    world.clock.now = told(world, jobs[-1]).tried_at or 0
+    world.nudges.sent.clear()
+    return jobs
+
+
+# Jobs by name --------------------------------------------------------------------------------
+
+
+def test_jobs_are_told_again(world: World, dead: list[str]) -> None:
+    done = notify(*dead[:2])
+
+    assert (done.exit_code, done.stdout) == (0, "2 callers are told again\n")
+    assert [told(world, job_id).status for job_id in dead] == [PENDING, PENDING, DEAD]
+    assert world.nudges.sent == [(Step.NOTIFY, job_id) for job_id in dead[:2]]
+
+
+def test_nudges_are_sent_before_the_command_ends(
+    world: World, dead: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+    monkeypatch.setattr(world.nudges, "close", lambda: closed.append(True))
+
+    notify(dead[0])
+
+    assert closed == [True]
+
+
+def test_the_others_are_told_although_one_cannot_be(world: World, dead: list[str]) -> None:
+    silent, waiting = lives.ended(world), world.enqueue(notify_stream="shop")
+
+    done = notify(silent, dead[0], waiting)
+    told_json = notify("--json", silent, dead[1], waiting)
+
+    assert done.exit_code == told_json.exit_code == 1
+    assert done.stdout == "1 callers are told again\n"
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"{silent}: its request names no notify_url")
+    assert second.startswith(f"{waiting}: it is queued")
+    document = json.loads(told_json.stdout)
+    assert document["begun"] == [dead[1]]
+    assert list(document["refused"]) == [silent, waiting]
+    assert document["left"] == 0
+
+
+@pytest.mark.parametrize("job_id", [UNKNOWN, "nonsense"])
+def test_with_a_job_that_is_not_there_none_is_told(
+    world: World, dead: list[str], job_id: str
+) -> None:
+    done = notify(dead[0], job_id)
+
+    assert done.exit_code == 1
+    assert f"there is no job '{job_id}' in this ledger" in done.output
+    assert world.nudges.sent == []
+
+
+# Those that were given up --------------------------------------------------------------------
+
+
+def test_all_dead_are_told_again(world: World, dead: list[str]) -> None:
+    done = notify("--dead", "--json")
+
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == {"begun": dead, "refused": {}, "left": 0}
+    assert world.ledger.follow_ups.dead(10) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("span", "number"),
+    [("0s", 1), ("30s", 1), ("59m", 1), ("60m", 2), ("1h", 2), ("2h", 3), ("3d", 3), ("90m", 2)],
+)
+def test_since_takes_those_given_up_since_then(
+    world: World, dead: list[str], span: str, number: int
+) -> None:
+    done = notify("--dead", "--since", span, "--json")
+
+    assert json.loads(done.stdout)["begun"] == dead[3 - number :]
+
+
+def test_a_limit_takes_the_oldest_and_tells_of_the_rest(world: World, dead: list[str]) -> None:
+    done = notify("--dead", "--limit", "2")
+
+    assert (done.exit_code, done.stdout) == (
+        0,
+        "2 callers are told again; 1 more are left: do it again\n",
+    )
+    assert [told(world, job_id).status for job_id in dead] == [PENDING, PENDING, DEAD]
+
+
+def test_list_only_lists(world: World, receiver: FakeProvider, dead: list[str]) -> None:
+    done = notify("--dead", "--list")
+
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == dead
+    for line in lines[1:4]:
+        assert f" {host(receiver)} " in line
+        assert " 10 " in line
+        assert "it answered 400" in line
+    assert lines[4].startswith("3 in all.")
+    assert TOKEN not in done.stdout
+    assert world.nudges.sent == []
+    assert world.ledger.follow_ups.dead(10)[0] == 3
+
+
+def test_list_for_programs(world: World, dead: list[str]) -> None:
+    done = notify("--dead", "--list", "--json", "--limit", "1", "--since", "1h")
+
+    document = json.loads(done.stdout)
+    assert done.exit_code == 0
+    assert document["number"] == 2
+    assert [job["id"] for job in document["jobs"]] == [dead[1]]
+    assert document["jobs"][0]["notification"]["status"] == "dead"
+    assert world.nudges.sent == []
+
+
+def test_without_any_dead_there_is_nothing_to_do(world: World) -> None:
+    assert notify("--dead").stdout == "0 callers are told again\n"
+    assert notify("--dead", "--list").stdout.splitlines()[-1].startswith("0 in all.")
+    assert notify("--dead").exit_code == 0
+
+
+# Bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "told_"),
+    [
+        ([], "name jobs, or give --dead"),
+        ([UNKNOWN, "--dead"], "name jobs, or give --dead"),
+        (["--since", "2h"], "name jobs, or give --dead"),
+        (["--list"], "name jobs, or give --dead"),
+        ([UNKNOWN, "--since", "2h"], "--since and --list go with --dead"),
+        ([UNKNOWN, "--since", "0s"], "--since and --list go with --dead"),
+        ([UNKNOWN, "--list"], "--since and --list go with --dead"),
+        (["--dead", "--since", "2"], "'2' is not a span of time; allowed: 30s, 90m, 2h, 3d"),
+        (["--dead", "--since", "2w"], "is not a span of time"),
+        (["--dead", "--since", "-2h"], "is not a span of time"),
+        (["--dead", "--since", "2h "], "is not a span of time"),
+        (["--dead", "--since", "2h\n"], "is not a span of time"),
+        (["--dead", "--since", "9999999s"], "is not a span of time"),
+        (["--dead", "--since", "\u0665h"], "is not a span of time"),
+        (["--dead", "--since", ""], "is not a span of time"),
+        (["--dead", "--limit", "0"], "0 is not in the range"),
+        (["--dead", "--limit", "10001"], "10001 is not in the range"),
+        (["--dead", "--limit", "ten"], "'ten' is not a valid integer"),
+        (["--all"], "No such option"),
+    ],
+)
+def test_odd_words_are_refused(world: World, words: list[str], told_: str) -> None:
+    done = notify(*words)
+
+    assert done.exit_code == 2
+    assert told_ in done.output
+    assert "Traceback" not in done.output
+
+
+def test_while_redis_is_away_it_says_so(
+    world: World, receiver: FakeProvider, away: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = ended(world, receiver)
+    use(world.on(away), monkeypatch)
+
+    for words in ([job_id], ["--dead"], ["--dead", "--list"]):
+        done = notify(*words)
+        assert done.exit_code == 1
+        assert done.output.startswith("Error: Redis is away")
+
+
+def test_the_help_tells_every_option() -> None:
+    shown = notify("--help").output
+
+    assert all(option in shown for option in ("--dead", "--since", "--list", "--limit", "--json"))

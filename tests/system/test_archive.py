@@ -1,0 +1,259 @@
+"""Images on their way into the archive, by real processes: whatever the link, the disk or the
+worker does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+import requests
+
+from orchestrator.archive.manifest import folder
+from orchestrator.archive.step import FIRST
+from orchestrator.cli.stack import Stack
+from orchestrator.clock import now_ms
+from orchestrator.jobs import Step
+from orchestrator.ledger import keys
+from orchestrator.ledger.connection import connect
+from sandbox.linkfaults import LINK_KINDS
+from tests.archive.servers import KEY, SECRET, moto
+from tests.system.conftest import MODELS, TIMES, Client, eventually
+from tests.system.rack import family
+
+#: Short times and small limits.
+LIMITS = {
+    **TIMES,
+    "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": "2",
+    "ORCHESTRATOR_MAX_IMAGE_BYTES": "4194304",
+    "UNIALL_POLL_SECONDS": "0.3",
+    "AIGPTIMAGE_POLL_SECONDS": "0.3",
+}
+#: What is said of each kind of bad link; None: it leads to the image all the same.
+SAID = {
+    "404": r"it answered 404",
+    "403": r"it answered 403",
+    "410": r"it answered 410",
+    "503": r"it answered 503",
+    "json": r"not an image: JSON: .+",
+    "html": r"not an image: HTML: <!doctype html>.*",
+    "pixel": r"a placeholder: 1 x 1 pixels",
+    "cut": r"the body broke off: \w+",
+    "short": r"a broken image: .+",
+    "small_length": r"a broken image: .+",
+    "slow": r"it did not end in time",
+    "endless": r"the body has more than 4194304 bytes",
+    "gzip_bomb": r"the body has more than 4194304 bytes",
+    "pixel_bomb": r"too large: 50000 x 50000 pixels, allowed are \d+",
+    "redirect": None,
+    "redirect_loop": r"more than 5 redirects",
+    "redirect_private": r"a metadata \w+ is not allowed",
+}
+#: The most that a worker may ever have had in memory. MB.
+MEMORY = 400
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A stack with LIMITS, whose archive is a folder."""
+    home: Path = tmp_path_factory.mktemp("stack")
+    with Stack(task_seconds=0.2, settings=LIMITS, folder=home) as stack:
+        yield Client(stack)
+
+
+@pytest.fixture
+def root(own: Client) -> Path:
+    """Where its archive is."""
+    return Path(own.stack.env["ORCHESTRATOR_DATA_DIR"]) / "archive"
+
+
+def archived(client: Client, job_id: str, within: float = 20) -> dict[str, Any]:
+    """The job once its archive is done."""
+
+    def look() -> dict[str, Any] | None:
+        job = client.job(job_id)
+        return job if job["archive"] and job["archive"]["status"] == "done" else None
+
+    found: dict[str, Any] = eventually(look, within)
+    return found
+
+
+def given_out(client: Client, path: str, **options: Any) -> requests.Response:
+    """What the API answers; `path` is the one in a job, or one behind it."""
+    url = f"{client.stack.web_url}/v1/jobs/{path.rpartition('/v1/jobs/')[2]}"
+    return requests.get(url, headers=client.headers, timeout=10, **options)
+
+
+def files(root: Path, job_id: str) -> set[str]:
+    """What lies in a job's folder."""
+    return {path.name for path in (root / folder(job_id)).iterdir()}
+
+
+def halves(root: Path) -> list[Path]:
+    """What is left of files that were being written, or downloaded."""
+    left = [*(root / ".half").glob("*"), *(root.parent / "downloads").glob("*")]
+    return [path for path in left if path.is_file()]
+
+
+def equal_to_the_providers(client: Client, job: dict[str, Any]) -> None:
+    for image in job["images"]:
+        theirs = requests.get(image["source_url"], timeout=10).content
+        ours = given_out(client, image["url"])
+        assert ours.content == theirs
+        assert image["sha256"] == hashlib.sha256(theirs).hexdigest()
+        assert image["bytes"] == len(theirs)
+        assert ours.headers["Content-Type"] == image["content_type"]
+
+
+@pytest.mark.parametrize("provider", MODELS)
+def test_every_providers_images_end_in_the_archive(own: Client, root: Path, provider: str) -> None:
+    job = archived(own, own.enqueue(provider, str(uuid4())))
+
+    equal_to_the_providers(own, job)
+    [image] = job["images"]
+    assert image["url"] == f"{own.stack.web_url}/v1/jobs/{job['id']}/images/0"
+    assert image["error"] is None
+    extension = image["content_type"].removeprefix("image/").replace("jpeg", "jpg")
+    assert files(root, job["id"]) == {f"0.{extension}", "0.thumb.webp", "job.json"}
+    told = json.loads((root / folder(job["id"]) / "job.json").read_bytes())
+    assert (told["id"], told["images"][0]["sha256"]) == (job["id"], image["sha256"])
+    small = given_out(own, f"{image['url']}/thumbnail")
+    assert (small.headers["Content-Type"], small.content[8:12]) == ("image/webp", b"WEBP")
+    assert halves(root) == []
+
+
+def test_every_bad_link_is_told_of_and_a_good_answer_still_counts(own: Client, root: Path) -> None:
+    assert set(SAID) == set(LINK_KINDS)
+    values = {kind: f"{kind}/10s*1" if LINK_KINDS[kind].timed else f"{kind}*1" for kind in SAID}
+    values |= {"503": "503*1", "redirect_loop": "redirect_loop*6"}
+    text = str(uuid4())
+    jobs = {
+        kind: own.enqueue("hiapi", f"{text} [sandbox: image={value}]")
+        for kind, value in values.items()
+    }
+
+    for kind, job_id in jobs.items():
+        job = archived(own, job_id, within=30)
+        failed = [e["detail"] for e in own.events(job_id) if e["event"] == "archive_failed"]
+        if (said := SAID[kind]) is None:
+            assert failed == []
+        else:
+            assert failed, kind
+            assert re.fullmatch(said, failed[0]["reason"]), (kind, failed)
+        assert job["images"][0]["error"] is None
+        equal_to_the_providers(own, job)
+        assert "job.json" in files(root, job_id)
+    assert halves(root) == []
+    assert own.stack.dead() is None
+    peaks = [peak(pid) for pid in family(own.stack.running["worker"].pid)]
+    assert max(peaks) < MEMORY
+
+
+def peak(pid: int) -> float:
+    """The most memory that a process ever had. MB."""
+    status = Path(f"/proc/{pid}/status").read_text("utf-8")
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) / 1024
+
+
+def test_an_image_that_is_lost_leaves_its_job_succeeded_and_says_why(
+    own: Client, root: Path
+) -> None:
+    text = f"{uuid4()} [sandbox: image=json, expire_links=1s]"
+    job_id = own.enqueue("hiapi", text)
+    assert own.outcome(job_id)["status"] == "succeeded"
+
+    job = eventually(
+        lambda: (job := own.job(job_id))["archive"]["status"] == "dead" and job, within=20
+    )
+
+    assert job["status"] == "succeeded"
+    [image] = job["images"]
+    assert image["error"].startswith(("not an image: JSON", "it answered 404"))
+    assert image["archived_at"] is None
+    told = given_out(own, image["url"])
+    assert told.status_code == 410
+    assert image["error"] in told.json()["detail"]
+    assert files(root, job_id) == {"job.json"}
+
+
+def test_a_worker_killed_while_it_downloads_leaves_nothing_half_and_the_image_is_archived(
+    own: Client, root: Path
+) -> None:
+    # The first answer for each would take longer than is allowed.
+    text = f"{uuid4()} [sandbox: image=slow/60s*1]"
+    jobs = [own.enqueue("evolink", text) for _ in range(3)]
+    eventually(lambda: sum(task["image_asks"] != [0] for task in own.tasks(text)) == 3)
+    own.stack.kill("worker")
+    assert halves(root) == [], "downloads have no name"
+    own.stack.start("worker")
+    with connect(own.stack.redis_url or "") as redis:  # the leases run out
+        for job_id in jobs:
+            redis.zadd(keys.follow_up(0, Step.ARCHIVE), {job_id: now_ms()})
+
+    ended = [archived(own, job_id) for job_id in jobs]
+    assert [task["image_asks"] for task in own.tasks(text)] == [[2]] * len(jobs)
+    for job in ended:
+        equal_to_the_providers(own, job)
+        assert {"0.thumb.webp", "job.json"} < files(root, job["id"])
+        assert len(files(root, job["id"])) == 3
+    assert halves(root) == []
+
+
+def test_while_the_storage_is_away_everything_else_goes_on(own: Client, root: Path) -> None:
+    aside = root.with_name("aside")
+    archived(own, own.enqueue("hiapi", str(uuid4())))
+    root.rename(aside)
+    root.write_text("a file in the folder's place")
+    try:
+        first = own.enqueue("hiapi", str(uuid4()))
+        own.outcome(first)
+        failed = eventually(lambda: (job := own.job(first))["archive"]["error"] and job)
+        jobs = [own.enqueue(provider, str(uuid4())) for provider in MODELS for _ in range(3)]
+        assert {own.outcome(job_id, within=15)["status"] for job_id in jobs} == {"succeeded"}
+        told = given_out(own, failed["images"][0]["url"], allow_redirects=False)
+    finally:
+        root.unlink()
+        aside.rename(root)
+
+    assert (failed["status"], failed["archive"]["status"]) == ("succeeded", "pending")
+    assert failed["images"][0]["error"].startswith("our storage: file://")
+    assert (told.status_code, told.headers["Location"]) == (302, failed["images"][0]["source_url"])
+    for job_id in [first, *jobs]:
+        equal_to_the_providers(own, archived(own, job_id, within=FIRST * 6))
+
+
+def test_images_in_s3_are_given_out_by_links_that_work(tmp_path: Path) -> None:
+    with moto() as endpoint:
+        env = {
+            "AWS_ACCESS_KEY_ID": KEY,
+            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_ENDPOINT_URL": endpoint,
+            "ORCHESTRATOR_ARCHIVE_URL": "s3://images/pre",
+        }
+        s3 = boto3.client(
+            "s3",
+            endpoint_url=endpoint,
+            region_name="us-east-1",
+            aws_access_key_id=KEY,
+            aws_secret_access_key=SECRET,
+        )
+        s3.create_bucket(Bucket="images")
+        with Stack(task_seconds=0.2, settings={**LIMITS, **env}, folder=tmp_path) as stack:
+            client = Client(stack)
+            jobs = [archived(client, client.enqueue(name, str(uuid4()))) for name in MODELS]
+            for job in jobs:
+                equal_to_the_providers(client, job)
+                told = given_out(client, job["images"][0]["url"], allow_redirects=False)
+                assert told.status_code == 302
+                assert told.headers["Location"].startswith(f"{endpoint}/images/pre/")
+            listed = [found["Key"] for found in s3.list_objects_v2(Bucket="images")["Contents"]]
+        s3.close()
+    assert len(listed) == 3 * len(jobs)
+    assert f"pre/{folder(jobs[0]['id'])}/job.json" in listed

@@ -1,0 +1,273 @@
+"""Callers are told of outcomes by the real processes: by URL, Celery task and stream."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import requests
+from celery import Celery
+from celery.contrib.testing.worker import start_worker
+from redis import Redis
+from standardwebhooks import Webhook
+
+from orchestrator.cli.stack import Stack
+from orchestrator.ledger import keys
+from orchestrator.notify.step import LEASE
+from tests.fakes import Answer, Asked, FakeProvider, serving
+from tests.system.conftest import TIMES, Client, eventually
+
+#: Deliveries to the slow host, all of which hang: more than it has slots.
+HANGING = 15
+
+
+@dataclass
+class Shop:
+    """A caller's server; what it is told, verified with the reference library, by job."""
+
+    secret: str
+    fake: FakeProvider = field(default_factory=FakeProvider)
+    heard: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    ids: list[str] = field(default_factory=list)
+    #: Until this is set, and for no longer than 20 s, nothing is answered.
+    answers: threading.Event = field(default_factory=threading.Event)
+    #: How many are told to wait.
+    waiting: list[str] = field(default_factory=list)
+
+    def __call__(self, asked: Asked) -> Answer:
+        content = Webhook(self.secret).verify(asked.body, dict(asked.headers))
+        job_id = content["data"]["id"]
+        self.waiting.append(job_id)
+        self.answers.wait(20)
+        self.ids.append(asked.headers["webhook-id"])
+        self.heard.setdefault(job_id, []).append(content)
+        return Answer(204)
+
+    @property
+    def url(self) -> str:
+        return f"{self.fake.url}/hooks?key=of-the-shop"
+
+
+def secret(client: Client) -> str:
+    return client.stack.env["ORCHESTRATOR_NOTIFY_SECRET"]
+
+
+@pytest.fixture
+def shop(client: Client) -> Iterator[Shop]:
+    """A server that answers at once."""
+    with opened(client) as shop:
+        shop.answers.set()
+        yield shop
+
+
+@contextmanager
+def opened(client: Client) -> Iterator[Shop]:
+    """A server that answers when it is told to."""
+    shop = Shop(secret(client))
+    with serving(shop.fake):
+        shop.fake.handler = shop
+        try:
+            yield shop
+        finally:
+            shop.answers.set()
+
+
+@dataclass
+class Bereft:
+    """A job whose caller was being told when the worker was killed."""
+
+    shop: Shop
+    job_id: str
+    killed_at: float
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """A stack of this file's own."""
+    settings = {**TIMES, "ORCHESTRATOR_NOTIFY_TASKS": "shop.*"}
+    with Stack(task_seconds=0.2, settings=settings) as running:
+        yield running
+
+
+@pytest.fixture(scope="module", autouse=True)
+def bereft(stack: Stack) -> Iterator[Bereft]:
+    """Begun before all else, since its lease has to run out meanwhile."""
+    client = Client(stack)
+    with opened(client) as shop:
+        job_id = client.enqueue("hiapi", str(uuid4()), notify_url=shop.url)
+        eventually(lambda: shop.waiting)
+        stack.kill("worker")
+        killed_at = monotonic()
+        stack.start("worker")
+        shop.answers.set()
+        yield Bereft(shop, job_id, killed_at)
+
+
+def told(client: Client, job_id: str, status: str = "done", within: float = 15) -> dict[str, Any]:
+    """The notification once it is that far."""
+
+    def look() -> Any:
+        shown = client.job(job_id)["notification"]
+        return shown if shown["status"] == status else None
+
+    found: dict[str, Any] = eventually(look, within)
+    return found
+
+
+# By URL --------------------------------------------------------------------------------------
+
+
+def test_success_is_told_by_a_post_that_the_reference_library_verifies(
+    client: Client, shop: Shop
+) -> None:
+    metadata = {"order": 7}
+    job_id = client.enqueue("evolink", str(uuid4()), notify_url=shop.url, metadata=metadata)
+    assert client.job(job_id)["notification"]["to"] == shop.fake.url.removeprefix("http://")
+
+    now = told(client, job_id)
+
+    [content] = shop.heard[job_id]
+    job = client.job(job_id)
+    assert content["type"] == "job.succeeded"
+    assert content["timestamp"] == job["settled_at"]
+    assert (now["attempts"], now["error"]) == (1, None)
+    moving = {"archive", "notification", "images"}
+    assert {k: v for k, v in content["data"].items() if k not in moving} == {
+        k: v for k, v in job.items() if k not in moving
+    }
+    assert content["data"]["images"][0]["url"] == job["images"][0]["url"]
+    assert shop.ids == [f"msg_{job_id}"]
+
+
+def test_failure_is_told(client: Client, shop: Shop) -> None:
+    text = f"{uuid4()} [sandbox: fail]"
+    job_id = client.enqueue("hiapi", text, notify_url=shop.url)
+
+    told(client, job_id)
+
+    [content] = shop.heard[job_id]
+    assert content["type"] == "job.failed"
+    assert content["data"]["error"]["code"] == "generation_failed"
+
+
+def test_a_job_that_is_called_off_is_told(client: Client, shop: Shop) -> None:
+    job_id = client.enqueue("aigptimage", f"{uuid4()} [sandbox: 429=60]", notify_url=shop.url)
+    cancel = f"{client.stack.web_url}/v1/jobs/{job_id}/cancel"
+
+    eventually(lambda: requests.post(cancel, headers=client.headers, timeout=10).ok)
+    told(client, job_id)
+
+    [content] = shop.heard[job_id]
+    assert content["type"] == "job.cancelled"
+
+
+def test_a_caller_is_told_again_with_the_same_id(client: Client, shop: Shop) -> None:
+    job_id = client.enqueue("hiapi", str(uuid4()), notify_url=shop.url)
+    told(client, job_id)
+
+    again = f"{client.stack.web_url}/v1/jobs/{job_id}/notify"
+    assert requests.post(again, headers=client.headers, timeout=10).status_code == 202
+
+    eventually(lambda: len(shop.ids) == 2)
+    assert set(shop.ids) == {f"msg_{job_id}"}
+
+
+def test_one_that_is_refused_is_tried_again_after_five_seconds(client: Client, shop: Shop) -> None:
+    answers = [Answer(503), Answer(200)]
+    shop.fake.handler = lambda _: answers.pop(0)
+    job_id = client.enqueue("hiapi", str(uuid4()), notify_url=shop.url)
+
+    first = told(client, job_id, "pending")
+    eventually(lambda: client.job(job_id)["notification"]["attempts"] == 1)
+    now = told(client, job_id)
+
+    assert first["attempts"] in {0, 1}
+    assert now["attempts"] == 2
+    one, two = (int(asked.headers["webhook-timestamp"]) for asked in shop.fake.asked)
+    assert 4 <= two - one <= 9
+
+
+# A slow host ---------------------------------------------------------------------------------
+
+
+def test_one_slow_host_does_not_keep_another_waiting(client: Client, shop: Shop) -> None:
+    with opened(client) as slow:
+        hanging = [
+            client.enqueue("hiapi", str(uuid4()), notify_url=slow.url) for _ in range(HANGING)
+        ]
+        for job_id in hanging:
+            client.outcome(job_id)
+        eventually(lambda: slow.waiting)
+
+        job_id = client.enqueue("hiapi", str(uuid4()), notify_url=shop.url)
+        client.outcome(job_id)
+        ends = monotonic() + 2
+        eventually(lambda: job_id in shop.heard, within=2)
+
+        assert monotonic() < ends
+        assert len(slow.waiting) < HANGING
+        assert slow.heard == {}
+        slow.answers.set()
+        for job_id in hanging:
+            told(client, job_id, within=20)
+        assert sorted(slow.ids) == sorted(f"msg_{job_id}" for job_id in hanging)
+
+
+# By Celery task and by stream ----------------------------------------------------------------
+
+
+def test_a_celery_worker_of_somebody_elses_is_told(client: Client) -> None:
+    heard: list[tuple[str, Any]] = []
+    queue = f"shop-{uuid4()}"
+
+    with Celery(broker=client.stack.redis_url, set_as_current=False) as service:
+        service.conf.update(task_ignore_result=True, worker_enable_remote_control=False)
+
+        @service.task(name="shop.told", bind=True)
+        def shop_told(self: Any, message: dict[str, Any]) -> None:
+            heard.append((self.request.id, message))
+
+        with start_worker(service, pool="solo", perform_ping_check=False, queues=[queue]):
+            way = {"notify_task": "shop.told", "notify_queue": queue}
+            job_id = client.enqueue("evolink", str(uuid4()), **way)
+            eventually(lambda: heard)
+
+    [(task_id, message)] = heard
+    assert task_id == f"msg_{job_id}"
+    assert (message["type"], message["data"]["id"]) == ("job.succeeded", job_id)
+    assert told(client, job_id)["to"] == "shop.told"
+
+
+def test_a_stream_is_read_with_xread(client: Client) -> None:
+    name = f"shop-{uuid4()}"
+    job_id = client.enqueue("hiapi", str(uuid4()), notify_stream=name)
+
+    with Redis.from_url(client.stack.redis_url or "", decode_responses=True) as redis:
+        found: Any = redis.xread({keys.stream(name): "0"}, block=15_000)
+
+    [[_, [(_, entry)]]] = found
+    assert (entry["id"], entry["type"]) == (f"msg_{job_id}", "job.succeeded")
+    assert job_id in entry["body"]
+    assert told(client, job_id)["to"] == name
+
+
+# A worker that dies --------------------------------------------------------------------------
+
+
+def test_a_caller_whose_worker_was_killed_in_the_call_is_told_by_another(
+    client: Client, bereft: Bereft
+) -> None:
+    now = told(client, bereft.job_id, within=LEASE / 1000 + 10)
+
+    assert now["attempts"] == 1
+    [asked, again] = bereft.shop.fake.asked
+    assert {each.headers["webhook-id"] for each in (asked, again)} == {f"msg_{bereft.job_id}"}
+    apart = int(again.headers["webhook-timestamp"]) - int(asked.headers["webhook-timestamp"])
+    assert LEASE / 1000 - 1 <= apart <= LEASE / 1000 + 8
+    assert client.timeline(bereft.job_id).count("notify_done") == 1
