@@ -30,7 +30,7 @@ check: $(INSTALLED) ## Lint, format check, types, import directions
 chaos: $(INSTALLED) ## Kill processes under load for a minute; ARGS='--jobs 5000 --minutes 10' for longer
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-bench: $(INSTALLED) ## Measure the receiver and the submit path against hand-minimal code
+bench: $(INSTALLED) ## Measure receiver, submit step, archive and notification; ratios, from one run
 	@$(BIN)/python -m benchmarks
 
 clean: ## Remove the virtual environment and local data

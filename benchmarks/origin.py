@@ -22,11 +22,15 @@ SIDE = 1024
 def picture(kind: str) -> bytes:
     """A picture as detailed as a photograph, so that it has a photograph's size in bytes."""
     chance = random.Random(1)
-    grain = Image.frombytes("RGB", (SIDE, SIDE), chance.randbytes(SIDE * SIDE * 3))
-    large = grain.resize((SIDE // 32, SIDE // 32)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    soft = grain.filter(ImageFilter.GaussianBlur(2))
+
+    def noise(side: int) -> Image.Image:
+        small = Image.frombytes("RGB", (side, side), chance.randbytes(side * side * 3))
+        return small.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+
+    scene = Image.blend(noise(12), noise(96), 0.3)
+    grain = noise(SIDE).filter(ImageFilter.GaussianBlur(0.8))
     out = io.BytesIO()
-    Image.blend(large, soft, 0.35).save(out, kind, quality=92)
+    Image.blend(scene, grain, 0.05).save(out, kind, quality=92)
     return out.getvalue()
 
 
