@@ -245,8 +245,6 @@ def test_pixel_bomb_claims_more_than_it_has(client: Client) -> None:
     answer = _get(client, "pixel_bomb")
 
     assert len(answer.content) < 10_000
-    with pytest.raises(Image.DecompressionBombError):
-        Image.open(io.BytesIO(answer.content))
     header = answer.content[16:24]
     assert [int.from_bytes(header[:4]), int.from_bytes(header[4:])] == [50_000, 50_000]
 

@@ -229,13 +229,17 @@ def test_while_the_storage_is_away_everything_else_goes_on(own: Client, root: Pa
         equal_to_the_providers(own, archived(own, job_id, within=FIRST * 6))
 
 
+#: Of this test alone: moto keeps one world for all servers of a process.
+BUCKET = "images-of-the-stack"
+
+
 def test_images_in_s3_are_given_out_by_links_that_work(tmp_path: Path) -> None:
     with moto() as endpoint:
         env = {
             "AWS_ACCESS_KEY_ID": KEY,
             "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_ENDPOINT_URL": endpoint,
-            "ORCHESTRATOR_ARCHIVE_URL": "s3://images/pre",
+            "ORCHESTRATOR_ARCHIVE_URL": f"s3://{BUCKET}/pre",
         }
         s3 = boto3.client(
             "s3",
@@ -244,7 +248,7 @@ def test_images_in_s3_are_given_out_by_links_that_work(tmp_path: Path) -> None:
             aws_access_key_id=KEY,
             aws_secret_access_key=SECRET,
         )
-        s3.create_bucket(Bucket="images")
+        s3.create_bucket(Bucket=BUCKET)
         with Stack(task_seconds=0.2, settings={**LIMITS, **env}, folder=tmp_path) as stack:
             client = Client(stack)
             jobs = [archived(client, client.enqueue(name, str(uuid4()))) for name in MODELS]
@@ -252,8 +256,8 @@ def test_images_in_s3_are_given_out_by_links_that_work(tmp_path: Path) -> None:
                 equal_to_the_providers(client, job)
                 told = given_out(client, job["images"][0]["url"], allow_redirects=False)
                 assert told.status_code == 302
-                assert told.headers["Location"].startswith(f"{endpoint}/images/pre/")
-            listed = [found["Key"] for found in s3.list_objects_v2(Bucket="images")["Contents"]]
+                assert told.headers["Location"].startswith(f"{endpoint}/{BUCKET}/pre/")
+            listed = [found["Key"] for found in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
         s3.close()
     assert len(listed) == 3 * len(jobs)
     assert f"pre/{folder(jobs[0]['id'])}/job.json" in listed

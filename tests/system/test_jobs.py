@@ -101,7 +101,8 @@ class Played:
         return self.client.outcome(self.job_id)
 
     def timeline(self) -> list[str]:
-        return self.client.timeline(self.job_id)
+        """The events of its way to the outcome; what follows has tests of its own."""
+        return [e for e in self.client.timeline(self.job_id) if not e.startswith("archive_")]
 
     def tasks(self) -> list[dict[str, Any]]:
         """What the provider made, and charged."""

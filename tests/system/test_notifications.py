@@ -229,19 +229,19 @@ def test_a_celery_worker_of_somebody_elses_is_told(client: Client) -> None:
     with Celery(broker=client.stack.redis_url, set_as_current=False) as service:
         service.conf.update(task_ignore_result=True, worker_enable_remote_control=False)
 
-        @service.task(name="shop.told", bind=True)
+        @service.task(name="shop.heard", bind=True)
         def shop_told(self: Any, message: dict[str, Any]) -> None:
             heard.append((self.request.id, message))
 
         with start_worker(service, pool="solo", perform_ping_check=False, queues=[queue]):
-            way = {"notify_task": "shop.told", "notify_queue": queue}
+            way = {"notify_task": "shop.heard", "notify_queue": queue}
             job_id = client.enqueue("evolink", str(uuid4()), **way)
             eventually(lambda: heard)
 
     [(task_id, message)] = heard
     assert task_id == f"msg_{job_id}"
     assert (message["type"], message["data"]["id"]) == ("job.succeeded", job_id)
-    assert told(client, job_id)["to"] == "shop.told"
+    assert told(client, job_id)["to"] == "shop.heard"
 
 
 def test_a_stream_is_read_with_xread(client: Client) -> None:
