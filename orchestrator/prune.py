@@ -6,12 +6,20 @@ This looks again by the setting of today, so that a shorter one takes effect at 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from orchestrator.ledger import Result
 from orchestrator.ledger.hosts import FORGOTTEN_AFTER
 from orchestrator.runtime import DAY_MS, Runtime
 
 
-def prune(runtime: Runtime, *, days: float | None = None, dry_run: bool = False) -> list[str]:
+def prune(
+    runtime: Runtime,
+    *,
+    days: float | None = None,
+    dry_run: bool = False,
+    looked: Callable[[int], None] = lambda _: None,
+) -> list[str]:
     """Forget every job that was done longer ago, and has nothing to follow; their ids.
 
     Their images and manifests stay in the archive.
@@ -20,6 +28,7 @@ def prune(runtime: Runtime, *, days: float | None = None, dry_run: bool = False)
         runtime: this process' parts.
         days: how long ago; None is the retention time.
         dry_run: only tell which.
+        looked: called with how many more jobs were looked at.
 
     Raises:
         LedgerUnavailable: Redis is away.
@@ -31,6 +40,7 @@ def prune(runtime: Runtime, *, days: float | None = None, dry_run: bool = False)
     for shard in range(runtime.ledger.shards):
         for job_ids in runtime.ledger.overview.made_before(shard, before):
             forgotten += _forgotten(runtime, job_ids, before, dry_run=dry_run)
+            looked(len(job_ids))
     if not dry_run:
         _tidy(runtime)
     return forgotten

@@ -270,10 +270,10 @@ def cli(*arguments: str) -> Result:
 
 
 def test_the_command_forgets_by_the_retention_time(world: World, old: str) -> None:
-    assert cli().output == "0 jobs were forgotten\n"
+    assert cli().output == "jobs forgotten: 0\n"
     world.clock.forward(28 * DAY + 1)
-    assert cli("--dry-run").output == "1 jobs would be forgotten\n"
-    assert cli().output == "1 jobs were forgotten\n"
+    assert cli("--dry-run").output == "jobs to forget: 1\n"
+    assert cli().output == "jobs forgotten: 1\n"
     assert world.ledger.get(old) is None
 
 

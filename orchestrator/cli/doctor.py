@@ -108,7 +108,7 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         mend = "set ORCHESTRATOR_API_KEYS=name:key"
         yield Finding("API keys", "wrong", "none: the web process does not start", mend)
     if settings.notify_secrets:
-        yield Finding("notifications", "ok", f"signed with {len(settings.notify_secrets)} secrets")
+        yield Finding("notifications", "ok", f"signed, secrets: {len(settings.notify_secrets)}")
     else:
         found = "no secret is set: jobs with a notify_url are refused"
         yield Finding("notifications", "warning", found, "set ORCHESTRATOR_NOTIFY_SECRET")

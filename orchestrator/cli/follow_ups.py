@@ -9,7 +9,7 @@ from math import isnan
 import click
 
 from orchestrator import runtime
-from orchestrator.cli.output import as_json, console, print_json, table
+from orchestrator.cli.output import as_json, console, print_json, progress, table
 from orchestrator.jobs import Job
 from orchestrator.notify.replay import NothingToTell, dead, tell_again
 from orchestrator.prune import prune as prune_now
@@ -92,11 +92,16 @@ def prune(*, days: float | None, dry_run: bool, json_: bool) -> None:
     """
     if days is not None and isnan(days):  # which no range of click's keeps out
         raise click.BadParameter("nan is not a number of days", param_hint="--days")
-    forgotten = prune_now(runtime.default(), days=days, dry_run=dry_run)
+    parts = runtime.default()
+    with progress(quiet=json_) as shown:
+        bar = shown.add_task("looking at jobs", total=parts.ledger.overview.size())
+        forgotten = prune_now(
+            parts, days=days, dry_run=dry_run, looked=lambda more: shown.advance(bar, more)
+        )
     if json_:
         print_json({"forgotten": forgotten, "dry_run": dry_run})
     else:
-        click.echo(f"{len(forgotten)} jobs {'would be' if dry_run else 'were'} forgotten")
+        click.echo(f"jobs {'to forget' if dry_run else 'forgotten'}: {len(forgotten)}")
 
 
 def _existing(parts: Runtime, job_id: str) -> Job:
@@ -109,11 +114,12 @@ def _existing(parts: Runtime, job_id: str) -> Job:
 def _replay(parts: Runtime, jobs: list[Job], *, json_: bool, left: int = 0) -> None:
     """Tell these again. `left`: how many more match, over the limit."""
     refused: dict[str, str] = {}
-    for job in jobs:
-        try:
-            tell_again(parts, job)
-        except NothingToTell as error:
-            refused[job.id] = str(error)
+    with progress(quiet=json_) as shown:
+        for job in shown.track(jobs, description="telling callers"):
+            try:
+                tell_again(parts, job)
+            except NothingToTell as error:
+                refused[job.id] = str(error)
     parts.nudger.close()
     begun = [job.id for job in jobs if job.id not in refused]
     if json_:
@@ -121,8 +127,8 @@ def _replay(parts: Runtime, jobs: list[Job], *, json_: bool, left: int = 0) -> N
     else:
         for job_id, why in refused.items():
             click.echo(f"{job_id}: {why}", err=True)
-        more = f"; {left} more are left: do it again" if left else ""
-        click.echo(f"{len(begun)} callers are told again{more}")
+        more = f"; left: {left}, do it again" if left else ""
+        click.echo(f"callers told again: {len(begun)}{more}")
     if refused:
         sys.exit(1)
 

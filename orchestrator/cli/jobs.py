@@ -67,6 +67,10 @@ class JsonObject(click.ParamType[dict[str, Any]]):
     type=click.Choice(["fail", "resubmit"]),
     help="When nobody can tell whether the provider took it: fail, or risk paying twice.",
 )
+@click.option("--notify-url", help="Told of the outcome by a signed POST.")
+@click.option("--notify-task", help="A Celery task that is told, by its name.")
+@click.option("--notify-queue", help="The Celery queue of --notify-task.  [default: celery]")
+@click.option("--notify-stream", help="A Redis stream that is told.")
 @click.option("--idempotency-key", help="The same key and request give the same job for 24 h.")
 @click.option("--wait", is_flag=True, help="Watch the job until it is done.")
 @as_json

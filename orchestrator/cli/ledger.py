@@ -10,11 +10,10 @@ from typing import IO, Any
 
 import click
 import requests
-from rich.progress import Progress
 from rich.table import Table
 
 from orchestrator import runtime
-from orchestrator.cli.output import as_json, console, print_json, status, table
+from orchestrator.cli.output import as_json, console, print_json, progress, status, table
 from orchestrator.jobs import Job, Status
 from orchestrator.ledger.overview import PAGE
 from orchestrator.providers import PROVIDERS
@@ -124,7 +123,7 @@ def _look(told: dict[str, Any]) -> str:
 def _archive(told: dict[str, Any]) -> str:
     risk = f"{told['at_risk']} with links that may die within {told['at_risk_hours']:g} h"
     ended = f"{told['ended']['done']} archived, {told['ended']['dead']} given up"
-    return f"images: {told['pending']} jobs to archive, {risk}; {ended}"
+    return f"archives: {told['pending']} to do, {risk}; {ended}"
 
 
 def _notifications(told: dict[str, Any]) -> str:
@@ -163,10 +162,10 @@ def verify(*, tasks: IO[bytes] | None, sandbox: str | None, images: bool, json_:
     parts = runtime.default()
     charges = [*(_listed(tasks) if tasks else ()), *(_charges(sandbox) if sandbox else ())]
     verification = Verification(parts, charges if tasks or sandbox else None, images=images)
-    with Progress(console=console(), transient=True, disable=json_) as progress:
-        bar = progress.add_task("looking at jobs", total=parts.ledger.overview.size())
+    with progress(quiet=json_) as shown:
+        bar = shown.add_task("looking at jobs", total=parts.ledger.overview.size())
         for _ in verification.run():
-            progress.advance(bar)
+            shown.advance(bar)
     findings = verification.findings()
     if json_:
         print_json(view(findings))

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -39,6 +40,12 @@ def console() -> Console:
     """Standard output; plain text, and wide, when it is not a terminal."""
     width = None if sys.stdout.isatty() else WIDE
     return Console(highlight=False, width=width)
+
+
+def progress(*, quiet: bool) -> Progress:
+    """A progress bar that goes when it is done; none where nobody watches."""
+    out = console()
+    return Progress(console=out, transient=True, disable=quiet or not out.is_terminal)
 
 
 def status(name: str) -> Text:

@@ -52,7 +52,7 @@ def dead(world: World, receiver: FakeProvider) -> list[str]:
 def test_jobs_are_told_again(world: World, dead: list[str]) -> None:
     done = notify(*dead[:2])
 
-    assert (done.exit_code, done.stdout) == (0, "2 callers are told again\n")
+    assert (done.exit_code, done.stdout) == (0, "callers told again: 2\n")
     assert [told(world, job_id).status for job_id in dead] == [PENDING, PENDING, DEAD]
     assert world.nudges.sent == [(Step.NOTIFY, job_id) for job_id in dead[:2]]
 
@@ -75,7 +75,7 @@ def test_the_others_are_told_although_one_cannot_be(world: World, dead: list[str
     told_json = notify("--json", silent, dead[1], waiting)
 
     assert done.exit_code == told_json.exit_code == 1
-    assert done.stdout == "1 callers are told again\n"
+    assert done.stdout == "callers told again: 1\n"
     first, second = done.stderr.splitlines()
     assert first.startswith(f"{silent}: its request names no notify_url")
     assert second.startswith(f"{waiting}: it is queued")
@@ -124,7 +124,7 @@ def test_a_limit_takes_the_oldest_and_tells_of_the_rest(world: World, dead: list
 
     assert (done.exit_code, done.stdout) == (
         0,
-        "2 callers are told again; 1 more are left: do it again\n",
+        "callers told again: 2; left: 1, do it again\n",
     )
     assert [told(world, job_id).status for job_id in dead] == [PENDING, PENDING, DEAD]
 
@@ -157,7 +157,7 @@ def test_list_for_programs(world: World, dead: list[str]) -> None:
 
 
 def test_without_any_dead_there_is_nothing_to_do(world: World) -> None:
-    assert notify("--dead").stdout == "0 callers are told again\n"
+    assert notify("--dead").stdout == "callers told again: 0\n"
     assert notify("--dead", "--list").stdout.splitlines()[-1].startswith("0 in all.")
     assert notify("--dead").exit_code == 0
 
