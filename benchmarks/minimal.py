@@ -35,7 +35,7 @@ def receive(provider: str, reference: str, token: str) -> str:
     job, attempt = reference.split(".")
     images, now = json.dumps([{"source_url": link} for link in task["results"]]), time_ns() // 10**6
     root = "{orch:0}:"
-    told: list[str | int] = ["succeeded", "callback", images, "", "", RETENTION, "{}"]
+    told: list[str | int] = ["succeeded", "callback", images, "", "", RETENTION, "{}", now]
     answer: list[str] = settle(
         keys=[f"{root}job:{job}", f"{root}events:{job}", f"{root}agenda"],
         args=[now, attempt, "", task["id"], *told],

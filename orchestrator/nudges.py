@@ -150,7 +150,8 @@ class Broker:
                     retry=True,
                     retry_policy={"max_retries": 1, "interval_start": 0},
                 )
-            except lost as error:
+            except (OperationalError, *lost) as error:
+                # kombu has closed its connection, and the producer would go on with that for ever.
                 self._producer = None
                 raise OperationalError(str(error)) from error
 
