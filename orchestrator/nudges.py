@@ -12,6 +12,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from time import monotonic
 from typing import Any
 
 from kombu import Connection, Producer
@@ -40,6 +41,8 @@ TRANSPORT_OPTIONS = {"ack_emulation": False, **NOT_FOR_EVER}
 
 #: How long a nudge waits for company. Seconds.
 WINDOW = 0.005
+#: The time between two rounds of messages: one costs as much as several callbacks. Seconds.
+PACE = 0.02
 #: The most jobs one message names.
 BATCH = 100
 
@@ -52,11 +55,13 @@ class Nudger:
     Args:
         send: sends one message, or raises; then the message is dropped.
         window: how long the first nudge waits for others, seconds.
+        pace: the least time between two rounds of messages, seconds.
     """
 
-    def __init__(self, send: Send, *, window: float = WINDOW) -> None:
+    def __init__(self, send: Send, *, window: float = WINDOW, pace: float = PACE) -> None:
         self._send = send
         self._window = window
+        self._pace = pace
         self._waiting: dict[Step, list[str]] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -88,12 +93,14 @@ class Nudger:
             self._thread.join(timeout=5)
 
     def _run(self) -> None:
+        next_round = 0.0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closed.is_set())
                 if not self._waiting:
                     return
-            self._closed.wait(self._window)
+            self._closed.wait(max(self._window, next_round - monotonic()))
+            next_round = monotonic() + self._pace
             with self._changed:
                 waiting, self._waiting = self._waiting, {}
             for step, job_ids in waiting.items():

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Any
 
 import orjson
@@ -100,6 +101,21 @@ def test_a_message_names_at_most_a_hundred_jobs(messages: Messages) -> None:
     assert BATCH == 100
     assert [len(batch) for _, batch in messages.sent] == [100, 100, 50]
     assert [job_id for _, batch in messages.sent for job_id in batch] == job_ids
+
+
+def test_a_busy_process_sends_in_rounds_and_the_first_at_once(messages: Messages) -> None:
+    nudger, begun = Nudger(messages, window=0.001, pace=0.3), monotonic()
+
+    nudger.nudge(Step.SUBMIT, ["job_1"])
+    assert messages.arrived.acquire(timeout=PATIENCE)
+    first = monotonic() - begun
+    for number in range(2, 5):
+        nudger.nudge(Step.SUBMIT, [f"job_{number}"])
+    assert messages.arrived.acquire(timeout=PATIENCE)
+
+    assert first < 0.3 <= monotonic() - begun
+    nudger.close()
+    assert messages.sent == [(Step.SUBMIT, ["job_1"]), (Step.SUBMIT, ["job_2", "job_3", "job_4"])]
 
 
 def test_a_nudge_goes_out_by_itself_when_its_window_ends(messages: Messages) -> None:
