@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -19,6 +20,7 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 
 from orchestrator import nudges
+from orchestrator.cli.stack import EmbeddedRedis
 from orchestrator.jobs import Step
 from orchestrator.nudges import BATCH, QUEUE, Broker, Nudger
 
@@ -293,6 +295,22 @@ def test_a_broker_that_comes_back_is_found_again(redis_url: str, real_redis: Red
     broker.publish("shop.told", [2], queue="shop", message_id="msg_2")
 
     assert real_redis.llen("shop") == 2
+
+
+def test_after_a_message_that_failed_the_broker_is_found_again(tmp_path: Path) -> None:
+    with EmbeddedRedis(tmp_path) as redis:
+        broker = Broker(redis.url)
+        broker.send(Step.POLL, ["job_1"])
+        redis.kill()
+        for _ in range(2):
+            with pytest.raises(OperationalError):
+                broker.send(Step.POLL, ["job_2"])
+        redis.start()
+
+        broker.send(Step.POLL, ["job_3"])
+
+        with Redis.from_url(redis.url) as client:
+            assert b"job_3" in base64.b64decode(orjson.loads(client.lindex(QUEUE, 0))["body"])
 
 
 def test_what_the_broker_refuses_fails_and_does_not_break_the_next(

@@ -73,9 +73,11 @@ def main(
 
     Real processes: Redis with an append-only file, web, worker, beat, and the sandbox that plays
     the providers. Callbacks are dropped, repeated, early, contradicted and forged; submissions are
-    refused, broken off and unanswered. web, worker and beat are killed (SIGKILL) in turn every few
-    seconds, Redis now and then. At the end no job may be lost, paid for twice, or settled twice, by
-    what the API, the timelines, the sandbox's own accounts and `orchestrator verify` say.
+    refused, broken off and unanswered; image links and callers fail. web, worker and beat are
+    killed (SIGKILL) in turn every few seconds, Redis now and then. At the end no job may be lost,
+    paid for twice, or settled twice, every image has to be in the archive, and every caller told,
+    by what the API, the timelines, the archive's files, the sandbox's own accounts and inboxes, and
+    `orchestrator verify --images` say.
 
     Exit status 0 if every promise was kept; else 1, and logs, data and evidence stay in a folder.
     """

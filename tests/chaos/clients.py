@@ -23,7 +23,9 @@ LOOK, RETRY, ANSWER = 0.05, 0.2, 15.0
 #: One look in so many holds the answer until the job is done, for up to so many seconds.
 WAITING_LOOK, WAIT = 10, 1
 #: What of an outcome may never change.
-FINAL = ("status", "settled_at", "settled_by", "images", "error")
+FINAL = ("status", "settled_at", "settled_by", "error")
+#: And of its images; their copies come later.
+IMAGE_FINAL = ("url", "source_url", "expires_at")
 
 #: Answers that a client may meet: done, seen before, away for now.
 EXPECTED = frozenset({200, 202, 503})
@@ -51,7 +53,9 @@ class Record:
             if job["id"] in self.first:
                 self.changed.append(f"{job['id']} was done, and is {job['status']}")
             return False
-        outcome = {name: job[name] for name in FINAL}
+        outcome: dict[str, Any] = {name: job[name] for name in FINAL}
+        images = job["images"]
+        outcome["images"] = [{name: image[name] for name in IMAGE_FINAL} for image in images]
         with self.lock:
             first = self.first.setdefault(job["id"], outcome)
         if first != outcome:
@@ -151,10 +155,11 @@ class Clients:
 
     def _content(self, order: Order) -> dict[str, Any]:
         headers = {"Idempotency-Key": order.key}
+        body = {**order.body, "notify_url": f"{self._stack.sandbox_url}/inbox/{order.inbox}"}
         if not order.with_file:
-            return {"json": order.body, "headers": headers}
+            return {"json": body, "headers": headers}
         form = {
-            "job": (None, json.dumps(order.body)),
+            "job": (None, json.dumps(body)),
             "image_file": ("teal.png", self._picture),
         }
         return {"files": form, "headers": headers}

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from orchestrator.providers import BUILT_IN
-from tests.chaos.killer import Restart
-from tests.chaos.plan import Order
+from tests.chaos.archived import archived
+from tests.chaos.evidence import Breach, Evidence, unix
+from tests.chaos.plan import REDIS, Order
+from tests.chaos.told import told
 
 PROMISES: Mapping[str, str] = {
     "accepted": "every job that was enqueued was accepted in the end",
@@ -27,78 +27,24 @@ PROMISES: Mapping[str, str] = {
     "true": "a job succeeded only if its provider task did, and failed only with a reason",
     "images": "a job that succeeded has all its images, however short their links live",
     "forged": "no forged callback was taken",
+    "kept": "every image of a job that succeeded is in the archive, byte for byte as it was made,"
+    " unless its link died first",
+    "whole": "the archive holds nothing half written and nothing unknown, and manifests fit files",
+    "fetched_once": "an image was fetched again only after a try that failed, or a death",
+    "told": "every caller was told of its job's outcome: truly, signed, under one id",
+    "told_once": "a caller was told again only after a try that failed, or when a death's lease"
+    " had run out",
     "answers": "the API answered nothing but 2xx, and 503 while Redis was away",
-    "alive": "no process ended by itself, and sweeps came back after each restart of Redis",
-    "verified": "`orchestrator verify` finds every invariant kept",
+    "alive": "no process ended by itself, and sweeps and nudges came back after each restart of"
+    " Redis",
+    "verified": "`orchestrator verify --images` finds every invariant kept",
 }
 
+#: So long after Redis is back everybody can send nudges again. Seconds.
+RECONNECTS = 2.0
 UNCONFIRMED, OVERDUE = "submission_unconfirmed", "deadline_exceeded"
 #: Callbacks that tell the truth.
 TRUE = frozenset({"true", "duplicate", "retry"})
-
-
-@dataclass(frozen=True, slots=True)
-class Breach:
-    """One promise that was not kept, whose it was, and why."""
-
-    promise: str
-    whose: str
-    why: str
-
-
-@dataclass
-class Evidence:
-    """Everything that was seen of a run, as JSON-ready data. `lease` in seconds."""
-
-    orders: Sequence[Order]
-    #: job ids by order number, as the API answered
-    accepted: Mapping[int, set[str]]
-    #: every job that the API lists
-    jobs: Mapping[str, dict[str, Any]]
-    #: the timeline of each
-    events: Mapping[str, list[dict[str, Any]]]
-    #: the sandbox' tasks, each charged
-    tasks: Sequence[dict[str, Any]]
-    #: how many tasks the sandbox' own accounts say
-    charged: int
-    #: `<job id>.<attempt>` that `orchestrator list --unconfirmed` names
-    at_risk: set[str]
-    lease: float
-    changed: Sequence[str] = ()
-    odd: Sequence[str] = ()
-    ended: Sequence[str] = ()
-    restarts: Sequence[Restart] = ()
-    #: what `orchestrator verify --json` told; None if it told nothing
-    verification: Mapping[str, Any] | None = None
-    _tasks: defaultdict[str, list[dict[str, Any]]] = field(
-        default_factory=lambda: defaultdict(list)
-    )
-
-    def __post_init__(self) -> None:
-        for task in self.tasks:
-            self._tasks[task["prompt"]].append(task)
-
-    def tasks_of(self, order: Order) -> list[dict[str, Any]]:
-        """What the provider made, and charged, for an order."""
-        return self._tasks[order.prompt]
-
-    def job_of(self, order: Order) -> dict[str, Any] | None:
-        """The job of an order, if there is exactly one."""
-        ids = self.accepted.get(order.number, set())
-        return self.jobs.get(next(iter(ids))) if len(ids) == 1 else None
-
-    def named(self, job_id: str, event: str) -> list[dict[str, Any]]:
-        """The events of that name in a job's timeline."""
-        return [seen for seen in self.events.get(job_id, []) if seen["event"] == event]
-
-    def unknown(self) -> Iterator[tuple[Order, dict[str, Any]]]:
-        """Charged tasks that no attempt of their job is bound to, with their order."""
-        for order in self.orders:
-            job = self.job_of(order)
-            known = {a["task_id"] for a in job["attempts"]} if job else set()
-            for task in self.tasks_of(order):
-                if task["id"] not in known:
-                    yield order, task
 
 
 def judge(seen: Evidence) -> list[Breach]:
@@ -108,6 +54,8 @@ def judge(seen: Evidence) -> list[Breach]:
         *_outcomes(seen),
         *_money(seen),
         *_truth(seen),
+        *archived(seen),
+        *told(seen),
         *_surroundings(seen),
     ]
 
@@ -130,6 +78,8 @@ def _outcomes(seen: Evidence) -> Iterator[Breach]:
         settled = len(seen.named(job_id, "settled"))
         if job["settled_at"] is None or settled != 1:
             yield Breach("one_outcome", job_id, f"is {job['status']}, was settled {settled} times")
+        elif seen.named(job_id, "settled")[0]["detail"].get("status") != job["status"]:
+            yield Breach("one_outcome", job_id, f"is {job['status']}, and was settled otherwise")
     for changed in seen.changed:
         yield Breach("final", changed.partition(" ")[0], changed)
 
@@ -175,7 +125,8 @@ def _unconfirmed(seen: Evidence, order: Order, job: dict[str, Any]) -> Iterator[
     if can.callbacks and heard:
         yield Breach("unconfirmed", job["id"], "its callback had come")
     # It dies with its worker, is sent again after the lease, and can be unlucky once more.
-    roomy = _seconds(job["attempts"][-1]["submitted_at"], job["deadline_at"]) > seen.lease + 5
+    left = unix(job["deadline_at"]) - unix(job["attempts"][-1]["submitted_at"])
+    roomy = left > seen.lease + 5
     if can.idempotency_seconds and len(doubts) < 2 and roomy:
         yield Breach("unconfirmed", job["id"], "it was not sent again under its key")
 
@@ -194,11 +145,12 @@ def _truth(seen: Evidence) -> Iterator[Breach]:
                 why = f"{len(job['images'])} images of {order.images}"
                 yield Breach("images", job["id"], why)
         elif job["status"] == "failed":
-            ours = job["error"]["code"] in (UNCONFIRMED, OVERDUE)
+            code = job["error"]["code"] if job["error"] else None
+            ours = code in (UNCONFIRMED, OVERDUE)
             if not ours and "failed" not in won and not _misled(tasks):
                 yield Breach("true", job["id"], f"failed with {job['error']}; its tasks: {ended}")
             early = job["settled_at"] < job["deadline_at"]
-            if job["error"]["code"] == OVERDUE and early:
+            if code == OVERDUE and early:
                 yield Breach("true", job["id"], "failed for its deadline before that")
     for task in seen.tasks:
         for sent in task["callbacks"]:
@@ -220,6 +172,9 @@ def _surroundings(seen: Evidence) -> Iterator[Breach]:
     for number, restart in enumerate(seen.restarts, 1):
         if restart.recovered is None:
             yield Breach("alive", f"restart {number} of Redis", "no sweep was finished after it")
+    for name, at in seen.dropped:
+        if not seen.died(at - RECONNECTS, at, REDIS):
+            yield Breach("alive", name, "dropped a nudge, and Redis was there")
     if seen.verification is None:
         yield Breach("verified", "orchestrator verify", "told nothing")
     else:
@@ -242,7 +197,3 @@ def tally(seen: Evidence) -> Mapping[str, Counter[str]]:
         "callbacks": Counter(s["kind"] for task in seen.tasks for s in task["callbacks"]),
         "faults": Counter(name for task in seen.tasks for name in task["faults"]),
     }
-
-
-def _seconds(since: str, until: str) -> float:
-    return (datetime.fromisoformat(until) - datetime.fromisoformat(since)).total_seconds()

@@ -7,20 +7,37 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from time import monotonic
+from functools import partial
+from time import monotonic, time
+from typing import Any
 
+from redis import Redis
+from redis.exceptions import RedisError
+
+from orchestrator.archive.step import MARGIN
 from orchestrator.cli.stack import EmbeddedRedis, Stack
 from orchestrator.clock import now_ms
-from orchestrator.jobs import Status
-from orchestrator.ledger import Ledger, LedgerUnavailable
-from tests.chaos.plan import REDIS, Blow
+from orchestrator.jobs import Status, Step
+from orchestrator.ledger import Ledger, LedgerUnavailable, keys
+from orchestrator.notify.step import LEASE
+from tests.chaos.plan import ARCHIVE, DOWNLOAD, NOTIFICATION, REDIS, SUBMISSION, Blow
 
 #: A sweep must be finished so soon after Redis is back; else worker or beat has fallen silent.
 #: Seconds.
 RECOVERS_WITHIN = 30.0
-#: A worker is killed when a submission has just begun, if one does so soon; and how often to look.
+#: A worker is killed when what it is to die at has just begun, if it does so soon; and how often to
+#: look.
 #: Seconds.
 AIM, GLANCE = 1.0, 0.003
+#: The leases on what follows from an outcome; one that has about all its time left was just taken.
+#: ms.
+FOLLOW_UP = {
+    ARCHIVE: (Step.ARCHIVE, int(DOWNLOAD * 2000) + MARGIN),
+    NOTIFICATION: (Step.NOTIFY, LEASE),
+}
+JUST_NOW = 300
+#: What could be recorded when Redis was back is, so long after. Seconds.
+RECORDED = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +49,15 @@ class Restart:
     recovered: float | None
     #: what else died meanwhile, by itself
     ended: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """One kill: when, and when the victim was started again. Unix seconds."""
+
+    victim: str
+    at: float
+    back: float
 
 
 @dataclass
@@ -47,6 +73,7 @@ class Killer:
     blows: Sequence[Blow]
     kills: Counter[str] = field(default_factory=Counter)
     restarts: list[Restart] = field(default_factory=list)
+    deaths: list[Death] = field(default_factory=list)
     #: processes that ended by themselves
     ended: list[str] = field(default_factory=list)
     #: what broke the killer itself
@@ -70,6 +97,18 @@ class Killer:
         """Whether the last blow was dealt."""
         return not self._thread.is_alive()
 
+    def bury(self) -> None:
+        """End the leases on archives of workers that died, or could not record, as time would."""
+        ended = {"worker": time(), REDIS: time() - RECORDED}
+        died = max((d.at for d in self.deaths if d.back < ended.get(d.victim, 0)), default=0.0)
+        step, lease = FOLLOW_UP[ARCHIVE]
+        with Redis.from_url(self.redis.url, decode_responses=True) as client:
+            taken: Any = client.zrange(keys.follow_up(0, step), 0, -1, withscores=True)
+            for job_id, ends in taken:
+                held = client.hexists(keys.job(job_id), f"{step}.lease")
+                if held and ends - lease < died * 1000:
+                    client.zadd(keys.follow_up(0, step), {job_id: now_ms()}, xx=True, lt=True)
+
     def _run(self) -> None:
         try:
             for blow in self.blows:
@@ -86,21 +125,33 @@ class Killer:
             self.restarts.append(self._restart(blow.away))
             return
         if blow.victim == "worker":
-            self._aim()
+            self._aim(blow)
+        at = time()
         self.stack.kill(blow.victim)
         self.stack.start(blow.victim)
+        self.deaths.append(Death(blow.victim, at, time()))
 
-    def _aim(self) -> None:
-        """Wait for a submission to begin: what a dead worker leaves behind shows only then."""
-        ledger, ends = Ledger.from_url(self.redis.url), monotonic() + AIM
-        with suppress(LedgerUnavailable):
+    def _aim(self, blow: Blow) -> None:
+        """Wait for a step to begin: what a dead worker leaves behind shows only then."""
+        ends = monotonic() + AIM
+        with suppress(RedisError), Redis.from_url(self.redis.url) as client:
+            under_way = partial(self._under_way, client, blow.aim)
             # Those that died with an earlier worker count as under way until their lease ends.
-            before = ledger.overview.counts().get(Status.SUBMITTING, 0)
+            before = under_way()
             while monotonic() < ends and not self._stop.wait(GLANCE):
-                now = ledger.overview.counts().get(Status.SUBMITTING, 0)
+                now = under_way()
                 if now > before:
+                    self._stop.wait(blow.linger)
                     return
                 before = now
+
+    def _under_way(self, client: Redis, aim: str) -> int:
+        """How many submissions are; or how many archives or notifications were begun just now."""
+        if aim == SUBMISSION:
+            return int(client.hget(keys.counts(0), Status.SUBMITTING) or 0)
+        step, lease = FOLLOW_UP[aim]
+        key, ends = keys.follow_up(0, step), now_ms() + lease
+        return int(client.zcount(key, ends - JUST_NOW, ends + JUST_NOW))
 
     def _note_the_dead(self) -> str | None:
         dead = self.stack.dead()
@@ -111,11 +162,12 @@ class Killer:
         return dead
 
     def _restart(self, away: float) -> Restart:
-        began = monotonic()
+        began, at = monotonic(), time()
         self.redis.kill()
         self._stop.wait(away)
         self.redis.start()
         back, since = monotonic(), now_ms()
+        self.deaths.append(Death(REDIS, at, time()))
         recovered = self._next_sweep(since)
         ended = self._note_the_dead()
         told = None if recovered is None else round(recovered - back, 2)

@@ -5,8 +5,8 @@ depends on time, so the same seed and numbers give the same plan.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from random import Random
@@ -31,8 +31,22 @@ FAULTS: tuple[tuple[str, Mapping[str, object]], ...] = (
     ("3%", {"hang": "5s"}),  # so that workers die in calls that are under way
     ("5%", {"fail": None}),
     ("3%", {"slow": "4s"}),
-    ("20%", {"expire_links": "1s"}),
+    ("2%", {"expire_links": "1s"}),
+    ("5%", {"expire_links": "20s"}),
+    ("4%", {"expire_links": "3s", "image": "404"}),  # so that archives are given up
+    *(("2%", {"image": f"{kind}*1"}) for kind in ("503", "json", "html", "cut", "short")),
+    ("3%", {"image": "slow/3s*1"}),  # so that workers die in downloads
 )
+
+#: What goes wrong at the callers, each once, and with a job of its own. Shares of the jobs.
+TROUBLES: tuple[tuple[float, Mapping[str, Any]], ...] = (
+    (0.02, {"answer": 503}),
+    (0.01, {"answer": 500}),
+    (0.01, {"drop": True}),
+    (0.02, {"slow_seconds": 2.0}),  # so that workers die in notifications
+)
+#: The inbox of the callers that have no trouble.
+INBOX = "shop"
 
 #: Kinds of jobs by provider, each as likely as the others of its provider.
 REQUESTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
@@ -48,7 +62,12 @@ REQUESTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
 }
 
 VICTIMS = ("web", "worker", "beat")
+#: What a worker is at when it is killed, in turn; and how long it has been at it, at most. Seconds.
+SUBMISSION, ARCHIVE, NOTIFICATION = "submission", "archive", "notification"
+AIMS = {SUBMISSION: 0.0, ARCHIVE: 0.2, NOTIFICATION: 0.03}
 REDIS = "redis"
+#: Time limit of the download of an image. Seconds.
+DOWNLOAD = 5.0
 #: How long Redis stays away. Seconds; from, to.
 AWAY = (0.0, 3.0)
 #: Shares of the jobs that have a deadline of their own, buy a second attempt, are sent twice.
@@ -67,6 +86,9 @@ class Order:
     body: Mapping[str, Any]
     with_file: bool
     twice: bool
+    #: where its caller is told, and what goes wrong there, the first time
+    inbox: str = INBOX
+    trouble: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def provider(self) -> str:
@@ -86,11 +108,16 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Blow:
-    """One SIGKILL: so many seconds after the one before, of whom, and how long it stays away."""
+    """One SIGKILL: so many seconds after the one before, of whom, and how long it stays away.
+
+    A worker dies so long after what it is aimed at has begun.
+    """
 
     after: float
     victim: str
     away: float = 0.0
+    aim: str = ""
+    linger: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +170,8 @@ def plan(
         victims: which processes are killed, in turn.
     """
     random = Random(seed)
-    orders = tuple(_orders(random, seed, jobs, minutes * 60))
-    blows = tuple(_blows(random, minutes * 60, every, redis_kills, victims))
+    orders = tuple(_troubled(seed, _orders(random, seed, jobs, minutes * 60)))
+    blows = tuple(_aimed(seed, _blows(random, minutes * 60, every, redis_kills, victims)))
     return Plan(seed, jobs, minutes, every, redis_kills, deadline, orders, blows)
 
 
@@ -198,3 +225,28 @@ def _blows(
             continue
         waiting = waiting or random.sample(victims, len(victims))
         yield Blow(after, waiting.pop())
+
+
+def _troubled(seed: int, orders: Iterable[Order]) -> Iterator[Order]:
+    """Some have callers with trouble; in an inbox of their own, so that it is theirs alone."""
+    random = Random(f"{seed} troubles")
+    for order in orders:
+        lot = random.random()
+        for share, trouble in TROUBLES:
+            if 0 <= lot < share:
+                yield replace(order, inbox=f"{INBOX}-{order.number}", trouble=trouble)
+            lot -= share
+        if lot >= 0:
+            yield order
+
+
+def _aimed(seed: int, blows: Iterable[Blow]) -> Iterator[Blow]:
+    """Workers die at each of their tasks in turn."""
+    random, turn = Random(f"{seed} aims"), 0
+    for blow in blows:
+        if blow.victim != "worker":
+            yield blow
+            continue
+        aim = list(AIMS)[turn % len(AIMS)]
+        turn += 1
+        yield replace(blow, aim=aim, linger=random.uniform(0, AIMS[aim]))

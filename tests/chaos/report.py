@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from tests.chaos.archived import missing
 from tests.chaos.judge import PROMISES, tally
 from tests.chaos.run import Result
+from tests.chaos.told import by_job, may_wait, repeated, taken
 
 #: How many breaches of one promise are printed; the report in the folder has them all.
 SHOWN = 10
@@ -41,6 +44,18 @@ def report(result: Result) -> dict[str, Any]:
             "charged_for_nothing": len(lost),
             "money": _money(lost),
         },
+        "images": {
+            "in_manifests": sum(len(m["images"]) for m in seen.archive.manifests.values() if m),
+            "compared": len(seen.originals),
+            "lost_with_their_links": missing(seen),
+            "half_written": len(seen.archive.halves),
+        },
+        "told": {
+            "deliveries": len(seen.inbox),
+            "failed_at_first": sum(not taken(sent) for sent in seen.inbox),
+            "repeated": repeated(seen),
+            "pending": sum(may_wait(job["notification"]) for _, job in seen.settled()),
+        },
         "promises": {name: name not in {b.promise for b in result.breaches} for name in PROMISES},
         "breaches": [_breach(result, number) for number in range(len(result.breaches))],
     }
@@ -50,7 +65,14 @@ def evidence(result: Result) -> dict[str, Any]:
     """Every job with its timeline, and every provider task, as JSON-ready data."""
     seen = result.evidence
     jobs = [{**job, "events": seen.events.get(job_id, [])} for job_id, job in seen.jobs.items()]
-    return {"jobs": jobs, "tasks": seen.tasks, "verification": seen.verification}
+    return {
+        "jobs": jobs,
+        "tasks": seen.tasks,
+        "verification": seen.verification,
+        "inbox": seen.inbox,
+        "archive": asdict(seen.archive),
+        "deaths": [asdict(death) for death in seen.deaths],
+    }
 
 
 def _breach(result: Result, number: int) -> dict[str, Any]:
@@ -64,6 +86,7 @@ def _breach(result: Result, number: int) -> dict[str, Any]:
         "job": job,
         "timeline": seen.events.get(breach.whose, []),
         "tasks": seen.tasks_of(order) if order else [],
+        "told": by_job(seen)[breach.whose],
     }
 
 
@@ -119,6 +142,8 @@ def _lines(told: Mapping[str, Any]) -> list[tuple[str, str]]:
             "at risk",
             f"{risk['attempts']} attempts; {risk['charged_for_nothing']} were charged: {money}",
         ),
+        ("images", _counts({k.replace("_", " "): n for k, n in told["images"].items()})),
+        ("told", _counts({k.replace("_", " "): n for k, n in told["told"].items()})),
         ("replay", told["replay"]),
     ]
 
@@ -137,5 +162,7 @@ def _print_breaches(breaches: list[dict[str, Any]], out: Console) -> None:
             for sent in task["callbacks"]:
                 answer = sent["status"] or sent["error"]
                 out.print(f"    {sent['at']} {sent['kind']}: {answer}", markup=False)
+        for sent in breach["told"]:
+            out.print(f"  {sent['received_at']} told: {sent['status']}", markup=False)
     if len(breaches) > SHOWN:
         out.print(f"\n... and {len(breaches) - SHOWN} more of {breaches[0]['promise']}")

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,14 +11,14 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import requests
-
 from orchestrator.cli.stack import EmbeddedRedis, Stack
 from orchestrator.submit import LEASE_MARGIN
+from tests.chaos import gather
 from tests.chaos.clients import Clients
-from tests.chaos.judge import Breach, Evidence, judge
-from tests.chaos.killer import Killer
-from tests.chaos.plan import Plan, write_faults
+from tests.chaos.evidence import Breach, Evidence
+from tests.chaos.judge import judge
+from tests.chaos.killer import FOLLOW_UP, Killer
+from tests.chaos.plan import ARCHIVE, DOWNLOAD, NOTIFICATION, Plan, write_faults
 
 #: Time limits of a provider call, and the lease that follows from them. Seconds.
 CONNECT, READ = 1, 2
@@ -31,6 +29,7 @@ SETTINGS = {
     "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "1",
     "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": str(CONNECT),
     "ORCHESTRATOR_READ_TIMEOUT_SECONDS": str(READ),
+    "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": str(DOWNLOAD),
     "HIAPI_WEBHOOK_SECRET": SECRET,
     **{f"{name}_POLL_SECONDS": "0.5" for name in ("HIAPI", "EVOLINK", "UNIALL", "AIGPTIMAGE")},
     **{f"{name}_MAX_POLL_SECONDS": "3" for name in ("HIAPI", "EVOLINK", "UNIALL", "AIGPTIMAGE")},
@@ -40,9 +39,10 @@ SETTINGS = {
 GRACE = 2 * LEASE + 10
 #: Callbacks count as ended when the sandbox has sent none for so long, or after that. Seconds.
 QUIET, NEVER_QUIET = 2.5, 30.0
-#: How long a command may take. Seconds.
-COMMAND = 300
-PAGE = 200
+#: An archive can die with its worker, and be tried again twice; a notification too. Seconds.
+FOLLOWED = FOLLOW_UP[ARCHIVE][1] / 1000 + 30
+#: The sandbox' inboxes keep 5000 notifications: they are read so often. Seconds.
+MAIL = 60.0
 #: At most so many attempts at risk are listed.
 AT_RISK = 10_000
 
@@ -68,11 +68,16 @@ class Result:
 
 @dataclass
 class Run:
-    """A plan in a folder; `show` is told how it goes."""
+    """A plan in a folder; `show` is told how it goes.
+
+    `hurried`: when the last blow was dealt, leases on archives that were left are ended rather than
+    waited for.
+    """
 
     plan: Plan
     folder: Path
     show: Show = lambda *_: None
+    hurried: bool = False
     _tick: threading.Event = field(default_factory=threading.Event)
 
     def play(self) -> Result:
@@ -89,14 +94,29 @@ class Run:
             stack = closing.enter_context(self._stack(redis))
             clients = Clients(stack, self.plan.orders)
             killer = Killer(stack, redis, self.plan.blows)
+            for order in self.plan.orders:
+                if order.trouble:
+                    gather.spoil(stack, order.inbox, order.trouble)
+            mailbox = gather.Mailbox(stack)
             started = monotonic()
             closing.callback(clients.stop)
             clients.start()
             closing.callback(killer.stop)
             killer.start()
-            self._wait(clients, killer)
+            self._wait(clients, killer, mailbox)
             worked = monotonic() - started
-            return self._judge(stack, clients, killer, worked, began)
+            self._end(stack, clients, killer)
+            evidence, risk = self._evidence(stack, clients, killer, mailbox)
+        return Result(
+            plan=self.plan,
+            evidence=evidence,
+            breaches=judge(evidence),
+            kills=dict(killer.kills),
+            answers=dict(clients.record.answers),
+            risk=risk,
+            worked=worked,
+            took=monotonic() - began,
+        )
 
     def _stack(self, redis: EmbeddedRedis) -> Stack:
         script = write_faults(self.folder)
@@ -113,101 +133,77 @@ class Run:
             folder=self.folder,
         )
 
-    def _wait(self, clients: Clients, killer: Killer) -> None:
+    def _wait(self, clients: Clients, killer: Killer, mailbox: gather.Mailbox) -> None:
         """Until the last blow was dealt and every job is done, or must be."""
+        looked = monotonic()
         while not killer.finished:
             self.show(clients, killer, "killing")
             self._tick.wait(0.2)
+            if monotonic() > looked + MAIL:
+                looked = monotonic()
+                mailbox.look()
         ends = monotonic() + self.plan.deadline + GRACE
         while not clients.finished and monotonic() < ends:
             self.show(clients, killer, "waiting for outcomes")
             self._tick.wait(0.1)
 
-    def _judge(
-        self, stack: Stack, clients: Clients, killer: Killer, worked: float, began: float
-    ) -> Result:
-        self.show(clients, killer, "waiting for late callbacks")
-        tasks = self._quiet(stack)
+    def _end(self, stack: Stack, clients: Clients, killer: Killer) -> None:
+        """Until nothing is under way any more, or must not be."""
+        with ThreadPoolExecutor(1) as pool:
+            quiet = pool.submit(self._quiet, stack)
+            ends = monotonic() + FOLLOWED
+            while monotonic() < ends:
+                self.show(clients, killer, "waiting for archives, callers and late callbacks")
+                if self.hurried:
+                    killer.bury()
+                if not gather.something_follows(stack, clients):
+                    break
+                self._tick.wait(0.5)
+            quiet.result()
         self.show(clients, killer, "judging")
         clients.stop()
         killer.stop()
-        jobs = {job["id"]: job for job in _jobs(clients)}
+
+    def _evidence(
+        self, stack: Stack, clients: Clients, killer: Killer, mailbox: gather.Mailbox
+    ) -> tuple[Evidence, dict[str, Any]]:
+        jobs = {job["id"]: job for job in gather.jobs(clients)}
         for job in jobs.values():
             clients.record.see(job)
-        risk = _command(stack, "list", "--unconfirmed", "--limit", str(AT_RISK)) or {"attempts": []}
+        limit = ("--limit", str(AT_RISK))
+        risk = gather.command(stack, "list", "--unconfirmed", *limit) or {"attempts": []}
+        charged = gather.control(stack, "ledger").values()
         evidence = Evidence(
             orders=self.plan.orders,
             accepted=clients.record.accepted,
             jobs=jobs,
-            events=dict(_events(clients, list(jobs))),
-            tasks=tasks,
-            charged=sum(entry["tasks"] for entry in _control(stack, "ledger").values()),
+            events=dict(gather.events(clients, list(jobs))),
+            tasks=gather.control(stack, "tasks"),  # before `originals` asks for the images
+            charged=sum(entry["tasks"] for entry in charged),
             at_risk={f"{entry['job_id']}.{entry['attempt']}" for entry in risk["attempts"]},
             lease=LEASE,
             changed=clients.record.changed,
             odd=clients.record.odd,
             ended=[*killer.ended, *([f"the killer: {killer.broke!r}"] if killer.broke else [])],
             restarts=killer.restarts,
-            verification=_command(stack, "verify", "--sandbox", stack.sandbox_url),
+            verification=gather.command(
+                stack, "verify", "--sandbox", stack.sandbox_url, "--images"
+            ),
+            notify_lease=FOLLOW_UP[NOTIFICATION][1] / 1000,
+            deaths=killer.deaths,
+            dropped=list(gather.dropped(stack)),
+            inbox=mailbox.look(),
+            archive=gather.archive(stack, self.folder),
+            originals=gather.originals(jobs),
         )
-        return Result(
-            plan=self.plan,
-            evidence=evidence,
-            breaches=judge(evidence),
-            kills=dict(killer.kills),
-            answers=dict(clients.record.answers),
-            risk=risk,
-            worked=worked,
-            took=monotonic() - began,
-        )
+        return evidence, risk
 
-    def _quiet(self, stack: Stack) -> list[dict[str, Any]]:
-        """The sandbox' tasks, once it sends no more callbacks."""
+    def _quiet(self, stack: Stack) -> None:
+        """Until the sandbox sends no more callbacks."""
         ends, told, since = monotonic() + NEVER_QUIET, -1, monotonic()
-        while True:
-            tasks: list[dict[str, Any]] = _control(stack, "tasks")
+        while monotonic() < min(since + QUIET, ends):
+            tasks = gather.control(stack, "tasks")
             now = sum(len(task["callbacks"]) + (task["status"] != "running") for task in tasks)
             if now != told:
                 told, since = now, monotonic()
-            if monotonic() > min(since + QUIET, ends):
-                return tasks
             self._tick.wait(0.5)
-
-
-def _jobs(clients: Clients) -> Iterator[dict[str, Any]]:
-    """Every job that the API lists."""
-    cursor = ""
-    while True:
-        page = clients.get(f"/v1/jobs?limit={PAGE}{cursor}")
-        yield from page["jobs"]
-        if page["next_cursor"] is None:
-            return
-        cursor = f"&cursor={page['next_cursor']}"
-
-
-def _events(clients: Clients, job_ids: list[str]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    with ThreadPoolExecutor(4) as pool:
-        told = pool.map(lambda job_id: clients.get(f"/v1/jobs/{job_id}/events"), job_ids)
-        yield from zip(job_ids, (answer["events"] for answer in told), strict=True)
-
-
-def _control(stack: Stack, what: str) -> Any:
-    answer = requests.get(f"{stack.sandbox_url}/control/{what}", timeout=60)
-    answer.raise_for_status()
-    return answer.json()
-
-
-def _command(stack: Stack, *arguments: str) -> dict[str, Any] | None:
-    """What `orchestrator ... --json` prints, if it prints JSON."""
-    done = subprocess.run(
-        ["orchestrator", *arguments, "--json"],
-        env=stack.env,
-        capture_output=True,
-        timeout=COMMAND,
-        check=False,
-    )
-    try:
-        told: dict[str, Any] = json.loads(done.stdout)
-    except ValueError:
-        return None
-    return {**told, "exit_status": done.returncode, "stderr": done.stderr.decode(errors="replace")}

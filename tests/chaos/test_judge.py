@@ -7,71 +7,19 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.judge import PROMISES, Evidence, judge
-from tests.chaos.killer import Restart
-from tests.chaos.plan import Order, plan
-
-CREATED, SETTLED = "2026-01-01T00:00:00.000Z", "2026-01-01T00:00:05.000Z"
-DEADLINE = "2026-01-01T00:01:00.000Z"
-UNCONFIRMED = {"code": "submission_unconfirmed"}
+from tests.chaos.evidence import Evidence
+from tests.chaos.good import CREATED, UNCONFIRMED, follow, good, sent, task
+from tests.chaos.judge import PROMISES, judge
+from tests.chaos.killer import Death, Restart
+from tests.chaos.plan import REDIS, Order
+from tests.chaos.test_aftermath import BREAKS as AFTERMATH
 
 Break = Callable[[Evidence], object]
 
 
-def job(order: Order) -> dict[str, Any]:
-    """A job that went well."""
-    return {
-        "id": f"job-{order.number}",
-        "provider": order.provider,
-        "status": "succeeded",
-        "images": [{"source_url": "http://x/"}] * order.images,
-        "error": None,
-        "metadata": {"number": order.number},
-        "attempts": [{"number": 1, "task_id": f"task-{order.number}", "submitted_at": CREATED}],
-        "created_at": CREATED,
-        "deadline_at": DEADLINE,
-        "settled_at": SETTLED,
-        "settled_by": "callback",
-    }
-
-
-def task(order: Order, name: str = "task") -> dict[str, Any]:
-    """Its provider task."""
-    return {
-        "id": f"{name}-{order.number}",
-        "prompt": order.prompt,
-        "status": "succeeded",
-        "charged": {"amount": 1.0, "unit": "credits"},
-        "faults": {},
-        "callbacks": [],
-    }
-
-
-def sent(kind: str, status: int | None) -> dict[str, Any]:
-    """A callback."""
-    return {"kind": kind, "status": status, "at": CREATED, "error": None}
-
-
 @pytest.fixture
 def seen() -> Evidence:
-    """A run in which everything went well; order 0 to 3 are one for each provider."""
-    orders = sorted(plan(seed=1, jobs=4, minutes=1).orders, key=lambda order: order.provider)
-    orders = [Order(n, o.at, o.key, o.body, o.with_file, o.twice) for n, o in enumerate(orders)]
-    return Evidence(
-        orders=orders,
-        accepted={order.number: {f"job-{order.number}"} for order in orders},
-        jobs={f"job-{order.number}": job(order) for order in orders},
-        events={
-            f"job-{order.number}": [{"event": "settled", "detail": {}, "at": SETTLED}]
-            for order in orders
-        },
-        tasks=[task(order) for order in orders],
-        charged=len(orders),
-        at_risk=set(),
-        lease=13.0,
-        restarts=[Restart(1.0, 2.0, None)],
-        verification={"invariants": [{"meaning": "all is well", "breaches": []}]},
-    )
+    return good()
 
 
 def of(seen: Evidence, provider: str) -> Order:
@@ -93,6 +41,8 @@ def give_up(seen: Evidence, provider: str, doubts: int = 1) -> dict[str, Any]:
     seen.at_risk.add(f"{lost['id']}.1")
     doubt = {"event": "unconfirmed", "detail": {}, "at": CREATED}
     seen.events[lost["id"]].extend([doubt] * doubts)
+    seen.named(lost["id"], "settled")[0]["detail"]["status"] = "failed"
+    follow(seen)
     return lost
 
 
@@ -121,6 +71,10 @@ BREAKS: dict[str, tuple[str, Break]] = {
     "gone": ("one_job", lambda s: s.jobs.pop("job-0")),  # type: ignore[attr-defined]
     "open": ("one_outcome", lambda s: s.jobs["job-0"].update(settled_at=None, status="running")),
     "settled twice": ("one_outcome", lambda s: s.events["job-0"].append(s.events["job-0"][0])),
+    "another one settled": (
+        "one_outcome",
+        lambda s: s.events["job-0"][0].update(detail={"status": "failed"}),
+    ),
     "changed": ("final", lambda s: setattr(s, "changed", ["job-0 was done"])),
     "two tasks": ("paid_once", charge_again),
     "another sum": ("paid_once", lambda s: setattr(s, "charged", 5)),
@@ -137,6 +91,10 @@ BREAKS: dict[str, tuple[str, Break]] = {
     "not sent again": ("unconfirmed", lambda s: give_up(s, "hiapi")),
     "believed a lie": ("true", lambda s: s.tasks_of(s.orders[0])[0].update(status="failed")),
     "failed for nothing": ("true", lambda s: fail(s, "generation_failed")),
+    "failed without a word": (
+        "true",
+        lambda s: s.jobs["job-0"].update(status="failed", images=[]),
+    ),
     "impatient": ("true", lambda s: fail(s, "deadline_exceeded")),
     "no images": ("images", lambda s: s.jobs["job-0"].update(images=[])),
     "forgery": (
@@ -146,6 +104,7 @@ BREAKS: dict[str, tuple[str, Break]] = {
     "odd answer": ("answers", lambda s: setattr(s, "odd", ["500"])),
     "died": ("alive", lambda s: setattr(s, "ended", ["worker"])),
     "silent": ("alive", lambda s: setattr(s, "restarts", [Restart(1.0, None, None)])),
+    "cannot nudge": ("alive", lambda s: setattr(s, "dropped", [("worker", 100.0)])),
     "no verdict": ("verified", lambda s: setattr(s, "verification", None)),
     "verify": (
         "verified",
@@ -168,7 +127,7 @@ def test_each_breach_is_seen(seen: Evidence, name: str) -> None:
 
 
 def test_every_promise_can_be_broken() -> None:
-    assert {promise for promise, _ in BREAKS.values()} == PROMISES.keys()
+    assert {promise for promise, _ in (BREAKS | AFTERMATH).values()} == PROMISES.keys()
 
 
 def test_what_nobody_could_know_is_no_breach(seen: Evidence) -> None:
@@ -176,6 +135,14 @@ def test_what_nobody_could_know_is_no_breach(seen: Evidence) -> None:
     give_up(seen, "evolink")
     give_up(seen, "hiapi", doubts=2)
     assert judge(seen) == []
+
+
+def test_nudges_are_dropped_while_redis_is_away_and_shortly_after(seen: Evidence) -> None:
+    seen.deaths = [Death(REDIS, 97.0, 98.0)]
+    seen.dropped = [("web", 97.5), ("worker", 99.9)]
+    assert judge(seen) == []
+    seen.dropped = [("worker", 100.1)]
+    assert broken(seen) == {"alive"}
 
 
 def test_a_submission_shortly_before_the_deadline_has_no_time_for_another_send(

@@ -9,9 +9,20 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.providers import BUILT_IN
+from sandbox.inboxfaults import read_inbox_fault
 from sandbox.script import read_script
 from tests.chaos.__main__ import main
-from tests.chaos.plan import FAULTS, REDIS, REQUESTS, VICTIMS, plan, write_faults
+from tests.chaos.plan import (
+    AIMS,
+    FAULTS,
+    INBOX,
+    REDIS,
+    REQUESTS,
+    TROUBLES,
+    VICTIMS,
+    plan,
+    write_faults,
+)
 
 
 def test_the_same_seed_draws_the_same_plan() -> None:
@@ -41,6 +52,31 @@ def test_everybody_is_killed_in_turn_and_redis_as_often_as_asked(seed: int) -> N
     assert kills[REDIS] == 2
     assert kills.keys() == {*VICTIMS, REDIS}
     assert max(kills[name] for name in VICTIMS) - min(kills[name] for name in VICTIMS) <= 1
+
+
+def test_workers_die_at_each_of_their_tasks_in_turn() -> None:
+    blows = plan(seed=7, jobs=1, minutes=2).blows
+    aimed = [blow for blow in blows if blow.victim == "worker"]
+    assert [blow.aim for blow in aimed[:6]] == [*AIMS, *AIMS]
+    assert all(0 <= blow.linger <= AIMS[blow.aim] for blow in aimed)
+    assert {blow.aim for blow in blows if blow.victim != "worker"} == {""}
+
+
+def test_callers_with_trouble_have_it_for_themselves() -> None:
+    orders = plan(seed=7, jobs=500, minutes=1).orders
+    troubled = [order for order in orders if order.trouble]
+    assert {order.inbox for order in orders if not order.trouble} == {INBOX}
+    assert len({order.inbox for order in troubled} - {INBOX}) == len(troubled)
+    share = sum(share for share, _ in TROUBLES)
+    assert len(troubled) == pytest.approx(share * len(orders), rel=0.5)
+
+
+@pytest.mark.parametrize("trouble", [trouble for _, trouble in TROUBLES])
+def test_the_sandbox_takes_each_trouble(trouble: dict[str, object]) -> None:
+    fault = read_inbox_fault({**trouble, "times": 1})
+    assert fault.times == 1
+    drawn = [order.trouble for order in plan(seed=7, jobs=500, minutes=1).orders]
+    assert trouble in drawn
 
 
 def test_redis_alone_can_be_killed() -> None:

@@ -21,14 +21,14 @@ SEED = int(os.environ.get("CHAOS_SEED", "39"))
 def chaos(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """web, worker, beat and Redis die in turn while jobs come in."""
     wanted = plan(seed=SEED, jobs=150, minutes=0.2, every=2, deadline=20)
-    return Run(wanted, tmp_path_factory.mktemp("chaos")).play()
+    return Run(wanted, tmp_path_factory.mktemp("chaos"), hurried=True).play()
 
 
 @pytest.fixture(scope="module")
 def redis_only(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """Redis alone dies, three times; nothing else is started again."""
     wanted = plan(seed=SEED, jobs=60, minutes=0.1, redis_kills=3, deadline=20, victims=())
-    return Run(wanted, tmp_path_factory.mktemp("redis")).play()
+    return Run(wanted, tmp_path_factory.mktemp("redis"), hurried=True).play()
 
 
 def breaches(result: Result, promise: str) -> list[dict[str, Any]]:
