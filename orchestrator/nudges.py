@@ -41,8 +41,9 @@ TRANSPORT_OPTIONS = {"ack_emulation": False, **NOT_FOR_EVER}
 
 #: How long a nudge waits for company. Seconds.
 WINDOW = 0.005
-#: The time between two rounds of messages: one costs as much as several callbacks. Seconds.
-PACE = 0.02
+#: The time between two rounds of messages: from, to, and for each job that the last one named.
+#: Seconds. A message costs as much as several callbacks, so the more there is to do, the fewer go.
+PACE, SLOWEST, PER_JOB = 0.02, 0.1, 0.004
 #: The most jobs one message names.
 BATCH = 100
 
@@ -55,7 +56,7 @@ class Nudger:
     Args:
         send: sends one message, or raises; then the message is dropped.
         window: how long the first nudge waits for others, seconds.
-        pace: the least time between two rounds of messages, seconds.
+        pace: the least time between two rounds of messages, seconds; at most SLOWEST.
     """
 
     def __init__(self, send: Send, *, window: float = WINDOW, pace: float = PACE) -> None:
@@ -100,9 +101,10 @@ class Nudger:
                 if not self._waiting:
                     return
             self._closed.wait(max(self._window, next_round - monotonic()))
-            next_round = monotonic() + self._pace
             with self._changed:
                 waiting, self._waiting = self._waiting, {}
+            named = sum(map(len, waiting.values()))
+            next_round = monotonic() + min(max(self._pace, named * PER_JOB), SLOWEST)
             for step, job_ids in waiting.items():
                 self._deliver(step, job_ids)
 

@@ -105,7 +105,10 @@ def test_a_message_names_at_most_a_hundred_jobs(messages: Messages) -> None:
     assert [job_id for _, batch in messages.sent for job_id in batch] == job_ids
 
 
-def test_a_busy_process_sends_in_rounds_and_the_first_at_once(messages: Messages) -> None:
+def test_a_busy_process_sends_in_rounds_and_the_first_at_once(
+    messages: Messages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nudges, "SLOWEST", 0.3)
     nudger, begun = Nudger(messages, window=0.001, pace=0.3), monotonic()
 
     nudger.nudge(Step.SUBMIT, ["job_1"])
@@ -118,6 +121,17 @@ def test_a_busy_process_sends_in_rounds_and_the_first_at_once(messages: Messages
     assert first < 0.3 <= monotonic() - begun
     nudger.close()
     assert messages.sent == [(Step.SUBMIT, ["job_1"]), (Step.SUBMIT, ["job_2", "job_3", "job_4"])]
+
+
+def test_the_more_a_round_names_the_later_the_next_one_is(messages: Messages) -> None:
+    nudger, begun = Nudger(messages, window=0.001, pace=0), monotonic()
+
+    for number in (1, 2):
+        nudger.nudge(Step.SUBMIT, [f"job_{number}_{n}" for n in range(20)])
+        assert messages.arrived.acquire(timeout=PATIENCE)
+
+    assert monotonic() - begun >= 20 * nudges.PER_JOB
+    nudger.close()
 
 
 def test_a_nudge_goes_out_by_itself_when_its_window_ends(messages: Messages) -> None:

@@ -87,9 +87,9 @@ end
 -- while it is pending; its lease, next look and tries are fields that begin with the name.
 local FOLLOW_UPS = {'archive', 'notify'}
 
-local function follow_up(now, name, ...)
-  set(name, 'pending', name .. '.since', now, name .. '.next', now, ...)
-  redis.call('ZADD', shard .. name, now, job_id)
+-- The fields of one that is now due, as name, value, ...
+local function pending(now, name)
+  return name, 'pending', name .. '.since', now, name .. '.next', now
 end
 
 -- Keep the job while anything follows, and for the retention time after.
@@ -107,16 +107,24 @@ end
 -- its images' links may be dead. The other fields to set follow as name, value, ...; all in few
 -- calls, since callbacks come here. Gives the names of what follows.
 local function settle(now, from, status, by, retention, expires, detail, ...)
-  local follows = {}
-  become(from, status, 'by', by, 'settled', now, 'updated', now, ...)
+  local follows, fields = {}, {'by', by, 'settled', now, 'updated', now, ...}
   if status == 'succeeded' then
-    follow_up(now, 'archive')
-    redis.call('ZADD', shard .. 'expiring', expires, job_id)
     follows[1] = 'archive'
   end
   if get('notify') then
-    follow_up(now, 'notify')
     follows[#follows + 1] = 'notify'
+  end
+  for _, name in ipairs(follows) do
+    for _, value in ipairs({pending(now, name)}) do
+      fields[#fields + 1] = value
+    end
+  end
+  become(from, status, unpack(fields))
+  for _, name in ipairs(follows) do
+    redis.call('ZADD', shard .. name, now, job_id)
+  end
+  if status == 'succeeded' then
+    redis.call('ZADD', shard .. 'expiring', expires, job_id)
   end
   release() -- after a write that a full Redis refuses, so that nothing is half done
   redis.call('ZREM', key.agenda, job_id)

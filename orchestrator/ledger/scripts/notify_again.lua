@@ -18,7 +18,8 @@ end
 local look = redis.call('ZSCORE', shard .. 'notify', job_id)
 local leased = lease and look and tonumber(look) > tonumber(now)
 if not leased then -- else it is being told just now
-  follow_up(now, 'notify', 'notify.tries', 0)
+  set('notify.tries', 0, pending(now, 'notify'))
+  redis.call('ZADD', shard .. 'notify', now, job_id)
   event(now, 'notify_again', '{}')
   redis.call('HDEL', key.job, 'notify.lease')
   redis.call('ZREM', shard .. 'dead', job_id)
