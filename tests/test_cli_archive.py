@@ -86,8 +86,7 @@ def test_stats_shows_what_is_to_be_archived_and_at_risk(world: World) -> None:
     gallery.job(picture(), expires=[12 * hour])
 
     assert (
-        "\narchives: 2 to do, 1 with links that may die within 6 h;"
-        " 1 archived, 1 given up\n"
+        "\narchives: 2 to do, 1 with links that may die within 6 h; 1 archived, 1 given up\n"
     ) in cli("stats")
     assert json.loads(cli("stats", "--json")) == json.loads(json.dumps(stats(world.runtime)))
 
