@@ -49,14 +49,14 @@ class Storage:
         try:
             parts = urlsplit(url)
         except ValueError:
-            raise ValueError(f"not a storage: allowed is {ALLOWED}") from None
+            raise ValueError(ALLOWED) from None
         if "?" not in url and "#" not in url:
             if url.startswith("file:///") and parts.path.strip("/"):
                 return cls(Folder(Path(unquote(parts.path))))
             if parts.scheme in SCHEMES and _SEGMENT.fullmatch(parts.netloc):
                 prefix = parts.path.strip("/")
                 return cls(Bucket(parts.scheme, parts.netloc, prefix and _checked(prefix)))
-        raise ValueError(f"not a storage: allowed is {ALLOWED}")
+        raise ValueError(ALLOWED)
 
     def put(self, path: str, content: BinaryIO | bytes, content_type: str) -> None:
         """Keep an object, in the place of what was there; a file is read from its start.
