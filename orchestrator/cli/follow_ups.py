@@ -9,6 +9,7 @@ from math import isnan
 import click
 
 from orchestrator import runtime
+from orchestrator.cli.jobs import existing
 from orchestrator.cli.output import as_json, console, print_json, progress, table
 from orchestrator.jobs import Job
 from orchestrator.notify.replay import NothingToTell, dead, tell_again
@@ -66,7 +67,7 @@ def notify(
         raise click.UsageError("--since and --list go with --dead")
     parts = runtime.default()
     if not all_dead:
-        _replay(parts, [_existing(parts, job_id) for job_id in job_ids], json_=json_)
+        _replay(parts, [existing(parts, job_id) for job_id in job_ids], json_=json_)
         return
     from_ = parts.clock() - since * 1000 if since is not None else 0
     number, jobs = dead(parts, since=from_, limit=limit)
@@ -102,13 +103,6 @@ def prune(*, days: float | None, dry_run: bool, json_: bool) -> None:
         print_json({"forgotten": forgotten, "dry_run": dry_run})
     else:
         click.echo(f"jobs {'to forget' if dry_run else 'forgotten'}: {len(forgotten)}")
-
-
-def _existing(parts: Runtime, job_id: str) -> Job:
-    job = parts.ledger.get(job_id)
-    if job is None:
-        raise click.ClickException(f"there is no job {job_id!r} in this ledger")
-    return job
 
 
 def _replay(parts: Runtime, jobs: list[Job], *, json_: bool, left: int = 0) -> None:

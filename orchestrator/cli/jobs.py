@@ -118,7 +118,7 @@ def enqueue(
 def get(job_id: str, json_: bool) -> None:
     """Show a job and its timeline. Exit status 0 only if there is such a job."""
     parts = runtime.default()
-    job = _existing(parts.ledger, job_id)
+    job = existing(parts, job_id)
     if json_:
         events = [event_view(event) for event in parts.ledger.events(job_id)]
         print_json({**parts.view(job), "events": events})
@@ -132,7 +132,7 @@ def get(job_id: str, json_: bool) -> None:
 def watch(job_id: str, json_: bool) -> None:
     """Follow a job until it is done. Exit status 0 only if it succeeded."""
     parts = runtime.default()
-    _follow(parts, _existing(parts.ledger, job_id), json_=json_)
+    _follow(parts, existing(parts, job_id), json_=json_)
 
 
 @click.command()
@@ -142,7 +142,7 @@ def cancel(job_id: str, json_: bool) -> None:
     """Call a job off that was not sent yet. Exit status 0 only if it is cancelled."""
     parts = runtime.default()
     cancelled = call_off(parts, job_id)
-    job = _existing(parts.ledger, job_id)
+    job = existing(parts, job_id)
     if not cancelled:
         raise click.ClickException(
             f"{job_id} is {job.status}: only a job that is still queued can be cancelled"
@@ -160,7 +160,7 @@ def cancel(job_id: str, json_: bool) -> None:
 def retry(job_id: str, yes: bool, json_: bool) -> None:
     """Enqueue the request of a failed or cancelled job again, once; print the new job's id."""
     parts = runtime.default()
-    job = _existing(parts.ledger, job_id)
+    job = existing(parts, job_id)
     try:
         placed = try_again(parts, job, caller="cli", accept_risk=yes)
     except MayBePaid as error:
@@ -183,8 +183,9 @@ def _native(file: IO[bytes]) -> Any:
         raise InvalidRequest(Violation("request", text, f"JSON ({error})")) from None
 
 
-def _existing(ledger: Ledger, job_id: str) -> Job:
-    job = ledger.get(job_id)
+def existing(parts: Runtime, job_id: str) -> Job:
+    """A job that was named, or the end of the command."""
+    job = parts.ledger.get(job_id)
     if job is None:
         raise click.ClickException(f"there is no job {job_id!r} in this ledger")
     return job
@@ -194,7 +195,7 @@ def _follow(parts: Runtime, job: Job, *, json_: bool) -> None:
     """Print a job's events as they happen, until it is terminal."""
     shown = 0
     while True:
-        current = _existing(parts.ledger, job.id)
+        current = existing(parts, job.id)
         if not json_:
             shown = _print_events(parts.ledger, job.id, shown)
         if current.status.terminal:

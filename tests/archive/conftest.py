@@ -11,7 +11,10 @@ import boto3
 import pytest
 
 from orchestrator.archive.storage import Storage
+from tests.archive import kit
+from tests.archive.kit import Gallery
 from tests.archive.servers import KEY, SECRET, Bucketlike, bucketlike, moto
+from tests.fakes import World
 
 CLOUDS = ("AWS_", "GOOGLE_", "AZURE_")
 
@@ -96,3 +99,15 @@ def server(monkeypatch: pytest.MonkeyPatch, credentials: None) -> Iterator[Bucke
     with bucketlike() as told:
         monkeypatch.setenv("AWS_ENDPOINT_URL", told.url)
         yield told
+
+
+@pytest.fixture
+def world(start: Callable[..., World], tmp_path: Path) -> World:
+    """A process that archives into a folder of the test's own, and may ask this machine."""
+    return kit.world(start, tmp_path)
+
+
+@pytest.fixture
+def gallery(world: World) -> Gallery:
+    """Jobs whose images the test serves."""
+    return Gallery(world)

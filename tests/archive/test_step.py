@@ -35,17 +35,6 @@ from tests.archive.kit import (
 )
 from tests.fakes import NOON, Answer, Asked, World
 
-
-@pytest.fixture
-def world(start: Callable[..., World], tmp_path: Path) -> World:
-    return kit.world(start, tmp_path)
-
-
-@pytest.fixture
-def gallery(world: World) -> Gallery:
-    return Gallery(world)
-
-
 # It goes well ------------------------------------------------------------------------------
 
 

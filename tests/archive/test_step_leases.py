@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,17 +27,6 @@ from tests.archive.kit import (
     state,
 )
 from tests.fakes import NOON, Answer, Asked, World
-
-
-@pytest.fixture
-def world(start: Callable[..., World], tmp_path: Path) -> World:
-    return kit.world(start, tmp_path)
-
-
-@pytest.fixture
-def gallery(world: World) -> Gallery:
-    return Gallery(world)
-
 
 # The lease ---------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,16 +20,6 @@ from tests.archive.kit import (
     state,
 )
 from tests.fakes import NOON, Answer, World
-
-
-@pytest.fixture
-def world(start: Callable[..., World], tmp_path: Path) -> World:
-    return kit.world(start, tmp_path)
-
-
-@pytest.fixture
-def gallery(world: World) -> Gallery:
-    return Gallery(world)
 
 
 @pytest.mark.parametrize(("chance", "factor"), [(0.0, 1.0), (1.0, 1.5)])

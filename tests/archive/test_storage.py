@@ -252,7 +252,7 @@ S3 = ("s3:///p", "s3://", "s3://b/p?", "s3://key:hunter2@b/p", "s3://b:80/p", "s
 
 @pytest.mark.parametrize("url", [*FILES, *WEB, *S3])
 def test_other_urls_are_refused_without_being_repeated(url: str) -> None:
-    with pytest.raises(ValueError, match="^file:///folder, s3://bucket") as raised:
+    with pytest.raises(ValueError, match=r"^file:///folder, s3://bucket") as raised:
         Storage.from_url(url)
 
     assert "hunter2" not in str(raised.value)
