@@ -18,11 +18,11 @@ from time import perf_counter
 import requests
 
 from benchmarks import origin
-from orchestrator.archive.step import archive
 from orchestrator.cli.stack import Stack, free_port
-from orchestrator.config import Settings
-from orchestrator.jobs import FollowUpStatus, Image, JobRequest, Outcome, Step
+from orchestrator.jobs.model import FollowUpStatus, Image, JobRequest, Outcome, Step
 from orchestrator.runtime import Runtime
+from orchestrator.settings.settings import Settings
+from orchestrator.steps.archive import archive
 
 GOAL = 0.7
 ROUNDS = 3
@@ -39,28 +39,28 @@ def run() -> bool:
         stack.start("origin", [sys.executable, "-m", "benchmarks.origin", str(port)])
         stack.wait_for("origin", f"http://127.0.0.1:{port}/0.png")
         os.environ.update({k: v for k, v in stack.env.items() if k.startswith("ORCHESTRATOR_")})
-        parts = Runtime.from_settings(Settings.from_env())
+        runtime = Runtime.from_settings(Settings.from_env())
         print(
             f"Archive: {ROUNDS} rounds of {IMAGES} images; their host takes"
             f" {origin.FIRST_BYTE * 1000:.0f} ms, then {origin.RATE / 1e6:g} MB/s"
         )
-        reached = [_compare(parts, port, kind, THREADS) >= GOAL for kind in KINDS]
+        reached = [_compare(runtime, port, kind, THREADS) >= GOAL for kind in KINDS]
         for kind in KINDS:
-            _compare(parts, port, kind, MANY)
+            _compare(runtime, port, kind, MANY)
     print(f"  goal: with {THREADS} threads a ratio of at least {GOAL}\n")
     return all(reached)
 
 
-def _compare(parts: Runtime, port: int, kind: str, threads: int) -> float:
-    folder = parts.settings.data_dir / "bare"
+def _compare(runtime: Runtime, port: int, kind: str, threads: int) -> float:
+    folder = runtime.settings.data_dir / "bare"
     folder.mkdir(exist_ok=True)
     links = [f"http://127.0.0.1:{port}/{number}.{kind}" for number in range(IMAGES)]
     rates: dict[str, list[float]] = {"bare loop": [], "archive": []}
     for _ in range(ROUNDS):
-        jobs = [_succeeded(parts, link) for link in links]
+        jobs = [_succeeded(runtime, link) for link in links]
         rates["bare loop"].append(_rate(lambda link: _bare(link, folder), links, threads))
-        rates["archive"].append(_rate(lambda job_id: archive(parts, job_id), jobs, threads))
-        assert all(_archived(parts, job_id) for job_id in jobs)
+        rates["archive"].append(_rate(lambda job_id: archive(runtime, job_id), jobs, threads))
+        assert all(_archived(runtime, job_id) for job_id in jobs)
     return _report(f"{kind} of {len(origin.picture(kind)) / 1e6:.2f} MB, {threads} threads", rates)
 
 
@@ -81,19 +81,19 @@ def _bare(link: str, folder: Path) -> None:
         file.writelines(answer.iter_content(256 * 1024))
 
 
-def _succeeded(parts: Runtime, link: str) -> str:
+def _succeeded(runtime: Runtime, link: str) -> str:
     """A job whose image is to be archived."""
-    now = parts.clock()
+    now = runtime.clock()
     wanted = JobRequest("evolink", "nano-banana-2-lite", {"prompt": "A lighthouse at dusk"})
-    job_id = parts.ledger.create(wanted, now=now, deadline_at=now + 3_600_000).job_id
-    parts.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)
+    job_id = runtime.ledger.create(wanted, now=now, deadline_at=now + 3_600_000).job_id
+    runtime.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)
     outcome = Outcome.succeeded((Image(link, now + 86_400_000),))
-    parts.ledger.settle_attempt(job_id, 1, f"task-{job_id}", outcome, now=now)
+    runtime.ledger.settle_attempt(job_id, 1, f"task-{job_id}", outcome, now=now)
     return job_id
 
 
-def _archived(parts: Runtime, job_id: str) -> bool:
-    job = parts.ledger.get(job_id)
+def _archived(runtime: Runtime, job_id: str) -> bool:
+    job = runtime.ledger.get(job_id)
     return bool(job and job.archive and job.archive.status is FollowUpStatus.DONE)
 
 

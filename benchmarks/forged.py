@@ -25,12 +25,12 @@ from time import perf_counter
 import requests
 
 from benchmarks import load
-from orchestrator.callbacks import CallbackAddress
+from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
-from orchestrator.config import Settings
-from orchestrator.jobs import JobRequest, Status, Step
+from orchestrator.jobs.model import JobRequest, Status, Step
 from orchestrator.ledger import Ledger, keys
+from orchestrator.settings.settings import Settings
 
 HEADERS = {"Content-Type": "application/json"}
 BODY = b'{"id":"task-1","status":"completed","results":["https://forged.example.com/0.png"]}'
@@ -98,7 +98,7 @@ class Target:
         wanted = JobRequest("evolink", "nano-banana-2-lite", {"prompt": "A lighthouse at dusk"})
         job_id = self._ledger.create(wanted, now=now, deadline_at=now + 3_600_000).job_id
         self._ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)
-        self._ledger.accepted(job_id, 1, f"task-{job_id}", now=now, next_look=now + 3_600_000)
+        self._ledger.accepted(job_id, 1, f"task-{job_id}", now=now, due_at=now + 3_600_000)
         return job_id
 
     def status(self, job_id: str) -> Status:

@@ -17,13 +17,13 @@ from time import perf_counter
 import requests
 
 from benchmarks.origin import picture
-from orchestrator.callbacks import CallbackAddress
+from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
-from orchestrator.config import Settings
-from orchestrator.jobs import JobRequest, Step
+from orchestrator.jobs.model import JobRequest, Step
+from orchestrator.jsonio import dump
 from orchestrator.ledger import Ledger
-from orchestrator.wire import dump
+from orchestrator.settings.settings import Settings
 
 GOAL = 50.0
 JOBS = 400
@@ -110,7 +110,7 @@ def _running(ledger: Ledger, settings: Settings, caller: _Caller) -> tuple[str, 
     )
     job_id = ledger.create(wanted, now=now, deadline_at=now + 3_600_000).job_id
     ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)
-    ledger.accepted(job_id, 1, f"task-{job_id}", now=now, next_look=now + 3_600_000)
+    ledger.accepted(job_id, 1, f"task-{job_id}", now=now, due_at=now + 3_600_000)
     return job_id, CallbackAddress("evolink", job_id, 1).url(settings)
 
 

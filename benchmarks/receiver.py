@@ -13,13 +13,13 @@ from abc import ABC, abstractmethod
 from statistics import median
 
 from benchmarks import load
-from orchestrator.callbacks import CallbackAddress
+from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.cli.stack import Stack, free_port, procfile
 from orchestrator.clock import now_ms
-from orchestrator.config import Settings
-from orchestrator.jobs import JobRequest, Step
+from orchestrator.jobs.model import JobRequest, Step
+from orchestrator.jsonio import dump
 from orchestrator.ledger import Ledger
-from orchestrator.wire import dump
+from orchestrator.settings.settings import Settings
 
 GOAL = 0.8
 ROUNDS = 5
@@ -65,7 +65,7 @@ class _Jobs(ABC):
         made = self._ledger.create(wanted, now=now, deadline_at=now + 3_600_000)
         self._ledger.claim(made.job_id, Step.SUBMIT, now=now, lease_ms=60_000)
         task_id = f"task-{made.job_id}"
-        self._ledger.accepted(made.job_id, 1, task_id, now=now, next_look=now + 3_600_000)
+        self._ledger.accepted(made.job_id, 1, task_id, now=now, due_at=now + 3_600_000)
         return load.request(self.path(made.job_id), _body(task_id), HEADERS)
 
     @abstractmethod

@@ -20,11 +20,11 @@ import requests
 from orchestrator import log
 from orchestrator.cli.stack import Stack, free_port
 from orchestrator.clock import now_ms
-from orchestrator.config import Settings
-from orchestrator.jobs import JobRequest
+from orchestrator.jobs.model import JobRequest
+from orchestrator.jsonio import dump
 from orchestrator.runtime import Runtime
-from orchestrator.submit import submit
-from orchestrator.wire import dump
+from orchestrator.settings.settings import Settings
+from orchestrator.steps.submit import submit
 
 GOAL = 1.5
 ROUNDS = 5
@@ -48,14 +48,14 @@ def run() -> bool:
     return all(reached)
 
 
-def _compare(parts: Runtime, port: int, threads: int) -> bool:
+def _compare(runtime: Runtime, port: int, threads: int) -> bool:
     bare, ours = [], []
     session = _session(threads)
     url = f"http://127.0.0.1:{port}/v1/tasks"
     with ThreadPoolExecutor(threads) as pool:
         for _ in range(ROUNDS):
             bare.append(_cpu(pool, lambda _: _post(session, url), range(JOBS)))
-            ours.append(_cpu(pool, lambda job_id: submit(parts, job_id), _jobs(parts)))
+            ours.append(_cpu(pool, lambda job_id: submit(runtime, job_id), _jobs(runtime)))
     ratio = median(ours) / median(bare)
     print(f"Submit: {ROUNDS} rounds of {JOBS} jobs on {threads} threads, CPU of this process")
     print(f"  bare POST     {median(bare):5.0f} us")
@@ -71,10 +71,10 @@ def _cpu(pool: ThreadPoolExecutor, work: Callable[[Any], object], items: Any) ->
     return (process_time() - began) / len(items) * 1e6
 
 
-def _jobs(parts: Runtime) -> list[str]:
+def _jobs(runtime: Runtime) -> list[str]:
     now = now_ms()
     wanted = JobRequest("hiapi", "Nano-Banana-2", {"prompt": "A lighthouse at dusk"})
-    create = parts.ledger.create
+    create = runtime.ledger.create
     return [create(wanted, now=now, deadline_at=now + 3_600_000).job_id for _ in range(JOBS)]
 
 

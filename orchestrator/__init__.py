@@ -7,9 +7,9 @@ get(job.id).status
 """
 
 from orchestrator.enqueue import IdempotencyMismatch, cancel, enqueue, get
-from orchestrator.jobs import Job, Status
+from orchestrator.jobs.model import Job, Status
+from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import LedgerUnavailable
-from orchestrator.validation import InvalidRequest
 
 __all__ = [
     "IdempotencyMismatch",

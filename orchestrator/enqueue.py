@@ -12,16 +12,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator import log, runtime
-from orchestrator.jobs import FollowUp, FollowUpStatus, Job, JobRequest, Status, Step
+from orchestrator import log
+from orchestrator.delivery.targets import refusals
+from orchestrator.jobs.model import FollowUp, FollowUpStatus, Job, JobRequest, Status, Step
+from orchestrator.jobs.schemas import JobRequestSchema
+from orchestrator.jobs.uploads import ImageFile, described
+from orchestrator.jobs.validation import InvalidRequest, Violation, checked
 from orchestrator.ledger import Idempotency, Result
-from orchestrator.notify.targets import refusals
-from orchestrator.runtime import Runtime
-from orchestrator.schemas import JobRequestSchema
-from orchestrator.uploads import ImageFile, described
-from orchestrator.validation import InvalidRequest, Violation, checked
+from orchestrator.providers import PROVIDERS
+from orchestrator.runtime import Runtime, default_runtime
 
-_REQUEST = JobRequestSchema()
+#: Checks the requests of all callers.
+REQUEST_SCHEMA = JobRequestSchema(PROVIDERS)
 #: The longest idempotency key that is taken. Characters.
 MAX_KEY = 255
 
@@ -31,7 +33,7 @@ class IdempotencyMismatch(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class EnqueueResult:
     """A job that is in the ledger; `replayed` when an earlier call had put it there."""
 
     job: Job
@@ -58,7 +60,9 @@ def enqueue(
         ConfigError: a setting is missing or wrong.
     """
     file = ImageFile.read(Path(image_file)) if image_file is not None else None
-    return place(runtime.default(), request, scope="python", key=idempotency_key, file=file).job
+    return create_job(
+        default_runtime(), request, scope="python", key=idempotency_key, file=file
+    ).job
 
 
 def get(job_id: str) -> Job | None:
@@ -68,7 +72,7 @@ def get(job_id: str) -> Job | None:
         LedgerUnavailable: Redis is away.
         ConfigError: a setting is missing or wrong.
     """
-    return runtime.default().ledger.get(job_id)
+    return default_runtime().ledger.get(job_id)
 
 
 def cancel(job_id: str) -> Job | None:
@@ -81,31 +85,32 @@ def cancel(job_id: str) -> Job | None:
         LedgerUnavailable: Redis is away.
         ConfigError: a setting is missing or wrong.
     """
-    parts = runtime.default()
-    call_off(parts, job_id)
-    return parts.ledger.get(job_id)
+    runtime = default_runtime()
+    cancel_job(runtime, job_id)
+    return runtime.ledger.get(job_id)
 
 
-def call_off(parts: Runtime, job_id: str) -> bool:
+def cancel_job(runtime: Runtime, job_id: str) -> bool:
     """Cancel a job, for one of the faces; whether it is cancelled."""
-    result = parts.ledger.cancel(job_id, now=parts.clock())
+    settlement = runtime.ledger.cancel(job_id, now=runtime.clock())
+    result = runtime.nudge_due(job_id, settlement)
     if result is Result.CANCELLED:
-        parts.ledger.drop_upload(job_id)
+        runtime.ledger.drop_upload(job_id)
     return result in (Result.CANCELLED, Result.DUPLICATE)
 
 
-def place(
-    parts: Runtime,
+def create_job(
+    runtime: Runtime,
     request: Mapping[str, Any],
     *,
     scope: str,
     key: str | None = None,
     file: ImageFile | None = None,
-) -> Placed:
+) -> EnqueueResult:
     """Check a request and put it in the ledger, for one of the faces: HTTP, Python or Celery.
 
     Args:
-        parts: this process' runtime.
+        runtime: this process' runtime.
         request: as the caller sent it.
         scope: whose idempotency keys these are.
         key: the idempotency key, if there is one.
@@ -115,16 +120,16 @@ def place(
         InvalidRequest, IdempotencyMismatch, LedgerUnavailable: as for enqueue.
     """
     idempotency = Idempotency(scope, _checked_key(key)) if key is not None else None
-    wanted: JobRequest = checked(_REQUEST, request)
+    wanted: JobRequest = checked(REQUEST_SCHEMA, request)
     if file:
-        wanted = replace(wanted, upload=described(file, parts.settings.max_upload_bytes))
-    _check_provider(parts, wanted)
-    if refused := tuple(refusals(wanted, parts.settings)):
+        wanted = replace(wanted, upload=described(file, runtime.settings.max_upload_bytes))
+    _check_provider(runtime, wanted)
+    if refused := tuple(refusals(wanted, runtime.settings)):
         raise InvalidRequest(*refused)
-    now = parts.clock()
-    seconds = wanted.deadline_seconds or parts.settings.job_deadline_seconds
+    now = runtime.clock()
+    seconds = wanted.deadline_seconds or runtime.settings.job_deadline_seconds
     deadline_at = now + int(seconds * 1000)
-    made = parts.ledger.create(
+    made = runtime.ledger.create(
         wanted,
         now=now,
         deadline_at=deadline_at,
@@ -134,20 +139,20 @@ def place(
     if made.result is Result.MISMATCH:
         raise IdempotencyMismatch("this idempotency key was used before, with another request")
     if made.result is Result.REPLAYED:
-        earlier = parts.ledger.get(made.job_id)
+        earlier = runtime.ledger.get(made.job_id)
         if earlier:
-            return Placed(earlier, replayed=True)
-    parts.nudger.nudge(Step.SUBMIT, [made.job_id])
+            return EnqueueResult(earlier, replayed=True)
+    runtime.nudger.nudge(Step.SUBMIT, [made.job_id])
     log.get().info("job_created", job=made.job_id, provider=wanted.provider, caller=scope)
     told = FollowUp(FollowUpStatus.WAITING) if wanted.notifies else None
     job = Job(made.job_id, Status.QUEUED, wanted, now, now, deadline_at, notification=told)
-    return Placed(job, replayed=False)
+    return EnqueueResult(job, replayed=False)
 
 
-def _check_provider(parts: Runtime, wanted: JobRequest) -> None:
-    on = parts.provider(wanted.provider)
+def _check_provider(runtime: Runtime, wanted: JobRequest) -> None:
+    on = runtime.enabled_provider(wanted.provider)
     if on is None:
-        names = ", ".join(parts.settings.providers) or "none: no provider's API key is set"
+        names = ", ".join(runtime.settings.providers) or "none: no provider's API key is set"
         mend = f"{names} (set {wanted.provider.upper()}_API_KEY to switch {wanted.provider} on)"
         raise InvalidRequest(Violation("provider", wanted.provider, mend))
     on[0].check(wanted)

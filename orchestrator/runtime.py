@@ -6,19 +6,17 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
-from orchestrator.archive.storage import Storage
 from orchestrator.clock import LedgerClock, now_ms
-from orchestrator.config import ProviderSettings, Settings
-from orchestrator.http import Http
-from orchestrator.jobs import Job
-from orchestrator.ledger import Ledger, LedgerUnavailable
-from orchestrator.notify.hosts import Turns
-from orchestrator.nudges import Broker, Nudger
+from orchestrator.host_limiter import HostLimiter
+from orchestrator.ledger import Ledger, LedgerUnavailable, Result, Settlement
+from orchestrator.messages import Broker, Nudger
+from orchestrator.net.guarded_session import GuardedSession
+from orchestrator.net.http_types import Call, Reply
 from orchestrator.providers import PROVIDERS, Provider
-from orchestrator.schemas import job_view
-from orchestrator.security.session import GuardedSession
+from orchestrator.providers.client import NoAnswer, NotSent, ProviderClient
+from orchestrator.settings.settings import ProviderSettings, Settings
+from orchestrator.storage.storage import Storage
 
 DAY_MS = 86_400_000
 
@@ -29,7 +27,7 @@ class Runtime:
 
     settings: Settings
     ledger: Ledger
-    http: Http
+    provider_client: ProviderClient
     nudger: Nudger
     providers: Mapping[str, Provider]
     #: For addresses that somebody else chose: image links, callers' servers.
@@ -37,7 +35,7 @@ class Runtime:
     storage: Storage
     #: For callers who are told by Celery task.
     broker: Broker
-    turns: Turns = field(default_factory=Turns)
+    host_limiter: HostLimiter = field(default_factory=HostLimiter)
     clock: Callable[[], int] = now_ms
     random: Callable[[], float] = random.random
 
@@ -49,9 +47,8 @@ class Runtime:
             settings.redis_url,
             shards=settings.shards,
             retention_ms=int(settings.retention_days * DAY_MS),
-            follow=nudger.follow,
         )
-        http = Http(
+        http = ProviderClient(
             connect_timeout=settings.connect_timeout_seconds,
             read_timeout=settings.read_timeout_seconds,
         )
@@ -68,11 +65,20 @@ class Runtime:
             clock=LedgerClock(ledger.time, LedgerUnavailable),
         )
 
-    def view(self, job: Job) -> dict[str, Any]:
-        """A job as callers see it, JSON-ready."""
-        return job_view(job, self.settings.public_url)
+    def call_provider(
+        self, provider: Provider, call: Call, settings: ProviderSettings
+    ) -> Reply | NotSent | NoAnswer:
+        """Make one call to a provider with our account there. Network errors are not raised."""
+        return self.provider_client.call(
+            provider, call, base_url=settings.base_url, api_key=settings.api_key
+        )
 
-    def provider(self, name: str) -> tuple[Provider, ProviderSettings] | None:
+    def nudge_due(self, job_id: str, settlement: Settlement) -> Result:
+        """Nudge the steps that a settlement made due, and return its result."""
+        self.nudger.nudge_steps(job_id, settlement.due)
+        return settlement.result
+
+    def enabled_provider(self, name: str) -> tuple[Provider, ProviderSettings] | None:
         """A provider that is on, with its settings; None when it is off or unknown."""
         settings = self.settings.providers.get(name)
         return (self.providers[name], settings) if settings else None
@@ -88,7 +94,7 @@ class Runtime:
 
 
 @cache
-def default() -> Runtime:
+def default_runtime() -> Runtime:
     """The runtime of this process' environment.
 
     Raises:

@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 import structlog
 
+from .rule_spec import Terms
 from .script import ScriptError, read_script
 from .server import Sandbox
 from .settings import Settings
 from .signing import BadSecretError, read_secret
-from .terms import Terms
 
 _EPILOG = """\b
 Point a client at http://HOST:PORT/hiapi, http://HOST:PORT/evolink,

@@ -6,10 +6,10 @@ from werkzeug.exceptions import HTTPException
 
 from .control import control_blueprint
 from .files import files_blueprint
-from .mailroom import inbox_blueprint
+from .inbox_api import inbox_blueprint
 from .page import page_blueprint
 from .provider import Refusal
-from .world import World
+from .state import SandboxState
 
 #: bytes of a request's body; far above any valid submission
 MAX_BODY = 20 * 1024 * 1024
@@ -21,7 +21,7 @@ class InOrder(DefaultJSONProvider):
     sort_keys = False
 
 
-def create_app(world: World) -> Flask:
+def create_app(world: SandboxState) -> Flask:
     """Every provider, the pictures, the control API, the inbox and the page."""
     app = Flask(__name__)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 import structlog
 
-from .crew import Crew
+from .executor import TaskExecutor
 from .provider import Provider
 from .tasks import Callback, Task, TaskStore
 from .timetable import Timetable
@@ -73,7 +73,7 @@ class Courier:
         self._timetable = timetable
         self._clock = clock
         self._retry_seconds = retry_seconds
-        self._crew = Crew()
+        self._crew = TaskExecutor()
 
     def stop(self) -> None:
         """Send nothing more."""

@@ -6,10 +6,10 @@ from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
-from .notation import RuleError, read_terms, write_rule
 from .origin import refuse_other_sites
+from .rule_format import RuleError, read_terms, write_rule
+from .state import SandboxState
 from .tasks import Callback, Task
-from .world import World
 
 
 class ControlError(Exception):
@@ -23,7 +23,7 @@ class ControlError(Exception):
         self.status = status
 
 
-def control_blueprint(world: World) -> Blueprint:
+def control_blueprint(world: SandboxState) -> Blueprint:
     """The routes below `/control`. No API key: the sandbox is for local work."""
     routes = Blueprint("control", __name__, url_prefix="/control")
     routes.before_request(refuse_other_sites)
@@ -34,7 +34,7 @@ def control_blueprint(world: World) -> Blueprint:
     return routes
 
 
-def _route_faults(routes: Blueprint, world: World) -> None:
+def _route_faults(routes: Blueprint, world: SandboxState) -> None:
     @routes.post("/faults")
     def add() -> tuple[Response, int]:
         terms = read_terms(request.get_json(force=True, silent=True))
@@ -56,7 +56,7 @@ def _route_faults(routes: Blueprint, world: World) -> None:
         return "", 204
 
 
-def _route_tasks(routes: Blueprint, world: World) -> None:
+def _route_tasks(routes: Blueprint, world: SandboxState) -> None:
     @routes.get("/tasks")
     def tasks() -> Response:
         provider = request.args.get("provider")
@@ -108,13 +108,13 @@ def refuse_input(error: ControlError | RuleError) -> tuple[Response, int]:
     return jsonify({"error": problem}), getattr(error, "status", 400)
 
 
-def _check_provider(name: object, world: World) -> None:
+def _check_provider(name: object, world: SandboxState) -> None:
     if name is not None and name not in world.providers:
         allowed = ", ".join(world.providers)
         raise ControlError("provider", name, f"{allowed}, or none for every provider")
 
 
-def _task(task: Task, world: World) -> dict[str, Any]:
+def _task(task: Task, world: SandboxState) -> dict[str, Any]:
     return {
         "id": task.id,
         "provider": task.provider,

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from .amounts import A_TIME, MAX_COUNT, read_count, read_seconds
-from .linkfaults import LinkFault
+from .durations import A_TIME, MAX_COUNT, read_count, read_seconds
+from .link_faults import LinkFault
 
 Value = float | int | str | bool
 

@@ -4,14 +4,14 @@ from functools import partial
 
 from flask import Blueprint, Response, abort, request
 
-from .linkfaults import LinkFault
+from .broken_images import FOLLOWED, Link, dead, spoil
+from .link_faults import LinkFault
 from .pictures import draw
-from .spoiled import FOLLOWED, Link, dead, spoil
+from .state import SandboxState
 from .tasks import Status, Task
-from .world import World
 
 
-def files_blueprint(world: World) -> Blueprint:
+def files_blueprint(world: SandboxState) -> Blueprint:
     """`GET /files/<task id>-<number>.<extension>`; no API key, as with a real image link."""
     routes = Blueprint("files", __name__)
 
@@ -31,7 +31,7 @@ def files_blueprint(world: World) -> Blueprint:
     return routes
 
 
-def _find(world: World, name: str) -> tuple[Task, int]:
+def _find(world: SandboxState, name: str) -> tuple[Task, int]:
     """The task that a file's name names, and which of its pictures."""
     stem, _, extension = name.rpartition(".")
     task_id, _, digits = stem.rpartition("-")
@@ -51,7 +51,7 @@ def _has_pictures(task: Task) -> bool:
     return task.status is Status.SUCCEEDED or "conflict" in task.faults or "forged" in task.faults
 
 
-def _fault(world: World, task: Task, number: int) -> LinkFault | None:
+def _fault(world: SandboxState, task: Task, number: int) -> LinkFault | None:
     """Count this request, and say which fault it meets."""
     if FOLLOWED in request.args:
         return None

@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from .inboxfaults import InboxFault
+from .inbox_faults import InboxFault
 from .signing import problem, read_secret
 
 #: how many notifications are kept, the newest

@@ -11,12 +11,12 @@ from werkzeug.wrappers import Response
 
 from .callbacks import redacted
 from .faults import CATALOGUE, REASONS, Kind, Stage
-from .linkfaults import LINK_KINDS
-from .notation import RuleError, read_terms
+from .link_faults import LINK_KINDS
 from .origin import refuse_other_sites
+from .rule_format import RuleError, read_terms
 from .rules import Rule
+from .state import SandboxState
 from .tasks import Task
-from .world import World
 
 #: how many tasks the page shows
 SHOWN = 100
@@ -26,7 +26,7 @@ SHOWN_MESSAGES = 20
 _NUMBERS = ("times", "after", "every")
 
 
-def page_blueprint(world: World) -> Blueprint:
+def page_blueprint(world: SandboxState) -> Blueprint:
     """`GET /`, its live part, and what its forms post to."""
     routes = Blueprint("page", __name__)
     routes.before_request(refuse_other_sites)
@@ -69,7 +69,7 @@ def _back() -> Response:
     return redirect(url_for("page.show"), 303)
 
 
-def _page(world: World, entered: Mapping[str, str], error: RuleError | None = None) -> str:
+def _page(world: SandboxState, entered: Mapping[str, str], error: RuleError | None = None) -> str:
     return render_template(
         "page.html",
         base=request.host_url.rstrip("/"),
@@ -88,7 +88,7 @@ def _by_stage() -> dict[Stage, list[Kind]]:
     return {stage: [kind for kind in CATALOGUE.values() if kind.stage is stage] for stage in Stage}
 
 
-def _live(world: World) -> dict[str, Any]:
+def _live(world: SandboxState) -> dict[str, Any]:
     tasks = list(world.store.newest_first())
     return {
         "accounts": world.store.accounts(),

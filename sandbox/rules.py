@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from .faults import CATALOGUE, REFUSALS, FaultError, Faults, Stage, Value, Wish, read_wish
-from .terms import Terms
+from .rule_spec import Terms
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from typing import Any
 
 import yaml
 
-from .notation import RuleError, read_terms
-from .terms import Terms
+from .rule_format import RuleError, read_terms
+from .rule_spec import Terms
 
 #: a script is some dozens of lines; anything much larger is another file
 MAX_BYTES = 64 * 1024

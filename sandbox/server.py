@@ -14,9 +14,9 @@ from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wrappers import Response
 
 from .app import MAX_BODY, create_app
+from .http_types import WISHES, Body, Wishes
 from .settings import Settings
-from .wire import WISHES, Body, Wishes
-from .world import World
+from .state import SandboxState
 
 
 class Handler(WSGIRequestHandler):
@@ -95,7 +95,7 @@ class Handler(WSGIRequestHandler):
 class Server(ThreadedWSGIServer):
     """A thread per connection; closing it cuts the connections too."""
 
-    def __init__(self, settings: Settings, world: World) -> None:
+    def __init__(self, settings: Settings, world: SandboxState) -> None:
         self.connections: set[socket.socket] = set()
         super().__init__(settings.host, settings.port, create_app(world), Handler)
 
@@ -116,7 +116,7 @@ class Sandbox:
     """A sandbox that serves in the background, for as long as the `with` block lasts."""
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
-        self.world = World(settings, clock)
+        self.world = SandboxState(settings, clock)
         self._server = Server(settings, self.world)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         #: where it is reached; the port is the real one also when 0 was asked for

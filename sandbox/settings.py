@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .terms import Terms
+from .rule_spec import Terms
 
 
 @dataclass(frozen=True, kw_only=True)

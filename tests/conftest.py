@@ -13,7 +13,16 @@ from redis import Redis
 from orchestrator import log
 from orchestrator.cli.stack import embedded_redis
 from orchestrator.ledger import Ledger
-from tests.fakes import Chance, Clock, FakeProvider, Nudges, World, environment, runtime, serving
+from tests.support.fakes import (
+    Chance,
+    Clock,
+    FakeProvider,
+    Harness,
+    Nudges,
+    environment,
+    runtime,
+    serving,
+)
 
 OURS = ("ORCHESTRATOR_", "HIAPI_", "EVOLINK_", "UNIALL_", "AIGPTIMAGE_")
 
@@ -69,21 +78,21 @@ def fake_provider() -> Iterator[FakeProvider]:
 
 
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch, fake_provider: FakeProvider) -> Callable[..., World]:
+def start(monkeypatch: pytest.MonkeyPatch, fake_provider: FakeProvider) -> Callable[..., Harness]:
     """Makes a process' parts on fakeredis; its keyword arguments are environment variables."""
 
-    def begin(**variables: str | None) -> World:
+    def begin(**variables: str | None) -> Harness:
         settings = environment(monkeypatch, fake_provider.url, **variables)
         client, clock, chance = fakeredis.FakeRedis(decode_responses=True), Clock(), Chance()
         nudges = Nudges()
-        ledger = Ledger(lambda: client, follow=nudges.follow)
+        ledger = Ledger(lambda: client)
         parts = runtime(settings, ledger, nudges, clock=clock, random=chance)
-        return World(parts, clock, chance, nudges, fake_provider, client)
+        return Harness(parts, clock, chance, nudges, fake_provider, client)
 
     return begin
 
 
 @pytest.fixture
-def world(start: Callable[..., World]) -> World:
+def harness(start: Callable[..., Harness]) -> Harness:
     """A process' parts with the usual settings: every provider on, with callbacks."""
     return start()

@@ -38,28 +38,34 @@ def test_every_import_contract_is_kept() -> None:
 
 def test_each_forbidden_import_breaks_the_contract_that_names_it(checkout: Path) -> None:
     forbidden = {
-        "Arrows point down": ("webhooks/receiver.py", "import workers.crew"),
-        "The domain knows nothing above it": ("orchestrator/polling.py", "import celery"),
+        "Arrows point down": ("webhooks/receiver.py", "import workers.executor"),
+        "The domain knows nothing above it": ("orchestrator/backoff.py", "import celery"),
         "The sandbox shares no code with the product": (
-            "sandbox/world.py",
+            "sandbox/state.py",
             "import orchestrator.clock",
         ),
         "Nothing that runs in production knows the sandbox": (
-            "workers/crew.py",
-            "import sandbox.world",
+            "workers/executor.py",
+            "import sandbox.state",
         ),
         "Only orchestrator.api knows Flask": ("orchestrator/enqueue.py", "import flask"),
         "Only orchestrator.ledger knows Redis": ("webhooks/app.py", "import redis"),
-        "Only orchestrator.http talks to providers": ("orchestrator/poll.py", "import requests"),
+        "Only orchestrator.providers.client talks to providers": (
+            "orchestrator/steps/poll.py",
+            "import requests",
+        ),
         "Only orchestrator.archive knows storage and Pillow": (
-            "orchestrator/retry.py",
+            "orchestrator/operations/rerun.py",
             "import PIL",
         ),
         "Storage and pictures stand alone": (
-            "orchestrator/archive/folder.py",
-            "import orchestrator.config",
+            "orchestrator/storage/folder.py",
+            "import orchestrator.settings.settings",
         ),
-        "Adapters are pure": ("orchestrator/providers/hiapi.py", "import orchestrator.http"),
+        "Adapters are pure": (
+            "orchestrator/providers/hiapi.py",
+            "import orchestrator.providers.client",
+        ),
     }
     for path, line in forbidden.values():
         file = checkout / path

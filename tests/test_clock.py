@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from orchestrator.clock import REFRESH, RETRY, LedgerClock, now_ms
-from orchestrator.config import Settings
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.runtime import Runtime
-from tests.fakes import NOON, environment
+from orchestrator.settings.settings import Settings
+from tests.support.fakes import NOON, environment
 
 HOUR = 3_600_000
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 from flask import Flask
 
 from orchestrator import api
+from orchestrator.callbacks.drain import Drainer
+from orchestrator.callbacks.spool import Spool
 from orchestrator.runtime import Runtime
-from orchestrator.spool import Spool
 from webhooks import receiver
-from webhooks.drain import Drainer
-from webhooks.patience import Patience
+from webhooks.body_limit import BodyReadLimiter
 
 
-def create_app(parts: Runtime) -> Flask:
+def create_app(runtime: Runtime) -> Flask:
     """The web process. With a spool, its drainer starts with the first callback that is spooled.
 
     Raises:
         ConfigError: no API keys are set.
     """
     app = Flask("orchestrator", static_folder=None)
-    folder = parts.settings.spool_dir
-    drainer = Drainer(parts, Spool(folder)) if folder else None
+    folder = runtime.settings.spool_dir
+    drainer = Drainer(runtime, Spool(folder)) if folder else None
     app.extensions["drainer"] = drainer
-    app.register_blueprint(receiver.blueprint(parts, drainer))
-    api.mount(app, parts)
-    app.wsgi_app = Patience(app.wsgi_app)  # type: ignore[method-assign]
+    app.register_blueprint(receiver.blueprint(runtime, drainer))
+    api.mount(app, runtime)
+    app.wsgi_app = BodyReadLimiter(app.wsgi_app)  # type: ignore[method-assign]
     return app

@@ -17,14 +17,14 @@ from __future__ import annotations
 from flask import Blueprint, Response, request
 
 from orchestrator import log
-from orchestrator.callbacks import CallbackAddress, verified
+from orchestrator.callbacks.address import CallbackAddress, verified
+from orchestrator.callbacks.apply import UnreadableCallback, apply_callback, read_callback
+from orchestrator.callbacks.drain import Drainer
+from orchestrator.callbacks.spool import Entry, SpoolError
+from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable, Result
 from orchestrator.runtime import Runtime
 from orchestrator.security.signatures import BadSignature
-from orchestrator.spool import Entry, SpoolError
-from orchestrator.wire import dump
-from webhooks import record
-from webhooks.drain import Drainer
 
 #: The largest callback that is read. Bytes; real ones are a few kilobytes of links.
 MAX_BODY = 256 * 1024
@@ -50,8 +50,8 @@ class _Refused(Exception):
         self.why = why
 
 
-def blueprint(parts: Runtime, drainer: Drainer | None) -> Blueprint:
-    """The route, on these parts; the drainer is of the spool, if there is one."""
+def blueprint(runtime: Runtime, drainer: Drainer | None) -> Blueprint:
+    """The route, on these runtime; the drainer is of the spool, if there is one."""
     callbacks = Blueprint("callbacks", __name__)
     refused, unstored = log.Flood("callback_refused"), log.Flood("callback_unstored")
 
@@ -59,11 +59,11 @@ def blueprint(parts: Runtime, drainer: Drainer | None) -> Blueprint:
     def receive(provider: str, reference: str, token: str) -> Response:
         """Take one callback."""
         try:
-            address, body = _verify(parts, provider, reference, token)
-            now = parts.clock()
-            report = record.read(parts, address, body, now)
+            address, body = _verify(runtime, provider, reference, token)
+            now = runtime.clock()
+            report = read_callback(runtime, address, body, now)
             try:
-                result = record.record(parts, address, report, now)
+                result = apply_callback(runtime, address, report, now)
             except LedgerUnavailable as error:
                 if drainer is None:
                     raise
@@ -72,7 +72,7 @@ def blueprint(parts: Runtime, drainer: Drainer | None) -> Blueprint:
         except _Refused as error:
             refused.warning(str(error.status), provider=provider[:40], why=error.why)
             return _answer(error.status, error.why)
-        except record.NotATask as error:
+        except UnreadableCallback as error:
             refused.warning("400", provider=provider, why=str(error))
             return _answer(400, f"not a task: {error}")
         except LedgerUnavailable as error:
@@ -84,16 +84,16 @@ def blueprint(parts: Runtime, drainer: Drainer | None) -> Blueprint:
 
 
 def _verify(
-    parts: Runtime, provider: str, reference: str, token: str
+    runtime: Runtime, provider: str, reference: str, token: str
 ) -> tuple[CallbackAddress, bytes]:
     request.max_content_length = MAX_BODY
     length = request.content_length
     if length is not None and length > MAX_BODY:
         raise _Refused(413, f"larger than {MAX_BODY} bytes")
-    address = verified(parts.settings, provider, reference, token)
-    if address is None or provider not in parts.providers:
+    address = verified(runtime.settings, provider, reference, token)
+    if address is None or provider not in runtime.providers:
         raise _Refused(404, "not found")
-    settings = parts.settings.providers.get(provider)
+    settings = runtime.settings.providers.get(provider)
     if settings is None:
         raise _Refused(503, "this provider is switched off")
     body = request.get_data(cache=False)
@@ -102,7 +102,7 @@ def _verify(
     if length is not None and len(body) < length:
         raise _Refused(400, f"cut off after {len(body)} of {length} bytes")
     if settings.webhook_secrets:
-        adapter, now = parts.providers[provider], parts.clock()
+        adapter, now = runtime.providers[provider], runtime.clock()
         try:
             headers = {name.lower(): value for name, value in request.headers}
             adapter.verify_callback(headers, body, settings.webhook_secrets, now)

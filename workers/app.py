@@ -17,19 +17,20 @@ from celery import Celery, signals
 from celery.schedules import crontab
 from celery.worker import state
 
-from orchestrator import log, runtime
-from orchestrator.archive.step import archive as archive_job
-from orchestrator.archive.storage import StorageError
-from orchestrator.environment import ConfigError
-from orchestrator.jobs import Step
+from orchestrator import log
+from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerUnavailable
-from orchestrator.notify.step import notify as notify_job
-from orchestrator.nudges import QUEUE, TASKS, TRANSPORT_OPTIONS
-from orchestrator.poll import poll as poll_job
-from orchestrator.prune import prune as prune_now
-from orchestrator.reconcile import reconcile as sweep
-from orchestrator.submit import submit as submit_job
-from workers.crew import Crew
+from orchestrator.messages import QUEUE, TASKS, TRANSPORT_OPTIONS
+from orchestrator.runtime import default_runtime
+from orchestrator.settings.environment import ConfigError
+from orchestrator.steps.archive import archive as archive_job
+from orchestrator.steps.notify import notify as notify_job
+from orchestrator.steps.poll import poll as poll_job
+from orchestrator.steps.prune import prune as prune_now
+from orchestrator.steps.reconcile import reconcile as sweep
+from orchestrator.steps.submit import submit as submit_job
+from orchestrator.storage.storage import StorageError
+from workers.executor import StepExecutor
 
 #: Time between sweeps. A sweep message nobody took in that many sweeps is dropped. Seconds; count.
 SWEEP_SECONDS = 1.0
@@ -53,10 +54,10 @@ STEPS = {
 def configured(name: str, **settings: Any) -> Celery:
     """A Celery application on our broker, or the end of the process with one clear line."""
     try:
-        parts = runtime.default()
+        runtime = default_runtime()
     except ConfigError as error:
         sys.exit(f"orchestrator: {error}")
-    app = Celery(name, broker=parts.settings.broker_url, set_as_current=False)
+    app = Celery(name, broker=runtime.settings.broker_url, set_as_current=False)
     app.conf.update(
         task_ignore_result=True,
         task_serializer="json",
@@ -88,11 +89,11 @@ app = configured(
 
 
 def _take(step: Step, job_id: str) -> None:
-    STEPS[step](runtime.default(), job_id)
+    STEPS[step](default_runtime(), job_id)
 
 
-def _crew(**options: Any) -> Crew:
-    return Crew(_take, stopping=lambda: state.should_stop is not None, **options)
+def _crew(**options: Any) -> StepExecutor:
+    return StepExecutor(_take, stopping=lambda: state.should_stop is not None, **options)
 
 
 # What leads to an outcome is never dropped. What follows from one has threads of its own, so that
@@ -130,7 +131,7 @@ def notify(job_ids: Sequence[str]) -> None:
 def prune() -> None:
     """Clear away what is left of old jobs."""
     try:
-        pruned = prune_now(runtime.default())
+        pruned = prune_now(default_runtime())
     except (LedgerUnavailable, StorageError) as error:
         log.get().warning("prune_failed", why=str(error))
     else:
@@ -141,7 +142,7 @@ def prune() -> None:
 def reconcile() -> None:
     """Sweep: nudge every job that is due."""
     try:
-        due = sweep(runtime.default())
+        due = sweep(default_runtime())
     except LedgerUnavailable as error:
         log.get().warning("sweep_failed", why=str(error))
     else:
@@ -157,7 +158,7 @@ def _configure_logs(**_: Any) -> None:
 @signals.worker_shutdown.connect
 def _finish_steps(**_: Any) -> None:
     """A warm stop: what is in flight is finished, or handed back by the end of its lease."""
-    ends = monotonic() + runtime.default().settings.drain_seconds
+    ends = monotonic() + default_runtime().settings.drain_seconds
     crews = (crew, messengers, archivists)
     left = [job for each in crews for job in each.drain(max(0.0, ends - monotonic()))]
     if left:

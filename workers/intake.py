@@ -16,13 +16,13 @@ from celery import Celery, Task
 from celery.exceptions import Reject
 from celery.worker import state
 
-from orchestrator import log, runtime
-from orchestrator.enqueue import IdempotencyMismatch, place
+from orchestrator import log
+from orchestrator.enqueue import IdempotencyMismatch, create_job
+from orchestrator.jobs.validation import InvalidRequest, Violation
+from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable
-from orchestrator.nudges import NOT_FOR_EVER
-from orchestrator.runtime import Runtime
-from orchestrator.validation import InvalidRequest, Violation
-from orchestrator.wire import dump
+from orchestrator.messages import CONNECTION_OPTIONS
+from orchestrator.runtime import Runtime, default_runtime
 from workers.app import configured
 
 QUEUE = "orchestrator.enqueue"
@@ -37,17 +37,17 @@ app: Celery = configured(
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
-    broker_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT, **NOT_FOR_EVER},
+    broker_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT, **CONNECTION_OPTIONS},
 )
 
 
 @app.task(name="orchestrator.enqueue", bind=True)
 def enqueue(self: Task, *unnamed: Any, **request: Any) -> None:
     """Put one request into the ledger. A bad one is logged and kept among the rejected messages."""
-    parts, message_id = runtime.default(), self.request.id
+    runtime, message_id = default_runtime(), self.request.id
     while True:
         try:
-            _place(parts, request, message_id, unnamed)
+            _place(runtime, request, message_id, unnamed)
             return
         except LedgerUnavailable as error:
             log.get().warning("enqueue_waits", message=message_id, why=str(error))
@@ -57,13 +57,13 @@ def enqueue(self: Task, *unnamed: Any, **request: Any) -> None:
 
 
 def _place(
-    parts: Runtime, request: dict[str, Any], message_id: str, unnamed: tuple[Any, ...]
+    runtime: Runtime, request: dict[str, Any], message_id: str, unnamed: tuple[Any, ...]
 ) -> None:
     try:
         if unnamed:
             raise InvalidRequest(Violation("args", list(unnamed), "kwargs only"))
-        place(parts, request, scope="celery", key=message_id)
+        create_job(runtime, request, scope="celery", key=message_id)
     except (InvalidRequest, IdempotencyMismatch) as error:
         log.get().error("enqueue_refused", message=message_id, why=str(error))
         body = dump({"id": message_id, "args": unnamed, "kwargs": request})
-        parts.ledger.reject("enqueue", now=parts.clock(), reason=str(error), body=body)
+        runtime.ledger.reject("enqueue", now=runtime.clock(), reason=str(error), body=body)

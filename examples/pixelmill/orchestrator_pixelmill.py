@@ -8,14 +8,14 @@ from urllib.parse import quote
 
 from marshmallow import fields
 
-from orchestrator.jobs import Cost, ErrorCode, JobError, Outcome
-from orchestrator.providers import Provider, base, readings
+from orchestrator.jobs.model import Cost, ErrorCode, JobError, Outcome
+from orchestrator.jobs.validation import StrictSchema, always, links, text
+from orchestrator.net.addresses import callback_refusal
+from orchestrator.net.http_types import Call
+from orchestrator.providers import Provider, base, responses
 from orchestrator.providers.catalog import Family, Model
-from orchestrator.security.addresses import callback_refusal
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import verify_timestamped_hex
-from orchestrator.validation import StrictSchema, always, links, text
-from orchestrator.wire import Call
 
 #: Terminal phases; every other one (waiting, milling, or one that is new) is on its way.
 DONE, BROKEN = "done", "broken"
@@ -76,26 +76,26 @@ class PixelMill(Provider):
         """One job by its ticket."""
         return Call("GET", f"/jobs/{quote(task_id, safe='')}")
 
-    def read_accepted(self, document: dict[str, Any]) -> readings.Accepted:
+    def read_accepted(self, document: dict[str, Any]) -> responses.Accepted:
         """`{ticket}`."""
-        return readings.Accepted(readings.task_id(document.get("ticket")))
+        return responses.Accepted(responses.task_id(document.get("ticket")))
 
     def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
         """`{fault: {code, message}}`."""
         fault = document.get("fault")
         if status // 100 == 2 or not isinstance(fault, dict):
             return None
-        named = readings.provider_code(fault.get("code"))
-        code, retryable = FAULTS.get(named or "", readings.by_status(status))
-        message = readings.words(fault.get("message"), f"HTTP {status}")
+        named = responses.provider_code(fault.get("code"))
+        code, retryable = FAULTS.get(named or "", responses.by_status(status))
+        message = responses.words(fault.get("message"), f"HTTP {status}")
         return JobError(code, message, named or str(status), retryable)
 
-    def read_task(self, document: Any, now: int) -> readings.TaskReport:
+    def read_task(self, document: Any, now: int) -> responses.TaskReport:
         """`{ticket, phase, pictures[], fault{code, message}, coins}`, in callbacks and queries."""
         if not isinstance(document, dict) or not isinstance(document.get("phase"), str):
-            raise readings.Unreadable("a PixelMill job is an object with ticket and phase")
-        phase, ticket = document["phase"], readings.task_id(document.get("ticket"))
-        return readings.TaskReport(ticket, phase, _outcome(phase, document))
+            raise responses.Unreadable("a PixelMill job is an object with ticket and phase")
+        phase, ticket = document["phase"], responses.task_id(document.get("ticket"))
+        return responses.TaskReport(ticket, phase, _outcome(phase, document))
 
     def verify_callback(
         self, headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: int
@@ -113,7 +113,7 @@ def _outcome(phase: str, job: dict[str, Any]) -> Outcome | None:
     if phase == DONE:
         pictures = job.get("pictures")
         found = pictures if isinstance(pictures, list) else []
-        return readings.succeeded(readings.images([(link, None) for link in found]), cost)
+        return responses.succeeded(responses.images([(link, None) for link in found]), cost)
     if phase == BROKEN:
-        return Outcome.failed(readings.failure(job.get("fault"), FAULTS), cost)
+        return Outcome.failed(responses.failure(job.get("fault"), FAULTS), cost)
     return None

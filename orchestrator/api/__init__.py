@@ -6,20 +6,20 @@ from flask import Flask
 from flask_smorest import Api
 
 from orchestrator.api import actions, health, images, jobs, metrics, problems, providers, stats
-from orchestrator.environment import ConfigError
 from orchestrator.runtime import Runtime
+from orchestrator.settings.environment import ConfigError
 
 #: The largest request that is read. Bytes.
 MAX_BODY = 1024 * 1024
 
 
-def mount(app: Flask, parts: Runtime) -> None:
+def mount(app: Flask, runtime: Runtime) -> None:
     """Put the API into `app`.
 
     Raises:
         ConfigError: no API keys are set.
     """
-    if not parts.settings.api_keys:
+    if not runtime.settings.api_keys:
         raise ConfigError(
             "ORCHESTRATOR_API_KEYS is not set: the API needs at least one name:key;"
             " make a key with: openssl rand -hex 32"
@@ -36,11 +36,11 @@ def mount(app: Flask, parts: Runtime) -> None:
         },
     )
     spec = Api(app)
-    spec.register_blueprint(jobs.blueprint(parts))
-    spec.register_blueprint(actions.blueprint(parts))
-    spec.register_blueprint(images.blueprint(parts))
-    spec.register_blueprint(providers.blueprint(parts))
-    spec.register_blueprint(stats.blueprint(parts))
-    app.register_blueprint(health.blueprint(parts))
-    app.register_blueprint(metrics.blueprint(parts))
+    spec.register_blueprint(jobs.blueprint(runtime))
+    spec.register_blueprint(actions.blueprint(runtime))
+    spec.register_blueprint(images.blueprint(runtime))
+    spec.register_blueprint(providers.blueprint(runtime))
+    spec.register_blueprint(stats.blueprint(runtime))
+    app.register_blueprint(health.blueprint(runtime))
+    app.register_blueprint(metrics.blueprint(runtime))
     problems.install(app)

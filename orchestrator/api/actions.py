@@ -10,12 +10,12 @@ from werkzeug.exceptions import Conflict
 from orchestrator.api import incoming
 from orchestrator.api.answers import answer, existing
 from orchestrator.api.auth import require_key
-from orchestrator.enqueue import call_off
-from orchestrator.notify.replay import NothingToTell, tell_again
-from orchestrator.retry import MayBePaid, NotRetryable, retry
+from orchestrator.enqueue import cancel_job
+from orchestrator.jobs.schemas import JobSchema
+from orchestrator.jobs.validation import StrictSchema, always, checked
+from orchestrator.operations.replay import NothingToTell, tell_again
+from orchestrator.operations.rerun import MayBePaid, NotRetryable, retry
 from orchestrator.runtime import Runtime
-from orchestrator.schemas import JobSchema
-from orchestrator.validation import StrictSchema, always, checked
 
 
 class RetrySchema(StrictSchema):
@@ -29,23 +29,23 @@ class RetrySchema(StrictSchema):
     )
 
 
-def blueprint(parts: Runtime) -> Blueprint:
-    """The routes, on these parts."""
+def blueprint(runtime: Runtime) -> Blueprint:
+    """The routes, on these runtime."""
     actions = Blueprint("actions", __name__, url_prefix="/v1/jobs", description="Acts on a job")
 
     @actions.before_request
     def authenticate() -> None:
-        require_key(parts.settings.api_keys)
+        require_key(runtime.settings.api_keys)
 
     @actions.post("/<job_id>/cancel")
     @actions.doc(security=[{"bearer": []}])
     @actions.alt_response(200, schema=JobSchema, description="The job, cancelled")
     def cancel(job_id: str) -> Response:
         """Call a job off that was not sent to its provider yet; 409 once it was."""
-        cancelled = call_off(parts, job_id)
-        job = existing(parts.ledger.get(job_id), job_id)
+        cancelled = cancel_job(runtime, job_id)
+        job = existing(runtime.ledger.get(job_id), job_id)
         if cancelled:
-            return answer(parts, job, 200)
+            return answer(runtime, job, 200)
         raise Conflict(f"it is {job.status}: only a job that is still queued can be cancelled")
 
     @actions.post("/<job_id>/retry")
@@ -57,27 +57,27 @@ def blueprint(parts: Runtime) -> Blueprint:
     @actions.alt_response(200, schema=JobSchema, description="The job that an earlier retry made")
     def again(job_id: str) -> Response:
         """Enqueue the request of a failed or cancelled job again, once."""
-        job = existing(parts.ledger.get(job_id), job_id)
+        job = existing(runtime.ledger.get(job_id), job_id)
         told = checked(RetrySchema(), incoming.body() if request.get_data() else {})
         risk = told.get("accept_risk", False)
         try:
-            placed = retry(parts, job, caller=f"api:{g.caller}", accept_risk=risk)
+            placed = retry(runtime, job, caller=f"api:{g.caller}", accept_risk=risk)
         except MayBePaid as error:
             raise Conflict(f'{error}; send {{"accept_risk": true}} to do it all the same') from None
         except NotRetryable as error:
             raise Conflict(str(error)) from None
-        return answer(parts, placed.job, 200 if placed.replayed else 202)
+        return answer(runtime, placed.job, 200 if placed.replayed else 202)
 
     @actions.post("/<job_id>/notify")
     @actions.doc(security=[{"bearer": []}])
     @actions.alt_response(202, schema=JobSchema, description="The job; its caller is told again")
     def tell(job_id: str) -> Response:
         """Tell a job's caller again, with the same message id; 409 if there is nobody to tell."""
-        job = existing(parts.ledger.get(job_id), job_id)
+        job = existing(runtime.ledger.get(job_id), job_id)
         try:
-            tell_again(parts, job)
+            tell_again(runtime, job)
         except NothingToTell as error:
             raise Conflict(str(error)) from None
-        return answer(parts, existing(parts.ledger.get(job_id), job_id), 202)
+        return answer(runtime, existing(runtime.ledger.get(job_id), job_id), 202)
 
     return actions

@@ -7,9 +7,10 @@ from typing import Any
 from flask import Response
 from werkzeug.exceptions import NotFound
 
-from orchestrator.jobs import Job
+from orchestrator.jobs.model import Job
+from orchestrator.jobs.schemas import job_view
+from orchestrator.jsonio import dump
 from orchestrator.runtime import Runtime
-from orchestrator.wire import dump
 
 
 def existing(job: Job | None, job_id: str) -> Job:
@@ -26,10 +27,10 @@ def existing(job: Job | None, job_id: str) -> Job:
 
 
 def answer(
-    parts: Runtime, job: Job, status: int, headers: dict[str, str] | None = None
+    runtime: Runtime, job: Job, status: int, headers: dict[str, str] | None = None
 ) -> Response:
     """A job as callers see it."""
-    return as_json(parts.view(job), status, headers)
+    return as_json(job_view(job, runtime.settings.public_url), status, headers)
 
 
 def as_json(value: Any, status: int, headers: dict[str, str] | None = None) -> Response:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from flask import Blueprint, Response
 
+from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.runtime import Runtime
-from orchestrator.wire import dump
 
 #: A sweep older than this means that no worker or no beat is alive. Seconds.
 SWEEP_STALE = 60
 
 
-def blueprint(parts: Runtime) -> Blueprint:
-    """The routes, on these parts."""
+def blueprint(runtime: Runtime) -> Blueprint:
+    """The routes, on these runtime."""
     health = Blueprint("health", __name__)
 
     @health.get("/healthz")
@@ -25,10 +25,10 @@ def blueprint(parts: Runtime) -> Blueprint:
     def ready() -> Response:
         """Redis answers, and a sweep was finished a short while ago."""
         try:
-            swept = parts.ledger.last_sweep()
+            swept = runtime.ledger.last_sweep()
         except LedgerUnavailable:
             return _answer(503, {"status": "not ready", "ledger": "away", "sweep": "unknown"})
-        age = None if swept is None else (parts.clock() - swept) / 1000
+        age = None if swept is None else (runtime.clock() - swept) / 1000
         if age is None or age > SWEEP_STALE:
             sweep = "never" if age is None else f"{age:.0f} s ago"
             return _answer(503, {"status": "not ready", "ledger": "ok", "sweep": sweep})

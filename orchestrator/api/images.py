@@ -10,9 +10,9 @@ from werkzeug.exceptions import Gone, NotFound
 from werkzeug.wrappers import Response as Answer
 
 from orchestrator.api.auth import require_key
-from orchestrator.archive.finding import Archived, AtProvider, Lost, find
-from orchestrator.archive.storage import NotStored
+from orchestrator.operations.locate_image import Archived, AtProvider, Lost, find
 from orchestrator.runtime import Runtime
+from orchestrator.storage.storage import NotStored
 
 #: How long a signed link to the storage lives: time to follow it. Seconds.
 LINK_SECONDS = 300
@@ -27,21 +27,21 @@ ANSWERS = {
 }
 
 
-def blueprint(parts: Runtime) -> Blueprint:
-    """The routes, on these parts."""
+def blueprint(runtime: Runtime) -> Blueprint:
+    """The routes, on these runtime."""
     images = Blueprint("images", __name__, url_prefix="/v1/jobs", description="Archived images")
 
     @images.before_request
     def authenticate() -> None:
-        require_key(parts.settings.api_keys)
+        require_key(runtime.settings.api_keys)
 
     @images.get("/<job_id>/images/<int:index>")
     @images.doc(security=[{"bearer": []}], responses=_answers(ANSWERS))
     def show(job_id: str, index: int) -> Answer:
         """Get an image of a job, numbered from 0; also after the job's retention time."""
-        found = find(parts, job_id, index)
+        found = find(runtime, job_id, index)
         if isinstance(found, Archived):
-            return _kept(parts, found.path, found.content_type, found.sha256)
+            return _kept(runtime, found.path, found.content_type, found.sha256)
         if isinstance(found, AtProvider):
             return _elsewhere(found.url)
         _absent(found, job_id, index)
@@ -50,9 +50,9 @@ def blueprint(parts: Runtime) -> Blueprint:
     @images.doc(security=[{"bearer": []}], responses=_answers({**ANSWERS, 200: "A small WebP"}))
     def thumbnail(job_id: str, index: int) -> Answer:
         """Get a small WebP of an archived image."""
-        found = find(parts, job_id, index)
+        found = find(runtime, job_id, index)
         if isinstance(found, Archived):
-            return _kept(parts, found.thumbnail, "image/webp", f"{found.sha256}.thumbnail")
+            return _kept(runtime, found.thumbnail, "image/webp", f"{found.sha256}.thumbnail")
         if isinstance(found, AtProvider):
             raise NotFound("there is no thumbnail until the image is archived")
         _absent(found, job_id, index)
@@ -60,8 +60,8 @@ def blueprint(parts: Runtime) -> Blueprint:
     return images
 
 
-def _kept(parts: Runtime, path: str, content_type: str, tag: str) -> Answer:
-    link = parts.storage.link(path, seconds=LINK_SECONDS)
+def _kept(runtime: Runtime, path: str, content_type: str, tag: str) -> Answer:
+    link = runtime.storage.link(path, seconds=LINK_SECONDS)
     if link:
         return _elsewhere(link)
     response = Response(b"", mimetype=content_type)
@@ -71,15 +71,15 @@ def _kept(parts: Runtime, path: str, content_type: str, tag: str) -> Answer:
     response.cache_control.max_age = FOR_EVER
     response.headers["X-Content-Type-Options"] = "nosniff"
     if tag not in request.if_none_match:  # else it need not be read
-        response.data = _read(parts, path)
+        response.data = _read(runtime, path)
     return response.make_conditional(
         request, accept_ranges=True, complete_length=len(response.data)
     )
 
 
-def _read(parts: Runtime, path: str) -> bytes:
+def _read(runtime: Runtime, path: str) -> bytes:
     try:
-        return parts.storage.get(path)
+        return runtime.storage.get(path)
     except NotStored:
         why = "it was removed, or this host's folder is not the one that the workers write to"
         raise NotFound(f"the image is not in the archive any more: {why}") from None

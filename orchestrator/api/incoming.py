@@ -11,11 +11,11 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.formparser import parse_form_data
 
+from orchestrator.jobs.uploads import ImageFile
+from orchestrator.jobs.validation import InvalidRequest, Violation
+from orchestrator.jsonio import NotJson, parse
 from orchestrator.ledger.keys import is_job_id
 from orchestrator.runtime import Runtime
-from orchestrator.uploads import ImageFile
-from orchestrator.validation import InvalidRequest, Violation
-from orchestrator.wire import NotJson, parse
 
 #: The longest that `?wait=` holds a request. Seconds.
 MAX_WAIT = 60.0
@@ -26,13 +26,13 @@ FORM = "multipart/form-data"
 FORM_PARTS = ("job", "image_file")
 
 
-def form(parts: Runtime) -> tuple[dict[str, Any], ImageFile]:
+def form(runtime: Runtime) -> tuple[dict[str, Any], ImageFile]:
     """The request and the file of a multipart form.
 
     Raises:
         RequestEntityTooLarge, BadRequest, InvalidRequest: it is none.
     """
-    texts, files = _form_parts(parts.settings.max_upload_bytes)
+    texts, files = _form_parts(runtime.settings.max_upload_bytes)
     for name in (*texts, *files):
         if name not in FORM_PARTS:
             allowed = f"a known part: {', '.join(FORM_PARTS)}"

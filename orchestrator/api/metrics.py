@@ -16,25 +16,25 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from orchestrator.operations.stats import stats
 from orchestrator.runtime import Runtime
-from orchestrator.stats import stats
 
 #: For how long figures are told again before they are read anew. Seconds.
 FRESH = 1.0
 
 
 class _Figures:
-    """Collects the figures of these parts' ledger."""
+    """Collects the figures of these runtime' ledger."""
 
-    def __init__(self, parts: Runtime) -> None:
-        self._parts = parts
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
         self._told: dict[str, Any] = {}
         self._read_at = -FRESH
 
     def collect(self) -> Iterator[Metric]:
         """The metrics, one family after the other."""
         if monotonic() - self._read_at >= FRESH:
-            self._told, self._read_at = stats(self._parts), monotonic()
+            self._told, self._read_at = stats(self._runtime), monotonic()
         told = self._told
         yield _labelled("jobs", "Jobs by status; done ones ever", "status", told["jobs"])
         yield _labelled(
@@ -60,17 +60,17 @@ class _Figures:
             "notifications_dead", "Given up, and kept for a replay", told["notifications"]["dead"]
         )
         paused = len(told["notifications"]["paused_hosts"])
-        yield _single("notifications_paused_hosts", "Hosts that are only probed", paused)
+        yield _single("notifications_paused_hosts", "CircuitBreaker that are only probed", paused)
         swept = told["last_sweep_seconds_ago"]
         if swept is not None:
             yield _single("last_sweep_age_seconds", "Time since the last sweep", swept)
 
 
-def blueprint(parts: Runtime) -> Blueprint:
-    """The route, on these parts."""
+def blueprint(runtime: Runtime) -> Blueprint:
+    """The route, on these runtime."""
     routes = Blueprint("metrics", __name__)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(parts))
+    registry.register(_Figures(runtime))
 
     @routes.get("/metrics")
     def show() -> Response:

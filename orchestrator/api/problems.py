@@ -8,11 +8,11 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from orchestrator import log
-from orchestrator.archive.storage import StorageError
 from orchestrator.enqueue import IdempotencyMismatch
+from orchestrator.jobs.validation import InvalidRequest, Violation, shown
+from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable
-from orchestrator.validation import InvalidRequest, Violation, shown
-from orchestrator.wire import dump
+from orchestrator.storage.storage import StorageError
 
 #: The most violations that one answer lists.
 MAX_LISTED = 50

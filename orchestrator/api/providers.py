@@ -7,9 +7,9 @@ from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 
 from orchestrator.api.auth import require_key
+from orchestrator.jsonio import dump
 from orchestrator.providers.listing import view
 from orchestrator.runtime import Runtime
-from orchestrator.wire import dump
 
 
 class ProvidersSchema(Schema):
@@ -18,15 +18,15 @@ class ProvidersSchema(Schema):
     providers = fields.List(fields.Dict())
 
 
-def blueprint(parts: Runtime) -> Blueprint:
-    """The route, on these parts."""
+def blueprint(runtime: Runtime) -> Blueprint:
+    """The route, on these runtime."""
     providers = Blueprint(
         "providers", __name__, url_prefix="/v1/providers", description="Providers"
     )
 
     @providers.before_request
     def authenticate() -> None:
-        require_key(parts.settings.api_keys)
+        require_key(runtime.settings.api_keys)
 
     @providers.get("")
     @providers.doc(security=[{"bearer": []}])
@@ -34,7 +34,7 @@ def blueprint(parts: Runtime) -> Blueprint:
     def show() -> Response:
         """List the providers with their models, options and limits."""
         views = [
-            view(p, on=name in parts.settings.providers) for name, p in parts.providers.items()
+            view(p, on=name in runtime.settings.providers) for name, p in runtime.providers.items()
         ]
         return Response(dump({"providers": views}), 200, mimetype="application/json")
 

@@ -7,9 +7,9 @@ from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 
 from orchestrator.api.auth import require_key
+from orchestrator.jsonio import dump
+from orchestrator.operations.stats import stats
 from orchestrator.runtime import Runtime
-from orchestrator.stats import stats
-from orchestrator.wire import dump
 
 
 class StatsSchema(Schema):
@@ -24,19 +24,19 @@ class StatsSchema(Schema):
     last_sweep_seconds_ago = fields.Float(allow_none=True)
 
 
-def blueprint(parts: Runtime) -> Blueprint:
-    """The route, on these parts."""
+def blueprint(runtime: Runtime) -> Blueprint:
+    """The route, on these runtime."""
     routes = Blueprint("stats", __name__, url_prefix="/v1/stats", description="Figures")
 
     @routes.before_request
     def authenticate() -> None:
-        require_key(parts.settings.api_keys)
+        require_key(runtime.settings.api_keys)
 
     @routes.get("")
     @routes.doc(security=[{"bearer": []}])
     @routes.alt_response(200, schema=StatsSchema, description="The figures")
     def show() -> Response:
         """Count jobs, what is overdue or at risk, contradictions, and callers that are not told."""
-        return Response(dump(stats(parts)), 200, mimetype="application/json")
+        return Response(dump(stats(runtime)), 200, mimetype="application/json")
 
     return routes

@@ -8,7 +8,6 @@ from typing import Any
 import click
 
 from orchestrator import log
-from orchestrator.archive.storage import StorageError
 from orchestrator.cli.demo import demo
 from orchestrator.cli.dev import dev, sandbox
 from orchestrator.cli.doctor import doctor
@@ -18,9 +17,10 @@ from orchestrator.cli.ledger import list_, reconcile, stats, verify
 from orchestrator.cli.providers import providers
 from orchestrator.cli.stack import StackError
 from orchestrator.enqueue import IdempotencyMismatch
-from orchestrator.environment import ConfigError
+from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import LedgerUnavailable
-from orchestrator.validation import InvalidRequest
+from orchestrator.settings.environment import ConfigError
+from orchestrator.storage.storage import StorageError
 
 _EXPECTED = (
     ConfigError,

@@ -15,15 +15,15 @@ from kombu.exceptions import OperationalError
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.archive.storage import Storage, StorageError
+from orchestrator.callbacks.spool import Spool
 from orchestrator.cli.output import as_json, console, print_json
 from orchestrator.clock import now_ms
-from orchestrator.config import VARIABLES, Settings
-from orchestrator.environment import ConfigError, redacted
 from orchestrator.ledger import Ledger, LedgerUnavailable
-from orchestrator.nudges import QUEUE
+from orchestrator.messages import QUEUE
 from orchestrator.providers import PROVIDERS
-from orchestrator.spool import Spool
+from orchestrator.settings.environment import ConfigError, redacted
+from orchestrator.settings.settings import VARIABLES, Settings
+from orchestrator.storage.storage import Storage, StorageError
 
 #: A sweep older than this, and a clock further off than this, are wrong. Seconds.
 SWEEP_STALE = 10.0

@@ -8,14 +8,13 @@ from math import isnan
 
 import click
 
-from orchestrator import runtime
 from orchestrator.cli.jobs import existing
 from orchestrator.cli.output import as_json, console, print_json, progress, table
-from orchestrator.jobs import Job
-from orchestrator.notify.replay import NothingToTell, dead, tell_again
-from orchestrator.prune import prune as prune_now
-from orchestrator.runtime import Runtime
-from orchestrator.schemas import rfc3339
+from orchestrator.jobs.model import Job
+from orchestrator.jobs.schemas import job_view, rfc3339
+from orchestrator.operations.replay import NothingToTell, dead, tell_again
+from orchestrator.runtime import Runtime, default_runtime
+from orchestrator.steps.prune import prune as prune_now
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SPAN = re.compile(r"([0-9]{1,6})([smhd])")
@@ -65,16 +64,16 @@ def notify(
         raise click.UsageError("name jobs, or give --dead")
     if not all_dead and (since is not None or only_list):
         raise click.UsageError("--since and --list go with --dead")
-    parts = runtime.default()
+    runtime = default_runtime()
     if not all_dead:
-        _replay(parts, [existing(parts, job_id) for job_id in job_ids], json_=json_)
+        _replay(runtime, [existing(runtime, job_id) for job_id in job_ids], json_=json_)
         return
-    from_ = parts.clock() - since * 1000 if since is not None else 0
-    number, jobs = dead(parts, since=from_, limit=limit)
+    from_ = runtime.clock() - since * 1000 if since is not None else 0
+    number, jobs = dead(runtime, since=from_, limit=limit)
     if only_list:
-        _list(parts, number, jobs, json_=json_)
+        _list(runtime, number, jobs, json_=json_)
     else:
-        _replay(parts, jobs, left=number - len(jobs), json_=json_)
+        _replay(runtime, jobs, left=number - len(jobs), json_=json_)
 
 
 @click.command()
@@ -93,11 +92,11 @@ def prune(*, days: float | None, dry_run: bool, json_: bool) -> None:
     """
     if days is not None and isnan(days):  # which no range of click's keeps out
         raise click.BadParameter("nan is not a number of days", param_hint="--days")
-    parts = runtime.default()
+    runtime = default_runtime()
     with progress(quiet=json_) as shown:
-        bar = shown.add_task("looking at jobs", total=parts.ledger.overview.size())
+        bar = shown.add_task("looking at jobs", total=runtime.ledger.overview.size())
         forgotten = prune_now(
-            parts, days=days, dry_run=dry_run, looked=lambda more: shown.advance(bar, more)
+            runtime, days=days, dry_run=dry_run, looked=lambda more: shown.advance(bar, more)
         )
     if json_:
         print_json({"forgotten": forgotten, "dry_run": dry_run})
@@ -105,16 +104,16 @@ def prune(*, days: float | None, dry_run: bool, json_: bool) -> None:
         click.echo(f"jobs {'to forget' if dry_run else 'forgotten'}: {len(forgotten)}")
 
 
-def _replay(parts: Runtime, jobs: list[Job], *, json_: bool, left: int = 0) -> None:
+def _replay(runtime: Runtime, jobs: list[Job], *, json_: bool, left: int = 0) -> None:
     """Tell these again. `left`: how many more match, over the limit."""
     refused: dict[str, str] = {}
     with progress(quiet=json_) as shown:
         for job in shown.track(jobs, description="telling callers"):
             try:
-                tell_again(parts, job)
+                tell_again(runtime, job)
             except NothingToTell as error:
                 refused[job.id] = str(error)
-    parts.nudger.close()
+    runtime.nudger.close()
     begun = [job.id for job in jobs if job.id not in refused]
     if json_:
         print_json({"begun": begun, "refused": refused, "left": left})
@@ -127,9 +126,11 @@ def _replay(parts: Runtime, jobs: list[Job], *, json_: bool, left: int = 0) -> N
         sys.exit(1)
 
 
-def _list(parts: Runtime, number: int, jobs: list[Job], *, json_: bool) -> None:
+def _list(runtime: Runtime, number: int, jobs: list[Job], *, json_: bool) -> None:
     if json_:
-        print_json({"number": number, "jobs": list(map(parts.view, jobs))})
+        print_json(
+            {"number": number, "jobs": [job_view(job, runtime.settings.public_url) for job in jobs]}
+        )
         return
     shown = table("job", "status", "to", "attempts", "last attempt", "why")
     for job in jobs:

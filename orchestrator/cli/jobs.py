@@ -8,19 +8,18 @@ from typing import IO, Any
 
 import click
 
-from orchestrator import runtime
 from orchestrator.cli.output import as_json, console, print_json, status
-from orchestrator.enqueue import call_off, place
-from orchestrator.jobs import Job, Status
+from orchestrator.enqueue import cancel_job, create_job
+from orchestrator.jobs.model import Job, Status
+from orchestrator.jobs.schemas import event_view, job_view, rfc3339
+from orchestrator.jobs.uploads import ImageFile
+from orchestrator.jobs.validation import InvalidRequest, Violation
+from orchestrator.jsonio import NotJson, parse
 from orchestrator.ledger import Ledger
+from orchestrator.operations.rerun import MayBePaid, NotRetryable
+from orchestrator.operations.rerun import retry as try_again
 from orchestrator.providers import PROVIDERS
-from orchestrator.retry import MayBePaid, NotRetryable
-from orchestrator.retry import retry as try_again
-from orchestrator.runtime import Runtime
-from orchestrator.schemas import event_view, rfc3339
-from orchestrator.uploads import ImageFile
-from orchestrator.validation import InvalidRequest, Violation
-from orchestrator.wire import NotJson, parse
+from orchestrator.runtime import Runtime, default_runtime
 
 #: How long one wait in the ledger lasts before the job's news are shown. Seconds.
 _LOOK = 1.0
@@ -93,7 +92,7 @@ def enqueue(
 
     Exit status 0: the job is in the ledger; with --wait, it succeeded.
     """
-    parts = runtime.default()
+    runtime = default_runtime()
     wanted = {name: value for name, value in options.items() if value is not None}
     if prompt is not None:
         wanted["prompt"] = sys.stdin.read() if prompt == "-" else prompt
@@ -102,14 +101,14 @@ def enqueue(
     if request is not None:
         wanted["request"] = _native(request)
     file = ImageFile.read(Path(image_file)) if image_file else None
-    placed = place(parts, wanted, scope="cli", key=idempotency_key, file=file)
+    placed = create_job(runtime, wanted, scope="cli", key=idempotency_key, file=file)
     if wait:
-        _follow(parts, placed.job, json_=json_)
+        _follow(runtime, placed.job, json_=json_)
     elif json_:
-        print_json(parts.view(placed.job))
+        print_json(job_view(placed.job, runtime.settings.public_url))
     else:
         click.echo(placed.job.id)
-    parts.nudger.close()
+    runtime.nudger.close()
 
 
 @click.command()
@@ -117,13 +116,13 @@ def enqueue(
 @as_json
 def get(job_id: str, json_: bool) -> None:
     """Show a job and its timeline. Exit status 0 only if there is such a job."""
-    parts = runtime.default()
-    job = existing(parts, job_id)
+    runtime = default_runtime()
+    job = existing(runtime, job_id)
     if json_:
-        events = [event_view(event) for event in parts.ledger.events(job_id)]
-        print_json({**parts.view(job), "events": events})
+        events = [event_view(event) for event in runtime.ledger.events(job_id)]
+        print_json({**job_view(job, runtime.settings.public_url), "events": events})
         return
-    _show(parts, job)
+    _show(runtime, job)
 
 
 @click.command()
@@ -131,8 +130,8 @@ def get(job_id: str, json_: bool) -> None:
 @as_json
 def watch(job_id: str, json_: bool) -> None:
     """Follow a job until it is done. Exit status 0 only if it succeeded."""
-    parts = runtime.default()
-    _follow(parts, existing(parts, job_id), json_=json_)
+    runtime = default_runtime()
+    _follow(runtime, existing(runtime, job_id), json_=json_)
 
 
 @click.command()
@@ -140,15 +139,15 @@ def watch(job_id: str, json_: bool) -> None:
 @as_json
 def cancel(job_id: str, json_: bool) -> None:
     """Call a job off that was not sent yet. Exit status 0 only if it is cancelled."""
-    parts = runtime.default()
-    cancelled = call_off(parts, job_id)
-    job = existing(parts, job_id)
+    runtime = default_runtime()
+    cancelled = cancel_job(runtime, job_id)
+    job = existing(runtime, job_id)
     if not cancelled:
         raise click.ClickException(
             f"{job_id} is {job.status}: only a job that is still queued can be cancelled"
         )
     if json_:
-        print_json(parts.view(job))
+        print_json(job_view(job, runtime.settings.public_url))
     else:
         click.echo(f"{job_id} is cancelled")
 
@@ -159,19 +158,19 @@ def cancel(job_id: str, json_: bool) -> None:
 @as_json
 def retry(job_id: str, yes: bool, json_: bool) -> None:
     """Enqueue the request of a failed or cancelled job again, once; print the new job's id."""
-    parts = runtime.default()
-    job = existing(parts, job_id)
+    runtime = default_runtime()
+    job = existing(runtime, job_id)
     try:
-        placed = try_again(parts, job, caller="cli", accept_risk=yes)
+        placed = try_again(runtime, job, caller="cli", accept_risk=yes)
     except MayBePaid as error:
         raise click.ClickException(f"{job_id}: {error}; --yes does it all the same") from None
     except NotRetryable as error:
         raise click.ClickException(f"{job_id}: {error}") from None
     if json_:
-        print_json(parts.view(placed.job))
+        print_json(job_view(placed.job, runtime.settings.public_url))
     else:
         click.echo(placed.job.id)
-    parts.nudger.close()
+    runtime.nudger.close()
 
 
 def _native(file: IO[bytes]) -> Any:
@@ -183,28 +182,28 @@ def _native(file: IO[bytes]) -> Any:
         raise InvalidRequest(Violation("request", text, f"JSON ({error})")) from None
 
 
-def existing(parts: Runtime, job_id: str) -> Job:
+def existing(runtime: Runtime, job_id: str) -> Job:
     """A job that was named, or the end of the command."""
-    job = parts.ledger.get(job_id)
+    job = runtime.ledger.get(job_id)
     if job is None:
         raise click.ClickException(f"there is no job {job_id!r} in this ledger")
     return job
 
 
-def _follow(parts: Runtime, job: Job, *, json_: bool) -> None:
+def _follow(runtime: Runtime, job: Job, *, json_: bool) -> None:
     """Print a job's events as they happen, until it is terminal."""
     shown = 0
     while True:
-        current = existing(parts, job.id)
+        current = existing(runtime, job.id)
         if not json_:
-            shown = _print_events(parts.ledger, job.id, shown)
+            shown = _print_events(runtime.ledger, job.id, shown)
         if current.status.terminal:
             break
-        parts.ledger.wait(job.id, _LOOK)
+        runtime.ledger.wait(job.id, _LOOK)
     if json_:
-        print_json(parts.view(current))
+        print_json(job_view(current, runtime.settings.public_url))
     else:
-        _show(parts, current, events=False)
+        _show(runtime, current, events=False)
     if current.status is not Status.SUCCEEDED:
         sys.exit(1)
 
@@ -217,11 +216,11 @@ def _print_events(ledger: Ledger, job_id: str, shown: int) -> int:
     return len(events)
 
 
-def _show(parts: Runtime, job: Job, *, events: bool = True) -> None:
+def _show(runtime: Runtime, job: Job, *, events: bool = True) -> None:
     if events:
-        _print_events(parts.ledger, job.id, 0)
+        _print_events(runtime.ledger, job.id, 0)
         click.echo()
-    out, seen = console(), parts.view(job)
+    out, seen = console(), job_view(job, runtime.settings.public_url)
     by = f" (settled by {job.settled_by})" if job.settled_by else ""
     out.print(f"{job.id}  {job.request.provider}  {job.request.model} ", status(job.status), by)
     for image in seen["images"]:

@@ -12,18 +12,18 @@ import click
 import requests
 from rich.table import Table
 
-from orchestrator import runtime
 from orchestrator.cli.output import as_json, console, print_json, progress, status, table
-from orchestrator.jobs import Job, Status
+from orchestrator.jobs.model import Job, Status
+from orchestrator.jobs.schemas import job_view, rfc3339
+from orchestrator.jobs.validation import InvalidRequest, Violation
+from orchestrator.jsonio import NotJson, parse
 from orchestrator.ledger.overview import PAGE
+from orchestrator.operations.stats import stats as figures
+from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
+from orchestrator.operations.verify import Charge, Finding, Verification, view
 from orchestrator.providers import PROVIDERS
-from orchestrator.reconcile import reconcile as sweep
-from orchestrator.risk import at_risk, money
-from orchestrator.schemas import rfc3339
-from orchestrator.stats import stats as figures
-from orchestrator.validation import InvalidRequest, Violation
-from orchestrator.verify import Charge, Finding, Verification, view
-from orchestrator.wire import NotJson, parse
+from orchestrator.runtime import default_runtime
+from orchestrator.steps.reconcile import reconcile as sweep
 
 _JOB = re.compile(r"job_[0-9a-z]{28}")
 #: How long the sandbox may take to list its tasks. Seconds.
@@ -45,10 +45,10 @@ def list_(
     if unconfirmed:
         _list_unconfirmed(limit, json_=json_)
         return
-    parts = runtime.default()
+    runtime = default_runtime()
     jobs = list(islice(_jobs(Status(state) if state else None, provider), limit))
     if json_:
-        print_json({"jobs": list(map(parts.view, jobs))})
+        print_json({"jobs": [job_view(job, runtime.settings.public_url) for job in jobs]})
         return
     shown = table("job", "provider", "model", "status", "created", "error")
     for job in jobs:
@@ -65,7 +65,7 @@ def list_(
 
 def _jobs(state: Status | None, provider: str | None) -> Iterator[Job]:
     """Every job that matches, page by page."""
-    overview, cursor = runtime.default().ledger.overview, None
+    overview, cursor = default_runtime().ledger.overview, None
     while True:
         page = overview.page(PAGE, cursor=cursor, status=state, provider=provider)
         yield from page.jobs
@@ -75,10 +75,10 @@ def _jobs(state: Status | None, provider: str | None) -> Iterator[Job]:
 
 
 def _list_unconfirmed(limit: int, *, json_: bool) -> None:
-    parts = runtime.default()
-    number, attempts = at_risk(parts, limit)
+    runtime = default_runtime()
+    number, attempts = unconfirmed_attempts(runtime, limit)
     if json_:
-        risk = money(parts, attempts)
+        risk = possible_charges(runtime, attempts)
         print_json({"number": number, "attempts": [a.view() for a in attempts], "money": risk})
         return
     shown = table("job", "attempt", "provider", "status", "since")
@@ -92,14 +92,14 @@ def _list_unconfirmed(limit: int, *, json_: bool) -> None:
             seen["since"],
         )
     console().print(shown)
-    click.echo(f"{number} in all. {_money(money(parts, attempts))}")
+    click.echo(f"{number} in all. {_money(possible_charges(runtime, attempts))}")
 
 
 @click.command()
 @as_json
 def stats(json_: bool) -> None:
     """Show jobs by status, what is overdue, contradictions, and money at risk."""
-    told = figures(runtime.default())
+    told = figures(default_runtime())
     if json_:
         print_json(told)
         return
@@ -159,11 +159,11 @@ def verify(*, tasks: IO[bytes] | None, sandbox: str | None, images: bool, json_:
     archived image is read, and held against its SHA-256. Changes nothing, and may run while
     everything works. Exit status 0 only if every invariant holds.
     """
-    parts = runtime.default()
+    runtime = default_runtime()
     charges = [*(_listed(tasks) if tasks else ()), *(_charges(sandbox) if sandbox else ())]
-    verification = Verification(parts, charges if tasks or sandbox else None, images=images)
+    verification = Verification(runtime, charges if tasks or sandbox else None, images=images)
     with progress(quiet=json_) as shown:
-        bar = shown.add_task("looking at jobs", total=parts.ledger.overview.size())
+        bar = shown.add_task("looking at jobs", total=runtime.ledger.overview.size())
         for _ in verification.run():
             shown.advance(bar)
     findings = verification.findings()
@@ -179,9 +179,9 @@ def verify(*, tasks: IO[bytes] | None, sandbox: str | None, images: bool, json_:
 @as_json
 def reconcile(json_: bool) -> None:
     """Sweep once, by hand: nudge every job that is due. Beat does so every second."""
-    parts = runtime.default()
-    due = sweep(parts)
-    parts.nudger.close()
+    runtime = default_runtime()
+    due = sweep(runtime)
+    runtime.nudger.close()
     if json_:
         print_json({"due": due})
     else:

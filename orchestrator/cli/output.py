@@ -11,7 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.wire import dump
+from orchestrator.jsonio import dump
 
 #: Statuses in their colours.
 COLOURS = {

@@ -6,12 +6,11 @@ import click
 from rich.table import Table
 
 from orchestrator.cli.output import as_json, console, print_json
-from orchestrator.config import Settings
+from orchestrator.jobs.model import UNIFIED_OPTIONS
 from orchestrator.providers import BUILT_IN, PROVIDERS
 from orchestrator.providers.catalog import limits
 from orchestrator.providers.listing import (
     FULL,
-    OPTIONS,
     REFUSED,
     alike,
     markdown,
@@ -19,6 +18,7 @@ from orchestrator.providers.listing import (
     view,
     words,
 )
+from orchestrator.settings.settings import Settings
 
 _COLOURS = {FULL: "green", REFUSED: "red"}
 
@@ -50,10 +50,10 @@ def providers(name: str | None, page: bool, json_: bool) -> None:
 
 def _print_matrix(on: set[str]) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("provider", "on", "callbacks", *OPTIONS, "image_file"):
+    for column in ("provider", "on", "callbacks", *UNIFIED_OPTIONS, "image_file"):
         table.add_column(column, no_wrap=True)
     for provider in PROVIDERS.values():
-        told = [support(provider, option) for option in OPTIONS]
+        told = [support(provider, option) for option in UNIFIED_OPTIONS]
         told.append(FULL if provider.capabilities.upload_field else REFUSED)
         table.add_row(
             provider.name,

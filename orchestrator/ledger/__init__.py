@@ -2,6 +2,6 @@
 
 from orchestrator.ledger.connection import LedgerUnavailable
 from orchestrator.ledger.ledger import Ledger
-from orchestrator.ledger.results import Created, Idempotency, Lease, Result
+from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Settlement
 
-__all__ = ["Created", "Idempotency", "Lease", "Ledger", "LedgerUnavailable", "Result"]
+__all__ = ["Created", "Idempotency", "Lease", "Ledger", "LedgerUnavailable", "Result", "Settlement"]

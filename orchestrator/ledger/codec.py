@@ -1,4 +1,4 @@
-"""Turns jobs into what Redis holds, and back. The one place that knows the stored form."""
+"""HostLimiter jobs into what Redis holds, and back. The one place that knows the stored form."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from orchestrator.jobs import (
+from orchestrator.jobs.model import (
     Attempt,
     Copy,
     Cost,
@@ -91,7 +91,7 @@ def _follow_up(fields: Mapping[str, str], step: Step) -> FollowUp | None:
         since=int(since) if since else None,
         tries=int(fields.get(f"{step}.tries", 0)),
         tried_at=int(tried) if tried else None,
-        next_look=int(look) if look else None,
+        due_at=int(look) if look else None,
         error=fields.get(f"{step}.error") or None,
     )
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from redis import Redis
 
-from orchestrator.jobs import FollowUpStatus, Image, Step
+from orchestrator.jobs.model import FollowUpStatus, Image, Step
 from orchestrator.ledger import codec, keys
 from orchestrator.ledger.results import Lease, Result
 from orchestrator.ledger.script import Script, load
@@ -83,24 +83,24 @@ class FollowUps:
         step: Step,
         *,
         now: int,
-        next_look: int,
+        due_at: int,
         tries: int | None = None,
         error: str = "",
         images: tuple[Image, ...] = (),
     ) -> Result:
-        """Try again at `next_look`: RECORDED, or STALE, MISSING.
+        """Try again at `due_at`: RECORDED, or STALE, MISSING.
 
         Args:
             lease: what claim gave.
             step: ARCHIVE or NOTIFY.
             now: ms.
-            next_look: ms.
+            due_at: ms.
             tries: how many there were with this one; None when nothing was tried.
             error: why it failed.
             images: the job's images, as far as they got; empty when they did not change.
         """
         told = codec.dumps({"try": tries, "reason": error})
-        args = [now, step, lease.token, next_look, "" if tries is None else tries, error]
+        args = [now, step, lease.token, due_at, "" if tries is None else tries, error]
         return self._run(self._later, lease.job.id, [*args, codec.dumps(images), told])
 
     def done(

@@ -44,7 +44,7 @@ import secrets
 
 from ulid import ULID
 
-from orchestrator.jobs import Step
+from orchestrator.jobs.model import Step
 
 #: Two hexadecimal digits of a job id name its shard.
 MAX_SHARDS = 256

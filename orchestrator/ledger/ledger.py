@@ -13,7 +13,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from orchestrator.jobs import (
+from orchestrator.jobs.model import (
     STEP_OF,
     Cost,
     ErrorCode,
@@ -27,11 +27,11 @@ from orchestrator.jobs import (
     Step,
 )
 from orchestrator.ledger import codec, keys
+from orchestrator.ledger.circuit_breaker import CircuitBreaker
 from orchestrator.ledger.connection import ANSWER_TIMEOUT, Clients, connect, listener
 from orchestrator.ledger.follow_ups import FollowUps
-from orchestrator.ledger.hosts import Hosts
 from orchestrator.ledger.overview import Overview
-from orchestrator.ledger.results import Created, Idempotency, Lease, Result
+from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Settlement
 from orchestrator.ledger.script import Script, load
 
 #: How many rejected messages are kept for a look, and how much of each body. Entries, characters.
@@ -41,16 +41,13 @@ REJECTED_BODY = 2048
 UPLOAD_MARGIN = 3_600_000
 
 
-Follow = Callable[[str, list[Step]], None]
-
-
 class Ledger:
     """The jobs of one installation.
 
     `client` makes a client for the calling thread; clients are not shared between threads, which
-    spares the connection pool's lock. `shards` is chosen at install and never changed. `follow` is
-    called for each job that is settled, with what follows from it. Times are ms since the epoch,
-    given by the caller.
+    spares the connection pool's lock. `shards` is chosen at install and never changed. Times are
+    ms since the epoch, given by the caller. A transition that makes other steps due returns them;
+    the caller nudges.
     """
 
     def __init__(
@@ -60,14 +57,12 @@ class Ledger:
         shards: int = 1,
         retention_ms: int = 30 * 86_400_000,
         idempotency_ms: int = 86_400_000,
-        follow: Follow | None = None,
     ) -> None:
         self._redis = Clients(client).client
-        self._follow = follow
         self.shards = shards
         self.overview = Overview(self._redis, shards)
         self.follow_ups = FollowUps(self._redis, shards, retention_ms)
-        self.hosts = Hosts(self._redis)
+        self.circuit_breaker = CircuitBreaker(self._redis)
         self._retention_ms = retention_ms
         self._idempotency_ms = idempotency_ms
         self._create = load("create")
@@ -135,12 +130,12 @@ class Ledger:
         task_id: str,
         *,
         now: int,
-        next_look: int,
+        due_at: int,
         cost: Cost | None = None,
     ) -> Result:
         """The provider took the attempt: RUNNING, or SETTLED, SUPERSEDED, MISMATCH, MISSING."""
         detail = codec.dumps({"attempt": attempt, "task_id": task_id})
-        args = [now, attempt, task_id, next_look, codec.dumps(cost), detail]
+        args = [now, attempt, task_id, due_at, codec.dumps(cost), detail]
         return self._run(self._accepted, job_id, args)
 
     def requeue(
@@ -148,7 +143,7 @@ class Ledger:
         lease: Lease,
         *,
         now: int,
-        next_look: int,
+        due_at: int,
         tries: int,
         event: str,
         detail: dict[str, Any],
@@ -156,23 +151,23 @@ class Ledger:
         """End the attempt and plan another: QUEUED, or STALE, MISSING."""
         number = lease.job.attempt.number
         text = codec.dumps({"attempt": number, **detail})
-        args = [now, number, lease.token, next_look, tries, event, text]
+        args = [now, number, lease.token, due_at, tries, event, text]
         return self._run(self._requeue, lease.job.id, args)
 
     def unconfirmed(
-        self, lease: Lease, *, now: int, next_look: int, tries: int, reason: str
+        self, lease: Lease, *, now: int, due_at: int, tries: int, reason: str
     ) -> Result:
         """The attempt may have arrived; look again later: UNCONFIRMED, or STALE, MISSING."""
         number = lease.job.attempt.number
         detail = codec.dumps({"attempt": number, "reason": reason})
-        args = [now, number, lease.token, next_look, tries, detail]
+        args = [now, number, lease.token, due_at, tries, detail]
         return self._run(self._unconfirmed, lease.job.id, args)
 
     def defer(
-        self, lease: Lease, *, now: int, next_look: int, tries: int, detail: dict[str, Any]
+        self, lease: Lease, *, now: int, due_at: int, tries: int, detail: dict[str, Any]
     ) -> Result:
         """A poll brought no outcome; look again later: DEFERRED, or STALE, MISSING."""
-        args = [now, lease.token, next_look, tries, codec.dumps(detail)]
+        args = [now, lease.token, due_at, tries, codec.dumps(detail)]
         return self._run(self._defer, lease.job.id, args)
 
     def observe(
@@ -182,16 +177,16 @@ class Ledger:
         task_id: str,
         *,
         now: int,
-        next_look: int | None,
+        due_at: int | None,
         fallback: int,
     ) -> Result:
         """A callback shows that the provider task exists, without settling the job.
 
-        `next_look` moves the next look (None leaves it); `fallback` is the next look of a job that
+        `due_at` moves the next look (None leaves it); `fallback` is the next look of a job that
         was not known to run. RUNNING, or DUPLICATE, SUPERSEDED, MISMATCH, MISSING.
         """
         detail = codec.dumps({"attempt": attempt, "task_id": task_id})
-        look = "" if next_look is None else next_look
+        look = "" if due_at is None else due_at
         return self._run(self._observe, job_id, [now, attempt, task_id, look, fallback, detail])
 
     def settle_attempt(
@@ -203,14 +198,14 @@ class Ledger:
         *,
         now: int,
         by: SettledBy = SettledBy.CALLBACK,
-    ) -> Result:
+    ) -> Settlement:
         """The provider's own word, by a verified callback or in its answer to a submit.
 
         SETTLED, or DUPLICATE, CONFLICT, SUPERSEDED, MISMATCH, MISSING.
         """
         return self._settled(job_id, attempt, outcome, token="", task_id=task_id, by=by, now=now)
 
-    def settle(self, lease: Lease, outcome: Outcome, by: SettledBy, *, now: int) -> Result:
+    def settle(self, lease: Lease, outcome: Outcome, by: SettledBy, *, now: int) -> Settlement:
         """A worker's outcome for the job it holds.
 
         SETTLED, or DUPLICATE, CONFLICT, STALE, MISSING.
@@ -221,13 +216,13 @@ class Ledger:
             lease.job.id, number, outcome, token=lease.token, task_id=task_id, by=by, now=now
         )
 
-    def cancel(self, job_id: str, *, now: int) -> Result:
+    def cancel(self, job_id: str, *, now: int) -> Settlement:
         """Call a queued job off: CANCELLED, or DUPLICATE, IN_FLIGHT, TERMINAL, MISSING."""
         if not keys.is_job_id(job_id):
-            return Result.MISSING
+            return Settlement(Result.MISSING)
         error = codec.dumps(JobError(ErrorCode.CANCELLED, "called off by the caller"))
         detail = codec.dumps({"status": Status.CANCELLED, "by": SettledBy.CANCEL})
-        return self._run(self._cancel, job_id, [now, error, self._retention_ms, detail])
+        return self._end(self._cancel, job_id, [now, error, self._retention_ms, detail])
 
     # Reading -------------------------------------------------------------------------------
 
@@ -344,18 +339,19 @@ class Ledger:
         task_id: str,
         by: SettledBy,
         now: int,
-    ) -> Result:
+    ) -> Settlement:
         detail = {"status": outcome.status, "by": by, "attempt": attempt}
         if outcome.error:
             detail["code"] = outcome.error.code
         told = [codec.dumps(part) for part in (outcome.images, outcome.error, outcome.cost)]
         args = [now, attempt, token, task_id, outcome.status, by, *told]
         rest = [self._retention_ms, codec.dumps(detail), outcome.expires_at(now)]
-        return self._run(self._settle, job_id, [*args, *rest])
+        return self._end(self._settle, job_id, [*args, *rest])
 
     def _run(self, script: Script, job_id: str, args: list[Any]) -> Result:
+        return self._end(script, job_id, args).result
+
+    def _end(self, script: Script, job_id: str, args: list[Any]) -> Settlement:
         with self._redis() as client:
-            result, *follows = script.run(client, keys.of(job_id), args)
-        if follows and self._follow:
-            self._follow(job_id, [Step(name) for name in follows])
-        return Result(result)
+            result, *due = script.run(client, keys.of(job_id), args)
+        return Settlement(Result(result), tuple(map(Step, due)))

@@ -13,7 +13,7 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import WatchError
 
-from orchestrator.jobs import FOLLOW_UPS, Event, Job, Status, Step
+from orchestrator.jobs.model import FOLLOW_UPS, Event, Job, Status, Step
 from orchestrator.ledger import codec, keys
 from orchestrator.ledger.results import Result
 from orchestrator.ledger.script import load
@@ -64,7 +64,7 @@ class Snapshot:
     job_id: str
     job: Job | None
     events: list[Event]
-    next_look: int | None
+    due_at: int | None
     follow_ups: dict[Step, int]
     listed: bool
 

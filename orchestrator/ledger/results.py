@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orchestrator.jobs import Job
+from orchestrator.jobs.model import Job, Step
 
 
 class Result(StrEnum):
@@ -34,6 +34,14 @@ class Result(StrEnum):
     KEPT = "kept"
     OPEN = "open"
     SILENT = "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The result of a transition that may settle a job, and the steps that are due now."""
+
+    result: Result
+    due: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

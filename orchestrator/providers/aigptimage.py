@@ -13,13 +13,16 @@ from urllib.parse import quote
 
 from marshmallow import fields
 
-from orchestrator.jobs import JobError, Outcome
+from orchestrator.jobs.model import JobError, Outcome
+from orchestrator.jobs.validation import StrictSchema, always, text
+from orchestrator.jsonio import NotJson, parse
+from orchestrator.net.http_types import Call, Reply
 from orchestrator.providers.base import Capabilities, Provider
 from orchestrator.providers.catalog import Family, Model
-from orchestrator.providers.readings import (
+from orchestrator.providers.responses import (
     Accepted,
     Ambiguous,
-    Refused,
+    Rejected,
     TaskReport,
     Unreadable,
     by_status,
@@ -29,8 +32,6 @@ from orchestrator.providers.readings import (
     task_id,
     words,
 )
-from orchestrator.validation import StrictSchema, always, text
-from orchestrator.wire import Call, NotJson, Reply, parse
 
 #: Terminal states; every other one (waiting (public), queuing, generating, or one that is new) is
 #: on its way.
@@ -88,7 +89,7 @@ class AIGPTImage(Provider):
         """One task by its id, which is a parameter here."""
         return Call("GET", f"/api/v1/jobs/recordInfo?taskId={quote(task_id, safe='')}")
 
-    def read_submit(self, reply: Reply) -> Accepted | Refused | Ambiguous:
+    def read_submit(self, reply: Reply) -> Accepted | Rejected | Ambiguous:
         """HTTP status and envelope may contradict each other: then nobody knows."""
         document = reply.object() or {}
         if reply.status // 100 != 2 and _code(document) == OK:

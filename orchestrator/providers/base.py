@@ -10,36 +10,36 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from orchestrator.jobs import Cost, ErrorCode, JobError, JobRequest
-from orchestrator.prices import PriceTable
+from orchestrator.jobs.model import Cost, ErrorCode, JobError, JobRequest
+from orchestrator.jobs.validation import InvalidRequest, Violation, checked
+from orchestrator.net.http_types import Call, Reply
 from orchestrator.providers.catalog import (
     CALLBACK_FIELDS,
     Family,
     Model,
     as_written,
-    at,
     check_extras,
     checkable,
+    get_path,
     merged,
-    said,
+    to_body,
 )
-from orchestrator.providers.readings import (
+from orchestrator.providers.prices import PriceTable
+from orchestrator.providers.responses import (
     Accepted,
     Ambiguous,
-    Missing,
-    Refused,
+    QueryFailed,
+    Rejected,
+    TaskNotFound,
     TaskReport,
-    Trouble,
     Unreadable,
     bare_error,
 )
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import BadSignature
-from orchestrator.validation import InvalidRequest, Violation, checked
-from orchestrator.wire import Call, Reply
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class Provider(ABC):
 
     def unified(self, name: str, options: Mapping[str, Any], request: JobRequest) -> dict[str, Any]:
         """The body that says unified options to model `name`."""
-        return said(self.models[name], name, options)
+        return to_body(self.models[name], name, options)
 
     def price(
         self, request: JobRequest, prices: PriceTable, returned: int | None = None
@@ -126,7 +126,7 @@ class Provider(ABC):
         """
         body = self.body(request)
         model = self._model(str(body.get("model")), request)
-        others = [str(at(body, path) or default) for path, default in model.priced_by.items()]
+        others = [str(get_path(body, path) or default) for path, default in model.priced_by.items()]
         each, count = prices.of(str(body.get("model")), others), body.get("n", 1)
         if model.bills_returned and returned is not None:
             count = returned
@@ -142,13 +142,18 @@ class Provider(ABC):
     def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
         """The call that submits `body`; `key` identifies the attempt, where that is understood."""
 
+    def authorize(self, call: Call, api_key: Secret) -> Call:
+        """Return the call with our API key. The default is `Authorization: Bearer`."""
+        headers = {"Authorization": f"Bearer {api_key.reveal()}", **call.headers}
+        return replace(call, headers=headers)
+
     @abstractmethod
     def query_call(self, task_id: str) -> Call:
         """The call that asks for a task."""
 
     # Answers -------------------------------------------------------------------------------
 
-    def read_submit(self, reply: Reply) -> Accepted | Refused | Ambiguous:
+    def read_submit(self, reply: Reply) -> Accepted | Rejected | Ambiguous:
         """What the answer to a submit means. Never raises, whatever was answered."""
         document = reply.object()
         if reply.status // 100 == 2 and document is not None:
@@ -157,14 +162,14 @@ class Provider(ABC):
                 return accepted
         error = self.read_error(reply.status, document) if document is not None else None
         if error:
-            return Refused(error, self._retry_after(reply, document))
+            return Rejected(error, self._retry_after(reply, document))
         if 300 <= reply.status < 500:
-            return Refused(bare_error(reply), reply.retry_after())
+            return Rejected(bare_error(reply), reply.retry_after())
         return Ambiguous(
             f"HTTP {reply.status} without the provider's own words", reply.retry_after()
         )
 
-    def read_query(self, reply: Reply, now: int) -> TaskReport | Missing | Trouble:
+    def read_query(self, reply: Reply, now: int) -> TaskReport | TaskNotFound | QueryFailed:
         """What the answer to a query means; `now` in ms. Never raises, whatever was answered."""
         document = reply.object()
         if reply.status // 100 == 2 and document is not None:
@@ -176,9 +181,9 @@ class Provider(ABC):
             reason = f"HTTP {reply.status} without the provider's own words"
         error = self.read_error(reply.status, document) if document is not None else None
         if error and error.code is ErrorCode.NOT_FOUND:
-            return Missing()
+            return TaskNotFound()
         error = error or JobError(ErrorCode.PROVIDER_UNAVAILABLE, reason, retryable=True)
-        return Trouble(error, self._retry_after(reply, document))
+        return QueryFailed(error, self._retry_after(reply, document))
 
     @abstractmethod
     def read_accepted(self, document: dict[str, Any]) -> Accepted:

@@ -8,8 +8,8 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
-from orchestrator.jobs import JobRequest
-from orchestrator.validation import InvalidRequest, StrictSchema, Violation
+from orchestrator.jobs.model import JobRequest
+from orchestrator.jobs.validation import InvalidRequest, StrictSchema, Violation
 
 #: Where something stands in a provider's body.
 Path = tuple[str, ...]
@@ -61,25 +61,25 @@ class Family:
         return self.tiers[wanted], left
 
 
-def said(model: Model, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def to_body(model: Model, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """The body of model `name` that says these unified options."""
     body: dict[str, Any] = {"model": name}
     for option, value in options.items():
         if option in model.options:
             spelling = model.spellings.get(option, {})
             spelled = spelling.get(value, value) if isinstance(value, str) else value
-            put(body, model.options[option], spelled)
+            set_path(body, model.options[option], spelled)
     return body
 
 
-def put(body: dict[str, Any], path: Path, value: Any) -> None:
+def set_path(body: dict[str, Any], path: Path, value: Any) -> None:
     """Set what stands at `path`."""
     for step in path[:-1]:
         body = body.setdefault(step, {})
     body[path[-1]] = value
 
 
-def at(body: Mapping[str, Any], path: Path) -> Any:
+def get_path(body: Mapping[str, Any], path: Path) -> Any:
     """What stands at `path`, or None."""
     value: Any = body
     for step in path:

@@ -12,10 +12,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from orchestrator.jobs import Cost, ErrorCode, JobError, Outcome, Status
+from orchestrator.jobs.model import Cost, ErrorCode, JobError, Outcome, Status
+from orchestrator.jobs.validation import StrictSchema, links, text
+from orchestrator.net.addresses import callback_refusal
+from orchestrator.net.http_types import Call
 from orchestrator.providers.base import Capabilities, Provider
 from orchestrator.providers.catalog import Family, Model
-from orchestrator.providers.readings import (
+from orchestrator.providers.responses import (
     Accepted,
     TaskReport,
     Unreadable,
@@ -27,9 +30,6 @@ from orchestrator.providers.readings import (
     task_id,
     words,
 )
-from orchestrator.security.addresses import callback_refusal
-from orchestrator.validation import StrictSchema, links, text
-from orchestrator.wire import Call
 
 #: Terminal states; every other one (pending, processing, or one that is new) is on its way.
 #: `cancelled` is not in the task's enum, but callbacks are documented to fire on it.

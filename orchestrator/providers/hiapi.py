@@ -12,13 +12,16 @@ from urllib.parse import quote
 
 from marshmallow import fields
 
-from orchestrator.jobs import ErrorCode, JobError, Outcome
+from orchestrator.jobs.model import ErrorCode, JobError, Outcome
+from orchestrator.jobs.validation import StrictSchema, always, links, text
+from orchestrator.net.addresses import callback_refusal
+from orchestrator.net.http_types import Call, Reply
 from orchestrator.providers.base import Capabilities, Provider
 from orchestrator.providers.catalog import Family, Model
-from orchestrator.providers.readings import (
+from orchestrator.providers.responses import (
     Accepted,
     Ambiguous,
-    Refused,
+    Rejected,
     TaskReport,
     Unreadable,
     by_status,
@@ -29,11 +32,8 @@ from orchestrator.providers.readings import (
     task_id,
     words,
 )
-from orchestrator.security.addresses import callback_refusal
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import verify_timestamped_hex
-from orchestrator.validation import StrictSchema, always, links, text
-from orchestrator.wire import Call, Reply
 
 #: Terminal states; every other state (queued, handling, archiving (public), or one that is new)
 #: is on its way.
@@ -122,7 +122,7 @@ class HiAPI(Provider):
         """One task by its id."""
         return Call("GET", f"/v1/tasks/{quote(task_id, safe='')}")
 
-    def read_submit(self, reply: Reply) -> Accepted | Refused | Ambiguous:
+    def read_submit(self, reply: Reply) -> Accepted | Rejected | Ambiguous:
         """An answer about our own idempotency key says that the attempt had arrived before."""
         document = reply.object() or {}
         code = document.get("error_code")

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from orchestrator.jobs.model import UNIFIED_OPTIONS
 from orchestrator.providers.base import Provider
 from orchestrator.providers.catalog import Model, limits
 
-#: The unified options, in the order of the request's schema.
-OPTIONS = ("prompt", "images", "aspect_ratio", "resolution", "output_format", "n")
 FULL, LIMITED, REFUSED = "full", "limited", "refused"
 #: The limits that leave values out.
 _BOUNDS = frozenset({"one_of", "max", "max_length"})
@@ -26,7 +25,7 @@ def view(provider: Provider, *, on: bool) -> dict[str, Any]:
         "poll_seconds": provider.poll_seconds,
         "max_poll_seconds": provider.max_poll_seconds,
         "takes_unlisted_models": provider.unlisted is not None,
-        "support": {option: support(provider, option) for option in OPTIONS},
+        "support": {option: support(provider, option) for option in UNIFIED_OPTIONS},
         "models": [
             {"name": name, "options": {option: limits(model, option) for option in model.options}}
             for name, model in provider.models.items()
@@ -97,7 +96,7 @@ def _head() -> Iterator[str]:
 
 def _matrix(providers: list[Provider]) -> Iterator[str]:
     yield from ("", "## Options", "", *_row("option", *map(_linked, providers), rule=True))
-    for option in OPTIONS:
+    for option in UNIFIED_OPTIONS:
         yield from _row(f"`{option}`", *(support(p, option) for p in providers))
     facts: Mapping[str, Callable[[Provider], str]] = {
         "`image_file`": lambda p: FULL if p.capabilities.upload_field else REFUSED,
@@ -128,9 +127,16 @@ def _families(providers: list[Provider]) -> Iterator[str]:
 def _models(providers: list[Provider]) -> Iterator[str]:
     yield from ("", "## Models and their limits")
     for provider in providers:
-        yield from ("", f"### {provider.title}", "", *_row("model", *_ticked(OPTIONS), rule=True))
+        yield from (
+            "",
+            f"### {provider.title}",
+            "",
+            *_row("model", *_ticked(UNIFIED_OPTIONS), rule=True),
+        )
         for names, model in alike(provider):
-            cells = (words(limits(model, o)) if o in model.options else REFUSED for o in OPTIONS)
+            cells = (
+                words(limits(model, o)) if o in model.options else REFUSED for o in UNIFIED_OPTIONS
+            )
             yield from _row(", ".join(_ticked(names)), *cells)
 
 

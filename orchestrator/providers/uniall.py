@@ -12,10 +12,20 @@ from urllib.parse import quote
 
 from marshmallow import fields, validate
 
-from orchestrator.jobs import Image, JobError, JobRequest, Outcome
+from orchestrator.jobs.model import Image, JobError, JobRequest, Outcome
+from orchestrator.jobs.validation import (
+    InvalidRequest,
+    StrictSchema,
+    Violation,
+    always,
+    link,
+    links,
+    text,
+)
+from orchestrator.net.http_types import Call
 from orchestrator.providers.base import Capabilities, Provider
-from orchestrator.providers.catalog import Family, Model, as_written, said
-from orchestrator.providers.readings import (
+from orchestrator.providers.catalog import Family, Model, as_written, to_body
+from orchestrator.providers.responses import (
     Accepted,
     TaskReport,
     Unreadable,
@@ -27,16 +37,6 @@ from orchestrator.providers.readings import (
     task_id,
     words,
 )
-from orchestrator.validation import (
-    InvalidRequest,
-    StrictSchema,
-    Violation,
-    always,
-    link,
-    links,
-    text,
-)
-from orchestrator.wire import Call
 
 #: Terminal states; every other one (queued, processing, or one that is new) is on its way.
 SUCCEEDED, FAILED = "succeeded", "failed"
@@ -170,7 +170,7 @@ class UniAll(Provider):
         """One reference image is `image`, several are `images`; results are asked for as links."""
         left = dict(options)
         size = _size(left) if name == "gpt-image-2" else {}
-        body = {**said(self.models[name], name, left), **size}
+        body = {**to_body(self.models[name], name, left), **size}
         match body.get("images"):
             case []:
                 del body["images"]

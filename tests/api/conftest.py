@@ -10,7 +10,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from orchestrator.ledger import Ledger
-from tests.fakes import World
+from tests.support.fakes import Harness
 from webhooks.app import create_app
 
 KEY = "api-key-of-the-tests"
@@ -20,7 +20,7 @@ KEY = "api-key-of-the-tests"
 class Api:
     """The API as a caller with a key sees it."""
 
-    world: World
+    harness: Harness
     app: Flask
     headers: dict[str, str] = field(default_factory=lambda: {"Authorization": f"Bearer {KEY}"})
 
@@ -55,10 +55,10 @@ Open = Callable[..., Api]
 
 
 @pytest.fixture
-def open_api(start: Callable[..., World]) -> Open:
+def open_api(start: Callable[..., Harness]) -> Open:
     def begin(**variables: str | None) -> Api:
-        world = start(**variables)
-        return Api(world, create_app(world.runtime))
+        harness = start(**variables)
+        return Api(harness, create_app(harness.runtime))
 
     return begin
 

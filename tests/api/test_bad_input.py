@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from orchestrator.api import MAX_BODY
-from orchestrator.enqueue import place
+from orchestrator.enqueue import create_job
+from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.providers import BUILT_IN
-from orchestrator.validation import InvalidRequest
 from tests.api.conftest import NATIVE, UNIFIED, Api, Open
 
 ABSENT = object()
@@ -142,8 +142,8 @@ def test_a_bad_request_is_422_naming_field_value_and_what_is_allowed(api: Api, w
     assert value in errors[0]["value"]
     assert allowed in errors[0]["allowed"]
     assert field in told.json["detail"]
-    assert api.world.redis.keys() == []
-    assert api.world.nudges.sent == []
+    assert api.harness.redis.keys() == []
+    assert api.harness.nudges.sent == []
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_body_that_is_no_json_is_400_and_stores_nothing(api: Api, body: bytes)
     assert (told.status_code, told.mimetype) == (400, "application/problem+json")
     assert told.json is not None
     assert "not JSON" in told.json["detail"]
-    assert api.world.redis.keys() == []
+    assert api.harness.redis.keys() == []
 
 
 @pytest.mark.parametrize("field", ["provider", "prompt", "images", "n", "metadata", "unknown"])
@@ -187,7 +187,7 @@ def test_absurd_nesting_in_any_field_is_refused_and_stores_nothing(
     assert told.status_code == 422
     assert told.json is not None
     assert any(error["field"].startswith(field) for error in told.json["errors"])
-    assert api.world.redis.keys() == []
+    assert api.harness.redis.keys() == []
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_another_content_type_is_415(api: Api, kind: str) -> None:
     assert (told.status_code, told.mimetype) == (415, "application/problem+json")
     assert told.json is not None
     assert "application/json" in told.json["detail"]
-    assert api.world.redis.keys() == []
+    assert api.harness.redis.keys() == []
 
 
 def test_a_charset_beside_the_content_type_does_not_matter(api: Api) -> None:
@@ -214,7 +214,7 @@ def test_a_body_that_is_too_large_is_413(api: Api) -> None:
     told = api.create(b'{"prompt":"' + b"x" * MAX_BODY + b'"}')
 
     assert (told.status_code, told.mimetype) == (413, "application/problem+json")
-    assert api.world.redis.keys() == []
+    assert api.harness.redis.keys() == []
 
 
 def test_many_violations_are_listed_up_to_a_limit(api: Api) -> None:
@@ -238,7 +238,7 @@ def test_a_provider_that_is_switched_off_is_refused_with_those_that_are_on(open_
     assert error["allowed"] == (
         "uniall, hiapi, aigptimage (set EVOLINK_API_KEY to switch evolink on)"
     )
-    assert api.world.redis.keys() == []
+    assert api.harness.redis.keys() == []
 
 
 def test_without_any_provider_the_refusal_says_so(open_api: Open) -> None:
@@ -269,13 +269,13 @@ def test_what_only_python_can_say_is_refused_by_the_python_face(
     api: Api, field: str, request_: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidRequest) as refusal:
-        place(api.world.runtime, request_, scope="python")
+        create_job(api.harness.runtime, request_, scope="python")
 
     assert refusal.value.violations[0].field == field
     str(refusal.value).encode()
-    assert api.world.redis.keys() == []
+    assert api.harness.redis.keys() == []
 
 
 def test_an_idempotency_key_with_a_lone_surrogate_is_refused(api: Api) -> None:
     with pytest.raises(InvalidRequest, match="Idempotency-Key"):
-        place(api.world.runtime, UNIFIED, scope="python", key=LONE)
+        create_job(api.harness.runtime, UNIFIED, scope="python", key=LONE)

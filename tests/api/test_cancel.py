@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.jobs import Step
+from orchestrator.jobs.model import Step
 from orchestrator.ledger import Ledger
-from orchestrator.submit import submit
-from tests import lives
+from orchestrator.steps.submit import submit
 from tests.api.conftest import Api
-from tests.fakes import World
+from tests.support import job_states
+from tests.support.fakes import Harness
 from webhooks.app import create_app
 
 
@@ -31,10 +31,10 @@ def test_a_cancelled_job_is_never_sent(api: Api) -> None:
     job_id = api.created()
     api.post(f"/v1/jobs/{job_id}/cancel")
 
-    submit(api.world.runtime, job_id)
+    submit(api.harness.runtime, job_id)
 
-    assert api.world.provider.asked == []
-    assert api.world.nudges.sent == [(Step.SUBMIT, job_id)]
+    assert api.harness.provider.asked == []
+    assert api.harness.nudges.sent == [(Step.SUBMIT, job_id)]
 
 
 def test_cancelling_twice_is_as_good_as_once(api: Api) -> None:
@@ -44,22 +44,22 @@ def test_cancelling_twice_is_as_good_as_once(api: Api) -> None:
 
     assert (first.status_code, second.status_code) == (200, 200)
     assert second.json == first.json
-    assert api.world.events(job_id).count("settled") == 1
+    assert api.harness.events(job_id).count("settled") == 1
 
 
-LIVES: dict[str, Callable[[World], str]] = {
-    "submitting": lambda world: lives.submitting(world).job.id,
-    "unconfirmed": lives.unconfirmed,
-    "running": lives.running,
-    "succeeded": lives.ended,
-    "failed": lives.refused,
+LIVES: dict[str, Callable[[Harness], str]] = {
+    "submitting": lambda harness: job_states.submitting(harness).job.id,
+    "unconfirmed": job_states.unconfirmed,
+    "running": job_states.running,
+    "succeeded": job_states.ended,
+    "failed": job_states.refused,
 }
 
 
 @pytest.mark.parametrize("status", LIVES)
 def test_a_job_that_was_sent_is_409_and_goes_on(api: Api, status: str) -> None:
-    job_id = LIVES[status](api.world)
-    before = api.world.job(job_id), api.world.events(job_id), api.world.next_look(job_id)
+    job_id = LIVES[status](api.harness)
+    before = api.harness.job(job_id), api.harness.events(job_id), api.harness.due_at(job_id)
 
     told = api.post(f"/v1/jobs/{job_id}/cancel")
 
@@ -68,17 +68,17 @@ def test_a_job_that_was_sent_is_409_and_goes_on(api: Api, status: str) -> None:
     assert told.json["detail"] == (
         f"it is {status}: only a job that is still queued can be cancelled"
     )
-    after = api.world.job(job_id), api.world.events(job_id), api.world.next_look(job_id)
+    after = api.harness.job(job_id), api.harness.events(job_id), api.harness.due_at(job_id)
     assert after == before
 
 
 def test_a_job_that_waits_for_its_next_try_can_be_cancelled(api: Api) -> None:
-    lease, now = lives.submitting(api.world), api.world.clock.now
-    plan = {"now": now, "next_look": now + 5000, "tries": 1}
-    api.world.ledger.requeue(lease, event="deferred", detail={}, **plan)
+    lease, now = job_states.submitting(api.harness), api.harness.clock.now
+    plan = {"now": now, "due_at": now + 5000, "tries": 1}
+    api.harness.ledger.requeue(lease, event="deferred", detail={}, **plan)
 
     assert api.post(f"/v1/jobs/{lease.job.id}/cancel").status_code == 200
-    assert api.world.next_look(lease.job.id) is None
+    assert api.harness.due_at(lease.job.id) is None
 
 
 @pytest.mark.parametrize("job_id", ["job_" + "0" * 28, "nonsense", "%00", "job_" + "9" * 5000])
@@ -95,7 +95,7 @@ def test_another_method_is_405_and_cancels_nothing(api: Api, method: str) -> Non
     told = getattr(api.app.test_client(), method)(f"/v1/jobs/{job_id}/cancel", headers=api.headers)
 
     assert told.status_code == 405
-    assert api.world.job(job_id).settled_at is None
+    assert api.harness.job(job_id).settled_at is None
 
 
 def test_without_a_key_nothing_is_cancelled(api: Api) -> None:
@@ -103,7 +103,7 @@ def test_without_a_key_nothing_is_cancelled(api: Api) -> None:
     api.headers = {}
 
     assert api.post(f"/v1/jobs/{job_id}/cancel").status_code == 401
-    assert api.world.job(job_id).settled_at is None
+    assert api.harness.job(job_id).settled_at is None
 
 
 def test_a_body_is_of_no_matter(api: Api) -> None:
@@ -113,7 +113,7 @@ def test_a_body_is_of_no_matter(api: Api) -> None:
 
 
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
-    client = Api(world := api.world.on(away), create_app(world.runtime))
+    client = Api(harness := api.harness.on(away), create_app(harness.runtime))
 
     told = client.post("/v1/jobs/job_" + "0" * 28 + "/cancel")
 

@@ -10,10 +10,10 @@ import pytest
 from flask import Flask
 from werkzeug.exceptions import default_exceptions
 
-from orchestrator.environment import ConfigError
 from orchestrator.ledger import Ledger
+from orchestrator.settings.environment import ConfigError
 from tests.api.conftest import KEY, UNIFIED, Api, Open
-from tests.fakes import World
+from tests.support.fakes import Harness
 from webhooks.app import create_app
 
 HIDDEN = "hidden-in-an-exception"
@@ -30,12 +30,12 @@ def away() -> Ledger:
 
 @pytest.mark.parametrize("keys", [None, "", " ", ","])
 def test_without_a_key_the_api_refuses_to_start(
-    start: Callable[..., World], keys: str | None
+    start: Callable[..., Harness], keys: str | None
 ) -> None:
-    world = start(ORCHESTRATOR_API_KEYS=keys)
+    harness = start(ORCHESTRATOR_API_KEYS=keys)
 
     with pytest.raises(ConfigError, match="ORCHESTRATOR_API_KEYS is not set") as error:
-        create_app(world.runtime)
+        create_app(harness.runtime)
 
     assert "\n" not in str(error.value)
 
@@ -70,7 +70,7 @@ def test_a_wrong_or_odd_authorization_is_401(api: Api, header: str | None, path:
     assert (told.status_code, told.mimetype) == (401, "application/problem+json")
     assert told.headers["WWW-Authenticate"].lower().startswith("bearer realm=")
     assert KEY not in told.text
-    assert api.world.redis.keys() == []
+    assert api.harness.redis.keys() == []
 
 
 @pytest.mark.parametrize("header", [f"Bearer {KEY}", f"bearer {KEY}", f"BEARER   {KEY} "])
@@ -120,7 +120,7 @@ def test_a_wrong_method_is_a_405_problem_that_lists_the_right_ones(api: Api) -> 
 
 
 @pytest.mark.parametrize("status", sorted(default_exceptions))
-def test_every_http_error_is_a_problem(start: Callable[..., World], status: int) -> None:
+def test_every_http_error_is_a_problem(start: Callable[..., Harness], status: int) -> None:
     app = create_app(start().runtime)
 
     @app.get("/broken")
@@ -139,7 +139,7 @@ def failing(app: Flask, error: Exception) -> None:
 
 
 def test_an_unexpected_exception_is_a_500_that_does_not_tell_its_text(
-    start: Callable[..., World],
+    start: Callable[..., Harness],
 ) -> None:
     app = create_app(start().runtime)
     failing(app, RuntimeError(HIDDEN))
@@ -152,7 +152,7 @@ def test_an_unexpected_exception_is_a_500_that_does_not_tell_its_text(
     assert "Traceback" not in told.text
 
 
-def test_a_redirect_stays_a_redirect(start: Callable[..., World]) -> None:
+def test_a_redirect_stays_a_redirect(start: Callable[..., Harness]) -> None:
     app = create_app(start().runtime)
 
     @app.get("/folder/")
@@ -165,8 +165,8 @@ def test_a_redirect_stays_a_redirect(start: Callable[..., World]) -> None:
 
 
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api) -> None:
-    world = api.world.on(away())
-    client = Api(world, create_app(world.runtime))
+    harness = api.harness.on(away())
+    client = Api(harness, create_app(harness.runtime))
     job = "/v1/jobs/job_" + "0" * 28
 
     for told in (
@@ -184,8 +184,10 @@ def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api) -> Non
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_wait_that_ended_or_failed_gives_its_place_back(api: Api, fails: bool) -> None:
     server = fakeredis.FakeServer()
-    world = api.world.on(Ledger(lambda: fakeredis.FakeRedis(server=server, decode_responses=True)))
-    client = Api(world, create_app(world.runtime))
+    harness = api.harness.on(
+        Ledger(lambda: fakeredis.FakeRedis(server=server, decode_responses=True))
+    )
+    client = Api(harness, create_app(harness.runtime))
     path = f"/v1/jobs/{client.created()}?wait=0.01"
 
     server.connected = not fails

@@ -12,8 +12,8 @@ from werkzeug.test import TestResponse
 
 from orchestrator.api import MAX_BODY
 from tests.api.conftest import Api, Open
-from tests.fakes import REQUESTS
-from tests.test_uploads import PNG
+from tests.jobs.test_uploads import PNG
+from tests.support.fakes import REQUESTS
 
 JOB = orjson.dumps(REQUESTS["uniall"]).decode()
 
@@ -46,7 +46,7 @@ def test_a_form_makes_a_job_that_shows_its_file(api: Api) -> None:
         "image/png",
         len(PNG),
     )
-    assert api.world.ledger.upload(told.json["id"]) == PNG
+    assert api.harness.ledger.upload(told.json["id"]) == PNG
 
 
 def test_the_request_may_come_as_a_json_part(api: Api) -> None:
@@ -102,7 +102,7 @@ def test_a_bad_form_is_refused_by_name(
 
     assert error["field"] == field
     assert allowed in error["allowed"]
-    assert api.world.redis.keys() == []
+    assert api.harness.redis.keys() == []
 
 
 def test_two_files_are_refused(api: Api) -> None:
@@ -126,4 +126,4 @@ def test_a_form_that_is_cut_off_is_refused(api: Api) -> None:
     told = api.post("/v1/jobs", data=cut, content_type=kind)
 
     assert told.status_code in (400, 422)
-    assert api.world.redis.keys() == []
+    assert api.harness.redis.keys() == []

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.reconcile import reconcile
+from orchestrator.steps.reconcile import reconcile
 from tests.api.conftest import Api
 from tests.api.test_errors import away
 from webhooks.app import create_app
 
 
 def test_a_process_that_answers_is_alive_without_a_key_or_redis(api: Api) -> None:
-    world = api.world.on(away())
+    harness = api.harness.on(away())
 
-    told = create_app(world.runtime).test_client().get("/healthz")
+    told = create_app(harness.runtime).test_client().get("/healthz")
 
     assert (told.status_code, told.json) == (200, {"status": "ok"})
 
@@ -29,8 +29,8 @@ def test_it_is_not_ready_before_the_first_sweep(api: Api) -> None:
 
 @pytest.mark.parametrize("age", [0, 1, 60])
 def test_it_is_ready_after_a_recent_sweep(api: Api, age: float) -> None:
-    reconcile(api.world.runtime)
-    api.world.clock.forward(age)
+    reconcile(api.harness.runtime)
+    api.harness.clock.forward(age)
     api.headers = {}
 
     told = api.get("/readyz")
@@ -40,8 +40,8 @@ def test_it_is_ready_after_a_recent_sweep(api: Api, age: float) -> None:
 
 
 def test_it_is_not_ready_once_the_last_sweep_is_stale(api: Api) -> None:
-    reconcile(api.world.runtime)
-    api.world.clock.forward(61)
+    reconcile(api.harness.runtime)
+    api.harness.clock.forward(61)
 
     told = api.get("/readyz")
 
@@ -50,9 +50,9 @@ def test_it_is_not_ready_once_the_last_sweep_is_stale(api: Api) -> None:
 
 
 def test_it_is_not_ready_while_redis_is_away(api: Api) -> None:
-    world = api.world.on(away())
+    harness = api.harness.on(away())
 
-    told = create_app(world.runtime).test_client().get("/readyz")
+    told = create_app(harness.runtime).test_client().get("/readyz")
 
     assert told.status_code == 503
     assert told.json == {"status": "not ready", "ledger": "away", "sweep": "unknown"}

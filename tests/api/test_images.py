@@ -15,30 +15,29 @@ from PIL import Image as Pillow
 from werkzeug.test import TestResponse
 
 from orchestrator.api.images import FOR_EVER, LINK_SECONDS
-from orchestrator.archive.manifest import path
-from orchestrator.jobs import Image, Outcome
+from orchestrator.jobs.model import Image, Outcome
 from orchestrator.ledger import Ledger, keys
-from tests import lives
+from orchestrator.operations.manifest import path
 from tests.api.conftest import Api
-from tests.archive import kit
-from tests.archive.kit import Gallery, archived, picture
-from tests.archive.servers import KEY, SECRET, moto
-from tests.fakes import Answer, World
+from tests.storage.servers import KEY, SECRET, moto
+from tests.support import archive_kit, job_states
+from tests.support.archive_kit import Gallery, archived, picture
+from tests.support.fakes import Answer, Harness
 from webhooks.app import create_app
 
 SIZE = len(picture())
 
 
 @pytest.fixture
-def api(start: Callable[..., World], tmp_path: Path) -> Api:
-    world = kit.world(start, tmp_path)
-    return Api(world, create_app(world.runtime))
+def api(start: Callable[..., Harness], tmp_path: Path) -> Api:
+    harness = archive_kit.harness(start, tmp_path)
+    return Api(harness, create_app(harness.runtime))
 
 
 @pytest.fixture
 def kept(api: Api) -> str:
     """A job whose one image is archived; its id."""
-    return archived(api.world, Gallery(api.world).job(picture()))
+    return archived(api.harness, Gallery(api.harness).job(picture()))
 
 
 def get(api: Api, job_id: str, index: object = 0, **headers: str) -> TestResponse:
@@ -52,7 +51,7 @@ def thumbnail(api: Api, job_id: str, **headers: str) -> TestResponse:
 
 
 def forgotten(api: Api, job_id: str) -> str:
-    api.world.redis.delete(keys.job(job_id), keys.events(job_id))
+    api.harness.redis.delete(keys.job(job_id), keys.events(job_id))
     return job_id
 
 
@@ -60,12 +59,12 @@ def forgotten(api: Api, job_id: str) -> str:
 
 
 def test_until_it_is_archived_an_image_is_at_the_provider(api: Api) -> None:
-    job_id = Gallery(api.world).job(picture())
+    job_id = Gallery(api.harness).job(picture())
 
     told = get(api, job_id)
 
     assert (told.status_code, told.headers["Cache-Control"]) == (302, "no-store")
-    assert told.headers["Location"] == api.world.job(job_id).images[0].source_url
+    assert told.headers["Location"] == api.harness.job(job_id).images[0].source_url
     assert requests.get(told.headers["Location"], timeout=5).content == picture()
 
 
@@ -78,13 +77,13 @@ def test_until_it_is_archived_an_image_is_at_the_provider(api: Api) -> None:
     ],
 )
 def test_a_providers_signed_link_is_passed_on_to_the_letter(api: Api, url: str) -> None:
-    job_id = lives.ended(api.world, Outcome.succeeded((Image(url),)))
+    job_id = job_states.ended(api.harness, Outcome.succeeded((Image(url),)))
 
     assert get(api, job_id).headers["Location"] == url
 
 
 def test_there_is_no_thumbnail_yet(api: Api) -> None:
-    told = thumbnail(api, Gallery(api.world).job(picture()))
+    told = thumbnail(api, Gallery(api.harness).job(picture()))
 
     assert (told.status_code, told.mimetype) == (404, "application/problem+json")
     assert told.json is not None
@@ -92,7 +91,7 @@ def test_there_is_no_thumbnail_yet(api: Api) -> None:
 
 
 def test_an_image_that_is_tried_again_is_still_at_the_provider(api: Api) -> None:
-    job_id = archived(api.world, Gallery(api.world).job(Answer(503)))
+    job_id = archived(api.harness, Gallery(api.harness).job(Answer(503)))
 
     assert get(api, job_id).status_code == 302
 
@@ -104,7 +103,7 @@ def test_an_archived_image_is_given_out(api: Api, kept: str) -> None:
     told = get(api, kept)
 
     assert (told.status_code, told.mimetype, told.data) == (200, "image/png", picture())
-    [image] = api.world.job(kept).images
+    [image] = api.harness.job(kept).images
     assert image.copy is not None
     assert told.headers["ETag"] == f'"{image.copy.sha256}"'
     assert told.headers["X-Content-Type-Options"] == "nosniff"
@@ -115,19 +114,19 @@ def test_an_archived_image_is_given_out(api: Api, kept: str) -> None:
 
 @pytest.mark.parametrize("form", ["JPEG", "WEBP", "GIF", "AVIF"])
 def test_each_kind_has_its_own_content_type(api: Api, form: str) -> None:
-    job_id = archived(api.world, Gallery(api.world).job(picture(form=form)))
+    job_id = archived(api.harness, Gallery(api.harness).job(picture(form=form)))
 
     assert get(api, job_id).mimetype == f"image/{form.lower()}"
 
 
 def test_each_image_of_a_job_has_its_number(api: Api) -> None:
-    job_id = archived(api.world, Gallery(api.world).job(*map(picture, range(3))))
+    job_id = archived(api.harness, Gallery(api.harness).job(*map(picture, range(3))))
 
     assert [get(api, job_id, number).data for number in range(3)] == [*map(picture, range(3))]
 
 
 def test_the_thumbnail_is_a_small_webp(api: Api) -> None:
-    job_id = archived(api.world, Gallery(api.world).job(picture(size=(1024, 512))))
+    job_id = archived(api.harness, Gallery(api.harness).job(picture(size=(1024, 512))))
 
     told = thumbnail(api, job_id)
 
@@ -216,7 +215,7 @@ def test_an_image_outlives_its_job(api: Api, kept: str) -> None:
 
 
 def test_what_is_lost_says_why_for_ever(api: Api) -> None:
-    job_id = archived(api.world, Gallery(api.world).job(Answer(403), expires=[0]))
+    job_id = archived(api.harness, Gallery(api.harness).job(Answer(403), expires=[0]))
 
     for told in (get(api, job_id), thumbnail(api, job_id), get(api, forgotten(api, job_id))):
         assert (told.status_code, told.mimetype) == (410, "application/problem+json")
@@ -259,7 +258,7 @@ def test_a_job_that_there_never_was_is_a_404(api: Api, job_id: str) -> None:
 
 
 def test_a_job_without_images_has_none(api: Api) -> None:
-    for job_id in (api.created(), lives.running(api.world), lives.refused(api.world)):
+    for job_id in (api.created(), job_states.running(api.harness), job_states.refused(api.harness)):
         told = get(api, job_id)
         assert told.status_code == 404
         assert told.json is not None
@@ -270,7 +269,7 @@ def test_a_job_without_images_has_none(api: Api) -> None:
 def test_without_a_key_nothing_is_given_out(
     api: Api, kept: str, what: Callable[..., TestResponse]
 ) -> None:
-    waiting = Gallery(api.world).job(picture())
+    waiting = Gallery(api.harness).job(picture())
     for headers in ({}, {"Authorization": "Bearer wrong"}):
         api.headers = headers
         assert what(api, kept).status_code == 401
@@ -303,7 +302,7 @@ def test_while_the_storage_is_away_callers_are_told_to_come_back(
 
 
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
-    client = Api(world := api.world.on(away), create_app(world.runtime))
+    client = Api(harness := api.harness.on(away), create_app(harness.runtime))
 
     assert get(client, keys.new_job_id(0)).status_code == 503
 
@@ -328,7 +327,7 @@ def s3_endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def in_s3(
-    start: Callable[..., World], s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    start: Callable[..., Harness], s3_endpoint: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Api:
     """The API on an archive in S3."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
@@ -339,12 +338,12 @@ def in_s3(
     client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
     client.create_bucket(Bucket="images")
     client.close()
-    world = kit.world(start, tmp_path, ORCHESTRATOR_ARCHIVE_URL="s3://images/pre/fix")
-    return Api(world, create_app(world.runtime))
+    harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_ARCHIVE_URL="s3://images/pre/fix")
+    return Api(harness, create_app(harness.runtime))
 
 
 def test_a_bucket_is_led_to_by_a_link_that_works_and_does_not_last(in_s3: Api) -> None:
-    job_id = archived(in_s3.world, Gallery(in_s3.world).job(picture()))
+    job_id = archived(in_s3.harness, Gallery(in_s3.harness).job(picture()))
 
     for told, kind in ((get(in_s3, job_id), "png"), (thumbnail(in_s3, job_id), "webp")):
         assert (told.status_code, told.headers["Cache-Control"]) == (302, "no-store")
@@ -357,8 +356,8 @@ def test_a_bucket_is_led_to_by_a_link_that_works_and_does_not_last(in_s3: Api) -
 
 
 def test_a_bucket_keeps_images_beyond_their_jobs(in_s3: Api) -> None:
-    gallery = Gallery(in_s3.world)
-    job_id = archived(in_s3.world, gallery.job(picture(), Answer(404), expires=[0, 0]))
+    gallery = Gallery(in_s3.harness)
+    job_id = archived(in_s3.harness, gallery.job(picture(), Answer(404), expires=[0, 0]))
     forgotten(in_s3, job_id)
 
     link = get(in_s3, job_id).headers["Location"]
@@ -369,12 +368,12 @@ def test_a_bucket_keeps_images_beyond_their_jobs(in_s3: Api) -> None:
 
 
 def test_a_bucket_that_is_away_is_a_503(
-    in_s3: Api, start: Callable[..., World], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    in_s3: Api, start: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    world = kit.world(start, tmp_path, ORCHESTRATOR_ARCHIVE_URL="s3://images")
+    harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_ARCHIVE_URL="s3://images")
 
-    told = get(Api(world, create_app(world.runtime)), keys.new_job_id(0))
+    told = get(Api(harness, create_app(harness.runtime)), keys.new_job_id(0))
 
     assert told.status_code == 503
     assert told.json is not None

@@ -10,22 +10,22 @@ import pytest
 from redis import Redis
 
 from orchestrator.api import jobs
-from orchestrator.jobs import ErrorCode, Image, JobError, Outcome, SettledBy, Step
+from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, SettledBy, Step
 from orchestrator.ledger import Ledger
-from orchestrator.submit import submit
+from orchestrator.steps.submit import submit
 from tests.api.conftest import KEY, NATIVE, UNIFIED, Api, Open
-from tests.fakes import Answer, World, answer
+from tests.support.fakes import Answer, Harness, answer
 from webhooks.app import create_app
 
 ACCEPTED = answer(200, {"data": {"taskId": "task-1"}, "id": "task-1"})
 
 
-def settle(world: World, job_id: str, outcome: Outcome | None = None) -> None:
-    now = world.clock()
-    lease = world.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)
+def settle(harness: Harness, job_id: str, outcome: Outcome | None = None) -> None:
+    now = harness.clock()
+    lease = harness.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)
     assert lease is not None
     done = outcome or Outcome.succeeded((Image("https://cdn.example.com/0.png", now + 1000),))
-    world.ledger.settle(lease, done, SettledBy.POLL, now=now)
+    harness.ledger.settle(lease, done, SettledBy.POLL, now=now)
 
 
 # Enqueue -------------------------------------------------------------------------------------
@@ -69,9 +69,9 @@ def test_a_native_request_is_202_and_kept_as_it_is(api: Api) -> None:
 def test_a_job_that_was_created_is_in_the_ledger_and_nudged(api: Api) -> None:
     job_id = api.created()
 
-    assert api.world.job(job_id).request.options == {"prompt": "A red cube"}
-    assert api.world.nudges.sent == [(Step.SUBMIT, job_id)]
-    assert api.world.next_look(job_id) == 0
+    assert api.harness.job(job_id).request.options == {"prompt": "A red cube"}
+    assert api.harness.nudges.sent == [(Step.SUBMIT, job_id)]
+    assert api.harness.due_at(job_id) == 0
 
 
 def test_a_jobs_own_deadline_counts(api: Api) -> None:
@@ -95,7 +95,7 @@ def test_a_jobs_own_deadline_counts(api: Api) -> None:
 def test_a_prompt_reaches_the_provider_byte_for_byte(
     api: Api, form: dict[str, Any], prompt: str
 ) -> None:
-    api.world.provider.answers(ACCEPTED)
+    api.harness.provider.answers(ACCEPTED)
     request = {**form}
     if "request" in form:
         request["request"] = {**form["request"], "prompt": prompt}
@@ -104,9 +104,9 @@ def test_a_prompt_reaches_the_provider_byte_for_byte(
 
     told = api.create(request)
     assert told.json is not None
-    submit(api.world.runtime, told.json["id"])
+    submit(api.harness.runtime, told.json["id"])
 
-    [asked] = api.world.provider.asked
+    [asked] = api.harness.provider.asked
     sent = asked.json
     assert sent.get("input", sent)["prompt"].encode() == prompt.encode()
 
@@ -124,13 +124,13 @@ def test_the_same_key_and_body_give_the_same_job(api: Api) -> None:
     assert first.json is not None
     assert again.json is not None
     assert again.json["id"] == first.json["id"]
-    assert api.world.nudges.sent == [(Step.SUBMIT, first.json["id"])]
+    assert api.harness.nudges.sent == [(Step.SUBMIT, first.json["id"])]
 
 
 def test_a_replay_shows_the_job_as_it_stands(api: Api) -> None:
     first = api.create(UNIFIED, key="order-1")
     assert first.json is not None
-    settle(api.world, first.json["id"])
+    settle(api.harness, first.json["id"])
 
     again = api.create(UNIFIED, key="order-1")
 
@@ -140,14 +140,14 @@ def test_a_replay_shows_the_job_as_it_stands(api: Api) -> None:
 
 def test_the_same_key_with_another_body_is_422_and_creates_nothing(api: Api) -> None:
     api.create(UNIFIED, key="order-1")
-    before = set(api.world.redis.keys())
+    before = set(api.harness.redis.keys())
 
     told = api.create({**UNIFIED, "prompt": "A blue cube"}, key="order-1")
 
     assert (told.status_code, told.mimetype) == (422, "application/problem+json")
     assert told.json is not None
     assert told.json["type"] == "urn:orchestrator:problem:idempotency-mismatch"
-    assert set(api.world.redis.keys()) == before
+    assert set(api.harness.redis.keys()) == before
 
 
 def test_another_key_or_none_gives_another_job(api: Api) -> None:
@@ -169,7 +169,7 @@ def test_two_callers_may_use_the_same_key(open_api: Open) -> None:
 def test_a_caller_keeps_its_idempotency_keys_when_its_api_key_is_changed(open_api: Open) -> None:
     api = open_api(ORCHESTRATOR_API_KEYS=f"one:{KEY}")
     first = api.create(UNIFIED, key="order-1")
-    renewed = open_api(ORCHESTRATOR_API_KEYS="one:renewed").world.on(api.world.ledger)
+    renewed = open_api(ORCHESTRATOR_API_KEYS="one:renewed").harness.on(api.harness.ledger)
     client = Api(renewed, create_app(renewed.runtime), {"Authorization": "Bearer renewed"})
 
     assert first.json is not None
@@ -187,7 +187,7 @@ def test_an_odd_key_is_refused_by_name(api: Api, key: str) -> None:
     [error] = told.json["errors"]
     assert error["field"] == "Idempotency-Key"
     assert error["allowed"] == "1 to 255 printable characters"
-    assert api.world.redis.keys() == []
+    assert api.harness.redis.keys() == []
 
 
 def test_the_longest_key_is_taken(api: Api) -> None:
@@ -209,7 +209,7 @@ def test_a_job_can_be_looked_at(api: Api) -> None:
 
 def test_a_succeeded_job_shows_its_images_attempts_and_who_settled_it(api: Api) -> None:
     job_id = api.created()
-    settle(api.world, job_id)
+    settle(api.harness, job_id)
 
     told = api.get(f"/v1/jobs/{job_id}").json
 
@@ -226,7 +226,7 @@ def test_a_succeeded_job_shows_its_images_attempts_and_who_settled_it(api: Api) 
 def test_a_failed_job_shows_the_providers_words(api: Api) -> None:
     job_id = api.created()
     error = JobError(ErrorCode.CONTENT_POLICY, "not this", "policy", retryable=False)
-    settle(api.world, job_id, Outcome.failed(error))
+    settle(api.harness, job_id, Outcome.failed(error))
 
     told = api.get(f"/v1/jobs/{job_id}").json
 
@@ -249,7 +249,7 @@ def test_an_unknown_job_is_404(api: Api, job_id: str, suffix: str) -> None:
 
 def test_the_timeline_tells_what_happened(api: Api) -> None:
     job_id = api.created()
-    settle(api.world, job_id)
+    settle(api.harness, job_id)
 
     told = api.get(f"/v1/jobs/{job_id}/events")
 
@@ -282,7 +282,7 @@ def test_no_wait_answers_at_once(api: Api, wait: str) -> None:
 
 def test_waiting_for_a_job_that_is_done_answers_at_once(api: Api) -> None:
     job_id = api.created()
-    settle(api.world, job_id)
+    settle(api.harness, job_id)
 
     told = api.get(f"/v1/jobs/{job_id}?wait=60")
 
@@ -301,8 +301,8 @@ def test_a_wait_that_is_over_answers_with_the_job_as_it_stands(api: Api) -> None
 def on_real_redis(open_api: Open, url: str) -> Api:
     """Waiting takes a connection per thread, as in a real process."""
     api = open_api()
-    world = api.world.on(Ledger.from_url(url))
-    return Api(world, create_app(world.runtime))
+    harness = api.harness.on(Ledger.from_url(url))
+    return Api(harness, create_app(harness.runtime))
 
 
 def subscribed(redis: Redis, count: int) -> None:
@@ -326,7 +326,7 @@ def test_whoever_waits_is_woken_when_the_job_is_settled(
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(api.get, f"/v1/jobs/{job_id}?wait=60")
         subscribed(real_redis, 1)
-        settle(api.world, job_id)
+        settle(api.harness, job_id)
         told = waiting.result(timeout=10)
 
     assert told.json is not None
@@ -345,7 +345,7 @@ def test_one_more_than_may_wait_is_answered_at_once_and_told_to_come_back(
         ]
         subscribed(real_redis, jobs.MAX_WAITING)
         turned_away = api.get(f"/v1/jobs/{job_id}?wait=60")
-        settle(api.world, job_id)
+        settle(api.harness, job_id)
         served = [each.result(timeout=10) for each in waiting]
         after = api.get(f"/v1/jobs/{job_id}?wait=60")
 
@@ -360,12 +360,12 @@ def test_a_prompt_with_a_lone_surrogate_is_refused_before_it_is_stored(api: Api)
     told = api.create(body)
 
     assert told.status_code == 400
-    assert api.world.redis.keys() == []
+    assert api.harness.redis.keys() == []
 
 
 def test_a_provider_that_answers_nothing_is_not_asked_by_enqueueing(api: Api) -> None:
-    api.world.provider.handler = lambda _: Answer(500)
+    api.harness.provider.handler = lambda _: Answer(500)
 
     api.created()
 
-    assert api.world.provider.asked == []
+    assert api.harness.provider.asked == []

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.api import incoming
-from orchestrator.jobs import Status
+from orchestrator.jobs.model import Status
+from orchestrator.jobs.schemas import job_view
+from orchestrator.jsonio import dump, parse
 from orchestrator.ledger import keys, overview
-from orchestrator.wire import dump, parse
-from tests import lives
 from tests.api.conftest import Api, Open
+from tests.support import job_states
 
 
 def ids(api: Api, **query: str | int) -> list[str]:
@@ -25,14 +26,16 @@ def test_an_empty_ledger_has_an_empty_page(api: Api) -> None:
 
 
 def test_a_listed_job_is_shown_as_it_is_shown_alone(api: Api) -> None:
-    job_id = lives.ended(api.world)
+    job_id = job_states.ended(api.harness)
 
     told = api.get("/v1/jobs")
 
     assert told.mimetype == "application/json"
     assert told.json is not None
     assert told.json["jobs"] == [api.get(f"/v1/jobs/{job_id}").json]
-    assert told.json["jobs"] == [parse(dump(api.world.runtime.view(api.world.job(job_id))))]
+    assert told.json["jobs"] == [
+        parse(dump(job_view(api.harness.job(job_id), api.harness.runtime.settings.public_url)))
+    ]
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 7, 50])
@@ -63,8 +66,8 @@ def test_a_page_has_fifty_jobs_unless_told_otherwise(api: Api) -> None:
 
 
 def test_status_and_provider_can_be_asked_for(api: Api) -> None:
-    queued, running = api.created(), lives.running(api.world)
-    cancelled = lives.cancelled(api.world, "evolink")
+    queued, running = api.created(), job_states.running(api.harness)
+    cancelled = job_states.cancelled(api.harness, "evolink")
 
     assert ids(api, status="queued") == [queued]
     assert ids(api, status="running") == [running]
@@ -87,7 +90,7 @@ def test_a_page_may_be_short_and_still_have_a_next_one(
 def test_jobs_of_a_provider_that_was_switched_off_are_listed(open_api: Open) -> None:
     api = open_api()
     job_id = api.created()
-    off = Api(open_api(HIAPI_API_KEY=None).world.on(api.world.ledger), api.app)
+    off = Api(open_api(HIAPI_API_KEY=None).harness.on(api.harness.ledger), api.app)
 
     assert ids(off, provider="hiapi") == [job_id]
 

@@ -10,14 +10,14 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.api import metrics
-from orchestrator.jobs import FollowUpStatus, Step
+from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.ledger import Ledger, LedgerUnavailable
-from orchestrator.ledger.hosts import ENOUGH, LONG
-from orchestrator.reconcile import reconcile
-from orchestrator.stats import stats
-from tests import lives
+from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS
+from orchestrator.operations.stats import stats
+from orchestrator.steps.reconcile import reconcile
 from tests.api.conftest import Api
-from tests.fakes import World
+from tests.support import job_states
+from tests.support.fakes import Harness
 from webhooks.app import create_app
 
 
@@ -54,35 +54,35 @@ def values(families: dict[str, Metric]) -> dict[str, Any]:
     return told
 
 
-def end(world: World, step: Step, job_id: str, how: FollowUpStatus) -> None:
-    now = world.clock.now
-    lease = world.ledger.follow_ups.claim(job_id, step, now=now, lease_ms=1000)
+def end(harness: Harness, step: Step, job_id: str, how: FollowUpStatus) -> None:
+    now = harness.clock.now
+    lease = harness.ledger.follow_ups.claim(job_id, step, now=now, lease_ms=1000)
     assert lease is not None
-    world.ledger.follow_ups.done(lease, step, how, now=now, tries=1)
+    harness.ledger.follow_ups.done(lease, step, how, now=now, tries=1)
 
 
-def busy(world: World) -> None:
+def busy(harness: Harness) -> None:
     """Something of everything."""
-    world.enqueue()
-    lives.given_up(world)
-    lives.cancelled(world)
-    task = lives.task_of(running := lives.running(world))
-    world.ledger.settle_attempt(running, 1, "other", lives.SUCCESS, now=world.clock.now)
+    harness.enqueue()
+    job_states.given_up(harness)
+    job_states.cancelled(harness)
+    task = job_states.task_of(running := job_states.running(harness))
+    harness.ledger.settle_attempt(running, 1, "other", job_states.SUCCESS, now=harness.clock.now)
     for _ in range(3):
-        world.ledger.settle_attempt(running, 1, task, lives.SUCCESS, now=world.clock.now)
-    lives.ended(world)
+        harness.ledger.settle_attempt(running, 1, task, job_states.SUCCESS, now=harness.clock.now)
+    job_states.ended(harness)
     for how in (FollowUpStatus.DONE, FollowUpStatus.DEAD):
-        end(world, Step.ARCHIVE, lives.ended(world), how)
+        end(harness, Step.ARCHIVE, job_states.ended(harness), how)
     told = {"notify_stream": "told"}
     for status in (FollowUpStatus.DONE, FollowUpStatus.DEAD, FollowUpStatus.GONE):
-        end(world, Step.NOTIFY, lives.ended(world, lives.failure(), **told), status)
-    lives.ended(world, lives.failure(), **told)
-    for _ in range(ENOUGH):
-        world.ledger.hosts.failed("caller.example", now=world.clock.now)
-    world.ledger.hosts.failed("caller.example", now=world.clock.now + LONG)
-    world.clock.forward(20 * 3600)
-    reconcile(world.runtime)
-    world.clock.forward(2.5)
+        end(harness, Step.NOTIFY, job_states.ended(harness, job_states.failure(), **told), status)
+    job_states.ended(harness, job_states.failure(), **told)
+    for _ in range(FAILURES_TO_OPEN):
+        harness.ledger.circuit_breaker.failed("caller.example", now=harness.clock.now)
+    harness.ledger.circuit_breaker.failed("caller.example", now=harness.clock.now + MIN_FAILING_MS)
+    harness.clock.forward(20 * 3600)
+    reconcile(harness.runtime)
+    harness.clock.forward(2.5)
 
 
 def test_an_empty_installation_tells_of_noughts(api: Api) -> None:
@@ -90,14 +90,14 @@ def test_an_empty_installation_tells_of_noughts(api: Api) -> None:
 
     numbers = [n for value in told.values() for n in (value.values() if value else [value])]
     assert set(numbers) == {0}
-    assert told["jobs"] == dict.fromkeys(stats(api.world.runtime)["jobs"], 0)
+    assert told["jobs"] == dict.fromkeys(stats(api.harness.runtime)["jobs"], 0)
     assert told["archive_at_risk"] == 0
     assert "last_sweep_age_seconds" not in told, "there was none"
 
 
 def test_the_figures_are_those_of_stats(api: Api) -> None:
-    busy(api.world)
-    figures = stats(api.world.runtime)
+    busy(api.harness)
+    figures = stats(api.harness.runtime)
 
     archive, notifications = figures["archive"], figures["notifications"]
     assert (archive["at_risk"], archive["pending"], archive["due"]) == (2, 2, 2)
@@ -123,10 +123,10 @@ def test_the_figures_are_those_of_stats(api: Api) -> None:
 
 
 def test_what_is_pending_need_not_be_due(api: Api) -> None:
-    world = api.world
-    claim, now = world.ledger.follow_ups.claim, world.clock.now
-    claim(lives.ended(world), Step.ARCHIVE, now=now, lease_ms=60_000)
-    told = lives.ended(world, lives.failure(), notify_stream="told")
+    harness = api.harness
+    claim, now = harness.ledger.follow_ups.claim, harness.clock.now
+    claim(job_states.ended(harness), Step.ARCHIVE, now=now, lease_ms=60_000)
+    told = job_states.ended(harness, job_states.failure(), notify_stream="told")
     claim(told, Step.NOTIFY, now=now, lease_ms=60_000)
 
     told_of = values(read(api))
@@ -136,7 +136,7 @@ def test_what_is_pending_need_not_be_due(api: Api) -> None:
 
 
 def test_a_sweep_of_just_now_is_one(api: Api) -> None:
-    reconcile(api.world.runtime)
+    reconcile(api.harness.runtime)
 
     assert values(read(api))["last_sweep_age_seconds"] == 0
 
@@ -149,7 +149,7 @@ def test_every_metric_is_a_gauge_of_ours_that_says_what_it_is(api: Api) -> None:
 
 
 def test_they_are_open_to_all_and_name_nobody(api: Api) -> None:
-    busy(api.world)
+    busy(api.harness)
     api.headers = {}
 
     told = api.get("/metrics")
@@ -170,14 +170,14 @@ def test_figures_are_read_at_most_once_a_second(api: Api, time: Time) -> None:
 
 
 def test_two_processes_tell_the_same(api: Api) -> None:
-    busy(api.world)
-    other = Api(api.world, create_app(api.world.runtime))
+    busy(api.harness)
+    other = Api(api.harness, create_app(api.harness.runtime))
 
     assert values(read(api)) == values(read(other))
 
 
 def test_while_redis_is_away_there_is_one_clear_answer(api: Api, away: Ledger, time: Time) -> None:
-    client = Api(world := api.world.on(away), create_app(world.runtime))
+    client = Api(harness := api.harness.on(away), create_app(harness.runtime))
 
     for _ in range(2):
         told = client.get("/metrics")

@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
-from orchestrator.jobs import FollowUpStatus, Step
+from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.ledger import Ledger
-from orchestrator.notify.step import notify
-from tests import lives
+from orchestrator.steps.notify import notify
 from tests.api.conftest import UNIFIED, Api, Open
-from tests.fakes import Answer, FakeProvider, serving
-from tests.notify.kit import VARIABLES, again, host, pause, url, wait
+from tests.support import job_states
+from tests.support.fakes import Answer, FakeProvider, serving
+from tests.support.notify_kit import VARIABLES, again, host, pause, url, wait
 from webhooks.app import create_app
 
-#: Noon in the tests' world, and five seconds later.
+#: Noon in the tests' harness, and five seconds later.
 NOON, NEXT = "2026-11-30T00:53:20.000Z", "2026-11-30T00:53:25.000Z"
 WAITING = {
     "status": "waiting",
@@ -79,13 +79,13 @@ def test_a_new_job_shows_where_its_outcome_will_be_told(
 
 def test_a_job_whose_caller_named_nothing_shows_none(api: Api) -> None:
     assert notification(api, api.created()) is None
-    assert notification(api, lives.ended(api.world)) is None
+    assert notification(api, job_states.ended(api.harness)) is None
 
 
 def test_a_replay_shows_how_far_it_is_by_now(api: Api) -> None:
     first = api.create({**UNIFIED, "notify_stream": "shop"}, key="order-1").json
     assert first is not None
-    api.world.ledger.cancel(first["id"], now=api.world.clock())
+    api.harness.ledger.cancel(first["id"], now=api.harness.clock())
 
     told = api.create({**UNIFIED, "notify_stream": "shop"}, key="order-1")
 
@@ -101,20 +101,20 @@ def test_another_way_to_be_told_is_another_request(api: Api) -> None:
 
 def test_every_state_is_shown(api: Api, receiver: FakeProvider) -> None:
     receiver.answers(Answer(500), Answer(204))
-    job_id, to = lives.running(api.world, notify_url=url(receiver)), {"to": host(receiver)}
+    job_id, to = job_states.running(api.harness, notify_url=url(receiver)), {"to": host(receiver)}
     assert notification(api, job_id) == {**to, **WAITING}
 
-    api.world.ledger.settle_attempt(
-        job_id, 1, lives.task_of(job_id), lives.SUCCESS, now=api.world.clock()
+    api.harness.ledger.settle_attempt(
+        job_id, 1, job_states.task_of(job_id), job_states.SUCCESS, now=api.harness.clock()
     )
     pending = {**WAITING, "status": "pending", "next_attempt_at": NOON}
     assert notification(api, job_id) == {**to, **pending}
 
-    notify(api.world.runtime, job_id)
+    notify(api.harness.runtime, job_id)
     failed = {"attempts": 1, "last_attempt_at": NOON, "error": "it answered 500"}
     assert notification(api, job_id) == {**to, **pending, **failed, "next_attempt_at": NEXT}
 
-    again(api.world, job_id)
+    again(api.harness, job_id)
     done = {**WAITING, "status": "done", "attempts": 2, "last_attempt_at": NEXT}
     assert notification(api, job_id) == {**to, **done}
 
@@ -130,10 +130,10 @@ def test_what_was_given_up_shows_why(
     tries: int,
 ) -> None:
     receiver.handler = lambda _: Answer(status)
-    job_id = lives.ended(api.world, notify_url=url(receiver))
-    while wait(api.world, job_id) is not None:
-        api.world.ledger.hosts.forget(host(receiver))
-        again(api.world, job_id)
+    job_id = job_states.ended(api.harness, notify_url=url(receiver))
+    while wait(api.harness, job_id) is not None:
+        api.harness.ledger.circuit_breaker.forget(host(receiver))
+        again(api.harness, job_id)
 
     shown = notification(api, job_id)
 
@@ -144,7 +144,7 @@ def test_what_was_given_up_shows_why(
 
 def test_paused_hosts_are_among_the_figures(api: Api) -> None:
     api.created(notify_url="https://shop.example.com/hooks?key=hidden")
-    pause(api.world, "shop.example.com")
+    pause(api.harness, "shop.example.com")
 
     told = api.get("/v1/stats")
 
@@ -195,7 +195,7 @@ def test_a_bad_field_is_refused_by_name(api: Api, fields: dict[str, Any], named:
     assert told.json is not None
     assert sorted(error["field"] for error in told.json["errors"]) == named
     assert all(error["allowed"] for error in told.json["errors"])
-    assert api.world.redis.keys() == []
+    assert api.harness.redis.keys() == []
 
 
 def test_a_stream_is_told_what_it_may_be_called(api: Api) -> None:
@@ -229,9 +229,9 @@ def test_without_a_secret_no_url_is_taken(open_api: Open) -> None:
 
 
 def test_a_caller_is_told_again(api: Api) -> None:
-    job_id = lives.ended(api.world, notify_stream="shop")
-    notify(api.world.runtime, job_id)
-    api.world.nudges.sent.clear()
+    job_id = job_states.ended(api.harness, notify_stream="shop")
+    notify(api.harness.runtime, job_id)
+    api.harness.nudges.sent.clear()
 
     told = tell(api, job_id)
 
@@ -240,9 +240,9 @@ def test_a_caller_is_told_again(api: Api) -> None:
     assert told.json["id"] == job_id
     pending = {**WAITING, "status": "pending", "next_attempt_at": NOON, "last_attempt_at": NOON}
     assert told.json["notification"] == {"to": "shop", **pending}
-    assert api.world.nudges.sent == [(Step.NOTIFY, job_id)]
-    notify(api.world.runtime, job_id)
-    entries: Any = api.world.redis.xrange("{orch:0}:stream:shop")
+    assert api.harness.nudges.sent == [(Step.NOTIFY, job_id)]
+    notify(api.harness.runtime, job_id)
+    entries: Any = api.harness.redis.xrange("{orch:0}:stream:shop")
     assert [entry["id"] for _, entry in entries] == [f"msg_{job_id}"] * 2
 
 
@@ -253,18 +253,18 @@ def test_a_retry_of_a_job_tells_the_same_caller(api: Api) -> None:
         {"notify_stream": "shop"},
     ]
     for way in ways:
-        told = api.post(f"/v1/jobs/{lives.refused(api.world, **way)}/retry")
+        told = api.post(f"/v1/jobs/{job_states.refused(api.harness, **way)}/retry")
 
         assert told.status_code == 202
         assert told.json is not None
-        request = api.world.job(told.json["id"]).request
+        request = api.harness.job(told.json["id"]).request
         assert {name: getattr(request, name) for name in way} == way
         assert told.json["notification"]["status"] == FollowUpStatus.WAITING
 
 
 def test_a_job_that_is_open_or_names_nobody_is_409(api: Api) -> None:
-    waiting, silent = api.created(notify_stream="shop"), lives.ended(api.world)
-    running = lives.running(api.world, notify_stream="shop")
+    waiting, silent = api.created(notify_stream="shop"), job_states.ended(api.harness)
+    running = job_states.running(api.harness, notify_stream="shop")
 
     for job_id, why in (
         (waiting, "it is queued"),
@@ -283,15 +283,15 @@ def test_an_unknown_job_is_404(api: Api, job_id: str) -> None:
 
 
 def test_without_a_key_nobody_is_told(api: Api) -> None:
-    job_id = lives.ended(api.world, notify_stream="shop")
+    job_id = job_states.ended(api.harness, notify_stream="shop")
     api.headers = {}
 
     assert tell(api, job_id).status_code == 401
-    assert "notify_again" not in api.world.events(job_id)
+    assert "notify_again" not in api.harness.events(job_id)
 
 
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
-    client = Api(world := api.world.on(away), create_app(world.runtime))
+    client = Api(harness := api.harness.on(away), create_app(harness.runtime))
 
     assert tell(client, "job_" + "0" * 28).status_code == 503
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.jobs import Step
+from orchestrator.jobs.model import Step
 from orchestrator.ledger import Ledger
-from tests import lives
 from tests.api.conftest import KEY, Api, Open
-from tests.fakes import World
+from tests.support import job_states
+from tests.support.fakes import Harness
 from webhooks.app import create_app
 
 
@@ -24,8 +24,8 @@ def retried(api: Api, job_id: str, body: Any = None) -> Any:
 
 
 def test_a_failed_jobs_request_becomes_a_new_job(api: Api) -> None:
-    job_id = lives.refused(api.world, metadata={"order": 7})
-    api.world.nudges.sent.clear()
+    job_id = job_states.refused(api.harness, metadata={"order": 7})
+    api.harness.nudges.sent.clear()
 
     told = retried(api, job_id)
 
@@ -35,22 +35,22 @@ def test_a_failed_jobs_request_becomes_a_new_job(api: Api) -> None:
     assert told.json == api.get(f"/v1/jobs/{new}").json
     assert (told.json["status"], told.json["metadata"]) == ("queued", {"order": 7})
     assert told.json["request"] == {"prompt": "A red cube"}
-    assert api.world.nudges.sent == [(Step.SUBMIT, new)]
+    assert api.harness.nudges.sent == [(Step.SUBMIT, new)]
 
 
 def test_a_second_retry_is_200_with_the_same_job(api: Api) -> None:
-    job_id = lives.cancelled(api.world)
+    job_id = job_states.cancelled(api.harness)
 
     first, second = retried(api, job_id), retried(api, job_id)
 
     assert (first.status_code, second.status_code) == (202, 200)
     assert second.json["id"] == first.json["id"]
-    assert api.world.ledger.overview.size() == 2
+    assert api.harness.ledger.overview.size() == 2
 
 
 def test_two_callers_do_not_buy_it_twice(open_api: Open) -> None:
     api = open_api(ORCHESTRATOR_API_KEYS=f"one:{KEY},two:another-key")
-    job_id = lives.refused(api.world)
+    job_id = job_states.refused(api.harness)
     first = retried(api, job_id)
     api.headers["Authorization"] = "Bearer another-key"
 
@@ -65,22 +65,22 @@ def test_two_callers_do_not_buy_it_twice(open_api: Open) -> None:
 
 @pytest.mark.parametrize("body", [None, {}, {"accept_risk": False}, b"{}"])
 def test_a_job_that_may_be_paid_is_409_with_what_to_do(api: Api, body: Any) -> None:
-    job_id = lives.given_up(api.world)
+    job_id = job_states.given_up(api.harness)
 
     told = retried(api, job_id, body)
 
     assert (told.status_code, told.mimetype) == (409, "application/problem+json")
     assert "a retry may pay twice" in told.json["detail"]
     assert 'send {"accept_risk": true}' in told.json["detail"]
-    assert api.world.ledger.overview.size() == 1
+    assert api.harness.ledger.overview.size() == 1
 
 
 def test_who_accepts_the_risk_gets_the_new_job(api: Api) -> None:
-    assert retried(api, lives.given_up(api.world), {"accept_risk": True}).status_code == 202
+    assert retried(api, job_states.given_up(api.harness), {"accept_risk": True}).status_code == 202
 
 
 def test_a_body_without_a_length_is_read_as_well(api: Api) -> None:
-    job_id = lives.given_up(api.world)
+    job_id = job_states.given_up(api.harness)
 
     told = api.post(
         f"/v1/jobs/{job_id}/retry",
@@ -92,24 +92,24 @@ def test_a_body_without_a_length_is_read_as_well(api: Api) -> None:
     assert told.status_code == 202
 
 
-LIVES: dict[str, Callable[[World], str]] = {
-    "queued": World.enqueue,
-    "submitting": lambda world: lives.submitting(world).job.id,
-    "unconfirmed": lives.unconfirmed,
-    "running": lives.running,
-    "succeeded": lives.ended,
+LIVES: dict[str, Callable[[Harness], str]] = {
+    "queued": Harness.enqueue,
+    "submitting": lambda harness: job_states.submitting(harness).job.id,
+    "unconfirmed": job_states.unconfirmed,
+    "running": job_states.running,
+    "succeeded": job_states.ended,
 }
 
 
 @pytest.mark.parametrize("status", LIVES)
 @pytest.mark.parametrize("body", [None, {"accept_risk": True}])
 def test_a_job_that_is_not_over_or_succeeded_is_409(api: Api, status: str, body: Any) -> None:
-    told = retried(api, LIVES[status](api.world), body)
+    told = retried(api, LIVES[status](api.harness), body)
 
     assert told.status_code == 409
     assert told.json["detail"].startswith("it succeeded" if status == "succeeded" else "it is ")
     assert "accept_risk" not in told.json["detail"]
-    assert api.world.ledger.overview.size() == 1
+    assert api.harness.ledger.overview.size() == 1
 
 
 # Bad input ---------------------------------------------------------------------------------
@@ -129,24 +129,24 @@ def test_a_job_that_is_not_over_or_succeeded_is_409(api: Api, status: str, body:
     ],
 )
 def test_an_odd_body_is_refused_by_name(api: Api, body: Any, field: str) -> None:
-    told = retried(api, lives.given_up(api.world), body)
+    told = retried(api, job_states.given_up(api.harness), body)
 
     assert told.status_code == 422
     assert [error["field"] for error in told.json["errors"]] == [field]
-    assert api.world.ledger.overview.size() == 1
+    assert api.harness.ledger.overview.size() == 1
 
 
 def test_a_body_that_is_no_json_is_400(api: Api) -> None:
-    assert retried(api, lives.refused(api.world), b"{").status_code == 400
+    assert retried(api, job_states.refused(api.harness), b"{").status_code == 400
 
 
 def test_a_body_of_another_type_is_415(api: Api) -> None:
-    job_id = lives.refused(api.world)
+    job_id = job_states.refused(api.harness)
 
     told = api.post(f"/v1/jobs/{job_id}/retry", data={"accept_risk": "true"})
 
     assert told.status_code == 415
-    assert api.world.ledger.overview.size() == 1
+    assert api.harness.ledger.overview.size() == 1
 
 
 @pytest.mark.parametrize("job_id", ["job_" + "0" * 28, "nonsense", "%00", "job_" + "9" * 5000])
@@ -155,25 +155,25 @@ def test_an_unknown_job_is_404(api: Api, job_id: str) -> None:
 
 
 def test_a_provider_that_was_switched_off_is_422(api: Api) -> None:
-    job_id = lives.refused(api.world)
-    world = api.world.provider_off()
+    job_id = job_states.refused(api.harness)
+    harness = api.harness.provider_off()
 
-    told = retried(Api(world, create_app(world.runtime)), job_id)
+    told = retried(Api(harness, create_app(harness.runtime)), job_id)
 
     assert told.status_code == 422
     assert [error["field"] for error in told.json["errors"]] == ["provider"]
 
 
 def test_without_a_key_nothing_is_retried(api: Api) -> None:
-    job_id = lives.refused(api.world)
+    job_id = job_states.refused(api.harness)
     api.headers = {}
 
     assert retried(api, job_id).status_code == 401
-    assert api.world.ledger.overview.size() == 1
+    assert api.harness.ledger.overview.size() == 1
 
 
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
-    client = Api(world := api.world.on(away), create_app(world.runtime))
+    client = Api(harness := api.harness.on(away), create_app(harness.runtime))
 
     assert retried(client, "job_" + "0" * 28).status_code == 503
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from orchestrator.api.stats import StatsSchema
-from orchestrator.jobs import Image, Outcome
+from orchestrator.jobs.model import Image, Outcome
 from orchestrator.ledger import Ledger
-from orchestrator.reconcile import reconcile
-from tests import lives
+from orchestrator.steps.reconcile import reconcile
 from tests.api.conftest import Api
+from tests.support import job_states
 from webhooks.app import create_app
 
 #: The figures of what follows from outcomes, before there is any.
@@ -21,11 +21,11 @@ FOLLOWS = {
 
 def test_the_figures_are_told(api: Api) -> None:
     api.created()
-    lives.given_up(api.world)
-    soon = Image("https://cdn.example/0.png", api.world.clock.now + 60_000)
-    lives.ended(api.world, Outcome.succeeded((soon,)))
-    reconcile(api.world.runtime)
-    api.world.clock.forward(2)
+    job_states.given_up(api.harness)
+    soon = Image("https://cdn.example/0.png", api.harness.clock.now + 60_000)
+    job_states.ended(api.harness, Outcome.succeeded((soon,)))
+    reconcile(api.harness.runtime)
+    api.harness.clock.forward(2)
 
     told = api.get("/v1/stats")
 
@@ -87,7 +87,7 @@ def test_figures_are_only_read(api: Api) -> None:
 
 
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
-    client = Api(world := api.world.on(away), create_app(world.runtime))
+    client = Api(harness := api.harness.on(away), create_app(harness.runtime))
 
     assert client.get("/v1/stats").status_code == 503
     assert client.get("/v1/jobs").status_code == 503

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestrator.cli.dev import stop_on_sigterm
 from orchestrator.cli.output import console, print_json
-from orchestrator.wire import dump
+from orchestrator.jsonio import dump
 from tests.chaos.clients import Clients
 from tests.chaos.killer import Killer
 from tests.chaos.plan import plan

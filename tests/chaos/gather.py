@@ -14,10 +14,10 @@ from typing import Any
 import requests
 from PIL import Image
 
-from orchestrator.archive.folder import HALF
 from orchestrator.cli.stack import Stack
-from orchestrator.jobs import FOLLOW_UPS, Step
+from orchestrator.jobs.model import FOLLOW_UPS, Step
 from orchestrator.ledger import Ledger
+from orchestrator.storage.folder import TEMPORARY
 from tests.chaos.clients import Clients
 from tests.chaos.evidence import Archive, unix
 from tests.chaos.told import may_wait
@@ -112,7 +112,7 @@ def archive(stack: Stack, data: Path) -> Archive:
     """Everything that lies in the archive's folder, and among the downloads in `data`."""
     folder = Path(stack.archive)
     found = [path for path in folder.rglob("*") if path.is_file()]
-    halves = [path for path in found if path.parent == folder / HALF]
+    halves = [path for path in found if path.parent == folder / TEMPORARY]
     kept = {str(path.relative_to(folder)): path for path in found if path not in set(halves)}
     manifests = {name: path for name, path in kept.items() if path.name == "job.json"}
     return Archive(

@@ -14,12 +14,12 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from orchestrator.archive.step import MARGIN
 from orchestrator.cli.stack import EmbeddedRedis, Stack
 from orchestrator.clock import now_ms
-from orchestrator.jobs import Status, Step
+from orchestrator.jobs.model import Status, Step
 from orchestrator.ledger import Ledger, LedgerUnavailable, keys
-from orchestrator.notify.step import LEASE
+from orchestrator.steps.archive import MARGIN
+from orchestrator.steps.notify import LEASE
 from tests.chaos.plan import ARCHIVE, DOWNLOAD, NOTIFICATION, REDIS, SUBMISSION, Blow
 
 #: A sweep must be finished so soon after Redis is back; else worker or beat has fallen silent.

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from orchestrator.cli.stack import EmbeddedRedis, Stack
-from orchestrator.submit import LEASE_MARGIN
+from orchestrator.steps.submit import LEASE_MARGIN
 from tests.chaos import gather
 from tests.chaos.clients import Clients
 from tests.chaos.evidence import Breach, Evidence

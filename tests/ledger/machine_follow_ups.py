@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 from redis import Redis
 
-from orchestrator.jobs import FOLLOW_UPS, FollowUpStatus, Image, Status, Step
+from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, Image, Status, Step
 from orchestrator.ledger import Lease, Ledger, keys
 from orchestrator.ledger.follow_ups import Backlog, Dead
 from orchestrator.runtime import Runtime
@@ -41,10 +41,10 @@ FOLLOWINGS = st.builds(Following, st.sampled_from(FOLLOWED), st.sampled_from(WAI
 class FollowingMachine(LedgerMachine):
     """Workers who archive and notify, an operator, and somebody who forgets old jobs."""
 
-    def __init__(self, client: Redis, parts: Runtime) -> None:
-        super().__init__(client, parts)
+    def __init__(self, client: Redis, runtime: Runtime) -> None:
+        super().__init__(client, runtime)
         self.ledger = Ledger(lambda: cast(Redis, self.wire), follow=self.hear)
-        self.parts = replace(self.parts, ledger=self.ledger)
+        self.runtime = replace(self.runtime, ledger=self.ledger)
         self.followers: list[tuple[Lease, Step]] = []
         #: The leases whose holders have not recorded yet.
         self.held: dict[tuple[str, Step], Lease] = {}
@@ -125,7 +125,7 @@ class FollowingMachine(LedgerMachine):
                 plan |= {"tries": None, "error": "", "images": ()}
             look = now + following.wait
             self.make(
-                lambda: self.ledger.follow_ups.later(lease, step, next_look=look, **plan),
+                lambda: self.ledger.follow_ups.later(lease, step, due_at=look, **plan),
                 lambda: self.book.follow_later(job_id, step, token, look=look, **plan),
             )
         if what != "nothing" and self.held.get((job_id, step)) is lease:

@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
-from orchestrator.jobs import (
+from orchestrator.jobs.model import (
     STEP_OF,
     Attempt,
     Cost,

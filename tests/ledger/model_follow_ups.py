@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from orchestrator.jobs import (
+from orchestrator.jobs.model import (
     FOLLOW_UPS,
     FollowUp,
     FollowUpStatus,
@@ -120,7 +120,7 @@ class Following:
         if tries is not None:
             state = replace(state, tries=tries, tried_at=now, error=error or None)
             entry.events.append(f"{step}_failed")
-        entry.set_follow_up(step, replace(state, next_look=look))
+        entry.set_follow_up(step, replace(state, due_at=look))
         entry.change(images=images or entry.job.images)
         entry.follows[step] = Place(look)
         return Result.RECORDED
@@ -191,7 +191,7 @@ class Following:
 
     def _begin(self, entry: Entry, step: Step, now: int) -> None:
         state = entry.follow_up(step) or FollowUp(FollowUpStatus.WAITING)
-        pending = replace(state, status=FollowUpStatus.PENDING, since=now, next_look=now)
+        pending = replace(state, status=FollowUpStatus.PENDING, since=now, due_at=now)
         entry.set_follow_up(step, pending)
         entry.follows[step] = Place(now)
 

@@ -11,7 +11,7 @@ from redis import Redis
 from redis.connection import AbstractConnection
 
 from orchestrator.cli.stack import embedded_redis
-from orchestrator.jobs import FOLLOW_UPS, JobRequest
+from orchestrator.jobs.model import FOLLOW_UPS, JobRequest
 from orchestrator.ledger import Ledger, codec, keys
 from tests.ledger import kit
 from tests.ledger.calls import CALLS, PUBLIC, prepared
@@ -120,7 +120,7 @@ def test_a_running_job_costs_little_memory_beyond_its_request(tmp_path: Path) ->
     def run(ledger: Ledger) -> str:
         job_id = kit.create(ledger, request)
         kit.claim(ledger, job_id)
-        ledger.accepted(job_id, 1, task, now=NOW, next_look=LOOK, cost=kit.COST)
+        ledger.accepted(job_id, 1, task, now=NOW, due_at=LOOK, cost=kit.COST)
         return job_id
 
     with embedded_redis(tmp_path) as url, Redis.from_url(url, decode_responses=True) as redis:

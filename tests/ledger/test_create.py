@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import Job, JobRequest, Status, Step
+from orchestrator.jobs.model import Job, JobRequest, Status, Step
 from orchestrator.ledger import Created, Idempotency, Ledger, Result, keys
 from tests.ledger import kit
 from tests.ledger.kit import DAY, DEADLINE, NOW, REQUEST, Wire
@@ -41,7 +41,7 @@ def test_a_new_job_is_queued_and_due_at_once(ledger: Ledger, redis: Redis) -> No
         deadline_at=DEADLINE,
     )
     assert ledger.due(0, now=NOW, limit=10) == [(made.job_id, Step.SUBMIT)]
-    assert kit.next_look(redis, made.job_id) == NOW
+    assert kit.due_at(redis, made.job_id) == NOW
     assert [(e.at, e.name, e.detail) for e in ledger.events(made.job_id)] == [(NOW, "created", {})]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import Step
+from orchestrator.jobs.model import Step
 from orchestrator.ledger import Ledger, keys
 from tests.ledger import kit
 from tests.ledger.kit import LEASE, LOOK, NOW, SUCCESS
@@ -76,8 +76,8 @@ def test_entries_whose_job_is_gone_are_dropped(ledger: Ledger, redis: Redis) -> 
 
     assert ledger.due(0, now=NOW, limit=10) == [(there, Step.SUBMIT)]
 
-    assert kit.next_look(redis, gone) is None
-    assert kit.next_look(redis, there) == NOW
+    assert kit.due_at(redis, gone) is None
+    assert kit.due_at(redis, there) == NOW
 
 
 def test_listing_what_is_due_changes_nothing(ledger: Ledger, redis: Redis) -> None:

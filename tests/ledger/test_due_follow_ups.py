@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import FOLLOW_UPS, FollowUpStatus, Image, Outcome, Step
+from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, Image, Outcome, Step
 from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.follow_ups import Backlog, Dead
 from tests.ledger import kit
@@ -25,9 +25,9 @@ def due(ledger: Ledger, step: Step, now: int = NOW, limit: int = 10) -> list[str
     return ledger.follow_ups.due(0, step, now=now, limit=limit)
 
 
-def fail(ledger: Ledger, job_id: str, next_look: int = LOOK) -> None:
+def fail(ledger: Ledger, job_id: str, due_at: int = LOOK) -> None:
     lease = kit.follow(ledger, job_id, Step.ARCHIVE)
-    kit.later(ledger, lease, Step.ARCHIVE, next_look=next_look)
+    kit.later(ledger, lease, Step.ARCHIVE, due_at=due_at)
 
 
 @pytest.mark.parametrize("step", FOLLOW_UPS)
@@ -45,7 +45,7 @@ def test_a_follow_up_is_due_from_its_next_look_on(ledger: Ledger, step: Step) ->
     lease = kit.follow(ledger, job_id, step)
     assert due(ledger, step, lease.ends_at - 1) == []
     assert due(ledger, step, NOW + LEASE) == [job_id]
-    kit.later(ledger, lease, step, next_look=LOOK)
+    kit.later(ledger, lease, step, due_at=LOOK)
     assert due(ledger, step, LOOK - 1) == []
     assert due(ledger, step, LOOK) == [job_id]
     kit.followed(ledger, job_id, step, now=LOOK)
@@ -119,7 +119,7 @@ def test_every_archive_has_its_turn_whoever_fails_for_ever(ledger: Ledger) -> No
             seen.add(job_id)
             lease = kit.follow(ledger, job_id, Step.ARCHIVE, now=now)
             if job_id in broken:
-                kit.later(ledger, lease, Step.ARCHIVE, next_look=now + 5)
+                kit.later(ledger, lease, Step.ARCHIVE, due_at=now + 5)
             else:
                 kit.done(ledger, lease, Step.ARCHIVE, now=now)
 

@@ -8,15 +8,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import (
-    FOLLOW_UPS,
-    FollowUp,
-    FollowUpStatus,
-    Image,
-    Job,
-    Outcome,
-    Step,
-)
+from orchestrator.jobs.model import FOLLOW_UPS, FollowUp, FollowUpStatus, Image, Job, Outcome, Step
 from orchestrator.ledger import Ledger, Result, keys
 from tests.ledger import kit
 from tests.ledger.kit import (
@@ -158,14 +150,14 @@ def test_a_try_that_failed_plans_another_one(ledger: Ledger, redis: Redis, step:
     lease = kit.follow(ledger, job_id, step)
 
     result = ledger.follow_ups.later(
-        lease, step, now=NOW + 4, next_look=LOOK, tries=3, error="503 from the host"
+        lease, step, now=NOW + 4, due_at=LOOK, tries=3, error="503 from the host"
     )
 
     assert result is Result.RECORDED
     failed = FollowUp(PENDING, NOW, 3, NOW + 4, LOOK, "503 from the host")
     assert follow_up(ledger, job_id, step) == failed
     assert kit.follow_look(redis, job_id, step) == LOOK
-    assert follow_up(ledger, job_id, other(step)) == FollowUp(PENDING, NOW, next_look=NOW)
+    assert follow_up(ledger, job_id, other(step)) == FollowUp(PENDING, NOW, due_at=NOW)
     last = ledger.events(job_id)[-1]
     assert (last.at, last.name) == (NOW + 4, f"{step}_failed")
     assert last.detail == {"try": 3, "reason": "503 from the host"}
@@ -178,14 +170,14 @@ def test_a_try_that_failed_plans_another_one(ledger: Ledger, redis: Redis, step:
 @pytest.mark.parametrize("step", FOLLOW_UPS)
 def test_a_look_that_was_put_off_is_no_try(ledger: Ledger, redis: Redis, step: Step) -> None:
     job_id = kit.ended(ledger)
-    kit.later(ledger, kit.follow(ledger, job_id, step), step, next_look=NOW)
+    kit.later(ledger, kit.follow(ledger, job_id, step), step, due_at=NOW)
     before, events = follow_up(ledger, job_id, step), ledger.events(job_id)
     lease = kit.follow(ledger, job_id, step)
 
-    result = ledger.follow_ups.later(lease, step, now=NOW, next_look=LOOK + 1)
+    result = ledger.follow_ups.later(lease, step, now=NOW, due_at=LOOK + 1)
 
     assert result is Result.RECORDED
-    assert follow_up(ledger, job_id, step) == replace(before, next_look=LOOK + 1)
+    assert follow_up(ledger, job_id, step) == replace(before, due_at=LOOK + 1)
     assert kit.follow_look(redis, job_id, step) == LOOK + 1
     assert ledger.events(job_id) == events
     assert "images" in kit.fields(redis, job_id)
@@ -199,7 +191,7 @@ def test_the_images_are_kept_as_far_as_they_got(ledger: Ledger) -> None:
     lease = kit.follow(ledger, job_id, Step.ARCHIVE)
 
     ledger.follow_ups.later(
-        lease, Step.ARCHIVE, now=NOW, next_look=LOOK, tries=1, error="404", images=half
+        lease, Step.ARCHIVE, now=NOW, due_at=LOOK, tries=1, error="404", images=half
     )
 
     assert kit.job(ledger, job_id).images == half
@@ -261,7 +253,7 @@ def test_a_follow_up_that_is_given_up_says_why(
 @pytest.mark.parametrize("step", FOLLOW_UPS)
 def test_a_success_after_failures_forgets_why_they_were(ledger: Ledger, step: Step) -> None:
     job_id = kit.ended(ledger)
-    kit.later(ledger, kit.follow(ledger, job_id, step), step, next_look=NOW)
+    kit.later(ledger, kit.follow(ledger, job_id, step), step, due_at=NOW)
 
     kit.followed(ledger, job_id, step)
 
@@ -327,9 +319,9 @@ def test_a_worker_whose_lease_ran_out_may_record_while_nobody_else_took_it(
 @pytest.mark.parametrize("step", FOLLOW_UPS)
 def test_what_follows_leaves_the_outcome_alone(ledger: Ledger, redis: Redis, step: Step) -> None:
     job_id = kit.ended(ledger)
-    before, look = kit.fields(redis, job_id), kit.next_look(redis, job_id)
+    before, look = kit.fields(redis, job_id), kit.due_at(redis, job_id)
 
-    kit.later(ledger, kit.follow(ledger, job_id, step), step, next_look=NOW)
+    kit.later(ledger, kit.follow(ledger, job_id, step), step, due_at=NOW)
     kit.followed(ledger, job_id, step, FollowUpStatus.DEAD)
     if step is Step.NOTIFY:
         ledger.follow_ups.notify_again(job_id, now=NOW)
@@ -338,7 +330,7 @@ def test_what_follows_leaves_the_outcome_alone(ledger: Ledger, redis: Redis, ste
     changed = {name for name in {*before, *after} if before.get(name) != after.get(name)}
     assert changed
     assert changed <= FIELDS
-    assert kit.next_look(redis, job_id) == look is None
+    assert kit.due_at(redis, job_id) == look is None
 
 
 def test_a_callback_that_comes_late_leaves_what_follows_alone(ledger: Ledger, redis: Redis) -> None:
@@ -353,5 +345,5 @@ def test_a_callback_that_comes_late_leaves_what_follows_alone(ledger: Ledger, re
     assert kit.everything(redis) == before
     assert kit.done(ledger, lease, Step.NOTIFY) is Result.RECORDED
     kit.followed(ledger, job_id, Step.ARCHIVE)
-    ledger.accepted(job_id, 1, f"task-{job_id}", now=LOOK, next_look=DEADLINE)
+    ledger.accepted(job_id, 1, f"task-{job_id}", now=LOOK, due_at=DEADLINE)
     assert None not in lives(redis, job_id)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import FollowUpStatus, Step
+from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.ledger import Lease, Ledger, Result
 from tests.ledger import kit
 from tests.ledger.follow_transitions import COLUMNS, MADE, ROWS, Cell, cells

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import (
+from orchestrator.jobs.model import (
+    DEFAULT_LINK_LIFETIME_MS,
     FOLLOW_UPS,
-    LINK_LIFE,
     FollowUp,
     FollowUpStatus,
     Image,
@@ -65,7 +65,7 @@ def test_a_caller_that_names_no_way_is_not_told(ledger: Ledger, request_: JobReq
 def test_both_follow_from_a_success_at_once(ledger: Ledger, redis: Redis) -> None:
     job_id = kit.ended(ledger, now=NOW + 5)
 
-    due = FollowUp(PENDING, since=NOW + 5, next_look=NOW + 5)
+    due = FollowUp(PENDING, since=NOW + 5, due_at=NOW + 5)
     assert (kit.job(ledger, job_id).archive, kit.job(ledger, job_id).notification) == (due, due)
     assert {kit.follow_look(redis, job_id, step) for step in FOLLOW_UPS} == {NOW + 5}
     assert lives(redis, job_id) == {None}
@@ -79,7 +79,7 @@ def test_nothing_is_archived_of_a_job_without_images(
     job_id = kit.ended(ledger, outcome)
 
     job = kit.job(ledger, job_id)
-    assert (job.archive, job.notification) == (None, FollowUp(PENDING, since=NOW, next_look=NOW))
+    assert (job.archive, job.notification) == (None, FollowUp(PENDING, since=NOW, due_at=NOW))
     assert taken(ledger, job_id, Step.ARCHIVE, NOW) is None
     kit.invariant(redis, job_id)
 
@@ -88,7 +88,7 @@ def test_a_caller_is_told_that_its_job_was_called_off(ledger: Ledger, redis: Red
     job_id = kit.create(ledger, NOTIFYING)
     ledger.cancel(job_id, now=NOW + 3)
 
-    assert follow_up(ledger, job_id, Step.NOTIFY) == FollowUp(PENDING, NOW + 3, next_look=NOW + 3)
+    assert follow_up(ledger, job_id, Step.NOTIFY) == FollowUp(PENDING, NOW + 3, due_at=NOW + 3)
     assert lives(redis, job_id) == {None}
     kit.invariant(redis, job_id)
 
@@ -96,8 +96,8 @@ def test_a_caller_is_told_that_its_job_was_called_off(ledger: Ledger, redis: Red
 LINKS: dict[str, tuple[tuple[int | None, ...], int]] = {
     "one": ((NOW + DAY,), NOW + DAY),
     "the first to die": ((NOW + DAY, NOW + 7, NOW + 2 * DAY), NOW + 7),
-    "not said": ((None,), NOW + LINK_LIFE),
-    "not said of one": ((NOW + 3 * LINK_LIFE, None), NOW + LINK_LIFE),
+    "not said": ((None,), NOW + DEFAULT_LINK_LIFETIME_MS),
+    "not said of one": ((NOW + 3 * DEFAULT_LINK_LIFETIME_MS, None), NOW + DEFAULT_LINK_LIFETIME_MS),
     "none": ((), NOW),
 }
 
@@ -163,7 +163,7 @@ def test_a_job_that_goes_on_has_nothing_to_follow(redis: Redis) -> None:
     heard: list[str] = []
     ledger = Ledger(lambda: redis, follow=lambda job_id, _: heard.append(job_id))
 
-    kit.requeue(ledger, lease := kit.submitting(ledger), next_look=NOW)
+    kit.requeue(ledger, lease := kit.submitting(ledger), due_at=NOW)
     kit.unconfirmed(ledger, kit.claim(ledger, lease.job.id))
     kit.running(ledger)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import FollowUpStatus, SettledBy, Step
+from orchestrator.jobs.model import FollowUpStatus, SettledBy, Step
 from orchestrator.ledger import Ledger, Result, keys, overview
 from tests.ledger import kit
 from tests.ledger.kit import FAILURE, LOOK, NOTIFYING, NOW, REQUEST
@@ -116,7 +116,7 @@ def test_what_may_be_owed_outlives_a_job_that_is_forgotten_until_it_would_have_e
     ledger: Ledger,
 ) -> None:
     lease = kit.submitting(ledger)
-    kit.unconfirmed(ledger, lease, next_look=NOW)
+    kit.unconfirmed(ledger, lease, due_at=NOW)
     again = kit.claim(ledger, lease.job.id)
     ledger.settle(again, FAILURE, SettledBy.DEADLINE, now=NOW)
 

@@ -7,7 +7,7 @@ from time import time
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import FOLLOW_UPS, SettledBy
+from orchestrator.jobs.model import FOLLOW_UPS, SettledBy
 from orchestrator.ledger import Ledger, Result, keys
 from orchestrator.ledger import ledger as module
 from tests.ledger import kit
@@ -21,16 +21,16 @@ def test_a_settled_job_is_gone_after_the_retention_time(redis: Redis) -> None:
     ledger = Ledger(lambda: redis, retention_ms=1000)
     open_, lease = kit.create(ledger), kit.submitting(ledger)
     job_id = lease.job.id
-    assert ledger.settle(lease, FAILURE, SettledBy.SUBMIT, now=NOW) is Result.SETTLED
+    assert ledger.settle(lease, FAILURE, SettledBy.SUBMIT, now=NOW).result is Result.SETTLED
     assert ledger.get(job_id)
 
     kit.eventually(lambda: ledger.get(job_id) is None)
 
     assert ledger.events(job_id) == []
-    assert kit.next_look(redis, job_id) is None
+    assert kit.due_at(redis, job_id) is None
     assert [key for key in kit.every_key(redis) if job_id in key] == []
     assert ledger.get(open_), "an open job is kept"
-    assert ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW) is Result.MISSING
+    assert ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW).result is Result.MISSING
 
 
 def test_a_job_from_which_something_followed_is_gone_after_the_retention_time(
@@ -62,7 +62,7 @@ def test_what_comes_in_later_does_not_lengthen_a_settled_jobs_life(redis: Redis)
     brief.settle_attempt(job_id, 1, "task-1", FAILURE, now=NOW)
 
     ledger.settle_attempt(job_id, 1, "task-1", FAILURE, now=NOW)
-    ledger.accepted(job_id, 1, "task-1", now=NOW, next_look=LOOK)
+    ledger.accepted(job_id, 1, "task-1", now=NOW, due_at=LOOK)
     ledger.cancel(job_id, now=NOW)
 
     for key in (keys.job(job_id), keys.events(job_id)):

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import FOLLOW_UPS, Cost, FollowUpStatus, Job, SettledBy, Step
+from orchestrator.jobs.model import FOLLOW_UPS, Cost, FollowUpStatus, Job, SettledBy, Step
 from orchestrator.ledger import Idempotency, Ledger, keys
 from orchestrator.ledger.ledger import UPLOAD_MARGIN
 from tests.ledger import kit
@@ -150,12 +150,12 @@ def live(ledger: Ledger, wire: Wire) -> None:
     ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=key)
     lease = kit.resubmitting(ledger)
     job_id = lease.job.id
-    kit.unconfirmed(ledger, lease, next_look=NOW)
+    kit.unconfirmed(ledger, lease, due_at=NOW)
     kit.resubmit(ledger, kit.claim(ledger, job_id))
     kit.claim(ledger, job_id)
-    ledger.observe(job_id, 3, "task-3", now=NOW, next_look=None, fallback=LOOK)
-    ledger.accepted(job_id, 3, "task-3", now=NOW, next_look=LOOK, cost=Cost(1, "credits"))
-    kit.defer(ledger, kit.claim(ledger, job_id, Step.POLL, now=LOOK), next_look=LOOK)
+    ledger.observe(job_id, 3, "task-3", now=NOW, due_at=None, fallback=LOOK)
+    ledger.accepted(job_id, 3, "task-3", now=NOW, due_at=LOOK, cost=Cost(1, "credits"))
+    kit.defer(ledger, kit.claim(ledger, job_id, Step.POLL, now=LOOK), due_at=LOOK)
     poll = kit.claim(ledger, job_id, Step.POLL, now=LOOK)
     ledger.settle(poll, SUCCESS, SettledBy.POLL, now=LOOK)
     ledger.settle_attempt(job_id, 3, "task-3", FAILURE, now=LOOK)
@@ -177,12 +177,12 @@ def follow(ledger: Ledger) -> None:
     """All that can follow from outcomes: done, given up, and still to be done."""
     told = kit.ended(ledger)
     for step in FOLLOW_UPS:
-        kit.later(ledger, kit.follow(ledger, told, step), step, next_look=NOW)
+        kit.later(ledger, kit.follow(ledger, told, step), step, due_at=NOW)
         kit.followed(ledger, told, step)
     kit.followed(ledger, kit.ended(ledger, FAILURE), Step.NOTIFY, FollowUpStatus.DEAD)
     kit.ended(ledger)
     ledger.follow_ups.publish("orders", {"job": told})
-    ledger.hosts.failed(kit.HOST, now=NOW)
+    ledger.circuit_breaker.failed(kit.HOST, now=NOW)
 
 
 def test_what_is_in_redis_is_what_the_table_lists(seen: Seen) -> None:

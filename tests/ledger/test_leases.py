@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import Attempt, SettledBy, Status, Step
+from orchestrator.jobs.model import Attempt, SettledBy, Status, Step
 from orchestrator.ledger import Ledger, Result, keys
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, FAILURE, LEASE, LOOK, NOW, SUCCESS, Wire
@@ -23,7 +23,7 @@ def test_claiming_a_queued_job_begins_its_first_attempt(ledger: Ledger, redis: R
     assert lease.job.attempts == (Attempt(1, NOW + 5),)
     assert lease.job.updated_at == NOW + 5
     assert lease.ends_at == NOW + 5 + LEASE
-    assert kit.next_look(redis, job_id) == lease.ends_at
+    assert kit.due_at(redis, job_id) == lease.ends_at
     assert kit.fields(redis, job_id)["lease"] == lease.token
     assert kit.names(ledger, job_id) == ["created", "submitting"]
     assert ledger.events(job_id)[-1].detail == {"attempt": 1}
@@ -90,7 +90,7 @@ def test_a_worker_that_lost_its_lease_is_stale(ledger: Ledger, redis: Redis) -> 
 
     assert kit.requeue(ledger, late) is Result.STALE
     assert kit.unconfirmed(ledger, late) is Result.STALE
-    assert ledger.settle(late, FAILURE, SettledBy.SUBMIT, now=NOW) is Result.STALE
+    assert ledger.settle(late, FAILURE, SettledBy.SUBMIT, now=NOW).result is Result.STALE
     assert kit.everything(redis) == before
 
 
@@ -100,7 +100,7 @@ def test_a_poll_that_lost_its_lease_is_stale(ledger: Ledger, redis: Redis) -> No
     before = kit.everything(redis)
 
     assert kit.defer(ledger, late) is Result.STALE
-    assert ledger.settle(late, SUCCESS, SettledBy.POLL, now=NOW) is Result.STALE
+    assert ledger.settle(late, SUCCESS, SettledBy.POLL, now=NOW).result is Result.STALE
     assert kit.everything(redis) == before
 
 
@@ -120,7 +120,7 @@ def test_the_provider_is_heard_even_when_the_lease_was_lost(ledger: Ledger) -> N
     late = kit.submitting(ledger)
     kit.claim(ledger, late.job.id, now=late.ends_at)
 
-    assert ledger.accepted(late.job.id, 1, "task-1", now=NOW, next_look=LOOK) is Result.RUNNING
+    assert ledger.accepted(late.job.id, 1, "task-1", now=NOW, due_at=LOOK) is Result.RUNNING
 
 
 @pytest.mark.parametrize(
@@ -135,13 +135,13 @@ def test_from_its_deadline_on_a_queued_job_is_claimed_without_an_attempt(
     assert lease.job.status is status
     assert len(lease.job.attempts) == attempts
     assert kit.fields(redis, lease.job.id)["lease"] == lease.token
-    assert kit.next_look(redis, lease.job.id) == lease.ends_at
+    assert kit.due_at(redis, lease.job.id) == lease.ends_at
 
 
 def test_a_job_past_its_deadline_is_settled_by_whoever_claimed_it(ledger: Ledger) -> None:
     lease = kit.claim(ledger, kit.create(ledger), now=DEADLINE)
 
-    assert ledger.settle(lease, FAILURE, SettledBy.DEADLINE, now=DEADLINE) is Result.SETTLED
+    assert ledger.settle(lease, FAILURE, SettledBy.DEADLINE, now=DEADLINE).result is Result.SETTLED
 
     settled = kit.job(ledger, lease.job.id)
     assert (settled.status, settled.settled_by) == (Status.FAILED, SettledBy.DEADLINE)
@@ -161,7 +161,7 @@ def test_a_refused_attempt_is_followed_by_the_next_number(ledger: Ledger, redis:
 
     waiting = kit.job(ledger, first.job.id)
     assert (waiting.status, waiting.tries) == (Status.QUEUED, 3)
-    assert kit.next_look(redis, first.job.id) == LOOK
+    assert kit.due_at(redis, first.job.id) == LOOK
     assert "lease" not in kit.fields(redis, first.job.id)
     last = ledger.events(first.job.id)[-1]
     assert (last.name, last.detail) == ("deferred", {"attempt": 1, "code": "rate_limited"})
@@ -177,7 +177,7 @@ def test_an_unconfirmed_attempt_is_looked_at_again_as_the_same_attempt(
 
     assert kit.unconfirmed(ledger, first) is Result.UNCONFIRMED
 
-    assert kit.next_look(redis, first.job.id) == LOOK
+    assert kit.due_at(redis, first.job.id) == LOOK
     assert "lease" not in kit.fields(redis, first.job.id)
     last = ledger.events(first.job.id)[-1]
     assert (last.name, last.detail) == ("unconfirmed", {"attempt": 1, "reason": "no answer"})
@@ -189,7 +189,7 @@ def test_an_unconfirmed_attempt_is_looked_at_again_as_the_same_attempt(
 
 def test_a_job_remembers_that_it_bought_another_attempt(ledger: Ledger, redis: Redis) -> None:
     lease = kit.submitting(ledger)
-    kit.unconfirmed(ledger, lease, next_look=NOW)
+    kit.unconfirmed(ledger, lease, due_at=NOW)
     lease = kit.claim(ledger, lease.job.id)
 
     assert kit.resubmit(ledger, lease) is Result.QUEUED
@@ -209,16 +209,16 @@ def test_a_refused_attempt_is_not_one_that_was_bought_again(ledger: Ledger) -> N
 
 def test_an_acceptance_plans_the_first_poll(ledger: Ledger, redis: Redis) -> None:
     lease = kit.submitting(ledger)
-    kit.unconfirmed(ledger, lease, next_look=NOW)
+    kit.unconfirmed(ledger, lease, due_at=NOW)
     lease = kit.claim(ledger, lease.job.id)
 
-    result = ledger.accepted(lease.job.id, 1, "task-1", now=NOW + 7, next_look=LOOK)
+    result = ledger.accepted(lease.job.id, 1, "task-1", now=NOW + 7, due_at=LOOK)
 
     assert result is Result.RUNNING
     job = kit.job(ledger, lease.job.id)
     assert job.attempts == (Attempt(1, NOW, "task-1"),)
     assert (job.tries, job.updated_at) == (0, NOW + 7), "a new status counts its tries anew"
-    assert kit.next_look(redis, job.id) == LOOK
+    assert kit.due_at(redis, job.id) == LOOK
     assert "lease" not in kit.fields(redis, job.id)
     last = ledger.events(job.id)[-1]
     assert (last.name, last.detail) == ("accepted", {"attempt": 1, "task_id": "task-1"})
@@ -227,11 +227,11 @@ def test_an_acceptance_plans_the_first_poll(ledger: Ledger, redis: Redis) -> Non
 def test_a_poll_without_an_outcome_plans_the_next_one(ledger: Ledger, redis: Redis) -> None:
     lease = kit.claim(ledger, kit.running(ledger), Step.POLL, now=LOOK)
 
-    assert kit.defer(ledger, lease, next_look=LOOK + 9) is Result.DEFERRED
+    assert kit.defer(ledger, lease, due_at=LOOK + 9) is Result.DEFERRED
 
     job = kit.job(ledger, lease.job.id)
     assert (job.status, job.tries) == (Status.RUNNING, 3)
-    assert kit.next_look(redis, job.id) == LOOK + 9
+    assert kit.due_at(redis, job.id) == LOOK + 9
     assert "lease" not in kit.fields(redis, job.id)
     last = ledger.events(job.id)[-1]
     assert (last.name, last.detail) == ("polled", {"state": "handling"})
@@ -246,7 +246,7 @@ def test_a_job_that_is_gone_is_missing_and_leaves_the_agenda(
     assert wired.claim(job_id, Step.SUBMIT, now=NOW, lease_ms=LEASE) is None
 
     assert wire.answer == [Result.MISSING]
-    assert kit.next_look(redis, job_id) is None
+    assert kit.due_at(redis, job_id) is None
 
 
 def test_a_claim_whose_answer_was_lost_gets_the_same_lease_again(

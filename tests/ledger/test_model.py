@@ -15,23 +15,23 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 from redis import Redis
 
-from orchestrator.jobs import FOLLOW_UPS, FollowUpStatus, SettledBy, Step
+from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, SettledBy, Step
 from orchestrator.ledger import Ledger, Result, keys
-from tests.fakes import Clock, World
 from tests.ledger import kit
 from tests.ledger.kit import COPIED, FAILURE, NOTIFYING, NOW, SUCCESS
 from tests.ledger.machine import BACKS, COSTS, DONE, JUMPS, OUTCOMES, WAITS, Doing, breaches
 from tests.ledger.machine_follow_ups import AGES, FOLLOWED, Following, FollowingMachine
+from tests.support.fakes import Clock, Harness
 
 #: How many lives hypothesis makes up, each of so many steps at most, and how many plain chance,
 #: which goes further but cannot say it shorter. About 5 s each.
 LIVES, STEPS = 40, 40
-LONG_LIVES, LONG = 20, 250
+LONG_LIVES, MIN_FAILING_MS = 20, 250
 
 
-def test_the_ledger_does_what_the_model_does(real_redis: Redis, world: World) -> None:
+def test_the_ledger_does_what_the_model_does(real_redis: Redis, harness: Harness) -> None:
     run_state_machine_as_test(
-        lambda: FollowingMachine(real_redis, world.runtime),  # type: ignore[arg-type]
+        lambda: FollowingMachine(real_redis, harness.runtime),  # type: ignore[arg-type]
         settings=settings(
             max_examples=LIVES,
             stateful_step_count=STEPS,
@@ -87,11 +87,11 @@ ACTS: Mapping[Act, int] = {
 
 @pytest.mark.parametrize("seed", range(LONG_LIVES))
 def test_the_ledger_does_what_the_model_does_all_a_long_life(
-    real_redis: Redis, world: World, seed: int
+    real_redis: Redis, harness: Harness, seed: int
 ) -> None:
-    machine, chance = FollowingMachine(real_redis, world.runtime), random.Random(seed)
+    machine, chance = FollowingMachine(real_redis, harness.runtime), random.Random(seed)
     machine.begin(seed % 2 == 0, [])
-    for act in chance.choices(list(ACTS), list(ACTS.values()), k=LONG):
+    for act in chance.choices(list(ACTS), list(ACTS.values()), k=MIN_FAILING_MS):
         act(machine, chance)
         machine.redis_holds_what_the_book_says()
         machine.what_is_due_is_nudged()
@@ -123,7 +123,7 @@ class Crowd:
         lease = self.ledger.claim(job_id, step, now=now, lease_ms=chance.choice([400, 20_000]))
         if lease is None:
             return
-        plan = {"now": self.now(), "next_look": now + chance.choice([0, 4_000]), "tries": 1}
+        plan = {"now": self.now(), "due_at": now + chance.choice([0, 4_000]), "tries": 1}
         number = len(lease.job.attempts)
         match chance.randrange(6):
             case 0:
@@ -132,7 +132,7 @@ class Crowd:
                 self.ledger.unconfirmed(lease, reason="reset", **plan)
             case 2 | 3:
                 task = f"task-{job_id}-{number}"
-                self.ledger.accepted(job_id, number, task, now=now, next_look=now)
+                self.ledger.accepted(job_id, number, task, now=now, due_at=now)
             case 4:
                 self.ledger.defer(lease, detail={}, **plan)
             case _ if chance.random() < 0.2:
@@ -143,13 +143,13 @@ class Crowd:
         job_id, number = chance.choice(self.ids), chance.randint(1, 4)
         task, now = f"task-{job_id}-{number}", self.now()
         if chance.random() < 0.9:
-            self.ledger.observe(job_id, number, task, now=now, next_look=None, fallback=now)
+            self.ledger.observe(job_id, number, task, now=now, due_at=None, fallback=now)
         else:
             outcome = chance.choice([SUCCESS, FAILURE])
             result = self.ledger.settle_attempt(job_id, number, task, outcome, now=now)
             self.told(job_id, result)
 
-    def call_off(self, chance: random.Random) -> None:
+    def cancel_job(self, chance: random.Random) -> None:
         job_id = chance.choice(self.ids)
         self.told(job_id, self.ledger.cancel(job_id, now=self.now()))
 
@@ -162,7 +162,7 @@ class Crowd:
             return
         if chance.random() < 0.7:
             look = now + chance.choice([0, 4_000])
-            self.ledger.follow_ups.later(lease, step, now=now, next_look=look, tries=1, error="503")
+            self.ledger.follow_ups.later(lease, step, now=now, due_at=look, tries=1, error="503")
             return
         images = COPIED if step is Step.ARCHIVE else ()
         result = self.ledger.follow_ups.done(
@@ -177,11 +177,11 @@ class Crowd:
 
 
 def test_a_crowd_at_the_same_few_jobs_keeps_the_promise(
-    crowd: Ledger, real_redis: Redis, world: World
+    crowd: Ledger, real_redis: Redis, harness: Harness
 ) -> None:
     lost = [kit.create(crowd, NOTIFYING) for _ in range(6)]
     hammered = Crowd(crowd, lost)
-    parts = [hammered.work] * 4 + [hammered.send] * 3 + [hammered.call_off]
+    parts = [hammered.work] * 4 + [hammered.send] * 3 + [hammered.cancel_job]
     parts += [hammered.follow] * 3
     start = threading.Barrier(len(parts))
 
@@ -205,7 +205,7 @@ def test_a_crowd_at_the_same_few_jobs_keeps_the_promise(
     assert Counter(hammered.settled) == over, "each outcome was given once"
     assert announced == {keys.settled(job_id): 1 for job_id in over}
     clock = Clock(hammered.now())
-    assert breaches(replace(world.runtime, ledger=crowd, clock=clock)) == set()
+    assert breaches(replace(harness.runtime, ledger=crowd, clock=clock)) == set()
     kit.count_right(crowd, real_redis)
     for job_id in lost:
         kit.invariant(real_redis, job_id)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import FollowUp, FollowUpStatus, Step
+from orchestrator.jobs.model import FollowUp, FollowUpStatus, Step
 from orchestrator.ledger import Ledger, Result, keys
 from tests.ledger import kit
 from tests.ledger.kit import FAILURE, LOOK, NOTIFYING, NOW, REQUEST
@@ -35,7 +35,7 @@ def test_a_caller_is_told_again_from_the_first_try_on(
 
     assert again(ledger, job_id) is Result.RECORDED
 
-    pending = replace(before, status=FollowUpStatus.PENDING, since=LOOK, tries=0, next_look=LOOK)
+    pending = replace(before, status=FollowUpStatus.PENDING, since=LOOK, tries=0, due_at=LOOK)
     assert notification(ledger, job_id) == pending
     assert kit.follow_look(redis, job_id, Step.NOTIFY) == LOOK
     last = ledger.events(job_id)[-1]
@@ -60,13 +60,13 @@ def test_the_job_is_kept_until_its_caller_was_told_again(ledger: Ledger, redis: 
 
 def test_a_notification_in_back_off_is_due_at_once(ledger: Ledger, redis: Redis) -> None:
     job_id = kit.ended(ledger)
-    kit.later(ledger, kit.follow(ledger, job_id, Step.NOTIFY), Step.NOTIFY, next_look=LOOK)
+    kit.later(ledger, kit.follow(ledger, job_id, Step.NOTIFY), Step.NOTIFY, due_at=LOOK)
 
     assert again(ledger, job_id, NOW + 1) is Result.RECORDED
 
     assert kit.follow_look(redis, job_id, Step.NOTIFY) == NOW + 1
     assert notification(ledger, job_id).tries == 0
-    assert kit.job(ledger, job_id).archive == FollowUp(FollowUpStatus.PENDING, NOW, next_look=NOW)
+    assert kit.job(ledger, job_id).archive == FollowUp(FollowUpStatus.PENDING, NOW, due_at=NOW)
     kit.invariant(redis, job_id)
 
 

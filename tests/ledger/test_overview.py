@@ -7,14 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import (
-    ErrorCode,
-    JobError,
-    JobRequest,
-    Outcome,
-    SettledBy,
-    Status,
-)
+from orchestrator.jobs.model import ErrorCode, JobError, JobRequest, Outcome, SettledBy, Status
 from orchestrator.ledger import Lease, Ledger, Result, keys, overview
 from orchestrator.ledger.overview import Agenda, Page, Unconfirmed
 from tests.ledger import kit
@@ -254,7 +247,7 @@ def at_risk(ledger: Ledger) -> list[Unconfirmed]:
 def unconfirmed(ledger: Ledger) -> Lease:
     """A job whose first attempt got no answer, in the hands of the next worker."""
     lease = kit.submitting(ledger)
-    kit.unconfirmed(ledger, lease, next_look=NOW + 1)
+    kit.unconfirmed(ledger, lease, due_at=NOW + 1)
     return kit.claim(ledger, lease.job.id, now=NOW + 1)
 
 
@@ -278,7 +271,7 @@ def test_an_attempt_whose_worker_died_is_at_risk(ledger: Ledger) -> None:
 def test_sending_again_keeps_the_first_time(ledger: Ledger) -> None:
     lease = unconfirmed(ledger)
 
-    result = ledger.unconfirmed(lease, now=LOOK, next_look=LOOK, tries=1, reason="again")
+    result = ledger.unconfirmed(lease, now=LOOK, due_at=LOOK, tries=1, reason="again")
 
     assert result is Result.UNCONFIRMED
     assert at_risk(ledger) == [Unconfirmed(lease.job.id, 1, NOW)]
@@ -286,10 +279,10 @@ def test_sending_again_keeps_the_first_time(ledger: Ledger) -> None:
 
 #: Evidence of which task the attempt is, and nothing else, ends the risk.
 EVIDENCE: dict[str, Callable[[Ledger, str], object]] = {
-    "acceptance": lambda x, i: x.accepted(i, 1, "task-1", now=NOW, next_look=LOOK),
+    "acceptance": lambda x, i: x.accepted(i, 1, "task-1", now=NOW, due_at=LOOK),
     "callback": lambda x, i: x.settle_attempt(i, 1, "task-1", SUCCESS, now=NOW),
     "failure": lambda x, i: x.settle_attempt(i, 1, "task-1", FAILURE, now=NOW),
-    "news": lambda x, i: x.observe(i, 1, "task-1", now=NOW, next_look=None, fallback=LOOK),
+    "news": lambda x, i: x.observe(i, 1, "task-1", now=NOW, due_at=None, fallback=LOOK),
 }
 
 
@@ -334,7 +327,7 @@ def test_another_tasks_claim_does_not_end_the_risk_of_an_attempt_that_was_not_ma
 ) -> None:
     lease = unconfirmed(ledger)
 
-    assert ledger.accepted(lease.job.id, 2, "task-2", now=NOW, next_look=LOOK) is Result.MISMATCH
+    assert ledger.accepted(lease.job.id, 2, "task-2", now=NOW, due_at=LOOK) is Result.MISMATCH
 
     assert at_risk(ledger) == [Unconfirmed(lease.job.id, 1, NOW)]
 
@@ -342,7 +335,7 @@ def test_another_tasks_claim_does_not_end_the_risk_of_an_attempt_that_was_not_ma
 def test_the_newest_risks_of_all_shards_come_first_and_all_are_counted(sharded: Ledger) -> None:
     leases = [kit.submitting(sharded) for _ in range(12)]
     for number, lease in enumerate(leases):
-        sharded.unconfirmed(lease, now=NOW + number, next_look=LOOK, tries=1, reason="")
+        sharded.unconfirmed(lease, now=NOW + number, due_at=LOOK, tries=1, reason="")
 
     number, found = sharded.overview.unconfirmed(5)
 

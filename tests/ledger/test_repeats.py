@@ -12,9 +12,9 @@ from typing import NamedTuple
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import FollowUpStatus, SettledBy, Step
+from orchestrator.jobs.model import FollowUpStatus, SettledBy, Step
 from orchestrator.ledger import Idempotency, Ledger, keys
-from orchestrator.ledger.hosts import ENOUGH, LONG, PROBE_EVERY
+from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS, PROBE_INTERVAL_MS
 from tests.ledger import kit
 from tests.ledger.kit import COST, DEADLINE, FAILURE, HOST, LOOK, NOW, REQUEST, SUCCESS, Wire
 from tests.ledger.test_scripts import BARE, SCRIPTS
@@ -49,12 +49,12 @@ def claim_to_poll(ledger: Ledger) -> None:
 def accepted_after_callback(ledger: Ledger) -> None:
     job_id = kit.submitting(ledger).job.id
     ledger.settle_attempt(job_id, 1, "task-1", FAILURE, now=NOW)
-    ledger.accepted(job_id, 1, "task-1", now=NOW, next_look=LOOK, cost=COST)
+    ledger.accepted(job_id, 1, "task-1", now=NOW, due_at=LOOK, cost=COST)
 
 
 def observe(ledger: Ledger, look: int | None) -> None:
     job_id = kit.submitting(ledger).job.id
-    ledger.observe(job_id, 1, "task-1", now=NOW, next_look=look, fallback=LOOK)
+    ledger.observe(job_id, 1, "task-1", now=NOW, due_at=look, fallback=LOOK)
 
 
 def callback(ledger: Ledger) -> None:
@@ -202,8 +202,8 @@ def test_tidying_up_twice_forgets_nothing_more(wired: Ledger, wire: Wire, redis:
 
 def test_the_turn_to_probe_is_not_had_twice(wired: Ledger, wire: Wire, redis: Redis) -> None:
     """Whoever lost the answer loses the turn with it: the host is probed an interval later."""
-    now = kit.pause(wired) + PROBE_EVERY
-    wired.hosts.probe(HOST, now=now)
+    now = kit.pause(wired) + PROBE_INTERVAL_MS
+    wired.circuit_breaker.probe(HOST, now=now)
     first, state = wire.answer, kit.everything(redis)
 
     assert (first, wire.again()) == (["probe"], ["paused"])
@@ -216,21 +216,23 @@ def test_a_hosts_failure_whose_answer_was_lost_is_counted_twice_and_that_pauses_
     """The one script that is not as after the first time, on purpose.
 
     Failures are counted to tell a host that is down from one that hiccups. One too many does not
-    pause it before LONG is over; and a host that is asked sooner or later than it might be loses
+    pause it before MIN_FAILING_MS is over; and a host that is asked sooner or later than it might be loses
     no notification. A token for each failure would cost more than that is worth.
     """
-    for number in range(ENOUGH // 2):
-        wired.hosts.failed(HOST, now=NOW + number)
+    for number in range(FAILURES_TO_OPEN // 2):
+        wired.circuit_breaker.failed(HOST, now=NOW + number)
         wire.again()
-    assert wired.hosts.failing()[HOST].failures == ENOUGH
-    assert wired.hosts.failing()[HOST].next_probe is None
+    assert wired.circuit_breaker.failing()[HOST].failures == FAILURES_TO_OPEN
+    assert wired.circuit_breaker.failing()[HOST].next_probe is None
 
-    wired.hosts.failed(HOST, now=NOW + LONG)
+    wired.circuit_breaker.failed(HOST, now=NOW + MIN_FAILING_MS)
     assert (wire.answer, wire.again()) == (["paused"], ["still_paused"])
 
-    found = wired.hosts.failing()[HOST]
-    assert (found.failures, found.since) == (ENOUGH + 2, NOW)
-    assert found.next_probe == NOW + LONG + PROBE_EVERY, "the second one does not put it off"
+    found = wired.circuit_breaker.failing()[HOST]
+    assert (found.failures, found.since) == (FAILURES_TO_OPEN + 2, NOW)
+    assert found.next_probe == NOW + MIN_FAILING_MS + PROBE_INTERVAL_MS, (
+        "the second one does not put it off"
+    )
 
 
 def timelines(redis: Redis) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from orchestrator.ledger import Idempotency, Ledger, Result
-from orchestrator.ledger.hosts import HostState
+from orchestrator.ledger.circuit_breaker import HostState
 from orchestrator.ledger.script import Script, load
 from tests.ledger.calls import CALLS, PUBLIC, prepared
 from tests.ledger.kit import DEADLINE, NOW, REQUEST, Wire
@@ -87,7 +87,7 @@ def described(name: str) -> set[str]:
 
 
 def scripts_of(ledger: Ledger) -> list[Script]:
-    parts = (ledger, ledger.overview, ledger.follow_ups, ledger.hosts)
+    parts = (ledger, ledger.overview, ledger.follow_ups, ledger.circuit_breaker)
     held = [value for part in parts for value in vars(part).values()]
     return [value for value in held if isinstance(value, Script)]
 

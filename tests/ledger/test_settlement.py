@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import Attempt, Cost, Outcome, SettledBy, Status, Step
+from orchestrator.jobs.model import Attempt, Cost, Outcome, SettledBy, Status, Step
 from orchestrator.ledger import Ledger, Result, keys
 from tests.ledger import kit
 from tests.ledger.kit import COST, FAILURE, LEASE, LOOK, NOW, RETENTION, SUCCESS
@@ -18,12 +18,12 @@ RESERVED = Cost(9.9, "credits")
 
 
 def callback(ledger: Ledger, job_id: str, outcome: Outcome = SUCCESS, attempt: int = 1) -> Result:
-    return ledger.settle_attempt(job_id, attempt, f"task-{attempt}", outcome, now=NOW + 5)
+    return ledger.settle_attempt(job_id, attempt, f"task-{attempt}", outcome, now=NOW + 5).result
 
 
 def observe(ledger: Ledger, job_id: str, look: int | None, attempt: int = 1) -> Result:
     return ledger.observe(
-        job_id, attempt, f"task-{attempt}", now=NOW + 5, next_look=look, fallback=LOOK + 1
+        job_id, attempt, f"task-{attempt}", now=NOW + 5, due_at=look, fallback=LOOK + 1
     )
 
 
@@ -58,7 +58,7 @@ def test_a_settled_job_from_which_nothing_follows_is_kept_for_the_retention_time
 def test_a_poll_settles_the_job_it_holds(ledger: Ledger, redis: Redis) -> None:
     lease = kit.claim(ledger, kit.running(ledger), Step.POLL, now=LOOK)
 
-    assert ledger.settle(lease, SUCCESS, SettledBy.POLL, now=LOOK) is Result.SETTLED
+    assert ledger.settle(lease, SUCCESS, SettledBy.POLL, now=LOOK).result is Result.SETTLED
 
     job = kit.job(ledger, lease.job.id)
     assert (job.status, job.images, job.cost) == (Status.SUCCEEDED, SUCCESS.images, COST)
@@ -69,7 +69,7 @@ def test_a_poll_settles_the_job_it_holds(ledger: Ledger, redis: Redis) -> None:
 def test_a_refusal_settles_the_submission_it_answers(ledger: Ledger, redis: Redis) -> None:
     lease = kit.submitting(ledger)
 
-    assert ledger.settle(lease, FAILURE, SettledBy.SUBMIT, now=NOW) is Result.SETTLED
+    assert ledger.settle(lease, FAILURE, SettledBy.SUBMIT, now=NOW).result is Result.SETTLED
 
     job = kit.job(ledger, lease.job.id)
     assert (job.status, job.error, job.settled_by) == (
@@ -129,7 +129,7 @@ def test_a_callback_may_overtake_the_answer_to_its_submission(ledger: Ledger, re
 
     assert callback(ledger, lease.job.id) is Result.SETTLED
     before = kit.fields(redis, lease.job.id)
-    late = ledger.accepted(lease.job.id, 1, "task-1", now=NOW + 9, next_look=LOOK)
+    late = ledger.accepted(lease.job.id, 1, "task-1", now=NOW + 9, due_at=LOOK)
 
     assert late is Result.SETTLED
     assert kit.job(ledger, lease.job.id).attempts == (Attempt(1, NOW, "task-1"),)
@@ -176,7 +176,7 @@ def test_an_acceptance_that_comes_late_does_not_replace_the_cost_of_the_outcome(
 ) -> None:
     job_id = kit.submitting(ledger).job.id
     callback(ledger, job_id, SUCCESS)
-    ledger.accepted(job_id, 1, "task-1", now=NOW, next_look=LOOK, cost=RESERVED)
+    ledger.accepted(job_id, 1, "task-1", now=NOW, due_at=LOOK, cost=RESERVED)
 
     assert kit.job(ledger, job_id).cost == COST
 
@@ -186,15 +186,15 @@ def test_an_acceptance_that_comes_late_tells_a_cost_that_the_outcome_did_not(
 ) -> None:
     job_id = kit.submitting(ledger).job.id
     callback(ledger, job_id, replace(SUCCESS, cost=None))
-    ledger.accepted(job_id, 1, "task-1", now=NOW, next_look=LOOK, cost=RESERVED)
+    ledger.accepted(job_id, 1, "task-1", now=NOW, due_at=LOOK, cost=RESERVED)
 
     assert kit.job(ledger, job_id).cost == RESERVED
 
 
 def test_an_older_attempts_cost_does_not_replace_the_current_ones(ledger: Ledger) -> None:
     job_id = kit.resubmitting(ledger).job.id
-    ledger.accepted(job_id, 2, "task-2", now=NOW, next_look=LOOK, cost=COST)
-    ledger.accepted(job_id, 1, "task-1", now=NOW, next_look=LOOK, cost=RESERVED)
+    ledger.accepted(job_id, 2, "task-2", now=NOW, due_at=LOOK, cost=COST)
+    ledger.accepted(job_id, 1, "task-1", now=NOW, due_at=LOOK, cost=RESERVED)
 
     assert kit.job(ledger, job_id).cost == COST
 
@@ -227,9 +227,9 @@ def test_a_late_failure_of_an_older_attempt_leaves_the_newer_one_alone(
     job = kit.job(ledger, lease.job.id)
     assert (job.status, job.error) == (Status.SUBMITTING, None)
     assert job.attempts == (Attempt(1, NOW, "task-1"), Attempt(2, NOW))
-    assert kit.next_look(redis, job.id) == lease.ends_at
+    assert kit.due_at(redis, job.id) == lease.ends_at
     assert kit.names(ledger, job.id)[-1] == "superseded"
-    assert ledger.accepted(job.id, 2, "task-2", now=NOW, next_look=LOOK) is Result.RUNNING
+    assert ledger.accepted(job.id, 2, "task-2", now=NOW, due_at=LOOK) is Result.RUNNING
     assert callback(ledger, job.id, SUCCESS, attempt=2) is Result.SETTLED
 
 
@@ -252,7 +252,7 @@ def test_another_tasks_outcome_is_a_mismatch_that_is_recorded_and_changes_nothin
     job_id = kit.running(ledger)
     before = kit.everything(redis)
 
-    result = ledger.settle_attempt(job_id, 1, "task-x", SUCCESS, now=NOW)
+    result = ledger.settle_attempt(job_id, 1, "task-x", SUCCESS, now=NOW).result
 
     assert result is Result.MISMATCH
     assert kit.everything(redis) == before
@@ -263,8 +263,8 @@ def test_another_tasks_acceptance_and_news_are_mismatches_too(ledger: Ledger, re
     job_id = kit.running(ledger)
     before = kit.everything(redis)
 
-    taken = ledger.accepted(job_id, 1, "task-x", now=NOW, next_look=NOW, cost=RESERVED)
-    seen = ledger.observe(job_id, 1, "task-x", now=NOW, next_look=NOW, fallback=NOW)
+    taken = ledger.accepted(job_id, 1, "task-x", now=NOW, due_at=NOW, cost=RESERVED)
+    seen = ledger.observe(job_id, 1, "task-x", now=NOW, due_at=NOW, fallback=NOW)
 
     assert (taken, seen) == (Result.MISMATCH, Result.MISMATCH)
     assert kit.everything(redis) == before
@@ -274,9 +274,9 @@ def test_another_tasks_acceptance_and_news_are_mismatches_too(ledger: Ledger, re
 def test_each_attempt_has_a_task_of_its_own(ledger: Ledger) -> None:
     lease = kit.resubmitting(ledger)
     job_id = lease.job.id
-    ledger.accepted(job_id, 2, "task-2", now=NOW, next_look=LOOK)
+    ledger.accepted(job_id, 2, "task-2", now=NOW, due_at=LOOK)
 
-    assert ledger.accepted(job_id, 1, "task-1", now=NOW, next_look=LOOK) is Result.SUPERSEDED
+    assert ledger.accepted(job_id, 1, "task-1", now=NOW, due_at=LOOK) is Result.SUPERSEDED
     assert [a.task_id for a in kit.job(ledger, job_id).attempts] == ["task-1", "task-2"]
 
 
@@ -292,9 +292,9 @@ def test_a_callback_to_be_confirmed_makes_the_poll_in_flight_stale(
     assert observe(ledger, job_id, NOW + 5) is Result.RUNNING
 
     assert "lease" not in kit.fields(redis, job_id)
-    assert kit.next_look(redis, job_id) == NOW + 5
+    assert kit.due_at(redis, job_id) == NOW + 5
     assert kit.defer(ledger, poll) is Result.STALE, "its answer is older than the callback"
-    assert ledger.settle(poll, FAILURE, SettledBy.DEADLINE, now=NOW) is Result.STALE
+    assert ledger.settle(poll, FAILURE, SettledBy.DEADLINE, now=NOW).result is Result.STALE
     assert ledger.due(0, now=NOW + 5, limit=1) == [(job_id, Step.POLL)]
     assert kit.names(ledger, job_id)[-1] == "callback"
 
@@ -304,7 +304,7 @@ def test_news_of_a_running_task_leaves_lease_and_next_look(ledger: Ledger, redis
 
     assert observe(ledger, poll.job.id, None) is Result.RUNNING
 
-    assert kit.next_look(redis, poll.job.id) == poll.ends_at
+    assert kit.due_at(redis, poll.job.id) == poll.ends_at
     assert kit.fields(redis, poll.job.id)["updated"] == str(NOW + 5)
     assert kit.defer(ledger, poll) is Result.DEFERRED
 
@@ -314,16 +314,16 @@ def test_news_of_a_task_that_was_not_known_to_run_makes_the_job_running(
     ledger: Ledger, redis: Redis, look: int | None, planned: int
 ) -> None:
     lease = kit.submitting(ledger)
-    kit.unconfirmed(ledger, lease, next_look=NOW)
+    kit.unconfirmed(ledger, lease, due_at=NOW)
 
     assert observe(ledger, lease.job.id, look) is Result.RUNNING
 
     job = kit.job(ledger, lease.job.id)
     assert (job.status, job.tries) == (Status.RUNNING, 0)
     assert job.attempts == (Attempt(1, NOW, "task-1"),)
-    assert kit.next_look(redis, job.id) == planned
-    assert ledger.accepted(job.id, 1, "task-1", now=NOW, next_look=LOOK) is Result.RUNNING
-    assert kit.next_look(redis, job.id) == planned, "the answer that was overtaken changes nothing"
+    assert kit.due_at(redis, job.id) == planned
+    assert ledger.accepted(job.id, 1, "task-1", now=NOW, due_at=LOOK) is Result.RUNNING
+    assert kit.due_at(redis, job.id) == planned, "the answer that was overtaken changes nothing"
 
 
 # Calling off -------------------------------------------------------------------------------
@@ -332,7 +332,7 @@ def test_news_of_a_task_that_was_not_known_to_run_makes_the_job_running(
 def test_a_queued_job_can_be_called_off(ledger: Ledger, redis: Redis) -> None:
     job_id = kit.create(ledger)
 
-    assert ledger.cancel(job_id, now=NOW + 3) is Result.CANCELLED
+    assert ledger.cancel(job_id, now=NOW + 3).result is Result.CANCELLED
 
     job = kit.job(ledger, job_id)
     assert (job.status, job.settled_by) == (Status.CANCELLED, SettledBy.CANCEL)
@@ -349,5 +349,5 @@ def test_a_job_that_was_sent_is_paid_for_and_goes_on(ledger: Ledger, redis: Redi
     job_id = kit.running(ledger)
     before = kit.everything(redis)
 
-    assert ledger.cancel(job_id, now=NOW) is Result.IN_FLIGHT
+    assert ledger.cancel(job_id, now=NOW).result is Result.IN_FLIGHT
     assert kit.everything(redis) == before

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 from redis.crc import key_slot
 
-from orchestrator.jobs import SettledBy, Step
+from orchestrator.jobs.model import SettledBy, Step
 from orchestrator.ledger import Idempotency, Ledger, Result, keys
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, FAILURE, LOOK, NOW, REQUEST, SUCCESS, Wire
@@ -43,9 +43,9 @@ def test_a_job_lives_its_whole_life_in_any_shard(sharded: Ledger, redis: Redis) 
 
     for shard, job_id in ids.items():
         kit.claim(sharded, job_id)
-        sharded.accepted(job_id, 1, "task-1", now=NOW, next_look=LOOK)
+        sharded.accepted(job_id, 1, "task-1", now=NOW, due_at=LOOK)
         assert sharded.due(shard, now=LOOK, limit=100)[-1] == (job_id, Step.POLL)
-        result = sharded.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
+        result = sharded.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW).result
         assert result is Result.SETTLED
         assert [e.name for e in sharded.events(job_id)][-1] == "settled"
         kit.invariant(redis, job_id)
@@ -74,8 +74,8 @@ def test_a_script_touches_keys_of_one_cluster_slot_only(sharded: Ledger, wire: W
             REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=Idempotency("a", str(number))
         )
         lease = kit.resubmitting(sharded)
-        kit.unconfirmed(sharded, lease, next_look=NOW)
-        sharded.observe(lease.job.id, 2, "task-2", now=NOW, next_look=NOW, fallback=NOW)
+        kit.unconfirmed(sharded, lease, due_at=NOW)
+        sharded.observe(lease.job.id, 2, "task-2", now=NOW, due_at=NOW, fallback=NOW)
         poll = kit.claim(sharded, lease.job.id, Step.POLL)
         kit.defer(sharded, poll)
         sharded.settle(poll, FAILURE, SettledBy.POLL, now=NOW)
@@ -141,7 +141,7 @@ def test_text_that_cannot_be_a_job_id_is_unknown_without_asking_redis(text: str)
     assert ledger.get(text) is None
     assert ledger.events(text) == []
     assert ledger.wait(text, 1) is None
-    assert ledger.cancel(text, now=NOW) is Result.MISSING
+    assert ledger.cancel(text, now=NOW).result is Result.MISSING
 
 
 def test_a_job_id_of_no_job_is_unknown(ledger: Ledger) -> None:
@@ -150,4 +150,4 @@ def test_a_job_id_of_no_job_is_unknown(ledger: Ledger) -> None:
     assert ledger.get(job_id) is None
     assert ledger.events(job_id) == []
     assert ledger.wait(job_id, 1) is None
-    assert ledger.cancel(job_id, now=NOW) is Result.MISSING
+    assert ledger.cancel(job_id, now=NOW).result is Result.MISSING

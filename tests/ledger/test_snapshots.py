@@ -8,10 +8,7 @@ from itertools import count
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import (
-    FOLLOW_UPS,
-    Step,
-)
+from orchestrator.jobs.model import FOLLOW_UPS, Step
 from orchestrator.ledger import Idempotency, Ledger, keys, overview
 from orchestrator.ledger.overview import Snapshot
 from tests.ledger import kit
@@ -50,7 +47,7 @@ def test_a_snapshot_has_the_next_look_of_each_follow_up_that_is_pending(ledger: 
         told: {Step.ARCHIVE: LOOK},
         none: {},
     }
-    assert {shot.next_look for shot in seen.values()} == {None}
+    assert {shot.due_at for shot in seen.values()} == {None}
     assert [kit.job(ledger, job_id) for job_id in seen] == [shot.job for shot in seen.values()]
 
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import SettledBy, Status, Step
+from orchestrator.jobs.model import SettledBy, Status, Step
 from orchestrator.ledger import Ledger, Result, keys
 from orchestrator.ledger.script import load
 from tests.ledger import kit
@@ -33,10 +33,10 @@ def full(ledger: Ledger) -> str:
 
 def test_a_life_is_told_in_order(ledger: Ledger) -> None:
     lease = kit.submitting(ledger)
-    kit.requeue(ledger, lease, next_look=NOW + 10)
+    kit.requeue(ledger, lease, due_at=NOW + 10)
     lease = kit.claim(ledger, lease.job.id, now=NOW + 20)
-    kit.unconfirmed(ledger, lease, next_look=NOW + 30)
-    ledger.accepted(lease.job.id, 2, "task-2", now=NOW + 40, next_look=LOOK)
+    kit.unconfirmed(ledger, lease, due_at=NOW + 30)
+    ledger.accepted(lease.job.id, 2, "task-2", now=NOW + 40, due_at=LOOK)
     lease = kit.claim(ledger, lease.job.id, Step.POLL, now=LOOK)
     kit.defer(ledger, lease)
     lease = kit.claim(ledger, lease.job.id, Step.POLL, now=LOOK)
@@ -59,7 +59,7 @@ def test_a_life_is_told_in_order(ledger: Ledger) -> None:
 def test_words_of_the_provider_come_back_as_they_were(ledger: Ledger) -> None:
     lease, words = kit.submitting(ledger), 'a "no"\nwith two  spaces \\ and 🟥'
 
-    ledger.unconfirmed(lease, now=NOW, next_look=LOOK, tries=1, reason=words)
+    ledger.unconfirmed(lease, now=NOW, due_at=LOOK, tries=1, reason=words)
 
     assert ledger.events(lease.job.id)[-1].detail == {"attempt": 1, "reason": words}
 
@@ -83,7 +83,7 @@ def test_the_settlement_is_listed_even_when_the_timeline_is_full(
 ) -> None:
     mismatch(ledger, full)
 
-    assert ledger.settle_attempt(full, 1, "task-1", SUCCESS, now=NOW) is Result.SETTLED
+    assert ledger.settle_attempt(full, 1, "task-1", SUCCESS, now=NOW).result is Result.SETTLED
 
     events = ledger.events(full)
     assert len(events) == MAX_EVENTS + 1
@@ -102,7 +102,7 @@ def test_what_follows_is_listed_while_there_is_place_and_counted_after(
     ledger.settle_attempt(full, 1, "task-1", SUCCESS, now=NOW)
     events = ledger.events(full)
 
-    kit.later(ledger, kit.follow(ledger, full, Step.ARCHIVE), Step.ARCHIVE, next_look=NOW)
+    kit.later(ledger, kit.follow(ledger, full, Step.ARCHIVE), Step.ARCHIVE, due_at=NOW)
     kit.followed(ledger, full, Step.ARCHIVE)
 
     assert ledger.events(full) == events

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from orchestrator.jobs import Attempt, SettledBy, Status, Step
+from orchestrator.jobs.model import Attempt, SettledBy, Status, Step
 from orchestrator.ledger import Idempotency, Lease, Ledger, Result, keys
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, FAILURE, LEASE, LOOK, NOW, REQUEST, SUCCESS, Wire
@@ -51,7 +51,7 @@ class Scene:
     def refuse(self) -> None:
         """An attempt is made, and refused for now."""
         self.claim(Step.SUBMIT, NOW)
-        kit.requeue(self.ledger, self.lease, next_look=NOW)
+        kit.requeue(self.ledger, self.lease, due_at=NOW)
         self.due = NOW
 
 
@@ -89,7 +89,7 @@ def unconfirmed(scene: Scene) -> None:
 
 def running(scene: Scene) -> None:
     submitting(scene)
-    scene.ledger.accepted(scene.job_id, CURRENT, "task-2", now=NOW, next_look=LOOK)
+    scene.ledger.accepted(scene.job_id, CURRENT, "task-2", now=NOW, due_at=LOOK)
     scene.claim(Step.POLL, LOOK)
 
 
@@ -141,11 +141,11 @@ def claim(scene: Scene, step: Step, now: int) -> None:
 
 
 def accepted(scene: Scene, attempt: int, task_id: str) -> None:
-    scene.ledger.accepted(scene.job_id, attempt, task_id, now=NOW, next_look=LOOK)
+    scene.ledger.accepted(scene.job_id, attempt, task_id, now=NOW, due_at=LOOK)
 
 
 def observe(scene: Scene, attempt: int, task_id: str, look: int | None) -> None:
-    scene.ledger.observe(scene.job_id, attempt, task_id, now=NOW, next_look=look, fallback=LOOK + 1)
+    scene.ledger.observe(scene.job_id, attempt, task_id, now=NOW, due_at=look, fallback=LOOK + 1)
 
 
 MOVES: Mapping[str, Callable[[Scene], object]] = {
@@ -242,7 +242,7 @@ def test_a_move_has_the_result_and_leads_to_the_status_of_the_table(
 ) -> None:
     STATES[cell.state](scene)
     assert status(scene) == cell.before, "the scene is set"
-    before, look = kit.fields(scene.redis, scene.job_id), kit.next_look(scene.redis, scene.job_id)
+    before, look = kit.fields(scene.redis, scene.job_id), kit.due_at(scene.redis, scene.job_id)
 
     MOVES[cell.move](scene)
 
@@ -251,7 +251,7 @@ def test_a_move_has_the_result_and_leads_to_the_status_of_the_table(
     kit.invariant(scene.redis, scene.job_id)
     kit.count_right(scene.ledger, scene.redis)
     if cell.after == cell.before and cell.result not in MADE:
-        assert kit.next_look(scene.redis, scene.job_id) == look, "turned away: the plan stands"
+        assert kit.due_at(scene.redis, scene.job_id) == look, "turned away: the plan stands"
         after = kit.fields(scene.redis, scene.job_id)
         changed = {k for k in {*before, *after} if before.get(k) != after.get(k)}
         assert changed <= EVIDENCE, "turned away: the job stands"

@@ -25,7 +25,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from orchestrator.jobs import Status
+from orchestrator.jobs.model import Status
 from orchestrator.ledger import Result
 from tests.ledger import follow_transitions
 

@@ -10,20 +10,20 @@ from typing import Any, ClassVar, NamedTuple
 import orjson
 import pytest
 
-from orchestrator.jobs import JobRequest, Upload
+from orchestrator.jobs.model import JobRequest, Upload
+from orchestrator.jobs.validation import InvalidRequest, Violation
+from orchestrator.net.http_types import Reply
 from orchestrator.providers import BUILT_IN, Provider
 from orchestrator.providers.catalog import field_at
-from orchestrator.providers.readings import (
+from orchestrator.providers.responses import (
     Accepted,
     Ambiguous,
-    Missing,
-    Refused,
+    QueryFailed,
+    Rejected,
+    TaskNotFound,
     TaskReport,
-    Trouble,
 )
-from orchestrator.validation import InvalidRequest, Violation
-from orchestrator.wire import Reply
-from tests.fakes import NOON
+from tests.support.fakes import NOON
 
 PAYLOADS = Path(__file__).parent / "payloads"
 CALLBACK_URL = "https://hooks.example.com/callbacks/p/job_1.1/AbCdEf"
@@ -189,10 +189,14 @@ class AdapterTests:
 
     # Answers -------------------------------------------------------------------------------
 
-    def submitted(self, status: int, body: bytes, **headers: str) -> Accepted | Refused | Ambiguous:
+    def submitted(
+        self, status: int, body: bytes, **headers: str
+    ) -> Accepted | Rejected | Ambiguous:
         return self.provider.read_submit(Reply(status, headers, body))
 
-    def queried(self, status: int, body: bytes, **headers: str) -> TaskReport | Missing | Trouble:
+    def queried(
+        self, status: int, body: bytes, **headers: str
+    ) -> TaskReport | TaskNotFound | QueryFailed:
         return self.provider.read_query(Reply(status, headers, body), NOON)
 
     def task(self, **fields: Any) -> dict[str, Any]:

@@ -10,19 +10,20 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestrator.jobs import ErrorCode, JobError, Status
-from orchestrator.providers.readings import (
+from orchestrator.jobs.model import ErrorCode, JobError, Status
+from orchestrator.jsonio import dump
+from orchestrator.net.http_types import Reply
+from orchestrator.providers.responses import (
     Accepted,
     Ambiguous,
-    Missing,
-    Refused,
+    QueryFailed,
+    Rejected,
+    TaskNotFound,
     TaskReport,
-    Trouble,
     Unreadable,
 )
-from orchestrator.wire import Reply, dump
-from tests.fakes import NOON
 from tests.providers.adapter import AdapterTests
+from tests.support.fakes import NOON
 
 #: The names and words of answers, so that made-up ones get past the first check.
 NAMES = st.sampled_from(
@@ -128,7 +129,7 @@ class AnswersContract(AdapterTests):
     def test_a_bare_4xx_is_a_no(self, status: int, code: ErrorCode, retryable: bool) -> None:
         read = self.submitted(status, b"<html>", **{"retry-after": "7"})
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         assert (read.error.code, read.error.retryable) == (code, retryable)
         assert read.error.provider_code == str(status)
         assert read.retry_after == 7.0
@@ -137,7 +138,7 @@ class AnswersContract(AdapterTests):
     def test_a_redirect_is_a_no_that_names_the_base_url(self, status: int) -> None:
         read = self.submitted(status, b"", location="https://elsewhere.example")
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         assert "check the provider's base URL" in read.error.message
 
     def test_the_documented_answer_is_accepted(self) -> None:
@@ -221,14 +222,14 @@ class AnswersContract(AdapterTests):
     def test_a_server_error_round_a_task_tells_nothing(self) -> None:
         body = dump(self.enveloped(self.with_links("https://e.example/a.png")))
 
-        assert isinstance(self.queried(500, body), Trouble)
+        assert isinstance(self.queried(500, body), QueryFailed)
 
     def test_a_query_that_tells_nothing_is_trouble_that_passes(self) -> None:
         odd = dump({self.state_field: 7})
         for body in (b"", b"<html>", b"[]", b"{}", odd, dump(self.enveloped(None))):
             for status in (200, 500, 502, 504):
                 read = self.queried(status, body, **{"retry-after": "9"})
-                assert isinstance(read, Trouble)
+                assert isinstance(read, QueryFailed)
                 assert read.error.retryable
                 assert read.retry_after == 9.0
 
@@ -266,7 +267,7 @@ class AnswersContract(AdapterTests):
     ) -> None:
         read = self.submitted(429, b"", **{"retry-after": header})
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         assert read.retry_after == seconds
 
     # Garbage -------------------------------------------------------------------------------
@@ -306,12 +307,12 @@ class AnswersContract(AdapterTests):
     def check_reading(self, reply: Reply) -> None:
         """Whatever it was, it is one of the things that a reading may be, and told in words."""
         submitted = self.provider.read_submit(reply)
-        assert isinstance(submitted, Accepted | Refused | Ambiguous)
-        if isinstance(submitted, Refused):
+        assert isinstance(submitted, Accepted | Rejected | Ambiguous)
+        if isinstance(submitted, Rejected):
             self.check_error(submitted.error)
         queried = self.provider.read_query(reply, NOON)
-        assert isinstance(queried, TaskReport | Missing | Trouble)
-        if isinstance(queried, Trouble):
+        assert isinstance(queried, TaskReport | TaskNotFound | QueryFailed)
+        if isinstance(queried, QueryFailed):
             self.check_error(queried.error)
         if isinstance(queried, TaskReport):
             self.check_report(queried)

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.jobs import Cost
-from orchestrator.prices import PriceTable
+from orchestrator.jobs.model import Cost
+from orchestrator.jsonio import dump
 from orchestrator.providers.catalog import limits
+from orchestrator.providers.prices import PriceTable
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import BadSignature
-from orchestrator.wire import dump
-from tests.fakes import NOON
 from tests.providers.adapter import CALLBACK_URL, KEY, OPTIONS, UPLOAD, Limit
 from tests.providers.answers import FUZZ, AnswersContract
+from tests.support.fakes import NOON
 
 
 class ProviderContract(AnswersContract):

@@ -4,21 +4,21 @@ from typing import Any, ClassVar
 
 import pytest
 
-from orchestrator.jobs import Cost, ErrorCode, Image, Outcome
-from orchestrator.prices import PriceTable
+from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome
+from orchestrator.jsonio import dump
 from orchestrator.providers.aigptimage import ASPECT_RATIOS
-from orchestrator.providers.readings import (
+from orchestrator.providers.prices import PriceTable
+from orchestrator.providers.responses import (
     Accepted,
     Ambiguous,
-    Missing,
-    Refused,
+    QueryFailed,
+    Rejected,
+    TaskNotFound,
     TaskReport,
-    Trouble,
 )
-from orchestrator.wire import dump
-from tests.fakes import NOON
 from tests.providers.adapter import Cases, each
 from tests.providers.contract import ProviderContract
+from tests.support.fakes import NOON
 
 TASK = "task_xxxxxxxxxxxxx"
 MODEL = "nano-banana-2-text-to-image"
@@ -134,7 +134,7 @@ class TestAIGPTImage(ProviderContract):
 
         read = self.submitted(status, self.payload(f"error_{code}"), **{"retry-after": "6"})
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         assert (read.error.code, read.error.retryable) == (ours, retryable)
         assert read.error.message == self.document(f"error_{code}")["msg"]
         assert (read.error.provider_code, read.retry_after) == (str(code), 6.0)
@@ -142,7 +142,7 @@ class TestAIGPTImage(ProviderContract):
     def test_the_code_in_the_envelope_says_more_than_the_status(self) -> None:
         read = self.submitted(400, self.payload("error_409"))
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         assert read.error.code is ErrorCode.TASK_LIMIT
 
     @pytest.mark.parametrize("status", [400, 409, 429, 500, 502])
@@ -172,12 +172,12 @@ class TestAIGPTImage(ProviderContract):
         task = {"code": code, "data": {"taskId": TASK}}
 
         assert self.submitted(200, dump(task)) == Accepted(TASK)
-        assert isinstance(self.submitted(400, dump({"code": code, "msg": "no"})), Refused)
+        assert isinstance(self.submitted(400, dump({"code": code, "msg": "no"})), Rejected)
 
     def test_an_error_without_a_code_has_its_status_for_one(self) -> None:
         for body in (b'{"msg":"slow down"}', b'{"code":0,"msg":"slow down"}'):
             read = self.submitted(429, body)
-            assert isinstance(read, Refused)
+            assert isinstance(read, Rejected)
             assert (read.error.code, read.error.message, read.error.provider_code) == (
                 ErrorCode.RATE_LIMITED,
                 "slow down",
@@ -187,7 +187,7 @@ class TestAIGPTImage(ProviderContract):
     def test_an_error_without_words_is_told_by_its_code(self) -> None:
         read = self.submitted(200, b'{"code":402}')
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         assert read.error.message == "code 402"
 
     # Answers to a query --------------------------------------------------------------------
@@ -218,7 +218,7 @@ class TestAIGPTImage(ProviderContract):
     def test_a_result_that_is_not_json_is_looked_at_again(self, result: str) -> None:
         read = self.queried(200, dump(self.enveloped(self.task(resultJson=result))))
 
-        assert isinstance(read, Trouble)
+        assert isinstance(read, QueryFailed)
         assert (read.error.code, read.error.retryable) == (ErrorCode.PROVIDER_UNAVAILABLE, True)
         assert read.error.message.startswith("resultJson is not JSON: ")
 
@@ -280,16 +280,16 @@ class TestAIGPTImage(ProviderContract):
 
     @pytest.mark.parametrize("status", [200, 404])
     def test_a_query_for_an_unknown_task_is_missing(self, status: int) -> None:
-        assert self.queried(status, self.payload("error_404")) == Missing()
+        assert self.queried(status, self.payload("error_404")) == TaskNotFound()
 
     def test_a_bare_404_is_trouble_since_a_wrong_base_url_answers_so_too(self) -> None:
-        assert isinstance(self.queried(404, b"<html>"), Trouble)
+        assert isinstance(self.queried(404, b"<html>"), QueryFailed)
 
     @pytest.mark.parametrize("status", [404, 401, 500])
     def test_an_http_error_around_an_envelope_of_success_tells_nothing(self, status: int) -> None:
         read = self.queried(status, self.payload("task_success"))
 
-        assert isinstance(read, Trouble)
+        assert isinstance(read, QueryFailed)
         assert read.error.message == f"HTTP {status} without the provider's own words"
 
     @pytest.mark.parametrize(("code", "ours", "retryable"), [row for row in CODES if row[0] != 404])
@@ -298,11 +298,11 @@ class TestAIGPTImage(ProviderContract):
     ) -> None:
         for status in (200, code):
             read = self.queried(status, self.payload(f"error_{code}"))
-            assert isinstance(read, Trouble)
+            assert isinstance(read, QueryFailed)
             assert (read.error.code, read.error.retryable) == (ours, retryable)
 
     @pytest.mark.parametrize("code", [401, 500, 0])
     def test_a_task_in_an_envelope_of_error_is_not_read(self, code: int) -> None:
         envelope = {**self.document("task_success"), "code": code}
 
-        assert isinstance(self.queried(200, dump(envelope)), Trouble)
+        assert isinstance(self.queried(200, dump(envelope)), QueryFailed)

@@ -10,22 +10,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import fields, validate
 
-from orchestrator.jobs import JobRequest
+from orchestrator.jobs.model import JobRequest
+from orchestrator.jobs.validation import InvalidRequest, StrictSchema, Violation, links, text
 from orchestrator.providers.catalog import (
     CALLBACK_FIELDS,
     Family,
     Model,
     as_written,
-    at,
     check_extras,
     checkable,
     field_at,
+    get_path,
     limits,
     merged,
-    put,
-    said,
+    set_path,
+    to_body,
 )
-from orchestrator.validation import InvalidRequest, StrictSchema, Violation, links, text
 
 OBJECTS = st.dictionaries(
     st.sampled_from("abc"),
@@ -73,7 +73,7 @@ MODEL = Model(
 def test_options_stand_where_the_model_has_them_in_its_spelling() -> None:
     options = {"prompt": "A cat", "resolution": "1K", "n": 2, "images": ["x"]}
 
-    assert said(MODEL, "m", options) == {
+    assert to_body(MODEL, "m", options) == {
         "model": "m",
         "input": {"prompt": "A cat", "count": 2, "pictures": ["x"]},
         "tag": "one",
@@ -82,26 +82,30 @@ def test_options_stand_where_the_model_has_them_in_its_spelling() -> None:
 
 @pytest.mark.parametrize("value", ["2K", "", None, 7, [], {}])
 def test_a_value_without_another_spelling_is_said_as_it_is(value: Any) -> None:
-    assert said(MODEL, "m", {"resolution": value}) == {"model": "m", "tag": value}
+    assert to_body(MODEL, "m", {"resolution": value}) == {"model": "m", "tag": value}
 
 
 def test_an_option_that_the_model_does_not_take_is_not_said() -> None:
-    assert said(MODEL, "m", {"output_format": "png"}) == {"model": "m"}
+    assert to_body(MODEL, "m", {"output_format": "png"}) == {"model": "m"}
 
 
 def test_what_is_put_somewhere_is_there_beside_what_was() -> None:
     body: dict[str, Any] = {"a": {"x": 1}}
 
-    put(body, ("a", "b", "c"), 7)
-    put(body, ("d",), 8)
+    set_path(body, ("a", "b", "c"), 7)
+    set_path(body, ("d",), 8)
 
     assert body == {"a": {"x": 1, "b": {"c": 7}}, "d": 8}
-    assert (at(body, ("a", "b", "c")), at(body, ("d",)), at(body, ())) == (7, 8, body)
+    assert (get_path(body, ("a", "b", "c")), get_path(body, ("d",)), get_path(body, ())) == (
+        7,
+        8,
+        body,
+    )
 
 
 @pytest.mark.parametrize("body", [{}, {"a": None}, {"a": 7}, {"a": []}, {"a": {}}])
 def test_there_is_nothing_at_a_path_that_leads_nowhere(body: dict[str, Any]) -> None:
-    assert at(body, ("a", "b")) is None
+    assert get_path(body, ("a", "b")) is None
 
 
 # Families ------------------------------------------------------------------------------------

@@ -4,21 +4,21 @@ from typing import Any, ClassVar
 
 import pytest
 
-from orchestrator.jobs import Cost, ErrorCode, Image, Outcome, Status
-from orchestrator.prices import PriceTable
+from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome, Status
+from orchestrator.jsonio import dump
 from orchestrator.providers.evolink import ERROR_TYPES, SIZES, TASK_ERRORS
-from orchestrator.providers.readings import (
+from orchestrator.providers.prices import PriceTable
+from orchestrator.providers.responses import (
     Accepted,
     Ambiguous,
-    Missing,
-    Refused,
+    QueryFailed,
+    Rejected,
+    TaskNotFound,
     TaskReport,
-    Trouble,
 )
-from orchestrator.wire import dump
-from tests.fakes import NOON
 from tests.providers.adapter import Cases
 from tests.providers.contract import ProviderContract
+from tests.support.fakes import NOON
 
 TASK = "task-unified-1757165031-uyujaw3d"
 COST = Cost(1.6, "credits")
@@ -200,7 +200,7 @@ class TestEvoLink(ProviderContract):
 
         read = self.submitted(status, self.payload(f"error_{status}"))
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         assert (read.error.code, read.error.retryable) == (code, retryable)
         assert read.error.provider_code == kind == told["type"]
         assert read.error.message == WORDS[status]
@@ -213,7 +213,7 @@ class TestEvoLink(ProviderContract):
 
         read = self.submitted(400, dump({"error": error}))
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         assert read.error.message == "no"
 
     def test_the_details_of_an_error_are_shortened(self) -> None:
@@ -221,7 +221,7 @@ class TestEvoLink(ProviderContract):
 
         read = self.submitted(400, dump({"error": error}))
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         told = f"{'m' * 1000} ({'p' * 100}); EvoLink suggests: {'s' * 200}"
         assert read.error.message == told
 
@@ -244,17 +244,17 @@ class TestEvoLink(ProviderContract):
 
         read = self.submitted(429, dump({"error": error}))
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         assert read.retry_after == seconds
 
     def test_an_error_in_a_2xx_is_not_taken_for_a_no(self) -> None:
         assert isinstance(self.submitted(200, self.payload("error_429")), Ambiguous)
-        assert self.queried(200, self.payload("error_404")) != Missing()
+        assert self.queried(200, self.payload("error_404")) != TaskNotFound()
 
     def test_a_retry_after_header_comes_before_the_hint(self) -> None:
         read = self.submitted(429, self.payload("error_429"), **{"retry-after": "3"})
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         assert read.retry_after == 3.0
 
     def test_the_type_says_more_than_the_status(self) -> None:
@@ -262,14 +262,14 @@ class TestEvoLink(ProviderContract):
 
         read = self.submitted(400, body)
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         assert (read.error.code, read.error.retryable) == (ErrorCode.RATE_LIMITED, True)
 
     def test_an_unlisted_type_is_a_no_by_its_status(self) -> None:
         odd: list[dict[str, Any]] = [{"type": "new"}, {}, {"type": 7}]
         for error in odd:
             read = self.submitted(429, dump({"error": error}))
-            assert isinstance(read, Refused)
+            assert isinstance(read, Rejected)
             assert read.error.code is ErrorCode.RATE_LIMITED
 
     # Answers to a query, and callbacks -----------------------------------------------------
@@ -336,15 +336,15 @@ class TestEvoLink(ProviderContract):
         assert outcome.error.retryable is retryable
 
     def test_a_query_for_an_unknown_task_is_missing(self) -> None:
-        assert self.queried(404, self.payload("error_404")) == Missing()
+        assert self.queried(404, self.payload("error_404")) == TaskNotFound()
 
     def test_a_bare_404_is_trouble_since_a_wrong_base_url_answers_so_too(self) -> None:
-        assert isinstance(self.queried(404, b"<html>"), Trouble)
+        assert isinstance(self.queried(404, b"<html>"), QueryFailed)
 
     def test_trouble_waits_as_long_as_the_hint_says(self) -> None:
         read = self.queried(503, self.payload("error_503"))
 
-        assert isinstance(read, Trouble)
+        assert isinstance(read, QueryFailed)
         assert read.retry_after == 30.0
 
     def test_every_error_type_of_the_document_is_in_the_table(self) -> None:

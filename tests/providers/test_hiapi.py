@@ -6,23 +6,23 @@ from typing import Any, ClassVar
 
 import pytest
 
-from orchestrator.jobs import Cost, ErrorCode, Image, Outcome
-from orchestrator.prices import PriceTable
+from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome
+from orchestrator.jsonio import dump
 from orchestrator.providers.hiapi import ASPECT_RATIOS, KEY_CODES
-from orchestrator.providers.readings import (
+from orchestrator.providers.prices import PriceTable
+from orchestrator.providers.responses import (
     Accepted,
     Ambiguous,
-    Missing,
-    Refused,
+    QueryFailed,
+    Rejected,
+    TaskNotFound,
     TaskReport,
-    Trouble,
 )
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import BadSignature
-from orchestrator.wire import dump
-from tests.fakes import NOON
 from tests.providers.adapter import CALLBACK_URL, KEY, Cases
 from tests.providers.contract import ProviderContract
+from tests.support.fakes import NOON
 
 TASK = "task_01JD7Q0Z3M9XK4V2"
 NEW, OLD = Secret("whsec_new"), Secret("whsec_old")
@@ -225,7 +225,7 @@ class TestHiAPI(ProviderContract):
 
         read = self.submitted(status, self.payload(f"error_{code}"))
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         assert (read.error.code, read.error.retryable) == (ours, retryable)
         assert (read.error.provider_code, read.error.message) == (code, message)
 
@@ -246,7 +246,7 @@ class TestHiAPI(ProviderContract):
             {"error_code": "N"},
         ):
             read = self.submitted(status, dump(body), **{"retry-after": "11"})
-            assert isinstance(read, Refused)
+            assert isinstance(read, Rejected)
             assert (read.error.code, read.error.retryable) == (ours, retryable)
             assert read.retry_after == 11.0
 
@@ -254,7 +254,7 @@ class TestHiAPI(ProviderContract):
     def test_its_own_500_names_a_code(self, named: dict[str, Any]) -> None:
         read = self.submitted(500, dump({"message": "broken", **named}))
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         assert (read.error.code, read.error.retryable) == (ErrorCode.PROVIDER_UNAVAILABLE, True)
 
     @pytest.mark.parametrize(
@@ -273,10 +273,10 @@ class TestHiAPI(ProviderContract):
         body = self.payload("error_INVALID_REQUEST")
 
         assert isinstance(self.submitted(200, body), Ambiguous)
-        assert isinstance(self.queried(200, body), Trouble)
+        assert isinstance(self.queried(200, body), QueryFailed)
 
     def test_a_plain_422_is_a_no(self) -> None:
-        assert isinstance(self.submitted(422, dump({"message": "bad input"})), Refused)
+        assert isinstance(self.submitted(422, dump({"message": "bad input"})), Rejected)
 
     # Answers to a query, and callbacks -----------------------------------------------------
 
@@ -340,13 +340,13 @@ class TestHiAPI(ProviderContract):
         assert (outcome.error.code, outcome.error.retryable) == (ErrorCode.TIMEOUT, True)
 
     def test_a_query_for_an_unknown_task_is_missing(self) -> None:
-        assert self.queried(404, dump({"code": 404, "message": "not found"})) == Missing()
+        assert self.queried(404, dump({"code": 404, "message": "not found"})) == TaskNotFound()
 
     def test_a_bare_404_is_trouble_since_a_wrong_base_url_answers_so_too(self) -> None:
-        assert isinstance(self.queried(404, b"<html>"), Trouble)
+        assert isinstance(self.queried(404, b"<html>"), QueryFailed)
 
     def test_a_task_outside_of_its_envelope_is_not_read_as_a_query(self) -> None:
-        assert isinstance(self.queried(200, self.payload("task_success")), Trouble)
+        assert isinstance(self.queried(200, self.payload("task_success")), QueryFailed)
 
 
 def signed(body: bytes, now: int) -> dict[str, str]:

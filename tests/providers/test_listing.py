@@ -7,13 +7,16 @@ from typing import Any, ClassVar
 import orjson
 import pytest
 
+from orchestrator.enqueue import REQUEST_SCHEMA
+from orchestrator.jobs.model import UNIFIED_OPTIONS
+from orchestrator.jobs.validation import StrictSchema, links, text
+from orchestrator.jsonio import dump
 from orchestrator.providers import BUILT_IN
 from orchestrator.providers.catalog import Family, Model
 from orchestrator.providers.hiapi import HiAPI
 from orchestrator.providers.listing import (
     FULL,
     LIMITED,
-    OPTIONS,
     REFUSED,
     alike,
     markdown,
@@ -21,9 +24,6 @@ from orchestrator.providers.listing import (
     view,
     words,
 )
-from orchestrator.schemas import JobRequestSchema
-from orchestrator.validation import StrictSchema, links, text
-from orchestrator.wire import dump
 
 
 class Body(StrictSchema):
@@ -97,12 +97,14 @@ def test_a_view_says_where_models_need_not_be_listed() -> None:
     ],
 )
 def test_support_is_full_limited_or_refused(provider: str, expected: list[str]) -> None:
-    assert [support(BUILT_IN[provider], option) for option in OPTIONS] == expected
-    assert view(BUILT_IN[provider], on=True)["support"] == dict(zip(OPTIONS, expected, strict=True))
+    assert [support(BUILT_IN[provider], option) for option in UNIFIED_OPTIONS] == expected
+    assert view(BUILT_IN[provider], on=True)["support"] == dict(
+        zip(UNIFIED_OPTIONS, expected, strict=True)
+    )
 
 
 def test_an_option_that_some_models_refuse_is_limited() -> None:
-    told = {option: support(Mill(), option) for option in OPTIONS}
+    told = {option: support(Mill(), option) for option in UNIFIED_OPTIONS}
 
     assert told == {
         "prompt": FULL,
@@ -115,13 +117,13 @@ def test_an_option_that_some_models_refuse_is_limited() -> None:
 
 
 def test_the_options_are_fields_of_a_request() -> None:
-    assert set(OPTIONS) < set(JobRequestSchema().fields)
+    assert set(UNIFIED_OPTIONS) < set(REQUEST_SCHEMA.fields)
 
 
 def test_every_option_of_every_model_is_among_them() -> None:
     taken = {o for p in BUILT_IN.values() for model in p.models.values() for o in model.options}
 
-    assert taken == set(OPTIONS)
+    assert taken == set(UNIFIED_OPTIONS)
 
 
 # In words ------------------------------------------------------------------------------------

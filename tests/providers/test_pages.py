@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.jobs import ErrorCode
+from orchestrator.jobs.model import ErrorCode
 from orchestrator.providers import BUILT_IN
 from orchestrator.providers.catalog import limits
 from orchestrator.providers.evolink import ERROR_TYPES
 from orchestrator.providers.hiapi import ERROR_CODES
-from orchestrator.providers.readings import by_status
+from orchestrator.providers.responses import by_status
 from orchestrator.providers.uniall import SIZES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "providers"

@@ -18,18 +18,18 @@ import orjson
 import pytest
 
 from examples.pixelmill.orchestrator_pixelmill import FAULTS, PixelMill
-from orchestrator.config import Settings
-from orchestrator.environment import ConfigError
-from orchestrator.jobs import Cost, ErrorCode, JobRequest, SettledBy, Status
-from orchestrator.poll import poll
+from orchestrator.jobs.model import Cost, ErrorCode, JobRequest, SettledBy, Status
+from orchestrator.jobs.validation import InvalidRequest
+from orchestrator.jsonio import dump
 from orchestrator.providers import BUILT_IN, PROVIDERS, Provider
 from orchestrator.providers.registry import GROUP
-from orchestrator.submit import submit
-from orchestrator.validation import InvalidRequest
-from orchestrator.wire import dump
-from tests.fakes import API_KEY, Answer, FakeProvider, World, answer
+from orchestrator.settings.environment import ConfigError
+from orchestrator.settings.settings import Settings
+from orchestrator.steps.poll import poll
+from orchestrator.steps.submit import submit
 from tests.providers.adapter import Cases
 from tests.providers.contract import ProviderContract
+from tests.support.fakes import API_KEY, Answer, FakeProvider, Harness, answer
 from tests.webhooks.kit import Receiver
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -176,8 +176,8 @@ def test_it_stays_short() -> None:
 
 @pytest.fixture
 def mill(
-    monkeypatch: pytest.MonkeyPatch, start: Callable[..., World], fake_provider: FakeProvider
-) -> World:
+    monkeypatch: pytest.MonkeyPatch, start: Callable[..., Harness], fake_provider: FakeProvider
+) -> Harness:
     """A process with PixelMill installed and on; the fake provider is PixelMill."""
     monkeypatch.setitem(cast("dict[str, Any]", PROVIDERS), "pixelmill", PixelMill())
     return start(
@@ -187,22 +187,22 @@ def mill(
     )
 
 
-def placed(world: World, **options: Any) -> str:
+def placed(harness: Harness, **options: Any) -> str:
     """A checked job in the ledger. The request's schema knows what was installed at its import."""
     said = {"prompt": "A windmill", "aspect_ratio": "3:2", **options}
-    request, now = JobRequest("pixelmill", "nano-banana-2", options=said), world.clock()
+    request, now = JobRequest("pixelmill", "nano-banana-2", options=said), harness.clock()
     PROVIDERS["pixelmill"].check(request)
-    return world.ledger.create(request, now=now, deadline_at=now + 3_600_000).job_id
+    return harness.ledger.create(request, now=now, deadline_at=now + 3_600_000).job_id
 
 
-def submitted(world: World, *answers: Answer) -> str:
-    world.provider.answers(*answers)
-    job_id = placed(world)
-    submit(world.runtime, job_id)
+def submitted(harness: Harness, *answers: Answer) -> str:
+    harness.provider.answers(*answers)
+    job_id = placed(harness)
+    submit(harness.runtime, job_id)
     return job_id
 
 
-def test_a_job_is_submitted_and_its_signed_callback_settles_it(mill: World) -> None:
+def test_a_job_is_submitted_and_its_signed_callback_settles_it(mill: Harness) -> None:
     receiver = Receiver.on(mill)
     job_id = submitted(mill, TICKET)
     [asked] = mill.provider.asked
@@ -228,13 +228,13 @@ def test_a_job_is_submitted_and_its_signed_callback_settles_it(mill: World) -> N
     assert job.cost == Cost(3, "coins")
 
 
-def test_a_job_whose_callback_is_lost_is_polled(mill: World) -> None:
+def test_a_job_whose_callback_is_lost_is_polled(mill: Harness) -> None:
     job_id = submitted(
         mill, TICKET, *(answer(200, DOCUMENTS[name]) for name in ("milling", "broken"))
     )
 
     for _ in range(2):
-        mill.clock.forward(mill.next_look(job_id) or 0)
+        mill.clock.forward(mill.due_at(job_id) or 0)
         poll(mill.runtime, job_id)
 
     assert [asked.path for asked in mill.provider.asked] == ["/jobs", "/jobs/t-1", "/jobs/t-1"]
@@ -247,7 +247,7 @@ def test_a_job_whose_callback_is_lost_is_polled(mill: World) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_at_submission_is_final_or_waited_for_as_its_table_says(
-    mill: World, fault: str
+    mill: Harness, fault: str
 ) -> None:
     code, retryable = FAULTS[fault]
 
@@ -267,7 +267,7 @@ def test_what_it_does_not_take_is_refused_by_name() -> None:
         PixelMill().check(request)
 
 
-def test_its_prices_may_be_set_too(mill: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_prices_may_be_set_too(mill: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIXELMILL_PRICES", '{"unit": "coins", "prices": {"mill-2": 1}}')
 
     with pytest.raises(ConfigError, match="prices of the models mill-1, mill-1-turbo"):

@@ -6,22 +6,22 @@ from typing import Any, ClassVar
 
 import pytest
 
-from orchestrator.jobs import Cost, ErrorCode, Image, JobRequest, Outcome, Status
-from orchestrator.prices import PriceTable
-from orchestrator.providers.readings import (
+from orchestrator.jobs.model import Cost, ErrorCode, Image, JobRequest, Outcome, Status
+from orchestrator.jobs.validation import Violation
+from orchestrator.jsonio import dump
+from orchestrator.providers.prices import PriceTable
+from orchestrator.providers.responses import (
     Accepted,
     Ambiguous,
-    Missing,
-    Refused,
+    QueryFailed,
+    Rejected,
+    TaskNotFound,
     TaskReport,
-    Trouble,
 )
 from orchestrator.providers.uniall import ASPECT_RATIOS, SIZES
-from orchestrator.validation import Violation
-from orchestrator.wire import dump
-from tests.fakes import NOON
 from tests.providers.adapter import KEY, PAYLOADS, UPLOAD, Cases, each, multipart_example
 from tests.providers.contract import ProviderContract
+from tests.support.fakes import NOON
 
 TASK = "task_xxx"
 ONE, MANY = "https://e.example/a.png", ["https://e.example/a.png", "https://e.example/b.png"]
@@ -453,7 +453,7 @@ class TestUniAll(ProviderContract):
 
         read = self.submitted(status, dump(document), **{"retry-after": "4"})
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         assert (read.error.code, read.error.retryable) == (ours, retryable)
         assert (read.error.message, read.error.provider_code) == (told["message"], told["code"])
         assert read.retry_after == 4.0
@@ -461,18 +461,18 @@ class TestUniAll(ProviderContract):
     def test_an_error_with_a_message_alone_has_its_status_for_a_code(self) -> None:
         read = self.submitted(403, b'{"message":"no channel for this model"}')
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         assert read.error.message == "no channel for this model"
         assert read.error.provider_code == "403"
 
     def test_an_error_with_a_code_alone_has_its_status_for_a_message(self) -> None:
         read = self.submitted(403, b'{"code":"no_channel"}')
 
-        assert isinstance(read, Refused)
+        assert isinstance(read, Rejected)
         assert (read.error.message, read.error.provider_code) == ("HTTP 403", "no_channel")
 
     def test_an_error_code_in_a_2xx_is_a_no(self) -> None:
-        assert isinstance(self.submitted(200, self.payload("error_flat")), Refused)
+        assert isinstance(self.submitted(200, self.payload("error_flat")), Rejected)
 
     @pytest.mark.parametrize(
         "body",
@@ -557,15 +557,15 @@ class TestUniAll(ProviderContract):
     def test_a_query_for_an_unknown_task_is_missing(self) -> None:
         body = b'{"code":"task_not_exist","message":"task not exist","data":null}'
 
-        assert self.queried(404, body) == Missing()
+        assert self.queried(404, body) == TaskNotFound()
 
     def test_a_bare_404_is_trouble_since_a_wrong_base_url_answers_so_too(self) -> None:
-        assert isinstance(self.queried(404, b"<html>"), Trouble)
+        assert isinstance(self.queried(404, b"<html>"), QueryFailed)
 
     def test_a_query_that_is_refused_is_trouble_with_the_providers_words(self) -> None:
         read = self.queried(401, self.payload("error_nested"))
 
-        assert isinstance(read, Trouble)
+        assert isinstance(read, QueryFailed)
         assert (read.error.code, read.error.message) == (ErrorCode.AUTHENTICATION, "no such key")
 
     def test_no_key_of_ours_is_sent(self) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import requests
 
-from sandbox.inboxfaults import InboxFault
+from sandbox.inbox_faults import InboxFault
 from tests.sandbox.kit import Client, wait_until
 from tests.sandbox.notices import BODY, headers, kept, send
 

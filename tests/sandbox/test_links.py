@@ -11,11 +11,11 @@ import pytest
 import requests
 from PIL import Image
 
-from sandbox import spoiled
-from sandbox.linkfaults import LINK_KINDS
+from sandbox import broken_images
+from sandbox.broken_images import ANSWERS
+from sandbox.link_faults import LINK_KINDS
 from sandbox.server import Sandbox
 from sandbox.settings import Settings
-from sandbox.spoiled import ANSWERS
 from tests.sandbox.kit import KEY, Client, Clock, links, wait_until
 
 
@@ -216,7 +216,7 @@ def test_endless_announces_no_length(client: Client) -> None:
 
 
 def test_endless_ends_at_last(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spoiled, "ENDLESS_BYTES", 1024 * 1024)
+    monkeypatch.setattr(broken_images, "ENDLESS_BYTES", 1024 * 1024)
 
     assert 900_000 < len(_get(client, "endless").content) <= 1024 * 1024
 

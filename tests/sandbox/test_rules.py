@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from sandbox.rule_spec import Terms
 from sandbox.rules import Rules, Submission
-from sandbox.terms import Terms
 
 DROP = {"drop": True}
 LOST = {"lost_response": True}

@@ -13,8 +13,8 @@ from click.testing import CliRunner
 
 from sandbox.__main__ import main
 from sandbox.faults import CATALOGUE
+from sandbox.rule_spec import Terms
 from sandbox.script import MAX_BYTES, ScriptError, read_script
-from sandbox.terms import Terms
 from tests.sandbox.conftest import Start
 from tests.sandbox.kit import Client, task_id
 

@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.http import Http
+from orchestrator.net.http_types import Call
+from orchestrator.providers import BUILT_IN
+from orchestrator.providers.client import ProviderClient
 from orchestrator.security.secret import Secret
-from orchestrator.wire import Call
-from tests.fakes import World
+from tests.support.fakes import Harness
 
 HIDDEN = "hidden-4f1c9a"
 
@@ -60,7 +61,7 @@ def test_a_secret_is_not_in_a_traceback() -> None:
     assert HIDDEN not in "".join(told.format())
 
 
-def test_no_secret_of_the_settings_is_printed(start: Callable[..., World]) -> None:
+def test_no_secret_of_the_settings_is_printed(start: Callable[..., Harness]) -> None:
     settings = start(
         ORCHESTRATOR_SECRET_KEY=f"{HIDDEN}-signing-key",
         ORCHESTRATOR_SECRET_KEYS_OLD=f"{HIDDEN}-older-signing-key",
@@ -77,12 +78,15 @@ def test_no_secret_of_the_settings_is_printed(start: Callable[..., World]) -> No
 
 
 def test_the_key_of_a_call_is_not_in_the_reason_that_it_failed(
-    start: Callable[..., World],
+    start: Callable[..., Harness],
 ) -> None:
     settings = start(HIAPI_API_KEY=HIDDEN, HIAPI_BASE_URL="http://127.0.0.1:1").runtime.settings
 
-    told = Http(connect_timeout=1, read_timeout=1).call(
-        Call("GET", "/"), settings.providers["hiapi"]
+    told = ProviderClient(connect_timeout=1, read_timeout=1).call(
+        BUILT_IN["hiapi"],
+        Call("GET", "/"),
+        base_url=settings.providers["hiapi"].base_url,
+        api_key=settings.providers["hiapi"].api_key,
     )
 
     assert HIDDEN not in repr(told)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from orchestrator.providers import PROVIDERS
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import BadSignature, verify_timestamped_hex
-from tests.fakes import NOON
+from tests.support.fakes import NOON
 
 SECRET, OLD = Secret("whsec_0123456789abcdef"), Secret("whsec_the_one_before")
 NOW = NOON // 1000

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.callbacks import CallbackAddress, verified
-from orchestrator.config import Settings
+from orchestrator.callbacks.address import CallbackAddress, verified
 from orchestrator.security import tokens
 from orchestrator.security.secret import Secret
-from tests.fakes import PUBLIC_URL, World
+from orchestrator.settings.settings import Settings
+from tests.support.fakes import PUBLIC_URL, Harness
 
 KEY, OTHER = Secret("0123456789abcdef0123456789abcdef"), Secret("another secret of some length")
 JOB = "job_01jd0000000000000000000000" + "00"
@@ -79,7 +79,7 @@ def test_any_text_is_a_wrong_token_and_no_error(text: str) -> None:
     assert not tokens.verify([KEY], text, "hiapi", JOB, 1)
 
 
-def test_older_secrets_still_verify_and_the_newest_signs(start: Callable[..., World]) -> None:
+def test_older_secrets_still_verify_and_the_newest_signs(start: Callable[..., Harness]) -> None:
     old = ADDRESS.url(start(ORCHESTRATOR_SECRET_KEY=OTHER.reveal()).runtime.settings)
 
     rotated = start(
@@ -91,17 +91,17 @@ def test_older_secrets_still_verify_and_the_newest_signs(start: Callable[..., Wo
     assert ADDRESS.url(rotated).endswith(tokens.sign(KEY, "hiapi", JOB, 1))
 
 
-def test_a_secret_that_was_dropped_verifies_no_more(start: Callable[..., World]) -> None:
+def test_a_secret_that_was_dropped_verifies_no_more(start: Callable[..., Harness]) -> None:
     old = ADDRESS.url(start(ORCHESTRATOR_SECRET_KEY=OTHER.reveal()).runtime.settings)
 
     assert parts_verified(start(ORCHESTRATOR_SECRET_KEY=KEY.reveal()).runtime.settings, old) is None
 
 
-def test_the_address_of_a_callback_comes_back_from_its_url(world: World) -> None:
-    url = ADDRESS.url(world.runtime.settings)
+def test_the_address_of_a_callback_comes_back_from_its_url(harness: Harness) -> None:
+    url = ADDRESS.url(harness.runtime.settings)
 
     assert url.startswith(f"{PUBLIC_URL}/callbacks/hiapi/{JOB}.1/")
-    assert parts_verified(world.runtime.settings, url) == ADDRESS
+    assert parts_verified(harness.runtime.settings, url) == ADDRESS
 
 
 @pytest.mark.parametrize(
@@ -121,14 +121,16 @@ def test_the_address_of_a_callback_comes_back_from_its_url(world: World) -> None
         "",
     ],
 )
-def test_a_malformed_reference_is_refused_with_whatever_token(world: World, reference: str) -> None:
+def test_a_malformed_reference_is_refused_with_whatever_token(
+    harness: Harness, reference: str
+) -> None:
     job_id, _, attempt = reference.rpartition(".")
     number = int(attempt) if attempt.strip().isdecimal() else 1
-    secret = world.runtime.settings.secret_keys[0]
+    secret = harness.runtime.settings.secret_keys[0]
 
     token = tokens.sign(secret, "hiapi", job_id, number)
 
-    assert verified(world.runtime.settings, "hiapi", reference, token) is None
+    assert verified(harness.runtime.settings, "hiapi", reference, token) is None
 
 
 def parts_verified(settings: Settings, url: str) -> CallbackAddress | None:

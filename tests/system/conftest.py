@@ -12,10 +12,10 @@ import pytest
 import requests
 from click.testing import CliRunner, Result
 
-from orchestrator import runtime
 from orchestrator.cli import main
 from orchestrator.cli.stack import Stack
 from orchestrator.providers import BUILT_IN
+from orchestrator.runtime import default_runtime
 
 MODELS = {
     "uniall": "NanoBanana2-1K",
@@ -109,10 +109,10 @@ def here(client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     for name, value in client.stack.env.items():
         if name.startswith(("ORCHESTRATOR_", *(f"{known.upper()}_" for known in BUILT_IN))):
             monkeypatch.setenv(name, value)
-    runtime.default.cache_clear()
+    default_runtime.cache_clear()
     yield client
-    runtime.default().nudger.close()
-    runtime.default.cache_clear()
+    default_runtime().nudger.close()
+    default_runtime.cache_clear()
 
 
 def cli(*arguments: str) -> Result:

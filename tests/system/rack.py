@@ -12,12 +12,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from orchestrator.callbacks import CallbackAddress
+from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
-from orchestrator.config import Settings
-from orchestrator.jobs import JobRequest, Step
+from orchestrator.jobs.model import JobRequest, Step
 from orchestrator.ledger import Ledger, keys
+from orchestrator.settings.settings import Settings
 
 TASK = "task-1"
 #: What EvoLink sends, unsigned, when TASK is done.
@@ -55,7 +55,7 @@ class Rack:
         request = JobRequest("evolink", "nano-banana-2-lite", {"prompt": "A red cube"})
         job_id = ledger.create(request, now=now, deadline_at=now + 3_600_000).job_id
         assert ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)
-        ledger.accepted(job_id, 1, TASK, now=now, next_look=now + 3_600_000)
+        ledger.accepted(job_id, 1, TASK, now=now, due_at=now + 3_600_000)
         return job_id
 
     def processes(self) -> list[int]:

@@ -16,15 +16,15 @@ import boto3
 import pytest
 import requests
 
-from orchestrator.archive.manifest import folder
-from orchestrator.archive.step import FIRST
 from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
-from orchestrator.jobs import Step
+from orchestrator.jobs.model import Step
 from orchestrator.ledger import keys
 from orchestrator.ledger.connection import connect
-from sandbox.linkfaults import LINK_KINDS
-from tests.archive.servers import KEY, SECRET, moto
+from orchestrator.operations.manifest import folder
+from orchestrator.steps.archive import FIRST
+from sandbox.link_faults import LINK_KINDS
+from tests.storage.servers import KEY, SECRET, moto
 from tests.system.conftest import MODELS, TIMES, Client, eventually
 from tests.system.rack import family
 
@@ -229,7 +229,7 @@ def test_while_the_storage_is_away_everything_else_goes_on(own: Client, root: Pa
         equal_to_the_providers(own, archived(own, job_id, within=FIRST * 6))
 
 
-#: Of this test alone: moto keeps one world for all servers of a process.
+#: Of this test alone: moto keeps one harness for all servers of a process.
 BUCKET = "images-of-the-stack"
 
 

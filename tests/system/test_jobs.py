@@ -18,7 +18,7 @@ import requests
 from PIL import Image
 
 from orchestrator.clock import now_ms
-from orchestrator.jobs import JobRequest
+from orchestrator.jobs.model import JobRequest
 from orchestrator.ledger import Ledger
 from orchestrator.providers import BUILT_IN
 from tests.system.conftest import MODELS, Client, eventually

@@ -13,12 +13,12 @@ import pytest
 import requests
 from click.testing import Result
 
-from orchestrator import runtime
 from orchestrator.clock import now_ms
-from orchestrator.jobs import JobRequest, Status
+from orchestrator.jobs.model import JobRequest, Status
 from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.connection import connect
-from orchestrator.verify import INVARIANTS
+from orchestrator.operations.verify import INVARIANTS
+from orchestrator.runtime import default_runtime
 from tests.system.conftest import MODELS, Client, cli
 
 #: Which job goes which way: its provider, the sandbox' fault, and more of its request.
@@ -321,7 +321,7 @@ def test_a_redis_that_is_away_is_one_clear_line(
     monkeypatch: pytest.MonkeyPatch, here: Client, command: str
 ) -> None:
     monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", "redis://127.0.0.1:1/0")
-    runtime.default.cache_clear()
+    default_runtime.cache_clear()
 
     told = cli(command)
 

@@ -19,8 +19,8 @@ from standardwebhooks import Webhook
 
 from orchestrator.cli.stack import Stack
 from orchestrator.ledger import keys
-from orchestrator.notify.step import LEASE
-from tests.fakes import Answer, Asked, FakeProvider, serving
+from orchestrator.steps.notify import LEASE
+from tests.support.fakes import Answer, Asked, FakeProvider, serving
 from tests.system.conftest import TIMES, Client, eventually
 
 #: Deliveries to the slow host, all of which hang: more than it has slots.

@@ -18,9 +18,9 @@ from uuid import uuid4
 import pytest
 import requests
 
+from orchestrator.callbacks.spool import Spool
 from orchestrator.cli.stack import EmbeddedRedis, Stack, free_port
 from orchestrator.ledger.connection import ANSWER_TIMEOUT, CONNECT_TIMEOUT
-from orchestrator.spool import Spool
 from tests.system.conftest import TIMES, Client, eventually
 from tests.system.rack import DONE, Rack, settings
 

@@ -13,7 +13,7 @@ import pytest
 from orchestrator.cli.stack import Stack, embedded_redis
 from orchestrator.clock import now_ms
 from orchestrator.ledger import Ledger
-from orchestrator.nudges import SILENCE
+from orchestrator.messages import SILENCE
 from tests.system.conftest import MODELS, TIMES, Client, eventually
 from tests.system.test_faces import send
 from tests.system.wire import Wire

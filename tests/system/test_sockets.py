@@ -15,7 +15,7 @@ import requests
 from orchestrator.cli.stack import Stack, free_port, procfile
 from tests.system.conftest import eventually
 from tests.system.rack import DONE, Rack, connection, head, settings, status
-from webhooks.patience import MOST, SLOW
+from webhooks.body_limit import MOST, SLOW
 from webhooks.receiver import MAX_BODY
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 
 from orchestrator.ledger import Ledger
-from tests.fakes import World
+from tests.support.fakes import Harness
 from tests.webhooks.kit import Receiver
 
 #: Starts a receiver; keyword arguments are environment variables.
@@ -15,13 +15,13 @@ Open = Callable[..., Receiver]
 
 
 @pytest.fixture
-def open_receiver(start: Callable[..., World], redis: Redis, ledger: Ledger) -> Open:
+def open_receiver(start: Callable[..., Harness], redis: Redis, ledger: Ledger) -> Open:
     """The same test on fakeredis and on a real server."""
 
     def begin(**variables: str | None) -> Receiver:
-        world = start(**variables)
-        parts = replace(world.runtime, ledger=ledger)
-        return Receiver.on(replace(world, runtime=parts, redis=redis))
+        harness = start(**variables)
+        parts = replace(harness.runtime, ledger=ledger)
+        return Receiver.on(replace(harness, runtime=parts, redis=redis))
 
     return begin
 

@@ -12,11 +12,11 @@ from flask.testing import FlaskClient
 from redis import Redis
 from werkzeug.test import TestResponse
 
-from orchestrator.callbacks import CallbackAddress
-from orchestrator.jobs import Job, Step
+from orchestrator.callbacks.address import CallbackAddress
+from orchestrator.jobs.model import Job, Step
+from orchestrator.jsonio import dump
 from orchestrator.ledger import keys
-from orchestrator.wire import dump
-from tests.fakes import World
+from tests.support.fakes import Harness
 from webhooks.app import create_app
 
 TASK = "task-1"
@@ -42,27 +42,29 @@ ON_ITS_WAY: dict[str, dict[str, Any]] = {
 class Receiver:
     """The web process, and what it stands on."""
 
-    world: World
+    harness: Harness
     client: FlaskClient
 
     @classmethod
-    def on(cls, world: World) -> Receiver:
-        return cls(world, create_app(world.runtime).test_client())
+    def on(cls, harness: Harness) -> Receiver:
+        return cls(harness, create_app(harness.runtime).test_client())
 
     def submitted(self, provider: str = "hiapi") -> str:
         """A job whose request is on its way to the provider."""
-        job_id = self.world.enqueue(provider)
-        assert self.world.ledger.claim(job_id, Step.SUBMIT, now=self.world.clock(), lease_ms=60_000)
+        job_id = self.harness.enqueue(provider)
+        assert self.harness.ledger.claim(
+            job_id, Step.SUBMIT, now=self.harness.clock(), lease_ms=60_000
+        )
         return job_id
 
     def running(self, provider: str = "hiapi", task_id: str = TASK) -> str:
         """A job whose provider task is known."""
-        job_id, now = self.submitted(provider), self.world.clock()
-        self.world.ledger.accepted(job_id, 1, task_id, now=now, next_look=now + 30_000)
+        job_id, now = self.submitted(provider), self.harness.clock()
+        self.harness.ledger.accepted(job_id, 1, task_id, now=now, due_at=now + 30_000)
         return job_id
 
     def path(self, job_id: str, provider: str = "hiapi", attempt: int = 1) -> str:
-        url = CallbackAddress(provider, job_id, attempt).url(self.world.runtime.settings)
+        url = CallbackAddress(provider, job_id, attempt).url(self.harness.runtime.settings)
         return urlsplit(url).path
 
     def send(self, path: str, body: Any, **options: Any) -> TestResponse:
@@ -75,7 +77,7 @@ class Receiver:
         return self.send(self.path(job_id, provider), body)
 
     def job(self, job_id: str) -> Job:
-        return self.world.job(job_id)
+        return self.harness.job(job_id)
 
 
 @dataclass

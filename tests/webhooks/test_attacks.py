@@ -75,7 +75,7 @@ def no_task(body: bytes) -> Attack:
 
 def swapped(receiver: Receiver, job_id: str) -> str:
     """Another running job's token."""
-    other = receiver.path(receiver.world.enqueue("hiapi"))
+    other = receiver.path(receiver.harness.enqueue("hiapi"))
     return f"{receiver.path(job_id).rpartition('/')[0]}/{other.rpartition('/')[2]}"
 
 
@@ -157,7 +157,7 @@ def receiver(open_receiver: Open) -> Receiver:
 
 
 def sent(receiver: Receiver, path: str, attack: Attack) -> int:
-    now = receiver.world.clock() // 1000
+    now = receiver.harness.clock() // 1000
     headers: dict[str, str] = (
         {} if attack.signed is None else signed(attack.body, now + attack.signed)
     )
@@ -171,11 +171,11 @@ def test_an_attack_changes_nothing(receiver: Receiver, name: str) -> None:
     attack = ATTACKS[name]
     job_id = receiver.running()
     path = attack.path(receiver, job_id)
-    before = everything(receiver.world.redis)
+    before = everything(receiver.harness.redis)
 
     status = sent(receiver, path, attack)
 
-    after = everything(receiver.world.redis)
+    after = everything(receiver.harness.redis)
     kept = after.pop(keys.REJECTED, [])
     assert status == attack.status
     assert after == before
@@ -196,15 +196,15 @@ def test_the_right_token_with_another_tasks_id_is_noted_and_changes_nothing_else
     receiver: Receiver,
 ) -> None:
     job_id = receiver.running()
-    before = everything(receiver.world.redis)
+    before = everything(receiver.harness.redis)
 
     body = GOOD.replace(b"task-1", b"task-2")
     assert sent(receiver, receiver.path(job_id), Attack(409, body=body)) == 409
 
-    after = everything(receiver.world.redis)
+    after = everything(receiver.harness.redis)
     for key in (keys.job(job_id), keys.agenda(0)):
         assert after[key] == before[key]
-    assert receiver.world.events(job_id) == ["created", "submitting", "accepted", "mismatch"]
+    assert receiver.harness.events(job_id) == ["created", "submitting", "accepted", "mismatch"]
 
 
 def test_any_number_of_wrong_task_ids_does_not_fill_redis(receiver: Receiver) -> None:
@@ -213,9 +213,9 @@ def test_any_number_of_wrong_task_ids_does_not_fill_redis(receiver: Receiver) ->
     for _ in range(150):
         assert sent(receiver, path, Attack(409, body=body)) == 409
 
-    assert len(receiver.world.events(job_id)) == 100
+    assert len(receiver.harness.events(job_id)) == 100
     assert sent(receiver, path, Attack(200)) == 200
-    assert receiver.world.events(job_id)[-1] == "settled"
+    assert receiver.harness.events(job_id)[-1] == "settled"
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -234,14 +234,14 @@ def test_a_replay_is_counted_and_changes_nothing_else(receiver: Receiver, times:
 def test_a_callback_of_a_settled_job_that_is_forgotten_is_404(receiver: Receiver) -> None:
     path = receiver.path(another_job_id())
     assert sent(receiver, path, Attack(404)) == 404
-    assert everything(receiver.world.redis) == {}
+    assert everything(receiver.harness.redis) == {}
 
 
 def test_a_body_that_is_cut_off_before_its_length_is_400_and_not_even_kept(
     receiver: Receiver,
 ) -> None:
     job_id = receiver.running()
-    before = everything(receiver.world.redis)
+    before = everything(receiver.harness.redis)
     for body in (GOOD, b""):
         length = {"CONTENT_LENGTH": str(len(GOOD) + 10), "wsgi.input_terminated": True}
         answer = receiver.client.post(
@@ -250,19 +250,19 @@ def test_a_body_that_is_cut_off_before_its_length_is_400_and_not_even_kept(
         assert answer.status_code == 400
         assert "cut off" in answer.text
 
-    assert everything(receiver.world.redis) == before
+    assert everything(receiver.harness.redis) == before
 
 
 @pytest.mark.parametrize("length", ["-1", "1e3", "x", "9" * 5000, "\u0665"])
 def test_a_length_that_is_no_number_does_no_harm(receiver: Receiver, length: str) -> None:
     job_id = receiver.running()
-    before = everything(receiver.world.redis)
+    before = everything(receiver.harness.redis)
     answer = receiver.client.post(
         receiver.path(job_id), data=GOOD, environ_overrides={"CONTENT_LENGTH": length}
     )
 
     assert answer.status_code in {400, 401, 413}
-    assert everything(receiver.world.redis) == before
+    assert everything(receiver.harness.redis) == before
 
 
 # The page ------------------------------------------------------------------------------------

@@ -7,8 +7,8 @@ from typing import Any
 import fakeredis
 import pytest
 
-from orchestrator.callbacks import CallbackAddress
-from orchestrator.jobs import SettledBy, Status, Step
+from orchestrator.callbacks.address import CallbackAddress
+from orchestrator.jobs.model import SettledBy, Status, Step
 from orchestrator.ledger import Ledger
 from tests.webhooks.conftest import Open
 from tests.webhooks.kit import (
@@ -36,7 +36,7 @@ def test_a_success_settles_the_job_with_its_images(receiver: Receiver, provider:
     assert (answer.status_code, answer.json) == (200, {"result": "settled"})
     assert (job.status, job.settled_by) == (Status.SUCCEEDED, SettledBy.CALLBACK)
     assert [image.source_url for image in job.images] == [LINK]
-    assert receiver.world.next_look(job_id) is None
+    assert receiver.harness.due_at(job_id) is None
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -73,7 +73,7 @@ def test_a_duplicate_is_answered_200_and_changes_nothing(receiver: Receiver, pro
     receiver.deliver(job_id, SUCCESS[provider], provider)
     before = receiver.job(job_id)
 
-    receiver.world.clock.forward(5)
+    receiver.harness.clock.forward(5)
     answer = receiver.deliver(job_id, SUCCESS[provider], provider)
 
     assert (answer.status_code, answer.json) == (200, {"result": "duplicate"})
@@ -91,7 +91,7 @@ def test_another_outcome_after_the_first_is_recorded_and_changes_nothing(
 
     assert (answer.status_code, answer.json) == (200, {"result": "conflict"})
     assert receiver.job(job_id) == before
-    assert receiver.world.events(job_id)[-1] == "conflict"
+    assert receiver.harness.events(job_id)[-1] == "conflict"
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -102,7 +102,7 @@ def test_a_task_on_its_way_is_taken_and_settles_nothing(receiver: Receiver, prov
 
     assert (answer.status_code, answer.json) == (200, {"result": "running"})
     assert receiver.job(job_id).status is Status.RUNNING
-    assert receiver.world.next_look(job_id) == 30.0
+    assert receiver.harness.due_at(job_id) == 30.0
 
 
 def test_a_task_on_its_way_tells_the_task_of_an_attempt_that_nobody_had_confirmed(
@@ -114,7 +114,7 @@ def test_a_task_on_its_way_tells_the_task_of_an_attempt_that_nobody_had_confirme
 
     job = receiver.job(job_id)
     assert (job.status, job.attempt.task_id) == (Status.RUNNING, TASK)
-    assert receiver.world.next_look(job_id) == 30.0
+    assert receiver.harness.due_at(job_id) == 30.0
 
 
 def test_the_right_token_with_another_task_is_a_conflict(receiver: Receiver) -> None:
@@ -130,7 +130,7 @@ def test_the_right_token_with_another_task_is_a_conflict(receiver: Receiver) -> 
 def test_a_callback_for_a_job_that_is_gone_is_404(receiver: Receiver) -> None:
     job_id = receiver.running()
     path = receiver.path(job_id)
-    receiver.world.redis.flushdb()
+    receiver.harness.redis.flushdb()
 
     assert receiver.send(path, SUCCESS["hiapi"]).status_code == 404
 
@@ -138,13 +138,13 @@ def test_a_callback_for_a_job_that_is_gone_is_404(receiver: Receiver) -> None:
 def test_a_late_success_of_an_older_attempt_settles_a_job_that_has_no_outcome(
     receiver: Receiver,
 ) -> None:
-    world, job_id = receiver.world, receiver.submitted()
-    world.clock.forward(61)
-    lease = world.ledger.claim(job_id, Step.SUBMIT, now=world.clock(), lease_ms=60_000)
+    harness, job_id = receiver.harness, receiver.submitted()
+    harness.clock.forward(61)
+    lease = harness.ledger.claim(job_id, Step.SUBMIT, now=harness.clock(), lease_ms=60_000)
     assert lease is not None
-    now = world.clock()
-    world.ledger.requeue(lease, now=now, next_look=now, tries=0, event="resubmitted", detail={})
-    assert world.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)
+    now = harness.clock()
+    harness.ledger.requeue(lease, now=now, due_at=now, tries=0, event="resubmitted", detail={})
+    assert harness.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)
 
     failed = receiver.deliver(job_id, FAILURE["hiapi"])
     succeeded = receiver.deliver(job_id, SUCCESS["hiapi"])
@@ -161,25 +161,25 @@ def test_in_confirm_mode_a_callback_asks_for_a_poll_at_once_and_settles_nothing(
 ) -> None:
     receiver = open_receiver(HIAPI_CONFIRM_CALLBACKS="1")
     job_id = receiver.running()
-    receiver.world.nudges.sent.clear()
+    receiver.harness.nudges.sent.clear()
 
     answer = receiver.deliver(job_id, SUCCESS["hiapi"])
 
     assert (answer.status_code, answer.json) == (200, {"result": "running"})
     assert receiver.job(job_id).status is Status.RUNNING
-    assert receiver.world.next_look(job_id) == 0
-    assert receiver.world.nudges.sent == [(Step.POLL, job_id)]
+    assert receiver.harness.due_at(job_id) == 0
+    assert receiver.harness.nudges.sent == [(Step.POLL, job_id)]
 
 
 def test_in_confirm_mode_a_task_on_its_way_asks_for_nothing(open_receiver: Open) -> None:
     receiver = open_receiver(HIAPI_CONFIRM_CALLBACKS="1")
     job_id = receiver.running()
-    receiver.world.nudges.sent.clear()
+    receiver.harness.nudges.sent.clear()
 
     receiver.deliver(job_id, ON_ITS_WAY["hiapi"])
 
-    assert receiver.world.next_look(job_id) == 30.0
-    assert receiver.world.nudges.sent == []
+    assert receiver.harness.due_at(job_id) == 30.0
+    assert receiver.harness.nudges.sent == []
 
 
 def test_in_confirm_mode_a_callback_for_a_settled_job_asks_for_nothing(
@@ -192,7 +192,7 @@ def test_in_confirm_mode_a_callback_for_a_settled_job_asks_for_nothing(
     answer = receiver.deliver(job_id, SUCCESS["hiapi"])
 
     assert (answer.status_code, answer.json) == (200, {"result": "duplicate"})
-    assert receiver.world.nudges.sent == []
+    assert receiver.harness.nudges.sent == []
 
 
 # Secrets -------------------------------------------------------------------------------------
@@ -217,7 +217,7 @@ def test_a_signed_callback_is_accepted_where_a_secret_is_set(open_receiver: Open
     receiver = open_receiver(HIAPI_WEBHOOK_SECRET=SECRET)
     job_id, body = receiver.running(), b'{"taskId":"task-1","status":"success","output":[]}'
 
-    headers = signed(body, receiver.world.clock() // 1000)
+    headers = signed(body, receiver.harness.clock() // 1000)
 
     assert receiver.send(receiver.path(job_id), body, headers=headers).status_code == 200
 
@@ -240,7 +240,7 @@ def test_an_accepted_callback_costs_one_redis_command(
 ) -> None:
     receiver.deliver(receiver.running(), body)  # from now on Redis knows the scripts
     job_id = receiver.running()
-    commands = Commands.of(receiver.world.redis)
+    commands = Commands.of(receiver.harness.redis)
 
     receiver.deliver(job_id, body)
 
@@ -251,13 +251,13 @@ def test_while_the_ledger_is_away_the_provider_is_told_to_deliver_again(
     open_receiver: Open,
 ) -> None:
     receiver = open_receiver()
-    job_id, world = receiver.running(), receiver.world
+    job_id, harness = receiver.running(), receiver.harness
     server = fakeredis.FakeServer()
     server.connected = False
     away = fakeredis.FakeRedis(server=server, decode_responses=True)
-    parts = Receiver.on(world.on(Ledger(lambda: away)))
+    parts = Receiver.on(harness.on(Ledger(lambda: away)))
 
-    path = CallbackAddress("hiapi", job_id, 1).url(world.runtime.settings)
+    path = CallbackAddress("hiapi", job_id, 1).url(harness.runtime.settings)
     for body in (SUCCESS["hiapi"], ON_ITS_WAY["hiapi"], b"no JSON"):
         answer = parts.send(path.removeprefix("https://hooks.example.com"), body)
         assert (answer.status_code, answer.mimetype) == (503, "application/problem+json")
@@ -267,7 +267,7 @@ def test_a_provider_that_is_switched_off_is_told_to_deliver_again(receiver: Rece
     job_id = receiver.running()
     path = receiver.path(job_id)
 
-    answer = Receiver.on(receiver.world.provider_off()).send(path, SUCCESS["hiapi"])
+    answer = Receiver.on(receiver.harness.provider_off()).send(path, SUCCESS["hiapi"])
 
     assert answer.status_code == 503
     assert receiver.job(job_id).status is Status.RUNNING

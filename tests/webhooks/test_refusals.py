@@ -13,7 +13,7 @@ import structlog
 from redis import Redis
 
 from orchestrator.ledger import Ledger
-from tests.fakes import World
+from tests.support.fakes import Harness
 from tests.webhooks.conftest import Open
 from tests.webhooks.kit import SECRET, SUCCESS, TASK, Receiver, another_job_id, signed
 from webhooks.receiver import MAX_BODY
@@ -23,14 +23,14 @@ BAD_TOKEN = "A" * 43
 
 
 @pytest.fixture
-def guarded(start: Callable[..., World]) -> Receiver:
+def guarded(start: Callable[..., Harness]) -> Receiver:
     """A receiver with a provider that signs, and a ledger that nobody may touch."""
 
     def touched() -> Redis:
         raise AssertionError("Redis was touched")
 
-    world = start(HIAPI_WEBHOOK_SECRET=SECRET)
-    return Receiver.on(world.on(Ledger(touched)))
+    harness = start(HIAPI_WEBHOOK_SECRET=SECRET)
+    return Receiver.on(harness.on(Ledger(touched)))
 
 
 # In this order, and without Redis ------------------------------------------------------------
@@ -141,7 +141,7 @@ def test_a_callback_is_a_post(guarded: Receiver, method: str) -> None:
 
 
 def test_every_signature_that_does_not_hold_is_401(guarded: Receiver) -> None:
-    body, now = orjson.dumps(SUCCESS["hiapi"]), guarded.world.clock() // 1000
+    body, now = orjson.dumps(SUCCESS["hiapi"]), guarded.harness.clock() // 1000
     good = signed(body, now)
     refused: dict[str, dict[str, str]] = {
         "absent": {},
@@ -165,7 +165,7 @@ def test_every_signature_that_does_not_hold_is_401(guarded: Receiver) -> None:
 
 def test_a_signature_at_the_edge_of_the_window_is_accepted(open_receiver: Open) -> None:
     receiver = open_receiver(HIAPI_WEBHOOK_SECRET=SECRET)
-    body, now = orjson.dumps(SUCCESS["hiapi"]), receiver.world.clock() // 1000
+    body, now = orjson.dumps(SUCCESS["hiapi"]), receiver.harness.clock() // 1000
 
     for off in (-300, 300):
         path = receiver.path(receiver.running())
@@ -205,7 +205,7 @@ def test_a_body_that_is_no_task_is_400_and_kept_for_a_look(receiver: Receiver, n
 
     assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
     assert receiver.job(job_id).status.value == "running"
-    [kept] = receiver.world.ledger.rejected()
+    [kept] = receiver.harness.ledger.rejected()
     assert kept["reference"] == f"{job_id}.1"
     assert kept["provider"] == "hiapi"
     assert kept["reason"]
@@ -217,7 +217,7 @@ def test_what_is_kept_of_a_rejected_body_is_capped(receiver: Receiver) -> None:
 
     receiver.deliver(job_id, b"x" * MAX_BODY)
 
-    [kept] = receiver.world.ledger.rejected()
+    [kept] = receiver.harness.ledger.rejected()
     assert len(kept["body"]) == 2048
 
 
@@ -253,7 +253,7 @@ def test_no_log_line_holds_a_token_a_signature_or_a_secret(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     receiver = open_receiver(HIAPI_WEBHOOK_SECRET=SECRET)
-    job_id, now = receiver.running(), receiver.world.clock() // 1000
+    job_id, now = receiver.running(), receiver.harness.clock() // 1000
     good, bad = orjson.dumps(SUCCESS["hiapi"]), b"no JSON"
     path = receiver.path(job_id)
     sent = [

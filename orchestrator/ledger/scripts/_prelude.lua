@@ -38,7 +38,7 @@ local function risk(now, attempt)
   redis.call('ZADD', shard .. 'unconfirmed', 'NX', now, job_id .. '.' .. attempt)
 end
 
-local function look_at(time)
+local function reschedule(time)
   redis.call('ZADD', key.agenda, time, job_id)
 end
 

@@ -5,7 +5,7 @@
 --       6 detail JSON
 -- Returns: running | settled (has its outcome already) | superseded (a newer attempt is under way)
 --   | mismatch (the attempt is another provider task) | missing
-local now, attempt, task_id, next_look, cost, detail =
+local now, attempt, task_id, due_at, cost, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
 local status = get('status')
@@ -30,6 +30,6 @@ end
 if status ~= 'running' then
   become(status, 'running', 'tries', 0)
   release()
-  look_at(next_look)
+  reschedule(due_at)
 end
 return {'running'}

@@ -29,6 +29,6 @@ if get('lease') ~= lease then
     event(now, 'unconfirmed', '{"attempt":' .. attempt .. ',"reason":"lease ran out"}')
   end
   set('lease', lease, 'updated', now)
-  look_at(lease_end)
+  reschedule(lease_end)
 end
 return {'claimed', redis.call('HGETALL', key.job)}

@@ -26,6 +26,6 @@ if notifies == '1' then
 end
 count('queued', 1)
 redis.call('ZADD', shard .. 'jobs', 0, job_id)
-look_at(now)
+reschedule(now)
 event(now, 'created', '{}')
 return {'created'}

@@ -2,7 +2,7 @@
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 lease token, 3 next look ms, 4 tries, 5 detail JSON
 -- Returns: deferred | stale (the lease is another's, or the job moved on) | missing
-local now, lease, next_look, tries, detail = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local now, lease, due_at, tries, detail = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 
 local status = get('status')
 if not status then
@@ -13,6 +13,6 @@ if status ~= 'running' or get('lease') ~= lease then
 end
 set('tries', tries, 'updated', now)
 release()
-look_at(next_look)
+reschedule(due_at)
 event(now, 'polled', detail)
 return {'deferred'}

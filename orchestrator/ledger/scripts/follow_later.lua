@@ -3,7 +3,7 @@
 -- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 next look ms,
 --       5 tries ('' when this was none), 6 error, 7 images JSON ('' unchanged), 8 detail JSON
 -- Returns: recorded | stale (the lease is another's) | missing
-local now, name, lease, next_look = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local now, name, lease, due_at = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local tries, error, images, detail = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 
 if not get('status') then
@@ -12,7 +12,7 @@ end
 if get(name .. '.lease') ~= lease then
   return {'stale'}
 end
-set(name .. '.next', next_look)
+set(name .. '.next', due_at)
 if images ~= '' then
   set('images', images)
 end
@@ -21,5 +21,5 @@ if tries ~= '' then
   event(now, name .. '_failed', detail)
 end
 redis.call('HDEL', key.job, name .. '.lease')
-redis.call('ZADD', shard .. name, next_look, job_id)
+redis.call('ZADD', shard .. name, due_at, job_id)
 return {'recorded'}

@@ -5,7 +5,7 @@
 --       5 next look ms of a job that was not known to run, 6 detail JSON
 -- Returns: running | duplicate (has its outcome already) | superseded (a newer attempt is under way)
 --   | mismatch (the attempt is another provider task) | missing
-local now, attempt, task_id, next_look, fallback, detail =
+local now, attempt, task_id, due_at, fallback, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
 local status = get('status')
@@ -26,10 +26,10 @@ if get('attempt') ~= attempt then
 end
 if status ~= 'running' then
   become(status, 'running', 'tries', 0)
-  next_look = next_look ~= '' and next_look or fallback
+  due_at = due_at ~= '' and due_at or fallback
 end
-if next_look ~= '' then
+if due_at ~= '' then
   release()
-  look_at(next_look)
+  reschedule(due_at)
 end
 return {'running'}

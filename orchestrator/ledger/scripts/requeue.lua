@@ -4,7 +4,7 @@
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 attempt, 3 lease token, 4 next look ms, 5 tries, 6 event name, 7 detail JSON
 -- Returns: queued | stale (the lease is another's, or the provider was heard of) | missing
-local now, attempt, lease, next_look, tries, name, detail =
+local now, attempt, lease, due_at, tries, name, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 
 local status = get('status')
@@ -16,7 +16,7 @@ if not holds(lease, attempt) then
 end
 become(status, 'queued', 'tries', tries, 'updated', now)
 release()
-look_at(next_look)
+reschedule(due_at)
 event(now, name, detail)
 if name == 'resubmitted' then
   set('resubmitted', attempt)

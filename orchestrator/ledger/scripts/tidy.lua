@@ -7,19 +7,19 @@
 local limit, prefix, oldest = ARGV[1], ARGV[2], ARGV[3]
 
 local forgotten = 0
-local function look_at(index, entry)
+local function reschedule(index, entry)
   if redis.call('EXISTS', prefix .. string.match(entry, '^[^.]+')) == 0 then
     forgotten = forgotten + redis.call('ZREM', index, entry)
   end
 end
 
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, limit - 1)) do
-  look_at(KEYS[1], id)
+  reschedule(KEYS[1], id)
 end
 for _, index in ipairs({KEYS[2], KEYS[3]}) do
   local old = redis.call('ZRANGEBYSCORE', index, '-inf', '(' .. oldest, 'LIMIT', 0, limit)
   for _, entry in ipairs(old) do
-    look_at(index, entry)
+    reschedule(index, entry)
   end
 end
 return {forgotten}

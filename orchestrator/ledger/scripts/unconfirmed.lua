@@ -3,7 +3,7 @@
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 attempt, 3 lease token, 4 next look ms, 5 tries, 6 detail JSON
 -- Returns: unconfirmed | stale (the lease is another's, or the provider was heard of) | missing
-local now, attempt, lease, next_look, tries, detail =
+local now, attempt, lease, due_at, tries, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
 local status = get('status')
@@ -16,6 +16,6 @@ end
 become(status, 'unconfirmed', 'tries', tries, 'updated', now)
 risk(now, attempt)
 release()
-look_at(next_look)
+reschedule(due_at)
 event(now, 'unconfirmed', detail)
 return {'unconfirmed'}

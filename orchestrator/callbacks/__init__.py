@@ -1,0 +1,1 @@
+"""Provider callbacks: their address, what they do to a job, and the spool for a Redis outage."""

@@ -1,0 +1,82 @@
+"""What becomes of a verified callback, whether it comes from the network or from the spool."""
+
+from __future__ import annotations
+
+from orchestrator import log
+from orchestrator.callbacks.address import CallbackAddress
+from orchestrator.jobs.model import Step
+from orchestrator.jsonio import NotJson, parse
+from orchestrator.ledger import Result
+from orchestrator.providers.responses import TaskReport, Unreadable
+from orchestrator.runtime import Runtime
+
+
+class UnreadableCallback(Exception):
+    """A body that tells of no task; the ledger's rejected stream has it."""
+
+
+def read_callback(
+    runtime: Runtime, address: CallbackAddress, body: bytes, received: int
+) -> TaskReport:
+    """What the body tells.
+
+    Raises:
+        UnreadableCallback: nothing.
+        LedgerUnavailable: nothing, and the ledger is away.
+    """
+    try:
+        return runtime.providers[address.provider].read_task(parse(body), received)
+    except (NotJson, Unreadable) as error:
+        runtime.ledger.reject(
+            "callback",
+            now=received,
+            reason=str(error),
+            body=body,
+            provider=address.provider,
+            reference=f"{address.job_id}.{address.attempt}",
+        )
+        raise UnreadableCallback(str(error)) from None
+
+
+def apply_callback(
+    runtime: Runtime, address: CallbackAddress, report: TaskReport, now: int, **context: object
+) -> Result:
+    """Bring it to the job: one round trip. `context` goes into the log line.
+
+    Raises:
+        LedgerUnavailable: nothing was recorded.
+    """
+    if report.outcome is None or runtime.settings.providers[address.provider].confirm_callbacks:
+        result = _observe(runtime, address, report, now)
+    else:
+        settlement = runtime.ledger.settle_attempt(
+            address.job_id, address.attempt, report.task_id, report.outcome, now=now
+        )
+        result = runtime.nudge_due(address.job_id, settlement)
+    log.get().info(
+        "callback_received",
+        job=address.job_id,
+        provider=address.provider,
+        attempt=address.attempt,
+        state=report.state[:40],
+        result=result,
+        **context,
+    )
+    return result
+
+
+def _observe(runtime: Runtime, address: CallbackAddress, report: TaskReport, now: int) -> Result:
+    """A callback that does not settle: not terminal, or to be confirmed by a poll at once."""
+    confirm = report.outcome is not None
+    grace = int(runtime.settings.callback_grace_seconds * 1000)
+    result = runtime.ledger.observe(
+        address.job_id,
+        address.attempt,
+        report.task_id,
+        now=now,
+        due_at=now if confirm else None,
+        fallback=now + grace,
+    )
+    if confirm and result is Result.RUNNING:
+        runtime.nudger.nudge(Step.POLL, [address.job_id])
+    return result

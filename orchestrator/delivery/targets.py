@@ -1,0 +1,132 @@
+"""The ways to tell a caller, and which of them a request may name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from kombu.exceptions import OperationalError
+
+from orchestrator.delivery.message import Message
+from orchestrator.jobs.model import JobRequest
+from orchestrator.jobs.validation import Violation
+from orchestrator.net.guard import Forbidden
+from orchestrator.net.guarded_session import Failed
+from orchestrator.runtime import Runtime
+from orchestrator.security import standard_webhooks
+from orchestrator.settings.settings import Settings
+
+#: How long a caller's server has for its answer. Seconds, from Standard Webhooks.
+TIMEOUT = 15.0
+#: The queue that a Celery task goes to unless the request names another: Celery's own default.
+QUEUE = "celery"
+#: How Celery's names of our own begin, and queues and keys of our own, which on Redis share their
+#: names: nobody else sends to them.
+OURS = "orchestrator."
+OUR_QUEUES = (OURS, "{orch:")
+_SCHEME = re.compile(r"(?:https?://)?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What a try came to; `reason` says why it failed, None when it did not."""
+
+    reason: str | None = None
+    #: The receiver wants no more tries.
+    gone: bool = False
+    #: How long it wants us to wait, seconds.
+    retry_after: float | None = None
+    #: Whether the receiver's host answered as a host that works; None: it was not asked.
+    host_works: bool | None = True
+
+
+def refusals(request: JobRequest, settings: Settings) -> Iterator[Violation]:
+    """What is wrong with how a request wants its caller to be told."""
+    named = [n for n in ("notify_url", "notify_task", "notify_stream") if getattr(request, n)]
+    if len(named) > 1:
+        yield Violation(named[1], getattr(request, named[1]), f"absent when {named[0]} is given")
+    if request.notify_queue and not request.notify_task:
+        yield Violation("notify_queue", request.notify_queue, "absent without notify_task")
+    if request.notify_url:
+        yield from _refused_url(request.notify_url, settings)
+    if request.notify_task:
+        yield from _refused_task(request.notify_task, request.notify_queue, settings)
+
+
+def deliver(runtime: Runtime, request: JobRequest, message: Message) -> Delivery:
+    """Tell the caller, in the way that the request names."""
+    if request.notify_url:
+        return _post(runtime, request.notify_url, message)
+    if request.notify_task:
+        return _send(runtime, request, message)
+    entry = {"id": message.id, "type": message.type, "body": message.body.decode()}
+    runtime.ledger.follow_ups.publish(request.notify_stream or "", entry)
+    return Delivery()
+
+
+def _refused_url(url: str, settings: Settings) -> Iterator[Violation]:
+    seen = _without_secrets(url)
+    if not settings.notify_secrets:
+        yield Violation("notify_url", seen, "nothing until ORCHESTRATOR_NOTIFY_SECRET is set")
+    try:
+        settings.guard.check(url)
+    except Forbidden as error:
+        yield Violation("notify_url", seen, f"an https:// URL of a public host ({error})")
+
+
+def _without_secrets(url: str) -> str:
+    """A URL, or what was meant as one, without user, password, query and fragment."""
+    start = _SCHEME.match(url)
+    begin, rest = (start[0], url[start.end() :]) if start else ("", url)
+    if "@" in rest:
+        rest = "***@" + rest.rpartition("@")[2]
+    return begin + re.split("[?#]", rest, maxsplit=1)[0]
+
+
+def _refused_task(task: str, queue: str | None, settings: Settings) -> Iterator[Violation]:
+    allowed = settings.notify_tasks
+    if task.startswith(OURS) or not any(fnmatchcase(task, pattern) for pattern in allowed):
+        names = ", ".join(allowed) or "none, while it is not set"
+        yield Violation("notify_task", task, f"what ORCHESTRATOR_NOTIFY_TASKS names: {names}")
+    if queue and queue.startswith(OUR_QUEUES):
+        ours = " or ".join(f"{name}*" for name in OUR_QUEUES)
+        yield Violation("notify_queue", queue, f"a queue of your own, not {ours}")
+
+
+def _post(runtime: Runtime, url: str, message: Message) -> Delivery:
+    secrets = runtime.settings.notify_secrets
+    if not secrets:
+        why = "ORCHESTRATOR_NOTIFY_SECRET is not set: nothing can be signed"
+        return Delivery(why, host_works=None)
+    body = message.body
+    signed = standard_webhooks.headers(secrets, message.id, runtime.clock() // 1000, body)
+    headers = {"Content-Type": "application/json", "User-Agent": "image-orchestrator", **signed}
+    try:
+        answer = runtime.session.post(url, body, headers, seconds=TIMEOUT)
+    except Forbidden as error:
+        return Delivery(str(error), host_works=None)
+    except Failed as error:
+        return Delivery(error.reason, host_works=False)
+    if 200 <= answer.status < 300:
+        return Delivery()
+    return Delivery(
+        f"it answered {answer.status}",
+        gone=answer.status == 410,
+        retry_after=answer.retry_after if answer.status in (429, 503) else None,
+        host_works=answer.status < 500,
+    )
+
+
+def _send(runtime: Runtime, request: JobRequest, message: Message) -> Delivery:
+    try:
+        runtime.broker.publish(
+            request.notify_task or "",
+            [message.content],
+            queue=request.notify_queue or QUEUE,
+            message_id=message.id,
+        )
+    except OperationalError as error:
+        return Delivery(f"the broker is away: {error}"[:200])
+    return Delivery()

@@ -1,0 +1,1 @@
+"""One HTTP client stack: deadlines, and the guard for URLs that somebody else chose."""

@@ -1,0 +1,1 @@
+"""Questions about jobs, and actions on them, for the CLI and the API."""

@@ -1,0 +1,24 @@
+"""The cost of a job by its provider's price table."""
+
+from __future__ import annotations
+
+from orchestrator.jobs.model import Cost, Job, Outcome, Status
+from orchestrator.providers.base import Provider
+from orchestrator.settings.settings import ProviderSettings
+
+
+def computed_cost(
+    provider: Provider, settings: ProviderSettings, job: Job, outcome: Outcome | None = None
+) -> Cost | None:
+    """Return what a job costs by the price table, or None without a price.
+
+    Args:
+        provider: the job's provider.
+        settings: the provider's settings, with the price table.
+        job: the job.
+        outcome: the job's outcome, once it has one. A job that did not succeed has no price.
+    """
+    if settings.prices is None or (outcome and outcome.status is not Status.SUCCEEDED):
+        return None
+    returned = len(outcome.images) if outcome else None
+    return provider.price(job.request, settings.prices, returned)

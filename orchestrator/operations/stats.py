@@ -1,0 +1,81 @@
+"""The state of an installation in figures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.jobs.model import FollowUpStatus, Status, Step
+from orchestrator.jobs.schemas import rfc3339
+from orchestrator.ledger.circuit_breaker import Host
+from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
+from orchestrator.runtime import Runtime
+
+#: Events that repeat or contradict what was known, as the ledger counts them.
+CONTRADICTIONS = ("duplicate", "conflict", "mismatch", "superseded")
+#: How a follow-up ends.
+ENDS = (FollowUpStatus.DONE, FollowUpStatus.DEAD, FollowUpStatus.GONE)
+#: An image that is not archived is at risk when its link may die within this time. Hours.
+RISK_HOURS = 6.0
+
+
+def stats(runtime: Runtime) -> dict[str, Any]:
+    """Jobs by status, what is overdue, contradictions, what is at risk; JSON-ready.
+
+    Open statuses count the jobs that are in them now, terminal ones all that ever ended so.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    now = runtime.clock()
+    counts, agenda = runtime.ledger.overview.counts(), runtime.ledger.overview.agenda(now=now)
+    number, attempts = unconfirmed_attempts(runtime)
+    swept = runtime.ledger.last_sweep()
+    return {
+        "jobs": {status.value: counts.get(status, 0) for status in Status},
+        "agenda": {"open": agenda.open, "due": agenda.due, "lag_seconds": agenda.lag / 1000},
+        "contradictions": {name: counts.get(name, 0) for name in CONTRADICTIONS},
+        "unconfirmed": {"attempts": number, "money_at_risk": possible_charges(runtime, attempts)},
+        "archive": _archive(runtime, counts, now),
+        "notifications": _notifications(runtime, counts, now),
+        "last_sweep_seconds_ago": None if swept is None else (now - swept) / 1000,
+    }
+
+
+def _archive(runtime: Runtime, counts: dict[str, int], now: int) -> dict[str, Any]:
+    before = now + int(RISK_HOURS * 3_600_000)
+    return {
+        **_follow_up(runtime, Step.ARCHIVE, counts, now),
+        "at_risk": runtime.ledger.follow_ups.at_risk(before=before),
+        "at_risk_hours": RISK_HOURS,
+    }
+
+
+def _notifications(runtime: Runtime, counts: dict[str, int], now: int) -> dict[str, Any]:
+    dead, _ = runtime.ledger.follow_ups.dead(0)
+    failing = runtime.ledger.circuit_breaker.failing().values()
+    return {
+        **_follow_up(runtime, Step.NOTIFY, counts, now),
+        "dead": dead,
+        "paused_hosts": [paused_view(host) for host in failing if host.next_probe],
+    }
+
+
+def _follow_up(runtime: Runtime, step: Step, counts: dict[str, int], now: int) -> dict[str, Any]:
+    backlog = runtime.ledger.follow_ups.backlog(step, now=now)
+    ended = {end.value: counts.get(f"{step}_{end}", 0) for end in ENDS}
+    return {
+        "pending": backlog.pending,
+        "due": backlog.due,
+        "lag_seconds": backlog.lag / 1000,
+        "ended": ended,
+    }
+
+
+def paused_view(host: Host) -> dict[str, Any]:
+    """A paused host, JSON-ready."""
+    return {
+        "host": host.name,
+        "failures": host.failures,
+        "since": rfc3339(host.since),
+        "next_probe_at": rfc3339(host.next_probe),
+    }

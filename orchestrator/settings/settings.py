@@ -1,0 +1,303 @@
+"""Settings: read from the environment once, typed, and checked with a clear line for each error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from orchestrator.net.addresses import is_private
+from orchestrator.net.guard import Guard
+from orchestrator.providers import BROKEN, PROVIDERS, Provider
+from orchestrator.providers.prices import ANY, BadPrices, PriceTable
+from orchestrator.security import standard_webhooks
+from orchestrator.security.secret import Secret
+from orchestrator.settings.environment import HTTP, ConfigError, Reader, one_line, redacted, wrong
+from orchestrator.storage.storage import Storage
+
+#: The shortest secret that signs callback URLs. Characters.
+MIN_SECRET = 16
+#: EvoLink takes callback URLs of up to 2048 characters; this leaves room for our path.
+MAX_PUBLIC_URL = 1800
+
+MIB = 1024 * 1024
+
+_KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_MAKE_ONE = "make one with: openssl rand -hex 32"
+_MAKE_WHSEC = 'make one with: echo "whsec_$(openssl rand -base64 32)"'
+
+#: Every ORCHESTRATOR_ variable that is read; a test holds this list against the reading.
+VARIABLES = frozenset(
+    f"ORCHESTRATOR_{name}"
+    for name in (
+        "ALLOW_HOSTS",
+        "ALLOW_PRIVATE_NETWORKS",
+        "API_KEYS",
+        "ARCHIVE_URL",
+        "BROKER_URL",
+        "CALLBACK_GRACE_SECONDS",
+        "CONNECT_TIMEOUT_SECONDS",
+        "DATA_DIR",
+        "DOWNLOAD_TIMEOUT_SECONDS",
+        "DRAIN_SECONDS",
+        "JOB_DEADLINE_SECONDS",
+        "MAX_IMAGE_BYTES",
+        "MAX_IMAGE_PIXELS",
+        "MAX_UPLOAD_BYTES",
+        "NOTIFY_SECRET",
+        "NOTIFY_SECRETS_OLD",
+        "NOTIFY_TASKS",
+        "PUBLIC_URL",
+        "READ_TIMEOUT_SECONDS",
+        "REDIS_URL",
+        "RETENTION_DAYS",
+        "SECRET_KEY",
+        "SECRET_KEYS_OLD",
+        "SHARDS",
+        "SPOOL_DIR",
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """One provider that is on, because its API key is set. Times in seconds."""
+
+    api_key: Secret
+    base_url: str
+    poll_seconds: float
+    max_poll_seconds: float
+    confirm_callbacks: bool = False
+    webhook_secrets: tuple[Secret, ...] = ()
+    prices: PriceTable | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything an installation can choose. Times in seconds unless named otherwise."""
+
+    redis_url: str = field(repr=False)
+    broker_url: str = field(repr=False)
+    public_url: str | None
+    secret_keys: tuple[Secret, ...]
+    api_keys: Mapping[str, Secret]
+    data_dir: Path
+    spool_dir: Path | None
+    allow_private_networks: bool
+    allow_hosts: tuple[str, ...]
+    archive_url: str
+    notify_secrets: tuple[Secret, ...]
+    notify_tasks: tuple[str, ...]
+    callback_grace_seconds: float
+    job_deadline_seconds: float
+    retention_days: float
+    connect_timeout_seconds: float
+    read_timeout_seconds: float
+    download_timeout_seconds: float
+    drain_seconds: float
+    shards: int
+    max_upload_bytes: int
+    max_image_bytes: int
+    max_image_pixels: int
+    providers: Mapping[str, ProviderSettings]
+
+    @property
+    def guard(self) -> Guard:
+        """Which addresses that somebody else chose may be asked."""
+        return Guard(allow_private=self.allow_private_networks, allow_hosts=self.allow_hosts)
+
+    @classmethod
+    def from_env(cls) -> Settings:
+        """The settings of this process' environment.
+
+        Raises:
+            ConfigError: for the first variable that is missing or wrong.
+        """
+        _check_plugins()
+        env = Reader()
+        private = env.boolean("ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS", default=False)
+        redis_url = env.url("ORCHESTRATOR_REDIS_URL", _REDIS, "redis://127.0.0.1:6379/0")
+        public_url = _public_url(env, private)
+        data_dir = Path(env.text("ORCHESTRATOR_DATA_DIR", "./data"))
+        return cls(
+            redis_url=redis_url,
+            broker_url=env.url("ORCHESTRATOR_BROKER_URL", _BROKER, _as_broker(redis_url)),
+            public_url=public_url,
+            secret_keys=_secret_keys(env, required=public_url is not None),
+            api_keys=_api_keys(env),
+            data_dir=data_dir,
+            spool_dir=Path(spool) if (spool := env.optional("ORCHESTRATOR_SPOOL_DIR")) else None,
+            allow_private_networks=private,
+            allow_hosts=_allow_hosts(env),
+            archive_url=_archive_url(env, data_dir),
+            notify_secrets=_notify_secrets(env),
+            notify_tasks=tuple(_split(env.text("ORCHESTRATOR_NOTIFY_TASKS", ""))),
+            callback_grace_seconds=env.number("ORCHESTRATOR_CALLBACK_GRACE_SECONDS", 30, 0, 86_400),
+            job_deadline_seconds=env.number("ORCHESTRATOR_JOB_DEADLINE_SECONDS", 3600, 1, 604_800),
+            retention_days=env.number("ORCHESTRATOR_RETENTION_DAYS", 30, 0.01, 3650),
+            connect_timeout_seconds=env.number("ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS", 5, 0.1, 300),
+            read_timeout_seconds=env.number("ORCHESTRATOR_READ_TIMEOUT_SECONDS", 30, 0.1, 300),
+            download_timeout_seconds=env.number(
+                "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS", 60, 1, 3600
+            ),
+            drain_seconds=env.number("ORCHESTRATOR_DRAIN_SECONDS", 60, 0, 3600),
+            shards=env.whole("ORCHESTRATOR_SHARDS", 1, 1, 256),
+            max_upload_bytes=env.whole("ORCHESTRATOR_MAX_UPLOAD_BYTES", 10 * MIB, 0, 64 * MIB),
+            max_image_bytes=env.whole("ORCHESTRATOR_MAX_IMAGE_BYTES", 64 * MIB, 1024, 1024 * MIB),
+            max_image_pixels=env.whole(
+                "ORCHESTRATOR_MAX_IMAGE_PIXELS", 64_000_000, 4096, 1_000_000_000
+            ),
+            providers={
+                name: settings
+                for name, provider in PROVIDERS.items()
+                if (settings := _provider(env, provider))
+            },
+        )
+
+
+_REDIS = ("redis", "rediss", "unix")
+_BROKER = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
+
+
+def _as_broker(redis_url: str) -> str:
+    """A Redis URL as Celery spells it: only sockets have another scheme there."""
+    return re.sub("^unix://", "redis+socket://", redis_url)
+
+
+def _check_plugins() -> None:
+    for name, why in BROKEN.items():
+        mend = "mend it or uninstall its package"
+        told = f"the provider plug-in {name!r} cannot be used ({one_line(why)})"
+        raise ConfigError(f"{told}; {mend}")
+
+
+def _public_url(env: Reader, private: bool) -> str | None:
+    name = "ORCHESTRATOR_PUBLIC_URL"
+    if env.optional(name) is None:
+        return None
+    value = env.url(name, HTTP if private else ("https",), "").rstrip("/")
+    host = urlsplit(value).hostname or ""
+    if len(value) > MAX_PUBLIC_URL:
+        raise wrong(name, f"{value[:60]}...", f"a URL of at most {MAX_PUBLIC_URL} characters")
+    if not private and is_private(host):
+        mend = "a host that providers can reach, or set ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS=1"
+        raise wrong(name, value, mend)
+    return value
+
+
+def _secret_keys(env: Reader, *, required: bool) -> tuple[Secret, ...]:
+    name = "ORCHESTRATOR_SECRET_KEY"
+    current = env.optional(name)
+    if not current:
+        if required:
+            reason = "needed to sign callback URLs, since ORCHESTRATOR_PUBLIC_URL is set"
+            raise ConfigError(f"{name} is not set: {reason}; {_MAKE_ONE}")
+        return ()
+    old = _split(env.text("ORCHESTRATOR_SECRET_KEYS_OLD", ""))
+    for variable, values in ((name, [current]), ("ORCHESTRATOR_SECRET_KEYS_OLD", old)):
+        if any(len(value) < MIN_SECRET for value in values):
+            raise wrong(variable, "***", f"at least {MIN_SECRET} characters each; {_MAKE_ONE}")
+    return tuple(Secret(value) for value in (current, *old))
+
+
+def _api_keys(env: Reader) -> dict[str, Secret]:
+    variable = "ORCHESTRATOR_API_KEYS"
+    keys: dict[str, Secret] = {}
+    for pair in _split(env.text(variable, "")):
+        name, _, key = pair.partition(":")
+        if not _KEY_NAME.fullmatch(name) or not key or name in keys:
+            allowed = "name:key,name:key with different names of letters, digits, _ . -"
+            raise wrong(variable, "***", allowed)
+        keys[name] = Secret(key)
+    return keys
+
+
+def _archive_url(env: Reader, data_dir: Path) -> str:
+    name = "ORCHESTRATOR_ARCHIVE_URL"
+    url = env.text(name, (data_dir / "archive").absolute().as_uri())
+    try:
+        Storage.from_url(url)
+    except ValueError as error:
+        raise wrong(name, redacted(url), str(error)) from None
+    return url
+
+
+def _allow_hosts(env: Reader) -> tuple[str, ...]:
+    name = "ORCHESTRATOR_ALLOW_HOSTS"
+    hosts = tuple(_split(env.text(name, "")))
+    try:
+        Guard(allow_hosts=hosts)
+    except ValueError as error:
+        raise wrong(name, ",".join(hosts), str(error)) from None
+    return hosts
+
+
+def _notify_secrets(env: Reader) -> tuple[Secret, ...]:
+    name, old = "ORCHESTRATOR_NOTIFY_SECRET", "ORCHESTRATOR_NOTIFY_SECRETS_OLD"
+    current = env.optional(name)
+    if not current:
+        return ()
+    earlier = _split(env.text(old, ""))
+    for variable, values in ((name, [current]), (old, earlier)):
+        if not all(map(standard_webhooks.is_secret, values)):
+            raise wrong(variable, "***", f"{standard_webhooks.SECRET} {_MAKE_WHSEC}")
+    return tuple(map(Secret, (current, *earlier)))
+
+
+def _provider(env: Reader, provider: Provider) -> ProviderSettings | None:
+    prefix = provider.name.upper()
+    api_key = env.secret(f"{prefix}_API_KEY")
+    if api_key is None:
+        return None
+    first = env.number(f"{prefix}_POLL_SECONDS", provider.poll_seconds, 0.1, 3600)
+    longest = max(first, provider.max_poll_seconds)
+    return ProviderSettings(
+        api_key=api_key,
+        base_url=_base_url(env, provider),
+        poll_seconds=first,
+        max_poll_seconds=env.number(f"{prefix}_MAX_POLL_SECONDS", longest, first, 86_400),
+        confirm_callbacks=provider.capabilities.callbacks
+        and env.boolean(f"{prefix}_CONFIRM_CALLBACKS", default=False),
+        webhook_secrets=tuple(_webhook_secrets(env, provider)),
+        prices=_prices(env, provider),
+    )
+
+
+def _base_url(env: Reader, provider: Provider) -> str:
+    name = f"{provider.name.upper()}_BASE_URL"
+    if provider.base_url is None and env.optional(name) is None:
+        reason = f"{provider.title}'s documents name no address; your account there does"
+        raise ConfigError(f"{name} is not set: {reason}; set it to https://<host>")
+    return env.url(name, HTTP, provider.base_url or "").rstrip("/")
+
+
+def _prices(env: Reader, provider: Provider) -> PriceTable | None:
+    name = f"{provider.name.upper()}_PRICES"
+    text = env.lines(name)
+    if text is None:
+        return None
+    try:
+        table = PriceTable.parse(text)
+    except BadPrices as error:
+        raise wrong(name, text, str(error)) from None
+    unknown = [model for model in table.prices if model not in (ANY, *provider.models)]
+    if unknown and provider.unlisted is None:
+        known = ", ".join(provider.models)
+        raise wrong(name, text, f"prices of the models {known}, and not of {unknown[0]!r}")
+    return table
+
+
+def _webhook_secrets(env: Reader, provider: Provider) -> Iterator[Secret]:
+    if not provider.capabilities.signed_callbacks:
+        return
+    prefix = provider.name.upper()
+    current = env.secret(f"{prefix}_WEBHOOK_SECRET")
+    if current:
+        yield current
+        yield from map(Secret, _split(env.text(f"{prefix}_WEBHOOK_SECRETS_OLD", "")))
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]

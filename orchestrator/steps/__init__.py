@@ -1,0 +1,1 @@
+"""The work on jobs, one module a step."""

@@ -1,0 +1,63 @@
+"""Clearing away: jobs whose retention time is over, and what is left of them.
+
+Redis lets done jobs expire by itself, each after the retention time that was set when it was done.
+This looks again by the setting of today, so that a shorter one takes effect at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orchestrator.ledger import Result
+from orchestrator.ledger.circuit_breaker import HOST_RECORD_TTL_MS
+from orchestrator.runtime import DAY_MS, Runtime
+
+
+def prune(
+    runtime: Runtime,
+    *,
+    days: float | None = None,
+    dry_run: bool = False,
+    looked: Callable[[int], None] = lambda _: None,
+) -> list[str]:
+    """Forget every job that was done longer ago, and has nothing to follow; their ids.
+
+    Their images and manifests stay in the archive.
+
+    Args:
+        runtime: this process' parts.
+        days: how long ago; None is the retention time.
+        dry_run: only tell which.
+        looked: called with how many more jobs were looked at.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+        StorageError: the archive is; the jobs are forgotten all the same.
+    """
+    kept_for = runtime.settings.retention_days if days is None else days
+    before = runtime.clock() - int(kept_for * DAY_MS)
+    forgotten = []
+    for shard in range(runtime.ledger.shards):
+        for job_ids in runtime.ledger.overview.made_before(shard, before):
+            forgotten += _forgotten(runtime, job_ids, before, dry_run=dry_run)
+            looked(len(job_ids))
+    if not dry_run:
+        _tidy(runtime)
+    return forgotten
+
+
+def _forgotten(runtime: Runtime, job_ids: list[str], before: int, *, dry_run: bool) -> list[str]:
+    overview = runtime.ledger.overview
+    if dry_run:
+        jobs = overview.jobs(job_ids).values()
+        return [j.id for j in jobs if j.done and j.settled_at is not None and j.settled_at < before]
+    results = {job_id: overview.forget(job_id, before=before) for job_id in job_ids}
+    return [job_id for job_id, result in results.items() if result is Result.FORGOTTEN]
+
+
+def _tidy(runtime: Runtime) -> None:
+    """What is known of hosts for long, and files that processes left when they were killed."""
+    hosts, now = runtime.ledger.circuit_breaker, runtime.clock()
+    old = [h.name for h in hosts.failing().values() if h.since < now - HOST_RECORD_TTL_MS]
+    hosts.forget(*old)
+    runtime.storage.sweep()

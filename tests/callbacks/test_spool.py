@@ -1,0 +1,296 @@
+"""The spool's files: whole or not at all, in order of receipt, and no more than there is room."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.callbacks import spool as module
+from orchestrator.callbacks.spool import BadEntry, Entry, Spool, SpoolError
+from orchestrator.ledger import keys
+from tests.support.fakes import NOON
+
+BODY = b'{"id":"task-1",\n"status":"completed"}'
+ENTRY = Entry("evolink", keys.new_job_id(0), 1, NOON, BODY)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Spool:
+    return Spool(tmp_path / "spool")
+
+
+def kept(spool: Spool) -> list[Entry]:
+    return [spool.load(name) for name in spool.waiting()]
+
+
+def test_what_is_kept_is_read_as_it_came(spool: Spool) -> None:
+    for body in (BODY, b"", b"\n\n", b"{}\n", bytes(range(256))):
+        spool.keep(replace(ENTRY, body=body))
+
+    assert [entry.body for entry in kept(spool)] == [
+        BODY, b"", b"\n\n", b"{}\n", bytes(range(256))
+    ]  # fmt: skip
+    assert kept(spool)[0] == ENTRY
+
+
+def test_an_empty_spool_has_no_folder_and_nothing_waits(spool: Spool) -> None:
+    assert (spool.waiting(), spool.bad(), spool.folder.exists()) == ([], [], False)
+
+
+def test_the_order_is_that_of_receipt_whoever_wrote_it(spool: Spool) -> None:
+    other = Spool(spool.folder)
+    times = [NOON + 5, NOON, NOON + 5, NOON + 100_000_000, NOON - 1]
+    for number, received in enumerate(times):
+        (spool, other)[number % 2].keep(replace(ENTRY, received=received, attempt=number + 1))
+
+    assert [entry.received for entry in kept(spool)] == sorted(times)
+
+
+def test_processes_that_write_in_the_same_millisecond_lose_nothing(spool: Spool) -> None:
+    for number in range(1, 6):
+        Spool(spool.folder).keep(replace(ENTRY, attempt=number))
+
+    assert {entry.attempt for entry in kept(spool)} == set(range(1, 6))
+
+
+def test_within_a_millisecond_the_order_is_that_of_keeping(spool: Spool) -> None:
+    for number in range(1, 21):
+        spool.keep(replace(ENTRY, attempt=number))
+
+    assert [entry.attempt for entry in kept(spool)] == list(range(1, 21))
+
+
+def test_nobody_else_may_read_it(spool: Spool) -> None:
+    spool.keep(ENTRY)
+
+    modes = {path.stat().st_mode & 0o777 for path in [spool.folder, *spool.folder.iterdir()]}
+    assert modes == {0o700, 0o600}
+
+
+# The disk ------------------------------------------------------------------------------------
+
+
+def test_file_and_folder_are_synced_before_it_counts_as_kept(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    sync, rename = os.fsync, Path.rename
+
+    def noted_sync(descriptor: int) -> None:
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        done.append(kind)
+        sync(descriptor)
+
+    def noted_rename(path: Path, target: Path) -> Path:
+        done.append("rename")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(Path, "rename", noted_rename)
+    spool.keep(ENTRY)
+
+    assert done == ["file", "rename", "folder"]
+
+
+def fails(number: int) -> Callable[..., Any]:
+    def call(*_: Any, **__: Any) -> Any:
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+#: What may fail, and how; the last of them when the file is there already.
+BREAKS: dict[str, tuple[Any, str, int]] = {
+    "no folder can be made": (Path, "mkdir", errno.EACCES),
+    "the folder cannot be counted": (os, "scandir", errno.EACCES),
+    "no file can be made": (os, "open", errno.EROFS),
+    "the disk is full": (os, "fsync", errno.ENOSPC),
+    "the rename fails": (Path, "rename", errno.EIO),
+}
+
+
+@pytest.mark.parametrize("what", BREAKS)
+def test_an_error_of_the_disk_is_told_and_leaves_nothing(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    owner, name, number = BREAKS[what]
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, fails(number))
+        with pytest.raises(SpoolError, match=os.strerror(number)):
+            spool.keep(ENTRY)
+
+    assert spool.waiting() == []
+    assert not spool.folder.exists() or list(spool.folder.iterdir()) == []
+    spool.keep(ENTRY)
+    assert kept(spool) == [ENTRY]
+
+
+def test_where_only_the_folder_cannot_be_synced_it_may_be_there_and_is_told_as_not_kept(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_sync", fails(errno.EIO))
+
+    with pytest.raises(SpoolError):
+        spool.keep(ENTRY)
+
+    assert kept(spool) == [ENTRY], "a second delivery is a duplicate; a lost one is lost"
+
+
+def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "spool").write_text("no folder")
+
+    with pytest.raises(SpoolError):
+        Spool(tmp_path / "spool").keep(ENTRY)
+
+
+def test_half_written_files_do_not_count_and_go_when_they_are_old(spool: Spool) -> None:
+    spool.keep(ENTRY)
+    young, old = (spool.folder / f"{name}.callback.half" for name in ("1", "2"))
+    young.write_bytes(b'{"spool"')
+    old.write_bytes(b'{"spool"')
+    os.utime(old, (0, 0))
+
+    spool.sweep()
+
+    assert (young.exists(), old.exists()) == (True, False)
+    assert kept(spool) == [ENTRY]
+
+
+# Room ----------------------------------------------------------------------------------------
+
+
+def test_no_more_files_are_kept_than_there_is_room(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_FILES", 3)
+    for _ in range(3):
+        spool.keep(ENTRY)
+
+    with pytest.raises(SpoolError, match="full: 3 files"):
+        spool.keep(ENTRY)
+    assert len(spool.waiting()) == 3
+
+
+def test_no_more_bytes_are_kept_than_there_is_room(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_BYTES", 2 * len(ENTRY.stored()))
+    spool.keep(ENTRY)
+    spool.keep(ENTRY)
+
+    with pytest.raises(SpoolError, match="full: 2 files"):
+        spool.keep(ENTRY)
+
+
+def test_what_others_wrote_and_what_was_put_aside_takes_room_too(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_FILES", 2)
+    other = Spool(spool.folder)
+    other.keep(ENTRY)
+    other.put_aside(other.waiting()[0])
+    other.keep(ENTRY)
+
+    with pytest.raises(SpoolError, match="full"):
+        spool.keep(ENTRY)
+
+
+def test_room_that_was_freed_is_found_again(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_FILES", 1)
+    monkeypatch.setattr(module, "RECOUNT", 0.0)
+    for _ in range(3):
+        spool.keep(ENTRY)
+        spool.remove(spool.waiting()[0])
+
+
+# What is no entry ----------------------------------------------------------------------------
+
+LINE = ENTRY.stored().partition(b"\n")[0]
+NO_ENTRIES = {
+    "empty": b"",
+    "cut off in its line": LINE[:30],
+    "cut off in its body": ENTRY.stored()[:-1],
+    "longer than it says": ENTRY.stored() + b"x",
+    "not JSON": b"hello\n" + BODY,
+    "not UTF-8": b"\xff\xfe\n" + BODY,
+    "another form": LINE.replace(b'"spool":1', b'"spool":2') + b"\n" + BODY,
+    "a list": b"[]\n" + BODY,
+    "no provider": LINE.replace(b'"evolink"', b"7") + b"\n" + BODY,
+    "no job": LINE.replace(ENTRY.job_id.encode(), b"../../etc/passwd") + b"\n" + BODY,
+    "no attempt": LINE.replace(b'"attempt":1', b'"attempt":true') + b"\n" + BODY,
+    "attempt zero": LINE.replace(b'"attempt":1', b'"attempt":0') + b"\n" + BODY,
+    "no time": LINE.replace(str(NOON).encode(), b'"noon"') + b"\n" + BODY,
+    "huge": ENTRY.stored() + b"x" * module.LARGEST,
+}
+
+
+@pytest.mark.parametrize("name", NO_ENTRIES)
+def test_a_file_that_is_no_entry_is_told_from_one(spool: Spool, name: str) -> None:
+    spool.folder.mkdir()
+    (spool.folder / "1.callback").write_bytes(NO_ENTRIES[name])
+
+    with pytest.raises(BadEntry):
+        spool.load("1.callback")
+
+    spool.put_aside("1.callback")
+    assert (spool.waiting(), spool.bad()) == ([], ["1.callback.bad"])
+
+
+def test_a_folder_is_no_entry(spool: Spool) -> None:
+    (spool.folder / "1.callback").mkdir(parents=True)
+
+    with pytest.raises(BadEntry):
+        spool.load("1.callback")
+
+
+def test_what_is_gone_is_gone(spool: Spool) -> None:
+    spool.remove("1.callback")
+    with pytest.raises(FileNotFoundError):
+        spool.load("1.callback")
+
+
+# Who may take out ----------------------------------------------------------------------------
+
+
+def test_one_at_a_time_may_take_entries_out(spool: Spool) -> None:
+    spool.keep(ENTRY)
+    other = Spool(spool.folder)
+
+    with spool.locked() as first, other.locked() as second:
+        assert (first, second) == (True, False)
+    with other.locked() as again:
+        assert again
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from orchestrator.spool import Spool
+with Spool(Path(sys.argv[1])).locked() as ours:
+    print(ours, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_process_that_was_killed_holds_nothing(spool: Spool) -> None:
+    spool.keep(ENTRY)
+    command = [sys.executable, "-c", HOLDER, str(spool.folder)]
+    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes) as holder:
+        assert holder.stdout
+        assert holder.stdout.readline() == b"True\n"
+        with spool.locked() as ours:
+            assert not ours
+        holder.kill()
+
+    with spool.locked() as ours:
+        assert ours

@@ -1,0 +1,107 @@
+"""What the doctor says of the spool. The rest is told on the running stack, in tests/system."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator.callbacks import spool as spool_module
+from orchestrator.callbacks.spool import Entry, Spool
+from orchestrator.cli.doctor import Finding, examine
+from orchestrator.ledger import keys
+from tests.settings.test_settings import WHSEC
+
+
+@pytest.fixture
+def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spool:
+    folder = tmp_path / "spool"
+    monkeypatch.setenv("ORCHESTRATOR_SPOOL_DIR", str(folder))
+    monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", "redis://127.0.0.1:1/0")
+    return Spool(folder)
+
+
+def found() -> list[Finding]:
+    return [finding for finding in examine() if finding.check == "spool"]
+
+
+@pytest.fixture(autouse=True)
+def _data_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_DATA_DIR", str(tmp_path))
+
+
+def archive() -> Finding:
+    return next(finding for finding in examine() if finding.check == "archive")
+
+
+def test_an_archive_that_takes_and_gives_is_well_and_left_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", "redis://127.0.0.1:1/0")
+
+    assert archive().mark == "ok"
+    assert [path for path in (tmp_path / "archive").rglob("*") if path.is_file()] == []
+
+
+def test_an_archive_that_cannot_be_written_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", "redis://127.0.0.1:1/0")
+    (tmp_path / "archive").write_text("no folder")
+
+    assert archive().mark == "wrong"
+    assert "ORCHESTRATOR_ARCHIVE_URL" in archive().mend
+
+
+@pytest.mark.parametrize(("secret", "mark"), [("", "warning"), (WHSEC, "ok")])
+def test_the_doctor_says_whether_callers_can_be_told(
+    monkeypatch: pytest.MonkeyPatch, secret: str, mark: str
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("ORCHESTRATOR_NOTIFY_SECRET", secret)
+
+    assert [f.mark for f in examine() if f.check == "notifications"] == [mark]
+
+
+def test_without_a_spool_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", "redis://127.0.0.1:1/0")
+    assert found() == []
+
+
+def test_an_empty_spool_is_well_and_left_empty(spool: Spool) -> None:
+    assert [finding.mark for finding in found()] == ["ok"]
+    assert list(spool.folder.iterdir()) == []
+
+
+def test_what_waits_and_what_was_put_aside_is_counted(spool: Spool) -> None:
+    for _ in range(3):
+        spool.keep(Entry("hiapi", keys.new_job_id(0), 1, 1, b"{}"))
+    spool.put_aside(spool.waiting()[0])
+
+    waiting, bad = found()
+    assert (waiting.mark, waiting.found) == ("warning", "2 callbacks wait")
+    assert (bad.mark, bad.found) == ("warning", "1 files were no callbacks")
+    assert waiting.mend
+    assert bad.mend
+
+
+def test_a_folder_that_cannot_be_written_is_wrong(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(spool_module, "_write", refuse)
+
+    [finding] = found()
+    assert finding.mark == "wrong"
+    assert "Read-only file system" in finding.found
+    assert "ORCHESTRATOR_SPOOL_DIR" in finding.mend
+
+
+def test_a_file_in_place_of_the_folder_is_wrong(spool: Spool) -> None:
+    spool.folder.write_text("no folder")
+
+    assert [finding.mark for finding in found()] == ["wrong"]

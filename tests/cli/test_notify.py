@@ -1,0 +1,215 @@
+"""`orchestrator notify`: every option, every bad combination, and its exit status."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+
+from orchestrator import runtime
+from orchestrator.cli import main
+from orchestrator.jobs.model import FollowUpStatus, Step
+from orchestrator.ledger import Ledger
+from tests.operations.test_replay import given_up
+from tests.support import job_states
+from tests.support.fakes import FakeProvider, Harness
+from tests.support.notify_kit import TOKEN, ended, host, told
+
+PENDING, DEAD = FollowUpStatus.PENDING, FollowUpStatus.DEAD
+UNKNOWN = "job_" + "0" * 28
+
+
+@pytest.fixture(autouse=True)
+def _here(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process is the harness's."""
+    use(harness, monkeypatch)
+
+
+def use(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "default", lambda: harness.runtime)
+
+
+def notify(*words: str) -> Result:
+    return CliRunner().invoke(main, ["notify", *words])
+
+
+@pytest.fixture
+def dead(harness: Harness, receiver: FakeProvider) -> list[str]:
+    """Jobs whose callers could not be told, an hour apart; the last of them just now."""
+    jobs = []
+    for _ in range(3):
+        jobs.append(given_up(harness, receiver))
+        harness.clock.forward(3600)
+    harness.clock.now = told(harness, jobs[-1]).tried_at or 0
+    harness.nudges.sent.clear()
+    return jobs
+
+
+# Jobs by name --------------------------------------------------------------------------------
+
+
+def test_jobs_are_told_again(harness: Harness, dead: list[str]) -> None:
+    done = notify(*dead[:2])
+
+    assert (done.exit_code, done.stdout) == (0, "callers told again: 2\n")
+    assert [told(harness, job_id).status for job_id in dead] == [PENDING, PENDING, DEAD]
+    assert harness.nudges.sent == [(Step.NOTIFY, job_id) for job_id in dead[:2]]
+
+
+def test_nudges_are_sent_before_the_command_ends(
+    harness: Harness, dead: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+    monkeypatch.setattr(harness.nudges, "close", lambda: closed.append(True))
+
+    notify(dead[0])
+
+    assert closed == [True]
+
+
+def test_the_others_are_told_although_one_cannot_be(harness: Harness, dead: list[str]) -> None:
+    silent, waiting = job_states.ended(harness), harness.enqueue(notify_stream="shop")
+
+    done = notify(silent, dead[0], waiting)
+    told_json = notify("--json", silent, dead[1], waiting)
+
+    assert done.exit_code == told_json.exit_code == 1
+    assert done.stdout == "callers told again: 1\n"
+    first, second = done.stderr.splitlines()
+    assert first.startswith(f"{silent}: its request names no notify_url")
+    assert second.startswith(f"{waiting}: it is queued")
+    document = json.loads(told_json.stdout)
+    assert document["begun"] == [dead[1]]
+    assert list(document["refused"]) == [silent, waiting]
+    assert document["left"] == 0
+
+
+@pytest.mark.parametrize("job_id", [UNKNOWN, "nonsense"])
+def test_with_a_job_that_is_not_there_none_is_told(
+    harness: Harness, dead: list[str], job_id: str
+) -> None:
+    done = notify(dead[0], job_id)
+
+    assert done.exit_code == 1
+    assert f"there is no job '{job_id}' in this ledger" in done.output
+    assert harness.nudges.sent == []
+
+
+# Those that were given up --------------------------------------------------------------------
+
+
+def test_all_dead_are_told_again(harness: Harness, dead: list[str]) -> None:
+    done = notify("--dead", "--json")
+
+    assert done.exit_code == 0
+    assert json.loads(done.stdout) == {"begun": dead, "refused": {}, "left": 0}
+    assert harness.ledger.follow_ups.dead(10) == (0, [])
+
+
+@pytest.mark.parametrize(
+    ("span", "number"),
+    [("0s", 1), ("30s", 1), ("59m", 1), ("60m", 2), ("1h", 2), ("2h", 3), ("3d", 3), ("90m", 2)],
+)
+def test_since_takes_those_given_up_since_then(
+    harness: Harness, dead: list[str], span: str, number: int
+) -> None:
+    done = notify("--dead", "--since", span, "--json")
+
+    assert json.loads(done.stdout)["begun"] == dead[3 - number :]
+
+
+def test_a_limit_takes_the_oldest_and_tells_of_the_rest(harness: Harness, dead: list[str]) -> None:
+    done = notify("--dead", "--limit", "2")
+
+    assert (done.exit_code, done.stdout) == (
+        0,
+        "callers told again: 2; left: 1, do it again\n",
+    )
+    assert [told(harness, job_id).status for job_id in dead] == [PENDING, PENDING, DEAD]
+
+
+def test_list_only_lists(harness: Harness, receiver: FakeProvider, dead: list[str]) -> None:
+    done = notify("--dead", "--list")
+
+    assert done.exit_code == 0
+    lines = done.stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == dead
+    for line in lines[1:4]:
+        assert f" {host(receiver)} " in line
+        assert " 10 " in line
+        assert "it answered 400" in line
+    assert lines[4].startswith("3 in all.")
+    assert TOKEN not in done.stdout
+    assert harness.nudges.sent == []
+    assert harness.ledger.follow_ups.dead(10)[0] == 3
+
+
+def test_list_for_programs(harness: Harness, dead: list[str]) -> None:
+    done = notify("--dead", "--list", "--json", "--limit", "1", "--since", "1h")
+
+    document = json.loads(done.stdout)
+    assert done.exit_code == 0
+    assert document["number"] == 2
+    assert [job["id"] for job in document["jobs"]] == [dead[1]]
+    assert document["jobs"][0]["notification"]["status"] == "dead"
+    assert harness.nudges.sent == []
+
+
+def test_without_any_dead_there_is_nothing_to_do(harness: Harness) -> None:
+    assert notify("--dead").stdout == "callers told again: 0\n"
+    assert notify("--dead", "--list").stdout.splitlines()[-1].startswith("0 in all.")
+    assert notify("--dead").exit_code == 0
+
+
+# Bad input -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "told_"),
+    [
+        ([], "name jobs, or give --dead"),
+        ([UNKNOWN, "--dead"], "name jobs, or give --dead"),
+        (["--since", "2h"], "name jobs, or give --dead"),
+        (["--list"], "name jobs, or give --dead"),
+        ([UNKNOWN, "--since", "2h"], "--since and --list go with --dead"),
+        ([UNKNOWN, "--since", "0s"], "--since and --list go with --dead"),
+        ([UNKNOWN, "--list"], "--since and --list go with --dead"),
+        (["--dead", "--since", "2"], "'2' is not a span of time; allowed: 30s, 90m, 2h, 3d"),
+        (["--dead", "--since", "2w"], "is not a span of time"),
+        (["--dead", "--since", "-2h"], "is not a span of time"),
+        (["--dead", "--since", "2h "], "is not a span of time"),
+        (["--dead", "--since", "2h\n"], "is not a span of time"),
+        (["--dead", "--since", "9999999s"], "is not a span of time"),
+        (["--dead", "--since", "\u0665h"], "is not a span of time"),
+        (["--dead", "--since", ""], "is not a span of time"),
+        (["--dead", "--limit", "0"], "0 is not in the range"),
+        (["--dead", "--limit", "10001"], "10001 is not in the range"),
+        (["--dead", "--limit", "ten"], "'ten' is not a valid integer"),
+        (["--all"], "No such option"),
+    ],
+)
+def test_odd_words_are_refused(harness: Harness, words: list[str], told_: str) -> None:
+    done = notify(*words)
+
+    assert done.exit_code == 2
+    assert told_ in done.output
+    assert "Traceback" not in done.output
+
+
+def test_while_redis_is_away_it_says_so(
+    harness: Harness, receiver: FakeProvider, away: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = ended(harness, receiver)
+    use(harness.on(away), monkeypatch)
+
+    for words in ([job_id], ["--dead"], ["--dead", "--list"]):
+        done = notify(*words)
+        assert done.exit_code == 1
+        assert done.output.startswith("Error: Redis is away")
+
+
+def test_the_help_tells_every_option() -> None:
+    shown = notify("--help").output
+
+    assert all(option in shown for option in ("--dead", "--since", "--list", "--limit", "--json"))

@@ -1,0 +1,160 @@
+"""What a caller is told, and that the reference library of Standard Webhooks agrees."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from base64 import b64decode, b64encode
+from time import time
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from orchestrator.delivery.message import message
+from orchestrator.jobs.schemas import job_view
+from orchestrator.jsonio import dump, parse
+from orchestrator.security import standard_webhooks
+from orchestrator.security.secret import Secret
+from tests.support import job_states
+from tests.support.fakes import PUBLIC_URL, Harness
+from tests.support.notify_kit import OLD_SECRET, SECRET, whsec
+
+STREAM: dict[str, Any] = {"notify_stream": "tests"}
+NOW = int(time())
+BODY = b'{"type":"job.succeeded","data":{"prompt":"\xf0\x9f\xa6\x8a"}}'
+
+
+# The message ---------------------------------------------------------------------------------
+
+
+def test_each_outcome_has_its_type(harness: Harness) -> None:
+    jobs = {
+        "job.succeeded": job_states.ended(harness, **STREAM),
+        "job.failed": job_states.ended(harness, job_states.failure(), **STREAM),
+        "job.cancelled": job_states.cancelled(harness, **STREAM),
+    }
+
+    for kind, job_id in jobs.items():
+        made = message(harness.job(job_id), PUBLIC_URL)
+        assert (made.type, made.content["type"]) == (kind, kind)
+
+
+def test_it_is_the_job_as_the_api_shows_it_and_when_it_had_its_outcome(harness: Harness) -> None:
+    job_id = job_states.ended(harness, **STREAM)
+    harness.clock.forward(90)
+
+    made = message(harness.job(job_id), PUBLIC_URL)
+
+    assert made.content == {
+        "type": "job.succeeded",
+        "timestamp": "2026-11-30T00:53:20.000Z",
+        "data": job_view(harness.job(job_id), PUBLIC_URL),
+    }
+    assert parse(made.body) == parse(dump(made.content))
+    assert made.content["data"]["images"][0]["url"].startswith(f"{PUBLIC_URL}/v1/jobs/{job_id}/")
+
+
+def test_its_id_names_the_job_and_stays_the_same(harness: Harness) -> None:
+    job_id = job_states.ended(harness, **STREAM)
+    first = message(harness.job(job_id), PUBLIC_URL)
+    harness.clock.forward(7200)
+
+    assert first.id == message(harness.job(job_id), None).id == f"msg_{job_id}"
+
+
+# The signature -------------------------------------------------------------------------------
+
+
+def signed(*secrets: str, seconds: int = NOW, body: bytes = BODY) -> dict[str, str]:
+    return standard_webhooks.headers(tuple(map(Secret, secrets)), "msg_job_1", seconds, body)
+
+
+def test_the_reference_library_verifies_it() -> None:
+    assert Webhook(SECRET).verify(BODY, signed(SECRET)) == parse(BODY)
+
+
+@pytest.mark.parametrize("known", [SECRET, OLD_SECRET], ids=["new", "old"])
+def test_while_secrets_are_exchanged_a_receiver_may_know_either(known: str) -> None:
+    headers = signed(SECRET, OLD_SECRET)
+
+    assert Webhook(known).verify(BODY, headers)
+    assert len(headers["webhook-signature"].split(" ")) == 2
+
+
+def test_the_newest_secret_signs_first() -> None:
+    first, second = signed(SECRET, OLD_SECRET)["webhook-signature"].split(" ")
+
+    assert first == signed(SECRET)["webhook-signature"]
+    assert second == signed(OLD_SECRET)["webhook-signature"]
+
+
+@pytest.mark.parametrize(
+    ("body", "changes"),
+    [
+        (BODY.replace(b"succeeded", b"cancelled"), {}),
+        (BODY + b" ", {}),
+        (BODY, {"webhook-id": "msg_job_2"}),
+        (BODY, {"webhook-timestamp": str(NOW + 1)}),
+        (BODY, {"webhook-signature": "v1,AAAA"}),
+    ],
+    ids=["body", "blank", "id", "timestamp", "signature"],
+)
+def test_the_reference_library_refuses_what_was_changed(
+    body: bytes, changes: dict[str, str]
+) -> None:
+    with pytest.raises(WebhookVerificationError, match="No matching signature"):
+        Webhook(SECRET).verify(body, {**signed(SECRET), **changes})
+
+
+def test_another_secret_does_not_verify() -> None:
+    with pytest.raises(WebhookVerificationError, match="No matching signature"):
+        Webhook(whsec("somebody else's")).verify(BODY, signed(SECRET, OLD_SECRET))
+
+
+def test_an_old_delivery_cannot_be_played_again() -> None:
+    with pytest.raises(WebhookVerificationError, match="too old"):
+        Webhook(SECRET).verify(BODY, signed(SECRET, seconds=NOW - 600))
+
+
+def test_the_key_is_what_the_secret_holds_in_base64() -> None:
+    key = b64decode(SECRET.removeprefix("whsec_"))
+    expected = hmac.new(key, b"msg_job_1.%d." % NOW + BODY, hashlib.sha256).digest()
+
+    version, signature = signed(SECRET)["webhook-signature"].split(",")
+
+    assert (version, b64decode(signature)) == ("v1", expected)
+
+
+def test_a_secret_that_is_made_here_is_one_and_never_the_same() -> None:
+    made = {standard_webhooks.new_secret() for _ in range(20)}
+
+    assert len(made) == 20
+    assert all(map(standard_webhooks.is_secret, made))
+
+
+@pytest.mark.parametrize("bytes_", [24, 32, 64])
+def test_secrets_of_the_right_length_are_taken(bytes_: int) -> None:
+    secret = f"whsec_{b64encode(b'k' * bytes_).decode()}"
+
+    assert standard_webhooks.is_secret(secret)
+    assert Webhook(secret).verify(BODY, signed(secret))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "whsec_",
+        SECRET.removeprefix("whsec_"),
+        SECRET.replace("whsec_", "whpk_"),
+        SECRET + "!",
+        SECRET[:-1],
+        whsec("x" * 65),
+        "whsec_" + "a" * 28,  # 21 bytes
+        "whsec_\u00e9" + "a" * 43,
+        SECRET.replace("whsec_", "whsec_whsec_"),
+    ],
+)
+def test_what_cannot_be_a_secret_is_known(text: str) -> None:
+    assert not standard_webhooks.is_secret(text)

@@ -1,0 +1,67 @@
+"""docs/deployment.md against the files that it speaks of."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+
+from orchestrator.api import MAX_BODY
+from orchestrator.cli.stack import ROOT, procfile
+from orchestrator.providers import BUILT_IN
+from orchestrator.settings.settings import MIB, Settings
+from tests.deployment.kit import example, seconds, services, text, unescaped
+
+PAGE = text("docs/deployment.md")
+
+
+def test_every_variable_it_names_can_be_set() -> None:
+    ours = "|".join(["ORCHESTRATOR", *map(str.upper, BUILT_IN)])
+    named = set(re.findall(rf"\b(?:{ours})_[A-Z_]+\b", PAGE))
+    known = set(example(with_defaults=True))
+    assert {name.removesuffix("_FILE") for name in named} - known == set()
+
+
+def test_every_file_it_links_to_exists() -> None:
+    links = re.findall(r"\]\(([^)#]+)", PAGE)
+    assert links
+    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
+
+
+def test_it_speaks_of_every_process() -> None:
+    rows = re.findall(r"(?m)^\| `(\w+)` \|", PAGE)
+    assert [rows.count(name) for name in procfile()] == [2] * len(procfile())
+
+
+def test_the_redis_settings_are_those_of_the_compose_file() -> None:
+    rows = re.findall(r"(?m)^\| `([a-z-]+ \w+)` \|", PAGE)
+    started = " ".join(unescaped(services()["redis"]["command"]))
+    assert len(rows) == 3
+    assert [row for row in rows if f"--{row}" not in started] == []
+
+
+def test_the_time_to_stop_is_that_of_the_compose_file() -> None:
+    given = {seconds(services()[name]["stop_grace_period"]) for name in procfile()}
+    said = re.findall(r"Allow (\d+) s before SIGKILL|TimeoutStopSec=(\d+)", PAGE)
+    assert {int(one or other) for one, other in said} == given
+
+
+def test_the_proxy_lets_the_largest_request_through() -> None:
+    largest = Settings.from_env().max_upload_bytes + MAX_BODY
+    [given] = re.findall(r"client_max_body_size (\d+)m;", PAGE)
+    assert int(given) * MIB >= largest
+    assert f"{(largest - MAX_BODY) // MIB} MiB" in PAGE
+
+
+@pytest.mark.parametrize("name", list(procfile()))
+def test_the_systemd_unit_runs_the_procfiles_command(name: str) -> None:
+    (line,) = re.findall(r"(?m)^ExecStart=/bin/sh -c '(.+)'$", PAGE)
+    shown = line.replace("exec ", "echo ").replace("%i", name).replace("$$", "$")
+    told = subprocess.run(
+        ["/bin/sh", "-c", shown], cwd=ROOT, env={}, capture_output=True, text=True, check=True
+    )
+    expected = (
+        procfile()[name].replace("${HOST:-0.0.0.0}", "0.0.0.0").replace("${PORT:-8080}", "8080")
+    )
+    assert told.stdout.strip() == expected

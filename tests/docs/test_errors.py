@@ -1,0 +1,123 @@
+"""docs/errors.md against the vocabulary, and against what the adapters make of providers' codes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import orjson
+import pytest
+
+from orchestrator.jobs.model import ErrorCode, JobError
+from orchestrator.jobs.schemas import JobErrorSchema
+from orchestrator.jsonio import dump
+from orchestrator.net.http_types import Reply
+from orchestrator.providers import BUILT_IN, responses
+from orchestrator.providers.responses import STATUS_ERRORS, by_status, failure, succeeded
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "errors.md").read_text("utf-8")
+#: code -> meaning, retryable, what to do, from
+ROWS = {
+    code: cells.split(" | ") for code, cells in re.findall(r"(?m)^\| `([a-z_]+)` \| (.*) \|$", PAGE)
+}
+RETRYABLE = {code: cells[1] for code, cells in ROWS.items()}
+
+
+def tables(module: ModuleType) -> Iterator[tuple[str, Mapping[Any, tuple[ErrorCode, bool]]]]:
+    """A module's own tables of errors, by name."""
+    for name, value in vars(module).items():
+        if isinstance(value, Mapping) and value and name.isupper():
+            first = next(iter(value.values()))
+            if isinstance(first, tuple) and isinstance(first[0], ErrorCode):
+                yield name, value
+
+
+#: The tables of providers' own codes: provider, table, code, ours, whether it may pass.
+LISTED = [
+    (provider.title, name, code, *ours)
+    for provider in BUILT_IN.values()
+    for name, table in tables(import_module(type(provider).__module__))
+    if table is not STATUS_ERRORS
+    for code, ours in table.items()
+]
+
+
+def made() -> Iterator[tuple[ErrorCode, bool]]:
+    """What adapters and their base make of providers' answers."""
+    yield from STATUS_ERRORS.values()
+    yield from ((ours, retryable) for *_, ours, retryable in LISTED)
+    yield from (by_status(418), by_status(500))
+    without_image = succeeded(()).error
+    assert without_image is not None
+    for error in (failure(None, {}), without_image):
+        yield error.code, error.retryable
+
+
+def test_every_code_is_a_row_and_no_other() -> None:
+    assert list(ROWS) == [code.value for code in ErrorCode]
+    assert all(len(cells) == 4 for cells in ROWS.values())
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_what_may_be_tried_again_is_what_the_adapters_say(code: ErrorCode) -> None:
+    said = {retryable for made_code, retryable in made() if made_code is code}
+
+    words = {
+        frozenset({True}): "yes",
+        frozenset({False}): "no",
+        frozenset({True, False}): "depends",
+    }
+    only_ours = {ErrorCode.SUBMISSION_UNCONFIRMED, ErrorCode.DEADLINE_EXCEEDED}
+    assert RETRYABLE[code] == ("no" if code in only_ours else words[frozenset(said)])
+    assert not (said and code in only_ours)
+
+
+def test_the_adapters_tables_are_found() -> None:
+    assert {(title, name) for title, name, *_ in LISTED} >= {
+        ("EvoLink", "ERROR_TYPES"),
+        ("EvoLink", "TASK_ERRORS"),
+        ("HiAPI", "ERROR_CODES"),
+    }
+
+
+@pytest.mark.parametrize(("title", "code", "ours"), [(t, c, o) for t, _, c, o, _ in LISTED])
+def test_a_providers_own_code_stands_in_the_row_it_leads_to(
+    title: str, code: str, ours: ErrorCode
+) -> None:
+    found = [row for row, cells in ROWS.items() if f"`{code}`" in cells[3]]
+
+    assert found == [ours.value]
+    assert title in ROWS[ours][3].partition(f"`{code}`")[0]
+
+
+@pytest.mark.parametrize("status", STATUS_ERRORS)
+def test_a_status_stands_in_the_row_it_leads_to(status: int) -> None:
+    found = [row for row, cells in ROWS.items() if re.search(rf"HTTP [\d, ]*{status}\b", cells[3])]
+
+    assert found == [STATUS_ERRORS[status][0].value]
+
+
+def test_the_example_is_what_evolink_leads_to() -> None:
+    [block] = re.findall(r"(?s)```json\n(.*?)```", PAGE)
+    shown = orjson.loads(block)["error"]
+    told = {"message": "Insufficient quota", "type": "insufficient_quota_error", "code": 402}
+    told["fallback_suggestion"] = "https://evolink.ai/dashboard/billing"
+
+    error = BUILT_IN["evolink"].read_error(402, {"error": told})
+
+    assert error == JobError(**{**shown, "code": ErrorCode(shown["code"])})
+    assert list(shown) == list(JobErrorSchema().fields)
+
+
+def test_the_lengths_it_names_are_kept() -> None:
+    told = {"error_code": "X" * 5000, "message": "m" * 5000}
+
+    read = BUILT_IN["hiapi"].read_submit(Reply(400, {}, dump(told)))
+
+    assert isinstance(read, responses.Rejected)
+    assert f"up to {len(read.error.message)} characters" in PAGE
+    assert f"up to {len(read.error.provider_code or '')} characters" in PAGE

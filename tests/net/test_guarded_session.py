@@ -1,0 +1,417 @@
+"""Asking addresses that somebody else chose, against real sockets: what comes back.
+
+Where connections go is in test_session_connections.py; that calls end, in test_session_time.py.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import logging
+import pickle
+import tracemalloc
+import zlib
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+
+from orchestrator.net.guard import Forbidden, Guard
+from orchestrator.net.guarded_session import Answer, Failed, Fetched, GuardedSession, TooLarge
+from tests.net.asking import MIB, PNG, chunked, failure, fetch, forgetful, serve, session, to
+from tests.net.dns import Names, names
+from tests.net.servers import Peer, Serve, answer, once, saying
+
+__all__ = ["names", "serve"]
+
+
+# What a fetch gives --------------------------------------------------------------------------
+
+
+def test_a_body_is_written_and_told_by_length_digest_and_type(serve: Serve) -> None:
+    server = serve(saying(answer(PNG, "Content-Type: Image/PNG; name=x")))
+
+    body, fetched = fetch(f"{server.url}/a%2Fb.png?sig=%2B#part")
+
+    assert body == PNG
+    assert fetched == Fetched(len(PNG), hashlib.sha256(PNG).hexdigest(), "image/png")
+    head = server.requests[0].decode().split("\r\n")
+    assert head[0] == "GET /a%2Fb.png?sig=%2B HTTP/1.1"
+    assert sorted(head[1:-2]) == [
+        "Accept-Encoding: identity",
+        "Accept: */*",
+        f"Host: 127.0.0.1:{server.port}",
+        "User-Agent: image-orchestrator",
+    ]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        chunked(PNG[:10], PNG[10:], b""),
+        b"HTTP/1.0 200 OK\r\n\r\n" + PNG,
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + PNG,
+        b"HTTP/1.1 100 Continue\r\n\r\n" + answer(PNG),
+        answer(PNG, f"Content-Length: {len(PNG)}"),
+        answer(PNG, "Content-Encoding: identity"),
+        answer(PNG, "Content-Encoding: Identity") + b"more than it said",
+    ],
+    ids=["chunked", "HTTP/1.0", "until closed", "after 100", "length twice", "identity", "longer"],
+)
+def test_every_way_to_send_a_body_is_understood(serve: Serve, said: bytes) -> None:
+    body, fetched = fetch(serve(once(said)).url)
+
+    assert body == PNG
+    assert fetched.content_type == ""
+
+
+def test_a_long_content_type_is_cut(serve: Serve) -> None:
+    server = serve(saying(answer(PNG, "Content-Type: image/" + "x" * 1000)))
+
+    assert len(fetch(server.url)[1].content_type) == 100
+
+
+@pytest.mark.parametrize("status", [201, 204, 206, 302, 304, 404, 410, 500, 503])
+def test_any_status_but_200_fails_with_it(serve: Serve, status: int) -> None:
+    failed = failure(serve(saying(answer(b"", status=status))).url)
+
+    assert (failed.reason, failed.status) == (f"it answered {status}", status)
+    assert failed.retry_after is None
+
+
+def test_the_advised_wait_is_told(serve: Serve) -> None:
+    later = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    for text, least, most in (("17", 17, 17), (later, 50, 60), ("soon", None, None)):
+        server = serve(saying(answer(b"", f"Retry-After: {text}", status=429)))
+        wait = failure(server.url).retry_after
+        assert wait is None if least is None or most is None else least <= (wait or 0) <= most
+
+
+# What is no good answer ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (answer(PNG)[:-1], "the body broke off: IncompleteRead"),
+        (answer(PNG)[:99], "the body broke off: IncompleteRead"),
+        (chunked(PNG), "the body broke off: IncompleteRead"),
+        (chunked(PNG)[:-300], "the body broke off: IncompleteRead"),
+        (chunked(PNG) + b"nonsense\r\n", "the body broke off: IncompleteRead"),
+        (b"", "RemoteDisconnected"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n", "BadStatusLine"),
+        (b"<html>", "BadStatusLine"),
+        (b"HTTP/1.1 200 OK\r\n" + b"X: 1\r\n" * 200 + b"\r\n", "HTTPException"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"1" * 70000 + b"\r\n\r\n", "LineTooLong"),
+        (answer(b"ab", "Content-Length: 3"), "InvalidHeader"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_an_answer_that_is_not_whole_fails(serve: Serve, said: bytes, reason: str) -> None:
+    server = serve(once(said))
+
+    assert failure(server.url).reason == reason
+    assert server.connections == 1
+
+
+def test_a_reset_in_the_body_fails_and_is_not_tried_again(serve: Serve) -> None:
+    def act(peer: Peer) -> None:
+        peer.request()
+        peer.say(answer(PNG)[:5000])
+        peer.reset()
+
+    server = serve(act)
+
+    assert failure(server.url).reason.startswith("the body broke off: ")
+    assert server.connections == 1
+
+
+def test_a_refused_connection_fails() -> None:
+    assert failure("http://127.0.0.1:1").reason == "ConnectionRefusedError"
+
+
+def test_a_name_that_does_not_resolve_fails(names: Names) -> None:
+    assert failure("https://nobody.example").reason == "gaierror"
+
+
+def test_no_reason_and_no_log_holds_a_secret_of_the_url(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    odd = b"HTTP/1.1 404 No\r\nContent-Length: 0\r\nno header at all\r\nX: 1\r\n\r\n"
+    for said in (odd, b"", b"nonsense", answer(PNG)[:99], answer(b"", status=403)):
+        failed = failure(serve(once(said)).url + "/p?sig=hunter2")
+        assert "hunter2" not in repr(failed) + repr(failed.__cause__) + failed.reason
+    assert "hunter2" not in caplog.text
+
+
+def test_the_errors_survive_pickle() -> None:
+    for kind in (Failed, TooLarge):
+        again = pickle.loads(pickle.dumps(kind("why", status=429, retry_after=1.5)))
+        assert (type(again), str(again)) == (kind, "why")
+        assert (again.reason, again.status, again.retry_after) == ("why", 429, 1.5)
+
+
+def test_an_error_of_the_file_comes_through_and_spoils_the_connection(serve: Serve) -> None:
+    class Full(io.BytesIO):
+        def write(self, _: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    server, by = serve(saying(answer(PNG))), session()
+
+    with pytest.raises(OSError, match="No space left"):
+        by.fetch(server.url, Full(), seconds=15, max_bytes=MIB)
+    assert fetch(server.url, by)[0] == PNG
+    assert server.connections == 2
+
+
+# How large -----------------------------------------------------------------------------------
+
+
+def test_a_body_of_exactly_the_limit_is_taken(serve: Serve) -> None:
+    for said in (answer(PNG), chunked(PNG, b"")):
+        assert fetch(serve(once(said)).url, max_bytes=len(PNG))[0] == PNG
+
+
+def test_a_length_above_the_limit_is_refused_before_reading(serve: Serve) -> None:
+    def act(peer: Peer) -> None:
+        peer.request()
+        peer.say(answer(PNG)[: -len(PNG)])  # no body ever comes
+        peer.wait()
+
+    failed = failure(serve(act).url, max_bytes=len(PNG) - 1)
+
+    assert isinstance(failed, TooLarge)
+    assert failed.reason == f"the body has more than {len(PNG) - 1} bytes"
+
+
+def test_a_body_without_end_is_refused_while_reading(serve: Serve) -> None:
+    def act(peer: Peer) -> None:
+        peer.request()
+        peer.say(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            peer.say(PNG)
+
+    into = io.BytesIO()
+    with pytest.raises(TooLarge):
+        session().fetch(serve(act).url, into, seconds=15, max_bytes=MIB)
+
+    assert len(into.getvalue()) <= MIB
+
+
+# Content encodings ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", gzip.compress(PNG)),
+        ("GZIP", gzip.compress(PNG)),
+        ("x-gzip", gzip.compress(PNG[:999]) + gzip.compress(PNG[999:])),
+        ("deflate", zlib.compress(PNG)),
+    ],
+)
+def test_an_encoding_that_nobody_asked_for_is_taken_off(
+    serve: Serve, encoding: str, body: bytes
+) -> None:
+    got, fetched = fetch(serve(saying(answer(body, f"Content-Encoding: {encoding}"))).url)
+
+    assert got == PNG
+    assert fetched.bytes == len(PNG)
+    assert fetched.sha256 == hashlib.sha256(PNG).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "encoding", ["br", "zstd", "gzip, gzip", "gzip, br", "identity, gzip", "x"]
+)
+def test_an_unknown_encoding_is_refused(serve: Serve, encoding: str) -> None:
+    server = serve(saying(answer(gzip.compress(PNG), f"Content-Encoding: {encoding}")))
+
+    assert failure(server.url).reason == "its content encoding is unknown"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (gzip.compress(PNG)[:-9], "the body broke off: its encoding has no end"),
+        (gzip.compress(PNG)[:-1], "the body broke off: its encoding has no end"),
+        (b"", "the body broke off: its encoding has no end"),
+        (PNG, "the body cannot be decoded"),
+        (gzip.compress(PNG) + b"and more", "the body cannot be decoded"),
+    ],
+    ids=["cut", "cut by a byte", "empty", "not encoded", "more"],
+)
+def test_a_broken_encoding_fails(serve: Serve, body: bytes, reason: str) -> None:
+    server = serve(saying(answer(body, "Content-Encoding: gzip")))
+
+    assert failure(server.url).reason == reason
+
+
+def test_a_bomb_costs_little_memory_and_is_too_large(serve: Serve) -> None:
+    packed = zlib.compressobj(9, wbits=31)
+    bomb = b"".join(packed.compress(bytes(MIB)) for _ in range(200)) + packed.flush()
+    url, by = serve(saying(answer(bomb, "Content-Encoding: gzip"))).url, session()
+    into = io.BytesIO()
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge):
+            by.fetch(url, into, seconds=30, max_bytes=MIB)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert len(into.getvalue()) <= MIB
+    assert peak < 5 * MIB
+
+
+def test_an_encoded_body_that_comes_to_nothing_has_an_end(serve: Serve) -> None:
+    nothing = gzip.compress(b"") * 1000
+
+    def act(peer: Peer) -> None:
+        peer.request()
+        peer.say(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n")
+        while True:
+            peer.say(nothing)
+
+    assert isinstance(failure(serve(act).url, max_bytes=MIB // 4), TooLarge)
+
+
+# Redirects -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_followed(serve: Serve, status: int) -> None:
+    end = serve(saying(answer(PNG)))
+    begin = serve(saying(to(f"{end.url}/b?c=d#e", status)))
+
+    assert fetch(f"{begin.url}/a")[0] == PNG
+    assert end.requests[0].startswith(b"GET /b?c=d HTTP/1.1\r\n")
+    assert begin.requests[0].startswith(b"GET /a HTTP/1.1\r\n")
+
+
+def test_a_relative_redirect_is_followed_and_may_be_utf8(serve: Serve) -> None:
+    def act(peer: Peer) -> None:
+        path = peer.request().split()[1]
+        peer.say(to("c/é") if path == b"/a/b" else answer(PNG))
+
+    server = serve(act)
+
+    assert fetch(f"{server.url}/a/b")[0] == PNG
+    assert server.requests[-1].startswith(b"GET /a/c/%C3%A9 HTTP/1.1\r\n")
+
+
+@pytest.mark.parametrize(("redirects", "good"), [(5, True), (6, False)])
+def test_at_most_five_redirects_are_followed(serve: Serve, redirects: int, good: bool) -> None:
+    def act(peer: Peer) -> None:
+        peer.request()
+        peer.say(to("/again") if peer.number <= redirects else answer(PNG))
+
+    server = serve(act)
+
+    if good:
+        assert fetch(server.url)[0] == PNG
+    else:
+        assert failure(server.url).reason == "more than 5 redirects"
+    assert server.connections == 6
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        *("http://127.0.0.1:{}/", "//127.0.0.1:{}/", "https://127.0.0.1:{}/", "http://[::1]:{}/"),
+        *("http://localhost:{}/", "http://0x7f.1:{}/", "http://user@127.0.0.1:{}/", "http://["),
+        *("https://169.254.169.254/latest", "file:///etc/passwd", "/\\127.0.0.1:{}/"),
+        *("https://inside.example:{}/", "http://outside.example/", "https://cdn.example:6379/"),
+    ],
+)
+def test_a_redirect_to_where_nobody_may_go_is_not_followed(
+    serve: Serve, names: Names, location: str
+) -> None:
+    names["inside.example"] = (["127.0.0.1"],)
+    inside = serve(saying(answer(PNG)))
+    begin = serve(saying(to(location.format(inside.port))))
+    by = session(Guard(allow_hosts=[f"127.0.0.1:{begin.port}"]))
+
+    with pytest.raises(Forbidden):
+        fetch(begin.url, by)
+
+    assert (begin.connections, inside.connections) == (1, 0)
+
+
+# POST ----------------------------------------------------------------------------------------
+
+
+def post(url: str, by: GuardedSession | None = None, body: bytes = b"{}") -> Answer:
+    headers = {"Content-Type": "application/json", "user-agent": "us"}
+    return (by or session()).post(url, body, headers, seconds=15)
+
+
+def test_a_post_sends_its_body_and_headers_and_gives_the_status(serve: Serve) -> None:
+    server = serve(saying(answer(b"ok", "Retry-After: 5", status=202)))
+
+    assert post(f"{server.url}/in?a=b", body=b'{"a": 1}') == Answer(202, 5.0)
+    head, _, body = server.requests[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /in?a=b HTTP/1.1\r\n")
+    assert b"\r\nContent-Type: application/json" in head
+    assert b"\r\nuser-agent: us" in head
+    assert head.lower().count(b"user-agent") == 1
+    assert body == b'{"a": 1}'
+
+
+def test_an_empty_body_is_posted_with_its_length(serve: Serve) -> None:
+    server = serve(saying(answer(b"")))
+
+    assert post(server.url, body=b"") == Answer(200, None)
+    assert b"\r\nContent-Length: 0" in server.requests[0]
+
+
+@pytest.mark.parametrize("status", [301, 307, 400, 410, 429, 500])
+def test_every_status_is_an_answer_and_no_redirect_is_followed(serve: Serve, status: int) -> None:
+    server = serve(saying(answer(b"", "Location: /elsewhere", status=status)))
+
+    assert post(server.url) == Answer(status, None)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(("length", "used"), [(65535, 1), (65537, 2)])
+def test_a_little_of_the_answers_body_is_thrown_away(serve: Serve, length: int, used: int) -> None:
+    server, by = serve(saying(answer(b"x" * length))), session()
+
+    for _ in range(2):
+        assert post(server.url, by) == Answer(200, None)
+    assert server.connections == used
+
+
+def test_an_answer_whose_body_breaks_off_is_an_answer(serve: Serve) -> None:
+    server, by = serve(once(answer(PNG)[:99])), session()
+
+    assert post(server.url, by) == post(server.url, by) == Answer(200, None)
+
+
+@pytest.mark.parametrize("said", [b"", b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 200 OK\r\nX"])
+def test_what_is_no_http_answer_fails(serve: Serve, said: bytes) -> None:
+    if said.endswith(b"X"):
+        said += b"1" * 70000
+    server = serve(once(said))
+
+    with pytest.raises(Failed) as caught:
+        post(server.url)
+    assert caught.value.status is None
+    assert server.connections == 1
+
+
+def test_a_post_on_an_idle_connection_that_broke_off_is_not_sent_again(serve: Serve) -> None:
+    server, by = serve(forgetful(1, b"ok")), session()
+    post(server.url, by)
+
+    with pytest.raises(Failed, match="ConnectionResetError"):
+        post(server.url, by)
+    assert (server.connections, len(server.requests)) == (1, 2)
+
+
+def test_a_post_goes_nowhere_it_may_not() -> None:
+    with pytest.raises(Forbidden):
+        post("https://127.0.0.1/", session(Guard()))

@@ -1,0 +1,150 @@
+"""Where an image is to be had, before it is archived, after, and when its job is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import fakeredis
+import pytest
+
+from orchestrator.jobs.model import Image, Outcome
+from orchestrator.ledger import Ledger, LedgerUnavailable, keys
+from orchestrator.operations.locate_image import Archived, AtProvider, Lost, find
+from orchestrator.operations.manifest import folder, path
+from orchestrator.storage.storage import StorageError
+from tests.support import archive_kit, job_states
+from tests.support.archive_kit import Gallery, archived, picture
+from tests.support.fakes import NOON, Answer, Harness
+
+LOST = Lost("it answered 404")
+
+
+@pytest.fixture
+def harness(start: Callable[..., Harness], tmp_path: Path) -> Harness:
+    return archive_kit.harness(start, tmp_path)
+
+
+@pytest.fixture
+def mixed(harness: Harness) -> str:
+    """A job whose first image is lost, and whose second is archived; its id."""
+    return archived(harness, Gallery(harness).job(Answer(404), picture(1, "JPEG"), expires=[0, 0]))
+
+
+def forgotten(harness: Harness, job_id: str) -> str:
+    """The job has left the ledger."""
+    harness.redis.delete(keys.job(job_id), keys.events(job_id))
+    assert harness.ledger.get(job_id) is None
+    return job_id
+
+
+def copied(harness: Harness, job_id: str, index: int, extension: str) -> Archived:
+    copy = harness.job(job_id).images[index].copy
+    assert copy is not None
+    place = f"{folder(job_id)}/{index}"
+    kind = {"jpg": "image/jpeg", "png": "image/png"}[extension]
+    return Archived(f"{place}.{extension}", f"{place}.thumb.webp", kind, copy.sha256)
+
+
+def test_until_there_is_a_copy_an_image_is_at_the_provider(harness: Harness) -> None:
+    gallery = Gallery(harness)
+    job_id = gallery.job(Answer(404), picture())
+    links = [image.source_url for image in harness.job(job_id).images]
+
+    assert [find(harness.runtime, job_id, n) for n in (0, 1)] == [AtProvider(url) for url in links]
+    archived(harness, job_id)
+    assert find(harness.runtime, job_id, 0) == AtProvider(links[0]), "tried, and not given up"
+    assert find(harness.runtime, job_id, 1) == copied(harness, job_id, 1, "png")
+
+
+def test_an_image_that_was_given_up_is_lost_and_its_neighbour_is_not(
+    harness: Harness, mixed: str
+) -> None:
+    assert find(harness.runtime, mixed, 0) == LOST
+    assert find(harness.runtime, mixed, 1) == copied(harness, mixed, 1, "jpg")
+
+
+def test_when_the_job_has_left_the_ledger_its_manifest_tells_the_same(
+    harness: Harness, mixed: str
+) -> None:
+    known = [find(harness.runtime, mixed, index) for index in range(3)]
+    forgotten(harness, mixed)
+
+    assert [find(harness.runtime, mixed, index) for index in range(3)] == known
+    assert known[2] is None
+
+
+@pytest.mark.parametrize("index", [1, 2, 10**6, 2**63, 10**30])
+def test_images_that_there_never_were(harness: Harness, index: int) -> None:
+    job_id = archived(harness, Gallery(harness).job(picture()))
+
+    assert find(harness.runtime, job_id, index) is None
+    assert find(harness.runtime, forgotten(harness, job_id), index) is None
+
+
+def test_a_job_without_images_has_none(harness: Harness) -> None:
+    jobs = [
+        harness.enqueue(),
+        job_states.running(harness),
+        job_states.refused(harness),
+        job_states.cancelled(harness),
+    ]
+
+    assert [find(harness.runtime, job_id, 0) for job_id in jobs] == [None] * 4
+
+
+@pytest.mark.parametrize(
+    "job_id",
+    [
+        "",
+        "job_",
+        "../../etc/passwd",
+        "job_01m7z20phnfb7am34n5y69ch6f00x",
+        "job_01m7z20phnfb7am34n5y69ch6f00\n",
+        "JOB_01M7Z20PHNFB7AM34N5Y69CH6F00",
+        "job_01m7z20phnfb7am34n5y69ch6f00",
+        "job_" + "0" * 28,
+        # An id of the year 10889, which no calendar of Python's has, and one beyond any.
+        "job_7zzzzzzzzzzzzzzzzzzzzzzzzz00",
+        "job_zzzzzzzzzzzzzzzzzzzzzzzzzz00",
+        "job_01m7z20phnfb7am34n5y69ch6fff",
+    ],
+)
+def test_jobs_that_there_never_were(harness: Harness, job_id: str) -> None:
+    assert find(harness.runtime, job_id, 0) is None
+
+
+def test_an_image_named_by_a_manifest_that_says_nothing_is_none(harness: Harness) -> None:
+    job_id = keys.new_job_id(0)
+    for content in (b"", b"{", b"[]", b'{"images": []}'):
+        harness.runtime.storage.put(path(job_id), content, "application/json")
+        assert find(harness.runtime, job_id, 0) is None
+
+
+def test_the_manifest_is_not_read_while_the_ledger_knows(harness: Harness, tmp_path: Path) -> None:
+    job_id = archived(harness, Gallery(harness).job(picture()))
+    (tmp_path / "archive" / path(job_id)).unlink()
+
+    assert find(harness.runtime, job_id, 0) == copied(harness, job_id, 0, "png")
+
+
+def test_an_image_that_expires_next_is_still_at_the_provider(harness: Harness) -> None:
+    image = Image("https://cdn.example/0.png", NOON - 1)
+
+    job_id = job_states.ended(harness, Outcome.succeeded((image,)))
+
+    assert find(harness.runtime, job_id, 0) == AtProvider("https://cdn.example/0.png")
+
+
+def test_whoever_is_away_says_so(harness: Harness, tmp_path: Path) -> None:
+    job_id = forgotten(harness, archived(harness, Gallery(harness).job(picture())))
+    (tmp_path / "archive" / path(job_id)).unlink()
+    (tmp_path / "archive" / path(job_id)).mkdir()
+
+    with pytest.raises(StorageError, match="Is a directory"):
+        find(harness.runtime, job_id, 0)
+    server = fakeredis.FakeServer()
+    server.connected = False
+    away = Ledger(lambda: fakeredis.FakeRedis(server=server, decode_responses=True))
+    with pytest.raises(LedgerUnavailable):
+        find(harness.on(away).runtime, job_id, 0)

@@ -1,0 +1,239 @@
+"""job.json: where it lies, what it says, and what it must not."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import orjson
+import pytest
+from ulid import ULID
+
+from orchestrator.jobs.model import Cost, Image, Outcome
+from orchestrator.jsonio import NotJson
+from orchestrator.operations.manifest import VERSION, copies, folder, manifest, path
+from orchestrator.steps.poll import poll
+from orchestrator.steps.submit import submit
+from tests.support import archive_kit, job_states
+from tests.support.archive_kit import LIFE, Gallery, archived, picture
+from tests.support.fakes import API_KEY, NOON, PUBLIC_URL, SECRET_KEY, Answer, Harness, answer
+
+
+@pytest.fixture
+def harness(start: Callable[..., Harness], tmp_path: Path) -> Harness:
+    return archive_kit.harness(start, tmp_path)
+
+
+def made_at(moment: datetime) -> str:
+    return f"job_{str(ULID.from_datetime(moment)).lower()}07"
+
+
+# Where -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["UTC", "Pacific/Auckland", "Pacific/Honolulu"])
+def _anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield
+    os.environ.pop("TZ")
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("_anywhere")
+def test_a_jobs_folder_is_that_of_the_day_in_its_id_in_utc() -> None:
+    last = made_at(datetime(2026, 11, 20, 23, 59, 59, 999_000, UTC))
+    first = made_at(datetime(2026, 11, 21, 0, 0, 0, 0, UTC))
+
+    assert folder(last) == f"2026-11-20/{last}"
+    assert folder(first) == f"2026-11-21/{first}"
+    assert path(first) == f"2026-11-21/{first}/job.json"
+
+
+def test_the_folder_needs_nothing_but_the_id(harness: Harness) -> None:
+    job_id = archived(harness, Gallery(harness).job(picture()))
+    known = folder(job_id)
+    harness.redis.flushall()
+    harness.clock.forward(90 * 86_400)
+
+    assert folder(job_id) == known
+    assert copies(harness.runtime.storage.get(path(job_id)))[0]["path"] == f"{known}/0.png"
+
+
+# What --------------------------------------------------------------------------------------
+
+
+def test_a_manifest_says_all_that_is_known_of_a_job(harness: Harness) -> None:
+    gallery = Gallery(harness)
+    [good, bad] = gallery.hang(picture(), Answer(404))
+    images = (Image(good, NOON + LIFE), Image(bad, NOON))
+    outcome = Outcome.succeeded(images, Cost(1.5, "credits"))
+    asked = {"prompt": "A red cube", "aspect_ratio": "16:9", "metadata": {"order": 7}}
+    job_id = job_states.ended(harness, outcome, "evolink", **asked)
+    archived(harness, job_id)
+    kept = harness.job(job_id).images[0].copy
+    assert kept is not None
+
+    told = archive_kit.manifest(harness, job_id)
+    timeline = told.pop("timeline")
+
+    assert told == {
+        "manifest": VERSION,
+        "id": job_id,
+        "status": "succeeded",
+        "provider": "evolink",
+        "model": "nano-banana-2-lite",
+        "request": {"prompt": "A red cube", "aspect_ratio": "16:9"},
+        "attempts": [
+            {
+                "number": 1,
+                "provider": "evolink",
+                "task_id": job_states.task_of(job_id),
+                "submitted_at": "2026-11-30T00:53:20.000Z",
+            }
+        ],
+        "images": [
+            {
+                "url": f"{PUBLIC_URL}/v1/jobs/{job_id}/images/0",
+                "source_url": good,
+                "expires_at": "2026-12-01T00:53:20.000Z",
+                "archived_at": "2026-11-30T00:53:20.000Z",
+                "sha256": kept.sha256,
+                "bytes": len(picture()),
+                "width": 96,
+                "height": 64,
+                "content_type": "image/png",
+                "error": None,
+                "path": f"{folder(job_id)}/0.png",
+                "thumbnail": f"{folder(job_id)}/0.thumb.webp",
+            },
+            {
+                "url": f"{PUBLIC_URL}/v1/jobs/{job_id}/images/1",
+                "source_url": bad,
+                "expires_at": "2026-11-30T00:53:20.000Z",
+                "archived_at": None,
+                "sha256": None,
+                "bytes": None,
+                "width": None,
+                "height": None,
+                "content_type": None,
+                "error": "it answered 404",
+                "path": None,
+                "thumbnail": None,
+            },
+        ],
+        "error": None,
+        "cost": {"amount": 1.5, "unit": "credits", "source": "reported"},
+        "metadata": {"order": 7},
+        "deadline_at": "2026-11-30T01:53:20.000Z",
+        "created_at": "2026-11-30T00:53:20.000Z",
+        "updated_at": "2026-11-30T00:53:20.000Z",
+        "settled_at": "2026-11-30T00:53:20.000Z",
+        "settled_by": "callback",
+    }
+    assert [event["event"] for event in timeline] == [
+        "created",
+        "submitting",
+        "accepted",
+        "settled",
+    ]
+    assert all(event["at"] == "2026-11-30T00:53:20.000Z" for event in timeline)
+    assert timeline[2]["detail"]["task_id"] == job_states.task_of(job_id)
+
+
+def test_its_timeline_has_the_tries_that_failed(harness: Harness) -> None:
+    gallery = Gallery(harness)
+    job_id = archived(harness, gallery.job(Answer(503)))
+    gallery.pages["/image-0"] = picture()
+    archive_kit.again(harness, job_id)
+
+    timeline = archive_kit.manifest(harness, job_id)["timeline"]
+
+    assert timeline[-1] == {
+        "at": "2026-11-30T00:53:20.000Z",
+        "event": "archive_failed",
+        "detail": {"try": 1, "reason": "it answered 503"},
+    }
+
+
+def test_without_a_public_url_links_are_paths(
+    start: Callable[..., Harness], tmp_path: Path
+) -> None:
+    harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_PUBLIC_URL="")
+    job_id = archived(harness, Gallery(harness).job(picture()))
+
+    assert (
+        archive_kit.manifest(harness, job_id)["images"][0]["url"] == f"/v1/jobs/{job_id}/images/0"
+    )
+
+
+def test_it_is_json_that_people_can_read_with_any_tool(harness: Harness) -> None:
+    job_id = archived(harness, Gallery(harness).job(picture(), prompt="Löwe 🦁 \u0000 \u2028"))
+    [content] = [c for name, c in archive_kit.files(harness).items() if name.endswith("job.json")]
+
+    assert orjson.loads(content)["request"]["prompt"] == "Löwe 🦁 \u0000 \u2028"
+    assert job_id.encode() in content
+
+
+# What not ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def secretive(start: Callable[..., Harness], tmp_path: Path) -> Harness:
+    return archive_kit.harness(
+        start,
+        tmp_path,
+        ORCHESTRATOR_NOTIFY_SECRET="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+        HIAPI_WEBHOOK_SECRET="a-secret-of-hiapis",
+        HIAPI_POLL_SECONDS="1",
+    )
+
+
+def test_no_secret_of_ours_or_of_the_callers_is_in_it(secretive: Harness) -> None:
+    harness, notify = secretive, "https://caller.example/told?token=sesame"
+    harness.provider.answers(answer(200, {"data": {"taskId": "task-1"}}))
+    job_id = harness.enqueue("hiapi", notify_url=notify)
+    submit(harness.runtime, job_id)
+    [sent] = harness.provider.asked
+    assert API_KEY in sent.headers["authorization"]
+    [token] = [part for part in sent.body.decode().split('"') if "/callbacks/" in part]
+    [link] = Gallery(harness).hang(picture())
+    task = {"taskId": "task-1", "status": "success", "output": [{"url": link}]}
+    harness.provider.answers(answer(200, {"data": task}))
+    harness.clock.forward(60)
+    poll(harness.runtime, job_id)
+    harness.provider.answers(Answer(200, picture()))
+
+    archived(harness, job_id)
+
+    [content] = [c for name, c in archive_kit.files(harness).items() if name.endswith("job.json")]
+    hidden = [API_KEY, SECRET_KEY, "sesame", "api-key-of-the-tests", "/callbacks/", "whsec_"]
+    hidden += ["a-secret-of-hiapis", token.rpartition("/")[2], "caller.example"]
+    assert [secret for secret in hidden if secret.encode() in content] == []
+    assert b'"notification"' not in content, "it goes on after this was written"
+    assert b'"archive"' not in content
+
+
+# Reading it --------------------------------------------------------------------------------
+
+
+def test_what_was_written_is_read(harness: Harness) -> None:
+    job_id = archived(harness, Gallery(harness).job(picture()))
+    job = harness.job(job_id)
+
+    [listed] = copies(manifest(job, harness.ledger.events(job_id), None))
+
+    assert job.images[0].copy is not None
+    assert listed["path"] == job.images[0].copy.path
+    assert listed["thumbnail"] == job.images[0].copy.thumbnail
+    assert listed["sha256"] == job.images[0].copy.sha256
+
+
+@pytest.mark.parametrize("content", [b"", b"\x00", b"{", b"[]", b"{}", b'{"images": 7}', b"null"])
+def test_what_is_no_manifest_is_refused_as_such(content: bytes) -> None:
+    with pytest.raises(NotJson):
+        copies(content)

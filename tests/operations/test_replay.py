@@ -1,0 +1,200 @@
+"""Telling callers again: one job's, or all that were given up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import structlog
+
+from orchestrator.jobs.model import FollowUpStatus, Step
+from orchestrator.ledger import Ledger, LedgerUnavailable
+from orchestrator.operations.replay import NothingToTell, dead, tell_again
+from orchestrator.steps.notify import notify
+from tests.support import job_states
+from tests.support.fakes import NOON, Answer, FakeProvider, Harness
+from tests.support.notify_kit import again, ended, host, once, pause, redis_holds, told, url, wait
+
+PENDING, DONE, DEAD = FollowUpStatus.PENDING, FollowUpStatus.DONE, FollowUpStatus.DEAD
+
+
+def given_up(harness: Harness, receiver: FakeProvider) -> str:
+    """A job whose caller could not be told; its id. The clock stands where it was."""
+    began, job_id = harness.clock.now, ended(harness, receiver)
+    answers, receiver.handler = receiver.handler, lambda _: Answer(400)
+    while wait(harness, job_id) is not None:
+        notify(harness.runtime, job_id)
+        harness.clock.forward(wait(harness, job_id) or 0)
+    assert told(harness, job_id).status is DEAD
+    receiver.handler = answers
+    receiver.asked.clear()
+    harness.clock.now = began
+    return job_id
+
+
+# One -----------------------------------------------------------------------------------------
+
+
+def test_a_dead_one_is_told_again_with_the_same_id_from_the_first_try_on(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    job_id = given_up(harness, receiver)
+    harness.clock.forward(7 * 86_400)
+    harness.nudges.sent.clear()
+
+    tell_again(harness.runtime, harness.job(job_id))
+
+    assert harness.nudges.sent == [(Step.NOTIFY, job_id)]
+    now = told(harness, job_id)
+    assert (now.status, now.tries, now.since) == (PENDING, 0, harness.clock.now)
+    assert dead(harness.runtime) == (0, [])
+    assert wait(harness, job_id) == 0
+    receiver.answers(Answer(500), Answer(200))
+    assert again(harness, job_id).tries == 1
+    assert wait(harness, job_id) == 5
+    assert again(harness, job_id).status is DONE
+    assert {asked.headers["webhook-id"] for asked in receiver.asked} == {f"msg_{job_id}"}
+
+
+@pytest.mark.parametrize("status", [200, 410])
+def test_one_that_was_done_or_gone_is_told_again_too(
+    harness: Harness, receiver: FakeProvider, status: int
+) -> None:
+    receiver.answers(Answer(status), Answer(200))
+    job_id = ended(harness, receiver)
+    once(harness, job_id)
+    harness.clock.forward(60)
+
+    tell_again(harness.runtime, harness.job(job_id))
+
+    assert once(harness, job_id).status is DONE
+    first, second = receiver.asked
+    assert first.headers["webhook-id"] == second.headers["webhook-id"]
+    assert second.headers["webhook-timestamp"] == str(NOON // 1000 + 60)
+
+
+def test_one_that_waits_for_its_next_try_is_told_at_once(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    receiver.answers(Answer(500), Answer(200))
+    job_id = ended(harness, receiver)
+    once(harness, job_id)
+
+    tell_again(harness.runtime, harness.job(job_id))
+
+    assert once(harness, job_id).status is DONE
+
+
+def test_a_paused_host_is_asked_again_at_once(harness: Harness, receiver: FakeProvider) -> None:
+    job_id, other = ended(harness, receiver), ended(harness, receiver)
+    pause(harness, host(receiver))
+    pause(harness, "other.example.com")
+    assert once(harness, other).status is PENDING
+
+    tell_again(harness.runtime, harness.job(job_id))
+
+    assert list(harness.ledger.circuit_breaker.failing()) == ["other.example.com"]
+    harness.clock.forward(1)
+    assert once(harness, job_id).status is DONE
+
+
+@pytest.mark.parametrize("way", ["notify_task", "notify_stream"])
+def test_a_host_that_has_the_name_of_a_task_or_stream_is_left_alone(
+    harness: Harness, way: str
+) -> None:
+    named: dict[str, Any] = {way: "shop.example.com"}
+    job_id = job_states.ended(harness, **named)
+    pause(harness, "shop.example.com")
+
+    tell_again(harness.runtime, harness.job(job_id))
+
+    assert list(harness.ledger.circuit_breaker.failing()) == ["shop.example.com"]
+
+
+def test_it_is_logged_with_the_host_only(harness: Harness, receiver: FakeProvider) -> None:
+    job_id = ended(harness, receiver)
+
+    with structlog.testing.capture_logs() as logs:
+        tell_again(harness.runtime, harness.job(job_id))
+
+    [line] = logs
+    assert (line["event"], line["job"], line["to"]) == ("notify_again", job_id, host(receiver))
+    assert redis_holds(harness, "token") == []
+
+
+# Nothing to tell -----------------------------------------------------------------------------
+
+
+def test_a_job_without_an_outcome_cannot_be_told(harness: Harness, receiver: FakeProvider) -> None:
+    for job_id in (
+        harness.enqueue(notify_url=url(receiver)),
+        job_states.running(harness, notify_url=url(receiver)),
+        job_states.running(harness),
+    ):
+        job = harness.job(job_id)
+        with pytest.raises(NothingToTell, match=f"it is {job.status}: its caller is told once"):
+            tell_again(harness.runtime, job)
+        assert "notify_again" not in harness.events(job_id)
+
+
+def test_a_job_that_names_nobody_cannot_be_told(harness: Harness) -> None:
+    job = harness.job(job_states.ended(harness))
+
+    with pytest.raises(NothingToTell, match="names no notify_url, notify_task or notify_stream"):
+        tell_again(harness.runtime, job)
+
+    assert (Step.NOTIFY, job.id) not in harness.nudges.sent
+
+
+@pytest.mark.parametrize("job_id", ["job_" + "0" * 28, "nonsense"])
+def test_a_job_that_is_gone_cannot_be_told(harness: Harness, job_id: str) -> None:
+    job = replace(harness.job(job_states.ended(harness, notify_stream="shop")), id=job_id)
+
+    with pytest.raises(NothingToTell, match="it is gone"):
+        tell_again(harness.runtime, job)
+
+
+def test_nothing_is_begun_while_the_ledger_is_away(harness: Harness, away: Ledger) -> None:
+    job = harness.job(job_states.ended(harness, notify_stream="shop"))
+    harness.nudges.sent.clear()
+
+    with pytest.raises(LedgerUnavailable):
+        tell_again(harness.on(away).runtime, job)
+
+    assert harness.nudges.sent == []
+
+
+# Those that were given up --------------------------------------------------------------------
+
+
+def test_the_dead_are_listed_oldest_first_and_counted(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    jobs = []
+    for _ in range(3):
+        jobs.append(given_up(harness, receiver))
+        harness.clock.forward(3600)
+    job_states.ended(harness, notify_stream="shop")
+
+    number, found = dead(harness.runtime)
+
+    assert (number, [job.id for job in found]) == (3, jobs)
+    assert dead(harness.runtime, limit=2)[0] == 3
+    assert [job.id for job in dead(harness.runtime, limit=2)[1]] == jobs[:2]
+
+
+def test_since_leaves_the_older_ones_out(harness: Harness, receiver: FakeProvider) -> None:
+    given_up(harness, receiver)
+    harness.clock.forward(3600)
+    second = given_up(harness, receiver)
+    tried = told(harness, second).tried_at
+    assert tried is not None
+
+    assert [job.id for job in dead(harness.runtime, since=tried)[1]] == [second]
+    assert dead(harness.runtime, since=tried + 1) == (0, [])
+    assert dead(harness.runtime, since=tried - 3600_000)[0] == 2
+
+
+def test_nobody_is_dead_at_first(harness: Harness) -> None:
+    assert dead(harness.runtime) == (0, [])

@@ -1,0 +1,223 @@
+"""Trying a job again: a new job from the same request, once, and never paid for unawares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.enqueue import create_job
+from orchestrator.jobs.model import Attempt, ErrorCode, Job, SettledBy, Status, Step
+from orchestrator.jobs.uploads import ImageFile
+from orchestrator.jobs.validation import InvalidRequest
+from orchestrator.operations.rerun import MayBePaid, NotRetryable, may_be_paid, retry
+from tests.jobs.test_uploads import PNG
+from tests.support import job_states
+from tests.support.fakes import REQUESTS, Harness
+
+
+def again(harness: Harness, job_id: str, **options: Any) -> Job:
+    return retry(harness.runtime, harness.job(job_id), caller="tests", **options).job
+
+
+def overdue(harness: Harness) -> str:
+    """A job that its provider took, and told nothing of until the deadline."""
+    return job_states.ended(harness, job_states.failure(ErrorCode.DEADLINE_EXCEEDED))
+
+
+def bought_twice(harness: Harness) -> str:
+    """A job whose second attempt was refused, after a first one of unknown fate."""
+    lease = job_states.resubmitted(harness)
+    now = harness.clock.now
+    harness.ledger.settle(lease, job_states.failure(), SettledBy.SUBMIT, now=now)
+    return lease.job.id
+
+
+@pytest.mark.parametrize(
+    "life",
+    [job_states.refused, job_states.cancelled, lambda w: job_states.ended(w, job_states.failure())],
+)
+def test_a_job_that_failed_or_was_cancelled_becomes_a_new_job(
+    harness: Harness, life: Callable[[Harness], str]
+) -> None:
+    job_id = life(harness)
+    harness.clock.forward(60)
+    harness.nudges.sent.clear()
+
+    new = again(harness, job_id)
+
+    assert new.id != job_id
+    assert new == harness.job(new.id)
+    assert (new.status, new.request) == (Status.QUEUED, harness.job(job_id).request)
+    assert new.created_at == harness.clock.now
+    assert new.deadline_at == harness.clock.now + 3_600_000
+    assert harness.nudges.sent == [(Step.SUBMIT, new.id)]
+
+
+# Refusals ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("life", "why"),
+    [
+        (Harness.enqueue, "it is queued: it still reaches its outcome"),
+        (
+            lambda w: job_states.submitting(w).job.id,
+            "it is submitting: it still reaches its outcome",
+        ),
+        (job_states.unconfirmed, "it is unconfirmed: it still reaches its outcome"),
+        (job_states.running, "it is running: it still reaches its outcome"),
+        (job_states.ended, "it succeeded: for more images, enqueue another job"),
+    ],
+)
+@pytest.mark.parametrize("accept_risk", [False, True])
+def test_a_job_that_is_not_over_or_succeeded_is_not_retried(
+    harness: Harness, life: Callable[[Harness], str], why: str, accept_risk: bool
+) -> None:
+    job_id = life(harness)
+
+    with pytest.raises(NotRetryable, match=f"^{why}$") as refused:
+        again(harness, job_id, accept_risk=accept_risk)
+
+    assert not isinstance(refused.value, MayBePaid)
+    assert harness.ledger.overview.size() == 1
+
+
+@pytest.mark.parametrize("life", [job_states.given_up, overdue, bought_twice])
+def test_a_job_that_may_be_paid_is_retried_only_by_who_accepts_the_risk(
+    harness: Harness, life: Callable[[Harness], str]
+) -> None:
+    job_id = life(harness)
+
+    with pytest.raises(MayBePaid, match="a retry may pay twice"):
+        again(harness, job_id)
+    assert harness.ledger.overview.size() == 1
+
+    assert again(harness, job_id, accept_risk=True).status is Status.QUEUED
+
+
+def test_an_uploaded_file_is_not_there_any_more(harness: Harness) -> None:
+    request = {"provider": "uniall", "model": "NanoBanana", "prompt": "On a beach"}
+    file = ImageFile("teal.png", PNG)
+    job_id = create_job(harness.runtime, request, scope="tests", file=file).job.id
+    harness.ledger.cancel(job_id, now=harness.clock.now)
+
+    with pytest.raises(NotRetryable, match="enqueue it again, with the file"):
+        again(harness, job_id, accept_risk=True)
+
+
+def test_a_provider_that_was_switched_off_is_refused_and_nothing_is_stored(
+    harness: Harness,
+) -> None:
+    job_id = job_states.refused(harness)
+
+    with pytest.raises(InvalidRequest, match="HIAPI_API_KEY"):
+        again(harness.provider_off(), job_id)
+
+    assert harness.ledger.overview.size() == 1
+
+
+# Whether it may be paid --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "task", "resubmitted", "paid"),
+    [
+        (ErrorCode.CONTENT_POLICY, "task-1", False, False),
+        (ErrorCode.CONTENT_POLICY, "task-1", True, True),
+        (ErrorCode.DEADLINE_EXCEEDED, None, False, False),
+        (ErrorCode.DEADLINE_EXCEEDED, "task-1", False, True),
+        (ErrorCode.SUBMISSION_UNCONFIRMED, None, False, True),
+        (ErrorCode.CANCELLED, None, True, True),
+    ],
+)
+def test_what_may_be_paid(
+    harness: Harness, code: ErrorCode, task: str | None, resubmitted: bool, paid: bool
+) -> None:
+    job = replace(
+        harness.job(job_states.refused(harness)),
+        error=job_states.failure(code).error,
+        attempts=(Attempt(1, harness.clock.now, task), Attempt(2, harness.clock.now)),
+        resubmitted=resubmitted,
+    )
+
+    assert may_be_paid(job) is paid
+
+
+# Once --------------------------------------------------------------------------------------
+
+
+def test_a_second_retry_gives_the_same_job_whoever_asks(harness: Harness) -> None:
+    job_id = job_states.refused(harness)
+
+    first = retry(harness.runtime, harness.job(job_id), caller="api:one")
+    second = retry(harness.runtime, harness.job(job_id), caller="cli")
+
+    assert (first.replayed, second.replayed) == (False, True)
+    assert second.job.id == first.job.id
+    assert harness.ledger.overview.size() == 2
+
+
+def test_a_callers_own_idempotency_key_cannot_stand_in_for_a_retry(harness: Harness) -> None:
+    job_id = job_states.refused(harness)
+    other = create_job(harness.runtime, REQUESTS["evolink"], scope="api:tests", key=job_id).job
+
+    assert again(harness, job_id).id != other.id
+
+
+def test_a_retry_that_failed_can_be_retried_itself(harness: Harness) -> None:
+    first = job_states.refused(harness)
+    second = again(harness, first)
+    harness.ledger.cancel(second.id, now=harness.clock.now)
+
+    third = again(harness, second.id)
+
+    assert third.id not in (first, second.id)
+    assert third.request == second.request
+
+
+# What is carried over ----------------------------------------------------------------------
+
+ASKED: dict[str, dict[str, Any]] = {
+    "every unified field": {
+        "provider": "hiapi",
+        "model": "Nano-Banana-2",
+        "prompt": "  A red cube\n",
+        "images": ["https://images.example/a.png"],
+        "aspect_ratio": "16:9",
+        "resolution": "2K",
+        "output_format": "png",
+        "n": 1,
+    },
+    "a family": {"provider": "uniall", "model": "nano-banana-2", "prompt": "x", "resolution": "2K"},
+    "provider_options": {
+        "provider": "uniall",
+        "model": "gpt-image-2",
+        "prompt": "x",
+        "provider_options": {"size": "2560x1440", "quality": "high"},
+    },
+    "native": {
+        "provider": "evolink",
+        "model": "nano-banana-2-lite",
+        "request": {"model": "nano-banana-2-lite", "prompt": "x", "size": "16:9"},
+    },
+    "all the rest": {
+        **REQUESTS["hiapi"],
+        "metadata": {"order": [1, {"two": None}]},
+        "deadline_seconds": 90.5,
+        "on_unconfirmed": "resubmit",
+    },
+}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_the_whole_request_is_carried_over(harness: Harness, name: str) -> None:
+    job_id = create_job(harness.runtime, ASKED[name], scope="tests").job.id
+    harness.ledger.cancel(job_id, now=harness.clock.now)
+
+    new = harness.job(again(harness, job_id).id)
+
+    assert new.request == harness.job(job_id).request
+    assert new.deadline_at - new.created_at == ASKED[name].get("deadline_seconds", 3600) * 1000

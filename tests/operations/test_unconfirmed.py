@@ -1,0 +1,118 @@
+"""Money at risk: which attempts may have been charged in vain, and how much that is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from orchestrator.jobs.model import Status
+from orchestrator.ledger import keys
+from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
+from tests.support import job_states
+from tests.support.fakes import Harness
+
+PRICES = {
+    "UNIALL_PRICES": {"unit": "USD", "prices": {"NanoBanana2-1K": 0.1, "NanoBanana2-2K": 0.2}},
+    "HIAPI_PRICES": {"unit": "credits", "prices": {"Nano-Banana-2": 3}},
+}
+
+
+@pytest.fixture
+def computed_cost(start: Callable[..., Harness]) -> Harness:
+    return start(**{name: orjson.dumps(table).decode() for name, table in PRICES.items()})
+
+
+def sums(harness: Harness) -> dict[str, Any]:
+    return possible_charges(harness.runtime, unconfirmed_attempts(harness.runtime)[1])
+
+
+def test_without_unconfirmed_attempts_no_money_is_unconfirmed_attempts(priced: Harness) -> None:
+    job_states.ended(priced)
+    job_states.refused(priced)
+
+    assert unconfirmed_attempts(priced.runtime) == (0, [])
+    assert sums(priced) == {"amounts": [], "unpriced": 0}
+
+
+def test_an_attempt_at_risk_is_told_with_its_job(harness: Harness) -> None:
+    job_id = job_states.unconfirmed(harness)
+
+    number, [found] = unconfirmed_attempts(harness.runtime)
+
+    assert number == 1
+    assert found.job == harness.job(job_id)
+    assert found.view() == {
+        "job_id": job_id,
+        "attempt": 1,
+        "since": "2026-11-30T00:53:20.000Z",
+        "provider": "hiapi",
+        "model": "Nano-Banana-2",
+        "status": "unconfirmed",
+    }
+
+
+def test_the_newest_are_told_and_all_are_counted(harness: Harness) -> None:
+    ids = []
+    for _ in range(4):
+        ids.append(job_states.unconfirmed(harness))
+        harness.clock.forward(1)
+
+    number, found = unconfirmed_attempts(harness.runtime, 2)
+
+    assert number == 4
+    assert [entry.job_id for entry in found] == [ids[3], ids[2]]
+
+
+def test_prices_are_summed_by_unit(priced: Harness) -> None:
+    for fields in ({}, {}, {"model": "NanoBanana2-2K"}):
+        job_states.unconfirmed(priced, "uniall", **fields)
+    job_states.given_up(priced, "hiapi")
+
+    assert sums(priced) == {
+        "amounts": [{"unit": "credits", "amount": 3}, {"unit": "USD", "amount": 0.4}],
+        "unpriced": 0,
+    }
+
+
+def test_a_resubmitted_jobs_two_unknown_attempts_count_twice(priced: Harness) -> None:
+    lease = job_states.resubmitted(priced)
+    now = priced.clock.now
+    priced.ledger.unconfirmed(lease, now=now, due_at=now, tries=1, reason="reset")
+
+    assert sums(priced)["amounts"] == [{"unit": "credits", "amount": 6}]
+
+
+def test_what_has_no_known_price_is_counted(priced: Harness) -> None:
+    job_states.unconfirmed(priced, "evolink")
+    job_states.unconfirmed(priced, "uniall", model="NanoBanana2-4K")
+
+    assert sums(priced) == {"amounts": [], "unpriced": 2}
+
+
+def test_a_provider_that_was_switched_off_has_no_known_price(priced: Harness) -> None:
+    job_states.unconfirmed(priced, "hiapi")
+
+    assert sums(priced.provider_off()) == {"amounts": [], "unpriced": 1}
+
+
+def test_an_attempt_whose_job_has_expired_is_told_all_the_same(priced: Harness) -> None:
+    job_id = job_states.given_up(priced)
+    priced.redis.delete(keys.job(job_id))
+
+    _, [found] = unconfirmed_attempts(priced.runtime)
+
+    assert found.job is None
+    assert found.view()["job_id"] == job_id
+    assert {found.view()[name] for name in ("provider", "model", "status")} == {None}
+    assert sums(priced) == {"amounts": [], "unpriced": 1}
+
+
+def test_a_job_that_gave_up_stays_at_risk(harness: Harness) -> None:
+    job_id = job_states.given_up(harness)
+
+    [found] = unconfirmed_attempts(harness.runtime)[1]
+
+    assert (found.job_id, found.job and found.job.status) == (job_id, Status.FAILED)

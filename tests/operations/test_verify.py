@@ -1,0 +1,290 @@
+"""Verify finds each broken invariant, names whose it is, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.jobs.model import FollowUpStatus, Status, Step
+from orchestrator.ledger import Ledger, keys
+from orchestrator.operations import verify
+from orchestrator.operations.verify import INVARIANTS, Charge, Finding, Verification, view
+from tests.ledger import kit
+from tests.ledger.breaks import BREAKS, Busy, give_archive_the_state, untold
+from tests.support import job_states
+from tests.support.fakes import Harness
+from tests.support.job_states import task_of
+
+#: Invariants that are checked only if they are asked for, or can be.
+ON_DEMAND = {"charged", "paid_once", "stored"}
+
+
+def checked(
+    harness: Harness, charges: list[Charge] | None = None, *, images: bool = False
+) -> dict[str, Finding]:
+    verification = Verification(harness.runtime, charges, images=images)
+    for _ in verification.run():
+        pass
+    return {found.name: found for found in verification.findings()}
+
+
+def broken(harness: Harness, charges: list[Charge] | None = None) -> dict[str, list[str]]:
+    """Each invariant that does not hold, and what breaks it."""
+    found = checked(harness, charges)
+    return {name: finding.breaches for name, finding in found.items() if finding.breaches}
+
+
+@pytest.fixture(params=[1, 3])
+def busy(harness: Harness, request: pytest.FixtureRequest) -> Busy:
+    here = harness.on(Ledger(lambda: harness.redis, shards=request.param))
+    for _ in range(5):
+        job_states.ended(here)
+        job_states.running(here, "evolink")
+    return Busy(
+        here,
+        queued=here.enqueue(),
+        submitting=job_states.submitting(here).job.id,
+        unconfirmed=job_states.unconfirmed(here),
+        given_up=job_states.given_up(here),
+        resubmitted=job_states.resubmitted(here).job.id,
+        running=job_states.running(here),
+        succeeded=job_states.ended(here),
+        failed=job_states.ended(here, job_states.failure()),
+        cancelled=job_states.cancelled(here),
+        waiting=kit.create(here.ledger, kit.NOTIFYING),
+        to_follow=kit.ended(here.ledger),
+        archived=kit.quiet(here.ledger),
+        untold=untold(here.ledger),
+    )
+
+
+# All is well -------------------------------------------------------------------------------
+
+
+def test_a_busy_ledger_breaks_nothing_and_everything_was_looked_at(busy: Busy) -> None:
+    found = checked(busy.harness)
+
+    assert {name: finding.breaches for name, finding in found.items()} == {
+        name: [] for name in INVARIANTS if name not in ON_DEMAND
+    }
+    assert found["one_place"].looked_at == found["one_outcome"].looked_at == 23
+    assert found["told"].looked_at == 12
+    assert found["listed"].looked_at == 11
+    assert found["not_overdue"].looked_at == 11 + 8, "open jobs, and follow-ups that are pending"
+    assert found["followed"].looked_at == 2 * 23
+    assert found["kept"].looked_at == 9
+    assert found["one_task"].looked_at == 16
+    assert found["unconfirmed"].looked_at == 3
+    assert found["counted"].looked_at == 4 * busy.harness.ledger.shards
+
+
+def test_an_empty_ledger_breaks_nothing(harness: Harness) -> None:
+    assert broken(harness, []) == {}
+
+
+def test_every_job_is_told_as_it_is_looked_at(busy: Busy) -> None:
+    seen = list(Verification(busy.harness.runtime).run())
+
+    assert len(seen) == len(set(seen)) == busy.harness.ledger.overview.size()
+
+
+def test_verifying_changes_nothing(busy: Busy) -> None:
+    redis = busy.harness.redis
+    before = {key: redis.dump(key) for key in kit.every_key(redis)}
+
+    checked(busy.harness, busy.charges)
+
+    assert {key: redis.dump(key) for key in kit.every_key(redis)} == before
+
+
+def test_an_expired_job_breaks_nothing(busy: Busy) -> None:
+    for job_id in (busy.archived, busy.untold, busy.given_up):
+        busy.harness.redis.delete(keys.job(job_id), keys.events(job_id))
+
+    assert broken(busy.harness) == {}
+
+
+# Each invariant, broken by hand ------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "break_"), BREAKS)
+def test_a_broken_invariant_is_named_with_whose_it_is_and_nothing_else_is(
+    busy: Busy, name: str, break_: Callable[[Busy], list[str]]
+) -> None:
+    whose = break_(busy)
+
+    assert broken(busy.harness) == {name: whose}
+
+
+def test_every_invariant_is_broken_here() -> None:
+    assert {name for name, _ in BREAKS} | ON_DEMAND == set(INVARIANTS)
+
+
+def test_a_status_changed_by_hand_is_two_wrong_counts(busy: Busy) -> None:
+    busy.harness.redis.hset(keys.job(busy.queued), "status", Status.RUNNING)
+
+    [breaches] = broken(busy.harness).values()
+
+    assert [line.split(": ")[1].split(" ")[1] for line in breaches] == ["queued", "running"]
+
+
+def test_an_archive_that_is_given_up_and_says_why_is_no_breach_though_it_has_a_copy(
+    busy: Busy,
+) -> None:
+    assert give_archive_the_state(FollowUpStatus.DEAD)(busy)
+
+    assert broken(busy.harness) == {}
+
+
+def test_a_follow_up_that_is_another_workers_is_overdue_only_after_its_lease(busy: Busy) -> None:
+    busy.harness.clock.now += 1
+    lease = kit.follow(
+        busy.harness.ledger, busy.to_follow, Step.ARCHIVE, now=busy.harness.clock.now
+    )
+    late = {f"{busy.to_follow} {Step.ARCHIVE}"}
+
+    busy.harness.clock.now = lease.ends_at + verify.OVERDUE
+    assert not late & set(broken(busy.harness)["not_overdue"])
+    busy.harness.clock.now += 1
+    assert late <= set(broken(busy.harness)["not_overdue"])
+
+
+def test_a_look_that_is_overdue_by_less_is_no_breach(busy: Busy) -> None:
+    busy.harness.clock.now += verify.OVERDUE
+
+    assert broken(busy.harness) == {}
+
+
+# What the providers charged ----------------------------------------------------------------
+
+
+def test_charges_that_belong_to_attempts_or_are_at_risk_break_nothing(busy: Busy) -> None:
+    found = checked(busy.harness, busy.charges)
+
+    assert {name: finding.breaches for name, finding in found.items()} == {
+        name: [] for name in INVARIANTS if name != "stored"
+    }
+    assert found["charged"].looked_at == 8
+    assert found["paid_once"].looked_at == 7
+
+
+def test_a_task_that_no_attempt_knows_is_named(busy: Busy) -> None:
+    unknown = Charge("evolink", "task-unknown")
+
+    assert broken(busy.harness, [*busy.charges, unknown]) == {"charged": ["evolink task-unknown"]}
+
+
+def test_a_task_of_another_provider_is_not_known_by_its_id_alone(busy: Busy) -> None:
+    task = task_of(busy.running)
+
+    assert broken(busy.harness, [Charge("uniall", task)]) == {"charged": [f"uniall {task}"]}
+
+
+def test_no_more_tasks_are_at_risk_than_attempts_of_unknown_fate(harness: Harness) -> None:
+    job_states.unconfirmed(harness, "uniall")
+    charges = [Charge("uniall", "one"), Charge("uniall", "two")]
+
+    assert broken(harness, charges[:1]) == {}
+    assert broken(harness, charges) == {"charged": ["uniall two"]}
+
+
+def test_a_job_that_was_charged_twice_is_named(busy: Busy) -> None:
+    twice = Charge("hiapi", "task-2", busy.unconfirmed)
+    job_states.unconfirmed(busy.harness)  # its task was never made: no task is unaccounted for
+
+    assert broken(busy.harness, [*busy.charges, twice]) == {"paid_once": [busy.unconfirmed]}
+
+
+def test_a_resubmitted_job_may_be_charged_twice_but_not_three_times(harness: Harness) -> None:
+    lease = job_states.resubmitted(harness)
+    job_id, now = lease.job.id, harness.clock.now
+    harness.ledger.accepted(job_id, 2, "task-2", now=now, due_at=now)
+    charges = [Charge("hiapi", "task-2"), Charge("hiapi", "task-1", job_id)]
+    job_states.unconfirmed(harness)
+
+    assert broken(harness, charges) == {}
+    third = Charge("hiapi", "task-0", job_id)
+    assert broken(harness, [*charges, third]) == {"paid_once": [job_id]}
+
+
+# What the archive has ----------------------------------------------------------------------
+
+
+def test_archived_images_that_are_not_in_the_storage_are_named(busy: Busy) -> None:
+    found = checked(busy.harness, images=True)
+
+    [breach] = found["stored"].breaches
+    assert f"{busy.archived}: {kit.COPY.path}" in breach
+    assert found["stored"].looked_at == 1, "only what is said to be archived"
+    assert [name for name, one in found.items() if one.breaches] == ["stored"]
+
+
+def test_archived_images_that_are_there_break_nothing(
+    busy: Busy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "faults", lambda storage, job: [])
+
+    found = checked(busy.harness, images=True)["stored"]
+
+    assert (found.looked_at, found.breaches) == (1, [])
+
+
+# Beside everything else --------------------------------------------------------------------
+
+
+def test_an_attempt_on_its_way_may_be_charged_already(harness: Harness) -> None:
+    lease = job_states.submitting(harness)
+
+    assert broken(harness, [Charge("hiapi", "task-1", lease.job.id)]) == {}
+
+
+def test_an_attempt_that_becomes_known_while_we_look_is_no_breach(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id, now = job_states.unconfirmed(harness), harness.clock.now
+    look = harness.ledger.overview.unconfirmed
+
+    def then_accepted(limit: int) -> object:
+        found = look(limit)
+        harness.ledger.accepted(job_id, 1, "task-1", now=now, due_at=now)
+        return found
+
+    monkeypatch.setattr(harness.ledger.overview, "unconfirmed", then_accepted)
+
+    assert broken(harness, [Charge("hiapi", "task-1", job_id)]) == {}
+
+
+def test_counts_are_not_compared_where_jobs_moved_while_we_looked(harness: Harness) -> None:
+    first, second = sorted(harness.enqueue() for _ in range(2))
+    verification = Verification(harness.runtime)
+    looking = iter(verification.run())
+    next(looking)
+
+    job_states.claimed(harness, first)  # seen as queued
+    job_states.claimed(harness, second)
+    list(looking)
+
+    found = {finding.name: finding for finding in verification.findings()}
+    assert found["counted"].looked_at == 0
+    assert [name for name, finding in found.items() if finding.breaches] == []
+
+
+# What is shown -----------------------------------------------------------------------------
+
+
+def test_the_view_is_ok_only_if_nothing_is_broken(harness: Harness) -> None:
+    good, bad = Finding("told"), Finding("counted")
+    good.check(True, "job_a")
+    bad.check(True, "job_a")
+    bad.check(False, "job_b")
+
+    assert view([good]) == {
+        "ok": True,
+        "invariants": [
+            {"name": "told", "meaning": INVARIANTS["told"], "looked_at": 1, "breaches": []}
+        ],
+    }
+    assert view([good, bad])["ok"] is False
+    assert view([good, bad])["invariants"][1]["breaches"] == ["job_b"]
+    assert view([good, bad])["invariants"][1]["looked_at"] == 2

@@ -1,0 +1,454 @@
+"""Calls to providers, against real sockets: was the request sent, and is there a whole answer?"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import socket
+import threading
+import time
+import tracemalloc
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, suppress
+from dataclasses import replace
+from email import message_from_bytes
+
+import pytest
+from werkzeug.formparser import FormDataParser
+from werkzeug.http import parse_options_header
+
+from orchestrator.jobs.model import JobRequest
+from orchestrator.net.http_types import Call, File, Reply
+from orchestrator.providers import BUILT_IN, client
+from orchestrator.providers.client import NoAnswer, NotSent, ProviderClient
+from orchestrator.security.secret import Secret
+from tests.providers.adapter import multipart_example
+from tests.support.fakes import API_KEY
+
+#: What a server does with one connection.
+Act = Callable[[socket.socket], None]
+#: Starts a server; gives its base URL.
+Serve = Callable[[Act], str]
+
+CALL = Call("POST", "/v1/tasks", {"Idempotency-Key": "job_1.1"}, {"prompt": "A red cube"})
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+PATIENCE = 10.0
+
+
+def request(connection: socket.socket) -> bytes:
+    """Read one request, with its body."""
+    data = _some(connection)
+    while b"\r\n\r\n" not in data:
+        data += _some(connection)
+    head, _, body = data.partition(b"\r\n\r\n")
+    lines = head.lower().split(b"\r\n")
+    length = next((int(s.split(b":")[1]) for s in lines if s.startswith(b"content-length:")), 0)
+    while len(body) < length:
+        body += _some(connection)
+    return head + b"\r\n\r\n" + body
+
+
+def _some(connection: socket.socket) -> bytes:
+    data = connection.recv(65536)
+    if not data:
+        raise ConnectionError("the client hung up")
+    return data
+
+
+def saying(answer: bytes) -> Act:
+    """Answer one request with these bytes, and hang up."""
+
+    def act(connection: socket.socket) -> None:
+        request(connection)
+        connection.sendall(answer)
+
+    return act
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    with ExitStack() as stack:
+
+        def begin(act: Act) -> str:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+            def handle(connection: socket.socket) -> None:
+                with connection, suppress(OSError):  # the client may hang up at any time
+                    act(connection)
+
+            def accept() -> None:
+                with suppress(OSError):
+                    while True:
+                        connection, _ = listener.accept()
+                        thread = threading.Thread(target=handle, args=(connection,))
+                        thread.start()
+                        stack.callback(thread.join, PATIENCE)
+
+            thread = threading.Thread(target=accept)
+            thread.start()
+            stack.callback(thread.join, PATIENCE)
+            stack.callback(listener.shutdown, socket.SHUT_RDWR)
+            return f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+        yield begin
+
+
+def ask(client: ProviderClient, base_url: str, call: Call = CALL) -> Reply | NotSent | NoAnswer:
+    return client.call(BUILT_IN["hiapi"], call, base_url=base_url, api_key=Secret(API_KEY))
+
+
+def call(base_url: str, *, connect: float = 2, read: float = 2) -> Reply | NotSent | NoAnswer:
+    return ask(ProviderClient(connect_timeout=connect, read_timeout=read), base_url)
+
+
+# Not sent ------------------------------------------------------------------------------------
+
+
+def test_a_refused_connection_was_sent_nothing() -> None:
+    assert call("http://127.0.0.1:1") == NotSent("ConnectionRefusedError")
+
+
+def test_a_name_that_does_not_exist_was_sent_nothing() -> None:
+    assert isinstance(call("https://no-such-provider.invalid"), NotSent)
+
+
+def test_a_connection_that_is_never_made_was_sent_nothing() -> None:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        port = listener.getsockname()[1]
+        with ExitStack() as full:
+            for _ in range(3):  # more than the backlog holds: further ones get no answer
+                waiting = full.enter_context(socket.socket())
+                waiting.setblocking(False)
+                waiting.connect_ex(("127.0.0.1", port))
+            answer = call(f"http://127.0.0.1:{port}", connect=0.2)
+
+    assert isinstance(answer, NotSent)
+
+
+def test_tls_to_a_port_that_speaks_none_was_sent_nothing(serve: Serve) -> None:
+    seen = bytearray()
+
+    def plain(connection: socket.socket) -> None:
+        seen.extend(connection.recv(65536))
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    answer = call(serve(plain).replace("http:", "https:"))
+
+    assert isinstance(answer, NotSent)
+    assert b"A red cube" not in seen
+
+
+def test_a_tls_handshake_that_breaks_off_was_sent_nothing(serve: Serve) -> None:
+    url = serve(lambda connection: connection.close())
+
+    assert isinstance(call(url.replace("http:", "https:")), NotSent)
+
+
+def test_a_tls_handshake_that_never_ends_was_sent_nothing(serve: Serve) -> None:
+    done = threading.Event()
+
+    def silent(_: socket.socket) -> None:
+        done.wait(PATIENCE)
+
+    url = serve(silent)
+    answer = call(url.replace("http:", "https:"), connect=0.1, read=0.1)
+    done.set()
+
+    assert isinstance(answer, NotSent)
+
+
+# No answer -----------------------------------------------------------------------------------
+
+
+def test_a_request_without_an_answer_in_time_may_have_arrived(serve: Serve) -> None:
+    done = threading.Event()
+
+    def silent(connection: socket.socket) -> None:
+        request(connection)
+        done.wait(PATIENCE)
+
+    answer = call(serve(silent), read=0.1)
+    done.set()
+
+    assert isinstance(answer, NoAnswer)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"HTTP/1.1",
+        b"no HTTP at all\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n{}",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 500 + b"\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope",
+    ],
+    ids=lambda answer: repr(answer[:60]),
+)
+def test_an_answer_that_is_cut_off_or_garbled_may_follow_a_request_that_arrived(
+    serve: Serve, answer: bytes
+) -> None:
+    assert isinstance(call(serve(saying(answer))), NoAnswer)
+
+
+def test_a_connection_that_is_reset_after_the_request_may_have_delivered_it(serve: Serve) -> None:
+    def reset(connection: socket.socket) -> None:
+        request(connection)
+        linger = b"\x01\x00\x00\x00\x00\x00\x00\x00"
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+
+    assert isinstance(call(serve(reset)), NoAnswer)
+
+
+def test_an_answer_that_drips_is_not_waited_for_beyond_the_limit(serve: Serve) -> None:
+    over = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        request(connection)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+        for _ in range(250):  # five seconds
+            if over.wait(0.02):
+                return
+            connection.sendall(b" ")
+
+    url, begun = serve(drip), time.monotonic()
+    answer = call(url, connect=0.2, read=0.2)
+    took = time.monotonic() - begun
+    over.set()
+
+    assert answer == NoAnswer("the answer did not end in time")
+    assert took < 3
+
+
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "MAX_ANSWER_BYTES", 100_000)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+
+    assert isinstance(call(serve(saying(head % 100_000 + b" " * 100_000))), Reply)
+    assert call(serve(saying(head % 100_001 + b" " * 100_001))) == NoAnswer(
+        "the answer is larger than 100000 bytes"
+    )
+
+
+@pytest.mark.parametrize("status", [200, 302])
+def test_a_bomb_is_not_unpacked(serve: Serve, status: int) -> None:
+    packer = zlib.compressobj(9, wbits=31)
+    bomb = b"".join(packer.compress(bytes(2**20)) for _ in range(100)) + packer.flush()
+    head = b"HTTP/1.1 %d X\r\nLocation: /\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+    url = serve(saying(head % (status, len(bomb)) + bomb))
+
+    tracemalloc.start()
+    answer = call(url)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert isinstance(answer, NoAnswer)
+    assert peak < 8 * client.MAX_ANSWER_BYTES
+
+
+# Answers -------------------------------------------------------------------------------------
+
+
+def test_a_whole_answer_is_read_with_its_headers_in_lower_case(serve: Serve) -> None:
+    body = gzip.compress(b'{"x":1}')
+    head = (
+        b"HTTP/1.1 429 Slow\r\nRetry-AFTER: 7\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n"
+    )
+
+    answer = call(serve(saying(head % len(body) + b"\r\n" + body)))
+
+    assert isinstance(answer, Reply)
+    assert (answer.status, answer.headers["retry-after"], answer.body) == (429, "7", b'{"x":1}')
+
+
+def test_an_answer_that_arrives_byte_by_byte_is_put_together(serve: Serve) -> None:
+    body = gzip.compress(b'{"x":1}')
+
+    def pieces(connection: socket.socket) -> None:
+        request(connection)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        head = b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
+        for byte in head % len(body) + body:
+            connection.sendall(bytes([byte]))
+
+    answer = call(serve(pieces))
+
+    assert isinstance(answer, Reply)
+    assert answer.body == b'{"x":1}'
+
+
+@pytest.mark.parametrize("target", ["/elsewhere", "http://[::1", "http://", "https://e.example/"])
+def test_a_redirect_is_not_followed_and_its_target_not_looked_at(serve: Serve, target: str) -> None:
+    asked: list[bytes] = []
+
+    def redirect(connection: socket.socket) -> None:
+        asked.append(request(connection))
+        head = f"HTTP/1.1 307 Elsewhere\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n"
+        connection.sendall(head.encode())
+
+    answer = call(serve(redirect))
+
+    assert isinstance(answer, Reply)
+    assert (answer.status, answer.headers["location"]) == (307, target)
+    assert len(asked) == 1
+
+
+def test_the_request_is_sent_as_it_was_written(serve: Serve) -> None:
+    asked: list[bytes] = []
+
+    def take(connection: socket.socket) -> None:
+        asked.append(request(connection))
+        connection.sendall(OK)
+
+    call(serve(take) + "/base")
+
+    [text] = asked
+    head, _, body = text.partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /base/v1/tasks HTTP/1.1\r\n")
+    assert f"Authorization: Bearer {API_KEY}".encode() in head
+    assert b"Idempotency-Key: job_1.1" in head
+    assert b"Content-Type: application/json" in head
+    assert body == b'{"prompt":"A red cube"}'
+
+
+# Files ---------------------------------------------------------------------------------------
+
+
+def received(asked: bytes) -> tuple[dict[str, list[str]], dict[str, tuple[str, str, bytes]]]:
+    """The fields and the files of a form, as a web framework reads them."""
+    head, _, body = asked.partition(b"\r\n\r\n")
+    headers = message_from_bytes(head.partition(b"\r\n")[2])
+    assert int(headers["Content-Length"]) == len(body)
+    kind, options = parse_options_header(headers["Content-Type"])
+    parser = FormDataParser(silent=False)
+    _, fields, files = parser.parse(io.BytesIO(body), kind, len(body), options)
+    taken = {}
+    for name, file in files.items():
+        with closing(file):
+            taken[name] = (file.filename or "", file.content_type or "", file.read())
+    return dict(fields.lists()), taken
+
+
+def sent(serve: Serve, call: Call) -> bytes:
+    """What a call sends, from its first byte to its last."""
+    asked: list[bytes] = []
+
+    def take(connection: socket.socket) -> None:
+        asked.append(request(connection))
+        connection.sendall(OK)
+
+    answer = ask(ProviderClient(connect_timeout=2, read_timeout=2), serve(take), call)
+    assert isinstance(answer, Reply)
+    return asked[0]
+
+
+def test_the_documented_form_goes_out_as_a_multipart_form_with_its_file(serve: Serve) -> None:
+    form = multipart_example()
+    assert form.pop("image").startswith("@")
+    body = {**form, "n": int(form["n"])}
+    native = JobRequest("uniall", form["model"], native=body)
+    provider, content = BUILT_IN["uniall"], bytes(range(256)) * 300 + b"\r\n--x\r\n"
+    plain = provider.submit_call(provider.body(native), None, "key")
+    file = File(provider.capabilities.upload_field or "", "input.png", "image/png", content)
+
+    asked = sent(serve, replace(plain, file=file))
+
+    fields, files = received(asked)
+    assert asked.startswith(b"POST /v1/images/tasks HTTP/1.1\r\n")
+    assert f"Authorization: Bearer {API_KEY}".encode() in asked
+    assert fields == {name: [value] for name, value in form.items()}
+    assert files == {"image": ("input.png", "image/png", content)}
+
+
+def test_what_is_no_text_goes_into_a_form_as_json(serve: Serve) -> None:
+    body = {"n": 2, "on": True, "none": None, "list": ["a", 1], "map": {"x": "\u00e9"}, "t": ""}
+    file = File("image", "a.png", "image/png", b"")
+
+    fields, files = received(sent(serve, Call("POST", "/x", {}, body, file)))
+
+    assert fields == {
+        "n": ["2"],
+        "on": ["true"],
+        "none": ["null"],
+        "list": ['["a",1]'],
+        "map": ['{"x":"\u00e9"}'],
+        "t": [""],
+    }
+    assert files == {"image": ("a.png", "image/png", b"")}
+
+
+@pytest.mark.parametrize("name", ['a"b.png', "a\r\nX-Evil: 1.png", "\u00e9.png", "a;b.png", "a b"])
+@pytest.mark.parametrize("text", ['"', "a\r\n--x--\r\n", "\u00e9\U0001f9ff", "a=b&c"])
+def test_no_name_and_no_text_breaks_out_of_its_part(serve: Serve, name: str, text: str) -> None:
+    file = File("image", name, "image/png", b"png")
+
+    asked = sent(serve, Call("POST", "/x", {}, {"prompt": text}, file))
+
+    fields, files = received(asked)
+    assert fields == {"prompt": [text]}
+    assert b"\nX-Evil" not in asked
+    assert files["image"][1:] == ("image/png", b"png")
+
+
+def test_a_connection_is_used_again_and_cookies_are_not_kept(serve: Serve) -> None:
+    connections: list[int] = []
+    asked: list[bytes] = []
+
+    def keep(connection: socket.socket) -> None:
+        connections.append(connection.fileno())
+        for _ in range(3):
+            asked.append(request(connection))
+            connection.sendall(OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: a=b; Path=/\r\n\r\n"))
+
+    url, session = serve(keep), ProviderClient(connect_timeout=2, read_timeout=2)
+    answers = [ask(session, url) for _ in range(3)]
+
+    assert all(isinstance(answer, Reply) for answer in answers)
+    assert (len(connections), len(asked)) == (1, 3)
+    assert not any(b"cookie" in text.lower() for text in asked)
+
+
+def test_a_kept_connection_that_the_provider_closed_is_replaced(serve: Serve) -> None:
+    url, session = serve(saying(OK)), ProviderClient(connect_timeout=2, read_timeout=2)
+
+    answers = [ask(session, url) for _ in range(3)]
+
+    assert all(isinstance(answer, Reply | NoAnswer) for answer in answers)
+    assert isinstance(answers[0], Reply)
+
+
+def test_proxies_and_passwords_of_the_environment_are_not_used(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+
+    assert isinstance(call(serve(saying(OK))), Reply)
+
+
+# Secrets -------------------------------------------------------------------------------------
+
+
+def test_no_failure_tells_the_key_the_address_or_what_was_sent(serve: Serve) -> None:
+    failures = [
+        call("http://127.0.0.1:1"),
+        call("https://no-such-provider.invalid"),
+        call(serve(saying(b""))),
+        call(serve(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"))),
+        call(serve(saying(OK)).replace("http:", "https:"), connect=0.1),
+    ]
+
+    for failure in failures:
+        assert isinstance(failure, NotSent | NoAnswer)
+        assert failure.reason
+        for hidden in (API_KEY, "Bearer", "red cube", "127.0.0.1", "no-such-provider", "/v1"):
+            assert hidden not in repr(failure)

@@ -1,0 +1,618 @@
+"""Settings: each variable with its default, good values and bad ones; no message tells a secret."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.jobs.model import Cost, JobRequest
+from orchestrator.providers import BROKEN, BUILT_IN, PROVIDERS
+from orchestrator.providers.prices import PriceTable
+from orchestrator.settings.environment import ConfigError
+from orchestrator.settings.settings import VARIABLES, Settings
+
+DOCS = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
+HIDDEN = "hidden-4f1c9a-and-long-enough"
+PUBLIC = {
+    "ORCHESTRATOR_PUBLIC_URL": "https://hooks.example.com",
+    "ORCHESTRATOR_SECRET_KEY": "k" * 16,
+}
+KEYS = {
+    "UNIALL_API_KEY": "sk-1",
+    "UNIALL_BASE_URL": "https://uniall.example",
+    "HIAPI_API_KEY": "sk-2",
+    "EVOLINK_API_KEY": "sk-3",
+    "AIGPTIMAGE_API_KEY": "sk-4",
+}
+#: Everything that leads to another variable being read.
+ALL = {
+    **PUBLIC,
+    **KEYS,
+    "HIAPI_WEBHOOK_SECRET": "whsec_1",
+    "ORCHESTRATOR_NOTIFY_SECRET": "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cy0zMi1ieXRlcyEh",
+}
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> Any:
+    def begin(**variables: str) -> Settings:
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        return Settings.from_env()
+
+    return begin
+
+
+def refusal(read: Any, **variables: str) -> str:
+    """The one line that a bad setting is refused with."""
+    with pytest.raises(ConfigError) as error:
+        read(**variables)
+    text = str(error.value)
+    assert len(text.splitlines()) == 1
+    assert error.value.__cause__ is None
+    return text
+
+
+def found(settings: Settings, place: str) -> Any:
+    value: Any = settings
+    for step in place.split("."):
+        value = value[step] if isinstance(value, dict) else getattr(value, step)
+    return value
+
+
+# Values --------------------------------------------------------------------------------------
+
+#: Variable -> where it goes, its default, a good value, and what that is read as.
+GOOD: dict[str, tuple[str, Any, str, Any]] = {
+    "ORCHESTRATOR_REDIS_URL": (
+        "redis_url", "redis://127.0.0.1:6379/0", "unix:///run/redis.sock", "unix:///run/redis.sock",
+    ),
+    "ORCHESTRATOR_BROKER_URL": (
+        "broker_url", "redis://127.0.0.1:6379/0", "amqp://mq:5672//", "amqp://mq:5672//",
+    ),
+    "ORCHESTRATOR_DATA_DIR": ("data_dir", Path("data"), "/var/lib/x", Path("/var/lib/x")),
+    "ORCHESTRATOR_SPOOL_DIR": ("spool_dir", None, "/data/spool", Path("/data/spool")),
+    "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": ("allow_private_networks", False, "1", True),
+    "ORCHESTRATOR_ALLOW_HOSTS": (
+        "allow_hosts", (), "10.0.0.0/8, *.shop.example,", ("10.0.0.0/8", "*.shop.example"),
+    ),
+    "ORCHESTRATOR_ARCHIVE_URL": (
+        "archive_url", f"file://{Path.cwd()}/data/archive", "s3://images/here", "s3://images/here",
+    ),
+    "ORCHESTRATOR_NOTIFY_TASKS": ("notify_tasks", (), "shop.done, crm.*", ("shop.done", "crm.*")),
+    "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": ("callback_grace_seconds", 30.0, "0", 0.0),
+    "ORCHESTRATOR_JOB_DEADLINE_SECONDS": ("job_deadline_seconds", 3600.0, "90.5", 90.5),
+    "ORCHESTRATOR_RETENTION_DAYS": ("retention_days", 30.0, "0.5", 0.5),
+    "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": ("connect_timeout_seconds", 5.0, "0.1", 0.1),
+    "ORCHESTRATOR_READ_TIMEOUT_SECONDS": ("read_timeout_seconds", 30.0, "300", 300.0),
+    "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": ("download_timeout_seconds", 60.0, "1", 1.0),
+    "ORCHESTRATOR_DRAIN_SECONDS": ("drain_seconds", 60.0, "0", 0.0),
+    "ORCHESTRATOR_SHARDS": ("shards", 1, "256", 256),
+    "ORCHESTRATOR_MAX_UPLOAD_BYTES": ("max_upload_bytes", 10_485_760, "0", 0),
+    "ORCHESTRATOR_MAX_IMAGE_BYTES": ("max_image_bytes", 67_108_864, "1024", 1024),
+    "ORCHESTRATOR_MAX_IMAGE_PIXELS": ("max_image_pixels", 64_000_000, "4096", 4096),
+    "HIAPI_BASE_URL": (
+        "providers.hiapi.base_url", "https://api.hiapi.ai", "http://10.0.0.1:1/x/",
+        "http://10.0.0.1:1/x",
+    ),
+    "EVOLINK_BASE_URL": (
+        "providers.evolink.base_url", "https://api.evolink.ai", "https://e.example",
+        "https://e.example",
+    ),
+    "AIGPTIMAGE_BASE_URL": (
+        "providers.aigptimage.base_url", "https://aigptimage.com", "http://a.example:8",
+        "http://a.example:8",
+    ),
+    "UNIALL_POLL_SECONDS": ("providers.uniall.poll_seconds", 2.0, "4.5", 4.5),
+    "HIAPI_POLL_SECONDS": ("providers.hiapi.poll_seconds", 3.0, "0.5", 0.5),
+    "EVOLINK_POLL_SECONDS": ("providers.evolink.poll_seconds", 3.0, "60", 60.0),
+    "AIGPTIMAGE_POLL_SECONDS": ("providers.aigptimage.poll_seconds", 3.0, "1", 1.0),
+    "UNIALL_MAX_POLL_SECONDS": ("providers.uniall.max_poll_seconds", 5.0, "2", 2.0),
+    "HIAPI_MAX_POLL_SECONDS": ("providers.hiapi.max_poll_seconds", 30.0, "3", 3.0),
+    "EVOLINK_MAX_POLL_SECONDS": ("providers.evolink.max_poll_seconds", 30.0, "90", 90.0),
+    "AIGPTIMAGE_MAX_POLL_SECONDS": ("providers.aigptimage.max_poll_seconds", 30.0, "3", 3.0),
+    "HIAPI_CONFIRM_CALLBACKS": ("providers.hiapi.confirm_callbacks", False, "1", True),
+    "EVOLINK_CONFIRM_CALLBACKS": ("providers.evolink.confirm_callbacks", False, "1", True),
+    "UNIALL_PRICES": (
+        "providers.uniall.prices", None, '{"unit": "USD", "prices": {"NanoBanana": 0.02}}',
+        PriceTable("USD", {"NanoBanana": 0.02}),
+    ),
+    "HIAPI_PRICES": (
+        "providers.hiapi.prices", None, '{"unit": "credits", "prices": {"Any-Model-At-All": 0}}',
+        PriceTable("credits", {"Any-Model-At-All": 0}),
+    ),
+    "EVOLINK_PRICES": (
+        "providers.evolink.prices", None, '{"unit": "credits", "prices": {"*": {"4K": 3, "*": 2}}}',
+        PriceTable("credits", {"*": {"4K": 3, "*": 2}}),
+    ),
+    "AIGPTIMAGE_PRICES": (
+        "providers.aigptimage.prices", None, '{"unit": "x", "prices": {"*": 1}}',
+        PriceTable("x", {"*": 1}),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_variable_has_its_default_and_takes_a_good_value(read: Any, name: str) -> None:
+    place, default, good, value = GOOD[name]
+
+    assert found(read(**KEYS), place) == default
+    assert found(read(**{name: good}), place) == value
+
+
+@pytest.mark.parametrize("name", GOOD)
+@pytest.mark.parametrize("blank", ["", "   "])
+def test_a_blank_value_counts_as_unset(read: Any, name: str, blank: str) -> None:
+    place, default, *_ = GOOD[name]
+
+    assert found(read(**KEYS, **{name: blank}), place) == default
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_a_value_can_come_from_a_file(read: Any, name: str, tmp_path: Path) -> None:
+    place, _, good, value = GOOD[name]
+    file = tmp_path / "value"
+    file.write_text(f"{good}\n", "utf-8")
+
+    assert found(read(**KEYS, **{f"{name}_FILE": str(file)}), place) == value
+
+
+@pytest.mark.parametrize("name", [*GOOD, *ALL])
+def test_a_file_that_cannot_be_read_is_refused_by_its_variable(read: Any, name: str) -> None:
+    others = {other: value for other, value in ALL.items() if other != name}
+
+    text = refusal(read, **others, **{f"{name}_FILE": "/no/such/file"})
+
+    assert f"{name}_FILE" in text
+
+
+BAD: dict[str, list[str]] = {
+    "ORCHESTRATOR_REDIS_URL": ["localhost:6379", "http://127.0.0.1", "redis://", "redis://x:port"],
+    "ORCHESTRATOR_BROKER_URL": ["localhost", "kafka://x", "http://x"],
+    "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": ["2", "maybe"],
+    "ORCHESTRATOR_ALLOW_HOSTS": ["10.0.0.0/33", "https://shop.example", "a b"],
+    "ORCHESTRATOR_ARCHIVE_URL": ["images", "ftp://x/y", "file://", "s3://", "s3://x?region=y", "file://host/x"],
+    "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": ["-1", "86401", "soon", "nan", "inf"],
+    "ORCHESTRATOR_JOB_DEADLINE_SECONDS": ["0", "604801", "1h"],
+    "ORCHESTRATOR_RETENTION_DAYS": ["0", "3651", "x"],
+    "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": ["0", "301", "1\n2"],
+    "ORCHESTRATOR_READ_TIMEOUT_SECONDS": ["0", "301", "x"],
+    "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": ["0", "3601", "x"],
+    "ORCHESTRATOR_DRAIN_SECONDS": ["-1", "3601", "x"],
+    "ORCHESTRATOR_SHARDS": ["0", "257", "1.5", "9" * 5000],
+    "ORCHESTRATOR_MAX_UPLOAD_BYTES": ["-1", "67108865", "1.5", "10M"],
+    "ORCHESTRATOR_MAX_IMAGE_BYTES": ["1023", "1073741825", "64M"],
+    "ORCHESTRATOR_MAX_IMAGE_PIXELS": ["4095", "1000000001", "8K"],
+    "UNIALL_BASE_URL": ["uniall.example", "ftp://x", "https://", "https://x?a", "https://x#y"],
+    "HIAPI_BASE_URL": ["api.hiapi.ai", "ftp://x", "https:x", "https://:443", "https://a b", "http://x?a"],
+    "EVOLINK_BASE_URL": ["https://", "https://x#y", "https://[::1", "https://x\nHost: y", "http://\u00e9"],
+    "AIGPTIMAGE_BASE_URL": ["aigptimage.com", "https://x y", "https://x?a", "https://:443"],
+    "UNIALL_POLL_SECONDS": ["0", "3601", "x"],
+    "HIAPI_POLL_SECONDS": ["0", "3601", "x"],
+    "EVOLINK_POLL_SECONDS": ["0", "3601", "x"],
+    "AIGPTIMAGE_POLL_SECONDS": ["0", "3601", "x"],
+    "UNIALL_MAX_POLL_SECONDS": ["1.9", "86401", "x"],
+    "AIGPTIMAGE_MAX_POLL_SECONDS": ["2.9", "86401", "x"],
+    "HIAPI_MAX_POLL_SECONDS": ["2.9", "86401", "x"],
+    "EVOLINK_MAX_POLL_SECONDS": ["2.9", "86401", "x"],
+    "HIAPI_CONFIRM_CALLBACKS": ["2", "perhaps"],
+    "EVOLINK_CONFIRM_CALLBACKS": ["2", "perhaps"],
+    "UNIALL_PRICES": ['{"unit": "USD", "prices": {"nano-banana": 1}}', '{"unit": "USD"'],
+    "HIAPI_PRICES": ["0.02", '{"unit": "USD", "prices": {"Any": -0.01}}'],
+    "EVOLINK_PRICES": ["[]", '{"unit": "USD", "prices": {"Nano-Banana-2": 1}}'],
+    "AIGPTIMAGE_PRICES": ["cheap", '{"unit": "USD", "prices": {"*": {"1K": "1"}}}'],
+    "ORCHESTRATOR_PUBLIC_URL": ["hooks.example.com", "ftp://x", "https://x?a=b", "https://x#y", "https://"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "bad"), [(name, bad) for name in BAD for bad in BAD[name]])
+def test_a_bad_value_is_refused_in_one_line_that_names_it(read: Any, name: str, bad: str) -> None:
+    text = refusal(read, **{**ALL, name: bad})
+
+    assert text.startswith(f"{name}=")
+    assert "is not accepted; allowed: " in text
+    assert len(text) < 500
+    if bad.isascii() and bad.isprintable() and "?" not in bad and len(bad) < 100:
+        assert f"{name}={bad}" in text or f"{name}={float(bad):g}" in text
+
+
+def test_a_large_limit_is_told_in_full(read: Any) -> None:
+    assert "from 0 to 67108864" in refusal(read, ORCHESTRATOR_MAX_UPLOAD_BYTES="67108865")
+
+
+# Public URL ----------------------------------------------------------------------------------
+
+
+def test_a_public_url_loses_its_last_slash(read: Any) -> None:
+    settings = read(**{**PUBLIC, "ORCHESTRATOR_PUBLIC_URL": "https://hooks.example.com/base/"})
+
+    assert settings.public_url == "https://hooks.example.com/base"
+
+
+def test_without_a_public_url_no_secret_is_needed(read: Any) -> None:
+    settings = read()
+
+    assert (settings.public_url, settings.secret_keys) == (None, ())
+
+
+def test_a_public_url_needs_a_secret_key(read: Any) -> None:
+    text = refusal(read, ORCHESTRATOR_PUBLIC_URL="https://hooks.example.com")
+
+    assert text.startswith("ORCHESTRATOR_SECRET_KEY is not set")
+    assert "openssl rand -hex 32" in text
+
+
+PRIVATE = ["localhost", "127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254"]
+PRIVATE += ["[::1]", "[fd00::1]", "[fe80::1]", "0.0.0.0", "x.local", "x.internal", "a.localhost"]
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+def test_a_private_host_is_refused_unless_private_networks_are_allowed(
+    read: Any, host: str
+) -> None:
+    url = {**PUBLIC, "ORCHESTRATOR_PUBLIC_URL": f"https://{host}:8443"}
+
+    assert "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS=1" in refusal(read, **url)
+    assert read(**url, ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS="1").public_url == f"https://{host}:8443"
+
+
+def test_http_is_refused_unless_private_networks_are_allowed(read: Any) -> None:
+    url = {**PUBLIC, "ORCHESTRATOR_PUBLIC_URL": "http://hooks.example.com"}
+
+    assert "begins with https://" in refusal(read, **url)
+    assert read(**url, ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS="1").public_url.startswith("http://")
+
+
+def test_a_public_url_leaves_room_for_the_path(read: Any) -> None:
+    longest = "https://hooks.example.com/".ljust(1800, "x")
+
+    assert read(**{**PUBLIC, "ORCHESTRATOR_PUBLIC_URL": longest}).public_url == longest
+    assert "at most 1800" in refusal(read, **{**PUBLIC, "ORCHESTRATOR_PUBLIC_URL": longest + "x"})
+
+
+# Secrets -------------------------------------------------------------------------------------
+
+
+def test_secrets_are_listed_newest_first(read: Any) -> None:
+    old = f"{'a' * 16}, {'b' * 16},,"
+
+    settings = read(**PUBLIC, ORCHESTRATOR_SECRET_KEYS_OLD=old)
+
+    assert [key.reveal()[0] for key in settings.secret_keys] == ["k", "a", "b"]
+
+
+@pytest.mark.parametrize("name", ["ORCHESTRATOR_SECRET_KEY", "ORCHESTRATOR_SECRET_KEYS_OLD"])
+def test_a_short_secret_is_refused_without_being_shown(read: Any, name: str) -> None:
+    text = refusal(read, **{**PUBLIC, name: "hush-hush"})
+
+    assert text.startswith(f"{name}=***")
+    assert "at least 16 characters" in text
+    assert "hush" not in text
+
+
+def test_api_keys_have_names(read: Any) -> None:
+    settings = read(ORCHESTRATOR_API_KEYS=" one:a:b , two.x-y_z:c ")
+
+    assert {name: key.reveal() for name, key in settings.api_keys.items()} == {
+        "one": "a:b",
+        "two.x-y_z": "c",
+    }
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [HIDDEN, f":{HIDDEN}", f"{HIDDEN}:", f"a b:{HIDDEN}", f"a:{HIDDEN},a:x", "x" * 65 + ":y"],
+)
+def test_malformed_api_keys_are_refused_without_being_shown(read: Any, keys: str) -> None:
+    text = refusal(read, ORCHESTRATOR_API_KEYS=keys)
+
+    assert text.startswith("ORCHESTRATOR_API_KEYS=***")
+    assert "name:key,name:key" in text
+    assert HIDDEN not in text
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"redis://user:{HIDDEN}@host:port/0",
+        f"http://user:{HIDDEN}@host/0",
+        f"redis://:{HIDDEN}/with/slash@host:port",
+        f"redis://user:{HIDDEN}@x@[host",
+        f"http://host/?password={HIDDEN}",
+        f"//user:{HIDDEN}@host",
+    ],
+)
+@pytest.mark.parametrize("name", ["REDIS_URL", "BROKER_URL"])
+def test_a_password_in_a_url_is_not_shown(read: Any, name: str, url: str) -> None:
+    assert HIDDEN not in refusal(read, **{f"ORCHESTRATOR_{name}": url})
+
+
+WHSEC = "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cy0zMi1ieXRlcyEh"
+OLDER = "whsec_b2xkZXItc2VjcmV0LW9mLXRoZS10ZXN0cy4uLi4u"
+
+
+def test_secrets_that_sign_notifications_are_listed_newest_first(read: Any) -> None:
+    settings = read(ORCHESTRATOR_NOTIFY_SECRET=WHSEC, ORCHESTRATOR_NOTIFY_SECRETS_OLD=f"{OLDER},")
+
+    assert [secret.reveal() for secret in settings.notify_secrets] == [WHSEC, OLDER]
+
+
+def test_without_a_secret_nothing_can_be_signed(read: Any) -> None:
+    assert read(ORCHESTRATOR_NOTIFY_SECRETS_OLD=OLDER).notify_secrets == ()
+
+
+@pytest.mark.parametrize(
+    "secret", [f"whsec_{HIDDEN}", HIDDEN, "whsec_aGlkZGVu", WHSEC[6:], f"whsec_{WHSEC[6:] * 3}"]
+)
+@pytest.mark.parametrize("name", ["NOTIFY_SECRET", "NOTIFY_SECRETS_OLD"])
+def test_a_secret_of_another_form_is_refused_without_being_shown(
+    read: Any, name: str, secret: str
+) -> None:
+    others = {"ORCHESTRATOR_NOTIFY_SECRET": WHSEC}
+
+    text = refusal(read, **{**others, f"ORCHESTRATOR_{name}": secret})
+
+    assert text.startswith(f"ORCHESTRATOR_{name}=***")
+    assert 'echo "whsec_$(openssl rand -base64 32)"' in text
+    assert secret.removeprefix("whsec_") not in text
+
+
+def test_a_password_in_the_archives_url_is_refused_without_being_shown(read: Any) -> None:
+    text = refusal(read, ORCHESTRATOR_ARCHIVE_URL=f"s3://key:{HIDDEN}@images/here")
+
+    assert text.startswith("ORCHESTRATOR_ARCHIVE_URL=")
+    assert HIDDEN not in text
+
+
+def test_the_archive_is_in_the_data_folder_wherever_the_process_stands(
+    read: Any, tmp_path: Path
+) -> None:
+    assert read(ORCHESTRATOR_DATA_DIR=str(tmp_path)).archive_url == f"file://{tmp_path}/archive"
+
+
+BASE_URLS = [f"{name.upper()}_BASE_URL" for name in BUILT_IN]
+
+
+@pytest.mark.parametrize("name", ["ORCHESTRATOR_PUBLIC_URL", *BASE_URLS])
+def test_a_base_url_has_no_password_since_it_would_replace_our_key(read: Any, name: str) -> None:
+    text = refusal(read, **{**ALL, name: f"https://user:{HIDDEN}@api.example.com"})
+
+    assert "without user, password" in text
+    assert HIDDEN not in text
+
+
+@pytest.mark.parametrize("odd", [f"{HIDDEN} \u00e9", f"{HIDDEN}\nx", f"{HIDDEN}\x7f"])
+@pytest.mark.parametrize(
+    "name", [*(f"{name.upper()}_API_KEY" for name in BUILT_IN), "HIAPI_WEBHOOK_SECRET"]
+)
+def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(
+    read: Any, name: str, odd: str
+) -> None:
+    text = refusal(read, **{**ALL, name: odd})
+
+    assert text.startswith(f"{name}=***")
+    assert HIDDEN not in text
+
+
+def test_text_that_is_no_utf_8_is_refused(read: Any) -> None:
+    text = refusal(read, **{**PUBLIC, "ORCHESTRATOR_SECRET_KEY": "k" * 16 + "\udcff"})
+
+    assert text.startswith("ORCHESTRATOR_SECRET_KEY=***")
+
+
+def test_no_secret_is_in_the_settings_text(read: Any) -> None:
+    settings = read(
+        ORCHESTRATOR_PUBLIC_URL="https://hooks.example.com",
+        ORCHESTRATOR_SECRET_KEY=HIDDEN,
+        ORCHESTRATOR_API_KEYS=f"one:{HIDDEN}",
+        ORCHESTRATOR_REDIS_URL=f"redis://user:{HIDDEN}@host/0",
+        HIAPI_API_KEY=HIDDEN,
+        HIAPI_WEBHOOK_SECRET=HIDDEN,
+    )
+
+    assert settings.broker_url == settings.redis_url
+    assert HIDDEN not in repr(settings)
+
+
+# Providers -----------------------------------------------------------------------------------
+
+
+def test_a_provider_is_on_only_with_its_key(read: Any) -> None:
+    assert read().providers == {}
+    assert list(read(EVOLINK_API_KEY="sk").providers) == ["evolink"]
+    assert list(read(HIAPI_API_KEY="sk").providers) == ["hiapi", "evolink"]
+    assert list(read(**KEYS).providers) == list(BUILT_IN)
+
+
+def test_the_settings_of_a_provider_that_is_off_are_not_looked_at(read: Any) -> None:
+    assert read(HIAPI_POLL_SECONDS="nonsense", UNIALL_PRICES="nonsense").providers == {}
+
+
+def test_a_provider_whose_documents_name_no_address_needs_one(read: Any) -> None:
+    text = refusal(read, UNIALL_API_KEY="sk")
+
+    assert text.startswith("UNIALL_BASE_URL is not set")
+    assert "https://<host>" in text
+
+
+def test_callbacks_cannot_be_confirmed_where_there_are_none(read: Any) -> None:
+    settings = read(**KEYS, UNIALL_CONFIRM_CALLBACKS="1", AIGPTIMAGE_CONFIRM_CALLBACKS="perhaps")
+
+    assert not settings.providers["uniall"].confirm_callbacks
+    assert not settings.providers["aigptimage"].confirm_callbacks
+
+
+def test_a_plug_in_that_cannot_be_used_stops_with_one_line(
+    read: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(BROKEN, "oops", "ImportError: no\nsuch thing")
+
+    text = refusal(read)
+
+    assert text.startswith("the provider plug-in 'oops' cannot be used (ImportError: no")
+    assert text.endswith("mend it or uninstall its package")
+
+
+# Prices --------------------------------------------------------------------------------------
+
+FORM = '{"unit": "USD", "prices": %s}'
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ("{", "JSON like"),
+        ("{'unit': 'USD'}", "JSON like"),
+        ('{"unit": "USD"}', "a JSON object with unit and prices"),
+        ('{"unit": "USD", "prices": {"NanoBanana": 1}, "more": 1}', "with unit and prices"),
+        ('{"unit": "", "prices": {"NanoBanana": 1}}', "a unit of 1 to 20 printable characters"),
+        ('{"unit": 7, "prices": {"NanoBanana": 1}}', "a unit of 1 to 20 printable characters"),
+        (FORM % "{}", "prices by model"),
+        (FORM % "[]", "prices by model"),
+        (FORM % '{"NanoBanana": -0.01}', "at NanoBanana: a number from 0"),
+        (FORM % '{"NanoBanana": true}', "at NanoBanana: a number from 0"),
+        (FORM % '{"NanoBanana": null}', "at NanoBanana: a number from 0"),
+        (FORM % '{"gpt-image-2": {"*": {"low": "1"}}}', "at gpt-image-2 > * > low: a number"),
+        (FORM % '{"NanoBanana": 1e999}', "JSON like"),
+        (FORM % '{"NanoBanana2": 1}', "and not of 'NanoBanana2'"),
+        (FORM % '{"nano-banana-2": 1}', "prices of the models NanoBanana, NanoBanana2-0.5K"),
+    ],
+)
+def test_a_price_table_is_refused_with_what_is_wrong_in_it(
+    read: Any, table: str, says: str
+) -> None:
+    text = refusal(read, **{**KEYS, "UNIALL_PRICES": table})
+
+    assert text.startswith(f"UNIALL_PRICES={table} is not accepted")
+    assert says in text
+
+
+def test_a_price_table_in_a_file_may_have_several_lines(read: Any, tmp_path: Path) -> None:
+    file = tmp_path / "prices.json"
+    file.write_text('{\n\t"unit": "USD",\r\n  "prices": {"NanoBanana": 1}\n}\n', "utf-8")
+
+    prices = read(**KEYS, UNIALL_PRICES_FILE=str(file)).providers["uniall"].prices
+
+    assert prices == PriceTable("USD", {"NanoBanana": 1})
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "returned", "amount"),
+    [
+        ("NanoBanana", {"n": 3}, None, 0.06),
+        ("NanoBanana", {"n": 3}, 2, 0.04),
+        ("nano-banana", {}, None, 0.02),
+        ("nano-banana-2", {}, None, 0.03),
+        ("nano-banana-2", {"resolution": "2K"}, None, None),
+        ("gpt-image-2", {}, None, 0.04),
+        ("gpt-image-2", {"n": 3}, 2, 0.12),
+        ("gpt-image-2", {"aspect_ratio": "16:9", "resolution": "4K"}, None, 0.25),
+        ("gpt-image-2", {"aspect_ratio": "16:9", "resolution": "2K"}, None, 0.08),
+    ],
+)
+def test_the_pages_price_table_says_what_the_page_says(
+    read: Any, model: str, options: dict[str, Any], returned: int | None, amount: float | None
+) -> None:
+    [shown] = re.findall(r"(?s)```json\n(.*?)```", DOCS.read_text("utf-8"))
+    prices = read(**KEYS, UNIALL_PRICES=shown).providers["uniall"].prices
+    request = JobRequest("uniall", model, options={"prompt": "x", **options})
+
+    cost = PROVIDERS["uniall"].price(request, prices, returned)
+
+    assert cost == (None if amount is None else Cost(amount, "USD", "computed"))
+
+
+@pytest.mark.parametrize(("quality", "amount"), [("low", 0.01), ("medium", 0.04), ("high", 0.16)])
+def test_a_quality_has_its_price(read: Any, quality: str, amount: float) -> None:
+    [shown] = re.findall(r"(?s)```json\n(.*?)```", DOCS.read_text("utf-8"))
+    prices = read(**KEYS, UNIALL_PRICES=shown).providers["uniall"].prices
+    body = {"model": "gpt-image-2", "prompt": "x", "size": "1024x1024", "quality": quality}
+    request = JobRequest("uniall", "gpt-image-2", native=body)
+
+    assert PROVIDERS["uniall"].price(request, prices) == Cost(amount, "USD", "computed")
+
+
+def test_the_longest_wait_is_at_least_the_first_one(read: Any) -> None:
+    assert read(**KEYS, HIAPI_POLL_SECONDS="90").providers["hiapi"].max_poll_seconds == 90
+
+
+def test_webhook_secrets_are_listed_newest_first(read: Any) -> None:
+    settings = read(**KEYS, HIAPI_WEBHOOK_SECRET="new", HIAPI_WEBHOOK_SECRETS_OLD="old, older")
+
+    secrets = settings.providers["hiapi"].webhook_secrets
+    assert [secret.reveal() for secret in secrets] == ["new", "old", "older"]
+    assert settings.providers["evolink"].webhook_secrets == ()
+
+
+@pytest.mark.parametrize(
+    ("redis", "broker"),
+    [
+        ("rediss://host:1/2", "rediss://host:1/2"),
+        ("unix:///run/redis.sock", "redis+socket:///run/redis.sock"),
+    ],
+)
+def test_the_broker_is_the_ledgers_redis_unless_it_is_set(
+    read: Any, redis: str, broker: str
+) -> None:
+    assert read(ORCHESTRATOR_REDIS_URL=redis).broker_url == broker
+
+
+# What is read, and what is told --------------------------------------------------------------
+
+
+class Recorded(dict[str, str]):
+    """An environment that remembers what it was asked for."""
+
+    def __init__(self, values: dict[str, str]) -> None:
+        super().__init__(values)
+        self.asked: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.asked.add(key)
+        return super().get(key, default)
+
+    def __getitem__(self, key: str) -> str:
+        self.asked.add(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self.asked.add(str(key))
+        return super().__contains__(key)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
+    """Every variable that is read when everything is switched on."""
+    with monkeypatch.context() as patch:
+        environment = Recorded({**os.environ, **ALL})
+        patch.setattr(os, "environ", environment)
+        Settings.from_env()
+        yield {name for name in environment.asked if not name.endswith("_FILE")}
+
+
+def test_every_variable_that_is_read_is_documented_and_the_other_way_round(
+    asked: set[str],
+) -> None:
+    page = DOCS.read_text("utf-8")
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    documented = {name for row in rows for name in re.findall(r"`([A-Z_]+)`", row)}
+
+    assert documented == asked
+
+
+def test_the_list_of_our_variables_is_what_is_read(asked: set[str]) -> None:
+    assert {name for name in asked if name.startswith("ORCHESTRATOR_")} == VARIABLES
+
+
+def test_a_table_of_this_module_covers_every_variable(asked: set[str]) -> None:
+    told_apart = {"ORCHESTRATOR_PUBLIC_URL", "ORCHESTRATOR_SECRET_KEY", "ORCHESTRATOR_API_KEYS"}
+    told_apart |= {"ORCHESTRATOR_SECRET_KEYS_OLD", "HIAPI_WEBHOOK_SECRET"}
+    told_apart |= {"HIAPI_WEBHOOK_SECRETS_OLD", *KEYS}
+    told_apart |= {"ORCHESTRATOR_NOTIFY_SECRET", "ORCHESTRATOR_NOTIFY_SECRETS_OLD"}
+
+    assert set(GOOD) | told_apart == asked

@@ -1,0 +1,436 @@
+"""The archive step: what came is kept, what did not leaves its reason, whoever is to blame."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+from PIL import Image as Pillow
+
+from orchestrator.jobs.model import Copy, FollowUpStatus, Image, Outcome, Status
+from orchestrator.ledger import Ledger, LedgerUnavailable
+from orchestrator.steps import archive as archive_step
+from orchestrator.steps.archive import FIRST, archive
+from sandbox.decompression import pixel_bomb
+from tests.support import archive_kit, job_states
+from tests.support.archive_kit import (
+    DEAD_LINK,
+    LIFE,
+    Gallery,
+    Page,
+    again,
+    archived,
+    errors,
+    picture,
+    place,
+    state,
+)
+from tests.support.fakes import NOON, Answer, Asked, Harness
+
+# It goes well ------------------------------------------------------------------------------
+
+
+def test_an_image_is_copied_with_its_thumbnail_and_the_manifest(
+    harness: Harness, gallery: Gallery
+) -> None:
+    job_id = archived(harness, gallery.job(picture()))
+
+    kept = archive_kit.files(harness)
+    assert set(kept) == {place(job_id, n) for n in ("0.png", "0.thumb.webp", "job.json")}
+    assert kept[place(job_id, "0.png")] == picture()
+    thumbnail = Pillow.open(io.BytesIO(kept[place(job_id, "0.thumb.webp")]))
+    assert (thumbnail.format, thumbnail.size) == ("WEBP", (96, 64))
+
+
+def test_the_ledger_then_knows_the_copy(harness: Harness, gallery: Gallery) -> None:
+    job_id = archived(harness, gallery.job(picture()))
+
+    [image] = harness.job(job_id).images
+    assert image.copy == Copy(
+        path=place(job_id, "0.png"),
+        sha256=hashlib.sha256(picture()).hexdigest(),
+        bytes=len(picture()),
+        width=96,
+        height=64,
+        content_type="image/png",
+        archived_at=NOON,
+        thumbnail=place(job_id, "0.thumb.webp"),
+    )
+    assert (image.error, image.expires_at) == (None, NOON + LIFE)
+    assert image.source_url == f"{harness.provider.url}/image-0"
+    done = state(harness, job_id)
+    assert (done.status, done.tries, done.error) == (FollowUpStatus.DONE, 1, None)
+    assert (done.tried_at, done.due_at) == (NOON, None)
+    assert harness.job(job_id).status is Status.SUCCEEDED
+    assert harness.events(job_id)[-2:] == ["settled", "archive_done"]
+    assert archive_kit.due_at(harness, job_id) is None
+
+
+def test_a_copy_has_the_time_at_which_it_was_made(harness: Harness, gallery: Gallery) -> None:
+    job_id = gallery.job(picture())
+    harness.clock.forward(90)
+
+    [image] = harness.job(archived(harness, job_id)).images
+
+    assert image.copy is not None
+    assert image.copy.archived_at == NOON + 90_000
+
+
+def test_every_image_is_copied_each_by_what_it_is(harness: Harness, gallery: Gallery) -> None:
+    forms = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "avif": "AVIF"}
+    pages = [picture(number, form) for number, form in enumerate(forms.values())]
+
+    job_id = archived(harness, gallery.job(*pages))
+
+    kept, images = archive_kit.files(harness), harness.job(job_id).images
+    for number, (extension, page) in enumerate(zip(forms, pages, strict=True)):
+        copy = images[number].copy
+        assert copy is not None
+        assert copy.path == place(job_id, f"{number}.{extension}")
+        assert copy.thumbnail == place(job_id, f"{number}.thumb.webp")
+        assert kept[copy.path] == page
+        assert copy.content_type == f"image/{'jpeg' if extension == 'jpg' else extension}"
+    assert len(kept) == 2 * len(forms) + 1
+    assert state(harness, job_id).status is FollowUpStatus.DONE
+
+
+def test_the_content_type_is_read_from_the_bytes_not_from_the_answer(
+    harness: Harness, gallery: Gallery
+) -> None:
+    said = Answer(200, picture(form="JPEG"), {"Content-Type": "text/html"})
+
+    [image] = harness.job(archived(harness, gallery.job(said))).images
+
+    assert image.copy is not None
+    assert (image.copy.content_type, image.copy.path[-4:]) == ("image/jpeg", ".jpg")
+
+
+def test_a_success_without_images_leaves_its_manifest(harness: Harness) -> None:
+    job_id = archived(harness, job_states.ended(harness, Outcome.succeeded(())))
+
+    assert set(archive_kit.files(harness)) == {place(job_id, "job.json")}
+    assert state(harness, job_id).status is FollowUpStatus.DONE
+
+
+def test_the_manifest_is_put_last(harness: Harness, gallery: Gallery, tmp_path: Path) -> None:
+    harness, storage = archive_kit.watched(harness, tmp_path)
+
+    job_id = archived(harness, gallery.job(picture(0), picture(1)))
+
+    names = ("0.png", "0.thumb.webp", "1.png", "1.thumb.webp", "job.json")
+    assert storage.paths == [place(job_id, name) for name in names]
+
+
+def test_a_link_is_asked_for_by_a_plain_get_without_our_keys(
+    harness: Harness, gallery: Gallery
+) -> None:
+    archived(harness, gallery.job(picture()))
+
+    [asked] = harness.provider.asked
+    assert (asked.method, asked.path) == ("GET", "/image-0")
+    assert not {"authorization", "cookie"} & set(asked.headers)
+
+
+def test_no_image_is_held_in_memory(
+    harness: Harness, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[int, bytes]] = []
+    put = harness.runtime.storage.put
+
+    def noted(path: str, content: BinaryIO | bytes, content_type: str) -> None:
+        if not isinstance(content, bytes):
+            given.append((os.fstat(content.fileno()).st_nlink, content.read()))
+        put(path, content, content_type)
+
+    monkeypatch.setattr(harness.runtime.storage, "put", noted)
+    archived(harness, gallery.job(picture()))
+
+    assert given == [(0, picture())], "a file on the disk that has no name, put from its start"
+
+
+# It does not -------------------------------------------------------------------------------
+
+FAILURES: dict[str, tuple[Page, str]] = {
+    "404": (DEAD_LINK, "it answered 404"),
+    "403": (Answer(403, b"<Error>expired</Error>"), "it answered 403"),
+    "500": (Answer(500), "it answered 500"),
+    "201": (Answer(201, picture()), "it answered 201"),
+    "JSON": (
+        Answer(200, b'{"error": "no such task"}', {"Content-Type": "image/png"}),
+        'not an image: JSON: {"error": "no such task"}',
+    ),
+    "HTML": (
+        Answer(200, b"<!doctype html><p>Log in", {"Content-Type": "image/png"}),
+        "not an image: HTML: <!doctype html><p>Log in",
+    ),
+    "nothing": (Answer(200, b""), "not an image: nothing, 0 bytes"),
+    "no answer": (None, "RemoteDisconnected"),
+    "broken off": (
+        Answer(200, picture()[:-20], {"Content-Length": str(len(picture()))}),
+        "the body broke off: IncompleteRead",
+    ),
+    "half, as announced": (picture(size=(900, 700))[:-60], "a broken image"),
+    "placeholder": (picture(size=(1, 1)), "a placeholder: 1 x 1 pixels"),
+    "gzip bomb": (
+        Answer(200, gzip.compress(bytes(200_000)), {"Content-Encoding": "gzip"}),
+        "the body has more than 100000 bytes",
+    ),
+    "too many bytes": (bytes(100_001), "the body has more than 100000 bytes"),
+    "pixel bomb": (pixel_bomb(), "too large: 50000 x 50000 pixels, allowed are 4000000"),
+    "redirect to a metadata service": (
+        Answer(302, b"", {"Location": "http://169.254.169.254/latest/meta-data/"}),
+        "a metadata ",
+    ),
+}
+
+
+@pytest.fixture
+def strict(start: Callable[..., Harness], tmp_path: Path) -> Gallery:
+    """Where images may have 100000 bytes and 4 million pixels."""
+    limits = {
+        "ORCHESTRATOR_MAX_IMAGE_BYTES": "100000",
+        "ORCHESTRATOR_MAX_IMAGE_PIXELS": "4000000",
+    }
+    return Gallery(archive_kit.harness(start, tmp_path, **limits))
+
+
+@pytest.mark.parametrize("which", FAILURES)
+def test_what_is_no_image_leaves_the_job_succeeded_and_says_why(
+    strict: Gallery, which: str
+) -> None:
+    page, why = FAILURES[which]
+
+    job_id = archived(strict.harness, strict.job(page))
+
+    job = strict.harness.job(job_id)
+    assert job.status is Status.SUCCEEDED
+    assert job.error is None
+    [told] = errors(strict.harness, job_id)
+    assert told is not None
+    assert told.startswith(why)
+    assert "http" not in told
+    found = state(strict.harness, job_id)
+    assert (found.status, found.tries, found.error) == (FollowUpStatus.PENDING, 1, told)
+    assert (found.tried_at, found.due_at) == (NOON, NOON + int(FIRST * 1000))
+    assert archive_kit.due_at(strict.harness, job_id) == FIRST
+    assert strict.harness.events(job_id)[-1] == "archive_failed"
+    assert archive_kit.files(strict.harness) == {}, "nothing half is left, and no manifest yet"
+
+
+@pytest.mark.parametrize("which", FAILURES)
+def test_each_failure_is_mended_by_a_good_answer(strict: Gallery, which: str) -> None:
+    job_id = archived(strict.harness, strict.job(FAILURES[which][0]))
+    strict.pages["/image-0"] = picture()
+
+    again(strict.harness, job_id)
+
+    assert errors(strict.harness, job_id) == [None]
+    done = state(strict.harness, job_id)
+    assert (done.status, done.tries, done.error) == (FollowUpStatus.DONE, 2, None)
+    assert len(archive_kit.files(strict.harness)) == 3
+
+
+def test_limits_are_inclusive(start: Callable[..., Harness], tmp_path: Path) -> None:
+    exact = picture(size=(80, 80))
+    limits = {
+        "ORCHESTRATOR_MAX_IMAGE_BYTES": str(max(1024, len(exact))),
+        "ORCHESTRATOR_MAX_IMAGE_PIXELS": "6400",
+    }
+    gallery = Gallery(archive_kit.harness(start, tmp_path, **limits))
+
+    job_id = archived(gallery.harness, gallery.job(exact))
+
+    assert state(gallery.harness, job_id).status is FollowUpStatus.DONE
+
+
+def test_a_link_that_may_not_be_asked_is_not(harness: Harness) -> None:
+    image = Image("http://169.254.169.254/latest/meta-data/", NOON + LIFE)
+
+    job_id = archived(harness, job_states.ended(harness, Outcome.succeeded((image,))))
+
+    [why] = errors(harness, job_id)
+    assert why is not None
+    assert why.startswith("a metadata ")
+    assert why.endswith(" is not allowed")
+    assert archive_kit.due_at(harness, job_id) == FIRST
+
+
+def test_links_into_the_private_network_are_refused_by_default(
+    start: Callable[..., Harness], tmp_path: Path
+) -> None:
+    harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS="0")
+
+    job_id = archived(harness, Gallery(harness).job(picture()))
+
+    assert errors(harness, job_id) == ["only https:// is allowed"]
+    assert harness.provider.asked == []
+
+
+def test_a_link_that_does_not_end_is_given_up_in_time(
+    start: Callable[..., Harness], tmp_path: Path
+) -> None:
+    harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS="1")
+    held = threading.Event()
+
+    def hang(_: Asked) -> None:
+        held.wait(30)
+
+    try:
+        job_id = archived(harness, Gallery(harness).job(hang))
+    finally:
+        held.set()
+
+    assert errors(harness, job_id) == ["it did not end in time"]
+
+
+# Our side does not -------------------------------------------------------------------------
+
+
+def test_while_the_storage_is_away_images_wait(
+    harness: Harness, gallery: Gallery, tmp_path: Path
+) -> None:
+    (tmp_path / "archive").write_text("a file in the folder's place")
+    job_id = archived(harness, gallery.job(picture(0), picture(1)))
+
+    [first, second] = errors(harness, job_id)
+    assert first is not None
+    assert first.startswith("our storage: file://")
+    assert second is None, "it would fail too, so it was not tried"
+    assert gallery.fetched() == ["/image-0"]
+    assert state(harness, job_id).error == first
+    assert archive_kit.due_at(harness, job_id) == FIRST
+    (tmp_path / "archive").unlink()
+
+    again(harness, job_id)
+
+    assert errors(harness, job_id) == [None, None]
+    assert state(harness, job_id).status is FollowUpStatus.DONE
+
+
+def test_images_are_never_given_up_because_of_our_storage(
+    harness: Harness, gallery: Gallery, tmp_path: Path
+) -> None:
+    (tmp_path / "archive").write_text("a file in the folder's place")
+    job_id = archived(harness, gallery.job(picture(), expires=[60_000]))
+    harness.clock.forward(30 * 86_400)
+
+    archived(harness, job_id)
+
+    assert state(harness, job_id).status is FollowUpStatus.PENDING
+    assert archive_kit.due_at(harness, job_id) == 10
+    (tmp_path / "archive").unlink()
+    again(harness, job_id)
+    assert state(harness, job_id).status is FollowUpStatus.DONE, "the link was better than its word"
+
+
+def test_a_dead_image_waits_for_the_storage_that_its_neighbour_needs(
+    harness: Harness, gallery: Gallery, tmp_path: Path
+) -> None:
+    (tmp_path / "archive").write_text("a file in the folder's place")
+    job_id = gallery.job(DEAD_LINK, picture(), expires=[0, 0])
+
+    archived(harness, job_id)
+
+    assert state(harness, job_id).status is FollowUpStatus.PENDING
+
+
+def test_no_room_for_a_download_is_ours_too(
+    harness: Harness, gallery: Gallery, tmp_path: Path
+) -> None:
+    (tmp_path / "data").write_text("a file in the folder's place")
+    job_id = archived(harness, gallery.job(picture(), picture(), expires=[0, 0]))
+
+    [first, second] = errors(harness, job_id)
+    assert (first, second) == ("no room for a download: Not a directory", None)
+    assert gallery.fetched() == []
+    assert state(harness, job_id).status is FollowUpStatus.PENDING
+    (tmp_path / "data").unlink()
+    assert state(harness, again(harness, job_id)).status is FollowUpStatus.DONE
+
+
+def full(_: Path) -> BinaryIO:
+    """A file on a disk that is full."""
+    return Path("/dev/full").open("w+b")
+
+
+def test_a_disk_that_is_full_while_downloading_is_ours_too(
+    harness: Harness, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(archive_step, "_temporary", full)
+        job_id = archived(harness, gallery.job(picture(), picture(), expires=[0, 0]))
+
+    assert errors(harness, job_id) == ["no room for a download: No space left on device", None]
+    assert gallery.fetched() == ["/image-0"]
+    assert state(harness, job_id).status is FollowUpStatus.PENDING
+    assert state(harness, again(harness, job_id)).status is FollowUpStatus.DONE
+
+
+@pytest.mark.parametrize("name", ["0.png", "0.thumb.webp"])
+def test_an_image_counts_only_with_its_thumbnail(
+    harness: Harness, gallery: Gallery, tmp_path: Path, name: str
+) -> None:
+    harness, storage = archive_kit.watched(harness, tmp_path)
+    storage.refuses = lambda path: path.endswith(name)
+
+    job_id = archived(harness, gallery.job(picture()))
+
+    assert errors(harness, job_id) == ["our storage: the storage is away"]
+    assert harness.job(job_id).images[0].copy is None
+    storage.refuses = lambda _: False
+    assert state(harness, again(harness, job_id)).status is FollowUpStatus.DONE
+    assert len(archive_kit.files(harness)) == 3
+
+
+def test_without_its_manifest_an_archive_is_not_done(
+    harness: Harness, gallery: Gallery, tmp_path: Path
+) -> None:
+    harness, storage = archive_kit.watched(harness, tmp_path)
+    storage.refuses = lambda path: path.endswith("job.json")
+    job_id = archived(harness, gallery.job(picture()))
+
+    waiting = state(harness, job_id)
+    assert (waiting.status, waiting.tries) == (FollowUpStatus.PENDING, 1)
+    assert waiting.error == "our storage: the storage is away"
+    assert harness.job(job_id).images[0].copy is not None, "the image is kept, and shown"
+    assert errors(harness, job_id) == [None]
+    assert archive_kit.due_at(harness, job_id) == FIRST
+    storage.refuses, storage.paths = lambda _: False, []
+
+    again(harness, job_id)
+
+    assert storage.paths == [place(job_id, "job.json")], "the image is not put again"
+    assert len(gallery.fetched()) == 1
+    assert state(harness, job_id).status is FollowUpStatus.DONE
+
+
+def test_a_dead_image_is_not_given_up_without_a_manifest_that_says_so(
+    harness: Harness, gallery: Gallery, tmp_path: Path
+) -> None:
+    harness, storage = archive_kit.watched(harness, tmp_path)
+    storage.refuses = lambda path: path.endswith("job.json")
+    job_id = archived(harness, gallery.job(DEAD_LINK, expires=[0]))
+
+    assert state(harness, job_id).status is FollowUpStatus.PENDING
+    assert errors(harness, job_id) == ["it answered 404"]
+    storage.refuses = lambda _: False
+    assert state(harness, again(harness, job_id)).status is FollowUpStatus.DEAD
+
+
+def test_while_redis_is_away_nothing_is_fetched(harness: Harness, gallery: Gallery) -> None:
+    job_id = gallery.job(picture())
+
+    def away() -> None:
+        raise LedgerUnavailable("away")
+
+    with pytest.raises(LedgerUnavailable):
+        archive(harness.on(Ledger(away)).runtime, job_id)  # type: ignore[arg-type]
+
+    assert gallery.fetched() == []

@@ -1,0 +1,186 @@
+"""When the archive step is taken again, and when it is given up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.jobs.model import FollowUpStatus, Status
+from orchestrator.steps.archive import FIRST, IN_TIME, LONGEST, PATIENCE
+from tests.support import archive_kit
+from tests.support.archive_kit import (
+    DEAD_LINK,
+    Gallery,
+    again,
+    archived,
+    errors,
+    picture,
+    place,
+    state,
+)
+from tests.support.fakes import NOON, Answer, Harness
+
+
+@pytest.mark.parametrize(("chance", "factor"), [(0.0, 1.0), (1.0, 1.5)])
+def test_waits_double_with_jitter_up_to_the_longest(
+    harness: Harness, gallery: Gallery, chance: float, factor: float
+) -> None:
+    harness.chance.number = chance
+    job_id, waits = archived(harness, gallery.job(DEAD_LINK)), []
+    for _ in range(12):
+        waits.append(archive_kit.due_at(harness, job_id))
+        again(harness, job_id)
+
+    assert waits == [min(FIRST * 2.0**n * factor, LONGEST) for n in range(12)]
+    assert state(harness, job_id).tries == 13
+    assert harness.events(job_id).count("archive_failed") == 13
+
+
+@pytest.mark.parametrize(("asked", "wait"), [("900", 900), ("2", FIRST), ("soon", FIRST)])
+def test_a_server_that_asks_for_patience_has_it(
+    harness: Harness, gallery: Gallery, asked: str, wait: float
+) -> None:
+    job_id = archived(harness, gallery.job(Answer(503, b"", {"Retry-After": asked})))
+
+    assert archive_kit.due_at(harness, job_id) == wait
+
+
+def test_the_longest_patience_that_any_link_asks_for_counts(
+    harness: Harness, gallery: Gallery
+) -> None:
+    busy = [Answer(503, b"", {"Retry-After": seconds}) for seconds in ("30", "90", "60")]
+
+    job_id = archived(harness, gallery.job(*busy))
+
+    assert archive_kit.due_at(harness, job_id) == 90
+
+
+def test_the_first_image_that_failed_says_why_for_the_job(
+    harness: Harness, gallery: Gallery
+) -> None:
+    job_id = archived(harness, gallery.job(picture(), Answer(403), DEAD_LINK))
+
+    assert errors(harness, job_id) == [None, "it answered 403", "it answered 404"]
+    assert state(harness, job_id).error == "it answered 403"
+
+
+def test_patience_ends_where_the_link_does(harness: Harness, gallery: Gallery) -> None:
+    busy = Answer(503, b"", {"Retry-After": "3600"})
+    job_id = archived(harness, gallery.job(busy, expires=[600_000]))
+
+    looks = []
+    while state(harness, job_id).status is FollowUpStatus.PENDING:
+        looks.append((harness.clock.now - NOON) / 1000 + (archive_kit.due_at(harness, job_id) or 0))
+        again(harness, job_id)
+
+    assert looks == [600 - IN_TIME / 1000, 600], "shortly before the link dies, and when it does"
+    assert state(harness, job_id).status is FollowUpStatus.DEAD
+
+
+def test_the_last_tries_are_made_with_each_link(harness: Harness, gallery: Gallery) -> None:
+    # The back-off has grown long when the second link dies, days after the first.
+    job_id = archived(harness, gallery.job(DEAD_LINK, DEAD_LINK, expires=[60_000, 50_000_000]))
+    looks = []
+    while state(harness, job_id).status is FollowUpStatus.PENDING:
+        again(harness, job_id)
+        looks.append(harness.clock.now - NOON)
+
+    assert looks[-2:] == [50_000_000 - IN_TIME, 50_000_000]
+    assert looks[0] == FIRST * 1000
+    assert 60_000 in looks
+
+
+def test_a_job_is_given_up_when_its_links_are_dead(harness: Harness, gallery: Gallery) -> None:
+    job_id = archived(harness, gallery.job(picture(), DEAD_LINK, expires=[None, 4000]))
+    assert archive_kit.due_at(harness, job_id) == 4
+
+    again(harness, job_id)
+
+    dead = state(harness, job_id)
+    assert (dead.status, dead.tries) == (FollowUpStatus.DEAD, 2)
+    assert (dead.error, dead.due_at) == ("it answered 404", None)
+    assert errors(harness, job_id) == [None, "it answered 404"]
+    assert harness.job(job_id).status is Status.SUCCEEDED
+    assert harness.events(job_id)[-1] == "archive_dead"
+    assert archive_kit.due_at(harness, job_id) is None
+    told = archive_kit.manifest(harness, job_id)
+    assert [image["error"] for image in told["images"]] == [None, "it answered 404"]
+    assert [image["path"] for image in told["images"]] == [place(job_id, "0.png"), None]
+    assert set(archive_kit.files(harness)) == {
+        place(job_id, n) for n in ("0.png", "0.thumb.webp", "job.json")
+    }
+
+
+def test_one_millisecond_before_its_death_a_link_is_not_given_up(
+    harness: Harness, gallery: Gallery
+) -> None:
+    assert (
+        state(harness, archived(harness, gallery.job(DEAD_LINK, expires=[1]))).status == "pending"
+    )
+    assert state(harness, archived(harness, gallery.job(DEAD_LINK, expires=[0]))).status == "dead"
+
+
+def test_a_link_that_is_dead_before_the_first_try_is_tried_once(
+    harness: Harness, gallery: Gallery
+) -> None:
+    job_id = archived(harness, gallery.job(picture(), expires=[-1000]))
+
+    assert state(harness, job_id).status is FollowUpStatus.DONE, "clocks differ"
+
+
+def test_a_link_that_does_not_say_when_it_dies_is_tried_for_days(
+    harness: Harness, gallery: Gallery
+) -> None:
+    job_id = archived(harness, gallery.job(DEAD_LINK, expires=[None]))
+    while state(harness, job_id).status is FollowUpStatus.PENDING:
+        again(harness, job_id)
+
+    assert harness.clock.now == NOON + PATIENCE
+    assert state(harness, job_id).tries > 300
+
+
+def test_only_what_is_missing_is_fetched_again(harness: Harness, gallery: Gallery) -> None:
+    job_id = archived(harness, gallery.job(picture(0), DEAD_LINK, picture(2)))
+    assert gallery.fetched() == ["/image-0", "/image-1", "/image-2"]
+    before = archive_kit.files(harness)
+    first = harness.job(job_id).images[0].copy
+    gallery.pages["/image-1"] = picture(1)
+
+    again(harness, job_id)
+
+    assert gallery.fetched() == ["/image-1"]
+    assert before.items() < archive_kit.files(harness).items()
+    assert harness.job(job_id).images[0].copy == first
+    assert state(harness, job_id).status is FollowUpStatus.DONE
+
+
+def test_before_its_next_look_a_job_is_left_alone(harness: Harness, gallery: Gallery) -> None:
+    job_id = archived(harness, gallery.job(DEAD_LINK))
+    gallery.fetched()
+    harness.clock.forward(FIRST - 0.001)
+
+    archived(harness, job_id)
+
+    assert gallery.fetched() == []
+
+
+def test_a_job_that_is_archived_is_left_alone(
+    harness: Harness, gallery: Gallery, tmp_path: Path
+) -> None:
+    harness, storage = archive_kit.watched(harness, tmp_path)
+    job_id = archived(harness, gallery.job(picture()))
+    gallery.fetched()
+    storage.paths.clear()
+    harness.clock.forward(86_400)
+
+    archived(harness, job_id)
+
+    assert (gallery.fetched(), storage.paths) == ([], [])
+
+
+@pytest.mark.parametrize("job_id", ["job_" + "0" * 28, "job_01m7z20phnfb7am34n5y69ch6f00"])
+def test_a_job_that_is_gone_is_no_error(harness: Harness, job_id: str) -> None:
+    archived(harness, job_id)
+
+    assert archive_kit.files(harness) == {}

@@ -1,0 +1,353 @@
+"""HostLimiter at hosts: few for a slow one, hardly any for a dead one, whichever process asks."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import structlog
+
+from orchestrator.host_limiter import BUSY, FRESH, PAUSED, SLOTS, HostLimiter
+from orchestrator.ledger import Ledger, LedgerUnavailable
+from orchestrator.ledger.circuit_breaker import (
+    FAILURES_TO_OPEN,
+    MIN_FAILING_MS,
+    PROBE_INTERVAL_MS,
+    CircuitBreaker,
+    Host,
+)
+from tests.support.fakes import NOON
+
+HOST, OTHER = "hooks.example.com", "hooks.example.net:8443"
+
+
+def low() -> float:
+    return 0.0
+
+
+def high() -> float:
+    return 1.0
+
+
+def fail(
+    host_limiter: HostLimiter,
+    hosts: CircuitBreaker,
+    *,
+    begin: int,
+    times: int = FAILURES_TO_OPEN,
+    every: int = MIN_FAILING_MS,
+) -> int:
+    """Failures, one after the other; when the last one was (ms)."""
+    now = begin
+    for number in range(times):
+        now = begin + number * every
+        assert limiter.take(hosts, HOST, now, low) is None
+        limiter.release(hosts, HOST, now, works=False)
+    return now
+
+
+def paused(hosts: CircuitBreaker, host_limiter: HostLimiter | None = None) -> int:
+    """A host that was paused, by another process unless told otherwise; when (ms)."""
+    return fail(limiter or HostLimiter(), hosts, begin=NOON)
+
+
+# Slots ---------------------------------------------------------------------------------------
+
+
+def test_a_host_has_four_slots_in_a_process(ledger: Ledger) -> None:
+    limiter = HostLimiter()
+
+    waits = [limiter.take(ledger.circuit_breaker, HOST, NOON, low) for _ in range(6)]
+
+    assert SLOTS == 4
+    assert waits == [None] * 4 + [BUSY[0]] * 2
+    assert limiter.take(ledger.circuit_breaker, HOST, NOON, high) == BUSY[1]
+
+
+def test_another_host_has_its_own(ledger: Ledger) -> None:
+    limiter = HostLimiter()
+    for _ in range(SLOTS):
+        limiter.take(ledger.circuit_breaker, HOST, NOON, low)
+
+    assert limiter.take(ledger.circuit_breaker, HOST, NOON, low) is not None
+    assert limiter.take(ledger.circuit_breaker, OTHER, NOON, low) is None
+    assert HostLimiter().take(ledger.circuit_breaker, HOST, NOON, low) is None
+
+
+@pytest.mark.parametrize("works", [True, False, None])
+def test_a_slot_that_is_given_back_can_be_taken(ledger: Ledger, works: bool | None) -> None:
+    limiter = HostLimiter()
+    for _ in range(SLOTS):
+        limiter.take(ledger.circuit_breaker, HOST, NOON, low)
+
+    for _ in range(3):
+        limiter.release(ledger.circuit_breaker, HOST, NOON, works=works)
+        assert limiter.take(ledger.circuit_breaker, HOST, NOON, low) is None
+        assert limiter.take(ledger.circuit_breaker, HOST, NOON, low) == BUSY[0]
+
+
+def test_threads_never_hold_more_than_there_are(redis_url: str, ledger: Ledger) -> None:
+    shared, limiter = Ledger.from_url(redis_url), HostLimiter()
+    start, lock = threading.Barrier(16), threading.Lock()
+    held, most = 0, 0
+
+    def work(_: int) -> int:
+        nonlocal held, most
+        start.wait(10)
+        got = 0
+        for _ in range(50):
+            if limiter.take(shared.circuit_breaker, HOST, NOON, low) is None:
+                with lock:
+                    held, got = held + 1, got + 1
+                    most = max(most, held)
+                with lock:
+                    held -= 1
+                limiter.release(shared.circuit_breaker, HOST, NOON, works=True)
+        return got
+
+    with ThreadPoolExecutor(16) as pool:
+        assert sum(pool.map(work, range(16))) > 0
+    assert 0 < most <= SLOTS
+    assert [limiter.take(shared.circuit_breaker, HOST, NOON, low) for _ in range(5)] == [
+        None
+    ] * 4 + [BUSY[0]]
+
+
+def test_hosts_that_nobody_asks_any_more_take_no_memory(ledger: Ledger) -> None:
+    limiter = HostLimiter()
+    for number in range(100):
+        assert limiter.take(ledger.circuit_breaker, f"{number}.example.com", NOON, low) is None
+        limiter.release(ledger.circuit_breaker, f"{number}.example.com", NOON, works=True)
+
+    assert not limiter._busy
+    assert not limiter._failing
+
+
+# Failures ------------------------------------------------------------------------------------
+
+
+def test_a_host_that_fails_often_enough_for_long_enough_is_paused(ledger: Ledger) -> None:
+    limiter = HostLimiter()
+
+    with structlog.testing.capture_logs() as logs:
+        last = fail(limiter, ledger.circuit_breaker, begin=NOON)
+
+    known = ledger.circuit_breaker.failing()[HOST]
+    assert (known.failures, known.since, known.next_probe) == (
+        FAILURES_TO_OPEN,
+        NOON,
+        last + PROBE_INTERVAL_MS,
+    )
+    assert [(line["event"], line["host"]) for line in logs] == [("host_paused", HOST)]
+    assert limiter.take(ledger.circuit_breaker, HOST, last, low) == PAUSED[0] * 60
+    assert limiter.take(ledger.circuit_breaker, HOST, last, high) == PAUSED[1] * 60
+
+
+def test_few_failures_or_a_short_time_do_not_pause_it(ledger: Ledger) -> None:
+    last = fail(HostLimiter(), ledger.circuit_breaker, begin=NOON, times=FAILURES_TO_OPEN - 1)
+    assert HostLimiter().take(ledger.circuit_breaker, HOST, last, low) is None
+
+    ledger.circuit_breaker.forget(HOST)
+    last = fail(
+        HostLimiter(),
+        ledger.circuit_breaker,
+        begin=NOON,
+        times=100,
+        every=MIN_FAILING_MS // 100 - 1,
+    )
+    assert HostLimiter().take(ledger.circuit_breaker, HOST, last, low) is None
+
+
+def test_an_answer_between_failures_begins_the_count_anew(ledger: Ledger) -> None:
+    limiter = HostLimiter()
+    last = fail(limiter, ledger.circuit_breaker, begin=NOON, times=FAILURES_TO_OPEN - 1)
+
+    limiter.take(ledger.circuit_breaker, HOST, last, low)
+    limiter.release(ledger.circuit_breaker, HOST, last, works=True)
+
+    assert ledger.circuit_breaker.failing() == {}
+    fail(limiter, ledger.circuit_breaker, begin=last, times=FAILURES_TO_OPEN - 1)
+    assert ledger.circuit_breaker.failing()[HOST].next_probe is None
+
+
+def test_what_one_process_knows_the_others_learn_within_a_second(ledger: Ledger) -> None:
+    here, there = HostLimiter(), HostLimiter()
+    paused_at = NOON + (FAILURES_TO_OPEN - 1) * MIN_FAILING_MS
+    assert there.take(ledger.circuit_breaker, OTHER, paused_at, low) is None  # has just looked
+    assert paused(ledger.circuit_breaker, here) == paused_at
+
+    assert here.take(ledger.circuit_breaker, HOST, paused_at, low) is not None
+    assert there.take(ledger.circuit_breaker, HOST, paused_at + FRESH - 1, low) is None
+    assert there.take(ledger.circuit_breaker, HOST, paused_at + FRESH, low) is not None
+
+
+def test_a_host_that_works_costs_one_look_in_a_second(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[int] = []
+    failing = CircuitBreaker.failing
+
+    def counted(hosts: CircuitBreaker) -> dict[str, Host]:
+        looks.append(1)
+        return failing(hosts)
+
+    monkeypatch.setattr(CircuitBreaker, "failing", counted)
+    limiter = HostLimiter()
+
+    for millisecond in range(0, 2 * FRESH, 10):
+        limiter.take(ledger.circuit_breaker, HOST, NOON + millisecond, low)
+        limiter.release(ledger.circuit_breaker, HOST, NOON + millisecond, works=True)
+
+    assert len(looks) == 2
+
+
+def test_a_clock_that_goes_back_does_not_keep_old_news(ledger: Ledger) -> None:
+    limiter = HostLimiter()
+    limiter.take(ledger.circuit_breaker, OTHER, NOON + 3_600_000, low)
+    last = paused(ledger.circuit_breaker)
+
+    assert limiter.take(ledger.circuit_breaker, HOST, last, low) is not None
+
+
+# Probes --------------------------------------------------------------------------------------
+
+
+def test_of_two_processes_one_probes_in_each_interval(ledger: Ledger) -> None:
+    one, two = HostLimiter(), HostLimiter()
+    due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
+
+    assert one.take(ledger.circuit_breaker, HOST, due - 1, low) is not None
+    taken = [each.take(ledger.circuit_breaker, HOST, due, low) for each in (one, two, one, two)]
+
+    assert taken == [None] + [PAUSED[0] * 60] * 3
+    assert two.take(ledger.circuit_breaker, HOST, due + PROBE_INTERVAL_MS - 1, low) is not None
+    assert two.take(ledger.circuit_breaker, HOST, due + PROBE_INTERVAL_MS, low) is None
+
+
+def test_a_probe_that_fails_leaves_it_paused(ledger: Ledger) -> None:
+    one, two = HostLimiter(), HostLimiter()
+    due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
+    one.take(ledger.circuit_breaker, HOST, due, low)
+
+    with structlog.testing.capture_logs() as logs:
+        one.release(ledger.circuit_breaker, HOST, due + 15_000, works=False)
+
+    assert logs == []
+    assert ledger.circuit_breaker.failing()[HOST].failures == FAILURES_TO_OPEN + 1
+    for each in (one, two):
+        assert each.take(ledger.circuit_breaker, HOST, due + 15_000, low) is not None
+    assert two.take(ledger.circuit_breaker, HOST, due + PROBE_INTERVAL_MS, low) is None
+
+
+def test_a_probe_that_is_answered_resumes_it_for_all(ledger: Ledger) -> None:
+    one, two = HostLimiter(), HostLimiter()
+    due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
+    assert two.take(ledger.circuit_breaker, HOST, due, low) is None
+    assert one.take(ledger.circuit_breaker, HOST, due, low) is not None
+
+    with structlog.testing.capture_logs() as logs:
+        two.release(ledger.circuit_breaker, HOST, due + 100, works=True)
+
+    assert [(line["event"], line["host"]) for line in logs] == [("host_resumed", HOST)]
+    assert ledger.circuit_breaker.failing() == {}
+    assert two.take(ledger.circuit_breaker, HOST, due + 100, low) is None
+    assert one.take(ledger.circuit_breaker, HOST, due + FRESH, low) is None
+
+
+def test_that_it_was_resumed_is_told_once(ledger: Ledger) -> None:
+    limiter = HostLimiter()
+    due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
+    assert limiter.take(ledger.circuit_breaker, HOST, due, low) is None
+
+    with structlog.testing.capture_logs() as logs:
+        limiter.release(ledger.circuit_breaker, HOST, due, works=True)
+        limiter.take(ledger.circuit_breaker, HOST, due, low)
+        limiter.release(ledger.circuit_breaker, HOST, due, works=True)
+
+    assert [line["event"] for line in logs] == ["host_resumed"]
+
+
+def test_before_a_probe_is_due_redis_is_not_asked_for_it(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limiter = HostLimiter()
+    due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
+    assert limiter.take(ledger.circuit_breaker, OTHER, due - 1, low) is None
+    monkeypatch.delattr(CircuitBreaker, "probe")
+
+    assert limiter.take(ledger.circuit_breaker, HOST, due - 1, low) is not None
+
+
+def test_whoever_learns_late_that_it_was_resumed_may_ask(ledger: Ledger) -> None:
+    limiter = HostLimiter()
+    due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
+    assert limiter.take(ledger.circuit_breaker, HOST, due - 1, low) is not None
+    ledger.circuit_breaker.forget(HOST)
+
+    assert limiter.take(ledger.circuit_breaker, HOST, due, low) is None
+
+
+def test_a_host_that_was_not_asked_stays_paused(ledger: Ledger) -> None:
+    limiter = HostLimiter()
+    due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
+    limiter.take(ledger.circuit_breaker, HOST, due, low)
+
+    limiter.release(ledger.circuit_breaker, HOST, due, works=None)
+
+    assert ledger.circuit_breaker.failing()[HOST].failures == FAILURES_TO_OPEN
+    assert limiter.take(ledger.circuit_breaker, HOST, due, low) is not None
+
+
+def test_that_all_is_well_is_not_told(ledger: Ledger) -> None:
+    limiter = HostLimiter()
+    fail(limiter, ledger.circuit_breaker, begin=NOON, times=2)
+
+    with structlog.testing.capture_logs() as logs:
+        limiter.take(ledger.circuit_breaker, HOST, NOON + MIN_FAILING_MS, low)
+        limiter.release(ledger.circuit_breaker, HOST, NOON + MIN_FAILING_MS, works=True)
+
+    assert logs == []
+
+
+# While Redis is away -------------------------------------------------------------------------
+
+
+def test_no_turn_is_given_while_nothing_is_known(away: Ledger) -> None:
+    limiter = HostLimiter()
+
+    for _ in range(SLOTS + 1):
+        with pytest.raises(LedgerUnavailable):
+            limiter.take(away.circuit_breaker, HOST, NOON, low)
+
+    assert not limiter._busy
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_what_cannot_be_noted_is_logged_and_the_slot_is_free(
+    ledger: Ledger, away: Ledger, works: bool
+) -> None:
+    limiter = HostLimiter()
+    last = fail(limiter, ledger.circuit_breaker, begin=NOON, times=2)
+    limiter.take(ledger.circuit_breaker, HOST, last, low)
+
+    with structlog.testing.capture_logs() as logs:
+        limiter.release(away.circuit_breaker, HOST, last, works=works)
+
+    assert [(line["event"], line["host"]) for line in logs] == [("host_not_noted", HOST)]
+    assert not limiter._busy
+    assert ledger.circuit_breaker.failing()[HOST].failures == 2
+
+
+def test_an_answer_that_could_not_be_noted_is_noted_with_the_next(
+    ledger: Ledger, away: Ledger
+) -> None:
+    limiter = HostLimiter()
+    last = fail(limiter, ledger.circuit_breaker, begin=NOON, times=2)
+    limiter.take(ledger.circuit_breaker, HOST, last, low)
+    limiter.release(away.circuit_breaker, HOST, last, works=True)
+
+    limiter.take(ledger.circuit_breaker, HOST, last + FRESH, low)
+    limiter.release(ledger.circuit_breaker, HOST, last + FRESH, works=True)
+
+    assert ledger.circuit_breaker.failing() == {}

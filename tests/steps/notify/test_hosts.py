@@ -1,0 +1,224 @@
+"""The notify step at hosts that are slow, paused, or probed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import structlog
+from redis import Redis
+
+from orchestrator.delivery.schedule import PATIENCE, SCHEDULE
+from orchestrator.host_limiter import BUSY, PAUSED, SLOTS
+from orchestrator.jobs.model import FollowUpStatus
+from orchestrator.steps import notify as notify_step
+from orchestrator.steps.notify import notify
+from tests.support import job_states
+from tests.support.fakes import NOON, Answer, Asked, FakeProvider, Harness, serving
+from tests.support.notify_kit import (
+    VARIABLES,
+    Killed,
+    again,
+    ended,
+    host,
+    ids,
+    killed,
+    once,
+    pause,
+    told,
+    wait,
+)
+
+PENDING, DONE, DEAD = FollowUpStatus.PENDING, FollowUpStatus.DONE, FollowUpStatus.DEAD
+
+
+def nested(harness: Harness, jobs: list[str]) -> Callable[[Asked], Answer]:
+    """Tells of the next job before it answers: all of them are under way at once."""
+    left = list(jobs)
+
+    def handler(_: Asked) -> Answer:
+        if left:
+            notify(harness.runtime, left.pop(0))
+        return Answer(200)
+
+    return handler
+
+
+def test_only_so_many_are_under_way_to_one_host(harness: Harness, receiver: FakeProvider) -> None:
+    jobs = [ended(harness, receiver) for _ in range(SLOTS + 2)]
+    receiver.handler = nested(harness, jobs[1:])
+    harness.chance.number = 0.5
+
+    notify(harness.runtime, jobs[0])
+
+    assert ids(receiver) == [f"msg_{job_id}" for job_id in jobs[:SLOTS]]
+    put_off = told(harness, jobs[SLOTS])
+    assert (put_off.status, put_off.tries, put_off.tried_at) == (PENDING, 0, None)
+    assert wait(harness, jobs[SLOTS]) == sum(BUSY) / 2
+    assert again(harness, jobs[SLOTS]).status is DONE
+
+
+def test_a_full_host_does_not_keep_another_one_waiting(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    with serving(FakeProvider(lambda _: Answer(200))) as other:
+        jobs = [ended(harness, receiver) for _ in range(SLOTS)] + [ended(harness, other)]
+        receiver.handler = nested(harness, jobs[1:])
+        notify(harness.runtime, jobs[0])
+
+        assert told(harness, jobs[-1]).status is DONE
+        assert ids(other) == [f"msg_{jobs[-1]}"]
+
+
+def test_slots_are_given_back_whatever_becomes_of_the_call(
+    harness: Harness, receiver: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify_step, "message", killed)
+    for _ in range(SLOTS):
+        with pytest.raises(Killed):
+            notify(harness.runtime, ended(harness, receiver))
+    monkeypatch.undo()
+
+    for answer in (None, Answer(500), Answer(200), Answer(410)):
+        receiver.answers(answer)
+        for _ in range(SLOTS):
+            assert once(harness, ended(harness, receiver)).tries == 1
+
+
+def test_a_paused_host_is_left_in_peace_and_its_jobs_are_kept(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    job_id = ended(harness, receiver)
+    pause(harness, host(receiver))
+    harness.chance.number = 0.5
+
+    now = once(harness, job_id)
+
+    assert receiver.asked == []
+    assert (now.status, now.tries, now.tried_at, now.error) == (PENDING, 0, None, None)
+    assert wait(harness, job_id) == sum(PAUSED) / 2 * 60
+
+
+def test_a_probe_that_is_answered_brings_the_host_back(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    job_id, other = ended(harness, receiver), ended(harness, receiver)
+    pause(harness, host(receiver))
+    once(harness, job_id)
+
+    with structlog.testing.capture_logs() as logs:
+        assert again(harness, job_id).status is DONE
+
+    assert [line["host"] for line in logs if line["event"] == "host_resumed"] == [host(receiver)]
+    assert harness.ledger.circuit_breaker.failing() == {}
+    assert once(harness, other).status is DONE
+
+
+def test_a_job_whose_host_was_paused_for_days_is_given_up_and_can_be_told_later(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    job_id = ended(harness, receiver)
+    pause(harness, host(receiver))
+    harness.clock.forward(PATIENCE)
+    pause(harness, host(receiver))
+    assert once(harness, job_id).status is PENDING
+    harness.clock.forward(1)
+    pause(harness, host(receiver))
+
+    now = again(harness, job_id)
+
+    assert receiver.asked == []
+    assert (now.status, now.tries, now.error) == (DEAD, 0, "its host was paused or busy for days")
+    assert harness.ledger.follow_ups.dead(10)[0] == 1
+
+
+def test_what_was_tried_before_the_pause_counts_when_it_is_given_up(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    receiver.answers(Answer(500))
+    job_id = ended(harness, receiver)
+    once(harness, job_id)
+    harness.clock.forward(PATIENCE)
+    pause(harness, host(receiver))
+    assert once(harness, job_id).status is PENDING
+    harness.clock.forward(1)
+    pause(harness, host(receiver))
+
+    now = again(harness, job_id)
+
+    assert (now.status, now.tries) == (DEAD, 1)
+    assert len(receiver.asked) == 1
+
+
+def test_the_last_try_is_made_although_its_host_is_busy_when_it_comes(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    harness.chance.number = 1.0
+    receiver.answers(*[Answer(400)] * 9, Answer(200))
+    job_id = ended(harness, receiver)
+    while told(harness, job_id).tries < len(SCHEDULE) - 1:
+        again(harness, job_id)
+    harness.clock.forward(wait(harness, job_id) or 0)
+    assert harness.clock.now - NOON > PATIENCE * 1000
+    turns, hosts = harness.runtime.host_limiter, harness.ledger.circuit_breaker
+    for _ in range(SLOTS):
+        assert turns.take(hosts, host(receiver), harness.clock.now, harness.chance) is None
+
+    assert once(harness, job_id).status is PENDING
+    turns.release(hosts, host(receiver), harness.clock.now, works=True)
+    now = again(harness, job_id)
+
+    assert (now.status, now.tries) == (DONE, len(SCHEDULE))
+
+
+def test_one_that_is_told_again_has_all_the_patience_anew(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    job_id = ended(harness, receiver)
+    once(harness, job_id)
+    harness.clock.forward(PATIENCE * 2)
+    harness.ledger.follow_ups.notify_again(job_id, now=harness.clock.now)
+    pause(harness, host(receiver))
+
+    assert once(harness, job_id).status is PENDING
+
+
+def test_a_failure_is_noted_at_its_own_time(harness: Harness, receiver: FakeProvider) -> None:
+    def slow(_: Asked) -> Answer:
+        harness.clock.forward(12)
+        return Answer(504)
+
+    receiver.handler = slow
+
+    now = once(harness, ended(harness, receiver))
+
+    assert harness.ledger.circuit_breaker.failing()[host(receiver)].since == NOON + 12_000
+    assert (now.tried_at, now.due_at) == (NOON + 12_000, NOON + 17_000)
+
+
+def test_tries_that_were_made_are_kept_while_the_host_is_paused(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    receiver.answers(Answer(500), Answer(200))
+    job_id = ended(harness, receiver)
+    once(harness, job_id)
+    pause(harness, host(receiver))
+
+    now = again(harness, job_id)
+
+    assert (now.tries, now.error) == (1, "it answered 500")
+    harness.ledger.circuit_breaker.forget(host(receiver))
+    assert again(harness, job_id).tries == 2
+
+
+def test_what_goes_to_a_task_or_a_stream_asks_no_host(
+    start: Callable[..., Harness], redis_url: str, real_redis: Redis
+) -> None:
+    harness = start(**VARIABLES, ORCHESTRATOR_BROKER_URL=redis_url)
+    ways: list[dict[str, Any]] = [{"notify_task": "shop.told"}, {"notify_stream": "shop.told"}]
+    for way in ways:
+        job_id = job_states.ended(harness, **way)
+        pause(harness, "shop.told")
+
+        assert once(harness, job_id).status is DONE

@@ -1,0 +1,306 @@
+"""The notify step: who is told, once, or again with the same id until it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import time_ns
+from typing import Any
+
+import pytest
+import structlog
+from standardwebhooks import Webhook
+
+from orchestrator.delivery import targets
+from orchestrator.delivery.schedule import JITTER, SCHEDULE
+from orchestrator.jobs.model import FollowUpStatus, Step
+from orchestrator.jobs.schemas import job_view
+from orchestrator.jsonio import dump, parse
+from orchestrator.ledger import Ledger, LedgerUnavailable, Result
+from orchestrator.ledger.follow_ups import FollowUps
+from orchestrator.security.secret import Secret
+from orchestrator.steps import notify as notify_step
+from orchestrator.steps.notify import LEASE, notify
+from tests.support import job_states
+from tests.support.fakes import NOON, PUBLIC_URL, Answer, Asked, FakeProvider, Harness
+from tests.support.notify_kit import (
+    OLD_SECRET,
+    SECRET,
+    TOKEN,
+    Killed,
+    again,
+    change,
+    ended,
+    host,
+    ids,
+    killed,
+    once,
+    redis_holds,
+    told,
+    url,
+    wait,
+)
+
+PENDING, DONE, DEAD = FollowUpStatus.PENDING, FollowUpStatus.DONE, FollowUpStatus.DEAD
+
+
+# A delivery ----------------------------------------------------------------------------------
+
+
+def test_a_caller_is_told_by_a_signed_post(harness: Harness, receiver: FakeProvider) -> None:
+    harness.clock.now = time_ns() // 1_000_000  # the library judges the time
+    job_id = ended(harness, receiver)
+    seen = job_view(harness.job(job_id), PUBLIC_URL)
+
+    notify(harness.runtime, job_id)
+
+    [asked] = receiver.asked
+    assert (asked.method, asked.path) == ("POST", f"/hooks/7?token={TOKEN}")
+    assert asked.headers["content-type"] == "application/json"
+    assert asked.headers["user-agent"] == "image-orchestrator"
+    assert asked.headers["webhook-id"] == f"msg_{job_id}"
+    assert asked.headers["webhook-timestamp"] == str(harness.clock.now // 1000)
+    content = Webhook(SECRET).verify(asked.body, dict(asked.headers))
+    assert content["type"] == "job.succeeded"
+    shown = parse(dump(seen))
+    shown["notification"]["next_attempt_at"] = content["data"]["notification"]["next_attempt_at"]
+    assert content["data"] == shown
+
+
+def test_then_it_is_done(harness: Harness, receiver: FakeProvider) -> None:
+    job_id = ended(harness, receiver, job_states.failure())
+
+    now = once(harness, job_id)
+
+    assert (now.status, now.tries, now.tried_at, now.error) == (DONE, 1, NOON, None)
+    assert wait(harness, job_id) is None
+    assert harness.events(job_id)[-1] == "notify_done"
+    assert harness.job(job_id).done
+    assert harness.ledger.circuit_breaker.failing() == {}
+
+
+@pytest.mark.parametrize(
+    ("life", "kind"),
+    [
+        (job_states.ended, "job.succeeded"),
+        (job_states.refused, "job.failed"),
+        (job_states.cancelled, "job.cancelled"),
+    ],
+    ids=["succeeded", "failed", "cancelled"],
+)
+def test_every_outcome_is_told(
+    harness: Harness, receiver: FakeProvider, life: Callable[..., str], kind: str
+) -> None:
+    job_id = life(harness, notify_url=url(receiver))
+
+    assert (Step.NOTIFY, job_id) in harness.nudges.sent
+    assert once(harness, job_id).status is DONE
+    [asked] = receiver.asked
+    assert (asked.json["type"], asked.json["data"]["id"]) == (kind, job_id)
+    assert f"job.{asked.json['data']['status']}" == kind
+
+
+def test_a_job_that_is_open_or_names_nobody_is_not_told(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    jobs = [
+        harness.enqueue(notify_url=url(receiver)),
+        job_states.running(harness, notify_url=url(receiver)),
+        job_states.ended(harness),
+    ]
+
+    for job_id in [*jobs, "job_" + "0" * 28]:
+        notify(harness.runtime, job_id)
+
+    assert receiver.asked == []
+    assert Step.NOTIFY not in [named for named, _ in harness.nudges.sent]
+
+
+def test_both_secrets_sign_while_they_are_exchanged(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    harness.clock.now = time_ns() // 1_000_000
+    both = change(harness, notify_secrets=(Secret(SECRET), Secret(OLD_SECRET)))
+
+    notify(both.runtime, ended(harness, receiver))
+
+    [asked] = receiver.asked
+    for known in (SECRET, OLD_SECRET):
+        assert Webhook(known).verify(asked.body, dict(asked.headers))
+
+
+# Once, or again with the same id -------------------------------------------------------------
+
+
+def test_a_job_that_is_nudged_twice_is_told_once(harness: Harness, receiver: FakeProvider) -> None:
+    job_id = ended(harness, receiver)
+
+    for _ in range(3):
+        notify(harness.runtime, job_id)
+
+    assert ids(receiver) == [f"msg_{job_id}"]
+
+
+def test_a_nudge_that_comes_during_the_call_does_nothing(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    job_id = ended(harness, receiver)
+
+    def nudged_again(_: Asked) -> Answer:
+        notify(harness.runtime, job_id)
+        return Answer(200)
+
+    receiver.handler = nudged_again
+
+    assert once(harness, job_id).status is DONE
+    assert ids(receiver) == [f"msg_{job_id}"]
+
+
+def test_a_worker_killed_after_the_call_is_followed_by_another_when_its_lease_has_run_out(
+    harness: Harness, receiver: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = ended(harness, receiver)
+    with monkeypatch.context() as patch:
+        patch.setattr(notify_step, "_record", killed)
+        with pytest.raises(Killed):
+            notify(harness.runtime, job_id)
+
+    harness.clock.forward(LEASE / 1000 - 1)
+    assert once(harness, job_id).status is PENDING
+    assert wait(harness, job_id) == 1
+    assert again(harness, job_id).status is DONE
+    assert ids(receiver) == [f"msg_{job_id}"] * 2
+    first, second = (int(asked.headers["webhook-timestamp"]) for asked in receiver.asked)
+    assert second - first == LEASE / 1000 > targets.TIMEOUT
+
+
+@pytest.mark.parametrize("status", [200, 500, 410])
+def test_what_a_lease_brings_that_has_run_out_does_not_count(
+    harness: Harness, receiver: FakeProvider, status: int
+) -> None:
+    job_id = ended(harness, receiver)
+
+    def late(_: Asked) -> Answer:
+        receiver.handler = lambda _: Answer(200)
+        harness.clock.forward(LEASE / 1000)
+        notify(harness.runtime, job_id)
+        return Answer(status)
+
+    receiver.handler = late
+    with structlog.testing.capture_logs() as logs:
+        now = once(harness, job_id)
+
+    assert (now.status, now.tries, now.error) == (DONE, 1, None)
+    assert ids(receiver) == [f"msg_{job_id}"] * 2
+    assert [line["result"] for line in logs if "result" in line] == [Result.RECORDED, Result.STALE]
+    assert harness.events(job_id).count("notify_done") == 1
+
+
+def test_a_ledger_that_is_away_when_it_should_be_recorded_leaves_it_to_the_lease(
+    harness: Harness, receiver: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = ended(harness, receiver)
+
+    def away(*_: Any, **__: Any) -> None:
+        raise LedgerUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FollowUps, "done", away)
+        with pytest.raises(LedgerUnavailable):
+            notify(harness.runtime, job_id)
+
+    assert again(harness, job_id).status is DONE
+    assert ids(receiver) == [f"msg_{job_id}"] * 2
+
+
+def test_a_ledger_that_is_away_when_it_should_be_claimed_is_told(
+    harness: Harness, away: Ledger
+) -> None:
+    with pytest.raises(LedgerUnavailable):
+        notify(harness.on(away).runtime, "job_" + "0" * 28)
+
+
+# The schedule --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
+def test_the_whole_schedule_is_walked_and_then_it_is_dead(
+    harness: Harness, receiver: FakeProvider, chance: float
+) -> None:
+    harness.chance.number = chance
+    receiver.handler = lambda _: Answer(400)
+    job_id = ended(harness, receiver)
+    waits, seen = [], []
+
+    while (seconds := wait(harness, job_id)) is not None:
+        waits.append(seconds)
+        seen.append(again(harness, job_id))
+
+    assert waits == pytest.approx([wait * (1 + JITTER * chance) for wait in SCHEDULE])
+    assert [now.tries for now in seen] == list(range(1, 11))
+    assert [now.status for now in seen] == [PENDING] * 9 + [DEAD]
+    assert {now.error for now in seen} == {"it answered 400"}
+    assert harness.events(job_id).count("notify_failed") == 9
+    assert harness.events(job_id)[-1] == "notify_dead"
+    number, [entry] = harness.ledger.follow_ups.dead(10)
+    assert (number, entry.job_id, entry.since) == (1, job_id, harness.clock.now)
+
+
+def test_each_try_has_the_same_id_and_the_time_of_its_own(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    receiver.answers(*[Answer(500)] * 3, Answer(200))
+    job_id = ended(harness, receiver)
+
+    while wait(harness, job_id) is not None:
+        again(harness, job_id)
+
+    assert ids(receiver) == [f"msg_{job_id}"] * 4
+    times = [int(asked.headers["webhook-timestamp"]) * 1000 - NOON for asked in receiver.asked]
+    assert times == [0, 5000, 305_000, 2_105_000]
+    assert len({asked.headers["webhook-signature"] for asked in receiver.asked}) == 4
+    assert (told(harness, job_id).status, told(harness, job_id).tries) == (DONE, 4)
+
+
+def test_between_tries_a_nudge_does_nothing(harness: Harness, receiver: FakeProvider) -> None:
+    receiver.handler = lambda _: Answer(500)
+    job_id = ended(harness, receiver)
+    once(harness, job_id)
+    harness.clock.forward(4.9)
+
+    assert once(harness, job_id).tries == len(receiver.asked) == 1
+    harness.clock.forward(0.1)
+    assert once(harness, job_id).tries == len(receiver.asked) == 2
+
+
+# The secret ----------------------------------------------------------------------------------
+
+
+def test_while_no_secret_is_set_nothing_is_sent_and_it_is_tried_again(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    job_id = ended(harness, receiver)
+    bare = change(harness, notify_secrets=())
+
+    now = once(bare, job_id)
+
+    assert receiver.asked == []
+    assert now.status is PENDING
+    assert now.error == "ORCHESTRATOR_NOTIFY_SECRET is not set: nothing can be signed"
+    assert harness.ledger.circuit_breaker.failing() == {}
+    assert again(harness, job_id).status is DONE
+
+
+def test_neither_secrets_nor_the_url_get_into_logs_or_the_ledger(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    with structlog.testing.capture_logs() as logs:
+        for broken in (Answer(500), Answer(302, headers={"Location": "/?" + TOKEN}), None):
+            receiver.answers(broken)
+            once(harness, ended(harness, receiver))
+        once(change(harness, allow_private_networks=False), ended(harness, receiver))
+
+    assert logs
+    for hidden in (TOKEN, "/hooks/", SECRET, SECRET.removeprefix("whsec_")):
+        assert hidden not in repr(logs)
+        assert redis_holds(harness, hidden) == []
+    assert {line["to"] for line in logs if "to" in line} == {host(receiver)}

@@ -1,0 +1,144 @@
+"""What a job costs, and how we know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+from orchestrator.jobs.model import Cost, Status
+from orchestrator.jobs.schemas import job_view
+from orchestrator.steps.poll import poll
+from orchestrator.steps.submit import submit
+from tests.support.fakes import Answer, Harness, answer
+
+PRICES = {
+    "UNIALL_PRICES": {
+        "unit": "USD",
+        "prices": {
+            "NanoBanana2-1K": 0.03,
+            "gpt-image-2": {"1024x1024": {"low": 0.01, "medium": 0.04}, "*": 0.2},
+        },
+    },
+    "HIAPI_PRICES": {"unit": "credits", "prices": {"Nano-Banana-2": {"1K": 1, "4K": 3}}},
+    "EVOLINK_PRICES": {"unit": "USD", "prices": {"*": 99}},
+}
+UNKNOWN = {"amount": None, "unit": None, "source": "unknown"}
+QUEUED = answer(200, {"task_id": "task-1", "status": "queued"})
+
+
+def done(images: int, **fields: Any) -> Answer:
+    """A UniAll task that succeeded with so many images."""
+    links = [f"https://cdn.example.com/{n}.png" for n in range(images)]
+    task = {"task_id": "task-1", "status": "succeeded", "result_url": links[0]}
+    return answer(200, {**task, "metadata": {"result_urls": links}, **fields})
+
+
+@pytest.fixture
+def computed_cost(start: Callable[..., Harness]) -> Harness:
+    texts = {name: orjson.dumps(table).decode() for name, table in PRICES.items()}
+    return start(**{**texts, "EVOLINK_PRICES": None})
+
+
+def submitted(harness: Harness, provider: str, *answers: Answer, **fields: Any) -> str:
+    harness.provider.answers(*answers)
+    job_id = harness.enqueue(provider, **fields)
+    submit(harness.runtime, job_id)
+    return job_id
+
+
+def polled(harness: Harness, job_id: str) -> None:
+    harness.clock.forward(harness.due_at(job_id) or 0)
+    poll(harness.runtime, job_id)
+
+
+def cost(harness: Harness, job_id: str) -> Any:
+    return job_view(harness.job(job_id))["cost"]
+
+
+def test_nothing_is_said_of_a_job_that_no_provider_took(harness: Harness) -> None:
+    assert cost(harness, harness.enqueue()) is None
+
+
+def test_without_a_report_and_a_price_table_the_cost_is_unknown(harness: Harness) -> None:
+    assert cost(harness, submitted(harness, "uniall", QUEUED)) == UNKNOWN
+
+
+def test_a_price_table_gives_the_cost_as_soon_as_the_provider_took_the_job(priced: Harness) -> None:
+    job_id = submitted(priced, "uniall", QUEUED, n=4)
+
+    assert cost(priced, job_id) == {"amount": 0.12, "unit": "USD", "source": "computed"}
+
+
+def test_nano_banana_is_paid_by_the_images_that_came(priced: Harness) -> None:
+    job_id = submitted(priced, "uniall", QUEUED, done(3), n=4)
+
+    polled(priced, job_id)
+
+    assert priced.job(job_id).cost == Cost(0.09, "USD", "computed")
+
+
+def test_gpt_image_2_is_paid_by_size_quality_and_the_images_asked_for(priced: Harness) -> None:
+    asked = {"model": "gpt-image-2", "aspect_ratio": "1:1", "n": 3}
+    job_id = submitted(priced, "uniall", QUEUED, done(2), **asked)
+
+    polled(priced, job_id)
+
+    assert priced.job(job_id).cost == Cost(0.12, "USD", "computed")
+
+
+def test_an_outcome_in_the_answer_has_its_cost(priced: Harness) -> None:
+    job_id = submitted(priced, "uniall", done(2), n=2)
+
+    job = priced.job(job_id)
+    assert (job.status, job.cost) == (Status.SUCCEEDED, Cost(0.06, "USD", "computed"))
+
+
+def test_a_size_that_the_table_lacks_has_its_wildcards_price(priced: Harness) -> None:
+    asked = {"model": "gpt-image-2", "aspect_ratio": "16:9"}
+
+    assert priced.job(submitted(priced, "uniall", QUEUED, **asked)).cost == Cost(
+        0.2, "USD", "computed"
+    )
+
+
+def test_a_model_that_the_table_lacks_has_no_known_cost(priced: Harness) -> None:
+    assert cost(priced, submitted(priced, "uniall", QUEUED, model="NanoBanana")) == UNKNOWN
+
+
+def test_a_callback_leaves_the_computed_cost_as_it_is(priced: Harness) -> None:
+    job_id = submitted(priced, "hiapi", answer(200, {"data": {"taskId": "task-1"}}))
+    task = {"taskId": "task-1", "status": "success", "output": [{"url": "https://e.example/a"}]}
+    report = priced.runtime.providers["hiapi"].read_task(task, priced.clock())
+    assert report.outcome is not None
+
+    priced.ledger.settle_attempt(job_id, 1, "task-1", report.outcome, now=priced.clock())
+
+    assert priced.job(job_id).cost == Cost(1.0, "credits", "computed")
+
+
+def test_whether_a_failure_was_charged_is_only_known_where_the_provider_says(
+    priced: Harness,
+) -> None:
+    failed = answer(200, {"task_id": "task-1", "status": "failed", "error": "no"})
+    job_id = submitted(priced, "uniall", QUEUED, failed)
+
+    polled(priced, job_id)
+
+    assert priced.job(job_id).status is Status.FAILED
+    assert cost(priced, job_id) == UNKNOWN
+
+
+def test_what_the_provider_reports_goes_before_the_table(start: Callable[..., Harness]) -> None:
+    harness = start(EVOLINK_PRICES=orjson.dumps(PRICES["EVOLINK_PRICES"]).decode())
+    task = {"id": "task-1", "status": "completed", "results": ["https://e.example/a.png"]}
+    taken = {"id": "task-1", "status": "pending", "usage": {"credits_reserved": 1.6}}
+    job_id = submitted(harness, "evolink", answer(200, taken), answer(200, task))
+    assert harness.job(job_id).cost == Cost(1.6, "credits")
+
+    polled(harness, job_id)
+
+    assert harness.job(job_id).status is Status.SUCCEEDED
+    assert cost(harness, job_id) == {"amount": 1.6, "unit": "credits", "source": "reported"}

@@ -1,0 +1,350 @@
+"""Clearing away: what is over is forgotten, what is not is kept, and the archive stays."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import fakeredis
+import pytest
+from click.testing import CliRunner, Result
+
+from orchestrator import runtime as runtime_module
+from orchestrator.cli import main
+from orchestrator.clock import now_ms
+from orchestrator.jobs.model import FollowUpStatus, Step
+from orchestrator.ledger import Ledger, LedgerUnavailable, keys, overview
+from orchestrator.ledger.circuit_breaker import HOST_RECORD_TTL_MS
+from orchestrator.runtime import DAY_MS
+from orchestrator.steps.prune import prune
+from orchestrator.storage.storage import StorageError
+from tests.support import archive_kit, job_states
+from tests.support.archive_kit import Gallery, archived, picture
+from tests.support.fakes import Answer, Harness
+from tests.support.worker_app import worker
+
+DAY = 86_400
+OVER = 30 * DAY + 0.001
+
+
+@pytest.fixture
+def harness(start: Callable[..., Harness], tmp_path: Path) -> Harness:
+    """A harness whose clock is an hour ahead of the one that ids are made by."""
+    made = archive_kit.harness(start, tmp_path)
+    made.clock.now = now_ms() + 3_600_000
+    return made
+
+
+def followed(harness: Harness, step: Step, job_id: str, how: FollowUpStatus) -> str:
+    now = harness.clock.now
+    lease = harness.ledger.follow_ups.claim(job_id, step, now=now, lease_ms=1000)
+    assert lease is not None
+    harness.ledger.follow_ups.done(lease, step, how, now=now, tries=1)
+    return job_id
+
+
+def unanswered(harness: Harness) -> str:
+    """A job that failed, whose caller is to be told; its id."""
+    return job_states.ended(harness, job_states.failure(), notify_stream="told")
+
+
+OVER_AND_DONE: dict[str, Callable[[Harness], str]] = {
+    "failed": lambda harness: job_states.ended(harness, job_states.failure()),
+    "refused": job_states.refused,
+    "cancelled": job_states.cancelled,
+    "given up": job_states.given_up,
+    "archived": lambda harness: followed(
+        harness, Step.ARCHIVE, job_states.ended(harness), FollowUpStatus.DONE
+    ),
+    "lost": lambda harness: followed(
+        harness, Step.ARCHIVE, job_states.ended(harness), FollowUpStatus.DEAD
+    ),
+    "not told": lambda harness: followed(
+        harness, Step.NOTIFY, unanswered(harness), FollowUpStatus.DEAD
+    ),
+}
+NOT_YET: dict[str, Callable[[Harness], str]] = {
+    "queued": Harness.enqueue,
+    "submitting": lambda harness: job_states.submitting(harness).job.id,
+    "unconfirmed": job_states.unconfirmed,
+    "running": job_states.running,
+    "not archived": job_states.ended,
+    "archived, not told": lambda harness: followed(
+        harness, Step.ARCHIVE, job_states.ended(harness, notify_stream="told"), FollowUpStatus.DONE
+    ),
+    "told, not archived": lambda harness: followed(
+        harness, Step.NOTIFY, job_states.ended(harness, notify_stream="told"), FollowUpStatus.DONE
+    ),
+}
+
+
+@pytest.mark.parametrize("life", OVER_AND_DONE)
+def test_a_job_that_is_over_is_forgotten_after_the_retention_time(
+    harness: Harness, life: str
+) -> None:
+    job_id = OVER_AND_DONE[life](harness)
+    harness.clock.forward(30 * DAY)
+
+    assert prune(harness.runtime) == [], "not a moment sooner"
+    assert prune(harness.runtime, dry_run=True) == []
+    harness.clock.forward(0.001)
+    assert prune(harness.runtime) == [job_id]
+
+    assert harness.ledger.get(job_id) is None
+    assert [key for key in harness.redis.keys() if job_id in str(key)] == []  # noqa: SIM118
+    assert prune(harness.runtime) == []
+
+
+@pytest.mark.parametrize("life", NOT_YET)
+def test_a_job_that_is_not_over_is_kept_however_old(harness: Harness, life: str) -> None:
+    job_id = NOT_YET[life](harness)
+    harness.clock.forward(3650 * DAY)
+
+    assert prune(harness.runtime, dry_run=True) == []
+    assert prune(harness.runtime) == prune(harness.runtime, days=0) == []
+
+    assert harness.ledger.get(job_id) is not None
+
+
+@pytest.mark.parametrize("life", [*OVER_AND_DONE, *NOT_YET])
+def test_a_dry_run_tells_the_same_and_forgets_nothing(harness: Harness, life: str) -> None:
+    job_id = {**OVER_AND_DONE, **NOT_YET}[life](harness)
+    harness.clock.forward(OVER)
+    before = {key: harness.redis.dump(key) for key in harness.redis.keys()}  # noqa: SIM118
+
+    told = prune(harness.runtime, dry_run=True)
+
+    assert told == ([job_id] if life in OVER_AND_DONE else [])
+    assert {key: harness.redis.dump(key) for key in harness.redis.keys()} == before  # noqa: SIM118
+    assert prune(harness.runtime) == told
+
+
+def test_how_long_ago_can_be_said(harness: Harness) -> None:
+    old = job_states.refused(harness)
+    harness.clock.forward(2 * DAY)
+    young = job_states.refused(harness)
+    harness.clock.forward(DAY + 60)
+
+    assert prune(harness.runtime, days=3.5, dry_run=True) == []
+    assert prune(harness.runtime, days=2.5, dry_run=True) == [old]
+    assert prune(harness.runtime, days=0.5, dry_run=True) == [old, young]
+    assert prune(harness.runtime, days=2.5) == [old]
+    assert prune(harness.runtime, days=0) == [young]
+
+
+def test_the_retention_time_of_today_counts(harness: Harness) -> None:
+    """A job's own expiry in Redis was set when it was over."""
+    job_id = job_states.refused(harness)
+    harness.clock.forward(2 * DAY)
+    shorter = replace(harness.runtime, settings=replace(harness.runtime.settings, retention_days=1))
+
+    assert prune(harness.runtime) == []
+    assert prune(shorter) == [job_id]
+
+
+def test_a_job_that_took_long_is_kept_from_its_end_on(harness: Harness) -> None:
+    job_id = job_states.running(harness)
+    harness.clock.forward(20 * DAY)
+    task = job_states.task_of(job_id)
+    harness.ledger.settle_attempt(job_id, 1, task, job_states.failure(), now=harness.clock.now)
+    harness.clock.forward(29 * DAY)
+
+    assert prune(harness.runtime) == prune(harness.runtime, dry_run=True) == []
+    harness.clock.forward(DAY + 0.001)
+    assert prune(harness.runtime) == [job_id]
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+def test_every_shard_is_cleared_page_by_page(
+    harness: Harness, shards: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "PAGE", 4)
+    sharded = harness.on(Ledger(lambda: harness.redis, shards=shards))
+    old = {job_states.refused(sharded) for _ in range(20)}
+    kept = {sharded.enqueue() for _ in range(20)}
+    assert len({keys.shard_of(job_id) for job_id in old}) == shards
+    sharded.clock.forward(OVER)
+
+    assert set(prune(sharded.runtime, dry_run=True)) == old
+    assert set(prune(sharded.runtime)) == old
+
+    assert {job.id for job in sharded.ledger.overview.page(100).jobs} == kept
+
+
+def test_a_job_that_expired_meanwhile_leaves_the_index_and_is_not_counted(harness: Harness) -> None:
+    gone = job_states.refused(harness)
+    harness.redis.delete(keys.job(gone), keys.events(gone))
+    harness.clock.forward(OVER)
+
+    assert prune(harness.runtime, dry_run=True) == prune(harness.runtime) == []
+
+    assert harness.ledger.overview.size() == 0
+
+
+def test_the_archive_keeps_what_the_ledger_forgets(harness: Harness) -> None:
+    job_id = archived(harness, Gallery(harness).job(picture()))
+    kept = archive_kit.files(harness)
+    assert len(kept) == 3
+    harness.clock.forward(OVER)
+
+    assert prune(harness.runtime) == [job_id]
+
+    assert archive_kit.files(harness) == kept
+    assert archive_kit.manifest(harness, job_id)["id"] == job_id
+
+
+def test_images_that_are_still_tried_keep_their_job(harness: Harness) -> None:
+    job_id = archived(harness, Gallery(harness).job(Answer(404)))
+    harness.clock.forward(OVER)
+
+    assert prune(harness.runtime) == []
+    assert harness.job(job_id)
+
+
+# What is left over -------------------------------------------------------------------------
+
+
+def test_hosts_that_have_not_failed_for_long_are_forgotten(harness: Harness) -> None:
+    hosts, now = harness.ledger.circuit_breaker, harness.clock.now
+    hosts.failed("old.example", now=now)
+    hosts.failed("young.example", now=now + 1)
+    harness.clock.now = now + HOST_RECORD_TTL_MS
+
+    prune(harness.runtime)
+    assert set(hosts.failing()) == {"old.example", "young.example"}
+    harness.clock.forward(0.001)
+    prune(harness.runtime, dry_run=True)
+    assert set(hosts.failing()) == {"old.example", "young.example"}
+    prune(harness.runtime)
+    assert set(hosts.failing()) == {"young.example"}
+
+
+def test_halves_that_killed_processes_left_are_swept(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = []
+    monkeypatch.setattr(harness.runtime.storage, "sweep", lambda: swept.append(1))
+
+    prune(harness.runtime, dry_run=True)
+    assert swept == []
+    prune(harness.runtime)
+    assert swept == [1]
+
+
+def test_a_storage_that_is_away_keeps_no_job_from_being_forgotten(
+    harness: Harness, tmp_path: Path
+) -> None:
+    job_id = job_states.refused(harness)
+    (tmp_path / "archive").write_text("a file in the folder's place")
+    harness.clock.forward(OVER)
+
+    with pytest.raises(StorageError):
+        prune(harness.runtime)
+
+    assert harness.ledger.get(job_id) is None
+
+
+def test_while_redis_is_away_it_says_so(harness: Harness) -> None:
+    with pytest.raises(LedgerUnavailable):
+        prune(away(harness).runtime)
+
+
+def away(harness: Harness) -> Harness:
+    server = fakeredis.FakeServer()
+    server.connected = False
+    return harness.on(Ledger(lambda: fakeredis.FakeRedis(server=server, decode_responses=True)))
+
+
+# By hand, and daily ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def old(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A job that is over for two days, in the ledger that commands find; its id."""
+    job_id = job_states.refused(harness)
+    harness.clock.forward(2 * DAY)
+    monkeypatch.setattr(runtime_module, "default", lambda: harness.runtime)
+    return job_id
+
+
+def cli(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["prune", *arguments])
+
+
+def test_the_command_forgets_by_the_retention_time(harness: Harness, old: str) -> None:
+    assert cli().output == "jobs forgotten: 0\n"
+    harness.clock.forward(28 * DAY + 1)
+    assert cli("--dry-run").output == "jobs to forget: 1\n"
+    assert cli().output == "jobs forgotten: 1\n"
+    assert harness.ledger.get(old) is None
+
+
+def test_the_command_speaks_json(harness: Harness, old: str) -> None:
+    told = cli("--days", "1", "--dry-run", "--json")
+    assert json.loads(told.stdout) == {"forgotten": [old], "dry_run": True}
+    assert harness.ledger.get(old)
+    told = cli("--days", "1.5", "--json")
+    assert json.loads(told.stdout) == {"forgotten": [old], "dry_run": False}
+    assert harness.ledger.get(old) is None
+
+
+@pytest.mark.parametrize("days", ["-1", "soon", "inf", "4000"])
+def test_the_command_refuses_a_time_that_is_none(harness: Harness, old: str, days: str) -> None:
+    told = cli("--days", days)
+
+    assert told.exit_code == 2
+    assert "--days" in told.output
+    assert harness.ledger.get(old)
+
+
+def test_the_command_says_what_is_away(
+    harness: Harness, old: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "archive").write_text("a file in the folder's place")
+    told = cli()
+    assert told.exit_code == 1
+    assert "Error: file:///" in told.output
+    monkeypatch.setattr(runtime_module, "default", lambda: away(harness).runtime)
+    told = cli()
+    assert told.exit_code == 1
+    assert "Redis is away" in told.output
+
+
+@pytest.fixture
+def workers(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return worker(harness, monkeypatch)
+
+
+def test_beat_has_it_done_daily(workers: ModuleType) -> None:
+    entry = workers.app.conf.beat_schedule["prune"]
+
+    assert entry["task"] == "orchestrator.prune"
+    assert entry["task"] in workers.app.tasks
+    assert (entry["schedule"].hour, entry["schedule"].minute) == ({3}, {17})
+    assert len(entry["schedule"].day_of_week) == 7
+    assert workers.app.conf.enable_utc
+
+
+def test_the_workers_task_forgets(harness: Harness, workers: ModuleType) -> None:
+    job_id = job_states.refused(harness)
+    harness.clock.forward(OVER)
+
+    workers.prune()
+
+    assert harness.ledger.get(job_id) is None
+
+
+def test_the_workers_task_outlives_what_is_away(
+    harness: Harness, workers: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "archive").write_text("a file in the folder's place")
+    workers.prune()
+    monkeypatch.setattr(runtime_module, "default", lambda: away(harness).runtime)
+    workers.prune()
+
+
+def test_days_are_days() -> None:
+    assert DAY_MS == DAY * 1000

@@ -1,0 +1,202 @@
+"""The sweep: what is due is nudged, and nothing else costs anything."""
+
+from __future__ import annotations
+
+import fakeredis
+import pytest
+
+from orchestrator.jobs.model import Image, Outcome, Step
+from orchestrator.ledger import Ledger, LedgerUnavailable, keys
+from orchestrator.steps import reconcile as module
+from orchestrator.steps.reconcile import reconcile
+from orchestrator.steps.submit import submit
+from tests.support import job_states
+from tests.support.fakes import Harness, answer
+
+ACCEPTED = answer(200, {"data": {"taskId": "task-1"}})
+
+
+def test_every_due_job_is_nudged_for_the_step_it_waits_for(harness: Harness) -> None:
+    harness.provider.answers(ACCEPTED)
+    running, queued = harness.enqueue(), harness.enqueue()
+    submit(harness.runtime, running)
+    harness.clock.forward(30)
+    harness.nudges.sent.clear()
+
+    assert reconcile(harness.runtime) == 2
+
+    assert set(harness.nudges.sent) == {(Step.POLL, running), (Step.SUBMIT, queued)}
+
+
+def test_a_job_that_is_not_due_is_left_alone(harness: Harness) -> None:
+    harness.provider.answers(ACCEPTED)
+    submit(harness.runtime, harness.enqueue())
+    harness.clock.forward(29.9)
+    harness.nudges.sent.clear()
+
+    assert reconcile(harness.runtime) == 0
+
+    assert harness.nudges.sent == []
+
+
+def test_a_lost_nudge_costs_one_sweep(harness: Harness) -> None:
+    job_id = harness.enqueue()
+    harness.nudges.sent.clear()  # the message was lost
+
+    reconcile(harness.runtime)
+
+    assert harness.nudges.sent == [(Step.SUBMIT, job_id)]
+
+
+def test_a_sweep_changes_no_job_so_two_at_once_do_no_harm(harness: Harness) -> None:
+    job_id = harness.enqueue()
+    before = harness.job(job_id)
+
+    assert [reconcile(harness.runtime), reconcile(harness.runtime)] == [1, 1]
+
+    assert harness.job(job_id) == before
+    assert harness.due_at(job_id) == 0
+
+
+def test_every_shard_is_swept(harness: Harness) -> None:
+    sharded = harness.on(Ledger(lambda: harness.redis, shards=4))
+    job_ids = {sharded.enqueue() for _ in range(40)}
+    sharded.nudges.sent.clear()
+
+    assert reconcile(sharded.runtime) == 40
+
+    assert {job_id for _, job_id in sharded.nudges.sent} == job_ids
+    assert {keys.shard_of(job_id) for job_id in job_ids} == {0, 1, 2, 3}
+
+
+def test_more_than_a_sweep_takes_is_left_for_the_next_one_oldest_first(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LIMIT", 2)
+    job_ids = []
+    for _ in range(3):
+        job_ids.append(harness.enqueue())
+        harness.clock.forward(1)
+    harness.nudges.sent.clear()
+
+    assert reconcile(harness.runtime) == 2
+
+    assert [job_id for _, job_id in harness.nudges.sent] == job_ids[:2]
+
+
+def succeeded(harness: Harness, minutes: int) -> str:
+    """A job whose image's link dies then; its id."""
+    dies = harness.clock.now + minutes * 60_000
+    return job_states.ended(harness, Outcome.succeeded((Image("https://e.example/0.png", dies),)))
+
+
+def test_what_follows_from_an_outcome_is_nudged_until_it_is_done(harness: Harness) -> None:
+    archive = succeeded(harness, 60)
+    both = job_states.ended(harness, notify_stream="told")
+    notify = job_states.ended(harness, job_states.failure(), notify_stream="told")
+    job_states.ended(harness, job_states.failure())
+    harness.nudges.sent.clear()
+
+    assert reconcile(harness.runtime) == 4
+
+    follow_ups = {(Step.ARCHIVE, archive), (Step.ARCHIVE, both)}
+    follow_ups |= {(Step.NOTIFY, both), (Step.NOTIFY, notify)}
+    assert set(harness.nudges.sent) == follow_ups
+    harness.nudges.sent.clear()
+    claim = harness.ledger.follow_ups.claim
+    assert claim(archive, Step.ARCHIVE, now=harness.clock.now, lease_ms=60_000)
+    assert reconcile(harness.runtime) == 3
+    assert set(harness.nudges.sent) == follow_ups - {(Step.ARCHIVE, archive)}, "it is under way"
+    harness.clock.forward(60)
+    assert reconcile(harness.runtime) == 4, "whoever had it is gone"
+
+
+def test_images_whose_links_die_soonest_are_nudged_first(harness: Harness) -> None:
+    minutes = [50, 10, 40, 30, 20]
+    jobs = {minute: succeeded(harness, minute) for minute in minutes}
+    harness.nudges.sent.clear()
+
+    reconcile(harness.runtime)
+
+    assert harness.nudges.sent == [(Step.ARCHIVE, jobs[minute]) for minute in sorted(minutes)]
+
+
+def test_what_leads_to_an_outcome_is_nudged_before_what_follows_from_one(harness: Harness) -> None:
+    harness.provider.answers(ACCEPTED)
+    archive, queued = succeeded(harness, 1), harness.enqueue()
+    harness.nudges.sent.clear()
+
+    reconcile(harness.runtime)
+
+    assert harness.nudges.sent == [(Step.SUBMIT, queued), (Step.ARCHIVE, archive)]
+
+
+def test_more_follow_ups_than_a_sweep_takes_are_left_for_the_next_one(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FOLLOW_UPS_LIMIT", 2)
+    jobs = {minute: succeeded(harness, minute) for minute in (30, 10, 20)}
+    notify = [
+        job_states.ended(harness, job_states.failure(), notify_stream="told") for _ in range(3)
+    ]
+    harness.nudges.sent.clear()
+
+    assert reconcile(harness.runtime) == 4
+
+    sent = [job_id for step, job_id in harness.nudges.sent if step is Step.ARCHIVE]
+    assert sent == [jobs[10], jobs[20]]
+    assert {job_id for step, job_id in harness.nudges.sent if step is Step.NOTIFY} < set(notify)
+
+
+def test_the_follow_ups_of_every_shard_are_swept(harness: Harness) -> None:
+    sharded = harness.on(Ledger(lambda: harness.redis, shards=4))
+    job_ids = {succeeded(sharded, 60) for _ in range(40)}
+    harness.nudges.sent.clear()
+
+    assert reconcile(sharded.runtime) == 40
+
+    assert {job_id for _, job_id in harness.nudges.sent} == job_ids
+
+
+def test_a_sweep_tidies_what_expired_jobs_left(harness: Harness) -> None:
+    gone, there = (
+        job_states.ended(harness, job_states.failure()),
+        job_states.ended(harness, job_states.failure()),
+    )
+    harness.redis.delete(keys.job(gone), keys.events(gone))
+
+    reconcile(harness.runtime)
+
+    assert harness.redis.zrange(keys.jobs(0), 0, -1) == [there]
+
+
+def test_what_may_be_owed_for_an_expired_job_is_told_until_its_retention_time_is_over(
+    harness: Harness,
+) -> None:
+    job_id = job_states.given_up(harness)
+    harness.redis.delete(keys.job(job_id), keys.events(job_id))
+    harness.clock.forward(30 * 86_400)
+
+    reconcile(harness.runtime)
+    assert harness.ledger.overview.unconfirmed(9)[0] == 1
+    harness.clock.forward(0.001)
+    reconcile(harness.runtime)
+    assert harness.ledger.overview.unconfirmed(9)[0] == 0
+
+
+def test_a_finished_sweep_is_recorded(harness: Harness) -> None:
+    reconcile(harness.runtime)
+
+    assert harness.ledger.last_sweep() == harness.clock.now
+
+
+def test_a_sweep_without_redis_is_not_a_finished_one(harness: Harness) -> None:
+    server = fakeredis.FakeServer()
+    away = harness.on(Ledger(lambda: fakeredis.FakeRedis(server=server, decode_responses=True)))
+    server.connected = False
+
+    with pytest.raises(LedgerUnavailable):
+        reconcile(away.runtime)
+
+    server.connected = True
+    assert away.ledger.last_sweep() is None

@@ -1,0 +1,302 @@
+"""The submit step: one attempt reaches its provider, and is never paid for twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from orchestrator.callbacks.address import CallbackAddress
+from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome, SettledBy, Status, Step
+from orchestrator.steps.submit import LEASE_MARGIN, lease_ms, submit
+from tests.support.fakes import API_KEY, Answer, Asked, Harness, answer
+
+ACCEPTED = answer(200, {"data": {"taskId": "task-1"}})
+ESTIMATED = answer(
+    200,
+    {
+        "id": "task-1",
+        "status": "pending",
+        "task_info": {"estimated_time": 45},
+        "usage": {"credits_reserved": 1.6},
+    },
+)
+SLOW_DOWN = answer(429, {"message": "slow down"})
+NO = answer(401, {"message": "who are you", "error": {"message": "who are you"}})
+GATEWAY = Answer(502, b"<html>Bad Gateway</html>")
+
+
+@pytest.fixture
+def behind_nat(start: Callable[..., Harness]) -> Harness:
+    """Without a public URL no callback is asked for."""
+    return start(ORCHESTRATOR_PUBLIC_URL=None)
+
+
+def submitted(harness: Harness, provider: str, *answers: Answer | None, **fields: Any) -> str:
+    """A job that was enqueued and submitted once."""
+    harness.provider.answers(*answers)
+    job_id = harness.enqueue(provider, **fields)
+    submit(harness.runtime, job_id)
+    return job_id
+
+
+def again(harness: Harness, job_id: str) -> None:
+    """Submit once more, at the moment the agenda says."""
+    wait = harness.due_at(job_id)
+    assert wait is not None
+    harness.clock.forward(max(wait, 0))
+    submit(harness.runtime, job_id)
+
+
+# Accepted ------------------------------------------------------------------------------------
+
+
+def test_an_accepted_attempt_runs_under_the_providers_task_id(harness: Harness) -> None:
+    job = harness.job(submitted(harness, "hiapi", ACCEPTED))
+
+    assert job.status is Status.RUNNING
+    assert [(a.number, a.task_id) for a in job.attempts] == [(1, "task-1")]
+    assert job.attempt.submitted_at == harness.clock.now
+
+
+def test_the_request_carries_key_body_and_a_callback_address_of_ours(harness: Harness) -> None:
+    job_id = submitted(harness, "hiapi", ACCEPTED)
+
+    [asked] = harness.provider.asked
+    address = CallbackAddress("hiapi", job_id, 1).url(harness.runtime.settings)
+    assert (asked.method, asked.path) == ("POST", "/v1/tasks")
+    assert asked.headers["authorization"] == f"Bearer {API_KEY}"
+    assert asked.headers["content-type"] == "application/json"
+    assert asked.headers["idempotency-key"] == f"{job_id}.1"
+    assert asked.json == {
+        "model": "Nano-Banana-2",
+        "input": {"prompt": "A red cube"},
+        "callback": {"url": address, "when": "final"},
+    }
+
+
+def test_without_a_public_url_no_callback_is_asked_for(behind_nat: Harness) -> None:
+    submitted(behind_nat, "evolink", ESTIMATED)
+
+    assert behind_nat.provider.asked[0].json == {
+        "model": "nano-banana-2-lite",
+        "prompt": "A red cube",
+    }
+
+
+@pytest.mark.parametrize(
+    ("provider", "told", "calls_back", "first_poll_delay"),
+    [
+        ("hiapi", ACCEPTED, True, 30),  # the grace for the callback
+        ("hiapi", ACCEPTED, False, 3),  # the poll interval
+        ("evolink", ESTIMATED, True, 75),  # the provider's own estimate, and the grace
+        ("evolink", ESTIMATED, False, 45),
+    ],
+)
+def test_the_first_look_comes_when_the_outcome_may_be_there(
+    start: Callable[..., Harness],
+    provider: str,
+    told: Answer,
+    calls_back: bool,
+    first_poll_delay: float,
+) -> None:
+    harness = start() if calls_back else start(ORCHESTRATOR_PUBLIC_URL=None)
+
+    assert harness.due_at(submitted(harness, provider, told)) == first_poll_delay
+
+
+def test_the_first_look_is_never_beyond_the_deadline(harness: Harness) -> None:
+    assert harness.due_at(submitted(harness, "evolink", ESTIMATED, deadline_seconds=20)) == 20
+
+
+def test_the_cost_that_the_provider_reports_is_kept(harness: Harness) -> None:
+    assert harness.job(submitted(harness, "evolink", ESTIMATED)).cost == Cost(1.6, "credits")
+
+
+@pytest.mark.parametrize(
+    ("state", "more", "status"),
+    [
+        ("succeeded", {"result_url": "https://e.example/a.png"}, Status.SUCCEEDED),
+        ("failed", {"error": {"code": "blocked", "message": "no"}}, Status.FAILED),
+    ],
+)
+def test_an_answer_with_the_outcome_settles_the_job_at_once(
+    harness: Harness, state: str, more: dict[str, Any], status: Status
+) -> None:
+    task = {"task_id": "task-1", "status": state, "progress": "100%", **more}
+
+    job_id = submitted(harness, "uniall", answer(200, task))
+
+    job = harness.job(job_id)
+    assert (job.status, job.settled_by, job.attempt.task_id) == (
+        status,
+        SettledBy.SUBMIT,
+        "task-1",
+    )
+    assert harness.due_at(job_id) is None
+    assert harness.events(job_id) == ["created", "submitting", "settled"]
+
+
+def test_a_job_that_is_not_due_or_anothers_is_not_sent(harness: Harness) -> None:
+    harness.provider.answers(ACCEPTED)
+    taken, done = harness.enqueue(), submitted(harness, "hiapi", ACCEPTED)
+    harness.ledger.claim(taken, Step.SUBMIT, now=harness.clock(), lease_ms=60_000)
+    harness.provider.asked.clear()
+
+    for job_id in (taken, done, "job_" + "0" * 28):
+        submit(harness.runtime, job_id)
+
+    assert harness.provider.asked == []
+
+
+def test_a_callback_that_overtakes_the_answer_wins(harness: Harness) -> None:
+    outcome = Outcome.succeeded((Image("https://e.example/a.png"),))
+
+    def overtaken(asked: Asked) -> Answer:
+        job_id = asked.headers["idempotency-key"].partition(".")[0]
+        harness.ledger.settle_attempt(job_id, 1, "task-1", outcome, now=harness.clock())
+        return ACCEPTED
+
+    job_id = harness.enqueue()
+    harness.provider.handler = overtaken
+    submit(harness.runtime, job_id)
+
+    job = harness.job(job_id)
+    assert (job.status, job.settled_by) == (Status.SUCCEEDED, SettledBy.CALLBACK)
+    assert harness.due_at(job_id) is None
+
+
+# Rejected -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", ["hiapi", "evolink"])
+def test_a_no_that_stays_one_fails_the_job_with_the_providers_words(
+    harness: Harness, provider: str
+) -> None:
+    job = harness.job(submitted(harness, provider, NO))
+
+    assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.SUBMIT)
+    assert job.error is not None
+    assert (job.error.code, job.error.message) == (ErrorCode.AUTHENTICATION, "who are you")
+
+
+def test_a_no_for_now_is_asked_again_as_a_new_attempt(harness: Harness) -> None:
+    job_id = submitted(harness, "hiapi", SLOW_DOWN, ACCEPTED)
+    assert harness.job(job_id).status is Status.QUEUED
+
+    again(harness, job_id)
+
+    assert harness.job(job_id).status is Status.RUNNING
+    keys = [asked.headers["idempotency-key"] for asked in harness.provider.asked]
+    assert keys == [f"{job_id}.1", f"{job_id}.2"]
+
+
+@pytest.mark.parametrize(("chance", "factor"), [(0.0, 1.0), (0.5, 1.25), (1.0, 1.5)])
+def test_the_wait_doubles_with_jitter_up_to_a_minute(
+    harness: Harness, chance: float, factor: float
+) -> None:
+    harness.chance.number = chance
+    job_id = submitted(harness, "hiapi", SLOW_DOWN)
+    waits = []
+    for _ in range(8):
+        waits.append(harness.due_at(job_id))
+        again(harness, job_id)
+
+    assert waits == [min(factor * 2.0**n, 60) for n in range(8)]
+
+
+def test_the_providers_retry_after_is_honoured(harness: Harness) -> None:
+    told = answer(429, {"message": "slow down"}, Retry_After="17")
+
+    assert harness.due_at(submitted(harness, "hiapi", told)) == 17
+
+
+def test_the_providers_hint_in_words_is_honoured(harness: Harness) -> None:
+    error = {"type": "rate_limit_error", "fallback_suggestion": "retry after 60 seconds"}
+
+    assert harness.due_at(submitted(harness, "evolink", answer(429, {"error": error}))) == 60
+
+
+def test_no_wait_goes_beyond_the_deadline_at_which_the_job_fails(harness: Harness) -> None:
+    told = answer(429, {"message": "slow down"}, Retry_After="3000")
+    job_id = submitted(harness, "hiapi", told, deadline_seconds=100)
+    assert harness.due_at(job_id) == 100
+
+    again(harness, job_id)
+
+    job = harness.job(job_id)
+    assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.DEADLINE)
+    assert job.error is not None
+    assert job.error.code is ErrorCode.DEADLINE_EXCEEDED
+    assert len(harness.provider.asked) == 1
+
+
+@pytest.mark.parametrize("provider", ["hiapi", "evolink"])
+def test_a_provider_that_cannot_be_reached_was_sent_nothing(
+    start: Callable[..., Harness], provider: str
+) -> None:
+    harness = start(**{f"{provider.upper()}_BASE_URL": "http://127.0.0.1:1"})
+
+    job_id = submitted(harness, provider, ACCEPTED)
+
+    assert harness.job(job_id).status is Status.QUEUED
+    assert harness.due_at(job_id) == 1
+    assert harness.events(job_id) == ["created", "submitting", "deferred"]
+
+
+# Before sending ------------------------------------------------------------------------------
+
+
+def test_a_deadline_that_passed_in_the_queue_fails_the_job_unsent(harness: Harness) -> None:
+    job_id = harness.enqueue(deadline_seconds=10)
+    harness.clock.forward(10)
+
+    submit(harness.runtime, job_id)
+
+    job = harness.job(job_id)
+    assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.DEADLINE)
+    assert job.attempts == ()
+    assert harness.provider.asked == []
+
+
+def test_a_worker_that_stalled_after_its_claim_does_not_send(harness: Harness) -> None:
+    job_id, clock = harness.enqueue(), harness.clock
+    times = iter([clock.now, clock.now + LEASE_MARGIN + 1])
+    stalling = replace(harness.runtime, clock=lambda: next(times, clock.now + LEASE_MARGIN + 1))
+
+    submit(stalling, job_id)
+
+    assert harness.provider.asked == []
+    assert harness.job(job_id).status is Status.SUBMITTING
+    assert harness.due_at(job_id) == lease_ms(harness.runtime) / 1000
+
+
+def test_a_lease_outlasts_the_longest_call(harness: Harness) -> None:
+    assert lease_ms(harness.runtime) == (2 + 2) * 1000 + LEASE_MARGIN
+
+
+def test_a_provider_that_is_switched_off_is_waited_for(harness: Harness) -> None:
+    job_id = harness.enqueue(deadline_seconds=90)
+    off = harness.provider_off()
+
+    submit(off.runtime, job_id)
+    assert (harness.job(job_id).status, harness.due_at(job_id)) == (Status.QUEUED, 60)
+    again(off, job_id)
+    assert (harness.job(job_id).status, harness.due_at(job_id)) == (Status.QUEUED, 30)
+    again(off, job_id)
+
+    job = harness.job(job_id)
+    assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.DEADLINE)
+    assert harness.provider.asked == []
+
+
+def test_a_provider_that_was_switched_on_again_gets_the_job(harness: Harness) -> None:
+    harness.provider.answers(ACCEPTED)
+    job_id = harness.enqueue()
+    submit(harness.provider_off().runtime, job_id)
+
+    again(harness, job_id)
+
+    assert harness.job(job_id).status is Status.RUNNING

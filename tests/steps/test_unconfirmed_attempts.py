@@ -1,0 +1,237 @@
+"""The submit step when nobody knows whether the request arrived: nothing is paid for twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.jobs.model import ErrorCode, SettledBy, Status, Step
+from orchestrator.steps.submit import submit
+from tests.steps.test_submit import ACCEPTED, ESTIMATED, GATEWAY, NO, SLOW_DOWN, again, submitted
+from tests.support.fakes import Answer, Harness, answer
+
+HOUR = 3600
+
+
+@pytest.fixture
+def behind_nat(start: Callable[..., Harness]) -> Harness:
+    return start(ORCHESTRATOR_PUBLIC_URL=None)
+
+
+def failed_unconfirmed(harness: Harness, job_id: str) -> bool:
+    job = harness.job(job_id)
+    return (
+        job.status is Status.FAILED
+        and job.settled_by is SettledBy.DEADLINE
+        and job.error is not None
+        and job.error.code is ErrorCode.SUBMISSION_UNCONFIRMED
+        and harness.due_at(job_id) is None
+    )
+
+
+@pytest.mark.parametrize("provider", ["hiapi", "evolink"])
+@pytest.mark.parametrize(
+    "told",
+    [None, GATEWAY, Answer(504), Answer(200, b"{}"), Answer(200, b"<html>")],
+    ids=["connection dropped", "502", "504", "2xx without a task", "2xx without JSON"],
+)
+def test_without_a_readable_answer_the_attempt_is_unconfirmed(
+    harness: Harness, provider: str, told: Answer | None
+) -> None:
+    job = harness.job(submitted(harness, provider, told))
+
+    assert (job.status, job.attempt.number) == (Status.UNCONFIRMED, 1)
+
+
+def test_an_answer_that_breaks_off_is_none(harness: Harness) -> None:
+    headers = {"Content-Length": "999"}  # promised, and not sent
+
+    job_id = submitted(harness, "hiapi", Answer(200, b'{"data":{"taskId":"task-1"}}', headers))
+
+    assert harness.job(job_id).status is Status.UNCONFIRMED
+
+
+# With an idempotency key ---------------------------------------------------------------------
+
+
+def test_the_same_attempt_is_sent_again_with_the_same_key_and_body_until_it_is_answered(
+    harness: Harness,
+) -> None:
+    job_id = submitted(harness, "hiapi", None, GATEWAY, None, ACCEPTED)
+    for _ in range(3):
+        assert harness.job(job_id).status is Status.UNCONFIRMED
+        again(harness, job_id)
+
+    job = harness.job(job_id)
+    assert (job.status, job.attempt.number, job.attempt.task_id) == (Status.RUNNING, 1, "task-1")
+    sent = {(a.headers["idempotency-key"], a.body, a.path) for a in harness.provider.asked}
+    assert len(harness.provider.asked) == 4
+    assert len(sent) == 1
+    assert next(iter(sent))[0] == f"{job_id}.1"
+
+
+@pytest.mark.parametrize("no", [NO, SLOW_DOWN, answer(400, {"error_code": "INVALID_REQUEST"})])
+def test_a_no_to_a_repeated_send_says_nothing_of_the_first(harness: Harness, no: Answer) -> None:
+    job_id = submitted(harness, "hiapi", None, no, ACCEPTED)
+
+    again(harness, job_id)
+    assert harness.job(job_id).status is Status.UNCONFIRMED
+    again(harness, job_id)
+
+    assert harness.job(job_id).status is Status.RUNNING
+    assert harness.job(job_id).attempt.number == 1
+
+
+def test_a_key_that_is_still_in_flight_is_waited_for_as_told(harness: Harness) -> None:
+    processing = answer(409, {"error_code": "IDEMPOTENCY_KEY_PROCESSING"}, Retry_After="4")
+    job_id = submitted(harness, "hiapi", None, processing, ACCEPTED)
+
+    again(harness, job_id)
+
+    assert harness.job(job_id).status is Status.UNCONFIRMED
+    assert harness.due_at(job_id) == 4
+
+
+@pytest.mark.parametrize(("chance", "factor"), [(0.0, 1.0), (1.0, 1.5)])
+def test_the_wait_between_sends_doubles_with_jitter_up_to_a_minute(
+    harness: Harness, chance: float, factor: float
+) -> None:
+    harness.chance.number = chance
+    job_id = submitted(harness, "hiapi", None)
+    waits = []
+    for _ in range(8):
+        waits.append(harness.due_at(job_id))
+        again(harness, job_id)
+
+    assert waits == [min(factor * 2.0**n, 60) for n in range(8)]
+
+
+def test_at_the_deadline_it_gives_up_and_says_that_it_may_have_been_charged(
+    harness: Harness,
+) -> None:
+    job_id = submitted(harness, "hiapi", None, deadline_seconds=10)
+    while harness.job(job_id).status is Status.UNCONFIRMED:
+        again(harness, job_id)
+
+    assert failed_unconfirmed(harness, job_id)
+    error = harness.job(job_id).error
+    assert error is not None
+    assert "may have been charged" in error.message
+
+
+def test_nothing_is_sent_again_once_the_provider_has_forgotten_the_key(behind_nat: Harness) -> None:
+    harness = behind_nat
+    job_id = submitted(harness, "hiapi", None, deadline_seconds=48 * HOUR)
+    harness.clock.forward(24 * HOUR)
+
+    submit(harness.runtime, job_id)
+
+    assert failed_unconfirmed(harness, job_id)
+    assert len(harness.provider.asked) == 1
+
+
+def test_a_killed_workers_attempt_is_sent_again_with_its_own_key(harness: Harness) -> None:
+    harness.provider.answers(ACCEPTED)
+    job_id = harness.enqueue()
+    harness.ledger.claim(job_id, Step.SUBMIT, now=harness.clock(), lease_ms=60_000)
+
+    again(harness, job_id)
+
+    assert harness.job(job_id).status is Status.RUNNING
+    [asked] = harness.provider.asked
+    assert asked.headers["idempotency-key"] == f"{job_id}.1"
+
+
+# Without one ---------------------------------------------------------------------------------
+
+
+def test_evolink_is_not_asked_twice_but_waited_for_until_the_deadline(harness: Harness) -> None:
+    job_id = submitted(harness, "evolink", None)
+    assert (harness.job(job_id).status, harness.due_at(job_id)) == (Status.UNCONFIRMED, HOUR)
+
+    harness.clock.forward(HOUR - 1)
+    submit(harness.runtime, job_id)
+    assert harness.job(job_id).status is Status.UNCONFIRMED
+    harness.clock.forward(1)
+    submit(harness.runtime, job_id)
+
+    assert failed_unconfirmed(harness, job_id)
+    assert len(harness.provider.asked) == 1
+
+
+def test_a_killed_workers_attempt_is_waited_for_and_not_sent_again(harness: Harness) -> None:
+    job_id = harness.enqueue("evolink")
+    harness.ledger.claim(job_id, Step.SUBMIT, now=harness.clock(), lease_ms=60_000)
+    harness.clock.forward(60)
+
+    submit(harness.runtime, job_id)
+
+    assert harness.job(job_id).status is Status.UNCONFIRMED
+    assert harness.due_at(job_id) == HOUR - 60
+    assert harness.provider.asked == []
+
+
+def test_where_no_callback_can_come_it_gives_up_at_once(behind_nat: Harness) -> None:
+    harness = behind_nat
+    job_id = submitted(harness, "evolink", None)
+    assert harness.due_at(job_id) == 0
+
+    again(harness, job_id)
+
+    assert failed_unconfirmed(harness, job_id)
+    assert len(harness.provider.asked) == 1
+
+
+# A second payment, on demand -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("provider", "told"), [("hiapi", ACCEPTED), ("evolink", ESTIMATED)])
+def test_resubmit_buys_a_second_attempt_half_way_to_the_deadline(
+    harness: Harness, provider: str, told: Answer
+) -> None:
+    wanted: dict[str, Any] = {"on_unconfirmed": "resubmit", "deadline_seconds": 200}
+    job_id = submitted(harness, provider, None, **wanted)
+    while harness.job(job_id).status is Status.UNCONFIRMED:
+        again(harness, job_id)
+    assert harness.clock.now == harness.job(job_id).created_at + 100_000
+
+    harness.provider.answers(told)
+    harness.provider.asked.clear()
+    submit(harness.runtime, job_id)
+
+    job = harness.job(job_id)
+    assert (job.status, job.attempt.number) == (Status.RUNNING, 2)
+    [asked] = harness.provider.asked
+    assert f"{job_id}.2/" in asked.body.decode()
+    assert asked.headers.get("idempotency-key", f"{job_id}.2") == f"{job_id}.2"
+
+
+def test_resubmit_does_not_go_beyond_the_deadline(harness: Harness) -> None:
+    job_id = submitted(harness, "evolink", None, on_unconfirmed="resubmit", deadline_seconds=100)
+    while not harness.job(job_id).status.terminal:
+        again(harness, job_id)
+
+    assert failed_unconfirmed(harness, job_id)
+    assert harness.clock.now == harness.job(job_id).created_at + 100_000
+
+
+# Switched off --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", ["hiapi", "evolink"])
+def test_an_unconfirmed_attempt_of_a_provider_that_is_off_waits_and_fails_at_the_deadline(
+    harness: Harness, provider: str
+) -> None:
+    job_id = submitted(harness, provider, None, deadline_seconds=100)
+    off = harness.provider_off()
+    sent = len(harness.provider.asked)
+
+    for _ in range(4):
+        if not harness.job(job_id).status.terminal:
+            again(off, job_id)
+
+    assert failed_unconfirmed(harness, job_id)
+    assert harness.clock.now == harness.job(job_id).created_at + 100_000
+    assert len(harness.provider.asked) == sent

@@ -1,0 +1,243 @@
+"""What stands at the edges in unit tests: a provider, a clock, chance, and the nudges' way out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import orjson
+import pytest
+from redis import Redis
+
+from orchestrator.enqueue import create_job
+from orchestrator.jobs.model import Job, Step
+from orchestrator.ledger import Ledger, keys
+from orchestrator.messages import Broker, Nudger
+from orchestrator.net.guarded_session import GuardedSession
+from orchestrator.providers import BUILT_IN, PROVIDERS
+from orchestrator.providers.client import ProviderClient
+from orchestrator.runtime import Runtime
+from orchestrator.settings.settings import Settings
+from orchestrator.storage.storage import Storage
+
+#: A day in 2026, in ms.
+NOON = 1_796_000_000_000
+SECRET_KEY = "k" * 32
+API_KEY = "sk-provider-key-that-must-not-leak"
+PUBLIC_URL = "https://hooks.example.com"
+
+#: Each provider's smallest request in the unified form.
+REQUESTS: Mapping[str, dict[str, Any]] = {
+    "uniall": {"provider": "uniall", "model": "NanoBanana2-1K", "prompt": "A red cube"},
+    "hiapi": {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A red cube"},
+    "evolink": {"provider": "evolink", "model": "nano-banana-2-lite", "prompt": "A red cube"},
+    "aigptimage": {
+        "provider": "aigptimage",
+        "model": "nano-banana-2-text-to-image",
+        "prompt": "A red cube",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request that a fake provider received. Header names are in lower case."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What it answers; None in place of one drops the connection."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+Handler = Callable[[Asked], Answer | None]
+
+
+def answer(status: int, body: Any, **headers: str) -> Answer:
+    """An answer with a JSON body; `Retry_After="5"` sets a header."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Answer(status, orjson.dumps(body), named)
+
+
+@dataclass
+class FakeProvider:
+    """A provider on 127.0.0.1 whose answers a plain function gives; it can be changed any time."""
+
+    handler: Handler = lambda _: Answer(500)
+    asked: list[Asked] = field(default_factory=list)
+    url: str = ""
+
+    def answers(self, *answers: Answer | None) -> None:
+        """Give these answers in turn, and the last one ever after."""
+        left = list(answers)
+        self.handler = lambda _: left.pop(0) if len(left) > 1 else left[0]
+
+
+@contextmanager
+def serving(fake: FakeProvider) -> Iterator[FakeProvider]:
+    class Server(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def take(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            asked = Asked(self.command, self.path, headers, body)
+            fake.asked.append(asked)
+            said = fake.handler(asked)
+            self.close_connection = True
+            if said is None:
+                return
+            self.send_response(said.status)
+            for name, value in {"Content-Length": str(len(said.body)), **said.headers}.items():
+                self.send_header(name, value)
+            self.send_header("Connection", "close")
+            self.end_headers()
+            self.wfile.write(said.body)
+
+        def do_GET(self) -> None:
+            self.take()
+
+        def do_POST(self) -> None:
+            self.take()
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            fake.url = f"http://127.0.0.1:{server.server_port}"
+            yield fake
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@dataclass
+class Clock:
+    """Time that moves by hand; ms."""
+
+    now: int = NOON
+
+    def __call__(self) -> int:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        self.now += int(seconds * 1000)
+
+
+@dataclass
+class Chance:
+    """A random number that is known."""
+
+    number: float = 0.0
+
+    def __call__(self) -> float:
+        return self.number
+
+
+class Nudges(Nudger):
+    """Keeps nudges in place of sending them."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda *_: None)
+        self.sent: list[tuple[Step, str]] = []
+
+    def nudge(self, step: Step, job_ids: Sequence[str]) -> None:
+        self.sent.extend((step, job_id) for job_id in job_ids)
+
+
+@dataclass
+class Harness:
+    """One process' parts, with everything outside in the test's hands."""
+
+    runtime: Runtime
+    clock: Clock
+    chance: Chance
+    nudges: Nudges
+    provider: FakeProvider
+    redis: Redis
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.runtime.ledger
+
+    def enqueue(self, provider: str = "hiapi", **fields: Any) -> str:
+        """Put a job into the ledger; its id."""
+        return create_job(self.runtime, {**REQUESTS[provider], **fields}, scope="test").job.id
+
+    def job(self, job_id: str) -> Job:
+        job = self.ledger.get(job_id)
+        assert job is not None
+        return job
+
+    def due_at(self, job_id: str) -> float | None:
+        """Seconds from now until the agenda has the job looked at; None: it is not in there."""
+        score: Any = self.redis.zscore(keys.agenda(0), job_id)
+        return None if score is None else (float(score) - self.clock.now) / 1000
+
+    def events(self, job_id: str) -> list[str]:
+        """The names of its timeline."""
+        return [event.name for event in self.ledger.events(job_id)]
+
+    def on(self, ledger: Ledger) -> Harness:
+        """The same harness on another ledger."""
+        return replace(self, runtime=replace(self.runtime, ledger=ledger))
+
+    def provider_off(self) -> Harness:
+        """The same harness after a restart without the providers' API keys."""
+        settings = replace(self.runtime.settings, providers={})
+        return replace(self, runtime=replace(self.runtime, settings=settings))
+
+
+def environment(monkeypatch: pytest.MonkeyPatch, url: str, **changes: str | None) -> Settings:
+    """Settings read from an environment in which every built-in provider is at `url`."""
+    variables: dict[str, str | None] = {
+        "ORCHESTRATOR_PUBLIC_URL": PUBLIC_URL,
+        "ORCHESTRATOR_SECRET_KEY": SECRET_KEY,
+        "ORCHESTRATOR_API_KEYS": "tests:api-key-of-the-tests",
+        "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": "2",
+        "ORCHESTRATOR_READ_TIMEOUT_SECONDS": "2",
+        **{f"{name.upper()}_API_KEY": API_KEY for name in BUILT_IN},
+        **{f"{name.upper()}_BASE_URL": url for name in BUILT_IN},
+        **changes,
+    }
+    for name, value in variables.items():
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    return Settings.from_env()
+
+
+def runtime(settings: Settings, ledger: Ledger, nudger: Nudger, **parts: Any) -> Runtime:
+    http = ProviderClient(
+        connect_timeout=settings.connect_timeout_seconds,
+        read_timeout=settings.read_timeout_seconds,
+    )
+    return Runtime(
+        settings,
+        ledger,
+        http,
+        nudger,
+        PROVIDERS,
+        session=GuardedSession(settings.guard, connect_timeout=settings.connect_timeout_seconds),
+        storage=Storage.from_url(settings.archive_url),
+        broker=Broker(settings.broker_url),
+        **parts,
+    )

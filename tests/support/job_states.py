@@ -1,0 +1,82 @@
+"""Jobs in every state, in a harness: what tests of lists, figures and checks look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, SettledBy, Step
+from orchestrator.ledger import Lease
+from tests.support.fakes import Harness
+
+LEASE_MS = 45_000
+SUCCESS = Outcome.succeeded((Image("https://images.example/0.png"),))
+
+
+def failure(code: ErrorCode = ErrorCode.CONTENT_POLICY) -> Outcome:
+    return Outcome.failed(JobError(code, "no"))
+
+
+def claimed(harness: Harness, job_id: str, step: Step = Step.SUBMIT) -> Lease:
+    lease = harness.ledger.claim(job_id, step, now=harness.clock.now, lease_ms=LEASE_MS)
+    assert lease is not None
+    return lease
+
+
+def submitting(harness: Harness, provider: str = "hiapi", **fields: Any) -> Lease:
+    return claimed(harness, harness.enqueue(provider, **fields))
+
+
+def unconfirmed(harness: Harness, provider: str = "hiapi", **fields: Any) -> str:
+    """A job whose attempt got no answer, due at once; its id."""
+    lease, now = submitting(harness, provider, **fields), harness.clock.now
+    harness.ledger.unconfirmed(lease, now=now, due_at=now, tries=1, reason="reset")
+    return lease.job.id
+
+
+def given_up(harness: Harness, provider: str = "hiapi", **fields: Any) -> str:
+    """A job that failed with an attempt of unknown fate; its id."""
+    lease = claimed(harness, unconfirmed(harness, provider, **fields))
+    outcome = failure(ErrorCode.SUBMISSION_UNCONFIRMED)
+    harness.ledger.settle(lease, outcome, SettledBy.DEADLINE, now=harness.clock.now)
+    return lease.job.id
+
+
+def resubmitted(harness: Harness, provider: str = "hiapi", **fields: Any) -> Lease:
+    """A job whose first attempt is of unknown fate, and whose second is on its way."""
+    lease, now = claimed(harness, unconfirmed(harness, provider, **fields)), harness.clock.now
+    harness.ledger.requeue(lease, now=now, due_at=now, tries=0, event="resubmitted", detail={})
+    return claimed(harness, lease.job.id)
+
+
+def running(harness: Harness, provider: str = "hiapi", **fields: Any) -> str:
+    """A job whose provider task is called after it; its id."""
+    job_id = submitting(harness, provider, **fields).job.id
+    now = harness.clock.now
+    harness.ledger.accepted(job_id, 1, task_of(job_id), now=now, due_at=now + 30_000)
+    return job_id
+
+
+def task_of(job_id: str, attempt: int = 1) -> str:
+    return f"task-{job_id}-{attempt}"
+
+
+def ended(
+    harness: Harness, outcome: Outcome = SUCCESS, provider: str = "hiapi", **fields: Any
+) -> str:
+    """A job with this outcome, by callback; its id."""
+    job_id = running(harness, provider, **fields)
+    harness.ledger.settle_attempt(job_id, 1, task_of(job_id), outcome, now=harness.clock.now)
+    return job_id
+
+
+def refused(harness: Harness, provider: str = "hiapi", **fields: Any) -> str:
+    """A job that its provider refused: certainly not paid; its id."""
+    lease = submitting(harness, provider, **fields)
+    harness.ledger.settle(lease, failure(), SettledBy.SUBMIT, now=harness.clock.now)
+    return lease.job.id
+
+
+def cancelled(harness: Harness, provider: str = "hiapi", **fields: Any) -> str:
+    job_id = harness.enqueue(provider, **fields)
+    harness.ledger.cancel(job_id, now=harness.clock.now)
+    return job_id

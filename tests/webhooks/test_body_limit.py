@@ -1,0 +1,186 @@
+"""What slow senders can hold, and for how long."""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from time import monotonic
+from typing import Any
+
+import pytest
+from werkzeug.exceptions import ServiceUnavailable
+
+from orchestrator.api.incoming import MAX_WAIT
+from orchestrator.api.jobs import MAX_WAITING
+from orchestrator.cli.stack import procfile
+from tests.ledger import kit
+from tests.support.fakes import Clock
+from webhooks import body_limit as module
+from webhooks.body_limit import LONGEST, MOST, SLOW, BodyReadLimiter, cut_silent
+
+
+class Body:
+    """A body that does not come until it is let go."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.asked = threading.Event()
+
+    def read(self, size: int) -> bytes:
+        self.asked.set()
+        assert self.go_on.wait(10)
+        return b"x"
+
+
+class Ready:
+    def read(self, size: int) -> bytes:
+        return b"y" * min(size, 3)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock(0)
+
+
+@pytest.fixture
+def patience(clock: Clock) -> BodyReadLimiter:
+    return BodyReadLimiter(lambda *_: [], lambda: clock() / 1000)
+
+
+@pytest.fixture
+def slow(patience: BodyReadLimiter) -> Iterator[list[Body]]:
+    """As many bodies on their way as are read at once."""
+    bodies = [Body() for _ in range(MOST)]
+    with ThreadPoolExecutor(MOST) as pool:
+        for body in bodies:
+            pool.submit(patience.read, body, 10)
+        for body in bodies:
+            assert body.asked.wait(10)
+        yield bodies
+        for body in bodies:
+            body.go_on.set()
+
+
+def test_a_body_is_read_as_it_is(patience: BodyReadLimiter) -> None:
+    assert patience.read(Ready(), 2) == b"yy"
+
+
+def test_where_all_are_slow_another_one_is_refused_at_once(
+    patience: BodyReadLimiter, clock: Clock, slow: list[Body]
+) -> None:
+    clock.forward(SLOW + 0.001)
+    begun = monotonic()
+
+    with pytest.raises(ServiceUnavailable):
+        patience.read(Ready(), 1)
+
+    assert monotonic() - begun < SLOW / 2
+
+
+def test_where_one_of_them_comes_to_an_end_another_one_is_read(
+    patience: BodyReadLimiter, clock: Clock, slow: list[Body]
+) -> None:
+    clock.forward(SLOW + 0.001)
+    slow[0].go_on.set()
+    kit.eventually(lambda: not patience._turns.empty())
+
+    assert patience.read(Ready(), 1) == b"y"
+
+
+def test_another_one_waits_for_its_turn(patience: BodyReadLimiter, slow: list[Body]) -> None:
+    threading.Timer(0.05, slow[0].go_on.set).start()
+
+    assert patience.read(Ready(), 1) == b"y"
+
+
+def test_it_does_not_wait_for_long(
+    patience: BodyReadLimiter, slow: list[Body], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SLOW", 0.05)
+
+    with pytest.raises(ServiceUnavailable):
+        patience.read(Ready(), 1)
+
+
+def test_a_body_that_breaks_gives_its_turn_back(patience: BodyReadLimiter) -> None:
+    class Broken:
+        def read(self, size: int) -> bytes:
+            raise OSError
+
+    for _ in range(2 * MOST):
+        with pytest.raises(OSError):  # noqa: PT011
+            patience.read(Broken(), 1)
+    assert patience.read(Ready(), 1) == b"y"
+
+
+def test_an_application_is_given_the_body_it_would_have_read() -> None:
+    seen: list[bytes] = []
+
+    left = [b"ab", b"c"]
+
+    class Stream:
+        def read(self, size: int) -> bytes:
+            return left.pop(0) if left else b""
+
+    def application(environ: dict[str, Any], _: Any) -> list[bytes]:
+        seen.append(environ["wsgi.input"].read())
+        return []
+
+    BodyReadLimiter(application)({"wsgi.input": Stream()}, None)
+    assert seen == [b"abc"]
+
+
+def test_slow_bodies_and_waiting_requests_leave_a_thread() -> None:
+    [threads] = re.findall(r"--blocking-threads (\d+)", procfile()["web"])
+
+    assert int(threads) > MOST + MAX_WAITING
+
+
+def test_a_wait_is_shorter_than_the_patience() -> None:
+    assert LONGEST > MAX_WAIT + 10
+
+
+# Connections ---------------------------------------------------------------------------------
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells of connections")
+
+
+@on_linux
+def test_a_connection_that_got_no_answer_for_long_is_cut_and_no_other() -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        old, _ = pair(stack, server)
+        assert cut_silent(3600) == 0
+        kit.eventually(lambda: module._silent_for(old) > 1)
+        answered, ours = pair(stack, server)
+
+        assert cut_silent(1) == 1
+
+        assert old.recv(1) == b""
+        ours.sendall(b"y")
+        assert answered.recv(1) == b"y"
+
+
+@on_linux
+def test_our_own_connections_to_others_are_left_alone() -> None:
+    with ExitStack() as stack:
+        elsewhere = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        ours, theirs = pair(stack, elsewhere)
+        elsewhere.close()  # as if it listened in another process
+        kit.eventually(lambda: module._silent_for(ours) > 0.05)
+
+        assert cut_silent(0.05) == 0
+
+        theirs.sendall(b"y")
+        assert ours.recv(1) == b"y"
+
+
+def pair(stack: ExitStack, server: socket.socket) -> tuple[socket.socket, socket.socket]:
+    """Both ends of a new connection."""
+    outer = stack.enter_context(socket.create_connection(server.getsockname()))
+    return outer, stack.enter_context(server.accept()[0])

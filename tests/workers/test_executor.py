@@ -1,0 +1,219 @@
+"""The threads that do a worker's steps."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from orchestrator.jobs.model import Step
+from orchestrator.ledger import LedgerUnavailable
+from workers.executor import StepExecutor
+
+JOBS = [f"job-{number}" for number in range(5)]
+
+
+def crew(run: Callable[[Step, str], None], threads: int = 4) -> StepExecutor:
+    return StepExecutor(run, stopping=lambda: False, threads=threads)
+
+
+def test_steps_are_done_side_by_side() -> None:
+    together = threading.Barrier(len(JOBS) + 1)
+    workers = crew(lambda *_: (together.wait(5), None)[1], threads=len(JOBS))
+    workers.take(Step.POLL, JOBS)
+    together.wait(5)
+    assert workers.drain(5) == []
+
+
+def test_no_more_is_taken_while_all_are_busy() -> None:
+    begun, go_on = [], threading.Event()
+
+    def run(_: Step, job_id: str) -> None:
+        begun.append(job_id)
+        go_on.wait(5)
+
+    workers = crew(run, threads=2)
+    taking = threading.Thread(target=workers.take, args=(Step.SUBMIT, JOBS))
+    taking.start()
+    taking.join(0.3)
+    assert taking.is_alive()
+    assert len(begun) == 2
+    go_on.set()
+    taking.join(5)
+    assert workers.drain(5) == []
+    assert sorted(begun) == JOBS
+
+
+@pytest.mark.parametrize("error", [LedgerUnavailable("away"), KeyError("a fault of ours")])
+def test_a_step_that_breaks_does_not_keep_the_others(error: Exception) -> None:
+    done = []
+
+    def run(_: Step, job_id: str) -> None:
+        if job_id == JOBS[0]:
+            raise error
+        done.append(job_id)
+
+    workers = crew(run, threads=1)
+    workers.take(Step.SUBMIT, JOBS)
+    assert workers.drain(5) == []
+    assert done == JOBS[1:]
+
+
+def test_what_was_begun_is_finished_before_the_end() -> None:
+    go_on, done = threading.Event(), []
+
+    def run(_: Step, job_id: str) -> None:
+        go_on.wait(5)
+        done.append(job_id)
+
+    workers = crew(run)
+    workers.take(Step.POLL, JOBS[:3])
+    threading.Timer(0.1, go_on.set).start()
+    assert workers.drain(5) == []
+    assert sorted(done) == JOBS[:3]
+
+
+def test_a_process_that_is_to_stop_begins_no_further_step() -> None:
+    stop, done = threading.Event(), []
+
+    def run(_: Step, job_id: str) -> None:
+        done.append(job_id)
+        stop.set()
+
+    workers = StepExecutor(run, stopping=stop.is_set, threads=1)
+    workers.take(Step.SUBMIT, JOBS)
+    assert workers.drain(5) == []
+    assert done == JOBS[:1]
+
+
+def test_what_is_not_finished_in_time_is_named() -> None:
+    go_on = threading.Event()
+    workers = crew(lambda _, job_id: (job_id == JOBS[0] and go_on.wait(5), None)[1])
+    workers.take(Step.POLL, JOBS[:3])
+    assert workers.drain(0.2) == JOBS[:1]
+    go_on.set()
+
+
+# With a backlog ------------------------------------------------------------------------------
+
+
+@dataclass
+class Slow:
+    """A step that takes until it is let go on; notes what it began, and that it began."""
+
+    begun: list[str] = field(default_factory=list)
+    go_on: threading.Event = field(default_factory=threading.Event)
+    arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def __call__(self, _: Step, job_id: str) -> None:
+        self.begun.append(job_id)
+        self.arrived.release()
+        self.go_on.wait(5)
+
+
+def many(count: int) -> list[str]:
+    return [f"job-{number:03}" for number in range(count)]
+
+
+def returns(workers: StepExecutor, jobs: list[str]) -> bool:
+    """Whether taking these jobs returns, although nothing is done meanwhile."""
+    taking = threading.Thread(target=workers.take, args=(Step.NOTIFY, jobs), daemon=True)
+    taking.start()
+    taking.join(5)
+    return not taking.is_alive()
+
+
+@pytest.fixture
+def slow() -> Iterator[Slow]:
+    step = Slow()
+    yield step
+    step.go_on.set()
+
+
+def test_with_a_backlog_the_loop_is_never_held_back(slow: Slow) -> None:
+    workers = StepExecutor(slow, stopping=lambda: False, threads=2, backlog=3)
+
+    for _ in range(3):
+        assert returns(workers, many(100))
+
+    assert slow.arrived.acquire(timeout=5)
+    assert slow.arrived.acquire(timeout=5)
+    assert not slow.arrived.acquire(blocking=False)
+    slow.go_on.set()
+    assert workers.drain(5) == []
+
+
+def test_what_is_over_the_backlog_is_dropped_and_nothing_is_begun_twice(slow: Slow) -> None:
+    workers = StepExecutor(slow, stopping=lambda: False, threads=2, backlog=3)
+
+    assert returns(workers, many(100))
+    slow.go_on.set()
+
+    assert workers.drain(5) == []
+    assert sorted(slow.begun) == many(5)
+
+
+def test_there_is_room_again_for_each_step_that_is_done(slow: Slow) -> None:
+    workers = StepExecutor(slow, stopping=lambda: False, threads=1, backlog=1)
+    slow.go_on.set()
+
+    for job_id in many(50):
+        workers.take(Step.NOTIFY, [job_id])
+        assert slow.arrived.acquire(timeout=5)
+
+    assert workers.drain(5) == []
+    assert slow.begun == many(50)
+
+
+@pytest.mark.parametrize("error", [LedgerUnavailable("away"), KeyError("a fault of ours")])
+def test_steps_that_break_leave_their_room(error: Exception) -> None:
+    begun = threading.Semaphore(0)
+
+    def run(*_: object) -> None:
+        begun.release()
+        raise error
+
+    workers = StepExecutor(run, stopping=lambda: False, threads=1, backlog=1)
+    for _ in range(20):
+        workers.take(Step.NOTIFY, JOBS[:1])
+        assert begun.acquire(timeout=5)
+    assert workers.drain(5) == []
+
+
+def test_what_waits_when_the_process_is_to_stop_is_not_begun(slow: Slow) -> None:
+    stop = threading.Event()
+    workers = StepExecutor(slow, stopping=stop.is_set, threads=2, backlog=10)
+    workers.take(Step.NOTIFY, many(8))
+    for _ in range(2):
+        assert slow.arrived.acquire(timeout=5)
+
+    stop.set()
+    workers.take(Step.NOTIFY, ["too late"])
+    slow.go_on.set()
+
+    assert workers.drain(5) == []
+    assert sorted(slow.begun) == many(2)
+
+
+def test_what_waits_and_what_hangs_is_named_when_the_time_is_over(slow: Slow) -> None:
+    workers = StepExecutor(slow, stopping=lambda: False, threads=1, backlog=2)
+    workers.take(Step.NOTIFY, many(10))
+
+    assert workers.drain(0.05) == many(3)
+
+
+def test_a_crew_that_took_nothing_has_nothing_to_finish() -> None:
+    assert StepExecutor(lambda *_: None, stopping=lambda: False, backlog=1).drain(0) == []
+
+
+def test_a_step_that_is_held_back_for_room_is_not_dropped_without_a_backlog(slow: Slow) -> None:
+    workers = StepExecutor(slow, stopping=lambda: False, threads=1)
+    taking = threading.Thread(target=workers.take, args=(Step.SUBMIT, many(20)))
+    taking.start()
+    slow.go_on.set()
+    taking.join(5)
+
+    assert workers.drain(5) == []
+    assert slow.begun == many(20)
