@@ -1,6 +1,6 @@
-"""The image APIs, emulated over real HTTP: for demos, tests and local work.
+"""The image APIs, emulated over real HTTP, for demos, tests and development.
 
-A program of its own: it shares no code with the orchestrator, so that a misreading of a
-provider's document in one of them is not repeated in the other. Start it with
-``python -m sandbox``, or in a test with `sandbox.server.Sandbox`.
+The sandbox is a separate program and shares no code with the orchestrator. So a wrong reading of a
+provider's document in one of them is not repeated in the other. `python -m sandbox` starts it.
+Tests start it with `sandbox.server.Sandbox`.
 """

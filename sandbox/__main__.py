@@ -1,4 +1,4 @@
-"""The command: ``python -m sandbox``."""
+"""The command `python -m sandbox`."""
 
 import random
 import signal
@@ -8,10 +8,10 @@ from pathlib import Path
 import click
 import structlog
 
-from .rule_spec import Terms
+from .rule_spec import RuleSpec
 from .script import ScriptError, read_script
 from .server import Sandbox
-from .settings import Settings
+from .settings import SandboxSettings
 from .signing import BadSecretError, read_secret
 
 _EPILOG = """\b
@@ -23,10 +23,10 @@ own scheme and host:
     -H 'Authorization: Bearer sandbox' \\
     -d '{"model": "Nano-Banana-2", "input": {"prompt": "A red cube"}}'
 \b
-Ask for trouble in the prompt, "A red cube [sandbox: duplicate=5, slow=2s]", in a
-fault script, by POST /control/faults, or on the page at /, which also lists every
-fault and shows what was asked, charged and sent. Options can also be set as
-SANDBOX_PORT, SANDBOX_API_KEY and so on. A fault script:
+Set faults in the prompt ("A red cube [sandbox: duplicate=5, slow=2s]"), in a fault
+script, with POST /control/faults, or on the page at /. The page lists every fault,
+and shows tasks, charges and callbacks. An environment variable sets the option of
+its name, such as SANDBOX_PORT and SANDBOX_API_KEY. A fault script:
 \b
   - match: lighthouse
     times: 1
@@ -46,31 +46,37 @@ SANDBOX_PORT, SANDBOX_API_KEY and so on. A fault script:
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", default=8700, type=click.IntRange(0, 65535), help="0 picks a free port.")
-@click.option("--api-key", default="sandbox", help="The key every provider accepts.")
-@click.option("--hiapi-webhook-secret", help="Sign HiAPI's callbacks with it.  [default: unsigned]")
+@click.option("--api-key", default="sandbox", help="The API key that every provider accepts.")
+@click.option("--hiapi-webhook-secret", help="Signs HiAPI's callbacks.  [default: unsigned]")
 @click.option(
     "--inbox-secret",
-    callback=lambda _, __, value: _checked(value),
-    help="whsec_…; has the inbox check who signed a notification.  [default: unchecked]",
+    callback=lambda _, __, value: _check_secret(value),
+    help="whsec_…; verifies the notifications in the inbox.  [default: not verified]",
 )
 @click.option(
-    "--task-seconds", default=1.0, type=click.FloatRange(0, 86_400), help="How long a task runs."
+    "--task-seconds",
+    default=1.0,
+    type=click.FloatRange(0, 86_400),
+    help="Run time of a task, in seconds.",
 )
 @click.option(
     "--allow-http/--https-only",
     default=False,
-    help="Take callback URLs that are plain HTTP or on this machine; the providers do not.",
+    help="Also accept callback URLs with plain HTTP or a private address. The providers do not.",
 )
 @click.option(
-    "--script", type=click.Path(path_type=Path), help="A YAML file of faults.  [default: none]"
+    "--script", type=click.Path(path_type=Path), help="A YAML file with faults.  [default: none]"
 )
 @click.option(
     "--seed",
     type=click.IntRange(min=0),
-    help="Decides what a share of a rule falls on.  [default: another one each time]",
+    help="Decides which submissions a share hits.  [default: random]",
 )
 @click.option(
-    "--log-level", default="info", type=click.Choice(["info", "warning"]), help="Logs go to stderr."
+    "--log-level",
+    default="info",
+    type=click.Choice(["info", "warning"]),
+    help="Lowest log level. Logs go to stderr.",
 )
 def main(
     *,
@@ -85,14 +91,14 @@ def main(
     seed: int | None,
     log_level: str,
 ) -> None:
-    """Emulate image-generation APIs over real HTTP, with any fault on demand.
+    """Emulate image-generation APIs over real HTTP, with faults on request.
 
-    Tasks run and finish, callbacks are sent and retried, pictures are drawn, and every charge
-    is counted. Nothing is stored: stopping it forgets everything.
+    Tasks run and end. Callbacks are sent and retried. Images are drawn. Charges are counted.
+    Everything is in memory and is lost when the sandbox stops.
     """
     _configure_logs(log_level)
-    seed = random.randrange(10**6) if seed is None else seed  # noqa: S311 - no secret
-    settings = Settings(
+    seed = random.randrange(10**6) if seed is None else seed  # noqa: S311 - not a secret
+    settings = SandboxSettings(
         host=host,
         port=port,
         api_key=api_key,
@@ -103,7 +109,7 @@ def main(
         rules=_read(script) if script else (),
         seed=seed,
     )
-    # Blocked before any thread starts, so that they come here and nowhere else.
+    # The signals are blocked before a thread starts, so that only `sigwait` receives them.
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)
     with Sandbox(settings) as sandbox:
@@ -113,7 +119,7 @@ def main(
         signal.sigwait(stop)
 
 
-def _checked(secret: str | None) -> str | None:
+def _check_secret(secret: str | None) -> str | None:
     if not secret:
         return None
     try:
@@ -123,15 +129,15 @@ def _checked(secret: str | None) -> str | None:
     return secret
 
 
-class _BadScript(click.ClickException):
+class _ScriptFailure(click.ClickException):
     exit_code = 2
 
 
-def _read(script: Path) -> tuple[Terms, ...]:
+def _read(script: Path) -> tuple[RuleSpec, ...]:
     try:
         return read_script(script)
     except ScriptError as error:
-        raise _BadScript(str(error)) from error
+        raise _ScriptFailure(str(error)) from error
 
 
 def _configure_logs(level: str) -> None:

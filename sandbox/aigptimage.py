@@ -1,4 +1,4 @@
-"""AI GPT Image, as its "Nano Banana 2 Text to Image API" page documents it."""
+"""AI GPT Image, from its page "Nano Banana 2 Text to Image API"."""
 
 import json
 import secrets
@@ -10,8 +10,8 @@ from marshmallow import Schema, fields, validate
 
 from .idempotency import KeyInFlightError, KeyMismatchError
 from .pictures import picture
-from .provider import CALLBACK_FAULTS, Order, Provider, Refusal
-from .tasks import Charge, Outcome, Status, Task
+from .provider import CALLBACK_FAULTS, EmulatedProvider, Refusal, TaskRequest
+from .tasks import Task, TaskCharge, TaskOutcome, TaskStatus
 from .validation import load, one_of, read_json
 
 MODEL = "nano-banana-2-text-to-image"
@@ -19,14 +19,14 @@ ASPECT_RATIOS = (
     *("auto", "1:1", "1:4", "1:8", "2:3", "3:2", "3:4", "4:1", "4:3", "4:5", "5:4"),
     *("8:1", "9:16", "16:9", "21:9"),
 )
-#: the sandbox's own price list, in credits; the document has none
+#: Price list of the sandbox itself, in credits. The document has none.
 PRICES = {"1K": 4.0, "2K": 6.0, "4K": 9.0}
 
-MAX_PROMPT = 20_000
+MAX_PROMPT_CHARS = 20_000
 
-#: codes that come with HTTP 200: the document promises nothing about the HTTP status, and so a
-#: client that looks at nothing else is found out
-SOFT = frozenset({402, 409, 422})
+#: Codes that are sent with HTTP 200. The document does not promise another HTTP status, so a client
+#: must read the code.
+CODES_WITH_HTTP_200 = frozenset({402, 409, 422})
 
 _ID_ALPHABET = string.ascii_lowercase + string.digits
 _MESSAGES = {
@@ -42,66 +42,72 @@ _MESSAGES = {
     500: "Internal server error",
     503: "Service unavailable",
 }
-_ENDS = {Status.SUCCEEDED: "success", Status.FAILED: "fail", Status.CANCELLED: "fail"}
+_FINAL_STATUSES = {
+    TaskStatus.SUCCEEDED: "success",
+    TaskStatus.FAILED: "fail",
+    TaskStatus.CANCELLED: "fail",
+}
 
 
-class InputSchema(Schema):
-    """`input` of nano-banana-2-text-to-image."""
+class AIGPTImageInputSchema(Schema):
+    """The field `input` of nano-banana-2-text-to-image."""
 
-    prompt = fields.String(required=True, validate=validate.Length(min=1, max=MAX_PROMPT))
+    prompt = fields.String(required=True, validate=validate.Length(min=1, max=MAX_PROMPT_CHARS))
     aspect_ratio = fields.String(load_default="auto", validate=one_of(ASPECT_RATIOS))
     resolution = fields.String(load_default="1K", validate=one_of(tuple(PRICES)))
     output_format = fields.String(load_default="png", validate=one_of(("png", "jpg")))
 
 
-class TaskSchema(Schema):
+class AIGPTImageTaskSchema(Schema):
     """The body of a submission."""
 
     model = fields.String(required=True, validate=one_of((MODEL,)))
-    input = fields.Nested(InputSchema, required=True)
+    input = fields.Nested(AIGPTImageInputSchema, required=True)
 
 
-_SCHEMA = TaskSchema()
+_SCHEMA = AIGPTImageTaskSchema()
 
 
-class AIGPTImage(Provider):
-    """Bearer key, text to image only, no callbacks, idempotent submission."""
+class EmulatedAIGPTImage(EmulatedProvider):
+    """Emulated AI GPT Image: bearer key, text to image, no callbacks, idempotency keys."""
 
     name = "aigptimage"
     title = "AI GPT Image"
-    links_live_for = 24 * 3600.0
-    failure = Outcome(
-        Status.FAILED, "content_policy_violation", "The content policy does not allow this prompt."
+    link_ttl_seconds = 24 * 3600.0
+    failure = TaskOutcome(
+        TaskStatus.FAILED,
+        "content_policy_violation",
+        "The content policy does not allow this prompt.",
     )
     unsupported_faults: ClassVar[frozenset[str]] = CALLBACK_FAULTS | {"early", "cancelled"}
 
     def route(self, routes: Blueprint) -> None:
-        """Submit and query."""
+        """Add the routes to submit and query."""
         routes.add_url_rule("/api/v1/jobs/createTask", "create", self._create, methods=["POST"])
         routes.add_url_rule("/api/v1/jobs/recordInfo", "show", self._show, methods=["GET"])
 
     def refuse(self, refusal: Refusal) -> Response:
-        """`{code, msg, data}`; for some codes with the HTTP status of a success."""
+        """Return `{code, msg, data}`. Some codes have HTTP status 200."""
         message = refusal.message or _MESSAGES.get(refusal.status, "Request failed")
         answer = jsonify({"code": refusal.status, "msg": message, "data": None})
-        answer.status_code = 200 if refusal.status in SOFT else refusal.status
+        answer.status_code = 200 if refusal.status in CODES_WITH_HTTP_200 else refusal.status
         if refusal.retry_after is not None:
             answer.headers["Retry-After"] = str(refusal.retry_after)
         return answer
 
     def accepted(self, task: Task) -> Response:
-        """Only the task's id."""
+        """Return only the id of the task."""
         return _success({"taskId": task.id})
 
-    def snapshot(self, task: Task, outcome: Outcome | None) -> dict[str, Any]:
-        """The `data` of a query."""
-        succeeded = outcome is not None and outcome.status is Status.SUCCEEDED
+    def snapshot(self, task: Task, outcome: TaskOutcome | None) -> dict[str, Any]:
+        """Return the `data` of a query."""
+        succeeded = outcome is not None and outcome.status is TaskStatus.SUCCEEDED
         created = _milliseconds(task.created_at)
         completed = _milliseconds(task.finished_at or 0) if outcome else None
         return {
             "taskId": task.id,
             "model": task.model,
-            "state": _ENDS[outcome.status] if outcome else self._phase(task),
+            "state": _FINAL_STATUSES[outcome.status] if outcome else self._phase(task),
             "param": task.notes["param"],
             "resultJson": _compact({"resultUrls": task.links()}) if succeeded else None,
             "failCode": outcome.code if outcome and not succeeded else None,
@@ -112,27 +118,27 @@ class AIGPTImage(Provider):
         }
 
     def status(self, task: Task) -> str:
-        """Its `state`."""
+        """Return the `state` of the task."""
         return str(self.snapshot(task, task.outcome)["state"])
 
-    def most_running(self) -> int | None:
-        """The active task limit."""
+    def max_running_tasks(self) -> int | None:
+        """Return the limit of active tasks."""
         return self.settings.aigptimage_active_tasks
 
     def new_id(self) -> str:
-        """`task_` and 13 characters, as in the document's example."""
+        """Return `task_` and 13 characters, as in the example of the document."""
         return "task_" + "".join(secrets.choice(_ID_ALPHABET) for _ in range(13))
 
     def _phase(self, task: Task) -> str:
         return "waiting" if task.progress(self.clock()) < 0.2 else "generating"
 
     def _create(self) -> Response:
-        order = _order(read_json())
-        key = order.idempotency_key
+        task_request = _read_task_request(read_json())
+        key = task_request.idempotency_key
         if key is None:
-            return self.submit(self, order, None)[1]
+            return self.submit(self, task_request, None)[1]
         try:
-            return self.submit_once(order, key)[0]
+            return self.submit_once(task_request, key)[0]
         except KeyMismatchError:
             message = "Request conflict: X-Request-ID was used with another request body"
             raise Refusal(409, message) from None
@@ -150,16 +156,18 @@ class AIGPTImage(Provider):
         return _success(self.snapshot(task, task.outcome))
 
 
-def _order(body: dict[str, Any]) -> Order:
-    wanted = load(_SCHEMA, body, 422)
-    given = wanted["input"]
-    return Order(
-        model=wanted["model"],
-        prompt=given["prompt"],
-        pictures=(picture(given["aspect_ratio"], given["resolution"], given["output_format"]),),
-        charge=Charge(PRICES[given["resolution"]], "credits"),
+def _read_task_request(body: dict[str, Any]) -> TaskRequest:
+    values = load(_SCHEMA, body, 422)
+    options = values["input"]
+    return TaskRequest(
+        model=values["model"],
+        prompt=options["prompt"],
+        pictures=(
+            picture(options["aspect_ratio"], options["resolution"], options["output_format"]),
+        ),
+        charge=TaskCharge(PRICES[options["resolution"]], "credits"),
         idempotency_key=request.headers.get("X-Request-ID") or None,
-        # As it was sent, without the defaults.
+        # The request as it was sent, without defaults.
         notes={"param": _compact({"model": body["model"], "input": body["input"]})},
     )
 

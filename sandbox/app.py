@@ -11,27 +11,27 @@ from .page import page_blueprint
 from .provider import Refusal
 from .state import SandboxState
 
-#: bytes of a request's body; far above any valid submission
-MAX_BODY = 20 * 1024 * 1024
+#: Largest body of a request. It is far larger than a valid submission. Bytes.
+MAX_BODY_BYTES = 20 * 1024 * 1024
 
 
-class InOrder(DefaultJSONProvider):
-    """JSON whose fields keep their order: the documents show them in one that helps the reader."""
+class OrderedJSONProvider(DefaultJSONProvider):
+    """JSON that keeps the order of the fields, as in the providers' documents."""
 
     sort_keys = False
 
 
-def create_app(world: SandboxState) -> Flask:
-    """Every provider, the pictures, the control API, the inbox and the page."""
+def create_app(state: SandboxState) -> Flask:
+    """Return the application: providers, image links, control API, inbox and page."""
     app = Flask(__name__)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    app.json = InOrder(app)
-    for provider in world.providers.values():
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.json = OrderedJSONProvider(app)
+    for provider in state.providers.values():
         app.register_blueprint(provider.blueprint())
-    app.register_blueprint(files_blueprint(world))
-    app.register_blueprint(control_blueprint(world))
-    app.register_blueprint(inbox_blueprint(world))
-    app.register_blueprint(page_blueprint(world))
+    app.register_blueprint(files_blueprint(state))
+    app.register_blueprint(control_blueprint(state))
+    app.register_blueprint(inbox_blueprint(state))
+    app.register_blueprint(page_blueprint(state))
 
     @app.get("/healthz")
     def healthz() -> Response:
@@ -40,7 +40,7 @@ def create_app(world: SandboxState) -> Flask:
     @app.errorhandler(HTTPException)
     def refuse(error: HTTPException) -> Response:
         status = error.code or 500
-        provider = world.providers.get(request.path.split("/")[1])
+        provider = state.providers.get(request.path.split("/")[1])
         if provider is not None:
             return provider.refuse(Refusal(status))
         answer = jsonify({"error": {"message": error.description}})

@@ -1,4 +1,4 @@
-"""Answers of an image link that are no image, or not all of it, or too much."""
+"""The answers of an image link that fails: no image, a part of it, or too much data."""
 
 import math
 import threading
@@ -9,21 +9,22 @@ from flask import Response, jsonify
 
 from .decompression import gzip_bomb, pixel, pixel_bomb
 from .faults import whole_seconds
-from .http_types import Body, send
+from .http_types import ResponseBody, stream_answer
 from .link_faults import LinkFault
 
-#: in the query of a link that `redirect` leads to: it works
-FOLLOWED = "followed"
-#: where `redirect_private` leads to
-PRIVATE = "http://169.254.169.254/latest/meta-data/"
-#: how long `slow` takes when nothing else is asked for; in seconds
+#: Query parameter of the link that `redirect` leads to. That link works.
+REDIRECT_TARGET = "followed"
+#: Target of `redirect_private`.
+PRIVATE_URL = "http://169.254.169.254/latest/meta-data/"
+#: Duration of `slow` without a value. Seconds.
 SLOW_SECONDS = 60.0
-#: how many bytes `endless` sends at most, so that a client without a limit breaks no machine
+#: Largest body of `endless`. It protects clients without a limit. Bytes.
 ENDLESS_BYTES = 2**30
 
-#: bytes of a piece of `endless`, and seconds between two pieces of `slow`
-_PIECE = 64 * 1024
-_PAUSE = 0.1
+#: Size of one piece of `endless`. Bytes.
+_PIECE_BYTES = 64 * 1024
+#: Time between two pieces of `slow`. Seconds.
+_PAUSE_SECONDS = 0.1
 
 _PAGE = """<!doctype html>
 <title>Image not ready</title>
@@ -35,23 +36,23 @@ _XML = """<?xml version="1.0" encoding="UTF-8"?>
 
 
 @dataclass(frozen=True)
-class Link:
-    """A link that was asked for, and the image that it stands for."""
+class ImageLink:
+    """A requested link and its image."""
 
     url: str
     draw: Callable[[], bytes]
     content_type: str
-    #: set when the sandbox stops
+    #: Set when the sandbox stops.
     stopping: threading.Event
 
 
-def dead() -> Response:
-    """The answer of a link whose life has ended."""
+def answer_expired_link() -> Response:
+    """Return the answer of an expired link."""
     return _xml(404, "NoSuchKey", "The specified key does not exist.")
 
 
-def spoil(link: Link, fault: LinkFault) -> Response:
-    """Answer for a link in the way that the fault asks for."""
+def answer_broken_link(link: ImageLink, fault: LinkFault) -> Response:
+    """Return the answer of a link with this fault."""
     return ANSWERS[fault.kind](link, fault)
 
 
@@ -60,62 +61,65 @@ def _xml(status: int, code: str, message: str) -> Response:
     return Response(text, status, content_type="application/xml")
 
 
-def _denied(_: Link, __: LinkFault) -> Response:
+def _denied(_: ImageLink, __: LinkFault) -> Response:
     return _xml(403, "AccessDenied", "Request has expired")
 
 
-def _busy(_: Link, fault: LinkFault) -> Response:
+def _busy(_: ImageLink, fault: LinkFault) -> Response:
     answer = _xml(503, "SlowDown", "Please reduce your request rate.")
     if fault.seconds is not None:
         answer.headers["Retry-After"] = str(whole_seconds(fault.seconds))
     return answer
 
 
-def _json(_: Link, __: LinkFault) -> Response:
+def _json(_: ImageLink, __: LinkFault) -> Response:
     return jsonify({"error": {"code": "not_ready", "message": "The image is not available."}})
 
 
-def _page(_: Link, __: LinkFault) -> Response:
+def _page(_: ImageLink, __: LinkFault) -> Response:
     return Response(_PAGE, mimetype="text/html")
 
 
-def _cut(link: Link, _: LinkFault) -> Response:
+def _cut(link: ImageLink, _: LinkFault) -> Response:
     image = link.draw()
-    return send(Body((_half(image),), len(image)), link.content_type)
+    return stream_answer(ResponseBody((_first_half(image),), len(image)), link.content_type)
 
 
-def _short(link: Link, _: LinkFault) -> Response:
-    return Response(_half(link.draw()), content_type=link.content_type)
+def _short(link: ImageLink, _: LinkFault) -> Response:
+    return Response(_first_half(link.draw()), content_type=link.content_type)
 
 
-def _small_length(link: Link, _: LinkFault) -> Response:
+def _small_length(link: ImageLink, _: LinkFault) -> Response:
     image = link.draw()
-    # The connection stays: what is left of the body is where the next answer should begin.
-    return send(Body((image,), len(_half(image)), close=False), link.content_type)
+    # The connection stays open. The rest of the body is where the next answer should begin.
+    body = ResponseBody((image,), len(_first_half(image)), close=False)
+    return stream_answer(body, link.content_type)
 
 
-def _slow(link: Link, fault: LinkFault) -> Response:
+def _slow(link: ImageLink, fault: LinkFault) -> Response:
     image = link.draw()
     seconds = SLOW_SECONDS if fault.seconds is None else fault.seconds
-    return send(Body(_trickle(image, seconds, link.stopping), len(image)), link.content_type)
+    body = ResponseBody(_slow_pieces(image, seconds, link.stopping), len(image))
+    return stream_answer(body, link.content_type)
 
 
-def _endless(link: Link, _: LinkFault) -> Response:
-    return send(Body(_without_end(link.draw()), None), link.content_type)
+def _endless(link: ImageLink, _: LinkFault) -> Response:
+    return stream_answer(ResponseBody(_endless_pieces(link.draw()), None), link.content_type)
 
 
-def _gzip_bomb(link: Link, _: LinkFault) -> Response:
+def _gzip_bomb(link: ImageLink, _: LinkFault) -> Response:
     answer = Response(gzip_bomb(link.draw()), content_type=link.content_type)
     answer.headers["Content-Encoding"] = "gzip"
     return answer
 
 
-def _to(location: str) -> Response:
+def _redirect(location: str) -> Response:
     return Response(status=302, headers={"Location": location})
 
 
-ANSWERS: Mapping[str, Callable[[Link, LinkFault], Response]] = {
-    "404": lambda _, __: dead(),
+#: The answer of every kind of `image`.
+ANSWERS: Mapping[str, Callable[[ImageLink, LinkFault], Response]] = {
+    "404": lambda _, __: answer_expired_link(),
     "403": _denied,
     "410": lambda _, __: Response(status=410),
     "503": _busy,
@@ -129,18 +133,18 @@ ANSWERS: Mapping[str, Callable[[Link, LinkFault], Response]] = {
     "endless": _endless,
     "gzip_bomb": _gzip_bomb,
     "pixel_bomb": lambda _, __: Response(pixel_bomb(), mimetype="image/png"),
-    "redirect": lambda link, _: _to(f"{link.url}?{FOLLOWED}=1"),
-    "redirect_loop": lambda link, _: _to(link.url),
-    "redirect_private": lambda _, __: _to(PRIVATE),
+    "redirect": lambda link, _: _redirect(f"{link.url}?{REDIRECT_TARGET}=1"),
+    "redirect_loop": lambda link, _: _redirect(link.url),
+    "redirect_private": lambda _, __: _redirect(PRIVATE_URL),
 }
 
 
-def _half(image: bytes) -> bytes:
+def _first_half(image: bytes) -> bytes:
     return image[: len(image) // 2]
 
 
-def _trickle(image: bytes, seconds: float, stopping: threading.Event) -> Iterator[bytes]:
-    count = min(len(image), max(1, math.ceil(seconds / _PAUSE)))
+def _slow_pieces(image: bytes, seconds: float, stopping: threading.Event) -> Iterator[bytes]:
+    count = min(len(image), max(1, math.ceil(seconds / _PAUSE_SECONDS)))
     size = math.ceil(len(image) / count)
     starts = range(0, len(image), size)
     for start in starts:
@@ -149,8 +153,8 @@ def _trickle(image: bytes, seconds: float, stopping: threading.Event) -> Iterato
         yield image[start : start + size]
 
 
-def _without_end(image: bytes) -> Iterator[bytes]:
+def _endless_pieces(image: bytes) -> Iterator[bytes]:
     yield image
-    for _ in range((ENDLESS_BYTES - len(image)) // _PIECE):
-        # Ends with the connection, which the sandbox cuts when it stops.
-        yield bytes(_PIECE)
+    for _ in range((ENDLESS_BYTES - len(image)) // _PIECE_BYTES):
+        # The sandbox closes the connection when it stops, and that ends the loop.
+        yield bytes(_PIECE_BYTES)

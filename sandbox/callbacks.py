@@ -1,4 +1,4 @@
-"""Sends the callbacks: on time, with retries, and as wrongly as the faults ask for."""
+"""Sends callbacks at their time, with retries and with the faults of their task."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -10,57 +10,59 @@ import requests
 import structlog
 
 from .executor import TaskExecutor
-from .provider import Provider
+from .provider import EmulatedProvider
 from .tasks import Callback, Task, TaskStore
 from .timetable import Timetable
 
 log = structlog.get_logger(__name__)
 
-#: EvoLink documents 10 seconds; where a document is silent it is as good as any
+#: Timeout of one callback. EvoLink documents it; the other documents name no value. Seconds.
 TIMEOUT_SECONDS = 10.0
 
 
 @dataclass
-class Batch:
-    """The true callbacks of one task: one, or as many as `duplicate` asks for."""
+class CallbackBatch:
+    """The true callbacks of one task. There is one, or as many as `duplicate` asks for."""
 
-    open: int
-    waiting: int = field(init=False)
-    #: set once each of them has had its first answer
-    answered: threading.Event = field(default_factory=threading.Event)
+    #: Callbacks that are neither accepted nor given up.
+    unfinished: int
+    #: Callbacks that have not had their first attempt.
+    untried: int = field(init=False)
+    #: Set when every callback has had its first attempt.
+    all_tried: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
-        self.waiting = self.open
+        self.untried = self.unfinished
 
-    def tried(self) -> None:
-        """One of them had its first answer."""
+    def count_first_attempt(self) -> None:
+        """Count the first attempt of one callback."""
         with self._lock:
-            self.waiting -= 1
-            if self.waiting == 0:
-                self.answered.set()
+            self.untried -= 1
+            if self.untried == 0:
+                self.all_tried.set()
 
-    def ended(self) -> bool:
-        """One of them was taken or given up; True for the last."""
+    def count_finished(self) -> bool:
+        """Count one finished callback. Return True for the last one."""
         with self._lock:
-            self.open -= 1
-            return self.open == 0
+            self.unfinished -= 1
+            return self.unfinished == 0
 
 
 @dataclass(frozen=True)
-class Letter:
-    """One callback to be delivered, with retries."""
+class CallbackDelivery:
+    """One callback that is sent with retries."""
 
     task: Task
-    provider: Provider
+    provider: EmulatedProvider
     kind: str
     body: bytes
-    #: None: nobody waits for it
-    batch: Batch | None = None
+    #: None for a conflicting callback.
+    batch: CallbackBatch | None = None
 
 
-class Courier:
-    """Delivers callbacks from a bounded crew of threads."""
+class CallbackSender:
+    """Sends callbacks from a bounded number of threads."""
 
     def __init__(
         self,
@@ -73,88 +75,100 @@ class Courier:
         self._timetable = timetable
         self._clock = clock
         self._retry_seconds = retry_seconds
-        self._crew = TaskExecutor()
+        self._executor = TaskExecutor()
 
     def stop(self) -> None:
-        """Send nothing more."""
-        self._crew.stop()
+        """Send no more callbacks."""
+        self._executor.stop()
 
-    def announce(self, provider: Provider, task: Task) -> threading.Event:
-        """Send what a task that just ended sends; the event says when it was first answered."""
+    def send_callbacks(self, provider: EmulatedProvider, task: Task) -> threading.Event:
+        """Send the callbacks of a task that just ended.
+
+        Returns:
+            An event that is set when every true callback has had its first attempt.
+        """
         faults = task.faults
-        batch = Batch(faults.count("duplicate"))
+        batch = CallbackBatch(faults.count("duplicate"))
         if task.callback_url is None or "drop" in faults:
-            batch.answered.set()
-            return batch.answered
-        begin = partial(self._begin, provider, task, batch)
+            batch.all_tried.set()
+            return batch.all_tried
+        start = partial(self._start, provider, task, batch)
         if "late" in faults:
-            self._timetable.after(faults.seconds("late"), partial(self._crew.hand, begin))
+            self._timetable.after(faults.seconds("late"), partial(self._executor.submit, start))
         else:
-            self._crew.hand(begin)
-        return batch.answered
+            self._executor.submit(start)
+        return batch.all_tried
 
-    def again(self, provider: Provider, task: Task) -> Callback:
-        """Send the terminal callback of an ended task now, once, and return what came of it."""
+    def resend(self, provider: EmulatedProvider, task: Task) -> Callback:
+        """Send the terminal callback of an ended task once, now, and return the result."""
         body = provider.callback_body(task, task.outcome)
-        kind = "duplicate" if any(sent.kind == "true" for sent in task.callbacks) else "true"
+        repeated = any(callback.kind == "true" for callback in task.callbacks)
         with requests.Session() as session:
             session.trust_env = False
             return self._send(
                 session,
                 task,
-                kind=kind,
+                kind="duplicate" if repeated else "true",
                 url=task.callback_url,
                 body=body,
                 signature=provider.signature(body),
             )
 
-    def _begin(
-        self, provider: Provider, task: Task, batch: Batch, session: requests.Session
+    def _start(
+        self,
+        provider: EmulatedProvider,
+        task: Task,
+        batch: CallbackBatch,
+        session: requests.Session,
     ) -> None:
         if "forged" in task.faults:
-            self._forge(provider, task, session)
+            self._send_forged(provider, task, session)
         body = provider.callback_body(task, task.outcome)
-        for number in range(batch.open):
-            letter = Letter(task, provider, "duplicate" if number else "true", body, batch)
-            self._crew.hand(partial(self._deliver, letter, 0))
+        for number in range(batch.unfinished):
+            kind = "duplicate" if number else "true"
+            delivery = CallbackDelivery(task, provider, kind, body, batch)
+            self._executor.submit(partial(self._deliver, delivery, 0))
 
-    def _forge(self, provider: Provider, task: Task, session: requests.Session) -> None:
-        # The opposite outcome, so that a receiver that believes a forgery is seen to.
+    def _send_forged(
+        self, provider: EmulatedProvider, task: Task, session: requests.Session
+    ) -> None:
+        # The opposite outcome shows when a receiver believes a forged callback.
         body = provider.callback_body(task, provider.opposite(task))
         url = task.callback_url or ""
-        forgeries = [(altered(url), provider.signature(body))]
+        forgeries = [(alter_token(url), provider.signature(body))]
         wrong = provider.wrong_signature(body)
         if wrong is not None:
             forgeries.append((url, wrong))
         for target, signature in forgeries:
             self._send(session, task, kind="forged", url=target, body=body, signature=signature)
 
-    def _deliver(self, letter: Letter, tries: int, session: requests.Session) -> None:
-        task, provider = letter.task, letter.provider
+    def _deliver(self, delivery: CallbackDelivery, retries: int, session: requests.Session) -> None:
+        task, provider = delivery.task, delivery.provider
         if self._store.get(task.id) is not task:
-            # Forgotten meanwhile: nothing more is sent, and nobody is kept waiting.
-            if letter.batch and tries == 0:
-                letter.batch.tried()
+            # The task was forgotten, so nothing is sent. An `early` submission must not wait.
+            if delivery.batch and retries == 0:
+                delivery.batch.count_first_attempt()
             return
-        sent = self._send(
+        callback = self._send(
             session,
             task,
-            kind="retry" if tries else letter.kind,
+            kind="retry" if retries else delivery.kind,
             url=task.callback_url,
-            body=letter.body,
-            # Signed anew on each try: a receiver refuses a timestamp that has grown old.
-            signature=provider.signature(letter.body),
+            body=delivery.body,
+            # Each attempt has its own signature, because receivers refuse old timestamps.
+            signature=provider.signature(delivery.body),
         )
-        if letter.batch and tries == 0:
-            letter.batch.tried()
+        if delivery.batch and retries == 0:
+            delivery.batch.count_first_attempt()
         delays = provider.retry_seconds if self._retry_seconds is None else self._retry_seconds
-        taken = sent.status is not None and 200 <= sent.status < 300
-        if not taken and tries < len(delays):
-            again = partial(self._deliver, letter, tries + 1)
-            self._timetable.after(delays[tries], partial(self._crew.hand, again))
-        elif letter.batch and letter.batch.ended() and "conflict" in task.faults:
+        accepted = callback.status is not None and 200 <= callback.status < 300
+        if not accepted and retries < len(delays):
+            retry = partial(self._deliver, delivery, retries + 1)
+            self._timetable.after(delays[retries], partial(self._executor.submit, retry))
+        elif delivery.batch and delivery.batch.count_finished() and "conflict" in task.faults:
             body = provider.callback_body(task, provider.opposite(task))
-            self._crew.hand(partial(self._deliver, Letter(task, provider, "conflict", body), 0))
+            conflict = CallbackDelivery(task, provider, "conflict", body)
+            self._executor.submit(partial(self._deliver, conflict, 0))
 
     def _send(
         self,
@@ -179,31 +193,31 @@ class Courier:
             )
             status = answer.status_code
         except (requests.RequestException, ValueError) as failure:
-            error = _in_short(failure)
-        sent = Callback(at, kind, url, status, error)
-        self._store.called_back(task, sent)
+            error = _describe(failure)
+        callback = Callback(at, kind, url, status, error)
+        self._store.add_callback(task, callback)
         log.info(
-            "callback_sent", task=task.id, kind=kind, url=redacted(url), status=status, error=error
+            "callback_sent", task=task.id, kind=kind, url=redact(url), status=status, reason=error
         )
-        return sent
+        return callback
 
 
-def redacted(url: str) -> str:
-    """The URL without its last path segment and its query: they can hold a secret."""
+def redact(url: str) -> str:
+    """Return the URL without its last path segment and its query, which can hold a secret."""
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rpartition("/")[0] + "/***", "", ""))
 
 
-def altered(url: str) -> str:
-    """The URL with another last path segment of the same length."""
+def alter_token(url: str) -> str:
+    """Return the URL with another last path segment of the same length."""
     parts = urlsplit(url)
-    rest, _, last = parts.path.rpartition("/")
-    wrong = ("B" if last.startswith("A") else "A") + last[1:]
+    rest, _, token = parts.path.rpartition("/")
+    wrong = ("B" if token.startswith("A") else "A") + token[1:]
     return urlunsplit(parts._replace(path=f"{rest}/{wrong}"))
 
 
-def _in_short(failure: BaseException) -> str:
-    # Never str(failure): it holds the URL, and with it the secret in its path.
+def _describe(failure: BaseException) -> str:
+    # str(failure) contains the URL, and so the secret in its path.
     cause: BaseException | None = failure
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:

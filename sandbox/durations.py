@@ -1,29 +1,35 @@
-"""Times and counts as they are written in a fault."""
+"""Reads durations and counts as they are written in a fault."""
 
 import re
 
-#: the longest wait a fault may ask for, in seconds
+#: Longest duration in a fault. Seconds.
 MAX_SECONDS = 86_400.0
-#: the most callbacks `duplicate` sends, and the most requests `*N` covers
+#: Largest count in a fault: callbacks of `duplicate`, and requests of `*N`.
 MAX_COUNT = 100
-#: what a time looks like, in words
-A_TIME = f"a time such as 2, 1.5s, 500ms, 2m, up to {MAX_SECONDS:g}s"
+#: The allowed durations in words, for error messages.
+DURATION_FORMAT = f"a time such as 2, 1.5s, 500ms or 2m, at most {MAX_SECONDS:g}s"
+#: The allowed counts in words, for error messages.
+COUNT_FORMAT = f"a whole number from 1 to {MAX_COUNT}"
 
 _SECONDS = re.compile(r"(?P<number>\d+(?:\.\d+)?)\s*(?P<unit>ms|s|m)?")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
 def read_seconds(text: str) -> float | None:
-    """The seconds in `2`, `1.5s`, `500ms` or `2m`; None when it is none, or too long."""
+    """Return the seconds in `2`, `1.5s`, `500ms` or `2m`.
+
+    Returns:
+        None when the text is not a duration or is longer than `MAX_SECONDS`.
+    """
     match = _SECONDS.fullmatch(text.strip())
     if match is None:
         return None
-    seconds = float(match["number"]) * _UNITS[match["unit"] or "s"]
+    seconds = float(match["number"]) * _UNIT_SECONDS[match["unit"] or "s"]
     return seconds if seconds <= MAX_SECONDS else None
 
 
 def read_count(text: str) -> int | None:
-    """A whole number from 1 to MAX_COUNT; None when it is anything else."""
-    # Python refuses to read numbers of thousands of digits; none that long is allowed here.
+    """Return a whole number from 1 to `MAX_COUNT`, or None when the text is anything else."""
+    # int() raises for thousands of digits. No allowed count has 10 digits.
     count = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
     return count if 1 <= count <= MAX_COUNT else None

@@ -1,4 +1,4 @@
-"""EvoLink, as its "Nano Banana 2 Image Generation" page documents it."""
+"""EvoLink, from its page "Nano Banana 2 Image Generation"."""
 
 import math
 import secrets
@@ -12,24 +12,24 @@ from flask import Blueprint, Response, jsonify
 from marshmallow import Schema, ValidationError, fields, validate
 
 from .pictures import picture
-from .provider import Order, Provider, Refusal
-from .tasks import Charge, Outcome, Status, Task
+from .provider import EmulatedProvider, Refusal, TaskRequest
+from .tasks import Task, TaskCharge, TaskOutcome, TaskStatus
 from .validation import WEB_URL, check_callback_url, load, one_of, read_json
 
 MODELS = ("nano-banana-2-lite", "gemini-3-pro-image-preview")
 SIZES = (*("auto", "1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9"),)
-#: 1.6 is the document's example; that 4K costs more is documented, how much more is not
+#: Credits of a task. 1.6 is the example of the document. 4K costs more, but no price is documented.
 CREDITS = {"1K": 1.6, "2K": 1.6, "4K": 3.2}
 
-MAX_PROMPT = 2000
+MAX_PROMPT_CHARS = 2000
 MAX_IMAGES = 10
-MAX_CALLBACK_URL = 2048
+MAX_CALLBACK_URL_CHARS = 2048
 ID_PREFIX = "task-unified-"
 
 _IMAGE_SUFFIXES = ("", ".jpeg", ".jpg", ".png", ".webp")
 _ID_ALPHABET = string.ascii_lowercase + string.digits
 
-#: by status: the error's type, its words, and what it suggests
+#: Errors by HTTP status: type, message and suggestion.
 _ERRORS: Mapping[int, tuple[str, str, str | None]] = {
     400: ("invalid_request_error", "Invalid request parameters", None),
     401: ("authentication_error", "Invalid or expired token", None),
@@ -49,25 +49,25 @@ _ERRORS: Mapping[int, tuple[str, str, str | None]] = {
         "retry after 30 seconds",
     ),
 }
-_ENDS = {
-    Status.SUCCEEDED: "completed",
-    Status.FAILED: "failed",
-    Status.CANCELLED: "cancelled",
+_FINAL_STATUSES = {
+    TaskStatus.SUCCEEDED: "completed",
+    TaskStatus.FAILED: "failed",
+    TaskStatus.CANCELLED: "cancelled",
 }
 
 
 def _check_image_url(url: str) -> None:
     WEB_URL(url)
-    # A link without a suffix passes: the document only says they typically have one.
+    # The document says only that links usually have a suffix, so a link without one is accepted.
     if PurePosixPath(urlsplit(url).path).suffix.lower() not in _IMAGE_SUFFIXES:
         raise ValidationError("Must be a .jpeg, .jpg, .png or .webp image.")
 
 
-class GenerationSchema(Schema):
-    """The body of a submission; `callback_url` is checked apart."""
+class EvoLinkTaskSchema(Schema):
+    """The body of a submission. `callback_url` is checked separately."""
 
     model = fields.String(required=True)
-    prompt = fields.String(required=True, validate=validate.Length(min=1, max=MAX_PROMPT))
+    prompt = fields.String(required=True, validate=validate.Length(min=1, max=MAX_PROMPT_CHARS))
     size = fields.String(load_default="auto", validate=one_of(SIZES))
     quality = fields.String(load_default="2K", validate=one_of(tuple(CREDITS)))
     image_urls = fields.List(
@@ -78,18 +78,18 @@ class GenerationSchema(Schema):
     callback_url = fields.String()
 
 
-_SCHEMA = GenerationSchema()
+_SCHEMA = EvoLinkTaskSchema()
 
 
-class EvoLink(Provider):
-    """Bearer key, bare objects, unsigned callbacks, no idempotency: each POST is a new task."""
+class EmulatedEvoLink(EmulatedProvider):
+    """Emulated EvoLink: bearer key, no envelope, unsigned callbacks, no idempotency keys."""
 
     name = "evolink"
     title = "EvoLink"
     retry_seconds = (1.0, 2.0, 4.0)
-    links_live_for = 24 * 3600.0
-    failure = Outcome(
-        Status.FAILED, "content_policy_violation", "The request was blocked by a safety filter."
+    link_ttl_seconds = 24 * 3600.0
+    failure = TaskOutcome(
+        TaskStatus.FAILED, "content_policy_violation", "The request was blocked by a safety filter."
     )
     failures: ClassVar[Mapping[str, str]] = {
         "generation_failed": "generation_failed_no_content",
@@ -98,12 +98,12 @@ class EvoLink(Provider):
     }
 
     def route(self, routes: Blueprint) -> None:
-        """Submit and query."""
+        """Add the routes to submit and query."""
         routes.add_url_rule("/v1/images/generations", "create", self._create, methods=["POST"])
         routes.add_url_rule("/v1/tasks/<task_id>", "show", self._show, methods=["GET"])
 
     def refuse(self, refusal: Refusal) -> Response:
-        """`{error: {code, message, type, param?, fallback_suggestion?}}`."""
+        """Return `{error: {code, message, type, param?, fallback_suggestion?}}`."""
         kind, words, hint = _ERRORS.get(refusal.status, _ERRORS[500])
         error: dict[str, Any] = {
             "code": refusal.code or refusal.status,
@@ -122,7 +122,7 @@ class EvoLink(Provider):
         return answer
 
     def accepted(self, task: Task) -> Response:
-        """The new task with what it reserved, whatever has become of it since."""
+        """Return the new task with its reserved credits, even if it has ended already."""
         estimate = math.ceil(self.settings.task_seconds)
         return jsonify(
             {
@@ -138,27 +138,27 @@ class EvoLink(Provider):
             }
         )
 
-    def snapshot(self, task: Task, outcome: Outcome | None) -> dict[str, Any]:
-        """The task as a query answers and a callback carries it."""
-        seen: dict[str, Any] = {
+    def snapshot(self, task: Task, outcome: TaskOutcome | None) -> dict[str, Any]:
+        """Return the task in the form of queries and callbacks."""
+        view: dict[str, Any] = {
             **self._head(task),
             "progress": int(100 * task.progress(self.clock())),
             "status": self._phase(task),
             "task_info": {"can_cancel": outcome is None},
         }
         if outcome is None:
-            return seen
-        seen["status"] = _ENDS[outcome.status]
-        if outcome.status is Status.SUCCEEDED:
-            seen |= {"progress": 100, "results": task.links()}
+            return view
+        view["status"] = _FINAL_STATUSES[outcome.status]
+        if outcome.status is TaskStatus.SUCCEEDED:
+            view |= {"progress": 100, "results": task.links()}
         else:
-            seen["progress"] = 0
-        if outcome.status is Status.FAILED:
-            seen["error"] = {"code": outcome.code, "message": outcome.message}
-        return seen
+            view["progress"] = 0
+        if outcome.status is TaskStatus.FAILED:
+            view["error"] = {"code": outcome.code, "message": outcome.message}
+        return view
 
     def new_id(self) -> str:
-        """`task-unified-`, the Unix time, and eight characters."""
+        """Return `task-unified-`, the Unix time and eight characters."""
         tail = "".join(_ID_ALPHABET[byte % 36] for byte in secrets.token_bytes(8))
         return f"{ID_PREFIX}{int(self.clock())}-{tail}"
 
@@ -175,27 +175,27 @@ class EvoLink(Provider):
         return "pending" if task.progress(self.clock()) < 0.2 else "processing"
 
     def _create(self) -> Response:
-        return self.submit(self, self._order(read_json()), None)[1]
+        return self.submit(self, self._read_task_request(read_json()), None)[1]
 
-    def _order(self, body: dict[str, Any]) -> Order:
+    def _read_task_request(self, body: dict[str, Any]) -> TaskRequest:
         model = body.get("model")
         if isinstance(model, str) and model not in MODELS:
             raise Refusal(404, "Specified model not found", field="model", hint=MODELS[1])
-        wanted = load(_SCHEMA, body)
-        callback_url = wanted.get("callback_url")
+        values = load(_SCHEMA, body)
+        callback_url = values.get("callback_url")
         if callback_url is not None:
             check_callback_url(
                 callback_url,
                 "callback_url",
                 allow_http=self.settings.allow_http,
                 private=False,
-                longest=MAX_CALLBACK_URL,
+                max_chars=MAX_CALLBACK_URL_CHARS,
             )
-        return Order(
-            model=wanted["model"],
-            prompt=wanted["prompt"],
-            pictures=(picture(wanted["size"], wanted["quality"], "png"),),
-            charge=Charge(CREDITS[wanted["quality"]], "credits"),
+        return TaskRequest(
+            model=values["model"],
+            prompt=values["prompt"],
+            pictures=(picture(values["size"], values["quality"], "png"),),
+            charge=TaskCharge(CREDITS[values["quality"]], "credits"),
             callback_url=callback_url,
         )
 

@@ -1,4 +1,4 @@
-"""A bounded number of threads that talk to the outside."""
+"""A bounded number of threads that send HTTP requests."""
 
 import threading
 from collections.abc import Callable
@@ -9,44 +9,46 @@ import structlog
 
 log = structlog.get_logger(__name__)
 
-#: how many callbacks can be under way at once
-CREW_SIZE = 32
+#: Callbacks that can be sent at the same time.
+MAX_CONCURRENT_CALLBACKS = 32
+#: Time to wait for each thread when the sandbox stops. Seconds.
+STOP_TIMEOUT_SECONDS = 0.2
 
-#: one piece of work; the session belongs to the thread that does it
-Job = Callable[[requests.Session], None]
+#: One piece of work. The session belongs to the thread that runs it.
+Work = Callable[[requests.Session], None]
 
 
 class TaskExecutor:
-    """Threads with an HTTP session each, fed from one queue."""
+    """Threads that share one queue. Each thread has its own HTTP session."""
 
-    def __init__(self, size: int = CREW_SIZE) -> None:
-        self._jobs: SimpleQueue[Job | None] = SimpleQueue()
+    def __init__(self, size: int = MAX_CONCURRENT_CALLBACKS) -> None:
+        self._queue: SimpleQueue[Work | None] = SimpleQueue()
         self._stopped = False
         self._threads = [
-            threading.Thread(target=self._run, name=f"sandbox-crew-{number}", daemon=True)
+            threading.Thread(target=self._run, name=f"sandbox-callbacks-{number}", daemon=True)
             for number in range(size)
         ]
         for thread in self._threads:
             thread.start()
 
-    def hand(self, job: Job) -> None:
-        """Have a job done as soon as a thread is free."""
-        self._jobs.put(job)
+    def submit(self, work: Work) -> None:
+        """Run this work as soon as a thread is free."""
+        self._queue.put(work)
 
     def stop(self) -> None:
-        """Drop what has not begun; a request under way is not waited for long."""
+        """Drop the work that has not started. Wait only briefly for open requests."""
         self._stopped = True
         for _ in self._threads:
-            self._jobs.put(None)
+            self._queue.put(None)
         for thread in self._threads:
-            thread.join(timeout=0.2)
+            thread.join(timeout=STOP_TIMEOUT_SECONDS)
 
     def _run(self) -> None:
         with requests.Session() as session:
-            # No proxies and no .netrc from the environment: the URL is called as it was given.
+            # Proxies and .netrc of the environment would change the request.
             session.trust_env = False
-            while (job := self._jobs.get()) is not None and not self._stopped:
+            while (work := self._queue.get()) is not None and not self._stopped:
                 try:
-                    job(session)
-                except Exception:  # One bad job must not end the thread.
-                    log.exception("crew_job_failed")
+                    work(session)
+                except Exception:  # One failure must not end the thread.
+                    log.exception("executor_work_failed")

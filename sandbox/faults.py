@@ -1,4 +1,4 @@
-"""The closed list of faults, and how a wish for some of them is read."""
+"""The closed list of faults, and how the faults in a prompt are read."""
 
 import math
 import re
@@ -6,21 +6,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from .durations import A_TIME, MAX_COUNT, read_count, read_seconds
+from .durations import COUNT_FORMAT, DURATION_FORMAT, read_count, read_seconds
+from .errors import InputError
 from .link_faults import LinkFault
 
 Value = float | int | str | bool
 
 
 class Stage(StrEnum):
-    """What a fault bites."""
+    """What a fault affects."""
 
-    SUBMISSION = "submission"  #: the answer to one submit request; a resend can fare better
-    TASK = "task"  #: the task for all its life
+    SUBMISSION = "submission"  #: The answer to one submit request. A resend may have no fault.
+    TASK = "task"  #: The task, as long as it exists.
 
 
-class Takes(StrEnum):
-    """What stands after the fault's name."""
+class ValueKind(StrEnum):
+    """The value that follows the fault's name."""
 
     NOTHING = "nothing"
     SECONDS = "SECONDS"
@@ -30,72 +31,107 @@ class Takes(StrEnum):
 
 
 @dataclass(frozen=True)
-class Kind:
-    """One fault: its name, what it takes, and the value a bare name stands for."""
+class FaultKind:
+    """One fault of the list."""
 
     name: str
     stage: Stage
     meaning: str
-    takes: Takes = Takes.NOTHING
-    #: None: the value must be given
-    bare: Value | None = True
-    #: the name its value may go by in a rule, as in `429: {retry_after: 2}`
-    inner: str | None = None
+    value_kind: ValueKind = ValueKind.NOTHING
+    #: Value of the name alone. None requires a value.
+    default: Value | None = True
+    #: Name of the value in a rule, such as `retry_after` in `429: {retry_after: 2}`.
+    value_field: str | None = None
 
     @property
-    def spelling(self) -> str:
-        """How the fault is written, as in `late=SECONDS` or `fail[=CODE]`."""
-        if self.takes is Takes.NOTHING:
+    def syntax(self) -> str:
+        """How the fault is written, such as `late=SECONDS` or `fail[=CODE]`."""
+        if self.value_kind is ValueKind.NOTHING:
             return self.name
-        value = f"={self.takes.value}"
-        return self.name + (value if self.bare is None else f"[{value}]")
+        value = f"={self.value_kind.value}"
+        return self.name + (value if self.default is None else f"[{value}]")
 
-    def written(self, value: Value) -> str:
-        """The fault with this value, as a prompt would ask for it."""
+    def format(self, value: Value) -> str:
+        """Return the fault with this value in the form that a prompt uses."""
         if value is True:
             return self.name
-        return f"{self.name}={value:g}s" if self.takes is Takes.SECONDS else f"{self.name}={value}"
+        text = f"{value:g}s" if self.value_kind is ValueKind.SECONDS else str(value)
+        return f"{self.name}={text}"
 
 
 _KINDS = (
-    Kind("402", Stage.SUBMISSION, "refused for want of credits, not charged"),
-    Kind(
-        name="429",
-        stage=Stage.SUBMISSION,
-        meaning="refused as rate limited, not charged",
-        takes=Takes.SECONDS,
-        bare=1.0,
-        inner="retry_after",
+    FaultKind("402", Stage.SUBMISSION, "refused because credits are missing; not charged"),
+    FaultKind(
+        "429",
+        Stage.SUBMISSION,
+        "refused by the rate limit; not charged",
+        ValueKind.SECONDS,
+        default=1.0,
+        value_field="retry_after",
     ),
-    Kind("500", Stage.SUBMISSION, "refused with the provider's own 500, not charged"),
-    Kind("503", Stage.SUBMISSION, "refused with the provider's own 503, not charged"),
-    Kind("502_html", Stage.SUBMISSION, "created and charged, answered by a bare gateway page"),
-    Kind("lost_response", Stage.SUBMISSION, "created and charged, connection closed unanswered"),
-    # Bare, it outlasts the 30 seconds that clients usually wait for an answer.
-    Kind("hang", Stage.SUBMISSION, "created and charged, answered late", Takes.SECONDS, bare=60.0),
-    Kind("drop", Stage.TASK, "no callback is ever sent"),
-    Kind("duplicate", Stage.TASK, "the terminal callback N times at once", Takes.COUNT, bare=2),
-    Kind("early", Stage.TASK, "terminal callback answered before the submit answer is sent"),
-    Kind("late", Stage.TASK, "callback so long after completion", Takes.SECONDS, bare=None),
-    Kind("conflict", Stage.TASK, "after the true callback, one with the opposite outcome"),
-    Kind("forged", Stage.TASK, "before the true callback, forged ones that must be refused"),
-    Kind("fail", Stage.TASK, "the task fails, for a reason or with a code", Takes.CODE),
-    Kind("cancelled", Stage.TASK, "the task ends cancelled"),
-    Kind("slow", Stage.TASK, "the task runs so long", Takes.SECONDS, bare=None),
-    Kind("forget", Stage.TASK, "queries answer that there is no such task"),
-    Kind("success_without_images", Stage.TASK, "the task succeeds, and its result is empty"),
-    Kind("placeholder_image", Stage.TASK, "the image link serves an HTML page with status 200"),
-    Kind("expire_links", Stage.TASK, "links die so soon after completion", Takes.SECONDS, None),
-    Kind("image", Stage.TASK, "the image link fails in one of the ways below", Takes.LINK, None),
+    FaultKind("500", Stage.SUBMISSION, "refused with the provider's own 500; not charged"),
+    FaultKind("503", Stage.SUBMISSION, "refused with the provider's own 503; not charged"),
+    FaultKind("502_html", Stage.SUBMISSION, "created and charged; the answer is a gateway's page"),
+    FaultKind(
+        "lost_response",
+        Stage.SUBMISSION,
+        "created and charged; the connection closes without an answer",
+    ),
+    # The default is longer than the 30 seconds that clients usually wait.
+    FaultKind(
+        "hang",
+        Stage.SUBMISSION,
+        "created and charged; the answer comes after this time",
+        ValueKind.SECONDS,
+        default=60.0,
+    ),
+    FaultKind("drop", Stage.TASK, "no callback is sent"),
+    FaultKind(
+        "duplicate",
+        Stage.TASK,
+        "the terminal callback is sent N times at the same time",
+        ValueKind.COUNT,
+        default=2,
+    ),
+    FaultKind("early", Stage.TASK, "the callback is answered before the submission is answered"),
+    FaultKind(
+        "late",
+        Stage.TASK,
+        "the callback is sent this long after the task ended",
+        ValueKind.SECONDS,
+        default=None,
+    ),
+    FaultKind("conflict", Stage.TASK, "a callback with the opposite outcome follows the true one"),
+    FaultKind("forged", Stage.TASK, "forged callbacks are sent before the true one"),
+    FaultKind("fail", Stage.TASK, "the task fails for a reason or with a code", ValueKind.CODE),
+    FaultKind("cancelled", Stage.TASK, "the task ends as cancelled"),
+    FaultKind("slow", Stage.TASK, "the task runs this long", ValueKind.SECONDS, default=None),
+    FaultKind("forget", Stage.TASK, "queries answer that the task does not exist"),
+    FaultKind("success_without_images", Stage.TASK, "the task succeeds with an empty result"),
+    FaultKind("placeholder_image", Stage.TASK, "the image link answers 200 with an HTML page"),
+    FaultKind(
+        "expire_links",
+        Stage.TASK,
+        "image links expire this long after the task ended",
+        ValueKind.SECONDS,
+        default=None,
+    ),
+    FaultKind(
+        "image",
+        Stage.TASK,
+        "the image link fails in one of the ways below",
+        ValueKind.LINK,
+        default=None,
+    ),
 )
 
-#: every fault there is, by name
-CATALOGUE: Mapping[str, Kind] = {kind.name: kind for kind in _KINDS}
+#: Every fault by its name.
+CATALOGUE: Mapping[str, FaultKind] = {kind.name: kind for kind in _KINDS}
 
-#: the faults by which no task comes about; each is the HTTP status it is refused with
+#: The faults that create no task. Each name is the HTTP status of the refusal.
 REFUSALS = frozenset({"402", "429", "500", "503"})
 
-#: why `fail` can have a task fail, in words that every provider puts into its own
+#: The reasons of `fail`, with a message. Every provider has its own code for them.
 REASONS: Mapping[str, str] = {
     "content_policy": "The content policy does not allow this prompt.",
     "generation_failed": "The image could not be generated.",
@@ -103,24 +139,24 @@ REASONS: Mapping[str, str] = {
     "unavailable": "The model is not available at the moment.",
 }
 
-_WISH = re.compile(r"\[sandbox:([^\]]*)\]", re.IGNORECASE)
+_PROMPT_FAULTS = re.compile(r"\[sandbox:([^\]]*)\]", re.IGNORECASE)
 _ITEM = re.compile(r"(?P<name>[^=*\s]+)\s*(?:=\s*(?P<value>[^*]*?))?\s*(?:\*\s*(?P<times>\d+))?")
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
-class FaultError(ValueError):
-    """A wish that cannot be read: which fault, which value, and what is allowed."""
+class FaultError(InputError):
+    """A fault that cannot be read."""
 
-    def __init__(self, fault: str, value: object, allowed: str) -> None:
-        super().__init__(f"sandbox fault {fault!r}: {value!r} is not allowed; allowed: {allowed}")
+    def __init__(
+        self, fault: str, value: object, allowed: str, *, problem: str | None = None
+    ) -> None:
+        super().__init__(f"sandbox fault {fault}".strip(), value, allowed, problem=problem)
         self.fault = fault
-        self.value = value
-        self.allowed = allowed
 
 
 @dataclass(frozen=True)
 class Faults:
-    """The faults that apply to one submission and to the task it creates."""
+    """The faults of one submission and of the task that it creates."""
 
     values: Mapping[str, Value] = field(default_factory=dict)
 
@@ -128,79 +164,98 @@ class Faults:
         return name in self.values
 
     def seconds(self, name: str, default: float = 0.0) -> float:
-        """The wait the fault asks for."""
+        """Return the value of a fault that takes seconds."""
         return float(self.values.get(name, default))
 
     def count(self, name: str, default: int = 1) -> int:
-        """The number the fault asks for."""
+        """Return the value of a fault that takes a count."""
         return int(self.values.get(name, default))
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What one prompt asks for."""
+class PromptFaults:
+    """The faults that one prompt asks for."""
 
     task: Mapping[str, Value] = field(default_factory=dict)
-    #: for the first, second, third … submission; none is left for those after
+    #: The faults of the first, second, third … submission. Later submissions have none.
     submissions: tuple[tuple[str, Value], ...] = ()
 
 
-def kind_of(name: str) -> Kind:
-    """The fault of that name; FaultError lists them all when there is none."""
+def find_fault_kind(name: str) -> FaultKind:
+    """Return the fault with this name.
+
+    Raises:
+        FaultError: No fault has this name. The error lists all faults.
+    """
     try:
         return CATALOGUE[name]
     except KeyError:
-        allowed = ", ".join(kind.spelling for kind in CATALOGUE.values())
-        raise FaultError(name, name, allowed) from None
+        allowed = ", ".join(kind.syntax for kind in CATALOGUE.values())
+        problem = f"is not a known fault; known faults: {allowed}"
+        raise FaultError(name, name, allowed, problem=problem) from None
 
 
-def read_wish(prompt: str) -> Wish:
-    """Read the first `[sandbox: …]` of a prompt."""
-    found = _WISH.search(prompt)
-    if found is None:
-        return Wish()
+def read_prompt_faults(prompt: str) -> PromptFaults:
+    """Read the first `[sandbox: …]` of a prompt.
+
+    Raises:
+        FaultError: A fault is unknown or its value is not allowed.
+    """
+    block = _PROMPT_FAULTS.search(prompt)
+    if block is None:
+        return PromptFaults()
     task: dict[str, Value] = {}
     submissions: list[tuple[str, Value]] = []
-    for item in found[1].split(","):
+    for item in block[1].split(","):
         match = _ITEM.fullmatch(item.strip())
         if match is None:
             raise FaultError(item.strip(), item.strip(), "name, name=value or name*N")
-        kind = kind_of(match["name"])
-        text, stars = match["value"], match["times"]
-        if kind.takes is Takes.LINK and stars:
-            # Here it is a part of the value, for it counts requests for the link.
-            text, stars = f"{text or ''}*{stars}", None
-        value, times = read_value(kind, text), _times(kind, stars)
+        kind = find_fault_kind(match["name"])
+        text, times = match["value"], match["times"]
+        if kind.value_kind is ValueKind.LINK and times:
+            # Here *N belongs to the value, because it counts requests for the link.
+            text, times = f"{text or ''}*{times}", None
+        value, count = read_value(kind, text), _read_times(kind, times)
         if kind.stage is Stage.TASK:
             task[kind.name] = value
         else:
-            submissions += [(kind.name, value)] * times
-    return Wish(task, tuple(submissions))
+            submissions += [(kind.name, value)] * count
+    return PromptFaults(task, tuple(submissions))
 
 
-def read_value(kind: Kind, text: str | None) -> Value:
-    """Read what stands after a fault's name; None is a bare name."""
+def read_value(kind: FaultKind, text: str | None) -> Value:
+    """Read the value of a fault.
+
+    Args:
+        kind: The fault.
+        text: The text after the fault's name, or None for the name alone.
+
+    Raises:
+        FaultError: The value is not allowed.
+    """
     if text is None:
-        if kind.takes is Takes.LINK:
-            # Its kinds are named, as for one that does not exist.
+        if kind.value_kind is ValueKind.LINK:
+            # The error then lists the kinds of links.
             return read_value(kind, "")
-        if kind.bare is None:
-            raise FaultError(kind.name, kind.name, kind.spelling)
-        return kind.bare
-    match kind.takes:
-        case Takes.NOTHING:
-            raise FaultError(kind.name, text, f"{kind.name} alone, it takes no value")
-        case Takes.SECONDS:
-            return _seconds(kind, text)
-        case Takes.COUNT:
+        if kind.default is None:
+            raise FaultError(kind.name, kind.name, kind.syntax)
+        return kind.default
+    match kind.value_kind:
+        case ValueKind.NOTHING:
+            raise FaultError(kind.name, text, f"{kind.name} without a value")
+        case ValueKind.SECONDS:
+            if (seconds := read_seconds(text)) is None:
+                raise FaultError(kind.name, text, DURATION_FORMAT)
+            return seconds
+        case ValueKind.COUNT:
             if (count := read_count(text)) is None:
-                raise FaultError(kind.name, text, f"1 to {MAX_COUNT}")
+                raise FaultError(kind.name, text, COUNT_FORMAT)
             return count
-        case Takes.CODE:
+        case ValueKind.CODE:
             if not _CODE.fullmatch(text):
-                raise FaultError(kind.name, text, "letters, digits, '_', '-' and '.'")
+                raise FaultError(kind.name, text, "1 to 64 letters, digits, '_', '-' and '.'")
             return text
-        case Takes.LINK:
+        case ValueKind.LINK:
             try:
                 return str(LinkFault.read(text))
             except ValueError as error:
@@ -208,22 +263,16 @@ def read_value(kind: Kind, text: str | None) -> Value:
 
 
 def whole_seconds(seconds: float) -> int:
-    """Seconds for a Retry-After header, which has no fractions; never less than asked."""
+    """Return the seconds rounded up, because a Retry-After header has no fractions."""
     return math.ceil(seconds)
 
 
-def _seconds(kind: Kind, text: str) -> float:
-    seconds = read_seconds(text)
-    if seconds is None:
-        raise FaultError(kind.name, text, A_TIME)
-    return seconds
-
-
-def _times(kind: Kind, text: str | None) -> int:
+def _read_times(kind: FaultKind, text: str | None) -> int:
     if text is None:
         return 1
     if kind.stage is Stage.TASK:
-        raise FaultError(kind.name, f"*{text}", "*N only on faults of the submission and on image")
+        allowed = "without *N, which only submission faults and image take"
+        raise FaultError(kind.name, f"*{text}", allowed)
     if (count := read_count(text)) is None:
-        raise FaultError(kind.name, f"*{text}", f"*1 to *{MAX_COUNT}")
+        raise FaultError(kind.name, f"*{text}", f"followed by * and {COUNT_FORMAT}")
     return count

@@ -1,41 +1,42 @@
-"""Serves the pictures, drawn when they are fetched, or spoiled as the faults ask for."""
+"""Serves the images. They are drawn when they are requested, or fail as the faults say."""
 
 from functools import partial
 
 from flask import Blueprint, Response, abort, request
 
-from .broken_images import FOLLOWED, Link, dead, spoil
+from .broken_images import REDIRECT_TARGET, ImageLink, answer_broken_link, answer_expired_link
 from .link_faults import LinkFault
 from .pictures import draw
 from .state import SandboxState
-from .tasks import Status, Task
+from .tasks import Task, TaskStatus
 
 
-def files_blueprint(world: SandboxState) -> Blueprint:
-    """`GET /files/<task id>-<number>.<extension>`; no API key, as with a real image link."""
+def files_blueprint(state: SandboxState) -> Blueprint:
+    """Return the route `/files/<task id>-<number>.<extension>`. It needs no API key."""
     routes = Blueprint("files", __name__)
 
     @routes.get("/files/<name>")
     def show(name: str) -> Response:
-        task, number = _find(world, name)
-        fault = _fault(world, task, number)
-        if world.clock() >= (task.links_die_at() or 0):
-            return dead()
+        task, number = _find(state, name)
+        fault = _fault(state, task, number)
+        if state.clock() >= (task.links_expire_at() or 0):
+            return answer_expired_link()
         picture = task.pictures[number]
-        caption = _caption(task, number, world.providers[task.provider].title)
+        caption = _caption(task, number, state.providers[task.provider].title)
         image = partial(draw, picture, task.prompt, caption)
         if fault is None:
             return Response(image(), content_type=picture.content_type)
-        return spoil(Link(task.links()[number], image, picture.content_type, world.stopping), fault)
+        link = ImageLink(task.links()[number], image, picture.content_type, state.stopping)
+        return answer_broken_link(link, fault)
 
     return routes
 
 
-def _find(world: SandboxState, name: str) -> tuple[Task, int]:
-    """The task that a file's name names, and which of its pictures."""
+def _find(state: SandboxState, name: str) -> tuple[Task, int]:
+    """Return the task and the number of the picture that a file name stands for."""
     stem, _, extension = name.rpartition(".")
     task_id, _, digits = stem.rpartition("-")
-    task = world.store.get(task_id)
+    task = state.store.get(task_id)
     if task is None or not (digits.isascii() and digits.isdigit() and len(digits) < 4):
         abort(404)
     number = int(digits)
@@ -47,25 +48,27 @@ def _find(world: SandboxState, name: str) -> tuple[Task, int]:
 
 
 def _has_pictures(task: Task) -> bool:
-    # The fault `conflict` also promises pictures for a task that failed.
-    return task.status is Status.SUCCEEDED or "conflict" in task.faults or "forged" in task.faults
+    if task.status is TaskStatus.SUCCEEDED:
+        return True
+    # These faults send a callback with images for a task that failed.
+    return "conflict" in task.faults or "forged" in task.faults
 
 
-def _fault(world: SandboxState, task: Task, number: int) -> LinkFault | None:
-    """Count this request, and say which fault it meets."""
-    if FOLLOWED in request.args:
+def _fault(state: SandboxState, task: Task, number: int) -> LinkFault | None:
+    """Count this request and return its fault, if any. HEAD requests are not counted."""
+    if REDIRECT_TARGET in request.args:
         return None
-    asked = task.asked[number] + 1
+    request_number = task.image_requests[number] + 1
     if request.method == "GET":
-        asked = world.store.asked(task, number)
-    wanted = "html" if "placeholder_image" in task.faults else task.faults.values.get("image")
-    fault = None if wanted is None else LinkFault.read(str(wanted))
-    return fault if fault and fault.hits(asked) else None
+        request_number = state.store.count_image_request(task, number)
+    text = "html" if "placeholder_image" in task.faults else task.faults.values.get("image")
+    fault = None if text is None else LinkFault.read(str(text))
+    return fault if fault and fault.applies_to(request_number) else None
 
 
 def _caption(task: Task, number: int, title: str) -> str:
     caption = f"{title} · {task.model} · {task.id}"
     if len(task.pictures) == 1:
         return caption
-    # In front, where even a narrow picture shows it: no two of a task are the same.
+    # The number comes first, because a narrow picture cuts the end of its caption.
     return f"{number + 1}/{len(task.pictures)} · {caption}"

@@ -1,4 +1,4 @@
-"""HiAPI, as its "Nano Banana 2" page documents it, and its own SDK where the page is silent."""
+"""HiAPI, from its page "Nano Banana 2". Where the page is silent, from its SDK."""
 
 import hashlib
 import hmac
@@ -11,8 +11,8 @@ from marshmallow import Schema, ValidationError, fields, validate, validates_sch
 
 from .idempotency import KeyInFlightError, KeyMismatchError
 from .pictures import picture
-from .provider import Order, Provider, Refusal
-from .tasks import Charge, Outcome, Status, Task
+from .provider import EmulatedProvider, Refusal, TaskRequest
+from .tasks import Task, TaskCharge, TaskOutcome, TaskStatus
 from .validation import WEB_URL, check_callback_url, load, one_of, read_json
 
 MODEL = "Nano-Banana-2"
@@ -20,13 +20,13 @@ ASPECT_RATIOS = (
     *("auto", "1:1", "1:4", "1:8", "2:3", "3:2", "3:4", "4:1", "4:3", "4:5", "5:4"),
     *("8:1", "9:16", "16:9", "21:9"),
 )
-#: the sandbox's own price list, in credits; the document only refers to a pricing page
+#: Price list of the sandbox itself, in credits. The document only refers to a pricing page.
 PRICES = {"1K": 1.0, "2K": 1.5, "4K": 3.0}
 
-#: bytes
-MAX_KEY = 255
-#: seconds after which a request with a key still in flight is worth another try
-RETRY_IN_FLIGHT = 1
+#: Longest idempotency key. Bytes.
+MAX_KEY_BYTES = 255
+#: Retry-After of a request with a key that is in flight. Seconds.
+IN_FLIGHT_RETRY_SECONDS = 1
 PAGE_SIZE = 20
 
 _ID_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -39,11 +39,15 @@ _MESSAGES = {
     500: "internal server error",
     503: "service temporarily unavailable",
 }
-_ENDS = {Status.SUCCEEDED: "success", Status.FAILED: "fail", Status.CANCELLED: "fail"}
+_FINAL_STATUSES = {
+    TaskStatus.SUCCEEDED: "success",
+    TaskStatus.FAILED: "fail",
+    TaskStatus.CANCELLED: "fail",
+}
 
 
-class InputSchema(Schema):
-    """`input` of Nano-Banana-2."""
+class HiAPIInputSchema(Schema):
+    """The field `input` of Nano-Banana-2."""
 
     prompt = fields.String(required=True, validate=validate.Length(min=1))
     image_input = fields.List(fields.String(validate=WEB_URL), load_default=list)
@@ -52,41 +56,41 @@ class InputSchema(Schema):
     output_format = fields.String(load_default="png", validate=one_of(("png", "jpg")))
 
 
-class CallbackSchema(Schema):
-    """`callback`: its URL is checked apart, by rules that a setting can lift."""
+class HiAPICallbackSchema(Schema):
+    """The field `callback`. Its URL is checked separately, because a setting changes the rules."""
 
     url = fields.String(required=True)
     when = fields.String(load_default="final", validate=one_of(("final",)))
 
 
-class TaskSchema(Schema):
+class HiAPITaskSchema(Schema):
     """The body of a submission."""
 
     model = fields.String(required=True)
-    input = fields.Nested(InputSchema, required=True)
-    callback = fields.Nested(CallbackSchema)
-    #: not on the model's page: the SDK sends it, and names its default
+    input = fields.Nested(HiAPIInputSchema, required=True)
+    callback = fields.Nested(HiAPICallbackSchema)
+    #: The page does not name this field. The SDK sends it and names its default.
     route = fields.String(load_default="")
 
     @validates_schema
     def check_route(self, data: Mapping[str, Any], **_: Any) -> None:
-        """Refuse a route other than the default one, naming what there is."""
+        """Refuse a route other than the default one."""
         if data["route"] not in ("", "default"):
             raise ValidationError("Must be one of default.", "route")
 
 
-_SCHEMA = TaskSchema()
+_SCHEMA = HiAPITaskSchema()
 
 
-class HiAPI(Provider):
-    """Bearer key, one endpoint for every model, signed callbacks, idempotent submission."""
+class EmulatedHiAPI(EmulatedProvider):
+    """Emulated HiAPI: bearer key, one endpoint, signed callbacks, idempotency keys."""
 
     name = "hiapi"
     title = "HiAPI"
     retry_seconds = (1.0, 2.0, 4.0)
-    links_live_for = 7 * 24 * 3600.0
-    failure = Outcome(
-        Status.FAILED, "TASK_FAILED", "The content policy does not allow this prompt."
+    link_ttl_seconds = 7 * 24 * 3600.0
+    failure = TaskOutcome(
+        TaskStatus.FAILED, "TASK_FAILED", "The content policy does not allow this prompt."
     )
     failures: ClassVar[Mapping[str, str]] = {
         "generation_failed": "TASK_FAILED",
@@ -96,13 +100,13 @@ class HiAPI(Provider):
     unsupported_faults: ClassVar[frozenset[str]] = frozenset({"cancelled"})
 
     def route(self, routes: Blueprint) -> None:
-        """Submit, query, list."""
+        """Add the routes to submit, query and list."""
         routes.add_url_rule("/v1/tasks", "create", self._create, methods=["POST"])
         routes.add_url_rule("/v1/tasks", "list", self._list, methods=["GET"])
         routes.add_url_rule("/v1/tasks/<task_id>", "show", self._show, methods=["GET"])
 
     def refuse(self, refusal: Refusal) -> Response:
-        """`{code, message, data, error_code}`."""
+        """Return `{code, message, data, error_code}`."""
         message = refusal.message or _MESSAGES.get(refusal.status, "request failed")
         envelope: dict[str, Any] = {"code": refusal.status, "message": message, "data": None}
         code = refusal.code or ("INVALID_REQUEST" if refusal.status == 400 else None)
@@ -115,38 +119,38 @@ class HiAPI(Provider):
         return answer
 
     def accepted(self, task: Task) -> Response:
-        """Only the task's id."""
+        """Return only the id of the task."""
         return _success({"taskId": task.id})
 
-    def snapshot(self, task: Task, outcome: Outcome | None) -> dict[str, Any]:
-        """The `data` of a query. Tasks do not echo their input."""
-        seen: dict[str, Any] = {
+    def snapshot(self, task: Task, outcome: TaskOutcome | None) -> dict[str, Any]:
+        """Return the `data` of a query. It does not repeat the input."""
+        view: dict[str, Any] = {
             "taskId": task.id,
             "model": task.model,
-            "status": _ENDS[outcome.status] if outcome else self._phase(task),
+            "status": _FINAL_STATUSES[outcome.status] if outcome else self._phase(task),
             "created": int(task.created_at),
             "completed": int(task.finished_at or 0) if outcome else 0,
         }
-        if outcome and outcome.status is Status.SUCCEEDED:
-            expires = int(task.links_die_at() or 0)
-            seen["output"] = [
+        if outcome and outcome.status is TaskStatus.SUCCEEDED:
+            expires = int(task.links_expire_at() or 0)
+            view["output"] = [
                 {"url": link, "type": "image", "expireAt": expires} for link in task.links()
             ]
         elif outcome:
-            seen["error"] = {"code": outcome.code, "message": outcome.message}
-        return seen
+            view["error"] = {"code": outcome.code, "message": outcome.message}
+        return view
 
     def new_id(self) -> str:
-        """`tk-hiapi-` and 26 characters."""
+        """Return `tk-hiapi-` and 26 characters."""
         return "tk-hiapi-01" + "".join(_ID_ALPHABET[byte % 32] for byte in secrets.token_bytes(24))
 
     def signature(self, body: bytes) -> Mapping[str, str]:
-        """The headers of the webhook signing key, when one is set."""
+        """Return the signature headers, if a secret is set."""
         secret = self.settings.hiapi_webhook_secret
         return self._signed(body, secret) if secret else {}
 
     def wrong_signature(self, body: bytes) -> Mapping[str, str] | None:
-        """Signed with another key."""
+        """Return headers that are signed with another secret."""
         secret = self.settings.hiapi_webhook_secret
         return self._signed(body, f"not {secret}") if secret else None
 
@@ -162,12 +166,12 @@ class HiAPI(Provider):
         return "handling" if progress < 0.8 else "archiving"
 
     def _create(self) -> Response:
-        order = self._order(read_json())
-        key = order.idempotency_key
+        task_request = self._read_task_request(read_json())
+        key = task_request.idempotency_key
         if key is None:
-            return self.submit(self, order, None)[1]
+            return self.submit(self, task_request, None)[1]
         try:
-            answer, resent = self.submit_once(order, key)
+            answer, resent = self.submit_once(task_request, key)
         except KeyMismatchError:
             message = "Idempotency-Key was already used with a different request body"
             raise Refusal(422, message, code="IDEMPOTENCY_KEY_MISMATCH") from None
@@ -176,29 +180,29 @@ class HiAPI(Provider):
                 409,
                 "the first request with this Idempotency-Key is still being processed",
                 code="IDEMPOTENCY_KEY_PROCESSING",
-                retry_after=RETRY_IN_FLIGHT,
+                retry_after=IN_FLIGHT_RETRY_SECONDS,
             ) from None
         if resent:
             answer.headers["Idempotent-Replay"] = "true"
         return answer
 
-    def _order(self, body: dict[str, Any]) -> Order:
+    def _read_task_request(self, body: dict[str, Any]) -> TaskRequest:
         model = body.get("model")
         if isinstance(model, str) and model != MODEL:
             message = f"model {model!r} is not available; available: {MODEL}"
             raise Refusal(400, message, field="model", code="MODEL_UNAVAILABLE")
-        wanted = load(_SCHEMA, body)
-        callback_url = wanted["callback"]["url"] if "callback" in wanted else None
+        values = load(_SCHEMA, body)
+        callback_url = values["callback"]["url"] if "callback" in values else None
         if callback_url is not None:
             allow_http = self.settings.allow_http
             check_callback_url(callback_url, "callback.url", allow_http=allow_http)
-        given = wanted["input"]
-        image = picture(given["aspect_ratio"], given["resolution"], given["output_format"])
-        return Order(
-            model=wanted["model"],
-            prompt=given["prompt"],
+        options = values["input"]
+        image = picture(options["aspect_ratio"], options["resolution"], options["output_format"])
+        return TaskRequest(
+            model=values["model"],
+            prompt=options["prompt"],
             pictures=(image,),
-            charge=Charge(PRICES[given["resolution"]], "credits"),
+            charge=TaskCharge(PRICES[options["resolution"]], "credits"),
             callback_url=callback_url,
             idempotency_key=_idempotency_key(),
         )
@@ -212,11 +216,11 @@ class HiAPI(Provider):
     def _list(self) -> Response:
         page = _in_range("page", 1, None)
         size = _in_range("size", PAGE_SIZE, 100)
-        seen = [task for task in self.store.newest_first(self.name) if "forget" not in task.faults]
+        view = [task for task in self.store.newest_first(self.name) if "forget" not in task.faults]
         tasks = [
-            self.snapshot(task, task.outcome) for task in seen[(page - 1) * size : page * size]
+            self.snapshot(task, task.outcome) for task in view[(page - 1) * size : page * size]
         ]
-        return _success({"page": page, "size": size, "total": len(seen), "tasks": tasks})
+        return _success({"page": page, "size": size, "total": len(view), "tasks": tasks})
 
 
 def _success(data: dict[str, Any]) -> Response:
@@ -225,12 +229,12 @@ def _success(data: dict[str, Any]) -> Response:
 
 def _idempotency_key() -> str | None:
     key = request.headers.get("Idempotency-Key") or None
-    if key is not None and len(key.encode()) > MAX_KEY:
-        raise Refusal(400, f"Idempotency-Key must not exceed {MAX_KEY} bytes")
+    if key is not None and len(key.encode()) > MAX_KEY_BYTES:
+        raise Refusal(400, f"Idempotency-Key must not exceed {MAX_KEY_BYTES} bytes")
     return key
 
 
-def _in_range(name: str, default: int, most: int | None) -> int:
-    # Out of range means the default, not an error: so the published list page has it.
+def _in_range(name: str, default: int, maximum: int | None) -> int:
+    # As on the published list page, a value out of range means the default and not an error.
     value = request.args.get(name, default, type=int)
-    return value if value >= 1 and (most is None or value <= most) else default
+    return value if value >= 1 and (maximum is None or value <= maximum) else default

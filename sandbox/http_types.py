@@ -1,4 +1,4 @@
-"""What a view asks of the connection that it answers on."""
+"""How a view controls the connection that it answers on."""
 
 import socket
 import threading
@@ -8,61 +8,68 @@ from dataclasses import dataclass
 
 from flask import Response, request
 
-#: where a `Wishes` stands in the WSGI environment
-WISHES = "sandbox.wishes"
+#: Key of the `ResponseControl` in the WSGI environment.
+RESPONSE_CONTROL = "sandbox.control"
 
-#: how often a wait looks whether anybody still waits for its end, in seconds
-LOOK_SECONDS = 0.1
+#: Interval of the check whether the client is still connected. Seconds.
+CLIENT_CHECK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
-class Body:
-    """A body that is sent piece by piece, whatever length was announced."""
+class ResponseBody:
+    """A body that is sent in pieces. Its length may differ from the announced length."""
 
     pieces: Iterable[bytes]
-    #: for Content-Length; None announces none, and the end of the connection ends the body
+    #: Value of Content-Length, in bytes. None sends no Content-Length and closes the connection.
     length: int | None
-    #: whether the connection ends with it
+    #: True closes the connection after the body.
     close: bool = True
 
 
 @dataclass
-class Wishes:
-    """What a view asks of the server. Filled in, for Flask has a copy of the environment."""
+class ResponseControl:
+    """Instructions of a view to the server.
 
-    #: to be sent in place of the response's own
-    body: Body | None = None
-    #: the connection is closed unanswered
-    vanish: bool = False
+    The server creates it and the view fills it in, because Flask copies the environment.
+    """
+
+    #: Sent instead of the response's own body.
+    body: ResponseBody | None = None
+    #: True closes the connection without an answer.
+    close_without_answer: bool = False
 
 
-def send(body: Body, content_type: str) -> Response:
-    """Answer 200 with such a body."""
-    request.environ[WISHES].body = body
+def stream_answer(body: ResponseBody, content_type: str) -> Response:
+    """Return a 200 response with this body."""
+    request.environ[RESPONSE_CONTROL].body = body
     return Response(content_type=content_type)
 
 
-def vanish() -> Response:
-    """Close the connection unanswered."""
-    request.environ[WISHES].vanish = True
+def close_without_answer() -> Response:
+    """Close the connection without an answer."""
+    request.environ[RESPONSE_CONTROL].close_without_answer = True
     return Response()
 
 
-def wait(seconds: float, stopping: threading.Event) -> bool:
-    """Wait before the answer; False as soon as the client went away or the sandbox stops."""
+def wait_for_client(seconds: float, stopping: threading.Event) -> bool:
+    """Wait before the answer.
+
+    Returns:
+        False when the client disconnected or the sandbox stops. The wait ends at that moment.
+    """
     connection = request.environ.get("werkzeug.socket")
     end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
-        if stopping.wait(min(left, LOOK_SECONDS)) or _went_away(connection):
+    while (remaining := end - time.monotonic()) > 0:
+        if stopping.wait(min(remaining, CLIENT_CHECK_SECONDS)) or _is_disconnected(connection):
             return False
     return True
 
 
-def _went_away(connection: socket.socket | None) -> bool:
+def _is_disconnected(connection: socket.socket | None) -> bool:
     if connection is None:
         return False
     try:
-        # Not by select: that does not take more than 1024 files.
+        # select() fails for file descriptors above 1024, so the check peeks at the socket.
         return connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
     except BlockingIOError:
         return False

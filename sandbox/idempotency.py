@@ -1,4 +1,4 @@
-"""Submit idempotency, for the providers that have it."""
+"""Idempotency keys of submissions, for the providers that have them."""
 
 import threading
 from collections.abc import Callable
@@ -6,24 +6,25 @@ from dataclasses import dataclass
 
 from .tasks import Task
 
-#: how long a key is remembered, in seconds
-KEPT_FOR = 24 * 3600.0
+#: How long a key is kept. Seconds.
+KEY_TTL_SECONDS = 24 * 3600.0
 
 
 class KeyInFlightError(Exception):
-    """The first request with this key has not been answered yet."""
+    """The first request with this key is not answered yet."""
 
 
 class KeyMismatchError(Exception):
-    """The key was used before, with another body."""
+    """The key was used before with another body."""
 
 
 @dataclass
-class Claim:
-    """One key in use: the body it came with, and its task once there is one."""
+class KeyClaim:
+    """One key in use: the hash of its body, its time and its task."""
 
     digest: bytes
-    at: float
+    claimed_at: float
+    #: None until the first request has created a task.
     task: Task | None = None
 
 
@@ -32,25 +33,37 @@ class IdempotencyKeys:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._claims: dict[str, Claim] = {}
+        self._claims: dict[str, KeyClaim] = {}
         self._lock = threading.Lock()
 
     def claim(self, key: str, digest: bytes) -> Task | None:
-        """Take a key: the task it led to before, or None when the caller is the first."""
+        """Claim a key for a request.
+
+        Args:
+            key: The idempotency key.
+            digest: A hash of the request's body.
+
+        Returns:
+            The task of the earlier request with this key, or None for the first request.
+
+        Raises:
+            KeyMismatchError: The earlier request had another body.
+            KeyInFlightError: The earlier request is not answered yet.
+        """
         now = self._clock()
         with self._lock:
-            known = self._claims.get(key)
-            if known is None or now - known.at > KEPT_FOR:
-                self._claims[key] = Claim(digest, now)
+            claim = self._claims.get(key)
+            if claim is None or now - claim.claimed_at > KEY_TTL_SECONDS:
+                self._claims[key] = KeyClaim(digest, now)
                 return None
-            if known.digest != digest:
+            if claim.digest != digest:
                 raise KeyMismatchError
-            if known.task is None:
+            if claim.task is None:
                 raise KeyInFlightError
-            return known.task
+            return claim.task
 
     def settle(self, key: str, task: Task | None) -> None:
-        """Tie the key to its task, or give the key back when there is none."""
+        """Store the task of a key. Free the key when the request created no task."""
         with self._lock:
             if key not in self._claims:
                 return

@@ -1,4 +1,4 @@
-"""The inbox: a caller's own server, as far as notifications see it."""
+"""The inbox: it plays a caller's own server and receives notifications."""
 
 import json
 import threading
@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from .inbox_faults import InboxFault
 from .signing import problem, read_secret
 
-#: how many notifications are kept, the newest
-MAX_KEPT = 5000
-#: how many bytes of a body are kept
-MAX_BODY_KEPT = 16 * 1024
-#: and how many characters of a header and of a field of the body
-MAX_TEXT_KEPT = 500
+#: Largest number of stored notifications. The oldest is dropped first.
+MAX_STORED_NOTIFICATIONS = 5000
+#: Largest stored part of a body. Bytes.
+MAX_STORED_BODY_BYTES = 16 * 1024
+#: Largest stored part of a header and of a field of the body. Characters.
+MAX_STORED_TEXT_CHARS = 500
 
 
 @dataclass
@@ -22,68 +22,77 @@ class Notification:
     """One request to the inbox. Times are Unix seconds."""
 
     inbox: str
-    #: the three headers, as they came
+    #: The three headers as they arrived.
     id: str | None
     timestamp: str | None
     signature: str | None
-    #: the beginning of the body, and how many bytes all of it had
+    #: The first part of the body.
     body: bytes
+    #: Length of the whole body. Bytes.
     size: int
-    #: `type` and `data.id`, where the body is such JSON
+    #: `type` and `data.id` of the body. None if the body does not have them.
     type: str | None
     job_id: str | None
-    #: whether the secret signed it; None where the inbox has no secret
+    #: True when the signature is valid. None if the inbox has no secret.
     verified: bool | None
-    #: why it is not verified
+    #: Reason why the notification is not verified.
     problem: str | None
     received_at: float
-    #: what it was answered with; None: not yet, or not at all
+    #: HTTP status of the answer. None before the answer, and without one.
     status: int | None = None
 
 
 @dataclass(frozen=True)
-class Message:
-    """Every delivery of one notification that is kept, the oldest first; never empty."""
+class NotificationDeliveries:
+    """The stored deliveries of one notification, the oldest first. It is never empty."""
 
     deliveries: list[Notification]
 
     @property
     def newest(self) -> Notification:
-        """The last of them."""
+        """The last delivery."""
         return self.deliveries[-1]
 
 
 @dataclass
-class _Fault:
-    wanted: InboxFault
-    left: int | None
+class _ActiveFault:
+    fault: InboxFault
+    #: Notifications that the fault still applies to. None has no limit.
+    remaining: int | None
 
 
 @dataclass
 class Inbox:
-    """Every notification that came, by the name of the inbox, and what each inbox does wrong."""
+    """The notifications and the faults of every inbox."""
 
     secret: str | None
     clock: Callable[[], float]
-    max_kept: int = MAX_KEPT
-    _kept: deque[Notification] = field(default_factory=deque)
-    _times: Counter[tuple[str, str]] = field(default_factory=Counter)
-    _faults: dict[str, _Fault] = field(default_factory=dict)
+    max_stored: int = MAX_STORED_NOTIFICATIONS
+    _stored: deque[Notification] = field(default_factory=deque)
+    #: Number of stored deliveries by inbox and id.
+    _deliveries: Counter[tuple[str, str]] = field(default_factory=Counter)
+    _faults: dict[str, _ActiveFault] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __post_init__(self) -> None:
         self._key = None if self.secret is None else read_secret(self.secret)
 
-    def take(
+    def record(
         self, name: str, headers: Mapping[str, str], body: bytes
     ) -> tuple[Notification, InboxFault]:
-        """Record a notification, and say how to answer it; the headers by their names in small."""
+        """Store a notification and return it with the fault that applies to it.
+
+        Args:
+            name: The name of the inbox.
+            headers: The headers of the request. The names are in lower case.
+            body: The raw body.
+        """
         message_id, timestamp, signature = (
             headers.get(f"webhook-{part}") for part in ("id", "timestamp", "signature")
         )
-        now, trouble = self.clock(), None
+        now, reason = self.clock(), None
         if self._key is not None:
-            trouble = problem(
+            reason = problem(
                 self._key,
                 message_id=message_id,
                 timestamp=timestamp,
@@ -97,84 +106,90 @@ class Inbox:
             id=_text(message_id),
             timestamp=_text(timestamp),
             signature=_text(signature),
-            body=body[:MAX_BODY_KEPT],
+            body=body[:MAX_STORED_BODY_BYTES],
             size=len(body),
             type=kind,
             job_id=job_id,
-            verified=None if self._key is None else trouble is None,
-            problem=trouble,
+            verified=None if self._key is None else reason is None,
+            problem=reason,
             received_at=now,
         )
         with self._lock:
-            self._keep(notification)
-            return notification, self._draw(name)
+            self._store(notification)
+            return notification, self._next_fault(name)
 
-    def answered(self, notification: Notification, status: int) -> None:
-        """Record what it was answered with."""
+    def record_answer(self, notification: Notification, status: int) -> None:
+        """Store the HTTP status of the answer."""
         with self._lock:
             notification.status = status
 
     def newest_first(self, name: str | None = None) -> list[tuple[Notification, int]]:
-        """What came, in one inbox or all, and how many deliveries of each were kept."""
-        with self._lock:
-            kept = [one for one in self._kept if name in (None, one.inbox)]
-            return [(one, self._times[one.inbox, one.id] if one.id else 1) for one in kept[::-1]]
+        """Return the notifications, each with the number of its stored deliveries.
 
-    def messages(self, most: int) -> list[Message]:
-        """The newest notifications, each with its deliveries."""
-        found: dict[object, Message] = {}
+        Args:
+            name: The name of one inbox, or None for all.
+        """
+        with self._lock:
+            stored = [one for one in self._stored if name in (None, one.inbox)]
+            return [
+                (one, self._deliveries[one.inbox, one.id] if one.id else 1) for one in stored[::-1]
+            ]
+
+    def messages(self, limit: int) -> list[NotificationDeliveries]:
+        """Return the newest notifications, each with its deliveries."""
+        messages: dict[object, NotificationDeliveries] = {}
         for one, _ in self.newest_first():
-            # What has no id is no repetition of anything.
+            # A notification without an id repeats no other.
             key = (one.inbox, one.id) if one.id else id(one)
-            found.setdefault(key, Message([])).deliveries.insert(0, one)
-        return list(found.values())[:most]
+            messages.setdefault(key, NotificationDeliveries([])).deliveries.insert(0, one)
+        return list(messages.values())[:limit]
 
     def clear(self) -> None:
-        """Forget what came; what the inboxes do wrong stays."""
+        """Forget the notifications. Faults stay."""
         with self._lock:
-            self._kept.clear()
-            self._times.clear()
+            self._stored.clear()
+            self._deliveries.clear()
 
-    def set_fault(self, name: str, wanted: InboxFault) -> None:
-        """Have an inbox answer in this way from now on."""
+    def set_fault(self, name: str, fault: InboxFault) -> None:
+        """Replace the fault of an inbox."""
         with self._lock:
-            self._faults[name] = _Fault(wanted, wanted.times)
+            self._faults[name] = _ActiveFault(fault, fault.times)
 
-    def mend(self, name: str | None = None) -> None:
-        """Have an inbox, or all of them, answer as they should."""
+    def clear_fault(self, name: str | None = None) -> None:
+        """Remove the fault of one inbox, or of all inboxes."""
         with self._lock:
-            for broken in [name] if name else list(self._faults):
-                self._faults.pop(broken, None)
+            for inbox in [name] if name else list(self._faults):
+                self._faults.pop(inbox, None)
 
     def faults(self) -> dict[str, tuple[InboxFault, int | None]]:
-        """What each inbox does wrong, and how many more times; None: always."""
+        """Return each inbox's fault and the notifications that it still applies to."""
         with self._lock:
-            return {name: (fault.wanted, fault.left) for name, fault in self._faults.items()}
+            return {name: (active.fault, active.remaining) for name, active in self._faults.items()}
 
-    def _keep(self, notification: Notification) -> None:
-        self._kept.append(notification)
+    def _store(self, notification: Notification) -> None:
+        self._stored.append(notification)
         if notification.id:
-            self._times[notification.inbox, notification.id] += 1
-        if len(self._kept) > self.max_kept:
-            dropped = self._kept.popleft()
+            self._deliveries[notification.inbox, notification.id] += 1
+        if len(self._stored) > self.max_stored:
+            dropped = self._stored.popleft()
             if dropped.id:
-                self._times[dropped.inbox, dropped.id] -= 1
-                if not self._times[dropped.inbox, dropped.id]:
-                    del self._times[dropped.inbox, dropped.id]
+                self._deliveries[dropped.inbox, dropped.id] -= 1
+                if not self._deliveries[dropped.inbox, dropped.id]:
+                    del self._deliveries[dropped.inbox, dropped.id]
 
-    def _draw(self, name: str) -> InboxFault:
-        fault = self._faults.get(name)
-        if fault is None:
+    def _next_fault(self, name: str) -> InboxFault:
+        active = self._faults.get(name)
+        if active is None:
             return InboxFault()
-        if fault.left is not None:
-            fault.left -= 1
-            if fault.left == 0:
+        if active.remaining is not None:
+            active.remaining -= 1
+            if active.remaining == 0:
                 del self._faults[name]
-        return fault.wanted
+        return active.fault
 
 
 def _read(body: bytes) -> tuple[str | None, str | None]:
-    """`type` and `data.id` of a body, as far as there are any."""
+    """Return `type` and `data.id` of a body, if they exist."""
     try:
         message = json.loads(body)
     except (ValueError, RecursionError):
@@ -186,4 +201,4 @@ def _read(body: bytes) -> tuple[str | None, str | None]:
 
 
 def _text(value: object) -> str | None:
-    return value[:MAX_TEXT_KEPT] if isinstance(value, str) else None
+    return value[:MAX_STORED_TEXT_CHARS] if isinstance(value, str) else None

@@ -1,4 +1,4 @@
-"""Draws the pictures the emulated models "generate"."""
+"""Draws the images that the emulated models "generate"."""
 
 import colorsys
 import hashlib
@@ -9,30 +9,30 @@ from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-#: shortest side in pixels: a smaller image would look like a placeholder
-SHORTEST_SIDE = 256
-#: longest side in pixels by asked resolution, unless the shortest side needs more: far smaller
-#: than real ones, to be drawn quickly
-LONGEST_SIDE = {"0.5K": 384, "1K": 512, "2K": 768, "4K": 1024, "8K": 1024}
+#: Smallest side of an image. A smaller image would look like a placeholder. Pixels.
+MIN_SIDE_PIXELS = 256
+#: Longer side by resolution, in pixels. It is larger if `MIN_SIDE_PIXELS` needs it. Real images
+#: are larger; these are drawn quickly.
+LONG_SIDE_PIXELS = {"0.5K": 384, "1K": 512, "2K": 768, "4K": 1024, "8K": 1024}
 
 _FORMATS = {"png": "PNG", "jpg": "JPEG", "jpeg": "JPEG", "webp": "WEBP"}
 _TYPES = {"PNG": "image/png", "JPEG": "image/jpeg", "WEBP": "image/webp"}
-#: pixels between two lines
-_LEADING = 6
-_FONT_SIZES = (64, 48, 40, 32, 26, 22, 18, 15, 12, 10)
+#: Gap between two lines of text. Pixels.
+_LINE_GAP_PIXELS = 6
+_FONT_SIZES_PIXELS = (64, 48, 40, 32, 26, 22, 18, 15, 12, 10)
 
-#: characters of a prompt that are drawn; more would be too small to read
-_DRAWN = 1200
-#: how many finished files are kept, of some 40 kB each, and how many paintings, of up to 3 MB
-_KEPT_FILES, _KEPT_PAINTINGS = 256, 16
+#: Longest part of a prompt that is drawn. More would be too small to read. Characters.
+_MAX_DRAWN_CHARS = 1200
+#: Cached files, about 40 kB each, and cached images without a caption, at most 3 MB each.
+_MAX_CACHED_FILES, _MAX_CACHED_PAINTINGS = 256, 16
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Colour = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture as it was asked for: its size in pixels and `png`, `jpg`, `jpeg` or `webp`."""
+class PictureSpec:
+    """The size of an image in pixels, and its extension `png`, `jpg`, `jpeg` or `webp`."""
 
     width: int
     height: int
@@ -40,40 +40,45 @@ class Picture:
 
     @property
     def content_type(self) -> str:
-        """Its media type."""
+        """The media type."""
         return _TYPES[_FORMATS[self.extension]]
 
 
-def picture(aspect_ratio: str, resolution: str, extension: str) -> Picture:
-    """Size a picture by the words the providers use; `auto` is a square."""
+def picture(aspect_ratio: str, resolution: str, extension: str) -> PictureSpec:
+    """Return the size of an image for a ratio such as `16:9` and a resolution such as `2K`.
+
+    The ratio `auto` is a square.
+    """
     across, down = (1, 1) if aspect_ratio == "auto" else map(int, aspect_ratio.split(":"))
-    scale = max(LONGEST_SIDE[resolution] / max(across, down), SHORTEST_SIDE / min(across, down))
-    return Picture(max(1, round(across * scale)), max(1, round(down * scale)), extension)
+    scale = max(
+        LONG_SIDE_PIXELS[resolution] / max(across, down), MIN_SIDE_PIXELS / min(across, down)
+    )
+    return PictureSpec(max(1, round(across * scale)), max(1, round(down * scale)), extension)
 
 
-def draw(wanted: Picture, prompt: str, caption: str) -> bytes:
-    """Draw the prompt on a background of its own colours, with a small caption."""
+def draw(spec: PictureSpec, prompt: str, caption: str) -> bytes:
+    """Return an image file with the prompt and a caption. The prompt decides the colours."""
     seed = hashlib.sha256(prompt.encode(errors="replace")).digest()
-    return _drawn(wanted, seed, prompt[:_DRAWN], caption)
+    return _drawn(spec, seed, prompt[:_MAX_DRAWN_CHARS], caption)
 
 
-@lru_cache(maxsize=_KEPT_FILES)
-def _drawn(wanted: Picture, seed: bytes, prompt: str, caption: str) -> bytes:
-    margin = min(wanted.width, wanted.height) // 14
-    image = _painted(wanted.width, wanted.height, seed, prompt).copy()
+@lru_cache(maxsize=_MAX_CACHED_FILES)
+def _drawn(spec: PictureSpec, seed: bytes, prompt: str, caption: str) -> bytes:
+    margin = min(spec.width, spec.height) // 14
+    image = _painted(spec.width, spec.height, seed, prompt).copy()
     pen = ImageDraw.Draw(image, "RGBA")
-    foot = _font(max(9, min(14, wanted.width // 40)))
-    caption = _shorten(caption, foot, wanted.width - margin)
-    pen.text((margin / 2, wanted.height - margin / 2), caption, (255, 255, 255, 190), foot, "ls")
+    foot = _font(max(9, min(14, spec.width // 40)))
+    caption = _shorten(caption, foot, spec.width - margin)
+    pen.text((margin / 2, spec.height - margin / 2), caption, (255, 255, 255, 190), foot, "ls")
     out = io.BytesIO()
-    # A fast, larger file: these pictures are made by the hundred and thrown away.
-    image.save(out, _FORMATS[wanted.extension], compress_level=1, method=0)
+    # Fast compression makes a larger file. Hundreds of these images are drawn and dropped.
+    image.save(out, _FORMATS[spec.extension], compress_level=1, method=0)
     return out.getvalue()
 
 
-@lru_cache(maxsize=_KEPT_PAINTINGS)
+@lru_cache(maxsize=_MAX_CACHED_PAINTINGS)
 def _painted(width: int, height: int, seed: bytes, prompt: str) -> Image.Image:
-    """All but the caption, which is what differs between the pictures of one prompt."""
+    """Draw everything except the caption. Images of the same prompt differ only in it."""
     image = _background((width, height), seed)
     margin = min(width, height) // 14
     pen = ImageDraw.Draw(image, "RGBA")
@@ -102,29 +107,31 @@ def _colour(hue: float, saturation: float, value: float) -> Colour:
 
 
 def _write_prompt(
-    pen: ImageDraw.ImageDraw, prompt: str, room: tuple[int, int], margin: int
+    pen: ImageDraw.ImageDraw, prompt: str, area: tuple[int, int], margin: int
 ) -> None:
     words = " ".join(prompt.split())
-    font, text = _fit(words, room)
-    centre = (margin + room[0] / 2, margin + room[1] / 2)
+    font, text = _fit(words, area)
+    centre = (margin + area[0] / 2, margin + area[1] / 2)
     shade = max(1, round(getattr(font, "size", 10) / 32))
     for offset, colour in ((shade, (0, 0, 0, 80)), (0, (255, 255, 255, 255))):
-        place = (centre[0] + offset, centre[1] + offset)
-        pen.multiline_text(place, text, colour, font, "mm", spacing=_LEADING, align="center")
+        position = (centre[0] + offset, centre[1] + offset)
+        pen.multiline_text(
+            position, text, colour, font, "mm", spacing=_LINE_GAP_PIXELS, align="center"
+        )
 
 
-def _fit(words: str, room: tuple[int, int]) -> tuple[Font, str]:
-    for size in _FONT_SIZES:
+def _fit(words: str, area: tuple[int, int]) -> tuple[Font, str]:
+    for size in _FONT_SIZES_PIXELS:
         font = _font(size)
-        lines = _wrap(words, font, room[0])
-        low = len(lines) * (size + _LEADING) <= room[1]
-        if low and max(map(font.getlength, lines)) <= room[0]:
+        lines = _wrap(words, font, area[0])
+        fits_height = len(lines) * (size + _LINE_GAP_PIXELS) <= area[1]
+        if fits_height and max(map(font.getlength, lines)) <= area[0]:
             return font, "\n".join(lines)
-    most = max(1, room[1] // (_FONT_SIZES[-1] + _LEADING))
-    kept = [_shorten(line, font, room[0]) for line in lines[:most]]
-    if len(lines) > most:
-        kept[-1] = _shorten(kept[-1] + "…", font, room[0])
-    return font, "\n".join(kept)
+    max_lines = max(1, area[1] // (_FONT_SIZES_PIXELS[-1] + _LINE_GAP_PIXELS))
+    shown = [_shorten(line, font, area[0]) for line in lines[:max_lines]]
+    if len(lines) > max_lines:
+        shown[-1] = _shorten(shown[-1] + "…", font, area[0])
+    return font, "\n".join(shown)
 
 
 def _wrap(words: str, font: Font, width: float) -> list[str]:
@@ -141,8 +148,8 @@ def _wrap(words: str, font: Font, width: float) -> list[str]:
 def _shorten(text: str, font: Font, width: float) -> str:
     if font.getlength(text) <= width:
         return text
-    fits = bisect(range(len(text)), width, key=lambda end: font.getlength(text[:end] + "…"))
-    return text[: max(0, fits - 1)] + "…"
+    count = bisect(range(len(text)), width, key=lambda end: font.getlength(text[:end] + "…"))
+    return text[: max(0, count - 1)] + "…"
 
 
 @lru_cache(maxsize=32)

@@ -1,4 +1,4 @@
-"""The contract each emulated provider fulfils, and what all of them do alike."""
+"""The contract of an emulated provider, and the code that all of them share."""
 
 import hashlib
 import hmac
@@ -12,27 +12,27 @@ from flask import Blueprint, Response, request
 
 from .faults import REASONS, Value
 from .idempotency import IdempotencyKeys
-from .pictures import Picture
-from .settings import Settings
-from .tasks import Charge, Outcome, Status, Task, TaskStore
+from .pictures import PictureSpec
+from .settings import SandboxSettings
+from .tasks import Task, TaskCharge, TaskOutcome, TaskStatus, TaskStore
 
 
 @dataclass(frozen=True)
-class Order:
-    """One valid submission, in words common to all providers."""
+class TaskRequest:
+    """One valid submission, in terms common to all providers."""
 
     model: str
     prompt: str
-    pictures: tuple[Picture, ...]
-    charge: Charge
+    pictures: tuple[PictureSpec, ...]
+    charge: TaskCharge
     callback_url: str | None = None
     idempotency_key: str | None = None
-    #: kept with the task, for what its provider shows of it
+    #: More fields that only its provider shows.
     notes: Mapping[str, str] = field(default_factory=dict)
 
 
 class Refusal(Exception):
-    """A request the provider says no to; each provider words it in its own envelope."""
+    """A request that the provider refuses. Each provider has its own error envelope."""
 
     def __init__(
         self,
@@ -46,43 +46,48 @@ class Refusal(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        #: None: the provider's own words for that status
+        #: None uses the provider's own words for the status.
         self.message = message
-        #: the path of the field at fault, such as `input.prompt`
+        #: Path of the wrong field, such as `input.prompt`.
         self.field = field
-        #: the provider's own code, where there is one beside the status
+        #: The provider's own code, if it has one besides the status.
         self.code = code
         self.hint = hint
+        #: Seconds.
         self.retry_after = retry_after
 
 
-#: the faults that are about callbacks, for providers that send none
+#: The faults of callbacks. A provider without callbacks does not support them.
 CALLBACK_FAULTS = frozenset({"drop", "duplicate", "late", "conflict", "forged"})
 
-#: submits an order under the faults of its prompt; the task is the one a resend led to before
-Submit = Callable[["Provider", Order, Task | None], tuple[Task, Response]]
+#: Submits a request with its faults. The task is that of an earlier request with the same key.
+Submit = Callable[["EmulatedProvider", TaskRequest, Task | None], tuple[Task, Response]]
 
 
-class Provider(ABC):
-    """One emulated API. Holds what is particular to it, and nothing else."""
+class EmulatedProvider(ABC):
+    """One emulated API. It holds only the details of that API."""
 
-    #: in the URL, in the control API and in the ledger
+    #: Name in URLs, in the control API and in the ledger.
     name: ClassVar[str]
-    #: as its owner writes it
+    #: Name as its owner writes it.
     title: ClassVar[str]
-    #: waits before each retry of a callback, in seconds
+    #: Delays before each retry of a callback. Seconds.
     retry_seconds: ClassVar[tuple[float, ...]] = ()
-    #: how long image links work, in seconds after completion
-    links_live_for: ClassVar[float]
-    #: what `fail` ends with when nothing else is asked for: content the policy does not allow
-    failure: ClassVar[Outcome]
-    #: what it ends with for the other `REASONS`; one that is left out is its own code
+    #: How long image links work after the task ended. Seconds.
+    link_ttl_seconds: ClassVar[float]
+    #: Outcome of `fail` without a value: the content policy does not allow the prompt.
+    failure: ClassVar[TaskOutcome]
+    #: Codes of the other `REASONS`. A reason that is missing here is its own code.
     failures: ClassVar[Mapping[str, str]] = {}
-    #: faults that make no sense here
+    #: Faults that do not apply to this API.
     unsupported_faults: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(
-        self, settings: Settings, store: TaskStore, clock: Callable[[], float], submit: Submit
+        self,
+        settings: SandboxSettings,
+        store: TaskStore,
+        clock: Callable[[], float],
+        submit: Submit,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -91,7 +96,7 @@ class Provider(ABC):
         self.keys = IdempotencyKeys(clock)
 
     def blueprint(self) -> Blueprint:
-        """The provider's routes, behind its API key, below `/<name>`."""
+        """Return the provider's routes below `/<name>`. They need its API key."""
         routes = Blueprint(self.name, __name__, url_prefix=f"/{self.name}")
         routes.before_request(self._authenticate)
         routes.register_error_handler(Refusal, self.refuse)
@@ -104,71 +109,79 @@ class Provider(ABC):
 
     @abstractmethod
     def refuse(self, refusal: Refusal) -> Response:
-        """Put a refusal into the provider's error envelope."""
+        """Return a refusal in the provider's error envelope."""
 
     @abstractmethod
     def accepted(self, task: Task) -> Response:
-        """The answer to a submission that was taken."""
+        """Return the answer to an accepted submission."""
 
     @abstractmethod
-    def snapshot(self, task: Task, outcome: Outcome | None) -> dict[str, Any]:
-        """The task as a query shows it, if its outcome were this one."""
+    def snapshot(self, task: Task, outcome: TaskOutcome | None) -> dict[str, Any]:
+        """Return the task as a query shows it, with this outcome."""
 
     @abstractmethod
     def new_id(self) -> str:
-        """An id for a new task."""
+        """Return an id for a new task."""
 
     def status(self, task: Task) -> str:
-        """Where the task stands, in the provider's own word."""
+        """Return the status of the task in the provider's own words."""
         return str(self.snapshot(task, task.outcome)["status"])
 
-    def most_running(self) -> int | None:
-        """How many tasks may run at a time; None: any number. One more is refused with 409."""
+    def max_running_tasks(self) -> int | None:
+        """Return the limit of running tasks. One more is refused with 409. None has no limit."""
         return None
 
-    def callback_body(self, task: Task, outcome: Outcome | None) -> bytes:
-        """The body of a callback."""
+    def callback_body(self, task: Task, outcome: TaskOutcome | None) -> bytes:
+        """Return the body of a callback."""
         return json.dumps(self.snapshot(task, outcome), ensure_ascii=False).encode()
 
     def signature(self, body: bytes) -> Mapping[str, str]:
-        """The headers that sign a callback."""
+        """Return the headers that sign a callback."""
         return {}
 
     def wrong_signature(self, body: bytes) -> Mapping[str, str] | None:
-        """As `signature`, but false; None where callbacks are not signed."""
+        """Return headers with a wrong signature, or None if callbacks are not signed."""
         return None
 
-    def opposite(self, task: Task) -> Outcome:
-        """The outcome a task did not have."""
-        return Outcome(Status.SUCCEEDED) if task.status is not Status.SUCCEEDED else self.failure
-
-    def failed(self, wanted: Value) -> Outcome:
-        """How a task fails for one of `REASONS`, or with a code of the provider's own."""
-        if wanted in (True, "content_policy", self.failure.code):
+    def opposite(self, task: Task) -> TaskOutcome:
+        """Return the outcome that the task did not have."""
+        if task.status is TaskStatus.SUCCEEDED:
             return self.failure
-        message = REASONS.get(str(wanted), "Asked for by a fault.")
-        return Outcome(Status.FAILED, self.failures.get(str(wanted), str(wanted)), message)
+        return TaskOutcome(TaskStatus.SUCCEEDED)
+
+    def failed(self, reason: Value) -> TaskOutcome:
+        """Return the failure for one of `REASONS` or for a code of the provider."""
+        if reason in (True, "content_policy", self.failure.code):
+            return self.failure
+        code = str(reason)
+        message = REASONS.get(code, "Requested by a fault.")
+        return TaskOutcome(TaskStatus.FAILED, self.failures.get(code, code), message)
 
     def find(self, task_id: str) -> Task | None:
-        """The provider's task of that id, unless the fault `forget` hides it."""
+        """Return the provider's task with this id. The fault `forget` hides it."""
         task = self.store.get(task_id, self.name)
         return None if task is None or "forget" in task.faults else task
 
-    def submit_once(self, order: Order, key: str) -> tuple[Response, bool]:
-        """Submit under an idempotency key; says too whether this was a resend.
+    def submit_once(self, task_request: TaskRequest, key: str) -> tuple[Response, bool]:
+        """Submit with an idempotency key.
 
-        Raises KeyMismatchError and KeyInFlightError.
+        Returns:
+            The answer, and True when an earlier request with the same key created the task.
+
+        Raises:
+            KeyMismatchError: The earlier request had another body.
+            KeyInFlightError: The earlier request is not answered yet.
         """
         known = self.keys.claim(key, hashlib.sha256(request.get_data()).digest())
         task = known
         try:
-            task, answer = self.submit(self, order, known)
+            task, answer = self.submit(self, task_request, known)
         finally:
             self.keys.settle(key, task)
         return answer, known is not None
 
     def _authenticate(self) -> None:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        right = hmac.compare_digest(key.strip().encode(), self.settings.api_key.encode())
-        if scheme.lower() != "bearer" or not right:
+        valid = hmac.compare_digest(key.strip().encode(), self.settings.api_key.encode())
+        if scheme.lower() != "bearer" or not valid:
             raise Refusal(401)

@@ -1,9 +1,14 @@
-"""Every provider the sandbox emulates: the one line that adding one takes."""
+"""The list of emulated providers. A new provider is one more entry."""
 
-from .aigptimage import AIGPTImage
-from .evolink import EvoLink
-from .hiapi import HiAPI
-from .provider import Provider
-from .uniall import UniAll
+from .aigptimage import EmulatedAIGPTImage
+from .evolink import EmulatedEvoLink
+from .hiapi import EmulatedHiAPI
+from .provider import EmulatedProvider
+from .uniall import EmulatedUniAll
 
-PROVIDERS: tuple[type[Provider], ...] = (HiAPI, EvoLink, UniAll, AIGPTImage)
+PROVIDERS: tuple[type[EmulatedProvider], ...] = (
+    EmulatedHiAPI,
+    EmulatedEvoLink,
+    EmulatedUniAll,
+    EmulatedAIGPTImage,
+)

@@ -1,138 +1,149 @@
-"""How a rule is written, be it in JSON, in YAML or in the page's form."""
+"""Reads and writes rules, for JSON, YAML and the page's form."""
 
 import re
 from collections.abc import Mapping
 from typing import Any
 
-from .faults import CATALOGUE, FaultError, Kind, Stage, Value, kind_of, read_value
+from .errors import InputError
+from .faults import CATALOGUE, FaultError, FaultKind, Stage, Value, find_fault_kind, read_value
 from .registry import PROVIDERS
-from .rule_spec import Terms
+from .rule_spec import RuleSpec
 from .rules import Rule
 
-#: everything that can be said in a rule
+#: Every field of a rule.
 FIELDS = ("provider", "match", "times", "after", "every", "share", "faults")
 
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)\s*%")
-_SHOWN = 80
 
 
-class RuleError(ValueError):
-    """A rule that cannot be read: the field, its value, and what is allowed."""
-
-    def __init__(self, field: str, value: object, allowed: str) -> None:
-        super().__init__(f"{_cut(field)}: {_cut(repr(value))} is not allowed; allowed: {allowed}")
-        self.field = field
-        self.value = value
-        self.allowed = allowed
+class RuleError(InputError):
+    """A rule or an inbox fault that cannot be read."""
 
 
-def read_terms(given: object) -> Terms:
-    """Read one rule; RuleError says what is wrong with the first field that is."""
-    if not isinstance(given, dict):
-        raise RuleError("rule", given, "an object with " + ", ".join(FIELDS))
-    for name in given:
-        if name not in FIELDS:
-            raise RuleError(str(name), given[name], ", ".join(FIELDS))
-    provider, match = given.get("provider"), given.get("match")
-    unsupported = {kind.name: kind.unsupported_faults for kind in PROVIDERS}
-    if provider is not None and (not isinstance(provider, str) or provider not in unsupported):
-        allowed = ", ".join(unsupported)
-        raise RuleError("provider", provider, f"{allowed}, or none for every provider")
+def read_rule(document: object) -> RuleSpec:
+    """Read one rule.
+
+    Raises:
+        RuleError: A field is unknown, missing or has a value that is not allowed.
+    """
+    if not isinstance(document, dict):
+        raise RuleError("rule", document, "an object with " + ", ".join(FIELDS))
+    check_fields(document, FIELDS)
+    provider = _read_provider(document.get("provider"))
+    match = document.get("match")
     if match is not None and (not isinstance(match, str) or not match):
-        raise RuleError("match", match, "a piece of the prompt as text, or null for every prompt")
-    times = _whole(given, "times", "always")
-    after = _whole(given, "after", "none to leave alone")
-    every = _whole(given, "every", "each one")
-    share = _read_share(given.get("share"))
-    faults = _read_faults(given.get("faults"))
-    for name in unsupported[provider].intersection(faults) if provider else ():
-        raise RuleError(f"faults.{name}", name, f"any fault {provider} has")
-    return Terms(faults, provider, match, times, after, every, share)
+        raise RuleError("match", match, "a non-empty part of the prompt, or null for every prompt")
+    times = _read_count(document, "times", "no limit")
+    after = _read_count(document, "after", "0")
+    every = _read_count(document, "every", "1")
+    share = _read_share(document.get("share"))
+    faults = _read_faults(document.get("faults"))
+    for kind in PROVIDERS:
+        for name in kind.unsupported_faults.intersection(faults) if kind.name == provider else ():
+            raise RuleError(f"faults.{name}", name, f"a fault that {provider} supports")
+    return RuleSpec(faults, provider, match, times, after, every, share)
 
 
 def write_rule(rule: Rule) -> dict[str, Any]:
-    """A rule as the control API shows it."""
-    terms = rule.terms
+    """Return a rule in the form of the control API."""
+    spec = rule.spec
     return {
         "id": rule.id,
-        "provider": terms.provider,
-        "match": terms.match,
-        "times": terms.times,
-        "after": terms.after,
-        "every": terms.every,
-        "share": None if terms.share is None else f"{terms.share:g}%",
+        "provider": spec.provider,
+        "match": spec.match,
+        "times": spec.times,
+        "after": spec.after,
+        "every": spec.every,
+        "share": None if spec.share is None else f"{spec.share:g}%",
         "seen": rule.seen,
         "hits": rule.hits,
         "remaining": rule.remaining,
-        "faults": dict(terms.faults),
+        "faults": dict(spec.faults),
     }
 
 
-def _whole(given: Mapping[str, object], name: str, without: str) -> int | None:
-    value = given.get(name)
+def check_fields(document: Mapping[object, object], fields: tuple[str, ...]) -> None:
+    """Raise RuleError for the first field that is not known."""
+    for name, value in document.items():
+        if name not in fields:
+            allowed = ", ".join(fields)
+            problem = f"is not a known field; known fields: {allowed}"
+            raise RuleError(str(name), value, allowed, problem=problem)
+
+
+def _read_provider(value: object) -> str | None:
+    names = [kind.name for kind in PROVIDERS]
+    if value is not None and (not isinstance(value, str) or value not in names):
+        allowed = ", ".join(names)
+        raise RuleError("provider", value, f"one of {allowed}, or null for every provider")
+    return value
+
+
+def _read_count(document: Mapping[str, object], name: str, default: str) -> int | None:
+    value = document.get(name)
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise RuleError(name, value, f"a whole number from 1, or null for {without}")
+        raise RuleError(name, value, f"a whole number of at least 1, or null for {default}")
     return value
 
 
 def _read_share(value: object) -> float | None:
     if value is None:
         return None
-    found = _SHARE.fullmatch(value) if isinstance(value, str) else None
-    percent = float(found[1]) if found else 0.0
+    match = _SHARE.fullmatch(value) if isinstance(value, str) else None
+    percent = float(match[1]) if match else 0.0
     if not 0 < percent <= 100:
-        allowed = "a percentage such as 20%, above 0% and up to 100%, or null for each one"
+        allowed = "a percentage such as 20%, above 0% and up to 100%, or null for 100%"
         raise RuleError("share", value, allowed)
     return percent
 
 
-def _read_faults(given: object) -> dict[str, Value]:
-    wanted = given
-    if isinstance(given, list) and all(isinstance(name, str | int) for name in given):
-        wanted = dict.fromkeys(given)
-    if not isinstance(wanted, dict) or not wanted:
-        raise RuleError("faults", given, "name: value, or a list of names, of " + _all_faults())
+def _read_faults(value: object) -> dict[str, Value]:
+    allowed = "an object of name: value, or a list of names, from " + _all_faults()
+    if value is None:
+        raise RuleError("faults", value, allowed, problem="is required")
+    entries = value
+    if isinstance(value, list) and all(isinstance(name, str | int) for name in value):
+        entries = dict.fromkeys(value)
+    if not isinstance(entries, dict) or not entries:
+        raise RuleError("faults", value, allowed)
     try:
-        faults = dict(_read_fault(name, value) for name, value in wanted.items())
+        faults = dict(_read_fault(name, value) for name, value in entries.items())
         _check_together(faults)
     except FaultError as error:
-        raise RuleError(f"faults.{error.fault}", error.value, error.allowed) from error
+        field = f"faults.{error.fault}"
+        raise RuleError(field, error.value, error.allowed, problem=error.problem) from error
     return faults
 
 
 def _read_fault(name: object, value: object) -> tuple[str, Value]:
-    # YAML reads the name 429 as a number. True is one in Python too, but no name.
-    kind = kind_of(str(name))
+    # YAML reads the name 429 as a number. `True` is also a number in Python, but it is not a name.
+    kind = find_fault_kind(str(name))
     if isinstance(value, dict):
         value = _unwrap(kind, value)
     if value is None or value is True:
         return kind.name, read_value(kind, None)
     if value is False or not isinstance(value, str | int | float):
-        raise FaultError(kind.name, value, f"{kind.spelling}, or leave it out")
+        raise FaultError(kind.name, value, f"{kind.syntax}, or omitted")
     return kind.name, read_value(kind, str(value))
 
 
-def _unwrap(kind: Kind, value: Mapping[object, object]) -> object:
-    """The 2 in `{retry_after: 2}`."""
-    if kind.inner is None:
-        raise FaultError(kind.name, value, kind.spelling)
-    if list(value) != [kind.inner]:
-        raise FaultError(kind.name, value, f"{{{kind.inner}: {kind.takes.value}}}")
-    return value[kind.inner]
+def _unwrap(kind: FaultKind, value: Mapping[object, object]) -> object:
+    """Return the 2 in `{retry_after: 2}`."""
+    if kind.value_field is None:
+        raise FaultError(kind.name, value, kind.syntax)
+    if list(value) != [kind.value_field]:
+        raise FaultError(kind.name, value, f"{{{kind.value_field}: {kind.value_kind.value}}}")
+    return value[kind.value_field]
 
 
 def _check_together(faults: Mapping[str, Value]) -> None:
-    """Refuse two faults for one and the same submit answer."""
-    submission = [name for name in faults if CATALOGUE[name].stage is Stage.SUBMISSION]
-    if len(submission) > 1:
-        raise FaultError(submission[1], " and ".join(submission), "one of them at a time")
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    """Refuse two faults for the same submit answer."""
+    names = [name for name in faults if CATALOGUE[name].stage is Stage.SUBMISSION]
+    if len(names) > 1:
+        raise FaultError(names[1], " and ".join(names), "the only submission fault of the rule")
 
 
 def _all_faults() -> str:
-    return ", ".join(kind.spelling for kind in CATALOGUE.values())
+    return ", ".join(kind.syntax for kind in CATALOGUE.values())

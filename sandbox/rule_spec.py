@@ -1,4 +1,4 @@
-"""What one rule asks for."""
+"""The content of one rule."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,29 +8,29 @@ from .faults import CATALOGUE, Stage, Value
 
 
 @dataclass(frozen=True)
-class Terms:
-    """Which submissions a rule is for, and which faults they get. None narrows nothing down."""
+class RuleSpec:
+    """The submissions that a rule applies to, and their faults. None does not restrict."""
 
     faults: Mapping[str, Value]
     provider: str | None = None
-    #: a piece of the prompt
+    #: A part of the prompt.
     match: str | None = None
-    #: how many it applies to
+    #: Largest number of submissions that get the faults.
     times: int | None = None
-    #: how many of those that match are left alone at first
+    #: Number of matching submissions that are skipped first.
     after: int | None = None
-    #: of the others, one in so many
+    #: Of the others, one in this many gets the faults.
     every: int | None = None
-    #: and of these so many in a hundred, drawn by lot
+    #: Percentage of these that get the faults, chosen pseudo-randomly.
     share: float | None = None
 
     @cached_property
-    def bites_submissions(self) -> bool:
-        """Whether any of its faults is about the submission, so that a resend can have it too."""
+    def affects_submissions(self) -> bool:
+        """True when a fault is about the submission. A resend can then get it too."""
         return any(CATALOGUE[name].stage is Stage.SUBMISSION for name in self.faults)
 
-    def match_with(self, provider: str, prompt: str, unsupported: frozenset[str]) -> bool:
-        """Whether it is for such submissions, and has a fault that this provider can have."""
+    def matches(self, provider: str, prompt: str, unsupported: frozenset[str]) -> bool:
+        """Return True when the rule covers this submission and the provider has its faults."""
         return (
             self.provider in (None, provider)
             and (self.match is None or self.match in prompt)

@@ -1,4 +1,4 @@
-"""Which faults a submission gets: those its prompt asks for and those of the rules."""
+"""Decides which faults a submission gets, from its prompt and from the rules."""
 
 import hashlib
 import itertools
@@ -8,98 +8,108 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .faults import CATALOGUE, REFUSALS, FaultError, Faults, Stage, Value, Wish, read_wish
-from .rule_spec import Terms
+from .faults import (
+    CATALOGUE,
+    REFUSALS,
+    FaultError,
+    Faults,
+    PromptFaults,
+    Stage,
+    Value,
+    read_prompt_faults,
+)
+from .rule_spec import RuleSpec
 
 
 @dataclass(frozen=True)
 class Submission:
-    """One submit request, as far as faults are concerned."""
+    """The parts of one submit request that decide its faults."""
 
     provider: str
     model: str
     prompt: str
-    #: it leads to a task that an earlier one opened, under the same idempotency key
+    #: True when an earlier request with the same idempotency key created the task.
     resend: bool = False
 
     @property
-    def order(self) -> tuple[str, str, str]:
-        """What tells submissions apart. No keys and no times: those differ from run to run."""
+    def identity(self) -> tuple[str, str, str]:
+        """The fields that identify a submission. Keys and times differ between runs."""
         return self.provider, self.model, self.prompt
 
 
 @dataclass
 class Rule:
-    """One rule at work. Not for several threads at once: `Rules` sees to that."""
+    """One active rule and its counters. It is not thread-safe; `Rules` holds the lock."""
 
     id: str
-    terms: Terms
-    #: decides, with the submission itself, what a share falls on
+    spec: RuleSpec
+    #: Decides, with the submission, which submissions the share hits.
     seed: int
-    #: how many submissions it was for, whether or not it applied to them
+    #: Matching submissions so far, with and without faults.
     seen: int = 0
-    #: how many it applied to
+    #: Submissions that got the faults so far.
     hits: int = 0
-    _seen_of: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    _seen_by_identity: Counter[tuple[str, str, str]] = field(default_factory=Counter)
 
     @property
     def remaining(self) -> int | None:
-        """How many more submissions it can apply to; None is all."""
-        return None if self.terms.times is None else self.terms.times - self.hits
+        """Submissions that can still get the faults. None has no limit."""
+        return None if self.spec.times is None else self.spec.times - self.hits
 
     @property
     def active(self) -> bool:
-        """Whether it can apply to any more submissions."""
+        """True while more submissions can get the faults."""
         return self.remaining != 0
 
-    def draw(self, submission: Submission) -> bool:
-        """Count a submission it is for, and say whether it applies to this one."""
+    def count(self, submission: Submission) -> bool:
+        """Count a matching submission. Return True when it gets the faults."""
         self.seen += 1
-        number = self.seen - (self.terms.after or 0)
-        picked = self._wins(submission)
-        hit = picked and number > 0 and number % (self.terms.every or 1) == 0
+        number = self.seen - (self.spec.after or 0)
+        in_share = self._in_share(submission)
+        hit = in_share and number > 0 and number % (self.spec.every or 1) == 0
         self.hits += hit
         return hit
 
-    def _wins(self, submission: Submission) -> bool:
-        if self.terms.share is None:
+    def _in_share(self, submission: Submission) -> bool:
+        if self.spec.share is None:
             return True
-        self._seen_of[submission.order] += 1
-        return 100 * self._lot(submission, self._seen_of[submission.order]) < self.terms.share
+        self._seen_by_identity[submission.identity] += 1
+        number = self._seen_by_identity[submission.identity]
+        return 100 * self._share_position(submission, number) < self.spec.share
 
-    def _lot(self, submission: Submission, number: int) -> float:
-        # By the order and how often it came, not by when it came: threads that overtake each
-        # other change nothing, and a resend has a lot of its own. The share is left out, so that
-        # a larger one hits what a smaller one did, and more.
-        words = [self.seed, self.terms.provider, self.terms.match, dict(self.terms.faults)]
-        text = json.dumps([*words, submission.order, number], sort_keys=True)
+    def _share_position(self, submission: Submission, number: int) -> float:
+        # The position depends on the submission and its number, not on its time. So the order of
+        # threads changes nothing, and a resend has its own position. The share is not part of
+        # it, so a larger share hits the same submissions and more.
+        words = [self.seed, self.spec.provider, self.spec.match, dict(self.spec.faults)]
+        text = json.dumps([*words, submission.identity, number], sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8]) / 2**64
 
 
 class Rules:
-    """Every rule, and a count of the submissions seen of each wish."""
+    """Every rule, and the number of submissions of each prompt with faults."""
 
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
         self._rules: dict[str, Rule] = {}
         self._ids = itertools.count(1)
-        self._seen: Counter[tuple[str, str, str]] = Counter()
+        self._submissions: Counter[tuple[str, str, str]] = Counter()
         self._lock = threading.Lock()
 
-    def add(self, terms: Terms) -> Rule:
-        """Apply the faults to coming submissions, until removed or used up."""
+    def add(self, spec: RuleSpec) -> Rule:
+        """Apply a rule to coming submissions until it is removed or used up."""
         with self._lock:
-            rule = Rule(f"fault-{next(self._ids)}", terms, self.seed)
+            rule = Rule(f"fault-{next(self._ids)}", spec, self.seed)
             self._rules[rule.id] = rule
             return rule
 
     def all(self) -> list[Rule]:
-        """Every rule, the oldest first."""
+        """Return every rule, the oldest first."""
         with self._lock:
             return list(self._rules.values())
 
     def remove(self, rule_id: str) -> bool:
-        """Remove one rule; False when there is none of that id."""
+        """Remove one rule. Return False when no rule has this id."""
         with self._lock:
             return self._rules.pop(rule_id, None) is not None
 
@@ -109,36 +119,45 @@ class Rules:
             self._rules.clear()
 
     def forget_submissions(self) -> None:
-        """Count the submissions of each wish from the start again."""
+        """Reset the number of submissions of each prompt. Rules keep their counters."""
         with self._lock:
-            self._seen.clear()
+            self._submissions.clear()
 
     def draw(self, submission: Submission, unsupported: frozenset[str] = frozenset()) -> Faults:
-        """Count one submission and say which faults it gets.
+        """Count one submission and return its faults.
 
-        Rules with a fault of the submission see every one of them. The others see only those
-        that open a task, neither refused ones nor resends: so they count tasks. Of two rules the
-        later wins, and the prompt's own wish over both.
+        A rule with a submission fault counts every submission. A rule without one counts only
+        submissions that create a task, so it counts neither refused ones nor resends. The later
+        of two rules has priority. The prompt has priority over both.
+
+        Args:
+            submission: The submission.
+            unsupported: The names of the faults that the provider does not have.
+
+        Raises:
+            FaultError: The prompt asks for an unknown or unsupported fault.
         """
-        wish = read_wish(submission.prompt)
-        for name in unsupported.intersection(wish.task):
-            raise FaultError(name, name, f"a provider that has it; {submission.provider} does not")
+        prompt_faults = read_prompt_faults(submission.prompt)
+        for name in unsupported.intersection(prompt_faults.task):
+            raise FaultError(name, name, f"a fault that {submission.provider} supports")
         with self._lock:
-            asked = self._asked(submission, wish)
+            own = self._prompt_fault(submission, prompt_faults)
             hits = self._hits(submission, unsupported, submissions=True)
-            values = self._merge(hits, wish, asked)
+            values = self._merge(hits, prompt_faults, own)
             if not submission.resend and REFUSALS.isdisjoint(values):
                 hits |= self._hits(submission, unsupported, submissions=False)
-                values = self._merge(hits, wish, asked)
+                values = self._merge(hits, prompt_faults, own)
         return Faults({name: value for name, value in values.items() if name not in unsupported})
 
-    def _asked(self, submission: Submission, wish: Wish) -> dict[str, Value]:
-        """The wish's fault for this very submission, if it has one."""
-        if not wish.submissions:
+    def _prompt_fault(
+        self, submission: Submission, prompt_faults: PromptFaults
+    ) -> dict[str, Value]:
+        """Return the submission fault that the prompt asks for this time, if any."""
+        if not prompt_faults.submissions:
             return {}
-        self._seen[submission.order] += 1
-        number = self._seen[submission.order]
-        return dict(wish.submissions[number - 1 : number])
+        self._submissions[submission.identity] += 1
+        number = self._submissions[submission.identity]
+        return dict(prompt_faults.submissions[number - 1 : number])
 
     def _hits(
         self, submission: Submission, unsupported: frozenset[str], *, submissions: bool
@@ -147,20 +166,22 @@ class Rules:
             rule.id
             for rule in self._rules.values()
             if rule.active
-            and rule.terms.bites_submissions is submissions
-            and rule.terms.match_with(submission.provider, submission.prompt, unsupported)
-            and rule.draw(submission)
+            and rule.spec.affects_submissions is submissions
+            and rule.spec.matches(submission.provider, submission.prompt, unsupported)
+            and rule.count(submission)
         }
 
-    def _merge(self, hits: set[str], wish: Wish, asked: Mapping[str, Value]) -> dict[str, Value]:
+    def _merge(
+        self, hits: set[str], prompt_faults: PromptFaults, own: Mapping[str, Value]
+    ) -> dict[str, Value]:
         values: dict[str, Value] = {}
         for rule in self._rules.values():
             if rule.id in hits:
-                values.update(rule.terms.faults)
-        values.update(wish.task)
-        if asked:
+                values.update(rule.spec.faults)
+        values.update(prompt_faults.task)
+        if own:
             values = {name: value for name, value in values.items() if not _is_submission(name)}
-        return {**values, **asked}
+        return {**values, **own}
 
 
 def _is_submission(name: str) -> bool:

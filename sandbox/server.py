@@ -1,4 +1,4 @@
-"""Serves the sandbox over real HTTP, with connections that are kept alive or cut at will."""
+"""Serves the sandbox over real HTTP. Connections are kept alive, or closed by faults."""
 
 import contextlib
 import socket
@@ -13,56 +13,58 @@ from typing import Self
 from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from werkzeug.wrappers import Response
 
-from .app import MAX_BODY, create_app
-from .http_types import WISHES, Body, Wishes
-from .settings import Settings
+from .app import MAX_BODY_BYTES, create_app
+from .http_types import RESPONSE_CONTROL, ResponseBody, ResponseControl
+from .settings import SandboxSettings
 from .state import SandboxState
 
 
-class Handler(WSGIRequestHandler):
-    """One connection. Werkzeug's own handler closes it after each answer; this one keeps it."""
+class SandboxRequestHandler(WSGIRequestHandler):
+    """One connection. It stays open after an answer, unlike with Werkzeug's own handler."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
-    #: an answer leaves in one piece
+    #: Buffers the whole answer, so it is sent in one piece.
     wbufsize = -1
-    server: "Server"
+    server: "SandboxServer"
 
     def setup(self) -> None:
-        """Begin a connection."""
+        """Register a new connection."""
         super().setup()
         self.server.connections.add(self.connection)
 
     def finish(self) -> None:
-        """End a connection."""
+        """Remove a closed connection."""
         self.server.connections.discard(self.connection)
         try:
             super().finish()
         except OSError:
-            # The client went away, and part of an answer is still here.
+            # The client disconnected before the whole answer was sent.
             self.rfile.close()
 
     def run_wsgi(self) -> None:
         """Answer one request."""
         self.environ = environ = self.make_environ()
         self._read_body()
-        environ[WISHES] = wishes = Wishes()
+        environ[RESPONSE_CONTROL] = control = ResponseControl()
         answer = Response.from_app(self.server.app, environ, buffered=True)
-        if wishes.vanish:
+        if control.close_without_answer:
             self.close_connection = True
             return
-        body = wishes.body
+        body = control.body
         if body is None:
             data = answer.get_data()
-            body = Body((data,), None if answer.status_code == 204 else len(data), close=False)
+            body = ResponseBody(
+                (data,), None if answer.status_code == 204 else len(data), close=False
+            )
         self._send(answer, body)
 
-    def _send(self, answer: Response, body: Body) -> None:
+    def _send(self, answer: Response, body: ResponseBody) -> None:
         answer.headers.pop("Content-Length", None)
         if body.length is not None:
             answer.headers["Content-Length"] = str(body.length)
         elif body.close:
-            # Nothing else says where it ends.
+            # Without a Content-Length, the end of the connection is the end of the body.
             self.close_connection = True
         self.send_response(answer.status_code)
         for name, value in answer.headers.to_wsgi_list():
@@ -77,49 +79,49 @@ class Handler(WSGIRequestHandler):
         self.close_connection |= body.close
 
     def log(self, type: str, message: str, *args: object) -> None:
-        """Say nothing: what matters is logged where it happens."""
+        """Log nothing. The views log their own events."""
 
     def _read_body(self) -> None:
-        # The whole body, whether or not a view wants it: the next request starts after it.
+        # The next request begins after the body, so the body is read even if no view uses it.
         if self.environ.get("wsgi.input_terminated"):
-            body = self.environ["wsgi.input"].read(MAX_BODY + 1)
+            body = self.environ["wsgi.input"].read(MAX_BODY_BYTES + 1)
             self.environ["CONTENT_LENGTH"] = str(len(body))
         else:
             text = self.environ.get("CONTENT_LENGTH") or "0"
-            length = int(text) if text.isdigit() else MAX_BODY + 1
-            body = self.rfile.read(length) if length <= MAX_BODY else b""
-            self.close_connection |= length > MAX_BODY
+            length = int(text) if text.isdigit() else MAX_BODY_BYTES + 1
+            body = self.rfile.read(length) if length <= MAX_BODY_BYTES else b""
+            self.close_connection |= length > MAX_BODY_BYTES
         self.environ["wsgi.input"] = BytesIO(body)
 
 
-class Server(ThreadedWSGIServer):
-    """A thread per connection; closing it cuts the connections too."""
+class SandboxServer(ThreadedWSGIServer):
+    """A server with one thread for each connection."""
 
-    def __init__(self, settings: Settings, world: SandboxState) -> None:
+    def __init__(self, settings: SandboxSettings, state: SandboxState) -> None:
         self.connections: set[socket.socket] = set()
-        super().__init__(settings.host, settings.port, create_app(world), Handler)
+        super().__init__(settings.host, settings.port, create_app(state), SandboxRequestHandler)
 
     def server_bind(self) -> None:
-        """Bind without HTTPServer's look-up of the host's name, which can take seconds."""
+        """Bind without the name lookup of HTTPServer, which can take seconds."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.host, self.server_address[1]
 
     def cut(self) -> None:
-        """End every open connection."""
+        """Close every open connection."""
         for connection in tuple(self.connections):
-            # Shut, not closed: the thread that reads from it closes it, and may just have.
+            # The reading thread closes the socket itself, so this only shuts it down.
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
 
 class Sandbox:
-    """A sandbox that serves in the background, for as long as the `with` block lasts."""
+    """A sandbox that serves in the background while its `with` block runs."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
-        self.world = SandboxState(settings, clock)
-        self._server = Server(settings, self.world)
+    def __init__(self, settings: SandboxSettings, clock: Callable[[], float] = time.time) -> None:
+        self.state = SandboxState(settings, clock)
+        self._server = SandboxServer(settings, self.state)
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        #: where it is reached; the port is the real one also when 0 was asked for
+        #: Base URL. Its port is the real one, also for port 0.
         self.url = f"http://{host}:{self._server.port}"
         self._thread = threading.Thread(
             target=self._server.serve_forever, args=(0.05,), name="sandbox-server", daemon=True
@@ -135,7 +137,7 @@ class Sandbox:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.world.stop()
+        self.state.stop()
         self._server.shutdown()
         self._server.cut()
         self._thread.join()

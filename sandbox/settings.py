@@ -1,32 +1,32 @@
-"""What one sandbox is told when it starts."""
+"""The settings of one sandbox."""
 
 from dataclasses import dataclass
 
-from .rule_spec import Terms
+from .rule_spec import RuleSpec
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Everything that can be chosen from outside; see ``python -m sandbox --help``."""
+class SandboxSettings:
+    """The settings of one sandbox. `python -m sandbox --help` lists most of them."""
 
     host: str = "127.0.0.1"
-    #: 0 picks a free port
+    #: TCP port. 0 picks a free port.
     port: int = 8700
-    #: the one API key every emulated provider accepts
+    #: The API key that every emulated provider accepts.
     api_key: str = "sandbox"
-    #: when set, HiAPI callbacks are signed with it
+    #: Signs HiAPI's callbacks. None sends them unsigned.
     hiapi_webhook_secret: str | None = None
-    #: when set, the inbox says of each notification whether this `whsec_…` signed it
+    #: A secret `whsec_…` that the inbox verifies notifications with. None verifies nothing.
     inbox_secret: str | None = None
-    #: how many tasks AI GPT Image runs at a time before it refuses the next
+    #: Tasks that AI GPT Image runs at the same time. It refuses one more.
     aigptimage_active_tasks: int = 100
-    #: how long a task runs, in seconds, unless the fault `slow` says otherwise
+    #: Run time of a task without the fault `slow`. Seconds.
     task_seconds: float = 1.0
-    #: lifts "HTTPS only" and "no private address" for callback URLs
+    #: True also accepts callback URLs with plain HTTP or a private address.
     allow_http: bool = False
-    #: waits in seconds before each retry of a callback; None takes each provider's own
+    #: Delays before each retry of a callback, in seconds. None uses the provider's delays.
     callback_retry_seconds: tuple[float, ...] | None = None
-    #: the rules of a fault script; `sandbox.script.read_script` reads them
-    rules: tuple[Terms, ...] = ()
-    #: decides which submissions a rule's share falls on
+    #: The rules of a fault script, as `sandbox.script.read_script` returns them.
+    rules: tuple[RuleSpec, ...] = ()
+    #: Decides which submissions the share of a rule hits.
     seed: int = 0

@@ -1,58 +1,65 @@
-"""One running sandbox: its rooms, put together."""
+"""The parts of one running sandbox."""
 
 import threading
 import time
 from collections.abc import Callable
 
-from .callbacks import Courier
+from .callbacks import CallbackSender
 from .inbox import Inbox
-from .provider import Provider
+from .provider import EmulatedProvider
 from .registry import PROVIDERS
 from .rules import Rules
-from .settings import Settings
-from .submissions import Reception
+from .settings import SandboxSettings
+from .submissions import SubmissionHandler
 from .tasks import TaskStore
 from .timetable import Timetable
 
 
 class SandboxState:
-    """Everything one sandbox holds. `clock` gives Unix seconds, and tests can move it."""
+    """Everything that one sandbox holds in memory.
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.time) -> None:
+    Args:
+        settings: The settings of the sandbox.
+        clock: Returns the Unix time in seconds. Tests can move it.
+    """
+
+    def __init__(self, settings: SandboxSettings, clock: Callable[[], float] = time.time) -> None:
         self.settings = settings
         self.clock = clock
-        #: set when the sandbox stops, so that no answer is kept waiting
+        #: Set when the sandbox stops. It ends every delayed answer.
         self.stopping = threading.Event()
         self.store = TaskStore()
         self.rules = Rules(settings.seed)
-        for terms in settings.rules:
-            self.rules.add(terms)
+        for spec in settings.rules:
+            self.rules.add(spec)
         self.inbox = Inbox(settings.inbox_secret, clock)
         self.timetable = Timetable()
-        self.courier = Courier(self.store, self.timetable, clock, settings.callback_retry_seconds)
-        self.reception = Reception(
+        self.callback_sender = CallbackSender(
+            self.store, self.timetable, clock, settings.callback_retry_seconds
+        )
+        self.submissions = SubmissionHandler(
             settings,
             store=self.store,
             rules=self.rules,
             timetable=self.timetable,
-            courier=self.courier,
+            callback_sender=self.callback_sender,
             clock=clock,
             stopping=self.stopping,
         )
-        self.providers: dict[str, Provider] = {
-            kind.name: kind(settings, self.store, clock, self.reception.submit)
-            for kind in PROVIDERS
+        self.providers: dict[str, EmulatedProvider] = {
+            provider.name: provider(settings, self.store, clock, self.submissions.submit)
+            for provider in PROVIDERS
         }
 
     def forget(self) -> None:
-        """Forget every task, charge, key and count of a wish. Rules stay, and what they counted."""
+        """Forget tasks, charges, idempotency keys and counted submissions. Rules stay."""
         self.store.clear()
         self.rules.forget_submissions()
         for provider in self.providers.values():
             provider.keys.clear()
 
     def stop(self) -> None:
-        """End every thread, however much is left to do."""
+        """End every thread and drop the remaining work."""
         self.stopping.set()
         self.timetable.stop()
-        self.courier.stop()
+        self.callback_sender.stop()

@@ -1,4 +1,4 @@
-"""What happens to every submission, whichever provider it is for."""
+"""Handles the submissions of every provider."""
 
 import threading
 from collections.abc import Callable
@@ -6,16 +6,19 @@ from collections.abc import Callable
 import structlog
 from flask import Response, request
 
-from .callbacks import Courier
+from .callbacks import CallbackSender
 from .faults import REFUSALS, FaultError, Faults, whole_seconds
-from .http_types import vanish, wait
-from .provider import Order, Provider, Refusal
+from .http_types import close_without_answer, wait_for_client
+from .provider import EmulatedProvider, Refusal, TaskRequest
 from .rules import Rules, Submission
-from .settings import Settings
-from .tasks import Outcome, Status, Task, TaskStore
+from .settings import SandboxSettings
+from .tasks import Task, TaskOutcome, TaskStatus, TaskStore
 from .timetable import Timetable
 
 log = structlog.get_logger(__name__)
+
+#: Interval of the check whether the sandbox stops. Seconds.
+_STOP_CHECK_SECONDS = 0.1
 
 _GATEWAY_PAGE = """<html>
 <head><title>502 Bad Gateway</title></head>
@@ -24,17 +27,17 @@ _GATEWAY_PAGE = """<html>
 """
 
 
-class Reception:
-    """Takes orders: refuses, creates, charges, and answers as the faults ask for."""
+class SubmissionHandler:
+    """Refuses a submission, or creates and charges its task and answers with its faults."""
 
     def __init__(
         self,
-        settings: Settings,
+        settings: SandboxSettings,
         *,
         store: TaskStore,
         rules: Rules,
         timetable: Timetable,
-        courier: Courier,
+        callback_sender: CallbackSender,
         clock: Callable[[], float],
         stopping: threading.Event,
     ) -> None:
@@ -42,92 +45,107 @@ class Reception:
         self._store = store
         self._rules = rules
         self._timetable = timetable
-        self._courier = courier
+        self._callback_sender = callback_sender
         self._clock = clock
-        #: set when the sandbox stops, so that no request keeps hanging
+        #: Set when the sandbox stops. It ends every delayed answer.
         self._stopping = stopping
 
-    def submit(self, provider: Provider, order: Order, known: Task | None) -> tuple[Task, Response]:
-        """Take an order. `known` is the task that the same request led to before, if any."""
-        faults = self._draw(provider, order, resend=known is not None)
+    def submit(
+        self, provider: EmulatedProvider, task_request: TaskRequest, known: Task | None
+    ) -> tuple[Task, Response]:
+        """Create a task, or answer with the known one.
+
+        Args:
+            provider: The provider that received the request.
+            task_request: The valid request.
+            known: The task that an earlier request with the same idempotency key created.
+
+        Raises:
+            Refusal: A fault or the limit of running tasks refuses the request.
+        """
+        faults = self._draw(provider, task_request, resend=known is not None)
         self._refuse(provider, faults)
         if known is None:
-            task = self._open(provider, order, faults)
+            task = self._create(provider, task_request, faults)
         else:
             task = known
-            self._store.resubmitted(task)
+            self._store.count_submission(task)
         return task, self._answer(provider, task, faults)
 
-    def _draw(self, provider: Provider, order: Order, *, resend: bool) -> Faults:
-        submission = Submission(provider.name, order.model, order.prompt, resend)
+    def _draw(
+        self, provider: EmulatedProvider, task_request: TaskRequest, *, resend: bool
+    ) -> Faults:
+        submission = Submission(provider.name, task_request.model, task_request.prompt, resend)
         try:
             return self._rules.draw(submission, provider.unsupported_faults)
         except FaultError as error:
             raise Refusal(400, str(error), field="prompt") from error
 
-    def _refuse(self, provider: Provider, faults: Faults) -> None:
+    def _refuse(self, provider: EmulatedProvider, faults: Faults) -> None:
         for name in sorted(REFUSALS.intersection(faults.values)):
             log.info("submission_refused", provider=provider.name, status=int(name))
-            wait = whole_seconds(faults.seconds(name)) if name == "429" else None
-            raise Refusal(int(name), retry_after=wait)
+            retry_after = whole_seconds(faults.seconds(name)) if name == "429" else None
+            raise Refusal(int(name), retry_after=retry_after)
 
-    def _open(self, provider: Provider, order: Order, faults: Faults) -> Task:
+    def _create(
+        self, provider: EmulatedProvider, task_request: TaskRequest, faults: Faults
+    ) -> Task:
         task = Task(
             id=provider.new_id(),
             provider=provider.name,
-            model=order.model,
-            prompt=order.prompt,
-            callback_url=order.callback_url,
-            charge=order.charge,
-            pictures=order.pictures,
+            model=task_request.model,
+            prompt=task_request.prompt,
+            callback_url=task_request.callback_url,
+            charge=task_request.charge,
+            pictures=task_request.pictures,
             link_base=request.host_url.rstrip("/"),
             faults=faults,
-            idempotency_key=order.idempotency_key,
-            notes=order.notes,
+            idempotency_key=task_request.idempotency_key,
+            notes=task_request.notes,
             created_at=self._clock(),
-            runs_for=faults.seconds("slow", self._settings.task_seconds),
-            links_live_for=faults.seconds("expire_links", provider.links_live_for),
+            run_seconds=faults.seconds("slow", self._settings.task_seconds),
+            link_ttl_seconds=faults.seconds("expire_links", provider.link_ttl_seconds),
         )
-        if not self._store.add(task, provider.most_running()):
+        if not self._store.add(task, provider.max_running_tasks()):
             raise Refusal(409)
         log.info("task_created", provider=task.provider, task=task.id, model=task.model)
         if "early" in faults:
             self._wait(self._finish(provider, task))
-        elif not task.runs_for:
-            # Not by the timetable: a submit answer that shows the task shows it finished.
+        elif not task.run_seconds:
+            # The timetable would finish it after the answer. The answer must show it as finished.
             self._finish(provider, task)
         else:
-            self._timetable.after(task.runs_for, lambda: self._end(provider, task))
+            self._timetable.after(task.run_seconds, lambda: self._end(provider, task))
         return task
 
-    def _end(self, provider: Provider, task: Task) -> None:
+    def _end(self, provider: EmulatedProvider, task: Task) -> None:
         self._finish(provider, task)
 
-    def _finish(self, provider: Provider, task: Task) -> threading.Event | None:
+    def _finish(self, provider: EmulatedProvider, task: Task) -> threading.Event | None:
         outcome = _outcome(provider, task.faults)
         if not self._store.finish(task, outcome, self._clock()):
             return None
         log.info("task_finished", provider=task.provider, task=task.id, status=outcome.status)
-        return self._courier.announce(provider, task)
+        return self._callback_sender.send_callbacks(provider, task)
 
-    def _answer(self, provider: Provider, task: Task, faults: Faults) -> Response:
+    def _answer(self, provider: EmulatedProvider, task: Task, faults: Faults) -> Response:
         if "hang" in faults:
-            wait(faults.seconds("hang"), self._stopping)
+            wait_for_client(faults.seconds("hang"), self._stopping)
         if "502_html" in faults:
             return Response(_GATEWAY_PAGE, 502, mimetype="text/html")
         if "lost_response" in faults:
-            return vanish()
+            return close_without_answer()
         return provider.accepted(task)
 
-    def _wait(self, answered: threading.Event | None) -> None:
-        while answered is not None and not answered.wait(0.1):
+    def _wait(self, all_tried: threading.Event | None) -> None:
+        while all_tried is not None and not all_tried.wait(_STOP_CHECK_SECONDS):
             if self._stopping.is_set():
                 return
 
 
-def _outcome(provider: Provider, faults: Faults) -> Outcome:
+def _outcome(provider: EmulatedProvider, faults: Faults) -> TaskOutcome:
     if "cancelled" in faults:
-        return Outcome(Status.CANCELLED)
+        return TaskOutcome(TaskStatus.CANCELLED)
     if "fail" not in faults:
-        return Outcome(Status.SUCCEEDED)
+        return TaskOutcome(TaskStatus.SUCCEEDED)
     return provider.failed(faults.values["fail"])

@@ -1,4 +1,4 @@
-"""Provider tasks: what was asked, what became of them, and what they cost."""
+"""Provider tasks: their request, their outcome and their charge."""
 
 import threading
 from collections import Counter
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from .faults import Faults
-from .pictures import Picture
+from .pictures import PictureSpec
 
-#: beyond this many the oldest are dropped, so that a long benchmark does not eat the memory
+#: Largest number of stored tasks. The oldest is dropped first, so a benchmark can run long.
 MAX_TASKS = 100_000
 
 
-class Status(StrEnum):
-    """Where a task stands, in words common to all providers."""
+class TaskStatus(StrEnum):
+    """The status of a task, in terms common to all providers."""
 
     RUNNING = "running"
     SUCCEEDED = "succeeded"
@@ -23,18 +23,18 @@ class Status(StrEnum):
 
 
 @dataclass(frozen=True)
-class Charge:
-    """What a task cost when it was created."""
+class TaskCharge:
+    """The price of a task. It is charged when the task is created."""
 
     amount: float
     unit: str
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskOutcome:
     """How a task ended."""
 
-    status: Status
+    status: TaskStatus
     code: str = ""
     message: str = ""
 
@@ -59,38 +59,38 @@ class Task:
     model: str
     prompt: str
     callback_url: str | None
-    charge: Charge
-    pictures: tuple[Picture, ...]
-    #: scheme and host the client reached us by; image links start with it
+    charge: TaskCharge
+    pictures: tuple[PictureSpec, ...]
+    #: Scheme and host of the client's request. Image links start with them.
     link_base: str
     faults: Faults
     idempotency_key: str | None
     created_at: float
-    runs_for: float
-    links_live_for: float
-    #: what else its provider shows of it, in that provider's words
+    run_seconds: float
+    link_ttl_seconds: float
+    #: More fields that only its provider shows.
     notes: Mapping[str, str] = field(default_factory=dict)
-    outcome: Outcome | None = None
+    outcome: TaskOutcome | None = None
     finished_at: float | None = None
     refunded: bool = False
     submissions: int = 1
     callbacks: list[Callback] = field(default_factory=list)
-    #: how often each picture's link was asked for, by the picture's number
-    asked: Counter[int] = field(default_factory=Counter)
+    #: Number of requests for each image link, by the number of the picture.
+    image_requests: Counter[int] = field(default_factory=Counter)
 
     @property
-    def status(self) -> Status:
-        """Where it stands."""
-        return self.outcome.status if self.outcome else Status.RUNNING
+    def status(self) -> TaskStatus:
+        """The status of the task."""
+        return self.outcome.status if self.outcome else TaskStatus.RUNNING
 
     def progress(self, now: float) -> float:
-        """How far it is, from 0 to 1; never 1 before it has an outcome."""
+        """Return the progress from 0 to 1. It is below 1 until the task has an outcome."""
         if self.outcome:
             return 1.0
-        return min((now - self.created_at) / self.runs_for, 0.99) if self.runs_for else 0.99
+        return min((now - self.created_at) / self.run_seconds, 0.99) if self.run_seconds else 0.99
 
     def links(self) -> list[str]:
-        """Where the pictures of a success can be fetched."""
+        """Return the image links of a success."""
         if "success_without_images" in self.faults:
             return []
         return [
@@ -98,14 +98,14 @@ class Task:
             for number, picture in enumerate(self.pictures)
         ]
 
-    def links_die_at(self) -> float | None:
-        """When the links stop working; None while the task has not ended."""
-        return None if self.finished_at is None else self.finished_at + self.links_live_for
+    def links_expire_at(self) -> float | None:
+        """Return the time when the links expire, or None while the task runs."""
+        return None if self.finished_at is None else self.finished_at + self.link_ttl_seconds
 
 
 @dataclass
 class Account:
-    """What one provider has charged so far. Refunds are counted, not subtracted."""
+    """The charges of one provider. Refunds are counted but not subtracted."""
 
     tasks: int = 0
     amount: float = 0.0
@@ -115,7 +115,7 @@ class Account:
 
 
 class TaskStore:
-    """Every task there is, and the ledger of what was charged for them."""
+    """Every task, and the ledger of their charges."""
 
     def __init__(self, max_tasks: int = MAX_TASKS) -> None:
         self._tasks: dict[str, Task] = {}
@@ -124,10 +124,18 @@ class TaskStore:
         self._max_tasks = max_tasks
         self._lock = threading.Lock()
 
-    def add(self, task: Task, most_running: int | None = None) -> bool:
-        """Keep a new task and charge for it; False when so many of its provider's run already."""
+    def add(self, task: Task, max_running_tasks: int | None = None) -> bool:
+        """Store and charge a new task.
+
+        Args:
+            task: The new task.
+            max_running_tasks: Most tasks of its provider that may run. None has no limit.
+
+        Returns:
+            False when the limit is reached. The task is then neither stored nor charged.
+        """
         with self._lock:
-            if most_running is not None and self._running[task.provider] >= most_running:
+            if max_running_tasks is not None and self._running[task.provider] >= max_running_tasks:
                 return False
             self._tasks[task.id] = task
             self._running[task.provider] += 1
@@ -140,50 +148,50 @@ class TaskStore:
             account.unit = task.charge.unit
             return True
 
-    def finish(self, task: Task, outcome: Outcome, now: float) -> bool:
-        """Give a task its outcome; False when it already had one or was forgotten."""
+    def finish(self, task: Task, outcome: TaskOutcome, now: float) -> bool:
+        """Set the outcome of a task. Return False when it has one or was forgotten."""
         with self._lock:
             if task.outcome or task.id not in self._tasks:
                 return False
             task.finished_at = now
             task.outcome = outcome
             self._running[task.provider] -= 1
-            if outcome.status is not Status.SUCCEEDED:
+            if outcome.status is not TaskStatus.SUCCEEDED:
                 task.refunded = True
                 account = self._accounts[task.provider]
                 account.refunded += 1
                 account.refunded_amount += task.charge.amount
             return True
 
-    def resubmitted(self, task: Task) -> None:
-        """Count one more request that led to this task."""
+    def count_submission(self, task: Task) -> None:
+        """Count one more request for this task."""
         with self._lock:
             task.submissions += 1
 
-    def asked(self, task: Task, number: int) -> int:
-        """Count a request for one of its pictures, and say how many there were."""
+    def count_image_request(self, task: Task, number: int) -> int:
+        """Count a request for one of its images and return the new count."""
         with self._lock:
-            task.asked[number] += 1
-            return task.asked[number]
+            task.image_requests[number] += 1
+            return task.image_requests[number]
 
-    def called_back(self, task: Task, callback: Callback) -> None:
-        """Record a callback that was sent."""
+    def add_callback(self, task: Task, callback: Callback) -> None:
+        """Store a callback that was sent."""
         with self._lock:
             task.callbacks.append(callback)
 
     def get(self, task_id: str, provider: str | None = None) -> Task | None:
-        """The task of that id, if it is one of this provider's."""
+        """Return the task with this id, if it belongs to this provider."""
         task = self._tasks.get(task_id)
         return task if task and provider in (None, task.provider) else None
 
     def newest_first(self, provider: str | None = None) -> Iterator[Task]:
-        """Every task, or every task of one provider."""
+        """Return every task, or every task of one provider."""
         with self._lock:
             tasks = list(self._tasks.values())
         return (task for task in reversed(tasks) if provider in (None, task.provider))
 
     def accounts(self) -> dict[str, Account]:
-        """The ledger, by provider."""
+        """Return the charges by provider."""
         with self._lock:
             return dict(self._accounts)
 

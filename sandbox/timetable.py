@@ -1,4 +1,4 @@
-"""Things to do later: one thread and a heap, however many tasks are open."""
+"""Runs actions later, with one thread and a heap for all of them."""
 
 import heapq
 import itertools
@@ -14,11 +14,11 @@ Action = Callable[[], None]
 
 
 class Timetable:
-    """Runs quick actions at their time; anything slow is handed on by the action itself."""
+    """Runs short actions at their time. An action submits slow work to another thread."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Action]] = []
-        # Breaks ties, so that two actions due at once are never compared with each other.
+        # Breaks ties, because two actions cannot be compared.
         self._order = itertools.count()
         self._changed = threading.Condition()
         self._stopped = False
@@ -26,14 +26,14 @@ class Timetable:
         self._thread.start()
 
     def after(self, seconds: float, action: Action) -> None:
-        """Run `action` on the timetable's thread after so many seconds."""
+        """Run an action on the timetable's thread after this time."""
         with self._changed:
             due = time.monotonic() + seconds
             heapq.heappush(self._heap, (due, next(self._order), action))
             self._changed.notify()
 
     def stop(self) -> None:
-        """Forget what is left to do and end the thread."""
+        """Drop the remaining actions and end the thread."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -43,7 +43,7 @@ class Timetable:
         while (action := self._next()) is not None:
             try:
                 action()
-            except Exception:  # One bad action must not end all the others.
+            except Exception:  # One failure must not end the thread.
                 log.exception("timetable_action_failed")
 
     def _next(self) -> Action | None:

@@ -1,4 +1,4 @@
-"""UniAll, as its pages "Async Image Generation" and "Nano Series Image Generation" document it."""
+"""UniAll, from its pages "Async Image Generation" and "Nano Series Image Generation"."""
 
 import re
 import secrets
@@ -9,15 +9,15 @@ from flask import Blueprint, Response, jsonify, request
 from marshmallow import Schema, ValidationError, fields, validate
 from werkzeug.datastructures import FileStorage
 
-from .pictures import Picture, picture
-from .provider import CALLBACK_FAULTS, Order, Provider, Refusal
-from .tasks import Charge, Outcome, Status, Task
+from .pictures import PictureSpec, picture
+from .provider import CALLBACK_FAULTS, EmulatedProvider, Refusal, TaskRequest
+from .tasks import Task, TaskCharge, TaskOutcome, TaskStatus
 from .validation import WEB_URL, load, one_of, read_json
 
 GPT_IMAGE = "gpt-image-2"
 ASPECT_RATIOS = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
 TASK_TYPES = ("text2image", "image2image")
-#: the sizes of gpt-image-2 by the tier its page counts them to: not always that of their pixels
+#: Sizes of gpt-image-2 by the tier of its page. The tier does not always follow from the pixels.
 SIZES_BY_TIER: Mapping[str, tuple[str, ...]] = {
     "1K": (
         *("1024x768", "768x1024", "1344x1024", "1024x1344", "1280x1024", "1024x1280"),
@@ -37,7 +37,7 @@ SIZES_BY_TIER: Mapping[str, tuple[str, ...]] = {
 }
 TIERS = {size: tier for tier, sizes in SIZES_BY_TIER.items() for size in sizes}
 
-#: the sandbox's own price list, in USD per picture; the documents name no amounts
+#: Price list of the sandbox itself, in USD for each image. The documents name no amounts.
 NANO_PRICES = {
     "NanoBanana": 0.03,
     **{"NanoBanana2-0.5K": 0.03, "NanoBanana2-1K": 0.05},
@@ -45,17 +45,18 @@ NANO_PRICES = {
     **{"NanoBananaPro-1K": 0.1, "NanoBananaPro-2K": 0.12},
     **{"NanoBananaPro-4K": 0.2, "NanoBananaPro-8K": 0.4},
 }
-#: the same for gpt-image-2, by the tier of the size and by quality
+#: The same for gpt-image-2, by the tier of the size and by quality.
 GPT_PRICES: Mapping[str, Mapping[str, float]] = {
     "1K": {"low": 0.01, "medium": 0.04, "high": 0.16},
     "2K": {"low": 0.02, "medium": 0.08, "high": 0.32},
     "4K": {"low": 0.04, "medium": 0.16, "high": 0.64},
 }
 
-#: pictures per task: gpt-image-2's is documented, the other is the sandbox's own "upstream" limit
-MAX_N = {GPT_IMAGE: 8, "NanoBanana": 10}
-#: bytes of a reference file: the sandbox's own limit
-MAX_FILE = 10 * 1024 * 1024
+#: Most images of one task. The limit of gpt-image-2 is documented. The other one is set by
+#: the sandbox, because the document names only "upstream" limits.
+MAX_IMAGES_PER_TASK = {GPT_IMAGE: 8, "NanoBanana": 10}
+#: Largest reference file. The sandbox sets this limit itself. Bytes.
+MAX_FILE_BYTES = 10 * 1024 * 1024
 
 _CODES: Mapping[int, tuple[str, str]] = {
     400: ("invalid_request", "The request is not valid."),
@@ -68,27 +69,27 @@ _CODES: Mapping[int, tuple[str, str]] = {
     500: ("internal_error", "Something went wrong."),
     503: ("service_unavailable", "The service is not available for now."),
 }
-_ENDS = {
-    Status.SUCCEEDED: "succeeded",
-    Status.FAILED: "failed",
-    Status.CANCELLED: "failed",
+_FINAL_STATUSES = {
+    TaskStatus.SUCCEEDED: "succeeded",
+    TaskStatus.FAILED: "failed",
+    TaskStatus.CANCELLED: "failed",
 }
 _IMAGE_FILE = re.compile(rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|RIFF.{4}WEBP", re.DOTALL)
 
 
-def _not_for_this_model(instead: str) -> fields.Raw:
+def _unsupported_field(instead: str) -> fields.Raw:
     def refuse(_: object) -> None:
         raise ValidationError(f"Not supported by this model: {instead}.")
 
     return fields.Raw(validate=refuse)
 
 
-def _n(most: int) -> fields.Integer:
-    return fields.Integer(load_default=1, strict=True, validate=validate.Range(1, most))
+def _n(maximum: int) -> fields.Integer:
+    return fields.Integer(load_default=1, strict=True, validate=validate.Range(1, maximum))
 
 
-class TaskSchema(Schema):
-    """What every model takes; `output_format` and `n` have limits of each family's own."""
+class UniAllTaskSchema(Schema):
+    """The fields of every model. Each family limits `output_format` and `n`."""
 
     model = fields.String(required=True)
     prompt = fields.String(required=True, validate=validate.Length(min=1))
@@ -99,29 +100,29 @@ class TaskSchema(Schema):
     response_format = fields.String(load_default="url", validate=one_of(("url",)))
 
 
-class NanoBananaSchema(TaskSchema):
-    """`NanoBanana`."""
+class NanoBananaSchema(UniAllTaskSchema):
+    """The body for `NanoBanana`."""
 
     aspect_ratio = fields.String(load_default="1:1", validate=one_of(ASPECT_RATIOS))
-    #: taken without effect: "not the primary control"
+    #: Accepted without an effect: "not the primary control".
     size = fields.String()
-    quality = _not_for_this_model("the quality is part of the model's name")
-    n = _n(MAX_N["NanoBanana"])
+    quality = _unsupported_field("the quality is part of the model's name")
+    n = _n(MAX_IMAGES_PER_TASK["NanoBanana"])
 
 
 class NanoTierSchema(NanoBananaSchema):
-    """`NanoBanana2-*` and `NanoBananaPro-*`."""
+    """The body for `NanoBanana2-*` and `NanoBananaPro-*`."""
 
     output_format = fields.String(load_default="png", validate=one_of(("png", "jpeg")))
 
 
-class GptImageSchema(TaskSchema):
-    """`gpt-image-2`."""
+class GptImageSchema(UniAllTaskSchema):
+    """The body for `gpt-image-2`."""
 
     size = fields.String(required=True, validate=one_of(tuple(TIERS)))
-    aspect_ratio = _not_for_this_model("use size")
+    aspect_ratio = _unsupported_field("use size")
     quality = fields.String(load_default="medium", validate=one_of(("low", "medium", "high")))
-    n = _n(MAX_N[GPT_IMAGE])
+    n = _n(MAX_IMAGES_PER_TASK[GPT_IMAGE])
 
 
 _NANO_TIER = NanoTierSchema()
@@ -132,24 +133,26 @@ _SCHEMAS: Mapping[str, Schema] = {
 }
 
 
-class UniAll(Provider):
-    """Bearer key, JSON or multipart, no callbacks, no idempotency: each POST is a new task."""
+class EmulatedUniAll(EmulatedProvider):
+    """Emulated UniAll: bearer key, JSON or multipart, no callbacks, no idempotency keys."""
 
     name = "uniall"
     title = "UniAll"
-    links_live_for = 24 * 3600.0
-    failure = Outcome(
-        Status.FAILED, "content_policy_violation", "The content policy does not allow this prompt."
+    link_ttl_seconds = 24 * 3600.0
+    failure = TaskOutcome(
+        TaskStatus.FAILED,
+        "content_policy_violation",
+        "The content policy does not allow this prompt.",
     )
     unsupported_faults: ClassVar[frozenset[str]] = CALLBACK_FAULTS | {"cancelled"}
 
     def route(self, routes: Blueprint) -> None:
-        """Submit and query."""
+        """Add the routes to submit and query."""
         routes.add_url_rule("/v1/images/tasks", "create", self._create, methods=["POST"])
         routes.add_url_rule("/v1/images/tasks/<task_id>", "show", self._show, methods=["GET"])
 
     def refuse(self, refusal: Refusal) -> Response:
-        """`{code, message, data}`, the code a word."""
+        """Return `{code, message, data}` with a word as the code."""
         code, words = _CODES.get(refusal.status, _CODES[500])
         message = refusal.message or words
         answer = jsonify({"code": refusal.code or code, "message": message, "data": None})
@@ -159,13 +162,15 @@ class UniAll(Provider):
         return answer
 
     def accepted(self, task: Task) -> Response:
-        """The bare task, as it stands when it is answered."""
+        """Return the task without an envelope, with its present status."""
         return jsonify(self.snapshot(task, task.outcome))
 
-    def snapshot(self, task: Task, outcome: Outcome | None) -> dict[str, Any]:
-        """The task object of both answers."""
-        links = task.links() if outcome and outcome.status is Status.SUCCEEDED else []
-        status, progress = (_ENDS[outcome.status], "100%") if outcome else self._phase(task)
+    def snapshot(self, task: Task, outcome: TaskOutcome | None) -> dict[str, Any]:
+        """Return the task object of both answers."""
+        links = task.links() if outcome and outcome.status is TaskStatus.SUCCEEDED else []
+        status, progress = (
+            (_FINAL_STATUSES[outcome.status], "100%") if outcome else self._phase(task)
+        )
         metadata: dict[str, Any] = {
             "task_type": task.notes["task_type"],
             "result_count": len(links),
@@ -173,7 +178,7 @@ class UniAll(Provider):
         if len(task.pictures) > 1:
             metadata["result_urls"] = links
         error = None
-        if outcome and outcome.status is not Status.SUCCEEDED:
+        if outcome and outcome.status is not TaskStatus.SUCCEEDED:
             error = {"code": outcome.code, "message": outcome.message}
         return {
             "task_id": task.id,
@@ -185,19 +190,19 @@ class UniAll(Provider):
         }
 
     def new_id(self) -> str:
-        """`task_` and 32 hexadecimal digits."""
+        """Return `task_` and 32 hexadecimal digits."""
         return f"task_{secrets.token_hex(16)}"
 
     def _phase(self, task: Task) -> tuple[str, str]:
-        begun = task.progress(self.clock()) >= 0.2
-        return ("processing", "50%") if begun else ("queued", "0%")
+        started = task.progress(self.clock()) >= 0.2
+        return ("processing", "50%") if started else ("queued", "0%")
 
     def _create(self) -> Response:
         if request.mimetype == "multipart/form-data":
-            order = _order(_read_form(), uploaded=_has_image_file())
+            task_request = _read_task_request(_read_form(), uploaded=_has_image_file())
         else:
-            order = _order(read_json(), uploaded=False)
-        return self.submit(self, order, None)[1]
+            task_request = _read_task_request(read_json(), uploaded=False)
+        return self.submit(self, task_request, None)[1]
 
     def _show(self, task_id: str) -> Response:
         task = self.find(task_id)
@@ -207,48 +212,48 @@ class UniAll(Provider):
         return jsonify({"code": "success", "message": "", "data": data})
 
 
-def _order(body: dict[str, Any], *, uploaded: bool) -> Order:
+def _read_task_request(body: dict[str, Any], *, uploaded: bool) -> TaskRequest:
     model = body.get("model")
     if isinstance(model, str) and model not in _SCHEMAS:
         message = f"model {model!r} is not enabled; enabled: {', '.join(_SCHEMAS)}"
         raise Refusal(400, message, field="model", code="model_not_enabled")
-    # A model that is no string is refused by whichever schema.
-    wanted = load(_SCHEMAS[model] if isinstance(model, str) else _NANO_TIER, body)
-    image, price = _image_and_price(wanted)
-    count = wanted["n"]
-    return Order(
-        model=wanted["model"],
-        prompt=wanted["prompt"],
+    # Every schema refuses a model that is not a string.
+    values = load(_SCHEMAS[model] if isinstance(model, str) else _NANO_TIER, body)
+    image, price = _image_and_price(values)
+    count = values["n"]
+    return TaskRequest(
+        model=values["model"],
+        prompt=values["prompt"],
         pictures=(image,) * count,
-        charge=Charge(round(price * count, 6), "USD"),
-        notes={"task_type": _task_type(wanted, uploaded=uploaded)},
+        charge=TaskCharge(round(price * count, 6), "USD"),
+        notes={"task_type": _task_type(values, uploaded=uploaded)},
     )
 
 
-def _image_and_price(wanted: Mapping[str, Any]) -> tuple[Picture, float]:
-    model, extension = wanted["model"], wanted["output_format"]
+def _image_and_price(values: Mapping[str, Any]) -> tuple[PictureSpec, float]:
+    model, extension = values["model"], values["output_format"]
     if model == GPT_IMAGE:
-        size = wanted["size"]
+        size = values["size"]
         image = picture(size.replace("x", ":"), TIERS[size], extension)
-        return image, GPT_PRICES[TIERS[size]][wanted["quality"]]
+        return image, GPT_PRICES[TIERS[size]][values["quality"]]
     tier = model.partition("-")[2] or "1K"
-    return picture(wanted["aspect_ratio"], tier, extension), NANO_PRICES[model]
+    return picture(values["aspect_ratio"], tier, extension), NANO_PRICES[model]
 
 
-def _task_type(wanted: Mapping[str, Any], *, uploaded: bool) -> str:
-    one, many = uploaded or "image" in wanted, "images" in wanted
-    if one and many:
+def _task_type(values: Mapping[str, Any], *, uploaded: bool) -> str:
+    single, several = uploaded or "image" in values, "images" in values
+    if single and several:
         raise Refusal(400, "images: Give image or images, not both.", field="images")
-    inferred = TASK_TYPES[one or many]
-    asked = str(wanted.get("task_type", inferred))
-    if asked == "image2image" and inferred != asked:
+    inferred = TASK_TYPES[single or several]
+    task_type = str(values.get("task_type", inferred))
+    if task_type == "image2image" and inferred != task_type:
         message = "task_type: image2image takes an image: give image or images."
         raise Refusal(400, message, field="task_type")
-    return asked
+    return task_type
 
 
 def _read_form() -> dict[str, Any]:
-    """The text fields of a form, as JSON would have them."""
+    """Return the text fields of a form in the form of JSON."""
     body: dict[str, Any] = {}
     for name, values in request.form.lists():
         if name == "image":
@@ -262,7 +267,7 @@ def _read_form() -> dict[str, Any]:
 
 
 def _has_image_file() -> bool:
-    """Whether a form came with a reference image; files it must not hold are refused."""
+    """Return True for a form with a reference image. Refuse files that are not allowed."""
     files = list(request.files.items(multi=True))
     for name, _ in files:
         if name != "image":
@@ -275,8 +280,8 @@ def _has_image_file() -> bool:
 
 
 def _check_image_file(file: FileStorage) -> None:
-    data = file.stream.read(MAX_FILE + 1)
-    if len(data) > MAX_FILE:
-        raise Refusal(413, f"image: Must not exceed {MAX_FILE} bytes.", field="image")
+    data = file.stream.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise Refusal(413, f"image: Must not exceed {MAX_FILE_BYTES} bytes.", field="image")
     if not _IMAGE_FILE.match(data):
         raise Refusal(400, "image: Must be a PNG, JPEG or WebP file.", field="image")

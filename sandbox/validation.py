@@ -1,4 +1,4 @@
-"""Turns what marshmallow finds wrong into one sentence: field, value, what is allowed."""
+"""Turns a validation error of marshmallow into one message: field, rule and value."""
 
 import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,16 +8,15 @@ from urllib.parse import urlsplit
 from flask import request
 from marshmallow import Schema, ValidationError, validate
 
+from .errors import shorten
 from .provider import Refusal
 
-#: reference images are fetched from wherever the client says
+#: Accepts the URL of a reference image on any host.
 WEB_URL = validate.URL(schemes={"http", "https"}, require_tld=False)
-
-_SHOWN = 80
 
 
 def read_json() -> dict[str, Any]:
-    """The request's body as a JSON object."""
+    """Return the request's body as a JSON object."""
     body = request.get_json(force=True, silent=True)
     if not isinstance(body, dict):
         raise Refusal(400, "The request body must be a JSON object.")
@@ -25,32 +24,47 @@ def read_json() -> dict[str, Any]:
 
 
 def load(schema: Schema, body: Mapping[str, Any], status: int = 400) -> dict[str, Any]:
-    """Validate a body; the first thing wrong with it refuses the request, with that status."""
+    """Validate a body and return its values.
+
+    Raises:
+        Refusal: A field is wrong. The refusal names the first one and has this HTTP status.
+    """
     try:
         loaded: dict[str, Any] = schema.load(body)
     except ValidationError as error:
         path, complaint = next(_complaints(error.messages, ()))
         field = ".".join(map(str, path))
         raise Refusal(
-            status, f"{field}: {complaint} Got: {_shown(body, path)}.", field=field
+            status, f"{field}: {complaint} Got: {_quote(body, path)}.", field=field
         ) from None
     return loaded
 
 
 def one_of(values: Sequence[str]) -> validate.OneOf:
-    """One of a closed list, which the complaint names."""
+    """Return a check for a closed list. Its message names the list."""
     return validate.OneOf(values, error="Must be one of {choices}.")
 
 
 def check_callback_url(
-    url: str, field: str, *, allow_http: bool, private: bool = True, longest: int | None = None
+    url: str, field: str, *, allow_http: bool, private: bool = True, max_chars: int | None = None
 ) -> None:
-    """Refuse a callback URL the document forbids; `private` allows internal addresses."""
+    """Refuse a callback URL that the document forbids.
+
+    Args:
+        url: The callback URL.
+        field: Its field, for the message.
+        allow_http: True accepts plain HTTP and internal addresses.
+        private: False refuses internal addresses.
+        max_chars: The longest URL. None has no limit.
+
+    Raises:
+        Refusal: The URL is not allowed.
+    """
     host = _host(url)
     if host is None:
         raise Refusal(400, f"{field}: Must be an absolute URL.", field=field)
-    if longest is not None and len(url) > longest:
-        raise Refusal(400, f"{field}: Must not exceed {longest} characters.", field=field)
+    if max_chars is not None and len(url) > max_chars:
+        raise Refusal(400, f"{field}: Must not exceed {max_chars} characters.", field=field)
     if allow_http:
         return
     if urlsplit(url).scheme != "https":
@@ -62,7 +76,7 @@ def check_callback_url(
 def _host(url: str) -> str | None:
     try:
         parts = urlsplit(url)
-        # Reading the port raises when it is no number; a URL without one is as good.
+        # `port` raises ValueError when it is not a number.
         valid = parts.scheme in ("http", "https") and parts.port != 0
     except ValueError:
         return None
@@ -73,7 +87,7 @@ def _is_internal(host: str) -> bool:
     try:
         return not ipaddress.ip_address(host).is_global
     except ValueError:
-        # Names are not resolved: a test must not depend on who answers its DNS.
+        # Names are not resolved, because a test must not depend on DNS.
         return host == "localhost" or host.endswith((".localhost", ".local", ".internal"))
 
 
@@ -90,12 +104,11 @@ def _complaints(
         yield path, str(messages)
 
 
-def _shown(body: object, path: tuple[str | int, ...]) -> str:
+def _quote(body: object, path: tuple[str | int, ...]) -> str:
     value: Any = body
     for step in path:
         try:
             value = value[step]
         except (KeyError, IndexError, TypeError):
             return "nothing"
-    text = repr(value)
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return shorten(repr(value))
