@@ -1,11 +1,10 @@
-"""docs/errors.md against the vocabulary, and against what the adapters make of providers' codes."""
+"""docs/errors.md against the error codes and against the adapters' tables."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -18,17 +17,16 @@ from orchestrator.jsonio import dump
 from orchestrator.net.http_types import Reply
 from orchestrator.providers import BUILT_IN, responses
 from orchestrator.providers.responses import STATUS_ERRORS, by_status, failure, succeeded
+from tests.docs.pages import Page
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "errors.md").read_text("utf-8")
+PAGE = Page("docs/errors.md").text
 #: code -> meaning, retryable, what to do, from
-ROWS = {
-    code: cells.split(" | ") for code, cells in re.findall(r"(?m)^\| `([a-z_]+)` \| (.*) \|$", PAGE)
-}
+ROWS = {row[0].strip("`"): row[1:] for row in Page("docs/errors.md").rows("code")}
 RETRYABLE = {code: cells[1] for code, cells in ROWS.items()}
 
 
 def tables(module: ModuleType) -> Iterator[tuple[str, Mapping[Any, tuple[ErrorCode, bool]]]]:
-    """A module's own tables of errors, by name."""
+    """Return a module's tables of error codes, by name."""
     for name, value in vars(module).items():
         if isinstance(value, Mapping) and value and name.isupper():
             first = next(iter(value.values()))
@@ -36,7 +34,7 @@ def tables(module: ModuleType) -> Iterator[tuple[str, Mapping[Any, tuple[ErrorCo
                 yield name, value
 
 
-#: The tables of providers' own codes: provider, table, code, ours, whether it may pass.
+#: Providers' own codes: provider, table, code, our code, whether the error may pass.
 LISTED = [
     (provider.title, name, code, *ours)
     for provider in BUILT_IN.values()
@@ -46,8 +44,8 @@ LISTED = [
 ]
 
 
-def made() -> Iterator[tuple[ErrorCode, bool]]:
-    """What adapters and their base make of providers' answers."""
+def produced() -> Iterator[tuple[ErrorCode, bool]]:
+    """Return each error that adapters and their base produce, and whether it may pass."""
     yield from STATUS_ERRORS.values()
     yield from ((ours, retryable) for *_, ours, retryable in LISTED)
     yield from (by_status(418), by_status(500))
@@ -63,8 +61,8 @@ def test_every_code_is_a_row_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("code", ErrorCode)
-def test_what_may_be_tried_again_is_what_the_adapters_say(code: ErrorCode) -> None:
-    said = {retryable for made_code, retryable in made() if made_code is code}
+def test_retryable_is_what_the_adapters_say(code: ErrorCode) -> None:
+    answers = {retryable for produced_code, retryable in produced() if produced_code is code}
 
     words = {
         frozenset({True}): "yes",
@@ -72,8 +70,8 @@ def test_what_may_be_tried_again_is_what_the_adapters_say(code: ErrorCode) -> No
         frozenset({True, False}): "depends",
     }
     only_ours = {ErrorCode.SUBMISSION_UNCONFIRMED, ErrorCode.DEADLINE_EXCEEDED}
-    assert RETRYABLE[code] == ("no" if code in only_ours else words[frozenset(said)])
-    assert not (said and code in only_ours)
+    assert RETRYABLE[code] == ("no" if code in only_ours else words[frozenset(answers)])
+    assert not (answers and code in only_ours)
 
 
 def test_the_adapters_tables_are_found() -> None:
@@ -88,35 +86,35 @@ def test_the_adapters_tables_are_found() -> None:
 def test_a_providers_own_code_stands_in_the_row_it_leads_to(
     title: str, code: str, ours: ErrorCode
 ) -> None:
-    found = [row for row, cells in ROWS.items() if f"`{code}`" in cells[3]]
+    rows = [row for row, cells in ROWS.items() if f"`{code}`" in cells[3]]
 
-    assert found == [ours.value]
+    assert rows == [ours.value]
     assert title in ROWS[ours][3].partition(f"`{code}`")[0]
 
 
 @pytest.mark.parametrize("status", STATUS_ERRORS)
 def test_a_status_stands_in_the_row_it_leads_to(status: int) -> None:
-    found = [row for row, cells in ROWS.items() if re.search(rf"HTTP [\d, ]*{status}\b", cells[3])]
+    rows = [row for row, cells in ROWS.items() if re.search(rf"HTTP [\d, ]*{status}\b", cells[3])]
 
-    assert found == [STATUS_ERRORS[status][0].value]
+    assert rows == [STATUS_ERRORS[status][0].value]
 
 
 def test_the_example_is_what_evolink_leads_to() -> None:
     [block] = re.findall(r"(?s)```json\n(.*?)```", PAGE)
     shown = orjson.loads(block)["error"]
-    told = {"message": "Insufficient quota", "type": "insufficient_quota_error", "code": 402}
-    told["fallback_suggestion"] = "https://evolink.ai/dashboard/billing"
+    error = {"message": "Insufficient quota", "type": "insufficient_quota_error", "code": 402}
+    error["fallback_suggestion"] = "https://evolink.ai/dashboard/billing"
 
-    error = BUILT_IN["evolink"].read_error(402, {"error": told})
+    read = BUILT_IN["evolink"].read_error(402, {"error": error})
 
-    assert error == JobError(**{**shown, "code": ErrorCode(shown["code"])})
+    assert read == JobError(**{**shown, "code": ErrorCode(shown["code"])})
     assert list(shown) == list(JobErrorSchema().fields)
 
 
 def test_the_lengths_it_names_are_kept() -> None:
-    told = {"error_code": "X" * 5000, "message": "m" * 5000}
+    answer = {"error_code": "X" * 5000, "message": "m" * 5000}
 
-    read = BUILT_IN["hiapi"].read_submit(Reply(400, {}, dump(told)))
+    read = BUILT_IN["hiapi"].read_submit(Reply(400, {}, dump(answer)))
 
     assert isinstance(read, responses.Rejected)
     assert f"up to {len(read.error.message)} characters" in PAGE

@@ -1,20 +1,18 @@
-"""docs/notifications.md against the code: its figures, its tables, its example and its snippets."""
+"""docs/notifications.md against the code: its tables, its example and its snippets."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
-from pathlib import Path
 from time import time
 from typing import Any
 
 import orjson
 import pytest
 
-from orchestrator.api import actions
 from orchestrator.cli.follow_ups import notify
 from orchestrator.delivery import schedule, targets
 from orchestrator.delivery.schedule import SCHEDULE, wait_after
+from orchestrator.enqueue import REQUEST_SCHEMA
 from orchestrator.host_limiter import BUSY, PAUSED, SLOTS
 from orchestrator.jobs.model import TERMINAL, FollowUpStatus
 from orchestrator.jobs.schemas import (
@@ -25,116 +23,111 @@ from orchestrator.jobs.schemas import (
     JobSchema,
     NotificationSchema,
 )
-from orchestrator.ledger import circuit_breaker as ledger_hosts
+from orchestrator.ledger import circuit_breaker
 from orchestrator.ledger.follow_ups import STREAM_KEPT
 from orchestrator.net.http_types import MAX_RETRY_AFTER_SECONDS
 from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret
-from orchestrator.settings.settings import VARIABLES
-from orchestrator.steps import notify
+from orchestrator.steps import notify as notify_step
+from tests.docs.pages import Page, code, numbers, seconds
 from tests.support.notify_kit import OLD_SECRET, SECRET
 from workers.app import MESSENGERS
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGE = (DOCS / "notifications.md").read_text("utf-8")
-WORDS = " ".join(PAGE.split())
-UNITS = {"": 1, "s": 1, "min": 60, "h": 3600}
+PAGE = Page("docs/notifications.md")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"(?ms)^```{language}\n(.*?)^```$", PAGE)
+# Limits --------------------------------------------------------------------------------------
 
 
-def first_column(header: str) -> list[str]:
-    """The first cells of the table that begins with this header."""
-    table = PAGE[PAGE.index(f"| {header} |") :].split("\n\n", maxsplit=1)[0]
-    return [row.split(" | ")[0].removeprefix("| ").strip("`") for row in table.splitlines()[2:]]
+def test_the_schedule_is_that_of_the_code() -> None:
+    rows = PAGE.rows("try")
 
-
-# Figures -------------------------------------------------------------------------------------
-
-
-def test_the_schedule_is_the_codes() -> None:
-    rows = re.findall(r"(?m)^\| (\d+) \| (\d+) ?(s|min|h|) \|$", PAGE)
-
-    assert [int(number) for number, _, _ in rows] == list(range(1, len(SCHEDULE) + 1))
-    assert [int(wait) * UNITS[unit] for _, wait, unit in rows] == list(SCHEDULE)
+    assert [int(row[0]) for row in rows] == list(range(1, len(SCHEDULE) + 1))
+    waits = [0.0 if row[1] == "0" else seconds(row[1])[0] for row in rows]
+    assert waits == list(SCHEDULE)
     assert wait_after(len(rows), None, lambda: 0.0) is None
 
 
+PROBES_SECONDS = circuit_breaker.PROBE_INTERVAL_MS / 1000
+
+
 @pytest.mark.parametrize(
-    "said",
+    ("limit", "values"),
     [
-        f"There are {targets.TIMEOUT:.0f} seconds for the whole answer",
-        f"none in {targets.TIMEOUT:.0f} s",
-        f"takes {targets.TIMEOUT:.0f} seconds for each",
-        f"up to {schedule.JITTER * 100:.0f} % longer",
-        f"at most {SLOTS} notifications under way to one host, out of {MESSENGERS} in all",
-        f"after {BUSY[0]:.0f} to {BUSY[1]:.0f} seconds",
-        f"{ledger_hosts.FAILURES_TO_OPEN} times in a row, over at least {ledger_hosts.MIN_FAILING_MS // 1000} seconds",
-        f"after {PAUSED[0]:.0f} to {PAUSED[1]:.0f} minutes",
-        f"Once in {ledger_hosts.PROBE_INTERVAL_MS // 1000} seconds one of them is sent",
-        f"the schedule, {schedule.PATIENCE / 3600:.1f} hours",
-        f"has it for {notify.LEASE // 1000} seconds",
-        f"its newest {STREAM_KEPT:,} entries",
-        f"`{targets.QUEUE}` unless it is given",
+        ("time for the whole answer", [targets.TIMEOUT]),
+        ("longest `Retry-After`", [MAX_RETRY_AFTER_SECONDS]),
+        ("wait for a free slot of a host", [*BUSY]),
+        ("shortest time over which they happen", [circuit_breaker.MIN_FAILING_MS / 1000]),
+        ("time between probes of a paused host", [PROBES_SECONDS]),
+        ("wait of a notification for a paused host", [PROBES_SECONDS * wait for wait in PAUSED]),
+        ("lease of a worker on a notification", [notify_step.LEASE / 1000]),
     ],
 )
-def test_it_tells_the_figures_of_the_code(said: str) -> None:
-    assert said in WORDS
+def test_the_times_are_those_of_the_code(limit: str, values: list[float]) -> None:
+    assert seconds(PAGE.value("limit", limit)) == values
 
 
-def test_probes_are_a_minute_apart_as_the_waits_are_told_in_minutes() -> None:
-    assert ledger_hosts.PROBE_INTERVAL_MS == 60_000
+@pytest.mark.parametrize(
+    ("limit", "value"),
+    [
+        ("deliveries of one worker process to one host at once", SLOTS),
+        ("deliveries of one worker process at once", MESSENGERS),
+        ("failures in a row that pause a host", circuit_breaker.FAILURES_TO_OPEN),
+    ],
+)
+def test_the_numbers_are_those_of_the_code(limit: str, value: int) -> None:
+    assert numbers(PAGE.value("limit", limit)) == [value]
 
 
-def test_a_retry_after_counts_for_an_hour() -> None:
-    assert MAX_RETRY_AFTER_SECONDS == 3600
-    assert "(seconds or a date, an hour at most)" in PAGE
+def test_a_notification_to_a_paused_host_is_dead_after_the_time_of_the_schedule() -> None:
+    limit = PAGE.value("limit", "time after which a notification to a paused host is dead")
+    assert seconds(limit) == [pytest.approx(schedule.PATIENCE, rel=0.001)]
+
+
+def test_a_stream_keeps_the_number_of_entries_that_the_page_names() -> None:
+    assert f"{STREAM_KEPT:,}" in PAGE.text
 
 
 # Tables and names ----------------------------------------------------------------------------
 
 
-def test_it_lists_every_state_and_every_type() -> None:
-    assert sorted(first_column("status")) == sorted(FollowUpStatus)
-    listed = re.findall(r"`(job\.\w+)`", PAGE)
-    assert sorted(set(listed)) == sorted(f"job.{status}" for status in TERMINAL)
+def test_every_state_and_every_type_is_listed() -> None:
+    assert sorted(PAGE.column("status")) == sorted(FollowUpStatus)
+    assert sorted(code(PAGE.value("field", "`type`"))) == sorted(f"job.{s}" for s in TERMINAL)
 
 
-def test_it_lists_every_field_of_the_request() -> None:
-    fields = [name for name in REQUEST_SCHEMA.fields if name.startswith("notify_")]
+def test_every_field_of_the_request_is_listed() -> None:
+    fields = {name for name in REQUEST_SCHEMA.fields if name.startswith("notify_")}
 
-    assert set(first_column("field")) | {"notify_queue"} == set(fields)
-    assert "`notify_queue` is" in PAGE
+    assert {name for name in PAGE.column("field") if name.startswith("notify_")} == fields - {
+        "notify_queue"
+    }
+    assert (
+        f"`notify_queue` is the Celery queue of `notify_task`; the default is `{targets.QUEUE}`"
+        in (PAGE.text)
+    )
 
 
-def test_every_variable_and_option_is_there() -> None:
-    named = set(re.findall(r"\bORCHESTRATOR_[A-Z_]+\b", PAGE))
+def test_every_option_of_the_command_exists() -> None:
     options = {name for option in notify.params for name in option.opts}
+    lines = [line for block in PAGE.blocks("sh") for line in block.splitlines()]
+    used = {
+        word
+        for line in lines
+        if line.startswith("orchestrator notify")
+        for word in line.partition("#")[0].split()
+        if word.startswith("--")
+    }
 
-    assert named <= VARIABLES
-    assert set(re.findall(r"(?m)^orchestrator notify .*?(--\w+)", PAGE)) <= options
-    assert "/<job_id>/notify" in Path(actions.__file__).read_text("utf-8")
-
-
-def test_every_link_leads_somewhere() -> None:
-    links = re.findall(r"\]\(([^):]+)\)", WORDS)
-    assert links
-    for link in links:
-        path, _, anchor = link.partition("#")
-        page = (DOCS / path).read_text("utf-8") if path else PAGE
-        titles = re.findall(r"(?m)^#+ (.+)$", page)
-        assert anchor in {
-            re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in titles
-        }
+    assert used
+    assert used <= options
 
 
 # The example ---------------------------------------------------------------------------------
 
 
 def test_the_example_has_the_fields_of_the_schemas() -> None:
-    [shown] = map(orjson.loads, blocks("json"))
+    [shown] = map(orjson.loads, PAGE.blocks("json"))
 
     assert list(shown) == ["type", "timestamp", "data"]
     data = shown["data"]
@@ -145,13 +138,13 @@ def test_the_example_has_the_fields_of_the_schemas() -> None:
     assert set(data["attempts"][0]) == set(AttemptSchema().fields)
     assert set(data["cost"]) == set(CostSchema().fields)
     assert shown["type"] == f"job.{data['status']}"
-    assert f"webhook-id: msg_{data['id']}\n" in PAGE
+    assert f"webhook-id: msg_{data['id']}\n" in PAGE.text
 
 
 def test_the_example_has_the_headers_of_a_delivery() -> None:
-    [head] = blocks("http")
+    [head] = PAGE.blocks("http")
 
-    names = re.findall(r"(?m)^([\w-]+):", head)
+    names = [line.partition(":")[0] for line in head.splitlines()[1:] if ":" in line]
 
     assert set(signed()) <= set(names)
     assert set(names) - set(signed()) == {"Host", "Content-Type", "User-Agent"}
@@ -163,29 +156,30 @@ BODY = b'{"type":"job.succeeded","timestamp":"2026-11-30T00:53:26Z","data":{"id"
 
 
 def signed(body: bytes = BODY, *, age: int = 0, message_id: str = "msg_job_1") -> dict[str, str]:
-    """Headers as while secrets are exchanged."""
+    """Return the headers of a message while secrets are rotated."""
     secrets = (Secret(SECRET), Secret(OLD_SECRET))
     return standard_webhooks.headers(secrets, message_id, int(time()) - age, body)
 
 
 def snippet(words: str) -> dict[str, Any]:
-    """What the one snippet with these words makes."""
-    [text] = [block for block in blocks("python") if words in block]
+    """Run the one snippet with these words, and return its names."""
     made: dict[str, Any] = {"__name__": "snippet"}
-    exec(text, made)  # it is ours
+    exec(PAGE.block("python", words), made)
     return made
 
 
 @pytest.mark.parametrize("secret", [SECRET, OLD_SECRET], ids=["new", "old"])
 def test_verifying_by_hand_works(secret: str) -> None:
-    is_ours: Callable[[dict[str, str], bytes, str], bool] = snippet("def is_ours")["is_ours"]
+    is_genuine: Callable[[dict[str, str], bytes, str], bool] = snippet("def is_genuine")[
+        "is_genuine"
+    ]
 
-    assert is_ours(signed(), BODY, secret)
-    assert not is_ours(signed(), BODY + b" ", secret)
-    assert not is_ours(signed(age=400), BODY, secret)
-    assert not is_ours(signed(age=-400), BODY, secret)
-    assert not is_ours({**signed(), "webhook-id": "msg_job_2"}, BODY, secret)
-    assert not is_ours({**signed(), "webhook-signature": "v1,\u00e9 nonsense"}, BODY, secret)
+    assert is_genuine(signed(), BODY, secret)
+    assert not is_genuine(signed(), BODY + b" ", secret)
+    assert not is_genuine(signed(age=400), BODY, secret)
+    assert not is_genuine(signed(age=-400), BODY, secret)
+    assert not is_genuine({**signed(), "webhook-id": "msg_job_2"}, BODY, secret)
+    assert not is_genuine({**signed(), "webhook-signature": "v1,\u00e9 nonsense"}, BODY, secret)
 
 
 @pytest.mark.parametrize("secret", [SECRET, OLD_SECRET], ids=["new", "old"])
@@ -195,23 +189,23 @@ def test_the_receiver_works(
     monkeypatch.setenv("NOTIFY_SECRET", secret)
     client = snippet("Flask(__name__)")["app"].test_client()
 
-    def told(headers: dict[str, str], body: bytes = BODY) -> int:
+    def status_of(headers: dict[str, str], body: bytes = BODY) -> int:
         status: int = client.post("/hooks/images", data=body, headers=headers).status_code
         return status
 
-    assert [told(signed()) for _ in range(3)] == [204] * 3
+    assert [status_of(signed()) for _ in range(3)] == [204] * 3
     assert capsys.readouterr().out == "job.succeeded job_1\n"
-    assert told(signed(), BODY.replace(b"job_1", b"job_2")) == 401
-    assert told(signed(age=400)) == 401
-    assert told({}) == 401
+    assert status_of(signed(), BODY.replace(b"job_1", b"job_2")) == 401
+    assert status_of(signed(age=400)) == 401
+    assert status_of({}) == 401
     for nonsense in ("v1", "v1,!", "v1,A", ""):
-        assert told({**signed(), "webhook-signature": nonsense}) == 401
-    assert told(signed(b"\xff"), b"\xff") == 401
+        assert status_of({**signed(), "webhook-signature": nonsense}) == 401
+    assert status_of(signed(b"\xff"), b"\xff") == 401
     assert capsys.readouterr().out == ""
 
 
 def test_the_celery_task_of_the_page_has_one_argument() -> None:
-    [text] = [block for block in blocks("python") if "@app.task" in block]
+    text = PAGE.block("python", "@app.task")
 
-    assert 'name="shop.told"' in text
-    assert "def told(message)" in text
+    assert 'name="shop.image_job_ended"' in text
+    assert "def image_job_ended(message)" in text
