@@ -30,7 +30,7 @@ class HostLimiter:
         self._failing: dict[str, Host] = {}
         self._seen_at = -FRESH
 
-    def take(self, hosts: CircuitBreaker, name: str, now: int, random: Random) -> float | None:
+    def acquire(self, hosts: CircuitBreaker, name: str, now: int, random: Random) -> float | None:
         """None when `name` may be asked now, then `release` must follow; else how long to wait.
 
         Args:

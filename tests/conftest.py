@@ -13,6 +13,7 @@ from redis import Redis
 from orchestrator import log
 from orchestrator.cli.stack import embedded_redis
 from orchestrator.ledger import Ledger
+from orchestrator.runtime import default_runtime
 from tests.support.fakes import (
     Chance,
     Clock,
@@ -39,6 +40,12 @@ def _unconfigured_logs() -> Iterator[None]:
     log.reset()
 
 
+@pytest.fixture(autouse=True)
+def _no_default_runtime() -> Iterator[None]:
+    yield
+    default_runtime.cache_clear()
+
+
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A real server of the suite's own."""
@@ -55,13 +62,10 @@ def real_redis(redis_url: str) -> Iterator[Redis]:
         yield client
 
 
-@pytest.fixture(params=["fakeredis", "redis"])
-def redis(request: pytest.FixtureRequest) -> Redis:
-    """The same test on fakeredis and on a real server."""
-    if request.param == "redis":
-        client: Redis = request.getfixturevalue("real_redis")
-        return client
-    return fakeredis.FakeRedis(decode_responses=True)
+@pytest.fixture
+def redis(real_redis: Redis) -> Redis:
+    """The ledger's server: a real one, because its scripts are the ledger."""
+    return real_redis
 
 
 @pytest.fixture

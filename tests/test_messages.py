@@ -30,7 +30,7 @@ PATIENCE = 10.0
 
 
 @dataclass
-class Messages:
+class Outbox:
     """What was sent; fails for as long as it is told."""
 
     sent: list[tuple[Step, list[str]]] = field(default_factory=list)
@@ -47,143 +47,143 @@ class Messages:
 
 
 @pytest.fixture
-def messages() -> Messages:
-    return Messages()
+def outbox() -> Outbox:
+    return Outbox()
 
 
-def test_what_comes_within_the_window_travels_in_one_message(messages: Messages) -> None:
-    nudger = Nudger(messages, window=ENDLESS)
+def test_what_comes_within_the_window_travels_in_one_message(outbox: Outbox) -> None:
+    nudger = Nudger(outbox, window=ENDLESS)
     for number in range(5):
         nudger.nudge(Step.SUBMIT, [f"job_{number}"])
 
     nudger.close()
 
-    assert messages.sent == [(Step.SUBMIT, [f"job_{number}" for number in range(5)])]
+    assert outbox.sent == [(Step.SUBMIT, [f"job_{number}" for number in range(5)])]
 
 
-def test_nudges_of_all_threads_are_gathered(messages: Messages) -> None:
-    nudger = Nudger(messages, window=ENDLESS)
+def test_nudges_of_all_threads_are_gathered(outbox: Outbox) -> None:
+    nudger = Nudger(outbox, window=ENDLESS)
     with ThreadPoolExecutor(8) as pool:
         for number in range(80):
             pool.submit(nudger.nudge, Step.SUBMIT, [f"job_{number}"])
 
     nudger.close()
 
-    [(_, job_ids)] = messages.sent
+    [(_, job_ids)] = outbox.sent
     assert sorted(job_ids) == sorted(f"job_{number}" for number in range(80))
 
 
-def test_each_step_has_its_own_message(messages: Messages) -> None:
-    nudger = Nudger(messages, window=ENDLESS)
+def test_each_step_has_its_own_message(outbox: Outbox) -> None:
+    nudger = Nudger(outbox, window=ENDLESS)
     nudger.nudge(Step.SUBMIT, ["job_1"])
     nudger.nudge(Step.POLL, ["job_2", "job_1"])
 
     nudger.close()
 
-    assert messages.sent == [(Step.SUBMIT, ["job_1"]), (Step.POLL, ["job_2", "job_1"])]
+    assert outbox.sent == [(Step.SUBMIT, ["job_1"]), (Step.POLL, ["job_2", "job_1"])]
 
 
-def test_a_job_is_named_once_in_a_window(messages: Messages) -> None:
-    nudger = Nudger(messages, window=ENDLESS)
+def test_a_job_is_named_once_in_a_window(outbox: Outbox) -> None:
+    nudger = Nudger(outbox, window=ENDLESS)
     nudger.nudge(Step.SUBMIT, ["job_1", "job_2", "job_1"])
     nudger.nudge(Step.SUBMIT, ["job_2", "job_3"])
 
     nudger.close()
 
-    assert messages.sent == [(Step.SUBMIT, ["job_1", "job_2", "job_3"])]
+    assert outbox.sent == [(Step.SUBMIT, ["job_1", "job_2", "job_3"])]
 
 
-def test_a_message_names_at_most_a_hundred_jobs(messages: Messages) -> None:
+def test_a_message_names_at_most_a_hundred_jobs(outbox: Outbox) -> None:
     job_ids = [f"job_{number}" for number in range(250)]
-    nudger = Nudger(messages, window=ENDLESS)
+    nudger = Nudger(outbox, window=ENDLESS)
     nudger.nudge(Step.SUBMIT, job_ids)
 
     nudger.close()
 
     assert BATCH == 100
-    assert [len(batch) for _, batch in messages.sent] == [100, 100, 50]
-    assert [job_id for _, batch in messages.sent for job_id in batch] == job_ids
+    assert [len(batch) for _, batch in outbox.sent] == [100, 100, 50]
+    assert [job_id for _, batch in outbox.sent for job_id in batch] == job_ids
 
 
 def test_a_busy_process_sends_in_rounds_and_the_first_at_once(
-    messages: Messages, monkeypatch: pytest.MonkeyPatch
+    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(messages, "SLOWEST", 0.3)
-    nudger, begun = Nudger(messages, window=0.001, pace=0.3), monotonic()
+    nudger, begun = Nudger(outbox, window=0.001, pace=0.3), monotonic()
 
     nudger.nudge(Step.SUBMIT, ["job_1"])
-    assert messages.arrived.acquire(timeout=PATIENCE)
+    assert outbox.arrived.acquire(timeout=PATIENCE)
     first = monotonic() - begun
     for number in range(2, 5):
         nudger.nudge(Step.SUBMIT, [f"job_{number}"])
-    assert messages.arrived.acquire(timeout=PATIENCE)
+    assert outbox.arrived.acquire(timeout=PATIENCE)
 
     assert first < 0.3 <= monotonic() - begun
     nudger.close()
-    assert messages.sent == [(Step.SUBMIT, ["job_1"]), (Step.SUBMIT, ["job_2", "job_3", "job_4"])]
+    assert outbox.sent == [(Step.SUBMIT, ["job_1"]), (Step.SUBMIT, ["job_2", "job_3", "job_4"])]
 
 
-def test_the_more_a_round_names_the_later_the_next_one_is(messages: Messages) -> None:
-    nudger, begun = Nudger(messages, window=0.001, pace=0), monotonic()
+def test_the_more_a_round_names_the_later_the_next_one_is(outbox: Outbox) -> None:
+    nudger, begun = Nudger(outbox, window=0.001, pace=0), monotonic()
 
     for number in (1, 2):
         nudger.nudge(Step.SUBMIT, [f"job_{number}_{n}" for n in range(20)])
-        assert messages.arrived.acquire(timeout=PATIENCE)
+        assert outbox.arrived.acquire(timeout=PATIENCE)
 
     assert monotonic() - begun >= 20 * messages.PER_JOB
     nudger.close()
 
 
-def test_a_nudge_goes_out_by_itself_when_its_window_ends(messages: Messages) -> None:
-    nudger = Nudger(messages, window=0.001)
+def test_a_nudge_goes_out_by_itself_when_its_window_ends(outbox: Outbox) -> None:
+    nudger = Nudger(outbox, window=0.001)
 
     nudger.nudge(Step.SUBMIT, ["job_1"])
-    assert messages.arrived.acquire(timeout=PATIENCE)
+    assert outbox.arrived.acquire(timeout=PATIENCE)
     nudger.nudge(Step.SUBMIT, ["job_1"])
-    assert messages.arrived.acquire(timeout=PATIENCE)
+    assert outbox.arrived.acquire(timeout=PATIENCE)
 
     nudger.close()
-    assert messages.sent == [(Step.SUBMIT, ["job_1"])] * 2
+    assert outbox.sent == [(Step.SUBMIT, ["job_1"])] * 2
 
 
-def test_nudging_nothing_sends_nothing_and_starts_nothing(messages: Messages) -> None:
+def test_nudging_nothing_sends_nothing_and_starts_nothing(outbox: Outbox) -> None:
     before = threading.active_count()
-    nudger = Nudger(messages)
+    nudger = Nudger(outbox)
 
     nudger.nudge(Step.SUBMIT, [])
 
     assert threading.active_count() == before
     nudger.close()
-    assert messages.sent == []
+    assert outbox.sent == []
 
 
-def test_closing_without_use_or_twice_does_no_harm(messages: Messages) -> None:
-    unused, nudger = Nudger(messages), Nudger(messages, window=ENDLESS)
+def test_closing_without_use_or_twice_does_no_harm(outbox: Outbox) -> None:
+    unused, nudger = Nudger(outbox), Nudger(outbox, window=ENDLESS)
     unused.close()
     nudger.nudge(Step.SUBMIT, ["job_1"])
 
     nudger.close()
     nudger.close()
 
-    assert messages.sent == [(Step.SUBMIT, ["job_1"])]
+    assert outbox.sent == [(Step.SUBMIT, ["job_1"])]
 
 
 @pytest.mark.parametrize(
     "error", [OperationalError("the broker is away"), ConnectionError("gone"), KeyError("a fault")]
 )
 def test_a_nudge_that_cannot_be_sent_is_dropped_and_the_next_one_goes_out(
-    messages: Messages, error: Exception
+    outbox: Outbox, error: Exception
 ) -> None:
-    messages.errors.append(error)
-    nudger = Nudger(messages, window=0.001)
+    outbox.errors.append(error)
+    nudger = Nudger(outbox, window=0.001)
 
     with structlog.testing.capture_logs() as logs:
         nudger.nudge(Step.SUBMIT, ["job_1", "job_2"])
-        assert messages.arrived.acquire(timeout=PATIENCE)
+        assert outbox.arrived.acquire(timeout=PATIENCE)
         nudger.nudge(Step.SUBMIT, ["job_3"])
         nudger.close()
 
-    assert messages.sent == [(Step.SUBMIT, ["job_3"])]
+    assert outbox.sent == [(Step.SUBMIT, ["job_3"])]
     [line] = [line for line in logs if line["event"] == "nudge_dropped"]
     assert (line["step"], line["jobs"], line["why"]) == (Step.SUBMIT, 2, str(error))
 
@@ -205,15 +205,15 @@ def test_whoever_nudges_does_not_wait_for_the_broker() -> None:
     nudger.close()
 
 
-def test_each_step_that_follows_is_nudged(messages: Messages) -> None:
-    nudger = Nudger(messages, window=ENDLESS)
+def test_each_step_that_follows_is_nudged(outbox: Outbox) -> None:
+    nudger = Nudger(outbox, window=ENDLESS)
     nudger.nudge_steps("job_1", [Step.ARCHIVE, Step.NOTIFY])
     nudger.nudge_steps("job_2", [Step.NOTIFY])
     nudger.nudge_steps("job_3", [])
 
     nudger.close()
 
-    assert messages.sent == [(Step.ARCHIVE, ["job_1"]), (Step.NOTIFY, ["job_1", "job_2"])]
+    assert outbox.sent == [(Step.ARCHIVE, ["job_1"]), (Step.NOTIFY, ["job_1", "job_2"])]
 
 
 # The broker ----------------------------------------------------------------------------------

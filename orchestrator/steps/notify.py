@@ -29,7 +29,7 @@ def notify(runtime: Runtime, job_id: str) -> None:
         return
     host = lease.job.request.notifies or ""
     hosts = runtime.ledger.circuit_breaker
-    wait = runtime.host_limiter.take(hosts, host, now, runtime.random)
+    wait = runtime.host_limiter.acquire(hosts, host, now, runtime.random)
     if wait is not None:
         _wait(runtime, lease, wait)
         return

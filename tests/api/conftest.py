@@ -4,13 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import fakeredis
 import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
 from orchestrator.ledger import Ledger
-from tests.support.fakes import Harness
+from tests.support.fakes import Harness, unavailable_ledger
 from webhooks.app import create_app
 
 KEY = "api-key-of-the-tests"
@@ -71,6 +70,4 @@ def api(open_api: Open) -> Api:
 @pytest.fixture
 def away() -> Ledger:
     """A ledger whose Redis does not answer."""
-    server = fakeredis.FakeServer()
-    server.connected = False
-    return Ledger(lambda: fakeredis.FakeRedis(server=server, decode_responses=True))
+    return unavailable_ledger()

@@ -83,7 +83,7 @@ def test_file_and_folder_are_synced_before_it_counts_as_kept(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
-    sync, rename = os.fsync, Path.rename
+    sync, rename = os.fsync, Path.replace
 
     def noted_sync(descriptor: int) -> None:
         kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
@@ -95,7 +95,7 @@ def test_file_and_folder_are_synced_before_it_counts_as_kept(
         return rename(path, target)
 
     monkeypatch.setattr(os, "fsync", noted_sync)
-    monkeypatch.setattr(Path, "rename", noted_rename)
+    monkeypatch.setattr(Path, "replace", noted_rename)
     spool.keep(ENTRY)
 
     assert done == ["file", "rename", "folder"]
@@ -114,7 +114,7 @@ BREAKS: dict[str, tuple[Any, str, int]] = {
     "the folder cannot be counted": (os, "scandir", errno.EACCES),
     "no file can be made": (os, "open", errno.EROFS),
     "the disk is full": (os, "fsync", errno.ENOSPC),
-    "the rename fails": (Path, "rename", errno.EIO),
+    "the rename fails": (Path, "replace", errno.EIO),
 }
 
 
@@ -137,7 +137,7 @@ def test_an_error_of_the_disk_is_told_and_leaves_nothing(
 def test_where_only_the_folder_cannot_be_synced_it_may_be_there_and_is_told_as_not_kept(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_sync", fails(errno.EIO))
+    monkeypatch.setattr("orchestrator.storage.files.sync_folder", fails(errno.EIO))
 
     with pytest.raises(SpoolError):
         spool.keep(ENTRY)

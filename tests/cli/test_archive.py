@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from orchestrator import runtime as runtime_module
 from orchestrator.cli import main
 from orchestrator.operations.stats import stats
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, archived, picture
-from tests.support.fakes import PUBLIC_URL, Answer, Harness
+from tests.support.fakes import PUBLIC_URL, Answer, Harness, use_runtime
 
 
 @pytest.fixture
@@ -23,7 +22,7 @@ def harness(
 ) -> Harness:
     """A harness that commands find."""
     made = archive_kit.harness(start, tmp_path)
-    monkeypatch.setattr(runtime_module, "default", lambda: made.runtime)
+    use_runtime(monkeypatch, made.runtime)
     return made
 
 

@@ -3,21 +3,47 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 
 import pytest
 from click.testing import CliRunner, Result
 
-from orchestrator import runtime
 from orchestrator.cli import main
 from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.ledger import Ledger
 from tests.operations.test_replay import given_up
-from tests.support import job_states
-from tests.support.fakes import FakeProvider, Harness
+from tests.support import job_states, notify_kit
+from tests.support.fakes import (
+    Answer,
+    FakeProvider,
+    Harness,
+    serving,
+    unavailable_ledger,
+    use_runtime,
+)
 from tests.support.notify_kit import TOKEN, ended, host, told
 
 PENDING, DEAD = FollowUpStatus.PENDING, FollowUpStatus.DEAD
 UNKNOWN = "job_" + "0" * 28
+
+
+@pytest.fixture
+def receiver() -> Iterator[FakeProvider]:
+    """A caller's server. It accepts every message unless the test changes that."""
+    with serving(FakeProvider(lambda _: Answer(204))) as server:
+        yield server
+
+
+@pytest.fixture
+def harness(start: Callable[..., Harness]) -> Harness:
+    """A process that may notify callers on this machine."""
+    return start(**notify_kit.VARIABLES)
+
+
+@pytest.fixture
+def away() -> Ledger:
+    """A ledger of a Redis that does not answer."""
+    return unavailable_ledger()
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +53,7 @@ def _here(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def use(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "default", lambda: harness.runtime)
+    use_runtime(monkeypatch, harness.runtime)
 
 
 def notify(*words: str) -> Result:

@@ -7,7 +7,6 @@ import re
 import pytest
 
 from orchestrator.cli.stack import ROOT
-from orchestrator.providers import BUILT_IN
 from orchestrator.settings.settings import VARIABLES
 from tests.docs.pages import Page
 

@@ -14,7 +14,7 @@ from sandbox.inbox_faults import FIELDS as INBOX_FIELDS
 from sandbox.link_faults import LINK_KINDS
 from sandbox.registry import PROVIDERS
 from sandbox.rule_format import FIELDS
-from sandbox.settings import Settings
+from sandbox.settings import SandboxSettings
 from sandbox.state import SandboxState
 
 TEXT = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
@@ -28,7 +28,7 @@ def _first_column(header: str) -> list[str]:
 
 
 def test_lists_every_fault_in_order() -> None:
-    assert _first_column("fault") == [kind.spelling for kind in CATALOGUE.values()]
+    assert _first_column("fault") == [kind.syntax for kind in CATALOGUE.values()]
 
 
 def test_the_first_seven_faults_are_those_of_the_submission() -> None:
@@ -43,7 +43,7 @@ def test_lists_every_field_of_a_rule() -> None:
 
 
 def test_lists_every_kind_of_a_broken_link_in_order() -> None:
-    assert _first_column("kind") == [kind.spelling for kind in LINK_KINDS.values()]
+    assert _first_column("kind") == [kind.syntax for kind in LINK_KINDS.values()]
 
 
 def test_lists_every_field_of_a_broken_inbox() -> None:
@@ -51,11 +51,11 @@ def test_lists_every_field_of_a_broken_inbox() -> None:
 
 
 def test_names_every_field_of_a_notification() -> None:
-    world = SandboxState(Settings())
-    world.inbox.take("a", {}, b"")
-    with create_app(world).test_client() as client:
+    state = SandboxState(SandboxSettings())
+    state.inbox.record("a", {}, b"")
+    with create_app(state).test_client() as client:
         (shown,) = client.get("/control/inbox").get_json()
-    world.stop()
+    state.stop()
     text = TEXT[TEXT.index("A notification has") :].split("\n\n", maxsplit=1)[0]
 
     assert set(re.findall(r"`(\w+)`", text)) >= set(shown)
@@ -79,9 +79,9 @@ def test_lists_every_option() -> None:
 
 
 def test_lists_every_control_route() -> None:
-    world = SandboxState(Settings())
-    rules = create_app(world).url_map.iter_rules()
-    world.stop()
+    state = SandboxState(SandboxSettings())
+    rules = create_app(state).url_map.iter_rules()
+    state.stop()
     routes = {
         f"{method} {rule.rule}"
         for rule in rules

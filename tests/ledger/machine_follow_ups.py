@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -12,7 +12,7 @@ from hypothesis.stateful import invariant, precondition, rule
 from redis import Redis
 
 from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, Image, Status, Step
-from orchestrator.ledger import Lease, Ledger, keys
+from orchestrator.ledger import Lease, Ledger, Settlement, keys
 from orchestrator.ledger.follow_ups import Backlog, Dead
 from orchestrator.runtime import Runtime
 from tests.ledger import kit
@@ -38,26 +38,45 @@ class Following(NamedTuple):
 FOLLOWINGS = st.builds(Following, st.sampled_from(FOLLOWED), st.sampled_from(WAITS))
 
 
+class RecordingLedger(Ledger):
+    """Records the steps that each settlement made due."""
+
+    def __init__(self, client: Callable[[], Redis]) -> None:
+        super().__init__(client)
+        self.due_steps: list[tuple[str, tuple[Step, ...]]] = []
+
+    def settle_attempt(self, job_id: str, *args: Any, **options: Any) -> Settlement:
+        return self._record(job_id, super().settle_attempt(job_id, *args, **options))
+
+    def settle(self, lease: Lease, *args: Any, **options: Any) -> Settlement:
+        return self._record(lease.job.id, super().settle(lease, *args, **options))
+
+    def cancel(self, job_id: str, *, now: int) -> Settlement:
+        return self._record(job_id, super().cancel(job_id, now=now))
+
+    def _record(self, job_id: str, settlement: Settlement) -> Settlement:
+        if settlement.due:
+            self.due_steps.append((job_id, settlement.due))
+        return settlement
+
+
 class FollowingMachine(LedgerMachine):
     """Workers who archive and notify, an operator, and somebody who forgets old jobs."""
 
     def __init__(self, client: Redis, runtime: Runtime) -> None:
         super().__init__(client, runtime)
-        self.ledger = Ledger(lambda: cast(Redis, self.wire), follow=self.hear)
+        self.recorded = RecordingLedger(lambda: cast(Redis, self.wire))
+        self.ledger = self.recorded
         self.runtime = replace(self.runtime, ledger=self.ledger)
         self.followers: list[tuple[Lease, Step]] = []
         #: The leases whose holders have not recorded yet.
         self.held: dict[tuple[str, Step], Lease] = {}
-        #: What the hook was told of, and what should have been.
-        self.hooked: list[tuple[str, tuple[Step, ...]]] = []
+        #: The steps that should have become due, by job.
         self.to_follow: dict[str, tuple[Step, ...]] = {}
-
-    def hear(self, job_id: str, steps: Sequence[Step]) -> None:
-        self.hooked.append((job_id, tuple(steps)))
 
     def teardown(self) -> None:
         super().teardown()
-        assert Counter(self.hooked) == Counter(
+        assert Counter(self.recorded.due_steps) == Counter(
             (job_id, steps) for job_id, steps in self.to_follow.items() if steps
         )
 

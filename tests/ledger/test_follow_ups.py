@@ -21,7 +21,7 @@ from orchestrator.jobs.model import (
     Status,
     Step,
 )
-from orchestrator.ledger import Ledger, Result, follow_ups, keys
+from orchestrator.ledger import Ledger, Settlement, follow_ups, keys
 from tests.ledger import kit
 from tests.ledger.kit import (
     DAY,
@@ -114,20 +114,20 @@ def test_the_first_link_to_die_says_how_urgent_an_archive_is(
     assert redis.zscore(keys.expiring(0), job_id) == expected
 
 
-# The hook ----------------------------------------------------------------------------------
+# The steps that are due ----------------------------------------------------------------------
 
-Settle = Callable[[Ledger, str], Result]
+Settle = Callable[[Ledger, str], Settlement]
 
 
 def by_callback(outcome: Outcome) -> Settle:
-    def settle(ledger: Ledger, job_id: str) -> Result:
+    def settle(ledger: Ledger, job_id: str) -> Settlement:
         kit.claim(ledger, job_id)
         return ledger.settle_attempt(job_id, 1, "task-1", outcome, now=NOW)
 
     return settle
 
 
-def by_worker(ledger: Ledger, job_id: str) -> Result:
+def by_worker(ledger: Ledger, job_id: str) -> Settlement:
     return ledger.settle(kit.claim(ledger, job_id), FAILURE, SettledBy.SUBMIT, now=NOW)
 
 
@@ -144,30 +144,18 @@ SETTLED: list[tuple[str, Settle, JobRequest, list[Step]]] = [
 
 @pytest.mark.parametrize(("settle", "request_", "follows"), [case[1:] for case in SETTLED],
                          ids=[case[0] for case in SETTLED])  # fmt: skip
-def test_the_ledger_says_once_what_follows(
-    redis: Redis, settle: Settle, request_: JobRequest, follows: list[Step]
+def test_a_settlement_names_the_due_steps_once(
+    ledger: Ledger, settle: Settle, request_: JobRequest, follows: list[Step]
 ) -> None:
-    heard: list[tuple[str, list[Step]]] = []
-    ledger = Ledger(lambda: redis, follow=lambda job_id, steps: heard.append((job_id, steps)))
     job_id = kit.create(ledger, request_)
 
-    settle(ledger, job_id)
-    ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
-    ledger.cancel(job_id, now=NOW)
+    first = settle(ledger, job_id)
+    again = ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
+    cancelled = ledger.cancel(job_id, now=NOW)
 
-    assert heard == ([(job_id, follows)] if follows else [])
-    assert all(isinstance(step, Step) for _, steps in heard for step in steps)
-
-
-def test_a_job_that_goes_on_has_nothing_to_follow(redis: Redis) -> None:
-    heard: list[str] = []
-    ledger = Ledger(lambda: redis, follow=lambda job_id, _: heard.append(job_id))
-
-    kit.requeue(ledger, lease := kit.submitting(ledger), due_at=NOW)
-    kit.unconfirmed(ledger, kit.claim(ledger, lease.job.id))
-    kit.running(ledger)
-
-    assert heard == []
+    assert list(first.due) == follows
+    assert all(isinstance(step, Step) for step in first.due)
+    assert (again.due, cancelled.due) == ((), ())
 
 
 # On a stream -------------------------------------------------------------------------------

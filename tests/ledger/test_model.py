@@ -136,7 +136,7 @@ class Crowd:
             case 4:
                 self.ledger.defer(lease, detail={}, **plan)
             case _ if chance.random() < 0.2:
-                result = self.ledger.settle(lease, FAILURE, SettledBy.POLL, now=self.now())
+                result = self.ledger.settle(lease, FAILURE, SettledBy.POLL, now=self.now()).result
                 self.told(job_id, result)
 
     def send(self, chance: random.Random) -> None:
@@ -146,12 +146,13 @@ class Crowd:
             self.ledger.observe(job_id, number, task, now=now, due_at=None, fallback=now)
         else:
             outcome = chance.choice([SUCCESS, FAILURE])
-            result = self.ledger.settle_attempt(job_id, number, task, outcome, now=now)
+            settlement = self.ledger.settle_attempt(job_id, number, task, outcome, now=now)
+            result = settlement.result
             self.told(job_id, result)
 
     def cancel_job(self, chance: random.Random) -> None:
         job_id = chance.choice(self.ids)
-        self.told(job_id, self.ledger.cancel(job_id, now=self.now()))
+        self.told(job_id, self.ledger.cancel(job_id, now=self.now()).result)
 
     def follow(self, chance: random.Random) -> None:
         job_id, step, now = chance.choice(self.ids), chance.choice(FOLLOW_UPS), self.now()

@@ -215,9 +215,8 @@ def test_a_hosts_failure_whose_answer_was_lost_is_counted_twice_and_that_pauses_
 ) -> None:
     """The one script that is not as after the first time, on purpose.
 
-    Failures are counted to tell a host that is down from one that hiccups. One too many does not
-    pause it before MIN_FAILING_MS is over; and a host that is asked sooner or later than it might be loses
-    no notification. A token for each failure would cost more than that is worth.
+    One failure too many does not pause a host before MIN_FAILING_MS have passed, and a pause loses
+    no notification. A token for each failure would cost more than it is worth.
     """
     for number in range(FAILURES_TO_OPEN // 2):
         wired.circuit_breaker.failed(HOST, now=NOW + number)

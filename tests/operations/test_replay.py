@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -12,11 +13,30 @@ from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.operations.replay import NothingToTell, dead, tell_again
 from orchestrator.steps.notify import notify
-from tests.support import job_states
-from tests.support.fakes import NOON, Answer, FakeProvider, Harness
+from tests.support import job_states, notify_kit
+from tests.support.fakes import NOON, Answer, FakeProvider, Harness, serving, unavailable_ledger
 from tests.support.notify_kit import again, ended, host, once, pause, redis_holds, told, url, wait
 
 PENDING, DONE, DEAD = FollowUpStatus.PENDING, FollowUpStatus.DONE, FollowUpStatus.DEAD
+
+
+@pytest.fixture
+def receiver() -> Iterator[FakeProvider]:
+    """A caller's server. It accepts every message unless the test changes that."""
+    with serving(FakeProvider(lambda _: Answer(204))) as server:
+        yield server
+
+
+@pytest.fixture
+def harness(start: Callable[..., Harness]) -> Harness:
+    """A process that may notify callers on this machine."""
+    return start(**notify_kit.VARIABLES)
+
+
+@pytest.fixture
+def away() -> Ledger:
+    """A ledger of a Redis that does not answer."""
+    return unavailable_ledger()
 
 
 def given_up(harness: Harness, receiver: FakeProvider) -> str:

@@ -21,7 +21,7 @@ PRICES = {
 
 
 @pytest.fixture
-def computed_cost(start: Callable[..., Harness]) -> Harness:
+def priced(start: Callable[..., Harness]) -> Harness:
     return start(**{name: orjson.dumps(table).decode() for name, table in PRICES.items()})
 
 
@@ -29,7 +29,7 @@ def sums(harness: Harness) -> dict[str, Any]:
     return possible_charges(harness.runtime, unconfirmed_attempts(harness.runtime)[1])
 
 
-def test_without_unconfirmed_attempts_no_money_is_unconfirmed_attempts(priced: Harness) -> None:
+def test_without_unconfirmed_attempts_no_money_is_at_risk(priced: Harness) -> None:
     job_states.ended(priced)
     job_states.refused(priced)
 

@@ -55,7 +55,7 @@ def polled(harness: Harness, job_id: str) -> None:
 
 
 def cost(harness: Harness, job_id: str) -> Any:
-    return job_view(harness.job(job_id))["cost"]
+    return job_view(harness.job(job_id), None)["cost"]
 
 
 def test_nothing_is_said_of_a_job_that_no_provider_took(harness: Harness) -> None:

@@ -8,11 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-import fakeredis
 import pytest
 from click.testing import CliRunner, Result
 
-from orchestrator import runtime as runtime_module
 from orchestrator.cli import main
 from orchestrator.clock import now_ms
 from orchestrator.jobs.model import FollowUpStatus, Step
@@ -23,7 +21,7 @@ from orchestrator.steps.prune import prune
 from orchestrator.storage.storage import StorageError
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, archived, picture
-from tests.support.fakes import Answer, Harness
+from tests.support.fakes import Answer, Harness, unavailable_ledger, use_runtime
 from tests.support.worker_app import worker
 
 DAY = 86_400
@@ -253,9 +251,7 @@ def test_while_redis_is_away_it_says_so(harness: Harness) -> None:
 
 
 def away(harness: Harness) -> Harness:
-    server = fakeredis.FakeServer()
-    server.connected = False
-    return harness.on(Ledger(lambda: fakeredis.FakeRedis(server=server, decode_responses=True)))
+    return harness.on(unavailable_ledger())
 
 
 # By hand, and daily ------------------------------------------------------------------------
@@ -266,7 +262,7 @@ def old(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> str:
     """A job that is over for two days, in the ledger that commands find; its id."""
     job_id = job_states.refused(harness)
     harness.clock.forward(2 * DAY)
-    monkeypatch.setattr(runtime_module, "default", lambda: harness.runtime)
+    use_runtime(monkeypatch, harness.runtime)
     return job_id
 
 
@@ -307,7 +303,7 @@ def test_the_command_says_what_is_away(
     told = cli()
     assert told.exit_code == 1
     assert "Error: file:///" in told.output
-    monkeypatch.setattr(runtime_module, "default", lambda: away(harness).runtime)
+    use_runtime(monkeypatch, away(harness).runtime)
     told = cli()
     assert told.exit_code == 1
     assert "Redis is away" in told.output
@@ -342,7 +338,7 @@ def test_the_workers_task_outlives_what_is_away(
 ) -> None:
     (tmp_path / "archive").write_text("a file in the folder's place")
     workers.prune()
-    monkeypatch.setattr(runtime_module, "default", lambda: away(harness).runtime)
+    use_runtime(monkeypatch, away(harness).runtime)
     workers.prune()
 
 

@@ -269,7 +269,7 @@ def test_a_storage_that_recovers_is_asked_again(server: Bucketlike) -> None:
 GROWTH = """
 import re, sys, tempfile
 from pathlib import Path
-from orchestrator.archive.storage import Storage
+from orchestrator.storage.storage import Storage
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 storage = Storage.from_url(sys.argv[1])

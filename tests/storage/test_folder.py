@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.storage.folder import STRAY, TEMPORARY
+from orchestrator.storage.files import STALE_SECONDS
+from orchestrator.storage.folder import TEMPORARY
 from orchestrator.storage.storage import Storage, StorageError
 
 PATH = "2026-11-21/job_01/0.png"
@@ -87,7 +88,7 @@ def test_a_full_disk_is_said_to_be_full(
 
 PUT_LARGE = """
 import io, resource, signal, sys
-from orchestrator.archive.storage import Storage, StorageError
+from orchestrator.storage.storage import Storage, StorageError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (6 * 2**20, 6 * 2**20))
 try:
@@ -111,7 +112,7 @@ def test_a_write_that_the_system_refuses_midway_leaves_nothing(folder: Path) -> 
 
 KILLED_MIDWAY = """
 import io, os, signal, sys
-from orchestrator.archive.storage import Storage
+from orchestrator.storage.storage import Storage
 class Kills(io.BytesIO):
     def read(self, size=-1):
         if self.tell() > 6 * 2**20:
@@ -132,7 +133,7 @@ def test_what_a_killed_process_leaves_is_swept_after_an_hour(
     storage.sweep()
     assert half.exists()
 
-    then = half.stat().st_mtime - STRAY - 1
+    then = half.stat().st_mtime - STALE_SECONDS - 1
     os.utime(half, (then, then))
     storage.sweep()
     assert files(folder) == ["a/0.png"]

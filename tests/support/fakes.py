@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import fakeredis
 import orjson
 import pytest
 from redis import Redis
@@ -20,7 +21,7 @@ from orchestrator.messages import Broker, Nudger
 from orchestrator.net.guarded_session import GuardedSession
 from orchestrator.providers import BUILT_IN, PROVIDERS
 from orchestrator.providers.client import ProviderClient
-from orchestrator.runtime import Runtime
+from orchestrator.runtime import Runtime, default_runtime
 from orchestrator.settings.settings import Settings
 from orchestrator.storage.storage import Storage
 
@@ -241,3 +242,16 @@ def runtime(settings: Settings, ledger: Ledger, nudger: Nudger, **parts: Any) ->
         broker=Broker(settings.broker_url),
         **parts,
     )
+
+
+def use_runtime(monkeypatch: pytest.MonkeyPatch, runtime: Runtime) -> None:
+    """Make this the runtime of the process, for commands and Celery tasks."""
+    default_runtime.cache_clear()
+    monkeypatch.setattr(Runtime, "from_settings", lambda _: runtime)
+
+
+def unavailable_ledger() -> Ledger:
+    """Return a ledger of a Redis that does not answer."""
+    server = fakeredis.FakeServer()
+    server.connected = False
+    return Ledger(lambda: fakeredis.FakeRedis(server=server, decode_responses=True))

@@ -37,7 +37,8 @@ def given_up(harness: Harness, provider: str = "hiapi", **fields: Any) -> str:
     """A job that failed with an attempt of unknown fate; its id."""
     lease = claimed(harness, unconfirmed(harness, provider, **fields))
     outcome = failure(ErrorCode.SUBMISSION_UNCONFIRMED)
-    harness.ledger.settle(lease, outcome, SettledBy.DEADLINE, now=harness.clock.now)
+    settlement = harness.ledger.settle(lease, outcome, SettledBy.DEADLINE, now=harness.clock.now)
+    harness.runtime.nudge_due(lease.job.id, settlement)
     return lease.job.id
 
 
@@ -65,18 +66,22 @@ def ended(
 ) -> str:
     """A job with this outcome, by callback; its id."""
     job_id = running(harness, provider, **fields)
-    harness.ledger.settle_attempt(job_id, 1, task_of(job_id), outcome, now=harness.clock.now)
+    settlement = harness.ledger.settle_attempt(
+        job_id, 1, task_of(job_id), outcome, now=harness.clock.now
+    )
+    harness.runtime.nudge_due(job_id, settlement)
     return job_id
 
 
 def refused(harness: Harness, provider: str = "hiapi", **fields: Any) -> str:
     """A job that its provider refused: certainly not paid; its id."""
     lease = submitting(harness, provider, **fields)
-    harness.ledger.settle(lease, failure(), SettledBy.SUBMIT, now=harness.clock.now)
+    settlement = harness.ledger.settle(lease, failure(), SettledBy.SUBMIT, now=harness.clock.now)
+    harness.runtime.nudge_due(lease.job.id, settlement)
     return lease.job.id
 
 
 def cancelled(harness: Harness, provider: str = "hiapi", **fields: Any) -> str:
     job_id = harness.enqueue(provider, **fields)
-    harness.ledger.cancel(job_id, now=harness.clock.now)
+    harness.runtime.nudge_due(job_id, harness.ledger.cancel(job_id, now=harness.clock.now))
     return job_id

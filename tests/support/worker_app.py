@@ -8,13 +8,12 @@ from types import ModuleType
 import pytest
 from celery import signals
 
-from orchestrator import runtime
-from tests.support.fakes import Harness
+from tests.support.fakes import Harness, use_runtime
 
 
 def worker(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """`workers.app` on this harness."""
-    monkeypatch.setattr(runtime, "default", lambda: harness.runtime)
+    use_runtime(monkeypatch, harness.runtime)
     module = importlib.import_module("workers.app")  # which asks for the runtime
     # Other tests have Celery workers of their own in this process.
     signals.setup_logging.disconnect(module._configure_logs)

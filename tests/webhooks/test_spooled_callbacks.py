@@ -20,7 +20,7 @@ from orchestrator.callbacks import spool as spool_module
 from orchestrator.callbacks.drain import Drainer
 from orchestrator.callbacks.spool import Entry, Spool
 from orchestrator.jobs.model import Status, Step
-from orchestrator.ledger import Ledger, LedgerUnavailable, Result
+from orchestrator.ledger import Ledger, LedgerUnavailable, Result, Settlement
 from tests.ledger import kit
 from tests.support.fakes import Harness
 from tests.webhooks.kit import (
@@ -43,9 +43,11 @@ class Failing(Ledger):
     #: Raised in place of the answer, after the transition, at the next call.
     lost: Exception | None = None
 
-    def settle_attempt(self, *args: Any, **options: Any) -> Result:
+    def settle_attempt(self, *args: Any, **options: Any) -> Settlement:
         self._check()
-        return self._answered(super().settle_attempt(*args, **options))
+        settlement = super().settle_attempt(*args, **options)
+        self._answered(settlement.result)
+        return settlement
 
     def observe(self, *args: Any, **options: Any) -> Result:
         self._check()
@@ -298,7 +300,7 @@ def test_an_outage_in_the_middle_loses_and_doubles_nothing(scene: Scene) -> None
     recorded = scene.ledger.settle_attempt
     done: list[str] = []
 
-    def once(job_id: str, *args: Any, **options: Any) -> Result:
+    def once(job_id: str, *args: Any, **options: Any) -> Settlement:
         if done:
             raise LedgerUnavailable("away again")
         done.append(job_id)
@@ -450,7 +452,7 @@ def test_a_drainer_that_is_told_to_stop_finishes_the_entry_in_hand_and_no_other(
     jobs = [scene.spooled(SUCCESS["hiapi"]) for _ in range(3)]
     recorded, reached, go_on = scene.ledger.settle_attempt, threading.Event(), threading.Event()
 
-    def slow(*args: Any, **options: Any) -> Result:
+    def slow(*args: Any, **options: Any) -> Settlement:
         reached.set()
         assert go_on.wait(10)
         return recorded(*args, **options)

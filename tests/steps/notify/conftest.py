@@ -1,33 +1,30 @@
-"""A harness whose callers want to be told, and the server that one of them runs."""
+"""A process that notifies callers, and the server of one caller."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import fakeredis
 import pytest
 
 from orchestrator.ledger import Ledger
-from tests.support.fakes import Answer, FakeProvider, Harness, serving
-from tests.support.notify_kit import VARIABLES
+from tests.support import notify_kit
+from tests.support.fakes import Answer, FakeProvider, Harness, serving, unavailable_ledger
 
 
 @pytest.fixture
 def receiver() -> Iterator[FakeProvider]:
-    """A caller's server, which takes what it is told unless the test says otherwise."""
-    with serving(FakeProvider(lambda _: Answer(204))) as fake:
-        yield fake
+    """A caller's server. It accepts every message unless the test changes that."""
+    with serving(FakeProvider(lambda _: Answer(204))) as server:
+        yield server
 
 
 @pytest.fixture
 def harness(start: Callable[..., Harness]) -> Harness:
-    """A process' parts that may tell callers on this machine."""
-    return start(**VARIABLES)
+    """A process that may notify callers on this machine."""
+    return start(**notify_kit.VARIABLES)
 
 
 @pytest.fixture
 def away() -> Ledger:
-    """A ledger whose Redis does not answer."""
-    server = fakeredis.FakeServer()
-    server.connected = False
-    return Ledger(lambda: fakeredis.FakeRedis(server=server, decode_responses=True))
+    """A ledger of a Redis that does not answer."""
+    return unavailable_ledger()

@@ -163,7 +163,7 @@ def test_the_last_try_is_made_although_its_host_is_busy_when_it_comes(
     assert harness.clock.now - NOON > PATIENCE * 1000
     turns, hosts = harness.runtime.host_limiter, harness.ledger.circuit_breaker
     for _ in range(SLOTS):
-        assert turns.take(hosts, host(receiver), harness.clock.now, harness.chance) is None
+        assert turns.acquire(hosts, host(receiver), harness.clock.now, harness.chance) is None
 
     assert once(harness, job_id).status is PENDING
     turns.release(hosts, host(receiver), harness.clock.now, works=True)

@@ -31,7 +31,7 @@ def high() -> float:
 
 
 def fail(
-    host_limiter: HostLimiter,
+    limiter: HostLimiter,
     hosts: CircuitBreaker,
     *,
     begin: int,
@@ -42,12 +42,12 @@ def fail(
     now = begin
     for number in range(times):
         now = begin + number * every
-        assert limiter.take(hosts, HOST, now, low) is None
+        assert limiter.acquire(hosts, HOST, now, low) is None
         limiter.release(hosts, HOST, now, works=False)
     return now
 
 
-def paused(hosts: CircuitBreaker, host_limiter: HostLimiter | None = None) -> int:
+def paused(hosts: CircuitBreaker, limiter: HostLimiter | None = None) -> int:
     """A host that was paused, by another process unless told otherwise; when (ms)."""
     return fail(limiter or HostLimiter(), hosts, begin=NOON)
 
@@ -58,33 +58,33 @@ def paused(hosts: CircuitBreaker, host_limiter: HostLimiter | None = None) -> in
 def test_a_host_has_four_slots_in_a_process(ledger: Ledger) -> None:
     limiter = HostLimiter()
 
-    waits = [limiter.take(ledger.circuit_breaker, HOST, NOON, low) for _ in range(6)]
+    waits = [limiter.acquire(ledger.circuit_breaker, HOST, NOON, low) for _ in range(6)]
 
     assert SLOTS == 4
     assert waits == [None] * 4 + [BUSY[0]] * 2
-    assert limiter.take(ledger.circuit_breaker, HOST, NOON, high) == BUSY[1]
+    assert limiter.acquire(ledger.circuit_breaker, HOST, NOON, high) == BUSY[1]
 
 
 def test_another_host_has_its_own(ledger: Ledger) -> None:
     limiter = HostLimiter()
     for _ in range(SLOTS):
-        limiter.take(ledger.circuit_breaker, HOST, NOON, low)
+        limiter.acquire(ledger.circuit_breaker, HOST, NOON, low)
 
-    assert limiter.take(ledger.circuit_breaker, HOST, NOON, low) is not None
-    assert limiter.take(ledger.circuit_breaker, OTHER, NOON, low) is None
-    assert HostLimiter().take(ledger.circuit_breaker, HOST, NOON, low) is None
+    assert limiter.acquire(ledger.circuit_breaker, HOST, NOON, low) is not None
+    assert limiter.acquire(ledger.circuit_breaker, OTHER, NOON, low) is None
+    assert HostLimiter().acquire(ledger.circuit_breaker, HOST, NOON, low) is None
 
 
 @pytest.mark.parametrize("works", [True, False, None])
 def test_a_slot_that_is_given_back_can_be_taken(ledger: Ledger, works: bool | None) -> None:
     limiter = HostLimiter()
     for _ in range(SLOTS):
-        limiter.take(ledger.circuit_breaker, HOST, NOON, low)
+        limiter.acquire(ledger.circuit_breaker, HOST, NOON, low)
 
     for _ in range(3):
         limiter.release(ledger.circuit_breaker, HOST, NOON, works=works)
-        assert limiter.take(ledger.circuit_breaker, HOST, NOON, low) is None
-        assert limiter.take(ledger.circuit_breaker, HOST, NOON, low) == BUSY[0]
+        assert limiter.acquire(ledger.circuit_breaker, HOST, NOON, low) is None
+        assert limiter.acquire(ledger.circuit_breaker, HOST, NOON, low) == BUSY[0]
 
 
 def test_threads_never_hold_more_than_there_are(redis_url: str, ledger: Ledger) -> None:
@@ -97,7 +97,7 @@ def test_threads_never_hold_more_than_there_are(redis_url: str, ledger: Ledger) 
         start.wait(10)
         got = 0
         for _ in range(50):
-            if limiter.take(shared.circuit_breaker, HOST, NOON, low) is None:
+            if limiter.acquire(shared.circuit_breaker, HOST, NOON, low) is None:
                 with lock:
                     held, got = held + 1, got + 1
                     most = max(most, held)
@@ -109,7 +109,7 @@ def test_threads_never_hold_more_than_there_are(redis_url: str, ledger: Ledger) 
     with ThreadPoolExecutor(16) as pool:
         assert sum(pool.map(work, range(16))) > 0
     assert 0 < most <= SLOTS
-    assert [limiter.take(shared.circuit_breaker, HOST, NOON, low) for _ in range(5)] == [
+    assert [limiter.acquire(shared.circuit_breaker, HOST, NOON, low) for _ in range(5)] == [
         None
     ] * 4 + [BUSY[0]]
 
@@ -117,7 +117,7 @@ def test_threads_never_hold_more_than_there_are(redis_url: str, ledger: Ledger) 
 def test_hosts_that_nobody_asks_any_more_take_no_memory(ledger: Ledger) -> None:
     limiter = HostLimiter()
     for number in range(100):
-        assert limiter.take(ledger.circuit_breaker, f"{number}.example.com", NOON, low) is None
+        assert limiter.acquire(ledger.circuit_breaker, f"{number}.example.com", NOON, low) is None
         limiter.release(ledger.circuit_breaker, f"{number}.example.com", NOON, works=True)
 
     assert not limiter._busy
@@ -140,13 +140,13 @@ def test_a_host_that_fails_often_enough_for_long_enough_is_paused(ledger: Ledger
         last + PROBE_INTERVAL_MS,
     )
     assert [(line["event"], line["host"]) for line in logs] == [("host_paused", HOST)]
-    assert limiter.take(ledger.circuit_breaker, HOST, last, low) == PAUSED[0] * 60
-    assert limiter.take(ledger.circuit_breaker, HOST, last, high) == PAUSED[1] * 60
+    assert limiter.acquire(ledger.circuit_breaker, HOST, last, low) == PAUSED[0] * 60
+    assert limiter.acquire(ledger.circuit_breaker, HOST, last, high) == PAUSED[1] * 60
 
 
 def test_few_failures_or_a_short_time_do_not_pause_it(ledger: Ledger) -> None:
     last = fail(HostLimiter(), ledger.circuit_breaker, begin=NOON, times=FAILURES_TO_OPEN - 1)
-    assert HostLimiter().take(ledger.circuit_breaker, HOST, last, low) is None
+    assert HostLimiter().acquire(ledger.circuit_breaker, HOST, last, low) is None
 
     ledger.circuit_breaker.forget(HOST)
     last = fail(
@@ -156,14 +156,14 @@ def test_few_failures_or_a_short_time_do_not_pause_it(ledger: Ledger) -> None:
         times=100,
         every=MIN_FAILING_MS // 100 - 1,
     )
-    assert HostLimiter().take(ledger.circuit_breaker, HOST, last, low) is None
+    assert HostLimiter().acquire(ledger.circuit_breaker, HOST, last, low) is None
 
 
 def test_an_answer_between_failures_begins_the_count_anew(ledger: Ledger) -> None:
     limiter = HostLimiter()
     last = fail(limiter, ledger.circuit_breaker, begin=NOON, times=FAILURES_TO_OPEN - 1)
 
-    limiter.take(ledger.circuit_breaker, HOST, last, low)
+    limiter.acquire(ledger.circuit_breaker, HOST, last, low)
     limiter.release(ledger.circuit_breaker, HOST, last, works=True)
 
     assert ledger.circuit_breaker.failing() == {}
@@ -174,12 +174,12 @@ def test_an_answer_between_failures_begins_the_count_anew(ledger: Ledger) -> Non
 def test_what_one_process_knows_the_others_learn_within_a_second(ledger: Ledger) -> None:
     here, there = HostLimiter(), HostLimiter()
     paused_at = NOON + (FAILURES_TO_OPEN - 1) * MIN_FAILING_MS
-    assert there.take(ledger.circuit_breaker, OTHER, paused_at, low) is None  # has just looked
+    assert there.acquire(ledger.circuit_breaker, OTHER, paused_at, low) is None  # has just looked
     assert paused(ledger.circuit_breaker, here) == paused_at
 
-    assert here.take(ledger.circuit_breaker, HOST, paused_at, low) is not None
-    assert there.take(ledger.circuit_breaker, HOST, paused_at + FRESH - 1, low) is None
-    assert there.take(ledger.circuit_breaker, HOST, paused_at + FRESH, low) is not None
+    assert here.acquire(ledger.circuit_breaker, HOST, paused_at, low) is not None
+    assert there.acquire(ledger.circuit_breaker, HOST, paused_at + FRESH - 1, low) is None
+    assert there.acquire(ledger.circuit_breaker, HOST, paused_at + FRESH, low) is not None
 
 
 def test_a_host_that_works_costs_one_look_in_a_second(
@@ -196,7 +196,7 @@ def test_a_host_that_works_costs_one_look_in_a_second(
     limiter = HostLimiter()
 
     for millisecond in range(0, 2 * FRESH, 10):
-        limiter.take(ledger.circuit_breaker, HOST, NOON + millisecond, low)
+        limiter.acquire(ledger.circuit_breaker, HOST, NOON + millisecond, low)
         limiter.release(ledger.circuit_breaker, HOST, NOON + millisecond, works=True)
 
     assert len(looks) == 2
@@ -204,10 +204,10 @@ def test_a_host_that_works_costs_one_look_in_a_second(
 
 def test_a_clock_that_goes_back_does_not_keep_old_news(ledger: Ledger) -> None:
     limiter = HostLimiter()
-    limiter.take(ledger.circuit_breaker, OTHER, NOON + 3_600_000, low)
+    limiter.acquire(ledger.circuit_breaker, OTHER, NOON + 3_600_000, low)
     last = paused(ledger.circuit_breaker)
 
-    assert limiter.take(ledger.circuit_breaker, HOST, last, low) is not None
+    assert limiter.acquire(ledger.circuit_breaker, HOST, last, low) is not None
 
 
 # Probes --------------------------------------------------------------------------------------
@@ -217,18 +217,18 @@ def test_of_two_processes_one_probes_in_each_interval(ledger: Ledger) -> None:
     one, two = HostLimiter(), HostLimiter()
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
 
-    assert one.take(ledger.circuit_breaker, HOST, due - 1, low) is not None
-    taken = [each.take(ledger.circuit_breaker, HOST, due, low) for each in (one, two, one, two)]
+    assert one.acquire(ledger.circuit_breaker, HOST, due - 1, low) is not None
+    taken = [each.acquire(ledger.circuit_breaker, HOST, due, low) for each in (one, two, one, two)]
 
     assert taken == [None] + [PAUSED[0] * 60] * 3
-    assert two.take(ledger.circuit_breaker, HOST, due + PROBE_INTERVAL_MS - 1, low) is not None
-    assert two.take(ledger.circuit_breaker, HOST, due + PROBE_INTERVAL_MS, low) is None
+    assert two.acquire(ledger.circuit_breaker, HOST, due + PROBE_INTERVAL_MS - 1, low) is not None
+    assert two.acquire(ledger.circuit_breaker, HOST, due + PROBE_INTERVAL_MS, low) is None
 
 
 def test_a_probe_that_fails_leaves_it_paused(ledger: Ledger) -> None:
     one, two = HostLimiter(), HostLimiter()
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
-    one.take(ledger.circuit_breaker, HOST, due, low)
+    one.acquire(ledger.circuit_breaker, HOST, due, low)
 
     with structlog.testing.capture_logs() as logs:
         one.release(ledger.circuit_breaker, HOST, due + 15_000, works=False)
@@ -236,33 +236,33 @@ def test_a_probe_that_fails_leaves_it_paused(ledger: Ledger) -> None:
     assert logs == []
     assert ledger.circuit_breaker.failing()[HOST].failures == FAILURES_TO_OPEN + 1
     for each in (one, two):
-        assert each.take(ledger.circuit_breaker, HOST, due + 15_000, low) is not None
-    assert two.take(ledger.circuit_breaker, HOST, due + PROBE_INTERVAL_MS, low) is None
+        assert each.acquire(ledger.circuit_breaker, HOST, due + 15_000, low) is not None
+    assert two.acquire(ledger.circuit_breaker, HOST, due + PROBE_INTERVAL_MS, low) is None
 
 
 def test_a_probe_that_is_answered_resumes_it_for_all(ledger: Ledger) -> None:
     one, two = HostLimiter(), HostLimiter()
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
-    assert two.take(ledger.circuit_breaker, HOST, due, low) is None
-    assert one.take(ledger.circuit_breaker, HOST, due, low) is not None
+    assert two.acquire(ledger.circuit_breaker, HOST, due, low) is None
+    assert one.acquire(ledger.circuit_breaker, HOST, due, low) is not None
 
     with structlog.testing.capture_logs() as logs:
         two.release(ledger.circuit_breaker, HOST, due + 100, works=True)
 
     assert [(line["event"], line["host"]) for line in logs] == [("host_resumed", HOST)]
     assert ledger.circuit_breaker.failing() == {}
-    assert two.take(ledger.circuit_breaker, HOST, due + 100, low) is None
-    assert one.take(ledger.circuit_breaker, HOST, due + FRESH, low) is None
+    assert two.acquire(ledger.circuit_breaker, HOST, due + 100, low) is None
+    assert one.acquire(ledger.circuit_breaker, HOST, due + FRESH, low) is None
 
 
 def test_that_it_was_resumed_is_told_once(ledger: Ledger) -> None:
     limiter = HostLimiter()
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
-    assert limiter.take(ledger.circuit_breaker, HOST, due, low) is None
+    assert limiter.acquire(ledger.circuit_breaker, HOST, due, low) is None
 
     with structlog.testing.capture_logs() as logs:
         limiter.release(ledger.circuit_breaker, HOST, due, works=True)
-        limiter.take(ledger.circuit_breaker, HOST, due, low)
+        limiter.acquire(ledger.circuit_breaker, HOST, due, low)
         limiter.release(ledger.circuit_breaker, HOST, due, works=True)
 
     assert [line["event"] for line in logs] == ["host_resumed"]
@@ -273,30 +273,30 @@ def test_before_a_probe_is_due_redis_is_not_asked_for_it(
 ) -> None:
     limiter = HostLimiter()
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
-    assert limiter.take(ledger.circuit_breaker, OTHER, due - 1, low) is None
+    assert limiter.acquire(ledger.circuit_breaker, OTHER, due - 1, low) is None
     monkeypatch.delattr(CircuitBreaker, "probe")
 
-    assert limiter.take(ledger.circuit_breaker, HOST, due - 1, low) is not None
+    assert limiter.acquire(ledger.circuit_breaker, HOST, due - 1, low) is not None
 
 
 def test_whoever_learns_late_that_it_was_resumed_may_ask(ledger: Ledger) -> None:
     limiter = HostLimiter()
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
-    assert limiter.take(ledger.circuit_breaker, HOST, due - 1, low) is not None
+    assert limiter.acquire(ledger.circuit_breaker, HOST, due - 1, low) is not None
     ledger.circuit_breaker.forget(HOST)
 
-    assert limiter.take(ledger.circuit_breaker, HOST, due, low) is None
+    assert limiter.acquire(ledger.circuit_breaker, HOST, due, low) is None
 
 
 def test_a_host_that_was_not_asked_stays_paused(ledger: Ledger) -> None:
     limiter = HostLimiter()
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
-    limiter.take(ledger.circuit_breaker, HOST, due, low)
+    limiter.acquire(ledger.circuit_breaker, HOST, due, low)
 
     limiter.release(ledger.circuit_breaker, HOST, due, works=None)
 
     assert ledger.circuit_breaker.failing()[HOST].failures == FAILURES_TO_OPEN
-    assert limiter.take(ledger.circuit_breaker, HOST, due, low) is not None
+    assert limiter.acquire(ledger.circuit_breaker, HOST, due, low) is not None
 
 
 def test_that_all_is_well_is_not_told(ledger: Ledger) -> None:
@@ -304,7 +304,7 @@ def test_that_all_is_well_is_not_told(ledger: Ledger) -> None:
     fail(limiter, ledger.circuit_breaker, begin=NOON, times=2)
 
     with structlog.testing.capture_logs() as logs:
-        limiter.take(ledger.circuit_breaker, HOST, NOON + MIN_FAILING_MS, low)
+        limiter.acquire(ledger.circuit_breaker, HOST, NOON + MIN_FAILING_MS, low)
         limiter.release(ledger.circuit_breaker, HOST, NOON + MIN_FAILING_MS, works=True)
 
     assert logs == []
@@ -318,7 +318,7 @@ def test_no_turn_is_given_while_nothing_is_known(away: Ledger) -> None:
 
     for _ in range(SLOTS + 1):
         with pytest.raises(LedgerUnavailable):
-            limiter.take(away.circuit_breaker, HOST, NOON, low)
+            limiter.acquire(away.circuit_breaker, HOST, NOON, low)
 
     assert not limiter._busy
 
@@ -329,7 +329,7 @@ def test_what_cannot_be_noted_is_logged_and_the_slot_is_free(
 ) -> None:
     limiter = HostLimiter()
     last = fail(limiter, ledger.circuit_breaker, begin=NOON, times=2)
-    limiter.take(ledger.circuit_breaker, HOST, last, low)
+    limiter.acquire(ledger.circuit_breaker, HOST, last, low)
 
     with structlog.testing.capture_logs() as logs:
         limiter.release(away.circuit_breaker, HOST, last, works=works)
@@ -344,10 +344,10 @@ def test_an_answer_that_could_not_be_noted_is_noted_with_the_next(
 ) -> None:
     limiter = HostLimiter()
     last = fail(limiter, ledger.circuit_breaker, begin=NOON, times=2)
-    limiter.take(ledger.circuit_breaker, HOST, last, low)
+    limiter.acquire(ledger.circuit_breaker, HOST, last, low)
     limiter.release(away.circuit_breaker, HOST, last, works=True)
 
-    limiter.take(ledger.circuit_breaker, HOST, last + FRESH, low)
+    limiter.acquire(ledger.circuit_breaker, HOST, last + FRESH, low)
     limiter.release(ledger.circuit_breaker, HOST, last + FRESH, works=True)
 
     assert ledger.circuit_breaker.failing() == {}

@@ -1,0 +1,42 @@
+"""The ledger also runs on fakeredis, which tests of the faces use."""
+
+from __future__ import annotations
+
+import fakeredis
+import pytest
+
+from orchestrator.jobs.model import FollowUpStatus, Status, Step
+from orchestrator.ledger import Ledger, Result
+from tests.ledger import kit
+from tests.ledger.kit import LOOK, NOTIFYING, NOW, SUCCESS
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    client = fakeredis.FakeRedis(decode_responses=True)
+    return Ledger(lambda: client)
+
+
+def test_a_job_lives_its_whole_life(ledger: Ledger) -> None:
+    job_id = kit.create(ledger, NOTIFYING)
+    lease = kit.claim(ledger, job_id)
+    assert lease.job.status is Status.SUBMITTING
+    assert ledger.accepted(job_id, 1, "task-1", now=NOW, due_at=LOOK) is Result.RUNNING
+    poll = ledger.claim(job_id, Step.POLL, now=LOOK, lease_ms=1000)
+    assert poll is not None
+    assert ledger.defer(poll, now=LOOK, due_at=LOOK, tries=1, detail={}) is Result.DEFERRED
+    settlement = ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=LOOK)
+    assert (settlement.result, settlement.due) == (Result.SETTLED, (Step.ARCHIVE, Step.NOTIFY))
+    for step in settlement.due:
+        held = kit.follow(ledger, job_id, step, now=LOOK)
+        ended = ledger.follow_ups.done(held, step, FollowUpStatus.DONE, now=LOOK, tries=1)
+        assert ended is Result.RECORDED
+    assert ledger.due(0, now=LOOK, limit=9) == []
+    [job] = ledger.overview.page(9).jobs
+    assert (job.id, job.done) == (job_id, True)
+
+
+def test_a_queued_job_is_cancelled(ledger: Ledger) -> None:
+    job_id = kit.create(ledger)
+    assert ledger.cancel(job_id, now=NOW).result is Result.CANCELLED
+    assert ledger.get(job_id) is not None
