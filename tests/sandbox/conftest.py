@@ -6,20 +6,28 @@ import pytest
 import structlog
 
 from sandbox.server import Sandbox
-from sandbox.settings import Settings
-from tests.sandbox.kit import KEY, SECRET, Client, Clock, Receiver
+from sandbox.settings import SandboxSettings
+from tests.sandbox.kit import HIAPI_SECRET, KEY, CallbackReceiver, MovableClock, SandboxClient
 
-#: starts a sandbox of its own for one test
-Start = Callable[..., Client]
+#: Starts a sandbox for one test, with these settings.
+Start = Callable[..., SandboxClient]
 
 
-@pytest.fixture(scope="package", autouse=True)
-def quiet() -> Iterator[None]:
-    """Keep the sandbox's logs out of the test report: its threads log when they please."""
+@pytest.fixture(scope="package")
+def quiet() -> Iterator[dict[str, Any]]:
+    """Drop all logs. The threads of the shared sandbox also log between two tests."""
     before = structlog.get_config()
-    structlog.configure(processors=[_drop])
-    yield
+    config = {**before, "processors": [_drop]}
+    structlog.configure(**config)
+    yield config
     structlog.configure(**before)
+
+
+@pytest.fixture(autouse=True)
+def _unconfigured_logs(quiet: dict[str, Any]) -> Iterator[None]:
+    """Keep the logs dropped, where other packages reset their configuration after each test."""
+    yield
+    structlog.configure(**{**quiet, "processors": [_drop]})
 
 
 def _drop(*_: object) -> str:
@@ -27,37 +35,35 @@ def _drop(*_: object) -> str:
 
 
 @pytest.fixture(scope="package")
-def clock() -> Clock:
-    return Clock()
+def clock() -> MovableClock:
+    return MovableClock()
 
 
 @pytest.fixture(scope="package")
-def shared(clock: Clock) -> Iterator[Client]:
-    """One quick sandbox for all tests that need nothing special."""
+def shared(clock: MovableClock) -> Iterator[SandboxClient]:
+    """One sandbox for all tests that need no settings of their own."""
     with Sandbox(_settings(), clock) as sandbox:
-        client = Client(sandbox.url)
+        client = SandboxClient(sandbox.url, sandbox.state)
         with client.session:
             yield client
 
 
 @pytest.fixture
-def client(shared: Client, clock: Clock) -> Iterator[Client]:
-    """The shared sandbox, as empty as a new one."""
+def client(shared: SandboxClient, clock: MovableClock) -> Iterator[SandboxClient]:
+    """The shared sandbox without tasks, rules, notifications and inbox faults."""
     clock.ahead = 0.0
-    shared.delete("/control/tasks")
-    shared.delete("/control/faults")
-    shared.delete("/control/inbox")
+    shared.post("/forget", allow_redirects=False)
     yield shared
     clock.ahead = 0.0
 
 
 @pytest.fixture
-def start(clock: Clock) -> Iterator[Start]:
+def start(clock: MovableClock) -> Iterator[Start]:
     with ExitStack() as stack:
 
-        def begin(**settings: Any) -> Client:
+        def begin(**settings: Any) -> SandboxClient:
             sandbox = stack.enter_context(Sandbox(_settings(**settings), clock))
-            client = Client(sandbox.url)
+            client = SandboxClient(sandbox.url, sandbox.state)
             stack.enter_context(client.session)
             return client
 
@@ -65,22 +71,17 @@ def start(clock: Clock) -> Iterator[Start]:
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with Receiver() as receiver:
+def receiver() -> Iterator[CallbackReceiver]:
+    with CallbackReceiver() as receiver:
         yield receiver
 
 
-@pytest.fixture(params=["hiapi", "evolink"])
-def provider(request: pytest.FixtureRequest) -> str:
-    return str(request.param)
-
-
-def _settings(**changes: Any) -> Settings:
-    return Settings(
+def _settings(**changes: Any) -> SandboxSettings:
+    return SandboxSettings(
         **{
             "port": 0,
             "api_key": KEY,
-            "hiapi_webhook_secret": SECRET,
+            "hiapi_webhook_secret": HIAPI_SECRET,
             "task_seconds": 0.03,
             "allow_http": True,
             "callback_retry_seconds": (0.01, 0.02, 0.04),

@@ -1,28 +1,35 @@
-"""What the sandbox's tests work with: a client, a callback receiver, a movable clock."""
+"""Helpers of the sandbox's tests: a client, a receiver of callbacks and a movable clock."""
 
+import http.client
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 
+from sandbox.faults import Faults
+from sandbox.state import SandboxState
+from sandbox.tasks import Task, TaskCharge
+
 KEY = "test-key"
-SECRET = "whsec_0123456789abcdef"
+HIAPI_SECRET = "whsec_0123456789abcdef"
 PAYLOADS = Path(__file__).parent / "payloads"
 
-#: by provider: where it takes submissions, the model asked for, and whether options go into `input`
+#: Every provider: path of submissions, model, and True when options are fields of `input`.
 SUBMIT = {
     "hiapi": ("/v1/tasks", "Nano-Banana-2", True),
     "evolink": ("/v1/images/generations", "nano-banana-2-lite", False),
     "uniall": ("/v1/images/tasks", "NanoBanana2-1K", False),
     "aigptimage": ("/api/v1/jobs/createTask", "nano-banana-2-text-to-image", True),
 }
-#: by provider: where it shows a task, up to the task's id
+#: Every provider: path of a task, up to the id of the task.
 QUERY = {
     "hiapi": "/v1/tasks/",
     "evolink": "/v1/tasks/",
@@ -30,25 +37,30 @@ QUERY = {
     "aigptimage": "/api/v1/jobs/recordInfo?taskId=",
 }
 
-#: seconds; only a broken sandbox waits so long
-PATIENCE = 10.0
+#: How long a test waits for a condition. Only a broken sandbox needs so long. Seconds.
+TIMEOUT_SECONDS = 60.0
 
 T = TypeVar("T")
 
 
-def wait_until(look: Callable[[], T]) -> T:
-    """Look until what is seen is true, and return it."""
-    deadline = time.monotonic() + PATIENCE
+def wait_until(condition: Callable[[], T]) -> T:
+    """Wait until the condition is true, and return its value."""
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     pause = threading.Event()
-    while not (seen := look()):
-        assert time.monotonic() < deadline, "waited in vain"
+    while not (value := condition()):
+        assert time.monotonic() < deadline, "the condition did not become true"
         pause.wait(0.005)
-    return seen
+    return value
+
+
+def connection_threads() -> set[threading.Thread]:
+    """The threads that serve a connection of a sandbox in this process."""
+    return {thread for thread in threading.enumerate() if "process_request" in thread.name}
 
 
 @dataclass
-class Clock:
-    """The real time, moved forward at will."""
+class MovableClock:
+    """The real time plus `ahead` seconds."""
 
     ahead: float = 0.0
 
@@ -57,8 +69,8 @@ class Clock:
 
 
 @dataclass(frozen=True)
-class Received:
-    """One callback as it came in."""
+class ReceivedCallback:
+    """One callback that was received."""
 
     path: str
     headers: Mapping[str, str]
@@ -67,13 +79,13 @@ class Received:
 
 
 @dataclass
-class Receiver:
-    """A callback receiver: answers 200, or with the statuses it was told, in order."""
+class CallbackReceiver:
+    """A receiver of callbacks. It answers with `answers` in order, and then with 200."""
 
     answers: list[int] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
-    received: list[Received] = field(default_factory=list)
-    #: when set, each request waits here before it is answered
+    received: list[ReceivedCallback] = field(default_factory=list)
+    #: If set, every request waits here before its answer.
     gate: threading.Barrier | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -93,26 +105,26 @@ class Receiver:
     def url(self, path: str = "/callbacks/hiapi/job_1.1/AbCdEf") -> str:
         return f"http://127.0.0.1:{self._server.server_port}{path}"
 
-    def wait_for(self, count: int) -> list[Received]:
-        """Everything received, once it is at least so much."""
+    def wait_for(self, count: int) -> list[ReceivedCallback]:
+        """Wait for this number of callbacks and return all of them."""
         wait_until(lambda: len(self.received) >= count)
         return list(self.received)
 
-    def _take(self, received: Received) -> int:
+    def _take(self, callback: ReceivedCallback) -> int:
         with self._lock:
-            self.received.append(received)
+            self.received.append(callback)
             return self.answers.pop(0) if self.answers else 200
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         receiver = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class CallbackRequestHandler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 headers = dict(self.headers.items())
                 if receiver.gate is not None:
-                    receiver.gate.wait(PATIENCE)
-                status = receiver._take(Received(self.path, headers, body, time.time()))
+                    receiver.gate.wait(TIMEOUT_SECONDS)
+                status = receiver._take(ReceivedCallback(self.path, headers, body, time.time()))
                 self.send_response(status)
                 for name, value in receiver.headers.items():
                     self.send_header(name, value)
@@ -121,31 +133,60 @@ class Receiver:
             def log_message(self, format: str, *args: object) -> None:
                 pass
 
-        return Handler
+        return CallbackRequestHandler
 
 
 @dataclass
-class Client:
-    """Talks to one sandbox over HTTP."""
+class SandboxClient:
+    """A client of one sandbox over HTTP."""
 
     url: str
+    #: The state of the sandbox, when it runs in this process.
+    state: SandboxState | None = None
     session: requests.Session = field(default_factory=requests.Session)
 
     def __post_init__(self) -> None:
         self.session.trust_env = False
         self.session.headers["Authorization"] = f"Bearer {KEY}"
 
+    def request(self, method: str, path: str, **options: Any) -> requests.Response:
+        return self.session.request(method, self.url + path, timeout=TIMEOUT_SECONDS, **options)
+
     def get(self, path: str, **options: Any) -> requests.Response:
-        return self.session.get(self.url + path, timeout=PATIENCE, **options)
+        return self.request("GET", path, **options)
 
     def post(self, path: str, **options: Any) -> requests.Response:
-        return self.session.post(self.url + path, timeout=PATIENCE, **options)
+        return self.request("POST", path, **options)
 
     def put(self, path: str, **options: Any) -> requests.Response:
-        return self.session.put(self.url + path, timeout=PATIENCE, **options)
+        return self.request("PUT", path, **options)
 
     def delete(self, path: str) -> requests.Response:
-        return self.session.delete(self.url + path, timeout=PATIENCE)
+        return self.request("DELETE", path)
+
+    def fetch(self, link: str, method: str = "GET", **options: Any) -> requests.Response:
+        """Request an image link."""
+        return self.session.request(method, link, timeout=TIMEOUT_SECONDS, **options)
+
+    def connect(self) -> http.client.HTTPConnection:
+        """Return a connection of its own."""
+        parts = urlsplit(self.url)
+        return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=TIMEOUT_SECONDS)
+
+    @contextmanager
+    def open_submission(
+        self, provider: str, prompt: str, headers: Mapping[str, str] | None = None
+    ) -> Iterator[http.client.HTTPConnection]:
+        """Send a submission and do not read its answer. Wait until its task exists."""
+        path, body = submission(provider, prompt)
+        connection = self.connect()
+        own = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        connection.request("POST", path, json.dumps(body), {**own, **(headers or {})})
+        try:
+            wait_until(self.tasks)
+            yield connection
+        finally:
+            connection.close()
 
     def submit(
         self,
@@ -155,15 +196,9 @@ class Client:
         headers: Mapping[str, str] | None = None,
         **fields: Any,
     ) -> requests.Response:
-        """Submit to any provider by the same words; `fields` go where its options go."""
-        path, model, nested = SUBMIT[provider]
-        given: dict[str, Any] = {"prompt": prompt, **fields}
-        body = {"model": model, "input": given} if nested else {"model": model, **given}
-        if callback is not None and provider == "hiapi":
-            body["callback"] = {"url": callback, "when": "final"}
-        elif callback is not None:
-            body["callback_url"] = callback
-        return self.post(f"/{provider}{path}", json=body, headers=headers)
+        """Submit to any provider. `fields` are its options."""
+        path, body = submission(provider, prompt, callback, **fields)
+        return self.post(path, json=body, headers=headers)
 
     def submitted(self, provider: str, prompt: str = "A red cube", **options: Any) -> str:
         """Submit and return the provider's task id."""
@@ -172,55 +207,107 @@ class Client:
         return task_id(answer)
 
     def query(self, provider: str, task: str) -> dict[str, Any]:
-        """The task as a query shows it, without the envelope."""
+        """Return the task as a query shows it, without the envelope."""
         answer = self.get(f"/{provider}{QUERY[provider]}{task}")
         assert answer.status_code == 200, answer.text
-        seen: dict[str, Any] = answer.json()
-        return seen if provider == "evolink" else seen["data"]
+        view: dict[str, Any] = answer.json()
+        return view if provider == "evolink" else view["data"]
 
     def finished(self, provider: str, task: str) -> dict[str, Any]:
-        """The task once it is terminal."""
-        ends = {"success", "fail", "completed", "succeeded", "failed", "cancelled"}
-        return (
-            wait_until(lambda: seen if state(seen := self.query(provider, task)) in ends else None)
-            or {}
-        )
+        """Wait until the task is terminal and return it as a query shows it."""
+        final = {"success", "fail", "completed", "succeeded", "failed", "cancelled"}
+
+        def view() -> dict[str, Any] | None:
+            view = self.query(provider, task)
+            return view if status(view) in final else None
+
+        return wait_until(view) or {}
+
+    def run(self, provider: str, prompt: str = "A red cube", **options: Any) -> dict[str, Any]:
+        """Submit, wait for the end, and return the task as a query shows it."""
+        return self.finished(provider, self.submitted(provider, prompt, **options))
 
     def tasks(self, **query: str) -> list[dict[str, Any]]:
-        """What the control API knows of every task."""
-        seen: list[dict[str, Any]] = self.get("/control/tasks", params=query).json()
-        return seen
+        """Return every task as the control API shows it."""
+        tasks: list[dict[str, Any]] = self.get("/control/tasks", params=query).json()
+        return tasks
 
     def task(self, task: str) -> dict[str, Any]:
-        """What the control API knows of one task."""
-        return next(seen for seen in self.tasks() if seen["id"] == task)
+        """Return one task as the control API shows it."""
+        return next(view for view in self.tasks() if view["id"] == task)
+
+    def charged(self, provider: str) -> int:
+        """Return the number of charged tasks."""
+        return int(self.get("/control/ledger").json().get(provider, {"tasks": 0})["tasks"])
 
     def callbacks(self, task: str, count: int) -> list[dict[str, Any]]:
-        """The callbacks sent for a task, once there are so many."""
+        """Wait for this number of callbacks of a task and return them."""
         wait_until(lambda: len(self.task(task)["callbacks"]) >= count)
-        sent: list[dict[str, Any]] = self.task(task)["callbacks"]
-        return sent
+        callbacks: list[dict[str, Any]] = self.task(task)["callbacks"]
+        return callbacks
+
+
+def submission(
+    provider: str, prompt: str, callback: str | None = None, **fields: Any
+) -> tuple[str, dict[str, Any]]:
+    """Return the path and the body of a submission."""
+    path, model, nested = SUBMIT[provider]
+    options: dict[str, Any] = {"prompt": prompt, **fields}
+    body = {"model": model, "input": options} if nested else {"model": model, **options}
+    if callback is not None and provider == "hiapi":
+        body["callback"] = {"url": callback, "when": "final"}
+    elif callback is not None:
+        body["callback_url"] = callback
+    return f"/{provider}{path}", body
 
 
 def task_id(answer: requests.Response) -> str:
-    """The task's id in any provider's submit answer."""
+    """Return the task id in any provider's submit answer."""
     body = answer.json()
     if "data" in body:
         return str(body["data"]["taskId"])
     return str(body["id"] if "id" in body else body["task_id"])
 
 
-def state(seen: Mapping[str, Any]) -> str:
-    """The status in any provider's task, in that provider's word."""
-    return str(seen["state"] if "state" in seen else seen["status"])
+def status(view: Mapping[str, Any]) -> str:
+    """Return the status in any provider's task, in that provider's words."""
+    return str(view["state"] if "state" in view else view["status"])
 
 
-def links(seen: Mapping[str, Any]) -> list[str]:
-    """The image links in any provider's task."""
-    if "output" in seen:
-        return [output["url"] for output in seen["output"]]
-    if "resultJson" in seen:
-        return list(json.loads(seen["resultJson"])["resultUrls"])
-    if "result_url" in seen:
-        return list(seen["metadata"].get("result_urls", filter(None, [seen["result_url"]])))
-    return list(seen.get("results", []))
+def links(view: Mapping[str, Any]) -> list[str]:
+    """Return the image links in any provider's task."""
+    if "output" in view:
+        return [output["url"] for output in view["output"]]
+    if "resultJson" in view:
+        return list(json.loads(view["resultJson"])["resultUrls"])
+    if "result_url" in view:
+        return list(view["metadata"].get("result_urls", filter(None, [view["result_url"]])))
+    return list(view.get("results", []))
+
+
+def stored_task(name: str, provider: str = "hiapi") -> Task:
+    """Return a running task for a store."""
+    return Task(
+        id=name,
+        provider=provider,
+        model="x",
+        prompt="x",
+        callback_url=None,
+        charge=TaskCharge(1.0, "credits"),
+        pictures=(),
+        link_base="",
+        faults=Faults(),
+        idempotency_key=None,
+        created_at=0.0,
+        run_seconds=1.0,
+        link_ttl_seconds=1.0,
+    )
+
+
+def run_together(count: int, action: Callable[[int], None]) -> None:
+    """Run an action in this number of threads at the same time."""
+    threads = [threading.Thread(target=action, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()

@@ -1,5 +1,6 @@
-"""Notifications as the tests of the inbox send them, signed and not."""
+"""Notifications of the inbox's tests, with and without a signature."""
 
+import base64
 import json
 import time
 from typing import Any
@@ -7,16 +8,17 @@ from typing import Any
 import requests
 
 from sandbox.signing import sign
-from tests.sandbox.kit import Client
-from tests.sandbox.test_signing import KEY
+from tests.sandbox.kit import SandboxClient
 
+KEY = b"a key of at least 24 bytes"
+SECRET = "whsec_" + base64.b64encode(KEY).decode()
 BODY = json.dumps({"type": "job.succeeded", "data": {"id": "job_1"}}).encode()
 
 
 def headers(
-    message_id: str = "msg_1", body: bytes = BODY, key: bytes = KEY, ago: int = 0
+    message_id: str = "msg_1", body: bytes = BODY, key: bytes = KEY, age_seconds: int = 0
 ) -> dict[str, str]:
-    seconds = str(int(time.time()) - ago)
+    seconds = str(int(time.time()) - age_seconds)
     return {
         "webhook-id": message_id,
         "webhook-timestamp": seconds,
@@ -24,11 +26,11 @@ def headers(
     }
 
 
-def send(client: Client, name: str = "shop", **options: Any) -> requests.Response:
-    given = {"data": BODY, "headers": headers(), **options}
-    return client.post(f"/inbox/{name}", allow_redirects=False, **given)
+def send(client: SandboxClient, name: str = "shop", **options: Any) -> requests.Response:
+    request = {"data": BODY, "headers": headers(), **options}
+    return client.post(f"/inbox/{name}", allow_redirects=False, **request)
 
 
-def kept(client: Client, **query: str) -> list[dict[str, Any]]:
-    kept: list[dict[str, Any]] = client.get("/control/inbox", params=query).json()
-    return kept
+def stored(client: SandboxClient, **query: str) -> list[dict[str, Any]]:
+    notifications: list[dict[str, Any]] = client.get("/control/inbox", params=query).json()
+    return notifications

@@ -1,19 +1,21 @@
-"""HiAPI's Idempotency-Key: one key and body, one task, one charge."""
-
-import threading
+"""Idempotency keys of HiAPI and AI GPT Image: one key and body, one task, one charge."""
 
 import pytest
 import requests
 from hiapi import HiAPI
 
-from tests.sandbox.kit import KEY, Client, Clock, task_id, wait_until
+from tests.sandbox.kit import KEY, MovableClock, SandboxClient, run_together, task_id
 
 
 def _key(key: str) -> dict[str, str]:
     return {"Idempotency-Key": key}
 
 
-def test_a_resend_leads_to_the_first_task_and_is_not_charged(client: Client) -> None:
+def _request_id(key: str) -> dict[str, str]:
+    return {"X-Request-ID": key}
+
+
+def test_a_resend_returns_the_first_task_and_is_not_charged(client: SandboxClient) -> None:
     first = client.submit("hiapi", headers=_key("job_1.1"))
     second = client.submit("hiapi", headers=_key("job_1.1"))
 
@@ -21,20 +23,17 @@ def test_a_resend_leads_to_the_first_task_and_is_not_charged(client: Client) -> 
     assert "Idempotent-Replay" not in first.headers
     assert second.headers["Idempotent-Replay"] == "true"
     (task,) = client.tasks()
-    assert task["submissions"] == 2
-    assert task["idempotency_key"] == "job_1.1"
-    assert client.get("/control/ledger").json()["hiapi"]["tasks"] == 1
+    assert (task["submissions"], task["idempotency_key"]) == (2, "job_1.1")
+    assert client.charged("hiapi") == 1
 
 
-def test_another_key_or_none_is_another_task(client: Client) -> None:
-    answers = [
-        client.submit("hiapi", headers=headers) for headers in (_key("a"), _key("b"), {}, {})
-    ]
+def test_another_key_or_none_is_another_task(client: SandboxClient) -> None:
+    headers: list[dict[str, str]] = [_key("a"), _key("b"), {}, {}]
 
-    assert len({task_id(answer) for answer in answers}) == 4
+    assert len({client.submitted("hiapi", headers=one) for one in headers}) == 4
 
 
-def test_the_same_key_with_another_body_is_a_mismatch(client: Client) -> None:
+def test_the_same_key_with_another_body_is_a_mismatch(client: SandboxClient) -> None:
     client.submit("hiapi", "A red cube", headers=_key("a"))
 
     answer = client.submit("hiapi", "A blue cube", headers=_key("a"))
@@ -44,15 +43,11 @@ def test_the_same_key_with_another_body_is_a_mismatch(client: Client) -> None:
     assert len(client.tasks()) == 1
 
 
-def test_a_resend_in_flight_is_told_to_come_back(client: Client) -> None:
-    prompt = "x [sandbox: hang=30]"
-    hung = threading.Thread(target=_submit_and_give_up, args=(client, prompt))
-    hung.start()
-    wait_until(client.tasks)
-
-    same = client.submit("hiapi", prompt, headers=_key("a"))
-    other = client.submit("hiapi", "y", headers=_key("a"))
-    hung.join()
+def test_a_resend_in_flight_has_a_retry_after(client: SandboxClient) -> None:
+    prompt = "x [sandbox: hang=3600]"
+    with client.open_submission("hiapi", prompt, _key("a")):
+        same = client.submit("hiapi", prompt, headers=_key("a"))
+        other = client.submit("hiapi", "y", headers=_key("a"))
 
     assert same.status_code == 409
     assert same.json()["error_code"] == "IDEMPOTENCY_KEY_PROCESSING"
@@ -61,32 +56,19 @@ def test_a_resend_in_flight_is_told_to_come_back(client: Client) -> None:
     assert len(client.tasks()) == 1
 
 
-def _submit_and_give_up(client: Client, prompt: str) -> None:
-    body = {"model": "Nano-Banana-2", "input": {"prompt": prompt}}
-    headers = {"Authorization": f"Bearer {KEY}", **_key("a")}
-    with pytest.raises(requests.ReadTimeout):
-        requests.post(f"{client.url}/hiapi/v1/tasks", json=body, headers=headers, timeout=0.5)
+def test_many_resends_at_once_create_one_task(client: SandboxClient) -> None:
+    answers: list[int] = []
+    run_together(
+        16,
+        lambda _: answers.append(client.submit("hiapi", headers=_key("a")).status_code),
+    )
 
-
-def test_many_resends_at_once_create_one_task(client: Client) -> None:
-    statuses: list[int] = []
-    threads = [
-        threading.Thread(
-            target=lambda: statuses.append(client.submit("hiapi", headers=_key("a")).status_code)
-        )
-        for _ in range(16)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-    assert set(statuses) <= {200, 409}
-    assert 200 in statuses
+    assert set(answers) <= {200, 409}
+    assert 200 in answers
     assert len(client.tasks()) == 1
 
 
-def test_a_refused_submission_leaves_the_key_free(client: Client) -> None:
+def test_a_refused_submission_frees_the_key(client: SandboxClient) -> None:
     prompt = "x [sandbox: 503]"
 
     assert client.submit("hiapi", prompt, headers=_key("a")).status_code == 503
@@ -96,7 +78,7 @@ def test_a_refused_submission_leaves_the_key_free(client: Client) -> None:
     assert "Idempotent-Replay" not in second.headers
 
 
-def test_a_lost_answer_is_found_again_by_its_key(client: Client) -> None:
+def test_a_key_finds_the_task_of_a_lost_answer(client: SandboxClient) -> None:
     prompt = "x [sandbox: lost_response*2]"
     for _ in range(2):
         with pytest.raises(requests.ConnectionError):
@@ -106,25 +88,24 @@ def test_a_lost_answer_is_found_again_by_its_key(client: Client) -> None:
 
     assert third.headers["Idempotent-Replay"] == "true"
     (task,) = client.tasks()
-    assert task["id"] == task_id(third)
-    assert task["submissions"] == 3
+    assert (task["id"], task["submissions"]) == (task_id(third), 3)
 
 
-def test_a_key_is_forgotten_after_a_day(client: Client, clock: Clock) -> None:
-    first = client.submit("hiapi", headers=_key("a"))
+def test_a_key_is_forgotten_after_a_day(client: SandboxClient, clock: MovableClock) -> None:
+    first = client.submitted("hiapi", headers=_key("a"))
     clock.ahead = 23.9 * 3600
-    assert task_id(client.submit("hiapi", headers=_key("a"))) == task_id(first)
+    assert client.submitted("hiapi", headers=_key("a")) == first
 
     clock.ahead = 24.1 * 3600
-    assert task_id(client.submit("hiapi", headers=_key("a"))) != task_id(first)
+    assert client.submitted("hiapi", headers=_key("a")) != first
 
 
 @pytest.mark.parametrize(("length", "status"), [(255, 200), (256, 400)])
-def test_a_key_has_at_most_255_bytes(client: Client, length: int, status: int) -> None:
+def test_a_key_has_at_most_255_bytes(client: SandboxClient, length: int, status: int) -> None:
     assert client.submit("hiapi", headers=_key("k" * length)).status_code == status
 
 
-def test_the_sdk_sees_the_replay(client: Client) -> None:
+def test_the_sdk_reads_the_replay(client: SandboxClient) -> None:
     sdk = HiAPI(api_key=KEY, base_url=f"{client.url}/hiapi")
     created = [
         sdk.tasks.create(model="Nano-Banana-2", input={"prompt": "x"}, idempotency_key="k")
@@ -135,8 +116,62 @@ def test_the_sdk_sees_the_replay(client: Client) -> None:
     assert created[0].task_id == created[1].task_id
 
 
-def test_evolink_has_no_keys(client: Client) -> None:
-    answers = [client.submit("evolink", headers=_key("a")) for _ in range(2)]
+@pytest.mark.parametrize("provider", ["evolink", "uniall"])
+def test_a_provider_without_keys_creates_a_task_for_each_request(
+    client: SandboxClient, provider: str
+) -> None:
+    headers = {**_key("a"), **_request_id("a")}
+    tasks = {client.submitted(provider, headers=headers) for _ in range(2)}
 
-    assert len({task_id(answer) for answer in answers}) == 2
-    assert client.get("/control/ledger").json()["evolink"]["tasks"] == 2
+    assert len(tasks) == client.charged(provider) == 2
+
+
+# X-Request-ID of AI GPT Image
+
+
+def _conflict(answer: requests.Response) -> str:
+    assert (answer.status_code, answer.json()["code"]) == (200, 409)
+    assert answer.json()["data"] is None
+    return str(answer.json()["msg"])
+
+
+def test_a_request_id_returns_the_first_task(client: SandboxClient) -> None:
+    headers: list[dict[str, str]] = [
+        _request_id("a"),
+        _request_id("a"),
+        _request_id("b"),
+        _key("a"),
+    ]
+    first, second, *others = (client.submitted("aigptimage", headers=one) for one in headers)
+
+    assert first == second
+    assert len({first, *others}) == client.charged("aigptimage") == 3
+
+
+def test_a_request_id_with_another_body_is_a_conflict(client: SandboxClient) -> None:
+    client.submitted("aigptimage", "A red cube", headers=_request_id("a"))
+
+    answer = client.submit("aigptimage", "A blue cube", headers=_request_id("a"))
+
+    assert "another request body" in _conflict(answer)
+    assert len(client.tasks()) == 1
+
+
+def test_a_request_id_in_flight_is_a_conflict(client: SandboxClient) -> None:
+    prompt = "x [sandbox: hang=3600]"
+    with client.open_submission("aigptimage", prompt, _request_id("a")):
+        answer = client.submit("aigptimage", prompt, headers=_request_id("a"))
+
+    assert "in progress" in _conflict(answer)
+    assert len(client.tasks()) == 1
+
+
+def test_a_request_id_finds_the_task_of_a_lost_answer(client: SandboxClient) -> None:
+    prompt = "x [sandbox: 503, lost_response]"
+    assert client.submit("aigptimage", prompt, headers=_request_id("a")).status_code == 503
+    with pytest.raises(requests.ConnectionError):
+        client.submit("aigptimage", prompt, headers=_request_id("a"))
+
+    task = client.submitted("aigptimage", prompt, headers=_request_id("a"))
+
+    assert [view["id"] for view in client.tasks()] == [task]

@@ -1,70 +1,107 @@
-"""The command, run as a real process."""
+"""The command as a real process, and its options."""
 
 import json
+import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-import requests
 from click.testing import CliRunner
 
 from sandbox.__main__ import main
-from tests.sandbox.kit import Receiver
+from tests.sandbox.kit import TIMEOUT_SECONDS, CallbackReceiver, SandboxClient
 
 
-@pytest.fixture
-def process(receiver: Receiver) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "sandbox", "--port", "0", "--allow-http"]
-    environment = {"SANDBOX_API_KEY": "from-env", "SANDBOX_TASK_SECONDS": "0.05"}
+@contextmanager
+def _process(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "sandbox", "--port", "0", *arguments]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={"PATH": os.environ["PATH"], **environment},
     ) as process:
-        yield process
-        process.kill()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _first_line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def _url(process: subprocess.Popen[str]) -> str:
+    match = re.fullmatch(r"sandbox listening on (http://127\.0\.0\.1:\d+)\n", _first_line(process))
+    assert match
+    return match[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_runs_until_it_is_told_to_stop(
-    process: subprocess.Popen[str], receiver: Receiver, number: signal.Signals
-) -> None:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    found = re.fullmatch(r"sandbox listening on (http://127\.0\.0\.1:\d+)\n", line)
-    assert found
-    body = {
-        "model": "nano-banana-2-lite",
-        "prompt": "A red cube",
-        "callback_url": receiver.url("/cb/secret-token"),
-    }
-    answer = requests.post(
-        f"{found[1]}/evolink/v1/images/generations",
-        json=body,
-        headers={"Authorization": "Bearer from-env"},
-        timeout=10,
-    )
-    assert answer.status_code == 200
-    receiver.wait_for(1)
+def test_runs_until_a_signal_stops_it(receiver: CallbackReceiver, number: signal.Signals) -> None:
+    environment = {"SANDBOX_API_KEY": "from-env", "SANDBOX_TASK_SECONDS": "0.05"}
+    with _process("--allow-http", **environment) as process:
+        client = SandboxClient(_url(process))
+        client.session.headers["Authorization"] = "Bearer from-env"
+        with client.session:
+            answer = client.submit("evolink", callback=receiver.url("/cb/secret-token"))
+        assert answer.status_code == 200
+        receiver.wait_for(1)
 
-    process.send_signal(number)
-    rest, logs = process.communicate(timeout=5)
+        process.send_signal(number)
+        output, logs = process.communicate(timeout=TIMEOUT_SECONDS)
 
     assert process.returncode == 0
-    assert rest == ""
+    assert output == ""
     events = [json.loads(entry)["event"] for entry in logs.splitlines()]
     assert events[:2] == ["task_created", "task_finished"]
     assert "secret-token" not in logs
 
 
-def test_help_teaches() -> None:
+@pytest.mark.parametrize("source", ["option", "environment"])
+def test_reads_a_script(tmp_path: Path, source: str) -> None:
+    path = tmp_path / "faults.yaml"
+    path.write_text("- {match: lighthouse, times: 1, faults: {429: {retry_after: 2}}}\n")
+    arguments = ["--script", str(path), "--seed", "7"] if source == "option" else []
+    environment = {} if arguments else {"SANDBOX_SCRIPT": str(path), "SANDBOX_SEED": "7"}
+    with _process(*arguments, **environment) as process:
+        client = SandboxClient(_url(process))
+        client.session.headers["Authorization"] = "Bearer sandbox"
+        line = _first_line(process)
+        with client.session:
+            answers = [client.submit("hiapi", "A lighthouse").status_code for _ in range(2)]
+            page = client.get("/").text
+
+    assert line == f"fault script {path}: 1 rules, seed 7\n"
+    assert answers == [429, 200]
+    assert "--seed 7<" in page
+
+
+def test_names_a_missing_script(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["--script", str(tmp_path / "no.yaml")])
+
+    assert result.exit_code == 2
+    expected = f"Error: {tmp_path}/no.yaml: cannot be read: No such file or directory\n"
+    assert result.output == expected
+
+
+def test_help_names_providers_and_faults() -> None:
     text = CliRunner().invoke(main, ["--help"]).output
 
     for word in ("curl", "/hiapi", "/evolink", "--allow-http", "[sandbox:", "SANDBOX_"):
         assert word in text
 
 
-@pytest.mark.parametrize("arguments", [["--port", "x"], ["--task-seconds", "-1"], ["--nope"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--port", "x"], ["--task-seconds", "-1"], ["--seed", "-1"], ["--seed", "1.5"], ["--nope"]],
+)
 def test_refuses_wrong_options(arguments: list[str]) -> None:
     assert CliRunner().invoke(main, arguments).exit_code == 2

@@ -1,9 +1,17 @@
-"""How a wish for faults is read from a prompt."""
+"""How faults are read from a prompt."""
 
 import pytest
 
-from sandbox.faults import CATALOGUE, FaultError, Kind, Stage, Takes, Value, read_wish
-from sandbox.rule_spec import Terms
+from sandbox.faults import (
+    CATALOGUE,
+    FaultError,
+    Stage,
+    Value,
+    ValueKind,
+    read_prompt_faults,
+)
+from sandbox.link_faults import LINK_KINDS
+from sandbox.rule_spec import RuleSpec
 from sandbox.rules import Rules, Submission
 
 
@@ -29,10 +37,10 @@ from sandbox.rules import Rules, Submission
     ],
 )
 def test_reads_faults_of_the_task(text: str, task: dict[str, Value]) -> None:
-    wish = read_wish(f"A red cube [Sandbox:{text}] on a table")
+    prompt_faults = read_prompt_faults(f"A red cube [Sandbox:{text}] on a table")
 
-    assert dict(wish.task) == task
-    assert wish.submissions == ()
+    assert dict(prompt_faults.task) == task
+    assert prompt_faults.submissions == ()
 
 
 @pytest.mark.parametrize(
@@ -48,79 +56,88 @@ def test_reads_faults_of_the_task(text: str, task: dict[str, Value]) -> None:
     ],
 )
 def test_reads_faults_of_submissions_in_order(text: str, submissions: list[object]) -> None:
-    assert list(read_wish(f"[sandbox: {text}]").submissions) == submissions
+    assert list(read_prompt_faults(f"[sandbox: {text}]").submissions) == submissions
 
 
 @pytest.mark.parametrize("prompt", ["A red cube", "sandbox: drop", "[sand box: drop]", ""])
-def test_reads_nothing_where_nothing_is_asked(prompt: str) -> None:
-    assert read_wish(prompt) == read_wish("")
+def test_reads_no_faults_from_other_prompts(prompt: str) -> None:
+    assert read_prompt_faults(prompt) == read_prompt_faults("")
 
 
-def test_reads_the_first_wish_only() -> None:
-    assert set(read_wish("[sandbox: drop] [sandbox: early]").task) == {"drop"}
+def test_reads_the_first_block_only() -> None:
+    assert set(read_prompt_faults("[sandbox: drop] [sandbox: early]").task) == {"drop"}
+
+
+_NAME = "name, name=value or name*N"
+_DURATION = "a time such as 2, 1.5s, 500ms or 2m, at most 86400s"
+_COUNT = "a whole number from 1 to 100"
+_KINDS = ", ".join(kind.syntax for kind in LINK_KINDS.values())
+_LINK = f"one of {_KINDS}, optionally followed by *1 to *100"
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "fault", "allowed"),
     [
-        ("dorp", "'dorp' is not allowed; allowed: 402"),
-        ("", "name, name=value"),
-        ("drop,", "name, name=value"),
-        ("a b c", "name, name=value"),
-        ("drop=1", "takes no value"),
-        ("late", "late=SECONDS"),
-        ("late=soon", "a time such as"),
-        ("late=-1", "a time such as"),
-        ("late=86401", "a time such as"),
-        ("duplicate=0", "1 to 100"),
-        ("duplicate=101", "1 to 100"),
-        ("duplicate=x", "1 to 100"),
-        ("duplicate=" + 5000 * "9", "1 to 100"),
-        ("429*" + 5000 * "9", "*1 to *100"),
-        ("fail=a b", "letters, digits"),
-        ("drop*2", "*N only on faults of the submission"),
-        ("429*0", "*1 to *100"),
-        ("429*101", "*1 to *100"),
-        ("image", "'' is not allowed; allowed: 404, 403"),
-        ("image*2", "'*2' is not allowed; allowed: 404, 403"),
-        ("image=405", "'405' is not allowed; allowed: 404, 403"),
-        ("image=404/2s", "404 without a time"),
-        ("image=503/soon", "503/ and a time such as"),
-        ("image=503/", "503/ and a time such as"),
-        ("image=slow/86401", "slow/ and a time such as"),
-        ("image=404*0", "*1 to *100"),
-        ("image=404*101", "*1 to *100"),
+        ("dorp", "dorp", ", ".join(kind.syntax for kind in CATALOGUE.values())),
+        ("", "", _NAME),
+        ("drop,", "", _NAME),
+        ("a b c", "a b c", _NAME),
+        ("drop=1", "drop", "drop without a value"),
+        ("late", "late", "late=SECONDS"),
+        ("late=soon", "late", _DURATION),
+        ("late=-1", "late", _DURATION),
+        ("late=86401", "late", _DURATION),
+        ("duplicate=0", "duplicate", _COUNT),
+        ("duplicate=101", "duplicate", _COUNT),
+        ("duplicate=x", "duplicate", _COUNT),
+        ("duplicate=" + 5000 * "9", "duplicate", _COUNT),
+        ("fail=a b", "fail", "1 to 64 letters, digits, '_', '-' and '.'"),
+        ("drop*2", "drop", "without *N, which only submission faults and image take"),
+        ("429*0", "429", f"followed by * and {_COUNT}"),
+        ("429*101", "429", f"followed by * and {_COUNT}"),
+        ("429*" + 5000 * "9", "429", f"followed by * and {_COUNT}"),
+        ("image", "image", _LINK),
+        ("image*2", "image", _LINK),
+        ("image=405", "image", _LINK),
+        ("image=404/2s", "image", "404 without a time"),
+        ("image=503/soon", "image", f"503/ followed by {_DURATION}"),
+        ("image=503/", "image", f"503/ followed by {_DURATION}"),
+        ("image=slow/86401", "image", f"slow/ followed by {_DURATION}"),
+        ("image=404*0", "image", f"404* followed by {_COUNT}"),
+        ("image=404*101", "image", f"404* followed by {_COUNT}"),
     ],
     ids=lambda text: text[:40],
 )
-def test_refuses_what_it_cannot_read(text: str, complaint: str) -> None:
-    with pytest.raises(FaultError, match="is not allowed; allowed: ") as error:
-        read_wish(f"x [sandbox: {text}]")
+def test_refuses_a_wrong_fault(text: str, fault: str, allowed: str) -> None:
+    with pytest.raises(FaultError) as error:
+        read_prompt_faults(f"x [sandbox: {text}]")
 
-    assert complaint in str(error.value)
-
-
-@pytest.mark.parametrize("fault", CATALOGUE.values(), ids=list(CATALOGUE))
-def test_reads_every_fault_there_is(fault: Kind) -> None:
-    values = {Takes.SECONDS: "=1", Takes.COUNT: "=1", Takes.CODE: "=X"}
-    values |= {Takes.LINK: "=404", Takes.NOTHING: ""}
-
-    wish = read_wish(f"[sandbox: {fault.name}{values[fault.takes]}]")
-
-    read = wish.task if fault.stage is Stage.TASK else dict(wish.submissions)
-    assert set(read) == {fault.name}
+    assert (error.value.fault, error.value.allowed) == (fault, allowed)
+    assert str(error.value).startswith(f"sandbox fault {fault}".strip() + " ")
 
 
-def test_a_wish_wins_over_a_rule() -> None:
+def test_reads_every_fault() -> None:
+    values = {ValueKind.SECONDS: "=1", ValueKind.COUNT: "=1", ValueKind.CODE: "=X"}
+    values |= {ValueKind.LINK: "=404", ValueKind.NOTHING: ""}
+
+    for kind in CATALOGUE.values():
+        prompt_faults = read_prompt_faults(f"[sandbox: {kind.name}{values[kind.value_kind]}]")
+        task_fault = kind.stage is Stage.TASK
+        assert set(prompt_faults.task if task_fault else dict(prompt_faults.submissions)) == {
+            kind.name
+        }
+
+
+def test_a_prompt_has_priority_over_a_rule() -> None:
     rules = Rules()
-    rules.add(Terms({"duplicate": 3, "429": 1.0, "drop": True}))
+    rules.add(RuleSpec({"duplicate": 3, "429": 1.0, "drop": True}))
 
     faults = rules.draw(Submission("hiapi", "m", "x [sandbox: duplicate=5, 500]"))
 
     assert faults.values == {"duplicate": 5, "500": True, "drop": True}
 
 
-def test_each_submission_has_its_own_count() -> None:
+def test_each_provider_model_and_prompt_has_its_own_count() -> None:
     rules = Rules()
 
     def draw(provider: str, model: str) -> bool:

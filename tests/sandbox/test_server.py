@@ -1,37 +1,41 @@
-"""The server underneath: connections, bodies, many clients at once."""
+"""The HTTP server: connections, bodies and many clients."""
 
 import http.client
 import json
 import threading
-from urllib.parse import urlsplit
 
 import pytest
 
-from sandbox.app import MAX_BODY
+from sandbox.app import MAX_BODY_BYTES
 from sandbox.server import Sandbox
-from sandbox.settings import Settings
-from tests.sandbox.kit import KEY, Client, Receiver, wait_until
+from sandbox.settings import SandboxSettings
+from tests.sandbox.kit import (
+    KEY,
+    TIMEOUT_SECONDS,
+    CallbackReceiver,
+    SandboxClient,
+    run_together,
+    submission,
+)
 
 HEADERS = {"Authorization": f"Bearer {KEY}"}
 
+#: Connections of the test with many clients.
+MANY = 40
+
 
 @pytest.fixture
-def connection(client: Client) -> http.client.HTTPConnection:
-    return _connect(client)
-
-
-def _connect(client: Client) -> http.client.HTTPConnection:
-    parts = urlsplit(client.url)
-    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=10)
+def connection(client: SandboxClient) -> http.client.HTTPConnection:
+    return client.connect()
 
 
 def test_keeps_connections_alive(connection: http.client.HTTPConnection) -> None:
     connection.connect()
-    first = connection.sock
+    socket = connection.sock
     for method, path, body in (
         ("GET", "/healthz", None),
         ("HEAD", "/healthz", None),
-        ("POST", "/nowhere", b"a body nobody reads"),
+        ("POST", "/nowhere", b"a body that no view reads"),
         ("POST", "/hiapi/v1/tasks", b"{"),
         ("DELETE", "/control/faults", None),
         ("GET", "/", None),
@@ -39,12 +43,12 @@ def test_keeps_connections_alive(connection: http.client.HTTPConnection) -> None
         connection.request(method, path, body, HEADERS)
         connection.getresponse().read()
 
-    assert connection.sock is first
+    assert connection.sock is socket
     connection.close()
 
 
 def test_reads_a_chunked_body(connection: http.client.HTTPConnection) -> None:
-    body = json.dumps({"model": "Nano-Banana-2", "input": {"prompt": "x"}}).encode()
+    body = json.dumps(submission("hiapi", "x")[1]).encode()
     connection.request(
         "POST", "/hiapi/v1/tasks", iter([body[:9], body[9:]]), HEADERS, encode_chunked=True
     )
@@ -55,9 +59,8 @@ def test_reads_a_chunked_body(connection: http.client.HTTPConnection) -> None:
 
 def test_refuses_a_body_that_is_too_large(connection: http.client.HTTPConnection) -> None:
     connection.putrequest("POST", "/evolink/v1/images/generations")
-    for name, value in HEADERS.items():
+    for name, value in {**HEADERS, "Content-Length": str(MAX_BODY_BYTES + 1)}.items():
         connection.putheader(name, value)
-    connection.putheader("Content-Length", str(MAX_BODY + 1))
     connection.endheaders()
     answer = connection.getresponse()
 
@@ -68,7 +71,7 @@ def test_refuses_a_body_that_is_too_large(connection: http.client.HTTPConnection
 
 
 @pytest.mark.parametrize("length", ["x", "-1"])
-def test_refuses_a_length_that_is_none(connection: http.client.HTTPConnection, length: str) -> None:
+def test_refuses_a_wrong_length(connection: http.client.HTTPConnection, length: str) -> None:
     connection.request("POST", "/hiapi/v1/tasks", None, {**HEADERS, "Content-Length": length})
     answer = connection.getresponse()
 
@@ -76,55 +79,45 @@ def test_refuses_a_length_that_is_none(connection: http.client.HTTPConnection, l
     connection.close()
 
 
-def test_serves_64_connections_at_once(client: Client, receiver: Receiver) -> None:
-    connections = [_connect(client) for _ in range(64)]
-    together = threading.Barrier(64)
+def test_serves_many_connections_at_once(client: SandboxClient, receiver: CallbackReceiver) -> None:
+    connections = [client.connect() for _ in range(MANY)]
+    together = threading.Barrier(MANY)
     statuses: list[int] = []
 
     def submit(number: int) -> None:
         connection = connections[number]
         connection.connect()
-        together.wait(10)
-        for turn in range(3):
-            url = receiver.url(f"/cb/{number}.{turn}")
-            body = {
-                "model": "Nano-Banana-2",
-                "input": {"prompt": f"Cube {number}.{turn}"},
-                "callback": {"url": url},
-            }
-            connection.request("POST", "/hiapi/v1/tasks", json.dumps(body), HEADERS)
+        for turn in range(2):
+            path, body = submission("hiapi", f"{number}", receiver.url(f"/cb/{number}.{turn}"))
+            # Every connection is open and sends at the same time.
+            together.wait(TIMEOUT_SECONDS)
+            connection.request("POST", path, json.dumps(body), HEADERS)
             answer = connection.getresponse()
             answer.read()
             statuses.append(answer.status)
         connection.close()
 
-    threads = [threading.Thread(target=submit, args=(number,)) for number in range(64)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    run_together(MANY, submit)
 
-    assert statuses == [200] * 192
-    assert len({received.path for received in receiver.wait_for(192)}) == 192
+    assert statuses == [200] * 2 * MANY
+    assert len({callback.path for callback in receiver.wait_for(2 * MANY)}) == 2 * MANY
 
 
-def test_opens_no_thread_per_task(client: Client) -> None:
+def test_a_running_task_has_no_thread(client: SandboxClient) -> None:
+    client.submitted("evolink", "first [sandbox: slow=3600]")
     before = threading.active_count()
-    for number in range(50):
-        client.submitted("evolink", f"Cube {number} [sandbox: slow=60]")
+    for number in range(20):
+        client.submitted("evolink", f"Cube {number} [sandbox: slow=3600]")
 
-    assert threading.active_count() <= before + 2
+    assert threading.active_count() <= before
 
 
-def test_cuts_its_connections_when_it_stops() -> None:
-    with Sandbox(Settings(port=0)) as sandbox:
-        connection = _connect(Client(sandbox.url))
+def test_closes_its_connections_when_it_stops() -> None:
+    with Sandbox(SandboxSettings(port=0)) as sandbox:
+        connection = SandboxClient(sandbox.url).connect()
         connection.request("GET", "/healthz")
         connection.getresponse().read()
 
-    def closed() -> bool:
-        assert connection.sock is not None
-        return connection.sock.recv(1) == b""
-
-    assert wait_until(closed)
+    assert connection.sock is not None
+    assert connection.sock.recv(1) == b""
     connection.close()

@@ -1,4 +1,4 @@
-"""The inbox' check of a signature, held against the package of the specification's authors."""
+"""The inbox's check of a signature, compared with the package of the specification's authors."""
 
 import base64
 import time
@@ -8,30 +8,29 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from sandbox.signing import BadSecretError, problem, read_secret, sign
+from tests.sandbox.notices import KEY, SECRET
 
-KEY = b"a key of at least 24 bytes"
-SECRET = "whsec_" + base64.b64encode(KEY).decode()
-OTHER = "whsec_" + base64.b64encode(b"quite another key, as long").decode()
+OTHER_SECRET = "whsec_" + base64.b64encode(b"quite another key, as long").decode()
 BODY = '{"type": "job.succeeded", "data": {"id": "job_1", "prompt": "Würfel 立方体"}}'
 NOW = 1_700_000_000
 
 
 def _problem(**changes: object) -> str | None:
-    given: dict[str, object] = {
+    arguments: dict[str, object] = {
         "message_id": "msg_1",
         "timestamp": str(NOW),
         "signature": sign(KEY, "msg_1", str(NOW), BODY.encode()),
         "body": BODY.encode(),
         "now": float(NOW),
     }
-    return problem(KEY, **{**given, **changes})  # type: ignore[arg-type]
+    return problem(KEY, **{**arguments, **changes})  # type: ignore[arg-type]
 
 
 def test_signs_as_the_package_does() -> None:
-    theirs = Webhook(SECRET).sign("msg_1", datetime.fromtimestamp(NOW, UTC), BODY)
+    expected = Webhook(SECRET).sign("msg_1", datetime.fromtimestamp(NOW, UTC), BODY)
 
-    assert sign(KEY, "msg_1", str(NOW), BODY.encode()) == theirs
-    assert _problem(signature=theirs) is None
+    assert sign(KEY, "msg_1", str(NOW), BODY.encode()) == expected
+    assert _problem(signature=expected) is None
 
 
 def test_signs_the_vector_of_the_specification() -> None:
@@ -41,7 +40,7 @@ def test_signs_the_vector_of_the_specification() -> None:
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def _theirs(secret: str, signature: str, body: str, seconds: int) -> bool:
+def _package_accepts(secret: str, signature: str, body: str, seconds: int) -> bool:
     headers = {
         "webhook-id": "msg_1",
         "webhook-timestamp": str(seconds),
@@ -54,15 +53,28 @@ def _theirs(secret: str, signature: str, body: str, seconds: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("secret", [SECRET, OTHER])
-@pytest.mark.parametrize("body", [BODY, '{"type": "job.failed"}'])
-@pytest.mark.parametrize("age", [-400, -200, 0, 200, 400])
-@pytest.mark.parametrize("form", ["{}", "v1a,xxxx {}", "v1,AAAA {}", "v2,AAAA"])
-def test_decides_as_the_package_does(secret: str, body: str, age: int, form: str) -> None:
+@pytest.mark.parametrize(
+    ("secret", "body", "age", "form", "valid"),
+    [
+        (SECRET, BODY, 0, "{}", True),
+        (SECRET, BODY, 200, "{}", True),
+        (SECRET, BODY, -200, "{}", True),
+        (SECRET, BODY, 0, "v1a,xxxx {}", True),
+        (SECRET, BODY, 0, "v1,AAAA {}", True),
+        (SECRET, BODY, 0, "v2,AAAA", False),
+        (SECRET, BODY, 400, "{}", False),
+        (SECRET, BODY, -400, "{}", False),
+        (SECRET, '{"type": "job.failed"}', 0, "{}", False),
+        (OTHER_SECRET, BODY, 0, "{}", False),
+    ],
+)
+def test_decides_as_the_package_does(
+    secret: str, body: str, age: int, form: str, valid: bool
+) -> None:
     now = time.time()
     seconds = int(now) - age
     signature = form.format(sign(KEY, "msg_1", str(seconds), BODY.encode()))
-    ours = problem(
+    reason = problem(
         read_secret(secret),
         message_id="msg_1",
         timestamp=str(seconds),
@@ -71,51 +83,45 @@ def test_decides_as_the_package_does(secret: str, body: str, age: int, form: str
         now=now,
     )
 
-    assert (ours is None) == _theirs(secret, signature, body, seconds)
-    right = secret == SECRET and body == BODY and abs(age) <= 300 and "v2" not in form
-    assert (ours is None) == right
+    assert (reason is None) == _package_accepts(secret, signature, body, seconds) == valid
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "reason"),
     [
-        ({"message_id": None}, "no webhook-id"),
-        ({"message_id": ""}, "no webhook-id"),
-        ({"timestamp": None}, "no webhook-timestamp"),
-        ({"signature": None}, "no webhook-signature"),
-        ({"timestamp": "soon"}, "webhook-timestamp is no Unix time in seconds"),
-        ({"timestamp": f"{NOW}.5"}, "webhook-timestamp is no Unix time in seconds"),
-        ({"timestamp": "9" * 5000}, "webhook-timestamp is no Unix time in seconds"),
-        ({"timestamp": "²"}, "webhook-timestamp is no Unix time in seconds"),
+        ({"message_id": None}, "webhook-id is missing"),
+        ({"message_id": ""}, "webhook-id is missing"),
+        ({"timestamp": None}, "webhook-timestamp is missing"),
+        ({"signature": None}, "webhook-signature is missing"),
+        ({"timestamp": "soon"}, "webhook-timestamp is not a Unix time in seconds"),
+        ({"timestamp": f"{NOW}.5"}, "webhook-timestamp is not a Unix time in seconds"),
+        ({"timestamp": "9" * 5000}, "webhook-timestamp is not a Unix time in seconds"),
+        ({"timestamp": "²"}, "webhook-timestamp is not a Unix time in seconds"),
         ({"now": NOW + 301.0}, "webhook-timestamp is 301 seconds old"),
         ({"now": NOW - 301.0}, "webhook-timestamp is 301 seconds ahead"),
-        ({"message_id": "msg_2"}, "no signature fits"),
-        ({"message_id": "msg_é"}, "no signature fits"),
-        ({"timestamp": str(NOW + 1)}, "no signature fits"),
-        ({"body": BODY.encode() + b" "}, "no signature fits"),
-        ({"body": b"\xff\xfe"}, "no signature fits"),
-        ({"signature": "v1"}, "no signature fits"),
-        ({"signature": "v1,é 立"}, "no signature fits"),
-        ({"signature": "v2," + sign(KEY, "msg_1", str(NOW), BODY.encode())[3:]}, "no signature"),
+        ({"now": NOW + 300.0}, None),
+        ({"now": NOW - 300.0}, None),
+        ({"message_id": "msg_2"}, "no signature matches"),
+        ({"message_id": "msg_é"}, "no signature matches"),
+        ({"timestamp": str(NOW + 1)}, "no signature matches"),
+        ({"body": BODY.encode() + b" "}, "no signature matches"),
+        ({"body": b"\xff\xfe"}, "no signature matches"),
+        ({"signature": "v1"}, "no signature matches"),
+        ({"signature": "v1,é 立"}, "no signature matches"),
+        (
+            {"signature": "v2," + sign(KEY, "msg_1", str(NOW), BODY.encode())[3:]},
+            "no signature matches",
+        ),
     ],
-    ids=[
-        *("no-id", "empty-id", "no-time", "no-signature", "word-time", "broken-time"),
-        *("long-time", "odd-digit-time", "old", "ahead", "other-id", "odd-id", "other-time"),
-        *("longer-body", "body-no-text", "no-comma", "odd-signature", "other-version"),
-    ],
+    ids=lambda value: repr(value)[:40],
 )
-def test_says_what_is_wrong(changes: dict[str, object], words: str) -> None:
-    assert (_problem(**changes) or "").startswith(words)
-
-
-@pytest.mark.parametrize("now", [NOW - 300.0, NOW + 300.0])
-def test_a_time_a_little_off_is_right(now: float) -> None:
-    assert _problem(now=now) is None
+def test_names_the_reason(changes: dict[str, object], reason: str | None) -> None:
+    assert _problem(**changes) == reason
 
 
 @pytest.mark.parametrize("text", ["", "whsec_", "whsec_é", "whsec_abc", "whsec_!!!!", SECRET[6:]])
-def test_refuses_what_is_no_secret(text: str) -> None:
-    with pytest.raises(BadSecretError, match="allowed: whsec_ and then a key in base64") as error:
+def test_refuses_a_wrong_secret_without_repeating_it(text: str) -> None:
+    with pytest.raises(BadSecretError) as error:
         read_secret(text)
 
-    assert len(text) <= len("whsec_") or text not in str(error.value)
+    assert str(error.value) == "must be whsec_ followed by a key in base64"

@@ -1,4 +1,4 @@
-"""UniAll: what its two pages say, and the sandbox's own choices where they are silent."""
+"""UniAll, compared with its two pages, and the sandbox's own choices."""
 
 import io
 import json
@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from sandbox.uniall import GPT_PRICES, MAX_FILE, NANO_PRICES, TIERS
+from sandbox.uniall import ASPECT_RATIOS, GPT_PRICES, MAX_FILE_BYTES, NANO_PRICES, TIERS
 from tests.sandbox.conftest import Start
-from tests.sandbox.kit import KEY, PAYLOADS, Client, Clock, links
+from tests.sandbox.kit import PAYLOADS, MovableClock, SandboxClient
 
 TASKS = "/uniall/v1/images/tasks"
 DOCUMENTED = PAYLOADS / "uniall"
-#: size: ratio, orientation, tier
+#: Ratio, orientation and tier of every documented size.
 SIZES: dict[str, list[str]] = json.loads((DOCUMENTED / "sizes.json").read_text())
 RATIOS = ["1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9"]
 TEXT = ["nano_text", "nano_series_text", "gpt_text"]
@@ -32,49 +32,45 @@ def _gpt(**changes: Any) -> dict[str, Any]:
     return {"model": "gpt-image-2", "prompt": "A red cube", "size": "1024x1024", **changes}
 
 
-def _upload(client: Client, fields: dict[str, Any], *images: bytes) -> Any:
+def _upload(client: SandboxClient, fields: dict[str, Any], *images: bytes) -> Any:
     files = [("image", (f"{number}.png", image)) for number, image in enumerate(images)]
-    # A field that is no file makes it multipart even when there is no file.
+    # Text fields without a file name still make the form multipart.
     parts = [(name, (None, str(value))) for name, value in fields.items()]
     return client.post(TASKS, files=[*parts, *files])
 
 
-def _in_order(seen: object) -> str:
-    return json.dumps(seen, indent=2)
-
-
-# The documents' examples
+# The examples of the documents
 
 
 @pytest.mark.parametrize("name", TEXT + IMAGE)
-def test_takes_the_documented_request_byte_for_byte(client: Client, name: str) -> None:
+def test_accepts_the_documented_request_byte_for_byte(client: SandboxClient, name: str) -> None:
     body = (DOCUMENTED / f"{name}.json").read_bytes()
 
     answer = client.post(TASKS, data=body, headers={"Content-Type": "application/json"})
 
     assert answer.status_code == 200
     assert re.fullmatch(r"task_[0-9a-f]{32}", answer.json()["task_id"])
-    asked, (task,) = json.loads(body), client.tasks()
-    assert (task["prompt"], task["model"]) == (asked["prompt"], asked["model"])
-    assert answer.json()["metadata"]["task_type"] == asked["task_type"]
+    request, (task,) = json.loads(body), client.tasks()
+    assert (task["prompt"], task["model"]) == (request["prompt"], request["model"])
+    assert answer.json()["metadata"]["task_type"] == request["task_type"]
 
 
 @pytest.mark.parametrize("name", TEXT)
 def test_answers_and_shows_a_quick_task_as_documented(start: Start, name: str) -> None:
     client = start(task_seconds=0)
     answer = client.post(TASKS, data=(DOCUMENTED / f"{name}.json").read_bytes()).json()
-    shown = client.get(f"{TASKS}/{answer['task_id']}").json()
+    query = client.get(f"{TASKS}/{answer['task_id']}").json()
 
-    for seen, task, file in (
+    for body, task, file in (
         (answer, answer, "submitted.json"),
-        (shown, shown["data"], "queried.json"),
+        (query, query["data"], "queried.json"),
     ):
         assert task["result_url"].startswith(f"{client.url}/files/{task['task_id']}-0.")
         task |= {"task_id": "task_xxx", "result_url": "https://example.com/result.png"}
-        assert _in_order(seen) == (DOCUMENTED / file).read_text().strip()
+        assert json.dumps(body, indent=2) == (DOCUMENTED / file).read_text().strip()
 
 
-def test_takes_the_documented_form(client: Client) -> None:
+def test_accepts_the_documented_form(client: SandboxClient) -> None:
     fields = {
         **{"model": "gpt-image-2", "task_type": "image2image"},
         "prompt": "Keep the subject, make it a clean studio product photo",
@@ -94,7 +90,7 @@ def test_takes_the_documented_form(client: Client) -> None:
 
 
 @pytest.mark.parametrize("model", NANO_PRICES)
-def test_has_every_model_of_the_list(client: Client, model: str) -> None:
+def test_has_every_model_of_the_list(client: SandboxClient, model: str) -> None:
     client.submitted("uniall", model=model, n=3)
 
     (task,) = client.tasks()
@@ -111,23 +107,28 @@ def test_the_list_is_the_documented_one() -> None:
     ]
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_takes_every_documented_size_of_gpt_image_2(client: Client, size: str) -> None:
-    assert client.post(TASKS, json=_gpt(size=size)).status_code == 200
-
-    assert client.tasks()[0]["charged"]["amount"] == GPT_PRICES[SIZES[size][2]]["medium"]
-
-
-def test_has_no_other_sizes() -> None:
+def test_has_the_documented_sizes_and_aspect_ratios() -> None:
     assert {size: row[2] for size, row in SIZES.items()} == TIERS
+    assert list(ASPECT_RATIOS) == RATIOS
 
 
-@pytest.mark.parametrize("quality", ["low", "medium", "high"])
-def test_charges_gpt_image_2_by_size_quality_and_n(client: Client, quality: str) -> None:
-    client.post(TASKS, json=_gpt(size="2048x2048", quality=quality, n=8))
+@pytest.mark.parametrize(
+    ("size", "tier", "quality"),
+    [
+        ("1024x1024", "1K", "medium"),
+        ("1920x1080", "2K", "medium"),
+        ("2048x2048", "4K", "low"),
+        ("2048x2048", "4K", "medium"),
+        ("2048x2048", "4K", "high"),
+    ],
+)
+def test_charges_gpt_image_2_by_size_quality_and_n(
+    client: SandboxClient, size: str, tier: str, quality: str
+) -> None:
+    client.post(TASKS, json=_gpt(size=size, quality=quality, n=8))
 
     amount = client.tasks()[0]["charged"]["amount"]
-    assert amount == pytest.approx(8 * GPT_PRICES["4K"][quality])
+    assert amount == pytest.approx(8 * GPT_PRICES[tier][quality])
 
 
 def test_every_tier_and_quality_has_a_price_of_its_own() -> None:
@@ -140,12 +141,10 @@ def test_every_tier_and_quality_has_a_price_of_its_own() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        *(_nano(aspect_ratio=ratio) for ratio in RATIOS),
+        _nano(aspect_ratio="21:9"),
         *(_nano(output_format=kind) for kind in ("png", "jpeg")),
-        *(_nano(model="NanoBananaPro-8K", output_format=kind) for kind in ("png", "jpeg")),
         *(_nano(model="NanoBanana", output_format=kind) for kind in ("png", "jpeg", "webp")),
         *(_gpt(output_format=kind) for kind in ("png", "jpeg", "webp")),
-        *(_gpt(quality=quality) for quality in ("low", "medium", "high")),
         _gpt(n=8),
         _nano(n=10),
         _nano(size="whatever"),
@@ -156,7 +155,7 @@ def test_every_tier_and_quality_has_a_price_of_its_own() -> None:
         _nano(prompt="x" * 100_000),
     ],
 )
-def test_takes_what_the_pages_allow(client: Client, body: object) -> None:
+def test_accepts_what_the_pages_allow(client: SandboxClient, body: object) -> None:
     assert client.post(TASKS, json=body).status_code == 200
 
 
@@ -179,11 +178,9 @@ def test_takes_what_the_pages_allow(client: Client, body: object) -> None:
         (_nano(images=[_URL, "nowhere"]), "images.1: Not a valid URL"),
         (_nano(image=_URL, images=[_URL]), "images: Give image or images, not both."),
         (_nano(aspect_ratio="auto"), "aspect_ratio: Must be one of 1:1, 2:3"),
-        (_nano(aspect_ratio="1:8"), "aspect_ratio: Must be one of"),
         (_nano(size=1024), "size: Not a valid string"),
         (_nano(quality="low"), "quality: Not supported by this model"),
         (_nano(output_format="webp"), "output_format: Must be one of png, jpeg."),
-        (_nano(model="NanoBananaPro-1K", output_format="webp"), "output_format: Must be one of"),
         (_nano(model="NanoBanana", output_format="jpg"), "one of png, jpeg, webp."),
         (_nano(n=0), "n: Must be greater than or equal to 1"),
         (_nano(n=11), "less than or equal to 10"),
@@ -193,24 +190,19 @@ def test_takes_what_the_pages_allow(client: Client, body: object) -> None:
         (_nano(response_format="b64_json"), "response_format: Must be one of url."),
         ({"model": "gpt-image-2", "prompt": "x"}, "size: Missing"),
         (_gpt(size="1000x1000"), "size: Must be one of 1024x768"),
-        (_gpt(size="1:1"), "size: Must be one of"),
         (_gpt(aspect_ratio="1:1"), "aspect_ratio: Not supported by this model: use size."),
         (_gpt(quality="auto"), "quality: Must be one of low, medium, high."),
         (_gpt(output_format="jpg"), "output_format: Must be one of png, jpeg, webp."),
         (_gpt(n=9), "less than or equal to 8"),
         (_gpt(n=0), "n: Must be greater"),
-        *(
-            (_nano(**{name: _URL}), f"{name}: Unknown field")
-            for name in ("image_url", "image_urls", "image_input", "reference_image", "mask")
-        ),
+        (_nano(image_url=_URL), "image_url: Unknown field"),
+        (_gpt(image_url=_URL), "image_url: Unknown field"),
         (_nano(callback_url="https://example.com/cb"), "callback_url: Unknown field"),
-        (_nano(callback={"url": "https://example.com/cb"}), "callback: Unknown field"),
-        (_nano(resolution="1K"), "resolution: Unknown field"),
-        ([], "must be a JSON object"),
-        (None, "must be a JSON object"),
     ],
 )
-def test_refuses_what_the_pages_do_not_allow(client: Client, body: object, complaint: str) -> None:
+def test_refuses_what_the_pages_do_not_allow(
+    client: SandboxClient, body: object, complaint: str
+) -> None:
     answer = client.post(TASKS, data=json.dumps(body))
 
     assert answer.status_code == 400
@@ -220,8 +212,8 @@ def test_refuses_what_the_pages_do_not_allow(client: Client, body: object, compl
     assert client.tasks() == []
 
 
-@pytest.mark.parametrize("model", ["NanoBanana-2", "NanoBanana2-8K", "gpt-image-1", ""])
-def test_names_the_models_it_has_when_asked_for_another(client: Client, model: str) -> None:
+@pytest.mark.parametrize("model", ["NanoBanana-2", ""])
+def test_names_its_models_when_it_refuses_another(client: SandboxClient, model: str) -> None:
     answer = client.post(TASKS, json=_nano(model=model))
 
     assert answer.status_code == 400
@@ -244,11 +236,10 @@ def test_names_the_models_it_has_when_asked_for_another(client: Client, model: s
         ({"images": [_URL], "task_type": "text2image"}, "text2image"),
     ],
 )
-@pytest.mark.parametrize("body", [_nano(), _gpt()], ids=["nano", "gpt"])
-def test_infers_the_task_type_unless_it_is_said(
-    client: Client, body: dict[str, Any], fields: dict[str, Any], task_type: str
+def test_infers_a_missing_task_type(
+    client: SandboxClient, fields: dict[str, Any], task_type: str
 ) -> None:
-    answer = client.post(TASKS, json={**body, **fields})
+    answer = client.post(TASKS, json=_nano(**fields))
 
     assert answer.json()["metadata"]["task_type"] == task_type
 
@@ -260,7 +251,7 @@ def _drawn(kind: str) -> bytes:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_takes_a_file_as_the_reference_image(client: Client, kind: str) -> None:
+def test_accepts_a_file_as_the_reference_image(client: SandboxClient, kind: str) -> None:
     answer = _upload(client, _nano(n="2"), _drawn(kind))
 
     assert answer.status_code == 200
@@ -268,11 +259,11 @@ def test_takes_a_file_as_the_reference_image(client: Client, kind: str) -> None:
     assert answer.json()["metadata"]["result_urls"] == []
 
 
-def test_takes_a_form_without_a_file(client: Client) -> None:
+def test_accepts_a_form_without_a_file(client: SandboxClient) -> None:
     assert _upload(client, _gpt()).json()["metadata"]["task_type"] == "text2image"
 
 
-def test_takes_several_links_in_a_form(client: Client) -> None:
+def test_accepts_several_links_in_a_form(client: SandboxClient) -> None:
     parts = [(name, (None, value)) for name, value in _nano().items()]
 
     answer = client.post(TASKS, files=[*parts, ("images", (None, _URL)), ("images", (None, _URL))])
@@ -280,19 +271,18 @@ def test_takes_several_links_in_a_form(client: Client) -> None:
     assert answer.json()["metadata"]["task_type"] == "image2image"
 
 
-@pytest.mark.parametrize("kind", ["GIF", "BMP"])
-def test_refuses_a_file_of_another_kind(client: Client, kind: str) -> None:
-    answer = _upload(client, _nano(), _drawn(kind))
+def test_refuses_a_file_of_another_kind(client: SandboxClient) -> None:
+    answer = _upload(client, _nano(), _drawn("GIF"))
 
     assert answer.status_code == 400
     assert "PNG, JPEG or WebP" in answer.json()["message"]
 
 
 @pytest.mark.parametrize(("more", "status"), [(0, 200), (1, 413)])
-def test_refuses_a_file_that_is_too_large(client: Client, more: int, status: int) -> None:
-    answer = _upload(client, _nano(), _PNG + bytes(MAX_FILE - len(_PNG) + more))
+def test_refuses_a_file_that_is_too_large(client: SandboxClient, more: int, status: int) -> None:
+    answer = _upload(client, _nano(), _PNG + bytes(MAX_FILE_BYTES - len(_PNG) + more))
 
-    assert MAX_FILE == 10 * 1024 * 1024
+    assert MAX_FILE_BYTES == 10 * 1024 * 1024
     assert answer.status_code == status
     if more:
         assert answer.json()["code"] == "request_too_large"
@@ -309,13 +299,14 @@ def test_refuses_a_file_that_is_too_large(client: Client, more: int, status: int
         (("image_url", (None, _URL)), "image_url: Unknown field"),
         (("prompt", (None, "Another")), "prompt: Given more than once"),
         (("n", (None, "1.5")), "n: Not a valid integer"),
-        (("n", (None, "-1")), "n: Not a valid integer"),
         (("n", (None, "")), "n: Not a valid integer"),
         (("n", (None, "9" * 5000)), "n: Not a valid integer"),
         (("n", (None, "11")), "less than or equal to 10"),
     ],
 )
-def test_refuses_a_form_the_page_does_not_allow(client: Client, part: Any, complaint: str) -> None:
+def test_refuses_a_form_the_page_does_not_allow(
+    client: SandboxClient, part: Any, complaint: str
+) -> None:
     parts = [(name, (None, value)) for name, value in _nano().items()]
 
     answer = client.post(TASKS, files=[*parts, ("image", ("first.png", _PNG)), part])
@@ -325,151 +316,69 @@ def test_refuses_a_form_the_page_does_not_allow(client: Client, part: Any, compl
     assert client.tasks() == []
 
 
-@pytest.mark.parametrize("kind", ["multipart/form-data", "multipart/form-data; boundary=x"])
-def test_refuses_a_form_that_is_none(client: Client, kind: str) -> None:
-    answer = client.post(TASKS, data=b"{}", headers={"Content-Type": kind})
+def test_refuses_a_body_that_is_not_a_form(client: SandboxClient) -> None:
+    answer = client.post(TASKS, data=b"{}", headers={"Content-Type": "multipart/form-data"})
 
     assert answer.status_code == 400
     assert "model: Missing" in answer.json()["message"]
 
 
-# A task's life
+# The life of a task
 
 
-def test_passes_through_its_states_in_order(client: Client, clock: Clock) -> None:
-    task = client.submitted("uniall", "A red cube [sandbox: slow=100]")
-    seen = []
-    for ahead in (0, 50, 150):
-        clock.ahead = ahead
-        seen.append(client.query("uniall", task))
+def test_has_its_states_in_order(client: SandboxClient, clock: MovableClock) -> None:
+    task = client.submitted("uniall", "A red cube [sandbox: slow=10000]")
+    views = []
+    for clock.ahead in (0, 5000, 15_000):
+        views.append(client.query("uniall", task))
 
-    assert [state["status"] for state in seen] == ["queued", "processing", "processing"]
-    assert [state["progress"] for state in seen] == ["0%", "50%", "50%"]
-    for state in seen:
-        assert (state["result_url"], state["error"]) == (None, None)
-        assert state["metadata"] == {"task_type": "text2image", "result_count": 0}
+    assert [view["status"] for view in views] == ["queued", "processing", "processing"]
+    assert [view["progress"] for view in views] == ["0%", "50%", "50%"]
+    for view in views:
+        assert (view["result_url"], view["error"]) == (None, None)
+        assert view["metadata"] == {"task_type": "text2image", "result_count": 0}
 
 
-def test_answers_a_submission_with_the_task_as_it_stands(client: Client) -> None:
-    answer = client.submit("uniall", "A red cube [sandbox: slow=60]").json()
+def test_answers_a_submission_with_the_present_task(client: SandboxClient) -> None:
+    answer = client.submit("uniall", "A red cube [sandbox: slow=3600]").json()
 
     assert answer == client.query("uniall", answer["task_id"])
     assert (answer["status"], answer["progress"]) == ("queued", "0%")
 
 
 @pytest.mark.parametrize("fault", ["early, slow=60", "slow=0"])
-def test_can_have_succeeded_when_it_answers(client: Client, fault: str) -> None:
+def test_can_have_succeeded_when_it_answers(client: SandboxClient, fault: str) -> None:
     answer = client.submit("uniall", f"A red cube [sandbox: {fault}]").json()
 
     assert (answer["status"], answer["progress"]) == ("succeeded", "100%")
-    assert client.session.get(answer["result_url"], timeout=5).status_code == 200
+    assert client.fetch(answer["result_url"]).status_code == 200
     assert answer == client.query("uniall", answer["task_id"])
 
 
-def test_can_have_failed_when_it_answers(client: Client) -> None:
+def test_can_have_failed_when_it_answers(client: SandboxClient) -> None:
     answer = client.submit("uniall", "A red cube [sandbox: fail=bad_prompt, early]").json()
 
     assert (answer["status"], answer["progress"]) == ("failed", "100%")
     assert answer["error"]["code"] == "bad_prompt"
 
 
-def test_shows_a_failure_with_its_error(client: Client) -> None:
-    seen = client.finished("uniall", client.submitted("uniall", "x [sandbox: fail]", n=2))
+def test_shows_a_failure_with_its_error(client: SandboxClient) -> None:
+    view = client.run("uniall", "x [sandbox: fail]", n=2)
 
-    assert seen["status"] == "failed"
-    assert seen["result_url"] is None
-    assert seen["metadata"] == {"task_type": "text2image", "result_count": 0, "result_urls": []}
-    assert seen["error"]["code"] == "content_policy_violation"
-    assert seen["error"]["message"]
-
-
-def test_shows_several_results(client: Client) -> None:
-    seen = client.finished("uniall", client.submitted("uniall", n=3))
-    urls = seen["metadata"]["result_urls"]
-
-    assert seen["metadata"]["result_count"] == len(set(urls)) == 3
-    assert seen["result_url"] == urls[0]
-    images = {client.session.get(url, timeout=5).content for url in urls}
-    assert len(images) == 3
+    assert view["status"] == "failed"
+    assert view["result_url"] is None
+    assert view["metadata"] == {"task_type": "text2image", "result_count": 0, "result_urls": []}
+    assert view["error"]["code"] == "content_policy_violation"
+    assert view["error"]["message"]
 
 
-@pytest.mark.parametrize(
-    ("fields", "kind", "size"),
-    [
-        ({"model": "NanoBanana", "output_format": "webp"}, "WEBP", (512, 512)),
-        ({"model": "NanoBanana2-0.5K", "aspect_ratio": "1:1"}, "PNG", (384, 384)),
-        ({"model": "NanoBanana2-2K", "aspect_ratio": "16:9"}, "PNG", (768, 432)),
-        ({"model": "NanoBananaPro-8K", "output_format": "jpeg"}, "JPEG", (1024, 1024)),
-        ({"model": "gpt-image-2", "size": "1024x768"}, "PNG", (512, 384)),
-        ({"model": "gpt-image-2", "size": "864x2016"}, "PNG", (256, 597)),
-        ({"model": "gpt-image-2", "size": "3840x2160"}, "PNG", (1024, 576)),
-    ],
-)
-def test_draws_what_was_asked_for(
-    client: Client, fields: dict[str, str], kind: str, size: tuple[int, int]
-) -> None:
-    (link,) = links(client.finished("uniall", client.submitted("uniall", **fields)))
-    image = Image.open(io.BytesIO(client.session.get(link, timeout=5).content))
+def test_shows_several_results(client: SandboxClient) -> None:
+    view = client.run("uniall", n=3)
+    urls = view["metadata"]["result_urls"]
 
-    assert (image.format, image.size) == (kind, size)
-
-
-def test_size_has_no_effect_on_a_nano_banana(client: Client) -> None:
-    fields = {"aspect_ratio": "16:9", "size": "864x2016"}
-    (link,) = links(client.finished("uniall", client.submitted("uniall", **fields)))
-
-    image = Image.open(io.BytesIO(client.session.get(link, timeout=5).content))
-    assert image.size == (512, 288)
-
-
-def test_each_submission_is_a_new_task_and_is_charged(client: Client) -> None:
-    headers = {"Idempotency-Key": "a", "X-Request-ID": "a"}
-    tasks = {client.submitted("uniall", headers=headers) for _ in range(2)}
-
-    assert len(tasks) == 2
-    assert client.get("/control/ledger").json()["uniall"] == {
-        **{"tasks": 2, "amount": 2 * NANO_PRICES["NanoBanana2-1K"], "unit": "USD"},
-        **{"refunded": 0, "refunded_amount": 0.0},
-    }
-
-
-# Refusals
-
-
-@pytest.mark.parametrize("header", [None, "Bearer wrong", f"Basic {KEY}", "Bearer", KEY])
-@pytest.mark.parametrize(("method", "path"), [("POST", TASKS), ("GET", f"{TASKS}/task_1")])
-def test_refuses_a_wrong_key(client: Client, header: str | None, method: str, path: str) -> None:
-    answer = client.session.request(
-        method, client.url + path, headers={"Authorization": header}, timeout=5
-    )
-
-    assert answer.status_code == 401
-    assert (answer.json()["code"], answer.json()["data"]) == ("unauthorized", None)
-
-
-def test_knows_no_other_tasks(client: Client) -> None:
-    for task in ("task_unknown", client.submitted("aigptimage")):
-        answer = client.get(f"{TASKS}/{task}")
-
-        assert answer.status_code == 404
-        assert answer.json()["code"] == "task_not_found"
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "status", "code"),
-    [
-        ("GET", "/uniall/nope", 404, "not_found"),
-        ("POST", "/uniall/v1/images/generations", 404, "not_found"),
-        ("GET", TASKS, 405, "method_not_allowed"),
-    ],
-)
-def test_refuses_unknown_routes_in_its_own_envelope(
-    client: Client, method: str, path: str, status: int, code: str
-) -> None:
-    answer = client.session.request(method, client.url + path, timeout=5)
-
-    assert answer.status_code == status
-    assert answer.json()["code"] == code
+    assert view["metadata"]["result_count"] == len(set(urls)) == 3
+    assert view["result_url"] == urls[0]
+    assert len({client.fetch(url).content for url in urls}) == 3
 
 
 @pytest.mark.parametrize(
@@ -481,7 +390,7 @@ def test_refuses_unknown_routes_in_its_own_envelope(
         (503, "service_unavailable"),
     ],
 )
-def test_words_the_faults_in_its_own_envelope(client: Client, status: int, code: str) -> None:
+def test_refuses_in_its_own_envelope(client: SandboxClient, status: int, code: str) -> None:
     answer = client.submit("uniall", f"x [sandbox: {status}]")
 
     assert answer.status_code == status
