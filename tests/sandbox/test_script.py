@@ -76,7 +76,7 @@ def test_reads_a_script_without_rules(path: Path, text: str) -> None:
         ("- faults: !!python/name:os.system\n", ", line 1", "could not determine a constructor"),
         ("- {[a]: 1}\n", ", line 1", "unhashable key"),
         ("- {? {a: 1} : 1}\n", ", line 1", "unhashable key"),
-        ("[" * 1500, "", "is not valid YAML"),
+        ("[" * 600, "", "is not valid YAML"),
         ("- times: " + "9" * 5000, "", "is not valid YAML"),
         ("- times: 2026-13-45", "", "is not valid YAML"),
         ("- match: \x07", "", "is not valid YAML"),
