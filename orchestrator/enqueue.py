@@ -16,7 +16,7 @@ from orchestrator import log
 from orchestrator.delivery.targets import refusals
 from orchestrator.jobs.model import FollowUp, FollowUpStatus, Job, JobRequest, Status, Step
 from orchestrator.jobs.schemas import JobRequestSchema
-from orchestrator.jobs.uploads import ImageFile, described
+from orchestrator.jobs.uploads import ImageFile, describe
 from orchestrator.jobs.validation import InvalidRequest, Violation, checked
 from orchestrator.ledger import Idempotency, Result
 from orchestrator.providers import PROVIDERS
@@ -122,7 +122,7 @@ def create_job(
     idempotency = Idempotency(scope, _checked_key(key)) if key is not None else None
     wanted: JobRequest = checked(REQUEST_SCHEMA, request)
     if file:
-        wanted = replace(wanted, upload=described(file, runtime.settings.max_upload_bytes))
+        wanted = replace(wanted, upload=describe(file, runtime.settings.max_upload_bytes))
     _check_provider(runtime, wanted)
     if refused := tuple(refusals(wanted, runtime.settings)):
         raise InvalidRequest(*refused)
@@ -152,9 +152,10 @@ def create_job(
 def _check_provider(runtime: Runtime, wanted: JobRequest) -> None:
     on = runtime.enabled_provider(wanted.provider)
     if on is None:
-        names = ", ".join(runtime.settings.providers) or "none: no provider's API key is set"
-        mend = f"{names} (set {wanted.provider.upper()}_API_KEY to switch {wanted.provider} on)"
-        raise InvalidRequest(Violation("provider", wanted.provider, mend))
+        names = ", ".join(runtime.settings.providers) or "none, because no API key is set"
+        key = f"{wanted.provider.upper()}_API_KEY"
+        allowed = f"a provider that is switched on ({names}); set {key} to switch it on"
+        raise InvalidRequest(Violation("provider", wanted.provider, allowed))
     on[0].check(wanted)
 
 

@@ -61,7 +61,9 @@ def _place(
 ) -> None:
     try:
         if unnamed:
-            raise InvalidRequest(Violation("args", list(unnamed), "kwargs only"))
+            raise InvalidRequest(
+                Violation("args", list(unnamed), "left out; use keyword arguments")
+            )
         create_job(runtime, request, scope="celery", key=message_id)
     except (InvalidRequest, IdempotencyMismatch) as error:
         log.get().error("enqueue_refused", message=message_id, why=str(error))

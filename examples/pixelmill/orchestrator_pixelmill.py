@@ -1,4 +1,4 @@
-"""PixelMill, an imaginary image API: `POST /jobs` answers a ticket, `GET /jobs/{ticket}` a job."""
+"""PixelMill, an imaginary API: `POST /jobs` returns a ticket, `GET /jobs/{ticket}` a job."""
 
 from __future__ import annotations
 
@@ -8,18 +8,38 @@ from urllib.parse import quote
 
 from marshmallow import fields
 
-from orchestrator.jobs.model import Cost, ErrorCode, JobError, Outcome
-from orchestrator.jobs.validation import StrictSchema, always, links, text
-from orchestrator.net.addresses import callback_refusal
-from orchestrator.net.http_types import Call
-from orchestrator.providers import Provider, base, responses
-from orchestrator.providers.catalog import Family, Model
-from orchestrator.security.secret import Secret
-from orchestrator.security.signatures import verify_timestamped_hex
+from orchestrator.providers.api import (
+    Accepted,
+    Call,
+    Capabilities,
+    Cost,
+    ErrorCode,
+    Family,
+    JobError,
+    Model,
+    Outcome,
+    Provider,
+    Secret,
+    StrictSchema,
+    TaskReport,
+    Unreadable,
+    always,
+    by_status,
+    callback_refusal,
+    failure,
+    images,
+    links,
+    provider_code,
+    succeeded,
+    task_id,
+    text,
+    verify_timestamped_hex,
+    words,
+)
 
-#: Terminal phases; every other one (waiting, milling, or one that is new) is on its way.
+#: Terminal phases. Every other phase counts as running: waiting, milling, new ones.
 DONE, BROKEN = "done", "broken"
-#: `fault.code` -> our vocabulary, and whether it may pass.
+#: `fault.code` -> our code, and whether the error may pass.
 FAULTS: Mapping[str, tuple[ErrorCode, bool]] = {
     "rude_brief": (ErrorCode.CONTENT_POLICY, False),
     "no_coins": (ErrorCode.INSUFFICIENT_CREDITS, False),
@@ -53,54 +73,54 @@ _MILL = Model(
 
 
 class PixelMill(Provider):
-    """PixelMill's wire form."""
+    """PixelMill's API."""
 
     name = "pixelmill"
     title = "PixelMill"
     base_url = "https://api.pixelmill.example"
-    capabilities = base.Capabilities(callbacks=True, signed_callbacks=True, idempotency_seconds=900)
+    capabilities = Capabilities(callbacks=True, signed_callbacks=True, idempotency_seconds=900)
     models: ClassVar[Mapping[str, Model]] = {"mill-1": _MILL, "mill-1-turbo": _MILL}
     families: ClassVar[Mapping[str, Family]] = {"nano-banana-2": Family("mill-1")}
     callback_fields = frozenset({"notify"})
 
     def callback_refusal(self, url: str) -> str | None:
-        """`notify` is an HTTPS URL on a public host."""
+        """Accept an HTTPS URL on a public host."""
         return callback_refusal(url, public=True)
 
     def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
-        """`notify` is where the finished job is sent; `PixelMill-Once` names the attempt."""
+        """Send our URL as `notify`, and the idempotency key as `PixelMill-Once`."""
         notify = {"notify": callback_url} if callback_url else {}
         return Call("POST", "/jobs", {"PixelMill-Once": key}, {**body, **notify})
 
     def query_call(self, task_id: str) -> Call:
-        """One job by its ticket."""
+        """Query one job by its ticket."""
         return Call("GET", f"/jobs/{quote(task_id, safe='')}")
 
-    def read_accepted(self, document: dict[str, Any]) -> responses.Accepted:
-        """`{ticket}`."""
-        return responses.Accepted(responses.task_id(document.get("ticket")))
+    def read_accepted(self, document: dict[str, Any]) -> Accepted:
+        """Read `{ticket}`."""
+        return Accepted(task_id(document.get("ticket")))
 
     def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
-        """`{fault: {code, message}}`."""
+        """Read `{fault: {code, message}}`."""
         fault = document.get("fault")
         if status // 100 == 2 or not isinstance(fault, dict):
             return None
-        named = responses.provider_code(fault.get("code"))
-        code, retryable = FAULTS.get(named or "", responses.by_status(status))
-        message = responses.words(fault.get("message"), f"HTTP {status}")
+        named = provider_code(fault.get("code"))
+        code, retryable = FAULTS.get(named or "", by_status(status))
+        message = words(fault.get("message"), f"HTTP {status}")
         return JobError(code, message, named or str(status), retryable)
 
-    def read_task(self, document: Any, now: int) -> responses.TaskReport:
-        """`{ticket, phase, pictures[], fault{code, message}, coins}`, in callbacks and queries."""
+    def read_task(self, document: Any, now: int) -> TaskReport:
+        """Read `{ticket, phase, pictures[], fault{code, message}, coins}`, also from callbacks."""
         if not isinstance(document, dict) or not isinstance(document.get("phase"), str):
-            raise responses.Unreadable("a PixelMill job is an object with ticket and phase")
-        phase, ticket = document["phase"], responses.task_id(document.get("ticket"))
-        return responses.TaskReport(ticket, phase, _outcome(phase, document))
+            raise Unreadable("a PixelMill job is an object with ticket and phase")
+        phase, ticket = document["phase"], task_id(document.get("ticket"))
+        return TaskReport(ticket, phase, _outcome(phase, document))
 
     def verify_callback(
         self, headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: int
     ) -> None:
-        """PixelMill-Seal = hex HMAC-SHA256 over `PixelMill-Time.body`, at most 5 minutes old."""
+        """Check PixelMill-Seal: hex HMAC-SHA256 over `PixelMill-Time.body`, at most 5 min old."""
         time, seal = headers.get("pixelmill-time"), headers.get("pixelmill-seal")
         verify_timestamped_hex(
             secrets, timestamp=time, signature=seal, body=body, now=now // 1000, tolerance=300
@@ -112,8 +132,8 @@ def _outcome(phase: str, job: dict[str, Any]) -> Outcome | None:
     cost = Cost(coins, "coins") if type(coins) is int and coins >= 0 else None
     if phase == DONE:
         pictures = job.get("pictures")
-        found = pictures if isinstance(pictures, list) else []
-        return responses.succeeded(responses.images([(link, None) for link in found]), cost)
+        rows = pictures if isinstance(pictures, list) else []
+        return succeeded(images([(link, None) for link in rows]), cost)
     if phase == BROKEN:
-        return Outcome.failed(responses.failure(job.get("fault"), FAULTS), cost)
+        return Outcome.failed(failure(job.get("fault"), FAULTS), cost)
     return None

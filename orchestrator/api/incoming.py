@@ -12,7 +12,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 from werkzeug.formparser import parse_form_data
 
 from orchestrator.jobs.uploads import ImageFile
-from orchestrator.jobs.validation import InvalidRequest, Violation
+from orchestrator.jobs.validation import InvalidRequest, KnownFields, OneOfNames, Violation
 from orchestrator.jsonio import NotJson, parse
 from orchestrator.ledger.keys import is_job_id
 from orchestrator.runtime import Runtime
@@ -35,8 +35,7 @@ def form(runtime: Runtime) -> tuple[dict[str, Any], ImageFile]:
     texts, files = _form_parts(runtime.settings.max_upload_bytes)
     for name in (*texts, *files):
         if name not in FORM_PARTS:
-            allowed = f"a known part: {', '.join(FORM_PARTS)}"
-            raise InvalidRequest(Violation(name, "a form part", allowed))
+            raise InvalidRequest(Violation(name, "", KnownFields(FORM_PARTS)))
     images = files.getlist("image_file")
     if len(images) != 1:
         allowed = "one file, as the form part image_file"
@@ -102,7 +101,7 @@ def one_of(name: str, allowed: list[str]) -> str | None:
     """
     value = request.args.get(name)
     if value is not None and value not in allowed:
-        raise InvalidRequest(Violation(name, value, f"one of {', '.join(allowed)}"))
+        raise InvalidRequest(Violation(name, value, OneOfNames(allowed)))
     return value
 
 
@@ -127,7 +126,7 @@ def cursor() -> str | None:
     """
     given = request.args.get("cursor")
     if given is not None and not is_job_id(given):
-        raise InvalidRequest(Violation("cursor", given, "the next_cursor of an earlier page"))
+        raise InvalidRequest(Violation("cursor", given, "a next_cursor of an earlier page"))
     return given
 
 

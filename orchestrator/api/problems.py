@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 
 from orchestrator import log
 from orchestrator.enqueue import IdempotencyMismatch
-from orchestrator.jobs.validation import InvalidRequest, Violation, shown
+from orchestrator.jobs.validation import InvalidRequest, Violation, plain
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.storage.storage import StorageError
@@ -51,8 +51,9 @@ def _invalid(error: InvalidRequest) -> Response:
 def _violation(violation: Violation) -> dict[str, str]:
     return {
         "field": violation.field,
-        "value": shown(violation.value),
-        "allowed": violation.allowed,
+        "value": plain(violation.value),
+        "allowed": str(violation.allowed),
+        "message": str(violation),
     }
 
 

@@ -46,7 +46,9 @@ def apply_callback(
     Raises:
         LedgerUnavailable: nothing was recorded.
     """
-    if report.outcome is None or runtime.settings.providers[address.provider].confirm_callbacks:
+    settings = runtime.settings.providers[address.provider]
+    hint = runtime.providers[address.provider].capabilities.callback_is_hint
+    if report.outcome is None or settings.confirm_callbacks or hint:
         result = _observe(runtime, address, report, now)
     else:
         settlement = runtime.ledger.settle_attempt(

@@ -46,9 +46,9 @@ def refusals(request: JobRequest, settings: Settings) -> Iterator[Violation]:
     """What is wrong with how a request wants its caller to be told."""
     named = [n for n in ("notify_url", "notify_task", "notify_stream") if getattr(request, n)]
     if len(named) > 1:
-        yield Violation(named[1], getattr(request, named[1]), f"absent when {named[0]} is given")
+        yield Violation(named[1], getattr(request, named[1]), f"left out when {named[0]} is given")
     if request.notify_queue and not request.notify_task:
-        yield Violation("notify_queue", request.notify_queue, "absent without notify_task")
+        yield Violation("notify_queue", request.notify_queue, "left out without notify_task")
     if request.notify_url:
         yield from _refused_url(request.notify_url, settings)
     if request.notify_task:
@@ -69,7 +69,7 @@ def deliver(runtime: Runtime, request: JobRequest, message: Message) -> Delivery
 def _refused_url(url: str, settings: Settings) -> Iterator[Violation]:
     seen = _without_secrets(url)
     if not settings.notify_secrets:
-        yield Violation("notify_url", seen, "nothing until ORCHESTRATOR_NOTIFY_SECRET is set")
+        yield Violation("notify_url", seen, "left out until ORCHESTRATOR_NOTIFY_SECRET is set")
     try:
         settings.guard.check(url)
     except Forbidden as error:
@@ -88,8 +88,8 @@ def _without_secrets(url: str) -> str:
 def _refused_task(task: str, queue: str | None, settings: Settings) -> Iterator[Violation]:
     allowed = settings.notify_tasks
     if task.startswith(OURS) or not any(fnmatchcase(task, pattern) for pattern in allowed):
-        names = ", ".join(allowed) or "none, while it is not set"
-        yield Violation("notify_task", task, f"what ORCHESTRATOR_NOTIFY_TASKS names: {names}")
+        names = ", ".join(allowed) or "none, because it is not set"
+        yield Violation("notify_task", task, f"a task of ORCHESTRATOR_NOTIFY_TASKS: {names}")
     if queue and queue.startswith(OUR_QUEUES):
         ours = " or ".join(f"{name}*" for name in OUR_QUEUES)
         yield Violation("notify_queue", queue, f"a queue of your own, not {ours}")

@@ -1,1 +1,1 @@
-"""Jobs as plain values, and the rules for requests."""
+"""Jobs and requests as values, with their rules."""

@@ -1,4 +1,4 @@
-"""Jobs, their attempts and outcomes: plain values, and the rules between them. No I/O here.
+"""Jobs, attempts and outcomes as plain values. This module does no I/O.
 
 Times are integers: milliseconds since the Unix epoch, as the ledger stores them.
 """
@@ -12,8 +12,8 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 Metadata = Mapping[str, Any]
-#: A link that does not tell when it dies may die as early as the shortest-lived one that the
-#: providers' documents name: EvoLink's, after 24 hours. ms.
+#: Assumed lifetime of a link without an expiry time: the shortest lifetime that a provider
+#: documents (EvoLink: 24 hours). ms.
 DEFAULT_LINK_LIFETIME_MS = 86_400_000
 #: The unified fields of a request, in the order of its schema.
 UNIFIED_OPTIONS = ("prompt", "images", "aspect_ratio", "resolution", "output_format", "n")
@@ -21,26 +21,26 @@ OnUnconfirmed = Literal["fail", "resubmit"]
 
 
 class Status(StrEnum):
-    """Where a job stands. `queued -> submitting -> running -> terminal` is the short way."""
+    """The status of a job. The usual path is queued, submitting, running, terminal."""
 
-    #: Accepted by us; nothing has been sent to the provider for the next attempt.
+    #: The job waits for its next attempt. Nothing of this attempt was sent.
     QUEUED = "queued"
-    #: A worker holds the lease and may have sent the request.
+    #: A worker has the lease and may have sent the request.
     SUBMITTING = "submitting"
-    #: The request may have reached the provider; no readable answer came.
+    #: The request may have reached the provider. No readable answer came.
     UNCONFIRMED = "unconfirmed"
-    #: The provider accepted the attempt and told us its task id.
+    #: The provider accepted the attempt and returned a task id.
     RUNNING = "running"
     #: Terminal: the provider made the images.
     SUCCEEDED = "succeeded"
-    #: Terminal: there will be no images; the error says why.
+    #: Terminal: there are no images. The error has the reason.
     FAILED = "failed"
-    #: Terminal: called off.
+    #: Terminal: cancelled by the caller or at the provider.
     CANCELLED = "cancelled"
 
     @property
     def terminal(self) -> bool:
-        """Whether a job in this status has its one outcome."""
+        """Whether a job in this status has its outcome."""
         return self in TERMINAL
 
 
@@ -48,20 +48,20 @@ TERMINAL = frozenset({Status.SUCCEEDED, Status.FAILED, Status.CANCELLED})
 
 
 class Step(StrEnum):
-    """What a worker does with a job whose next look is due."""
+    """One piece of work on a due job."""
 
-    #: The two that lead to the outcome, one after the other.
+    #: These two lead to the outcome.
     SUBMIT = "submit"
     POLL = "poll"
-    #: The two that follow from it, each on its own: copy the images, tell the caller.
+    #: These two follow the outcome, independently: copy the images, notify the caller.
     ARCHIVE = "archive"
     NOTIFY = "notify"
 
 
-#: The steps that follow from an outcome.
+#: The steps that follow an outcome.
 FOLLOW_UPS = (Step.ARCHIVE, Step.NOTIFY)
 
-#: The step that each open status waits for. Terminal statuses have none.
+#: The step of each open status. A terminal status has none.
 STEP_OF: Mapping[Status, Step] = {
     Status.QUEUED: Step.SUBMIT,
     Status.SUBMITTING: Step.SUBMIT,
@@ -71,7 +71,7 @@ STEP_OF: Mapping[Status, Step] = {
 
 
 class SettledBy(StrEnum):
-    """What brought a job its outcome."""
+    """The source of a job's outcome."""
 
     CALLBACK = "callback"
     POLL = "poll"
@@ -81,13 +81,13 @@ class SettledBy(StrEnum):
 
 
 class ErrorCode(StrEnum):
-    """The closed vocabulary of failures, the same for every provider."""
+    """The error codes of failed jobs. They are the same for every provider."""
 
-    #: The request itself is wrong; sending it again cannot help.
+    #: The request is wrong. Sending it again cannot help.
     INVALID_REQUEST = "invalid_request"
     #: The provider does not know our API key.
     AUTHENTICATION = "authentication"
-    #: The account has no credits left.
+    #: The account has no credits.
     INSUFFICIENT_CREDITS = "insufficient_credits"
     #: The account may not use this model.
     PERMISSION = "permission"
@@ -95,34 +95,34 @@ class ErrorCode(StrEnum):
     NOT_FOUND = "not_found"
     #: The request or an image in it is too large.
     TOO_LARGE = "too_large"
-    #: Too many requests; later is fine.
+    #: Too many requests. A later request may succeed.
     RATE_LIMITED = "rate_limited"
-    #: Too many tasks at once; later is fine.
+    #: Too many tasks at once. A later request may succeed.
     TASK_LIMIT = "task_limit"
     #: The provider's content rules refuse the prompt or the result.
     CONTENT_POLICY = "content_policy"
     #: The provider tried and failed.
     GENERATION_FAILED = "generation_failed"
-    #: The provider, or the way to it, is down.
+    #: The provider, or the network to it, is down.
     PROVIDER_UNAVAILABLE = "provider_unavailable"
     #: The provider gave up after its own time limit.
     TIMEOUT = "timeout"
-    #: The request may have reached the provider, and nothing ever told.
+    #: The request may have reached the provider. No answer and no callback came.
     SUBMISSION_UNCONFIRMED = "submission_unconfirmed"
     #: The job's own deadline passed.
     DEADLINE_EXCEEDED = "deadline_exceeded"
-    #: Called off, by the caller or at the provider.
+    #: Cancelled by the caller or at the provider.
     CANCELLED = "cancelled"
-    #: The provider gave a reason that its documents do not list.
+    #: The provider's reason is not in its documents.
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """Why a job, or one attempt of it, failed.
+    """The reason why a job or an attempt failed.
 
-    `provider_code` and `message` are the provider's own words where it gave any. `retryable` says
-    whether the same request may succeed later.
+    `provider_code` and `message` come from the provider if it gave any. `retryable` says whether
+    the same request may succeed later.
     """
 
     code: ErrorCode
@@ -133,7 +133,7 @@ class JobError:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What an attempt cost, and how we know: "reported" by the provider, or "computed" by us."""
+    """The cost of an attempt: "reported" by the provider or "computed" from a price table."""
 
     amount: float
     unit: str
@@ -142,7 +142,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Our own copy of an image: where it lies in the archive, and what it is."""
+    """Our copy of an image in the archive. `path` is its place in the storage."""
 
     path: str
     sha256: str
@@ -151,15 +151,15 @@ class Copy:
     height: int
     content_type: str
     archived_at: int
-    #: Where its thumbnail lies.
+    #: Path of the thumbnail.
     thumbnail: str
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """One image of a succeeded job: the provider's link, and when that link dies (if it says).
+    """One image of a succeeded job: the provider's link and the link's expiry time (ms), if known.
 
-    `copy` is ours, once there is one; until then `error` says what kept the last try from it.
+    `copy` is our copy. While there is none, `error` is the reason of the last failed try.
     """
 
     source_url: str
@@ -169,38 +169,38 @@ class Image:
 
 
 class FollowUpStatus(StrEnum):
-    """How far an archive or a notification is."""
+    """The state of an archive or a notification."""
 
     #: The job has no outcome yet.
     WAITING = "waiting"
-    #: To be done, for the first time or again.
+    #: A try is due now or later.
     PENDING = "pending"
-    #: Every image has its copy, or the caller knows.
+    #: Every image has a copy, or the caller accepted the notification.
     DONE = "done"
-    #: Given up; a notification can be sent again by hand.
+    #: All tries failed. A notification can be sent again.
     DEAD = "dead"
-    #: The caller's server said 410: it does not want to be told.
+    #: The caller answered 410: it does not want the notification.
     GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
-    """What follows from a job's outcome: its archive, or the notification of its caller."""
+    """The archive or the notification of a job."""
 
     status: FollowUpStatus
-    #: When it was first due, or due again (ms).
+    #: The time when it became due, ms.
     since: int | None = None
-    #: Tries so far, and when the last one was (ms), and the next one will be.
+    #: Number of tries, the time of the last one and the time of the next one (ms).
     tries: int = 0
     tried_at: int | None = None
     due_at: int | None = None
-    #: Why the last try failed.
+    #: The reason why the last try failed.
     error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A terminal outcome: a terminal status, with images if it succeeded, else with an error."""
+    """A terminal status with images (succeeded) or with an error."""
 
     status: Status
     images: tuple[Image, ...] = ()
@@ -209,16 +209,16 @@ class Outcome:
 
     @classmethod
     def succeeded(cls, images: tuple[Image, ...], cost: Cost | None = None) -> Outcome:
-        """The provider made these images."""
+        """Return the outcome of a task that made these images."""
         return cls(Status.SUCCEEDED, images=images, cost=cost)
 
     @classmethod
     def failed(cls, error: JobError, cost: Cost | None = None) -> Outcome:
-        """There will be no images."""
+        """Return the outcome of a task without images."""
         return cls(Status.FAILED, error=error, cost=cost)
 
     def expires_at(self, now: int) -> int:
-        """When the first of its links may be dead, for those made `now`. ms."""
+        """Return the time when the first link may expire, ms. `now` is the time of the outcome."""
         return min(
             (image.expires_at or now + DEFAULT_LINK_LIFETIME_MS for image in self.images),
             default=now,
@@ -227,7 +227,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A reference image that the caller handed over as a file. The ledger holds its bytes."""
+    """A reference image that the caller sent as a file. The ledger holds its bytes."""
 
     name: str
     content_type: str
@@ -237,11 +237,11 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """What a caller asked for, validated.
+    """A validated request.
 
-    `options` holds the unified fields (prompt, images, aspect_ratio, ...), or is empty when
-    `native` holds the provider's own body, without its callback. `provider_options` is merged
-    into the body made of `options`, last.
+    `options` holds the unified fields (prompt, images, aspect_ratio, ...). It is empty when
+    `native` holds the provider's own body without its callback fields. `provider_options` is
+    merged last into the body that is made from `options`.
     """
 
     provider: str
@@ -253,24 +253,25 @@ class JobRequest:
     metadata: Metadata = field(default_factory=dict)
     deadline_seconds: float | None = None
     on_unconfirmed: OnUnconfirmed = "fail"
-    #: How the caller wants to be told of the outcome: by one of these, or not at all.
+    #: The way to notify the caller. At most one of these is set.
     notify_url: str | None = None
     notify_task: str | None = None
     notify_stream: str | None = None
-    #: The Celery queue that `notify_task` is sent to.
+    #: The Celery queue of `notify_task`.
     notify_queue: str | None = None
 
     @property
     def notifies(self) -> str | None:
-        """Where the caller wants to be told of the outcome; of a URL, which may hold secrets, the
-        host only. None: it does not.
+        """The receiver of the notification, or None: the task, the stream, or the URL's host.
+
+        The rest of the URL may hold secrets.
         """
         if self.notify_url:
             return urlsplit(self.notify_url).netloc.rpartition("@")[2].lower()
         return self.notify_task or self.notify_stream
 
     def stored(self) -> dict[str, Any]:
-        """The request as the ledger keeps it: only what was said."""
+        """Return the request as the ledger stores it, without empty fields."""
         return {name: value for name, value in asdict(self).items() if value not in (None, {})}
 
 
@@ -285,7 +286,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One request for images, with one terminal outcome. A snapshot of what the ledger holds."""
+    """A snapshot of one job in the ledger. Times are ms."""
 
     id: str
     status: Status
@@ -294,23 +295,23 @@ class Job:
     updated_at: int
     deadline_at: int
     attempts: tuple[Attempt, ...] = ()
-    #: Consecutive looks without news in this status; steers the back-off.
+    #: Consecutive tries without news in this status. They set the back-off.
     tries: int = 0
-    #: Whether an unconfirmed attempt was given up for another one, which may be done once.
+    #: Whether an unconfirmed attempt was replaced by a new one. This may happen once.
     resubmitted: bool = False
     images: tuple[Image, ...] = ()
     error: JobError | None = None
     cost: Cost | None = None
     settled_at: int | None = None
     settled_by: SettledBy | None = None
-    #: None unless it succeeded.
+    #: None unless the job succeeded.
     archive: FollowUp | None = None
-    #: None unless its caller wants to be told.
+    #: None unless the request names a receiver.
     notification: FollowUp | None = None
 
     @property
     def done(self) -> bool:
-        """Whether it has its outcome, and nothing follows any more."""
+        """Whether the job has its outcome and no follow-up is pending."""
         follows = (self.archive, self.notification)
         pending = any(f is not None and f.status is FollowUpStatus.PENDING for f in follows)
         return self.status.terminal and not pending
@@ -320,7 +321,7 @@ class Job:
         """The current attempt.
 
         Raises:
-            LookupError: nothing was submitted yet.
+            LookupError: there is no attempt yet.
         """
         return self.attempts[-1]
 

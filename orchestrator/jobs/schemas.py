@@ -1,4 +1,4 @@
-"""The request a caller sends, and the job a caller sees."""
+"""The JSON of requests and of jobs."""
 
 from __future__ import annotations
 
@@ -28,26 +28,35 @@ from orchestrator.jobs.model import (
     JobRequest,
     Status,
 )
-from orchestrator.jobs.validation import StrictSchema, always, links, text
+from orchestrator.jobs.validation import (
+    REQUIRED,
+    OneOf,
+    OneOfNames,
+    StrictSchema,
+    always,
+    links,
+    text,
+)
 from orchestrator.jsonio import dump
 
-#: The most that a job's metadata, and its native request, may hold. Bytes of JSON; levels.
-MAX_METADATA = 16 * 1024
+#: The largest metadata of a job. Bytes of JSON.
+MAX_METADATA_BYTES = 16 * 1024
+#: The deepest metadata, native request or provider_options. Levels.
 MAX_DEPTH = 32
 
-#: What a stream of notifications may be called.
+#: The name of a notification stream.
 STREAM = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 STREAM_NAME = "1 to 64 letters, digits, _ . -"
 
-#: Where a price table does not tell whether anything was charged.
-UNPAID = (Status.FAILED, Status.CANCELLED)
+#: A price table does not say whether these outcomes are charged.
+MAYBE_FREE = (Status.FAILED, Status.CANCELLED)
 
 
 class JobRequestSchema(StrictSchema):
-    """What `POST /v1/jobs` takes: the unified fields, or the provider's own body in `request`.
+    """The body of `POST /v1/jobs`: the unified fields, or the provider's own body in `request`.
 
     Args:
-        providers: the names that `provider` may have.
+        providers: the allowed names in `provider`.
     """
 
     def __init__(self, providers: Iterable[str], **options: Any) -> None:
@@ -57,17 +66,20 @@ class JobRequestSchema(StrictSchema):
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         """Limit `provider` to the known names, also in the OpenAPI document."""
         if field_name == "provider":
-            allowed = f"one of {', '.join(self._providers)}"
-            field_obj.validators = [validate.OneOf(self._providers, error=allowed)]
+            field_obj.validators = [OneOf(self._providers)]
+            field_obj.error_messages["invalid"] = OneOfNames(self._providers)
 
     provider = text(
         required=True,
-        metadata={"description": "Whose API makes the images.", "example": "hiapi"},
+        metadata={"description": "The provider that makes the images.", "example": "hiapi"},
     )
     model = text(
         required=True,
         maximum=200,
-        metadata={"description": "A model of that provider.", "example": "Nano-Banana-2"},
+        metadata={
+            "description": "The provider's own model name, or a family name.",
+            "example": "Nano-Banana-2",
+        },
     )
     prompt = text(maximum=100_000, metadata={"example": "A lighthouse at dusk"})
     images = links(maximum=32)
@@ -78,91 +90,92 @@ class JobRequestSchema(StrictSchema):
         strict=True,
         validate=validate.Range(1, 100, error="a whole number from 1 to 100"),
         error_messages=always("a whole number from 1 to 100"),
-        metadata={"description": "How many images."},
+        metadata={"description": "Number of images."},
     )
     provider_options = fields.Dict(
         keys=fields.String(),
-        error_messages=always("a JSON object: more fields of the provider's own body"),
+        error_messages=always("a JSON object with more fields of the provider's own body"),
         metadata={
-            "description": "Merged into the provider's body last: what the unified fields cannot"
-            " say. Fields that our catalog does not know are sent unchecked."
+            "description": "More fields of the provider's body. They are merged last. Fields that"
+            " the catalog does not know are sent unchecked."
         },
     )
     request = fields.Dict(
         keys=fields.String(),
-        error_messages=always("a JSON object: the provider's own request body"),
+        error_messages=always("a JSON object with the provider's own request body"),
         metadata={
-            "description": "The provider's own request body, without its callback;"
-            " in place of the unified fields."
+            "description": "The provider's own request body without its callback fields. It"
+            " replaces the unified fields."
         },
     )
     metadata = fields.Dict(
         keys=fields.String(),
         error_messages=always("a JSON object"),
-        metadata={"description": "Anything; comes back with the job."},
+        metadata={"description": "Your own data. It is returned with the job."},
     )
     deadline_seconds = fields.Float(
         validate=validate.Range(1, 604_800, error="a number of seconds from 1 to 604800"),
         error_messages=always("a number of seconds from 1 to 604800"),
-        metadata={"description": "After this many seconds the job fails."},
+        metadata={"description": "The job fails after this many seconds."},
     )
     on_unconfirmed = text(
         one_of=("fail", "resubmit"),
         metadata={
-            "description": "When nobody can tell whether the provider took the request: fail, or"
-            " submit once more at the risk of paying twice."
+            "description": "The action when nobody knows whether the provider accepted the"
+            " request: fail, or submit once more with the risk of paying twice."
         },
     )
 
     notify_url = text(
         maximum=2000,
-        metadata={"description": "Told of the outcome by a signed POST (Standard Webhooks)."},
+        metadata={"description": "Receives the outcome as a signed POST (Standard Webhooks)."},
     )
     notify_task = text(
         maximum=200,
-        metadata={"description": "A Celery task on our broker that is told, by its name."},
+        metadata={"description": "The name of a Celery task on our broker. It gets the outcome."},
     )
     notify_queue = text(
-        maximum=200, metadata={"description": "The Celery queue of `notify_task`; `celery`."}
+        maximum=200,
+        metadata={"description": "The Celery queue of `notify_task`. The default is `celery`."},
     )
     notify_stream = fields.String(
         validate=validate.Regexp(STREAM, error=STREAM_NAME),
         error_messages=always(STREAM_NAME),
-        metadata={"description": "A Redis stream that is told: `{orch:0}:stream:<name>`."},
+        metadata={"description": "A Redis stream that gets the outcome: `{orch:0}:stream:<name>`."},
     )
 
     @validates("metadata")
     def check_metadata(self, value: Any, data_key: str) -> None:
-        """Cap its size and depth."""
+        """Limit its size and depth."""
         if depth(value) > MAX_DEPTH:
             raise ValidationError(f"at most {MAX_DEPTH} levels deep")
-        if len(_encoded(value)) > MAX_METADATA:
-            raise ValidationError(f"at most {MAX_METADATA} bytes of JSON")
+        if len(_encoded(value)) > MAX_METADATA_BYTES:
+            raise ValidationError(f"at most {MAX_METADATA_BYTES} bytes of JSON")
 
     @validates("request", "provider_options")
     def check_request(self, value: Any, data_key: str) -> None:
-        """Cap its depth; the provider's schema does the rest."""
+        """Limit its depth. The provider's schema checks the rest."""
         if depth(value) > MAX_DEPTH:
             raise ValidationError(f"at most {MAX_DEPTH} levels deep")
         _encoded(value)
 
     @validates_schema(skip_on_field_errors=True)
     def check_form(self, data: dict[str, Any], **_: Any) -> None:
-        """One of the two forms, not both."""
+        """Allow one of the two forms, not both."""
         if "request" not in data:
             if "prompt" not in data:
-                raise ValidationError("this field is required (or `request`)", "prompt")
+                raise ValidationError(REQUIRED, "prompt")
             return
         for name in (*UNIFIED_OPTIONS, "provider_options"):
             if name in data:
-                raise ValidationError("absent when `request` is given: put it in there", name)
+                raise ValidationError("left out when `request` is given; put it there", name)
         model = data["request"].setdefault("model", data["model"])
         if model != data["model"]:
             raise ValidationError(f"the same as in `request`: {model}", "model")
 
     @post_load
     def build(self, data: dict[str, Any], **_: Any) -> JobRequest:
-        """The request as a value."""
+        """Return the request as a value."""
         options = {name: data.pop(name) for name in UNIFIED_OPTIONS if name in data}
         return JobRequest(native=data.pop("request", None), options=options, **data)
 
@@ -177,10 +190,10 @@ class AttemptSchema(Schema):
 
 
 class ImageSchema(Schema):
-    """One image: our link, which lasts, and the provider's, and when that dies (null: not told).
+    """One image: our lasting link, the provider's link and its expiry time (null: unknown).
 
-    What follows `archived_at` is null until our copy is there; `error` says what kept us from it.
-    Until then our link leads to the provider's.
+    Until our copy exists, our link leads to the provider's link, the fields of the copy are null,
+    and `error` is the reason of the last failed try.
     """
 
     url = fields.String()
@@ -196,7 +209,7 @@ class ImageSchema(Schema):
 
 
 class FollowUpSchema(Schema):
-    """How far the archive, or the notification, is."""
+    """The state of the archive or of the notification."""
 
     status = fields.String(validate=validate.OneOf([s.value for s in FollowUpStatus]))
     attempts = fields.Integer()
@@ -206,13 +219,13 @@ class FollowUpSchema(Schema):
 
 
 class NotificationSchema(FollowUpSchema):
-    """How far the notification is, and where it goes: the host, the Celery task, or the stream."""
+    """The state of the notification, and its receiver: a host, a Celery task or a stream."""
 
     to = fields.String()
 
 
 class JobErrorSchema(Schema):
-    """Why a job failed: our code, the provider's words and code."""
+    """The reason why a job failed: our code, the provider's message and code."""
 
     code = fields.String()
     message = fields.String()
@@ -221,7 +234,7 @@ class JobErrorSchema(Schema):
 
 
 class CostSchema(Schema):
-    """What it cost, and how we know: `reported` by the provider, `computed` by us, or `unknown`."""
+    """The cost: `reported` by the provider, `computed` from a price table, or `unknown`."""
 
     amount = fields.Float(allow_none=True)
     unit = fields.String(allow_none=True)
@@ -229,7 +242,7 @@ class CostSchema(Schema):
 
 
 class JobSchema(Schema):
-    """A job as a caller sees it. Times are RFC 3339, UTC."""
+    """A job. Times are RFC 3339, UTC."""
 
     id = fields.String()
     status = fields.String()
@@ -251,7 +264,7 @@ class JobSchema(Schema):
 
 
 class EventSchema(Schema):
-    """One line of a job's timeline."""
+    """One event of a job's timeline."""
 
     at = fields.String()
     event = fields.String()
@@ -259,11 +272,11 @@ class EventSchema(Schema):
 
 
 def job_view(job: Job, base_url: str | None) -> dict[str, Any]:
-    """A job as JSON-ready data, in the form of JobSchema.
+    """Return a job as JSON-ready data, in the form of JobSchema.
 
     Args:
-        job: what the ledger holds.
-        base_url: where our API is, for the images' links; None makes them paths only.
+        job: the job.
+        base_url: our API's address for the images' links. With None the links are paths.
     """
     request = job.request
     return {
@@ -331,7 +344,7 @@ def _notification_view(job: Job) -> dict[str, Any] | None:
 
 
 def _request_view(request: JobRequest) -> dict[str, Any]:
-    """What was asked, as it was said."""
+    """Return the request as the caller sent it."""
     view = dict(request.native if request.native is not None else request.options)
     if request.provider_options:
         view["provider_options"] = dict(request.provider_options)
@@ -341,21 +354,21 @@ def _request_view(request: JobRequest) -> dict[str, Any]:
 
 
 def _cost_view(job: Job) -> dict[str, Any] | None:
-    """None until a provider took the job. What a failure costs is only known where it is told."""
-    known = job.cost and (job.cost.source == "reported" or job.status not in UNPAID)
+    """Return the cost, or None until a provider accepted the job."""
+    known = job.cost and (job.cost.source == "reported" or job.status not in MAYBE_FREE)
     if job.cost and known:
         return asdict(job.cost)
-    taken = any(attempt.task_id for attempt in job.attempts)
-    return {"amount": None, "unit": None, "source": "unknown"} if taken else None
+    accepted = any(attempt.task_id for attempt in job.attempts)
+    return {"amount": None, "unit": None, "source": "unknown"} if accepted else None
 
 
 def event_view(event: Event) -> dict[str, Any]:
-    """An event as JSON-ready data, in the form of EventSchema."""
+    """Return an event as JSON-ready data, in the form of EventSchema."""
     return {"at": rfc3339(event.at), "event": event.name, "detail": dict(event.detail)}
 
 
 def rfc3339(time: int | None) -> str | None:
-    """A time in ms as RFC 3339 text, to the millisecond."""
+    """Return a time in ms as RFC 3339 text with milliseconds; None stays None."""
     if time is None:
         return None
     moment = datetime.fromtimestamp(time / 1000, UTC)
@@ -363,7 +376,10 @@ def rfc3339(time: int | None) -> str | None:
 
 
 def depth(value: Any) -> int:
-    """How many levels of objects and lists a JSON value has. Does not recurse."""
+    """Return the number of levels of a JSON value, without recursion.
+
+    The count stops at MAX_DEPTH + 1.
+    """
     levels, layer = 0, [value]
     while layer := [v for v in layer if isinstance(v, Mapping | list)]:
         levels += 1
@@ -379,4 +395,4 @@ def _encoded(value: Any) -> bytes:
     try:
         return dump(value)
     except (TypeError, ValueError):
-        raise ValidationError("only what JSON can hold") from None
+        raise ValidationError("a value that JSON can hold") from None

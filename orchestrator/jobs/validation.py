@@ -1,36 +1,78 @@
-"""Refusing bad input: which field, what value, and what is allowed instead.
+"""Error sentences for bad requests, and the schema fields that produce them.
 
-Validators' messages say what *is allowed* ("one of 1K, 2K, 4K"); the field and the value are added
-here.
+A validator's message completes the sentence "<field> must be ...": "one of 1K, 2K, 4K".
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, Self
 
 import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
-#: How much of a refused value an error repeats. Characters.
-SHOWN = 120
+#: The longest part of a refused value that an error repeats. Characters.
+MAX_SHOWN_CHARACTERS = 120
+#: The message of a field that is absent although it is required.
+REQUIRED = "given"
+
+
+class OneOfNames(str):
+    """The message "one of a, b, c". It keeps the names, so that an error can suggest one."""
+
+    __slots__ = ("names",)
+    names: tuple[str, ...]
+
+    def __new__(cls, names: Iterable[str], text: str | None = None) -> Self:
+        """Make the message; `text` replaces the list of names."""
+        known = tuple(names)
+        message = super().__new__(cls, text or f"one of {', '.join(known)}")
+        message.names = known
+        return message
+
+
+class KnownFields(OneOfNames):
+    """The message of a field that the schema does not know."""
+
+    __slots__ = ()
+
+    def __new__(cls, names: Iterable[str], text: str | None = None) -> Self:
+        """Make the message."""
+        known = tuple(sorted(names))
+        return super().__new__(cls, known, text or f"a known field: {', '.join(known)}")
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing wrong with a request. `allowed` completes "must be ...\""""
+    """One error in a request. `allowed` completes "<field> must be ..."."""
 
     field: str
     value: Any
     allowed: str
 
     def __str__(self) -> str:
-        return f"{self.field}: {shown(self.value)} is not accepted; allowed: {self.allowed}"
+        if isinstance(self.value, _Absent) and self.allowed == REQUIRED:
+            return f"{self.field} is required"
+        near = self._near()
+        if isinstance(self.allowed, KnownFields):
+            known = f"known fields: {', '.join(self.allowed.names)}"
+            return f"{self.field} is not a known field; {near or known}"
+        got = "" if isinstance(self.value, _Absent) else f"; got {shown(self.value)}"
+        return f"{self.field} must be {self.allowed}{got}{near and f'; {near}'}"
+
+    def _near(self) -> str:
+        unknown = isinstance(self.allowed, KnownFields)
+        name = self.field.rpartition(".")[2] if unknown else self.value
+        if not isinstance(self.allowed, OneOfNames) or not isinstance(name, str):
+            return ""
+        near = nearest(name, self.allowed.names)
+        return f"did you mean {near}?" if near else ""
 
 
 class InvalidRequest(ValueError):
-    """A request that was refused before anything was stored or sent."""
+    """A request that was refused. Nothing was stored or sent."""
 
     def __init__(self, *violations: Violation) -> None:
         super().__init__(*violations)
@@ -41,22 +83,51 @@ class InvalidRequest(ValueError):
 
 
 class _Absent:
-    """Stands for the value of a field that was not given."""
+    """The value of a field that was not given."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """Return the known name that is spelled most like `name`, or None."""
+    by_lower = {known.lower(): known for known in names}
+    near = get_close_matches(name.lower(), by_lower, 1)
+    return by_lower[near[0]] if near else None
 
 
 def shown(value: Any) -> str:
-    """A value as an error repeats it: JSON, shortened."""
+    """Return a value as a sentence repeats it: JSON, shortened."""
+    return _shortened(_json(value))
+
+
+def plain(value: Any) -> str:
+    """Return a value as text: a string as it is, another value as JSON, shortened."""
     if isinstance(value, _Absent):
-        return "nothing"
+        return ""
+    return _shortened(value if isinstance(value, str) and _encodes(value) else _json(value))
+
+
+def _json(value: Any) -> str:
     try:
-        text = orjson.dumps(value, default=repr).decode()
-    except TypeError:  # nested too deep, or text that is no Unicode
-        text = ascii(value) if isinstance(value, str) else "a value that JSON cannot hold"
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}... ({len(text)} characters)"
+        return orjson.dumps(value, default=repr).decode()
+    except TypeError:  # nested too deep, or text with lone surrogates
+        return ascii(value) if isinstance(value, str) else "a value that JSON cannot hold"
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= MAX_SHOWN_CHARACTERS:
+        return text
+    return f"{text[:MAX_SHOWN_CHARACTERS]}... ({len(text)} characters)"
+
+
+def _encodes(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class StrictSchema(Schema):
-    """A schema that refuses unknown fields, and says which fields there are."""
+    """A schema that refuses unknown fields and names the known ones."""
 
     class Meta:
         """Unknown fields are errors."""
@@ -65,28 +136,36 @@ class StrictSchema(Schema):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        known = ", ".join(sorted(self.fields))
-        self.error_messages = {
-            "unknown": f"a known field: {known}",
-            "type": "a JSON object",
-        }
+        self.error_messages = {"unknown": KnownFields(self.fields), "type": "a JSON object"}
 
 
-_MESSAGES: dict[str, Any] = {"required": "this field is required", "null": "a value, not null"}
+_MESSAGES: dict[str, Any] = {"required": REQUIRED, "null": "a value, not null"}
+
+
+class OneOf(validate.OneOf):
+    """A closed list of names whose error suggests the nearest name."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        known = tuple(names)
+        super().__init__(known, error=OneOfNames(known))
+
+    def _format_error(self, value: Any) -> str:
+        return self.error
 
 
 def always(allowed: str) -> dict[str, Any]:
-    """A field's messages, where one sentence says all that is allowed."""
-    return dict.fromkeys(("required", "invalid", "null", "special", "too_large"), allowed)
+    """Return a field's messages when one sentence says everything that is allowed."""
+    others = dict.fromkeys(("invalid", "null", "special", "too_large"), allowed)
+    return {"required": REQUIRED, **others}
 
 
 def text(
     *, minimum: int = 1, maximum: int | None = None, one_of: tuple[str, ...] = (), **options: Any
 ) -> fields.String:
-    """A string field: of `minimum` to `maximum` characters, or one of a closed list."""
+    """Return a string field with a length in characters, or with a closed list of values."""
     if one_of:
-        allowed = f"one of {', '.join(one_of)}"
-        check: Any = validate.OneOf(one_of, error=allowed)
+        check: validate.Validator = OneOf(one_of)
+        allowed: str = OneOfNames(one_of)
     else:
         allowed = f"a string of {minimum} to {maximum or 'any number of'} characters"
         check = validate.Length(minimum, maximum, error=allowed)
@@ -95,7 +174,7 @@ def text(
 
 
 def link(*, endings: tuple[str, ...] = ()) -> fields.Url:
-    """An http(s) URL field, whose path ends with one of `endings`."""
+    """Return a field for an http(s) URL. Its path must end with one of `endings`, if given."""
     allowed = "an http(s) URL" + (f" ending in {', '.join(endings)}" if endings else "")
     return fields.Url(
         schemes={"http", "https"},
@@ -108,7 +187,7 @@ def link(*, endings: tuple[str, ...] = ()) -> fields.Url:
 def links(
     *, minimum: int = 0, maximum: int | None = None, endings: tuple[str, ...] = ()
 ) -> fields.List[Any]:
-    """A list field of `minimum` to `maximum` http(s) URLs whose paths end with one of `endings`."""
+    """Return a field for a list of `minimum` to `maximum` such URLs."""
     least = f"at least {minimum} " if minimum else ""
     many = f"a list of at most {maximum} URLs" if maximum else f"a list of {least}URLs"
     return fields.List(
@@ -119,11 +198,9 @@ def links(
 
 
 def _is_unicode(value: str) -> None:
-    """Python's strings may hold lone surrogates, which no JSON and no Redis takes."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise ValidationError("Unicode text, without lone surrogates") from None
+    """Refuse lone surrogates: Python's strings may hold them, JSON and Redis may not."""
+    if not _encodes(value):
+        raise ValidationError("Unicode text without lone surrogates")
 
 
 def _ends_with(url: str, endings: tuple[str, ...], allowed: str) -> None:
@@ -134,10 +211,10 @@ def _ends_with(url: str, endings: tuple[str, ...], allowed: str) -> None:
 
 
 def checked(schema: Schema, data: Any) -> Any:
-    """`data` loaded by `schema`.
+    """Return `data` loaded by `schema`.
 
     Raises:
-        InvalidRequest: with every violation found.
+        InvalidRequest: with every violation.
     """
     try:
         return schema.load(data)
@@ -154,7 +231,8 @@ def _violations(messages: Any, data: Any, path: tuple[str | int, ...] = ()) -> I
         return
     value = _value_at(data, path)
     for message in messages:
-        yield Violation(".".join(map(str, path)) or "body", value, str(message))
+        allowed = message if isinstance(message, str) else str(message)
+        yield Violation(".".join(map(str, path)) or "body", value, allowed)
 
 
 def _value_at(data: Any, path: tuple[str | int, ...]) -> Any:

@@ -1,4 +1,4 @@
-"""The providers: one file each, and this list."""
+"""The providers: one adapter each, and the list of them."""
 
 from __future__ import annotations
 

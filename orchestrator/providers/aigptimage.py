@@ -1,8 +1,8 @@
-"""AI GPT Image: jobs without callbacks, whose results are JSON within JSON.
+"""AI GPT Image: polled tasks whose results are JSON inside a JSON string.
 
-Source: AI GPT Image's page "Nano Banana 2 Text to Image API" (`createTask`, `recordInfo`). What it
-leaves open comes from its published documentation, is marked "(public)", and is tolerated, not
-relied upon.
+Source: AI GPT Image's page "Nano Banana 2 Text to Image API" (`createTask`, `recordInfo`). Facts
+marked "(public)" come from its published documentation. The adapter tolerates them and does not
+depend on them.
 """
 
 from __future__ import annotations
@@ -13,30 +13,37 @@ from urllib.parse import quote
 
 from marshmallow import fields
 
-from orchestrator.jobs.model import JobError, Outcome
-from orchestrator.jobs.validation import StrictSchema, always, text
-from orchestrator.jsonio import NotJson, parse
-from orchestrator.net.http_types import Call, Reply
-from orchestrator.providers.base import Capabilities, Provider
-from orchestrator.providers.catalog import Family, Model
-from orchestrator.providers.responses import (
+from orchestrator.providers.api import (
     Accepted,
     Ambiguous,
+    Call,
+    Capabilities,
+    Family,
+    JobError,
+    Model,
+    NotJson,
+    Outcome,
+    Provider,
     Rejected,
+    Reply,
+    StrictSchema,
     TaskReport,
     Unreadable,
+    always,
     by_status,
     failure,
     images,
+    parse,
     succeeded,
     task_id,
+    text,
     words,
 )
 
-#: Terminal states; every other one (waiting (public), queuing, generating, or one that is new) is
-#: on its way.
+#: Terminal states. Every other state counts as running: waiting (public), queuing, generating, new
+#: ones.
 SUCCESS, FAIL = "success", "fail"
-#: The envelope's code when all is well.
+#: The envelope's code of a success.
 OK = 200
 
 ASPECT_RATIOS = (
@@ -58,12 +65,12 @@ class _TextToImage(StrictSchema):
 
 
 class AIGPTImage(Provider):
-    """AI GPT Image's wire form."""
+    """AI GPT Image's API."""
 
     name = "aigptimage"
     title = "AI GPT Image"
     base_url = "https://aigptimage.com"
-    capabilities = Capabilities(idempotency_seconds=86_400)  # (public); for how long is ours
+    capabilities = Capabilities(idempotency_seconds=86_400)  # (public); the lifetime is our guess
     models: ClassVar[Mapping[str, Model]] = {
         "nano-banana-2-text-to-image": Model(
             _TextToImage(),
@@ -82,50 +89,50 @@ class AIGPTImage(Provider):
     }
 
     def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
-        """`X-Request-ID` is the idempotency key (public); callbacks are not documented."""
+        """Send `X-Request-ID` as the idempotency key (public). No callbacks are documented."""
         return Call("POST", "/api/v1/jobs/createTask", {"X-Request-ID": key}, body)
 
     def query_call(self, task_id: str) -> Call:
-        """One task by its id, which is a parameter here."""
+        """Query one task. The task id is a query parameter."""
         return Call("GET", f"/api/v1/jobs/recordInfo?taskId={quote(task_id, safe='')}")
 
     def read_submit(self, reply: Reply) -> Accepted | Rejected | Ambiguous:
-        """HTTP status and envelope may contradict each other: then nobody knows."""
+        """Return Ambiguous when HTTP status and envelope contradict each other."""
         document = reply.object() or {}
         if reply.status // 100 != 2 and _code(document) == OK:
-            reason = f"HTTP {reply.status} around an envelope that says {OK}"
+            reason = f"HTTP {reply.status} with an envelope code {OK}"
             return Ambiguous(reason, reply.retry_after())
         return super().read_submit(reply)
 
     def read_accepted(self, document: dict[str, Any]) -> Accepted:
-        """`{code: 200, msg, data: {taskId}}`."""
+        """Read `{code: 200, msg, data: {taskId}}`."""
         if _code(document) not in (OK, None):
-            raise Unreadable("the envelope is not one of success")
+            raise Unreadable("the envelope reports no success")
         data = document.get("data")
         return Accepted(task_id(data.get("taskId") if isinstance(data, dict) else None))
 
     def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
-        """`{code, msg}`: the code is the status, whatever HTTP says around it.
+        """Read `{code, msg}`. The code counts before the HTTP status.
 
-        The page lists no error below 400, so without a code from there HTTP's status counts; a 5xx
-        without one may be a gateway's.
+        The page lists no error below 400. Without such a code the HTTP status counts. A 5xx without
+        a code may come from a gateway.
         """
         code, message = _code(document), document.get("msg")
         if code is not None and code >= 400:
-            told = code
+            effective = code
         elif code != OK and 400 <= status < 500 and isinstance(message, str):
-            told = status
+            effective = status
         else:
             return None
-        ours, retryable = by_status(told)
-        return JobError(ours, words(message, f"code {told}"), str(told), retryable)
+        ours, retryable = by_status(effective)
+        return JobError(ours, words(message, f"code {effective}"), str(effective), retryable)
 
     def unwrap(self, document: dict[str, Any]) -> Any:
-        """The task is under `data`, if the envelope says so."""
+        """Return `data`, if the envelope reports a success."""
         return document.get("data") if _code(document) in (OK, None) else None
 
     def read_task(self, document: Any, now: int) -> TaskReport:
-        """`{taskId, state, resultJson, failCode, failMsg}`."""
+        """Read `{taskId, state, resultJson, failCode, failMsg}`."""
         if not isinstance(document, dict) or not isinstance(document.get("state"), str):
             raise Unreadable("an AI GPT Image task is an object with taskId and state")
         state = document["state"]
@@ -142,20 +149,20 @@ def _outcome(state: str, task: dict[str, Any]) -> Outcome | None:
         return succeeded(images([(link, None) for link in _links(task.get("resultJson"))]))
     if state == FAIL:
         code = _code(task, "failCode")  # its type is not documented
-        told = {"code": str(code) if code else task.get("failCode"), "message": task.get("failMsg")}
-        return Outcome.failed(failure(told, {}))
+        named = str(code) if code else task.get("failCode")
+        return Outcome.failed(failure({"code": named, "message": task.get("failMsg")}, {}))
     return None
 
 
 def _links(result: Any) -> list[Any]:
-    """The links in `resultJson`, which is JSON in a string.
+    """Return the links in `resultJson`, which is JSON in a string.
 
     Raises:
-        Unreadable: it is not; the next poll may bring a whole one.
+        Unreadable: the string is not JSON. The next poll may bring a complete one.
     """
     try:
         parsed = parse(result) if isinstance(result, str) and result else result
     except NotJson as error:
         raise Unreadable(f"resultJson is not JSON: {error}") from None
-    found = parsed.get("resultUrls") if isinstance(parsed, dict) else None
-    return found if isinstance(found, list) else []
+    links = parsed.get("resultUrls") if isinstance(parsed, dict) else None
+    return links if isinstance(links, list) else []

@@ -1,9 +1,8 @@
-"""The contract between the core and one provider's API.
+"""The base class of provider adapters.
 
-An adapter is pure: it turns data into data and does no I/O. It says what the provider can do, which
-models it has and what they take, how a call is written, and what an answer means. What may be
-asked and what an answer means is decided here, once, for all of them; an adapter fills in the
-provider's own names.
+An adapter does no I/O. It states what the provider can do and what its models accept, writes calls,
+and reads answers. This class decides once, for all providers, what may be requested and what an
+answer means. A subclass maps the provider's own names.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from orchestrator.jobs.model import Cost, ErrorCode, JobError, JobRequest
-from orchestrator.jobs.validation import InvalidRequest, Violation, checked
+from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation, checked
 from orchestrator.net.http_types import Call, Reply
 from orchestrator.providers.catalog import (
     CALLBACK_FIELDS,
@@ -44,37 +43,39 @@ from orchestrator.security.signatures import BadSignature
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a provider can do beyond submit and query."""
+    """What a provider can do besides submit and query."""
 
-    #: Calls a URL of ours when a task is terminal.
+    #: The provider calls our URL when a task is terminal.
     callbacks: bool = False
-    #: Signs those calls with a secret set in its console.
+    #: The provider signs its callbacks with a secret of its console.
     signed_callbacks: bool = False
-    #: How long (seconds) it remembers our idempotency key on a submit; 0: it takes none.
+    #: A callback is only a hint: it makes a poll due at once, and the poll settles the job.
+    callback_is_hint: bool = False
+    #: Lifetime of our idempotency key at the provider, seconds. 0: the provider accepts no key.
     idempotency_seconds: int = 0
-    #: How long (seconds) its image links live; None: it does not say, or says it link by link.
+    #: Lifetime of image links, seconds. None: unknown, or stated for each link.
     links_live_seconds: int | None = None
-    #: The form field that takes an image file in the request; None: it takes only links.
+    #: The form field for an image file. None: the provider accepts only links.
     upload_field: str | None = None
 
 
 class Provider(ABC):
-    """One provider's API. Subclasses hold the wire mapping and nothing else."""
+    """One provider's API. A subclass holds only the mapping of names."""
 
-    #: In URLs, settings (upper case) and file names.
+    #: The name in URLs, file names and, in upper case, settings.
     name: ClassVar[str]
-    #: As its own documents write it.
+    #: The name as the provider's documents write it.
     title: ClassVar[str]
-    #: Scheme and host; None: its documents name none, and the setting must.
+    #: Scheme and host. None: the documents name no address, so the setting is required.
     base_url: ClassVar[str | None]
-    capabilities: ClassVar[Capabilities]
-    #: The provider's own names of its models.
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    #: Models by the provider's own names.
     models: ClassVar[Mapping[str, Model]]
-    #: Names that mean the same at every provider.
+    #: Models by family name.
     families: ClassVar[Mapping[str, Family]] = {}
-    #: What the native form may say to a model that is not listed; None: such models are refused.
+    #: The model for unlisted names in the native form. None: unlisted models are refused.
     unlisted: ClassVar[Model | None] = None
-    #: Fields of the body in which a callback is asked for; `provider_options` may not set them.
+    #: Fields of the body that request a callback. `provider_options` must not set them.
     callback_fields: ClassVar[frozenset[str]] = CALLBACK_FIELDS
     #: First and longest time between polls, seconds.
     poll_seconds: ClassVar[float] = 3.0
@@ -83,46 +84,50 @@ class Provider(ABC):
     # Requests ------------------------------------------------------------------------------
 
     def check(self, request: JobRequest) -> None:
-        """Refuse what the provider's document does not allow, before anything is stored or sent.
+        """Refuse a request that the provider's documents do not allow.
 
         Raises:
-            InvalidRequest: naming each field as the caller wrote it.
+            InvalidRequest: with each field as the caller wrote it.
         """
         if request.upload and self.capabilities.upload_field is None:
-            allowed = f"absent: {self.title} takes no files, only links in images"
+            allowed = f"left out: {self.title} accepts no files, only links in images"
             raise InvalidRequest(Violation("image_file", request.upload.name, allowed))
         name, options = self._resolved(request)
         model = self._model(name, request)
-        wrong = [v for v in (self._unsayable(model, name, o, options[o]) for o in options) if v]
+        violations = [
+            violation
+            for option, value in options.items()
+            if (violation := self._unsupported(model, name, option, value))
+        ]
         try:
             check_extras(request.provider_options, self.callback_fields)
             body = checkable(model.schema, self.body(request), request.provider_options)
             checked(model.schema, body)
         except InvalidRequest as error:
-            wrong += [as_written(v, model, request) for v in error.violations]
-        if wrong:
-            raise InvalidRequest(*wrong)
+            violations += [as_written(v, model, request) for v in error.violations]
+        if violations:
+            raise InvalidRequest(*violations)
 
     def body(self, request: JobRequest) -> dict[str, Any]:
-        """The provider's own request body for a checked request, without callback and upload."""
+        """Return the provider's body for a checked request, without callback and file."""
         if request.native is not None:
             return {**request.native}
         name, options = self._resolved(request)
         return merged(self.unified(name, options, request), request.provider_options)
 
     def unified(self, name: str, options: Mapping[str, Any], request: JobRequest) -> dict[str, Any]:
-        """The body that says unified options to model `name`."""
+        """Return the body of model `name` for unified options."""
         return to_body(self.models[name], name, options)
 
     def price(
         self, request: JobRequest, prices: PriceTable, returned: int | None = None
     ) -> Cost | None:
-        """What a request costs by a price table, or None when the table does not say.
+        """Return the cost of a request by a price table, or None without a price.
 
         Args:
-            request: a checked one.
-            prices: of this provider.
-            returned: how many images came, once they did.
+            request: a checked request.
+            prices: the provider's price table.
+            returned: number of images that arrived, or None before that.
         """
         body = self.body(request)
         model = self._model(str(body.get("model")), request)
@@ -135,12 +140,18 @@ class Provider(ABC):
         return Cost(round(each * count, 9), prices.unit, "computed")
 
     def callback_refusal(self, url: str) -> str | None:
-        """Why the provider would not take `url` for callbacks, or None if it would."""
+        """Return why the provider would refuse `url` for callbacks, or None if it accepts it."""
         return None
 
     @abstractmethod
     def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
-        """The call that submits `body`; `key` identifies the attempt, where that is understood."""
+        """Return the call that submits `body`.
+
+        Args:
+            body: the provider's body.
+            callback_url: our URL for the callback, or None.
+            key: the idempotency key of the attempt, for providers that accept one.
+        """
 
     def authorize(self, call: Call, api_key: Secret) -> Call:
         """Return the call with our API key. The default is `Authorization: Bearer`."""
@@ -149,12 +160,12 @@ class Provider(ABC):
 
     @abstractmethod
     def query_call(self, task_id: str) -> Call:
-        """The call that asks for a task."""
+        """Return the call that queries a task."""
 
     # Answers -------------------------------------------------------------------------------
 
     def read_submit(self, reply: Reply) -> Accepted | Rejected | Ambiguous:
-        """What the answer to a submit means. Never raises, whatever was answered."""
+        """Return the meaning of the answer to a submission. Never raises."""
         document = reply.object()
         if reply.status // 100 == 2 and document is not None:
             accepted = self._accepted(document)
@@ -165,12 +176,10 @@ class Provider(ABC):
             return Rejected(error, self._retry_after(reply, document))
         if 300 <= reply.status < 500:
             return Rejected(bare_error(reply), reply.retry_after())
-        return Ambiguous(
-            f"HTTP {reply.status} without the provider's own words", reply.retry_after()
-        )
+        return Ambiguous(f"HTTP {reply.status} without an error document", reply.retry_after())
 
     def read_query(self, reply: Reply, now: int) -> TaskReport | TaskNotFound | QueryFailed:
-        """What the answer to a query means; `now` in ms. Never raises, whatever was answered."""
+        """Return the meaning of the answer to a query; `now` in ms. Never raises."""
         document = reply.object()
         if reply.status // 100 == 2 and document is not None:
             try:
@@ -178,7 +187,7 @@ class Provider(ABC):
             except Unreadable as unreadable:
                 reason = str(unreadable)
         else:
-            reason = f"HTTP {reply.status} without the provider's own words"
+            reason = f"HTTP {reply.status} without an error document"
         error = self.read_error(reply.status, document) if document is not None else None
         if error and error.code is ErrorCode.NOT_FOUND:
             return TaskNotFound()
@@ -187,49 +196,52 @@ class Provider(ABC):
 
     @abstractmethod
     def read_accepted(self, document: dict[str, Any]) -> Accepted:
-        """A 2xx answer to a submit.
+        """Read a 2xx answer to a submission.
 
         Raises:
-            Unreadable: it names no task.
+            Unreadable: the answer names no task.
         """
 
     @abstractmethod
     def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
-        """The provider's error in a document, or None when it is not one of the provider's."""
+        """Return the provider's error in a document, or None when it holds no such error."""
 
     @abstractmethod
     def read_task(self, document: Any, now: int) -> TaskReport:
-        """A task as a callback or an unwrapped query answer shows it; `now` in ms.
+        """Read a task from a callback or from an unwrapped query answer; `now` in ms.
 
         Raises:
-            Unreadable: it has not the shape of a task.
+            Unreadable: the document is not a task.
         """
 
     def unwrap(self, document: dict[str, Any]) -> Any:
-        """The task inside a query answer's envelope."""
+        """Return the task inside the envelope of a query answer."""
         return document
 
     def hinted_retry_after(self, document: dict[str, Any]) -> float | None:
-        """Seconds to wait that an error document asks for in words, where there is no header."""
+        """Return the seconds to wait that an error document names, for answers without a header."""
         return None
 
     def verify_callback(
         self, headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: int
     ) -> None:
-        """Check the provider's own signature over the raw body; header names in lower case.
+        """Check the provider's signature over the raw body.
 
-        Called only where a secret is set, which only providers with signed callbacks have; `now`
-        is in ms.
+        Args:
+            headers: of the callback, names in lower case.
+            body: as received.
+            secrets: at least one, newest first.
+            now: ms.
 
         Raises:
-            BadSignature: it is absent or wrong.
+            BadSignature: the signature is absent or wrong.
         """
         raise BadSignature(f"{self.title} does not sign its callbacks")
 
     # ---------------------------------------------------------------------------------------
 
     def _resolved(self, request: JobRequest) -> tuple[str, dict[str, Any]]:
-        """The provider's own model for a request, and the unified options to say to it."""
+        """Return the provider's model for a request, and the unified options for it."""
         family = self.families.get(request.model)
         if family is None or request.native is not None or request.model in self.models:
             return request.model, dict(request.options)
@@ -241,23 +253,23 @@ class Provider(ABC):
             return listed
         if self.unlisted and request.native is not None:
             return self.unlisted
-        names = ", ".join(self.models if request.native else {**self.models, **self.families})
-        allowed = f"one of {self.title}'s models: {names}"
+        names = [*self.models] if request.native else [*self.models, *self.families]
+        allowed = f"one of {self.title}'s models: {', '.join(names)}"
         if self.unlisted:
-            allowed += "; or any other in the native form, with its own body in `request`"
-        raise InvalidRequest(Violation("model", name, allowed))
+            allowed += "; or any other name in the native form, with its own body in `request`"
+        raise InvalidRequest(Violation("model", name, OneOfNames(names, allowed)))
 
-    def _unsayable(self, model: Model, name: str, option: str, value: Any) -> Violation | None:
+    def _unsupported(self, model: Model, name: str, option: str, value: Any) -> Violation | None:
         if option in model.options:
             return None
         if option == "n":
-            only_one = f"1: {self.title} makes one image a task"
+            only_one = f"1: {self.title} makes one image per task"
             return None if value == 1 else Violation("n", value, only_one)
-        taken = ", ".join(model.options)
-        allowed = f"{self.title} does not take {option}; it takes {taken}"
+        accepted = ", ".join(model.options)
+        allowed = f"left out: {self.title} does not accept {option}; it accepts {accepted}"
         tiered = [f for f, family in self.families.items() if name in family.tiers.values()]
         if option == "resolution" and tiered:
-            allowed += f"; the name {name} says its resolution, and {tiered[0]} takes one"
+            allowed += f"; the resolution is part of the name {name}; {tiered[0]} accepts one"
         return Violation(option, value, allowed)
 
     def _accepted(self, document: dict[str, Any]) -> Accepted | None:

@@ -1,4 +1,4 @@
-"""What a provider's models take, and how a unified request is said in its words."""
+"""What models accept, and where unified options go in a provider's body."""
 
 from __future__ import annotations
 
@@ -9,60 +9,60 @@ from typing import Any
 from marshmallow import Schema, fields, validate
 
 from orchestrator.jobs.model import JobRequest
-from orchestrator.jobs.validation import InvalidRequest, StrictSchema, Violation
+from orchestrator.jobs.validation import InvalidRequest, OneOfNames, StrictSchema, Violation
 
-#: Where something stands in a provider's body.
+#: The place of a value in a provider's body.
 Path = tuple[str, ...]
-#: Where callbacks are asked for, at most providers.
+#: The usual fields that request a callback.
 CALLBACK_FIELDS = frozenset({"callback", "callback_url"})
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """One model: what its request body may hold, and where the unified options go in it."""
+    """One model: the schema of its body, and the paths of the unified options."""
 
     schema: StrictSchema
-    #: Unified option -> path in the provider's body. An option that is absent here is refused.
+    #: Unified option -> path in the body. Other options are refused.
     options: Mapping[str, Path]
-    #: Unified option -> unified value -> the provider's spelling of it.
+    #: Unified option -> unified value -> the provider's spelling.
     spellings: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    #: Unified option -> its values, where no single field of the body holds it.
+    #: Unified option -> allowed values, for options without a field of their own.
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    #: What the price depends on beside the model: path in the body -> the provider's default.
+    #: Paths of the values that set the price besides the model -> the provider's default.
     priced_by: Mapping[Path, str] = field(default_factory=dict)
-    #: Whether the images returned are paid for, rather than those asked for.
+    #: Whether the price counts the returned images instead of the requested ones.
     bills_returned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A name that means the same at every provider; `resolution` may choose among models.
+    """A model name that several providers share. `resolution` may choose among models.
 
     Args:
-        default: the provider's model when no resolution is said.
-        tiers: resolution -> model; empty where the resolution is an option of the one model.
+        default: the provider's model for a request without a resolution.
+        tiers: resolution -> model. Empty when the resolution is an option of one model.
     """
 
     default: str
     tiers: Mapping[str, str] = field(default_factory=dict)
 
     def choose(self, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-        """The model, and the options that are left to say to it.
+        """Return the model and the remaining options.
 
         Raises:
-            InvalidRequest: there is no tier of that resolution.
+            InvalidRequest: no model has this resolution.
         """
         left = dict(options)
         if not self.tiers or "resolution" not in left:
             return self.default, left
         wanted = left.pop("resolution")
         if wanted not in [*self.tiers]:
-            raise InvalidRequest(Violation("resolution", wanted, f"one of {', '.join(self.tiers)}"))
+            raise InvalidRequest(Violation("resolution", wanted, OneOfNames(self.tiers)))
         return self.tiers[wanted], left
 
 
 def to_body(model: Model, name: str, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The body of model `name` that says these unified options."""
+    """Return the body of model `name` for these unified options."""
     body: dict[str, Any] = {"model": name}
     for option, value in options.items():
         if option in model.options:
@@ -73,14 +73,14 @@ def to_body(model: Model, name: str, options: Mapping[str, Any]) -> dict[str, An
 
 
 def set_path(body: dict[str, Any], path: Path, value: Any) -> None:
-    """Set what stands at `path`."""
+    """Set the value at `path`."""
     for step in path[:-1]:
         body = body.setdefault(step, {})
     body[path[-1]] = value
 
 
 def get_path(body: Mapping[str, Any], path: Path) -> Any:
-    """What stands at `path`, or None."""
+    """Return the value at `path`, or None."""
     value: Any = body
     for step in path:
         value = value.get(step) if isinstance(value, Mapping) else None
@@ -88,7 +88,7 @@ def get_path(body: Mapping[str, Any], path: Path) -> Any:
 
 
 def merged(body: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, Any]:
-    """`body` with `extras` over it; objects in both are merged."""
+    """Return `body` with `extras` merged over it, object by object."""
     result = dict(body)
     for name, value in extras.items():
         here = result.get(name)
@@ -98,13 +98,13 @@ def merged(body: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, Any]
 
 
 def check_extras(extras: Mapping[str, Any], callback_fields: frozenset[str]) -> None:
-    """Refuse `provider_options` that would set the model, or ask for callbacks.
+    """Refuse `provider_options` that set the model or request a callback.
 
     Raises:
-        InvalidRequest: naming each.
+        InvalidRequest: with each such field.
     """
-    reserved = dict.fromkeys(callback_fields, "absent: callbacks are ours to ask for")
-    reserved["model"] = "absent: say it in `model`"
+    reserved = dict.fromkeys(callback_fields, "left out: we request callbacks ourselves")
+    reserved["model"] = "left out: use the field `model`"
     bad = [
         Violation(f"provider_options.{name}", value, reserved[name])
         for name, value in extras.items()
@@ -115,7 +115,7 @@ def check_extras(extras: Mapping[str, Any], callback_fields: frozenset[str]) -> 
 
 
 def checkable(schema: Schema, body: Mapping[str, Any], extras: Mapping[str, Any]) -> dict[str, Any]:
-    """`body` without those of `extras` that the schema does not know: they are sent unchecked."""
+    """Return `body` without the `extras` that the schema does not know. They stay unchecked."""
     kept = dict(body)
     for name, value in extras.items():
         known = schema.fields.get(name)
@@ -127,7 +127,7 @@ def checkable(schema: Schema, body: Mapping[str, Any], extras: Mapping[str, Any]
 
 
 def as_written(violation: Violation, model: Model, request: JobRequest) -> Violation:
-    """The violation with its field as the caller wrote it."""
+    """Return the violation with the field as the caller wrote it."""
     path = tuple(violation.field.split("."))
     if request.native is not None:
         return Violation(f"request.{violation.field}", violation.value, violation.allowed)
@@ -141,7 +141,7 @@ def as_written(violation: Violation, model: Model, request: JobRequest) -> Viola
 
 
 def _sets(extras: Mapping[str, Any], path: Path) -> bool:
-    """Whether what stands at `path` of the merged body comes from `extras`."""
+    """Return whether the value at `path` of the merged body comes from `extras`."""
     here: Any = extras
     for step in path:
         if not isinstance(here, Mapping):
@@ -153,24 +153,29 @@ def _sets(extras: Mapping[str, Any], path: Path) -> bool:
 
 
 def limits(model: Model, option: str) -> dict[str, Any]:
-    """What a model allows for a unified option, for listings: one_of, min, max and so on."""
+    """Return a model's limits for a unified option: one_of, min, max and so on."""
     if option in model.values:
         return {"one_of": list(model.values[option])}
-    told = field_at(model.schema, model.options[option])
-    found: dict[str, Any] = {}
-    for rule in told.validators if told else ():
-        found.update(_limit(rule))
-    return found
+    field_ = field_at(model.schema, model.options[option])
+    known: dict[str, Any] = {}
+    for rule in field_.validators if field_ else ():
+        known.update(_limit(rule))
+    return known
+
+
+def default_of(model: Model, option: str) -> str | None:
+    """Return the provider's default for a unified option that sets the price, or None."""
+    return model.priced_by.get(model.options.get(option, ())) or None
 
 
 def field_at(schema: Schema, path: Path) -> fields.Field[Any] | None:
-    """The field of a schema at `path`."""
-    found: fields.Field[Any] | None = None
+    """Return the field of a schema at `path`, or None."""
+    field_: fields.Field[Any] | None = None
     for step in path:
-        found = schema.fields.get(step)
-        if isinstance(found, fields.Nested):
-            schema = found.schema
-    return found
+        field_ = schema.fields.get(step)
+        if isinstance(field_, fields.Nested):
+            schema = field_.schema
+    return field_
 
 
 def _limit(rule: Any) -> Iterator[tuple[str, Any]]:

@@ -1,8 +1,8 @@
-"""EvoLink: image generations by the asynchronous API, with callbacks.
+"""EvoLink: asynchronous image generations with callbacks.
 
 Source: EvoLink's page "Nano Banana 2 Image Generation" (OpenAPI of `POST /v1/images/generations`).
-What that page leaves open comes from EvoLink's published documentation, is marked "(public)", and
-is tolerated, not relied upon.
+Facts marked "(public)" come from EvoLink's published documentation. The adapter tolerates them and
+does not depend on them.
 """
 
 from __future__ import annotations
@@ -12,30 +12,38 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from orchestrator.jobs.model import Cost, ErrorCode, JobError, Outcome, Status
-from orchestrator.jobs.validation import StrictSchema, links, text
-from orchestrator.net.addresses import callback_refusal
-from orchestrator.net.http_types import Call
-from orchestrator.providers.base import Capabilities, Provider
-from orchestrator.providers.catalog import Family, Model
-from orchestrator.providers.responses import (
+from orchestrator.providers.api import (
     Accepted,
+    Call,
+    Capabilities,
+    Cost,
+    ErrorCode,
+    Family,
+    JobError,
+    Model,
+    Outcome,
+    Provider,
+    Status,
+    StrictSchema,
     TaskReport,
     Unreadable,
     by_status,
+    callback_refusal,
     failure,
     images,
+    links,
     provider_code,
     succeeded,
     task_id,
+    text,
     words,
 )
 
-#: Terminal states; every other one (pending, processing, or one that is new) is on its way.
-#: `cancelled` is not in the task's enum, but callbacks are documented to fire on it.
+#: Terminal states. Every other state counts as running: pending, processing, new ones.
+#: `cancelled` is not in the task's enum, but the page documents callbacks for it.
 COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
 
-#: `error.type` of a refusal -> our vocabulary, and whether it may pass.
+#: `error.type` of a refusal -> our code, and whether the error may pass.
 ERROR_TYPES: Mapping[str, tuple[ErrorCode, bool]] = {
     "invalid_request_error": (ErrorCode.INVALID_REQUEST, False),
     "authentication_error": (ErrorCode.AUTHENTICATION, False),
@@ -49,7 +57,7 @@ ERROR_TYPES: Mapping[str, tuple[ErrorCode, bool]] = {
     "service_unavailable_error": (ErrorCode.PROVIDER_UNAVAILABLE, True),
 }
 
-#: `error.code` of a failed task (public) -> our vocabulary, and whether it may pass.
+#: `error.code` of a failed task (public) -> our code, and whether the error may pass.
 TASK_ERRORS: Mapping[str, tuple[ErrorCode, bool]] = {
     "content_policy_violation": (ErrorCode.CONTENT_POLICY, False),
     "invalid_parameters": (ErrorCode.INVALID_REQUEST, False),
@@ -66,11 +74,11 @@ TASK_ERRORS: Mapping[str, tuple[ErrorCode, bool]] = {
     "unknown_error": (ErrorCode.UNKNOWN, True),
 }
 
-#: The page puts the time to wait in words: "retry after 60 seconds".
+#: The page states the wait as text: "retry after 60 seconds".
 _RETRY_HINT = re.compile(r"retry after (\d{1,4}) seconds?")
 
 #: The longest `callback_url`. Characters.
-MAX_CALLBACK_URL = 2048
+MAX_CALLBACK_URL_CHARACTERS = 2048
 
 SIZES = ("auto", "1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
 
@@ -97,7 +105,7 @@ _GENERATION = Model(
 
 
 class EvoLink(Provider):
-    """EvoLink's wire form."""
+    """EvoLink's API."""
 
     name = "evolink"
     title = "EvoLink"
@@ -107,39 +115,39 @@ class EvoLink(Provider):
         "nano-banana-2-lite": _GENERATION,
         "gemini-3-pro-image-preview": _GENERATION,
     }
-    #: The page calls gemini-3-pro-image-preview "Nano Banana 2"; its maker's name for the model is
-    #: Nano Banana Pro (public).
+    #: The page calls gemini-3-pro-image-preview "Nano Banana 2". Its maker calls the model Nano
+    #: Banana Pro (public). So both families use this model, the dearer one of the two.
     families: ClassVar[Mapping[str, Family]] = {
         "nano-banana-2": Family("gemini-3-pro-image-preview"),
         "nano-banana-pro": Family("gemini-3-pro-image-preview"),
     }
 
     def callback_refusal(self, url: str) -> str | None:
-        """HTTPS, a public host, at most 2048 characters."""
-        return callback_refusal(url, public=True, longest=MAX_CALLBACK_URL)
+        """Accept HTTPS, a public host and at most 2048 characters."""
+        return callback_refusal(url, public=True, longest=MAX_CALLBACK_URL_CHARACTERS)
 
     def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
-        """No idempotency key is documented, so none is sent."""
+        """Send no idempotency key, because none is documented."""
         callback = {"callback_url": callback_url} if callback_url else {}
         return Call("POST", "/v1/images/generations", {}, {**body, **callback})
 
     def query_call(self, task_id: str) -> Call:
-        """One task by its id (public)."""
+        """Query one task by its id (public)."""
         return Call("GET", f"/v1/tasks/{quote(task_id, safe='')}")
 
     def read_accepted(self, document: dict[str, Any]) -> Accepted:
-        """The task object: `estimated_time` (seconds) and `credits_reserved` ride along."""
+        """Read the task object with `estimated_time` (seconds) and `credits_reserved`."""
         info, usage = document.get("task_info"), document.get("usage")
         estimate = info.get("estimated_time") if isinstance(info, dict) else None
         return Accepted(task_id(document.get("id")), _number(estimate), _cost(usage))
 
     def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
-        """`{error: {code, message, type, param?, fallback_suggestion?}}`; code is the status."""
+        """Read `{error: {code, message, type, param?, fallback_suggestion?}}`."""
         error = document.get("error")
         if status // 100 == 2 or not isinstance(error, dict):
             return None
         kind = provider_code(error.get("type"))
-        if status >= 500 and kind is None and "code" not in error:  # may be a gateway's
+        if status >= 500 and kind is None and "code" not in error:  # may come from a gateway
             return None
         ours, retryable = ERROR_TYPES.get(kind or "", by_status(status))
         message = words(error.get("message"), f"HTTP {status}")
@@ -150,14 +158,14 @@ class EvoLink(Provider):
         return JobError(ours, message, kind or str(status), retryable)
 
     def hinted_retry_after(self, document: dict[str, Any]) -> float | None:
-        """`fallback_suggestion: retry after 60 seconds`."""
+        """Read `fallback_suggestion: retry after 60 seconds`."""
         error = document.get("error")
         hint = error.get("fallback_suggestion") if isinstance(error, dict) else None
-        found = _RETRY_HINT.search(hint) if isinstance(hint, str) else None
-        return float(found[1]) if found else None
+        match = _RETRY_HINT.search(hint) if isinstance(hint, str) else None
+        return float(match[1]) if match else None
 
     def read_task(self, document: Any, now: int) -> TaskReport:
-        """`{id, status, results[], error{code, message}, usage}`; callbacks have the same shape."""
+        """Read `{id, status, results[], error{code, message}, usage}`, also from callbacks."""
         if not isinstance(document, dict) or not isinstance(document.get("status"), str):
             raise Unreadable("an EvoLink task is an object with id and status")
         state = document["status"]

@@ -1,7 +1,7 @@
 """HiAPI: one asynchronous endpoint for every model, with callbacks.
 
-Source: HiAPI's page "Nano Banana 2" (`POST /v1/tasks`). What that page leaves open comes from
-HiAPI's published documentation and SDK, is marked "(public)", and is tolerated, not relied upon.
+Source: HiAPI's page "Nano Banana 2" (`POST /v1/tasks`). Facts marked "(public)" come from HiAPI's
+published documentation and SDK. The adapter tolerates them and does not depend on them.
 """
 
 from __future__ import annotations
@@ -12,34 +12,42 @@ from urllib.parse import quote
 
 from marshmallow import fields
 
-from orchestrator.jobs.model import ErrorCode, JobError, Outcome
-from orchestrator.jobs.validation import StrictSchema, always, links, text
-from orchestrator.net.addresses import callback_refusal
-from orchestrator.net.http_types import Call, Reply
-from orchestrator.providers.base import Capabilities, Provider
-from orchestrator.providers.catalog import Family, Model
-from orchestrator.providers.responses import (
+from orchestrator.providers.api import (
     Accepted,
     Ambiguous,
+    Call,
+    Capabilities,
+    ErrorCode,
+    Family,
+    JobError,
+    Model,
+    Outcome,
+    Provider,
     Rejected,
+    Reply,
+    Secret,
+    StrictSchema,
     TaskReport,
     Unreadable,
+    always,
     by_status,
+    callback_refusal,
     failure,
     images,
+    links,
     provider_code,
     succeeded,
     task_id,
+    text,
+    verify_timestamped_hex,
     words,
 )
-from orchestrator.security.secret import Secret
-from orchestrator.security.signatures import verify_timestamped_hex
 
-#: Terminal states; every other state (queued, handling, archiving (public), or one that is new)
-#: is on its way.
+#: Terminal states. Every other state counts as running: queued, handling, archiving (public), new
+#: ones.
 SUCCESS, FAIL = "success", "fail"
 
-#: `error_code` of the envelope (public) -> our vocabulary, and whether it may pass.
+#: `error_code` of the envelope (public) -> our code, and whether the error may pass.
 ERROR_CODES: Mapping[str, tuple[ErrorCode, bool]] = {
     "INVALID_REQUEST": (ErrorCode.INVALID_REQUEST, False),
     "MODEL_UNAVAILABLE": (ErrorCode.PROVIDER_UNAVAILABLE, True),
@@ -48,12 +56,12 @@ ERROR_CODES: Mapping[str, tuple[ErrorCode, bool]] = {
     "STORAGE_UNAVAILABLE": (ErrorCode.PROVIDER_UNAVAILABLE, True),
 }
 
-#: Answers about our idempotency key (public): each means that an earlier send of this very attempt
-#: arrived, so none of them is a "no".
+#: Answers about our idempotency key (public). Each proves that an earlier send of this attempt
+#: arrived, so none of them is a refusal.
 KEY_CODES = frozenset({"IDEMPOTENCY_KEY_PROCESSING", "IDEMPOTENCY_KEY_MISMATCH"})
 
-#: How far a signature's timestamp may be off (public). Seconds.
-SIGNATURE_TOLERANCE = 300
+#: Allowed difference of a signature's timestamp (public). Seconds.
+SIGNATURE_TOLERANCE_SECONDS = 300
 
 ASPECT_RATIOS = (
     "auto", "1:1", "1:4", "1:8", "2:3", "3:2", "3:4", "4:1", "4:3", "4:5", "5:4", "8:1", "9:16",
@@ -75,14 +83,14 @@ class _NanoBanana2(StrictSchema):
 
 
 class _AnyTask(StrictSchema):
-    """The one endpoint serves every model; what a model's input holds is its own page's matter."""
+    """A task of an unlisted model. The model's own page defines its input."""
 
     model = text(required=True)
     input = fields.Dict(keys=fields.String(), required=True, error_messages=always("a JSON object"))
 
 
 class HiAPI(Provider):
-    """HiAPI's wire form."""
+    """HiAPI's API."""
 
     name = "hiapi"
     title = "HiAPI"
@@ -110,20 +118,20 @@ class HiAPI(Provider):
     unlisted = Model(_AnyTask(), {})
 
     def callback_refusal(self, url: str) -> str | None:
-        """`callback.url` is an HTTPS URL."""
+        """Accept an HTTPS URL."""
         return callback_refusal(url)
 
     def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
-        """`callback.when` has one documented value, `final`."""
+        """Request a callback. `callback.when` has one documented value, `final`."""
         callback = {"callback": {"url": callback_url, "when": "final"}} if callback_url else {}
         return Call("POST", "/v1/tasks", {"Idempotency-Key": key}, {**body, **callback})
 
     def query_call(self, task_id: str) -> Call:
-        """One task by its id."""
+        """Query one task by its id."""
         return Call("GET", f"/v1/tasks/{quote(task_id, safe='')}")
 
     def read_submit(self, reply: Reply) -> Accepted | Rejected | Ambiguous:
-        """An answer about our own idempotency key says that the attempt had arrived before."""
+        """Return Ambiguous for an answer about our own idempotency key."""
         document = reply.object() or {}
         code = document.get("error_code")
         if isinstance(code, str) and code in KEY_CODES:
@@ -131,25 +139,25 @@ class HiAPI(Provider):
         return super().read_submit(reply)
 
     def read_accepted(self, document: dict[str, Any]) -> Accepted:
-        """The answer holds `data.taskId` and nothing else of use."""
+        """Read `data.taskId`."""
         data = document.get("data")
         return Accepted(task_id(data.get("taskId") if isinstance(data, dict) else None))
 
     def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
-        """`{code, message, error_code}` (public)."""
+        """Read `{code, message, error_code}` (public)."""
         code, message = provider_code(document.get("error_code")), document.get("message")
         named = code or (isinstance(message, str) and (status < 500 or "code" in document))
-        if status // 100 == 2 or not named:  # a 5xx without any code may be a gateway's
+        if status // 100 == 2 or not named:  # a 5xx without a code may come from a gateway
             return None
         ours, retryable = ERROR_CODES.get(code or "", by_status(status))
         return JobError(ours, words(message, f"HTTP {status}"), code or str(status), retryable)
 
     def unwrap(self, document: dict[str, Any]) -> Any:
-        """A query answers the task under `data`; a callback's body is the task itself."""
+        """Return `data`, which holds the task of a query. A callback's body is the task itself."""
         return document.get("data")
 
     def read_task(self, document: Any, now: int) -> TaskReport:
-        """`{taskId, status, output[{url, type, expireAt}], error{code, message}}`."""
+        """Read `{taskId, status, output[{url, type, expireAt}], error{code, message}}`."""
         if not isinstance(document, dict) or not isinstance(document.get("status"), str):
             raise Unreadable("a HiAPI task is an object with taskId and status")
         state = document["status"]
@@ -158,14 +166,14 @@ class HiAPI(Provider):
     def verify_callback(
         self, headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: int
     ) -> None:
-        """X-HiAPI-Signature = hex HMAC-SHA256 over `timestamp.body` (public)."""
+        """Check X-HiAPI-Signature: hex HMAC-SHA256 over `timestamp.body` (public)."""
         verify_timestamped_hex(
             secrets,
             timestamp=headers.get("x-hiapi-timestamp"),
             signature=headers.get("x-hiapi-signature"),
             body=body,
             now=now // 1000,
-            tolerance=SIGNATURE_TOLERANCE,
+            tolerance=SIGNATURE_TOLERANCE_SECONDS,
         )
 
 
@@ -180,7 +188,7 @@ def _outcome(state: str, task: dict[str, Any]) -> Outcome | None:
 
 
 def _expiry(value: Any) -> int | None:
-    """`expireAt` (public) in ms; seen in seconds, and its unit is not documented."""
+    """Return `expireAt` (public) in ms. Its unit is not documented; seconds were seen."""
     if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 10**14:
         return None
     return value if value > 10**11 else value * 1000

@@ -1,4 +1,4 @@
-"""What the providers take, for people and programs: made from the adapters, so it cannot differ."""
+"""Tables of what providers accept, for people and programs. They are made from the adapters."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from orchestrator.jobs.model import UNIFIED_OPTIONS
 from orchestrator.providers.base import Provider
-from orchestrator.providers.catalog import Model, limits
+from orchestrator.providers.catalog import Model, default_of, limits
 
 FULL, LIMITED, REFUSED = "full", "limited", "refused"
-#: The limits that leave values out.
+#: The limits that exclude values.
 _BOUNDS = frozenset({"one_of", "max", "max_length"})
 
 
 def view(provider: Provider, *, on: bool) -> dict[str, Any]:
-    """A provider as JSON-ready data; `on` says whether this installation uses it."""
+    """Return a provider as JSON-ready data; `on` says whether this installation uses it."""
     return {
         "name": provider.name,
         "title": provider.title,
@@ -27,7 +27,7 @@ def view(provider: Provider, *, on: bool) -> dict[str, Any]:
         "takes_unlisted_models": provider.unlisted is not None,
         "support": {option: support(provider, option) for option in UNIFIED_OPTIONS},
         "models": [
-            {"name": name, "options": {option: limits(model, option) for option in model.options}}
+            {"name": name, "options": {option: _option(model, option) for option in model.options}}
             for name, model in provider.models.items()
         ],
         "families": [
@@ -38,21 +38,21 @@ def view(provider: Provider, *, on: bool) -> dict[str, Any]:
 
 
 def support(provider: Provider, option: str) -> str:
-    """Whether an option is taken: `full`, `limited` (to some models or values) or `refused`."""
-    taken = [model for model in provider.models.values() if option in model.options]
-    if not taken:
+    """Return `full`, `limited` (to some models or values) or `refused`."""
+    accepting = [model for model in provider.models.values() if option in model.options]
+    if not accepting:
         return REFUSED
-    bounded = any(_BOUNDS & limits(model, option).keys() for model in taken)
-    return LIMITED if bounded or len(taken) < len(provider.models) else FULL
+    bounded = any(_BOUNDS & limits(model, option).keys() for model in accepting)
+    return LIMITED if bounded or len(accepting) < len(provider.models) else FULL
 
 
 def words(limit: Mapping[str, Any]) -> str:
-    """A limit in a few words."""
+    """Return a limit as a short text."""
     return "; ".join(_words(limit)) or "any"
 
 
 def alike(provider: Provider) -> list[tuple[list[str], Model]]:
-    """Models that take the same, together."""
+    """Return groups of model names that share one Model."""
     groups: list[tuple[list[str], Model]] = []
     for name, model in provider.models.items():
         for names, known in groups:
@@ -65,7 +65,7 @@ def alike(provider: Provider) -> list[tuple[list[str], Model]]:
 
 
 def markdown(providers: Iterable[Provider]) -> str:
-    """The page `docs/providers/README.md`."""
+    """Return the page `docs/providers/README.md`."""
     shown = list(providers)
     return "\n".join([*_head(), *_matrix(shown), *_families(shown), *_models(shown)]) + "\n"
 
@@ -85,12 +85,12 @@ def _head() -> Iterator[str]:
     yield from (
         "# Providers",
         "",
-        "Made from the adapters by `orchestrator providers --markdown`; a test holds it to them.",
+        "`orchestrator providers --markdown` makes this page from the adapters. A test compares"
+        " both.",
         "",
-        "What cannot be said to a provider is refused by name before anything is sent; nothing is"
-        " dropped silently.",
-        "`provider_options` is merged into the provider's body last, for what these fields cannot"
-        " say.",
+        "An option that a provider does not accept is refused by name before anything is sent.",
+        "`provider_options` is merged into the provider's body last. Use it for fields that these"
+        " options do not cover.",
     )
 
 
@@ -103,25 +103,39 @@ def _matrix(providers: list[Provider]) -> Iterator[str]:
         "native `request`": lambda p: "any model" if p.unlisted else "listed models",
         "callbacks": _callbacks,
         "idempotent submission": lambda p: _hours(p.capabilities.idempotency_seconds),
-        "links live": lambda p: _hours(p.capabilities.links_live_seconds) or "not said",
+        "links are valid for": lambda p: _hours(p.capabilities.links_live_seconds) or "unknown",
         "polled every": lambda p: f"{p.poll_seconds:g} to {p.max_poll_seconds:g} s",
     }
     for name, fact in facts.items():
         yield from _row(name, *(fact(p) or "no" for p in providers))
     yield from (
         "",
-        f"{FULL}: by every model, and the document sets no limit; {LIMITED}: by some models, or the"
-        f" values below; {REFUSED}: the request is refused.",
+        f"{FULL}: every model accepts any value. {LIMITED}: some models, or the values below."
+        f" {REFUSED}: the request is refused.",
         "`n` may always be 1. `jpg` and `jpeg` mean the same.",
     )
 
 
 def _families(providers: list[Provider]) -> Iterator[str]:
-    yield from ("", "## Families", "", "`model` may be a family name, the same everywhere:", "")
+    yield from (
+        "",
+        "## Families",
+        "",
+        "`model` may be a family name. The name means the same kind of model, not the same price.",
+        "",
+    )
     yield from _row("family", *map(_linked, providers), rule=True)
     names = dict.fromkeys(name for p in providers for name in p.families)
     for name in names:
         yield from _row(f"`{name}`", *(_family(p, name) for p in providers))
+    yield from _row("default resolution", *map(_default_resolutions, providers))
+    for provider in providers:
+        for model, shared in _shared(provider).items():
+            yield from (
+                "",
+                f"At {provider.title}, {' and '.join(_ticked(shared))} are the same model,"
+                f" `{model}`, at the same price.",
+            )
 
 
 def _models(providers: list[Provider]) -> Iterator[str]:
@@ -146,6 +160,29 @@ def _family(provider: Provider, name: str) -> str:
         return REFUSED
     tiers = [f"{tier}: `{model}`" for tier, model in family.tiers.items()]
     return ", ".join(tiers) or f"`{family.default}`"
+
+
+def _option(model: Model, option: str) -> dict[str, Any]:
+    default = default_of(model, option)
+    return limits(model, option) | ({"default": default} if default else {})
+
+
+def _default_resolutions(provider: Provider) -> str:
+    """Return the resolutions that the provider's families use without a `resolution`."""
+    resolutions = {}
+    for family in provider.families.values():
+        tiers = [tier for tier, model in family.tiers.items() if model == family.default]
+        default = default_of(provider.models[family.default], "resolution")
+        resolutions.update(dict.fromkeys(tiers or ([default] if default else [])))
+    return ", ".join(resolutions) or "unknown"
+
+
+def _shared(provider: Provider) -> dict[str, list[str]]:
+    """Return the models that several families share, with these families."""
+    families: dict[str, list[str]] = {}
+    for name, family in provider.families.items():
+        families.setdefault(family.default, []).append(name)
+    return {model: names for model, names in families.items() if len(names) > 1}
 
 
 def _callbacks(provider: Provider) -> str:

@@ -1,4 +1,4 @@
-"""A provider's price table, from a setting, where its answers do not tell what a task costs."""
+"""Price tables for providers whose answers contain no cost."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from typing import Any
 
 from orchestrator.jsonio import NotJson, parse
 
-#: Stands for every value that a table does not list.
+#: Matches every value that a table does not list.
 ANY = "*"
-#: How many names may lead to a price: the model, and each thing that it depends on.
-_DEEPEST = 8
+#: The deepest table. Levels: the model, and each property that sets the price.
+_MAX_LEVELS = 8
 
 _FORM = '{"unit": "USD", "prices": {"<model>": <price of one image>, ...}}'
 
 
 class BadPrices(ValueError):
-    """A price table that cannot be used; the message says what is allowed."""
+    """The price table cannot be used. The message says what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PriceTable:
-    """Prices of one image: by model, then by what else the price depends on.
+    """Prices of one image by model, then by the properties that set the price.
 
-    A price is a number, or an object of prices by the next thing it depends on, where "*" stands
-    for every value that is not listed: `{"gpt-image-2": {"1024x1024": {"low": 0.01, "*": 0.04}}}`.
+    A price is a number, or an object with prices by the next property. "*" matches every other
+    value: `{"gpt-image-2": {"1024x1024": {"low": 0.01, "*": 0.04}}}`.
     """
 
     unit: str
@@ -33,28 +33,28 @@ class PriceTable:
 
     @classmethod
     def parse(cls, text: str) -> PriceTable:
-        """A table from its JSON form.
+        """Return the table of a JSON text.
 
         Raises:
-            BadPrices: it has another form.
+            BadPrices: the text has another form.
         """
         try:
-            told = parse(text)
+            document = parse(text)
         except NotJson as error:
             raise BadPrices(f"JSON like {_FORM} ({error})") from None
-        if not isinstance(told, dict) or told.keys() != {"unit", "prices"}:
+        if not isinstance(document, dict) or document.keys() != {"unit", "prices"}:
             raise BadPrices(f"a JSON object with unit and prices, like {_FORM}")
-        unit, prices = told["unit"], told["prices"]
+        unit, prices = document["unit"], document["prices"]
         if not isinstance(unit, str) or not 1 <= len(unit) <= 20 or not unit.isprintable():
             raise BadPrices("a unit of 1 to 20 printable characters, such as USD or credits")
         if not isinstance(prices, dict) or not prices:
             raise BadPrices(f"prices by model, like {_FORM}")
-        for path in _odd(prices):
-            raise BadPrices(f"at {' > '.join(path)}: a number from 0, or an object of such")
+        for path in _invalid(prices):
+            raise BadPrices(f"at {' > '.join(path)}: a number from 0, or an object of numbers")
         return cls(unit, prices)
 
     def of(self, model: str, depends_on: Sequence[str]) -> float | None:
-        """The price of one image, or None when the table does not have it."""
+        """Return the price of one image, or None without a price."""
         here: Any = self.prices
         for name in (model, *depends_on):
             if not isinstance(here, Mapping):
@@ -63,11 +63,11 @@ class PriceTable:
         return None if here is None or isinstance(here, Mapping) else float(here)
 
 
-def _odd(prices: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def _invalid(prices: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     for name, price in prices.items():
         here = (*path, name)
-        if isinstance(price, Mapping) and price and len(here) < _DEEPEST:
-            yield from _odd(price, here)
+        if isinstance(price, Mapping) and price and len(here) < _MAX_LEVELS:
+            yield from _invalid(price, here)
         elif not _is_price(price):
             yield here
 

@@ -1,7 +1,7 @@
-"""Every provider there is: the built-in ones, and those that other packages bring.
+"""The list of providers: the built-in ones and the plug-ins of other packages.
 
-A package brings one by an entry point in the group `orchestrator.providers` that names a subclass
-of `Provider`.
+A plug-in is an entry point in the group `orchestrator.providers` that names a subclass of
+`Provider`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from orchestrator.providers.hiapi import HiAPI
 from orchestrator.providers.uniall import UniAll
 
 GROUP = "orchestrator.providers"
-#: In URLs, in file names and, in upper case, in the names of settings.
+#: A provider's name: used in URLs, file names and settings.
 _NAME = re.compile(r"[a-z][a-z0-9]{0,29}")
 
-#: Those of this package. Adding one adds a line here.
+#: The class attributes that every provider sets.
+_REQUIRED = ("name", "title", "base_url", "models")
+#: The providers of this package. A new one adds a line here.
 BUILT_IN: Mapping[str, Provider] = {
     provider.name: provider for provider in (UniAll(), HiAPI(), EvoLink(), AIGPTImage())
 }
@@ -29,31 +31,38 @@ BUILT_IN: Mapping[str, Provider] = {
 def discovered(
     points: Iterable[EntryPoint],
 ) -> tuple[dict[str, Provider], dict[str, str]]:
-    """The providers that entry points bring, and why others cannot be used, by name."""
-    found: dict[str, Provider] = {}
+    """Load plug-ins.
+
+    Returns:
+        The loaded providers by name, and the reasons why other plug-ins cannot be used.
+    """
+    loaded: dict[str, Provider] = {}
     broken: dict[str, str] = {}
     for point in points:
         try:
-            provider = _load(point, {**BUILT_IN, **found})
-        except Exception as error:  # whatever somebody else's module does when it is imported
+            provider = _load(point, {**BUILT_IN, **loaded})
+        except Exception as error:  # the import of another package may raise anything
             broken[point.name] = f"{type(error).__name__}: {error}"
         else:
-            found[provider.name] = provider
-    return found, broken
+            loaded[provider.name] = provider
+    return loaded, broken
 
 
 def _load(point: EntryPoint, taken: Mapping[str, Provider]) -> Provider:
     kind = point.load()
     if not (isinstance(kind, type) and issubclass(kind, Provider)):
-        raise TypeError(f"{point.value} is not a subclass of orchestrator.providers.Provider")
+        raise TypeError(f"{point.value} is not a subclass of orchestrator.providers.api.Provider")
+    missing = [name for name in _REQUIRED if not hasattr(kind, name)]
+    if missing:
+        raise TypeError(f"{point.value} does not set {', '.join(missing)}")
     provider = kind()
     if not _NAME.fullmatch(provider.name):
         raise ValueError(f"its name {provider.name!r} must match {_NAME.pattern}")
     if provider.name in taken:
-        raise ValueError(f"there is a provider {provider.name!r} already")
+        raise ValueError(f"there is already a provider {provider.name!r}")
     return provider
 
 
-_found, BROKEN = discovered(entry_points(group=GROUP))
-#: Every provider by its name.
-PROVIDERS: Mapping[str, Provider] = {**BUILT_IN, **_found}
+_plug_ins, BROKEN = discovered(entry_points(group=GROUP))
+#: Every provider by name.
+PROVIDERS: Mapping[str, Provider] = {**BUILT_IN, **_plug_ins}

@@ -1,4 +1,4 @@
-"""What a provider's answer means: the closed set of readings, and how an adapter comes by them."""
+"""The meanings of a provider's answers, and helpers for adapters that read them."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Any
 from orchestrator.jobs.model import Cost, ErrorCode, Image, JobError, Outcome
 from orchestrator.net.http_types import Reply
 
-_TASK_ID = re.compile(r"(?!\.\.?\Z)[!-~]{1,256}")  # dots alone are no name in a URL's path
-#: The longest link that is taken for one. Characters.
-_MAX_LINK = 8192
-#: How much of a provider's error message, and of its error code, is kept. Characters.
-_MAX_MESSAGE = 1000
-_MAX_CODE = 100
+_TASK_ID = re.compile(r"(?!\.\.?\Z)[!-~]{1,256}")  # "." and ".." have a meaning in a URL's path
+#: The longest accepted link. Characters.
+_MAX_LINK_CHARACTERS = 8192
+#: The longest stored error message and error code. Characters.
+_MAX_MESSAGE_CHARACTERS = 1000
+_MAX_CODE_CHARACTERS = 100
 
 
 class Unreadable(ValueError):
-    """A document that has not the provider's shape."""
+    """The document does not have the provider's shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskReport:
-    """What a provider says of a task; `outcome` is None while it is not terminal."""
+    """The state of a task. `outcome` is None until the task is terminal."""
 
     task_id: str
     state: str
@@ -33,9 +33,10 @@ class TaskReport:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The provider took the request. `estimate` is its own guess of the time needed, seconds.
+    """The provider accepted the request.
 
-    `outcome` is there when the task was done by the time of the answer.
+    `estimate` is the provider's own estimate of the time, seconds. `outcome` is set when the answer
+    already holds the finished task.
     """
 
     task_id: str
@@ -46,7 +47,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """The provider said no: there is no task, and nothing to pay. `retry_after` is in seconds."""
+    """The provider refused the request: there is no task. `retry_after` is in seconds."""
 
     error: JobError
     retry_after: float | None = None
@@ -54,7 +55,7 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Ambiguous:
-    """There may be a task, or not. `retry_after` is in seconds."""
+    """Nobody knows whether there is a task. `retry_after` is in seconds."""
 
     reason: str
     retry_after: float | None = None
@@ -62,18 +63,18 @@ class Ambiguous:
 
 @dataclass(frozen=True, slots=True)
 class TaskNotFound:
-    """The provider does not know the task (yet, or any more)."""
+    """The provider does not know the task."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueryFailed:
-    """A query that told nothing of the task. `retry_after` is in seconds."""
+    """The query gave no news of the task. `retry_after` is in seconds."""
 
     error: JobError
     retry_after: float | None = None
 
 
-#: What an HTTP status means where a provider gives no better reason: code, and whether it passes.
+#: HTTP status -> error code, and whether the error may pass. For answers without a better reason.
 STATUS_ERRORS: Mapping[int, tuple[ErrorCode, bool]] = {
     400: (ErrorCode.INVALID_REQUEST, False),
     401: (ErrorCode.AUTHENTICATION, False),
@@ -89,10 +90,10 @@ STATUS_ERRORS: Mapping[int, tuple[ErrorCode, bool]] = {
 
 
 def task_id(value: Any) -> str:
-    """A task id from outside: printable, without spaces, of sane length.
+    """Return a task id: 1 to 256 printable characters without spaces.
 
     Raises:
-        Unreadable: it is not.
+        Unreadable: the value is not such an id.
     """
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     if not isinstance(text, str) or not _TASK_ID.fullmatch(text):
@@ -101,47 +102,50 @@ def task_id(value: Any) -> str:
 
 
 def images(links: Sequence[tuple[Any, int | None]]) -> tuple[Image, ...]:
-    """The images among (link, expiry in ms) pairs from outside; what is no http(s) link is left."""
+    """Return the images of (link, expiry time in ms) pairs. Other values are dropped."""
     return tuple(
         Image(link, expires)
         for link, expires in links
         if isinstance(link, str)
         and link.startswith(("https://", "http://"))
-        and len(link) <= _MAX_LINK
+        and len(link) <= _MAX_LINK_CHARACTERS
     )
 
 
-def succeeded(pictures: tuple[Image, ...], cost: Cost | None = None) -> Outcome:
-    """The outcome of a task that its provider calls a success: a failure if there is no image."""
-    if pictures:
-        return Outcome.succeeded(pictures, cost)
+def succeeded(made: tuple[Image, ...], cost: Cost | None = None) -> Outcome:
+    """Return the outcome of a successful task. A success without an image is a failure."""
+    if made:
+        return Outcome.succeeded(made, cost)
     message = "the provider reported success without an image"
     return Outcome.failed(JobError(ErrorCode.GENERATION_FAILED, message, retryable=True), cost)
 
 
 def failure(error: Any, known: Mapping[str, tuple[ErrorCode, bool]]) -> JobError:
-    """Why a task failed, from its `{code, message}`; `known` puts the codes in our vocabulary.
+    """Return the error of a failed task from its `{code, message}`.
 
-    An unlisted code is a failed generation, which the same request would repeat.
+    Args:
+        error: the provider's error object.
+        known: the provider's codes -> our code, and whether the error may pass. Another code is a
+            failed generation.
     """
-    told = error if isinstance(error, dict) else {}
-    named = provider_code(told.get("code"))
+    details = error if isinstance(error, dict) else {}
+    named = provider_code(details.get("code"))
     code, retryable = known.get(named or "", (ErrorCode.GENERATION_FAILED, False))
-    return JobError(code, words(told.get("message"), "the task failed"), named, retryable)
+    return JobError(code, words(details.get("message"), "the task failed"), named, retryable)
 
 
 def words(value: Any, fallback: str) -> str:
-    """A provider's message, shortened; `fallback` when it gave none."""
-    return value[:_MAX_MESSAGE] if isinstance(value, str) and value else fallback
+    """Return a provider's message, shortened, or `fallback` without a message."""
+    return value[:_MAX_MESSAGE_CHARACTERS] if isinstance(value, str) and value else fallback
 
 
 def provider_code(value: Any) -> str | None:
-    """A provider's error code, shortened; None when it gave none."""
-    return value[:_MAX_CODE] if isinstance(value, str) and value else None
+    """Return a provider's error code, shortened, or None without a code."""
+    return value[:_MAX_CODE_CHARACTERS] if isinstance(value, str) and value else None
 
 
 def by_status(status: int) -> tuple[ErrorCode, bool]:
-    """What an HTTP status means by itself, and whether the error may pass."""
+    """Return the error code of an HTTP status, and whether the error may pass."""
     unlisted = (
         (ErrorCode.PROVIDER_UNAVAILABLE, True) if status >= 500 else (ErrorCode.UNKNOWN, False)
     )
@@ -149,9 +153,9 @@ def by_status(status: int) -> tuple[ErrorCode, bool]:
 
 
 def bare_error(reply: Reply) -> JobError:
-    """An error that came without the provider's own words."""
+    """Return the error of an answer without an error document of the provider."""
     code, retryable = by_status(reply.status)
-    message = f"HTTP {reply.status} without the provider's own words"
+    message = f"HTTP {reply.status} without an error document"
     if 300 <= reply.status < 400:
         message += "; redirects are not followed: check the provider's base URL"
     return JobError(code, message, str(reply.status), retryable)

@@ -1,7 +1,7 @@
 """UniAll: asynchronous image tasks without callbacks, for NanoBanana models and gpt-image-2.
 
 Source: UniAll's pages "Async Image Generation" and "Nano Series Image Generation"
-(`POST /v1/images/tasks`). They show no error envelope: any with a code and a message is read.
+(`POST /v1/images/tasks`). They document no error envelope, so any code and message is read.
 """
 
 from __future__ import annotations
@@ -12,39 +12,45 @@ from urllib.parse import quote
 
 from marshmallow import fields, validate
 
-from orchestrator.jobs.model import Image, JobError, JobRequest, Outcome
-from orchestrator.jobs.validation import (
-    InvalidRequest,
-    StrictSchema,
-    Violation,
-    always,
-    link,
-    links,
-    text,
-)
-from orchestrator.net.http_types import Call
-from orchestrator.providers.base import Capabilities, Provider
-from orchestrator.providers.catalog import Family, Model, as_written, to_body
-from orchestrator.providers.responses import (
+from orchestrator.providers.api import (
     Accepted,
+    Call,
+    Capabilities,
+    Family,
+    Image,
+    InvalidRequest,
+    JobError,
+    JobRequest,
+    Model,
+    OneOfNames,
+    Outcome,
+    Provider,
+    StrictSchema,
     TaskReport,
     Unreadable,
+    Violation,
+    always,
+    as_written,
     by_status,
     failure,
     images,
+    link,
+    links,
     provider_code,
     succeeded,
     task_id,
+    text,
+    to_body,
     words,
 )
 
-#: Terminal states; every other one (queued, processing, or one that is new) is on its way.
+#: Terminal states. Every other state counts as running: queued, processing, new ones.
 SUCCEEDED, FAILED = "succeeded", "failed"
 
 ASPECT_RATIOS = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
 TASK_TYPES = ("text2image", "image2image")
 
-#: The sizes of gpt-image-2 (section 5.5), in the document's order: ratio (some approximate), tier.
+#: Sizes of gpt-image-2 (section 5.5) in the document's order -> ratio (some approximate), tier.
 SIZES: Mapping[str, tuple[str, str]] = {
     "1024x768": ("4:3", "1K"), "768x1024": ("3:4", "1K"), "1344x1024": ("4:3", "1K"),
     "1024x1344": ("3:4", "1K"), "1280x1024": ("5:4", "1K"), "1024x1280": ("4:5", "1K"),
@@ -63,33 +69,33 @@ SIZES: Mapping[str, tuple[str, str]] = {
     "3840x1920": ("2:1", "4K"), "1920x3840": ("1:2", "4K"), "3840x1648": ("21:9", "4K"),
     "1648x3840": ("9:21", "4K"), "3840x2160": ("16:9", "4K"), "2160x3840": ("9:16", "4K"),
 }  # fmt: skip
-_ONE_WAY = "one of image, images and an uploaded file, not two"
-#: The ratio and the tier of a gpt-image-2 request that says only one of them, or neither.
+_ONE_WAY = "the only reference: image, images or an uploaded file, not two of them"
+#: Ratio and tier of a gpt-image-2 request without them.
 DEFAULT_RATIO, DEFAULT_TIER = "1:1", "1K"
 
 
-def _count(most: int | None = None) -> fields.Integer:
-    allowed = f"a whole number from 1 to {most}" if most else "a whole number from 1"
-    check = validate.Range(1, most, error=allowed)
+def _count(maximum: int | None = None) -> fields.Integer:
+    allowed = f"a whole number from 1 to {maximum}" if maximum else "a whole number from 1"
+    check = validate.Range(1, maximum, error=allowed)
     return fields.Integer(strict=True, validate=check, error_messages=always(allowed))
 
 
 class _Task(StrictSchema):
-    """What both families take."""
+    """The fields of both families."""
 
     model = text(required=True)
     prompt = text(required=True)
     task_type = text(one_of=TASK_TYPES)
     image = link()
     images = links(minimum=1)
-    response_format = text(one_of=("url",))  # the one whose results are links
+    response_format = text(one_of=("url",))  # the format with links
 
 
 class _NanoBanana(_Task):
     aspect_ratio = text(one_of=ASPECT_RATIOS)
     output_format = text(one_of=("png", "jpeg"))
-    size = text(maximum=20)  # tolerated: the document has UniAll make what it can of it
-    n = _count()  # the document leaves the most to the upstream model
+    size = text(maximum=20)  # tolerated; the document calls it "not the primary control"
+    n = _count()  # the upstream model sets the maximum
 
 
 class _NanoBananaBase(_NanoBanana):
@@ -129,7 +135,7 @@ _TIERS_PRO = {tier: f"NanoBananaPro-{tier}" for tier in ("1K", "2K", "4K", "8K")
 
 
 class UniAll(Provider):
-    """UniAll's wire form."""
+    """UniAll's API."""
 
     name = "uniall"
     title = "UniAll"
@@ -151,23 +157,23 @@ class UniAll(Provider):
     max_poll_seconds = 5.0
 
     def check(self, request: JobRequest) -> None:
-        """As every provider, and: one way to give a reference image; one at least to edit it."""
+        """Also refuse two kinds of reference images, and image2image without a reference."""
         super().check(request)
         body = self.body(request)
-        given = [field for field in ("image", "images") if field in body]
+        references = [field for field in ("image", "images") if field in body]
         model = self._model(body["model"], request)
-        if request.upload and given:
+        if request.upload and references:
             raise InvalidRequest(Violation("image_file", request.upload.name, _ONE_WAY))
-        if len(given) > 1:
+        if len(references) > 1:
             violation = Violation("images", body["images"], _ONE_WAY)
             raise InvalidRequest(as_written(violation, model, request))
-        if body.get("task_type") == "image2image" and not (given or request.upload):
-            allowed = "text2image, or a reference image with it"
+        if body.get("task_type") == "image2image" and not (references or request.upload):
+            allowed = "text2image, or the request must contain a reference image"
             violation = Violation("task_type", "image2image", allowed)
             raise InvalidRequest(as_written(violation, model, request))
 
     def unified(self, name: str, options: Mapping[str, Any], request: JobRequest) -> dict[str, Any]:
-        """One reference image is `image`, several are `images`; results are asked for as links."""
+        """Put one reference image into `image`, several into `images`. Request links."""
         left = dict(options)
         size = _size(left) if name == "gpt-image-2" else {}
         body = {**to_body(self.models[name], name, left), **size}
@@ -177,41 +183,41 @@ class UniAll(Provider):
             case [only]:
                 del body["images"]
                 body["image"] = only
-        given = {"image", "images"} & (body.keys() | request.provider_options.keys())
-        kind = "image2image" if given or request.upload else "text2image"
+        references = {"image", "images"} & (body.keys() | request.provider_options.keys())
+        kind = "image2image" if references or request.upload else "text2image"
         return {**body, "task_type": kind, "response_format": "url"}
 
     def submit_call(self, body: dict[str, Any], callback_url: str | None, key: str) -> Call:
-        """Neither callbacks nor idempotency keys are documented, so none are sent."""
+        """Send neither a callback nor an idempotency key, because none is documented."""
         return Call("POST", "/v1/images/tasks", {}, body)
 
     def query_call(self, task_id: str) -> Call:
-        """One task by its id."""
+        """Query one task by its id."""
         return Call("GET", f"/v1/images/tasks/{quote(task_id, safe='')}")
 
     def read_accepted(self, document: dict[str, Any]) -> Accepted:
-        """The task object itself, which may be done already."""
+        """Read the task object, which may be finished already."""
         report = self.read_task(self.unwrap(document), 0)
         return Accepted(report.task_id, outcome=report.outcome)
 
     def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
-        """`{code, message}`, or `{error: {code, message}}`; a query's good answer has `success`."""
+        """Read `{code, message}` or `{error: {code, message}}`. `success` is no error."""
         error = document.get("error")
-        told = error if isinstance(error, dict) else document
-        code, message = provider_code(told.get("code")), told.get("message")
+        details = error if isinstance(error, dict) else document
+        code, message = provider_code(details.get("code")), details.get("message")
         named = code or (400 <= status < 500 and isinstance(message, str))
-        if not named or code == "success":  # a 5xx without a code may be a gateway's
+        if not named or code == "success":  # a 5xx without a code may come from a gateway
             return None
         ours, retryable = by_status(status)
         return JobError(ours, words(message, f"HTTP {status}"), code or str(status), retryable)
 
     def unwrap(self, document: dict[str, Any]) -> Any:
-        """A query answers the task under `data`; a submit answers it bare."""
+        """Return `data`, which holds the task of a query. A submission answers the task itself."""
         data = document.get("data")
         return data if isinstance(data, dict) else document
 
     def read_task(self, document: Any, now: int) -> TaskReport:
-        """`{task_id, status, progress, result_url, metadata{result_urls[]}, error}`."""
+        """Read `{task_id, status, progress, result_url, metadata{result_urls[]}, error}`."""
         if not isinstance(document, dict) or not isinstance(document.get("status"), str):
             raise Unreadable("a UniAll task is an object with task_id and status")
         state = document["status"]
@@ -219,7 +225,7 @@ class UniAll(Provider):
 
 
 def _size(options: dict[str, Any]) -> dict[str, str]:
-    """Take ratio and tier out of `options`: the first size of the document that has both."""
+    """Remove ratio and tier from `options`, and return the document's first size with both."""
     ratio = options.pop("aspect_ratio", DEFAULT_RATIO)
     tier = options.pop("resolution", DEFAULT_TIER)
     tiers: dict[str, str] = {}
@@ -227,10 +233,10 @@ def _size(options: dict[str, Any]) -> dict[str, str]:
         if of_ratio == ratio:
             tiers.setdefault(of_tier, size)
     if not tiers:
-        allowed = f"one of {', '.join(_GPT_IMAGE_2.values['aspect_ratio'])}"
-        raise InvalidRequest(Violation("aspect_ratio", ratio, allowed))
+        ratios = OneOfNames(_GPT_IMAGE_2.values["aspect_ratio"])
+        raise InvalidRequest(Violation("aspect_ratio", ratio, ratios))
     if tier not in [*tiers]:
-        allowed = f"with aspect_ratio {ratio}: one of {', '.join(sorted(tiers))}"
+        allowed = f"one of {', '.join(sorted(tiers))} with aspect_ratio {ratio}"
         raise InvalidRequest(Violation("resolution", tier, allowed))
     return {"size": tiers[tier]}
 
@@ -245,10 +251,10 @@ def _outcome(state: str, task: dict[str, Any]) -> Outcome | None:
 
 
 def _links(task: dict[str, Any]) -> list[Any]:
-    """`metadata.result_urls`, which has all of them where there are several."""
+    """Return `metadata.result_urls`, which holds all links of several images."""
     metadata = task.get("metadata")
-    many = metadata.get("result_urls") if isinstance(metadata, dict) else None
-    return many if isinstance(many, list) else []
+    links = metadata.get("result_urls") if isinstance(metadata, dict) else None
+    return links if isinstance(links, list) else []
 
 
 def _images(links: list[Any]) -> tuple[Image, ...]:

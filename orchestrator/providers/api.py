@@ -1,0 +1,97 @@
+"""Everything that a provider adapter needs. A plug-in imports only this module.
+
+`docs/adding-a-provider.md` explains each name. The names stay stable within one minor version.
+"""
+
+from __future__ import annotations
+
+from orchestrator.jobs.model import (
+    Cost,
+    ErrorCode,
+    Image,
+    JobError,
+    JobRequest,
+    Outcome,
+    Status,
+)
+from orchestrator.jobs.validation import (
+    InvalidRequest,
+    OneOfNames,
+    StrictSchema,
+    Violation,
+    always,
+    link,
+    links,
+    text,
+)
+from orchestrator.jsonio import NotJson, dump, parse
+from orchestrator.net.addresses import callback_refusal
+from orchestrator.net.http_types import Call, File, Reply
+from orchestrator.providers.base import Capabilities, Provider
+from orchestrator.providers.catalog import Family, Model, as_written, to_body
+from orchestrator.providers.responses import (
+    Accepted,
+    Ambiguous,
+    QueryFailed,
+    Rejected,
+    TaskNotFound,
+    TaskReport,
+    Unreadable,
+    by_status,
+    failure,
+    images,
+    provider_code,
+    succeeded,
+    task_id,
+    words,
+)
+from orchestrator.security.secret import Secret
+from orchestrator.security.signatures import BadSignature, verify_timestamped_hex
+
+__all__ = [
+    "Accepted",
+    "Ambiguous",
+    "BadSignature",
+    "Call",
+    "Capabilities",
+    "Cost",
+    "ErrorCode",
+    "Family",
+    "File",
+    "Image",
+    "InvalidRequest",
+    "JobError",
+    "JobRequest",
+    "Model",
+    "NotJson",
+    "OneOfNames",
+    "Outcome",
+    "Provider",
+    "QueryFailed",
+    "Rejected",
+    "Reply",
+    "Secret",
+    "Status",
+    "StrictSchema",
+    "TaskNotFound",
+    "TaskReport",
+    "Unreadable",
+    "Violation",
+    "always",
+    "as_written",
+    "by_status",
+    "callback_refusal",
+    "dump",
+    "failure",
+    "images",
+    "link",
+    "links",
+    "parse",
+    "provider_code",
+    "succeeded",
+    "task_id",
+    "text",
+    "to_body",
+    "verify_timestamped_hex",
+    "words",
+]
