@@ -36,7 +36,7 @@ class IdempotencyKeys:
         self._claims: dict[str, KeyClaim] = {}
         self._lock = threading.Lock()
 
-    def claim(self, key: str, digest: bytes) -> Task | None:
+    def claim(self, key: str, digest: bytes) -> KeyClaim:
         """Claim a key for a request.
 
         Args:
@@ -44,7 +44,8 @@ class IdempotencyKeys:
             digest: A hash of the request's body.
 
         Returns:
-            The task of the earlier request with this key, or None for the first request.
+            The claim. Its task is that of the earlier request with this key, or None for the first
+            request.
 
         Raises:
             KeyMismatchError: The earlier request had another body.
@@ -55,22 +56,23 @@ class IdempotencyKeys:
             claim = self._claims.get(key)
             if claim is None or now - claim.claimed_at > KEY_TTL_SECONDS:
                 self._claims[key] = KeyClaim(digest, now)
-                return None
+                return self._claims[key]
             if claim.digest != digest:
                 raise KeyMismatchError
             if claim.task is None:
                 raise KeyInFlightError
-            return claim.task
+            return claim
 
-    def settle(self, key: str, task: Task | None) -> None:
-        """Store the task of a key. Free the key when the request created no task."""
+    def settle(self, key: str, claim: KeyClaim, task: Task | None) -> None:
+        """Store the task of a claim. Free the key when the request created no task."""
         with self._lock:
-            if key not in self._claims:
+            if self._claims.get(key) is not claim:
+                # The keys were cleared, so the key can belong to a newer request.
                 return
             if task is None:
                 del self._claims[key]
             else:
-                self._claims[key].task = task
+                claim.task = task
 
     def clear(self) -> None:
         """Forget every key."""

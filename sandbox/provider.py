@@ -172,12 +172,12 @@ class EmulatedProvider(ABC):
             KeyMismatchError: The earlier request had another body.
             KeyInFlightError: The earlier request is not answered yet.
         """
-        known = self.keys.claim(key, hashlib.sha256(request.get_data()).digest())
-        task = known
+        claim = self.keys.claim(key, hashlib.sha256(request.get_data()).digest())
+        task = known = claim.task
         try:
             task, answer = self.submit(self, task_request, known)
         finally:
-            self.keys.settle(key, task)
+            self.keys.settle(key, claim, task)
         return answer, known is not None
 
     def _authenticate(self) -> None:

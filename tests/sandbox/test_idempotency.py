@@ -4,7 +4,15 @@ import pytest
 import requests
 from hiapi import HiAPI
 
-from tests.sandbox.kit import KEY, MovableClock, SandboxClient, run_together, task_id
+from sandbox.idempotency import IdempotencyKeys, KeyInFlightError
+from tests.sandbox.kit import (
+    KEY,
+    MovableClock,
+    SandboxClient,
+    run_together,
+    stored_task,
+    task_id,
+)
 
 
 def _key(key: str) -> dict[str, str]:
@@ -89,6 +97,21 @@ def test_a_key_finds_the_task_of_a_lost_answer(client: SandboxClient) -> None:
     assert third.headers["Idempotent-Replay"] == "true"
     (task,) = client.tasks()
     assert (task["id"], task["submissions"]) == (task_id(third), 3)
+
+
+def test_a_request_that_was_forgotten_does_not_settle_a_newer_one(clock: MovableClock) -> None:
+    keys = IdempotencyKeys(clock)
+    old = keys.claim("a", b"digest")
+    keys.clear()
+    new = keys.claim("a", b"digest")
+
+    keys.settle("a", old, stored_task("old"))
+
+    with pytest.raises(KeyInFlightError):
+        keys.claim("a", b"digest")
+    task = stored_task("new")
+    keys.settle("a", new, task)
+    assert keys.claim("a", b"digest").task is task
 
 
 def test_a_key_is_forgotten_after_a_day(client: SandboxClient, clock: MovableClock) -> None:
