@@ -1,7 +1,7 @@
-"""The one clock of the domain: Redis' time, so that hosts whose clocks differ agree.
+"""The clock of the domain: Redis' time, so that hosts with different clocks agree.
 
-Between looks at Redis it is kept by this host's monotonic clock. The host's own wall clock is used
-only until Redis has answered once; nothing can be stored before.
+This host's monotonic clock keeps the time between two reads. The host's wall clock is used only
+until Redis has answered once. Nothing can be stored before that.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import threading
 import time
 from collections.abc import Callable
 
-#: How long the time is kept without looking again, and after a look that failed. Seconds.
-REFRESH = 30.0
-RETRY = 5.0
+#: Time between two reads of Redis' clock, and after a read that failed. Seconds.
+REFRESH_SECONDS = 30.0
+RETRY_SECONDS = 5.0
 
 
 def now_ms() -> int:
-    """This host's own time: milliseconds since the Unix epoch."""
+    """Return this host's own time, ms since the Unix epoch."""
     return time.time_ns() // 1_000_000
 
 
@@ -25,45 +25,45 @@ def _steady_ms() -> int:
 
 
 class LedgerClock:
-    """Tells Redis' time, in ms since the Unix epoch. Shared by the threads of a process.
+    """Returns Redis' time, ms since the Unix epoch. All threads of a process share it.
 
     Args:
-        ask: Redis' time, in ms; raises `away` when there is no answer.
-        away: what is taken for no answer.
-        steady: a clock that never jumps, in ms.
+        read: returns Redis' time, ms. Raises `away` without an answer.
+        away: the error of a Redis that does not answer.
+        steady: a clock that never jumps, ms.
     """
 
     def __init__(
         self,
-        ask: Callable[[], int],
+        read: Callable[[], int],
         away: type[Exception],
         steady: Callable[[], int] = _steady_ms,
     ) -> None:
-        self._ask = ask
+        self._read_redis = read
         self._away = away
         self._steady = steady
         self._offset = now_ms() - steady()
-        self._look_again = steady()
-        self._looking = threading.Lock()
+        self._refresh_at = steady()
+        self._refreshing = threading.Lock()
 
     def __call__(self) -> int:
-        """The time now; looks at Redis if that was long ago."""
+        """Return the time. Reads Redis' clock when the last read is too old."""
         now = self._steady()
-        if now >= self._look_again and self._looking.acquire(blocking=False):
+        if now >= self._refresh_at and self._refreshing.acquire(blocking=False):
             try:
-                self._look()
+                self._refresh()
             finally:
-                self._looking.release()
+                self._refreshing.release()
             now = self._steady()
         return now + self._offset
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         before = self._steady()
         try:
-            told = self._ask()
+            redis_ms = self._read_redis()
         except self._away:
-            self._look_again = self._steady() + int(RETRY * 1000)
+            self._refresh_at = self._steady() + int(RETRY_SECONDS * 1000)
             return
         after = self._steady()
-        self._offset = told - (before + after) // 2
-        self._look_again = after + int(REFRESH * 1000)
+        self._offset = redis_ms - (before + after) // 2
+        self._refresh_at = after + int(REFRESH_SECONDS * 1000)

@@ -1,8 +1,7 @@
-"""The Python face: enqueue a job, look at it, call it off.
+"""The Python API: enqueue a job, get it, cancel it.
 
-Our promise begins when `enqueue` returns: the job is in the ledger then, and reaches exactly one
-outcome. If it raises LedgerUnavailable the job may or may not be there; call it again with the same
-idempotency key.
+The promise begins when `enqueue` returns: the job is in the ledger and reaches exactly one outcome.
+After LedgerUnavailable the job may or may not exist. Call again with the same idempotency key.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ from orchestrator.runtime import Runtime, default_runtime
 
 #: Checks the requests of all callers.
 REQUEST_SCHEMA = JobRequestSchema(PROVIDERS)
-#: The longest idempotency key that is taken. Characters.
-MAX_KEY = 255
+#: The longest idempotency key. Characters.
+MAX_KEY_CHARACTERS = 255
 
 
 class IdempotencyMismatch(ValueError):
-    """The idempotency key was used before, with another request."""
+    """The idempotency key was used before with another request."""
 
 
 @dataclass(frozen=True, slots=True)
 class EnqueueResult:
-    """A job that is in the ledger; `replayed` when an earlier call had put it there."""
+    """A job in the ledger. `replayed` says that an earlier call created it."""
 
     job: Job
     replayed: bool
@@ -43,18 +42,18 @@ class EnqueueResult:
 def enqueue(
     idempotency_key: str | None = None, image_file: Path | str | None = None, **request: Any
 ) -> Job:
-    """Enqueue one job, with the fields of `POST /v1/jobs` as keyword arguments.
+    """Enqueue one job. The keyword arguments are the fields of `POST /v1/jobs`.
 
     Args:
-        idempotency_key: the same key and request give the same job for 24 hours.
-        image_file: a reference image on this machine, for providers that take files.
-        **request: provider, model, prompt, ...
+        idempotency_key: the same key and request return the same job for 24 hours.
+        image_file: path of a reference image, for providers that accept files.
+        **request: provider, model, prompt and so on.
 
     Returns:
-        The job, queued; or the earlier one of the same key.
+        The queued job, or the earlier job of the same key.
 
     Raises:
-        InvalidRequest: a field is wrong; nothing was stored or sent.
+        InvalidRequest: a field is wrong. Nothing was stored or sent.
         IdempotencyMismatch: the key was used with another request.
         LedgerUnavailable: Redis is away.
         ConfigError: a setting is missing or wrong.
@@ -66,7 +65,7 @@ def enqueue(
 
 
 def get(job_id: str) -> Job | None:
-    """The job as it stands, or None if there is no such job.
+    """Return the job, or None when there is no such job.
 
     Raises:
         LedgerUnavailable: Redis is away.
@@ -76,10 +75,11 @@ def get(job_id: str) -> Job | None:
 
 
 def cancel(job_id: str) -> Job | None:
-    """Call a job off that was not sent to its provider yet; None if there is no such job.
+    """Cancel a job that was not sent to its provider.
 
     Returns:
-        The job as it stands: cancelled, or on its way to its outcome because it was sent.
+        The job, or None when there is no such job. A job that was sent is not cancelled and
+        continues to its outcome.
 
     Raises:
         LedgerUnavailable: Redis is away.
@@ -91,7 +91,7 @@ def cancel(job_id: str) -> Job | None:
 
 
 def cancel_job(runtime: Runtime, job_id: str) -> bool:
-    """Cancel a job, for one of the faces; whether it is cancelled."""
+    """Cancel a job, and return whether it is cancelled."""
     settlement = runtime.ledger.cancel(job_id, now=runtime.clock())
     result = runtime.nudge_due(job_id, settlement)
     if result is Result.CANCELLED:
@@ -107,59 +107,63 @@ def create_job(
     key: str | None = None,
     file: ImageFile | None = None,
 ) -> EnqueueResult:
-    """Check a request and put it in the ledger, for one of the faces: HTTP, Python or Celery.
+    """Check a request and create its job, or find the job of the same idempotency key.
 
     Args:
-        runtime: this process' runtime.
+        runtime: of this process.
         request: as the caller sent it.
-        scope: whose idempotency keys these are.
-        key: the idempotency key, if there is one.
-        file: a reference image, for providers that take files.
+        scope: the owner of the idempotency keys.
+        key: the idempotency key, or None.
+        file: a reference image, for providers that accept files.
 
     Raises:
         InvalidRequest, IdempotencyMismatch, LedgerUnavailable: as for enqueue.
     """
     idempotency = Idempotency(scope, _checked_key(key)) if key is not None else None
-    wanted: JobRequest = checked(REQUEST_SCHEMA, request)
+    job_request: JobRequest = checked(REQUEST_SCHEMA, request)
     if file:
-        wanted = replace(wanted, upload=describe(file, runtime.settings.max_upload_bytes))
-    _check_provider(runtime, wanted)
-    if refused := tuple(refusals(wanted, runtime.settings)):
-        raise InvalidRequest(*refused)
+        job_request = replace(job_request, upload=describe(file, runtime.settings.max_upload_bytes))
+    _check_provider(runtime, job_request)
+    if violations := tuple(refusals(job_request, runtime.settings)):
+        raise InvalidRequest(*violations)
     now = runtime.clock()
-    seconds = wanted.deadline_seconds or runtime.settings.job_deadline_seconds
+    seconds = job_request.deadline_seconds or runtime.settings.job_deadline_seconds
     deadline_at = now + int(seconds * 1000)
-    made = runtime.ledger.create(
-        wanted,
+    created = runtime.ledger.create(
+        job_request,
         now=now,
         deadline_at=deadline_at,
         idempotency=idempotency,
         upload=file.content if file else None,
     )
-    if made.result is Result.MISMATCH:
-        raise IdempotencyMismatch("this idempotency key was used before, with another request")
-    if made.result is Result.REPLAYED:
-        earlier = runtime.ledger.get(made.job_id)
+    if created.result is Result.MISMATCH:
+        raise IdempotencyMismatch("this idempotency key was used before with another request")
+    if created.result is Result.REPLAYED:
+        earlier = runtime.ledger.get(created.job_id)
         if earlier:
             return EnqueueResult(earlier, replayed=True)
-    runtime.nudger.nudge(Step.SUBMIT, [made.job_id])
-    log.get().info("job_created", job=made.job_id, provider=wanted.provider, caller=scope)
-    told = FollowUp(FollowUpStatus.WAITING) if wanted.notifies else None
-    job = Job(made.job_id, Status.QUEUED, wanted, now, now, deadline_at, notification=told)
+    runtime.nudger.nudge(Step.SUBMIT, [created.job_id])
+    log.get().info("job_created", job=created.job_id, provider=job_request.provider, caller=scope)
+    notification = FollowUp(FollowUpStatus.WAITING) if job_request.notifies else None
+    job = Job(
+        created.job_id, Status.QUEUED, job_request, now, now, deadline_at, notification=notification
+    )
     return EnqueueResult(job, replayed=False)
 
 
-def _check_provider(runtime: Runtime, wanted: JobRequest) -> None:
-    on = runtime.enabled_provider(wanted.provider)
-    if on is None:
+def _check_provider(runtime: Runtime, job_request: JobRequest) -> None:
+    enabled = runtime.enabled_provider(job_request.provider)
+    if enabled is None:
         names = ", ".join(runtime.settings.providers) or "none, because no API key is set"
-        key = f"{wanted.provider.upper()}_API_KEY"
+        key = f"{job_request.provider.upper()}_API_KEY"
         allowed = f"a provider that is switched on ({names}); set {key} to switch it on"
-        raise InvalidRequest(Violation("provider", wanted.provider, allowed))
-    on[0].check(wanted)
+        raise InvalidRequest(Violation("provider", job_request.provider, allowed))
+    enabled[0].check(job_request)
 
 
 def _checked_key(key: str) -> str:
-    if 1 <= len(key) <= MAX_KEY and key.isprintable():
+    if 1 <= len(key) <= MAX_KEY_CHARACTERS and key.isprintable():
         return key
-    raise InvalidRequest(Violation("Idempotency-Key", key, f"1 to {MAX_KEY} printable characters"))
+    raise InvalidRequest(
+        Violation("Idempotency-Key", key, f"1 to {MAX_KEY_CHARACTERS} printable characters")
+    )

@@ -1,4 +1,4 @@
-"""Which host may be asked now: a slow one holds few of our threads, a dead one hardly any."""
+"""Limits deliveries to one host: a slow host holds few threads, a paused host almost none."""
 
 from __future__ import annotations
 
@@ -10,28 +10,29 @@ from orchestrator.backoff import Random
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreaker, Host, HostState
 
-#: How many notifications of one process may be under way to one host.
-SLOTS = 4
-#: How long those wait for which there is no slot: from, to, seconds.
-BUSY = (1.0, 3.0)
-#: How long those wait whose host is paused: from, to, in times between probes. They all come back
-#: to ask, so they are spread.
-PAUSED = (1.0, 4.0)
-#: How long what Redis told of the hosts is held for true. ms.
-FRESH = 1000
+#: Deliveries of one process to one host at once.
+SLOTS_PER_HOST = 4
+#: Randomised wait for a free slot. Seconds.
+BUSY_WAIT_SECONDS = (1.0, 3.0)
+#: Randomised wait for a paused host, in probe intervals.
+PAUSED_WAIT_PROBES = (1.0, 4.0)
+#: Lifetime of the cached host states. ms.
+HOST_CACHE_MS = 1000
 
 
 class HostLimiter:
-    """Gives out turns at hosts. Shared by the threads of a process."""
+    """Limits the deliveries of one process to each host. All threads share it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._busy: Counter[str] = Counter()
         self._failing: dict[str, Host] = {}
-        self._seen_at = -FRESH
+        self._cached_at = -HOST_CACHE_MS
 
     def acquire(self, hosts: CircuitBreaker, name: str, now: int, random: Random) -> float | None:
-        """None when `name` may be asked now, then `release` must follow; else how long to wait.
+        """Reserve a slot: None when the host may be called now, otherwise the wait in seconds.
+
+        After None, `release` must follow.
 
         Args:
             hosts: what all processes know.
@@ -46,15 +47,15 @@ class HostLimiter:
         if known and known.next_probe:
             due = known.next_probe <= now
             if not due or hosts.probe(name, now=now) is HostState.PAUSED:
-                return _between(PAUSED, random) * PROBE_INTERVAL_MS / 1000
+                return _between(PAUSED_WAIT_PROBES, random) * PROBE_INTERVAL_MS / 1000
         with self._lock:
-            if self._busy[name] >= SLOTS:
-                return _between(BUSY, random)
+            if self._busy[name] >= SLOTS_PER_HOST:
+                return _between(BUSY_WAIT_SECONDS, random)
             self._busy[name] += 1
         return None
 
     def release(self, hosts: CircuitBreaker, name: str, now: int, *, works: bool | None) -> None:
-        """The turn is over. `works`: the host answered as one that works; None: nobody asked it."""
+        """Free a slot. `works` says whether the host works; None: it was not called."""
         with self._lock:
             self._busy[name] -= 1
             if not self._busy[name]:
@@ -62,14 +63,14 @@ class HostLimiter:
         if works is None:
             return
         try:
-            self._note(hosts, name, now, works)
-        except LedgerUnavailable as error:  # hints only; the next one notes it
-            log.get().warning("host_not_noted", host=name, why=str(error))
+            self._record(hosts, name, now, works)
+        except LedgerUnavailable as error:  # a hint; the next delivery records it
+            log.get().warning("host_not_recorded", host=name, reason=str(error))
 
-    def _note(self, hosts: CircuitBreaker, name: str, now: int, works: bool) -> None:
+    def _record(self, hosts: CircuitBreaker, name: str, now: int, works: bool) -> None:
         if not works:
             state = hosts.failed(name, now=now)
-            self._seen_at = -FRESH
+            self._cached_at = -HOST_CACHE_MS
             if state is HostState.PAUSED:
                 log.get().warning("host_paused", host=name)
         elif known := self._failing.pop(name, None):
@@ -78,9 +79,9 @@ class HostLimiter:
                 log.get().warning("host_resumed", host=name)
 
     def _known(self, hosts: CircuitBreaker, now: int) -> dict[str, Host]:
-        if not 0 <= now - self._seen_at < FRESH:
+        if not 0 <= now - self._cached_at < HOST_CACHE_MS:
             self._failing = hosts.failing()
-            self._seen_at = now
+            self._cached_at = now
         return self._failing
 
 

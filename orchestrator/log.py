@@ -1,7 +1,7 @@
-"""Logs: one line per event, with job id, provider and attempt. JSON when nobody watches.
+"""Logs: one line per event with job id, provider and attempt. JSON when stderr is not a terminal.
 
-Events are named in the past tense (`job_settled`), so a search for a name finds every one. Nothing
-secret is ever passed in: no API key, no token, no callback URL, no prompt.
+Event names are in the past tense (`job_settled`). The field `reason` holds the cause. No secret is
+ever passed in: no API key, no token, no callback URL, no prompt.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from typing import Any
 import orjson
 import structlog
 
-#: How many lines of one kind a flood may write in a second.
-FLOOD_LINES = 5
+#: The most log lines of one kind per second.
+MAX_LINES_PER_SECOND = 5
 
 
 class _Lines:
-    """Writes each line to standard error in one system call, without a lock between threads."""
+    """Writes each line to stderr in one system call, without a lock between threads."""
 
     def __init__(self, *_: Any) -> None:
-        """Standard error, whoever asks."""
+        """Ignore the logger's name."""
 
     def msg(self, line: bytes) -> None:
-        """Write one line; a standard error that is closed loses it."""
+        """Write one line. A closed stderr loses it."""
         with suppress(OSError):
             os.write(2, line + b"\n")
 
@@ -41,7 +41,7 @@ class _Lines:
 
 
 def configure(level: int = logging.INFO) -> None:
-    """Set up structlog for this process: to standard error, coloured on a terminal."""
+    """Set up the logs of this process: to stderr, coloured on a terminal."""
     shared: list[Any] = [
         structlog.processors.add_log_level,
         structlog.processors.format_exc_info,
@@ -65,7 +65,7 @@ def configure(level: int = logging.INFO) -> None:
 
 
 def _configure_libraries(shared: list[Any]) -> None:
-    """What libraries warn of, by the standard logging, in the same form."""
+    """Write the warnings of libraries in the same form."""
     last: Any = structlog.processors.JSONRenderer(serializer=lambda e, **_: _dump(e).decode())
     if sys.stderr.isatty():
         last = structlog.dev.ConsoleRenderer()
@@ -80,12 +80,12 @@ def _configure_libraries(shared: list[Any]) -> None:
 
 
 def get() -> Any:
-    """The process' logger; inside somebody else's process, the standard logger `orchestrator`."""
+    """Return the process's logger, or the standard logger `orchestrator` in another program."""
     return _bound() if structlog.is_configured() else _AS_LIBRARY
 
 
 def reset() -> None:
-    """Back to a library's logging, as before `configure`."""
+    """Undo `configure`."""
     structlog.reset_defaults()
     _bound.cache_clear()
 
@@ -95,51 +95,54 @@ def _bound() -> Any:
     return structlog.get_logger().bind()
 
 
-class Flood:
-    """An event that outsiders can cause at will: a few lines a second of each kind, then a number.
+class RateLimitedLog:
+    """Logs an event that outsiders can cause: a few lines per second of each kind, then a count.
 
-    What is held back is told in one line, `<event>_unlogged`, within a second. `counts` has all.
+    The line `<event>_unlogged` reports the other events within a second. `counts` holds all events.
 
     Args:
-        event: its name.
-        most: how many lines of a kind are written in a second.
+        event: the name of the event.
+        max_lines: lines of one kind per second.
     """
 
     def __init__(
-        self, event: str, most: int = FLOOD_LINES, clock: Callable[[], float] = monotonic
+        self,
+        event: str,
+        max_lines: int = MAX_LINES_PER_SECOND,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self._event = event
-        self._most = most
+        self._max_lines = max_lines
         self._clock = clock
         self._lock = threading.Lock()
-        self._began = clock()
+        self._second_start = clock()
         self._seen: Counter[str] = Counter()
         self._unlogged: Counter[str] = Counter()
         self._timer: threading.Timer | None = None
 
     def warning(self, kind: str, **fields: Any) -> None:
-        """It happened. Kinds are few, and ours."""
+        """Log the event. There are few kinds, and outsiders cannot choose them."""
         with self._lock:
             self.counts[kind] += 1
-            if self._clock() - self._began >= 1:
-                self._began = self._clock()
+            if self._clock() - self._second_start >= 1:
+                self._second_start = self._clock()
                 self._seen.clear()
             self._seen[kind] += 1
-            if self._seen[kind] > self._most:
+            if self._seen[kind] > self._max_lines:
                 self._unlogged[kind] += 1
-                self._tell_soon()
+                self._flush_soon()
                 return
         get().warning(self._event, **fields)
 
     def flush(self) -> None:
-        """Tell what was held back."""
+        """Log the counts of the events that were not logged."""
         with self._lock:
             unlogged, self._unlogged, self._timer = self._unlogged, Counter(), None
         for kind, number in unlogged.items():
             get().warning(f"{self._event}_unlogged", kind=kind, number=number)
 
-    def _tell_soon(self) -> None:
+    def _flush_soon(self) -> None:
         if self._timer is None:
             self._timer = threading.Timer(1.0, self.flush)
             self._timer.daemon = True

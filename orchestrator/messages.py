@@ -1,7 +1,7 @@
-"""Nudges: Celery messages that name jobs to advance now. Hints, never the truth.
+"""Sends Celery messages with kombu: nudges, which name due jobs, and notifications by task.
 
-A message costs more than the work it announces, so what comes within a few milliseconds travels
-in one. A nudge that cannot be sent is dropped: the agenda brings its jobs back with the next sweep.
+A message costs more than the step it announces. So nudges of a few milliseconds travel together. A
+nudge that cannot be sent is dropped, because the next sweep nudges its jobs again.
 """
 
 from __future__ import annotations
@@ -21,45 +21,48 @@ from kombu.exceptions import OperationalError
 from orchestrator import log
 from orchestrator.jobs.model import Step
 
-#: The queue that workers take nudges and sweeps from.
+#: The queue of nudges and sweeps.
 QUEUE = "orchestrator.steps"
-#: The Celery task that takes each step's nudges.
+#: The Celery task of each step.
 TASKS = {step: f"orchestrator.{step}" for step in Step}
-#: How long the broker may leave us without an answer. Seconds.
-SILENCE = 5
-#: A connection can die without closing, in a failover or behind a firewall. Without these a worker
-#: would wait on it: for ever where it writes, and for 45 s where it waits for messages. The retry
-#: is for intake, which would lose the message that it has taken and cannot note as not yet done.
+#: The broker must answer within this time. Seconds.
+ANSWER_TIMEOUT_SECONDS = 5
+#: A connection can die without closing, in a failover or behind a firewall. Without these options a
+#: worker would wait for ever on a write, and 45 s on a read. intake needs the retry: otherwise it
+#: could lose a message that it took and could not return.
 CONNECTION_OPTIONS = {
-    "health_check_interval": SILENCE,
-    "socket_timeout": SILENCE,
+    "health_check_interval": ANSWER_TIMEOUT_SECONDS,
+    "socket_timeout": ANSWER_TIMEOUT_SECONDS,
     "socket_connect_timeout": 2,
     "retry_on_timeout": True,
 }
-#: No acknowledgements: they cost more than the message, and a lost nudge costs one sweep.
+#: No acknowledgements: they cost more than the message, and a sweep replaces a lost nudge.
 TRANSPORT_OPTIONS = {"ack_emulation": False, **CONNECTION_OPTIONS}
 
-#: How long a nudge waits for company. Seconds.
-WINDOW = 0.005
-#: The time between two rounds of messages: from, to, and for each job that the last one named.
-#: Seconds. A message costs as much as several callbacks, so the more there is to do, the fewer go.
-PACE, SLOWEST, PER_JOB = 0.02, 0.1, 0.004
-#: The most jobs one message names.
-BATCH = 100
+#: The first nudge waits this long for others. Seconds.
+WINDOW_SECONDS = 0.005
+#: Shortest and longest time between two rounds of messages. Seconds.
+MIN_ROUND_SECONDS, MAX_ROUND_SECONDS = 0.02, 0.1
+#: The time between rounds per job of the last round: a busy process sends fewer messages. Seconds.
+ROUND_SECONDS_PER_JOB = 0.004
+#: The most jobs of one message.
+MAX_JOBS_PER_MESSAGE = 100
 
 Send = Callable[[Step, Sequence[str]], None]
 
 
 class Nudger:
-    """Gathers nudges from all threads and sends them from one of its own.
+    """Collects nudges of all threads and sends them from its own thread.
 
     Args:
-        send: sends one message, or raises; then the message is dropped.
-        window: how long the first nudge waits for others, seconds.
-        pace: the least time between two rounds of messages, seconds; at most SLOWEST.
+        send: sends one message. When it raises, the message is dropped.
+        window: the wait of the first nudge for others, seconds.
+        pace: the shortest time between two rounds, seconds; at most MAX_ROUND_SECONDS.
     """
 
-    def __init__(self, send: Send, *, window: float = WINDOW, pace: float = PACE) -> None:
+    def __init__(
+        self, send: Send, *, window: float = WINDOW_SECONDS, pace: float = MIN_ROUND_SECONDS
+    ) -> None:
         self._send = send
         self._window = window
         self._pace = pace
@@ -69,7 +72,7 @@ class Nudger:
         self._closed = threading.Event()
 
     def nudge(self, step: Step, job_ids: Sequence[str]) -> None:
-        """Have workers take `step` with these jobs soon. Returns at once; never raises."""
+        """Ask workers to do `step` of these jobs soon. Returns at once and never raises."""
         if not job_ids:
             return
         with self._changed:
@@ -81,12 +84,12 @@ class Nudger:
             self._changed.notify()
 
     def nudge_steps(self, job_id: str, steps: Sequence[Step]) -> None:
-        """Have workers take each of these steps with a job soon, as `nudge` does."""
+        """Ask workers to do each of these steps of a job soon."""
         for step in steps:
             self.nudge(step, [job_id])
 
     def close(self) -> None:
-        """Send what waits, and stop."""
+        """Send the waiting nudges and stop."""
         self._closed.set()
         with self._changed:
             self._changed.notify()
@@ -104,7 +107,9 @@ class Nudger:
             with self._changed:
                 waiting, self._waiting = self._waiting, {}
             named = sum(map(len, waiting.values()))
-            next_round = monotonic() + min(max(self._pace, named * PER_JOB), SLOWEST)
+            next_round = monotonic() + min(
+                max(self._pace, named * ROUND_SECONDS_PER_JOB), MAX_ROUND_SECONDS
+            )
             for step, job_ids in waiting.items():
                 self._deliver(step, job_ids)
 
@@ -113,14 +118,14 @@ class Nudger:
             try:
                 self._send(step, batch)
             except Exception as error:
-                # Whatever it is: a nudger that ended would leave its process to the sweeps.
-                log.get().warning("nudge_dropped", step=step, jobs=len(batch), why=str(error))
+                # A thread that ends would leave all jobs of this process to the sweeps.
+                log.get().warning("nudge_dropped", step=step, jobs=len(batch), reason=str(error))
 
 
 class Broker:
-    """Sends Celery messages, without a Celery application. May be shared by threads.
+    """Sends Celery messages without a Celery application. Threads may share it.
 
-    The form is Celery's documented message protocol, version 2; a test has a Celery worker read it.
+    The messages follow Celery's documented message protocol, version 2.
     """
 
     def __init__(self, url: str) -> None:
@@ -139,7 +144,7 @@ class Broker:
         self.publish(TASKS[step], [list(job_ids)], queue=QUEUE, message_id=message_id)
 
     def publish(self, task: str, args: list[Any], *, queue: str, message_id: str) -> None:
-        """Send one message: a task by its name, with its arguments; reconnects once if need be.
+        """Send one message: the name of a task and its arguments. Reconnects once.
 
         Raises:
             OperationalError: the broker is away.
@@ -160,7 +165,7 @@ class Broker:
                     retry_policy={"max_retries": 1, "interval_start": 0},
                 )
             except (OperationalError, *lost) as error:
-                # kombu has closed its connection, and the producer would go on with that for ever.
+                # kombu has closed the connection, and the producer would keep using it.
                 self._producer = None
                 raise OperationalError(str(error)) from error
 
@@ -185,4 +190,7 @@ class Broker:
 
 def _batches(job_ids: list[str]) -> Iterator[list[str]]:
     unique = list(dict.fromkeys(job_ids))
-    return (unique[start : start + BATCH] for start in range(0, len(unique), BATCH))
+    return (
+        unique[start : start + MAX_JOBS_PER_MESSAGE]
+        for start in range(0, len(unique), MAX_JOBS_PER_MESSAGE)
+    )

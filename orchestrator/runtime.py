@@ -1,4 +1,4 @@
-"""What every step needs, put together once for each process."""
+"""The connected objects of one process."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ DAY_MS = 86_400_000
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The parts of one process, wired. Tests put other parts in."""
+    """The objects that steps and operations need. Tests replace some of them."""
 
     settings: Settings
     ledger: Ledger
     provider_client: ProviderClient
     nudger: Nudger
     providers: Mapping[str, Provider]
-    #: For addresses that somebody else chose: image links, callers' servers.
+    #: Calls URLs that somebody else chose: image links, callers' servers.
     session: GuardedSession
     storage: Storage
-    #: For callers who are told by Celery task.
+    #: Sends notifications by Celery task.
     broker: Broker
     host_limiter: HostLimiter = field(default_factory=HostLimiter)
     clock: Callable[[], int] = now_ms
@@ -41,7 +41,7 @@ class Runtime:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> Runtime:
-        """The real parts. Nothing connects before its first use."""
+        """Return the runtime of these settings. Nothing connects before its first use."""
         nudger = Nudger(Broker(settings.broker_url).send)
         ledger = Ledger.from_url(
             settings.redis_url,
@@ -79,23 +79,23 @@ class Runtime:
         return settlement.result
 
     def enabled_provider(self, name: str) -> tuple[Provider, ProviderSettings] | None:
-        """A provider that is on, with its settings; None when it is off or unknown."""
+        """Return an enabled provider with its settings, or None."""
         settings = self.settings.providers.get(name)
         return (self.providers[name], settings) if settings else None
 
     def calls_back(self, provider: Provider) -> bool:
-        """Whether we ask for callbacks: the provider must offer them, and take our URLs."""
+        """Return whether we request callbacks: the provider offers them and accepts our URL."""
         public_url = self.settings.public_url
         if not provider.capabilities.callbacks or public_url is None:
             return False
-        # Where private networks are allowed, the provider is a sandbox that takes any URL.
+        # With private networks allowed, the provider is a sandbox that accepts any URL.
         private = self.settings.allow_private_networks
         return private or provider.callback_refusal(public_url) is None
 
 
 @cache
 def default_runtime() -> Runtime:
-    """The runtime of this process' environment.
+    """Return the runtime of this process's environment.
 
     Raises:
         ConfigError: a setting is missing or wrong.

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from orchestrator.clock import REFRESH, RETRY, LedgerClock, now_ms
+from orchestrator.clock import REFRESH_SECONDS, RETRY_SECONDS, LedgerClock, now_ms
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.runtime import Runtime
 from orchestrator.settings.settings import Settings
@@ -49,9 +49,9 @@ def test_it_goes_on_by_the_steady_clock_without_asking_again() -> None:
     redis = Redis()
     clock = redis.clock()
     first = clock()
-    redis.steady += int(REFRESH * 1000) - 1
+    redis.steady += int(REFRESH_SECONDS * 1000) - 1
 
-    assert clock() == first + int(REFRESH * 1000) - 1
+    assert clock() == first + int(REFRESH_SECONDS * 1000) - 1
     assert len(redis.asked) == 1
 
 
@@ -59,7 +59,7 @@ def test_it_looks_again_after_a_while_and_follows_a_clock_that_jumped() -> None:
     redis = Redis()
     clock = redis.clock()
     clock()
-    redis.steady += int(REFRESH * 1000)
+    redis.steady += int(REFRESH_SECONDS * 1000)
     redis.ahead -= HOUR
 
     assert clock() == redis.steady + NOON - HOUR
@@ -77,10 +77,10 @@ def test_while_redis_is_away_the_known_time_goes_on_and_is_asked_for_now_and_the
     clock = redis.clock()
     clock()
     redis.away = True
-    redis.steady += int(REFRESH * 1000)
+    redis.steady += int(REFRESH_SECONDS * 1000)
 
     assert clock() == redis.steady + NOON
-    redis.steady += int(RETRY * 1000) - 1
+    redis.steady += int(RETRY_SECONDS * 1000) - 1
     assert clock() == redis.steady + NOON
     assert len(redis.asked) == 2
     redis.steady += 1

@@ -8,7 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import structlog
 
-from orchestrator.host_limiter import BUSY, FRESH, PAUSED, SLOTS, HostLimiter
+from orchestrator.host_limiter import (
+    BUSY_WAIT_SECONDS,
+    HOST_CACHE_MS,
+    PAUSED_WAIT_PROBES,
+    SLOTS_PER_HOST,
+    HostLimiter,
+)
 from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.ledger.circuit_breaker import (
     FAILURES_TO_OPEN,
@@ -17,9 +23,14 @@ from orchestrator.ledger.circuit_breaker import (
     CircuitBreaker,
     Host,
 )
-from tests.support.fakes import NOON
+from tests.support.fakes import NOON, unavailable_ledger
 
 HOST, OTHER = "hooks.example.com", "hooks.example.net:8443"
+
+
+@pytest.fixture
+def away() -> Ledger:
+    return unavailable_ledger()
 
 
 def low() -> float:
@@ -60,14 +71,14 @@ def test_a_host_has_four_slots_in_a_process(ledger: Ledger) -> None:
 
     waits = [limiter.acquire(ledger.circuit_breaker, HOST, NOON, low) for _ in range(6)]
 
-    assert SLOTS == 4
-    assert waits == [None] * 4 + [BUSY[0]] * 2
-    assert limiter.acquire(ledger.circuit_breaker, HOST, NOON, high) == BUSY[1]
+    assert SLOTS_PER_HOST == 4
+    assert waits == [None] * 4 + [BUSY_WAIT_SECONDS[0]] * 2
+    assert limiter.acquire(ledger.circuit_breaker, HOST, NOON, high) == BUSY_WAIT_SECONDS[1]
 
 
 def test_another_host_has_its_own(ledger: Ledger) -> None:
     limiter = HostLimiter()
-    for _ in range(SLOTS):
+    for _ in range(SLOTS_PER_HOST):
         limiter.acquire(ledger.circuit_breaker, HOST, NOON, low)
 
     assert limiter.acquire(ledger.circuit_breaker, HOST, NOON, low) is not None
@@ -78,13 +89,13 @@ def test_another_host_has_its_own(ledger: Ledger) -> None:
 @pytest.mark.parametrize("works", [True, False, None])
 def test_a_slot_that_is_given_back_can_be_taken(ledger: Ledger, works: bool | None) -> None:
     limiter = HostLimiter()
-    for _ in range(SLOTS):
+    for _ in range(SLOTS_PER_HOST):
         limiter.acquire(ledger.circuit_breaker, HOST, NOON, low)
 
     for _ in range(3):
         limiter.release(ledger.circuit_breaker, HOST, NOON, works=works)
         assert limiter.acquire(ledger.circuit_breaker, HOST, NOON, low) is None
-        assert limiter.acquire(ledger.circuit_breaker, HOST, NOON, low) == BUSY[0]
+        assert limiter.acquire(ledger.circuit_breaker, HOST, NOON, low) == BUSY_WAIT_SECONDS[0]
 
 
 def test_threads_never_hold_more_than_there_are(redis_url: str, ledger: Ledger) -> None:
@@ -108,10 +119,10 @@ def test_threads_never_hold_more_than_there_are(redis_url: str, ledger: Ledger) 
 
     with ThreadPoolExecutor(16) as pool:
         assert sum(pool.map(work, range(16))) > 0
-    assert 0 < most <= SLOTS
+    assert 0 < most <= SLOTS_PER_HOST
     assert [limiter.acquire(shared.circuit_breaker, HOST, NOON, low) for _ in range(5)] == [
         None
-    ] * 4 + [BUSY[0]]
+    ] * 4 + [BUSY_WAIT_SECONDS[0]]
 
 
 def test_hosts_that_nobody_asks_any_more_take_no_memory(ledger: Ledger) -> None:
@@ -140,8 +151,8 @@ def test_a_host_that_fails_often_enough_for_long_enough_is_paused(ledger: Ledger
         last + PROBE_INTERVAL_MS,
     )
     assert [(line["event"], line["host"]) for line in logs] == [("host_paused", HOST)]
-    assert limiter.acquire(ledger.circuit_breaker, HOST, last, low) == PAUSED[0] * 60
-    assert limiter.acquire(ledger.circuit_breaker, HOST, last, high) == PAUSED[1] * 60
+    assert limiter.acquire(ledger.circuit_breaker, HOST, last, low) == PAUSED_WAIT_PROBES[0] * 60
+    assert limiter.acquire(ledger.circuit_breaker, HOST, last, high) == PAUSED_WAIT_PROBES[1] * 60
 
 
 def test_few_failures_or_a_short_time_do_not_pause_it(ledger: Ledger) -> None:
@@ -178,8 +189,8 @@ def test_what_one_process_knows_the_others_learn_within_a_second(ledger: Ledger)
     assert paused(ledger.circuit_breaker, here) == paused_at
 
     assert here.acquire(ledger.circuit_breaker, HOST, paused_at, low) is not None
-    assert there.acquire(ledger.circuit_breaker, HOST, paused_at + FRESH - 1, low) is None
-    assert there.acquire(ledger.circuit_breaker, HOST, paused_at + FRESH, low) is not None
+    assert there.acquire(ledger.circuit_breaker, HOST, paused_at + HOST_CACHE_MS - 1, low) is None
+    assert there.acquire(ledger.circuit_breaker, HOST, paused_at + HOST_CACHE_MS, low) is not None
 
 
 def test_a_host_that_works_costs_one_look_in_a_second(
@@ -195,7 +206,7 @@ def test_a_host_that_works_costs_one_look_in_a_second(
     monkeypatch.setattr(CircuitBreaker, "failing", counted)
     limiter = HostLimiter()
 
-    for millisecond in range(0, 2 * FRESH, 10):
+    for millisecond in range(0, 2 * HOST_CACHE_MS, 10):
         limiter.acquire(ledger.circuit_breaker, HOST, NOON + millisecond, low)
         limiter.release(ledger.circuit_breaker, HOST, NOON + millisecond, works=True)
 
@@ -220,7 +231,7 @@ def test_of_two_processes_one_probes_in_each_interval(ledger: Ledger) -> None:
     assert one.acquire(ledger.circuit_breaker, HOST, due - 1, low) is not None
     taken = [each.acquire(ledger.circuit_breaker, HOST, due, low) for each in (one, two, one, two)]
 
-    assert taken == [None] + [PAUSED[0] * 60] * 3
+    assert taken == [None] + [PAUSED_WAIT_PROBES[0] * 60] * 3
     assert two.acquire(ledger.circuit_breaker, HOST, due + PROBE_INTERVAL_MS - 1, low) is not None
     assert two.acquire(ledger.circuit_breaker, HOST, due + PROBE_INTERVAL_MS, low) is None
 
@@ -252,7 +263,7 @@ def test_a_probe_that_is_answered_resumes_it_for_all(ledger: Ledger) -> None:
     assert [(line["event"], line["host"]) for line in logs] == [("host_resumed", HOST)]
     assert ledger.circuit_breaker.failing() == {}
     assert two.acquire(ledger.circuit_breaker, HOST, due + 100, low) is None
-    assert one.acquire(ledger.circuit_breaker, HOST, due + FRESH, low) is None
+    assert one.acquire(ledger.circuit_breaker, HOST, due + HOST_CACHE_MS, low) is None
 
 
 def test_that_it_was_resumed_is_told_once(ledger: Ledger) -> None:
@@ -316,7 +327,7 @@ def test_that_all_is_well_is_not_told(ledger: Ledger) -> None:
 def test_no_turn_is_given_while_nothing_is_known(away: Ledger) -> None:
     limiter = HostLimiter()
 
-    for _ in range(SLOTS + 1):
+    for _ in range(SLOTS_PER_HOST + 1):
         with pytest.raises(LedgerUnavailable):
             limiter.acquire(away.circuit_breaker, HOST, NOON, low)
 
@@ -347,7 +358,7 @@ def test_an_answer_that_could_not_be_noted_is_noted_with_the_next(
     limiter.acquire(ledger.circuit_breaker, HOST, last, low)
     limiter.release(away.circuit_breaker, HOST, last, works=True)
 
-    limiter.acquire(ledger.circuit_breaker, HOST, last + FRESH, low)
-    limiter.release(ledger.circuit_breaker, HOST, last + FRESH, works=True)
+    limiter.acquire(ledger.circuit_breaker, HOST, last + HOST_CACHE_MS, low)
+    limiter.release(ledger.circuit_breaker, HOST, last + HOST_CACHE_MS, works=True)
 
     assert ledger.circuit_breaker.failing() == {}

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import structlog
 
-from orchestrator.log import FLOOD_LINES, Flood
+from orchestrator.log import MAX_LINES_PER_SECOND, RateLimitedLog
 from tests.ledger import kit
 from tests.support.fakes import Clock
 
@@ -29,20 +29,20 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def flood(clock: Clock) -> Iterator[Flood]:
-    flood = Flood("refused", clock=lambda: clock() / 1000)
+def flood(clock: Clock) -> Iterator[RateLimitedLog]:
+    flood = RateLimitedLog("refused", clock=lambda: clock() / 1000)
     yield flood
     silence(flood)
 
 
-def silence(flood: Flood) -> None:
+def silence(flood: RateLimitedLog) -> None:
     """Let it tell nothing by itself any more."""
     if flood._timer:
         flood._timer.cancel()
     atexit.unregister(flood.flush)
 
 
-def test_few_are_written_as_they_are(flood: Flood, lines: Lines) -> None:
+def test_few_are_written_as_they_are(flood: RateLimitedLog, lines: Lines) -> None:
     flood.warning("404", provider="hiapi", why="not found")
 
     [line] = lines
@@ -54,16 +54,18 @@ def test_few_are_written_as_they_are(flood: Flood, lines: Lines) -> None:
     }
 
 
-def test_many_are_written_as_few_lines_and_a_number(flood: Flood, lines: Lines) -> None:
+def test_many_are_written_as_few_lines_and_a_number(flood: RateLimitedLog, lines: Lines) -> None:
     for _ in range(1000):
         flood.warning("404")
     flood.flush()
 
-    assert [line["event"] for line in lines] == ["refused"] * FLOOD_LINES + ["refused_unlogged"]
-    assert (lines[-1]["kind"], lines[-1]["number"]) == ("404", 1000 - FLOOD_LINES)
+    assert [line["event"] for line in lines] == ["refused"] * MAX_LINES_PER_SECOND + [
+        "refused_unlogged"
+    ]
+    assert (lines[-1]["kind"], lines[-1]["number"]) == ("404", 1000 - MAX_LINES_PER_SECOND)
 
 
-def test_one_kind_does_not_hide_another(flood: Flood, lines: Lines) -> None:
+def test_one_kind_does_not_hide_another(flood: RateLimitedLog, lines: Lines) -> None:
     for _ in range(100):
         flood.warning("404")
     flood.warning("401", why="wrong")
@@ -71,18 +73,18 @@ def test_one_kind_does_not_hide_another(flood: Flood, lines: Lines) -> None:
     assert lines[-1]["why"] == "wrong"
 
 
-def test_every_second_begins_anew(flood: Flood, clock: Clock, lines: Lines) -> None:
+def test_every_second_begins_anew(flood: RateLimitedLog, clock: Clock, lines: Lines) -> None:
     for _ in range(3):
         for _ in range(100):
             flood.warning("404")
         clock.forward(1)
     flood.flush()
 
-    assert len(lines) == 3 * FLOOD_LINES + 1
-    assert lines[-1]["number"] == 300 - 3 * FLOOD_LINES
+    assert len(lines) == 3 * MAX_LINES_PER_SECOND + 1
+    assert lines[-1]["number"] == 300 - 3 * MAX_LINES_PER_SECOND
 
 
-def test_no_number_is_told_twice(flood: Flood, lines: Lines) -> None:
+def test_no_number_is_told_twice(flood: RateLimitedLog, lines: Lines) -> None:
     for _ in range(100):
         flood.warning("404")
     flood.flush()
@@ -91,15 +93,15 @@ def test_no_number_is_told_twice(flood: Flood, lines: Lines) -> None:
     assert [line["event"] for line in lines].count("refused_unlogged") == 1
 
 
-def test_the_number_is_told_by_itself(flood: Flood, lines: Lines) -> None:
-    for _ in range(FLOOD_LINES + 1):
+def test_the_number_is_told_by_itself(flood: RateLimitedLog, lines: Lines) -> None:
+    for _ in range(MAX_LINES_PER_SECOND + 1):
         flood.warning("404")
 
     kit.eventually(lambda: any(line["event"] == "refused_unlogged" for line in lines))
 
 
 def test_from_all_threads_none_is_lost(lines: Lines) -> None:
-    flood = Flood("refused")
+    flood = RateLimitedLog("refused")
     with ThreadPoolExecutor(8) as pool:
         for _ in range(4000):
             pool.submit(flood.warning, "404")

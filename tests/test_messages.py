@@ -22,7 +22,7 @@ from redis import Redis
 from orchestrator import messages
 from orchestrator.cli.stack import EmbeddedRedis
 from orchestrator.jobs.model import Step
-from orchestrator.messages import BATCH, QUEUE, Broker, Nudger
+from orchestrator.messages import MAX_JOBS_PER_MESSAGE, QUEUE, Broker, Nudger
 
 #: A window that only close() ends: what is nudged before is gathered.
 ENDLESS = 3600.0
@@ -100,7 +100,7 @@ def test_a_message_names_at_most_a_hundred_jobs(outbox: Outbox) -> None:
 
     nudger.close()
 
-    assert BATCH == 100
+    assert MAX_JOBS_PER_MESSAGE == 100
     assert [len(batch) for _, batch in outbox.sent] == [100, 100, 50]
     assert [job_id for _, batch in outbox.sent for job_id in batch] == job_ids
 
@@ -108,7 +108,7 @@ def test_a_message_names_at_most_a_hundred_jobs(outbox: Outbox) -> None:
 def test_a_busy_process_sends_in_rounds_and_the_first_at_once(
     outbox: Outbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(messages, "SLOWEST", 0.3)
+    monkeypatch.setattr(messages, "MAX_ROUND_SECONDS", 0.3)
     nudger, begun = Nudger(outbox, window=0.001, pace=0.3), monotonic()
 
     nudger.nudge(Step.SUBMIT, ["job_1"])
@@ -130,7 +130,7 @@ def test_the_more_a_round_names_the_later_the_next_one_is(outbox: Outbox) -> Non
         nudger.nudge(Step.SUBMIT, [f"job_{number}_{n}" for n in range(20)])
         assert outbox.arrived.acquire(timeout=PATIENCE)
 
-    assert monotonic() - begun >= 20 * messages.PER_JOB
+    assert monotonic() - begun >= 20 * messages.ROUND_SECONDS_PER_JOB
     nudger.close()
 
 

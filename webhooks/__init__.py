@@ -1,1 +1,1 @@
-"""The Flask application: the callback receiver, which also mounts the API."""
+"""The Flask application: the callback receiver and the API."""

@@ -1,11 +1,11 @@
-"""Puts the receiver and the API into one Flask application."""
+"""Builds the Flask application from the receiver and the API."""
 
 from __future__ import annotations
 
 from flask import Flask
 
 from orchestrator import api
-from orchestrator.callbacks.drain import Drainer
+from orchestrator.callbacks.drain import SpoolDrainer
 from orchestrator.callbacks.spool import Spool
 from orchestrator.runtime import Runtime
 from webhooks import receiver
@@ -13,14 +13,16 @@ from webhooks.body_limit import BodyReadLimiter
 
 
 def create_app(runtime: Runtime) -> Flask:
-    """The web process. With a spool, its drainer starts with the first callback that is spooled.
+    """Return the application of the web process.
+
+    With a spool, its drainer starts with the first spooled callback.
 
     Raises:
         ConfigError: no API keys are set.
     """
     app = Flask("orchestrator", static_folder=None)
     folder = runtime.settings.spool_dir
-    drainer = Drainer(runtime, Spool(folder)) if folder else None
+    drainer = SpoolDrainer(runtime, Spool(folder)) if folder else None
     app.extensions["drainer"] = drainer
     app.register_blueprint(receiver.blueprint(runtime, drainer))
     api.mount(app, runtime)

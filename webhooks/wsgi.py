@@ -1,4 +1,4 @@
-"""What the web server loads: `granian --interface wsgi webhooks.wsgi:app`."""
+"""The entry point of the web server: `granian --interface wsgi webhooks.wsgi:app`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from orchestrator import log
 from orchestrator.runtime import default_runtime
 from orchestrator.settings.environment import ConfigError
-from webhooks import body_limit
+from webhooks import idle_connections
 from webhooks.app import create_app
 
 log.configure()
@@ -16,6 +16,6 @@ try:
 except ConfigError as error:
     sys.exit(f"orchestrator: {error}")
 
-body_limit.start_cutting()
+idle_connections.start_closing()
 if app.extensions["drainer"]:
-    app.extensions["drainer"].start()  # a process before this one may have left something
+    app.extensions["drainer"].start()  # an earlier process may have left files

@@ -1,8 +1,8 @@
-"""The Celery application, its schedule, and one short task per step.
+"""The Celery applications.
 
-celery -A workers worker    takes nudges and sweeps, and does the steps they name
-celery -A workers beat      asks for a sweep once a second
-celery -A workers.intake worker    takes other services' enqueue messages
+celery -A workers worker           does steps and sweeps
+celery -A workers beat             asks for a sweep once a second
+celery -A workers.intake worker    reads enqueue messages of other services
 """
 
 from workers.app import app

@@ -1,7 +1,7 @@
 """The Celery application for nudges and sweeps.
 
-Its messages are hints, so it runs without acknowledgements, results, retries or ETAs: the ledger
-remembers everything, and the sweep brings back whatever a lost message was about.
+Its messages are hints. So it runs without acknowledgements, results, retries and ETAs. The ledger
+holds all state, and a sweep replaces every lost message.
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ from orchestrator.steps.submit import submit as submit_job
 from orchestrator.storage.storage import StorageError
 from workers.executor import StepExecutor
 
-#: Time between sweeps. A sweep message nobody took in that many sweeps is dropped. Seconds; count.
+#: Time between sweeps. Seconds.
 SWEEP_SECONDS = 1.0
-SWEEP_EXPIRES = 5
+#: A sweep message that no worker took within this time is dropped. Seconds.
+SWEEP_EXPIRES_SECONDS = 5
 
-#: When what is left of old jobs is cleared away: daily, at this time (UTC).
+#: The daily time of the prune step, UTC.
 PRUNE_AT = {"hour": 3, "minute": 17}
-#: Threads for archives, and for notifications: both wait for others' servers, archives also work.
-ARCHIVISTS, MESSENGERS = 16, 64
-#: How many of each may wait for a thread; what is over it comes again with the next sweep.
+#: Threads for archives and for notifications. Both wait for servers; archives also decode images.
+ARCHIVE_THREADS, NOTIFY_THREADS = 16, 64
+#: Jobs of each kind that may wait for a thread. Further jobs are nudged again by the next sweep.
 BACKLOG = 200
 
 STEPS = {
@@ -51,8 +52,8 @@ STEPS = {
 }
 
 
-def configured(name: str, **settings: Any) -> Celery:
-    """A Celery application on our broker, or the end of the process with one clear line."""
+def celery_app(name: str, **settings: Any) -> Celery:
+    """Return a Celery application on our broker. A wrong setting ends the process with one line."""
     try:
         runtime = default_runtime()
     except ConfigError as error:
@@ -73,7 +74,7 @@ def configured(name: str, **settings: Any) -> Celery:
     return app
 
 
-app = configured(
+app = celery_app(
     "orchestrator",
     task_default_queue=QUEUE,
     broker_transport_options=TRANSPORT_OPTIONS,
@@ -81,70 +82,70 @@ app = configured(
         "sweep": {
             "task": "orchestrator.reconcile",
             "schedule": SWEEP_SECONDS,
-            "options": {"expires": SWEEP_EXPIRES},
+            "options": {"expires": SWEEP_EXPIRES_SECONDS},
         },
         "prune": {"task": "orchestrator.prune", "schedule": crontab(**PRUNE_AT)},
     },
 )
 
 
-def _take(step: Step, job_id: str) -> None:
+def _do(step: Step, job_id: str) -> None:
     STEPS[step](default_runtime(), job_id)
 
 
-def _crew(**options: Any) -> StepExecutor:
-    return StepExecutor(_take, stopping=lambda: state.should_stop is not None, **options)
+def _executor(**options: Any) -> StepExecutor:
+    return StepExecutor(_do, stopping=lambda: state.should_stop is not None, **options)
 
 
-# What leads to an outcome is never dropped. What follows from one has threads of its own, so that
-# slow links and slow callers delay no submission, and neither delays the other.
-crew = _crew()
-archivists = _crew(threads=ARCHIVISTS, backlog=BACKLOG)
-messengers = _crew(threads=MESSENGERS, backlog=BACKLOG)
+# Submissions and polls are never dropped. Archives and notifications have their own threads, so
+# slow links and slow callers delay no submission, and do not delay each other.
+provider_steps = _executor()
+archive_steps = _executor(threads=ARCHIVE_THREADS, backlog=BACKLOG)
+notify_steps = _executor(threads=NOTIFY_THREADS, backlog=BACKLOG)
 
 
 @app.task(name=TASKS[Step.SUBMIT])
 def submit(job_ids: Sequence[str]) -> None:
-    """Submit these jobs, side by side."""
-    crew.take(Step.SUBMIT, job_ids)
+    """Submit these jobs, in parallel."""
+    provider_steps.execute(Step.SUBMIT, job_ids)
 
 
 @app.task(name=TASKS[Step.POLL])
 def poll(job_ids: Sequence[str]) -> None:
-    """Poll these jobs, side by side."""
-    crew.take(Step.POLL, job_ids)
+    """Poll these jobs, in parallel."""
+    provider_steps.execute(Step.POLL, job_ids)
 
 
 @app.task(name=TASKS[Step.ARCHIVE])
 def archive(job_ids: Sequence[str]) -> None:
-    """Archive these jobs' images, side by side."""
-    archivists.take(Step.ARCHIVE, job_ids)
+    """Archive the images of these jobs, in parallel."""
+    archive_steps.execute(Step.ARCHIVE, job_ids)
 
 
 @app.task(name=TASKS[Step.NOTIFY])
 def notify(job_ids: Sequence[str]) -> None:
-    """Tell these jobs' callers, side by side."""
-    messengers.take(Step.NOTIFY, job_ids)
+    """Notify the callers of these jobs, in parallel."""
+    notify_steps.execute(Step.NOTIFY, job_ids)
 
 
 @app.task(name="orchestrator.prune")
 def prune() -> None:
-    """Clear away what is left of old jobs."""
+    """Delete old jobs."""
     try:
         pruned = prune_now(default_runtime())
     except (LedgerUnavailable, StorageError) as error:
-        log.get().warning("prune_failed", why=str(error))
+        log.get().warning("prune_failed", reason=str(error))
     else:
-        log.get().info("prune_done", forgotten=len(pruned))
+        log.get().info("prune_done", deleted=len(pruned))
 
 
 @app.task(name="orchestrator.reconcile")
 def reconcile() -> None:
-    """Sweep: nudge every job that is due."""
+    """Sweep: nudge every due job."""
     try:
         due = sweep(default_runtime())
     except LedgerUnavailable as error:
-        log.get().warning("sweep_failed", why=str(error))
+        log.get().warning("sweep_failed", reason=str(error))
     else:
         log.get().debug("sweep_done", due=due)
 
@@ -157,11 +158,11 @@ def _configure_logs(**_: Any) -> None:
 
 @signals.worker_shutdown.connect
 def _finish_steps(**_: Any) -> None:
-    """A warm stop: what is in flight is finished, or handed back by the end of its lease."""
+    """Finish the running steps. A step that does not end in time is continued by another worker."""
     ends = monotonic() + default_runtime().settings.drain_seconds
-    crews = (crew, messengers, archivists)
-    left = [job for each in crews for job in each.drain(max(0.0, ends - monotonic()))]
+    executors = (provider_steps, notify_steps, archive_steps)
+    left = [job for each in executors for job in each.drain(max(0.0, ends - monotonic()))]
     if left:
-        log.get().warning("steps_left", jobs=left)
+        log.get().warning("steps_unfinished", jobs=left)
         logging.shutdown()
-        os._exit(0)  # threads that wait for a provider would keep the process alive
+        os._exit(0)  # threads that wait for a provider would keep the process running

@@ -1,4 +1,4 @@
-"""The threads that do a worker's steps, side by side."""
+"""The threads that do a worker's steps."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from orchestrator import log
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerUnavailable
 
-#: Steps that one worker process does at once. Each waits for a provider most of its time.
-THREADS = 32
+#: Steps that one worker process does at once. Each step mostly waits for a provider.
+PROVIDER_THREADS = 32
 
 
 class StepExecutor:
-    """Takes steps off the message loop's hands.
+    """Runs steps in threads, so that the message loop does not wait for them.
 
-    While all are busy it holds the loop back; or, with a `backlog`, it lets so many wait and drops
-    the rest, which the next sweep brings again. A step that fails is logged and forgotten: its
-    lease runs out, and the agenda brings it back.
+    Without a `backlog`, the message loop waits while all threads are busy. With a `backlog`, this
+    many jobs may wait for a thread, and further jobs are dropped: the next sweep nudges them again.
+    A step that fails is logged. Its lease ends, and the agenda brings the job back.
 
     Args:
-        run: does one step with one job.
-        stopping: whether the process is told to stop; then no further step is begun.
-        threads: how many are done at once.
-        backlog: how many may wait for a thread; None holds back.
+        run: does one step of one job.
+        stopping: says whether the process is stopping. Then no further step is started.
+        threads: steps that run at once.
+        backlog: jobs that may wait for a thread; None makes the message loop wait.
     """
 
     def __init__(
@@ -33,37 +33,37 @@ class StepExecutor:
         run: Callable[[Step, str], None],
         *,
         stopping: Callable[[], bool],
-        threads: int = THREADS,
+        threads: int = PROVIDER_THREADS,
         backlog: int | None = None,
     ) -> None:
         self._run = run
         self._stopping = stopping
         self._threads = threads
-        self._holds_back = backlog is None
+        self._blocks = backlog is None
         self._free = threading.Semaphore(threads + (backlog or 0))
         self._pool: ThreadPoolExecutor | None = None
-        self._under_way: dict[Future[None], str] = {}
+        self._running: dict[Future[None], str] = {}
 
-    def take(self, step: Step, job_ids: Sequence[str]) -> None:
-        """Do `step` with each job; returns once each was begun, or waits, or the process stops."""
+    def execute(self, step: Step, job_ids: Sequence[str]) -> None:
+        """Start `step` for each job. Returns when each job has started, waits or was dropped."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="step")
         for job_id in job_ids:
-            if not self._free.acquire(blocking=self._holds_back):
+            if not self._free.acquire(blocking=self._blocks):
                 return
             if self._stopping():
                 self._free.release()
                 return
-            begun = self._pool.submit(self._step, step, job_id)
-            self._under_way[begun] = job_id
-            begun.add_done_callback(self._under_way.pop)
+            future = self._pool.submit(self._step, step, job_id)
+            self._running[future] = job_id
+            future.add_done_callback(self._running.pop)
 
     def drain(self, seconds: float) -> list[str]:
-        """Wait until every step that was begun is done; the jobs of those that are not in time."""
+        """Wait for the started steps, and return the jobs whose steps did not end in time."""
         if self._pool is None:
             return []
-        wait(list(self._under_way), seconds)
-        left = list(self._under_way.values())
+        wait(list(self._running), seconds)
+        left = list(self._running.values())
         self._pool.shutdown(wait=not left)
         return left
 
@@ -72,8 +72,8 @@ class StepExecutor:
             if not self._stopping():
                 self._run(step, job_id)
         except LedgerUnavailable as error:
-            log.get().warning("step_failed", job=job_id, step=step, why=str(error))
+            log.get().warning("step_failed", job=job_id, step=step, reason=str(error))
         except Exception:
-            log.get().exception("step_broke", job=job_id, step=step)
+            log.get().exception("step_crashed", job=job_id, step=step)
         finally:
             self._free.release()

@@ -1,10 +1,10 @@
-"""Enqueueing by Celery message, for services that live on the same broker.
+"""Reads enqueue messages of other Celery services on the same broker.
 
     app.send_task("orchestrator.enqueue", kwargs={...}, queue="orchestrator.enqueue")
 
-This message is no hint: until its job is in the ledger it is the only record of the request. So it
-has its own queue and its own process, with acknowledgements, and is as durable as the broker. It
-may be delivered twice; its Celery task id is the idempotency key.
+Such a message is not a hint: until its job is in the ledger, it is the only record of the request.
+So it has its own queue, its own process and late acknowledgements. It may be delivered twice. Its
+Celery task id is the idempotency key.
 """
 
 from __future__ import annotations
@@ -23,40 +23,43 @@ from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.messages import CONNECTION_OPTIONS
 from orchestrator.runtime import Runtime, default_runtime
-from workers.app import configured
+from workers.app import celery_app
 
 QUEUE = "orchestrator.enqueue"
-#: A message that nobody acknowledged is given out again after this long. Seconds.
-VISIBILITY_TIMEOUT = 60
-#: How long to wait between looks for a ledger that is away. Seconds.
-PATIENCE = 1.0
+#: A message without an acknowledgement is delivered again after this time. Seconds.
+VISIBILITY_TIMEOUT_SECONDS = 60
+#: Wait between tries while the ledger is away. Seconds.
+RETRY_INTERVAL_SECONDS = 1.0
 
-app: Celery = configured(
+app: Celery = celery_app(
     "orchestrator.intake",
     task_default_queue=QUEUE,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,
-    broker_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT, **CONNECTION_OPTIONS},
+    broker_transport_options={
+        "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
+        **CONNECTION_OPTIONS,
+    },
 )
 
 
 @app.task(name="orchestrator.enqueue", bind=True)
 def enqueue(self: Task, *unnamed: Any, **request: Any) -> None:
-    """Put one request into the ledger. A bad one is logged and kept among the rejected messages."""
+    """Create the job of one request. A bad request is logged and added to the rejected messages."""
     runtime, message_id = default_runtime(), self.request.id
     while True:
         try:
-            _place(runtime, request, message_id, unnamed)
+            _create(runtime, request, message_id, unnamed)
             return
         except LedgerUnavailable as error:
-            log.get().warning("enqueue_waits", message=message_id, why=str(error))
+            log.get().warning("enqueue_delayed", message=message_id, reason=str(error))
         if state.should_stop is not None or state.should_terminate is not None:
             raise Reject("the ledger is away", requeue=True)
-        threading.Event().wait(PATIENCE)
+        threading.Event().wait(RETRY_INTERVAL_SECONDS)
 
 
-def _place(
+def _create(
     runtime: Runtime, request: dict[str, Any], message_id: str, unnamed: tuple[Any, ...]
 ) -> None:
     try:
@@ -66,6 +69,6 @@ def _place(
             )
         create_job(runtime, request, scope="celery", key=message_id)
     except (InvalidRequest, IdempotencyMismatch) as error:
-        log.get().error("enqueue_refused", message=message_id, why=str(error))
+        log.get().error("enqueue_refused", message=message_id, reason=str(error))
         body = dump({"id": message_id, "args": unnamed, "kwargs": request})
         runtime.ledger.reject("enqueue", now=runtime.clock(), reason=str(error), body=body)

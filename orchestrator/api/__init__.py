@@ -1,4 +1,4 @@
-"""The HTTP API: jobs and health, with problem details for every error."""
+"""The HTTP API. Every error is a problem document."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from orchestrator.api import actions, health, images, jobs, metrics, problems, p
 from orchestrator.runtime import Runtime
 from orchestrator.settings.environment import ConfigError
 
-#: The largest request that is read. Bytes.
-MAX_BODY = 1024 * 1024
+#: The largest accepted request, without files. Bytes.
+MAX_BODY_BYTES = 1024 * 1024
 
 
 def mount(app: Flask, runtime: Runtime) -> None:
-    """Put the API into `app`.
+    """Add the API to `app`.
 
     Raises:
         ConfigError: no API keys are set.
     """
     if not runtime.settings.api_keys:
         raise ConfigError(
-            "ORCHESTRATOR_API_KEYS is not set: the API needs at least one name:key;"
+            "ORCHESTRATOR_API_KEYS is not set. Set it to at least one name:key;"
             " make a key with: openssl rand -hex 32"
         )
     app.config.update(
-        MAX_CONTENT_LENGTH=MAX_BODY,
+        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
         API_TITLE="Image job orchestrator",
         API_VERSION="v1",
         OPENAPI_VERSION="3.1.0",

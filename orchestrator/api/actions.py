@@ -1,4 +1,4 @@
-"""`/v1/jobs/{id}/...`: cancel a job, try it again, tell its caller again."""
+"""`/v1/jobs/{id}/...`: cancel a job, retry it, notify its caller again."""
 
 from __future__ import annotations
 
@@ -13,25 +13,28 @@ from orchestrator.api.auth import require_key
 from orchestrator.enqueue import cancel_job
 from orchestrator.jobs.schemas import JobSchema
 from orchestrator.jobs.validation import StrictSchema, always, checked
-from orchestrator.operations.replay import NothingToTell, tell_again
+from orchestrator.operations.replay import NothingToNotify, notify_again
 from orchestrator.operations.rerun import MayBePaid, NotRetryable, retry
 from orchestrator.runtime import Runtime
 
 
 class RetrySchema(StrictSchema):
-    """What `POST /v1/jobs/{id}/retry` takes."""
+    """The body of `POST /v1/jobs/{id}/retry`."""
 
     accept_risk = fields.Boolean(
         truthy={True},
         falsy={False},
         error_messages=always("true or false"),
-        metadata={"description": "Go on although the first job may have been charged."},
+        metadata={"description": "Retry although the first job may have been charged."},
     )
 
 
+_RETRY_BODY = {"content": {"application/json": {"schema": RetrySchema}}}
+
+
 def blueprint(runtime: Runtime) -> Blueprint:
-    """The routes, on these runtime."""
-    actions = Blueprint("actions", __name__, url_prefix="/v1/jobs", description="Acts on a job")
+    """Return the routes."""
+    actions = Blueprint("actions", __name__, url_prefix="/v1/jobs", description="Actions on a job")
 
     @actions.before_request
     def authenticate() -> None:
@@ -39,45 +42,54 @@ def blueprint(runtime: Runtime) -> Blueprint:
 
     @actions.post("/<job_id>/cancel")
     @actions.doc(security=[{"bearer": []}])
-    @actions.alt_response(200, schema=JobSchema, description="The job, cancelled")
+    @actions.alt_response(200, schema=JobSchema, description="The cancelled job")
     def cancel(job_id: str) -> Response:
-        """Call a job off that was not sent to its provider yet; 409 once it was."""
-        cancelled = cancel_job(runtime, job_id)
-        job = existing(runtime.ledger.get(job_id), job_id)
-        if cancelled:
-            return answer(runtime, job, 200)
-        raise Conflict(f"it is {job.status}: only a job that is still queued can be cancelled")
+        """Cancel a job that was not sent to its provider. Answers 409 after it was sent."""
+        return _cancel(runtime, job_id)
 
     @actions.post("/<job_id>/retry")
-    @actions.doc(
-        security=[{"bearer": []}],
-        requestBody={"content": {"application/json": {"schema": RetrySchema}}},
-    )
-    @actions.alt_response(202, schema=JobSchema, description="A new job, queued")
-    @actions.alt_response(200, schema=JobSchema, description="The job that an earlier retry made")
-    def again(job_id: str) -> Response:
+    @actions.doc(security=[{"bearer": []}], requestBody=_RETRY_BODY)
+    @actions.alt_response(202, schema=JobSchema, description="The new, queued job")
+    @actions.alt_response(200, schema=JobSchema, description="The job of an earlier retry")
+    def rerun(job_id: str) -> Response:
         """Enqueue the request of a failed or cancelled job again, once."""
-        job = existing(runtime.ledger.get(job_id), job_id)
-        told = checked(RetrySchema(), incoming.body() if request.get_data() else {})
-        risk = told.get("accept_risk", False)
-        try:
-            placed = retry(runtime, job, caller=f"api:{g.caller}", accept_risk=risk)
-        except MayBePaid as error:
-            raise Conflict(f'{error}; send {{"accept_risk": true}} to do it all the same') from None
-        except NotRetryable as error:
-            raise Conflict(str(error)) from None
-        return answer(runtime, placed.job, 200 if placed.replayed else 202)
+        return _retry(runtime, job_id)
 
     @actions.post("/<job_id>/notify")
     @actions.doc(security=[{"bearer": []}])
-    @actions.alt_response(202, schema=JobSchema, description="The job; its caller is told again")
-    def tell(job_id: str) -> Response:
-        """Tell a job's caller again, with the same message id; 409 if there is nobody to tell."""
-        job = existing(runtime.ledger.get(job_id), job_id)
-        try:
-            tell_again(runtime, job)
-        except NothingToTell as error:
-            raise Conflict(str(error)) from None
-        return answer(runtime, existing(runtime.ledger.get(job_id), job_id), 202)
+    @actions.alt_response(202, schema=JobSchema, description="The job; a delivery is due")
+    def notify(job_id: str) -> Response:
+        """Notify the caller again, with the same message id. Answers 409 without a receiver."""
+        return _notify(runtime, job_id)
 
     return actions
+
+
+def _cancel(runtime: Runtime, job_id: str) -> Response:
+    cancelled = cancel_job(runtime, job_id)
+    job = existing(runtime.ledger.get(job_id), job_id)
+    if cancelled:
+        return answer(runtime, job, 200)
+    raise Conflict(f"it is {job.status}; only a queued job can be cancelled")
+
+
+def _retry(runtime: Runtime, job_id: str) -> Response:
+    job = existing(runtime.ledger.get(job_id), job_id)
+    body = checked(RetrySchema(), incoming.body() if request.get_data() else {})
+    risk = body.get("accept_risk", False)
+    try:
+        result = retry(runtime, job, caller=f"api:{g.caller}", accept_risk=risk)
+    except MayBePaid as error:
+        raise Conflict(f'{error}; send {{"accept_risk": true}} to retry nevertheless') from None
+    except NotRetryable as error:
+        raise Conflict(str(error)) from None
+    return answer(runtime, result.job, 200 if result.replayed else 202)
+
+
+def _notify(runtime: Runtime, job_id: str) -> Response:
+    job = existing(runtime.ledger.get(job_id), job_id)
+    try:
+        notify_again(runtime, job)
+    except NothingToNotify as error:
+        raise Conflict(str(error)) from None
+    return answer(runtime, existing(runtime.ledger.get(job_id), job_id), 202)

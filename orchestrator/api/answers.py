@@ -1,4 +1,4 @@
-"""What the API answers with: a job, other JSON, or that there is no such job."""
+"""Answers of the API: a job, other JSON, or 404."""
 
 from __future__ import annotations
 
@@ -14,25 +14,23 @@ from orchestrator.runtime import Runtime
 
 
 def existing(job: Job | None, job_id: str) -> Job:
-    """The job that was found.
+    """Return the job.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such job.
     """
     if job is None:
-        raise NotFound(
-            f"there is no job {job_id[:80]!r}; done jobs are kept for the retention time"
-        )
+        raise NotFound(f"there is no job {job_id[:80]!r}; jobs are kept for the retention time")
     return job
 
 
 def answer(
     runtime: Runtime, job: Job, status: int, headers: dict[str, str] | None = None
 ) -> Response:
-    """A job as callers see it."""
+    """Return an answer with a job."""
     return as_json(job_view(job, runtime.settings.public_url), status, headers)
 
 
 def as_json(value: Any, status: int, headers: dict[str, str] | None = None) -> Response:
-    """JSON-ready data."""
+    """Return an answer with JSON-ready data."""
     return Response(dump(value), status, headers, mimetype="application/json")

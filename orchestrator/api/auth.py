@@ -1,4 +1,4 @@
-"""Bearer keys. Who calls is known by the name of the key."""
+"""Bearer keys. The name of the key identifies the caller."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from orchestrator.security.secret import Secret
 
 
 def require_key(keys: Mapping[str, Secret]) -> None:
-    """Let the request through if it carries one of our keys; `g.caller` is the key's name.
+    """Allow the request if it has one of our keys, and set `g.caller` to the key's name.
 
-    Every key is compared, each in constant time, so that timing tells nothing.
+    Every key is compared in constant time, so the duration reveals nothing.
 
     Raises:
-        Unauthorized: it does not.
+        Unauthorized: the request has no valid key.
     """
-    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-    token = given.strip().encode("utf-8", "replace")
+    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
+    token = credentials.strip().encode("utf-8", "replace")
     matches = [
         name for name, key in keys.items() if hmac.compare_digest(key.reveal().encode(), token)
     ]
     if scheme.lower() != "bearer" or not matches:
         raise Unauthorized(
-            "Authorization: Bearer KEY is needed, with one of the keys in ORCHESTRATOR_API_KEYS",
+            "The header Authorization: Bearer KEY is required, with a key of ORCHESTRATOR_API_KEYS",
             www_authenticate=WWWAuthenticate("bearer", {"realm": "orchestrator"}),
         )
     g.caller = matches[0]

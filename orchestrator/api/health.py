@@ -1,4 +1,4 @@
-"""Liveness and readiness. Open to all: they tell nothing but whether we work."""
+"""Liveness and readiness. They need no key and show only whether we work."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from flask import Blueprint, Response
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.runtime import Runtime
-
-#: A sweep older than this means that no worker or no beat is alive. Seconds.
-SWEEP_STALE = 60
+from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
 
 
 def blueprint(runtime: Runtime) -> Blueprint:
-    """The routes, on these runtime."""
+    """Return the routes."""
     health = Blueprint("health", __name__)
 
     @health.get("/healthz")
@@ -23,13 +21,13 @@ def blueprint(runtime: Runtime) -> Blueprint:
 
     @health.get("/readyz")
     def ready() -> Response:
-        """Redis answers, and a sweep was finished a short while ago."""
+        """Redis answers, and a sweep has finished recently."""
         try:
             swept = runtime.ledger.last_sweep()
         except LedgerUnavailable:
             return _answer(503, {"status": "not ready", "ledger": "away", "sweep": "unknown"})
         age = None if swept is None else (runtime.clock() - swept) / 1000
-        if age is None or age > SWEEP_STALE:
+        if age is None or age > SWEEP_STALE_SECONDS:
             sweep = "never" if age is None else f"{age:.0f} s ago"
             return _answer(503, {"status": "not ready", "ledger": "ok", "sweep": sweep})
         return _answer(200, {"status": "ready", "ledger": "ok", "sweep": "recent"})

@@ -1,4 +1,4 @@
-"""What comes in with a request: bodies, forms with files, query parameters; checked."""
+"""Reads and checks bodies, forms with files, and query parameters."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ from orchestrator.jsonio import NotJson, parse
 from orchestrator.ledger.keys import is_job_id
 from orchestrator.runtime import Runtime
 
-#: The longest that `?wait=` holds a request. Seconds.
-MAX_WAIT = 60.0
-#: How many jobs a page lists, and at most.
-DEFAULT_PAGE, MAX_PAGE = 50, 200
+#: The longest `?wait=`. Seconds.
+MAX_WAIT_SECONDS = 60.0
+#: Jobs of a page: default and maximum.
+DEFAULT_PAGE_JOBS, MAX_PAGE_JOBS = 50, 200
 FORM = "multipart/form-data"
-#: What a form may hold: the request as JSON, and the file.
+#: The parts of a form: the request as JSON, and the file.
 FORM_PARTS = ("job", "image_file")
 
 
 def form(runtime: Runtime) -> tuple[dict[str, Any], ImageFile]:
-    """The request and the file of a multipart form.
+    """Return the request and the file of a multipart form.
 
     Raises:
-        RequestEntityTooLarge, BadRequest, InvalidRequest: it is none.
+        RequestEntityTooLarge: the form is too large.
+        BadRequest: the body is not a form.
+        InvalidRequest: the form has other parts.
     """
     texts, files = _form_parts(runtime.settings.max_upload_bytes)
     for name in (*texts, *files):
@@ -44,14 +46,14 @@ def form(runtime: Runtime) -> tuple[dict[str, Any], ImageFile]:
     return _parsed(job), ImageFile(images[0].filename or "image", images[0].stream.read())
 
 
-def _form_parts(most: int) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
+def _form_parts(max_file_bytes: int) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
     room = request.max_content_length or 0
     try:
         _, texts, files = parse_form_data(
             request.environ,
-            stream_factory=lambda *_, **__: BytesIO(),  # in memory: the limits bound it
+            stream_factory=lambda *_, **__: BytesIO(),  # in memory, within the limits
             max_form_memory_size=room,
-            max_content_length=room + most,
+            max_content_length=room + max_file_bytes,
             max_form_parts=len(FORM_PARTS) + 1,
             silent=False,
         )
@@ -61,19 +63,22 @@ def _form_parts(most: int) -> tuple[MultiDict[str, str], MultiDict[str, FileStor
 
 
 def body() -> dict[str, Any]:
-    """The request's JSON object.
+    """Return the request's JSON object.
 
     Raises:
-        UnsupportedMediaType, RequestEntityTooLarge, BadRequest, InvalidRequest: it is none.
+        UnsupportedMediaType: the content type is another one.
+        RequestEntityTooLarge: the body is too large.
+        BadRequest: the body is not JSON.
+        InvalidRequest: the body is not an object.
     """
     if request.mimetype != "application/json":
         raise UnsupportedMediaType(
-            f"Content-Type is {request.mimetype or 'not set'!r};"
-            f" allowed: application/json, or {FORM} with a file"
+            f"Content-Type must be application/json, or {FORM} with a file;"
+            f" got {request.mimetype or 'none'}"
         )
     data = request.get_data(cache=False)
     if request.content_length is None and len(data) >= (request.max_content_length or math.inf):
-        raise RequestEntityTooLarge  # chunked, and cut off
+        raise RequestEntityTooLarge  # a chunked body beyond the limit
     return _parsed(data)
 
 
@@ -88,16 +93,16 @@ def _parsed(data: bytes) -> dict[str, Any]:
 
 
 def query(name: str, description: str, values: list[str] | None = None) -> dict[str, Any]:
-    """A query parameter, for the OpenAPI document."""
+    """Return a query parameter for the OpenAPI document."""
     schema: dict[str, Any] = {"type": "string"} | ({"enum": values} if values else {})
     return {"name": name, "in": "query", "description": description, "schema": schema}
 
 
 def one_of(name: str, allowed: list[str]) -> str | None:
-    """A query parameter with a closed list of values, if it is given.
+    """Return a query parameter with a closed list of values, or None.
 
     Raises:
-        InvalidRequest: it has another value.
+        InvalidRequest: the parameter has another value.
     """
     value = request.args.get(name)
     if value is not None and value not in allowed:
@@ -106,41 +111,43 @@ def one_of(name: str, allowed: list[str]) -> str | None:
 
 
 def limit() -> int:
-    """`?limit=`.
+    """Return `?limit=`.
 
     Raises:
-        InvalidRequest: it is no number from 1 to MAX_PAGE.
+        InvalidRequest: it is not a number from 1 to MAX_PAGE_JOBS.
     """
-    text = request.args.get("limit", str(DEFAULT_PAGE))
+    text = request.args.get("limit", str(DEFAULT_PAGE_JOBS))
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
-    if not 1 <= number <= MAX_PAGE:
-        raise InvalidRequest(Violation("limit", text, f"a whole number from 1 to {MAX_PAGE}"))
+    if not 1 <= number <= MAX_PAGE_JOBS:
+        raise InvalidRequest(Violation("limit", text, f"a whole number from 1 to {MAX_PAGE_JOBS}"))
     return number
 
 
 def cursor() -> str | None:
-    """`?cursor=`, if it is given.
+    """Return `?cursor=`, or None.
 
     Raises:
-        InvalidRequest: it is none of ours.
+        InvalidRequest: it is not a cursor of ours.
     """
-    given = request.args.get("cursor")
-    if given is not None and not is_job_id(given):
-        raise InvalidRequest(Violation("cursor", given, "a next_cursor of an earlier page"))
-    return given
+    value = request.args.get("cursor")
+    if value is not None and not is_job_id(value):
+        raise InvalidRequest(Violation("cursor", value, "a next_cursor of an earlier page"))
+    return value
 
 
 def wait() -> float:
-    """`?wait=`, in seconds; 0 when it is not given.
+    """Return `?wait=` in seconds, or 0.
 
     Raises:
-        InvalidRequest: it is no number, or too large.
+        InvalidRequest: it is not a number, or too large.
     """
     text = request.args.get("wait")
     try:
         seconds = float(text or 0)
     except ValueError:
         seconds = math.nan
-    if not 0 <= seconds <= MAX_WAIT:
-        raise InvalidRequest(Violation("wait", text, f"a number of seconds from 0 to {MAX_WAIT:g}"))
+    if not 0 <= seconds <= MAX_WAIT_SECONDS:
+        raise InvalidRequest(
+            Violation("wait", text, f"a number of seconds from 0 to {MAX_WAIT_SECONDS:g}")
+        )
     return seconds

@@ -1,8 +1,10 @@
-"""`/v1/jobs`: enqueue a job, look at it, wait for it, list jobs."""
+"""`/v1/jobs`: enqueue, get, wait for and list jobs."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 from flask import Response, g, request
 from flask_smorest import Blueprint
@@ -16,10 +18,12 @@ from orchestrator.jobs.model import Status
 from orchestrator.jobs.schemas import EventSchema, JobSchema, event_view, job_view
 from orchestrator.runtime import Runtime
 
-#: How many requests of one process may wait at once: each holds a thread that callbacks need too.
-#: The one over it is answered at once, with `Retry-After`.
+#: Requests of one process that may wait at once. Each holds a thread that callbacks need too. A
+#: further request is answered at once with `Retry-After`.
 MAX_WAITING = 4
-WAIT = f"Hold the answer until the job is terminal; 0 to {incoming.MAX_WAIT:g} seconds."
+WAIT = f"Wait until the job has its outcome; 0 to {incoming.MAX_WAIT_SECONDS:g} seconds."
+
+Route = Callable[..., Response]
 
 
 class JobFormSchema(Schema):
@@ -32,59 +36,84 @@ class JobFormSchema(Schema):
 
 
 class JobsSchema(Schema):
-    """A page of jobs; `next_cursor` is null on the last one."""
+    """A page of jobs. `next_cursor` is null on the last page."""
 
     jobs = fields.List(fields.Nested(JobSchema))
     next_cursor = fields.String(allow_none=True)
 
 
 class EventsSchema(Schema):
-    """A job's timeline, oldest first."""
+    """A job's timeline, oldest event first."""
 
     events = fields.List(fields.Nested(EventSchema))
 
 
 def blueprint(runtime: Runtime) -> Blueprint:
-    """The routes, on these runtime."""
+    """Return the routes."""
     jobs = Blueprint("jobs", __name__, url_prefix="/v1/jobs", description="Image jobs")
-    waiting = threading.BoundedSemaphore(MAX_WAITING)
 
     @jobs.before_request
     def authenticate() -> None:
         require_key(runtime.settings.api_keys)
 
-    @jobs.post("")
-    @jobs.doc(
-        security=[{"bearer": []}],
-        requestBody={
-            "required": True,
-            "content": {
-                "application/json": {"schema": REQUEST_SCHEMA},
-                incoming.FORM: {"schema": JobFormSchema},
-            },
-        },
-        parameters=[{"name": "Idempotency-Key", "in": "header", "schema": {"type": "string"}}],
-    )
-    @jobs.alt_response(
-        200, schema=JobSchema, description="The job this Idempotency-Key made before"
-    )
-    @jobs.alt_response(202, schema=JobSchema, description="The job, queued")
+    _add(jobs, "", "POST", _create(runtime), _create_doc())
+    _add(jobs, "/<job_id>", "GET", _show(runtime), _show_doc())
+    _add(jobs, "", "GET", _list(runtime), _list_doc(runtime))
+    _add(jobs, "/<job_id>/events", "GET", _events(runtime), _answers({200: EventsSchema}))
+    return jobs
+
+
+def _add(jobs: Blueprint, path: str, method: str, view: Route, doc: dict[str, Any]) -> None:
+    documented = jobs.doc(security=[{"bearer": []}], **doc)(view)
+    jobs.add_url_rule(path, endpoint=view.__name__, view_func=documented, methods=[method])
+
+
+def _answers(schemas: dict[int, type[Schema]]) -> dict[str, Any]:
+    """Return the OpenAPI description of answers by status."""
+    return {
+        "responses": {
+            str(status): {
+                "description": (schema.__doc__ or "").partition("\n")[0],
+                "content": {"application/json": {"schema": schema}},
+            }
+            for status, schema in schemas.items()
+        }
+    }
+
+
+def _create(runtime: Runtime) -> Route:
     def create() -> Response:
         """Enqueue a job."""
         key = request.headers.get("Idempotency-Key")
-        body, file = (
-            incoming.form(runtime) if request.mimetype == incoming.FORM else (incoming.body(), None)
-        )
-        placed = create_job(runtime, body, scope=f"api:{g.caller}", key=key, file=file)
-        if placed.replayed:
-            return answer(runtime, placed.job, 200, {"Idempotent-Replay": "true"})
-        return answer(runtime, placed.job, 202, {"Location": f"/v1/jobs/{placed.job.id}"})
+        if request.mimetype == incoming.FORM:
+            body, file = incoming.form(runtime)
+        else:
+            body, file = incoming.body(), None
+        result = create_job(runtime, body, scope=f"api:{g.caller}", key=key, file=file)
+        if result.replayed:
+            return answer(runtime, result.job, 200, {"Idempotent-Replay": "true"})
+        return answer(runtime, result.job, 202, {"Location": f"/v1/jobs/{result.job.id}"})
 
-    @jobs.get("/<job_id>")
-    @jobs.doc(security=[{"bearer": []}], parameters=[incoming.query("wait", WAIT)])
-    @jobs.alt_response(200, schema=JobSchema, description="The job as it stands")
+    return create
+
+
+def _create_doc() -> dict[str, Any]:
+    content = {
+        "application/json": {"schema": REQUEST_SCHEMA},
+        incoming.FORM: {"schema": JobFormSchema},
+    }
+    return {
+        "requestBody": {"required": True, "content": content},
+        "parameters": [{"name": "Idempotency-Key", "in": "header", "schema": {"type": "string"}}],
+        **_answers({200: JobSchema, 202: JobSchema}),
+    }
+
+
+def _show(runtime: Runtime) -> Route:
+    waiting = threading.BoundedSemaphore(MAX_WAITING)
+
     def show(job_id: str) -> Response:
-        """Look at a job; `?wait=30` holds the answer until it is terminal or 30 s have passed."""
+        """Get a job. With `?wait=30`, wait until it has its outcome, for at most 30 seconds."""
         seconds = incoming.wait()
         if not seconds:
             return answer(runtime, existing(runtime.ledger.get(job_id), job_id), 200)
@@ -96,19 +125,16 @@ def blueprint(runtime: Runtime) -> Blueprint:
         finally:
             waiting.release()
 
-    @jobs.get("")
-    @jobs.doc(
-        security=[{"bearer": []}],
-        parameters=[
-            incoming.query("status", "Only jobs in this status.", [s.value for s in Status]),
-            incoming.query("provider", "Only jobs of this provider.", list(runtime.providers)),
-            incoming.query("limit", f"How many at most; 1 to {incoming.MAX_PAGE}."),
-            incoming.query("cursor", "Continue after the page that gave this `next_cursor`."),
-        ],
-    )
-    @jobs.alt_response(200, schema=JobsSchema, description="A page of jobs, newest first")
+    return show
+
+
+def _show_doc() -> dict[str, Any]:
+    return {"parameters": [incoming.query("wait", WAIT)], **_answers({200: JobSchema})}
+
+
+def _list(runtime: Runtime) -> Route:
     def browse() -> Response:
-        """List jobs, newest first; a page may hold fewer than `limit` and still have a next one."""
+        """List jobs, newest first. A page may hold fewer than `limit` jobs and not be the last."""
         status = incoming.one_of("status", [s.value for s in Status])
         page = runtime.ledger.overview.page(
             incoming.limit(),
@@ -116,22 +142,28 @@ def blueprint(runtime: Runtime) -> Blueprint:
             status=Status(status) if status else None,
             provider=incoming.one_of("provider", list(runtime.providers)),
         )
-        return as_json(
-            {
-                "jobs": [job_view(job, runtime.settings.public_url) for job in page.jobs],
-                "next_cursor": page.cursor,
-            },
-            200,
-        )
+        views = [job_view(job, runtime.settings.public_url) for job in page.jobs]
+        return as_json({"jobs": views, "next_cursor": page.cursor}, 200)
 
-    @jobs.get("/<job_id>/events")
-    @jobs.doc(security=[{"bearer": []}])
-    @jobs.alt_response(200, schema=EventsSchema, description="The timeline")
+    return browse
+
+
+def _list_doc(runtime: Runtime) -> dict[str, Any]:
+    parameters = [
+        incoming.query("status", "Only jobs with this status.", [s.value for s in Status]),
+        incoming.query("provider", "Only jobs of this provider.", list(runtime.providers)),
+        incoming.query("limit", f"The most jobs of a page; 1 to {incoming.MAX_PAGE_JOBS}."),
+        incoming.query("cursor", "The `next_cursor` of the previous page."),
+    ]
+    return {"parameters": parameters, **_answers({200: JobsSchema})}
+
+
+def _events(runtime: Runtime) -> Route:
     def events(job_id: str) -> Response:
-        """Read a job's timeline."""
+        """Get a job's timeline."""
         timeline = runtime.ledger.events(job_id)
         if not timeline:
             existing(runtime.ledger.get(job_id), job_id)
         return as_json({"events": [event_view(event) for event in timeline]}, 200)
 
-    return jobs
+    return events

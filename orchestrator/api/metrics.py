@@ -1,8 +1,7 @@
-"""`/metrics`: the figures of `/v1/stats`, for Prometheus.
+"""`/metrics`: the figures of `/v1/stats` for Prometheus.
 
-They are read from the ledger, so every process of an installation tells the same, and none has to
-remember anything. Open to all, like the health checks: they name nobody, and are read at most once
-a second.
+The figures come from the ledger, so every process reports the same. They need no key, because they
+contain no names. They are read at most once a second.
 """
 
 from __future__ import annotations
@@ -19,62 +18,69 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from orchestrator.operations.stats import stats
 from orchestrator.runtime import Runtime
 
-#: For how long figures are told again before they are read anew. Seconds.
-FRESH = 1.0
+#: Lifetime of the cached figures. Seconds.
+CACHE_SECONDS = 1.0
 
 
 class _Figures:
-    """Collects the figures of these runtime' ledger."""
+    """Collects the figures of a ledger."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._told: dict[str, Any] = {}
-        self._read_at = -FRESH
+        self._figures: dict[str, Any] = {}
+        self._read_at = -CACHE_SECONDS
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics, one family after the other."""
-        if monotonic() - self._read_at >= FRESH:
-            self._told, self._read_at = stats(self._runtime), monotonic()
-        told = self._told
-        yield _labelled("jobs", "Jobs by status; done ones ever", "status", told["jobs"])
+        """Yield the metric families."""
+        if monotonic() - self._read_at >= CACHE_SECONDS:
+            self._figures, self._read_at = stats(self._runtime), monotonic()
+        figures = self._figures
         yield _labelled(
-            "contradictions", "Callbacks that repeat or contradict", "kind", told["contradictions"]
+            "jobs", "Jobs by status; terminal ones since the start", "status", figures["jobs"]
         )
-        yield _single("agenda_open", "Open jobs", told["agenda"]["open"])
-        yield _single("agenda_due", "Open jobs whose next look is due", told["agenda"]["due"])
+        yield _labelled(
+            "contradictions",
+            "Callbacks that repeat or contradict known news",
+            "kind",
+            figures["contradictions"],
+        )
+        yield _single("agenda_open", "Open jobs", figures["agenda"]["open"])
+        yield _single("agenda_due", "Due open jobs", figures["agenda"]["due"])
         yield _single(
-            "agenda_lag_seconds", "How overdue the oldest is", told["agenda"]["lag_seconds"]
+            "agenda_lag_seconds", "Age of the oldest due entry", figures["agenda"]["lag_seconds"]
         )
         yield _single(
-            "unconfirmed_attempts", "Attempts of unknown fate", told["unconfirmed"]["attempts"]
+            "unconfirmed_attempts", "Unconfirmed attempts", figures["unconfirmed"]["attempts"]
         )
         for name, what in (("archive", "archives"), ("notifications", "notifications")):
-            yield _labelled(f"{name}_ended", f"Ended {what}, ever", "end", told[name]["ended"])
-            yield _single(f"{name}_pending", f"Pending {what}", told[name]["pending"])
-            yield _single(
-                f"{name}_lag_seconds", "How overdue the oldest is", told[name]["lag_seconds"]
+            yield _labelled(
+                f"{name}_ended", f"Ended {what} since the start", "end", figures[name]["ended"]
             )
-        risk = told["archive"]["at_risk"]
-        yield _single("archive_at_risk", "Jobs with images that may soon be lost", risk)
+            yield _single(f"{name}_pending", f"Pending {what}", figures[name]["pending"])
+            yield _single(
+                f"{name}_lag_seconds", "Age of the oldest due entry", figures[name]["lag_seconds"]
+            )
+        risk = figures["archive"]["at_risk"]
+        yield _single("archive_at_risk", "Jobs with images at risk", risk)
         yield _single(
-            "notifications_dead", "Given up, and kept for a replay", told["notifications"]["dead"]
+            "notifications_dead", "Failed notifications", figures["notifications"]["dead"]
         )
-        paused = len(told["notifications"]["paused_hosts"])
+        paused = len(figures["notifications"]["paused_hosts"])
         yield _single("notifications_paused_hosts", "CircuitBreaker that are only probed", paused)
-        swept = told["last_sweep_seconds_ago"]
+        swept = figures["last_sweep_seconds_ago"]
         if swept is not None:
             yield _single("last_sweep_age_seconds", "Time since the last sweep", swept)
 
 
 def blueprint(runtime: Runtime) -> Blueprint:
-    """The route, on these runtime."""
+    """Return the route."""
     routes = Blueprint("metrics", __name__)
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Figures(runtime))
 
     @routes.get("/metrics")
     def show() -> Response:
-        """Every figure, in Prometheus' text format."""
+        """Get every figure in Prometheus' text format."""
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
     return routes

@@ -1,4 +1,4 @@
-"""Every error as RFC 9457 problem details."""
+"""Every error as a problem document (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.storage.storage import StorageError
 
-#: The most violations that one answer lists.
-MAX_LISTED = 50
+#: The most violations in one answer.
+MAX_VIOLATIONS = 50
 
 
 def problem(
     status: int, kind: str, title: str, detail: str, *, headers: Any = None, **more: Any
 ) -> Response:
-    """A problem document. `kind` names it in the type URI; `more` are extension members."""
+    """Return a problem document. `kind` is part of the type URI; `more` are extension members."""
     document = {
         "type": f"urn:orchestrator:problem:{kind}",
         "title": title,
@@ -33,7 +33,7 @@ def problem(
 
 
 def install(app: Flask) -> None:
-    """Answer every error of `app` as a problem."""
+    """Answer every error of `app` with a problem document."""
     app.register_error_handler(InvalidRequest, _invalid)
     app.register_error_handler(IdempotencyMismatch, _mismatch)
     app.register_error_handler(LedgerUnavailable, _unavailable)
@@ -43,7 +43,7 @@ def install(app: Flask) -> None:
 
 
 def _invalid(error: InvalidRequest) -> Response:
-    listed = [_violation(violation) for violation in error.violations[:MAX_LISTED]]
+    listed = [_violation(violation) for violation in error.violations[:MAX_VIOLATIONS]]
     title = "The request is not valid"
     return problem(422, "invalid-request", title, str(error)[:2000], errors=listed)
 
@@ -58,19 +58,19 @@ def _violation(violation: Violation) -> dict[str, str]:
 
 
 def _mismatch(error: IdempotencyMismatch) -> Response:
-    return problem(422, "idempotency-mismatch", "The idempotency key is taken", str(error))
+    return problem(422, "idempotency-mismatch", "The idempotency key was used before", str(error))
 
 
 def _unavailable(error: LedgerUnavailable) -> Response:
-    log.get().error("ledger_unavailable", why=str(error))
+    log.get().error("ledger_unavailable", reason=str(error))
     detail = "Redis is away. Send the same request again, with the same Idempotency-Key."
     title = "The ledger is unavailable"
     return problem(503, "ledger-unavailable", title, detail, headers={"Retry-After": "1"})
 
 
 def _storage(error: StorageError) -> Response:
-    log.get().error("storage_unavailable", why=str(error))
-    detail = "The images are safe, and cannot be given out just now. Ask again later."
+    log.get().error("storage_unavailable", reason=str(error))
+    detail = "The images are safe but cannot be served now. Ask again later."
     title = "The archive is unavailable"
     return problem(503, "archive-unavailable", title, detail, headers={"Retry-After": "5"})
 
@@ -83,5 +83,5 @@ def _http(error: HTTPException) -> Response:
 
 
 def _unexpected(error: Exception) -> Response:
-    log.get().exception("request_broke", error=type(error).__name__)
+    log.get().exception("request_crashed", error=type(error).__name__)
     return _http(InternalServerError())

@@ -1,4 +1,4 @@
-"""`/v1/providers`: what each provider takes."""
+"""`/v1/providers`: what each provider accepts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from orchestrator.runtime import Runtime
 
 
 class ProvidersSchema(Schema):
-    """Every provider: whether it is on, what it can do, its models and their limits."""
+    """The providers with their capabilities, models and limits."""
 
     providers = fields.List(fields.Dict())
 
 
 def blueprint(runtime: Runtime) -> Blueprint:
-    """The route, on these runtime."""
+    """Return the route."""
     providers = Blueprint(
         "providers", __name__, url_prefix="/v1/providers", description="Providers"
     )

@@ -1,4 +1,4 @@
-"""`/v1/stats`: the state of the installation in figures."""
+"""`/v1/stats`: figures of the installation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from orchestrator.runtime import Runtime
 
 
 class StatsSchema(Schema):
-    """Jobs by status, what is overdue, contradictions, and what is at risk: money and images."""
+    """Jobs by status, overdue jobs, contradictions, and money and images at risk."""
 
     jobs = fields.Dict(keys=fields.String(), values=fields.Integer())
     agenda = fields.Dict()
@@ -25,7 +25,7 @@ class StatsSchema(Schema):
 
 
 def blueprint(runtime: Runtime) -> Blueprint:
-    """The route, on these runtime."""
+    """Return the route."""
     routes = Blueprint("stats", __name__, url_prefix="/v1/stats", description="Figures")
 
     @routes.before_request
@@ -36,7 +36,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
     @routes.doc(security=[{"bearer": []}])
     @routes.alt_response(200, schema=StatsSchema, description="The figures")
     def show() -> Response:
-        """Count jobs, what is overdue or at risk, contradictions, and callers that are not told."""
+        """Get the figures: jobs, overdue jobs, contradictions, risks, failed notifications."""
         return Response(dump(stats(runtime)), 200, mimetype="application/json")
 
     return routes

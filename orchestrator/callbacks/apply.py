@@ -1,4 +1,4 @@
-"""What becomes of a verified callback, whether it comes from the network or from the spool."""
+"""Applies a verified callback to its job. The callback comes from the network or from the spool."""
 
 from __future__ import annotations
 
@@ -12,17 +12,23 @@ from orchestrator.runtime import Runtime
 
 
 class UnreadableCallback(Exception):
-    """A body that tells of no task; the ledger's rejected stream has it."""
+    """The body is not a task. The ledger's rejected stream keeps it."""
 
 
 def read_callback(
     runtime: Runtime, address: CallbackAddress, body: bytes, received: int
 ) -> TaskReport:
-    """What the body tells.
+    """Return the task in the body of a callback.
+
+    Args:
+        runtime: of this process.
+        address: the attempt of the callback.
+        body: raw bytes.
+        received: ms.
 
     Raises:
-        UnreadableCallback: nothing.
-        LedgerUnavailable: nothing, and the ledger is away.
+        UnreadableCallback: the body is not a task.
+        LedgerUnavailable: the body is not a task, and the ledger is away.
     """
     try:
         return runtime.providers[address.provider].read_task(parse(body), received)
@@ -41,7 +47,7 @@ def read_callback(
 def apply_callback(
     runtime: Runtime, address: CallbackAddress, report: TaskReport, now: int, **context: object
 ) -> Result:
-    """Bring it to the job: one round trip. `context` goes into the log line.
+    """Apply a callback to its job in one round trip. `context` is added to the log line.
 
     Raises:
         LedgerUnavailable: nothing was recorded.
@@ -68,7 +74,7 @@ def apply_callback(
 
 
 def _observe(runtime: Runtime, address: CallbackAddress, report: TaskReport, now: int) -> Result:
-    """A callback that does not settle: not terminal, or to be confirmed by a poll at once."""
+    """Record a callback that does not settle: not terminal, or a poll must confirm it."""
     confirm = report.outcome is not None
     grace = int(runtime.settings.callback_grace_seconds * 1000)
     result = runtime.ledger.observe(

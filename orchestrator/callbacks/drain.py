@@ -1,7 +1,7 @@
-"""Brings spooled callbacks to the ledger, once it is back, in the order in which they came.
+"""Applies spooled callbacks when the ledger is back, in the order of receipt.
 
-A file is removed after the ledger has answered, so a crash at any point leads to a second delivery
-at most, which the ledger takes for the duplicate that it is.
+A file is removed after the ledger has answered. So a crash causes at most one repeated callback,
+which the ledger recognises as a duplicate.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from orchestrator.callbacks.spool import BadEntry, Entry, Spool
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.runtime import Runtime
 
-#: The first and the longest wait after a round that left something. Seconds.
-FIRST_PAUSE, LAST_PAUSE = 0.2, 5.0
-#: How often the folder is looked at without reason: its files may be a dead process'. Seconds.
-LOOK = 5.0
-#: How long a stop waits for the entry in hand. Seconds.
-STOPS_WITHIN = 5.0
+#: First and longest wait after a round that left entries. Seconds.
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
+#: Interval of checks without a signal: another process may have died and left files. Seconds.
+CHECK_INTERVAL_SECONDS = 5.0
+#: A stop waits this long for the current entry. Seconds.
+STOP_TIMEOUT_SECONDS = 5.0
+#: An error that repeats is logged once in this time. Seconds.
+LOG_INTERVAL_SECONDS = 60.0
 
 
-class Drainer:
-    """A thread that takes callbacks out of the spool. Of several with one folder, one does."""
+class SpoolDrainer:
+    """A thread that applies the callbacks of a spool. Of several on one folder, one works."""
 
     def __init__(self, runtime: Runtime, spool: Spool) -> None:
         self._runtime = runtime
@@ -35,20 +37,20 @@ class Drainer:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._told: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     def keep(self, entry: Entry) -> None:
-        """Spool a callback, to be brought to the ledger later.
+        """Store a callback in the spool.
 
         Raises:
-            SpoolError: it is not kept.
+            SpoolError: the callback is not stored.
         """
         self._spool.keep(entry)
         self.start()
         self._woken.set()
 
     def start(self) -> None:
-        """Begin, unless it has begun."""
+        """Start the thread, unless it runs."""
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="drainer", daemon=True)
@@ -56,49 +58,49 @@ class Drainer:
                 atexit.register(self.close)
 
     def close(self) -> None:
-        """Stop, after the entry in hand."""
+        """Stop after the current entry."""
         self._stopping.set()
         self._woken.set()
         if self._thread:
-            self._thread.join(STOPS_WITHIN)
+            self._thread.join(STOP_TIMEOUT_SECONDS)
 
     def _run(self) -> None:
-        pause = FIRST_PAUSE
+        wait = FIRST_WAIT_SECONDS
         while not self._stopping.is_set():
             self._woken.clear()
             try:
                 left = self.drain()
             except Exception as error:
-                # Whatever it is: a drainer that ended would leave what waits to the next start.
-                self._tell("spool_broke", why=f"{type(error).__name__}: {error}")
+                # A thread that ends would leave the files until the next start.
+                self._log("spool_failed", reason=f"{type(error).__name__}: {error}")
                 left = True
             if left:
-                self._stopping.wait(pause)
-                pause = min(pause * 2, LAST_PAUSE)
+                self._stopping.wait(wait)
+                wait = min(wait * 2, LONGEST_WAIT_SECONDS)
             else:
-                pause = FIRST_PAUSE
-                self._woken.wait(LOOK)
+                wait = FIRST_WAIT_SECONDS
+                self._woken.wait(CHECK_INTERVAL_SECONDS)
 
     def drain(self) -> bool:
-        """Take out what can be; whether anything is left.
+        """Apply the entries, and return whether any entry is left.
 
         Raises:
             OSError: the folder cannot be used.
         """
         if not self._spool.waiting():
             return False
-        with self._spool.locked() as ours:
-            if not ours:
+        with self._spool.locked() as locked:
+            if not locked:
                 return True
             self._spool.sweep()
             try:
-                left = [name for name in self._spool.waiting() if not self._take(name)]
+                left = [name for name in self._spool.waiting() if not self._apply(name)]
             except LedgerUnavailable:
                 return True
             return bool(left)
 
-    def _take(self, name: str) -> bool:
-        """Whether it is out of the way."""
+    def _apply(self, name: str) -> bool:
+        """Apply one entry, and return True when its file needs no more work."""
         if self._stopping.is_set():
             return False
         try:
@@ -106,36 +108,36 @@ class Drainer:
         except FileNotFoundError:
             return True
         except BadEntry as error:
-            self._spool.put_aside(name)
-            log.get().error("spool_entry_bad", file=name, why=str(error))
+            self._spool.set_aside(name)
+            log.get().error("spool_entry_unreadable", file=name, reason=str(error))
             return True
         if self._runtime.enabled_provider(entry.provider) is None:
-            self._tell("spool_entry_waits", why="its provider is switched off", file=name)
+            self._log("spool_entry_delayed", reason="its provider is switched off", file=name)
             return False
         try:
-            self._feed(entry)
+            self._record(entry)
         except LedgerUnavailable:
             raise
         except Exception as error:
-            self._tell("spool_entry_broke", why=f"{type(error).__name__}: {error}", file=name)
+            self._log("spool_entry_failed", reason=f"{type(error).__name__}: {error}", file=name)
             return False
         self._spool.remove(name)
         return True
 
-    def _feed(self, entry: Entry) -> None:
+    def _record(self, entry: Entry) -> None:
         address = CallbackAddress(entry.provider, entry.job_id, entry.attempt)
         try:
             report = read_callback(self._runtime, address, entry.body, entry.received)
-        except UnreadableCallback as error:  # it was one when it came: the adapter is another now
-            log.get().warning("callback_refused", provider=entry.provider, why=str(error))
+        except UnreadableCallback as error:  # the adapter has changed since the receipt
+            log.get().warning("callback_refused", provider=entry.provider, reason=str(error))
             return
         now = self._runtime.clock()
         waited = round(max(now - entry.received, 0) / 1000, 3)
         apply_callback(self._runtime, address, report, now, spooled_seconds=waited)
 
-    def _tell(self, event: str, *, why: str, **context: str) -> None:
-        """One line a minute for each event: it comes again with every round."""
+    def _log(self, event: str, *, reason: str, **context: str) -> None:
+        """Log an event, at most once a minute, because it repeats with every round."""
         now = monotonic()
-        if now - self._told.get(event, -60.0) >= 60.0:
-            self._told[event] = now
-            log.get().error(event, why=why[:200], **context)
+        if now - self._logged_at.get(event, -LOG_INTERVAL_SECONDS) >= LOG_INTERVAL_SECONDS:
+            self._logged_at[event] = now
+            log.get().error(event, reason=reason[:200], **context)

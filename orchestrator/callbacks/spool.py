@@ -1,8 +1,8 @@
-"""Callbacks that were verified while the ledger was away: a file for each, until it is back.
+"""The spool: one file for each verified callback that arrived while the ledger was away.
 
-A file is there whole or not at all: it is written under another name, synced, renamed, and its
-folder synced, before the provider is told that we have it. Its name begins with the time of
-receipt, so sorted names are the order of receipt. Several processes may share the folder.
+A file is written atomically and synced before the provider gets its answer. Its name begins with
+the time of receipt, so sorted names are in the order of receipt. Several processes may share the
+folder.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from orchestrator.jsonio import NotJson, dump, parse
 from orchestrator.ledger import keys
 from orchestrator.storage.files import remove_stale, write_atomically, write_synced
 
-#: What waits, what could not be read and is kept for a person, and what is being written.
-WAITING, BAD, HALF = ".callback", ".bad", ".half"
-#: The most that is kept; beyond it providers are told to deliver again. Files, bytes.
-MOST_FILES = 10_000
-MOST_BYTES = 256 * 1024 * 1024
-#: How long a count of the folder is gone by. Seconds.
-RECOUNT = 1.0
-#: More than any entry that we write. Bytes.
-LARGEST = 1024 * 1024
+#: Suffixes of complete entries, of unreadable files and of files that are being written.
+WAITING, BAD, TEMPORARY = ".callback", ".bad", ".half"
+#: The limits of the spool. When it is full, callbacks are answered 503.
+MAX_FILES = 10_000
+MAX_TOTAL_BYTES = 256 * 1024 * 1024
+#: Lifetime of the cached size of the folder. Seconds.
+SIZE_CACHE_SECONDS = 1.0
+#: An entry is never larger than this. Bytes.
+MAX_ENTRY_BYTES = 1024 * 1024
 _LOCK = ".lock"
-_FORM = 1
+_VERSION = 1
 
 
 class SpoolError(Exception):
-    """The entry is not kept: the spool is full, or the disk refuses."""
+    """The entry is not stored: the spool is full, or the disk refuses."""
 
 
 class BadEntry(Exception):
-    """A file that is no entry of a spool."""
+    """The file is not an entry of a spool."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A verified callback; `received` is ms since the epoch."""
+    """A verified callback. `received` is ms since the epoch."""
 
     provider: str
     job_id: str
@@ -55,40 +55,40 @@ class Entry:
     body: bytes
 
     def stored(self) -> bytes:
-        """A line about it, and the body as it came."""
-        about = {
-            "spool": _FORM,
+        """Return the entry as bytes: one line of JSON, then the raw body."""
+        header = {
+            "spool": _VERSION,
             "provider": self.provider,
             "job": self.job_id,
             "attempt": self.attempt,
             "received": self.received,
             "bytes": len(self.body),
         }
-        return dump(about) + b"\n" + self.body
+        return dump(header) + b"\n" + self.body
 
     @classmethod
     def read(cls, data: bytes) -> Entry:
-        """The entry that `stored` wrote.
+        """Return the entry of bytes that `stored` made.
 
         Raises:
-            BadEntry: it did not.
+            BadEntry: the bytes are something else.
         """
         line, _, body = data.partition(b"\n")
         try:
-            about: Any = parse(line)
+            header: Any = parse(line)
         except NotJson as error:
-            raise BadEntry(f"its first line is not JSON: {error}") from None
-        if not isinstance(about, dict) or about.get("spool") != _FORM:
-            raise BadEntry("its first line is not ours")
-        named: list[Any] = [about.get(n) for n in ("provider", "job", "attempt", "received")]
-        entry = cls(named[0], named[1], named[2], named[3], body)
+            raise BadEntry(f"the first line is not JSON: {error}") from None
+        if not isinstance(header, dict) or header.get("spool") != _VERSION:
+            raise BadEntry("the first line is not a spool header")
+        values: list[Any] = [header.get(n) for n in ("provider", "job", "attempt", "received")]
+        entry = cls(values[0], values[1], values[2], values[3], body)
         numbers = (entry.attempt, entry.received)
         if not all(type(number) is int and number > 0 for number in numbers):
-            raise BadEntry("its attempt or time is no number")
+            raise BadEntry("attempt or time is not a number")
         if not isinstance(entry.provider, str) or not _is_job_id(entry.job_id):
-            raise BadEntry("it names no provider or no job")
-        if about.get("bytes") != len(body):
-            raise BadEntry(f"its body has {len(body)} bytes, and had {about.get('bytes')}")
+            raise BadEntry("provider or job is missing")
+        if header.get("bytes") != len(body):
+            raise BadEntry(f"the body has {len(body)} bytes instead of {header.get('bytes')}")
         return entry
 
 
@@ -97,48 +97,48 @@ def _is_job_id(value: Any) -> bool:
 
 
 class Spool:
-    """The entries in a folder, which is made when the first one is kept."""
+    """The entries in a folder. The folder is created with the first entry."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        #: Tells apart what processes write in the same millisecond; in containers all are number 1.
-        self._own = secrets.token_hex(4)
+        #: Distinguishes processes that write in the same millisecond. In containers all have pid 1.
+        self._process = secrets.token_hex(4)
         self._numbers = count()
-        self._counting = threading.Lock()
+        self._size_lock = threading.Lock()
         self._counted_at: float | None = None
         self._files = self._bytes = 0
 
     def keep(self, entry: Entry) -> None:
-        """Have an entry on the disk, synced.
+        """Store an entry and sync it.
 
         Raises:
-            SpoolError: it is not.
+            SpoolError: the entry is not stored.
         """
         data = entry.stored()
-        name = f"{entry.received:015d}-{next(self._numbers) % 10**9:09d}-{self._own}{WAITING}"
-        half = self.folder / f"{name}{HALF}"
+        name = f"{entry.received:015d}-{next(self._numbers) % 10**9:09d}-{self._process}{WAITING}"
+        temporary = self.folder / f"{name}{TEMPORARY}"
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._take_room(len(data))
-            write_atomically(self.folder / name, [data], temporary=half, mode=0o600)
+            self._reserve(len(data))
+            write_atomically(self.folder / name, [data], temporary=temporary, mode=0o600)
         except OSError as error:
             raise SpoolError(error.strerror or type(error).__name__) from error
 
     def check(self) -> None:
-        """Write something and take it away again, as `keep` would.
+        """Write and delete a file, as `keep` would.
 
         Raises:
-            OSError: nothing can be kept here.
+            OSError: the folder cannot be written.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        probe = self.folder / f"{secrets.token_hex(4)}{HALF}"
+        probe = self.folder / f"{secrets.token_hex(4)}{TEMPORARY}"
         try:
             write_synced(probe, [b"probe"], mode=0o600)
         finally:
             probe.unlink(missing_ok=True)
 
     def waiting(self) -> list[str]:
-        """The names of what waits, in the order of receipt.
+        """Return the names of the entries in the order of receipt.
 
         Raises:
             OSError: the folder cannot be read.
@@ -146,7 +146,7 @@ class Spool:
         return sorted(name for name in self._names() if name.endswith(WAITING))
 
     def bad(self) -> list[str]:
-        """The names of what was put aside.
+        """Return the names of unreadable files.
 
         Raises:
             OSError: the folder cannot be read.
@@ -154,36 +154,36 @@ class Spool:
         return sorted(name for name in self._names() if name.endswith(BAD))
 
     def load(self, name: str) -> Entry:
-        """One that waits.
+        """Return an entry.
 
         Raises:
-            BadEntry: the file is none of ours.
-            OSError: it cannot be read, or is gone.
+            BadEntry: the file is not an entry.
+            OSError: the file cannot be read, or is gone.
         """
         path = self.folder / name
         if not path.is_file() and path.exists():
-            raise BadEntry("it is no file")
+            raise BadEntry("it is not a file")
         with path.open("rb") as file:
-            data = file.read(LARGEST + 1)
-        if len(data) > LARGEST:
-            raise BadEntry(f"it has more than {LARGEST} bytes")
+            data = file.read(MAX_ENTRY_BYTES + 1)
+        if len(data) > MAX_ENTRY_BYTES:
+            raise BadEntry(f"it has more than {MAX_ENTRY_BYTES} bytes")
         return Entry.read(data)
 
     def remove(self, name: str) -> None:
-        """Forget one: the ledger has it."""
+        """Delete an entry that the ledger has applied."""
         (self.folder / name).unlink(missing_ok=True)
 
-    def put_aside(self, name: str) -> None:
-        """Keep one for a person to look at."""
+    def set_aside(self, name: str) -> None:
+        """Rename an unreadable file, so that a person can look at it."""
         (self.folder / name).rename(self.folder / f"{name}{BAD}")
 
     def sweep(self) -> None:
-        """Remove what processes that died had half written: nobody was told that we have it."""
-        remove_stale(self.folder / name for name in self._names() if name.endswith(HALF))
+        """Delete old temporary files of processes that died."""
+        remove_stale(self.folder / name for name in self._names() if name.endswith(TEMPORARY))
 
     @contextmanager
     def locked(self) -> Iterator[bool]:
-        """The sole right to take entries out, among all processes; False: another one has it."""
+        """Lock the spool among all processes. Yields False when another process has the lock."""
         descriptor = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
@@ -193,29 +193,29 @@ class Spool:
             else:
                 yield True
         finally:
-            os.close(descriptor)  # which gives the lock back
+            os.close(descriptor)  # this releases the lock
 
     def _names(self) -> list[str]:
         try:
-            return os.listdir(self.folder)  # noqa: PTH208  # names are what is wanted
+            return os.listdir(self.folder)  # noqa: PTH208  # names are enough
         except FileNotFoundError:
             return []
 
-    def _take_room(self, size: int) -> None:
-        with self._counting:
+    def _reserve(self, size: int) -> None:
+        with self._size_lock:
             now = monotonic()
-            if self._counted_at is None or now - self._counted_at > RECOUNT:
+            if self._counted_at is None or now - self._counted_at > SIZE_CACHE_SECONDS:
                 self._recount()
                 self._counted_at = now
-            if self._files >= MOST_FILES or self._bytes + size > MOST_BYTES:
+            if self._files >= MAX_FILES or self._bytes + size > MAX_TOTAL_BYTES:
                 raise SpoolError(f"full: {self._files} files, {self._bytes} bytes")
             self._files += 1
             self._bytes += size
 
     def _recount(self) -> None:
         self._files = self._bytes = 0
-        with os.scandir(self.folder) as found:
-            for file in found:
+        with os.scandir(self.folder) as files:
+            for file in files:
                 if file.name != _LOCK:
                     with suppress(FileNotFoundError):
                         self._bytes += file.stat().st_size

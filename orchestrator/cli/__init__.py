@@ -33,7 +33,7 @@ _EXPECTED = (
 
 
 class _Group(click.Group):
-    """Shows what may go wrong as one clear message, without a traceback."""
+    """Shows an expected error as one message without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -47,7 +47,8 @@ def _message(error: Exception) -> str:
         return "\n       ".join(map(str, error.violations))
     if isinstance(error, LedgerUnavailable):
         return (
-            f"Redis is away ({error}). Check ORCHESTRATOR_REDIS_URL; `orchestrator doctor` helps."
+            f"Redis does not answer ({error}). Check ORCHESTRATOR_REDIS_URL, or run"
+            " `orchestrator doctor`."
         )
     return str(error)
 
@@ -57,11 +58,12 @@ def _message(error: Exception) -> str:
 def main() -> None:
     """Enqueue an image job once; get exactly one outcome, pay once, keep the image.
 
-    Begin with `orchestrator demo`: it starts everything on this machine, without any account, and
-    shows jobs at four providers survive lost, doubled, early and forged callbacks. `orchestrator
-    dev` keeps the same running for you to write a client against. The other commands use the
-    installation that the ORCHESTRATOR_ variables of the environment name; `orchestrator doctor`
-    checks it.
+    Begin with `orchestrator demo`. It starts everything on this machine, needs no account, and runs
+    jobs that meet lost, repeated, early and forged callbacks. `orchestrator dev` runs the same
+    processes until Ctrl-C, so that you can write a client.
+
+    The other commands use the installation of the ORCHESTRATOR_ variables in the environment.
+    `orchestrator doctor` checks it.
     """
     log.configure(logging.WARNING)
 

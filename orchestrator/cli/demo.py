@@ -1,4 +1,4 @@
-"""`orchestrator demo`: jobs at four providers, and everything that can happen to them."""
+"""`orchestrator demo`: runs jobs at four providers, with the faults that happen in production."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -19,189 +19,92 @@ import requests
 from rich.live import Live
 from rich.table import Table
 
+from orchestrator.cli.demo_scenarios import FORGED, SCENARIOS, SHAKY_INBOX, Scenario
 from orchestrator.cli.dev import stop_on_sigterm
 from orchestrator.cli.output import as_json, console, print_json, status
 from orchestrator.cli.stack import Stack
 
-#: How long the demo waits for its jobs before it calls them lost. Seconds.
-PATIENCE = 45.0
-#: The table shows images on terminals at least this wide. Characters.
-LINKS_FROM = 150
-#: Where the images are put, since the sandbox that made them is gone afterwards.
+#: How long the demo waits for its jobs. Then it reports what is missing. Seconds.
+TIMEOUT_SECONDS = 45.0
+#: Terminals of this width have room for the image column. Characters.
+MIN_WIDTH_WITH_IMAGES = 150
+#: The folder that the images are copied to. The sandbox stops with the demo.
 IMAGES = Path("data") / "demo"
-#: What the sandbox' inbox answers in good order.
+#: What an inbox of the sandbox answers to a notification that it accepts.
 DELIVERED = 204
-#: The last part of a callback URL that somebody outside could make up.
+#: A callback token with the right form and the wrong value.
 FORGED_TOKEN = "A" * 43
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """One job, what happens to it, and how it has to end."""
-
-    provider: str
-    title: str
-    prompt: str
-    fault: str = ""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    model: str = "nano-banana-2"
-    status: str = "succeeded"
-    settled_by: str = "callback"
-    #: An event its timeline must show, and how often.
-    event: tuple[str, int] | None = None
-    images: int = 1
-    #: The sandbox' inbox that is told.
-    inbox: str = "caller"
-
-    def request(self, sandbox_url: str) -> dict[str, Any]:
-        """The body of `POST /v1/jobs`."""
-        return {
-            "provider": self.provider,
-            "model": self.model,
-            "prompt": f"{self.prompt} [sandbox: {self.fault}]" if self.fault else self.prompt,
-            "notify_url": f"{sandbox_url}/inbox/{self.inbox}",
-            **self.options,
-        }
-
-
-#: The inbox that answers 503 the first time.
-SHAKY = "shaky"
-WIDE = {"aspect_ratio": "16:9"}
-TALL = {"aspect_ratio": "9:16", "resolution": "2K"}
-
-SCENES = (
-    Scene("hiapi", "all goes well", "A lighthouse at dusk", options=WIDE),
-    Scene("evolink", "all goes well", "A fox in the snow", options=TALL),
-    Scene("uniall", "all goes well, polled", "A harbour", options=TALL, settled_by="poll"),
-    Scene("aigptimage", "all goes well, polled", "An owl", options=WIDE, settled_by="poll"),
-    Scene(
-        "uniall",
-        "three images at once",
-        "Three boats",
-        model="gpt-image-2",
-        options={**WIDE, "n": 3},
-        settled_by="poll",
-        images=3,
-    ),
-    Scene("uniall", "done in the answer", "A quick sketch", "early", settled_by="submit"),
-    Scene("hiapi", "callback lost", "A teapot on a red table", "drop", settled_by="poll"),
-    Scene("evolink", "callback lost", "A sleeping cat", "drop", settled_by="poll"),
-    Scene("hiapi", "callback five times", "Five birds", "duplicate=5", event=("duplicate", 4)),
-    Scene("evolink", "callback five times", "Five bees", "duplicate=5", event=("duplicate", 4)),
-    Scene("hiapi", "callback before answer", "A very early train", "early"),
-    Scene("evolink", "callback before answer", "A very early bird", "early"),
-    Scene("hiapi", "fails at the provider", "An impossible cube", "fail", status="failed"),
-    Scene(
-        "hiapi",
-        "answer lost, sent again",
-        "A message in a bottle",
-        "lost_response",
-        event=("unconfirmed", 1),
-    ),
-    Scene(
-        "aigptimage",
-        "answer lost, sent again",
-        "A letter sent twice",
-        "lost_response",
-        settled_by="poll",
-        event=("unconfirmed", 1),
-    ),
-    Scene(
-        "evolink",
-        "answer lost, called back",
-        "A bottle in the sea",
-        "lost_response",
-        event=("unconfirmed", 1),
-    ),
-    Scene(
-        "uniall",
-        "too many requests, twice",
-        "A queue",
-        "429*2",
-        settled_by="poll",
-        event=("deferred", 2),
-    ),
-    Scene(
-        "hiapi",
-        "an error page for an image",
-        "A shy bird",
-        "image=json*1",
-        event=("archive_failed", 1),
-    ),
-    Scene(
-        "evolink",
-        "its caller is down at first",
-        "A postman",
-        inbox=SHAKY,
-        event=("notify_failed", 1),
-    ),
-    Scene("evolink", "a stranger forges one", "A sealed letter"),
-)
-#: The job whose callback is forged from outside, while the provider works on it.
-FORGED = len(SCENES) - 1
-
-
 @dataclass
-class Take:
-    """A scene as it is played: its job, as last seen."""
+class ScenarioRun:
+    """A scenario and its job.
 
-    scene: Scene
+    Attributes:
+        job: the job as it was read last.
+        events: how often each event is in the timeline.
+        files: the copied images.
+        deliveries: the status that the inbox answered to each notification with a good signature.
+    """
+
+    scenario: Scenario
     job: dict[str, Any]
     events: Counter[str] = field(default_factory=Counter)
-    #: Where its images were put.
     files: list[str] = field(default_factory=list)
-    #: What its caller answered to each message with a good signature.
-    told: list[int] = field(default_factory=list)
+    deliveries: list[int] = field(default_factory=list)
 
     @property
     def done(self) -> bool:
-        """Whether the job has its outcome, its images are kept, and its caller knows."""
-        follows = (self.job["archive"], self.job["notification"])
-        pending = any(f is not None and f["status"] in ("waiting", "pending") for f in follows)
+        """Whether the job has its outcome, and its images and its notification are finished."""
+        follow_ups = (self.job["archive"], self.job["notification"])
+        pending = any(f is not None and f["status"] in ("waiting", "pending") for f in follow_ups)
         return self.job["settled_at"] is not None and not pending
 
     def faults(self) -> Iterator[str]:
-        """What did not go as it should."""
-        scene, job = self.scene, self.job
-        if job["status"] != scene.status:
-            yield f"{job['id']} is {job['status']}, not {scene.status}"
-        if job["settled_by"] != scene.settled_by:
-            yield f"{job['id']} was settled by {job['settled_by']}, not {scene.settled_by}"
-        if scene.status == "succeeded" and len(self.files) != scene.images:
-            yield f"{job['id']} has {len(self.files)} images, not {scene.images}"
-        if self.told.count(DELIVERED) != 1:
-            yield f"the caller of {job['id']} was told {self.told.count(DELIVERED)} times"
+        """Yield each difference from the expected result."""
+        scenario, job = self.scenario, self.job
+        if job["status"] != scenario.status:
+            yield f"{job['id']} is {job['status']}, not {scenario.status}"
+        if job["settled_by"] != scenario.settled_by:
+            yield f"{job['id']} was settled by {job['settled_by']}, not {scenario.settled_by}"
+        if scenario.status == "succeeded" and len(self.files) != scenario.images:
+            yield f"{job['id']} has {len(self.files)} images, not {scenario.images}"
+        delivered = self.deliveries.count(DELIVERED)
+        if delivered != 1:
+            yield f"{job['id']} has {delivered} delivered notifications, not 1"
         if self.events["settled"] != 1:
-            yield f"{job['id']} was settled {self.events['settled']} times"
-        if scene.event and self.events[scene.event[0]] != scene.event[1]:
-            name, times = scene.event
+            yield f"{job['id']} was settled {self.events['settled']} times, not once"
+        if scenario.event and self.events[scenario.event[0]] != scenario.event[1]:
+            name, times = scenario.event
             yield f"{job['id']} shows {name} {self.events[name]} times, not {times}"
 
 
 @click.command()
 @as_json
 def demo(json_: bool) -> None:
-    """Watch jobs survive lost answers, and lost, doubled, early and forged callbacks.
+    """Run jobs that meet lost answers, and lost, repeated, early and forged callbacks.
 
-    Starts an embedded Redis (unless ORCHESTRATOR_REDIS_URL names one), the sandbox that plays
-    UniAll, HiAPI, EvoLink and AI GPT Image, and the Procfile's web, worker and beat; enqueues jobs
-    over HTTP; stops everything. Needs no account, and nothing leaves this machine.
+    The demo starts the web, worker and beat processes of the Procfile, and a sandbox that acts as
+    the four providers. It starts an embedded Redis, unless ORCHESTRATOR_REDIS_URL is set. It
+    enqueues jobs over HTTP, prints what happens, and stops everything. You need no account, and
+    nothing leaves this machine.
 
-    Exit status 0 only if every job ended as it should, was paid for once, had its images archived,
-    and its caller told once.
+    Exit status 0 only if every job had the expected outcome, was charged once, has its images
+    archived, and sent one notification.
     """
     stop_on_sigterm()
     began = monotonic()
     if not json_:
         click.echo("Starting Redis, the sandbox, web, worker and beat on this machine ...")
     with _stack() as stack:
-        show = _Show(stack)
-        show.play(quiet=json_)
-        report = show.report(monotonic() - began)
+        run = _DemoRun(stack)
+        run.start()
+        run.follow(quiet=json_)
+        report = run.report(monotonic() - began)
     if json_:
         print_json(report)
     else:
-        _print(show.takes, report)
+        _print(run.runs, report)
     if not report["ok"]:
         sys.exit(1)
 
@@ -214,101 +117,104 @@ def _stack() -> Stack:
     )
 
 
-class _Show:
-    """The jobs on a running stack."""
+class _DemoRun:
+    """The jobs of the demo on a running stack."""
 
     def __init__(self, stack: Stack) -> None:
         self._stack = stack
         self._http = requests.Session()
         self._http.headers["Authorization"] = f"Bearer {stack.api_key}"
         self._charged_before = self._charged()
-        self.takes: list[Take] = []
+        self.runs: list[ScenarioRun] = []
         self.forged_answer = 0
 
-    def play(self, *, quiet: bool) -> None:
-        """Enqueue every scene, forge a callback, and look on until all are done."""
-        shaky = f"{self._stack.sandbox_url}/control/inbox/{SHAKY}"
+    def start(self) -> None:
+        """Enqueue the job of every scenario, and forge one callback."""
+        shaky = f"{self._stack.sandbox_url}/control/inbox/{SHAKY_INBOX}"
         requests.put(shaky, json={"answer": 503, "times": 1}, timeout=10).raise_for_status()
-        for scene in SCENES:
+        for scenario in SCENARIOS:
             answer = self._http.post(
                 f"{self._stack.web_url}/v1/jobs",
-                json=scene.request(self._stack.sandbox_url),
+                json=scenario.request(self._stack.sandbox_url),
                 timeout=10,
             )
             answer.raise_for_status()
-            self.takes.append(Take(scene, answer.json()))
-        self.forged_answer = self._forge(self.takes[FORGED].job["id"])
-        out, tick, ends = console(), threading.Event(), monotonic() + PATIENCE
+            self.runs.append(ScenarioRun(scenario, answer.json()))
+        self.forged_answer = self._forge(self.runs[FORGED].job["id"])
+
+    def follow(self, *, quiet: bool) -> None:
+        """Show the jobs until all are done."""
+        out, tick, ends = console(), threading.Event(), monotonic() + TIMEOUT_SECONDS
         with Live(console=out, refresh_per_second=10, transient=True) as live:
-            while monotonic() < ends and not all(take.done for take in self.takes):
+            while monotonic() < ends and not all(run.done for run in self.runs):
                 tick.wait(0.1)
-                news = [take for take in self.takes if not take.done and self._look(take)]
+                finished = [run for run in self.runs if not run.done and self._refresh(run)]
                 if not quiet and not out.is_terminal:
-                    _announce(news)
+                    _print_finished(finished)
                 if not quiet:
-                    live.update(_table(self.takes, width=out.width))
+                    live.update(_table(self.runs, width=out.width))
 
     def report(self, seconds: float) -> dict[str, Any]:
-        """What came of it, and what did not go as it should."""
-        told = self._told()
-        for number, take in enumerate(self.takes, 1):
-            take.events = self._events(take.job["id"])
-            take.files = self._keep(number, take)
-            take.told = told[take.job["id"]]
+        """Return the results, and every difference from the expected results."""
+        deliveries = self._deliveries()
+        for number, run in enumerate(self.runs, 1):
+            run.events = self._events(run.job["id"])
+            run.files = self._copy_images(number, run)
+            run.deliveries = deliveries[run.job["id"]]
         charged = self._charged() - self._charged_before
-        wrong = [fault for take in self.takes for fault in take.faults()]
-        if charged != len(self.takes):
-            wrong.append(f"{charged} tasks were charged for {len(self.takes)} jobs")
+        wrong = [fault for run in self.runs for fault in run.faults()]
+        if charged != len(self.runs):
+            wrong.append(f"{charged} tasks were charged for {len(self.runs)} jobs")
         if self.forged_answer != requests.codes.not_found:
             wrong.append(f"the forged callback was answered {self.forged_answer}, not 404")
         return {
             "ok": not wrong,
             "wrong": wrong,
             "jobs": [
-                {"scene": t.scene.title, **t.job}
-                | {"events": t.events, "files": t.files, "told": t.told}
-                for t in self.takes
+                {"scene": run.scenario.title, **run.job}
+                | {"events": run.events, "files": run.files, "told": run.deliveries}
+                for run in self.runs
             ],
             "tasks_charged": charged,
             "forged_callback_answer": self.forged_answer,
             "seconds": round(seconds, 1),
         }
 
-    def _look(self, take: Take) -> bool:
-        """See how a job stands; whether it is done."""
-        take.job = self._get(f"{self._stack.web_url}/v1/jobs/{take.job['id']}")
-        return take.done
+    def _refresh(self, run: ScenarioRun) -> bool:
+        """Read a job again. Return whether it is done."""
+        run.job = self._get(f"{self._stack.web_url}/v1/jobs/{run.job['id']}")
+        return run.done
 
     def _forge(self, job_id: str) -> int:
-        """A callback that looks right, from somebody who does not know our secret."""
-        lie = {
+        """Send a callback with the wrong token. Return the HTTP status of the answer."""
+        payload = {
             "id": "task-forged",
             "status": "completed",
             "results": ["https://evil.example/x.png"],
         }
         url = f"{self._stack.web_url}/callbacks/evolink/{job_id}.1/{FORGED_TOKEN}"
-        return requests.post(url, json=lie, timeout=10).status_code
+        return requests.post(url, json=payload, timeout=10).status_code
 
-    def _keep(self, number: int, take: Take) -> list[str]:
-        """Fetch a job's images from our archive."""
-        kept = []
-        for count, image in enumerate(take.job["images"], 1):
+    def _copy_images(self, number: int, run: ScenarioRun) -> list[str]:
+        """Copy a job's images from the archive to a folder. Return the files."""
+        files = []
+        for count, image in enumerate(run.job["images"], 1):
             answer = self._http.get(image["url"], timeout=10)
             if answer.ok and sha256(answer.content).hexdigest() == image["sha256"]:
                 IMAGES.mkdir(parents=True, exist_ok=True)
                 form = image["content_type"].partition("/")[2]
-                file = IMAGES / f"{number:02d}-{take.scene.provider}-{count}.{form}"
+                file = IMAGES / f"{number:02d}-{run.scenario.provider}-{count}.{form}"
                 file.write_bytes(answer.content)
-                kept.append(str(file))
-        return kept
+                files.append(str(file))
+        return files
 
-    def _told(self) -> defaultdict[str, list[int]]:
-        """What callers answered, by job, to messages that we signed."""
-        told: defaultdict[str, list[int]] = defaultdict(list)
+    def _deliveries(self) -> defaultdict[str, list[int]]:
+        """Return what the inboxes answered to the notifications of each job."""
+        deliveries: defaultdict[str, list[int]] = defaultdict(list)
         for message in self._get(f"{self._stack.sandbox_url}/control/inbox"):
             if message["verified"]:
-                told[message["job_id"]].append(message["status"])
-        return told
+                deliveries[message["job_id"]].append(message["status"])
+        return deliveries
 
     def _events(self, job_id: str) -> Counter[str]:
         listed = self._get(f"{self._stack.web_url}/v1/jobs/{job_id}/events")["events"]
@@ -323,24 +229,24 @@ class _Show:
         return answer.json()
 
 
-def _announce(takes: list[Take]) -> None:
-    for take in takes:
-        click.echo(f"  {take.job['status']:<10} {take.scene.provider:<10} {take.scene.title}")
+def _print_finished(runs: list[ScenarioRun]) -> None:
+    for run in runs:
+        click.echo(f"  {run.job['status']:<10} {run.scenario.provider:<10} {run.scenario.title}")
 
 
-def _table(takes: list[Take], *, width: int) -> Table:
-    wide = width >= LINKS_FROM
+def _table(runs: list[ScenarioRun], *, width: int) -> Table:
+    wide = width >= MIN_WIDTH_WITH_IMAGES
     table = Table(box=None, padding=(0, 1), header_style="bold")
     for name in ("job", "provider", "what happens", "status", "settled by", "s"):
         table.add_column(name, no_wrap=True)
     if wide:
         table.add_column("image")
-    for take in takes:
-        job = take.job
+    for run in runs:
+        job = run.job
         row = [
             job["id"] if wide else f"..{job['id'][-8:]}",
-            take.scene.provider,
-            take.scene.title,
+            run.scenario.provider,
+            run.scenario.title,
             status(job["status"]),
             job["settled_by"] or "",
             _seconds(job),
@@ -364,23 +270,23 @@ def _seconds(job: dict[str, Any]) -> str:
     return f"{took.total_seconds():.1f}"
 
 
-def _print(takes: list[Take], report: dict[str, Any]) -> None:
+def _print(runs: list[ScenarioRun], report: dict[str, Any]) -> None:
     out = console()
-    out.print(_table(takes, width=out.width))
+    out.print(_table(runs, width=out.width))
     out.print(
-        f"\n{len(takes)} jobs, {sum(t.done for t in takes)} outcomes,"
+        f"\n{len(runs)} jobs, {sum(run.done for run in runs)} outcomes,"
         f" {report['tasks_charged']} tasks charged,"
-        f" {sum(t.told.count(DELIVERED) for t in takes)} callers told;"
-        f" the forged callback was answered {report['forged_callback_answer']}."
-        f" {report['seconds']} s in all, and every process is stopped again.\n"
-        f"{sum(len(t.files) for t in takes)} images were archived, and copied to {IMAGES}."
+        f" {sum(run.deliveries.count(DELIVERED) for run in runs)} notifications delivered.\n"
+        f"The forged callback was answered {report['forged_callback_answer']}.\n"
+        f"{sum(len(run.files) for run in runs)} images were archived, and copied to {IMAGES}.\n"
+        f"The demo took {report['seconds']} s. All its processes have stopped."
     )
     for fault in report["wrong"]:
         out.print(f"[bold red]wrong[/] {fault}")
     if report["ok"]:
         out.print(
             "\nNext:\n"
-            "  orchestrator dev       keep all this running, and write a client against it\n"
+            "  orchestrator dev       run the same processes until Ctrl-C, for your client\n"
             "  orchestrator --help    the other commands\n"
             "  README.md              enqueue from curl, Python and Celery; use the real providers"
         )

@@ -1,4 +1,4 @@
-"""`orchestrator dev` and `sandbox`: something to write a client against."""
+"""`orchestrator dev` and `sandbox`: the product and the sandbox, for writing a client."""
 
 from __future__ import annotations
 
@@ -13,21 +13,23 @@ from typing import Any
 import click
 
 from orchestrator.cli.output import as_json, print_json
-from orchestrator.cli.stack import Stack, StackError
+from orchestrator.cli.stack import Stack, StackError, require_free_port
 
-#: The API key of `dev`, the same every time; it listens on 127.0.0.1 only.
+#: The API key of `dev`. It is constant, because `dev` listens on 127.0.0.1 only.
 DEV_KEY = "dev"
 
 
 def stop_on_sigterm() -> None:
-    """Leave by way of every `with`, so that what was started is stopped."""
+    """Raise SystemExit at SIGTERM, so that every `with` stops what it started."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 @click.command()
 @click.option("--port", default=8080, show_default=True, help="Where the API listens.")
 @click.option("--sandbox-port", default=8700, show_default=True, help="Where the sandbox listens.")
-@click.option("--task-seconds", default=3.0, show_default=True, help="The sandbox' time per image.")
+@click.option(
+    "--task-seconds", default=3.0, show_default=True, help="Time per image in the sandbox."
+)
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
@@ -39,9 +41,11 @@ def stop_on_sigterm() -> None:
 def dev(port: int, sandbox_port: int, task_seconds: float, data_dir: Path, json_: bool) -> None:
     """Run web, worker, beat, intake and the sandbox until Ctrl-C.
 
-    Without ORCHESTRATOR_REDIS_URL an embedded Redis is started. Nothing leaves this machine: every
-    provider is the sandbox. Logs go to this terminal.
+    An embedded Redis is started, unless ORCHESTRATOR_REDIS_URL is set. Every provider is the
+    sandbox, so nothing leaves this machine. Logs go to this terminal.
     """
+    for option, number in (("--port", port), ("--sandbox-port", sandbox_port)):
+        require_free_port(option, number)
     stop_on_sigterm()
     stack = Stack(
         processes=("web", "worker", "beat", "intake"),
@@ -54,7 +58,7 @@ def dev(port: int, sandbox_port: int, task_seconds: float, data_dir: Path, json_
         api_key=DEV_KEY,
     )
     with suppress(KeyboardInterrupt), stack:
-        _introduce(stack, json_=json_)
+        _print_addresses(stack, json_=json_)
         _watch(stack)
 
 
@@ -63,10 +67,10 @@ def _watch(stack: Stack) -> None:
     while not tick.wait(1.0):
         dead = stack.dead()
         if dead:
-            raise StackError(f"{dead} ended; see its output above")
+            raise StackError(f"{dead} ended. Its output is above.")
 
 
-def _introduce(stack: Stack, *, json_: bool) -> None:
+def _print_addresses(stack: Stack, *, json_: bool) -> None:
     if json_:
         print_json(
             {"api": stack.web_url, "key": stack.api_key, "sandbox": stack.sandbox_url}
@@ -85,9 +89,9 @@ Try it from another terminal:
     -H 'Authorization: Bearer {stack.api_key}' -H 'Content-Type: application/json' \\
     -d '{{"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A lighthouse at dusk"}}'
 
-A fault on request: put "[sandbox: drop]" into the prompt, and the callback is lost.
-A caller to tell: "notify_url": "{stack.sandbox_url}/inbox/me"
-Images are kept in {stack.archive}
+A prompt with "[sandbox: drop]" loses the callback. docs/sandbox.md lists all faults.
+An inbox for notifications: "notify_url": "{stack.sandbox_url}/inbox/me"
+Images are in {stack.archive}
 Ctrl-C stops everything.
 """)
 
@@ -98,5 +102,5 @@ Ctrl-C stops everything.
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def sandbox(arguments: tuple[Any, ...]) -> None:
-    """Run the providers' emulation alone. `orchestrator sandbox --help` lists its options."""
+    """Run only the sandbox. `orchestrator sandbox --help` lists its options."""
     os.execv(sys.executable, [sys.executable, "-m", "sandbox", *arguments])  # noqa: S606

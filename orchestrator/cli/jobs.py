@@ -1,4 +1,4 @@
-"""`orchestrator enqueue`, `get`, `watch`, `cancel`, `retry`: one job from the command line."""
+"""`orchestrator enqueue`, `get`, `watch`, `cancel` and `retry`: commands for one job."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import NotJson, parse
 from orchestrator.ledger import Ledger
 from orchestrator.operations.rerun import MayBePaid, NotRetryable
-from orchestrator.operations.rerun import retry as try_again
+from orchestrator.operations.rerun import retry as retry_job
 from orchestrator.providers import PROVIDERS
 from orchestrator.runtime import Runtime, default_runtime
 
-#: How long one wait in the ledger lasts before the job's news are shown. Seconds.
-_LOOK = 1.0
+#: The longest wait before `watch` reads a job again.
+_WATCH_SECONDS = 1.0
 
 
 class JsonObject(click.ParamType[dict[str, Any]]):
@@ -31,7 +31,7 @@ class JsonObject(click.ParamType[dict[str, Any]]):
     name = "json"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> dict[str, Any]:
-        """Parse it, or say what is wrong."""
+        """Parse the value, or end the command with the reason."""
         try:
             parsed = parse(value)
         except NotJson as error:
@@ -42,35 +42,46 @@ class JsonObject(click.ParamType[dict[str, Any]]):
 
 
 @click.command()
-@click.option("--provider", required=True, type=click.Choice(list(PROVIDERS)), help="Whose API.")
-@click.option("--model", required=True, help="A model of that provider, or a family name.")
-@click.option("--prompt", help="What to draw; `-` reads it from standard input.")
-@click.option("--image", "images", multiple=True, metavar="URL", help="A reference image; repeat.")
+@click.option("--provider", required=True, type=click.Choice(list(PROVIDERS)), help="The provider.")
+@click.option("--model", required=True, help="A model of the provider, or a family name.")
+@click.option("--prompt", help="The prompt; `-` reads it from standard input.")
 @click.option(
-    "--image-file", metavar="PATH", help="A reference image on this machine, where files are taken."
+    "--image",
+    "images",
+    multiple=True,
+    metavar="URL",
+    help="A reference image. Repeat the option for more.",
 )
-@click.option("--aspect-ratio", metavar="W:H", help="Such as 16:9.")
-@click.option("--resolution", help="Such as 2K.")
-@click.option("--output-format", help="Such as png.")
-@click.option("--n", type=int, help="How many images.")
+@click.option(
+    "--image-file",
+    metavar="PATH",
+    help="A reference image on this machine, for providers that accept files.",
+)
+@click.option("--aspect-ratio", metavar="W:H", help="For example 16:9.")
+@click.option("--resolution", help="For example 2K.")
+@click.option("--output-format", help="For example png.")
+@click.option("--n", type=int, help="The number of images.")
 @click.option("--request", type=click.File("rb"), help="The provider's own body, from a JSON file.")
 @click.option(
     "--provider-options",
     type=JsonObject(),
-    help="More fields of the provider's own body, as a JSON object; merged last.",
+    help="More fields of the provider's own body, as a JSON object. They are merged last.",
 )
-@click.option("--metadata", type=JsonObject(), help="A JSON object that comes back with the job.")
-@click.option("--deadline-seconds", type=float, help="Fail after this long.")
+@click.option("--metadata", type=JsonObject(), help="A JSON object that is returned with the job.")
+@click.option("--deadline-seconds", type=float, help="The job fails after this time.")
 @click.option(
     "--on-unconfirmed",
     type=click.Choice(["fail", "resubmit"]),
-    help="When nobody can tell whether the provider took it: fail, or risk paying twice.",
+    help="When it is unknown whether the provider accepted the task: fail, or submit again and risk"
+    " a second charge.",
 )
-@click.option("--notify-url", help="Told of the outcome by a signed POST.")
-@click.option("--notify-task", help="A Celery task that is told, by its name.")
+@click.option("--notify-url", help="A URL that gets the outcome as a signed POST.")
+@click.option("--notify-task", help="The name of a Celery task that gets the outcome.")
 @click.option("--notify-queue", help="The Celery queue of --notify-task.  [default: celery]")
-@click.option("--notify-stream", help="A Redis stream that is told.")
-@click.option("--idempotency-key", help="The same key and request give the same job for 24 h.")
+@click.option("--notify-stream", help="A Redis stream that gets the outcome.")
+@click.option(
+    "--idempotency-key", help="The same key and request return the same job for 24 hours."
+)
 @click.option("--wait", is_flag=True, help="Watch the job until it is done.")
 @as_json
 def enqueue(
@@ -84,13 +95,13 @@ def enqueue(
     image_file: str | None,
     **options: Any,
 ) -> None:
-    """Enqueue one job, and print its id.
+    """Enqueue a job and print its id.
 
     \b
     orchestrator enqueue --provider hiapi --model Nano-Banana-2 \\
         --prompt "A lighthouse at dusk" --aspect-ratio 16:9 --wait
 
-    Exit status 0: the job is in the ledger; with --wait, it succeeded.
+    Exit status 0 only if the job is in the ledger, or with --wait if it succeeded.
     """
     runtime = default_runtime()
     wanted = {name: value for name, value in options.items() if value is not None}
@@ -101,13 +112,13 @@ def enqueue(
     if request is not None:
         wanted["request"] = _native(request)
     file = ImageFile.read(Path(image_file)) if image_file else None
-    placed = create_job(runtime, wanted, scope="cli", key=idempotency_key, file=file)
+    result = create_job(runtime, wanted, scope="cli", key=idempotency_key, file=file)
     if wait:
-        _follow(runtime, placed.job, json_=json_)
+        _follow(runtime, result.job, json_=json_)
     elif json_:
-        print_json(job_view(placed.job, runtime.settings.public_url))
+        print_json(job_view(result.job, runtime.settings.public_url))
     else:
-        click.echo(placed.job.id)
+        click.echo(result.job.id)
     runtime.nudger.close()
 
 
@@ -138,14 +149,12 @@ def watch(job_id: str, json_: bool) -> None:
 @click.argument("job_id")
 @as_json
 def cancel(job_id: str, json_: bool) -> None:
-    """Call a job off that was not sent yet. Exit status 0 only if it is cancelled."""
+    """Cancel a job that was not submitted yet. Exit status 0 only if it is cancelled."""
     runtime = default_runtime()
     cancelled = cancel_job(runtime, job_id)
     job = existing(runtime, job_id)
     if not cancelled:
-        raise click.ClickException(
-            f"{job_id} is {job.status}: only a job that is still queued can be cancelled"
-        )
+        raise click.ClickException(f"{job_id} is {job.status}. Only a queued job can be cancelled.")
     if json_:
         print_json(job_view(job, runtime.settings.public_url))
     else:
@@ -154,22 +163,22 @@ def cancel(job_id: str, json_: bool) -> None:
 
 @click.command()
 @click.argument("job_id")
-@click.option("--yes", is_flag=True, help="Go on although the first job may have been charged.")
+@click.option("--yes", is_flag=True, help="Retry although the first job may have been charged.")
 @as_json
 def retry(job_id: str, yes: bool, json_: bool) -> None:
-    """Enqueue the request of a failed or cancelled job again, once; print the new job's id."""
+    """Enqueue the request of a failed or cancelled job again. Print the id of the new job."""
     runtime = default_runtime()
     job = existing(runtime, job_id)
     try:
-        placed = try_again(runtime, job, caller="cli", accept_risk=yes)
+        result = retry_job(runtime, job, caller="cli", accept_risk=yes)
     except MayBePaid as error:
-        raise click.ClickException(f"{job_id}: {error}; --yes does it all the same") from None
+        raise click.ClickException(f"{job_id}: {error}. Use --yes to retry nevertheless.") from None
     except NotRetryable as error:
         raise click.ClickException(f"{job_id}: {error}") from None
     if json_:
-        print_json(job_view(placed.job, runtime.settings.public_url))
+        print_json(job_view(result.job, runtime.settings.public_url))
     else:
-        click.echo(placed.job.id)
+        click.echo(result.job.id)
     runtime.nudger.close()
 
 
@@ -183,15 +192,15 @@ def _native(file: IO[bytes]) -> Any:
 
 
 def existing(runtime: Runtime, job_id: str) -> Job:
-    """A job that was named, or the end of the command."""
+    """Return a job, or end the command with an error."""
     job = runtime.ledger.get(job_id)
     if job is None:
-        raise click.ClickException(f"there is no job {job_id!r} in this ledger")
+        raise click.ClickException(f"job {job_id!r} does not exist in this ledger")
     return job
 
 
 def _follow(runtime: Runtime, job: Job, *, json_: bool) -> None:
-    """Print a job's events as they happen, until it is terminal."""
+    """Print a job's events as they happen, until the job is terminal."""
     shown = 0
     while True:
         current = existing(runtime, job.id)
@@ -199,7 +208,7 @@ def _follow(runtime: Runtime, job: Job, *, json_: bool) -> None:
             shown = _print_events(runtime.ledger, job.id, shown)
         if current.status.terminal:
             break
-        runtime.ledger.wait(job.id, _LOOK)
+        runtime.ledger.wait(job.id, _WATCH_SECONDS)
     if json_:
         print_json(job_view(current, runtime.settings.public_url))
     else:
@@ -220,25 +229,26 @@ def _show(runtime: Runtime, job: Job, *, events: bool = True) -> None:
     if events:
         _print_events(runtime.ledger, job.id, 0)
         click.echo()
-    out, seen = console(), job_view(job, runtime.settings.public_url)
+    out, view = console(), job_view(job, runtime.settings.public_url)
     by = f" (settled by {job.settled_by})" if job.settled_by else ""
     out.print(f"{job.id}  {job.request.provider}  {job.request.model} ", status(job.status), by)
-    for image in seen["images"]:
+    for image in view["images"]:
         out.print(f"  image  {_image(image)}", markup=False)
     if job.error:
         out.print(f"  {job.error.code}: {job.error.message}", markup=False)
-    cost = seen["cost"]
+    cost = view["cost"]
     if cost and cost["source"] != "unknown":
         out.print(f"  cost   {cost['amount']:g} {cost['unit']} ({cost['source']})", markup=False)
-    told = seen["notification"]
-    if told:
-        why = f": {told['error']}" if told["error"] else ""
-        out.print(f"  told   {told['to']}: {told['status']}{why}", markup=False)
+    notification = view["notification"]
+    if notification:
+        reason = f": {notification['error']}" if notification["error"] else ""
+        line = f"  notify {notification['to']}: {notification['status']}{reason}"
+        out.print(line, markup=False)
 
 
 def _image(image: dict[str, Any]) -> str:
-    """Our own copy, once there is one, else the provider's link and why there is none."""
+    """Return our copy of an image, or the provider's link and the reason for no copy."""
     if image["archived_at"]:
         return f"{image['url']}  {image['width']}x{image['height']} {image['content_type']}"
-    why = f"  (not archived: {image['error']})" if image["error"] else ""
-    return f"{image['source_url']}{why}"
+    reason = f"  (not archived: {image['error']})" if image["error"] else ""
+    return f"{image['source_url']}{reason}"

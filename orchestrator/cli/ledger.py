@@ -1,4 +1,4 @@
-"""`orchestrator list`, `stats`, `verify` and `reconcile`: the ledger as a whole."""
+"""`orchestrator list`, `stats`, `verify` and `reconcile`: commands for the whole ledger."""
 
 from __future__ import annotations
 
@@ -17,31 +17,36 @@ from orchestrator.jobs.model import Job, Status
 from orchestrator.jobs.schemas import job_view, rfc3339
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import NotJson, parse
-from orchestrator.ledger.overview import PAGE
-from orchestrator.operations.stats import stats as figures
+from orchestrator.ledger.overview import PAGE_JOBS
+from orchestrator.operations.stats import stats as ledger_stats
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
-from orchestrator.operations.verify import Charge, Finding, Verification, view
+from orchestrator.operations.verify import Charge, InvariantReport, Verification, reports_view
 from orchestrator.providers import PROVIDERS
 from orchestrator.runtime import default_runtime
 from orchestrator.steps.reconcile import reconcile as sweep
 
 _JOB = re.compile(r"job_[0-9a-z]{28}")
-#: How long the sandbox may take to list its tasks. Seconds.
-_PATIENCE = 60
+#: For the sandbox to list its tasks.
+_TIMEOUT_SECONDS = 60
 
 
 @click.command(name="list")
-@click.option("--status", "state", type=click.Choice([s.value for s in Status]), help="Only these.")
-@click.option("--provider", type=click.Choice(list(PROVIDERS)), help="Only this provider's.")
+@click.option(
+    "--status",
+    "state",
+    type=click.Choice([s.value for s in Status]),
+    help="Only jobs with this status.",
+)
+@click.option("--provider", type=click.Choice(list(PROVIDERS)), help="Only jobs of this provider.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
 @click.option(
-    "--unconfirmed", is_flag=True, help="Attempts that may have been charged, and nobody knows."
+    "--unconfirmed", is_flag=True, help="Attempts that may have been charged without a known task."
 )
 @as_json
 def list_(
     *, state: str | None, provider: str | None, limit: int, unconfirmed: bool, json_: bool
 ) -> None:
-    """List jobs, the newest first; or, with --unconfirmed, the money at risk."""
+    """List jobs, newest first. With --unconfirmed: attempts and the money at risk."""
     if unconfirmed:
         _list_unconfirmed(limit, json_=json_)
         return
@@ -64,10 +69,10 @@ def list_(
 
 
 def _jobs(state: Status | None, provider: str | None) -> Iterator[Job]:
-    """Every job that matches, page by page."""
+    """Yield every matching job, read in pages."""
     overview, cursor = default_runtime().ledger.overview, None
     while True:
-        page = overview.page(PAGE, cursor=cursor, status=state, provider=provider)
+        page = overview.page(PAGE_JOBS, cursor=cursor, status=state, provider=provider)
         yield from page.jobs
         cursor = page.cursor
         if cursor is None:
@@ -83,13 +88,13 @@ def _list_unconfirmed(limit: int, *, json_: bool) -> None:
         return
     shown = table("job", "attempt", "provider", "status", "since")
     for entry in attempts:
-        seen = entry.view()
+        view = entry.view()
         shown.add_row(
             entry.job_id,
             str(entry.attempt),
-            seen["provider"] or "expired",
-            status(seen["status"] or ""),
-            seen["since"],
+            view["provider"] or "expired",
+            status(view["status"] or ""),
+            view["since"],
         )
     console().print(shown)
     click.echo(f"{number} in all. {_money(possible_charges(runtime, attempts))}")
@@ -98,48 +103,50 @@ def _list_unconfirmed(limit: int, *, json_: bool) -> None:
 @click.command()
 @as_json
 def stats(json_: bool) -> None:
-    """Show jobs by status, what is overdue, contradictions, and money at risk."""
-    told = figures(default_runtime())
+    """Show the number of jobs by status, overdue jobs, contradictions, and money at risk."""
+    stats_ = ledger_stats(default_runtime())
     if json_:
-        print_json(told)
+        print_json(stats_)
         return
     table = Table.grid(padding=(0, 2))
-    for name, number in told["jobs"].items():
+    for name, number in stats_["jobs"].items():
         table.add_row(status(name), str(number))
     console().print(table)
-    click.echo(f"\n{_look(told)}\n{_contradictions(told)}\n{_unknown(told)}")
-    click.echo(f"{_archive(told['archive'])}\n{_notifications(told['notifications'])}")
-    for host in told["notifications"]["paused_hosts"]:
-        click.echo(f"paused: {host['host']}, failing since {host['since']}")
+    click.echo(f"\n{_agenda(stats_)}\n{_contradictions(stats_)}\n{_unconfirmed(stats_)}")
+    click.echo(f"{_archive(stats_['archive'])}\n{_notifications(stats_['notifications'])}")
+    for host in stats_["notifications"]["paused_hosts"]:
+        click.echo(f"paused host: {host['host']}, failing since {host['since']}")
 
 
-def _look(told: dict[str, Any]) -> str:
-    agenda, swept = told["agenda"], told["last_sweep_seconds_ago"]
+def _agenda(stats_: dict[str, Any]) -> str:
+    agenda, swept = stats_["agenda"], stats_["last_sweep_seconds_ago"]
     last = "never" if swept is None else f"{swept:.1f} s ago"
     due = f"{agenda['due']} due, the oldest by {agenda['lag_seconds']:.1f} s"
-    return f"{agenda['open']} open, {due}; last sweep {last}"
+    return f"jobs: {agenda['open']} open, {due}; last sweep {last}"
 
 
-def _archive(told: dict[str, Any]) -> str:
-    risk = f"{told['at_risk']} with links that may die within {told['at_risk_hours']:g} h"
-    ended = f"{told['ended']['done']} archived, {told['ended']['dead']} given up"
-    return f"archives: {told['pending']} to do, {risk}; {ended}"
+def _archive(archive: dict[str, Any]) -> str:
+    risk = f"{archive['at_risk']} with links that expire within {archive['at_risk_hours']:g} h"
+    ended = f"{archive['ended']['done']} done, {archive['ended']['dead']} failed"
+    return f"archives: {archive['pending']} pending, {risk}; {ended}"
 
 
-def _notifications(told: dict[str, Any]) -> str:
-    waiting = f"{told['pending']} to tell, {told['dead']} given up (orchestrator notify --dead)"
-    return f"callers: {waiting}; {told['ended']['done']} told, {told['ended']['gone']} left"
+def _notifications(notifications: dict[str, Any]) -> str:
+    ended = notifications["ended"]
+    failed = f"{notifications['dead']} failed (orchestrator notify --dead)"
+    counts = f"{notifications['pending']} pending, {failed}, {ended['done']} delivered"
+    return f"notifications: {counts}, {ended['gone']} with a receiver that is gone"
 
 
-def _contradictions(told: dict[str, Any]) -> str:
-    seen = ", ".join(f"{number} {name}" for name, number in told["contradictions"].items())
-    return f"callbacks that repeat or contradict: {seen}"
+def _contradictions(stats_: dict[str, Any]) -> str:
+    counts = ", ".join(f"{number} {name}" for name, number in stats_["contradictions"].items())
+    return f"repeated or contradicting callbacks: {counts}"
 
 
-def _unknown(told: dict[str, Any]) -> str:
-    unconfirmed = told["unconfirmed"]
+def _unconfirmed(stats_: dict[str, Any]) -> str:
+    unconfirmed = stats_["unconfirmed"]
     risk = _money(unconfirmed["money_at_risk"])
-    return f"{unconfirmed['attempts']} attempts of unknown fate. {risk}"
+    return f"unconfirmed attempts: {unconfirmed['attempts']}. {risk}"
 
 
 @click.command()
@@ -147,38 +154,38 @@ def _unknown(told: dict[str, Any]) -> str:
     "--tasks",
     type=click.File("rb"),
     metavar="FILE",
-    help="Every task that providers charged: a JSON list of {provider, task_id}.",
+    help="All tasks that providers charged: a JSON list of {provider, task_id}.",
 )
-@click.option("--sandbox", metavar="URL", help="The same, as the sandbox at URL lists it.")
+@click.option("--sandbox", metavar="URL", help="Take the charged tasks from the sandbox at URL.")
 @click.option("--images", is_flag=True, help="Also read every archived image.")
 @as_json
 def verify(*, tasks: IO[bytes] | None, sandbox: str | None, images: bool, json_: bool) -> None:
-    """Check the promise on this ledger: nothing lost, one outcome each, nothing paid twice.
+    """Check the invariants of this ledger: nothing lost, one outcome per job, nothing paid twice.
 
-    With a list of what was charged, each charge is held against the ledger too; with --images every
-    archived image is read, and held against its SHA-256. Changes nothing, and may run while
-    everything works. Exit status 0 only if every invariant holds.
+    With a list of charged tasks, each charge is compared with the ledger. With --images, every
+    archived image is read and compared with its SHA-256. The command changes nothing, and may run
+    at any time. Exit status 0 only if every invariant holds.
     """
     runtime = default_runtime()
     charges = [*(_listed(tasks) if tasks else ()), *(_charges(sandbox) if sandbox else ())]
     verification = Verification(runtime, charges if tasks or sandbox else None, images=images)
     with progress(quiet=json_) as shown:
-        bar = shown.add_task("looking at jobs", total=runtime.ledger.overview.size())
+        bar = shown.add_task("checking jobs", total=runtime.ledger.overview.size())
         for _ in verification.run():
             shown.advance(bar)
-    findings = verification.findings()
+    reports = verification.reports()
     if json_:
-        print_json(view(findings))
+        print_json(reports_view(reports))
     else:
-        _print(findings)
-    if any(found.breaches for found in findings):
+        _print(reports)
+    if any(report.breaches for report in reports):
         sys.exit(1)
 
 
 @click.command()
 @as_json
 def reconcile(json_: bool) -> None:
-    """Sweep once, by hand: nudge every job that is due. Beat does so every second."""
+    """Nudge every due job once. Beat does this every second."""
     runtime = default_runtime()
     due = sweep(runtime)
     runtime.nudger.close()
@@ -189,10 +196,10 @@ def reconcile(json_: bool) -> None:
 
 
 def _listed(file: IO[bytes]) -> Iterable[Charge]:
-    """The charges in a file.
+    """Yield the charges in a file.
 
     Raises:
-        InvalidRequest: it holds something else.
+        InvalidRequest: the file has another form.
     """
     form = 'a JSON list of {"provider": "hiapi", "task_id": "..."}'
     try:
@@ -200,8 +207,8 @@ def _listed(file: IO[bytes]) -> Iterable[Charge]:
     except NotJson as error:
         raise InvalidRequest(Violation("tasks", file.name, f"{form} ({error})")) from None
     for entry in listed if isinstance(listed, list) else [listed]:
-        told = entry if isinstance(entry, dict) else {}
-        provider, task_id = told.get("provider"), told.get("task_id")
+        fields = entry if isinstance(entry, dict) else {}
+        provider, task_id = fields.get("provider"), fields.get("task_id")
         if (
             not isinstance(provider, str)
             or provider not in PROVIDERS
@@ -212,25 +219,25 @@ def _listed(file: IO[bytes]) -> Iterable[Charge]:
 
 
 def _charges(url: str) -> Iterable[Charge]:
-    """Every task that the sandbox made; our job's id stands in its key or its callback URL."""
+    """Yield the tasks of the sandbox. The idempotency key or the callback URL names our job."""
     try:
-        answer = requests.get(f"{url.rstrip('/')}/control/tasks", timeout=_PATIENCE)
+        answer = requests.get(f"{url.rstrip('/')}/control/tasks", timeout=_TIMEOUT_SECONDS)
         answer.raise_for_status()
         tasks: list[dict[str, Any]] = answer.json()
     except requests.RequestException as error:
-        raise click.ClickException(f"no list of tasks at {url}: {error}") from None
+        raise click.ClickException(f"--sandbox: {url} returned no list of tasks: {error}") from None
     for task in tasks:
-        named = f"{task['idempotency_key'] or ''} {task['callback_url'] or ''}"
-        found = _JOB.search(named)
-        yield Charge(task["provider"], task["id"], found[0] if found else None)
+        text = f"{task['idempotency_key'] or ''} {task['callback_url'] or ''}"
+        match = _JOB.search(text)
+        yield Charge(task["provider"], task["id"], match[0] if match else None)
 
 
-def _print(findings: list[Finding]) -> None:
+def _print(reports: list[InvariantReport]) -> None:
     table = Table.grid(padding=(0, 2))
-    for found in findings:
-        mark = "[bold red]broken[/]" if found.breaches else "[green]holds[/]"
-        table.add_row(mark, str(found.looked_at), found.meaning)
-        for breach in found.breaches:
+    for report in reports:
+        mark = "[bold red]broken[/]" if report.breaches else "[green]holds[/]"
+        table.add_row(mark, str(report.checked), report.meaning)
+        for breach in report.breaches:
             table.add_row("", "", f"[red]{breach}[/]")
     console().print(table)
 

@@ -1,4 +1,4 @@
-"""How commands print: tables and lines for people, JSON for programs."""
+"""The output of commands: tables and lines for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -28,34 +28,34 @@ as_json = click.option("--json", "json_", is_flag=True, help="Print JSON, for pr
 
 
 def print_json(value: Any) -> None:
-    """One JSON document on standard output."""
+    """Print one JSON document to standard output."""
     click.echo(dump(value))
 
 
-#: How wide tables are where no terminal says. Characters.
-WIDE = 180
+#: The width of tables outside a terminal. Characters.
+DEFAULT_WIDTH = 180
 
 
 def console() -> Console:
-    """Standard output; plain text, and wide, when it is not a terminal."""
-    width = None if sys.stdout.isatty() else WIDE
+    """Return standard output: in colour at a terminal, otherwise plain and wide."""
+    width = None if sys.stdout.isatty() else DEFAULT_WIDTH
     return Console(highlight=False, width=width)
 
 
 def progress(*, quiet: bool) -> Progress:
-    """A progress bar that goes when it is done; none where nobody watches."""
+    """Return a progress bar that disappears at its end. Without a terminal it shows nothing."""
     out = console()
     return Progress(console=out, transient=True, disable=quiet or not out.is_terminal)
 
 
 def status(name: str) -> Text:
-    """A status in its colour."""
+    """Return a status in its colour."""
     return Text(name, COLOURS.get(name, ""))
 
 
 def table(*columns: str) -> Table:
-    """A table for people, with these columns."""
-    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    """Return a table with these columns."""
+    result = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for column in columns:
-        made.add_column(column, no_wrap=True)
-    return made
+        result.add_column(column, no_wrap=True)
+    return result

@@ -1,4 +1,4 @@
-"""`orchestrator providers`: what each provider takes."""
+"""`orchestrator providers`: the options and models of each provider."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _COLOURS = {FULL: "green", REFUSED: "red"}
 @click.option("--markdown", "page", is_flag=True, help="Print docs/providers/README.md.")
 @as_json
 def providers(name: str | None, page: bool, json_: bool) -> None:
-    """Show which options each provider takes; with NAME, its models and their limits.
+    """Show the options of each provider, or the models and limits of one.
 
     \b
     orchestrator providers
@@ -53,19 +53,19 @@ def _print_matrix(on: set[str]) -> None:
     for column in ("provider", "on", "callbacks", *UNIFIED_OPTIONS, "image_file"):
         table.add_column(column, no_wrap=True)
     for provider in PROVIDERS.values():
-        told = [support(provider, option) for option in UNIFIED_OPTIONS]
-        told.append(FULL if provider.capabilities.upload_field else REFUSED)
+        words_ = [support(provider, option) for option in UNIFIED_OPTIONS]
+        words_.append(FULL if provider.capabilities.upload_field else REFUSED)
         table.add_row(
             provider.name,
             "yes" if provider.name in on else "no",
             "yes" if provider.capabilities.callbacks else "no",
-            *(f"[{_COLOURS.get(word, 'yellow')}]{word}[/]" for word in told),
+            *(f"[{_COLOURS.get(word, 'yellow')}]{word}[/]" for word in words_),
         )
     console().print(table)
     click.echo(
-        "\nfull: every model, without a limit; limited: see `orchestrator providers NAME`; refused:"
-        " by name, before anything is sent.\nA provider is on when its API key is set, such as"
-        " HIAPI_API_KEY."
+        "\nfull: every model accepts every value. limited: see `orchestrator providers NAME`."
+        " refused: a job with this option is refused at the enqueue.\nA provider is on when its"
+        " API key is set in the environment: NAME_API_KEY."
     )
 
 
@@ -81,4 +81,6 @@ def _print_models(name: str) -> None:
         tiers = ", ".join(f"{tier}: {model}" for tier, model in family.tiers.items())
         out.print(f"[bold]{family_name}[/] (family): {tiers or family.default}")
     if provider.unlisted:
-        out.print("Any other model in the native form: its own body in `request`.")
+        out.print(
+            "Other models are accepted in the native form: the provider's own body in `request`."
+        )

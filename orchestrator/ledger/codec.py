@@ -1,4 +1,4 @@
-"""HostLimiter jobs into what Redis holds, and back. The one place that knows the stored form."""
+"""Converts jobs to their stored form in Redis, and back. Only this module knows the form."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ from orchestrator.jobs.model import (
 
 
 def dumps(value: Any) -> str:
-    """`value`, dataclasses included, as compact JSON; empty for None or an empty tuple."""
+    """Return a value or dataclass as compact JSON. None and an empty tuple become empty text."""
     return "" if value is None or value == () else orjson.dumps(value).decode()
 
 
 def fingerprint(request: JobRequest) -> str:
-    """Equal for equal requests, whatever the order of their fields."""
+    """Return a hash of a request. It does not depend on the order of the fields."""
     text = orjson.dumps(request.stored(), option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(text).hexdigest()[:32]
 
 
 def pairs(flat: list[str]) -> dict[str, str]:
-    """The fields of a hash, from Redis' flat reply."""
+    """Return the fields of a hash from a flat reply of Redis."""
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
-    """A job from the fields of its hash."""
+    """Return the job from the fields of its hash."""
     settled, by = fields.get("settled"), fields.get("by")
     return Job(
         id=job_id,
@@ -67,7 +67,7 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
 
 
 def read_event(line: str) -> Event:
-    """One line of a timeline."""
+    """Return the event in a line of a timeline."""
     at, name, detail = line.split(" ", 2)
     return Event(int(at), name, orjson.loads(detail))
 
@@ -85,13 +85,13 @@ def _attempts(fields: Mapping[str, str]) -> list[Attempt]:
 def _follow_up(fields: Mapping[str, str], step: Step) -> FollowUp | None:
     if step not in fields:
         return None
-    since, tried, look = (fields.get(f"{step}.{name}") for name in ("since", "tried", "next"))
+    since, tried, due_at = (fields.get(f"{step}.{name}") for name in ("since", "tried", "next"))
     return FollowUp(
         FollowUpStatus(fields[step]),
         since=int(since) if since else None,
         tries=int(fields.get(f"{step}.tries", 0)),
         tried_at=int(tried) if tried else None,
-        due_at=int(look) if look else None,
+        due_at=int(due_at) if due_at else None,
         error=fields.get(f"{step}.error") or None,
     )
 

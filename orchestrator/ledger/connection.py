@@ -1,4 +1,4 @@
-"""The way to Redis: a client for each thread, and one error for all the ways Redis can be away."""
+"""Connections to Redis: a client per thread, and one error for every failure of Redis."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-#: How long Redis may take to connect, and to answer, before it counts as away. Seconds.
+#: Redis counts as away when it takes longer to connect, or to answer. Seconds.
 CONNECT_TIMEOUT = 1.0
 ANSWER_TIMEOUT = 2.0
-#: After a call that timed out, how long others fail at once in place of waiting too. Seconds.
-PAUSE = 0.5
-#: Refusals of Redis that pass, once it is mended: the state is unchanged.
-_PASSING = frozenset(
+#: After a time-out, other calls fail at once for this time.
+PAUSE_SECONDS = 0.5
+#: Error codes of Redis that are temporary. The state is unchanged.
+_TEMPORARY = frozenset(
     {"READONLY", "OOM", "MISCONF", "LOADING", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN"}
 )
 
 
 class LedgerUnavailable(Exception):
-    """Redis is away, or refuses to write. Nothing is known to have changed; try again later."""
+    """Redis is away, or refuses to write. The call can be repeated later."""
 
 
-class Breaker:
-    """Has calls fail at once while Redis does not answer: only one at a time waits for it.
+class TimeoutGate:
+    """Makes calls fail at once while Redis does not answer. Only one call at a time waits for it.
 
-    Each would hold its thread for the whole time-out, so that a web process took few callbacks a
-    second and answered nothing else. A Redis that refuses connections needs none of this.
+    Otherwise every call would block its thread for the whole time-out, and a web process could take
+    only a few callbacks per second. A Redis that refuses connections fails at once by itself.
     """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        #: When the next call may try; None while all is well.
+        #: When the next call may try Redis. None while Redis answers.
         self._try_at: float | None = None
         self._trying: int | None = None
         self._lock = threading.Lock()
 
     def enter(self) -> None:
-        """Before a call.
+        """Ask for permission to call Redis.
 
         Raises:
-            LedgerUnavailable: Redis did not answer a moment ago, and somebody else tries already.
+            LedgerUnavailable: the last call timed out, and it is another thread's turn to try.
         """
         if self._try_at is None:
             return
@@ -57,24 +57,24 @@ class Breaker:
             if self._try_at is None or self._trying == thread:
                 return
             if now < self._try_at:
-                raise LedgerUnavailable("no answer a moment ago")
+                raise LedgerUnavailable("the last call timed out")
             self._try_at = now + CONNECT_TIMEOUT + ANSWER_TIMEOUT
             self._trying = thread
 
     def answered(self) -> None:
-        """A call came to an end in time, be it by a refusal."""
+        """Record a call that was answered, also with an error."""
         if self._try_at is not None:
             with self._lock:
                 self._try_at = self._trying = None
 
     def timed_out(self) -> None:
-        """A call was not answered in time."""
+        """Record a call that timed out."""
         with self._lock:
-            self._try_at, self._trying = self._clock() + PAUSE, None
+            self._try_at, self._trying = self._clock() + PAUSE_SECONDS, None
 
 
 class Clients:
-    """Clients that are not shared between threads, which spares the connection pool's lock.
+    """One client per thread. So calls need no lock of a connection pool.
 
     Args:
         make: makes a client for the calling thread.
@@ -83,57 +83,57 @@ class Clients:
     def __init__(self, make: Callable[[], Redis]) -> None:
         self._make = make
         self._local = threading.local()
-        self._breaker = Breaker()
+        self._gate = TimeoutGate()
 
     @contextmanager
     def client(self) -> Iterator[Redis]:
-        """This thread's client.
+        """Yield the client of this thread.
 
         Raises:
-            LedgerUnavailable: in place of whatever redis raises when it is away.
+            LedgerUnavailable: Redis is away. This replaces the errors of redis-py.
         """
-        self._breaker.enter()
-        leave = self._breaker.answered
+        self._gate.enter()
+        leave = self._gate.answered
         try:
             if not hasattr(self._local, "client"):
                 self._local.client = self._make()
             yield self._local.client
-        except LedgerUnavailable:  # of a call within this one, which has told the breaker
-            leave = _nothing
+        except LedgerUnavailable:  # an inner call, which already recorded its result
+            leave = _no_op
             raise
         except RedisTimeoutError as error:
-            leave = self._breaker.timed_out
+            leave = self._gate.timed_out
             raise LedgerUnavailable(str(error)) from error
         except RedisConnectionError as error:
             raise LedgerUnavailable(str(error)) from error
         except ResponseError as error:
-            # redis-py takes the code off the words of the errors that it has a class for.
+            # redis-py removes the code from the text of errors that have a class.
             code = error.status_code or str(error).partition(" ")[0]
-            if code not in _PASSING:
+            if code not in _TEMPORARY:
                 raise
-            words = str(error).removeprefix(f"{code} ")
-            raise LedgerUnavailable(f"{code} {words}") from error
+            text = str(error).removeprefix(f"{code} ")
+            raise LedgerUnavailable(f"{code} {text}") from error
         finally:
             leave()
 
 
-def _nothing() -> None:
+def _no_op() -> None:
     pass
 
 
 def listener(client: Redis) -> Any:
-    """A connection that listens to channels."""
+    """Return a connection that listens to channels."""
     return client.pubsub()  # type: ignore[no-untyped-call]
 
 
 def connect(url: str) -> Redis:
-    """A client of the Redis at `url`; a call whose connection broke is made once more."""
+    """Return a client of a Redis. A call whose connection broke is repeated once."""
     return Redis.from_url(
         url,
         decode_responses=True,
         single_connection_client=True,
         socket_connect_timeout=CONNECT_TIMEOUT,
         socket_timeout=ANSWER_TIMEOUT,
-        # Not after a time-out: a Redis that did not answer in time would be waited for twice.
+        # Not after a time-out, because that would double the wait.
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
     )

@@ -1,7 +1,8 @@
-"""What follows from a job's outcome: its images are archived, and its caller is told.
+"""The follow-ups of a job: archiving its images, and sending its notification.
 
-Each has a sorted set of its own, like the agenda for open jobs: a job stands in it while it is
-pending, scored by its next look, and claiming moves that to the end of the lease.
+Each follow-up has its own sorted set. It is like the agenda for open jobs: a job is a member while
+the follow-up is pending, and its score is when it is due. A claim moves the score to the end of the
+lease.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from orchestrator.ledger import codec, keys
 from orchestrator.ledger.results import Lease, Result
 from orchestrator.ledger.script import Script, load
 
-#: How many of the newest notifications a stream keeps, at least.
-STREAM_KEPT = 1000
+#: A stream keeps at least this many of the newest notifications.
+STREAM_ENTRIES = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How many jobs wait for a follow-up, how many of those are due, how overdue one is (ms)."""
+    """The number of pending and of due follow-ups, and the largest delay (ms)."""
 
     pending: int = 0
     due: int = 0
@@ -34,19 +35,19 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """A notification that was given up, and when (ms)."""
+    """A failed notification, and when it failed (ms)."""
 
     job_id: str
     since: int
 
 
 class FollowUps:
-    """The follow-ups of all jobs. Times are ms since the epoch, given by the caller.
+    """The follow-ups of all jobs. The caller gives all times, in ms since the epoch.
 
     Args:
-        client: gives this thread's client, as the ledger uses it.
-        shards: of the ledger.
-        retention_ms: how long a job is kept when nothing follows any more.
+        client: returns the client of this thread.
+        shards: the number of shards.
+        retention_ms: how long a job is kept after its last follow-up.
     """
 
     def __init__(
@@ -64,10 +65,8 @@ class FollowUps:
         self._again = load("notify_again")
         self._due_archive = load("due_archive")
 
-    # Transitions ---------------------------------------------------------------------------
-
     def claim(self, job_id: str, step: Step, *, now: int, lease_ms: int) -> Lease | None:
-        """Take the lease on a follow-up that is due; None when it is not, or is another's."""
+        """Take the lease on a due follow-up. Return None if it is not due or already leased."""
         token, ends_at = secrets.token_urlsafe(9), now + lease_ms
         with self._redis() as client:
             args: list[str | int] = [now, step, token, ends_at]
@@ -88,20 +87,20 @@ class FollowUps:
         error: str = "",
         images: tuple[Image, ...] = (),
     ) -> Result:
-        """Try again at `due_at`: RECORDED, or STALE, MISSING.
+        """Plan another try at `due_at`. Return RECORDED, STALE or MISSING.
 
         Args:
-            lease: what claim gave.
+            lease: the result of claim.
             step: ARCHIVE or NOTIFY.
             now: ms.
             due_at: ms.
-            tries: how many there were with this one; None when nothing was tried.
-            error: why it failed.
-            images: the job's images, as far as they got; empty when they did not change.
+            tries: the number of tries with this one; None when nothing was tried.
+            error: the reason of the failure.
+            images: the job's images with their new state; empty when they did not change.
         """
-        told = codec.dumps({"try": tries, "reason": error})
+        detail = codec.dumps({"try": tries, "reason": error})
         args = [now, step, lease.token, due_at, "" if tries is None else tries, error]
-        return self._run(self._later, lease.job.id, [*args, codec.dumps(images), told])
+        return self._run(self._later, lease.job.id, [*args, codec.dumps(images), detail])
 
     def done(
         self,
@@ -114,44 +113,42 @@ class FollowUps:
         error: str = "",
         images: tuple[Image, ...] = (),
     ) -> Result:
-        """It is done, or given up: RECORDED, or STALE, MISSING. Arguments as for `later`."""
+        """End a follow-up. Return RECORDED, STALE or MISSING. For arguments see `later`."""
         detail: dict[str, Any] = {"try": tries, "reason": error} if error else {"try": tries}
         args = [now, step, lease.token, ended, tries, error]
         rest = [codec.dumps(images), codec.dumps(detail), self._retention_ms]
         return self._run(self._done, lease.job.id, [*args, *rest])
 
     def notify_again(self, job_id: str, *, now: int) -> Result:
-        """Have the caller told again: RECORDED, or OPEN, SILENT, MISSING."""
+        """Schedule a notification again. Return RECORDED, OPEN, SILENT or MISSING."""
         if not keys.is_job_id(job_id):
             return Result.MISSING
         return self._run(self._again, job_id, [now])
 
     def publish(self, stream: str, entry: Mapping[str, str]) -> None:
-        """Tell a caller on the same Redis, who reads this stream; kept for the retention time."""
+        """Add an entry to a stream. The stream is kept for the retention time."""
         key, fields = keys.stream(stream), dict(entry)
         with self._redis() as client, client.pipeline(transaction=False) as pipe:
-            pipe.xadd(key, fields, maxlen=STREAM_KEPT, approximate=True)  # type: ignore[arg-type]
+            pipe.xadd(key, fields, maxlen=STREAM_ENTRIES, approximate=True)  # type: ignore[arg-type]
             pipe.pexpire(key, self._retention_ms)
             failed = [a for a in pipe.execute(raise_on_error=False) if isinstance(a, Exception)]
             if failed:
-                raise failed[0]  # as Redis worded it; a pipeline would put words of its own before
-
-    # Reading -------------------------------------------------------------------------------
+                raise failed[0]  # a pipeline would change the text of the error
 
     def due(self, shard: int, step: Step, *, now: int, limit: int) -> list[str]:
-        """Up to `limit` jobs of a shard whose follow-up is due.
+        """Return up to `limit` jobs of a shard whose follow-up is due.
 
-        Notifications: the longest overdue first. Archives: those whose links die soonest first.
+        Notifications: the longest overdue first. Archives: the first to expire first.
         """
         with self._redis() as client:
             if step is Step.ARCHIVE:
                 pair = [keys.follow_up(shard, step), keys.expiring(shard)]
                 return self._due_archive.run(client, pair, [now, limit])
-            found: Any = client.zrangebyscore(keys.follow_up(shard, step), "-inf", now, 0, limit)
-        return list(found)
+            job_ids: Any = client.zrangebyscore(keys.follow_up(shard, step), "-inf", now, 0, limit)
+        return list(job_ids)
 
     def backlog(self, step: Step, *, now: int) -> Backlog:
-        """What is pending, and what is overdue."""
+        """Return the number of pending and due follow-ups."""
         total = Backlog()
         with self._redis() as client:
             for shard in self._shards:
@@ -166,13 +163,13 @@ class FollowUps:
         return total
 
     def at_risk(self, *, before: int) -> int:
-        """How many jobs have images that are not archived and whose links may die before then."""
+        """Return the number of unarchived jobs whose links expire before a time (ms)."""
         with self._redis() as client:
-            found = [client.zcount(keys.expiring(s), "-inf", before) for s in self._shards]
-        return sum(int(number) for number in found)
+            numbers = [client.zcount(keys.expiring(s), "-inf", before) for s in self._shards]
+        return sum(int(number) for number in numbers)
 
     def dead(self, limit: int, *, since: int = 0) -> tuple[int, list[Dead]]:
-        """How many notifications were given up since then, and the `limit` oldest of them."""
+        """Return the number of failed notifications since a time (ms), and the `limit` oldest."""
         number, oldest = 0, []
         with self._redis() as client:
             for shard in self._shards:
@@ -183,7 +180,7 @@ class FollowUps:
                     answers: Any = pipe.execute()
                 number += answers[0]
                 oldest += [Dead(job_id, int(score)) for job_id, score in answers[1]]
-        return number, sorted(oldest, key=lambda found: found.since)[:limit]
+        return number, sorted(oldest, key=lambda entry: entry.since)[:limit]
 
     def _run(self, script: Script, job_id: str, args: list[Any]) -> Result:
         with self._redis() as client:

@@ -1,39 +1,39 @@
-"""Every Redis key of the ledger, in one place.
+"""All Redis keys of the ledger.
 
-`{s}` is the shard number; the braces around `orch:{s}` are Redis Cluster's hash tag, so all keys
-of one shard live in one slot and one script may touch them together. A job id carries its shard
-in its last two (hexadecimal) digits. A test holds this table against the builders below.
+`<s>` is the number of the shard. The braces are the hash tag of Redis Cluster: all keys of a shard
+are in one slot, so one script can use them together. The last two hexadecimal digits of a job id
+are its shard. A test compares this table with a live server.
 
 | key | type | holds | expires |
 | --- | --- | --- | --- |
-| `{orch:<s>}:job:<job id>` | hash | the job, fields below | retention, once nothing follows |
+| `{orch:<s>}:job:<job id>` | hash | the job, fields below | retention, after the last follow-up |
 | `{orch:<s>}:events:<job id>` | list | its timeline: `<ms> <name> <JSON>` | with the job |
-| `{orch:<s>}:agenda` | sorted set | open job ids, scored by their next look (ms) | never |
+| `{orch:<s>}:agenda` | sorted set | open job ids, scored by when they are due (ms) | never |
 | `{orch:<s>}:idempotency:<digest>` | string | `<job id> <fingerprint of the request>` | 24 h |
-| `{orch:<s>}:upload:<job id>` | string | a file given with a job, until sent | deadline + 1 h |
-| `{orch:<s>}:jobs` | sorted set | every job id, in the order of time | never |
-| `{orch:<s>}:unconfirmed` | sorted set | `<job id>.<attempt>` of unknown fate, by ms | never |
-| `{orch:<s>}:archive` | sorted set | jobs to archive, by their next look (ms) | never |
-| `{orch:<s>}:expiring` | sorted set | the same, by the death of their first link (ms) | never |
-| `{orch:<s>}:notify` | sorted set | jobs to tell of, by their next look (ms) | never |
-| `{orch:<s>}:dead` | sorted set | jobs whose caller could not be told, by ms | never |
-| `{orch:<s>}:counts` | hash | jobs by status; contradictions; follow-ups by their end | never |
-| `{orch:<s>}:settled:<job id>` | channel | published once, when the job is settled | - |
+| `{orch:<s>}:upload:<job id>` | string | the file of a job, until it is sent | deadline + 1 h |
+| `{orch:<s>}:jobs` | sorted set | every job id, in the order of creation | never |
+| `{orch:<s>}:unconfirmed` | sorted set | unconfirmed `<job id>.<attempt>`, by ms | never |
+| `{orch:<s>}:archive` | sorted set | pending archives, by when they are due (ms) | never |
+| `{orch:<s>}:expiring` | sorted set | the same, by when the first link expires (ms) | never |
+| `{orch:<s>}:notify` | sorted set | pending notifications, by when they are due (ms) | never |
+| `{orch:<s>}:dead` | sorted set | failed notifications, by ms | never |
+| `{orch:<s>}:counts` | hash | jobs by status; contradictions; ended follow-ups | never |
+| `{orch:<s>}:settled:<job id>` | channel | one message when the job is settled | - |
 | `{orch:0}:rejected` | stream | verified but unreadable messages, capped | never |
-| `{orch:0}:hosts` | hash | hosts that fail: `<failures> <since ms> <next probe ms, or 0>` | never |
+| `{orch:0}:hosts` | hash | failing hosts: `<failures> <since ms> <next probe ms, or 0>` | never |
 | `{orch:0}:stream:<name>` | stream | notifications, capped | retention, from the newest |
 | `{orch:0}:sweep` | hash | `at` (ms) and `host` of the last finished sweep | never |
-| `{orch:0}:shards` | string | the number of shards chosen at install | never |
+| `{orch:0}:shards` | string | the number of shards of the installation | never |
 
-Fields of a job: `status`, `request` (JSON), `created`, `updated`, `deadline` (ms), `attempt`
-(number of the current one), `sent.<n>` (ms) and `task.<n>` (provider task id) for each attempt,
-`tries`, `resubmitted` (the attempt that was given up for another one), `lease` (the holder's
-token), `omitted` (events over the cap), and once terminal `images`, `error`, `cost` (JSON),
-`settled` (ms), `by`, `winner` (the attempt that settled it). What follows from the outcome, each
-with a status, since when it is due, its tries, the last of them and the next (ms), the last error
-and the holder's token: `archive`, `archive.since`, `archive.tries`, `archive.tried`,
-`archive.next`, `archive.error`, `archive.lease`; and `notify`, `notify.since`, `notify.tries`,
-`notify.tried`, `notify.next`, `notify.error`, `notify.lease`.
+Fields of a job: `status`, `request` (JSON), `created`, `updated`, `deadline` (ms), `attempt` (the
+number of the current attempt), `sent.<n>` (ms) and `task.<n>` (provider task id) for each attempt,
+`tries`, `resubmitted` (the attempt that was submitted again), `lease` (the token of the holder),
+`omitted` (events over the limit). A terminal job also has `images`, `error`, `cost` (JSON),
+`settled` (ms), `by`, `winner` (the attempt that settled it). Each follow-up has a status, its
+start, its tries, the last and the next try (ms), the last error and the token of the holder:
+`archive`, `archive.since`, `archive.tries`, `archive.tried`, `archive.next`, `archive.error`,
+`archive.lease`; and `notify`, `notify.since`, `notify.tries`, `notify.tried`, `notify.next`,
+`notify.error`, `notify.lease`.
 """
 
 from __future__ import annotations
@@ -59,105 +59,105 @@ SHARDS = _ROOT % 0 + "shards"
 
 
 def new_job_id(shard: int) -> str:
-    """A fresh job id in `shard`; ids sort by the time they were made."""
+    """Return a new job id in a shard. Ids sort by the time of their creation."""
     return f"job_{str(ULID()).lower()}{shard:02x}"
 
 
 def made_at(job_id: str) -> int:
-    """When the maker of a job id made it, by its own clock. ms."""
+    """Return the creation time in a job id, by the clock of its creator. ms."""
     return ULID.from_str(job_id[4:30].upper()).milliseconds
 
 
 def is_job_id(text: str) -> bool:
-    """Whether `text` has the shape of a job id."""
+    """Return whether a text has the form of a job id."""
     return JOB_ID.fullmatch(text) is not None
 
 
 def shard_of(job_id: str) -> int:
-    """The shard that a job id names."""
+    """Return the shard in a job id."""
     return int(job_id[-2:], 16)
 
 
 def pick_shard(shards: int, idempotency: str | None) -> int:
-    """The shard for a new job: fixed by its idempotency digest, else spread at random."""
+    """Return the shard of a new job: given by its idempotency digest, or random."""
     return int(idempotency[:8], 16) % shards if idempotency else secrets.randbelow(shards)
 
 
 def digest(scope: str, key: str) -> str:
-    """What an idempotency key is stored as: callers' keys may hold anything, and secrets."""
+    """Return the stored form of an idempotency key. A key may contain anything, also secrets."""
     return hashlib.sha256(f"{scope}\0{key}".encode()).hexdigest()
 
 
 def root(shard: int) -> str:
-    """The prefix of every key in a shard."""
+    """Return the prefix of every key in a shard."""
     return _ROOT % shard
 
 
 def job(job_id: str) -> str:
-    """The hash of a job."""
+    """Return the key of a job's hash."""
     return f"{root(shard_of(job_id))}job:{job_id}"
 
 
 def events(job_id: str) -> str:
-    """The timeline of a job."""
+    """Return the key of a job's timeline."""
     return f"{root(shard_of(job_id))}events:{job_id}"
 
 
 def upload(job_id: str) -> str:
-    """The file that was handed over with a job."""
+    """Return the key of a job's file."""
     return f"{root(shard_of(job_id))}upload:{job_id}"
 
 
 def of(job_id: str) -> list[str]:
-    """The keys that every script about one job takes: the job, its timeline, the agenda."""
+    """Return the keys of every script for one job: the job, its timeline, the agenda."""
     return [job(job_id), events(job_id), agenda(shard_of(job_id))]
 
 
 def agenda(shard: int) -> str:
-    """When each open job of a shard next needs a look."""
+    """Return the key of the open jobs of a shard, scored by when they are due."""
     return f"{root(shard)}agenda"
 
 
 def jobs(shard: int) -> str:
-    """Every job of a shard, in the order in which they were made."""
+    """Return the key of the index of a shard's jobs."""
     return f"{root(shard)}jobs"
 
 
 def unconfirmed(shard: int) -> str:
-    """Attempts that may have reached their provider, whose task nobody knows."""
+    """Return the key of the unconfirmed attempts of a shard."""
     return f"{root(shard)}unconfirmed"
 
 
 def follow_up(shard: int, step: Step) -> str:
-    """When each job of a shard next needs this follow-up, ARCHIVE or NOTIFY."""
+    """Return the key of the pending follow-ups of a shard: ARCHIVE or NOTIFY."""
     return f"{root(shard)}{step}"
 
 
 def expiring(shard: int) -> str:
-    """When the first link of each job that is not archived may be dead."""
+    """Return the key of the jobs that are not archived, scored by when a link expires."""
     return f"{root(shard)}expiring"
 
 
 def dead(shard: int) -> str:
-    """Jobs whose caller could not be told, and since when."""
+    """Return the key of the failed notifications of a shard."""
     return f"{root(shard)}dead"
 
 
 def stream(name: str) -> str:
-    """A stream of notifications that callers on the same Redis read."""
+    """Return the key of a stream of notifications."""
     return f"{root(0)}stream:{name}"
 
 
 def counts(shard: int) -> str:
-    """How many jobs are in each status, and how many contradictions there were."""
+    """Return the key of the counts of a shard."""
     return f"{root(shard)}counts"
 
 
 def idempotency(shard: int, digest_: str) -> str:
-    """Which job an idempotency key made."""
+    """Return the key of an idempotency digest."""
     return f"{root(shard)}idempotency:{digest_}"
 
 
 def settled(job_id: str) -> str:
-    """The channel on which a job's settlement is announced."""
+    """Return the channel of a job's settlement."""
     return f"{root(shard_of(job_id))}settled:{job_id}"

@@ -1,7 +1,7 @@
-"""What the rest of the house may ask of the ledger: one method per transition, one round trip each.
+"""The ledger: one method per transition, with one round trip each.
 
-Every transition is one Lua script, so it happens whole or not at all, and can be repeated: a
-caller that does not know whether its call arrived may make it again.
+A transition is one Lua script, so it is atomic. It can be repeated: a caller that does not know
+whether its call arrived makes the call again.
 """
 
 from __future__ import annotations
@@ -34,20 +34,24 @@ from orchestrator.ledger.overview import Overview
 from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Settlement
 from orchestrator.ledger.script import Script, load
 
-#: How many rejected messages are kept for a look, and how much of each body. Entries, characters.
-REJECTED_KEPT = 1000
-REJECTED_BODY = 2048
-#: How long an uploaded file outlives its job's deadline, for a last send. ms.
-UPLOAD_MARGIN = 3_600_000
+#: Rejected messages are kept for inspection, with the start of their body.
+REJECTED_ENTRIES = 1000
+REJECTED_BODY_BYTES = 2048
+#: An uploaded file is kept for this time after the deadline of its job.
+UPLOAD_MARGIN_MS = 3_600_000
 
 
 class Ledger:
     """The jobs of one installation.
 
-    `client` makes a client for the calling thread; clients are not shared between threads, which
-    spares the connection pool's lock. `shards` is chosen at install and never changed. Times are
-    ms since the epoch, given by the caller. A transition that makes other steps due returns them;
-    the caller nudges.
+    The caller gives all times, in ms since the epoch. A transition that makes other steps due
+    returns them, and the caller nudges.
+
+    Args:
+        client: makes a client for the calling thread.
+        shards: the number of shards. It is chosen at the installation and never changes.
+        retention_ms: how long a job is kept after its last follow-up.
+        idempotency_ms: how long an idempotency key is kept.
     """
 
     def __init__(
@@ -78,13 +82,11 @@ class Ledger:
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Ledger:
-        """A ledger on the Redis at `url`. Connects on first use.
+        """Return a ledger on a Redis. It connects at the first call.
 
-        A call that failed on the network is made once more: every script may be repeated.
+        A call whose connection broke is repeated once, because every script can be repeated.
         """
         return cls(lambda: connect(url), **options)
-
-    # Transitions ---------------------------------------------------------------------------
 
     def create(
         self,
@@ -95,7 +97,7 @@ class Ledger:
         idempotency: Idempotency | None = None,
         upload: bytes | None = None,
     ) -> Created:
-        """Create a queued job, due at once; or find the one the same idempotency key made."""
+        """Create a queued job that is due at once, or return the job of the idempotency key."""
         digest = keys.digest(idempotency.scope, idempotency.key) if idempotency else None
         shard = keys.pick_shard(self.shards, digest)
         job_id = keys.new_job_id(shard)
@@ -105,16 +107,16 @@ class Ledger:
         args: list[str | int] = [now, stored, deadline_at, codec.fingerprint(request), lifetime]
         args.append("1" if request.notifies else "")
         with self._redis() as client:
-            if upload is not None:  # first, so that no job is without its file
-                client.set(keys.upload(job_id), upload, px=deadline_at - now + UPLOAD_MARGIN)
+            if upload is not None:  # before the job, so that no job lacks its file
+                client.set(keys.upload(job_id), upload, px=deadline_at - now + UPLOAD_MARGIN_MS)
             answer = self._create.run(client, [*keys.of(job_id), guard], args)
-        made = Created(Result(answer[0]), answer[1] if len(answer) > 1 else job_id)
-        if upload is not None and made.result is not Result.CREATED:
+        created = Created(Result(answer[0]), answer[1] if len(answer) > 1 else job_id)
+        if upload is not None and created.result is not Result.CREATED:
             self.drop_upload(job_id)
-        return made
+        return created
 
     def claim(self, job_id: str, step: Step, *, now: int, lease_ms: int) -> Lease | None:
-        """Take the lease on a job that is due for `step`; None when it is not, or is another's."""
+        """Take the lease on a due job. Return None if it is not due for the step, or leased."""
         token, ends_at = secrets.token_urlsafe(9), now + lease_ms
         with self._redis() as client:
             answer = self._claim.run(client, keys.of(job_id), [now, token, ends_at, step])
@@ -133,7 +135,10 @@ class Ledger:
         due_at: int,
         cost: Cost | None = None,
     ) -> Result:
-        """The provider took the attempt: RUNNING, or SETTLED, SUPERSEDED, MISMATCH, MISSING."""
+        """Record that the provider accepted the attempt.
+
+        Returns RUNNING, SETTLED, SUPERSEDED, MISMATCH or MISSING.
+        """
         detail = codec.dumps({"attempt": attempt, "task_id": task_id})
         args = [now, attempt, task_id, due_at, codec.dumps(cost), detail]
         return self._run(self._accepted, job_id, args)
@@ -148,7 +153,7 @@ class Ledger:
         event: str,
         detail: dict[str, Any],
     ) -> Result:
-        """End the attempt and plan another: QUEUED, or STALE, MISSING."""
+        """End the attempt and plan another. Return QUEUED, STALE or MISSING."""
         number = lease.job.attempt.number
         text = codec.dumps({"attempt": number, **detail})
         args = [now, number, lease.token, due_at, tries, event, text]
@@ -157,7 +162,7 @@ class Ledger:
     def unconfirmed(
         self, lease: Lease, *, now: int, due_at: int, tries: int, reason: str
     ) -> Result:
-        """The attempt may have arrived; look again later: UNCONFIRMED, or STALE, MISSING."""
+        """Record that the attempt may have arrived. Return UNCONFIRMED, STALE or MISSING."""
         number = lease.job.attempt.number
         detail = codec.dumps({"attempt": number, "reason": reason})
         args = [now, number, lease.token, due_at, tries, detail]
@@ -166,7 +171,7 @@ class Ledger:
     def defer(
         self, lease: Lease, *, now: int, due_at: int, tries: int, detail: dict[str, Any]
     ) -> Result:
-        """A poll brought no outcome; look again later: DEFERRED, or STALE, MISSING."""
+        """Record a poll without an outcome. Return DEFERRED, STALE or MISSING."""
         args = [now, lease.token, due_at, tries, codec.dumps(detail)]
         return self._run(self._defer, lease.job.id, args)
 
@@ -180,14 +185,21 @@ class Ledger:
         due_at: int | None,
         fallback: int,
     ) -> Result:
-        """A callback shows that the provider task exists, without settling the job.
+        """Record that a callback showed the provider task. The job is not settled.
 
-        `due_at` moves the next look (None leaves it); `fallback` is the next look of a job that
-        was not known to run. RUNNING, or DUPLICATE, SUPERSEDED, MISMATCH, MISSING.
+        Args:
+            job_id: of the job.
+            attempt: of the callback.
+            task_id: of the provider.
+            now: ms.
+            due_at: when the job is due again (ms); None leaves it unchanged.
+            fallback: when a job is due (ms) that was not known to run.
+
+        Returns RUNNING, DUPLICATE, SUPERSEDED, MISMATCH or MISSING.
         """
         detail = codec.dumps({"attempt": attempt, "task_id": task_id})
-        look = "" if due_at is None else due_at
-        return self._run(self._observe, job_id, [now, attempt, task_id, look, fallback, detail])
+        moved = "" if due_at is None else due_at
+        return self._run(self._observe, job_id, [now, attempt, task_id, moved, fallback, detail])
 
     def settle_attempt(
         self,
@@ -199,16 +211,16 @@ class Ledger:
         now: int,
         by: SettledBy = SettledBy.CALLBACK,
     ) -> Settlement:
-        """The provider's own word, by a verified callback or in its answer to a submit.
+        """Settle a job with an outcome from a verified callback or from the answer to a submit.
 
-        SETTLED, or DUPLICATE, CONFLICT, SUPERSEDED, MISMATCH, MISSING.
+        Returns SETTLED, DUPLICATE, CONFLICT, SUPERSEDED, MISMATCH or MISSING.
         """
         return self._settled(job_id, attempt, outcome, token="", task_id=task_id, by=by, now=now)
 
     def settle(self, lease: Lease, outcome: Outcome, by: SettledBy, *, now: int) -> Settlement:
-        """A worker's outcome for the job it holds.
+        """Settle a job with the outcome of the worker that holds its lease.
 
-        SETTLED, or DUPLICATE, CONFLICT, STALE, MISSING.
+        Returns SETTLED, DUPLICATE, CONFLICT, STALE or MISSING.
         """
         attempts = lease.job.attempts
         number, task_id = (attempts[-1].number, attempts[-1].task_id or "") if attempts else (0, "")
@@ -217,17 +229,15 @@ class Ledger:
         )
 
     def cancel(self, job_id: str, *, now: int) -> Settlement:
-        """Call a queued job off: CANCELLED, or DUPLICATE, IN_FLIGHT, TERMINAL, MISSING."""
+        """Cancel a queued job. Return CANCELLED, DUPLICATE, IN_FLIGHT, TERMINAL or MISSING."""
         if not keys.is_job_id(job_id):
             return Settlement(Result.MISSING)
         error = codec.dumps(JobError(ErrorCode.CANCELLED, "called off by the caller"))
         detail = codec.dumps({"status": Status.CANCELLED, "by": SettledBy.CANCEL})
         return self._end(self._cancel, job_id, [now, error, self._retention_ms, detail])
 
-    # Reading -------------------------------------------------------------------------------
-
     def get(self, job_id: str) -> Job | None:
-        """The job as it stands, or None. Text that cannot be a job id does not reach Redis."""
+        """Return a job, or None. Text of another form than a job id is not sent to Redis."""
         if not keys.is_job_id(job_id):
             return None
         with self._redis() as client:
@@ -235,7 +245,7 @@ class Ledger:
         return codec.read_job(job_id, fields) if fields else None
 
     def upload(self, job_id: str) -> bytes | None:
-        """The file handed over with a job, or None when it is gone."""
+        """Return the file of a job, or None when it is deleted."""
         with self._redis() as client:
             content: bytes | None = client.execute_command(  # type: ignore[no-untyped-call]
                 "GET", keys.upload(job_id), NEVER_DECODE=True
@@ -243,12 +253,12 @@ class Ledger:
         return content
 
     def drop_upload(self, job_id: str) -> None:
-        """Forget the file handed over with a job: it will not be sent any more."""
+        """Delete the file of a job, because it will not be sent any more."""
         with self._redis() as client:
             client.delete(keys.upload(job_id))
 
     def events(self, job_id: str) -> list[Event]:
-        """The job's timeline, oldest first; empty for an unknown job."""
+        """Return the timeline of a job, oldest event first. It is empty for an unknown job."""
         if not keys.is_job_id(job_id):
             return []
         with self._redis() as client:
@@ -256,78 +266,77 @@ class Ledger:
         return [codec.read_event(line) for line in lines]
 
     def due(self, shard: int, *, now: int, limit: int) -> list[tuple[str, Step]]:
-        """Up to `limit` jobs of a shard whose next look is due, with the step each waits for."""
+        """Return up to `limit` due jobs of a shard, each with its step.
+
+        A terminal job in the agenda is corruption. It is left out here, and `verify` reports it.
+        """
         prefix = f"{keys.root(shard)}job:"
         with self._redis() as client:
             flat = self._due.run(client, [keys.agenda(shard)], [now, limit, prefix])
-        found = [(job_id, STEP_OF.get(Status(s))) for job_id, s in codec.pairs(flat).items()]
-        return [(job_id, step) for job_id, step in found if step]  # a done one is verify's to name
+        due = [(job_id, STEP_OF.get(Status(s))) for job_id, s in codec.pairs(flat).items()]
+        return [(job_id, step) for job_id, step in due if step]
 
     def wait(self, job_id: str, timeout: float) -> Job | None:
-        """The job once it is terminal, or as it stands after `timeout` seconds; None if unknown.
+        """Wait until a job is terminal, at most `timeout` seconds. Return the job, or None.
 
-        Holds a connection of its own while it waits.
+        The wait uses its own connection.
         """
         if not keys.is_job_id(job_id):
             return None
         with self._redis() as client, listener(client) as channel:
             channel.subscribe(keys.settled(job_id))
-            channel.get_message(timeout=ANSWER_TIMEOUT)  # the subscription stands from here on
+            channel.get_message(timeout=ANSWER_TIMEOUT)  # the subscription is active now
             job = self.get(job_id)
             if job is None or job.status.terminal:
                 return job
             channel.get_message(ignore_subscribe_messages=True, timeout=timeout)
         return self.get(job_id)
 
-    # Housekeeping --------------------------------------------------------------------------
-
     def reject(self, kind: str, *, now: int, reason: str, body: bytes, **context: str) -> None:
-        """Keep what was refused although its sender was verified, for a person to look at."""
-        text = body[:REJECTED_BODY].decode("utf-8", "replace")
+        """Keep a message for inspection that was verified but rejected."""
+        text = body[:REJECTED_BODY_BYTES].decode("utf-8", "replace")
         entry = {"kind": kind, "at": now, "reason": reason, **context, "body": text}
         with self._redis() as client:
-            client.xadd(keys.REJECTED, entry, maxlen=REJECTED_KEPT, approximate=True)  # type: ignore[arg-type]
+            client.xadd(keys.REJECTED, entry, maxlen=REJECTED_ENTRIES, approximate=True)  # type: ignore[arg-type]
 
     def rejected(self, limit: int = 20) -> list[dict[str, str]]:
-        """The newest rejected messages, newest first."""
+        """Return the newest rejected messages, newest first."""
         with self._redis() as client:
             entries: Any = client.xrevrange(keys.REJECTED, count=limit)
         return [fields for _, fields in entries]
 
     def mark_sweep(self, *, now: int, host: str) -> None:
-        """Record that a sweep was finished."""
+        """Record a finished sweep."""
         with self._redis() as client:
             client.hset(keys.SWEEP, mapping={"at": now, "host": host})
 
     def last_sweep(self) -> int | None:
-        """When the last sweep was finished (ms), or None."""
+        """Return the end of the last sweep (ms), or None."""
         with self._redis() as client:
             at: Any = client.hget(keys.SWEEP, "at")
         return int(at) if at else None
 
     def time(self) -> int:
-        """Redis' own time, ms."""
+        """Return the time of Redis. ms."""
         with self._redis() as client:
             seconds, microseconds = client.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def installed_shards(self) -> int:
-        """The number of shards this installation was begun with; sets it the first time."""
+        """Return the number of shards of the installation. The first call sets it."""
         with self._redis() as client:
             known: Any = client.set(keys.SHARDS, self.shards, nx=True, get=True)
         return int(known) if known else self.shards
 
     def server(self) -> dict[str, Any]:
-        """What Redis says of itself: INFO, its time as `now_ms`, and `appendfsync` if it tells."""
+        """Return INFO of Redis, its time as `now_ms`, and `appendfsync` if it is readable."""
         with self._redis() as client:
             info: Any = client.info()
             try:
                 config: Any = client.config_get("appendfsync")
-            except ResponseError:  # managed services keep CONFIG to themselves
+            except ResponseError:  # managed services forbid CONFIG
                 config = {}
         return {**info, **config, "now_ms": self.time()}
-
-    # ---------------------------------------------------------------------------------------
 
     def _settled(
         self,
@@ -343,8 +352,8 @@ class Ledger:
         detail = {"status": outcome.status, "by": by, "attempt": attempt}
         if outcome.error:
             detail["code"] = outcome.error.code
-        told = [codec.dumps(part) for part in (outcome.images, outcome.error, outcome.cost)]
-        args = [now, attempt, token, task_id, outcome.status, by, *told]
+        parts = [codec.dumps(part) for part in (outcome.images, outcome.error, outcome.cost)]
+        args = [now, attempt, token, task_id, outcome.status, by, *parts]
         rest = [self._retention_ms, codec.dumps(detail), outcome.expires_at(now)]
         return self._end(self._settle, job_id, [*args, *rest])
 

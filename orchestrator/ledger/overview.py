@@ -1,4 +1,4 @@
-"""The ledger as a whole: lists, counts, what is overdue, and what may have been paid in vain."""
+"""Reads across all shards: lists, counts, overdue jobs, and unconfirmed attempts."""
 
 from __future__ import annotations
 
@@ -18,18 +18,20 @@ from orchestrator.ledger import codec, keys
 from orchestrator.ledger.results import Result
 from orchestrator.ledger.script import load
 
-#: How many jobs are read in one go.
-PAGE = 100
-#: How many jobs one call looks at, at most, for those that match.
-EXAMINED = 1000
-#: How many of the oldest entries are looked at for expired jobs in one go, and how often in a call:
-#: on and on while there is nothing but expired ones, so that no rate of jobs outruns the sweeps.
-TIDIED, ROUNDS = 100, 50
+#: Jobs that are read in one round trip.
+PAGE_JOBS = 100
+#: The most jobs that one call of `page` reads to find matching jobs.
+MAX_EXAMINED_JOBS = 1000
+#: The oldest entries that are checked for expired jobs at a time.
+TIDY_ENTRIES = 100
+#: The most repetitions per call. It repeats while a whole batch was expired, so the sweeps keep up
+#: with every rate of jobs.
+MAX_TIDY_ROUNDS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some jobs, newest first; `cursor` continues after them, None at the end."""
+    """A page of jobs, newest first. `cursor` continues after it, and is None at the end."""
 
     jobs: list[Job]
     cursor: str | None
@@ -37,7 +39,7 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Unconfirmed:
-    """An attempt that may have reached its provider, whose task nobody knows; `since` in ms."""
+    """An attempt that may have reached its provider without a known task. `since` is in ms."""
 
     job_id: str
     attempt: int
@@ -46,7 +48,7 @@ class Unconfirmed:
 
 @dataclass(frozen=True, slots=True)
 class Agenda:
-    """How many jobs are open, how many are due, and how long the most overdue one is (ms)."""
+    """The number of open jobs and of due jobs, and the largest delay (ms)."""
 
     open: int
     due: int
@@ -55,10 +57,13 @@ class Agenda:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A job with its timeline and its next look (ms), as they were at one moment.
+    """A job and all its entries, read in one transaction.
 
-    `job` is None when it is gone; `listed` says whether the index of jobs has it; `follow_ups` has
-    the next look (ms) of each follow-up that is pending.
+    Attributes:
+        job: None when it has expired.
+        due_at: its score in the agenda (ms), or None.
+        follow_ups: when each pending follow-up is due (ms).
+        listed: whether the job is in the index of jobs.
     """
 
     job_id: str
@@ -70,11 +75,11 @@ class Snapshot:
 
 
 class Overview:
-    """Looks over every shard. Nothing here is on a job's way.
+    """Reads across all shards. No step of a job needs this class.
 
     Args:
-        client: gives this thread's client, as the ledger uses it.
-        shards: of the ledger.
+        client: returns the client of this thread.
+        shards: the number of shards.
     """
 
     def __init__(self, client: Callable[[], AbstractContextManager[Redis]], shards: int) -> None:
@@ -91,15 +96,15 @@ class Overview:
         status: Status | None = None,
         provider: str | None = None,
     ) -> Page:
-        """Up to `limit` jobs that match, newest first.
+        """Return up to `limit` matching jobs, newest first.
 
-        Looks at no more than EXAMINED jobs, so a page may hold fewer and still have a cursor.
+        It reads at most MAX_EXAMINED_JOBS jobs, so a page with fewer jobs may still have a cursor.
         """
         found: list[Job] = []
         examined = 0
         with self._redis() as client:
-            while examined < EXAMINED:
-                ids = self._older(client, cursor, min(limit * 2, EXAMINED - examined))
+            while examined < MAX_EXAMINED_JOBS:
+                ids = self._older(client, cursor, min(limit * 2, MAX_EXAMINED_JOBS - examined))
                 if not ids:
                     return Page(found, None)
                 for job in self._read(client, ids):
@@ -112,7 +117,7 @@ class Overview:
         return Page(found, cursor)
 
     def counts(self) -> dict[str, int]:
-        """Jobs by status: those open now, and those that ever ended; and contradicting events."""
+        """Return the number of jobs by status, and of contradicting events by name."""
         total: Counter[str] = Counter()
         with self._redis() as client:
             for shard in self._shards:
@@ -121,7 +126,7 @@ class Overview:
         return dict(total)
 
     def agenda(self, *, now: int) -> Agenda:
-        """What is open, and what is overdue."""
+        """Return the number of open and due jobs."""
         waiting = due = lag = 0
         with self._redis() as client:
             for shard in self._shards:
@@ -136,7 +141,7 @@ class Overview:
         return Agenda(waiting, due, lag)
 
     def unconfirmed(self, limit: int) -> tuple[int, list[Unconfirmed]]:
-        """How many attempts are of unknown fate, and the `limit` newest of them."""
+        """Return the number of unconfirmed attempts, and the `limit` newest attempts."""
         number, newest = 0, []
         with self._redis() as client:
             for shard in self._shards:
@@ -147,13 +152,13 @@ class Overview:
                     answers: Any = pipe.execute()
                 number += answers[0]
                 newest += [_unconfirmed(member, score) for member, score in answers[1]]
-        return number, nlargest(limit, newest, key=lambda found: found.since)
+        return number, nlargest(limit, newest, key=lambda entry: entry.since)
 
     def snapshots(self, shard: int) -> Iterator[Snapshot]:
-        """Every job that is listed, open or to be followed up, each read in one transaction."""
+        """Yield every job of a shard that has any entry, each read in one transaction."""
         with self._redis() as client:
             unlisted: set[Any] = set()
-            for key in _looks(shard):
+            for key in _due_sets(shard):
                 unlisted.update(client.zrange(key, 0, -1))
             for ids in self._listed(client, shard):
                 unlisted.difference_update(ids)
@@ -162,9 +167,10 @@ class Overview:
 
     @contextmanager
     def still(self, shard: int) -> Iterator[Callable[[], dict[str, int] | None]]:
-        """Watch a shard; what it gives tells its counts, or None if a job has moved meanwhile.
+        """Watch the counts of a shard. Yield a function that reads them once.
 
-        Every move of a job changes the counts, so Redis itself sees that none was made.
+        The function returns None if any job of the shard changed since the start. Every transition
+        changes the counts, so Redis notices it.
         """
         with self._redis() as client, client.pipeline(transaction=True) as watch:
             watch.watch(keys.counts(shard))  # type: ignore[no-untyped-call]
@@ -181,31 +187,31 @@ class Overview:
             yield counts
 
     def size(self) -> int:
-        """How many jobs are listed."""
+        """Return the number of jobs in the index."""
         with self._redis() as client:
             return sum(int(client.zcard(keys.jobs(shard))) for shard in self._shards)
 
     def jobs(self, job_ids: list[str]) -> dict[str, Job]:
-        """These jobs, by id; without those that are gone."""
+        """Return jobs by id. Expired jobs are missing."""
         with self._redis() as client:
             return {job.id: job for job in self._read(client, list(dict.fromkeys(job_ids)))}
 
     def tidy(self, *, oldest: int) -> int:
-        """Forget what is left of expired jobs; `oldest` (ms) is when they may have been settled."""
+        """Remove the entries of expired jobs. Jobs that ended after `oldest` (ms) still exist."""
         forgotten = 0
         with self._redis() as client:
             for shard in self._shards:
                 prefix = f"{keys.root(shard)}job:"
                 index = [keys.jobs(shard), keys.unconfirmed(shard), keys.dead(shard)]
-                for _ in range(ROUNDS):
-                    answer = self._tidy.run(client, index, [TIDIED, prefix, oldest])
+                for _ in range(MAX_TIDY_ROUNDS):
+                    answer = self._tidy.run(client, index, [TIDY_ENTRIES, prefix, oldest])
                     forgotten += int(answer[0])
-                    if int(answer[0]) < TIDIED:
+                    if int(answer[0]) < TIDY_ENTRIES:
                         break
         return forgotten
 
     def made_before(self, shard: int, time: int) -> Iterator[list[str]]:
-        """The ids of a shard's jobs that were made before a time (ms), oldest first, in pages."""
+        """Yield the ids of jobs that were created before a time (ms), oldest first, in pages."""
         with self._redis() as client:
             for ids in self._listed(client, shard):
                 old = [job_id for job_id in ids if keys.made_at(job_id) < time]
@@ -215,15 +221,15 @@ class Overview:
                     return
 
     def forget(self, job_id: str, *, before: int) -> Result:
-        """Delete a job that was settled before then (ms) and has nothing to follow.
+        """Delete a job that ended before a time (ms) and has no pending follow-up.
 
-        FORGOTTEN, or KEPT, MISSING.
+        Returns FORGOTTEN, KEPT or MISSING.
         """
         with self._redis() as client:
             return Result(self._forget.run(client, keys.of(job_id), [before])[0])
 
     def _older(self, client: Redis, cursor: str | None, limit: int) -> list[str]:
-        """Up to `limit` job ids of all shards, older than the cursor, newest first."""
+        """Return up to `limit` job ids of all shards, older than the cursor, newest first."""
         last = f"({cursor}" if cursor else "+"
         lists: list[Any] = [
             client.zrevrangebylex(keys.jobs(shard), last, "-", 0, limit) for shard in self._shards
@@ -233,31 +239,31 @@ class Overview:
     def _listed(self, client: Redis, shard: int) -> Iterator[list[str]]:
         last = "-"
         while True:
-            ids: Any = client.zrangebylex(keys.jobs(shard), last, "+", 0, PAGE)
+            ids: Any = client.zrangebylex(keys.jobs(shard), last, "+", 0, PAGE_JOBS)
             if not ids:
                 return
             yield ids
             last = f"({ids[-1]}"
 
     def _snapshots(self, client: Redis, ids: list[str], *, listed: bool) -> Iterator[Snapshot]:
-        """These jobs, all as they are at one moment."""
+        """Yield snapshots of jobs, all of one moment."""
         if not ids:
             return
         with client.pipeline(transaction=True) as pipe:
             for job_id in ids:
                 pipe.hgetall(keys.job(job_id))
                 pipe.lrange(keys.events(job_id), 0, -1)
-                for key in _looks(keys.shard_of(job_id)):
+                for key in _due_sets(keys.shard_of(job_id)):
                     pipe.zscore(key, job_id)
             answers = iter(pipe.execute())
         for job_id in ids:
             fields, lines, score = next(answers), next(answers), next(answers)
             job = codec.read_job(job_id, fields) if fields else None
-            look = None if score is None else int(score)
+            due_at = None if score is None else int(score)
             scores = {step: next(answers) for step in FOLLOW_UPS}
             follow_ups = {step: int(score) for step, score in scores.items() if score is not None}
             events = [codec.read_event(line) for line in lines]
-            yield Snapshot(job_id, job, events, look, follow_ups, listed)
+            yield Snapshot(job_id, job, events, due_at, follow_ups, listed)
 
     def _read(self, client: Redis, ids: list[str]) -> list[Job]:
         with client.pipeline(transaction=False) as pipe:
@@ -267,8 +273,8 @@ class Overview:
         return [codec.read_job(i, fields) for i, fields in zip(ids, answers, strict=True) if fields]
 
 
-def _looks(shard: int) -> list[str]:
-    """The agenda and the sets of follow-ups: when each job next needs a look, and for what."""
+def _due_sets(shard: int) -> list[str]:
+    """Return the keys of the agenda and of the pending follow-ups."""
     return [keys.agenda(shard), *(keys.follow_up(shard, step) for step in FOLLOW_UPS)]
 
 

@@ -1,4 +1,4 @@
-"""What the ledger answers with."""
+"""The results of the ledger."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from orchestrator.jobs.model import Job, Step
 
 
 class Result(StrEnum):
-    """What a transition came to. A test holds this equal to what the scripts return."""
+    """The result of a transition. A test compares these values with the scripts."""
 
     CREATED = "created"
     REPLAYED = "replayed"
@@ -46,7 +46,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """A caller's idempotency key, and whose it is: two callers may use the same one."""
+    """An idempotency key and its scope. Two callers may use the same key."""
 
     scope: str
     key: str
@@ -54,7 +54,7 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """What create came to: CREATED, REPLAYED or MISMATCH, and the job that holds the key."""
+    """The result of a create: CREATED, REPLAYED or MISMATCH, and the job of the key."""
 
     result: Result
     job_id: str
@@ -62,7 +62,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The sole right to take one step with a job, until `ends_at` (ms)."""
+    """The exclusive right to do one step of a job until `ends_at` (ms)."""
 
     job: Job
     token: str

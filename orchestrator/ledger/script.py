@@ -1,4 +1,4 @@
-"""Loads the Lua scripts: one file per transition, each run whole by Redis or not at all."""
+"""Loads the Lua scripts. Each file is one transition, which Redis runs atomically."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from redis.exceptions import NoScriptError
 _FOLDER = files("orchestrator.ledger") / "scripts"
 _PRELUDE = (_FOLDER / "_prelude.lua").read_text("utf-8")
 
-#: Scripts that are not about one job, so do without the prelude.
-_BARE = frozenset({"due", "due_archive", "host_failed", "host_probe", "tidy"})
+#: Scripts that do not work on one job. They need no prelude.
+_WITHOUT_PRELUDE = frozenset({"due", "due_archive", "host_failed", "host_probe", "tidy"})
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One Lua script, run by its SHA-1 digest and sent whole only when Redis does not know it."""
+    """A Lua script. It is run by its SHA-1 digest, and sent only when Redis does not know it."""
 
     name: str
     source: str
     sha: str
 
     def run(self, client: Redis, keys: list[str], args: list[str | int]) -> list[str]:
-        """Run the script in one round trip (two, the first time after a Redis restart)."""
+        """Run the script in one round trip. The first run after a Redis restart takes two."""
         try:
             answer = client.evalsha(self.sha, len(keys), *keys, *args)
         except NoScriptError:
@@ -34,12 +34,12 @@ class Script:
 
 
 def load(name: str) -> Script:
-    """Read the script `name` from the package.
+    """Read a script from the package.
 
     Raises:
-        FileNotFoundError: there is no such script.
+        FileNotFoundError: the script does not exist.
     """
     text = (_FOLDER / f"{name}.lua").read_text("utf-8")
-    source = text if name in _BARE else f"{_PRELUDE}\n{text}"
+    source = text if name in _WITHOUT_PRELUDE else f"{_PRELUDE}\n{text}"
     sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     return Script(name, source, sha)

@@ -1,4 +1,4 @@
-"""Which hosts and addresses are private, as they are written: names are not resolved here."""
+"""Classifies hosts and addresses as they are written. Names are not resolved here."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ IpAddress = IPv4Address | IPv6Address
 
 
 class Kind(StrEnum):
-    """What an address is for."""
+    """The kind of an address."""
 
     PUBLIC = "public"
     LOOPBACK = "loopback"
-    #: Somebody's own network, and what was set aside for tests and documents.
+    #: Private networks, and addresses reserved for tests and documents.
     PRIVATE = "private"
     LINK_LOCAL = "link-local"
-    #: Where a cloud tells any process of a machine that machine's own passwords.
+    #: Metadata services of clouds, which give a machine's credentials to its processes.
     METADATA = "metadata"
-    #: Multicast, broadcast, unspecified, and what no one has been given yet.
+    #: Multicast, broadcast, unspecified and unassigned addresses.
     SPECIAL = "special"
 
 
@@ -33,7 +33,7 @@ _METADATA = frozenset(
         *("169.254.42.42", "fd00:42::42", "fd20:ce::254"),  # Scaleway, GCP by IPv6
     )
 )
-# Python calls these public, or did until lately.
+# Older versions of Python call these networks public.
 _PRIVATE = tuple(
     ip_network(text)
     for text in (
@@ -41,14 +41,14 @@ _PRIVATE = tuple(
         *("2001::/23", "3fff::/20", "fec0::/10"),
     )
 )
-#: Networks whose last 32 bits are an IPv4 address: mapped, and NAT64.
+#: Networks that embed an IPv4 address in the last 32 bits: mapped addresses and NAT64.
 _EMBEDDING = (ip_network("::ffff:0:0/96"), ip_network("64:ff9b::/96"))
 _SIX_TO_FOUR = ip_network("2002::/16")
 
 
 def kind(address: IpAddress) -> Kind:
-    """What an address is for; an IPv6 address that stands for an IPv4 one is of that one's kind."""
-    address = _meant(address)
+    """Return the kind of an address. An IPv6 address with an embedded IPv4 address has its kind."""
+    address = _effective(address)
     if address in _METADATA:
         return Kind.METADATA
     if address.is_loopback:
@@ -62,8 +62,8 @@ def kind(address: IpAddress) -> Kind:
     return Kind.PUBLIC
 
 
-def _meant(address: IpAddress) -> IpAddress:
-    """The IPv4 address that packets for an IPv6 address end at, where there is one."""
+def _effective(address: IpAddress) -> IpAddress:
+    """Return the IPv4 address that an IPv6 address leads to, if there is one."""
     if isinstance(address, IPv6Address):
         if any(address in network for network in _EMBEDDING):
             return IPv4Address(int(address) & 0xFFFFFFFF)
@@ -81,12 +81,12 @@ def literal(host: str) -> IpAddress | None:
 
 
 def is_local_name(name: str) -> bool:
-    """Whether a name, in lower case, means this machine or its network."""
+    """Return whether a name in lower case means this machine or its network."""
     return name == "localhost" or name.endswith((".localhost", ".local", ".internal"))
 
 
 def is_private(host: str) -> bool:
-    """Whether a host is an address that is not public, or a name that means this machine."""
+    """Return whether a host is a private address, or a name of this machine or its network."""
     name = host.rstrip(".").lower()
     try:
         return not ip_address(name).is_global
@@ -99,18 +99,18 @@ def is_private(host: str) -> bool:
 
 
 def callback_refusal(url: str, *, public: bool = False, longest: int | None = None) -> str | None:
-    """Why a provider that takes HTTPS callbacks would refuse `url`, or None.
+    """Return why a provider with HTTPS callbacks would refuse `url`, or None.
 
     Args:
-        url: where it would call.
-        public: it refuses private and loopback hosts.
-        longest: the longest URL it takes, characters.
+        url: the callback URL.
+        public: the provider refuses private and loopback hosts.
+        longest: the longest URL that the provider accepts, characters.
     """
     parts = urlsplit(url)
     if parts.scheme != "https":
-        return "only https:// is taken"
+        return "only https:// is accepted"
     if public and is_private(parts.hostname or ""):
         return "a private or loopback host is refused"
     if longest and len(url) > longest:
-        return f"at most {longest} characters are taken"
+        return f"at most {longest} characters are accepted"
     return None

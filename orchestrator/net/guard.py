@@ -1,8 +1,8 @@
-"""Where we may connect to when somebody else chose the URL: image links, notify URLs.
+"""The rules for URLs that somebody else chose: image links and notify URLs.
 
-A URL is judged twice: as it is written (`target`), and by the addresses that its name has at the
-moment of connecting (`resolved`). A caller connects to these addresses and resolves nothing again,
-or a name could answer a public address to the judge and a private one to the connection.
+A URL is checked twice: first its text (`target`), then the addresses of its host (`resolved`). The
+connection goes to the checked addresses. Otherwise a name could resolve to a public address for the
+check and to a private one for the connection.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ import idna
 
 from orchestrator.net.addresses import IpAddress, Kind, is_local_name, kind, literal
 
-#: Characters. Signed links to images take one or two thousand.
-LONGEST_URL = 8192
-_LONGEST_NAME = 253
-#: Below 1024 stand the services of old (mail, SSH, DNS...): only the web's own ports.
+#: The longest URL. Signed image links have one or two thousand characters.
+MAX_URL_CHARACTERS = 8192
+_MAX_NAME_CHARACTERS = 253
+#: Below 1024 only the ports of web servers are allowed.
 _LOW_PORTS = frozenset({80, 443})
-# Above, anybody may run a web server, and image hosts do. These are left out since what listens
-# there by custom obeys whoever reaches it, or reads commands out of an HTTP request.
+# Ports of services that usually need no authentication, or that read commands from HTTP requests.
 _BAD_PORTS = frozenset(
     {
         *(1433, 1521, 3306, 5432, 5433, 5984, 7474, 8086, 8123, 9042),  # databases
@@ -36,36 +35,36 @@ _BAD_PORTS = frozenset(
         *(5060, 5061, 6660, 6665, 6666, 6667, 6668, 6669, 6697),  # phones and chats
     }
 )
-_KEPT_OUT = "metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"
+_METADATA_NAMES = "metadata.google.internal", "metadata.goog", "instance-data.ec2.internal"
 _URL = re.compile(r"(https?)://([^/?#]*)([^?#]*)(\?[^#]*)?(?:#.*)?", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(\[[0-9a-fA-F:.]*\]|[^:\[\]]*)(?::([0-9]{1,5}))?")
-# White space, controls, and the signs by which programs disagree where a host ends.
+# White space, control characters, and characters that programs treat differently in hosts.
 _ODD = re.compile(
     r"[\s\x00-\x20\x7f-\xa0\\\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff]"
 )
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
-# A last label of this form makes a system read the whole as an IPv4 address: 127.1, 0x7f.1.
+# With a last label of this form, systems read the host as an IPv4 address: 127.1, 0x7f.1.
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 _ENTRY = re.compile(r"^(.*?)(?::([0-9]{1,5}))?$", re.DOTALL)
 _ENTRIES = (
     "an exact host name, *.suffix.example, an IP address or a network like 10.0.0.0/8, "
-    "each with :port if need be (IPv6 in brackets then)"
+    "each with an optional :port (then IPv6 in brackets)"
 )
 
 
 class Forbidden(Exception):
-    """An address that may not be asked.
+    """The URL or address must not be called.
 
-    The message says why in a few words, without user, password or query of the URL.
+    The message is the reason, without user, password and query of the URL.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A URL that may be asked, in the one form that all who handle it read alike.
+    """An allowed URL in one canonical form.
 
-    `host` is in lower case and ASCII, without brackets or a dot at the end; `path` has the query.
+    `host` is ASCII in lower case, without brackets and final dot. `path` includes the query.
     """
 
     scheme: str
@@ -75,15 +74,15 @@ class Target:
 
     @property
     def url(self) -> str:
-        """The whole URL, without a port that goes without saying."""
+        """The whole URL, without a default port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        usual = self.port == _usual_port(self.scheme)
-        return f"{self.scheme}://{host}{'' if usual else f':{self.port}'}{self.path}"
+        is_default = self.port == _default_port(self.scheme)
+        return f"{self.scheme}://{host}{'' if is_default else f':{self.port}'}{self.path}"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where to connect to: a socket's family, an IP address as text, and a port."""
+    """The address of a connection: a socket family, an IP address as text, and a port."""
 
     family: int
     ip: str
@@ -110,24 +109,24 @@ class _Allowed:
     def holds(self, ip: IpAddress, port: int) -> bool:
         if isinstance(self.host, str) or self.port not in {None, port}:
             return False
-        # A network is not enough for a metadata service: 0.0.0.0/0 does not mean that.
+        # A network does not allow a metadata service: 0.0.0.0/0 does not mean that.
         alone = self.host.num_addresses == 1
         return ip in self.host and (alone or kind(ip) is not Kind.METADATA)
 
 
 class Guard:
-    """The rules on addresses that somebody else chose.
+    """The rules for URLs that somebody else chose.
 
     Args:
-        allow_private: let loopback and private addresses, plain http and every port through.
-            Metadata services, link-local and special addresses stay forbidden.
-        allow_hosts: exact host names, `*.suffix.example`, IP addresses or networks, each with
-            `:port` if need be. What matches may have a private address, any port, and plain http.
-            A URL with a name is matched by its name for port and http; a network or address also
-            lets the addresses of names through. Metadata services have to be listed one by one.
+        allow_private: allow loopback and private addresses, plain http and every port. Metadata
+            services, link-local and special addresses stay forbidden.
+        allow_hosts: exact host names, `*.suffix.example`, IP addresses or networks, each with an
+            optional `:port`. A matching host may have a private address, any port and plain http.
+            A name in a URL is matched by name for port and http. A network or address also allows
+            the addresses of names. Metadata services must be listed one by one.
 
     Raises:
-        ValueError: an entry of `allow_hosts` is none of these; the message says what is allowed.
+        ValueError: an entry of `allow_hosts` has another form. The message says what is allowed.
     """
 
     def __init__(self, *, allow_private: bool = False, allow_hosts: Sequence[str] = ()) -> None:
@@ -135,18 +134,18 @@ class Guard:
         self._allowed = tuple(map(_allowed, allow_hosts))
 
     def check(self, url: str) -> None:
-        """Judge a URL as it is written, without DNS.
+        """Check a URL as it is written, without DNS.
 
         Raises:
-            Forbidden: it may not be asked.
+            Forbidden: the URL must not be called.
         """
         self.target(url)
 
     def target(self, url: str) -> Target:
-        """The same as `check`, and what to ask then: nobody should read the URL a second time.
+        """Check a URL as `check` does, and return its canonical form.
 
         Raises:
-            Forbidden: it may not be asked.
+            Forbidden: the URL must not be called.
         """
         scheme, host, port, path = _parts(url)
         ip = literal(host)
@@ -157,39 +156,39 @@ class Guard:
             if port in _BAD_PORTS or (port < 1024 and port not in _LOW_PORTS):
                 raise Forbidden(f"port {port} is not allowed")
         if ip is not None:
-            self._judge(ip, host, port)
+            self._check_ip(ip, host, port)
         elif not listed:
-            self._judge_name(host)
+            self._check_name(host)
         return Target(scheme, host, port, path)
 
     def resolved(self, host: str, port: int) -> list[Address]:
-        """The addresses of a target's host, resolved once: connect to one of these, to no other.
+        """Return the checked addresses of a host. Connect only to these.
 
-        Takes as long as the system's resolver takes.
+        The system's resolver sets the time limit.
 
         Raises:
             Forbidden: one of the addresses is forbidden.
             OSError: the name has no address (`socket.gaierror`).
         """
-        found = []
+        addresses = []
         for ip in resolve(host, port):
-            self._judge(ip, host, port)
-            found.append(Address.of(ip, port))
-        return found
+            self._check_ip(ip, host, port)
+            addresses.append(Address.of(ip, port))
+        return addresses
 
-    def _judge_name(self, host: str) -> None:
-        if host in _KEPT_OUT:
+    def _check_name(self, host: str) -> None:
+        if host in _METADATA_NAMES:
             raise Forbidden("a metadata service is not allowed")
         if not self._private and ("." not in host or is_local_name(host)):
             raise Forbidden("a name of the local network is not allowed")
 
-    def _judge(self, ip: IpAddress, host: str, port: int) -> None:
-        what = kind(ip)
-        if what is Kind.PUBLIC or self._holds(ip, port):
+    def _check_ip(self, ip: IpAddress, host: str, port: int) -> None:
+        ip_kind = kind(ip)
+        if ip_kind is Kind.PUBLIC or self._holds(ip, port):
             return
-        ours = what in {Kind.LOOPBACK, Kind.PRIVATE}
-        if not ours or not (self._private or self._lists(host, port)):
-            raise Forbidden(f"a {what} address is not allowed")
+        own_network = ip_kind in {Kind.LOOPBACK, Kind.PRIVATE}
+        if not own_network or not (self._private or self._lists(host, port)):
+            raise Forbidden(f"a {ip_kind} address is not allowed")
 
     def _lists(self, host: str, port: int) -> bool:
         return any(entry.names(host, port) for entry in self._allowed)
@@ -199,30 +198,30 @@ class Guard:
 
 
 def _parts(url: str) -> tuple[str, str, int, str]:
-    """Scheme, host, port and path of a URL, by one strict reading."""
-    if len(url) > LONGEST_URL:
-        raise Forbidden(f"a URL has at most {LONGEST_URL} characters")
+    """Return scheme, host, port and path of a URL by strict rules."""
+    if len(url) > MAX_URL_CHARACTERS:
+        raise Forbidden(f"a URL has at most {MAX_URL_CHARACTERS} characters")
     if _ODD.search(url):
-        raise Forbidden("a URL has no white space, control characters or backslashes")
+        raise Forbidden("a URL must not have white space, control characters or backslashes")
     match = _URL.fullmatch(url)
     if not match:
         raise Forbidden("only https:// is allowed")
     scheme, authority, path, query = match.groups()
     if "@" in authority:
         raise Forbidden("a user or password is not allowed in a URL")
-    place = _AUTHORITY.fullmatch(authority)
-    if not place:
+    location = _AUTHORITY.fullmatch(authority)
+    if not location:
         raise Forbidden("the host or port cannot be read")
     scheme = scheme.lower()
-    port = int(place[2]) if place[2] else _usual_port(scheme)
+    port = int(location[2]) if location[2] else _default_port(scheme)
     if not 0 < port < 65536:
         raise Forbidden("a port is a number from 1 to 65535")
-    asked = quote((path or "/") + (query or ""), safe=_PRINTABLE)
-    return scheme, _host(place[1]), port, asked
+    quoted = quote((path or "/") + (query or ""), safe=_PRINTABLE)
+    return scheme, _host(location[1]), port, quoted
 
 
 def _host(text: str) -> str:
-    """A host in the form in which it is resolved, sent and compared with a certificate."""
+    """Return a host in the form for DNS, the Host header and certificates."""
     if text.startswith("["):
         try:
             return str(IPv6Address(text[1:-1]))
@@ -230,12 +229,12 @@ def _host(text: str) -> str:
             raise Forbidden("the IPv6 address cannot be read") from None
     name = text.lower().removesuffix(".")
     if not name.isascii():
-        try:  # strict: what has to be mapped to be a name (full-width digits, say) is none
+        try:  # strict: a name that needs a mapping, such as full-width digits, is refused
             name = idna.encode(name, strict=True).decode()
         except UnicodeError:
-            raise Forbidden("the host is no valid name") from None
-    if len(name) > _LONGEST_NAME or not all(map(_LABEL.fullmatch, name.split("."))):
-        raise Forbidden("the host is no valid name")
+            raise Forbidden("the host is not a valid name") from None
+    if len(name) > _MAX_NAME_CHARACTERS or not all(map(_LABEL.fullmatch, name.split("."))):
+        raise Forbidden("the host is not a valid name")
     if _NUMBER.fullmatch(name.rpartition(".")[2]) and literal(name) is None:
         raise Forbidden("an IPv4 address has four decimal numbers")
     return name
@@ -258,12 +257,12 @@ def resolve(host: str, port: int) -> list[IpAddress]:
     return [ip_address(str(answer[4][0]).partition("%")[0]) for answer in answers]
 
 
-def _usual_port(scheme: str) -> int:
+def _default_port(scheme: str) -> int:
     return 443 if scheme == "https" else 80
 
 
 def _allowed(entry: str) -> _Allowed:
-    """One entry of `allow_hosts`."""
+    """Return one entry of `allow_hosts`."""
     text = entry.strip().lower()
     network = _network(text)
     if network:

@@ -1,7 +1,7 @@
-"""The one way to ask an address that somebody else chose: image links, notify URLs.
+"""HTTP requests to URLs that somebody else chose: image links and notify URLs.
 
-Errors: `Forbidden` (the guard's) for what may not be asked at all; `Failed` when there is no good
-answer, and its kind `TooLarge`, which another try would not mend.
+`Forbidden` is raised for a URL that must not be called, `RequestFailed` when there is no good
+answer, and its subclass `TooLarge` when another try has the same result.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ from orchestrator.net.guard import Forbidden, Guard, Target
 from orchestrator.net.http_types import retry_after_seconds
 
 MAX_REDIRECTS = 5
-#: A body is read in pieces of this size. Bytes.
-_CHUNK = 256 * 1024
-#: An encoded body is read in smaller ones, since it may swell a thousandfold.
-_ENCODED_CHUNK = 16 * 1024
-#: How much of the answer to a POST is read for its connection's sake: bytes, and seconds.
-_THROWN_AWAY = 64 * 1024
-_PATIENCE = 1.0
-#: The start of a Content-Type that is kept. Characters.
-_LONGEST_TYPE = 100
+#: The size of the parts in which a body is read. Bytes.
+_CHUNK_BYTES = 256 * 1024
+#: The same for an encoded body, which may grow a thousandfold.
+_ENCODED_CHUNK_BYTES = 16 * 1024
+#: The answer to a POST is read up to these limits, so that its connection can be used again.
+_MAX_DRAINED_BYTES = 64 * 1024
+_MAX_DRAIN_SECONDS = 1.0
+#: The part of a Content-Type that is kept.
+_MAX_TYPE_CHARACTERS = 100
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _GZIP = 16 + zlib.MAX_WBITS
 _WBITS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": zlib.MAX_WBITS}
 _HEADERS = {"User-Agent": "image-orchestrator", "Accept": "*/*", "Accept-Encoding": "identity"}
 
 
-class Failed(Exception):
-    """There is no good answer. Another try may get one, unless the status says otherwise.
+class RequestFailed(Exception):
+    """There is no good answer. Another try may succeed, unless the status is permanent.
 
     Attributes:
-        reason: why, in a few words, without the URL or anything of a header.
-        status: the HTTP status, if there is one.
-        retry_after: seconds the answer asks us to wait, at most an hour.
+        reason: a few words, without the URL and without header values.
+        status: the HTTP status, or None.
+        retry_after: the Retry-After of the answer, in seconds, at most an hour.
     """
 
     def __init__(
@@ -57,19 +57,19 @@ class Failed(Exception):
         self.retry_after = retry_after
 
 
-class TooLarge(Failed):
-    """The body is larger than was allowed."""
+class TooLarge(RequestFailed):
+    """The body is larger than allowed."""
 
 
-class _Stale(Failed):
-    """A connection from the pool broke off before an answer was read."""
+class _ConnectionStale(RequestFailed):
+    """A pooled connection closed before an answer was read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """A body that was written: its length, its SHA-256 in hex, and the media type it was given.
+class FetchedBody:
+    """A body that was written: its length, its SHA-256 in hex, and its media type.
 
-    The media type is in lower case, without parameters, and empty when the answer has none.
+    The media type is in lower case without parameters. It is empty when the answer has none.
     """
 
     bytes: int
@@ -78,24 +78,24 @@ class Fetched:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """An HTTP answer to a POST. `retry_after` is in seconds, at most an hour."""
+class PostAnswer:
+    """The HTTP answer to a POST. `retry_after` is in seconds, at most an hour."""
 
     status: int
     retry_after: float | None
 
 
 class GuardedSession:
-    """Pooled connections to wherever the guard lets us, shared by all threads of a process.
+    """Pooled connections to every URL that the guard allows. All threads of a process share it.
 
-    Calls go straight to requests' adapter: no cookie is kept, no proxy or password of the
-    environment used, and a call costs half as much.
+    Requests go directly to the adapter of requests. So no cookie is kept, no proxy or password of
+    the environment is used, and a request costs half as much.
 
     Args:
         guard: the rules.
         connect_timeout: seconds for connecting, TLS included.
-        connections: idle connections kept for each host, and hosts that they are kept for.
-        tls: what certificates are checked with; None is the authorities that requests trusts.
+        connections: the most idle connections per host, and the most hosts with idle connections.
+        tls: checks certificates; None uses the authorities that requests trusts.
     """
 
     def __init__(
@@ -110,23 +110,22 @@ class GuardedSession:
         self._connect_timeout = connect_timeout
         self._adapter = DeadlineAdapter(connections, tls)
 
-    def fetch(self, url: str, into: BinaryIO, *, seconds: float, max_bytes: int) -> Fetched:
-        """GET a URL and write the body of its answer, which has to be 200, in pieces.
+    def fetch(self, url: str, into: BinaryIO, *, seconds: float, max_bytes: int) -> FetchedBody:
+        """GET a URL and write the body of its answer. The status must be 200.
 
-        At most 5 redirects are followed; each is judged like the first URL. After an error `into`
-        may hold a part of a body.
+        At most 5 redirects are followed. Each target is checked like the first URL. After an error
+        `into` may hold a part of a body.
 
         Args:
             url: what to get.
-            into: gets the body, without content encoding. Its own errors come through as they are.
-            seconds: the most time all of it takes, except that the system's resolver is not
-                interrupted, and may take longer.
-            max_bytes: the largest body, with and without content encoding.
+            into: gets the decoded body. Its own errors are raised unchanged.
+            seconds: the deadline for everything. Only the system's resolver may take longer.
+            max_bytes: the largest body, both encoded and decoded.
 
         Raises:
-            Forbidden: the URL, or one that it redirects to, may not be asked.
+            Forbidden: the URL or a redirect target must not be called.
             TooLarge: the body has more than `max_bytes`.
-            Failed: there is no whole answer with status 200 in time.
+            RequestFailed: there is no complete answer with status 200 in time.
         """
         call = self._call(seconds)
         for _ in range(MAX_REDIRECTS + 1):
@@ -134,40 +133,42 @@ class GuardedSession:
             with self._get(target, call) as response:
                 location = response.headers.get("Location")
                 if response.status_code not in _REDIRECTS or location is None:
-                    return _written(response, into, call, max_bytes)
+                    return _write_body(response, into, call, max_bytes)
                 url = _joined(target, location)
-        raise Failed(f"more than {MAX_REDIRECTS} redirects")
+        raise RequestFailed(f"more than {MAX_REDIRECTS} redirects")
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float) -> Answer:
-        """POST a body, once. A redirect is an answer like others.
+    def post(
+        self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float
+    ) -> PostAnswer:
+        """POST a body once. A redirect is not followed.
 
         Args:
-            url: where to.
-            body: what to send.
-            headers: sent with it; User-Agent, Accept and Accept-Encoding can be changed.
-            seconds: the most time all of it takes; the resolver may take longer, as in `fetch`.
+            url: the receiver.
+            body: is sent as it is.
+            headers: are sent too. They may replace User-Agent, Accept and Accept-Encoding.
+            seconds: the deadline, as in `fetch`.
 
         Raises:
-            Forbidden: the URL may not be asked.
-            Failed: there is no HTTP answer in time. The request may have arrived all the same.
+            Forbidden: the URL must not be called.
+            RequestFailed: there is no HTTP answer in time. The request may have arrived.
         """
         call = self._call(seconds)
         request = _request("POST", self._guard.target(url), headers)
         request.body, request.headers["Content-Length"] = body, str(len(body))
         with self._send(request, call) as response:
-            call.ends = min(call.ends, time.monotonic() + _PATIENCE)
-            _throw_away(response)
-            return Answer(response.status_code, _retry_after(response))
+            call.ends = min(call.ends, time.monotonic() + _MAX_DRAIN_SECONDS)
+            _drain(response)
+            return PostAnswer(response.status_code, _retry_after(response))
 
     def _call(self, seconds: float) -> ActiveCall:
         return ActiveCall(time.monotonic() + seconds, self._connect_timeout, self._guard)
 
     def _get(self, target: Target, call: ActiveCall) -> requests.Response:
-        """GET, and once again if the connection had been idle in the pool and broke off."""
+        """GET, and GET again when an idle connection of the pool was closed."""
         request = _request("GET", target, {})
         try:
             return self._send(request, call)
-        except _Stale:
+        except _ConnectionStale:
             call.fresh_connection = True
             return self._send(request, call)
 
@@ -176,7 +177,7 @@ class GuardedSession:
             return self._adapter.exchange(request, call)
         except (requests.RequestException, Urllib3Error, OSError) as error:
             failed = _failed(error, call)
-            raise (failed if call.connected else _Stale(failed.reason)) from None
+            raise (failed if call.connected else _ConnectionStale(failed.reason)) from None
 
 
 def _request(method: str, target: Target, headers: Mapping[str, str]) -> Request:
@@ -185,79 +186,79 @@ def _request(method: str, target: Target, headers: Mapping[str, str]) -> Request
     return request
 
 
-def _written(
+def _write_body(
     response: requests.Response, into: BinaryIO, call: ActiveCall, max_bytes: int
-) -> Fetched:
-    """Write the body of an answer, and tell what it was."""
+) -> FetchedBody:
+    """Write the body of an answer. Return what was written."""
     if response.status_code != 200:
         reason = f"it answered {response.status_code}"
-        raise Failed(reason, status=response.status_code, retry_after=_retry_after(response))
+        raise RequestFailed(reason, status=response.status_code, retry_after=_retry_after(response))
     digest, length = sha256(), 0
-    for piece in _body(response, call, max_bytes):
-        length += len(piece)
+    for chunk in _body(response, call, max_bytes):
+        length += len(chunk)
         if length > max_bytes:
             raise _too_large(max_bytes)
-        digest.update(piece)
-        into.write(piece)
+        digest.update(chunk)
+        into.write(chunk)
     media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return Fetched(length, digest.hexdigest(), media_type[:_LONGEST_TYPE])
+    return FetchedBody(length, digest.hexdigest(), media_type[:_MAX_TYPE_CHARACTERS])
 
 
 def _body(response: requests.Response, call: ActiveCall, max_bytes: int) -> Iterator[bytes]:
-    """The body without its content encoding. We asked for none, but not every server listens."""
+    """Yield the decoded body. We ask for no encoding, but some servers encode nevertheless."""
     encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
     if encoding == "identity":
-        return _sent(response, call, max_bytes, _CHUNK)
+        return _encoded(response, call, max_bytes, _CHUNK_BYTES)
     if encoding not in _WBITS:
-        raise Failed("its content encoding is unknown", status=200)
-    return _inflated(_sent(response, call, max_bytes, _ENCODED_CHUNK), _WBITS[encoding])
+        raise RequestFailed("its content encoding is unknown", status=200)
+    return _inflated(_encoded(response, call, max_bytes, _ENCODED_CHUNK_BYTES), _WBITS[encoding])
 
 
-def _sent(
+def _encoded(
     response: requests.Response, call: ActiveCall, max_bytes: int, size: int
 ) -> Iterator[bytes]:
-    """The body as it was sent, in pieces; it too has at most `max_bytes`."""
+    """Yield the body as it was sent, at most `max_bytes`."""
     raw = response.raw
     if (raw.length_remaining or 0) > max_bytes:
         raise _too_large(max_bytes)
     length = 0
     try:
-        while piece := raw.read1(size, decode_content=False):
-            length += len(piece)
+        while chunk := raw.read1(size, decode_content=False):
+            length += len(chunk)
             if length > max_bytes:
                 raise _too_large(max_bytes)
-            yield piece
+            yield chunk
     except (Urllib3Error, OSError) as error:
         raise _failed(error, call, "the body broke off: ", 200) from None
 
 
-def _inflated(pieces: Iterator[bytes], wbits: int) -> Iterator[bytes]:
-    """What gzip or deflate made of a body, never more than a piece at a time."""
+def _inflated(chunks: Iterator[bytes], wbits: int) -> Iterator[bytes]:
+    """Yield a body decoded from gzip or deflate, in parts of limited size."""
     decoder = zlib.decompressobj(wbits)
     try:
-        for piece in pieces:
-            rest = piece
+        for chunk in chunks:
+            rest = chunk
             while rest:
                 if decoder.eof:  # gzip may have more than one part
                     decoder = zlib.decompressobj(wbits)
-                yield decoder.decompress(rest, _CHUNK)
+                yield decoder.decompress(rest, _CHUNK_BYTES)
                 rest = decoder.unconsumed_tail or decoder.unused_data
     except zlib.error:
-        raise Failed("the body cannot be decoded", status=200) from None
+        raise RequestFailed("the body cannot be decoded", status=200) from None
     if not decoder.eof:
-        raise Failed("the body broke off: its encoding has no end", status=200)
+        raise RequestFailed("the body broke off: its encoding has no end", status=200)
 
 
-def _throw_away(response: requests.Response) -> None:
-    """Read a body to its end, that its connection may be used again; or not, if that is far."""
-    left = _THROWN_AWAY
+def _drain(response: requests.Response) -> None:
+    """Read a short body to its end, so that its connection can be used again."""
+    left = _MAX_DRAINED_BYTES
     with suppress(Urllib3Error, OSError):
-        while left > 0 and (piece := response.raw.read1(left, decode_content=False)):
-            left -= len(piece)
+        while left > 0 and (chunk := response.raw.read1(left, decode_content=False)):
+            left -= len(chunk)
 
 
 def _joined(target: Target, location: str) -> str:
-    """Where a redirect leads to. Servers send UTF-8, which http.client reads as Latin-1."""
+    """Return the target of a redirect. http.client reads the UTF-8 of servers as Latin-1."""
     with suppress(UnicodeError):
         location = location.encode("latin-1").decode()
     try:
@@ -276,8 +277,8 @@ def _too_large(max_bytes: int) -> TooLarge:
 
 def _failed(
     error: BaseException, call: ActiveCall, before: str = "", status: int | None = None
-) -> Failed:
-    """The kind of failure, without the URL or anything else that was sent."""
+) -> RequestFailed:
+    """Return the failure, without the URL and without other data of the request."""
     if time.monotonic() >= call.ends:
-        return Failed("it did not end in time", status=status)
-    return Failed(f"{before}{type(innermost(error)).__name__}", status=status)
+        return RequestFailed("it did not end in time", status=status)
+    return RequestFailed(f"{before}{type(innermost(error)).__name__}", status=status)

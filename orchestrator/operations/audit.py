@@ -1,4 +1,4 @@
-"""Holds what the archive has against what the ledger says it has."""
+"""Compares an archive with the ledger."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from orchestrator.storage.storage import NotStored, Storage
 
 
 def faults(storage: Storage, job: Job) -> list[str]:
-    """What is wrong with a job's archive: images that are gone or changed, a manifest that lacks.
+    """Return the faults of a job's archive: missing or changed images, a missing manifest.
 
-    Reads every byte.
+    Every byte is read.
 
     Raises:
         StorageError: the storage is away.
     """
-    found = [
-        f"{job.id}: {copy.path} {wrong}"
+    problems = [
+        f"{job.id}: {copy.path} {problem}"
         for image in job.images
-        if (copy := image.copy) and (wrong := _wrong(storage, copy))
+        if (copy := image.copy) and (problem := _problem(storage, copy))
     ]
     try:
         listed = copies(storage.get(path(job.id)))
     except (NotStored, NotJson):
-        return [*found, f"{job.id}: {path(job.id)} is gone"]
-    told = [image.copy.sha256 if image.copy else None for image in job.images]
-    if [image["sha256"] for image in listed] != told:
-        found.append(f"{job.id}: {path(job.id)} lists other images")
-    return found
+        return [*problems, f"{job.id}: {path(job.id)} is gone"]
+    expected = [image.copy.sha256 if image.copy else None for image in job.images]
+    if [image["sha256"] for image in listed] != expected:
+        problems.append(f"{job.id}: {path(job.id)} lists other images")
+    return problems
 
 
-def _wrong(storage: Storage, copy: Copy) -> str | None:
+def _problem(storage: Storage, copy: Copy) -> str | None:
     digest, length = sha256(), 0
     try:
         for piece in storage.stream(copy.path):

@@ -1,4 +1,4 @@
-"""Where an image is to be had: in the archive, also when the ledger has forgotten its job."""
+"""Finds an image: in the archive, also when Redis no longer knows the job, or at the provider."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from orchestrator.storage.storage import NotStored
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """Our own copy: its place in the storage, its thumbnail's, and what it is."""
+    """Our copy: its path, its thumbnail's path, type and digest."""
 
     path: str
     thumbnail: str
@@ -24,23 +24,24 @@ class Archived:
 
 @dataclass(frozen=True, slots=True)
 class AtProvider:
-    """There is no copy yet: the provider's link."""
+    """There is no copy yet. `url` is the provider's link."""
 
     url: str
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """There is no copy, and will be none; `why`."""
+    """There is no copy, and the link has expired."""
 
-    why: str
+    reason: str
 
 
-def find(runtime: Runtime, job_id: str, index: int) -> Archived | AtProvider | Lost | None:
-    """Where image number `index` (from 0) of a job is; None if there is no such image.
+def locate_image(runtime: Runtime, job_id: str, index: int) -> Archived | AtProvider | Lost | None:
+    """Return the place of image number `index` (from 0) of a job, or None without such an image.
 
     Raises:
-        LedgerUnavailable, StorageError: Redis, or the storage, is away.
+        LedgerUnavailable: Redis is away.
+        StorageError: the storage is away.
     """
     if not keys.is_job_id(job_id):
         return None
@@ -61,13 +62,13 @@ def _of_job(job: Job, index: int) -> Archived | AtProvider | Lost | None:
 
 def _of_manifest(runtime: Runtime, job_id: str, index: int) -> Archived | Lost | None:
     try:
-        place = path(job_id)
-    except ValueError:  # an id from a year that no calendar has
+        manifest_path = path(job_id)
+    except ValueError:  # the id's time is outside the calendar
         return None
     try:
-        told = copies(runtime.storage.get(place))[index]
+        entry = copies(runtime.storage.get(manifest_path))[index]
     except (NotStored, NotJson, IndexError):
         return None
-    if told["path"] is None:
-        return Lost(told["error"] or "")
-    return Archived(told["path"], told["thumbnail"], told["content_type"], told["sha256"])
+    if entry["path"] is None:
+        return Lost(entry["error"] or "")
+    return Archived(entry["path"], entry["thumbnail"], entry["content_type"], entry["sha256"])

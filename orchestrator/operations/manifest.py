@@ -1,8 +1,8 @@
-"""What lies in the archive, and where: a folder for each job, named by its id alone.
+"""The manifest `job.json` of a job's archive, and the paths of its files.
 
     {YYYY-MM-DD}/{job id}/0.png, 0.thumb.webp, 1.png, ..., job.json
 
-The date is the one in the id, so the folder can be found when the ledger has forgotten the job.
+The date is the time in the job id. So the folder is found when Redis no longer knows the job.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ from orchestrator.jobs.schemas import event_view, job_view
 from orchestrator.jsonio import NotJson, dump, parse
 from orchestrator.ledger import keys
 
-#: The form of job.json; raised when a reader of the old form could not read the new one.
+#: The version of job.json. It changes when a reader of the old form cannot read the new one.
 VERSION = 1
 
 
 def folder(job_id: str) -> str:
-    """Where a job's images lie."""
+    """Return the folder of a job's files."""
     day = datetime.fromtimestamp(keys.made_at(job_id) / 1000, UTC).date()
     return f"{day.isoformat()}/{job_id}"
 
 
 def path(job_id: str) -> str:
-    """Where a job's manifest lies."""
+    """Return the path of a job's manifest."""
     return f"{folder(job_id)}/job.json"
 
 
 def manifest(job: Job, events: Iterable[Event], base_url: str | None) -> bytes:
-    """A job's record beside its images: the job as callers see it, its timeline, its files."""
-    seen = job_view(job, base_url)
-    del seen["archive"], seen["notification"]  # the one is this, the other goes on
-    images = zip(seen["images"], job.images, strict=True)
+    """Return the manifest: the job as the API shows it, its timeline and its files."""
+    shown = job_view(job, base_url)
+    del shown["archive"], shown["notification"]  # their state changes after the manifest
+    images = zip(shown["images"], job.images, strict=True)
     return dump(
         {
             "manifest": VERSION,
-            **seen,
+            **shown,
             "images": [{**view, **_files(image)} for view, image in images],
             "timeline": [event_view(event) for event in events],
         }
@@ -47,15 +47,15 @@ def manifest(job: Job, events: Iterable[Event], base_url: str | None) -> bytes:
 
 
 def copies(content: bytes) -> list[Mapping[str, Any]]:
-    """The images that a manifest lists: `path`, `thumbnail`, `content_type`, `sha256`, ...
+    """Return the images of a manifest, with `path`, `thumbnail`, `content_type`, `sha256`, ...
 
     Raises:
-        NotJson: it is no manifest.
+        NotJson: the content is not a manifest.
     """
-    told = parse(content)
-    listed = told.get("images") if isinstance(told, dict) else None
+    document = parse(content)
+    listed = document.get("images") if isinstance(document, dict) else None
     if not isinstance(listed, list):
-        raise NotJson("it is no manifest")
+        raise NotJson("it is not a manifest")
     return listed
 
 

@@ -1,4 +1,4 @@
-"""The state of an installation in figures."""
+"""Figures of an installation."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from orchestrator.ledger.circuit_breaker import Host
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
 from orchestrator.runtime import Runtime
 
-#: Events that repeat or contradict what was known, as the ledger counts them.
+#: Events that repeat or contradict known news. The ledger counts them.
 CONTRADICTIONS = ("duplicate", "conflict", "mismatch", "superseded")
-#: How a follow-up ends.
+#: The terminal states of a follow-up.
 ENDS = (FollowUpStatus.DONE, FollowUpStatus.DEAD, FollowUpStatus.GONE)
-#: An image that is not archived is at risk when its link may die within this time. Hours.
+#: An image without a copy is at risk when its link may expire within this time. Hours.
 RISK_HOURS = 6.0
 
 
 def stats(runtime: Runtime) -> dict[str, Any]:
-    """Jobs by status, what is overdue, contradictions, what is at risk; JSON-ready.
+    """Return jobs by status, overdue jobs, contradictions, and money and images at risk.
 
-    Open statuses count the jobs that are in them now, terminal ones all that ever ended so.
+    An open status counts the jobs that have it now. A terminal status counts all jobs that ever
+    reached it. The result is JSON-ready.
 
     Raises:
         LedgerUnavailable: Redis is away.
@@ -72,7 +73,7 @@ def _follow_up(runtime: Runtime, step: Step, counts: dict[str, int], now: int) -
 
 
 def paused_view(host: Host) -> dict[str, Any]:
-    """A paused host, JSON-ready."""
+    """Return a paused host as JSON-ready data."""
     return {
         "host": host.name,
         "failures": host.failures,

@@ -1,4 +1,4 @@
-"""Money at risk: attempts that may have been charged, whose task nobody knows."""
+"""Unconfirmed attempts: they may have been charged, and nobody knows their task."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from orchestrator.jobs.schemas import rfc3339
 from orchestrator.operations.cost import computed_cost
 from orchestrator.runtime import Runtime
 
-#: How many attempts a figure is made of; there should be none.
-COUNTED = 1000
+#: The most attempts that are read for a figure. There should be none.
+MAX_ATTEMPTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class UnconfirmedAttempt:
-    """One such attempt; `job` is None once it has expired. `since` in ms."""
+    """One unconfirmed attempt. `job` is None after the job has expired. `since` is ms."""
 
     job_id: str
     attempt: int
@@ -25,7 +25,7 @@ class UnconfirmedAttempt:
     job: Job | None
 
     def view(self) -> dict[str, Any]:
-        """The attempt as JSON-ready data."""
+        """Return the attempt as JSON-ready data."""
         return {
             "job_id": self.job_id,
             "attempt": self.attempt,
@@ -37,32 +37,32 @@ class UnconfirmedAttempt:
 
 
 def unconfirmed_attempts(
-    runtime: Runtime, limit: int = COUNTED
+    runtime: Runtime, limit: int = MAX_ATTEMPTS
 ) -> tuple[int, list[UnconfirmedAttempt]]:
-    """How many there are, and the `limit` newest.
+    """Return the number of unconfirmed attempts, and the `limit` newest ones.
 
     Raises:
         LedgerUnavailable: Redis is away.
     """
-    number, found = runtime.ledger.overview.unconfirmed(limit)
-    jobs = runtime.ledger.overview.jobs([entry.job_id for entry in found])
+    number, entries = runtime.ledger.overview.unconfirmed(limit)
+    jobs = runtime.ledger.overview.jobs([entry.job_id for entry in entries])
     return number, [
-        UnconfirmedAttempt(e.job_id, e.attempt, e.since, jobs.get(e.job_id)) for e in found
+        UnconfirmedAttempt(e.job_id, e.attempt, e.since, jobs.get(e.job_id)) for e in entries
     ]
 
 
 def possible_charges(runtime: Runtime, attempts: list[UnconfirmedAttempt]) -> dict[str, Any]:
-    """What these attempts may have cost: sums by unit, and how many have no known price."""
+    """Return the possible cost of attempts: sums by unit, and the number without a price."""
     sums: Counter[str] = Counter()
-    unknown = 0
+    unpriced = 0
     for entry in attempts:
-        on = runtime.enabled_provider(entry.job.request.provider) if entry.job else None
-        cost = computed_cost(*on, entry.job) if on and entry.job else None
+        enabled = runtime.enabled_provider(entry.job.request.provider) if entry.job else None
+        cost = computed_cost(*enabled, entry.job) if enabled and entry.job else None
         if cost:
             sums[cost.unit] += cost.amount  # type: ignore[assignment]  # Counter counts floats too
         else:
-            unknown += 1
+            unpriced += 1
     return {
         "amounts": [{"unit": unit, "amount": round(sum_, 6)} for unit, sum_ in sums.items()],
-        "unpriced": unknown,
+        "unpriced": unpriced,
     }

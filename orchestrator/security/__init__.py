@@ -1,1 +1,1 @@
-"""Secrets, callback tokens and signatures. Every compare takes constant time."""
+"""Secrets, callback tokens and signatures. Every comparison takes constant time."""

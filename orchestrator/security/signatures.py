@@ -1,4 +1,4 @@
-"""Signatures over timestamp and raw body, as providers put them on their callbacks."""
+"""Signatures of providers over timestamp and raw body."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from orchestrator.security.secret import Secret
 
 
 class BadSignature(Exception):
-    """A callback whose signature is absent, malformed, stale or wrong. One error for all."""
+    """The signature of a callback is absent, malformed, too old or wrong."""
 
 
 def verify_timestamped_hex(
@@ -22,15 +22,15 @@ def verify_timestamped_hex(
     now: int,
     tolerance: int,
 ) -> None:
-    """Check hex(HMAC-SHA256(secret, timestamp + "." + body)) against any of the secrets.
+    """Check hex(HMAC-SHA256(secret, timestamp + "." + body)) with each secret.
 
     Args:
-        secrets: newest first; more than one while a secret is rotated.
-        timestamp: the header's own text, Unix seconds.
-        signature: the header's own text.
+        secrets: newest first; several while a secret is rotated.
+        timestamp: the text of the header, Unix seconds.
+        signature: the text of the header.
         body: the raw bytes, as received.
         now: Unix seconds.
-        tolerance: how far the timestamp may be off, in seconds, either way.
+        tolerance: the allowed difference of the timestamp, seconds.
 
     Raises:
         BadSignature: for any reason.
@@ -42,10 +42,10 @@ def verify_timestamped_hex(
     if abs(now - int(timestamp)) > tolerance:
         raise BadSignature(f"the timestamp is more than {tolerance} s off")
     message = timestamp.encode() + b"." + body
-    given = signature.encode("utf-8", "surrogatepass")
+    received = signature.encode("utf-8", "surrogatepass")
     good = [
         hmac.compare_digest(
-            hmac.new(s.reveal().encode(), message, hashlib.sha256).hexdigest().encode(), given
+            hmac.new(s.reveal().encode(), message, hashlib.sha256).hexdigest().encode(), received
         )
         for s in secrets
     ]

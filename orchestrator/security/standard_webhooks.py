@@ -1,8 +1,8 @@
-"""Signing notifications as Standard Webhooks has it (version 1 of its specification, HMAC-SHA256).
+"""Signatures of notifications by Standard Webhooks (version 1 of its specification, HMAC-SHA256).
 
-signature = base64(HMAC-SHA256(key, id "." timestamp "." body)), in the header as `v1,<signature>`;
-one for each secret while secrets are exchanged, separated by a blank. A secret is `whsec_` and the
-key in base64.
+signature = base64(HMAC-SHA256(key, id "." timestamp "." body)). The header holds `v1,<signature>`,
+one for each secret during a rotation, separated by spaces. A secret is `whsec_` and the key in
+base64.
 """
 
 from __future__ import annotations
@@ -17,36 +17,36 @@ from secrets import token_bytes
 from orchestrator.security.secret import Secret
 
 _PREFIX = "whsec_"
-#: How long a key may be. Bytes, from the specification.
-SHORTEST, LONGEST = 24, 64
-#: What a secret must look like, in words.
-SECRET = f"{_PREFIX} and {SHORTEST} to {LONGEST} bytes in base64;"
+#: Length of a key, from the specification. Bytes.
+MIN_KEY_BYTES, MAX_KEY_BYTES = 24, 64
+#: The form of a secret, for error messages.
+SECRET_FORM = f"{_PREFIX} and {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes in base64;"
 
 
 def new_secret() -> str:
-    """A fresh secret."""
+    """Return a new secret."""
     return _PREFIX + b64encode(token_bytes(32)).decode()
 
 
 def is_secret(text: str) -> bool:
-    """Whether `text` can be a secret."""
+    """Return whether `text` is a secret of this form."""
     try:
         key = b64decode(text.removeprefix(_PREFIX), validate=True)
     except (NotBase64, ValueError):
         return False
-    return text.startswith(_PREFIX) and SHORTEST <= len(key) <= LONGEST
+    return text.startswith(_PREFIX) and MIN_KEY_BYTES <= len(key) <= MAX_KEY_BYTES
 
 
 def headers(
     secrets: Sequence[Secret], message_id: str, seconds: int, body: bytes
 ) -> dict[str, str]:
-    """The three headers that go with a message.
+    """Return the three headers of a message.
 
     Args:
         secrets: newest first; the receiver may know any of them.
-        message_id: the same for every delivery of one message.
-        seconds: the time of this delivery, Unix seconds.
-        body: the bytes that are sent.
+        message_id: the same for every delivery of a message.
+        seconds: time of this delivery, Unix seconds.
+        body: the bytes of the request.
     """
     signed = f"{message_id}.{seconds}.".encode() + body
     return {

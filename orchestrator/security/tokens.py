@@ -14,17 +14,17 @@ from orchestrator.security.secret import Secret
 
 
 def sign(secret: Secret, provider: str, job_id: str, attempt: int) -> str:
-    """The token for one attempt's callback."""
+    """Return the token of one attempt."""
     message = f"{provider}\n{job_id}\n{attempt}".encode()
     mac = hmac.digest(secret.reveal().encode(), message, hashlib.sha256)
     return urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 
 def verify(secrets: Sequence[Secret], token: str, provider: str, job_id: str, attempt: int) -> bool:
-    """Whether `token` was made for this attempt with any of our secrets, newest first."""
-    given = token.encode("utf-8", "surrogatepass")
+    """Return whether `token` was made for this attempt with one of the secrets."""
+    received = token.encode("utf-8", "surrogatepass")
     good = [
-        hmac.compare_digest(sign(secret, provider, job_id, attempt).encode(), given)
+        hmac.compare_digest(sign(secret, provider, job_id, attempt).encode(), received)
         for secret in secrets
     ]
     return any(good)

@@ -1,7 +1,7 @@
-"""Reads environment variables, each with a clear line of what is wrong with it.
+"""Reads environment variables and reports each error in one line.
 
-Every variable may also be given as `NAME_FILE`, the path of a file that holds the value, as
-container platforms hand secrets over. An empty value counts as unset.
+Each variable can be given as `NAME_FILE`: the path of a file that holds the value. Container
+platforms provide secrets in this way. An empty value counts as unset.
 """
 
 from __future__ import annotations
@@ -16,113 +16,114 @@ from environs import EnvError, FileAwareEnv
 from orchestrator.security.secret import Secret
 
 HTTP = ("http", "https")
-#: How much of a refused value an error repeats. Characters.
-SHOWN = 200
+#: The longest part of a refused value that an error repeats. Characters.
+MAX_SHOWN_CHARACTERS = 200
 
 _PRINTABLE = re.compile(r"[!-~]+")
 
 
 class ConfigError(Exception):
-    """A setting is missing or wrong. One line: the variable, its value, what is allowed."""
+    """A setting is missing or wrong. One line: the variable, what is allowed, the value."""
 
 
 class _Environment(FileAwareEnv):
-    """The process environment, in which an empty value counts as unset."""
+    """The process environment. An empty value counts as unset."""
 
     def _get_value(self, env_key: str, default: Any) -> Any:
         value = super()._get_value(env_key, default)
         return default if isinstance(value, str) and not value.strip() else value
 
 
-class Reader:
-    """Reads variables one by one; every error becomes one line of ConfigError."""
+class EnvironmentReader:
+    """Reads variables one by one. Each error is a ConfigError of one line."""
 
     def __init__(self) -> None:
         self._env = _Environment(strip_whitespace=True)
 
     def text(self, name: str, default: str) -> str:
-        """One line of text."""
+        """Return one line of text."""
         return self.optional(name) or default
 
     def optional(self, name: str) -> str | None:
-        """One line of text, or None when it is not set."""
+        """Return one line of text, or None when the variable is not set."""
         value = self._read(name, "text", lambda: self._env.str(name, None))
-        if value is not None and not str(value).isprintable():  # also what is no UTF-8
-            raise wrong(name, "***", "one line of printable UTF-8 text")
+        if value is not None and not str(value).isprintable():  # also text that is not UTF-8
+            raise invalid_setting(name, "***", "one line of printable UTF-8 text")
         return None if value is None else str(value)
 
     def lines(self, name: str) -> str | None:
-        """Text that may have several lines, as a file of JSON has, made into one."""
+        """Return text of several lines, such as JSON in a file, as one line."""
         value = self._read(name, "text", lambda: self._env.str(name, None))
         return None if value is None else " ".join(str(value).split())
 
     def secret(self, name: str) -> Secret | None:
-        """A secret that goes into HTTP headers."""
+        """Return a secret for HTTP headers, or None."""
         value = self.optional(name)
         if value and not _PRINTABLE.fullmatch(value):
-            raise wrong(name, "***", "printable ASCII characters, as HTTP headers take them")
+            raise invalid_setting(name, "***", "printable ASCII characters, as in HTTP headers")
         return Secret(value) if value else None
 
     def boolean(self, name: str, *, default: bool) -> bool:
-        """1 or 0."""
+        """Return 1 or 0 as a boolean."""
         return bool(self._read(name, "1 or 0", lambda: self._env.bool(name, default)))
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
-        """A number within bounds."""
+        """Return a number from `low` to `high`."""
         allowed = f"a number from {low:.15g} to {high:.15g}"
         value: float = self._read(name, allowed, lambda: self._env.float(name, default))
         return _within(name, value, low, high, allowed)
 
     def whole(self, name: str, default: int, low: int, high: int) -> int:
-        """A whole number within bounds."""
+        """Return a whole number from `low` to `high`."""
         allowed = f"a whole number from {low} to {high}"
         value: int = self._read(name, allowed, lambda: self._env.int(name, default))
         return int(_within(name, value, low, high, allowed))
 
     def url(self, name: str, schemes: tuple[str, ...], default: str) -> str:
-        """A URL of one of these schemes; an http(s) one has nothing but host and path."""
+        """Return a URL with one of these schemes. An http(s) URL has only host and path."""
         value = self.text(name, default)
         allowed = f"a URL that begins with {' or '.join(f'{s}://' for s in schemes)}"
         try:
             parts = urlsplit(value)
             _ = parts.port
         except ValueError:
-            raise wrong(name, redacted(value), allowed) from None
+            raise invalid_setting(name, redacted(value), allowed) from None
         if parts.scheme not in schemes or not (parts.netloc or parts.path.strip("/")):
-            raise wrong(name, redacted(value), allowed)
+            raise invalid_setting(name, redacted(value), allowed)
         if parts.scheme in HTTP:
             if not parts.hostname or not _PRINTABLE.fullmatch(value):
-                raise wrong(name, redacted(value), f"{allowed} and names a host")
+                raise invalid_setting(name, redacted(value), f"{allowed} and names a host")
             if "@" in parts.netloc or "?" in value or "#" in value:
-                raise wrong(name, redacted(value), "a base URL without user, password, ? or #")
+                allowed = "a base URL without user, password, ? or #"
+                raise invalid_setting(name, redacted(value), allowed)
         return value
 
     def _read(self, name: str, allowed: str, read: Callable[[], Any]) -> Any:
         try:
             return read()
         except EnvError:
-            raise wrong(name, self._env.str(name), allowed) from None
+            raise invalid_setting(name, self._env.str(name), allowed) from None
         except (ValueError, OSError):
             raise ConfigError(f"{name}_FILE must name a readable file") from None
 
 
 def _within(name: str, value: float, low: float, high: float, allowed: str) -> float:
     if not low <= value <= high:
-        raise wrong(name, value, allowed)
+        raise invalid_setting(name, value, allowed)
     return value
 
 
-def wrong(name: str, value: object, allowed: str) -> ConfigError:
-    """The one form of a complaint about a variable; one line, whatever the value holds."""
-    return ConfigError(f"{name}={one_line(value)} is not accepted; allowed: {allowed}")
+def invalid_setting(name: str, value: object, allowed: str) -> ConfigError:
+    """Return the error of a variable: "<name> must be <allowed>; got <value>", in one line."""
+    return ConfigError(f"{name} must be {allowed}; got {one_line(value)}")
 
 
 def one_line(value: object) -> str:
-    """A value as a complaint repeats it: printable, shortened."""
+    """Return a value as an error repeats it: printable and shortened."""
     text = "".join(c if c.isprintable() else "?" for c in str(value))
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[:MAX_SHOWN_CHARACTERS]}..."
 
 
 def redacted(url: str) -> str:
-    """A URL without user, password or query."""
+    """Return a URL without user, password and query."""
     return re.sub(r"//.*@", "//***@", url).partition("?")[0]

@@ -1,4 +1,4 @@
-"""Settings: read from the environment once, typed, and checked with a clear line for each error."""
+"""The settings of one installation, typed and checked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator.net.addresses import is_private
@@ -14,13 +15,21 @@ from orchestrator.providers import BROKEN, PROVIDERS, Provider
 from orchestrator.providers.prices import ANY, BadPrices, PriceTable
 from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret
-from orchestrator.settings.environment import HTTP, ConfigError, Reader, one_line, redacted, wrong
+from orchestrator.settings.environment import (
+    HTTP,
+    ConfigError,
+    EnvironmentReader,
+    invalid_setting,
+    one_line,
+    redacted,
+)
 from orchestrator.storage.storage import Storage
 
 #: The shortest secret that signs callback URLs. Characters.
-MIN_SECRET = 16
-#: EvoLink takes callback URLs of up to 2048 characters; this leaves room for our path.
-MAX_PUBLIC_URL = 1800
+MIN_SECRET_CHARACTERS = 16
+#: The longest public URL. Providers accept callback URLs of 2048 characters; our path needs the
+#: rest.
+MAX_PUBLIC_URL_CHARACTERS = 1800
 
 MIB = 1024 * 1024
 
@@ -28,7 +37,7 @@ _KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MAKE_ONE = "make one with: openssl rand -hex 32"
 _MAKE_WHSEC = 'make one with: echo "whsec_$(openssl rand -base64 32)"'
 
-#: Every ORCHESTRATOR_ variable that is read; a test holds this list against the reading.
+#: Every ORCHESTRATOR_ variable. A test compares this list with the code below.
 VARIABLES = frozenset(
     f"ORCHESTRATOR_{name}"
     for name in (
@@ -63,7 +72,7 @@ VARIABLES = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class ProviderSettings:
-    """One provider that is on, because its API key is set. Times in seconds."""
+    """The settings of one enabled provider. Times are in seconds."""
 
     api_key: Secret
     base_url: str
@@ -76,7 +85,7 @@ class ProviderSettings:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything an installation can choose. Times in seconds unless named otherwise."""
+    """All settings. Times are in seconds unless the name says otherwise."""
 
     redis_url: str = field(repr=False)
     broker_url: str = field(repr=False)
@@ -105,50 +114,24 @@ class Settings:
 
     @property
     def guard(self) -> Guard:
-        """Which addresses that somebody else chose may be asked."""
+        """The rules for URLs that somebody else chose."""
         return Guard(allow_private=self.allow_private_networks, allow_hosts=self.allow_hosts)
 
     @classmethod
     def from_env(cls) -> Settings:
-        """The settings of this process' environment.
+        """Read the settings of this process's environment.
 
         Raises:
             ConfigError: for the first variable that is missing or wrong.
         """
         _check_plugins()
-        env = Reader()
-        private = env.boolean("ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS", default=False)
-        redis_url = env.url("ORCHESTRATOR_REDIS_URL", _REDIS, "redis://127.0.0.1:6379/0")
-        public_url = _public_url(env, private)
-        data_dir = Path(env.text("ORCHESTRATOR_DATA_DIR", "./data"))
+        env = EnvironmentReader()
         return cls(
-            redis_url=redis_url,
-            broker_url=env.url("ORCHESTRATOR_BROKER_URL", _BROKER, _as_broker(redis_url)),
-            public_url=public_url,
-            secret_keys=_secret_keys(env, required=public_url is not None),
-            api_keys=_api_keys(env),
-            data_dir=data_dir,
-            spool_dir=Path(spool) if (spool := env.optional("ORCHESTRATOR_SPOOL_DIR")) else None,
-            allow_private_networks=private,
-            allow_hosts=_allow_hosts(env),
-            archive_url=_archive_url(env, data_dir),
-            notify_secrets=_notify_secrets(env),
-            notify_tasks=tuple(_split(env.text("ORCHESTRATOR_NOTIFY_TASKS", ""))),
-            callback_grace_seconds=env.number("ORCHESTRATOR_CALLBACK_GRACE_SECONDS", 30, 0, 86_400),
-            job_deadline_seconds=env.number("ORCHESTRATOR_JOB_DEADLINE_SECONDS", 3600, 1, 604_800),
-            retention_days=env.number("ORCHESTRATOR_RETENTION_DAYS", 30, 0.01, 3650),
-            connect_timeout_seconds=env.number("ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS", 5, 0.1, 300),
-            read_timeout_seconds=env.number("ORCHESTRATOR_READ_TIMEOUT_SECONDS", 30, 0.1, 300),
-            download_timeout_seconds=env.number(
-                "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS", 60, 1, 3600
-            ),
-            drain_seconds=env.number("ORCHESTRATOR_DRAIN_SECONDS", 60, 0, 3600),
-            shards=env.whole("ORCHESTRATOR_SHARDS", 1, 1, 256),
-            max_upload_bytes=env.whole("ORCHESTRATOR_MAX_UPLOAD_BYTES", 10 * MIB, 0, 64 * MIB),
-            max_image_bytes=env.whole("ORCHESTRATOR_MAX_IMAGE_BYTES", 64 * MIB, 1024, 1024 * MIB),
-            max_image_pixels=env.whole(
-                "ORCHESTRATOR_MAX_IMAGE_PIXELS", 64_000_000, 4096, 1_000_000_000
-            ),
+            **_connections(env),
+            **_callers(env),
+            **_storage(env),
+            **_times(env),
+            **_limits(env),
             providers={
                 name: settings
                 for name, provider in PROVIDERS.items()
@@ -157,84 +140,155 @@ class Settings:
         )
 
 
+def _connections(env: EnvironmentReader) -> dict[str, Any]:
+    """Read the addresses of Redis and the broker, and our own."""
+    private = env.boolean("ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS", default=False)
+    redis_url = env.url("ORCHESTRATOR_REDIS_URL", _REDIS, "redis://127.0.0.1:6379/0")
+    public_url = _public_url(env, private)
+    return {
+        "redis_url": redis_url,
+        "broker_url": env.url("ORCHESTRATOR_BROKER_URL", _BROKER, _as_broker(redis_url)),
+        "public_url": public_url,
+        "secret_keys": _secret_keys(env, required=public_url is not None),
+        "shards": env.whole("ORCHESTRATOR_SHARDS", 1, 1, 256),
+        "allow_private_networks": private,
+        "allow_hosts": _allow_hosts(env),
+    }
+
+
+def _callers(env: EnvironmentReader) -> dict[str, Any]:
+    """Read who may call us, and how callers are notified."""
+    return {
+        "api_keys": _api_keys(env),
+        "notify_secrets": _notify_secrets(env),
+        "notify_tasks": tuple(_split(env.text("ORCHESTRATOR_NOTIFY_TASKS", ""))),
+    }
+
+
+def _storage(env: EnvironmentReader) -> dict[str, Any]:
+    """Read where files are kept."""
+    data_dir = Path(env.text("ORCHESTRATOR_DATA_DIR", "./data"))
+    spool = env.optional("ORCHESTRATOR_SPOOL_DIR")
+    return {
+        "data_dir": data_dir,
+        "spool_dir": Path(spool) if spool else None,
+        "archive_url": _archive_url(env, data_dir),
+    }
+
+
+def _times(env: EnvironmentReader) -> dict[str, Any]:
+    """Read the times: default, lowest and highest value."""
+    bounds = {
+        "callback_grace_seconds": (30, 0, 86_400),
+        "job_deadline_seconds": (3600, 1, 604_800),
+        "retention_days": (30, 0.01, 3650),
+        "connect_timeout_seconds": (5, 0.1, 300),
+        "read_timeout_seconds": (30, 0.1, 300),
+        "download_timeout_seconds": (60, 1, 3600),
+        "drain_seconds": (60, 0, 3600),
+    }
+    return {
+        name: env.number(f"ORCHESTRATOR_{name.upper()}", default, low, high)
+        for name, (default, low, high) in bounds.items()
+    }
+
+
+def _limits(env: EnvironmentReader) -> dict[str, Any]:
+    """Read the size limits: default, lowest and highest value."""
+    bounds = {
+        "max_upload_bytes": (10 * MIB, 0, 64 * MIB),
+        "max_image_bytes": (64 * MIB, 1024, 1024 * MIB),
+        "max_image_pixels": (64_000_000, 4096, 1_000_000_000),
+    }
+    return {
+        name: env.whole(f"ORCHESTRATOR_{name.upper()}", default, low, high)
+        for name, (default, low, high) in bounds.items()
+    }
+
+
 _REDIS = ("redis", "rediss", "unix")
 _BROKER = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
 
 
 def _as_broker(redis_url: str) -> str:
-    """A Redis URL as Celery spells it: only sockets have another scheme there."""
+    """Return a Redis URL as Celery spells it: sockets have another scheme there."""
     return re.sub("^unix://", "redis+socket://", redis_url)
 
 
 def _check_plugins() -> None:
-    for name, why in BROKEN.items():
-        mend = "mend it or uninstall its package"
-        told = f"the provider plug-in {name!r} cannot be used ({one_line(why)})"
-        raise ConfigError(f"{told}; {mend}")
+    for name, reason in BROKEN.items():
+        problem = f"the provider plug-in {name!r} cannot be used ({one_line(reason)})"
+        raise ConfigError(f"{problem}. Fix the plug-in or uninstall its package.")
 
 
-def _public_url(env: Reader, private: bool) -> str | None:
+def _public_url(env: EnvironmentReader, private: bool) -> str | None:
     name = "ORCHESTRATOR_PUBLIC_URL"
     if env.optional(name) is None:
         return None
     value = env.url(name, HTTP if private else ("https",), "").rstrip("/")
     host = urlsplit(value).hostname or ""
-    if len(value) > MAX_PUBLIC_URL:
-        raise wrong(name, f"{value[:60]}...", f"a URL of at most {MAX_PUBLIC_URL} characters")
+    if len(value) > MAX_PUBLIC_URL_CHARACTERS:
+        raise invalid_setting(
+            name, f"{value[:60]}...", f"a URL of at most {MAX_PUBLIC_URL_CHARACTERS} characters"
+        )
     if not private and is_private(host):
-        mend = "a host that providers can reach, or set ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS=1"
-        raise wrong(name, value, mend)
+        allowed = (
+            "a host that providers can reach (ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS=1 allows any)"
+        )
+        raise invalid_setting(name, value, allowed)
     return value
 
 
-def _secret_keys(env: Reader, *, required: bool) -> tuple[Secret, ...]:
+def _secret_keys(env: EnvironmentReader, *, required: bool) -> tuple[Secret, ...]:
     name = "ORCHESTRATOR_SECRET_KEY"
     current = env.optional(name)
     if not current:
         if required:
-            reason = "needed to sign callback URLs, since ORCHESTRATOR_PUBLIC_URL is set"
-            raise ConfigError(f"{name} is not set: {reason}; {_MAKE_ONE}")
+            reason = "It signs callback URLs, because ORCHESTRATOR_PUBLIC_URL is set."
+            raise ConfigError(f"{name} is not set. {reason} Set it; {_MAKE_ONE}")
         return ()
     old = _split(env.text("ORCHESTRATOR_SECRET_KEYS_OLD", ""))
     for variable, values in ((name, [current]), ("ORCHESTRATOR_SECRET_KEYS_OLD", old)):
-        if any(len(value) < MIN_SECRET for value in values):
-            raise wrong(variable, "***", f"at least {MIN_SECRET} characters each; {_MAKE_ONE}")
+        if any(len(value) < MIN_SECRET_CHARACTERS for value in values):
+            raise invalid_setting(
+                variable, "***", f"at least {MIN_SECRET_CHARACTERS} characters each; {_MAKE_ONE}"
+            )
     return tuple(Secret(value) for value in (current, *old))
 
 
-def _api_keys(env: Reader) -> dict[str, Secret]:
+def _api_keys(env: EnvironmentReader) -> dict[str, Secret]:
     variable = "ORCHESTRATOR_API_KEYS"
     keys: dict[str, Secret] = {}
     for pair in _split(env.text(variable, "")):
         name, _, key = pair.partition(":")
         if not _KEY_NAME.fullmatch(name) or not key or name in keys:
-            allowed = "name:key,name:key with different names of letters, digits, _ . -"
-            raise wrong(variable, "***", allowed)
+            allowed = "name:key,name:key with different names; names are letters, digits, _ . -"
+            raise invalid_setting(variable, "***", allowed)
         keys[name] = Secret(key)
     return keys
 
 
-def _archive_url(env: Reader, data_dir: Path) -> str:
+def _archive_url(env: EnvironmentReader, data_dir: Path) -> str:
     name = "ORCHESTRATOR_ARCHIVE_URL"
     url = env.text(name, (data_dir / "archive").absolute().as_uri())
     try:
         Storage.from_url(url)
     except ValueError as error:
-        raise wrong(name, redacted(url), str(error)) from None
+        raise invalid_setting(name, redacted(url), str(error)) from None
     return url
 
 
-def _allow_hosts(env: Reader) -> tuple[str, ...]:
+def _allow_hosts(env: EnvironmentReader) -> tuple[str, ...]:
     name = "ORCHESTRATOR_ALLOW_HOSTS"
     hosts = tuple(_split(env.text(name, "")))
     try:
         Guard(allow_hosts=hosts)
     except ValueError as error:
-        raise wrong(name, ",".join(hosts), str(error)) from None
+        raise invalid_setting(name, ",".join(hosts), str(error)) from None
     return hosts
 
 
-def _notify_secrets(env: Reader) -> tuple[Secret, ...]:
+def _notify_secrets(env: EnvironmentReader) -> tuple[Secret, ...]:
     name, old = "ORCHESTRATOR_NOTIFY_SECRET", "ORCHESTRATOR_NOTIFY_SECRETS_OLD"
     current = env.optional(name)
     if not current:
@@ -242,11 +296,11 @@ def _notify_secrets(env: Reader) -> tuple[Secret, ...]:
     earlier = _split(env.text(old, ""))
     for variable, values in ((name, [current]), (old, earlier)):
         if not all(map(standard_webhooks.is_secret, values)):
-            raise wrong(variable, "***", f"{standard_webhooks.SECRET} {_MAKE_WHSEC}")
+            raise invalid_setting(variable, "***", f"{standard_webhooks.SECRET_FORM} {_MAKE_WHSEC}")
     return tuple(map(Secret, (current, *earlier)))
 
 
-def _provider(env: Reader, provider: Provider) -> ProviderSettings | None:
+def _provider(env: EnvironmentReader, provider: Provider) -> ProviderSettings | None:
     prefix = provider.name.upper()
     api_key = env.secret(f"{prefix}_API_KEY")
     if api_key is None:
@@ -265,15 +319,15 @@ def _provider(env: Reader, provider: Provider) -> ProviderSettings | None:
     )
 
 
-def _base_url(env: Reader, provider: Provider) -> str:
+def _base_url(env: EnvironmentReader, provider: Provider) -> str:
     name = f"{provider.name.upper()}_BASE_URL"
     if provider.base_url is None and env.optional(name) is None:
-        reason = f"{provider.title}'s documents name no address; your account there does"
-        raise ConfigError(f"{name} is not set: {reason}; set it to https://<host>")
+        reason = f"{provider.title}'s documents name no address."
+        raise ConfigError(f"{name} is not set. {reason} Set it to https://<host> of your account.")
     return env.url(name, HTTP, provider.base_url or "").rstrip("/")
 
 
-def _prices(env: Reader, provider: Provider) -> PriceTable | None:
+def _prices(env: EnvironmentReader, provider: Provider) -> PriceTable | None:
     name = f"{provider.name.upper()}_PRICES"
     text = env.lines(name)
     if text is None:
@@ -281,15 +335,16 @@ def _prices(env: Reader, provider: Provider) -> PriceTable | None:
     try:
         table = PriceTable.parse(text)
     except BadPrices as error:
-        raise wrong(name, text, str(error)) from None
+        raise invalid_setting(name, text, str(error)) from None
     unknown = [model for model in table.prices if model not in (ANY, *provider.models)]
     if unknown and provider.unlisted is None:
         known = ", ".join(provider.models)
-        raise wrong(name, text, f"prices of the models {known}, and not of {unknown[0]!r}")
+        allowed = f"prices of the models {known}; {unknown[0]!r} is not one of them"
+        raise invalid_setting(name, text, allowed)
     return table
 
 
-def _webhook_secrets(env: Reader, provider: Provider) -> Iterator[Secret]:
+def _webhook_secrets(env: EnvironmentReader, provider: Provider) -> Iterator[Secret]:
     if not provider.capabilities.signed_callbacks:
         return
     prefix = provider.name.upper()

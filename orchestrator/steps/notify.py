@@ -1,31 +1,31 @@
-"""The notify step: tell a job's caller of its outcome, once, or as often as it takes."""
+"""The notify step: send a job's outcome to its caller."""
 
 from __future__ import annotations
 
 from orchestrator import log
 from orchestrator.delivery import schedule
 from orchestrator.delivery.message import message
-from orchestrator.delivery.targets import TIMEOUT, Delivery, deliver
+from orchestrator.delivery.targets import TIMEOUT_SECONDS, Delivery, deliver
 from orchestrator.jobs.model import FollowUp, FollowUpStatus, Job, Step
 from orchestrator.ledger import Lease
 from orchestrator.runtime import Runtime
 
-#: How long a notification is one worker's: its time-out, and time to claim, record, and stall. ms.
-LEASE = int(TIMEOUT * 1000) + 10_000
+#: The lease on a notification: its timeout, and time for the claim, the record and delays. ms.
+LEASE_MS = int(TIMEOUT_SECONDS * 1000) + 10_000
 
 
 def notify(runtime: Runtime, job_id: str) -> None:
-    """Take the notify step with a job, if it is due and nobody else's.
+    """Do the notify step of a job, if its notification is due and not leased.
 
     Raises:
-        LedgerUnavailable: nothing is lost; the lease runs out and the sweep brings it back.
+        LedgerUnavailable: nothing is lost. The lease ends and the sweep brings the job back.
     """
     now = runtime.clock()
-    lease = runtime.ledger.follow_ups.claim(job_id, Step.NOTIFY, now=now, lease_ms=LEASE)
+    lease = runtime.ledger.follow_ups.claim(job_id, Step.NOTIFY, now=now, lease_ms=LEASE_MS)
     if lease is None:
         return
     if not lease.job.request.notify_url:
-        _record(runtime, lease, _tell(runtime, lease.job))
+        _record(runtime, lease, _deliver(runtime, lease.job))
         return
     host = lease.job.request.notifies or ""
     hosts = runtime.ledger.circuit_breaker
@@ -33,31 +33,28 @@ def notify(runtime: Runtime, job_id: str) -> None:
     if wait is not None:
         _wait(runtime, lease, wait)
         return
-    works: bool | None = None
+    host_works: bool | None = None
     try:
-        delivery = _tell(runtime, lease.job)
-        works = delivery.host_works
+        delivery = _deliver(runtime, lease.job)
+        host_works = delivery.host_works
     finally:
-        runtime.host_limiter.release(hosts, host, runtime.clock(), works=works)
+        runtime.host_limiter.release(hosts, host, runtime.clock(), works=host_works)
     _record(runtime, lease, delivery)
 
 
-def _tell(runtime: Runtime, job: Job) -> Delivery:
+def _deliver(runtime: Runtime, job: Job) -> Delivery:
     return deliver(runtime, job.request, message(job, runtime.settings.public_url))
 
 
 def _wait(runtime: Runtime, lease: Lease, seconds: float) -> None:
-    """The host is busy or paused: come back without having tried, unless that has been so for long.
-
-    A job must not wait for ever for a host that is gone.
-    """
+    """Try later, because the host is busy or paused. Give up when this lasts for days."""
     job, now = lease.job, runtime.clock()
-    told = job.notification or FollowUp(FollowUpStatus.PENDING)
-    # From the last try on: the last waits of the schedule are long, and jitter adds to them.
-    since = max(told.since or now, told.tried_at or 0)
-    if now - since > schedule.PATIENCE * 1000:
-        why = "its host was paused or busy for days"
-        _end(runtime, lease, FollowUpStatus.DEAD, told.tries, why)
+    notification = job.notification or FollowUp(FollowUpStatus.PENDING)
+    # The time counts from the last try: the last waits of the schedule are long.
+    since = max(notification.since or now, notification.tried_at or 0)
+    if now - since > schedule.LONGEST_PAUSE_SECONDS * 1000:
+        reason = "its host was paused or busy for days"
+        _end(runtime, lease, FollowUpStatus.DEAD, notification.tries, reason)
         return
     due_at = now + int(seconds * 1000)
     runtime.ledger.follow_ups.later(lease, Step.NOTIFY, now=now, due_at=due_at)
@@ -79,7 +76,7 @@ def _record(runtime: Runtime, lease: Lease, delivery: Delivery) -> None:
     result = runtime.ledger.follow_ups.later(
         lease, Step.NOTIFY, now=now, due_at=due_at, tries=tries, error=reason
     )
-    _log(lease.job, "notify_failed", tries=tries, why=reason, wait=round(wait), result=result)
+    _log(lease.job, "notify_failed", tries=tries, reason=reason, wait=round(wait), result=result)
 
 
 def _end(
@@ -88,7 +85,7 @@ def _end(
     result = runtime.ledger.follow_ups.done(
         lease, Step.NOTIFY, ended, now=runtime.clock(), tries=tries, error=reason
     )
-    _log(lease.job, f"notify_{ended}", tries=tries, why=reason, result=result)
+    _log(lease.job, f"notify_{ended}", tries=tries, reason=reason, result=result)
 
 
 def _log(job: Job, event: str, **details: object) -> None:

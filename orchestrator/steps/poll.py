@@ -1,11 +1,11 @@
-"""The poll step: ask the provider for a task whose callback did not come, or never will."""
+"""The poll step: query a provider task without a callback."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from orchestrator import log
-from orchestrator.backoff import NOT_FOUND_TOLERANCE, back_off
+from orchestrator.backoff import NOT_FOUND_TOLERANCE_SECONDS, back_off
 from orchestrator.jobs.model import ErrorCode, Job, JobError, Outcome, SettledBy, Step
 from orchestrator.ledger import Lease
 from orchestrator.operations.cost import computed_cost
@@ -14,17 +14,17 @@ from orchestrator.providers.responses import QueryFailed, TaskNotFound, TaskRepo
 from orchestrator.runtime import Runtime
 from orchestrator.steps.submit import lease_ms
 
-#: How soon to look again when the provider is switched off in the settings. Seconds.
-OFF_SECONDS = 60.0
+#: The wait between polls of a provider that is switched off. Seconds.
+SWITCHED_OFF_SECONDS = 60.0
 
 
 def poll(runtime: Runtime, job_id: str) -> None:
-    """Take the poll step with a job, if it is due and nobody else's.
+    """Do the poll step of a job, if the job is due and not leased.
 
-    A job past its deadline gets this one last poll, then fails.
+    A job past its deadline is polled once more and then fails.
 
     Raises:
-        LedgerUnavailable: nothing is lost; the lease runs out and the agenda brings the job back.
+        LedgerUnavailable: nothing is lost. The lease ends and the agenda brings the job back.
     """
     claimed_at = runtime.clock()
     lease = runtime.ledger.claim(job_id, Step.POLL, now=claimed_at, lease_ms=lease_ms(runtime))
@@ -45,20 +45,20 @@ def poll(runtime: Runtime, job_id: str) -> None:
 
 
 def _ask(runtime: Runtime, job: Job) -> TaskReport | TaskNotFound | QueryFailed:
-    on, task_id = runtime.enabled_provider(job.request.provider), job.attempt.task_id
-    if on is None or task_id is None:
-        reason = f"{job.request.provider} is switched off: its API key is not set"
+    enabled, task_id = runtime.enabled_provider(job.request.provider), job.attempt.task_id
+    if enabled is None or task_id is None:
+        reason = f"{job.request.provider} is switched off, because its API key is not set"
         error = JobError(ErrorCode.PROVIDER_UNAVAILABLE, reason, retryable=True)
-        return QueryFailed(error, OFF_SECONDS)
-    provider, settings = on
+        return QueryFailed(error, SWITCHED_OFF_SECONDS)
+    provider, settings = enabled
     answer = runtime.call_provider(provider, provider.query_call(task_id), settings)
     if isinstance(answer, NotSent | NoAnswer):
         error = JobError(ErrorCode.PROVIDER_UNAVAILABLE, answer.reason, retryable=True)
         return QueryFailed(error)
     reading = provider.read_query(answer, runtime.clock())
     if isinstance(reading, TaskReport) and reading.task_id != task_id:
-        error = JobError(ErrorCode.UNKNOWN, f"asked for {task_id}, told of {reading.task_id}")
-        return QueryFailed(error)
+        message = f"queried {task_id}, but the answer is about {reading.task_id}"
+        return QueryFailed(JobError(ErrorCode.UNKNOWN, message))
     return reading
 
 
@@ -78,25 +78,25 @@ def _outcome(
         )
         return Outcome.failed(error), SettledBy.DEADLINE
     if isinstance(reading, TaskNotFound) and _forgotten(runtime, job, now):
-        error = JobError(ErrorCode.NOT_FOUND, "the provider does not know the task it accepted")
+        error = JobError(ErrorCode.NOT_FOUND, "the provider does not know its task any more")
         return Outcome.failed(error), SettledBy.POLL
     return None, SettledBy.POLL
 
 
 def _with_cost(runtime: Runtime, job: Job, outcome: Outcome) -> Outcome:
-    """The outcome with its price by the price table, unless the provider ever told its cost."""
-    on = runtime.enabled_provider(job.request.provider)
-    told = outcome.cost or (job.cost and job.cost.source == "reported")
-    return (
-        outcome if told or on is None else replace(outcome, cost=computed_cost(*on, job, outcome))
-    )
+    """Return the outcome with a computed cost, unless the provider reported one."""
+    enabled = runtime.enabled_provider(job.request.provider)
+    reported = outcome.cost or (job.cost and job.cost.source == "reported")
+    if reported or enabled is None:
+        return outcome
+    return replace(outcome, cost=computed_cost(*enabled, job, outcome))
 
 
 def _forgotten(runtime: Runtime, job: Job, now: int) -> bool:
-    """Whether "not found" is final: not just after submission, nor while a callback may come."""
-    on = runtime.enabled_provider(job.request.provider)
-    awaited = on is not None and runtime.calls_back(on[0])
-    return not awaited and now - job.attempt.submitted_at > NOT_FOUND_TOLERANCE * 1000
+    """Return whether "not found" is final: some time passed, and no callback can come."""
+    enabled = runtime.enabled_provider(job.request.provider)
+    awaited = enabled is not None and runtime.calls_back(enabled[0])
+    return not awaited and now - job.attempt.submitted_at > NOT_FOUND_TOLERANCE_SECONDS * 1000
 
 
 def _defer(
@@ -105,8 +105,8 @@ def _defer(
     job, settings = lease.job, runtime.settings.providers.get(lease.job.request.provider)
     wait = reading.retry_after if isinstance(reading, QueryFailed) else None
     if wait is None:
-        first = settings.poll_seconds if settings else OFF_SECONDS
-        longest = settings.max_poll_seconds if settings else OFF_SECONDS
+        first = settings.poll_seconds if settings else SWITCHED_OFF_SECONDS
+        longest = settings.max_poll_seconds if settings else SWITCHED_OFF_SECONDS
         wait = back_off(job.tries, first, longest, runtime.random)
     due_at = min(now + int(wait * 1000), max(job.deadline_at, now))
     result = runtime.ledger.defer(
@@ -116,7 +116,7 @@ def _defer(
 
 
 def _news(reading: TaskReport | TaskNotFound | QueryFailed) -> str:
-    """What a poll told, in a few words."""
+    """Return the news of a poll as a short text."""
     if isinstance(reading, TaskReport):
         return reading.state[:100]
     if isinstance(reading, TaskNotFound):

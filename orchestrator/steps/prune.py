@@ -1,7 +1,7 @@
-"""Clearing away: jobs whose retention time is over, and what is left of them.
+"""The prune step: delete jobs after their retention time, and old temporary files.
 
-Redis lets done jobs expire by itself, each after the retention time that was set when it was done.
-This looks again by the setting of today, so that a shorter one takes effect at once.
+Redis expires a job by itself, after the retention time that was set when the job ended. This step
+applies today's setting, so a shorter time has effect at once.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ def prune(
     *,
     days: float | None = None,
     dry_run: bool = False,
-    looked: Callable[[int], None] = lambda _: None,
+    checked: Callable[[int], None] = lambda _: None,
 ) -> list[str]:
-    """Forget every job that was done longer ago, and has nothing to follow; their ids.
+    """Delete every job that ended earlier and has no pending follow-up. Return their ids.
 
-    Their images and manifests stay in the archive.
+    Images and manifests stay in the archive.
 
     Args:
-        runtime: this process' parts.
-        days: how long ago; None is the retention time.
-        dry_run: only tell which.
-        looked: called with how many more jobs were looked at.
+        runtime: of this process.
+        days: the age in days; None is the retention time.
+        dry_run: only return the ids.
+        checked: called with the number of jobs that were checked since the last call.
 
     Raises:
         LedgerUnavailable: Redis is away.
-        StorageError: the archive is; the jobs are forgotten all the same.
+        StorageError: the archive is away. The jobs are deleted nevertheless.
     """
     kept_for = runtime.settings.retention_days if days is None else days
     before = runtime.clock() - int(kept_for * DAY_MS)
@@ -40,7 +40,7 @@ def prune(
     for shard in range(runtime.ledger.shards):
         for job_ids in runtime.ledger.overview.made_before(shard, before):
             forgotten += _forgotten(runtime, job_ids, before, dry_run=dry_run)
-            looked(len(job_ids))
+            checked(len(job_ids))
     if not dry_run:
         _tidy(runtime)
     return forgotten
@@ -56,7 +56,7 @@ def _forgotten(runtime: Runtime, job_ids: list[str], before: int, *, dry_run: bo
 
 
 def _tidy(runtime: Runtime) -> None:
-    """What is known of hosts for long, and files that processes left when they were killed."""
+    """Delete old records of hosts, and temporary files of killed processes."""
     hosts, now = runtime.ledger.circuit_breaker, runtime.clock()
     old = [h.name for h in hosts.failing().values() if h.since < now - HOST_RECORD_TTL_MS]
     hosts.forget(*old)

@@ -1,4 +1,7 @@
-"""The sweep: turn due agenda entries into nudges. What makes every lost message cost one second."""
+"""The sweep: nudge every due job.
+
+A sweep runs once a second, so a lost message delays a job by at most one second.
+"""
 
 from __future__ import annotations
 
@@ -7,31 +10,33 @@ import socket
 from orchestrator.jobs.model import FOLLOW_UPS, Step
 from orchestrator.runtime import DAY_MS, Runtime
 
-#: The most jobs one sweep takes from a shard; the rest are due at the next one.
-LIMIT = 5000
-#: The same for what follows from an outcome: workers drop what they have no room for.
-FOLLOW_UPS_LIMIT = 500
+#: The most open jobs that one sweep nudges per shard. The next sweep nudges the rest.
+MAX_JOBS = 5000
+#: The most follow-ups that one sweep nudges per shard. Workers drop what they have no room for.
+MAX_FOLLOW_UPS = 500
+#: Without a finished sweep for this long, no worker or no beat runs. Seconds.
+SWEEP_STALE_SECONDS = 60
 
 
 def reconcile(runtime: Runtime) -> int:
-    """Nudge every job whose next look is due; how many there were. Costs O(due), not O(open).
+    """Nudge every due job, and return their number. The cost is O(due), not O(open).
 
     Raises:
         LedgerUnavailable: the next sweep finds the same jobs.
     """
-    found: dict[Step, list[str]] = {}
+    due: dict[Step, list[str]] = {}
     for shard in range(runtime.ledger.shards):
-        for job_id, step in runtime.ledger.due(shard, now=runtime.clock(), limit=LIMIT):
-            found.setdefault(step, []).append(job_id)
+        for job_id, step in runtime.ledger.due(shard, now=runtime.clock(), limit=MAX_JOBS):
+            due.setdefault(step, []).append(job_id)
         for step in FOLLOW_UPS:
-            found.setdefault(step, []).extend(
+            due.setdefault(step, []).extend(
                 runtime.ledger.follow_ups.due(
-                    shard, step, now=runtime.clock(), limit=FOLLOW_UPS_LIMIT
+                    shard, step, now=runtime.clock(), limit=MAX_FOLLOW_UPS
                 )
             )
-    for step, job_ids in found.items():
+    for step, job_ids in due.items():
         runtime.nudger.nudge(step, job_ids)
     retention = int(runtime.settings.retention_days * DAY_MS)
     runtime.ledger.overview.tidy(oldest=runtime.clock() - retention)
     runtime.ledger.mark_sweep(now=runtime.clock(), host=socket.gethostname())
-    return sum(map(len, found.values()))
+    return sum(map(len, due.values()))

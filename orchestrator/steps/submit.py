@@ -1,9 +1,9 @@
 """The submit step: send an attempt to its provider, and never pay twice for it.
 
-Before the request goes out the ledger says `submitting`. Then one of three things is recorded: the
-provider took it (running), the provider said no (queued again, or failed), or nobody knows
-(unconfirmed). An unconfirmed attempt is only ever sent again with the same idempotency key; where
-a provider takes none, its callback is waited for.
+The ledger records `submitting` before the request is sent. Then one of three results is recorded:
+the provider accepted it (running), the provider refused it (queued again, or failed), or nobody
+knows (unconfirmed). An unconfirmed attempt is sent again only with the same idempotency key. For a
+provider without keys, the job waits for the callback.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 from orchestrator import log
 from orchestrator.backoff import (
-    RESEND_FIRST,
-    RESEND_LONGEST,
-    RETRY_FIRST,
-    RETRY_LONGEST,
+    FIRST_RESEND_SECONDS,
+    FIRST_RETRY_SECONDS,
+    LONGEST_RESEND_SECONDS,
+    LONGEST_RETRY_SECONDS,
     back_off,
     first_poll_delay,
 )
@@ -30,40 +30,40 @@ from orchestrator.providers.responses import Accepted, Ambiguous, Rejected
 from orchestrator.runtime import Runtime
 from orchestrator.settings.settings import ProviderSettings
 
-#: What a lease lasts beyond the call's own time limits: time to claim, to record, and to stall. ms.
-LEASE_MARGIN = 10_000
+#: The part of a lease beyond the call's own time limits, for the claim, the record and delays. ms.
+LEASE_MARGIN_MS = 10_000
 
 
 def lease_ms(runtime: Runtime) -> int:
-    """How long a step with one provider call may hold a job."""
+    """Return the lease of a step with one provider call, ms."""
     settings = runtime.settings
     calls = settings.connect_timeout_seconds + settings.read_timeout_seconds
-    return int(calls * 1000) + LEASE_MARGIN
+    return int(calls * 1000) + LEASE_MARGIN_MS
 
 
 def submit(runtime: Runtime, job_id: str) -> None:
-    """Take the submit step with a job, if it is due and nobody else's.
+    """Do the submit step of a job, if the job is due and not leased.
 
     Raises:
-        LedgerUnavailable: nothing is lost; the lease runs out and the agenda brings the job back.
+        LedgerUnavailable: nothing is lost. The lease ends and the agenda brings the job back.
     """
     now = runtime.clock()
     lease = runtime.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=lease_ms(runtime))
     if lease is None:
         return
-    if lease.job.status is Status.QUEUED:  # claimed without an attempt: its deadline had passed
+    if lease.job.status is Status.QUEUED:  # claimed without an attempt: the deadline has passed
         _deadline(runtime, lease)
         return
-    on = runtime.enabled_provider(lease.job.request.provider)
-    if on is None:
+    enabled = runtime.enabled_provider(lease.job.request.provider)
+    if enabled is None:
         _switched_off(runtime, lease)
         return
-    _Submission(runtime, lease, *on).run()
+    _Submission(runtime, lease, *enabled).run()
 
 
 @dataclass(frozen=True, slots=True)
 class _Submission:
-    """One attempt in the hands of one worker."""
+    """One attempt that this worker has leased."""
 
     runtime: Runtime
     lease: Lease
@@ -74,15 +74,15 @@ class _Submission:
         first_send = self.job.status is Status.SUBMITTING
         if not first_send and (self._gives_up() or not self._resendable()):
             return
-        if self.runtime.clock() > self.lease.ends_at - lease_ms(self.runtime) + LEASE_MARGIN:
-            return  # this worker stalled: the lease could end before the call does
+        if self.runtime.clock() > self.lease.ends_at - lease_ms(self.runtime) + LEASE_MARGIN_MS:
+            return  # this worker was delayed: the lease could end before the call does
         reading = self._send()
         if isinstance(reading, Accepted):
             self._accepted(reading)
         elif isinstance(reading, Rejected) and first_send:
             self._refused(reading)
         else:
-            # A "no" to a repeated send says nothing of the first one, which may have been taken.
+            # A refusal of a repeated send proves nothing about the first one.
             self._unconfirmed(reading)
 
     @property
@@ -102,8 +102,8 @@ class _Submission:
         if job.request.upload:
             with_file = self._with_file(call)
             if with_file is None:
-                gone = "the file that was handed over with the job is gone"
-                return Rejected(JobError(ErrorCode.INVALID_REQUEST, gone))
+                message = "the file of the job is gone"
+                return Rejected(JobError(ErrorCode.INVALID_REQUEST, message))
             call = with_file
         answer = self.runtime.call_provider(provider, call, self.settings)
         if isinstance(answer, NotSent):
@@ -114,7 +114,7 @@ class _Submission:
         return provider.read_submit(answer)
 
     def _with_file(self, call: Call) -> Call | None:
-        """The call with the file that the caller handed over; None when that is gone."""
+        """Return the call with the caller's file, or None when the file is gone."""
         upload, field = self.job.request.upload, self.provider.capabilities.upload_field
         content = self.runtime.ledger.upload(self.job.id)
         if content is None or upload is None or field is None:
@@ -122,11 +122,11 @@ class _Submission:
         return replace(call, file=File(field, upload.name, upload.content_type, content))
 
     def _drop_file(self) -> None:
-        """The attempt was settled with the provider: nothing will be sent again."""
+        """Delete the caller's file: the provider answered, so nothing is sent again."""
         if self.job.request.upload:
             self.runtime.ledger.drop_upload(self.job.id)
 
-    # What was answered ---------------------------------------------------------------------
+    # Answers -------------------------------------------------------------------------------
 
     def _accepted(self, reading: Accepted) -> None:
         if reading.outcome:
@@ -136,8 +136,8 @@ class _Submission:
         self._drop_file()
 
     def _done(self, reading: Accepted, outcome: Outcome) -> None:
-        """The provider answered with the outcome itself."""
-        paid = (
+        """Settle the job: the answer holds the outcome."""
+        cost = (
             outcome.cost
             or reading.cost
             or computed_cost(self.provider, self.settings, self.job, outcome)
@@ -146,7 +146,7 @@ class _Submission:
             self.job.id,
             self.job.attempt.number,
             reading.task_id,
-            replace(outcome, cost=paid),
+            replace(outcome, cost=cost),
             now=self.runtime.clock(),
             by=SettledBy.SUBMIT,
         )
@@ -180,7 +180,9 @@ class _Submission:
             return
         wait = reading.retry_after
         if wait is None:
-            wait = back_off(self.job.tries, RETRY_FIRST, RETRY_LONGEST, self.runtime.random)
+            wait = back_off(
+                self.job.tries, FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, self.runtime.random
+            )
         result = self.runtime.ledger.requeue(
             self.lease,
             now=now,
@@ -196,21 +198,23 @@ class _Submission:
         tries = self.job.tries if self.job.status is Status.UNCONFIRMED else 0
         ends = self._waits_until()
         if self.provider.capabilities.idempotency_seconds:
-            plain = back_off(tries, RESEND_FIRST, RESEND_LONGEST, self.runtime.random)
+            plain = back_off(
+                tries, FIRST_RESEND_SECONDS, LONGEST_RESEND_SECONDS, self.runtime.random
+            )
             wait = plain if reading.retry_after is None else reading.retry_after
             due_at = min(now + int(wait * 1000), ends)
         else:
             due_at = ends
-        why = reading.reason if isinstance(reading, Ambiguous) else reading.error.message
+        reason = reading.reason if isinstance(reading, Ambiguous) else reading.error.message
         result = self.runtime.ledger.unconfirmed(
-            self.lease, now=now, due_at=max(due_at, now), tries=tries + 1, reason=why
+            self.lease, now=now, due_at=max(due_at, now), tries=tries + 1, reason=reason
         )
-        self._log("attempt_unconfirmed", why=why, result=result)
+        self._log("attempt_unconfirmed", reason=reason, result=result)
 
-    # An attempt that may have arrived ------------------------------------------------------
+    # Unconfirmed attempts ------------------------------------------------------------------
 
     def _waits_until(self) -> int:
-        """Until when (ms) this unconfirmed attempt may still turn out well."""
+        """Return the time (ms) until which we wait for news of this unconfirmed attempt."""
         job, sent = self.job, self.job.attempt.submitted_at
         ends = sent
         if self.provider.capabilities.idempotency_seconds:
@@ -218,10 +222,11 @@ class _Submission:
         if self.runtime.calls_back(self.provider):
             ends = job.deadline_at
         if self._may_resubmit():
-            ends = min(ends, sent + (job.deadline_at - sent) // 2)  # leaves time for another
+            ends = min(ends, sent + (job.deadline_at - sent) // 2)  # time for another attempt
         return min(ends, job.deadline_at)
 
     def _gives_up(self) -> bool:
+        """End an attempt whose wait is over, and return whether it was ended."""
         now = self.runtime.clock()
         if now < self._waits_until():
             return False
@@ -232,8 +237,8 @@ class _Submission:
             self._log("attempt_given_up", resubmit=True, result=result)
             return True
         message = (
-            f"the request may have reached {self.provider.title}, which neither answered nor called"
-            " back; it may have been charged"
+            f"the request may have reached {self.provider.title}; no answer and no callback came;"
+            " it may have been charged"
         )
         outcome = Outcome.failed(JobError(ErrorCode.SUBMISSION_UNCONFIRMED, message))
         result = self._settle(outcome, SettledBy.DEADLINE, now)
@@ -242,11 +247,11 @@ class _Submission:
         return True
 
     def _may_resubmit(self) -> bool:
-        """Whether this job may buy one more attempt: it said so, and has not done so before."""
+        """Return whether this job may make one more attempt: it allows one, and had none."""
         return self.job.request.on_unconfirmed == "resubmit" and not self.job.resubmitted
 
     def _resendable(self) -> bool:
-        """Whether the same attempt may be sent again; if not, plans the next look."""
+        """Return whether the same attempt may be sent again. If not, keep waiting."""
         if self.provider.capabilities.idempotency_seconds:
             return True
         self._unconfirmed(Ambiguous("waiting for the callback"))
@@ -275,26 +280,27 @@ def _settle(runtime: Runtime, lease: Lease, outcome: Outcome, by: SettledBy, now
 
 
 def _deadline(runtime: Runtime, lease: Lease) -> None:
-    error = JobError(ErrorCode.DEADLINE_EXCEEDED, "the deadline passed before a provider took it")
+    message = "the deadline passed before the provider accepted the job"
+    error = JobError(ErrorCode.DEADLINE_EXCEEDED, message)
     result = _settle(runtime, lease, Outcome.failed(error), SettledBy.DEADLINE, runtime.clock())
     log.get().info("deadline_exceeded", job=lease.job.id, result=result)
 
 
 def _switched_off(runtime: Runtime, lease: Lease) -> None:
-    """The provider's API key was taken away: wait, as for any outage, up to the deadline."""
+    """Wait until the deadline, as for an outage: the provider's API key was removed."""
     now, job = runtime.clock(), lease.job
     if job.status is Status.UNCONFIRMED and now >= job.deadline_at:
-        message = f"{job.request.provider} was switched off before it told whether it has the task"
+        message = f"{job.request.provider} was switched off; nobody knows whether it has the task"
         outcome = Outcome.failed(JobError(ErrorCode.SUBMISSION_UNCONFIRMED, message))
         _settle(runtime, lease, outcome, SettledBy.DEADLINE, now)
         log.get().warning("provider_off", job=job.id, provider=job.request.provider)
         return
     plan = {
         "now": now,
-        "due_at": min(now + int(RETRY_LONGEST * 1000), max(job.deadline_at, now)),
+        "due_at": min(now + int(LONGEST_RETRY_SECONDS * 1000), max(job.deadline_at, now)),
         "tries": job.tries + 1,
     }
-    reason = f"{job.request.provider} is switched off: its API key is not set"
+    reason = f"{job.request.provider} is switched off, because its API key is not set"
     if job.status is Status.SUBMITTING:
         detail = {"code": ErrorCode.PROVIDER_UNAVAILABLE, "message": reason}
         runtime.ledger.requeue(lease, event="deferred", detail=detail, **plan)

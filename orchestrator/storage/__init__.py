@@ -1,1 +1,1 @@
-"""Where images are kept once their job has succeeded: the storage, and what a file must be."""
+"""The storage of archived images: objects, folders, buckets, and image checks. No jobs."""

@@ -1,9 +1,9 @@
-"""Objects in a bucket of S3, Google Cloud or Azure, by obstore.
+"""Stores objects in a bucket of S3, Google Cloud or Azure, with obstore.
 
-obstore reads credentials and endpoints from the environment by itself, when the store is made.
-Added here: an empty variable counts as unset, AWS_ENDPOINT_URL_S3 goes before AWS_ENDPOINT_URL
-before AWS_ENDPOINT, AWS_CA_BUNDLE is trusted too, and plain HTTP is spoken only to an endpoint that
-begins with http://.
+obstore reads credentials and endpoints from the environment when the store is made. This module
+adds four rules. An empty variable counts as unset. The endpoint is AWS_ENDPOINT_URL_S3, else
+AWS_ENDPOINT_URL, else AWS_ENDPOINT. AWS_CA_BUNDLE is trusted too. Plain HTTP is used only for an
+endpoint that begins with http://.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from orchestrator.storage.errors import NotStored, StorageError
-from orchestrator.storage.source import PIECE, Source
+from orchestrator.storage.source import PART_BYTES, Source
 
-#: How many pieces are under way at once; they are what a put holds in memory.
-PIECES = 2
-#: The longest wait for a connection, and for the answer to one request with its body. Seconds.
-CONNECT, REQUEST = 3.0, 10.0
-#: No request is sent again after this many times, or after this long (in seconds). Our callers have
-#: a back-off of their own: a put ends within REQUEST of the storage's silence, or twice that.
-RETRIES, RETRY_WITHIN = 2, 5.0
+#: The parts that are uploaded at the same time. A put holds them in memory.
+MAX_CONCURRENT_PARTS = 2
+CONNECT_TIMEOUT_SECONDS = 3.0
+#: For one request with its body and its answer.
+REQUEST_TIMEOUT_SECONDS = 10.0
+#: obstore repeats a request a few times for a short time. Steps have their own back-off.
+MAX_RETRIES = 2
+RETRY_TIMEOUT_SECONDS = 5.0
 
 _STORES: dict[str, type[S3Store | GCSStore | AzureStore]] = {
     "s3": S3Store,
@@ -38,29 +39,29 @@ _STORES: dict[str, type[S3Store | GCSStore | AzureStore]] = {
 }
 SCHEMES = frozenset(_STORES)
 _VARIABLES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
-#: Where the environment names another server, first come first.
+#: The variables that name another server, in the order of precedence.
 _ENDPOINTS = {
     "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
     "gs": ("GOOGLE_BASE_URL",),
     "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
 }
 
-_NO_CREDENTIALS = "no credentials, neither in the environment nor of a metadata service"
-_MISSING = "not found: there is no such bucket, or the endpoint is no storage"
-#: What obstore's errors hold, the first that is found, and what it means. Only these words and a
-#: server's own error code are told: the rest may hold keys, signatures and tokens.
+_NO_CREDENTIALS = "there are no credentials in the environment, and no metadata service"
+_MISSING = "not found: the bucket does not exist, or the endpoint is not a storage"
+#: Patterns in obstore's errors, and their meaning. The first match counts. Messages show only the
+#: meaning and the server's error code. The rest of an error may hold keys, signatures and tokens.
 _REASONS = (
     (r"/latest/(api|meta-data)|computeMetadata|metadata/identity", _NO_CREDENTIALS),
     (r"MissingAccount", "AZURE_STORAGE_ACCOUNT_NAME is not set"),
-    (r"<Code>(NoSuchBucket|ContainerNotFound)<", "there is no such bucket"),
+    (r"<Code>(NoSuchBucket|ContainerNotFound)<", "the bucket does not exist"),
     (r"<Code>(XMinioStorageFull|\w*QuotaExceeded)<|status: 507\b", "no space left"),
     (r"status: 40[13]\b", "access denied"),
     (r"BareRedirect|status: 30[178]\b", "the bucket is in another region"),
     (r"status: 404\b", _MISSING),
     (r"status: (5\d\d|429)\b", "unavailable"),
     (r"status: 4\d\d\b", "refused"),
-    (r"kind: Timeout\b|TimedOut", f"no answer within {REQUEST:.0f} s"),
-    (r"dns error", "unreachable: its name is not known"),
+    (r"kind: Timeout\b|TimedOut", f"no answer within {REQUEST_TIMEOUT_SECONDS:.0f} s"),
+    (r"dns error", "unreachable: the host name is unknown"),
     (r"Connection refused", "unreachable: connection refused"),
     (r"kind: Connect\b", "unreachable"),
     (r"kind: (Request|Interrupted|Decode|Body)\b", "the connection broke"),
@@ -69,13 +70,13 @@ _FAILURES = (BaseError, OSError, ValueError, RuntimeError)
 
 
 class Bucket:
-    """Checked paths in, StorageError out: what `Storage` needs of a bucket.
+    """A bucket as a storage. Paths were checked by `Storage`. Methods raise StorageError.
 
     Raises:
-        ValueError: the environment does not say enough, or something that cannot be read.
+        ValueError: a variable of the environment is missing or invalid.
     """
 
-    #: The process that obstore's threads are of; in a fork of it every call would wait for ever.
+    #: The process that owns obstore's threads. In a fork of it, every call would wait forever.
     _process: ClassVar[int | None] = None
 
     def __init__(self, scheme: str, bucket: str, prefix: str) -> None:
@@ -83,33 +84,33 @@ class Bucket:
         try:
             self._store = _store(scheme, bucket, prefix)
         except _FAILURES as error:
-            # The reason only: what is said of a key file may quote it.
-            variables = f"what the {_VARIABLES[scheme]}* variables say does not do"
+            # Only the reason: the error may quote a key file.
+            variables = f"the {_VARIABLES[scheme]}* variables are not sufficient"
             raise ValueError(f"{self.description}: {variables} ({_reason(error)})") from None
 
     def put(self, path: str, source: Source, content_type: str) -> None:
-        """Keep an object; of a put that fails obstore takes back the parts."""
+        """Store an object. obstore removes the parts of a put that fails."""
         attributes: Any = {"Content-Type": content_type}
         file: Any = source
-        with self._told(path):
+        with self._storage_errors(path):
             obstore.put(
                 self._store,
                 path,
                 file,
                 attributes=attributes,
-                chunk_size=PIECE,
-                max_concurrency=PIECES,
+                chunk_size=PART_BYTES,
+                max_concurrency=MAX_CONCURRENT_PARTS,
             )
 
     def stream(self, path: str) -> Iterator[bytes]:
-        """An object's bytes."""
-        with self._told(path, reading=True):
-            for piece in obstore.get(self._store, path).stream(min_chunk_size=PIECE):
+        """Yield an object's bytes."""
+        with self._storage_errors(path, reading=True):
+            for piece in obstore.get(self._store, path).stream(min_chunk_size=PART_BYTES):
                 yield bytes(piece)
 
     def link(self, path: str, seconds: int) -> str | None:
-        """A signed URL; None where Azure is used by a shared access signature."""
-        with self._told(path):
+        """Return a signed URL. With an Azure shared access signature it is None."""
+        with self._storage_errors(path):
             try:
                 return obstore.sign(self._store, "GET", path, timedelta(seconds=seconds))
             except BaseError as error:
@@ -118,39 +119,41 @@ class Bucket:
                 raise
 
     def delete(self, path: str) -> None:
-        """Forget an object."""
-        with suppress(NotStored), self._told(path, reading=True):
+        """Delete an object."""
+        with suppress(NotStored), self._storage_errors(path, reading=True):
             obstore.delete(self._store, path)
 
     def sweep(self) -> None:
-        """Nothing: the parts of a put whose process was killed need a rule of the bucket."""
+        """No-op: the parts of a killed process need a lifecycle rule of the bucket."""
 
     @contextmanager
-    def _told(self, path: str, *, reading: bool = False) -> Iterator[None]:
+    def _storage_errors(self, path: str, *, reading: bool = False) -> Iterator[None]:
         if Bucket._process not in {None, os.getpid()}:
-            raise StorageError(f"{self.description}: was used before this process was forked")
+            raise StorageError(
+                f"{self.description}: this process was forked after the storage was used"
+            )
         Bucket._process = os.getpid()
         try:
             yield
         except _FAILURES as error:
             reason = _reason(error)
             if reading and reason == _MISSING:
-                raise NotStored(f"{self.description}: there is no {path}") from None
+                raise NotStored(f"{self.description}: {path} does not exist") from None
             raise StorageError(f"{self.description}: {reason}, at {path}") from None
 
 
 def _store(scheme: str, bucket: str, prefix: str) -> S3Store | GCSStore | AzureStore:
     for name in [n for n in os.environ if n.startswith(_VARIABLES[scheme]) and not os.environ[n]]:
-        del os.environ[name]  # obstore would take the empty value
+        del os.environ[name]  # obstore would use the empty value
     endpoint = next(filter(None, map(os.environ.get, _ENDPOINTS[scheme])), "")
     config: Any = {}
     client: Any = {
         "allow_http": endpoint.startswith("http://"),
-        "connect_timeout": timedelta(seconds=CONNECT),
-        "timeout": timedelta(seconds=REQUEST),
+        "connect_timeout": timedelta(seconds=CONNECT_TIMEOUT_SECONDS),
+        "timeout": timedelta(seconds=REQUEST_TIMEOUT_SECONDS),
     }
     if scheme == "s3":
-        # The call that deletes many objects is not known to every server.
+        # Not every server knows the call that deletes many objects.
         config["disable_bulk_delete"] = True
         if endpoint:
             config["aws_endpoint_url_s3"] = endpoint
@@ -158,8 +161,8 @@ def _store(scheme: str, bucket: str, prefix: str) -> S3Store | GCSStore | AzureS
             client["root_certificate"] = Path(bundle).read_bytes()
     backoff: Any = {"init_backoff": timedelta(seconds=0.2), "max_backoff": timedelta(seconds=1)}
     retry: Any = {
-        "max_retries": RETRIES,
-        "retry_timeout": timedelta(seconds=RETRY_WITHIN),
+        "max_retries": MAX_RETRIES,
+        "retry_timeout": timedelta(seconds=RETRY_TIMEOUT_SECONDS),
         "backoff": backoff,
     }
     return _STORES[scheme](

@@ -1,9 +1,9 @@
-"""What a storage raises."""
+"""The errors of a storage."""
 
 
 class StorageError(Exception):
-    """The storage is away, full or refuses. One line; never credentials, never a signed link."""
+    """The storage is away, full, or denies access. The message has no credentials."""
 
 
 class NotStored(StorageError):
-    """There is no such object."""
+    """The object does not exist."""

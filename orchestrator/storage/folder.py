@@ -1,8 +1,8 @@
-"""Objects as files of a folder, which is made with the first one.
+"""Stores objects as files in a folder. The first put creates the folder.
 
-A file is written in `.half`, synced, renamed to its place, and the folders on the way to it are
-synced. obstore's local store syncs nothing and lets an interrupted process leave its halves beside
-the objects; so it is not used here.
+A file is written in `.half`, synced, and renamed. Then its folders are synced. obstore's local
+store syncs nothing, and an interrupted process leaves partial files beside the objects. So we do
+not use it.
 """
 
 from __future__ import annotations
@@ -15,58 +15,58 @@ from pathlib import Path
 
 from orchestrator.storage.errors import NotStored, StorageError
 from orchestrator.storage.files import remove_stale, write_atomically
-from orchestrator.storage.source import PIECE, Source
+from orchestrator.storage.source import PART_BYTES, Source
 
-#: The folder of files that are being written. No object's path may begin with a dot.
+#: The folder of files that are being written. Paths of objects never begin with a dot.
 TEMPORARY = ".half"
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Folder:
-    """Checked paths in, StorageError out: what `Storage` needs of a folder."""
+    """A folder as a storage. Paths were checked by `Storage`. Methods raise StorageError."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.description = f"file://{folder}"
 
     def put(self, path: str, source: Source, content_type: str) -> None:
-        """Have an object on the disk, synced; a file has no content type but its extension."""
+        """Write and sync an object. The content type is not kept; the extension tells it."""
         temporary = self._folder / TEMPORARY / secrets.token_hex(16)
-        pieces = iter(lambda: source.read(PIECE), b"")
+        pieces = iter(lambda: source.read(PART_BYTES), b"")
         try:
             write_atomically(self._folder / path, pieces, temporary=temporary)
         except OSError as error:
             raise self._error(error) from None
 
     def stream(self, path: str) -> Iterator[bytes]:
-        """An object's bytes."""
+        """Yield an object's bytes."""
         try:
             with (self._folder / path).open("rb") as file:
-                while piece := file.read(PIECE):
+                while piece := file.read(PART_BYTES):
                     yield piece
         except (FileNotFoundError, NotADirectoryError):
-            raise NotStored(f"{self.description}: there is no {path}") from None
+            raise NotStored(f"{self.description}: {path} does not exist") from None
         except OSError as error:
             raise self._error(error) from None
 
     def link(self, path: str, seconds: int) -> str | None:
-        """None: nobody else reads this disk."""
+        """Return None: a folder has no public links."""
         return None
 
     def delete(self, path: str) -> None:
-        """Forget an object, and the folders that are empty without it."""
+        """Delete an object, and the folders that are then empty."""
         target = self._folder / path
         try:
             with suppress(FileNotFoundError, NotADirectoryError):
                 target.unlink()
         except OSError as error:
             raise self._error(error) from None
-        with suppress(OSError):  # the first that holds something ends it
+        with suppress(OSError):  # stops at the first folder that is not empty
             for parent in Path(path).parents[:-1]:
                 (self._folder / parent).rmdir()
 
     def sweep(self) -> None:
-        """Remove what processes that died had half written: nobody was told that we have it."""
+        """Remove the partial files of processes that died."""
         try:
             with suppress(FileNotFoundError):
                 remove_stale((self._folder / TEMPORARY).iterdir())
@@ -74,6 +74,6 @@ class Folder:
             raise self._error(error) from None
 
     def _error(self, error: OSError) -> StorageError:
-        strange = error.strerror or type(error).__name__
-        said = "no space left" if error.errno in _FULL else strange
-        return StorageError(f"{self.description}: {said}")
+        other = error.strerror or type(error).__name__
+        reason = "no space left" if error.errno in _DISK_FULL else other
+        return StorageError(f"{self.description}: {reason}")

@@ -1,8 +1,7 @@
-"""What is an image, by its bytes alone; and a small version of it.
+"""Decides whether a file is an image, and makes its thumbnail.
 
-A dying link answers with error pages, placeholders and halves of files as often as with 404, and
-their headers say `image/png` all the same. So a file counts as an image only once its first frame
-was decoded to the last pixel.
+An expired link often answers with an error page, a placeholder or a part of a file, and with the
+header `image/png`. So a file counts as an image only when its first frame is decoded completely.
 """
 
 from __future__ import annotations
@@ -17,16 +16,16 @@ from PIL import Image, UnidentifiedImageError
 from PIL.Image import Resampling, Transpose
 
 #: The longer side of a thumbnail. Pixels.
-THUMBNAIL = 256
-#: A side shorter than this is of a placeholder: a tracking pixel, a spinner. Pixels.
-SMALLEST = 64
-#: How many images a process decodes at once: a large one takes hundreds of MB.
-DECODERS = 2
-#: The most of a textual body, or of a decoder's complaint, that a message repeats. Characters.
-REPEATED = 80
+THUMBNAIL_PIXELS = 256
+#: An image with a shorter side is a placeholder, such as a tracking pixel or a spinner. Pixels.
+MIN_SIDE_PIXELS = 64
+#: The images that a process decodes at the same time. A large image takes hundreds of MB.
+MAX_DECODERS = 2
+#: The part of a text body or of a decoder's error that a message shows. Characters.
+MAX_EXCERPT_CHARACTERS = 80
 
-# Pillow's own limit warns at one size and raises at another, for all of the process; here
-# `max_pixels` decides, before anything is decoded. Nothing else in our processes uses Pillow.
+# Pillow's own limit holds for the whole process, and only warns at first. We check `max_pixels`
+# before anything is decoded instead. Nothing else in our processes uses Pillow.
 Image.MAX_IMAGE_PIXELS = None
 
 _FORMATS = {
@@ -37,7 +36,7 @@ _FORMATS = {
     "AVIF": ("image/avif", "avif"),
 }
 _ORIENTATION = 0x0112
-#: How a picture is turned for the eye, by EXIF's orientation; from 5 on, its sides change places.
+#: The transposition for each EXIF orientation. From 5 on, width and height are exchanged.
 _TURNS = {
     2: Transpose.FLIP_LEFT_RIGHT,
     3: Transpose.ROTATE_180,
@@ -47,12 +46,12 @@ _TURNS = {
     7: Transpose.TRANSVERSE,
     8: Transpose.ROTATE_90,
 }
-#: What modes become before they are scaled: those that WebP does not take, or cannot be averaged.
+#: The modes that WebP does not accept, or that cannot be averaged, and what they are converted to.
 _CONVERTED = {"P": "RGBA", "PA": "RGBA", "LA": "RGBA", "1": "L", "I": "L"}
-_decoding = threading.BoundedSemaphore(DECODERS)
+_decoding = threading.BoundedSemaphore(MAX_DECODERS)
 
-#: What other things begin with.
-_BEGINNINGS = (
+#: How files of other kinds begin.
+_FILE_SIGNATURES = (
     (b"%PDF", "PDF"),
     (b"PK\x03\x04", "a ZIP archive"),
     (b"\x1f\x8b", "gzip"),
@@ -66,12 +65,12 @@ _PAGE = (b"<!doctype html", b"<html", b"<head", b"<body")
 
 
 class NotAnImage(Exception):
-    """What came is no image that can be kept; the message says what it is instead."""
+    """The file is not an acceptable image. The message says what it is instead."""
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """An image: `format` as Pillow names it, and its sides as the eye sees them, in pixels."""
+class ImageFacts:
+    """The format (as Pillow names it), and the size in pixels after the EXIF orientation."""
 
     format: str
     content_type: str
@@ -80,22 +79,24 @@ class Picture:
     height: int
 
 
-def examined(file: BinaryIO, *, max_pixels: int) -> tuple[Picture, bytes]:
-    """The facts about a PNG, JPEG, WebP, GIF or AVIF file, read from its start, and a thumbnail.
+def inspect_image(file: BinaryIO, *, max_pixels: int) -> tuple[ImageFacts, bytes]:
+    """Check a PNG, JPEG, WebP, GIF or AVIF file. Return its facts and a thumbnail.
 
-    The thumbnail is WebP, at most THUMBNAIL pixels on its longer side, turned as EXIF says. What
-    follows the first frame is not looked at. `max_pixels` is the most that width times height may
-    be.
+    The thumbnail is WebP, with the EXIF orientation applied. Only the first frame is read.
+
+    Args:
+        file: is read from its start.
+        max_pixels: the most that width times height may be.
 
     Raises:
-        NotAnImage: it is something else, broken, a placeholder, or too large.
-        OSError: the disk did not give it.
+        NotAnImage: the file is something else, broken, a placeholder, or too large.
+        OSError: the disk failed.
     """
     with _decoding:
         file.seek(0)
         try:
             with Image.open(file, formats=tuple(_FORMATS)) as image:
-                return _examined(image, max_pixels)
+                return _inspect(image, max_pixels)
         except NotAnImage:
             raise
         except UnidentifiedImageError:
@@ -103,42 +104,42 @@ def examined(file: BinaryIO, *, max_pixels: int) -> tuple[Picture, bytes]:
         except Exception as error:  # decoders raise anything
             if isinstance(error, OSError) and error.errno == errno.EIO:
                 raise
-            said = _printable(str(error)) or type(error).__name__
-            raise NotAnImage(f"a broken image: {said}") from None
+            reason = _printable(str(error)) or type(error).__name__
+            raise NotAnImage(f"a broken image: {reason}") from None
 
 
-def _examined(image: Image.Image, max_pixels: int) -> tuple[Picture, bytes]:
+def _inspect(image: Image.Image, max_pixels: int) -> tuple[ImageFacts, bytes]:
     width, height = image.size
-    if width < SMALLEST or height < SMALLEST:
+    if width < MIN_SIDE_PIXELS or height < MIN_SIDE_PIXELS:
         raise NotAnImage(f"a placeholder: {width} x {height} pixels")
     if width * height > max_pixels:
         raise NotAnImage(f"too large: {width} x {height} pixels, allowed are {max_pixels}")
-    # A JPEG is then scaled by its decoder, which still reads all of it: less than half the time.
-    image.draft(None, (THUMBNAIL, THUMBNAIL))
+    # The JPEG decoder can scale while it decodes. That takes less than half the time.
+    image.draft(None, (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     image.load()
     turn = _orientation(image)
     if turn >= 5:
         width, height = height, width
     name = str(image.format)
-    return Picture(name, *_FORMATS[name], width, height), _thumbnail(image, turn)
+    return ImageFacts(name, *_FORMATS[name], width, height), _thumbnail(image, turn)
 
 
 def _orientation(image: Image.Image) -> int:
     try:
-        found = image.getexif().get(_ORIENTATION)
-    except Exception:  # noqa: BLE001  # EXIF that cannot be read does not break the image
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # noqa: BLE001  # broken EXIF does not make the image broken
         return 1
-    return found if isinstance(found, int) and found in _TURNS else 1
+    return orientation if isinstance(orientation, int) and orientation in _TURNS else 1
 
 
 def _thumbnail(image: Image.Image, turn: int) -> bytes:
     if image.mode.startswith("I"):
-        # 16 bits a pixel, which a conversion would cut off at 255.
+        # 16 bits per pixel. A plain conversion would clip them at 255.
         image = image.convert("I").point(lambda level: level * (1 / 256))
     if "transparency" in image.info and image.mode in {"L", "RGB"}:
         image = image.convert("RGBA")
     image = image.convert(_CONVERTED.get(image.mode, image.mode))
-    image.thumbnail((THUMBNAIL, THUMBNAIL), Resampling.BICUBIC, reducing_gap=1.0)
+    image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS), Resampling.BICUBIC, reducing_gap=1.0)
     if turn in _TURNS:
         image = image.transpose(_TURNS[turn])
     if image.mode not in {"RGB", "RGBA"}:
@@ -153,8 +154,8 @@ def _looks_like(file: BinaryIO) -> str:
     file.seek(0)
     head = file.read(1024)
     if not head:
-        return "nothing, 0 bytes"
-    for beginning, name in _BEGINNINGS:
+        return "an empty file"
+    for beginning, name in _FILE_SIGNATURES:
         if head.startswith(beginning):
             return name
     if head[4:8] == b"ftyp":
@@ -178,4 +179,4 @@ def _kind_of_text(text: bytes) -> str:
 
 
 def _printable(text: str) -> str:
-    return "".join(c for c in " ".join(text.split()) if c.isprintable())[:REPEATED]
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())[:MAX_EXCERPT_CHARACTERS]

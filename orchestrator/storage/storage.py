@@ -1,10 +1,10 @@
 """Objects by path, in a folder of this host or in a bucket of S3, Google Cloud or Azure.
 
-An object is there whole or not at all, under every failure; putting it again replaces it at once.
+An object is complete or absent, after every failure. Another put replaces it atomically.
 
-Buckets are obstore's: one wheel without further requirements; files go in parts, of which it takes
-back those of a put that fails; links for all three clouds are signed by the same call. It makes its
-threads at the first call, and they do not survive a fork: make the calls after it.
+Buckets use obstore: one wheel without dependencies. It uploads files in parts, removes the parts
+of a put that fails, and signs links for all three clouds. It starts threads at the first call.
+Threads do not survive a fork, so a process must fork before its first call.
 """
 
 from __future__ import annotations
@@ -21,99 +21,102 @@ from orchestrator.storage.errors import NotStored, StorageError
 from orchestrator.storage.folder import Folder
 from orchestrator.storage.source import Source
 
-__all__ = ["ALLOWED", "MOST_SECONDS", "NotStored", "Storage", "StorageError"]
+__all__ = ["ALLOWED_URLS", "MAX_LINK_SECONDS", "NotStored", "Storage", "StorageError"]
 
-#: What `from_url` takes.
-ALLOWED = "file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
-#: The longest life of a signed link that S3 takes. Seconds.
-MOST_SECONDS = 7 * 24 * 3600
+#: The URLs that `from_url` accepts.
+ALLOWED_URLS = "file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+#: The longest lifetime of a signed link at S3.
+MAX_LINK_SECONDS = 7 * 24 * 3600
 _SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
 class Storage:
-    """Objects by path: segments of letters, digits and `._-`, joined by `/`; others: ValueError."""
+    """Objects by path.
 
-    def __init__(self, place: Folder | Bucket) -> None:
-        self._place = place
+    A path is segments of letters, digits and `._-`, joined by `/`. Other paths raise ValueError.
+    """
+
+    def __init__(self, backend: Folder | Bucket) -> None:
+        self._backend = backend
         #: The scheme, and the folder or the bucket with its prefix.
-        self.description = place.description
+        self.description = backend.description
 
     @classmethod
     def from_url(cls, url: str) -> Self:
-        """The storage that a URL names; nothing is connected to or made yet.
+        """Return the storage of a URL. Nothing is connected or created yet.
 
         Raises:
-            ValueError: it names none, or the environment does not say enough for it.
+            ValueError: the URL is not of an allowed form, or the environment lacks a variable.
         """
-        # The URL itself is never repeated: some write a password into it.
+        # The error never shows the URL: it may hold a password.
         try:
             parts = urlsplit(url)
         except ValueError:
-            raise ValueError(ALLOWED) from None
+            raise ValueError(ALLOWED_URLS) from None
         if "?" not in url and "#" not in url:
             if url.startswith("file:///") and parts.path.strip("/"):
                 return cls(Folder(Path(unquote(parts.path))))
             if parts.scheme in SCHEMES and _SEGMENT.fullmatch(parts.netloc):
                 prefix = parts.path.strip("/")
                 return cls(Bucket(parts.scheme, parts.netloc, prefix and _checked(prefix)))
-        raise ValueError(ALLOWED)
+        raise ValueError(ALLOWED_URLS)
 
     def put(self, path: str, content: BinaryIO | bytes, content_type: str) -> None:
-        """Keep an object, in the place of what was there; a file is read from its start.
+        """Store an object. An existing object is replaced. A file is read from its start.
 
         Raises:
-            StorageError: it is not kept. What was there before still is.
-            Exception: what reading the file raised, as it came; nothing is kept either.
+            StorageError: the object is not stored. An existing object is unchanged.
+            Exception: reading the file raised this. The object is not stored.
         """
         _checked(path)
         source = Source(content)
         try:
-            self._place.put(path, source, content_type)
+            self._backend.put(path, source, content_type)
         except StorageError:
             if source.failure is not None:
                 raise source.failure from None
             raise
 
     def get(self, path: str) -> bytes:
-        """A whole object, whose size is the caller's to limit.
+        """Return a whole object. The caller knows that it fits into memory.
 
         Raises:
-            NotStored: there is no such object.
-            StorageError: the storage does not give it.
+            NotStored: the object does not exist.
+            StorageError: the storage failed.
         """
         return b"".join(self.stream(path))
 
     def stream(self, path: str) -> Iterator[bytes]:
-        """An object's bytes, piece by piece; what `get` raises comes with one of them."""
-        return self._place.stream(_checked(path))
+        """Yield an object's bytes in parts. Iteration raises the errors of `get`."""
+        return self._backend.stream(_checked(path))
 
     def link(self, path: str, *, seconds: int) -> str | None:
-        """A URL that anybody can GET the object by, for 1 to MOST_SECONDS; None: there are none.
+        """Return a public URL, valid for 1 to MAX_LINK_SECONDS. It is None for a folder.
 
         Raises:
-            StorageError: there are no credentials to sign it with.
+            StorageError: there are no credentials for the signature.
         """
-        if not 1 <= seconds <= MOST_SECONDS:
-            raise ValueError(f"a link lives 1 to {MOST_SECONDS} s, not {seconds}")
-        return self._place.link(_checked(path), seconds)
+        if not 1 <= seconds <= MAX_LINK_SECONDS:
+            raise ValueError(f"seconds must be 1 to {MAX_LINK_SECONDS}, not {seconds}")
+        return self._backend.link(_checked(path), seconds)
 
     def delete(self, path: str) -> None:
-        """Forget an object; one that is not there is no error.
+        """Delete an object. A missing object is not an error.
 
         Raises:
-            StorageError: it may still be there.
+            StorageError: the object may still exist.
         """
-        self._place.delete(_checked(path))
+        self._backend.delete(_checked(path))
 
     def sweep(self) -> None:
-        """Remove what killed processes had half written, an hour ago or more; only in folders.
+        """Remove the partial files of killed processes that are older than an hour. Folders only.
 
-        In a bucket the parts of such a put are seen by nobody, and need a lifecycle rule.
+        In a bucket such parts are invisible. They need a lifecycle rule of the bucket.
 
         Raises:
             StorageError: the folder cannot be read.
         """
-        self._place.sweep()
+        self._backend.sweep()
 
     def check(self) -> None:
         """Put, get and delete a small object.
@@ -125,7 +128,7 @@ class Storage:
         self.put(path, content, "text/plain")
         try:
             if self.get(path) != content:
-                raise StorageError(f"{self}: gives back something else than was put")
+                raise StorageError(f"{self}: returned other bytes than were stored")
         finally:
             self.delete(path)
 
@@ -135,5 +138,5 @@ class Storage:
 
 def _checked(path: str) -> str:
     if not all(_SEGMENT.fullmatch(segment) for segment in path.split("/")):
-        raise ValueError(f"not a path of a storage: {path[:100]!r}")
+        raise ValueError(f"path: {path[:100]!r} is not letters, digits and ._- joined by /")
     return path

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.api import MAX_BODY
+from orchestrator.api import MAX_BODY_BYTES
 from orchestrator.enqueue import create_job
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.providers import BUILT_IN
@@ -67,7 +67,7 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
     "unknown format": (changed(UNIFIED, output_format="gif"), "output_format", '"gif"', "png, jpg"),
     "option not taken": (
         {**changed(NATIVE, request=ABSENT), "prompt": "x", "output_format": "png"},
-        "output_format", '"png"', "EvoLink does not take output_format; it takes prompt, images",
+        "output_format", '"png"', "EvoLink does not accept output_format; it accepts prompt, images",
     ),
     "images a string": (changed(UNIFIED, images="https://e.example/a"), "images", '"h', "a list"),
     "image no link": (changed(UNIFIED, images=["nope"]), "images.0", '"nope"', "http(s) URL"),
@@ -108,9 +108,9 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
     "neither form": (
         changed(UNIFIED, prompt=ABSENT), "prompt", "nothing", "required (or `request`)",
     ),
-    "both forms": (changed(NATIVE, prompt="x"), "prompt", '"x"', "absent when `request` is given"),
+    "both forms": (changed(NATIVE, prompt="x"), "prompt", '"x"', "left out when `request` is given"),
     "both forms, another option": (
-        changed(NATIVE, resolution="2K"), "resolution", '"2K"', "absent when `request` is given",
+        changed(NATIVE, resolution="2K"), "resolution", '"2K"', "left out when `request` is given",
     ),
     "native null": (changed(NATIVE, request=None), "request", "null", "a JSON object: the"),
     "native a list": (changed(NATIVE, request=[]), "request", "[]", "a JSON object: the provider"),
@@ -211,7 +211,7 @@ def test_a_charset_beside_the_content_type_does_not_matter(api: Api) -> None:
 
 
 def test_a_body_that_is_too_large_is_413(api: Api) -> None:
-    told = api.create(b'{"prompt":"' + b"x" * MAX_BODY + b'"}')
+    told = api.create(b'{"prompt":"' + b"x" * MAX_BODY_BYTES + b'"}')
 
     assert (told.status_code, told.mimetype) == (413, "application/problem+json")
     assert api.harness.redis.keys() == []

@@ -10,7 +10,7 @@ import pytest
 from urllib3.filepost import encode_multipart_formdata
 from werkzeug.test import TestResponse
 
-from orchestrator.api import MAX_BODY
+from orchestrator.api import MAX_BODY_BYTES
 from tests.api.conftest import Api, Open
 from tests.jobs.test_uploads import PNG
 from tests.support.fakes import REQUESTS
@@ -73,16 +73,16 @@ def test_another_file_under_the_same_key_is_refused(api: Api) -> None:
 
 
 def test_a_file_larger_than_a_request_may_be_is_taken_up_to_its_own_limit(open_api: Open) -> None:
-    api = open_api(ORCHESTRATOR_MAX_UPLOAD_BYTES=str(2 * MAX_BODY))
+    api = open_api(ORCHESTRATOR_MAX_UPLOAD_BYTES=str(2 * MAX_BODY_BYTES))
 
     def sized(size: int) -> TestResponse:
         content = PNG.ljust(size, b"x")
         form, kind = encode_multipart_formdata({"job": JOB, "image_file": ("cat.png", content)})
         return api.post("/v1/jobs", data=form, content_type=kind)
 
-    assert sized(2 * MAX_BODY).status_code == 202
-    assert refusal(sized(2 * MAX_BODY + 1))["field"] == "image_file"
-    assert sized(3 * MAX_BODY).status_code == 413
+    assert sized(2 * MAX_BODY_BYTES).status_code == 202
+    assert refusal(sized(2 * MAX_BODY_BYTES + 1))["field"] == "image_file"
+    assert sized(3 * MAX_BODY_BYTES).status_code == 413
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import requests
 from PIL import Image as Pillow
 from werkzeug.test import TestResponse
 
-from orchestrator.api.images import FOR_EVER, LINK_SECONDS
+from orchestrator.api.images import CACHE_SECONDS, LINK_SECONDS
 from orchestrator.jobs.model import Image, Outcome
 from orchestrator.ledger import Ledger, keys
 from orchestrator.operations.manifest import path
@@ -109,7 +109,7 @@ def test_an_archived_image_is_given_out(api: Api, kept: str) -> None:
     assert told.headers["X-Content-Type-Options"] == "nosniff"
     assert told.headers["Content-Length"] == str(SIZE)
     cached = told.headers["Cache-Control"].split(", ")
-    assert sorted(cached) == ["immutable", f"max-age={FOR_EVER}", "private"]
+    assert sorted(cached) == ["immutable", f"max-age={CACHE_SECONDS}", "private"]
 
 
 @pytest.mark.parametrize("form", ["JPEG", "WEBP", "GIF", "AVIF"])

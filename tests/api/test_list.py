@@ -58,11 +58,11 @@ def test_cursors_lead_through_all_jobs_newest_first(api: Api, limit: int) -> Non
 
 
 def test_a_page_has_fifty_jobs_unless_told_otherwise(api: Api) -> None:
-    for _ in range(incoming.DEFAULT_PAGE + 1):
+    for _ in range(incoming.DEFAULT_PAGE_JOBS + 1):
         api.created()
 
     assert len(ids(api)) == 50
-    assert len(ids(api, limit=incoming.MAX_PAGE)) == 51
+    assert len(ids(api, limit=incoming.MAX_PAGE_JOBS)) == 51
 
 
 def test_status_and_provider_can_be_asked_for(api: Api) -> None:
@@ -79,7 +79,7 @@ def test_status_and_provider_can_be_asked_for(api: Api) -> None:
 def test_a_page_may_be_short_and_still_have_a_next_one(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "EXAMINED", 2)
+    monkeypatch.setattr(overview, "MAX_EXAMINED_JOBS", 2)
     created = sorted((api.created() for _ in range(3)), reverse=True)
 
     told = api.get("/v1/jobs?status=failed").json

@@ -171,7 +171,7 @@ def test_half_written_files_do_not_count_and_go_when_they_are_old(spool: Spool) 
 def test_no_more_files_are_kept_than_there_is_room(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_FILES", 3)
+    monkeypatch.setattr(module, "MAX_FILES", 3)
     for _ in range(3):
         spool.keep(ENTRY)
 
@@ -183,7 +183,7 @@ def test_no_more_files_are_kept_than_there_is_room(
 def test_no_more_bytes_are_kept_than_there_is_room(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_BYTES", 2 * len(ENTRY.stored()))
+    monkeypatch.setattr(module, "MAX_TOTAL_BYTES", 2 * len(ENTRY.stored()))
     spool.keep(ENTRY)
     spool.keep(ENTRY)
 
@@ -194,10 +194,10 @@ def test_no_more_bytes_are_kept_than_there_is_room(
 def test_what_others_wrote_and_what_was_put_aside_takes_room_too(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "MOST_FILES", 2)
+    monkeypatch.setattr(module, "MAX_FILES", 2)
     other = Spool(spool.folder)
     other.keep(ENTRY)
-    other.put_aside(other.waiting()[0])
+    other.set_aside(other.waiting()[0])
     other.keep(ENTRY)
 
     with pytest.raises(SpoolError, match="full"):
@@ -205,8 +205,8 @@ def test_what_others_wrote_and_what_was_put_aside_takes_room_too(
 
 
 def test_room_that_was_freed_is_found_again(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_FILES", 1)
-    monkeypatch.setattr(module, "RECOUNT", 0.0)
+    monkeypatch.setattr(module, "MAX_FILES", 1)
+    monkeypatch.setattr(module, "SIZE_CACHE_SECONDS", 0.0)
     for _ in range(3):
         spool.keep(ENTRY)
         spool.remove(spool.waiting()[0])
@@ -229,7 +229,7 @@ NO_ENTRIES = {
     "no attempt": LINE.replace(b'"attempt":1', b'"attempt":true') + b"\n" + BODY,
     "attempt zero": LINE.replace(b'"attempt":1', b'"attempt":0') + b"\n" + BODY,
     "no time": LINE.replace(str(NOON).encode(), b'"noon"') + b"\n" + BODY,
-    "huge": ENTRY.stored() + b"x" * module.LARGEST,
+    "huge": ENTRY.stored() + b"x" * module.MAX_ENTRY_BYTES,
 }
 
 
@@ -241,7 +241,7 @@ def test_a_file_that_is_no_entry_is_told_from_one(spool: Spool, name: str) -> No
     with pytest.raises(BadEntry):
         spool.load("1.callback")
 
-    spool.put_aside("1.callback")
+    spool.set_aside("1.callback")
     assert (spool.waiting(), spool.bad()) == ([], ["1.callback.bad"])
 
 

@@ -42,7 +42,7 @@ PROMISES: Mapping[str, str] = {
 
 #: So long after Redis is back everybody can send nudges again. Seconds.
 RECONNECTS = 2.0
-UNCONFIRMED, OVERDUE = "submission_unconfirmed", "deadline_exceeded"
+UNCONFIRMED, MAX_OVERDUE_MS = "submission_unconfirmed", "deadline_exceeded"
 #: Callbacks that tell the truth.
 TRUE = frozenset({"true", "duplicate", "retry"})
 
@@ -146,11 +146,11 @@ def _truth(seen: Evidence) -> Iterator[Breach]:
                 yield Breach("images", job["id"], why)
         elif job["status"] == "failed":
             code = job["error"]["code"] if job["error"] else None
-            ours = code in (UNCONFIRMED, OVERDUE)
+            ours = code in (UNCONFIRMED, MAX_OVERDUE_MS)
             if not ours and "failed" not in won and not _misled(tasks):
                 yield Breach("true", job["id"], f"failed with {job['error']}; its tasks: {ended}")
             early = job["settled_at"] < job["deadline_at"]
-            if code == OVERDUE and early:
+            if code == MAX_OVERDUE_MS and early:
                 yield Breach("true", job["id"], "failed for its deadline before that")
     for task in seen.tasks:
         for sent in task["callbacks"]:

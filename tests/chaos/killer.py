@@ -18,8 +18,8 @@ from orchestrator.cli.stack import EmbeddedRedis, Stack
 from orchestrator.clock import now_ms
 from orchestrator.jobs.model import Status, Step
 from orchestrator.ledger import Ledger, LedgerUnavailable, keys
-from orchestrator.steps.archive import MARGIN
-from orchestrator.steps.notify import LEASE
+from orchestrator.steps.archive import LEASE_MARGIN_MS
+from orchestrator.steps.notify import LEASE_MS
 from tests.chaos.plan import ARCHIVE, DOWNLOAD, NOTIFICATION, REDIS, SUBMISSION, Blow
 
 #: A sweep must be finished so soon after Redis is back; else worker or beat has fallen silent.
@@ -32,8 +32,8 @@ AIM, GLANCE = 1.0, 0.003
 #: The leases on what follows from an outcome; one that has about all its time left was just taken.
 #: ms.
 FOLLOW_UP = {
-    ARCHIVE: (Step.ARCHIVE, int(DOWNLOAD * 2000) + MARGIN),
-    NOTIFICATION: (Step.NOTIFY, LEASE),
+    ARCHIVE: (Step.ARCHIVE, int(DOWNLOAD * 2000) + LEASE_MARGIN_MS),
+    NOTIFICATION: (Step.NOTIFY, LEASE_MS),
 }
 JUST_NOW = 300
 #: What could be recorded when Redis was back is, so long after. Seconds.

@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from orchestrator.cli.stack import EmbeddedRedis, Stack
-from orchestrator.steps.submit import LEASE_MARGIN
+from orchestrator.steps.submit import LEASE_MARGIN_MS
 from tests.chaos import gather
 from tests.chaos.clients import Clients
 from tests.chaos.evidence import Breach, Evidence
@@ -22,7 +22,7 @@ from tests.chaos.plan import ARCHIVE, DOWNLOAD, NOTIFICATION, Plan, write_faults
 
 #: Time limits of a provider call, and the lease that follows from them. Seconds.
 CONNECT, READ = 1, 2
-LEASE = CONNECT + READ + LEASE_MARGIN / 1000
+LEASE = CONNECT + READ + LEASE_MARGIN_MS / 1000
 TASK_SECONDS = 0.8
 SECRET = "chaos-signs-its-callbacks"
 SETTINGS = {

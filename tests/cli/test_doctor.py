@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.callbacks import spool as spool_module
 from orchestrator.callbacks.spool import Entry, Spool
-from orchestrator.cli.doctor import Finding, examine
+from orchestrator.cli.doctor import CheckResult, examine
 from orchestrator.ledger import keys
 from tests.settings.test_settings import WHSEC
 
@@ -23,7 +23,7 @@ def spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Spool:
     return Spool(folder)
 
 
-def found() -> list[Finding]:
+def found() -> list[CheckResult]:
     return [finding for finding in examine() if finding.check == "spool"]
 
 
@@ -32,7 +32,7 @@ def _data_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ORCHESTRATOR_DATA_DIR", str(tmp_path))
 
 
-def archive() -> Finding:
+def archive() -> CheckResult:
     return next(finding for finding in examine() if finding.check == "archive")
 
 
@@ -78,7 +78,7 @@ def test_an_empty_spool_is_well_and_left_empty(spool: Spool) -> None:
 def test_what_waits_and_what_was_put_aside_is_counted(spool: Spool) -> None:
     for _ in range(3):
         spool.keep(Entry("hiapi", keys.new_job_id(0), 1, 1, b"{}"))
-    spool.put_aside(spool.waiting()[0])
+    spool.set_aside(spool.waiting()[0])
 
     waiting, bad = found()
     assert (waiting.mark, waiting.found) == ("warning", "2 callbacks wait")
@@ -90,10 +90,10 @@ def test_what_waits_and_what_was_put_aside_is_counted(spool: Spool) -> None:
 def test_a_folder_that_cannot_be_written_is_wrong(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, os.strerror(errno.EROFS))
 
-    monkeypatch.setattr(spool_module, "_write", refuse)
+    monkeypatch.setattr(spool_module, "write_synced", refuse)
 
     [finding] = found()
     assert finding.mark == "wrong"

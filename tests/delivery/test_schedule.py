@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.delivery.schedule import JITTER, PATIENCE, SCHEDULE, wait_after
+from orchestrator.delivery.schedule import (
+    JITTER_FRACTION,
+    LONGEST_PAUSE_SECONDS,
+    SCHEDULE,
+    wait_after,
+)
 
 #: Standard Webhooks' own table. Seconds.
 PUBLISHED = [0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]
@@ -20,12 +25,12 @@ def most() -> float:
 
 def test_it_is_the_published_one() -> None:
     assert list(SCHEDULE) == PUBLISHED
-    assert sum(PUBLISHED) == PATIENCE
+    assert sum(PUBLISHED) == LONGEST_PAUSE_SECONDS
 
 
 @pytest.mark.parametrize("tries", range(1, 10))
 def test_each_wait_is_the_planned_one_or_up_to_a_tenth_longer(tries: int) -> None:
-    assert JITTER == 0.1
+    assert JITTER_FRACTION == 0.1
     assert wait_after(tries, None, none) == PUBLISHED[tries]
     assert wait_after(tries, None, most) == pytest.approx(PUBLISHED[tries] * 1.1)
     assert wait_after(tries, None, lambda: 0.5) == pytest.approx(PUBLISHED[tries] * 1.05)

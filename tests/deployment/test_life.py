@@ -14,9 +14,9 @@ import pytest
 from celery import Celery
 from redis import Redis
 
-from orchestrator.api.health import SWEEP_STALE
-from orchestrator.cli.stack import ROOT, STARTS_WITHIN, Stack, procfile
+from orchestrator.cli.stack import ROOT, START_TIMEOUT_SECONDS, Stack, procfile
 from orchestrator.ledger import keys
+from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
 from tests.deployment.kit import healthy, seconds, services, swept
 from tests.system.conftest import MODELS, Client, eventually
 
@@ -56,7 +56,7 @@ def life() -> Life:
         seen.status["worker"] = stop(stack, "worker")
         seen.submitted = client.timeline(job)
         seen.status["beat"] = stop(stack, "beat")
-        swept(stack.redis_url or "", seconds_ago=SWEEP_STALE + 1)
+        swept(stack.redis_url or "", seconds_ago=SWEEP_STALE_SECONDS + 1)
         seen.unswept = {name: healthy(name, stack.env) for name in ("web", "worker")}
         caller = threading.Thread(target=lambda: seen.answers.append(client.job(job, wait=1)))
         caller.start()
@@ -74,8 +74,8 @@ def work(client: Client) -> None:
     request = {"provider": "hiapi", "model": MODELS["hiapi"], "prompt": text}
     with Celery(broker=client.stack.redis_url, set_as_current=False) as service:
         service.send_task("orchestrator.enqueue", kwargs=request, queue="orchestrator.enqueue")
-    eventually(lambda: client.tasks(text), within=STARTS_WITHIN)
-    eventually(lambda: client.stack.log("web").count(STARTED) == 2, within=STARTS_WITHIN)
+    eventually(lambda: client.tasks(text), within=START_TIMEOUT_SECONDS)
+    eventually(lambda: client.stack.log("web").count(STARTED) == 2, within=START_TIMEOUT_SECONDS)
 
 
 def in_flight(client: Client) -> str:

@@ -24,7 +24,7 @@ from tests.docs.pages import Page, code, numbers, seconds
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, archived, picture
 from tests.support.fakes import Harness
-from workers.app import ARCHIVISTS, BACKLOG, PRUNE_AT
+from workers.app import ARCHIVE_THREADS, BACKLOG, PRUNE_AT
 
 PAGE = Page("docs/archive.md")
 
@@ -93,7 +93,7 @@ def test_the_checks_have_the_limits_of_the_code(harness: Harness) -> None:
     assert numbers(limits["redirects"]) == [guarded_session.MAX_REDIRECTS]
     assert numbers(limits["size, encoded and decoded"]) == [settings.max_image_bytes]
     assert numbers(limits["pixels, checked before decoding"]) == [settings.max_image_pixels]
-    assert numbers(limits["each side"]) == [images.SMALLEST]
+    assert numbers(limits["each side"]) == [images.MIN_SIDE_PIXELS]
     listed = limits["format of the bytes, whatever the headers say"].upper().split(", ")
     assert listed == list(images._FORMATS)
 
@@ -105,18 +105,25 @@ def test_the_time_of_a_download_is_the_default(start: Callable[..., Harness]) ->
 
 def test_the_resources_are_those_of_a_worker() -> None:
     values = [numbers(row[1]) for row in PAGE.rows("resource")]
-    assert values == [[images.THUMBNAIL], [images.DECODERS], [ARCHIVISTS], [BACKLOG]]
+    assert values == [
+        [images.THUMBNAIL_PIXELS],
+        [images.MAX_DECODERS],
+        [ARCHIVE_THREADS],
+        [BACKLOG],
+    ]
 
 
 def test_the_times_of_tries_are_those_of_the_code() -> None:
-    assert seconds(PAGE.value("time", "first wait")) == [archive.FIRST]
-    assert seconds(PAGE.value("time", "longest wait")) == [archive.LONGEST]
-    assert seconds(PAGE.value("time", "last tries")) == [archive.IN_TIME / 1000]
+    assert seconds(PAGE.value("time", "first wait")) == [archive.FIRST_WAIT_SECONDS]
+    assert seconds(PAGE.value("time", "longest wait")) == [archive.LONGEST_WAIT_SECONDS]
+    assert seconds(PAGE.value("time", "last tries")) == [archive.LAST_TRY_BEFORE_EXPIRY_MS / 1000]
     without = PAGE.value("time", "tries for a link without an expiry time")
-    assert seconds(without) == [archive.PATIENCE / 1000]
-    assert seconds(PAGE.value("time", "lease of a worker on a job")) == [archive.MARGIN / 1000]
+    assert seconds(without) == [archive.TRY_UNKNOWN_EXPIRY_MS / 1000]
+    assert seconds(PAGE.value("time", "lease of a worker on a job")) == [
+        archive.LEASE_MARGIN_MS / 1000
+    ]
     [grace] = [row[1] for row in PAGE.rows("time") if row[0].startswith("grace after")]
-    assert seconds(grace) == [archive.LATE / 1000]
+    assert seconds(grace) == [archive.EXPIRED_GRACE_MS / 1000]
 
 
 def test_images_at_risk_are_those_of_stats() -> None:
@@ -140,7 +147,7 @@ def test_every_storage_is_listed() -> None:
     urls = PAGE.column("URL")
 
     assert {url.partition("://")[0] for url in urls} == {"file", *bucket.SCHEMES}
-    assert [url for url in urls if url not in storage.ALLOWED] == []
+    assert [url for url in urls if url not in storage.ALLOWED_URLS] == []
 
 
 def test_every_variable_that_the_bucket_reads_is_listed() -> None:

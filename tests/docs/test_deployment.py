@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from orchestrator.api import MAX_BODY
+from orchestrator.api import MAX_BODY_BYTES
 from orchestrator.cli.stack import ROOT, procfile
 from orchestrator.providers import BUILT_IN
 from orchestrator.settings.settings import MIB, Settings
@@ -48,10 +48,10 @@ def test_the_time_to_stop_is_that_of_the_compose_file() -> None:
 
 
 def test_the_proxy_lets_the_largest_request_through() -> None:
-    largest = Settings.from_env().max_upload_bytes + MAX_BODY
+    largest = Settings.from_env().max_upload_bytes + MAX_BODY_BYTES
     [given] = re.findall(r"client_max_body_size (\d+)m;", PAGE)
     assert int(given) * MIB >= largest
-    assert f"{(largest - MAX_BODY) // MIB} MiB" in PAGE
+    assert f"{(largest - MAX_BODY_BYTES) // MIB} MiB" in PAGE
 
 
 @pytest.mark.parametrize("name", list(procfile()))

@@ -13,7 +13,7 @@ from orchestrator.cli.follow_ups import notify
 from orchestrator.delivery import schedule, targets
 from orchestrator.delivery.schedule import SCHEDULE, wait_after
 from orchestrator.enqueue import REQUEST_SCHEMA
-from orchestrator.host_limiter import BUSY, PAUSED, SLOTS
+from orchestrator.host_limiter import BUSY_WAIT_SECONDS, PAUSED_WAIT_PROBES, SLOTS_PER_HOST
 from orchestrator.jobs.model import TERMINAL, FollowUpStatus
 from orchestrator.jobs.schemas import (
     AttemptSchema,
@@ -24,14 +24,14 @@ from orchestrator.jobs.schemas import (
     NotificationSchema,
 )
 from orchestrator.ledger import circuit_breaker
-from orchestrator.ledger.follow_ups import STREAM_KEPT
+from orchestrator.ledger.follow_ups import STREAM_ENTRIES
 from orchestrator.net.http_types import MAX_RETRY_AFTER_SECONDS
 from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret
 from orchestrator.steps import notify as notify_step
 from tests.docs.pages import Page, code, numbers, seconds
 from tests.support.notify_kit import OLD_SECRET, SECRET
-from workers.app import MESSENGERS
+from workers.app import NOTIFY_THREADS
 
 PAGE = Page("docs/notifications.md")
 
@@ -54,13 +54,16 @@ PROBES_SECONDS = circuit_breaker.PROBE_INTERVAL_MS / 1000
 @pytest.mark.parametrize(
     ("limit", "values"),
     [
-        ("time for the whole answer", [targets.TIMEOUT]),
+        ("time for the whole answer", [targets.TIMEOUT_SECONDS]),
         ("longest `Retry-After`", [MAX_RETRY_AFTER_SECONDS]),
-        ("wait for a free slot of a host", [*BUSY]),
+        ("wait for a free slot of a host", [*BUSY_WAIT_SECONDS]),
         ("shortest time over which they happen", [circuit_breaker.MIN_FAILING_MS / 1000]),
         ("time between probes of a paused host", [PROBES_SECONDS]),
-        ("wait of a notification for a paused host", [PROBES_SECONDS * wait for wait in PAUSED]),
-        ("lease of a worker on a notification", [notify_step.LEASE / 1000]),
+        (
+            "wait of a notification for a paused host",
+            [PROBES_SECONDS * wait for wait in PAUSED_WAIT_PROBES],
+        ),
+        ("lease of a worker on a notification", [notify_step.LEASE_MS / 1000]),
     ],
 )
 def test_the_times_are_those_of_the_code(limit: str, values: list[float]) -> None:
@@ -70,8 +73,8 @@ def test_the_times_are_those_of_the_code(limit: str, values: list[float]) -> Non
 @pytest.mark.parametrize(
     ("limit", "value"),
     [
-        ("deliveries of one worker process to one host at once", SLOTS),
-        ("deliveries of one worker process at once", MESSENGERS),
+        ("deliveries of one worker process to one host at once", SLOTS_PER_HOST),
+        ("deliveries of one worker process at once", NOTIFY_THREADS),
         ("failures in a row that pause a host", circuit_breaker.FAILURES_TO_OPEN),
     ],
 )
@@ -81,11 +84,11 @@ def test_the_numbers_are_those_of_the_code(limit: str, value: int) -> None:
 
 def test_a_notification_to_a_paused_host_is_dead_after_the_time_of_the_schedule() -> None:
     limit = PAGE.value("limit", "time after which a notification to a paused host is dead")
-    assert seconds(limit) == [pytest.approx(schedule.PATIENCE, rel=0.001)]
+    assert seconds(limit) == [pytest.approx(schedule.LONGEST_PAUSE_SECONDS, rel=0.001)]
 
 
 def test_a_stream_keeps_the_number_of_entries_that_the_page_names() -> None:
-    assert f"{STREAM_KEPT:,}" in PAGE.text
+    assert f"{STREAM_ENTRIES:,}" in PAGE.text
 
 
 # Tables and names ----------------------------------------------------------------------------
@@ -103,7 +106,7 @@ def test_every_field_of_the_request_is_listed() -> None:
         "notify_queue"
     }
     assert (
-        f"`notify_queue` is the Celery queue of `notify_task`; the default is `{targets.QUEUE}`"
+        f"`notify_queue` is the Celery queue of `notify_task`; the default is `{targets.DEFAULT_QUEUE}`"
         in (PAGE.text)
     )
 

@@ -13,7 +13,7 @@ from werkzeug.formparser import parse_form_data
 
 from orchestrator.enqueue import cancel_job, create_job
 from orchestrator.jobs.model import Status, Step, Upload
-from orchestrator.jobs.uploads import ImageFile, content_type, described
+from orchestrator.jobs.uploads import ImageFile, content_type, describe
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import keys
 from orchestrator.steps.submit import submit
@@ -68,33 +68,35 @@ def test_a_file_is_known_by_its_first_bytes(content: bytes, kind: str | None) ->
 
 
 def test_what_is_known_of_a_file() -> None:
-    assert described(FILE, MOST) == Upload(
+    assert describe(FILE, MOST) == Upload(
         "cat.png", "image/png", len(PNG), hashlib.sha256(PNG).hexdigest()
     )
 
 
 def test_a_file_of_just_the_limit_is_taken_and_one_byte_more_is_not() -> None:
-    assert described(FILE, len(PNG)).bytes == len(PNG)
+    assert describe(FILE, len(PNG)).bytes == len(PNG)
     with pytest.raises(InvalidRequest, match=f"at most {len(PNG) - 1} bytes"):
-        described(FILE, len(PNG) - 1)
+        describe(FILE, len(PNG) - 1)
 
 
 def test_a_file_that_is_no_image_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match=r'image_file: "cv.pdf" .* PNG, JPEG or WebP'):
-        described(ImageFile("cv.pdf", b"%PDF-1.7"), MOST)
+    with pytest.raises(
+        InvalidRequest, match=r'image_file must be .*PNG, JPEG or WebP .*; got "cv\.pdf"'
+    ):
+        describe(ImageFile("cv.pdf", b"%PDF-1.7"), MOST)
 
 
 def test_an_odd_file_name_is_made_harmless() -> None:
-    assert described(ImageFile("a\r\n\0b.png", PNG), MOST).name == "ab.png"
-    assert described(ImageFile("\n", PNG), MOST).name == "image"
-    assert len(described(ImageFile("x" * 5000 + ".png", PNG), MOST).name) == 100
+    assert describe(ImageFile("a\r\n\0b.png", PNG), MOST).name == "ab.png"
+    assert describe(ImageFile("\n", PNG), MOST).name == "image"
+    assert len(describe(ImageFile("x" * 5000 + ".png", PNG), MOST).name) == 100
 
 
 def test_a_file_is_read_from_this_machine(tmp_path: Path) -> None:
     (tmp_path / "cat.png").write_bytes(PNG)
 
     assert ImageFile.read(tmp_path / "cat.png") == FILE
-    with pytest.raises(InvalidRequest, match=r"image_file: .*No such file"):
+    with pytest.raises(InvalidRequest, match=r"image_file must be .*No such file"):
         ImageFile.read(tmp_path / "dog.png")
 
 
@@ -103,7 +105,7 @@ def test_a_provider_that_takes_no_files_refuses_one_by_name(
     harness: Harness, provider: str
 ) -> None:
     with pytest.raises(
-        InvalidRequest, match=r"image_file: .* takes no files, only links in images"
+        InvalidRequest, match=r"image_file must be .* accepts no files, only links in images"
     ):
         create_job(harness.runtime, REQUESTS[provider], scope="test", file=FILE)
 
@@ -199,7 +201,7 @@ def test_a_job_whose_file_is_gone_fails_without_being_sent(harness: Harness) -> 
     job = harness.job(job_id)
     assert job.error is not None
     assert (job.status, job.error.code) == (Status.FAILED, "invalid_request")
-    assert "the file that was handed over with the job is gone" in job.error.message
+    assert "the file of the job is gone" in job.error.message
     assert harness.provider.asked == []
 
 

@@ -87,7 +87,7 @@ def lose_from_index(busy: Busy) -> list[str]:
 
 
 def forget_look(busy: Busy) -> list[str]:
-    late = busy.harness.clock.now - verify.OVERDUE - 1
+    late = busy.harness.clock.now - verify.MAX_OVERDUE_MS - 1
     busy.harness.redis.zadd(agenda(busy.unconfirmed), {busy.unconfirmed: late})
     return [busy.unconfirmed]
 
@@ -193,7 +193,7 @@ def leave_unlisted_to_follow(busy: Busy) -> list[str]:
 
 def forget_follow_up(step: Step) -> Callable[[Busy], list[str]]:
     def forget(busy: Busy) -> list[str]:
-        late = busy.harness.clock.now - verify.OVERDUE - 1
+        late = busy.harness.clock.now - verify.MAX_OVERDUE_MS - 1
         busy.harness.redis.zadd(follow_set(busy.to_follow, step), {busy.to_follow: late})
         return [f"{busy.to_follow} {step}"]
 

@@ -22,7 +22,7 @@ from redis import Redis
 
 from orchestrator.jobs.model import STEP_OF, Attempt, Cost, Job, Outcome, SettledBy, Status, Step
 from orchestrator.ledger import Idempotency, Lease, Ledger, Result, codec, keys
-from orchestrator.operations.verify import OVERDUE, Verification
+from orchestrator.operations.verify import MAX_OVERDUE_MS, Verification
 from orchestrator.runtime import Runtime
 from tests.ledger.kit import COST, FAILURE, LEASE, NOTIFYING, NOW, REQUEST, SUCCESS, Wire
 from tests.ledger.model import Book
@@ -51,7 +51,7 @@ COSTS = (None, COST, replace(COST, amount=9))
 #: 15: the provider task has another id than usual.
 OTHER = st.integers(0, 15)
 WAITS = (0, 1, 10_000, HOUR)
-JUMPS = (1, 1000, LEASE, OVERDUE + 1, HOUR, DEADLINE)
+JUMPS = (1, 1000, LEASE, MAX_OVERDUE_MS + 1, HOUR, DEADLINE)
 #: How far back an attempt is that the provider speaks of; 0: the newest; -1: it was not made.
 BACKS = (0, 0, 0, 0, 1, 1, 2, -1)
 BACK = st.sampled_from(BACKS)
@@ -372,10 +372,10 @@ class LedgerMachine(RuleBasedStateMachine):
         assert breaches(self.runtime) == {
             ("not_overdue", job_id)
             for job_id, entry in self.book.entries.items()
-            if entry.look is not None and self.now - entry.look > OVERDUE
+            if entry.look is not None and self.now - entry.look > MAX_OVERDUE_MS
         } | {
             ("not_overdue", f"{job_id} {step}")
-            for job_id, step in self.book.overdue(self.now - OVERDUE)
+            for job_id, step in self.book.overdue(self.now - MAX_OVERDUE_MS)
         }
 
 
@@ -384,4 +384,4 @@ def breaches(runtime: Runtime) -> set[tuple[str, str]]:
     verification = Verification(runtime)
     for _ in verification.run():
         pass
-    return {(found.name, breach) for found in verification.findings() for breach in found.breaches}
+    return {(found.name, breach) for found in verification.reports() for breach in found.breaches}

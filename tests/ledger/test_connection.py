@@ -19,7 +19,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from orchestrator.cli.stack import embedded_redis
 from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.ledger import connection as module
-from orchestrator.ledger.connection import PAUSE, Breaker, Clients
+from orchestrator.ledger.connection import PAUSE_SECONDS, Clients, TimeoutGate
 from tests.ledger import kit
 from tests.support.fakes import Clock
 
@@ -99,7 +99,7 @@ def test_a_wait_that_is_the_one_to_try_is_not_hindered_by_itself(
     ledger = Ledger.from_url(redis_url)
     job_id = kit.running(ledger)
     breaker = ledger._redis.__self__._breaker  # type: ignore[attr-defined]
-    breaker._clock = lambda: monotonic() - 2 * PAUSE
+    breaker._clock = lambda: monotonic() - 2 * PAUSE_SECONDS
     breaker.timed_out()
     breaker._clock = monotonic
 
@@ -127,14 +127,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def tripped(clock: Clock) -> Breaker:
-    breaker = Breaker(lambda: clock() / 1000)
+def tripped(clock: Clock) -> TimeoutGate:
+    breaker = TimeoutGate(lambda: clock() / 1000)
     breaker.enter()
     breaker.timed_out()
     return breaker
 
 
-def elsewhere(breaker: Breaker) -> bool:
+def elsewhere(breaker: TimeoutGate) -> bool:
     """Whether a call of another thread may try."""
     allowed = []
 
@@ -152,31 +152,31 @@ def elsewhere(breaker: Breaker) -> bool:
 
 
 def test_while_all_is_well_every_call_goes_through() -> None:
-    breaker = Breaker()
+    breaker = TimeoutGate()
     for _ in range(3):
         breaker.enter()
         assert elsewhere(breaker)
         breaker.answered()
 
 
-def test_a_call_fails_until_the_pause_is_over(tripped: Breaker, clock: Clock) -> None:
+def test_a_call_fails_until_the_pause_is_over(tripped: TimeoutGate, clock: Clock) -> None:
     assert not elsewhere(tripped)
-    clock.forward(PAUSE - 0.001)
+    clock.forward(PAUSE_SECONDS - 0.001)
     assert not elsewhere(tripped)
     clock.forward(0.001)
     assert elsewhere(tripped)
 
 
-def test_then_one_call_tries_and_the_others_fail(tripped: Breaker, clock: Clock) -> None:
-    clock.forward(PAUSE)
+def test_then_one_call_tries_and_the_others_fail(tripped: TimeoutGate, clock: Clock) -> None:
+    clock.forward(PAUSE_SECONDS)
     tripped.enter()
 
     assert not elsewhere(tripped)
     tripped.enter()  # the same thread, within its call
 
 
-def test_an_answer_lets_every_call_through(tripped: Breaker, clock: Clock) -> None:
-    clock.forward(PAUSE)
+def test_an_answer_lets_every_call_through(tripped: TimeoutGate, clock: Clock) -> None:
+    clock.forward(PAUSE_SECONDS)
     tripped.enter()
     tripped.answered()
 
@@ -184,20 +184,20 @@ def test_an_answer_lets_every_call_through(tripped: Breaker, clock: Clock) -> No
     assert elsewhere(tripped)
 
 
-def test_another_time_out_is_another_pause(tripped: Breaker, clock: Clock) -> None:
-    clock.forward(PAUSE)
+def test_another_time_out_is_another_pause(tripped: TimeoutGate, clock: Clock) -> None:
+    clock.forward(PAUSE_SECONDS)
     tripped.enter()
     tripped.timed_out()
 
     assert not elsewhere(tripped)
-    clock.forward(PAUSE)
+    clock.forward(PAUSE_SECONDS)
     assert elsewhere(tripped)
 
 
 def test_who_tries_and_is_never_heard_of_again_does_not_keep_the_others_out(
-    tripped: Breaker, clock: Clock
+    tripped: TimeoutGate, clock: Clock
 ) -> None:
-    clock.forward(PAUSE)
+    clock.forward(PAUSE_SECONDS)
     assert elsewhere(tripped)
 
     clock.forward(module.CONNECT_TIMEOUT + module.ANSWER_TIMEOUT)

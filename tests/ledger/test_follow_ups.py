@@ -177,7 +177,7 @@ def test_callers_on_the_same_redis_read_a_stream(ledger: Ledger, redis: Redis) -
 def test_a_stream_keeps_the_newest(
     ledger: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follow_ups, "STREAM_KEPT", 50)
+    monkeypatch.setattr(follow_ups, "STREAM_ENTRIES", 50)
 
     for number in range(300):
         ledger.follow_ups.publish("orders", {"number": str(number)})

@@ -89,9 +89,9 @@ def test_what_was_refused_is_kept_newest_first(ledger: Ledger) -> None:
 @pytest.mark.parametrize(
     ("body", "kept"),
     [
-        (b"a" * 5000, "a" * module.REJECTED_BODY),
+        (b"a" * 5000, "a" * module.REJECTED_BODY_BYTES),
         (b"\xff\xfe{", "\ufffd\ufffd{"),
-        (b"a" * (module.REJECTED_BODY - 1) + "é".encode(), "a" * 2047 + "\ufffd"),
+        (b"a" * (module.REJECTED_BODY_BYTES - 1) + "é".encode(), "a" * 2047 + "\ufffd"),
         (b"", ""),
     ],
     ids=["too long", "not UTF-8", "cut inside a letter", "empty"],
@@ -105,7 +105,7 @@ def test_a_refused_body_is_cut_and_always_readable(ledger: Ledger, body: bytes, 
 def test_only_the_newest_of_what_was_refused_is_kept(
     ledger: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "REJECTED_KEPT", 50)
+    monkeypatch.setattr(module, "REJECTED_ENTRIES", 50)
 
     for number in range(300):
         ledger.reject("callback", now=number, reason="not JSON", body=b"")

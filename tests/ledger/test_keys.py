@@ -12,7 +12,7 @@ from redis import Redis
 
 from orchestrator.jobs.model import FOLLOW_UPS, Cost, FollowUpStatus, Job, SettledBy, Step
 from orchestrator.ledger import Idempotency, Ledger, keys
-from orchestrator.ledger.ledger import UPLOAD_MARGIN
+from orchestrator.ledger.ledger import UPLOAD_MARGIN_MS
 from tests.ledger import kit
 from tests.ledger.kit import DAY, DEADLINE, FAILURE, LOOK, NOW, REQUEST, RETENTION, SUCCESS, Wire
 from tests.ledger.test_timeline import MAX_EVENTS
@@ -205,7 +205,7 @@ def test_keys_expire_as_the_table_says(seen: Seen, ledger: Ledger, redis: Redis)
         "never": lambda over: None,
         "24 h": lambda over: DAY,
         "retention, from the newest": lambda over: RETENTION,
-        "deadline + 1 h": lambda over: DEADLINE - NOW + UPLOAD_MARGIN,
+        "deadline + 1 h": lambda over: DEADLINE - NOW + UPLOAD_MARGIN_MS,
         "retention, once nothing follows": lambda over: RETENTION if over else None,
         "with the job": lambda over: RETENTION if over else None,
     }

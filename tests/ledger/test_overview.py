@@ -121,7 +121,7 @@ def test_a_provider_can_be_asked_for_alone_and_with_a_status(ledger: Ledger) -> 
 def test_a_page_looks_at_so_many_jobs_at_most_and_then_says_where_to_go_on(
     sharded: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "EXAMINED", 10)
+    monkeypatch.setattr(overview, "MAX_EXAMINED_JOBS", 10)
     wanted = kit.create(sharded, OTHER)
     kit.eventually(lambda: keys.new_job_id(0)[:14] > wanted[:14])
     ids = sorted((kit.create(sharded) for _ in range(35)), reverse=True)

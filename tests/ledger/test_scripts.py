@@ -80,7 +80,7 @@ def returned(name: str) -> set[str]:
     return results
 
 
-def described(name: str) -> set[str]:
+def describe(name: str) -> set[str]:
     """The results that a script's header lists."""
     told = re.sub(r"\([^)]*\)|\.\.\.", "", header(name).returns).partition(".")[0]
     return {part.split(",")[0].split()[0] for part in told.split("|")}
@@ -139,7 +139,7 @@ def test_scripts_that_are_not_about_a_job_do_without_the_prelude() -> None:
 
 @pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in LISTS])
 def test_the_header_lists_the_results_that_are_returned(name: str) -> None:
-    assert returned(name) == described(name)
+    assert returned(name) == describe(name)
 
 
 def test_the_results_of_the_scripts_are_the_members_of_the_enum() -> None:

@@ -55,7 +55,7 @@ def test_an_attempt_whose_job_cannot_have_expired_yet_is_not_looked_at(
 def test_one_call_forgets_any_number_but_looks_at_little_while_nothing_expired(
     ledger: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "TIDIED", 3)
+    monkeypatch.setattr(overview, "TIDY_ENTRIES", 3)
     ids = sorted(kit.create(ledger) for _ in range(17))
     expire(redis, *ids[:10], ids[14])
 
@@ -77,8 +77,8 @@ def test_a_call_with_nothing_to_forget_is_one_script_a_shard(wire: Wire) -> None
 def test_one_call_ends_however_much_has_expired(
     ledger: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "TIDIED", 2)
-    monkeypatch.setattr(overview, "ROUNDS", 3)
+    monkeypatch.setattr(overview, "TIDY_ENTRIES", 2)
+    monkeypatch.setattr(overview, "MAX_TIDY_ROUNDS", 3)
     expire(redis, *[kit.create(ledger) for _ in range(10)])
 
     assert ledger.overview.tidy(oldest=NOW) == 6
@@ -112,7 +112,7 @@ def test_a_notification_whose_job_cannot_have_expired_yet_is_not_looked_at(
 def test_one_call_tidies_any_number_of_notifications(
     ledger: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "TIDIED", 3)
+    monkeypatch.setattr(overview, "TIDY_ENTRIES", 3)
     gone = {f"{keys.new_job_id(0)}": NOW for _ in range(10)}
     mapping: Any = gone
     redis.zadd(keys.dead(0), mapping)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from orchestrator.net.guard import Guard
-from orchestrator.net.guarded_session import Failed, Fetched, GuardedSession
+from orchestrator.net.guarded_session import FetchedBody, GuardedSession, RequestFailed
 from tests.net.servers import Peer, Serve, answer, serving
 
 PNG = b"\x89PNG" + bytes(range(256)) * 1000
@@ -28,14 +28,14 @@ def session(guard: Guard | None = None, tls: ssl.SSLContext | None = None) -> Gu
 
 def fetch(
     url: str, by: GuardedSession | None = None, *, max_bytes: int = MIB
-) -> tuple[bytes, Fetched]:
+) -> tuple[bytes, FetchedBody]:
     into = io.BytesIO()
     fetched = (by or session()).fetch(url, into, seconds=15, max_bytes=max_bytes)
     return into.getvalue(), fetched
 
 
-def failure(url: str, by: GuardedSession | None = None, *, max_bytes: int = MIB) -> Failed:
-    with pytest.raises(Failed) as caught:
+def failure(url: str, by: GuardedSession | None = None, *, max_bytes: int = MIB) -> RequestFailed:
+    with pytest.raises(RequestFailed) as caught:
         fetch(url, by, max_bytes=max_bytes)
     return caught.value
 

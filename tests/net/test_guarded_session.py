@@ -19,7 +19,13 @@ from typing import Any
 import pytest
 
 from orchestrator.net.guard import Forbidden, Guard
-from orchestrator.net.guarded_session import Answer, Failed, Fetched, GuardedSession, TooLarge
+from orchestrator.net.guarded_session import (
+    FetchedBody,
+    GuardedSession,
+    PostAnswer,
+    RequestFailed,
+    TooLarge,
+)
 from tests.net.asking import MIB, PNG, chunked, failure, fetch, forgetful, serve, session, to
 from tests.net.dns import Names, names
 from tests.net.servers import Peer, Serve, answer, once, saying
@@ -36,7 +42,7 @@ def test_a_body_is_written_and_told_by_length_digest_and_type(serve: Serve) -> N
     body, fetched = fetch(f"{server.url}/a%2Fb.png?sig=%2B#part")
 
     assert body == PNG
-    assert fetched == Fetched(len(PNG), hashlib.sha256(PNG).hexdigest(), "image/png")
+    assert fetched == FetchedBody(len(PNG), hashlib.sha256(PNG).hexdigest(), "image/png")
     head = server.requests[0].decode().split("\r\n")
     assert head[0] == "GET /a%2Fb.png?sig=%2B HTTP/1.1"
     assert sorted(head[1:-2]) == [
@@ -148,7 +154,7 @@ def test_no_reason_and_no_log_holds_a_secret_of_the_url(
 
 
 def test_the_errors_survive_pickle() -> None:
-    for kind in (Failed, TooLarge):
+    for kind in (RequestFailed, TooLarge):
         again = pickle.loads(pickle.dumps(kind("why", status=429, retry_after=1.5)))
         assert (type(again), str(again)) == (kind, "why")
         assert (again.reason, again.status, again.retry_after) == ("why", 429, 1.5)
@@ -344,7 +350,7 @@ def test_a_redirect_to_where_nobody_may_go_is_not_followed(
 # POST ----------------------------------------------------------------------------------------
 
 
-def post(url: str, by: GuardedSession | None = None, body: bytes = b"{}") -> Answer:
+def post(url: str, by: GuardedSession | None = None, body: bytes = b"{}") -> PostAnswer:
     headers = {"Content-Type": "application/json", "user-agent": "us"}
     return (by or session()).post(url, body, headers, seconds=15)
 
@@ -352,7 +358,7 @@ def post(url: str, by: GuardedSession | None = None, body: bytes = b"{}") -> Ans
 def test_a_post_sends_its_body_and_headers_and_gives_the_status(serve: Serve) -> None:
     server = serve(saying(answer(b"ok", "Retry-After: 5", status=202)))
 
-    assert post(f"{server.url}/in?a=b", body=b'{"a": 1}') == Answer(202, 5.0)
+    assert post(f"{server.url}/in?a=b", body=b'{"a": 1}') == PostAnswer(202, 5.0)
     head, _, body = server.requests[0].partition(b"\r\n\r\n")
     assert head.startswith(b"POST /in?a=b HTTP/1.1\r\n")
     assert b"\r\nContent-Type: application/json" in head
@@ -364,7 +370,7 @@ def test_a_post_sends_its_body_and_headers_and_gives_the_status(serve: Serve) ->
 def test_an_empty_body_is_posted_with_its_length(serve: Serve) -> None:
     server = serve(saying(answer(b"")))
 
-    assert post(server.url, body=b"") == Answer(200, None)
+    assert post(server.url, body=b"") == PostAnswer(200, None)
     assert b"\r\nContent-Length: 0" in server.requests[0]
 
 
@@ -372,7 +378,7 @@ def test_an_empty_body_is_posted_with_its_length(serve: Serve) -> None:
 def test_every_status_is_an_answer_and_no_redirect_is_followed(serve: Serve, status: int) -> None:
     server = serve(saying(answer(b"", "Location: /elsewhere", status=status)))
 
-    assert post(server.url) == Answer(status, None)
+    assert post(server.url) == PostAnswer(status, None)
     assert len(server.requests) == 1
 
 
@@ -381,14 +387,14 @@ def test_a_little_of_the_answers_body_is_thrown_away(serve: Serve, length: int, 
     server, by = serve(saying(answer(b"x" * length))), session()
 
     for _ in range(2):
-        assert post(server.url, by) == Answer(200, None)
+        assert post(server.url, by) == PostAnswer(200, None)
     assert server.connections == used
 
 
 def test_an_answer_whose_body_breaks_off_is_an_answer(serve: Serve) -> None:
     server, by = serve(once(answer(PNG)[:99])), session()
 
-    assert post(server.url, by) == post(server.url, by) == Answer(200, None)
+    assert post(server.url, by) == post(server.url, by) == PostAnswer(200, None)
 
 
 @pytest.mark.parametrize("said", [b"", b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 200 OK\r\nX"])
@@ -397,7 +403,7 @@ def test_what_is_no_http_answer_fails(serve: Serve, said: bytes) -> None:
         said += b"1" * 70000
     server = serve(once(said))
 
-    with pytest.raises(Failed) as caught:
+    with pytest.raises(RequestFailed) as caught:
         post(server.url)
     assert caught.value.status is None
     assert server.connections == 1
@@ -407,7 +413,7 @@ def test_a_post_on_an_idle_connection_that_broke_off_is_not_sent_again(serve: Se
     server, by = serve(forgetful(1, b"ok")), session()
     post(server.url, by)
 
-    with pytest.raises(Failed, match="ConnectionResetError"):
+    with pytest.raises(RequestFailed, match="ConnectionResetError"):
         post(server.url, by)
     assert (server.connections, len(server.requests)) == (1, 2)
 

@@ -14,7 +14,7 @@ from urllib3 import HTTPConnectionPool
 
 from orchestrator.net import deadline
 from orchestrator.net.guard import Forbidden, Guard
-from orchestrator.net.guarded_session import Failed
+from orchestrator.net.guarded_session import RequestFailed
 from tests.net.asking import PNG, chunked, failure, fetch, forgetful, serve, session, to
 from tests.net.dns import Names, names
 from tests.net.servers import Peer, Serve, answer, certificate, once, saying
@@ -155,7 +155,7 @@ def test_a_connection_that_failed_is_not_used_again(serve: Serve) -> None:
     for said in (answer(PNG, "Content-Encoding: br"), answer(PNG, status=404), to("http://[")):
         server, by = serve(saying(said)), session()
         for _ in range(2):
-            with pytest.raises((Failed, Forbidden)):
+            with pytest.raises((RequestFailed, Forbidden)):
                 fetch(server.url, by)
         assert server.connections == 2
 

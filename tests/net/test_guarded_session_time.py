@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.net import guarded_session as session_module
 from orchestrator.net.guard import Guard
-from orchestrator.net.guarded_session import Answer, Failed, GuardedSession
+from orchestrator.net.guarded_session import GuardedSession, PostAnswer, RequestFailed
 from tests.net.dns import Names, names
 from tests.net.servers import Peer, Serve, answer, certificate, saying, serving
 
@@ -36,7 +36,7 @@ def session(**changes: object) -> GuardedSession:
 def late(call: Callable[[], object]) -> str:
     """The reason of a call that fails, which does so neither early nor late."""
     began = time.monotonic()
-    with pytest.raises(Failed) as caught:
+    with pytest.raises(RequestFailed) as caught:
         call()
     assert GIVEN <= time.monotonic() - began < AT_MOST
     return caught.value.reason
@@ -129,7 +129,7 @@ def test_an_idle_connection_is_not_made_anew_when_the_time_is_over(serve: Serve)
 
 
 def test_a_call_whose_time_is_over_resolves_nothing(names: Names) -> None:
-    with pytest.raises(Failed, match=LATE):
+    with pytest.raises(RequestFailed, match=LATE):
         session().fetch("http://cdn.example/", io.BytesIO(), seconds=0, max_bytes=1)
 
     assert names.asked == []
@@ -156,7 +156,7 @@ def test_connecting_gets_no_more_time_than_the_call(full: int) -> None:
 
 
 def test_connecting_has_a_time_of_its_own(full: int) -> None:
-    with pytest.raises(Failed) as caught:
+    with pytest.raises(RequestFailed) as caught:
         session(connect_timeout=GIVEN).fetch(
             f"http://127.0.0.1:{full}/", io.BytesIO(), seconds=30, max_bytes=1
         )
@@ -189,7 +189,7 @@ def test_a_silent_tls_server_gets_no_more_time(serve: Serve) -> None:
 def test_a_tls_handshake_counts_as_connecting(serve: Serve) -> None:
     server = serve(lambda peer: peer.trickle(b"\x16\x03\x03\x40\x00" + bytes(9000)))
 
-    with pytest.raises(Failed) as caught:
+    with pytest.raises(RequestFailed) as caught:
         session(connect_timeout=GIVEN).fetch(
             f"https://127.0.0.1:{server.port}/", io.BytesIO(), seconds=30, max_bytes=1
         )
@@ -251,7 +251,7 @@ def test_an_answer_is_told_soon_though_its_body_trickles(
     server, by, began = serve(act), session(), time.monotonic()
 
     for _ in range(2):
-        assert by.post(server.url, b"", {}, seconds=60) == Answer(200, None)
+        assert by.post(server.url, b"", {}, seconds=60) == PostAnswer(200, None)
 
     assert time.monotonic() - began < 2 * AT_MOST
     assert server.connections == 2

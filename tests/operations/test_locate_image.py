@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.jobs.model import Image, Outcome
 from orchestrator.ledger import Ledger, LedgerUnavailable, keys
-from orchestrator.operations.locate_image import Archived, AtProvider, Lost, find
+from orchestrator.operations.locate_image import Archived, AtProvider, Lost, locate_image
 from orchestrator.operations.manifest import folder, path
 from orchestrator.storage.storage import StorageError
 from tests.support import archive_kit, job_states
@@ -51,26 +51,30 @@ def test_until_there_is_a_copy_an_image_is_at_the_provider(harness: Harness) -> 
     job_id = gallery.job(Answer(404), picture())
     links = [image.source_url for image in harness.job(job_id).images]
 
-    assert [find(harness.runtime, job_id, n) for n in (0, 1)] == [AtProvider(url) for url in links]
+    assert [locate_image(harness.runtime, job_id, n) for n in (0, 1)] == [
+        AtProvider(url) for url in links
+    ]
     archived(harness, job_id)
-    assert find(harness.runtime, job_id, 0) == AtProvider(links[0]), "tried, and not given up"
-    assert find(harness.runtime, job_id, 1) == copied(harness, job_id, 1, "png")
+    assert locate_image(harness.runtime, job_id, 0) == AtProvider(links[0]), (
+        "tried, and not given up"
+    )
+    assert locate_image(harness.runtime, job_id, 1) == copied(harness, job_id, 1, "png")
 
 
 def test_an_image_that_was_given_up_is_lost_and_its_neighbour_is_not(
     harness: Harness, mixed: str
 ) -> None:
-    assert find(harness.runtime, mixed, 0) == LOST
-    assert find(harness.runtime, mixed, 1) == copied(harness, mixed, 1, "jpg")
+    assert locate_image(harness.runtime, mixed, 0) == LOST
+    assert locate_image(harness.runtime, mixed, 1) == copied(harness, mixed, 1, "jpg")
 
 
 def test_when_the_job_has_left_the_ledger_its_manifest_tells_the_same(
     harness: Harness, mixed: str
 ) -> None:
-    known = [find(harness.runtime, mixed, index) for index in range(3)]
+    known = [locate_image(harness.runtime, mixed, index) for index in range(3)]
     forgotten(harness, mixed)
 
-    assert [find(harness.runtime, mixed, index) for index in range(3)] == known
+    assert [locate_image(harness.runtime, mixed, index) for index in range(3)] == known
     assert known[2] is None
 
 
@@ -78,8 +82,8 @@ def test_when_the_job_has_left_the_ledger_its_manifest_tells_the_same(
 def test_images_that_there_never_were(harness: Harness, index: int) -> None:
     job_id = archived(harness, Gallery(harness).job(picture()))
 
-    assert find(harness.runtime, job_id, index) is None
-    assert find(harness.runtime, forgotten(harness, job_id), index) is None
+    assert locate_image(harness.runtime, job_id, index) is None
+    assert locate_image(harness.runtime, forgotten(harness, job_id), index) is None
 
 
 def test_a_job_without_images_has_none(harness: Harness) -> None:
@@ -90,7 +94,7 @@ def test_a_job_without_images_has_none(harness: Harness) -> None:
         job_states.cancelled(harness),
     ]
 
-    assert [find(harness.runtime, job_id, 0) for job_id in jobs] == [None] * 4
+    assert [locate_image(harness.runtime, job_id, 0) for job_id in jobs] == [None] * 4
 
 
 @pytest.mark.parametrize(
@@ -111,21 +115,21 @@ def test_a_job_without_images_has_none(harness: Harness) -> None:
     ],
 )
 def test_jobs_that_there_never_were(harness: Harness, job_id: str) -> None:
-    assert find(harness.runtime, job_id, 0) is None
+    assert locate_image(harness.runtime, job_id, 0) is None
 
 
 def test_an_image_named_by_a_manifest_that_says_nothing_is_none(harness: Harness) -> None:
     job_id = keys.new_job_id(0)
     for content in (b"", b"{", b"[]", b'{"images": []}'):
         harness.runtime.storage.put(path(job_id), content, "application/json")
-        assert find(harness.runtime, job_id, 0) is None
+        assert locate_image(harness.runtime, job_id, 0) is None
 
 
 def test_the_manifest_is_not_read_while_the_ledger_knows(harness: Harness, tmp_path: Path) -> None:
     job_id = archived(harness, Gallery(harness).job(picture()))
     (tmp_path / "archive" / path(job_id)).unlink()
 
-    assert find(harness.runtime, job_id, 0) == copied(harness, job_id, 0, "png")
+    assert locate_image(harness.runtime, job_id, 0) == copied(harness, job_id, 0, "png")
 
 
 def test_an_image_that_expires_next_is_still_at_the_provider(harness: Harness) -> None:
@@ -133,7 +137,7 @@ def test_an_image_that_expires_next_is_still_at_the_provider(harness: Harness) -
 
     job_id = job_states.ended(harness, Outcome.succeeded((image,)))
 
-    assert find(harness.runtime, job_id, 0) == AtProvider("https://cdn.example/0.png")
+    assert locate_image(harness.runtime, job_id, 0) == AtProvider("https://cdn.example/0.png")
 
 
 def test_whoever_is_away_says_so(harness: Harness, tmp_path: Path) -> None:
@@ -142,9 +146,9 @@ def test_whoever_is_away_says_so(harness: Harness, tmp_path: Path) -> None:
     (tmp_path / "archive" / path(job_id)).mkdir()
 
     with pytest.raises(StorageError, match="Is a directory"):
-        find(harness.runtime, job_id, 0)
+        locate_image(harness.runtime, job_id, 0)
     server = fakeredis.FakeServer()
     server.connected = False
     away = Ledger(lambda: fakeredis.FakeRedis(server=server, decode_responses=True))
     with pytest.raises(LedgerUnavailable):
-        find(harness.on(away).runtime, job_id, 0)
+        locate_image(harness.on(away).runtime, job_id, 0)

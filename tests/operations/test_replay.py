@@ -11,7 +11,7 @@ import structlog
 
 from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.ledger import Ledger, LedgerUnavailable
-from orchestrator.operations.replay import NothingToTell, dead, tell_again
+from orchestrator.operations.replay import NothingToNotify, failed_notifications, notify_again
 from orchestrator.steps.notify import notify
 from tests.support import job_states, notify_kit
 from tests.support.fakes import NOON, Answer, FakeProvider, Harness, serving, unavailable_ledger
@@ -63,12 +63,12 @@ def test_a_dead_one_is_told_again_with_the_same_id_from_the_first_try_on(
     harness.clock.forward(7 * 86_400)
     harness.nudges.sent.clear()
 
-    tell_again(harness.runtime, harness.job(job_id))
+    notify_again(harness.runtime, harness.job(job_id))
 
     assert harness.nudges.sent == [(Step.NOTIFY, job_id)]
     now = told(harness, job_id)
     assert (now.status, now.tries, now.since) == (PENDING, 0, harness.clock.now)
-    assert dead(harness.runtime) == (0, [])
+    assert failed_notifications(harness.runtime) == (0, [])
     assert wait(harness, job_id) == 0
     receiver.answers(Answer(500), Answer(200))
     assert again(harness, job_id).tries == 1
@@ -86,7 +86,7 @@ def test_one_that_was_done_or_gone_is_told_again_too(
     once(harness, job_id)
     harness.clock.forward(60)
 
-    tell_again(harness.runtime, harness.job(job_id))
+    notify_again(harness.runtime, harness.job(job_id))
 
     assert once(harness, job_id).status is DONE
     first, second = receiver.asked
@@ -101,7 +101,7 @@ def test_one_that_waits_for_its_next_try_is_told_at_once(
     job_id = ended(harness, receiver)
     once(harness, job_id)
 
-    tell_again(harness.runtime, harness.job(job_id))
+    notify_again(harness.runtime, harness.job(job_id))
 
     assert once(harness, job_id).status is DONE
 
@@ -112,7 +112,7 @@ def test_a_paused_host_is_asked_again_at_once(harness: Harness, receiver: FakePr
     pause(harness, "other.example.com")
     assert once(harness, other).status is PENDING
 
-    tell_again(harness.runtime, harness.job(job_id))
+    notify_again(harness.runtime, harness.job(job_id))
 
     assert list(harness.ledger.circuit_breaker.failing()) == ["other.example.com"]
     harness.clock.forward(1)
@@ -127,7 +127,7 @@ def test_a_host_that_has_the_name_of_a_task_or_stream_is_left_alone(
     job_id = job_states.ended(harness, **named)
     pause(harness, "shop.example.com")
 
-    tell_again(harness.runtime, harness.job(job_id))
+    notify_again(harness.runtime, harness.job(job_id))
 
     assert list(harness.ledger.circuit_breaker.failing()) == ["shop.example.com"]
 
@@ -136,7 +136,7 @@ def test_it_is_logged_with_the_host_only(harness: Harness, receiver: FakeProvide
     job_id = ended(harness, receiver)
 
     with structlog.testing.capture_logs() as logs:
-        tell_again(harness.runtime, harness.job(job_id))
+        notify_again(harness.runtime, harness.job(job_id))
 
     [line] = logs
     assert (line["event"], line["job"], line["to"]) == ("notify_again", job_id, host(receiver))
@@ -153,16 +153,16 @@ def test_a_job_without_an_outcome_cannot_be_told(harness: Harness, receiver: Fak
         job_states.running(harness),
     ):
         job = harness.job(job_id)
-        with pytest.raises(NothingToTell, match=f"it is {job.status}: its caller is told once"):
-            tell_again(harness.runtime, job)
+        with pytest.raises(NothingToNotify, match=f"it is {job.status}: its caller is told once"):
+            notify_again(harness.runtime, job)
         assert "notify_again" not in harness.events(job_id)
 
 
 def test_a_job_that_names_nobody_cannot_be_told(harness: Harness) -> None:
     job = harness.job(job_states.ended(harness))
 
-    with pytest.raises(NothingToTell, match="names no notify_url, notify_task or notify_stream"):
-        tell_again(harness.runtime, job)
+    with pytest.raises(NothingToNotify, match="names no notify_url, notify_task or notify_stream"):
+        notify_again(harness.runtime, job)
 
     assert (Step.NOTIFY, job.id) not in harness.nudges.sent
 
@@ -171,8 +171,8 @@ def test_a_job_that_names_nobody_cannot_be_told(harness: Harness) -> None:
 def test_a_job_that_is_gone_cannot_be_told(harness: Harness, job_id: str) -> None:
     job = replace(harness.job(job_states.ended(harness, notify_stream="shop")), id=job_id)
 
-    with pytest.raises(NothingToTell, match="it is gone"):
-        tell_again(harness.runtime, job)
+    with pytest.raises(NothingToNotify, match="it is gone"):
+        notify_again(harness.runtime, job)
 
 
 def test_nothing_is_begun_while_the_ledger_is_away(harness: Harness, away: Ledger) -> None:
@@ -180,7 +180,7 @@ def test_nothing_is_begun_while_the_ledger_is_away(harness: Harness, away: Ledge
     harness.nudges.sent.clear()
 
     with pytest.raises(LedgerUnavailable):
-        tell_again(harness.on(away).runtime, job)
+        notify_again(harness.on(away).runtime, job)
 
     assert harness.nudges.sent == []
 
@@ -197,11 +197,11 @@ def test_the_dead_are_listed_oldest_first_and_counted(
         harness.clock.forward(3600)
     job_states.ended(harness, notify_stream="shop")
 
-    number, found = dead(harness.runtime)
+    number, found = failed_notifications(harness.runtime)
 
     assert (number, [job.id for job in found]) == (3, jobs)
-    assert dead(harness.runtime, limit=2)[0] == 3
-    assert [job.id for job in dead(harness.runtime, limit=2)[1]] == jobs[:2]
+    assert failed_notifications(harness.runtime, limit=2)[0] == 3
+    assert [job.id for job in failed_notifications(harness.runtime, limit=2)[1]] == jobs[:2]
 
 
 def test_since_leaves_the_older_ones_out(harness: Harness, receiver: FakeProvider) -> None:
@@ -211,10 +211,10 @@ def test_since_leaves_the_older_ones_out(harness: Harness, receiver: FakeProvide
     tried = told(harness, second).tried_at
     assert tried is not None
 
-    assert [job.id for job in dead(harness.runtime, since=tried)[1]] == [second]
-    assert dead(harness.runtime, since=tried + 1) == (0, [])
-    assert dead(harness.runtime, since=tried - 3600_000)[0] == 2
+    assert [job.id for job in failed_notifications(harness.runtime, since=tried)[1]] == [second]
+    assert failed_notifications(harness.runtime, since=tried + 1) == (0, [])
+    assert failed_notifications(harness.runtime, since=tried - 3600_000)[0] == 2
 
 
 def test_nobody_is_dead_at_first(harness: Harness) -> None:
-    assert dead(harness.runtime) == (0, [])
+    assert failed_notifications(harness.runtime) == (0, [])

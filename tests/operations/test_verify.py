@@ -9,7 +9,13 @@ import pytest
 from orchestrator.jobs.model import FollowUpStatus, Status, Step
 from orchestrator.ledger import Ledger, keys
 from orchestrator.operations import verify
-from orchestrator.operations.verify import INVARIANTS, Charge, Finding, Verification, view
+from orchestrator.operations.verify import (
+    INVARIANTS,
+    Charge,
+    InvariantReport,
+    Verification,
+    reports_view,
+)
 from tests.ledger import kit
 from tests.ledger.breaks import BREAKS, Busy, give_archive_the_state, untold
 from tests.support import job_states
@@ -22,11 +28,11 @@ ON_DEMAND = {"charged", "paid_once", "stored"}
 
 def checked(
     harness: Harness, charges: list[Charge] | None = None, *, images: bool = False
-) -> dict[str, Finding]:
+) -> dict[str, InvariantReport]:
     verification = Verification(harness.runtime, charges, images=images)
     for _ in verification.run():
         pass
-    return {found.name: found for found in verification.findings()}
+    return {found.name: found for found in verification.reports()}
 
 
 def broken(harness: Harness, charges: list[Charge] | None = None) -> dict[str, list[str]]:
@@ -68,15 +74,15 @@ def test_a_busy_ledger_breaks_nothing_and_everything_was_looked_at(busy: Busy) -
     assert {name: finding.breaches for name, finding in found.items()} == {
         name: [] for name in INVARIANTS if name not in ON_DEMAND
     }
-    assert found["one_place"].looked_at == found["one_outcome"].looked_at == 23
-    assert found["told"].looked_at == 12
-    assert found["listed"].looked_at == 11
-    assert found["not_overdue"].looked_at == 11 + 8, "open jobs, and follow-ups that are pending"
-    assert found["followed"].looked_at == 2 * 23
-    assert found["kept"].looked_at == 9
-    assert found["one_task"].looked_at == 16
-    assert found["unconfirmed"].looked_at == 3
-    assert found["counted"].looked_at == 4 * busy.harness.ledger.shards
+    assert found["one_place"].checked == found["one_outcome"].checked == 23
+    assert found["told"].checked == 12
+    assert found["listed"].checked == 11
+    assert found["not_overdue"].checked == 11 + 8, "open jobs, and follow-ups that are pending"
+    assert found["followed"].checked == 2 * 23
+    assert found["kept"].checked == 9
+    assert found["one_task"].checked == 16
+    assert found["unconfirmed"].checked == 3
+    assert found["counted"].checked == 4 * busy.harness.ledger.shards
 
 
 def test_an_empty_ledger_breaks_nothing(harness: Harness) -> None:
@@ -144,14 +150,14 @@ def test_a_follow_up_that_is_another_workers_is_overdue_only_after_its_lease(bus
     )
     late = {f"{busy.to_follow} {Step.ARCHIVE}"}
 
-    busy.harness.clock.now = lease.ends_at + verify.OVERDUE
+    busy.harness.clock.now = lease.ends_at + verify.MAX_OVERDUE_MS
     assert not late & set(broken(busy.harness)["not_overdue"])
     busy.harness.clock.now += 1
     assert late <= set(broken(busy.harness)["not_overdue"])
 
 
 def test_a_look_that_is_overdue_by_less_is_no_breach(busy: Busy) -> None:
-    busy.harness.clock.now += verify.OVERDUE
+    busy.harness.clock.now += verify.MAX_OVERDUE_MS
 
     assert broken(busy.harness) == {}
 
@@ -165,8 +171,8 @@ def test_charges_that_belong_to_attempts_or_are_at_risk_break_nothing(busy: Busy
     assert {name: finding.breaches for name, finding in found.items()} == {
         name: [] for name in INVARIANTS if name != "stored"
     }
-    assert found["charged"].looked_at == 8
-    assert found["paid_once"].looked_at == 7
+    assert found["charged"].checked == 8
+    assert found["paid_once"].checked == 7
 
 
 def test_a_task_that_no_attempt_knows_is_named(busy: Busy) -> None:
@@ -216,7 +222,7 @@ def test_archived_images_that_are_not_in_the_storage_are_named(busy: Busy) -> No
 
     [breach] = found["stored"].breaches
     assert f"{busy.archived}: {kit.COPY.path}" in breach
-    assert found["stored"].looked_at == 1, "only what is said to be archived"
+    assert found["stored"].checked == 1, "only what is said to be archived"
     assert [name for name, one in found.items() if one.breaches] == ["stored"]
 
 
@@ -227,7 +233,7 @@ def test_archived_images_that_are_there_break_nothing(
 
     found = checked(busy.harness, images=True)["stored"]
 
-    assert (found.looked_at, found.breaches) == (1, [])
+    assert (found.checked, found.breaches) == (1, [])
 
 
 # Beside everything else --------------------------------------------------------------------
@@ -265,8 +271,8 @@ def test_counts_are_not_compared_where_jobs_moved_while_we_looked(harness: Harne
     job_states.claimed(harness, second)
     list(looking)
 
-    found = {finding.name: finding for finding in verification.findings()}
-    assert found["counted"].looked_at == 0
+    found = {finding.name: finding for finding in verification.reports()}
+    assert found["counted"].checked == 0
     assert [name for name, finding in found.items() if finding.breaches] == []
 
 
@@ -274,17 +280,17 @@ def test_counts_are_not_compared_where_jobs_moved_while_we_looked(harness: Harne
 
 
 def test_the_view_is_ok_only_if_nothing_is_broken(harness: Harness) -> None:
-    good, bad = Finding("told"), Finding("counted")
+    good, bad = InvariantReport("told"), InvariantReport("counted")
     good.check(True, "job_a")
     bad.check(True, "job_a")
     bad.check(False, "job_b")
 
-    assert view([good]) == {
+    assert reports_view([good]) == {
         "ok": True,
         "invariants": [
             {"name": "told", "meaning": INVARIANTS["told"], "looked_at": 1, "breaches": []}
         ],
     }
-    assert view([good, bad])["ok"] is False
-    assert view([good, bad])["invariants"][1]["breaches"] == ["job_b"]
-    assert view([good, bad])["invariants"][1]["looked_at"] == 2
+    assert reports_view([good, bad])["ok"] is False
+    assert reports_view([good, bad])["invariants"][1]["breaches"] == ["job_b"]
+    assert reports_view([good, bad])["invariants"][1]["looked_at"] == 2

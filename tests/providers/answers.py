@@ -91,7 +91,7 @@ class AnswersContract(AdapterTests):
     ) -> None:
         read = self.submitted(status, b"<html><h1>Bad Gateway</h1></html>", **{"retry-after": "7"})
 
-        assert read == Ambiguous(f"HTTP {status} without the provider's own words", 7.0)
+        assert read == Ambiguous(f"HTTP {status} without an error document", 7.0)
 
     @pytest.mark.parametrize("status", [500, 502, 503, 504])
     @pytest.mark.parametrize(

@@ -189,7 +189,10 @@ class ProviderContract(AnswersContract):
 
     def test_provider_options_may_not_set_what_is_ours(self) -> None:
         ours = {*self.provider.callback_fields, *self.callback_path[:1]}
-        for field, allowed in [("model", "say it in `model`"), *((f, "callbacks") for f in ours)]:
+        for field, allowed in [
+            ("model", "use the field `model`"),
+            *((f, "callbacks") for f in ours),
+        ]:
             [violation] = self.refusals(self.with_extras({field: "x"}))
             assert (violation.field, violation.value) == (f"provider_options.{field}", "x")
             assert allowed in violation.allowed
@@ -255,7 +258,7 @@ class ProviderContract(AnswersContract):
         [violation] = self.refusals(request)
 
         assert (violation.field, violation.value) == ("image_file", "cat.png")
-        assert "takes no files, only links in images" in violation.allowed
+        assert "accepts no files, only links in images" in violation.allowed
 
     def test_an_unknown_model_is_refused_with_those_there_are(self) -> None:
         [violation] = self.refusals(self.request("no-such"))
@@ -287,7 +290,7 @@ class ProviderContract(AnswersContract):
 
         assert (violation.field, violation.allowed) == (
             f"request.{'.'.join(path)}",
-            "this field is required",
+            "given",
         )
 
     def test_every_violation_is_named_at_once(self) -> None:

@@ -106,7 +106,7 @@ class TestAIGPTImage(ProviderContract):
     def test_a_native_request_needs_its_input(self) -> None:
         [violation] = self.refusals(self.native({"model": MODEL}))
 
-        assert (violation.field, violation.allowed) == ("request.input", "a JSON object")
+        assert (violation.field, violation.allowed) == ("request.input", "given")
 
     # Prices --------------------------------------------------------------------------------
 
@@ -149,7 +149,7 @@ class TestAIGPTImage(ProviderContract):
     def test_an_http_error_around_an_envelope_of_success_leaves_it_open(self, status: int) -> None:
         read = self.submitted(status, self.payload("accepted"), **{"retry-after": "3"})
 
-        assert read == Ambiguous(f"HTTP {status} around an envelope that says 200", 3.0)
+        assert read == Ambiguous(f"HTTP {status} with an envelope code 200", 3.0)
 
     @pytest.mark.parametrize(
         "envelope",
@@ -290,7 +290,7 @@ class TestAIGPTImage(ProviderContract):
         read = self.queried(status, self.payload("task_success"))
 
         assert isinstance(read, QueryFailed)
-        assert read.error.message == f"HTTP {status} without the provider's own words"
+        assert read.error.message == f"HTTP {status} without an error document"
 
     @pytest.mark.parametrize(("code", "ours", "retryable"), [row for row in CODES if row[0] != 404])
     def test_each_other_code_on_a_query_is_trouble(

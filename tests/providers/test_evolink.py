@@ -135,9 +135,9 @@ class TestEvoLink(ProviderContract):
     @pytest.mark.parametrize(
         ("url", "why"),
         [
-            ("http://hooks.example.com/x", "only https:// is taken"),
-            ("ftp://hooks.example.com/x", "only https:// is taken"),
-            ("https://hooks.example.com/" + "x" * 2023, "at most 2048 characters are taken"),
+            ("http://hooks.example.com/x", "only https:// is accepted"),
+            ("ftp://hooks.example.com/x", "only https:// is accepted"),
+            ("https://hooks.example.com/" + "x" * 2023, "at most 2048 characters are accepted"),
             *(
                 (f"https://{host}/x", "a private or loopback host is refused")
                 for host in (

@@ -67,6 +67,7 @@ def test_a_view_tells_what_the_adapter_holds() -> None:
     assert shown["capabilities"] == {
         "callbacks": False,
         "signed_callbacks": False,
+        "callback_is_hint": False,
         "idempotency_seconds": 0,
         "links_live_seconds": None,
         "upload_field": "image",
@@ -167,7 +168,7 @@ def test_the_page_of_one_provider() -> None:
         "| native `request` | any model |",
         "| callbacks | signed, if a secret is set |",
         "| idempotent submission | 24 h |",
-        "| links live | not said |",
+        "| links are valid for | unknown |",
         "| polled every | 3 to 30 s |",
         "| `tiered` | 1K: `wide`, 2K: `wider` |",
         "| `single` | `plain` |",
@@ -185,7 +186,7 @@ def test_the_page_of_one_provider() -> None:
         ("native `request`", ["listed models", "any model", "listed models", "listed models"]),
         ("callbacks", ["no", "signed, if a secret is set", "yes", "no"]),
         ("idempotent submission", ["no", "24 h", "no", "24 h"]),
-        ("links live", ["not said", "not said", "24 h", "not said"]),
+        ("links are valid for", ["unknown", "unknown", "24 h", "unknown"]),
     ],
 )
 def test_the_page_tells_what_each_provider_can(row: str, cells: list[str]) -> None:

@@ -153,10 +153,15 @@ def test_another_packages_provider_is_found(plug: Plug) -> None:
         ("plug_line", GOOD.format(name="a\n"), "ValueError: its name 'a\\n' must match"),
         ("plug_long", GOOD.format(name="a" * 31), "ValueError: its name "),
         ("plug_number", GOOD.format(name=7), "TypeError: "),
-        ("plug_taken", GOOD.format(name="evolink"), "ValueError: there is a provider 'evolink'"),
+        (
+            "plug_taken",
+            GOOD.format(name="evolink"),
+            "ValueError: there is already a provider 'evolink'",
+        ),
         (
             "plug_abstract",
-            "from orchestrator.providers import Provider\nclass Mill(Provider): name = 'mill'",
+            "from orchestrator.providers import Provider\nclass Mill(Provider):\n"
+            "    name, title, base_url, models = 'mill', 'Mill', None, {}",
             "TypeError: Can't instantiate abstract class",
         ),
     ],
@@ -178,7 +183,7 @@ def test_of_two_with_the_same_name_the_first_is_taken(plug: Plug) -> None:
     found, broken = discovered([plug("plug_one", source), plug("plug_two", source)])
 
     assert type(found["mill"]).__module__ == "plug_one"
-    assert broken == {"plug_two": "ValueError: there is a provider 'mill' already"}
+    assert broken == {"plug_two": "ValueError: there is already a provider 'mill'"}
 
 
 def test_the_longest_name_is_taken(plug: Plug) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.callbacks.address import CallbackAddress, verified
+from orchestrator.callbacks.address import CallbackAddress, verified_address
 from orchestrator.security import tokens
 from orchestrator.security.secret import Secret
 from orchestrator.settings.settings import Settings
@@ -130,9 +130,9 @@ def test_a_malformed_reference_is_refused_with_whatever_token(
 
     token = tokens.sign(secret, "hiapi", job_id, number)
 
-    assert verified(harness.runtime.settings, "hiapi", reference, token) is None
+    assert verified_address(harness.runtime.settings, "hiapi", reference, token) is None
 
 
 def parts_verified(settings: Settings, url: str) -> CallbackAddress | None:
     _, _, provider, reference, token = urlsplit(url).path.split("/")
-    return verified(settings, provider, reference, token)
+    return verified_address(settings, provider, reference, token)

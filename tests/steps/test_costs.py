@@ -37,7 +37,7 @@ def done(images: int, **fields: Any) -> Answer:
 
 
 @pytest.fixture
-def computed_cost(start: Callable[..., Harness]) -> Harness:
+def priced(start: Callable[..., Harness]) -> Harness:
     texts = {name: orjson.dumps(table).decode() for name, table in PRICES.items()}
     return start(**{**texts, "EVOLINK_PRICES": None})
 

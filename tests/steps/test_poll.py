@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.backoff import NOT_FOUND_TOLERANCE
+from orchestrator.backoff import NOT_FOUND_TOLERANCE_SECONDS
 from orchestrator.jobs.model import ErrorCode, Image, Outcome, SettledBy, Status, Step
-from orchestrator.steps.poll import OFF_SECONDS, poll
+from orchestrator.steps.poll import SWITCHED_OFF_SECONDS, poll
 from tests.support.fakes import API_KEY, Answer, Asked, Harness, answer
 
 HANDLING = answer(200, {"code": 200, "data": {"taskId": "task-1", "status": "handling"}})
@@ -200,7 +200,7 @@ def test_not_found_is_tolerated_for_a_while_and_then_final(behind_nat: Harness) 
         again(harness, job_id)
 
     job = harness.job(job_id)
-    assert before <= job.created_at + NOT_FOUND_TOLERANCE * 1000 < harness.clock.now
+    assert before <= job.created_at + NOT_FOUND_TOLERANCE_SECONDS * 1000 < harness.clock.now
     assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.POLL)
     assert job.error is not None
     assert job.error.code is ErrorCode.NOT_FOUND
@@ -208,7 +208,7 @@ def test_not_found_is_tolerated_for_a_while_and_then_final(behind_nat: Harness) 
 
 def test_not_found_is_not_final_at_the_edge_of_the_tolerance(behind_nat: Harness) -> None:
     job_id = running(behind_nat, UNKNOWN)
-    behind_nat.clock.forward(NOT_FOUND_TOLERANCE)
+    behind_nat.clock.forward(NOT_FOUND_TOLERANCE_SECONDS)
 
     poll(behind_nat.runtime, job_id)
 
@@ -217,7 +217,7 @@ def test_not_found_is_not_final_at_the_edge_of_the_tolerance(behind_nat: Harness
 
 def test_not_found_is_never_final_while_a_callback_may_come(harness: Harness) -> None:
     job_id = running(harness, UNKNOWN)
-    harness.clock.forward(10 * NOT_FOUND_TOLERANCE)
+    harness.clock.forward(10 * NOT_FOUND_TOLERANCE_SECONDS)
 
     poll(harness.runtime, job_id)
 
@@ -269,7 +269,10 @@ def test_a_provider_that_is_switched_off_is_waited_for_until_the_deadline(harnes
     off = harness.provider_off()
 
     poll(off.runtime, job_id)
-    assert (harness.job(job_id).status, harness.due_at(job_id)) == (Status.RUNNING, OFF_SECONDS)
+    assert (harness.job(job_id).status, harness.due_at(job_id)) == (
+        Status.RUNNING,
+        SWITCHED_OFF_SECONDS,
+    )
     again(off, job_id)
     assert harness.due_at(job_id) == 30
     again(off, job_id)

@@ -134,7 +134,7 @@ def test_what_leads_to_an_outcome_is_nudged_before_what_follows_from_one(harness
 def test_more_follow_ups_than_a_sweep_takes_are_left_for_the_next_one(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "FOLLOW_UPS_LIMIT", 2)
+    monkeypatch.setattr(module, "MAX_FOLLOW_UPS", 2)
     jobs = {minute: succeeded(harness, minute) for minute in (30, 10, 20)}
     notify = [
         job_states.ended(harness, job_states.failure(), notify_stream="told") for _ in range(3)

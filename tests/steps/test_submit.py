@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome, SettledBy, Status, Step
-from orchestrator.steps.submit import LEASE_MARGIN, lease_ms, submit
+from orchestrator.steps.submit import LEASE_MARGIN_MS, lease_ms, submit
 from tests.support.fakes import API_KEY, Answer, Asked, Harness, answer
 
 ACCEPTED = answer(200, {"data": {"taskId": "task-1"}})
@@ -263,8 +263,8 @@ def test_a_deadline_that_passed_in_the_queue_fails_the_job_unsent(harness: Harne
 
 def test_a_worker_that_stalled_after_its_claim_does_not_send(harness: Harness) -> None:
     job_id, clock = harness.enqueue(), harness.clock
-    times = iter([clock.now, clock.now + LEASE_MARGIN + 1])
-    stalling = replace(harness.runtime, clock=lambda: next(times, clock.now + LEASE_MARGIN + 1))
+    times = iter([clock.now, clock.now + LEASE_MARGIN_MS + 1])
+    stalling = replace(harness.runtime, clock=lambda: next(times, clock.now + LEASE_MARGIN_MS + 1))
 
     submit(stalling, job_id)
 
@@ -274,7 +274,7 @@ def test_a_worker_that_stalled_after_its_claim_does_not_send(harness: Harness) -
 
 
 def test_a_lease_outlasts_the_longest_call(harness: Harness) -> None:
-    assert lease_ms(harness.runtime) == (2 + 2) * 1000 + LEASE_MARGIN
+    assert lease_ms(harness.runtime) == (2 + 2) * 1000 + LEASE_MARGIN_MS
 
 
 def test_a_provider_that_is_switched_off_is_waited_for(harness: Harness) -> None:

@@ -21,7 +21,7 @@ import requests
 
 from orchestrator.storage import bucket
 from orchestrator.storage.bucket import Bucket
-from orchestrator.storage.source import PIECE
+from orchestrator.storage.source import PART_BYTES
 from orchestrator.storage.storage import NotStored, Storage, StorageError
 from tests.storage.servers import KEY, SECRET, Answer, Bucketlike, Call, stored
 
@@ -33,9 +33,9 @@ ROOT = Path(__file__).resolve().parents[2]
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time-outs a tenth as long."""
-    monkeypatch.setattr(bucket, "REQUEST", bucket.REQUEST / 10)
-    monkeypatch.setattr(bucket, "CONNECT", bucket.CONNECT / 10)
-    monkeypatch.setattr(bucket, "RETRY_WITHIN", bucket.RETRY_WITHIN / 10)
+    monkeypatch.setattr(bucket, "REQUEST_TIMEOUT_SECONDS", bucket.REQUEST_TIMEOUT_SECONDS / 10)
+    monkeypatch.setattr(bucket, "CONNECT_TIMEOUT_SECONDS", bucket.CONNECT_TIMEOUT_SECONDS / 10)
+    monkeypatch.setattr(bucket, "RETRY_TIMEOUT_SECONDS", bucket.RETRY_TIMEOUT_SECONDS / 10)
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_large_files_go_in_parts_and_small_ones_at_once(server: Bucketlike) -> N
 
 
 def test_what_a_put_holds_in_memory_is_small() -> None:
-    assert bucket.PIECES * PIECE <= 10 * MIB
+    assert bucket.MAX_CONCURRENT_PARTS * PART_BYTES <= 10 * MIB
 
 
 def test_delete_is_a_call_that_every_server_knows(server: Bucketlike) -> None:
@@ -221,8 +221,11 @@ def test_a_storage_that_falls_silent_midway_is_given_up(
 
 
 def test_the_time_outs_end_a_put_within_twenty_seconds() -> None:
-    assert 2 * bucket.REQUEST <= 20
-    assert bucket.RETRY_WITHIN + bucket.CONNECT < bucket.REQUEST
+    assert 2 * bucket.REQUEST_TIMEOUT_SECONDS <= 20
+    assert (
+        bucket.RETRY_TIMEOUT_SECONDS + bucket.CONNECT_TIMEOUT_SECONDS
+        < bucket.REQUEST_TIMEOUT_SECONDS
+    )
 
 
 def test_a_server_that_dies_midway_completes_nothing(server: Bucketlike) -> None:

@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
 from orchestrator.storage import images
-from orchestrator.storage.images import DECODERS, THUMBNAIL, NotAnImage, Picture, examined
+from orchestrator.storage.images import (
+    MAX_DECODERS,
+    THUMBNAIL_PIXELS,
+    ImageFacts,
+    NotAnImage,
+    inspect_image,
+)
 
 PIXELS = 50_000_000
 FORMATS = {
@@ -51,8 +57,8 @@ VALID["large JPEG"] = encoded("JPEG", drawn(1100, 600))
 VALID["lossless WEBP"] = encoded("WEBP", lossless=True)
 
 
-def seen(content: bytes, max_pixels: int = PIXELS) -> tuple[Picture, Image.Image]:
-    picture, thumbnail = examined(io.BytesIO(content), max_pixels=max_pixels)
+def seen(content: bytes, max_pixels: int = PIXELS) -> tuple[ImageFacts, Image.Image]:
+    picture, thumbnail = inspect_image(io.BytesIO(content), max_pixels=max_pixels)
     small = Image.open(io.BytesIO(thumbnail), formats=["WEBP"])
     small.load()
     return picture, small
@@ -60,7 +66,7 @@ def seen(content: bytes, max_pixels: int = PIXELS) -> tuple[Picture, Image.Image
 
 def refusal(content: bytes, max_pixels: int = PIXELS) -> str:
     with pytest.raises(NotAnImage) as raised:
-        examined(io.BytesIO(content), max_pixels=max_pixels)
+        inspect_image(io.BytesIO(content), max_pixels=max_pixels)
     assert raised.value.__suppress_context__ or raised.value.__context__ is None
     return str(raised.value)
 
@@ -70,7 +76,7 @@ def test_every_format_is_known_by_its_bytes(format_: str) -> None:
     picture, small = seen(VALID[format_])
 
     content_type, extension = FORMATS[format_]
-    assert picture == Picture(format_, content_type, extension, 320, 240)
+    assert picture == ImageFacts(format_, content_type, extension, 320, 240)
     assert small.size == (256, 192)
 
 
@@ -86,15 +92,15 @@ def test_a_thumbnail_fits_its_side_and_is_never_larger_than_the_image(
 
     assert (picture.width, picture.height) == size
     assert small.size == thumbnail
-    assert max(small.size) <= THUMBNAIL
+    assert max(small.size) <= THUMBNAIL_PIXELS
 
 
 def test_a_file_is_read_from_its_start_wherever_it_stands(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(VALID["PNG"])
     with (tmp_path / "file").open("rb") as file:
         file.read(100)
-        assert examined(file, max_pixels=PIXELS)[0].format == "PNG"
-        assert examined(file, max_pixels=PIXELS)[0].format == "PNG"
+        assert inspect_image(file, max_pixels=PIXELS)[0].format == "PNG"
+        assert inspect_image(file, max_pixels=PIXELS)[0].format == "PNG"
 
 
 def close(small: Image.Image, expected: Image.Image) -> bool:
@@ -352,7 +358,7 @@ def test_a_disk_that_fails_says_nothing_about_the_image() -> None:
             raise OSError(errno.EIO, "Input/output error")
 
     with pytest.raises(OSError, match="Input/output"):
-        examined(Failing(VALID["PNG"]), max_pixels=PIXELS)
+        inspect_image(Failing(VALID["PNG"]), max_pixels=PIXELS)
 
 
 SMALL = {name: encoded(name, drawn(80, 72)) for name in FORMATS}
@@ -369,7 +375,7 @@ def test_no_mutation_raises_anything_else(data: st.DataObject, format_: str) -> 
     if data.draw(st.booleans()):
         del content[data.draw(places) :]
     with suppress(NotAnImage):
-        assert max(seen(bytes(content), max_pixels=1_000_000)[1].size) <= THUMBNAIL
+        assert max(seen(bytes(content), max_pixels=1_000_000)[1].size) <= THUMBNAIL_PIXELS
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
@@ -397,10 +403,10 @@ def test_two_images_are_decoded_at_once_and_no_more(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", counted)
     content = VALID["PNG"]
-    found: list[Picture] = []
+    found: list[ImageFacts] = []
 
     def examine() -> None:
-        found.append(examined(io.BytesIO(content), max_pixels=PIXELS)[0])
+        found.append(inspect_image(io.BytesIO(content), max_pixels=PIXELS)[0])
 
     threads = [threading.Thread(target=examine) for _ in range(8)]
     for thread in threads:
@@ -412,11 +418,11 @@ def test_two_images_are_decoded_at_once_and_no_more(monkeypatch: pytest.MonkeyPa
     for thread in threads:
         thread.join(30)
 
-    assert (len(found), most[0]) == (8, DECODERS)
+    assert (len(found), most[0]) == (8, MAX_DECODERS)
 
 
 def test_a_refused_image_makes_room_for_the_next() -> None:
-    for _ in range(DECODERS + 1):
+    for _ in range(MAX_DECODERS + 1):
         refusal(b"text")
 
     assert seen(VALID["PNG"])[0].format == "PNG"

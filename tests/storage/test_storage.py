@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.storage import source as source_module
-from orchestrator.storage.storage import MOST_SECONDS, NotStored, Storage, StorageError
+from orchestrator.storage.storage import MAX_LINK_SECONDS, NotStored, Storage, StorageError
 
 MIB = 1024 * 1024
 PATH = "2026-11-21/job_01/0.png"
@@ -127,7 +127,7 @@ def test_a_put_that_fails_midway_leaves_what_was_there(
 def test_a_put_that_takes_too_long_is_given_up(
     storage: Storage, objects: Callable[[], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(source_module, "PUT_WITHIN", -1.0)
+    monkeypatch.setattr(source_module, "PUT_TIMEOUT_SECONDS", -1.0)
 
     with pytest.raises(StorageError, match="too slow"):
         storage.put(PATH, large(), "image/png")
@@ -210,7 +210,7 @@ def test_paths_that_are_not_ours_are_refused(storage: Storage, path: str) -> Non
             call()
 
 
-@pytest.mark.parametrize("seconds", [0, -1, MOST_SECONDS + 1])
+@pytest.mark.parametrize("seconds", [0, -1, MAX_LINK_SECONDS + 1])
 def test_a_link_lives_for_a_week_at_most(storage: Storage, seconds: int) -> None:
     with pytest.raises(ValueError, match="a link lives"):
         storage.link(PATH, seconds=seconds)

@@ -22,7 +22,7 @@ from orchestrator.jobs.model import Step
 from orchestrator.ledger import keys
 from orchestrator.ledger.connection import connect
 from orchestrator.operations.manifest import folder
-from orchestrator.steps.archive import FIRST
+from orchestrator.steps.archive import FIRST_WAIT_SECONDS
 from sandbox.link_faults import LINK_KINDS
 from tests.storage.servers import KEY, SECRET, moto
 from tests.system.conftest import MODELS, TIMES, Client, eventually
@@ -131,7 +131,7 @@ def test_every_providers_images_end_in_the_archive(own: Client, root: Path, prov
 
 def test_every_bad_link_is_told_of_and_a_good_answer_still_counts(own: Client, root: Path) -> None:
     assert set(SAID) == set(LINK_KINDS)
-    values = {kind: f"{kind}/10s*1" if LINK_KINDS[kind].timed else f"{kind}*1" for kind in SAID}
+    values = {kind: f"{kind}/10s*1" if LINK_KINDS[kind].takes_seconds else f"{kind}*1" for kind in SAID}
     values |= {"503": "503*1", "redirect_loop": "redirect_loop*6"}
     text = str(uuid4())
     jobs = {
@@ -226,7 +226,7 @@ def test_while_the_storage_is_away_everything_else_goes_on(own: Client, root: Pa
     assert failed["images"][0]["error"].startswith("our storage: file://")
     assert (told.status_code, told.headers["Location"]) == (302, failed["images"][0]["source_url"])
     for job_id in [first, *jobs]:
-        equal_to_the_providers(own, archived(own, job_id, within=FIRST * 6))
+        equal_to_the_providers(own, archived(own, job_id, within=FIRST_WAIT_SECONDS * 6))
 
 
 #: Of this test alone: moto keeps one harness for all servers of a process.

@@ -12,7 +12,7 @@ import pytest
 from benchmarks.forged import Target, attack
 from orchestrator.cli.stack import Stack
 from orchestrator.ledger import Ledger
-from orchestrator.log import FLOOD_LINES
+from orchestrator.log import MAX_LINES_PER_SECOND
 from tests.system.conftest import Client
 from tests.system.rack import Rack, settings
 
@@ -60,4 +60,4 @@ def test_forged_callbacks_change_nothing_and_real_ones_are_unhurt(rack: Rack) ->
 
 def allowed(seconds: float) -> float:
     """Lines of two processes: a few each second and a number, and one for each real callback."""
-    return 2 * (FLOOD_LINES + 1) * (seconds + 2) + 3 * JOBS
+    return 2 * (MAX_LINES_PER_SECOND + 1) * (seconds + 2) + 3 * JOBS

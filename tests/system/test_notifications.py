@@ -19,7 +19,7 @@ from standardwebhooks import Webhook
 
 from orchestrator.cli.stack import Stack
 from orchestrator.ledger import keys
-from orchestrator.steps.notify import LEASE
+from orchestrator.steps.notify import LEASE_MS
 from tests.support.fakes import Answer, Asked, FakeProvider, serving
 from tests.system.conftest import TIMES, Client, eventually
 
@@ -263,11 +263,11 @@ def test_a_stream_is_read_with_xread(client: Client) -> None:
 def test_a_caller_whose_worker_was_killed_in_the_call_is_told_by_another(
     client: Client, bereft: Bereft
 ) -> None:
-    now = told(client, bereft.job_id, within=LEASE / 1000 + 10)
+    now = told(client, bereft.job_id, within=LEASE_MS / 1000 + 10)
 
     assert now["attempts"] == 1
     [asked, again] = bereft.shop.fake.asked
     assert {each.headers["webhook-id"] for each in (asked, again)} == {f"msg_{bereft.job_id}"}
     apart = int(again.headers["webhook-timestamp"]) - int(asked.headers["webhook-timestamp"])
-    assert LEASE / 1000 - 1 <= apart <= LEASE / 1000 + 8
+    assert LEASE_MS / 1000 - 1 <= apart <= LEASE_MS / 1000 + 8
     assert client.timeline(bereft.job_id).count("notify_done") == 1

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 import requests
 
-from orchestrator.cli.stack import STARTS_WITHIN, Stack
+from orchestrator.cli.stack import START_TIMEOUT_SECONDS, Stack
 from orchestrator.clock import now_ms
 from tests.system.conftest import Client, eventually
 from tests.webhooks.kit import signed
@@ -35,7 +35,9 @@ def again(client: Client, **changes: str) -> None:
     """Stop web, and start it with other settings."""
     stack = client.stack
     # A worker of granian's that is told to stop before it has started does not.
-    eventually(lambda: stack.log("web").count(STARTED) == spawned(stack), within=STARTS_WITHIN)
+    eventually(
+        lambda: stack.log("web").count(STARTED) == spawned(stack), within=START_TIMEOUT_SECONDS
+    )
     web = stack.running.pop("web")
     web.terminate()
     web.wait(60)

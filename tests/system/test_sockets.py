@@ -15,8 +15,8 @@ import requests
 from orchestrator.cli.stack import Stack, free_port, procfile
 from tests.system.conftest import eventually
 from tests.system.rack import DONE, Rack, connection, head, settings, status
-from webhooks.body_limit import MOST, SLOW
-from webhooks.receiver import MAX_BODY
+from webhooks.body_limit import MAX_READS, SLOW_READ_SECONDS
+from webhooks.receiver import MAX_BODY_BYTES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -125,14 +125,14 @@ def test_chunks_without_end_are_answered_before_it(rack: Rack, change: str, expe
     before, sent = rack.memory(), 0
     with connection(rack.port, head(path, *chunked())) as one:
         try:
-            while sent < 400 * MAX_BODY:
+            while sent < 400 * MAX_BODY_BYTES:
                 one.sendall(CHUNK)
                 sent += 65_536
         except OSError:  # it closed the connection: what it had to say is there to be read
             pass
         got = _rest(one)
 
-    assert sent < 400 * MAX_BODY
+    assert sent < 400 * MAX_BODY_BYTES
     assert status(got) in {expected, 0}, "its answer may be lost with the connection"
     assert rack.memory() < before + GROWTH
     assert requests.get(f"{rack.stack.web_url}/healthz", timeout=10).status_code == 200
@@ -147,7 +147,7 @@ def _rest(one: socket.socket) -> bytes:
 
 def test_a_thousand_huge_bodies_take_no_memory(rack: Rack) -> None:
     before = rack.memory()
-    huge = b"x" * (MAX_BODY // 4)
+    huge = b"x" * (MAX_BODY_BYTES // 4)
     for _ in range(250):
         with connection(rack.port, head(rack.path(), "Content-Length: 9999999")) as one:
             with suppress(OSError):
@@ -174,11 +174,11 @@ def test_many_slow_bodies_with_right_tokens_do_not_take_the_threads_of_others(ra
             stack.enter_context(connection(rack.port, head(rack.path(), BEGUN) + b"{"))
             for _ in range(40)
         ]
-        held = 2 * MOST  # by both processes
+        held = 2 * MAX_READS  # by both processes
         eventually(lambda: sum(_answered(one) for one in slow) >= len(slow) - held, within=20)
         begun = monotonic()
         assert requests.get(f"{rack.stack.web_url}/healthz", timeout=10).status_code == 200
-        assert monotonic() - begun < SLOW
+        assert monotonic() - begun < SLOW_READ_SECONDS
         assert {status(_rest(one)) for one in slow if _answered(one)} == {503}
         assert rack.threads() <= threads + 2 * 8
     url = f"{rack.stack.web_url}{rack.path(job_id)}"

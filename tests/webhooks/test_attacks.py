@@ -14,7 +14,7 @@ from orchestrator.cli.stack import ROOT
 from orchestrator.ledger import keys
 from tests.webhooks.conftest import Open
 from tests.webhooks.kit import SECRET, Receiver, another_job_id, signed
-from webhooks.receiver import MAX_BODY, STATUS_OF
+from webhooks.receiver import MAX_BODY_BYTES, STATUS_OF
 
 GOOD = b'{"taskId":"task-1","status":"success","output":[]}'
 
@@ -117,8 +117,8 @@ ATTACKS: dict[str, Attack] = {
     "a negative time": Attack(401, headers={"X-HiAPI-Timestamp": "-1"}),
     "an infinite time": Attack(401, headers={"X-HiAPI-Timestamp": "9" * 5000}),
     # Bodies
-    "a huge body": Attack(413, body=b" " * (MAX_BODY + 1)),
-    "a huge body with a wrong token": Attack(413, token(lambda _: "A"), b" " * (MAX_BODY + 1)),
+    "a huge body": Attack(413, body=b" " * (MAX_BODY_BYTES + 1)),
+    "a huge body with a wrong token": Attack(413, token(lambda _: "A"), b" " * (MAX_BODY_BYTES + 1)),
     "an empty body": no_task(b""),
     "a body that is not UTF-8": no_task(b'{"taskId":"\xff\xfe","status":"success"}'),
     "a body in UTF-16": no_task(GOOD.decode().encode("utf-16")),

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 from werkzeug.exceptions import ServiceUnavailable
 
-from orchestrator.api.incoming import MAX_WAIT
+from orchestrator.api.incoming import MAX_WAIT_SECONDS
 from orchestrator.api.jobs import MAX_WAITING
 from orchestrator.cli.stack import procfile
 from tests.ledger import kit
 from tests.support.fakes import Clock
 from webhooks import body_limit as module
-from webhooks.body_limit import LONGEST, MOST, SLOW, BodyReadLimiter, cut_silent
+from webhooks import idle_connections
+from webhooks.body_limit import MAX_READS, SLOW_READ_SECONDS, BodyReadLimiter
+from webhooks.idle_connections import MAX_SILENCE_SECONDS, close_silent
 
 
 class Body:
@@ -48,17 +50,17 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def patience(clock: Clock) -> BodyReadLimiter:
+def limiter(clock: Clock) -> BodyReadLimiter:
     return BodyReadLimiter(lambda *_: [], lambda: clock() / 1000)
 
 
 @pytest.fixture
-def slow(patience: BodyReadLimiter) -> Iterator[list[Body]]:
+def slow(limiter: BodyReadLimiter) -> Iterator[list[Body]]:
     """As many bodies on their way as are read at once."""
-    bodies = [Body() for _ in range(MOST)]
-    with ThreadPoolExecutor(MOST) as pool:
+    bodies = [Body() for _ in range(MAX_READS)]
+    with ThreadPoolExecutor(MAX_READS) as pool:
         for body in bodies:
-            pool.submit(patience.read, body, 10)
+            pool.submit(limiter.read, body, 10)
         for body in bodies:
             assert body.asked.wait(10)
         yield bodies
@@ -66,56 +68,56 @@ def slow(patience: BodyReadLimiter) -> Iterator[list[Body]]:
             body.go_on.set()
 
 
-def test_a_body_is_read_as_it_is(patience: BodyReadLimiter) -> None:
-    assert patience.read(Ready(), 2) == b"yy"
+def test_a_body_is_read_as_it_is(limiter: BodyReadLimiter) -> None:
+    assert limiter.read(Ready(), 2) == b"yy"
 
 
 def test_where_all_are_slow_another_one_is_refused_at_once(
-    patience: BodyReadLimiter, clock: Clock, slow: list[Body]
+    limiter: BodyReadLimiter, clock: Clock, slow: list[Body]
 ) -> None:
-    clock.forward(SLOW + 0.001)
+    clock.forward(SLOW_READ_SECONDS + 0.001)
     begun = monotonic()
 
     with pytest.raises(ServiceUnavailable):
-        patience.read(Ready(), 1)
+        limiter.read(Ready(), 1)
 
-    assert monotonic() - begun < SLOW / 2
+    assert monotonic() - begun < SLOW_READ_SECONDS / 2
 
 
 def test_where_one_of_them_comes_to_an_end_another_one_is_read(
-    patience: BodyReadLimiter, clock: Clock, slow: list[Body]
+    limiter: BodyReadLimiter, clock: Clock, slow: list[Body]
 ) -> None:
-    clock.forward(SLOW + 0.001)
+    clock.forward(SLOW_READ_SECONDS + 0.001)
     slow[0].go_on.set()
-    kit.eventually(lambda: not patience._turns.empty())
+    kit.eventually(lambda: not limiter._slots.empty())
 
-    assert patience.read(Ready(), 1) == b"y"
+    assert limiter.read(Ready(), 1) == b"y"
 
 
-def test_another_one_waits_for_its_turn(patience: BodyReadLimiter, slow: list[Body]) -> None:
+def test_another_one_waits_for_its_turn(limiter: BodyReadLimiter, slow: list[Body]) -> None:
     threading.Timer(0.05, slow[0].go_on.set).start()
 
-    assert patience.read(Ready(), 1) == b"y"
+    assert limiter.read(Ready(), 1) == b"y"
 
 
 def test_it_does_not_wait_for_long(
-    patience: BodyReadLimiter, slow: list[Body], monkeypatch: pytest.MonkeyPatch
+    limiter: BodyReadLimiter, slow: list[Body], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SLOW", 0.05)
+    monkeypatch.setattr(module, "SLOW_READ_SECONDS", 0.05)
 
     with pytest.raises(ServiceUnavailable):
-        patience.read(Ready(), 1)
+        limiter.read(Ready(), 1)
 
 
-def test_a_body_that_breaks_gives_its_turn_back(patience: BodyReadLimiter) -> None:
+def test_a_body_that_breaks_gives_its_turn_back(limiter: BodyReadLimiter) -> None:
     class Broken:
         def read(self, size: int) -> bytes:
             raise OSError
 
-    for _ in range(2 * MOST):
+    for _ in range(2 * MAX_READS):
         with pytest.raises(OSError):  # noqa: PT011
-            patience.read(Broken(), 1)
-    assert patience.read(Ready(), 1) == b"y"
+            limiter.read(Broken(), 1)
+    assert limiter.read(Ready(), 1) == b"y"
 
 
 def test_an_application_is_given_the_body_it_would_have_read() -> None:
@@ -138,11 +140,11 @@ def test_an_application_is_given_the_body_it_would_have_read() -> None:
 def test_slow_bodies_and_waiting_requests_leave_a_thread() -> None:
     [threads] = re.findall(r"--blocking-threads (\d+)", procfile()["web"])
 
-    assert int(threads) > MOST + MAX_WAITING
+    assert int(threads) > MAX_READS + MAX_WAITING
 
 
 def test_a_wait_is_shorter_than_the_patience() -> None:
-    assert LONGEST > MAX_WAIT + 10
+    assert MAX_SILENCE_SECONDS > MAX_WAIT_SECONDS + 10
 
 
 # Connections ---------------------------------------------------------------------------------
@@ -155,11 +157,11 @@ def test_a_connection_that_got_no_answer_for_long_is_cut_and_no_other() -> None:
     with ExitStack() as stack:
         server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         old, _ = pair(stack, server)
-        assert cut_silent(3600) == 0
-        kit.eventually(lambda: module._silent_for(old) > 1)
+        assert close_silent(3600) == 0
+        kit.eventually(lambda: idle_connections._silent_seconds(old) > 1)
         answered, ours = pair(stack, server)
 
-        assert cut_silent(1) == 1
+        assert close_silent(1) == 1
 
         assert old.recv(1) == b""
         ours.sendall(b"y")
@@ -172,9 +174,9 @@ def test_our_own_connections_to_others_are_left_alone() -> None:
         elsewhere = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         ours, theirs = pair(stack, elsewhere)
         elsewhere.close()  # as if it listened in another process
-        kit.eventually(lambda: module._silent_for(ours) > 0.05)
+        kit.eventually(lambda: idle_connections._silent_seconds(ours) > 0.05)
 
-        assert cut_silent(0.05) == 0
+        assert close_silent(0.05) == 0
 
         theirs.sendall(b"y")
         assert ours.recv(1) == b"y"

@@ -16,9 +16,9 @@ from orchestrator.ledger import Ledger
 from tests.support.fakes import Harness
 from tests.webhooks.conftest import Open
 from tests.webhooks.kit import SECRET, SUCCESS, TASK, Receiver, another_job_id, signed
-from webhooks.receiver import MAX_BODY
+from webhooks.receiver import MAX_BODY_BYTES
 
-HUGE = b" " * (MAX_BODY + 1)
+HUGE = b" " * (MAX_BODY_BYTES + 1)
 BAD_TOKEN = "A" * 43
 
 
@@ -73,13 +73,13 @@ def test_a_body_without_a_length_is_not_read_beyond_the_limit(guarded: Receiver)
     )
 
     assert answer.status_code == 413
-    assert body.given <= 2 * MAX_BODY
+    assert body.given <= 2 * MAX_BODY_BYTES
 
 
 def test_the_largest_body_is_read(open_receiver: Open) -> None:
     receiver = open_receiver()
     job_id = receiver.running()
-    body = orjson.dumps(SUCCESS["hiapi"]).ljust(MAX_BODY)
+    body = orjson.dumps(SUCCESS["hiapi"]).ljust(MAX_BODY_BYTES)
 
     assert receiver.send(receiver.path(job_id), body).status_code == 200
 
@@ -215,7 +215,7 @@ def test_a_body_that_is_no_task_is_400_and_kept_for_a_look(receiver: Receiver, n
 def test_what_is_kept_of_a_rejected_body_is_capped(receiver: Receiver) -> None:
     job_id = receiver.running()
 
-    receiver.deliver(job_id, b"x" * MAX_BODY)
+    receiver.deliver(job_id, b"x" * MAX_BODY_BYTES)
 
     [kept] = receiver.harness.ledger.rejected()
     assert len(kept["body"]) == 2048

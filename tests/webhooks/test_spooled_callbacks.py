@@ -17,7 +17,7 @@ from redis import Redis
 
 from orchestrator.callbacks import drain as drain_module
 from orchestrator.callbacks import spool as spool_module
-from orchestrator.callbacks.drain import Drainer
+from orchestrator.callbacks.drain import SpoolDrainer
 from orchestrator.callbacks.spool import Entry, Spool
 from orchestrator.jobs.model import Status, Step
 from orchestrator.ledger import Ledger, LedgerUnavailable, Result, Settlement
@@ -75,7 +75,7 @@ class Scene:
     receiver: Receiver
     ledger: Failing
     spool: Spool
-    drainer: Drainer
+    drainer: SpoolDrainer
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -107,7 +107,7 @@ def open_scene(start: Callable[..., Harness], real_redis: Redis, tmp_path: Path)
         ledger = Failing(lambda: real_redis)
         harness = replace(harness.on(ledger), redis=real_redis)
         app = create_app(harness.runtime)
-        drainer: Drainer = app.extensions["drainer"]
+        drainer: SpoolDrainer = app.extensions["drainer"]
         drainer.close()  # the tests drain themselves: its thread ends as soon as it begins
         return Scene(Receiver(harness, app.test_client()), ledger, Spool(folder), drainer)
 
@@ -119,9 +119,9 @@ def scene(open_scene: Open) -> Scene:
     return open_scene()
 
 
-def fresh(scene: Scene) -> Drainer:
+def fresh(scene: Scene) -> SpoolDrainer:
     """Another process' drainer; its thread is not started."""
-    return Drainer(scene.receiver.harness.runtime, scene.spool)
+    return SpoolDrainer(scene.receiver.harness.runtime, scene.spool)
 
 
 # Into the spool ------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ def test_where_the_disk_refuses_the_provider_is_told_to_deliver_again(
 def test_where_the_spool_is_full_the_provider_is_told_to_deliver_again(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(spool_module, "MOST_FILES", 1)
+    monkeypatch.setattr(spool_module, "MAX_FILES", 1)
     scene.spooled(SUCCESS["hiapi"])
     job_id = scene.receiver.running()
     with scene.away():
@@ -375,7 +375,7 @@ def test_a_provider_that_is_switched_off_keeps_its_callbacks_waiting(scene: Scen
     off = scene.receiver.harness.provider_off()
 
     with structlog.testing.capture_logs() as logs:
-        assert Drainer(off.runtime, scene.spool).drain() is True
+        assert SpoolDrainer(off.runtime, scene.spool).drain() is True
     assert [line["event"] for line in logs] == ["spool_entry_waits"]
     assert (len(scene.spool.waiting()), scene.status(job_id)) == (1, Status.RUNNING)
 

@@ -23,7 +23,7 @@ def test_each_step_has_a_task_and_its_own_threads(
     workers: ModuleType, monkeypatch: pytest.MonkeyPatch, step: Step
 ) -> None:
     taken: list[tuple[str, Step, list[str]]] = []
-    for name in ("crew", "archivists", "messengers"):
+    for name in ("executor", "archivists", "messengers"):
         monkeypatch.setattr(
             getattr(workers, name),
             "take",
@@ -32,16 +32,16 @@ def test_each_step_has_a_task_and_its_own_threads(
 
     workers.app.tasks[TASKS[step]](["job-1", "job-2"])
 
-    threads = {Step.ARCHIVE: "archivists", Step.NOTIFY: "messengers"}.get(step, "crew")
+    threads = {Step.ARCHIVE: "archivists", Step.NOTIFY: "messengers"}.get(step, "executor")
     assert taken == [(threads, step, ["job-1", "job-2"])]
 
 
 def test_what_follows_from_an_outcome_is_dropped_when_it_is_too_much(workers: ModuleType) -> None:
-    assert workers.executor._holds_back
+    assert workers.executor._blocks
     for name, threads in (("archivists", 16), ("messengers", 64)):
-        crew = getattr(workers, name)
-        assert not crew._holds_back
-        assert crew._free._value == threads + workers.BACKLOG
+        executor = getattr(workers, name)
+        assert not executor._blocks
+        assert executor._free._value == threads + workers.BACKLOG
 
 
 def test_a_sweep_is_asked_for_and_nudges(harness: Harness, workers: ModuleType) -> None:

@@ -15,14 +15,14 @@ from workers.executor import StepExecutor
 JOBS = [f"job-{number}" for number in range(5)]
 
 
-def crew(run: Callable[[Step, str], None], threads: int = 4) -> StepExecutor:
+def executor(run: Callable[[Step, str], None], threads: int = 4) -> StepExecutor:
     return StepExecutor(run, stopping=lambda: False, threads=threads)
 
 
 def test_steps_are_done_side_by_side() -> None:
     together = threading.Barrier(len(JOBS) + 1)
-    workers = crew(lambda *_: (together.wait(5), None)[1], threads=len(JOBS))
-    workers.take(Step.POLL, JOBS)
+    workers = executor(lambda *_: (together.wait(5), None)[1], threads=len(JOBS))
+    workers.execute(Step.POLL, JOBS)
     together.wait(5)
     assert workers.drain(5) == []
 
@@ -34,8 +34,8 @@ def test_no_more_is_taken_while_all_are_busy() -> None:
         begun.append(job_id)
         go_on.wait(5)
 
-    workers = crew(run, threads=2)
-    taking = threading.Thread(target=workers.take, args=(Step.SUBMIT, JOBS))
+    workers = executor(run, threads=2)
+    taking = threading.Thread(target=workers.execute, args=(Step.SUBMIT, JOBS))
     taking.start()
     taking.join(0.3)
     assert taking.is_alive()
@@ -55,8 +55,8 @@ def test_a_step_that_breaks_does_not_keep_the_others(error: Exception) -> None:
             raise error
         done.append(job_id)
 
-    workers = crew(run, threads=1)
-    workers.take(Step.SUBMIT, JOBS)
+    workers = executor(run, threads=1)
+    workers.execute(Step.SUBMIT, JOBS)
     assert workers.drain(5) == []
     assert done == JOBS[1:]
 
@@ -68,8 +68,8 @@ def test_what_was_begun_is_finished_before_the_end() -> None:
         go_on.wait(5)
         done.append(job_id)
 
-    workers = crew(run)
-    workers.take(Step.POLL, JOBS[:3])
+    workers = executor(run)
+    workers.execute(Step.POLL, JOBS[:3])
     threading.Timer(0.1, go_on.set).start()
     assert workers.drain(5) == []
     assert sorted(done) == JOBS[:3]
@@ -83,15 +83,15 @@ def test_a_process_that_is_to_stop_begins_no_further_step() -> None:
         stop.set()
 
     workers = StepExecutor(run, stopping=stop.is_set, threads=1)
-    workers.take(Step.SUBMIT, JOBS)
+    workers.execute(Step.SUBMIT, JOBS)
     assert workers.drain(5) == []
     assert done == JOBS[:1]
 
 
 def test_what_is_not_finished_in_time_is_named() -> None:
     go_on = threading.Event()
-    workers = crew(lambda _, job_id: (job_id == JOBS[0] and go_on.wait(5), None)[1])
-    workers.take(Step.POLL, JOBS[:3])
+    workers = executor(lambda _, job_id: (job_id == JOBS[0] and go_on.wait(5), None)[1])
+    workers.execute(Step.POLL, JOBS[:3])
     assert workers.drain(0.2) == JOBS[:1]
     go_on.set()
 
@@ -119,7 +119,7 @@ def many(count: int) -> list[str]:
 
 def returns(workers: StepExecutor, jobs: list[str]) -> bool:
     """Whether taking these jobs returns, although nothing is done meanwhile."""
-    taking = threading.Thread(target=workers.take, args=(Step.NOTIFY, jobs), daemon=True)
+    taking = threading.Thread(target=workers.execute, args=(Step.NOTIFY, jobs), daemon=True)
     taking.start()
     taking.join(5)
     return not taking.is_alive()
@@ -160,7 +160,7 @@ def test_there_is_room_again_for_each_step_that_is_done(slow: Slow) -> None:
     slow.go_on.set()
 
     for job_id in many(50):
-        workers.take(Step.NOTIFY, [job_id])
+        workers.execute(Step.NOTIFY, [job_id])
         assert slow.arrived.acquire(timeout=5)
 
     assert workers.drain(5) == []
@@ -177,7 +177,7 @@ def test_steps_that_break_leave_their_room(error: Exception) -> None:
 
     workers = StepExecutor(run, stopping=lambda: False, threads=1, backlog=1)
     for _ in range(20):
-        workers.take(Step.NOTIFY, JOBS[:1])
+        workers.execute(Step.NOTIFY, JOBS[:1])
         assert begun.acquire(timeout=5)
     assert workers.drain(5) == []
 
@@ -185,12 +185,12 @@ def test_steps_that_break_leave_their_room(error: Exception) -> None:
 def test_what_waits_when_the_process_is_to_stop_is_not_begun(slow: Slow) -> None:
     stop = threading.Event()
     workers = StepExecutor(slow, stopping=stop.is_set, threads=2, backlog=10)
-    workers.take(Step.NOTIFY, many(8))
+    workers.execute(Step.NOTIFY, many(8))
     for _ in range(2):
         assert slow.arrived.acquire(timeout=5)
 
     stop.set()
-    workers.take(Step.NOTIFY, ["too late"])
+    workers.execute(Step.NOTIFY, ["too late"])
     slow.go_on.set()
 
     assert workers.drain(5) == []
@@ -199,7 +199,7 @@ def test_what_waits_when_the_process_is_to_stop_is_not_begun(slow: Slow) -> None
 
 def test_what_waits_and_what_hangs_is_named_when_the_time_is_over(slow: Slow) -> None:
     workers = StepExecutor(slow, stopping=lambda: False, threads=1, backlog=2)
-    workers.take(Step.NOTIFY, many(10))
+    workers.execute(Step.NOTIFY, many(10))
 
     assert workers.drain(0.05) == many(3)
 
@@ -210,7 +210,7 @@ def test_a_crew_that_took_nothing_has_nothing_to_finish() -> None:
 
 def test_a_step_that_is_held_back_for_room_is_not_dropped_without_a_backlog(slow: Slow) -> None:
     workers = StepExecutor(slow, stopping=lambda: False, threads=1)
-    taking = threading.Thread(target=workers.take, args=(Step.SUBMIT, many(20)))
+    taking = threading.Thread(target=workers.execute, args=(Step.SUBMIT, many(20)))
     taking.start()
     slow.go_on.set()
     taking.join(5)

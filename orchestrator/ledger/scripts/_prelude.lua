@@ -1,15 +1,15 @@
--- What every transition of one job shares. The loader puts this file before each script whose
+-- Functions that every transition of one job uses. The loader puts this file before each script whose
 -- KEYS begin with: KEYS[1] job, KEYS[2] events, KEYS[3] agenda. Times are ms, given by the caller.
 
--- A job's timeline keeps this many events; its settlement is always listed.
+-- The most events in a job's timeline. The settlement is always listed.
 local MAX_EVENTS = 100
 local TERMINAL = {succeeded = true, failed = true, cancelled = true}
--- Events that contradict or repeat what is known: they are counted.
+-- Events that repeat or contradict the known state. They are counted.
 local COUNTED = {duplicate = true, conflict = true, mismatch = true, superseded = true}
 
 local key = {job = KEYS[1], events = KEYS[2], agenda = KEYS[3]}
 local job_id = string.match(key.job, '[^:]+$')
--- Keys of the same shard: what they begin with.
+-- The prefix of all keys of the shard.
 local shard = string.match(key.agenda, '^(.*:)agenda$')
 
 local function get(field)
@@ -24,7 +24,7 @@ local function count(name, by)
   redis.call('HINCRBY', shard .. 'counts', name, by)
 end
 
--- Move the job to another status; other fields to set follow as name, value, ...
+-- Change the status of the job. More fields to set follow as name, value, ...
 local function become(from, to, ...)
   set('status', to, ...)
   if from ~= to then
@@ -33,7 +33,7 @@ local function become(from, to, ...)
   end
 end
 
--- An attempt may have reached its provider, and nobody knows its task: it may be paid for in vain.
+-- Record an attempt that may have reached its provider without a known task. It may be charged.
 local function risk(now, attempt)
   redis.call('ZADD', shard .. 'unconfirmed', 'NX', now, job_id .. '.' .. attempt)
 end
@@ -46,7 +46,7 @@ local function release()
   redis.call('HDEL', key.job, 'lease')
 end
 
--- `detail` is a JSON object, as text.
+-- `detail` is a JSON object as text.
 local function event(now, name, detail)
   if COUNTED[name] then
     count(name, 1)
@@ -63,7 +63,7 @@ local function bound_to(attempt, task_id)
   redis.call('ZREM', shard .. 'unconfirmed', job_id .. '.' .. attempt)
 end
 
--- Bind a provider task to an attempt that was sent. False: the attempt has another task.
+-- Bind a provider task to an attempt that was sent. Returns false if the attempt has another task.
 local function bind(attempt, task_id)
   local bound = get('task.' .. attempt)
   if bound then
@@ -76,23 +76,23 @@ local function bind(attempt, task_id)
   return true
 end
 
--- Whether the caller still holds the lease on this attempt, before the provider was heard of.
+-- Returns whether the caller holds the lease on this attempt, and the attempt has no task yet.
 local function holds(lease, attempt)
   local status = get('status')
   return get('lease') == lease and get('attempt') == attempt
     and (status == 'submitting' or status == 'unconfirmed')
 end
 
--- What follows from an outcome, each at its own pace. A job stands in the sorted set of that name
--- while it is pending; its lease, next look and tries are fields that begin with the name.
+-- The follow-ups of an outcome. A job is in the sorted set of a follow-up while that is pending. Its
+-- lease, its tries and when it is due are fields that begin with the name of the follow-up.
 local FOLLOW_UPS = {'archive', 'notify'}
 
--- The fields of one that is now due, as name, value, ...
+-- Returns the fields of a follow-up that is due now, as name, value, ...
 local function pending(now, name)
   return name, 'pending', name .. '.since', now, name .. '.next', now
 end
 
--- Keep the job while anything follows, and for the retention time after.
+-- Keep the job for the retention time, unless a follow-up is pending.
 local function keep(retention)
   for _, state in ipairs(redis.call('HMGET', key.job, unpack(FOLLOW_UPS))) do
     if state == 'pending' then
@@ -103,9 +103,9 @@ local function keep(retention)
   redis.call('PEXPIRE', key.events, retention)
 end
 
--- Give the job its one outcome: it leaves the agenda, and what follows is due. `expires` is when
--- its images' links may be dead. The other fields to set follow as name, value, ...; all in few
--- calls, since callbacks come here. Gives the names of what follows.
+-- Give the job its outcome. The job leaves the agenda, and its follow-ups are due. `expires` is when
+-- the first image link expires. More fields to set follow as name, value, ... They are set in few
+-- calls, because every callback runs this. Returns the names of the follow-ups.
 local function settle(now, from, status, by, retention, expires, detail, ...)
   local follows, fields = {}, {'by', by, 'settled', now, 'updated', now, ...}
   if status == 'succeeded' then
@@ -126,7 +126,7 @@ local function settle(now, from, status, by, retention, expires, detail, ...)
   if status == 'succeeded' then
     redis.call('ZADD', shard .. 'expiring', expires, job_id)
   end
-  release() -- after a write that a full Redis refuses, so that nothing is half done
+  release() -- after the first write, which a full Redis refuses, so that the transition stays atomic
   redis.call('ZREM', key.agenda, job_id)
   event(now, 'settled', detail)
   if #follows == 0 then

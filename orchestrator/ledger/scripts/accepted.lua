@@ -1,9 +1,9 @@
--- Purpose: the provider took the attempt and named its task. This is evidence, so it needs no
---   lease: it holds whoever brings it, and however late.
+-- Purpose: the provider accepted the attempt and named its task. This is a fact, so it needs no
+--   lease, and may be recorded at any time.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 attempt, 3 provider task id, 4 next look ms, 5 cost JSON ('' unknown),
+-- ARGV: 1 now ms, 2 attempt, 3 provider task id, 4 due at ms, 5 cost JSON ('' unknown),
 --       6 detail JSON
--- Returns: running | settled (has its outcome already) | superseded (a newer attempt is under way)
+-- Returns: running | settled (the job has its outcome) | superseded (a newer attempt exists)
 --   | mismatch (the attempt is another provider task) | missing
 local now, attempt, task_id, due_at, cost, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
@@ -19,7 +19,7 @@ end
 event(now, 'accepted', detail)
 set('updated', now)
 if cost ~= '' then
-  redis.call('HSETNX', key.job, 'cost', cost) -- the outcome's own cost is the last word
+  redis.call('HSETNX', key.job, 'cost', cost) -- the cost of the outcome takes precedence
 end
 if TERMINAL[status] then
   return {'settled'}

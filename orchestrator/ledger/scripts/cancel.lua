@@ -1,8 +1,8 @@
--- Purpose: call a job off that was not handed to the provider. No provider here can take a task
---   back, so a job that was sent is paid for, and keeps its way to its outcome.
+-- Purpose: cancel a job that was not submitted. Providers cannot cancel a task, so a submitted job
+--   is charged and continues to its outcome.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 error JSON, 3 retention ms, 4 detail JSON
--- Returns: cancelled, what follows, ... | duplicate (cancelled before) | in_flight | terminal | missing
+-- Returns: cancelled, due follow-ups, ... | duplicate (cancelled before) | in_flight | terminal | missing
 local now, error, retention, detail = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 local status = get('status')

@@ -1,6 +1,6 @@
--- Purpose: take the lease on a job whose next look is due, for one step.
---   queued becomes submitting (a new attempt), unless its deadline passed; submitting, with its
---   lease run out, becomes unconfirmed: whoever held it may have sent the request.
+-- Purpose: take the lease on a due job, for one step.
+--   queued becomes submitting (a new attempt), unless its deadline passed. submitting with an
+--   expired lease becomes unconfirmed, because its worker may have sent the request.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 lease token, 3 end of the lease ms, 4 step
 -- Returns: claimed, the job's fields | not_due | missing

@@ -1,8 +1,8 @@
--- Purpose: create a queued job, or find the one that the same idempotency key made. A key whose
---   job has expired counts as new.
+-- Purpose: create a queued job, or return the job of the same idempotency key. A key whose job has
+--   expired counts as new.
 -- KEYS: 1 job, 2 events, 3 agenda, 4 idempotency (the job key again when there is none)
 -- ARGV: 1 now ms, 2 request JSON, 3 deadline ms, 4 fingerprint, 5 idempotency lifetime ms ('' none),
---       6 '1' if the caller wants to be told of the outcome
+--       6 '1' if the request names a receiver of notifications
 -- Returns: created | replayed, job id | mismatch, job id
 -- Repeating the call with the same job id changes nothing and answers created.
 local now, request, deadline, fingerprint, lifetime = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]

@@ -1,6 +1,6 @@
--- Purpose: a poll brought no outcome; look again later.
+-- Purpose: a poll returned no outcome. The job is due again later.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 lease token, 3 next look ms, 4 tries, 5 detail JSON
+-- ARGV: 1 now ms, 2 lease token, 3 due at ms, 4 tries, 5 detail JSON
 -- Returns: deferred | stale (the lease is another's, or the job moved on) | missing
 local now, lease, due_at, tries, detail = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 

@@ -1,4 +1,4 @@
--- Purpose: list the jobs whose next look is due, the longest overdue first. Costs O(due), never
+-- Purpose: list the due jobs, the longest overdue first. Costs O(due), never
 --   O(open). Entries whose job is gone are removed.
 -- KEYS: 1 agenda
 -- ARGV: 1 now ms, 2 limit, 3 prefix of job keys (same hash tag as KEYS[1])

@@ -1,5 +1,5 @@
--- Purpose: list the jobs whose images are due to be archived. Those whose links die soonest come
---   first; where they are not due (they failed just now, say), the longest overdue ones.
+-- Purpose: list the jobs whose archive is due. Jobs whose links expire soonest come first. When
+--   those are not due (after a failed try, for example), the longest overdue jobs follow.
 -- KEYS: 1 archive, 2 expiring
 -- ARGV: 1 now ms, 2 limit
 -- Returns: job id, job id, ... Costs O(limit).

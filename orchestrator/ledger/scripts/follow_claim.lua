@@ -1,4 +1,4 @@
--- Purpose: take the lease on what follows from a job's outcome, when it is due.
+-- Purpose: take the lease on a due follow-up of a job.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 end of the lease ms
 -- Returns: claimed, the job's fields | not_due | missing

@@ -1,5 +1,5 @@
--- Purpose: end what follows from a job's outcome: done, or given up. With nothing else to follow,
---   the job is kept for the retention time from now.
+-- Purpose: end a follow-up of a job. Without another pending follow-up, the job is kept for the
+--   retention time from now.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 how it ended, 5 tries, 6 error,
 --       7 images JSON ('' unchanged), 8 detail JSON, 9 retention ms

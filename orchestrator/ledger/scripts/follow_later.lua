@@ -1,6 +1,6 @@
--- Purpose: end the lease on what follows from a job's outcome, and plan another try.
+-- Purpose: end the lease on a follow-up, and plan another try.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 next look ms,
+-- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 due at ms,
 --       5 tries ('' when this was none), 6 error, 7 images JSON ('' unchanged), 8 detail JSON
 -- Returns: recorded | stale (the lease is another's) | missing
 local now, name, lease, due_at = ARGV[1], ARGV[2], ARGV[3], ARGV[4]

@@ -1,7 +1,7 @@
--- Purpose: delete a job that was done before a time, with all that is kept of it.
+-- Purpose: delete a job that ended before a time, with all its keys and entries.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 settled before this ms
--- Returns: forgotten | kept (it is open, settled later, or something is still to follow) | missing
+-- Returns: forgotten | kept (it is open, ended later, or a follow-up is pending) | missing
 local before = ARGV[1]
 
 local status, settled, archive, notify = unpack(redis.call('HMGET', key.job,

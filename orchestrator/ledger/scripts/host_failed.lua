@@ -1,5 +1,5 @@
--- Purpose: note that a host did not take a notification. One that failed often enough, for long
---   enough, is paused; it is probed now and then.
+-- Purpose: record a failed notification of a host. After enough failures over enough time the host
+--   is paused, and then probed at an interval.
 -- KEYS: 1 hosts
 -- ARGV: 1 host, 2 now ms, 3 failures before it is paused, 4 for how long ms, 5 time between probes ms
 -- Returns: failing | paused (by this failure) | still_paused

@@ -1,8 +1,8 @@
--- Purpose: have a job's caller told again, from the first try on; the job is kept meanwhile.
+-- Purpose: schedule a job's notification again, from the first try. The job is kept meanwhile.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms
--- Returns: recorded | open (it has no outcome to tell) | silent (its caller named no way to be
---   told) | missing
+-- Returns: recorded | open (it has no outcome yet) | silent (its request names no receiver)
+--   | missing
 local now = ARGV[1]
 
 local status, notify, lease = unpack(redis.call('HMGET', key.job, 'status', 'notify', 'notify.lease'))
@@ -17,7 +17,7 @@ if not notify then
 end
 local look = redis.call('ZSCORE', shard .. 'notify', job_id)
 local leased = lease and look and tonumber(look) > tonumber(now)
-if not leased then -- else it is being told just now
+if not leased then -- otherwise a worker sends it now
   set('notify.tries', 0, pending(now, 'notify'))
   redis.call('ZADD', shard .. 'notify', now, job_id)
   event(now, 'notify_again', '{}')

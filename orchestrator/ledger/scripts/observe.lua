@@ -1,9 +1,9 @@
--- Purpose: a verified callback shows that the provider task exists, and is not to settle the job:
---   it is not terminal, or the provider is set to confirm. Binds the task; the job is running.
+-- Purpose: a verified callback shows that the provider task exists, but must not settle the job: it
+--   is not terminal, or the provider is configured to confirm. Binds the task; the job is running.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 attempt, 3 provider task id, 4 next look ms ('' leaves the planned one),
---       5 next look ms of a job that was not known to run, 6 detail JSON
--- Returns: running | duplicate (has its outcome already) | superseded (a newer attempt is under way)
+-- ARGV: 1 now ms, 2 attempt, 3 provider task id, 4 due at ms ('' leaves it unchanged),
+--       5 due at ms of a job that was not known to run, 6 detail JSON
+-- Returns: running | duplicate (the job has its outcome) | superseded (a newer attempt exists)
 --   | mismatch (the attempt is another provider task) | missing
 local now, attempt, task_id, due_at, fallback, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]

@@ -1,9 +1,9 @@
--- Purpose: the attempt is over without an outcome, and another one may be made later: the provider
---   said no for now (event deferred), or the job buys another one after an unconfirmed attempt
---   (event resubmitted, which a job does once).
+-- Purpose: the attempt ended without an outcome, and another attempt follows. The provider refused
+--   for now (event deferred), or an unconfirmed attempt is submitted again (event resubmitted, at
+--   most once per job).
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 attempt, 3 lease token, 4 next look ms, 5 tries, 6 event name, 7 detail JSON
--- Returns: queued | stale (the lease is another's, or the provider was heard of) | missing
+-- ARGV: 1 now ms, 2 attempt, 3 lease token, 4 due at ms, 5 tries, 6 event name, 7 detail JSON
+-- Returns: queued | stale (the lease is another's, or the attempt has a task) | missing
 local now, attempt, lease, due_at, tries, name, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 

@@ -1,11 +1,11 @@
--- Purpose: give a job its one terminal outcome, or recognise that it has one.
---   A callback needs no lease: it is the provider's word. A worker's outcome needs its lease.
+-- Purpose: give a job its only outcome, or recognise that it has one. A callback needs no lease,
+--   because it comes from the provider. The outcome of a worker needs its lease.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 attempt, 3 lease token ('' for a callback), 4 provider task id ('' none known),
 --       5 status, 6 by, 7 images JSON, 8 error JSON, 9 cost JSON ('' each when there is none),
---       10 retention ms, 11 detail JSON, 12 when the images' links may be dead ms
--- Returns: settled, what follows, ... | duplicate (the same outcome again) | conflict (another one; recorded only)
---   | superseded (an older attempt failed while a newer one is under way)
+--       10 retention ms, 11 detail JSON, 12 when the first image link expires ms
+-- Returns: settled, due follow-ups, ... | duplicate (the same outcome) | conflict (another outcome; only recorded)
+--   | superseded (an older attempt failed while a newer attempt exists)
 --   | mismatch (the attempt is another provider task) | stale (the lease is another's) | missing
 local now, attempt, lease, task_id, status, by = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local images, error, cost, retention, detail = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]

@@ -1,9 +1,9 @@
--- Purpose: forget what is left of jobs that have expired: entries of the index, the oldest first, attempts
---   of unknown fate, and notifications that were given up. Costs O(limit).
--- KEYS: 1 index of jobs, 2 unconfirmed attempts, 3 dead notifications
+-- Purpose: remove the entries of expired jobs: from the index (oldest first), the unconfirmed attempts
+--   and the failed notifications. Costs O(limit).
+-- KEYS: 1 index of jobs, 2 unconfirmed attempts, 3 failed notifications
 -- ARGV: 1 limit, 2 prefix of job keys (same hash tag as KEYS[1]), 3 since when (ms) the job of an
 --   entry in the last two cannot have expired yet
--- Returns: how many were forgotten
+-- Returns: the number of removed entries
 local limit, prefix, oldest = ARGV[1], ARGV[2], ARGV[3]
 
 local forgotten = 0

@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from orchestrator.jobs.model import Copy, FollowUpStatus, Image, Outcome, Status
 from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.steps import archive as archive_step
-from orchestrator.steps.archive import FIRST, archive
+from orchestrator.steps.archive import FIRST_WAIT_SECONDS, archive
 from sandbox.decompression import pixel_bomb
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import (
@@ -218,8 +218,8 @@ def test_what_is_no_image_leaves_the_job_succeeded_and_says_why(
     assert "http" not in told
     found = state(strict.harness, job_id)
     assert (found.status, found.tries, found.error) == (FollowUpStatus.PENDING, 1, told)
-    assert (found.tried_at, found.due_at) == (NOON, NOON + int(FIRST * 1000))
-    assert archive_kit.due_at(strict.harness, job_id) == FIRST
+    assert (found.tried_at, found.due_at) == (NOON, NOON + int(FIRST_WAIT_SECONDS * 1000))
+    assert archive_kit.due_at(strict.harness, job_id) == FIRST_WAIT_SECONDS
     assert strict.harness.events(job_id)[-1] == "archive_failed"
     assert archive_kit.files(strict.harness) == {}, "nothing half is left, and no manifest yet"
 
@@ -259,7 +259,7 @@ def test_a_link_that_may_not_be_asked_is_not(harness: Harness) -> None:
     assert why is not None
     assert why.startswith("a metadata ")
     assert why.endswith(" is not allowed")
-    assert archive_kit.due_at(harness, job_id) == FIRST
+    assert archive_kit.due_at(harness, job_id) == FIRST_WAIT_SECONDS
 
 
 def test_links_into_the_private_network_are_refused_by_default(
@@ -305,7 +305,7 @@ def test_while_the_storage_is_away_images_wait(
     assert second is None, "it would fail too, so it was not tried"
     assert gallery.fetched() == ["/image-0"]
     assert state(harness, job_id).error == first
-    assert archive_kit.due_at(harness, job_id) == FIRST
+    assert archive_kit.due_at(harness, job_id) == FIRST_WAIT_SECONDS
     (tmp_path / "archive").unlink()
 
     again(harness, job_id)
@@ -401,7 +401,7 @@ def test_without_its_manifest_an_archive_is_not_done(
     assert waiting.error == "our storage: the storage is away"
     assert harness.job(job_id).images[0].copy is not None, "the image is kept, and shown"
     assert errors(harness, job_id) == [None]
-    assert archive_kit.due_at(harness, job_id) == FIRST
+    assert archive_kit.due_at(harness, job_id) == FIRST_WAIT_SECONDS
     storage.refuses, storage.paths = lambda _: False, []
 
     again(harness, job_id)

@@ -11,7 +11,7 @@ import pytest
 from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.steps import archive as archive_step
-from orchestrator.steps.archive import LATE, LONGEST, MARGIN
+from orchestrator.steps.archive import EXPIRED_GRACE_MS, LEASE_MARGIN_MS, LONGEST_WAIT_SECONDS
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import (
     DEAD_LINK,
@@ -31,7 +31,7 @@ from tests.support.fakes import NOON, Answer, Asked, Harness
 
 
 def test_the_lease_has_time_for_two_images(harness: Harness) -> None:
-    assert archive_step.lease_ms(harness.runtime) == 2 * 5000 + MARGIN
+    assert archive_step.lease_ms(harness.runtime) == 2 * 5000 + LEASE_MARGIN_MS
 
 
 def test_images_that_are_left_when_the_time_is_up_come_right_after(
@@ -54,7 +54,7 @@ def test_images_that_are_left_when_the_time_is_up_come_right_after(
 
 
 def test_the_time_for_one_more_image_is_just_enough(harness: Harness, gallery: Gallery) -> None:
-    spare = (archive_step.lease_ms(harness.runtime) - 5000 - MARGIN // 2) / 1000
+    spare = (archive_step.lease_ms(harness.runtime) - 5000 - LEASE_MARGIN_MS // 2) / 1000
     enough = gallery.job(slow(harness, spare, picture(0)), picture(1))
     archived(harness, enough)
     gallery.fetched()
@@ -92,7 +92,11 @@ def test_slow_links_are_given_up_too(harness: Harness, gallery: Gallery) -> None
 
     assert state(harness, job_id).status is FollowUpStatus.DEAD
     assert errors(harness, job_id) == ["it answered 404"] * 5
-    assert LATE <= harness.clock.now - NOON < LATE + 2 * LONGEST * 1000
+    assert (
+        EXPIRED_GRACE_MS
+        <= harness.clock.now - NOON
+        < EXPIRED_GRACE_MS + 2 * LONGEST_WAIT_SECONDS * 1000
+    )
     assert len(set(asked)) == 5
 
 

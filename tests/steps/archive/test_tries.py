@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.jobs.model import FollowUpStatus, Status
-from orchestrator.steps.archive import FIRST, IN_TIME, LONGEST, PATIENCE
+from orchestrator.steps.archive import (
+    FIRST_WAIT_SECONDS,
+    LAST_TRY_BEFORE_EXPIRY_MS,
+    LONGEST_WAIT_SECONDS,
+    TRY_UNKNOWN_EXPIRY_MS,
+)
 from tests.support import archive_kit
 from tests.support.archive_kit import (
     DEAD_LINK,
@@ -32,12 +37,16 @@ def test_waits_double_with_jitter_up_to_the_longest(
         waits.append(archive_kit.due_at(harness, job_id))
         again(harness, job_id)
 
-    assert waits == [min(FIRST * 2.0**n * factor, LONGEST) for n in range(12)]
+    assert waits == [
+        min(FIRST_WAIT_SECONDS * 2.0**n * factor, LONGEST_WAIT_SECONDS) for n in range(12)
+    ]
     assert state(harness, job_id).tries == 13
     assert harness.events(job_id).count("archive_failed") == 13
 
 
-@pytest.mark.parametrize(("asked", "wait"), [("900", 900), ("2", FIRST), ("soon", FIRST)])
+@pytest.mark.parametrize(
+    ("asked", "wait"), [("900", 900), ("2", FIRST_WAIT_SECONDS), ("soon", FIRST_WAIT_SECONDS)]
+)
 def test_a_server_that_asks_for_patience_has_it(
     harness: Harness, gallery: Gallery, asked: str, wait: float
 ) -> None:
@@ -74,7 +83,9 @@ def test_patience_ends_where_the_link_does(harness: Harness, gallery: Gallery) -
         looks.append((harness.clock.now - NOON) / 1000 + (archive_kit.due_at(harness, job_id) or 0))
         again(harness, job_id)
 
-    assert looks == [600 - IN_TIME / 1000, 600], "shortly before the link dies, and when it does"
+    assert looks == [600 - LAST_TRY_BEFORE_EXPIRY_MS / 1000, 600], (
+        "shortly before the link dies, and when it does"
+    )
     assert state(harness, job_id).status is FollowUpStatus.DEAD
 
 
@@ -86,8 +97,8 @@ def test_the_last_tries_are_made_with_each_link(harness: Harness, gallery: Galle
         again(harness, job_id)
         looks.append(harness.clock.now - NOON)
 
-    assert looks[-2:] == [50_000_000 - IN_TIME, 50_000_000]
-    assert looks[0] == FIRST * 1000
+    assert looks[-2:] == [50_000_000 - LAST_TRY_BEFORE_EXPIRY_MS, 50_000_000]
+    assert looks[0] == FIRST_WAIT_SECONDS * 1000
     assert 60_000 in looks
 
 
@@ -136,7 +147,7 @@ def test_a_link_that_does_not_say_when_it_dies_is_tried_for_days(
     while state(harness, job_id).status is FollowUpStatus.PENDING:
         again(harness, job_id)
 
-    assert harness.clock.now == NOON + PATIENCE
+    assert harness.clock.now == NOON + TRY_UNKNOWN_EXPIRY_MS
     assert state(harness, job_id).tries > 300
 
 
@@ -158,7 +169,7 @@ def test_only_what_is_missing_is_fetched_again(harness: Harness, gallery: Galler
 def test_before_its_next_look_a_job_is_left_alone(harness: Harness, gallery: Gallery) -> None:
     job_id = archived(harness, gallery.job(DEAD_LINK))
     gallery.fetched()
-    harness.clock.forward(FIRST - 0.001)
+    harness.clock.forward(FIRST_WAIT_SECONDS - 0.001)
 
     archived(harness, job_id)
 

@@ -9,8 +9,8 @@ import pytest
 import structlog
 from redis import Redis
 
-from orchestrator.delivery.schedule import PATIENCE, SCHEDULE
-from orchestrator.host_limiter import BUSY, PAUSED, SLOTS
+from orchestrator.delivery.schedule import LONGEST_PAUSE_SECONDS, SCHEDULE
+from orchestrator.host_limiter import BUSY_WAIT_SECONDS, PAUSED_WAIT_PROBES, SLOTS_PER_HOST
 from orchestrator.jobs.model import FollowUpStatus
 from orchestrator.steps import notify as notify_step
 from orchestrator.steps.notify import notify
@@ -46,24 +46,24 @@ def nested(harness: Harness, jobs: list[str]) -> Callable[[Asked], Answer]:
 
 
 def test_only_so_many_are_under_way_to_one_host(harness: Harness, receiver: FakeProvider) -> None:
-    jobs = [ended(harness, receiver) for _ in range(SLOTS + 2)]
+    jobs = [ended(harness, receiver) for _ in range(SLOTS_PER_HOST + 2)]
     receiver.handler = nested(harness, jobs[1:])
     harness.chance.number = 0.5
 
     notify(harness.runtime, jobs[0])
 
-    assert ids(receiver) == [f"msg_{job_id}" for job_id in jobs[:SLOTS]]
-    put_off = told(harness, jobs[SLOTS])
+    assert ids(receiver) == [f"msg_{job_id}" for job_id in jobs[:SLOTS_PER_HOST]]
+    put_off = told(harness, jobs[SLOTS_PER_HOST])
     assert (put_off.status, put_off.tries, put_off.tried_at) == (PENDING, 0, None)
-    assert wait(harness, jobs[SLOTS]) == sum(BUSY) / 2
-    assert again(harness, jobs[SLOTS]).status is DONE
+    assert wait(harness, jobs[SLOTS_PER_HOST]) == sum(BUSY_WAIT_SECONDS) / 2
+    assert again(harness, jobs[SLOTS_PER_HOST]).status is DONE
 
 
 def test_a_full_host_does_not_keep_another_one_waiting(
     harness: Harness, receiver: FakeProvider
 ) -> None:
     with serving(FakeProvider(lambda _: Answer(200))) as other:
-        jobs = [ended(harness, receiver) for _ in range(SLOTS)] + [ended(harness, other)]
+        jobs = [ended(harness, receiver) for _ in range(SLOTS_PER_HOST)] + [ended(harness, other)]
         receiver.handler = nested(harness, jobs[1:])
         notify(harness.runtime, jobs[0])
 
@@ -75,14 +75,14 @@ def test_slots_are_given_back_whatever_becomes_of_the_call(
     harness: Harness, receiver: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notify_step, "message", killed)
-    for _ in range(SLOTS):
+    for _ in range(SLOTS_PER_HOST):
         with pytest.raises(Killed):
             notify(harness.runtime, ended(harness, receiver))
     monkeypatch.undo()
 
     for answer in (None, Answer(500), Answer(200), Answer(410)):
         receiver.answers(answer)
-        for _ in range(SLOTS):
+        for _ in range(SLOTS_PER_HOST):
             assert once(harness, ended(harness, receiver)).tries == 1
 
 
@@ -97,7 +97,7 @@ def test_a_paused_host_is_left_in_peace_and_its_jobs_are_kept(
 
     assert receiver.asked == []
     assert (now.status, now.tries, now.tried_at, now.error) == (PENDING, 0, None, None)
-    assert wait(harness, job_id) == sum(PAUSED) / 2 * 60
+    assert wait(harness, job_id) == sum(PAUSED_WAIT_PROBES) / 2 * 60
 
 
 def test_a_probe_that_is_answered_brings_the_host_back(
@@ -120,7 +120,7 @@ def test_a_job_whose_host_was_paused_for_days_is_given_up_and_can_be_told_later(
 ) -> None:
     job_id = ended(harness, receiver)
     pause(harness, host(receiver))
-    harness.clock.forward(PATIENCE)
+    harness.clock.forward(LONGEST_PAUSE_SECONDS)
     pause(harness, host(receiver))
     assert once(harness, job_id).status is PENDING
     harness.clock.forward(1)
@@ -139,7 +139,7 @@ def test_what_was_tried_before_the_pause_counts_when_it_is_given_up(
     receiver.answers(Answer(500))
     job_id = ended(harness, receiver)
     once(harness, job_id)
-    harness.clock.forward(PATIENCE)
+    harness.clock.forward(LONGEST_PAUSE_SECONDS)
     pause(harness, host(receiver))
     assert once(harness, job_id).status is PENDING
     harness.clock.forward(1)
@@ -160,9 +160,9 @@ def test_the_last_try_is_made_although_its_host_is_busy_when_it_comes(
     while told(harness, job_id).tries < len(SCHEDULE) - 1:
         again(harness, job_id)
     harness.clock.forward(wait(harness, job_id) or 0)
-    assert harness.clock.now - NOON > PATIENCE * 1000
+    assert harness.clock.now - NOON > LONGEST_PAUSE_SECONDS * 1000
     turns, hosts = harness.runtime.host_limiter, harness.ledger.circuit_breaker
-    for _ in range(SLOTS):
+    for _ in range(SLOTS_PER_HOST):
         assert turns.acquire(hosts, host(receiver), harness.clock.now, harness.chance) is None
 
     assert once(harness, job_id).status is PENDING
@@ -177,7 +177,7 @@ def test_one_that_is_told_again_has_all_the_patience_anew(
 ) -> None:
     job_id = ended(harness, receiver)
     once(harness, job_id)
-    harness.clock.forward(PATIENCE * 2)
+    harness.clock.forward(LONGEST_PAUSE_SECONDS * 2)
     harness.ledger.follow_ups.notify_again(job_id, now=harness.clock.now)
     pause(harness, host(receiver))
 

@@ -11,7 +11,7 @@ import structlog
 from standardwebhooks import Webhook
 
 from orchestrator.delivery import targets
-from orchestrator.delivery.schedule import JITTER, SCHEDULE
+from orchestrator.delivery.schedule import JITTER_FRACTION, SCHEDULE
 from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.jobs.schemas import job_view
 from orchestrator.jsonio import dump, parse
@@ -19,7 +19,7 @@ from orchestrator.ledger import Ledger, LedgerUnavailable, Result
 from orchestrator.ledger.follow_ups import FollowUps
 from orchestrator.security.secret import Secret
 from orchestrator.steps import notify as notify_step
-from orchestrator.steps.notify import LEASE, notify
+from orchestrator.steps.notify import LEASE_MS, notify
 from tests.support import job_states
 from tests.support.fakes import NOON, PUBLIC_URL, Answer, Asked, FakeProvider, Harness
 from tests.support.notify_kit import (
@@ -164,13 +164,13 @@ def test_a_worker_killed_after_the_call_is_followed_by_another_when_its_lease_ha
         with pytest.raises(Killed):
             notify(harness.runtime, job_id)
 
-    harness.clock.forward(LEASE / 1000 - 1)
+    harness.clock.forward(LEASE_MS / 1000 - 1)
     assert once(harness, job_id).status is PENDING
     assert wait(harness, job_id) == 1
     assert again(harness, job_id).status is DONE
     assert ids(receiver) == [f"msg_{job_id}"] * 2
     first, second = (int(asked.headers["webhook-timestamp"]) for asked in receiver.asked)
-    assert second - first == LEASE / 1000 > targets.TIMEOUT
+    assert second - first == LEASE_MS / 1000 > targets.TIMEOUT_SECONDS
 
 
 @pytest.mark.parametrize("status", [200, 500, 410])
@@ -181,7 +181,7 @@ def test_what_a_lease_brings_that_has_run_out_does_not_count(
 
     def late(_: Asked) -> Answer:
         receiver.handler = lambda _: Answer(200)
-        harness.clock.forward(LEASE / 1000)
+        harness.clock.forward(LEASE_MS / 1000)
         notify(harness.runtime, job_id)
         return Answer(status)
 
@@ -235,7 +235,7 @@ def test_the_whole_schedule_is_walked_and_then_it_is_dead(
         waits.append(seconds)
         seen.append(again(harness, job_id))
 
-    assert waits == pytest.approx([wait * (1 + JITTER * chance) for wait in SCHEDULE])
+    assert waits == pytest.approx([wait * (1 + JITTER_FRACTION * chance) for wait in SCHEDULE])
     assert [now.tries for now in seen] == list(range(1, 11))
     assert [now.status for now in seen] == [PENDING] * 9 + [DEAD]
     assert {now.error for now in seen} == {"it answered 400"}
