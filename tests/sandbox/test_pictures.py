@@ -74,6 +74,13 @@ def test_differs_by_the_end_of_a_long_prompt() -> None:
     assert draw(SQUARE, "x" * 5000 + "a", "x") != draw(SQUARE, "x" * 5000 + "b", "x")
 
 
+def test_shows_the_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_prompt = draw(SQUARE, "A red cube on a table", "x")
+    monkeypatch.setattr(pictures, "_MAX_DRAWN_CHARS", 0)
+
+    assert draw(SQUARE, "A red cube on a table", "x") != with_prompt
+
+
 def test_a_caption_is_not_on_the_next_image() -> None:
     first = draw(SQUARE, "A red cube on a hill", "first")
 
