@@ -13,6 +13,7 @@ from redis import Redis
 from orchestrator import log
 from orchestrator.cli.stack import embedded_redis
 from orchestrator.ledger import Ledger
+from orchestrator.providers import BUILT_IN
 from orchestrator.runtime import default_runtime
 from tests.support.fakes import (
     Chance,
@@ -25,12 +26,13 @@ from tests.support.fakes import (
     serving,
 )
 
-OURS = ("ORCHESTRATOR_", "HIAPI_", "EVOLINK_", "UNIALL_", "AIGPTIMAGE_")
+#: The first part of the name of each variable that the settings read.
+OUR_PREFIXES = ("ORCHESTRATOR_", *(f"{name.upper()}_" for name in BUILT_IN))
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(OURS)]:
+    for name in [name for name in os.environ if name.startswith(OUR_PREFIXES)]:
         monkeypatch.delenv(name)
 
 

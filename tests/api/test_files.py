@@ -13,9 +13,9 @@ from werkzeug.test import TestResponse
 from orchestrator.api import MAX_BODY_BYTES
 from tests.api.conftest import Api, Open
 from tests.jobs.test_uploads import PNG
-from tests.support.fakes import REQUESTS
+from tests.support.providers import ACCEPTING_FILES, EXAMPLE_REQUESTS
 
-JOB = orjson.dumps(REQUESTS["uniall"]).decode()
+JOB = orjson.dumps(EXAMPLE_REQUESTS[ACCEPTING_FILES[0]]).decode()
 
 
 def send(api: Api, key: str | None = None, **parts: Any) -> TestResponse:

@@ -26,16 +26,11 @@ def test_every_provider_is_listed_and_whether_it_is_on(open_api: Open) -> None:
 def test_a_model_says_its_limits(api: Api) -> None:
     found = listed(api)
 
-    [model] = found["aigptimage"]["models"]
-    assert model["name"] == "nano-banana-2-text-to-image"
-    assert model["options"]["prompt"] == {"min_length": 1, "max_length": 20_000}
-    assert model["options"]["resolution"] == {"one_of": ["1K", "2K", "4K"]}
-    assert found["aigptimage"]["support"]["images"] == "refused"
-    assert found["uniall"]["families"][1] == {
-        "name": "nano-banana-2",
-        "model": "NanoBanana2-1K",
-        "resolution": {t: f"NanoBanana2-{t}" for t in ("0.5K", "1K", "2K", "4K")},
-    }
+    [model] = found["hiapi"]["models"]
+    assert model["name"] == "Nano-Banana-2"
+    assert model["options"]["resolution"] == {"one_of": ["1K", "2K", "4K"], "default": "1K"}
+    assert found["hiapi"]["support"]["n"] == "refused"
+    assert found["evolink"]["models"][0]["options"]["prompt"]["max_length"] == 2000
 
 
 def test_a_caller_without_a_key_is_told_nothing(api: Api) -> None:

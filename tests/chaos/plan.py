@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image
 
-from orchestrator.providers import BUILT_IN
+from orchestrator.providers import BUILT_IN, Provider
 
 #: What goes wrong at the providers. A rule leaves out the providers that cannot have its faults.
 FAULTS: tuple[tuple[str, Mapping[str, object]], ...] = (
@@ -48,17 +48,24 @@ TROUBLES: tuple[tuple[float, Mapping[str, Any]], ...] = (
 #: The inbox of the callers that have no trouble.
 INBOX = "shop"
 
+
+def _requests(provider: Provider) -> Iterator[Mapping[str, Any]]:
+    """Yield requests of every kind that the provider accepts."""
+    models = list(provider.models)
+    first, last = models[0], models[-1]
+    yield {"model": first}
+    yield {"model": "nano-banana-2", "resolution": "2K"}
+    if provider.capabilities.upload_field:
+        yield {"model": first, "image_file": True}
+    if "n" in provider.models[first].options:
+        yield {"model": first, "n": 2}
+    if "n" in provider.models[last].options:
+        yield {"model": last, "aspect_ratio": "16:9", "n": 3}
+
+
 #: Kinds of jobs by provider, each as likely as the others of its provider.
 REQUESTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
-    "hiapi": ({"model": "Nano-Banana-2"}, {"model": "nano-banana-2", "resolution": "2K"}),
-    "evolink": ({"model": "nano-banana-2-lite"}, {"model": "nano-banana-2"}),
-    "uniall": (
-        {"model": "NanoBanana2-1K"},
-        {"model": "NanoBanana2-1K", "image_file": True},
-        {"model": "nano-banana", "n": 2},
-        {"model": "gpt-image-2", "aspect_ratio": "16:9", "n": 3},
-    ),
-    "aigptimage": ({"model": "nano-banana-2-text-to-image"}, {"model": "nano-banana-2"}),
+    name: tuple(_requests(provider)) for name, provider in BUILT_IN.items()
 }
 
 VICTIMS = ("web", "worker", "beat")

@@ -12,6 +12,7 @@ from time import monotonic
 from typing import Any
 
 from orchestrator.cli.stack import EmbeddedRedis, Stack
+from orchestrator.providers import BUILT_IN
 from orchestrator.steps.submit import LEASE_MARGIN_MS
 from tests.chaos import gather
 from tests.chaos.clients import Clients
@@ -31,8 +32,8 @@ SETTINGS = {
     "ORCHESTRATOR_READ_TIMEOUT_SECONDS": str(READ),
     "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": str(DOWNLOAD),
     "HIAPI_WEBHOOK_SECRET": SECRET,
-    **{f"{name}_POLL_SECONDS": "0.5" for name in ("HIAPI", "EVOLINK", "UNIALL", "AIGPTIMAGE")},
-    **{f"{name}_MAX_POLL_SECONDS": "3" for name in ("HIAPI", "EVOLINK", "UNIALL", "AIGPTIMAGE")},
+    **{f"{name.upper()}_POLL_SECONDS": "0.5" for name in BUILT_IN},
+    **{f"{name.upper()}_MAX_POLL_SECONDS": "3" for name in BUILT_IN},
 }
 
 #: A job can die with its worker at its deadline, and once more; then it has its outcome. Seconds.

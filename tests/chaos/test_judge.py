@@ -13,6 +13,7 @@ from tests.chaos.judge import PROMISES, judge
 from tests.chaos.killer import Death, Restart
 from tests.chaos.plan import REDIS, Order
 from tests.chaos.test_aftermath import BREAKS as AFTERMATH
+from tests.support.providers import POLLED_WITHOUT_KEYS
 
 Break = Callable[[Evidence], object]
 
@@ -79,8 +80,11 @@ BREAKS: dict[str, tuple[str, Break]] = {
     "two tasks": ("paid_once", charge_again),
     "another sum": ("paid_once", lambda s: setattr(s, "charged", 5)),
     "unknown task": ("known", unbind),
-    "not listed": ("known", lambda s: s.at_risk.remove(f"{give_up(s, 'uniall')['id']}.1")),
-    "never in doubt": ("unconfirmed", lambda s: give_up(s, "uniall", doubts=0)),
+    "not listed": (
+        "known",
+        lambda s: s.at_risk.remove(f"{give_up(s, POLLED_WITHOUT_KEYS)['id']}.1"),
+    ),
+    "never in doubt": ("unconfirmed", lambda s: give_up(s, POLLED_WITHOUT_KEYS, doubts=0)),
     "callback came": (
         "unconfirmed",
         lambda s: (
@@ -131,7 +135,7 @@ def test_every_promise_can_be_broken() -> None:
 
 
 def test_what_nobody_could_know_is_no_breach(seen: Evidence) -> None:
-    give_up(seen, "uniall")
+    give_up(seen, POLLED_WITHOUT_KEYS)
     give_up(seen, "evolink")
     give_up(seen, "hiapi", doubts=2)
     assert judge(seen) == []

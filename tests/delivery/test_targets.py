@@ -21,7 +21,7 @@ from orchestrator.jsonio import dump, parse
 from orchestrator.ledger import LedgerUnavailable, keys
 from orchestrator.steps.notify import notify
 from tests.support import job_states
-from tests.support.fakes import PUBLIC_URL, REQUESTS, Harness
+from tests.support.fakes import PUBLIC_URL, Harness
 from tests.support.notify_kit import (
     SECRET,
     VARIABLES,
@@ -33,6 +33,7 @@ from tests.support.notify_kit import (
     wait,
     with_broker,
 )
+from tests.support.providers import EXAMPLE_REQUESTS
 
 PENDING, DONE = FollowUpStatus.PENDING, FollowUpStatus.DONE
 PUBLIC = "https://shop.example.com/hooks"
@@ -191,7 +192,7 @@ def test_hosts_that_are_listed_are_allowed_whatever_they_are(start: Callable[...
 )
 def test_secrets_in_a_refused_url_are_not_repeated(strict: Harness, url: str, shown: str) -> None:
     with structlog.testing.capture_logs() as logs, pytest.raises(InvalidRequest) as error:
-        create_job(strict.runtime, {**REQUESTS["hiapi"], "notify_url": url}, scope="test")
+        create_job(strict.runtime, {**EXAMPLE_REQUESTS["hiapi"], "notify_url": url}, scope="test")
 
     [violation] = error.value.violations
     assert violation.value == shown
@@ -207,7 +208,7 @@ def test_a_request_that_is_refused_names_all_that_is_wrong(strict: Harness) -> N
     }
 
     with pytest.raises(InvalidRequest) as error:
-        create_job(strict.runtime, {**REQUESTS["hiapi"], **bad}, scope="test")
+        create_job(strict.runtime, {**EXAMPLE_REQUESTS["hiapi"], **bad}, scope="test")
 
     named = [violation.field for violation in error.value.violations]
     assert named == ["notify_task", "notify_url", "notify_task", "notify_queue"]

@@ -18,7 +18,8 @@ from orchestrator.cli.stack import ROOT, START_TIMEOUT_SECONDS, Stack, procfile
 from orchestrator.ledger import keys
 from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
 from tests.deployment.kit import healthy, seconds, services, swept
-from tests.system.conftest import MODELS, Client, eventually
+from tests.support.providers import EXAMPLE_MODELS
+from tests.system.conftest import Client, eventually
 
 #: Granian's own line for each of its workers. One that was told to stop before it does not.
 STARTED = "Started worker-"
@@ -71,7 +72,7 @@ def life() -> Life:
 def work(client: Client) -> None:
     """Have each process do some of its work."""
     text = str(uuid4())
-    request = {"provider": "hiapi", "model": MODELS["hiapi"], "prompt": text}
+    request = {"provider": "hiapi", "model": EXAMPLE_MODELS["hiapi"], "prompt": text}
     with Celery(broker=client.stack.redis_url, set_as_current=False) as service:
         service.send_task("orchestrator.enqueue", kwargs=request, queue="orchestrator.enqueue")
     eventually(lambda: client.tasks(text), within=START_TIMEOUT_SECONDS)

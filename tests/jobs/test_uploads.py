@@ -17,7 +17,8 @@ from orchestrator.jobs.uploads import ImageFile, content_type, describe
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import keys
 from orchestrator.steps.submit import submit
-from tests.support.fakes import REQUESTS, Answer, Asked, Harness, answer
+from tests.support.fakes import Answer, Asked, Harness, answer
+from tests.support.providers import ACCEPTING_FILES, EXAMPLE_REQUESTS, REFUSING_FILES
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 FILE = ImageFile("cat.png", PNG)
@@ -29,7 +30,7 @@ NO = answer(400, {"code": "bad_request", "message": "no"})
 
 
 def placed(harness: Harness, file: ImageFile = FILE, **fields: object) -> str:
-    request = {**REQUESTS["uniall"], **fields}
+    request = {**EXAMPLE_REQUESTS[ACCEPTING_FILES[0]], **fields}
     return create_job(harness.runtime, request, scope="test", file=file).job.id
 
 
@@ -100,14 +101,14 @@ def test_a_file_is_read_from_this_machine(tmp_path: Path) -> None:
         ImageFile.read(tmp_path / "dog.png")
 
 
-@pytest.mark.parametrize("provider", ["hiapi", "evolink", "aigptimage"])
+@pytest.mark.parametrize("provider", REFUSING_FILES)
 def test_a_provider_that_takes_no_files_refuses_one_by_name(
     harness: Harness, provider: str
 ) -> None:
     with pytest.raises(
         InvalidRequest, match=r"image_file must be .* accepts no files, only links in images"
     ):
-        create_job(harness.runtime, REQUESTS[provider], scope="test", file=FILE)
+        create_job(harness.runtime, EXAMPLE_REQUESTS[provider], scope="test", file=FILE)
 
     assert harness.redis.keys() == []
 
@@ -130,7 +131,7 @@ def test_the_provider_gets_the_file_and_the_fields_in_one_form(harness: Harness)
     [asked] = harness.provider.asked
     fields, files = form(asked)
     assert fields == {
-        "model": "NanoBanana2-1K",
+        "model": "NanoBanana",
         "prompt": 'A "cat"\n\u00e9',
         "n": "2",
         "task_type": "image2image",

@@ -115,7 +115,7 @@ def test_a_provider_can_be_asked_for_alone_and_with_a_status(ledger: Ledger) -> 
     assert listed(ledger, 5, provider="hiapi") == [mine]
     assert sorted(listed(ledger, 5, provider="evolink")) == sorted([other, called_off])
     assert listed(ledger, 5, provider="evolink", status=Status.QUEUED) == [other]
-    assert listed(ledger, 5, provider="uniall") == []
+    assert listed(ledger, 5, provider="nobody") == []
 
 
 def test_a_page_looks_at_so_many_jobs_at_most_and_then_says_where_to_go_on(

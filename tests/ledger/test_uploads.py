@@ -12,7 +12,7 @@ from tests.ledger.kit import DEADLINE, NOW
 #: No text in any encoding.
 FILE = bytes(range(256)) * 40
 UPLOAD = Upload("cat.png", "image/png", len(FILE), "ab" * 32)
-REQUEST = JobRequest("uniall", "NanoBanana", options={"prompt": "A cat"}, upload=UPLOAD)
+REQUEST = JobRequest("mill", "mill-1", options={"prompt": "A cat"}, upload=UPLOAD)
 KEY = Idempotency("caller", "order-17")
 
 
@@ -61,8 +61,8 @@ def test_a_replayed_request_leaves_the_first_file_and_keeps_no_second_one(
 def test_another_file_under_the_same_key_is_another_request(ledger: Ledger, redis: Redis) -> None:
     ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=KEY, upload=FILE)
     other = JobRequest(
-        "uniall",
-        "NanoBanana",
+        "mill",
+        "mill-1",
         options={"prompt": "A cat"},
         upload=Upload("cat.png", "image/png", len(FILE), "cd" * 32),
     )

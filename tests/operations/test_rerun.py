@@ -15,7 +15,8 @@ from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.operations.rerun import MayBePaid, NotRetryable, may_be_paid, retry
 from tests.jobs.test_uploads import PNG
 from tests.support import job_states
-from tests.support.fakes import REQUESTS, Harness
+from tests.support.fakes import Harness
+from tests.support.providers import ACCEPTING_FILES, EXAMPLE_REQUESTS
 
 
 def again(harness: Harness, job_id: str, **options: Any) -> Job:
@@ -99,7 +100,7 @@ def test_a_job_that_may_be_paid_is_retried_only_by_who_accepts_the_risk(
 
 
 def test_an_uploaded_file_is_not_there_any_more(harness: Harness) -> None:
-    request = {"provider": "uniall", "model": "NanoBanana", "prompt": "On a beach"}
+    request = EXAMPLE_REQUESTS[ACCEPTING_FILES[0]]
     file = ImageFile("teal.png", PNG)
     job_id = create_job(harness.runtime, request, scope="tests", file=file).job.id
     harness.ledger.cancel(job_id, now=harness.clock.now)
@@ -162,7 +163,9 @@ def test_a_second_retry_gives_the_same_job_whoever_asks(harness: Harness) -> Non
 
 def test_a_callers_own_idempotency_key_cannot_stand_in_for_a_retry(harness: Harness) -> None:
     job_id = job_states.refused(harness)
-    other = create_job(harness.runtime, REQUESTS["evolink"], scope="api:tests", key=job_id).job
+    other = create_job(
+        harness.runtime, EXAMPLE_REQUESTS["evolink"], scope="api:tests", key=job_id
+    ).job
 
     assert again(harness, job_id).id != other.id
 
@@ -191,12 +194,12 @@ ASKED: dict[str, dict[str, Any]] = {
         "output_format": "png",
         "n": 1,
     },
-    "a family": {"provider": "uniall", "model": "nano-banana-2", "prompt": "x", "resolution": "2K"},
+    "a family": {"provider": "hiapi", "model": "nano-banana-2", "prompt": "x", "resolution": "2K"},
     "provider_options": {
-        "provider": "uniall",
-        "model": "gpt-image-2",
+        "provider": "evolink",
+        "model": "nano-banana-2",
         "prompt": "x",
-        "provider_options": {"size": "2560x1440", "quality": "high"},
+        "provider_options": {"size": "16:9", "quality": "4K"},
     },
     "native": {
         "provider": "evolink",
@@ -204,7 +207,7 @@ ASKED: dict[str, dict[str, Any]] = {
         "request": {"model": "nano-banana-2-lite", "prompt": "x", "size": "16:9"},
     },
     "all the rest": {
-        **REQUESTS["hiapi"],
+        **EXAMPLE_REQUESTS["hiapi"],
         "metadata": {"order": [1, {"two": None}]},
         "deadline_seconds": 90.5,
         "on_unconfirmed": "resubmit",

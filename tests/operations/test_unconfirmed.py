@@ -13,10 +13,11 @@ from orchestrator.ledger import keys
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
 from tests.support import job_states
 from tests.support.fakes import Harness
+from tests.support.providers import POLLED_WITHOUT_KEYS
 
 PRICES = {
-    "UNIALL_PRICES": {"unit": "USD", "prices": {"NanoBanana2-1K": 0.1, "NanoBanana2-2K": 0.2}},
-    "HIAPI_PRICES": {"unit": "credits", "prices": {"Nano-Banana-2": 3}},
+    "HIAPI_PRICES": {"unit": "USD", "prices": {"Nano-Banana-2": {"1K": 0.1, "2K": 0.2}}},
+    "EVOLINK_PRICES": {"unit": "credits", "prices": {"*": 3}},
 }
 
 
@@ -67,9 +68,9 @@ def test_the_newest_are_told_and_all_are_counted(harness: Harness) -> None:
 
 
 def test_prices_are_summed_by_unit(priced: Harness) -> None:
-    for fields in ({}, {}, {"model": "NanoBanana2-2K"}):
-        job_states.unconfirmed(priced, "uniall", **fields)
-    job_states.given_up(priced, "hiapi")
+    for fields in ({}, {}, {"resolution": "2K"}):
+        job_states.unconfirmed(priced, "hiapi", **fields)
+    job_states.given_up(priced, "evolink")
 
     assert sums(priced) == {
         "amounts": [{"unit": "credits", "amount": 3}, {"unit": "USD", "amount": 0.4}],
@@ -82,12 +83,12 @@ def test_a_resubmitted_jobs_two_unknown_attempts_count_twice(priced: Harness) ->
     now = priced.clock.now
     priced.ledger.unconfirmed(lease, now=now, due_at=now, tries=1, reason="reset")
 
-    assert sums(priced)["amounts"] == [{"unit": "credits", "amount": 6}]
+    assert sums(priced)["amounts"] == [{"unit": "USD", "amount": 0.2}]
 
 
 def test_what_has_no_known_price_is_counted(priced: Harness) -> None:
-    job_states.unconfirmed(priced, "evolink")
-    job_states.unconfirmed(priced, "uniall", model="NanoBanana2-4K")
+    job_states.unconfirmed(priced, POLLED_WITHOUT_KEYS)
+    job_states.unconfirmed(priced, "hiapi", resolution="4K")
 
     assert sums(priced) == {"amounts": [], "unpriced": 2}
 

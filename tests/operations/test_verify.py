@@ -21,6 +21,7 @@ from tests.ledger.breaks import BREAKS, Busy, give_archive_the_state, untold
 from tests.support import job_states
 from tests.support.fakes import Harness
 from tests.support.job_states import task_of
+from tests.support.providers import POLLED_WITHOUT_KEYS
 
 #: Invariants that are checked only if they are asked for, or can be.
 ON_DEMAND = {"charged", "paid_once", "stored"}
@@ -184,15 +185,15 @@ def test_a_task_that_no_attempt_knows_is_named(busy: Busy) -> None:
 def test_a_task_of_another_provider_is_not_known_by_its_id_alone(busy: Busy) -> None:
     task = task_of(busy.running)
 
-    assert broken(busy.harness, [Charge("uniall", task)]) == {"charged": [f"uniall {task}"]}
+    assert broken(busy.harness, [Charge("evolink", task)]) == {"charged": [f"evolink {task}"]}
 
 
 def test_no_more_tasks_are_at_risk_than_attempts_of_unknown_fate(harness: Harness) -> None:
-    job_states.unconfirmed(harness, "uniall")
-    charges = [Charge("uniall", "one"), Charge("uniall", "two")]
+    job_states.unconfirmed(harness, POLLED_WITHOUT_KEYS)
+    charges = [Charge(POLLED_WITHOUT_KEYS, "one"), Charge(POLLED_WITHOUT_KEYS, "two")]
 
     assert broken(harness, charges[:1]) == {}
-    assert broken(harness, charges) == {"charged": ["uniall two"]}
+    assert broken(harness, charges) == {"charged": [f"{POLLED_WITHOUT_KEYS} two"]}
 
 
 def test_a_job_that_was_charged_twice_is_named(busy: Busy) -> None:

@@ -18,7 +18,7 @@ PRICES = {
     "UNIALL_PRICES": {
         "unit": "USD",
         "prices": {
-            "NanoBanana2-1K": 0.03,
+            "NanoBanana": 0.03,
             "gpt-image-2": {"1024x1024": {"low": 0.01, "medium": 0.04}, "*": 0.2},
         },
     },
@@ -105,7 +105,7 @@ def test_a_size_that_the_table_lacks_has_its_wildcards_price(priced: Harness) ->
 
 
 def test_a_model_that_the_table_lacks_has_no_known_cost(priced: Harness) -> None:
-    assert cost(priced, submitted(priced, "uniall", QUEUED, model="NanoBanana")) == UNKNOWN
+    assert cost(priced, submitted(priced, "uniall", QUEUED, model="NanoBanana2-2K")) == UNKNOWN
 
 
 def test_a_callback_leaves_the_computed_cost_as_it_is(priced: Harness) -> None:

@@ -24,24 +24,13 @@ from orchestrator.providers.client import ProviderClient
 from orchestrator.runtime import Runtime, default_runtime
 from orchestrator.settings.settings import Settings
 from orchestrator.storage.storage import Storage
+from tests.support.providers import EXAMPLE_REQUESTS
 
 #: A day in 2026, in ms.
 NOON = 1_796_000_000_000
 SECRET_KEY = "k" * 32
 API_KEY = "sk-provider-key-that-must-not-leak"
 PUBLIC_URL = "https://hooks.example.com"
-
-#: Each provider's smallest request in the unified form.
-REQUESTS: Mapping[str, dict[str, Any]] = {
-    "uniall": {"provider": "uniall", "model": "NanoBanana2-1K", "prompt": "A red cube"},
-    "hiapi": {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A red cube"},
-    "evolink": {"provider": "evolink", "model": "nano-banana-2-lite", "prompt": "A red cube"},
-    "aigptimage": {
-        "provider": "aigptimage",
-        "model": "nano-banana-2-text-to-image",
-        "prompt": "A red cube",
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -182,7 +171,9 @@ class Harness:
 
     def enqueue(self, provider: str = "hiapi", **fields: Any) -> str:
         """Put a job into the ledger; its id."""
-        return create_job(self.runtime, {**REQUESTS[provider], **fields}, scope="test").job.id
+        return create_job(
+            self.runtime, {**EXAMPLE_REQUESTS[provider], **fields}, scope="test"
+        ).job.id
 
     def job(self, job_id: str) -> Job:
         job = self.ledger.get(job_id)

@@ -16,13 +16,8 @@ from orchestrator.cli import main
 from orchestrator.cli.stack import Stack
 from orchestrator.providers import BUILT_IN
 from orchestrator.runtime import default_runtime
+from tests.support.providers import EXAMPLE_MODELS
 
-MODELS = {
-    "uniall": "NanoBanana2-1K",
-    "hiapi": "Nano-Banana-2",
-    "evolink": "nano-banana-2-lite",
-    "aigptimage": "nano-banana-2-text-to-image",
-}
 #: Short times, so that what is waited for comes soon. Seconds.
 TIMES = {
     "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "1",
@@ -42,7 +37,7 @@ class Client:
         return {"Authorization": f"Bearer {self.stack.api_key}"}
 
     def enqueue(self, provider: str, prompt: str, **more: Any) -> str:
-        body = {"provider": provider, "model": MODELS[provider], "prompt": prompt, **more}
+        body = {"provider": provider, "model": EXAMPLE_MODELS[provider], "prompt": prompt, **more}
         return self.post(json=body)
 
     def post(self, **content: Any) -> str:

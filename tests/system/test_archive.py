@@ -25,7 +25,8 @@ from orchestrator.operations.manifest import folder
 from orchestrator.steps.archive import FIRST_WAIT_SECONDS
 from sandbox.link_faults import LINK_KINDS
 from tests.storage.servers import KEY, SECRET, moto
-from tests.system.conftest import MODELS, TIMES, Client, eventually
+from tests.support.providers import EXAMPLE_MODELS, POLLED
+from tests.system.conftest import TIMES, Client, eventually
 from tests.system.rack import family
 
 #: Short times and small limits.
@@ -33,8 +34,7 @@ LIMITS = {
     **TIMES,
     "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": "2",
     "ORCHESTRATOR_MAX_IMAGE_BYTES": "4194304",
-    "UNIALL_POLL_SECONDS": "0.3",
-    "AIGPTIMAGE_POLL_SECONDS": "0.3",
+    **{f"{name.upper()}_POLL_SECONDS": "0.3" for name in POLLED},
 }
 #: What is said of each kind of bad link; None: it leads to the image all the same.
 SAID = {
@@ -112,7 +112,7 @@ def equal_to_the_providers(client: Client, job: dict[str, Any]) -> None:
         assert ours.headers["Content-Type"] == image["content_type"]
 
 
-@pytest.mark.parametrize("provider", MODELS)
+@pytest.mark.parametrize("provider", EXAMPLE_MODELS)
 def test_every_providers_images_end_in_the_archive(own: Client, root: Path, provider: str) -> None:
     job = archived(own, own.enqueue(provider, str(uuid4())))
 
@@ -131,7 +131,9 @@ def test_every_providers_images_end_in_the_archive(own: Client, root: Path, prov
 
 def test_every_bad_link_is_told_of_and_a_good_answer_still_counts(own: Client, root: Path) -> None:
     assert set(SAID) == set(LINK_KINDS)
-    values = {kind: f"{kind}/10s*1" if LINK_KINDS[kind].takes_seconds else f"{kind}*1" for kind in SAID}
+    values = {
+        kind: f"{kind}/10s*1" if LINK_KINDS[kind].takes_seconds else f"{kind}*1" for kind in SAID
+    }
     values |= {"503": "503*1", "redirect_loop": "redirect_loop*6"}
     text = str(uuid4())
     jobs = {
@@ -215,7 +217,9 @@ def test_while_the_storage_is_away_everything_else_goes_on(own: Client, root: Pa
         first = own.enqueue("hiapi", str(uuid4()))
         own.outcome(first)
         failed = eventually(lambda: (job := own.job(first))["archive"]["error"] and job)
-        jobs = [own.enqueue(provider, str(uuid4())) for provider in MODELS for _ in range(3)]
+        jobs = [
+            own.enqueue(provider, str(uuid4())) for provider in EXAMPLE_MODELS for _ in range(3)
+        ]
         assert {own.outcome(job_id, within=15)["status"] for job_id in jobs} == {"succeeded"}
         told = given_out(own, failed["images"][0]["url"], allow_redirects=False)
     finally:
@@ -251,7 +255,7 @@ def test_images_in_s3_are_given_out_by_links_that_work(tmp_path: Path) -> None:
         s3.create_bucket(Bucket=BUCKET)
         with Stack(task_seconds=0.2, settings={**LIMITS, **env}, folder=tmp_path) as stack:
             client = Client(stack)
-            jobs = [archived(client, client.enqueue(name, str(uuid4()))) for name in MODELS]
+            jobs = [archived(client, client.enqueue(name, str(uuid4()))) for name in EXAMPLE_MODELS]
             for job in jobs:
                 equal_to_the_providers(client, job)
                 told = given_out(client, job["images"][0]["url"], allow_redirects=False)

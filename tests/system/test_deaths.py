@@ -10,7 +10,8 @@ from uuid import uuid4
 import pytest
 
 from orchestrator.cli.stack import Stack, embedded_redis, free_port, procfile
-from tests.system.conftest import MODELS, TIMES, Client, eventually
+from tests.support.providers import EXAMPLE_MODELS, POLLED_WITH_KEYS, POLLED_WITHOUT_KEYS
+from tests.system.conftest import TIMES, Client, eventually
 
 
 @pytest.fixture
@@ -24,23 +25,23 @@ def test_a_worker_killed_while_submitting_neither_loses_the_job_nor_pays_twice(
     own: Client,
 ) -> None:
     text = f"{uuid4()} [sandbox: hang=1.5]"
-    jobs = {provider: own.enqueue(provider, text) for provider in MODELS}
-    eventually(lambda: len(own.tasks(text)) == len(MODELS))
+    jobs = {provider: own.enqueue(provider, text) for provider in EXAMPLE_MODELS}
+    eventually(lambda: len(own.tasks(text)) == len(EXAMPLE_MODELS))
     own.stack.kill("worker")
     own.stack.start("worker")
     ended = {provider: own.outcome(job_id, within=40) for provider, job_id in jobs.items()}
-    unknowable = ended.pop("uniall")  # neither key nor callback
+    unknowable = ended.pop(POLLED_WITHOUT_KEYS)  # neither key nor callback
     assert unknowable["error"]["code"] == "submission_unconfirmed"
     assert {job["status"] for job in ended.values()} == {"succeeded"}
     assert {len(job["attempts"]) for job in ended.values()} == {1}
-    assert len(own.tasks(text)) == len(MODELS)
+    assert len(own.tasks(text)) == len(EXAMPLE_MODELS)
 
 
 def test_a_worker_that_has_no_time_left_to_finish_hands_its_step_back(tmp_path: Path) -> None:
     settings = {**TIMES, "ORCHESTRATOR_DRAIN_SECONDS": "0.2"}
     with Stack(task_seconds=0.4, settings=settings, folder=tmp_path) as stack:
         client, text = Client(stack), f"{uuid4()} [sandbox: hang=1.9]"
-        job_id = client.enqueue("aigptimage", text)
+        job_id = client.enqueue(POLLED_WITH_KEYS, text)
         eventually(lambda: client.tasks(text))
         worker = stack.running.pop("worker")
         worker.terminate()

@@ -14,6 +14,7 @@ from PIL import Image
 import orchestrator
 from orchestrator.ledger import Ledger
 from orchestrator.providers import BUILT_IN
+from tests.support.providers import ACCEPTING_FILES
 from tests.system.conftest import Client, cli, eventually
 
 REQUEST = {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A lighthouse at dusk"}
@@ -92,7 +93,7 @@ def test_the_command_line_enqueues_waits_and_shows(here: Client) -> None:
 
 def test_the_command_line_hands_a_file_over(here: Client, tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.png")
-    words = ["--provider", "uniall", "--model", "nano-banana-pro", "--prompt", "On a beach"]
+    words = ["--provider", ACCEPTING_FILES[0], "--model", "nano-banana-2", "--prompt", "On a beach"]
     more = ["--resolution", "2K", "--image-file", str(tmp_path / "teal.png"), "--wait", "--json"]
     done = cli("enqueue", *words, *more)
     assert done.exit_code == 0, done.output
@@ -111,8 +112,8 @@ def test_python_calls_a_job_off_only_before_it_is_sent(here: Client) -> None:
 def test_python_hands_a_file_over(here: Client, tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), "teal").save(tmp_path / "teal.webp")
     job = orchestrator.enqueue(
-        provider="uniall",
-        model="NanoBanana",
+        provider=ACCEPTING_FILES[0],
+        model="nano-banana-2",
         prompt="On a beach",
         image_file=tmp_path / "teal.webp",
     )
@@ -120,20 +121,20 @@ def test_python_hands_a_file_over(here: Client, tmp_path: Path) -> None:
 
 
 def test_provider_options_reach_the_provider_and_are_shown(here: Client) -> None:
-    words = ["--provider", "uniall", "--model", "gpt-image-2", "--prompt", "A cat"]
-    more = ["--provider-options", '{"size": "2560x1440", "quality": "high"}', "--wait", "--json"]
+    words = ["--provider", "evolink", "--model", "nano-banana-2", "--prompt", "A cat"]
+    more = ["--provider-options", '{"size": "16:9", "quality": "4K"}', "--wait", "--json"]
     done = cli("enqueue", *words, *more)
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["request"]["provider_options"]["quality"] == "high"
+    assert json.loads(done.stdout)["request"]["provider_options"]["quality"] == "4K"
 
 
 def test_the_command_line_shows_what_providers_take(here: Client) -> None:
     told = cli("providers")
     assert told.exit_code == 0
     assert all(f"\n{name} " in told.output for name in BUILT_IN)
-    one = cli("providers", "uniall")
-    assert "2:1, 1:2, 21:9" in one.output.replace("\n", " ")
-    assert "NanoBananaPro-8K" in one.output
+    one = cli("providers", "evolink")
+    assert "4:5, 5:4, 9:16" in one.output.replace("\n", " ")
+    assert "gemini-3-pro-image-preview" in one.output
     listed = json.loads(cli("providers", "--json").stdout)["providers"]
     assert {provider["name"]: provider["on"] for provider in listed} == dict.fromkeys(
         BUILT_IN, True

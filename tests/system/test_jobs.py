@@ -21,12 +21,18 @@ from orchestrator.clock import now_ms
 from orchestrator.jobs.model import JobRequest
 from orchestrator.ledger import Ledger
 from orchestrator.providers import BUILT_IN
-from tests.system.conftest import MODELS, Client, eventually
+from tests.support.providers import (
+    ACCEPTING_FILES,
+    CALLING,
+    EXAMPLE_MODELS,
+    EXAMPLE_REQUESTS,
+    POLLED,
+    POLLED_WITH_KEYS,
+    POLLED_WITHOUT_KEYS,
+)
+from tests.system.conftest import Client, eventually
 
-PROVIDERS = list(MODELS)
-#: Those that call back, and those that are only polled.
-CALLING = [name for name in PROVIDERS if BUILT_IN[name].capabilities.callbacks]
-POLLED = [name for name in PROVIDERS if name not in CALLING]
+PROVIDERS = list(BUILT_IN)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,20 +75,20 @@ LATER = [
 AMBIGUOUS = ("lost_response", "502_html", "hang=3")
 ASKED_AGAIN = [
     *(scene("hiapi", f"{fault}, drop") for fault in AMBIGUOUS),
-    *(scene("aigptimage", fault) for fault in AMBIGUOUS),
+    *(scene(POLLED_WITH_KEYS, fault) for fault in AMBIGUOUS),
 ]
 CALLED_BACK = [scene("evolink", f"{fault}, late=4s") for fault in AMBIGUOUS]
 UNCONFIRMED = [
     scene("evolink", "lost_response, drop", deadline_seconds=3),
-    *(scene("uniall", fault) for fault in AMBIGUOUS),
+    *(scene(POLLED_WITHOUT_KEYS, fault) for fault in AMBIGUOUS),
 ]
 RESUBMITTED = [
     scene("evolink", "lost_response, drop", deadline_seconds=12, on_unconfirmed="resubmit"),
-    scene("uniall", "lost_response", on_unconfirmed="resubmit"),
+    scene(POLLED_WITHOUT_KEYS, "lost_response", on_unconfirmed="resubmit"),
 ]
 ENDLESS = scene("hiapi", "slow=600", deadline_seconds=3)
 FORGOTTEN = [
-    scene("aigptimage", "forget", deadline_seconds=4),
+    scene(POLLED_WITH_KEYS, "forget", deadline_seconds=4),
     scene("hiapi", "forget, drop", deadline_seconds=4),
 ]
 EMPTY = [scene(provider, "success_without_images") for provider in PROVIDERS]
@@ -179,7 +185,7 @@ def test_a_file_goes_to_the_provider(client: Client) -> None:
     text = str(uuid4())
     buffer = BytesIO()
     Image.new("RGB", (64, 64), "teal").save(buffer, "PNG")
-    job = {"provider": "uniall", "model": "nano-banana-2", "prompt": text}
+    job = {**EXAMPLE_REQUESTS[ACCEPTING_FILES[0]], "prompt": text}
     files = {"job": (None, json.dumps(job)), "image_file": ("teal.png", buffer.getvalue())}
     done = client.outcome(client.post(files=files))
     assert done["status"] == "succeeded"
@@ -300,7 +306,7 @@ def test_a_success_without_an_image_is_a_failure_that_may_pass(cast: Cast, one: 
 
 def test_a_job_whose_nudge_was_lost_is_found_by_the_sweep(client: Client) -> None:
     ledger = Ledger.from_url(client.stack.redis_url or "")
-    request = JobRequest("hiapi", MODELS["hiapi"], {"prompt": "Nobody was told"})
+    request = JobRequest("hiapi", EXAMPLE_MODELS["hiapi"], {"prompt": "Nobody was told"})
     now = now_ms()
     made = ledger.create(request, now=now, deadline_at=now + 60_000)
     assert client.outcome(made.job_id)["status"] == "succeeded"

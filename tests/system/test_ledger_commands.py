@@ -19,19 +19,20 @@ from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.connection import connect
 from orchestrator.operations.verify import INVARIANTS
 from orchestrator.runtime import default_runtime
-from tests.system.conftest import MODELS, Client, cli
+from tests.support.providers import EXAMPLE_MODELS, POLLED_WITH_KEYS, POLLED_WITHOUT_KEYS
+from tests.system.conftest import Client, cli
 
 #: Which job goes which way: its provider, the sandbox' fault, and more of its request.
 LIVES: dict[str, tuple[str, str, dict[str, Any]]] = {
     "plain": ("evolink", "", {}),
     "doubled": ("hiapi", "duplicate=3", {}),
     "contradicted": ("hiapi", "conflict", {}),
-    "asked again": ("aigptimage", "lost_response", {}),
+    "asked again": (POLLED_WITH_KEYS, "lost_response", {}),
     "called back": ("evolink", "lost_response, late=1s", {}),
     "failed": ("hiapi", "fail", {}),
     "given up": ("evolink", "lost_response, drop", {"deadline_seconds": 2}),
-    "given up too": ("uniall", "lost_response", {}),
-    "resubmitted": ("uniall", "lost_response", {"on_unconfirmed": "resubmit"}),
+    "given up too": (POLLED_WITHOUT_KEYS, "lost_response", {}),
+    "resubmitted": (POLLED_WITHOUT_KEYS, "lost_response", {"on_unconfirmed": "resubmit"}),
 }
 
 
@@ -56,7 +57,7 @@ def played(stack: Any) -> dict[str, str]:
 def waiting(client: Client) -> str:
     """A job that is not due for a minute; its id."""
     ledger, later = Ledger.from_url(client.stack.redis_url or ""), now_ms() + 60_000
-    request = JobRequest("hiapi", MODELS["hiapi"], {"prompt": "Later"})
+    request = JobRequest("hiapi", EXAMPLE_MODELS["hiapi"], {"prompt": "Later"})
     return ledger.create(request, now=later, deadline_at=later + 60_000).job_id
 
 
@@ -155,7 +156,7 @@ def test_cancel_refuses_what_was_sent(here: Client, played: dict[str, str]) -> N
     told = cli("cancel", played["plain"])
 
     assert told.exit_code == 1
-    assert "is succeeded: only a job that is still queued can be cancelled" in told.output
+    assert "is succeeded: only a queued job can be cancelled" in told.output
 
 
 def test_a_failed_job_is_retried_once(here: Client, played: dict[str, str]) -> None:

@@ -21,6 +21,7 @@ from orchestrator.cli.stack import Stack
 from orchestrator.ledger import keys
 from orchestrator.steps.notify import LEASE_MS
 from tests.support.fakes import Answer, Asked, FakeProvider, serving
+from tests.support.providers import POLLED_WITH_KEYS
 from tests.system.conftest import TIMES, Client, eventually
 
 #: Deliveries to the slow host, all of which hang: more than it has slots.
@@ -157,7 +158,7 @@ def test_failure_is_told(client: Client, shop: Shop) -> None:
 
 
 def test_a_job_that_is_called_off_is_told(client: Client, shop: Shop) -> None:
-    job_id = client.enqueue("aigptimage", f"{uuid4()} [sandbox: 429=60]", notify_url=shop.url)
+    job_id = client.enqueue(POLLED_WITH_KEYS, f"{uuid4()} [sandbox: 429=60]", notify_url=shop.url)
     cancel = f"{client.stack.web_url}/v1/jobs/{job_id}/cancel"
 
     eventually(lambda: requests.post(cancel, headers=client.headers, timeout=10).ok)

@@ -14,7 +14,8 @@ from orchestrator.cli.stack import Stack, embedded_redis
 from orchestrator.clock import now_ms
 from orchestrator.ledger import Ledger
 from orchestrator.messages import ANSWER_TIMEOUT_SECONDS
-from tests.system.conftest import MODELS, TIMES, Client, eventually
+from tests.support.providers import EXAMPLE_MODELS
+from tests.system.conftest import TIMES, Client, eventually
 from tests.system.test_faces import send
 from tests.system.wire import Wire
 
@@ -48,6 +49,6 @@ def test_worker_beat_and_intake_notice_a_silent_broker_and_connect_anew(
     eventually(lambda: (ledger.last_sweep() or 0) > since, within=6 * ANSWER_TIMEOUT_SECONDS)
     assert client.outcome(client.enqueue("hiapi", str(uuid4())))["status"] == "succeeded"
     text = str(uuid4())
-    send(client, str(uuid4()), provider="hiapi", model=MODELS["hiapi"], prompt=text)
+    send(client, str(uuid4()), provider="hiapi", model=EXAMPLE_MODELS["hiapi"], prompt=text)
     eventually(lambda: client.tasks(text), within=6 * ANSWER_TIMEOUT_SECONDS)
     assert client.stack.dead() is None

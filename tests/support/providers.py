@@ -1,0 +1,54 @@
+"""The built-in providers in tests: example requests, and providers chosen by what they can do.
+
+A test that needs some provider takes it from here. So a new provider needs no edit of these tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.providers import BUILT_IN
+
+#: Each provider's first model.
+EXAMPLE_MODELS: Mapping[str, str] = {
+    name: next(iter(provider.models)) for name, provider in BUILT_IN.items()
+}
+#: Each provider's smallest request in the unified form.
+EXAMPLE_REQUESTS: Mapping[str, dict[str, Any]] = {
+    name: {"provider": name, "model": model, "prompt": "A red cube"}
+    for name, model in EXAMPLE_MODELS.items()
+}
+#: The settings that enable every provider.
+ENABLED: Mapping[str, str] = {
+    **{f"{name.upper()}_API_KEY": f"sk-{name}" for name in BUILT_IN},
+    **{
+        f"{name.upper()}_BASE_URL": f"https://{name}.example.com"
+        for name, provider in BUILT_IN.items()
+        if provider.base_url is None
+    },
+}
+
+CALLING = [name for name, provider in BUILT_IN.items() if provider.capabilities.callbacks]
+POLLED = [name for name in BUILT_IN if name not in CALLING]
+ACCEPTING_FILES = [name for name, p in BUILT_IN.items() if p.capabilities.upload_field]
+REFUSING_FILES = [name for name in BUILT_IN if name not in ACCEPTING_FILES]
+
+
+def provider_with(*, callbacks: bool, keys: bool) -> str:
+    """Return the first provider that has, or has not, callbacks and idempotency keys."""
+    return next(
+        name
+        for name, provider in BUILT_IN.items()
+        if provider.capabilities.callbacks is callbacks
+        and bool(provider.capabilities.idempotency_seconds) is keys
+    )
+
+
+#: An attempt without an answer is sent again with the same key.
+CALLING_WITH_KEYS = provider_with(callbacks=True, keys=True)
+POLLED_WITH_KEYS = provider_with(callbacks=False, keys=True)
+#: Only a callback can tell the fate of an attempt without an answer.
+CALLING_WITHOUT_KEYS = provider_with(callbacks=True, keys=False)
+#: Nobody can tell the fate of an attempt without an answer.
+POLLED_WITHOUT_KEYS = provider_with(callbacks=False, keys=False)
