@@ -167,7 +167,7 @@ def text(
         check: validate.Validator = OneOf(one_of)
         allowed: str = OneOfNames(one_of)
     else:
-        allowed = f"a string of {minimum} to {maximum or 'any number of'} characters"
+        allowed = _length(minimum, maximum)
         check = validate.Length(minimum, maximum, error=allowed)
     messages: dict[str, Any] = {**_MESSAGES, "invalid": allowed, "invalid_utf8": allowed}
     return fields.String(validate=[check, _is_unicode], error_messages=messages, **options)
@@ -195,6 +195,12 @@ def links(
         validate=validate.Length(minimum or None, maximum, error=many),
         error_messages={**_MESSAGES, "invalid": many},
     )
+
+
+def _length(minimum: int, maximum: int | None) -> str:
+    if maximum is not None:
+        return f"a string of {minimum} to {maximum} characters"
+    return f"a string of at least {minimum} character{'' if minimum == 1 else 's'}"
 
 
 def _is_unicode(value: str) -> None:
