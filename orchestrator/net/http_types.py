@@ -25,12 +25,13 @@ class File:
     content: bytes = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Call:
     """An HTTP call to a provider.
 
     `path` follows the provider's base URL. `body` is sent as JSON. With a `file`, the fields of
-    `body` and the file are sent as a multipart form.
+    `body` and the file are sent as a multipart form. Its repr leaves out everything that may hold
+    an API key or a prompt.
     """
 
     method: str
@@ -38,6 +39,9 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
     file: File | None = None
+
+    def __repr__(self) -> str:
+        return f"Call({self.method} {self.path.partition('?')[0]})"
 
 
 @dataclass(frozen=True, slots=True)
