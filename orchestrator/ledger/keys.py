@@ -63,7 +63,7 @@ def new_job_id(shard: int) -> str:
     return f"job_{str(ULID()).lower()}{shard:02x}"
 
 
-def made_at(job_id: str) -> int:
+def created_at(job_id: str) -> int:
     """Return the creation time in a job id, by the clock of its creator. ms."""
     return ULID.from_str(job_id[4:30].upper()).milliseconds
 

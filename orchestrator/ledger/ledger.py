@@ -137,7 +137,8 @@ class Ledger:
     ) -> Result:
         """Record that the provider accepted the attempt.
 
-        Returns RUNNING, SETTLED, SUPERSEDED, MISMATCH or MISSING.
+        Returns:
+            RUNNING, SETTLED, SUPERSEDED, MISMATCH or MISSING.
         """
         detail = codec.dumps({"attempt": attempt, "task_id": task_id})
         args = [now, attempt, task_id, due_at, codec.dumps(cost), detail]
@@ -188,18 +189,19 @@ class Ledger:
         """Record that a callback showed the provider task. The job is not settled.
 
         Args:
-            job_id: of the job.
-            attempt: of the callback.
-            task_id: of the provider.
+            job_id: the job.
+            attempt: the number of the attempt in the callback.
+            task_id: the provider task in the callback.
             now: ms.
-            due_at: when the job is due again (ms); None leaves it unchanged.
-            fallback: when a job is due (ms) that was not known to run.
+            due_at: when the job is due again (ms). None leaves it unchanged.
+            fallback: when the job is due (ms) if it was not running before and `due_at` is None.
 
-        Returns RUNNING, DUPLICATE, SUPERSEDED, MISMATCH or MISSING.
+        Returns:
+            RUNNING, DUPLICATE, SUPERSEDED, MISMATCH or MISSING.
         """
         detail = codec.dumps({"attempt": attempt, "task_id": task_id})
-        moved = "" if due_at is None else due_at
-        return self._run(self._observe, job_id, [now, attempt, task_id, moved, fallback, detail])
+        due = "" if due_at is None else due_at
+        return self._run(self._observe, job_id, [now, attempt, task_id, due, fallback, detail])
 
     def settle_attempt(
         self,
@@ -213,18 +215,22 @@ class Ledger:
     ) -> Settlement:
         """Settle a job with an outcome from a verified callback or from the answer to a submit.
 
-        Returns SETTLED, DUPLICATE, CONFLICT, SUPERSEDED, MISMATCH or MISSING.
+        Returns:
+            SETTLED, DUPLICATE, CONFLICT, SUPERSEDED, MISMATCH or MISSING.
         """
-        return self._settled(job_id, attempt, outcome, token="", task_id=task_id, by=by, now=now)
+        return self._settle_with(
+            job_id, attempt, outcome, token="", task_id=task_id, by=by, now=now
+        )
 
     def settle(self, lease: Lease, outcome: Outcome, by: SettledBy, *, now: int) -> Settlement:
         """Settle a job with the outcome of the worker that holds its lease.
 
-        Returns SETTLED, DUPLICATE, CONFLICT, STALE or MISSING.
+        Returns:
+            SETTLED, DUPLICATE, CONFLICT, STALE or MISSING.
         """
         attempts = lease.job.attempts
         number, task_id = (attempts[-1].number, attempts[-1].task_id or "") if attempts else (0, "")
-        return self._settled(
+        return self._settle_with(
             lease.job.id, number, outcome, token=lease.token, task_id=task_id, by=by, now=now
         )
 
@@ -232,9 +238,9 @@ class Ledger:
         """Cancel a queued job. Return CANCELLED, DUPLICATE, IN_FLIGHT, TERMINAL or MISSING."""
         if not keys.is_job_id(job_id):
             return Settlement(Result.MISSING)
-        error = codec.dumps(JobError(ErrorCode.CANCELLED, "called off by the caller"))
+        error = codec.dumps(JobError(ErrorCode.CANCELLED, "cancelled by the caller"))
         detail = codec.dumps({"status": Status.CANCELLED, "by": SettledBy.CANCEL})
-        return self._end(self._cancel, job_id, [now, error, self._retention_ms, detail])
+        return self._run_settlement(self._cancel, job_id, [now, error, self._retention_ms, detail])
 
     def get(self, job_id: str) -> Job | None:
         """Return a job, or None. Text of another form than a job id is not sent to Redis."""
@@ -338,7 +344,7 @@ class Ledger:
                 config = {}
         return {**info, **config, "now_ms": self.time()}
 
-    def _settled(
+    def _settle_with(
         self,
         job_id: str,
         attempt: int,
@@ -352,15 +358,15 @@ class Ledger:
         detail = {"status": outcome.status, "by": by, "attempt": attempt}
         if outcome.error:
             detail["code"] = outcome.error.code
-        parts = [codec.dumps(part) for part in (outcome.images, outcome.error, outcome.cost)]
-        args = [now, attempt, token, task_id, outcome.status, by, *parts]
+        values = [codec.dumps(v) for v in (outcome.images, outcome.error, outcome.cost)]
+        args = [now, attempt, token, task_id, outcome.status, by, *values]
         rest = [self._retention_ms, codec.dumps(detail), outcome.expires_at(now)]
-        return self._end(self._settle, job_id, [*args, *rest])
+        return self._run_settlement(self._settle, job_id, [*args, *rest])
 
     def _run(self, script: Script, job_id: str, args: list[Any]) -> Result:
-        return self._end(script, job_id, args).result
+        return self._run_settlement(script, job_id, args).result
 
-    def _end(self, script: Script, job_id: str, args: list[Any]) -> Settlement:
+    def _run_settlement(self, script: Script, job_id: str, args: list[Any]) -> Settlement:
         with self._redis() as client:
             result, *due = script.run(client, keys.of(job_id), args)
         return Settlement(Result(result), tuple(map(Step, due)))

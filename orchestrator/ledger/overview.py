@@ -100,21 +100,21 @@ class Overview:
 
         It reads at most MAX_EXAMINED_JOBS jobs, so a page with fewer jobs may still have a cursor.
         """
-        found: list[Job] = []
+        matches: list[Job] = []
         examined = 0
         with self._redis() as client:
             while examined < MAX_EXAMINED_JOBS:
                 ids = self._older(client, cursor, min(limit * 2, MAX_EXAMINED_JOBS - examined))
                 if not ids:
-                    return Page(found, None)
+                    return Page(matches, None)
                 for job in self._read(client, ids):
                     cursor = job.id
                     if status in (None, job.status) and provider in (None, job.request.provider):
-                        found.append(job)
-                    if len(found) == limit:
-                        return Page(found, cursor)
+                        matches.append(job)
+                    if len(matches) == limit:
+                        return Page(matches, cursor)
                 examined, cursor = examined + len(ids), ids[-1]
-        return Page(found, cursor)
+        return Page(matches, cursor)
 
     def counts(self) -> dict[str, int]:
         """Return the number of jobs by status, and of contradicting events by name."""
@@ -166,7 +166,7 @@ class Overview:
             yield from self._snapshots(client, sorted(unlisted), listed=False)
 
     @contextmanager
-    def still(self, shard: int) -> Iterator[Callable[[], dict[str, int] | None]]:
+    def watch_counts(self, shard: int) -> Iterator[Callable[[], dict[str, int] | None]]:
         """Watch the counts of a shard. Yield a function that reads them once.
 
         The function returns None if any job of the shard changed since the start. Every transition
@@ -198,23 +198,23 @@ class Overview:
 
     def tidy(self, *, oldest: int) -> int:
         """Remove the entries of expired jobs. Jobs that ended after `oldest` (ms) still exist."""
-        forgotten = 0
+        removed = 0
         with self._redis() as client:
             for shard in self._shards:
                 prefix = f"{keys.root(shard)}job:"
                 index = [keys.jobs(shard), keys.unconfirmed(shard), keys.dead(shard)]
                 for _ in range(MAX_TIDY_ROUNDS):
                     answer = self._tidy.run(client, index, [TIDY_ENTRIES, prefix, oldest])
-                    forgotten += int(answer[0])
+                    removed += int(answer[0])
                     if int(answer[0]) < TIDY_ENTRIES:
                         break
-        return forgotten
+        return removed
 
-    def made_before(self, shard: int, time: int) -> Iterator[list[str]]:
+    def created_before(self, shard: int, time: int) -> Iterator[list[str]]:
         """Yield the ids of jobs that were created before a time (ms), oldest first, in pages."""
         with self._redis() as client:
             for ids in self._listed(client, shard):
-                old = [job_id for job_id in ids if keys.made_at(job_id) < time]
+                old = [job_id for job_id in ids if keys.created_at(job_id) < time]
                 if old:
                     yield old
                 if len(old) < len(ids):
@@ -223,7 +223,8 @@ class Overview:
     def forget(self, job_id: str, *, before: int) -> Result:
         """Delete a job that ended before a time (ms) and has no pending follow-up.
 
-        Returns FORGOTTEN, KEPT or MISSING.
+        Returns:
+            FORGOTTEN, KEPT or MISSING.
         """
         with self._redis() as client:
             return Result(self._forget.run(client, keys.of(job_id), [before])[0])

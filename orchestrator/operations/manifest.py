@@ -22,7 +22,7 @@ VERSION = 1
 
 def folder(job_id: str) -> str:
     """Return the folder of a job's files."""
-    day = datetime.fromtimestamp(keys.made_at(job_id) / 1000, UTC).date()
+    day = datetime.fromtimestamp(keys.created_at(job_id) / 1000, UTC).date()
     return f"{day.isoformat()}/{job_id}"
 
 

@@ -107,7 +107,7 @@ class Verification:
         """
         overview = self._runtime.ledger.overview
         for shard in range(self._runtime.ledger.shards):
-            with overview.still(shard) as counts:
+            with overview.watch_counts(shard) as counts:
                 seen: Counter[str] = Counter()
                 for snapshot in overview.snapshots(shard):
                     self._job(snapshot)

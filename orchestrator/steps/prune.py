@@ -38,7 +38,7 @@ def prune(
     before = runtime.clock() - int(kept_for * DAY_MS)
     forgotten = []
     for shard in range(runtime.ledger.shards):
-        for job_ids in runtime.ledger.overview.made_before(shard, before):
+        for job_ids in runtime.ledger.overview.created_before(shard, before):
             forgotten += _forgotten(runtime, job_ids, before, dry_run=dry_run)
             checked(len(job_ids))
     if not dry_run:

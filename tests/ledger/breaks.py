@@ -139,7 +139,7 @@ def bind_twice_in_one_job(busy: Busy) -> list[str]:
 def miscount(busy: Busy) -> list[str]:
     shard = keys.shard_of(busy.queued)
     number = busy.harness.redis.hincrby(keys.counts(shard), "queued", 1)
-    return [f"shard {shard}: {number} queued counted, {int(str(number)) - 1} there"]
+    return [f"shard {shard}: {number} queued counted, {int(str(number)) - 1} found"]
 
 
 def keep_at_risk(busy: Busy) -> list[str]:

@@ -28,7 +28,16 @@ PARTS: Mapping[str, type] = {
 OVERVIEW = frozenset(
     f"overview.{name}"
     for name in (
-        *("agenda", "counts", "jobs", "made_before", "page", "size", "snapshots", "still"),
+        *(
+            "agenda",
+            "counts",
+            "jobs",
+            "created_before",
+            "page",
+            "size",
+            "snapshots",
+            "watch_counts",
+        ),
         "unconfirmed",
     )
 )

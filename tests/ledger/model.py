@@ -199,7 +199,7 @@ class Book(Following):
             return Result.DUPLICATE
         if status is not Status.QUEUED:
             return Result.TERMINAL if status.terminal else Result.IN_FLIGHT
-        error = JobError(ErrorCode.CANCELLED, "called off by the caller")
+        error = JobError(ErrorCode.CANCELLED, "cancelled by the caller")
         self._end(entry, Outcome(Status.CANCELLED, error=error), SettledBy.CANCEL, now)
         return Result.CANCELLED
 

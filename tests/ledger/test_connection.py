@@ -98,7 +98,7 @@ def test_a_wait_that_is_the_one_to_try_is_not_hindered_by_itself(
 ) -> None:
     ledger = Ledger.from_url(redis_url)
     job_id = kit.running(ledger)
-    breaker = ledger._redis.__self__._breaker  # type: ignore[attr-defined]
+    breaker = ledger._redis.__self__._gate  # type: ignore[attr-defined]
     breaker._clock = lambda: monotonic() - 2 * PAUSE_SECONDS
     breaker.timed_out()
     breaker._clock = monotonic
@@ -114,7 +114,7 @@ def test_a_call_within_a_call_that_is_not_answered_counts() -> None:
     with pytest.raises(LedgerUnavailable), clients.client(), clients.client():
         raise RedisTimeoutError
 
-    with pytest.raises(LedgerUnavailable, match="a moment ago"), clients.client():
+    with pytest.raises(LedgerUnavailable, match="the last call timed out"), clients.client():
         pass
 
 

@@ -146,24 +146,24 @@ def test_a_job_that_is_forgotten_is_not_missed_by_the_counts_of_open_ones(
 def test_jobs_made_before_a_time_are_listed_oldest_first_in_pages(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "PAGE", 4)
+    monkeypatch.setattr(overview, "PAGE_JOBS", 4)
     ids = sorted(kit.create(ledger) for _ in range(6))
-    kit.eventually(lambda: keys.made_at(keys.new_job_id(0)) > keys.made_at(ids[-1]))
+    kit.eventually(lambda: keys.created_at(keys.new_job_id(0)) > keys.created_at(ids[-1]))
     young = kit.create(ledger)
 
     def listed(time: int) -> list[list[str]]:
-        return list(ledger.overview.made_before(0, time))
+        return list(ledger.overview.created_before(0, time))
 
-    assert listed(keys.made_at(young)) == [ids[:4], ids[4:]]
-    assert listed(keys.made_at(young) + 1) == [ids[:4], [*ids[4:], young]]
-    assert listed(keys.made_at(ids[0])) == []
-    first = [job_id for job_id in ids if keys.made_at(job_id) == keys.made_at(ids[0])]
-    found = [job_id for page in listed(keys.made_at(ids[0]) + 1) for job_id in page]
+    assert listed(keys.created_at(young)) == [ids[:4], ids[4:]]
+    assert listed(keys.created_at(young) + 1) == [ids[:4], [*ids[4:], young]]
+    assert listed(keys.created_at(ids[0])) == []
+    first = [job_id for job_id in ids if keys.created_at(job_id) == keys.created_at(ids[0])]
+    found = [job_id for page in listed(keys.created_at(ids[0]) + 1) for job_id in page]
     assert found == first
 
 
 def test_young_jobs_are_not_gone_through(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(overview, "PAGE", 2)
+    monkeypatch.setattr(overview, "PAGE_JOBS", 2)
     ids = [kit.create(ledger) for _ in range(9)]
     pages: list[list[str]] = []
     listed = overview.Overview._listed
@@ -175,27 +175,27 @@ def test_young_jobs_are_not_gone_through(ledger: Ledger, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(overview.Overview, "_listed", seen)
 
-    assert list(ledger.overview.made_before(0, keys.made_at(min(ids)))) == []
+    assert list(ledger.overview.created_before(0, keys.created_at(min(ids)))) == []
     assert pages == [sorted(ids)[:2]]
 
 
 def test_each_shard_has_its_old_jobs(redis: Redis) -> None:
     ledger = Ledger(lambda: redis, shards=3)
     ids = [kit.create(ledger) for _ in range(20)]
-    end = keys.made_at(max(ids)) + 1
+    end = keys.created_at(max(ids)) + 1
 
     for shard in range(3):
-        found = [i for page in ledger.overview.made_before(shard, end) for i in page]
+        found = [i for page in ledger.overview.created_before(shard, end) for i in page]
         assert found == sorted(i for i in ids if keys.shard_of(i) == shard)
 
 
 def test_jobs_may_be_forgotten_while_they_are_listed(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "PAGE", 3)
+    monkeypatch.setattr(overview, "PAGE_JOBS", 3)
     ids = [dead(ledger) for _ in range(10)]
 
-    pages = ledger.overview.made_before(0, keys.made_at(max(ids)) + 1)
+    pages = ledger.overview.created_before(0, keys.created_at(max(ids)) + 1)
     results = [forget(ledger, job_id) for page in pages for job_id in page]
 
     assert results == [Result.FORGOTTEN] * 10
@@ -203,7 +203,7 @@ def test_jobs_may_be_forgotten_while_they_are_listed(
 
 
 def test_a_job_id_tells_when_it_was_made() -> None:
-    made = [keys.made_at(keys.new_job_id(shard)) for shard in (0, 7, 255)]
+    made = [keys.created_at(keys.new_job_id(shard)) for shard in (0, 7, 255)]
 
     assert all(0 <= later - earlier < 60_000 for earlier, later in pairwise(made))
-    assert keys.made_at("job_01jd000000000000000000000000") == (32**8 + 18 * 32**7 + 13 * 32**6)
+    assert keys.created_at("job_01jd000000000000000000000000") == (32**8 + 18 * 32**7 + 13 * 32**6)

@@ -95,7 +95,7 @@ def test_each_row_has_one_builder() -> None:
 
 
 def test_there_is_no_builder_that_is_not_in_the_table() -> None:
-    helpers = {"new_job_id", "made_at", "is_job_id", "shard_of", "pick_shard", "digest", "root"}
+    helpers = {"new_job_id", "created_at", "is_job_id", "shard_of", "pick_shard", "digest", "root"}
     public = {
         name
         for name, value in vars(keys).items()
@@ -206,7 +206,7 @@ def test_keys_expire_as_the_table_says(seen: Seen, ledger: Ledger, redis: Redis)
         "24 h": lambda over: DAY,
         "retention, from the newest": lambda over: RETENTION,
         "deadline + 1 h": lambda over: DEADLINE - NOW + UPLOAD_MARGIN_MS,
-        "retention, once nothing follows": lambda over: RETENTION if over else None,
+        "retention, after the last follow-up": lambda over: RETENTION if over else None,
         "with the job": lambda over: RETENTION if over else None,
     }
     ends: Counter[str] = Counter()
@@ -219,7 +219,7 @@ def test_keys_expire_as_the_table_says(seen: Seen, ledger: Ledger, redis: Redis)
         assert (left is None) == (expected is None), key
         assert left is None or expected is None or expected - 60_000 < left <= expected, key
         ends[expires] += over
-    assert ends["with the job"] == ends["retention, once nothing follows"] == 4
+    assert ends["with the job"] == ends["retention, after the last follow-up"] == 4
 
 
 def nothing_follows(job: Job) -> bool:

@@ -26,7 +26,7 @@ from tests.support.fakes import Clock, Harness
 #: How many lives hypothesis makes up, each of so many steps at most, and how many plain chance,
 #: which goes further but cannot say it shorter. About 5 s each.
 LIVES, STEPS = 40, 40
-LONG_LIVES, MIN_FAILING_MS = 20, 250
+RANDOM_RUNS, RANDOM_STEPS = 20, 250
 
 
 def test_the_ledger_does_what_the_model_does(real_redis: Redis, harness: Harness) -> None:
@@ -85,13 +85,13 @@ ACTS: Mapping[Act, int] = {
 }
 
 
-@pytest.mark.parametrize("seed", range(LONG_LIVES))
+@pytest.mark.parametrize("seed", range(RANDOM_RUNS))
 def test_the_ledger_does_what_the_model_does_all_a_long_life(
     real_redis: Redis, harness: Harness, seed: int
 ) -> None:
     machine, chance = FollowingMachine(real_redis, harness.runtime), random.Random(seed)
     machine.begin(seed % 2 == 0, [])
-    for act in chance.choices(list(ACTS), list(ACTS.values()), k=MIN_FAILING_MS):
+    for act in chance.choices(list(ACTS), list(ACTS.values()), k=RANDOM_STEPS):
         act(machine, chance)
         machine.redis_holds_what_the_book_says()
         machine.what_is_due_is_nudged()

@@ -356,7 +356,7 @@ def test_looking_changes_nothing(ledger: Ledger, redis: Redis) -> None:
     ledger.overview.agenda(now=NOW)
     ledger.overview.unconfirmed(5)
     list(ledger.overview.snapshots(0))
-    with ledger.overview.still(0) as counts:
+    with ledger.overview.watch_counts(0) as counts:
         counts()
 
     assert kit.everything(redis) == before

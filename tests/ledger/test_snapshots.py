@@ -54,7 +54,7 @@ def test_a_snapshot_has_the_next_look_of_each_follow_up_that_is_pending(ledger: 
 def test_every_job_of_a_shard_is_seen_once(
     sharded: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "PAGE", 4)
+    monkeypatch.setattr(overview, "PAGE_JOBS", 4)
     ids = [kit.create(sharded) for _ in range(60)]
 
     seen = [list(sharded.overview.snapshots(shard)) for shard in range(5)]
@@ -111,7 +111,7 @@ def test_jobs_are_read_by_id_without_those_that_are_gone(sharded: Ledger) -> Non
 def test_the_counts_of_a_shard_are_told_while_nothing_moves(ledger: Ledger) -> None:
     lease = kit.claim(ledger, kit.running(ledger), Step.POLL, now=LOOK)
 
-    with ledger.overview.still(0) as counts:
+    with ledger.overview.watch_counts(0) as counts:
         list(ledger.overview.snapshots(0))
         kit.defer(ledger, lease)  # no job has another status
 
@@ -133,7 +133,7 @@ MOVES: dict[str, Callable[[Ledger, str], object]] = {
 def test_no_counts_are_told_once_a_job_has_moved(ledger: Ledger, move: str) -> None:
     job_id = kit.create(ledger)
 
-    with ledger.overview.still(0) as counts:
+    with ledger.overview.watch_counts(0) as counts:
         MOVES[move](ledger, job_id)
 
         assert counts() is None
@@ -144,7 +144,7 @@ def test_another_shards_moves_do_not_matter(redis: Redis) -> None:
 
     elsewhere = next(k for k in map(str, count()) if shard_of_key(k) == 1)
 
-    with ledger.overview.still(0) as counts:
+    with ledger.overview.watch_counts(0) as counts:
         ledger.create(
             REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=Idempotency("caller", elsewhere)
         )

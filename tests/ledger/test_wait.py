@@ -17,7 +17,7 @@ from tests.ledger import kit
 from tests.ledger.kit import FAILURE, LOOK, NOW, SUCCESS
 
 #: Longer than any test may take. Seconds.
-MIN_FAILING_MS = 10.0
+TEST_TIMEOUT_SECONDS = 10.0
 
 
 def listening(redis: Redis, job_id: str) -> bool:
@@ -28,10 +28,10 @@ def listening(redis: Redis, job_id: str) -> bool:
 def woken(ledger: Ledger, redis: Redis, job_id: str, settle: Callable[[], object]) -> Job | None:
     """What a thread gets that waits while this one settles the job."""
     with ThreadPoolExecutor(1) as pool:
-        waiting: Future[Job | None] = pool.submit(ledger.wait, job_id, MIN_FAILING_MS)
+        waiting: Future[Job | None] = pool.submit(ledger.wait, job_id, TEST_TIMEOUT_SECONDS)
         kit.eventually(lambda: listening(redis, job_id))
         settle()
-        return waiting.result(MIN_FAILING_MS / 2)
+        return waiting.result(TEST_TIMEOUT_SECONDS / 2)
 
 
 def test_a_callback_wakes_who_waits(ledger: Ledger, redis: Redis) -> None:
@@ -79,10 +79,10 @@ def test_all_who_wait_are_woken(crowd: Ledger, real_redis: Redis) -> None:
 
     job_id = kit.running(crowd)
     with ThreadPoolExecutor(8) as pool:
-        waiting = [pool.submit(crowd.wait, job_id, MIN_FAILING_MS) for _ in range(8)]
+        waiting = [pool.submit(crowd.wait, job_id, TEST_TIMEOUT_SECONDS) for _ in range(8)]
         kit.eventually(lambda: len(listeners()) == 8)
         crowd.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
-        jobs = [one.result(MIN_FAILING_MS / 2) for one in waiting]
+        jobs = [one.result(TEST_TIMEOUT_SECONDS / 2) for one in waiting]
 
     assert jobs == [kit.job(crowd, job_id)] * 8
     kit.eventually(lambda: not listeners())
@@ -93,18 +93,18 @@ def test_a_terminal_job_is_not_waited_for(ledger: Ledger) -> None:
     ledger.cancel(job_id, now=NOW)
     begun = monotonic()
 
-    job = ledger.wait(job_id, MIN_FAILING_MS)
+    job = ledger.wait(job_id, TEST_TIMEOUT_SECONDS)
 
     assert job is not None
     assert job.status is Status.CANCELLED
-    assert monotonic() - begun < MIN_FAILING_MS / 4
+    assert monotonic() - begun < TEST_TIMEOUT_SECONDS / 4
 
 
 def test_an_unknown_job_is_not_waited_for(ledger: Ledger) -> None:
     begun = monotonic()
 
-    assert ledger.wait(keys.new_job_id(0), MIN_FAILING_MS) is None
-    assert monotonic() - begun < MIN_FAILING_MS / 4
+    assert ledger.wait(keys.new_job_id(0), TEST_TIMEOUT_SECONDS) is None
+    assert monotonic() - begun < TEST_TIMEOUT_SECONDS / 4
 
 
 def test_what_is_not_a_settlement_wakes_nobody(ledger: Ledger, redis: Redis) -> None:
@@ -117,7 +117,7 @@ def test_what_is_not_a_settlement_wakes_nobody(ledger: Ledger, redis: Redis) -> 
         kit.claim(ledger, job_id)
         ledger.accepted(job_id, 1, "task-1", now=NOW, due_at=LOOK)
         ledger.cancel(other, now=NOW)
-        job = waiting.result(MIN_FAILING_MS / 2)
+        job = waiting.result(TEST_TIMEOUT_SECONDS / 2)
 
     assert job is not None
     assert job.status is Status.RUNNING, "as it stands in the end"

@@ -1,10 +1,11 @@
--- Functions that every transition of one job uses. The loader puts this file before each script whose
--- KEYS begin with: KEYS[1] job, KEYS[2] events, KEYS[3] agenda. Times are ms, given by the caller.
+-- Functions for the transitions of one job. The loader puts this file before each such script. The
+-- KEYS of these scripts start with: KEYS[1] job, KEYS[2] events, KEYS[3] agenda.
+-- All times are in ms. The caller gives them.
 
--- The most events in a job's timeline. The settlement is always listed.
+-- The maximum number of events in a timeline. The event `settled` is added even when it is full.
 local MAX_EVENTS = 100
 local TERMINAL = {succeeded = true, failed = true, cancelled = true}
--- Events that repeat or contradict the known state. They are counted.
+-- Events that repeat or contradict the known state. The ledger counts them.
 local COUNTED = {duplicate = true, conflict = true, mismatch = true, superseded = true}
 
 local key = {job = KEYS[1], events = KEYS[2], agenda = KEYS[3]}
@@ -24,8 +25,8 @@ local function count(name, by)
   redis.call('HINCRBY', shard .. 'counts', name, by)
 end
 
--- Change the status of the job. More fields to set follow as name, value, ...
-local function become(from, to, ...)
+-- Change the status of the job. Further arguments are fields to set: name, value, ...
+local function change_status(from, to, ...)
   set('status', to, ...)
   if from ~= to then
     count(from, -1)
@@ -33,8 +34,8 @@ local function become(from, to, ...)
   end
 end
 
--- Record an attempt that may have reached its provider without a known task. It may be charged.
-local function risk(now, attempt)
+-- Record that an attempt may have reached its provider, but has no known task. It may be charged.
+local function mark_unconfirmed(now, attempt)
   redis.call('ZADD', shard .. 'unconfirmed', 'NX', now, job_id .. '.' .. attempt)
 end
 
@@ -42,12 +43,12 @@ local function reschedule(time)
   redis.call('ZADD', key.agenda, time, job_id)
 end
 
-local function release()
+local function release_lease()
   redis.call('HDEL', key.job, 'lease')
 end
 
 -- `detail` is a JSON object as text.
-local function event(now, name, detail)
+local function add_event(now, name, detail)
   if COUNTED[name] then
     count(name, 1)
   end
@@ -58,13 +59,14 @@ local function event(now, name, detail)
   end
 end
 
-local function bound_to(attempt, task_id)
+local function set_task(attempt, task_id)
   set('task.' .. attempt, task_id)
   redis.call('ZREM', shard .. 'unconfirmed', job_id .. '.' .. attempt)
 end
 
--- Bind a provider task to an attempt that was sent. Returns false if the attempt has another task.
-local function bind(attempt, task_id)
+-- Bind a provider task to an attempt that was sent.
+-- Returns false if the attempt was not sent, or has another task.
+local function bind_task(attempt, task_id)
   local bound = get('task.' .. attempt)
   if bound then
     return bound == task_id
@@ -72,28 +74,28 @@ local function bind(attempt, task_id)
   if not get('sent.' .. attempt) then
     return false
   end
-  bound_to(attempt, task_id)
+  set_task(attempt, task_id)
   return true
 end
 
--- Returns whether the caller holds the lease on this attempt, and the attempt has no task yet.
-local function holds(lease, attempt)
+-- Returns true if the caller holds the lease on this attempt, and the attempt has no task yet.
+local function holds_lease(lease, attempt)
   local status = get('status')
   return get('lease') == lease and get('attempt') == attempt
     and (status == 'submitting' or status == 'unconfirmed')
 end
 
--- The follow-ups of an outcome. A job is in the sorted set of a follow-up while that is pending. Its
--- lease, its tries and when it is due are fields that begin with the name of the follow-up.
+-- The follow-ups of an outcome. While a follow-up is pending, the job is in its sorted set.
+-- The job has fields for its lease, its tries and its due time. Their names begin with its name.
 local FOLLOW_UPS = {'archive', 'notify'}
 
--- Returns the fields of a follow-up that is due now, as name, value, ...
-local function pending(now, name)
+-- Returns the fields of a follow-up that is due now: name, value, ...
+local function pending_fields(now, name)
   return name, 'pending', name .. '.since', now, name .. '.next', now
 end
 
--- Keep the job for the retention time, unless a follow-up is pending.
-local function keep(retention)
+-- Start the retention time of the job, unless a follow-up is pending.
+local function start_retention(retention)
   for _, state in ipairs(redis.call('HMGET', key.job, unpack(FOLLOW_UPS))) do
     if state == 'pending' then
       return
@@ -103,35 +105,38 @@ local function keep(retention)
   redis.call('PEXPIRE', key.events, retention)
 end
 
--- Give the job its outcome. The job leaves the agenda, and its follow-ups are due. `expires` is when
--- the first image link expires. More fields to set follow as name, value, ... They are set in few
--- calls, because every callback runs this. Returns the names of the follow-ups.
+-- Give the job its outcome. The job leaves the agenda, and its follow-ups are due now.
+-- `expires` is the time when the first image link expires. Further arguments are fields to set:
+-- name, value, ... One call sets all fields, because every callback runs this function.
+-- Returns the names of the follow-ups.
 local function settle(now, from, status, by, retention, expires, detail, ...)
-  local follows, fields = {}, {'by', by, 'settled', now, 'updated', now, ...}
+  local follow_ups, fields = {}, {'by', by, 'settled', now, 'updated', now, ...}
   if status == 'succeeded' then
-    follows[1] = 'archive'
+    follow_ups[1] = 'archive'
   end
   if get('notify') then
-    follows[#follows + 1] = 'notify'
+    follow_ups[#follow_ups + 1] = 'notify'
   end
-  for _, name in ipairs(follows) do
-    for _, value in ipairs({pending(now, name)}) do
+  for _, name in ipairs(follow_ups) do
+    for _, value in ipairs({pending_fields(now, name)}) do
       fields[#fields + 1] = value
     end
   end
-  become(from, status, unpack(fields))
-  for _, name in ipairs(follows) do
+  change_status(from, status, unpack(fields))
+  for _, name in ipairs(follow_ups) do
     redis.call('ZADD', shard .. name, now, job_id)
   end
   if status == 'succeeded' then
     redis.call('ZADD', shard .. 'expiring', expires, job_id)
   end
-  release() -- after the first write, which a full Redis refuses, so that the transition stays atomic
+  -- A full Redis refuses HSET and ZADD, but accepts HDEL. HDEL comes after them, so a refused script
+  -- has changed nothing.
+  release_lease()
   redis.call('ZREM', key.agenda, job_id)
-  event(now, 'settled', detail)
-  if #follows == 0 then
-    keep(retention)
+  add_event(now, 'settled', detail)
+  if #follow_ups == 0 then
+    start_retention(retention)
   end
   redis.call('PUBLISH', string.gsub(key.job, ':job:', ':settled:', 1), status)
-  return follows
+  return follow_ups
 end

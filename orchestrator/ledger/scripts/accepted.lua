@@ -1,10 +1,10 @@
--- Purpose: the provider accepted the attempt and named its task. This is a fact, so it needs no
---   lease, and may be recorded at any time.
+-- Purpose: record that the provider accepted the attempt and named its task. This is a fact. It needs
+--   no lease, and may be recorded at any time.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 attempt, 3 provider task id, 4 due at ms, 5 cost JSON ('' unknown),
 --       6 detail JSON
 -- Returns: running | settled (the job has its outcome) | superseded (a newer attempt exists)
---   | mismatch (the attempt is another provider task) | missing
+--   | mismatch (the attempt was not sent, or has another task) | missing
 local now, attempt, task_id, due_at, cost, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
@@ -12,11 +12,11 @@ local status = get('status')
 if not status then
   return {'missing'}
 end
-if not bind(attempt, task_id) then
-  event(now, 'mismatch', detail)
+if not bind_task(attempt, task_id) then
+  add_event(now, 'mismatch', detail)
   return {'mismatch'}
 end
-event(now, 'accepted', detail)
+add_event(now, 'accepted', detail)
 set('updated', now)
 if cost ~= '' then
   redis.call('HSETNX', key.job, 'cost', cost) -- the cost of the outcome takes precedence
@@ -28,8 +28,8 @@ if get('attempt') ~= attempt then
   return {'superseded'}
 end
 if status ~= 'running' then
-  become(status, 'running', 'tries', 0)
-  release()
+  change_status(status, 'running', 'tries', 0)
+  release_lease()
   reschedule(due_at)
 end
 return {'running'}

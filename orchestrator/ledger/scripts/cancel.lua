@@ -1,8 +1,9 @@
--- Purpose: cancel a job that was not submitted. Providers cannot cancel a task, so a submitted job
---   is charged and continues to its outcome.
+-- Purpose: cancel a queued job. Providers cannot cancel a task. So a submitted job is charged, and it
+--   continues to its outcome.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 error JSON, 3 retention ms, 4 detail JSON
--- Returns: cancelled, due follow-ups, ... | duplicate (cancelled before) | in_flight | terminal | missing
+-- Returns: cancelled, due follow-ups, ... | duplicate (cancelled before) | in_flight (submitted)
+--   | terminal | missing
 local now, error, retention, detail = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 local status = get('status')
@@ -18,5 +19,5 @@ end
 if status ~= 'queued' then
   return {'in_flight'}
 end
-local follows = settle(now, status, 'cancelled', 'cancel', retention, '', detail, 'error', error)
-return {'cancelled', unpack(follows)}
+local follow_ups = settle(now, status, 'cancelled', 'cancel', retention, '', detail, 'error', error)
+return {'cancelled', unpack(follow_ups)}

@@ -1,10 +1,11 @@
 -- Purpose: take the lease on a due job, for one step.
---   queued becomes submitting (a new attempt), unless its deadline passed. submitting with an
---   expired lease becomes unconfirmed, because its worker may have sent the request.
+--   A queued job becomes submitting and gets a new attempt, unless its deadline has passed.
+--   A submitting job with an expired lease becomes unconfirmed, because its worker may have sent the
+--   request.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 lease token, 3 end of the lease ms, 4 step
 -- Returns: claimed, the job's fields | not_due | missing
--- Repeating the call with the same token answers claimed again.
+-- A repeated call with the same token returns claimed again.
 local now, lease, lease_end, step = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local STEPS = {queued = 'submit', submitting = 'submit', unconfirmed = 'submit', running = 'poll'}
 
@@ -20,13 +21,13 @@ if get('lease') ~= lease then
   end
   if status == 'queued' and tonumber(now) < tonumber(get('deadline')) then
     local attempt = redis.call('HINCRBY', key.job, 'attempt', 1)
-    become(status, 'submitting', 'sent.' .. attempt, now)
-    event(now, 'submitting', '{"attempt":' .. attempt .. '}')
+    change_status(status, 'submitting', 'sent.' .. attempt, now)
+    add_event(now, 'submitting', '{"attempt":' .. attempt .. '}')
   elseif status == 'submitting' then
     local attempt = get('attempt')
-    become(status, 'unconfirmed', 'tries', 0)
-    risk(now, attempt)
-    event(now, 'unconfirmed', '{"attempt":' .. attempt .. ',"reason":"lease ran out"}')
+    change_status(status, 'unconfirmed', 'tries', 0)
+    mark_unconfirmed(now, attempt)
+    add_event(now, 'unconfirmed', '{"attempt":' .. attempt .. ',"reason":"lease ran out"}')
   end
   set('lease', lease, 'updated', now)
   reschedule(lease_end)

@@ -1,7 +1,7 @@
--- Purpose: a poll returned no outcome. The job is due again later.
+-- Purpose: record a poll without an outcome. The job is due again later.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 lease token, 3 due at ms, 4 tries, 5 detail JSON
--- Returns: deferred | stale (the lease is another's, or the job moved on) | missing
+-- Returns: deferred | stale (the caller does not hold the lease, or the job is not running) | missing
 local now, lease, due_at, tries, detail = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 
 local status = get('status')
@@ -12,7 +12,7 @@ if status ~= 'running' or get('lease') ~= lease then
   return {'stale'}
 end
 set('tries', tries, 'updated', now)
-release()
+release_lease()
 reschedule(due_at)
-event(now, 'polled', detail)
+add_event(now, 'polled', detail)
 return {'deferred'}

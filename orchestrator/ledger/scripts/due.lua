@@ -1,5 +1,5 @@
--- Purpose: list the due jobs, the longest overdue first. Costs O(due), never
---   O(open). Entries whose job is gone are removed.
+-- Purpose: list the due jobs, the longest overdue first. Removes the entries of expired jobs. The
+--   cost grows with the number of due jobs, not with the number of open jobs.
 -- KEYS: 1 agenda
 -- ARGV: 1 now ms, 2 limit, 3 prefix of job keys (same hash tag as KEYS[1])
 -- Returns: job id, status, job id, status, ...

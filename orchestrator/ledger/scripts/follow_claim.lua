@@ -2,7 +2,7 @@
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 end of the lease ms
 -- Returns: claimed, the job's fields | not_due | missing
--- Repeating the call with the same token answers claimed again.
+-- A repeated call with the same token returns claimed again.
 local now, name, lease, lease_end = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 if not get('status') then

@@ -1,9 +1,8 @@
--- Purpose: end a follow-up of a job. Without another pending follow-up, the job is kept for the
---   retention time from now.
+-- Purpose: end a follow-up of a job. If no other follow-up is pending, the retention time starts now.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 how it ended, 5 tries, 6 error,
---       7 images JSON ('' unchanged), 8 detail JSON, 9 retention ms
--- Returns: recorded | stale (the lease is another's) | missing
+-- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 final status (done, dead or gone),
+--       5 tries, 6 error, 7 images JSON ('' unchanged), 8 detail JSON, 9 retention ms
+-- Returns: recorded | stale (the caller does not hold the lease) | missing
 local now, name, lease, ended, tries = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local error, images, detail, retention = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 
@@ -21,11 +20,11 @@ if name == 'notify' and ended == 'dead' then
   redis.call('ZADD', shard .. 'dead', now, job_id)
 end
 count(name .. '_' .. ended, 1)
-event(now, name .. '_' .. ended, detail)
+add_event(now, name .. '_' .. ended, detail)
 redis.call('HDEL', key.job, name .. '.lease', name .. '.next')
 redis.call('ZREM', shard .. name, job_id)
 if name == 'archive' then
   redis.call('ZREM', shard .. 'expiring', job_id)
 end
-keep(retention)
+start_retention(retention)
 return {'recorded'}

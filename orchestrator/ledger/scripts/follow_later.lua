@@ -1,8 +1,8 @@
 -- Purpose: end the lease on a follow-up, and plan another try.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 due at ms,
---       5 tries ('' when this was none), 6 error, 7 images JSON ('' unchanged), 8 detail JSON
--- Returns: recorded | stale (the lease is another's) | missing
+--       5 tries ('' if nothing was tried), 6 error, 7 images JSON ('' unchanged), 8 detail JSON
+-- Returns: recorded | stale (the caller does not hold the lease) | missing
 local now, name, lease, due_at = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local tries, error, images, detail = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 
@@ -18,7 +18,7 @@ if images ~= '' then
 end
 if tries ~= '' then
   set(name .. '.tries', tries, name .. '.tried', now, name .. '.error', error)
-  event(now, name .. '_failed', detail)
+  add_event(now, name .. '_failed', detail)
 end
 redis.call('HDEL', key.job, name .. '.lease')
 redis.call('ZADD', shard .. name, due_at, job_id)

@@ -1,7 +1,8 @@
--- Purpose: delete a job that ended before a time, with all its keys and entries.
+-- Purpose: delete a job that was settled before a time, with all its keys and entries. An entry in
+--   `unconfirmed` stays, because the attempt may have been charged.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 settled before this ms
--- Returns: forgotten | kept (it is open, ended later, or a follow-up is pending) | missing
+-- ARGV: 1 time ms
+-- Returns: forgotten | kept (it is open, was settled later, or has a pending follow-up) | missing
 local before = ARGV[1]
 
 local status, settled, archive, notify = unpack(redis.call('HMGET', key.job,

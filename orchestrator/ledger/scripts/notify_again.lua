@@ -1,8 +1,9 @@
--- Purpose: schedule a job's notification again, from the first try. The job is kept meanwhile.
+-- Purpose: schedule the notification of a job again, from the first try. The retention time of the job
+--   stops until the notification ends.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms
--- Returns: recorded | open (it has no outcome yet) | silent (its request names no receiver)
---   | missing
+-- Returns: recorded | open (the job has no outcome yet)
+--   | silent (its request asks for no notification) | missing
 local now = ARGV[1]
 
 local status, notify, lease = unpack(redis.call('HMGET', key.job, 'status', 'notify', 'notify.lease'))
@@ -15,12 +16,12 @@ end
 if not notify then
   return {'silent'}
 end
-local look = redis.call('ZSCORE', shard .. 'notify', job_id)
-local leased = lease and look and tonumber(look) > tonumber(now)
-if not leased then -- otherwise a worker sends it now
-  set('notify.tries', 0, pending(now, 'notify'))
+local lease_end = redis.call('ZSCORE', shard .. 'notify', job_id)
+local leased = lease and lease_end and tonumber(lease_end) > tonumber(now)
+if not leased then -- a leased notification is being sent now
+  set('notify.tries', 0, pending_fields(now, 'notify'))
   redis.call('ZADD', shard .. 'notify', now, job_id)
-  event(now, 'notify_again', '{}')
+  add_event(now, 'notify_again', '{}')
   redis.call('HDEL', key.job, 'notify.lease')
   redis.call('ZREM', shard .. 'dead', job_id)
   redis.call('PERSIST', key.job)

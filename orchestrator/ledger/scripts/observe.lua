@@ -1,10 +1,11 @@
--- Purpose: a verified callback shows that the provider task exists, but must not settle the job: it
---   is not terminal, or the provider is configured to confirm. Binds the task; the job is running.
+-- Purpose: record a verified callback that must not settle the job: its state is not terminal, or the
+--   provider is configured to confirm. It proves that the task exists. So the task is bound to the
+--   attempt, and the job is running.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 attempt, 3 provider task id, 4 due at ms ('' leaves it unchanged),
---       5 due at ms of a job that was not known to run, 6 detail JSON
+-- ARGV: 1 now ms, 2 attempt, 3 provider task id, 4 due at ms ('' unchanged),
+--       5 due at ms of a job that was not running before, 6 detail JSON
 -- Returns: running | duplicate (the job has its outcome) | superseded (a newer attempt exists)
---   | mismatch (the attempt is another provider task) | missing
+--   | mismatch (the attempt was not sent, or has another task) | missing
 local now, attempt, task_id, due_at, fallback, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
@@ -12,11 +13,11 @@ local status = get('status')
 if not status then
   return {'missing'}
 end
-if not bind(attempt, task_id) then
-  event(now, 'mismatch', detail)
+if not bind_task(attempt, task_id) then
+  add_event(now, 'mismatch', detail)
   return {'mismatch'}
 end
-event(now, 'callback', detail)
+add_event(now, 'callback', detail)
 set('updated', now)
 if TERMINAL[status] then
   return {'duplicate'}
@@ -25,11 +26,11 @@ if get('attempt') ~= attempt then
   return {'superseded'}
 end
 if status ~= 'running' then
-  become(status, 'running', 'tries', 0)
+  change_status(status, 'running', 'tries', 0)
   due_at = due_at ~= '' and due_at or fallback
 end
 if due_at ~= '' then
-  release()
+  release_lease()
   reschedule(due_at)
 end
 return {'running'}

@@ -1,9 +1,9 @@
--- Purpose: the attempt ended without an outcome, and another attempt follows. The provider refused
---   for now (event deferred), or an unconfirmed attempt is submitted again (event resubmitted, at
---   most once per job).
+-- Purpose: end an attempt without an outcome. Another attempt comes later. Either the provider refused
+--   this one for now (event deferred), or the caller allowed a second submission of an unconfirmed
+--   attempt (event resubmitted, at most once per job).
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 attempt, 3 lease token, 4 due at ms, 5 tries, 6 event name, 7 detail JSON
--- Returns: queued | stale (the lease is another's, or the attempt has a task) | missing
+-- Returns: queued | stale (the caller does not hold the lease, or the attempt has a task) | missing
 local now, attempt, lease, due_at, tries, name, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 
@@ -11,13 +11,13 @@ local status = get('status')
 if not status then
   return {'missing'}
 end
-if not holds(lease, attempt) then
+if not holds_lease(lease, attempt) then
   return {'stale'}
 end
-become(status, 'queued', 'tries', tries, 'updated', now)
-release()
+change_status(status, 'queued', 'tries', tries, 'updated', now)
+release_lease()
 reschedule(due_at)
-event(now, name, detail)
+add_event(now, name, detail)
 if name == 'resubmitted' then
   set('resubmitted', attempt)
 end

@@ -1,12 +1,13 @@
--- Purpose: give a job its only outcome, or recognise that it has one. A callback needs no lease,
---   because it comes from the provider. The outcome of a worker needs its lease.
+-- Purpose: give a job its only outcome. A second outcome is only recorded. A callback needs no lease,
+--   because it comes from the provider. A worker needs the lease.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 attempt, 3 lease token ('' for a callback), 4 provider task id ('' none known),
---       5 status, 6 by, 7 images JSON, 8 error JSON, 9 cost JSON ('' each when there is none),
---       10 retention ms, 11 detail JSON, 12 when the first image link expires ms
--- Returns: settled, due follow-ups, ... | duplicate (the same outcome) | conflict (another outcome; only recorded)
---   | superseded (an older attempt failed while a newer attempt exists)
---   | mismatch (the attempt is another provider task) | stale (the lease is another's) | missing
+-- ARGV: 1 now ms, 2 attempt, 3 lease token ('' for a callback), 4 provider task id ('' unknown),
+--       5 status, 6 by, 7 images JSON, 8 error JSON, 9 cost JSON ('' for each that is absent),
+--       10 retention ms, 11 detail JSON, 12 expiry of the first image link ms
+-- Returns: settled, due follow-ups, ... | duplicate (the same outcome) | conflict (another outcome)
+--   | superseded (an older attempt failed, and a newer attempt exists)
+--   | mismatch (the attempt was not sent, or has another task)
+--   | stale (the caller does not hold the lease) | missing
 local now, attempt, lease, task_id, status, by = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local images, error, cost, retention, detail = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 local expires = ARGV[12]
@@ -18,29 +19,29 @@ if not current then
 end
 if task_id ~= '' and bound ~= task_id then
   if bound or not sent then
-    event(now, 'mismatch', detail)
+    add_event(now, 'mismatch', detail)
     return {'mismatch'}
   end
-  bound_to(attempt, task_id)
+  set_task(attempt, task_id)
 end
 if TERMINAL[current] then
   local name = current == status and winner == attempt and 'duplicate' or 'conflict'
-  event(now, name, detail)
+  add_event(now, name, detail)
   return {name}
 end
 if lease ~= '' and holder ~= lease then
   return {'stale'}
 end
 if newest ~= attempt and status ~= 'succeeded' then
-  event(now, 'superseded', detail)
+  add_event(now, 'superseded', detail)
   return {'superseded'}
 end
-local told = {'winner', attempt}
+local fields = {'winner', attempt}
 for name, value in pairs({images = images, error = error, cost = cost}) do
   if value ~= '' then
-    told[#told + 1] = name
-    told[#told + 1] = value
+    fields[#fields + 1] = name
+    fields[#fields + 1] = value
   end
 end
-local follows = settle(now, current, status, by, retention, expires, detail, unpack(told))
-return {'settled', unpack(follows)}
+local follow_ups = settle(now, current, status, by, retention, expires, detail, unpack(fields))
+return {'settled', unpack(follow_ups)}

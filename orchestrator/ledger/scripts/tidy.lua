@@ -1,25 +1,25 @@
--- Purpose: remove the entries of expired jobs: from the index (oldest first), the unconfirmed attempts
---   and the failed notifications. Costs O(limit).
+-- Purpose: remove the entries of expired jobs from the index of jobs (oldest first), the unconfirmed
+--   attempts and the failed notifications. The cost grows with the limit only.
 -- KEYS: 1 index of jobs, 2 unconfirmed attempts, 3 failed notifications
--- ARGV: 1 limit, 2 prefix of job keys (same hash tag as KEYS[1]), 3 since when (ms) the job of an
---   entry in the last two cannot have expired yet
+-- ARGV: 1 limit, 2 prefix of job keys (same hash tag as KEYS[1]), 3 time ms: the job of a newer
+--   unconfirmed attempt or failed notification cannot have expired
 -- Returns: the number of removed entries
 local limit, prefix, oldest = ARGV[1], ARGV[2], ARGV[3]
 
-local forgotten = 0
-local function reschedule(index, entry)
+local removed = 0
+local function remove_if_expired(index, entry)
   if redis.call('EXISTS', prefix .. string.match(entry, '^[^.]+')) == 0 then
-    forgotten = forgotten + redis.call('ZREM', index, entry)
+    removed = removed + redis.call('ZREM', index, entry)
   end
 end
 
 for _, id in ipairs(redis.call('ZRANGE', KEYS[1], 0, limit - 1)) do
-  reschedule(KEYS[1], id)
+  remove_if_expired(KEYS[1], id)
 end
 for _, index in ipairs({KEYS[2], KEYS[3]}) do
   local old = redis.call('ZRANGEBYSCORE', index, '-inf', '(' .. oldest, 'LIMIT', 0, limit)
   for _, entry in ipairs(old) do
-    reschedule(index, entry)
+    remove_if_expired(index, entry)
   end
 end
-return {forgotten}
+return {removed}
