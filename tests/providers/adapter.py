@@ -86,6 +86,8 @@ class AdapterTests:
     callback_path: ClassVar[tuple[str, ...]] = ()
     #: The header of the idempotency key; None where none is taken.
     key_header: ClassVar[str | None] = None
+    #: How each unified option is supported: full, limited or refused.
+    support: ClassVar[list[str]]
     submit_path: ClassVar[str]
     query_path: ClassVar[str]
     #: Request bodies from the provider's document.

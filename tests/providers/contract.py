@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.jobs.model import Cost
+from orchestrator.jobs.model import UNIFIED_OPTIONS, Cost
 from orchestrator.jsonio import dump
 from orchestrator.providers.catalog import limits
+from orchestrator.providers.listing import support
 from orchestrator.providers.prices import PriceTable
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import BadSignature
@@ -243,6 +244,9 @@ class ProviderContract(AnswersContract):
 
         assert taken <= {"prompt", *OPTIONS}
         assert "prompt" in taken
+
+    def test_each_option_is_full_limited_or_refused(self) -> None:
+        assert [support(self.provider, option) for option in UNIFIED_OPTIONS] == self.support
 
     def test_one_image_may_be_asked_for_everywhere(self, each_name: str) -> None:
         plain, one = self.written(self.request(each_name)), self.request(each_name, n=1)

@@ -7,6 +7,7 @@ import pytest
 from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome
 from orchestrator.jsonio import dump
 from orchestrator.providers.aigptimage import ASPECT_RATIOS
+from orchestrator.providers.listing import LIMITED, REFUSED
 from orchestrator.providers.prices import PriceTable
 from orchestrator.providers.responses import (
     Accepted,
@@ -57,6 +58,7 @@ class TestAIGPTImage(ProviderContract):
     }
     families: ClassVar[dict[str, dict[str | None, str]]] = {"nano-banana-2": {None: MODEL}}
     key_header = "X-Request-ID"
+    support: ClassVar[list[str]] = [LIMITED, REFUSED, LIMITED, LIMITED, LIMITED, REFUSED]
     submit_path = "/api/v1/jobs/createTask"
     query_path = "/api/v1/jobs/recordInfo?taskId={}"
     documented = ("request_text_to_image",)

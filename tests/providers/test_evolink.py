@@ -7,6 +7,7 @@ import pytest
 from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome, Status
 from orchestrator.jsonio import dump
 from orchestrator.providers.evolink import ERROR_TYPES, SIZES, TASK_ERRORS
+from orchestrator.providers.listing import LIMITED, REFUSED
 from orchestrator.providers.prices import PriceTable
 from orchestrator.providers.responses import (
     Accepted,
@@ -18,6 +19,7 @@ from orchestrator.providers.responses import (
 )
 from tests.providers.adapter import Cases
 from tests.providers.contract import ProviderContract
+from tests.providers.pages import errors_by_code
 from tests.support.fakes import NOON
 
 TASK = "task-unified-1757165031-uyujaw3d"
@@ -59,6 +61,7 @@ class TestEvoLink(ProviderContract):
         "nano-banana-pro": {None: "gemini-3-pro-image-preview"},
     }
     callback_path = ("callback_url",)
+    support: ClassVar[list[str]] = [LIMITED, LIMITED, LIMITED, LIMITED, REFUSED, REFUSED]
     submit_path = "/v1/images/generations"
     query_path = "/v1/tasks/{}"
     documented = ("request_text_to_image",)
@@ -352,3 +355,7 @@ class TestEvoLink(ProviderContract):
         told = {self.document(f"error_{status}")["error"]["type"] for status in statuses}
 
         assert told == set(ERROR_TYPES)
+
+
+def test_the_page_has_every_error_code_of_the_adapter() -> None:
+    assert errors_by_code("evolink") == ERROR_TYPES

@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome
 from orchestrator.jsonio import dump
-from orchestrator.providers.hiapi import ASPECT_RATIOS, KEY_CODES
+from orchestrator.providers.hiapi import ASPECT_RATIOS, ERROR_CODES, KEY_CODES
+from orchestrator.providers.listing import FULL, LIMITED, REFUSED
 from orchestrator.providers.prices import PriceTable
 from orchestrator.providers.responses import (
     Accepted,
@@ -22,6 +23,7 @@ from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import BadSignature
 from tests.providers.adapter import CALLBACK_URL, KEY, Cases
 from tests.providers.contract import ProviderContract
+from tests.providers.pages import errors_by_code
 from tests.support.fakes import NOON
 
 TASK = "task_01JD7Q0Z3M9XK4V2"
@@ -54,6 +56,7 @@ class TestHiAPI(ProviderContract):
     }
     callback_path = ("callback", "url")
     key_header = "Idempotency-Key"
+    support: ClassVar[list[str]] = [FULL, FULL, LIMITED, LIMITED, LIMITED, REFUSED]
     submit_path = "/v1/tasks"
     query_path = "/v1/tasks/{}"
     documented = ("request_text_to_image", "request_reference")
@@ -360,3 +363,7 @@ def signed(body: bytes, now: int) -> dict[str, str]:
 
 def usd(amount: float) -> Cost:
     return Cost(amount, "USD", "computed")
+
+
+def test_the_page_has_every_error_code_of_the_adapter() -> None:
+    assert errors_by_code("hiapi") == ERROR_CODES

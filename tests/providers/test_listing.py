@@ -59,49 +59,44 @@ def test_a_view_is_json_and_says_whether_the_provider_is_on(name: str, on: bool)
     assert (shown["name"], shown["on"]) == (name, on)
 
 
-def test_a_view_tells_what_the_adapter_holds() -> None:
-    shown = view(BUILT_IN["uniall"], on=True)
+def test_a_view_has_the_facts_of_the_adapter() -> None:
+    shown = view(BUILT_IN["evolink"], on=True)
     models = {model["name"]: model["options"] for model in shown["models"]}
 
-    assert shown["title"] == "UniAll"
+    assert shown["title"] == "EvoLink"
     assert shown["capabilities"] == {
-        "callbacks": False,
+        "callbacks": True,
         "signed_callbacks": False,
         "callback_is_hint": False,
         "idempotency_seconds": 0,
-        "links_live_seconds": None,
-        "upload_field": "image",
+        "links_live_seconds": 86_400,
+        "upload_field": None,
     }
-    assert (shown["poll_seconds"], shown["max_poll_seconds"]) == (2.0, 5.0)
+    assert (shown["poll_seconds"], shown["max_poll_seconds"]) == (3.0, 30.0)
     assert shown["takes_unlisted_models"] is False
-    assert list(models) == list(BUILT_IN["uniall"].models)
-    assert models["gpt-image-2"]["n"] == {"min": 1, "max": 8}
-    assert models["gpt-image-2"]["resolution"] == {"one_of": ["1K", "2K", "4K"]}
-    assert models["NanoBanana"]["output_format"] == {"one_of": ["png", "jpeg", "webp"]}
-    assert "resolution" not in models["NanoBanana"]
-    assert {"name": "nano-banana", "model": "NanoBanana", "resolution": {}} in shown["families"]
+    assert list(models) == list(BUILT_IN["evolink"].models)
+    assert models["nano-banana-2-lite"]["prompt"] == {"min_length": 1, "max_length": 2000}
+    assert models["nano-banana-2-lite"]["resolution"] == {
+        "one_of": ["1K", "2K", "4K"],
+        "default": "2K",
+    }
+    assert "n" not in models["nano-banana-2-lite"]
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_a_view_names_the_model_and_the_tiers_of_each_family(name: str) -> None:
+    families = {family["name"]: family for family in view(BUILT_IN[name], on=True)["families"]}
+
+    assert families.keys() == BUILT_IN[name].families.keys()
+    for family in families.values():
+        models = {family["model"], *family["resolution"].values()}
+        assert models <= BUILT_IN[name].models.keys()
 
 
 def test_a_view_says_where_models_need_not_be_listed() -> None:
     taking = [n for n in BUILT_IN if view(BUILT_IN[n], on=True)["takes_unlisted_models"]]
 
     assert taking == ["hiapi"]
-
-
-@pytest.mark.parametrize(
-    ("provider", "expected"),
-    [
-        ("uniall", [FULL, FULL, LIMITED, LIMITED, LIMITED, LIMITED]),
-        ("hiapi", [FULL, FULL, LIMITED, LIMITED, LIMITED, REFUSED]),
-        ("evolink", [LIMITED, LIMITED, LIMITED, LIMITED, REFUSED, REFUSED]),
-        ("aigptimage", [LIMITED, REFUSED, LIMITED, LIMITED, LIMITED, REFUSED]),
-    ],
-)
-def test_support_is_full_limited_or_refused(provider: str, expected: list[str]) -> None:
-    assert [support(BUILT_IN[provider], option) for option in UNIFIED_OPTIONS] == expected
-    assert view(BUILT_IN[provider], on=True)["support"] == dict(
-        zip(UNIFIED_OPTIONS, expected, strict=True)
-    )
 
 
 def test_an_option_that_some_models_refuse_is_limited() -> None:
@@ -177,20 +172,6 @@ def test_the_page_of_one_provider() -> None:
         "| `plain` | any | refused | refused | refused | any | refused |",
     ):
         assert line in page
-
-
-@pytest.mark.parametrize(
-    ("row", "cells"),
-    [
-        ("`image_file`", ["full", "refused", "refused", "refused"]),
-        ("native `request`", ["listed models", "any model", "listed models", "listed models"]),
-        ("callbacks", ["no", "signed, if a secret is set", "yes", "no"]),
-        ("idempotent submission", ["no", "24 h", "no", "24 h"]),
-        ("links are valid for", ["unknown", "unknown", "24 h", "unknown"]),
-    ],
-)
-def test_the_page_tells_what_each_provider_can(row: str, cells: list[str]) -> None:
-    assert f"| {row} | {' | '.join(cells)} |" in markdown(BUILT_IN.values()).splitlines()
 
 
 def test_every_row_of_a_table_has_as_many_cells_as_its_head() -> None:

@@ -1,88 +1,82 @@
-"""The tables of docs/providers against the adapters; test_registry.py holds the pages' form."""
+"""The pages of docs/providers: one per provider, with every section, setting and limit."""
 
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-from orchestrator.jobs.model import ErrorCode
-from orchestrator.providers import BUILT_IN
+from orchestrator.providers import BUILT_IN, listing
 from orchestrator.providers.catalog import limits
-from orchestrator.providers.evolink import ERROR_TYPES
-from orchestrator.providers.hiapi import ERROR_CODES
 from orchestrator.providers.responses import by_status
-from orchestrator.providers.uniall import SIZES
+from tests.providers.pages import DOCS, errors_by_code, errors_by_status, page
 
-DOCS = Path(__file__).resolve().parents[2] / "docs" / "providers"
-PAGES = {name: (DOCS / f"{name}.md").read_text("utf-8") for name in BUILT_IN}
-TIERS = ("1K", "2K", "4K")
-#: A row of an errors' table that begins with statuses: statuses, our code, tried again.
-STATUS_ROW = re.compile(r"(?m)^\| ([\d, ]+) (?:\[doc\] )?\| (?:`\w+` \| )?`(\w+)` \| (\w+)")
-#: One that begins with the provider's own code.
-CODE_ROW = re.compile(r"(?m)^\| (?:\d+ \| )?`(\w+)` \| `(\w+)` \| (no|yes|after)\b")
+HEADINGS = [
+    "Settings",
+    "Models and options",
+    "Callbacks",
+    "Idempotency",
+    "Errors",
+    "Limits and quirks",
+]
+
+pytestmark = pytest.mark.parametrize("name", BUILT_IN)
 
 
-def test_the_table_of_sizes_is_the_adapters() -> None:
-    rows = re.findall(r"(?m)^\| (\d+:\d+) \| (.*?) ?\|$", PAGES["uniall"])
-    told = {
-        (ratio, tier): re.findall(r"`(\d+x\d+)`", cell)
-        for ratio, cells in rows
-        for tier, cell in zip(TIERS, cells.split(" |"), strict=True)
+def test_a_page_has_every_section(name: str) -> None:
+    assert [line[3:] for line in page(name).splitlines() if line.startswith("## ")] == HEADINGS
+
+
+def test_a_page_names_every_model_option_and_family(name: str) -> None:
+    provider = BUILT_IN[name]
+    expected = {*provider.models, *provider.families}
+    for model in provider.models.values():
+        expected |= {*model.options, *(".".join(path) for path in model.options.values())}
+
+    assert [word for word in expected if f"`{word}`" not in page(name)] == []
+
+
+def test_a_page_names_every_setting_of_its_provider_and_no_other(name: str) -> None:
+    can = BUILT_IN[name].capabilities
+    settings = {
+        "API_KEY": True,
+        "BASE_URL": True,
+        "POLL_SECONDS": True,
+        "MAX_POLL_SECONDS": True,
+        "PRICES": True,
+        "CONFIRM_CALLBACKS": can.callbacks,
+        "WEBHOOK_SECRET": can.signed_callbacks,
+        "WEBHOOK_SECRETS_OLD": can.signed_callbacks,
     }
 
-    assert len(SIZES) == 48
-    assert {size: there for there, sizes in told.items() for size in sizes} == SIZES
-    for there, sizes in told.items():
-        assert sizes == [size for size in SIZES if SIZES[size] == there]
+    for ending, exists in settings.items():
+        assert (f"`{name.upper()}_{ending}`" in page(name)) is exists, ending
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_every_list_of_values_stands_in_the_page(name: str) -> None:
+def test_a_page_has_the_default_times_and_the_address(name: str) -> None:
+    provider, text = BUILT_IN[name], page(name)
+
+    [times] = re.findall(rf"`{name.upper()}_MAX_POLL_SECONDS` \| .*default (\d+ and \d+) ", text)
+    assert times == f"{provider.poll_seconds:g} and {provider.max_poll_seconds:g}"
+    assert provider.base_url is None or f"default `{provider.base_url}`" in text
+
+
+def test_a_page_has_every_list_of_values_and_every_maximum(name: str) -> None:
     for model in BUILT_IN[name].models.values():
         for option in set(model.options) - set(model.values):
-            told = limits(model, option)
-            assert ", ".join(told.get("one_of", [])) in PAGES[name]
+            known = limits(model, option)
+            assert ", ".join(known.get("one_of", [])) in page(name)
             for bound in ("max", "max_length"):
-                assert str(told.get(bound, "")) in PAGES[name]
+                assert str(known.get(bound, "")) in page(name)
 
 
-@pytest.mark.parametrize("name", ["uniall", "evolink", "aigptimage"])
-def test_a_status_leads_where_the_page_says(name: str) -> None:
-    rows = STATUS_ROW.findall(PAGES[name])
+def test_a_page_has_the_error_code_of_each_status(name: str) -> None:
+    by_page = errors_by_status(name)
 
-    assert len(rows) > 7
-    for statuses, code, again in rows:
-        for status in map(int, statuses.split(", ")):
-            assert by_status(status) == (ErrorCode(code), again in ("yes", "after")), status
+    assert by_page or errors_by_code(name)
+    assert by_page == {status: by_status(status) for status in by_page}
 
 
-@pytest.mark.parametrize(
-    ("name", "table"), [("evolink", ERROR_TYPES), ("hiapi", ERROR_CODES)], ids=["evolink", "hiapi"]
-)
-def test_a_providers_code_leads_where_the_page_says(
-    name: str, table: dict[str, tuple[ErrorCode, bool]]
-) -> None:
-    told = {
-        theirs: (ErrorCode(ours), again in ("yes", "after"))
-        for theirs, ours, again in CODE_ROW.findall(PAGES[name])
-    }
-
-    assert told == table
-
-
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_its_default_times_and_address_stand_in_the_page(name: str) -> None:
-    provider, page = BUILT_IN[name], PAGES[name]
-
-    [times] = re.findall(rf"`{name.upper()}_MAX_POLL_SECONDS` \| .*default (\d+ and \d+) ", page)
-    assert times == f"{provider.poll_seconds:g} and {provider.max_poll_seconds:g}"
-    assert provider.base_url is None or f"default `{provider.base_url}`" in page
-    assert f"`{name.upper()}_PRICES`" in page
-
-
-@pytest.mark.parametrize("name", BUILT_IN)
-def test_each_family_stands_in_the_page(name: str) -> None:
-    for family in BUILT_IN[name].families:
-        assert f"`{family}`" in PAGES[name]
+def test_the_overview_is_made_from_the_adapters(name: str) -> None:
+    assert (DOCS / "README.md").read_text("utf-8") == listing.markdown(BUILT_IN.values())
+    assert f"({name}.md)" in listing.markdown(BUILT_IN.values())

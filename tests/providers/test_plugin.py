@@ -22,6 +22,7 @@ from orchestrator.jobs.model import Cost, ErrorCode, JobRequest, SettledBy, Stat
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.jsonio import dump
 from orchestrator.providers import BUILT_IN, PROVIDERS, Provider
+from orchestrator.providers.listing import LIMITED, REFUSED
 from orchestrator.providers.registry import GROUP
 from orchestrator.settings.environment import ConfigError
 from orchestrator.settings.settings import Settings
@@ -311,6 +312,7 @@ class TestPixelMill(ProviderContract):
     families: ClassVar[dict[str, dict[str | None, str]]] = {"nano-banana-2": {None: "mill-1"}}
     callback_path = ("notify",)
     key_header = "PixelMill-Once"
+    support: ClassVar[list[str]] = [LIMITED, LIMITED, LIMITED, REFUSED, LIMITED, REFUSED]
     submit_path = "/jobs"
     query_path = "/jobs/{}"
     documented = ("request",)

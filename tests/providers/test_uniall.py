@@ -9,6 +9,7 @@ import pytest
 from orchestrator.jobs.model import Cost, ErrorCode, Image, JobRequest, Outcome, Status
 from orchestrator.jobs.validation import Violation
 from orchestrator.jsonio import dump
+from orchestrator.providers.listing import FULL, LIMITED
 from orchestrator.providers.prices import PriceTable
 from orchestrator.providers.responses import (
     Accepted,
@@ -21,6 +22,7 @@ from orchestrator.providers.responses import (
 from orchestrator.providers.uniall import ASPECT_RATIOS, SIZES
 from tests.providers.adapter import KEY, PAYLOADS, UPLOAD, Cases, each, multipart_example
 from tests.providers.contract import ProviderContract
+from tests.providers.pages import page
 from tests.support.fakes import NOON
 
 TASK = "task_xxx"
@@ -94,6 +96,7 @@ class TestUniAll(ProviderContract):
         "nano-banana-pro": {None: "NanoBananaPro-1K", **TIERS_PRO},
         "gpt-image-2": {None: "gpt-image-2"},
     }
+    support: ClassVar[list[str]] = [FULL, FULL, LIMITED, LIMITED, LIMITED, LIMITED]
     submit_path = "/v1/images/tasks"
     query_path = "/v1/images/tasks/{}"
     documented = (
@@ -576,3 +579,17 @@ class TestUniAll(ProviderContract):
 
 def cost(amount: float) -> Cost:
     return Cost(amount, "USD", "computed")
+
+
+def test_the_page_has_the_adapters_table_of_sizes() -> None:
+    rows = re.findall(r"(?m)^\| (\d+:\d+) \| (.*?) ?\|$", page("uniall"))
+    cells = {
+        (ratio, tier): re.findall(r"`(\d+x\d+)`", cell)
+        for ratio, columns in rows
+        for tier, cell in zip(("1K", "2K", "4K"), columns.split(" |"), strict=True)
+    }
+
+    assert len(SIZES) == 48
+    assert {size: place for place, sizes in cells.items() for size in sizes} == SIZES
+    for place, sizes in cells.items():
+        assert sizes == [size for size in SIZES if SIZES[size] == place]
