@@ -109,7 +109,7 @@ class EnvironmentReader:
 
 def _within(name: str, value: float, low: float, high: float, allowed: str) -> float:
     if not low <= value <= high:
-        raise invalid_setting(name, value, allowed)
+        raise invalid_setting(name, f"{value:.15g}", allowed)
     return value
 
 

@@ -66,7 +66,7 @@ def test_a_job_that_was_sent_is_409_and_goes_on(api: Api, status: str) -> None:
     assert (told.status_code, told.mimetype) == (409, "application/problem+json")
     assert told.json is not None
     assert told.json["detail"] == (
-        f"it is {status}: only a job that is still queued can be cancelled"
+        f"it is {status}; only a queued job can be cancelled"
     )
     after = api.harness.job(job_id), api.harness.events(job_id), api.harness.due_at(job_id)
     assert after == before

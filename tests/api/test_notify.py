@@ -269,7 +269,7 @@ def test_a_job_that_is_open_or_names_nobody_is_409(api: Api) -> None:
     for job_id, why in (
         (waiting, "it is queued"),
         (running, "it is running"),
-        (silent, "its request names no notify_url, notify_task or notify_stream"),
+        (silent, "its request has no notify_url, notify_task or notify_stream"),
     ):
         told = tell(api, job_id)
         assert (told.status_code, told.mimetype) == (409, "application/problem+json")

@@ -78,7 +78,7 @@ def dead(harness: Harness, receiver: FakeProvider) -> list[str]:
 def test_jobs_are_told_again(harness: Harness, dead: list[str]) -> None:
     done = notify(*dead[:2])
 
-    assert (done.exit_code, done.stdout) == (0, "callers told again: 2\n")
+    assert (done.exit_code, done.stdout) == (0, "notifications scheduled: 2\n")
     assert [told(harness, job_id).status for job_id in dead] == [PENDING, PENDING, DEAD]
     assert harness.nudges.sent == [(Step.NOTIFY, job_id) for job_id in dead[:2]]
 
@@ -101,7 +101,7 @@ def test_the_others_are_told_although_one_cannot_be(harness: Harness, dead: list
     told_json = notify("--json", silent, dead[1], waiting)
 
     assert done.exit_code == told_json.exit_code == 1
-    assert done.stdout == "callers told again: 1\n"
+    assert done.stdout == "notifications scheduled: 1\n"
     first, second = done.stderr.splitlines()
     assert first.startswith(f"{silent}: its request names no notify_url")
     assert second.startswith(f"{waiting}: it is queued")
@@ -150,7 +150,7 @@ def test_a_limit_takes_the_oldest_and_tells_of_the_rest(harness: Harness, dead: 
 
     assert (done.exit_code, done.stdout) == (
         0,
-        "callers told again: 2; left: 1, do it again\n",
+        "notifications scheduled: 2. 1 are left: run the command again\n",
     )
     assert [told(harness, job_id).status for job_id in dead] == [PENDING, PENDING, DEAD]
 
@@ -183,7 +183,7 @@ def test_list_for_programs(harness: Harness, dead: list[str]) -> None:
 
 
 def test_without_any_dead_there_is_nothing_to_do(harness: Harness) -> None:
-    assert notify("--dead").stdout == "callers told again: 0\n"
+    assert notify("--dead").stdout == "notifications scheduled: 0\n"
     assert notify("--dead", "--list").stdout.splitlines()[-1].startswith("0 in all.")
     assert notify("--dead").exit_code == 0
 
@@ -194,21 +194,21 @@ def test_without_any_dead_there_is_nothing_to_do(harness: Harness) -> None:
 @pytest.mark.parametrize(
     ("words", "told_"),
     [
-        ([], "name jobs, or give --dead"),
-        ([UNKNOWN, "--dead"], "name jobs, or give --dead"),
-        (["--since", "2h"], "name jobs, or give --dead"),
-        (["--list"], "name jobs, or give --dead"),
-        ([UNKNOWN, "--since", "2h"], "--since and --list go with --dead"),
-        ([UNKNOWN, "--since", "0s"], "--since and --list go with --dead"),
-        ([UNKNOWN, "--list"], "--since and --list go with --dead"),
-        (["--dead", "--since", "2"], "'2' is not a span of time; allowed: 30s, 90m, 2h, 3d"),
-        (["--dead", "--since", "2w"], "is not a span of time"),
-        (["--dead", "--since", "-2h"], "is not a span of time"),
-        (["--dead", "--since", "2h "], "is not a span of time"),
-        (["--dead", "--since", "2h\n"], "is not a span of time"),
-        (["--dead", "--since", "9999999s"], "is not a span of time"),
-        (["--dead", "--since", "\u0665h"], "is not a span of time"),
-        (["--dead", "--since", ""], "is not a span of time"),
+        ([], "name at least one job, or use --dead"),
+        ([UNKNOWN, "--dead"], "name at least one job, or use --dead"),
+        (["--since", "2h"], "name at least one job, or use --dead"),
+        (["--list"], "name at least one job, or use --dead"),
+        ([UNKNOWN, "--since", "2h"], "--since and --list need --dead"),
+        ([UNKNOWN, "--since", "0s"], "--since and --list need --dead"),
+        ([UNKNOWN, "--list"], "--since and --list need --dead"),
+        (["--dead", "--since", "2"], "'2' is not a time span; allowed: 30s, 90m, 2h, 3d"),
+        (["--dead", "--since", "2w"], "is not a time span"),
+        (["--dead", "--since", "-2h"], "is not a time span"),
+        (["--dead", "--since", "2h "], "is not a time span"),
+        (["--dead", "--since", "2h\n"], "is not a time span"),
+        (["--dead", "--since", "9999999s"], "is not a time span"),
+        (["--dead", "--since", "\u0665h"], "is not a time span"),
+        (["--dead", "--since", ""], "is not a time span"),
         (["--dead", "--limit", "0"], "0 is not in the range"),
         (["--dead", "--limit", "10001"], "10001 is not in the range"),
         (["--dead", "--limit", "ten"], "'ten' is not a valid integer"),
@@ -232,7 +232,7 @@ def test_while_redis_is_away_it_says_so(
     for words in ([job_id], ["--dead"], ["--dead", "--list"]):
         done = notify(*words)
         assert done.exit_code == 1
-        assert done.output.startswith("Error: Redis is away")
+        assert done.output.startswith("Error: Redis does not answer")
 
 
 def test_the_help_tells_every_option() -> None:

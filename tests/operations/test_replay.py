@@ -161,7 +161,7 @@ def test_a_job_without_an_outcome_cannot_be_told(harness: Harness, receiver: Fak
 def test_a_job_that_names_nobody_cannot_be_told(harness: Harness) -> None:
     job = harness.job(job_states.ended(harness))
 
-    with pytest.raises(NothingToNotify, match="names no notify_url, notify_task or notify_stream"):
+    with pytest.raises(NothingToNotify, match="has no notify_url, notify_task or notify_stream"):
         notify_again(harness.runtime, job)
 
     assert (Step.NOTIFY, job.id) not in harness.nudges.sent
@@ -171,7 +171,7 @@ def test_a_job_that_names_nobody_cannot_be_told(harness: Harness) -> None:
 def test_a_job_that_is_gone_cannot_be_told(harness: Harness, job_id: str) -> None:
     job = replace(harness.job(job_states.ended(harness, notify_stream="shop")), id=job_id)
 
-    with pytest.raises(NothingToNotify, match="it is gone"):
+    with pytest.raises(NothingToNotify, match="it has expired"):
         notify_again(harness.runtime, job)
 
 

@@ -298,7 +298,7 @@ def test_secrets_are_listed_newest_first(read: Any) -> None:
 def test_a_short_secret_is_refused_without_being_shown(read: Any, name: str) -> None:
     text = refusal(read, **{**PUBLIC, name: "hush-hush"})
 
-    assert text.startswith(f"{name}=***")
+    assert text.startswith(f"{name} must be ") and text.endswith("; got ***")
     assert "at least 16 characters" in text
     assert "hush" not in text
 
@@ -319,7 +319,7 @@ def test_api_keys_have_names(read: Any) -> None:
 def test_malformed_api_keys_are_refused_without_being_shown(read: Any, keys: str) -> None:
     text = refusal(read, ORCHESTRATOR_API_KEYS=keys)
 
-    assert text.startswith("ORCHESTRATOR_API_KEYS=***")
+    assert text.startswith("ORCHESTRATOR_API_KEYS must be ") and text.endswith("; got ***")
     assert "name:key,name:key" in text
     assert HIDDEN not in text
 
@@ -365,7 +365,7 @@ def test_a_secret_of_another_form_is_refused_without_being_shown(
 
     text = refusal(read, **{**others, f"ORCHESTRATOR_{name}": secret})
 
-    assert text.startswith(f"ORCHESTRATOR_{name}=***")
+    assert text.startswith(f"ORCHESTRATOR_{name} must be ") and text.endswith("; got ***")
     assert 'echo "whsec_$(openssl rand -base64 32)"' in text
     assert secret.removeprefix("whsec_") not in text
 
@@ -373,7 +373,7 @@ def test_a_secret_of_another_form_is_refused_without_being_shown(
 def test_a_password_in_the_archives_url_is_refused_without_being_shown(read: Any) -> None:
     text = refusal(read, ORCHESTRATOR_ARCHIVE_URL=f"s3://key:{HIDDEN}@images/here")
 
-    assert text.startswith("ORCHESTRATOR_ARCHIVE_URL=")
+    assert text.startswith("ORCHESTRATOR_ARCHIVE_URL must be ")
     assert HIDDEN not in text
 
 
@@ -403,14 +403,14 @@ def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(
 ) -> None:
     text = refusal(read, **{**ALL, name: odd})
 
-    assert text.startswith(f"{name}=***")
+    assert text.startswith(f"{name} must be ") and text.endswith("; got ***")
     assert HIDDEN not in text
 
 
 def test_text_that_is_no_utf_8_is_refused(read: Any) -> None:
     text = refusal(read, **{**PUBLIC, "ORCHESTRATOR_SECRET_KEY": "k" * 16 + "\udcff"})
 
-    assert text.startswith("ORCHESTRATOR_SECRET_KEY=***")
+    assert text.startswith("ORCHESTRATOR_SECRET_KEY must be ") and text.endswith("; got ***")
 
 
 def test_no_secret_is_in_the_settings_text(read: Any) -> None:
@@ -463,7 +463,7 @@ def test_a_plug_in_that_cannot_be_used_stops_with_one_line(
     text = refusal(read)
 
     assert text.startswith("the provider plug-in 'oops' cannot be used (ImportError: no")
-    assert text.endswith("mend it or uninstall its package")
+    assert "uninstall its package" in text
 
 
 # Prices --------------------------------------------------------------------------------------
@@ -482,10 +482,10 @@ FORM = '{"unit": "USD", "prices": %s}'
         ('{"unit": 7, "prices": {"NanoBanana": 1}}', "a unit of 1 to 20 printable characters"),
         (FORM % "{}", "prices by model"),
         (FORM % "[]", "prices by model"),
-        (FORM % '{"NanoBanana": -0.01}', "at NanoBanana: a number from 0"),
-        (FORM % '{"NanoBanana": true}', "at NanoBanana: a number from 0"),
-        (FORM % '{"NanoBanana": null}', "at NanoBanana: a number from 0"),
-        (FORM % '{"gpt-image-2": {"*": {"low": "1"}}}', "at gpt-image-2 > * > low: a number"),
+        (FORM % '{"NanoBanana": -0.01}', "a number from 0, or an object of numbers, at NanoBanana"),
+        (FORM % '{"NanoBanana": true}', "a number from 0, or an object of numbers, at NanoBanana"),
+        (FORM % '{"NanoBanana": null}', "a number from 0, or an object of numbers, at NanoBanana"),
+        (FORM % '{"gpt-image-2": {"*": {"low": "1"}}}', "at gpt-image-2 > * > low"),
         (FORM % '{"NanoBanana": 1e999}', "JSON like"),
         (FORM % '{"NanoBanana2": 1}', "and not of 'NanoBanana2'"),
         (FORM % '{"nano-banana-2": 1}', "prices of the models NanoBanana, NanoBanana2-0.5K"),
@@ -496,7 +496,7 @@ def test_a_price_table_is_refused_with_what_is_wrong_in_it(
 ) -> None:
     text = refusal(read, **{**KEYS, "UNIALL_PRICES": table})
 
-    assert text.startswith(f"UNIALL_PRICES={table} is not accepted")
+    assert text.startswith("UNIALL_PRICES must be ")
     assert says in text
 
 

@@ -271,10 +271,10 @@ def cli(*arguments: str) -> Result:
 
 
 def test_the_command_forgets_by_the_retention_time(harness: Harness, old: str) -> None:
-    assert cli().output == "jobs forgotten: 0\n"
+    assert cli().output == "jobs deleted: 0\n"
     harness.clock.forward(28 * DAY + 1)
-    assert cli("--dry-run").output == "jobs to forget: 1\n"
-    assert cli().output == "jobs forgotten: 1\n"
+    assert cli("--dry-run").output == "jobs to delete: 1\n"
+    assert cli().output == "jobs deleted: 1\n"
     assert harness.ledger.get(old) is None
 
 

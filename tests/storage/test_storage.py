@@ -175,7 +175,7 @@ def test_check_tells_of_a_storage_that_gives_back_something_else(
 ) -> None:
     monkeypatch.setattr(storage, "get", lambda path: b"else")
 
-    with pytest.raises(StorageError, match="something else"):
+    with pytest.raises(StorageError, match="other bytes"):
         storage.check()
 
     assert objects() == []
@@ -206,13 +206,13 @@ def test_paths_that_are_not_ours_are_refused(storage: Storage, path: str) -> Non
         lambda: storage.delete(path),
         lambda: storage.link(path, seconds=60),
     ):
-        with pytest.raises(ValueError, match="not a path"):
+        with pytest.raises(ValueError, match="path: "):
             call()
 
 
 @pytest.mark.parametrize("seconds", [0, -1, MAX_LINK_SECONDS + 1])
 def test_a_link_lives_for_a_week_at_most(storage: Storage, seconds: int) -> None:
-    with pytest.raises(ValueError, match="a link lives"):
+    with pytest.raises(ValueError, match="seconds must be"):
         storage.link(PATH, seconds=seconds)
 
 
@@ -261,7 +261,7 @@ def test_other_urls_are_refused_without_being_repeated(url: str) -> None:
 
 @pytest.mark.parametrize("url", ["s3://b/../x", "s3://b/a//b", "s3://b/a b", "s3://b/%2e%2e/a"])
 def test_a_prefix_is_a_path_too(url: str, credentials: None) -> None:
-    with pytest.raises(ValueError, match="not a path"):
+    with pytest.raises(ValueError, match="path: "):
         Storage.from_url(url)
 
 

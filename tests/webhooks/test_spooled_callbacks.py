@@ -395,7 +395,7 @@ def test_what_an_adapter_does_not_understand_any_more_is_rejected(scene: Scene) 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("FIRST_PAUSE", "LAST_PAUSE", "LOOK"):
+    for name in ("FIRST_WAIT_SECONDS", "LONGEST_WAIT_SECONDS", "CHECK_INTERVAL_SECONDS"):
         monkeypatch.setattr(drain_module, name, 0.01)
 
 

@@ -170,7 +170,7 @@ FAILURES: dict[str, tuple[Page, str]] = {
         Answer(200, b"<!doctype html><p>Log in", {"Content-Type": "image/png"}),
         "not an image: HTML: <!doctype html><p>Log in",
     ),
-    "nothing": (Answer(200, b""), "not an image: nothing, 0 bytes"),
+    "nothing": (Answer(200, b""), "not an image: an empty file"),
     "no answer": (None, "RemoteDisconnected"),
     "broken off": (
         Answer(200, picture()[:-20], {"Content-Length": str(len(picture()))}),
