@@ -8,20 +8,21 @@ from pathlib import Path
 import click
 import structlog
 
+from .registry import PROVIDERS
 from .rule_spec import RuleSpec
 from .script import ScriptError, read_script
 from .server import Sandbox
 from .settings import SandboxSettings
 from .signing import BadSecretError, read_secret
 
-_EPILOG = """\b
-Point a client at http://HOST:PORT/hiapi, http://HOST:PORT/evolink,
-http://HOST:PORT/uniall or http://HOST:PORT/aigptimage in place of the provider's
-own scheme and host:
+_ADDRESSES = "\n".join(f"  http://HOST:PORT/{provider.name}" for provider in PROVIDERS)
+_EPILOG = f"""\b
+Point a client at one of these in place of the provider's own scheme and host:
+{_ADDRESSES}
 \b
   curl http://127.0.0.1:8700/hiapi/v1/tasks \\
     -H 'Authorization: Bearer sandbox' \\
-    -d '{"model": "Nano-Banana-2", "input": {"prompt": "A red cube"}}'
+    -d '{{"model": "Nano-Banana-2", "input": {{"prompt": "A red cube"}}}}'
 \b
 Set faults in the prompt ("A red cube [sandbox: duplicate=5, slow=2s]"), in a fault
 script, with POST /control/faults, or on the page at /. The page lists every fault,
@@ -30,9 +31,9 @@ its name, such as SANDBOX_PORT and SANDBOX_API_KEY. A fault script:
 \b
   - match: lighthouse
     times: 1
-    faults: {lost_response: , duplicate: 5}
+    faults: {{lost_response: , duplicate: 5}}
   - share: 20%
-    faults: {late: 30s}
+    faults: {{late: 30s}}
 """
 
 

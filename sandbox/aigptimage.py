@@ -3,6 +3,7 @@
 import json
 import secrets
 import string
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from flask import Blueprint, Response, jsonify, request
@@ -73,6 +74,12 @@ class EmulatedAIGPTImage(EmulatedProvider):
 
     name = "aigptimage"
     title = "AI GPT Image"
+    submit_path = "/api/v1/jobs/createTask"
+    query_path = "/api/v1/jobs/recordInfo?taskId="
+    example: ClassVar[Mapping[str, Any]] = {
+        "model": MODEL,
+        "input": {"prompt": "A red cube"},
+    }
     link_ttl_seconds = 24 * 3600.0
     failure = TaskOutcome(
         TaskStatus.FAILED,
@@ -83,8 +90,8 @@ class EmulatedAIGPTImage(EmulatedProvider):
 
     def route(self, routes: Blueprint) -> None:
         """Add the routes to submit and query."""
-        routes.add_url_rule("/api/v1/jobs/createTask", "create", self._create, methods=["POST"])
-        routes.add_url_rule("/api/v1/jobs/recordInfo", "show", self._show, methods=["GET"])
+        routes.add_url_rule(self.submit_path, "create", self._create, methods=["POST"])
+        routes.add_url_rule(self.query_path.partition("?")[0], "show", self._show, methods=["GET"])
 
     def refuse(self, refusal: Refusal) -> Response:
         """Return `{code, msg, data}`. Some codes have HTTP status 200."""
@@ -123,7 +130,7 @@ class EmulatedAIGPTImage(EmulatedProvider):
 
     def max_running_tasks(self) -> int | None:
         """Return the limit of active tasks."""
-        return self.settings.aigptimage_active_tasks
+        return self.settings.max_active_tasks
 
     def new_id(self) -> str:
         """Return `task_` and 13 characters, as in the example of the document."""

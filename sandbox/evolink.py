@@ -86,6 +86,12 @@ class EmulatedEvoLink(EmulatedProvider):
 
     name = "evolink"
     title = "EvoLink"
+    submit_path = "/v1/images/generations"
+    query_path = "/v1/tasks/"
+    example: ClassVar[Mapping[str, Any]] = {
+        "model": "nano-banana-2-lite",
+        "prompt": "A red cube",
+    }
     retry_seconds = (1.0, 2.0, 4.0)
     link_ttl_seconds = 24 * 3600.0
     failure = TaskOutcome(
@@ -99,8 +105,8 @@ class EmulatedEvoLink(EmulatedProvider):
 
     def route(self, routes: Blueprint) -> None:
         """Add the routes to submit and query."""
-        routes.add_url_rule("/v1/images/generations", "create", self._create, methods=["POST"])
-        routes.add_url_rule("/v1/tasks/<task_id>", "show", self._show, methods=["GET"])
+        routes.add_url_rule(self.submit_path, "create", self._create, methods=["POST"])
+        routes.add_url_rule(f"{self.query_path}<task_id>", "show", self._show, methods=["GET"])
 
     def refuse(self, refusal: Refusal) -> Response:
         """Return `{error: {code, message, type, param?, fallback_suggestion?}}`."""

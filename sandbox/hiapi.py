@@ -87,6 +87,12 @@ class EmulatedHiAPI(EmulatedProvider):
 
     name = "hiapi"
     title = "HiAPI"
+    submit_path = "/v1/tasks"
+    query_path = "/v1/tasks/"
+    example: ClassVar[Mapping[str, Any]] = {
+        "model": "Nano-Banana-2",
+        "input": {"prompt": "A red cube"},
+    }
     retry_seconds = (1.0, 2.0, 4.0)
     link_ttl_seconds = 7 * 24 * 3600.0
     failure = TaskOutcome(
@@ -101,9 +107,9 @@ class EmulatedHiAPI(EmulatedProvider):
 
     def route(self, routes: Blueprint) -> None:
         """Add the routes to submit, query and list."""
-        routes.add_url_rule("/v1/tasks", "create", self._create, methods=["POST"])
+        routes.add_url_rule(self.submit_path, "create", self._create, methods=["POST"])
         routes.add_url_rule("/v1/tasks", "list", self._list, methods=["GET"])
-        routes.add_url_rule("/v1/tasks/<task_id>", "show", self._show, methods=["GET"])
+        routes.add_url_rule(f"{self.query_path}<task_id>", "show", self._show, methods=["GET"])
 
     def refuse(self, refusal: Refusal) -> Response:
         """Return `{code, message, data, error_code}`."""

@@ -71,6 +71,12 @@ class EmulatedProvider(ABC):
     name: ClassVar[str]
     #: Name as its owner writes it.
     title: ClassVar[str]
+    #: Path of a submission.
+    submit_path: ClassVar[str]
+    #: Path of a task, up to its id.
+    query_path: ClassVar[str]
+    #: The smallest submission.
+    example: ClassVar[Mapping[str, Any]]
     #: Delays before each retry of a callback. Seconds.
     retry_seconds: ClassVar[tuple[float, ...]] = ()
     #: How long image links work after the task ended. Seconds.

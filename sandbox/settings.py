@@ -18,8 +18,8 @@ class SandboxSettings:
     hiapi_webhook_secret: str | None = None
     #: A secret `whsec_…` that the inbox verifies notifications with. None verifies nothing.
     inbox_secret: str | None = None
-    #: Tasks that AI GPT Image runs at the same time. It refuses one more.
-    aigptimage_active_tasks: int = 100
+    #: Tasks that a provider with a limit runs at the same time. It refuses one more.
+    max_active_tasks: int = 100
     #: Run time of a task without the fault `slow`. Seconds.
     task_seconds: float = 1.0
     #: True also accepts callback URLs with plain HTTP or a private address.

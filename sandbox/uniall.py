@@ -138,6 +138,12 @@ class EmulatedUniAll(EmulatedProvider):
 
     name = "uniall"
     title = "UniAll"
+    submit_path = "/v1/images/tasks"
+    query_path = "/v1/images/tasks/"
+    example: ClassVar[Mapping[str, Any]] = {
+        "model": "NanoBanana2-1K",
+        "prompt": "A red cube",
+    }
     link_ttl_seconds = 24 * 3600.0
     failure = TaskOutcome(
         TaskStatus.FAILED,
@@ -148,8 +154,8 @@ class EmulatedUniAll(EmulatedProvider):
 
     def route(self, routes: Blueprint) -> None:
         """Add the routes to submit and query."""
-        routes.add_url_rule("/v1/images/tasks", "create", self._create, methods=["POST"])
-        routes.add_url_rule("/v1/images/tasks/<task_id>", "show", self._show, methods=["GET"])
+        routes.add_url_rule(self.submit_path, "create", self._create, methods=["POST"])
+        routes.add_url_rule(f"{self.query_path}<task_id>", "show", self._show, methods=["GET"])
 
     def refuse(self, refusal: Refusal) -> Response:
         """Return `{code, message, data}` with a word as the code."""

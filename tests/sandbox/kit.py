@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import requests
 
 from sandbox.faults import Faults
+from sandbox.registry import PROVIDERS
 from sandbox.state import SandboxState
 from sandbox.tasks import Task, TaskCharge
 
@@ -22,20 +23,8 @@ KEY = "test-key"
 HIAPI_SECRET = "whsec_0123456789abcdef"
 PAYLOADS = Path(__file__).parent / "payloads"
 
-#: Every provider: path of submissions, model, and True when options are fields of `input`.
-SUBMIT = {
-    "hiapi": ("/v1/tasks", "Nano-Banana-2", True),
-    "evolink": ("/v1/images/generations", "nano-banana-2-lite", False),
-    "uniall": ("/v1/images/tasks", "NanoBanana2-1K", False),
-    "aigptimage": ("/api/v1/jobs/createTask", "nano-banana-2-text-to-image", True),
-}
-#: Every provider: path of a task, up to the id of the task.
-QUERY = {
-    "hiapi": "/v1/tasks/",
-    "evolink": "/v1/tasks/",
-    "uniall": "/v1/images/tasks/",
-    "aigptimage": "/api/v1/jobs/recordInfo?taskId=",
-}
+EMULATED = {provider.name: provider for provider in PROVIDERS}
+EVERY_PROVIDER = list(EMULATED)
 
 #: How long a test waits for a condition. Only a broken sandbox needs so long. Seconds.
 TIMEOUT_SECONDS = 60.0
@@ -208,10 +197,11 @@ class SandboxClient:
 
     def query(self, provider: str, task: str) -> dict[str, Any]:
         """Return the task as a query shows it, without the envelope."""
-        answer = self.get(f"/{provider}{QUERY[provider]}{task}")
+        answer = self.get(f"/{provider}{EMULATED[provider].query_path}{task}")
         assert answer.status_code == 200, answer.text
         view: dict[str, Any] = answer.json()
-        return view if provider == "evolink" else view["data"]
+        task: dict[str, Any] = view.get("data", view)
+        return task
 
     def finished(self, provider: str, task: str) -> dict[str, Any]:
         """Wait until the task is terminal and return it as a query shows it."""
@@ -251,14 +241,15 @@ def submission(
     provider: str, prompt: str, callback: str | None = None, **fields: Any
 ) -> tuple[str, dict[str, Any]]:
     """Return the path and the body of a submission."""
-    path, model, nested = SUBMIT[provider]
+    emulated = EMULATED[provider]
     options: dict[str, Any] = {"prompt": prompt, **fields}
-    body = {"model": model, "input": options} if nested else {"model": model, **options}
+    model = {"model": emulated.example["model"]}
+    body = {**model, "input": options} if "input" in emulated.example else {**model, **options}
     if callback is not None and provider == "hiapi":
         body["callback"] = {"url": callback, "when": "final"}
     elif callback is not None:
         body["callback_url"] = callback
-    return f"/{provider}{path}", body
+    return f"/{provider}{emulated.submit_path}", body
 
 
 def task_id(answer: requests.Response) -> str:

@@ -3,15 +3,17 @@
 import json
 import re
 import time
+from io import BytesIO
 from typing import Any
 
 import pytest
 import requests
+from PIL import Image
 
 from sandbox.aigptimage import ASPECT_RATIOS
 from sandbox.tasks import TaskOutcome, TaskStatus
 from tests.sandbox.conftest import Start
-from tests.sandbox.kit import PAYLOADS, MovableClock, SandboxClient, run_together, task_id
+from tests.sandbox.kit import PAYLOADS, MovableClock, SandboxClient, links, run_together, task_id
 
 CREATE = "/aigptimage/api/v1/jobs/createTask"
 RECORD = "/aigptimage/api/v1/jobs/recordInfo"
@@ -19,6 +21,10 @@ DOCUMENTED = PAYLOADS / "aigptimage"
 REQUEST = (DOCUMENTED / "text_to_image.json").read_bytes()
 RATIOS = ["auto", "1:1", "1:4", "1:8", "2:3", "3:2", "3:4", "4:1", "4:3", "4:5", "5:4", "8:1"]
 RATIOS += ["9:16", "16:9", "21:9"]
+
+
+def _request_id(key: str) -> dict[str, str]:
+    return {"X-Request-ID": key}
 
 
 def _body(**changes: Any) -> dict[str, Any]:
@@ -194,7 +200,7 @@ def _conflict(answer: requests.Response) -> str:
 
 
 def test_refuses_a_task_above_the_limit(start: Start) -> None:
-    client = start(aigptimage_active_tasks=2, task_seconds=3600)
+    client = start(max_active_tasks=2, task_seconds=3600)
     # Tasks of other providers do not count.
     for number in range(3):
         client.submitted("uniall", f"Cube {number}")
@@ -207,7 +213,7 @@ def test_refuses_a_task_above_the_limit(start: Start) -> None:
 
 
 def test_accepts_the_next_task_when_one_has_ended(start: Start) -> None:
-    client = start(aigptimage_active_tasks=1)
+    client = start(max_active_tasks=1)
     for prompt in ("x", "x [sandbox: fail]", "x"):
         client.run("aigptimage", prompt)
     client.submitted("aigptimage", "x [sandbox: slow=3600]")
@@ -219,7 +225,7 @@ def test_accepts_the_next_task_when_one_has_ended(start: Start) -> None:
 
 
 def test_counts_exactly_with_many_submissions_at_once(start: Start) -> None:
-    client = start(aigptimage_active_tasks=5, task_seconds=3600)
+    client = start(max_active_tasks=5, task_seconds=3600)
     codes: list[int] = []
     run_together(16, lambda _: codes.append(client.submit("aigptimage").json()["code"]))
 
@@ -227,7 +233,7 @@ def test_counts_exactly_with_many_submissions_at_once(start: Start) -> None:
 
 
 def test_a_refusal_by_the_limit_frees_the_key(start: Start) -> None:
-    client = start(aigptimage_active_tasks=1, task_seconds=3600)
+    client = start(max_active_tasks=1, task_seconds=3600)
     headers = {"X-Request-ID": "a"}
     running = client.submitted("aigptimage")
     assert client.submit("aigptimage", headers=headers).json()["code"] == 409
@@ -240,8 +246,88 @@ def test_a_refusal_by_the_limit_frees_the_key(start: Start) -> None:
 
 
 def test_a_resend_is_not_one_more_task(start: Start) -> None:
-    client = start(aigptimage_active_tasks=1, task_seconds=3600)
+    client = start(max_active_tasks=1, task_seconds=3600)
     headers = {"X-Request-ID": "a"}
     task = client.submitted("aigptimage", headers=headers)
 
     assert client.submitted("aigptimage", headers=headers) == task
+
+
+# X-Request-ID
+
+
+def test_a_request_id_returns_the_first_task(client: SandboxClient) -> None:
+    headers: list[dict[str, str]] = [
+        _request_id("a"),
+        _request_id("a"),
+        _request_id("b"),
+        {"Idempotency-Key": "a"},
+    ]
+    first, second, *others = (client.submitted("aigptimage", headers=one) for one in headers)
+
+    assert first == second
+    assert len({first, *others}) == client.charged("aigptimage") == 3
+
+
+def test_a_request_id_with_another_body_is_a_conflict(client: SandboxClient) -> None:
+    client.submitted("aigptimage", "A red cube", headers=_request_id("a"))
+
+    answer = client.submit("aigptimage", "A blue cube", headers=_request_id("a"))
+
+    assert "another request body" in _conflict(answer)
+    assert len(client.tasks()) == 1
+
+
+def test_a_request_id_in_flight_is_a_conflict(client: SandboxClient) -> None:
+    prompt = "x [sandbox: hang=3600]"
+    with client.open_submission("aigptimage", prompt, _request_id("a")):
+        answer = client.submit("aigptimage", prompt, headers=_request_id("a"))
+
+    assert "in progress" in _conflict(answer)
+    assert len(client.tasks()) == 1
+
+
+def test_a_request_id_finds_the_task_of_a_lost_answer(client: SandboxClient) -> None:
+    prompt = "x [sandbox: 503, lost_response]"
+    assert client.submit("aigptimage", prompt, headers=_request_id("a")).status_code == 503
+    with pytest.raises(requests.ConnectionError):
+        client.submit("aigptimage", prompt, headers=_request_id("a"))
+
+    task = client.submitted("aigptimage", prompt, headers=_request_id("a"))
+
+    assert [view["id"] for view in client.tasks()] == [task]
+
+
+# What it has in common with the others
+
+
+def test_refuses_a_wrong_key_in_its_envelope(client: SandboxClient) -> None:
+    answer = client.get(f"{RECORD}?taskId=x", headers={"Authorization": "Bearer wrong"})
+
+    message = "Authentication failed or API key is invalid"
+    assert (answer.status_code, answer.json()) == (401, {"code": 401, "msg": message, "data": None})
+
+
+def test_does_not_know_another_task(client: SandboxClient) -> None:
+    body = client.get(f"{RECORD}?taskId=unknown").json()
+
+    assert body == {"code": 404, "msg": "Task not found", "data": None}
+
+
+def test_a_link_serves_the_requested_size(client: SandboxClient) -> None:
+    (link,) = links(client.run("aigptimage", aspect_ratio="1:4", resolution="4K"))
+
+    assert Image.open(BytesIO(client.fetch(link).content)).size == (256, 1024)
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("content_policy", "content_policy_violation"),
+        ("timeout", "timeout"),
+    ],
+)
+def test_a_failure_has_its_own_code(client: SandboxClient, reason: str, code: str) -> None:
+    view = client.run("aigptimage", f"x [sandbox: fail={reason}]")
+
+    assert view["failCode"] == code

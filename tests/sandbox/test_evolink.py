@@ -203,3 +203,18 @@ def test_calls_back_when_cancelled(client: SandboxClient, receiver: CallbackRece
     assert json.loads(callback.body)["status"] == "cancelled"
     assert client.query("evolink", task)["status"] == "cancelled"
     assert client.task(task)["charged"]["refunded"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("content_policy", "content_policy_violation"),
+        ("generation_failed", "generation_failed_no_content"),
+        ("timeout", "generation_timeout"),
+        ("unavailable", "service_unavailable"),
+    ],
+)
+def test_a_failure_has_its_own_code(client: SandboxClient, reason: str, code: str) -> None:
+    view = client.run("evolink", f"x [sandbox: fail={reason}]")
+
+    assert view["error"]["code"] == code

@@ -19,9 +19,10 @@ from sandbox.registry import PROVIDERS
 from sandbox.server import Sandbox
 from sandbox.settings import SandboxSettings
 from tests.sandbox.kit import (
+    EMULATED,
+    EVERY_PROVIDER,
     HIAPI_SECRET,
     KEY,
-    QUERY,
     CallbackReceiver,
     MovableClock,
     ReceivedCallback,
@@ -32,7 +33,9 @@ from tests.sandbox.kit import (
     wait_until,
 )
 
-EVERY_PROVIDER = list(QUERY)
+#: The providers that call back, and the others.
+CALLING = {name for name, emulated in EMULATED.items() if emulated.retry_seconds}
+POLLED = [name for name in EVERY_PROVIDER if name not in CALLING]
 
 
 def _is_success(callback: ReceivedCallback) -> bool:
@@ -268,34 +271,27 @@ def test_forged_is_also_sent_with_a_wrong_signature(
 
 
 def test_slow_runs_this_long(client: SandboxClient) -> None:
-    task = client.submitted("uniall", "x [sandbox: slow=100ms]")
-    client.finished("uniall", task)
+    task = client.submitted("evolink", "x [sandbox: slow=100ms]")
+    client.finished("evolink", task)
 
     assert _seconds(client.task(task), "created_at", "finished_at") >= 0.099
 
 
-@pytest.mark.parametrize(
-    ("reason", "hiapi", "evolink", "aigptimage"),
-    [
-        ("content_policy", "TASK_FAILED", "content_policy_violation", "content_policy_violation"),
-        ("generation_failed", "TASK_FAILED", "generation_failed_no_content", "generation_failed"),
-        ("timeout", "TASK_TIMEOUT", "generation_timeout", "timeout"),
-        ("unavailable", "MODEL_UNAVAILABLE", "service_unavailable", "unavailable"),
-        ("MY_OWN", "MY_OWN", "MY_OWN", "MY_OWN"),
-    ],
-)
+@pytest.mark.parametrize("provider", EVERY_PROVIDER)
+@pytest.mark.parametrize("reason", [*REASONS, "MY_OWN"])
 def test_fail_has_the_code_of_the_provider(
-    client: SandboxClient, reason: str, hiapi: str, evolink: str, aigptimage: str
+    client: SandboxClient, provider: str, reason: str
 ) -> None:
-    prompt = f"x [sandbox: fail={reason}]"
-    for provider, code in (("hiapi", hiapi), ("evolink", evolink)):
-        error = client.run(provider, prompt)["error"]
-        assert error["code"] == code
-        assert error["message"]
-    view = client.run("aigptimage", prompt)
-    assert view["failCode"] == aigptimage
-    if reason in REASONS:
-        assert view["failMsg"] == REASONS[reason]
+    emulated = EMULATED[provider]
+    code = emulated.failures.get(reason, reason)
+    if reason == "content_policy":
+        code = emulated.failure.code or ""
+
+    view = client.run(provider, f"x [sandbox: fail={reason}]")
+
+    assert f'"{code}"' in json.dumps(view)
+    if reason in REASONS and reason != "content_policy":
+        assert REASONS[reason] in json.dumps(view)
 
 
 @pytest.mark.parametrize("provider", EVERY_PROVIDER)
@@ -312,7 +308,7 @@ def test_fail_refunds_the_task(client: SandboxClient, provider: str) -> None:
 def test_forget_hides_the_task_from_queries(client: SandboxClient, provider: str) -> None:
     task = client.submitted(provider, "x [sandbox: forget]")
 
-    assert client.get(f"/{provider}{QUERY[provider]}{task}").status_code == 404
+    assert client.get(f"/{provider}{EMULATED[provider].query_path}{task}").status_code == 404
     assert client.task(task)["charged"]
 
 
@@ -328,7 +324,7 @@ def test_success_without_images_has_an_empty_result(client: SandboxClient, provi
 
 
 def test_placeholder_image_is_a_page_with_status_200(client: SandboxClient) -> None:
-    (link,) = links(client.run("uniall", "x [sandbox: placeholder_image]"))
+    (link,) = links(client.run("evolink", "x [sandbox: placeholder_image]"))
     answer = client.fetch(link)
 
     assert answer.status_code == 200
@@ -338,15 +334,12 @@ def test_placeholder_image_is_a_page_with_status_200(client: SandboxClient) -> N
 @pytest.mark.parametrize(
     ("provider", "prompt", "seconds"),
     [
-        ("hiapi", "x", 7 * 24 * 3600),
-        ("evolink", "x", 24 * 3600),
-        ("uniall", "x", 24 * 3600),
-        ("aigptimage", "x", 24 * 3600),
+        *((name, "x", EMULATED[name].link_ttl_seconds) for name in EVERY_PROVIDER),
         ("hiapi", "x [sandbox: expire_links=60m]", 3600),
     ],
 )
 def test_links_expire(
-    client: SandboxClient, clock: MovableClock, provider: str, prompt: str, seconds: int
+    client: SandboxClient, clock: MovableClock, provider: str, prompt: str, seconds: float
 ) -> None:
     (link,) = links(client.run(provider, prompt))
     answers = []
@@ -360,32 +353,29 @@ def test_links_expire(
 
 
 def test_providers_without_callbacks_have_no_callback_faults() -> None:
-    unsupported = {provider.name: provider.unsupported_faults for provider in PROVIDERS}
-
     assert set(CATALOGUE) > CALLBACK_FAULTS
-    assert unsupported == {
-        "hiapi": {"cancelled"},
-        "evolink": set(),
-        "uniall": CALLBACK_FAULTS | {"cancelled"},
-        "aigptimage": CALLBACK_FAULTS | {"cancelled", "early"},
-    }
+    for emulated in PROVIDERS:
+        unsupported = emulated.unsupported_faults
+        assert (unsupported >= CALLBACK_FAULTS) is (emulated.name not in CALLING)
+        assert unsupported <= CALLBACK_FAULTS | {"cancelled", "early"}
+    assert {"hiapi", "evolink"} <= CALLING
 
 
 def test_a_provider_refuses_a_fault_it_does_not_have(client: SandboxClient) -> None:
-    answer = client.submit("uniall", "x [sandbox: duplicate=2]")
+    answer = client.submit(POLLED[0], "x [sandbox: duplicate=2]")
 
     assert answer.status_code == 400
-    assert "sandbox fault duplicate must be a fault that uniall supports" in answer.text
+    assert f"sandbox fault duplicate must be a fault that {POLLED[0]} supports" in answer.text
     assert client.tasks() == []
 
 
 def test_a_rule_for_every_provider_leaves_unsupported_faults_out(client: SandboxClient) -> None:
     client.post("/control/faults", json={"faults": {"duplicate": 3, "slow": 60}})
 
-    assert client.task(client.submitted("aigptimage"))["faults"] == {"slow": 60.0}
+    assert client.task(client.submitted(POLLED[-1]))["faults"] == {"slow": 60.0}
 
 
-@pytest.mark.parametrize("provider", ["uniall", "aigptimage"])
+@pytest.mark.parametrize("provider", POLLED)
 def test_a_provider_without_callbacks_never_calls_back(
     client: SandboxClient, provider: str
 ) -> None:

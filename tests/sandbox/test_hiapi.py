@@ -257,3 +257,18 @@ def test_the_sdk_raises_the_right_errors(client: SandboxClient, sdk: HiAPI) -> N
     with pytest.raises(TaskFailed) as failed:
         sdk.tasks.wait(created.task_id, poll_interval=0.01)
     assert failed.value.code == "TASK_FAILED"
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        ("content_policy", "TASK_FAILED"),
+        ("generation_failed", "TASK_FAILED"),
+        ("timeout", "TASK_TIMEOUT"),
+        ("unavailable", "MODEL_UNAVAILABLE"),
+    ],
+)
+def test_a_failure_has_its_own_code(client: SandboxClient, reason: str, code: str) -> None:
+    view = client.run("hiapi", f"x [sandbox: fail={reason}]")
+
+    assert view["error"]["code"] == code

@@ -1,4 +1,4 @@
-"""Idempotency keys of HiAPI and AI GPT Image: one key and body, one task, one charge."""
+"""Idempotency keys: one key and body, one task, one charge."""
 
 import pytest
 import requests
@@ -17,10 +17,6 @@ from tests.sandbox.kit import (
 
 def _key(key: str) -> dict[str, str]:
     return {"Idempotency-Key": key}
-
-
-def _request_id(key: str) -> dict[str, str]:
-    return {"X-Request-ID": key}
 
 
 def test_a_resend_returns_the_first_task_and_is_not_charged(client: SandboxClient) -> None:
@@ -144,58 +140,7 @@ def test_the_sdk_reads_the_replay(client: SandboxClient) -> None:
 def test_a_provider_without_keys_creates_a_task_for_each_request(
     client: SandboxClient, provider: str
 ) -> None:
-    headers = {**_key("a"), **_request_id("a")}
+    headers = {**_key("a"), "X-Request-ID": "a"}
     tasks = {client.submitted(provider, headers=headers) for _ in range(2)}
 
     assert len(tasks) == client.charged(provider) == 2
-
-
-# X-Request-ID of AI GPT Image
-
-
-def _conflict(answer: requests.Response) -> str:
-    assert (answer.status_code, answer.json()["code"]) == (200, 409)
-    assert answer.json()["data"] is None
-    return str(answer.json()["msg"])
-
-
-def test_a_request_id_returns_the_first_task(client: SandboxClient) -> None:
-    headers: list[dict[str, str]] = [
-        _request_id("a"),
-        _request_id("a"),
-        _request_id("b"),
-        _key("a"),
-    ]
-    first, second, *others = (client.submitted("aigptimage", headers=one) for one in headers)
-
-    assert first == second
-    assert len({first, *others}) == client.charged("aigptimage") == 3
-
-
-def test_a_request_id_with_another_body_is_a_conflict(client: SandboxClient) -> None:
-    client.submitted("aigptimage", "A red cube", headers=_request_id("a"))
-
-    answer = client.submit("aigptimage", "A blue cube", headers=_request_id("a"))
-
-    assert "another request body" in _conflict(answer)
-    assert len(client.tasks()) == 1
-
-
-def test_a_request_id_in_flight_is_a_conflict(client: SandboxClient) -> None:
-    prompt = "x [sandbox: hang=3600]"
-    with client.open_submission("aigptimage", prompt, _request_id("a")):
-        answer = client.submit("aigptimage", prompt, headers=_request_id("a"))
-
-    assert "in progress" in _conflict(answer)
-    assert len(client.tasks()) == 1
-
-
-def test_a_request_id_finds_the_task_of_a_lost_answer(client: SandboxClient) -> None:
-    prompt = "x [sandbox: 503, lost_response]"
-    assert client.submit("aigptimage", prompt, headers=_request_id("a")).status_code == 503
-    with pytest.raises(requests.ConnectionError):
-        client.submit("aigptimage", prompt, headers=_request_id("a"))
-
-    task = client.submitted("aigptimage", prompt, headers=_request_id("a"))
-
-    assert [view["id"] for view in client.tasks()] == [task]

@@ -114,7 +114,6 @@ def test_differs_by_prompt() -> None:
         ("uniall", {"model": "gpt-image-2", "size": "864x2016"}, "png", (256, 597)),
         ("uniall", {"model": "gpt-image-2", "size": "3840x2160"}, "png", (1024, 576)),
         ("uniall", {"aspect_ratio": "16:9", "size": "864x2016"}, "png", (512, 288)),
-        ("aigptimage", {"aspect_ratio": "1:4", "resolution": "4K"}, "png", (256, 1024)),
     ],
 )
 def test_a_link_serves_the_requested_image(

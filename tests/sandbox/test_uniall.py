@@ -396,3 +396,16 @@ def test_refuses_in_its_own_envelope(client: SandboxClient, status: int, code: s
     assert answer.status_code == status
     assert (answer.json()["code"], answer.json()["data"]) == (code, None)
     assert answer.json()["message"]
+
+
+def test_refuses_a_missing_key_and_an_unknown_task_in_its_own_envelope(
+    client: SandboxClient,
+) -> None:
+    path = "/uniall/v1/images/tasks/unknown"
+    unauthorized = client.get(path, headers={"Authorization": None})
+    unknown = client.get(path)
+
+    assert (unauthorized.status_code, unknown.status_code) == (401, 404)
+    message = "The API key is missing or wrong."
+    assert unauthorized.json() == {"code": "unauthorized", "message": message, "data": None}
+    assert unknown.json()["code"] == "task_not_found"
