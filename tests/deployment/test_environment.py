@@ -15,20 +15,19 @@ from orchestrator.providers.prices import PriceTable
 from orchestrator.runtime import Runtime
 from orchestrator.settings.settings import Settings
 from tests.deployment.kit import example, text
+from tests.support.providers import ENABLED
 from webhooks.app import create_app
 
 #: Read by the Procfile's web line and by docker-compose.yml, not by Settings.
 LISTENING = {"HOST", "PORT"}
+#: The provider that stands for all in the example.
+SHOWN_PROVIDER = "hiapi"
 #: What a person would put into the blanks.
 FILLED = {
     "ORCHESTRATOR_API_KEYS": "shop:3f786850e387550fdab836ed7e6dc881",
     "ORCHESTRATOR_PUBLIC_URL": "https://hooks.example.com",
     "ORCHESTRATOR_SECRET_KEY": "89e6c98d92887913cadf06b2adb97f26cde4849b",
-    "UNIALL_API_KEY": "sk-uniall",
-    "UNIALL_BASE_URL": "https://uniall.example.com",
-    "HIAPI_API_KEY": "sk-hiapi",
-    "EVOLINK_API_KEY": "sk-evolink",
-    "AIGPTIMAGE_API_KEY": "sk-aigptimage",
+    **ENABLED,
     "HIAPI_WEBHOOK_SECRET": "of-the-console",
     "ORCHESTRATOR_NOTIFY_SECRET": "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cy0zMi1ieXRlcyEh",
 }
@@ -55,10 +54,12 @@ def use(monkeypatch: pytest.MonkeyPatch, values: dict[str, str]) -> Settings:
 def test_the_example_names_every_setting_that_is_read_and_no_other(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    others = tuple(f"{name.upper()}_" for name in BUILT_IN if name != SHOWN_PROVIDER)
     environment = Environment({**os.environ, **FILLED})
     monkeypatch.setattr(os, "environ", environment)
     Settings.from_env()
-    assert set(example(with_defaults=True)) - LISTENING == environment.asked
+    expected = {name for name in environment.asked if not name.startswith(others)}
+    assert set(example(with_defaults=True)) - LISTENING == expected | set(ENABLED)
 
 
 def test_the_blanks_are_all_that_is_to_be_filled_in() -> None:
@@ -92,12 +93,12 @@ def test_every_reader_of_the_file_reads_the_same() -> None:
 
 
 def test_the_price_table_that_it_shows_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    [line] = re.findall(r"(?m)^#   (UNIALL_PRICES=.*)$", text(".env.example"))
+    [line] = re.findall(r"(?m)^#   (HIAPI_PRICES=.*)$", text(".env.example"))
     shown = parse(line)
     assert shown == dotenv_values(stream=StringIO(line))
-    prices = use(monkeypatch, {**FILLED, **shown}).providers["uniall"].prices
+    prices = use(monkeypatch, {**FILLED, **shown}).providers[SHOWN_PROVIDER].prices
     assert isinstance(prices, PriceTable)
-    assert prices.of("gpt-image-2", ["1024x1024", "low"]) == 0.08
+    assert [prices.of("Nano-Banana-2", [tier]) for tier in ("1K", "4K")] == [0.04, 0.08]
 
 
 @pytest.mark.parametrize("variable", sorted(LISTENING))

@@ -20,9 +20,7 @@ def test_every_route_needs_the_key(client: SandboxClient, provider: str) -> None
         answer = client.request(method, f"/{provider}{path}", headers={"Authorization": None})
 
         assert answer.status_code == 401
-        assert (
-            answer.json() == client.get(f"/{provider}{path}", headers={"Authorization": "x"}).json()
-        )
+        assert client.tasks() == []
 
 
 @pytest.mark.parametrize("provider", [name for name in EVERY_PROVIDER if name != "evolink"])

@@ -398,7 +398,7 @@ def test_refuses_in_its_own_envelope(client: SandboxClient, status: int, code: s
     assert answer.json()["message"]
 
 
-def test_refuses_a_missing_key_and_an_unknown_task_in_its_own_envelope(
+def test_a_missing_key_and_an_unknown_task_have_codes(
     client: SandboxClient,
 ) -> None:
     path = "/uniall/v1/images/tasks/unknown"
