@@ -60,7 +60,7 @@ def naming(word: str) -> set[str]:
     """Return the tracked files that contain a provider's name, without the provider's own files."""
     command = ["git", "grep", "-il", word]
     listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    own = re.compile(rf"(.*/)?(test_)?{word}\.(py|md)|.*/payloads/.*|CHANGELOG\.md")
+    own = re.compile(rf"(.*/)?(test_)?{word}\.(py|md)|.*/payloads/.*|docs/images/.*|CHANGELOG\.md")
     registry = "orchestrator/providers/registry.py"
     return {file for file in listed.splitlines() if not own.fullmatch(file)} - {registry}
 

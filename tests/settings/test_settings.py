@@ -15,6 +15,7 @@ from orchestrator.providers import BROKEN, BUILT_IN, PROVIDERS
 from orchestrator.providers.prices import PriceTable
 from orchestrator.settings.environment import ConfigError
 from orchestrator.settings.settings import VARIABLES, Settings
+from tests.support.providers import ENABLED, POLLED
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 HIDDEN = "hidden-4f1c9a-and-long-enough"
@@ -22,13 +23,7 @@ PUBLIC = {
     "ORCHESTRATOR_PUBLIC_URL": "https://hooks.example.com",
     "ORCHESTRATOR_SECRET_KEY": "k" * 16,
 }
-KEYS = {
-    "UNIALL_API_KEY": "sk-1",
-    "UNIALL_BASE_URL": "https://uniall.example",
-    "HIAPI_API_KEY": "sk-2",
-    "EVOLINK_API_KEY": "sk-3",
-    "AIGPTIMAGE_API_KEY": "sk-4",
-}
+KEYS = dict(ENABLED)
 #: Everything that leads to another variable being read.
 ALL = {
     **PUBLIC,
@@ -67,6 +62,24 @@ def found(settings: Settings, place: str) -> Any:
 
 # Values --------------------------------------------------------------------------------------
 
+
+def _good_provider_settings() -> Iterator[tuple[str, tuple[str, Any, str, Any]]]:
+    """Yield the settings that every provider has, in the form of GOOD."""
+    for name, provider in BUILT_IN.items():
+        place, prefix = f"providers.{name}", name.upper()
+        if provider.base_url:
+            url = "http://10.0.0.1:1/x"
+            yield f"{prefix}_BASE_URL", (f"{place}.base_url", provider.base_url, f"{url}/", url)
+        first, longest = provider.poll_seconds, provider.max_poll_seconds
+        yield f"{prefix}_POLL_SECONDS", (f"{place}.poll_seconds", first, "4.5", 4.5)
+        yield f"{prefix}_MAX_POLL_SECONDS", (f"{place}.max_poll_seconds", longest, "90", 90.0)
+        table = PriceTable("x", {"*": {"4K": 3, "*": 2}})
+        text = '{"unit": "x", "prices": {"*": {"4K": 3, "*": 2}}}'
+        yield f"{prefix}_PRICES", (f"{place}.prices", None, text, table)
+        if provider.capabilities.callbacks:
+            yield f"{prefix}_CONFIRM_CALLBACKS", (f"{place}.confirm_callbacks", False, "1", True)
+
+
 #: Variable -> where it goes, its default, a good value, and what that is read as.
 GOOD: dict[str, tuple[str, Any, str, Any]] = {
     "ORCHESTRATOR_REDIS_URL": (
@@ -96,44 +109,7 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
     "ORCHESTRATOR_MAX_UPLOAD_BYTES": ("max_upload_bytes", 10_485_760, "0", 0),
     "ORCHESTRATOR_MAX_IMAGE_BYTES": ("max_image_bytes", 67_108_864, "1024", 1024),
     "ORCHESTRATOR_MAX_IMAGE_PIXELS": ("max_image_pixels", 64_000_000, "4096", 4096),
-    "HIAPI_BASE_URL": (
-        "providers.hiapi.base_url", "https://api.hiapi.ai", "http://10.0.0.1:1/x/",
-        "http://10.0.0.1:1/x",
-    ),
-    "EVOLINK_BASE_URL": (
-        "providers.evolink.base_url", "https://api.evolink.ai", "https://e.example",
-        "https://e.example",
-    ),
-    "AIGPTIMAGE_BASE_URL": (
-        "providers.aigptimage.base_url", "https://aigptimage.com", "http://a.example:8",
-        "http://a.example:8",
-    ),
-    "UNIALL_POLL_SECONDS": ("providers.uniall.poll_seconds", 2.0, "4.5", 4.5),
-    "HIAPI_POLL_SECONDS": ("providers.hiapi.poll_seconds", 3.0, "0.5", 0.5),
-    "EVOLINK_POLL_SECONDS": ("providers.evolink.poll_seconds", 3.0, "60", 60.0),
-    "AIGPTIMAGE_POLL_SECONDS": ("providers.aigptimage.poll_seconds", 3.0, "1", 1.0),
-    "UNIALL_MAX_POLL_SECONDS": ("providers.uniall.max_poll_seconds", 5.0, "2", 2.0),
-    "HIAPI_MAX_POLL_SECONDS": ("providers.hiapi.max_poll_seconds", 30.0, "3", 3.0),
-    "EVOLINK_MAX_POLL_SECONDS": ("providers.evolink.max_poll_seconds", 30.0, "90", 90.0),
-    "AIGPTIMAGE_MAX_POLL_SECONDS": ("providers.aigptimage.max_poll_seconds", 30.0, "3", 3.0),
-    "HIAPI_CONFIRM_CALLBACKS": ("providers.hiapi.confirm_callbacks", False, "1", True),
-    "EVOLINK_CONFIRM_CALLBACKS": ("providers.evolink.confirm_callbacks", False, "1", True),
-    "UNIALL_PRICES": (
-        "providers.uniall.prices", None, '{"unit": "USD", "prices": {"NanoBanana": 0.02}}',
-        PriceTable("USD", {"NanoBanana": 0.02}),
-    ),
-    "HIAPI_PRICES": (
-        "providers.hiapi.prices", None, '{"unit": "credits", "prices": {"Any-Model-At-All": 0}}',
-        PriceTable("credits", {"Any-Model-At-All": 0}),
-    ),
-    "EVOLINK_PRICES": (
-        "providers.evolink.prices", None, '{"unit": "credits", "prices": {"*": {"4K": 3, "*": 2}}}',
-        PriceTable("credits", {"*": {"4K": 3, "*": 2}}),
-    ),
-    "AIGPTIMAGE_PRICES": (
-        "providers.aigptimage.prices", None, '{"unit": "x", "prices": {"*": 1}}',
-        PriceTable("x", {"*": 1}),
-    ),
+    **dict(_good_provider_settings()),
 }  # fmt: skip
 
 
@@ -171,6 +147,29 @@ def test_a_file_that_cannot_be_read_is_refused_by_its_variable(read: Any, name: 
     assert f"{name}_FILE" in text
 
 
+BAD_URLS = [
+    "api.hiapi.ai", "ftp://x", "https:x", "https://", "https://:443", "https://a b", "http://x?a",
+    "https://x#y", "https://[::1", "https://x\nHost: y", "http://\u00e9",
+]  # fmt: skip
+BAD_PRICES = [
+    "cheap", "0.02", "[]", '{"unit": "USD"', '{"unit": "USD", "prices": {"*": -0.01}}',
+    '{"unit": "USD", "prices": {"*": {"1K": "1"}}}',
+]  # fmt: skip
+
+
+def _bad_provider_settings() -> Iterator[tuple[str, list[str]]]:
+    """Yield refused values of the settings that every provider has."""
+    for name, provider in BUILT_IN.items():
+        prefix, too_short = name.upper(), f"{provider.poll_seconds - 0.1:g}"
+        unknown = '{"unit": "USD", "prices": {"no-such-model": 1}}'
+        yield f"{prefix}_BASE_URL", BAD_URLS
+        yield f"{prefix}_POLL_SECONDS", ["0", "3601", "x"]
+        yield f"{prefix}_MAX_POLL_SECONDS", [too_short, "86401", "x"]
+        yield f"{prefix}_PRICES", [*BAD_PRICES, *([] if provider.unlisted else [unknown])]
+        if provider.capabilities.callbacks:
+            yield f"{prefix}_CONFIRM_CALLBACKS", ["2", "perhaps"]
+
+
 BAD: dict[str, list[str]] = {
     "ORCHESTRATOR_REDIS_URL": ["localhost:6379", "http://127.0.0.1", "redis://", "redis://x:port"],
     "ORCHESTRATOR_BROKER_URL": ["localhost", "kafka://x", "http://x"],
@@ -188,24 +187,7 @@ BAD: dict[str, list[str]] = {
     "ORCHESTRATOR_MAX_UPLOAD_BYTES": ["-1", "67108865", "1.5", "10M"],
     "ORCHESTRATOR_MAX_IMAGE_BYTES": ["1023", "1073741825", "64M"],
     "ORCHESTRATOR_MAX_IMAGE_PIXELS": ["4095", "1000000001", "8K"],
-    "UNIALL_BASE_URL": ["uniall.example", "ftp://x", "https://", "https://x?a", "https://x#y"],
-    "HIAPI_BASE_URL": ["api.hiapi.ai", "ftp://x", "https:x", "https://:443", "https://a b", "http://x?a"],
-    "EVOLINK_BASE_URL": ["https://", "https://x#y", "https://[::1", "https://x\nHost: y", "http://\u00e9"],
-    "AIGPTIMAGE_BASE_URL": ["aigptimage.com", "https://x y", "https://x?a", "https://:443"],
-    "UNIALL_POLL_SECONDS": ["0", "3601", "x"],
-    "HIAPI_POLL_SECONDS": ["0", "3601", "x"],
-    "EVOLINK_POLL_SECONDS": ["0", "3601", "x"],
-    "AIGPTIMAGE_POLL_SECONDS": ["0", "3601", "x"],
-    "UNIALL_MAX_POLL_SECONDS": ["1.9", "86401", "x"],
-    "AIGPTIMAGE_MAX_POLL_SECONDS": ["2.9", "86401", "x"],
-    "HIAPI_MAX_POLL_SECONDS": ["2.9", "86401", "x"],
-    "EVOLINK_MAX_POLL_SECONDS": ["2.9", "86401", "x"],
-    "HIAPI_CONFIRM_CALLBACKS": ["2", "perhaps"],
-    "EVOLINK_CONFIRM_CALLBACKS": ["2", "perhaps"],
-    "UNIALL_PRICES": ['{"unit": "USD", "prices": {"nano-banana": 1}}', '{"unit": "USD"'],
-    "HIAPI_PRICES": ["0.02", '{"unit": "USD", "prices": {"Any": -0.01}}'],
-    "EVOLINK_PRICES": ["[]", '{"unit": "USD", "prices": {"Nano-Banana-2": 1}}'],
-    "AIGPTIMAGE_PRICES": ["cheap", '{"unit": "USD", "prices": {"*": {"1K": "1"}}}'],
+    **dict(_bad_provider_settings()),
     "ORCHESTRATOR_PUBLIC_URL": ["hooks.example.com", "ftp://x", "https://x?a=b", "https://x#y", "https://"],
 }  # fmt: skip
 
@@ -298,7 +280,8 @@ def test_secrets_are_listed_newest_first(read: Any) -> None:
 def test_a_short_secret_is_refused_without_being_shown(read: Any, name: str) -> None:
     text = refusal(read, **{**PUBLIC, name: "hush-hush"})
 
-    assert text.startswith(f"{name} must be ") and text.endswith("; got ***")
+    assert text.startswith(f"{name} must be ")
+    assert text.endswith("; got ***")
     assert "at least 16 characters" in text
     assert "hush" not in text
 
@@ -319,7 +302,8 @@ def test_api_keys_have_names(read: Any) -> None:
 def test_malformed_api_keys_are_refused_without_being_shown(read: Any, keys: str) -> None:
     text = refusal(read, ORCHESTRATOR_API_KEYS=keys)
 
-    assert text.startswith("ORCHESTRATOR_API_KEYS must be ") and text.endswith("; got ***")
+    assert text.startswith("ORCHESTRATOR_API_KEYS must be ")
+    assert text.endswith("; got ***")
     assert "name:key,name:key" in text
     assert HIDDEN not in text
 
@@ -365,7 +349,8 @@ def test_a_secret_of_another_form_is_refused_without_being_shown(
 
     text = refusal(read, **{**others, f"ORCHESTRATOR_{name}": secret})
 
-    assert text.startswith(f"ORCHESTRATOR_{name} must be ") and text.endswith("; got ***")
+    assert text.startswith(f"ORCHESTRATOR_{name} must be ")
+    assert text.endswith("; got ***")
     assert 'echo "whsec_$(openssl rand -base64 32)"' in text
     assert secret.removeprefix("whsec_") not in text
 
@@ -403,14 +388,16 @@ def test_a_key_that_no_header_can_carry_is_refused_without_being_shown(
 ) -> None:
     text = refusal(read, **{**ALL, name: odd})
 
-    assert text.startswith(f"{name} must be ") and text.endswith("; got ***")
+    assert text.startswith(f"{name} must be ")
+    assert text.endswith("; got ***")
     assert HIDDEN not in text
 
 
 def test_text_that_is_no_utf_8_is_refused(read: Any) -> None:
     text = refusal(read, **{**PUBLIC, "ORCHESTRATOR_SECRET_KEY": "k" * 16 + "\udcff"})
 
-    assert text.startswith("ORCHESTRATOR_SECRET_KEY must be ") and text.endswith("; got ***")
+    assert text.startswith("ORCHESTRATOR_SECRET_KEY must be ")
+    assert text.endswith("; got ***")
 
 
 def test_no_secret_is_in_the_settings_text(read: Any) -> None:
@@ -448,11 +435,11 @@ def test_a_provider_whose_documents_name_no_address_needs_one(read: Any) -> None
     assert "https://<host>" in text
 
 
-def test_callbacks_cannot_be_confirmed_where_there_are_none(read: Any) -> None:
-    settings = read(**KEYS, UNIALL_CONFIRM_CALLBACKS="1", AIGPTIMAGE_CONFIRM_CALLBACKS="perhaps")
+@pytest.mark.parametrize("name", POLLED)
+def test_callbacks_cannot_be_confirmed_where_there_are_none(read: Any, name: str) -> None:
+    settings = read(**KEYS, **{f"{name.upper()}_CONFIRM_CALLBACKS": "perhaps"})
 
-    assert not settings.providers["uniall"].confirm_callbacks
-    assert not settings.providers["aigptimage"].confirm_callbacks
+    assert not settings.providers[name].confirm_callbacks
 
 
 def test_a_plug_in_that_cannot_be_used_stops_with_one_line(
@@ -487,7 +474,7 @@ FORM = '{"unit": "USD", "prices": %s}'
         (FORM % '{"NanoBanana": null}', "a number from 0, or an object of numbers, at NanoBanana"),
         (FORM % '{"gpt-image-2": {"*": {"low": "1"}}}', "at gpt-image-2 > * > low"),
         (FORM % '{"NanoBanana": 1e999}', "JSON like"),
-        (FORM % '{"NanoBanana2": 1}', "and not of 'NanoBanana2'"),
+        (FORM % '{"NanoBanana2": 1}', "'NanoBanana2' is not one of them"),
         (FORM % '{"nano-banana-2": 1}', "prices of the models NanoBanana, NanoBanana2-0.5K"),
     ],
 )
@@ -608,9 +595,12 @@ def test_every_variable_that_is_read_is_documented_and_the_other_way_round(
 ) -> None:
     page = DOCS.read_text("utf-8")
     rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
-    documented = {name for row in rows for name in re.findall(r"`([A-Z_]+)`", row)}
+    documented = {
+        name for row in rows for name in re.findall(r"`((?:\{PROVIDER\}_)?[A-Z_]+)`", row)
+    }
+    prefixes = "|".join(name.upper() for name in BUILT_IN)
 
-    assert documented == asked
+    assert documented == {re.sub(rf"^({prefixes})_", "{PROVIDER}_", name) for name in asked}
 
 
 def test_the_list_of_our_variables_is_what_is_read(asked: set[str]) -> None:
