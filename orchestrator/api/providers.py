@@ -33,8 +33,10 @@ def blueprint(runtime: Runtime) -> Blueprint:
     @providers.alt_response(200, schema=ProvidersSchema, description="The providers")
     def show() -> Response:
         """List the providers with their models, options and limits."""
+        enabled = runtime.settings.providers
         views = [
-            view(p, on=name in runtime.settings.providers) for name, p in runtime.providers.items()
+            view(p, on=name in enabled, prices=enabled[name].prices if name in enabled else None)
+            for name, p in runtime.providers.items()
         ]
         return Response(dump({"providers": views}), 200, mimetype="application/json")
 

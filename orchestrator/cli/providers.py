@@ -7,17 +7,20 @@ from rich.table import Table
 
 from orchestrator.cli.output import as_json, console, print_json
 from orchestrator.jobs.model import UNIFIED_OPTIONS
-from orchestrator.providers import BUILT_IN, PROVIDERS
-from orchestrator.providers.catalog import limits
+from orchestrator.providers import BUILT_IN, PROVIDERS, Provider
+from orchestrator.providers.catalog import default_of, limits
 from orchestrator.providers.listing import (
     FULL,
     REFUSED,
     alike,
+    default_resolution,
     markdown,
+    price_of,
     support,
     view,
     words,
 )
+from orchestrator.providers.prices import PriceTable
 from orchestrator.settings.settings import Settings
 
 _COLOURS = {FULL: "green", REFUSED: "red"}
@@ -32,20 +35,24 @@ def providers(name: str | None, page: bool, json_: bool) -> None:
 
     \b
     orchestrator providers
-    orchestrator providers uniall
+    orchestrator providers hiapi
     """
     if page:
         click.echo(markdown(BUILT_IN.values()), nl=False)
         return
-    on = Settings.from_env().providers
+    enabled = Settings.from_env().providers
+    prices = {name: settings.prices for name, settings in enabled.items()}
     shown = [PROVIDERS[name]] if name else list(PROVIDERS.values())
     if json_:
-        views = [view(provider, on=provider.name in on) for provider in shown]
+        views = [
+            view(provider, on=provider.name in enabled, prices=prices.get(provider.name))
+            for provider in shown
+        ]
         print_json(views[0] if name else {"providers": views})
     elif name:
-        _print_models(name)
+        _print_models(name, prices.get(name))
     else:
-        _print_matrix(set(on))
+        _print_matrix(set(enabled))
 
 
 def _print_matrix(on: set[str]) -> None:
@@ -69,18 +76,37 @@ def _print_matrix(on: set[str]) -> None:
     )
 
 
-def _print_models(name: str) -> None:
+def _print_models(name: str, prices: PriceTable | None) -> None:
     provider, out = PROVIDERS[name], console()
     for names, model in alike(provider):
         out.print(f"[bold]{', '.join(names)}[/]")
         table = Table.grid(padding=(0, 2))
         for option in model.options:
-            table.add_row("", option, words(limits(model, option)))
+            default = default_of(model, option)
+            shown = f"; default {default}" if default else ""
+            table.add_row("", option, f"{words(limits(model, option))}{shown}")
         out.print(table)
-    for family_name, family in provider.families.items():
-        tiers = ", ".join(f"{tier}: {model}" for tier, model in family.tiers.items())
-        out.print(f"[bold]{family_name}[/] (family): {tiers or family.default}")
+    for family_name in provider.families:
+        out.print(f"[bold]{family_name}[/] (family): {_family(provider, family_name)}")
+    if prices:
+        for model_name in provider.models:
+            price = price_of(provider, model_name, prices)
+            known = f"{price['amount']:g} {price['unit']}" if price else "unknown"
+            out.print(f"[bold]{model_name}[/] (price of one image with the defaults): {known}")
     if provider.unlisted:
         out.print(
             "Other models are accepted in the native form: the provider's own body in `request`."
         )
+
+
+def _family(provider: Provider, name: str) -> str:
+    """Return the models of a family, its default resolution and its note."""
+    family = provider.families[name]
+    tiers = ", ".join(f"{tier}: {model}" for tier, model in family.tiers.items())
+    resolution = default_resolution(provider, family)
+    facts = [
+        tiers or family.default,
+        resolution and f"default resolution {resolution}",
+        family.note,
+    ]
+    return "; ".join(filter(None, facts))

@@ -41,10 +41,12 @@ class Family:
     Args:
         default: the provider's model for a request without a resolution.
         tiers: resolution -> model. Empty when the resolution is an option of one model.
+        note: what a caller should know about this choice, in words for a list.
     """
 
     default: str
     tiers: Mapping[str, str] = field(default_factory=dict)
+    note: str = ""
 
     def choose(self, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         """Return the model and the remaining options.

@@ -117,10 +117,10 @@ class EvoLink(Provider):
     }
     #: The page calls gemini-3-pro-image-preview "Nano Banana 2". Its maker calls the model Nano
     #: Banana Pro (public). So both families use this model, the dearer one of the two.
-    families: ClassVar[Mapping[str, Family]] = {
-        "nano-banana-2": Family("gemini-3-pro-image-preview"),
-        "nano-banana-pro": Family("gemini-3-pro-image-preview"),
-    }
+    families: ClassVar[Mapping[str, Family]] = dict.fromkeys(
+        ("nano-banana-2", "nano-banana-pro"),
+        Family("gemini-3-pro-image-preview", note="dearer than nano-banana-2-lite"),
+    )
 
     def callback_refusal(self, url: str) -> str | None:
         """Accept HTTPS, a public host and at most 2048 characters."""

@@ -6,17 +6,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator.jobs.model import UNIFIED_OPTIONS
+from orchestrator.jobs.model import UNIFIED_OPTIONS, JobRequest
 from orchestrator.providers.base import Provider
-from orchestrator.providers.catalog import Model, default_of, limits
+from orchestrator.providers.catalog import Family, Model, default_of, limits
+from orchestrator.providers.prices import PriceTable
 
 FULL, LIMITED, REFUSED = "full", "limited", "refused"
 #: The limits that exclude values.
 _BOUNDS = frozenset({"one_of", "max", "max_length"})
 
 
-def view(provider: Provider, *, on: bool) -> dict[str, Any]:
-    """Return a provider as JSON-ready data; `on` says whether this installation uses it."""
+def view(provider: Provider, *, on: bool, prices: PriceTable | None = None) -> dict[str, Any]:
+    """Return a provider as JSON-ready data.
+
+    Args:
+        provider: the adapter.
+        on: whether this installation uses it.
+        prices: the price table of this installation, if there is one.
+    """
     return {
         "name": provider.name,
         "title": provider.title,
@@ -27,11 +34,22 @@ def view(provider: Provider, *, on: bool) -> dict[str, Any]:
         "takes_unlisted_models": provider.unlisted is not None,
         "support": {option: support(provider, option) for option in UNIFIED_OPTIONS},
         "models": [
-            {"name": name, "options": {option: _option(model, option) for option in model.options}}
+            {
+                "name": name,
+                "options": {option: _option(model, option) for option in model.options},
+                "price": price_of(provider, name, prices),
+            }
             for name, model in provider.models.items()
         ],
         "families": [
-            {"name": name, "model": family.default, "resolution": dict(family.tiers)}
+            {
+                "name": name,
+                "model": family.default,
+                "resolution": dict(family.tiers),
+                "default_resolution": default_resolution(provider, family),
+                "note": family.note or None,
+                "price": price_of(provider, family.default, prices),
+            }
             for name, family in provider.families.items()
         ],
     }
@@ -44,6 +62,30 @@ def support(provider: Provider, option: str) -> str:
         return REFUSED
     bounded = any(_BOUNDS & limits(model, option).keys() for model in accepting)
     return LIMITED if bounded or len(accepting) < len(provider.models) else FULL
+
+
+def default_resolution(provider: Provider, family: Family) -> str | None:
+    """Return the resolution of a family's request that sets none, or None if it is unknown."""
+    for tier, model in family.tiers.items():
+        if model == family.default:
+            return tier
+    return default_of(provider.models[family.default], "resolution")
+
+
+def price_of(provider: Provider, model: str, prices: PriceTable | None) -> dict[str, Any] | None:
+    """Return the price of one image of a model with the provider's defaults, or None."""
+    if prices is None:
+        return None
+    cost = provider.price(JobRequest(provider.name, model, options={"prompt": "x"}), prices)
+    return {"amount": cost.amount, "unit": cost.unit} if cost else None
+
+
+def shared_models(provider: Provider) -> dict[str, list[str]]:
+    """Return the models that several families share, with these families."""
+    families: dict[str, list[str]] = {}
+    for name, family in provider.families.items():
+        families.setdefault(family.default, []).append(name)
+    return {model: names for model, names in families.items() if len(names) > 1}
 
 
 def words(limit: Mapping[str, Any]) -> str:
@@ -121,7 +163,9 @@ def _families(providers: list[Provider]) -> Iterator[str]:
         "",
         "## Families",
         "",
-        "`model` may be a family name. The name means the same kind of model, not the same price.",
+        "`model` may be a family name. The name means the same kind of model, not the same price or"
+        " resolution. `GET /v1/providers` and `orchestrator providers NAME` show the default"
+        " resolution, and the price if a price table is set.",
         "",
     )
     yield from _row("family", *map(_linked, providers), rule=True)
@@ -130,11 +174,12 @@ def _families(providers: list[Provider]) -> Iterator[str]:
         yield from _row(f"`{name}`", *(_family(p, name) for p in providers))
     yield from _row("default resolution", *map(_default_resolutions, providers))
     for provider in providers:
-        for model, shared in _shared(provider).items():
+        for model, names in shared_models(provider).items():
+            note = provider.families[names[0]].note
             yield from (
                 "",
-                f"At {provider.title}, {' and '.join(_ticked(shared))} are the same model,"
-                f" `{model}`, at the same price.",
+                f"At {provider.title}, {' and '.join(_ticked(names))} are the same model,"
+                f" `{model}`, at the same price{note and f', {note}'}.",
             )
 
 
@@ -169,20 +214,8 @@ def _option(model: Model, option: str) -> dict[str, Any]:
 
 def _default_resolutions(provider: Provider) -> str:
     """Return the resolutions that the provider's families use without a `resolution`."""
-    resolutions = {}
-    for family in provider.families.values():
-        tiers = [tier for tier, model in family.tiers.items() if model == family.default]
-        default = default_of(provider.models[family.default], "resolution")
-        resolutions.update(dict.fromkeys(tiers or ([default] if default else [])))
-    return ", ".join(resolutions) or "unknown"
-
-
-def _shared(provider: Provider) -> dict[str, list[str]]:
-    """Return the models that several families share, with these families."""
-    families: dict[str, list[str]] = {}
-    for name, family in provider.families.items():
-        families.setdefault(family.default, []).append(name)
-    return {model: names for model, names in families.items() if len(names) > 1}
+    found = {default_resolution(provider, family) for family in provider.families.values()}
+    return ", ".join(sorted(filter(None, found))) or "unknown"
 
 
 def _callbacks(provider: Provider) -> str:

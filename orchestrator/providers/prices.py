@@ -46,11 +46,15 @@ class PriceTable:
             raise BadPrices(f"a JSON object with unit and prices, like {_FORM}")
         unit, prices = document["unit"], document["prices"]
         if not isinstance(unit, str) or not 1 <= len(unit) <= 20 or not unit.isprintable():
-            raise BadPrices("JSON with a unit of 1 to 20 printable characters, such as USD or credits")
+            raise BadPrices(
+                "JSON with a unit of 1 to 20 printable characters, such as USD or credits"
+            )
         if not isinstance(prices, dict) or not prices:
             raise BadPrices(f"JSON with prices by model, like {_FORM}")
         for path in _invalid(prices):
-            raise BadPrices(f"JSON with a number from 0, or an object of numbers, at {' > '.join(path)}")
+            raise BadPrices(
+                f"JSON with a number from 0, or an object of numbers, at {' > '.join(path)}"
+            )
         return cls(unit, prices)
 
     def of(self, model: str, depends_on: Sequence[str]) -> float | None:

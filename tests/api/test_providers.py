@@ -41,3 +41,12 @@ def test_a_caller_without_a_key_is_told_nothing(api: Api) -> None:
 
 def test_no_key_of_ours_is_in_the_answer(api: Api) -> None:
     assert "sk-provider" not in api.get("/v1/providers").text
+
+
+def test_a_price_table_shows_in_the_list(open_api: Open) -> None:
+    table = '{"unit": "USD", "prices": {"*": {"1K": 0.04, "*": 0.1}}}'
+
+    found = listed(open_api(HIAPI_PRICES=table))
+
+    assert found["hiapi"]["models"][0]["price"] == {"amount": 0.04, "unit": "USD"}
+    assert found["evolink"]["models"][0]["price"] is None
