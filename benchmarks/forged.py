@@ -39,7 +39,7 @@ KINDS = 2000
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """What came of real callbacks: their latencies (ms), sorted, and the answers by status."""
 
     latencies: list[float] = field(default_factory=list)
@@ -54,7 +54,7 @@ class Seen:
         )
 
 
-class Target:
+class AttackTarget:
     """A web process under attack, and real jobs that wait for their callbacks."""
 
     def __init__(self, stack: Stack, settings: Settings) -> None:
@@ -107,7 +107,7 @@ class Target:
         assert job is not None
         return job.status
 
-    def deliver(self, jobs: list[str], seen: Seen) -> None:
+    def deliver(self, jobs: list[str], seen: Observation) -> None:
         """Send each job's real callback, one after another, on a connection each."""
         for job_id in jobs:
             body = BODY.replace(b"task-1", f"task-{job_id}".encode())
@@ -132,11 +132,11 @@ def run(forged: int, jobs: int) -> None:
     """Measure, and print."""
     with Stack(("web",)) as stack:
         os.environ.update({k: v for k, v in stack.env.items() if k.startswith("ORCHESTRATOR_")})
-        target = Target(stack, Settings.from_env())
+        target = AttackTarget(stack, Settings.from_env())
         victim = target.running()
         forgeries = target.forgeries(victim)
         attack(stack.web_port, forgeries, 500)
-        quiet, loud = Seen(), Seen()
+        quiet, loud = Observation(), Observation()
         target.deliver([target.running() for _ in range(jobs)], quiet)
         real = [target.running() for _ in range(jobs)]
         before, lines = target.memory(), target.log_lines()

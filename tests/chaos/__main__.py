@@ -16,11 +16,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from orchestrator.cli.dev import stop_on_sigterm
 from orchestrator.cli.output import console, print_json
 from orchestrator.jsonio import dump
-from tests.chaos.clients import Clients
+from tests.chaos.clients import ChaosClients
 from tests.chaos.killer import Killer
 from tests.chaos.plan import plan
 from tests.chaos.report import evidence, print_report, report
-from tests.chaos.run import Run
+from tests.chaos.run import ChaosRun
 
 #: Where no terminal shows the bar, a line is printed every so often. Seconds.
 LINE_EVERY = 15.0
@@ -95,7 +95,7 @@ def main(
     errors = Console(stderr=True, highlight=False)
     errors.print(f"seed {seed}; logs and data in {folder}")
     with _Progress(errors, jobs) as progress:
-        result = Run(wanted, folder, progress.show).play()
+        result = ChaosRun(wanted, folder, progress.show).play()
     told = report(result)
     (folder / "report.json").write_bytes(dump(told))
     (folder / "evidence.json").write_bytes(dump(evidence(result)))
@@ -127,7 +127,7 @@ class _Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def show(self, clients: Clients, killer: Killer, doing: str) -> None:
+    def show(self, clients: ChaosClients, killer: Killer, doing: str) -> None:
         """Tell how it goes."""
         kills = ", ".join(f"{number} {name}" for name, number in killer.kills.items())
         said = f"{clients.placed} enqueued, {clients.done} done, killed {kills or 'none'}: {doing}"

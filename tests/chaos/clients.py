@@ -63,7 +63,7 @@ class Record:
         return True
 
 
-class Clients:
+class ChaosClients:
     """Enqueue every order when its time has come, and look on until all jobs are done."""
 
     def __init__(self, stack: Stack, orders: Sequence[Order]) -> None:

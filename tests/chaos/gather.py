@@ -18,7 +18,7 @@ from orchestrator.cli.stack import Stack
 from orchestrator.jobs.model import FOLLOW_UPS, Step
 from orchestrator.ledger import Ledger
 from orchestrator.storage.folder import TEMPORARY
-from tests.chaos.clients import Clients
+from tests.chaos.clients import ChaosClients
 from tests.chaos.evidence import Archive, unix
 from tests.chaos.told import may_wait
 
@@ -69,7 +69,7 @@ def spoil(stack: Stack, inbox: str, trouble: Mapping[str, Any]) -> None:
     requests.put(url, json={**trouble, "times": 1}, timeout=60).raise_for_status()
 
 
-def jobs(clients: Clients) -> Iterator[dict[str, Any]]:
+def jobs(clients: ChaosClients) -> Iterator[dict[str, Any]]:
     """Every job that the API lists."""
     cursor = ""
     while True:
@@ -80,14 +80,16 @@ def jobs(clients: Clients) -> Iterator[dict[str, Any]]:
         cursor = f"&cursor={page['next_cursor']}"
 
 
-def events(clients: Clients, job_ids: Sequence[str]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def events(
+    clients: ChaosClients, job_ids: Sequence[str]
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """The timeline of each."""
     with ThreadPoolExecutor(4) as pool:
         told = pool.map(lambda job_id: clients.get(f"/v1/jobs/{job_id}/events"), job_ids)
         yield from zip(job_ids, (answer["events"] for answer in told), strict=True)
 
 
-def something_follows(stack: Stack, clients: Clients) -> bool:
+def something_follows(stack: Stack, clients: ChaosClients) -> bool:
     """Whether images or callers are still to be seen to, other than those that wait for long."""
     ledger = Ledger.from_url(stack.redis_url or "")
     for step in FOLLOW_UPS:

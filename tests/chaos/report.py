@@ -12,14 +12,14 @@ from rich.table import Table
 
 from tests.chaos.archived import missing
 from tests.chaos.judge import PROMISES, tally
-from tests.chaos.run import Result
+from tests.chaos.run import RunResult
 from tests.chaos.told import by_job, may_wait, repeated, taken
 
 #: How many breaches of one promise are printed; the report in the folder has them all.
 SHOWN = 10
 
 
-def report(result: Result) -> dict[str, Any]:
+def report(result: RunResult) -> dict[str, Any]:
     """Everything as JSON-ready data."""
     seen = result.evidence
     lost = [task for _, task in seen.unknown()]
@@ -61,7 +61,7 @@ def report(result: Result) -> dict[str, Any]:
     }
 
 
-def evidence(result: Result) -> dict[str, Any]:
+def evidence(result: RunResult) -> dict[str, Any]:
     """Every job with its timeline, and every provider task, as JSON-ready data."""
     seen = result.evidence
     jobs = [{**job, "events": seen.events.get(job_id, [])} for job_id, job in seen.jobs.items()]
@@ -75,7 +75,7 @@ def evidence(result: Result) -> dict[str, Any]:
     }
 
 
-def _breach(result: Result, number: int) -> dict[str, Any]:
+def _breach(result: RunResult, number: int) -> dict[str, Any]:
     breach, seen = result.breaches[number], result.evidence
     job = seen.jobs.get(breach.whose)
     order = seen.orders[job["metadata"]["number"]] if job else None

@@ -15,7 +15,7 @@ from orchestrator.cli.stack import EmbeddedRedis, Stack
 from orchestrator.providers import BUILT_IN
 from orchestrator.steps.submit import LEASE_MARGIN_MS
 from tests.chaos import gather
-from tests.chaos.clients import Clients
+from tests.chaos.clients import ChaosClients
 from tests.chaos.evidence import Breach, Evidence
 from tests.chaos.judge import judge
 from tests.chaos.killer import FOLLOW_UP, Killer
@@ -48,11 +48,11 @@ MAIL = 60.0
 AT_RISK = 10_000
 
 #: Called several times a second with what is going on.
-Show = Callable[[Clients, Killer, str], None]
+Show = Callable[[ChaosClients, Killer, str], None]
 
 
 @dataclass(frozen=True)
-class Result:
+class RunResult:
     """What came of a run."""
 
     plan: Plan
@@ -68,7 +68,7 @@ class Result:
 
 
 @dataclass
-class Run:
+class ChaosRun:
     """A plan in a folder; `show` is told how it goes.
 
     `hurried`: when the last blow was dealt, leases on archives that were left are ended rather than
@@ -81,7 +81,7 @@ class Run:
     hurried: bool = False
     _tick: threading.Event = field(default_factory=threading.Event)
 
-    def play(self) -> Result:
+    def play(self) -> RunResult:
         """Everything, from start to verdict.
 
         Raises:
@@ -93,7 +93,7 @@ class Run:
                 EmbeddedRedis(self.folder / "redis", appendfsync="always")
             )
             stack = closing.enter_context(self._stack(redis))
-            clients = Clients(stack, self.plan.orders)
+            clients = ChaosClients(stack, self.plan.orders)
             killer = Killer(stack, redis, self.plan.blows)
             for order in self.plan.orders:
                 if order.trouble:
@@ -108,7 +108,7 @@ class Run:
             worked = monotonic() - started
             self._end(stack, clients, killer)
             evidence, risk = self._evidence(stack, clients, killer, mailbox)
-        return Result(
+        return RunResult(
             plan=self.plan,
             evidence=evidence,
             breaches=judge(evidence),
@@ -134,7 +134,7 @@ class Run:
             folder=self.folder,
         )
 
-    def _wait(self, clients: Clients, killer: Killer, mailbox: gather.Mailbox) -> None:
+    def _wait(self, clients: ChaosClients, killer: Killer, mailbox: gather.Mailbox) -> None:
         """Until the last blow was dealt and every job is done, or must be."""
         looked = monotonic()
         while not killer.finished:
@@ -148,7 +148,7 @@ class Run:
             self.show(clients, killer, "waiting for outcomes")
             self._tick.wait(0.1)
 
-    def _end(self, stack: Stack, clients: Clients, killer: Killer) -> None:
+    def _end(self, stack: Stack, clients: ChaosClients, killer: Killer) -> None:
         """Until nothing is under way any more, or must not be."""
         with ThreadPoolExecutor(1) as pool:
             quiet = pool.submit(self._quiet, stack)
@@ -166,7 +166,7 @@ class Run:
         killer.stop()
 
     def _evidence(
-        self, stack: Stack, clients: Clients, killer: Killer, mailbox: gather.Mailbox
+        self, stack: Stack, clients: ChaosClients, killer: Killer, mailbox: gather.Mailbox
     ) -> tuple[Evidence, dict[str, Any]]:
         jobs = {job["id"]: job for job in gather.jobs(clients)}
         for job in jobs.values():

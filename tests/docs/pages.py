@@ -15,7 +15,7 @@ SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400}
 
 
 @dataclass(frozen=True)
-class Page:
+class DocPage:
     """One page, by its path below the project's root."""
 
     path: str

@@ -20,13 +20,13 @@ from orchestrator.operations.manifest import VERSION, folder
 from orchestrator.operations.stats import RISK_HOURS
 from orchestrator.steps import archive
 from orchestrator.storage import bucket, images, storage
-from tests.docs.pages import Page, code, numbers, seconds
+from tests.docs.pages import DocPage, code, numbers, seconds
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, archived, picture
 from tests.support.fakes import Harness
 from workers.app import ARCHIVE_THREADS, BACKLOG, PRUNE_AT
 
-PAGE = Page("docs/archive.md")
+PAGE = DocPage("docs/archive.md")
 
 
 @pytest.fixture

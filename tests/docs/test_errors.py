@@ -17,11 +17,11 @@ from orchestrator.jsonio import dump
 from orchestrator.net.http_types import Reply
 from orchestrator.providers import BUILT_IN, responses
 from orchestrator.providers.responses import STATUS_ERRORS, by_status, failure, succeeded
-from tests.docs.pages import Page
+from tests.docs.pages import DocPage
 
-PAGE = Page("docs/errors.md").text
+PAGE = DocPage("docs/errors.md").text
 #: code -> meaning, retryable, what to do, from
-ROWS = {row[0].strip("`"): row[1:] for row in Page("docs/errors.md").rows("code")}
+ROWS = {row[0].strip("`"): row[1:] for row in DocPage("docs/errors.md").rows("code")}
 RETRYABLE = {code: cells[1] for code, cells in ROWS.items()}
 
 

@@ -9,27 +9,27 @@ import pytest
 from orchestrator.cli.stack import ROOT
 from orchestrator.providers import BUILT_IN
 from orchestrator.settings.settings import VARIABLES
-from tests.docs.pages import Page
+from tests.docs.pages import DocPage
 
 PAGES = [
-    Page(str(path.relative_to(ROOT)))
+    DocPage(str(path.relative_to(ROOT)))
     for path in (*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")))
 ]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
-def test_every_link_leads_to_a_file_and_a_heading(page: Page) -> None:
+def test_every_link_leads_to_a_file_and_a_heading(page: DocPage) -> None:
     assert page.broken_links() == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.path)
-def test_every_variable_exists(page: Page) -> None:
+def test_every_variable_exists(page: DocPage) -> None:
     named = set(re.findall(r"\bORCHESTRATOR_[A-Z_]+[A-Z]\b", page.text))
     assert {name.removesuffix("_FILE") for name in named} - VARIABLES == set()
 
 
 def test_the_index_lists_every_page() -> None:
-    index = Page("docs/README.md")
+    index = DocPage("docs/README.md")
     linked = set(re.findall(r"\]\(([^)#]+)\)", index.text))
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
     assert pages <= linked
@@ -39,7 +39,7 @@ def test_the_index_lists_every_page() -> None:
 def test_the_decision_records_are_numbered_and_listed() -> None:
     records = sorted(path.name for path in (ROOT / "docs" / "adr").glob("[0-9]*.md"))
     assert [name[:4] for name in records] == [f"{n:04d}" for n in range(1, len(records) + 1)]
-    listed = re.findall(r"\]\((\d{4}-[a-z0-9-]+\.md)\)", Page("docs/adr/README.md").text)
+    listed = re.findall(r"\]\((\d{4}-[a-z0-9-]+\.md)\)", DocPage("docs/adr/README.md").text)
     assert listed == records
     for name in records:
         headings = re.findall(r"(?m)^## (.+)$", (ROOT / "docs" / "adr" / name).read_text("utf-8"))
@@ -47,7 +47,7 @@ def test_the_decision_records_are_numbered_and_listed() -> None:
 
 
 def test_the_glossary_is_sorted() -> None:
-    words = Page("docs/glossary.md").column("word")
+    words = DocPage("docs/glossary.md").column("word")
     assert words == sorted(words, key=str.lower)
 
 
@@ -56,7 +56,7 @@ WHOLE = ("api", "cli", "storage", "security")
 
 
 def test_the_architecture_page_names_every_module() -> None:
-    text = Page("docs/architecture.md").text
+    text = DocPage("docs/architecture.md").text
     for package in ("orchestrator", "webhooks", "workers"):
         for path in sorted((ROOT / package).rglob("*.py")):
             relative = path.relative_to(ROOT)
@@ -71,7 +71,7 @@ def test_the_architecture_page_names_every_module() -> None:
 def test_the_architecture_page_shows_the_layers_of_the_contract() -> None:
     contract = (ROOT / "pyproject.toml").read_text("utf-8")
     [listed] = re.findall(r"(?s)containers = \[\"orchestrator\"\].*?layers = \[(.*?)\]", contract)
-    [picture] = Page("docs/architecture.md").text.split("```")[3:4]
+    [picture] = DocPage("docs/architecture.md").text.split("```")[3:4]
     shown = [re.findall(r"([a-z_]+)(?:/|\.py)", line) for line in picture.splitlines()]
     places = {name: number for number, names in enumerate(shown) for name in names}
     layers = [re.findall(r"\w+", layer) for layer in re.findall(r'"([^"]+)"', listed)]

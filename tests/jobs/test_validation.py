@@ -32,7 +32,7 @@ class Inner(StrictSchema):
     pictures = links(maximum=1)
 
 
-class Body(StrictSchema):
+class Sample(StrictSchema):
     model = text(required=True, one_of=("mill-1", "mill-1-turbo"))
     input = fields.Nested(Inner, required=True, error_messages=always("a JSON object"))
     tag = text()
@@ -40,7 +40,7 @@ class Body(StrictSchema):
 
 def sentences(data: Any) -> list[str]:
     with pytest.raises(InvalidRequest) as refusal:
-        checked(Body(), data)
+        checked(Sample(), data)
     return sorted(map(str, refusal.value.violations))
 
 
@@ -63,7 +63,8 @@ INNER = {"prompt": "x"}
         ),
         (
             {"model": "mill-1-turb", "input": INNER},
-            'model must be one of mill-1, mill-1-turbo; got "mill-1-turb"; did you mean mill-1-turbo?',
+            "model must be one of mill-1, mill-1-turbo;"
+            ' got "mill-1-turb"; did you mean mill-1-turbo?',
         ),
         (
             {"model": "zzz", "input": INNER},
@@ -78,7 +79,10 @@ INNER = {"prompt": "x"}
             'tag must be a string of at least 1 character; got ""',
         ),
         ({"model": "mill-1", "input": 7}, "input must be a JSON object; got 7"),
-        ({"model": "mill-1", "input": INNER, "tag": None}, "tag must be a value, not null; got null"),
+        (
+            {"model": "mill-1", "input": INNER, "tag": None},
+            "tag must be a value, not null; got null",
+        ),
         (
             {"model": "mill-1", "input": {**INNER, "pictures": ["x"]}},
             'input.pictures.0 must be an http(s) URL; got "x"',

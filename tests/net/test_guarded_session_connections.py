@@ -25,7 +25,7 @@ __all__ = ["names", "serve"]
 # Where a connection goes ---------------------------------------------------------------------
 
 
-class Seen(socket.socket):
+class RecordingSocket(socket.socket):
     """A socket that says where it was told to go, and goes to this machine instead."""
 
     to: list[Any]
@@ -42,10 +42,12 @@ def connects(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     def resolve(*_: Any, **__: Any) -> None:
         raise AssertionError("a name was resolved behind the guard's back")
 
-    monkeypatch.setattr(Seen, "to", [], raising=False)
-    monkeypatch.setattr(deadline, "socket", SimpleNamespace(**{**vars(socket), "socket": Seen}))
+    monkeypatch.setattr(RecordingSocket, "to", [], raising=False)
+    monkeypatch.setattr(
+        deadline, "socket", SimpleNamespace(**{**vars(socket), "socket": RecordingSocket})
+    )
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    return Seen.to
+    return RecordingSocket.to
 
 
 def test_a_name_that_changes_its_address_gets_no_connection_to_the_new_one(

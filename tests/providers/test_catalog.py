@@ -47,14 +47,14 @@ class Input(StrictSchema):
     free = fields.String()
 
 
-class Body(StrictSchema):
+class CatalogBody(StrictSchema):
     model = text(required=True)
     input = fields.Nested(Input, required=True)
     tag = text(minimum=0)
 
 
 MODEL = Model(
-    Body(),
+    CatalogBody(),
     {
         "prompt": ("input", "prompt"),
         "images": ("input", "pictures"),
@@ -185,7 +185,7 @@ def test_what_the_schema_does_not_know_is_not_checked_wherever_it_stands() -> No
     extras = {"tag": "t", "new": 1, "input": {"ratio": "9:9", "seed": 7}}
     body = merged({"model": "m", "input": {"prompt": "A cat"}}, extras)
 
-    assert checkable(Body(), body, extras) == {
+    assert checkable(CatalogBody(), body, extras) == {
         "model": "m",
         "tag": "t",
         "input": {"prompt": "A cat", "ratio": "9:9"},
@@ -196,7 +196,7 @@ def test_what_the_schema_does_not_know_is_not_checked_wherever_it_stands() -> No
 
 @pytest.mark.parametrize("value", [None, 7, "x", []])
 def test_what_takes_the_place_of_an_object_is_left_to_the_schema(value: Any) -> None:
-    assert checkable(Body(), {"input": value}, {"input": value}) == {"input": value}
+    assert checkable(CatalogBody(), {"input": value}, {"input": value}) == {"input": value}
 
 
 # Refusals in the caller's words --------------------------------------------------------------
@@ -258,13 +258,13 @@ def test_the_limits_of_an_option_are_those_of_its_field_or_its_own_values(
 
 
 def test_a_limit_that_is_not_there_is_not_told() -> None:
-    model = Model(Body(), {"n": ("input", "least"), "prompt": ("input", "free")})
+    model = Model(CatalogBody(), {"n": ("input", "least"), "prompt": ("input", "free")})
 
     assert limits(model, "n") == {"min": 0}
     assert limits(model, "prompt") == {}
 
 
 def test_a_field_is_found_by_its_path() -> None:
-    assert isinstance(field_at(Body(), ("input",)), fields.Nested)
-    assert isinstance(field_at(Body(), ("input", "count")), fields.Integer)
-    assert field_at(Body(), ("input", "no_such")) is None
+    assert isinstance(field_at(CatalogBody(), ("input",)), fields.Nested)
+    assert isinstance(field_at(CatalogBody(), ("input", "count")), fields.Integer)
+    assert field_at(CatalogBody(), ("input", "no_such")) is None

@@ -26,18 +26,20 @@ from orchestrator.providers.listing import (
 )
 
 
-class Body(StrictSchema):
+class ListingBody(StrictSchema):
     model = text(required=True)
     prompt = text(required=True)
     ratio = text(one_of=("1:1", "2:1"))
     pictures = links(maximum=3)
 
 
-WIDE = Model(Body(), {"prompt": ("prompt",), "aspect_ratio": ("ratio",), "images": ("pictures",)})
-PLAIN = Model(Body(), {"prompt": ("prompt",), "output_format": ("format",)})
+WIDE = Model(
+    ListingBody(), {"prompt": ("prompt",), "aspect_ratio": ("ratio",), "images": ("pictures",)}
+)
+PLAIN = Model(ListingBody(), {"prompt": ("prompt",), "output_format": ("format",)})
 
 
-class Mill(HiAPI):
+class ListedMill(HiAPI):
     name = "mill"
     title = "Mill"
     models: ClassVar[dict[str, Model]] = {"wide": WIDE, "plain": PLAIN, "wider": WIDE}
@@ -100,7 +102,7 @@ def test_a_view_says_where_models_need_not_be_listed() -> None:
 
 
 def test_an_option_that_some_models_refuse_is_limited() -> None:
-    told = {option: support(Mill(), option) for option in UNIFIED_OPTIONS}
+    told = {option: support(ListedMill(), option) for option in UNIFIED_OPTIONS}
 
     assert told == {
         "prompt": FULL,
@@ -143,18 +145,18 @@ def test_a_limit_in_words(limit: dict[str, Any], told: str) -> None:
 
 
 def test_models_that_take_the_same_stand_together() -> None:
-    assert alike(Mill()) == [(["wide", "wider"], WIDE), (["plain"], PLAIN)]
+    assert alike(ListedMill()) == [(["wide", "wider"], WIDE), (["plain"], PLAIN)]
 
 
 # As a page -----------------------------------------------------------------------------------
 
 
 def test_the_page_of_one_provider() -> None:
-    page = markdown([Mill()]).splitlines()
+    page = markdown([ListedMill()]).splitlines()
 
     assert page[0] == "# Providers"
     for line in (
-        "| option | [Mill](mill.md) |",
+        "| option | [ListedMill](mill.md) |",
         "| --- | --- |",
         "| `prompt` | full |",
         "| `images` | limited |",

@@ -85,7 +85,7 @@ def test_few_files_name_the_provider_that_is_nobodys_example() -> None:
 GOOD = """
 from orchestrator.providers.hiapi import HiAPI
 
-class Mill(HiAPI):
+class MillPlugin(HiAPI):
     name = {name!r}
     title = "Mill"
 """
@@ -94,7 +94,7 @@ Plug = Callable[[str, str], EntryPoint]
 
 @pytest.fixture
 def plug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plug:
-    """Makes an entry point to the name `Mill` in a module with this source."""
+    """Makes an entry point to the name `MillPlugin` in a module with this source."""
     monkeypatch.syspath_prepend(tmp_path)
 
     def make(module: str, source: str) -> EntryPoint:
@@ -118,8 +118,16 @@ def test_another_packages_provider_is_found(plug: Plug) -> None:
         ("plug_raises", "raise RuntimeError('boom')", "RuntimeError: boom"),
         ("plug_syntax", "class", "SyntaxError: "),
         ("plug_empty", "", "AttributeError: "),
-        ("plug_object", "Mill = object()", "TypeError: plug_object:Mill is not a subclass of "),
-        ("plug_class", "class Mill: pass", "TypeError: plug_class:Mill is not a subclass of "),
+        (
+            "plug_object",
+            "Mill = object()",
+            "TypeError: plug_object:MillPlugin is not a subclass of ",
+        ),
+        (
+            "plug_class",
+            "class MillPlugin: pass",
+            "TypeError: plug_class:MillPlugin is not a subclass of ",
+        ),
         ("plug_upper", GOOD.format(name="Mill"), "ValueError: its name 'Mill' must match"),
         ("plug_dash", GOOD.format(name="a-b"), "ValueError: its name 'a-b' must match"),
         ("plug_digit", GOOD.format(name="1a"), "ValueError: its name '1a' must match"),
@@ -133,7 +141,7 @@ def test_another_packages_provider_is_found(plug: Plug) -> None:
         ),
         (
             "plug_abstract",
-            "from orchestrator.providers import Provider\nclass Mill(Provider):\n"
+            "from orchestrator.providers import Provider\nclass MillPlugin(Provider):\n"
             "    name, title, base_url, models = 'mill', 'Mill', None, {}",
             "TypeError: Can't instantiate abstract class",
         ),

@@ -20,7 +20,7 @@ from tests.system.conftest import eventually
 COMMAND = str(Path(sys.executable).parent / "orchestrator")
 
 
-class Run:
+class CommandRun:
     """A command, and every process it started: they inherit a mark in their environment."""
 
     def __init__(self, folder: Path, *arguments: str) -> None:
@@ -46,7 +46,7 @@ class Run:
         except OSError:  # it ended while we looked
             return ""
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> CommandRun:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -55,7 +55,7 @@ class Run:
 
 
 def test_the_demo_ends_as_it_should_and_leaves_nothing_running(tmp_path: Path) -> None:
-    with Run(tmp_path, "demo", "--json") as run:
+    with CommandRun(tmp_path, "demo", "--json") as run:
         out, _ = run.process.communicate(timeout=60)
         report = json.loads(out)
         assert report["wrong"] == []
@@ -70,7 +70,7 @@ def test_the_demo_ends_as_it_should_and_leaves_nothing_running(tmp_path: Path) -
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_demo_that_is_interrupted_leaves_nothing_running(tmp_path: Path, how: int) -> None:
-    with Run(tmp_path, "demo") as run:
+    with CommandRun(tmp_path, "demo") as run:
         eventually(lambda: any("celery" in line and "beat" in line for line in run.alive()))
         run.process.send_signal(how)
         run.process.communicate(timeout=30)
@@ -80,7 +80,7 @@ def test_a_demo_that_is_interrupted_leaves_nothing_running(tmp_path: Path, how: 
 
 def test_dev_runs_until_it_is_stopped(tmp_path: Path) -> None:
     ports = ["--port", str(free_port()), "--sandbox-port", str(free_port())]
-    with Run(tmp_path, "dev", "--json", "--task-seconds", "0.2", *ports) as run:
+    with CommandRun(tmp_path, "dev", "--json", "--task-seconds", "0.2", *ports) as run:
         assert run.process.stdout
         lines = iter(run.process.stdout.readline, "")
         told = json.loads(next(line for line in lines if line.startswith("{")))

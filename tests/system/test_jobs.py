@@ -36,7 +36,7 @@ PROVIDERS = list(BUILT_IN)
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class JobScene:
     """A job to enqueue; its prompt is its own, so that its provider tasks can be told apart."""
 
     provider: str
@@ -47,12 +47,12 @@ class Scene:
         return f"{self.provider} {self.fault or 'plain'}"
 
 
-SCENES: list[Scene] = []
+SCENES: list[JobScene] = []
 
 
-def scene(provider: str, fault: str = "", **options: Any) -> Scene:
+def scene(provider: str, fault: str = "", **options: Any) -> JobScene:
     """A scene that is enqueued with all the others."""
-    SCENES.append(Scene(provider, fault, options))
+    SCENES.append(JobScene(provider, fault, options))
     return SCENES[-1]
 
 
@@ -115,7 +115,7 @@ class Played:
         return self.client.tasks(self.text)
 
 
-Cast = Mapping[Scene, Played]
+Cast = Mapping[JobScene, Played]
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_a_forged_callback_changes_nothing(cast: Cast) -> None:
 
 
 @pytest.mark.parametrize("one", PLAIN, ids=str)
-def test_a_callback_settles_the_job(cast: Cast, one: Scene) -> None:
+def test_a_callback_settles_the_job(cast: Cast, one: JobScene) -> None:
     job = cast[one].outcome()
     assert (job["status"], job["settled_by"]) == ("succeeded", "callback")
     assert cast[one].timeline() == ["created", "submitting", "accepted", "settled"]
@@ -149,7 +149,7 @@ def test_a_callback_settles_the_job(cast: Cast, one: Scene) -> None:
 
 
 @pytest.mark.parametrize("one", NEVER_CALLED, ids=str)
-def test_without_callbacks_a_poll_settles_the_job(cast: Cast, one: Scene) -> None:
+def test_without_callbacks_a_poll_settles_the_job(cast: Cast, one: JobScene) -> None:
     job = cast[one].outcome()
     assert (job["status"], job["settled_by"]) == ("succeeded", "poll")
     assert cast[one].timeline()[:3] == ["created", "submitting", "accepted"]
@@ -173,7 +173,7 @@ def test_several_images_come_of_one_task(cast: Cast) -> None:
 
 
 @pytest.mark.parametrize("one", FAMILY, ids=str)
-def test_one_request_goes_to_every_provider(cast: Cast, one: Scene) -> None:
+def test_one_request_goes_to_every_provider(cast: Cast, one: JobScene) -> None:
     job = cast[one].outcome()
     assert (job["status"], job["model"]) == ("succeeded", "nano-banana-2")
     (task,) = cast[one].tasks()
@@ -194,21 +194,21 @@ def test_a_file_goes_to_the_provider(client: Client) -> None:
 
 
 @pytest.mark.parametrize("one", LOST, ids=str)
-def test_a_lost_callback_is_made_up_for_by_a_poll(cast: Cast, one: Scene) -> None:
+def test_a_lost_callback_is_made_up_for_by_a_poll(cast: Cast, one: JobScene) -> None:
     job = cast[one].outcome()
     assert (job["status"], job["settled_by"]) == ("succeeded", "poll")
     assert job["images"]
 
 
 @pytest.mark.parametrize("one", DOUBLED, ids=str)
-def test_five_callbacks_at_once_settle_once(cast: Cast, one: Scene) -> None:
+def test_five_callbacks_at_once_settle_once(cast: Cast, one: JobScene) -> None:
     cast[one].outcome()
     eventually(lambda: cast[one].timeline().count("duplicate") == 4)
     assert cast[one].timeline().count("settled") == 1
 
 
 @pytest.mark.parametrize("one", EARLY, ids=str)
-def test_a_callback_before_the_answer_settles_the_job(cast: Cast, one: Scene) -> None:
+def test_a_callback_before_the_answer_settles_the_job(cast: Cast, one: JobScene) -> None:
     job = cast[one].outcome()
     assert (job["status"], job["settled_by"]) == ("succeeded", "callback")
     eventually(lambda: "accepted" in cast[one].timeline())
@@ -219,7 +219,7 @@ def test_a_callback_before_the_answer_settles_the_job(cast: Cast, one: Scene) ->
 
 
 @pytest.mark.parametrize("one", CONFLICT, ids=str)
-def test_a_contradicting_second_callback_changes_nothing(cast: Cast, one: Scene) -> None:
+def test_a_contradicting_second_callback_changes_nothing(cast: Cast, one: JobScene) -> None:
     first = cast[one].outcome()
     eventually(lambda: "conflict" in cast[one].timeline())
     assert cast[one].outcome()["status"] == first["status"] == "succeeded"
@@ -234,7 +234,7 @@ def test_a_failure_keeps_the_provider_s_words(cast: Cast) -> None:
 
 
 @pytest.mark.parametrize("one", LATER, ids=str)
-def test_a_no_for_now_is_tried_again_and_paid_once(cast: Cast, one: Scene) -> None:
+def test_a_no_for_now_is_tried_again_and_paid_once(cast: Cast, one: JobScene) -> None:
     job = cast[one].outcome()
     assert job["status"] == "succeeded"
     assert len(job["attempts"]) == 2
@@ -242,7 +242,7 @@ def test_a_no_for_now_is_tried_again_and_paid_once(cast: Cast, one: Scene) -> No
 
 
 @pytest.mark.parametrize("one", ASKED_AGAIN, ids=str)
-def test_a_lost_answer_is_asked_for_again_with_the_same_key(cast: Cast, one: Scene) -> None:
+def test_a_lost_answer_is_asked_for_again_with_the_same_key(cast: Cast, one: JobScene) -> None:
     job = cast[one].outcome()
     assert job["status"] == "succeeded"
     assert len(job["attempts"]) == 1
@@ -254,7 +254,7 @@ def test_a_lost_answer_is_asked_for_again_with_the_same_key(cast: Cast, one: Sce
 
 
 @pytest.mark.parametrize("one", CALLED_BACK, ids=str)
-def test_a_lost_answer_is_made_up_for_by_the_callback(cast: Cast, one: Scene) -> None:
+def test_a_lost_answer_is_made_up_for_by_the_callback(cast: Cast, one: JobScene) -> None:
     job = cast[one].outcome()
     assert (job["status"], job["settled_by"]) == ("succeeded", "callback")
     assert cast[one].timeline() == ["created", "submitting", "unconfirmed", "settled"]
@@ -265,7 +265,7 @@ def test_a_lost_answer_is_made_up_for_by_the_callback(cast: Cast, one: Scene) ->
 
 @pytest.mark.parametrize("one", UNCONFIRMED, ids=str)
 def test_without_answer_and_callback_the_job_fails_and_nothing_is_paid_again(
-    cast: Cast, one: Scene
+    cast: Cast, one: JobScene
 ) -> None:
     job = cast[one].outcome()
     assert job["status"] == "failed"
@@ -275,7 +275,7 @@ def test_without_answer_and_callback_the_job_fails_and_nothing_is_paid_again(
 
 @pytest.mark.parametrize("one", RESUBMITTED, ids=str)
 def test_a_job_that_says_so_is_submitted_again_after_an_unconfirmed_attempt(
-    cast: Cast, one: Scene
+    cast: Cast, one: JobScene
 ) -> None:
     job = cast[one].outcome()
     assert (job["status"], job["settled_by"]) == ("succeeded", "poll")
@@ -290,14 +290,14 @@ def test_a_task_that_never_ends_fails_at_the_deadline(cast: Cast) -> None:
 
 
 @pytest.mark.parametrize("one", FORGOTTEN, ids=str)
-def test_a_task_that_the_provider_forgot_ends_at_the_deadline(cast: Cast, one: Scene) -> None:
+def test_a_task_that_the_provider_forgot_ends_at_the_deadline(cast: Cast, one: JobScene) -> None:
     job = cast[one].outcome()
     assert (job["status"], job["settled_by"]) == ("failed", "deadline")
     assert "not found" in job["error"]["message"]
 
 
 @pytest.mark.parametrize("one", EMPTY, ids=str)
-def test_a_success_without_an_image_is_a_failure_that_may_pass(cast: Cast, one: Scene) -> None:
+def test_a_success_without_an_image_is_a_failure_that_may_pass(cast: Cast, one: JobScene) -> None:
     job = cast[one].outcome()
     assert (job["status"], job["error"]["code"]) == ("failed", "generation_failed")
     assert job["error"]["retryable"] is True

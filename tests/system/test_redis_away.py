@@ -32,7 +32,7 @@ NO_POLLS = {"ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "600"}
 
 
 @dataclass
-class Scene:
+class RedisOutage:
     """A stack whose Redis can be killed."""
 
     stack: Stack
@@ -42,7 +42,7 @@ class Scene:
 
 
 @contextmanager
-def playing(tmp_path: Path, *, spool: bool) -> Iterator[Scene]:
+def playing(tmp_path: Path, *, spool: bool) -> Iterator[RedisOutage]:
     folder = tmp_path / "spool"
     with ExitStack() as closing:
         redis = closing.enter_context(EmbeddedRedis(tmp_path / "redis", appendfsync="always"))
@@ -52,10 +52,10 @@ def playing(tmp_path: Path, *, spool: bool) -> Iterator[Scene]:
         stack = closing.enter_context(
             Stack(redis_url=redis.url, task_seconds=0.2, settings=variables, folder=tmp_path)
         )
-        yield Scene(stack, redis, Client(stack), Spool(folder))
+        yield RedisOutage(stack, redis, Client(stack), Spool(folder))
 
 
-def finished(scene: Scene) -> dict[str, str]:
+def finished(scene: RedisOutage) -> dict[str, str]:
     """Jobs whose provider tasks are done, and whose callbacks nobody has sent: task id by job."""
     text = f"{uuid4()} [sandbox: drop]"
     jobs = [scene.client.enqueue(("hiapi", "evolink")[n % 2], text) for n in range(JOBS)]
@@ -64,11 +64,11 @@ def finished(scene: Scene) -> dict[str, str]:
     return {job: scene.client.job(job)["attempts"][0]["task_id"] for job in jobs}
 
 
-def done(scene: Scene, text: str) -> list[dict[str, Any]]:
+def done(scene: RedisOutage, text: str) -> list[dict[str, Any]]:
     return [task for task in scene.client.tasks(text) if task["finished_at"]]
 
 
-def call_back(scene: Scene, task_id: str) -> int:
+def call_back(scene: RedisOutage, task_id: str) -> int:
     """Have the provider send a task's callback, once; how it was answered."""
     url = f"{scene.stack.sandbox_url}/control/tasks/{task_id}/callback"
     sent: dict[str, Any] = requests.post(url, timeout=20).json()
@@ -166,7 +166,7 @@ def test_without_a_spool_callbacks_are_answered_503_and_settle_when_they_come_ag
         comes_back(scene)
 
 
-def comes_back(scene: Scene) -> None:
+def comes_back(scene: RedisOutage) -> None:
     """Worker and beat are there again, without having been restarted."""
     ready = f"{scene.stack.web_url}/readyz"
     eventually(lambda: requests.get(ready, timeout=10).status_code == 200, within=30)

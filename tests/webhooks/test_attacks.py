@@ -118,7 +118,9 @@ ATTACKS: dict[str, Attack] = {
     "an infinite time": Attack(401, headers={"X-HiAPI-Timestamp": "9" * 5000}),
     # Bodies
     "a huge body": Attack(413, body=b" " * (MAX_BODY_BYTES + 1)),
-    "a huge body with a wrong token": Attack(413, token(lambda _: "A"), b" " * (MAX_BODY_BYTES + 1)),
+    "a huge body with a wrong token": Attack(
+        413, token(lambda _: "A"), b" " * (MAX_BODY_BYTES + 1)
+    ),
     "an empty body": no_task(b""),
     "a body that is not UTF-8": no_task(b'{"taskId":"\xff\xfe","status":"success"}'),
     "a body in UTF-16": no_task(GOOD.decode().encode("utf-16")),

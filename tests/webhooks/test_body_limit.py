@@ -26,7 +26,7 @@ from webhooks.body_limit import MAX_READS, SLOW_READ_SECONDS, BodyReadLimiter
 from webhooks.idle_connections import MAX_SILENCE_SECONDS, close_silent
 
 
-class Body:
+class BlockedBody:
     """A body that does not come until it is let go."""
 
     def __init__(self) -> None:
@@ -55,9 +55,9 @@ def limiter(clock: Clock) -> BodyReadLimiter:
 
 
 @pytest.fixture
-def slow(limiter: BodyReadLimiter) -> Iterator[list[Body]]:
+def slow(limiter: BodyReadLimiter) -> Iterator[list[BlockedBody]]:
     """As many bodies on their way as are read at once."""
-    bodies = [Body() for _ in range(MAX_READS)]
+    bodies = [BlockedBody() for _ in range(MAX_READS)]
     with ThreadPoolExecutor(MAX_READS) as pool:
         for body in bodies:
             pool.submit(limiter.read, body, 10)
@@ -73,7 +73,7 @@ def test_a_body_is_read_as_it_is(limiter: BodyReadLimiter) -> None:
 
 
 def test_where_all_are_slow_another_one_is_refused_at_once(
-    limiter: BodyReadLimiter, clock: Clock, slow: list[Body]
+    limiter: BodyReadLimiter, clock: Clock, slow: list[BlockedBody]
 ) -> None:
     clock.forward(SLOW_READ_SECONDS + 0.001)
     begun = monotonic()
@@ -85,7 +85,7 @@ def test_where_all_are_slow_another_one_is_refused_at_once(
 
 
 def test_where_one_of_them_comes_to_an_end_another_one_is_read(
-    limiter: BodyReadLimiter, clock: Clock, slow: list[Body]
+    limiter: BodyReadLimiter, clock: Clock, slow: list[BlockedBody]
 ) -> None:
     clock.forward(SLOW_READ_SECONDS + 0.001)
     slow[0].go_on.set()
@@ -94,14 +94,14 @@ def test_where_one_of_them_comes_to_an_end_another_one_is_read(
     assert limiter.read(Ready(), 1) == b"y"
 
 
-def test_another_one_waits_for_its_turn(limiter: BodyReadLimiter, slow: list[Body]) -> None:
+def test_another_one_waits_for_its_turn(limiter: BodyReadLimiter, slow: list[BlockedBody]) -> None:
     threading.Timer(0.05, slow[0].go_on.set).start()
 
     assert limiter.read(Ready(), 1) == b"y"
 
 
 def test_it_does_not_wait_for_long(
-    limiter: BodyReadLimiter, slow: list[Body], monkeypatch: pytest.MonkeyPatch
+    limiter: BodyReadLimiter, slow: list[BlockedBody], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "SLOW_READ_SECONDS", 0.05)
 

@@ -36,7 +36,7 @@ from tests.webhooks.kit import (
 from webhooks.app import create_app
 
 
-class Failing(Ledger):
+class FailingLedger(Ledger):
     """The ledger of a Redis that is away while `away`; `calls` are those that reached it."""
 
     away = False
@@ -69,11 +69,11 @@ class Failing(Ledger):
 
 
 @dataclass
-class Scene:
+class SpoolScene:
     """A receiver with a spool, on a ledger that can go away."""
 
     receiver: Receiver
-    ledger: Failing
+    ledger: FailingLedger
     spool: Spool
     drainer: SpoolDrainer
 
@@ -96,30 +96,30 @@ class Scene:
         return self.receiver.job(job_id).status
 
 
-Open = Callable[..., Scene]
+Open = Callable[..., SpoolScene]
 
 
 @pytest.fixture
 def open_scene(start: Callable[..., Harness], real_redis: Redis, tmp_path: Path) -> Open:
-    def begin(**variables: str | None) -> Scene:
+    def begin(**variables: str | None) -> SpoolScene:
         folder = tmp_path / "spool"
         harness = start(ORCHESTRATOR_SPOOL_DIR=str(folder), **variables)
-        ledger = Failing(lambda: real_redis)
+        ledger = FailingLedger(lambda: real_redis)
         harness = replace(harness.on(ledger), redis=real_redis)
         app = create_app(harness.runtime)
         drainer: SpoolDrainer = app.extensions["drainer"]
         drainer.close()  # the tests drain themselves: its thread ends as soon as it begins
-        return Scene(Receiver(harness, app.test_client()), ledger, Spool(folder), drainer)
+        return SpoolScene(Receiver(harness, app.test_client()), ledger, Spool(folder), drainer)
 
     return begin
 
 
 @pytest.fixture
-def scene(open_scene: Open) -> Scene:
+def scene(open_scene: Open) -> SpoolScene:
     return open_scene()
 
 
-def fresh(scene: Scene) -> SpoolDrainer:
+def fresh(scene: SpoolScene) -> SpoolDrainer:
     """Another process' drainer; its thread is not started."""
     return SpoolDrainer(scene.receiver.harness.runtime, scene.spool)
 
@@ -129,7 +129,7 @@ def fresh(scene: Scene) -> SpoolDrainer:
 
 @pytest.mark.parametrize("provider", sorted(SUCCESS))
 def test_a_callback_that_cannot_be_stored_is_spooled_and_settles_later(
-    scene: Scene, provider: str
+    scene: SpoolScene, provider: str
 ) -> None:
     job_id = scene.spooled(SUCCESS[provider], provider=provider)
     assert scene.status(job_id) is Status.RUNNING
@@ -141,7 +141,7 @@ def test_a_callback_that_cannot_be_stored_is_spooled_and_settles_later(
     assert scene.spool.waiting() == []
 
 
-def test_while_the_ledger_answers_nothing_is_spooled(scene: Scene) -> None:
+def test_while_the_ledger_answers_nothing_is_spooled(scene: SpoolScene) -> None:
     job_id = scene.receiver.running()
     scene.receiver.deliver(job_id, SUCCESS["hiapi"])
 
@@ -165,7 +165,7 @@ def test_only_what_is_verified_is_spooled(open_scene: Open) -> None:
     assert not scene.spool.folder.exists()
 
 
-def test_the_body_is_kept_as_it_came(scene: Scene) -> None:
+def test_the_body_is_kept_as_it_came(scene: SpoolScene) -> None:
     raw = b' {"taskId":"task-1",\r\n "status":"success", "output":[]}\n\n'
     job_id = scene.spooled(raw)
 
@@ -190,7 +190,7 @@ def test_no_file_holds_a_token_or_a_signature(open_scene: Open) -> None:
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])
 def test_where_the_disk_refuses_the_provider_is_told_to_deliver_again(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, number: int
+    scene: SpoolScene, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     def refuse(_: int) -> None:
         raise OSError(number, os.strerror(number))
@@ -205,7 +205,7 @@ def test_where_the_disk_refuses_the_provider_is_told_to_deliver_again(
 
 
 def test_where_the_spool_is_full_the_provider_is_told_to_deliver_again(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: SpoolScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(spool_module, "MAX_FILES", 1)
     scene.spooled(SUCCESS["hiapi"])
@@ -214,7 +214,7 @@ def test_where_the_spool_is_full_the_provider_is_told_to_deliver_again(
         assert scene.receiver.deliver(job_id, SUCCESS["hiapi"]).status_code == 503
 
 
-def test_each_spooled_callback_is_one_log_line_that_names_its_job(scene: Scene) -> None:
+def test_each_spooled_callback_is_one_log_line_that_names_its_job(scene: SpoolScene) -> None:
     with structlog.testing.capture_logs() as logs:
         job_id = scene.spooled(SUCCESS["hiapi"])
 
@@ -226,7 +226,7 @@ def test_each_spooled_callback_is_one_log_line_that_names_its_job(scene: Scene) 
 # Out of the spool ----------------------------------------------------------------------------
 
 
-def test_callbacks_are_brought_in_the_order_in_which_they_came(scene: Scene) -> None:
+def test_callbacks_are_brought_in_the_order_in_which_they_came(scene: SpoolScene) -> None:
     first = scene.spooled(ON_ITS_WAY["hiapi"], SUCCESS["hiapi"], FAILURE["hiapi"])
 
     fresh(scene).drain()
@@ -235,7 +235,7 @@ def test_callbacks_are_brought_in_the_order_in_which_they_came(scene: Scene) -> 
     assert scene.receiver.harness.events(first)[-2:] == ["settled", "conflict"]
 
 
-def test_links_live_from_the_receipt_and_not_from_the_draining(scene: Scene) -> None:
+def test_links_live_from_the_receipt_and_not_from_the_draining(scene: SpoolScene) -> None:
     job_id, received = scene.spooled(SUCCESS["evolink"], provider="evolink"), scene.receiver.harness
     before = received.clock()
     received.clock.forward(7200)
@@ -247,7 +247,7 @@ def test_links_live_from_the_receipt_and_not_from_the_draining(scene: Scene) -> 
     assert job.settled_at == before + 7_200_000
 
 
-def test_a_job_that_was_settled_meanwhile_keeps_its_outcome(scene: Scene) -> None:
+def test_a_job_that_was_settled_meanwhile_keeps_its_outcome(scene: SpoolScene) -> None:
     same, other = scene.spooled(SUCCESS["hiapi"]), scene.spooled(SUCCESS["hiapi"])
     scene.receiver.deliver(same, SUCCESS["hiapi"])
     scene.receiver.deliver(other, FAILURE["hiapi"])
@@ -260,7 +260,7 @@ def test_a_job_that_was_settled_meanwhile_keeps_its_outcome(scene: Scene) -> Non
     assert scene.spool.waiting() == []
 
 
-def test_a_job_that_is_gone_and_one_of_another_task_are_done_with(scene: Scene) -> None:
+def test_a_job_that_is_gone_and_one_of_another_task_are_done_with(scene: SpoolScene) -> None:
     scene.spooled({**SUCCESS["hiapi"], "taskId": "another"})
     scene.spool.keep(Entry("hiapi", another_job_id(), 1, 1, b'{"taskId":"x","status":"success"}'))
 
@@ -280,7 +280,7 @@ def test_in_confirm_mode_a_spooled_callback_asks_for_a_poll(open_scene: Open) ->
 
 
 def test_while_the_ledger_is_still_away_everything_stays_and_it_is_asked_once_a_round(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: SpoolScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene.spooled(SUCCESS["hiapi"], SUCCESS["hiapi"], SUCCESS["hiapi"])
     names, asked = scene.spool.waiting(), []
@@ -295,7 +295,7 @@ def test_while_the_ledger_is_still_away_everything_stays_and_it_is_asked_once_a_
     assert (scene.spool.waiting(), len(asked)) == (names, 1)
 
 
-def test_an_outage_in_the_middle_loses_and_doubles_nothing(scene: Scene) -> None:
+def test_an_outage_in_the_middle_loses_and_doubles_nothing(scene: SpoolScene) -> None:
     jobs = [scene.spooled(SUCCESS["hiapi"]) for _ in range(3)]
     recorded = scene.ledger.settle_attempt
     done: list[str] = []
@@ -315,7 +315,7 @@ def test_an_outage_in_the_middle_loses_and_doubles_nothing(scene: Scene) -> None
     assert {scene.status(job_id) for job_id in jobs} == {Status.SUCCEEDED}
 
 
-def test_an_answer_that_was_lost_leads_to_a_duplicate_and_no_more(scene: Scene) -> None:
+def test_an_answer_that_was_lost_leads_to_a_duplicate_and_no_more(scene: SpoolScene) -> None:
     job_id = scene.spooled(SUCCESS["hiapi"])
     scene.ledger.lost = LedgerUnavailable("no answer")
     assert fresh(scene).drain() is True
@@ -326,7 +326,7 @@ def test_an_answer_that_was_lost_leads_to_a_duplicate_and_no_more(scene: Scene) 
 
 
 def test_a_crash_before_the_file_is_removed_leads_to_a_duplicate_and_no_more(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: SpoolScene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = scene.spooled(SUCCESS["hiapi"])
 
@@ -344,7 +344,9 @@ def test_a_crash_before_the_file_is_removed_leads_to_a_duplicate_and_no_more(
     assert (events.count("settled"), events.count("duplicate")) == (1, 1)
 
 
-def test_what_is_no_entry_is_put_aside_with_one_line_and_holds_nothing_up(scene: Scene) -> None:
+def test_what_is_no_entry_is_put_aside_with_one_line_and_holds_nothing_up(
+    scene: SpoolScene,
+) -> None:
     job_id = scene.spooled(SUCCESS["hiapi"])
     (scene.spool.folder / "000.callback").write_bytes(b"torn")
 
@@ -353,12 +355,12 @@ def test_what_is_no_entry_is_put_aside_with_one_line_and_holds_nothing_up(scene:
 
     assert scene.status(job_id) is Status.SUCCEEDED
     assert (scene.spool.waiting(), scene.spool.bad()) == ([], ["000.callback.bad"])
-    [line] = [line for line in logs if line["event"] == "spool_entry_bad"]
+    [line] = [line for line in logs if line["event"] == "spool_entry_unreadable"]
     assert line["file"] == "000.callback"
     assert "torn" not in str(line)
 
 
-def test_what_a_mistake_of_ours_stops_stays_and_holds_nothing_up(scene: Scene) -> None:
+def test_what_a_mistake_of_ours_stops_stays_and_holds_nothing_up(scene: SpoolScene) -> None:
     broken, good = scene.spooled(SUCCESS["hiapi"]), scene.spooled(SUCCESS["hiapi"])
     scene.ledger.lost = ZeroDivisionError("a mistake")
 
@@ -367,20 +369,20 @@ def test_what_a_mistake_of_ours_stops_stays_and_holds_nothing_up(scene: Scene) -
 
     assert (scene.status(broken), scene.status(good)) == (Status.SUCCEEDED, Status.SUCCEEDED)
     assert len(scene.spool.waiting()) == 1
-    assert [line["event"] for line in logs].count("spool_entry_broke") == 1
+    assert [line["event"] for line in logs].count("spool_entry_failed") == 1
 
 
-def test_a_provider_that_is_switched_off_keeps_its_callbacks_waiting(scene: Scene) -> None:
+def test_a_provider_that_is_switched_off_keeps_its_callbacks_waiting(scene: SpoolScene) -> None:
     job_id = scene.spooled(SUCCESS["hiapi"])
     off = scene.receiver.harness.provider_off()
 
     with structlog.testing.capture_logs() as logs:
         assert SpoolDrainer(off.runtime, scene.spool).drain() is True
-    assert [line["event"] for line in logs] == ["spool_entry_waits"]
+    assert [line["event"] for line in logs] == ["spool_entry_delayed"]
     assert (len(scene.spool.waiting()), scene.status(job_id)) == (1, Status.RUNNING)
 
 
-def test_what_an_adapter_does_not_understand_any_more_is_rejected(scene: Scene) -> None:
+def test_what_an_adapter_does_not_understand_any_more_is_rejected(scene: SpoolScene) -> None:
     scene.spool.keep(Entry("hiapi", another_job_id(), 1, 1, b"no JSON"))
     with scene.away():
         assert fresh(scene).drain() is True
@@ -400,7 +402,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_first_spooled_callback_starts_a_thread_that_drains_when_the_ledger_is_back(
-    scene: Scene, quick: None
+    scene: SpoolScene, quick: None
 ) -> None:
     drainer = fresh(scene)
     job_id, now = scene.receiver.running(), scene.receiver.harness.clock()
@@ -413,7 +415,7 @@ def test_the_first_spooled_callback_starts_a_thread_that_drains_when_the_ledger_
         drainer.close()
 
 
-def test_a_process_that_starts_drains_what_another_one_left(scene: Scene, quick: None) -> None:
+def test_a_process_that_starts_drains_what_another_one_left(scene: SpoolScene, quick: None) -> None:
     job_id, drainer = scene.spooled(SUCCESS["hiapi"]), fresh(scene)
     drainer.start()
     try:
@@ -422,7 +424,7 @@ def test_a_process_that_starts_drains_what_another_one_left(scene: Scene, quick:
         drainer.close()
 
 
-def test_of_two_drainers_one_brings_each_callback(scene: Scene, quick: None) -> None:
+def test_of_two_drainers_one_brings_each_callback(scene: SpoolScene, quick: None) -> None:
     jobs = [scene.spooled(SUCCESS["hiapi"]) for _ in range(30)]
     drainers = [fresh(scene), fresh(scene)]
     for drainer in drainers:
@@ -438,7 +440,7 @@ def test_of_two_drainers_one_brings_each_callback(scene: Scene, quick: None) -> 
         assert (events.count("settled"), events.count("duplicate")) == (1, 0)
 
 
-def test_while_another_one_drains_nothing_is_taken(scene: Scene) -> None:
+def test_while_another_one_drains_nothing_is_taken(scene: SpoolScene) -> None:
     job_id = scene.spooled(SUCCESS["hiapi"])
     with Spool(scene.spool.folder).locked():
         assert fresh(scene).drain() is True
@@ -447,7 +449,7 @@ def test_while_another_one_drains_nothing_is_taken(scene: Scene) -> None:
 
 
 def test_a_drainer_that_is_told_to_stop_finishes_the_entry_in_hand_and_no_other(
-    scene: Scene, quick: None
+    scene: SpoolScene, quick: None
 ) -> None:
     jobs = [scene.spooled(SUCCESS["hiapi"]) for _ in range(3)]
     recorded, reached, go_on = scene.ledger.settle_attempt, threading.Event(), threading.Event()
@@ -469,7 +471,7 @@ def test_a_drainer_that_is_told_to_stop_finishes_the_entry_in_hand_and_no_other(
 
 
 def test_a_folder_that_cannot_be_read_does_not_end_the_thread(
-    scene: Scene, quick: None, monkeypatch: pytest.MonkeyPatch
+    scene: SpoolScene, quick: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id, drainer = scene.spooled(SUCCESS["hiapi"]), fresh(scene)
     failed = threading.Event()
@@ -487,4 +489,4 @@ def test_a_folder_that_cannot_be_read_does_not_end_the_thread(
             kit.eventually(lambda: scene.status(job_id) is Status.SUCCEEDED)
         finally:
             drainer.close()
-    assert [line["event"] for line in logs].count("spool_broke") == 1
+    assert [line["event"] for line in logs].count("spool_failed") == 1
