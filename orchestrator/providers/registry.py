@@ -9,9 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from types import NoneType
 
 from orchestrator.providers.aigptimage import AIGPTImage
-from orchestrator.providers.base import Provider
+from orchestrator.providers.base import Capabilities, Provider
+from orchestrator.providers.catalog import Model
 from orchestrator.providers.evolink import EvoLink
 from orchestrator.providers.hiapi import HiAPI
 from orchestrator.providers.uniall import UniAll
@@ -22,6 +24,15 @@ _NAME = re.compile(r"[a-z][a-z0-9]{0,29}")
 
 #: The class attributes that every provider sets.
 _REQUIRED = ("name", "title", "base_url", "models")
+#: The types of a provider's attributes.
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
+    "name": str,
+    "title": str,
+    "base_url": (str, NoneType),
+    "capabilities": Capabilities,
+    "models": Mapping,
+    "families": Mapping,
+}
 #: The providers of this package. A new one adds a line here.
 BUILT_IN: Mapping[str, Provider] = {
     provider.name: provider for provider in (UniAll(), HiAPI(), EvoLink(), AIGPTImage())
@@ -56,11 +67,33 @@ def _load(point: EntryPoint, taken: Mapping[str, Provider]) -> Provider:
     if missing:
         raise TypeError(f"{point.value} does not set {', '.join(missing)}")
     provider = kind()
+    _check_attributes(provider)
     if not _NAME.fullmatch(provider.name):
         raise ValueError(f"its name {provider.name!r} must match {_NAME.pattern}")
     if provider.name in taken:
         raise ValueError(f"there is already a provider {provider.name!r}")
     return provider
+
+
+def _check_attributes(provider: Provider) -> None:
+    """Refuse attributes of a wrong type. They would fail later, far from the plug-in."""
+    wrong = [
+        f"{name} must be {_a(kind)}; got {type(value).__name__}"
+        for name, kind in _TYPES.items()
+        if not isinstance(value := getattr(provider, name), kind)
+    ]
+    if not wrong:
+        models = {f"models[{name!r}]": model for name, model in provider.models.items()}
+        wrong = [
+            f"{name} must be a Model" for name, m in models.items() if not isinstance(m, Model)
+        ]
+    if wrong:
+        raise TypeError("; ".join(wrong))
+
+
+def _a(kind: type | tuple[type, ...]) -> str:
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    return " or ".join("None" if each is NoneType else f"a {each.__name__}" for each in kinds)
 
 
 _plug_ins, BROKEN = discovered(entry_points(group=GROUP))
