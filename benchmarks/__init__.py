@@ -1,1 +1,1 @@
-"""What the product costs, as ratios to hand-minimal code measured in the same run."""
+"""Benchmarks: the product compared with minimal hand-written code in the same run."""

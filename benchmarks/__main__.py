@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: run all, print ratios, exit 1 if a goal is missed."""
+"""`python -m benchmarks`: runs all benchmarks, and exits with 1 when a goal is missed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks import archive, notify, receiver, submit
 
 def main() -> int:
     """Run every benchmark."""
-    print("Times depend on this machine and this minute; only the ratios mean something.\n")
+    print("Times depend on the machine. Only the ratios can be compared.\n")
     reached = [receiver.run(), submit.run(), archive.run(), notify.run()]
     return 0 if all(reached) else 1
 

@@ -1,8 +1,8 @@
-"""Archiving, against a bare loop of requests.get to disk, with the same number of threads.
+"""Compares the archive step with a loop of requests.get to disk, with the same number of threads.
 
-Ours is the whole step: claim, guarded download, a look at every pixel, thumbnail, storage (synced),
-manifest, record. The images' host answers like a content network; on loopback without such a
-host, decoding is all that would be measured. Goal: at least 0.7 of the loop.
+The step is complete: claim, guarded download, decoding, thumbnail, storage with sync, manifest and
+record. The host of the images answers at the speed of a content network. Without it, only decoding
+would be measured. Goal: at least 0.7 of the loop.
 """
 
 from __future__ import annotations
@@ -28,12 +28,14 @@ GOAL = 0.7
 ROUNDS = 3
 IMAGES = 160
 KINDS = ("png", "jpeg")
-#: With the second number two cores have more to decode than they can: told, without a goal.
-THREADS, MANY = 8, 16
+#: The number of threads with a goal.
+THREADS = 8
+#: With more threads, two cores cannot decode fast enough. This is reported without a goal.
+MANY_THREADS = 16
 
 
 def run() -> bool:
-    """Measure both in turns, for each kind of image; print the median of the rounds' ratios."""
+    """Measure both alternately for each kind of image. Print the median of the ratios."""
     with Stack(processes=()) as stack:
         port = free_port()
         stack.start("origin", [sys.executable, "-m", "benchmarks.origin", str(port)])
@@ -42,11 +44,11 @@ def run() -> bool:
         runtime = Runtime.from_settings(Settings.from_env())
         print(
             f"Archive: {ROUNDS} rounds of {IMAGES} images; their host takes"
-            f" {origin.FIRST_BYTE * 1000:.0f} ms, then {origin.RATE / 1e6:g} MB/s"
+            f" {origin.FIRST_BYTE_SECONDS * 1000:.0f} ms, then {origin.BYTES_PER_SECOND / 1e6:g} MB/s"
         )
         reached = [_compare(runtime, port, kind, THREADS) >= GOAL for kind in KINDS]
         for kind in KINDS:
-            _compare(runtime, port, kind, MANY)
+            _compare(runtime, port, kind, MANY_THREADS)
     print(f"  goal: with {THREADS} threads a ratio of at least {GOAL}\n")
     return all(reached)
 
@@ -64,16 +66,16 @@ def _compare(runtime: Runtime, port: int, kind: str, threads: int) -> float:
     return _report(f"{kind} of {len(origin.picture(kind)) / 1e6:.2f} MB, {threads} threads", rates)
 
 
-def _rate(do: Callable[[str], None], things: Sequence[str], threads: int) -> float:
-    """Things done a second."""
+def _rate(do: Callable[[str], None], items: Sequence[str], threads: int) -> float:
+    """Return the items per second."""
     began = perf_counter()
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(do, things))
-    return len(things) / (perf_counter() - began)
+        list(pool.map(do, items))
+    return len(items) / (perf_counter() - began)
 
 
 def _bare(link: str, folder: Path) -> None:
-    """What one would write first."""
+    """Download one image in the simplest way."""
     with (
         requests.get(link, stream=True, timeout=30) as answer,
         (folder / link.rpartition("/")[2]).open("wb") as file,
@@ -82,10 +84,10 @@ def _bare(link: str, folder: Path) -> None:
 
 
 def _succeeded(runtime: Runtime, link: str) -> str:
-    """A job whose image is to be archived."""
+    """Return a succeeded job with an image to archive."""
     now = runtime.clock()
-    wanted = JobRequest("evolink", "nano-banana-2-lite", {"prompt": "A lighthouse at dusk"})
-    job_id = runtime.ledger.create(wanted, now=now, deadline_at=now + 3_600_000).job_id
+    request = JobRequest("evolink", "nano-banana-2-lite", {"prompt": "A lighthouse at dusk"})
+    job_id = runtime.ledger.create(request, now=now, deadline_at=now + 3_600_000).job_id
     runtime.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)
     outcome = Outcome.succeeded((Image(link, now + 86_400_000),))
     runtime.ledger.settle_attempt(job_id, 1, f"task-{job_id}", outcome, now=now)
@@ -101,7 +103,7 @@ def _report(what: str, rates: dict[str, list[float]]) -> float:
     ratio = median(
         ours / bare for ours, bare in zip(rates["archive"], rates["bare loop"], strict=True)
     )
-    rate = {name: median(found) for name, found in rates.items()}
-    told = ", ".join(f"{name} {per_second:.0f} /s" for name, per_second in rate.items())
-    print(f"  {what}: {told}, ratio {ratio:.2f}")
+    rate = {name: median(values) for name, values in rates.items()}
+    text = ", ".join(f"{name} {per_second:.0f} /s" for name, per_second in rate.items())
+    print(f"  {what}: {text}, ratio {ratio:.2f}")
     return ratio

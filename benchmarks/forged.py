@@ -1,11 +1,11 @@
-"""Forged callbacks while real jobs run: what an attack costs the real ones, and the web process.
+"""Measures what forged callbacks cost the real callbacks and the web process.
 
-Not a part of `python -m benchmarks`: it has no goal, and takes a while. Run it by itself:
+It is not part of `python -m benchmarks`, because it has no goal and takes longer. Run it alone:
 
     python -m benchmarks.forged [--forged 100000] [--jobs 200]
 
-The same jobs run once without the attack and once under it. A real callback's latency is measured
-where it is sent: here, at the provider's place.
+The same jobs run once without the attack and once with it. The latency of a real callback is
+measured at its sender.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from orchestrator.settings.settings import Settings
 
 HEADERS = {"Content-Type": "application/json"}
 BODY = b'{"id":"task-1","status":"completed","results":["https://forged.example.com/0.png"]}'
-#: How many different forgeries there are; they are sent again and again.
+#: The number of different forged callbacks. They are sent repeatedly.
 KINDS = 2000
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What came of real callbacks: their latencies (ms), sorted, and the answers by status."""
+    """The result of the real callbacks: sorted latencies (ms), and answers by status."""
 
     latencies: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
 
-    def told(self) -> str:
-        """In one line."""
+    def summary(self) -> str:
+        """Return one line."""
         p99 = self.latencies[int(len(self.latencies) * 0.99)]
         return (
             f"median {median(self.latencies):6.1f} ms   p99 {p99:6.1f} ms"
@@ -63,17 +63,17 @@ class AttackTarget:
         self._ledger = Ledger.from_url(stack.env["ORCHESTRATOR_REDIS_URL"])
 
     def memory(self) -> float:
-        """What the web processes have resident. MiB."""
+        """Return the resident memory of the web processes. MiB."""
         pids = _family(self._stack.running["web"].pid)
         pages = sum(int(_proc(pid, "statm").split()[1]) for pid in pids)
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def log_lines(self) -> int:
-        """How much it has written."""
+        """Return the number of log lines."""
         return self._stack.log("web").count("\n")
 
     def forgeries(self, job_id: str) -> list[bytes]:
-        """Callbacks that are none: tokens that are wrong, swapped, cut off; jobs nobody knows."""
+        """Return forged callbacks: with wrong, swapped or short tokens, or for unknown jobs."""
         path = self._path(job_id)
         rest, _, token = path.rpartition("/")
         other = self._path(keys.new_job_id(0)).rpartition("/")[2]
@@ -93,7 +93,7 @@ class AttackTarget:
         return list(islice(made, KINDS))
 
     def running(self) -> str:
-        """A job that waits for its callback."""
+        """Create a job that waits for its callback."""
         now = now_ms()
         wanted = JobRequest("evolink", "nano-banana-2-lite", {"prompt": "A lighthouse at dusk"})
         job_id = self._ledger.create(wanted, now=now, deadline_at=now + 3_600_000).job_id
@@ -102,13 +102,13 @@ class AttackTarget:
         return job_id
 
     def status(self, job_id: str) -> Status:
-        """Where a job is."""
+        """Return the status of a job."""
         job = self._ledger.get(job_id)
         assert job is not None
         return job.status
 
     def deliver(self, jobs: list[str], seen: Observation) -> None:
-        """Send each job's real callback, one after another, on a connection each."""
+        """Send the real callback of each job, one after another, on its own connection."""
         for job_id in jobs:
             body = BODY.replace(b"task-1", f"task-{job_id}".encode())
             begun = perf_counter()
@@ -124,12 +124,12 @@ class AttackTarget:
 
 
 def attack(port: int, forgeries: list[bytes], number: int) -> load.Load:
-    """Send that many of them, over many connections."""
+    """Send forged callbacks over many connections."""
     return load.run(port, list(islice(cycle(forgeries), number)))
 
 
 def run(forged: int, jobs: int) -> None:
-    """Measure, and print."""
+    """Measure and print."""
     with Stack(("web",)) as stack:
         os.environ.update({k: v for k, v in stack.env.items() if k.startswith("ORCHESTRATOR_")})
         target = AttackTarget(stack, Settings.from_env())
@@ -147,8 +147,8 @@ def run(forged: int, jobs: int) -> None:
             result = came.result()
         print(f"{forged} forged callbacks over {load.CONNECTIONS} connections, {jobs} real ones")
         print(f"  forged   {result.rate:6.0f} /s   answers {dict(result.statuses)}")
-        print(f"  real, without the attack   {quiet.told()}")
-        print(f"  real, under attack         {loud.told()}")
+        print(f"  real, without the attack   {quiet.summary()}")
+        print(f"  real, under attack         {loud.summary()}")
         print(f"  the attack outlasted them: {'yes' if left else 'no'}")
         print(f"  memory   {before:.0f} MiB before, {target.memory():.0f} MiB after")
         print(f"  log      {target.log_lines() - lines} lines")

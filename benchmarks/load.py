@@ -1,4 +1,4 @@
-"""A load generator: keep-alive connections that each send the next request after the answer."""
+"""A load generator. Each keep-alive connection sends its next request after an answer."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ CONNECTIONS = 64
 
 @dataclass(frozen=True)
 class Load:
-    """What came of a run: answers by status, requests a second, latencies in ms, sorted."""
+    """The result of a run: answers by status, requests per second, sorted latencies in ms."""
 
     statuses: Counter[int]
     rate: float
     latencies: Sequence[float]
 
     def percentile(self, part: float) -> float:
-        """The latency that `part` of the requests stayed under."""
+        """Return the latency at a percentile, such as 0.99. ms."""
         return self.latencies[min(int(len(self.latencies) * part), len(self.latencies) - 1)]
 
 
 def request(path: str, body: bytes, headers: dict[str, str]) -> bytes:
-    """A POST as it goes over the wire."""
+    """Return the bytes of a POST request."""
     lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body)}"]
     lines += [f"{name}: {value}" for name, value in headers.items()]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def run(port: int, requests: Sequence[bytes]) -> Load:
-    """Send every request once, over CONNECTIONS connections."""
+    """Send every request once over CONNECTIONS connections."""
     return asyncio.run(_run(port, requests))
 
 

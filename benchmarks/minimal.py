@@ -1,7 +1,7 @@
-"""The least that a receiver could do by hand: JSON, HMAC, one script. What ours is held against.
+"""The minimal receiver for the comparison: JSON, HMAC and one Lua script.
 
-The script is the ledger's own: settling once, with a timeline and an expiry, is the work that both
-have to do. What differs is everything around it.
+The script is the one of the ledger, because both must settle a job once, with a timeline and an
+expiry. So the ratio shows the cost of everything else.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ app = Flask(__name__)
 
 @app.post("/callbacks/<provider>/<reference>/<token>")
 def receive(provider: str, reference: str, token: str) -> str:
-    """Verify and settle, and nothing else."""
+    """Verify and settle a callback, and do nothing else."""
     mac = hmac.digest(SECRET, f"{provider}\n{reference}".encode(), hashlib.sha256).hex()
     if not hmac.compare_digest(mac, token):
         return "no"
@@ -35,9 +35,9 @@ def receive(provider: str, reference: str, token: str) -> str:
     job, attempt = reference.split(".")
     images, now = json.dumps([{"source_url": link} for link in task["results"]]), time_ns() // 10**6
     root = "{orch:0}:"
-    told: list[str | int] = ["succeeded", "callback", images, "", "", RETENTION, "{}", now]
+    fields: list[str | int] = ["succeeded", "callback", images, "", "", RETENTION, "{}", now]
     answer: list[str] = settle(
         keys=[f"{root}job:{job}", f"{root}events:{job}", f"{root}agenda"],
-        args=[now, attempt, "", task["id"], *told],
+        args=[now, attempt, "", task["id"], *fields],
     )
     return answer[0]

@@ -1,8 +1,7 @@
-"""From the callback to the notification: how long a caller waits for what we know.
+"""Measures the time from the callback to the notification.
 
-One job at a time on an otherwise idle machine: a signed callback goes in, and the notification
-comes out at another port. The time runs from the callback's first byte to the notification's
-arrival. Goal: 99 of 100 within 50 ms.
+One job runs at a time on an idle machine. The time starts with the first byte of a signed callback,
+and ends with the arrival of the notification at another port. Goal: 99 of 100 within 50 ms.
 """
 
 from __future__ import annotations
@@ -27,16 +26,16 @@ from orchestrator.settings.settings import Settings
 
 GOAL = 50.0
 JOBS = 400
-#: The first ones meet cold processes. Count.
+#: The first jobs are not counted, because they meet cold processes.
 WARM_UP = 20
 
 
 class _Caller:
-    """Plays the caller, and the image's host."""
+    """The receiver of the notification, and the host of the image."""
 
     def __init__(self) -> None:
-        self.told_at = 0.0
-        self.told = threading.Event()
+        self.notified_at = 0.0
+        self.notified = threading.Event()
         self.url = ""
 
 
@@ -48,10 +47,10 @@ def _caller() -> Iterator[_Caller]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            caller.told_at = perf_counter()
+            caller.notified_at = perf_counter()
             self.rfile.read(int(self.headers["Content-Length"]))
             self._answer(204, b"")
-            caller.told.set()
+            caller.notified.set()
 
         def do_GET(self) -> None:
             self._answer(200, image)
@@ -74,7 +73,7 @@ def _caller() -> Iterator[_Caller]:
 
 
 def run() -> bool:
-    """Measure, and print percentiles."""
+    """Measure and print the percentiles."""
     with Stack() as stack, _caller() as caller, requests.Session() as provider:
         ledger = Ledger.from_url(stack.env["ORCHESTRATOR_REDIS_URL"])
         os.environ.update({k: v for k, v in stack.env.items() if k.startswith("ORCHESTRATOR_")})
@@ -88,25 +87,25 @@ def run() -> bool:
 
 
 def _one(ledger: Ledger, settings: Settings, caller: _Caller, provider: requests.Session) -> float:
-    """The time of one job, ms; returns once its image is archived too."""
+    """Return the time of one job in ms, after its image is archived."""
     job_id, url = _running(ledger, settings, caller)
-    caller.told.clear()
+    caller.notified.clear()
     began = perf_counter()
     provider.post(url, data=_body(f"task-{job_id}", caller), timeout=10)
-    assert caller.told.wait(10), "no notification"
+    assert caller.notified.wait(10), "no notification"
     while not (job := ledger.get(job_id)) or not job.done:
         pass
-    return (caller.told_at - began) * 1000
+    return (caller.notified_at - began) * 1000
 
 
 def _running(ledger: Ledger, settings: Settings, caller: _Caller) -> tuple[str, str]:
-    """A job that waits for its callback, and where that goes."""
+    """Create a job that waits for its callback. Return it with its callback URL."""
     now = now_ms()
     wanted = JobRequest(
         "evolink",
         "nano-banana-2-lite",
         {"prompt": "A lighthouse at dusk"},
-        notify_url=f"{caller.url}/told",
+        notify_url=f"{caller.url}/notify",
     )
     job_id = ledger.create(wanted, now=now, deadline_at=now + 3_600_000).job_id
     ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)
@@ -115,7 +114,7 @@ def _running(ledger: Ledger, settings: Settings, caller: _Caller) -> tuple[str, 
 
 
 def _body(task_id: str, caller: _Caller) -> bytes:
-    """A callback as EvoLink sends it."""
+    """Return a callback in the form of EvoLink."""
     task = {
         "id": task_id,
         "model": "nano-banana-2-lite",

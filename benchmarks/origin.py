@@ -1,7 +1,7 @@
-"""A host of images for the archive's benchmark: `python -m benchmarks.origin PORT`.
+"""A host of images for the archive benchmark: `python -m benchmarks.origin PORT`.
 
-Serves pictures of the sizes that providers make, after the first-byte time and at the rate of a
-content network as seen from a data centre.
+It serves images with the sizes of real providers. It answers with the first-byte time and the speed
+of a content network, seen from a data centre.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ import sys
 
 from PIL import Image, ImageFilter
 
-#: The time to the first byte, seconds; and the rate of one connection, bytes a second.
-FIRST_BYTE, RATE = 0.1, 12_000_000
+#: The time to the first byte, and the speed of one connection.
+FIRST_BYTE_SECONDS, BYTES_PER_SECOND = 0.1, 12_000_000
 PIECE = 64 * 1024
 SIDE = 1024
 
 
 def picture(kind: str) -> bytes:
-    """A picture as detailed as a photograph, so that it has a photograph's size in bytes."""
+    """Return a picture with the detail and the size in bytes of a photograph."""
     chance = random.Random(1)
 
     def noise(side: int) -> Image.Image:
@@ -40,7 +40,7 @@ async def _serve(port: int) -> None:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                await asyncio.sleep(FIRST_BYTE)
+                await asyncio.sleep(FIRST_BYTE_SECONDS)
                 kind = head.split(b" ")[1].rpartition(b".")[2]
                 body = memoryview(bodies[kind])
                 writer.write(
@@ -49,7 +49,7 @@ async def _serve(port: int) -> None:
                 )
                 for start in range(0, len(body), PIECE):
                     writer.write(body[start : start + PIECE])
-                    await asyncio.sleep(PIECE / RATE)
+                    await asyncio.sleep(PIECE / BYTES_PER_SECOND)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 

@@ -1,7 +1,7 @@
-"""The receiver's throughput, against a hand-minimal Flask route on the same server and Redis.
+"""Compares the throughput of the receiver with a minimal Flask route on the same server and Redis.
 
-Each callback settles a job of its own; 64 connections; the load generator and Redis share the
-machine with the server. Goal: at least 0.8 of the minimal route's rate.
+Each callback settles its own job over one of 64 connections. The load generator and Redis run on
+the same machine. Goal: at least 0.8 of the rate of the minimal route.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ HEADERS = {"Content-Type": "application/json"}
 
 
 def run() -> bool:
-    """Measure both in turns, and print the median of the rounds' ratios."""
+    """Measure both alternately, and print the median of the ratios."""
     with Stack(processes=("web",)) as stack:
         port = free_port()
         stack.start("minimal", _minimal(port))
@@ -44,19 +44,19 @@ def run() -> bool:
 
 
 def _minimal(port: int) -> list[str]:
-    """The Procfile's web command, with the other application."""
+    """Return the web command of the Procfile with the other application."""
     command = procfile()["web"].replace("webhooks.wsgi:app", "benchmarks.minimal:app")
     return ["/bin/sh", "-c", f"PORT={port}; exec {command}"]
 
 
 class _Jobs(ABC):
-    """Jobs that are running in the ledger, each waiting for its callback."""
+    """Running jobs in the ledger that wait for their callbacks."""
 
     def __init__(self, stack: Stack) -> None:
         self._ledger = Ledger.from_url(stack.env["ORCHESTRATOR_REDIS_URL"])
 
     def requests(self, count: int) -> list[bytes]:
-        """A callback for each of `count` new jobs."""
+        """Return a callback for each of `count` new jobs."""
         return [self._request() for _ in range(count)]
 
     def _request(self) -> bytes:
@@ -70,11 +70,11 @@ class _Jobs(ABC):
 
     @abstractmethod
     def path(self, job_id: str) -> str:
-        """The path of the job's callback."""
+        """Return the path of a job's callback."""
 
 
 class _Ours(_Jobs):
-    """Callbacks as our receiver wants them."""
+    """Return callbacks in the form of our receiver."""
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack)
@@ -86,7 +86,7 @@ class _Ours(_Jobs):
 
 
 class _Theirs(_Jobs):
-    """Callbacks as the minimal route wants them."""
+    """Return callbacks in the form of the minimal route."""
 
     def __init__(self, stack: Stack) -> None:
         super().__init__(stack)
@@ -99,7 +99,7 @@ class _Theirs(_Jobs):
 
 
 def _body(task_id: str) -> bytes:
-    """A callback as EvoLink sends it."""
+    """Return a callback in the form of EvoLink."""
     task = {
         "created": 1757165031,
         "id": task_id,

@@ -1,7 +1,7 @@
-"""The submit step's CPU, against a bare pooled `requests` POST of the same body to the same stub.
+"""Compares the CPU time of the submit step with a bare pooled `requests` POST of the same body.
 
-Only this process' CPU counts: the stub provider and Redis are other processes. Goal: at most 1.5
-times the bare POST.
+Only the CPU time of this process counts. The stub provider and Redis are other processes. Goal: at
+most 1.5 times the bare POST.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d
 
 
 def run() -> bool:
-    """Measure both in turns, with one thread and with a worker's 32."""
+    """Measure both alternately, with one thread and with the 32 threads of a worker."""
     port = free_port()
     stub = multiprocessing.get_context("spawn").Process(target=_stub, args=(port,), daemon=True)
     stub.start()
@@ -100,7 +100,7 @@ def _runtime(stack: Stack) -> Runtime:
 
 
 def _stub(port: int) -> None:
-    """A provider that accepts whatever comes, as fast as Python can."""
+    """A provider that accepts every task as fast as possible."""
     asyncio.run(_serve(port))
 
 
