@@ -44,7 +44,8 @@ def run() -> bool:
         runtime = Runtime.from_settings(Settings.from_env())
         print(
             f"Archive: {ROUNDS} rounds of {IMAGES} images; their host takes"
-            f" {origin.FIRST_BYTE_SECONDS * 1000:.0f} ms, then {origin.BYTES_PER_SECOND / 1e6:g} MB/s"
+            f" {origin.FIRST_BYTE_SECONDS * 1000:.0f} ms,"
+            f" then {origin.BYTES_PER_SECOND / 1e6:g} MB/s"
         )
         reached = [_compare(runtime, port, kind, THREADS) >= GOAL for kind in KINDS]
         for kind in KINDS:
