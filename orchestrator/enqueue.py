@@ -120,12 +120,7 @@ def create_job(
         InvalidRequest, IdempotencyMismatch, LedgerUnavailable: as for enqueue.
     """
     idempotency = Idempotency(scope, _checked_key(key)) if key is not None else None
-    job_request: JobRequest = checked(REQUEST_SCHEMA, request)
-    if file:
-        job_request = replace(job_request, upload=describe(file, runtime.settings.max_upload_bytes))
-    _check_provider(runtime, job_request)
-    if violations := tuple(refusals(job_request, runtime.settings)):
-        raise InvalidRequest(*violations)
+    job_request = _checked_request(runtime, request, file)
     now = runtime.clock()
     seconds = job_request.deadline_seconds or runtime.settings.job_deadline_seconds
     deadline_at = now + int(seconds * 1000)
@@ -149,6 +144,18 @@ def create_job(
         created.job_id, Status.QUEUED, job_request, now, now, deadline_at, notification=notification
     )
     return EnqueueResult(job, replayed=False)
+
+
+def _checked_request(
+    runtime: Runtime, request: Mapping[str, Any], file: ImageFile | None
+) -> JobRequest:
+    job_request: JobRequest = checked(REQUEST_SCHEMA, request)
+    if file:
+        job_request = replace(job_request, upload=describe(file, runtime.settings.max_upload_bytes))
+    _check_provider(runtime, job_request)
+    if violations := tuple(refusals(job_request, runtime.settings)):
+        raise InvalidRequest(*violations)
+    return job_request
 
 
 def _check_provider(runtime: Runtime, job_request: JobRequest) -> None:
