@@ -274,7 +274,7 @@ def test_one_at_a_time_may_take_entries_out(spool: Spool) -> None:
 HOLDER = """
 import sys
 from pathlib import Path
-from orchestrator.spool import Spool
+from orchestrator.callbacks.spool import Spool
 with Spool(Path(sys.argv[1])).locked() as ours:
     print(ours, flush=True)
     sys.stdin.read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,9 +86,8 @@ def test_stats_shows_what_is_to_be_archived_and_at_risk(harness: Harness) -> Non
     gallery.job(picture(), expires=[hour])
     gallery.job(picture(), expires=[12 * hour])
 
-    assert (
-        "\narchives: 2 to do, 1 with links that may die within 6 h; 1 archived, 1 given up\n"
-    ) in cli("stats")
+    [line] = [line for line in cli("stats").splitlines() if line.startswith("archives: ")]
+    assert re.findall("[0-9]+", line) == ["2", "1", "6", "1", "1"]
     assert json.loads(cli("stats", "--json")) == json.loads(json.dumps(stats(harness.runtime)))
 
 
@@ -99,7 +99,7 @@ def test_stats_shows_who_is_told_and_which_hosts_are_paused(harness: Harness) ->
 
     shown = cli("stats")
 
-    assert (
-        "\ncallers: 1 to tell, 0 given up (orchestrator notify --dead); 0 told, 0 left\n" in shown
-    )
-    assert "\npaused: down.example, failing since 2026-11-30T00:53:20.000Z\n" in shown
+    [line] = [line for line in shown.splitlines() if line.startswith("notifications: ")]
+    assert re.findall("[0-9]+", line) == ["1", "0", "0", "0"]
+    assert "orchestrator notify --dead" in line
+    assert "down.example, failing since 2026-11-30T00:53:20.000Z\n" in shown

@@ -82,7 +82,7 @@ def test_what_waits_and_what_was_put_aside_is_counted(spool: Spool) -> None:
 
     waiting, bad = found()
     assert (waiting.mark, waiting.found) == ("warning", "2 callbacks are waiting")
-    assert (bad.mark, bad.found) == ("warning", "1 files were no callbacks")
+    assert (bad.mark, bad.found) == ("warning", "1 files are not callbacks")
     assert waiting.mend
     assert bad.mend
 

@@ -103,7 +103,7 @@ def test_the_others_are_told_although_one_cannot_be(harness: Harness, dead: list
     assert done.exit_code == told_json.exit_code == 1
     assert done.stdout == "notifications scheduled: 1\n"
     first, second = done.stderr.splitlines()
-    assert first.startswith(f"{silent}: its request names no notify_url")
+    assert first.startswith(f"{silent}: its request has no notify_url")
     assert second.startswith(f"{waiting}: it is queued")
     document = json.loads(told_json.stdout)
     assert document["begun"] == [dead[1]]
@@ -118,7 +118,7 @@ def test_with_a_job_that_is_not_there_none_is_told(
     done = notify(dead[0], job_id)
 
     assert done.exit_code == 1
-    assert f"there is no job '{job_id}' in this ledger" in done.output
+    assert f"job '{job_id}' does not exist" in done.output
     assert harness.nudges.sent == []
 
 

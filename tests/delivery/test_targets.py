@@ -144,8 +144,8 @@ def test_a_refused_task_is_told_which_there_are(strict: Harness) -> None:
     [some] = refused(strict, notify_task="store.told")
     [none] = refused(change(strict, notify_tasks=()), notify_task="store.told")
 
-    assert some.allowed == "what ORCHESTRATOR_NOTIFY_TASKS names: shop.*, billing.paid"
-    assert none.allowed == "what ORCHESTRATOR_NOTIFY_TASKS names: none, while it is not set"
+    assert some.allowed.endswith("ORCHESTRATOR_NOTIFY_TASKS: shop.*, billing.paid")
+    assert "ORCHESTRATOR_NOTIFY_TASKS: none" in none.allowed
 
 
 @pytest.mark.parametrize("task", ["orchestrator.enqueue", "orchestrator.", "orchestrator.submit"])
@@ -160,7 +160,7 @@ def test_without_a_secret_no_url_can_be_told(start: Callable[..., Harness]) -> N
     [violation] = refused(harness, notify_url=PUBLIC)
 
     assert violation.field == "notify_url"
-    assert violation.allowed == "nothing until ORCHESTRATOR_NOTIFY_SECRET is set"
+    assert "ORCHESTRATOR_NOTIFY_SECRET" in violation.allowed
     assert refused(harness, notify_stream="shop") == []
 
 

@@ -61,25 +61,22 @@ def test_a_job_that_failed_or_was_cancelled_becomes_a_new_job(
 
 
 @pytest.mark.parametrize(
-    ("life", "why"),
+    ("life", "reason"),
     [
-        (Harness.enqueue, "it is queued: it still reaches its outcome"),
-        (
-            lambda w: job_states.submitting(w).job.id,
-            "it is submitting: it still reaches its outcome",
-        ),
-        (job_states.unconfirmed, "it is unconfirmed: it still reaches its outcome"),
-        (job_states.running, "it is running: it still reaches its outcome"),
-        (job_states.ended, "it succeeded: for more images, enqueue another job"),
+        (Harness.enqueue, "it is queued "),
+        (lambda harness: job_states.submitting(harness).job.id, "it is submitting "),
+        (job_states.unconfirmed, "it is unconfirmed "),
+        (job_states.running, "it is running "),
+        (job_states.ended, "it succeeded"),
     ],
 )
 @pytest.mark.parametrize("accept_risk", [False, True])
 def test_a_job_that_is_not_over_or_succeeded_is_not_retried(
-    harness: Harness, life: Callable[[Harness], str], why: str, accept_risk: bool
+    harness: Harness, life: Callable[[Harness], str], reason: str, accept_risk: bool
 ) -> None:
     job_id = life(harness)
 
-    with pytest.raises(NotRetryable, match=f"^{why}$") as refused:
+    with pytest.raises(NotRetryable, match=f"^{reason}") as refused:
         again(harness, job_id, accept_risk=accept_risk)
 
     assert not isinstance(refused.value, MayBePaid)
@@ -105,7 +102,7 @@ def test_an_uploaded_file_is_not_there_any_more(harness: Harness) -> None:
     job_id = create_job(harness.runtime, request, scope="tests", file=file).job.id
     harness.ledger.cancel(job_id, now=harness.clock.now)
 
-    with pytest.raises(NotRetryable, match="enqueue it again, with the file"):
+    with pytest.raises(NotRetryable, match="its file was not kept"):
         again(harness, job_id, accept_risk=True)
 
 

@@ -186,7 +186,7 @@ def test_another_task_than_the_one_asked_for_is_not_believed(harness: Harness) -
 
     job = harness.job(job_id)
     assert (job.status, job.attempt.task_id) == (Status.RUNNING, "task-1")
-    assert "told of task-2" in harness.ledger.events(job_id)[-1].detail["state"]
+    assert "task-2" in harness.ledger.events(job_id)[-1].detail["state"]
 
 
 # Not found -----------------------------------------------------------------------------------

@@ -159,7 +159,7 @@ def test_a_job_that_took_long_is_kept_from_its_end_on(harness: Harness) -> None:
 def test_every_shard_is_cleared_page_by_page(
     harness: Harness, shards: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "PAGE", 4)
+    monkeypatch.setattr(overview, "PAGE_JOBS", 4)
     sharded = harness.on(Ledger(lambda: harness.redis, shards=shards))
     old = {job_states.refused(sharded) for _ in range(20)}
     kept = {sharded.enqueue() for _ in range(20)}
@@ -306,7 +306,7 @@ def test_the_command_says_what_is_away(
     use_runtime(monkeypatch, away(harness).runtime)
     told = cli()
     assert told.exit_code == 1
-    assert "Redis is away" in told.output
+    assert "Redis does not answer" in told.output
 
 
 @pytest.fixture

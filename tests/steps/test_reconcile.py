@@ -72,7 +72,7 @@ def test_every_shard_is_swept(harness: Harness) -> None:
 def test_more_than_a_sweep_takes_is_left_for_the_next_one_oldest_first(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LIMIT", 2)
+    monkeypatch.setattr(module, "MAX_JOBS", 2)
     job_ids = []
     for _ in range(3):
         job_ids.append(harness.enqueue())

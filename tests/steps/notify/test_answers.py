@@ -205,16 +205,16 @@ def test_a_longer_wait_takes_no_try_away(harness: Harness, receiver: FakeProvide
 
 @pytest.fixture
 def hanging(receiver: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """The receiver does not answer before this is set, and has little time."""
-    monkeypatch.setattr(targets, "TIMEOUT", 0.2)
-    go_on = threading.Event()
+    """The receiver answers only after this event. Its time limit is short."""
+    monkeypatch.setattr(targets, "TIMEOUT_SECONDS", 0.2)
+    released = threading.Event()
 
     def handler(_: Asked) -> None:
-        go_on.wait(10)
+        released.wait(60)
 
     receiver.handler = handler
-    yield go_on
-    go_on.set()
+    yield released
+    released.set()
 
 
 def test_a_time_out_is_a_failure_of_the_host(
