@@ -169,8 +169,7 @@ def _families(providers: list[Provider]) -> Iterator[str]:
         "",
     )
     yield from _row("family", *map(_linked, providers), rule=True)
-    names = dict.fromkeys(name for p in providers for name in p.families)
-    for name in names:
+    for name in dict.fromkeys(name for p in providers for name in p.families):
         yield from _row(f"`{name}`", *(_family(p, name) for p in providers))
     yield from _row("default resolution", *map(_default_resolutions, providers))
     for provider in providers:

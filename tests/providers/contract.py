@@ -47,6 +47,12 @@ class ProviderContract(AnswersContract):
 
         assert self.written(self.native(body)) == body
 
+    def test_every_model_name_is_accepted_in_both_forms(self) -> None:
+        for name in self.provider.models:
+            body = self.written(self.request(name))
+            assert body == self.smallest(name)
+            assert self.written(self.native(body)) == body
+
     def test_every_listed_value_of_every_option_is_taken(self, each_model: str) -> None:
         model = self.provider.models[each_model]
         for option in model.options:

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.cli.stack import ROOT
 from orchestrator.providers import BUILT_IN, api
-from tests.docs.pages import Page, code
+from tests.docs.pages import DocPage, code
 
 ADAPTERS = [ROOT / "orchestrator" / "providers" / f"{name}.py" for name in BUILT_IN]
 EXAMPLE = ROOT / "examples" / "pixelmill" / "orchestrator_pixelmill.py"
@@ -34,5 +34,5 @@ def test_every_public_name_is_exported_and_sorted() -> None:
 
 
 def test_the_page_lists_every_name() -> None:
-    rows = Page("docs/adding-a-provider.md").rows("name")
+    rows = DocPage("docs/adding-a-provider.md").rows("name")
     assert sorted(name for row in rows for name in code(row[0])) == api.__all__

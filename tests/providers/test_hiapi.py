@@ -62,7 +62,7 @@ class TestHiAPI(ProviderContract):
     documented = ("request_text_to_image", "request_reference")
     refused: ClassVar[dict[str, dict[str, Cases]]] = {
         "Nano-Banana-2": {
-            "prompt": [("", "1 to any number"), (7, "a string"), (None, "not null")],
+            "prompt": [("", "at least 1 character"), (7, "a string"), (None, "not null")],
             "images": [
                 ("https://e.example/a.png", "a list of URLs"),
                 (["ftp://e.example/a.png"], "an http(s) URL"),

@@ -156,7 +156,7 @@ def test_the_page_of_one_provider() -> None:
 
     assert page[0] == "# Providers"
     for line in (
-        "| option | [ListedMill](mill.md) |",
+        "| option | [Mill](mill.md) |",
         "| --- | --- |",
         "| `prompt` | full |",
         "| `images` | limited |",

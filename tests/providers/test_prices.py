@@ -72,7 +72,7 @@ def test_prices_that_are_no_object_with_models_are_refused(prices: Any) -> None:
 def test_an_odd_price_is_refused_with_its_place(odd: Any) -> None:
     for prices, place in (({"a": 1, "m": odd}, "m"), ({"m": {"1K": 1, "4K": odd}}, "m > 4K")):
         with pytest.raises(
-            BadPrices, match=f"^at {place}: a number from 0, or an object of numbers$"
+            BadPrices, match=f"a number from 0, or an object of numbers, at {place}$"
         ):
             table(prices)
 
@@ -87,12 +87,12 @@ def test_eight_names_may_lead_to_a_price() -> None:
 
 @pytest.mark.parametrize("depth", [9, 900, 1015])
 def test_more_names_than_eight_are_refused(depth: int) -> None:
-    with pytest.raises(BadPrices, match=r"^at a( > a){7}: a number from 0"):
+    with pytest.raises(BadPrices, match=r", at a( > a){7}$"):
         PriceTable.parse(nested(depth))
 
 
 def test_an_empty_object_of_prices_is_refused() -> None:
-    with pytest.raises(BadPrices, match=r"^at m: "):
+    with pytest.raises(BadPrices, match=r", at m$"):
         table({"m": {}})
 
 

@@ -99,7 +99,7 @@ def plug(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plug:
 
     def make(module: str, source: str) -> EntryPoint:
         (tmp_path / f"{module}.py").write_text(source, "utf-8")
-        return EntryPoint(module, f"{module}:Mill", GROUP)
+        return EntryPoint(module, f"{module}:MillPlugin", GROUP)
 
     return make
 
@@ -120,7 +120,7 @@ def test_another_packages_provider_is_found(plug: Plug) -> None:
         ("plug_empty", "", "AttributeError: "),
         (
             "plug_object",
-            "Mill = object()",
+            "MillPlugin = object()",
             "TypeError: plug_object:MillPlugin is not a subclass of ",
         ),
         (

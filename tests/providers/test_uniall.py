@@ -43,7 +43,7 @@ SIZED = "one of 1024x768, 768x1024, 1344x1024"
 ROW = re.compile(r"\| `(\d+x\d+)`\|`([\d:]+)(?: approximately)?`\| (\w+) \|`(\dK)` \|")
 TABLE = ROW.findall((PAYLOADS / "uniall" / "sizes.md").read_text("utf-8"))
 
-PROMPT: Cases = [("", "1 to any number"), (7, "a string"), (None, "not null")]
+PROMPT: Cases = [("", "at least 1 character"), (7, "a string"), (None, "not null")]
 IMAGES: Cases = [
     (["ftp://e.example/a.png", "https://e.example/a.png"], "an http(s) URL"),
     (["https://e.example/a.png", "no link"], "an http(s) URL"),
