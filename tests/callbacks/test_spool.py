@@ -32,7 +32,7 @@ def kept(spool: Spool) -> list[Entry]:
     return [spool.load(name) for name in spool.waiting()]
 
 
-def test_what_is_kept_is_read_as_it_came(spool: Spool) -> None:
+def test_a_stored_entry_is_read_unchanged(spool: Spool) -> None:
     for body in (BODY, b"", b"\n\n", b"{}\n", bytes(range(256))):
         spool.keep(replace(ENTRY, body=body))
 
@@ -46,7 +46,7 @@ def test_an_empty_spool_has_no_folder_and_nothing_waits(spool: Spool) -> None:
     assert (spool.waiting(), spool.bad(), spool.folder.exists()) == ([], [], False)
 
 
-def test_the_order_is_that_of_receipt_whoever_wrote_it(spool: Spool) -> None:
+def test_entries_of_all_processes_are_in_the_order_of_receipt(spool: Spool) -> None:
     other = Spool(spool.folder)
     times = [NOON + 5, NOON, NOON + 5, NOON + 100_000_000, NOON - 1]
     for number, received in enumerate(times):
@@ -62,14 +62,14 @@ def test_processes_that_write_in_the_same_millisecond_lose_nothing(spool: Spool)
     assert {entry.attempt for entry in kept(spool)} == set(range(1, 6))
 
 
-def test_within_a_millisecond_the_order_is_that_of_keeping(spool: Spool) -> None:
+def test_within_a_millisecond_entries_are_in_the_order_of_storing(spool: Spool) -> None:
     for number in range(1, 21):
         spool.keep(replace(ENTRY, attempt=number))
 
     assert [entry.attempt for entry in kept(spool)] == list(range(1, 21))
 
 
-def test_nobody_else_may_read_it(spool: Spool) -> None:
+def test_files_and_folder_are_private(spool: Spool) -> None:
     spool.keep(ENTRY)
 
     modes = {path.stat().st_mode & 0o777 for path in [spool.folder, *spool.folder.iterdir()]}
@@ -79,7 +79,7 @@ def test_nobody_else_may_read_it(spool: Spool) -> None:
 # The disk ------------------------------------------------------------------------------------
 
 
-def test_file_and_folder_are_synced_before_it_counts_as_kept(
+def test_file_and_folder_are_synced_before_keep_returns(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     done: list[str] = []
@@ -119,7 +119,7 @@ BREAKS: dict[str, tuple[Any, str, int]] = {
 
 
 @pytest.mark.parametrize("what", BREAKS)
-def test_an_error_of_the_disk_is_told_and_leaves_nothing(
+def test_a_disk_error_raises_and_leaves_no_file(
     spool: Spool, monkeypatch: pytest.MonkeyPatch, what: str
 ) -> None:
     owner, name, number = BREAKS[what]
@@ -134,7 +134,7 @@ def test_an_error_of_the_disk_is_told_and_leaves_nothing(
     assert kept(spool) == [ENTRY]
 
 
-def test_where_only_the_folder_cannot_be_synced_it_may_be_there_and_is_told_as_not_kept(
+def test_a_failed_sync_of_the_folder_raises_although_the_file_exists(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("orchestrator.storage.files.sync_folder", fails(errno.EIO))
@@ -145,14 +145,14 @@ def test_where_only_the_folder_cannot_be_synced_it_may_be_there_and_is_told_as_n
     assert kept(spool) == [ENTRY], "a second delivery is a duplicate; a lost one is lost"
 
 
-def test_a_file_in_place_of_the_folder_is_told(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_raises(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("no folder")
 
     with pytest.raises(SpoolError):
         Spool(tmp_path / "spool").keep(ENTRY)
 
 
-def test_half_written_files_do_not_count_and_go_when_they_are_old(spool: Spool) -> None:
+def test_temporary_files_are_ignored_and_deleted_when_old(spool: Spool) -> None:
     spool.keep(ENTRY)
     young, old = (spool.folder / f"{name}.callback.half" for name in ("1", "2"))
     young.write_bytes(b'{"spool"')
@@ -168,9 +168,7 @@ def test_half_written_files_do_not_count_and_go_when_they_are_old(spool: Spool) 
 # Room ----------------------------------------------------------------------------------------
 
 
-def test_no_more_files_are_kept_than_there_is_room(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_number_of_files_is_limited(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_FILES", 3)
     for _ in range(3):
         spool.keep(ENTRY)
@@ -180,9 +178,7 @@ def test_no_more_files_are_kept_than_there_is_room(
     assert len(spool.waiting()) == 3
 
 
-def test_no_more_bytes_are_kept_than_there_is_room(
-    spool: Spool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_number_of_bytes_is_limited(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_TOTAL_BYTES", 2 * len(ENTRY.stored()))
     spool.keep(ENTRY)
     spool.keep(ENTRY)
@@ -191,7 +187,7 @@ def test_no_more_bytes_are_kept_than_there_is_room(
         spool.keep(ENTRY)
 
 
-def test_what_others_wrote_and_what_was_put_aside_takes_room_too(
+def test_files_of_other_processes_and_unreadable_files_count(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_FILES", 2)
@@ -204,7 +200,7 @@ def test_what_others_wrote_and_what_was_put_aside_takes_room_too(
         spool.keep(ENTRY)
 
 
-def test_room_that_was_freed_is_found_again(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_removed_files_free_their_room(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_FILES", 1)
     monkeypatch.setattr(module, "SIZE_CACHE_SECONDS", 0.0)
     for _ in range(3):
@@ -234,7 +230,7 @@ NO_ENTRIES = {
 
 
 @pytest.mark.parametrize("name", NO_ENTRIES)
-def test_a_file_that_is_no_entry_is_told_from_one(spool: Spool, name: str) -> None:
+def test_a_file_that_is_not_an_entry_is_refused(spool: Spool, name: str) -> None:
     spool.folder.mkdir()
     (spool.folder / "1.callback").write_bytes(NO_ENTRIES[name])
 
@@ -245,14 +241,14 @@ def test_a_file_that_is_no_entry_is_told_from_one(spool: Spool, name: str) -> No
     assert (spool.waiting(), spool.bad()) == ([], ["1.callback.bad"])
 
 
-def test_a_folder_is_no_entry(spool: Spool) -> None:
+def test_a_folder_is_refused(spool: Spool) -> None:
     (spool.folder / "1.callback").mkdir(parents=True)
 
     with pytest.raises(BadEntry):
         spool.load("1.callback")
 
 
-def test_what_is_gone_is_gone(spool: Spool) -> None:
+def test_a_removed_entry_is_not_found(spool: Spool) -> None:
     spool.remove("1.callback")
     with pytest.raises(FileNotFoundError):
         spool.load("1.callback")
@@ -261,7 +257,7 @@ def test_what_is_gone_is_gone(spool: Spool) -> None:
 # Who may take out ----------------------------------------------------------------------------
 
 
-def test_one_at_a_time_may_take_entries_out(spool: Spool) -> None:
+def test_the_lock_has_one_holder(spool: Spool) -> None:
     spool.keep(ENTRY)
     other = Spool(spool.folder)
 
@@ -281,7 +277,7 @@ with Spool(Path(sys.argv[1])).locked() as ours:
 """
 
 
-def test_a_process_that_was_killed_holds_nothing(spool: Spool) -> None:
+def test_a_killed_process_releases_the_lock(spool: Spool) -> None:
     spool.keep(ENTRY)
     command = [sys.executable, "-c", HOLDER, str(spool.folder)]
     pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

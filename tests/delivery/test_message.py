@@ -40,7 +40,9 @@ def test_each_outcome_has_its_type(harness: Harness) -> None:
         assert (made.type, made.content["type"]) == (kind, kind)
 
 
-def test_it_is_the_job_as_the_api_shows_it_and_when_it_had_its_outcome(harness: Harness) -> None:
+def test_a_message_has_the_job_as_the_api_shows_it_and_the_time_of_its_outcome(
+    harness: Harness,
+) -> None:
     job_id = job_states.ended(harness, **STREAM)
     harness.clock.forward(90)
 
@@ -55,7 +57,7 @@ def test_it_is_the_job_as_the_api_shows_it_and_when_it_had_its_outcome(harness: 
     assert made.content["data"]["images"][0]["url"].startswith(f"{PUBLIC_URL}/v1/jobs/{job_id}/")
 
 
-def test_its_id_names_the_job_and_stays_the_same(harness: Harness) -> None:
+def test_the_id_of_a_message_names_the_job_and_is_stable(harness: Harness) -> None:
     job_id = job_states.ended(harness, **STREAM)
     first = message(harness.job(job_id), PUBLIC_URL)
     harness.clock.forward(7200)
@@ -75,7 +77,7 @@ def test_the_reference_library_verifies_it() -> None:
 
 
 @pytest.mark.parametrize("known", [SECRET, OLD_SECRET], ids=["new", "old"])
-def test_while_secrets_are_exchanged_a_receiver_may_know_either(known: str) -> None:
+def test_a_receiver_may_know_the_new_or_the_old_secret(known: str) -> None:
     headers = signed(SECRET, OLD_SECRET)
 
     assert Webhook(known).verify(BODY, headers)
@@ -100,7 +102,7 @@ def test_the_newest_secret_signs_first() -> None:
     ],
     ids=["body", "blank", "id", "timestamp", "signature"],
 )
-def test_the_reference_library_refuses_what_was_changed(
+def test_the_reference_library_refuses_a_changed_message(
     body: bytes, changes: dict[str, str]
 ) -> None:
     with pytest.raises(WebhookVerificationError, match="No matching signature"):
@@ -112,12 +114,12 @@ def test_another_secret_does_not_verify() -> None:
         Webhook(whsec("somebody else's")).verify(BODY, signed(SECRET, OLD_SECRET))
 
 
-def test_an_old_delivery_cannot_be_played_again() -> None:
+def test_an_old_delivery_cannot_be_replayed() -> None:
     with pytest.raises(WebhookVerificationError, match="too old"):
         Webhook(SECRET).verify(BODY, signed(SECRET, seconds=NOW - 600))
 
 
-def test_the_key_is_what_the_secret_holds_in_base64() -> None:
+def test_the_key_is_the_base64_content_of_the_secret() -> None:
     key = b64decode(SECRET.removeprefix("whsec_"))
     expected = hmac.new(key, b"msg_job_1.%d." % NOW + BODY, hashlib.sha256).digest()
 
@@ -126,7 +128,7 @@ def test_the_key_is_what_the_secret_holds_in_base64() -> None:
     assert (version, b64decode(signature)) == ("v1", expected)
 
 
-def test_a_secret_that_is_made_here_is_one_and_never_the_same() -> None:
+def test_new_secrets_are_valid_and_different() -> None:
     made = {standard_webhooks.new_secret() for _ in range(20)}
 
     assert len(made) == 20
@@ -134,7 +136,7 @@ def test_a_secret_that_is_made_here_is_one_and_never_the_same() -> None:
 
 
 @pytest.mark.parametrize("bytes_", [24, 32, 64])
-def test_secrets_of_the_right_length_are_taken(bytes_: int) -> None:
+def test_secrets_of_the_right_length_are_accepted(bytes_: int) -> None:
     secret = f"whsec_{b64encode(b'k' * bytes_).decode()}"
 
     assert standard_webhooks.is_secret(secret)
@@ -156,5 +158,5 @@ def test_secrets_of_the_right_length_are_taken(bytes_: int) -> None:
         SECRET.replace("whsec_", "whsec_whsec_"),
     ],
 )
-def test_what_cannot_be_a_secret_is_known(text: str) -> None:
+def test_an_invalid_secret_is_recognised(text: str) -> None:
     assert not standard_webhooks.is_secret(text)

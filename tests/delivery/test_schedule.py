@@ -23,7 +23,7 @@ def most() -> float:
     return 1.0
 
 
-def test_it_is_the_published_one() -> None:
+def test_the_schedule_is_that_of_standard_webhooks() -> None:
     assert list(SCHEDULE) == PUBLISHED
     assert sum(PUBLISHED) == LONGEST_PAUSE_SECONDS
 
@@ -38,7 +38,7 @@ def test_each_wait_is_the_planned_one_or_up_to_a_tenth_longer(tries: int) -> Non
 
 @pytest.mark.parametrize("tries", [10, 11, 1000])
 @pytest.mark.parametrize("retry_after", [None, 1.0, 1e9])
-def test_the_tenth_try_was_the_last(tries: int, retry_after: float | None) -> None:
+def test_the_tenth_try_is_the_last(tries: int, retry_after: float | None) -> None:
     assert wait_after(tries, retry_after, none) is None
 
 
@@ -53,8 +53,6 @@ def test_the_tenth_try_was_the_last(tries: int, retry_after: float | None) -> No
         (9, 3600.0, 86_400),
     ],
 )
-def test_a_longer_wait_that_the_receiver_asks_for_is_honoured(
-    tries: int, asked: float, given: float
-) -> None:
+def test_a_longer_retry_after_is_followed(tries: int, asked: float, given: float) -> None:
     assert wait_after(tries, asked, none) == given
     assert wait_after(tries, asked, most) == pytest.approx(given * 1.1)

@@ -67,7 +67,7 @@ def refused(harness: Harness, **fields: Any) -> list[Violation]:
         {"notify_stream": "shop"},
     ],
 )
-def test_what_is_allowed_is_taken(strict: Harness, fields: dict[str, Any]) -> None:
+def test_allowed_targets_are_accepted(strict: Harness, fields: dict[str, Any]) -> None:
     assert refused(strict, **fields) == []
 
 
@@ -131,7 +131,7 @@ URL, TASK, QUEUE, WAY = (
         ),
     ],
 )
-def test_what_is_not_is_refused_with_field_value_and_what_is(
+def test_a_refusal_has_the_field_the_value_and_the_allowed_values(
     strict: Harness, fields: dict[str, Any], field: str, allowed: str
 ) -> None:
     [violation] = refused(strict, **fields)
@@ -140,7 +140,7 @@ def test_what_is_not_is_refused_with_field_value_and_what_is(
     assert violation.allowed.startswith(allowed)
 
 
-def test_a_refused_task_is_told_which_there_are(strict: Harness) -> None:
+def test_a_refused_task_names_the_allowed_tasks(strict: Harness) -> None:
     [some] = refused(strict, notify_task="store.told")
     [none] = refused(change(strict, notify_tasks=()), notify_task="store.told")
 
@@ -149,12 +149,12 @@ def test_a_refused_task_is_told_which_there_are(strict: Harness) -> None:
 
 
 @pytest.mark.parametrize("task", ["orchestrator.enqueue", "orchestrator.", "orchestrator.submit"])
-def test_our_own_tasks_are_not_sent_whatever_is_allowed(strict: Harness, task: str) -> None:
+def test_our_own_tasks_are_never_allowed(strict: Harness, task: str) -> None:
     assert refused(change(strict, notify_tasks=("*",)), notify_task=task)
     assert not refused(change(strict, notify_tasks=("*",)), notify_task="orchestratorx.told")
 
 
-def test_without_a_secret_no_url_can_be_told(start: Callable[..., Harness]) -> None:
+def test_without_a_secret_a_notify_url_is_refused(start: Callable[..., Harness]) -> None:
     harness = start()
 
     [violation] = refused(harness, notify_url=PUBLIC)
@@ -164,7 +164,7 @@ def test_without_a_secret_no_url_can_be_told(start: Callable[..., Harness]) -> N
     assert refused(harness, notify_stream="shop") == []
 
 
-def test_hosts_that_are_listed_are_allowed_whatever_they_are(start: Callable[..., Harness]) -> None:
+def test_listed_hosts_are_allowed(start: Callable[..., Harness]) -> None:
     harness = start(
         ORCHESTRATOR_NOTIFY_SECRET=SECRET, ORCHESTRATOR_ALLOW_HOSTS="shop.internal:8000, 10.0.0.0/8"
     )
@@ -200,7 +200,7 @@ def test_secrets_in_a_refused_url_are_not_repeated(strict: Harness, url: str, sh
     assert strict.redis.keys() == []
 
 
-def test_a_request_that_is_refused_names_all_that_is_wrong(strict: Harness) -> None:
+def test_a_refused_request_names_every_wrong_field(strict: Harness) -> None:
     bad = {
         "notify_url": "http://10.0.0.1/",
         "notify_task": "store.told",
@@ -256,9 +256,7 @@ def test_a_task_is_sent_with_the_message_and_its_id(
     }
 
 
-def test_while_the_broker_is_away_it_is_tried_again_with_the_same_id(
-    on_broker: Harness, real_redis: Redis
-) -> None:
+def test_a_broker_outage_is_retried_with_the_same_id(on_broker: Harness, real_redis: Redis) -> None:
     job_id = job_states.ended(on_broker, notify_task="shop.told")
 
     now = once(with_broker(on_broker, NOWHERE), job_id)
@@ -272,9 +270,7 @@ def test_while_the_broker_is_away_it_is_tried_again_with_the_same_id(
     assert message["headers"]["id"] == f"msg_{job_id}"
 
 
-def test_a_queue_that_is_no_queue_is_a_failure_like_others(
-    on_broker: Harness, real_redis: Redis
-) -> None:
+def test_a_queue_of_the_wrong_type_is_retried(on_broker: Harness, real_redis: Redis) -> None:
     real_redis.set("shop", "not a list")
     job_id = job_states.ended(on_broker, notify_task="shop.told", notify_queue="shop")
 
@@ -286,7 +282,7 @@ def test_a_queue_that_is_no_queue_is_a_failure_like_others(
     assert again(on_broker, job_id).status is DONE
 
 
-def test_an_error_of_the_broker_is_kept_short(
+def test_an_error_of_the_broker_is_shortened(
     on_broker: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any, **__: Any) -> None:
@@ -319,7 +315,7 @@ def test_a_stream_gets_the_message_and_its_id(harness: Harness) -> None:
     assert keys.stream("shop.v1") == "{orch:0}:stream:shop.v1"
 
 
-def test_a_stream_while_redis_is_away_is_left_to_the_lease(
+def test_a_stream_entry_that_cannot_be_added_is_repeated_after_the_lease(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = job_states.ended(harness, notify_stream="shop")

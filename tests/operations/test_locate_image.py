@@ -46,7 +46,7 @@ def copied(harness: Harness, job_id: str, index: int, extension: str) -> Archive
     return Archived(f"{place}.{extension}", f"{place}.thumb.webp", kind, copy.sha256)
 
 
-def test_until_there_is_a_copy_an_image_is_at_the_provider(harness: Harness) -> None:
+def test_an_image_without_a_copy_is_at_the_provider(harness: Harness) -> None:
     gallery = Gallery(harness)
     job_id = gallery.job(Answer(404), picture())
     links = [image.source_url for image in harness.job(job_id).images]
@@ -61,14 +61,14 @@ def test_until_there_is_a_copy_an_image_is_at_the_provider(harness: Harness) -> 
     assert locate_image(harness.runtime, job_id, 1) == copied(harness, job_id, 1, "png")
 
 
-def test_an_image_that_was_given_up_is_lost_and_its_neighbour_is_not(
+def test_an_image_that_was_given_up_is_lost_and_the_other_is_archived(
     harness: Harness, mixed: str
 ) -> None:
     assert locate_image(harness.runtime, mixed, 0) == LOST
     assert locate_image(harness.runtime, mixed, 1) == copied(harness, mixed, 1, "jpg")
 
 
-def test_when_the_job_has_left_the_ledger_its_manifest_tells_the_same(
+def test_the_manifest_of_an_expired_job_gives_the_same_answers(
     harness: Harness, mixed: str
 ) -> None:
     known = [locate_image(harness.runtime, mixed, index) for index in range(3)]
@@ -79,7 +79,7 @@ def test_when_the_job_has_left_the_ledger_its_manifest_tells_the_same(
 
 
 @pytest.mark.parametrize("index", [1, 2, 10**6, 2**63, 10**30])
-def test_images_that_there_never_were(harness: Harness, index: int) -> None:
+def test_an_index_without_an_image_is_none(harness: Harness, index: int) -> None:
     job_id = archived(harness, Gallery(harness).job(picture()))
 
     assert locate_image(harness.runtime, job_id, index) is None
@@ -114,25 +114,27 @@ def test_a_job_without_images_has_none(harness: Harness) -> None:
         "job_01m7z20phnfb7am34n5y69ch6fff",
     ],
 )
-def test_jobs_that_there_never_were(harness: Harness, job_id: str) -> None:
+def test_an_unknown_job_is_none(harness: Harness, job_id: str) -> None:
     assert locate_image(harness.runtime, job_id, 0) is None
 
 
-def test_an_image_named_by_a_manifest_that_says_nothing_is_none(harness: Harness) -> None:
+def test_an_unreadable_manifest_gives_none(harness: Harness) -> None:
     job_id = keys.new_job_id(0)
     for content in (b"", b"{", b"[]", b'{"images": []}'):
         harness.runtime.storage.put(path(job_id), content, "application/json")
         assert locate_image(harness.runtime, job_id, 0) is None
 
 
-def test_the_manifest_is_not_read_while_the_ledger_knows(harness: Harness, tmp_path: Path) -> None:
+def test_the_manifest_is_not_read_while_the_ledger_has_the_job(
+    harness: Harness, tmp_path: Path
+) -> None:
     job_id = archived(harness, Gallery(harness).job(picture()))
     (tmp_path / "archive" / path(job_id)).unlink()
 
     assert locate_image(harness.runtime, job_id, 0) == copied(harness, job_id, 0, "png")
 
 
-def test_an_image_that_expires_next_is_still_at_the_provider(harness: Harness) -> None:
+def test_an_expired_link_that_was_not_tried_is_at_the_provider(harness: Harness) -> None:
     image = Image("https://cdn.example/0.png", NOON - 1)
 
     job_id = job_states.ended(harness, Outcome.succeeded((image,)))
@@ -140,7 +142,7 @@ def test_an_image_that_expires_next_is_still_at_the_provider(harness: Harness) -
     assert locate_image(harness.runtime, job_id, 0) == AtProvider("https://cdn.example/0.png")
 
 
-def test_whoever_is_away_says_so(harness: Harness, tmp_path: Path) -> None:
+def test_an_outage_of_the_storage_or_the_ledger_raises(harness: Harness, tmp_path: Path) -> None:
     job_id = forgotten(harness, archived(harness, Gallery(harness).job(picture())))
     (tmp_path / "archive" / path(job_id)).unlink()
     (tmp_path / "archive" / path(job_id)).mkdir()

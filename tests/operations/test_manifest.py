@@ -45,7 +45,7 @@ def _anywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.usefixtures("_anywhere")
-def test_a_jobs_folder_is_that_of_the_day_in_its_id_in_utc() -> None:
+def test_the_folder_of_a_job_is_the_utc_day_of_its_id() -> None:
     last = made_at(datetime(2026, 11, 20, 23, 59, 59, 999_000, UTC))
     first = made_at(datetime(2026, 11, 21, 0, 0, 0, 0, UTC))
 
@@ -67,7 +67,7 @@ def test_the_folder_needs_nothing_but_the_id(harness: Harness) -> None:
 # What --------------------------------------------------------------------------------------
 
 
-def test_a_manifest_says_all_that_is_known_of_a_job(harness: Harness) -> None:
+def test_a_manifest_has_every_fact_of_its_job(harness: Harness) -> None:
     gallery = Gallery(harness)
     [good, bad] = gallery.hang(picture(), Answer(404))
     images = (Image(good, NOON + LIFE), Image(bad, NOON))
@@ -145,7 +145,7 @@ def test_a_manifest_says_all_that_is_known_of_a_job(harness: Harness) -> None:
     assert timeline[2]["detail"]["task_id"] == job_states.task_of(job_id)
 
 
-def test_its_timeline_has_the_tries_that_failed(harness: Harness) -> None:
+def test_the_timeline_of_a_manifest_has_the_failed_tries(harness: Harness) -> None:
     gallery = Gallery(harness)
     job_id = archived(harness, gallery.job(Answer(503)))
     gallery.pages["/image-0"] = picture()
@@ -171,7 +171,7 @@ def test_without_a_public_url_links_are_paths(
     )
 
 
-def test_it_is_json_that_people_can_read_with_any_tool(harness: Harness) -> None:
+def test_a_manifest_is_plain_json(harness: Harness) -> None:
     job_id = archived(harness, Gallery(harness).job(picture(), prompt="Löwe 🦁 \u0000 \u2028"))
     [content] = [c for name, c in archive_kit.files(harness).items() if name.endswith("job.json")]
 
@@ -193,7 +193,7 @@ def secretive(start: Callable[..., Harness], tmp_path: Path) -> Harness:
     )
 
 
-def test_no_secret_of_ours_or_of_the_callers_is_in_it(secretive: Harness) -> None:
+def test_a_manifest_has_no_secret_of_ours_or_of_the_caller(secretive: Harness) -> None:
     harness, notify = secretive, "https://caller.example/told?token=sesame"
     harness.provider.answers(answer(200, {"data": {"taskId": "task-1"}}))
     job_id = harness.enqueue("hiapi", notify_url=notify)
@@ -221,7 +221,7 @@ def test_no_secret_of_ours_or_of_the_callers_is_in_it(secretive: Harness) -> Non
 # Reading it --------------------------------------------------------------------------------
 
 
-def test_what_was_written_is_read(harness: Harness) -> None:
+def test_a_written_manifest_can_be_read(harness: Harness) -> None:
     job_id = archived(harness, Gallery(harness).job(picture()))
     job = harness.job(job_id)
 
@@ -234,6 +234,6 @@ def test_what_was_written_is_read(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00", b"{", b"[]", b"{}", b'{"images": 7}', b"null"])
-def test_what_is_no_manifest_is_refused_as_such(content: bytes) -> None:
+def test_content_that_is_not_a_manifest_is_refused(content: bytes) -> None:
     with pytest.raises(NotJson):
         copies(content)

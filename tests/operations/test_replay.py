@@ -56,7 +56,7 @@ def given_up(harness: Harness, receiver: FakeProvider) -> str:
 # One -----------------------------------------------------------------------------------------
 
 
-def test_a_dead_one_is_told_again_with_the_same_id_from_the_first_try_on(
+def test_a_dead_notification_starts_again_with_the_same_id(
     harness: Harness, receiver: FakeProvider
 ) -> None:
     job_id = given_up(harness, receiver)
@@ -78,7 +78,7 @@ def test_a_dead_one_is_told_again_with_the_same_id_from_the_first_try_on(
 
 
 @pytest.mark.parametrize("status", [200, 410])
-def test_one_that_was_done_or_gone_is_told_again_too(
+def test_a_delivered_or_gone_notification_is_sent_again(
     harness: Harness, receiver: FakeProvider, status: int
 ) -> None:
     receiver.answers(Answer(status), Answer(200))
@@ -94,9 +94,7 @@ def test_one_that_was_done_or_gone_is_told_again_too(
     assert second.headers["webhook-timestamp"] == str(NOON // 1000 + 60)
 
 
-def test_one_that_waits_for_its_next_try_is_told_at_once(
-    harness: Harness, receiver: FakeProvider
-) -> None:
+def test_a_pending_notification_is_sent_at_once(harness: Harness, receiver: FakeProvider) -> None:
     receiver.answers(Answer(500), Answer(200))
     job_id = ended(harness, receiver)
     once(harness, job_id)
@@ -106,7 +104,7 @@ def test_one_that_waits_for_its_next_try_is_told_at_once(
     assert once(harness, job_id).status is DONE
 
 
-def test_a_paused_host_is_asked_again_at_once(harness: Harness, receiver: FakeProvider) -> None:
+def test_a_replay_resumes_the_paused_host(harness: Harness, receiver: FakeProvider) -> None:
     job_id, other = ended(harness, receiver), ended(harness, receiver)
     pause(harness, host(receiver))
     pause(harness, "other.example.com")
@@ -120,9 +118,7 @@ def test_a_paused_host_is_asked_again_at_once(harness: Harness, receiver: FakePr
 
 
 @pytest.mark.parametrize("way", ["notify_task", "notify_stream"])
-def test_a_host_that_has_the_name_of_a_task_or_stream_is_left_alone(
-    harness: Harness, way: str
-) -> None:
+def test_a_host_with_the_name_of_a_task_or_stream_stays_paused(harness: Harness, way: str) -> None:
     named: dict[str, Any] = {way: "shop.example.com"}
     job_id = job_states.ended(harness, **named)
     pause(harness, "shop.example.com")
@@ -132,7 +128,7 @@ def test_a_host_that_has_the_name_of_a_task_or_stream_is_left_alone(
     assert list(harness.ledger.circuit_breaker.failing()) == ["shop.example.com"]
 
 
-def test_it_is_logged_with_the_host_only(harness: Harness, receiver: FakeProvider) -> None:
+def test_the_log_line_names_only_the_host(harness: Harness, receiver: FakeProvider) -> None:
     job_id = ended(harness, receiver)
 
     with structlog.testing.capture_logs() as logs:
@@ -146,7 +142,9 @@ def test_it_is_logged_with_the_host_only(harness: Harness, receiver: FakeProvide
 # Nothing to tell -----------------------------------------------------------------------------
 
 
-def test_a_job_without_an_outcome_cannot_be_told(harness: Harness, receiver: FakeProvider) -> None:
+def test_a_job_without_an_outcome_cannot_be_notified(
+    harness: Harness, receiver: FakeProvider
+) -> None:
     for job_id in (
         harness.enqueue(notify_url=url(receiver)),
         job_states.running(harness, notify_url=url(receiver)),
@@ -158,7 +156,7 @@ def test_a_job_without_an_outcome_cannot_be_told(harness: Harness, receiver: Fak
         assert "notify_again" not in harness.events(job_id)
 
 
-def test_a_job_that_names_nobody_cannot_be_told(harness: Harness) -> None:
+def test_a_job_without_a_target_cannot_be_notified(harness: Harness) -> None:
     job = harness.job(job_states.ended(harness))
 
     with pytest.raises(NothingToNotify, match="has no notify_url, notify_task or notify_stream"):
@@ -168,14 +166,14 @@ def test_a_job_that_names_nobody_cannot_be_told(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("job_id", ["job_" + "0" * 28, "nonsense"])
-def test_a_job_that_is_gone_cannot_be_told(harness: Harness, job_id: str) -> None:
+def test_an_expired_job_cannot_be_notified(harness: Harness, job_id: str) -> None:
     job = replace(harness.job(job_states.ended(harness, notify_stream="shop")), id=job_id)
 
     with pytest.raises(NothingToNotify, match="it has expired"):
         notify_again(harness.runtime, job)
 
 
-def test_nothing_is_begun_while_the_ledger_is_away(harness: Harness, away: Ledger) -> None:
+def test_nothing_is_nudged_while_the_ledger_is_away(harness: Harness, away: Ledger) -> None:
     job = harness.job(job_states.ended(harness, notify_stream="shop"))
     harness.nudges.sent.clear()
 
@@ -188,7 +186,7 @@ def test_nothing_is_begun_while_the_ledger_is_away(harness: Harness, away: Ledge
 # Those that were given up --------------------------------------------------------------------
 
 
-def test_the_dead_are_listed_oldest_first_and_counted(
+def test_dead_notifications_are_listed_oldest_first_and_counted(
     harness: Harness, receiver: FakeProvider
 ) -> None:
     jobs = []
@@ -204,7 +202,7 @@ def test_the_dead_are_listed_oldest_first_and_counted(
     assert [job.id for job in failed_notifications(harness.runtime, limit=2)[1]] == jobs[:2]
 
 
-def test_since_leaves_the_older_ones_out(harness: Harness, receiver: FakeProvider) -> None:
+def test_since_excludes_older_notifications(harness: Harness, receiver: FakeProvider) -> None:
     given_up(harness, receiver)
     harness.clock.forward(3600)
     second = given_up(harness, receiver)
@@ -216,5 +214,5 @@ def test_since_leaves_the_older_ones_out(harness: Harness, receiver: FakeProvide
     assert failed_notifications(harness.runtime, since=tried - 3600_000)[0] == 2
 
 
-def test_nobody_is_dead_at_first(harness: Harness) -> None:
+def test_a_new_ledger_has_no_dead_notification(harness: Harness) -> None:
     assert failed_notifications(harness.runtime) == (0, [])

@@ -71,7 +71,7 @@ def test_a_job_that_failed_or_was_cancelled_becomes_a_new_job(
     ],
 )
 @pytest.mark.parametrize("accept_risk", [False, True])
-def test_a_job_that_is_not_over_or_succeeded_is_not_retried(
+def test_an_open_or_succeeded_job_is_not_retried(
     harness: Harness, life: Callable[[Harness], str], reason: str, accept_risk: bool
 ) -> None:
     job_id = life(harness)
@@ -84,7 +84,7 @@ def test_a_job_that_is_not_over_or_succeeded_is_not_retried(
 
 
 @pytest.mark.parametrize("life", [job_states.given_up, overdue, bought_twice])
-def test_a_job_that_may_be_paid_is_retried_only_by_who_accepts_the_risk(
+def test_a_job_that_may_be_paid_is_retried_only_with_accepted_risk(
     harness: Harness, life: Callable[[Harness], str]
 ) -> None:
     job_id = life(harness)
@@ -96,7 +96,7 @@ def test_a_job_that_may_be_paid_is_retried_only_by_who_accepts_the_risk(
     assert again(harness, job_id, accept_risk=True).status is Status.QUEUED
 
 
-def test_an_uploaded_file_is_not_there_any_more(harness: Harness) -> None:
+def test_a_job_with_a_file_is_not_retried(harness: Harness) -> None:
     request = EXAMPLE_REQUESTS[ACCEPTING_FILES[0]]
     file = ImageFile("teal.png", PNG)
     job_id = create_job(harness.runtime, request, scope="tests", file=file).job.id
@@ -106,7 +106,7 @@ def test_an_uploaded_file_is_not_there_any_more(harness: Harness) -> None:
         again(harness, job_id, accept_risk=True)
 
 
-def test_a_provider_that_was_switched_off_is_refused_and_nothing_is_stored(
+def test_a_job_of_a_disabled_provider_is_refused_and_nothing_is_stored(
     harness: Harness,
 ) -> None:
     job_id = job_states.refused(harness)
@@ -147,7 +147,7 @@ def test_what_may_be_paid(
 # Once --------------------------------------------------------------------------------------
 
 
-def test_a_second_retry_gives_the_same_job_whoever_asks(harness: Harness) -> None:
+def test_a_second_retry_returns_the_same_job_to_every_caller(harness: Harness) -> None:
     job_id = job_states.refused(harness)
 
     first = retry(harness.runtime, harness.job(job_id), caller="api:one")
@@ -158,7 +158,7 @@ def test_a_second_retry_gives_the_same_job_whoever_asks(harness: Harness) -> Non
     assert harness.ledger.overview.size() == 2
 
 
-def test_a_callers_own_idempotency_key_cannot_stand_in_for_a_retry(harness: Harness) -> None:
+def test_a_callers_idempotency_key_is_not_the_key_of_a_retry(harness: Harness) -> None:
     job_id = job_states.refused(harness)
     other = create_job(
         harness.runtime, EXAMPLE_REQUESTS["evolink"], scope="api:tests", key=job_id

@@ -35,7 +35,7 @@ def dying(harness: Harness, hours: float | None) -> str:
     return job_states.ended(harness, Outcome.succeeded((Image("https://e.example/0.png", dies),)))
 
 
-def test_an_empty_installation_has_only_noughts(harness: Harness) -> None:
+def test_an_empty_installation_has_only_zeros(harness: Harness) -> None:
     assert stats(harness.runtime) == {
         "jobs": dict.fromkeys(Status, 0),
         "agenda": {"open": 0, "due": 0, "lag_seconds": 0},
@@ -86,7 +86,7 @@ def test_jobs_that_ended_are_counted_beyond_their_expiry(harness: Harness) -> No
     assert stats(harness.runtime)["jobs"]["succeeded"] == 1
 
 
-def test_the_last_sweep_is_told(harness: Harness) -> None:
+def test_the_time_since_the_last_sweep_is_shown(harness: Harness) -> None:
     reconcile(harness.runtime)
     harness.clock.forward(1.5)
 
@@ -121,7 +121,7 @@ def test_images_to_archive_are_counted_with_how_overdue_they_are(
     }
 
 
-def test_images_are_at_risk_when_their_links_may_die_soon(harness: Harness) -> None:
+def test_images_are_at_risk_when_their_links_may_expire_soon(harness: Harness) -> None:
     hours = (0, 1, RISK_HOURS, RISK_HOURS + 0.001, 24, None)
     jobs = {hour: dying(harness, hour) for hour in hours}
 
@@ -135,7 +135,7 @@ def test_images_are_at_risk_when_their_links_may_die_soon(harness: Harness) -> N
     assert stats(harness.runtime)["archive"]["at_risk"] == 4, "and what does not say, after a day"
 
 
-def test_callers_to_be_told_are_counted(harness: Harness) -> None:
+def test_pending_and_ended_notifications_are_counted(harness: Harness) -> None:
     def failed() -> str:
         return job_states.ended(harness, job_states.failure(), notify_stream="told")
 
@@ -156,7 +156,7 @@ def test_callers_to_be_told_are_counted(harness: Harness) -> None:
     }
 
 
-def test_callers_that_are_told_again_are_no_longer_given_up(harness: Harness) -> None:
+def test_a_replayed_notification_is_no_longer_dead(harness: Harness) -> None:
     job_id = job_states.ended(harness, job_states.failure(), notify_stream="told")
     ending(harness, Step.NOTIFY, job_id, FollowUpStatus.DEAD)
     harness.ledger.follow_ups.notify_again(job_id, now=harness.clock.now)
@@ -166,7 +166,7 @@ def test_callers_that_are_told_again_are_no_longer_given_up(harness: Harness) ->
     assert (told["dead"], told["pending"], told["ended"]["dead"]) == (0, 1, 1)
 
 
-def test_hosts_that_are_paused_are_named_and_those_that_only_fail_are_not(harness: Harness) -> None:
+def test_only_paused_hosts_are_named(harness: Harness) -> None:
     now = harness.clock.now
     for _ in range(FAILURES_TO_OPEN):
         harness.ledger.circuit_breaker.failed("down.example", now=now)

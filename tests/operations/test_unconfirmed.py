@@ -38,7 +38,7 @@ def test_without_unconfirmed_attempts_no_money_is_at_risk(priced: Harness) -> No
     assert sums(priced) == {"amounts": [], "unpriced": 0}
 
 
-def test_an_attempt_at_risk_is_told_with_its_job(harness: Harness) -> None:
+def test_an_attempt_at_risk_is_listed_with_its_job(harness: Harness) -> None:
     job_id = job_states.unconfirmed(harness)
 
     number, [found] = unconfirmed_attempts(harness.runtime)
@@ -55,7 +55,7 @@ def test_an_attempt_at_risk_is_told_with_its_job(harness: Harness) -> None:
     }
 
 
-def test_the_newest_are_told_and_all_are_counted(harness: Harness) -> None:
+def test_the_newest_attempts_are_listed_and_all_are_counted(harness: Harness) -> None:
     ids = []
     for _ in range(4):
         ids.append(job_states.unconfirmed(harness))
@@ -86,7 +86,7 @@ def test_a_resubmitted_jobs_two_unknown_attempts_count_twice(priced: Harness) ->
     assert sums(priced)["amounts"] == [{"unit": "USD", "amount": 0.2}]
 
 
-def test_what_has_no_known_price_is_counted(priced: Harness) -> None:
+def test_attempts_without_a_price_are_counted(priced: Harness) -> None:
     job_states.unconfirmed(priced, POLLED_WITHOUT_KEYS)
     job_states.unconfirmed(priced, "hiapi", resolution="4K")
 
@@ -99,7 +99,7 @@ def test_a_provider_that_was_switched_off_has_no_known_price(priced: Harness) ->
     assert sums(priced.provider_off()) == {"amounts": [], "unpriced": 1}
 
 
-def test_an_attempt_whose_job_has_expired_is_told_all_the_same(priced: Harness) -> None:
+def test_an_attempt_of_an_expired_job_is_listed(priced: Harness) -> None:
     job_id = job_states.given_up(priced)
     priced.redis.delete(keys.job(job_id))
 

@@ -58,7 +58,7 @@ def cost(harness: Harness, job_id: str) -> Any:
     return job_view(harness.job(job_id), None)["cost"]
 
 
-def test_nothing_is_said_of_a_job_that_no_provider_took(harness: Harness) -> None:
+def test_a_queued_job_has_no_cost(harness: Harness) -> None:
     assert cost(harness, harness.enqueue()) is None
 
 
@@ -66,13 +66,13 @@ def test_without_a_report_and_a_price_table_the_cost_is_unknown(harness: Harness
     assert cost(harness, submitted(harness, "uniall", QUEUED)) == UNKNOWN
 
 
-def test_a_price_table_gives_the_cost_as_soon_as_the_provider_took_the_job(priced: Harness) -> None:
+def test_a_price_table_gives_the_cost_when_the_provider_accepts_the_job(priced: Harness) -> None:
     job_id = submitted(priced, "uniall", QUEUED, n=4)
 
     assert cost(priced, job_id) == {"amount": 0.12, "unit": "USD", "source": "computed"}
 
 
-def test_nano_banana_is_paid_by_the_images_that_came(priced: Harness) -> None:
+def test_nano_banana_is_priced_by_delivered_images(priced: Harness) -> None:
     job_id = submitted(priced, "uniall", QUEUED, done(3), n=4)
 
     polled(priced, job_id)
@@ -80,7 +80,7 @@ def test_nano_banana_is_paid_by_the_images_that_came(priced: Harness) -> None:
     assert priced.job(job_id).cost == Cost(0.09, "USD", "computed")
 
 
-def test_gpt_image_2_is_paid_by_size_quality_and_the_images_asked_for(priced: Harness) -> None:
+def test_gpt_image_2_is_priced_by_size_quality_and_requested_images(priced: Harness) -> None:
     asked = {"model": "gpt-image-2", "aspect_ratio": "1:1", "n": 3}
     job_id = submitted(priced, "uniall", QUEUED, done(2), **asked)
 
@@ -96,7 +96,7 @@ def test_an_outcome_in_the_answer_has_its_cost(priced: Harness) -> None:
     assert (job.status, job.cost) == (Status.SUCCEEDED, Cost(0.06, "USD", "computed"))
 
 
-def test_a_size_that_the_table_lacks_has_its_wildcards_price(priced: Harness) -> None:
+def test_a_size_without_a_price_has_the_price_of_the_wildcard(priced: Harness) -> None:
     asked = {"model": "gpt-image-2", "aspect_ratio": "16:9"}
 
     assert priced.job(submitted(priced, "uniall", QUEUED, **asked)).cost == Cost(
@@ -104,11 +104,11 @@ def test_a_size_that_the_table_lacks_has_its_wildcards_price(priced: Harness) ->
     )
 
 
-def test_a_model_that_the_table_lacks_has_no_known_cost(priced: Harness) -> None:
+def test_a_model_without_a_price_has_an_unknown_cost(priced: Harness) -> None:
     assert cost(priced, submitted(priced, "uniall", QUEUED, model="NanoBanana2-2K")) == UNKNOWN
 
 
-def test_a_callback_leaves_the_computed_cost_as_it_is(priced: Harness) -> None:
+def test_a_callback_without_a_cost_keeps_the_computed_cost(priced: Harness) -> None:
     job_id = submitted(priced, "hiapi", answer(200, {"data": {"taskId": "task-1"}}))
     task = {"taskId": "task-1", "status": "success", "output": [{"url": "https://e.example/a"}]}
     report = priced.runtime.providers["hiapi"].read_task(task, priced.clock())
@@ -119,7 +119,7 @@ def test_a_callback_leaves_the_computed_cost_as_it_is(priced: Harness) -> None:
     assert priced.job(job_id).cost == Cost(1.0, "credits", "computed")
 
 
-def test_whether_a_failure_was_charged_is_only_known_where_the_provider_says(
+def test_the_cost_of_a_failure_is_unknown_unless_it_is_reported(
     priced: Harness,
 ) -> None:
     failed = answer(200, {"task_id": "task-1", "status": "failed", "error": "no"})
@@ -131,7 +131,7 @@ def test_whether_a_failure_was_charged_is_only_known_where_the_provider_says(
     assert cost(priced, job_id) == UNKNOWN
 
 
-def test_what_the_provider_reports_goes_before_the_table(start: Callable[..., Harness]) -> None:
+def test_a_reported_cost_has_priority_over_the_price_table(start: Callable[..., Harness]) -> None:
     harness = start(EVOLINK_PRICES=orjson.dumps(PRICES["EVOLINK_PRICES"]).decode())
     task = {"id": "task-1", "status": "completed", "results": ["https://e.example/a.png"]}
     taken = {"id": "task-1", "status": "pending", "usage": {"credits_reserved": 1.6}}

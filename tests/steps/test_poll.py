@@ -53,7 +53,7 @@ def again(harness: Harness, job_id: str) -> None:
 # News ----------------------------------------------------------------------------------------
 
 
-def test_a_poll_asks_for_the_task_with_our_key(harness: Harness) -> None:
+def test_a_poll_queries_the_task_with_our_api_key(harness: Harness) -> None:
     polled(harness)
 
     [asked] = harness.provider.asked
@@ -70,7 +70,7 @@ def test_a_success_settles_the_job_with_its_images(harness: Harness) -> None:
     assert harness.due_at(job_id) is None
 
 
-def test_a_failure_settles_the_job_with_the_providers_words(harness: Harness) -> None:
+def test_a_failure_settles_the_job_with_the_providers_message(harness: Harness) -> None:
     job = harness.job(polled(harness, FAILED))
 
     assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.POLL)
@@ -78,7 +78,7 @@ def test_a_failure_settles_the_job_with_the_providers_words(harness: Harness) ->
     assert job.error.message == "no"
 
 
-def test_a_task_on_its_way_is_looked_at_again(harness: Harness) -> None:
+def test_an_unfinished_task_is_polled_again(harness: Harness) -> None:
     job_id = polled(harness, HANDLING)
 
     job = harness.job(job_id)
@@ -111,7 +111,7 @@ def test_a_providers_own_intervals_can_be_set(start: Callable[..., Harness]) -> 
     assert (first, harness.due_at(job_id)) == (8, 10)
 
 
-def test_a_job_that_is_not_due_or_anothers_is_not_polled(harness: Harness) -> None:
+def test_a_job_that_is_not_due_or_is_leased_is_not_polled(harness: Harness) -> None:
     job_id = polled(harness, HANDLING)
     leased, queued = running(harness, HANDLING), harness.enqueue()
     harness.ledger.claim(leased, Step.POLL, now=harness.clock(), lease_ms=60_000)
@@ -123,7 +123,7 @@ def test_a_job_that_is_not_due_or_anothers_is_not_polled(harness: Harness) -> No
     assert harness.provider.asked == []
 
 
-def test_a_killed_workers_poll_is_made_again(harness: Harness) -> None:
+def test_the_poll_of_a_killed_worker_is_repeated(harness: Harness) -> None:
     job_id = running(harness, DONE)
     harness.ledger.claim(job_id, Step.POLL, now=harness.clock(), lease_ms=60_000)
 
@@ -132,7 +132,7 @@ def test_a_killed_workers_poll_is_made_again(harness: Harness) -> None:
     assert harness.job(job_id).status is Status.SUCCEEDED
 
 
-def test_a_callback_that_comes_while_the_provider_is_asked_wins(harness: Harness) -> None:
+def test_a_callback_during_the_poll_wins(harness: Harness) -> None:
     job_id = running(harness)
     theirs = Outcome.succeeded((Image("https://e.example/callback.png"),))
 
@@ -156,7 +156,7 @@ def test_a_callback_that_comes_while_the_provider_is_asked_wins(harness: Harness
     [BROKEN, Answer(502, b"<html>"), Answer(200, b"[]"), None, answer(401, {"message": "who?"})],
     ids=["500", "502", "2xx without a task", "connection dropped", "401"],
 )
-def test_a_query_that_tells_nothing_is_made_again(harness: Harness, trouble: Answer | None) -> None:
+def test_a_failed_query_is_repeated(harness: Harness, trouble: Answer | None) -> None:
     job_id = polled(harness, trouble, DONE)
     assert (harness.job(job_id).status, harness.due_at(job_id)) == (Status.RUNNING, 3)
 
@@ -165,7 +165,7 @@ def test_a_query_that_tells_nothing_is_made_again(harness: Harness, trouble: Ans
     assert harness.job(job_id).status is Status.SUCCEEDED
 
 
-def test_a_provider_that_cannot_be_reached_is_asked_again(start: Callable[..., Harness]) -> None:
+def test_a_provider_that_cannot_be_reached_is_polled_again(start: Callable[..., Harness]) -> None:
     harness = start(HIAPI_BASE_URL="http://127.0.0.1:1")
 
     job_id = polled(harness)
@@ -173,13 +173,13 @@ def test_a_provider_that_cannot_be_reached_is_asked_again(start: Callable[..., H
     assert (harness.job(job_id).status, harness.due_at(job_id)) == (Status.RUNNING, 3)
 
 
-def test_the_providers_retry_after_is_honoured(harness: Harness) -> None:
+def test_retry_after_is_followed(harness: Harness) -> None:
     told = answer(429, {"message": "slow down"}, Retry_After="21")
 
     assert harness.due_at(polled(harness, told)) == 21
 
 
-def test_another_task_than_the_one_asked_for_is_not_believed(harness: Harness) -> None:
+def test_an_answer_about_another_task_is_ignored(harness: Harness) -> None:
     other = answer(200, {"data": {"taskId": "task-2", "status": "success", "output": OUTPUT}})
 
     job_id = polled(harness, other)
@@ -192,7 +192,7 @@ def test_another_task_than_the_one_asked_for_is_not_believed(harness: Harness) -
 # Not found -----------------------------------------------------------------------------------
 
 
-def test_not_found_is_tolerated_for_a_while_and_then_final(behind_nat: Harness) -> None:
+def test_not_found_is_tolerated_for_a_time_and_then_final(behind_nat: Harness) -> None:
     harness = behind_nat
     job_id = polled(harness, UNKNOWN)
     while not harness.job(job_id).status.terminal:
@@ -237,7 +237,7 @@ def test_no_wait_goes_beyond_the_deadline(harness: Harness) -> None:
     ("last", "news"),
     [(HANDLING, "handling"), (UNKNOWN, "not found"), (BROKEN, "provider_unavailable: broken")],
 )
-def test_at_the_deadline_a_job_without_an_outcome_fails_with_the_last_news(
+def test_at_the_deadline_a_job_fails_with_the_last_state(
     harness: Harness, last: Answer, news: str
 ) -> None:
     job_id = running(harness, last, deadline_seconds=100)
@@ -252,7 +252,7 @@ def test_at_the_deadline_a_job_without_an_outcome_fails_with_the_last_news(
     assert job.error.message == f"no outcome by the deadline; {news}"
 
 
-def test_a_job_past_its_deadline_gets_one_last_poll_that_may_save_it(harness: Harness) -> None:
+def test_a_job_after_its_deadline_gets_one_last_poll(harness: Harness) -> None:
     job_id = running(harness, DONE, deadline_seconds=100)
     harness.clock.forward(5000)
 
@@ -264,7 +264,7 @@ def test_a_job_past_its_deadline_gets_one_last_poll_that_may_save_it(harness: Ha
 # Switched off --------------------------------------------------------------------------------
 
 
-def test_a_provider_that_is_switched_off_is_waited_for_until_the_deadline(harness: Harness) -> None:
+def test_a_running_job_of_a_disabled_provider_waits_until_its_deadline(harness: Harness) -> None:
     job_id = running(harness, DONE, deadline_seconds=90)
     off = harness.provider_off()
 

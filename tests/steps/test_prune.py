@@ -80,9 +80,7 @@ NOT_YET: dict[str, Callable[[Harness], str]] = {
 
 
 @pytest.mark.parametrize("life", OVER_AND_DONE)
-def test_a_job_that_is_over_is_forgotten_after_the_retention_time(
-    harness: Harness, life: str
-) -> None:
+def test_a_finished_job_is_deleted_after_the_retention_time(harness: Harness, life: str) -> None:
     job_id = OVER_AND_DONE[life](harness)
     harness.clock.forward(30 * DAY)
 
@@ -97,7 +95,7 @@ def test_a_job_that_is_over_is_forgotten_after_the_retention_time(
 
 
 @pytest.mark.parametrize("life", NOT_YET)
-def test_a_job_that_is_not_over_is_kept_however_old(harness: Harness, life: str) -> None:
+def test_an_unfinished_job_is_kept_at_any_age(harness: Harness, life: str) -> None:
     job_id = NOT_YET[life](harness)
     harness.clock.forward(3650 * DAY)
 
@@ -108,7 +106,7 @@ def test_a_job_that_is_not_over_is_kept_however_old(harness: Harness, life: str)
 
 
 @pytest.mark.parametrize("life", [*OVER_AND_DONE, *NOT_YET])
-def test_a_dry_run_tells_the_same_and_forgets_nothing(harness: Harness, life: str) -> None:
+def test_a_dry_run_returns_the_same_and_deletes_nothing(harness: Harness, life: str) -> None:
     job_id = {**OVER_AND_DONE, **NOT_YET}[life](harness)
     harness.clock.forward(OVER)
     before = {key: harness.redis.dump(key) for key in harness.redis.keys()}  # noqa: SIM118
@@ -120,7 +118,7 @@ def test_a_dry_run_tells_the_same_and_forgets_nothing(harness: Harness, life: st
     assert prune(harness.runtime) == told
 
 
-def test_how_long_ago_can_be_said(harness: Harness) -> None:
+def test_the_age_can_be_given(harness: Harness) -> None:
     old = job_states.refused(harness)
     harness.clock.forward(2 * DAY)
     young = job_states.refused(harness)
@@ -133,7 +131,7 @@ def test_how_long_ago_can_be_said(harness: Harness) -> None:
     assert prune(harness.runtime, days=0) == [young]
 
 
-def test_the_retention_time_of_today_counts(harness: Harness) -> None:
+def test_a_shorter_retention_time_has_effect_at_once(harness: Harness) -> None:
     """A job's own expiry in Redis was set when it was over."""
     job_id = job_states.refused(harness)
     harness.clock.forward(2 * DAY)
@@ -143,7 +141,7 @@ def test_the_retention_time_of_today_counts(harness: Harness) -> None:
     assert prune(shorter) == [job_id]
 
 
-def test_a_job_that_took_long_is_kept_from_its_end_on(harness: Harness) -> None:
+def test_the_retention_time_starts_at_the_end_of_the_job(harness: Harness) -> None:
     job_id = job_states.running(harness)
     harness.clock.forward(20 * DAY)
     task = job_states.task_of(job_id)
@@ -172,7 +170,7 @@ def test_every_shard_is_cleared_page_by_page(
     assert {job.id for job in sharded.ledger.overview.page(100).jobs} == kept
 
 
-def test_a_job_that_expired_meanwhile_leaves_the_index_and_is_not_counted(harness: Harness) -> None:
+def test_an_expired_job_leaves_the_index_and_is_not_counted(harness: Harness) -> None:
     gone = job_states.refused(harness)
     harness.redis.delete(keys.job(gone), keys.events(gone))
     harness.clock.forward(OVER)
@@ -182,7 +180,7 @@ def test_a_job_that_expired_meanwhile_leaves_the_index_and_is_not_counted(harnes
     assert harness.ledger.overview.size() == 0
 
 
-def test_the_archive_keeps_what_the_ledger_forgets(harness: Harness) -> None:
+def test_the_archive_keeps_the_images_of_a_deleted_job(harness: Harness) -> None:
     job_id = archived(harness, Gallery(harness).job(picture()))
     kept = archive_kit.files(harness)
     assert len(kept) == 3
@@ -194,7 +192,7 @@ def test_the_archive_keeps_what_the_ledger_forgets(harness: Harness) -> None:
     assert archive_kit.manifest(harness, job_id)["id"] == job_id
 
 
-def test_images_that_are_still_tried_keep_their_job(harness: Harness) -> None:
+def test_a_job_with_a_pending_archive_is_kept(harness: Harness) -> None:
     job_id = archived(harness, Gallery(harness).job(Answer(404)))
     harness.clock.forward(OVER)
 
@@ -205,7 +203,7 @@ def test_images_that_are_still_tried_keep_their_job(harness: Harness) -> None:
 # What is left over -------------------------------------------------------------------------
 
 
-def test_hosts_that_have_not_failed_for_long_are_forgotten(harness: Harness) -> None:
+def test_old_host_records_are_deleted(harness: Harness) -> None:
     hosts, now = harness.ledger.circuit_breaker, harness.clock.now
     hosts.failed("old.example", now=now)
     hosts.failed("young.example", now=now + 1)
@@ -220,7 +218,7 @@ def test_hosts_that_have_not_failed_for_long_are_forgotten(harness: Harness) -> 
     assert set(hosts.failing()) == {"young.example"}
 
 
-def test_halves_that_killed_processes_left_are_swept(
+def test_temporary_files_of_killed_processes_are_deleted(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     swept = []
@@ -232,9 +230,7 @@ def test_halves_that_killed_processes_left_are_swept(
     assert swept == [1]
 
 
-def test_a_storage_that_is_away_keeps_no_job_from_being_forgotten(
-    harness: Harness, tmp_path: Path
-) -> None:
+def test_jobs_are_deleted_while_the_storage_is_away(harness: Harness, tmp_path: Path) -> None:
     job_id = job_states.refused(harness)
     (tmp_path / "archive").write_text("a file in the folder's place")
     harness.clock.forward(OVER)
@@ -245,7 +241,7 @@ def test_a_storage_that_is_away_keeps_no_job_from_being_forgotten(
     assert harness.ledger.get(job_id) is None
 
 
-def test_while_redis_is_away_it_says_so(harness: Harness) -> None:
+def test_prune_raises_while_redis_is_away(harness: Harness) -> None:
     with pytest.raises(LedgerUnavailable):
         prune(away(harness).runtime)
 
@@ -270,7 +266,7 @@ def cli(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["prune", *arguments])
 
 
-def test_the_command_forgets_by_the_retention_time(harness: Harness, old: str) -> None:
+def test_the_command_deletes_by_the_retention_time(harness: Harness, old: str) -> None:
     assert cli().output == "jobs deleted: 0\n"
     harness.clock.forward(28 * DAY + 1)
     assert cli("--dry-run").output == "jobs to delete: 1\n"
@@ -288,7 +284,7 @@ def test_the_command_speaks_json(harness: Harness, old: str) -> None:
 
 
 @pytest.mark.parametrize("days", ["-1", "soon", "inf", "4000"])
-def test_the_command_refuses_a_time_that_is_none(harness: Harness, old: str, days: str) -> None:
+def test_the_command_refuses_an_invalid_age(harness: Harness, old: str, days: str) -> None:
     told = cli("--days", days)
 
     assert told.exit_code == 2
@@ -296,7 +292,7 @@ def test_the_command_refuses_a_time_that_is_none(harness: Harness, old: str, day
     assert harness.ledger.get(old)
 
 
-def test_the_command_says_what_is_away(
+def test_the_command_names_the_service_that_is_away(
     harness: Harness, old: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "archive").write_text("a file in the folder's place")
@@ -314,7 +310,7 @@ def workers(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return worker(harness, monkeypatch)
 
 
-def test_beat_has_it_done_daily(workers: ModuleType) -> None:
+def test_beat_runs_prune_daily(workers: ModuleType) -> None:
     entry = workers.app.conf.beat_schedule["prune"]
 
     assert entry["task"] == "orchestrator.prune"
@@ -324,7 +320,7 @@ def test_beat_has_it_done_daily(workers: ModuleType) -> None:
     assert workers.app.conf.enable_utc
 
 
-def test_the_workers_task_forgets(harness: Harness, workers: ModuleType) -> None:
+def test_the_workers_task_deletes_jobs(harness: Harness, workers: ModuleType) -> None:
     job_id = job_states.refused(harness)
     harness.clock.forward(OVER)
 
@@ -333,7 +329,7 @@ def test_the_workers_task_forgets(harness: Harness, workers: ModuleType) -> None
     assert harness.ledger.get(job_id) is None
 
 
-def test_the_workers_task_outlives_what_is_away(
+def test_the_workers_task_survives_an_outage(
     harness: Harness, workers: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "archive").write_text("a file in the folder's place")

@@ -28,7 +28,7 @@ def test_every_due_job_is_nudged_for_the_step_it_waits_for(harness: Harness) -> 
     assert set(harness.nudges.sent) == {(Step.POLL, running), (Step.SUBMIT, queued)}
 
 
-def test_a_job_that_is_not_due_is_left_alone(harness: Harness) -> None:
+def test_a_job_that_is_not_due_is_not_nudged(harness: Harness) -> None:
     harness.provider.answers(ACCEPTED)
     submit(harness.runtime, harness.enqueue())
     harness.clock.forward(29.9)
@@ -39,7 +39,7 @@ def test_a_job_that_is_not_due_is_left_alone(harness: Harness) -> None:
     assert harness.nudges.sent == []
 
 
-def test_a_lost_nudge_costs_one_sweep(harness: Harness) -> None:
+def test_a_lost_nudge_is_sent_again_by_the_next_sweep(harness: Harness) -> None:
     job_id = harness.enqueue()
     harness.nudges.sent.clear()  # the message was lost
 
@@ -48,7 +48,7 @@ def test_a_lost_nudge_costs_one_sweep(harness: Harness) -> None:
     assert harness.nudges.sent == [(Step.SUBMIT, job_id)]
 
 
-def test_a_sweep_changes_no_job_so_two_at_once_do_no_harm(harness: Harness) -> None:
+def test_a_sweep_changes_no_job(harness: Harness) -> None:
     job_id = harness.enqueue()
     before = harness.job(job_id)
 
@@ -69,7 +69,7 @@ def test_every_shard_is_swept(harness: Harness) -> None:
     assert {keys.shard_of(job_id) for job_id in job_ids} == {0, 1, 2, 3}
 
 
-def test_more_than_a_sweep_takes_is_left_for_the_next_one_oldest_first(
+def test_a_sweep_nudges_a_limited_number_of_jobs_oldest_first(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_JOBS", 2)
@@ -90,7 +90,7 @@ def succeeded(harness: Harness, minutes: int) -> str:
     return job_states.ended(harness, Outcome.succeeded((Image("https://e.example/0.png", dies),)))
 
 
-def test_what_follows_from_an_outcome_is_nudged_until_it_is_done(harness: Harness) -> None:
+def test_follow_ups_are_nudged_until_they_are_done(harness: Harness) -> None:
     archive = succeeded(harness, 60)
     both = job_states.ended(harness, notify_stream="told")
     notify = job_states.ended(harness, job_states.failure(), notify_stream="told")
@@ -111,7 +111,7 @@ def test_what_follows_from_an_outcome_is_nudged_until_it_is_done(harness: Harnes
     assert reconcile(harness.runtime) == 4, "whoever had it is gone"
 
 
-def test_images_whose_links_die_soonest_are_nudged_first(harness: Harness) -> None:
+def test_images_with_the_earliest_expiry_are_nudged_first(harness: Harness) -> None:
     minutes = [50, 10, 40, 30, 20]
     jobs = {minute: succeeded(harness, minute) for minute in minutes}
     harness.nudges.sent.clear()
@@ -121,7 +121,7 @@ def test_images_whose_links_die_soonest_are_nudged_first(harness: Harness) -> No
     assert harness.nudges.sent == [(Step.ARCHIVE, jobs[minute]) for minute in sorted(minutes)]
 
 
-def test_what_leads_to_an_outcome_is_nudged_before_what_follows_from_one(harness: Harness) -> None:
+def test_open_jobs_are_nudged_before_follow_ups(harness: Harness) -> None:
     harness.provider.answers(ACCEPTED)
     archive, queued = succeeded(harness, 1), harness.enqueue()
     harness.nudges.sent.clear()
@@ -131,7 +131,7 @@ def test_what_leads_to_an_outcome_is_nudged_before_what_follows_from_one(harness
     assert harness.nudges.sent == [(Step.SUBMIT, queued), (Step.ARCHIVE, archive)]
 
 
-def test_more_follow_ups_than_a_sweep_takes_are_left_for_the_next_one(
+def test_a_sweep_nudges_a_limited_number_of_follow_ups(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_FOLLOW_UPS", 2)
@@ -158,7 +158,7 @@ def test_the_follow_ups_of_every_shard_are_swept(harness: Harness) -> None:
     assert {job_id for _, job_id in harness.nudges.sent} == job_ids
 
 
-def test_a_sweep_tidies_what_expired_jobs_left(harness: Harness) -> None:
+def test_a_sweep_removes_the_index_entries_of_expired_jobs(harness: Harness) -> None:
     gone, there = (
         job_states.ended(harness, job_states.failure()),
         job_states.ended(harness, job_states.failure()),
@@ -170,7 +170,7 @@ def test_a_sweep_tidies_what_expired_jobs_left(harness: Harness) -> None:
     assert harness.redis.zrange(keys.jobs(0), 0, -1) == [there]
 
 
-def test_what_may_be_owed_for_an_expired_job_is_told_until_its_retention_time_is_over(
+def test_an_unconfirmed_attempt_of_an_expired_job_is_listed_until_its_retention_time_ends(
     harness: Harness,
 ) -> None:
     job_id = job_states.given_up(harness)
@@ -190,7 +190,7 @@ def test_a_finished_sweep_is_recorded(harness: Harness) -> None:
     assert harness.ledger.last_sweep() == harness.clock.now
 
 
-def test_a_sweep_without_redis_is_not_a_finished_one(harness: Harness) -> None:
+def test_a_sweep_without_redis_is_not_recorded(harness: Harness) -> None:
     server = fakeredis.FakeServer()
     away = harness.on(Ledger(lambda: fakeredis.FakeRedis(server=server, decode_responses=True)))
     server.connected = False

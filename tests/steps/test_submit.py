@@ -61,7 +61,7 @@ def test_an_accepted_attempt_runs_under_the_providers_task_id(harness: Harness) 
     assert job.attempt.submitted_at == harness.clock.now
 
 
-def test_the_request_carries_key_body_and_a_callback_address_of_ours(harness: Harness) -> None:
+def test_the_request_has_the_key_the_body_and_our_callback_url(harness: Harness) -> None:
     job_id = submitted(harness, "hiapi", ACCEPTED)
 
     [asked] = harness.provider.asked
@@ -77,7 +77,7 @@ def test_the_request_carries_key_body_and_a_callback_address_of_ours(harness: Ha
     }
 
 
-def test_without_a_public_url_no_callback_is_asked_for(behind_nat: Harness) -> None:
+def test_without_a_public_url_no_callback_is_requested(behind_nat: Harness) -> None:
     submitted(behind_nat, "evolink", ESTIMATED)
 
     assert behind_nat.provider.asked[0].json == {
@@ -95,7 +95,7 @@ def test_without_a_public_url_no_callback_is_asked_for(behind_nat: Harness) -> N
         ("evolink", ESTIMATED, False, 45),
     ],
 )
-def test_the_first_look_comes_when_the_outcome_may_be_there(
+def test_the_first_poll_follows_the_estimate_and_the_callback_grace(
     start: Callable[..., Harness],
     provider: str,
     told: Answer,
@@ -107,11 +107,11 @@ def test_the_first_look_comes_when_the_outcome_may_be_there(
     assert harness.due_at(submitted(harness, provider, told)) == first_poll_delay
 
 
-def test_the_first_look_is_never_beyond_the_deadline(harness: Harness) -> None:
+def test_the_first_poll_is_never_after_the_deadline(harness: Harness) -> None:
     assert harness.due_at(submitted(harness, "evolink", ESTIMATED, deadline_seconds=20)) == 20
 
 
-def test_the_cost_that_the_provider_reports_is_kept(harness: Harness) -> None:
+def test_the_reported_cost_is_recorded(harness: Harness) -> None:
     assert harness.job(submitted(harness, "evolink", ESTIMATED)).cost == Cost(1.6, "credits")
 
 
@@ -122,7 +122,7 @@ def test_the_cost_that_the_provider_reports_is_kept(harness: Harness) -> None:
         ("failed", {"error": {"code": "blocked", "message": "no"}}, Status.FAILED),
     ],
 )
-def test_an_answer_with_the_outcome_settles_the_job_at_once(
+def test_an_answer_with_the_outcome_settles_the_job(
     harness: Harness, state: str, more: dict[str, Any], status: Status
 ) -> None:
     task = {"task_id": "task-1", "status": state, "progress": "100%", **more}
@@ -139,7 +139,7 @@ def test_an_answer_with_the_outcome_settles_the_job_at_once(
     assert harness.events(job_id) == ["created", "submitting", "settled"]
 
 
-def test_a_job_that_is_not_due_or_anothers_is_not_sent(harness: Harness) -> None:
+def test_a_job_that_is_not_due_or_is_leased_is_not_sent(harness: Harness) -> None:
     harness.provider.answers(ACCEPTED)
     taken, done = harness.enqueue(), submitted(harness, "hiapi", ACCEPTED)
     harness.ledger.claim(taken, Step.SUBMIT, now=harness.clock(), lease_ms=60_000)
@@ -151,7 +151,7 @@ def test_a_job_that_is_not_due_or_anothers_is_not_sent(harness: Harness) -> None
     assert harness.provider.asked == []
 
 
-def test_a_callback_that_overtakes_the_answer_wins(harness: Harness) -> None:
+def test_a_callback_before_the_answer_wins(harness: Harness) -> None:
     outcome = Outcome.succeeded((Image("https://e.example/a.png"),))
 
     def overtaken(asked: Asked) -> Answer:
@@ -172,7 +172,7 @@ def test_a_callback_that_overtakes_the_answer_wins(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("provider", ["hiapi", "evolink"])
-def test_a_no_that_stays_one_fails_the_job_with_the_providers_words(
+def test_a_permanent_refusal_fails_the_job_with_the_providers_message(
     harness: Harness, provider: str
 ) -> None:
     job = harness.job(submitted(harness, provider, NO))
@@ -182,7 +182,7 @@ def test_a_no_that_stays_one_fails_the_job_with_the_providers_words(
     assert (job.error.code, job.error.message) == (ErrorCode.AUTHENTICATION, "who are you")
 
 
-def test_a_no_for_now_is_asked_again_as_a_new_attempt(harness: Harness) -> None:
+def test_a_temporary_refusal_is_followed_by_a_new_attempt(harness: Harness) -> None:
     job_id = submitted(harness, "hiapi", SLOW_DOWN, ACCEPTED)
     assert harness.job(job_id).status is Status.QUEUED
 
@@ -207,19 +207,19 @@ def test_the_wait_doubles_with_jitter_up_to_a_minute(
     assert waits == [min(factor * 2.0**n, 60) for n in range(8)]
 
 
-def test_the_providers_retry_after_is_honoured(harness: Harness) -> None:
+def test_retry_after_is_followed(harness: Harness) -> None:
     told = answer(429, {"message": "slow down"}, Retry_After="17")
 
     assert harness.due_at(submitted(harness, "hiapi", told)) == 17
 
 
-def test_the_providers_hint_in_words_is_honoured(harness: Harness) -> None:
+def test_a_wait_in_the_text_of_a_refusal_is_followed(harness: Harness) -> None:
     error = {"type": "rate_limit_error", "fallback_suggestion": "retry after 60 seconds"}
 
     assert harness.due_at(submitted(harness, "evolink", answer(429, {"error": error}))) == 60
 
 
-def test_no_wait_goes_beyond_the_deadline_at_which_the_job_fails(harness: Harness) -> None:
+def test_no_wait_goes_beyond_the_deadline_and_the_job_fails_then(harness: Harness) -> None:
     told = answer(429, {"message": "slow down"}, Retry_After="3000")
     job_id = submitted(harness, "hiapi", told, deadline_seconds=100)
     assert harness.due_at(job_id) == 100
@@ -234,7 +234,7 @@ def test_no_wait_goes_beyond_the_deadline_at_which_the_job_fails(harness: Harnes
 
 
 @pytest.mark.parametrize("provider", ["hiapi", "evolink"])
-def test_a_provider_that_cannot_be_reached_was_sent_nothing(
+def test_a_provider_that_cannot_be_reached_defers_the_job(
     start: Callable[..., Harness], provider: str
 ) -> None:
     harness = start(**{f"{provider.upper()}_BASE_URL": "http://127.0.0.1:1"})
@@ -249,7 +249,7 @@ def test_a_provider_that_cannot_be_reached_was_sent_nothing(
 # Before sending ------------------------------------------------------------------------------
 
 
-def test_a_deadline_that_passed_in_the_queue_fails_the_job_unsent(harness: Harness) -> None:
+def test_a_deadline_in_the_queue_fails_the_job_without_a_request(harness: Harness) -> None:
     job_id = harness.enqueue(deadline_seconds=10)
     harness.clock.forward(10)
 
@@ -261,7 +261,7 @@ def test_a_deadline_that_passed_in_the_queue_fails_the_job_unsent(harness: Harne
     assert harness.provider.asked == []
 
 
-def test_a_worker_that_stalled_after_its_claim_does_not_send(harness: Harness) -> None:
+def test_a_worker_that_was_delayed_after_its_claim_does_not_send(harness: Harness) -> None:
     job_id, clock = harness.enqueue(), harness.clock
     times = iter([clock.now, clock.now + LEASE_MARGIN_MS + 1])
     stalling = replace(harness.runtime, clock=lambda: next(times, clock.now + LEASE_MARGIN_MS + 1))
@@ -277,7 +277,7 @@ def test_a_lease_outlasts_the_longest_call(harness: Harness) -> None:
     assert lease_ms(harness.runtime) == (2 + 2) * 1000 + LEASE_MARGIN_MS
 
 
-def test_a_provider_that_is_switched_off_is_waited_for(harness: Harness) -> None:
+def test_a_job_of_a_disabled_provider_waits_until_its_deadline(harness: Harness) -> None:
     job_id = harness.enqueue(deadline_seconds=90)
     off = harness.provider_off()
 
@@ -292,7 +292,7 @@ def test_a_provider_that_is_switched_off_is_waited_for(harness: Harness) -> None
     assert harness.provider.asked == []
 
 
-def test_a_provider_that_was_switched_on_again_gets_the_job(harness: Harness) -> None:
+def test_a_job_is_sent_after_its_provider_is_enabled_again(harness: Harness) -> None:
     harness.provider.answers(ACCEPTED)
     job_id = harness.enqueue()
     submit(harness.provider_off().runtime, job_id)

@@ -45,7 +45,7 @@ def test_without_a_readable_answer_the_attempt_is_unconfirmed(
     assert (job.status, job.attempt.number) == (Status.UNCONFIRMED, 1)
 
 
-def test_an_answer_that_breaks_off_is_none(harness: Harness) -> None:
+def test_an_incomplete_answer_leaves_the_attempt_unconfirmed(harness: Harness) -> None:
     headers = {"Content-Length": "999"}  # promised, and not sent
 
     job_id = submitted(harness, "hiapi", Answer(200, b'{"data":{"taskId":"task-1"}}', headers))
@@ -73,7 +73,9 @@ def test_the_same_attempt_is_sent_again_with_the_same_key_and_body_until_it_is_a
 
 
 @pytest.mark.parametrize("no", [NO, SLOW_DOWN, answer(400, {"error_code": "INVALID_REQUEST"})])
-def test_a_no_to_a_repeated_send_says_nothing_of_the_first(harness: Harness, no: Answer) -> None:
+def test_a_refusal_of_a_repeated_send_proves_nothing_about_the_first(
+    harness: Harness, no: Answer
+) -> None:
     job_id = submitted(harness, "hiapi", None, no, ACCEPTED)
 
     again(harness, job_id)
@@ -84,7 +86,7 @@ def test_a_no_to_a_repeated_send_says_nothing_of_the_first(harness: Harness, no:
     assert harness.job(job_id).attempt.number == 1
 
 
-def test_a_key_that_is_still_in_flight_is_waited_for_as_told(harness: Harness) -> None:
+def test_a_key_in_flight_waits_for_the_retry_after(harness: Harness) -> None:
     processing = answer(409, {"error_code": "IDEMPOTENCY_KEY_PROCESSING"}, Retry_After="4")
     job_id = submitted(harness, "hiapi", None, processing, ACCEPTED)
 
@@ -108,7 +110,7 @@ def test_the_wait_between_sends_doubles_with_jitter_up_to_a_minute(
     assert waits == [min(factor * 2.0**n, 60) for n in range(8)]
 
 
-def test_at_the_deadline_it_gives_up_and_says_that_it_may_have_been_charged(
+def test_the_error_at_the_deadline_says_that_the_job_may_have_been_charged(
     harness: Harness,
 ) -> None:
     job_id = submitted(harness, "hiapi", None, deadline_seconds=10)
@@ -121,7 +123,7 @@ def test_at_the_deadline_it_gives_up_and_says_that_it_may_have_been_charged(
     assert "may have been charged" in error.message
 
 
-def test_nothing_is_sent_again_once_the_provider_has_forgotten_the_key(behind_nat: Harness) -> None:
+def test_nothing_is_sent_again_after_the_key_expired(behind_nat: Harness) -> None:
     harness = behind_nat
     job_id = submitted(harness, "hiapi", None, deadline_seconds=48 * HOUR)
     harness.clock.forward(24 * HOUR)
@@ -147,7 +149,9 @@ def test_a_killed_workers_attempt_is_sent_again_with_its_own_key(harness: Harnes
 # Without one ---------------------------------------------------------------------------------
 
 
-def test_evolink_is_not_asked_twice_but_waited_for_until_the_deadline(harness: Harness) -> None:
+def test_without_keys_nothing_is_sent_again_and_the_job_waits_until_the_deadline(
+    harness: Harness,
+) -> None:
     job_id = submitted(harness, "evolink", None)
     assert (harness.job(job_id).status, harness.due_at(job_id)) == (Status.UNCONFIRMED, HOUR)
 
@@ -173,7 +177,7 @@ def test_a_killed_workers_attempt_is_waited_for_and_not_sent_again(harness: Harn
     assert harness.provider.asked == []
 
 
-def test_where_no_callback_can_come_it_gives_up_at_once(behind_nat: Harness) -> None:
+def test_without_keys_and_callbacks_the_job_fails_at_once(behind_nat: Harness) -> None:
     harness = behind_nat
     job_id = submitted(harness, "evolink", None)
     assert harness.due_at(job_id) == 0
@@ -188,7 +192,7 @@ def test_where_no_callback_can_come_it_gives_up_at_once(behind_nat: Harness) -> 
 
 
 @pytest.mark.parametrize(("provider", "told"), [("hiapi", ACCEPTED), ("evolink", ESTIMATED)])
-def test_resubmit_buys_a_second_attempt_half_way_to_the_deadline(
+def test_resubmit_sends_a_second_attempt_half_way_to_the_deadline(
     harness: Harness, provider: str, told: Answer
 ) -> None:
     wanted: dict[str, Any] = {"on_unconfirmed": "resubmit", "deadline_seconds": 200}

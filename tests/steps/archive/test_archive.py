@@ -49,7 +49,7 @@ def test_an_image_is_copied_with_its_thumbnail_and_the_manifest(
     assert (thumbnail.format, thumbnail.size) == ("WEBP", (96, 64))
 
 
-def test_the_ledger_then_knows_the_copy(harness: Harness, gallery: Gallery) -> None:
+def test_the_ledger_records_the_copy(harness: Harness, gallery: Gallery) -> None:
     job_id = archived(harness, gallery.job(picture()))
 
     [image] = harness.job(job_id).images
@@ -73,7 +73,7 @@ def test_the_ledger_then_knows_the_copy(harness: Harness, gallery: Gallery) -> N
     assert archive_kit.due_at(harness, job_id) is None
 
 
-def test_a_copy_has_the_time_at_which_it_was_made(harness: Harness, gallery: Gallery) -> None:
+def test_a_copy_has_the_time_of_its_download(harness: Harness, gallery: Gallery) -> None:
     job_id = gallery.job(picture())
     harness.clock.forward(90)
 
@@ -83,7 +83,7 @@ def test_a_copy_has_the_time_at_which_it_was_made(harness: Harness, gallery: Gal
     assert image.copy.archived_at == NOON + 90_000
 
 
-def test_every_image_is_copied_each_by_what_it_is(harness: Harness, gallery: Gallery) -> None:
+def test_every_image_is_copied_with_its_own_format(harness: Harness, gallery: Gallery) -> None:
     forms = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "avif": "AVIF"}
     pages = [picture(number, form) for number, form in enumerate(forms.values())]
 
@@ -119,7 +119,7 @@ def test_a_success_without_images_leaves_its_manifest(harness: Harness) -> None:
     assert state(harness, job_id).status is FollowUpStatus.DONE
 
 
-def test_the_manifest_is_put_last(harness: Harness, gallery: Gallery, tmp_path: Path) -> None:
+def test_the_manifest_is_stored_last(harness: Harness, gallery: Gallery, tmp_path: Path) -> None:
     harness, storage = archive_kit.watched(harness, tmp_path)
 
     job_id = archived(harness, gallery.job(picture(0), picture(1)))
@@ -128,9 +128,7 @@ def test_the_manifest_is_put_last(harness: Harness, gallery: Gallery, tmp_path: 
     assert storage.paths == [place(job_id, name) for name in names]
 
 
-def test_a_link_is_asked_for_by_a_plain_get_without_our_keys(
-    harness: Harness, gallery: Gallery
-) -> None:
+def test_a_link_is_fetched_without_our_keys(harness: Harness, gallery: Gallery) -> None:
     archived(harness, gallery.job(picture()))
 
     [asked] = harness.provider.asked
@@ -202,9 +200,7 @@ def strict(start: Callable[..., Harness], tmp_path: Path) -> Gallery:
 
 
 @pytest.mark.parametrize("which", FAILURES)
-def test_what_is_no_image_leaves_the_job_succeeded_and_says_why(
-    strict: Gallery, which: str
-) -> None:
+def test_a_failed_copy_leaves_the_job_succeeded_with_a_reason(strict: Gallery, which: str) -> None:
     page, why = FAILURES[which]
 
     job_id = archived(strict.harness, strict.job(page))
@@ -225,7 +221,7 @@ def test_what_is_no_image_leaves_the_job_succeeded_and_says_why(
 
 
 @pytest.mark.parametrize("which", FAILURES)
-def test_each_failure_is_mended_by_a_good_answer(strict: Gallery, which: str) -> None:
+def test_a_good_answer_ends_each_failure(strict: Gallery, which: str) -> None:
     job_id = archived(strict.harness, strict.job(FAILURES[which][0]))
     strict.pages["/image-0"] = picture()
 
@@ -250,7 +246,7 @@ def test_limits_are_inclusive(start: Callable[..., Harness], tmp_path: Path) -> 
     assert state(gallery.harness, job_id).status is FollowUpStatus.DONE
 
 
-def test_a_link_that_may_not_be_asked_is_not(harness: Harness) -> None:
+def test_a_forbidden_link_is_not_fetched(harness: Harness) -> None:
     image = Image("http://169.254.169.254/latest/meta-data/", NOON + LIFE)
 
     job_id = archived(harness, job_states.ended(harness, Outcome.succeeded((image,))))
@@ -273,7 +269,7 @@ def test_links_into_the_private_network_are_refused_by_default(
     assert harness.provider.asked == []
 
 
-def test_a_link_that_does_not_end_is_given_up_in_time(
+def test_a_link_that_does_not_end_has_a_timeout(
     start: Callable[..., Harness], tmp_path: Path
 ) -> None:
     harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS="1")
@@ -314,7 +310,7 @@ def test_while_the_storage_is_away_images_wait(
     assert state(harness, job_id).status is FollowUpStatus.DONE
 
 
-def test_images_are_never_given_up_because_of_our_storage(
+def test_a_storage_outage_never_gives_up_an_image(
     harness: Harness, gallery: Gallery, tmp_path: Path
 ) -> None:
     (tmp_path / "archive").write_text("a file in the folder's place")
@@ -330,7 +326,7 @@ def test_images_are_never_given_up_because_of_our_storage(
     assert state(harness, job_id).status is FollowUpStatus.DONE, "the link was better than its word"
 
 
-def test_a_dead_image_waits_for_the_storage_that_its_neighbour_needs(
+def test_an_expired_image_waits_for_the_storage_with_the_other_images(
     harness: Harness, gallery: Gallery, tmp_path: Path
 ) -> None:
     (tmp_path / "archive").write_text("a file in the folder's place")
@@ -341,7 +337,7 @@ def test_a_dead_image_waits_for_the_storage_that_its_neighbour_needs(
     assert state(harness, job_id).status is FollowUpStatus.PENDING
 
 
-def test_no_room_for_a_download_is_ours_too(
+def test_a_missing_download_folder_counts_as_a_storage_failure(
     harness: Harness, gallery: Gallery, tmp_path: Path
 ) -> None:
     (tmp_path / "data").write_text("a file in the folder's place")
@@ -360,7 +356,7 @@ def full(_: Path) -> BinaryIO:
     return Path("/dev/full").open("w+b")
 
 
-def test_a_disk_that_is_full_while_downloading_is_ours_too(
+def test_a_full_disk_counts_as_a_storage_failure(
     harness: Harness, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
@@ -411,7 +407,7 @@ def test_without_its_manifest_an_archive_is_not_done(
     assert state(harness, job_id).status is FollowUpStatus.DONE
 
 
-def test_a_dead_image_is_not_given_up_without_a_manifest_that_says_so(
+def test_an_image_is_given_up_only_with_its_manifest(
     harness: Harness, gallery: Gallery, tmp_path: Path
 ) -> None:
     harness, storage = archive_kit.watched(harness, tmp_path)

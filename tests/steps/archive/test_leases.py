@@ -34,9 +34,7 @@ def test_the_lease_has_time_for_two_images(harness: Harness) -> None:
     assert archive_step.lease_ms(harness.runtime) == 2 * 5000 + LEASE_MARGIN_MS
 
 
-def test_images_that_are_left_when_the_time_is_up_come_right_after(
-    harness: Harness, gallery: Gallery
-) -> None:
+def test_images_beyond_the_lease_follow_at_once(harness: Harness, gallery: Gallery) -> None:
     pages = [slow(harness, 30, picture(number)) for number in range(3)]
     job_id = archived(harness, gallery.job(*pages))
 
@@ -53,7 +51,9 @@ def test_images_that_are_left_when_the_time_is_up_come_right_after(
     assert (state(harness, job_id).status, state(harness, job_id).tries) == (FollowUpStatus.DONE, 1)
 
 
-def test_the_time_for_one_more_image_is_just_enough(harness: Harness, gallery: Gallery) -> None:
+def test_an_image_is_started_only_when_the_lease_has_time_for_it(
+    harness: Harness, gallery: Gallery
+) -> None:
     spare = (archive_step.lease_ms(harness.runtime) - 5000 - LEASE_MARGIN_MS // 2) / 1000
     enough = gallery.job(slow(harness, spare, picture(0)), picture(1))
     archived(harness, enough)
@@ -65,9 +65,7 @@ def test_the_time_for_one_more_image_is_just_enough(harness: Harness, gallery: G
     assert state(harness, short).status is FollowUpStatus.PENDING
 
 
-def test_slow_links_do_not_keep_a_good_one_from_its_turn(
-    harness: Harness, gallery: Gallery
-) -> None:
+def test_slow_links_do_not_starve_a_good_link(harness: Harness, gallery: Gallery) -> None:
     pages = [*(slow(harness, 30, DEAD_LINK) for _ in range(3)), picture(3)]
     job_id = archived(harness, gallery.job(*pages))
     assert gallery.fetched() == ["/image-0", "/image-1"]
@@ -82,7 +80,7 @@ def test_slow_links_do_not_keep_a_good_one_from_its_turn(
     assert "/image-2" in gallery.fetched()
 
 
-def test_slow_links_are_given_up_too(harness: Harness, gallery: Gallery) -> None:
+def test_slow_links_are_given_up_after_the_grace(harness: Harness, gallery: Gallery) -> None:
     pages = [slow(harness, 30, DEAD_LINK) for _ in range(5)]
     job_id = archived(harness, gallery.job(*pages, expires=[0] * 5))
     asked = gallery.fetched()
@@ -131,7 +129,7 @@ def test_many_workers_make_one_copy(harness: Harness, gallery: Gallery) -> None:
 
 
 @pytest.mark.parametrize("theirs", [picture(1), DEAD_LINK], ids=["an image", "none"])
-def test_what_a_worker_brings_after_its_lease_ran_out_changes_nothing(
+def test_a_result_after_the_end_of_the_lease_changes_nothing(
     harness: Harness, gallery: Gallery, theirs: Page
 ) -> None:
     def stalled(_: Asked) -> Answer:
@@ -162,7 +160,7 @@ def killed(*_: object, **__: object) -> None:
     raise Killed
 
 
-def test_a_worker_killed_before_the_ledger_knew_leaves_nothing_that_harms(
+def test_a_worker_killed_before_the_record_is_repeated_without_harm(
     harness: Harness, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = gallery.job(picture(0), picture(1))
@@ -183,7 +181,7 @@ def test_a_worker_killed_before_the_ledger_knew_leaves_nothing_that_harms(
 
 
 @pytest.mark.parametrize("name", ["0.png", "0.thumb.webp", "1.png", "job.json"])
-def test_a_worker_killed_while_storing_leaves_nothing_half(
+def test_a_worker_killed_while_storing_leaves_no_partial_file(
     harness: Harness, gallery: Gallery, tmp_path: Path, name: str
 ) -> None:
     def kill(path: str) -> bool:
@@ -207,7 +205,7 @@ def test_a_worker_killed_while_storing_leaves_nothing_half(
     assert state(harness, job_id).status is FollowUpStatus.DONE
 
 
-def test_when_redis_goes_away_at_the_end_the_lease_brings_the_job_back(
+def test_a_result_that_cannot_be_recorded_is_repeated_after_the_lease(
     harness: Harness, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def away(*_: object, **__: object) -> None:
@@ -223,7 +221,7 @@ def test_when_redis_goes_away_at_the_end_the_lease_brings_the_job_back(
     assert state(harness, again(harness, job_id)).status is FollowUpStatus.DONE
 
 
-def test_the_step_follows_every_success_and_nothing_else(harness: Harness) -> None:
+def test_only_a_success_nudges_the_archive_step(harness: Harness) -> None:
     done = job_states.ended(harness)
     job_states.ended(harness, job_states.failure())
     job_states.cancelled(harness)

@@ -47,7 +47,7 @@ def test_waits_double_with_jitter_up_to_the_longest(
 @pytest.mark.parametrize(
     ("asked", "wait"), [("900", 900), ("2", FIRST_WAIT_SECONDS), ("soon", FIRST_WAIT_SECONDS)]
 )
-def test_a_server_that_asks_for_patience_has_it(
+def test_retry_after_of_a_link_is_followed(
     harness: Harness, gallery: Gallery, asked: str, wait: float
 ) -> None:
     job_id = archived(harness, gallery.job(Answer(503, b"", {"Retry-After": asked})))
@@ -55,7 +55,7 @@ def test_a_server_that_asks_for_patience_has_it(
     assert archive_kit.due_at(harness, job_id) == wait
 
 
-def test_the_longest_patience_that_any_link_asks_for_counts(
+def test_the_longest_retry_after_of_the_links_is_followed(
     harness: Harness, gallery: Gallery
 ) -> None:
     busy = [Answer(503, b"", {"Retry-After": seconds}) for seconds in ("30", "90", "60")]
@@ -65,7 +65,7 @@ def test_the_longest_patience_that_any_link_asks_for_counts(
     assert archive_kit.due_at(harness, job_id) == 90
 
 
-def test_the_first_image_that_failed_says_why_for_the_job(
+def test_the_error_of_the_job_is_that_of_its_first_failed_image(
     harness: Harness, gallery: Gallery
 ) -> None:
     job_id = archived(harness, gallery.job(picture(), Answer(403), DEAD_LINK))
@@ -74,7 +74,9 @@ def test_the_first_image_that_failed_says_why_for_the_job(
     assert state(harness, job_id).error == "it answered 403"
 
 
-def test_patience_ends_where_the_link_does(harness: Harness, gallery: Gallery) -> None:
+def test_a_wait_does_not_go_beyond_the_expiry_of_the_link(
+    harness: Harness, gallery: Gallery
+) -> None:
     busy = Answer(503, b"", {"Retry-After": "3600"})
     job_id = archived(harness, gallery.job(busy, expires=[600_000]))
 
@@ -89,7 +91,7 @@ def test_patience_ends_where_the_link_does(harness: Harness, gallery: Gallery) -
     assert state(harness, job_id).status is FollowUpStatus.DEAD
 
 
-def test_the_last_tries_are_made_with_each_link(harness: Harness, gallery: Gallery) -> None:
+def test_each_link_gets_its_last_tries(harness: Harness, gallery: Gallery) -> None:
     # The back-off has grown long when the second link dies, days after the first.
     job_id = archived(harness, gallery.job(DEAD_LINK, DEAD_LINK, expires=[60_000, 50_000_000]))
     looks = []
@@ -102,7 +104,7 @@ def test_the_last_tries_are_made_with_each_link(harness: Harness, gallery: Galle
     assert 60_000 in looks
 
 
-def test_a_job_is_given_up_when_its_links_are_dead(harness: Harness, gallery: Gallery) -> None:
+def test_a_job_is_given_up_when_its_links_have_expired(harness: Harness, gallery: Gallery) -> None:
     job_id = archived(harness, gallery.job(picture(), DEAD_LINK, expires=[None, 4000]))
     assert archive_kit.due_at(harness, job_id) == 4
 
@@ -123,7 +125,7 @@ def test_a_job_is_given_up_when_its_links_are_dead(harness: Harness, gallery: Ga
     }
 
 
-def test_one_millisecond_before_its_death_a_link_is_not_given_up(
+def test_a_link_is_not_given_up_one_millisecond_before_its_expiry(
     harness: Harness, gallery: Gallery
 ) -> None:
     assert (
@@ -132,7 +134,7 @@ def test_one_millisecond_before_its_death_a_link_is_not_given_up(
     assert state(harness, archived(harness, gallery.job(DEAD_LINK, expires=[0]))).status == "dead"
 
 
-def test_a_link_that_is_dead_before_the_first_try_is_tried_once(
+def test_a_link_that_expired_before_the_first_try_is_tried_once(
     harness: Harness, gallery: Gallery
 ) -> None:
     job_id = archived(harness, gallery.job(picture(), expires=[-1000]))
@@ -140,7 +142,7 @@ def test_a_link_that_is_dead_before_the_first_try_is_tried_once(
     assert state(harness, job_id).status is FollowUpStatus.DONE, "clocks differ"
 
 
-def test_a_link_that_does_not_say_when_it_dies_is_tried_for_days(
+def test_a_link_without_an_expiry_time_is_tried_for_days(
     harness: Harness, gallery: Gallery
 ) -> None:
     job_id = archived(harness, gallery.job(DEAD_LINK, expires=[None]))
@@ -151,7 +153,7 @@ def test_a_link_that_does_not_say_when_it_dies_is_tried_for_days(
     assert state(harness, job_id).tries > 300
 
 
-def test_only_what_is_missing_is_fetched_again(harness: Harness, gallery: Gallery) -> None:
+def test_only_missing_images_are_fetched_again(harness: Harness, gallery: Gallery) -> None:
     job_id = archived(harness, gallery.job(picture(0), DEAD_LINK, picture(2)))
     assert gallery.fetched() == ["/image-0", "/image-1", "/image-2"]
     before = archive_kit.files(harness)
@@ -166,7 +168,7 @@ def test_only_what_is_missing_is_fetched_again(harness: Harness, gallery: Galler
     assert state(harness, job_id).status is FollowUpStatus.DONE
 
 
-def test_before_its_next_look_a_job_is_left_alone(harness: Harness, gallery: Gallery) -> None:
+def test_a_job_that_is_not_due_is_not_fetched(harness: Harness, gallery: Gallery) -> None:
     job_id = archived(harness, gallery.job(DEAD_LINK))
     gallery.fetched()
     harness.clock.forward(FIRST_WAIT_SECONDS - 0.001)
@@ -176,7 +178,7 @@ def test_before_its_next_look_a_job_is_left_alone(harness: Harness, gallery: Gal
     assert gallery.fetched() == []
 
 
-def test_a_job_that_is_archived_is_left_alone(
+def test_an_archived_job_is_not_fetched_again(
     harness: Harness, gallery: Gallery, tmp_path: Path
 ) -> None:
     harness, storage = archive_kit.watched(harness, tmp_path)

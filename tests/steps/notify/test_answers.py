@@ -82,7 +82,7 @@ def test_a_2xx_is_success(harness: Harness, receiver: FakeProvider, status: int)
         *((status, 1) for status in (500, 501, 502, 503, 504, 520, 599)),
     ],
 )
-def test_anything_else_is_tried_again(
+def test_every_other_status_is_retried(
     harness: Harness, receiver: FakeProvider, status: int, host_fails: int
 ) -> None:
     receiver.answers(Answer(status), Answer(200))
@@ -106,7 +106,7 @@ def test_a_redirect_is_not_followed(harness: Harness, receiver: FakeProvider, st
     assert [asked.path.partition("?")[0] for asked in receiver.asked] == ["/hooks/7"]
 
 
-def test_410_ends_it_for_good(harness: Harness, receiver: FakeProvider) -> None:
+def test_410_ends_the_notification(harness: Harness, receiver: FakeProvider) -> None:
     receiver.handler = lambda _: Answer(410, headers={"Retry-After": "1"})
 
     now = once(harness, job_id := ended(harness, receiver, job_states.failure()))
@@ -119,7 +119,9 @@ def test_410_ends_it_for_good(harness: Harness, receiver: FakeProvider) -> None:
     assert harness.job(job_id).done
 
 
-def test_410_ends_it_at_the_last_try_too(harness: Harness, receiver: FakeProvider) -> None:
+def test_410_ends_the_notification_at_the_last_try_too(
+    harness: Harness, receiver: FakeProvider
+) -> None:
     receiver.answers(*[Answer(500)] * 9, Answer(410))
     job_id = ended(harness, receiver)
 
@@ -158,7 +160,7 @@ def test_410_ends_it_at_the_last_try_too(harness: Harness, receiver: FakeProvide
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_a_receiver_says_how_long_to_wait_within_reason(
+def test_retry_after_is_followed_within_limits(
     harness: Harness, receiver: FakeProvider, status: int, header: str, seconds: float
 ) -> None:
     receiver.handler = lambda _: Answer(status, headers={"Retry-After": header})
@@ -168,7 +170,7 @@ def test_a_receiver_says_how_long_to_wait_within_reason(
     assert wait(harness, job_id) == seconds
 
 
-def test_a_receiver_may_name_a_moment(harness: Harness, receiver: FakeProvider) -> None:
+def test_retry_after_may_be_a_date(harness: Harness, receiver: FakeProvider) -> None:
     moment = format_datetime(datetime.now(UTC) + timedelta(seconds=600), usegmt=True)
     receiver.handler = lambda _: Answer(503, headers={"Retry-After": moment})
 
@@ -178,7 +180,7 @@ def test_a_receiver_may_name_a_moment(harness: Harness, receiver: FakeProvider) 
 
 
 @pytest.mark.parametrize("status", [302, 400, 404, 500, 502])
-def test_other_answers_do_not_say_how_long(
+def test_retry_after_of_other_statuses_is_ignored(
     harness: Harness, receiver: FakeProvider, status: int
 ) -> None:
     receiver.handler = lambda _: Answer(status, headers={"Retry-After": "90"})
@@ -188,7 +190,7 @@ def test_other_answers_do_not_say_how_long(
     assert wait(harness, job_id) == SECOND
 
 
-def test_a_longer_wait_takes_no_try_away(harness: Harness, receiver: FakeProvider) -> None:
+def test_a_longer_wait_costs_no_try(harness: Harness, receiver: FakeProvider) -> None:
     receiver.handler = lambda _: Answer(429, headers={"Retry-After": "1000"})
     job_id, waits = ended(harness, receiver), []
 
@@ -217,7 +219,7 @@ def hanging(receiver: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> Iterator
     released.set()
 
 
-def test_a_time_out_is_a_failure_of_the_host(
+def test_a_timeout_is_a_failure_of_the_host(
     harness: Harness, receiver: FakeProvider, hanging: threading.Event
 ) -> None:
     now = once(harness, job_id := ended(harness, receiver))
@@ -227,7 +229,7 @@ def test_a_time_out_is_a_failure_of_the_host(
     assert failures(harness, receiver) == 1
 
 
-def test_a_server_has_fifteen_seconds(
+def test_the_timeout_of_a_server_is_fifteen_seconds(
     harness: Harness, receiver: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = []
@@ -260,14 +262,14 @@ def test_a_reset_or_nonsense_is_a_failure_of_the_host(harness: Harness, said: by
     assert harness.ledger.circuit_breaker.failing()[address].failures == 1
 
 
-def test_a_server_that_is_not_there_is_a_failure_of_the_host(harness: Harness) -> None:
+def test_a_refused_connection_is_a_failure_of_the_host(harness: Harness) -> None:
     now = once(harness, job_states.ended(harness, notify_url="http://127.0.0.1:1/hook"))
 
     assert (now.status, now.tries, now.error) == (PENDING, 1, "ConnectionRefusedError")
     assert harness.ledger.circuit_breaker.failing()["127.0.0.1:1"].failures == 1
 
 
-def test_an_address_that_is_forbidden_by_now_is_not_asked(
+def test_an_address_that_became_forbidden_is_not_called(
     harness: Harness, receiver: FakeProvider
 ) -> None:
     job_id = ended(harness, receiver)
@@ -281,7 +283,7 @@ def test_an_address_that_is_forbidden_by_now_is_not_asked(
 
 
 @pytest.mark.parametrize("forbidden", [True, False], ids=["forbidden", "no secret"])
-def test_a_host_that_was_not_asked_is_not_known_to_work(
+def test_a_host_that_was_not_called_keeps_its_failures(
     harness: Harness, receiver: FakeProvider, forbidden: bool
 ) -> None:
     receiver.answers(Answer(500))

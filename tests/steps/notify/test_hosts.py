@@ -45,7 +45,9 @@ def nested(harness: Harness, jobs: list[str]) -> Callable[[Asked], Answer]:
     return handler
 
 
-def test_only_so_many_are_under_way_to_one_host(harness: Harness, receiver: FakeProvider) -> None:
+def test_one_host_has_a_limited_number_of_calls_at_once(
+    harness: Harness, receiver: FakeProvider
+) -> None:
     jobs = [ended(harness, receiver) for _ in range(SLOTS_PER_HOST + 2)]
     receiver.handler = nested(harness, jobs[1:])
     harness.chance.number = 0.5
@@ -59,9 +61,7 @@ def test_only_so_many_are_under_way_to_one_host(harness: Harness, receiver: Fake
     assert again(harness, jobs[SLOTS_PER_HOST]).status is DONE
 
 
-def test_a_full_host_does_not_keep_another_one_waiting(
-    harness: Harness, receiver: FakeProvider
-) -> None:
+def test_a_busy_host_does_not_delay_another_host(harness: Harness, receiver: FakeProvider) -> None:
     with serving(FakeProvider(lambda _: Answer(200))) as other:
         jobs = [ended(harness, receiver) for _ in range(SLOTS_PER_HOST)] + [ended(harness, other)]
         receiver.handler = nested(harness, jobs[1:])
@@ -71,7 +71,7 @@ def test_a_full_host_does_not_keep_another_one_waiting(
         assert ids(other) == [f"msg_{jobs[-1]}"]
 
 
-def test_slots_are_given_back_whatever_becomes_of_the_call(
+def test_slots_are_released_after_every_kind_of_result(
     harness: Harness, receiver: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notify_step, "message", killed)
@@ -86,7 +86,7 @@ def test_slots_are_given_back_whatever_becomes_of_the_call(
             assert once(harness, ended(harness, receiver)).tries == 1
 
 
-def test_a_paused_host_is_left_in_peace_and_its_jobs_are_kept(
+def test_a_paused_host_is_not_called_and_its_jobs_wait(
     harness: Harness, receiver: FakeProvider
 ) -> None:
     job_id = ended(harness, receiver)
@@ -100,9 +100,7 @@ def test_a_paused_host_is_left_in_peace_and_its_jobs_are_kept(
     assert wait(harness, job_id) == sum(PAUSED_WAIT_PROBES) / 2 * 60
 
 
-def test_a_probe_that_is_answered_brings_the_host_back(
-    harness: Harness, receiver: FakeProvider
-) -> None:
+def test_a_probe_that_succeeds_resumes_the_host(harness: Harness, receiver: FakeProvider) -> None:
     job_id, other = ended(harness, receiver), ended(harness, receiver)
     pause(harness, host(receiver))
     once(harness, job_id)
@@ -115,7 +113,7 @@ def test_a_probe_that_is_answered_brings_the_host_back(
     assert once(harness, other).status is DONE
 
 
-def test_a_job_whose_host_was_paused_for_days_is_given_up_and_can_be_told_later(
+def test_a_job_is_dead_after_its_host_was_paused_for_days(
     harness: Harness, receiver: FakeProvider
 ) -> None:
     job_id = ended(harness, receiver)
@@ -133,7 +131,7 @@ def test_a_job_whose_host_was_paused_for_days_is_given_up_and_can_be_told_later(
     assert harness.ledger.follow_ups.dead(10)[0] == 1
 
 
-def test_what_was_tried_before_the_pause_counts_when_it_is_given_up(
+def test_tries_before_the_pause_are_counted_in_the_dead_notification(
     harness: Harness, receiver: FakeProvider
 ) -> None:
     receiver.answers(Answer(500))
@@ -151,7 +149,7 @@ def test_what_was_tried_before_the_pause_counts_when_it_is_given_up(
     assert len(receiver.asked) == 1
 
 
-def test_the_last_try_is_made_although_its_host_is_busy_when_it_comes(
+def test_the_last_try_is_made_after_its_host_was_busy(
     harness: Harness, receiver: FakeProvider
 ) -> None:
     harness.chance.number = 1.0
@@ -172,7 +170,7 @@ def test_the_last_try_is_made_although_its_host_is_busy_when_it_comes(
     assert (now.status, now.tries) == (DONE, len(SCHEDULE))
 
 
-def test_one_that_is_told_again_has_all_the_patience_anew(
+def test_a_replayed_notification_starts_its_pause_limit_again(
     harness: Harness, receiver: FakeProvider
 ) -> None:
     job_id = ended(harness, receiver)
@@ -184,7 +182,9 @@ def test_one_that_is_told_again_has_all_the_patience_anew(
     assert once(harness, job_id).status is PENDING
 
 
-def test_a_failure_is_noted_at_its_own_time(harness: Harness, receiver: FakeProvider) -> None:
+def test_a_failure_is_recorded_at_the_end_of_the_call(
+    harness: Harness, receiver: FakeProvider
+) -> None:
     def slow(_: Asked) -> Answer:
         harness.clock.forward(12)
         return Answer(504)
@@ -197,9 +197,7 @@ def test_a_failure_is_noted_at_its_own_time(harness: Harness, receiver: FakeProv
     assert (now.tried_at, now.due_at) == (NOON + 12_000, NOON + 17_000)
 
 
-def test_tries_that_were_made_are_kept_while_the_host_is_paused(
-    harness: Harness, receiver: FakeProvider
-) -> None:
+def test_a_pause_keeps_the_number_of_tries(harness: Harness, receiver: FakeProvider) -> None:
     receiver.answers(Answer(500), Answer(200))
     job_id = ended(harness, receiver)
     once(harness, job_id)
@@ -212,7 +210,7 @@ def test_tries_that_were_made_are_kept_while_the_host_is_paused(
     assert again(harness, job_id).tries == 2
 
 
-def test_what_goes_to_a_task_or_a_stream_asks_no_host(
+def test_a_task_or_a_stream_ignores_the_circuit_breaker(
     start: Callable[..., Harness], redis_url: str, real_redis: Redis
 ) -> None:
     harness = start(**VARIABLES, ORCHESTRATOR_BROKER_URL=redis_url)

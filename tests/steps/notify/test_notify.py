@@ -46,7 +46,7 @@ PENDING, DONE, DEAD = FollowUpStatus.PENDING, FollowUpStatus.DONE, FollowUpStatu
 # A delivery ----------------------------------------------------------------------------------
 
 
-def test_a_caller_is_told_by_a_signed_post(harness: Harness, receiver: FakeProvider) -> None:
+def test_a_notification_is_a_signed_post(harness: Harness, receiver: FakeProvider) -> None:
     harness.clock.now = time_ns() // 1_000_000  # the library judges the time
     job_id = ended(harness, receiver)
     seen = job_view(harness.job(job_id), PUBLIC_URL)
@@ -66,7 +66,7 @@ def test_a_caller_is_told_by_a_signed_post(harness: Harness, receiver: FakeProvi
     assert content["data"] == shown
 
 
-def test_then_it_is_done(harness: Harness, receiver: FakeProvider) -> None:
+def test_a_2xx_answer_ends_the_notification(harness: Harness, receiver: FakeProvider) -> None:
     job_id = ended(harness, receiver, job_states.failure())
 
     now = once(harness, job_id)
@@ -87,7 +87,7 @@ def test_then_it_is_done(harness: Harness, receiver: FakeProvider) -> None:
     ],
     ids=["succeeded", "failed", "cancelled"],
 )
-def test_every_outcome_is_told(
+def test_every_outcome_is_notified(
     harness: Harness, receiver: FakeProvider, life: Callable[..., str], kind: str
 ) -> None:
     job_id = life(harness, notify_url=url(receiver))
@@ -99,7 +99,7 @@ def test_every_outcome_is_told(
     assert f"job.{asked.json['data']['status']}" == kind
 
 
-def test_a_job_that_is_open_or_names_nobody_is_not_told(
+def test_an_open_job_and_a_job_without_a_target_are_not_notified(
     harness: Harness, receiver: FakeProvider
 ) -> None:
     jobs = [
@@ -115,9 +115,7 @@ def test_a_job_that_is_open_or_names_nobody_is_not_told(
     assert Step.NOTIFY not in [named for named, _ in harness.nudges.sent]
 
 
-def test_both_secrets_sign_while_they_are_exchanged(
-    harness: Harness, receiver: FakeProvider
-) -> None:
+def test_the_new_and_the_old_secret_both_sign(harness: Harness, receiver: FakeProvider) -> None:
     harness.clock.now = time_ns() // 1_000_000
     both = change(harness, notify_secrets=(Secret(SECRET), Secret(OLD_SECRET)))
 
@@ -131,7 +129,9 @@ def test_both_secrets_sign_while_they_are_exchanged(
 # Once, or again with the same id -------------------------------------------------------------
 
 
-def test_a_job_that_is_nudged_twice_is_told_once(harness: Harness, receiver: FakeProvider) -> None:
+def test_a_job_that_is_nudged_twice_is_notified_once(
+    harness: Harness, receiver: FakeProvider
+) -> None:
     job_id = ended(harness, receiver)
 
     for _ in range(3):
@@ -140,9 +140,7 @@ def test_a_job_that_is_nudged_twice_is_told_once(harness: Harness, receiver: Fak
     assert ids(receiver) == [f"msg_{job_id}"]
 
 
-def test_a_nudge_that_comes_during_the_call_does_nothing(
-    harness: Harness, receiver: FakeProvider
-) -> None:
+def test_a_nudge_during_the_call_does_nothing(harness: Harness, receiver: FakeProvider) -> None:
     job_id = ended(harness, receiver)
 
     def nudged_again(_: Asked) -> Answer:
@@ -155,7 +153,7 @@ def test_a_nudge_that_comes_during_the_call_does_nothing(
     assert ids(receiver) == [f"msg_{job_id}"]
 
 
-def test_a_worker_killed_after_the_call_is_followed_by_another_when_its_lease_has_run_out(
+def test_after_a_worker_is_killed_another_notifies_again_when_the_lease_ends(
     harness: Harness, receiver: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = ended(harness, receiver)
@@ -174,7 +172,7 @@ def test_a_worker_killed_after_the_call_is_followed_by_another_when_its_lease_ha
 
 
 @pytest.mark.parametrize("status", [200, 500, 410])
-def test_what_a_lease_brings_that_has_run_out_does_not_count(
+def test_a_result_after_the_end_of_the_lease_is_stale(
     harness: Harness, receiver: FakeProvider, status: int
 ) -> None:
     job_id = ended(harness, receiver)
@@ -195,7 +193,7 @@ def test_what_a_lease_brings_that_has_run_out_does_not_count(
     assert harness.events(job_id).count("notify_done") == 1
 
 
-def test_a_ledger_that_is_away_when_it_should_be_recorded_leaves_it_to_the_lease(
+def test_a_result_that_cannot_be_recorded_is_sent_again_after_the_lease(
     harness: Harness, receiver: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job_id = ended(harness, receiver)
@@ -212,7 +210,7 @@ def test_a_ledger_that_is_away_when_it_should_be_recorded_leaves_it_to_the_lease
     assert ids(receiver) == [f"msg_{job_id}"] * 2
 
 
-def test_a_ledger_that_is_away_when_it_should_be_claimed_is_told(
+def test_an_unavailable_ledger_raises_before_anything_is_sent(
     harness: Harness, away: Ledger
 ) -> None:
     with pytest.raises(LedgerUnavailable):
@@ -223,7 +221,7 @@ def test_a_ledger_that_is_away_when_it_should_be_claimed_is_told(
 
 
 @pytest.mark.parametrize("chance", [0.0, 0.5, 1.0])
-def test_the_whole_schedule_is_walked_and_then_it_is_dead(
+def test_a_notification_that_fails_for_the_whole_schedule_is_dead(
     harness: Harness, receiver: FakeProvider, chance: float
 ) -> None:
     harness.chance.number = chance
@@ -245,7 +243,7 @@ def test_the_whole_schedule_is_walked_and_then_it_is_dead(
     assert (number, entry.job_id, entry.since) == (1, job_id, harness.clock.now)
 
 
-def test_each_try_has_the_same_id_and_the_time_of_its_own(
+def test_each_try_has_the_same_id_and_its_own_timestamp(
     harness: Harness, receiver: FakeProvider
 ) -> None:
     receiver.answers(*[Answer(500)] * 3, Answer(200))
@@ -275,7 +273,7 @@ def test_between_tries_a_nudge_does_nothing(harness: Harness, receiver: FakeProv
 # The secret ----------------------------------------------------------------------------------
 
 
-def test_while_no_secret_is_set_nothing_is_sent_and_it_is_tried_again(
+def test_without_a_secret_nothing_is_sent_and_a_retry_follows(
     harness: Harness, receiver: FakeProvider
 ) -> None:
     job_id = ended(harness, receiver)
@@ -290,7 +288,7 @@ def test_while_no_secret_is_set_nothing_is_sent_and_it_is_tried_again(
     assert again(harness, job_id).status is DONE
 
 
-def test_neither_secrets_nor_the_url_get_into_logs_or_the_ledger(
+def test_no_secret_and_no_url_is_in_the_logs_or_the_ledger(
     harness: Harness, receiver: FakeProvider
 ) -> None:
     with structlog.testing.capture_logs() as logs:
