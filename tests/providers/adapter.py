@@ -48,8 +48,8 @@ def each(*values: Any, allowed: str) -> Cases:
 
 
 def multipart_example() -> dict[str, str]:
-    """The form fields of UniAll's documented curl example."""
-    text = (PAYLOADS / "uniall" / "request_multipart.sh").read_text("utf-8")
+    """Return the form fields of the documented curl example with a file."""
+    text = next(PAYLOADS.glob("*/request_multipart.sh")).read_text("utf-8")
     words = shlex.split(text.replace("\\\n", " "))
     fields = [words[at + 1] for at, word in enumerate(words) if word == "-F"]
     return {name: value for name, _, value in (field.partition("=") for field in fields)}

@@ -71,8 +71,8 @@ def test_every_call_has_the_key_where_the_adapter_puts_it(
     poll(harness.runtime, job_id)
 
     assert harness.job(job_id).status is Status.SUCCEEDED
-    assert [asked.method for asked in harness.provider.asked] == ["POST", "GET"]
-    for asked in harness.provider.asked:
+    assert [asked.method for asked in harness.provider.requests] == ["POST", "GET"]
+    for asked in harness.provider.requests:
         assert asked.headers.get("x-api-key") == header
         assert asked.path.partition("?")[2] == query
         assert "authorization" not in asked.headers
@@ -90,7 +90,7 @@ def test_no_error_event_or_log_line_shows_the_key(
 
     submit(harness.runtime, job_id)
 
-    assert harness.provider.asked
+    assert harness.provider.requests
     output = "".join(capfd.readouterr())
     job, events = harness.job(job_id), harness.ledger.events(job_id)
     assert API_KEY not in repr((job, events, harness.runtime)) + output

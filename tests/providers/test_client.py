@@ -25,6 +25,7 @@ from orchestrator.providers.client import NoAnswer, NotSent, ProviderClient
 from orchestrator.security.secret import Secret
 from tests.providers.adapter import multipart_example
 from tests.support.fakes import API_KEY
+from tests.support.providers import ACCEPTING_FILES
 
 #: What a server does with one connection.
 Act = Callable[[socket.socket], None]
@@ -355,8 +356,8 @@ def test_the_documented_form_goes_out_as_a_multipart_form_with_its_file(serve: S
     form = multipart_example()
     assert form.pop("image").startswith("@")
     body = {**form, "n": int(form["n"])}
-    native = JobRequest("uniall", form["model"], native=body)
-    provider, content = BUILT_IN["uniall"], bytes(range(256)) * 300 + b"\r\n--x\r\n"
+    native = JobRequest(ACCEPTING_FILES[0], form["model"], native=body)
+    provider, content = BUILT_IN[ACCEPTING_FILES[0]], bytes(range(256)) * 300 + b"\r\n--x\r\n"
     plain = provider.submit_call(provider.body(native), None, "key")
     file = File(provider.capabilities.upload_field or "", "input.png", "image/png", content)
 

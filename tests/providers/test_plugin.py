@@ -132,7 +132,7 @@ def test_the_page_of_the_built_in_providers_does_not_name_it(installed: Path) ->
     told = orchestrator("providers", "--markdown", PYTHONPATH=str(installed))
 
     assert "PixelMill" not in told.stdout
-    assert "UniAll" in told.stdout
+    assert "HiAPI" in told.stdout
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def submitted(harness: Harness, *answers: Answer) -> str:
 def test_a_job_is_submitted_and_its_signed_callback_settles_it(mill: Harness) -> None:
     receiver = Receiver.on(mill)
     job_id = submitted(mill, TICKET)
-    [asked] = mill.provider.asked
+    [asked] = mill.provider.requests
     body, path = dump(DOCUMENTS["done"]), receiver.path(job_id, "pixelmill")
 
     unsigned = receiver.send(path, body)
@@ -243,7 +243,7 @@ def test_a_job_whose_callback_is_lost_is_polled(mill: Harness) -> None:
         mill.clock.forward(mill.due_at(job_id) or 0)
         poll(mill.runtime, job_id)
 
-    assert [asked.path for asked in mill.provider.asked] == ["/jobs", "/jobs/t-1", "/jobs/t-1"]
+    assert [asked.path for asked in mill.provider.requests] == ["/jobs", "/jobs/t-1", "/jobs/t-1"]
     job = mill.job(job_id)
     assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.POLL)
     assert job.error is not None

@@ -203,7 +203,7 @@ def test_refuses_a_task_above_the_limit(start: Start) -> None:
     client = start(max_active_tasks=2, task_seconds=3600)
     # Tasks of other providers do not count.
     for number in range(3):
-        client.submitted("uniall", f"Cube {number}")
+        client.submitted("evolink", f"Cube {number}")
     for number in range(2):
         client.submitted("aigptimage", f"Cube {number}")
 

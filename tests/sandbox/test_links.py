@@ -109,14 +109,6 @@ def test_works_after_a_number_of_requests(client: SandboxClient, fault: str) -> 
     assert works == [False, False, True, True]
 
 
-def test_counts_the_requests_of_each_link(client: SandboxClient) -> None:
-    first, second = _links(client, "503*1", "uniall", n=2)
-    statuses = [client.fetch(link).status_code for link in (first, first, second, second)]
-
-    assert statuses == [503, 200, 503, 200]
-    assert client.tasks()[0]["image_asks"] == [2, 2]
-
-
 def test_head_gets_the_same_answer_and_is_not_counted(client: SandboxClient) -> None:
     link = _link(client, "503*1")
     answers = [client.fetch(link, method) for method in ("HEAD", "GET", "HEAD")]

@@ -107,13 +107,6 @@ def test_differs_by_prompt() -> None:
         ("hiapi", {"output_format": "jpg"}, "jpeg", (512, 512)),
         ("evolink", {"size": "9:16", "quality": "4K"}, "png", (576, 1024)),
         ("evolink", {}, "png", (768, 768)),
-        ("uniall", {"model": "NanoBanana", "output_format": "webp"}, "webp", (512, 512)),
-        ("uniall", {"model": "NanoBanana2-0.5K"}, "png", (384, 384)),
-        ("uniall", {"model": "NanoBanana2-2K", "aspect_ratio": "16:9"}, "png", (768, 432)),
-        ("uniall", {"model": "NanoBananaPro-8K", "output_format": "jpeg"}, "jpeg", (1024, 1024)),
-        ("uniall", {"model": "gpt-image-2", "size": "864x2016"}, "png", (256, 597)),
-        ("uniall", {"model": "gpt-image-2", "size": "3840x2160"}, "png", (1024, 576)),
-        ("uniall", {"aspect_ratio": "16:9", "size": "864x2016"}, "png", (512, 288)),
     ],
 )
 def test_a_link_serves_the_requested_image(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from sandbox.uniall import ASPECT_RATIOS, GPT_PRICES, MAX_FILE_BYTES, NANO_PRICES, TIERS
 from tests.sandbox.conftest import Start
-from tests.sandbox.kit import PAYLOADS, MovableClock, SandboxClient
+from tests.sandbox.kit import PAYLOADS, MovableClock, SandboxClient, links
 
 TASKS = "/uniall/v1/images/tasks"
 DOCUMENTED = PAYLOADS / "uniall"
@@ -409,3 +409,47 @@ def test_a_missing_key_and_an_unknown_task_have_codes(
     message = "The API key is missing or wrong."
     assert unauthorized.json() == {"code": "unauthorized", "message": message, "data": None}
     assert unknown.json()["code"] == "task_not_found"
+
+
+# What it has in common with the others
+
+
+def test_counts_the_requests_of_each_link(client: SandboxClient) -> None:
+    first, second = links(client.run("uniall", "x [sandbox: image=503*1]", n=2))
+    statuses = [client.fetch(link).status_code for link in (first, first, second, second)]
+
+    assert statuses == [503, 200, 503, 200]
+    assert client.tasks()[0]["image_asks"] == [2, 2]
+
+
+def test_success_without_images_has_no_link_of_several(client: SandboxClient) -> None:
+    assert links(client.run("uniall", "x [sandbox: success_without_images]", n=2)) == []
+
+
+def test_a_provider_without_keys_ignores_them(client: SandboxClient) -> None:
+    headers = {"Idempotency-Key": "a", "X-Request-ID": "a"}
+
+    assert len({client.submitted("uniall", headers=headers) for _ in range(2)}) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "size"),
+    [
+        ({"model": "NanoBanana", "output_format": "webp"}, "webp", (512, 512)),
+        ({"model": "NanoBanana2-0.5K"}, "png", (384, 384)),
+        ({"model": "NanoBanana2-2K", "aspect_ratio": "16:9"}, "png", (768, 432)),
+        ({"model": "NanoBananaPro-8K", "output_format": "jpeg"}, "jpeg", (1024, 1024)),
+        ({"model": "gpt-image-2", "size": "864x2016"}, "png", (256, 597)),
+        ({"model": "gpt-image-2", "size": "3840x2160"}, "png", (1024, 576)),
+        ({"aspect_ratio": "16:9", "size": "864x2016"}, "png", (512, 288)),
+    ],
+)
+def test_a_link_serves_the_requested_image(
+    client: SandboxClient, options: dict[str, str], kind: str, size: tuple[int, int]
+) -> None:
+    (link,) = links(client.run("uniall", **options))
+    answer = client.fetch(link)
+
+    assert answer.headers["Content-Type"] == f"image/{kind}"
+    image = Image.open(io.BytesIO(answer.content))
+    assert (image.format, image.size) == (kind.upper(), size)

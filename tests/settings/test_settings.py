@@ -15,7 +15,7 @@ from orchestrator.providers import BROKEN, BUILT_IN, PROVIDERS
 from orchestrator.providers.prices import PriceTable
 from orchestrator.settings.environment import ConfigError
 from orchestrator.settings.settings import VARIABLES, Settings
-from tests.support.providers import ENABLED, POLLED
+from tests.support.providers import ENABLED, POLLED, POLLED_WITHOUT_KEYS
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
 HIDDEN = "hidden-4f1c9a-and-long-enough"
@@ -425,13 +425,15 @@ def test_a_provider_is_on_only_with_its_key(read: Any) -> None:
 
 
 def test_the_settings_of_a_provider_that_is_off_are_not_looked_at(read: Any) -> None:
-    assert read(HIAPI_POLL_SECONDS="nonsense", UNIALL_PRICES="nonsense").providers == {}
+    assert read(HIAPI_POLL_SECONDS="nonsense", EVOLINK_PRICES="nonsense").providers == {}
 
 
 def test_a_provider_whose_documents_name_no_address_needs_one(read: Any) -> None:
-    text = refusal(read, UNIALL_API_KEY="sk")
+    name = next(name for name, provider in BUILT_IN.items() if provider.base_url is None)
 
-    assert text.startswith("UNIALL_BASE_URL is not set")
+    text = refusal(read, **{f"{name.upper()}_API_KEY": "sk"})
+
+    assert text.startswith(f"{name.upper()}_BASE_URL is not set")
     assert "https://<host>" in text
 
 
@@ -455,6 +457,9 @@ def test_a_plug_in_that_cannot_be_used_stops_with_one_line(
 
 # Prices --------------------------------------------------------------------------------------
 
+#: The provider of the page's price table: `n` images per task, and prices by size and quality.
+PRICED = POLLED_WITHOUT_KEYS
+PRICES = f"{PRICED.upper()}_PRICES"
 FORM = '{"unit": "USD", "prices": %s}'
 
 
@@ -481,9 +486,9 @@ FORM = '{"unit": "USD", "prices": %s}'
 def test_a_price_table_is_refused_with_what_is_wrong_in_it(
     read: Any, table: str, says: str
 ) -> None:
-    text = refusal(read, **{**KEYS, "UNIALL_PRICES": table})
+    text = refusal(read, **{**KEYS, PRICES: table})
 
-    assert text.startswith("UNIALL_PRICES must be ")
+    assert text.startswith(f"{PRICES} must be ")
     assert says in text
 
 
@@ -491,7 +496,7 @@ def test_a_price_table_in_a_file_may_have_several_lines(read: Any, tmp_path: Pat
     file = tmp_path / "prices.json"
     file.write_text('{\n\t"unit": "USD",\r\n  "prices": {"NanoBanana": 1}\n}\n', "utf-8")
 
-    prices = read(**KEYS, UNIALL_PRICES_FILE=str(file)).providers["uniall"].prices
+    prices = read(**KEYS, **{f"{PRICES}_FILE": str(file)}).providers[PRICED].prices
 
     assert prices == PriceTable("USD", {"NanoBanana": 1})
 
@@ -514,10 +519,10 @@ def test_the_pages_price_table_says_what_the_page_says(
     read: Any, model: str, options: dict[str, Any], returned: int | None, amount: float | None
 ) -> None:
     [shown] = re.findall(r"(?s)```json\n(.*?)```", DOCS.read_text("utf-8"))
-    prices = read(**KEYS, UNIALL_PRICES=shown).providers["uniall"].prices
-    request = JobRequest("uniall", model, options={"prompt": "x", **options})
+    prices = read(**KEYS, **{PRICES: shown}).providers[PRICED].prices
+    request = JobRequest(PRICED, model, options={"prompt": "x", **options})
 
-    cost = PROVIDERS["uniall"].price(request, prices, returned)
+    cost = PROVIDERS[PRICED].price(request, prices, returned)
 
     assert cost == (None if amount is None else Cost(amount, "USD", "computed"))
 
@@ -525,11 +530,11 @@ def test_the_pages_price_table_says_what_the_page_says(
 @pytest.mark.parametrize(("quality", "amount"), [("low", 0.01), ("medium", 0.04), ("high", 0.16)])
 def test_a_quality_has_its_price(read: Any, quality: str, amount: float) -> None:
     [shown] = re.findall(r"(?s)```json\n(.*?)```", DOCS.read_text("utf-8"))
-    prices = read(**KEYS, UNIALL_PRICES=shown).providers["uniall"].prices
+    prices = read(**KEYS, **{PRICES: shown}).providers[PRICED].prices
     body = {"model": "gpt-image-2", "prompt": "x", "size": "1024x1024", "quality": quality}
-    request = JobRequest("uniall", "gpt-image-2", native=body)
+    request = JobRequest(PRICED, "gpt-image-2", native=body)
 
-    assert PROVIDERS["uniall"].price(request, prices) == Cost(amount, "USD", "computed")
+    assert PROVIDERS[PRICED].price(request, prices) == Cost(amount, "USD", "computed")
 
 
 def test_the_longest_wait_is_at_least_the_first_one(read: Any) -> None:

@@ -13,9 +13,12 @@ from orchestrator.jobs.schemas import job_view
 from orchestrator.steps.poll import poll
 from orchestrator.steps.submit import submit
 from tests.support.fakes import Answer, Harness, answer
+from tests.support.providers import POLLED_WITHOUT_KEYS
 
+#: Reports no cost, and makes several images per task.
+PRICED = POLLED_WITHOUT_KEYS
 PRICES = {
-    "UNIALL_PRICES": {
+    f"{PRICED.upper()}_PRICES": {
         "unit": "USD",
         "prices": {
             "NanoBanana": 0.03,
@@ -30,7 +33,7 @@ QUEUED = answer(200, {"task_id": "task-1", "status": "queued"})
 
 
 def done(images: int, **fields: Any) -> Answer:
-    """A UniAll task that succeeded with so many images."""
+    """Return a task of PRICED that succeeded with this number of images."""
     links = [f"https://cdn.example.com/{n}.png" for n in range(images)]
     task = {"task_id": "task-1", "status": "succeeded", "result_url": links[0]}
     return answer(200, {**task, "metadata": {"result_urls": links}, **fields})
@@ -63,17 +66,17 @@ def test_a_queued_job_has_no_cost(harness: Harness) -> None:
 
 
 def test_without_a_report_and_a_price_table_the_cost_is_unknown(harness: Harness) -> None:
-    assert cost(harness, submitted(harness, "uniall", QUEUED)) == UNKNOWN
+    assert cost(harness, submitted(harness, PRICED, QUEUED)) == UNKNOWN
 
 
 def test_a_price_table_gives_the_cost_when_the_provider_accepts_the_job(priced: Harness) -> None:
-    job_id = submitted(priced, "uniall", QUEUED, n=4)
+    job_id = submitted(priced, PRICED, QUEUED, n=4)
 
     assert cost(priced, job_id) == {"amount": 0.12, "unit": "USD", "source": "computed"}
 
 
 def test_nano_banana_is_priced_by_delivered_images(priced: Harness) -> None:
-    job_id = submitted(priced, "uniall", QUEUED, done(3), n=4)
+    job_id = submitted(priced, PRICED, QUEUED, done(3), n=4)
 
     polled(priced, job_id)
 
@@ -81,8 +84,8 @@ def test_nano_banana_is_priced_by_delivered_images(priced: Harness) -> None:
 
 
 def test_gpt_image_2_is_priced_by_size_quality_and_requested_images(priced: Harness) -> None:
-    asked = {"model": "gpt-image-2", "aspect_ratio": "1:1", "n": 3}
-    job_id = submitted(priced, "uniall", QUEUED, done(2), **asked)
+    fields = {"model": "gpt-image-2", "aspect_ratio": "1:1", "n": 3}
+    job_id = submitted(priced, PRICED, QUEUED, done(2), **fields)
 
     polled(priced, job_id)
 
@@ -90,22 +93,22 @@ def test_gpt_image_2_is_priced_by_size_quality_and_requested_images(priced: Harn
 
 
 def test_an_outcome_in_the_answer_has_its_cost(priced: Harness) -> None:
-    job_id = submitted(priced, "uniall", done(2), n=2)
+    job_id = submitted(priced, PRICED, done(2), n=2)
 
     job = priced.job(job_id)
     assert (job.status, job.cost) == (Status.SUCCEEDED, Cost(0.06, "USD", "computed"))
 
 
 def test_a_size_without_a_price_has_the_price_of_the_wildcard(priced: Harness) -> None:
-    asked = {"model": "gpt-image-2", "aspect_ratio": "16:9"}
+    fields = {"model": "gpt-image-2", "aspect_ratio": "16:9"}
 
-    assert priced.job(submitted(priced, "uniall", QUEUED, **asked)).cost == Cost(
+    assert priced.job(submitted(priced, PRICED, QUEUED, **fields)).cost == Cost(
         0.2, "USD", "computed"
     )
 
 
 def test_a_model_without_a_price_has_an_unknown_cost(priced: Harness) -> None:
-    assert cost(priced, submitted(priced, "uniall", QUEUED, model="NanoBanana2-2K")) == UNKNOWN
+    assert cost(priced, submitted(priced, PRICED, QUEUED, model="NanoBanana2-2K")) == UNKNOWN
 
 
 def test_a_callback_without_a_cost_keeps_the_computed_cost(priced: Harness) -> None:
@@ -123,7 +126,7 @@ def test_the_cost_of_a_failure_is_unknown_unless_it_is_reported(
     priced: Harness,
 ) -> None:
     failed = answer(200, {"task_id": "task-1", "status": "failed", "error": "no"})
-    job_id = submitted(priced, "uniall", QUEUED, failed)
+    job_id = submitted(priced, PRICED, QUEUED, failed)
 
     polled(priced, job_id)
 

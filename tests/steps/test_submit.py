@@ -11,7 +11,8 @@ import pytest
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome, SettledBy, Status, Step
 from orchestrator.steps.submit import LEASE_MARGIN_MS, lease_ms, submit
-from tests.support.fakes import API_KEY, Answer, Asked, Harness, answer
+from tests.support.fakes import API_KEY, Answer, Harness, ReceivedRequest, answer
+from tests.support.providers import POLLED_WITHOUT_KEYS
 
 ACCEPTED = answer(200, {"data": {"taskId": "task-1"}})
 ESTIMATED = answer(
@@ -30,7 +31,7 @@ GATEWAY = Answer(502, b"<html>Bad Gateway</html>")
 
 @pytest.fixture
 def behind_nat(start: Callable[..., Harness]) -> Harness:
-    """Without a public URL no callback is asked for."""
+    """Without a public URL no callback is request for."""
     return start(ORCHESTRATOR_PUBLIC_URL=None)
 
 
@@ -64,13 +65,13 @@ def test_an_accepted_attempt_runs_under_the_providers_task_id(harness: Harness) 
 def test_the_request_has_the_key_the_body_and_our_callback_url(harness: Harness) -> None:
     job_id = submitted(harness, "hiapi", ACCEPTED)
 
-    [asked] = harness.provider.asked
+    [request] = harness.provider.requests
     address = CallbackAddress("hiapi", job_id, 1).url(harness.runtime.settings)
-    assert (asked.method, asked.path) == ("POST", "/v1/tasks")
-    assert asked.headers["authorization"] == f"Bearer {API_KEY}"
-    assert asked.headers["content-type"] == "application/json"
-    assert asked.headers["idempotency-key"] == f"{job_id}.1"
-    assert asked.json == {
+    assert (request.method, request.path) == ("POST", "/v1/tasks")
+    assert request.headers["authorization"] == f"Bearer {API_KEY}"
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["idempotency-key"] == f"{job_id}.1"
+    assert request.json == {
         "model": "Nano-Banana-2",
         "input": {"prompt": "A red cube"},
         "callback": {"url": address, "when": "final"},
@@ -80,14 +81,14 @@ def test_the_request_has_the_key_the_body_and_our_callback_url(harness: Harness)
 def test_without_a_public_url_no_callback_is_requested(behind_nat: Harness) -> None:
     submitted(behind_nat, "evolink", ESTIMATED)
 
-    assert behind_nat.provider.asked[0].json == {
+    assert behind_nat.provider.requests[0].json == {
         "model": "nano-banana-2-lite",
         "prompt": "A red cube",
     }
 
 
 @pytest.mark.parametrize(
-    ("provider", "told", "calls_back", "first_poll_delay"),
+    ("provider", "response", "calls_back", "first_poll_delay"),
     [
         ("hiapi", ACCEPTED, True, 30),  # the grace for the callback
         ("hiapi", ACCEPTED, False, 3),  # the poll interval
@@ -98,13 +99,13 @@ def test_without_a_public_url_no_callback_is_requested(behind_nat: Harness) -> N
 def test_the_first_poll_follows_the_estimate_and_the_callback_grace(
     start: Callable[..., Harness],
     provider: str,
-    told: Answer,
+    response: Answer,
     calls_back: bool,
     first_poll_delay: float,
 ) -> None:
     harness = start() if calls_back else start(ORCHESTRATOR_PUBLIC_URL=None)
 
-    assert harness.due_at(submitted(harness, provider, told)) == first_poll_delay
+    assert harness.due_at(submitted(harness, provider, response)) == first_poll_delay
 
 
 def test_the_first_poll_is_never_after_the_deadline(harness: Harness) -> None:
@@ -127,7 +128,7 @@ def test_an_answer_with_the_outcome_settles_the_job(
 ) -> None:
     task = {"task_id": "task-1", "status": state, "progress": "100%", **more}
 
-    job_id = submitted(harness, "uniall", answer(200, task))
+    job_id = submitted(harness, POLLED_WITHOUT_KEYS, answer(200, task))
 
     job = harness.job(job_id)
     assert (job.status, job.settled_by, job.attempt.task_id) == (
@@ -143,19 +144,19 @@ def test_a_job_that_is_not_due_or_is_leased_is_not_sent(harness: Harness) -> Non
     harness.provider.answers(ACCEPTED)
     taken, done = harness.enqueue(), submitted(harness, "hiapi", ACCEPTED)
     harness.ledger.claim(taken, Step.SUBMIT, now=harness.clock(), lease_ms=60_000)
-    harness.provider.asked.clear()
+    harness.provider.requests.clear()
 
     for job_id in (taken, done, "job_" + "0" * 28):
         submit(harness.runtime, job_id)
 
-    assert harness.provider.asked == []
+    assert harness.provider.requests == []
 
 
 def test_a_callback_before_the_answer_wins(harness: Harness) -> None:
     outcome = Outcome.succeeded((Image("https://e.example/a.png"),))
 
-    def overtaken(asked: Asked) -> Answer:
-        job_id = asked.headers["idempotency-key"].partition(".")[0]
+    def overtaken(request: ReceivedRequest) -> Answer:
+        job_id = request.headers["idempotency-key"].partition(".")[0]
         harness.ledger.settle_attempt(job_id, 1, "task-1", outcome, now=harness.clock())
         return ACCEPTED
 
@@ -189,7 +190,7 @@ def test_a_temporary_refusal_is_followed_by_a_new_attempt(harness: Harness) -> N
     again(harness, job_id)
 
     assert harness.job(job_id).status is Status.RUNNING
-    keys = [asked.headers["idempotency-key"] for asked in harness.provider.asked]
+    keys = [request.headers["idempotency-key"] for request in harness.provider.requests]
     assert keys == [f"{job_id}.1", f"{job_id}.2"]
 
 
@@ -208,9 +209,9 @@ def test_the_wait_doubles_with_jitter_up_to_a_minute(
 
 
 def test_retry_after_is_followed(harness: Harness) -> None:
-    told = answer(429, {"message": "slow down"}, Retry_After="17")
+    response = answer(429, {"message": "slow down"}, Retry_After="17")
 
-    assert harness.due_at(submitted(harness, "hiapi", told)) == 17
+    assert harness.due_at(submitted(harness, "hiapi", response)) == 17
 
 
 def test_a_wait_in_the_text_of_a_refusal_is_followed(harness: Harness) -> None:
@@ -220,8 +221,8 @@ def test_a_wait_in_the_text_of_a_refusal_is_followed(harness: Harness) -> None:
 
 
 def test_no_wait_goes_beyond_the_deadline_and_the_job_fails_then(harness: Harness) -> None:
-    told = answer(429, {"message": "slow down"}, Retry_After="3000")
-    job_id = submitted(harness, "hiapi", told, deadline_seconds=100)
+    response = answer(429, {"message": "slow down"}, Retry_After="3000")
+    job_id = submitted(harness, "hiapi", response, deadline_seconds=100)
     assert harness.due_at(job_id) == 100
 
     again(harness, job_id)
@@ -230,7 +231,7 @@ def test_no_wait_goes_beyond_the_deadline_and_the_job_fails_then(harness: Harnes
     assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.DEADLINE)
     assert job.error is not None
     assert job.error.code is ErrorCode.DEADLINE_EXCEEDED
-    assert len(harness.provider.asked) == 1
+    assert len(harness.provider.requests) == 1
 
 
 @pytest.mark.parametrize("provider", ["hiapi", "evolink"])
@@ -258,7 +259,7 @@ def test_a_deadline_in_the_queue_fails_the_job_without_a_request(harness: Harnes
     job = harness.job(job_id)
     assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.DEADLINE)
     assert job.attempts == ()
-    assert harness.provider.asked == []
+    assert harness.provider.requests == []
 
 
 def test_a_worker_that_was_delayed_after_its_claim_does_not_send(harness: Harness) -> None:
@@ -268,7 +269,7 @@ def test_a_worker_that_was_delayed_after_its_claim_does_not_send(harness: Harnes
 
     submit(stalling, job_id)
 
-    assert harness.provider.asked == []
+    assert harness.provider.requests == []
     assert harness.job(job_id).status is Status.SUBMITTING
     assert harness.due_at(job_id) == lease_ms(harness.runtime) / 1000
 
@@ -289,7 +290,7 @@ def test_a_job_of_a_disabled_provider_waits_until_its_deadline(harness: Harness)
 
     job = harness.job(job_id)
     assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.DEADLINE)
-    assert harness.provider.asked == []
+    assert harness.provider.requests == []
 
 
 def test_a_job_is_sent_after_its_provider_is_enabled_again(harness: Harness) -> None:

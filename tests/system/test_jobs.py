@@ -58,8 +58,8 @@ def scene(provider: str, fault: str = "", **options: Any) -> JobScene:
 
 PLAIN = [scene(provider) for provider in CALLING]
 NEVER_CALLED = [scene(provider) for provider in POLLED]
-AT_ONCE = scene("uniall", "early")
-SEVERAL = scene("uniall", model="gpt-image-2", aspect_ratio="16:9", n=3)
+AT_ONCE = scene(POLLED_WITHOUT_KEYS, "early")
+SEVERAL = scene(POLLED_WITHOUT_KEYS, model="gpt-image-2", aspect_ratio="16:9", n=3)
 FAMILY = [scene(p, model="nano-banana-2", resolution="2K") for p in PROVIDERS]
 LOST = [scene(provider, "drop") for provider in CALLING]
 DOUBLED = [scene(provider, "duplicate=5") for provider in CALLING]
