@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+
+# A worker inherits granian's signal handler, which only notes the signal. Without this line, a
+# worker that is stopped while it still imports would run until `--workers-kill-timeout`.
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 from orchestrator import log
 from orchestrator.runtime import default_runtime

@@ -21,7 +21,7 @@ from tests.deployment.kit import healthy, seconds, services, swept
 from tests.support.providers import EXAMPLE_MODELS
 from tests.system.conftest import Client, eventually
 
-#: Granian's own line for each of its workers. One that was told to stop before it does not.
+#: The line that granian writes when one of its workers serves requests.
 STARTED = "Started worker-"
 
 
@@ -105,6 +105,21 @@ def test_the_procfile_is_valid_to_honcho() -> None:
     told = subprocess.run([tool, "check"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert told.returncode == 0, told.stderr
     assert f"({', '.join(procfile())})" in told.stderr
+
+
+def test_a_worker_of_web_that_is_stopped_while_it_imports_ends() -> None:
+    code = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: None)  # as a worker inherits it from granian
+sys.modules["orchestrator"] = None  # the import fails here
+try:
+    import webhooks.wsgi
+except ImportError:
+    print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+"""
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.stdout == "True\n", ended.stderr
 
 
 def test_every_process_starts_works_and_stays_up(life: Life) -> None:
