@@ -1,4 +1,4 @@
-"""One adapter under test: how its provider spells things, and short ways to ask it."""
+"""One adapter under test: the spelling of its provider, and helpers that call it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAYLOADS = Path(__file__).parent / "payloads"
 CALLBACK_URL = "https://hooks.example.com/callbacks/p/job_1.1/AbCdEf"
 KEY = "job_01.1"
 UPLOAD = Upload("cat.png", "image/png", 3, "0" * 64)
-#: A value for each unified option but the prompt, one that some provider takes.
+#: A value for each unified option except the prompt. Some provider accepts it.
 OPTIONS: Mapping[str, Any] = {
     "images": ["https://e.example/a.png"],
     "aspect_ratio": "1:1",
@@ -38,7 +38,7 @@ OPTIONS: Mapping[str, Any] = {
     "n": 2,
 }
 
-#: What a limit does not allow, and some of what the refusal must say is allowed.
+#: Values that a limit refuses, each with a part of what the error says is allowed.
 Cases = list[tuple[Any, str]]
 
 
@@ -69,7 +69,7 @@ class Limit(NamedTuple):
 
 
 class AdapterTests:
-    """Subclasses say how the provider spells things.
+    """Subclasses state the provider's spelling.
 
     A test is run once for each row of the arguments that `rows` knows: every model, limit, ...
     """
@@ -80,11 +80,11 @@ class AdapterTests:
     #: A request with every unified option of that model, and the body that it makes.
     unified: ClassVar[dict[str, Any]]
     body: ClassVar[dict[str, Any]]
-    #: Family -> resolution (None: not said) -> the provider's model.
+    #: Family -> resolution (None: absent) -> the provider's model.
     families: ClassVar[Mapping[str, Mapping[str | None, str]]]
     #: Path of the callback URL in a submit's body; empty where there are no callbacks.
     callback_path: ClassVar[tuple[str, ...]] = ()
-    #: The header of the idempotency key; None where none is taken.
+    #: The header of the idempotency key. None: the provider accepts no key.
     key_header: ClassVar[str | None] = None
     #: How each unified option is supported: full, limited or refused.
     support: ClassVar[list[str]]
@@ -92,11 +92,11 @@ class AdapterTests:
     query_path: ClassVar[str]
     #: Request bodies from the provider's document.
     documented: ClassVar[tuple[str, ...]]
-    #: Model -> unified option -> what is refused.
+    #: Model -> unified option -> refused values.
     refused: ClassVar[Mapping[str, Mapping[str, Cases]]]
-    #: Model -> path in the native body -> what is refused beyond what `refused` says of it.
+    #: Model -> path in the native body -> more refused values than in `refused`.
     refused_natively: ClassVar[Mapping[str, Mapping[str, Cases]]] = {}
-    #: What in a task names it, and its state.
+    #: The fields of a task with its id and its state.
     id_field: ClassVar[str]
     state_field: ClassVar[str] = "status"
     success: ClassVar[str]
@@ -145,12 +145,14 @@ class AdapterTests:
     @classmethod
     def distinct_models(cls) -> list[str]:
         """Return one name of each Model. Names that share a Model have the same limits."""
-        by_model = {id(model): name for name, model in reversed(BUILT_IN[cls.name].models.items())}
-        return [name for name in BUILT_IN[cls.name].models if name in by_model.values()]
+        by_model: dict[int, str] = {}
+        for name, model in BUILT_IN[cls.name].models.items():
+            by_model.setdefault(id(model), name)
+        return list(by_model.values())
 
     @classmethod
     def _native_limits(cls) -> Iterator[Limit]:
-        """The unified limits where they stand in the body, and those of other fields."""
+        """Yield the unified limits by their place in the body, and the limits of other fields."""
         distinct = cls.distinct_models()
         for name, unified in cls.refused.items():
             if name not in distinct:
@@ -195,7 +197,7 @@ class AdapterTests:
         return self.provider.submit_call(self.provider.body(request), None, KEY).body
 
     def refusals(self, request: JobRequest) -> tuple[Violation, ...]:
-        """What is wrong with a request, which must be something."""
+        """Return the violations of a request, which must have some."""
         with pytest.raises(InvalidRequest) as refusal:
             self.provider.check(request)
         for violation in refusal.value.violations:
@@ -222,7 +224,7 @@ class AdapterTests:
         return self.failed_oddly({"code": code, "message": message})
 
     def failed_oddly(self, reason: Any) -> dict[str, Any]:
-        """A task that failed, with anything where the reason should stand."""
+        """Return a failed task with any value in place of the reason."""
         return self.task(**{self.state_field: self.failure, "error": reason})
 
     def with_links(self, *links: Any) -> dict[str, Any]:

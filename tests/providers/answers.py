@@ -1,4 +1,4 @@
-"""What every adapter must make of answers: documented ones, odd ones and garbage."""
+"""The meaning of answers for every adapter: documented answers, odd answers and garbage."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ JSON_TEXT = (
 JSON = st.recursive(
     _LEAVES | st.sampled_from([200, 404, 409, 500]) | JSON_TEXT, _nested, max_leaves=12
 )
-#: What may stand where an answer should have something else.
+#: Values of other types and shapes, in place of any value of an answer.
 ODD: list[Any] = [
     None, True, 0, -7, 404, 1e300, "", "x", "7", "[", '{"resultUrls":7}', [], [7], [None], ["x"],
     [[]], {}, {"code": 7}, {"code": "x", "message": "y"}, {"message": []}, {"result_urls": 7},
@@ -102,14 +102,12 @@ class AnswersContract(AdapterTests):
     # Answers to a submit -------------------------------------------------------------------
 
     @pytest.mark.parametrize("status", [502, 504, 500, 503])
-    def test_a_gateways_own_error_page_leaves_open_whether_there_is_a_task(
-        self, status: int
-    ) -> None:
+    def test_a_gateways_error_page_is_ambiguous(self, status: int) -> None:
         read = self.submitted(status, b"<html><h1>Bad Gateway</h1></html>", **{"retry-after": "7"})
 
         assert read == Ambiguous(f"HTTP {status} without an error document", 7.0)
 
-    def test_a_gateways_words_in_json_leave_it_open_too(self) -> None:
+    def test_a_gateways_json_error_is_ambiguous(self) -> None:
         bodies = (
             b'{"message":"Endpoint request timed out"}',
             b'{"msg":"upstream timed out"}',
@@ -120,11 +118,11 @@ class AnswersContract(AdapterTests):
             for body in bodies:
                 assert isinstance(self.submitted(status, body), Ambiguous), (status, body)
 
-    def test_a_2xx_without_a_task_leaves_open_whether_there_is_one(self) -> None:
+    def test_a_2xx_without_a_task_is_ambiguous(self) -> None:
         for body in (b"", b"<html>", b"[]", b'"ok"', b"{}", b"\xff", b"{"):
             assert isinstance(self.submitted(200, body), Ambiguous), body
 
-    def test_a_bare_4xx_is_a_no(self) -> None:
+    def test_a_bare_4xx_is_a_rejection(self) -> None:
         for status, code, retryable in BARE_ERRORS:
             read = self.submitted(status, b"<html>", **{"retry-after": "7"})
 
@@ -133,7 +131,7 @@ class AnswersContract(AdapterTests):
             assert read.error.provider_code == str(status)
             assert read.retry_after == 7.0
 
-    def test_a_redirect_is_a_no_that_names_the_base_url(self) -> None:
+    def test_a_redirect_is_a_rejection_that_names_the_base_url(self) -> None:
         for status in (301, 302, 307, 308):
             read = self.submitted(status, b"", location="https://elsewhere.example")
 
@@ -145,7 +143,7 @@ class AnswersContract(AdapterTests):
 
     # Answers to a query, and callbacks -----------------------------------------------------
 
-    def test_an_unknown_state_is_on_its_way(self) -> None:
+    def test_an_unknown_state_counts_as_running(self) -> None:
         for state in ("queued", "a-new-one", "", self.success.upper(), self.failure + " "):
             report = self.provider.read_task(self.task(**{self.state_field: state}), NOON)
             assert (report.state, report.outcome) == (state, None)
@@ -159,7 +157,7 @@ class AnswersContract(AdapterTests):
             assert outcome.error.code is ErrorCode.GENERATION_FAILED
             assert outcome.error.retryable
 
-    def test_what_is_no_http_link_is_left_out(self) -> None:
+    def test_links_that_are_not_http_are_dropped(self) -> None:
         odd: list[Any] = [
             "javascript:alert(1)",
             "file:///etc/passwd",
@@ -192,14 +190,15 @@ class AnswersContract(AdapterTests):
             with pytest.raises(Unreadable):
                 self.provider.read_task(self.task(**{self.id_field: task_id}), NOON)
 
-    def test_a_printable_task_id_is_taken_as_it_is(self) -> None:
+    def test_a_printable_task_id_is_accepted_unchanged(self) -> None:
         for task_id in ("t", "x" * 256, "task-unified-1757165031-uyujaw3d", "a/../b"):
             report = self.provider.read_task(self.task(**{self.id_field: task_id}), NOON)
             assert report.task_id == task_id
 
-    def test_what_is_no_task_is_unreadable(self) -> None:
-        stateless = [self.task(**{self.state_field: odd}) for odd in (None, 7, True, [], {})]
-        for document in (None, [], "task", 7, {}, {self.id_field: "task-1"}, *stateless):
+    def test_a_document_that_is_not_a_task_is_unreadable(self) -> None:
+        states: list[Any] = [None, 7, True, [], {}]
+        documents: list[Any] = [None, [], "task", 7, {}, {self.id_field: "task-1"}]
+        for document in [*documents, *(self.task(**{self.state_field: s}) for s in states)]:
             with pytest.raises(Unreadable):
                 self.provider.read_task(document, NOON)
 
@@ -212,12 +211,12 @@ class AnswersContract(AdapterTests):
         assert isinstance(read, TaskReport)
         assert self.links_of(read) == ["https://e.example/a.png"]
 
-    def test_a_server_error_round_a_task_tells_nothing(self) -> None:
+    def test_a_server_error_with_a_task_inside_is_a_failed_query(self) -> None:
         body = dump(self.enveloped(self.with_links("https://e.example/a.png")))
 
         assert isinstance(self.queried(500, body), QueryFailed)
 
-    def test_a_query_that_tells_nothing_is_trouble_that_passes(self) -> None:
+    def test_an_unreadable_answer_to_a_query_is_a_retryable_failure(self) -> None:
         odd = dump({self.state_field: 7})
         for body in (b"", b"<html>", b"[]", b"{}", odd, dump(self.enveloped(None))):
             for status in (200, 500, 502, 504):
@@ -235,7 +234,7 @@ class AnswersContract(AdapterTests):
         assert len(outcome.error.message) == 1000
         assert outcome.error.provider_code == "X" * 100
 
-    def test_a_retry_after_is_taken_within_an_hour_and_an_odd_one_left_out(self) -> None:
+    def test_a_retry_after_is_limited_to_an_hour_and_an_odd_one_is_ignored(self) -> None:
         expected: dict[str, float | None] = {"1.5": 1.5, "-7": 0.0, "1e9": 3600.0, "soon": None}
         for header, seconds in expected.items():
             read = self.submitted(429, b"", **{"retry-after": header})
@@ -265,7 +264,7 @@ class AnswersContract(AdapterTests):
                     assert self.provider.read_accepted(seen).task_id
             self.check_reading(Reply(200, {}, dump(self.enveloped(seen))))
 
-    def test_an_answer_with_any_one_thing_replaced_is_still_read(self, each_answer: str) -> None:
+    def test_an_answer_with_any_one_value_replaced_is_still_read(self, each_answer: str) -> None:
         for *path, last in _places(self.document(each_answer)):
             for odd in ODD:
                 document = inner = self.document(each_answer)
@@ -276,7 +275,7 @@ class AnswersContract(AdapterTests):
                     self.check_reading(Reply(status, {}, dump(document)))
 
     def check_reading(self, reply: Reply) -> None:
-        """Whatever it was, it is one of the things that a reading may be, and told in words."""
+        """Check that an answer is read as one of the documented results, with a message."""
         submitted = self.provider.read_submit(reply)
         assert isinstance(submitted, Accepted | Rejected | Ambiguous)
         if isinstance(submitted, Rejected):
@@ -308,15 +307,15 @@ class AnswersContract(AdapterTests):
             document = inner = self.document(each_answer)
             for step in path:
                 inner = inner[step]
-            for put in ("@deep@", {"code": "@deep@", "message": "@deep@", "type": "@deep@"}):
-                inner[last] = put
+            for value in ("@deep@", {"code": "@deep@", "message": "@deep@", "type": "@deep@"}):
+                inner[last] = value
                 body = dump(document).replace(b'"@deep@"', deep)
                 for status in (200, 400):
                     self.check_reading(Reply(status, {}, body))
 
 
 def _places(value: Any) -> Iterator[tuple[str | int, ...]]:
-    """The paths of everything inside a JSON value."""
+    """Yield the path of every value inside a JSON value."""
     inside: Any = ()
     if isinstance(value, dict):
         inside = value.items()

@@ -1,4 +1,4 @@
-"""What every adapter must do, whatever its wire form. `test_<provider>.py` inherits it."""
+"""The duties of every adapter. The class in `test_<provider>.py` inherits them."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from tests.support.fakes import NOON
 
 
 class ProviderContract(AnswersContract):
-    """Requests and refusals; and all that answers must be taken for."""
+    """Requests, refusals and prices, and the meaning of answers."""
 
     # Requests ------------------------------------------------------------------------------
 
-    def test_a_unified_request_is_written_in_the_providers_own_words(self) -> None:
+    def test_a_unified_request_becomes_the_providers_body(self) -> None:
         assert self.written(self.request(**self.unified)) == self.body
 
     def test_a_native_request_is_sent_as_it_is(self) -> None:
@@ -42,7 +42,7 @@ class ProviderContract(AnswersContract):
 
         assert self.written(self.native(body)) == body
 
-    def test_what_a_unified_request_comes_to_may_be_said_natively(self, each_name: str) -> None:
+    def test_the_body_of_a_unified_request_is_accepted_natively(self, each_name: str) -> None:
         body = self.written(self.request(each_name))
 
         assert self.written(self.native(body)) == body
@@ -53,23 +53,23 @@ class ProviderContract(AnswersContract):
             assert body == self.smallest(name)
             assert self.written(self.native(body)) == body
 
-    def test_every_listed_value_of_every_option_is_taken(self, each_model: str) -> None:
+    def test_every_listed_value_of_every_option_is_accepted(self, each_model: str) -> None:
         model = self.provider.models[each_model]
         for option in model.options:
             for value in limits(model, option).get("one_of", []):
                 self.written(self.request(each_model, **{option: value}))
 
-    def test_a_count_at_its_limits_is_taken(self, each_model: str) -> None:
+    def test_a_value_at_its_maximum_is_accepted(self, each_model: str) -> None:
         model = self.provider.models[each_model]
         for option in model.options:
-            told = limits(model, option)
+            known = limits(model, option)
             if option == "prompt":
-                most = told.get("max_length", 200_000)
+                most = known.get("max_length", 200_000)
                 self.written(self.request(each_model, prompt="\u00e9" * most))
-            elif "max" in told:
-                self.written(self.request(each_model, **{option: told["max"]}))
+            elif "max" in known:
+                self.written(self.request(each_model, **{option: known["max"]}))
 
-    def test_jpg_and_jpeg_mean_the_same_where_a_format_is_taken(self, each_model: str) -> None:
+    def test_jpg_and_jpeg_mean_the_same_where_a_format_is_accepted(self, each_model: str) -> None:
         jpg, jpeg = (self.request(each_model, output_format=word) for word in ("jpg", "jpeg"))
         if "output_format" in self.provider.models[each_model].options:
             assert self.written(jpg) == self.written(jpeg)
@@ -79,13 +79,13 @@ class ProviderContract(AnswersContract):
                 "output_format",
             ]
 
-    def test_a_prompt_alone_says_nothing_else(self, each_model: str) -> None:
-        said = self.written(self.request(each_model))
+    def test_a_prompt_alone_adds_no_other_field(self, each_model: str) -> None:
+        body = self.written(self.request(each_model))
 
-        assert said == self.smallest(each_model)
+        assert body == self.smallest(each_model)
 
     def smallest(self, model: str) -> dict[str, Any]:
-        """The body of a request for "A cat" and nothing more."""
+        """Return the body of a request with the prompt "A cat" and no other option."""
         raise NotImplementedError
 
     def test_a_request_is_not_changed_by_writing_its_call(self, documented_request: str) -> None:
@@ -145,12 +145,12 @@ class ProviderContract(AnswersContract):
         assert self.written(self.request(family, **options))["model"] == model
 
     def test_these_are_all_its_families(self) -> None:
-        told = {
+        families = {
             name: {None: family.default, **family.tiers}
             for name, family in self.provider.families.items()
         }
 
-        assert told == self.families
+        assert families == self.families
 
     def test_a_family_name_is_no_model_of_a_native_request(self) -> None:
         for name in self.provider.families.keys() - self.provider.models.keys():
@@ -189,12 +189,12 @@ class ProviderContract(AnswersContract):
         extras: dict[str, Any] = {}
         _put(extras, path, "A dog")
 
-        said = self.written(self.with_extras(extras))
+        body = self.written(self.with_extras(extras))
 
         _put(expected := self.written(self.request()), path, "A dog")
-        assert said == expected
+        assert body == expected
 
-    def test_provider_options_may_not_set_what_is_ours(self) -> None:
+    def test_provider_options_may_not_set_the_model_or_a_callback(self) -> None:
         ours = {*self.provider.callback_fields, *self.callback_path[:1]}
         for field, allowed in [
             ("model", "use the field `model`"),
@@ -237,7 +237,7 @@ class ProviderContract(AnswersContract):
         assert violation.value in (value, *_inside(value))
         assert allowed in violation.allowed
 
-    def test_an_option_that_a_model_does_not_take_is_refused_with_those_it_takes(
+    def test_an_option_that_a_model_does_not_accept_is_refused_with_the_accepted_ones(
         self, gap: Limit
     ) -> None:
         [violation] = self.refusals(self.request(gap.model, **{gap.field: gap.value}))
@@ -245,21 +245,21 @@ class ProviderContract(AnswersContract):
         assert (violation.field, violation.value) == (gap.field, gap.value)
         assert gap.allowed in violation.allowed
 
-    def test_every_option_is_taken_or_refused_by_every_model(self, each_model: str) -> None:
-        taken = set(self.provider.models[each_model].options)
+    def test_every_option_is_accepted_or_refused_by_every_model(self, each_model: str) -> None:
+        accepted = set(self.provider.models[each_model].options)
 
-        assert taken <= {"prompt", *OPTIONS}
-        assert "prompt" in taken
+        assert accepted <= {"prompt", *OPTIONS}
+        assert "prompt" in accepted
 
     def test_each_option_is_full_limited_or_refused(self) -> None:
         assert [support(self.provider, option) for option in UNIFIED_OPTIONS] == self.support
 
-    def test_one_image_may_be_asked_for_everywhere(self, each_name: str) -> None:
+    def test_n_may_be_1_everywhere(self, each_name: str) -> None:
         plain, one = self.written(self.request(each_name)), self.request(each_name, n=1)
 
         assert self.written(one) in (plain, {**plain, "n": 1})
 
-    def test_a_file_goes_only_where_one_is_taken(self, each_name: str) -> None:
+    def test_a_file_is_accepted_or_refused_by_name(self, each_name: str) -> None:
         request = replace(self.request(each_name), upload=UPLOAD)
         if self.provider.capabilities.upload_field:
             self.provider.check(request)
@@ -270,7 +270,7 @@ class ProviderContract(AnswersContract):
         assert (violation.field, violation.value) == ("image_file", "cat.png")
         assert "accepts no files, only links in images" in violation.allowed
 
-    def test_an_unknown_model_is_refused_with_those_there_are(self) -> None:
+    def test_an_unknown_model_is_refused_with_the_known_ones(self) -> None:
         [violation] = self.refusals(self.request("no-such"))
 
         assert (violation.field, violation.value) == ("model", "no-such")
@@ -321,7 +321,9 @@ class ProviderContract(AnswersContract):
     def test_without_a_price_for_the_model_there_is_no_cost(self, each_name: str) -> None:
         assert self.provider.price(self.request(each_name), PriceTable("USD", {"x": 1})) is None
 
-    def test_a_price_for_the_rest_is_taken_where_none_is_listed(self, each_name: str) -> None:
+    def test_the_price_of_all_others_is_used_for_an_unlisted_model(
+        self, each_name: str
+    ) -> None:
         table = PriceTable("credits", {"another": 9, "*": 0.1})
 
         cost = self.provider.price(self.request(each_name), table)
@@ -339,7 +341,7 @@ class ProviderContract(AnswersContract):
         body=st.binary(),
         secrets=st.lists(st.text(min_size=1).map(Secret), max_size=3),
     )
-    def test_a_callback_that_nobody_signed_is_a_bad_signature(
+    def test_an_unsigned_callback_is_a_bad_signature(
         self, headers: dict[str, str], body: bytes, secrets: list[Secret]
     ) -> None:
         with pytest.raises(BadSignature):
@@ -347,10 +349,12 @@ class ProviderContract(AnswersContract):
 
     @FUZZ
     @given(host=st.text(alphabet="abz019.-[]:@%/?#\u00e9", max_size=30))
-    def test_whether_a_callback_address_is_taken_is_told_without_harm(self, host: str) -> None:
-        with suppress(ValueError):  # what urlsplit itself refuses, and the settings before it
-            said = self.provider.callback_refusal(f"http://{host}")
-            assert bool(said) == self.provider.capabilities.callbacks
+    def test_any_callback_address_is_read_without_an_exception(
+        self, host: str
+    ) -> None:
+        with suppress(ValueError):  # urlsplit refuses it, and the settings did so before
+            refusal = self.provider.callback_refusal(f"http://{host}")
+            assert bool(refusal) == self.provider.capabilities.callbacks
 
 
 def _texts(value: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""How a unified request is put in a provider's words, and a refusal back into the caller's."""
+"""Unified options become a provider's body, and its errors name the caller's fields."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ MODEL = Model(
 )
 
 
-# Saying --------------------------------------------------------------------------------------
+# Bodies --------------------------------------------------------------------------------------
 
 
-def test_options_stand_where_the_model_has_them_in_its_spelling() -> None:
+def test_options_have_the_places_and_the_spelling_of_the_model() -> None:
     options = {"prompt": "A cat", "resolution": "1K", "n": 2, "images": ["x"]}
 
     assert to_body(MODEL, "m", options) == {
@@ -81,15 +81,15 @@ def test_options_stand_where_the_model_has_them_in_its_spelling() -> None:
 
 
 @pytest.mark.parametrize("value", ["2K", "", None, 7, [], {}])
-def test_a_value_without_another_spelling_is_said_as_it_is(value: Any) -> None:
+def test_a_value_without_another_spelling_is_unchanged(value: Any) -> None:
     assert to_body(MODEL, "m", {"resolution": value}) == {"model": "m", "tag": value}
 
 
-def test_an_option_that_the_model_does_not_take_is_not_said() -> None:
+def test_an_option_that_the_model_does_not_accept_is_absent() -> None:
     assert to_body(MODEL, "m", {"output_format": "png"}) == {"model": "m"}
 
 
-def test_what_is_put_somewhere_is_there_beside_what_was() -> None:
+def test_a_value_is_set_beside_the_others() -> None:
     body: dict[str, Any] = {"a": {"x": 1}}
 
     set_path(body, ("a", "b", "c"), 7)
@@ -104,7 +104,7 @@ def test_what_is_put_somewhere_is_there_beside_what_was() -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"a": None}, {"a": 7}, {"a": []}, {"a": {}}])
-def test_there_is_nothing_at_a_path_that_leads_nowhere(body: dict[str, Any]) -> None:
+def test_a_path_that_does_not_exist_has_no_value(body: dict[str, Any]) -> None:
     assert get_path(body, ("a", "b")) is None
 
 
@@ -113,7 +113,7 @@ def test_there_is_nothing_at_a_path_that_leads_nowhere(body: dict[str, Any]) -> 
 TIERED = Family("m-1K", {"1K": "m-1K", "4K": "m-4K"})
 
 
-def test_a_resolution_chooses_the_model_and_is_not_said_again() -> None:
+def test_a_resolution_chooses_the_model_and_is_removed() -> None:
     options = {"prompt": "A cat", "resolution": "4K"}
 
     assert TIERED.choose(options) == ("m-4K", {"prompt": "A cat"})
@@ -166,7 +166,7 @@ def test_merging_changes_neither_and_twice_is_once(
     assert merged({}, extras) == extras
 
 
-def test_each_reserved_name_is_refused_with_where_to_say_it() -> None:
+def test_each_reserved_name_is_refused() -> None:
     with pytest.raises(InvalidRequest) as refusal:
         check_extras({"callback": 1, "model": 1, "other": 1, "callback_url": 1}, CALLBACK_FIELDS)
 
@@ -177,11 +177,11 @@ def test_each_reserved_name_is_refused_with_where_to_say_it() -> None:
     ]
 
 
-def test_a_reserved_name_further_down_is_nobodys_business() -> None:
+def test_a_reserved_name_inside_an_object_is_allowed() -> None:
     check_extras({"input": {"model": "x", "callback": "y"}}, CALLBACK_FIELDS)
 
 
-def test_what_the_schema_does_not_know_is_not_checked_wherever_it_stands() -> None:
+def test_unknown_fields_are_not_checked_at_any_depth() -> None:
     extras = {"tag": "t", "new": 1, "input": {"ratio": "9:9", "seed": 7}}
     body = merged({"model": "m", "input": {"prompt": "A cat"}}, extras)
 
@@ -195,11 +195,11 @@ def test_what_the_schema_does_not_know_is_not_checked_wherever_it_stands() -> No
 
 
 @pytest.mark.parametrize("value", [None, 7, "x", []])
-def test_what_takes_the_place_of_an_object_is_left_to_the_schema(value: Any) -> None:
+def test_a_value_in_place_of_an_object_is_checked_by_the_schema(value: Any) -> None:
     assert checkable(CatalogBody(), {"input": value}, {"input": value}) == {"input": value}
 
 
-# Refusals in the caller's words --------------------------------------------------------------
+# Errors with the caller's fields --------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -242,7 +242,7 @@ def test_in_a_native_request_it_is_named_by_its_place_there() -> None:
 
 
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "expected"),
     [
         ("prompt", {"min_length": 1, "max_length": 5}),
         ("images", {"min_length": 1, "max_length": 2}),
@@ -252,12 +252,12 @@ def test_in_a_native_request_it_is_named_by_its_place_there() -> None:
     ],
 )
 def test_the_limits_of_an_option_are_those_of_its_field_or_its_own_values(
-    option: str, told: dict[str, Any]
+    option: str, expected: dict[str, Any]
 ) -> None:
-    assert limits(MODEL, option) == told
+    assert limits(MODEL, option) == expected
 
 
-def test_a_limit_that_is_not_there_is_not_told() -> None:
+def test_an_absent_limit_is_absent() -> None:
     model = Model(CatalogBody(), {"n": ("input", "least"), "prompt": ("input", "free")})
 
     assert limits(model, "n") == {"min": 0}

@@ -1,4 +1,4 @@
-"""What providers take, as data and as a page: made from the adapters, so it cannot differ."""
+"""The providers' options, models and limits as data and as a page, made from the adapters."""
 
 from __future__ import annotations
 
@@ -96,15 +96,15 @@ def test_a_view_names_the_model_and_the_tiers_of_each_family(name: str) -> None:
 
 
 def test_a_view_says_where_models_need_not_be_listed() -> None:
-    taking = [n for n in BUILT_IN if view(BUILT_IN[n], on=True)["takes_unlisted_models"]]
+    accepting = [n for n in BUILT_IN if view(BUILT_IN[n], on=True)["takes_unlisted_models"]]
 
-    assert taking == ["hiapi"]
+    assert accepting == ["hiapi"]
 
 
 def test_an_option_that_some_models_refuse_is_limited() -> None:
-    told = {option: support(ListedMill(), option) for option in UNIFIED_OPTIONS}
+    supported = {option: support(ListedMill(), option) for option in UNIFIED_OPTIONS}
 
-    assert told == {
+    assert supported == {
         "prompt": FULL,
         "images": LIMITED,
         "aspect_ratio": LIMITED,
@@ -119,16 +119,16 @@ def test_the_options_are_fields_of_a_request() -> None:
 
 
 def test_every_option_of_every_model_is_among_them() -> None:
-    taken = {o for p in BUILT_IN.values() for model in p.models.values() for o in model.options}
+    options = {o for p in BUILT_IN.values() for model in p.models.values() for o in model.options}
 
-    assert taken == set(UNIFIED_OPTIONS)
+    assert options == set(UNIFIED_OPTIONS)
 
 
-# In words ------------------------------------------------------------------------------------
+# As text ------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("limit", "told"),
+    ("limit", "text"),
     [
         ({}, "any"),
         ({"min_length": 1}, "any"),
@@ -140,11 +140,11 @@ def test_every_option_of_every_model_is_among_them() -> None:
         ({"one_of": ["a"], "max_length": 3}, "a; at most 3"),
     ],
 )
-def test_a_limit_in_words(limit: dict[str, Any], told: str) -> None:
-    assert words(limit) == told
+def test_a_limit_in_words(limit: dict[str, Any], text: str) -> None:
+    assert words(limit) == text
 
 
-def test_models_that_take_the_same_stand_together() -> None:
+def test_names_that_share_a_model_are_one_group() -> None:
     assert alike(ListedMill()) == [(["wide", "wider"], WIDE), (["plain"], PLAIN)]
 
 

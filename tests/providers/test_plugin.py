@@ -1,4 +1,4 @@
-"""A provider of another package: examples/pixelmill, installed by pip, its jobs brought to ends."""
+"""The plug-in examples/pixelmill: installed with pip, and its jobs brought to their outcomes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ PAGE = ROOT / "docs" / "adding-a-provider.md"
 SECRET = "whsec_of_the_mill"
 LINK = "https://pictures.pixelmill.example/1.png"
 
-#: What would be the payloads of a built-in provider.
+#: The documents that a built-in provider has as payload files.
 DOCUMENTS: Mapping[str, Any] = {
     "request": {"model": "mill-1", "brief": {"words": "A windmill"}},
     "accepted": {"ticket": "t-1"},
@@ -61,7 +61,7 @@ TICKET = answer(201, DOCUMENTS["accepted"])
 
 
 def wheel(folder: Path, name: str, entry_points: Mapping[str, str], *modules: Path) -> Path:
-    """What a build would make of a package with these modules; a build would want a network."""
+    """Return the wheel of a package with these modules. A real build would need a network."""
     path = folder / f"{name.replace('-', '_')}-0.1.0-py3-none-any.whl"
     about = f"{name.replace('-', '_')}-0.1.0.dist-info"
     files = {
@@ -98,19 +98,21 @@ def orchestrator(*arguments: str, **variables: str) -> subprocess.CompletedProce
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the example installed, as its own pyproject.toml describes it."""
-    told = tomllib.loads((PACKAGE / "pyproject.toml").read_text("utf-8"))
-    points = told["project"]["entry-points"][GROUP]
-    modules = [PACKAGE / f"{name}.py" for name in told["tool"]["setuptools"]["py-modules"]]
+    project = tomllib.loads((PACKAGE / "pyproject.toml").read_text("utf-8"))
+    points = project["project"]["entry-points"][GROUP]
+    modules = [PACKAGE / f"{name}.py" for name in project["tool"]["setuptools"]["py-modules"]]
     folder = tmp_path_factory.mktemp("pixelmill")
-    made = wheel(folder, told["project"]["name"], points, *modules)
+    made = wheel(folder, project["project"]["name"], points, *modules)
     return install(made, folder / "site")
 
 
 def test_the_installed_package_is_listed_with_the_built_in_providers(installed: Path) -> None:
-    told = orchestrator("providers", "--json", PYTHONPATH=str(installed), PIXELMILL_API_KEY="sk-1")
+    result = orchestrator(
+        "providers", "--json", PYTHONPATH=str(installed), PIXELMILL_API_KEY="sk-1"
+    )
 
-    assert told.returncode == 0, told.stderr
-    listed = {view["name"]: view for view in orjson.loads(told.stdout)["providers"]}
+    assert result.returncode == 0, result.stderr
+    listed = {view["name"]: view for view in orjson.loads(result.stdout)["providers"]}
     assert list(listed) == [*PROVIDERS, "pixelmill"]
     assert listed["pixelmill"]["on"]
     assert listed["pixelmill"]["title"] == "PixelMill"
@@ -120,23 +122,23 @@ def test_the_installed_package_is_listed_with_the_built_in_providers(installed: 
 def test_its_settings_are_read_and_checked_like_those_of_the_others(installed: Path) -> None:
     on = {"PYTHONPATH": str(installed), "PIXELMILL_API_KEY": "sk-1"}
 
-    told = orchestrator("providers", "pixelmill", **on, PIXELMILL_POLL_SECONDS="soon")
+    result = orchestrator("providers", "pixelmill", **on, PIXELMILL_POLL_SECONDS="soon")
 
-    assert told.returncode == 1
-    assert told.stderr.startswith(
+    assert result.returncode == 1
+    assert result.stderr.startswith(
         "Error: PIXELMILL_POLL_SECONDS must be a number from 0.1 to 3600; got soon"
     )
 
 
 def test_the_page_of_the_built_in_providers_does_not_name_it(installed: Path) -> None:
-    told = orchestrator("providers", "--markdown", PYTHONPATH=str(installed))
+    result = orchestrator("providers", "--markdown", PYTHONPATH=str(installed))
 
-    assert "PixelMill" not in told.stdout
-    assert "HiAPI" in told.stdout
+    assert "PixelMill" not in result.stdout
+    assert "HiAPI" in result.stdout
 
 
 @pytest.mark.parametrize(
-    ("source", "says"),
+    ("source", "reason"),
     [
         ("import no_such_module_at_all", "ModuleNotFoundError: No module named"),
         (
@@ -159,17 +161,17 @@ def test_the_page_of_the_built_in_providers_does_not_name_it(installed: Path) ->
     ],
 )
 def test_a_broken_plug_in_stops_every_command_with_one_line(
-    tmp_path: Path, source: str, says: str
+    tmp_path: Path, source: str, reason: str
 ) -> None:
     (tmp_path / "broken.py").write_text(source, "utf-8")
     made = wheel(tmp_path, "a-broken-one", {"oops": "broken:Broken"}, tmp_path / "broken.py")
     zipfile.ZipFile(made).extractall(tmp_path / "site")
 
-    told = orchestrator("providers", PYTHONPATH=str(tmp_path / "site"))
+    result = orchestrator("providers", PYTHONPATH=str(tmp_path / "site"))
 
-    assert told.returncode == 1
-    [line] = told.stderr.splitlines()
-    assert line.startswith(f"Error: the provider plug-in 'oops' cannot be used ({says}")
+    assert result.returncode == 1
+    [line] = result.stderr.splitlines()
+    assert line.startswith(f"Error: the provider plug-in 'oops' cannot be used ({reason}")
     assert line.endswith("Fix the plug-in or uninstall its package.")
 
 
@@ -195,8 +197,8 @@ def mill(
 
 def placed(harness: Harness, **options: Any) -> str:
     """A checked job in the ledger. The request's schema knows what was installed at its import."""
-    said = {"prompt": "A windmill", "aspect_ratio": "3:2", **options}
-    request, now = JobRequest("pixelmill", "nano-banana-2", options=said), harness.clock()
+    unified = {"prompt": "A windmill", "aspect_ratio": "3:2", **options}
+    request, now = JobRequest("pixelmill", "nano-banana-2", options=unified), harness.clock()
     PROVIDERS["pixelmill"].check(request)
     return harness.ledger.create(request, now=now, deadline_at=now + 3_600_000).job_id
 
@@ -211,17 +213,17 @@ def submitted(harness: Harness, *answers: Answer) -> str:
 def test_a_job_is_submitted_and_its_signed_callback_settles_it(mill: Harness) -> None:
     receiver = Receiver.on(mill)
     job_id = submitted(mill, TICKET)
-    [asked] = mill.provider.requests
+    [sent] = mill.provider.requests
     body, path = dump(DOCUMENTS["done"]), receiver.path(job_id, "pixelmill")
 
     unsigned = receiver.send(path, body)
     settled = receiver.send(path, body, headers=sealed(body, mill.clock() // 1000))
     repeated = receiver.send(path, body, headers=sealed(body, mill.clock() // 1000))
 
-    assert (asked.method, asked.path) == ("POST", "/jobs")
-    assert asked.headers["authorization"] == f"Bearer {API_KEY}"
-    assert asked.headers["pixelmill-once"] == f"{job_id}.1"
-    assert asked.json == {
+    assert (sent.method, sent.path) == ("POST", "/jobs")
+    assert sent.headers["authorization"] == f"Bearer {API_KEY}"
+    assert sent.headers["pixelmill-once"] == f"{job_id}.1"
+    assert sent.json == {
         "model": "mill-1",
         "brief": {"words": "A windmill", "shape": "3:2"},
         "notify": mill.runtime.settings.public_url + path,  # type: ignore[operator]
@@ -243,7 +245,7 @@ def test_a_job_whose_callback_is_lost_is_polled(mill: Harness) -> None:
         mill.clock.forward(mill.due_at(job_id) or 0)
         poll(mill.runtime, job_id)
 
-    assert [asked.path for asked in mill.provider.requests] == ["/jobs", "/jobs/t-1", "/jobs/t-1"]
+    assert [sent.path for sent in mill.provider.requests] == ["/jobs", "/jobs/t-1", "/jobs/t-1"]
     job = mill.job(job_id)
     assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.POLL)
     assert job.error is not None

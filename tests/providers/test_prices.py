@@ -1,4 +1,4 @@
-"""Price tables: what a setting may say, and what an image costs by it."""
+"""Price tables: the form of the setting, and the price of an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def table(prices: Any) -> PriceTable:
     return PriceTable.parse(dump({"unit": "USD", "prices": prices}).decode())
 
 
-# What a setting may say ----------------------------------------------------------------------
+# The setting --------------------------------------------------------------------------------
 
 
 def test_a_table_is_a_unit_and_prices() -> None:
@@ -41,7 +41,7 @@ def test_a_price_is_a_number_from_0_or_prices_of_what_it_depends_on(price: Any) 
     ["", "nope", "{", FLAT[:-1], FLAT + FLAT, "{'unit': 'USD'}", FLAT.replace("0.04", "NaN"),
      FLAT.replace("0.04", "Infinity"), FLAT.replace("0.04", "1e999"), "\ud800", "[" * 5000],
 )  # fmt: skip
-def test_what_is_no_json_is_refused_with_an_example(text: str) -> None:
+def test_text_that_is_not_json_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(BadPrices, match=r'^JSON like \{"unit": "USD", "prices": '):
         PriceTable.parse(text)
 
@@ -51,7 +51,7 @@ def test_what_is_no_json_is_refused_with_an_example(text: str) -> None:
     [None, 7, "x", [], {}, {"unit": "USD"}, {"prices": {"m": 1}}, {"m": 1},
      {"unit": "USD", "prices": {"m": 1}, "currency": "EUR"}],
 )  # fmt: skip
-def test_a_table_has_unit_and_prices_and_nothing_else(document: Any) -> None:
+def test_a_table_has_only_unit_and_prices(document: Any) -> None:
     with pytest.raises(BadPrices, match="a JSON object with unit and prices"):
         PriceTable.parse(dump(document).decode())
 
@@ -97,12 +97,12 @@ def test_an_empty_object_of_prices_is_refused() -> None:
 
 
 @given(st.text() | st.binary().map(lambda raw: raw.decode("latin-1")))
-def test_no_text_does_other_harm(text: str) -> None:
+def test_any_other_text_is_a_bad_price_table(text: str) -> None:
     with pytest.raises(BadPrices):
         PriceTable.parse(text)
 
 
-# What an image costs -------------------------------------------------------------------------
+# The price of an image -----------------------------------------------------------------------
 
 PRICES: Mapping[str, Any] = {
     "flat": 0.04,
@@ -138,7 +138,7 @@ def test_a_price_is_looked_up_by_model_and_then_by_what_it_depends_on(
     assert table(PRICES).of(model, depends_on) == price
 
 
-def test_a_star_stands_for_every_model_that_is_not_listed() -> None:
+def test_a_star_matches_every_unlisted_model() -> None:
     prices = table({"m": 1, "*": 2})
 
     assert (prices.of("m", []), prices.of("other", [])) == (1.0, 2.0)

@@ -74,7 +74,7 @@ def test_few_files_name_every_provider() -> None:
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs a git checkout")
-def test_few_files_name_the_provider_that_is_nobodys_example() -> None:
+def test_few_files_name_the_provider_that_no_page_uses_as_an_example() -> None:
     fewest = min((naming(name) for name in BUILT_IN), key=len)
 
     assert len(fewest) <= MAX_FILES_WITH_EVERY_NAME, sorted(fewest)
@@ -112,7 +112,7 @@ def test_another_packages_provider_is_found(plug: Plug) -> None:
 
 
 @pytest.mark.parametrize(
-    ("module", "source", "why"),
+    ("module", "source", "reason"),
     [
         ("plug_import", "import no_such_module", "ModuleNotFoundError: No module named"),
         ("plug_raises", "raise RuntimeError('boom')", "RuntimeError: boom"),
@@ -147,18 +147,18 @@ def test_another_packages_provider_is_found(plug: Plug) -> None:
         ),
     ],
 )
-def test_one_that_cannot_be_used_is_told_with_the_reason_and_harms_no_other(
-    plug: Plug, module: str, source: str, why: str
+def test_a_broken_plug_in_has_a_reason_and_does_not_stop_the_others(
+    plug: Plug, module: str, source: str, reason: str
 ) -> None:
     good = plug("plug_fine", GOOD.format(name="mill"))
 
     found, broken = discovered([plug(module, source), good])
 
     assert (list(found), list(broken)) == (["mill"], [module])
-    assert broken[module].startswith(why)
+    assert broken[module].startswith(reason)
 
 
-def test_of_two_with_the_same_name_the_first_is_taken(plug: Plug) -> None:
+def test_of_two_plug_ins_with_one_name_the_first_is_used(plug: Plug) -> None:
     source = GOOD.format(name="mill")
 
     found, broken = discovered([plug("plug_one", source), plug("plug_two", source)])
@@ -167,5 +167,5 @@ def test_of_two_with_the_same_name_the_first_is_taken(plug: Plug) -> None:
     assert broken == {"plug_two": "ValueError: there is already a provider 'mill'"}
 
 
-def test_the_longest_name_is_taken(plug: Plug) -> None:
+def test_the_longest_name_is_accepted(plug: Plug) -> None:
     assert discovered([plug("plug_name", GOOD.format(name="a" * 30))])[1] == {}
