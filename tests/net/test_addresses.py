@@ -29,11 +29,11 @@ def test_any_other_host_is_public(host: str) -> None:
     ("url", "refused"),
     [
         ("https://hooks.example.com/c", None),
-        ("http://hooks.example.com/c", "only https:// is taken"),
+        ("http://hooks.example.com/c", "only https:// is accepted"),
         ("https://127.1/c", "a private or loopback host is refused"),
         ("https://[::1]/c", "a private or loopback host is refused"),
         ("https://h.example/" + "x" * 2030, None),
-        ("https://h.example/" + "x" * 2031, "at most 2048 characters are taken"),
+        ("https://h.example/" + "x" * 2031, "at most 2048 characters are accepted"),
     ],
 )
 def test_a_callback_url_is_taken_or_refused_with_the_reason(url: str, refused: str | None) -> None:
