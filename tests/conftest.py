@@ -69,7 +69,7 @@ def _no_default_runtime() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real server of the suite's own."""
+    """The URL of a real Redis server for the whole suite."""
     folder: Path = tmp_path_factory.mktemp("redis")
     with embedded_redis(folder) as url:
         yield url
@@ -77,7 +77,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def real_redis(redis_url: str) -> Iterator[Redis]:
-    """A client of the real server, empty before the test."""
+    """A client of the real server. The server is empty before each test."""
     with Redis.from_url(redis_url, decode_responses=True) as client:
         client.flushdb()
         yield client
@@ -85,7 +85,7 @@ def real_redis(redis_url: str) -> Iterator[Redis]:
 
 @pytest.fixture
 def redis(real_redis: Redis) -> Redis:
-    """The ledger's server: a real one, because its scripts are the ledger."""
+    """The Redis of the ledger: a real server, because the ledger consists of its scripts."""
     return real_redis
 
 
@@ -97,27 +97,27 @@ def ledger(redis: Redis) -> Ledger:
 
 @pytest.fixture
 def fake_provider() -> Iterator[FakeProvider]:
-    """A provider on 127.0.0.1 that answers what the test says."""
+    """A provider on 127.0.0.1. The test sets its answers."""
     with serving(FakeProvider()) as fake:
         yield fake
 
 
 @pytest.fixture
 def start(monkeypatch: pytest.MonkeyPatch, fake_provider: FakeProvider) -> Callable[..., Harness]:
-    """Makes a process' parts on fakeredis; its keyword arguments are environment variables."""
+    """A function that makes a harness on fakeredis. Its arguments are environment variables."""
 
     def begin(**variables: str | None) -> Harness:
         settings = environment(monkeypatch, fake_provider.url, **variables)
         client, clock, chance = fakeredis.FakeRedis(decode_responses=True), Clock(), Chance()
         nudges = Nudges()
         ledger = Ledger(lambda: client)
-        parts = runtime(settings, ledger, nudges, clock=clock, random=chance)
-        return Harness(parts, clock, chance, nudges, fake_provider, client)
+        made = runtime(settings, ledger, nudges, clock=clock, random=chance)
+        return Harness(made, clock, chance, nudges, fake_provider, client)
 
     return begin
 
 
 @pytest.fixture
 def harness(start: Callable[..., Harness]) -> Harness:
-    """A process' parts with the usual settings: every provider on, with callbacks."""
+    """A harness with the usual settings: every provider enabled, with callbacks."""
     return start()

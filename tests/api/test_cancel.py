@@ -33,7 +33,7 @@ def test_a_cancelled_job_is_never_sent(api: Api) -> None:
 
     submit(api.harness.runtime, job_id)
 
-    assert api.harness.provider.asked == []
+    assert api.harness.provider.requests == []
     assert api.harness.nudges.sent == [(Step.SUBMIT, job_id)]
 
 
@@ -65,9 +65,7 @@ def test_a_job_that_was_sent_is_409_and_goes_on(api: Api, status: str) -> None:
 
     assert (told.status_code, told.mimetype) == (409, "application/problem+json")
     assert told.json is not None
-    assert told.json["detail"] == (
-        f"it is {status}; only a queued job can be cancelled"
-    )
+    assert told.json["detail"] == (f"it is {status}; only a queued job can be cancelled")
     after = api.harness.job(job_id), api.harness.events(job_id), api.harness.due_at(job_id)
     assert after == before
 

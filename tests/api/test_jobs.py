@@ -106,7 +106,7 @@ def test_a_prompt_reaches_the_provider_byte_for_byte(
     assert told.json is not None
     submit(api.harness.runtime, told.json["id"])
 
-    [asked] = api.harness.provider.asked
+    [asked] = api.harness.provider.requests
     sent = asked.json
     assert sent.get("input", sent)["prompt"].encode() == prompt.encode()
 
@@ -368,4 +368,4 @@ def test_a_provider_that_answers_nothing_is_not_asked_by_enqueueing(api: Api) ->
 
     api.created()
 
-    assert api.harness.provider.asked == []
+    assert api.harness.provider.requests == []

@@ -1,4 +1,4 @@
-"""The spool's files: whole or not at all, in order of receipt, and no more than there is room."""
+"""The files of the spool: complete, in the order of receipt, and limited in number and size."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def fails(number: int) -> Callable[..., Any]:
     return call
 
 
-#: What may fail, and how; the last of them when the file is there already.
+#: The call that fails, and its error number. In the last case the file exists already.
 BREAKS: dict[str, tuple[Any, str, int]] = {
     "no folder can be made": (Path, "mkdir", errno.EACCES),
     "the folder cannot be counted": (os, "scandir", errno.EACCES),
@@ -142,7 +142,9 @@ def test_a_failed_sync_of_the_folder_raises_although_the_file_exists(
     with pytest.raises(SpoolError):
         spool.keep(ENTRY)
 
-    assert kept(spool) == [ENTRY], "a second delivery is a duplicate; a lost one is lost"
+    assert kept(spool) == [ENTRY], (
+        "the provider sends it again, and the ledger recognises the duplicate"
+    )
 
 
 def test_a_file_in_place_of_the_folder_raises(tmp_path: Path) -> None:
@@ -165,7 +167,7 @@ def test_temporary_files_are_ignored_and_deleted_when_old(spool: Spool) -> None:
     assert kept(spool) == [ENTRY]
 
 
-# Room ----------------------------------------------------------------------------------------
+# Limits --------------------------------------------------------------------------------------
 
 
 def test_the_number_of_files_is_limited(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,7 +210,7 @@ def test_removed_files_free_their_room(spool: Spool, monkeypatch: pytest.MonkeyP
         spool.remove(spool.waiting()[0])
 
 
-# What is no entry ----------------------------------------------------------------------------
+# Unreadable files ---------------------------------------------------------------------------
 
 LINE = ENTRY.stored().partition(b"\n")[0]
 NO_ENTRIES = {
@@ -254,7 +256,7 @@ def test_a_removed_entry_is_not_found(spool: Spool) -> None:
         spool.load("1.callback")
 
 
-# Who may take out ----------------------------------------------------------------------------
+# The lock ------------------------------------------------------------------------------------
 
 
 def test_the_lock_has_one_holder(spool: Spool) -> None:

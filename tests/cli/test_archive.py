@@ -28,9 +28,9 @@ def harness(
 
 
 def cli(*arguments: str) -> str:
-    told = CliRunner().invoke(main, arguments)
-    assert told.exit_code == 0, told.output
-    return told.stdout
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    return result.stdout
 
 
 def images(output: str) -> list[str]:
@@ -57,8 +57,8 @@ def test_get_shows_our_copy_once_there_is_one_and_else_the_providers_link(harnes
 def test_get_and_list_speak_json(harness: Harness) -> None:
     job_id = archived(harness, Gallery(harness).job(picture(), Answer(404), expires=[0, 0]))
 
-    for told in (json.loads(cli("get", job_id, "--json")), json.loads(cli("list", "--json"))):
-        job = told["jobs"][0] if "jobs" in told else told
+    for result in (json.loads(cli("get", job_id, "--json")), json.loads(cli("list", "--json"))):
+        job = result["jobs"][0] if "jobs" in result else result
         [kept, lost] = job["images"]
         assert kept["url"] == f"{PUBLIC_URL}/v1/jobs/{job_id}/images/0"
         assert (kept["width"], kept["height"], kept["error"]) == (96, 64, None)

@@ -21,7 +21,7 @@ from tests.support.fakes import (
     unavailable_ledger,
     use_runtime,
 )
-from tests.support.notify_kit import TOKEN, ended, host, told
+from tests.support.notify_kit import TOKEN, ended, host, notification
 
 PENDING, DEAD = FollowUpStatus.PENDING, FollowUpStatus.DEAD
 UNKNOWN = "job_" + "0" * 28
@@ -67,7 +67,7 @@ def dead(harness: Harness, receiver: FakeProvider) -> list[str]:
     for _ in range(3):
         jobs.append(given_up(harness, receiver))
         harness.clock.forward(3600)
-    harness.clock.now = told(harness, jobs[-1]).tried_at or 0
+    harness.clock.now = notification(harness, jobs[-1]).tried_at or 0
     harness.nudges.sent.clear()
     return jobs
 
@@ -79,7 +79,7 @@ def test_jobs_are_told_again(harness: Harness, dead: list[str]) -> None:
     done = notify(*dead[:2])
 
     assert (done.exit_code, done.stdout) == (0, "notifications scheduled: 2\n")
-    assert [told(harness, job_id).status for job_id in dead] == [PENDING, PENDING, DEAD]
+    assert [notification(harness, job_id).status for job_id in dead] == [PENDING, PENDING, DEAD]
     assert harness.nudges.sent == [(Step.NOTIFY, job_id) for job_id in dead[:2]]
 
 
@@ -152,7 +152,7 @@ def test_a_limit_takes_the_oldest_and_tells_of_the_rest(harness: Harness, dead: 
         0,
         "notifications scheduled: 2. 1 are left: run the command again\n",
     )
-    assert [told(harness, job_id).status for job_id in dead] == [PENDING, PENDING, DEAD]
+    assert [notification(harness, job_id).status for job_id in dead] == [PENDING, PENDING, DEAD]
 
 
 def test_list_only_lists(harness: Harness, receiver: FakeProvider, dead: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a caller is told, and that the reference library of Standard Webhooks agrees."""
+"""The message to a caller, and its signature for the library of Standard Webhooks."""
 
 from __future__ import annotations
 

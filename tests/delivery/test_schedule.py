@@ -1,4 +1,4 @@
-"""When a caller is told again: the published schedule, its jitter, and what receivers ask for."""
+"""The times of a notification's retries: schedule, jitter and Retry-After."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.delivery.schedule import (
 PUBLISHED = [0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]
 
 
-def none() -> float:
+def no_jitter() -> float:
     return 0.0
 
 
@@ -31,7 +31,7 @@ def test_the_schedule_is_that_of_standard_webhooks() -> None:
 @pytest.mark.parametrize("tries", range(1, 10))
 def test_each_wait_is_the_planned_one_or_up_to_a_tenth_longer(tries: int) -> None:
     assert JITTER_FRACTION == 0.1
-    assert wait_after(tries, None, none) == PUBLISHED[tries]
+    assert wait_after(tries, None, no_jitter) == PUBLISHED[tries]
     assert wait_after(tries, None, most) == pytest.approx(PUBLISHED[tries] * 1.1)
     assert wait_after(tries, None, lambda: 0.5) == pytest.approx(PUBLISHED[tries] * 1.05)
 
@@ -39,11 +39,11 @@ def test_each_wait_is_the_planned_one_or_up_to_a_tenth_longer(tries: int) -> Non
 @pytest.mark.parametrize("tries", [10, 11, 1000])
 @pytest.mark.parametrize("retry_after", [None, 1.0, 1e9])
 def test_the_tenth_try_is_the_last(tries: int, retry_after: float | None) -> None:
-    assert wait_after(tries, retry_after, none) is None
+    assert wait_after(tries, retry_after, no_jitter) is None
 
 
 @pytest.mark.parametrize(
-    ("tries", "asked", "given"),
+    ("tries", "retry_after", "expected"),
     [
         (1, 0.0, 5),
         (1, 4.9, 5),
@@ -53,6 +53,6 @@ def test_the_tenth_try_is_the_last(tries: int, retry_after: float | None) -> Non
         (9, 3600.0, 86_400),
     ],
 )
-def test_a_longer_retry_after_is_followed(tries: int, asked: float, given: float) -> None:
-    assert wait_after(tries, asked, none) == given
-    assert wait_after(tries, asked, most) == pytest.approx(given * 1.1)
+def test_a_longer_retry_after_is_followed(tries: int, retry_after: float, expected: float) -> None:
+    assert wait_after(tries, retry_after, no_jitter) == expected
+    assert wait_after(tries, retry_after, most) == pytest.approx(expected * 1.1)

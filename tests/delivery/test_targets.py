@@ -1,4 +1,4 @@
-"""Which ways to be told a request may name, and the ways other than a URL."""
+"""The targets that a request may name, and deliveries to a task or a stream."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from tests.support.notify_kit import (
     VARIABLES,
     again,
     change,
+    notification,
     once,
     redis_holds,
-    told,
     wait,
     with_broker,
 )
@@ -37,13 +37,13 @@ from tests.support.providers import EXAMPLE_REQUESTS
 
 PENDING, DONE = FollowUpStatus.PENDING, FollowUpStatus.DONE
 PUBLIC = "https://shop.example.com/hooks"
-#: Nothing listens there.
+#: A broker that does not exist.
 NOWHERE = "redis://:broker-password@127.0.0.1:1/0"
 
 
 @pytest.fixture
 def strict(start: Callable[..., Harness]) -> Harness:
-    """A process as in production: no private networks."""
+    """A process that refuses private networks, as in production."""
     return start(**{**VARIABLES, "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": None})
 
 
@@ -52,7 +52,7 @@ def refused(harness: Harness, **fields: Any) -> list[Violation]:
     return list(refusals(request, harness.runtime.settings))
 
 
-# What a request may name ---------------------------------------------------------------------
+# Checks of a request -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -219,14 +219,14 @@ def test_a_refused_request_names_every_wrong_field(strict: Harness) -> None:
 
 @pytest.fixture
 def on_broker(start: Callable[..., Harness], redis_url: str, real_redis: Redis) -> Harness:
-    """A harness whose broker is there."""
+    """A harness with a real broker."""
     return start(**VARIABLES, ORCHESTRATOR_BROKER_URL=redis_url)
 
 
 def sent(redis: Redis, queue: str) -> list[dict[str, Any]]:
-    """The messages in a queue, oldest first, with their bodies read."""
-    found: Any = redis.lrange(queue, 0, -1)
-    messages = [orjson.loads(text) for text in reversed(found)]
+    """Return the messages of a queue, oldest first, with decoded bodies."""
+    texts: Any = redis.lrange(queue, 0, -1)
+    messages = [orjson.loads(text) for text in reversed(texts)]
     return [{**m, "body": orjson.loads(base64.b64decode(m["body"]))} for m in messages]
 
 
@@ -237,7 +237,7 @@ def test_a_task_is_sent_with_the_message_and_its_id(
     on_broker: Harness, real_redis: Redis, fields: dict[str, Any], queue: str
 ) -> None:
     job_id = job_states.ended(on_broker, notify_task="shop.told", **fields)
-    seen = job_view(on_broker.job(job_id), PUBLIC_URL)
+    view = job_view(on_broker.job(job_id), PUBLIC_URL)
 
     now = once(on_broker, job_id)
 
@@ -251,7 +251,7 @@ def test_a_task_is_sent_with_the_message_and_its_id(
     assert set(content) == {"type", "timestamp", "data"}
     assert content["type"] == "job.succeeded"
     assert {**content["data"], "notification": None} == {
-        **parse(dump(seen)),
+        **parse(dump(view)),
         "notification": None,
     }
 
@@ -328,5 +328,5 @@ def test_a_stream_entry_that_cannot_be_added_is_repeated_after_the_lease(
         with pytest.raises(LedgerUnavailable):
             notify(harness.runtime, job_id)
 
-    assert told(harness, job_id).tries == 0
+    assert notification(harness, job_id).tries == 0
     assert again(harness, job_id).status is DONE

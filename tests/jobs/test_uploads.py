@@ -17,7 +17,7 @@ from orchestrator.jobs.uploads import ImageFile, content_type, describe
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import keys
 from orchestrator.steps.submit import submit
-from tests.support.fakes import Answer, Asked, Harness, answer
+from tests.support.fakes import Answer, Harness, ReceivedRequest, answer
 from tests.support.providers import ACCEPTING_FILES, EXAMPLE_REQUESTS, REFUSING_FILES
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
@@ -34,7 +34,7 @@ def placed(harness: Harness, file: ImageFile = FILE, **fields: object) -> str:
     return create_job(harness.runtime, request, scope="test", file=file).job.id
 
 
-def form(asked: Asked) -> tuple[dict[str, str], dict[str, FileStorage]]:
+def form(asked: ReceivedRequest) -> tuple[dict[str, str], dict[str, FileStorage]]:
     """What a provider finds in a multipart request."""
     _, fields, files = parse_form_data(
         {
@@ -128,7 +128,7 @@ def test_the_provider_gets_the_file_and_the_fields_in_one_form(harness: Harness)
 
     submit(harness.runtime, job_id)
 
-    [asked] = harness.provider.asked
+    [asked] = harness.provider.requests
     fields, files = form(asked)
     assert fields == {
         "model": "NanoBanana",
@@ -189,7 +189,7 @@ def test_a_second_try_sends_the_file_again(harness: Harness) -> None:
 
     submit(harness.runtime, job_id)
 
-    first, second = (form(asked)[1]["image"].stream.read() for asked in harness.provider.asked)
+    first, second = (form(asked)[1]["image"].stream.read() for asked in harness.provider.requests)
     assert first == second == PNG
 
 
@@ -203,7 +203,7 @@ def test_a_job_whose_file_is_gone_fails_without_being_sent(harness: Harness) -> 
     assert job.error is not None
     assert (job.status, job.error.code) == (Status.FAILED, "invalid_request")
     assert "the file of the job is gone" in job.error.message
-    assert harness.provider.asked == []
+    assert harness.provider.requests == []
 
 
 def test_the_size_limit_is_a_setting(start: Callable[..., Harness]) -> None:

@@ -1,4 +1,4 @@
-"""Where an image is to be had, before it is archived, after, and when its job is forgotten."""
+"""The place of an image: at the provider, in the archive, or lost."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def harness(start: Callable[..., Harness], tmp_path: Path) -> Harness:
 
 @pytest.fixture
 def mixed(harness: Harness) -> str:
-    """A job whose first image is lost, and whose second is archived; its id."""
+    """A job with a lost first image and an archived second image."""
     return archived(harness, Gallery(harness).job(Answer(404), picture(1, "JPEG"), expires=[0, 0]))
 
 
 def forgotten(harness: Harness, job_id: str) -> str:
-    """The job has left the ledger."""
+    """Delete a job from the ledger and return its id."""
     harness.redis.delete(keys.job(job_id), keys.events(job_id))
     assert harness.ledger.get(job_id) is None
     return job_id
@@ -108,7 +108,7 @@ def test_a_job_without_images_has_none(harness: Harness) -> None:
         "JOB_01M7Z20PHNFB7AM34N5Y69CH6F00",
         "job_01m7z20phnfb7am34n5y69ch6f00",
         "job_" + "0" * 28,
-        # An id of the year 10889, which no calendar of Python's has, and one beyond any.
+        # Ids of the year 10889, which Python's datetime cannot hold, and of a later year.
         "job_7zzzzzzzzzzzzzzzzzzzzzzzzz00",
         "job_zzzzzzzzzzzzzzzzzzzzzzzzzz00",
         "job_01m7z20phnfb7am34n5y69ch6fff",

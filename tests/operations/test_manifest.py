@@ -1,4 +1,4 @@
-"""job.json: where it lies, what it says, and what it must not."""
+"""job.json: its path, its content, and the secrets that it must not contain."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from orchestrator.operations.manifest import VERSION, copies, folder, manifest, 
 from orchestrator.steps.poll import poll
 from orchestrator.steps.submit import submit
 from tests.support import archive_kit, job_states
-from tests.support.archive_kit import LIFE, Gallery, archived, picture
+from tests.support.archive_kit import LINK_LIFETIME_MS, Gallery, archived, picture
 from tests.support.fakes import API_KEY, NOON, PUBLIC_URL, SECRET_KEY, Answer, Harness, answer
 
 
@@ -31,7 +31,7 @@ def made_at(moment: datetime) -> str:
     return f"job_{str(ULID.from_datetime(moment)).lower()}07"
 
 
-# Where -------------------------------------------------------------------------------------
+# Path --------------------------------------------------------------------------------------
 
 
 @pytest.fixture(params=["UTC", "Pacific/Auckland", "Pacific/Honolulu"])
@@ -64,24 +64,24 @@ def test_the_folder_needs_nothing_but_the_id(harness: Harness) -> None:
     assert copies(harness.runtime.storage.get(path(job_id)))[0]["path"] == f"{known}/0.png"
 
 
-# What --------------------------------------------------------------------------------------
+# Content -----------------------------------------------------------------------------------
 
 
 def test_a_manifest_has_every_fact_of_its_job(harness: Harness) -> None:
     gallery = Gallery(harness)
-    [good, bad] = gallery.hang(picture(), Answer(404))
-    images = (Image(good, NOON + LIFE), Image(bad, NOON))
+    [good, bad] = gallery.add_links(picture(), Answer(404))
+    images = (Image(good, NOON + LINK_LIFETIME_MS), Image(bad, NOON))
     outcome = Outcome.succeeded(images, Cost(1.5, "credits"))
-    asked = {"prompt": "A red cube", "aspect_ratio": "16:9", "metadata": {"order": 7}}
-    job_id = job_states.ended(harness, outcome, "evolink", **asked)
+    fields = {"prompt": "A red cube", "aspect_ratio": "16:9", "metadata": {"order": 7}}
+    job_id = job_states.ended(harness, outcome, "evolink", **fields)
     archived(harness, job_id)
     kept = harness.job(job_id).images[0].copy
     assert kept is not None
 
-    told = archive_kit.manifest(harness, job_id)
-    timeline = told.pop("timeline")
+    document = archive_kit.manifest(harness, job_id)
+    timeline = document.pop("timeline")
 
-    assert told == {
+    assert document == {
         "manifest": VERSION,
         "id": job_id,
         "status": "succeeded",
@@ -179,7 +179,7 @@ def test_a_manifest_is_plain_json(harness: Harness) -> None:
     assert job_id.encode() in content
 
 
-# What not ----------------------------------------------------------------------------------
+# Secrets -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -198,10 +198,10 @@ def test_a_manifest_has_no_secret_of_ours_or_of_the_caller(secretive: Harness) -
     harness.provider.answers(answer(200, {"data": {"taskId": "task-1"}}))
     job_id = harness.enqueue("hiapi", notify_url=notify)
     submit(harness.runtime, job_id)
-    [sent] = harness.provider.asked
+    [sent] = harness.provider.requests
     assert API_KEY in sent.headers["authorization"]
     [token] = [part for part in sent.body.decode().split('"') if "/callbacks/" in part]
-    [link] = Gallery(harness).hang(picture())
+    [link] = Gallery(harness).add_links(picture())
     task = {"taskId": "task-1", "status": "success", "output": [{"url": link}]}
     harness.provider.answers(answer(200, {"data": task}))
     harness.clock.forward(60)
@@ -214,7 +214,9 @@ def test_a_manifest_has_no_secret_of_ours_or_of_the_caller(secretive: Harness) -
     hidden = [API_KEY, SECRET_KEY, "sesame", "api-key-of-the-tests", "/callbacks/", "whsec_"]
     hidden += ["a-secret-of-hiapis", token.rpartition("/")[2], "caller.example"]
     assert [secret for secret in hidden if secret.encode() in content] == []
-    assert b'"notification"' not in content, "it goes on after this was written"
+    assert b'"notification"' not in content, (
+        "a notification continues after the manifest was written"
+    )
     assert b'"archive"' not in content
 
 

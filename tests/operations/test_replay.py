@@ -1,4 +1,4 @@
-"""Telling callers again: one job's, or all that were given up."""
+"""Replays of notifications: of one job, or of every dead one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,17 @@ from orchestrator.operations.replay import NothingToNotify, failed_notifications
 from orchestrator.steps.notify import notify
 from tests.support import job_states, notify_kit
 from tests.support.fakes import NOON, Answer, FakeProvider, Harness, serving, unavailable_ledger
-from tests.support.notify_kit import again, ended, host, once, pause, redis_holds, told, url, wait
+from tests.support.notify_kit import (
+    again,
+    ended,
+    host,
+    notification,
+    once,
+    pause,
+    redis_holds,
+    url,
+    wait,
+)
 
 PENDING, DONE, DEAD = FollowUpStatus.PENDING, FollowUpStatus.DONE, FollowUpStatus.DEAD
 
@@ -40,20 +50,20 @@ def away() -> Ledger:
 
 
 def given_up(harness: Harness, receiver: FakeProvider) -> str:
-    """A job whose caller could not be told; its id. The clock stands where it was."""
+    """Return a job with a dead notification. The clock is set back to the start."""
     began, job_id = harness.clock.now, ended(harness, receiver)
     answers, receiver.handler = receiver.handler, lambda _: Answer(400)
     while wait(harness, job_id) is not None:
         notify(harness.runtime, job_id)
         harness.clock.forward(wait(harness, job_id) or 0)
-    assert told(harness, job_id).status is DEAD
+    assert notification(harness, job_id).status is DEAD
     receiver.handler = answers
-    receiver.asked.clear()
+    receiver.requests.clear()
     harness.clock.now = began
     return job_id
 
 
-# One -----------------------------------------------------------------------------------------
+# One job --------------------------------------------------------------------------------------
 
 
 def test_a_dead_notification_starts_again_with_the_same_id(
@@ -66,7 +76,7 @@ def test_a_dead_notification_starts_again_with_the_same_id(
     notify_again(harness.runtime, harness.job(job_id))
 
     assert harness.nudges.sent == [(Step.NOTIFY, job_id)]
-    now = told(harness, job_id)
+    now = notification(harness, job_id)
     assert (now.status, now.tries, now.since) == (PENDING, 0, harness.clock.now)
     assert failed_notifications(harness.runtime) == (0, [])
     assert wait(harness, job_id) == 0
@@ -74,7 +84,7 @@ def test_a_dead_notification_starts_again_with_the_same_id(
     assert again(harness, job_id).tries == 1
     assert wait(harness, job_id) == 5
     assert again(harness, job_id).status is DONE
-    assert {asked.headers["webhook-id"] for asked in receiver.asked} == {f"msg_{job_id}"}
+    assert {request.headers["webhook-id"] for request in receiver.requests} == {f"msg_{job_id}"}
 
 
 @pytest.mark.parametrize("status", [200, 410])
@@ -89,7 +99,7 @@ def test_a_delivered_or_gone_notification_is_sent_again(
     notify_again(harness.runtime, harness.job(job_id))
 
     assert once(harness, job_id).status is DONE
-    first, second = receiver.asked
+    first, second = receiver.requests
     assert first.headers["webhook-id"] == second.headers["webhook-id"]
     assert second.headers["webhook-timestamp"] == str(NOON // 1000 + 60)
 
@@ -139,7 +149,7 @@ def test_the_log_line_names_only_the_host(harness: Harness, receiver: FakeProvid
     assert redis_holds(harness, "token") == []
 
 
-# Nothing to tell -----------------------------------------------------------------------------
+# Refusals ------------------------------------------------------------------------------------
 
 
 def test_a_job_without_an_outcome_cannot_be_notified(
@@ -183,7 +193,7 @@ def test_nothing_is_nudged_while_the_ledger_is_away(harness: Harness, away: Ledg
     assert harness.nudges.sent == []
 
 
-# Those that were given up --------------------------------------------------------------------
+# Dead notifications -------------------------------------------------------------------------
 
 
 def test_dead_notifications_are_listed_oldest_first_and_counted(
@@ -195,9 +205,9 @@ def test_dead_notifications_are_listed_oldest_first_and_counted(
         harness.clock.forward(3600)
     job_states.ended(harness, notify_stream="shop")
 
-    number, found = failed_notifications(harness.runtime)
+    number, listed = failed_notifications(harness.runtime)
 
-    assert (number, [job.id for job in found]) == (3, jobs)
+    assert (number, [job.id for job in listed]) == (3, jobs)
     assert failed_notifications(harness.runtime, limit=2)[0] == 3
     assert [job.id for job in failed_notifications(harness.runtime, limit=2)[1]] == jobs[:2]
 
@@ -206,7 +216,7 @@ def test_since_excludes_older_notifications(harness: Harness, receiver: FakeProv
     given_up(harness, receiver)
     harness.clock.forward(3600)
     second = given_up(harness, receiver)
-    tried = told(harness, second).tried_at
+    tried = notification(harness, second).tried_at
     assert tried is not None
 
     assert [job.id for job in failed_notifications(harness.runtime, since=tried)[1]] == [second]

@@ -1,4 +1,4 @@
-"""Trying a job again: a new job from the same request, once, and never paid for unawares."""
+"""Retries of a job: one new job with the same request, and no second charge by surprise."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def again(harness: Harness, job_id: str, **options: Any) -> Job:
 
 
 def overdue(harness: Harness) -> str:
-    """A job that its provider took, and told nothing of until the deadline."""
+    """Return a job that its provider accepted and did not finish before the deadline."""
     return job_states.ended(harness, job_states.failure(ErrorCode.DEADLINE_EXCEEDED))
 
 
 def bought_twice(harness: Harness) -> str:
-    """A job whose second attempt was refused, after a first one of unknown fate."""
+    """Return a job with an unconfirmed first attempt and a refused second attempt."""
     lease = job_states.resubmitted(harness)
     now = harness.clock.now
     harness.ledger.settle(lease, job_states.failure(), SettledBy.SUBMIT, now=now)
@@ -38,7 +38,11 @@ def bought_twice(harness: Harness) -> str:
 
 @pytest.mark.parametrize(
     "life",
-    [job_states.refused, job_states.cancelled, lambda w: job_states.ended(w, job_states.failure())],
+    [
+        job_states.refused,
+        job_states.cancelled,
+        lambda harness: job_states.ended(harness, job_states.failure()),
+    ],
 )
 def test_a_job_that_failed_or_was_cancelled_becomes_a_new_job(
     harness: Harness, life: Callable[[Harness], str]
@@ -178,9 +182,9 @@ def test_a_retry_that_failed_can_be_retried_itself(harness: Harness) -> None:
     assert third.request == second.request
 
 
-# What is carried over ----------------------------------------------------------------------
+# The request of the new job -------------------------------------------------------------------
 
-ASKED: dict[str, dict[str, Any]] = {
+REQUESTS: dict[str, dict[str, Any]] = {
     "every unified field": {
         "provider": "hiapi",
         "model": "Nano-Banana-2",
@@ -212,12 +216,12 @@ ASKED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", ASKED)
+@pytest.mark.parametrize("name", REQUESTS)
 def test_the_whole_request_is_carried_over(harness: Harness, name: str) -> None:
-    job_id = create_job(harness.runtime, ASKED[name], scope="tests").job.id
+    job_id = create_job(harness.runtime, REQUESTS[name], scope="tests").job.id
     harness.ledger.cancel(job_id, now=harness.clock.now)
 
     new = harness.job(again(harness, job_id).id)
 
     assert new.request == harness.job(job_id).request
-    assert new.deadline_at - new.created_at == ASKED[name].get("deadline_seconds", 3600) * 1000
+    assert new.deadline_at - new.created_at == REQUESTS[name].get("deadline_seconds", 3600) * 1000

@@ -1,4 +1,4 @@
-"""The state of an installation in figures."""
+"""The figures of an installation."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tests.ledger.kit import RECORDED
 from tests.support import job_states
 from tests.support.fakes import Harness
 
-#: A follow-up that nothing waits for, and that never ended.
-NONE = {
+#: The figures of a follow-up without any job.
+EMPTY = {
     "pending": 0,
     "due": 0,
     "lag_seconds": 0,
@@ -22,17 +22,19 @@ NONE = {
 }
 
 
-def ending(harness: Harness, step: Step, job_id: str, how: FollowUpStatus) -> None:
+def ending(harness: Harness, step: Step, job_id: str, ended_as: FollowUpStatus) -> None:
     now = harness.clock.now
     lease = harness.ledger.follow_ups.claim(job_id, step, now=now, lease_ms=1000)
     assert lease is not None
-    harness.ledger.follow_ups.done(lease, step, how, now=now, tries=1)
+    harness.ledger.follow_ups.done(lease, step, ended_as, now=now, tries=1)
 
 
-def dying(harness: Harness, hours: float | None) -> str:
-    """A job whose image's link dies then, or does not say when; its id."""
-    dies = None if hours is None else harness.clock.now + int(hours * 3_600_000)
-    return job_states.ended(harness, Outcome.succeeded((Image("https://e.example/0.png", dies),)))
+def expiring(harness: Harness, hours: float | None) -> str:
+    """Return a job with an image link that expires in these hours, or has no expiry time."""
+    expires_at = None if hours is None else harness.clock.now + int(hours * 3_600_000)
+    return job_states.ended(
+        harness, Outcome.succeeded((Image("https://e.example/0.png", expires_at),))
+    )
 
 
 def test_an_empty_installation_has_only_zeros(harness: Harness) -> None:
@@ -41,8 +43,8 @@ def test_an_empty_installation_has_only_zeros(harness: Harness) -> None:
         "agenda": {"open": 0, "due": 0, "lag_seconds": 0},
         "contradictions": dict.fromkeys(CONTRADICTIONS, 0),
         "unconfirmed": {"attempts": 0, "money_at_risk": {"amounts": [], "unpriced": 0}},
-        "archive": {**NONE, "at_risk": 0, "at_risk_hours": RISK_HOURS},
-        "notifications": {**NONE, "dead": 0, "paused_hosts": []},
+        "archive": {**EMPTY, "at_risk": 0, "at_risk_hours": RISK_HOURS},
+        "notifications": {**EMPTY, "dead": 0, "paused_hosts": []},
         "last_sweep_seconds_ago": None,
     }
 
@@ -67,17 +69,22 @@ def test_figures_of_a_busy_installation(harness: Harness, shards: int) -> None:
     busy.ledger.settle_attempt(running, 1, task, job_states.failure(), now=busy.clock.now)
     busy.clock.forward(2.5)
 
-    told = stats(busy.runtime)
+    figures = stats(busy.runtime)
 
-    assert told["jobs"] == {
+    assert figures["jobs"] == {
         **dict.fromkeys(Status, 1),
         Status.RUNNING: 0,
         Status.SUCCEEDED: 2,
     }
-    assert told["agenda"] == {"open": 3, "due": 2, "lag_seconds": 2.5}
-    assert told["contradictions"] == {"duplicate": 2, "conflict": 1, "mismatch": 1, "superseded": 0}
-    assert told["unconfirmed"]["attempts"] == 2
-    assert told["unconfirmed"]["money_at_risk"]["unpriced"] == 2
+    assert figures["agenda"] == {"open": 3, "due": 2, "lag_seconds": 2.5}
+    assert figures["contradictions"] == {
+        "duplicate": 2,
+        "conflict": 1,
+        "mismatch": 1,
+        "superseded": 0,
+    }
+    assert figures["unconfirmed"]["attempts"] == 2
+    assert figures["unconfirmed"]["money_at_risk"]["unpriced"] == 2
 
 
 def test_jobs_that_ended_are_counted_beyond_their_expiry(harness: Harness) -> None:
@@ -98,8 +105,8 @@ def test_images_to_archive_are_counted_with_how_overdue_they_are(
     harness: Harness, shards: int
 ) -> None:
     busy = harness.on(Ledger(lambda: harness.redis, shards=shards))
-    for how in (FollowUpStatus.DONE, FollowUpStatus.DONE, FollowUpStatus.DEAD):
-        ending(busy, Step.ARCHIVE, job_states.ended(busy), how)
+    for ended_as in (FollowUpStatus.DONE, FollowUpStatus.DONE, FollowUpStatus.DEAD):
+        ending(busy, Step.ARCHIVE, job_states.ended(busy), ended_as)
     job_states.ended(busy)
     busy.clock.forward(1.5)
     job_states.ended(busy)
@@ -109,9 +116,9 @@ def test_images_to_archive_are_counted_with_how_overdue_they_are(
     assert lease is not None
     busy.clock.forward(1)
 
-    told = stats(busy.runtime)["archive"]
+    figures = stats(busy.runtime)["archive"]
 
-    assert told == {
+    assert figures == {
         "pending": 3,
         "due": 2,
         "lag_seconds": 2.5,
@@ -123,7 +130,7 @@ def test_images_to_archive_are_counted_with_how_overdue_they_are(
 
 def test_images_are_at_risk_when_their_links_may_expire_soon(harness: Harness) -> None:
     hours = (0, 1, RISK_HOURS, RISK_HOURS + 0.001, 24, None)
-    jobs = {hour: dying(harness, hour) for hour in hours}
+    jobs = {hour: expiring(harness, hour) for hour in hours}
 
     assert stats(harness.runtime)["archive"]["at_risk"] == 3
     harness.clock.forward(0.001 * 3600)
@@ -132,7 +139,9 @@ def test_images_are_at_risk_when_their_links_may_expire_soon(harness: Harness) -
     ending(harness, Step.ARCHIVE, jobs[0], FollowUpStatus.DEAD)
     assert stats(harness.runtime)["archive"]["at_risk"] == 2
     harness.clock.forward((24 - RISK_HOURS) * 3600)
-    assert stats(harness.runtime)["archive"]["at_risk"] == 4, "and what does not say, after a day"
+    assert stats(harness.runtime)["archive"]["at_risk"] == 4, (
+        "a link without an expiry time is at risk after a day"
+    )
 
 
 def test_pending_and_ended_notifications_are_counted(harness: Harness) -> None:
@@ -140,8 +149,8 @@ def test_pending_and_ended_notifications_are_counted(harness: Harness) -> None:
         return job_states.ended(harness, job_states.failure(), notify_stream="told")
 
     ends = (FollowUpStatus.DONE, FollowUpStatus.DEAD, FollowUpStatus.DEAD, FollowUpStatus.GONE)
-    for how in ends:
-        ending(harness, Step.NOTIFY, failed(), how)
+    for ended_as in ends:
+        ending(harness, Step.NOTIFY, failed(), ended_as)
     failed()
     job_states.ended(harness, job_states.failure())
     harness.clock.forward(0.5)
@@ -161,9 +170,9 @@ def test_a_replayed_notification_is_no_longer_dead(harness: Harness) -> None:
     ending(harness, Step.NOTIFY, job_id, FollowUpStatus.DEAD)
     harness.ledger.follow_ups.notify_again(job_id, now=harness.clock.now)
 
-    told = stats(harness.runtime)["notifications"]
+    figures = stats(harness.runtime)["notifications"]
 
-    assert (told["dead"], told["pending"], told["ended"]["dead"]) == (0, 1, 1)
+    assert (figures["dead"], figures["pending"], figures["ended"]["dead"]) == (0, 1, 1)
 
 
 def test_only_paused_hosts_are_named(harness: Harness) -> None:

@@ -1,4 +1,4 @@
-"""Money at risk: which attempts may have been charged in vain, and how much that is."""
+"""Money at risk: the unconfirmed attempts and the sum of their prices."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ def test_without_unconfirmed_attempts_no_money_is_at_risk(priced: Harness) -> No
 def test_an_attempt_at_risk_is_listed_with_its_job(harness: Harness) -> None:
     job_id = job_states.unconfirmed(harness)
 
-    number, [found] = unconfirmed_attempts(harness.runtime)
+    number, [attempt] = unconfirmed_attempts(harness.runtime)
 
     assert number == 1
-    assert found.job == harness.job(job_id)
-    assert found.view() == {
+    assert attempt.job == harness.job(job_id)
+    assert attempt.view() == {
         "job_id": job_id,
         "attempt": 1,
         "since": "2026-11-30T00:53:20.000Z",
@@ -61,10 +61,10 @@ def test_the_newest_attempts_are_listed_and_all_are_counted(harness: Harness) ->
         ids.append(job_states.unconfirmed(harness))
         harness.clock.forward(1)
 
-    number, found = unconfirmed_attempts(harness.runtime, 2)
+    number, listed = unconfirmed_attempts(harness.runtime, 2)
 
     assert number == 4
-    assert [entry.job_id for entry in found] == [ids[3], ids[2]]
+    assert [entry.job_id for entry in listed] == [ids[3], ids[2]]
 
 
 def test_prices_are_summed_by_unit(priced: Harness) -> None:
@@ -103,17 +103,17 @@ def test_an_attempt_of_an_expired_job_is_listed(priced: Harness) -> None:
     job_id = job_states.given_up(priced)
     priced.redis.delete(keys.job(job_id))
 
-    _, [found] = unconfirmed_attempts(priced.runtime)
+    _, [attempt] = unconfirmed_attempts(priced.runtime)
 
-    assert found.job is None
-    assert found.view()["job_id"] == job_id
-    assert {found.view()[name] for name in ("provider", "model", "status")} == {None}
+    assert attempt.job is None
+    assert attempt.view()["job_id"] == job_id
+    assert {attempt.view()[name] for name in ("provider", "model", "status")} == {None}
     assert sums(priced) == {"amounts": [], "unpriced": 1}
 
 
 def test_a_job_that_gave_up_stays_at_risk(harness: Harness) -> None:
     job_id = job_states.given_up(harness)
 
-    [found] = unconfirmed_attempts(harness.runtime)[1]
+    [attempt] = unconfirmed_attempts(harness.runtime)[1]
 
-    assert (found.job_id, found.job and found.job.status) == (job_id, Status.FAILED)
+    assert (attempt.job_id, attempt.job and attempt.job.status) == (job_id, Status.FAILED)

@@ -1,4 +1,4 @@
-"""What a job costs, and how we know."""
+"""The cost of a job: reported, computed or unknown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The poll step: news of a task whose callback did not come, or never will."""
+"""The poll step: the state of a task without a callback."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from orchestrator.backoff import NOT_FOUND_TOLERANCE_SECONDS
 from orchestrator.jobs.model import ErrorCode, Image, Outcome, SettledBy, Status, Step
 from orchestrator.steps.poll import SWITCHED_OFF_SECONDS, poll
-from tests.support.fakes import API_KEY, Answer, Asked, Harness, answer
+from tests.support.fakes import API_KEY, Answer, Harness, ReceivedRequest, answer
 
 HANDLING = answer(200, {"code": 200, "data": {"taskId": "task-1", "status": "handling"}})
 OUTPUT = [{"url": "https://cdn.example.com/0.png"}]
@@ -22,7 +22,7 @@ BROKEN = answer(500, {"code": 500, "message": "broken"})
 
 @pytest.fixture
 def behind_nat(start: Callable[..., Harness]) -> Harness:
-    """Without a public URL polling is all there is."""
+    """A process without a public URL. It learns outcomes only by polls."""
     return start(ORCHESTRATOR_PUBLIC_URL=None)
 
 
@@ -56,9 +56,9 @@ def again(harness: Harness, job_id: str) -> None:
 def test_a_poll_queries_the_task_with_our_api_key(harness: Harness) -> None:
     polled(harness)
 
-    [asked] = harness.provider.asked
-    assert (asked.method, asked.path, asked.body) == ("GET", "/v1/tasks/task-1", b"")
-    assert asked.headers["authorization"] == f"Bearer {API_KEY}"
+    [request] = harness.provider.requests
+    assert (request.method, request.path, request.body) == ("GET", "/v1/tasks/task-1", b"")
+    assert request.headers["authorization"] == f"Bearer {API_KEY}"
 
 
 def test_a_success_settles_the_job_with_its_images(harness: Harness) -> None:
@@ -115,12 +115,12 @@ def test_a_job_that_is_not_due_or_is_leased_is_not_polled(harness: Harness) -> N
     job_id = polled(harness, HANDLING)
     leased, queued = running(harness, HANDLING), harness.enqueue()
     harness.ledger.claim(leased, Step.POLL, now=harness.clock(), lease_ms=60_000)
-    harness.provider.asked.clear()
+    harness.provider.requests.clear()
 
     for each in (job_id, leased, queued, "job_" + "0" * 28):
         poll(harness.runtime, each)
 
-    assert harness.provider.asked == []
+    assert harness.provider.requests == []
 
 
 def test_the_poll_of_a_killed_worker_is_repeated(harness: Harness) -> None:
@@ -134,10 +134,10 @@ def test_the_poll_of_a_killed_worker_is_repeated(harness: Harness) -> None:
 
 def test_a_callback_during_the_poll_wins(harness: Harness) -> None:
     job_id = running(harness)
-    theirs = Outcome.succeeded((Image("https://e.example/callback.png"),))
+    callback = Outcome.succeeded((Image("https://e.example/callback.png"),))
 
-    def overtaken(_: Asked) -> Answer:
-        harness.ledger.settle_attempt(job_id, 1, "task-1", theirs, now=harness.clock())
+    def overtaken(_: ReceivedRequest) -> Answer:
+        harness.ledger.settle_attempt(job_id, 1, "task-1", callback, now=harness.clock())
         return DONE
 
     harness.provider.handler = overtaken
@@ -145,19 +145,19 @@ def test_a_callback_during_the_poll_wins(harness: Harness) -> None:
 
     job = harness.job(job_id)
     assert job.settled_by is SettledBy.CALLBACK
-    assert job.images == theirs.images
+    assert job.images == callback.images
 
 
 # QueryFailed -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    "trouble",
+    "failure",
     [BROKEN, Answer(502, b"<html>"), Answer(200, b"[]"), None, answer(401, {"message": "who?"})],
     ids=["500", "502", "2xx without a task", "connection dropped", "401"],
 )
-def test_a_failed_query_is_repeated(harness: Harness, trouble: Answer | None) -> None:
-    job_id = polled(harness, trouble, DONE)
+def test_a_failed_query_is_repeated(harness: Harness, failure: Answer | None) -> None:
+    job_id = polled(harness, failure, DONE)
     assert (harness.job(job_id).status, harness.due_at(job_id)) == (Status.RUNNING, 3)
 
     again(harness, job_id)
@@ -174,9 +174,9 @@ def test_a_provider_that_cannot_be_reached_is_polled_again(start: Callable[..., 
 
 
 def test_retry_after_is_followed(harness: Harness) -> None:
-    told = answer(429, {"message": "slow down"}, Retry_After="21")
+    response = answer(429, {"message": "slow down"}, Retry_After="21")
 
-    assert harness.due_at(polled(harness, told)) == 21
+    assert harness.due_at(polled(harness, response)) == 21
 
 
 def test_an_answer_about_another_task_is_ignored(harness: Harness) -> None:
@@ -228,9 +228,9 @@ def test_not_found_is_never_final_while_a_callback_may_come(harness: Harness) ->
 
 
 def test_no_wait_goes_beyond_the_deadline(harness: Harness) -> None:
-    told = answer(429, {"message": "slow down"}, Retry_After="3000")
+    response = answer(429, {"message": "slow down"}, Retry_After="3000")
 
-    assert harness.due_at(polled(harness, told, deadline_seconds=100)) == 100
+    assert harness.due_at(polled(harness, response, deadline_seconds=100)) == 100
 
 
 @pytest.mark.parametrize(
@@ -258,7 +258,7 @@ def test_a_job_after_its_deadline_gets_one_last_poll(harness: Harness) -> None:
 
     poll(harness.runtime, job_id)
 
-    assert (harness.job(job_id).status, len(harness.provider.asked)) == (Status.SUCCEEDED, 1)
+    assert (harness.job(job_id).status, len(harness.provider.requests)) == (Status.SUCCEEDED, 1)
 
 
 # Switched off --------------------------------------------------------------------------------
@@ -281,4 +281,4 @@ def test_a_running_job_of_a_disabled_provider_waits_until_its_deadline(harness: 
     assert job.error is not None
     assert job.error.code is ErrorCode.DEADLINE_EXCEEDED
     assert "hiapi is switched off" in job.error.message
-    assert harness.provider.asked == []
+    assert harness.provider.requests == []

@@ -1,4 +1,4 @@
-"""Clearing away: what is over is forgotten, what is not is kept, and the archive stays."""
+"""The prune step: finished jobs are deleted, unfinished jobs and the archive are kept."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OVER = 30 * DAY + 0.001
 
 @pytest.fixture
 def harness(start: Callable[..., Harness], tmp_path: Path) -> Harness:
-    """A harness whose clock is an hour ahead of the one that ids are made by."""
+    """A harness with a clock one hour ahead of the clock of job ids."""
     made = archive_kit.harness(start, tmp_path)
     made.clock.now = now_ms() + 3_600_000
     return made
@@ -45,7 +45,7 @@ def followed(harness: Harness, step: Step, job_id: str, how: FollowUpStatus) -> 
 
 
 def unanswered(harness: Harness) -> str:
-    """A job that failed, whose caller is to be told; its id."""
+    """Return a failed job with a pending notification."""
     return job_states.ended(harness, job_states.failure(), notify_stream="told")
 
 
@@ -84,7 +84,7 @@ def test_a_finished_job_is_deleted_after_the_retention_time(harness: Harness, li
     job_id = OVER_AND_DONE[life](harness)
     harness.clock.forward(30 * DAY)
 
-    assert prune(harness.runtime) == [], "not a moment sooner"
+    assert prune(harness.runtime) == [], "the retention time is not over"
     assert prune(harness.runtime, dry_run=True) == []
     harness.clock.forward(0.001)
     assert prune(harness.runtime) == [job_id]
@@ -111,11 +111,11 @@ def test_a_dry_run_returns_the_same_and_deletes_nothing(harness: Harness, life: 
     harness.clock.forward(OVER)
     before = {key: harness.redis.dump(key) for key in harness.redis.keys()}  # noqa: SIM118
 
-    told = prune(harness.runtime, dry_run=True)
+    result = prune(harness.runtime, dry_run=True)
 
-    assert told == ([job_id] if life in OVER_AND_DONE else [])
+    assert result == ([job_id] if life in OVER_AND_DONE else [])
     assert {key: harness.redis.dump(key) for key in harness.redis.keys()} == before  # noqa: SIM118
-    assert prune(harness.runtime) == told
+    assert prune(harness.runtime) == result
 
 
 def test_the_age_can_be_given(harness: Harness) -> None:
@@ -132,7 +132,7 @@ def test_the_age_can_be_given(harness: Harness) -> None:
 
 
 def test_a_shorter_retention_time_has_effect_at_once(harness: Harness) -> None:
-    """A job's own expiry in Redis was set when it was over."""
+    """The expiry of a job in Redis keeps the setting of its end."""
     job_id = job_states.refused(harness)
     harness.clock.forward(2 * DAY)
     shorter = replace(harness.runtime, settings=replace(harness.runtime.settings, retention_days=1))
@@ -200,7 +200,7 @@ def test_a_job_with_a_pending_archive_is_kept(harness: Harness) -> None:
     assert harness.job(job_id)
 
 
-# What is left over -------------------------------------------------------------------------
+# Other old records -------------------------------------------------------------------------
 
 
 def test_old_host_records_are_deleted(harness: Harness) -> None:
@@ -250,12 +250,12 @@ def away(harness: Harness) -> Harness:
     return harness.on(unavailable_ledger())
 
 
-# By hand, and daily ------------------------------------------------------------------------
+# Command and schedule -----------------------------------------------------------------------
 
 
 @pytest.fixture
 def old(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A job that is over for two days, in the ledger that commands find; its id."""
+    """A job that ended two days ago, in the ledger of the commands."""
     job_id = job_states.refused(harness)
     harness.clock.forward(2 * DAY)
     use_runtime(monkeypatch, harness.runtime)
@@ -275,20 +275,20 @@ def test_the_command_deletes_by_the_retention_time(harness: Harness, old: str) -
 
 
 def test_the_command_speaks_json(harness: Harness, old: str) -> None:
-    told = cli("--days", "1", "--dry-run", "--json")
-    assert json.loads(told.stdout) == {"forgotten": [old], "dry_run": True}
+    result = cli("--days", "1", "--dry-run", "--json")
+    assert json.loads(result.stdout) == {"forgotten": [old], "dry_run": True}
     assert harness.ledger.get(old)
-    told = cli("--days", "1.5", "--json")
-    assert json.loads(told.stdout) == {"forgotten": [old], "dry_run": False}
+    result = cli("--days", "1.5", "--json")
+    assert json.loads(result.stdout) == {"forgotten": [old], "dry_run": False}
     assert harness.ledger.get(old) is None
 
 
 @pytest.mark.parametrize("days", ["-1", "soon", "inf", "4000"])
 def test_the_command_refuses_an_invalid_age(harness: Harness, old: str, days: str) -> None:
-    told = cli("--days", days)
+    result = cli("--days", days)
 
-    assert told.exit_code == 2
-    assert "--days" in told.output
+    assert result.exit_code == 2
+    assert "--days" in result.output
     assert harness.ledger.get(old)
 
 
@@ -296,13 +296,13 @@ def test_the_command_names_the_service_that_is_away(
     harness: Harness, old: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "archive").write_text("a file in the folder's place")
-    told = cli()
-    assert told.exit_code == 1
-    assert "Error: file:///" in told.output
+    result = cli()
+    assert result.exit_code == 1
+    assert "Error: file:///" in result.output
     use_runtime(monkeypatch, away(harness).runtime)
-    told = cli()
-    assert told.exit_code == 1
-    assert "Redis does not answer" in told.output
+    result = cli()
+    assert result.exit_code == 1
+    assert "Redis does not answer" in result.output
 
 
 @pytest.fixture

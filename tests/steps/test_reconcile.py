@@ -1,4 +1,4 @@
-"""The sweep: what is due is nudged, and nothing else costs anything."""
+"""The sweep: every due job is nudged, and no other job is read."""
 
 from __future__ import annotations
 
@@ -85,9 +85,11 @@ def test_a_sweep_nudges_a_limited_number_of_jobs_oldest_first(
 
 
 def succeeded(harness: Harness, minutes: int) -> str:
-    """A job whose image's link dies then; its id."""
-    dies = harness.clock.now + minutes * 60_000
-    return job_states.ended(harness, Outcome.succeeded((Image("https://e.example/0.png", dies),)))
+    """Return a succeeded job with an image link that expires in these minutes."""
+    expires_at = harness.clock.now + minutes * 60_000
+    return job_states.ended(
+        harness, Outcome.succeeded((Image("https://e.example/0.png", expires_at),))
+    )
 
 
 def test_follow_ups_are_nudged_until_they_are_done(harness: Harness) -> None:

@@ -1,4 +1,4 @@
-"""The submit step: one attempt reaches its provider, and is never paid for twice."""
+"""The submit step: one attempt reaches its provider, and no attempt is paid twice."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GATEWAY = Answer(502, b"<html>Bad Gateway</html>")
 
 @pytest.fixture
 def behind_nat(start: Callable[..., Harness]) -> Harness:
-    """Without a public URL no callback is request for."""
+    """A process without a public URL. It requests no callbacks."""
     return start(ORCHESTRATOR_PUBLIC_URL=None)
 
 

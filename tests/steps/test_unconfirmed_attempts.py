@@ -1,4 +1,4 @@
-"""The submit step when nobody knows whether the request arrived: nothing is paid for twice."""
+"""The submit step when nobody knows whether the request arrived: nothing is paid twice."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ def failed_unconfirmed(harness: Harness, job_id: str) -> bool:
 
 @pytest.mark.parametrize("provider", ["hiapi", "evolink"])
 @pytest.mark.parametrize(
-    "told",
+    "response",
     [None, GATEWAY, Answer(504), Answer(200, b"{}"), Answer(200, b"<html>")],
     ids=["connection dropped", "502", "504", "2xx without a task", "2xx without JSON"],
 )
 def test_without_a_readable_answer_the_attempt_is_unconfirmed(
-    harness: Harness, provider: str, told: Answer | None
+    harness: Harness, provider: str, response: Answer | None
 ) -> None:
-    job = harness.job(submitted(harness, provider, told))
+    job = harness.job(submitted(harness, provider, response))
 
     assert (job.status, job.attempt.number) == (Status.UNCONFIRMED, 1)
 
@@ -66,17 +66,17 @@ def test_the_same_attempt_is_sent_again_with_the_same_key_and_body_until_it_is_a
 
     job = harness.job(job_id)
     assert (job.status, job.attempt.number, job.attempt.task_id) == (Status.RUNNING, 1, "task-1")
-    sent = {(a.headers["idempotency-key"], a.body, a.path) for a in harness.provider.asked}
-    assert len(harness.provider.asked) == 4
+    sent = {(a.headers["idempotency-key"], a.body, a.path) for a in harness.provider.requests}
+    assert len(harness.provider.requests) == 4
     assert len(sent) == 1
     assert next(iter(sent))[0] == f"{job_id}.1"
 
 
-@pytest.mark.parametrize("no", [NO, SLOW_DOWN, answer(400, {"error_code": "INVALID_REQUEST"})])
+@pytest.mark.parametrize("refusal", [NO, SLOW_DOWN, answer(400, {"error_code": "INVALID_REQUEST"})])
 def test_a_refusal_of_a_repeated_send_proves_nothing_about_the_first(
-    harness: Harness, no: Answer
+    harness: Harness, refusal: Answer
 ) -> None:
-    job_id = submitted(harness, "hiapi", None, no, ACCEPTED)
+    job_id = submitted(harness, "hiapi", None, refusal, ACCEPTED)
 
     again(harness, job_id)
     assert harness.job(job_id).status is Status.UNCONFIRMED
@@ -131,7 +131,7 @@ def test_nothing_is_sent_again_after_the_key_expired(behind_nat: Harness) -> Non
     submit(harness.runtime, job_id)
 
     assert failed_unconfirmed(harness, job_id)
-    assert len(harness.provider.asked) == 1
+    assert len(harness.provider.requests) == 1
 
 
 def test_a_killed_workers_attempt_is_sent_again_with_its_own_key(harness: Harness) -> None:
@@ -142,11 +142,11 @@ def test_a_killed_workers_attempt_is_sent_again_with_its_own_key(harness: Harnes
     again(harness, job_id)
 
     assert harness.job(job_id).status is Status.RUNNING
-    [asked] = harness.provider.asked
-    assert asked.headers["idempotency-key"] == f"{job_id}.1"
+    [request] = harness.provider.requests
+    assert request.headers["idempotency-key"] == f"{job_id}.1"
 
 
-# Without one ---------------------------------------------------------------------------------
+# Without a key -------------------------------------------------------------------------------
 
 
 def test_without_keys_nothing_is_sent_again_and_the_job_waits_until_the_deadline(
@@ -162,7 +162,7 @@ def test_without_keys_nothing_is_sent_again_and_the_job_waits_until_the_deadline
     submit(harness.runtime, job_id)
 
     assert failed_unconfirmed(harness, job_id)
-    assert len(harness.provider.asked) == 1
+    assert len(harness.provider.requests) == 1
 
 
 def test_a_killed_workers_attempt_is_waited_for_and_not_sent_again(harness: Harness) -> None:
@@ -174,7 +174,7 @@ def test_a_killed_workers_attempt_is_waited_for_and_not_sent_again(harness: Harn
 
     assert harness.job(job_id).status is Status.UNCONFIRMED
     assert harness.due_at(job_id) == HOUR - 60
-    assert harness.provider.asked == []
+    assert harness.provider.requests == []
 
 
 def test_without_keys_and_callbacks_the_job_fails_at_once(behind_nat: Harness) -> None:
@@ -185,31 +185,31 @@ def test_without_keys_and_callbacks_the_job_fails_at_once(behind_nat: Harness) -
     again(harness, job_id)
 
     assert failed_unconfirmed(harness, job_id)
-    assert len(harness.provider.asked) == 1
+    assert len(harness.provider.requests) == 1
 
 
-# A second payment, on demand -----------------------------------------------------------------
+# Resubmission --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("provider", "told"), [("hiapi", ACCEPTED), ("evolink", ESTIMATED)])
+@pytest.mark.parametrize(("provider", "response"), [("hiapi", ACCEPTED), ("evolink", ESTIMATED)])
 def test_resubmit_sends_a_second_attempt_half_way_to_the_deadline(
-    harness: Harness, provider: str, told: Answer
+    harness: Harness, provider: str, response: Answer
 ) -> None:
-    wanted: dict[str, Any] = {"on_unconfirmed": "resubmit", "deadline_seconds": 200}
-    job_id = submitted(harness, provider, None, **wanted)
+    fields: dict[str, Any] = {"on_unconfirmed": "resubmit", "deadline_seconds": 200}
+    job_id = submitted(harness, provider, None, **fields)
     while harness.job(job_id).status is Status.UNCONFIRMED:
         again(harness, job_id)
     assert harness.clock.now == harness.job(job_id).created_at + 100_000
 
-    harness.provider.answers(told)
-    harness.provider.asked.clear()
+    harness.provider.answers(response)
+    harness.provider.requests.clear()
     submit(harness.runtime, job_id)
 
     job = harness.job(job_id)
     assert (job.status, job.attempt.number) == (Status.RUNNING, 2)
-    [asked] = harness.provider.asked
-    assert f"{job_id}.2/" in asked.body.decode()
-    assert asked.headers.get("idempotency-key", f"{job_id}.2") == f"{job_id}.2"
+    [request] = harness.provider.requests
+    assert f"{job_id}.2/" in request.body.decode()
+    assert request.headers.get("idempotency-key", f"{job_id}.2") == f"{job_id}.2"
 
 
 def test_resubmit_does_not_go_beyond_the_deadline(harness: Harness) -> None:
@@ -230,7 +230,7 @@ def test_an_unconfirmed_attempt_of_a_provider_that_is_off_waits_and_fails_at_the
 ) -> None:
     job_id = submitted(harness, provider, None, deadline_seconds=100)
     off = harness.provider_off()
-    sent = len(harness.provider.asked)
+    sent = len(harness.provider.requests)
 
     for _ in range(4):
         if not harness.job(job_id).status.terminal:
@@ -238,4 +238,4 @@ def test_an_unconfirmed_attempt_of_a_provider_that_is_off_waits_and_fails_at_the
 
     assert failed_unconfirmed(harness, job_id)
     assert harness.clock.now == harness.job(job_id).created_at + 100_000
-    assert len(harness.provider.asked) == sent
+    assert len(harness.provider.requests) == sent

@@ -1,4 +1,4 @@
-"""A harness with an archive: links that give what a test says, and jobs whose images are there."""
+"""A harness with an archive: image links with answers that the test sets, and succeeded jobs."""
 
 from __future__ import annotations
 
@@ -18,30 +18,30 @@ from orchestrator.steps.archive import archive
 from orchestrator.storage.folder import Folder
 from orchestrator.storage.storage import Storage, StorageError
 from tests.support import job_states
-from tests.support.fakes import Answer, Asked, Harness
+from tests.support.fakes import Answer, Harness, ReceivedRequest
 
-#: What a link answers: an image's bytes, any answer, none (None), or what a function decides.
-Page = bytes | Answer | None | Callable[[Asked], Answer | None]
+#: The answer of an image link: image bytes, an answer, None to drop the connection, or a function.
+LinkAnswer = bytes | Answer | None | Callable[[ReceivedRequest], Answer | None]
 
 DEAD_LINK = Answer(404, b"gone")
-#: When links die, unless a test says otherwise: ms after the job's success.
-LIFE = 24 * 3_600_000
+#: The default lifetime of a link after the success of its job. ms.
+LINK_LIFETIME_MS = 24 * 3_600_000
 
 
 def harness(start: Callable[..., Harness], folder: Path, **variables: str) -> Harness:
-    """A harness whose archive and data are in `folder`, and which may ask 127.0.0.1."""
-    told = {
+    """Return a harness that archives into `folder` and may call 127.0.0.1."""
+    settings = {
         "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": "1",
         "ORCHESTRATOR_ARCHIVE_URL": (folder / "archive").as_uri(),
         "ORCHESTRATOR_DATA_DIR": str(folder / "data"),
         "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": "5",
         **variables,
     }
-    return start(**told)
+    return start(**settings)
 
 
 def picture(number: int = 0, form: str = "PNG", size: tuple[int, int] = (96, 64)) -> bytes:
-    """An image's file; another for each number."""
+    """Return the bytes of an image. Each number gives another image."""
     image, file = Pillow.new("RGB", size, (number * 40 % 256, number, 90)), io.BytesIO()
     image.save(file, form)
     return file.getvalue()
@@ -49,45 +49,49 @@ def picture(number: int = 0, form: str = "PNG", size: tuple[int, int] = (96, 64)
 
 @dataclass
 class Gallery:
-    """The links of a harness's provider. What they give can be changed at any time."""
+    """The image links of a fake provider. A test can change their answers at any time."""
 
     harness: Harness
-    pages: dict[str, Page] = field(default_factory=dict)
+    pages: dict[str, LinkAnswer] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.harness.provider.handler = self._show
 
-    def hang(self, *pages: Page) -> list[str]:
-        """New links that give these pages."""
+    def add_links(self, *pages: LinkAnswer) -> list[str]:
+        """Add links with these answers and return their URLs."""
         paths = [f"/image-{len(self.pages) + number}" for number in range(len(pages))]
         self.pages.update(zip(paths, pages, strict=True))
         return [f"{self.harness.provider.url}{path}" for path in paths]
 
-    def job(self, *pages: Page, expires: Sequence[int | None] | None = None, **how: Any) -> str:
-        """A job that has just succeeded, with images at links that give these pages; its id.
+    def job(
+        self, *pages: LinkAnswer, expires: Sequence[int | None] | None = None, **fields: Any
+    ) -> str:
+        """Return a job that has just succeeded, with image links that give these answers.
 
-        `expires` is when each link dies, ms from now.
+        `expires` is the lifetime of each link from now, ms.
         """
-        now, lives_for = self.harness.clock.now, expires or [LIFE] * len(pages)
-        links = zip(self.hang(*pages), lives_for, strict=True)
-        images = [Image(url, None if life is None else now + life) for url, life in links]
-        return job_states.ended(self.harness, Outcome.succeeded(tuple(images)), **how)
+        now, lifetimes = self.harness.clock.now, expires or [LINK_LIFETIME_MS] * len(pages)
+        links = zip(self.add_links(*pages), lifetimes, strict=True)
+        images = [
+            Image(url, None if lifetime is None else now + lifetime) for url, lifetime in links
+        ]
+        return job_states.ended(self.harness, Outcome.succeeded(tuple(images)), **fields)
 
     def fetched(self) -> list[str]:
-        """The paths that were asked for since the last call."""
-        paths = [asked.path for asked in self.harness.provider.asked]
-        self.harness.provider.asked.clear()
+        """Return the paths that were fetched since the last call."""
+        paths = [request.path for request in self.harness.provider.requests]
+        self.harness.provider.requests.clear()
         return paths
 
-    def _show(self, asked: Asked) -> Answer | None:
-        page = self.pages[asked.path]
+    def _show(self, request: ReceivedRequest) -> Answer | None:
+        page = self.pages[request.path]
         if isinstance(page, bytes):
             return Answer(200, page, {"Content-Type": "image/png"})
-        return page(asked) if callable(page) else page
+        return page(request) if callable(page) else page
 
 
-class Watched(Storage):
-    """A folder's storage that notes what is put, and refuses the paths that a test names."""
+class RecordingStorage(Storage):
+    """A folder storage that records each stored path and refuses the paths that a test chooses."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(Folder(folder))
@@ -101,53 +105,53 @@ class Watched(Storage):
         super().put(path, content, content_type)
 
 
-def watched(harness: Harness, folder: Path) -> tuple[Harness, Watched]:
-    """The same harness with a storage that is watched."""
-    storage = Watched(folder / "archive")
+def with_recording_storage(harness: Harness, folder: Path) -> tuple[Harness, RecordingStorage]:
+    """Return the harness with a recording storage."""
+    storage = RecordingStorage(folder / "archive")
     return replace(harness, runtime=replace(harness.runtime, storage=storage)), storage
 
 
 def archived(harness: Harness, job_id: str) -> str:
-    """Take the step with a job once; its id."""
+    """Run the archive step once and return the job's id."""
     archive(harness.runtime, job_id)
     return job_id
 
 
 def again(harness: Harness, job_id: str) -> str:
-    """Take it at the moment that the ledger says."""
+    """Run the step at the time that the ledger planned."""
     wait = due_at(harness, job_id)
-    assert wait is not None, "nothing is to be done"
+    assert wait is not None, "the step is not pending"
     harness.clock.forward(max(0, wait))
     return archived(harness, job_id)
 
 
 def due_at(harness: Harness, job_id: str) -> float | None:
-    """Seconds until the archive step is due; None: it is over."""
+    """Return the seconds until the archive step is due, or None when it has ended."""
     score: Any = harness.redis.zscore(keys.follow_up(keys.shard_of(job_id), Step.ARCHIVE), job_id)
     return None if score is None else (float(score) - harness.clock.now) / 1000
 
 
 def state(harness: Harness, job_id: str) -> FollowUp:
-    """How far a job's archive is."""
-    found = harness.job(job_id).archive
-    assert found is not None
-    return found
+    """Return the state of a job's archive."""
+    follow_up = harness.job(job_id).archive
+    assert follow_up is not None
+    return follow_up
 
 
 def errors(harness: Harness, job_id: str) -> list[str | None]:
-    """Why each image has no copy."""
+    """Return the error of each image."""
     return [image.error for image in harness.job(job_id).images]
 
 
-def place(job_id: str, name: str) -> str:
-    """The path of a file of a job."""
+def path_of(job_id: str, name: str) -> str:
+    """Return the path of a file in the folder of a job."""
     return f"{folder(job_id)}/{name}"
 
 
-def slow(harness: Harness, seconds: float, page: Page) -> Page:
-    """A page that takes so long, by the harness's clock."""
+def slow(harness: Harness, seconds: float, page: LinkAnswer) -> LinkAnswer:
+    """Return an answer that takes these seconds by the harness's clock."""
 
-    def show(_: Asked) -> Answer | None:
+    def show(_: ReceivedRequest) -> Answer | None:
         harness.clock.forward(seconds)
         assert isinstance(page, Answer | bytes)
         return Answer(200, page) if isinstance(page, bytes) else page
@@ -156,13 +160,13 @@ def slow(harness: Harness, seconds: float, page: Page) -> Page:
 
 
 def manifest(harness: Harness, job_id: str) -> Any:
-    """What a job's manifest says."""
+    """Return the content of a job's manifest."""
     [path] = [path for path in Path(_root(harness)).rglob("job.json") if job_id in str(path)]
     return orjson.loads(path.read_bytes())
 
 
 def files(harness: Harness) -> dict[str, bytes]:
-    """Everything in the archive's folder, halves and strays too, and every download left behind."""
+    """Return every file in the archive and in the download folder, temporary files included."""
     roots = {"": _root(harness), "downloads/": harness.runtime.settings.data_dir / "downloads"}
     return {
         f"{name}{path.relative_to(root)}": path.read_bytes()

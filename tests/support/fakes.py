@@ -1,4 +1,4 @@
-"""What stands at the edges in unit tests: a provider, a clock, chance, and the nudges' way out."""
+"""Fakes for the outside of a process: a provider, a clock, random numbers and sent nudges."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ PUBLIC_URL = "https://hooks.example.com"
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReceivedRequest:
     """One request that a fake provider received. Header names are in lower case."""
 
     method: str
@@ -49,32 +49,32 @@ class Asked:
 
 @dataclass(frozen=True)
 class Answer:
-    """What it answers; None in place of one drops the connection."""
+    """An answer of a fake provider. None in its place drops the connection."""
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-Handler = Callable[[Asked], Answer | None]
+Handler = Callable[[ReceivedRequest], Answer | None]
 
 
 def answer(status: int, body: Any, **headers: str) -> Answer:
-    """An answer with a JSON body; `Retry_After="5"` sets a header."""
+    """Return an answer with a JSON body. `Retry_After="5"` sets a header."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return Answer(status, orjson.dumps(body), named)
 
 
 @dataclass
 class FakeProvider:
-    """A provider on 127.0.0.1 whose answers a plain function gives; it can be changed any time."""
+    """A provider on 127.0.0.1. A function gives its answers, and a test may replace it."""
 
     handler: Handler = lambda _: Answer(500)
-    asked: list[Asked] = field(default_factory=list)
+    requests: list[ReceivedRequest] = field(default_factory=list)
     url: str = ""
 
     def answers(self, *answers: Answer | None) -> None:
-        """Give these answers in turn, and the last one ever after."""
+        """Give these answers in order, then repeat the last one."""
         left = list(answers)
         self.handler = lambda _: left.pop(0) if len(left) > 1 else left[0]
 
@@ -87,18 +87,21 @@ def serving(fake: FakeProvider) -> Iterator[FakeProvider]:
         def take(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            asked = Asked(self.command, self.path, headers, body)
-            fake.asked.append(asked)
-            said = fake.handler(asked)
+            request = ReceivedRequest(self.command, self.path, headers, body)
+            fake.requests.append(request)
+            response = fake.handler(request)
             self.close_connection = True
-            if said is None:
+            if response is None:
                 return
-            self.send_response(said.status)
-            for name, value in {"Content-Length": str(len(said.body)), **said.headers}.items():
+            self.send_response(response.status)
+            for name, value in {
+                "Content-Length": str(len(response.body)),
+                **response.headers,
+            }.items():
                 self.send_header(name, value)
             self.send_header("Connection", "close")
             self.end_headers()
-            self.wfile.write(said.body)
+            self.wfile.write(response.body)
 
         def do_GET(self) -> None:
             self.take()
@@ -122,7 +125,7 @@ def serving(fake: FakeProvider) -> Iterator[FakeProvider]:
 
 @dataclass
 class Clock:
-    """Time that moves by hand; ms."""
+    """A clock that only the test moves. ms."""
 
     now: int = NOON
 
@@ -135,7 +138,7 @@ class Clock:
 
 @dataclass
 class Chance:
-    """A random number that is known."""
+    """A source of random numbers that returns a fixed number."""
 
     number: float = 0.0
 
@@ -144,7 +147,7 @@ class Chance:
 
 
 class Nudges(Nudger):
-    """Keeps nudges in place of sending them."""
+    """Records nudges and does not send them."""
 
     def __init__(self) -> None:
         super().__init__(lambda *_: None)
@@ -156,7 +159,7 @@ class Nudges(Nudger):
 
 @dataclass
 class Harness:
-    """One process' parts, with everything outside in the test's hands."""
+    """The runtime of one process, with fakes that the test controls."""
 
     runtime: Runtime
     clock: Clock
@@ -170,7 +173,7 @@ class Harness:
         return self.runtime.ledger
 
     def enqueue(self, provider: str = "hiapi", **fields: Any) -> str:
-        """Put a job into the ledger; its id."""
+        """Create a job and return its id."""
         return create_job(
             self.runtime, {**EXAMPLE_REQUESTS[provider], **fields}, scope="test"
         ).job.id
@@ -181,26 +184,26 @@ class Harness:
         return job
 
     def due_at(self, job_id: str) -> float | None:
-        """Seconds from now until the agenda has the job looked at; None: it is not in there."""
+        """Return the seconds until the agenda makes the job due, or None when it has no entry."""
         score: Any = self.redis.zscore(keys.agenda(0), job_id)
         return None if score is None else (float(score) - self.clock.now) / 1000
 
     def events(self, job_id: str) -> list[str]:
-        """The names of its timeline."""
+        """Return the event names of a job's timeline."""
         return [event.name for event in self.ledger.events(job_id)]
 
     def on(self, ledger: Ledger) -> Harness:
-        """The same harness on another ledger."""
+        """Return the harness with another ledger."""
         return replace(self, runtime=replace(self.runtime, ledger=ledger))
 
     def provider_off(self) -> Harness:
-        """The same harness after a restart without the providers' API keys."""
+        """Return the harness of a restarted process without API keys of providers."""
         settings = replace(self.runtime.settings, providers={})
         return replace(self, runtime=replace(self.runtime, settings=settings))
 
 
 def environment(monkeypatch: pytest.MonkeyPatch, url: str, **changes: str | None) -> Settings:
-    """Settings read from an environment in which every built-in provider is at `url`."""
+    """Return settings of an environment with every built-in provider at `url`."""
     variables: dict[str, str | None] = {
         "ORCHESTRATOR_PUBLIC_URL": PUBLIC_URL,
         "ORCHESTRATOR_SECRET_KEY": SECRET_KEY,
@@ -217,7 +220,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, url: str, **changes: str | None
     return Settings.from_env()
 
 
-def runtime(settings: Settings, ledger: Ledger, nudger: Nudger, **parts: Any) -> Runtime:
+def runtime(settings: Settings, ledger: Ledger, nudger: Nudger, **objects: Any) -> Runtime:
     http = ProviderClient(
         connect_timeout=settings.connect_timeout_seconds,
         read_timeout=settings.read_timeout_seconds,
@@ -231,7 +234,7 @@ def runtime(settings: Settings, ledger: Ledger, nudger: Nudger, **parts: Any) ->
         session=GuardedSession(settings.guard, connect_timeout=settings.connect_timeout_seconds),
         storage=Storage.from_url(settings.archive_url),
         broker=Broker(settings.broker_url),
-        **parts,
+        **objects,
     )
 
 

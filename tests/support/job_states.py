@@ -1,4 +1,4 @@
-"""Jobs in every state, in a harness: what tests of lists, figures and checks look at."""
+"""Jobs in every state, for tests of lists, figures and checks."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def submitting(harness: Harness, provider: str = "hiapi", **fields: Any) -> Leas
 
 
 def unconfirmed(harness: Harness, provider: str = "hiapi", **fields: Any) -> str:
-    """A job whose attempt got no answer, due at once; its id."""
+    """Return a job with an attempt without an answer. It is due at once."""
     lease, now = submitting(harness, provider, **fields), harness.clock.now
     harness.ledger.unconfirmed(lease, now=now, due_at=now, tries=1, reason="reset")
     return lease.job.id
 
 
 def given_up(harness: Harness, provider: str = "hiapi", **fields: Any) -> str:
-    """A job that failed with an attempt of unknown fate; its id."""
+    """Return a job that failed with an unconfirmed attempt."""
     lease = claimed(harness, unconfirmed(harness, provider, **fields))
     outcome = failure(ErrorCode.SUBMISSION_UNCONFIRMED)
     settlement = harness.ledger.settle(lease, outcome, SettledBy.DEADLINE, now=harness.clock.now)
@@ -43,14 +43,14 @@ def given_up(harness: Harness, provider: str = "hiapi", **fields: Any) -> str:
 
 
 def resubmitted(harness: Harness, provider: str = "hiapi", **fields: Any) -> Lease:
-    """A job whose first attempt is of unknown fate, and whose second is on its way."""
+    """Return the lease of a job on its second attempt. The first attempt is unconfirmed."""
     lease, now = claimed(harness, unconfirmed(harness, provider, **fields)), harness.clock.now
     harness.ledger.requeue(lease, now=now, due_at=now, tries=0, event="resubmitted", detail={})
     return claimed(harness, lease.job.id)
 
 
 def running(harness: Harness, provider: str = "hiapi", **fields: Any) -> str:
-    """A job whose provider task is called after it; its id."""
+    """Return a running job. The id of its provider task comes from `task_of`."""
     job_id = submitting(harness, provider, **fields).job.id
     now = harness.clock.now
     harness.ledger.accepted(job_id, 1, task_of(job_id), now=now, due_at=now + 30_000)
@@ -64,7 +64,7 @@ def task_of(job_id: str, attempt: int = 1) -> str:
 def ended(
     harness: Harness, outcome: Outcome = SUCCESS, provider: str = "hiapi", **fields: Any
 ) -> str:
-    """A job with this outcome, by callback; its id."""
+    """Return a job that a callback settled with this outcome."""
     job_id = running(harness, provider, **fields)
     settlement = harness.ledger.settle_attempt(
         job_id, 1, task_of(job_id), outcome, now=harness.clock.now
@@ -74,7 +74,7 @@ def ended(
 
 
 def refused(harness: Harness, provider: str = "hiapi", **fields: Any) -> str:
-    """A job that its provider refused: certainly not paid; its id."""
+    """Return a job that its provider refused, so it was not charged."""
     lease = submitting(harness, provider, **fields)
     settlement = harness.ledger.settle(lease, failure(), SettledBy.SUBMIT, now=harness.clock.now)
     harness.runtime.nudge_due(lease.job.id, settlement)

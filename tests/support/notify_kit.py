@@ -1,4 +1,4 @@
-"""Jobs whose callers want to be told, and looks at how far that is."""
+"""Jobs with notifications, and the state of those notifications."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.fakes import FakeProvider, Harness
 
 
 def whsec(text: str) -> str:
-    """A secret as Standard Webhooks has it."""
+    """Return a secret in the form of Standard Webhooks."""
     return f"whsec_{b64encode(text.ljust(32, '-').encode()).decode()}"
 
 
@@ -27,7 +27,7 @@ VARIABLES: dict[str, str | None] = {
     "ORCHESTRATOR_NOTIFY_TASKS": "shop.*, billing.paid",
     "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": "1",
 }
-#: What stands in a URL and may be seen by its receiver only.
+#: A secret in the receiver's URL. Only the receiver may see it.
 TOKEN = "token-of-the-receiver"
 
 
@@ -40,31 +40,31 @@ def host(receiver: FakeProvider) -> str:
 
 
 def ended(harness: Harness, receiver: FakeProvider, outcome: Outcome = job_states.SUCCESS) -> str:
-    """A job with its outcome, whose caller is to be told; its id."""
+    """Return a job with an outcome and a pending notification to the receiver."""
     return job_states.ended(harness, outcome, notify_url=url(receiver))
 
 
-def told(harness: Harness, job_id: str) -> FollowUp:
-    """How far the notification is."""
-    found = harness.job(job_id).notification
-    assert found is not None
-    return found
+def notification(harness: Harness, job_id: str) -> FollowUp:
+    """Return the state of a job's notification."""
+    follow_up = harness.job(job_id).notification
+    assert follow_up is not None
+    return follow_up
 
 
 def wait(harness: Harness, job_id: str) -> float | None:
-    """Seconds until the next try is due; None: there is none to come."""
+    """Return the seconds until the next try, or None when no try is planned."""
     score: Any = harness.redis.zscore(keys.follow_up(0, Step.NOTIFY), job_id)
     return None if score is None else (float(score) - harness.clock.now) / 1000
 
 
 def once(harness: Harness, job_id: str) -> FollowUp:
-    """Try once, and look."""
+    """Run the notify step once and return the notification."""
     notify(harness.runtime, job_id)
-    return told(harness, job_id)
+    return notification(harness, job_id)
 
 
 def again(harness: Harness, job_id: str) -> FollowUp:
-    """Try once more, at the moment that was planned."""
+    """Run the step at its planned time and return the notification."""
     seconds = wait(harness, job_id)
     assert seconds is not None
     harness.clock.forward(seconds)
@@ -72,7 +72,7 @@ def again(harness: Harness, job_id: str) -> FollowUp:
 
 
 def pause(harness: Harness, name: str) -> None:
-    """Have a host fail often enough, for long enough, up to now; its first probe is in a minute."""
+    """Record the failures that pause a host from now on. Its first probe is in one minute."""
     harness.ledger.circuit_breaker.forget(name)
     for number in range(FAILURES_TO_OPEN):
         harness.ledger.circuit_breaker.failed(
@@ -81,7 +81,7 @@ def pause(harness: Harness, name: str) -> None:
 
 
 def change(harness: Harness, **settings: Any) -> Harness:
-    """The same harness after a restart with other settings."""
+    """Return the harness of a restarted process with other settings."""
     changed = replace(harness.runtime.settings, **settings)
     return replace(harness, runtime=replace(harness.runtime, settings=changed))
 
@@ -91,7 +91,7 @@ def with_broker(harness: Harness, address: str) -> Harness:
 
 
 def redis_holds(harness: Harness, words: str) -> list[str]:
-    """Where in Redis these words stand, the jobs' own requests left out."""
+    """Return the Redis keys that contain these words outside the requests of jobs."""
     readers: dict[str, Callable[[str], Any]] = {
         "hash": lambda key: {**_hash(harness, key), "request": ""},
         "list": lambda key: harness.redis.lrange(key, 0, -1),
@@ -99,8 +99,8 @@ def redis_holds(harness: Harness, words: str) -> list[str]:
         "stream": harness.redis.xrange,
         "zset": lambda key: harness.redis.zrange(key, 0, -1),
     }
-    found: Any = harness.redis.keys()
-    return [key for key in found if words in repr(readers[str(harness.redis.type(key))](key)) + key]
+    names: Any = harness.redis.keys()
+    return [key for key in names if words in repr(readers[str(harness.redis.type(key))](key)) + key]
 
 
 def _hash(harness: Harness, key: str) -> dict[str, str]:
@@ -109,7 +109,7 @@ def _hash(harness: Harness, key: str) -> dict[str, str]:
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL."""
+    """Simulates SIGKILL."""
 
 
 def killed(*_: Any, **__: Any) -> None:
@@ -117,5 +117,5 @@ def killed(*_: Any, **__: Any) -> None:
 
 
 def ids(receiver: FakeProvider) -> list[str]:
-    """The ids of what the receiver was told, in order."""
-    return [asked.headers["webhook-id"] for asked in receiver.asked]
+    """Return the ids of the received messages, in order."""
+    return [request.headers["webhook-id"] for request in receiver.requests]

@@ -1,4 +1,4 @@
-"""The worker's module, in this process."""
+"""The worker's module in the process of the tests."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tests.support.fakes import Harness, use_runtime
 
 
 def worker(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """`workers.app` on this harness."""
+    """Return `workers.app` with the runtime of this harness."""
     use_runtime(monkeypatch, harness.runtime)
-    module = importlib.import_module("workers.app")  # which asks for the runtime
-    # Other tests have Celery workers of their own in this process.
+    module = importlib.import_module("workers.app")  # it creates the runtime
+    # Other tests start their own Celery workers in this process.
     signals.setup_logging.disconnect(module._configure_logs)
     signals.worker_shutdown.disconnect(module._finish_steps)
     return module

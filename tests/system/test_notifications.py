@@ -190,7 +190,7 @@ def test_one_that_is_refused_is_tried_again_after_five_seconds(client: Client, s
 
     assert first["attempts"] in {0, 1}
     assert now["attempts"] == 2
-    one, two = (int(asked.headers["webhook-timestamp"]) for asked in shop.fake.asked)
+    one, two = (int(asked.headers["webhook-timestamp"]) for asked in shop.fake.requests)
     assert 4 <= two - one <= 9
 
 
@@ -267,7 +267,7 @@ def test_a_caller_whose_worker_was_killed_in_the_call_is_told_by_another(
     now = told(client, bereft.job_id, within=LEASE_MS / 1000 + 10)
 
     assert now["attempts"] == 1
-    [asked, again] = bereft.shop.fake.asked
+    [asked, again] = bereft.shop.fake.requests
     assert {each.headers["webhook-id"] for each in (asked, again)} == {f"msg_{bereft.job_id}"}
     apart = int(again.headers["webhook-timestamp"]) - int(asked.headers["webhook-timestamp"])
     assert LEASE_MS / 1000 - 1 <= apart <= LEASE_MS / 1000 + 8

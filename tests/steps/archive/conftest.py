@@ -1,4 +1,4 @@
-"""A process with an archive in a folder of the test's own."""
+"""Fixtures of the archive step's tests."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tests.support.fakes import Harness
 
 @pytest.fixture
 def harness(start: Callable[..., Harness], tmp_path: Path) -> Harness:
-    """A process that archives into a folder of the test's own, and may ask this machine."""
+    """A harness that archives into the test's folder and may call this machine."""
     return archive_kit.harness(start, tmp_path)
 
 
 @pytest.fixture
 def gallery(harness: Harness) -> Gallery:
-    """Jobs whose images the test serves."""
+    """Jobs with images that the test serves."""
     return Gallery(harness)

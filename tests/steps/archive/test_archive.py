@@ -1,4 +1,4 @@
-"""The archive step: what came is kept, what did not leaves its reason, whoever is to blame."""
+"""The archive step: an image gets a copy, or a reason why it has none."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from sandbox.decompression import pixel_bomb
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import (
     DEAD_LINK,
-    LIFE,
+    LINK_LIFETIME_MS,
     Gallery,
-    Page,
+    LinkAnswer,
     again,
     archived,
     errors,
+    path_of,
     picture,
-    place,
     state,
 )
-from tests.support.fakes import NOON, Answer, Asked, Harness
+from tests.support.fakes import NOON, Answer, Harness, ReceivedRequest
 
-# It goes well ------------------------------------------------------------------------------
+# Success -----------------------------------------------------------------------------------
 
 
 def test_an_image_is_copied_with_its_thumbnail_and_the_manifest(
@@ -43,9 +43,9 @@ def test_an_image_is_copied_with_its_thumbnail_and_the_manifest(
     job_id = archived(harness, gallery.job(picture()))
 
     kept = archive_kit.files(harness)
-    assert set(kept) == {place(job_id, n) for n in ("0.png", "0.thumb.webp", "job.json")}
-    assert kept[place(job_id, "0.png")] == picture()
-    thumbnail = Pillow.open(io.BytesIO(kept[place(job_id, "0.thumb.webp")]))
+    assert set(kept) == {path_of(job_id, n) for n in ("0.png", "0.thumb.webp", "job.json")}
+    assert kept[path_of(job_id, "0.png")] == picture()
+    thumbnail = Pillow.open(io.BytesIO(kept[path_of(job_id, "0.thumb.webp")]))
     assert (thumbnail.format, thumbnail.size) == ("WEBP", (96, 64))
 
 
@@ -54,16 +54,16 @@ def test_the_ledger_records_the_copy(harness: Harness, gallery: Gallery) -> None
 
     [image] = harness.job(job_id).images
     assert image.copy == Copy(
-        path=place(job_id, "0.png"),
+        path=path_of(job_id, "0.png"),
         sha256=hashlib.sha256(picture()).hexdigest(),
         bytes=len(picture()),
         width=96,
         height=64,
         content_type="image/png",
         archived_at=NOON,
-        thumbnail=place(job_id, "0.thumb.webp"),
+        thumbnail=path_of(job_id, "0.thumb.webp"),
     )
-    assert (image.error, image.expires_at) == (None, NOON + LIFE)
+    assert (image.error, image.expires_at) == (None, NOON + LINK_LIFETIME_MS)
     assert image.source_url == f"{harness.provider.url}/image-0"
     done = state(harness, job_id)
     assert (done.status, done.tries, done.error) == (FollowUpStatus.DONE, 1, None)
@@ -93,8 +93,8 @@ def test_every_image_is_copied_with_its_own_format(harness: Harness, gallery: Ga
     for number, (extension, page) in enumerate(zip(forms, pages, strict=True)):
         copy = images[number].copy
         assert copy is not None
-        assert copy.path == place(job_id, f"{number}.{extension}")
-        assert copy.thumbnail == place(job_id, f"{number}.thumb.webp")
+        assert copy.path == path_of(job_id, f"{number}.{extension}")
+        assert copy.thumbnail == path_of(job_id, f"{number}.thumb.webp")
         assert kept[copy.path] == page
         assert copy.content_type == f"image/{'jpeg' if extension == 'jpg' else extension}"
     assert len(kept) == 2 * len(forms) + 1
@@ -104,9 +104,9 @@ def test_every_image_is_copied_with_its_own_format(harness: Harness, gallery: Ga
 def test_the_content_type_is_read_from_the_bytes_not_from_the_answer(
     harness: Harness, gallery: Gallery
 ) -> None:
-    said = Answer(200, picture(form="JPEG"), {"Content-Type": "text/html"})
+    response = Answer(200, picture(form="JPEG"), {"Content-Type": "text/html"})
 
-    [image] = harness.job(archived(harness, gallery.job(said))).images
+    [image] = harness.job(archived(harness, gallery.job(response))).images
 
     assert image.copy is not None
     assert (image.copy.content_type, image.copy.path[-4:]) == ("image/jpeg", ".jpg")
@@ -115,47 +115,47 @@ def test_the_content_type_is_read_from_the_bytes_not_from_the_answer(
 def test_a_success_without_images_leaves_its_manifest(harness: Harness) -> None:
     job_id = archived(harness, job_states.ended(harness, Outcome.succeeded(())))
 
-    assert set(archive_kit.files(harness)) == {place(job_id, "job.json")}
+    assert set(archive_kit.files(harness)) == {path_of(job_id, "job.json")}
     assert state(harness, job_id).status is FollowUpStatus.DONE
 
 
 def test_the_manifest_is_stored_last(harness: Harness, gallery: Gallery, tmp_path: Path) -> None:
-    harness, storage = archive_kit.watched(harness, tmp_path)
+    harness, storage = archive_kit.with_recording_storage(harness, tmp_path)
 
     job_id = archived(harness, gallery.job(picture(0), picture(1)))
 
     names = ("0.png", "0.thumb.webp", "1.png", "1.thumb.webp", "job.json")
-    assert storage.paths == [place(job_id, name) for name in names]
+    assert storage.paths == [path_of(job_id, name) for name in names]
 
 
 def test_a_link_is_fetched_without_our_keys(harness: Harness, gallery: Gallery) -> None:
     archived(harness, gallery.job(picture()))
 
-    [asked] = harness.provider.asked
-    assert (asked.method, asked.path) == ("GET", "/image-0")
-    assert not {"authorization", "cookie"} & set(asked.headers)
+    [request] = harness.provider.requests
+    assert (request.method, request.path) == ("GET", "/image-0")
+    assert not {"authorization", "cookie"} & set(request.headers)
 
 
 def test_no_image_is_held_in_memory(
     harness: Harness, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given: list[tuple[int, bytes]] = []
+    stored: list[tuple[int, bytes]] = []
     put = harness.runtime.storage.put
 
-    def noted(path: str, content: BinaryIO | bytes, content_type: str) -> None:
+    def recording_put(path: str, content: BinaryIO | bytes, content_type: str) -> None:
         if not isinstance(content, bytes):
-            given.append((os.fstat(content.fileno()).st_nlink, content.read()))
+            stored.append((os.fstat(content.fileno()).st_nlink, content.read()))
         put(path, content, content_type)
 
-    monkeypatch.setattr(harness.runtime.storage, "put", noted)
+    monkeypatch.setattr(harness.runtime.storage, "put", recording_put)
     archived(harness, gallery.job(picture()))
 
-    assert given == [(0, picture())], "a file on the disk that has no name, put from its start"
+    assert stored == [(0, picture())], "the storage reads a file without a name, from its start"
 
 
-# It does not -------------------------------------------------------------------------------
+# Failures ----------------------------------------------------------------------------------
 
-FAILURES: dict[str, tuple[Page, str]] = {
+FAILURES: dict[str, tuple[LinkAnswer, str]] = {
     "404": (DEAD_LINK, "it answered 404"),
     "403": (Answer(403, b"<Error>expired</Error>"), "it answered 403"),
     "500": (Answer(500), "it answered 500"),
@@ -174,7 +174,7 @@ FAILURES: dict[str, tuple[Page, str]] = {
         Answer(200, picture()[:-20], {"Content-Length": str(len(picture()))}),
         "the body broke off: IncompleteRead",
     ),
-    "half, as announced": (picture(size=(900, 700))[:-60], "a broken image"),
+    "half of the file": (picture(size=(900, 700))[:-60], "a broken image"),
     "placeholder": (picture(size=(1, 1)), "a placeholder: 1 x 1 pixels"),
     "gzip bomb": (
         Answer(200, gzip.compress(bytes(200_000)), {"Content-Encoding": "gzip"}),
@@ -191,7 +191,7 @@ FAILURES: dict[str, tuple[Page, str]] = {
 
 @pytest.fixture
 def strict(start: Callable[..., Harness], tmp_path: Path) -> Gallery:
-    """Where images may have 100000 bytes and 4 million pixels."""
+    """A gallery with a limit of 100000 bytes and 4 million pixels."""
     limits = {
         "ORCHESTRATOR_MAX_IMAGE_BYTES": "100000",
         "ORCHESTRATOR_MAX_IMAGE_PIXELS": "4000000",
@@ -201,23 +201,27 @@ def strict(start: Callable[..., Harness], tmp_path: Path) -> Gallery:
 
 @pytest.mark.parametrize("which", FAILURES)
 def test_a_failed_copy_leaves_the_job_succeeded_with_a_reason(strict: Gallery, which: str) -> None:
-    page, why = FAILURES[which]
+    page, expected = FAILURES[which]
 
     job_id = archived(strict.harness, strict.job(page))
 
     job = strict.harness.job(job_id)
     assert job.status is Status.SUCCEEDED
     assert job.error is None
-    [told] = errors(strict.harness, job_id)
-    assert told is not None
-    assert told.startswith(why)
-    assert "http" not in told
-    found = state(strict.harness, job_id)
-    assert (found.status, found.tries, found.error) == (FollowUpStatus.PENDING, 1, told)
-    assert (found.tried_at, found.due_at) == (NOON, NOON + int(FIRST_WAIT_SECONDS * 1000))
+    [reason] = errors(strict.harness, job_id)
+    assert reason is not None
+    assert reason.startswith(expected)
+    assert "http" not in reason
+    follow_up = state(strict.harness, job_id)
+    assert (follow_up.status, follow_up.tries, follow_up.error) == (
+        FollowUpStatus.PENDING,
+        1,
+        reason,
+    )
+    assert (follow_up.tried_at, follow_up.due_at) == (NOON, NOON + int(FIRST_WAIT_SECONDS * 1000))
     assert archive_kit.due_at(strict.harness, job_id) == FIRST_WAIT_SECONDS
     assert strict.harness.events(job_id)[-1] == "archive_failed"
-    assert archive_kit.files(strict.harness) == {}, "nothing half is left, and no manifest yet"
+    assert archive_kit.files(strict.harness) == {}, "no partial file and no manifest exist"
 
 
 @pytest.mark.parametrize("which", FAILURES)
@@ -247,14 +251,14 @@ def test_limits_are_inclusive(start: Callable[..., Harness], tmp_path: Path) -> 
 
 
 def test_a_forbidden_link_is_not_fetched(harness: Harness) -> None:
-    image = Image("http://169.254.169.254/latest/meta-data/", NOON + LIFE)
+    image = Image("http://169.254.169.254/latest/meta-data/", NOON + LINK_LIFETIME_MS)
 
     job_id = archived(harness, job_states.ended(harness, Outcome.succeeded((image,))))
 
-    [why] = errors(harness, job_id)
-    assert why is not None
-    assert why.startswith("a metadata ")
-    assert why.endswith(" is not allowed")
+    [reason] = errors(harness, job_id)
+    assert reason is not None
+    assert reason.startswith("a metadata ")
+    assert reason.endswith(" is not allowed")
     assert archive_kit.due_at(harness, job_id) == FIRST_WAIT_SECONDS
 
 
@@ -266,27 +270,27 @@ def test_links_into_the_private_network_are_refused_by_default(
     job_id = archived(harness, Gallery(harness).job(picture()))
 
     assert errors(harness, job_id) == ["only https:// is allowed"]
-    assert harness.provider.asked == []
+    assert harness.provider.requests == []
 
 
 def test_a_link_that_does_not_end_has_a_timeout(
     start: Callable[..., Harness], tmp_path: Path
 ) -> None:
     harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS="1")
-    held = threading.Event()
+    released = threading.Event()
 
-    def hang(_: Asked) -> None:
-        held.wait(30)
+    def hang(_: ReceivedRequest) -> None:
+        released.wait(30)
 
     try:
         job_id = archived(harness, Gallery(harness).job(hang))
     finally:
-        held.set()
+        released.set()
 
     assert errors(harness, job_id) == ["it did not end in time"]
 
 
-# Our side does not -------------------------------------------------------------------------
+# Outages on our side -----------------------------------------------------------------------
 
 
 def test_while_the_storage_is_away_images_wait(
@@ -298,7 +302,7 @@ def test_while_the_storage_is_away_images_wait(
     [first, second] = errors(harness, job_id)
     assert first is not None
     assert first.startswith("our storage: file://")
-    assert second is None, "it would fail too, so it was not tried"
+    assert second is None, "it was not tried, because it would fail too"
     assert gallery.fetched() == ["/image-0"]
     assert state(harness, job_id).error == first
     assert archive_kit.due_at(harness, job_id) == FIRST_WAIT_SECONDS
@@ -323,7 +327,9 @@ def test_a_storage_outage_never_gives_up_an_image(
     assert archive_kit.due_at(harness, job_id) == 10
     (tmp_path / "archive").unlink()
     again(harness, job_id)
-    assert state(harness, job_id).status is FollowUpStatus.DONE, "the link was better than its word"
+    assert state(harness, job_id).status is FollowUpStatus.DONE, (
+        "the link works after its expiry time"
+    )
 
 
 def test_an_expired_image_waits_for_the_storage_with_the_other_images(
@@ -352,7 +358,7 @@ def test_a_missing_download_folder_counts_as_a_storage_failure(
 
 
 def full(_: Path) -> BinaryIO:
-    """A file on a disk that is full."""
+    """Return a file on a full disk."""
     return Path("/dev/full").open("w+b")
 
 
@@ -373,7 +379,7 @@ def test_a_full_disk_counts_as_a_storage_failure(
 def test_an_image_counts_only_with_its_thumbnail(
     harness: Harness, gallery: Gallery, tmp_path: Path, name: str
 ) -> None:
-    harness, storage = archive_kit.watched(harness, tmp_path)
+    harness, storage = archive_kit.with_recording_storage(harness, tmp_path)
     storage.refuses = lambda path: path.endswith(name)
 
     job_id = archived(harness, gallery.job(picture()))
@@ -388,7 +394,7 @@ def test_an_image_counts_only_with_its_thumbnail(
 def test_without_its_manifest_an_archive_is_not_done(
     harness: Harness, gallery: Gallery, tmp_path: Path
 ) -> None:
-    harness, storage = archive_kit.watched(harness, tmp_path)
+    harness, storage = archive_kit.with_recording_storage(harness, tmp_path)
     storage.refuses = lambda path: path.endswith("job.json")
     job_id = archived(harness, gallery.job(picture()))
 
@@ -402,7 +408,7 @@ def test_without_its_manifest_an_archive_is_not_done(
 
     again(harness, job_id)
 
-    assert storage.paths == [place(job_id, "job.json")], "the image is not put again"
+    assert storage.paths == [path_of(job_id, "job.json")], "the image is not put again"
     assert len(gallery.fetched()) == 1
     assert state(harness, job_id).status is FollowUpStatus.DONE
 
@@ -410,7 +416,7 @@ def test_without_its_manifest_an_archive_is_not_done(
 def test_an_image_is_given_up_only_with_its_manifest(
     harness: Harness, gallery: Gallery, tmp_path: Path
 ) -> None:
-    harness, storage = archive_kit.watched(harness, tmp_path)
+    harness, storage = archive_kit.with_recording_storage(harness, tmp_path)
     storage.refuses = lambda path: path.endswith("job.json")
     job_id = archived(harness, gallery.job(DEAD_LINK, expires=[0]))
 

@@ -1,4 +1,4 @@
-"""One worker at a time: the lease on an archive step, and workers that are slow, late or killed."""
+"""The lease of the archive step, and workers that are slow, late or killed."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from tests.support import archive_kit, job_states
 from tests.support.archive_kit import (
     DEAD_LINK,
     Gallery,
-    Page,
+    LinkAnswer,
     again,
     archived,
     errors,
+    path_of,
     picture,
-    place,
     slow,
     state,
 )
-from tests.support.fakes import NOON, Answer, Asked, Harness
+from tests.support.fakes import NOON, Answer, Harness, ReceivedRequest
 
 # The lease ---------------------------------------------------------------------------------
 
@@ -72,7 +72,7 @@ def test_slow_links_do_not_starve_a_good_link(harness: Harness, gallery: Gallery
 
     again(harness, job_id)
 
-    assert gallery.fetched()[:2] == ["/image-2", "/image-3"], "those that were not tried yet"
+    assert gallery.fetched()[:2] == ["/image-2", "/image-3"], "images without a try come first"
     assert harness.job(job_id).images[3].copy is not None
     gallery.pages["/image-2"] = picture(2)
     for _ in range(3):
@@ -83,10 +83,10 @@ def test_slow_links_do_not_starve_a_good_link(harness: Harness, gallery: Gallery
 def test_slow_links_are_given_up_after_the_grace(harness: Harness, gallery: Gallery) -> None:
     pages = [slow(harness, 30, DEAD_LINK) for _ in range(5)]
     job_id = archived(harness, gallery.job(*pages, expires=[0] * 5))
-    asked = gallery.fetched()
+    fetched = gallery.fetched()
     while state(harness, job_id).status is FollowUpStatus.PENDING:
         again(harness, job_id)
-        asked += gallery.fetched()
+        fetched += gallery.fetched()
 
     assert state(harness, job_id).status is FollowUpStatus.DEAD
     assert errors(harness, job_id) == ["it answered 404"] * 5
@@ -95,11 +95,11 @@ def test_slow_links_are_given_up_after_the_grace(harness: Harness, gallery: Gall
         <= harness.clock.now - NOON
         < EXPIRED_GRACE_MS + 2 * LONGEST_WAIT_SECONDS * 1000
     )
-    assert len(set(asked)) == 5
+    assert len(set(fetched)) == 5
 
 
 def test_two_workers_make_one_copy(harness: Harness, gallery: Gallery) -> None:
-    def overtaken(_: Asked) -> Answer:
+    def overtaken(_: ReceivedRequest) -> Answer:
         archived(harness, job_id)
         return Answer(200, picture())
 
@@ -128,15 +128,15 @@ def test_many_workers_make_one_copy(harness: Harness, gallery: Gallery) -> None:
     assert harness.events(job_id).count("archive_done") == 1
 
 
-@pytest.mark.parametrize("theirs", [picture(1), DEAD_LINK], ids=["an image", "none"])
+@pytest.mark.parametrize("late_answer", [picture(1), DEAD_LINK], ids=["image", "no image"])
 def test_a_result_after_the_end_of_the_lease_changes_nothing(
-    harness: Harness, gallery: Gallery, theirs: Page
+    harness: Harness, gallery: Gallery, late_answer: LinkAnswer
 ) -> None:
-    def stalled(_: Asked) -> Answer:
+    def stalled(_: ReceivedRequest) -> Answer:
         harness.clock.forward(archive_step.lease_ms(harness.runtime) / 1000)
         gallery.pages["/image-0"] = picture(0)
         archived(harness, job_id)
-        return Answer(200, theirs) if isinstance(theirs, bytes) else DEAD_LINK
+        return Answer(200, late_answer) if isinstance(late_answer, bytes) else DEAD_LINK
 
     job_id = gallery.job(stalled)
     archived(harness, job_id)
@@ -153,7 +153,7 @@ def test_a_result_after_the_end_of_the_lease_changes_nothing(
 
 
 class Killed(BaseException):
-    """SIGKILL, as far as one process can play it."""
+    """Simulates SIGKILL inside one process."""
 
 
 def killed(*_: object, **__: object) -> None:
@@ -175,7 +175,7 @@ def test_a_worker_killed_before_the_record_is_repeated_without_harm(
     again(harness, job_id)
 
     after = archive_kit.files(harness)
-    manifest = place(job_id, "job.json")
+    manifest = path_of(job_id, "job.json")
     assert {**after, manifest: b""} == {**before, manifest: b""}
     assert state(harness, job_id).status is FollowUpStatus.DONE
 
@@ -189,19 +189,19 @@ def test_a_worker_killed_while_storing_leaves_no_partial_file(
             raise Killed
         return False
 
-    harness, storage = archive_kit.watched(harness, tmp_path)
+    harness, storage = archive_kit.with_recording_storage(harness, tmp_path)
     job_id = gallery.job(picture(0), picture(1))
     storage.refuses = kill
     with pytest.raises(Killed):
         archived(harness, job_id)
-    assert place(job_id, name) not in archive_kit.files(harness)
-    assert place(job_id, "job.json") not in archive_kit.files(harness)
+    assert path_of(job_id, name) not in archive_kit.files(harness)
+    assert path_of(job_id, "job.json") not in archive_kit.files(harness)
     storage.refuses = lambda _: False
 
     again(harness, job_id)
 
     names = ("0.png", "0.thumb.webp", "1.png", "1.thumb.webp", "job.json")
-    assert set(archive_kit.files(harness)) == {place(job_id, each) for each in names}
+    assert set(archive_kit.files(harness)) == {path_of(job_id, each) for each in names}
     assert state(harness, job_id).status is FollowUpStatus.DONE
 
 

@@ -1,4 +1,4 @@
-"""When the archive step is taken again, and when it is given up."""
+"""The times of the archive step's retries, and its end."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from tests.support.archive_kit import (
     again,
     archived,
     errors,
+    path_of,
     picture,
-    place,
     state,
 )
 from tests.support.fakes import NOON, Answer, Harness
@@ -45,12 +45,12 @@ def test_waits_double_with_jitter_up_to_the_longest(
 
 
 @pytest.mark.parametrize(
-    ("asked", "wait"), [("900", 900), ("2", FIRST_WAIT_SECONDS), ("soon", FIRST_WAIT_SECONDS)]
+    ("header", "wait"), [("900", 900), ("2", FIRST_WAIT_SECONDS), ("soon", FIRST_WAIT_SECONDS)]
 )
 def test_retry_after_of_a_link_is_followed(
-    harness: Harness, gallery: Gallery, asked: str, wait: float
+    harness: Harness, gallery: Gallery, header: str, wait: float
 ) -> None:
-    job_id = archived(harness, gallery.job(Answer(503, b"", {"Retry-After": asked})))
+    job_id = archived(harness, gallery.job(Answer(503, b"", {"Retry-After": header})))
 
     assert archive_kit.due_at(harness, job_id) == wait
 
@@ -80,28 +80,28 @@ def test_a_wait_does_not_go_beyond_the_expiry_of_the_link(
     busy = Answer(503, b"", {"Retry-After": "3600"})
     job_id = archived(harness, gallery.job(busy, expires=[600_000]))
 
-    looks = []
+    times = []
     while state(harness, job_id).status is FollowUpStatus.PENDING:
-        looks.append((harness.clock.now - NOON) / 1000 + (archive_kit.due_at(harness, job_id) or 0))
+        times.append((harness.clock.now - NOON) / 1000 + (archive_kit.due_at(harness, job_id) or 0))
         again(harness, job_id)
 
-    assert looks == [600 - LAST_TRY_BEFORE_EXPIRY_MS / 1000, 600], (
-        "shortly before the link dies, and when it does"
+    assert times == [600 - LAST_TRY_BEFORE_EXPIRY_MS / 1000, 600], (
+        "shortly before the link expires, and when it expires"
     )
     assert state(harness, job_id).status is FollowUpStatus.DEAD
 
 
 def test_each_link_gets_its_last_tries(harness: Harness, gallery: Gallery) -> None:
-    # The back-off has grown long when the second link dies, days after the first.
+    # The back-off is long when the second link expires, hours after the first.
     job_id = archived(harness, gallery.job(DEAD_LINK, DEAD_LINK, expires=[60_000, 50_000_000]))
-    looks = []
+    times = []
     while state(harness, job_id).status is FollowUpStatus.PENDING:
         again(harness, job_id)
-        looks.append(harness.clock.now - NOON)
+        times.append(harness.clock.now - NOON)
 
-    assert looks[-2:] == [50_000_000 - LAST_TRY_BEFORE_EXPIRY_MS, 50_000_000]
-    assert looks[0] == FIRST_WAIT_SECONDS * 1000
-    assert 60_000 in looks
+    assert times[-2:] == [50_000_000 - LAST_TRY_BEFORE_EXPIRY_MS, 50_000_000]
+    assert times[0] == FIRST_WAIT_SECONDS * 1000
+    assert 60_000 in times
 
 
 def test_a_job_is_given_up_when_its_links_have_expired(harness: Harness, gallery: Gallery) -> None:
@@ -117,11 +117,11 @@ def test_a_job_is_given_up_when_its_links_have_expired(harness: Harness, gallery
     assert harness.job(job_id).status is Status.SUCCEEDED
     assert harness.events(job_id)[-1] == "archive_dead"
     assert archive_kit.due_at(harness, job_id) is None
-    told = archive_kit.manifest(harness, job_id)
-    assert [image["error"] for image in told["images"]] == [None, "it answered 404"]
-    assert [image["path"] for image in told["images"]] == [place(job_id, "0.png"), None]
+    document = archive_kit.manifest(harness, job_id)
+    assert [image["error"] for image in document["images"]] == [None, "it answered 404"]
+    assert [image["path"] for image in document["images"]] == [path_of(job_id, "0.png"), None]
     assert set(archive_kit.files(harness)) == {
-        place(job_id, n) for n in ("0.png", "0.thumb.webp", "job.json")
+        path_of(job_id, n) for n in ("0.png", "0.thumb.webp", "job.json")
     }
 
 
@@ -139,7 +139,9 @@ def test_a_link_that_expired_before_the_first_try_is_tried_once(
 ) -> None:
     job_id = archived(harness, gallery.job(picture(), expires=[-1000]))
 
-    assert state(harness, job_id).status is FollowUpStatus.DONE, "clocks differ"
+    assert state(harness, job_id).status is FollowUpStatus.DONE, (
+        "our clock and the clock of the provider differ"
+    )
 
 
 def test_a_link_without_an_expiry_time_is_tried_for_days(
@@ -181,7 +183,7 @@ def test_a_job_that_is_not_due_is_not_fetched(harness: Harness, gallery: Gallery
 def test_an_archived_job_is_not_fetched_again(
     harness: Harness, gallery: Gallery, tmp_path: Path
 ) -> None:
-    harness, storage = archive_kit.watched(harness, tmp_path)
+    harness, storage = archive_kit.with_recording_storage(harness, tmp_path)
     job_id = archived(harness, gallery.job(picture()))
     gallery.fetched()
     storage.paths.clear()

@@ -1,4 +1,4 @@
-"""What each answer of a caller's server means, and each way in which there is none."""
+"""The meaning of each answer of a caller's server, and of a missing answer."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from orchestrator.jobs.model import FollowUpStatus
 from orchestrator.net.guard import Guard
 from orchestrator.net.guarded_session import GuardedSession
 from tests.support import job_states
-from tests.support.fakes import Answer, Asked, FakeProvider, Harness
-from tests.support.notify_kit import again, change, ended, host, once, told, wait
+from tests.support.fakes import Answer, FakeProvider, Harness, ReceivedRequest
+from tests.support.notify_kit import again, change, ended, host, notification, once, wait
 
 PENDING, DONE, GONE = FollowUpStatus.PENDING, FollowUpStatus.DONE, FollowUpStatus.GONE
 SECOND = SCHEDULE[1]
 
 
 def failures(harness: Harness, receiver: FakeProvider) -> int:
-    """How often in a row the receiver's host is known to have failed."""
+    """Return the consecutive failures of the receiver's host."""
     known = harness.ledger.circuit_breaker.failing().get(host(receiver))
     return known.failures if known else 0
 
 
 def guarded(harness: Harness, guard: Guard) -> Harness:
-    """The same harness, with other rules on addresses."""
+    """Return the harness with other rules for URLs."""
     session = GuardedSession(guard, connect_timeout=1)
     return replace(harness, runtime=replace(harness.runtime, session=session))
 
 
 @contextmanager
-def answering(said: bytes | None) -> Iterator[str]:
-    """A server that answers one request with these bytes, or None: with a reset; its address."""
+def answering(raw: bytes | None) -> Iterator[str]:
+    """Serve one request with these bytes, or reset the connection for None. Yield the address."""
 
     def serve() -> None:
         connection, _ = listening.accept()
         with connection:
             connection.recv(65_536)
-            if said is None:
+            if raw is None:
                 linger = struct.pack("ii", 1, 0)
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             else:
-                connection.sendall(said)
+                connection.sendall(raw)
 
     with socket.create_server(("127.0.0.1", 0)) as listening:
         thread = threading.Thread(target=serve)
@@ -103,7 +103,7 @@ def test_a_redirect_is_not_followed(harness: Harness, receiver: FakeProvider, st
 
     once(harness, ended(harness, receiver))
 
-    assert [asked.path.partition("?")[0] for asked in receiver.asked] == ["/hooks/7"]
+    assert [request.path.partition("?")[0] for request in receiver.requests] == ["/hooks/7"]
 
 
 def test_410_ends_the_notification(harness: Harness, receiver: FakeProvider) -> None:
@@ -129,7 +129,7 @@ def test_410_ends_the_notification_at_the_last_try_too(
         harness.ledger.circuit_breaker.forget(host(receiver))
         again(harness, job_id)
 
-    assert (told(harness, job_id).status, told(harness, job_id).tries) == (GONE, 10)
+    assert (notification(harness, job_id).status, notification(harness, job_id).tries) == (GONE, 10)
 
 
 # Retry-After ---------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def hanging(receiver: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setattr(targets, "TIMEOUT_SECONDS", 0.2)
     released = threading.Event()
 
-    def handler(_: Asked) -> None:
+    def handler(_: ReceivedRequest) -> None:
         released.wait(60)
 
     receiver.handler = handler
@@ -232,27 +232,27 @@ def test_a_timeout_is_a_failure_of_the_host(
 def test_the_timeout_of_a_server_is_fifteen_seconds(
     harness: Harness, receiver: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    given = []
+    timeouts = []
     post = GuardedSession.post
 
-    def noted(self: GuardedSession, *args: Any, seconds: float) -> Any:
-        given.append(seconds)
+    def recording_post(self: GuardedSession, *args: Any, seconds: float) -> Any:
+        timeouts.append(seconds)
         return post(self, *args, seconds=seconds)
 
-    monkeypatch.setattr(GuardedSession, "post", noted)
+    monkeypatch.setattr(GuardedSession, "post", recording_post)
 
     once(harness, ended(harness, receiver))
 
-    assert given == [15.0]
+    assert timeouts == [15.0]
 
 
 @pytest.mark.parametrize(
-    "said",
+    "raw",
     [None, b"", b"HTTP/1.1 nonsense\r\n\r\n", b"\x16\x03\x01\x00\x02"],
     ids=["reset", "closed", "no status", "TLS"],
 )
-def test_a_reset_or_nonsense_is_a_failure_of_the_host(harness: Harness, said: bytes | None) -> None:
-    with answering(said) as address:
+def test_a_reset_or_nonsense_is_a_failure_of_the_host(harness: Harness, raw: bytes | None) -> None:
+    with answering(raw) as address:
         job_id = job_states.ended(harness, notify_url=f"http://{address}/hook?key=hidden")
         now = once(harness, job_id)
 
@@ -276,7 +276,7 @@ def test_an_address_that_became_forbidden_is_not_called(
 
     now = once(guarded(harness, Guard()), job_id)
 
-    assert receiver.asked == []
+    assert receiver.requests == []
     assert (now.status, now.tries, now.error) == (PENDING, 1, "only https:// is allowed")
     assert failures(harness, receiver) == 0
     assert wait(harness, job_id) == SECOND

@@ -1,4 +1,4 @@
-"""The notify step at hosts that are slow, paused, or probed."""
+"""The notify step with hosts that are busy, paused or probed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from orchestrator.jobs.model import FollowUpStatus
 from orchestrator.steps import notify as notify_step
 from orchestrator.steps.notify import notify
 from tests.support import job_states
-from tests.support.fakes import NOON, Answer, Asked, FakeProvider, Harness, serving
+from tests.support.fakes import NOON, Answer, FakeProvider, Harness, ReceivedRequest, serving
 from tests.support.notify_kit import (
     VARIABLES,
     Killed,
@@ -24,20 +24,20 @@ from tests.support.notify_kit import (
     host,
     ids,
     killed,
+    notification,
     once,
     pause,
-    told,
     wait,
 )
 
 PENDING, DONE, DEAD = FollowUpStatus.PENDING, FollowUpStatus.DONE, FollowUpStatus.DEAD
 
 
-def nested(harness: Harness, jobs: list[str]) -> Callable[[Asked], Answer]:
-    """Tells of the next job before it answers: all of them are under way at once."""
+def nested(harness: Harness, jobs: list[str]) -> Callable[[ReceivedRequest], Answer]:
+    """Return a handler that notifies the next job before it answers, so all calls run at once."""
     left = list(jobs)
 
-    def handler(_: Asked) -> Answer:
+    def handler(_: ReceivedRequest) -> Answer:
         if left:
             notify(harness.runtime, left.pop(0))
         return Answer(200)
@@ -55,8 +55,8 @@ def test_one_host_has_a_limited_number_of_calls_at_once(
     notify(harness.runtime, jobs[0])
 
     assert ids(receiver) == [f"msg_{job_id}" for job_id in jobs[:SLOTS_PER_HOST]]
-    put_off = told(harness, jobs[SLOTS_PER_HOST])
-    assert (put_off.status, put_off.tries, put_off.tried_at) == (PENDING, 0, None)
+    delayed = notification(harness, jobs[SLOTS_PER_HOST])
+    assert (delayed.status, delayed.tries, delayed.tried_at) == (PENDING, 0, None)
     assert wait(harness, jobs[SLOTS_PER_HOST]) == sum(BUSY_WAIT_SECONDS) / 2
     assert again(harness, jobs[SLOTS_PER_HOST]).status is DONE
 
@@ -67,7 +67,7 @@ def test_a_busy_host_does_not_delay_another_host(harness: Harness, receiver: Fak
         receiver.handler = nested(harness, jobs[1:])
         notify(harness.runtime, jobs[0])
 
-        assert told(harness, jobs[-1]).status is DONE
+        assert notification(harness, jobs[-1]).status is DONE
         assert ids(other) == [f"msg_{jobs[-1]}"]
 
 
@@ -95,7 +95,7 @@ def test_a_paused_host_is_not_called_and_its_jobs_wait(
 
     now = once(harness, job_id)
 
-    assert receiver.asked == []
+    assert receiver.requests == []
     assert (now.status, now.tries, now.tried_at, now.error) == (PENDING, 0, None, None)
     assert wait(harness, job_id) == sum(PAUSED_WAIT_PROBES) / 2 * 60
 
@@ -126,7 +126,7 @@ def test_a_job_is_dead_after_its_host_was_paused_for_days(
 
     now = again(harness, job_id)
 
-    assert receiver.asked == []
+    assert receiver.requests == []
     assert (now.status, now.tries, now.error) == (DEAD, 0, "its host was paused or busy for days")
     assert harness.ledger.follow_ups.dead(10)[0] == 1
 
@@ -146,7 +146,7 @@ def test_tries_before_the_pause_are_counted_in_the_dead_notification(
     now = again(harness, job_id)
 
     assert (now.status, now.tries) == (DEAD, 1)
-    assert len(receiver.asked) == 1
+    assert len(receiver.requests) == 1
 
 
 def test_the_last_try_is_made_after_its_host_was_busy(
@@ -155,16 +155,16 @@ def test_the_last_try_is_made_after_its_host_was_busy(
     harness.chance.number = 1.0
     receiver.answers(*[Answer(400)] * 9, Answer(200))
     job_id = ended(harness, receiver)
-    while told(harness, job_id).tries < len(SCHEDULE) - 1:
+    while notification(harness, job_id).tries < len(SCHEDULE) - 1:
         again(harness, job_id)
     harness.clock.forward(wait(harness, job_id) or 0)
     assert harness.clock.now - NOON > LONGEST_PAUSE_SECONDS * 1000
-    turns, hosts = harness.runtime.host_limiter, harness.ledger.circuit_breaker
+    limiter, hosts = harness.runtime.host_limiter, harness.ledger.circuit_breaker
     for _ in range(SLOTS_PER_HOST):
-        assert turns.acquire(hosts, host(receiver), harness.clock.now, harness.chance) is None
+        assert limiter.acquire(hosts, host(receiver), harness.clock.now, harness.chance) is None
 
     assert once(harness, job_id).status is PENDING
-    turns.release(hosts, host(receiver), harness.clock.now, works=True)
+    limiter.release(hosts, host(receiver), harness.clock.now, works=True)
     now = again(harness, job_id)
 
     assert (now.status, now.tries) == (DONE, len(SCHEDULE))
@@ -185,7 +185,7 @@ def test_a_replayed_notification_starts_its_pause_limit_again(
 def test_a_failure_is_recorded_at_the_end_of_the_call(
     harness: Harness, receiver: FakeProvider
 ) -> None:
-    def slow(_: Asked) -> Answer:
+    def slow(_: ReceivedRequest) -> Answer:
         harness.clock.forward(12)
         return Answer(504)
 

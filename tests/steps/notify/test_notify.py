@@ -1,4 +1,4 @@
-"""The notify step: who is told, once, or again with the same id until it is done."""
+"""The notify step: one message per outcome, repeated with the same id until it is accepted."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from orchestrator.security.secret import Secret
 from orchestrator.steps import notify as notify_step
 from orchestrator.steps.notify import LEASE_MS, notify
 from tests.support import job_states
-from tests.support.fakes import NOON, PUBLIC_URL, Answer, Asked, FakeProvider, Harness
+from tests.support.fakes import NOON, PUBLIC_URL, Answer, FakeProvider, Harness, ReceivedRequest
 from tests.support.notify_kit import (
     OLD_SECRET,
     SECRET,
@@ -33,9 +33,9 @@ from tests.support.notify_kit import (
     host,
     ids,
     killed,
+    notification,
     once,
     redis_holds,
-    told,
     url,
     wait,
 )
@@ -43,25 +43,25 @@ from tests.support.notify_kit import (
 PENDING, DONE, DEAD = FollowUpStatus.PENDING, FollowUpStatus.DONE, FollowUpStatus.DEAD
 
 
-# A delivery ----------------------------------------------------------------------------------
+# A message -----------------------------------------------------------------------------------
 
 
 def test_a_notification_is_a_signed_post(harness: Harness, receiver: FakeProvider) -> None:
     harness.clock.now = time_ns() // 1_000_000  # the library judges the time
     job_id = ended(harness, receiver)
-    seen = job_view(harness.job(job_id), PUBLIC_URL)
+    view = job_view(harness.job(job_id), PUBLIC_URL)
 
     notify(harness.runtime, job_id)
 
-    [asked] = receiver.asked
-    assert (asked.method, asked.path) == ("POST", f"/hooks/7?token={TOKEN}")
-    assert asked.headers["content-type"] == "application/json"
-    assert asked.headers["user-agent"] == "image-orchestrator"
-    assert asked.headers["webhook-id"] == f"msg_{job_id}"
-    assert asked.headers["webhook-timestamp"] == str(harness.clock.now // 1000)
-    content = Webhook(SECRET).verify(asked.body, dict(asked.headers))
+    [request] = receiver.requests
+    assert (request.method, request.path) == ("POST", f"/hooks/7?token={TOKEN}")
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["user-agent"] == "image-orchestrator"
+    assert request.headers["webhook-id"] == f"msg_{job_id}"
+    assert request.headers["webhook-timestamp"] == str(harness.clock.now // 1000)
+    content = Webhook(SECRET).verify(request.body, dict(request.headers))
     assert content["type"] == "job.succeeded"
-    shown = parse(dump(seen))
+    shown = parse(dump(view))
     shown["notification"]["next_attempt_at"] = content["data"]["notification"]["next_attempt_at"]
     assert content["data"] == shown
 
@@ -94,9 +94,9 @@ def test_every_outcome_is_notified(
 
     assert (Step.NOTIFY, job_id) in harness.nudges.sent
     assert once(harness, job_id).status is DONE
-    [asked] = receiver.asked
-    assert (asked.json["type"], asked.json["data"]["id"]) == (kind, job_id)
-    assert f"job.{asked.json['data']['status']}" == kind
+    [request] = receiver.requests
+    assert (request.json["type"], request.json["data"]["id"]) == (kind, job_id)
+    assert f"job.{request.json['data']['status']}" == kind
 
 
 def test_an_open_job_and_a_job_without_a_target_are_not_notified(
@@ -111,7 +111,7 @@ def test_an_open_job_and_a_job_without_a_target_are_not_notified(
     for job_id in [*jobs, "job_" + "0" * 28]:
         notify(harness.runtime, job_id)
 
-    assert receiver.asked == []
+    assert receiver.requests == []
     assert Step.NOTIFY not in [named for named, _ in harness.nudges.sent]
 
 
@@ -121,12 +121,12 @@ def test_the_new_and_the_old_secret_both_sign(harness: Harness, receiver: FakePr
 
     notify(both.runtime, ended(harness, receiver))
 
-    [asked] = receiver.asked
+    [request] = receiver.requests
     for known in (SECRET, OLD_SECRET):
-        assert Webhook(known).verify(asked.body, dict(asked.headers))
+        assert Webhook(known).verify(request.body, dict(request.headers))
 
 
-# Once, or again with the same id -------------------------------------------------------------
+# Nudges, leases and lost workers -------------------------------------------------------------
 
 
 def test_a_job_that_is_nudged_twice_is_notified_once(
@@ -143,7 +143,7 @@ def test_a_job_that_is_nudged_twice_is_notified_once(
 def test_a_nudge_during_the_call_does_nothing(harness: Harness, receiver: FakeProvider) -> None:
     job_id = ended(harness, receiver)
 
-    def nudged_again(_: Asked) -> Answer:
+    def nudged_again(_: ReceivedRequest) -> Answer:
         notify(harness.runtime, job_id)
         return Answer(200)
 
@@ -167,7 +167,7 @@ def test_after_a_worker_is_killed_another_notifies_again_when_the_lease_ends(
     assert wait(harness, job_id) == 1
     assert again(harness, job_id).status is DONE
     assert ids(receiver) == [f"msg_{job_id}"] * 2
-    first, second = (int(asked.headers["webhook-timestamp"]) for asked in receiver.asked)
+    first, second = (int(request.headers["webhook-timestamp"]) for request in receiver.requests)
     assert second - first == LEASE_MS / 1000 > targets.TIMEOUT_SECONDS
 
 
@@ -177,7 +177,7 @@ def test_a_result_after_the_end_of_the_lease_is_stale(
 ) -> None:
     job_id = ended(harness, receiver)
 
-    def late(_: Asked) -> Answer:
+    def late(_: ReceivedRequest) -> Answer:
         receiver.handler = lambda _: Answer(200)
         harness.clock.forward(LEASE_MS / 1000)
         notify(harness.runtime, job_id)
@@ -253,10 +253,12 @@ def test_each_try_has_the_same_id_and_its_own_timestamp(
         again(harness, job_id)
 
     assert ids(receiver) == [f"msg_{job_id}"] * 4
-    times = [int(asked.headers["webhook-timestamp"]) * 1000 - NOON for asked in receiver.asked]
+    times = [
+        int(request.headers["webhook-timestamp"]) * 1000 - NOON for request in receiver.requests
+    ]
     assert times == [0, 5000, 305_000, 2_105_000]
-    assert len({asked.headers["webhook-signature"] for asked in receiver.asked}) == 4
-    assert (told(harness, job_id).status, told(harness, job_id).tries) == (DONE, 4)
+    assert len({request.headers["webhook-signature"] for request in receiver.requests}) == 4
+    assert (notification(harness, job_id).status, notification(harness, job_id).tries) == (DONE, 4)
 
 
 def test_between_tries_a_nudge_does_nothing(harness: Harness, receiver: FakeProvider) -> None:
@@ -265,9 +267,9 @@ def test_between_tries_a_nudge_does_nothing(harness: Harness, receiver: FakeProv
     once(harness, job_id)
     harness.clock.forward(4.9)
 
-    assert once(harness, job_id).tries == len(receiver.asked) == 1
+    assert once(harness, job_id).tries == len(receiver.requests) == 1
     harness.clock.forward(0.1)
-    assert once(harness, job_id).tries == len(receiver.asked) == 2
+    assert once(harness, job_id).tries == len(receiver.requests) == 2
 
 
 # The secret ----------------------------------------------------------------------------------
@@ -281,7 +283,7 @@ def test_without_a_secret_nothing_is_sent_and_a_retry_follows(
 
     now = once(bare, job_id)
 
-    assert receiver.asked == []
+    assert receiver.requests == []
     assert now.status is PENDING
     assert "ORCHESTRATOR_NOTIFY_SECRET is not set" in str(now.error)
     assert harness.ledger.circuit_breaker.failing() == {}
