@@ -1,7 +1,8 @@
-"""Every public method of the ledger, called with usual arguments: to test what holds for all.
+"""A call of every public method of the ledger, for tests of common properties.
 
-Those of its parts go by the part's name: `follow_ups.claim`. Of the overview only those that write
-are here; the others go through many jobs, in as many round trips as that takes.
+The methods of `follow_ups`, `circuit_breaker` and `overview` have the prefix of their attribute,
+for example `follow_ups.claim`. Methods of the overview that only read are left out: they read many
+jobs, with many round trips. test_overview tests them.
 """
 
 from __future__ import annotations
@@ -15,59 +16,48 @@ from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreake
 from orchestrator.ledger.follow_ups import FollowUps
 from orchestrator.ledger.overview import Overview
 from tests.ledger import kit
-from tests.ledger.kit import DEADLINE, HOST, LEASE, LOOK, NOW, REQUEST, SUCCESS
+from tests.ledger.kit import DEADLINE, HOST, LEASE, NEXT_DUE, NOW, REQUEST, SUCCESS
 
-#: The ledger's own methods, and those of its parts.
-PARTS: Mapping[str, type] = {
+#: The classes of the ledger, and the prefix of their methods.
+CLASSES: Mapping[str, type] = {
     "": Ledger,
     "follow_ups.": FollowUps,
-    "hosts.": CircuitBreaker,
+    "circuit_breaker.": CircuitBreaker,
     "overview.": Overview,
 }
-#: Looks over many jobs: not on a job's way, and tested in test_overview.
-OVERVIEW = frozenset(
+#: Methods of the overview that only read.
+READS_MANY_JOBS = frozenset(
     f"overview.{name}"
     for name in (
-        *(
-            "agenda",
-            "counts",
-            "jobs",
-            "created_before",
-            "page",
-            "size",
-            "snapshots",
-            "watch_counts",
-        ),
-        "unconfirmed",
+        *("agenda", "counts", "created_before", "jobs", "page"),
+        *("size", "snapshots", "unconfirmed", "watch_counts"),
     )
 )
-#: Found in the classes themselves, so that a new method cannot be forgotten here.
+#: Every other public method. The list is read from the classes, so it is complete.
 PUBLIC = sorted(
     {
         prefix + name
-        for prefix, part in PARTS.items()
-        for name, _ in inspect.getmembers(part, inspect.isfunction)
+        for prefix, class_ in CLASSES.items()
+        for name, _ in inspect.getmembers(class_, inspect.isfunction)
         if not name.startswith("_")
     }
-    - OVERVIEW
+    - READS_MANY_JOBS
 )
 
-Call = Callable[[Ledger, Lease], object]
-
-#: Each method, made with a job that is in the state that `prepared` brings it to.
-CALLS: Mapping[str, Call] = {
+#: A call of each method. Its arguments are the ledger and the result of `prepare`.
+CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "create": lambda ledger, _: ledger.create(
         REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=Idempotency("caller", "order-17")
     ),
     "claim": lambda ledger, lease: ledger.claim(lease.job.id, Step.SUBMIT, now=NOW, lease_ms=LEASE),
     "accepted": lambda ledger, lease: ledger.accepted(
-        lease.job.id, 1, "task-1", now=NOW, due_at=LOOK
+        lease.job.id, 1, "task-1", now=NOW, due_at=NEXT_DUE
     ),
     "requeue": kit.requeue,
     "unconfirmed": kit.unconfirmed,
     "defer": kit.defer,
     "observe": lambda ledger, lease: ledger.observe(
-        lease.job.id, 1, "task-1", now=NOW, due_at=LOOK, fallback=LOOK
+        lease.job.id, 1, "task-1", now=NOW, due_at=NEXT_DUE, fallback=NEXT_DUE
     ),
     "settle_attempt": lambda ledger, lease: ledger.settle_attempt(
         lease.job.id, 1, "task-1", SUCCESS, now=NOW
@@ -90,8 +80,8 @@ CALLS: Mapping[str, Call] = {
     "follow_ups.claim": lambda ledger, lease: ledger.follow_ups.claim(
         lease.job.id, Step.ARCHIVE, now=NOW, lease_ms=LEASE
     ),
-    "follow_ups.later": lambda ledger, lease: kit.later(ledger, lease, Step.ARCHIVE),
-    "follow_ups.done": lambda ledger, lease: kit.done(ledger, lease, Step.ARCHIVE),
+    "follow_ups.later": lambda ledger, lease: kit.retry_follow_up(ledger, lease, Step.ARCHIVE),
+    "follow_ups.done": lambda ledger, lease: kit.end_follow_up(ledger, lease, Step.ARCHIVE),
     "follow_ups.notify_again": lambda ledger, lease: ledger.follow_ups.notify_again(
         lease.job.id, now=NOW
     ),
@@ -100,76 +90,80 @@ CALLS: Mapping[str, Call] = {
     ),
     "follow_ups.due": lambda ledger, _: ledger.follow_ups.due(0, Step.ARCHIVE, now=NOW, limit=10),
     "follow_ups.backlog": lambda ledger, _: ledger.follow_ups.backlog(Step.NOTIFY, now=NOW),
-    "follow_ups.at_risk": lambda ledger, _: ledger.follow_ups.at_risk(before=LOOK),
+    "follow_ups.at_risk": lambda ledger, _: ledger.follow_ups.at_risk(before=NEXT_DUE),
     "follow_ups.dead": lambda ledger, _: ledger.follow_ups.dead(10),
-    "hosts.failing": lambda ledger, _: ledger.circuit_breaker.failing(),
-    "hosts.failed": lambda ledger, _: ledger.circuit_breaker.failed(HOST, now=NOW),
-    "hosts.probe": lambda ledger, _: ledger.circuit_breaker.probe(
+    "circuit_breaker.failing": lambda ledger, _: ledger.circuit_breaker.failing(),
+    "circuit_breaker.failed": lambda ledger, _: ledger.circuit_breaker.failed(HOST, now=NOW),
+    "circuit_breaker.probe": lambda ledger, _: ledger.circuit_breaker.probe(
         HOST, now=NOW + PROBE_INTERVAL_MS
     ),
-    "hosts.forget": lambda ledger, _: ledger.circuit_breaker.forget(HOST),
-    "overview.tidy": lambda ledger, _: ledger.overview.tidy(oldest=LOOK),
-    "overview.forget": lambda ledger, lease: ledger.overview.forget(lease.job.id, before=LOOK),
+    "circuit_breaker.forget": lambda ledger, _: ledger.circuit_breaker.forget(HOST),
+    "overview.tidy": lambda ledger, _: ledger.overview.tidy(oldest=NEXT_DUE),
+    "overview.forget": lambda ledger, lease: ledger.overview.forget(lease.job.id, before=NEXT_DUE),
 }
 
-#: Those that change nothing.
-READING = frozenset(
+#: Methods that change nothing.
+READS = frozenset(
     {
         *("get", "upload", "events", "due", "wait", "rejected", "last_sweep", "time", "server"),
         *("follow_ups.due", "follow_ups.backlog", "follow_ups.at_risk", "follow_ups.dead"),
-        "hosts.failing",
+        "circuit_breaker.failing",
     }
 )
-#: Those that a full Redis is glad of.
-FREEING = frozenset({"drop_upload", "hosts.forget", "overview.tidy", "overview.forget"})
-WRITING = sorted(set(PUBLIC) - READING)
+#: Methods that only delete. A full Redis accepts them.
+FREES_MEMORY = frozenset(
+    {"drop_upload", "circuit_breaker.forget", "overview.tidy", "overview.forget"}
+)
+WRITES = sorted(set(PUBLIC) - READS)
 
 
-def prepared(ledger: Ledger, name: str) -> Lease:
-    """A job with which the method `name` has something to do."""
+def prepare(ledger: Ledger, name: str) -> Lease:
+    """Create a job on which a method has an effect."""
     if name == "drop_upload":
-        return held(ledger, kit.create(ledger, upload=b"a file"))
+        return not_leased(ledger, kit.create(ledger, upload=b"a file"))
     if name in {"claim", "cancel"}:
-        return held(ledger, kit.create(ledger))
+        return not_leased(ledger, kit.create(ledger))
     if name == "defer":
-        return kit.claim(ledger, kit.running(ledger), Step.POLL, now=LOOK)
-    part, _, method = name.partition(".")
-    if part == "follow_ups":
-        return followed(ledger, method)
-    if part == "hosts":
-        kit.pause(ledger, now=NOW - kit.DAY)
-    if part == "overview":
-        return leftover(ledger) if method == "tidy" else held(ledger, kit.quiet(ledger))
+        return kit.claim(ledger, kit.running(ledger), Step.POLL, now=NEXT_DUE)
+    attribute, _, method = name.partition(".")
+    if attribute == "follow_ups":
+        return with_follow_up(ledger, method)
+    if attribute == "circuit_breaker":
+        kit.pause_host(ledger, now=NOW - kit.DAY)
+    if attribute == "overview":
+        return deleted(ledger) if method == "tidy" else not_leased(ledger, kit.finished(ledger))
     return kit.submitting(ledger)
 
 
-def followed(ledger: Ledger, method: str) -> Lease:
-    """A job with something to follow for that method; both follow-ups, most often."""
+def with_follow_up(ledger: Ledger, method: str) -> Lease:
+    """Create a settled job on which a method of the follow-ups has an effect."""
     if method == "notify_again":
-        job_id = kit.ended(ledger, kit.FAILURE)
-        return held(ledger, kit.followed(ledger, job_id, Step.NOTIFY, FollowUpStatus.DEAD))
+        job_id = kit.settled(ledger, kit.FAILURE)
+        return not_leased(
+            ledger, kit.finish_follow_up(ledger, job_id, Step.NOTIFY, FollowUpStatus.DEAD)
+        )
     if method in {"later", "done"}:
-        return kit.follow(ledger, kit.ended(ledger), Step.ARCHIVE)
-    return held(ledger, kit.ended(ledger))
+        return kit.claim_follow_up(ledger, kit.settled(ledger), Step.ARCHIVE)
+    return not_leased(ledger, kit.settled(ledger))
 
 
-def leftover(ledger: Ledger) -> Lease:
-    """A job that is gone, but for an attempt of unknown fate."""
+def deleted(ledger: Ledger) -> Lease:
+    """Create and delete a job. Only its unconfirmed attempt is left."""
     lease = kit.submitting(ledger)
     kit.unconfirmed(ledger, lease)
-    again = kit.claim(ledger, lease.job.id, now=LOOK)
+    again = kit.claim(ledger, lease.job.id, now=NEXT_DUE)
     ledger.settle(again, kit.FAILURE, SettledBy.DEADLINE, now=NOW)
-    assert ledger.overview.forget(lease.job.id, before=LOOK) == "forgotten"
+    assert ledger.overview.forget(lease.job.id, before=NEXT_DUE) == "forgotten"
     return lease
 
 
-def held(ledger: Ledger, job_id: str) -> Lease:
-    """The job, with a lease that is nobody's."""
-    return Lease(kit.job(ledger, job_id), "nobody's", NOW)
+def not_leased(ledger: Ledger, job_id: str) -> Lease:
+    """Return a lease on a job that was never taken."""
+    return Lease(kit.job(ledger, job_id), "not a lease", NOW)
 
 
-def unheard_of() -> Lease:
-    """A lease on a job that no ledger knows."""
+def lease_on_unknown_job() -> Lease:
+    """Return a lease on a job that does not exist."""
     job = Job(
         id=keys.new_job_id(0),
         status=Status.RUNNING,
@@ -179,4 +173,4 @@ def unheard_of() -> Lease:
         deadline_at=DEADLINE,
         attempts=(Attempt(1, NOW, "task-1"),),
     )
-    return Lease(job, "a token", LOOK)
+    return Lease(job, "a token", NEXT_DUE)

@@ -1,4 +1,4 @@
-"""Fixtures of the ledger's tests; `ledger` and `redis`, on both kinds of server, are above."""
+"""Fixtures of the ledger's tests. tests/conftest.py has `redis` and `ledger`, on a real server."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import pytest
 from redis import Redis
 
 from orchestrator.ledger import Ledger
-from tests.ledger.kit import Wire
+from tests.ledger.kit import RecordingClient
 
 
 @pytest.fixture
-def wire(redis: Redis) -> Wire:
-    """The way to the same server as `redis`, remembering what passed."""
-    return Wire(redis)
+def recorder(redis: Redis) -> RecordingClient:
+    """A client of the server of `redis`. It records every script call."""
+    return RecordingClient(redis)
 
 
 @pytest.fixture
-def wired(wire: Wire) -> Ledger:
-    """A ledger that speaks over the wire."""
-    return Ledger(lambda: cast(Redis, wire))
+def recorded_ledger(recorder: RecordingClient) -> Ledger:
+    """A ledger that uses the recording client."""
+    return Ledger(lambda: cast(Redis, recorder))
 
 
 @pytest.fixture
-def crowd(real_redis: Redis, redis_url: str) -> Ledger:
-    """A ledger on the real server that many threads may use at once."""
+def shared_ledger(real_redis: Redis, redis_url: str) -> Ledger:
+    """A ledger with its own connections. Many threads may use it at once."""
     return Ledger.from_url(redis_url)

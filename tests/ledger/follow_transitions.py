@@ -1,18 +1,20 @@
-"""The second transition table: what follows from an outcome, and every move that can be made.
+"""The transition table of follow-ups: every state of a follow-up, and every action on it.
 
-A cell is the result, and after `>` the state that the follow-up has then; without `>` it stays. The
-columns are those of a notification; an archive is the same, without `gone`, and nobody asks for it
-again:
+A cell has the result. After `>` it has the new state of the follow-up. Without `>` the state does
+not change. The columns are the states of a notification. An archive has the same states without
+`gone`, and it cannot be scheduled again:
 
-- none: there was such a job, and it has expired
-- silent: the job failed, and its caller named no way to be told
+- none: the job existed and has expired
+- silent: the job failed, and its request asks for no notification
 - waiting: the job has no outcome yet
-- pending: due, after a try that failed
-- leased: in the hands of a worker; `due` is when its lease has run out
-- done, dead, gone: told, given up, not wanted
+- pending: it waits for another try, after one failed try
+- leased: a worker holds the lease. It is due when the lease ends
+- done: it succeeded
+- dead: it failed for good
+- gone: the receiver refused it for good
 
-`own lease` is the one last held on the follow-up. `old` is a job settled before the time that is
-asked for. docs/states.md has this table too, as `transitions` makes it.
+`own lease` is the last lease on the follow-up. `old` is a job that was settled before the given
+time. docs/states.md shows this table too. transitions.py generates that page.
 """
 
 from __future__ import annotations
@@ -23,108 +25,109 @@ from typing import NamedTuple
 from orchestrator.ledger import Result
 
 TABLE = """
-move               | none    | silent         | waiting | pending        | leased
+action             | none    | silent         | waiting | pending        | leased
 claim, due         | missing | not_due        | not_due | claimed>leased | claimed
 claim, not due     | missing | not_due        | not_due | not_due        | not_due
 later, own lease   | missing | stale          | stale   | stale          | recorded>pending
 later, wrong lease | missing | stale          | stale   | stale          | stale
 done, own lease    | missing | stale          | stale   | stale          | recorded>done
 done, wrong lease  | missing | stale          | stale   | stale          | stale
-given up, own lease| missing | stale          | stale   | stale          | recorded>dead
-refused, own lease | missing | stale          | stale   | stale          | recorded>gone
+dead, own lease    | missing | stale          | stale   | stale          | recorded>dead
+gone, own lease    | missing | stale          | stale   | stale          | recorded>gone
 notify again       | missing | silent         | open    | recorded       | recorded
 forget, old        | missing | forgotten>none | kept    | kept           | kept
 forget, young      | missing | kept           | kept    | kept           | kept
 
-move               | done             | dead             | gone
+action             | done             | dead             | gone
 claim, due         | not_due          | not_due          | not_due
 claim, not due     | not_due          | not_due          | not_due
 later, own lease   | stale            | stale            | stale
 later, wrong lease | stale            | stale            | stale
 done, own lease    | stale            | stale            | stale
 done, wrong lease  | stale            | stale            | stale
-given up, own lease| stale            | stale            | stale
-refused, own lease | stale            | stale            | stale
+dead, own lease    | stale            | stale            | stale
+gone, own lease    | stale            | stale            | stale
 notify again       | recorded>pending | recorded>pending | recorded>pending
 forget, old        | forgotten>none   | forgotten>none   | forgotten>none
 forget, young      | kept             | kept             | kept
 """
 
 
-class Cell(NamedTuple):
-    """What a move comes to in one state of a follow-up."""
+class FollowUpTransition(NamedTuple):
+    """One cell of the table: the effect of an action in one state."""
 
     state: str
-    move: str
+    action: str
     result: Result
     after: str
 
 
-def cells() -> list[Cell]:
-    """The table, one cell after the other."""
-    found = []
+def transitions() -> list[FollowUpTransition]:
+    """Return all cells of the table."""
+    cells = []
     for block in TABLE.strip().split("\n\n"):
         head, *rows = ([text.strip() for text in line.split("|")] for line in block.splitlines())
-        for move, *entries in rows:
+        for action, *entries in rows:
             for state, entry in zip(head[1:], entries, strict=True):
                 result, _, after = entry.partition(">")
-                found.append(Cell(state, move, Result(result), after or state))
-    return found
+                cells.append(FollowUpTransition(state, action, Result(result), after or state))
+    return cells
 
 
 # The page for users ------------------------------------------------------------------------
 
-#: Each state in words.
+#: The name of each state on the page.
 ROWS: Mapping[str, str] = {
     "waiting": "waiting for the outcome",
     "pending": "pending",
-    "leased": "in a worker's hands",
+    "leased": "leased",
     "done": "done",
     "dead": "dead",
     "gone": "gone",
-    "silent": "caller not to be told",
+    "silent": "no notification requested",
     "none": "no such job",
 }
 
-#: Each move in words.
+#: The name of each action on the page.
 COLUMNS: Mapping[str, str] = {
-    "claim, due": "taken when due",
-    "claim, not due": "taken when not due",
-    "later, own lease": "a try failed",
-    "done, own lease": "it is done",
-    "given up, own lease": "given up",
-    "refused, own lease": "refused with 410",
-    "later, wrong lease": "a try failed, lease lost",
-    "done, wrong lease": "done, lease lost",
+    "claim, due": "claim, due",
+    "claim, not due": "claim, not due",
+    "later, own lease": "try failed",
+    "done, own lease": "try succeeded",
+    "dead, own lease": "last try failed",
+    "gone, own lease": "refused with 410",
+    "later, wrong lease": "try failed, lease lost",
+    "done, wrong lease": "try succeeded, lease lost",
     "notify again": "notify again",
-    "forget, old": "forget, old",
-    "forget, young": "forget, young",
+    "forget, old": "forget an old job",
+    "forget, young": "forget a young job",
 }
 
 INTRODUCTION = """\
-## What follows from the outcome
+## Follow-ups of an outcome
 
-The notification of a caller, in each of its states; no event here changes the job's status or its
-outcome. The archive of a success goes the same way, without *gone* and *notify again*. A job of
-which anything is pending does not expire and is not forgotten.
+This table shows the states of a notification. An archive has the same states without *gone*, and
+*notify again* does not apply to it. No event here changes the status or the outcome of the job. A
+job with a pending follow-up does not expire, and it cannot be forgotten.
 """
 
-#: What a move that leaves a follow-up as it is still did.
-MADE = frozenset({("claim, due", "leased"), ("notify again", "pending")})
+#: Actions that take effect although the state does not change.
+EFFECTIVE = frozenset({("claim, due", "leased"), ("notify again", "pending")})
 
 
 def section() -> Iterator[str]:
-    """The table for users, as lines of Markdown."""
-    found = {(cell.state, cell.move): cell for cell in cells()}
+    """Yield the section of docs/states.md, line by line."""
+    cells = {(cell.state, cell.action): cell for cell in transitions()}
     yield INTRODUCTION
     yield f"| state | {' | '.join(COLUMNS.values())} |"
     yield f"| --- |{' --- |' * len(COLUMNS)}"
-    for state, words in ROWS.items():
-        yield f"| {words} | {' | '.join(_told(found[state, move]) for move in COLUMNS)} |"
+    for state, name in ROWS.items():
+        entries = " | ".join(_entry(cells[state, action]) for action in COLUMNS)
+        yield f"| {name} | {entries} |"
     yield ""
 
 
-def _told(cell: Cell) -> str:
-    if cell.after != cell.state or (cell.move, cell.state) in MADE:
+def _entry(cell: FollowUpTransition) -> str:
+    if cell.after != cell.state or (cell.action, cell.state) in EFFECTIVE:
         return f"**{ROWS[cell.after]}**" if cell.after != "none" else "**forgotten**"
-    return "as it is" if cell.result is Result.RECORDED else "refused"
+    return "no change" if cell.result is Result.RECORDED else "refused"

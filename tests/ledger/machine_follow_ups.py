@@ -1,4 +1,4 @@
-"""What follows from outcomes, among callers, workers and time: the machine with all its rules."""
+"""The state machine with follow-ups: archives, notifications and deleted jobs."""
 
 from __future__ import annotations
 
@@ -24,18 +24,24 @@ ENDS = {
     "dead": FollowUpStatus.DEAD,
     "gone": FollowUpStatus.GONE,
 }
-FOLLOWED = (*ENDS, "done", "failed", "failed", "put off", "nothing", "nothing")
+#: The kinds of actions, with the frequent ones more than once.
+FOLLOW_UP_ACTION_KINDS = (
+    *(*ENDS, "done", "failed", "failed"),
+    *("postponed", "nothing", "nothing"),
+)
 AGES = (-1, 0, HOUR)
 
 
-class Following(NamedTuple):
-    """What a worker does with a follow-up that it took; nothing: it dies."""
+class FollowUpAction(NamedTuple):
+    """The action of a worker after its claim. "nothing" means that the worker dies."""
 
-    what: str
+    kind: str
     wait: int
 
 
-FOLLOWINGS = st.builds(Following, st.sampled_from(FOLLOWED), st.sampled_from(WAITS))
+FOLLOW_UP_ACTIONS = st.builds(
+    FollowUpAction, st.sampled_from(FOLLOW_UP_ACTION_KINDS), st.sampled_from(WAITS)
+)
 
 
 class RecordingLedger(Ledger):
@@ -61,23 +67,23 @@ class RecordingLedger(Ledger):
 
 
 class FollowingMachine(LedgerMachine):
-    """Workers who archive and notify, an operator, and somebody who forgets old jobs."""
+    """Adds workers that archive and notify, an operator, and the deletion of old jobs."""
 
     def __init__(self, client: Redis, runtime: Runtime) -> None:
         super().__init__(client, runtime)
-        self.recorded = RecordingLedger(lambda: cast(Redis, self.wire))
+        self.recorded = RecordingLedger(lambda: cast(Redis, self.recorder))
         self.ledger = self.recorded
         self.runtime = replace(self.runtime, ledger=self.ledger)
         self.followers: list[tuple[Lease, Step]] = []
-        #: The leases whose holders have not recorded yet.
+        #: The leases without a recorded result.
         self.held: dict[tuple[str, Step], Lease] = {}
-        #: The steps that should have become due, by job.
-        self.to_follow: dict[str, tuple[Step, ...]] = {}
+        #: The steps that the settlement of each job must name.
+        self.expected_due: dict[str, tuple[Step, ...]] = {}
 
     def teardown(self) -> None:
         super().teardown()
         assert Counter(self.recorded.due_steps) == Counter(
-            (job_id, steps) for job_id, steps in self.to_follow.items() if steps
+            (job_id, steps) for job_id, steps in self.expected_due.items() if steps
         )
 
     # Workers -------------------------------------------------------------------------------
@@ -87,67 +93,67 @@ class FollowingMachine(LedgerMachine):
         step=st.sampled_from(FOLLOW_UPS),
         wait=st.integers(0, 3),
         lasts=st.sampled_from(WAITS),
-        following=FOLLOWINGS,
+        action=FOLLOW_UP_ACTIONS,
     )
-    def follow(self, which: int, step: Step, wait: int, lasts: int, following: Following) -> None:
-        """A worker takes a follow-up, most often one that is due."""
+    def follow(self, which: int, step: Step, wait: int, lasts: int, action: FollowUpAction) -> None:
+        """A worker claims a follow-up. Mostly it is due."""
         entries = self.book.entries
         pending = [i for i in self.ids if i in entries and step in entries[i].follows]
         job_id = pending[which % len(pending)] if pending and which < 10 else self.job(which)
         if job_id in pending and wait:
-            self.clock.now = max(self.now, entries[job_id].follows[step].look)
+            self.clock.now = max(self.now, entries[job_id].follows[step].due_at)
         now, lasts = self.now, lasts or LEASE
         leases = []
-        self.make(
+        self.compare(
             lambda: leases.append(
                 self.ledger.follow_ups.claim(job_id, step, now=now, lease_ms=lasts)
             ),
             lambda: self.book.follow_claim(
-                job_id, step, str(self.wire.calls[-1][7]), now=now, ends=now + lasts
+                job_id, step, str(self.recorder.calls[-1][7]), now=now, ends=now + lasts
             ),
         )
         for lease in filter(None, leases):
             assert (lease.job, lease.ends_at) == (entries[job_id].job, now + lasts)
-            self.one_holder(lease, step)
+            self.check_one_holder(lease, step)
             self.followers.append((lease, step))
-            self.tell(lease, step, following)
+            self.record_follow_up(lease, step, action)
 
     @precondition(lambda self: self.followers)
-    @rule(which=WHICH, following=FOLLOWINGS)
-    def follow_late(self, which: int, following: Following) -> None:
-        """A worker records again, or at last; it may have lost its lease long ago."""
+    @rule(which=WHICH, action=FOLLOW_UP_ACTIONS)
+    def record_follow_up_again(self, which: int, action: FollowUpAction) -> None:
+        """A worker records a second result, or a late one. It may have lost its lease."""
         among = self.followers[-8:]
         lease, step = among[which % len(among)]
-        self.tell(lease, step, following)
+        self.record_follow_up(lease, step, action)
 
-    def one_holder(self, lease: Lease, step: Step) -> None:
-        """Nobody else has a valid lease on the same follow-up."""
+    def check_one_holder(self, lease: Lease, step: Step) -> None:
+        """Check that no other lease on the same follow-up is valid."""
         before = self.held.get((lease.job.id, step))
         assert before is None or before.ends_at <= self.now
         self.held[lease.job.id, step] = lease
 
-    def tell(self, lease: Lease, step: Step, following: Following) -> None:
-        """Record what came of it."""
-        job_id, token, now, what = lease.job.id, lease.token, self.now, following.what
-        tries, error = 1 + following.wait % 5, "503 from the host"
-        images = archived(lease.job.images, what) if step is Step.ARCHIVE else ()
+    def record_follow_up(self, lease: Lease, step: Step, action: FollowUpAction) -> None:
+        """Record the result of a try."""
+        job_id, token, now, kind = lease.job.id, lease.token, self.now, action.kind
+        tries, error = 1 + action.wait % 5, "503 from the host"
+        images = archived(lease.job.images, kind) if step is Step.ARCHIVE else ()
         plan: dict[str, Any] = {"now": now, "tries": tries, "error": error, "images": images}
-        if what in ENDS:
-            end = FollowUpStatus.DEAD if (step, what) == (Step.ARCHIVE, "gone") else ENDS[what]
+        if kind in ENDS:
+            end = FollowUpStatus.DEAD if (step, kind) == (Step.ARCHIVE, "gone") else ENDS[kind]
             plan["error"] = "" if end is FollowUpStatus.DONE else error
-            self.make(
+            self.compare(
                 lambda: self.ledger.follow_ups.done(lease, step, end, **plan),
                 lambda: self.book.follow_done(job_id, step, token, end, **plan),
             )
-        elif what in ("failed", "put off"):
-            if what == "put off":
+        elif kind in ("failed", "postponed"):
+            if kind == "postponed":
                 plan |= {"tries": None, "error": "", "images": ()}
-            look = now + following.wait
-            self.make(
-                lambda: self.ledger.follow_ups.later(lease, step, due_at=look, **plan),
-                lambda: self.book.follow_later(job_id, step, token, look=look, **plan),
+            due_at = now + action.wait
+            self.compare(
+                lambda: self.ledger.follow_ups.later(lease, step, due_at=due_at, **plan),
+                lambda: self.book.follow_later(job_id, step, token, due_at=due_at, **plan),
             )
-        if what != "nothing" and self.held.get((job_id, step)) is lease:
+        if kind != "nothing" and self.held.get((job_id, step)) is lease:
             del self.held[job_id, step]
 
     # An operator ---------------------------------------------------------------------------
@@ -156,7 +162,7 @@ class FollowingMachine(LedgerMachine):
     @rule(which=WHICH)
     def notify_again(self, which: int) -> None:
         job_id, now = self.job(which), self.now
-        self.make(
+        self.compare(
             lambda: self.ledger.follow_ups.notify_again(job_id, now=now),
             lambda: self.book.notify_again(job_id, now),
         )
@@ -165,17 +171,17 @@ class FollowingMachine(LedgerMachine):
     @rule(which=WHICH, age=st.sampled_from(AGES))
     def forget(self, which: int, age: int) -> None:
         job_id, before = self.job(which), self.now - age
-        self.make(
+        self.compare(
             lambda: self.ledger.overview.forget(job_id, before=before),
             lambda: self.book.forget(job_id, before),
         )
         if job_id not in self.book.entries:
-            self.repeatable = []  # no wire repeats what was asked before it was settled
+            self.repeatable = []  # no client repeats a call that is older than the settlement
 
-    # What always holds ---------------------------------------------------------------------
+    # Invariants ----------------------------------------------------------------------------
 
     @invariant()
-    def redis_holds_what_follows(self) -> None:
+    def redis_equals_model_follow_ups(self) -> None:
         book, entries = self.book, self.book.entries
         with self.redis.pipeline(transaction=False) as pipe:
             for step in FOLLOW_UPS:
@@ -187,48 +193,48 @@ class FollowingMachine(LedgerMachine):
                 pipe.pttl(keys.job(job_id))
                 pipe.pttl(keys.events(job_id))
             answers: list[Any] = pipe.execute()
-        *places, expiring, dead = map(dict, answers[:4])
-        told = answers[4:]
-        for step, found in zip(FOLLOW_UPS, places, strict=True):
-            looks = {i: e.follows[step].look for i, e in entries.items() if step in e.follows}
-            assert found == looks
+        *sets, expiring, dead = map(dict, answers[:4])
+        jobs = answers[4:]
+        for step, members in zip(FOLLOW_UPS, sets, strict=True):
+            due_times = {i: e.follows[step].due_at for i, e in entries.items() if step in e.follows}
+            assert members == due_times
         assert expiring == book.expiring
         assert dead == book.dead
         for entry, leases, *left in zip(
-            entries.values(), told[::3], told[1::3], told[2::3], strict=True
+            entries.values(), jobs[::3], jobs[1::3], jobs[2::3], strict=True
         ):
-            places_ = [entry.follows.get(step) for step in FOLLOW_UPS]
-            assert leases == [place and place.lease for place in places_]
+            pending = [entry.follows.get(step) for step in FOLLOW_UPS]
+            assert leases == [follow_up and follow_up.lease for follow_up in pending]
             assert [ms == -1 for ms in left] == [not entry.expires] * 2
 
     @invariant()
-    def what_follows_is_due(self) -> None:
+    def due_follow_ups_equal_model(self) -> None:
         book, follow_ups = self.book, self.ledger.follow_ups
         order = {Step.ARCHIVE: book.expiring, Step.NOTIFY: book.due(Step.NOTIFY, self.now)}
         for step in FOLLOW_UPS:
             due = book.due(step, self.now)
-            found = follow_ups.due(0, step, now=self.now, limit=99)
-            assert found == sorted(due, key=lambda job_id: (order[step][job_id], job_id))
+            listed = follow_ups.due(0, step, now=self.now, limit=99)
+            assert listed == sorted(due, key=lambda job_id: (order[step][job_id], job_id))
             pending = sum(step in entry.follows for entry in book.entries.values())
-            lag = max((self.now - look for look in due.values()), default=0)
+            lag = max((self.now - due_at for due_at in due.values()), default=0)
             assert follow_ups.backlog(step, now=self.now) == Backlog(pending, len(due), lag)
         assert follow_ups.dead(99)[1] == [
             Dead(job_id, at) for job_id, at in sorted(book.dead.items(), key=lambda d: (d[1], d[0]))
         ]
 
     @invariant()
-    def what_should_follow_is_known(self) -> None:
+    def settlements_make_follow_ups_due(self) -> None:
         for job_id, entry in self.book.entries.items():
             if entry.job.status.terminal:
                 archive = [Step.ARCHIVE] if entry.job.status is Status.SUCCEEDED else []
                 notify = [Step.NOTIFY] if entry.job.request.notifies else []
-                self.to_follow.setdefault(job_id, (*archive, *notify))
-                kit.invariant(self.redis, job_id)
+                self.expected_due.setdefault(job_id, (*archive, *notify))
+                kit.check_job(self.redis, job_id)
 
 
-def archived(images: tuple[Image, ...], what: str) -> tuple[Image, ...]:
-    """The images after a try: each with its copy if it is done, else the first one only."""
-    copied = len(images) if what == "done" else 1
+def archived(images: tuple[Image, ...], kind: str) -> tuple[Image, ...]:
+    """Return the images after a try. Only a successful try has a copy of every image."""
+    copied = len(images) if kind == "done" else 1
     return tuple(
         replace(image, copy=COPY, error=None)
         if number < copied

@@ -1,6 +1,6 @@
-"""The ledger in plain Python: what every call must come to, without Redis, Lua or shards.
+"""A model of the ledger in plain Python: the result of every call, without Redis, Lua or shards.
 
-Written from the documents, not from the scripts: test_model.py holds the two against each other.
+It is written from the documents, not from the scripts. test_model.py compares it with the ledger.
 """
 
 from __future__ import annotations
@@ -26,30 +26,31 @@ from orchestrator.jobs.model import (
 )
 from orchestrator.ledger import Result
 from tests.ledger.kit import RECORDED
-from tests.ledger.model_follow_ups import Entry, Following
+from tests.ledger.model_follow_ups import FollowUpBook, JobEntry
 
 
-class Unconfirmed(NamedTuple):
-    """An attempt of unknown fate."""
+class UnconfirmedAttempt(NamedTuple):
+    """An attempt that may have reached its provider without a known task."""
 
     job_id: str
     attempt: int
 
 
 @dataclass
-class Book(Following):
-    """All jobs."""
+class Book(FollowUpBook):
+    """The model of the whole ledger."""
 
-    #: Job and request of each idempotency key.
+    #: The job and the request of each idempotency key.
     keys: dict[str, tuple[str, JobRequest]] = field(default_factory=dict)
-    #: Since when their fate is unknown.
-    at_risk: dict[Unconfirmed, int] = field(default_factory=dict)
+    #: The unconfirmed attempts, and since when (ms).
+    at_risk: dict[UnconfirmedAttempt, int] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
-        there = Counter(str(e.job.status) for e in self.entries.values() if e.look is not None)
-        return {name: number for name, number in (there + self.ever).items() if number}
+        open_jobs = (e for e in self.entries.values() if e.due_at is not None)
+        counts = Counter(str(e.job.status) for e in open_jobs) + self.ever
+        return {name: number for name, number in counts.items() if number}
 
-    # What may be asked ---------------------------------------------------------------------
+    # Transitions ---------------------------------------------------------------------------
 
     def create(
         self, job_id: str, request: JobRequest, *, now: int, deadline: int, key: str | None
@@ -57,13 +58,13 @@ class Book(Following):
         if job_id in self.entries:
             return Result.CREATED
         if key is not None:
-            known, asked = self.keys.get(key, ("", request))
+            known, first_request = self.keys.get(key, ("", request))
             if known in self.entries:
-                return Result.REPLAYED if asked == request else Result.MISMATCH
+                return Result.REPLAYED if first_request == request else Result.MISMATCH
             self.keys[key] = (job_id, request)
         waiting = FollowUp(FollowUpStatus.WAITING) if request.notifies else None
         job = Job(job_id, Status.QUEUED, request, now, now, deadline, notification=waiting)
-        self.entries[job_id] = Entry(job, now, events=["created"])
+        self.entries[job_id] = JobEntry(job, now, events=["created"])
         self.listed.add(job_id)
         return Result.CREATED
 
@@ -74,7 +75,7 @@ class Book(Following):
         if entry.lease == token:
             return Result.CLAIMED
         job = entry.job
-        if entry.look is None or entry.look > now or STEP_OF[job.status] is not step:
+        if entry.due_at is None or entry.due_at > now or STEP_OF[job.status] is not step:
             return Result.NOT_DUE
         if job.status is Status.QUEUED and now < job.deadline_at:
             attempts = (*job.attempts, Attempt(entry.newest + 1, now))
@@ -83,12 +84,12 @@ class Book(Following):
         elif job.status is Status.SUBMITTING:
             entry.change(status=Status.UNCONFIRMED, tries=0)
             self._risk(entry, now)
-        entry.lease, entry.look = token, ends
+        entry.lease, entry.due_at = token, ends
         entry.change(updated_at=now)
         return Result.CLAIMED
 
     def accepted(
-        self, job_id: str, attempt: int, task: str, *, now: int, look: int, cost: Cost | None
+        self, job_id: str, attempt: int, task: str, *, now: int, due_at: int, cost: Cost | None
     ) -> Result:
         entry = self.entries.get(job_id)
         if entry is None:
@@ -97,16 +98,16 @@ class Book(Following):
             return self._note(entry, Result.MISMATCH)
         entry.events.append("accepted")
         entry.change(updated_at=now, cost=entry.job.cost or cost)
-        if entry.look is None:
+        if entry.due_at is None:
             return Result.SETTLED
         if attempt != entry.newest:
             return Result.SUPERSEDED
         if entry.job.status is not Status.RUNNING:
-            self._runs(entry, look)
+            self._runs(entry, due_at)
         return Result.RUNNING
 
     def observe(
-        self, job_id: str, attempt: int, task: str, *, now: int, look: int | None, fallback: int
+        self, job_id: str, attempt: int, task: str, *, now: int, due_at: int | None, fallback: int
     ) -> Result:
         entry = self.entries.get(job_id)
         if entry is None:
@@ -115,32 +116,40 @@ class Book(Following):
             return self._note(entry, Result.MISMATCH)
         entry.events.append("callback")
         entry.change(updated_at=now)
-        if entry.look is None:
+        if entry.due_at is None:
             return Result.DUPLICATE
         if attempt != entry.newest:
             return Result.SUPERSEDED
         if entry.job.status is not Status.RUNNING:
-            self._runs(entry, fallback if look is None else look)
-        elif look is not None:
-            entry.lease, entry.look = None, look
+            self._runs(entry, fallback if due_at is None else due_at)
+        elif due_at is not None:
+            entry.lease, entry.due_at = None, due_at
         return Result.RUNNING
 
     def requeue(
-        self, job_id: str, attempt: int, token: str, *, now: int, look: int, tries: int, event: str
+        self,
+        job_id: str,
+        attempt: int,
+        token: str,
+        *,
+        now: int,
+        due_at: int,
+        tries: int,
+        event: str,
     ) -> Result:
         entry = self.entries.get(job_id)
         if entry is None:
             return Result.MISSING
         if not entry.holds(token, attempt):
             return Result.STALE
-        bought = entry.job.resubmitted or event == "resubmitted"
-        entry.change(status=Status.QUEUED, tries=tries, updated_at=now, resubmitted=bought)
-        entry.lease, entry.look = None, look
+        resubmitted = entry.job.resubmitted or event == "resubmitted"
+        entry.change(status=Status.QUEUED, tries=tries, updated_at=now, resubmitted=resubmitted)
+        entry.lease, entry.due_at = None, due_at
         entry.events.append(event)
         return Result.QUEUED
 
     def unconfirmed(
-        self, job_id: str, attempt: int, token: str, *, now: int, look: int, tries: int
+        self, job_id: str, attempt: int, token: str, *, now: int, due_at: int, tries: int
     ) -> Result:
         entry = self.entries.get(job_id)
         if entry is None:
@@ -148,18 +157,18 @@ class Book(Following):
         if not entry.holds(token, attempt):
             return Result.STALE
         entry.change(status=Status.UNCONFIRMED, tries=tries, updated_at=now)
-        entry.lease, entry.look = None, look
+        entry.lease, entry.due_at = None, due_at
         self._risk(entry, now)
         return Result.UNCONFIRMED
 
-    def defer(self, job_id: str, token: str, *, now: int, look: int, tries: int) -> Result:
+    def defer(self, job_id: str, token: str, *, now: int, due_at: int, tries: int) -> Result:
         entry = self.entries.get(job_id)
         if entry is None:
             return Result.MISSING
         if entry.job.status is not Status.RUNNING or entry.lease != token:
             return Result.STALE
         entry.change(tries=tries, updated_at=now)
-        entry.lease, entry.look = None, look
+        entry.lease, entry.due_at = None, due_at
         entry.events.append("polled")
         return Result.DEFERRED
 
@@ -179,7 +188,7 @@ class Book(Following):
             return Result.MISSING
         if task is not None and not self._bind(entry, attempt, task):
             return self._note(entry, Result.MISMATCH)
-        if entry.look is None:
+        if entry.due_at is None:
             same = entry.job.status is outcome.status and entry.winner == attempt
             return self._note(entry, Result.DUPLICATE if same else Result.CONFLICT)
         if token is not None and entry.lease != token:
@@ -204,53 +213,53 @@ class Book(Following):
         return Result.CANCELLED
 
     def expire(self, job_id: str) -> None:
-        """The retention time of a job that is done is over."""
+        """Delete a job at the end of its retention time."""
         del self.entries[job_id]
 
     def tidy(self, oldest: int) -> int:
-        """Forget what is left of those; how many entries that were."""
+        """Remove the entries of expired jobs. Return their number."""
         unlisted = {job_id for job_id in self.listed if job_id not in self.entries}
-        lost = [
-            who
-            for who, since in self.at_risk.items()
-            if since < oldest and who.job_id not in self.entries
+        unconfirmed = [
+            attempt
+            for attempt, since in self.at_risk.items()
+            if since < oldest and attempt.job_id not in self.entries
         ]
-        untold = [i for i, at in self.dead.items() if at < oldest and i not in self.entries]
+        dead = [i for i, at in self.dead.items() if at < oldest and i not in self.entries]
         self.listed -= unlisted
-        for who in lost:
-            del self.at_risk[who]
-        for job_id in untold:
+        for attempt in unconfirmed:
+            del self.at_risk[attempt]
+        for job_id in dead:
             del self.dead[job_id]
-        return len(unlisted) + len(lost) + len(untold)
+        return len(unlisted) + len(unconfirmed) + len(dead)
 
-    # ---------------------------------------------------------------------------------------
+    # Parts of transitions ------------------------------------------------------------------
 
-    def _bind(self, entry: Entry, attempt: int, task: str) -> bool:
-        """The provider's task of an attempt is known: once, and for ever."""
+    def _bind(self, entry: JobEntry, attempt: int, task: str) -> bool:
+        """Bind a provider task to an attempt. Return False if it cannot be bound."""
         if not entry.sent(attempt):
             return False
         if entry.task(attempt) is None:
             attempts = list(entry.job.attempts)
             attempts[attempt - 1] = replace(attempts[attempt - 1], task_id=task)
             entry.change(attempts=tuple(attempts))
-            self.at_risk.pop(Unconfirmed(entry.job.id, attempt), None)
+            self.at_risk.pop(UnconfirmedAttempt(entry.job.id, attempt), None)
         return entry.task(attempt) == task
 
-    def _risk(self, entry: Entry, now: int) -> None:
-        self.at_risk.setdefault(Unconfirmed(entry.job.id, entry.newest), now)
+    def _risk(self, entry: JobEntry, now: int) -> None:
+        self.at_risk.setdefault(UnconfirmedAttempt(entry.job.id, entry.newest), now)
         entry.events.append("unconfirmed")
 
-    def _note(self, entry: Entry, result: Result) -> Result:
+    def _note(self, entry: JobEntry, result: Result) -> Result:
         assert result in RECORDED
         entry.events.append(result)
         self.ever[result] += 1
         return result
 
-    def _runs(self, entry: Entry, look: int) -> None:
+    def _runs(self, entry: JobEntry, due_at: int) -> None:
         entry.change(status=Status.RUNNING, tries=0)
-        entry.lease, entry.look = None, look
+        entry.lease, entry.due_at = None, due_at
 
-    def _end(self, entry: Entry, outcome: Outcome, by: SettledBy, now: int) -> None:
+    def _end(self, entry: JobEntry, outcome: Outcome, by: SettledBy, now: int) -> None:
         entry.change(
             status=outcome.status,
             images=outcome.images,
@@ -260,7 +269,7 @@ class Book(Following):
             settled_by=by,
             updated_at=now,
         )
-        entry.lease = entry.look = None
+        entry.lease = entry.due_at = None
         entry.events.append("settled")
         self.ever[outcome.status] += 1
         self.follow(entry, outcome, now)

@@ -1,4 +1,4 @@
-"""The model's jobs, and what follows from their outcomes: archives and notifications."""
+"""The jobs of the model, and their follow-ups: archives and notifications."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from orchestrator.ledger import Result
 
 
 @dataclass
-class Place:
-    """The place of a job among those with one follow-up to do, and who holds that."""
+class PendingFollowUp:
+    """A pending follow-up: when it is due (ms), and the token of its lease."""
 
-    look: int
+    due_at: int
     lease: str | None = None
 
 
 @dataclass
-class Entry:
-    """A job and what the ledger keeps beside it."""
+class JobEntry:
+    """A job, and the entries of the ledger for it."""
 
     job: Job
-    #: Its score in the agenda; None when it is done.
-    look: int | None
+    #: Its score in the agenda. None when it is terminal.
+    due_at: int | None
     lease: str | None = None
     winner: int | None = None
     events: list[str] = field(default_factory=list)
     #: The follow-ups that are pending.
-    follows: dict[Step, Place] = field(default_factory=dict)
+    follows: dict[Step, PendingFollowUp] = field(default_factory=dict)
 
     def change(self, **fields: object) -> None:
         self.job = replace(self.job, **fields)  # type: ignore[arg-type]
@@ -50,7 +50,7 @@ class Entry:
 
     @property
     def expires(self) -> bool:
-        return self.look is None and not self.follows
+        return self.due_at is None and not self.follows
 
     @property
     def newest(self) -> int:
@@ -63,26 +63,26 @@ class Entry:
         return 1 <= attempt <= self.newest
 
     def holds(self, token: str, attempt: int) -> bool:
-        """Whether this lease is still good for recording what a submission came to."""
-        on_its_way = self.job.status in (Status.SUBMITTING, Status.UNCONFIRMED)
-        return on_its_way and self.lease == token and self.newest == attempt
+        """Return True if a token may record the result of a submission."""
+        submitted = self.job.status in (Status.SUBMITTING, Status.UNCONFIRMED)
+        return submitted and self.lease == token and self.newest == attempt
 
 
 @dataclass
-class Following:
-    """The part of the book that is about what follows, and about forgetting."""
+class FollowUpBook:
+    """The part of the model for follow-ups, and for deleting jobs."""
 
-    entries: dict[str, Entry] = field(default_factory=dict)
+    entries: dict[str, JobEntry] = field(default_factory=dict)
     listed: set[str] = field(default_factory=set)
-    #: When the first link of a job that is to be archived may be dead.
+    #: The jobs with a pending archive, and when their first link expires (ms).
     expiring: dict[str, int] = field(default_factory=dict)
-    #: Since when a notification is given up.
+    #: The jobs with a failed notification, and when it failed (ms).
     dead: dict[str, int] = field(default_factory=dict)
-    #: Terminal statuses, contradictions and the ends of follow-ups, ever.
+    #: The counts of terminal statuses, contradictions and ended follow-ups. They never decrease.
     ever: Counter[str] = field(default_factory=Counter)
 
-    def follow(self, entry: Entry, outcome: Outcome, now: int) -> None:
-        """A job has its outcome: begin what follows."""
+    def follow(self, entry: JobEntry, outcome: Outcome, now: int) -> None:
+        """Make the follow-ups of an outcome due."""
         if outcome.status is Status.SUCCEEDED:
             self._begin(entry, Step.ARCHIVE, now)
             self.expiring[entry.job.id] = outcome.expires_at(now)
@@ -93,12 +93,12 @@ class Following:
         entry = self.entries.get(job_id)
         if entry is None:
             return Result.MISSING
-        place = entry.follows.get(step)
-        if place and place.lease == token:
+        pending = entry.follows.get(step)
+        if pending and pending.lease == token:
             return Result.CLAIMED
-        if place is None or place.look > now:
+        if pending is None or pending.due_at > now:
             return Result.NOT_DUE
-        place.lease, place.look = token, ends
+        pending.lease, pending.due_at = token, ends
         return Result.CLAIMED
 
     def follow_later(
@@ -108,7 +108,7 @@ class Following:
         token: str,
         *,
         now: int,
-        look: int,
+        due_at: int,
         tries: int | None,
         error: str,
         images: tuple[Image, ...],
@@ -120,9 +120,9 @@ class Following:
         if tries is not None:
             state = replace(state, tries=tries, tried_at=now, error=error or None)
             entry.events.append(f"{step}_failed")
-        entry.set_follow_up(step, replace(state, due_at=look))
+        entry.set_follow_up(step, replace(state, due_at=due_at))
         entry.change(images=images or entry.job.images)
-        entry.follows[step] = Place(look)
+        entry.follows[step] = PendingFollowUp(due_at)
         return Result.RECORDED
 
     def follow_done(
@@ -156,12 +156,12 @@ class Following:
         entry = self.entries.get(job_id)
         if entry is None:
             return Result.MISSING
-        if entry.look is not None:
+        if entry.due_at is not None:
             return Result.OPEN
         if entry.job.notification is None:
             return Result.SILENT
-        place = entry.follows.get(Step.NOTIFY)
-        if place is None or place.lease is None or place.look <= now:
+        pending = entry.follows.get(Step.NOTIFY)
+        if pending is None or pending.lease is None or pending.due_at <= now:
             entry.set_follow_up(Step.NOTIFY, replace(entry.job.notification, tries=0))
             self._begin(entry, Step.NOTIFY, now)
             entry.events.append("notify_again")
@@ -181,26 +181,28 @@ class Following:
         return Result.FORGOTTEN
 
     def due(self, step: Step, now: int) -> dict[str, int]:
-        """The jobs with this follow-up due, and since when."""
-        looks = {i: e.follows[step].look for i, e in self.entries.items() if step in e.follows}
-        return {job_id: look for job_id, look in looks.items() if look <= now}
+        """Return the jobs with a due follow-up, and since when it is due (ms)."""
+        due_times = {
+            i: e.follows[step].due_at for i, e in self.entries.items() if step in e.follows
+        }
+        return {job_id: due_at for job_id, due_at in due_times.items() if due_at <= now}
 
     def overdue(self, before: int) -> set[tuple[str, Step]]:
-        """Follow-ups whose look was due before then."""
+        """Return the follow-ups that were due before a time (ms)."""
         return {(i, step) for step in FOLLOW_UPS for i in self.due(step, before - 1)}
 
-    def _begin(self, entry: Entry, step: Step, now: int) -> None:
+    def _begin(self, entry: JobEntry, step: Step, now: int) -> None:
         state = entry.follow_up(step) or FollowUp(FollowUpStatus.WAITING)
-        pending = replace(state, status=FollowUpStatus.PENDING, since=now, due_at=now)
-        entry.set_follow_up(step, pending)
-        entry.follows[step] = Place(now)
+        state = replace(state, status=FollowUpStatus.PENDING, since=now, due_at=now)
+        entry.set_follow_up(step, state)
+        entry.follows[step] = PendingFollowUp(now)
 
-    def _held(self, job_id: str, step: Step, token: str) -> Result | tuple[Entry, FollowUp]:
-        """The follow-up that this token holds; else what its holder is told."""
+    def _held(self, job_id: str, step: Step, token: str) -> Result | tuple[JobEntry, FollowUp]:
+        """Return the follow-up with this lease, or the result of a call without the lease."""
         entry = self.entries.get(job_id)
         if entry is None:
             return Result.MISSING
-        place, state = entry.follows.get(step), entry.follow_up(step)
-        if place is None or state is None or place.lease != token:
+        pending, state = entry.follows.get(step), entry.follow_up(step)
+        if pending is None or state is None or pending.lease != token:
             return Result.STALE
         return entry, state

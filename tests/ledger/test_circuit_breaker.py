@@ -1,6 +1,8 @@
-"""CircuitBreaker that fail: when they are paused, who may probe them, and what forgets them."""
+"""The circuit breaker: when it pauses a host, who may probe it, and what resets it."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 import pytest
 from redis import Redis
@@ -27,16 +29,16 @@ def probe(ledger: Ledger, now: int, host: str = HOST) -> HostState:
     return ledger.circuit_breaker.probe(host, now=now)
 
 
-def test_nothing_is_known_of_hosts_that_never_failed(ledger: Ledger) -> None:
+def test_a_host_that_never_failed_has_no_record(ledger: Ledger) -> None:
     assert ledger.circuit_breaker.failing() == {}
     assert probe(ledger, NOW) is HostState.HEALTHY
 
 
-def test_failures_in_a_row_are_counted_since_the_first(ledger: Ledger) -> None:
+def test_consecutive_failures_are_counted_since_the_first(ledger: Ledger) -> None:
     assert fail(ledger, NOW, NOW + 7, NOW + 9) == [HostState.FAILING] * 3
 
     assert ledger.circuit_breaker.failing() == {HOST: Host(HOST, 3, NOW, None)}
-    assert probe(ledger, NOW + 9) is HostState.HEALTHY, "not paused: ask it"
+    assert probe(ledger, NOW + 9) is HostState.HEALTHY, "a host that is not paused may be called"
 
 
 def test_a_burst_of_failures_pauses_no_host(ledger: Ledger) -> None:
@@ -50,13 +52,13 @@ def test_a_burst_of_failures_pauses_no_host(ledger: Ledger) -> None:
     assert ledger.circuit_breaker.failing()[HOST].next_probe is None
 
 
-def test_few_failures_pause_no_host_however_long_it_lasts(ledger: Ledger) -> None:
+def test_few_failures_pause_no_host_after_any_time(ledger: Ledger) -> None:
     times = [NOW + n * MIN_FAILING_MS for n in range(FAILURES_TO_OPEN - 1)]
 
     assert set(fail(ledger, *times)) == {HostState.FAILING}
 
 
-def test_a_host_is_paused_by_enough_failures_over_long_enough(ledger: Ledger) -> None:
+def test_enough_failures_over_the_minimum_time_pause_a_host(ledger: Ledger) -> None:
     fail(ledger, *[NOW] * (FAILURES_TO_OPEN - 1))
 
     assert fail(ledger, NOW + MIN_FAILING_MS) == [HostState.PAUSED]
@@ -65,21 +67,20 @@ def test_a_host_is_paused_by_enough_failures_over_long_enough(ledger: Ledger) ->
     assert ledger.circuit_breaker.failing() == {HOST: paused}
 
 
-def test_the_failure_that_makes_it_enough_may_be_the_one_that_makes_it_long(
+def test_enough_failures_pause_a_host_when_the_minimum_time_ends(
     ledger: Ledger,
 ) -> None:
-    assert fail(ledger, *[NOW] * FAILURES_TO_OPEN, NOW + MIN_FAILING_MS - 1, NOW + MIN_FAILING_MS)[
-        -2:
-    ] == [
-        HostState.FAILING,
-        HostState.PAUSED,
-    ]
+    fail(ledger, *[NOW] * FAILURES_TO_OPEN)
+
+    last = fail(ledger, NOW + MIN_FAILING_MS - 1, NOW + MIN_FAILING_MS)
+
+    assert last == [HostState.FAILING, HostState.PAUSED]
 
 
-def test_a_paused_host_that_fails_again_stays_so_and_its_probe_is_not_put_off(
+def test_another_failure_of_a_paused_host_does_not_delay_its_probe(
     ledger: Ledger,
 ) -> None:
-    last = kit.pause(ledger)
+    last = kit.pause_host(ledger)
 
     assert fail(ledger, last + 1, last + MIN_FAILING_MS) == [HostState.STILL_PAUSED] * 2
 
@@ -88,8 +89,8 @@ def test_a_paused_host_that_fails_again_stays_so_and_its_probe_is_not_put_off(
     }
 
 
-def test_a_paused_host_is_probed_by_one_once_in_an_interval(ledger: Ledger) -> None:
-    due = kit.pause(ledger) + PROBE_INTERVAL_MS
+def test_a_paused_host_has_one_probe_per_interval(ledger: Ledger) -> None:
+    due = kit.pause_host(ledger) + PROBE_INTERVAL_MS
 
     assert probe(ledger, due - 1) is HostState.PAUSED
     assert probe(ledger, due) is HostState.PROBE
@@ -101,8 +102,8 @@ def test_a_paused_host_is_probed_by_one_once_in_an_interval(ledger: Ledger) -> N
     }
 
 
-def test_the_probe_that_failed_leaves_the_host_paused(ledger: Ledger) -> None:
-    due = kit.pause(ledger) + PROBE_INTERVAL_MS
+def test_a_host_stays_paused_after_a_failed_probe(ledger: Ledger) -> None:
+    due = kit.pause_host(ledger) + PROBE_INTERVAL_MS
     probe(ledger, due)
 
     assert fail(ledger, due + 3) == [HostState.STILL_PAUSED]
@@ -111,28 +112,30 @@ def test_the_probe_that_failed_leaves_the_host_paused(ledger: Ledger) -> None:
     assert probe(ledger, due + PROBE_INTERVAL_MS) is HostState.PROBE
 
 
-def test_one_of_many_has_the_turn_to_probe(crowd: Ledger) -> None:
-    due = kit.pause(crowd) + PROBE_INTERVAL_MS
+def test_one_of_many_threads_may_probe(shared_ledger: Ledger) -> None:
+    due = kit.pause_host(shared_ledger) + PROBE_INTERVAL_MS
 
-    found = kit.together(16, lambda: probe(crowd, due))
+    results = kit.in_parallel(16, lambda: probe(shared_ledger, due))
 
-    assert kit.counted(found) == {HostState.PROBE: 1, HostState.PAUSED: 15}
+    assert Counter(results) == {HostState.PROBE: 1, HostState.PAUSED: 15}
 
 
-def test_one_failure_of_many_at_once_pauses_the_host(crowd: Ledger) -> None:
-    fail(crowd, NOW)
+def test_one_of_many_concurrent_failures_pauses_the_host(shared_ledger: Ledger) -> None:
+    fail(shared_ledger, NOW)
 
-    found = kit.together(16, lambda: crowd.circuit_breaker.failed(HOST, now=NOW + MIN_FAILING_MS))
+    results = kit.in_parallel(
+        16, lambda: shared_ledger.circuit_breaker.failed(HOST, now=NOW + MIN_FAILING_MS)
+    )
 
-    assert kit.counted(found) == {
+    assert Counter(results) == {
         HostState.FAILING: FAILURES_TO_OPEN - 2,
         HostState.PAUSED: 1,
         HostState.STILL_PAUSED: 16 - (FAILURES_TO_OPEN - 1),
     }
 
 
-def test_a_host_that_took_something_begins_anew(ledger: Ledger) -> None:
-    last = kit.pause(ledger)
+def test_a_success_resets_a_host(ledger: Ledger) -> None:
+    last = kit.pause_host(ledger)
 
     ledger.circuit_breaker.forget(HOST)
 
@@ -142,8 +145,8 @@ def test_a_host_that_took_something_begins_anew(ledger: Ledger) -> None:
     assert ledger.circuit_breaker.failing() == {HOST: Host(HOST, 1, last + 1, None)}
 
 
-def test_each_host_is_told_apart(ledger: Ledger) -> None:
-    last = kit.pause(ledger)
+def test_hosts_are_independent(ledger: Ledger) -> None:
+    last = kit.pause_host(ledger)
     fail(ledger, NOW, host=OTHER)
 
     assert sorted(ledger.circuit_breaker.failing()) == sorted([HOST, OTHER])
@@ -152,24 +155,24 @@ def test_each_host_is_told_apart(ledger: Ledger) -> None:
     assert list(ledger.circuit_breaker.failing()) == [HOST]
 
 
-def test_forgetting_no_host_asks_nothing_of_redis(redis: Redis) -> None:
+def test_forgetting_no_host_sends_no_command(redis: Redis) -> None:
     def connect() -> Redis:
-        raise AssertionError("Redis was asked")
+        raise AssertionError("a command was sent")
 
     Ledger(connect).circuit_breaker.forget()
 
 
 @pytest.mark.parametrize("time", [0, 999, NOW, 10**15])
-def test_times_come_back_to_the_millisecond(ledger: Ledger, time: int) -> None:
-    last = kit.pause(ledger, now=time)
+def test_times_keep_their_milliseconds(ledger: Ledger, time: int) -> None:
+    last = kit.pause_host(ledger, now=time)
 
     assert ledger.circuit_breaker.failing() == {
         HOST: Host(HOST, FAILURES_TO_OPEN, time, last + PROBE_INTERVAL_MS)
     }
 
 
-def test_times_of_hosts_are_compared_as_numbers(ledger: Ledger) -> None:
-    due = kit.pause(ledger, now=0) + PROBE_INTERVAL_MS
+def test_times_are_compared_as_numbers(ledger: Ledger) -> None:
+    due = kit.pause_host(ledger, now=0) + PROBE_INTERVAL_MS
 
     assert probe(ledger, 99_999) is HostState.PAUSED
     assert probe(ledger, due) is HostState.PROBE

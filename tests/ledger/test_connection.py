@@ -1,4 +1,4 @@
-"""A Redis that takes calls and never answers: one call at a time waits for it, the others fail."""
+"""A Redis that accepts calls and does not answer: one call at a time waits, and the others fail."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from time import monotonic
 
@@ -17,59 +18,95 @@ from redis import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from orchestrator.cli.stack import embedded_redis
+from orchestrator.jobs.model import Status
 from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.ledger import connection as module
 from orchestrator.ledger.connection import PAUSE_SECONDS, Clients, TimeoutGate
 from tests.ledger import kit
 from tests.support.fakes import Clock
 
-ANSWER = 0.2
+
+@pytest.fixture
+def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWER_TIMEOUT", 0.2)
 
 
 @pytest.fixture
-def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ANSWER_TIMEOUT", ANSWER)
+def long_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pause after a time-out is longer than a test."""
+    monkeypatch.setattr(module, "PAUSE_SECONDS", 3600.0)
 
 
 @pytest.fixture
-def silent(short: None) -> Iterator[Ledger]:
-    """A ledger whose server accepts and never answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
-        yield Ledger.from_url(f"redis://127.0.0.1:{server.getsockname()[1]}/0")
+def silent() -> Iterator[socket.socket]:
+    """A server that accepts connections and does not answer."""
+    with closing(socket.create_server(("127.0.0.1", 0), backlog=64)) as server:
+        server.setblocking(False)
+        yield server
 
 
-def spent(ledger: Ledger) -> float:
-    """How long a call took to fail. Seconds."""
-    begun = monotonic()
+def ledger_on(server: socket.socket) -> Ledger:
+    return Ledger.from_url(f"redis://127.0.0.1:{server.getsockname()[1]}/0")
+
+
+def connections(server: socket.socket) -> int:
+    """Return the number of new connections to a server."""
+    number = 0
+    while True:
+        try:
+            connection, _ = server.accept()
+        except BlockingIOError:
+            return number
+        connection.close()
+        number += 1
+
+
+@pytest.mark.usefixtures("short_timeout", "long_pause")
+def test_of_many_calls_only_those_at_the_start_wait_for_the_timeout(
+    silent: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, timeouts = ledger_on(silent), []
+    timed_out = TimeoutGate.timed_out
+
+    def record(gate: TimeoutGate) -> None:
+        timeouts.append(gate)
+        timed_out(gate)
+
+    monkeypatch.setattr(TimeoutGate, "timed_out", record)
+
+    def call(_: int) -> None:
+        with pytest.raises(LedgerUnavailable):
+            ledger.last_sweep()
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(call, range(64)))
+
+    assert 1 <= len(timeouts) <= 8, "each of the 8 threads waits once at most"
+
+
+@pytest.mark.usefixtures("short_timeout", "long_pause")
+def test_a_call_that_timed_out_is_not_repeated(silent: socket.socket) -> None:
+    with pytest.raises(LedgerUnavailable):
+        ledger_on(silent).last_sweep()
+
+    assert connections(silent) == 1
+
+
+@pytest.mark.usefixtures("short_timeout", "long_pause")
+def test_the_next_call_after_a_timeout_does_not_reach_redis(silent: socket.socket) -> None:
+    ledger = ledger_on(silent)
     with pytest.raises(LedgerUnavailable):
         ledger.last_sweep()
-    return monotonic() - begun
+    assert connections(silent) == 1
+
+    with pytest.raises(LedgerUnavailable, match="the last call timed out"):
+        ledger.last_sweep()
+
+    assert connections(silent) == 0
 
 
-def test_many_calls_at_once_cost_one_time_out_and_not_one_each(silent: Ledger) -> None:
-    begun = monotonic()
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: spent(silent), range(64)))
-
-    assert monotonic() - begun < 7 * ANSWER  # without the breaker 8, since 8 threads make 64 calls
-
-
-def test_a_time_out_is_not_waited_for_twice(short: None) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        url = f"redis://127.0.0.1:{server.getsockname()[1]}/0"
-        least = min(spent(Ledger.from_url(url)) for _ in range(4))  # a busy machine may add to some
-    assert ANSWER <= least < 2 * ANSWER
-
-
-def test_after_a_time_out_the_next_call_fails_at_once(silent: Ledger) -> None:
-    spent(silent)
-
-    assert spent(silent) < ANSWER / 2
-
-
-def test_it_heals_by_itself_and_no_late_answer_is_taken_for_another_calls(
-    tmp_path: Path, short: None
-) -> None:
+@pytest.mark.usefixtures("short_timeout")
+def test_a_ledger_recovers_and_does_not_read_a_late_answer_of_another_call(tmp_path: Path) -> None:
     with embedded_redis(tmp_path) as url:
         ledger = Ledger.from_url(url)
         ledger.mark_sweep(now=7, host="here")
@@ -81,7 +118,7 @@ def test_it_heals_by_itself_and_no_late_answer_is_taken_for_another_calls(
         finally:
             os.kill(pid, signal.SIGCONT)
 
-        kit.eventually(lambda: answers(ledger), within=5)
+        kit.eventually(lambda: answers(ledger))
         assert ledger.last_sweep() == 7
 
 
@@ -93,23 +130,23 @@ def answers(ledger: Ledger) -> bool:
     return True
 
 
-def test_a_wait_that_is_the_one_to_try_is_not_hindered_by_itself(
+def test_the_one_call_that_may_try_is_not_blocked_by_its_inner_calls(
     real_redis: Redis, redis_url: str
 ) -> None:
     ledger = Ledger.from_url(redis_url)
     job_id = kit.running(ledger)
-    breaker = ledger._redis.__self__._gate  # type: ignore[attr-defined]
-    breaker._clock = lambda: monotonic() - 2 * PAUSE_SECONDS
-    breaker.timed_out()
-    breaker._clock = monotonic
+    gate = ledger._redis.__self__._gate  # type: ignore[attr-defined]
+    gate._clock = lambda: monotonic() - 2 * PAUSE_SECONDS
+    gate.timed_out()
+    gate._clock = monotonic
 
-    found = ledger.wait(job_id, 0.01)
+    job = ledger.wait(job_id, 0.01)
 
-    assert found is not None
-    assert found.status == "running"
+    assert job is not None
+    assert job.status is Status.RUNNING
 
 
-def test_a_call_within_a_call_that_is_not_answered_counts() -> None:
+def test_a_timeout_of_an_inner_call_counts() -> None:
     clients = Clients(fakeredis.FakeRedis)
     with pytest.raises(LedgerUnavailable), clients.client(), clients.client():
         raise RedisTimeoutError
@@ -118,7 +155,7 @@ def test_a_call_within_a_call_that_is_not_answered_counts() -> None:
         pass
 
 
-# The breaker alone ----------------------------------------------------------------------------
+# TimeoutGate ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -127,20 +164,21 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def tripped(clock: Clock) -> TimeoutGate:
-    breaker = TimeoutGate(lambda: clock() / 1000)
-    breaker.enter()
-    breaker.timed_out()
-    return breaker
+def closed_gate(clock: Clock) -> TimeoutGate:
+    """A gate just after a time-out."""
+    gate = TimeoutGate(lambda: clock() / 1000)
+    gate.enter()
+    gate.timed_out()
+    return gate
 
 
-def elsewhere(breaker: TimeoutGate) -> bool:
-    """Whether a call of another thread may try."""
+def other_thread_may_enter(gate: TimeoutGate) -> bool:
+    """Return True if a call of another thread may try."""
     allowed = []
 
     def call() -> None:
         try:
-            breaker.enter()
+            gate.enter()
             allowed.append(True)
         except LedgerUnavailable:
             allowed.append(False)
@@ -151,54 +189,56 @@ def elsewhere(breaker: TimeoutGate) -> bool:
     return allowed[0]
 
 
-def test_while_all_is_well_every_call_goes_through() -> None:
-    breaker = TimeoutGate()
+def test_every_call_may_enter_while_redis_answers() -> None:
+    gate = TimeoutGate()
     for _ in range(3):
-        breaker.enter()
-        assert elsewhere(breaker)
-        breaker.answered()
+        gate.enter()
+        assert other_thread_may_enter(gate)
+        gate.answered()
 
 
-def test_a_call_fails_until_the_pause_is_over(tripped: TimeoutGate, clock: Clock) -> None:
-    assert not elsewhere(tripped)
+def test_calls_fail_until_the_end_of_the_pause(closed_gate: TimeoutGate, clock: Clock) -> None:
+    assert not other_thread_may_enter(closed_gate)
     clock.forward(PAUSE_SECONDS - 0.001)
-    assert not elsewhere(tripped)
+    assert not other_thread_may_enter(closed_gate)
     clock.forward(0.001)
-    assert elsewhere(tripped)
+    assert other_thread_may_enter(closed_gate)
 
 
-def test_then_one_call_tries_and_the_others_fail(tripped: TimeoutGate, clock: Clock) -> None:
-    clock.forward(PAUSE_SECONDS)
-    tripped.enter()
-
-    assert not elsewhere(tripped)
-    tripped.enter()  # the same thread, within its call
-
-
-def test_an_answer_lets_every_call_through(tripped: TimeoutGate, clock: Clock) -> None:
-    clock.forward(PAUSE_SECONDS)
-    tripped.enter()
-    tripped.answered()
-
-    assert elsewhere(tripped)
-    assert elsewhere(tripped)
-
-
-def test_another_time_out_is_another_pause(tripped: TimeoutGate, clock: Clock) -> None:
-    clock.forward(PAUSE_SECONDS)
-    tripped.enter()
-    tripped.timed_out()
-
-    assert not elsewhere(tripped)
-    clock.forward(PAUSE_SECONDS)
-    assert elsewhere(tripped)
-
-
-def test_who_tries_and_is_never_heard_of_again_does_not_keep_the_others_out(
-    tripped: TimeoutGate, clock: Clock
+def test_after_the_pause_one_thread_tries_and_the_others_fail(
+    closed_gate: TimeoutGate, clock: Clock
 ) -> None:
     clock.forward(PAUSE_SECONDS)
-    assert elsewhere(tripped)
+    closed_gate.enter()
+
+    assert not other_thread_may_enter(closed_gate)
+    closed_gate.enter()  # an inner call of the same thread
+
+
+def test_an_answer_opens_the_gate_for_every_call(closed_gate: TimeoutGate, clock: Clock) -> None:
+    clock.forward(PAUSE_SECONDS)
+    closed_gate.enter()
+    closed_gate.answered()
+
+    assert other_thread_may_enter(closed_gate)
+    assert other_thread_may_enter(closed_gate)
+
+
+def test_another_timeout_starts_another_pause(closed_gate: TimeoutGate, clock: Clock) -> None:
+    clock.forward(PAUSE_SECONDS)
+    closed_gate.enter()
+    closed_gate.timed_out()
+
+    assert not other_thread_may_enter(closed_gate)
+    clock.forward(PAUSE_SECONDS)
+    assert other_thread_may_enter(closed_gate)
+
+
+def test_a_thread_that_never_returns_does_not_block_the_others(
+    closed_gate: TimeoutGate, clock: Clock
+) -> None:
+    clock.forward(PAUSE_SECONDS)
+    assert other_thread_may_enter(closed_gate)
 
     clock.forward(module.CONNECT_TIMEOUT + module.ANSWER_TIMEOUT)
-    assert elsewhere(tripped)
+    assert other_thread_may_enter(closed_gate)

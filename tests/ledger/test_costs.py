@@ -1,8 +1,9 @@
-"""What a job costs: round trips to Redis, and memory in it."""
+"""The cost of a job: its round trips to Redis, and its memory in Redis."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,103 +15,107 @@ from orchestrator.cli.stack import embedded_redis
 from orchestrator.jobs.model import FOLLOW_UPS, JobRequest
 from orchestrator.ledger import Ledger, codec, keys
 from tests.ledger import kit
-from tests.ledger.calls import CALLS, PUBLIC, prepared
-from tests.ledger.kit import LOOK, NOW
+from tests.ledger.calls import CALLS, PUBLIC, prepare
+from tests.ledger.kit import NEXT_DUE, NOW
 
-#: Two of the ledger's methods talk more than once to Redis; neither is on a job's way.
-TALKATIVE = {"server", "wait"}
-#: These ask for several things in one round trip.
+#: Methods with several round trips. No step of a job needs them.
+SEVERAL_ROUND_TRIPS = {"server", "wait"}
+#: The commands of the methods that send several in one round trip. The other methods send one.
 PIPELINED = {"follow_ups.backlog": 3, "follow_ups.dead": 2, "follow_ups.publish": 2}
-#: Bytes in Redis that a running job may cost beyond its stored request.
-OVERHEAD = 1536
+#: The methods that read every shard.
+PER_SHARD = ("follow_ups.at_risk", "follow_ups.backlog", "follow_ups.dead", "overview.tidy")
+#: The limit of a running job's memory in Redis, without its request. Bytes.
+MAX_JOB_BYTES = 1536
 
 
-def sent(redis: Redis, work: Callable[[], object]) -> list[str]:
-    """The commands that reach the server while `work` is done, without those inside scripts."""
+def commands_of(redis: Redis, work: Callable[[], object]) -> list[str]:
+    """Return the commands that the server receives during `work`. Scripts count as one command."""
     commands: list[str] = []
     with redis.client() as marker, redis.monitor() as monitor:  # type: ignore[no-untyped-call]
         work()
-        marker.echo("that was all")
-        for seen in monitor.listen():
-            if "that was all" in seen["command"]:
+        marker.echo("end of the test")
+        for command in monitor.listen():
+            if "end of the test" in command["command"]:
                 return commands
-            if seen["client_type"] != "lua":
-                commands.append(seen["command"].split(" ")[0].upper())
+            if command["client_type"] != "lua":
+                commands.append(command["command"].split(" ")[0].upper())
     raise AssertionError("the monitor ended")
 
 
-@pytest.mark.parametrize("name", sorted(set(PUBLIC) - TALKATIVE))
-def test_a_method_is_one_round_trip(crowd: Ledger, real_redis: Redis, name: str) -> None:
-    CALLS[name](crowd, prepared(crowd, name))  # the script is loaded
-    lease = prepared(crowd, name)
+def test_a_method_sends_one_command(shared_ledger: Ledger, real_redis: Redis) -> None:
+    numbers = {}
+    for name in sorted(set(PUBLIC) - SEVERAL_ROUND_TRIPS):
+        CALLS[name](shared_ledger, prepare(shared_ledger, name))  # loads the script
+        real_redis.flushdb()
+        lease = prepare(shared_ledger, name)
+        numbers[name] = len(commands_of(real_redis, partial(CALLS[name], shared_ledger, lease)))
 
-    commands = sent(real_redis, lambda: CALLS[name](crowd, lease))
-
-    assert len(commands) == PIPELINED.get(name, 1), commands
-
-
-PER_SHARD = ("follow_ups.at_risk", "follow_ups.backlog", "follow_ups.dead", "overview.tidy")
+    assert numbers == {name: PIPELINED.get(name, 1) for name in numbers}
 
 
 @pytest.mark.parametrize("name", PER_SHARD)
-def test_a_method_about_all_shards_is_one_round_trip_for_each(
+def test_a_method_about_all_shards_is_one_round_trip_per_shard(
     real_redis: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     sharded = Ledger.from_url(redis_url, shards=3)
-    lease = prepared(sharded, name)
-    CALLS[name](sharded, lease)  # the script is loaded
-    trips: list[object] = []
+    lease = prepare(sharded, name)
+    CALLS[name](sharded, lease)  # loads the script
+    round_trips: list[object] = []
     send: Any = AbstractConnection.send_packed_command
 
-    def seen(self: AbstractConnection, *args: Any, **options: Any) -> Any:
-        trips.append(self)
+    def record(self: AbstractConnection, *args: Any, **options: Any) -> Any:
+        round_trips.append(self)
         return send(self, *args, **options)
 
-    monkeypatch.setattr(AbstractConnection, "send_packed_command", seen)
+    monkeypatch.setattr(AbstractConnection, "send_packed_command", record)
     CALLS[name](sharded, lease)
 
-    assert len(trips) == 3
+    assert len(round_trips) == 3
 
 
-def test_what_is_due_of_either_kind_is_one_round_trip(crowd: Ledger, real_redis: Redis) -> None:
+def test_the_due_follow_ups_of_each_kind_are_one_round_trip(
+    shared_ledger: Ledger, real_redis: Redis
+) -> None:
     def due() -> None:
         for step in FOLLOW_UPS:
-            crowd.follow_ups.due(0, step, now=NOW, limit=10)
+            shared_ledger.follow_ups.due(0, step, now=NOW, limit=10)
 
     due()
 
-    assert sent(real_redis, due) == ["EVALSHA", "ZRANGEBYSCORE"]
+    assert commands_of(real_redis, due) == ["EVALSHA", "ZRANGEBYSCORE"]
 
 
 def test_the_round_trips_of_a_job_from_enqueue_to_callback(
-    crowd: Ledger, real_redis: Redis
+    shared_ledger: Ledger, real_redis: Redis
 ) -> None:
     def life() -> None:
-        job_id = kit.running(crowd)
-        crowd.settle_attempt(job_id, 1, "task-1", kit.SUCCESS, now=NOW)
+        job_id = kit.running(shared_ledger)
+        shared_ledger.settle_attempt(job_id, 1, "task-1", kit.SUCCESS, now=NOW)
 
     life()
 
-    assert sent(real_redis, life) == ["EVALSHA"] * 4
+    assert commands_of(real_redis, life) == ["EVALSHA"] * 4
 
 
-def test_the_round_trips_of_what_follows(crowd: Ledger, real_redis: Redis) -> None:
-    kit.quiet(crowd)
-    job_id = kit.ended(crowd)
+def test_the_round_trips_of_the_follow_ups(shared_ledger: Ledger, real_redis: Redis) -> None:
+    kit.finished(shared_ledger)
+    job_id = kit.settled(shared_ledger)
 
     def life() -> None:
         for step in FOLLOW_UPS:
-            kit.followed(crowd, job_id, step)
+            kit.finish_follow_up(shared_ledger, job_id, step)
 
-    assert sent(real_redis, life) == ["EVALSHA"] * 4
+    assert commands_of(real_redis, life) == ["EVALSHA"] * 4
 
 
-def test_a_script_is_sent_whole_once_after_a_restart(crowd: Ledger, real_redis: Redis) -> None:
-    kit.create(crowd)
+def test_the_text_of_a_script_is_sent_once_after_a_restart(
+    shared_ledger: Ledger, real_redis: Redis
+) -> None:
+    kit.create(shared_ledger)
     real_redis.script_flush()
 
-    assert sent(real_redis, lambda: kit.create(crowd)) == ["EVALSHA", "EVAL"]
-    assert sent(real_redis, lambda: kit.create(crowd)) == ["EVALSHA"]
+    assert commands_of(real_redis, lambda: kit.create(shared_ledger)) == ["EVALSHA", "EVAL"]
+    assert commands_of(real_redis, lambda: kit.create(shared_ledger)) == ["EVALSHA"]
 
 
 def test_a_running_job_costs_little_memory_beyond_its_request(tmp_path: Path) -> None:
@@ -120,7 +125,7 @@ def test_a_running_job_costs_little_memory_beyond_its_request(tmp_path: Path) ->
     def run(ledger: Ledger) -> str:
         job_id = kit.create(ledger, request)
         kit.claim(ledger, job_id)
-        ledger.accepted(job_id, 1, task, now=NOW, due_at=LOOK, cost=kit.COST)
+        ledger.accepted(job_id, 1, task, now=NOW, due_at=NEXT_DUE, cost=kit.COST)
         return job_id
 
     with embedded_redis(tmp_path) as url, Redis.from_url(url, decode_responses=True) as redis:
@@ -135,7 +140,7 @@ def test_a_running_job_costs_little_memory_beyond_its_request(tmp_path: Path) ->
         each = (used(redis) - before) / jobs - len(codec.dumps(request.stored()))
         assert redis.hget(keys.job(last), "status") == "running"
     print(f"a running job costs {each:.0f} bytes beyond its request")  # noqa: T201
-    assert 0 < each <= OVERHEAD
+    assert 0 < each <= MAX_JOB_BYTES
 
 
 def used(redis: Redis) -> int:

@@ -1,7 +1,8 @@
-"""Creating a job: what is stored, and how idempotency keys keep a caller from paying twice."""
+"""Creating a job: the stored values, and idempotency keys that prevent a second charge."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -10,7 +11,7 @@ from redis import Redis
 from orchestrator.jobs.model import Job, JobRequest, Status, Step
 from orchestrator.ledger import Created, Idempotency, Ledger, Result, keys
 from tests.ledger import kit
-from tests.ledger.kit import DAY, DEADLINE, NOW, REQUEST, Wire
+from tests.ledger.kit import DAY, DEADLINE, NOW, REQUEST, TTL_MARGIN, RecordingClient
 
 KEY = Idempotency("caller", "order-17")
 OTHER_REQUEST = replace(REQUEST, options={"prompt": "A blue cube"})
@@ -61,11 +62,11 @@ def test_a_new_job_is_queued_and_due_at_once(ledger: Ledger, redis: Redis) -> No
     ],
     ids=["native", "odd characters", "every field"],
 )
-def test_a_request_comes_back_as_it_was_given(ledger: Ledger, request_: JobRequest) -> None:
+def test_a_request_is_stored_unchanged(ledger: Ledger, request_: JobRequest) -> None:
     assert kit.job(ledger, kit.create(ledger, request_)).request == request_
 
 
-def test_a_repeated_key_gives_the_same_job(ledger: Ledger, redis: Redis) -> None:
+def test_a_repeated_key_returns_the_same_job(ledger: Ledger, redis: Redis) -> None:
     first = create(ledger)
 
     again = create(ledger)
@@ -73,10 +74,10 @@ def test_a_repeated_key_gives_the_same_job(ledger: Ledger, redis: Redis) -> None
     assert first.result is Result.CREATED
     assert again == Created(Result.REPLAYED, first.job_id)
     assert jobs(redis) == [keys.job(first.job_id)]
-    assert kit.names(ledger, first.job_id) == ["created"]
+    assert kit.event_names(ledger, first.job_id) == ["created"]
 
 
-def test_a_repeated_key_gives_the_same_job_after_it_was_settled(ledger: Ledger) -> None:
+def test_a_repeated_key_returns_the_same_job_after_its_settlement(ledger: Ledger) -> None:
     first = create(ledger)
     ledger.cancel(first.job_id, now=NOW)
 
@@ -103,14 +104,14 @@ def test_the_order_of_a_requests_fields_does_not_matter(ledger: Ledger) -> None:
         replace(REQUEST, options={}, native={"prompt": "A red cube"}),
     ],
 )
-def test_a_key_used_for_another_request_is_a_mismatch_and_makes_nothing(
+def test_a_key_with_another_request_is_a_mismatch_and_creates_nothing(
     ledger: Ledger, redis: Redis, other: JobRequest
 ) -> None:
     first = create(ledger)
-    before = kit.everything(redis)
+    before = kit.state(redis)
 
     assert create(ledger, other) == Created(Result.MISMATCH, first.job_id)
-    assert kit.everything(redis) == before
+    assert kit.state(redis) == before
 
 
 def test_two_callers_may_use_the_same_key(ledger: Ledger) -> None:
@@ -121,7 +122,7 @@ def test_two_callers_may_use_the_same_key(ledger: Ledger) -> None:
     assert mine.job_id != yours.job_id
 
 
-def test_scope_and_key_do_not_run_into_each_other(ledger: Ledger) -> None:
+def test_scope_and_key_are_separated(ledger: Ledger) -> None:
     assert create(ledger, key=Idempotency("ab", "c")).result is Result.CREATED
     assert create(ledger, key=Idempotency("a", "bc")).result is Result.CREATED
 
@@ -132,28 +133,28 @@ def test_without_a_key_equal_requests_are_two_jobs(ledger: Ledger, redis: Redis)
     assert not [key for key in kit.every_key(redis) if "idempotency" in key]
 
 
-def test_a_callers_key_is_not_stored_in_clear(ledger: Ledger, redis: Redis) -> None:
+def test_an_idempotency_key_is_not_stored_as_text(ledger: Ledger, redis: Redis) -> None:
     create(ledger, key=Idempotency("caller", "sk-secret-in-a-key"))
 
-    assert "sk-secret" not in repr((kit.everything(redis), kit.every_key(redis)))
+    assert "sk-secret" not in repr((kit.state(redis), kit.every_key(redis)))
 
 
-def test_a_key_is_remembered_for_a_day(ledger: Ledger, redis: Redis) -> None:
+def test_a_key_is_kept_for_a_day(ledger: Ledger, redis: Redis) -> None:
     create(ledger)
 
-    left = kit.lifetime(redis, key_of(KEY))
+    left = kit.ttl(redis, key_of(KEY))
     assert left is not None
-    assert DAY - 60_000 < left <= DAY
+    assert DAY - TTL_MARGIN < left <= DAY
 
 
-def test_a_replay_does_not_lengthen_a_keys_life(redis: Redis) -> None:
+def test_a_replay_does_not_extend_the_lifetime_of_a_key(redis: Redis) -> None:
     create(Ledger(lambda: redis, idempotency_ms=60_000))
     create(Ledger(lambda: redis))
 
-    assert (kit.lifetime(redis, key_of(KEY)) or DAY) <= 60_000
+    assert (kit.ttl(redis, key_of(KEY)) or DAY) <= 60_000
 
 
-def test_a_key_makes_a_new_job_once_it_has_expired(redis: Redis) -> None:
+def test_an_expired_key_creates_a_new_job(redis: Redis) -> None:
     ledger = Ledger(lambda: redis, idempotency_ms=1)
     first = create(ledger)
     kit.eventually(lambda: not redis.exists(key_of(KEY)))
@@ -164,7 +165,7 @@ def test_a_key_makes_a_new_job_once_it_has_expired(redis: Redis) -> None:
     assert again.job_id != first.job_id
 
 
-def test_a_key_whose_job_has_expired_makes_a_new_one(redis: Redis) -> None:
+def test_a_key_of_an_expired_job_creates_a_new_job(redis: Redis) -> None:
     brief, ledger = Ledger(lambda: redis, retention_ms=1), Ledger(lambda: redis)
     first = create(brief)
     brief.cancel(first.job_id, now=NOW)
@@ -176,25 +177,25 @@ def test_a_key_whose_job_has_expired_makes_a_new_one(redis: Redis) -> None:
     assert create(ledger, OTHER_REQUEST) == Created(Result.REPLAYED, second.job_id)
 
 
-def test_twenty_concurrent_calls_with_one_key_make_one_job(
-    crowd: Ledger, real_redis: Redis
+def test_twenty_concurrent_calls_with_one_key_create_one_job(
+    shared_ledger: Ledger, real_redis: Redis
 ) -> None:
-    made = kit.together(20, lambda: create(crowd))
+    made = kit.in_parallel(20, lambda: create(shared_ledger))
 
     assert len({one.job_id for one in made}) == 1
-    assert kit.counted(one.result for one in made) == {Result.CREATED: 1, Result.REPLAYED: 19}
+    assert Counter(one.result for one in made) == {Result.CREATED: 1, Result.REPLAYED: 19}
     assert jobs(real_redis) == [keys.job(made[0].job_id)]
-    assert kit.names(crowd, made[0].job_id) == ["created"]
+    assert kit.event_names(shared_ledger, made[0].job_id) == ["created"]
 
 
-def test_a_call_whose_answer_was_lost_is_repeated_without_harm(
-    wired: Ledger, wire: Wire, redis: Redis
+def test_a_repeated_call_after_a_lost_answer_changes_nothing(
+    recorded_ledger: Ledger, recorder: RecordingClient, redis: Redis
 ) -> None:
-    made = create(wired)
-    create_again = wire.again
-    kit.claim(wired, made.job_id)
-    before = kit.everything(redis)
+    made = create(recorded_ledger)
+    create_again = recorder.repeat
+    kit.claim(recorded_ledger, made.job_id)
+    before = kit.state(redis)
 
     assert create_again() == ["created"]
-    assert kit.everything(redis) == before
-    assert kit.names(wired, made.job_id) == ["created", "submitting"]
+    assert kit.state(redis) == before
+    assert kit.event_names(recorded_ledger, made.job_id) == ["created", "submitting"]

@@ -1,4 +1,4 @@
-"""The ledger also runs on fakeredis, which tests of the faces use."""
+"""A small proof that the ledger also runs on fakeredis, which tests of the API and the CLI use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from orchestrator.jobs.model import FollowUpStatus, Status, Step
 from orchestrator.ledger import Ledger, Result
 from tests.ledger import kit
-from tests.ledger.kit import LOOK, NOTIFYING, NOW, SUCCESS
+from tests.ledger.kit import NEXT_DUE, NOTIFYING, NOW, SUCCESS
 
 
 @pytest.fixture
@@ -17,21 +17,21 @@ def ledger() -> Ledger:
     return Ledger(lambda: client)
 
 
-def test_a_job_lives_its_whole_life(ledger: Ledger) -> None:
+def test_a_job_runs_from_its_creation_to_the_end_of_its_follow_ups(ledger: Ledger) -> None:
     job_id = kit.create(ledger, NOTIFYING)
     lease = kit.claim(ledger, job_id)
     assert lease.job.status is Status.SUBMITTING
-    assert ledger.accepted(job_id, 1, "task-1", now=NOW, due_at=LOOK) is Result.RUNNING
-    poll = ledger.claim(job_id, Step.POLL, now=LOOK, lease_ms=1000)
+    assert ledger.accepted(job_id, 1, "task-1", now=NOW, due_at=NEXT_DUE) is Result.RUNNING
+    poll = ledger.claim(job_id, Step.POLL, now=NEXT_DUE, lease_ms=1000)
     assert poll is not None
-    assert ledger.defer(poll, now=LOOK, due_at=LOOK, tries=1, detail={}) is Result.DEFERRED
-    settlement = ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=LOOK)
+    assert ledger.defer(poll, now=NEXT_DUE, due_at=NEXT_DUE, tries=1, detail={}) is Result.DEFERRED
+    settlement = ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NEXT_DUE)
     assert (settlement.result, settlement.due) == (Result.SETTLED, (Step.ARCHIVE, Step.NOTIFY))
     for step in settlement.due:
-        held = kit.follow(ledger, job_id, step, now=LOOK)
-        ended = ledger.follow_ups.done(held, step, FollowUpStatus.DONE, now=LOOK, tries=1)
+        held = kit.claim_follow_up(ledger, job_id, step, now=NEXT_DUE)
+        ended = ledger.follow_ups.done(held, step, FollowUpStatus.DONE, now=NEXT_DUE, tries=1)
         assert ended is Result.RECORDED
-    assert ledger.due(0, now=LOOK, limit=9) == []
+    assert ledger.due(0, now=NEXT_DUE, limit=9) == []
     [job] = ledger.overview.page(9).jobs
     assert (job.id, job.done) == (job_id, True)
 

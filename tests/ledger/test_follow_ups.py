@@ -1,4 +1,4 @@
-"""What follows from an outcome: images are archived and the caller is told, each at its pace."""
+"""The follow-ups of an outcome: the archive of the images, and the notification of the caller."""
 
 from __future__ import annotations
 
@@ -31,85 +31,87 @@ from tests.ledger.kit import (
     REQUEST,
     SUCCESS,
 )
-from tests.ledger.test_follow_leases import follow_up, lives, taken
+from tests.ledger.test_follow_leases import follow_up, try_claim
 
 PENDING = FollowUpStatus.PENDING
-WAYS: dict[str, JobRequest] = {
+#: Requests with each kind of notification.
+TARGETS: dict[str, JobRequest] = {
     "url": replace(REQUEST, notify_url="https://hooks.example/jobs"),
     "task": replace(REQUEST, notify_task="shop.orders.done", notify_queue="shop"),
     "stream": replace(REQUEST, notify_stream="orders"),
 }
-# What follows ------------------------------------------------------------------------------
+
+# The follow-ups of each outcome ----------------------------------------------------------------
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_a_caller_that_wants_to_be_told_is_waiting_until_there_is_an_outcome(
-    ledger: Ledger, redis: Redis, way: str
-) -> None:
-    job_id = kit.create(ledger, WAYS[way])
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_notification_waits_for_the_outcome(ledger: Ledger, redis: Redis, target: str) -> None:
+    job_id = kit.create(ledger, TARGETS[target])
 
     assert kit.job(ledger, job_id).notification == FollowUp(FollowUpStatus.WAITING)
     assert kit.job(ledger, job_id).archive is None
-    assert kit.follow_look(redis, job_id, Step.NOTIFY) is None
-    kit.invariant(redis, job_id)
+    assert kit.follow_up_due_at(redis, job_id, Step.NOTIFY) is None
+    kit.check_job(redis, job_id)
 
 
 @pytest.mark.parametrize("request_", [REQUEST, replace(REQUEST, notify_queue="shop")])
-def test_a_caller_that_names_no_way_is_not_told(ledger: Ledger, request_: JobRequest) -> None:
-    job_id = kit.ended(ledger, FAILURE, request_)
+def test_a_request_without_a_target_has_no_notification(
+    ledger: Ledger, request_: JobRequest
+) -> None:
+    job_id = kit.settled(ledger, FAILURE, request_)
 
     assert kit.job(ledger, job_id).notification is None
     assert kit.job(ledger, job_id).archive is None
 
 
-def test_both_follow_from_a_success_at_once(ledger: Ledger, redis: Redis) -> None:
-    job_id = kit.ended(ledger, now=NOW + 5)
+def test_a_success_makes_both_follow_ups_due_at_once(ledger: Ledger, redis: Redis) -> None:
+    job_id = kit.settled(ledger, now=NOW + 5)
 
     due = FollowUp(PENDING, since=NOW + 5, due_at=NOW + 5)
     assert (kit.job(ledger, job_id).archive, kit.job(ledger, job_id).notification) == (due, due)
-    assert {kit.follow_look(redis, job_id, step) for step in FOLLOW_UPS} == {NOW + 5}
-    assert lives(redis, job_id) == {None}
-    kit.invariant(redis, job_id)
+    assert {kit.follow_up_due_at(redis, job_id, step) for step in FOLLOW_UPS} == {NOW + 5}
+    assert kit.job_ttls(redis, job_id) == {None}
+    kit.check_job(redis, job_id)
 
 
 @pytest.mark.parametrize("outcome", [FAILURE, Outcome(Status.CANCELLED, error=FAILURE.error)])
-def test_nothing_is_archived_of_a_job_without_images(
+def test_a_job_without_images_has_no_archive(
     ledger: Ledger, redis: Redis, outcome: Outcome
 ) -> None:
-    job_id = kit.ended(ledger, outcome)
+    job_id = kit.settled(ledger, outcome)
 
     job = kit.job(ledger, job_id)
     assert (job.archive, job.notification) == (None, FollowUp(PENDING, since=NOW, due_at=NOW))
-    assert taken(ledger, job_id, Step.ARCHIVE, NOW) is None
-    kit.invariant(redis, job_id)
+    assert try_claim(ledger, job_id, Step.ARCHIVE, NOW) is None
+    kit.check_job(redis, job_id)
 
 
-def test_a_caller_is_told_that_its_job_was_called_off(ledger: Ledger, redis: Redis) -> None:
+def test_a_cancelled_job_has_a_notification(ledger: Ledger, redis: Redis) -> None:
     job_id = kit.create(ledger, NOTIFYING)
     ledger.cancel(job_id, now=NOW + 3)
 
     assert follow_up(ledger, job_id, Step.NOTIFY) == FollowUp(PENDING, NOW + 3, due_at=NOW + 3)
-    assert lives(redis, job_id) == {None}
-    kit.invariant(redis, job_id)
+    assert kit.job_ttls(redis, job_id) == {None}
+    kit.check_job(redis, job_id)
 
 
 LINKS: dict[str, tuple[tuple[int | None, ...], int]] = {
     "one": ((NOW + DAY,), NOW + DAY),
-    "the first to die": ((NOW + DAY, NOW + 7, NOW + 2 * DAY), NOW + 7),
-    "not said": ((None,), NOW + DEFAULT_LINK_LIFETIME_MS),
-    "not said of one": ((NOW + 3 * DEFAULT_LINK_LIFETIME_MS, None), NOW + DEFAULT_LINK_LIFETIME_MS),
-    "none": ((), NOW),
+    "the first to expire": ((NOW + DAY, NOW + 7, NOW + 2 * DAY), NOW + 7),
+    "unknown": ((None,), NOW + DEFAULT_LINK_LIFETIME_MS),
+    "one unknown": ((NOW + 3 * DEFAULT_LINK_LIFETIME_MS, None), NOW + DEFAULT_LINK_LIFETIME_MS),
+    "no image": ((), NOW),
 }
 
 
 @pytest.mark.parametrize("links", LINKS)
-def test_the_first_link_to_die_says_how_urgent_an_archive_is(
+def test_the_first_link_expiry_orders_the_archives(
     ledger: Ledger, redis: Redis, links: str
 ) -> None:
-    deaths, expected = LINKS[links]
-    images = tuple(Image("https://images.example/0.png", death) for death in deaths)
+    expiries, expected = LINKS[links]
+    images = tuple(Image("https://images.example/0.png", expiry) for expiry in expiries)
 
-    job_id = kit.ended(ledger, Outcome.succeeded(images))
+    job_id = kit.settled(ledger, Outcome.succeeded(images))
 
     assert redis.zscore(keys.expiring(0), job_id) == expected
 
@@ -132,13 +134,13 @@ def by_worker(ledger: Ledger, job_id: str) -> Settlement:
 
 
 SETTLED: list[tuple[str, Settle, JobRequest, list[Step]]] = [
-    ("a success that is told", by_callback(SUCCESS), NOTIFYING, [Step.ARCHIVE, Step.NOTIFY]),
-    ("a success", by_callback(SUCCESS), REQUEST, [Step.ARCHIVE]),
-    ("a failure that is told", by_callback(FAILURE), NOTIFYING, [Step.NOTIFY]),
-    ("a worker's failure", by_worker, NOTIFYING, [Step.NOTIFY]),
-    ("a failure", by_callback(FAILURE), REQUEST, []),
-    ("called off and told", lambda x, i: x.cancel(i, now=NOW), NOTIFYING, [Step.NOTIFY]),
-    ("called off", lambda x, i: x.cancel(i, now=NOW), REQUEST, []),
+    ("success, notified", by_callback(SUCCESS), NOTIFYING, [Step.ARCHIVE, Step.NOTIFY]),
+    ("success", by_callback(SUCCESS), REQUEST, [Step.ARCHIVE]),
+    ("failure, notified", by_callback(FAILURE), NOTIFYING, [Step.NOTIFY]),
+    ("failure of a worker, notified", by_worker, NOTIFYING, [Step.NOTIFY]),
+    ("failure", by_callback(FAILURE), REQUEST, []),
+    ("cancelled, notified", lambda x, i: x.cancel(i, now=NOW), NOTIFYING, [Step.NOTIFY]),
+    ("cancelled", lambda x, i: x.cancel(i, now=NOW), REQUEST, []),
 ]
 
 
@@ -158,10 +160,10 @@ def test_a_settlement_names_the_due_steps_once(
     assert (again.due, cancelled.due) == ((), ())
 
 
-# On a stream -------------------------------------------------------------------------------
+# Streams -----------------------------------------------------------------------------------
 
 
-def test_callers_on_the_same_redis_read_a_stream(ledger: Ledger, redis: Redis) -> None:
+def test_a_notification_is_an_entry_of_a_stream(ledger: Ledger, redis: Redis) -> None:
     ledger.follow_ups.publish("orders", {"job_id": "job_a", "body": '{"status":"succeeded"}'})
     ledger.follow_ups.publish("orders", {"job_id": "job_b", "body": "{}"})
     ledger.follow_ups.publish("other", {"job_id": "job_c", "body": "{}"})
@@ -174,7 +176,7 @@ def test_callers_on_the_same_redis_read_a_stream(ledger: Ledger, redis: Redis) -
     ]
 
 
-def test_a_stream_keeps_the_newest(
+def test_a_stream_keeps_the_newest_entries(
     ledger: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follow_ups, "STREAM_ENTRIES", 50)
@@ -183,6 +185,6 @@ def test_a_stream_keeps_the_newest(
         ledger.follow_ups.publish("orders", {"number": str(number)})
 
     entries: Any = redis.xrange(keys.stream("orders"))
-    found = [int(fields["number"]) for _, fields in entries]
-    assert 50 <= len(found) <= 150, "whole nodes of 100 are trimmed"
-    assert found == list(range(300 - len(found), 300))
+    numbers = [int(fields["number"]) for _, fields in entries]
+    assert 50 <= len(numbers) <= 150, "Redis removes whole nodes of 100 entries"
+    assert numbers == list(range(300 - len(numbers), 300))

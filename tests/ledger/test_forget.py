@@ -1,9 +1,9 @@
-"""Forgetting jobs before their time, with all that is kept of them."""
+"""Deleting old jobs before the end of their retention time."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from time import time
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ from redis import Redis
 from orchestrator.jobs.model import FollowUpStatus, SettledBy, Step
 from orchestrator.ledger import Ledger, Result, keys, overview
 from tests.ledger import kit
-from tests.ledger.kit import FAILURE, LOOK, NOTIFYING, NOW, REQUEST
+from tests.ledger.kit import FAILURE, NEXT_DUE, NOTIFYING, NOW, REQUEST
 
 Make = Callable[[Ledger], str]
 
@@ -22,41 +22,41 @@ def forget(ledger: Ledger, job_id: str, before: int = NOW + 1) -> Result:
 
 
 def dead(ledger: Ledger, now: int = NOW) -> str:
-    """A job that failed and whose caller could not be told; its id."""
-    job_id = kit.ended(ledger, FAILURE, now=now)
-    return kit.followed(ledger, job_id, Step.NOTIFY, FollowUpStatus.DEAD, now=now)
+    """Create a failed job with a failed notification. Return its id."""
+    job_id = kit.settled(ledger, FAILURE, now=now)
+    return kit.finish_follow_up(ledger, job_id, Step.NOTIFY, FollowUpStatus.DEAD, now=now)
 
 
-def called_off(ledger: Ledger) -> str:
+def cancelled(ledger: Ledger) -> str:
     job_id = kit.create(ledger, upload=b"a file")
     ledger.cancel(job_id, now=NOW)
     return job_id
 
 
-def unfollowed(ledger: Ledger) -> str:
-    return kit.followed(ledger, kit.ended(ledger, request=REQUEST), Step.ARCHIVE)
+def archived(ledger: Ledger) -> str:
+    return kit.finish_follow_up(ledger, kit.settled(ledger, request=REQUEST), Step.ARCHIVE)
 
 
 OLD: dict[str, Make] = {
-    "done": kit.quiet,
-    "given up": dead,
-    "called off": called_off,
-    "archived": unfollowed,
-    "nothing follows": lambda ledger: kit.ended(ledger, FAILURE, REQUEST),
+    "done": kit.finished,
+    "notification failed": dead,
+    "cancelled": cancelled,
+    "archived": archived,
+    "no follow-up": lambda ledger: kit.settled(ledger, FAILURE, REQUEST),
 }
 KEPT: dict[str, Make] = {
     "queued": kit.create,
     "running": kit.running,
     "waiting": lambda ledger: kit.create(ledger, NOTIFYING),
-    "archive pending": lambda x: kit.followed(x, kit.ended(x), Step.NOTIFY),
-    "notify pending": lambda x: kit.followed(x, kit.ended(x), Step.ARCHIVE),
-    "only the archive": lambda x: kit.ended(x, request=REQUEST),
-    "only the notification": lambda x: kit.ended(x, FAILURE),
+    "archive pending": lambda x: kit.finish_follow_up(x, kit.settled(x), Step.NOTIFY),
+    "notify pending": lambda x: kit.finish_follow_up(x, kit.settled(x), Step.ARCHIVE),
+    "only the archive": lambda x: kit.settled(x, request=REQUEST),
+    "only the notification": lambda x: kit.settled(x, FAILURE),
 }
 
 
 @pytest.mark.parametrize("which", OLD)
-def test_a_job_that_is_done_is_forgotten_with_all_that_is_kept_of_it(
+def test_an_ended_job_is_deleted_with_all_its_keys_and_entries(
     ledger: Ledger, redis: Redis, which: str
 ) -> None:
     job_id, other = OLD[which](ledger), dead(ledger)
@@ -64,7 +64,7 @@ def test_a_job_that_is_done_is_forgotten_with_all_that_is_kept_of_it(
     assert forget(ledger, job_id) is Result.FORGOTTEN
 
     assert ledger.get(job_id) is None
-    assert [key for key in kit.every_key(redis) if job_id in key] == []
+    assert kit.keys_of(redis, job_id) == []
     assert redis.zrange(keys.jobs(0), 0, -1) == [other]
     assert redis.zrange(keys.dead(0), 0, -1) == [other]
     assert kit.job(ledger, other)
@@ -72,47 +72,49 @@ def test_a_job_that_is_done_is_forgotten_with_all_that_is_kept_of_it(
 
 
 @pytest.mark.parametrize("which", OLD)
-def test_a_job_that_was_settled_later_is_kept(ledger: Ledger, redis: Redis, which: str) -> None:
+def test_a_job_that_was_settled_after_the_time_is_kept(
+    ledger: Ledger, redis: Redis, which: str
+) -> None:
     job_id = OLD[which](ledger)
-    before = kit.everything(redis)
+    before = kit.state(redis)
 
     assert forget(ledger, job_id, NOW) is Result.KEPT
     assert forget(ledger, job_id, NOW - 1) is Result.KEPT
 
-    assert kit.everything(redis) == before
-    assert ledger.upload(job_id) == (b"a file" if which == "called off" else None)
+    assert kit.state(redis) == before
+    assert ledger.upload(job_id) == (b"a file" if which == "cancelled" else None)
 
 
 @pytest.mark.parametrize("which", KEPT)
-def test_a_job_that_is_open_or_to_be_followed_up_is_kept(
+def test_an_open_job_or_one_with_a_pending_follow_up_is_kept(
     ledger: Ledger, redis: Redis, which: str
 ) -> None:
     job_id = KEPT[which](ledger)
-    before = kit.everything(redis)
+    before = kit.state(redis)
 
-    assert forget(ledger, job_id, LOOK * 2) is Result.KEPT
+    assert forget(ledger, job_id, NEXT_DUE * 2) is Result.KEPT
 
-    assert kit.everything(redis) == before
-    kit.invariant(redis, job_id)
+    assert kit.state(redis) == before
+    kit.check_job(redis, job_id)
 
 
-def test_times_of_settlement_are_compared_as_numbers(ledger: Ledger) -> None:
+def test_settlement_times_are_compared_as_numbers(ledger: Ledger) -> None:
     job_id = dead(ledger, now=1_000)
 
     assert forget(ledger, job_id, 999) is Result.KEPT
     assert forget(ledger, job_id, 10_000) is Result.FORGOTTEN
 
 
-def test_what_is_left_of_a_job_that_expired_leaves_the_index(ledger: Ledger, redis: Redis) -> None:
-    gone, there = kit.create(ledger), kit.create(ledger)
-    redis.delete(keys.job(gone), keys.events(gone))
+def test_an_expired_job_is_removed_from_the_index(ledger: Ledger, redis: Redis) -> None:
+    expired, existing = kit.create(ledger), kit.create(ledger)
+    redis.delete(keys.job(expired), keys.events(expired))
 
-    assert forget(ledger, gone) is Result.MISSING
+    assert forget(ledger, expired) is Result.MISSING
 
-    assert redis.zrange(keys.jobs(0), 0, -1) == [there]
+    assert redis.zrange(keys.jobs(0), 0, -1) == [existing]
 
 
-def test_what_may_be_owed_outlives_a_job_that_is_forgotten_until_it_would_have_expired(
+def test_an_unconfirmed_attempt_of_a_deleted_job_is_kept_for_the_retention_time(
     ledger: Ledger,
 ) -> None:
     lease = kit.submitting(ledger)
@@ -127,9 +129,7 @@ def test_what_may_be_owed_outlives_a_job_that_is_forgotten_until_it_would_have_e
     assert ledger.overview.unconfirmed(9)[0] == 0
 
 
-def test_a_job_that_is_forgotten_is_not_missed_by_the_counts_of_open_ones(
-    ledger: Ledger, redis: Redis
-) -> None:
+def test_deleting_a_job_does_not_change_the_counts(ledger: Ledger, redis: Redis) -> None:
     kit.running(ledger)
     job_id = dead(ledger)
     before = ledger.overview.counts()
@@ -137,13 +137,13 @@ def test_a_job_that_is_forgotten_is_not_missed_by_the_counts_of_open_ones(
     forget(ledger, job_id)
 
     assert ledger.overview.counts() == before
-    kit.count_right(ledger, redis)
+    kit.check_counts(ledger, redis)
 
 
 # Which jobs are old ------------------------------------------------------------------------
 
 
-def test_jobs_made_before_a_time_are_listed_oldest_first_in_pages(
+def test_jobs_created_before_a_time_are_listed_oldest_first_in_pages(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overview, "PAGE_JOBS", 4)
@@ -158,38 +158,40 @@ def test_jobs_made_before_a_time_are_listed_oldest_first_in_pages(
     assert listed(keys.created_at(young) + 1) == [ids[:4], [*ids[4:], young]]
     assert listed(keys.created_at(ids[0])) == []
     first = [job_id for job_id in ids if keys.created_at(job_id) == keys.created_at(ids[0])]
-    found = [job_id for page in listed(keys.created_at(ids[0]) + 1) for job_id in page]
-    assert found == first
+    same = [job_id for page in listed(keys.created_at(ids[0]) + 1) for job_id in page]
+    assert same == first
 
 
-def test_young_jobs_are_not_gone_through(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_listing_stops_at_the_first_young_job(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(overview, "PAGE_JOBS", 2)
     ids = [kit.create(ledger) for _ in range(9)]
     pages: list[list[str]] = []
     listed = overview.Overview._listed
 
-    def seen(*args: Any) -> Iterator[list[str]]:
+    def record(*args: Any) -> Iterator[list[str]]:
         for page in listed(*args):
             pages.append(page)
             yield page
 
-    monkeypatch.setattr(overview.Overview, "_listed", seen)
+    monkeypatch.setattr(overview.Overview, "_listed", record)
 
     assert list(ledger.overview.created_before(0, keys.created_at(min(ids)))) == []
     assert pages == [sorted(ids)[:2]]
 
 
-def test_each_shard_has_its_old_jobs(redis: Redis) -> None:
+def test_each_shard_lists_its_old_jobs(redis: Redis) -> None:
     ledger = Ledger(lambda: redis, shards=3)
     ids = [kit.create(ledger) for _ in range(20)]
     end = keys.created_at(max(ids)) + 1
 
     for shard in range(3):
-        found = [i for page in ledger.overview.created_before(shard, end) for i in page]
-        assert found == sorted(i for i in ids if keys.shard_of(i) == shard)
+        ids_of_shard = [i for page in ledger.overview.created_before(shard, end) for i in page]
+        assert ids_of_shard == sorted(i for i in ids if keys.shard_of(i) == shard)
 
 
-def test_jobs_may_be_forgotten_while_they_are_listed(
+def test_jobs_may_be_deleted_while_they_are_listed(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overview, "PAGE_JOBS", 3)
@@ -202,8 +204,10 @@ def test_jobs_may_be_forgotten_while_they_are_listed(
     assert ledger.overview.size() == 0
 
 
-def test_a_job_id_tells_when_it_was_made() -> None:
-    made = [keys.created_at(keys.new_job_id(shard)) for shard in (0, 7, 255)]
+def test_a_job_id_contains_its_creation_time() -> None:
+    before = int(time() * 1000)
+    times = [keys.created_at(keys.new_job_id(shard)) for shard in (0, 7, 255)]
+    after = int(time() * 1000)
 
-    assert all(0 <= later - earlier < 60_000 for earlier, later in pairwise(made))
+    assert [before, *times, after] == sorted([before, *times, after])
     assert keys.created_at("job_01jd000000000000000000000000") == (32**8 + 18 * 32**7 + 13 * 32**6)

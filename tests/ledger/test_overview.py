@@ -1,4 +1,4 @@
-"""Looks over the whole ledger: lists, counts, what is overdue, and what may be paid in vain."""
+"""Reads across all shards: lists, counts, overdue jobs, and unconfirmed attempts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from orchestrator.jobs.model import ErrorCode, JobError, JobRequest, Outcome, Se
 from orchestrator.ledger import Lease, Ledger, Result, keys, overview
 from orchestrator.ledger.overview import Agenda, Page, Unconfirmed
 from tests.ledger import kit
-from tests.ledger.kit import DEADLINE, FAILURE, LOOK, NOW, SUCCESS
+from tests.ledger.kit import DEADLINE, FAILURE, NEXT_DUE, NOW, SUCCESS
 
 OTHER = JobRequest("evolink", "nano-banana-2-lite", options={"prompt": "A red cube"})
 
@@ -32,18 +32,18 @@ def pages(ledger: Ledger, limit: int, **filters: str) -> Iterator[Page]:
 
 
 def listed(ledger: Ledger, limit: int, **filters: str) -> list[str]:
-    """The ids of every page, one after the other."""
+    """Return the ids of all pages, in order."""
     return [job.id for page in pages(ledger, limit, **filters) for job in page.jobs]
 
 
 def expire(redis: Redis, *job_ids: str) -> None:
-    """What Redis does when their retention time is over."""
+    """Delete jobs as Redis does at the end of their retention time."""
     for job_id in job_ids:
         redis.delete(keys.job(job_id), keys.events(job_id))
 
 
-def settled(ledger: Ledger) -> str:
-    """A job that failed at once; its id."""
+def failed(ledger: Ledger) -> str:
+    """Create a job that failed at its submission. Return its id."""
     lease = kit.submitting(ledger)
     ledger.settle(lease, FAILURE, SettledBy.SUBMIT, now=NOW)
     return lease.job.id
@@ -52,8 +52,8 @@ def settled(ledger: Ledger) -> str:
 # Pages -------------------------------------------------------------------------------------
 
 
-def test_a_page_lists_whole_jobs_newest_first(ledger: Ledger) -> None:
-    ids = [kit.create(ledger), kit.running(ledger), settled(ledger)]
+def test_a_page_lists_complete_jobs_newest_first(ledger: Ledger) -> None:
+    ids = [kit.create(ledger), kit.running(ledger), failed(ledger)]
 
     page = ledger.overview.page(10)
 
@@ -66,22 +66,20 @@ def test_an_empty_ledger_has_one_empty_page(sharded: Ledger) -> None:
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 40, 100])
-def test_pages_go_through_all_shards_in_order_and_list_each_job_once(
-    sharded: Ledger, limit: int
-) -> None:
+def test_pages_list_the_jobs_of_all_shards_in_order_and_once(sharded: Ledger, limit: int) -> None:
     ids = [kit.create(sharded) for _ in range(40)]
     assert len({keys.shard_of(job_id) for job_id in ids}) > 1
 
     assert listed(sharded, limit) == sorted(ids, reverse=True)
 
 
-def test_the_order_is_that_of_the_ids_whatever_time_the_callers_told(ledger: Ledger) -> None:
+def test_the_order_of_a_list_is_the_order_of_the_ids(ledger: Ledger) -> None:
     ids = [kit.create(ledger, now=NOW - 1000 * number) for number in range(12)]
 
     assert listed(ledger, 5) == sorted(ids, reverse=True)
 
 
-def test_no_page_holds_more_than_was_asked_for(sharded: Ledger) -> None:
+def test_no_page_has_more_jobs_than_the_limit(sharded: Ledger) -> None:
     for _ in range(10):
         kit.create(sharded)
 
@@ -89,7 +87,7 @@ def test_no_page_holds_more_than_was_asked_for(sharded: Ledger) -> None:
 
 
 @pytest.mark.parametrize("status", list(Status))
-def test_a_status_can_be_asked_for(ledger: Ledger, status: Status) -> None:
+def test_a_list_can_be_filtered_by_status(ledger: Ledger, status: Status) -> None:
     lease = kit.submitting(ledger)
     kit.unconfirmed(ledger, lease)
     succeeded = kit.running(ledger)
@@ -101,38 +99,38 @@ def test_a_status_can_be_asked_for(ledger: Ledger, status: Status) -> None:
         Status.UNCONFIRMED: lease.job.id,
         Status.RUNNING: kit.running(ledger),
         Status.SUCCEEDED: succeeded,
-        Status.FAILED: settled(ledger),
+        Status.FAILED: failed(ledger),
         Status.CANCELLED: cancelled,
     }
 
     assert listed(ledger, 1, status=status) == [ids[status]]
 
 
-def test_a_provider_can_be_asked_for_alone_and_with_a_status(ledger: Ledger) -> None:
-    mine, other = kit.create(ledger), kit.create(ledger, OTHER)
-    ledger.cancel(called_off := kit.create(ledger, OTHER), now=NOW)
+def test_a_list_can_be_filtered_by_provider_and_status(ledger: Ledger) -> None:
+    hiapi, evolink = kit.create(ledger), kit.create(ledger, OTHER)
+    ledger.cancel(cancelled := kit.create(ledger, OTHER), now=NOW)
 
-    assert listed(ledger, 5, provider="hiapi") == [mine]
-    assert sorted(listed(ledger, 5, provider="evolink")) == sorted([other, called_off])
-    assert listed(ledger, 5, provider="evolink", status=Status.QUEUED) == [other]
+    assert listed(ledger, 5, provider="hiapi") == [hiapi]
+    assert sorted(listed(ledger, 5, provider="evolink")) == sorted([evolink, cancelled])
+    assert listed(ledger, 5, provider="evolink", status=Status.QUEUED) == [evolink]
     assert listed(ledger, 5, provider="nobody") == []
 
 
-def test_a_page_looks_at_so_many_jobs_at_most_and_then_says_where_to_go_on(
+def test_a_page_reads_a_limited_number_of_jobs_and_then_has_a_cursor(
     sharded: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overview, "MAX_EXAMINED_JOBS", 10)
-    wanted = kit.create(sharded, OTHER)
-    kit.eventually(lambda: keys.new_job_id(0)[:14] > wanted[:14])
+    match = kit.create(sharded, OTHER)
+    kit.eventually(lambda: keys.new_job_id(0)[:14] > match[:14])
     ids = sorted((kit.create(sharded) for _ in range(35)), reverse=True)
 
-    found = list(pages(sharded, 3, provider="evolink"))
+    all_pages = list(pages(sharded, 3, provider="evolink"))
 
-    assert [page.cursor for page in found] == [ids[9], ids[19], ids[29], None]
-    assert [[job.id for job in page.jobs] for page in found] == [[], [], [], [wanted]]
+    assert [page.cursor for page in all_pages] == [ids[9], ids[19], ids[29], None]
+    assert [[job.id for job in page.jobs] for page in all_pages] == [[], [], [], [match]]
 
 
-def test_expired_jobs_in_between_are_left_out(sharded: Ledger, redis: Redis) -> None:
+def test_expired_jobs_are_left_out(sharded: Ledger, redis: Redis) -> None:
     ids = sorted((kit.create(sharded) for _ in range(20)), reverse=True)
     expire(redis, *ids[1:9], ids[12], ids[-1])
 
@@ -140,7 +138,7 @@ def test_expired_jobs_in_between_are_left_out(sharded: Ledger, redis: Redis) -> 
         assert listed(sharded, limit) == [ids[0], *ids[9:12], *ids[13:-1]]
 
 
-def test_paging_loses_no_job_that_was_there_while_others_come_and_move(sharded: Ledger) -> None:
+def test_paging_lists_every_job_while_jobs_are_created_and_settled(sharded: Ledger) -> None:
     before = {kit.create(sharded) for _ in range(25)}
     seen: list[str] = []
 
@@ -154,7 +152,7 @@ def test_paging_loses_no_job_that_was_there_while_others_come_and_move(sharded: 
     assert before <= set(seen)
 
 
-def test_a_cursor_whose_own_job_has_expired_still_continues(ledger: Ledger, redis: Redis) -> None:
+def test_a_cursor_of_an_expired_job_continues(ledger: Ledger, redis: Redis) -> None:
     ids = sorted((kit.create(ledger) for _ in range(4)), reverse=True)
     expire(redis, ids[1])
     redis.zrem(keys.jobs(0), ids[1])
@@ -167,10 +165,10 @@ def test_a_cursor_whose_own_job_has_expired_still_continues(ledger: Ledger, redi
 # Counts ------------------------------------------------------------------------------------
 
 
-def test_counts_of_open_jobs_move_with_them_and_those_of_ended_ones_only_grow(
+def test_counts_of_open_jobs_are_exact_and_counts_of_terminal_jobs_only_grow(
     sharded: Ledger, redis: Redis
 ) -> None:
-    ended = [settled(sharded) for _ in range(6)]
+    ended = [failed(sharded) for _ in range(6)]
     for _ in range(8):
         kit.running(sharded)
     kit.create(sharded)
@@ -195,7 +193,7 @@ def test_contradictions_are_counted(ledger: Ledger) -> None:
     assert {name: counts[name] for name in kit.RECORDED} == dict.fromkeys(kit.RECORDED, 1)
 
 
-def test_an_event_over_the_cap_of_a_timeline_is_counted_too(ledger: Ledger, redis: Redis) -> None:
+def test_an_event_over_the_limit_of_a_timeline_is_counted(ledger: Ledger, redis: Redis) -> None:
     job_id = kit.running(ledger)
     redis.rpush(keys.events(job_id), *[f"{NOW} polled {{}}"] * 200)
 
@@ -209,7 +207,7 @@ def test_an_empty_ledger_counts_nothing(sharded: Ledger) -> None:
     assert sharded.overview.size() == 0
 
 
-def test_the_size_is_how_many_jobs_are_listed(sharded: Ledger) -> None:
+def test_the_size_is_the_number_of_listed_jobs(sharded: Ledger) -> None:
     for _ in range(9):
         kit.create(sharded)
 
@@ -219,39 +217,39 @@ def test_the_size_is_how_many_jobs_are_listed(sharded: Ledger) -> None:
 # The agenda --------------------------------------------------------------------------------
 
 
-def test_the_agenda_tells_what_is_open_what_is_due_and_the_longest_delay(sharded: Ledger) -> None:
+def test_the_agenda_has_the_open_jobs_the_due_jobs_and_the_longest_delay(sharded: Ledger) -> None:
     for late in range(20):
         kit.create(sharded, now=NOW + late)
     kit.running(sharded)
-    settled(sharded)
+    failed(sharded)
 
     assert sharded.overview.agenda(now=NOW - 1) == Agenda(open=21, due=0, lag=0)
     assert sharded.overview.agenda(now=NOW) == Agenda(open=21, due=1, lag=0)
     assert sharded.overview.agenda(now=NOW + 9) == Agenda(open=21, due=10, lag=9)
-    assert sharded.overview.agenda(now=LOOK) == Agenda(open=21, due=21, lag=LOOK - NOW)
+    assert sharded.overview.agenda(now=NEXT_DUE) == Agenda(open=21, due=21, lag=NEXT_DUE - NOW)
 
 
 def test_an_empty_agenda_has_no_delay(sharded: Ledger) -> None:
     assert sharded.overview.agenda(now=NOW) == Agenda(0, 0, 0)
 
 
-# Attempts of unknown fate ------------------------------------------------------------------
+# Unconfirmed attempts ----------------------------------------------------------------------
 
 
 def at_risk(ledger: Ledger) -> list[Unconfirmed]:
-    number, found = ledger.overview.unconfirmed(100)
-    assert number == len(found)
-    return found
+    number, attempts = ledger.overview.unconfirmed(100)
+    assert number == len(attempts)
+    return attempts
 
 
 def unconfirmed(ledger: Ledger) -> Lease:
-    """A job whose first attempt got no answer, in the hands of the next worker."""
+    """Create a job with an unconfirmed attempt, and claim it again."""
     lease = kit.submitting(ledger)
     kit.unconfirmed(ledger, lease, due_at=NOW + 1)
     return kit.claim(ledger, lease.job.id, now=NOW + 1)
 
 
-def test_an_attempt_without_an_answer_is_at_risk(ledger: Ledger) -> None:
+def test_an_attempt_without_an_answer_is_listed(ledger: Ledger) -> None:
     lease = kit.submitting(ledger)
     assert at_risk(ledger) == []
 
@@ -260,7 +258,7 @@ def test_an_attempt_without_an_answer_is_at_risk(ledger: Ledger) -> None:
     assert at_risk(ledger) == [Unconfirmed(lease.job.id, 1, NOW)]
 
 
-def test_an_attempt_whose_worker_died_is_at_risk(ledger: Ledger) -> None:
+def test_an_attempt_of_a_dead_worker_is_listed(ledger: Ledger) -> None:
     lease = kit.submitting(ledger)
 
     kit.claim(ledger, lease.job.id, now=lease.ends_at)
@@ -268,40 +266,40 @@ def test_an_attempt_whose_worker_died_is_at_risk(ledger: Ledger) -> None:
     assert at_risk(ledger) == [Unconfirmed(lease.job.id, 1, lease.ends_at)]
 
 
-def test_sending_again_keeps_the_first_time(ledger: Ledger) -> None:
+def test_an_attempt_that_stays_unconfirmed_keeps_its_first_time(ledger: Ledger) -> None:
     lease = unconfirmed(ledger)
 
-    result = ledger.unconfirmed(lease, now=LOOK, due_at=LOOK, tries=1, reason="again")
+    result = ledger.unconfirmed(lease, now=NEXT_DUE, due_at=NEXT_DUE, tries=1, reason="again")
 
     assert result is Result.UNCONFIRMED
     assert at_risk(ledger) == [Unconfirmed(lease.job.id, 1, NOW)]
 
 
-#: Evidence of which task the attempt is, and nothing else, ends the risk.
+#: The transitions that bind a provider task to an attempt.
 EVIDENCE: dict[str, Callable[[Ledger, str], object]] = {
-    "acceptance": lambda x, i: x.accepted(i, 1, "task-1", now=NOW, due_at=LOOK),
+    "acceptance": lambda x, i: x.accepted(i, 1, "task-1", now=NOW, due_at=NEXT_DUE),
     "callback": lambda x, i: x.settle_attempt(i, 1, "task-1", SUCCESS, now=NOW),
     "failure": lambda x, i: x.settle_attempt(i, 1, "task-1", FAILURE, now=NOW),
-    "news": lambda x, i: x.observe(i, 1, "task-1", now=NOW, due_at=None, fallback=LOOK),
+    "observed": lambda x, i: x.observe(i, 1, "task-1", now=NOW, due_at=None, fallback=NEXT_DUE),
 }
 
 
 @pytest.mark.parametrize("evidence", EVIDENCE)
-def test_the_risk_ends_when_the_task_is_known(ledger: Ledger, evidence: str) -> None:
+def test_an_attempt_with_a_known_task_is_removed(ledger: Ledger, evidence: str) -> None:
     lease, other = unconfirmed(ledger), unconfirmed(ledger)
 
     EVIDENCE[evidence](ledger, lease.job.id)
 
-    assert [found.job_id for found in at_risk(ledger)] == [other.job.id]
+    assert [attempt.job_id for attempt in at_risk(ledger)] == [other.job.id]
 
 
 @pytest.mark.parametrize("evidence", EVIDENCE)
-def test_the_risk_outlives_a_job_that_gave_up_until_its_task_is_known_after_all(
+def test_an_attempt_of_a_failed_job_is_listed_until_its_task_is_known(
     ledger: Ledger, evidence: str
 ) -> None:
     lease = unconfirmed(ledger)
-    gave_up = Outcome.failed(JobError(ErrorCode.SUBMISSION_UNCONFIRMED, "no answer"))
-    ledger.settle(lease, gave_up, SettledBy.DEADLINE, now=DEADLINE)
+    failure = Outcome.failed(JobError(ErrorCode.SUBMISSION_UNCONFIRMED, "no answer"))
+    ledger.settle(lease, failure, SettledBy.DEADLINE, now=DEADLINE)
     assert at_risk(ledger) == [Unconfirmed(lease.job.id, 1, NOW)]
 
     EVIDENCE[evidence](ledger, lease.job.id)
@@ -309,7 +307,7 @@ def test_the_risk_outlives_a_job_that_gave_up_until_its_task_is_known_after_all(
     assert at_risk(ledger) == []
 
 
-def test_the_risk_outlives_a_resubmission_and_that_ones_success(ledger: Ledger) -> None:
+def test_an_attempt_is_listed_after_the_success_of_its_resubmission(ledger: Ledger) -> None:
     lease = unconfirmed(ledger)
     job_id = lease.job.id
     kit.resubmit(ledger, lease)
@@ -322,34 +320,34 @@ def test_the_risk_outlives_a_resubmission_and_that_ones_success(ledger: Ledger) 
     assert at_risk(ledger) == []
 
 
-def test_another_tasks_claim_does_not_end_the_risk_of_an_attempt_that_was_not_made(
+def test_an_acceptance_of_an_attempt_that_was_never_sent_removes_no_other(
     ledger: Ledger,
 ) -> None:
     lease = unconfirmed(ledger)
 
-    assert ledger.accepted(lease.job.id, 2, "task-2", now=NOW, due_at=LOOK) is Result.MISMATCH
+    assert ledger.accepted(lease.job.id, 2, "task-2", now=NOW, due_at=NEXT_DUE) is Result.MISMATCH
 
     assert at_risk(ledger) == [Unconfirmed(lease.job.id, 1, NOW)]
 
 
-def test_the_newest_risks_of_all_shards_come_first_and_all_are_counted(sharded: Ledger) -> None:
+def test_the_newest_attempts_of_all_shards_come_first_and_all_are_counted(sharded: Ledger) -> None:
     leases = [kit.submitting(sharded) for _ in range(12)]
     for number, lease in enumerate(leases):
-        sharded.unconfirmed(lease, now=NOW + number, due_at=LOOK, tries=1, reason="")
+        sharded.unconfirmed(lease, now=NOW + number, due_at=NEXT_DUE, tries=1, reason="")
 
-    number, found = sharded.overview.unconfirmed(5)
+    number, newest = sharded.overview.unconfirmed(5)
 
     assert number == 12
-    assert [entry.since - NOW for entry in found] == [11, 10, 9, 8, 7]
-    assert [entry.job_id for entry in found] == [lease.job.id for lease in leases[:6:-1]]
+    assert [entry.since - NOW for entry in newest] == [11, 10, 9, 8, 7]
+    assert [entry.job_id for entry in newest] == [lease.job.id for lease in leases[:6:-1]]
 
 
-# All of it --------------------------------------------------------------------------------
+# Reading -----------------------------------------------------------------------------------
 
 
-def test_looking_changes_nothing(ledger: Ledger, redis: Redis) -> None:
+def test_reading_changes_nothing(ledger: Ledger, redis: Redis) -> None:
     unconfirmed(ledger)
-    before = kit.everything(redis)
+    before = kit.state(redis)
 
     ledger.overview.page(5)
     ledger.overview.counts()
@@ -359,4 +357,4 @@ def test_looking_changes_nothing(ledger: Ledger, redis: Redis) -> None:
     with ledger.overview.watch_counts(0) as counts:
         counts()
 
-    assert kit.everything(redis) == before
+    assert kit.state(redis) == before

@@ -1,4 +1,4 @@
-"""The Lua files hold to their headers, to each other and to the ledger that runs them."""
+"""The Lua scripts agree with their headers, their conventions, and the ledger that runs them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 from orchestrator.ledger import Idempotency, Ledger, Result
 from orchestrator.ledger.circuit_breaker import HostState
 from orchestrator.ledger.script import Script, load
-from tests.ledger.calls import CALLS, PUBLIC, prepared
-from tests.ledger.kit import DEADLINE, NOW, REQUEST, Wire
+from tests.ledger.calls import CALLS, PUBLIC, prepare
+from tests.ledger.kit import DEADLINE, NOW, REQUEST, RecordingClient
 
 FOLDER = files("orchestrator.ledger") / "scripts"
 TEXTS: Mapping[str, str] = {
@@ -23,12 +23,14 @@ TEXTS: Mapping[str, str] = {
 }
 PRELUDE = "_prelude"
 SCRIPTS = sorted(set(TEXTS) - {PRELUDE})
-#: Those that are not about one job: lists, and those about hosts, with results of their own.
+#: Scripts that list or remove entries. They return no result code.
 LISTS = {"due", "due_archive", "tidy"}
+#: Scripts for hosts. HostState has their result codes.
 HOSTS = {"host_failed", "host_probe"}
-BARE = LISTS | HOSTS
-#: What a script may ask of Redis: nothing that walks over keys, tells the time, or rolls dice.
-ALLOWED = {
+#: Scripts that are not about one job.
+WITHOUT_PRELUDE = LISTS | HOSTS
+#: The commands of the scripts. No command scans keys, reads the time or returns a random value.
+ALLOWED_COMMANDS = {
     *("EXISTS", "GET", "SET", "DEL", "PEXPIRE", "PERSIST", "PUBLISH"),
     *("HGET", "HMGET", "HSET", "HSETNX", "HDEL", "HGETALL", "HINCRBY"),
     *("ZADD", "ZREM", "ZSCORE", "ZRANGE", "ZRANGEBYSCORE"),
@@ -37,7 +39,7 @@ ALLOWED = {
 
 
 class Header(NamedTuple):
-    """The comment block that opens a script."""
+    """The comment block at the start of a script."""
 
     purpose: str
     keys: list[str]
@@ -46,33 +48,34 @@ class Header(NamedTuple):
 
 
 def header(name: str) -> Header:
-    """Parse a header; its parts stand in this order and no other."""
+    """Return the parts of a script's header. Their order is fixed."""
     lines = TEXTS[name].splitlines()
     block = lines[: next(i for i, line in enumerate(lines) if not line.startswith("--"))]
     text = " ".join(line.removeprefix("--").strip() for line in block)
-    found = re.fullmatch(r"Purpose: (.+) KEYS: (.+) ARGV: (.+) Returns: (.+)", text)
-    assert found, f"{name}.lua does not open with Purpose, KEYS, ARGV and Returns"
-    return Header(found[1], _numbered(found[2]), _numbered(found[3]), found[4])
+    match = re.fullmatch(r"Purpose: (.+) KEYS: (.+) ARGV: (.+) Returns: (.+)", text)
+    assert match, f"{name}.lua must start with Purpose, KEYS, ARGV and Returns"
+    return Header(match[1], _numbered(match[2]), _numbered(match[3]), match[4])
 
 
 def _numbered(text: str) -> list[str]:
-    """The entries of "1 now ms, 2 attempt, ...", which must be numbered without a gap."""
+    """Return the entries of "1 now ms, 2 attempt, ...". Their numbers must have no gap."""
     entries = re.split(r", (?=\d+ )", text)
     assert [int(entry.split(" ")[0]) for entry in entries] == [*range(1, len(entries) + 1)]
     return [entry.partition(" ")[2] for entry in entries]
 
 
 def code(name: str) -> str:
-    """A script without its comments."""
+    """Return a script without its comments."""
     return re.sub(r"--.*", "", TEXTS[name])
 
 
-def highest(what: str, text: str) -> int:
-    return max((int(number) for number in re.findall(rf"\b{what}\[(\d+)\]", text)), default=0)
+def highest(table: str, text: str) -> int:
+    """Return the highest index of KEYS or ARGV that a script uses."""
+    return max((int(number) for number in re.findall(rf"\b{table}\[(\d+)\]", text)), default=0)
 
 
 def returned(name: str) -> set[str]:
-    """The results in a script's return statements; a variable stands for what it is set to."""
+    """Return the result codes in a script. A returned variable counts as all its values."""
     results: set[str] = set()
     for value in re.findall(r"return \{([^,}]+)", code(name)):
         settings = re.findall(rf"\b{re.escape(value)}(?:, \w+)* = (.+)", code(name))
@@ -80,113 +83,122 @@ def returned(name: str) -> set[str]:
     return results
 
 
-def describe(name: str) -> set[str]:
-    """The results that a script's header lists."""
-    told = re.sub(r"\([^)]*\)|\.\.\.", "", header(name).returns).partition(".")[0]
-    return {part.split(",")[0].split()[0] for part in told.split("|")}
+def documented(name: str) -> set[str]:
+    """Return the result codes in a script's header."""
+    returns = re.sub(r"\([^)]*\)|\.\.\.", "", header(name).returns).partition(".")[0]
+    return {part.split(",")[0].split()[0] for part in returns.split("|")}
 
 
 def scripts_of(ledger: Ledger) -> list[Script]:
-    parts = (ledger, ledger.overview, ledger.follow_ups, ledger.circuit_breaker)
-    held = [value for part in parts for value in vars(part).values()]
-    return [value for value in held if isinstance(value, Script)]
+    owners = (ledger, ledger.overview, ledger.follow_ups, ledger.circuit_breaker)
+    values = [value for owner in owners for value in vars(owner).values()]
+    return [value for value in values if isinstance(value, Script)]
 
 
 def test_the_ledger_loads_every_script_once(ledger: Ledger) -> None:
     assert sorted(script.name for script in scripts_of(ledger)) == SCRIPTS
 
 
-def test_a_script_that_is_not_there_cannot_be_loaded() -> None:
+def test_an_unknown_script_cannot_be_loaded() -> None:
     with pytest.raises(FileNotFoundError):
         load("nonsense")
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_the_header_lists_the_keys_and_arguments_that_are_used(name: str) -> None:
-    assert highest("KEYS", load(name).source) == len(header(name).keys)
-    assert highest("ARGV", load(name).source) == len(header(name).argv)
+# Conventions ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_every_argument_in_the_header_is_read(name: str) -> None:
-    numbers = {int(number) for number in re.findall(r"ARGV\[(\d+)\]", code(name))}
+def test_the_header_lists_the_keys_and_arguments_that_are_used() -> None:
+    used = {
+        name: (highest("KEYS", load(name).source), highest("ARGV", load(name).source))
+        for name in SCRIPTS
+    }
 
-    assert numbers == set(range(1, len(header(name).argv) + 1))
-
-
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_arguments_are_read_into_named_locals_first(name: str) -> None:
-    body = "\n".join(line for line in code(name).splitlines() if line.strip())
-    reading = re.match(
-        r"(local [^=]+=[\s\w\[\](),]*ARGV\[[^\n]*\n([ \w\[\](),]*ARGV[^\n]*\n)*)+", body
-    )
-
-    assert reading, "the first statement names the arguments"
-    assert "ARGV" not in body[reading.end() :]
+    assert used == {name: (len(header(name).keys), len(header(name).argv)) for name in SCRIPTS}
 
 
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in BARE])
-def test_scripts_about_a_job_begin_with_the_preludes_keys(name: str) -> None:
-    assert header(name).keys[:3] == ["job", "events", "agenda"]
-    assert load(name).source.startswith(TEXTS[PRELUDE])
+def test_every_argument_in_the_header_is_read() -> None:
+    for name in SCRIPTS:
+        numbers = {int(number) for number in re.findall(r"ARGV\[(\d+)\]", code(name))}
+        assert numbers == set(range(1, len(header(name).argv) + 1)), name
 
 
-def test_scripts_that_are_not_about_a_job_do_without_the_prelude() -> None:
-    for name in BARE:
+def test_arguments_are_read_into_named_locals_first() -> None:
+    for name in SCRIPTS:
+        body = "\n".join(line for line in code(name).splitlines() if line.strip())
+        reading = re.match(
+            r"(local [^=]+=[\s\w\[\](),]*ARGV\[[^\n]*\n([ \w\[\](),]*ARGV[^\n]*\n)*)+", body
+        )
+        assert reading, f"{name}.lua must name its arguments first"
+        assert "ARGV" not in body[reading.end() :], name
+
+
+def test_scripts_about_a_job_start_with_the_keys_of_the_prelude() -> None:
+    for name in set(SCRIPTS) - WITHOUT_PRELUDE:
+        assert header(name).keys[:3] == ["job", "events", "agenda"], name
+        assert load(name).source.startswith(TEXTS[PRELUDE]), name
+
+
+def test_other_scripts_have_no_prelude() -> None:
+    for name in WITHOUT_PRELUDE:
         assert load(name).source == TEXTS[name]
         assert "job" not in header(name).keys
 
 
-@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in LISTS])
-def test_the_header_lists_the_results_that_are_returned(name: str) -> None:
-    assert returned(name) == describe(name)
-
-
-def test_the_results_of_the_scripts_are_the_members_of_the_enum() -> None:
-    assert set().union(*(returned(name) for name in SCRIPTS if name not in BARE)) == {
-        str(result) for result in Result
+def test_scripts_use_allowed_commands_only() -> None:
+    commands = {
+        name: {c.strip("'") for c in re.findall(r"redis\.p?call\(\s*([^,)]+)", code(name))}
+        for name in TEXTS
     }
 
+    assert {name: used - ALLOWED_COMMANDS for name, used in commands.items()} == {
+        name: set() for name in TEXTS
+    }
+    assert set().union(*commands.values()) == ALLOWED_COMMANDS, "every allowed command is used"
+    assert [name for name in TEXTS if "pcall" in code(name)] == [], "an error must end the script"
 
-def test_the_results_of_the_scripts_about_hosts_are_the_members_of_their_enum() -> None:
+
+def test_scripts_are_short() -> None:
+    assert max(len(TEXTS[name].splitlines()) for name in SCRIPTS) <= 60
+
+
+# Results --------------------------------------------------------------------------------------
+
+
+def test_the_header_lists_the_results_that_are_returned() -> None:
+    names = set(SCRIPTS) - LISTS
+
+    assert {name: returned(name) for name in names} == {name: documented(name) for name in names}
+
+
+def test_the_results_of_the_scripts_about_a_job_are_the_members_of_result() -> None:
+    results = set().union(*(returned(name) for name in set(SCRIPTS) - WITHOUT_PRELUDE))
+
+    assert results == {str(result) for result in Result}
+
+
+def test_the_results_of_the_scripts_about_hosts_are_the_members_of_host_state() -> None:
     assert set().union(*(returned(name) for name in HOSTS)) == {str(state) for state in HostState}
 
 
-@pytest.mark.parametrize("name", sorted(TEXTS))
-def test_scripts_use_only_commands_that_are_cheap_and_certain(name: str) -> None:
-    commands = re.findall(r"redis\.p?call\(\s*([^,)]+)", code(name))
-
-    assert {command.strip("'") for command in commands} <= ALLOWED
-    assert "pcall" not in code(name), "an error must end the script"
+# Calls ----------------------------------------------------------------------------------------
 
 
-def test_no_command_is_allowed_in_vain() -> None:
-    used = set(re.findall(r"redis\.call\('(\w+)'", "\n".join(map(code, TEXTS))))
-
-    assert used == ALLOWED
-
-
-def test_the_ledger_passes_what_the_headers_list(wired: Ledger, wire: Wire) -> None:
-    for name in set(PUBLIC) - {"server"}:  # fakeredis has no INFO, and no script is behind it
-        CALLS[name](wired, prepared(wired, name))
+def test_the_ledger_passes_the_keys_and_arguments_in_the_header(
+    recorded_ledger: Ledger, recorder: RecordingClient
+) -> None:
+    for name in PUBLIC:
+        CALLS[name](recorded_ledger, prepare(recorded_ledger, name))
     key = Idempotency("caller", "order-17")
-    wired.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=key)
+    recorded_ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=key)
 
     passed: dict[str, tuple[int, int]] = {}
-    names = {way: s.name for s in scripts_of(wired) for way in (s.sha, s.source)}
-    for script, count, *rest in wire.calls:
+    names = {text: s.name for s in scripts_of(recorded_ledger) for text in (s.sha, s.source)}
+    for script, count, *rest in recorder.calls:
         counts = count, len(rest) - count
         assert passed.setdefault(names[script], counts) == counts
     assert passed == {n: (len(header(n).keys), len(header(n).argv)) for n in SCRIPTS}
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
-def test_scripts_are_small_enough_to_be_read_at_once(name: str) -> None:
-    assert len(TEXTS[name].splitlines()) <= 60
-
-
-def test_a_script_is_known_by_the_digest_that_redis_gives_it(
-    ledger: Ledger, real_redis: Any
-) -> None:
+def test_the_digest_of_a_script_is_the_digest_of_redis(ledger: Ledger, real_redis: Any) -> None:
     for script in scripts_of(ledger):
         assert real_redis.script_load(script.source) == script.sha

@@ -1,4 +1,4 @@
-"""Shards: a job's id says where it lives, and all that belongs together lives in one place."""
+"""Shards: a job id contains its shard, and all keys of a job are in that shard."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from redis.crc import key_slot
 from orchestrator.jobs.model import SettledBy, Step
 from orchestrator.ledger import Idempotency, Ledger, Result, keys
 from tests.ledger import kit
-from tests.ledger.kit import DEADLINE, FAILURE, LOOK, NOW, REQUEST, SUCCESS, Wire
+from tests.ledger.kit import DEADLINE, FAILURE, NEXT_DUE, NOW, REQUEST, SUCCESS, RecordingClient
 
 
 @pytest.fixture
-def sharded(wire: Wire) -> Ledger:
-    return Ledger(lambda: cast(Redis, wire), shards=3)
+def sharded(recorder: RecordingClient) -> Ledger:
+    return Ledger(lambda: cast(Redis, recorder), shards=3)
 
 
-def test_jobs_spread_over_all_shards_and_their_ids_say_where(sharded: Ledger, redis: Redis) -> None:
+def test_jobs_are_spread_over_all_shards_and_their_ids_contain_the_shard(
+    sharded: Ledger, redis: Redis
+) -> None:
     ids = [kit.create(sharded) for _ in range(60)]
 
     assert {keys.shard_of(job_id) for job_id in ids} == {0, 1, 2}
@@ -30,7 +32,7 @@ def test_jobs_spread_over_all_shards_and_their_ids_say_where(sharded: Ledger, re
         assert redis.zscore(f"{{orch:{shard}}}:agenda", job_id) == NOW
 
 
-def test_each_shard_has_an_agenda_of_its_own(sharded: Ledger) -> None:
+def test_each_shard_has_its_own_agenda(sharded: Ledger) -> None:
     ids = [kit.create(sharded) for _ in range(30)]
 
     for shard in range(3):
@@ -38,37 +40,39 @@ def test_each_shard_has_an_agenda_of_its_own(sharded: Ledger) -> None:
         assert sorted(due) == sorted(i for i in ids if keys.shard_of(i) == shard)
 
 
-def test_a_job_lives_its_whole_life_in_any_shard(sharded: Ledger, redis: Redis) -> None:
+def test_every_transition_works_in_every_shard(sharded: Ledger, redis: Redis) -> None:
     ids = {keys.shard_of(job_id): job_id for job_id in (kit.create(sharded) for _ in range(60))}
 
     for shard, job_id in ids.items():
         kit.claim(sharded, job_id)
-        sharded.accepted(job_id, 1, "task-1", now=NOW, due_at=LOOK)
-        assert sharded.due(shard, now=LOOK, limit=100)[-1] == (job_id, Step.POLL)
+        sharded.accepted(job_id, 1, "task-1", now=NOW, due_at=NEXT_DUE)
+        assert sharded.due(shard, now=NEXT_DUE, limit=100)[-1] == (job_id, Step.POLL)
         result = sharded.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW).result
         assert result is Result.SETTLED
         assert [e.name for e in sharded.events(job_id)][-1] == "settled"
-        kit.invariant(redis, job_id)
+        kit.check_job(redis, job_id)
         assert sharded.follow_ups.due(shard, Step.ARCHIVE, now=NOW, limit=9) == [job_id]
-        kit.followed(sharded, job_id, Step.ARCHIVE)
-        kit.invariant(redis, job_id)
-        assert sharded.overview.forget(job_id, before=LOOK) is Result.FORGOTTEN
+        kit.finish_follow_up(sharded, job_id, Step.ARCHIVE)
+        kit.check_job(redis, job_id)
+        assert sharded.overview.forget(job_id, before=NEXT_DUE) is Result.FORGOTTEN
         assert not [key for key in kit.every_key(redis) if job_id in key]
 
 
-def test_an_idempotency_key_finds_its_shard_again(sharded: Ledger, wire: Wire) -> None:
+def test_an_idempotency_key_always_has_the_same_shard(
+    sharded: Ledger, recorder: RecordingClient
+) -> None:
     def create(ledger: Ledger, key: str) -> str:
         idempotency = Idempotency("caller", key)
         return ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=idempotency).job_id
 
     first = {key: create(sharded, key) for key in map(str, range(30))}
-    elsewhere = Ledger(lambda: cast(Redis, wire), shards=3)
+    other_process = Ledger(lambda: cast(Redis, recorder), shards=3)
 
-    assert {key: create(elsewhere, key) for key in first} == first
+    assert {key: create(other_process, key) for key in first} == first
     assert {keys.shard_of(job_id) for job_id in first.values()} == {0, 1, 2}
 
 
-def test_a_script_touches_keys_of_one_cluster_slot_only(sharded: Ledger, wire: Wire) -> None:
+def test_a_script_uses_keys_of_one_cluster_slot(sharded: Ledger, recorder: RecordingClient) -> None:
     for number in range(10):
         sharded.create(
             REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=Idempotency("a", str(number))
@@ -83,23 +87,25 @@ def test_a_script_touches_keys_of_one_cluster_slot_only(sharded: Ledger, wire: W
         kit.running(sharded)
         sharded.due(number % 3, now=NOW, limit=10)
         sharded.follow_ups.due(number % 3, Step.ARCHIVE, now=NOW, limit=10)
-        kit.later(
-            sharded, kit.follow(sharded, told := kit.ended(sharded), Step.NOTIFY), Step.NOTIFY
+        kit.retry_follow_up(
+            sharded,
+            kit.claim_follow_up(sharded, job_id := kit.settled(sharded), Step.NOTIFY),
+            Step.NOTIFY,
         )
-        sharded.follow_ups.notify_again(told, now=NOW)
-        sharded.overview.forget(kit.quiet(sharded), before=LOOK)
+        sharded.follow_ups.notify_again(job_id, now=NOW)
+        sharded.overview.forget(kit.finished(sharded), before=NEXT_DUE)
         sharded.overview.tidy(oldest=NOW)
 
-    for _, count, *rest in wire.calls:
-        named = rest[:count]
-        if count == 1:  # the agenda: its script makes job keys from a prefix
-            named.append(f"{rest[-1]}job_x")
-        if named[0].endswith(":jobs"):  # so does the one that tidies up
-            named.append(f"{rest[-2]}job_x")
-        assert len({key_slot(key.encode()) for key in named}) == 1, named
+    for _, count, *rest in recorder.calls:
+        used = rest[:count]
+        if count == 1:  # the agenda: its script builds job keys from a prefix
+            used.append(f"{rest[-1]}job_x")
+        if used[0].endswith(":jobs"):  # so does tidy
+            used.append(f"{rest[-2]}job_x")
+        assert len({key_slot(key.encode()) for key in used}) == 1, used
 
 
-def test_the_last_of_the_possible_shards_fits_into_an_id() -> None:
+def test_the_highest_shard_fits_into_an_id() -> None:
     job_id = keys.new_job_id(keys.MAX_SHARDS - 1)
 
     assert keys.is_job_id(job_id)
@@ -107,7 +113,7 @@ def test_the_last_of_the_possible_shards_fits_into_an_id() -> None:
     assert keys.job(job_id).startswith("{orch:255}:job:job_")
 
 
-def test_ids_are_unique_and_sort_by_the_time_they_were_made() -> None:
+def test_ids_are_unique_and_sort_by_their_creation_time() -> None:
     early = keys.new_job_id(200)
     kit.eventually(lambda: keys.new_job_id(0)[:14] > early[:14])
 
@@ -131,9 +137,9 @@ def test_ids_are_unique_and_sort_by_the_time_they_were_made() -> None:
         "*",
     ],
 )
-def test_text_that_cannot_be_a_job_id_is_unknown_without_asking_redis(text: str) -> None:
+def test_text_that_is_no_job_id_sends_no_command(text: str) -> None:
     def connect() -> Redis:
-        raise AssertionError("Redis was asked")
+        raise AssertionError("a command was sent")
 
     ledger = Ledger(connect)
 
@@ -144,7 +150,7 @@ def test_text_that_cannot_be_a_job_id_is_unknown_without_asking_redis(text: str)
     assert ledger.cancel(text, now=NOW).result is Result.MISSING
 
 
-def test_a_job_id_of_no_job_is_unknown(ledger: Ledger) -> None:
+def test_an_unused_job_id_is_unknown(ledger: Ledger) -> None:
     job_id = keys.new_job_id(0)
 
     assert ledger.get(job_id) is None

@@ -1,4 +1,4 @@
-"""Snapshots of all jobs, each as it was at one moment, and shards that stand still."""
+"""Snapshots of all jobs, and counts of a shard that did not change."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from orchestrator.jobs.model import FOLLOW_UPS, Step
 from orchestrator.ledger import Idempotency, Ledger, keys, overview
 from orchestrator.ledger.overview import Snapshot
 from tests.ledger import kit
-from tests.ledger.kit import DEADLINE, LOOK, NOW, REQUEST
-from tests.ledger.test_overview import expire, settled
+from tests.ledger.kit import DEADLINE, NEXT_DUE, NOW, REQUEST
+from tests.ledger.test_overview import expire, failed
 
 
 @pytest.fixture
@@ -24,129 +24,134 @@ def sharded(redis: Redis) -> Ledger:
 # Snapshots ---------------------------------------------------------------------------------
 
 
-def test_a_snapshot_is_a_job_with_its_timeline_and_next_look(ledger: Ledger) -> None:
-    done, job_id = settled(ledger), kit.running(ledger)
+def test_a_snapshot_has_the_job_its_timeline_and_its_due_time(ledger: Ledger) -> None:
+    done, job_id = failed(ledger), kit.running(ledger)
 
-    seen = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
+    snapshots = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
 
-    assert seen == {
-        i: Snapshot(i, kit.job(ledger, i), ledger.events(i), look, {}, listed=True)
-        for i, look in {done: None, job_id: LOOK}.items()
+    assert snapshots == {
+        i: Snapshot(i, kit.job(ledger, i), ledger.events(i), due_at, {}, listed=True)
+        for i, due_at in {done: None, job_id: NEXT_DUE}.items()
     }
 
 
-def test_a_snapshot_has_the_next_look_of_each_follow_up_that_is_pending(ledger: Ledger) -> None:
-    both, told, none = kit.ended(ledger), kit.ended(ledger), kit.quiet(ledger)
-    kit.followed(ledger, told, Step.NOTIFY)
-    kit.later(ledger, kit.follow(ledger, told, Step.ARCHIVE), Step.ARCHIVE)
+def test_a_snapshot_has_the_due_time_of_each_pending_follow_up(ledger: Ledger) -> None:
+    both, archive, ended = kit.settled(ledger), kit.settled(ledger), kit.finished(ledger)
+    kit.finish_follow_up(ledger, archive, Step.NOTIFY)
+    kit.retry_follow_up(ledger, kit.claim_follow_up(ledger, archive, Step.ARCHIVE), Step.ARCHIVE)
 
-    seen = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
+    snapshots = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
 
-    assert {job_id: shot.follow_ups for job_id, shot in seen.items()} == {
+    assert {job_id: shot.follow_ups for job_id, shot in snapshots.items()} == {
         both: {Step.ARCHIVE: NOW, Step.NOTIFY: NOW},
-        told: {Step.ARCHIVE: LOOK},
-        none: {},
+        archive: {Step.ARCHIVE: NEXT_DUE},
+        ended: {},
     }
-    assert {shot.due_at for shot in seen.values()} == {None}
-    assert [kit.job(ledger, job_id) for job_id in seen] == [shot.job for shot in seen.values()]
+    assert {shot.due_at for shot in snapshots.values()} == {None}
+    assert [kit.job(ledger, job_id) for job_id in snapshots] == [
+        shot.job for shot in snapshots.values()
+    ]
 
 
-def test_every_job_of_a_shard_is_seen_once(
+def test_every_job_of_a_shard_has_one_snapshot(
     sharded: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overview, "PAGE_JOBS", 4)
     ids = [kit.create(sharded) for _ in range(60)]
 
-    seen = [list(sharded.overview.snapshots(shard)) for shard in range(5)]
+    snapshots = [list(sharded.overview.snapshots(shard)) for shard in range(5)]
 
-    assert all(shot.listed for shots in seen for shot in shots)
-    for shard, shots in enumerate(seen):
-        mine = sorted(job_id for job_id in ids if keys.shard_of(job_id) == shard)
-        assert [shot.job_id for shot in shots] == mine
+    assert all(shot.listed for shots in snapshots for shot in shots)
+    for shard, shots in enumerate(snapshots):
+        expected = sorted(job_id for job_id in ids if keys.shard_of(job_id) == shard)
+        assert [shot.job_id for shot in shots] == expected
 
 
-def test_a_job_that_is_not_listed_is_seen_by_its_place_in_the_agenda(
+def test_an_unlisted_job_has_a_snapshot_if_it_is_in_the_agenda(
     ledger: Ledger, redis: Redis
 ) -> None:
     lost, other = kit.create(ledger), kit.create(ledger)
     redis.zrem(keys.jobs(0), lost)
 
-    seen = {shot.job_id: shot.listed for shot in ledger.overview.snapshots(0)}
+    snapshots = {shot.job_id: shot.listed for shot in ledger.overview.snapshots(0)}
 
-    assert seen == {lost: False, other: True}
+    assert snapshots == {lost: False, other: True}
 
 
 @pytest.mark.parametrize("step", FOLLOW_UPS)
-def test_a_job_that_is_not_listed_is_seen_by_what_is_to_follow(
+def test_an_unlisted_job_has_a_snapshot_if_a_follow_up_is_pending(
     ledger: Ledger, redis: Redis, step: Step
 ) -> None:
-    lost = kit.ended(ledger)
+    lost = kit.settled(ledger)
     redis.zrem(keys.jobs(0), lost)
     for other in set(FOLLOW_UPS) - {step}:
         redis.zrem(keys.follow_up(0, other), lost)
 
-    [seen] = ledger.overview.snapshots(0)
+    [snapshot] = ledger.overview.snapshots(0)
 
-    assert (seen.job_id, seen.listed, seen.follow_ups) == (lost, False, {step: NOW})
-
-
-def test_a_job_that_is_gone_is_seen_by_what_is_left_of_it(ledger: Ledger, redis: Redis) -> None:
-    expire(redis, gone := kit.create(ledger))
-
-    assert list(ledger.overview.snapshots(0)) == [Snapshot(gone, None, [], NOW, {}, listed=True)]
+    assert (snapshot.job_id, snapshot.listed, snapshot.follow_ups) == (lost, False, {step: NOW})
 
 
-def test_jobs_are_read_by_id_without_those_that_are_gone(sharded: Ledger) -> None:
+def test_an_expired_job_has_a_snapshot_of_its_entries(ledger: Ledger, redis: Redis) -> None:
+    expire(redis, expired := kit.create(ledger))
+
+    assert list(ledger.overview.snapshots(0)) == [Snapshot(expired, None, [], NOW, {}, listed=True)]
+
+
+def test_jobs_are_read_by_id_and_unknown_ids_are_left_out(sharded: Ledger) -> None:
     ids = [kit.create(sharded) for _ in range(6)]
 
-    found = sharded.overview.jobs([*ids, ids[0], keys.new_job_id(0)])
+    jobs = sharded.overview.jobs([*ids, ids[0], keys.new_job_id(0)])
 
-    assert found == {job_id: kit.job(sharded, job_id) for job_id in ids}
+    assert jobs == {job_id: kit.job(sharded, job_id) for job_id in ids}
     assert sharded.overview.jobs([]) == {}
 
 
-# A shard that stands still -----------------------------------------------------------------
+# Counts of an unchanged shard ----------------------------------------------------------------
 
 
-def test_the_counts_of_a_shard_are_told_while_nothing_moves(ledger: Ledger) -> None:
-    lease = kit.claim(ledger, kit.running(ledger), Step.POLL, now=LOOK)
+def test_the_counts_are_returned_if_no_status_changed(ledger: Ledger) -> None:
+    lease = kit.claim(ledger, kit.running(ledger), Step.POLL, now=NEXT_DUE)
 
     with ledger.overview.watch_counts(0) as counts:
         list(ledger.overview.snapshots(0))
-        kit.defer(ledger, lease)  # no job has another status
+        kit.defer(ledger, lease)
 
-        told = counts()
+        numbers = counts()
 
-    assert told is not None
-    assert {name: number for name, number in told.items() if number} == {"running": 1}
+    assert numbers is not None
+    assert {name: number for name, number in numbers.items() if number} == {"running": 1}
 
 
-MOVES: dict[str, Callable[[Ledger, str], object]] = {
+CHANGES: dict[str, Callable[[Ledger, str], object]] = {
     "create": lambda x, _: kit.create(x),
     "claim": kit.claim,
     "cancel": lambda x, i: x.cancel(i, now=NOW),
-    "there and back": lambda x, i: kit.requeue(x, kit.claim(x, i)),
+    "two changes": lambda x, i: kit.requeue(x, kit.claim(x, i)),
 }
 
 
-@pytest.mark.parametrize("move", MOVES)
-def test_no_counts_are_told_once_a_job_has_moved(ledger: Ledger, move: str) -> None:
+@pytest.mark.parametrize("change", CHANGES)
+def test_no_counts_are_returned_after_a_change_of_status(ledger: Ledger, change: str) -> None:
     job_id = kit.create(ledger)
 
     with ledger.overview.watch_counts(0) as counts:
-        MOVES[move](ledger, job_id)
+        CHANGES[change](ledger, job_id)
 
         assert counts() is None
 
 
-def test_another_shards_moves_do_not_matter(redis: Redis) -> None:
+def test_a_change_in_another_shard_does_not_matter(redis: Redis) -> None:
     ledger = Ledger(lambda: redis, shards=2)
 
-    elsewhere = next(k for k in map(str, count()) if shard_of_key(k) == 1)
+    key_of_other_shard = next(k for k in map(str, count()) if shard_of_key(k) == 1)
 
     with ledger.overview.watch_counts(0) as counts:
         ledger.create(
-            REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=Idempotency("caller", elsewhere)
+            REQUEST,
+            now=NOW,
+            deadline_at=DEADLINE,
+            idempotency=Idempotency("caller", key_of_other_shard),
         )
 
         assert counts() == {}

@@ -1,4 +1,4 @@
-"""What is left of jobs that expired is forgotten, wherever it is listed."""
+"""Removing the entries of expired jobs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from redis import Redis
 from orchestrator.ledger import Ledger, keys, overview
 from orchestrator.ledger.overview import Unconfirmed
 from tests.ledger import kit
-from tests.ledger.kit import NOW, Wire
+from tests.ledger.kit import NOW, RecordingClient
 from tests.ledger.test_forget import dead
 from tests.ledger.test_overview import at_risk, expire, listed, unconfirmed
 
@@ -20,11 +20,9 @@ def sharded(redis: Redis) -> Ledger:
     return Ledger(lambda: redis, shards=5)
 
 
-def test_entries_of_expired_jobs_are_forgotten_in_every_shard(
-    sharded: Ledger, redis: Redis
-) -> None:
-    kept, gone = kit.create(sharded), [unconfirmed(sharded).job.id for _ in range(12)]
-    expire(redis, *gone)
+def test_entries_of_expired_jobs_are_removed_in_every_shard(sharded: Ledger, redis: Redis) -> None:
+    kept, expired = kit.create(sharded), [unconfirmed(sharded).job.id for _ in range(12)]
+    expire(redis, *expired)
 
     assert sharded.overview.tidy(oldest=NOW + 1) == 24
 
@@ -34,7 +32,7 @@ def test_entries_of_expired_jobs_are_forgotten_in_every_shard(
     assert sharded.overview.tidy(oldest=NOW + 1) == 0
 
 
-def test_what_an_open_job_may_owe_is_kept_however_old(ledger: Ledger) -> None:
+def test_an_unconfirmed_attempt_of_an_open_job_is_kept_at_any_age(ledger: Ledger) -> None:
     lease = unconfirmed(ledger)
 
     assert ledger.overview.tidy(oldest=NOW + 1_000_000) == 0
@@ -42,7 +40,7 @@ def test_what_an_open_job_may_owe_is_kept_however_old(ledger: Ledger) -> None:
     assert at_risk(ledger) == [Unconfirmed(lease.job.id, 1, NOW)]
 
 
-def test_an_attempt_whose_job_cannot_have_expired_yet_is_not_looked_at(
+def test_an_attempt_of_a_job_that_cannot_have_expired_is_skipped(
     ledger: Ledger, redis: Redis
 ) -> None:
     expire(redis, unconfirmed(ledger).job.id)
@@ -52,7 +50,7 @@ def test_an_attempt_whose_job_cannot_have_expired_yet_is_not_looked_at(
     assert len(at_risk(ledger)) == 1
 
 
-def test_one_call_forgets_any_number_but_looks_at_little_while_nothing_expired(
+def test_one_call_removes_any_number_but_stops_at_a_batch_without_expired_jobs(
     ledger: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overview, "TIDY_ENTRIES", 3)
@@ -60,21 +58,23 @@ def test_one_call_forgets_any_number_but_looks_at_little_while_nothing_expired(
     expire(redis, *ids[:10], ids[14])
 
     assert ledger.overview.tidy(oldest=NOW) == 10
-    assert ledger.overview.tidy(oldest=NOW) == 0, "one in the midst waits for its turn"
+    assert ledger.overview.tidy(oldest=NOW) == 0, (
+        "an expired job behind existing ones is removed later"
+    )
     assert ledger.overview.size() == 7
 
 
-def test_a_call_with_nothing_to_forget_is_one_script_a_shard(wire: Wire) -> None:
-    ledger = Ledger(lambda: cast(Redis, wire), shards=3)
+def test_a_call_without_expired_jobs_is_one_script_per_shard(recorder: RecordingClient) -> None:
+    ledger = Ledger(lambda: cast(Redis, recorder), shards=3)
     kit.create(ledger)
-    wire.calls.clear()
+    recorder.calls.clear()
 
     ledger.overview.tidy(oldest=NOW)
 
-    assert len(wire.calls) == 3
+    assert len(recorder.calls) == 3
 
 
-def test_one_call_ends_however_much_has_expired(
+def test_one_call_removes_a_limited_number(
     ledger: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overview, "TIDY_ENTRIES", 2)
@@ -84,21 +84,23 @@ def test_one_call_ends_however_much_has_expired(
     assert ledger.overview.tidy(oldest=NOW) == 6
 
 
-# Notifications of jobs that expired --------------------------------------------------------
+# Failed notifications -----------------------------------------------------------------------
 
 
-def test_notifications_of_expired_jobs_are_forgotten_in_every_shard(redis: Redis) -> None:
+def test_failed_notifications_of_expired_jobs_are_removed_in_every_shard(redis: Redis) -> None:
     ledger = Ledger(lambda: redis, shards=3)
     ids = [dead(ledger) for _ in range(12)]
     expire(redis, *ids[2:])
 
-    assert ledger.overview.tidy(oldest=NOW + 1) == 20, "of the index, and given up"
+    assert ledger.overview.tidy(oldest=NOW + 1) == 20, (
+        "the entries in the index, and the failed notifications"
+    )
 
-    assert {found.job_id for found in ledger.follow_ups.dead(99)[1]} == set(ids[:2])
+    assert {entry.job_id for entry in ledger.follow_ups.dead(99)[1]} == set(ids[:2])
     assert ledger.overview.tidy(oldest=NOW + 1) == 0
 
 
-def test_a_notification_whose_job_cannot_have_expired_yet_is_not_looked_at(
+def test_a_failed_notification_of_a_job_that_cannot_have_expired_is_skipped(
     ledger: Ledger, redis: Redis
 ) -> None:
     expire(redis, dead(ledger))
@@ -109,13 +111,12 @@ def test_a_notification_whose_job_cannot_have_expired_yet_is_not_looked_at(
     assert ledger.follow_ups.dead(9)[0] == 0
 
 
-def test_one_call_tidies_any_number_of_notifications(
+def test_one_call_removes_any_number_of_failed_notifications(
     ledger: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overview, "TIDY_ENTRIES", 3)
-    gone = {f"{keys.new_job_id(0)}": NOW for _ in range(10)}
-    mapping: Any = gone
-    redis.zadd(keys.dead(0), mapping)
+    entries: Any = {keys.new_job_id(0): NOW for _ in range(10)}
+    redis.zadd(keys.dead(0), entries)
 
     assert ledger.overview.tidy(oldest=NOW + 1) == 10
     assert ledger.follow_ups.dead(9)[0] == 0

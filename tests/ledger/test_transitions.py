@@ -1,12 +1,12 @@
-"""Every move in every state does what the table in transitions.py says, illegal ones included."""
+"""Every action in every state has the effect in the table of transitions.py."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import runpy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from redis import Redis
@@ -14,108 +14,119 @@ from redis import Redis
 from orchestrator.jobs.model import Attempt, SettledBy, Status, Step
 from orchestrator.ledger import Idempotency, Lease, Ledger, Result, keys
 from tests.ledger import kit
-from tests.ledger.kit import DEADLINE, FAILURE, LEASE, LOOK, NOW, REQUEST, SUCCESS, Wire
-from tests.ledger.transitions import COLUMNS, ROWS, Cell, cells
+from tests.ledger.kit import (
+    DEADLINE,
+    FAILURE,
+    LEASE,
+    NEXT_DUE,
+    NOW,
+    REQUEST,
+    SUCCESS,
+    RecordingClient,
+)
+from tests.ledger.transitions import COLUMNS, ROWS, Transition, transitions
 
 ROOT = Path(__file__).resolve().parents[2]
 OLDER, CURRENT, NEVER_SENT = 1, 2, 3
 KEY = Idempotency("caller", "order-17")
-#: What a move that is turned away may still leave: evidence, and when it came.
+#: Fields that a recorded action may change: evidence, and its time.
 EVIDENCE = {"updated", "cost", "task.1", "task.2"}
-#: Moves that were made, though the status stays: these change the job.
-MADE = {Result.CLAIMED, Result.RUNNING, Result.UNCONFIRMED, Result.DEFERRED}
+#: Results of actions that change the job although its status stays the same.
+EFFECTIVE = {Result.CLAIMED, Result.RUNNING, Result.UNCONFIRMED, Result.DEFERRED}
 
 
 @dataclass
-class Scene:
-    """One job, and whoever held it last."""
+class TransitionCase:
+    """A job, and the last lease on it."""
 
     ledger: Ledger
     redis: Redis
-    wire: Wire
+    recorder: RecordingClient
     job_id: str
     create_again: Callable[[], object]
     lease: Lease
-    #: When the next look is due (ms).
+    #: When the job is due (ms).
     due: int = NOW
 
     @property
     def wrong_lease(self) -> Lease:
-        return replace(self.lease, token="another's")
+        return replace(self.lease, token="wrong token")
 
     def claim(self, step: Step, now: int) -> None:
-        """Take the job as it must be possible here."""
         self.lease = kit.claim(self.ledger, self.job_id, step, now=now)
         self.due = self.lease.ends_at
 
     def refuse(self) -> None:
-        """An attempt is made, and refused for now."""
+        """Make an attempt that the provider refuses for now."""
         self.claim(Step.SUBMIT, NOW)
         kit.requeue(self.ledger, self.lease, due_at=NOW)
         self.due = NOW
 
 
-@pytest.fixture
-def scene(wired: Ledger, redis: Redis, wire: Wire) -> Scene:
-    made = wired.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=KEY)
-    nobodys = replace(kit.job(wired, made.job_id), attempts=(Attempt(1, NOW),))
-    create_again = wire.again
-    return Scene(wired, redis, wire, made.job_id, create_again, Lease(nobodys, "nobody's", NOW))
+def new_case(redis: Redis) -> TransitionCase:
+    """Create a queued job in an empty Redis."""
+    redis.flushdb()
+    recorder = RecordingClient(redis)
+    ledger = Ledger(lambda: cast(Redis, recorder))
+    made = ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=KEY)
+    job = replace(kit.job(ledger, made.job_id), attempts=(Attempt(1, NOW),))
+    lease = Lease(job, "not a lease", NOW)
+    return TransitionCase(ledger, redis, recorder, made.job_id, recorder.repeat, lease)
 
 
 # States ------------------------------------------------------------------------------------
 
 
-def queued(scene: Scene) -> None:
-    scene.refuse()
-    scene.refuse()
+def queued(case: TransitionCase) -> None:
+    case.refuse()
+    case.refuse()
 
 
-def overdue(scene: Scene) -> None:
-    queued(scene)
-    scene.claim(Step.SUBMIT, DEADLINE)
+def overdue(case: TransitionCase) -> None:
+    queued(case)
+    case.claim(Step.SUBMIT, DEADLINE)
 
 
-def submitting(scene: Scene) -> None:
-    scene.refuse()
-    scene.claim(Step.SUBMIT, NOW)
+def submitting(case: TransitionCase) -> None:
+    case.refuse()
+    case.claim(Step.SUBMIT, NOW)
 
 
-def unconfirmed(scene: Scene) -> None:
-    submitting(scene)
-    kit.unconfirmed(scene.ledger, scene.lease)
-    scene.claim(Step.SUBMIT, LOOK)
+def unconfirmed(case: TransitionCase) -> None:
+    submitting(case)
+    kit.unconfirmed(case.ledger, case.lease)
+    case.claim(Step.SUBMIT, NEXT_DUE)
 
 
-def running(scene: Scene) -> None:
-    submitting(scene)
-    scene.ledger.accepted(scene.job_id, CURRENT, "task-2", now=NOW, due_at=LOOK)
-    scene.claim(Step.POLL, LOOK)
+def running(case: TransitionCase) -> None:
+    submitting(case)
+    case.ledger.accepted(case.job_id, CURRENT, "task-2", now=NOW, due_at=NEXT_DUE)
+    case.claim(Step.POLL, NEXT_DUE)
 
 
-def succeeded(scene: Scene) -> None:
-    running(scene)
-    scene.ledger.settle_attempt(scene.job_id, CURRENT, "task-2", SUCCESS, now=NOW)
+def succeeded(case: TransitionCase) -> None:
+    running(case)
+    case.ledger.settle_attempt(case.job_id, CURRENT, "task-2", SUCCESS, now=NOW)
 
 
-def failed(scene: Scene) -> None:
-    running(scene)
-    scene.ledger.settle_attempt(scene.job_id, CURRENT, "task-2", FAILURE, now=NOW)
+def failed(case: TransitionCase) -> None:
+    running(case)
+    case.ledger.settle_attempt(case.job_id, CURRENT, "task-2", FAILURE, now=NOW)
 
 
-def cancelled(scene: Scene) -> None:
-    queued(scene)
-    scene.ledger.cancel(scene.job_id, now=NOW)
+def cancelled(case: TransitionCase) -> None:
+    queued(case)
+    case.ledger.cancel(case.job_id, now=NOW)
 
 
-def none(scene: Scene) -> None:
-    submitting(scene)
-    scene.redis.delete(*kit.every_key(scene.redis))
+def none(case: TransitionCase) -> None:
+    submitting(case)
+    case.redis.delete(*kit.every_key(case.redis))
 
 
-STATES: Mapping[str, Callable[[Scene], None]] = {
+STATES: Mapping[str, Callable[[TransitionCase], None]] = {
     "none": none,
-    "new": lambda scene: None,
+    "new": lambda case: None,
     "queued": queued,
     "overdue": overdue,
     "submitting": submitting,
@@ -126,29 +137,31 @@ STATES: Mapping[str, Callable[[Scene], None]] = {
     "cancelled": cancelled,
 }
 
-# Moves -------------------------------------------------------------------------------------
+# Actions -----------------------------------------------------------------------------------
 
 
-def create_same_key(scene: Scene) -> None:
-    made = scene.ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=KEY)
+def create_same_key(case: TransitionCase) -> None:
+    made = case.ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=KEY)
     if made.result is Result.CREATED:
-        scene.job_id = made.job_id
-    assert made.job_id == scene.job_id
+        case.job_id = made.job_id
+    assert made.job_id == case.job_id
 
 
-def claim(scene: Scene, step: Step, now: int) -> None:
-    scene.ledger.claim(scene.job_id, step, now=now, lease_ms=LEASE)
+def claim(case: TransitionCase, step: Step, now: int) -> None:
+    case.ledger.claim(case.job_id, step, now=now, lease_ms=LEASE)
 
 
-def accepted(scene: Scene, attempt: int, task_id: str) -> None:
-    scene.ledger.accepted(scene.job_id, attempt, task_id, now=NOW, due_at=LOOK)
+def accepted(case: TransitionCase, attempt: int, task_id: str) -> None:
+    case.ledger.accepted(case.job_id, attempt, task_id, now=NOW, due_at=NEXT_DUE)
 
 
-def observe(scene: Scene, attempt: int, task_id: str, look: int | None) -> None:
-    scene.ledger.observe(scene.job_id, attempt, task_id, now=NOW, due_at=look, fallback=LOOK + 1)
+def observe(case: TransitionCase, attempt: int, task_id: str, due_at: int | None) -> None:
+    case.ledger.observe(
+        case.job_id, attempt, task_id, now=NOW, due_at=due_at, fallback=NEXT_DUE + 1
+    )
 
 
-MOVES: Mapping[str, Callable[[Scene], object]] = {
+ACTIONS: Mapping[str, Callable[[TransitionCase], object]] = {
     "create, call repeated": lambda s: s.create_again(),
     "create, same key": create_same_key,
     "claim submit, due": lambda s: claim(s, Step.SUBMIT, s.due),
@@ -165,10 +178,10 @@ MOVES: Mapping[str, Callable[[Scene], object]] = {
     "unconfirmed, wrong lease": lambda s: kit.unconfirmed(s.ledger, s.wrong_lease),
     "defer, own lease": lambda s: kit.defer(s.ledger, s.lease),
     "defer, wrong lease": lambda s: kit.defer(s.ledger, s.wrong_lease),
-    "observe, look moved": lambda s: observe(s, CURRENT, "task-2", LOOK),
-    "observe, look left": lambda s: observe(s, CURRENT, "task-2", None),
-    "observe, older": lambda s: observe(s, OLDER, "task-1", LOOK),
-    "observe, other task": lambda s: observe(s, CURRENT, "task-x", LOOK),
+    "observe, due changed": lambda s: observe(s, CURRENT, "task-2", NEXT_DUE),
+    "observe, due unchanged": lambda s: observe(s, CURRENT, "task-2", None),
+    "observe, older": lambda s: observe(s, OLDER, "task-1", NEXT_DUE),
+    "observe, other task": lambda s: observe(s, CURRENT, "task-x", NEXT_DUE),
     "callback success": lambda s: s.ledger.settle_attempt(
         s.job_id, CURRENT, "task-2", SUCCESS, now=NOW
     ),
@@ -200,63 +213,66 @@ MOVES: Mapping[str, Callable[[Scene], object]] = {
 }
 
 
-def test_the_table_has_one_cell_for_every_state_and_move() -> None:
-    assert sorted((cell.state, cell.move) for cell in cells()) == sorted(
-        (state, move) for state in STATES for move in MOVES
+def status(case: TransitionCase) -> Status | None:
+    stored = case.redis.hget(keys.job(case.job_id), "status")
+    return Status(str(stored)) if stored else None
+
+
+def check(case: TransitionCase, cell: Transition) -> None:
+    """Check that an action has the effect in the table."""
+    STATES[cell.state](case)
+    assert status(case) == cell.before, "the case is prepared"
+    before, due_at = kit.fields(case.redis, case.job_id), kit.due_at(case.redis, case.job_id)
+
+    ACTIONS[cell.action](case)
+
+    assert Result(case.recorder.answer[0]) is cell.result
+    assert status(case) == cell.after
+    kit.check_job(case.redis, case.job_id)
+    kit.check_counts(case.ledger, case.redis)
+    if cell.after == cell.before and cell.result not in EFFECTIVE:
+        assert kit.due_at(case.redis, case.job_id) == due_at, "the due time is unchanged"
+        after = kit.fields(case.redis, case.job_id)
+        changed = {k for k in {*before, *after} if before.get(k) != after.get(k)}
+        assert changed <= EVIDENCE, "the job is unchanged"
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_action_has_the_effect_in_the_table_in_every_state(redis: Redis, action: str) -> None:
+    for cell in transitions():
+        if cell.action == action:
+            try:
+                check(new_case(redis), cell)
+            except AssertionError as error:
+                error.add_note(f"in the state {cell.state}")
+                raise
+
+
+def test_the_table_has_one_cell_for_every_state_and_action() -> None:
+    assert sorted((cell.state, cell.action) for cell in transitions()) == sorted(
+        (state, action) for state in STATES for action in ACTIONS
     )
 
 
 def test_the_table_has_every_status() -> None:
-    assert {cell.before for cell in cells()} == {None, *Status}
-    assert {cell.after for cell in cells()} == {None, *Status}
+    assert {cell.before for cell in transitions()} == {None, *Status}
+    assert {cell.after for cell in transitions()} == {None, *Status}
 
 
-def test_the_page_of_states_is_made_from_the_table() -> None:
-    made = subprocess.run(
-        [sys.executable, "-m", "tests.ledger.transitions"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+def test_no_action_changes_a_terminal_status() -> None:
+    terminal = [cell for cell in transitions() if cell.before and cell.before.terminal]
 
-    assert (ROOT / "docs" / "states.md").read_text("utf-8") == made.stdout
+    assert all(cell.after is cell.before for cell in terminal)
 
 
-def test_the_page_has_every_state_and_every_move_once() -> None:
-    moves = [move for columns in COLUMNS.values() for move in columns]
+def test_the_page_of_states_is_generated_from_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_path(str(ROOT / "tests" / "ledger" / "transitions.py"), run_name="__main__")
 
-    assert sorted(moves) == sorted(MOVES)
+    assert (ROOT / "docs" / "states.md").read_text("utf-8") == capsys.readouterr().out
+
+
+def test_the_page_has_every_state_and_every_action_once() -> None:
+    columns = [action for section in COLUMNS.values() for action in section]
+
+    assert sorted(columns) == sorted(ACTIONS)
     assert sorted(ROWS) == sorted(STATES)
-
-
-def test_no_move_leads_out_of_a_terminal_status() -> None:
-    ended = [cell for cell in cells() if cell.before and cell.before.terminal]
-
-    assert all(cell.after is cell.before for cell in ended)
-
-
-@pytest.mark.parametrize("cell", cells(), ids=lambda cell: f"{cell.state}: {cell.move}")
-def test_a_move_has_the_result_and_leads_to_the_status_of_the_table(
-    scene: Scene, cell: Cell
-) -> None:
-    STATES[cell.state](scene)
-    assert status(scene) == cell.before, "the scene is set"
-    before, look = kit.fields(scene.redis, scene.job_id), kit.due_at(scene.redis, scene.job_id)
-
-    MOVES[cell.move](scene)
-
-    assert Result(scene.wire.answer[0]) is cell.result
-    assert status(scene) == cell.after
-    kit.invariant(scene.redis, scene.job_id)
-    kit.count_right(scene.ledger, scene.redis)
-    if cell.after == cell.before and cell.result not in MADE:
-        assert kit.due_at(scene.redis, scene.job_id) == look, "turned away: the plan stands"
-        after = kit.fields(scene.redis, scene.job_id)
-        changed = {k for k in {*before, *after} if before.get(k) != after.get(k)}
-        assert changed <= EVIDENCE, "turned away: the job stands"
-
-
-def status(scene: Scene) -> Status | None:
-    stored = scene.redis.hget(keys.job(scene.job_id), "status")
-    return Status(str(stored)) if stored else None

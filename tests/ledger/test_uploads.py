@@ -1,4 +1,4 @@
-"""A file that is given with a job is kept beside it, byte for byte, until it is not needed."""
+"""The file of a job: it is stored unchanged, until it is not needed any more."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from orchestrator.ledger import Idempotency, Ledger, Result, keys
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, NOW
 
-#: No text in any encoding.
+#: Bytes that are no text in any encoding.
 FILE = bytes(range(256)) * 40
 UPLOAD = Upload("cat.png", "image/png", len(FILE), "ab" * 32)
 REQUEST = JobRequest("mill", "mill-1", options={"prompt": "A cat"}, upload=UPLOAD)
 KEY = Idempotency("caller", "order-17")
 
 
-def test_a_file_comes_back_byte_for_byte(ledger: Ledger) -> None:
+def test_a_file_is_stored_unchanged(ledger: Ledger) -> None:
     job_id = kit.create(ledger, upload=FILE)
 
     assert ledger.upload(job_id) == FILE
@@ -26,7 +26,7 @@ def test_an_empty_file_is_not_a_missing_one(ledger: Ledger) -> None:
     assert ledger.upload(kit.create(ledger, upload=b"")) == b""
 
 
-def test_what_is_known_of_the_file_is_part_of_the_request(ledger: Ledger) -> None:
+def test_the_metadata_of_the_file_is_part_of_the_request(ledger: Ledger) -> None:
     job_id = kit.create(ledger, REQUEST, upload=FILE)
 
     assert kit.job(ledger, job_id).request == REQUEST
@@ -36,7 +36,7 @@ def test_a_job_without_a_file_has_none(ledger: Ledger) -> None:
     assert ledger.upload(kit.create(ledger)) is None
 
 
-def test_a_dropped_file_is_gone_and_may_be_dropped_again(ledger: Ledger) -> None:
+def test_a_file_can_be_deleted_twice(ledger: Ledger) -> None:
     job_id = kit.create(ledger, upload=FILE)
 
     ledger.drop_upload(job_id)
@@ -45,9 +45,7 @@ def test_a_dropped_file_is_gone_and_may_be_dropped_again(ledger: Ledger) -> None
     assert ledger.upload(job_id) is None
 
 
-def test_a_replayed_request_leaves_the_first_file_and_keeps_no_second_one(
-    ledger: Ledger, redis: Redis
-) -> None:
+def test_a_replayed_request_keeps_the_first_file_only(ledger: Ledger, redis: Redis) -> None:
     first, again = (
         ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=KEY, upload=FILE)
         for _ in range(2)

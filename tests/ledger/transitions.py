@@ -1,22 +1,22 @@
-"""The ledger's transition table: every status a job can have, and every move that can be made.
+"""The transition table of the ledger: every state of a job, and every action on it.
 
-A cell is the result, and after `>` the first letters of the status that the job has then; without
-`>` the status stays. What the columns stand for:
+A cell has the result. After `>` it has the first letters of the new status. Without `>` the status
+does not change. The columns are:
 
-- none: there was such a job, and it has expired
-- new: queued, never submitted; attempts 1 and 2 do not exist
-- queued: attempts 1 and 2 were refused for now
-- overdue: as queued, but past its deadline, and in the hands of a worker
-- submitting, unconfirmed, running: attempt 1 was refused for now; attempt 2 is in the hands of a
-  worker. Only when running is its provider task known, as "task-2"
-- succeeded, failed: settled by a callback for attempt 2, known as "task-2"
-- cancelled: called off when queued
+- none: the job existed and has expired
+- new: queued, with no attempt
+- queued: the provider refused attempts 1 and 2 for now
+- overdue: like queued, but past its deadline, and a worker holds the lease
+- submitting, unconfirmed, running: the provider refused attempt 1 for now. A worker holds the lease
+  on attempt 2. Its provider task "task-2" is known in running only
+- succeeded, failed: a callback for attempt 2 settled the job. Its provider task is "task-2"
+- cancelled: a queued job was cancelled
 
-`current` and `older` are attempts 2 and 1. `other task` is attempt 2 under another task id, which
-only contradicts where one is known. `own lease` is the one last held on the job.
+`current` is attempt 2, and `older` is attempt 1. `other task` is attempt 2 with another task id. It
+is a contradiction only if a task id is known. `own lease` is the last lease on the job.
 
-What follows from an outcome has a table of its own, in follow_transitions.py. docs/states.md is
-both in other words: `python -m tests.ledger.transitions > docs/states.md`.
+follow_transitions.py has the table of follow-ups. docs/states.md shows both tables:
+`python -m tests.ledger.transitions > docs/states.md`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from orchestrator.ledger import Result
 from tests.ledger import follow_transitions
 
 TABLE = """
-move                       | none        | new           | queued        | overdue
+action                     | none        | new           | queued        | overdue
 create, call repeated      | created>que | created       | created       | created
 create, same key           | created>que | replayed      | replayed      | replayed
 claim submit, due          | missing     | claimed>sub   | claimed>sub   | claimed
@@ -47,8 +47,8 @@ unconfirmed, own lease     | missing     | stale         | stale         | stale
 unconfirmed, wrong lease   | missing     | stale         | stale         | stale
 defer, own lease           | missing     | stale         | stale         | stale
 defer, wrong lease         | missing     | stale         | stale         | stale
-observe, look moved        | missing     | mismatch      | running>run   | running>run
-observe, look left         | missing     | mismatch      | running>run   | running>run
+observe, due changed       | missing     | mismatch      | running>run   | running>run
+observe, due unchanged     | missing     | mismatch      | running>run   | running>run
 observe, older             | missing     | mismatch      | superseded    | superseded
 observe, other task        | missing     | mismatch      | running>run   | running>run
 callback success           | missing     | mismatch      | settled>suc   | settled>suc
@@ -62,7 +62,7 @@ settle failure, own lease  | missing     | stale         | stale         | settl
 settle failure, wrong lease| missing     | stale         | stale         | stale
 cancel                     | missing     | cancelled>can | cancelled>can | cancelled>can
 
-move                       | submitting      | unconfirmed | running
+action                     | submitting      | unconfirmed | running
 create, call repeated      | created         | created     | created
 create, same key           | replayed        | replayed    | replayed
 claim submit, due          | claimed>unc     | claimed     | not_due
@@ -79,8 +79,8 @@ unconfirmed, own lease     | unconfirmed>unc | unconfirmed | stale
 unconfirmed, wrong lease   | stale           | stale       | stale
 defer, own lease           | stale           | stale       | deferred
 defer, wrong lease         | stale           | stale       | stale
-observe, look moved        | running>run     | running>run | running
-observe, look left         | running>run     | running>run | running
+observe, due changed       | running>run     | running>run | running
+observe, due unchanged     | running>run     | running>run | running
 observe, older             | superseded      | superseded  | superseded
 observe, other task        | running>run     | running>run | mismatch
 callback success           | settled>suc     | settled>suc | settled>suc
@@ -94,7 +94,7 @@ settle failure, own lease  | settled>fai     | settled>fai | settled>fai
 settle failure, wrong lease| stale           | stale       | stale
 cancel                     | in_flight       | in_flight   | in_flight
 
-move                       | succeeded | failed    | cancelled
+action                     | succeeded | failed    | cancelled
 create, call repeated      | created   | created   | created
 create, same key           | replayed  | replayed  | replayed
 claim submit, due          | not_due   | not_due   | not_due
@@ -111,8 +111,8 @@ unconfirmed, own lease     | stale     | stale     | stale
 unconfirmed, wrong lease   | stale     | stale     | stale
 defer, own lease           | stale     | stale     | stale
 defer, wrong lease         | stale     | stale     | stale
-observe, look moved        | duplicate | duplicate | duplicate
-observe, look left         | duplicate | duplicate | duplicate
+observe, due changed       | duplicate | duplicate | duplicate
+observe, due unchanged     | duplicate | duplicate | duplicate
 observe, older             | duplicate | duplicate | duplicate
 observe, other task        | mismatch  | mismatch  | duplicate
 callback success           | duplicate | conflict  | conflict
@@ -127,7 +127,7 @@ settle failure, wrong lease| conflict  | duplicate | conflict
 cancel                     | terminal  | terminal  | duplicate
 """
 
-#: The status behind each column that is not called as its status.
+#: The status of each column with another name than its status.
 STATUS_OF: Mapping[str, Status | None] = {
     "none": None,
     "new": Status.QUEUED,
@@ -135,39 +135,39 @@ STATUS_OF: Mapping[str, Status | None] = {
 }
 
 
-class Cell(NamedTuple):
-    """What a move comes to in one state of a job."""
+class Transition(NamedTuple):
+    """One cell of the table: the effect of an action in one state."""
 
     state: str
-    move: str
+    action: str
     result: Result
     before: Status | None
     after: Status | None
 
 
-def cells() -> list[Cell]:
-    """The table, one cell after the other."""
-    found = []
+def transitions() -> list[Transition]:
+    """Return all cells of the table."""
+    cells = []
     for block in TABLE.strip().split("\n\n"):
         head, *rows = ([text.strip() for text in line.split("|")] for line in block.splitlines())
-        for move, *entries in rows:
-            found += [_cell(s, move, entry) for s, entry in zip(head[1:], entries, strict=True)]
-    return found
+        for action, *entries in rows:
+            cells += [_parse(s, action, entry) for s, entry in zip(head[1:], entries, strict=True)]
+    return cells
 
 
-def _cell(state: str, move: str, entry: str) -> Cell:
+def _parse(state: str, action: str, entry: str) -> Transition:
     result, _, letters = entry.partition(">")
     before = STATUS_OF[state] if state in STATUS_OF else Status(state)
     after = next(s for s in Status if s.startswith(letters)) if letters else before
-    return Cell(state, move, Result(result), before, after)
+    return Transition(state, action, Result(result), before, after)
 
 
 # The page for users ------------------------------------------------------------------------
 
-#: Each state in words.
+#: The name of each state on the page.
 ROWS: Mapping[str, str] = {
-    "new": "queued, never sent",
-    "queued": "queued, sent before",
+    "new": "queued, never submitted",
+    "queued": "queued, submitted before",
     "overdue": "queued, past its deadline",
     "submitting": "submitting",
     "unconfirmed": "unconfirmed",
@@ -178,44 +178,44 @@ ROWS: Mapping[str, str] = {
     "none": "no such job",
 }
 
-#: Each move in words, by who makes it.
+#: The name of each action on the page, by section.
 COLUMNS: Mapping[str, Mapping[str, str]] = {
-    "Callers ask": {
-        "create, same key": "enqueue, same key",
-        "create, call repeated": "the same call, repeated on the wire",
+    "A caller sends a request": {
+        "create, same key": "enqueue, same idempotency key",
+        "create, call repeated": "enqueue, the same call repeated",
         "cancel": "cancel",
     },
-    "Workers take a job for a step": {
+    "A worker claims the job": {
         "claim submit, due": "submit, due",
         "claim submit, not due": "submit, not due",
         "claim poll, due": "poll, due",
         "claim poll, not due": "poll, not due",
     },
-    "Workers record what came of it": {
-        "requeue, own lease": "a no for now",
+    "A worker with the lease records a result": {
+        "requeue, own lease": "refused for now",
         "unconfirmed, own lease": "no readable answer",
-        "defer, own lease": "polled, no news",
+        "defer, own lease": "poll without an outcome",
         "settle success, own lease": "success",
         "settle failure, own lease": "failure",
     },
-    "Workers that lost their lease do so": {
-        "requeue, wrong lease": "a no for now",
+    "A worker without the lease records a result": {
+        "requeue, wrong lease": "refused for now",
         "unconfirmed, wrong lease": "no readable answer",
-        "defer, wrong lease": "polled, no news",
+        "defer, wrong lease": "poll without an outcome",
         "settle success, wrong lease": "success",
         "settle failure, wrong lease": "failure",
     },
-    "The provider tells of a task": {
+    "The provider reports a task": {
         "accepted, current": "accepted",
         "accepted, older": "accepted, older attempt",
         "accepted, other task": "accepted, another task",
-        "accepted, never sent": "accepted, never sent",
-        "observe, look left": "a callback with news",
-        "observe, look moved": "a callback to be confirmed",
-        "observe, older": "news, older attempt",
-        "observe, other task": "news, another task",
+        "accepted, never sent": "accepted, attempt never sent",
+        "observe, due unchanged": "callback, no outcome yet",
+        "observe, due changed": "callback, must be confirmed",
+        "observe, older": "callback, older attempt",
+        "observe, other task": "callback, another task",
     },
-    "The provider tells of an outcome": {
+    "The provider reports an outcome": {
         "callback success": "success",
         "callback failure": "failure",
         "callback success, older": "success, older attempt",
@@ -224,59 +224,62 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
     },
 }
 
-#: Results of moves that changed nothing but the timeline and what is known of the provider's tasks.
-NOTED = frozenset(
+#: Results that change the timeline and the known provider tasks only.
+RECORDED = frozenset(
     {Result.DUPLICATE, Result.CONFLICT, Result.MISMATCH, Result.SUPERSEDED, Result.SETTLED}
 )
-#: Results of moves that changed nothing at all.
-TURNED_AWAY = frozenset(
+#: Results that change nothing.
+REFUSED = frozenset(
     {Result.NOT_DUE, Result.STALE, Result.IN_FLIGHT, Result.TERMINAL, Result.MISSING}
 )
 
 INTRODUCTION = """\
 # States and events
 
-What each event does to a job in each status. Made by `python -m tests.ledger.transitions` from the
-table that the tests of the ledger run cell by cell: change it there.
+This page shows the effect of each event on a job, by the status of the job. Do not edit it. Change
+the tables in `tests/ledger/transitions.py` and `tests/ledger/follow_transitions.py`, and run
+`python -m tests.ledger.transitions > docs/states.md`. The tests of the ledger check every cell.
 
-- **a status**: the event is taken, and this is the job's status from then on;
-- recorded: listed in the job's timeline, and a task id or cost that was not known yet is kept;
-  status, outcome and next look stay as they are;
-- refused: nothing is changed;
-- the job: the one that is there already.
+| entry | meaning |
+| --- | --- |
+| **a status** | The event takes effect. The job has this status afterwards. |
+| recorded | The timeline lists the event. A new task id or cost is stored. Nothing else changes. |
+| refused | Nothing changes. |
+| the job | The caller gets the existing job. |
 
-An attempt is *older* once another one was made after it. *Another task* is a callback or an answer
-for the current attempt under a second task id: evidence where none is known yet, else a
-contradiction. A worker has lost its *lease* when it comes back after its time: the job may be in
-other hands by then.
+- An attempt is *older* when a newer attempt exists.
+- *Another task* means: a callback or an answer for the current attempt names a second task id. If
+  no task id is known, the ledger stores it. If another task id is known, it is a contradiction.
+- A worker is *without the lease* when its lease has ended and another worker has claimed the job.
 """
 
 
 def page() -> str:
-    """The table for users, as Markdown."""
-    return "\n".join([INTRODUCTION, *_tables(), *follow_transitions.section()])
+    """Return docs/states.md."""
+    lines = [INTRODUCTION, *_tables(), *follow_transitions.section()]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _tables() -> Iterator[str]:
-    found = {(cell.state, cell.move): cell for cell in cells()}
+    cells = {(cell.state, cell.action): cell for cell in transitions()}
     for heading, columns in COLUMNS.items():
         yield f"## {heading}\n"
         yield f"| status | {' | '.join(columns.values())} |"
         yield f"| --- |{' --- |' * len(columns)}"
-        for state, words in ROWS.items():
-            told = " | ".join(_told(found[state, move]) for move in columns)
-            yield f"| {words} | {told} |"
+        for state, name in ROWS.items():
+            entries = " | ".join(_entry(cells[state, action]) for action in columns)
+            yield f"| {name} | {entries} |"
         yield ""
 
 
-def _told(cell: Cell) -> str:
+def _entry(cell: Transition) -> str:
     if cell.after is not cell.before:
         return f"**{cell.after}**"
-    if (cell.move, cell.result) == ("cancel", Result.DUPLICATE):
+    if (cell.action, cell.result) == ("cancel", Result.DUPLICATE):
         return "the job"
-    if cell.result in NOTED:
+    if cell.result in RECORDED:
         return "recorded"
-    if cell.result in TURNED_AWAY:
+    if cell.result in REFUSED:
         return "refused"
     if cell.result in (Result.CREATED, Result.REPLAYED):
         return "the job"
@@ -284,4 +287,4 @@ def _told(cell: Cell) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page().rstrip("\n") + "\n")
+    sys.stdout.write(page())

@@ -17,7 +17,7 @@ from orchestrator.operations.verify import (
     reports_view,
 )
 from tests.ledger import kit
-from tests.ledger.breaks import BREAKS, Busy, give_archive_the_state, untold
+from tests.ledger.breaks import BREAKS, PopulatedLedger, set_archive_status, not_notified
 from tests.support import job_states
 from tests.support.fakes import Harness
 from tests.support.job_states import task_of
@@ -43,12 +43,12 @@ def broken(harness: Harness, charges: list[Charge] | None = None) -> dict[str, l
 
 
 @pytest.fixture(params=[1, 3])
-def busy(harness: Harness, request: pytest.FixtureRequest) -> Busy:
+def populated(harness: Harness, request: pytest.FixtureRequest) -> PopulatedLedger:
     here = harness.on(Ledger(lambda: harness.redis, shards=request.param))
     for _ in range(5):
         job_states.ended(here)
         job_states.running(here, "evolink")
-    return Busy(
+    return PopulatedLedger(
         here,
         queued=here.enqueue(),
         submitting=job_states.submitting(here).job.id,
@@ -60,17 +60,17 @@ def busy(harness: Harness, request: pytest.FixtureRequest) -> Busy:
         failed=job_states.ended(here, job_states.failure()),
         cancelled=job_states.cancelled(here),
         waiting=kit.create(here.ledger, kit.NOTIFYING),
-        to_follow=kit.ended(here.ledger),
-        archived=kit.quiet(here.ledger),
-        untold=untold(here.ledger),
+        to_follow=kit.settled(here.ledger),
+        archived=kit.finished(here.ledger),
+        not_notified=not_notified(here.ledger),
     )
 
 
 # All is well -------------------------------------------------------------------------------
 
 
-def test_a_busy_ledger_breaks_nothing_and_everything_was_looked_at(busy: Busy) -> None:
-    found = checked(busy.harness)
+def test_a_busy_ledger_breaks_nothing_and_everything_was_looked_at(populated: PopulatedLedger) -> None:
+    found = checked(populated.harness)
 
     assert {name: finding.breaches for name, finding in found.items()} == {
         name: [] for name in INVARIANTS if name not in ON_DEMAND
@@ -83,33 +83,33 @@ def test_a_busy_ledger_breaks_nothing_and_everything_was_looked_at(busy: Busy) -
     assert found["kept"].checked == 9
     assert found["one_task"].checked == 16
     assert found["unconfirmed"].checked == 3
-    assert found["counted"].checked == 4 * busy.harness.ledger.shards
+    assert found["counted"].checked == 4 * populated.harness.ledger.shards
 
 
 def test_an_empty_ledger_breaks_nothing(harness: Harness) -> None:
     assert broken(harness, []) == {}
 
 
-def test_every_job_is_told_as_it_is_looked_at(busy: Busy) -> None:
-    seen = list(Verification(busy.harness.runtime).run())
+def test_every_job_is_told_as_it_is_looked_at(populated: PopulatedLedger) -> None:
+    seen = list(Verification(populated.harness.runtime).run())
 
-    assert len(seen) == len(set(seen)) == busy.harness.ledger.overview.size()
+    assert len(seen) == len(set(seen)) == populated.harness.ledger.overview.size()
 
 
-def test_verifying_changes_nothing(busy: Busy) -> None:
-    redis = busy.harness.redis
+def test_verifying_changes_nothing(populated: PopulatedLedger) -> None:
+    redis = populated.harness.redis
     before = {key: redis.dump(key) for key in kit.every_key(redis)}
 
-    checked(busy.harness, busy.charges)
+    checked(populated.harness, populated.charges)
 
     assert {key: redis.dump(key) for key in kit.every_key(redis)} == before
 
 
-def test_an_expired_job_breaks_nothing(busy: Busy) -> None:
-    for job_id in (busy.archived, busy.untold, busy.given_up):
-        busy.harness.redis.delete(keys.job(job_id), keys.events(job_id))
+def test_an_expired_job_breaks_nothing(populated: PopulatedLedger) -> None:
+    for job_id in (populated.archived, populated.not_notified, populated.given_up):
+        populated.harness.redis.delete(keys.job(job_id), keys.events(job_id))
 
-    assert broken(busy.harness) == {}
+    assert broken(populated.harness) == {}
 
 
 # Each invariant, broken by hand ------------------------------------------------------------
@@ -117,57 +117,57 @@ def test_an_expired_job_breaks_nothing(busy: Busy) -> None:
 
 @pytest.mark.parametrize(("name", "break_"), BREAKS)
 def test_a_broken_invariant_is_named_with_whose_it_is_and_nothing_else_is(
-    busy: Busy, name: str, break_: Callable[[Busy], list[str]]
+    populated: PopulatedLedger, name: str, break_: Callable[[PopulatedLedger], list[str]]
 ) -> None:
-    whose = break_(busy)
+    whose = break_(populated)
 
-    assert broken(busy.harness) == {name: whose}
+    assert broken(populated.harness) == {name: whose}
 
 
 def test_every_invariant_is_broken_here() -> None:
     assert {name for name, _ in BREAKS} | ON_DEMAND == set(INVARIANTS)
 
 
-def test_a_status_changed_by_hand_is_two_wrong_counts(busy: Busy) -> None:
-    busy.harness.redis.hset(keys.job(busy.queued), "status", Status.RUNNING)
+def test_a_status_changed_by_hand_is_two_wrong_counts(populated: PopulatedLedger) -> None:
+    populated.harness.redis.hset(keys.job(populated.queued), "status", Status.RUNNING)
 
-    [breaches] = broken(busy.harness).values()
+    [breaches] = broken(populated.harness).values()
 
     assert [line.split(": ")[1].split(" ")[1] for line in breaches] == ["queued", "running"]
 
 
 def test_an_archive_that_is_given_up_and_says_why_is_no_breach_though_it_has_a_copy(
-    busy: Busy,
+    populated: PopulatedLedger,
 ) -> None:
-    assert give_archive_the_state(FollowUpStatus.DEAD)(busy)
+    assert set_archive_status(FollowUpStatus.DEAD)(populated)
 
-    assert broken(busy.harness) == {}
+    assert broken(populated.harness) == {}
 
 
-def test_a_follow_up_that_is_another_workers_is_overdue_only_after_its_lease(busy: Busy) -> None:
-    busy.harness.clock.now += 1
-    lease = kit.follow(
-        busy.harness.ledger, busy.to_follow, Step.ARCHIVE, now=busy.harness.clock.now
+def test_a_follow_up_that_is_another_workers_is_overdue_only_after_its_lease(populated: PopulatedLedger) -> None:
+    populated.harness.clock.now += 1
+    lease = kit.claim_follow_up(
+        populated.harness.ledger, populated.to_follow, Step.ARCHIVE, now=populated.harness.clock.now
     )
-    late = {f"{busy.to_follow} {Step.ARCHIVE}"}
+    late = {f"{populated.to_follow} {Step.ARCHIVE}"}
 
-    busy.harness.clock.now = lease.ends_at + verify.MAX_OVERDUE_MS
-    assert not late & set(broken(busy.harness)["not_overdue"])
-    busy.harness.clock.now += 1
-    assert late <= set(broken(busy.harness)["not_overdue"])
+    populated.harness.clock.now = lease.ends_at + verify.MAX_OVERDUE_MS
+    assert not late & set(broken(populated.harness)["not_overdue"])
+    populated.harness.clock.now += 1
+    assert late <= set(broken(populated.harness)["not_overdue"])
 
 
-def test_a_look_that_is_overdue_by_less_is_no_breach(busy: Busy) -> None:
-    busy.harness.clock.now += verify.MAX_OVERDUE_MS
+def test_a_look_that_is_overdue_by_less_is_no_breach(populated: PopulatedLedger) -> None:
+    populated.harness.clock.now += verify.MAX_OVERDUE_MS
 
-    assert broken(busy.harness) == {}
+    assert broken(populated.harness) == {}
 
 
 # What the providers charged ----------------------------------------------------------------
 
 
-def test_charges_that_belong_to_attempts_or_are_at_risk_break_nothing(busy: Busy) -> None:
-    found = checked(busy.harness, busy.charges)
+def test_charges_that_belong_to_attempts_or_are_at_risk_break_nothing(populated: PopulatedLedger) -> None:
+    found = checked(populated.harness, populated.charges)
 
     assert {name: finding.breaches for name, finding in found.items()} == {
         name: [] for name in INVARIANTS if name != "stored"
@@ -176,16 +176,16 @@ def test_charges_that_belong_to_attempts_or_are_at_risk_break_nothing(busy: Busy
     assert found["paid_once"].checked == 7
 
 
-def test_a_task_that_no_attempt_knows_is_named(busy: Busy) -> None:
+def test_a_task_that_no_attempt_knows_is_named(populated: PopulatedLedger) -> None:
     unknown = Charge("evolink", "task-unknown")
 
-    assert broken(busy.harness, [*busy.charges, unknown]) == {"charged": ["evolink task-unknown"]}
+    assert broken(populated.harness, [*populated.charges, unknown]) == {"charged": ["evolink task-unknown"]}
 
 
-def test_a_task_of_another_provider_is_not_known_by_its_id_alone(busy: Busy) -> None:
-    task = task_of(busy.running)
+def test_a_task_of_another_provider_is_not_known_by_its_id_alone(populated: PopulatedLedger) -> None:
+    task = task_of(populated.running)
 
-    assert broken(busy.harness, [Charge("evolink", task)]) == {"charged": [f"evolink {task}"]}
+    assert broken(populated.harness, [Charge("evolink", task)]) == {"charged": [f"evolink {task}"]}
 
 
 def test_no_more_tasks_are_at_risk_than_attempts_of_unknown_fate(harness: Harness) -> None:
@@ -196,11 +196,11 @@ def test_no_more_tasks_are_at_risk_than_attempts_of_unknown_fate(harness: Harnes
     assert broken(harness, charges) == {"charged": [f"{POLLED_WITHOUT_KEYS} two"]}
 
 
-def test_a_job_that_was_charged_twice_is_named(busy: Busy) -> None:
-    twice = Charge("hiapi", "task-2", busy.unconfirmed)
-    job_states.unconfirmed(busy.harness)  # its task was never made: no task is unaccounted for
+def test_a_job_that_was_charged_twice_is_named(populated: PopulatedLedger) -> None:
+    twice = Charge("hiapi", "task-2", populated.unconfirmed)
+    job_states.unconfirmed(populated.harness)  # its task was never made: no task is unaccounted for
 
-    assert broken(busy.harness, [*busy.charges, twice]) == {"paid_once": [busy.unconfirmed]}
+    assert broken(populated.harness, [*populated.charges, twice]) == {"paid_once": [populated.unconfirmed]}
 
 
 def test_a_resubmitted_job_may_be_charged_twice_but_not_three_times(harness: Harness) -> None:
@@ -218,21 +218,21 @@ def test_a_resubmitted_job_may_be_charged_twice_but_not_three_times(harness: Har
 # What the archive has ----------------------------------------------------------------------
 
 
-def test_archived_images_that_are_not_in_the_storage_are_named(busy: Busy) -> None:
-    found = checked(busy.harness, images=True)
+def test_archived_images_that_are_not_in_the_storage_are_named(populated: PopulatedLedger) -> None:
+    found = checked(populated.harness, images=True)
 
     [breach] = found["stored"].breaches
-    assert f"{busy.archived}: {kit.COPY.path}" in breach
+    assert f"{populated.archived}: {kit.COPY.path}" in breach
     assert found["stored"].checked == 1, "only what is said to be archived"
     assert [name for name, one in found.items() if one.breaches] == ["stored"]
 
 
 def test_archived_images_that_are_there_break_nothing(
-    busy: Busy, monkeypatch: pytest.MonkeyPatch
+    populated: PopulatedLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(verify, "faults", lambda storage, job: [])
 
-    found = checked(busy.harness, images=True)["stored"]
+    found = checked(populated.harness, images=True)["stored"]
 
     assert (found.checked, found.breaches) == (1, [])
 
