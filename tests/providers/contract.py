@@ -321,9 +321,7 @@ class ProviderContract(AnswersContract):
     def test_without_a_price_for_the_model_there_is_no_cost(self, each_name: str) -> None:
         assert self.provider.price(self.request(each_name), PriceTable("USD", {"x": 1})) is None
 
-    def test_the_price_of_all_others_is_used_for_an_unlisted_model(
-        self, each_name: str
-    ) -> None:
+    def test_the_price_of_all_others_is_used_for_an_unlisted_model(self, each_name: str) -> None:
         table = PriceTable("credits", {"another": 9, "*": 0.1})
 
         cost = self.provider.price(self.request(each_name), table)
@@ -349,9 +347,7 @@ class ProviderContract(AnswersContract):
 
     @FUZZ
     @given(host=st.text(alphabet="abz019.-[]:@%/?#\u00e9", max_size=30))
-    def test_any_callback_address_is_read_without_an_exception(
-        self, host: str
-    ) -> None:
+    def test_any_callback_address_is_read_without_an_exception(self, host: str) -> None:
         with suppress(ValueError):  # urlsplit refuses it, and the settings did so before
             refusal = self.provider.callback_refusal(f"http://{host}")
             assert bool(refusal) == self.provider.capabilities.callbacks

@@ -99,8 +99,8 @@ class TestAIGPTImage(ProviderContract):
         return {"code": 200, "msg": "success", "data": task}
 
     def test_the_documented_ratios_are_these_fifteen(self) -> None:
-        told = "auto 1:1 1:4 1:8 2:3 3:2 3:4 4:1 4:3 4:5 5:4 8:1 9:16 16:9 21:9"
-        assert " ".join(ASPECT_RATIOS) == told
+        value = "auto 1:1 1:4 1:8 2:3 3:2 3:4 4:1 4:3 4:5 5:4 8:1 9:16 16:9 21:9"
+        assert " ".join(ASPECT_RATIOS) == value
 
     def test_there_is_the_one_documented_model(self) -> None:
         assert list(self.provider.models) == [MODEL]
@@ -113,7 +113,7 @@ class TestAIGPTImage(ProviderContract):
     # Prices --------------------------------------------------------------------------------
 
     @pytest.mark.parametrize(("options", "price"), [({}, 1.0), ({"resolution": "4K"}, 4.0)])
-    def test_a_price_goes_by_the_resolution_which_is_1k_unless_said(
+    def test_a_price_goes_by_the_resolution_which_is_1k_by_default(
         self, options: dict[str, str], price: float
     ) -> None:
         table = PriceTable("credits", {MODEL: {"1K": 1, "*": 4}})
@@ -129,7 +129,7 @@ class TestAIGPTImage(ProviderContract):
 
     @pytest.mark.parametrize(("code", "ours", "retryable"), CODES)
     @pytest.mark.parametrize("http", ["as the HTTP status too", "in HTTP 200"])
-    def test_each_documented_code_is_a_no_whatever_http_says_around_it(
+    def test_each_documented_code_is_a_rejection_with_any_http_status(
         self, http: str, code: int, ours: ErrorCode, retryable: bool
     ) -> None:
         status = 200 if http == "in HTTP 200" else code
@@ -141,14 +141,14 @@ class TestAIGPTImage(ProviderContract):
         assert read.error.message == self.document(f"error_{code}")["msg"]
         assert (read.error.provider_code, read.retry_after) == (str(code), 6.0)
 
-    def test_the_code_in_the_envelope_says_more_than_the_status(self) -> None:
+    def test_the_code_in_the_envelope_counts_before_the_status(self) -> None:
         read = self.submitted(400, self.payload("error_409"))
 
         assert isinstance(read, Rejected)
         assert read.error.code is ErrorCode.TASK_LIMIT
 
     @pytest.mark.parametrize("status", [400, 409, 429, 500, 502])
-    def test_an_http_error_around_an_envelope_of_success_leaves_it_open(self, status: int) -> None:
+    def test_an_http_error_around_an_envelope_of_success_is_ambiguous(self, status: int) -> None:
         read = self.submitted(status, self.payload("accepted"), **{"retry-after": "3"})
 
         assert read == Ambiguous(f"HTTP {status} with an envelope code 200", 3.0)
@@ -164,13 +164,13 @@ class TestAIGPTImage(ProviderContract):
             {"code": 201, "msg": "created", "data": {"taskId": TASK}},
         ],
     )
-    def test_a_2xx_that_names_no_task_and_no_error_leaves_it_open(
+    def test_a_2xx_that_names_no_task_and_no_error_is_ambiguous(
         self, envelope: dict[str, Any]
     ) -> None:
         assert isinstance(self.submitted(200, dump(envelope)), Ambiguous)
 
     @pytest.mark.parametrize("code", [None, "200", True, [], {}])
-    def test_a_code_that_is_no_number_is_as_good_as_none(self, code: Any) -> None:
+    def test_a_code_that_is_not_a_number_is_ignored(self, code: Any) -> None:
         task = {"code": code, "data": {"taskId": TASK}}
 
         assert self.submitted(200, dump(task)) == Accepted(TASK)
@@ -186,7 +186,7 @@ class TestAIGPTImage(ProviderContract):
                 "429",
             )
 
-    def test_an_error_without_words_is_told_by_its_code(self) -> None:
+    def test_an_error_without_a_message_names_its_code(self) -> None:
         read = self.submitted(200, b'{"code":402}')
 
         assert isinstance(read, Rejected)
@@ -195,7 +195,7 @@ class TestAIGPTImage(ProviderContract):
     # Answers to a query --------------------------------------------------------------------
 
     @pytest.mark.parametrize("state", ["waiting", "queuing", "generating"])
-    def test_a_task_on_its_way_has_no_outcome(self, state: str) -> None:
+    def test_a_task_that_runs_has_no_outcome(self, state: str) -> None:
         assert self.queried(200, self.payload(f"task_{state}")) == TaskReport(TASK, state)
 
     def test_the_documented_success_has_its_image(self) -> None:
@@ -271,10 +271,10 @@ class TestAIGPTImage(ProviderContract):
         assert report.outcome.error.code is ErrorCode.GENERATION_FAILED
 
     @pytest.mark.parametrize(
-        ("told", "kept"), [("E1", "E1"), (501, "501"), (None, None), (True, None), ([], None)]
+        ("value", "kept"), [("E1", "E1"), (501, "501"), (None, None), (True, None), ([], None)]
     )
-    def test_a_fail_code_may_be_a_number(self, told: Any, kept: str | None) -> None:
-        outcome = self.provider.read_task(self.failed(told, "no"), NOON).outcome
+    def test_a_fail_code_may_be_a_number(self, value: Any, kept: str | None) -> None:
+        outcome = self.provider.read_task(self.failed(value, "no"), NOON).outcome
 
         assert outcome is not None
         assert outcome.error is not None
@@ -288,7 +288,7 @@ class TestAIGPTImage(ProviderContract):
         assert isinstance(self.queried(404, b"<html>"), QueryFailed)
 
     @pytest.mark.parametrize("status", [404, 401, 500])
-    def test_an_http_error_around_an_envelope_of_success_tells_nothing(self, status: int) -> None:
+    def test_an_http_error_with_an_envelope_of_success_fails_the_query(self, status: int) -> None:
         read = self.queried(status, self.payload("task_success"))
 
         assert isinstance(read, QueryFailed)

@@ -34,7 +34,7 @@ Serve = Callable[[Act], str]
 
 CALL = Call("POST", "/v1/tasks", {"Idempotency-Key": "job_1.1"}, {"prompt": "A red cube"})
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-PATIENCE = 10.0
+TIMEOUT_SECONDS = 10.0
 
 
 def request(connection: socket.socket) -> bytes:
@@ -57,7 +57,7 @@ def _some(connection: socket.socket) -> bytes:
     return data
 
 
-def saying(answer: bytes) -> Act:
+def answering(answer: bytes) -> Act:
     """Answer one request with these bytes, and hang up."""
 
     def act(connection: socket.socket) -> None:
@@ -84,11 +84,11 @@ def serve() -> Iterator[Serve]:
                         connection, _ = listener.accept()
                         thread = threading.Thread(target=handle, args=(connection,))
                         thread.start()
-                        stack.callback(thread.join, PATIENCE)
+                        stack.callback(thread.join, TIMEOUT_SECONDS)
 
             thread = threading.Thread(target=accept)
             thread.start()
-            stack.callback(thread.join, PATIENCE)
+            stack.callback(thread.join, TIMEOUT_SECONDS)
             stack.callback(listener.shutdown, socket.SHUT_RDWR)
             return f"http://127.0.0.1:{listener.getsockname()[1]}"
 
@@ -106,15 +106,15 @@ def call(base_url: str, *, connect: float = 2, read: float = 2) -> Reply | NotSe
 # Not sent ------------------------------------------------------------------------------------
 
 
-def test_a_refused_connection_was_sent_nothing() -> None:
+def test_a_refused_connection_received_nothing() -> None:
     assert call("http://127.0.0.1:1") == NotSent("ConnectionRefusedError")
 
 
-def test_a_name_that_does_not_exist_was_sent_nothing() -> None:
+def test_a_name_that_does_not_exist_received_nothing() -> None:
     assert isinstance(call("https://no-such-provider.invalid"), NotSent)
 
 
-def test_a_connection_that_is_never_made_was_sent_nothing() -> None:
+def test_a_connection_that_is_never_made_received_nothing() -> None:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -129,7 +129,7 @@ def test_a_connection_that_is_never_made_was_sent_nothing() -> None:
     assert isinstance(answer, NotSent)
 
 
-def test_tls_to_a_port_that_speaks_none_was_sent_nothing(serve: Serve) -> None:
+def test_tls_to_a_port_that_speaks_none_received_nothing(serve: Serve) -> None:
     seen = bytearray()
 
     def plain(connection: socket.socket) -> None:
@@ -142,17 +142,17 @@ def test_tls_to_a_port_that_speaks_none_was_sent_nothing(serve: Serve) -> None:
     assert b"A red cube" not in seen
 
 
-def test_a_tls_handshake_that_breaks_off_was_sent_nothing(serve: Serve) -> None:
+def test_a_tls_handshake_that_breaks_off_received_nothing(serve: Serve) -> None:
     url = serve(lambda connection: connection.close())
 
     assert isinstance(call(url.replace("http:", "https:")), NotSent)
 
 
-def test_a_tls_handshake_that_never_ends_was_sent_nothing(serve: Serve) -> None:
+def test_a_tls_handshake_that_never_ends_received_nothing(serve: Serve) -> None:
     done = threading.Event()
 
     def silent(_: socket.socket) -> None:
-        done.wait(PATIENCE)
+        done.wait(TIMEOUT_SECONDS)
 
     url = serve(silent)
     answer = call(url.replace("http:", "https:"), connect=0.1, read=0.1)
@@ -169,7 +169,7 @@ def test_a_request_without_an_answer_in_time_may_have_arrived(serve: Serve) -> N
 
     def silent(connection: socket.socket) -> None:
         request(connection)
-        done.wait(PATIENCE)
+        done.wait(TIMEOUT_SECONDS)
 
     answer = call(serve(silent), read=0.1)
     done.set()
@@ -196,7 +196,7 @@ def test_a_request_without_an_answer_in_time_may_have_arrived(serve: Serve) -> N
 def test_an_answer_that_is_cut_off_or_garbled_may_follow_a_request_that_arrived(
     serve: Serve, answer: bytes
 ) -> None:
-    assert isinstance(call(serve(saying(answer))), NoAnswer)
+    assert isinstance(call(serve(answering(answer))), NoAnswer)
 
 
 def test_a_connection_that_is_reset_after_the_request_may_have_delivered_it(serve: Serve) -> None:
@@ -234,8 +234,8 @@ def test_an_answer_that_is_too_large_is_not_read_to_its_end(
     monkeypatch.setattr(client, "MAX_ANSWER_BYTES", 100_000)
     head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
 
-    assert isinstance(call(serve(saying(head % 100_000 + b" " * 100_000))), Reply)
-    assert call(serve(saying(head % 100_001 + b" " * 100_001))) == NoAnswer(
+    assert isinstance(call(serve(answering(head % 100_000 + b" " * 100_000))), Reply)
+    assert call(serve(answering(head % 100_001 + b" " * 100_001))) == NoAnswer(
         "the answer is larger than 100000 bytes"
     )
 
@@ -245,7 +245,7 @@ def test_a_bomb_is_not_unpacked(serve: Serve, status: int) -> None:
     packer = zlib.compressobj(9, wbits=31)
     bomb = b"".join(packer.compress(bytes(2**20)) for _ in range(100)) + packer.flush()
     head = b"HTTP/1.1 %d X\r\nLocation: /\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n\r\n"
-    url = serve(saying(head % (status, len(bomb)) + bomb))
+    url = serve(answering(head % (status, len(bomb)) + bomb))
 
     tracemalloc.start()
     answer = call(url)
@@ -265,7 +265,7 @@ def test_a_whole_answer_is_read_with_its_headers_in_lower_case(serve: Serve) -> 
         b"HTTP/1.1 429 Slow\r\nRetry-AFTER: 7\r\nContent-Encoding: gzip\r\nContent-Length: %d\r\n"
     )
 
-    answer = call(serve(saying(head % len(body) + b"\r\n" + body)))
+    answer = call(serve(answering(head % len(body) + b"\r\n" + body)))
 
     assert isinstance(answer, Reply)
     assert (answer.status, answer.headers["retry-after"], answer.body) == (429, "7", b'{"x":1}')
@@ -289,10 +289,10 @@ def test_an_answer_that_arrives_byte_by_byte_is_put_together(serve: Serve) -> No
 
 @pytest.mark.parametrize("target", ["/elsewhere", "http://[::1", "http://", "https://e.example/"])
 def test_a_redirect_is_not_followed_and_its_target_not_looked_at(serve: Serve, target: str) -> None:
-    asked: list[bytes] = []
+    received_requests: list[bytes] = []
 
     def redirect(connection: socket.socket) -> None:
-        asked.append(request(connection))
+        received_requests.append(request(connection))
         head = f"HTTP/1.1 307 Elsewhere\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n"
         connection.sendall(head.encode())
 
@@ -300,19 +300,19 @@ def test_a_redirect_is_not_followed_and_its_target_not_looked_at(serve: Serve, t
 
     assert isinstance(answer, Reply)
     assert (answer.status, answer.headers["location"]) == (307, target)
-    assert len(asked) == 1
+    assert len(received_requests) == 1
 
 
 def test_the_request_is_sent_as_it_was_written(serve: Serve) -> None:
-    asked: list[bytes] = []
+    received_requests: list[bytes] = []
 
     def take(connection: socket.socket) -> None:
-        asked.append(request(connection))
+        received_requests.append(request(connection))
         connection.sendall(OK)
 
     call(serve(take) + "/base")
 
-    [text] = asked
+    [text] = received_requests
     head, _, body = text.partition(b"\r\n\r\n")
     assert head.startswith(b"POST /base/v1/tasks HTTP/1.1\r\n")
     assert f"Authorization: Bearer {API_KEY}".encode() in head
@@ -324,9 +324,9 @@ def test_the_request_is_sent_as_it_was_written(serve: Serve) -> None:
 # Files ---------------------------------------------------------------------------------------
 
 
-def received(asked: bytes) -> tuple[dict[str, list[str]], dict[str, tuple[str, str, bytes]]]:
+def form_of(text: bytes) -> tuple[dict[str, list[str]], dict[str, tuple[str, str, bytes]]]:
     """The fields and the files of a form, as a web framework reads them."""
-    head, _, body = asked.partition(b"\r\n\r\n")
+    head, _, body = text.partition(b"\r\n\r\n")
     headers = message_from_bytes(head.partition(b"\r\n")[2])
     assert int(headers["Content-Length"]) == len(body)
     kind, options = parse_options_header(headers["Content-Type"])
@@ -341,15 +341,15 @@ def received(asked: bytes) -> tuple[dict[str, list[str]], dict[str, tuple[str, s
 
 def sent(serve: Serve, call: Call) -> bytes:
     """What a call sends, from its first byte to its last."""
-    asked: list[bytes] = []
+    received_requests: list[bytes] = []
 
     def take(connection: socket.socket) -> None:
-        asked.append(request(connection))
+        received_requests.append(request(connection))
         connection.sendall(OK)
 
     answer = ask(ProviderClient(connect_timeout=2, read_timeout=2), serve(take), call)
     assert isinstance(answer, Reply)
-    return asked[0]
+    return received_requests[0]
 
 
 def test_the_documented_form_goes_out_as_a_multipart_form_with_its_file(serve: Serve) -> None:
@@ -361,20 +361,20 @@ def test_the_documented_form_goes_out_as_a_multipart_form_with_its_file(serve: S
     plain = provider.submit_call(provider.body(native), None, "key")
     file = File(provider.capabilities.upload_field or "", "input.png", "image/png", content)
 
-    asked = sent(serve, replace(plain, file=file))
+    text = sent(serve, replace(plain, file=file))
 
-    fields, files = received(asked)
-    assert asked.startswith(b"POST /v1/images/tasks HTTP/1.1\r\n")
-    assert f"Authorization: Bearer {API_KEY}".encode() in asked
+    fields, files = form_of(text)
+    assert text.startswith(b"POST /v1/images/tasks HTTP/1.1\r\n")
+    assert f"Authorization: Bearer {API_KEY}".encode() in text
     assert fields == {name: [value] for name, value in form.items()}
     assert files == {"image": ("input.png", "image/png", content)}
 
 
-def test_what_is_no_text_goes_into_a_form_as_json(serve: Serve) -> None:
+def test_values_that_are_not_text_are_json_in_a_form(serve: Serve) -> None:
     body = {"n": 2, "on": True, "none": None, "list": ["a", 1], "map": {"x": "\u00e9"}, "t": ""}
     file = File("image", "a.png", "image/png", b"")
 
-    fields, files = received(sent(serve, Call("POST", "/x", {}, body, file)))
+    fields, files = form_of(sent(serve, Call("POST", "/x", {}, body, file)))
 
     assert fields == {
         "n": ["2"],
@@ -389,37 +389,37 @@ def test_what_is_no_text_goes_into_a_form_as_json(serve: Serve) -> None:
 
 @pytest.mark.parametrize("name", ['a"b.png', "a\r\nX-Evil: 1.png", "\u00e9.png", "a;b.png", "a b"])
 @pytest.mark.parametrize("text", ['"', "a\r\n--x--\r\n", "\u00e9\U0001f9ff", "a=b&c"])
-def test_no_name_and_no_text_breaks_out_of_its_part(serve: Serve, name: str, text: str) -> None:
+def test_a_name_or_a_text_stays_inside_its_part(serve: Serve, name: str, text: str) -> None:
     file = File("image", name, "image/png", b"png")
 
-    asked = sent(serve, Call("POST", "/x", {}, {"prompt": text}, file))
+    request_text = sent(serve, Call("POST", "/x", {}, {"prompt": text}, file))
 
-    fields, files = received(asked)
+    fields, files = form_of(request_text)
     assert fields == {"prompt": [text]}
-    assert b"\nX-Evil" not in asked
+    assert b"\nX-Evil" not in request_text
     assert files["image"][1:] == ("image/png", b"png")
 
 
 def test_a_connection_is_used_again_and_cookies_are_not_kept(serve: Serve) -> None:
     connections: list[int] = []
-    asked: list[bytes] = []
+    received_requests: list[bytes] = []
 
     def keep(connection: socket.socket) -> None:
         connections.append(connection.fileno())
         for _ in range(3):
-            asked.append(request(connection))
+            received_requests.append(request(connection))
             connection.sendall(OK.replace(b"\r\n\r\n", b"\r\nSet-Cookie: a=b; Path=/\r\n\r\n"))
 
     url, session = serve(keep), ProviderClient(connect_timeout=2, read_timeout=2)
     answers = [ask(session, url) for _ in range(3)]
 
     assert all(isinstance(answer, Reply) for answer in answers)
-    assert (len(connections), len(asked)) == (1, 3)
-    assert not any(b"cookie" in text.lower() for text in asked)
+    assert (len(connections), len(received_requests)) == (1, 3)
+    assert not any(b"cookie" in text.lower() for text in received_requests)
 
 
 def test_a_kept_connection_that_the_provider_closed_is_replaced(serve: Serve) -> None:
-    url, session = serve(saying(OK)), ProviderClient(connect_timeout=2, read_timeout=2)
+    url, session = serve(answering(OK)), ProviderClient(connect_timeout=2, read_timeout=2)
 
     answers = [ask(session, url) for _ in range(3)]
 
@@ -433,19 +433,19 @@ def test_proxies_and_passwords_of_the_environment_are_not_used(
     for name in ("http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:1")
 
-    assert isinstance(call(serve(saying(OK))), Reply)
+    assert isinstance(call(serve(answering(OK))), Reply)
 
 
 # Secrets -------------------------------------------------------------------------------------
 
 
-def test_no_failure_tells_the_key_the_address_or_what_was_sent(serve: Serve) -> None:
+def test_no_failure_shows_the_key_the_address_or_the_body(serve: Serve) -> None:
     failures = [
         call("http://127.0.0.1:1"),
         call("https://no-such-provider.invalid"),
-        call(serve(saying(b""))),
-        call(serve(saying(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"))),
-        call(serve(saying(OK)).replace("http:", "https:"), connect=0.1),
+        call(serve(answering(b""))),
+        call(serve(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"))),
+        call(serve(answering(OK)).replace("http:", "https:"), connect=0.1),
     ]
 
     for failure in failures:

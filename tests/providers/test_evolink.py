@@ -101,13 +101,13 @@ class TestEvoLink(ProviderContract):
         return task if isinstance(task, dict) else {"data": task}
 
     @pytest.mark.parametrize("size", SIZES)
-    def test_every_documented_size_is_taken(self, size: str) -> None:
+    def test_every_documented_size_is_accepted(self, size: str) -> None:
         self.provider.check(self.request(aspect_ratio=size))
 
     def test_the_documented_sizes_are_these_eleven(self) -> None:
         assert " ".join(SIZES) == "auto 1:1 2:3 3:2 3:4 4:3 4:5 5:4 9:16 16:9 21:9"
 
-    def test_the_limits_themselves_are_taken(self) -> None:
+    def test_the_limits_themselves_are_accepted(self) -> None:
         ten = [f"https://e.example/{n}.JPG" for n in range(10)]
 
         self.provider.check(self.request(prompt="x" * 2000, images=ten))
@@ -115,7 +115,7 @@ class TestEvoLink(ProviderContract):
     def test_both_models_take_the_same(self) -> None:
         assert list(self.provider.models) == ["nano-banana-2-lite", "gemini-3-pro-image-preview"]
 
-    def test_the_documented_images_are_taken(self) -> None:
+    def test_the_documented_images_are_accepted(self) -> None:
         images = ["https://example.com/image1.png", "https://example.com/image2.png"]
 
         assert self.written(self.request(images=images))["image_urls"] == images
@@ -159,7 +159,7 @@ class TestEvoLink(ProviderContract):
     @pytest.mark.parametrize(
         ("options", "price"), [({}, 2.0), ({"resolution": "1K"}, 1.0), ({"resolution": "4K"}, 9.0)]
     )
-    def test_a_price_goes_by_the_quality_which_is_2k_unless_said(
+    def test_a_price_goes_by_the_quality_which_is_2k_by_default(
         self, options: dict[str, str], price: float
     ) -> None:
         table = PriceTable("credits", {"nano-banana-2-lite": {"1K": 1, "2K": 2, "*": 9}})
@@ -199,15 +199,15 @@ class TestEvoLink(ProviderContract):
     def test_each_documented_error_is_a_no(
         self, status: int, kind: str, code: ErrorCode, retryable: bool, wait: float | None
     ) -> None:
-        told = self.document(f"error_{status}")["error"]
+        value = self.document(f"error_{status}")["error"]
 
         read = self.submitted(status, self.payload(f"error_{status}"))
 
         assert isinstance(read, Rejected)
         assert (read.error.code, read.error.retryable) == (code, retryable)
-        assert read.error.provider_code == kind == told["type"]
+        assert read.error.provider_code == kind == value["type"]
         assert read.error.message == WORDS[status]
-        assert read.error.message.startswith(told["message"])
+        assert read.error.message.startswith(value["message"])
         assert read.retry_after == wait
 
     @pytest.mark.parametrize("odd", [None, 7, [], {}])
@@ -225,8 +225,8 @@ class TestEvoLink(ProviderContract):
         read = self.submitted(400, dump({"error": error}))
 
         assert isinstance(read, Rejected)
-        told = f"{'m' * 1000} ({'p' * 100}); EvoLink suggests: {'s' * 200}"
-        assert read.error.message == told
+        value = f"{'m' * 1000} ({'p' * 100}); EvoLink suggests: {'s' * 200}"
+        assert read.error.message == value
 
     @pytest.mark.parametrize(
         ("hint", "seconds"),
@@ -250,7 +250,7 @@ class TestEvoLink(ProviderContract):
         assert isinstance(read, Rejected)
         assert read.retry_after == seconds
 
-    def test_an_error_in_a_2xx_is_not_taken_for_a_no(self) -> None:
+    def test_an_error_in_a_2xx_is_not_a_rejection(self) -> None:
         assert isinstance(self.submitted(200, self.payload("error_429")), Ambiguous)
         assert self.queried(200, self.payload("error_404")) != TaskNotFound()
 
@@ -260,7 +260,7 @@ class TestEvoLink(ProviderContract):
         assert isinstance(read, Rejected)
         assert read.retry_after == 3.0
 
-    def test_the_type_says_more_than_the_status(self) -> None:
+    def test_the_type_counts_before_the_status(self) -> None:
         body = dump({"error": {"code": 400, "message": "slow down", "type": "rate_limit_error"}})
 
         read = self.submitted(400, body)
@@ -268,7 +268,7 @@ class TestEvoLink(ProviderContract):
         assert isinstance(read, Rejected)
         assert (read.error.code, read.error.retryable) == (ErrorCode.RATE_LIMITED, True)
 
-    def test_an_unlisted_type_is_a_no_by_its_status(self) -> None:
+    def test_an_unlisted_type_is_a_rejection_by_its_status(self) -> None:
         odd: list[dict[str, Any]] = [{"type": "new"}, {}, {"type": 7}]
         for error in odd:
             read = self.submitted(429, dump({"error": error}))
@@ -278,7 +278,7 @@ class TestEvoLink(ProviderContract):
     # Answers to a query, and callbacks -----------------------------------------------------
 
     @pytest.mark.parametrize("state", ["pending", "processing"])
-    def test_a_task_on_its_way_has_no_outcome(self, state: str) -> None:
+    def test_a_task_that_runs_has_no_outcome(self, state: str) -> None:
         assert self.queried(200, self.payload(f"task_{state}")) == TaskReport(TASK, state)
 
     def test_a_success_has_its_images_which_live_for_a_day_and_its_cost(self) -> None:
@@ -352,9 +352,9 @@ class TestEvoLink(ProviderContract):
 
     def test_every_error_type_of_the_document_is_in_the_table(self) -> None:
         statuses = (400, 401, 402, 403, 404, 413, 429, 500, 502, 503)
-        told = {self.document(f"error_{status}")["error"]["type"] for status in statuses}
+        value = {self.document(f"error_{status}")["error"]["type"] for status in statuses}
 
-        assert told == set(ERROR_TYPES)
+        assert value == set(ERROR_TYPES)
 
 
 def test_the_page_has_every_error_code_of_the_adapter() -> None:

@@ -95,12 +95,12 @@ class TestHiAPI(ProviderContract):
         return {"code": 200, "data": task}
 
     @pytest.mark.parametrize("ratio", ASPECT_RATIOS)
-    def test_every_documented_ratio_is_taken(self, ratio: str) -> None:
+    def test_every_documented_ratio_is_accepted(self, ratio: str) -> None:
         self.provider.check(self.request(aspect_ratio=ratio))
 
     def test_the_documented_ratios_are_these_fifteen(self) -> None:
-        told = "auto 1:1 1:4 1:8 2:3 3:2 3:4 4:1 4:3 4:5 5:4 8:1 9:16 16:9 21:9"
-        assert " ".join(ASPECT_RATIOS) == told
+        value = "auto 1:1 1:4 1:8 2:3 3:2 3:4 4:1 4:3 4:5 5:4 8:1 9:16 16:9 21:9"
+        assert " ".join(ASPECT_RATIOS) == value
 
     # Calls ---------------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ class TestHiAPI(ProviderContract):
     # Models that are not listed ------------------------------------------------------------
 
     @pytest.mark.parametrize("input_", [{}, {"prompt": "A cat", "duration": 5, "x": [None]}])
-    def test_any_other_model_is_taken_natively_with_whatever_input(
+    def test_any_other_model_is_accepted_natively_with_any_input(
         self, input_: dict[str, Any]
     ) -> None:
         body = {"model": "some-video-model", "input": input_}
@@ -140,7 +140,7 @@ class TestHiAPI(ProviderContract):
             ({"input": None}, "request.input", "a JSON object"),
         ],
     )
-    def test_another_model_takes_model_and_input_alone(
+    def test_another_model_accepts_only_model_and_input(
         self, change: dict[str, Any], field: str, allowed: str
     ) -> None:
         body = {"model": "some-video-model", "input": {}, **change}
@@ -167,7 +167,7 @@ class TestHiAPI(ProviderContract):
     @pytest.mark.parametrize(
         ("options", "price"), [({}, 1.0), ({"resolution": "2K"}, 2.0), ({"resolution": "4K"}, 9.0)]
     )
-    def test_a_price_goes_by_the_resolution_which_is_1k_unless_said(
+    def test_a_price_goes_by_the_resolution_which_is_1k_by_default(
         self, options: dict[str, str], price: float
     ) -> None:
         table = PriceTable("USD", {"Nano-Banana-2": {"1K": 1, "2K": 2, "*": 9}})
@@ -182,7 +182,7 @@ class TestHiAPI(ProviderContract):
 
     # Signatures ----------------------------------------------------------------------------
 
-    def test_a_callback_that_is_signed_with_any_of_the_secrets_is_taken(self) -> None:
+    def test_a_callback_that_is_signed_with_any_of_the_secrets_is_accepted(self) -> None:
         for secrets in ([NEW], [NEW, OLD], [OLD, NEW]):
             self.provider.verify_callback(signed(BODY, NOON), BODY, secrets, NOON)
 
@@ -199,7 +199,7 @@ class TestHiAPI(ProviderContract):
             ({"x-hiapi-signature": "0" * 64}, b"{}", "whsec_new", 0),
         ],
     )
-    def test_one_thing_wrong_with_it_is_a_bad_signature(
+    def test_one_wrong_part_is_a_bad_signature(
         self, headers: dict[str, str], body: bytes, secret: str, later: int
     ) -> None:
         given = {**signed(BODY, NOON), **headers}
@@ -222,7 +222,7 @@ class TestHiAPI(ProviderContract):
             ("STORAGE_UNAVAILABLE", 503, ErrorCode.PROVIDER_UNAVAILABLE, True),
         ],
     )
-    def test_each_error_code_is_a_no_with_the_providers_words(
+    def test_each_error_code_is_a_rejection_with_the_providers_message(
         self, code: str, status: int, ours: ErrorCode, retryable: bool
     ) -> None:
         message = self.document(f"error_{code}")["message"]
@@ -241,7 +241,7 @@ class TestHiAPI(ProviderContract):
             (429, ErrorCode.RATE_LIMITED, True),
         ],
     )
-    def test_an_unlisted_code_is_a_no_by_its_status(
+    def test_an_unlisted_code_is_a_rejection_by_its_status(
         self, status: int, ours: ErrorCode, retryable: bool
     ) -> None:
         for body in (
@@ -264,7 +264,7 @@ class TestHiAPI(ProviderContract):
     @pytest.mark.parametrize(
         ("code", "status"), list(zip(sorted(KEY_CODES), (422, 409), strict=True))
     )
-    def test_an_answer_about_our_own_key_says_that_the_attempt_had_arrived(
+    def test_an_answer_about_our_own_key_proves_that_the_attempt_arrived(
         self, code: str, status: int
     ) -> None:
         message = self.document(f"error_{code}")["message"]
@@ -273,7 +273,7 @@ class TestHiAPI(ProviderContract):
 
         assert read == Ambiguous(message, 2.0)
 
-    def test_an_error_in_a_2xx_is_not_taken_for_a_no(self) -> None:
+    def test_an_error_in_a_2xx_is_not_a_rejection(self) -> None:
         body = self.payload("error_INVALID_REQUEST")
 
         assert isinstance(self.submitted(200, body), Ambiguous)
@@ -285,7 +285,7 @@ class TestHiAPI(ProviderContract):
     # Answers to a query, and callbacks -----------------------------------------------------
 
     @pytest.mark.parametrize("state", ["queued", "handling", "archiving"])
-    def test_a_task_on_its_way_has_no_outcome(self, state: str) -> None:
+    def test_a_task_that_runs_has_no_outcome(self, state: str) -> None:
         body = dump({"code": 200, "data": self.document(f"task_{state}")})
 
         assert self.queried(200, body) == TaskReport(TASK, state)
@@ -300,7 +300,7 @@ class TestHiAPI(ProviderContract):
         assert self.provider.read_task(task, NOON) == report
 
     @pytest.mark.parametrize(
-        ("told", "expires"),
+        ("value", "expires"),
         [
             (1_796_604_800, 1_796_604_800_000),
             (1_796_604_800_123, 1_796_604_800_123),
@@ -314,9 +314,9 @@ class TestHiAPI(ProviderContract):
         ],
     )
     def test_an_expiry_is_read_in_seconds_or_ms_and_ignored_when_odd(
-        self, told: Any, expires: int | None
+        self, value: Any, expires: int | None
     ) -> None:
-        task = self.task(output=[{"url": "https://e.example/a.png", "expireAt": told}])
+        task = self.task(output=[{"url": "https://e.example/a.png", "expireAt": value}])
 
         outcome = self.provider.read_task(task, NOON).outcome
 

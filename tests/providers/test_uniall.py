@@ -165,9 +165,9 @@ class TestUniAll(ProviderContract):
     failure = "failed"
 
     def smallest(self, model: str) -> dict[str, Any]:
-        said = {"model": model, "prompt": "A cat"}
+        body = {"model": model, "prompt": "A cat"}
         size = {"size": "1024x1024"} if model == GPT else {}
-        return {**said, **size, "task_type": "text2image", "response_format": "url"}
+        return {**body, **size, "task_type": "text2image", "response_format": "url"}
 
     def with_links(self, *links: Any) -> dict[str, Any]:
         return self.task(metadata={"result_urls": list(links)})
@@ -198,7 +198,7 @@ class TestUniAll(ProviderContract):
 
         assert self.written(self.native(body)) == body
 
-    def test_a_nano_model_whose_name_says_its_resolution_points_to_its_family(self) -> None:
+    def test_a_nano_model_with_its_resolution_in_the_name_points_to_its_family(self) -> None:
         [violation] = self.refusals(self.request("NanoBananaPro-2K", resolution="4K"))
 
         assert violation.allowed.endswith(
@@ -215,7 +215,7 @@ class TestUniAll(ProviderContract):
         assert (violation.field, violation.allowed) == ("request.size", "given")
 
     @pytest.mark.parametrize("quality", ["low", "medium", "high"])
-    def test_the_quality_of_gpt_image_2_is_said_in_provider_options(self, quality: str) -> None:
+    def test_the_quality_of_gpt_image_2_is_set_in_provider_options(self, quality: str) -> None:
         assert self.written(self.with_extras({"quality": quality}, GPT))["quality"] == quality
 
     # Sizes ---------------------------------------------------------------------------------
@@ -224,12 +224,12 @@ class TestUniAll(ProviderContract):
         assert len(TABLE) == len({size for size, *_ in TABLE}) == 48
 
     def test_the_sizes_are_the_documents_table_in_its_order(self) -> None:
-        told = [(size, (ratio, tier)) for size, ratio, _, tier in TABLE]
+        value = [(size, (ratio, tier)) for size, ratio, _, tier in TABLE]
 
-        assert list(SIZES.items()) == told
+        assert list(SIZES.items()) == value
 
     @pytest.mark.parametrize("size", SIZES)
-    def test_every_size_is_taken_natively(self, size: str) -> None:
+    def test_every_size_is_accepted_natively(self, size: str) -> None:
         body = {"model": GPT, "prompt": "A cat", "size": size}
 
         assert self.written(self.native(body)) == body
@@ -260,12 +260,10 @@ class TestUniAll(ProviderContract):
             ({"aspect_ratio": "21:9", "resolution": "4K"}, "3840x1648"),
         ],
     )
-    def test_what_is_not_said_of_the_size_is_a_square_of_1k(
-        self, options: dict[str, str], size: str
-    ) -> None:
-        said = self.written(self.request(GPT, **options))
+    def test_the_default_size_is_a_square_of_1k(self, options: dict[str, str], size: str) -> None:
+        body = self.written(self.request(GPT, **options))
 
-        assert said == {**self.smallest(GPT), "size": size}
+        assert body == {**self.smallest(GPT), "size": size}
 
     def test_a_size_in_provider_options_wins(self) -> None:
         assert self.written(self.with_extras({"size": "1024x768"}, GPT))["size"] == "1024x768"
@@ -288,9 +286,9 @@ class TestUniAll(ProviderContract):
 
     @pytest.mark.parametrize("given", [{"image": ONE}, {"images": MANY}])
     def test_a_link_in_provider_options_makes_it_an_edit(self, given: dict[str, Any]) -> None:
-        said = self.written(self.with_extras(given))
+        body = self.written(self.with_extras(given))
 
-        assert said == {**self.smallest(self.model), **given, "task_type": "image2image"}
+        assert body == {**self.smallest(self.model), **given, "task_type": "image2image"}
 
     def test_a_task_type_in_provider_options_wins(self) -> None:
         options = {"prompt": "A cat", "images": [ONE]}
@@ -301,7 +299,7 @@ class TestUniAll(ProviderContract):
 
     @pytest.mark.parametrize("name", ["reference_one", "reference_many"])
     @pytest.mark.parametrize("kind", [{}, {"task_type": "image2image"}])
-    def test_the_documented_references_are_taken(self, name: str, kind: dict[str, str]) -> None:
+    def test_the_documented_references_are_accepted(self, name: str, kind: dict[str, str]) -> None:
         body = {"model": "NanoBanana", "prompt": "A cat", **kind, **self.document(name)}
 
         assert self.written(self.native(body)) == body
@@ -341,7 +339,7 @@ class TestUniAll(ProviderContract):
         assert (both.field, both.value) == ("request.images", MANY)
         assert (with_file.field, with_file.value) == ("image_file", "cat.png")
 
-    def test_an_edit_needs_something_to_edit(self) -> None:
+    def test_image2image_needs_a_reference(self) -> None:
         allowed = "text2image, or the request must contain a reference image"
         body = {"model": "NanoBanana", "prompt": "A cat", "task_type": "image2image"}
 
@@ -368,7 +366,7 @@ class TestUniAll(ProviderContract):
     # Prices --------------------------------------------------------------------------------
 
     @pytest.mark.parametrize("model", NANO)
-    def test_a_nano_task_costs_its_unit_price_for_each_image_asked_for_or_returned(
+    def test_a_nano_task_costs_its_unit_price_for_each_requested_image_or_returned(
         self, model: str
     ) -> None:
         table = PriceTable("USD", {model: 0.1})
@@ -390,7 +388,7 @@ class TestUniAll(ProviderContract):
             ({"aspect_ratio": "16:9", "n": 2}, None, 0.1),
         ],
     )
-    def test_gpt_image_2_costs_by_size_and_quality_for_each_image_asked_for(
+    def test_gpt_image_2_costs_by_size_and_quality_for_each_requested_image(
         self, options: dict[str, Any], quality: str | None, price: float
     ) -> None:
         by_quality = {"low": 0.01, "medium": 0.02, "*": 0.08}
@@ -448,17 +446,17 @@ class TestUniAll(ProviderContract):
         ],
     )
     @pytest.mark.parametrize("name", ["error_flat", "error_nested"])
-    def test_an_error_is_a_no_by_its_status_with_the_providers_words(
+    def test_an_error_is_a_rejection_by_its_status_with_the_providers_message(
         self, name: str, status: int, ours: ErrorCode, retryable: bool
     ) -> None:
         document = self.document(name)
-        told = document.get("error", document)
+        value = document.get("error", document)
 
         read = self.submitted(status, dump(document), **{"retry-after": "4"})
 
         assert isinstance(read, Rejected)
         assert (read.error.code, read.error.retryable) == (ours, retryable)
-        assert (read.error.message, read.error.provider_code) == (told["message"], told["code"])
+        assert (read.error.message, read.error.provider_code) == (value["message"], value["code"])
         assert read.retry_after == 4.0
 
     def test_an_error_with_a_message_alone_has_its_status_for_a_code(self) -> None:
@@ -486,13 +484,13 @@ class TestUniAll(ProviderContract):
             b'{"task_id":"task_xxx"}',
         ],
     )
-    def test_a_2xx_that_names_no_task_and_no_error_leaves_it_open(self, body: bytes) -> None:
+    def test_a_2xx_that_names_no_task_and_no_error_is_ambiguous(self, body: bytes) -> None:
         assert isinstance(self.submitted(200, body), Ambiguous)
 
     # Answers to a query --------------------------------------------------------------------
 
     @pytest.mark.parametrize("state", ["queued", "processing"])
-    def test_a_task_on_its_way_has_no_outcome(self, state: str) -> None:
+    def test_a_task_that_runs_has_no_outcome(self, state: str) -> None:
         assert self.queried(200, self.payload(f"task_{state}")) == TaskReport(TASK, state)
 
     @pytest.mark.parametrize("name", ["task_succeeded", "task_series"])
@@ -514,8 +512,8 @@ class TestUniAll(ProviderContract):
     def test_without_links_in_its_metadata_the_one_result_url_counts(
         self, metadata: Any, urls: Any
     ) -> None:
-        told = {**metadata, "result_urls": urls} if isinstance(metadata, dict) else metadata
-        task = self.task(result_url=ONE, metadata=told)
+        value = {**metadata, "result_urls": urls} if isinstance(metadata, dict) else metadata
+        task = self.task(result_url=ONE, metadata=value)
 
         assert self.links_of(self.provider.read_task(task, NOON)) == [ONE]
 
@@ -526,7 +524,7 @@ class TestUniAll(ProviderContract):
         assert self.provider.read_task(task, NOON) == TaskReport("task-1", "processing")
 
     @pytest.mark.parametrize(
-        ("told", "message", "code"),
+        ("value", "message", "code"),
         [
             ("the upstream said no", "the upstream said no", None),
             ({"code": "upstream", "message": "no"}, "no", "upstream"),
@@ -538,10 +536,8 @@ class TestUniAll(ProviderContract):
             (7, "the task failed", None),
         ],
     )
-    def test_a_failure_may_be_told_in_any_form(
-        self, told: Any, message: str, code: str | None
-    ) -> None:
-        outcome = self.provider.read_task(self.failed_oddly(told), NOON).outcome
+    def test_a_failure_may_have_any_form(self, value: Any, message: str, code: str | None) -> None:
+        outcome = self.provider.read_task(self.failed_oddly(value), NOON).outcome
 
         assert outcome is not None
         assert outcome.error is not None
@@ -565,7 +561,7 @@ class TestUniAll(ProviderContract):
     def test_a_bare_404_is_trouble_since_a_wrong_base_url_answers_so_too(self) -> None:
         assert isinstance(self.queried(404, b"<html>"), QueryFailed)
 
-    def test_a_query_that_is_refused_is_trouble_with_the_providers_words(self) -> None:
+    def test_a_query_that_is_refused_is_trouble_with_the_providers_message(self) -> None:
         read = self.queried(401, self.payload("error_nested"))
 
         assert isinstance(read, QueryFailed)
