@@ -345,7 +345,7 @@ def test_what_cannot_be_noted_is_logged_and_the_slot_is_free(
     with structlog.testing.capture_logs() as logs:
         limiter.release(away.circuit_breaker, HOST, last, works=works)
 
-    assert [(line["event"], line["host"]) for line in logs] == [("host_not_noted", HOST)]
+    assert [(line["event"], line["host"]) for line in logs] == [("host_not_recorded", HOST)]
     assert not limiter._busy
     assert ledger.circuit_breaker.failing()[HOST].failures == 2
 

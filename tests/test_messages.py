@@ -185,7 +185,7 @@ def test_a_nudge_that_cannot_be_sent_is_dropped_and_the_next_one_goes_out(
 
     assert outbox.sent == [(Step.SUBMIT, ["job_3"])]
     [line] = [line for line in logs if line["event"] == "nudge_dropped"]
-    assert (line["step"], line["jobs"], line["why"]) == (Step.SUBMIT, 2, str(error))
+    assert (line["step"], line["jobs"], line["reason"]) == (Step.SUBMIT, 2, str(error))
 
 
 def test_whoever_nudges_does_not_wait_for_the_broker() -> None:

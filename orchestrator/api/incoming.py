@@ -131,7 +131,7 @@ def cursor() -> str | None:
     """
     value = request.args.get("cursor")
     if value is not None and not is_job_id(value):
-        raise InvalidRequest(Violation("cursor", value, "a next_cursor of an earlier page"))
+        raise InvalidRequest(Violation("cursor", value, "the next_cursor of an earlier page"))
     return value
 
 

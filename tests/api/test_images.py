@@ -220,7 +220,7 @@ def test_what_is_lost_says_why_for_ever(api: Api) -> None:
     for told in (get(api, job_id), thumbnail(api, job_id), get(api, forgotten(api, job_id))):
         assert (told.status_code, told.mimetype) == (410, "application/problem+json")
         assert told.json is not None
-        assert told.json["detail"].endswith("link died: it answered 403")
+        assert told.json["detail"].endswith("link expired: it answered 403")
         assert told.json["type"] == "urn:orchestrator:problem:gone"
 
 
@@ -262,7 +262,7 @@ def test_a_job_without_images_has_none(api: Api) -> None:
         told = get(api, job_id)
         assert told.status_code == 404
         assert told.json is not None
-        assert "numbered from 0" in told.json["detail"]
+        assert "numbers start at 0" in told.json["detail"]
 
 
 @pytest.mark.parametrize("what", [get, thumbnail])

@@ -204,7 +204,7 @@ def test_a_stream_is_told_what_it_may_be_called(api: Api) -> None:
 
     [error] = told["errors"]
 
-    assert (error["value"], error["allowed"]) == ('"shop:told"', "1 to 64 letters, digits, _ . -")
+    assert (error["value"], error["allowed"]) == ("shop:told", "1 to 64 letters, digits, _ . -")
 
 
 def test_a_password_in_a_refused_url_is_not_repeated(api: Api) -> None:

@@ -290,7 +290,7 @@ SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"", "nothing, 0 bytes"),
+        (b"", "an empty file"),
         (b'{"error":"expired"}', 'JSON: {"error":"expired"}'),
         (b"\xef\xbb\xbf \n [1,\n 2]", "JSON: [1, 2]"),
         (b"<!DOCTYPE html><title>404</title>", "HTML: <!DOCTYPE html><title>404</title>"),

@@ -136,7 +136,7 @@ def test_a_put_that_takes_too_long_is_given_up(
 
 
 def test_what_is_not_there_is_not_stored(storage: Storage) -> None:
-    with pytest.raises(NotStored, match=f"there is no {PATH}"):
+    with pytest.raises(NotStored, match=f"{PATH} does not exist"):
         storage.get(PATH)
     with pytest.raises(NotStored):
         next(storage.stream(PATH))

@@ -10,7 +10,7 @@ import pytest
 from tests.chaos.judge import PROMISES
 from tests.chaos.plan import REDIS, VICTIMS, plan
 from tests.chaos.report import report
-from tests.chaos.run import Result, Run
+from tests.chaos.run import ChaosRun, RunResult
 
 #: With it each provider has submissions that nobody answers, and each fault hits somebody. Another
 #: one by the environment, to look for trouble or to repeat it.
@@ -18,36 +18,36 @@ SEED = int(os.environ.get("CHAOS_SEED", "39"))
 
 
 @pytest.fixture(scope="module")
-def chaos(tmp_path_factory: pytest.TempPathFactory) -> Result:
+def chaos(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """web, worker, beat and Redis die in turn while jobs come in."""
     wanted = plan(seed=SEED, jobs=150, minutes=0.2, every=2, deadline=20)
-    return Run(wanted, tmp_path_factory.mktemp("chaos"), hurried=True).play()
+    return ChaosRun(wanted, tmp_path_factory.mktemp("chaos"), hurried=True).play()
 
 
 @pytest.fixture(scope="module")
-def redis_only(tmp_path_factory: pytest.TempPathFactory) -> Result:
+def redis_only(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """Redis alone dies, three times; nothing else is started again."""
     wanted = plan(seed=SEED, jobs=60, minutes=0.1, redis_kills=3, deadline=20, victims=())
-    return Run(wanted, tmp_path_factory.mktemp("redis"), hurried=True).play()
+    return ChaosRun(wanted, tmp_path_factory.mktemp("redis"), hurried=True).play()
 
 
-def breaches(result: Result, promise: str) -> list[dict[str, Any]]:
+def breaches(result: RunResult, promise: str) -> list[dict[str, Any]]:
     """Whose promise was not kept, with its timeline and its provider's view."""
     return [breach for breach in report(result)["breaches"] if breach["promise"] == promise]
 
 
 @pytest.mark.parametrize("promise", PROMISES)
-def test_whatever_dies_and_errs_the_promise_is_kept(chaos: Result, promise: str) -> None:
+def test_whatever_dies_and_errs_the_promise_is_kept(chaos: RunResult, promise: str) -> None:
     assert breaches(chaos, promise) == [], PROMISES[promise]
 
 
-def test_everything_was_killed(chaos: Result) -> None:
+def test_everything_was_killed(chaos: RunResult) -> None:
     assert chaos.kills.keys() == {*VICTIMS, REDIS}
     assert chaos.kills[REDIS] == 2
 
 
 def test_worker_and_beat_work_again_by_themselves_after_each_death_of_redis(
-    redis_only: Result,
+    redis_only: RunResult,
 ) -> None:
     assert redis_only.kills == {REDIS: 3}
     assert [restart for restart in redis_only.evidence.restarts if not restart.recovered] == []

@@ -59,7 +59,7 @@ def test_a_celery_message_becomes_one_job_however_often_it_comes(client: Client)
     ("message", "told"),
     [
         ({"kwargs": {**REQUEST, "model": "Nano-Banana-9"}}, "Nano-Banana-9"),
-        ({"args": ["hiapi", "A fox"]}, "kwargs only"),
+        ({"args": ["hiapi", "A fox"]}, "args must be left out"),
         ({}, "provider"),
     ],
 )

@@ -9,7 +9,7 @@ from uuid import uuid4
 
 import pytest
 
-from benchmarks.forged import Target, attack
+from benchmarks.forged import AttackTarget, attack
 from orchestrator.cli.stack import Stack
 from orchestrator.ledger import Ledger
 from orchestrator.log import MAX_LINES_PER_SECOND
@@ -32,7 +32,7 @@ def rack() -> Iterator[Rack]:
 
 
 def test_forged_callbacks_change_nothing_and_real_ones_are_unhurt(rack: Rack) -> None:
-    client, target = Client(rack.stack), Target(rack.stack, rack.settings)
+    client, target = Client(rack.stack), AttackTarget(rack.stack, rack.settings)
     ledger = Ledger.from_url(rack.stack.env["ORCHESTRATOR_REDIS_URL"])
     victim = rack.running()
     before, untouched = ledger.events(victim), ledger.get(victim)

@@ -20,7 +20,7 @@ from standardwebhooks import Webhook
 from orchestrator.cli.stack import Stack
 from orchestrator.ledger import keys
 from orchestrator.steps.notify import LEASE_MS
-from tests.support.fakes import Answer, Asked, FakeProvider, serving
+from tests.support.fakes import Answer, FakeProvider, ReceivedRequest, serving
 from tests.support.providers import POLLED_WITH_KEYS
 from tests.system.conftest import TIMES, Client, eventually
 
@@ -41,7 +41,7 @@ class Shop:
     #: How many are told to wait.
     waiting: list[str] = field(default_factory=list)
 
-    def __call__(self, asked: Asked) -> Answer:
+    def __call__(self, asked: ReceivedRequest) -> Answer:
         content = Webhook(self.secret).verify(asked.body, dict(asked.headers))
         job_id = content["data"]["id"]
         self.waiting.append(job_id)

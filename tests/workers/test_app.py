@@ -23,22 +23,24 @@ def test_each_step_has_a_task_and_its_own_threads(
     workers: ModuleType, monkeypatch: pytest.MonkeyPatch, step: Step
 ) -> None:
     taken: list[tuple[str, Step, list[str]]] = []
-    for name in ("executor", "archivists", "messengers"):
+    for name in ("provider_steps", "archive_steps", "notify_steps"):
         monkeypatch.setattr(
             getattr(workers, name),
-            "take",
+            "execute",
             lambda step, job_ids, name=name: taken.append((name, step, job_ids)),
         )
 
     workers.app.tasks[TASKS[step]](["job-1", "job-2"])
 
-    threads = {Step.ARCHIVE: "archivists", Step.NOTIFY: "messengers"}.get(step, "executor")
+    threads = {Step.ARCHIVE: "archive_steps", Step.NOTIFY: "notify_steps"}.get(
+        step, "provider_steps"
+    )
     assert taken == [(threads, step, ["job-1", "job-2"])]
 
 
 def test_what_follows_from_an_outcome_is_dropped_when_it_is_too_much(workers: ModuleType) -> None:
-    assert workers.executor._blocks
-    for name, threads in (("archivists", 16), ("messengers", 64)):
+    assert workers.provider_steps._blocks
+    for name, threads in (("archive_steps", 16), ("notify_steps", 64)):
         executor = getattr(workers, name)
         assert not executor._blocks
         assert executor._free._value == threads + workers.BACKLOG
