@@ -17,7 +17,7 @@ from orchestrator.operations.verify import (
     reports_view,
 )
 from tests.ledger import kit
-from tests.ledger.breaks import BREAKS, PopulatedLedger, set_archive_status, not_notified
+from tests.ledger.breaks import BREAKS, PopulatedLedger, not_notified, set_archive_status
 from tests.support import job_states
 from tests.support.fakes import Harness
 from tests.support.job_states import task_of
@@ -69,7 +69,9 @@ def populated(harness: Harness, request: pytest.FixtureRequest) -> PopulatedLedg
 # All is well -------------------------------------------------------------------------------
 
 
-def test_a_busy_ledger_breaks_nothing_and_everything_was_looked_at(populated: PopulatedLedger) -> None:
+def test_a_busy_ledger_breaks_nothing_and_everything_was_looked_at(
+    populated: PopulatedLedger,
+) -> None:
     found = checked(populated.harness)
 
     assert {name: finding.breaches for name, finding in found.items()} == {
@@ -144,7 +146,9 @@ def test_an_archive_that_is_given_up_and_says_why_is_no_breach_though_it_has_a_c
     assert broken(populated.harness) == {}
 
 
-def test_a_follow_up_that_is_another_workers_is_overdue_only_after_its_lease(populated: PopulatedLedger) -> None:
+def test_a_follow_up_that_is_another_workers_is_overdue_only_after_its_lease(
+    populated: PopulatedLedger,
+) -> None:
     populated.harness.clock.now += 1
     lease = kit.claim_follow_up(
         populated.harness.ledger, populated.to_follow, Step.ARCHIVE, now=populated.harness.clock.now
@@ -166,7 +170,9 @@ def test_a_look_that_is_overdue_by_less_is_no_breach(populated: PopulatedLedger)
 # What the providers charged ----------------------------------------------------------------
 
 
-def test_charges_that_belong_to_attempts_or_are_at_risk_break_nothing(populated: PopulatedLedger) -> None:
+def test_charges_that_belong_to_attempts_or_are_at_risk_break_nothing(
+    populated: PopulatedLedger,
+) -> None:
     found = checked(populated.harness, populated.charges)
 
     assert {name: finding.breaches for name, finding in found.items()} == {
@@ -179,10 +185,14 @@ def test_charges_that_belong_to_attempts_or_are_at_risk_break_nothing(populated:
 def test_a_task_that_no_attempt_knows_is_named(populated: PopulatedLedger) -> None:
     unknown = Charge("evolink", "task-unknown")
 
-    assert broken(populated.harness, [*populated.charges, unknown]) == {"charged": ["evolink task-unknown"]}
+    assert broken(populated.harness, [*populated.charges, unknown]) == {
+        "charged": ["evolink task-unknown"]
+    }
 
 
-def test_a_task_of_another_provider_is_not_known_by_its_id_alone(populated: PopulatedLedger) -> None:
+def test_a_task_of_another_provider_is_not_known_by_its_id_alone(
+    populated: PopulatedLedger,
+) -> None:
     task = task_of(populated.running)
 
     assert broken(populated.harness, [Charge("evolink", task)]) == {"charged": [f"evolink {task}"]}
@@ -200,7 +210,9 @@ def test_a_job_that_was_charged_twice_is_named(populated: PopulatedLedger) -> No
     twice = Charge("hiapi", "task-2", populated.unconfirmed)
     job_states.unconfirmed(populated.harness)  # its task was never made: no task is unaccounted for
 
-    assert broken(populated.harness, [*populated.charges, twice]) == {"paid_once": [populated.unconfirmed]}
+    assert broken(populated.harness, [*populated.charges, twice]) == {
+        "paid_once": [populated.unconfirmed]
+    }
 
 
 def test_a_resubmitted_job_may_be_charged_twice_but_not_three_times(harness: Harness) -> None:
