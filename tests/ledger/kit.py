@@ -356,7 +356,7 @@ def received(redis: Redis, listener: Any, channel: str) -> list[dict[str, Any]]:
     Redis keeps the order of messages. So a last message of our own marks the end.
     """
     redis.publish(channel, "end of the test")
-    messages = []
+    messages: list[dict[str, Any]] = []
     while True:
         message = listener.get_message(timeout=WAIT_SECONDS)
         assert message, f"no message within {WAIT_SECONDS} s"

@@ -200,8 +200,8 @@ class SandboxClient:
         answer = self.get(f"/{provider}{EMULATED[provider].query_path}{task}")
         assert answer.status_code == 200, answer.text
         view: dict[str, Any] = answer.json()
-        task: dict[str, Any] = view.get("data", view)
-        return task
+        shown: dict[str, Any] = view.get("data", view)
+        return shown
 
     def finished(self, provider: str, task: str) -> dict[str, Any]:
         """Wait until the task is terminal and return it as a query shows it."""
