@@ -48,7 +48,7 @@ class TimeoutGate:
         """Ask for permission to call Redis.
 
         Raises:
-            LedgerUnavailable: the last call timed out, and it is another thread's turn to try.
+            LedgerUnavailable: the last call timed out, and this thread may not try now.
         """
         if self._try_at is None:
             return
@@ -127,7 +127,7 @@ def listener(client: Redis) -> Any:
 
 
 def connect(url: str) -> Redis:
-    """Return a client of a Redis. A call whose connection broke is repeated once."""
+    """Return a client of a Redis. It repeats a call once if the connection broke."""
     return Redis.from_url(
         url,
         decode_responses=True,

@@ -136,7 +136,7 @@ class FollowUps:
                 raise failed[0]  # a pipeline would change the text of the error
 
     def due(self, shard: int, step: Step, *, now: int, limit: int) -> list[str]:
-        """Return up to `limit` jobs of a shard whose follow-up is due.
+        """Return up to `limit` jobs of a shard with a due follow-up.
 
         Notifications: the longest overdue first. Archives: the first to expire first.
         """
@@ -163,7 +163,7 @@ class FollowUps:
         return total
 
     def at_risk(self, *, before: int) -> int:
-        """Return the number of unarchived jobs whose links expire before a time (ms)."""
+        """Return the number of unarchived jobs with links that expire before a time (ms)."""
         with self._redis() as client:
             numbers = [client.zcount(keys.expiring(s), "-inf", before) for s in self._shards]
         return sum(int(number) for number in numbers)

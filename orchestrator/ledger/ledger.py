@@ -84,7 +84,7 @@ class Ledger:
     def from_url(cls, url: str, **options: Any) -> Ledger:
         """Return a ledger on a Redis. It connects at the first call.
 
-        A call whose connection broke is repeated once, because every script can be repeated.
+        It repeats a call once if the connection broke. Every script can be repeated.
         """
         return cls(lambda: connect(url), **options)
 

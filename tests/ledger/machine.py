@@ -57,7 +57,7 @@ OTHER = st.integers(0, 15)
 WAITS = (0, 1, 10_000, HOUR)
 #: Jumps of the clock. ms.
 JUMPS = (1, 1000, LEASE, MAX_OVERDUE_MS + 1, HOUR, DEADLINE)
-#: The attempt that the provider reports. 0: the newest. 1: the one before. -1: it was never made.
+#: The attempt that the provider reports. 0: the newest. 1: the one before. -1: it was never sent.
 BACKS = (0, 0, 0, 0, 1, 1, 2, -1)
 BACK = st.sampled_from(BACKS)
 ModelCall = Callable[[], Result]
@@ -141,13 +141,13 @@ class LedgerMachine(RuleBasedStateMachine):
         idempotency = Idempotency("caller", key) if key else None
 
         def call() -> None:
-            made = self.ledger.create(
+            created = self.ledger.create(
                 request, now=now, deadline_at=deadline, idempotency=idempotency
             )
-            if made.result is Result.CREATED:
-                self.ids = [*self.ids, made.job_id][-MAX_JOBS:]
+            if created.result is Result.CREATED:
+                self.ids = [*self.ids, created.job_id][-MAX_JOBS:]
             elif key:
-                assert made.job_id == self.book.keys[key][0]
+                assert created.job_id == self.book.keys[key][0]
 
         self.compare(
             call,

@@ -66,7 +66,7 @@ class RecordingLedger(Ledger):
         return settlement
 
 
-class FollowingMachine(LedgerMachine):
+class FollowUpMachine(LedgerMachine):
     """Adds workers that archive and notify, an operator, and the deletion of old jobs."""
 
     def __init__(self, client: Redis, runtime: Runtime) -> None:

@@ -30,20 +30,22 @@ def key_of(idempotency: Idempotency) -> str:
 
 
 def test_a_new_job_is_queued_and_due_at_once(ledger: Ledger, redis: Redis) -> None:
-    made = create(ledger, key=None)
+    created = create(ledger, key=None)
 
-    assert made.result is Result.CREATED
-    assert ledger.get(made.job_id) == Job(
-        id=made.job_id,
+    assert created.result is Result.CREATED
+    assert ledger.get(created.job_id) == Job(
+        id=created.job_id,
         status=Status.QUEUED,
         request=REQUEST,
         created_at=NOW,
         updated_at=NOW,
         deadline_at=DEADLINE,
     )
-    assert ledger.due(0, now=NOW, limit=10) == [(made.job_id, Step.SUBMIT)]
-    assert kit.due_at(redis, made.job_id) == NOW
-    assert [(e.at, e.name, e.detail) for e in ledger.events(made.job_id)] == [(NOW, "created", {})]
+    assert ledger.due(0, now=NOW, limit=10) == [(created.job_id, Step.SUBMIT)]
+    assert kit.due_at(redis, created.job_id) == NOW
+    assert [(e.at, e.name, e.detail) for e in ledger.events(created.job_id)] == [
+        (NOW, "created", {})
+    ]
 
 
 @pytest.mark.parametrize(
@@ -180,22 +182,22 @@ def test_a_key_of_an_expired_job_creates_a_new_job(redis: Redis) -> None:
 def test_twenty_concurrent_calls_with_one_key_create_one_job(
     shared_ledger: Ledger, real_redis: Redis
 ) -> None:
-    made = kit.in_parallel(20, lambda: create(shared_ledger))
+    created = kit.in_parallel(20, lambda: create(shared_ledger))
 
-    assert len({one.job_id for one in made}) == 1
-    assert Counter(one.result for one in made) == {Result.CREATED: 1, Result.REPLAYED: 19}
-    assert jobs(real_redis) == [keys.job(made[0].job_id)]
-    assert kit.event_names(shared_ledger, made[0].job_id) == ["created"]
+    assert len({one.job_id for one in created}) == 1
+    assert Counter(one.result for one in created) == {Result.CREATED: 1, Result.REPLAYED: 19}
+    assert jobs(real_redis) == [keys.job(created[0].job_id)]
+    assert kit.event_names(shared_ledger, created[0].job_id) == ["created"]
 
 
 def test_a_repeated_call_after_a_lost_answer_changes_nothing(
     recorded_ledger: Ledger, recorder: RecordingClient, redis: Redis
 ) -> None:
-    made = create(recorded_ledger)
+    created = create(recorded_ledger)
     create_again = recorder.repeat
-    kit.claim(recorded_ledger, made.job_id)
+    kit.claim(recorded_ledger, created.job_id)
     before = kit.state(redis)
 
     assert create_again() == ["created"]
     assert kit.state(redis) == before
-    assert kit.event_names(recorded_ledger, made.job_id) == ["created", "submitting"]
+    assert kit.event_names(recorded_ledger, created.job_id) == ["created", "submitting"]

@@ -32,8 +32,8 @@ from tests.ledger.machine import (
 from tests.ledger.machine_follow_ups import (
     AGES,
     FOLLOW_UP_ACTION_KINDS,
-    FollowingMachine,
     FollowUpAction,
+    FollowUpMachine,
 )
 from tests.support.fakes import Clock, Harness
 
@@ -45,7 +45,7 @@ RANDOM_RUNS, RANDOM_STEPS = 20, 250
 
 def test_the_ledger_equals_the_model(real_redis: Redis, harness: Harness) -> None:
     run_state_machine_as_test(
-        lambda: FollowingMachine(real_redis, harness.runtime),  # type: ignore[arg-type]
+        lambda: FollowUpMachine(real_redis, harness.runtime),  # type: ignore[arg-type]
         settings=settings(
             max_examples=HYPOTHESIS_RUNS,
             stateful_step_count=HYPOTHESIS_STEPS,
@@ -58,7 +58,7 @@ def test_the_ledger_equals_the_model(real_redis: Redis, harness: Harness) -> Non
     )
 
 
-Act = Callable[[FollowingMachine, random.Random], object]
+Rule = Callable[[FollowUpMachine, random.Random], object]
 
 
 def worker_action(chance: random.Random) -> WorkerAction:
@@ -70,7 +70,7 @@ def follow_up_action(chance: random.Random) -> FollowUpAction:
 
 
 #: The rules of the machine, and the weight of each.
-ACTS: Mapping[Act, int] = {
+RULES: Mapping[Rule, int] = {
     lambda m, c: m.enqueue(c.choice([None, "a", "b"]), c.randrange(4)): 2,
     lambda m, c: m.cancel(c.randrange(12)): 1,
     lambda m, c: m.work(
@@ -103,10 +103,10 @@ ACTS: Mapping[Act, int] = {
 def test_the_ledger_equals_the_model_in_a_long_sequence(
     real_redis: Redis, harness: Harness, seed: int
 ) -> None:
-    machine, chance = FollowingMachine(real_redis, harness.runtime), random.Random(seed)
+    machine, chance = FollowUpMachine(real_redis, harness.runtime), random.Random(seed)
     machine.begin(seed % 2 == 0, [])
-    for act in chance.choices(list(ACTS), list(ACTS.values()), k=RANDOM_STEPS):
-        act(machine, chance)
+    for rule in chance.choices(list(RULES), list(RULES.values()), k=RANDOM_STEPS):
+        rule(machine, chance)
         machine.redis_equals_model()
         machine.due_jobs_equal_model()
         machine.redis_equals_model_follow_ups()

@@ -68,10 +68,10 @@ def new_case(redis: Redis) -> TransitionCase:
     redis.flushdb()
     recorder = RecordingClient(redis)
     ledger = Ledger(lambda: cast(Redis, recorder))
-    made = ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=KEY)
-    job = replace(kit.job(ledger, made.job_id), attempts=(Attempt(1, NOW),))
+    created = ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=KEY)
+    job = replace(kit.job(ledger, created.job_id), attempts=(Attempt(1, NOW),))
     lease = Lease(job, "not a lease", NOW)
-    return TransitionCase(ledger, redis, recorder, made.job_id, recorder.repeat, lease)
+    return TransitionCase(ledger, redis, recorder, created.job_id, recorder.repeat, lease)
 
 
 # States ------------------------------------------------------------------------------------
@@ -141,10 +141,10 @@ STATES: Mapping[str, Callable[[TransitionCase], None]] = {
 
 
 def create_same_key(case: TransitionCase) -> None:
-    made = case.ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=KEY)
-    if made.result is Result.CREATED:
-        case.job_id = made.job_id
-    assert made.job_id == case.job_id
+    created = case.ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=KEY)
+    if created.result is Result.CREATED:
+        case.job_id = created.job_id
+    assert created.job_id == case.job_id
 
 
 def claim(case: TransitionCase, step: Step, now: int) -> None:

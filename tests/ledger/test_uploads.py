@@ -65,7 +65,7 @@ def test_another_file_under_the_same_key_is_another_request(ledger: Ledger, redi
         upload=Upload("cat.png", "image/png", len(FILE), "cd" * 32),
     )
 
-    made = ledger.create(other, now=NOW, deadline_at=DEADLINE, idempotency=KEY, upload=FILE)
+    created = ledger.create(other, now=NOW, deadline_at=DEADLINE, idempotency=KEY, upload=FILE)
 
-    assert made.result is Result.MISMATCH
+    assert created.result is Result.MISMATCH
     assert len([k for k in kit.every_key(redis) if ":upload:" in k]) == 1
