@@ -38,6 +38,20 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
+#: Folders whose tests need a server or processes.
+SERVER_FOLDERS = {"chaos", "deployment", "ledger", "net", "sandbox", "storage", "system"}
+#: Fixtures that start a server.
+SERVER_FIXTURES = {"fake_provider", "real_redis", "receiver", "redis_url", "s3_endpoint", "server"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need a server. `make test-fast` leaves them out."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        if folder in SERVER_FOLDERS or SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
+
+
 def pytest_collection_finish() -> None:
     """Exempt the collected tests from garbage collection.
 
