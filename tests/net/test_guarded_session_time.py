@@ -247,7 +247,7 @@ def test_an_answer_is_told_soon_though_its_body_trickles(
         peer.say(LENGTH)
         peer.trickle(b"x")
 
-    monkeypatch.setattr(session_module, "_PATIENCE", GIVEN)
+    monkeypatch.setattr(session_module, "_MAX_DRAIN_SECONDS", GIVEN)
     server, by, began = serve(act), session(), time.monotonic()
 
     for _ in range(2):

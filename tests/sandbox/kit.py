@@ -137,6 +137,8 @@ class SandboxClient:
     def __post_init__(self) -> None:
         self.session.trust_env = False
         self.session.headers["Authorization"] = f"Bearer {KEY}"
+        # On a busy machine the sandbox may close an idle connection while it is reused.
+        self.session.headers["Connection"] = "close"
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
         return self.session.request(method, self.url + path, timeout=TIMEOUT_SECONDS, **options)

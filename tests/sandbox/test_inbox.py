@@ -43,15 +43,17 @@ def test_stores_a_notification(start: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_headers", "problem"),
-    [(headers(key=b"another"), "no signature matches"), ({}, "webhook-id is missing")],
+    ("key", "problem"),
+    [(b"another", "no signature matches"), (None, "webhook-id is missing")],
     ids=["forged", "unsigned"],
 )
 def test_answers_and_stores_a_notification_that_is_not_verified(
-    start: Start, request_headers: dict[str, str], problem: str
+    start: Start, key: bytes | None, problem: str
 ) -> None:
     client = start(inbox_secret=SECRET)
-    assert send(client, headers=request_headers).status_code == 204
+    # The headers hold a timestamp, so they are made when the test runs.
+    signed = {} if key is None else headers(key=key)
+    assert send(client, headers=signed).status_code == 204
     (notification,) = stored(client)
 
     assert (notification["verified"], notification["problem"]) == (False, problem)
