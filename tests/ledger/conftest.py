@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from orchestrator.ledger import Ledger
-from tests.ledger.kit import RecordingClient
+from tests.ledger.recording import RecordingClient
 
 
 @pytest.fixture

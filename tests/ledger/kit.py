@@ -44,6 +44,8 @@ DAY = 86_400_000
 RETENTION = 30 * DAY
 #: A slow test uses up this much of a key's lifetime at most. ms.
 TTL_MARGIN = 1_800_000
+#: The answers of PTTL for a key that does not exist, and for one that does not expire.
+NO_KEY, NO_TTL = -2, -1
 #: The limit of every wait. It only ends a test that would hang. Seconds.
 WAIT_SECONDS = 60.0
 
@@ -57,39 +59,6 @@ HOST = "hooks.example"
 COPY = Copy("job/0.png", "ab" * 32, 1000, 640, 480, "image/png", NOW, "job/0.thumb.webp")
 #: The images of SUCCESS, each with its copy.
 COPIED = tuple(replace(image, copy=COPY) for image in SUCCESS.images)
-
-
-class RecordingClient:
-    """A client that records its script calls, and can repeat the last one.
-
-    redis-py repeats a call in the same way when the answer was lost.
-    """
-
-    def __init__(self, client: Redis) -> None:
-        self._client = client
-        #: Runs the last script again, with the same arguments.
-        self.repeat: Callable[[], Any] = lambda: None
-        self.answer: Any = None
-        #: Runs after each script.
-        self.after_script: Callable[[], None] = lambda: None
-        #: Every call: the script's digest or source, the number of keys, the keys, the arguments.
-        self.calls: list[tuple[Any, ...]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
-
-    def evalsha(self, *call: Any) -> Any:
-        return self._run(lambda: self._client.evalsha(*call), call)
-
-    def eval(self, *call: Any) -> Any:
-        return self._run(lambda: self._client.eval(*call), call)
-
-    def _run(self, command: Callable[[], Any], call: tuple[Any, ...]) -> Any:
-        self.answer = command()
-        self.repeat = lambda: self._run(command, call)
-        self.calls.append(call)
-        self.after_script()
-        return self.answer
 
 
 # Transitions with usual arguments -------------------------------------------------------------
@@ -251,8 +220,8 @@ def follow_up_due_at(redis: Redis, job_id: str, step: Step) -> int | None:
 def ttl(redis: Redis, key: str) -> int | None:
     """Return the time to live of a key (ms). None if it does not expire."""
     left: Any = redis.pttl(key)
-    assert left != -2, f"{key} does not exist"
-    return None if left == -1 else int(left)
+    assert left != NO_KEY, f"{key} does not exist"
+    return None if left == NO_TTL else int(left)
 
 
 def job_ttls(redis: Redis, job_id: str) -> set[int | None]:
@@ -280,14 +249,15 @@ RECORDED = frozenset({"duplicate", "conflict", "mismatch", "superseded"})
 
 def state(redis: Redis) -> dict[str, Any]:
     """Return all values in Redis, without timelines and the counts of RECORDED events."""
-    fields_of: Callable[[str], dict[str, str]] = redis.hgetall  # type: ignore[assignment]
-    read: dict[str, Callable[[str], Any]] = {
-        "hash": lambda key: {n: v for n, v in fields_of(key).items() if n not in RECORDED},
-        "zset": lambda key: redis.zrange(key, 0, -1, withscores=True),
-        "string": redis.get,
-        "stream": redis.xrange,
-    }
-    return {key: read[kind](key) for key, kind in every_key(redis).items() if kind in read}
+    kinds = {key: kind for key, kind in every_key(redis).items() if kind != "list"}
+    with redis.pipeline(transaction=False) as pipe:
+        for key, kind in kinds.items():
+            _read(pipe, key, kind)
+        values = dict(zip(kinds, pipe.execute(), strict=True))
+    for key, kind in kinds.items():
+        if kind == "hash":
+            values[key] = {n: v for n, v in values[key].items() if n not in RECORDED}
+    return values
 
 
 def timelines(redis: Redis) -> dict[str, list[str]]:
@@ -296,50 +266,75 @@ def timelines(redis: Redis) -> dict[str, list[str]]:
     return {key: list(map(str, redis.lrange(key, 0, -1))) for key in lists}
 
 
+def _read(pipe: Any, key: str, kind: str) -> None:
+    match kind:
+        case "hash":
+            pipe.hgetall(key)
+        case "zset":
+            pipe.zrange(key, 0, -1, withscores=True)
+        case "stream":
+            pipe.xrange(key)
+        case _:
+            pipe.get(key)
+
+
+# Invariants -----------------------------------------------------------------------------------
+
+
 def check_job(redis: Redis, job_id: str) -> None:
     """Check the invariants of a job."""
-    stored = fields(redis, job_id)
+    shard = keys.shard_of(job_id)
+    with redis.pipeline(transaction=False) as pipe:
+        pipe.hgetall(keys.job(job_id))
+        pipe.zscore(keys.agenda(shard), job_id)
+        pipe.pttl(keys.job(job_id))
+        pipe.pttl(keys.events(job_id))
+        for step in (Step.ARCHIVE, Step.NOTIFY):
+            pipe.zscore(keys.follow_up(shard, step), job_id)
+        pipe.zscore(keys.expiring(shard), job_id)
+        pipe.zscore(keys.dead(shard), job_id)
+        stored, due, job_ttl, events_ttl, *scores = pipe.execute()
     status = Status(stored["status"]) if stored else None
     is_open = status is not None and not status.terminal
-    is_kept = is_open or "pending" in (stored.get("archive"), stored.get("notify"))
-    assert (due_at(redis, job_id) is not None) == is_open, "in the agenda if and only if open"
+    assert (due is not None) == is_open, "in the agenda if and only if open"
+    if status is None:
+        assert events_ttl == NO_KEY, "a timeline belongs to a job"
+        return
     if status is Status.SUBMITTING:
         assert "lease" in stored, "a submitting job has a lease"
-    if status is None:
-        assert not redis.exists(keys.events(job_id)), "a timeline belongs to a job"
-        return
-    for key in (keys.job(job_id), keys.events(job_id)):
-        expires = ttl(redis, key) is not None
-        assert expires != is_kept, f"{key} expires if and only if no step is open"
-    _check_follow_ups(redis, job_id, stored, status)
+    is_kept = is_open or "pending" in (stored.get("archive"), stored.get("notify"))
+    assert NO_KEY not in (job_ttl, events_ttl), "a job has a timeline"
+    for left in (job_ttl, events_ttl):
+        assert (left == NO_TTL) == is_kept, "expires if and only if no step is open"
     if not is_open:
         assert "lease" not in stored, "a terminal job has no lease"
         assert stored["settled"]
         assert stored["by"]
+    names = ("archive", "notify", "expiring", "dead")
+    members = {name for name, score in zip(names, scores, strict=True) if score is not None}
+    _check_follow_ups(stored, status, members)
 
 
-def _check_follow_ups(redis: Redis, job_id: str, stored: Mapping[str, str], status: Status) -> None:
-    shard = keys.shard_of(job_id)
+def _check_follow_ups(stored: Mapping[str, str], status: Status, members: set[str]) -> None:
+    """Check the follow-ups of a job. `members` are the sorted sets that contain it."""
     for step in FOLLOW_UPS:
-        pending, due = stored.get(step) == "pending", follow_up_due_at(redis, job_id, step)
-        assert (due is not None) == pending, f"in the set {step} if and only if pending"
+        pending = stored.get(step) == "pending"
+        assert (step in members) == pending, f"in the set {step} if and only if pending"
         assert (f"{step}.next" in stored) == pending
         assert pending or f"{step}.lease" not in stored, "only a pending follow-up has a lease"
     assert ("archive" in stored) == (status is Status.SUCCEEDED), "only a success has an archive"
     assert (stored.get("notify") == "waiting") == ("notify" in stored and not status.terminal)
-    indexes = {
-        ("archive", "pending"): keys.expiring(shard),
-        ("notify", "dead"): keys.dead(shard),
-    }
-    for (name, value), key in indexes.items():
-        is_member = redis.zscore(key, job_id) is not None
-        assert is_member == (stored.get(name) == value), f"in {key} if and only if {name} {value}"
+    assert ("expiring" in members) == ("archive" in members), "in expiring while it is pending"
+    assert ("dead" in members) == (stored.get("notify") == "dead"), "in dead if and only if dead"
 
 
 def check_counts(ledger: Ledger, redis: Redis) -> None:
     """Check the counts: exact for open jobs, not too small for jobs that may have expired."""
-    stored = [fields(redis, key.rpartition(":")[2]) for key in every_key(redis) if ":job:" in key]
-    by_status = Counter(Status(job["status"]) for job in stored)
+    job_keys = [key for key in every_key(redis) if ":job:" in key]
+    with redis.pipeline(transaction=False) as pipe:
+        for key in job_keys:
+            pipe.hget(key, "status")
+        by_status = Counter(map(Status, pipe.execute()))
     counts = ledger.overview.counts()
     for status in Status:
         number = counts.get(status, 0)
@@ -347,7 +342,10 @@ def check_counts(ledger: Ledger, redis: Redis) -> None:
             assert number >= by_status[status], status
         else:
             assert number == by_status[status], status
-    assert ledger.overview.size() >= len(stored)
+    assert ledger.overview.size() >= len(job_keys)
+
+
+# Messages -------------------------------------------------------------------------------------
 
 
 def received(redis: Redis, listener: Any, channel: str) -> list[dict[str, Any]]:

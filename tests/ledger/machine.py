@@ -27,8 +27,9 @@ from orchestrator.ledger import Idempotency, Lease, Ledger, Result, codec, keys
 from orchestrator.operations.verify import MAX_OVERDUE_MS, Verification
 from orchestrator.runtime import Runtime
 from tests.ledger import kit
-from tests.ledger.kit import COST, FAILURE, LEASE, NOTIFYING, NOW, REQUEST, SUCCESS, RecordingClient
+from tests.ledger.kit import COST, FAILURE, LEASE, NOTIFYING, NOW, REQUEST, SUCCESS
 from tests.ledger.model import Book
+from tests.ledger.recording import RecordingClient
 from tests.support.fakes import Clock
 
 #: `verify` checks the whole ledger once per this number of steps.

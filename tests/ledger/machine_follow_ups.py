@@ -17,7 +17,7 @@ from orchestrator.ledger.follow_ups import Backlog, Dead
 from orchestrator.runtime import Runtime
 from tests.ledger import kit
 from tests.ledger.kit import COPY, LEASE
-from tests.ledger.machine import HOUR, WAITS, WHICH, LedgerMachine
+from tests.ledger.machine import HOUR, STEPS_PER_VERIFICATION, WAITS, WHICH, LedgerMachine
 
 ENDS = {
     "done": FollowUpStatus.DONE,
@@ -229,6 +229,7 @@ class FollowUpMachine(LedgerMachine):
                 archive = [Step.ARCHIVE] if entry.job.status is Status.SUCCEEDED else []
                 notify = [Step.NOTIFY] if entry.job.request.notifies else []
                 self.expected_due.setdefault(job_id, (*archive, *notify))
+            if self.steps % STEPS_PER_VERIFICATION == 0:
                 kit.check_job(self.redis, job_id)
 
 

@@ -11,7 +11,8 @@ from redis import Redis
 from orchestrator.jobs.model import Job, JobRequest, Status, Step
 from orchestrator.ledger import Created, Idempotency, Ledger, Result, keys
 from tests.ledger import kit
-from tests.ledger.kit import DAY, DEADLINE, NOW, REQUEST, TTL_MARGIN, RecordingClient
+from tests.ledger.kit import DAY, DEADLINE, NOW, REQUEST, TTL_MARGIN
+from tests.ledger.recording import RecordingClient
 
 KEY = Idempotency("caller", "order-17")
 OTHER_REQUEST = replace(REQUEST, options={"prompt": "A blue cube"})

@@ -12,7 +12,8 @@ from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, Image, Outcome, 
 from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.follow_ups import Backlog, Dead
 from tests.ledger import kit
-from tests.ledger.kit import DAY, FAILURE, LEASE, NEXT_DUE, NOW, RecordingClient
+from tests.ledger.kit import DAY, FAILURE, LEASE, NEXT_DUE, NOW
+from tests.ledger.recording import RecordingClient
 
 
 def expiring(ledger: Ledger, expiry: int, *, now: int = NOW) -> str:

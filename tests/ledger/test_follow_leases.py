@@ -25,8 +25,8 @@ from tests.ledger.kit import (
     RETENTION,
     SUCCESS,
     TTL_MARGIN,
-    RecordingClient,
 )
+from tests.ledger.recording import RecordingClient
 
 PENDING = FollowUpStatus.PENDING
 #: The fields of a follow-up. A transition of a follow-up changes no other field of the job.

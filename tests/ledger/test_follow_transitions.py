@@ -19,16 +19,8 @@ from tests.ledger.follow_transitions import (
     FollowUpTransition,
     transitions,
 )
-from tests.ledger.kit import (
-    FAILURE,
-    LEASE,
-    NEXT_DUE,
-    NOTIFYING,
-    NOW,
-    REQUEST,
-    SUCCESS,
-    RecordingClient,
-)
+from tests.ledger.kit import FAILURE, LEASE, NEXT_DUE, NOTIFYING, NOW, REQUEST, SUCCESS
+from tests.ledger.recording import RecordingClient
 
 #: The states of an archive. A notification has more.
 ARCHIVE_STATES = {"none", "pending", "leased", "done", "dead"}

@@ -24,8 +24,8 @@ from tests.ledger.kit import (
     RETENTION,
     SUCCESS,
     TTL_MARGIN,
-    RecordingClient,
 )
+from tests.ledger.recording import RecordingClient
 from tests.ledger.test_timeline import MAX_EVENTS
 
 DOCUMENTED = keys.__doc__ or ""

@@ -10,7 +10,8 @@ from redis import Redis
 from orchestrator.jobs.model import Attempt, SettledBy, Status, Step
 from orchestrator.ledger import Ledger, Result, keys
 from tests.ledger import kit
-from tests.ledger.kit import DEADLINE, FAILURE, LEASE, NEXT_DUE, NOW, SUCCESS, RecordingClient
+from tests.ledger.kit import DEADLINE, FAILURE, LEASE, NEXT_DUE, NOW, SUCCESS
+from tests.ledger.recording import RecordingClient
 
 
 def test_claiming_a_queued_job_starts_its_first_attempt(ledger: Ledger, redis: Redis) -> None:

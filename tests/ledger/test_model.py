@@ -40,7 +40,7 @@ from tests.support.fakes import Clock, Harness
 #: Sequences that hypothesis makes, and the maximum of their steps. It shortens a failing sequence.
 HYPOTHESIS_RUNS, HYPOTHESIS_STEPS = 40, 40
 #: Longer random sequences, and their steps.
-RANDOM_RUNS, RANDOM_STEPS = 20, 250
+RANDOM_RUNS, RANDOM_STEPS = 10, 250
 
 
 def test_the_ledger_equals_the_model(real_redis: Redis, harness: Harness) -> None:
@@ -85,7 +85,7 @@ RULES: Mapping[Rule, int] = {
     ): 4,
     lambda m, c: m.observe(
         c.randrange(12), c.choice(BACKS), c.randrange(16), c.choice([None, 0, 5]), c.choice(WAITS)
-    ): 2,
+    ): 4,
     lambda m, c: m.time_passes(c.choice(JUMPS)): 2,
     lambda m, c: m.repeatable and m.repeat_a_call(c.randrange(12)): 4,
     lambda m, c: m.ended and m.retention_ends(c.randrange(12), c.random() < 0.5): 4,

@@ -16,17 +16,8 @@ from orchestrator.jobs.model import FollowUpStatus, SettledBy, Step
 from orchestrator.ledger import Idempotency, Ledger, keys
 from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS, PROBE_INTERVAL_MS
 from tests.ledger import kit
-from tests.ledger.kit import (
-    COST,
-    DEADLINE,
-    FAILURE,
-    HOST,
-    NEXT_DUE,
-    NOW,
-    REQUEST,
-    SUCCESS,
-    RecordingClient,
-)
+from tests.ledger.kit import COST, DEADLINE, FAILURE, HOST, NEXT_DUE, NOW, REQUEST, SUCCESS
+from tests.ledger.recording import RecordingClient
 from tests.ledger.test_scripts import SCRIPTS, WITHOUT_PRELUDE
 
 

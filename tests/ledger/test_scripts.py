@@ -13,7 +13,8 @@ from orchestrator.ledger import Idempotency, Ledger, Result
 from orchestrator.ledger.circuit_breaker import HostState
 from orchestrator.ledger.script import Script, load
 from tests.ledger.calls import CALLS, PUBLIC, prepare
-from tests.ledger.kit import DEADLINE, NOW, REQUEST, RecordingClient
+from tests.ledger.kit import DEADLINE, NOW, REQUEST
+from tests.ledger.recording import RecordingClient
 
 FOLDER = files("orchestrator.ledger") / "scripts"
 TEXTS: Mapping[str, str] = {

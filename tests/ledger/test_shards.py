@@ -11,7 +11,8 @@ from redis.crc import key_slot
 from orchestrator.jobs.model import SettledBy, Step
 from orchestrator.ledger import Idempotency, Ledger, Result, keys
 from tests.ledger import kit
-from tests.ledger.kit import DEADLINE, FAILURE, NEXT_DUE, NOW, REQUEST, SUCCESS, RecordingClient
+from tests.ledger.kit import DEADLINE, FAILURE, NEXT_DUE, NOW, REQUEST, SUCCESS
+from tests.ledger.recording import RecordingClient
 
 
 @pytest.fixture

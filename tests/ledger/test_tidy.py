@@ -10,7 +10,8 @@ from redis import Redis
 from orchestrator.ledger import Ledger, keys, overview
 from orchestrator.ledger.overview import Unconfirmed
 from tests.ledger import kit
-from tests.ledger.kit import NOW, RecordingClient
+from tests.ledger.kit import NOW
+from tests.ledger.recording import RecordingClient
 from tests.ledger.test_forget import dead
 from tests.ledger.test_overview import at_risk, expire, listed, unconfirmed
 

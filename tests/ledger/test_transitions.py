@@ -14,16 +14,8 @@ from redis import Redis
 from orchestrator.jobs.model import Attempt, SettledBy, Status, Step
 from orchestrator.ledger import Idempotency, Lease, Ledger, Result, keys
 from tests.ledger import kit
-from tests.ledger.kit import (
-    DEADLINE,
-    FAILURE,
-    LEASE,
-    NEXT_DUE,
-    NOW,
-    REQUEST,
-    SUCCESS,
-    RecordingClient,
-)
+from tests.ledger.kit import DEADLINE, FAILURE, LEASE, NEXT_DUE, NOW, REQUEST, SUCCESS
+from tests.ledger.recording import RecordingClient
 from tests.ledger.transitions import COLUMNS, ROWS, Transition, transitions
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,0 +1,41 @@
+"""A Redis client that records the script calls of a ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from redis import Redis
+
+
+class RecordingClient:
+    """A client that records its script calls, and can repeat the last one.
+
+    redis-py repeats a call in the same way when the answer was lost.
+    """
+
+    def __init__(self, client: Redis) -> None:
+        self._client = client
+        #: Runs the last script again, with the same arguments.
+        self.repeat: Callable[[], Any] = lambda: None
+        self.answer: Any = None
+        #: Runs after each script.
+        self.after_script: Callable[[], None] = lambda: None
+        #: Every call: the script's digest or source, the number of keys, the keys, the arguments.
+        self.calls: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def evalsha(self, *call: Any) -> Any:
+        return self._run(lambda: self._client.evalsha(*call), call)
+
+    def eval(self, *call: Any) -> Any:
+        return self._run(lambda: self._client.eval(*call), call)
+
+    def _run(self, command: Callable[[], Any], call: tuple[Any, ...]) -> Any:
+        self.answer = command()
+        self.repeat = lambda: self._run(command, call)
+        self.calls.append(call)
+        self.after_script()
+        return self.answer
