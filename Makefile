@@ -23,7 +23,7 @@ dev: $(RUNTIME) ## Run everything until Ctrl-C; PORT=8090 and SANDBOX_PORT=8790 
 test: $(DEVELOPMENT) ## Run the whole test suite; ARGS='tests/ledger -k claim' runs some tests
 	@$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
 
-test-fast: $(DEVELOPMENT) ## Run the tests that start no server, in under 20 s
+test-fast: $(DEVELOPMENT) ## Run the tests that start no server
 	@$(BIN)/python -m pytest --numprocesses 2 -m 'not server' $(ARGS)
 
 check: $(DEVELOPMENT) ## Lint, check the format, types and import directions
