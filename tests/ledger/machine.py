@@ -13,13 +13,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from redis import Redis
 
 from orchestrator.jobs.model import STEP_OF, Attempt, Cost, Job, Outcome, SettledBy, Status, Step
@@ -72,7 +66,11 @@ class WorkerAction(NamedTuple):
     outcome: Outcome
 
 
-ACTION_KINDS = ("unconfirmed", "deferred", "resubmitted", "polled", "settled", "nothing")
+#: The kinds of actions, with the frequent ones more than once.
+ACTION_KINDS = (
+    *("unconfirmed", "deferred", "resubmitted", "polled", "settled"),
+    *("nothing", "nothing", "nothing"),
+)
 WORKER_ACTIONS = st.builds(
     WorkerAction, st.sampled_from(ACTION_KINDS), st.sampled_from(WAITS), st.sampled_from(OUTCOMES)
 )

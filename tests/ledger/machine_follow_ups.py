@@ -170,7 +170,11 @@ class FollowUpMachine(LedgerMachine):
     @precondition(lambda self: self.steps % 5 == 2)
     @rule(which=WHICH, age=st.sampled_from(AGES))
     def forget(self, which: int, age: int) -> None:
+        """Delete an old job. Age 0 means: the exact time of the settlement, if any."""
         job_id, before = self.job(which), self.now - age
+        entry = self.book.entries.get(job_id)
+        if age == 0 and entry and entry.job.settled_at:
+            before = entry.job.settled_at
         self.compare(
             lambda: self.ledger.overview.forget(job_id, before=before),
             lambda: self.book.forget(job_id, before),
