@@ -105,7 +105,7 @@ def test_threads_never_hold_more_than_there_are(redis_url: str, ledger: Ledger) 
 
     def work(_: int) -> int:
         nonlocal held, most
-        start.wait(10)
+        start.wait(60)
         got = 0
         for _ in range(50):
             if limiter.acquire(shared.circuit_breaker, HOST, NOON, low) is None:

@@ -21,7 +21,13 @@ from typing import Any
 
 from orchestrator.jsonio import NotJson, dump, parse
 from orchestrator.ledger import keys
-from orchestrator.storage.files import remove_stale, write_atomically, write_synced
+from orchestrator.storage.files import (
+    make_folder,
+    remove_stale,
+    sync_folder,
+    write_atomically,
+    write_synced,
+)
 
 #: Suffixes of complete entries, of unreadable files and of files that are being written.
 WAITING, BAD, TEMPORARY = ".callback", ".bad", ".half"
@@ -107,6 +113,7 @@ class Spool:
         self._size_lock = threading.Lock()
         self._counted_at: float | None = None
         self._files = self._bytes = 0
+        self._folder_synced = False
 
     def keep(self, entry: Entry) -> None:
         """Store an entry and sync it.
@@ -118,7 +125,7 @@ class Spool:
         name = f"{entry.received:015d}-{next(self._numbers) % 10**9:09d}-{self._process}{WAITING}"
         temporary = self.folder / f"{name}{TEMPORARY}"
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_folder()
             self._reserve(len(data))
             write_atomically(self.folder / name, [data], temporary=temporary, mode=0o600)
         except OSError as error:
@@ -130,7 +137,7 @@ class Spool:
         Raises:
             OSError: the folder cannot be written.
         """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_folder()
         probe = self.folder / f"{secrets.token_hex(4)}{TEMPORARY}"
         try:
             write_synced(probe, [b"probe"], mode=0o600)
@@ -194,6 +201,13 @@ class Spool:
                 yield True
         finally:
             os.close(descriptor)  # this releases the lock
+
+    def _make_folder(self) -> None:
+        make_folder(self.folder, mode=0o700)
+        if not self._folder_synced:
+            # Another process may have made the folder and may not have synced it yet.
+            sync_folder(self.folder.parent)
+            self._folder_synced = True
 
     def _names(self) -> list[str]:
         try:

@@ -103,8 +103,7 @@ class DeadlineAdapter(HTTPAdapter):
 
     def __init__(self, connections: int, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls or trusted_authorities()
-        # False rather than 0: urllib3 then raises its errors as they are.
-        super().__init__(connections, connections, max_retries=False)
+        super().__init__(connections, connections)
 
     def exchange(self, request: Request, call: ActiveCall) -> Response:
         """Send a request, and return its answer once the headers are read.
@@ -152,17 +151,18 @@ def _left(ends: float) -> float:
 
 
 class _Reader(io.RawIOBase):
-    """Reads a socket in no more time than the call has left."""
+    """Reads a socket in no more time than its call has left. Any thread may read."""
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, call: ActiveCall) -> None:
         self._raw = raw
         self._sock = sock
+        self._call = call
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(_thread.call.seconds_left())
+        self._sock.settimeout(self._call.seconds_left())
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -175,7 +175,7 @@ class _Response(HTTPResponse):
 
     def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_Reader(self.fp.detach(), sock))
+        self.fp = io.BufferedReader(_Reader(self.fp.detach(), sock, _thread.call))
 
     def begin(self) -> None:
         super().begin()

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from time import time
+from typing import TypeVar
 
+_T = TypeVar("_T")
+
+#: How often a writer makes its folder, because another process may remove it while it is empty.
+FOLDER_ATTEMPTS = 10
 #: A temporary file of this age belongs to a process that died. Seconds.
 STALE_SECONDS = 3600.0
 
@@ -24,36 +29,46 @@ def write_atomically(
         mode: permissions of a new file, before the umask.
 
     Raises:
-        OSError: the file is not written. What was at `target` before is unchanged.
+        OSError: it is not certain that the file survives a crash of the host. `target` has its
+            old content or the new content, never a mixture.
         Exception: the errors of `pieces` are raised unchanged.
     """
-    make_folder(temporary.parent)
+    write_synced(temporary, pieces, mode=mode)
     try:
-        write_synced(temporary, pieces, mode=mode)
-        _rename(temporary, target)
+        _in_folder(target.parent, lambda: temporary.replace(target))
     except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+        _remove(temporary)
         raise
     sync_folder(target.parent)
 
 
 def write_synced(path: Path, pieces: Iterable[bytes], *, mode: int = 0o666) -> None:
-    """Write a new file and sync it.
+    """Write a new file and sync it. Missing folders are made. After an error there is no file.
 
     Raises:
-        OSError: the file cannot be written, or there is one already.
+        FileExistsError: `path` exists. It is unchanged.
+        OSError: the file cannot be written.
+        Exception: the errors of `pieces` are raised unchanged.
     """
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        for piece in pieces:
-            file.write(piece)
-        file.flush()
-        os.fsync(descriptor)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+    descriptor = _in_folder(path.parent, lambda: os.open(path, flags, mode))
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(descriptor)
+    except BaseException:
+        _remove(path)
+        raise
 
 
-def make_folder(folder: Path) -> None:
-    """Make a folder and its parents. Each is synced into its own parent.
+def make_folder(folder: Path, *, mode: int = 0o777) -> None:
+    """Make a folder and its parents. Each new folder is synced into its own parent.
+
+    Args:
+        folder: the folder; nothing happens when it exists.
+        mode: permissions of a new `folder`, before the umask. Its parents get the default.
 
     Raises:
         OSError: a folder cannot be made.
@@ -62,7 +77,7 @@ def make_folder(folder: Path) -> None:
         return
     make_folder(folder.parent)
     with suppress(FileExistsError):
-        folder.mkdir()
+        folder.mkdir(mode)
     sync_folder(folder.parent)
 
 
@@ -91,12 +106,16 @@ def remove_stale(paths: Iterable[Path]) -> None:
                 path.unlink()
 
 
-def _rename(temporary: Path, target: Path) -> None:
-    for last in (False, False, True):
-        make_folder(target.parent)
-        try:
-            temporary.replace(target)
-            return
-        except FileNotFoundError:  # another process removed the empty folder
-            if last:
-                raise
+def _in_folder(folder: Path, action: Callable[[], _T]) -> _T:
+    """Return what `action` returns. Makes the folder when it is missing, and tries again."""
+    for _ in range(FOLDER_ATTEMPTS):
+        with suppress(FileNotFoundError):
+            return action()
+        with suppress(FileNotFoundError):  # another process removed a parent
+            make_folder(folder)
+    return action()
+
+
+def _remove(temporary: Path) -> None:
+    with suppress(OSError):
+        temporary.unlink(missing_ok=True)

@@ -65,7 +65,7 @@ def test_until_it_is_archived_an_image_is_at_the_provider(api: Api) -> None:
 
     assert (told.status_code, told.headers["Cache-Control"]) == (302, "no-store")
     assert told.headers["Location"] == api.harness.job(job_id).images[0].source_url
-    assert requests.get(told.headers["Location"], timeout=5).content == picture()
+    assert requests.get(told.headers["Location"], timeout=60).content == picture()
 
 
 @pytest.mark.parametrize(
@@ -350,7 +350,7 @@ def test_a_bucket_is_led_to_by_a_link_that_works_and_does_not_last(in_s3: Api) -
         link = told.headers["Location"]
         assert f"X-Amz-Expires={LINK_SECONDS}" in link
         assert SECRET not in link
-        got = requests.get(link, timeout=5)
+        got = requests.get(link, timeout=60)
         assert (got.status_code, got.headers["Content-Type"]) == (200, f"image/{kind}")
         assert kind == "webp" or got.content == picture()
 
@@ -361,7 +361,7 @@ def test_a_bucket_keeps_images_beyond_their_jobs(in_s3: Api) -> None:
     forgotten(in_s3, job_id)
 
     link = get(in_s3, job_id).headers["Location"]
-    assert requests.get(link, timeout=5).content == picture()
+    assert requests.get(link, timeout=60).content == picture()
     assert get(in_s3, job_id, 1).status_code == 410
     assert get(in_s3, job_id, 2).status_code == 404
     assert get(in_s3, keys.new_job_id(0)).status_code == 404

@@ -327,7 +327,7 @@ def test_whoever_waits_is_woken_when_the_job_is_settled(
         waiting = pool.submit(api.get, f"/v1/jobs/{job_id}?wait=60")
         subscribed(real_redis, 1)
         settle(api.harness, job_id)
-        told = waiting.result(timeout=10)
+        told = waiting.result(timeout=60)
 
     assert told.json is not None
     assert told.json["status"] == "succeeded"
@@ -346,7 +346,7 @@ def test_one_more_than_may_wait_is_answered_at_once_and_told_to_come_back(
         subscribed(real_redis, jobs.MAX_WAITING)
         turned_away = api.get(f"/v1/jobs/{job_id}?wait=60")
         settle(api.harness, job_id)
-        served = [each.result(timeout=10) for each in waiting]
+        served = [each.result(timeout=60) for each in waiting]
         after = api.get(f"/v1/jobs/{job_id}?wait=60")
 
     assert (turned_away.status_code, turned_away.headers["Retry-After"]) == (200, "1")

@@ -6,6 +6,7 @@ import socket
 import ssl
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -18,7 +19,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-PATIENCE = 20.0
+#: A server waits or trickles this long. A client that is still connected then hangs.
+HANG_SECONDS = 60.0
 
 
 @dataclass
@@ -48,16 +50,17 @@ class Peer:
             self.sock.sendall(each)
 
     def trickle(self, data: bytes) -> None:
-        """Say the same over and over, one byte in 20 ms, until the test is over."""
-        while not self.server.over.wait(0.02):
+        """Send the data again and again, one byte in 20 ms, for HANG_SECONDS at most."""
+        ends = time.monotonic() + HANG_SECONDS
+        while time.monotonic() < ends and not self.server.over.wait(0.02):
             for byte in data:
                 self.say(bytes([byte]))
                 if self.server.over.wait(0.02):
                     return
 
     def wait(self) -> None:
-        """Do nothing until the test is over."""
-        self.server.over.wait(PATIENCE)
+        """Send nothing for HANG_SECONDS, or until the test ends."""
+        self.server.over.wait(HANG_SECONDS)
 
     def reset(self) -> None:
         """Break the connection off."""
@@ -145,7 +148,7 @@ def serving() -> Iterator[Serve]:
 
 def _join(threads: list[threading.Thread]) -> None:
     for thread in threads:
-        thread.join(PATIENCE)
+        thread.join(HANG_SECONDS)
 
 
 def answer(body: bytes, *headers: str, status: int = 200) -> bytes:

@@ -184,7 +184,7 @@ def test_no_other_idle_connection_is_tried_then(serve: Serve) -> None:
     def act(peer: Peer) -> None:
         peer.request()
         if peer.number <= 2:
-            both.wait(10)
+            both.wait(60)
         peer.say(answer(PNG))
         peer.request()
         peer.reset()

@@ -6,7 +6,6 @@ import gzip
 import io
 import socket
 import threading
-import time
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
@@ -34,7 +33,7 @@ Serve = Callable[[Act], str]
 
 CALL = Call("POST", "/v1/tasks", {"Idempotency-Key": "job_1.1"}, {"prompt": "A red cube"})
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 60.0
 
 
 def request(connection: socket.socket) -> bytes:
@@ -214,18 +213,18 @@ def test_an_answer_that_drips_is_not_waited_for_beyond_the_limit(serve: Serve) -
     def drip(connection: socket.socket) -> None:
         request(connection)
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
-        for _ in range(250):  # five seconds
+        for _ in range(3000):  # a minute
             if over.wait(0.02):
                 return
             connection.sendall(b" ")
+        over.set()  # the client waited for the whole minute
 
-    url, begun = serve(drip), time.monotonic()
+    url = serve(drip)
     answer = call(url, connect=0.2, read=0.2)
-    took = time.monotonic() - begun
+    assert not over.is_set()
     over.set()
 
     assert answer == NoAnswer("the answer did not end in time")
-    assert took < 3
 
 
 def test_an_answer_that_is_too_large_is_not_read_to_its_end(

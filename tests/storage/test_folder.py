@@ -56,8 +56,9 @@ def test_file_and_folders_are_synced_before_put_returns(
             assert os.fstat(descriptor).st_size == 5
 
     def replaced(self: Path, target: Path) -> Path:
+        moved = replace(self, target)
         happened.append(f"rename to {target.name}")
-        return replace(self, target)
+        return moved
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(Path, "replace", replaced)

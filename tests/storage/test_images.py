@@ -394,7 +394,7 @@ def test_two_images_are_decoded_at_once_and_no_more(monkeypatch: pytest.MonkeyPa
             running[0] += 1
             most[0] = max(most[0], running[0])
         begun.release()
-        assert go.wait(30)
+        assert go.wait(60)
         try:
             return load(self)
         finally:
@@ -411,12 +411,12 @@ def test_two_images_are_decoded_at_once_and_no_more(monkeypatch: pytest.MonkeyPa
     threads = [threading.Thread(target=examine) for _ in range(8)]
     for thread in threads:
         thread.start()
-    assert begun.acquire(timeout=30)
-    assert begun.acquire(timeout=30)
+    assert begun.acquire(timeout=60)
+    assert begun.acquire(timeout=60)
     assert not images._decoding.acquire(blocking=False)  # no room for a third
     go.set()
     for thread in threads:
-        thread.join(30)
+        thread.join(60)
 
     assert (len(found), most[0]) == (8, MAX_DECODERS)
 

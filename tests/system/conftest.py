@@ -18,7 +18,9 @@ from orchestrator.providers import BUILT_IN
 from orchestrator.runtime import default_runtime
 from tests.support.providers import EXAMPLE_MODELS
 
-#: Short times, so that what is waited for comes soon. Seconds.
+#: A wait that is this long has failed. It is long, because other work may use both cores. Seconds.
+WAIT_SECONDS = 120.0
+#: Short times, so that the waits are short. Seconds.
 TIMES = {
     "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "1",
     "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": "1",
@@ -28,7 +30,7 @@ TIMES = {
 
 @dataclass(frozen=True)
 class Client:
-    """Somebody who uses the API, and can look behind the sandbox' counter."""
+    """A user of the API who can also read the sandbox's records."""
 
     stack: Stack
 
@@ -43,18 +45,18 @@ class Client:
     def post(self, **content: Any) -> str:
         """Enqueue whatever is posted; the job's id."""
         url = f"{self.stack.web_url}/v1/jobs"
-        answer = requests.post(url, headers=self.headers, timeout=10, **content)
+        answer = requests.post(url, headers=self.headers, timeout=60, **content)
         assert answer.status_code == 202, answer.text
         return str(answer.json()["id"])
 
     def job(self, job_id: str, wait: float = 0) -> dict[str, Any]:
         url = f"{self.stack.web_url}/v1/jobs/{job_id}"
-        answer = requests.get(url, params={"wait": wait}, headers=self.headers, timeout=wait + 10)
+        answer = requests.get(url, params={"wait": wait}, headers=self.headers, timeout=wait + 60)
         assert answer.status_code == 200, answer.text
         found: dict[str, Any] = answer.json()
         return found
 
-    def outcome(self, job_id: str, within: float = 30) -> dict[str, Any]:
+    def outcome(self, job_id: str, within: float = WAIT_SECONDS) -> dict[str, Any]:
         """The job once it is terminal."""
         ends = monotonic() + within
         while (job := self.job(job_id, wait=1))["settled_at"] is None:
@@ -63,7 +65,7 @@ class Client:
 
     def events(self, job_id: str) -> list[dict[str, Any]]:
         url = f"{self.stack.web_url}/v1/jobs/{job_id}/events"
-        listed: list[dict[str, Any]] = requests.get(url, headers=self.headers, timeout=10).json()[
+        listed: list[dict[str, Any]] = requests.get(url, headers=self.headers, timeout=60).json()[
             "events"
         ]
         return listed
@@ -73,11 +75,11 @@ class Client:
 
     def tasks(self, prompt: str) -> list[dict[str, Any]]:
         """The provider tasks that were made, and charged, for a prompt."""
-        listed = requests.get(f"{self.stack.sandbox_url}/control/tasks", timeout=10).json()
+        listed = requests.get(f"{self.stack.sandbox_url}/control/tasks", timeout=60).json()
         return [task for task in listed if task["prompt"] == prompt]
 
 
-def eventually(look: Callable[[], Any], within: float = 15) -> Any:
+def eventually(look: Callable[[], Any], within: float = WAIT_SECONDS) -> Any:
     """What `look` returns, once that is true."""
     tick, ends = threading.Event(), monotonic() + within
     while not (seen := look()):

@@ -22,11 +22,10 @@ from orchestrator.jobs.model import Step
 from orchestrator.ledger import keys
 from orchestrator.ledger.connection import connect
 from orchestrator.operations.manifest import folder
-from orchestrator.steps.archive import FIRST_WAIT_SECONDS
 from sandbox.link_faults import LINK_KINDS
 from tests.storage.servers import KEY, SECRET, moto
 from tests.support.providers import EXAMPLE_MODELS, POLLED
-from tests.system.conftest import TIMES, Client, eventually
+from tests.system.conftest import TIMES, WAIT_SECONDS, Client, eventually
 from tests.system.rack import family
 
 #: Short times and small limits.
@@ -74,7 +73,7 @@ def root(own: Client) -> Path:
     return Path(own.stack.env["ORCHESTRATOR_DATA_DIR"]) / "archive"
 
 
-def archived(client: Client, job_id: str, within: float = 20) -> dict[str, Any]:
+def archived(client: Client, job_id: str, within: float = WAIT_SECONDS) -> dict[str, Any]:
     """The job once its archive is done."""
 
     def look() -> dict[str, Any] | None:
@@ -104,7 +103,7 @@ def halves(root: Path) -> list[Path]:
 
 def equal_to_the_providers(client: Client, job: dict[str, Any]) -> None:
     for image in job["images"]:
-        theirs = requests.get(image["source_url"], timeout=10).content
+        theirs = requests.get(image["source_url"], timeout=60).content
         ours = given_out(client, image["url"])
         assert ours.content == theirs
         assert image["sha256"] == hashlib.sha256(theirs).hexdigest()
@@ -142,7 +141,7 @@ def test_every_bad_link_is_told_of_and_a_good_answer_still_counts(own: Client, r
     }
 
     for kind, job_id in jobs.items():
-        job = archived(own, job_id, within=30)
+        job = archived(own, job_id)
         failed = [e["detail"] for e in own.events(job_id) if e["event"] == "archive_failed"]
         if (said := SAID[kind]) is None:
             assert failed == []
@@ -171,9 +170,7 @@ def test_an_image_that_is_lost_leaves_its_job_succeeded_and_says_why(
     job_id = own.enqueue("hiapi", text)
     assert own.outcome(job_id)["status"] == "succeeded"
 
-    job = eventually(
-        lambda: (job := own.job(job_id))["archive"]["status"] == "dead" and job, within=20
-    )
+    job = eventually(lambda: (job := own.job(job_id))["archive"]["status"] == "dead" and job)
 
     assert job["status"] == "succeeded"
     [image] = job["images"]
@@ -220,7 +217,7 @@ def test_while_the_storage_is_away_everything_else_goes_on(own: Client, root: Pa
         jobs = [
             own.enqueue(provider, str(uuid4())) for provider in EXAMPLE_MODELS for _ in range(3)
         ]
-        assert {own.outcome(job_id, within=15)["status"] for job_id in jobs} == {"succeeded"}
+        assert {own.outcome(job_id)["status"] for job_id in jobs} == {"succeeded"}
         told = given_out(own, failed["images"][0]["url"], allow_redirects=False)
     finally:
         root.unlink()
@@ -230,7 +227,7 @@ def test_while_the_storage_is_away_everything_else_goes_on(own: Client, root: Pa
     assert failed["images"][0]["error"].startswith("our storage: file://")
     assert (told.status_code, told.headers["Location"]) == (302, failed["images"][0]["source_url"])
     for job_id in [first, *jobs]:
-        equal_to_the_providers(own, archived(own, job_id, within=FIRST_WAIT_SECONDS * 6))
+        equal_to_the_providers(own, archived(own, job_id))
 
 
 #: Of this test alone: moto keeps one harness for all servers of a process.

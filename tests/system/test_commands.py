@@ -86,9 +86,9 @@ def test_dev_runs_until_it_is_stopped(tmp_path: Path) -> None:
         told = json.loads(next(line for line in lines if line.startswith("{")))
         headers = {"Authorization": f"Bearer {told['key']}"}
         body = {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A fox"}
-        job = requests.post(f"{told['api']}/v1/jobs", json=body, headers=headers, timeout=10).json()
+        job = requests.post(f"{told['api']}/v1/jobs", json=body, headers=headers, timeout=60).json()
         url = f"{told['api']}/v1/jobs/{job['id']}?wait=20"
-        assert requests.get(url, headers=headers, timeout=30).json()["status"] == "succeeded"
+        assert requests.get(url, headers=headers, timeout=60).json()["status"] == "succeeded"
         run.process.send_signal(signal.SIGINT)
         run.process.communicate(timeout=30)
         assert run.process.returncode == 0

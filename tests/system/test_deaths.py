@@ -29,7 +29,7 @@ def test_a_worker_killed_while_submitting_neither_loses_the_job_nor_pays_twice(
     eventually(lambda: len(own.tasks(text)) == len(EXAMPLE_MODELS))
     own.stack.kill("worker")
     own.stack.start("worker")
-    ended = {provider: own.outcome(job_id, within=40) for provider, job_id in jobs.items()}
+    ended = {provider: own.outcome(job_id) for provider, job_id in jobs.items()}
     unknowable = ended.pop(POLLED_WITHOUT_KEYS)  # neither key nor callback
     assert unknowable["error"]["code"] == "submission_unconfirmed"
     assert {job["status"] for job in ended.values()} == {"succeeded"}
@@ -45,11 +45,11 @@ def test_a_worker_that_has_no_time_left_to_finish_hands_its_step_back(tmp_path: 
         eventually(lambda: client.tasks(text))
         worker = stack.running.pop("worker")
         worker.terminate()
-        assert worker.wait(10) == 0
+        assert worker.wait(60) == 0
         assert client.timeline(job_id) == ["created", "submitting"]
         assert job_id in stack.log("worker")
         stack.start("worker")
-        job = client.outcome(job_id, within=40)
+        job = client.outcome(job_id)
         assert (job["status"], len(job["attempts"])) == ("succeeded", 1)
         (task,) = client.tasks(text)
         assert task["submissions"] == 2
@@ -60,7 +60,7 @@ def test_two_beats_and_two_workers_do_every_step_once(own: Client) -> None:
         own.stack.start(f"other {name}", ["/bin/sh", "-c", f"exec {procfile()[name]}"])
     text = f"{uuid4()} [sandbox: drop]"
     jobs = [own.enqueue(provider, text) for provider in ("hiapi", "evolink") * 20]
-    ended = [own.outcome(job_id, within=40) for job_id in jobs]
+    ended = [own.outcome(job_id) for job_id in jobs]
     assert {job["status"] for job in ended} == {"succeeded"}
     assert {len(job["attempts"]) for job in ended} == {1}
     assert [task["submissions"] for task in own.tasks(text)] == [1] * len(jobs)
@@ -95,8 +95,8 @@ def test_workers_and_web_come_back_by_themselves_after_a_redis_restart(tmp_path:
         eventually(lambda: len(client.tasks(text)) == 2)
         redis.close()
         redis.enter_context(embedded_redis(tmp_path / "redis", port))
-        jobs = [client.outcome(job_id, within=40) for job_id in before]
-        after = client.outcome(client.enqueue("hiapi", text), within=40)
+        jobs = [client.outcome(job_id) for job_id in before]
+        after = client.outcome(client.enqueue("hiapi", text))
         assert {job["status"] for job in [*jobs, after]} == {"succeeded"}
         assert len(client.tasks(text)) == 3
         assert stack.dead() is None

@@ -270,7 +270,7 @@ def test_a_broken_promise_is_named_with_exit_status_1(here: Client, played: dict
 
 
 def all_tasks(client: Client) -> list[dict[str, Any]]:
-    listed = requests.get(f"{client.stack.sandbox_url}/control/tasks", timeout=10).json()
+    listed = requests.get(f"{client.stack.sandbox_url}/control/tasks", timeout=60).json()
     return list(listed)
 
 

@@ -65,7 +65,7 @@ def in_flight(client: Client, provider: str) -> tuple[str, str, bytes]:
 
 def send(url: str, body: bytes, secret: str | None = None) -> int:
     headers = signed(body, now_ms() // 1000, secret) if secret else {}
-    return requests.post(url, data=body, headers=headers, timeout=10).status_code
+    return requests.post(url, data=body, headers=headers, timeout=60).status_code
 
 
 def test_a_callback_that_was_asked_for_with_the_old_key_settles_while_that_is_kept(

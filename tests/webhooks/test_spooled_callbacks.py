@@ -456,13 +456,13 @@ def test_a_drainer_that_is_told_to_stop_finishes_the_entry_in_hand_and_no_other(
 
     def slow(*args: Any, **options: Any) -> Settlement:
         reached.set()
-        assert go_on.wait(10)
+        assert go_on.wait(60)
         return recorded(*args, **options)
 
     scene.ledger.settle_attempt = slow  # type: ignore[method-assign]
     drainer = fresh(scene)
     drainer.start()
-    assert reached.wait(10)
+    assert reached.wait(60)
     threading.Timer(0.05, go_on.set).start()
     drainer.close()
 
@@ -484,7 +484,7 @@ def test_a_folder_that_cannot_be_read_does_not_end_the_thread(
         with monkeypatch.context() as patch:
             patch.setattr(Spool, "waiting", refuse)
             drainer.start()
-            assert failed.wait(10)
+            assert failed.wait(60)
         try:
             kit.eventually(lambda: scene.status(job_id) is Status.SUCCEEDED)
         finally:

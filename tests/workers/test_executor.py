@@ -19,31 +19,50 @@ def executor(run: Callable[[Step, str], None], threads: int = 4) -> StepExecutor
     return StepExecutor(run, stopping=lambda: False, threads=threads)
 
 
+@dataclass
+class Slow:
+    """A step that runs until `go_on` is set. It records the jobs that it began."""
+
+    begun: list[str] = field(default_factory=list)
+    go_on: threading.Event = field(default_factory=threading.Event)
+    arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def __call__(self, _: Step, job_id: str) -> None:
+        self.begun.append(job_id)
+        self.arrived.release()
+        self.go_on.wait(60)
+
+
+def eventually_drained(workers: StepExecutor) -> list[str]:
+    """Return what is left once only one job is left, or what is left after a minute."""
+    for _ in range(600):
+        if len(left := workers.drain(0.1)) == 1:
+            break
+    return left
+
+
 def test_steps_are_done_side_by_side() -> None:
     together = threading.Barrier(len(JOBS) + 1)
-    workers = executor(lambda *_: (together.wait(5), None)[1], threads=len(JOBS))
+    workers = executor(lambda *_: (together.wait(60), None)[1], threads=len(JOBS))
     workers.execute(Step.POLL, JOBS)
-    together.wait(5)
-    assert workers.drain(5) == []
+    together.wait(60)
+    assert workers.drain(60) == []
 
 
 def test_no_more_is_taken_while_all_are_busy() -> None:
-    begun, go_on = [], threading.Event()
-
-    def run(_: Step, job_id: str) -> None:
-        begun.append(job_id)
-        go_on.wait(5)
-
-    workers = executor(run, threads=2)
+    step = Slow()
+    workers = executor(step, threads=2)
     taking = threading.Thread(target=workers.execute, args=(Step.SUBMIT, JOBS))
     taking.start()
-    taking.join(0.3)
+    for _ in range(2):
+        assert step.arrived.acquire(timeout=60)
+    # A third step would start at once if a thread were free.
+    assert not step.arrived.acquire(timeout=0.2)
     assert taking.is_alive()
-    assert len(begun) == 2
-    go_on.set()
-    taking.join(5)
-    assert workers.drain(5) == []
-    assert sorted(begun) == JOBS
+    step.go_on.set()
+    taking.join(60)
+    assert workers.drain(60) == []
+    assert sorted(step.begun) == JOBS
 
 
 @pytest.mark.parametrize("error", [LedgerUnavailable("away"), KeyError("a fault of ours")])
@@ -57,7 +76,7 @@ def test_a_step_that_breaks_does_not_keep_the_others(error: Exception) -> None:
 
     workers = executor(run, threads=1)
     workers.execute(Step.SUBMIT, JOBS)
-    assert workers.drain(5) == []
+    assert workers.drain(60) == []
     assert done == JOBS[1:]
 
 
@@ -65,13 +84,13 @@ def test_what_was_begun_is_finished_before_the_end() -> None:
     go_on, done = threading.Event(), []
 
     def run(_: Step, job_id: str) -> None:
-        go_on.wait(5)
+        go_on.wait(60)
         done.append(job_id)
 
     workers = executor(run)
     workers.execute(Step.POLL, JOBS[:3])
     threading.Timer(0.1, go_on.set).start()
-    assert workers.drain(5) == []
+    assert workers.drain(60) == []
     assert sorted(done) == JOBS[:3]
 
 
@@ -84,33 +103,25 @@ def test_a_process_that_is_to_stop_begins_no_further_step() -> None:
 
     workers = StepExecutor(run, stopping=stop.is_set, threads=1)
     workers.execute(Step.SUBMIT, JOBS)
-    assert workers.drain(5) == []
+    assert workers.drain(60) == []
     assert done == JOBS[:1]
 
 
 def test_what_is_not_finished_in_time_is_named() -> None:
-    go_on = threading.Event()
-    workers = executor(lambda _, job_id: (job_id == JOBS[0] and go_on.wait(5), None)[1])
+    go_on, done = threading.Event(), threading.Barrier(3)
+
+    def run(_: Step, job_id: str) -> None:
+        go_on.wait(60) if job_id == JOBS[0] else done.wait(60)
+
+    workers = executor(run)
     workers.execute(Step.POLL, JOBS[:3])
-    assert workers.drain(0.2) == JOBS[:1]
+    done.wait(60)
+    # The two threads still have to report that their steps ended.
+    assert JOBS[:1] == eventually_drained(workers)
     go_on.set()
 
 
 # With a backlog ------------------------------------------------------------------------------
-
-
-@dataclass
-class Slow:
-    """A step that takes until it is let go on; notes what it began, and that it began."""
-
-    begun: list[str] = field(default_factory=list)
-    go_on: threading.Event = field(default_factory=threading.Event)
-    arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
-
-    def __call__(self, _: Step, job_id: str) -> None:
-        self.begun.append(job_id)
-        self.arrived.release()
-        self.go_on.wait(5)
 
 
 def many(count: int) -> list[str]:
@@ -121,7 +132,7 @@ def returns(workers: StepExecutor, jobs: list[str]) -> bool:
     """Whether taking these jobs returns, although nothing is done meanwhile."""
     taking = threading.Thread(target=workers.execute, args=(Step.NOTIFY, jobs), daemon=True)
     taking.start()
-    taking.join(5)
+    taking.join(60)
     return not taking.is_alive()
 
 
@@ -138,11 +149,11 @@ def test_with_a_backlog_the_loop_is_never_held_back(slow: Slow) -> None:
     for _ in range(3):
         assert returns(workers, many(100))
 
-    assert slow.arrived.acquire(timeout=5)
-    assert slow.arrived.acquire(timeout=5)
+    assert slow.arrived.acquire(timeout=60)
+    assert slow.arrived.acquire(timeout=60)
     assert not slow.arrived.acquire(blocking=False)
     slow.go_on.set()
-    assert workers.drain(5) == []
+    assert workers.drain(60) == []
 
 
 def test_what_is_over_the_backlog_is_dropped_and_nothing_is_begun_twice(slow: Slow) -> None:
@@ -151,7 +162,7 @@ def test_what_is_over_the_backlog_is_dropped_and_nothing_is_begun_twice(slow: Sl
     assert returns(workers, many(100))
     slow.go_on.set()
 
-    assert workers.drain(5) == []
+    assert workers.drain(60) == []
     assert sorted(slow.begun) == many(5)
 
 
@@ -161,9 +172,9 @@ def test_there_is_room_again_for_each_step_that_is_done(slow: Slow) -> None:
 
     for job_id in many(50):
         workers.execute(Step.NOTIFY, [job_id])
-        assert slow.arrived.acquire(timeout=5)
+        assert slow.arrived.acquire(timeout=60)
 
-    assert workers.drain(5) == []
+    assert workers.drain(60) == []
     assert slow.begun == many(50)
 
 
@@ -178,8 +189,8 @@ def test_steps_that_break_leave_their_room(error: Exception) -> None:
     workers = StepExecutor(run, stopping=lambda: False, threads=1, backlog=1)
     for _ in range(20):
         workers.execute(Step.NOTIFY, JOBS[:1])
-        assert begun.acquire(timeout=5)
-    assert workers.drain(5) == []
+        assert begun.acquire(timeout=60)
+    assert workers.drain(60) == []
 
 
 def test_what_waits_when_the_process_is_to_stop_is_not_begun(slow: Slow) -> None:
@@ -187,13 +198,13 @@ def test_what_waits_when_the_process_is_to_stop_is_not_begun(slow: Slow) -> None
     workers = StepExecutor(slow, stopping=stop.is_set, threads=2, backlog=10)
     workers.execute(Step.NOTIFY, many(8))
     for _ in range(2):
-        assert slow.arrived.acquire(timeout=5)
+        assert slow.arrived.acquire(timeout=60)
 
     stop.set()
     workers.execute(Step.NOTIFY, ["too late"])
     slow.go_on.set()
 
-    assert workers.drain(5) == []
+    assert workers.drain(60) == []
     assert sorted(slow.begun) == many(2)
 
 
@@ -213,7 +224,7 @@ def test_a_step_that_is_held_back_for_room_is_not_dropped_without_a_backlog(slow
     taking = threading.Thread(target=workers.execute, args=(Step.SUBMIT, many(20)))
     taking.start()
     slow.go_on.set()
-    taking.join(5)
+    taking.join(60)
 
-    assert workers.drain(5) == []
+    assert workers.drain(60) == []
     assert slow.begun == many(20)

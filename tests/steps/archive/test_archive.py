@@ -280,7 +280,7 @@ def test_a_link_that_does_not_end_has_a_timeout(
     released = threading.Event()
 
     def hang(_: ReceivedRequest) -> None:
-        released.wait(30)
+        released.wait(60)
 
     try:
         job_id = archived(harness, Gallery(harness).job(hang))

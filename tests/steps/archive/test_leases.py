@@ -115,14 +115,14 @@ def test_many_workers_make_one_copy(harness: Harness, gallery: Gallery) -> None:
     together = threading.Barrier(8)
 
     def work() -> None:
-        together.wait(5)
+        together.wait(60)
         archived(harness, job_id)
 
     threads = [threading.Thread(target=work) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(20)
+        thread.join(60)
 
     assert gallery.fetched() == ["/image-0"]
     assert harness.events(job_id).count("archive_done") == 1

@@ -57,7 +57,7 @@ def answering(raw: bytes | None) -> Iterator[str]:
         thread = threading.Thread(target=serve)
         thread.start()
         yield f"127.0.0.1:{listening.getsockname()[1]}"
-        thread.join(10)
+        thread.join(60)
 
 
 # Answers -------------------------------------------------------------------------------------
