@@ -40,16 +40,22 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 #: Folders whose tests need a server or processes.
 SERVER_FOLDERS = {"chaos", "deployment", "ledger", "net", "sandbox", "storage", "system"}
+#: Folders whose tests mostly wait for processes. They run beside tests that use the processor.
+LONG_FOLDERS = {"deployment", "system"}
 #: Fixtures that start a server.
 SERVER_FIXTURES = {"fake_provider", "real_redis", "receiver", "redis_url", "s3_endpoint", "server"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a server. `make test-fast` leaves them out."""
+    """Mark the tests that need a server, and begin with the folders that take longest.
+
+    `make test-fast` leaves out the tests with the mark.
+    """
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         if folder in SERVER_FOLDERS or SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+    items.sort(key=lambda item: item.path.parent.name not in LONG_FOLDERS)
 
 
 def pytest_collection_finish() -> None:

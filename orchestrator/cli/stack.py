@@ -7,6 +7,7 @@ would start it, and listens on 127.0.0.1 only. Closing the stack stops all proce
 from __future__ import annotations
 
 import os
+import random
 import secrets
 import signal
 import socket
@@ -29,7 +30,9 @@ from orchestrator.security.standard_webhooks import new_secret
 
 ROOT = Path(__file__).resolve().parents[2]
 #: A process must answer after this time.
-START_TIMEOUT_SECONDS = 30.0
+START_TIMEOUT_SECONDS = 60.0
+#: Ports below the range from which systems choose the ports of outgoing connections.
+UNASSIGNED_PORTS = range(10_000, 32_768)
 #: A process is killed when it has not stopped after this time.
 STOP_TIMEOUT_SECONDS = 10.0
 #: The API key of every provider in the sandbox.
@@ -301,11 +304,12 @@ def _uninterrupted() -> Iterator[None]:
 
 
 def free_port() -> int:
-    """Return a free port on 127.0.0.1."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a free port on 127.0.0.1, which the system gives to no other program by itself."""
+    while True:
+        port = random.choice(UNASSIGNED_PORTS)  # noqa: S311  # not a secret
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def require_free_port(option: str, port: int) -> None:

@@ -26,8 +26,8 @@ def chaos(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
 
 @pytest.fixture(scope="module")
 def redis_only(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    """Redis alone dies, three times; nothing else is started again."""
-    wanted = plan(seed=SEED, jobs=60, minutes=0.1, redis_kills=3, deadline=20, victims=())
+    """Only Redis dies, twice. No other process is started again."""
+    wanted = plan(seed=SEED, jobs=40, minutes=0.1, redis_kills=2, deadline=20, victims=())
     return ChaosRun(wanted, tmp_path_factory.mktemp("redis"), hurried=True).play()
 
 
@@ -49,6 +49,6 @@ def test_everything_was_killed(chaos: RunResult) -> None:
 def test_worker_and_beat_work_again_by_themselves_after_each_death_of_redis(
     redis_only: RunResult,
 ) -> None:
-    assert redis_only.kills == {REDIS: 3}
+    assert redis_only.kills == {REDIS: 2}
     assert [restart for restart in redis_only.evidence.restarts if not restart.recovered] == []
     assert report(redis_only)["breaches"] == []
