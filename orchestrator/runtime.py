@@ -66,11 +66,23 @@ class Runtime:
         )
 
     def call_provider(
-        self, provider: Provider, call: Call, settings: ProviderSettings
+        self,
+        provider: Provider,
+        call: Call,
+        settings: ProviderSettings,
+        *,
+        fresh_connection: bool = False,
     ) -> Reply | NotSent | NoAnswer:
-        """Make one call to a provider with our account there. Network errors are not raised."""
+        """Make one call to a provider with our account there. Network errors are not raised.
+
+        With `fresh_connection` no idle connection is used. See `ProviderClient.call`.
+        """
         return self.provider_client.call(
-            provider, call, base_url=settings.base_url, api_key=settings.api_key
+            provider,
+            call,
+            base_url=settings.base_url,
+            api_key=settings.api_key,
+            fresh_connection=fresh_connection,
         )
 
     def nudge_due(self, job_id: str, settlement: Settlement) -> Result:

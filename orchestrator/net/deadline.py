@@ -17,7 +17,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from http.client import HTTPResponse
+from http import HTTPStatus
+from http.client import HTTPResponse, parse_headers
 from typing import Any
 
 from requests import PreparedRequest, Response
@@ -29,6 +30,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from orchestrator.net.guard import Address, Guard, Target, resolve
 
+#: The interim status that ends HTTP on a connection. No answer follows it.
+SWITCHING_PROTOCOLS = HTTPStatus.SWITCHING_PROTOCOLS
+
 
 @dataclass(slots=True)
 class ActiveCall:
@@ -36,7 +40,7 @@ class ActiveCall:
 
     Args:
         ends: when the whole call ends, monotonic seconds.
-        connect_timeout: seconds for connecting, TLS included.
+        connect_timeout: seconds for connecting, name resolution and TLS included.
         guard: checks the addresses of the host; None connects to any address.
     """
 
@@ -177,6 +181,18 @@ class _Response(HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         self.fp = io.BufferedReader(_Reader(self.fp.detach(), sock, _thread.call))
 
+    def _read_status(self) -> tuple[str, int, str]:
+        """Read past every interim answer. http.client reads past "100 Continue" only.
+
+        An interim answer that is taken for the final one leaves the final one on the connection,
+        and the next request on it gets that answer.
+        """
+        while True:
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 100 < status < 200 or status == SWITCHING_PROTOCOLS:
+                return version, status, reason
+            parse_headers(self.fp)
+
     def begin(self) -> None:
         super().begin()
         # urllib3 logs the whole URL, with its query, when it finds a malformed header line.
@@ -193,11 +209,12 @@ class _Connection(HTTPConnection):
         call = _thread.call
         call.connected = True
         call.seconds_left()  # no name is resolved for a call that has ended
+        ends = min(call.ends, time.monotonic() + call.connect_timeout)  # includes the resolution
         if call.guard:
             addresses: Sequence[Address] = call.guard.resolved(self.host, self.port)
         else:
             addresses = [Address.of(ip, self.port) for ip in resolve(self.host, self.port)]
-        return _connected(addresses, min(call.ends, time.monotonic() + call.connect_timeout))
+        return _connected(addresses, ends)
 
     def send(self, data: Any) -> None:
         if self.sock is None:

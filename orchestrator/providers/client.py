@@ -58,7 +58,13 @@ class ProviderClient:
         self._adapter = DeadlineAdapter(connections)
 
     def call(
-        self, provider: Provider, call: Call, *, base_url: str, api_key: Secret
+        self,
+        provider: Provider,
+        call: Call,
+        *,
+        base_url: str,
+        api_key: Secret,
+        fresh_connection: bool = False,
     ) -> Reply | NotSent | NoAnswer:
         """Make one call, authorised by the provider's adapter. Network errors are not raised.
 
@@ -67,8 +73,15 @@ class ProviderClient:
             call: what to send.
             base_url: scheme, host and optional path, without a slash at the end.
             api_key: of our account at the provider.
+            fresh_connection: use no idle connection, because the call must not be repeated.
         """
-        active = ActiveCall(time.monotonic() + self._seconds, self._connect_timeout)
+        active = ActiveCall(
+            time.monotonic() + self._seconds,
+            self._connect_timeout,
+            # The provider may close an idle connection just as the request is sent. Nobody knows
+            # then whether the request arrived, and without a key it cannot be sent again.
+            fresh_connection=fresh_connection,
+        )
         request = _request(provider.authorize(call, api_key), base_url)
         try:
             response = self._adapter.exchange(request, active)

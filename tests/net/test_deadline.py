@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from requests import RequestException
 from requests import Response as RequestsResponse
 from urllib3.exceptions import HTTPError
 
+from orchestrator.net import deadline
 from orchestrator.net.deadline import ActiveCall, DeadlineAdapter, innermost, prepared
 from orchestrator.net.guard import Target
 from tests.net.servers import HANG_SECONDS, Peer, Serve, answer, certificate, saying, serving
@@ -125,3 +127,48 @@ def test_an_error_is_not_retried(serve: Serve, adapter: DeadlineAdapter) -> None
         exchange(adapter, server.port, call_of(60))
 
     assert (server.connections, len(server.requests)) == (1, 1)
+
+
+@pytest.mark.parametrize("status", [100, 102, 103, 199])
+def test_interim_answers_are_not_the_answer(
+    serve: Serve, adapter: DeadlineAdapter, status: int
+) -> None:
+    interim = b"HTTP/1.1 %d Wait\r\nLink: </a.css>\r\n\r\n" % status
+    server = serve(saying(interim * 2 + answer(b"{}")))
+
+    for _ in range(2):
+        with exchange(adapter, server.port, call_of(60)) as response:
+            assert (response.status_code, response.raw.read()) == (200, b"{}")
+
+    assert server.connections == 1
+
+
+def test_interim_answers_without_end_get_no_more_time(
+    serve: Serve, adapter: DeadlineAdapter
+) -> None:
+    def act(peer: Peer) -> None:
+        peer.request()
+        peer.trickle(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+
+    with pytest.raises((RequestException, HTTPError)) as caught:
+        exchange(adapter, serve(act).port, call_of(CALL_SECONDS))
+
+    assert isinstance(innermost(caught.value), TimeoutError)
+
+
+def test_a_slow_name_resolution_is_part_of_connecting(
+    serve: Serve, adapter: DeadlineAdapter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(saying(answer(b"{}")))
+    call = ActiveCall(time.monotonic() + 60, connect_timeout=CALL_SECONDS)
+
+    def slow(*_: object) -> list[IPv4Address]:
+        threading.Event().wait(2 * CALL_SECONDS)
+        return [IPv4Address("127.0.0.1")]
+
+    monkeypatch.setattr(deadline, "resolve", slow)
+    with pytest.raises((RequestException, HTTPError, OSError)) as caught:
+        exchange(adapter, server.port, call)
+
+    assert isinstance(innermost(caught.value), TimeoutError)
+    assert (call.sent, server.connections) == (False, 0)

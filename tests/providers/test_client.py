@@ -94,8 +94,16 @@ def serve() -> Iterator[Serve]:
         yield begin
 
 
-def ask(client: ProviderClient, base_url: str, call: Call = CALL) -> Reply | NotSent | NoAnswer:
-    return client.call(BUILT_IN["hiapi"], call, base_url=base_url, api_key=Secret(API_KEY))
+def ask(
+    client: ProviderClient, base_url: str, call: Call = CALL, *, fresh_connection: bool = False
+) -> Reply | NotSent | NoAnswer:
+    return client.call(
+        BUILT_IN["hiapi"],
+        call,
+        base_url=base_url,
+        api_key=Secret(API_KEY),
+        fresh_connection=fresh_connection,
+    )
 
 
 def call(base_url: str, *, connect: float = 2, read: float = 2) -> Reply | NotSent | NoAnswer:
@@ -424,6 +432,21 @@ def test_a_kept_connection_that_the_provider_closed_is_replaced(serve: Serve) ->
 
     assert all(isinstance(answer, Reply | NoAnswer) for answer in answers)
     assert isinstance(answers[0], Reply)
+
+
+def test_a_call_that_must_not_be_repeated_uses_no_idle_connection(serve: Serve) -> None:
+    """The provider reads the second request of a connection and closes it without an answer."""
+
+    def act(connection: socket.socket) -> None:
+        request(connection)
+        connection.sendall(OK)
+        request(connection)
+
+    url, session = serve(act), ProviderClient(connect_timeout=20, read_timeout=20)
+
+    answers = [ask(session, url, fresh_connection=True) for _ in range(4)]
+
+    assert [type(answer) for answer in answers] == [Reply] * 4
 
 
 def test_proxies_and_passwords_of_the_environment_are_not_used(
