@@ -166,6 +166,9 @@ class Image:
     expires_at: int | None = None
     copy: Copy | None = None
     error: str | None = None
+    #: The bytes of an image that came inside the answer. Then `source_url` is empty. They go to the
+    #: storage, never to the ledger.
+    content: bytes | None = field(default=None, repr=False)
 
 
 class FollowUpStatus(StrEnum):

@@ -24,11 +24,18 @@ class Unreadable(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TaskReport:
-    """The state of a task. `outcome` is None until the task is terminal."""
+    """The state of a task. `outcome` is None until the task has one.
+
+    `thin_success` is set when the provider reports a success but the answer holds no usable result.
+    It is the error that the job fails with if no result is found later. `images` are the results
+    in the answer, also while the state is not terminal.
+    """
 
     task_id: str
     state: str
     outcome: Outcome | None = None
+    thin_success: JobError | None = None
+    images: tuple[Image, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +43,15 @@ class Accepted:
     """The provider accepted the request.
 
     `estimate` is the provider's own estimate of the time, seconds. `outcome` is set when the answer
-    already holds the finished task.
+    already holds the finished task. `thin_success` is the error of a success without a usable
+    result, as in TaskReport.
     """
 
     task_id: str
     estimate: float | None = None
     cost: Cost | None = None
     outcome: Outcome | None = None
+    thin_success: JobError | None = None
 
 
 @dataclass(frozen=True, slots=True)
