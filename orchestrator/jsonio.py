@@ -1,10 +1,23 @@
-"""Strict JSON from outside, and compact JSON to outside."""
+"""JSON: strict from callers, lenient from providers, compact to outside."""
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
 import orjson
+
+#: The largest text that is read leniently. Bytes or characters.
+MAX_LENIENT_LENGTH = 128 * 1024 * 1024
+#: The deepest nesting that is read leniently. Levels.
+MAX_LENIENT_DEPTH = 200
+#: Other whole numbers become floating point numbers, as in the strict parser.
+_INTEGERS = range(-(2**63), 2**64)
+_MAX_INTEGER_CHARACTERS = 20
+#: What may stand around a document besides JSON's own white space.
+_PADDING = "\0\ufeff \t\r\n\v\f"
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class NotJson(ValueError):
@@ -23,6 +36,69 @@ def parse(body: bytes | str) -> Any:
         raise NotJson(str(error)) from None
 
 
+def parse_lenient(body: bytes | str) -> Any:
+    """Parse JSON as providers send it. What the strict parser accepts has the same meaning here.
+
+    A BOM, UTF-16, NULs and white space around the document, and raw control characters in strings
+    are accepted. Bytes and surrogates that are no text become U+FFFD. NaN, the infinities and
+    numbers beyond the range of a double become None. So the result can always be stored as UTF-8.
+
+    Raises:
+        NotJson: the text is not even such JSON, or too large, or nested too deeply.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        reason = str(error)
+    if len(body) > MAX_LENIENT_LENGTH:
+        raise NotJson(f"larger than {MAX_LENIENT_LENGTH} bytes")
+    try:
+        value = _DECODER.decode(_text(body).strip(_PADDING))
+        return _storable(value, MAX_LENIENT_DEPTH)
+    except (ValueError, RecursionError):
+        raise NotJson(reason) from None
+
+
 def dump(value: Any) -> bytes:
     """Return `value` as compact JSON."""
     return orjson.dumps(value)
+
+
+def _text(body: bytes | str) -> str:
+    """Decode UTF-8, UTF-16 or UTF-32. JSON starts with ASCII, so its first bytes tell which."""
+    if isinstance(body, str):
+        return body
+    return body.decode(json.detect_encoding(body), "replace")
+
+
+def _whole(digits: str) -> int | float | None:
+    if len(digits) <= _MAX_INTEGER_CHARACTERS and int(digits) in _INTEGERS:
+        return int(digits)
+    return _real(digits)
+
+
+def _real(digits: str) -> float | None:
+    number = float(digits)
+    return number if abs(number) != float("inf") else None
+
+
+def _storable(value: Any, depth: int) -> Any:
+    """Return the value with U+FFFD in place of surrogates.
+
+    Raises:
+        RecursionError: the nesting is deeper than `depth`.
+    """
+    if isinstance(value, str):
+        return _SURROGATE.sub("\ufffd", value)
+    if not isinstance(value, dict | list):
+        return value
+    if depth == 0:
+        raise RecursionError
+    if isinstance(value, list):
+        return [_storable(inner, depth - 1) for inner in value]
+    return {_storable(k, 0): _storable(inner, depth - 1) for k, inner in value.items()}
+
+
+_DECODER = json.JSONDecoder(
+    strict=False, parse_int=_whole, parse_float=_real, parse_constant=dict[str, None]().get
+)

@@ -9,10 +9,12 @@ from email.utils import parsedate_to_datetime
 from math import isnan
 from typing import Any
 
-from orchestrator.jsonio import NotJson, parse
+from orchestrator.jsonio import NotJson, parse_lenient
 
 #: A longer `Retry-After` counts as this many seconds.
 MAX_RETRY_AFTER_SECONDS = 3600.0
+#: How often lists of one object and JSON text are unwrapped, with the body itself.
+MAX_WRAPPINGS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +55,19 @@ class Reply:
     body: bytes
 
     def object(self) -> dict[str, Any] | None:
-        """Return the body as a JSON object, or None when the body is anything else."""
-        try:
-            value = parse(self.body)
-        except NotJson:
-            return None
+        """Return the body as a JSON object, read leniently, or None for anything else.
+
+        A list with one object is that object, and JSON text inside JSON is read, too.
+        """
+        value: Any = self.body
+        for _ in range(MAX_WRAPPINGS):
+            if isinstance(value, list) and len(value) == 1:
+                [value] = value
+            elif isinstance(value, bytes | str):
+                try:
+                    value = parse_lenient(value)
+                except NotJson:
+                    return None
         return value if isinstance(value, dict) else None
 
     def retry_after(self) -> float | None:

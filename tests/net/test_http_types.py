@@ -35,3 +35,22 @@ def test_retry_after_is_read_within_an_hour_and_an_odd_one_ignored(
 
 def test_without_the_header_there_is_no_wait() -> None:
     assert Reply(429, {}, b"").retry_after() is None
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"a":1}',
+        b'\xef\xbb\xbf{"a":1}\x00',
+        b'[{"a":1}]',
+        b'"{\\"a\\":1}"',
+        b'["{\\"a\\":1}"]',
+    ],
+)
+def test_an_object_is_found_in_its_wrapping(body: bytes) -> None:
+    assert Reply(200, {}, body).object() == {"a": 1}
+
+
+@pytest.mark.parametrize("body", [b"", b"7", b"null", b"[]", b"[{},{}]", b'"x"', b"[[[[[{}]]]]]"])
+def test_anything_else_is_no_object(body: bytes) -> None:
+    assert Reply(200, {}, body).object() is None
