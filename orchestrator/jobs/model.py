@@ -288,6 +288,21 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class PendingFailure:
+    """A failure that needs more evidence before it is the outcome.
+
+    The provider reported a success without a result, or it does not know its task.
+    """
+
+    #: The outcome's error, if the evidence does not change.
+    error: JobError
+    #: The time of the first such answer, ms.
+    since: int
+    #: The number of polls with such an answer.
+    polls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A snapshot of one job in the ledger. Times are ms."""
 
@@ -303,7 +318,13 @@ class Job:
     #: Whether an unconfirmed attempt was replaced by a new one. This may happen once.
     resubmitted: bool = False
     images: tuple[Image, ...] = ()
+    #: Images of a success that came after the outcome. They are numbered after `images`.
+    late_images: tuple[Image, ...] = ()
     error: JobError | None = None
+    #: Set while, or because, the provider's answers point to a failure.
+    pending_failure: PendingFailure | None = None
+    #: Why the provider was paused when the job last waited for it.
+    pause: JobError | None = None
     cost: Cost | None = None
     settled_at: int | None = None
     settled_by: SettledBy | None = None
@@ -311,6 +332,13 @@ class Job:
     archive: FollowUp | None = None
     #: None unless the request names a receiver.
     notification: FollowUp | None = None
+    #: The pending notification is about the late result.
+    notifies_late_result: bool = False
+
+    @property
+    def all_images(self) -> tuple[Image, ...]:
+        """The images of the outcome, and after them the late ones."""
+        return (*self.images, *self.late_images)
 
     @property
     def done(self) -> bool:

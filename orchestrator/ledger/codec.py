@@ -20,6 +20,7 @@ from orchestrator.jobs.model import (
     Job,
     JobError,
     JobRequest,
+    PendingFailure,
     SettledBy,
     Status,
     Step,
@@ -56,13 +57,17 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
         attempts=tuple(_attempts(fields)),
         tries=int(fields.get("tries", 0)),
         resubmitted="resubmitted" in fields,
-        images=tuple(_image(image) for image in _load(fields, "images") or ()),
+        images=_images(fields, "images"),
+        late_images=_images(fields, "late_images"),
         error=_error(_load(fields, "error")),
+        pending_failure=_pending_failure(_load(fields, "pending_failure")),
+        pause=_error(_load(fields, "pause")),
         cost=_cost(_load(fields, "cost")),
         settled_at=int(settled) if settled else None,
         settled_by=SettledBy(by) if by else None,
         archive=_follow_up(fields, Step.ARCHIVE),
         notification=_follow_up(fields, Step.NOTIFY),
+        notifies_late_result=fields.get("late.notify") == "due",
     )
 
 
@@ -96,6 +101,10 @@ def _follow_up(fields: Mapping[str, str], step: Step) -> FollowUp | None:
     )
 
 
+def _images(fields: Mapping[str, str], name: str) -> tuple[Image, ...]:
+    return tuple(_image(image) for image in _load(fields, name) or ())
+
+
 def _image(stored: dict[str, Any]) -> Image:
     copy = stored.pop("copy", None)
     return Image(copy=Copy(**copy) if copy else None, **stored)
@@ -108,6 +117,11 @@ def _load(fields: Mapping[str, str], name: str) -> Any:
 
 def _error(fields: dict[str, Any] | None) -> JobError | None:
     return JobError(**{**fields, "code": ErrorCode(fields["code"])}) if fields else None
+
+
+def _pending_failure(fields: dict[str, Any] | None) -> PendingFailure | None:
+    error = _error(fields.pop("error")) if fields else None
+    return PendingFailure(error, **fields) if fields and error else None
 
 
 def _cost(fields: dict[str, Any] | None) -> Cost | None:

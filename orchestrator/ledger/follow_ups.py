@@ -96,11 +96,12 @@ class FollowUps:
             due_at: ms.
             tries: the number of tries with this one; None when nothing was tried.
             error: the reason of the failure.
-            images: the job's images with their new state; empty when they did not change.
+            images: all images of the job with their new state; empty when they did not change.
         """
         detail = codec.dumps({"try": tries, "reason": error})
         args = [now, step, lease.token, due_at, "" if tries is None else tries, error]
-        return self._run(self._later, lease.job.id, [*args, codec.dumps(images), detail])
+        outcome_images, late_images = _stored(lease, images)
+        return self._run(self._later, lease.job.id, [*args, outcome_images, detail, late_images])
 
     def done(
         self,
@@ -116,7 +117,8 @@ class FollowUps:
         """End a follow-up. Return RECORDED, STALE or MISSING. For arguments see `later`."""
         detail: dict[str, Any] = {"try": tries, "reason": error} if error else {"try": tries}
         args = [now, step, lease.token, ended, tries, error]
-        rest = [codec.dumps(images), codec.dumps(detail), self._retention_ms]
+        outcome_images, late_images = _stored(lease, images)
+        rest = [outcome_images, codec.dumps(detail), self._retention_ms, late_images]
         return self._run(self._done, lease.job.id, [*args, *rest])
 
     def notify_again(self, job_id: str, *, now: int) -> Result:
@@ -185,3 +187,9 @@ class FollowUps:
     def _run(self, script: Script, job_id: str, args: list[Any]) -> Result:
         with self._redis() as client:
             return Result(script.run(client, keys.of(job_id), args)[0])
+
+
+def _stored(lease: Lease, images: tuple[Image, ...]) -> tuple[str, str]:
+    """Return the stored form of the outcome's images and of the late images."""
+    number = len(lease.job.images)
+    return codec.dumps(images[:number]), codec.dumps(images[number:])

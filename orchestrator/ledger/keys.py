@@ -10,6 +10,8 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:events:<job id>` | list | its timeline: `<ms> <name> <JSON>` | with the job |
 | `{orch:<s>}:agenda` | sorted set | open job ids, scored by when they are due (ms) | never |
 | `{orch:<s>}:idempotency:<digest>` | string | `<job id> <fingerprint of the request>` | 24 h |
+| `{orch:<s>}:task:<provider>:<task id>` | string | the job of a provider task | 30 days |
+| `{orch:<s>}:pause:<provider>:<step>` | string | `<end ms> <error JSON>` of a pause | at its end |
 | `{orch:<s>}:upload:<job id>` | string | the file of a job, until it is sent | deadline + 1 h |
 | `{orch:<s>}:jobs` | sorted set | every job id, in the order of creation | never |
 | `{orch:<s>}:unconfirmed` | sorted set | unconfirmed `<job id>.<attempt>`, by ms | never |
@@ -25,15 +27,17 @@ are its shard. A test compares this table with a live server.
 | `{orch:0}:sweep` | hash | `at` (ms) and `host` of the last finished sweep | never |
 | `{orch:0}:shards` | string | the number of shards of the installation | never |
 
-Fields of a job: `status`, `request` (JSON), `created`, `updated`, `deadline` (ms), `attempt` (the
-number of the current attempt), `sent.<n>` (ms) and `task.<n>` (provider task id) for each attempt,
-`tries`, `resubmitted` (the attempt that was submitted again), `lease` (the token of the holder),
-`omitted` (events over the limit). A terminal job also has `images`, `error`, `cost` (JSON),
-`settled` (ms), `by`, `winner` (the attempt that settled it). Each follow-up has a status, its
-start, its tries, the last and the next try (ms), the last error and the token of the holder:
-`archive`, `archive.since`, `archive.tries`, `archive.tried`, `archive.next`, `archive.error`,
-`archive.lease`; and `notify`, `notify.since`, `notify.tries`, `notify.tried`, `notify.next`,
-`notify.error`, `notify.lease`.
+Fields of a job: `status`, `request` (JSON), `provider`, `created`, `updated`, `deadline` (ms),
+`attempt` (the number of the current attempt), `sent.<n>` (ms) and `task.<n>` (provider task id) for
+each attempt, `tries`, `resubmitted` (the attempt that was submitted again), `lease` (the token of
+the holder), `omitted` (events over the limit), `pending_failure` (JSON: a failure that needs more
+evidence), `pause` (JSON: why its provider was paused). A terminal job also has `images`, `error`,
+`cost` (JSON), `settled` (ms), `by`, `winner` (the attempt that settled it). A late result adds
+`late_images` (JSON), `late.<n>` (ms, its attempt) and `late.notify` (owed or due). Each
+follow-up has a status, its start, its tries, the last and the next try (ms), the last error and the
+token of the holder: `archive`, `archive.since`, `archive.tries`, `archive.tried`, `archive.next`,
+`archive.error`, `archive.lease`; and `notify`, `notify.since`, `notify.tries`, `notify.tried`,
+`notify.next`, `notify.error`, `notify.lease`.
 """
 
 from __future__ import annotations
@@ -101,6 +105,16 @@ def job(job_id: str) -> str:
 def events(job_id: str) -> str:
     """Return the key of a job's timeline."""
     return f"{root(shard_of(job_id))}events:{job_id}"
+
+
+def pause(shard: int, provider: str, step: Step) -> str:
+    """Return the key of a pause of a provider, for one step."""
+    return f"{root(shard)}pause:{provider}:{step}"
+
+
+def task(job_id: str, provider: str, task_id: str) -> str:
+    """Return the key of the owner of a provider task, in the shard of a job."""
+    return f"{root(shard_of(job_id))}task:{provider}:{task_id}"
 
 
 def upload(job_id: str) -> str:

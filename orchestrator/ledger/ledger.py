@@ -22,6 +22,7 @@ from orchestrator.jobs.model import (
     JobError,
     JobRequest,
     Outcome,
+    PendingFailure,
     SettledBy,
     Status,
     Step,
@@ -97,7 +98,12 @@ class Ledger:
         idempotency: Idempotency | None = None,
         upload: bytes | None = None,
     ) -> Created:
-        """Create a queued job that is due at once, or return the job of the idempotency key."""
+        """Create a queued job that is due at once, or return the job of the idempotency key.
+
+        Returns:
+            CREATED, REPLAYED, MISMATCH (the key had another request), or GONE (the job of the key
+            has expired), with the job's id.
+        """
         digest = keys.digest(idempotency.scope, idempotency.key) if idempotency else None
         shard = keys.pick_shard(self.shards, digest)
         job_id = keys.new_job_id(shard)
@@ -105,7 +111,7 @@ class Ledger:
         lifetime = self._idempotency_ms if digest else ""
         stored = codec.dumps(request.stored())
         args: list[str | int] = [now, stored, deadline_at, codec.fingerprint(request), lifetime]
-        args.append("1" if request.notifies else "")
+        args += ["1" if request.notifies else "", request.provider]
         with self._redis() as client:
             if upload is not None:  # before the job, so that no job lacks its file
                 client.set(keys.upload(job_id), upload, px=deadline_at - now + UPLOAD_MARGIN_MS)
@@ -115,11 +121,44 @@ class Ledger:
             self.drop_upload(job_id)
         return created
 
-    def claim(self, job_id: str, step: Step, *, now: int, lease_ms: int) -> Lease | None:
-        """Take the lease on a due job. Return None if it is not due for the step, or leased."""
+    def find(self, idempotency: Idempotency) -> tuple[str, str] | None:
+        """Return the job id and the request's fingerprint of an idempotency key, or None."""
+        digest = keys.digest(idempotency.scope, idempotency.key)
+        with self._redis() as client:
+            stored: Any = client.get(keys.idempotency(keys.pick_shard(self.shards, digest), digest))
+        if not stored:
+            return None
+        job_id, fingerprint = stored.split()
+        return job_id, fingerprint
+
+    def pause_provider(
+        self, provider: str, step: Step, error: JobError, *, now: int, ends_at: int
+    ) -> None:
+        """Postpone a step (SUBMIT or POLL) of all jobs of a provider until a time (ms).
+
+        Their claims fail until then. A job at its deadline is claimed as usual.
+        """
+        stored = f"{ends_at} {codec.dumps(error)}"
+        with self._redis() as client:
+            for shard in range(self.shards):
+                client.set(keys.pause(shard, provider, step), stored, px=max(ends_at - now, 1))
+
+    def claim(
+        self, job_id: str, step: Step, *, now: int, lease_ms: int, random: float = 0.0
+    ) -> Lease | None:
+        """Take the lease on a due job. Return None if it is not due for the step, or leased.
+
+        Args:
+            job_id: the job.
+            step: SUBMIT or POLL.
+            now: ms.
+            lease_ms: the duration of the lease.
+            random: from 0 to 1. It spreads the jobs of a paused provider.
+        """
         token, ends_at = secrets.token_urlsafe(9), now + lease_ms
         with self._redis() as client:
-            answer = self._claim.run(client, keys.of(job_id), [now, token, ends_at, step])
+            args: list[str | int] = [now, token, ends_at, step, f"{random:.4f}"]
+            answer = self._claim.run(client, keys.of(job_id), args)
         if Result(answer[0]) is not Result.CLAIMED:
             return None
         fields: Any = answer[1]
@@ -170,10 +209,20 @@ class Ledger:
         return self._run(self._unconfirmed, lease.job.id, args)
 
     def defer(
-        self, lease: Lease, *, now: int, due_at: int, tries: int, detail: dict[str, Any]
+        self,
+        lease: Lease,
+        *,
+        now: int,
+        due_at: int,
+        tries: int,
+        detail: dict[str, Any],
+        pending_failure: PendingFailure | None = None,
     ) -> Result:
-        """Record a poll without an outcome. Return DEFERRED, STALE or MISSING."""
-        args = [now, lease.token, due_at, tries, codec.dumps(detail)]
+        """Record a poll without an outcome. Return DEFERRED, STALE or MISSING.
+
+        A failure that was pending before is replaced, also by None.
+        """
+        args = [now, lease.token, due_at, tries, codec.dumps(detail), codec.dumps(pending_failure)]
         return self._run(self._defer, lease.job.id, args)
 
     def observe(
@@ -185,6 +234,7 @@ class Ledger:
         now: int,
         due_at: int | None,
         fallback: int,
+        pending_failure: PendingFailure | None = None,
     ) -> Result:
         """Record that a callback showed the provider task. The job is not settled.
 
@@ -195,13 +245,15 @@ class Ledger:
             now: ms.
             due_at: when the job is due again (ms). None leaves it unchanged.
             fallback: when the job is due (ms) if it was not running before and `due_at` is None.
+            pending_failure: the failure that the callback points to. A known one stays.
 
         Returns:
             RUNNING, DUPLICATE, SUPERSEDED, MISMATCH or MISSING.
         """
         detail = codec.dumps({"attempt": attempt, "task_id": task_id})
         due = "" if due_at is None else due_at
-        return self._run(self._observe, job_id, [now, attempt, task_id, due, fallback, detail])
+        args = [now, attempt, task_id, due, fallback, detail, codec.dumps(pending_failure)]
+        return self._run(self._observe, job_id, args)
 
     def settle_attempt(
         self,
@@ -216,7 +268,7 @@ class Ledger:
         """Settle a job with an outcome from a verified callback or from the answer to a submit.
 
         Returns:
-            SETTLED, DUPLICATE, CONFLICT, SUPERSEDED, MISMATCH or MISSING.
+            SETTLED, LATE, DUPLICATE, CONFLICT, SUPERSEDED, MISMATCH or MISSING.
         """
         return self._settle_with(
             job_id, attempt, outcome, token="", task_id=task_id, by=by, now=now
@@ -226,7 +278,7 @@ class Ledger:
         """Settle a job with the outcome of the worker that holds its lease.
 
         Returns:
-            SETTLED, DUPLICATE, CONFLICT, STALE or MISSING.
+            SETTLED, LATE, DUPLICATE, CONFLICT, STALE or MISSING.
         """
         attempts = lease.job.attempts
         number, task_id = (attempts[-1].number, attempts[-1].task_id or "") if attempts else (0, "")

@@ -22,6 +22,7 @@ class Result(StrEnum):
     SETTLED = "settled"
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
+    LATE = "late"
     SUPERSEDED = "superseded"
     MISMATCH = "mismatch"
     STALE = "stale"
@@ -29,6 +30,7 @@ class Result(StrEnum):
     IN_FLIGHT = "in_flight"
     TERMINAL = "terminal"
     MISSING = "missing"
+    GONE = "gone"
     RECORDED = "recorded"
     FORGOTTEN = "forgotten"
     KEPT = "kept"
@@ -54,7 +56,7 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The result of a create: CREATED, REPLAYED or MISMATCH, and the job of the key."""
+    """The result of a create: CREATED, REPLAYED, MISMATCH or GONE, and the job of the key."""
 
     result: Result
     job_id: str

@@ -49,6 +49,10 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "create": lambda ledger, _: ledger.create(
         REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=Idempotency("caller", "order-17")
     ),
+    "find": lambda ledger, _: ledger.find(Idempotency("caller", "order-17")),
+    "pause_provider": lambda ledger, _: ledger.pause_provider(
+        "evolink", Step.SUBMIT, kit.THIN, now=NOW, ends_at=NEXT_DUE
+    ),
     "claim": lambda ledger, lease: ledger.claim(lease.job.id, Step.SUBMIT, now=NOW, lease_ms=LEASE),
     "accepted": lambda ledger, lease: ledger.accepted(
         lease.job.id, 1, "task-1", now=NOW, due_at=NEXT_DUE
@@ -105,7 +109,18 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
 #: Methods that change nothing.
 READS = frozenset(
     {
-        *("get", "upload", "events", "due", "wait", "rejected", "last_sweep", "time", "server"),
+        *(
+            "find",
+            "get",
+            "upload",
+            "events",
+            "due",
+            "wait",
+            "rejected",
+            "last_sweep",
+            "time",
+            "server",
+        ),
         *("follow_ups.due", "follow_ups.backlog", "follow_ups.at_risk", "follow_ups.dead"),
         "circuit_breaker.failing",
     }

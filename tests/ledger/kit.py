@@ -40,6 +40,8 @@ LEASE = 45_000
 #: The due time that the helpers plan, unless a test gives another one. ms.
 NEXT_DUE = NOW + 100_000
 DAY = 86_400_000
+#: The duration of a pause of a provider. ms.
+PAUSE_MS = 600_000
 #: The retention time of the default ledger. ms.
 RETENTION = 30 * DAY
 #: A slow test uses up this much of a key's lifetime at most. ms.
@@ -53,6 +55,8 @@ REQUEST = JobRequest("hiapi", "Nano-Banana-2", options={"prompt": "A red cube"})
 COST = Cost(1.6, "credits")
 SUCCESS = Outcome.succeeded((Image("https://images.example/0.png", NOW + DAY),), COST)
 FAILURE = Outcome.failed(JobError(ErrorCode.CONTENT_POLICY, "no cubes", "content_policy_violation"))
+#: The error of a success without a result.
+THIN = JobError(ErrorCode.GENERATION_FAILED, "no result", retryable=True)
 #: A request with a notification, and the host of the notification.
 NOTIFYING = replace(REQUEST, notify_url="https://hooks.example/jobs")
 HOST = "hooks.example"
@@ -90,10 +94,16 @@ def resubmitting(ledger: Ledger) -> Lease:
 
 
 def running(ledger: Ledger, *, due_at: int = NEXT_DUE, cost: Cost | None = None) -> str:
-    """Create a running job with the provider task "task-1". Return its id."""
+    """Create a running job. The first job of a ledger has the provider task "task-1"."""
     job_id = submitting(ledger).job.id
-    ledger.accepted(job_id, 1, "task-1", now=NOW, due_at=due_at, cost=cost)
+    task_id = f"task-{ledger.overview.size()}"
+    ledger.accepted(job_id, 1, task_id, now=NOW, due_at=due_at, cost=cost)
     return job_id
+
+
+def pause(ledger: Ledger, step: Step, *, provider: str = "hiapi", now: int = NOW) -> None:
+    """Pause a provider for PAUSE_MS."""
+    ledger.pause_provider(provider, step, THIN, now=now, ends_at=now + PAUSE_MS)
 
 
 def requeue(ledger: Ledger, lease: Lease, *, due_at: int = NEXT_DUE) -> Result:
@@ -122,7 +132,7 @@ def settled(
 ) -> str:
     """Create a job that a callback settled. Return its id."""
     job_id = claim(ledger, create(ledger, request, now=now), now=now).job.id
-    result = ledger.settle_attempt(job_id, 1, f"task-{job_id}", outcome, now=now).result
+    result = ledger.settle_attempt(job_id, 1, f"task-of-{job_id[4:]}", outcome, now=now).result
     assert result is Result.SETTLED
     return job_id
 
@@ -322,7 +332,10 @@ def _check_follow_ups(stored: Mapping[str, str], status: Status, members: set[st
         assert (step in members) == pending, f"in the set {step} if and only if pending"
         assert (f"{step}.next" in stored) == pending
         assert pending or f"{step}.lease" not in stored, "only a pending follow-up has a lease"
-    assert ("archive" in stored) == (status is Status.SUCCEEDED), "only a success has an archive"
+    succeeded = status is Status.SUCCEEDED or "late_images" in stored
+    assert ("archive" in stored) == succeeded, "only a success has an archive"
+    if stored.get("late.notify"):
+        assert stored["notify"] == "pending", "a late result is notified later or now"
     assert (stored.get("notify") == "waiting") == ("notify" in stored and not status.terminal)
     assert ("expiring" in members) == ("archive" in members), "in expiring while it is pending"
     assert ("dead" in members) == (stored.get("notify") == "dead"), "in dead if and only if dead"

@@ -16,12 +16,22 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from redis import Redis
 
-from orchestrator.jobs.model import STEP_OF, Attempt, Cost, Job, Outcome, SettledBy, Status, Step
+from orchestrator.jobs.model import (
+    STEP_OF,
+    Attempt,
+    Cost,
+    Job,
+    Outcome,
+    PendingFailure,
+    SettledBy,
+    Status,
+    Step,
+)
 from orchestrator.ledger import Idempotency, Lease, Ledger, Result, codec, keys
 from orchestrator.operations.verify import MAX_OVERDUE_MS, Verification
 from orchestrator.runtime import Runtime
 from tests.ledger import kit
-from tests.ledger.kit import COST, FAILURE, LEASE, NOTIFYING, NOW, REQUEST, SUCCESS
+from tests.ledger.kit import COST, FAILURE, LEASE, NOTIFYING, NOW, REQUEST, SUCCESS, THIN
 from tests.ledger.model import Book
 from tests.ledger.recording import RecordingClient
 from tests.support.fakes import Clock
@@ -46,6 +56,7 @@ OUTCOMES = (
     Outcome(Status.CANCELLED, error=FAILURE.error),
 )
 COSTS = (None, COST, replace(COST, amount=9))
+FAILURES = (None, PendingFailure(THIN, NOW, 1), PendingFailure(THIN, NOW, 2))
 #: 15 means: another id of the provider task.
 OTHER = st.integers(0, 15)
 #: Times from now to a due time or to the end of a lease. ms.
@@ -64,6 +75,7 @@ class WorkerAction(NamedTuple):
     kind: str
     wait: int
     outcome: Outcome
+    failure: PendingFailure | None = None
 
 
 #: The kinds of actions, with the frequent ones more than once.
@@ -72,7 +84,11 @@ ACTION_KINDS = (
     *("nothing", "nothing", "nothing"),
 )
 WORKER_ACTIONS = st.builds(
-    WorkerAction, st.sampled_from(ACTION_KINDS), st.sampled_from(WAITS), st.sampled_from(OUTCOMES)
+    WorkerAction,
+    st.sampled_from(ACTION_KINDS),
+    st.sampled_from(WAITS),
+    st.sampled_from(OUTCOMES),
+    st.sampled_from(FAILURES),
 )
 
 
@@ -234,8 +250,17 @@ class LedgerMachine(RuleBasedStateMachine):
             )
         elif action.kind == "polled":
             self.compare(
-                lambda: self.ledger.defer(lease, detail={}, **plan),
-                lambda: self.book.defer(job_id, token, now=now, due_at=due_at, tries=tries),
+                lambda: self.ledger.defer(
+                    lease,
+                    detail={},
+                    now=now,
+                    due_at=due_at,
+                    tries=tries,
+                    pending_failure=action.failure,
+                ),
+                lambda: self.book.defer(
+                    job_id, token, now=now, due_at=due_at, tries=tries, failure=action.failure
+                ),
             )
         elif action.kind == "settled":
             by, outcome = SettledBy.POLL, action.outcome
@@ -280,16 +305,37 @@ class LedgerMachine(RuleBasedStateMachine):
         )
 
     @rule(which=WHICH, back=BACK, other=OTHER,
-          due_at=st.sampled_from([None, 0, 5_000]), wait=st.sampled_from(WAITS))  # fmt: skip
-    def observe(self, which: int, back: int, other: int, due_at: int | None, wait: int) -> None:
+          due_at=st.sampled_from([None, 0, 5_000]), wait=st.sampled_from(WAITS),
+          failure=st.sampled_from(FAILURES))  # fmt: skip
+    def observe(  # noqa: PLR0917  # hypothesis passes each by name
+        self,
+        which: int,
+        back: int,
+        other: int,
+        due_at: int | None,
+        wait: int,
+        failure: PendingFailure | None,
+    ) -> None:
         (job_id, attempt), now = self.sent(which, back), self.now
         task, then = self.task(job_id, attempt, other), None if due_at is None else now + due_at
         self.compare(
             lambda: self.ledger.observe(
-                job_id, attempt, task, now=now, due_at=then, fallback=now + wait
+                job_id,
+                attempt,
+                task,
+                now=now,
+                due_at=then,
+                fallback=now + wait,
+                pending_failure=failure,
             ),
             lambda: self.book.observe(
-                job_id, attempt, task, now=now, due_at=then, fallback=now + wait
+                job_id,
+                attempt,
+                task,
+                now=now,
+                due_at=then,
+                fallback=now + wait,
+                failure=failure,
             ),
         )
 

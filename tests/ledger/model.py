@@ -20,6 +20,7 @@ from orchestrator.jobs.model import (
     JobError,
     JobRequest,
     Outcome,
+    PendingFailure,
     SettledBy,
     Status,
     Step,
@@ -59,7 +60,9 @@ class Book(FollowUpBook):
             return Result.CREATED
         if key is not None:
             known, first_request = self.keys.get(key, ("", request))
-            if known in self.entries:
+            if known and known not in self.entries:
+                return Result.GONE
+            if known:
                 return Result.REPLAYED if first_request == request else Result.MISMATCH
             self.keys[key] = (job_id, request)
         waiting = FollowUp(FollowUpStatus.WAITING) if request.notifies else None
@@ -107,7 +110,15 @@ class Book(FollowUpBook):
         return Result.RUNNING
 
     def observe(
-        self, job_id: str, attempt: int, task: str, *, now: int, due_at: int | None, fallback: int
+        self,
+        job_id: str,
+        attempt: int,
+        task: str,
+        *,
+        now: int,
+        due_at: int | None,
+        fallback: int,
+        failure: PendingFailure | None = None,
     ) -> Result:
         entry = self.entries.get(job_id)
         if entry is None:
@@ -120,6 +131,7 @@ class Book(FollowUpBook):
             return Result.DUPLICATE
         if attempt != entry.newest:
             return Result.SUPERSEDED
+        entry.change(pending_failure=entry.job.pending_failure or failure)
         if entry.job.status is not Status.RUNNING:
             self._runs(entry, fallback if due_at is None else due_at)
         elif due_at is not None:
@@ -161,18 +173,27 @@ class Book(FollowUpBook):
         self._risk(entry, now)
         return Result.UNCONFIRMED
 
-    def defer(self, job_id: str, token: str, *, now: int, due_at: int, tries: int) -> Result:
+    def defer(
+        self,
+        job_id: str,
+        token: str,
+        *,
+        now: int,
+        due_at: int,
+        tries: int,
+        failure: PendingFailure | None = None,
+    ) -> Result:
         entry = self.entries.get(job_id)
         if entry is None:
             return Result.MISSING
         if entry.job.status is not Status.RUNNING or entry.lease != token:
             return Result.STALE
-        entry.change(tries=tries, updated_at=now)
+        entry.change(tries=tries, updated_at=now, pending_failure=failure)
         entry.lease, entry.due_at = None, due_at
         entry.events.append("polled")
         return Result.DEFERRED
 
-    def settle(
+    def settle(  # noqa: PLR0911  # one for each result
         self,
         job_id: str,
         attempt: int,
@@ -190,6 +211,10 @@ class Book(FollowUpBook):
             return self._note(entry, Result.MISMATCH)
         if entry.due_at is None:
             same = entry.job.status is outcome.status and entry.winner == attempt
+            if outcome.status is Status.SUCCEEDED and not same:
+                if attempt not in entry.late:
+                    return self._late(entry, attempt, outcome, now)
+                same = True
             return self._note(entry, Result.DUPLICATE if same else Result.CONFLICT)
         if token is not None and entry.lease != token:
             return Result.STALE
@@ -254,6 +279,15 @@ class Book(FollowUpBook):
         entry.events.append(result)
         self.ever[result] += 1
         return result
+
+    def _late(self, entry: JobEntry, attempt: int, outcome: Outcome, now: int) -> Result:
+        """Keep the images of a success that came after the outcome."""
+        entry.late.add(attempt)
+        entry.change(late_images=(*entry.job.late_images, *outcome.images), updated_at=now)
+        entry.events.append("late_result")
+        self.ever["late_result"] += 1
+        self.follow_late(entry, outcome, now)
+        return Result.LATE
 
     def _runs(self, entry: JobEntry, due_at: int) -> None:
         entry.change(status=Status.RUNNING, tries=0)

@@ -35,6 +35,10 @@ class JobEntry:
     due_at: int | None
     lease: str | None = None
     winner: int | None = None
+    #: The attempts with a late result.
+    late: set[int] = field(default_factory=set)
+    #: The notification of a late result is due after that of the outcome.
+    owes_late_result: bool = False
     events: list[str] = field(default_factory=list)
     #: The follow-ups that are pending.
     follows: dict[Step, PendingFollowUp] = field(default_factory=dict)
@@ -80,14 +84,45 @@ class FollowUpBook:
     dead: dict[str, int] = field(default_factory=dict)
     #: The counts of terminal statuses, contradictions and ended follow-ups. They never decrease.
     ever: Counter[str] = field(default_factory=Counter)
+    #: The steps that a settlement or a late result made due, with their job.
+    due_steps: Counter[tuple[str, tuple[Step, ...]]] = field(default_factory=Counter)
 
     def follow(self, entry: JobEntry, outcome: Outcome, now: int) -> None:
         """Make the follow-ups of an outcome due."""
+        due = []
         if outcome.status is Status.SUCCEEDED:
-            self._begin(entry, Step.ARCHIVE, now)
+            due.append(Step.ARCHIVE)
             self.expiring[entry.job.id] = outcome.expires_at(now)
         if entry.job.notification:
-            self._begin(entry, Step.NOTIFY, now)
+            due.append(Step.NOTIFY)
+        for step in due:
+            self._begin(entry, step, now)
+        if due:
+            self.due_steps[entry.job.id, tuple(due)] += 1
+
+    def follow_late(self, entry: JobEntry, outcome: Outcome, now: int) -> None:
+        """Make the archive of a late result due, and its notification when it is its turn."""
+        archive = entry.job.archive or FollowUp(FollowUpStatus.WAITING)
+        entry.set_follow_up(Step.ARCHIVE, replace(archive, tries=0))
+        self._begin(entry, Step.ARCHIVE, now)
+        self.expiring[entry.job.id] = outcome.expires_at(now)
+        status = entry.job.notification.status if entry.job.notification else None
+        due = [Step.ARCHIVE]
+        if status is FollowUpStatus.PENDING:
+            entry.owes_late_result = True
+            entry.change(notifies_late_result=False)
+        elif status not in (None, FollowUpStatus.GONE):
+            self._notify_late_result(entry, now)
+            due.append(Step.NOTIFY)
+        self.due_steps[entry.job.id, tuple(due)] += 1
+
+    def _notify_late_result(self, entry: JobEntry, now: int) -> None:
+        assert entry.job.notification
+        entry.owes_late_result = False
+        entry.change(notifies_late_result=True)
+        entry.set_follow_up(Step.NOTIFY, replace(entry.job.notification, tries=0))
+        self._begin(entry, Step.NOTIFY, now)
+        self.dead.pop(entry.job.id, None)
 
     def follow_claim(self, job_id: str, step: Step, token: str, *, now: int, ends: int) -> Result:
         entry = self.entries.get(job_id)
@@ -121,7 +156,7 @@ class FollowUpBook:
             state = replace(state, tries=tries, tried_at=now, error=error or None)
             entry.events.append(f"{step}_failed")
         entry.set_follow_up(step, replace(state, due_at=due_at))
-        entry.change(images=images or entry.job.images)
+        self._store(entry, images)
         entry.follows[step] = PendingFollowUp(due_at)
         return Result.RECORDED
 
@@ -142,13 +177,19 @@ class FollowUpBook:
             return held
         entry, state = held
         entry.set_follow_up(step, FollowUp(end, state.since, tries, now, None, error or None))
-        entry.change(images=images or entry.job.images)
+        self._store(entry, images)
         entry.events.append(f"{step}_{end}")
         self.ever[f"{step}_{end}"] += 1
         del entry.follows[step]
         if step is Step.ARCHIVE:
             del self.expiring[job_id]
-        elif end is FollowUpStatus.DEAD:
+            return Result.RECORDED
+        if entry.owes_late_result and end is not FollowUpStatus.GONE:
+            self._notify_late_result(entry, now)
+            return Result.RECORDED
+        entry.owes_late_result = False
+        entry.change(notifies_late_result=False)
+        if end is FollowUpStatus.DEAD:
             self.dead[job_id] = now
         return Result.RECORDED
 
@@ -190,6 +231,11 @@ class FollowUpBook:
     def overdue(self, before: int) -> set[tuple[str, Step]]:
         """Return the follow-ups that were due before a time (ms)."""
         return {(i, step) for step in FOLLOW_UPS for i in self.due(step, before - 1)}
+
+    def _store(self, entry: JobEntry, images: tuple[Image, ...]) -> None:
+        if images:
+            number = len(entry.job.images)
+            entry.change(images=images[:number], late_images=images[number:])
 
     def _begin(self, entry: JobEntry, step: Step, now: int) -> None:
         state = entry.follow_up(step) or FollowUp(FollowUpStatus.WAITING)

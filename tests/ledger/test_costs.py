@@ -88,11 +88,12 @@ def test_the_due_follow_ups_of_each_kind_are_one_round_trip(
 def test_the_round_trips_of_a_job_from_enqueue_to_callback(
     shared_ledger: Ledger, real_redis: Redis
 ) -> None:
-    def life() -> None:
-        job_id = kit.running(shared_ledger)
-        shared_ledger.settle_attempt(job_id, 1, "task-1", kit.SUCCESS, now=NOW)
+    def life(task_id: str = "task-1") -> None:
+        job_id = kit.submitting(shared_ledger).job.id
+        shared_ledger.accepted(job_id, 1, task_id, now=NOW, due_at=NEXT_DUE)
+        shared_ledger.settle_attempt(job_id, 1, task_id, kit.SUCCESS, now=NOW)
 
-    life()
+    life("task-0")
 
     assert commands_of(real_redis, life) == ["EVALSHA"] * 4
 
@@ -125,7 +126,7 @@ def test_a_running_job_costs_little_memory_beyond_its_request(tmp_path: Path) ->
     def run(ledger: Ledger) -> str:
         job_id = kit.create(ledger, request)
         kit.claim(ledger, job_id)
-        ledger.accepted(job_id, 1, task, now=NOW, due_at=NEXT_DUE, cost=kit.COST)
+        ledger.accepted(job_id, 1, f"{task}{job_id[-14:]}", now=NOW, due_at=NEXT_DUE, cost=kit.COST)
         return job_id
 
     with embedded_redis(tmp_path) as url, Redis.from_url(url, decode_responses=True) as redis:

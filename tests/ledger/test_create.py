@@ -168,16 +168,15 @@ def test_an_expired_key_creates_a_new_job(redis: Redis) -> None:
     assert again.job_id != first.job_id
 
 
-def test_a_key_of_an_expired_job_creates_a_new_job(redis: Redis) -> None:
+def test_a_key_of_an_expired_job_creates_no_second_job(redis: Redis) -> None:
     brief, ledger = Ledger(lambda: redis, retention_ms=1), Ledger(lambda: redis)
     first = create(brief)
     brief.cancel(first.job_id, now=NOW)
     kit.eventually(lambda: ledger.get(first.job_id) is None)
 
-    second = create(ledger, OTHER_REQUEST)
-
-    assert second.result is Result.CREATED
-    assert create(ledger, OTHER_REQUEST) == Created(Result.REPLAYED, second.job_id)
+    assert create(ledger) == Created(Result.GONE, first.job_id)
+    assert create(ledger, OTHER_REQUEST) == Created(Result.GONE, first.job_id)
+    assert ledger.overview.size() == 1
 
 
 def test_twenty_concurrent_calls_with_one_key_create_one_job(

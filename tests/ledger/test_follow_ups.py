@@ -152,7 +152,7 @@ def test_a_settlement_names_the_due_steps_once(
     job_id = kit.create(ledger, request_)
 
     first = settle(ledger, job_id)
-    again = ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
+    again = ledger.settle_attempt(job_id, 1, "task-1", FAILURE, now=NOW)
     cancelled = ledger.cancel(job_id, now=NOW)
 
     assert list(first.due) == follows

@@ -10,7 +10,15 @@ from typing import Any, NamedTuple
 import pytest
 from redis import Redis
 
-from orchestrator.jobs.model import FOLLOW_UPS, Cost, FollowUpStatus, Job, SettledBy, Step
+from orchestrator.jobs.model import (
+    FOLLOW_UPS,
+    Cost,
+    FollowUpStatus,
+    Job,
+    PendingFailure,
+    SettledBy,
+    Step,
+)
 from orchestrator.ledger import Idempotency, Ledger, keys
 from orchestrator.ledger.ledger import UPLOAD_MARGIN_MS
 from tests.ledger import kit
@@ -38,6 +46,9 @@ PLACEHOLDERS: Mapping[str, str] = {
     "<job id>": keys.JOB_ID.pattern,
     "<digest>": "[0-9a-f]{64}",
     "<name>": "[a-z]+",
+    "<provider>": "[a-z]+",
+    "<task id>": "[!-~]+",
+    "<step>": "(?:submit|poll)",
 }
 #: The name of a type in Redis, if the table has another one.
 TYPES = {"sorted set": "zset"}
@@ -54,6 +65,8 @@ BUILT: Mapping[str, list[str]] = {
     "dead": [keys.dead(1)],
     "counts": [keys.counts(1)],
     "upload": [keys.upload(JOB)],
+    "task": [keys.task(JOB, "hiapi", "task-1")],
+    "pause": [keys.pause(1, "hiapi", Step.POLL)],
     "settled": [keys.settled(JOB)],
     "stream": [keys.stream("orders")],
     "REJECTED": [keys.REJECTED],
@@ -164,18 +177,32 @@ def run_every_transition(ledger: Ledger, recorder: RecordingClient) -> None:
     kit.unconfirmed(ledger, lease, due_at=NOW)
     kit.resubmit(ledger, kit.claim(ledger, job_id))
     kit.claim(ledger, job_id)
-    ledger.observe(job_id, 3, "task-3", now=NOW, due_at=None, fallback=NEXT_DUE)
-    ledger.accepted(job_id, 3, "task-3", now=NOW, due_at=NEXT_DUE, cost=Cost(1, "credits"))
+    ledger.observe(job_id, 3, "task-a", now=NOW, due_at=None, fallback=NEXT_DUE)
+    ledger.accepted(job_id, 3, "task-a", now=NOW, due_at=NEXT_DUE, cost=Cost(1, "credits"))
     kit.defer(ledger, kit.claim(ledger, job_id, Step.POLL, now=NEXT_DUE), due_at=NEXT_DUE)
     poll = kit.claim(ledger, job_id, Step.POLL, now=NEXT_DUE)
     ledger.settle(poll, SUCCESS, SettledBy.POLL, now=NEXT_DUE)
-    ledger.settle_attempt(job_id, 3, "task-3", FAILURE, now=NEXT_DUE)
+    ledger.settle_attempt(job_id, 3, "task-a", FAILURE, now=NEXT_DUE)
+    ledger.settle_attempt(job_id, 1, "task-of-1", SUCCESS, now=NEXT_DUE)
+    kit.pause(ledger, Step.POLL)
+    paused = kit.running(ledger, due_at=NOW)
+    assert ledger.claim(paused, Step.POLL, now=NOW, lease_ms=1) is None
+    ledger.observe(
+        paused,
+        1,
+        str(kit.job(ledger, paused).attempt.task_id),
+        now=NOW,
+        due_at=None,
+        fallback=NOW,
+        pending_failure=PendingFailure(kit.THIN, NOW),
+    )
     full, record = kit.running(ledger), recorder.after_script
+    full_task = str(kit.job(ledger, full).attempt.task_id)
     recorder.after_script = lambda: None
     for _ in range(MAX_EVENTS):
         ledger.settle_attempt(full, 1, "task-x", FAILURE, now=NOW)
     recorder.after_script = record
-    ledger.settle_attempt(full, 1, "task-1", FAILURE, now=NOW)
+    ledger.settle_attempt(full, 1, full_task, FAILURE, now=NOW)
     ledger.cancel(kit.create(ledger), now=NOW)
     kit.create(ledger, upload=b"\x89PNG")
     run_follow_ups(ledger)
@@ -191,6 +218,9 @@ def run_follow_ups(ledger: Ledger) -> None:
         kit.retry_follow_up(ledger, kit.claim_follow_up(ledger, job_id, step), step, due_at=NOW)
         kit.finish_follow_up(ledger, job_id, step)
     kit.finish_follow_up(ledger, kit.settled(ledger, FAILURE), Step.NOTIFY, FollowUpStatus.DEAD)
+    late = kit.settled(ledger, FAILURE)
+    task_id = str(kit.job(ledger, late).attempt.task_id)
+    ledger.settle_attempt(late, 1, task_id, SUCCESS, now=NOW)
     kit.settled(ledger)
     ledger.follow_ups.publish("orders", {"job": job_id})
     ledger.circuit_breaker.failed(kit.HOST, now=NOW)
@@ -203,8 +233,8 @@ def test_the_keys_in_redis_are_those_in_the_table(observed: ObservedKeys) -> Non
 
 
 def test_a_settlement_is_published_once_on_the_channel_in_the_table(observed: ObservedKeys) -> None:
-    assert [row_of(channel).type for channel in observed.channels] == [CHANNEL] * 6
-    assert len(set(observed.channels)) == 6
+    assert [row_of(channel).type for channel in observed.channels] == [CHANNEL] * 7
+    assert len(set(observed.channels)) == 7
 
 
 def test_the_fields_of_a_job_are_those_in_the_documentation(observed: ObservedKeys) -> None:
@@ -218,6 +248,8 @@ def test_keys_expire_as_the_table_says(
         "never": lambda ended: None,
         "24 h": lambda ended: DAY,
         "retention, from the newest": lambda ended: RETENTION,
+        "30 days": lambda ended: RETENTION,
+        "at its end": lambda ended: kit.PAUSE_MS,
         "deadline + 1 h": lambda ended: DEADLINE - NOW + UPLOAD_MARGIN_MS,
         "retention, after the last follow-up": lambda ended: RETENTION if ended else None,
         "with the job": lambda ended: RETENTION if ended else None,

@@ -90,8 +90,7 @@ def test_no_page_has_more_jobs_than_the_limit(sharded: Ledger) -> None:
 def test_a_list_can_be_filtered_by_status(ledger: Ledger, status: Status) -> None:
     lease = kit.submitting(ledger)
     kit.unconfirmed(ledger, lease)
-    succeeded = kit.running(ledger)
-    ledger.settle_attempt(succeeded, 1, "task-1", SUCCESS, now=NOW)
+    succeeded = kit.settled(ledger)
     ledger.cancel(cancelled := kit.create(ledger), now=NOW)
     ids = {
         Status.QUEUED: kit.create(ledger),

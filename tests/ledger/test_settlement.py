@@ -93,7 +93,7 @@ def test_twenty_identical_callbacks_settle_once(shared_ledger: Ledger, real_redi
     assert [message["data"] for message in messages] == [Status.SUCCEEDED]
 
 
-def test_of_a_concurrent_success_and_failure_one_settles_and_one_conflicts(
+def test_of_a_concurrent_success_and_failure_one_settles_and_the_images_are_kept(
     shared_ledger: Ledger,
 ) -> None:
     job_id = kit.running(shared_ledger)
@@ -101,7 +101,8 @@ def test_of_a_concurrent_success_and_failure_one_settles_and_one_conflicts(
 
     results = kit.in_parallel(2, lambda: callback(shared_ledger, job_id, outcomes.pop()))
 
-    assert sorted(results) == [Result.CONFLICT, Result.SETTLED]
+    assert sorted(results) in ([Result.CONFLICT, Result.SETTLED], [Result.LATE, Result.SETTLED])
+    assert kit.job(shared_ledger, job_id).all_images == SUCCESS.images
 
 
 def test_a_second_outcome_is_recorded_and_changes_nothing(ledger: Ledger, redis: Redis) -> None:
@@ -212,9 +213,8 @@ def test_a_late_success_of_an_older_attempt_settles_the_job(ledger: Ledger, redi
     assert job.attempts == (Attempt(1, NOW, "task-1"), Attempt(2, NOW))
     assert kit.fields(redis, job.id)["winner"] == "1"
     assert callback(ledger, job.id, SUCCESS, attempt=1) is Result.DUPLICATE
-    assert callback(ledger, job.id, SUCCESS, attempt=2) is Result.CONFLICT, (
-        "a second charge is recorded"
-    )
+    assert callback(ledger, job.id, SUCCESS, attempt=2) is Result.LATE, "it is paid, too"
+    assert kit.job(ledger, job.id).late_images == SUCCESS.images
     kit.check_job(redis, job.id)
 
 

@@ -80,7 +80,7 @@ def test_a_script_uses_keys_of_one_cluster_slot(sharded: Ledger, recorder: Recor
         )
         lease = kit.resubmitting(sharded)
         kit.unconfirmed(sharded, lease, due_at=NOW)
-        sharded.observe(lease.job.id, 2, "task-2", now=NOW, due_at=NOW, fallback=NOW)
+        sharded.observe(lease.job.id, 2, f"task-{number}-2", now=NOW, due_at=NOW, fallback=NOW)
         poll = kit.claim(sharded, lease.job.id, Step.POLL)
         kit.defer(sharded, poll)
         sharded.settle(poll, FAILURE, SettledBy.POLL, now=NOW)

@@ -24,7 +24,7 @@ KEY = Idempotency("caller", "order-17")
 #: Fields that a recorded action may change: evidence, and its time.
 EVIDENCE = {"updated", "cost", "task.1", "task.2"}
 #: Results of actions that change the job although its status stays the same.
-EFFECTIVE = {Result.CLAIMED, Result.RUNNING, Result.UNCONFIRMED, Result.DEFERRED}
+EFFECTIVE = {Result.CLAIMED, Result.RUNNING, Result.UNCONFIRMED, Result.DEFERRED, Result.LATE}
 
 
 @dataclass

@@ -115,13 +115,13 @@ observe, due changed       | duplicate | duplicate | duplicate
 observe, due unchanged     | duplicate | duplicate | duplicate
 observe, older             | duplicate | duplicate | duplicate
 observe, other task        | mismatch  | mismatch  | duplicate
-callback success           | duplicate | conflict  | conflict
+callback success           | duplicate | late      | late
 callback failure           | conflict  | duplicate | conflict
-callback success, older    | conflict  | conflict  | conflict
+callback success, older    | late      | late      | late
 callback failure, older    | conflict  | conflict  | conflict
-callback, other task       | mismatch  | mismatch  | conflict
-settle success, own lease  | duplicate | conflict  | conflict
-settle success, wrong lease| duplicate | conflict  | conflict
+callback, other task       | mismatch  | mismatch  | late
+settle success, own lease  | duplicate | late      | late
+settle success, wrong lease| duplicate | late      | late
 settle failure, own lease  | conflict  | duplicate | conflict
 settle failure, wrong lease| conflict  | duplicate | conflict
 cancel                     | terminal  | terminal  | duplicate
@@ -244,6 +244,7 @@ the tables in `tests/ledger/transitions.py` and `tests/ledger/follow_transitions
 | --- | --- |
 | **a status** | The event takes effect. The job has this status afterwards. |
 | recorded | The timeline lists the event. A new task id or cost is stored. Nothing else changes. |
+| late result | The outcome stands. The images are kept as `late_images`, archived and notified. |
 | refused | Nothing changes. |
 | the job | The caller gets the existing job. |
 
@@ -277,13 +278,13 @@ def _entry(cell: Transition) -> str:
         return f"**{cell.after}**"
     if (cell.action, cell.result) == ("cancel", Result.DUPLICATE):
         return "the job"
-    if cell.result in RECORDED:
-        return "recorded"
-    if cell.result in REFUSED:
-        return "refused"
-    if cell.result in (Result.CREATED, Result.REPLAYED):
-        return "the job"
-    return f"**{cell.after}**"
+    entries = {
+        **dict.fromkeys(RECORDED, "recorded"),
+        **dict.fromkeys(REFUSED, "refused"),
+        **dict.fromkeys((Result.CREATED, Result.REPLAYED), "the job"),
+        Result.LATE: "late result",
+    }
+    return entries.get(cell.result, f"**{cell.after}**")
 
 
 if __name__ == "__main__":

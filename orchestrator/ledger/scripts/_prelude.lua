@@ -6,7 +6,10 @@
 local MAX_EVENTS = 100
 local TERMINAL = {succeeded = true, failed = true, cancelled = true}
 -- Events that repeat or contradict the known state. The ledger counts them.
-local COUNTED = {duplicate = true, conflict = true, mismatch = true, superseded = true}
+local COUNTED = {duplicate = true, conflict = true, mismatch = true, superseded = true,
+  late_result = true}
+-- How long the ledger knows which job has a provider task.
+local TASK_OWNER_MS = 30 * 86400000
 
 local key = {job = KEYS[1], events = KEYS[2], agenda = KEYS[3]}
 local job_id = string.match(key.job, '[^:]+$')
@@ -59,23 +62,34 @@ local function add_event(now, name, detail)
   end
 end
 
+-- The key that names the job of a provider task.
+local function task_owner(task_id)
+  return shard .. 'task:' .. (get('provider') or '') .. ':' .. task_id
+end
+
+-- Bind a provider task to an attempt. No task is bound to two jobs of a shard: an answer for another
+-- job's task is a mistake of the provider or of the network.
+-- Returns false if another job has the task.
 local function set_task(attempt, task_id)
+  local owner = task_owner(task_id)
+  local known = redis.call('GET', owner)
+  if known and known ~= job_id then
+    return false
+  end
+  redis.call('SET', owner, job_id, 'PX', TASK_OWNER_MS)
   set('task.' .. attempt, task_id)
   redis.call('ZREM', shard .. 'unconfirmed', job_id .. '.' .. attempt)
+  return true
 end
 
 -- Bind a provider task to an attempt that was sent.
--- Returns false if the attempt was not sent, or has another task.
+-- Returns false if the attempt was not sent, or has another task, or another job has the task.
 local function bind_task(attempt, task_id)
   local bound = get('task.' .. attempt)
   if bound then
     return bound == task_id
   end
-  if not get('sent.' .. attempt) then
-    return false
-  end
-  set_task(attempt, task_id)
-  return true
+  return get('sent.' .. attempt) and set_task(attempt, task_id)
 end
 
 -- Returns true if the caller holds the lease on this attempt, and the attempt has no task yet.
@@ -139,4 +153,55 @@ local function settle(now, from, status, by, retention, expires, detail, ...)
   end
   redis.call('PUBLISH', string.gsub(key.job, ':job:', ':settled:', 1), status)
   return follow_ups
+end
+
+-- Keep the images of a success that came after the outcome. They are archived, and the caller is
+-- notified of them after the notification of the outcome. Returns the due follow-ups.
+local function add_late_result(now, attempt, images, expires, detail)
+  local known = get('late_images')
+  if known then
+    images = string.sub(known, 1, -2) .. ',' .. string.sub(images, 2)
+  end
+  set('late.' .. attempt, now, 'late_images', images, 'updated', now, 'archive.tries', 0,
+    pending_fields(now, 'archive'))
+  redis.call('ZADD', shard .. 'archive', now, job_id)
+  redis.call('ZADD', shard .. 'expiring', expires, job_id)
+  redis.call('HDEL', key.job, 'archive.lease') -- a step that runs now does not know these images
+  local due, notify = {'archive'}, get('notify')
+  if notify == 'pending' then
+    set('late.notify', 'owed')
+  elseif notify and notify ~= 'gone' then
+    set('late.notify', 'due', 'notify.tries', 0, pending_fields(now, 'notify'))
+    redis.call('ZADD', shard .. 'notify', now, job_id)
+    redis.call('ZREM', shard .. 'dead', job_id)
+    due[2] = 'notify'
+  end
+  redis.call('PERSIST', key.job)
+  redis.call('PERSIST', key.events)
+  add_event(now, 'late_result', detail)
+  return due
+end
+
+-- The longest time over which the jobs of a provider come back after a pause.
+local MAX_SPREAD_MS = 30000
+
+-- Postpone the job while its provider is paused. Returns true if it is.
+local function postpone_if_paused(now, step, random)
+  local provider, deadline = unpack(redis.call('HMGET', key.job, 'provider', 'deadline'))
+  local paused = redis.call('GET', shard .. 'pause:' .. (provider or '') .. ':' .. step)
+  if not paused or tonumber(now) >= tonumber(deadline) then
+    return false
+  end
+  local ends, reason = string.match(paused, '^(%d+) (.*)$')
+  local left = tonumber(ends) - tonumber(now)
+  if left <= 0 then
+    return false
+  end
+  local due_at = tonumber(ends) + math.floor(math.min(left / 2, MAX_SPREAD_MS) * random)
+  if get('pause') ~= reason then
+    set('pause', reason)
+    add_event(now, 'paused', reason)
+  end
+  reschedule(math.min(due_at, tonumber(deadline)))
+  return true
 end

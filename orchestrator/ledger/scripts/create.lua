@@ -1,12 +1,13 @@
--- Purpose: create a queued job, or return the job of the same idempotency key. A key counts as new
---   when its job has expired.
+-- Purpose: create a queued job, or return the job of the same idempotency key.
 -- KEYS: 1 job, 2 events, 3 agenda, 4 idempotency (the job key again if the request has no key)
 -- ARGV: 1 now ms, 2 request JSON, 3 deadline ms, 4 fingerprint,
---       5 lifetime of the idempotency key ms ('' no key), 6 '1' if the request asks for a notification
+--       5 lifetime of the idempotency key ms ('' no key), 6 '1' if the request asks for a notification,
+--       7 provider
 -- Returns: created | replayed, job id | mismatch, job id
+--   | gone, job id (the job of the key has expired; a new job could be a second payment)
 -- A repeated call with the same job id changes nothing and returns created.
 local now, request, deadline, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local lifetime, notifies = ARGV[5], ARGV[6]
+local lifetime, notifies, provider = ARGV[5], ARGV[6], ARGV[7]
 
 if redis.call('EXISTS', key.job) == 1 then
   return {'created'}
@@ -14,12 +15,14 @@ end
 if lifetime ~= '' then
   local stored = redis.call('GET', KEYS[4])
   local id, first_fingerprint = string.match(stored or '', '^(%S+) (%S+)$')
-  if id and redis.call('EXISTS', (string.gsub(key.job, job_id, id, 1))) == 1 then
+  if id and redis.call('EXISTS', (string.gsub(key.job, job_id, id, 1))) == 0 then
+    return {'gone', id}
+  elseif id then
     return {first_fingerprint == fingerprint and 'replayed' or 'mismatch', id}
   end
   redis.call('SET', KEYS[4], job_id .. ' ' .. fingerprint, 'PX', lifetime)
 end
-set('status', 'queued', 'request', request, 'attempt', 0,
+set('status', 'queued', 'request', request, 'provider', provider, 'attempt', 0,
   'created', now, 'updated', now, 'deadline', deadline)
 if notifies == '1' then
   set('notify', 'waiting')

@@ -1,8 +1,10 @@
 -- Purpose: record a poll without an outcome. The job is due again later.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 lease token, 3 due at ms, 4 tries, 5 detail JSON
+-- ARGV: 1 now ms, 2 lease token, 3 due at ms, 4 tries, 5 detail JSON,
+--       6 pending failure JSON ('' none)
 -- Returns: deferred | stale (the caller does not hold the lease, or the job is not running) | missing
 local now, lease, due_at, tries, detail = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local pending_failure = ARGV[6]
 
 local status = get('status')
 if not status then
@@ -12,6 +14,11 @@ if status ~= 'running' or get('lease') ~= lease then
   return {'stale'}
 end
 set('tries', tries, 'updated', now)
+if pending_failure ~= '' then
+  set('pending_failure', pending_failure)
+else
+  redis.call('HDEL', key.job, 'pending_failure')
+end
 release_lease()
 reschedule(due_at)
 add_event(now, 'polled', detail)

@@ -1,10 +1,13 @@
 -- Purpose: end a follow-up of a job. If no other follow-up is pending, the retention time starts now.
+--   After the notification of the outcome, the notification of a late result is due.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 final status (done, dead or gone),
---       5 tries, 6 error, 7 images JSON ('' unchanged), 8 detail JSON, 9 retention ms
+--       5 tries, 6 error, 7 images JSON ('' unchanged), 8 detail JSON, 9 retention ms,
+--       10 late images JSON ('' unchanged)
 -- Returns: recorded | stale (the caller does not hold the lease) | missing
 local now, name, lease, ended, tries = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local error, images, detail, retention = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local late_images = ARGV[10]
 
 if not get('status') then
   return {'missing'}
@@ -16,6 +19,17 @@ set(name, ended, name .. '.tries', tries, name .. '.tried', now, name .. '.error
 if images ~= '' then
   set('images', images)
 end
+if late_images ~= '' then
+  set('late_images', late_images)
+end
+if name == 'notify' and ended ~= 'gone' and get('late.notify') == 'owed' then
+  set('late.notify', 'due', 'notify.tries', 0, pending_fields(now, 'notify'))
+  count(name .. '_' .. ended, 1)
+  add_event(now, name .. '_' .. ended, detail)
+  redis.call('ZADD', shard .. 'notify', now, job_id)
+  redis.call('HDEL', key.job, 'notify.lease')
+  return {'recorded'}
+end
 if name == 'notify' and ended == 'dead' then
   redis.call('ZADD', shard .. 'dead', now, job_id)
 end
@@ -25,6 +39,8 @@ redis.call('HDEL', key.job, name .. '.lease', name .. '.next')
 redis.call('ZREM', shard .. name, job_id)
 if name == 'archive' then
   redis.call('ZREM', shard .. 'expiring', job_id)
+else
+  redis.call('HDEL', key.job, 'late.notify')
 end
 start_retention(retention)
 return {'recorded'}

@@ -1,10 +1,11 @@
 -- Purpose: end the lease on a follow-up, and plan another try.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 due at ms,
---       5 tries ('' if nothing was tried), 6 error, 7 images JSON ('' unchanged), 8 detail JSON
+--       5 tries ('' if nothing was tried), 6 error, 7 images JSON ('' unchanged), 8 detail JSON,
+--       9 late images JSON ('' unchanged)
 -- Returns: recorded | stale (the caller does not hold the lease) | missing
 local now, name, lease, due_at = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local tries, error, images, detail = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local tries, error, images, detail, late_images = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 
 if not get('status') then
   return {'missing'}
@@ -15,6 +16,9 @@ end
 set(name .. '.next', due_at)
 if images ~= '' then
   set('images', images)
+end
+if late_images ~= '' then
+  set('late_images', late_images)
 end
 if tries ~= '' then
   set(name .. '.tries', tries, name .. '.tried', now, name .. '.error', error)

@@ -15,6 +15,12 @@ if not TERMINAL[status] or tonumber(settled) >= tonumber(before)
   or archive == 'pending' or notify == 'pending' then
   return {'kept'}
 end
+for attempt = 1, tonumber(get('attempt')) do
+  local task_id = get('task.' .. attempt)
+  if task_id then
+    redis.call('DEL', task_owner(task_id))
+  end
+end
 redis.call('DEL', key.job, key.events, shard .. 'upload:' .. job_id)
 redis.call('ZREM', shard .. 'jobs', job_id)
 redis.call('ZREM', shard .. 'dead', job_id)

@@ -1,13 +1,15 @@
--- Purpose: record a verified callback that must not settle the job: its state is not terminal, or the
---   provider is configured to confirm. It proves that the task exists. So the task is bound to the
---   attempt, and the job is running.
+-- Purpose: record a verified callback that must not settle the job: its state is not terminal, it is
+--   a success without a result, or the provider is configured to confirm. It proves that the task
+--   exists. So the task is bound to the attempt, and the job is running.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 attempt, 3 provider task id, 4 due at ms ('' unchanged),
---       5 due at ms of a job that was not running before, 6 detail JSON
+--       5 due at ms of a job that was not running before, 6 detail JSON,
+--       7 pending failure JSON ('' none; one that is known stays)
 -- Returns: running | duplicate (the job has its outcome) | superseded (a newer attempt exists)
 --   | mismatch (the attempt was not sent, or has another task) | missing
 local now, attempt, task_id, due_at, fallback, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local pending_failure = ARGV[7]
 
 local status = get('status')
 if not status then
@@ -24,6 +26,9 @@ if TERMINAL[status] then
 end
 if get('attempt') ~= attempt then
   return {'superseded'}
+end
+if pending_failure ~= '' then
+  redis.call('HSETNX', key.job, 'pending_failure', pending_failure)
 end
 if status ~= 'running' then
   change_status(status, 'running', 'tries', 0)

@@ -4,9 +4,11 @@
 -- ARGV: 1 now ms, 2 attempt, 3 lease token ('' for a callback), 4 provider task id ('' unknown),
 --       5 status, 6 by, 7 images JSON, 8 error JSON, 9 cost JSON ('' for each that is absent),
 --       10 retention ms, 11 detail JSON, 12 expiry of the first image link ms
--- Returns: settled, due follow-ups, ... | duplicate (the same outcome) | conflict (another outcome)
+-- Returns: settled, due follow-ups, ...
+--   | late, due follow-ups, ... (the outcome stands; the images of this success are kept besides it)
+--   | duplicate (the same outcome, or the same late result) | conflict (another outcome)
 --   | superseded (an older attempt failed, and a newer attempt exists)
---   | mismatch (the attempt was not sent, or has another task)
+--   | mismatch (the attempt was not sent, or has another task, or another job has the task)
 --   | stale (the caller does not hold the lease) | missing
 local now, attempt, lease, task_id, status, by = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local images, error, cost, retention, detail = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
@@ -18,14 +20,20 @@ if not current then
   return {'missing'}
 end
 if task_id ~= '' and bound ~= task_id then
-  if bound or not sent then
+  if bound or not sent or not set_task(attempt, task_id) then
     add_event(now, 'mismatch', detail)
     return {'mismatch'}
   end
-  set_task(attempt, task_id)
 end
 if TERMINAL[current] then
-  local name = current == status and winner == attempt and 'duplicate' or 'conflict'
+  local same = current == status and winner == attempt
+  if status == 'succeeded' and not same then
+    if not get('late.' .. attempt) then
+      return {'late', unpack(add_late_result(now, attempt, images, expires, detail))}
+    end
+    same = true
+  end
+  local name = same and 'duplicate' or 'conflict'
   add_event(now, name, detail)
   return {name}
 end
