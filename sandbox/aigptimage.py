@@ -3,7 +3,7 @@
 import json
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar
 
 from flask import Blueprint, Response, jsonify, request
@@ -13,6 +13,7 @@ from .idempotency import KeyInFlightError, KeyMismatchError
 from .pictures import picture
 from .provider import CALLBACK_FAULTS, EmulatedProvider, Refusal, TaskRequest
 from .tasks import Task, TaskCharge, TaskOutcome, TaskStatus
+from .thin_success import Channel
 from .validation import load, one_of, read_json
 
 MODEL = "nano-banana-2-text-to-image"
@@ -34,6 +35,7 @@ _MESSAGES = {
     400: "Invalid request parameters",
     401: "Authentication failed or API key is invalid",
     402: "Insufficient credits",
+    403: "Access denied",
     404: "Not found",
     405: "Method not allowed",
     409: "Active task limit exceeded",
@@ -41,6 +43,7 @@ _MESSAGES = {
     422: "Parameter validation failed",
     429: "Request rate limit exceeded",
     500: "Internal server error",
+    502: "Bad gateway",
     503: "Service unavailable",
 }
 _FINAL_STATUSES = {
@@ -86,7 +89,13 @@ class EmulatedAIGPTImage(EmulatedProvider):
         "content_policy_violation",
         "The content policy does not allow this prompt.",
     )
-    unsupported_faults: ClassVar[frozenset[str]] = CALLBACK_FAULTS | {"early", "cancelled"}
+    state_field = "state"
+    result_fields = (("resultJson",),)
+    unsupported_faults: ClassVar[frozenset[str]] = CALLBACK_FAULTS | {
+        "early",
+        "cancelled",
+        "expire_at",
+    }
 
     def route(self, routes: Blueprint) -> None:
         """Add the routes to submit and query."""
@@ -106,7 +115,9 @@ class EmulatedAIGPTImage(EmulatedProvider):
         """Return only the id of the task."""
         return _success({"taskId": task.id})
 
-    def snapshot(self, task: Task, outcome: TaskOutcome | None) -> dict[str, Any]:
+    def snapshot(
+        self, task: Task, outcome: TaskOutcome | None, links: Sequence[str]
+    ) -> dict[str, Any]:
         """Return the `data` of a query."""
         succeeded = outcome is not None and outcome.status is TaskStatus.SUCCEEDED
         created = _milliseconds(task.created_at)
@@ -116,7 +127,7 @@ class EmulatedAIGPTImage(EmulatedProvider):
             "model": task.model,
             "state": _FINAL_STATUSES[outcome.status] if outcome else self._phase(task),
             "param": task.notes["param"],
-            "resultJson": _compact({"resultUrls": task.links()}) if succeeded else None,
+            "resultJson": _compact({"resultUrls": list(links)}) if succeeded else None,
             "failCode": outcome.code if outcome and not succeeded else None,
             "failMsg": outcome.message if outcome and not succeeded else None,
             "costTime": None if completed is None else completed - created,
@@ -124,9 +135,9 @@ class EmulatedAIGPTImage(EmulatedProvider):
             "createTime": created,
         }
 
-    def status(self, task: Task) -> str:
-        """Return the `state` of the task."""
-        return str(self.snapshot(task, task.outcome)["state"])
+    def add_error(self, view: MutableMapping[str, Any], outcome: TaskOutcome) -> None:
+        """Add the reason of a failure to a task."""
+        view.update({"failCode": outcome.code, "failMsg": outcome.message})
 
     def max_running_tasks(self) -> int | None:
         """Return the limit of active tasks."""
@@ -160,7 +171,7 @@ class EmulatedAIGPTImage(EmulatedProvider):
         task = self.find(task_id)
         if task is None:
             raise Refusal(404, "Task not found")
-        return _success(self.snapshot(task, task.outcome))
+        return _success(self.present(task, task.outcome, Channel.QUERY))
 
 
 def _read_task_request(body: dict[str, Any]) -> TaskRequest:

@@ -4,6 +4,7 @@ from flask import Flask, Response, jsonify, request
 from flask.json.provider import DefaultJSONProvider
 from werkzeug.exceptions import HTTPException
 
+from .account_api import accounts_blueprint
 from .control import control_blueprint
 from .files import files_blueprint
 from .inbox_api import inbox_blueprint
@@ -30,6 +31,7 @@ def create_app(state: SandboxState) -> Flask:
         app.register_blueprint(provider.blueprint())
     app.register_blueprint(files_blueprint(state))
     app.register_blueprint(control_blueprint(state))
+    app.register_blueprint(accounts_blueprint(state))
     app.register_blueprint(inbox_blueprint(state))
     app.register_blueprint(page_blueprint(state))
 

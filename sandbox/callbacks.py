@@ -9,9 +9,11 @@ from urllib.parse import urlsplit, urlunsplit
 import requests
 import structlog
 
+from .envelopes import CallbackBody
 from .executor import TaskExecutor
 from .provider import EmulatedProvider
 from .tasks import Callback, Task, TaskStore
+from .thin_success import Channel
 from .timetable import Timetable
 
 log = structlog.get_logger(__name__)
@@ -56,7 +58,7 @@ class CallbackDelivery:
     task: Task
     provider: EmulatedProvider
     kind: str
-    body: bytes
+    body: CallbackBody
     #: None for a conflicting callback.
     batch: CallbackBatch | None = None
 
@@ -111,7 +113,7 @@ class CallbackSender:
                 kind="duplicate" if repeated else "true",
                 url=task.callback_url,
                 body=body,
-                signature=provider.signature(body),
+                signature=provider.signature(body.data),
             )
 
     def _start(
@@ -135,8 +137,8 @@ class CallbackSender:
         # The opposite outcome shows when a receiver believes a forged callback.
         body = provider.callback_body(task, provider.opposite(task))
         url = task.callback_url or ""
-        forgeries = [(alter_token(url), provider.signature(body))]
-        wrong = provider.wrong_signature(body)
+        forgeries = [(alter_token(url), provider.signature(body.data))]
+        wrong = provider.wrong_signature(body.data)
         if wrong is not None:
             forgeries.append((url, wrong))
         for target, signature in forgeries:
@@ -156,7 +158,7 @@ class CallbackSender:
             url=task.callback_url,
             body=delivery.body,
             # Each attempt has its own signature, because receivers refuse old timestamps.
-            signature=provider.signature(delivery.body),
+            signature=provider.signature(delivery.body.data),
         )
         if delivery.batch and retries == 0:
             delivery.batch.count_first_attempt()
@@ -165,10 +167,20 @@ class CallbackSender:
         if not accepted and retries < len(delays):
             retry = partial(self._deliver, delivery, retries + 1)
             self._timetable.after(delays[retries], partial(self._executor.submit, retry))
-        elif delivery.batch and delivery.batch.count_finished() and "conflict" in task.faults:
-            body = provider.callback_body(task, provider.opposite(task))
-            conflict = CallbackDelivery(task, provider, "conflict", body)
-            self._executor.submit(partial(self._deliver, conflict, 0))
+        elif delivery.batch and delivery.batch.count_finished():
+            self._follow(provider, task)
+
+    def _follow(self, provider: EmulatedProvider, task: Task) -> None:
+        """Send the callbacks that follow when every true one is accepted or given up."""
+        bodies = {}
+        if task.faults.form("thin_success") == "corrected":
+            body = provider.callback_body(task, task.outcome, Channel.CORRECTION)
+            bodies["correction"] = body
+        if "conflict" in task.faults:
+            bodies["conflict"] = provider.callback_body(task, provider.opposite(task))
+        for kind, body in bodies.items():
+            delivery = CallbackDelivery(task, provider, kind, body)
+            self._executor.submit(partial(self._deliver, delivery, 0))
 
     def _send(
         self,
@@ -177,19 +189,19 @@ class CallbackSender:
         *,
         kind: str,
         url: str | None,
-        body: bytes,
+        body: CallbackBody,
         signature: Mapping[str, str],
     ) -> Callback:
         at, url = self._clock(), url or ""
         headers = {
-            "Content-Type": "application/json",
+            **body.headers,
             "User-Agent": f"sandbox-{task.provider}/1",
             **signature,
         }
         status, error = None, None
         try:
             answer = session.post(
-                url, data=body, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False
+                url, data=body.data, headers=headers, timeout=TIMEOUT_SECONDS, allow_redirects=False
             )
             status = answer.status_code
         except (requests.RequestException, ValueError) as failure:

@@ -57,7 +57,7 @@ def _route_tasks(routes: Blueprint, state: SandboxState) -> None:
     @routes.get("/tasks")
     def tasks() -> Response:
         provider = request.args.get("provider")
-        _check_provider(provider, state)
+        check_provider(provider, state)
         return jsonify([_task(task, state) for task in state.store.newest_first(provider)])
 
     @routes.delete("/tasks")
@@ -105,7 +105,8 @@ def refuse_input(error: InputError) -> tuple[Response, int]:
     return jsonify({"error": problem}), getattr(error, "status", 400)
 
 
-def _check_provider(name: object, state: SandboxState) -> None:
+def check_provider(name: object, state: SandboxState) -> None:
+    """Raise ControlError for a name that no provider has. None is every provider."""
     if name is not None and name not in state.providers:
         allowed = ", ".join(state.providers)
         raise ControlError("provider", name, f"one of {allowed}, or omitted for every provider")

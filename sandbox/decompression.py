@@ -15,13 +15,13 @@ _MEMBER_COUNT = 64
 @cache
 def pixel() -> bytes:
     """Return a PNG of one grey pixel."""
-    return _png(1, zlib.compress(b"\0\x80"))
+    return png(1, zlib.compress(b"\0\x80"))
 
 
 @cache
 def pixel_bomb() -> bytes:
     """Return a small PNG. Its header claims an image of gigabytes, but its pixels end early."""
-    return _png(CLAIMED_SIDE_PIXELS, zlib.compress(bytes(4 * 1024 * 1024)))
+    return png(CLAIMED_SIDE_PIXELS, zlib.compress(bytes(4 * 1024 * 1024)))
 
 
 @cache
@@ -35,9 +35,9 @@ def gzip_bomb(image: bytes) -> bytes:
     return gzip.compress(image, mtime=0) + zeros()
 
 
-def _png(side: int, pixels: bytes) -> bytes:
-    # One pixel has eight bits of grey.
-    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+def png(side: int, pixels: bytes, *, bits: int = 8) -> bytes:
+    """Return a grey PNG with this side and these compressed lines, of one byte and pixels each."""
+    header = struct.pack(">IIBBBBB", side, side, bits, 0, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(*chunk) for chunk in chunks)
 

@@ -3,7 +3,7 @@
 import math
 import secrets
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -14,6 +14,7 @@ from marshmallow import Schema, ValidationError, fields, validate
 from .pictures import picture
 from .provider import EmulatedProvider, Refusal, TaskRequest
 from .tasks import Task, TaskCharge, TaskOutcome, TaskStatus
+from .thin_success import Channel
 from .validation import WEB_URL, check_callback_url, load, one_of, read_json
 
 MODELS = ("nano-banana-2-lite", "gemini-3-pro-image-preview")
@@ -24,6 +25,8 @@ CREDITS = {"1K": 1.6, "2K": 1.6, "4K": 3.2}
 MAX_PROMPT_CHARS = 2000
 MAX_IMAGES = 10
 MAX_CALLBACK_URL_CHARS = 2048
+#: The wait that the document suggests after a 429. Seconds.
+RETRY_SECONDS = 60
 ID_PREFIX = "task-unified-"
 
 _IMAGE_SUFFIXES = ("", ".jpeg", ".jpg", ".png", ".webp")
@@ -38,11 +41,13 @@ _ERRORS: Mapping[int, tuple[str, str, str | None]] = {
         "Insufficient quota",
         "https://evolink.ai/dashboard/billing",
     ),
+    403: ("permission_error", "Access denied for this model", None),
     404: ("not_found_error", "Resource not found", None),
     405: ("invalid_request_error", "Method not allowed", None),
     413: ("request_too_large_error", "Request body too large", None),
     429: ("rate_limit_error", "Rate limit exceeded", "retry after {retry_after} seconds"),
     500: ("internal_server_error", "Internal server error", "try again later"),
+    502: ("upstream_error", "Upstream service error", "try again later"),
     503: (
         "service_unavailable_error",
         "Service temporarily unavailable",
@@ -103,6 +108,9 @@ class EmulatedEvoLink(EmulatedProvider):
         "unavailable": "service_unavailable",
     }
 
+    result_fields = (("results",),)
+    unsupported_faults: ClassVar[frozenset[str]] = frozenset({"expire_at"})
+
     def route(self, routes: Blueprint) -> None:
         """Add the routes to submit and query."""
         routes.add_url_rule(self.submit_path, "create", self._create, methods=["POST"])
@@ -120,7 +128,8 @@ class EmulatedEvoLink(EmulatedProvider):
             error["param"] = refusal.field
         hint = refusal.hint or hint
         if hint:
-            error["fallback_suggestion"] = hint.format(retry_after=refusal.retry_after)
+            wait = refusal.retry_after or RETRY_SECONDS
+            error["fallback_suggestion"] = hint.format(retry_after=wait)
         answer = jsonify({"error": error})
         answer.status_code = refusal.status
         if refusal.retry_after is not None:
@@ -144,7 +153,9 @@ class EmulatedEvoLink(EmulatedProvider):
             }
         )
 
-    def snapshot(self, task: Task, outcome: TaskOutcome | None) -> dict[str, Any]:
+    def snapshot(
+        self, task: Task, outcome: TaskOutcome | None, links: Sequence[str]
+    ) -> dict[str, Any]:
         """Return the task in the form of queries and callbacks."""
         view: dict[str, Any] = {
             **self._head(task),
@@ -156,7 +167,7 @@ class EmulatedEvoLink(EmulatedProvider):
             return view
         view["status"] = _FINAL_STATUSES[outcome.status]
         if outcome.status is TaskStatus.SUCCEEDED:
-            view |= {"progress": 100, "results": task.links()}
+            view |= {"progress": 100, "results": list(links)}
         else:
             view["progress"] = 0
         if outcome.status is TaskStatus.FAILED:
@@ -212,4 +223,4 @@ class EmulatedEvoLink(EmulatedProvider):
         task = self.find(task_id)
         if task is None:
             raise Refusal(404, "Task not found", field="task_id")
-        return jsonify(self.snapshot(task, task.outcome))
+        return jsonify(self.present(task, task.outcome, Channel.QUERY))

@@ -1,143 +1,15 @@
-"""The closed list of faults, and how the faults in a prompt are read."""
+"""Reads the faults of a prompt, and the value of a fault."""
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from .catalogue import CATALOGUE
+from .choices import ChosenValue
 from .durations import COUNT_FORMAT, DURATION_FORMAT, read_count, read_seconds
 from .errors import InputError
-from .link_faults import LinkFault
-
-Value = float | int | str | bool
-
-
-class Stage(StrEnum):
-    """What a fault affects."""
-
-    SUBMISSION = "submission"  #: The answer to one submit request. A resend may have no fault.
-    TASK = "task"  #: The task, as long as it exists.
-
-
-class ValueKind(StrEnum):
-    """The value that follows the fault's name."""
-
-    NOTHING = "nothing"
-    SECONDS = "SECONDS"
-    COUNT = "N"
-    CODE = "CODE"
-    LINK = "KIND[/SECONDS][*N]"
-
-
-@dataclass(frozen=True)
-class FaultKind:
-    """One fault of the list."""
-
-    name: str
-    stage: Stage
-    meaning: str
-    value_kind: ValueKind = ValueKind.NOTHING
-    #: Value of the name alone. None requires a value.
-    default: Value | None = True
-    #: Name of the value in a rule, such as `retry_after` in `429: {retry_after: 2}`.
-    value_field: str | None = None
-
-    @property
-    def syntax(self) -> str:
-        """How the fault is written, such as `late=SECONDS` or `fail[=CODE]`."""
-        if self.value_kind is ValueKind.NOTHING:
-            return self.name
-        value = f"={self.value_kind.value}"
-        return self.name + (value if self.default is None else f"[{value}]")
-
-    def format(self, value: Value) -> str:
-        """Return the fault with this value in the form that a prompt uses."""
-        if value is True:
-            return self.name
-        text = f"{value:g}s" if self.value_kind is ValueKind.SECONDS else str(value)
-        return f"{self.name}={text}"
-
-
-_KINDS = (
-    FaultKind("402", Stage.SUBMISSION, "refused because credits are missing; not charged"),
-    FaultKind(
-        "429",
-        Stage.SUBMISSION,
-        "refused by the rate limit; not charged",
-        ValueKind.SECONDS,
-        default=1.0,
-        value_field="retry_after",
-    ),
-    FaultKind("500", Stage.SUBMISSION, "refused with the provider's own 500; not charged"),
-    FaultKind("503", Stage.SUBMISSION, "refused with the provider's own 503; not charged"),
-    FaultKind("502_html", Stage.SUBMISSION, "created and charged; the answer is a gateway's page"),
-    FaultKind(
-        "lost_response",
-        Stage.SUBMISSION,
-        "created and charged; the connection closes without an answer",
-    ),
-    # The default is longer than the 30 seconds that clients usually wait.
-    FaultKind(
-        "hang",
-        Stage.SUBMISSION,
-        "created and charged; the answer comes after this time",
-        ValueKind.SECONDS,
-        default=60.0,
-    ),
-    FaultKind("drop", Stage.TASK, "no callback is sent"),
-    FaultKind(
-        "duplicate",
-        Stage.TASK,
-        "the terminal callback is sent N times at the same time",
-        ValueKind.COUNT,
-        default=2,
-    ),
-    FaultKind("early", Stage.TASK, "the callback is answered before the submission is answered"),
-    FaultKind(
-        "late",
-        Stage.TASK,
-        "the callback is sent this long after the task ended",
-        ValueKind.SECONDS,
-        default=None,
-    ),
-    FaultKind("conflict", Stage.TASK, "a callback with the opposite outcome follows the true one"),
-    FaultKind("forged", Stage.TASK, "forged callbacks are sent before the true one"),
-    FaultKind("fail", Stage.TASK, "the task fails for a reason or with a code", ValueKind.CODE),
-    FaultKind("cancelled", Stage.TASK, "the task ends as cancelled"),
-    FaultKind("slow", Stage.TASK, "the task runs this long", ValueKind.SECONDS, default=None),
-    FaultKind("forget", Stage.TASK, "queries answer that the task does not exist"),
-    FaultKind("success_without_images", Stage.TASK, "the task succeeds with an empty result"),
-    FaultKind("placeholder_image", Stage.TASK, "the image link answers 200 with an HTML page"),
-    FaultKind(
-        "expire_links",
-        Stage.TASK,
-        "image links expire this long after the task ended",
-        ValueKind.SECONDS,
-        default=None,
-    ),
-    FaultKind(
-        "image",
-        Stage.TASK,
-        "the image link fails in one of the ways below",
-        ValueKind.LINK,
-        default=None,
-    ),
-)
-
-#: Every fault by its name.
-CATALOGUE: Mapping[str, FaultKind] = {kind.name: kind for kind in _KINDS}
-
-#: The faults that create no task. Each name is the HTTP status of the refusal.
-REFUSALS = frozenset({"402", "429", "500", "503"})
-
-#: The reasons of `fail`, with a message. Every provider has its own code for them.
-REASONS: Mapping[str, str] = {
-    "content_policy": "The content policy does not allow this prompt.",
-    "generation_failed": "The image could not be generated.",
-    "timeout": "The image was not generated in time.",
-    "unavailable": "The model is not available at the moment.",
-}
+from .fault_kinds import FaultKind, Stage, Value, ValueKind
+from .retry_after import RETRY_AFTER_FORMS
 
 _PROMPT_FAULTS = re.compile(r"\[sandbox:([^\]]*)\]", re.IGNORECASE)
 _ITEM = re.compile(r"(?P<name>[^=*\s]+)\s*(?:=\s*(?P<value>[^*]*?))?\s*(?:\*\s*(?P<times>\d+))?")
@@ -170,6 +42,17 @@ class Faults:
     def count(self, name: str, default: int = 1) -> int:
         """Return the value of a fault that takes a count."""
         return int(self.values.get(name, default))
+
+    def choice(self, name: str) -> ChosenValue | None:
+        """Return the value of a fault that takes a choice, or None without the fault."""
+        if name not in self.values:
+            return None
+        return ChosenValue.read(str(self.values[name]), CATALOGUE[name].choices, counted=True)
+
+    def form(self, name: str) -> str | None:
+        """Return the name of the choice of a fault, or None without the fault."""
+        value = self.choice(name)
+        return None if value is None else value.name
 
 
 @dataclass(frozen=True)
@@ -212,9 +95,10 @@ def read_prompt_faults(prompt: str) -> PromptFaults:
             raise FaultError(item.strip(), item.strip(), "name, name=value or name*N")
         kind = find_fault_kind(match["name"])
         text, times = match["value"], match["times"]
-        if kind.value_kind is ValueKind.LINK and times:
-            # Here *N belongs to the value, because it counts requests for the link.
-            text, times = f"{text or ''}*{times}", None
+        if kind.value_kind is ValueKind.COUNTED_CHOICE and times:
+            # Here *N belongs to the value, because it counts requests.
+            name = str(kind.default or "").partition("*")[0] if text is None else text
+            text, times = f"{name}*{times}", None
         value, count = read_value(kind, text), _read_times(kind, times)
         if kind.stage is Stage.TASK:
             task[kind.name] = value
@@ -234,19 +118,22 @@ def read_value(kind: FaultKind, text: str | None) -> Value:
         FaultError: The value is not allowed.
     """
     if text is None:
-        if kind.value_kind is ValueKind.LINK:
-            # The error then lists the kinds of links.
-            return read_value(kind, "")
-        if kind.default is None:
+        if kind.default is not None:
+            return kind.default
+        if not kind.choices:
             raise FaultError(kind.name, kind.name, kind.syntax)
-        return kind.default
+        # The error then lists the choices.
+        text = ""
     match kind.value_kind:
         case ValueKind.NOTHING:
             raise FaultError(kind.name, text, f"{kind.name} without a value")
         case ValueKind.SECONDS:
-            if (seconds := read_seconds(text)) is None:
-                raise FaultError(kind.name, text, DURATION_FORMAT)
-            return seconds
+            return _read_seconds(kind, text, DURATION_FORMAT)
+        case ValueKind.WAIT:
+            names = ", ".join(RETRY_AFTER_FORMS)
+            is_form = text.strip() in RETRY_AFTER_FORMS
+            allowed = f"{DURATION_FORMAT}, or one of {names}"
+            return text.strip() if is_form else _read_seconds(kind, text, allowed)
         case ValueKind.COUNT:
             if (count := read_count(text)) is None:
                 raise FaultError(kind.name, text, COUNT_FORMAT)
@@ -255,23 +142,29 @@ def read_value(kind: FaultKind, text: str | None) -> Value:
             if not _CODE.fullmatch(text):
                 raise FaultError(kind.name, text, "1 to 64 letters, digits, '_', '-' and '.'")
             return text
-        case ValueKind.LINK:
-            try:
-                return str(LinkFault.read(text))
-            except ValueError as error:
-                raise FaultError(kind.name, text, str(error)) from None
+        case ValueKind.CHOICE | ValueKind.STATUS | ValueKind.COUNTED_CHOICE:
+            return _read_choice(kind, text)
 
 
-def whole_seconds(seconds: float) -> int:
-    """Return the seconds rounded up, because a Retry-After header has no fractions."""
-    return math.ceil(seconds)
+def _read_seconds(kind: FaultKind, text: str, allowed: str) -> float:
+    if (seconds := read_seconds(text)) is None:
+        raise FaultError(kind.name, text, allowed)
+    return seconds
+
+
+def _read_choice(kind: FaultKind, text: str) -> str:
+    counted = kind.value_kind is ValueKind.COUNTED_CHOICE
+    try:
+        return str(ChosenValue.read(text, kind.choices, counted=counted))
+    except ValueError as error:
+        raise FaultError(kind.name, text, str(error)) from None
 
 
 def _read_times(kind: FaultKind, text: str | None) -> int:
     if text is None:
         return 1
     if kind.stage is Stage.TASK:
-        allowed = "without *N, which only submission faults and image take"
+        allowed = "without *N, which only submission faults, image, query and thin_success take"
         raise FaultError(kind.name, f"*{text}", allowed)
     if (count := read_count(text)) is None:
         raise FaultError(kind.name, f"*{text}", f"followed by * and {COUNT_FORMAT}")

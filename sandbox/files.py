@@ -1,35 +1,62 @@
 """Serves the images. They are drawn when they are requested, or fail as the faults say."""
 
-from functools import partial
+import gzip
 
 from flask import Blueprint, Response, abort, request
 
 from .broken_images import REDIRECT_TARGET, ImageLink, answer_broken_link, answer_expired_link
-from .link_faults import LinkFault
-from .pictures import draw
+from .choices import ChosenValue
+from .http_types import send_interim
+from .image_files import ImageFile
+from .link_forms import FOLDERS
 from .state import SandboxState
 from .tasks import Task, TaskStatus
 
+#: Values of Content-Encoding that differ from the name of their choice.
+_CODINGS = {"empty": "", "aws-chunked+gzip": "aws-chunked,gzip", "not_gzip": "gzip"}
+#: The choices with a compressed body.
+_COMPRESSED = frozenset({"gzip", "aws-chunked+gzip"})
+
 
 def files_blueprint(state: SandboxState) -> Blueprint:
-    """Return the route `/files/<task id>-<number>.<extension>`. It needs no API key."""
+    """Return the routes of `<task id>-<number>.<extension>`. They need no API key."""
     routes = Blueprint("files", __name__)
 
     @routes.get("/files/<name>")
-    def show(name: str) -> Response:
+    @routes.get("/files/<folder>/<name>")
+    def show(name: str, folder: str = "") -> Response:
+        if folder not in FOLDERS:
+            abort(404)
         task, number = _find(state, name)
         fault = _fault(state, task, number)
         if state.clock() >= (task.links_expire_at() or 0):
             return answer_expired_link()
-        picture = task.pictures[number]
-        caption = _caption(task, number, state.providers[task.provider].title)
-        image = partial(draw, picture, task.prompt, caption)
+        if (status := task.faults.form("early_hints")) is not None:
+            send_interim(int(status))
+        provider = state.providers[task.provider]
         if fault is None:
-            return Response(image(), content_type=picture.content_type)
-        link = ImageLink(task.links()[number], image, picture.content_type, state.stopping)
+            return _answer(provider.draw(task, number), task.faults.form("encoding"))
+        content_type = task.pictures[number].content_type
+        link = ImageLink(
+            task.links()[number],
+            lambda: provider.draw(task, number).data,
+            content_type,
+            state.stopping,
+        )
         return answer_broken_link(link, fault)
 
     return routes
+
+
+def _answer(file: ImageFile, encoding: str | None) -> Response:
+    """Return the file with the Content-Encoding that the fault `encoding` names."""
+    if encoding is None:
+        return Response(file.data, content_type=file.content_type)
+    is_compressed = encoding in _COMPRESSED
+    data = gzip.compress(file.data, mtime=0) if is_compressed else file.data
+    answer = Response(data, content_type=file.content_type)
+    answer.headers["Content-Encoding"] = _CODINGS.get(encoding, encoding)
+    return answer
 
 
 def _find(state: SandboxState, name: str) -> tuple[Task, int]:
@@ -54,21 +81,13 @@ def _has_pictures(task: Task) -> bool:
     return "conflict" in task.faults or "forged" in task.faults
 
 
-def _fault(state: SandboxState, task: Task, number: int) -> LinkFault | None:
+def _fault(state: SandboxState, task: Task, number: int) -> ChosenValue | None:
     """Count this request and return its fault, if any. HEAD requests are not counted."""
     if REDIRECT_TARGET in request.args:
         return None
     request_number = task.image_requests[number] + 1
     if request.method == "GET":
         request_number = state.store.count_image_request(task, number)
-    text = "html" if "placeholder_image" in task.faults else task.faults.values.get("image")
-    fault = None if text is None else LinkFault.read(str(text))
+    is_placeholder = "placeholder_image" in task.faults
+    fault = ChosenValue("html") if is_placeholder else task.faults.choice("image")
     return fault if fault and fault.applies_to(request_number) else None
-
-
-def _caption(task: Task, number: int, title: str) -> str:
-    caption = f"{title} · {task.model} · {task.id}"
-    if len(task.pictures) == 1:
-        return caption
-    # The number comes first, because a narrow picture cuts the end of its caption.
-    return f"{number + 1}/{len(task.pictures)} · {caption}"

@@ -3,7 +3,8 @@
 import hashlib
 import hmac
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from email.utils import formatdate
 from typing import Any, ClassVar
 
 from flask import Blueprint, Response, jsonify, request
@@ -13,6 +14,7 @@ from .idempotency import KeyInFlightError, KeyMismatchError
 from .pictures import picture
 from .provider import EmulatedProvider, Refusal, TaskRequest
 from .tasks import Task, TaskCharge, TaskOutcome, TaskStatus
+from .thin_success import Channel
 from .validation import WEB_URL, check_callback_url, load, one_of, read_json
 
 MODEL = "Nano-Banana-2"
@@ -34,9 +36,11 @@ _MESSAGES = {
     400: "invalid request",
     401: "invalid api key",
     402: "insufficient credits",
+    403: "access denied",
     404: "not found",
     429: "rate limit exceeded",
     500: "internal server error",
+    502: "bad gateway",
     503: "service temporarily unavailable",
 }
 _FINAL_STATUSES = {
@@ -103,6 +107,7 @@ class EmulatedHiAPI(EmulatedProvider):
         "timeout": "TASK_TIMEOUT",
         "unavailable": "MODEL_UNAVAILABLE",
     }
+    result_fields = (("output",),)
     unsupported_faults: ClassVar[frozenset[str]] = frozenset({"cancelled"})
 
     def route(self, routes: Blueprint) -> None:
@@ -128,7 +133,9 @@ class EmulatedHiAPI(EmulatedProvider):
         """Return only the id of the task."""
         return _success({"taskId": task.id})
 
-    def snapshot(self, task: Task, outcome: TaskOutcome | None) -> dict[str, Any]:
+    def snapshot(
+        self, task: Task, outcome: TaskOutcome | None, links: Sequence[str]
+    ) -> dict[str, Any]:
         """Return the `data` of a query. It does not repeat the input."""
         view: dict[str, Any] = {
             "taskId": task.id,
@@ -138,10 +145,8 @@ class EmulatedHiAPI(EmulatedProvider):
             "completed": int(task.finished_at or 0) if outcome else 0,
         }
         if outcome and outcome.status is TaskStatus.SUCCEEDED:
-            expires = int(task.links_expire_at() or 0)
-            view["output"] = [
-                {"url": link, "type": "image", "expireAt": expires} for link in task.links()
-            ]
+            expiry = self._expiry(task)
+            view["output"] = [{"url": link, "type": "image", **expiry} for link in links]
         elif outcome:
             view["error"] = {"code": outcome.code, "message": outcome.message}
         return view
@@ -164,6 +169,19 @@ class EmulatedHiAPI(EmulatedProvider):
         timestamp = str(int(self.clock()))
         digest = hmac.new(secret.encode(), timestamp.encode() + b"." + body, hashlib.sha256)
         return {"X-HiAPI-Timestamp": timestamp, "X-HiAPI-Signature": digest.hexdigest()}
+
+    def _expiry(self, task: Task) -> dict[str, object]:
+        """Return the time when the links expire, in the form of `expire_at`."""
+        expires = int(task.links_expire_at() or 0)
+        forms: Mapping[str | None, dict[str, object]] = {
+            None: {"expireAt": expires},
+            "seconds": {"expireAt": 3600},
+            "past": {"expireAt": int(self.clock()) - 3600},
+            "milliseconds": {"expireAt": expires * 1000},
+            "text": {"expireAt": formatdate(expires, usegmt=True)},
+            "missing": {},
+        }
+        return forms[task.faults.form("expire_at")]
 
     def _phase(self, task: Task) -> str:
         progress = task.progress(self.clock())
@@ -217,14 +235,15 @@ class EmulatedHiAPI(EmulatedProvider):
         task = self.find(task_id)
         if task is None:
             raise Refusal(404, "task not found")
-        return _success(self.snapshot(task, task.outcome))
+        return _success(self.present(task, task.outcome, Channel.QUERY))
 
     def _list(self) -> Response:
         page = _in_range("page", 1, None)
         size = _in_range("size", PAGE_SIZE, 100)
         view = [task for task in self.store.newest_first(self.name) if "forget" not in task.faults]
         tasks = [
-            self.snapshot(task, task.outcome) for task in view[(page - 1) * size : page * size]
+            self.present(task, task.outcome, Channel.SUBMISSION)
+            for task in view[(page - 1) * size : page * size]
         ]
         return _success({"page": page, "size": size, "total": len(view), "tasks": tasks})
 

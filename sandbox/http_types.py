@@ -3,8 +3,8 @@
 import socket
 import threading
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from flask import Response, request
 
@@ -37,12 +37,37 @@ class ResponseControl:
     body: ResponseBody | None = None
     #: True closes the connection without an answer.
     close_without_answer: bool = False
+    #: True when an earlier request came over the same connection.
+    is_reused: bool = False
+    #: Status of an interim answer that precedes the response.
+    interim_status: int | None = None
+    #: Headers that are sent as they are, in Latin-1.
+    raw_headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class ConnectionClosedError(Exception):
+    """A request that gets no answer."""
 
 
 def stream_answer(body: ResponseBody, content_type: str) -> Response:
     """Return a 200 response with this body."""
     request.environ[RESPONSE_CONTROL].body = body
     return Response(content_type=content_type)
+
+
+def send_interim(status: int) -> None:
+    """Send an interim answer with this status before the answer."""
+    request.environ[RESPONSE_CONTROL].interim_status = status
+
+
+def send_raw_header(name: str, value: str) -> None:
+    """Send a header that Flask would correct. Its characters are bytes in Latin-1."""
+    request.environ[RESPONSE_CONTROL].raw_headers = {name: value}
+
+
+def is_reused_connection() -> bool:
+    """Return True when an earlier request came over the same connection."""
+    return bool(request.environ[RESPONSE_CONTROL].is_reused)
 
 
 def close_without_answer() -> Response:

@@ -10,9 +10,10 @@ from flask import Blueprint, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from .callbacks import redact
-from .faults import CATALOGUE, REASONS, FaultKind, Stage
-from .link_faults import LINK_KINDS
+from .catalogue import CATALOGUE, REASONS
+from .fault_kinds import FaultKind, Stage
 from .origin import refuse_other_sites
+from .retry_after import RETRY_AFTER_FORMS
 from .rule_format import RuleError, read_rule
 from .rules import Rule
 from .state import SandboxState
@@ -59,6 +60,7 @@ def page_blueprint(state: SandboxState) -> Blueprint:
         state.forget()
         state.inbox.clear()
         state.inbox.clear_fault()
+        state.account_faults.clear()
         return _back()
 
     return routes
@@ -76,7 +78,7 @@ def _page(state: SandboxState, entered: Mapping[str, str], error: RuleError | No
         providers=state.providers.values(),
         stages=_by_stage(),
         reasons=REASONS,
-        link_kinds=LINK_KINDS.values(),
+        waits=RETRY_AFTER_FORMS.values(),
         entered=entered,
         error=error,
         seed=state.settings.seed,
@@ -96,6 +98,7 @@ def _live(state: SandboxState) -> dict[str, Any]:
         "tasks": list(islice(tasks, MAX_SHOWN_TASKS)),
         "total": len(tasks),
         "messages": state.inbox.messages(MAX_SHOWN_NOTIFICATIONS),
+        "account_faults": state.account_faults.active(),
         "inbox_faults": state.inbox.faults(),
         "time": _time,
         "links": _links,

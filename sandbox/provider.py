@@ -2,19 +2,28 @@
 
 import hashlib
 import hmac
-import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 
-from .faults import REASONS, Value
+from .account_faults import AccountFaults
+from .catalogue import REASONS
+from .envelopes import CallbackBody, wrap
+from .fault_kinds import Value
+from .http_types import ConnectionClosedError, close_without_answer, send_interim
 from .idempotency import IdempotencyKeys
+from .image_files import ImageFile, draw_image
+from .link_forms import shape_link
+from .odd_json import make_odd
 from .pictures import PictureSpec
+from .result_forms import data_url, reshape_result
 from .settings import SandboxSettings
+from .state_forms import shape_state
 from .tasks import Task, TaskCharge, TaskOutcome, TaskStatus, TaskStore
+from .thin_success import Channel, Path, hide_result, is_thin
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,8 @@ class Refusal(Exception):
         field: str | None = None,
         code: str | None = None,
         hint: str | None = None,
-        retry_after: int | None = None,
+        retry_after: int | str | None = None,
+        http_status: int | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -53,12 +63,14 @@ class Refusal(Exception):
         #: The provider's own code, if it has one besides the status.
         self.code = code
         self.hint = hint
-        #: Seconds.
+        #: Value of Retry-After. A number is in seconds.
         self.retry_after = retry_after
+        #: HTTP status of the answer, if it differs from the status in its body.
+        self.http_status = http_status
 
 
 #: The faults of callbacks. A provider without callbacks does not support them.
-CALLBACK_FAULTS = frozenset({"drop", "duplicate", "late", "conflict", "forged"})
+CALLBACK_FAULTS = frozenset({"drop", "duplicate", "late", "conflict", "forged", "envelope"})
 
 #: Submits a request with its faults. The task is that of an earlier request with the same key.
 Submit = Callable[["EmulatedProvider", TaskRequest, Task | None], tuple[Task, Response]]
@@ -85,6 +97,10 @@ class EmulatedProvider(ABC):
     failure: ClassVar[TaskOutcome]
     #: Codes of the other `REASONS`. A reason that is missing here is its own code.
     failures: ClassVar[Mapping[str, str]] = {}
+    #: Field of a task that holds its state.
+    state_field: ClassVar[str] = "status"
+    #: Paths of the fields of a task that hold its result. Some may be missing.
+    result_fields: ClassVar[tuple[Path, ...]]
     #: Faults that do not apply to this API.
     unsupported_faults: ClassVar[frozenset[str]] = frozenset()
 
@@ -94,18 +110,22 @@ class EmulatedProvider(ABC):
         store: TaskStore,
         clock: Callable[[], float],
         submit: Submit,
+        account_faults: AccountFaults,
     ) -> None:
         self.settings = settings
         self.store = store
         self.clock = clock
         self.submit = submit
+        self.account_faults = account_faults
         self.keys = IdempotencyKeys(clock)
 
     def blueprint(self) -> Blueprint:
         """Return the provider's routes below `/<name>`. They need its API key."""
         routes = Blueprint(self.name, __name__, url_prefix=f"/{self.name}")
         routes.before_request(self._authenticate)
-        routes.register_error_handler(Refusal, self.refuse)
+        routes.after_request(self._apply_answer_faults)
+        routes.register_error_handler(Refusal, self._answer_refusal)
+        routes.register_error_handler(ConnectionClosedError, lambda _: close_without_answer())
         self.route(routes)
         return routes
 
@@ -122,8 +142,10 @@ class EmulatedProvider(ABC):
         """Return the answer to an accepted submission."""
 
     @abstractmethod
-    def snapshot(self, task: Task, outcome: TaskOutcome | None) -> dict[str, Any]:
-        """Return the task as a query shows it, with this outcome."""
+    def snapshot(
+        self, task: Task, outcome: TaskOutcome | None, links: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return the task as a query shows it, with this outcome and these links."""
 
     @abstractmethod
     def new_id(self) -> str:
@@ -131,15 +153,42 @@ class EmulatedProvider(ABC):
 
     def status(self, task: Task) -> str:
         """Return the status of the task in the provider's own words."""
-        return str(self.snapshot(task, task.outcome)["status"])
+        return str(self.snapshot(task, task.outcome, ())[self.state_field])
+
+    def present(self, task: Task, outcome: TaskOutcome | None, channel: Channel) -> dict[str, Any]:
+        """Return the task as this channel shows it, with the faults of the task."""
+        is_success = outcome is not None and outcome.status is TaskStatus.SUCCEEDED
+        thin = is_success and is_thin(self.store, task, channel, self.clock())
+        links = self._result_links(task) if is_success and not thin else []
+        view = self.snapshot(task, outcome, links)
+        faults = task.faults
+        if thin:
+            hide_result(view, self.result_fields, faults.form("thin_form"))
+            if "thin_reason" in faults:
+                self.add_error(view, self.failed(faults.values["thin_reason"]))
+        elif links and (form := faults.form("result_form")):
+            reshape_result(view, self.result_fields, form, links, lambda n: self.draw(task, n).data)
+        state = str(view[self.state_field])
+        view[self.state_field] = shape_state(state, faults.form("state_form"))
+        return view
+
+    def add_error(self, view: MutableMapping[str, Any], outcome: TaskOutcome) -> None:
+        """Add the reason of a failure to a task."""
+        view["error"] = {"code": outcome.code, "message": outcome.message}
+
+    def draw(self, task: Task, number: int) -> ImageFile:
+        """Draw one image of a task."""
+        return draw_image(task, number, self.title)
 
     def max_running_tasks(self) -> int | None:
         """Return the limit of running tasks. One more is refused with 409. None has no limit."""
         return None
 
-    def callback_body(self, task: Task, outcome: TaskOutcome | None) -> bytes:
-        """Return the body of a callback."""
-        return json.dumps(self.snapshot(task, outcome), ensure_ascii=False).encode()
+    def callback_body(
+        self, task: Task, outcome: TaskOutcome | None, channel: Channel = Channel.CALLBACK
+    ) -> CallbackBody:
+        """Return the body of a callback and its headers."""
+        return wrap(self.present(task, outcome, channel), task.faults)
 
     def signature(self, body: bytes) -> Mapping[str, str]:
         """Return the headers that sign a callback."""
@@ -164,9 +213,19 @@ class EmulatedProvider(ABC):
         return TaskOutcome(TaskStatus.FAILED, self.failures.get(code, code), message)
 
     def find(self, task_id: str) -> Task | None:
-        """Return the provider's task with this id. The fault `forget` hides it."""
+        """Return the provider's task that a query asks for. Faults can hide it.
+
+        Raises:
+            Refusal: The fault `query` refuses the query.
+        """
         task = self.store.get(task_id, self.name)
-        return None if task is None or "forget" in task.faults else task
+        if task is None or "forget" in task.faults:
+            return None
+        g.task = task
+        status = self._query_refusal(task)
+        if status not in (None, 404):
+            raise Refusal(status)
+        return task if status is None else None
 
     def submit_once(self, task_request: TaskRequest, key: str) -> tuple[Response, bool]:
         """Submit with an idempotency key.
@@ -191,3 +250,36 @@ class EmulatedProvider(ABC):
         valid = hmac.compare_digest(key.strip().encode(), self.settings.api_key.encode())
         if scheme.lower() != "bearer" or not valid:
             raise Refusal(401)
+        status = self.account_faults.refusal(self.name, is_submission=request.method == "POST")
+        if status is not None:
+            raise Refusal(status)
+
+    def _query_refusal(self, task: Task) -> int | None:
+        """Return the status that the fault `query` gives to this query. Count the query."""
+        value = task.faults.choice("query")
+        if value is None or self.clock() - task.created_at < (value.seconds or 0):
+            return None
+        return int(value.name) if value.applies_to(self.store.count_query(task, "query")) else None
+
+    def _result_links(self, task: Task) -> list[str]:
+        if task.faults.form("result_form") == "data_url":
+            files = (self.draw(task, number) for number in range(len(task.pictures)))
+            return [data_url(file.data, file.content_type) for file in files]
+        form = task.faults.form("link_form")
+        return [shape_link(link, form) for link in task.links()]
+
+    def _answer_refusal(self, refusal: Refusal) -> Response:
+        answer = self.refuse(refusal)
+        answer.status_code = refusal.http_status or answer.status_code
+        return answer
+
+    def _apply_answer_faults(self, answer: Response) -> Response:
+        """Apply the faults of the task that a submission or a query is about."""
+        task: Task | None = g.get("task")
+        if task is None:
+            return answer
+        if (status := task.faults.form("early_hints")) is not None:
+            send_interim(int(status))
+        if answer.status_code == 200:
+            answer.set_data(make_odd(answer.get_data(), task.faults.form("odd_json")))
+        return answer

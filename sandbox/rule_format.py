@@ -4,8 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from .catalogue import CATALOGUE
 from .errors import InputError
-from .faults import CATALOGUE, FaultError, FaultKind, Stage, Value, find_fault_kind, read_value
+from .fault_kinds import FaultKind, Stage, Value
+from .faults import FaultError, find_fault_kind, read_value
 from .registry import PROVIDERS
 from .rule_spec import RuleSpec
 from .rules import Rule

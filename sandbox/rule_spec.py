@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from .faults import CATALOGUE, Stage, Value
+from .catalogue import CATALOGUE
+from .fault_kinds import Stage, Value
 
 
 @dataclass(frozen=True)

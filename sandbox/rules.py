@@ -8,16 +8,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from .faults import (
-    CATALOGUE,
-    REFUSALS,
-    FaultError,
-    Faults,
-    PromptFaults,
-    Stage,
-    Value,
-    read_prompt_faults,
-)
+from .catalogue import CATALOGUE, REFUSALS
+from .fault_kinds import Stage, Value
+from .faults import FaultError, Faults, PromptFaults, read_prompt_faults
 from .rule_spec import RuleSpec
 
 
@@ -30,6 +23,13 @@ class Submission:
     prompt: str
     #: True when an earlier request with the same idempotency key created the task.
     resend: bool = False
+    #: True when an earlier request came over the same connection.
+    is_reused_connection: bool = False
+
+    def creates_task(self, faults: Mapping[str, Value]) -> bool:
+        """Return True when a submission with these faults creates a new task."""
+        is_closed = self.is_reused_connection and "stale_connection" in faults
+        return not self.resend and not is_closed and REFUSALS.isdisjoint(faults)
 
     @property
     def identity(self) -> tuple[str, str, str]:
@@ -144,7 +144,7 @@ class Rules:
             own = self._prompt_fault(submission, prompt_faults)
             hits = self._hits(submission, unsupported, submissions=True)
             values = self._merge(hits, prompt_faults, own)
-            if not submission.resend and REFUSALS.isdisjoint(values):
+            if submission.creates_task(values):
                 hits |= self._hits(submission, unsupported, submissions=False)
                 values = self._merge(hits, prompt_faults, own)
         return Faults({name: value for name, value in values.items() if name not in unsupported})

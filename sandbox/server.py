@@ -18,6 +18,13 @@ from .http_types import RESPONSE_CONTROL, ResponseBody, ResponseControl
 from .settings import SandboxSettings
 from .state import SandboxState
 
+#: Interim answers by their status.
+_INTERIM_ANSWERS = {
+    100: b"HTTP/1.1 100 Continue\r\n\r\n",
+    102: b"HTTP/1.1 102 Processing\r\n\r\n",
+    103: b"HTTP/1.1 103 Early Hints\r\nLink: </style.css>; rel=preload; as=style\r\n\r\n",
+}
+
 
 class SandboxRequestHandler(WSGIRequestHandler):
     """One connection. It stays open after an answer, unlike with Werkzeug's own handler."""
@@ -27,6 +34,8 @@ class SandboxRequestHandler(WSGIRequestHandler):
     #: Buffers the whole answer, so it is sent in one piece.
     wbufsize = -1
     server: "SandboxServer"
+    #: Number of requests on this connection.
+    request_count = 0
 
     def setup(self) -> None:
         """Register a new connection."""
@@ -46,7 +55,9 @@ class SandboxRequestHandler(WSGIRequestHandler):
         """Answer one request."""
         self.environ = environ = self.make_environ()
         self._read_body()
-        environ[RESPONSE_CONTROL] = control = ResponseControl()
+        self.request_count += 1
+        control = ResponseControl(is_reused=self.request_count > 1)
+        environ[RESPONSE_CONTROL] = control
         answer = Response.from_app(self.server.app, environ, buffered=True)
         if control.close_without_answer:
             self.close_connection = True
@@ -57,6 +68,9 @@ class SandboxRequestHandler(WSGIRequestHandler):
             body = ResponseBody(
                 (data,), None if answer.status_code == 204 else len(data), close=False
             )
+        answer.headers.extend(control.raw_headers)
+        self.wfile.write(_INTERIM_ANSWERS.get(control.interim_status or 0, b""))
+        self.wfile.flush()
         self._send(answer, body)
 
     def _send(self, answer: Response, body: ResponseBody) -> None:

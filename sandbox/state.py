@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from .account_faults import AccountFaults
 from .callbacks import CallbackSender
 from .inbox import Inbox
 from .provider import EmulatedProvider
@@ -33,6 +34,7 @@ class SandboxState:
         for spec in settings.rules:
             self.rules.add(spec)
         self.inbox = Inbox(settings.inbox_secret, clock)
+        self.account_faults = AccountFaults(clock)
         self.timetable = Timetable()
         self.callback_sender = CallbackSender(
             self.store, self.timetable, clock, settings.callback_retry_seconds
@@ -47,7 +49,9 @@ class SandboxState:
             stopping=self.stopping,
         )
         self.providers: dict[str, EmulatedProvider] = {
-            provider.name: provider(settings, self.store, clock, self.submissions.submit)
+            provider.name: provider(
+                settings, self.store, clock, self.submissions.submit, self.account_faults
+            )
             for provider in PROVIDERS
         }
 

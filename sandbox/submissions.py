@@ -4,12 +4,19 @@ import threading
 from collections.abc import Callable
 
 import structlog
-from flask import Response, request
+from flask import Response, g, request
 
 from .callbacks import CallbackSender
-from .faults import REFUSALS, FaultError, Faults, whole_seconds
-from .http_types import close_without_answer, wait_for_client
+from .catalogue import REFUSALS
+from .faults import FaultError, Faults
+from .http_types import (
+    ConnectionClosedError,
+    close_without_answer,
+    is_reused_connection,
+    wait_for_client,
+)
 from .provider import EmulatedProvider, Refusal, TaskRequest
+from .retry_after import retry_after
 from .rules import Rules, Submission
 from .settings import SandboxSettings
 from .tasks import Task, TaskOutcome, TaskStatus, TaskStore
@@ -19,6 +26,9 @@ log = structlog.get_logger(__name__)
 
 #: Interval of the check whether the sandbox stops. Seconds.
 _STOP_CHECK_SECONDS = 0.1
+
+#: Refusals with a Retry-After.
+_WITH_WAIT = frozenset({"429", "503"})
 
 _GATEWAY_PAGE = """<html>
 <head><title>502 Bad Gateway</title></head>
@@ -62,6 +72,7 @@ class SubmissionHandler:
 
         Raises:
             Refusal: A fault or the limit of running tasks refuses the request.
+            ConnectionClosedError: A fault closes the connection.
         """
         faults = self._draw(provider, task_request, resend=known is not None)
         self._refuse(provider, faults)
@@ -70,22 +81,37 @@ class SubmissionHandler:
         else:
             task = known
             self._store.count_submission(task)
+        g.task = task
         return task, self._answer(provider, task, faults)
 
     def _draw(
         self, provider: EmulatedProvider, task_request: TaskRequest, *, resend: bool
     ) -> Faults:
-        submission = Submission(provider.name, task_request.model, task_request.prompt, resend)
+        submission = Submission(
+            provider.name,
+            task_request.model,
+            task_request.prompt,
+            resend,
+            is_reused_connection(),
+        )
         try:
             return self._rules.draw(submission, provider.unsupported_faults)
         except FaultError as error:
             raise Refusal(400, str(error), field="prompt") from error
 
     def _refuse(self, provider: EmulatedProvider, faults: Faults) -> None:
+        if "stale_connection" in faults and is_reused_connection():
+            log.info("connection_closed", provider=provider.name)
+            raise ConnectionClosedError
         for name in sorted(REFUSALS.intersection(faults.values)):
             log.info("submission_refused", provider=provider.name, status=int(name))
-            retry_after = whole_seconds(faults.seconds(name)) if name == "429" else None
-            raise Refusal(int(name), retry_after=retry_after)
+            value = faults.values[name]
+            raise Refusal(
+                int(name),
+                # The value of the others is an HTTP status.
+                retry_after=retry_after(value, self._clock()) if name in _WITH_WAIT else None,
+                http_status=None if name in _WITH_WAIT or value is True else int(value),
+            )
 
     def _create(
         self, provider: EmulatedProvider, task_request: TaskRequest, faults: Faults
@@ -133,6 +159,8 @@ class SubmissionHandler:
             wait_for_client(faults.seconds("hang"), self._stopping)
         if "502_html" in faults:
             return Response(_GATEWAY_PAGE, 502, mimetype="text/html")
+        if "504" in faults:
+            return provider.refuse(Refusal(504, "upstream request timeout"))
         if "lost_response" in faults:
             return close_without_answer()
         return provider.accepted(task)

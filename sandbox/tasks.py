@@ -77,6 +77,8 @@ class Task:
     callbacks: list[Callback] = field(default_factory=list)
     #: Number of requests for each image link, by the number of the picture.
     image_requests: Counter[int] = field(default_factory=Counter)
+    #: Number of queries that a fault has counted, by the fault.
+    queries: Counter[str] = field(default_factory=Counter)
 
     @property
     def status(self) -> TaskStatus:
@@ -91,8 +93,6 @@ class Task:
 
     def links(self) -> list[str]:
         """Return the image links of a success."""
-        if "success_without_images" in self.faults:
-            return []
         return [
             f"{self.link_base}/files/{self.id}-{number}.{picture.extension}"
             for number, picture in enumerate(self.pictures)
@@ -173,6 +173,12 @@ class TaskStore:
         with self._lock:
             task.image_requests[number] += 1
             return task.image_requests[number]
+
+    def count_query(self, task: Task, fault: str) -> int:
+        """Count a query for a fault and return the new count."""
+        with self._lock:
+            task.queries[fault] += 1
+            return task.queries[fault]
 
     def add_callback(self, task: Task, callback: Callback) -> None:
         """Store a callback that was sent."""

@@ -2,7 +2,7 @@
 
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from flask import Blueprint, Response, jsonify, request
@@ -12,6 +12,7 @@ from werkzeug.datastructures import FileStorage
 from .pictures import PictureSpec, picture
 from .provider import CALLBACK_FAULTS, EmulatedProvider, Refusal, TaskRequest
 from .tasks import Task, TaskCharge, TaskOutcome, TaskStatus
+from .thin_success import Channel
 from .validation import WEB_URL, load, one_of, read_json
 
 GPT_IMAGE = "gpt-image-2"
@@ -62,11 +63,13 @@ _CODES: Mapping[int, tuple[str, str]] = {
     400: ("invalid_request", "The request is not valid."),
     401: ("unauthorized", "The API key is missing or wrong."),
     402: ("insufficient_balance", "The balance does not cover this task."),
+    403: ("forbidden", "The API key may not do this."),
     404: ("not_found", "There is nothing here."),
     405: ("method_not_allowed", "This address does not take that method."),
     413: ("request_too_large", "The request is too large."),
     429: ("rate_limited", "There are too many requests."),
     500: ("internal_error", "Something went wrong."),
+    502: ("bad_gateway", "The upstream service failed."),
     503: ("service_unavailable", "The service is not available for now."),
 }
 _FINAL_STATUSES = {
@@ -150,7 +153,8 @@ class EmulatedUniAll(EmulatedProvider):
         "content_policy_violation",
         "The content policy does not allow this prompt.",
     )
-    unsupported_faults: ClassVar[frozenset[str]] = CALLBACK_FAULTS | {"cancelled"}
+    result_fields = (("result_url",), ("metadata", "result_urls"))
+    unsupported_faults: ClassVar[frozenset[str]] = CALLBACK_FAULTS | {"cancelled", "expire_at"}
 
     def route(self, routes: Blueprint) -> None:
         """Add the routes to submit and query."""
@@ -169,11 +173,12 @@ class EmulatedUniAll(EmulatedProvider):
 
     def accepted(self, task: Task) -> Response:
         """Return the task without an envelope, with its present status."""
-        return jsonify(self.snapshot(task, task.outcome))
+        return jsonify(self.present(task, task.outcome, Channel.SUBMISSION))
 
-    def snapshot(self, task: Task, outcome: TaskOutcome | None) -> dict[str, Any]:
+    def snapshot(
+        self, task: Task, outcome: TaskOutcome | None, links: Sequence[str]
+    ) -> dict[str, Any]:
         """Return the task object of both answers."""
-        links = task.links() if outcome and outcome.status is TaskStatus.SUCCEEDED else []
         status, progress = (
             (_FINAL_STATUSES[outcome.status], "100%") if outcome else self._phase(task)
         )
@@ -182,7 +187,7 @@ class EmulatedUniAll(EmulatedProvider):
             "result_count": len(links),
         }
         if len(task.pictures) > 1:
-            metadata["result_urls"] = links
+            metadata["result_urls"] = list(links)
         error = None
         if outcome and outcome.status is not TaskStatus.SUCCEEDED:
             error = {"code": outcome.code, "message": outcome.message}
@@ -214,7 +219,7 @@ class EmulatedUniAll(EmulatedProvider):
         task = self.find(task_id)
         if task is None:
             raise Refusal(404, "There is no such task.", code="task_not_found")
-        data = self.snapshot(task, task.outcome)
+        data = self.present(task, task.outcome, Channel.QUERY)
         return jsonify({"code": "success", "message": "", "data": data})
 
 

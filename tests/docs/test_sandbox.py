@@ -10,11 +10,15 @@ from click.testing import CliRunner
 from flask import Flask
 
 from sandbox.__main__ import main
+from sandbox.account_api import FIELDS as ACCOUNT_FIELDS
+from sandbox.account_api import STATUSES
 from sandbox.app import create_app
-from sandbox.faults import CATALOGUE, REASONS, Stage
+from sandbox.catalogue import CATALOGUE, REASONS
+from sandbox.fault_kinds import Stage, ValueKind
 from sandbox.inbox_faults import FIELDS as INBOX_FIELDS
 from sandbox.link_faults import LINK_KINDS
 from sandbox.registry import PROVIDERS
+from sandbox.retry_after import RETRY_AFTER_FORMS
 from sandbox.rule_format import FIELDS
 from sandbox.settings import SandboxSettings
 from sandbox.state import SandboxState
@@ -80,6 +84,30 @@ def test_lists_every_field_of_a_rule() -> None:
 
 def test_lists_every_kind_of_a_failing_link_in_order() -> None:
     assert _first_column("kind") == [kind.syntax for kind in LINK_KINDS.values()]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, kind in CATALOGUE.items()
+        if kind.choices and kind.value_kind is not ValueKind.STATUS and name != "image"
+    ],
+)
+def test_lists_every_value_of_a_fault_in_order(name: str) -> None:
+    choices = CATALOGUE[name].choices.values()
+
+    assert [row[0] for row in _rows(f"`{name}`")] == [f"`{choice.syntax}`" for choice in choices]
+
+
+def test_lists_every_form_of_a_wait() -> None:
+    assert _first_column("`WAIT`") == list(RETRY_AFTER_FORMS)
+
+
+def test_lists_every_field_of_an_account_fault() -> None:
+    assert _first_column("account field") == list(ACCOUNT_FIELDS)
+    assert _code(_rows("account field")[0][0]) == ["status"]
+    assert re.findall(r"\d+", _rows("account field")[0][1]) == [str(one) for one in STATUSES]
 
 
 def test_lists_every_field_of_an_inbox_fault() -> None:

@@ -13,7 +13,7 @@ import requests
 from hiapi import WebhookVerificationError
 from hiapi.webhooks import verify_webhook
 
-from sandbox.faults import CATALOGUE, REASONS
+from sandbox.catalogue import CATALOGUE, REASONS
 from sandbox.provider import CALLBACK_FAULTS
 from sandbox.registry import PROVIDERS
 from sandbox.server import Sandbox
@@ -312,16 +312,6 @@ def test_forget_hides_the_task_from_queries(client: SandboxClient, provider: str
     assert client.task(task)["charged"]
 
 
-@pytest.mark.parametrize("provider", EVERY_PROVIDER)
-def test_success_without_images_has_an_empty_result(client: SandboxClient, provider: str) -> None:
-    view = client.run(provider, "x [sandbox: success_without_images]")
-
-    assert status(view) in ("success", "completed", "succeeded")
-    assert links(view) == []
-    if provider in ("hiapi", "evolink"):
-        assert view["output" if provider == "hiapi" else "results"] == []
-
-
 def test_placeholder_image_is_a_page_with_status_200(client: SandboxClient) -> None:
     (link,) = links(client.run("evolink", "x [sandbox: placeholder_image]"))
     answer = client.fetch(link)
@@ -356,7 +346,7 @@ def test_providers_without_callbacks_have_no_callback_faults() -> None:
     for emulated in PROVIDERS:
         unsupported = emulated.unsupported_faults
         assert (unsupported >= CALLBACK_FAULTS) is (emulated.name not in CALLING)
-        assert unsupported <= CALLBACK_FAULTS | {"cancelled", "early"}
+        assert unsupported <= CALLBACK_FAULTS | {"cancelled", "early", "expire_at"}
     assert {"hiapi", "evolink"} <= CALLING
 
 

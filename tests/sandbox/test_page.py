@@ -5,7 +5,7 @@ from html import unescape
 
 import pytest
 
-from sandbox.faults import CATALOGUE
+from sandbox.catalogue import CATALOGUE
 from sandbox.registry import PROVIDERS
 from tests.sandbox.conftest import Start
 from tests.sandbox.kit import CallbackReceiver, SandboxClient

@@ -2,15 +2,12 @@
 
 import pytest
 
-from sandbox.faults import (
-    CATALOGUE,
-    FaultError,
-    Stage,
-    Value,
-    ValueKind,
-    read_prompt_faults,
-)
+from sandbox.answer_forms import ENCODINGS
+from sandbox.catalogue import CATALOGUE
+from sandbox.fault_kinds import Stage, Value, ValueKind
+from sandbox.faults import FaultError, read_prompt_faults
 from sandbox.link_faults import LINK_KINDS
+from sandbox.retry_after import RETRY_AFTER_FORMS
 from sandbox.rule_spec import RuleSpec
 from sandbox.rules import Rules, Submission
 
@@ -34,6 +31,14 @@ from sandbox.rules import Rules, Submission
         ("image = cut * 2 , slow=1", {"image": "cut*2", "slow": 1.0}),
         ("image=503/1500ms*3", {"image": "503/1.5s*3"}),
         ("image=slow / 2m", {"image": "slow/120s"}),
+        ("thin_success", {"thin_success": "both*2"}),
+        ("thin_success*5", {"thin_success": "both*5"}),
+        ("thin_success=query/2s", {"thin_success": "query/2s"}),
+        ("query=404/2s*3", {"query": "404/2s*3"}),
+        (
+            "odd_json, encoding=aws-chunked+gzip",
+            {"odd_json": "bom", "encoding": "aws-chunked+gzip"},
+        ),
     ],
 )
 def test_reads_faults_of_the_task(text: str, task: dict[str, Value]) -> None:
@@ -53,6 +58,8 @@ def test_reads_faults_of_the_task(text: str, task: dict[str, Value]) -> None:
         ("429*2, lost_response", [("429", 1.0)] * 2 + [("lost_response", True)]),
         ("hang=2s * 2", [("hang", 2.0)] * 2),
         ("hang", [("hang", 60.0)]),
+        ("402=200 * 2", [("402", "200")] * 2),
+        ("429=past, 503", [("429", "past"), ("503", "missing")]),
     ],
 )
 def test_reads_faults_of_submissions_in_order(text: str, submissions: list[object]) -> None:
@@ -92,10 +99,18 @@ _LINK = f"one of {_KINDS}, optionally followed by *1 to *100"
         ("duplicate=x", "duplicate", _COUNT),
         ("duplicate=" + 5000 * "9", "duplicate", _COUNT),
         ("fail=a b", "fail", "1 to 64 letters, digits, '_', '-' and '.'"),
-        ("drop*2", "drop", "without *N, which only submission faults and image take"),
+        (
+            "drop*2",
+            "drop",
+            "without *N, which only submission faults, image, query and thin_success take",
+        ),
         ("429*0", "429", f"followed by * and {_COUNT}"),
         ("429*101", "429", f"followed by * and {_COUNT}"),
         ("429*" + 5000 * "9", "429", f"followed by * and {_COUNT}"),
+        ("402=404", "402", "one of 200, 400, 402, 403, 502"),
+        ("429=soon", "429", f"{_DURATION}, or one of {', '.join(RETRY_AFTER_FORMS)}"),
+        ("state_form=upper/2s", "state_form", "upper without a time"),
+        ("encoding", "encoding", f"one of {', '.join(ENCODINGS)}"),
         ("image", "image", _LINK),
         ("image*2", "image", _LINK),
         ("image=405", "image", _LINK),
@@ -118,10 +133,12 @@ def test_refuses_a_wrong_fault(text: str, fault: str, allowed: str) -> None:
 
 def test_reads_every_fault() -> None:
     values = {ValueKind.SECONDS: "=1", ValueKind.COUNT: "=1", ValueKind.CODE: "=X"}
-    values |= {ValueKind.LINK: "=404", ValueKind.NOTHING: ""}
+    values |= {ValueKind.WAIT: "=1", ValueKind.NOTHING: ""}
 
     for kind in CATALOGUE.values():
-        prompt_faults = read_prompt_faults(f"[sandbox: {kind.name}{values[kind.value_kind]}]")
+        choice = next(iter(kind.choices), None)
+        value = values[kind.value_kind] if choice is None else f"={choice}"
+        prompt_faults = read_prompt_faults(f"[sandbox: {kind.name}{value}]")
         task_fault = kind.stage is Stage.TASK
         assert set(prompt_faults.task if task_fault else dict(prompt_faults.submissions)) == {
             kind.name

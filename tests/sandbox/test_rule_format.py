@@ -2,7 +2,7 @@
 
 import pytest
 
-from sandbox.faults import CATALOGUE
+from sandbox.catalogue import CATALOGUE
 from sandbox.registry import PROVIDERS
 from sandbox.rule_format import FIELDS, RuleError, read_rule
 from sandbox.rule_spec import RuleSpec
@@ -72,8 +72,8 @@ def _with(**fields: object) -> dict[str, object]:
         ({"faults": ["late"]}, "faults.late", "late", "late=SECONDS"),
         ({"faults": [True]}, "faults.True", "True", _FAULTS),
         ({"faults": {"dorp": True}}, "faults.dorp", "dorp", _FAULTS),
-        ({"faults": {"429": {"s": 2}}}, "faults.429", {"s": 2}, "{retry_after: SECONDS}"),
-        ({"faults": {"429": {}}}, "faults.429", {}, "{retry_after: SECONDS}"),
+        ({"faults": {"429": {"s": 2}}}, "faults.429", {"s": 2}, "{retry_after: WAIT}"),
+        ({"faults": {"429": {}}}, "faults.429", {}, "{retry_after: WAIT}"),
         ({"faults": {"late": {"s": 2}}}, "faults.late", {"s": 2}, "late=SECONDS"),
         ({"faults": {"late": [2]}}, "faults.late", [2], "late=SECONDS, or omitted"),
         ({"faults": {"late": True}}, "faults.late", "late", "late=SECONDS"),

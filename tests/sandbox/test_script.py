@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from sandbox.faults import CATALOGUE
+from sandbox.catalogue import CATALOGUE
 from sandbox.rule_spec import RuleSpec
 from sandbox.script import MAX_BYTES, ScriptError, read_script
 from tests.sandbox.conftest import Start

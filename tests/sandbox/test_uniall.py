@@ -422,8 +422,8 @@ def test_counts_the_requests_of_each_link(client: SandboxClient) -> None:
     assert client.tasks()[0]["image_asks"] == [2, 2]
 
 
-def test_success_without_images_has_no_link_of_several(client: SandboxClient) -> None:
-    assert links(client.run("uniall", "x [sandbox: success_without_images]", n=2)) == []
+def test_a_thin_success_has_no_link_of_several(client: SandboxClient) -> None:
+    assert links(client.run("uniall", "x [sandbox: thin_success=both]", n=2)) == []
 
 
 def test_a_provider_without_keys_ignores_them(client: SandboxClient) -> None:

@@ -43,6 +43,8 @@ SAID = {
     "503": r"it answered 503",
     "json": r"not an image: JSON: .+",
     "html": r"not an image: HTML: <!doctype html>.*",
+    "xml": r"an error page: XML: .+",
+    "nothing": r"an empty file",
     "pixel": r"a placeholder: 1 x 1 pixels",
     "cut": r"the body broke off: \w+",
     "short": r"a broken image: .+",
@@ -52,6 +54,7 @@ SAID = {
     "gzip_bomb": r"the body has more than 4194304 bytes",
     "pixel_bomb": r"too large: 50000 x 50000 pixels, allowed are \d+",
     "redirect": None,
+    "redirect_odd": None,
     "redirect_loop": r"more than 5 redirects",
     "redirect_private": r"a metadata \w+ is not allowed",
 }

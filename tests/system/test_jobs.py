@@ -91,7 +91,7 @@ FORGOTTEN = [
     scene(POLLED_WITH_KEYS, "forget", deadline_seconds=4),
     scene("hiapi", "forget, drop", deadline_seconds=4),
 ]
-EMPTY = [scene(provider, "success_without_images") for provider in PROVIDERS]
+EMPTY = [scene(provider, "thin_success=both") for provider in PROVIDERS]
 FORGED = scene("evolink", "slow=1")
 
 
