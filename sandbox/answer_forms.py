@@ -47,7 +47,7 @@ ODD_JSON_FORMS = choices(
     Choice("long_integer", "a number has 5000 digits"),
     Choice("control", "a text has a raw line break and a raw tab"),
     Choice("invalid_utf8", "a text has a byte that is not UTF-8"),
-    Choice("deep", "a field is a list in a list, 5000 deep"),
+    Choice("deep", "a field is a list in a list, 5000 deep; a client may refuse it"),
 )
 #: Values of `envelope`; `envelopes.py`.
 ENVELOPES = choices(

@@ -53,6 +53,13 @@ _SUBMISSION_KINDS = (
         Stage.SUBMISSION,
         "created and charged; the connection closes without an answer",
     ),
+    FaultKind(
+        "trickle",
+        Stage.SUBMISSION,
+        "created and charged; the header of the answer comes byte by byte in this time",
+        ValueKind.SECONDS,
+        default=60.0,
+    ),
     # The default is longer than the 30 seconds that clients usually wait.
     FaultKind(
         "hang",

@@ -15,7 +15,7 @@ from .pictures import picture
 from .provider import EmulatedProvider, Refusal, TaskRequest
 from .tasks import Task, TaskCharge, TaskOutcome, TaskStatus
 from .thin_success import Channel
-from .validation import WEB_URL, check_callback_url, load, one_of, read_json
+from .validation import check_callback_url, check_image_url, load, one_of, read_json
 
 MODELS = ("nano-banana-2-lite", "gemini-3-pro-image-preview")
 SIZES = (*("auto", "1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9"),)
@@ -62,7 +62,7 @@ _FINAL_STATUSES = {
 
 
 def _check_image_url(url: str) -> None:
-    WEB_URL(url)
+    check_image_url(url)
     # The document says only that links usually have a suffix, so a link without one is accepted.
     if PurePosixPath(urlsplit(url).path).suffix.lower() not in _IMAGE_SUFFIXES:
         raise ValidationError("Must be a .jpeg, .jpg, .png or .webp image.")

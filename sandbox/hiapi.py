@@ -15,7 +15,7 @@ from .pictures import picture
 from .provider import EmulatedProvider, Refusal, TaskRequest
 from .tasks import Task, TaskCharge, TaskOutcome, TaskStatus
 from .thin_success import Channel
-from .validation import WEB_URL, check_callback_url, load, one_of, read_json
+from .validation import check_callback_url, check_image_url, load, one_of, read_json
 
 MODEL = "Nano-Banana-2"
 ASPECT_RATIOS = (
@@ -54,7 +54,7 @@ class HiAPIInputSchema(Schema):
     """The field `input` of Nano-Banana-2."""
 
     prompt = fields.String(required=True, validate=validate.Length(min=1))
-    image_input = fields.List(fields.String(validate=WEB_URL), load_default=list)
+    image_input = fields.List(fields.String(validate=check_image_url), load_default=list)
     aspect_ratio = fields.String(load_default="auto", validate=one_of(ASPECT_RATIOS))
     resolution = fields.String(load_default="1K", validate=one_of(tuple(PRICES)))
     output_format = fields.String(load_default="png", validate=one_of(("png", "jpg")))

@@ -41,6 +41,8 @@ class ResponseControl:
     is_reused: bool = False
     #: Status of an interim answer that precedes the response.
     interim_status: int | None = None
+    #: Time that the header takes, byte by byte. Seconds.
+    header_seconds: float = 0.0
     #: Headers that are sent as they are, in Latin-1.
     raw_headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -63,6 +65,11 @@ def send_interim(status: int) -> None:
 def send_raw_header(name: str, value: str) -> None:
     """Send a header that Flask would correct. Its characters are bytes in Latin-1."""
     request.environ[RESPONSE_CONTROL].raw_headers = {name: value}
+
+
+def send_header_slowly(seconds: float) -> None:
+    """Send the header of the answer byte by byte in this time."""
+    request.environ[RESPONSE_CONTROL].header_seconds = seconds
 
 
 def is_reused_connection() -> bool:

@@ -71,9 +71,9 @@ class SandboxRequestHandler(WSGIRequestHandler):
         answer.headers.extend(control.raw_headers)
         self.wfile.write(_INTERIM_ANSWERS.get(control.interim_status or 0, b""))
         self.wfile.flush()
-        self._send(answer, body)
+        self._send(answer, body, control.header_seconds)
 
-    def _send(self, answer: Response, body: ResponseBody) -> None:
+    def _send(self, answer: Response, body: ResponseBody, header_seconds: float) -> None:
         answer.headers.pop("Content-Length", None)
         if body.length is not None:
             answer.headers["Content-Length"] = str(body.length)
@@ -85,12 +85,25 @@ class SandboxRequestHandler(WSGIRequestHandler):
             self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
-        self.end_headers()
+        self._end_header(header_seconds)
         for piece in () if self.command == "HEAD" else body.pieces:
             self.wfile.write(piece)
             self.wfile.flush()
         self.wfile.flush()
         self.close_connection |= body.close
+
+    def _end_header(self, seconds: float) -> None:
+        """Send the header, at once or byte by byte in this time."""
+        if seconds == 0:
+            self.end_headers()
+            return
+        connection, self.wfile = self.wfile, BytesIO()
+        self.end_headers()
+        header, self.wfile = self.wfile.getvalue(), connection
+        for number in range(len(header)):
+            self.wfile.write(header[number : number + 1])
+            self.wfile.flush()
+            self.server.state.stopping.wait(seconds / len(header))
 
     def log(self, type: str, message: str, *args: object) -> None:
         """Log nothing. The views log their own events."""
@@ -113,6 +126,7 @@ class SandboxServer(ThreadedWSGIServer):
 
     def __init__(self, settings: SandboxSettings, state: SandboxState) -> None:
         self.connections: set[socket.socket] = set()
+        self.state = state
         super().__init__(settings.host, settings.port, create_app(state), SandboxRequestHandler)
 
     def server_bind(self) -> None:

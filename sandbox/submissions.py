@@ -13,6 +13,7 @@ from .http_types import (
     ConnectionClosedError,
     close_without_answer,
     is_reused_connection,
+    send_header_slowly,
     wait_for_client,
 )
 from .provider import EmulatedProvider, Refusal, TaskRequest
@@ -157,6 +158,8 @@ class SubmissionHandler:
     def _answer(self, provider: EmulatedProvider, task: Task, faults: Faults) -> Response:
         if "hang" in faults:
             wait_for_client(faults.seconds("hang"), self._stopping)
+        if "trickle" in faults:
+            send_header_slowly(faults.seconds("trickle"))
         if "502_html" in faults:
             return Response(_GATEWAY_PAGE, 502, mimetype="text/html")
         if "504" in faults:

@@ -13,7 +13,7 @@ from .pictures import PictureSpec, picture
 from .provider import CALLBACK_FAULTS, EmulatedProvider, Refusal, TaskRequest
 from .tasks import Task, TaskCharge, TaskOutcome, TaskStatus
 from .thin_success import Channel
-from .validation import WEB_URL, load, one_of, read_json
+from .validation import check_image_url, load, one_of, read_json
 
 GPT_IMAGE = "gpt-image-2"
 ASPECT_RATIOS = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
@@ -97,8 +97,8 @@ class UniAllTaskSchema(Schema):
     model = fields.String(required=True)
     prompt = fields.String(required=True, validate=validate.Length(min=1))
     task_type = fields.String(validate=one_of(TASK_TYPES))
-    image = fields.String(validate=WEB_URL)
-    images = fields.List(fields.String(validate=WEB_URL), validate=validate.Length(min=1))
+    image = fields.String(validate=check_image_url)
+    images = fields.List(fields.String(validate=check_image_url), validate=validate.Length(min=1))
     output_format = fields.String(load_default="png", validate=one_of(("png", "jpeg", "webp")))
     response_format = fields.String(load_default="url", validate=one_of(("url",)))
 

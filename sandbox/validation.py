@@ -11,9 +11,6 @@ from marshmallow import Schema, ValidationError, validate
 from .errors import shorten
 from .provider import Refusal
 
-#: Accepts the URL of a reference image on any host.
-WEB_URL = validate.URL(schemes={"http", "https"}, require_tld=False)
-
 
 def read_json() -> dict[str, Any]:
     """Return the request's body as a JSON object."""
@@ -38,6 +35,12 @@ def load(schema: Schema, body: Mapping[str, Any], status: int = 400) -> dict[str
             status, f"{field}: {complaint} Got: {_quote(body, path)}.", field=field
         ) from None
     return loaded
+
+
+def check_image_url(url: str) -> None:
+    """Refuse the URL of a reference image that is no absolute http(s) URL. Any host is accepted."""
+    if _host(url) is None or not url.isprintable() or " " in url:
+        raise ValidationError("Not a valid URL.")
 
 
 def one_of(values: Sequence[str]) -> validate.OneOf:

@@ -105,7 +105,7 @@ def test_refuses_what_the_page_does_not_allow(
         _body(
             image_urls=[f"https://example.com/a.{kind}" for kind in ("jpeg", "JPG", "png", "webp")]
         ),
-        _body(image_urls=["https://example.com/image/42?size=full"]),
+        _body(image_urls=["https://my_host.example.com/image/42?size=full"]),
         _body(image_urls=[_IMAGE] * 10),
     ],
 )

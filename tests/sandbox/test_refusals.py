@@ -70,6 +70,13 @@ def test_retry_after_can_be_a_date(client: SandboxClient, wait: str, is_past: bo
     assert (date < before) is is_past
 
 
+def test_a_header_comes_byte_by_byte(client: SandboxClient) -> None:
+    answer = client.submit("uniall", "x [sandbox: trickle=300ms]")
+
+    assert answer.elapsed.total_seconds() >= 0.2
+    assert answer.json()["task_id"] == client.tasks()[0]["id"]
+
+
 # stale_connection
 
 
