@@ -59,6 +59,16 @@ def parse_lenient(body: bytes | str) -> Any:
         raise NotJson(reason) from None
 
 
+def parse_embedded(text: str) -> Any:
+    """Return the object, list or string that JSON text holds, or None for any other text."""
+    if text.lstrip(_PADDING)[:1] not in ("{", "[", '"'):
+        return None
+    try:
+        return parse_lenient(text)
+    except NotJson:
+        return None
+
+
 def dump(value: Any) -> bytes:
     """Return `value` as compact JSON."""
     return orjson.dumps(value)

@@ -17,28 +17,22 @@ from orchestrator.providers.api import (
     Family,
     JobError,
     Model,
-    Outcome,
     Provider,
     Secret,
+    States,
+    Status,
     StrictSchema,
     TaskReport,
-    Unreadable,
     always,
-    by_status,
     callback_refusal,
-    failure,
-    images,
+    document_error,
     links,
-    provider_code,
-    succeeded,
     task_id,
+    task_object,
     text,
     verify_timestamped_hex,
-    words,
 )
 
-#: Terminal phases. Every other phase counts as running: waiting, milling, new ones.
-DONE, BROKEN = "done", "broken"
 #: `fault.code` -> our code, and whether the error may pass.
 FAULTS: Mapping[str, tuple[ErrorCode, bool]] = {
     "rude_brief": (ErrorCode.CONTENT_POLICY, False),
@@ -82,6 +76,13 @@ class PixelMill(Provider):
     models: ClassVar[Mapping[str, Model]] = {"mill-1": _MILL, "mill-1-turbo": _MILL}
     families: ClassVar[Mapping[str, Family]] = {"nano-banana-2": Family("mill-1")}
     callback_fields = frozenset({"notify"})
+    states: ClassVar[States] = {
+        "waiting": None,
+        "milling": None,
+        "done": Status.SUCCEEDED,
+        "broken": Status.FAILED,
+    }
+    results = ("pictures",)
 
     def callback_refusal(self, url: str) -> str | None:
         """Accept an HTTPS URL on a public host."""
@@ -102,20 +103,15 @@ class PixelMill(Provider):
 
     def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
         """Read `{fault: {code, message}}`."""
-        fault = document.get("fault")
-        if status // 100 == 2 or not isinstance(fault, dict):
-            return None
-        named = provider_code(fault.get("code"))
-        code, retryable = FAULTS.get(named or "", by_status(status))
-        message = words(fault.get("message"), f"HTTP {status}")
-        return JobError(code, message, named or str(status), retryable)
+        return document_error(status, document, FAULTS, "fault")
 
     def read_task(self, document: Any, now: int) -> TaskReport:
         """Read `{ticket, phase, pictures[], fault{code, message}, coins}`, also from callbacks."""
-        if not isinstance(document, dict) or not isinstance(document.get("phase"), str):
-            raise Unreadable("a PixelMill job is an object with ticket and phase")
-        phase, ticket = document["phase"], task_id(document.get("ticket"))
-        return TaskReport(ticket, phase, _outcome(phase, document))
+        job = task_object(document)
+        coins, fault = job.get("coins"), job.get("fault")
+        cost = Cost(coins, "coins") if type(coins) is int and coins >= 0 else None
+        ticket, phase = job.get("ticket"), job.get("phase")
+        return self.report(job, ticket, phase, now, error=fault, codes=FAULTS, cost=cost)
 
     def verify_callback(
         self, headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: int
@@ -125,15 +121,3 @@ class PixelMill(Provider):
         verify_timestamped_hex(
             secrets, timestamp=time, signature=seal, body=body, now=now // 1000, tolerance=300
         )
-
-
-def _outcome(phase: str, job: dict[str, Any]) -> Outcome | None:
-    coins = job.get("coins")
-    cost = Cost(coins, "coins") if type(coins) is int and coins >= 0 else None
-    if phase == DONE:
-        pictures = job.get("pictures")
-        rows = pictures if isinstance(pictures, list) else []
-        return succeeded(images([(link, None) for link in rows]), cost)
-    if phase == BROKEN:
-        return Outcome.failed(failure(job.get("fault"), FAULTS), cost)
-    return None

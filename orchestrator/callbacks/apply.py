@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from orchestrator import log
 from orchestrator.callbacks.address import CallbackAddress
+from orchestrator.callbacks.body import read_body
 from orchestrator.jobs.model import Step
-from orchestrator.jsonio import NotJson, parse
+from orchestrator.jsonio import NotJson
 from orchestrator.ledger import Result
 from orchestrator.providers.responses import TaskReport, Unreadable
 from orchestrator.runtime import Runtime
@@ -31,7 +32,7 @@ def read_callback(
         LedgerUnavailable: the body is not a task, and the ledger is away.
     """
     try:
-        return runtime.providers[address.provider].read_task(parse(body), received)
+        return runtime.providers[address.provider].read_callback(read_body(body), received)
     except (NotJson, Unreadable) as error:
         runtime.ledger.reject(
             "callback",

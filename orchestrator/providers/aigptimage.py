@@ -21,28 +21,20 @@ from orchestrator.providers.api import (
     Family,
     JobError,
     Model,
-    NotJson,
-    Outcome,
     Provider,
     Rejected,
     Reply,
+    States,
+    Status,
     StrictSchema,
     TaskReport,
-    Unreadable,
     always,
-    by_status,
-    failure,
-    images,
-    parse,
-    succeeded,
+    document_error,
     task_id,
+    task_object,
     text,
-    words,
 )
 
-#: Terminal states. Every other state counts as running: waiting (public), queuing, generating, new
-#: ones.
-SUCCESS, FAIL = "success", "fail"
 #: The envelope's code of a success.
 OK = 200
 
@@ -84,6 +76,13 @@ class AIGPTImage(Provider):
             priced_by={("input", "resolution"): "1K"},
         )
     }
+    states: ClassVar[States] = {
+        "waiting": None,  # (public)
+        **dict.fromkeys(("queuing", "generating")),  # seen at APIs of the same form
+        "success": Status.SUCCEEDED,
+        "fail": Status.FAILED,
+    }
+    results = ("resultJson.resultUrls", "resultJson")
     families: ClassVar[Mapping[str, Family]] = {
         "nano-banana-2": Family("nano-banana-2-text-to-image")
     }
@@ -106,63 +105,23 @@ class AIGPTImage(Provider):
 
     def read_accepted(self, document: dict[str, Any]) -> Accepted:
         """Read `{code: 200, msg, data: {taskId}}`."""
-        if _code(document) not in (OK, None):
-            raise Unreadable("the envelope reports no success")
         data = document.get("data")
-        return Accepted(task_id(data.get("taskId") if isinstance(data, dict) else None))
+        return Accepted(task_id((data if isinstance(data, dict) else document).get("taskId")))
 
     def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
-        """Read `{code, msg}`. The code counts before the HTTP status.
-
-        The page lists no error below 400. Without such a code the HTTP status counts. A 5xx without
-        a code may come from a gateway.
-        """
-        code, message = _code(document), document.get("msg")
-        if code is not None and code >= 400:
-            effective = code
-        elif code != OK and 400 <= status < 500 and isinstance(message, str):
-            effective = status
-        else:
-            return None
-        ours, retryable = by_status(effective)
-        return JobError(ours, words(message, f"code {effective}"), str(effective), retryable)
+        """Read `{code, msg}`. The code counts before the HTTP status."""
+        return None if _code(document) == OK else document_error(status, document, {})
 
     def unwrap(self, document: dict[str, Any]) -> Any:
-        """Return `data`, if the envelope reports a success."""
-        return document.get("data") if _code(document) in (OK, None) else None
+        """Return `data`, unless the envelope reports an error."""
+        return document.get("data") if (_code(document) or OK) < 400 else None
 
     def read_task(self, document: Any, now: int) -> TaskReport:
         """Read `{taskId, state, resultJson, failCode, failMsg}`."""
-        if not isinstance(document, dict) or not isinstance(document.get("state"), str):
-            raise Unreadable("an AI GPT Image task is an object with taskId and state")
-        state = document["state"]
-        return TaskReport(task_id(document.get("taskId")), state, _outcome(state, document))
+        task = task_object(document)
+        return self.report(task, task.get("taskId"), task.get("state"), now)
 
 
-def _code(document: Mapping[str, Any], name: str = "code") -> int | None:
-    code = document.get(name)
+def _code(document: Mapping[str, Any]) -> int | None:
+    code = document.get("code")
     return code if isinstance(code, int) and not isinstance(code, bool) else None
-
-
-def _outcome(state: str, task: dict[str, Any]) -> Outcome | None:
-    if state == SUCCESS:
-        return succeeded(images([(link, None) for link in _links(task.get("resultJson"))]))
-    if state == FAIL:
-        code = _code(task, "failCode")  # its type is not documented
-        named = str(code) if code else task.get("failCode")
-        return Outcome.failed(failure({"code": named, "message": task.get("failMsg")}, {}))
-    return None
-
-
-def _links(result: Any) -> list[Any]:
-    """Return the links in `resultJson`, which is JSON in a string.
-
-    Raises:
-        Unreadable: the string is not JSON. The next poll may bring a complete one.
-    """
-    try:
-        parsed = parse(result) if isinstance(result, str) and result else result
-    except NotJson as error:
-        raise Unreadable(f"resultJson is not JSON: {error}") from None
-    links = parsed.get("resultUrls") if isinstance(parsed, dict) else None
-    return links if isinstance(links, list) else []

@@ -24,11 +24,19 @@ from orchestrator.jobs.validation import (
     links,
     text,
 )
-from orchestrator.jsonio import NotJson, dump, parse
+from orchestrator.jsonio import NotJson, dump, parse, parse_lenient
 from orchestrator.net.addresses import callback_refusal
 from orchestrator.net.http_types import Call, File, Reply
 from orchestrator.providers.base import Capabilities, Provider
 from orchestrator.providers.catalog import Family, Model, as_written, to_body
+from orchestrator.providers.errors import (
+    by_status,
+    document_error,
+    failure,
+    provider_code,
+    thin_success,
+    words,
+)
 from orchestrator.providers.responses import (
     Accepted,
     Ambiguous,
@@ -37,14 +45,12 @@ from orchestrator.providers.responses import (
     TaskNotFound,
     TaskReport,
     Unreadable,
-    by_status,
-    failure,
-    images,
-    provider_code,
     succeeded,
     task_id,
-    words,
+    task_object,
 )
+from orchestrator.providers.results import images, result_images
+from orchestrator.providers.states import States
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import BadSignature, verify_timestamped_hex
 
@@ -71,6 +77,7 @@ __all__ = [
     "Rejected",
     "Reply",
     "Secret",
+    "States",
     "Status",
     "StrictSchema",
     "TaskNotFound",
@@ -81,16 +88,21 @@ __all__ = [
     "as_written",
     "by_status",
     "callback_refusal",
+    "document_error",
     "dump",
     "failure",
     "images",
     "link",
     "links",
     "parse",
+    "parse_lenient",
     "provider_code",
+    "result_images",
     "succeeded",
     "task_id",
+    "task_object",
     "text",
+    "thin_success",
     "to_body",
     "verify_timestamped_hex",
     "words",

@@ -1,20 +1,21 @@
 """The base class of provider adapters.
 
 An adapter does no I/O. It states what the provider can do and what its models accept, writes calls,
-and reads answers. This class decides once, for all providers, what may be requested and what an
-answer means. A subclass maps the provider's own names.
+and reads answers. This class decides once, for all providers, what may be requested, and its base
+class what an answer means. A subclass maps the provider's own names.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
-from orchestrator.jobs.model import Cost, ErrorCode, JobError, JobRequest
+from orchestrator.jobs.model import Cost, JobRequest
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation, checked
-from orchestrator.net.http_types import Call, Reply
+from orchestrator.net.http_types import Call
+from orchestrator.providers.answers import Answers, Capabilities
 from orchestrator.providers.catalog import (
     CALLBACK_FIELDS,
     Family,
@@ -27,50 +28,19 @@ from orchestrator.providers.catalog import (
     to_body,
 )
 from orchestrator.providers.prices import PriceTable
-from orchestrator.providers.responses import (
-    Accepted,
-    Ambiguous,
-    QueryFailed,
-    Rejected,
-    TaskNotFound,
-    TaskReport,
-    Unreadable,
-    bare_error,
-)
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import BadSignature
 
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What a provider can do besides submit and query."""
-
-    #: The provider calls our URL when a task is terminal.
-    callbacks: bool = False
-    #: The provider signs its callbacks with a secret of its console.
-    signed_callbacks: bool = False
-    #: A callback is only a hint: it makes a poll due at once, and the poll settles the job.
-    callback_is_hint: bool = False
-    #: Lifetime of our idempotency key at the provider, seconds. 0: the provider accepts no key.
-    idempotency_seconds: int = 0
-    #: Lifetime of image links, seconds. None: unknown, or stated for each link.
-    links_live_seconds: int | None = None
-    #: The form field for an image file. None: the provider accepts only links.
-    upload_field: str | None = None
+__all__ = ["Capabilities", "Provider"]
 
 
-class Provider(ABC):
+class Provider(Answers):
     """One provider's API. A subclass holds only the mapping of names."""
 
     #: The name in URLs, file names and, in upper case, settings.
     name: ClassVar[str]
-    #: The name as the provider's documents write it.
-    title: ClassVar[str]
     #: Scheme and host. None: the documents name no address, so the setting is required.
     base_url: ClassVar[str | None]
-    capabilities: ClassVar[Capabilities] = Capabilities()
-    #: Models by the provider's own names.
-    models: ClassVar[Mapping[str, Model]]
     #: Models by family name.
     families: ClassVar[Mapping[str, Family]] = {}
     #: The model for unlisted names in the native form. None: unlisted models are refused.
@@ -162,66 +132,6 @@ class Provider(ABC):
     def query_call(self, task_id: str) -> Call:
         """Return the call that queries a task."""
 
-    # Answers -------------------------------------------------------------------------------
-
-    def read_submit(self, reply: Reply) -> Accepted | Rejected | Ambiguous:
-        """Return the meaning of the answer to a submission. Never raises."""
-        document = reply.object()
-        if reply.status // 100 == 2 and document is not None:
-            accepted = self._accepted(document)
-            if accepted:
-                return accepted
-        error = self.read_error(reply.status, document) if document is not None else None
-        if error:
-            return Rejected(error, self._retry_after(reply, document))
-        if 300 <= reply.status < 500:
-            return Rejected(bare_error(reply), reply.retry_after())
-        return Ambiguous(f"HTTP {reply.status} without an error document", reply.retry_after())
-
-    def read_query(self, reply: Reply, now: int) -> TaskReport | TaskNotFound | QueryFailed:
-        """Return the meaning of the answer to a query; `now` in ms. Never raises."""
-        document = reply.object()
-        if reply.status // 100 == 2 and document is not None:
-            try:
-                return self.read_task(self.unwrap(document), now)
-            except Unreadable as unreadable:
-                reason = str(unreadable)
-        else:
-            reason = f"HTTP {reply.status} without an error document"
-        error = self.read_error(reply.status, document) if document is not None else None
-        if error and error.code is ErrorCode.NOT_FOUND:
-            return TaskNotFound()
-        error = error or JobError(ErrorCode.PROVIDER_UNAVAILABLE, reason, retryable=True)
-        return QueryFailed(error, self._retry_after(reply, document))
-
-    @abstractmethod
-    def read_accepted(self, document: dict[str, Any]) -> Accepted:
-        """Read a 2xx answer to a submission.
-
-        Raises:
-            Unreadable: the answer names no task.
-        """
-
-    @abstractmethod
-    def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
-        """Return the provider's error in a document, or None when it holds no such error."""
-
-    @abstractmethod
-    def read_task(self, document: Any, now: int) -> TaskReport:
-        """Read a task from a callback or from an unwrapped query answer; `now` in ms.
-
-        Raises:
-            Unreadable: the document is not a task.
-        """
-
-    def unwrap(self, document: dict[str, Any]) -> Any:
-        """Return the task inside the envelope of a query answer."""
-        return document
-
-    def hinted_retry_after(self, document: dict[str, Any]) -> float | None:
-        """Return the seconds to wait that an error document names, for answers without a header."""
-        return None
-
     def verify_callback(
         self, headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: int
     ) -> None:
@@ -271,15 +181,3 @@ class Provider(ABC):
         if option == "resolution" and tiered:
             allowed += f"; the resolution is part of the name {name}; {tiered[0]} accepts one"
         return Violation(option, value, allowed)
-
-    def _accepted(self, document: dict[str, Any]) -> Accepted | None:
-        try:
-            return self.read_accepted(document)
-        except Unreadable:
-            return None
-
-    def _retry_after(self, reply: Reply, document: dict[str, Any] | None) -> float | None:
-        asked = reply.retry_after()
-        if asked is None and document is not None:
-            asked = self.hinted_retry_after(document)
-        return asked

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -21,27 +22,18 @@ from orchestrator.providers.api import (
     Family,
     JobError,
     Model,
-    Outcome,
     Provider,
+    States,
     Status,
     StrictSchema,
     TaskReport,
-    Unreadable,
-    by_status,
     callback_refusal,
-    failure,
-    images,
+    document_error,
     links,
-    provider_code,
-    succeeded,
     task_id,
+    task_object,
     text,
-    words,
 )
-
-#: Terminal states. Every other state counts as running: pending, processing, new ones.
-#: `cancelled` is not in the task's enum, but the page documents callbacks for it.
-COMPLETED, FAILED, CANCELLED = "completed", "failed", "cancelled"
 
 #: `error.type` of a refusal -> our code, and whether the error may pass.
 ERROR_TYPES: Mapping[str, tuple[ErrorCode, bool]] = {
@@ -111,6 +103,17 @@ class EvoLink(Provider):
     title = "EvoLink"
     base_url = "https://api.evolink.ai"
     capabilities = Capabilities(callbacks=True, links_live_seconds=86_400)
+    #: `cancelled` is not in the task's enum, but the page documents callbacks for it.
+    states: ClassVar[States] = {
+        "pending": None,
+        "processing": None,
+        "completed": Status.SUCCEEDED,
+        "failed": Status.FAILED,
+        "cancelled": Status.CANCELLED,
+    }
+    results = ("results",)  # (public)
+    #: The page answers a submission with these instead of a task.
+    refusals = frozenset({"internal_server_error", "upstream_error", "service_unavailable_error"})
     models: ClassVar[Mapping[str, Model]] = {
         "nano-banana-2-lite": _GENERATION,
         "gemini-3-pro-image-preview": _GENERATION,
@@ -143,19 +146,16 @@ class EvoLink(Provider):
 
     def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
         """Read `{error: {code, message, type, param?, fallback_suggestion?}}`."""
-        error = document.get("error")
-        if status // 100 == 2 or not isinstance(error, dict):
-            return None
-        kind = provider_code(error.get("type"))
-        if status >= 500 and kind is None and "code" not in error:  # may come from a gateway
-            return None
-        ours, retryable = ERROR_TYPES.get(kind or "", by_status(status))
-        message = words(error.get("message"), f"HTTP {status}")
-        if isinstance(error.get("param"), str):
-            message = f"{message} ({error['param'][:100]})"
-        if isinstance(error.get("fallback_suggestion"), str):
-            message = f"{message}; {self.title} suggests: {error['fallback_suggestion'][:200]}"
-        return JobError(ours, message, kind or str(status), retryable)
+        error = document_error(status, document, {**TASK_ERRORS, **ERROR_TYPES})
+        details = document.get("error")
+        if error is None or not isinstance(details, dict):
+            return error
+        message = error.message
+        if isinstance(details.get("param"), str):
+            message = f"{message} ({details['param'][:100]})"
+        if isinstance(details.get("fallback_suggestion"), str):
+            message = f"{message}; {self.title} suggests: {details['fallback_suggestion'][:200]}"
+        return replace(error, message=message)
 
     def hinted_retry_after(self, document: dict[str, Any]) -> float | None:
         """Read `fallback_suggestion: retry after 60 seconds`."""
@@ -166,25 +166,16 @@ class EvoLink(Provider):
 
     def read_task(self, document: Any, now: int) -> TaskReport:
         """Read `{id, status, results[], error{code, message}, usage}`, also from callbacks."""
-        if not isinstance(document, dict) or not isinstance(document.get("status"), str):
-            raise Unreadable("an EvoLink task is an object with id and status")
-        state = document["status"]
-        return TaskReport(task_id(document.get("id")), state, _outcome(state, document, now))
-
-
-def _outcome(state: str, task: dict[str, Any], now: int) -> Outcome | None:
-    cost = _cost(task.get("usage"))
-    if state == COMPLETED:
-        results = task.get("results")
-        expires = now + 1000 * (EvoLink.capabilities.links_live_seconds or 0)
-        links_ = results if isinstance(results, list) else []
-        return succeeded(images([(link, expires) for link in links_]), cost)
-    if state == FAILED:
-        return Outcome.failed(failure(task.get("error"), TASK_ERRORS), cost)
-    if state == CANCELLED:
-        error = JobError(ErrorCode.CANCELLED, "the task was cancelled at EvoLink")
-        return Outcome(Status.CANCELLED, error=error, cost=cost)
-    return None
+        task = task_object(document)
+        return self.report(
+            task,
+            task.get("id"),
+            task.get("status"),
+            now,
+            error=task.get("error"),
+            codes=TASK_ERRORS,
+            cost=_cost(task.get("usage")),
+        )
 
 
 def _number(value: Any) -> float | None:

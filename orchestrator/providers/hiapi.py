@@ -21,31 +21,24 @@ from orchestrator.providers.api import (
     Family,
     JobError,
     Model,
-    Outcome,
     Provider,
     Rejected,
     Reply,
     Secret,
+    States,
+    Status,
     StrictSchema,
     TaskReport,
-    Unreadable,
     always,
-    by_status,
     callback_refusal,
-    failure,
-    images,
+    document_error,
     links,
-    provider_code,
-    succeeded,
     task_id,
+    task_object,
     text,
     verify_timestamped_hex,
     words,
 )
-
-#: Terminal states. Every other state counts as running: queued, handling, archiving (public), new
-#: ones.
-SUCCESS, FAIL = "success", "fail"
 
 #: `error_code` of the envelope (public) -> our code, and whether the error may pass.
 ERROR_CODES: Mapping[str, tuple[ErrorCode, bool]] = {
@@ -116,6 +109,12 @@ class HiAPI(Provider):
     }
     families: ClassVar[Mapping[str, Family]] = {"nano-banana-2": Family("Nano-Banana-2")}
     unlisted = Model(_AnyTask(), {})
+    states: ClassVar[States] = {
+        **dict.fromkeys(("queued", "handling", "archiving")),  # (public)
+        "success": Status.SUCCEEDED,
+        "fail": Status.FAILED,
+    }
+    results = ("output",)
 
     def callback_refusal(self, url: str) -> str | None:
         """Accept an HTTPS URL."""
@@ -141,16 +140,11 @@ class HiAPI(Provider):
     def read_accepted(self, document: dict[str, Any]) -> Accepted:
         """Read `data.taskId`."""
         data = document.get("data")
-        return Accepted(task_id(data.get("taskId") if isinstance(data, dict) else None))
+        return Accepted(task_id((data if isinstance(data, dict) else document).get("taskId")))
 
     def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
         """Read `{code, message, error_code}` (public)."""
-        code, message = provider_code(document.get("error_code")), document.get("message")
-        named = code or (isinstance(message, str) and (status < 500 or "code" in document))
-        if status // 100 == 2 or not named:  # a 5xx without a code may come from a gateway
-            return None
-        ours, retryable = ERROR_CODES.get(code or "", by_status(status))
-        return JobError(ours, words(message, f"HTTP {status}"), code or str(status), retryable)
+        return document_error(status, document, ERROR_CODES)
 
     def unwrap(self, document: dict[str, Any]) -> Any:
         """Return `data`, which holds the task of a query. A callback's body is the task itself."""
@@ -158,10 +152,15 @@ class HiAPI(Provider):
 
     def read_task(self, document: Any, now: int) -> TaskReport:
         """Read `{taskId, status, output[{url, type, expireAt}], error{code, message}}`."""
-        if not isinstance(document, dict) or not isinstance(document.get("status"), str):
-            raise Unreadable("a HiAPI task is an object with taskId and status")
-        state = document["status"]
-        return TaskReport(task_id(document.get("taskId")), state, _outcome(state, document))
+        task = task_object(document)
+        return self.report(
+            task,
+            task.get("taskId"),
+            task.get("status"),
+            now,
+            error=task.get("error"),
+            codes=ERROR_CODES,
+        )
 
     def verify_callback(
         self, headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: int
@@ -175,20 +174,3 @@ class HiAPI(Provider):
             now=now // 1000,
             tolerance=SIGNATURE_TOLERANCE_SECONDS,
         )
-
-
-def _outcome(state: str, task: dict[str, Any]) -> Outcome | None:
-    if state == SUCCESS:
-        output = task.get("output")
-        rows = [row for row in output if isinstance(row, dict)] if isinstance(output, list) else []
-        return succeeded(images([(row.get("url"), _expiry(row.get("expireAt"))) for row in rows]))
-    if state == FAIL:
-        return Outcome.failed(failure(task.get("error"), ERROR_CODES))
-    return None
-
-
-def _expiry(value: Any) -> int | None:
-    """Return `expireAt` (public) in ms. Its unit is not documented; seconds were seen."""
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value < 10**14:
-        return None
-    return value if value > 10**11 else value * 1000

@@ -32,6 +32,9 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "capabilities": Capabilities,
     "models": Mapping,
     "families": Mapping,
+    "states": Mapping,
+    "results": tuple,
+    "refusals": frozenset,
 }
 #: The providers of this package. A new one adds a line here.
 BUILT_IN: Mapping[str, Provider] = {

@@ -17,35 +17,28 @@ from orchestrator.providers.api import (
     Call,
     Capabilities,
     Family,
-    Image,
     InvalidRequest,
     JobError,
     JobRequest,
     Model,
     OneOfNames,
-    Outcome,
     Provider,
+    States,
+    Status,
     StrictSchema,
     TaskReport,
     Unreadable,
     Violation,
     always,
     as_written,
-    by_status,
-    failure,
-    images,
+    document_error,
     link,
     links,
-    provider_code,
-    succeeded,
     task_id,
+    task_object,
     text,
     to_body,
-    words,
 )
-
-#: Terminal states. Every other state counts as running: queued, processing, new ones.
-SUCCEEDED, FAILED = "succeeded", "failed"
 
 ASPECT_RATIOS = ("1:1", "2:3", "3:2", "3:4", "4:3", "4:5", "5:4", "9:16", "16:9", "21:9")
 TASK_TYPES = ("text2image", "image2image")
@@ -153,6 +146,13 @@ class UniAll(Provider):
         "nano-banana-pro": Family(_TIERS_PRO["1K"], _TIERS_PRO),
         "gpt-image-2": Family("gpt-image-2"),
     }
+    states: ClassVar[States] = {
+        "queued": None,
+        "processing": None,
+        "succeeded": Status.SUCCEEDED,
+        "failed": Status.FAILED,
+    }
+    results = ("metadata.result_urls", "result_url")  # the first holds all of several images
     poll_seconds = 2.0
     max_poll_seconds = 5.0
 
@@ -197,19 +197,16 @@ class UniAll(Provider):
 
     def read_accepted(self, document: dict[str, Any]) -> Accepted:
         """Read the task object, which may be finished already."""
-        report = self.read_task(self.unwrap(document), 0)
-        return Accepted(report.task_id, outcome=report.outcome)
+        task = self.unwrap(document)
+        try:
+            report = self.read_task(task, 0)
+        except Unreadable:  # it names a task, at least
+            return Accepted(task_id(task.get("task_id")))
+        return Accepted(report.task_id, outcome=report.outcome, thin_success=report.thin_success)
 
     def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
         """Read `{code, message}` or `{error: {code, message}}`. `success` is no error."""
-        error = document.get("error")
-        details = error if isinstance(error, dict) else document
-        code, message = provider_code(details.get("code")), details.get("message")
-        named = code or (400 <= status < 500 and isinstance(message, str))
-        if not named or code == "success":  # a 5xx without a code may come from a gateway
-            return None
-        ours, retryable = by_status(status)
-        return JobError(ours, words(message, f"HTTP {status}"), code or str(status), retryable)
+        return document_error(status, document, {})
 
     def unwrap(self, document: dict[str, Any]) -> Any:
         """Return `data`, which holds the task of a query. A submission answers the task itself."""
@@ -218,10 +215,10 @@ class UniAll(Provider):
 
     def read_task(self, document: Any, now: int) -> TaskReport:
         """Read `{task_id, status, progress, result_url, metadata{result_urls[]}, error}`."""
-        if not isinstance(document, dict) or not isinstance(document.get("status"), str):
-            raise Unreadable("a UniAll task is an object with task_id and status")
-        state = document["status"]
-        return TaskReport(task_id(document.get("task_id")), state, _outcome(state, document))
+        task = task_object(document)
+        return self.report(
+            task, task.get("task_id"), task.get("status"), now, error=task.get("error")
+        )
 
 
 def _size(options: dict[str, Any]) -> dict[str, str]:
@@ -239,23 +236,3 @@ def _size(options: dict[str, Any]) -> dict[str, str]:
         allowed = f"one of {', '.join(sorted(tiers))} with aspect_ratio {ratio}"
         raise InvalidRequest(Violation("resolution", tier, allowed))
     return {"size": tiers[tier]}
-
-
-def _outcome(state: str, task: dict[str, Any]) -> Outcome | None:
-    if state == SUCCEEDED:
-        return succeeded(_images(_links(task)) or _images([task.get("result_url")]))
-    if state == FAILED:
-        error = task.get("error")
-        return Outcome.failed(failure({"message": error} if isinstance(error, str) else error, {}))
-    return None
-
-
-def _links(task: dict[str, Any]) -> list[Any]:
-    """Return `metadata.result_urls`, which holds all links of several images."""
-    metadata = task.get("metadata")
-    links = metadata.get("result_urls") if isinstance(metadata, dict) else None
-    return links if isinstance(links, list) else []
-
-
-def _images(links: list[Any]) -> tuple[Image, ...]:
-    return images([(link, None) for link in links])

@@ -144,30 +144,40 @@ class AnswersContract(AdapterTests):
     # Answers to a query, and callbacks -----------------------------------------------------
 
     def test_an_unknown_state_counts_as_running(self) -> None:
-        for state in ("queued", "a-new-one", "", self.success.upper(), self.failure + " "):
+        for state in ("queued", "a-new-one", "", "success soon", "not done"):
             report = self.provider.read_task(self.task(**{self.state_field: state}), NOON)
-            assert (report.state, report.outcome) == (state, None)
+            assert (report.state, report.outcome, report.thin_success) == (state, None, None)
 
-    def test_success_without_an_image_is_a_failure_that_may_pass(self) -> None:
+    def test_a_running_task_shows_the_results_that_it_has_already(self) -> None:
+        task = {**self.with_links("https://e.example/a.png"), self.state_field: "a-new-one"}
+
+        report = self.provider.read_task(task, NOON)
+
+        assert report.outcome is None
+        assert [image.source_url for image in report.images] == ["https://e.example/a.png"]
+
+    def test_success_without_an_image_is_a_thin_success_that_may_pass(self) -> None:
         for task in (self.task(), self.with_links(), self.with_links("ftp://e.example/a", None, 7)):
-            outcome = self.provider.read_task(task, NOON).outcome
-            assert outcome is not None
-            assert outcome.status is Status.FAILED
-            assert outcome.error is not None
-            assert outcome.error.code is ErrorCode.GENERATION_FAILED
-            assert outcome.error.retryable
+            report = self.provider.read_task(task, NOON)
+            error = report.thin_success
+            assert report.outcome is None
+            assert error is not None
+            assert (error.code, error.retryable) == (ErrorCode.GENERATION_FAILED, True)
+            assert error.message == "the provider reported success without an image"
+
+    def test_a_thin_success_keeps_the_providers_reason(self) -> None:
+        for message, code, retryable in (
+            ("The image was blocked by our content policy.", ErrorCode.CONTENT_POLICY, False),
+            ("The upstream is having a bad day.", ErrorCode.GENERATION_FAILED, True),
+        ):
+            task = {**self.failed("NEW_ONE", message), self.state_field: self.success}
+            error = self.provider.read_task(task, NOON).thin_success
+            assert error is not None
+            assert (error.code, error.message, error.retryable) == (code, message, retryable)
+            assert error.provider_code == "NEW_ONE"
 
     def test_links_that_are_not_http_are_dropped(self) -> None:
-        odd: list[Any] = [
-            "javascript:alert(1)",
-            "file:///etc/passwd",
-            "//e.x/a.png",
-            "",
-            None,
-            7,
-            {},
-            ["x"],
-        ]
+        odd: list[Any] = ["javascript:alert(1)", "file:///etc/passwd", "", None, 7, {}, ["x"]]
         long = "https://e.example/" + "a" * 8192
 
         task = self.with_links("https://e.example/a.png", *odd, long, "http://e.example/b.png")
@@ -293,8 +303,10 @@ class AnswersContract(AdapterTests):
             assert report.outcome.status.terminal
             assert bool(report.outcome.images) == (report.outcome.status is Status.SUCCEEDED)
             assert bool(report.outcome.error) != bool(report.outcome.images)
-        if report.outcome and report.outcome.error:
-            self.check_error(report.outcome.error)
+            assert report.thin_success is None
+        for error in (report.outcome and report.outcome.error, report.thin_success):
+            if error:
+                self.check_error(error)
 
     def check_error(self, error: JobError) -> None:
         assert isinstance(error.code, ErrorCode)

@@ -250,9 +250,16 @@ class TestEvoLink(ProviderContract):
         assert isinstance(read, Rejected)
         assert read.retry_after == seconds
 
-    def test_an_error_in_a_2xx_is_not_a_rejection(self) -> None:
-        assert isinstance(self.submitted(200, self.payload("error_429")), Ambiguous)
-        assert self.queried(200, self.payload("error_404")) != TaskNotFound()
+    def test_an_error_in_a_2xx_is_a_no(self) -> None:
+        read = self.submitted(200, self.payload("error_429"))
+
+        assert isinstance(read, Rejected)
+        assert (read.error.code, read.retry_after) == (ErrorCode.RATE_LIMITED, 60.0)
+        assert self.queried(200, self.payload("error_404")) == TaskNotFound()
+
+    def test_an_undocumented_5xx_is_no_proof_that_there_is_no_task(self) -> None:
+        for error in ({"message": "x"}, {"message": "x", "code": 504}, {"type": "new"}):
+            assert isinstance(self.submitted(504, dump({"error": error})), Ambiguous)
 
     def test_a_retry_after_header_comes_before_the_hint(self) -> None:
         read = self.submitted(429, self.payload("error_429"), **{"retry-after": "3"})

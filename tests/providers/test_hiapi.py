@@ -212,26 +212,27 @@ class TestHiAPI(ProviderContract):
     def test_the_task_id_is_under_data(self) -> None:
         assert self.submitted(200, self.payload("accepted")) == Accepted(TASK)
 
-    @pytest.mark.parametrize(
-        ("code", "status", "ours", "retryable"),
-        [
-            ("INVALID_REQUEST", 400, ErrorCode.INVALID_REQUEST, False),
-            ("MODEL_UNAVAILABLE", 503, ErrorCode.PROVIDER_UNAVAILABLE, True),
-            ("TASK_FAILED", 500, ErrorCode.GENERATION_FAILED, False),
-            ("TASK_TIMEOUT", 504, ErrorCode.TIMEOUT, True),
-            ("STORAGE_UNAVAILABLE", 503, ErrorCode.PROVIDER_UNAVAILABLE, True),
-        ],
-    )
-    def test_each_error_code_is_a_rejection_with_the_providers_message(
-        self, code: str, status: int, ours: ErrorCode, retryable: bool
-    ) -> None:
-        message = self.document(f"error_{code}")["message"]
+    @pytest.mark.parametrize("code", sorted(ERROR_CODES))
+    def test_each_error_code_has_its_meaning_and_the_providers_message(self, code: str) -> None:
+        document = self.document(f"error_{code}")
 
-        read = self.submitted(status, self.payload(f"error_{code}"))
+        for status in (200, 400):
+            read = self.submitted(status, dump(document))
+            assert isinstance(read, Rejected)
+            assert (read.error.code, read.error.retryable) == ERROR_CODES[code] or (
+                read.error.code is ErrorCode.CONTENT_POLICY
+            )
+            assert (read.error.provider_code, read.error.message) == (code, document["message"])
 
-        assert isinstance(read, Rejected)
-        assert (read.error.code, read.error.retryable) == (ours, retryable)
-        assert (read.error.provider_code, read.error.message) == (code, message)
+    @pytest.mark.parametrize("code", sorted(ERROR_CODES.keys() - {"INVALID_REQUEST"}))
+    def test_a_5xx_is_no_proof_that_there_is_no_task(self, code: str) -> None:
+        document = self.document(f"error_{code}")
+        if "safety" in document["message"]:
+            document["message"] = "it failed"
+
+        read = self.submitted(504, dump(document), **{"retry-after": "9"})
+
+        assert read == Ambiguous(f"HTTP 504: {document['message']}", 9.0)
 
     @pytest.mark.parametrize(
         ("status", "ours", "retryable"),
@@ -254,12 +255,15 @@ class TestHiAPI(ProviderContract):
             assert (read.error.code, read.error.retryable) == (ours, retryable)
             assert read.retry_after == 11.0
 
-    @pytest.mark.parametrize("named", [{"code": 500}, {"error_code": "NEW"}])
-    def test_its_own_500_names_a_code(self, named: dict[str, Any]) -> None:
-        read = self.submitted(500, dump({"message": "broken", **named}))
+    @pytest.mark.parametrize("named", [{"code": 504}, {"error_code": "NEW"}, {}])
+    def test_the_same_key_goes_out_again_after_its_own_5xx(self, named: dict[str, Any]) -> None:
+        body = dump({"message": "upstream request timeout", **named})
 
-        assert isinstance(read, Rejected)
-        assert (read.error.code, read.error.retryable) == (ErrorCode.PROVIDER_UNAVAILABLE, True)
+        for status in (500, 504):
+            read = self.submitted(status, body)
+            assert read == Ambiguous(f"HTTP {status}: upstream request timeout")
+        if "code" in named:
+            assert self.submitted(200, body) == Ambiguous("HTTP 200: upstream request timeout")
 
     @pytest.mark.parametrize(
         ("code", "status"), list(zip(sorted(KEY_CODES), (422, 409), strict=True))
@@ -273,10 +277,10 @@ class TestHiAPI(ProviderContract):
 
         assert read == Ambiguous(message, 2.0)
 
-    def test_an_error_in_a_2xx_is_not_a_rejection(self) -> None:
+    def test_an_error_in_a_2xx_is_a_no(self) -> None:
         body = self.payload("error_INVALID_REQUEST")
 
-        assert isinstance(self.submitted(200, body), Ambiguous)
+        assert isinstance(self.submitted(200, body), Rejected)
         assert isinstance(self.queried(200, body), QueryFailed)
 
     def test_a_plain_422_is_a_no(self) -> None:
@@ -308,8 +312,12 @@ class TestHiAPI(ProviderContract):
             (-5, None),
             (10**14, None),
             (True, None),
-            ("1796604800", None),
-            (1.5, None),
+            ("1796604800", 1_796_604_800_000),
+            (3600, NOON + 3_600_000),
+            (NOON - 1, None),
+            (NOON // 1000 - 1, None),
+            ("soon", None),
+            ([], None),
             (None, None),
         ],
     )
@@ -329,7 +337,7 @@ class TestHiAPI(ProviderContract):
 
         assert outcome is not None
         assert outcome.error is not None
-        assert outcome.error.code is ErrorCode.GENERATION_FAILED
+        assert outcome.error.code is ErrorCode.CONTENT_POLICY
         assert outcome.error.message == task["error"]["message"]
         assert outcome.error.provider_code == "TASK_FAILED"
         assert not outcome.error.retryable
@@ -349,8 +357,10 @@ class TestHiAPI(ProviderContract):
     def test_a_bare_404_is_trouble_since_a_wrong_base_url_answers_so_too(self) -> None:
         assert isinstance(self.queried(404, b"<html>"), QueryFailed)
 
-    def test_a_task_outside_of_its_envelope_is_not_read_as_a_query(self) -> None:
-        assert isinstance(self.queried(200, self.payload("task_success")), QueryFailed)
+    def test_a_task_outside_of_its_envelope_is_read_too(self) -> None:
+        report = self.queried(200, self.payload("task_success"))
+
+        assert report == self.provider.read_task(self.document("task_success"), NOON)
 
 
 def signed(body: bytes, now: int) -> dict[str, str]:

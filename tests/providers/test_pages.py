@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.providers import BUILT_IN, listing
 from orchestrator.providers.catalog import limits
-from orchestrator.providers.responses import by_status
+from orchestrator.providers.errors import by_status
 from tests.providers.pages import DOCS, errors_by_code, errors_by_status, page
 
 HEADINGS = [

@@ -78,6 +78,8 @@ def test_a_plug_in_needs_no_capabilities(load: Load) -> None:
         ("models = {", "models, unused = [], {", "models must be a Mapping; got list"),
         ('Model(Body(), {"prompt": ("prompt",)})', "7", "models['mill-1'] must be a Model"),
         ("    def submit", "    capabilities = None\n\n    def submit", "capabilities must be a"),
+        ("    def submit", '    results = "output"\n\n    def submit', "results must be a tuple"),
+        ("    def submit", "    states = ()\n\n    def submit", "states must be a Mapping"),
     ],
 )
 def test_an_attribute_of_another_type_is_refused_by_name(

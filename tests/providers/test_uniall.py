@@ -442,22 +442,44 @@ class TestUniAll(ProviderContract):
             (402, ErrorCode.INSUFFICIENT_CREDITS, False),
             (403, ErrorCode.PERMISSION, False),
             (429, ErrorCode.RATE_LIMITED, True),
-            (500, ErrorCode.PROVIDER_UNAVAILABLE, True),
+            (200, ErrorCode.UNKNOWN, False),
         ],
     )
-    @pytest.mark.parametrize("name", ["error_flat", "error_nested"])
     def test_an_error_is_a_rejection_by_its_status_with_the_providers_message(
-        self, name: str, status: int, ours: ErrorCode, retryable: bool
+        self, status: int, ours: ErrorCode, retryable: bool
     ) -> None:
-        document = self.document(name)
-        value = document.get("error", document)
+        error = {"code": "no_channel", "message": "no such channel"}
+        for document in (error, {"error": error}):
+            read = self.submitted(status, dump(document), **{"retry-after": "4"})
 
-        read = self.submitted(status, dump(document), **{"retry-after": "4"})
+            assert isinstance(read, Rejected)
+            assert (read.error.code, read.error.retryable) == (ours, retryable)
+            assert (read.error.message, read.error.provider_code) == (
+                error["message"],
+                error["code"],
+            )
+            assert read.retry_after == 4.0
+
+    @pytest.mark.parametrize("status", [200, 400, 403, 429, 502])
+    @pytest.mark.parametrize(
+        ("name", "ours"),
+        [
+            ("error_flat", ErrorCode.INSUFFICIENT_CREDITS),
+            ("error_nested", ErrorCode.AUTHENTICATION),
+        ],
+    )
+    def test_code_and_words_count_before_the_status(
+        self, name: str, ours: ErrorCode, status: int
+    ) -> None:
+        read = self.submitted(status, self.payload(name))
 
         assert isinstance(read, Rejected)
-        assert (read.error.code, read.error.retryable) == (ours, retryable)
-        assert (read.error.message, read.error.provider_code) == (value["message"], value["code"])
-        assert read.retry_after == 4.0
+        assert read.error.code is ours
+
+    def test_a_5xx_is_no_proof_that_there_is_no_task(self) -> None:
+        body = dump({"code": "upstream_error", "message": "no answer"})
+
+        assert self.submitted(502, body) == Ambiguous("HTTP 502: no answer")
 
     def test_an_error_with_a_message_alone_has_its_status_for_a_code(self) -> None:
         read = self.submitted(403, b'{"message":"no channel for this model"}')
@@ -481,11 +503,22 @@ class TestUniAll(ProviderContract):
             b'{"code":"success","message":"","data":null}',
             b'{"code":200,"message":"ok"}',
             b'{"message":"on its way"}',
-            b'{"task_id":"task_xxx"}',
         ],
     )
     def test_a_2xx_that_names_no_task_and_no_error_is_ambiguous(self, body: bytes) -> None:
         assert isinstance(self.submitted(200, body), Ambiguous)
+
+    def test_an_answer_that_only_names_the_task_is_accepted(self) -> None:
+        assert self.submitted(200, b'{"task_id":"task_xxx"}') == Accepted(TASK)
+
+    def test_a_thin_success_is_accepted_with_its_error(self) -> None:
+        document = {**self.document("accepted"), "result_url": None}
+
+        read = self.submitted(200, dump(document))
+
+        assert isinstance(read, Accepted)
+        assert read.outcome is None
+        assert read.thin_success is not None
 
     # Answers to a query --------------------------------------------------------------------
 
@@ -508,7 +541,7 @@ class TestUniAll(ProviderContract):
         assert self.links_of(report) == [f"https://example.com/result-{n}.png" for n in (1, 2, 3)]
 
     @pytest.mark.parametrize("metadata", [None, 7, [], {}, {"result_urls": None}])
-    @pytest.mark.parametrize("urls", [None, 7, True, "x", [], {}, [None], ["ftp://e.example/a"]])
+    @pytest.mark.parametrize("urls", [None, True, "x", [], {}, [None], ["ftp://e.example/a"]])
     def test_without_links_in_its_metadata_the_one_result_url_counts(
         self, metadata: Any, urls: Any
     ) -> None:
@@ -529,10 +562,12 @@ class TestUniAll(ProviderContract):
             ("the upstream said no", "the upstream said no", None),
             ({"code": "upstream", "message": "no"}, "no", "upstream"),
             ({"message": "no"}, "no", None),
-            ({"code": 7, "message": ["no"]}, "the task failed", None),
+            ({"code": 7, "message": ["no"]}, "the task failed", "7"),
+            ('{"code": "upstream", "message": "no"}', "no", "upstream"),
             ("", "the task failed", None),
             (None, "the task failed", None),
-            (["no"], "the task failed", None),
+            (["no"], "no", None),
+            ([7], "the task failed", None),
             (7, "the task failed", None),
         ],
     )

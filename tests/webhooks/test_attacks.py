@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from tests.webhooks.conftest import Open
 from tests.webhooks.kit import SECRET, Receiver, another_job_id, signed
 from webhooks.receiver import MAX_BODY_BYTES, STATUS_OF
 
-GOOD = b'{"taskId":"task-1","status":"success","output":[]}'
+GOOD = b'{"taskId":"task-1","status":"success","output":[{"url":"https://cdn.example.com/0.png"}]}'
 
 
 def everything(redis: Redis) -> dict[str, Any]:
@@ -80,7 +81,6 @@ def swapped(receiver: Receiver, job_id: str) -> str:
 
 
 DEEP = b'{"taskId":"task-1","status":"success","x":' + b"[" * 2000 + b"]" * 2000 + b"}"
-FLAT = b'{"taskId":"task-1","status":"success","x":%s}'
 ATTACKS: dict[str, Attack] = {
     # Tokens
     "a wrong token": Attack(404, token(lambda _: "A" * 43)),
@@ -123,20 +123,15 @@ ATTACKS: dict[str, Attack] = {
     ),
     "an empty body": no_task(b""),
     "a body that is not UTF-8": no_task(b'{"taskId":"\xff\xfe","status":"success"}'),
-    "a body in UTF-16": no_task(GOOD.decode().encode("utf-16")),
-    "a body with a byte order mark": no_task(b"\xef\xbb\xbf" + GOOD),
-    "a body that is not JSON": no_task(b"taskId=task-1&status=success"),
+    "a body that is not JSON": no_task(b"task-1 is a success"),
     "a body that is XML": no_task(b'<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><x>&e;</x>'),
     "a body that is cut off": no_task(GOOD[:-5]),
     "a deep body": no_task(DEEP),
-    "a body with NaN": no_task(FLAT % b"NaN"),
-    "a body with Infinity": no_task(FLAT % b"-Infinity"),
-    "a body with 10^400": no_task(FLAT % b"1e400"),
-    "a body with 10^400 in full": no_task(FLAT % (b"1" + b"0" * 400)),
+    "a compressed body that is too large": no_task(gzip.compress(b" " * 5 * 1024 * 1024 + GOOD)),
+    "a compressed body that is cut off": no_task(gzip.compress(GOOD)[:-9]),
+    "a form without a task": no_task(b"data=%5B%5D&status=success"),
     "a body with a lone surrogate": no_task(b'{"taskId":"\\ud800","status":"success"}'),
-    "a body with a NUL": no_task(GOOD + b"\x00"),
     "two bodies": no_task(GOOD + GOOD),
-    "a list": no_task(b"[" + GOOD + b"]"),
     "no task id": no_task(b'{"status":"success"}'),
     "a task id that is an object": no_task(b'{"taskId":{"$ne":""},"status":"success"}'),
     "an empty task id": no_task(b'{"taskId":"","status":"success"}'),

@@ -1,0 +1,252 @@
+"""What the answers and callbacks of a provider mean. A provider's adapter inherits it.
+
+An adapter reads its provider's own names. This module decides once, for all providers, which answer
+is a task, a refusal or neither, and reads what the documents do not say: other spellings, forms and
+envelopes.
+"""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from orchestrator.jobs.model import Cost, ErrorCode, Image, JobError, Outcome, Status
+from orchestrator.net.http_types import Reply
+from orchestrator.providers.catalog import Model
+from orchestrator.providers.envelopes import inner_documents
+from orchestrator.providers.errors import Codes, bare_error, failure, reason_of, thin_success
+from orchestrator.providers.responses import (
+    Accepted,
+    Ambiguous,
+    QueryFailed,
+    Rejected,
+    TaskNotFound,
+    TaskReport,
+    Unreadable,
+    task_id,
+)
+from orchestrator.providers.results import result_images
+from orchestrator.providers.states import States, terminal_status
+
+_SERVER_ERROR = re.compile(r"5\d\d")
+#: Errors that prove that there is no task, whatever the HTTP status is.
+_REFUSALS = frozenset(
+    {
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.AUTHENTICATION,
+        ErrorCode.INSUFFICIENT_CREDITS,
+        ErrorCode.PERMISSION,
+        ErrorCode.NOT_FOUND,
+        ErrorCode.TOO_LARGE,
+        ErrorCode.RATE_LIMITED,
+        ErrorCode.TASK_LIMIT,
+        ErrorCode.CONTENT_POLICY,
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a provider can do besides submit and query."""
+
+    #: The provider calls our URL when a task is terminal.
+    callbacks: bool = False
+    #: The provider signs its callbacks with a secret of its console.
+    signed_callbacks: bool = False
+    #: A callback is only a hint: it makes a poll due at once, and the poll settles the job.
+    callback_is_hint: bool = False
+    #: Lifetime of our idempotency key at the provider, seconds. 0: the provider accepts no key.
+    idempotency_seconds: int = 0
+    #: Lifetime of image links, seconds. None: unknown, or stated for each link.
+    links_live_seconds: int | None = None
+    #: The form field for an image file. None: the provider accepts only links.
+    upload_field: str | None = None
+
+
+class Answers(ABC):
+    """The reading side of a provider. A subclass maps the provider's own names."""
+
+    #: The name as the provider's documents write it.
+    title: ClassVar[str]
+    capabilities: ClassVar[Capabilities] = Capabilities()
+    #: Models by the provider's own names.
+    models: ClassVar[Mapping[str, Model]]
+    #: The documented states -> terminal status, or None while the task runs. Case does not matter,
+    #: and the usual synonyms of terminal states are known. Every other state counts as running.
+    states: ClassVar[States] = {}
+    #: The documented places of a task's images, such as `metadata.result_urls`. The usual places
+    #: are searched after them.
+    results: ClassVar[tuple[str, ...]] = ()
+    #: The provider's codes of 5xx answers that prove that there is no task. After any other 5xx
+    #: there may be one.
+    refusals: ClassVar[frozenset[str]] = frozenset()
+
+    def read_submit(self, reply: Reply) -> Accepted | Rejected | Ambiguous:
+        """Return the meaning of the answer to a submission. Never raises."""
+        document = reply.object()
+        if reply.status // 100 == 2 and document is not None:
+            accepted = self._accepted(document)
+            if accepted:
+                return accepted
+        error = self.read_error(reply.status, document) if document is not None else None
+        wait = self._retry_after(reply, document)
+        if error and self._proves_no_task(reply.status, error):
+            return Rejected(error, wait)
+        if error:
+            return Ambiguous(f"HTTP {reply.status}: {error.message}", wait)
+        if 300 <= reply.status < 500:
+            return Rejected(bare_error(reply), wait)
+        return Ambiguous(f"HTTP {reply.status} without an error document", wait)
+
+    def read_query(self, reply: Reply, now: int) -> TaskReport | TaskNotFound | QueryFailed:
+        """Return the meaning of the answer to a query; `now` in ms. Never raises."""
+        document = reply.object()
+        reason = f"HTTP {reply.status} without an error document"
+        error = None
+        if document is not None:
+            error = self.read_error(reply.status, document)
+            if reply.status // 100 == 2:
+                try:
+                    return self._queried(document, error, now)
+                except Unreadable as unreadable:
+                    reason = str(unreadable)
+        if error and error.code is ErrorCode.NOT_FOUND:
+            return TaskNotFound()
+        error = error or JobError(ErrorCode.PROVIDER_UNAVAILABLE, reason, retryable=True)
+        return QueryFailed(error, self._retry_after(reply, document))
+
+    def read_callback(self, document: Any, now: int) -> TaskReport:
+        """Read a task from the JSON of a callback, also in an envelope; `now` in ms.
+
+        Raises:
+            Unreadable: there is no task in it.
+        """
+        reason: Unreadable | None = None
+        for candidate in reversed(inner_documents(document)):
+            try:
+                return self.read_task(candidate, now)
+            except Unreadable as unreadable:
+                reason = unreadable
+        raise reason or Unreadable("the body is not a JSON object")
+
+    @abstractmethod
+    def read_accepted(self, document: dict[str, Any]) -> Accepted:
+        """Read a 2xx answer to a submission.
+
+        Raises:
+            Unreadable: the answer names no task.
+        """
+
+    @abstractmethod
+    def read_error(self, status: int, document: dict[str, Any]) -> JobError | None:
+        """Return the provider's error in a document, or None when it holds no such error."""
+
+    @abstractmethod
+    def read_task(self, document: Any, now: int) -> TaskReport:
+        """Read a task from a callback or from an unwrapped query answer; `now` in ms.
+
+        Raises:
+            Unreadable: the document is not a task.
+        """
+
+    def report(
+        self,
+        task: Mapping[str, Any],
+        identifier: Any,
+        state: Any,
+        now: int,
+        *,
+        error: Any = None,
+        codes: Codes | None = None,
+        cost: Cost | None = None,
+    ) -> TaskReport:
+        """Return the report of a task, with its images from `results` or another usual place.
+
+        Args:
+            task: the provider's object.
+            identifier: its id.
+            state: its state, which `states` or a usual synonym explains.
+            now: ms.
+            error: the provider's error, if it has a place of its own in the task.
+            codes: the provider's codes -> our code, and whether the error may pass.
+            cost: the reported cost.
+
+        Raises:
+            Unreadable: id or state are none.
+        """
+        if not isinstance(state, str):
+            raise Unreadable(f"a task of {self.title} has an id and a state")
+        found = self._images(task, now)
+        report = TaskReport(task_id(identifier), state)
+        reason, known = reason_of(task, error), codes or {}
+        match terminal_status(state, self.states):
+            case None:
+                return replace(report, images=found)
+            case Status.SUCCEEDED if found:
+                return replace(report, outcome=Outcome.succeeded(found, cost))
+            case Status.SUCCEEDED:
+                return replace(report, thin_success=thin_success(reason, known))
+            case Status.CANCELLED:
+                message = failure(reason, known, f"the task was cancelled at {self.title}").message
+                cancelled = JobError(ErrorCode.CANCELLED, message)
+                outcome = Outcome(Status.CANCELLED, error=cancelled, cost=cost)
+            case _:
+                outcome = Outcome.failed(failure(reason, known), cost)
+        return replace(report, outcome=outcome, images=found)
+
+    def unwrap(self, document: dict[str, Any]) -> Any:
+        """Return the task inside the envelope of a query answer."""
+        return document
+
+    def hinted_retry_after(self, document: dict[str, Any]) -> float | None:
+        """Return the seconds to wait that an error document names, for answers without a header."""
+        return None
+
+    def _accepted(self, document: dict[str, Any]) -> Accepted | None:
+        """Return what the answer says of a task, or None when it names none."""
+        for candidate in inner_documents(document):
+            try:
+                return self.read_accepted(candidate)
+            except Unreadable:
+                continue
+        return None
+
+    def _queried(self, document: dict[str, Any], error: JobError | None, now: int) -> TaskReport:
+        """Return the task in an answer to a query. In an envelope with an error there is none.
+
+        Raises:
+            Unreadable: there is no task in it.
+        """
+        try:
+            return self.read_task(self.unwrap(document), now)
+        except Unreadable:
+            return self.read_task(document, now) if error else self.read_callback(document, now)
+
+    def _proves_no_task(self, status: int, error: JobError) -> bool:
+        """Return whether an error proves that the provider made no task."""
+        if error.code in _REFUSALS or error.provider_code in self.refusals:
+            return True
+        # To send the same key again is safe, so such a provider's own 5xx in a 200 proves nothing.
+        inner = self.capabilities.idempotency_seconds and _SERVER_ERROR.fullmatch(
+            error.provider_code or ""
+        )
+        return status < 500 and not inner
+
+    def _images(self, task: Mapping[str, Any], now: int) -> tuple[Image, ...]:
+        lifetime = self.capabilities.links_live_seconds
+        expires = now + 1000 * lifetime if lifetime and now else None
+        return result_images(task, self.results, inputs=self._inputs(), now=now, expires=expires)
+
+    def _inputs(self) -> set[str]:
+        """Return the names of the request's images."""
+        paths = (model.options.get("images", ()) for model in self.models.values())
+        return {path[-1] for path in paths if path} | {self.capabilities.upload_field or ""}
+
+    def _retry_after(self, reply: Reply, document: dict[str, Any] | None) -> float | None:
+        asked = reply.retry_after()
+        if asked is None and document is not None:
+            asked = self.hinted_retry_after(document)
+        return asked

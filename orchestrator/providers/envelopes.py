@@ -1,0 +1,47 @@
+"""Finds documents inside the envelopes that APIs and gateways put around them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.jsonio import parse_embedded
+
+#: The usual names of what an envelope holds.
+_NAMES = (
+    *("data", "task", "job", "payload", "body", "result", "response", "event", "object"),
+    *("detail", "record", "item", "message"),
+)
+#: The deepest envelope that is opened, and the most documents that are found.
+_MAX_DEPTH = 6
+_MAX_DOCUMENTS = 20
+
+
+def inner_documents(value: Any) -> list[dict[str, Any]]:
+    """Return the objects in a JSON value, the outermost first.
+
+    An object, a list with one element and JSON text are opened. In an object the usual names are
+    looked at, or the only field.
+    """
+    found: list[dict[str, Any]] = []
+    _collect(value, _MAX_DEPTH, found)
+    return found
+
+
+def _collect(value: Any, depth: int, found: list[dict[str, Any]]) -> None:
+    if depth == 0 or len(found) >= _MAX_DOCUMENTS:
+        return
+    if isinstance(value, str):
+        _collect(parse_embedded(value), depth - 1, found)
+    elif isinstance(value, list) and len(value) == 1:
+        _collect(value[0], depth - 1, found)
+    elif isinstance(value, dict):
+        found.append(value)
+        for inner in _contents(value):
+            _collect(inner, depth - 1, found)
+
+
+def _contents(envelope: Mapping[str, Any]) -> list[Any]:
+    if len(envelope) == 1:
+        return [*envelope.values()]
+    return [envelope[name] for name in _NAMES if name in envelope]

@@ -1,0 +1,280 @@
+"""The errors in providers' answers. The provider's code and words decide before the HTTP status."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from orchestrator.jobs.model import ErrorCode, JobError, Status
+from orchestrator.jsonio import NotJson, parse_lenient
+from orchestrator.net.http_types import Reply
+from orchestrator.providers.states import terminal_status
+
+#: A provider's code -> our code, and whether the error may pass.
+Codes = Mapping[str, tuple[ErrorCode, bool]]
+
+#: The longest stored error message and error code. Characters.
+_MAX_MESSAGE_CHARACTERS = 1000
+_MAX_CODE_CHARACTERS = 100
+
+#: HTTP status -> error code, and whether the error may pass. For answers without a better reason.
+STATUS_ERRORS: Mapping[int, tuple[ErrorCode, bool]] = {
+    400: (ErrorCode.INVALID_REQUEST, False),
+    401: (ErrorCode.AUTHENTICATION, False),
+    402: (ErrorCode.INSUFFICIENT_CREDITS, False),
+    403: (ErrorCode.PERMISSION, False),
+    404: (ErrorCode.NOT_FOUND, False),
+    408: (ErrorCode.TIMEOUT, True),
+    409: (ErrorCode.TASK_LIMIT, True),
+    413: (ErrorCode.TOO_LARGE, False),
+    422: (ErrorCode.INVALID_REQUEST, False),
+    429: (ErrorCode.RATE_LIMITED, True),
+}
+#: Statuses that mean the same as the code of a failed task.
+_TASK_STATUSES = (402, 429)
+
+#: Our codes of documented codes that the words may refine: they have many reasons.
+_GENERAL = frozenset(
+    {
+        ErrorCode.INVALID_REQUEST,
+        ErrorCode.PERMISSION,
+        ErrorCode.GENERATION_FAILED,
+        ErrorCode.PROVIDER_UNAVAILABLE,
+        ErrorCode.UNKNOWN,
+    }
+)
+_MONEY = r"(credits?|balance|quota|funds?)"
+#: The usual words of providers -> our code, and whether the error may pass. The first match counts.
+_WORDS: tuple[tuple[re.Pattern[str], tuple[ErrorCode, bool]], ...] = tuple(
+    (re.compile(pattern, re.IGNORECASE), meaning)
+    for pattern, meaning in (
+        (
+            r"(\b|_)(insufficient|(not|n't) (have )?(enough|sufficient)|no|out of|low on)[\s_-]*"
+            rf"((account|user|your|any|remaining)[\s_-]+)?{_MONEY}(\b|_)"
+            rf"|\b{_MONEY}[\s_-]+((is|are|has|have)[\s_-]+)?(been[\s_-]+)?"
+            r"(insufficient|not[\s_-]+enough|too[\s_-]+low|used[\s_-]+up|exhausted|depleted)"
+            r"|exceeded your current quota|payment[\s_-]*required|\barrear"
+            r"|billing[\s_-]*(hard[\s_-]*)?limit|please (recharge|top[\s_-]*up)|top[\s_-]*up your"
+            rf"|(buy|purchase) (more )?{_MONEY}|余额不足|额度不足|积分不足|欠费",
+            (ErrorCode.INSUFFICIENT_CREDITS, False),
+        ),
+        (
+            r"content[\s_-]*(policy|policies|moderation|filter|violation|safety)"
+            r"|policy[\s_-]*violation|violat\w+\b.{0,40}\b(policy|policies|guidelines|terms|rules)"
+            r"|safety[\s_-]*(system|filter|polic|check|setting|guideline|reason)|\bnsfw\b"
+            r"|(blocked|rejected|flagged|refused)\b.{0,40}\b(moderation|safety)"
+            r"|moderation[\s_-]*(block|reject|flag|violation)|sensitive[\s_-]*(content|words?)"
+            r"|(prohibited|inappropriate|unsafe)[\s_-]*content|敏感|违规",
+            (ErrorCode.CONTENT_POLICY, False),
+        ),
+        (
+            r"(active|concurrent|running)[\s_-]*(task|job|request)s?[\s_-]*(limit|exceeded)"
+            r"|too many (active|concurrent|running)|concurrency[\s_-]*limit|task[\s_-]*limit",
+            (ErrorCode.TASK_LIMIT, True),
+        ),
+        (
+            r"rate[\s_-]*limit|too[\s_-]*many[\s_-]*requests|too[\s_-]*frequent|throttl"
+            r"|requests per (second|minute|hour)|请求过于频繁|限流",
+            (ErrorCode.RATE_LIMITED, True),
+        ),
+        (
+            r"(invalid|incorrect|expired|unknown|wrong)[\s_-]+(or expired[\s_-]+)?"
+            r"(api[\s_-]*key|access[\s_-]*token|token)\b|unauthori[sz]ed|authentication[\s_-]fail",
+            (ErrorCode.AUTHENTICATION, False),
+        ),
+    )
+)
+#: The longest text in which these words are searched. Characters.
+_MAX_SEARCHED_CHARACTERS = 2000
+
+#: Names of an error's fields, the best first.
+_CODE_NAMES = (
+    *("error_code", "errorCode", "failCode", "fail_code", "err_code", "errcode"),
+    *("code", "status_code", "statusCode"),
+)
+_MESSAGE_NAMES = (
+    *("message", "msg", "failMsg", "fail_msg", "fail_reason", "failReason", "failure_reason"),
+    *("error_message", "errorMessage", "error_msg", "errorMsg", "errmsg", "detail", "reason"),
+    *("description", "error_description"),
+)
+#: Codes and words that are no error, in lower case. Neither are numbers below 400.
+_FINE = frozenset(
+    {"", "success", "successful", "succeeded", "ok", "okay", "accepted", "created", "null", "none"}
+)
+#: The first number that is the code of an error.
+_MIN_ERROR_NUMBER = 400
+
+
+def failure(error: Any, known: Codes, fallback: str = "the task failed") -> JobError:
+    """Return the error of a failed task from the provider's reason.
+
+    Args:
+        error: the provider's error: an object, its JSON text, or a sentence.
+        known: the provider's codes -> our code, and whether the error may pass. Another code is a
+            failed generation, unless it or the words name a usual reason.
+        fallback: the message without one.
+    """
+    details = _details(error)
+    named, number, message = _named(details, known), _number(details), _message(details)
+    listed = STATUS_ERRORS[number] if number in _TASK_STATUSES else None
+    unlisted = listed or (ErrorCode.GENERATION_FAILED, False)
+    code, retryable = _meaning(named, message, known, unlisted)
+    shown = named or (str(number) if number is not None else None)
+    return JobError(code, words(message, fallback), provider_code(shown), retryable)
+
+
+def thin_success(error: Any, known: Codes) -> JobError:
+    """Return the error of a success without a result. It may pass unless the provider says no."""
+    given = failure(error, known, "the provider reported success without an image")
+    listed = given.provider_code in known
+    return replace(
+        given,
+        retryable=given.retryable or (given.code is ErrorCode.GENERATION_FAILED and not listed),
+    )
+
+
+def reason_of(task: Mapping[str, Any], error: Any) -> Any:
+    """Return the provider's reason: its error, or else the usual fields of the task itself."""
+    details = _details(error)
+    if _message(details) or _named(details, {}) or _number(details):
+        return error
+    beside = ("fail", "err", "message", "msg", "reason")
+    return {name: value for name, value in task.items() if name.lower().startswith(beside)}
+
+
+def document_error(
+    status: int, document: Mapping[str, Any], known: Codes, field: str = "error"
+) -> JobError | None:
+    """Return the error in an answer, or None when the answer reports none.
+
+    An error is an object or a sentence in `field`, the code of an error, `success: false`, a state
+    of failure, the usual words of a refusal, or any message with an HTTP status from 400.
+
+    Args:
+        status: HTTP status.
+        document: the answer.
+        known: the provider's codes -> our code, and whether the error may pass.
+        field: the name of the error object.
+    """
+    inner = _details(document.get(field) or document.get("errors"))
+    named = _named(inner, known) or _named({**document, "type": None}, known)
+    number = _error_number(inner) or _error_number(document)
+    message = _message(inner) or _message(document)
+    stated = named or number or _message(inner) or _usual(message)
+    answered = status >= _MIN_ERROR_NUMBER and message
+    if not (stated or answered or _is_refused(document, field)):
+        return None
+    effective = number or status
+    code, retryable = _meaning(named, message, known, _by_number(effective, status))
+    missing = f"HTTP {status}" if number in (None, status) else f"code {number}"
+    shown = named or (str(effective) if effective >= _MIN_ERROR_NUMBER else None)
+    return JobError(code, words(message, missing), provider_code(shown), retryable)
+
+
+def bare_error(reply: Reply) -> JobError:
+    """Return the error of an answer without an error document of the provider."""
+    code, retryable = by_status(reply.status)
+    message = f"HTTP {reply.status} without an error document"
+    if 300 <= reply.status < 400:
+        message += "; redirects are not followed: check the provider's base URL"
+    return JobError(code, message, str(reply.status), retryable)
+
+
+def by_status(status: int) -> tuple[ErrorCode, bool]:
+    """Return the error code of an HTTP status, and whether the error may pass."""
+    unlisted = (
+        (ErrorCode.PROVIDER_UNAVAILABLE, True) if status >= 500 else (ErrorCode.UNKNOWN, False)
+    )
+    return STATUS_ERRORS.get(status, unlisted)
+
+
+def _by_number(number: int, status: int) -> tuple[ErrorCode, bool]:
+    """Return what a code means as an HTTP status, or the HTTP status if it is none."""
+    return by_status(number if number < 600 else status)
+
+
+def words(value: Any, fallback: str) -> str:
+    """Return a provider's message, shortened, or `fallback` without a message."""
+    return value[:_MAX_MESSAGE_CHARACTERS] if isinstance(value, str) and value else fallback
+
+
+def provider_code(value: Any) -> str | None:
+    """Return a provider's error code, shortened, or None without a code."""
+    return value[:_MAX_CODE_CHARACTERS] if isinstance(value, str) and value else None
+
+
+def _details(error: Any) -> dict[str, Any]:
+    """Return an error as an object."""
+    if isinstance(error, list) and error:
+        [error, *_] = error
+    if isinstance(error, str) and error.lstrip().startswith("{"):
+        with suppress(NotJson):
+            error = parse_lenient(error)
+    if isinstance(error, str):
+        return {"message": error}
+    return error if isinstance(error, dict) else {}
+
+
+def _named(details: Mapping[str, Any], known: Codes) -> str | None:
+    """Return the code in words: a documented one if there is one."""
+    names = (*_CODE_NAMES, "type")
+    codes = [code for name in names if (code := provider_code(details.get(name)))]
+    own = [code for code in codes if code in known]
+    named = own or [c for c in codes if c.strip().lower() not in _FINE and not _is_number(c)]
+    return named[0] if named else None
+
+
+def _number(details: Mapping[str, Any]) -> int | None:
+    """Return the code that is a number."""
+    for name in (*_CODE_NAMES, "status"):
+        value = details.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, str) and _is_number(value):
+            return int(value.strip())
+    return None
+
+
+def _error_number(details: Mapping[str, Any]) -> int | None:
+    number = _number(details)
+    return number if number is not None and number >= _MIN_ERROR_NUMBER else None
+
+
+def _is_number(text: str) -> bool:
+    plain = text.strip()
+    return plain.isascii() and plain.isdigit() and len(plain) < 10
+
+
+def _is_refused(document: Mapping[str, Any], field: str) -> bool:
+    """Return whether an answer says "no" without a reason."""
+    if document.get(field) is True or False in (document.get("success"), document.get("ok")):
+        return True
+    states = (document.get("status"), document.get("state"))
+    return any(isinstance(s, str) and terminal_status(s, {}) is Status.FAILED for s in states)
+
+
+def _message(details: Mapping[str, Any]) -> str | None:
+    for name in _MESSAGE_NAMES:
+        value = details.get(name)
+        if isinstance(value, str) and value.strip().lower() not in _FINE:
+            return value
+    return None
+
+
+def _meaning(
+    named: str | None, message: str | None, known: Codes, unlisted: tuple[ErrorCode, bool]
+) -> tuple[ErrorCode, bool]:
+    """Return what a documented code means, or else the usual words, or else `unlisted`."""
+    listed = known.get(named) if named else None
+    if listed and listed[0] not in _GENERAL:
+        return listed
+    return _usual(named) or _usual(message) or listed or unlisted
+
+
+def _usual(text: str | None) -> tuple[ErrorCode, bool] | None:
+    """Return what the usual words in a text mean, or None without such words."""
+    searched = (text or "")[:_MAX_SEARCHED_CHARACTERS]
+    return next((meaning for pattern, meaning in _WORDS if pattern.search(searched)), None)

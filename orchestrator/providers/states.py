@@ -1,0 +1,47 @@
+"""The states of provider tasks: each provider's documented names first, then the usual synonyms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from orchestrator.jobs.model import Status
+
+#: State -> the terminal status that it means, or None while the task runs.
+States = Mapping[str, Status | None]
+
+#: Names that several APIs use for the end of a task. A state with another name counts as running.
+SYNONYMS: States = {
+    **dict.fromkeys(
+        (
+            *("success", "successful", "succeeded", "succeed", "ok"),
+            *("completed", "complete", "done", "finished", "finish"),
+        ),
+        Status.SUCCEEDED,
+    ),
+    **dict.fromkeys(
+        (
+            *("fail", "failed", "failure", "error", "errored", "rejected"),
+            *("timeout", "timed_out", "timedout", "expired"),
+        ),
+        Status.FAILED,
+    ),
+    **dict.fromkeys(("cancelled", "canceled", "cancel", "aborted"), Status.CANCELLED),
+}
+_SEPARATORS = re.compile(r"[\s_-]+")
+
+
+def terminal_status(state: str, documented: States) -> Status | None:
+    """Return the terminal status that a state means, or None while the task runs.
+
+    Case, surrounding white space and the kind of separators do not matter.
+    """
+    if state in documented:
+        return documented[state]
+    name = _plain(state)
+    own = {_plain(known): status for known, status in documented.items()}
+    return own[name] if name in own else SYNONYMS.get(name)
+
+
+def _plain(state: str) -> str:
+    return _SEPARATORS.sub("_", state.strip().lower())
