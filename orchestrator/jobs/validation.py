@@ -5,6 +5,7 @@ A validator's message completes the sentence "<field> must be ...": "one of 1K, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -17,6 +18,11 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 MAX_SHOWN_CHARACTERS = 120
 #: The message of a field that is absent although it is required.
 REQUIRED = "given"
+#: The endings of files of images, videos and other media.
+_MEDIA_ENDINGS = (
+    *(".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".svg", ".heic", ".heif"),
+    *(".avif", ".jp2", ".ico", ".psd", ".pdf", ".mp4", ".mov", ".webm", ".mp3", ".wav"),
+)
 
 
 class OneOfNames(str):
@@ -173,12 +179,31 @@ def text(
     return fields.String(validate=[check, _is_unicode], error_messages=messages, **options)
 
 
+class _Link(fields.Url):
+    """An http(s) URL. Unlike marshmallow's field, it accepts `_` in the host, as browsers do."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(schemes={"http", "https"}, require_tld=False, **options)
+        check = self.validators[0]
+        self.validators[0] = lambda value: check(_AUTHORITY.sub(_without_underscores, value, 1))
+
+
+_AUTHORITY = re.compile(r"^[^/?#]*//[^/?#]*")
+
+
+def _without_underscores(authority: re.Match[str]) -> str:
+    return authority[0].replace("_", "x")
+
+
 def link(*, endings: tuple[str, ...] = ()) -> fields.Url:
-    """Return a field for an http(s) URL. Its path must end with one of `endings`, if given."""
-    allowed = "an http(s) URL" + (f" ending in {', '.join(endings)}" if endings else "")
-    return fields.Url(
-        schemes={"http", "https"},
-        require_tld=False,
+    """Return a field for an http(s) URL.
+
+    Args:
+        endings: the accepted file formats, such as `.png`. A URL that ends like a file of another
+            format is refused. A URL without such an ending is accepted.
+    """
+    allowed = "an http(s) URL" + (f" of a file in {', '.join(endings)}" if endings else "")
+    return _Link(
         error_messages={**_MESSAGES, "invalid": allowed},
         validate=lambda value: _ends_with(value, endings, allowed),
     )
@@ -212,7 +237,7 @@ def _is_unicode(value: str) -> None:
 def _ends_with(url: str, endings: tuple[str, ...], allowed: str) -> None:
     _is_unicode(url)
     path = url.partition("?")[0].partition("#")[0].lower()
-    if endings and not path.endswith(endings):
+    if endings and path.endswith(_MEDIA_ENDINGS) and not path.endswith(endings):
         raise ValidationError(allowed)
 
 

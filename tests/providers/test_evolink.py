@@ -71,7 +71,7 @@ class TestEvoLink(ProviderContract):
             "images": [
                 (["https://e.example/a.png"] * 11, "at most 10 URLs"),
                 (["https://e.example/a.gif"], ".jpeg, .jpg, .png, .webp"),
-                (["https://e.example/a?b=c.png"], ".jpeg, .jpg, .png, .webp"),
+                (["https://e.example/a.GIF?b=c.png"], ".jpeg, .jpg, .png, .webp"),
                 (["ftp://e.example/a.png"], "an http(s) URL"),
                 ("https://e.example/a.png", "a list of at most 10 URLs"),
             ],
@@ -153,6 +153,16 @@ class TestEvoLink(ProviderContract):
     )  # fmt: skip
     def test_any_other_address_is_refused_with_the_reason(self, url: str, why: str) -> None:
         assert self.provider.callback_refusal(url) == why
+
+    @pytest.mark.parametrize(
+        "url",
+        [
+            *("https://e.example/a", "https://e.example/a?b=c.png", "https://e.example/render.php"),
+            *("https://my_cdn.e_x.example/a.png", "http://_a/b_c.jpg", "https://e.example/a.png/"),
+        ],
+    )
+    def test_a_link_of_a_reference_image_may_have_any_form(self, url: str) -> None:
+        assert self.written(self.request(images=[url]))["image_urls"] == [url]
 
     # Prices --------------------------------------------------------------------------------
 
