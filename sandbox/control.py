@@ -77,6 +77,15 @@ def _route_tasks(routes: Blueprint, state: SandboxState) -> None:
         callback = state.callback_sender.resend(state.providers[task.provider], task)
         return jsonify(_callback(callback))
 
+    @routes.get("/tasks/<task_id>/images/<int:number>")
+    def image(task_id: str, number: int) -> Response:
+        task = state.store.get(task_id)
+        if task is None or number >= len(task.pictures):
+            allowed = "the number of an image of a task in GET /control/tasks"
+            raise ControlError("image", f"{task_id} {number}", allowed, 404)
+        file = state.providers[task.provider].draw(task, number)
+        return Response(file.data, content_type=file.content_type)
+
     @routes.get("/ledger")
     def ledger() -> Response:
         accounts = state.store.accounts()

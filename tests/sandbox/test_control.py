@@ -52,6 +52,16 @@ def test_refuses_to_list_an_unknown_provider(client: SandboxClient) -> None:
     assert answer.json()["error"]["field"] == "provider"
 
 
+def test_shows_an_image_without_the_faults_of_its_link(client: SandboxClient) -> None:
+    task = client.submitted("hiapi", "x [sandbox: image=404, file=gif, encoding=gzip]")
+    path = f"/control/tasks/{task}/images"
+    answer = client.get(f"{path}/0")
+
+    assert (answer.headers["Content-Type"], answer.content[:4]) == ("image/gif", b"GIF8")
+    assert client.task(task)["image_asks"] == [0]
+    assert client.get(f"{path}/1").json()["error"]["field"] == "image"
+
+
 def test_keeps_the_ledger(client: SandboxClient) -> None:
     for resolution in ("1K", "4K"):
         client.submitted("hiapi", resolution=resolution)
