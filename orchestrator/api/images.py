@@ -1,30 +1,47 @@
-"""`/v1/jobs/{id}/images`: the archived images."""
+"""`/v1/jobs/{id}/images`: the archived images, and images on their way into the archive."""
 
 from __future__ import annotations
 
-from typing import Never
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any, BinaryIO, Never
 
-from flask import Response, redirect, request
+from flask import Response, redirect, request, send_file
 from flask_smorest import Blueprint
-from werkzeug.exceptions import Gone, NotFound
+from werkzeug.exceptions import Gone, NotFound, ServiceUnavailable
 from werkzeug.wrappers import Response as Answer
 
 from orchestrator.api.auth import require_key
+from orchestrator.operations.image_copies import Healing, NotCopied, fetch_image, temporary_file
 from orchestrator.operations.locate_image import Archived, AtProvider, Lost, locate_image
 from orchestrator.runtime import Runtime
+from orchestrator.storage.file_kinds import FileKind, Unusable, check_end, identify
 from orchestrator.storage.storage import NotStored
 
 #: Lifetime of a signed link to the storage. Seconds.
 LINK_SECONDS = 300
 #: Caches may keep an archived image for a year, because it never changes. Seconds.
 CACHE_SECONDS = 31_536_000
+#: The images that one process fetches from providers for callers at the same time. Each takes a
+#: thread of the web server, which also takes callbacks.
+MAX_FETCHES = 2
+#: The time for such a fetch. Proxies wait for an answer for 60 s. Seconds.
+FETCH_SECONDS = 30.0
+#: The wait that a caller is told when an image cannot be fetched now. Seconds.
+RETRY_AFTER_SECONDS = 10
+#: The size of the parts in which a file is sent. Bytes.
+_PART_BYTES = 64 * 1024
 
 ANSWERS = {
-    200: "The image, when the storage is a folder",
-    302: "A signed link to the storage, or the provider's link until the copy exists",
+    200: "The image, when the storage is a folder, or until it is archived",
+    302: "A signed link to the storage",
     404: "There is no such image",
-    410: "The image was not archived before the provider's link expired",
+    410: "The image could not be archived",
+    503: "The image is not archived yet, and its link gives none now",
 }
+
+_fetching = threading.BoundedSemaphore(MAX_FETCHES)
 
 
 def blueprint(runtime: Runtime) -> Blueprint:
@@ -41,9 +58,9 @@ def blueprint(runtime: Runtime) -> Blueprint:
         """Get an image of a job, numbered from 0. This also works after the retention time."""
         place = locate_image(runtime, job_id, index)
         if isinstance(place, Archived):
-            return _stored(runtime, place.path, place.content_type, place.sha256)
+            return _stored(runtime, place)
         if isinstance(place, AtProvider):
-            return _redirect(place.url)
+            return _passed_on(runtime, place, f"{job_id}-{index}")
         _absent(place, job_id, index)
 
     @images.get("/<job_id>/images/<int:index>/thumbnail")
@@ -51,50 +68,129 @@ def blueprint(runtime: Runtime) -> Blueprint:
     def thumbnail(job_id: str, index: int) -> Answer:
         """Get a thumbnail (WebP) of an archived image."""
         place = locate_image(runtime, job_id, index)
-        if isinstance(place, Archived):
-            return _stored(runtime, place.thumbnail, "image/webp", f"{place.sha256}.thumbnail")
         if isinstance(place, AtProvider):
             raise NotFound("there is no thumbnail until the image is archived")
-        _absent(place, job_id, index)
+        if not isinstance(place, Archived):
+            _absent(place, job_id, index)
+        if place.thumbnail is None:
+            reason = place.check_error or "the file is not an image that we check"
+            raise NotFound(f"the file has no thumbnail: {reason}")
+        return _sent(runtime, place.thumbnail, "image/webp", f"{place.sha256}.thumbnail")
 
     return images
 
 
-def _stored(runtime: Runtime, path: str, content_type: str, tag: str) -> Answer:
-    link = runtime.storage.link(path, seconds=LINK_SECONDS)
-    if link:
-        return _redirect(link)
-    response = Response(b"", mimetype=content_type)
+def _stored(runtime: Runtime, place: Archived) -> Answer:
+    attachment = place.check_error is not None
+    return _sent(runtime, place.path, place.content_type, place.sha256, attachment=attachment)
+
+
+def _sent(
+    runtime: Runtime, path: str, content_type: str, tag: str, *, attachment: bool = False
+) -> Answer:
+    """Redirect to the storage, or send the file itself."""
+    if link := runtime.storage.link(path, seconds=LINK_SECONDS):
+        response: Answer = redirect(link)
+        response.headers["Cache-Control"] = "no-store"
+        return response
+    if tag in request.if_none_match:  # the file need not be read
+        response = Response(status=304)
+    else:
+        response = _read(runtime, path, content_type, tag)
     response.set_etag(tag)
+    response.cache_control.no_cache = None
     response.cache_control.private = True
     response.cache_control.immutable = True
     response.cache_control.max_age = CACHE_SECONDS
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    if tag not in request.if_none_match:  # otherwise the image need not be read
-        response.data = _read(runtime, path)
+    return _safe(response, path.rpartition("/")[2] if attachment else None)
+
+
+def _read(runtime: Runtime, path: str, content_type: str, tag: str) -> Answer:
+    """Answer with a file, or with the part of it that the request names."""
+    file = runtime.storage.local_path(path)
+    try:
+        if file is not None and file.is_file():
+            return send_file(file, content_type, etag=tag, conditional=True)
+        response = Response(runtime.storage.get(path), mimetype=content_type)
+    except (NotStored, FileNotFoundError):
+        reason = "it was removed, or this host does not share the folder of the workers"
+        raise NotFound(f"the image is not in the archive any more: {reason}") from None
+    response.set_etag(tag)
     return response.make_conditional(
         request, accept_ranges=True, complete_length=len(response.data)
     )
 
 
-def _read(runtime: Runtime, path: str) -> bytes:
-    try:
-        return runtime.storage.get(path)
-    except NotStored:
-        reason = "it was removed, or this host does not share the folder of the workers"
-        raise NotFound(f"the image is not in the archive any more: {reason}") from None
-
-
-def _redirect(url: str) -> Answer:
-    response = redirect(url)
-    response.headers["Cache-Control"] = "no-store"
+def _safe(response: Answer, download_name: str | None) -> Answer:
+    """Keep a browser from guessing the type of a file, and from running one that is not checked."""
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.pop("Content-Disposition", None)
+    if download_name:
+        response.headers["Content-Disposition"] = f'attachment; filename="{download_name}"'
+        response.headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
     return response
+
+
+def _passed_on(runtime: Runtime, place: AtProvider, name: str) -> Answer:
+    """Fetch an image from its provider, and send it.
+
+    A redirect would make many clients send our API key to the provider's host.
+    """
+    if not _fetching.acquire(blocking=False):
+        raise _try_later("the image is not archived yet, and other images are being fetched")
+    with ExitStack() as stack:
+        stack.callback(_fetching.release)
+        try:
+            file = temporary_file(runtime.settings.data_dir)
+            stack.push(_closing_after_error(file))
+            kind, size = _fetched(runtime, place.url, file)
+        except OSError:
+            raise _try_later("the image is not archived yet, and no file can be written") from None
+    response = Response(_parts(file), mimetype=kind.content_type, direct_passthrough=True)
+    response.content_length = size
+    response.headers["Cache-Control"] = "no-store"
+    return _safe(response, None if kind.inline else f"{name}.{kind.extension}")
+
+
+def _closing_after_error(file: BinaryIO) -> Any:
+    """Return an exit function that closes a file only when there was an error."""
+
+    def leave(error: type[BaseException] | None, *_: object) -> None:
+        if error is not None:
+            file.close()
+
+    return leave
+
+
+def _fetched(runtime: Runtime, url: str, file: BinaryIO) -> tuple[FileKind, int]:
+    seconds = min(FETCH_SECONDS, runtime.settings.download_timeout_seconds)
+    try:
+        fetched = fetch_image(runtime, url, file, seconds=seconds)
+        kind = identify(file)
+        check_end(file, kind)
+    except NotCopied as error:
+        if error.healing is Healing.IMPOSSIBLE:
+            raise Gone(f"the image cannot be fetched: {error}") from None
+        raise _try_later(f"the image is not archived yet, and its link fails: {error}") from None
+    except Unusable as error:
+        raise _try_later(f"the image is not archived yet, and its link gives {error}") from None
+    return kind, fetched.bytes
+
+
+def _parts(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        file.seek(0)
+        while part := file.read(_PART_BYTES):
+            yield part
+
+
+def _try_later(reason: str) -> ServiceUnavailable:
+    return ServiceUnavailable(reason, retry_after=RETRY_AFTER_SECONDS)
 
 
 def _absent(lost: Lost | None, job_id: str, index: int) -> Never:
     if lost:
-        message = "the image was not archived before the provider's link expired"
-        raise Gone(f"{message}: {lost.reason}")
+        raise Gone(f"the image could not be archived: {lost.reason}")
     raise NotFound(f"there is no image {index} of a job {job_id[:80]!r}; numbers start at 0")
 
 

@@ -142,17 +142,29 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """Our copy of an image in the archive. `path` is its place in the storage."""
+    """Our copy of an image in the archive. `path` is its place in the storage.
+
+    It holds the bytes that the provider sent. They may also be a video, or a kind of image that we
+    do not decode.
+    """
 
     path: str
     sha256: str
     bytes: int
-    width: int
-    height: int
+    #: Pixels, or None when we do not know them.
+    width: int | None
+    height: int | None
     content_type: str
     archived_at: int
-    #: Path of the thumbnail.
-    thumbnail: str
+    #: Path of the thumbnail. Only a checked image has one.
+    thumbnail: str | None
+    #: The reason why the file is not a checked image; None: it is one.
+    check_error: str | None = None
+
+    @property
+    def checked(self) -> bool:
+        """Whether it is an image that we decoded completely."""
+        return self.check_error is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +181,10 @@ class Image:
     #: The bytes of an image that came inside the answer. Then `source_url` is empty. They go to the
     #: storage, never to the ledger.
     content: bytes | None = field(default=None, repr=False)
+    #: The number of failed tries to copy it.
+    tries: int = 0
+    #: It is not tried again: its link has expired, or no retry can mend the error.
+    given_up: bool = False
 
 
 class FollowUpStatus(StrEnum):

@@ -34,10 +34,10 @@ from orchestrator.jobs.validation import (
     OneOfNames,
     StrictSchema,
     always,
+    json_bytes,
     links,
     text,
 )
-from orchestrator.jsonio import dump
 
 #: The largest metadata of a job. Bytes of JSON.
 MAX_METADATA_BYTES = 16 * 1024
@@ -147,17 +147,13 @@ class JobRequestSchema(StrictSchema):
     @validates("metadata")
     def check_metadata(self, value: Any, data_key: str) -> None:
         """Limit its size and depth."""
-        if depth(value) > MAX_DEPTH:
-            raise ValidationError(f"at most {MAX_DEPTH} levels deep")
-        if len(_encoded(value)) > MAX_METADATA_BYTES:
+        if len(json_bytes(value, MAX_DEPTH)) > MAX_METADATA_BYTES:
             raise ValidationError(f"at most {MAX_METADATA_BYTES} bytes of JSON")
 
     @validates("request", "provider_options")
     def check_request(self, value: Any, data_key: str) -> None:
         """Limit its depth. The provider's schema checks the rest."""
-        if depth(value) > MAX_DEPTH:
-            raise ValidationError(f"at most {MAX_DEPTH} levels deep")
-        _encoded(value)
+        json_bytes(value, MAX_DEPTH)
 
     @validates_schema(skip_on_field_errors=True)
     def check_form(self, data: dict[str, Any], **_: Any) -> None:
@@ -192,12 +188,14 @@ class AttemptSchema(Schema):
 class ImageSchema(Schema):
     """One image: our lasting link, the provider's link and its expiry time (null: unknown).
 
-    Until our copy exists, our link leads to the provider's link, the fields of the copy are null,
-    and `error` is the reason of the last failed try.
+    Until our copy exists, our link passes the provider's image on, the fields of the copy are null,
+    and `error` is the reason of the last failed try. `source_url` is null when the image came
+    inside the provider's answer. `checked` says whether our copy is an image that we decoded
+    completely; if not, `check_error` is the reason.
     """
 
     url = fields.String()
-    source_url = fields.String()
+    source_url = fields.String(allow_none=True)
     expires_at = fields.String(allow_none=True)
     archived_at = fields.String(allow_none=True)
     sha256 = fields.String(allow_none=True)
@@ -205,6 +203,8 @@ class ImageSchema(Schema):
     width = fields.Integer(allow_none=True)
     height = fields.Integer(allow_none=True)
     content_type = fields.String(allow_none=True)
+    checked = fields.Boolean(allow_none=True)
+    check_error = fields.String(allow_none=True)
     error = fields.String(allow_none=True)
 
 
@@ -251,6 +251,10 @@ class JobSchema(Schema):
     request = fields.Dict()
     attempts = fields.List(fields.Nested(AttemptSchema))
     images = fields.List(fields.Nested(ImageSchema))
+    late_images = fields.List(
+        fields.Nested(ImageSchema),
+        metadata={"description": "Images of a success that came after the outcome."},
+    )
     error = fields.Nested(JobErrorSchema, allow_none=True)
     cost = fields.Nested(CostSchema, allow_none=True)
     archive = fields.Nested(FollowUpSchema, allow_none=True)
@@ -279,6 +283,10 @@ def job_view(job: Job, base_url: str | None) -> dict[str, Any]:
         base_url: our API's address for the images' links. With None the links are paths.
     """
     request = job.request
+    images = [
+        {"url": f"{base_url or ''}/v1/jobs/{job.id}/images/{index}", **_image_view(image)}
+        for index, image in enumerate(job.all_images)
+    ]
     return {
         "id": job.id,
         "status": job.status.value,
@@ -294,10 +302,8 @@ def job_view(job: Job, base_url: str | None) -> dict[str, Any]:
             }
             for attempt in job.attempts
         ],
-        "images": [
-            {"url": f"{base_url or ''}/v1/jobs/{job.id}/images/{index}", **_image_view(image)}
-            for index, image in enumerate(job.images)
-        ],
+        "images": images[: len(job.images)],
+        "late_images": images[len(job.images) :],
         "error": asdict(job.error) if job.error else None,
         "cost": _cost_view(job),
         "archive": _follow_up_view(job.archive),
@@ -314,7 +320,7 @@ def job_view(job: Job, base_url: str | None) -> dict[str, Any]:
 def _image_view(image: Image) -> dict[str, Any]:
     copy = image.copy
     return {
-        "source_url": image.source_url,
+        "source_url": image.source_url or None,
         "expires_at": rfc3339(image.expires_at),
         "archived_at": rfc3339(copy.archived_at) if copy else None,
         "sha256": copy.sha256 if copy else None,
@@ -322,6 +328,8 @@ def _image_view(image: Image) -> dict[str, Any]:
         "width": copy.width if copy else None,
         "height": copy.height if copy else None,
         "content_type": copy.content_type if copy else None,
+        "checked": copy.checked if copy else None,
+        "check_error": copy.check_error if copy else None,
         "error": image.error,
     }
 
@@ -373,26 +381,3 @@ def rfc3339(time: int | None) -> str | None:
         return None
     moment = datetime.fromtimestamp(time / 1000, UTC)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def depth(value: Any) -> int:
-    """Return the number of levels of a JSON value, without recursion.
-
-    The count stops at MAX_DEPTH + 1.
-    """
-    levels, layer = 0, [value]
-    while layer := [v for v in layer if isinstance(v, Mapping | list)]:
-        levels += 1
-        if levels > MAX_DEPTH:
-            break
-        layer = [
-            v for inner in layer for v in (inner.values() if isinstance(inner, Mapping) else inner)
-        ]
-    return levels
-
-
-def _encoded(value: Any) -> bytes:
-    try:
-        return dump(value)
-    except (TypeError, ValueError):
-        raise ValidationError("a value that JSON can hold") from None

@@ -14,6 +14,8 @@ from typing import Any, Self
 import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
+from orchestrator.jsonio import dump
+
 #: The longest part of a refused value that an error repeats. Characters.
 MAX_SHOWN_CHARACTERS = 120
 #: The message of a field that is absent although it is required.
@@ -273,3 +275,30 @@ def _value_at(data: Any, path: tuple[str | int, ...]) -> Any:
         except (KeyError, IndexError, TypeError):
             return _Absent()
     return data
+
+
+def json_bytes(value: Any, max_depth: int) -> bytes:
+    """Return a value as JSON.
+
+    Raises:
+        ValidationError: the value has more than `max_depth` levels, or JSON cannot hold it.
+    """
+    if _depth(value, max_depth) > max_depth:
+        raise ValidationError(f"at most {max_depth} levels deep")
+    try:
+        return dump(value)
+    except (TypeError, ValueError):
+        raise ValidationError("a value that JSON can hold") from None
+
+
+def _depth(value: Any, limit: int) -> int:
+    """Return the number of levels of a JSON value, without recursion, at most `limit` + 1."""
+    levels, layer = 0, [value]
+    while layer := [v for v in layer if isinstance(v, Mapping | list)]:
+        levels += 1
+        if levels > limit:
+            break
+        layer = [
+            v for inner in layer for v in (inner.values() if isinstance(inner, Mapping) else inner)
+        ]
+    return levels

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -29,7 +30,12 @@ from orchestrator.jobs.model import (
 
 
 def dumps(value: Any) -> str:
-    """Return a value or dataclass as compact JSON. None and an empty tuple become empty text."""
+    """Return a value or dataclass as compact JSON. None and an empty tuple become empty text.
+
+    Raises:
+        TypeError: the value holds bytes, such as the content of an image. They belong to the
+            storage.
+    """
     return "" if value is None or value == () else orjson.dumps(value).decode()
 
 
@@ -107,7 +113,13 @@ def _images(fields: Mapping[str, str], name: str) -> tuple[Image, ...]:
 
 def _image(stored: dict[str, Any]) -> Image:
     copy = stored.pop("copy", None)
-    return Image(copy=Copy(**copy) if copy else None, **stored)
+    return Image(copy=Copy(**_known(Copy, copy)) if copy else None, **_known(Image, stored))
+
+
+def _known(kind: type[Copy | Image], stored: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that this version knows. A newer one may have stored more."""
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in stored.items() if name in names}
 
 
 def _load(fields: Mapping[str, str], name: str) -> Any:

@@ -141,8 +141,12 @@ class Guard:
         """
         self.target(url)
 
-    def target(self, url: str) -> Target:
+    def target(self, url: str, *, plain_http: bool = False) -> Target:
         """Check a URL as `check` does, and return its canonical form.
+
+        Args:
+            url: an absolute URL.
+            plain_http: allow http:// too. The addresses and ports stay the same.
 
         Raises:
             Forbidden: the URL must not be called.
@@ -151,7 +155,7 @@ class Guard:
         ip = literal(host)
         listed = self._lists(host, port) or (ip is not None and self._holds(ip, port))
         if not (listed or self._private):
-            if scheme != "https":
+            if scheme != "https" and not plain_http:
                 raise Forbidden("only https:// is allowed")
             if port in _BAD_PORTS or (port < 1024 and port not in _LOW_PORTS):
                 raise Forbidden(f"port {port} is not allowed")

@@ -6,9 +6,9 @@ answer, and its subclass `TooLarge` when another try has the same result.
 
 from __future__ import annotations
 
+import re
 import ssl
 import time
-import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,23 +19,22 @@ from urllib.parse import urljoin
 import requests
 from urllib3.exceptions import HTTPError as Urllib3Error
 
+from orchestrator.net import content_encoding
+from orchestrator.net.content_encoding import BodyTruncated, DecodedTooLarge
 from orchestrator.net.deadline import ActiveCall, DeadlineAdapter, Request, innermost, prepared
 from orchestrator.net.guard import Forbidden, Guard, Target
 from orchestrator.net.http_types import retry_after_seconds
+from orchestrator.net.links import normalized_link
 
 MAX_REDIRECTS = 5
 #: The size of the parts in which a body is read. Bytes.
 _CHUNK_BYTES = 256 * 1024
-#: The same for an encoded body, which may grow a thousandfold.
-_ENCODED_CHUNK_BYTES = 16 * 1024
 #: The answer to a POST is read up to these limits, so that its connection can be used again.
 _MAX_DRAINED_BYTES = 64 * 1024
 _MAX_DRAIN_SECONDS = 1.0
 #: The part of a Content-Type that is kept.
 _MAX_TYPE_CHARACTERS = 100
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_GZIP = 16 + zlib.MAX_WBITS
-_WBITS = {"gzip": _GZIP, "x-gzip": _GZIP, "deflate": zlib.MAX_WBITS}
 _HEADERS = {"User-Agent": "image-orchestrator", "Accept": "*/*", "Accept-Encoding": "identity"}
 
 
@@ -110,7 +109,23 @@ class GuardedSession:
         self._connect_timeout = connect_timeout
         self._adapter = DeadlineAdapter(connections, tls)
 
-    def fetch(self, url: str, into: BinaryIO, *, seconds: float, max_bytes: int) -> FetchedBody:
+    def check(self, url: str, *, plain_http: bool = False) -> None:
+        """Check a URL as it is written, without DNS.
+
+        Raises:
+            Forbidden: `fetch` would never call the URL.
+        """
+        self._guard.target(url, plain_http=plain_http)
+
+    def fetch(
+        self,
+        url: str,
+        into: BinaryIO,
+        *,
+        seconds: float,
+        max_bytes: int,
+        plain_http: bool = False,
+    ) -> FetchedBody:
         """GET a URL and write the body of its answer. The status must be 200.
 
         At most 5 redirects are followed. Each target is checked like the first URL. After an error
@@ -118,9 +133,11 @@ class GuardedSession:
 
         Args:
             url: what to get.
-            into: gets the decoded body. Its own errors are raised unchanged.
+            into: gets the decoded body. It is empty, and can be read and truncated. Its own errors
+                are raised unchanged.
             seconds: the deadline for everything. Only the system's resolver may take longer.
             max_bytes: the largest body, both encoded and decoded.
+            plain_http: call http:// URLs of public hosts too.
 
         Raises:
             Forbidden: the URL or a redirect target must not be called.
@@ -129,7 +146,7 @@ class GuardedSession:
         """
         call = self._call(seconds)
         for _ in range(MAX_REDIRECTS + 1):
-            target = self._guard.target(url)
+            target = self._guard.target(url, plain_http=plain_http)
             with self._get(target, call) as response:
                 location = response.headers.get("Location")
                 if response.status_code not in _REDIRECTS or location is None:
@@ -196,57 +213,38 @@ def _write_body(
     digest, length = sha256(), 0
     for chunk in _body(response, call, max_bytes):
         length += len(chunk)
-        if length > max_bytes:
-            raise _too_large(max_bytes)
         digest.update(chunk)
         into.write(chunk)
+    written = _decode(response, into, max_bytes) or (length, digest.hexdigest())
     media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return FetchedBody(length, digest.hexdigest(), media_type[:_MAX_TYPE_CHARACTERS])
+    return FetchedBody(*written, media_type[:_MAX_TYPE_CHARACTERS])
+
+
+def _decode(response: requests.Response, into: BinaryIO, max_bytes: int) -> tuple[int, str] | None:
+    """Decode a body that was written. We ask for no encoding, but some servers encode."""
+    codings = content_encoding.codings(response.headers.get("Content-Encoding", ""))
+    try:
+        return content_encoding.decode_file(into, codings, max_bytes=max_bytes)
+    except BodyTruncated:
+        raise RequestFailed("the body broke off: its encoding has no end", status=200) from None
+    except DecodedTooLarge:
+        raise _too_large(max_bytes) from None
 
 
 def _body(response: requests.Response, call: ActiveCall, max_bytes: int) -> Iterator[bytes]:
-    """Yield the decoded body. We ask for no encoding, but some servers encode nevertheless."""
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding == "identity":
-        return _encoded(response, call, max_bytes, _CHUNK_BYTES)
-    if encoding not in _WBITS:
-        raise RequestFailed("its content encoding is unknown", status=200)
-    return _inflated(_encoded(response, call, max_bytes, _ENCODED_CHUNK_BYTES), _WBITS[encoding])
-
-
-def _encoded(
-    response: requests.Response, call: ActiveCall, max_bytes: int, size: int
-) -> Iterator[bytes]:
     """Yield the body as it was sent, at most `max_bytes`."""
     raw = response.raw
     if (raw.length_remaining or 0) > max_bytes:
         raise _too_large(max_bytes)
     length = 0
     try:
-        while chunk := raw.read1(size, decode_content=False):
+        while chunk := raw.read1(_CHUNK_BYTES, decode_content=False):
             length += len(chunk)
             if length > max_bytes:
                 raise _too_large(max_bytes)
             yield chunk
     except (Urllib3Error, OSError) as error:
         raise _failed(error, call, "the body broke off: ", 200) from None
-
-
-def _inflated(chunks: Iterator[bytes], wbits: int) -> Iterator[bytes]:
-    """Yield a body decoded from gzip or deflate, in parts of limited size."""
-    decoder = zlib.decompressobj(wbits)
-    try:
-        for chunk in chunks:
-            rest = chunk
-            while rest:
-                if decoder.eof:  # gzip may have more than one part
-                    decoder = zlib.decompressobj(wbits)
-                yield decoder.decompress(rest, _CHUNK_BYTES)
-                rest = decoder.unconsumed_tail or decoder.unused_data
-    except zlib.error:
-        raise RequestFailed("the body cannot be decoded", status=200) from None
-    if not decoder.eof:
-        raise RequestFailed("the body broke off: its encoding has no end", status=200)
 
 
 def _drain(response: requests.Response) -> None:
@@ -258,13 +256,18 @@ def _drain(response: requests.Response) -> None:
 
 
 def _joined(target: Target, location: str) -> str:
-    """Return the target of a redirect. http.client reads the UTF-8 of servers as Latin-1."""
+    """Return the target of a redirect, as a browser would open it.
+
+    http.client reads the UTF-8 of servers as Latin-1.
+    """
     with suppress(UnicodeError):
         location = location.encode("latin-1").decode()
-    try:
-        return urljoin(target.url, location)
-    except ValueError:
-        raise Forbidden("the redirect cannot be read") from None
+    path, *query = re.split(r"(?=[?#])", location.strip(), maxsplit=1)
+    with suppress(ValueError):
+        link = normalized_link(urljoin(target.url, path.replace("\\", "/") + "".join(query)))
+        if link is not None:
+            return link
+    raise Forbidden("the redirect is not an http(s) link")
 
 
 def _retry_after(response: requests.Response) -> float | None:

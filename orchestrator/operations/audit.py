@@ -20,14 +20,14 @@ def faults(storage: Storage, job: Job) -> list[str]:
     """
     problems = [
         f"{job.id}: {copy.path} {problem}"
-        for image in job.images
+        for image in job.all_images
         if (copy := image.copy) and (problem := _problem(storage, copy))
     ]
     try:
         listed = copies(storage.get(path(job.id)))
     except (NotStored, NotJson):
         return [*problems, f"{job.id}: {path(job.id)} is gone"]
-    expected = [image.copy.sha256 if image.copy else None for image in job.images]
+    expected = [image.copy.sha256 if image.copy else None for image in job.all_images]
     if [image["sha256"] for image in listed] != expected:
         problems.append(f"{job.id}: {path(job.id)} lists other images")
     return problems

@@ -14,12 +14,16 @@ from orchestrator.storage.storage import NotStored
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """Our copy: its path, its thumbnail's path, type and digest."""
+    """Our copy: its path, its thumbnail's path if it has one, type and digest.
+
+    `check_error` is the reason why the file is not a checked image.
+    """
 
     path: str
-    thumbnail: str
+    thumbnail: str | None
     content_type: str
     sha256: str
+    check_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class AtProvider:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """There is no copy, and the link has expired."""
+    """There is no copy, and the link is not tried any more."""
 
     reason: str
 
@@ -50,12 +54,12 @@ def locate_image(runtime: Runtime, job_id: str, index: int) -> Archived | AtProv
 
 
 def _of_job(job: Job, index: int) -> Archived | AtProvider | Lost | None:
-    if index >= len(job.images):
+    if index >= len(job.all_images):
         return None
-    image = job.images[index]
+    image = job.all_images[index]
     if copy := image.copy:
-        return Archived(copy.path, copy.thumbnail, copy.content_type, copy.sha256)
-    if job.archive and job.archive.status is FollowUpStatus.DEAD:
+        return Archived(copy.path, copy.thumbnail, copy.content_type, copy.sha256, copy.check_error)
+    if image.given_up or (job.archive and job.archive.status is FollowUpStatus.DEAD):
         return Lost(image.error or "")
     return AtProvider(image.source_url)
 
@@ -71,4 +75,10 @@ def _of_manifest(runtime: Runtime, job_id: str, index: int) -> Archived | Lost |
         return None
     if entry["path"] is None:
         return Lost(entry["error"] or "")
-    return Archived(entry["path"], entry["thumbnail"], entry["content_type"], entry["sha256"])
+    return Archived(
+        entry["path"],
+        entry["thumbnail"],
+        entry["content_type"],
+        entry["sha256"],
+        entry.get("check_error"),  # older manifests have only checked images
+    )

@@ -35,12 +35,12 @@ def manifest(job: Job, events: Iterable[Event], base_url: str | None) -> bytes:
     """Return the manifest: the job as the API shows it, its timeline and its files."""
     shown = job_view(job, base_url)
     del shown["archive"], shown["notification"]  # their state changes after the manifest
-    images = zip(shown["images"], job.images, strict=True)
     return dump(
         {
             "manifest": VERSION,
             **shown,
-            "images": [{**view, **_files(image)} for view, image in images],
+            "images": _with_files(shown["images"], job.images),
+            "late_images": _with_files(shown["late_images"], job.late_images),
             "timeline": [event_view(event) for event in events],
         }
     )
@@ -49,14 +49,21 @@ def manifest(job: Job, events: Iterable[Event], base_url: str | None) -> bytes:
 def copies(content: bytes) -> list[Mapping[str, Any]]:
     """Return the images of a manifest, with `path`, `thumbnail`, `content_type`, `sha256`, ...
 
+    The late images follow the images of the outcome.
+
     Raises:
         NotJson: the content is not a manifest.
     """
     document = parse(content)
     listed = document.get("images") if isinstance(document, dict) else None
-    if not isinstance(listed, list):
+    late = document.get("late_images", []) if isinstance(document, dict) else None
+    if not isinstance(listed, list) or not isinstance(late, list):
         raise NotJson("it is not a manifest")
-    return listed
+    return [*listed, *late]
+
+
+def _with_files(views: list[dict[str, Any]], images: tuple[Image, ...]) -> list[dict[str, Any]]:
+    return [{**view, **_files(image)} for view, image in zip(views, images, strict=True)]
 
 
 def _files(image: Image) -> dict[str, str | None]:

@@ -51,6 +51,7 @@ VARIABLES = frozenset(
         "DATA_DIR",
         "DOWNLOAD_TIMEOUT_SECONDS",
         "DRAIN_SECONDS",
+        "IMAGE_HTTPS_ONLY",
         "JOB_DEADLINE_SECONDS",
         "MAX_IMAGE_BYTES",
         "MAX_IMAGE_PIXELS",
@@ -97,6 +98,7 @@ class Settings:
     allow_private_networks: bool
     allow_hosts: tuple[str, ...]
     archive_url: str
+    image_https_only: bool
     notify_secrets: tuple[Secret, ...]
     notify_tasks: tuple[str, ...]
     callback_grace_seconds: float
@@ -173,6 +175,7 @@ def _storage(env: EnvironmentReader) -> dict[str, Any]:
         "data_dir": data_dir,
         "spool_dir": Path(spool) if spool else None,
         "archive_url": _archive_url(env, data_dir),
+        "image_https_only": env.boolean("ORCHESTRATOR_IMAGE_HTTPS_ONLY", default=False),
     }
 
 
@@ -197,8 +200,8 @@ def _limits(env: EnvironmentReader) -> dict[str, Any]:
     """Read the size limits: default, lowest and highest value."""
     bounds = {
         "max_upload_bytes": (10 * MIB, 0, 64 * MIB),
-        "max_image_bytes": (64 * MIB, 1024, 1024 * MIB),
-        "max_image_pixels": (64_000_000, 4096, 1_000_000_000),
+        "max_image_bytes": (256 * MIB, 1024, 1024 * MIB),
+        "max_image_pixels": (100_000_000, 4096, 1_000_000_000),
     }
     return {
         name: env.whole(f"ORCHESTRATOR_{name.upper()}", default, low, high)

@@ -88,9 +88,14 @@ class Bucket:
             variables = f"the {_VARIABLES[scheme]}* variables are not sufficient"
             raise ValueError(f"{self.description}: {variables} ({_reason(error)})") from None
 
-    def put(self, path: str, source: Source, content_type: str) -> None:
+    def put(
+        self, path: str, source: Source, content_type: str, *, attachment: bool = False
+    ) -> None:
         """Store an object. obstore removes the parts of a put that fails."""
         attributes: Any = {"Content-Type": content_type}
+        if attachment:
+            name = path.rpartition("/")[2]
+            attributes["Content-Disposition"] = f'attachment; filename="{name}"'
         file: Any = source
         with self._storage_errors(path):
             obstore.put(
@@ -107,6 +112,10 @@ class Bucket:
         with self._storage_errors(path, reading=True):
             for piece in obstore.get(self._store, path).stream(min_chunk_size=PART_BYTES):
                 yield bytes(piece)
+
+    def local_path(self, path: str) -> Path | None:
+        """Return None: the objects are not in the file system."""
+        return None
 
     def link(self, path: str, seconds: int) -> str | None:
         """Return a signed URL. With an Azure shared access signature it is None."""

@@ -29,8 +29,10 @@ class Folder:
         self._folder = folder
         self.description = f"file://{folder}"
 
-    def put(self, path: str, source: Source, content_type: str) -> None:
-        """Write and sync an object. The content type is not kept; the extension tells it."""
+    def put(
+        self, path: str, source: Source, content_type: str, *, attachment: bool = False
+    ) -> None:
+        """Write and sync an object. A file system keeps no content type and no disposition."""
         temporary = self._folder / TEMPORARY / secrets.token_hex(16)
         pieces = iter(lambda: source.read(PART_BYTES), b"")
         try:
@@ -48,6 +50,10 @@ class Folder:
             raise NotStored(f"{self.description}: {path} does not exist") from None
         except OSError as error:
             raise self._error(error) from None
+
+    def local_path(self, path: str) -> Path | None:
+        """Return the file of an object."""
+        return self._folder / path
 
     def link(self, path: str, seconds: int) -> str | None:
         """Return None: a folder has no public links."""

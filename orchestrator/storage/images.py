@@ -1,7 +1,8 @@
-"""Decides whether a file is an image, and makes its thumbnail.
+"""Checks a file that was paid for, and makes the thumbnail of an image.
 
-An expired link often answers with an error page, a placeholder or a part of a file, and with the
-header `image/png`. So a file counts as an image only when its first frame is decoded completely.
+An image is checked when its first frame was decoded completely. A file that we cannot decode is
+kept as it is, with the reason. Only an error page, an empty file and a truncated file are refused,
+because another download may give the right file.
 """
 
 from __future__ import annotations
@@ -9,32 +10,42 @@ from __future__ import annotations
 import errno
 import io
 import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin
 from PIL.Image import Resampling, Transpose
+
+from orchestrator.storage.file_bytes import FileBytes
+from orchestrator.storage.file_kinds import (
+    KINDS,
+    FileKind,
+    Unusable,
+    check_end,
+    identify,
+    printable,
+)
 
 #: The longer side of a thumbnail. Pixels.
 THUMBNAIL_PIXELS = 256
-#: An image with a shorter side is a placeholder, such as a tracking pixel or a spinner. Pixels.
+#: An image with a shorter side may be a placeholder, such as a tracking pixel, and is not checked.
+#: Pixels.
 MIN_SIDE_PIXELS = 64
-#: The images that a process decodes at the same time. A large image takes hundreds of MB.
+#: The images that a process decodes at the same time.
 MAX_DECODERS = 2
-#: The part of a text body or of a decoder's error that a message shows. Characters.
-MAX_EXCERPT_CHARACTERS = 80
+#: A larger image takes hundreds of MB. A process decodes one of them at a time. Pixels.
+LARGE_PIXELS = 40_000_000
 
 # Pillow's own limit holds for the whole process, and only warns at first. We check `max_pixels`
 # before anything is decoded instead. Nothing else in our processes uses Pillow.
 Image.MAX_IMAGE_PIXELS = None
+# Pillow refuses a PNG with more decompressed text than this. Tools write whole workflows into it.
+# Bytes.
+PngImagePlugin.MAX_TEXT_CHUNK = PngImagePlugin.MAX_TEXT_MEMORY = 64 * 1024 * 1024
 
-_FORMATS = {
-    "PNG": ("image/png", "png"),
-    "JPEG": ("image/jpeg", "jpg"),
-    "WEBP": ("image/webp", "webp"),
-    "GIF": ("image/gif", "gif"),
-    "AVIF": ("image/avif", "avif"),
-}
+#: The kinds of files that are decoded, as Pillow names them.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "AVIF")
 _ORIENTATION = 0x0112
 #: The transposition for each EXIF orientation. From 5 on, width and height are exchanged.
 _TURNS = {
@@ -49,79 +60,111 @@ _TURNS = {
 #: The modes that WebP does not accept, or that cannot be averaged, and what they are converted to.
 _CONVERTED = {"P": "RGBA", "PA": "RGBA", "LA": "RGBA", "1": "L", "I": "L"}
 _decoding = threading.BoundedSemaphore(MAX_DECODERS)
-
-#: How files of other kinds begin.
-_FILE_SIGNATURES = (
-    (b"%PDF", "PDF"),
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"\x1f\x8b", "gzip"),
-    (b"BM", "BMP"),
-    (b"II*\x00", "TIFF"),
-    (b"MM\x00*", "TIFF"),
-    (b"\x00\x00\x01\x00", "an icon"),
-    (b"\x1aE\xdf\xa3", "a video"),
-)
-_PAGE = (b"<!doctype html", b"<html", b"<head", b"<body")
-
-
-class NotAnImage(Exception):
-    """The file is not an acceptable image. The message says what it is instead."""
+_decoding_large = threading.BoundedSemaphore(1)
 
 
 @dataclass(frozen=True, slots=True)
-class ImageFacts:
-    """The format (as Pillow names it), and the size in pixels after the EXIF orientation."""
+class FileFacts:
+    """What a check found out about a file.
 
-    format: str
+    `width` and `height` are pixels after the EXIF orientation, or None. `thumbnail` is WebP.
+    `check_error` is the reason why the file is not a checked image. Then there is no thumbnail.
+    """
+
     content_type: str
     extension: str
-    width: int
-    height: int
+    width: int | None = None
+    height: int | None = None
+    thumbnail: bytes | None = None
+    check_error: str | None = None
 
 
-def inspect_image(file: BinaryIO, *, max_pixels: int) -> tuple[ImageFacts, bytes]:
-    """Check a PNG, JPEG, WebP, GIF or AVIF file. Return its facts and a thumbnail.
+class _NotChecked(Exception):
+    """The file is not a checked image. `size` is its width and height, if known."""
 
-    The thumbnail is WebP, with the EXIF orientation applied. Only the first frame is read.
+    def __init__(self, reason: str, size: tuple[int | None, int | None] = (None, None)) -> None:
+        super().__init__(reason)
+        self.size = size
+
+
+def inspect_file(file: BinaryIO, *, max_pixels: int) -> FileFacts:
+    """Check a file: decode a PNG, JPEG, WebP, GIF or AVIF image, and make its thumbnail.
+
+    The thumbnail has the EXIF orientation applied. Only the first frame is read.
 
     Args:
         file: is read from its start.
-        max_pixels: the most that width times height may be.
+        max_pixels: the most that width times height of a decoded image may be.
 
     Raises:
-        NotAnImage: the file is something else, broken, a placeholder, or too large.
+        Unusable: the file is an error page, empty or truncated.
         OSError: the disk failed.
     """
-    with _decoding:
+    kind = identify(file)
+    try:
+        facts = _decoded(file, kind, max_pixels)
+    except _NotChecked as reason:
+        check_end(file, kind)
+        width, height = reason.size
+        return FileFacts(kind.content_type, kind.extension, width, height, None, str(reason))
+    if kind.name == "GIF":  # its other frames are not decoded
+        check_end(file, kind)
+    return facts
+
+
+def unchecked_file(file: BinaryIO, reason: str) -> FileFacts:
+    """Return the facts of a file that is kept although `inspect_file` refused it."""
+    try:
+        kind = identify(file)
+    except Unusable:
+        kind = KINDS["unknown"]
+    return FileFacts(kind.content_type, kind.extension, check_error=reason)
+
+
+def _decoded(file: BinaryIO, kind: FileKind, max_pixels: int) -> FileFacts:
+    """Return the facts of an image that was decoded completely."""
+    if kind.name not in FORMATS:
+        raise _NotChecked(_not_decoded(file, kind))
+    with ExitStack() as stack:
+        stack.enter_context(_decoding)
         file.seek(0)
         try:
-            with Image.open(file, formats=tuple(_FORMATS)) as image:
-                return _inspect(image, max_pixels)
-        except NotAnImage:
+            # A JPEG with several pictures has the format MPO. The first picture is a plain JPEG.
+            image = stack.enter_context(Image.open(file, formats=(kind.name,)))
+            if image.width * image.height > LARGE_PIXELS:
+                stack.enter_context(_decoding_large)
+            return FileFacts(kind.content_type, kind.extension, *_inspect(image, max_pixels))
+        except _NotChecked:
             raise
-        except UnidentifiedImageError:
-            raise NotAnImage(f"not an image: {_looks_like(file)}") from None
         except Exception as error:  # decoders raise anything
             if isinstance(error, OSError) and error.errno == errno.EIO:
                 raise
-            reason = _printable(str(error)) or type(error).__name__
-            raise NotAnImage(f"a broken image: {reason}") from None
+            reason = printable(str(error)) or type(error).__name__
+            raise _NotChecked(f"cannot be decoded: {reason}") from None
 
 
-def _inspect(image: Image.Image, max_pixels: int) -> tuple[ImageFacts, bytes]:
+def _not_decoded(file: BinaryIO, kind: FileKind) -> str:
+    if kind is KINDS["unknown"]:
+        return f"unknown kind of file: it begins with {FileBytes(file).part(0, 8).hex(' ')}"
+    return f"not a PNG, JPEG, WebP, GIF or AVIF image: {kind.name}"
+
+
+def _inspect(image: Image.Image, max_pixels: int) -> tuple[int, int, bytes]:
+    """Return width, height and thumbnail."""
     width, height = image.size
     if width < MIN_SIDE_PIXELS or height < MIN_SIDE_PIXELS:
-        raise NotAnImage(f"a placeholder: {width} x {height} pixels")
+        reason = f"a side is shorter than {MIN_SIDE_PIXELS}"
+        raise _NotChecked(f"too small: {width} x {height} pixels, {reason}", image.size)
     if width * height > max_pixels:
-        raise NotAnImage(f"too large: {width} x {height} pixels, allowed are {max_pixels}")
+        reason = f"too large: {width} x {height} pixels, allowed are {max_pixels}"
+        raise _NotChecked(reason, image.size)
     # The JPEG decoder can scale while it decodes. That takes less than half the time.
     image.draft(None, (THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     image.load()
     turn = _orientation(image)
     if turn >= 5:
         width, height = height, width
-    name = str(image.format)
-    return ImageFacts(name, *_FORMATS[name], width, height), _thumbnail(image, turn)
+    return width, height, _thumbnail(image, turn)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -148,35 +191,3 @@ def _thumbnail(image: Image.Image, turn: int) -> bytes:
     # The fastest method: 1 ms instead of 4, for a few percent more bytes.
     image.save(written, "WEBP", quality=80, method=0)
     return written.getvalue()
-
-
-def _looks_like(file: BinaryIO) -> str:
-    file.seek(0)
-    head = file.read(1024)
-    if not head:
-        return "an empty file"
-    for beginning, name in _FILE_SIGNATURES:
-        if head.startswith(beginning):
-            return name
-    if head[4:8] == b"ftyp":
-        return f"a video or another kind of image ({_printable(head[8:12].decode('latin-1'))})"
-    if b"\0" in head:
-        return f"unknown, it begins with {head[:8].hex(' ')}"
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return f"{_kind_of_text(text.lower())}: {_printable(text.decode('utf-8', 'replace'))}"
-
-
-def _kind_of_text(text: bytes) -> str:
-    if text.startswith((b"{", b"[")):
-        return "JSON"
-    if text.startswith(_PAGE):
-        return "HTML"
-    if b"<svg" in text:
-        return "SVG"
-    if text.startswith(b"<"):
-        return "HTML" if b"<html" in text else "XML"
-    return "text"
-
-
-def _printable(text: str) -> str:
-    return "".join(c for c in " ".join(text.split()) if c.isprintable())[:MAX_EXCERPT_CHARACTERS]

@@ -61,8 +61,22 @@ class Storage:
                 return cls(Bucket(parts.scheme, parts.netloc, prefix and _checked(prefix)))
         raise ValueError(ALLOWED_URLS)
 
-    def put(self, path: str, content: BinaryIO | bytes, content_type: str) -> None:
-        """Store an object. An existing object is replaced. A file is read from its start.
+    def put(
+        self,
+        path: str,
+        content: BinaryIO | bytes,
+        content_type: str,
+        *,
+        attachment: bool = False,
+    ) -> None:
+        """Store an object. An existing object is replaced.
+
+        Args:
+            path: the place of the object.
+            content: bytes, or a file that is read from its start.
+            content_type: is kept with an object in a bucket.
+            attachment: a browser that opens a link to the bucket saves the object, and does not
+                show it.
 
         Raises:
             StorageError: the object is not stored. An existing object is unchanged.
@@ -71,7 +85,7 @@ class Storage:
         _checked(path)
         source = Source(content)
         try:
-            self._backend.put(path, source, content_type)
+            self._backend.put(path, source, content_type, attachment=attachment)
         except StorageError:
             if source.failure is not None:
                 raise source.failure from None
@@ -89,6 +103,13 @@ class Storage:
     def stream(self, path: str) -> Iterator[bytes]:
         """Yield an object's bytes in parts. Iteration raises the errors of `get`."""
         return self._backend.stream(_checked(path))
+
+    def local_path(self, path: str) -> Path | None:
+        """Return the place of an object in the file system. It is None for a bucket.
+
+        The object may be missing.
+        """
+        return self._backend.local_path(_checked(path))
 
     def link(self, path: str, *, seconds: int) -> str | None:
         """Return a public URL, valid for 1 to MAX_LINK_SECONDS. It is None for a folder.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,18 +15,24 @@ import requests
 from PIL import Image as Pillow
 from werkzeug.test import TestResponse
 
-from orchestrator.api.images import CACHE_SECONDS, LINK_SECONDS
+from orchestrator.api.images import (
+    CACHE_SECONDS,
+    LINK_SECONDS,
+    MAX_FETCHES,
+    RETRY_AFTER_SECONDS,
+)
 from orchestrator.jobs.model import Image, Outcome
 from orchestrator.ledger import Ledger, keys
 from orchestrator.operations.manifest import path
 from tests.api.conftest import Api
 from tests.storage.servers import KEY, SECRET, moto
 from tests.support import archive_kit, job_states
-from tests.support.archive_kit import Gallery, archived, picture
-from tests.support.fakes import Answer, Harness
+from tests.support.archive_kit import Gallery, LinkAnswer, archived, ended, picture
+from tests.support.fakes import Answer, Harness, ReceivedRequest
 from webhooks.app import create_app
 
 SIZE = len(picture())
+SVG = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
 
 
 @pytest.fixture
@@ -43,7 +50,8 @@ def kept(api: Api) -> str:
 def get(api: Api, job_id: str, index: object = 0, **headers: str) -> TestResponse:
     sent = {name.replace("_", "-"): value for name, value in headers.items()}
     client = api.app.test_client()
-    return client.get(f"/v1/jobs/{job_id}/images/{index}", headers={**api.headers, **sent})
+    path = f"/v1/jobs/{job_id}/images/{index}"
+    return client.get(path, headers={**api.headers, **sent}, buffered=True)
 
 
 def thumbnail(api: Api, job_id: str, **headers: str) -> TestResponse:
@@ -58,28 +66,106 @@ def forgotten(api: Api, job_id: str) -> str:
 # Before it is archived ---------------------------------------------------------------------
 
 
-def test_until_it_is_archived_an_image_is_at_the_provider(api: Api) -> None:
+def test_until_it_is_archived_an_image_comes_from_the_provider(api: Api) -> None:
     job_id = Gallery(api.harness).job(picture())
 
     told = get(api, job_id)
 
-    assert (told.status_code, told.headers["Cache-Control"]) == (302, "no-store")
-    assert told.headers["Location"] == api.harness.job(job_id).images[0].source_url
-    assert requests.get(told.headers["Location"], timeout=60).content == picture()
+    assert (told.status_code, told.mimetype, told.data) == (200, "image/png", picture())
+    assert told.headers["Cache-Control"] == "no-store"
+    assert told.headers["Content-Length"] == str(SIZE)
+    assert told.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Location" not in told.headers
+    [request] = api.harness.provider.requests
+    assert "authorization" not in request.headers
+    assert archive_kit.files(api.harness) == {}, "no temporary file has a name"
+
+
+def test_a_file_that_is_no_image_is_passed_on_as_an_attachment(api: Api) -> None:
+    job_id = Gallery(api.harness).job(Answer(200, SVG, {"Content-Type": "image/png"}))
+
+    told = get(api, job_id)
+
+    assert (told.status_code, told.mimetype, told.data) == (200, "image/svg+xml", SVG)
+    name = f'attachment; filename="{job_id}-0.svg"'
+    assert told.headers["Content-Disposition"] == name
+    assert told.headers["X-Content-Type-Options"] == "nosniff"
 
 
 @pytest.mark.parametrize(
-    "url",
+    ("page", "reason"),
     [
-        "https://cdn.example/a%2Fb%20c.png?X-Amz-Signature=ab%2Bc%3D%3D&x=1&x=2",
-        "https://cdn.example/a+b.png?sig=a/b+c==&se=2026-11-30T00%3A00%3A00Z",
-        "https://cdn.example/%E2%9C%93/~%7e;v=1,2/(a)!.png?k=$%24'*",
+        (Answer(503), "its link fails: it answered 503"),
+        (Answer(404), "its link fails: it answered 404"),
+        (None, "its link fails: RemoteDisconnected"),
+        (Answer(200, b"<html>Log in"), "its link gives an error page: HTML: <html>Log in"),
+        (picture()[:-60], "its link gives truncated: the end of the PNG file is missing"),
+        (bytes(4_000_001), "its link fails: the body has more than 4000000 bytes"),
+        (
+            Answer(302, b"", {"Location": "http://169.254.169.254/latest/meta-data/"}),
+            "its link fails: a metadata address is not allowed",
+        ),
     ],
 )
-def test_a_providers_signed_link_is_passed_on_to_the_letter(api: Api, url: str) -> None:
-    job_id = job_states.ended(api.harness, Outcome.succeeded((Image(url),)))
+def test_a_link_that_gives_no_image_is_a_503(
+    start: Callable[..., Harness], tmp_path: Path, page: LinkAnswer, reason: str
+) -> None:
+    harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_MAX_IMAGE_BYTES="4000000")
+    api = Api(harness, create_app(harness.runtime))
+    told = get(api, Gallery(harness).job(page))
 
-    assert get(api, job_id).headers["Location"] == url
+    assert (told.status_code, told.mimetype) == (503, "application/problem+json")
+    assert told.json is not None
+    assert told.json["detail"] == f"the image is not archived yet, and {reason}"
+    assert told.headers["Retry-After"] == str(RETRY_AFTER_SECONDS)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://169.254.169.254/latest/meta-data/", "file:///etc/passwd", ""]
+)
+def test_nobody_is_led_to_a_link_that_the_guard_refuses(api: Api, url: str) -> None:
+    told = get(api, job_states.ended(api.harness, Outcome.succeeded((Image(url),))))
+
+    assert (told.status_code, "Location" in told.headers) == (410, False)
+
+
+def test_few_images_are_fetched_for_callers_at_once(api: Api) -> None:
+    arrived, go = threading.Semaphore(0), threading.Event()
+
+    def hold(_: ReceivedRequest) -> Answer:
+        arrived.release()
+        assert go.wait(60)
+        return Answer(200, picture())
+
+    job_id = Gallery(api.harness).job(hold)
+    told: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: told.append(get(api, job_id).status_code))
+        for _ in range(MAX_FETCHES)
+    ]
+    for thread in threads:
+        thread.start()
+    for _ in threads:
+        assert arrived.acquire(timeout=60)
+
+    try:
+        refused = get(api, job_id)
+    finally:
+        go.set()
+        for thread in threads:
+            thread.join(60)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, str(RETRY_AFTER_SECONDS))
+    assert told == [200] * MAX_FETCHES
+    assert get(api, job_id).status_code == 200, "a place is free again"
+
+
+def test_a_disk_that_is_full_is_a_503(api: Api, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file in the folder's place")
+
+    told = get(api, Gallery(api.harness).job(picture()))
+
+    assert told.status_code == 503
+    assert str(tmp_path) not in told.text
 
 
 def test_there_is_no_thumbnail_yet(api: Api) -> None:
@@ -91,9 +177,11 @@ def test_there_is_no_thumbnail_yet(api: Api) -> None:
 
 
 def test_an_image_that_is_tried_again_is_still_at_the_provider(api: Api) -> None:
-    job_id = archived(api.harness, Gallery(api.harness).job(Answer(503)))
+    gallery = Gallery(api.harness)
+    job_id = archived(api.harness, gallery.job(Answer(503)))
+    gallery.pages["/image-0"] = picture()
 
-    assert get(api, job_id).status_code == 302
+    assert get(api, job_id).data == picture()
 
 
 # From a folder -----------------------------------------------------------------------------
@@ -117,6 +205,37 @@ def test_each_kind_has_its_own_content_type(api: Api, form: str) -> None:
     job_id = archived(api.harness, Gallery(api.harness).job(picture(form=form)))
 
     assert get(api, job_id).mimetype == f"image/{form.lower()}"
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_file_that_is_not_checked_is_given_out_as_an_attachment(api: Api, gone: bool) -> None:
+    job_id = archived(api.harness, Gallery(api.harness).job(SVG))
+    shown: Any = api.get(f"/v1/jobs/{job_id}").json
+    if gone:
+        forgotten(api, job_id)
+
+    told, small = get(api, job_id), thumbnail(api, job_id)
+
+    assert (told.status_code, told.mimetype, told.data) == (200, "image/svg+xml", SVG)
+    assert told.headers["Content-Disposition"] == 'attachment; filename="0.svg"'
+    assert told.headers["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in told.headers["Content-Security-Policy"]
+    assert small.status_code == 404
+    assert small.json is not None
+    reason = "not a PNG, JPEG, WebP, GIF or AVIF image: SVG"
+    assert small.json["detail"] == f"the file has no thumbnail: {reason}"
+    [image] = shown["images"]
+    assert (image["checked"], image["check_error"]) == (False, reason)
+    assert (image["width"], image["height"]) == (None, None)
+
+
+def test_a_job_says_that_its_image_is_checked(api: Api, kept: str) -> None:
+    waiting = Gallery(api.harness).job(picture())
+    for job_id, checked in ((kept, True), (waiting, None)):
+        shown: Any = api.get(f"/v1/jobs/{job_id}").json
+        assert shown["images"][0]["checked"] is checked
+        assert shown["images"][0]["check_error"] is None
+    assert "Content-Disposition" not in get(api, kept).headers
 
 
 def test_each_image_of_a_job_has_its_number(api: Api) -> None:
@@ -193,7 +312,9 @@ def test_a_part_of_what_one_has(api: Api, kept: str, current: bool) -> None:
 
 
 def test_head_has_the_headers_alone(api: Api, kept: str) -> None:
-    told = api.app.test_client().head(f"/v1/jobs/{kept}/images/0", headers=api.headers)
+    told = api.app.test_client().head(
+        f"/v1/jobs/{kept}/images/0", headers=api.headers, buffered=True
+    )
 
     assert (told.status_code, told.data) == (200, b"")
     assert told.headers["Content-Length"] == str(SIZE)
@@ -215,12 +336,12 @@ def test_an_image_outlives_its_job(api: Api, kept: str) -> None:
 
 
 def test_what_is_lost_says_why_for_ever(api: Api) -> None:
-    job_id = archived(api.harness, Gallery(api.harness).job(Answer(403), expires=[0]))
+    job_id = ended(api.harness, Gallery(api.harness).job(Answer(403), expires=[0]))
 
     for told in (get(api, job_id), thumbnail(api, job_id), get(api, forgotten(api, job_id))):
         assert (told.status_code, told.mimetype) == (410, "application/problem+json")
         assert told.json is not None
-        assert told.json["detail"].endswith("link expired: it answered 403")
+        assert told.json["detail"].endswith("could not be archived: it answered 403")
         assert told.json["type"] == "urn:orchestrator:problem:gone"
 
 
@@ -355,9 +476,19 @@ def test_a_bucket_is_led_to_by_a_link_that_works_and_does_not_last(in_s3: Api) -
         assert kind == "webp" or got.content == picture()
 
 
+def test_a_bucket_gives_an_unchecked_file_out_as_an_attachment(in_s3: Api) -> None:
+    job_id = archived(in_s3.harness, Gallery(in_s3.harness).job(SVG))
+
+    got = requests.get(get(in_s3, job_id).headers["Location"], timeout=60)
+
+    assert (got.status_code, got.content) == (200, SVG)
+    assert got.headers["Content-Disposition"] == 'attachment; filename="0.svg"'
+    assert thumbnail(in_s3, job_id).status_code == 404
+
+
 def test_a_bucket_keeps_images_beyond_their_jobs(in_s3: Api) -> None:
     gallery = Gallery(in_s3.harness)
-    job_id = archived(in_s3.harness, gallery.job(picture(), Answer(404), expires=[0, 0]))
+    job_id = ended(in_s3.harness, gallery.job(picture(), Answer(404), expires=[0, 0]))
     forgotten(in_s3, job_id)
 
     link = get(in_s3, job_id).headers["Location"]

@@ -12,17 +12,23 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator.api.images import ANSWERS, LINK_SECONDS
+from orchestrator.api.images import (
+    ANSWERS,
+    FETCH_SECONDS,
+    LINK_SECONDS,
+    MAX_FETCHES,
+    RETRY_AFTER_SECONDS,
+)
 from orchestrator.jobs.model import DEFAULT_LINK_LIFETIME_MS, FollowUpStatus
 from orchestrator.jobs.schemas import ImageSchema, JobSchema
 from orchestrator.net import guarded_session
 from orchestrator.operations.manifest import VERSION, folder
 from orchestrator.operations.stats import RISK_HOURS
 from orchestrator.steps import archive
-from orchestrator.storage import bucket, images, storage
+from orchestrator.storage import bucket, file_kinds, images, storage
 from tests.docs.pages import DocPage, code, numbers, seconds
 from tests.support import archive_kit, job_states
-from tests.support.archive_kit import Gallery, archived, picture
+from tests.support.archive_kit import Gallery, archived, ended, picture
 from tests.support.fakes import Harness
 from workers.app import ARCHIVE_THREADS, BACKLOG, PRUNE_AT
 
@@ -95,7 +101,8 @@ def test_the_checks_have_the_limits_of_the_code(harness: Harness) -> None:
     assert numbers(limits["pixels, checked before decoding"]) == [settings.max_image_pixels]
     assert numbers(limits["each side"]) == [images.MIN_SIDE_PIXELS]
     listed = limits["format of the bytes, whatever the headers say"].upper().split(", ")
-    assert listed == list(images._FORMATS)
+    assert listed == list(images.FORMATS)
+    assert numbers(limits["a plain text"]) == [file_kinds.MAX_MESSAGE_BYTES]
 
 
 def test_the_time_of_a_download_is_the_default(start: Callable[..., Harness]) -> None:
@@ -107,7 +114,7 @@ def test_the_resources_are_those_of_a_worker() -> None:
     values = [numbers(row[1]) for row in PAGE.rows("resource")]
     assert values == [
         [images.THUMBNAIL_PIXELS],
-        [images.MAX_DECODERS],
+        [images.MAX_DECODERS, 1, images.LARGE_PIXELS],
         [ARCHIVE_THREADS],
         [BACKLOG],
     ]
@@ -122,8 +129,18 @@ def test_the_times_of_tries_are_those_of_the_code() -> None:
     assert seconds(PAGE.value("time", "lease of a worker on a job")) == [
         archive.LEASE_MARGIN_MS / 1000
     ]
-    [grace] = [row[1] for row in PAGE.rows("time") if row[0].startswith("grace after")]
-    assert seconds(grace) == [archive.EXPIRED_GRACE_MS / 1000]
+    assert seconds(PAGE.value("time", "longest time of tries for a link")) == [
+        archive.MAX_TRYING_MS / 1000
+    ]
+    least = PAGE.value("time", "fewest tries, and shortest time of tries")
+    assert numbers(least)[0] == archive.MIN_TRIES
+    assert seconds(least) == [archive.MIN_TRYING_MS / 1000]
+
+
+def test_the_limits_of_images_that_are_passed_on_are_those_of_the_code() -> None:
+    assert numbers(PAGE.value("until it is archived", "images fetched at once")) == [MAX_FETCHES]
+    assert seconds(PAGE.value("until it is archived", "time for a fetch")) == [FETCH_SECONDS]
+    assert seconds(PAGE.value("until it is archived", "`Retry-After`")) == [RETRY_AFTER_SECONDS]
 
 
 def test_images_at_risk_are_those_of_stats() -> None:
@@ -161,7 +178,7 @@ def test_every_variable_that_the_bucket_reads_is_listed() -> None:
 def test_every_status_of_an_image_is_listed() -> None:
     rows = {int(row[0]): row[1] for row in PAGE.rows("status")}
 
-    assert set(rows) == set(ANSWERS) | {304, 503}
+    assert set(rows) == set(ANSWERS) | {304}
     assert seconds(rows[302]) == [LINK_SECONDS]
 
 
@@ -178,7 +195,7 @@ def test_the_command_verifies_an_archive(harness: Harness, tmp_path: Path) -> No
     [command] = re.findall(r"(?m)^\$ (find .+)$", PAGE.text)
     gallery = Gallery(harness)
     jobs = [archived(harness, gallery.job(picture(n), picture(n + 1))) for n in range(3)]
-    archived(harness, gallery.job(b"lost", expires=[0]))
+    ended(harness, gallery.job(b"lost", expires=[0]))
 
     def verified() -> int:
         line = ["/bin/sh", "-c", command]

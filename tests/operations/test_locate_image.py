@@ -14,7 +14,7 @@ from orchestrator.operations.locate_image import Archived, AtProvider, Lost, loc
 from orchestrator.operations.manifest import folder, path
 from orchestrator.storage.storage import StorageError
 from tests.support import archive_kit, job_states
-from tests.support.archive_kit import Gallery, archived, picture
+from tests.support.archive_kit import Gallery, archived, ended, picture
 from tests.support.fakes import NOON, Answer, Harness
 
 LOST = Lost("it answered 404")
@@ -28,7 +28,7 @@ def harness(start: Callable[..., Harness], tmp_path: Path) -> Harness:
 @pytest.fixture
 def mixed(harness: Harness) -> str:
     """A job with a lost first image and an archived second image."""
-    return archived(harness, Gallery(harness).job(Answer(404), picture(1, "JPEG"), expires=[0, 0]))
+    return ended(harness, Gallery(harness).job(Answer(404), picture(1, "JPEG"), expires=[0, 0]))
 
 
 def forgotten(harness: Harness, job_id: str) -> str:

@@ -69,7 +69,8 @@ def test_the_folder_needs_nothing_but_the_id(harness: Harness) -> None:
 
 def test_a_manifest_has_every_fact_of_its_job(harness: Harness) -> None:
     gallery = Gallery(harness)
-    [good, bad] = gallery.add_links(picture(), Answer(404))
+    [good] = gallery.add_links(picture())
+    bad = "ftp://cdn.example/1.png"  # given up at once
     images = (Image(good, NOON + LINK_LIFETIME_MS), Image(bad, NOON))
     outcome = Outcome.succeeded(images, Cost(1.5, "credits"))
     fields = {"prompt": "A red cube", "aspect_ratio": "16:9", "metadata": {"order": 7}}
@@ -107,6 +108,8 @@ def test_a_manifest_has_every_fact_of_its_job(harness: Harness) -> None:
                 "width": 96,
                 "height": 64,
                 "content_type": "image/png",
+                "checked": True,
+                "check_error": None,
                 "error": None,
                 "path": f"{folder(job_id)}/0.png",
                 "thumbnail": f"{folder(job_id)}/0.thumb.webp",
@@ -121,11 +124,14 @@ def test_a_manifest_has_every_fact_of_its_job(harness: Harness) -> None:
                 "width": None,
                 "height": None,
                 "content_type": None,
-                "error": "it answered 404",
+                "checked": None,
+                "check_error": None,
+                "error": "the link is not an http(s) URL",
                 "path": None,
                 "thumbnail": None,
             },
         ],
+        "late_images": [],
         "error": None,
         "cost": {"amount": 1.5, "unit": "credits", "source": "reported"},
         "metadata": {"order": 7},

@@ -97,6 +97,7 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
     "ORCHESTRATOR_ARCHIVE_URL": (
         "archive_url", f"file://{Path.cwd()}/data/archive", "s3://images/here", "s3://images/here",
     ),
+    "ORCHESTRATOR_IMAGE_HTTPS_ONLY": ("image_https_only", False, "1", True),
     "ORCHESTRATOR_NOTIFY_TASKS": ("notify_tasks", (), "shop.done, crm.*", ("shop.done", "crm.*")),
     "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": ("callback_grace_seconds", 30.0, "0", 0.0),
     "ORCHESTRATOR_JOB_DEADLINE_SECONDS": ("job_deadline_seconds", 3600.0, "90.5", 90.5),
@@ -107,8 +108,8 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
     "ORCHESTRATOR_DRAIN_SECONDS": ("drain_seconds", 60.0, "0", 0.0),
     "ORCHESTRATOR_SHARDS": ("shards", 1, "256", 256),
     "ORCHESTRATOR_MAX_UPLOAD_BYTES": ("max_upload_bytes", 10_485_760, "0", 0),
-    "ORCHESTRATOR_MAX_IMAGE_BYTES": ("max_image_bytes", 67_108_864, "1024", 1024),
-    "ORCHESTRATOR_MAX_IMAGE_PIXELS": ("max_image_pixels", 64_000_000, "4096", 4096),
+    "ORCHESTRATOR_MAX_IMAGE_BYTES": ("max_image_bytes", 268_435_456, "1024", 1024),
+    "ORCHESTRATOR_MAX_IMAGE_PIXELS": ("max_image_pixels", 100_000_000, "4096", 4096),
     **dict(_good_provider_settings()),
 }  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""What counts as an image, and what is said of everything else."""
+"""What counts as a checked image, what is kept unchecked, and what is refused."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile
+from PIL import Image, ImageFile, PngImagePlugin
 
 from orchestrator.storage import images
+from orchestrator.storage.file_kinds import Unusable
 from orchestrator.storage.images import (
     MAX_DECODERS,
     THUMBNAIL_PIXELS,
-    ImageFacts,
-    NotAnImage,
-    inspect_image,
+    FileFacts,
+    inspect_file,
+    unchecked_file,
 )
 
 PIXELS = 50_000_000
@@ -57,17 +58,26 @@ VALID["large JPEG"] = encoded("JPEG", drawn(1100, 600))
 VALID["lossless WEBP"] = encoded("WEBP", lossless=True)
 
 
-def seen(content: bytes, max_pixels: int = PIXELS) -> tuple[ImageFacts, Image.Image]:
-    picture, thumbnail = inspect_image(io.BytesIO(content), max_pixels=max_pixels)
-    small = Image.open(io.BytesIO(thumbnail), formats=["WEBP"])
+def seen(content: bytes, max_pixels: int = PIXELS) -> tuple[FileFacts, Image.Image]:
+    facts = inspect_file(io.BytesIO(content), max_pixels=max_pixels)
+    assert facts.check_error is None
+    assert facts.thumbnail is not None
+    small = Image.open(io.BytesIO(facts.thumbnail), formats=["WEBP"])
     small.load()
-    return picture, small
+    return facts, small
+
+
+def unchecked(content: bytes, max_pixels: int = PIXELS) -> str:
+    """Why a file is kept although it is not checked."""
+    facts = inspect_file(io.BytesIO(content), max_pixels=max_pixels)
+    assert facts.thumbnail is None
+    assert facts.check_error is not None
+    return facts.check_error
 
 
 def refusal(content: bytes, max_pixels: int = PIXELS) -> str:
-    with pytest.raises(NotAnImage) as raised:
-        inspect_image(io.BytesIO(content), max_pixels=max_pixels)
-    assert raised.value.__suppress_context__ or raised.value.__context__ is None
+    with pytest.raises(Unusable) as raised:
+        inspect_file(io.BytesIO(content), max_pixels=max_pixels)
     return str(raised.value)
 
 
@@ -76,7 +86,8 @@ def test_every_format_is_known_by_its_bytes(format_: str) -> None:
     picture, small = seen(VALID[format_])
 
     content_type, extension = FORMATS[format_]
-    assert picture == ImageFacts(format_, content_type, extension, 320, 240)
+    assert (picture.content_type, picture.extension) == (content_type, extension)
+    assert (picture.width, picture.height) == (320, 240)
     assert small.size == (256, 192)
 
 
@@ -99,8 +110,9 @@ def test_a_file_is_read_from_its_start_wherever_it_stands(tmp_path: Path) -> Non
     (tmp_path / "file").write_bytes(VALID["PNG"])
     with (tmp_path / "file").open("rb") as file:
         file.read(100)
-        assert inspect_image(file, max_pixels=PIXELS)[0].format == "PNG"
-        assert inspect_image(file, max_pixels=PIXELS)[0].format == "PNG"
+        for _ in range(2):
+            assert inspect_file(file, max_pixels=PIXELS).content_type == "image/png"
+            file.read(100)
 
 
 def close(small: Image.Image, expected: Image.Image) -> bool:
@@ -187,14 +199,32 @@ def test_an_orientation_that_exif_does_not_know_is_none() -> None:
     assert seen(encoded("JPEG", exif=exif))[0].width == 320
 
 
-@pytest.mark.parametrize("size", [(1, 1), (63, 64), (64, 63), (63, 4000)])
-def test_small_pictures_are_placeholders(size: tuple[int, int]) -> None:
+@pytest.mark.parametrize("size", [(1, 1), (25, 14), (63, 64), (64, 63), (63, 4000)])
+def test_small_pictures_are_kept_unchecked(size: tuple[int, int]) -> None:
     width, height = size
 
-    said = refusal(encoded("PNG", Image.new("RGB", size)))
+    facts = inspect_file(io.BytesIO(encoded("PNG", Image.new("RGB", size))), max_pixels=PIXELS)
 
-    assert said == f"a placeholder: {width} x {height} pixels"
+    reason = f"too small: {width} x {height} pixels, a side is shorter than 64"
+    assert facts == FileFacts("image/png", "png", width, height, check_error=reason)
     assert seen(encoded("PNG", Image.new("RGB", (64, 64))))[1].size == (64, 64)
+
+
+def test_a_picture_of_several_pictures_is_a_jpeg() -> None:
+    content = encoded("MPO", save_all=True, append_images=[drawn(400, 300)])
+
+    facts, small = seen(content)
+
+    assert (facts.content_type, facts.extension) == ("image/jpeg", "jpg")
+    assert (facts.width, facts.height, small.size) == (320, 240, (256, 192))
+
+
+def test_a_png_may_hold_much_compressed_text() -> None:
+    text = PngImagePlugin.PngInfo()
+    text.add_text("workflow", "x" * 3_000_000, zip=True)
+    text.add_itxt("prompt", "y" * 3_000_000, zip=True)
+
+    assert seen(encoded("PNG", pnginfo=text))[0].width == 320
 
 
 @pytest.mark.parametrize("name", VALID)
@@ -204,7 +234,9 @@ def test_a_file_that_was_cut_is_refused(name: str, tenths: int) -> None:
 
     said = refusal(content[: len(content) * tenths // 10])
 
-    assert said.startswith(("not an image: ", "a broken image: "))
+    kind = name.rsplit(maxsplit=1)[-1]
+    expected = f"truncated: the end of the {kind} file is missing" if tenths else "an empty file"
+    assert said == expected
 
 
 #: How many bytes may be missing at the end while every pixel is there. PNG: the IEND chunk (12), a
@@ -223,18 +255,38 @@ def test_a_missing_tail_is_refused(name: str, missing: int) -> None:
 
 @pytest.mark.parametrize("name", VALID)
 def test_garbage_after_the_image_is_nothing_to_us(name: str) -> None:
-    assert seen(VALID[name] + b"\r\n<html>garbage" * 100)[0].width >= 320
+    assert seen(VALID[name] + b"\r\n<html>garbage" * 100)[0].width
 
 
 def test_cut_files_are_not_patched_up() -> None:
     assert ImageFile.LOAD_TRUNCATED_IMAGES is False
 
 
-def test_corrupt_pixels_are_refused() -> None:
+@pytest.mark.parametrize("name", ["PNG", "GIF", "WEBP"])
+def test_a_complete_file_that_cannot_be_decoded_is_kept_unchecked(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(self: ImageFile.ImageFile) -> None:
+        raise ValueError("an unknown filter")
+
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+
+    assert unchecked(VALID[name]) == "cannot be decoded: an unknown filter"
+    assert refusal(VALID[name][:-300]).startswith("truncated: ")
+
+
+def test_corrupt_pixels_are_kept_unchecked() -> None:
     content = bytearray(VALID["PNG"])
     content[len(content) // 2] ^= 0xFF
 
-    assert refusal(bytes(content)).startswith("a broken image: ")
+    assert unchecked(bytes(content)).startswith("cannot be decoded: ")
+
+
+def test_a_gif_is_refused_when_a_later_frame_is_cut() -> None:
+    content = encoded("GIF", save_all=True, append_images=[drawn().rotate(90)])
+
+    assert seen(content)[0].width == 320
+    assert refusal(content[:-300]) == "truncated: the end of the GIF file is missing"
 
 
 def png(width: int, height: int, data: bytes) -> bytes:
@@ -249,7 +301,7 @@ def png(width: int, height: int, data: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
-def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bomb_is_kept_and_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
     def decoded(self: ImageFile.ImageFile) -> None:
         raise AssertionError("it was decoded")
 
@@ -257,8 +309,8 @@ def test_a_bomb_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch)
     row = zlib.compressobj(1)
     rows = b"".join(row.compress(bytes(20_001 * 100)) for _ in range(200)) + row.flush()
 
-    claims = refusal(png(50_000, 50_000, zlib.compress(b"")))
-    holds = refusal(png(20_000, 20_000, rows))
+    claims = unchecked(png(50_000, 50_000, zlib.compress(b"")))
+    holds = unchecked(png(20_000, 20_000, rows))
 
     assert claims == f"too large: 50000 x 50000 pixels, allowed are {PIXELS}"
     assert holds == f"too large: 20000 x 20000 pixels, allowed are {PIXELS}"
@@ -271,7 +323,7 @@ def test_only_our_own_limit_counts() -> None:
 
 def test_the_limit_itself_is_allowed() -> None:
     assert seen(VALID["PNG"], max_pixels=320 * 240)[0].width == 320
-    assert refusal(VALID["PNG"], max_pixels=320 * 240 - 1).startswith("too large: 320 x 240")
+    assert unchecked(VALID["PNG"], max_pixels=320 * 240 - 1).startswith("too large: 320 x 240")
 
 
 def test_a_gif_whose_frame_is_larger_than_its_screen_is_measured_by_its_frame() -> None:
@@ -279,48 +331,7 @@ def test_a_gif_whose_frame_is_larger_than_its_screen_is_measured_by_its_frame() 
     place = content.index(b"\x2c\0\0\0\0" + struct.pack("<HH", 320, 240))
     content[place + 5 : place + 9] = struct.pack("<HH", 65_000, 65_000)
 
-    assert refusal(bytes(content)) == f"too large: 65000 x 65000 pixels, allowed are {PIXELS}"
-
-
-SVG = b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>'
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"", "an empty file"),
-        (b'{"error":"expired"}', 'JSON: {"error":"expired"}'),
-        (b"\xef\xbb\xbf \n [1,\n 2]", "JSON: [1, 2]"),
-        (b"<!DOCTYPE html><title>404</title>", "HTML: <!DOCTYPE html><title>404</title>"),
-        (b"<HTML>gone", "HTML: <HTML>gone"),
-        (b"<!-- a --><html>gone", "HTML: <!-- a --><html>gone"),
-        (b"<?xml version='1.0'?><Error/>", "XML: <?xml version='1.0'?><Error/>"),
-        (SVG, f"SVG: {SVG.decode()}"),
-        (b"Not found\r\n", "text: Not found"),
-        (b"\xff\xfe broken \x1b[31m", "text: \ufffd\ufffd broken [31m"),
-        (b"%PDF-1.7 secret", "PDF"),
-        (b"PK\x03\x04secret", "a ZIP archive"),
-        (b"\x1f\x8b\x08secret", "gzip"),
-        (b"BM\0secret", "BMP"),
-        (b"II*\0secret", "TIFF"),
-        (b"\0\0\0\x20ftypheic\0\0\0\0", "a video or another kind of image (heic)"),
-        (b"\1\2\3\0\5\6\7\x08secret", "unknown, it begins with 01 02 03 00 05 06 07 08"),
-    ],
-    ids=lambda value: value[:24] if isinstance(value, str) else "of",
-)
-def test_what_is_no_image_is_said_to_be_what_it_is(content: bytes, said: str) -> None:
-    assert refusal(content) == f"not an image: {said}"
-
-
-def test_a_body_is_repeated_for_eighty_printable_characters() -> None:
-    said = refusal(b"x\0".replace(b"\0", b"\x07") * 50 + b"secret " * 500)
-
-    assert said == "not an image: text: " + "x" * 50 + ("secret " * 5)[:30].rstrip()[:30]
-
-
-@pytest.mark.parametrize("format_", ["BMP", "TIFF", "ICO", "PPM", "TGA", "JPEG2000"])
-def test_other_formats_of_pillow_are_refused(format_: str) -> None:
-    assert refusal(encoded(format_)).startswith("not an image: ")
+    assert unchecked(bytes(content)) == f"too large: 65000 x 65000 pixels, allowed are {PIXELS}"
 
 
 def test_a_complaint_of_a_decoder_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +340,7 @@ def test_a_complaint_of_a_decoder_is_shortened(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
 
-    assert refusal(VALID["PNG"]) == "a broken image: " + "a" * 80
+    assert unchecked(VALID["PNG"]) == "cannot be decoded: " + "a" * 80
 
 
 RAISED = (SyntaxError("x"), ValueError(), struct.error("x"), zlib.error("x"), MemoryError())
@@ -347,7 +358,7 @@ def test_whatever_a_decoder_raises_is_no_image(
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
 
-    assert refusal(VALID["PNG"]) == f"a broken image: {str(error) or type(error).__name__}"
+    assert unchecked(VALID["PNG"]) == f"cannot be decoded: {str(error) or type(error).__name__}"
 
 
 def test_a_disk_that_fails_says_nothing_about_the_image() -> None:
@@ -356,7 +367,7 @@ def test_a_disk_that_fails_says_nothing_about_the_image() -> None:
             raise OSError(errno.EIO, "Input/output error")
 
     with pytest.raises(OSError, match="Input/output"):
-        inspect_image(Failing(VALID["PNG"]), max_pixels=PIXELS)
+        inspect_file(Failing(VALID["PNG"]), max_pixels=PIXELS)
 
 
 SMALL = {name: encoded(name, drawn(80, 72)) for name in FORMATS}
@@ -372,14 +383,17 @@ def test_no_mutation_raises_anything_else(data: st.DataObject, format_: str) -> 
         content[data.draw(places | early)] = data.draw(st.integers(0, 255))
     if data.draw(st.booleans()):
         del content[data.draw(places) :]
-    with suppress(NotAnImage):
-        assert max(seen(bytes(content), max_pixels=1_000_000)[1].size) <= THUMBNAIL_PIXELS
+    with suppress(Unusable):
+        facts = inspect_file(io.BytesIO(bytes(content)), max_pixels=1_000_000)
+        assert (facts.thumbnail is None) == (facts.check_error is not None)
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)
 @given(content=st.binary(max_size=200))
 def test_no_bytes_raise_anything_else(content: bytes) -> None:
-    assert refusal(content)
+    with suppress(Unusable):
+        assert inspect_file(io.BytesIO(content), max_pixels=PIXELS).check_error
+    assert unchecked_file(io.BytesIO(content), "why").check_error == "why"
 
 
 def test_two_images_are_decoded_at_once_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -401,10 +415,10 @@ def test_two_images_are_decoded_at_once_and_no_more(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", counted)
     content = VALID["PNG"]
-    found: list[ImageFacts] = []
+    found: list[FileFacts] = []
 
     def examine() -> None:
-        found.append(inspect_image(io.BytesIO(content), max_pixels=PIXELS)[0])
+        found.append(inspect_file(io.BytesIO(content), max_pixels=PIXELS))
 
     threads = [threading.Thread(target=examine) for _ in range(8)]
     for thread in threads:
@@ -423,4 +437,4 @@ def test_a_refused_image_makes_room_for_the_next() -> None:
     for _ in range(MAX_DECODERS + 1):
         refusal(b"text")
 
-    assert seen(VALID["PNG"])[0].format == "PNG"
+    assert seen(VALID["PNG"])[0].width == 320

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import orjson
 from PIL import Image as Pillow
 
-from orchestrator.jobs.model import FollowUp, Image, Outcome, Step
+from orchestrator.jobs.model import FollowUp, FollowUpStatus, Image, Outcome, Step
 from orchestrator.ledger import keys
 from orchestrator.operations.manifest import folder
 from orchestrator.steps.archive import archive
@@ -98,11 +98,18 @@ class RecordingStorage(Storage):
         self.paths: list[str] = []
         self.refuses: Callable[[str], bool] = lambda _: False
 
-    def put(self, path: str, content: BinaryIO | bytes, content_type: str) -> None:
+    def put(
+        self,
+        path: str,
+        content: BinaryIO | bytes,
+        content_type: str,
+        *,
+        attachment: bool = False,
+    ) -> None:
         self.paths.append(path)
         if self.refuses(path):
             raise StorageError("the storage is away")
-        super().put(path, content, content_type)
+        super().put(path, content, content_type, attachment=attachment)
 
 
 def with_recording_storage(harness: Harness, folder: Path) -> tuple[Harness, RecordingStorage]:
@@ -123,6 +130,21 @@ def again(harness: Harness, job_id: str) -> str:
     assert wait is not None, "the step is not pending"
     harness.clock.forward(max(0, wait))
     return archived(harness, job_id)
+
+
+def times_of_tries(harness: Harness, job_id: str) -> list[float]:
+    """Try until the archive has ended. Return the time of each try from now on, seconds."""
+    times, begun = [], harness.clock.now
+    while state(harness, job_id).status is FollowUpStatus.PENDING:
+        again(harness, job_id)
+        times.append((harness.clock.now - begun) / 1000)
+    return times
+
+
+def ended(harness: Harness, job_id: str) -> str:
+    """Try until the archive has ended, and return the job's id."""
+    times_of_tries(harness, job_id)
+    return job_id
 
 
 def due_at(harness: Harness, job_id: str) -> float | None:

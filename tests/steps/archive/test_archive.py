@@ -9,15 +9,17 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+import orjson
 import pytest
 from PIL import Image as Pillow
 
-from orchestrator.jobs.model import Copy, FollowUpStatus, Image, Outcome, Status
-from orchestrator.ledger import Ledger, LedgerUnavailable
-from orchestrator.steps import archive as archive_step
-from orchestrator.steps.archive import FIRST_WAIT_SECONDS, archive
+from orchestrator.jobs.model import Copy, FollowUpStatus, Image, Outcome, Status, Step
+from orchestrator.ledger import Ledger, LedgerUnavailable, keys
+from orchestrator.operations import image_copies
+from orchestrator.operations.audit import faults
+from orchestrator.steps.archive import FIRST_WAIT_SECONDS, MIN_TRIES, MIN_TRYING_MS, archive
 from sandbox.decompression import pixel_bomb
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import (
@@ -33,6 +35,17 @@ from tests.support.archive_kit import (
     state,
 )
 from tests.support.fakes import NOON, Answer, Harness, ReceivedRequest
+
+
+@pytest.fixture
+def strict(start: Callable[..., Harness], tmp_path: Path) -> Gallery:
+    """A gallery with a limit of 100000 bytes and 4 million pixels."""
+    limits = {
+        "ORCHESTRATOR_MAX_IMAGE_BYTES": "100000",
+        "ORCHESTRATOR_MAX_IMAGE_PIXELS": "4000000",
+    }
+    return Gallery(archive_kit.harness(start, tmp_path, **limits))
+
 
 # Success -----------------------------------------------------------------------------------
 
@@ -142,15 +155,91 @@ def test_no_image_is_held_in_memory(
     stored: list[tuple[int, bytes]] = []
     put = harness.runtime.storage.put
 
-    def recording_put(path: str, content: BinaryIO | bytes, content_type: str) -> None:
+    def recording_put(path: str, content: BinaryIO | bytes, *args: Any, **options: Any) -> None:
         if not isinstance(content, bytes):
             stored.append((os.fstat(content.fileno()).st_nlink, content.read()))
-        put(path, content, content_type)
+        put(path, content, *args, **options)
 
     monkeypatch.setattr(harness.runtime.storage, "put", recording_put)
     archived(harness, gallery.job(picture()))
 
     assert stored == [(0, picture())], "the storage reads a file without a name, from its start"
+
+
+# Files that we do not check ----------------------------------------------------------------
+
+UNCHECKED: dict[str, tuple[bytes, str, str, str]] = {
+    "TIFF": (picture(form="TIFF"), "image/tiff", "tif", "not a PNG, "),
+    "BMP": (picture(form="BMP"), "image/bmp", "bmp", "not a PNG, "),
+    "JPEG 2000": (picture(form="JPEG2000"), "image/jp2", "jp2", "not a PNG, "),
+    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "image/svg+xml", "svg", "not a PNG, "),
+    "MP4": (
+        b"\0\0\0\x10ftypisom\0\0\2\0\0\0\0\x08moov\0\0\0\x08mdat",
+        "video/mp4",
+        "mp4",
+        "not a PNG, ",
+    ),
+    "MP3": (b"ID3\4" + bytes(100), "audio/mpeg", "mp3", "not a PNG, "),
+    "unknown": (bytes(range(255)), "application/octet-stream", "bin", "unknown kind of file: "),
+    "small": (picture(size=(25, 14)), "image/png", "png", "too small: 25 x 14 pixels"),
+    "too many pixels": (pixel_bomb(), "image/png", "png", "too large: 50000 x 50000 pixels"),
+    "odd image": (
+        picture().replace(b"IDAT", b"IDAX"),
+        "image/png",
+        "png",
+        "cannot be decoded: ",
+    ),
+}
+
+
+@pytest.mark.parametrize("which", UNCHECKED)
+def test_a_file_that_we_cannot_check_is_kept_as_it_is(strict: Gallery, which: str) -> None:
+    content, content_type, extension, reason = UNCHECKED[which]
+    harness = strict.harness
+    answer = Answer(200, content, {"Content-Type": "text/html"})
+
+    job_id = archived(harness, strict.job(answer))
+
+    [image] = harness.job(job_id).images
+    assert image.copy is not None
+    assert (image.copy.path, image.copy.thumbnail) == (path_of(job_id, f"0.{extension}"), None)
+    assert (image.copy.content_type, image.copy.checked) == (content_type, False)
+    assert image.copy.check_error is not None
+    assert image.copy.check_error.startswith(reason)
+    assert image.copy.sha256 == hashlib.sha256(content).hexdigest()
+    kept = archive_kit.files(harness)
+    assert kept[image.copy.path] == content
+    assert set(kept) == {image.copy.path, path_of(job_id, "job.json")}
+    assert state(harness, job_id).status is FollowUpStatus.DONE
+    assert faults(harness.runtime.storage, harness.job(job_id)) == []
+    [listed] = archive_kit.manifest(harness, job_id)["images"]
+    assert (listed["checked"], listed["check_error"]) == (False, image.copy.check_error)
+    assert (listed["path"], listed["thumbnail"]) == (image.copy.path, None)
+
+
+def test_late_images_are_copied_beside_the_images_of_the_outcome(
+    harness: Harness, gallery: Gallery
+) -> None:
+    job_id = archived(harness, gallery.job(picture(0)))
+    [late] = gallery.add_links(picture(1))
+    stored = orjson.dumps([{"source_url": late}])
+    harness.redis.hset(keys.job(job_id), "late_images", stored)
+    harness.redis.zadd(keys.follow_up(0, Step.ARCHIVE), {job_id: NOON})
+
+    archived(harness, job_id)
+
+    job = harness.job(job_id)
+    [copy] = [image.copy for image in job.late_images]
+    assert copy is not None
+    assert copy.path == path_of(job_id, "1.png")
+    assert archive_kit.files(harness)[copy.path] == picture(1)
+    assert [image.copy is not None for image in job.images] == [True]
+    assert faults(harness.runtime.storage, job) == []
+    listed = archive_kit.manifest(harness, job_id)
+    assert [listed["images"][0]["path"], listed["late_images"][0]["path"]] == [
+        path_of(job_id, "0.png"),
+        path_of(job_id, "1.png"),
+    ]
 
 
 # Failures ----------------------------------------------------------------------------------
@@ -162,41 +251,36 @@ FAILURES: dict[str, tuple[LinkAnswer, str]] = {
     "201": (Answer(201, picture()), "it answered 201"),
     "JSON": (
         Answer(200, b'{"error": "no such task"}', {"Content-Type": "image/png"}),
-        'not an image: JSON: {"error": "no such task"}',
+        'an error page: JSON: {"error": "no such task"}',
     ),
     "HTML": (
         Answer(200, b"<!doctype html><p>Log in", {"Content-Type": "image/png"}),
-        "not an image: HTML: <!doctype html><p>Log in",
+        "an error page: HTML: <!doctype html><p>Log in",
     ),
-    "nothing": (Answer(200, b""), "not an image: an empty file"),
+    "XML of a store": (
+        Answer(200, b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>"),
+        "an error page: XML: <?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>",
+    ),
+    "nothing": (Answer(200, b""), "an empty file"),
     "no answer": (None, "RemoteDisconnected"),
     "broken off": (
         Answer(200, picture()[:-20], {"Content-Length": str(len(picture()))}),
         "the body broke off: IncompleteRead",
     ),
-    "half of the file": (picture(size=(900, 700))[:-60], "a broken image"),
-    "placeholder": (picture(size=(1, 1)), "a placeholder: 1 x 1 pixels"),
+    "half of the file": (
+        picture(size=(900, 700))[:-60],
+        "truncated: the end of the PNG file is missing",
+    ),
     "gzip bomb": (
         Answer(200, gzip.compress(bytes(200_000)), {"Content-Encoding": "gzip"}),
         "the body has more than 100000 bytes",
     ),
     "too many bytes": (bytes(100_001), "the body has more than 100000 bytes"),
-    "pixel bomb": (pixel_bomb(), "too large: 50000 x 50000 pixels, allowed are 4000000"),
     "redirect to a metadata service": (
         Answer(302, b"", {"Location": "http://169.254.169.254/latest/meta-data/"}),
         "a metadata ",
     ),
 }
-
-
-@pytest.fixture
-def strict(start: Callable[..., Harness], tmp_path: Path) -> Gallery:
-    """A gallery with a limit of 100000 bytes and 4 million pixels."""
-    limits = {
-        "ORCHESTRATOR_MAX_IMAGE_BYTES": "100000",
-        "ORCHESTRATOR_MAX_IMAGE_PIXELS": "4000000",
-    }
-    return Gallery(archive_kit.harness(start, tmp_path, **limits))
 
 
 @pytest.mark.parametrize("which", FAILURES)
@@ -250,26 +334,65 @@ def test_limits_are_inclusive(start: Callable[..., Harness], tmp_path: Path) -> 
     assert state(gallery.harness, job_id).status is FollowUpStatus.DONE
 
 
-def test_a_forbidden_link_is_not_fetched(harness: Harness) -> None:
-    image = Image("http://169.254.169.254/latest/meta-data/", NOON + LINK_LIFETIME_MS)
+# What no retry can mend --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        ("http://169.254.169.254/latest/meta-data/", "a metadata address is not allowed"),
+        ("https://user:secret@cdn.example/0.png", "a user or password is not allowed in a URL"),
+        ("ftp://cdn.example/0.png", "the link is not an http(s) URL"),
+        ("", "the link is not an http(s) URL"),
+    ],
+)
+def test_a_link_that_is_wrong_in_itself_is_given_up_at_once(
+    harness: Harness, url: str, reason: str
+) -> None:
+    image = Image(url, NOON + LINK_LIFETIME_MS)
 
     job_id = archived(harness, job_states.ended(harness, Outcome.succeeded((image,))))
 
-    [reason] = errors(harness, job_id)
-    assert reason is not None
-    assert reason.startswith("a metadata ")
-    assert reason.endswith(" is not allowed")
-    assert archive_kit.due_at(harness, job_id) == FIRST_WAIT_SECONDS
+    ended = state(harness, job_id)
+    assert (ended.status, ended.tries, ended.error) == (FollowUpStatus.DEAD, 1, reason)
+    assert errors(harness, job_id) == [reason]
+    assert harness.job(job_id).status is Status.SUCCEEDED
+    assert archive_kit.due_at(harness, job_id) is None
+    assert set(archive_kit.files(harness)) == {path_of(job_id, "job.json")}
 
 
-def test_links_into_the_private_network_are_refused_by_default(
-    start: Callable[..., Harness], tmp_path: Path
+def test_a_wrong_link_does_not_end_the_tries_of_the_other_images(
+    harness: Harness, gallery: Gallery
 ) -> None:
-    harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS="0")
+    [busy] = gallery.add_links(Answer(503))
+    images = (Image("ftp://x/0.png"), Image(busy))
+    job_id = archived(harness, job_states.ended(harness, Outcome.succeeded(images)))
+    assert state(harness, job_id).status is FollowUpStatus.PENDING
+    gallery.pages["/image-0"] = picture()
+
+    again(harness, job_id)
+
+    assert errors(harness, job_id) == ["the link is not an http(s) URL", None]
+    ended = state(harness, job_id)
+    assert (ended.status, ended.error) == (FollowUpStatus.DEAD, "the link is not an http(s) URL")
+
+
+@pytest.mark.parametrize(
+    ("https_only", "reason"),
+    [("0", "a loopback address is not allowed"), ("1", "only https:// is allowed")],
+)
+def test_links_into_the_private_network_are_refused_by_default(
+    start: Callable[..., Harness], tmp_path: Path, https_only: str, reason: str
+) -> None:
+    variables = {
+        "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": "0",
+        "ORCHESTRATOR_IMAGE_HTTPS_ONLY": https_only,
+    }
+    harness = archive_kit.harness(start, tmp_path, **variables)
 
     job_id = archived(harness, Gallery(harness).job(picture()))
 
-    assert errors(harness, job_id) == ["only https:// is allowed"]
+    assert errors(harness, job_id) == [reason]
     assert harness.provider.requests == []
 
 
@@ -337,8 +460,9 @@ def test_an_expired_image_waits_for_the_storage_with_the_other_images(
 ) -> None:
     (tmp_path / "archive").write_text("a file in the folder's place")
     job_id = gallery.job(DEAD_LINK, picture(), expires=[0, 0])
-
-    archived(harness, job_id)
+    harness.clock.forward(MIN_TRYING_MS / 1000)
+    for _ in range(MIN_TRIES + 1):
+        again(harness, job_id)
 
     assert state(harness, job_id).status is FollowUpStatus.PENDING
 
@@ -366,7 +490,7 @@ def test_a_full_disk_counts_as_a_storage_failure(
     harness: Harness, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(archive_step, "_temporary", full)
+        patch.setattr(image_copies, "temporary_file", full)
         job_id = archived(harness, gallery.job(picture(), picture(), expires=[0, 0]))
 
     assert errors(harness, job_id) == ["no room for a download: No space left on device", None]
@@ -418,7 +542,9 @@ def test_an_image_is_given_up_only_with_its_manifest(
 ) -> None:
     harness, storage = archive_kit.with_recording_storage(harness, tmp_path)
     storage.refuses = lambda path: path.endswith("job.json")
-    job_id = archived(harness, gallery.job(DEAD_LINK, expires=[0]))
+    job_id = gallery.job(DEAD_LINK, expires=[0])
+    while "our storage" not in (state(harness, job_id).error or ""):
+        again(harness, job_id)
 
     assert state(harness, job_id).status is FollowUpStatus.PENDING
     assert errors(harness, job_id) == ["it answered 404"]

@@ -1,0 +1,41 @@
+"""Reads parts of a file by their offset."""
+
+from __future__ import annotations
+
+import os
+from typing import BinaryIO
+
+#: The part of a file that is searched at a time. Bytes.
+_SEARCH_BYTES = 1024 * 1024
+
+
+class FileBytes:
+    """The bytes of a file. No more than one part is held in memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = file.seek(0, os.SEEK_END)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def part(self, offset: int, size: int) -> bytes:
+        """Return `size` bytes from an offset on, or fewer at the end of the file."""
+        self._file.seek(offset)
+        return self._file.read(size)
+
+    def number(self, offset: int, size: int, order: str = ">") -> int:
+        """Return an unsigned number. `order` is > (big-endian) or < (little-endian).
+
+        Missing bytes count as nothing.
+        """
+        return int.from_bytes(self.part(offset, size), "big" if order == ">" else "little")
+
+    def contains(self, marker: bytes, start: int = 0) -> bool:
+        """Return whether the file has a marker at an offset of at least `start`."""
+        offset = max(start, 0)
+        while offset < self._size:
+            if marker in self.part(offset, _SEARCH_BYTES + len(marker) - 1):
+                return True
+            offset += _SEARCH_BYTES
+        return False
