@@ -1,0 +1,150 @@
+"""Copies an image into the archive: from its link, or from bytes that came inside an answer."""
+
+from __future__ import annotations
+
+import tempfile
+from enum import Enum
+from pathlib import Path
+from typing import BinaryIO
+
+from orchestrator.jobs.model import Copy
+from orchestrator.net.guard import Forbidden
+from orchestrator.net.guarded_session import FetchedBody, RequestFailed, TooLarge
+from orchestrator.net.links import normalized_link
+from orchestrator.operations.manifest import folder
+from orchestrator.runtime import Runtime
+from orchestrator.storage.file_kinds import Unusable
+from orchestrator.storage.images import FileFacts, inspect_file
+from orchestrator.storage.storage import StorageError
+
+#: The statuses that say that a link has no file any more.
+GONE_STATUSES = frozenset({404, 410})
+
+
+class Healing(Enum):
+    """Whether another try can mend a failure."""
+
+    #: It may pass, for example an outage.
+    POSSIBLE = "possible"
+    #: It is usually final, for example 404. A few tries give the evidence.
+    UNLIKELY = "unlikely"
+    #: The link itself is wrong. No try can succeed.
+    IMPOSSIBLE = "impossible"
+
+
+class NotCopied(Exception):
+    """An image could not be copied. The message is the reason.
+
+    Attributes:
+        healing: whether another try can help.
+        retry_after: the wait that a server asks for, seconds.
+        storage_failed: our own storage failed, so the next image would fail too.
+    """
+
+    def __init__(
+        self,
+        reason: str,
+        *,
+        healing: Healing = Healing.POSSIBLE,
+        retry_after: float | None = None,
+        storage_failed: bool = False,
+    ) -> None:
+        super().__init__(reason)
+        self.healing = healing
+        self.retry_after = retry_after or 0.0
+        self.storage_failed = storage_failed
+
+
+def copy_image(runtime: Runtime, job_id: str, index: int, url: str) -> Copy:
+    """Download one image to a temporary file, check it and store it.
+
+    Raises:
+        NotCopied: there is no copy.
+    """
+    try:
+        with temporary_file(runtime.settings.data_dir) as file:
+            fetched = fetch_image(runtime, url, file)
+            try:
+                facts = inspect_file(file, max_pixels=runtime.settings.max_image_pixels)
+            except Unusable as error:
+                raise NotCopied(str(error)) from None
+            return store_file(runtime, f"{folder(job_id)}/{index}", file, fetched, facts)
+    except OSError as error:
+        reason = f"no room for a download: {error.strerror or error}"
+        raise NotCopied(reason, storage_failed=True) from error
+    except StorageError as error:
+        raise NotCopied(f"our storage: {error}", storage_failed=True) from None
+
+
+def fetch_image(
+    runtime: Runtime, url: str, file: BinaryIO, *, seconds: float | None = None
+) -> FetchedBody:
+    """Download an image to an empty file.
+
+    Args:
+        runtime: of this process.
+        url: the provider's link.
+        file: gets the bytes.
+        seconds: the time limit; None is that of the settings.
+
+    Raises:
+        NotCopied: there is no complete answer with status 200.
+    """
+    settings = runtime.settings
+    plain_http = not settings.image_https_only
+    link = normalized_link(url)
+    if link is None:
+        raise NotCopied("the link is not an http(s) URL", healing=Healing.IMPOSSIBLE)
+    try:
+        runtime.session.check(link, plain_http=plain_http)
+    except Forbidden as error:
+        raise NotCopied(str(error), healing=Healing.IMPOSSIBLE) from None
+    try:
+        return runtime.session.fetch(
+            link,
+            file,
+            seconds=settings.download_timeout_seconds if seconds is None else seconds,
+            max_bytes=settings.max_image_bytes,
+            plain_http=plain_http,
+        )
+    except Forbidden as error:  # by an address of the host, or by a redirect
+        raise NotCopied(str(error), healing=Healing.UNLIKELY) from None
+    except RequestFailed as error:
+        final = isinstance(error, TooLarge) or error.status in GONE_STATUSES
+        healing = Healing.UNLIKELY if final else Healing.POSSIBLE
+        raise NotCopied(error.reason, healing=healing, retry_after=error.retry_after) from None
+
+
+def store_file(
+    runtime: Runtime, stem: str, file: BinaryIO, fetched: FetchedBody, facts: FileFacts
+) -> Copy:
+    """Store a file and its thumbnail. `stem` is the path without an extension.
+
+    Raises:
+        StorageError: our storage failed.
+    """
+    target, small = f"{stem}.{facts.extension}", f"{stem}.thumb.webp"
+    checked = facts.thumbnail is not None
+    file.seek(0)
+    runtime.storage.put(target, file, facts.content_type, attachment=not checked)
+    if facts.thumbnail is not None:
+        runtime.storage.put(small, facts.thumbnail, "image/webp")
+    return Copy(
+        path=target,
+        sha256=fetched.sha256,
+        bytes=fetched.bytes,
+        width=facts.width,
+        height=facts.height,
+        content_type=facts.content_type,
+        archived_at=runtime.clock(),
+        thumbnail=small if checked else None,
+        check_error=facts.check_error,
+    )
+
+
+def temporary_file(data_dir: Path) -> BinaryIO:
+    """Return a file without a name. The system deletes it when the process ends."""
+    downloads = data_dir / "downloads"
+    downloads.mkdir(parents=True, exist_ok=True)
+    file: BinaryIO = tempfile.TemporaryFile(dir=downloads)  # noqa: SIM115  # the caller closes it
+    return file

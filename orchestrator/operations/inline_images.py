@@ -1,0 +1,54 @@
+"""Stores images that came inside a provider's answer, before the outcome is recorded.
+
+There is no link to fetch them from later. Their bytes go to the storage and never to the ledger.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from hashlib import sha256
+
+from orchestrator.jobs.model import Image, Outcome
+from orchestrator.net.guarded_session import FetchedBody
+from orchestrator.operations.image_copies import store_file
+from orchestrator.operations.manifest import folder
+from orchestrator.runtime import Runtime
+from orchestrator.storage.file_kinds import Unusable
+from orchestrator.storage.images import FileFacts, inspect_file, unchecked_file
+
+#: The part of the SHA-256 in the name of a file. Two answers never overwrite each other's images.
+DIGEST_CHARACTERS = 16
+
+
+def store_inline_images(runtime: Runtime, job_id: str, outcome: Outcome) -> Outcome:
+    """Store every image of an outcome that has its content. Return the outcome with their copies.
+
+    The returned images have no content. Other images are unchanged. A repeated call stores the same
+    files again.
+
+    Raises:
+        StorageError: our storage failed. Try again later with the same outcome.
+    """
+    images = tuple(
+        image if image.content is None else _stored(runtime, job_id, image, image.content)
+        for image in outcome.images
+    )
+    return replace(outcome, images=images)
+
+
+def _stored(runtime: Runtime, job_id: str, image: Image, content: bytes) -> Image:
+    bare = replace(image, content=None, source_url="")
+    if not content:
+        return replace(bare, error="an empty file", given_up=True)
+    file, digest = io.BytesIO(content), sha256(content).hexdigest()
+    stem = f"{folder(job_id)}/inline-{digest[:DIGEST_CHARACTERS]}"
+    fetched = FetchedBody(len(content), digest, "")
+    return replace(bare, copy=store_file(runtime, stem, file, fetched, _facts(runtime, file)))
+
+
+def _facts(runtime: Runtime, file: io.BytesIO) -> FileFacts:
+    try:
+        return inspect_file(file, max_pixels=runtime.settings.max_image_pixels)
+    except Unusable as error:  # no other download can give a better file
+        return unchecked_file(file, str(error))
