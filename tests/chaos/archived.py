@@ -16,16 +16,22 @@ CALM, RETRY = 8.0, 10.0
 #: A killed worker's put was begun at most so long before. Seconds.
 PUT = 30.0
 #: What may lie in the archive.
-LAYOUT = re.compile(r"\d{4}-\d\d-\d\d/(job[_-]\w+)/(job\.json|(\d+)(\.thumb)?\.[a-z]+)")
+LAYOUT = re.compile(r"\d{4}-\d\d-\d\d/(job[_-]\w+)/(job\.json|(\d+)(\.thumb)?\.[a-z0-9]+)")
 
 Job = Mapping[str, Any]
+
+
+def pictures(job: Job) -> list[Job]:
+    """The images of a job that succeeded, and then those of a late success."""
+    own = job["images"] if job.get("status") == "succeeded" else []
+    return [*own, *job.get("late_images", [])]
 
 
 def archived(seen: Evidence) -> Iterator[Breach]:
     """Every breach of what is promised of images."""
     manifests = {PurePath(path).parent.name: m for path, m in seen.archive.manifests.items()}
     for order, job in seen.settled():
-        if job["status"] == "succeeded":
+        if pictures(job):
             yield from _kept(seen, order, job)
             yield from _ended(seen, job, manifests.get(job["id"]))
             yield from _fetched_once(seen, order, job)
@@ -34,18 +40,17 @@ def archived(seen: Evidence) -> Iterator[Breach]:
 
 def missing(seen: Evidence) -> int:
     """How many images have no copy."""
-    jobs = [job for _, job in seen.settled() if job["status"] == "succeeded"]
-    return sum(image["sha256"] is None for job in jobs for image in job["images"])
+    return sum(image["sha256"] is None for _, job in seen.settled() for image in pictures(job))
 
 
 def _kept(seen: Evidence, order: Order, job: Job) -> Iterator[Breach]:
-    for index, image in enumerate(job["images"]):
+    for index, image in enumerate(pictures(job)):
         if image["sha256"] is None:
             if not may_be_lost(seen, order, job, image):
                 why = f"{job['archive']['status']}, {image['error']}"
                 yield Breach("kept", job["id"], f"image {index} was not archived: {why}")
             continue
-        original = seen.originals.get(image["source_url"], {})
+        original = seen.originals.get(image["source_url"] or "", {})
         differs = [name for name, value in original.items() if image[name] != value]
         if differs:
             yield Breach("kept", job["id"], f"image {index} has another {', '.join(differs)}")
@@ -53,11 +58,13 @@ def _kept(seen: Evidence, order: Order, job: Job) -> Iterator[Breach]:
 
 def _ended(seen: Evidence, job: Job, manifest: Job | None) -> Iterator[Breach]:
     """Whether an archive ended as its images say, once, and with its manifest."""
-    status, copies = job["archive"]["status"], [image["sha256"] for image in job["images"]]
+    status, copies = job["archive"]["status"], [image["sha256"] for image in pictures(job)]
     if (status == "done") != (None not in copies):
         yield Breach("kept", job["id"], f"its archive is {status}")
     ends = len(seen.named(job["id"], "archive_done")) + len(seen.named(job["id"], "archive_dead"))
-    if ends != (status != "pending"):
+    # A late success starts the archive of a job again, if it had one.
+    most = (status != "pending") + bool(job["images"] and job.get("late_images"))
+    if not (status != "pending") <= ends <= most:
         yield Breach("kept", job["id"], f"its archive is {status}, and ended {ends} times")
     if status != "pending" and (wrong := _differs(job, manifest)):
         yield Breach("kept", job["id"], wrong)
@@ -67,19 +74,20 @@ def _differs(job: Job, manifest: Job | None) -> str:
     """What a manifest does not say as its job does."""
     if manifest is None:
         return "it has no manifest"
-    if (manifest.get("id"), manifest.get("status")) != (job["id"], "succeeded"):
+    if (manifest.get("id"), manifest.get("status")) != (job["id"], job["status"]):
         return f"its manifest is of {manifest.get('id')}, {manifest.get('status')}"
     same = ("source_url", "sha256", "bytes", "width", "height", "content_type", "error")
-    told = [{name: image[name] for name in same} for image in manifest["images"]]
-    listed = [{name: image[name] for name in same} for image in job["images"]]
+    told = [{name: image[name] for name in same} for image in pictures(manifest)]
+    listed = [{name: image[name] for name in same} for image in pictures(job)]
     return "" if told == listed else "its manifest lists other images"
 
 
 def may_be_lost(seen: Evidence, order: Order, job: Job, image: Job) -> bool:
     """Whether an image may have no copy: its link died before there was time for one."""
     for task in seen.tasks_of(order):
-        if task["id"] in image["source_url"] and "expire_links" in task["faults"]:
-            settled = unix(job["settled_at"])
+        if task["id"] in (image["source_url"] or "") and "expire_links" in task["faults"]:
+            # A late success ends after its job.
+            settled = max(unix(job["settled_at"]), unix(task["finished_at"]))
             calm = settled + CALM + RETRY * ("image" in task["faults"])
             died = unix(task["finished_at"]) + float(task["faults"]["expire_links"])
             # A worker that was just killed is still starting.
@@ -91,7 +99,7 @@ def may_be_lost(seen: Evidence, order: Order, job: Job, image: Job) -> bool:
 def _fetched_once(seen: Evidence, order: Order, job: Job) -> Iterator[Breach]:
     if job["archive"]["status"] == "pending":
         return
-    urls = [image["source_url"] for image in job["images"]]
+    urls = [image["source_url"] or "" for image in pictures(job)]
     ended = unix(job["archive"]["last_attempt_at"])
     deaths = seen.died(unix(job["settled_at"]) - CALM, ended, "worker", REDIS)
     for task in seen.tasks_of(order):
@@ -106,9 +114,9 @@ def _whole(seen: Evidence) -> Iterator[Breach]:
     for path in seen.archive.files:
         fits = LAYOUT.fullmatch(path)
         job = seen.jobs.get(fits[1]) if fits else None
-        if fits is None or job is None or job["status"] != "succeeded":
+        if fits is None or job is None or not pictures(job):
             yield Breach("whole", path, "nobody knows what it is")
-        elif fits[3] and int(fits[3]) >= len(job["images"]):
+        elif fits[3] and int(fits[3]) >= len(pictures(job)):
             yield Breach("whole", path, "there is no such image")
     for path, manifest in seen.archive.manifests.items():
         if manifest is None:
@@ -124,10 +132,12 @@ def _whole(seen: Evidence) -> Iterator[Breach]:
 
 def _files(seen: Evidence, path: str, manifest: Mapping[str, Any]) -> Iterator[Breach]:
     """Whether every file that a manifest names is there, as it says."""
-    for index, image in enumerate(manifest["images"]):
+    for index, image in enumerate(pictures(manifest)):
         if image["path"] is None:
             continue
         if seen.archive.files.get(image["path"]) != image["sha256"]:
             yield Breach("whole", path, f"image {index} is another file, or gone")
-        if image["thumbnail"] not in seen.archive.files:
+        # Nothing is drawn of a file that could not be checked.
+        without = image["thumbnail"] is None and image.get("checked") is False
+        if not without and image["thumbnail"] not in seen.archive.files:
             yield Breach("whole", path, f"image {index} has no thumbnail")

@@ -6,10 +6,12 @@ import json
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from PIL import Image
@@ -18,6 +20,7 @@ from orchestrator.cli.stack import Stack
 from orchestrator.jobs.model import FOLLOW_UPS, Step
 from orchestrator.ledger import Ledger
 from orchestrator.storage.folder import TEMPORARY
+from tests.chaos.archived import pictures
 from tests.chaos.clients import ChaosClients
 from tests.chaos.evidence import Archive, unix
 from tests.chaos.told import may_wait
@@ -29,6 +32,8 @@ PAGE = 200
 MANY = 40
 #: At most so many images are drawn again by the sandbox.
 COMPARED = 1500
+#: Images whose size and media type are compared. Of other files only the bytes are.
+COMPARED_TYPES = frozenset({"image/png", "image/jpeg", "image/webp"})
 _FOR_EVER = 10**15
 
 
@@ -125,29 +130,30 @@ def archive(stack: Stack, data: Path) -> Archive:
     )
 
 
-def originals(seen: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The images of jobs that have copies, as the sandbox draws them again while it lives."""
-    links = [i["source_url"] for job in seen.values() for i in job["images"] if i["sha256"]]
+def originals(stack: Stack, seen: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The images of jobs that have copies, as the sandbox draws them again."""
+    images = [image for job in seen.values() for image in pictures(job) if image["sha256"]]
+    links = [image["source_url"] for image in images if image["source_url"]]
     some = links[:: -(-len(links) // COMPARED) or 1]
     with ThreadPoolExecutor(4) as pool:
-        drawn = zip(some, pool.map(_drawn, some), strict=True)
-        return {link: image for link, image in drawn if image}
+        return dict(zip(some, pool.map(partial(_drawn, stack), some), strict=True))
 
 
-def _drawn(link: str) -> dict[str, Any]:
-    """An image at its link, in the words of the API; empty if the link is dead."""
-    answer = requests.get(link, timeout=60)
-    if not answer.ok:
-        return {}
-    with Image.open(BytesIO(answer.content)) as image:
-        width, height = image.size
-    return {
-        "sha256": sha256(answer.content).hexdigest(),
-        "bytes": len(answer.content),
-        "width": width,
-        "height": height,
-        "content_type": answer.headers["Content-Type"],
-    }
+def _drawn(stack: Stack, link: str) -> dict[str, Any]:
+    """The image of a link, in the words of the API. Only images have a size and a media type."""
+    task_id, _, number = PurePosixPath(urlsplit(link).path).stem.rpartition("-")
+    url = f"{stack.sandbox_url}/control/tasks/{task_id}/images/{number}"
+    answer = requests.get(url, timeout=60)
+    answer.raise_for_status()
+    facts = {"sha256": sha256(answer.content).hexdigest(), "bytes": len(answer.content)}
+    if (content_type := answer.headers["Content-Type"]) not in COMPARED_TYPES:
+        return facts
+    try:
+        with Image.open(BytesIO(answer.content)) as image:
+            width, height = image.size
+    except ValueError:  # Pillow reads no image with so much text.
+        return facts
+    return {**facts, "width": width, "height": height, "content_type": content_type}
 
 
 def command(stack: Stack, *arguments: str) -> dict[str, Any] | None:

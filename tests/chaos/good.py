@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from tests.chaos.archived import pictures
 from tests.chaos.evidence import Archive, Evidence
 from tests.chaos.killer import Restart
 from tests.chaos.plan import INBOX, Order, plan
@@ -13,6 +14,7 @@ from tests.chaos.plan import INBOX, Order, plan
 CREATED, SETTLED = "2026-01-01T00:00:00.000Z", "2026-01-01T00:00:05.000Z"
 TOLD = "2026-01-01T00:00:05.100Z"
 DEADLINE = "2026-01-01T00:01:00.000Z"
+LATER = "2026-01-01T00:01:05.000Z"
 DAY = "2026-01-01"
 UNCONFIRMED = {"code": "submission_unconfirmed"}
 FACTS = {"bytes": 9, "width": 64, "height": 64, "content_type": "image/png"}
@@ -75,6 +77,21 @@ def lose(seen: Evidence) -> dict[str, Any]:
     return lost
 
 
+def come_late(seen: Evidence) -> None:
+    """The first job fails at its deadline. Its success is told later, kept and archived."""
+    late = seen.jobs["job-0"]
+    late |= {"status": "failed", "settled_at": DEADLINE, "error": {"code": "deadline_exceeded"}}
+    late |= {"late_images": late["images"], "images": []}
+    seen.named("job-0", "settled")[0]["detail"] = {"status": "failed"}
+    seen.events["job-0"].append({"event": "notify_done", "detail": {}, "at": LATER})
+    seen.tasks[0]["callbacks"].append({**sent("true", 200), "at": LATER})
+    follow(seen)
+    usual = notice(late, LATER)
+    told = {**usual, "id": "msg_job-0_late", "type": "job.late_result"}
+    others = [each for each in seen.inbox if each["job_id"] != "job-0"]
+    seen.inbox = [*others, usual, told]
+
+
 def rename(seen: Evidence, event: str, name: str) -> None:
     """An event of the first job was another one."""
     for told in seen.named("job-0", event):
@@ -92,9 +109,9 @@ def follow(seen: Evidence) -> None:
     """The archive and the inbox, as they are after these jobs."""
     files: dict[str, str] = {}
     manifests, originals = {}, {}
-    for each in [job for job in seen.jobs.values() if job["status"] == "succeeded"]:
+    for each in [job for job in seen.jobs.values() if pictures(job)]:
         listed = []
-        for index, kept in enumerate(each["images"]):
+        for index, kept in enumerate(pictures(each)):
             place = f"{DAY}/{each['id']}/{index}"
             if kept["sha256"] is None:
                 listed.append({**kept, "path": None, "thumbnail": None})
@@ -105,7 +122,13 @@ def follow(seen: Evidence) -> None:
             originals[kept["source_url"]] = {"sha256": kept["sha256"], **FACTS}
         told = f"{DAY}/{each['id']}/job.json"
         files[told] = "told"
-        manifests[told] = {"id": each["id"], "status": each["status"], "images": listed}
+        number = len(each["images"])
+        manifests[told] = {
+            "id": each["id"],
+            "status": each["status"],
+            "images": listed[:number],
+            "late_images": listed[number:],
+        }
     seen.archive = Archive(files, manifests)
     seen.originals = originals
     seen.inbox = [notice(each) for each in seen.jobs.values()]

@@ -25,6 +25,7 @@ PROMISES: Mapping[str, str] = {
     "known": "every charged task belongs to its job, or is listed as unconfirmed",
     "unconfirmed": "only what nobody could know failed as unconfirmed",
     "true": "a job succeeded only if its provider task did, and failed only with a reason",
+    "late": "a success that was told after the outcome is kept: `late_images`",
     "images": "a job that succeeded has all its images, however short their links live",
     "forged": "no forged callback was taken",
     "kept": "every image of a job that succeeded is in the archive, byte for byte as it was made,"
@@ -42,6 +43,8 @@ PROMISES: Mapping[str, str] = {
 
 #: So long after Redis is back everybody can send nudges again. Seconds.
 RECONNECTS = 2.0
+#: What the clocks of processes may differ by, and what a callback may take. Seconds.
+SKEW = 1.0
 UNCONFIRMED, MAX_OVERDUE_MS = "submission_unconfirmed", "deadline_exceeded"
 #: Callbacks that tell the truth.
 TRUE = frozenset({"true", "duplicate", "retry"})
@@ -54,6 +57,7 @@ def judge(seen: Evidence) -> list[Breach]:
         *_outcomes(seen),
         *_money(seen),
         *_truth(seen),
+        *_late(seen),
         *archived(seen),
         *told(seen),
         *_surroundings(seen),
@@ -147,7 +151,8 @@ def _truth(seen: Evidence) -> Iterator[Breach]:
         elif job["status"] == "failed":
             code = job["error"]["code"] if job["error"] else None
             ours = code in (UNCONFIRMED, MAX_OVERDUE_MS)
-            if not ours and "failed" not in won and not _misled(tasks):
+            excused = "failed" in won or _misled(tasks) or _never_shown(tasks)
+            if not ours and not excused:
                 yield Breach("true", job["id"], f"failed with {job['error']}; its tasks: {ended}")
             early = job["settled_at"] < job["deadline_at"]
             if code == MAX_OVERDUE_MS and early:
@@ -156,6 +161,30 @@ def _truth(seen: Evidence) -> Iterator[Breach]:
         for sent in task["callbacks"]:
             if sent["kind"] == "forged" and sent["status"] not in (401, 404, 503, None):
                 yield Breach("forged", task["id"], f"answered {sent['status']}")
+
+
+def _never_shown(tasks: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a task succeeded, and its provider never shows the result."""
+    return any(task["faults"].get("thin_success") in ("both", "query") for task in tasks)
+
+
+def _late(seen: Evidence) -> Iterator[Breach]:
+    """Whether each success that was told after a failure left its images on the job."""
+    for order, job in seen.settled():
+        code = job["error"]["code"] if job["error"] else None
+        if code not in (UNCONFIRMED, MAX_OVERDUE_MS) or job.get("late_images"):
+            continue
+        for task in seen.tasks_of(order):
+            if task["status"] == "succeeded" and _told_after(task, job["settled_at"]):
+                yield Breach("late", job["id"], f"{task['id']} succeeded, and no image is kept")
+
+
+def _told_after(task: Mapping[str, Any], settled_at: str) -> bool:
+    """Whether a callback with the result was accepted after this time."""
+    if task["faults"].get("thin_success", "query").partition("*")[0] != "query":
+        return False
+    heard = [sent for sent in task["callbacks"] if sent["kind"] in TRUE and sent["status"] == 200]
+    return any(unix(sent["at"]) > unix(settled_at) + SKEW for sent in heard)
 
 
 def _misled(tasks: Sequence[Mapping[str, Any]]) -> bool:

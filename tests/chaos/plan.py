@@ -15,28 +15,7 @@ from typing import Any
 from PIL import Image
 
 from orchestrator.providers import BUILT_IN, Provider
-
-#: What goes wrong at the providers. A rule leaves out the providers that cannot have its faults.
-FAULTS: tuple[tuple[str, Mapping[str, object]], ...] = (
-    ("20%", {"drop": None}),
-    ("20%", {"duplicate": 3}),
-    ("10%", {"early": None}),
-    ("5%", {"conflict": None}),
-    ("5%", {"forged": None}),
-    ("5%", {"429": 1}),
-    ("3%", {"500": None}),
-    ("1%", {"503": None}),
-    ("1%", {"502_html": None}),
-    ("3%", {"lost_response": None}),
-    ("3%", {"hang": "5s"}),  # so that workers die in calls that are under way
-    ("5%", {"fail": None}),
-    ("3%", {"slow": "4s"}),
-    ("2%", {"expire_links": "1s"}),
-    ("5%", {"expire_links": "20s"}),
-    ("4%", {"expire_links": "3s", "image": "404"}),  # so that archives are given up
-    *(("2%", {"image": f"{kind}*1"}) for kind in ("503", "json", "html", "cut", "short")),
-    ("3%", {"image": "slow/3s*1"}),  # so that workers die in downloads
-)
+from tests.chaos.faults import FAULTS
 
 #: What goes wrong at the callers, each once, and with a job of its own. Shares of the jobs.
 TROUBLES: tuple[tuple[float, Mapping[str, Any]], ...] = (

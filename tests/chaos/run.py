@@ -179,7 +179,7 @@ class ChaosRun:
             accepted=clients.record.accepted,
             jobs=jobs,
             events=dict(gather.events(clients, list(jobs))),
-            tasks=gather.control(stack, "tasks"),  # before `originals` asks for the images
+            tasks=gather.control(stack, "tasks"),
             charged=sum(entry["tasks"] for entry in charged),
             at_risk={f"{entry['job_id']}.{entry['attempt']}" for entry in risk["attempts"]},
             lease=LEASE,
@@ -195,7 +195,7 @@ class ChaosRun:
             dropped=list(gather.dropped(stack)),
             inbox=mailbox.look(),
             archive=gather.archive(stack, self.folder),
-            originals=gather.originals(jobs),
+            originals=gather.originals(stack, jobs),
         )
         return evidence, risk
 

@@ -10,10 +10,21 @@ import pytest
 
 from tests.chaos.archived import missing
 from tests.chaos.evidence import Evidence, unix
-from tests.chaos.good import CREATED, DAY, SETTLED, TOLD, follow, good, lose, notice, rename
+from tests.chaos.good import (
+    CREATED,
+    DAY,
+    SETTLED,
+    TOLD,
+    come_late,
+    follow,
+    good,
+    lose,
+    notice,
+    rename,
+)
 from tests.chaos.judge import judge
 from tests.chaos.killer import Death
-from tests.chaos.told import repeated
+from tests.chaos.told import LATE_RESULT, repeated
 
 LATER, SOON = "2026-01-01T00:00:31.000Z", "2026-01-01T00:00:06.000Z"
 AT = unix(TOLD)
@@ -93,6 +104,18 @@ def expire(seen: Evidence, seconds: float) -> None:
     seen.tasks_of(seen.orders[0])[0]["faults"] = {"expire_links": seconds}
 
 
+def keep_quiet(seen: Evidence) -> None:
+    """The first job's caller is not told of its late images."""
+    come_late(seen)
+    seen.inbox = seen.inbox[:-1]
+
+
+def no_thumbnail(seen: Evidence, *, checked: bool) -> None:
+    """The first job's first image has no thumbnail."""
+    manifest = seen.archive.manifests[f"{FIRST}/job.json"] or {}
+    manifest["images"][0].update(thumbnail=None, checked=checked)
+
+
 BREAKS: dict[str, tuple[str, Break]] = {
     "lost": ("kept", lose),
     "never archived": ("kept", lambda s: s.jobs["job-0"]["archive"].update(status="pending")),
@@ -127,6 +150,12 @@ BREAKS: dict[str, tuple[str, Break]] = {
     "no body": ("told", lambda s: told(s, body="{")),
     "too early": ("told", lambda s: told(s, received_at=CREATED)),
     "of nobody": ("told", lambda s: told(s, job_id="job-9")),
+    "not told of late images": ("told", keep_quiet),
+    "late images of nobody": (
+        "told",
+        lambda s: setattr(s, "inbox", [*s.inbox, {**s.inbox[0], "type": LATE_RESULT}]),
+    ),
+    "no thumbnail of a checked file": ("whole", lambda s: no_thumbnail(s, checked=True)),
     "again for nothing": ("told_once", lambda s: more(s, LATER)),
     "again at once": ("told_once", lambda s: more(s, SOON, None)),
     "again within the lease": (
@@ -170,6 +199,11 @@ def test_but_it_may_be_when_something_died_meanwhile(seen: Evidence, victim: str
     expire(seen, 20)
     lose(seen)
     die(seen, victim, unix(SETTLED) + 2)
+    assert judge(seen) == []
+
+
+def test_a_file_that_could_not_be_checked_has_no_thumbnail(seen: Evidence) -> None:
+    no_thumbnail(seen, checked=False)
     assert judge(seen) == []
 
 

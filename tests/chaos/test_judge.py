@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.evidence import Evidence
-from tests.chaos.good import CREATED, UNCONFIRMED, follow, good, sent, task
+from tests.chaos.good import CREATED, UNCONFIRMED, come_late, follow, good, sent, task
 from tests.chaos.judge import PROMISES, judge
 from tests.chaos.killer import Death, Restart
 from tests.chaos.plan import REDIS, Order
@@ -66,6 +66,12 @@ def unbind(seen: Evidence) -> None:
     seen.jobs["job-0"]["attempts"][0]["task_id"] = None
 
 
+def lose_late(seen: Evidence) -> None:
+    """The first job's late success left no images."""
+    come_late(seen)
+    seen.jobs["job-0"].update(late_images=[])
+
+
 BREAKS: dict[str, tuple[str, Break]] = {
     "never accepted": ("accepted", lambda s: s.accepted.pop(0)),  # type: ignore[attr-defined]
     "two answers": ("one_job", lambda s: s.accepted[0].add("job-1")),
@@ -100,6 +106,7 @@ BREAKS: dict[str, tuple[str, Break]] = {
         lambda s: s.jobs["job-0"].update(status="failed", images=[]),
     ),
     "impatient": ("true", lambda s: fail(s, "deadline_exceeded")),
+    "late images are lost": ("late", lose_late),
     "no images": ("images", lambda s: s.jobs["job-0"].update(images=[])),
     "forgery": (
         "forged",
@@ -161,6 +168,23 @@ def test_a_second_attempt_that_was_bought_is_no_breach(seen: Evidence) -> None:
     charge_again(seen)
     seen.events["job-0"].append({"event": "resubmitted", "detail": {}, "at": CREATED})
     assert judge(seen) == []
+
+
+def test_a_late_result_is_no_breach(seen: Evidence) -> None:
+    come_late(seen)
+    assert judge(seen) == []
+
+
+@pytest.mark.parametrize(("fault", "breaches"), [("both", set()), ("both*2", {"true"})])
+def test_a_result_that_is_never_shown_may_fail(
+    seen: Evidence, fault: str, breaches: set[str]
+) -> None:
+    failed = seen.jobs["job-0"]
+    failed |= {"status": "failed", "images": [], "error": {"code": "content_policy"}}
+    seen.named("job-0", "settled")[0]["detail"]["status"] = "failed"
+    seen.tasks[0]["faults"] = {"thin_success": fault}
+    follow(seen)
+    assert broken(seen) == breaches
 
 
 def test_a_lie_that_no_truth_preceded_cannot_be_told_from_it(seen: Evidence) -> None:

@@ -9,12 +9,13 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.providers import BUILT_IN
+from sandbox.catalogue import CATALOGUE
 from sandbox.inbox_faults import read_inbox_fault
 from sandbox.script import read_script
 from tests.chaos.__main__ import main
+from tests.chaos.faults import FAULTS
 from tests.chaos.plan import (
     AIMS,
-    FAULTS,
     INBOX,
     REDIS,
     REQUESTS,
@@ -87,6 +88,13 @@ def test_redis_alone_can_be_killed() -> None:
 def test_the_sandbox_takes_the_fault_script(tmp_path: Path) -> None:
     rules = read_script(write_faults(tmp_path))
     assert [f"{rule.share:g}%" for rule in rules] == [share for share, _ in FAULTS]
+
+
+def test_the_fault_script_has_every_kind_of_fault() -> None:
+    drawn = {name for _, faults in FAULTS for name in faults}
+    #: They refuse whole accounts, or hide tasks for ever. Other tests hold the product to these.
+    left_out = {"400", "401", "402", "403", "late", "cancelled", "forget", "placeholder_image"}
+    assert drawn == CATALOGUE.keys() - left_out
 
 
 def test_the_command_that_repeats_a_run_is_one_that_it_takes() -> None:

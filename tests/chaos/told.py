@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -15,6 +15,8 @@ from tests.chaos.plan import REDIS, Order
 RECORD, SKEW = 3.0, 0.5
 #: The wait after a first try that failed; and how much older a lease is than its delivery. Seconds.
 FIRST, SLACK = 5.0, 5.0
+#: The notification of a success after the outcome. It is a message of its own.
+LATE_RESULT = "job.late_result"
 #: So many tries failed by now: the next comes minutes later.
 PATIENT = 2
 
@@ -29,8 +31,11 @@ def told(seen: Evidence) -> Iterator[Breach]:
         for wrong in _wrong(seen, sent):
             yield Breach("told", str(sent["job_id"]), f"{sent['id']}: {wrong}")
     for order, job in seen.settled():
-        yield from _told(seen, job, deliveries[job["id"]])
-        yield from _told_once(seen, order, deliveries[job["id"]])
+        late = [sent for sent in deliveries[job["id"]] if sent["type"] == LATE_RESULT]
+        usual = [sent for sent in deliveries[job["id"]] if sent["type"] != LATE_RESULT]
+        yield from _told(seen, job, usual, late)
+        for messages in (usual, late):
+            yield from _told_once(seen, order, messages)
 
 
 def by_job(seen: Evidence) -> defaultdict[str, list[Delivery]]:
@@ -48,7 +53,8 @@ def taken(sent: Delivery) -> bool:
 
 def repeated(seen: Evidence) -> int:
     """How many deliveries came although there was one that the inbox had taken."""
-    return sum(max(sum(map(taken, sent)) - 1, 0) for sent in by_job(seen).values())
+    taken_by_message = Counter((s["job_id"], s["id"]) for s in seen.inbox if taken(s))
+    return sum(count - 1 for count in taken_by_message.values())
 
 
 def may_wait(notification: Mapping[str, Any]) -> bool:
@@ -66,7 +72,12 @@ def _wrong(seen: Evidence, sent: Delivery) -> Iterator[str]:
         yield "its job has no outcome"
         return
     order = seen.orders[job["metadata"]["number"]]
-    wanted = (f"msg_{job['id']}", f"job.{job['status']}", order.inbox)
+    main = f"msg_{job['id']}"
+    wanted: tuple[object, ...] = (main, f"job.{job['status']}", order.inbox)
+    if sent["type"] == LATE_RESULT:
+        # Its id is another one, because it is another message.
+        other = sent["id"] if sent["id"] != main and job.get("late_images") else "another"
+        wanted = (other, LATE_RESULT, order.inbox)
     if (sent["id"], sent["type"], sent["inbox"]) != wanted:
         yield f"not {wanted}, but {sent['type']} to {sent['inbox']}"
     if unix(sent["received_at"]) < unix(job["settled_at"]) - SKEW:
@@ -85,16 +96,21 @@ def _data(sent: Delivery) -> dict[str, Any]:
     return data
 
 
-def _told(seen: Evidence, job: Job, deliveries: Sequence[Delivery]) -> Iterator[Breach]:
+def _told(
+    seen: Evidence, job: Job, deliveries: Sequence[Delivery], late: Sequence[Delivery]
+) -> Iterator[Breach]:
     notification = job["notification"]
     status, done = notification["status"], len(seen.named(job["id"], "notify_done"))
     if status == "pending" and may_wait(notification):
         return
-    if status != "done" or done != 1:
+    messages = 1 + bool(job.get("late_images"))
+    if status != "done" or done != messages:
         why = f"its notification is {status}, and was done {done} times: {notification['error']}"
         yield Breach("told", job["id"], why)
     if not any(map(taken, deliveries)):
         yield Breach("told", job["id"], f"its caller was not told, in {len(deliveries)} deliveries")
+    if job.get("late_images") and not any(map(taken, late)):
+        yield Breach("told", job["id"], "its caller was not told of its late images")
 
 
 def _told_once(seen: Evidence, order: Order, deliveries: Sequence[Delivery]) -> Iterator[Breach]:
