@@ -6,6 +6,7 @@ what it charged.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -181,16 +182,22 @@ def _late(seen: Evidence) -> Iterator[Breach]:
 
 def _told_after(task: Mapping[str, Any], settled_at: str) -> bool:
     """Whether a callback with the result was accepted after this time."""
-    if task["faults"].get("thin_success", "query").partition("*")[0] != "query":
+    if not _calls_with_result(task):
         return False
     heard = [sent for sent in task["callbacks"] if sent["kind"] in TRUE and sent["status"] == 200]
     return any(unix(sent["at"]) > unix(settled_at) + SKEW for sent in heard)
 
 
+def _calls_with_result(task: Mapping[str, Any]) -> bool:
+    """Whether the true callbacks of a success hold its result."""
+    where = re.split(r"[/*]", task["faults"].get("thin_success", "query"))[0]
+    return where == "query"
+
+
 def _misled(tasks: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the provider gave its true callback up, and had only a false one taken."""
+    """Whether only a false callback was accepted, or a false one beside one without a result."""
     taken = {s["kind"] for t in tasks for s in t["callbacks"] if s["status"] == 200}
-    return "conflict" in taken and not taken & TRUE
+    return "conflict" in taken and not (taken & TRUE and all(map(_calls_with_result, tasks)))
 
 
 def _surroundings(seen: Evidence) -> Iterator[Breach]:

@@ -170,6 +170,18 @@ def test_a_second_attempt_that_was_bought_is_no_breach(seen: Evidence) -> None:
     assert judge(seen) == []
 
 
+@pytest.mark.parametrize(("fault", "breaches"), [("both/3s", set()), ("query*1", {"true"})])
+def test_a_lie_beside_a_truth_without_a_result_cannot_be_told_from_it(
+    seen: Evidence, fault: str, breaches: set[str]
+) -> None:
+    fail(seen, "content_policy")
+    seen.named("job-0", "settled")[0]["detail"]["status"] = "failed"
+    seen.tasks[0]["faults"] = {"thin_success": fault}
+    seen.tasks[0]["callbacks"] = [sent("true", 200), sent("conflict", 200)]
+    follow(seen)
+    assert broken(seen) == breaches
+
+
 def test_a_late_result_is_no_breach(seen: Evidence) -> None:
     come_late(seen)
     assert judge(seen) == []
