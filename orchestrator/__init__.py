@@ -6,12 +6,13 @@ job = enqueue(provider="hiapi", model="Nano-Banana-2", prompt="A lighthouse at d
 get(job.id).status
 """
 
-from orchestrator.enqueue import IdempotencyMismatch, cancel, enqueue, get
+from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch, cancel, enqueue, get
 from orchestrator.jobs.model import Job, Status
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import LedgerUnavailable
 
 __all__ = [
+    "IdempotencyGone",
     "IdempotencyMismatch",
     "InvalidRequest",
     "Job",

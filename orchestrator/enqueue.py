@@ -17,18 +17,28 @@ from orchestrator.jobs.model import FollowUp, FollowUpStatus, Job, JobRequest, S
 from orchestrator.jobs.schemas import JobRequestSchema
 from orchestrator.jobs.uploads import ImageFile, describe
 from orchestrator.jobs.validation import InvalidRequest, Violation, checked
-from orchestrator.ledger import Idempotency, Result
+from orchestrator.ledger import Idempotency, Result, codec
 from orchestrator.providers import PROVIDERS
 from orchestrator.runtime import Runtime, default_runtime
 
 #: Checks the requests of all callers.
 REQUEST_SCHEMA = JobRequestSchema(PROVIDERS)
+#: The scope of requests that come as Celery messages. Their key is the id of the Celery task.
+CELERY_SCOPE = "celery"
 #: The longest idempotency key. Characters.
 MAX_KEY_CHARACTERS = 255
 
 
 class IdempotencyMismatch(ValueError):
     """The idempotency key was used before with another request."""
+
+
+class IdempotencyGone(ValueError):
+    """The job of the idempotency key has expired. `job_id` is its id."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"the job of this idempotency key has expired: {job_id}")
+        self.job_id = job_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +65,7 @@ def enqueue(
     Raises:
         InvalidRequest: a field is wrong. Nothing was stored or sent.
         IdempotencyMismatch: the key was used with another request.
+        IdempotencyGone: the job of the key has expired.
         LedgerUnavailable: Redis is away.
         ConfigError: a setting is missing or wrong.
     """
@@ -90,6 +101,16 @@ def cancel(job_id: str) -> Job | None:
     return runtime.ledger.get(job_id)
 
 
+def find_job(runtime: Runtime, scope: str, key: str) -> Job | None:
+    """Return the job of an idempotency key, or None when it is unknown or has expired.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    known = runtime.ledger.find(Idempotency(scope, key))
+    return runtime.ledger.get(known[0]) if known else None
+
+
 def cancel_job(runtime: Runtime, job_id: str) -> bool:
     """Cancel a job, and return whether it is cancelled."""
     settlement = runtime.ledger.cancel(job_id, now=runtime.clock())
@@ -117,10 +138,17 @@ def create_job(
         file: a reference image, for providers that accept files.
 
     Raises:
-        InvalidRequest, IdempotencyMismatch, LedgerUnavailable: as for enqueue.
+        InvalidRequest, IdempotencyMismatch, IdempotencyGone, LedgerUnavailable: as for enqueue.
     """
     idempotency = Idempotency(scope, _checked_key(key)) if key is not None else None
-    job_request = _checked_request(runtime, request, file)
+    try:
+        job_request = _checked_request(runtime, request, file)
+    except InvalidRequest:
+        # The settings may have changed since the key was used. Its job stays its job.
+        earlier = idempotency and _known_job(runtime, idempotency, request, file)
+        if not earlier:
+            raise
+        return EnqueueResult(earlier, replayed=True)
     now = runtime.clock()
     seconds = job_request.deadline_seconds or runtime.settings.job_deadline_seconds
     deadline_at = now + int(seconds * 1000)
@@ -133,6 +161,8 @@ def create_job(
     )
     if created.result is Result.MISMATCH:
         raise IdempotencyMismatch("this idempotency key was used before with another request")
+    if created.result is Result.GONE:
+        raise IdempotencyGone(created.job_id)
     if created.result is Result.REPLAYED:
         earlier = runtime.ledger.get(created.job_id)
         if earlier:
@@ -144,6 +174,25 @@ def create_job(
         created.job_id, Status.QUEUED, job_request, now, now, deadline_at, notification=notification
     )
     return EnqueueResult(job, replayed=False)
+
+
+def _known_job(
+    runtime: Runtime, idempotency: Idempotency, request: Mapping[str, Any], file: ImageFile | None
+) -> Job | None:
+    """Return the job of an idempotency key, whatever the settings allow now."""
+    known = runtime.ledger.find(idempotency)
+    if known is None:
+        return None
+    job_id, fingerprint = known
+    job_request: JobRequest = checked(REQUEST_SCHEMA, request)
+    if file:
+        job_request = replace(job_request, upload=describe(file, len(file.content)))
+    if codec.fingerprint(job_request) != fingerprint:
+        raise IdempotencyMismatch("this idempotency key was used before with another request")
+    job = runtime.ledger.get(job_id)
+    if job is None:
+        raise IdempotencyGone(job_id)
+    return job
 
 
 def _checked_request(

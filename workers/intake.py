@@ -17,7 +17,12 @@ from celery.exceptions import Reject
 from celery.worker import state
 
 from orchestrator import log
-from orchestrator.enqueue import IdempotencyMismatch, create_job
+from orchestrator.enqueue import (
+    CELERY_SCOPE,
+    IdempotencyGone,
+    IdempotencyMismatch,
+    create_job,
+)
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable
@@ -67,8 +72,8 @@ def _create(
             raise InvalidRequest(
                 Violation("args", list(unnamed), "left out; use keyword arguments")
             )
-        create_job(runtime, request, scope="celery", key=message_id)
-    except (InvalidRequest, IdempotencyMismatch) as error:
+        create_job(runtime, request, scope=CELERY_SCOPE, key=message_id)
+    except (InvalidRequest, IdempotencyMismatch, IdempotencyGone) as error:
         log.get().error("enqueue_refused", message=message_id, reason=str(error))
         body = dump({"id": message_id, "args": unnamed, "kwargs": request})
         runtime.ledger.reject("enqueue", now=runtime.clock(), reason=str(error), body=body)

@@ -13,7 +13,7 @@ from marshmallow import Schema, fields
 from orchestrator.api import incoming
 from orchestrator.api.answers import answer, as_json, existing
 from orchestrator.api.auth import require_key
-from orchestrator.enqueue import REQUEST_SCHEMA, create_job
+from orchestrator.enqueue import CELERY_SCOPE, REQUEST_SCHEMA, create_job, find_job
 from orchestrator.jobs.model import Status
 from orchestrator.jobs.schemas import EventSchema, JobSchema, event_view, job_view
 from orchestrator.runtime import Runtime
@@ -135,6 +135,9 @@ def _show_doc() -> dict[str, Any]:
 def _list(runtime: Runtime) -> Route:
     def browse() -> Response:
         """List jobs, newest first. A page may hold fewer than `limit` jobs and not be the last."""
+        key = request.args.get("idempotency_key")
+        if key is not None:
+            return as_json({"jobs": _of_key(runtime, key), "next_cursor": None}, 200)
         status = incoming.one_of("status", [s.value for s in Status])
         page = runtime.ledger.overview.page(
             incoming.limit(),
@@ -148,10 +151,18 @@ def _list(runtime: Runtime) -> Route:
     return browse
 
 
+def _of_key(runtime: Runtime, key: str) -> list[dict[str, Any]]:
+    """Return the caller's job of an idempotency key, and the job of the Celery task of that id."""
+    scopes = (f"api:{g.caller}", CELERY_SCOPE)
+    jobs = [job for scope in scopes if (job := find_job(runtime, scope, key))]
+    return [job_view(job, runtime.settings.public_url) for job in jobs]
+
+
 def _list_doc(runtime: Runtime) -> dict[str, Any]:
     parameters = [
         incoming.query("status", "Only jobs with this status.", [s.value for s in Status]),
         incoming.query("provider", "Only jobs of this provider.", list(runtime.providers)),
+        incoming.query("idempotency_key", "The job of a key, or of the Celery task of that id."),
         incoming.query("limit", f"The most jobs of a page; 1 to {incoming.MAX_PAGE_JOBS}."),
         incoming.query("cursor", "The `next_cursor` of the previous page."),
     ]

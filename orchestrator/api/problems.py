@@ -8,7 +8,7 @@ from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from orchestrator import log
-from orchestrator.enqueue import IdempotencyMismatch
+from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch
 from orchestrator.jobs.validation import InvalidRequest, Violation, plain
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable
@@ -36,6 +36,7 @@ def install(app: Flask) -> None:
     """Answer every error of `app` with a problem document."""
     app.register_error_handler(InvalidRequest, _invalid)
     app.register_error_handler(IdempotencyMismatch, _mismatch)
+    app.register_error_handler(IdempotencyGone, _gone)
     app.register_error_handler(LedgerUnavailable, _unavailable)
     app.register_error_handler(StorageError, _storage)
     app.register_error_handler(HTTPException, _http)
@@ -59,6 +60,11 @@ def _violation(violation: Violation) -> dict[str, str]:
 
 def _mismatch(error: IdempotencyMismatch) -> Response:
     return problem(422, "idempotency-mismatch", "The idempotency key was used before", str(error))
+
+
+def _gone(error: IdempotencyGone) -> Response:
+    title = "The job of the idempotency key has expired"
+    return problem(410, "idempotency-gone", title, str(error), job_id=error.job_id)
 
 
 def _unavailable(error: LedgerUnavailable) -> Response:

@@ -16,7 +16,7 @@ from orchestrator.cli.jobs import cancel, enqueue, get, retry, watch
 from orchestrator.cli.ledger import list_, reconcile, stats, verify
 from orchestrator.cli.providers import providers
 from orchestrator.cli.stack import StackError
-from orchestrator.enqueue import IdempotencyMismatch
+from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.settings.environment import ConfigError
@@ -24,6 +24,7 @@ from orchestrator.storage.storage import StorageError
 
 _EXPECTED = (
     ConfigError,
+    IdempotencyGone,
     IdempotencyMismatch,
     InvalidRequest,
     LedgerUnavailable,

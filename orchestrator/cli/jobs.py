@@ -9,7 +9,7 @@ from typing import IO, Any
 import click
 
 from orchestrator.cli.output import as_json, console, print_json, status
-from orchestrator.enqueue import cancel_job, create_job
+from orchestrator.enqueue import CELERY_SCOPE, cancel_job, create_job, find_job
 from orchestrator.jobs.model import Job, Status
 from orchestrator.jobs.schemas import event_view, job_view, rfc3339
 from orchestrator.jobs.uploads import ImageFile
@@ -114,6 +114,8 @@ def enqueue(
     file = ImageFile.read(Path(image_file)) if image_file else None
     result = create_job(runtime, wanted, scope="cli", key=idempotency_key, file=file)
     if wait:
+        # At once, so that the id is known if the wait is interrupted.
+        click.echo(result.job.id, err=json_)
         _follow(runtime, result.job, json_=json_)
     elif json_:
         print_json(job_view(result.job, runtime.settings.public_url))
@@ -123,14 +125,15 @@ def enqueue(
 
 
 @click.command()
-@click.argument("job_id")
+@click.argument("job_id", required=False)
+@click.option("--celery-id", help="Instead of JOB_ID: the id of the Celery task that enqueued it.")
 @as_json
-def get(job_id: str, json_: bool) -> None:
+def get(job_id: str | None, celery_id: str | None, json_: bool) -> None:
     """Show a job and its timeline. Exit status 0 only if there is such a job."""
     runtime = default_runtime()
-    job = existing(runtime, job_id)
+    job = _of_celery_task(runtime, celery_id) if celery_id else existing(runtime, _required(job_id))
     if json_:
-        events = [event_view(event) for event in runtime.ledger.events(job_id)]
+        events = [event_view(event) for event in runtime.ledger.events(job.id)]
         print_json({**job_view(job, runtime.settings.public_url), "events": events})
         return
     _show(runtime, job)
@@ -180,6 +183,19 @@ def retry(job_id: str, yes: bool, json_: bool) -> None:
     else:
         click.echo(result.job.id)
     runtime.nudger.close()
+
+
+def _required(job_id: str | None) -> str:
+    if job_id is None:
+        raise click.UsageError("JOB_ID or --celery-id is required")
+    return job_id
+
+
+def _of_celery_task(runtime: Runtime, celery_id: str) -> Job:
+    job = find_job(runtime, CELERY_SCOPE, celery_id)
+    if job is None:
+        raise click.ClickException(f"no job came from the Celery task {celery_id!r}")
+    return job
 
 
 def _native(file: IO[bytes]) -> Any:

@@ -72,8 +72,9 @@ def test_a_job_that_was_sent_is_409_and_goes_on(api: Api, status: str) -> None:
 
 def test_a_job_that_waits_for_its_next_try_can_be_cancelled(api: Api) -> None:
     lease, now = job_states.submitting(api.harness), api.harness.clock.now
-    plan = {"now": now, "due_at": now + 5000, "tries": 1}
-    api.harness.ledger.requeue(lease, event="deferred", detail={}, **plan)
+    api.harness.ledger.requeue(
+        lease, event="deferred", detail={}, now=now, due_at=now + 5000, tries=1
+    )
 
     assert api.post(f"/v1/jobs/{lease.job.id}/cancel").status_code == 200
     assert api.harness.due_at(lease.job.id) is None

@@ -45,6 +45,7 @@ def test_a_unified_request_is_202_with_the_job_and_its_place(api: Api) -> None:
         "request": {"prompt": "A red cube"},
         "attempts": [],
         "images": [],
+        "late_images": [],
         "error": None,
         "cost": None,
         "archive": None,

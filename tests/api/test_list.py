@@ -145,7 +145,13 @@ def test_the_specification_tells_of_the_page_and_its_parameters(api: Api) -> Non
 
     listing = told["paths"]["/v1/jobs"]["get"]
 
-    assert [p["name"] for p in listing["parameters"]] == ["status", "provider", "limit", "cursor"]
+    assert [p["name"] for p in listing["parameters"]] == [
+        "status",
+        "provider",
+        "idempotency_key",
+        "limit",
+        "cursor",
+    ]
     assert listing["parameters"][0]["schema"]["enum"] == list(Status)
     assert set(told["components"]["schemas"]["Jobs"]["properties"]) == {"jobs", "next_cursor"}
     assert set(listing["responses"]) >= {"200"}
