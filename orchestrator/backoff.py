@@ -6,6 +6,10 @@ from collections.abc import Callable
 
 #: A provider may need this long before it knows a task that it has just accepted. Seconds.
 NOT_FOUND_TOLERANCE_SECONDS = 120.0
+#: A provider that knew a task answers "not found" this often before that is final.
+NOT_FOUND_POLLS = 5
+#: An unconfirmed attempt whose worker died waits this long for the worker's last record. Seconds.
+LOST_LEASE_SECONDS = 30.0
 #: Waits between submissions that the provider refused for now. Seconds.
 FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 1.0, 60.0
 #: Waits between sends of the same unconfirmed attempt. Seconds.
@@ -18,7 +22,9 @@ Random = Callable[[], float]
 
 
 def back_off(tries: int, first: float, longest: float, random: Random) -> float:
-    """Return the wait after `tries` tries: it doubles from `first`, with jitter, up to `longest`.
+    """Return the wait after `tries` tries: it doubles from `first` up to `longest`, then jitter.
+
+    The jitter is added at the ceiling too, so that a herd of jobs drifts apart.
 
     Args:
         tries: the number of tries so far, from 0.
@@ -26,9 +32,24 @@ def back_off(tries: int, first: float, longest: float, random: Random) -> float:
         longest: seconds.
         random: returns a number from 0 to 1.
     """
+    return with_jitter(min(first * 2.0 ** min(tries, 32), longest), random)
+
+
+def with_jitter(seconds: float, random: Random) -> float:
+    """Return a wait that is longer by a random factor of JITTER_FACTORS."""
     low, high = JITTER_FACTORS
-    plain = first * 2.0 ** min(tries, 32)
-    return min(plain * (low + (high - low) * random()), longest)
+    return seconds * (low + (high - low) * random())
+
+
+def asked_wait(planned: float, asked: float | None, random: Random) -> float:
+    """Return the wait after an answer that may ask for one. It is never below our own.
+
+    Args:
+        planned: our back-off, seconds.
+        asked: the `Retry-After` of the answer, seconds; None without one.
+        random: returns a number from 0 to 1.
+    """
+    return planned if asked is None else max(planned, with_jitter(asked, random))
 
 
 def first_poll_delay(*, estimate: float | None, grace: float | None, poll: float) -> float:

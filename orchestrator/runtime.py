@@ -15,6 +15,7 @@ from orchestrator.net.guarded_session import GuardedSession
 from orchestrator.net.http_types import Call, Reply
 from orchestrator.providers import PROVIDERS, Provider
 from orchestrator.providers.client import NoAnswer, NotSent, ProviderClient
+from orchestrator.retry_queue import RetryQueue
 from orchestrator.settings.settings import ProviderSettings, Settings
 from orchestrator.storage.storage import Storage
 
@@ -36,6 +37,8 @@ class Runtime:
     #: Sends notifications by Celery task.
     broker: Broker
     host_limiter: HostLimiter = field(default_factory=HostLimiter)
+    #: Records what providers answered while Redis was away.
+    retry_queue: RetryQueue = field(default_factory=RetryQueue)
     clock: Callable[[], int] = now_ms
     random: Callable[[], float] = random.random
 

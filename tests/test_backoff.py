@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.backoff import back_off, first_poll_delay
+from orchestrator.backoff import asked_wait, back_off, first_poll_delay
 
 
 @pytest.mark.parametrize(
@@ -21,8 +21,8 @@ from orchestrator.backoff import back_off, first_poll_delay
         (6, 1, 60, 0.0, 60.0),
         (10**9, 1, 60, 0.0, 60.0),
         (0, 2, 5, 0.0, 2.0),
-        (1, 2, 5, 1.0, 5.0),
-        (0, 30, 30, 1.0, 30.0),
+        (1, 2, 5, 1.0, 6.0),
+        (0, 30, 30, 1.0, 45.0),
         (0, 30, 30, 0.0, 30.0),
     ],
 )
@@ -33,14 +33,26 @@ def test_the_wait_doubles_from_the_first_to_the_longest_with_up_to_half_as_much_
 
 
 @given(st.integers(0, 10**6), st.floats(0.1, 3600), st.floats(0, 86_400), st.floats(0, 1))
-def test_a_wait_is_never_longer_than_the_longest_nor_shorter_than_the_first(
+def test_a_wait_is_between_the_first_and_the_longest_with_its_jitter(
     tries: int, first: float, more: float, chance: float
 ) -> None:
     longest = first + more
 
     wait = back_off(tries, first, longest, lambda: chance)
 
-    assert first <= wait <= longest
+    assert first <= wait <= longest * 1.5
+
+
+@given(st.floats(-10, 7200), st.floats(0, 60), st.floats(0, 1))
+def test_a_servers_number_never_undercuts_our_own_wait(
+    asked: float, planned: float, chance: float
+) -> None:
+    wait = asked_wait(planned, asked, lambda: chance)
+
+    assert wait >= planned
+    assert wait >= asked
+    assert wait <= max(planned, asked * 1.5)
+    assert asked_wait(planned, None, lambda: chance) == planned
 
 
 @pytest.mark.parametrize(

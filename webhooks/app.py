@@ -8,6 +8,7 @@ from orchestrator import api
 from orchestrator.callbacks.drain import SpoolDrainer
 from orchestrator.callbacks.spool import Spool
 from orchestrator.runtime import Runtime
+from orchestrator.steps.acceptance import record_spooled
 from webhooks import receiver
 from webhooks.body_limit import BodyReadLimiter
 
@@ -22,7 +23,7 @@ def create_app(runtime: Runtime) -> Flask:
     """
     app = Flask("orchestrator", static_folder=None)
     folder = runtime.settings.spool_dir
-    drainer = SpoolDrainer(runtime, Spool(folder)) if folder else None
+    drainer = SpoolDrainer(runtime, Spool(folder), record_spooled) if folder else None
     app.extensions["drainer"] = drainer
     app.register_blueprint(receiver.blueprint(runtime, drainer))
     api.mount(app, runtime)

@@ -18,11 +18,17 @@ from flask import Blueprint, Response, request
 
 from orchestrator import log
 from orchestrator.callbacks.address import CallbackAddress, verified_address
-from orchestrator.callbacks.apply import UnreadableCallback, apply_callback, read_callback
+from orchestrator.callbacks.apply import (
+    UnreadableCallback,
+    apply_callback,
+    note_unreadable,
+    read_callback,
+)
 from orchestrator.callbacks.drain import SpoolDrainer
 from orchestrator.callbacks.spool import Entry, SpoolError
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable, Result
+from orchestrator.providers.responses import TaskReport
 from orchestrator.runtime import Runtime
 from orchestrator.security.signatures import BadSignature
 
@@ -34,6 +40,7 @@ STATUS_OF = {
     Result.SETTLED: 200,
     Result.DUPLICATE: 200,
     Result.CONFLICT: 200,
+    Result.LATE: 200,
     Result.SUPERSEDED: 200,
     Result.RUNNING: 200,
     Result.MISMATCH: 409,
@@ -64,7 +71,7 @@ def blueprint(runtime: Runtime, drainer: SpoolDrainer | None) -> Blueprint:
         try:
             address, body = _verify(runtime, provider, reference, token)
             now = runtime.clock()
-            report = read_callback(runtime, address, body, now)
+            report = _read(runtime, address, body, now)
             try:
                 result = apply_callback(runtime, address, report, now)
             except LedgerUnavailable as error:
@@ -112,6 +119,15 @@ def _verify(
         except BadSignature as error:
             raise _Refused(401, str(error)) from None
     return address, body
+
+
+def _read(runtime: Runtime, address: CallbackAddress, body: bytes, now: int) -> TaskReport:
+    """Read a verified callback. A body that cannot be read still makes a poll due."""
+    try:
+        return read_callback(runtime, address, body, now)
+    except UnreadableCallback:
+        note_unreadable(runtime, address, now)
+        raise
 
 
 def _keep(

@@ -18,11 +18,14 @@ from celery.schedules import crontab
 from celery.worker import state
 
 from orchestrator import log
+from orchestrator.callbacks.drain import SpoolDrainer
+from orchestrator.callbacks.spool import Spool
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.messages import QUEUE, TASKS, TRANSPORT_OPTIONS
 from orchestrator.runtime import default_runtime
 from orchestrator.settings.environment import ConfigError
+from orchestrator.steps.acceptance import record_spooled
 from orchestrator.steps.archive import archive as archive_job
 from orchestrator.steps.notify import notify as notify_job
 from orchestrator.steps.poll import poll as poll_job
@@ -156,12 +159,21 @@ def _configure_logs(**_: Any) -> None:
     logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
 
 
+@signals.worker_ready.connect
+def _start_drainer(**_: Any) -> None:
+    """Record what an earlier worker spooled before it died."""
+    runtime = default_runtime()
+    if runtime.settings.spool_dir:
+        SpoolDrainer(runtime, Spool(runtime.settings.spool_dir), record_spooled).start()
+
+
 @signals.worker_shutdown.connect
 def _finish_steps(**_: Any) -> None:
     """Finish the running steps. A step that does not end in time is continued by another worker."""
     ends = monotonic() + default_runtime().settings.drain_seconds
     executors = (provider_steps, notify_steps, archive_steps)
     left = [job for each in executors for job in each.drain(max(0.0, ends - monotonic()))]
+    left += default_runtime().retry_queue.drain(max(0.0, ends - monotonic()))
     if left:
         log.get().warning("steps_unfinished", jobs=left)
         logging.shutdown()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator import log
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.callbacks.body import read_body
-from orchestrator.jobs.model import Step
+from orchestrator.jobs.model import Outcome, PendingFailure, Step
 from orchestrator.jsonio import NotJson
 from orchestrator.ledger import Result
 from orchestrator.providers.responses import TaskReport, Unreadable
@@ -33,16 +33,18 @@ def read_callback(
     """
     try:
         return runtime.providers[address.provider].read_callback(read_body(body), received)
-    except (NotJson, Unreadable) as error:
+    except Exception as error:  # noqa: BLE001  # another package's adapter may raise anything
+        known = isinstance(error, NotJson | Unreadable)
+        reason = str(error) if known else f"the adapter raised {type(error).__name__}"
         runtime.ledger.reject(
             "callback",
             now=received,
-            reason=str(error),
+            reason=reason,
             body=body,
             provider=address.provider,
             reference=f"{address.job_id}.{address.attempt}",
         )
-        raise UnreadableCallback(str(error)) from None
+        raise UnreadableCallback(reason) from None
 
 
 def apply_callback(
@@ -53,9 +55,7 @@ def apply_callback(
     Raises:
         LedgerUnavailable: nothing was recorded.
     """
-    settings = runtime.settings.providers[address.provider]
-    hint = runtime.providers[address.provider].capabilities.callback_is_hint
-    if report.outcome is None or settings.confirm_callbacks or hint:
+    if report.outcome is None or _must_confirm(runtime, address, report.outcome):
         result = _observe(runtime, address, report, now)
     else:
         settlement = runtime.ledger.settle_attempt(
@@ -74,9 +74,34 @@ def apply_callback(
     return result
 
 
+def note_unreadable(runtime: Runtime, address: CallbackAddress, now: int) -> None:
+    """Poll the job of a verified callback at once, because its body could not be read.
+
+    Raises:
+        LedgerUnavailable: nothing was recorded.
+    """
+    result = runtime.ledger.observe(
+        address.job_id, address.attempt, "", now=now, due_at=now, fallback=now
+    )
+    if result is Result.RUNNING:
+        runtime.nudger.nudge(Step.POLL, [address.job_id])
+
+
+def _must_confirm(runtime: Runtime, address: CallbackAddress, outcome: Outcome) -> bool:
+    """Return whether a poll must confirm the outcome of a callback.
+
+    Image bytes inside a callback are not stored here, because nothing slow runs in the receiver.
+    """
+    capabilities = runtime.providers[address.provider].capabilities
+    settings = runtime.settings.providers[address.provider]
+    inline = any(image.content is not None for image in outcome.images)
+    return settings.confirm_callbacks or capabilities.callback_is_hint or inline
+
+
 def _observe(runtime: Runtime, address: CallbackAddress, report: TaskReport, now: int) -> Result:
     """Record a callback that does not settle: not terminal, or a poll must confirm it."""
-    confirm = report.outcome is not None
+    confirm = report.outcome is not None or report.thin_success is not None
+    thin = report.thin_success
     grace = int(runtime.settings.callback_grace_seconds * 1000)
     result = runtime.ledger.observe(
         address.job_id,
@@ -85,6 +110,7 @@ def _observe(runtime: Runtime, address: CallbackAddress, report: TaskReport, now
         now=now,
         due_at=now if confirm else None,
         fallback=now + grace,
+        pending_failure=PendingFailure(thin, now) if thin else None,
     )
     if confirm and result is Result.RUNNING:
         runtime.nudger.nudge(Step.POLL, [address.job_id])

@@ -8,11 +8,17 @@ from __future__ import annotations
 
 import atexit
 import threading
+from collections.abc import Callable
 from time import monotonic
 
 from orchestrator import log
 from orchestrator.callbacks.address import CallbackAddress
-from orchestrator.callbacks.apply import UnreadableCallback, apply_callback, read_callback
+from orchestrator.callbacks.apply import (
+    UnreadableCallback,
+    apply_callback,
+    note_unreadable,
+    read_callback,
+)
 from orchestrator.callbacks.spool import BadEntry, Entry, Spool
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.runtime import Runtime
@@ -28,10 +34,19 @@ LOG_INTERVAL_SECONDS = 60.0
 
 
 class SpoolDrainer:
-    """A thread that applies the callbacks of a spool. Of several on one folder, one works."""
+    """A thread that applies the entries of a spool. Of several on one folder, one works.
 
-    def __init__(self, runtime: Runtime, spool: Spool) -> None:
+    Args:
+        runtime: of this process.
+        spool: the folder.
+        record_answer: records the answer to a submission.
+    """
+
+    def __init__(
+        self, runtime: Runtime, spool: Spool, record_answer: Callable[[Runtime, Entry], None]
+    ) -> None:
         self._runtime = runtime
+        self._record_answer = record_answer
         self._spool = spool
         self._woken = threading.Event()
         self._stopping = threading.Event()
@@ -125,11 +140,15 @@ class SpoolDrainer:
         return True
 
     def _record(self, entry: Entry) -> None:
+        if entry.answer_status is not None:
+            self._record_answer(self._runtime, entry)
+            return
         address = CallbackAddress(entry.provider, entry.job_id, entry.attempt)
         try:
             report = read_callback(self._runtime, address, entry.body, entry.received)
         except UnreadableCallback as error:  # the adapter has changed since the receipt
             log.get().warning("callback_refused", provider=entry.provider, reason=str(error))
+            note_unreadable(self._runtime, address, self._runtime.clock())
             return
         now = self._runtime.clock()
         waited = round(max(now - entry.received, 0) / 1000, 3)

@@ -1,4 +1,6 @@
-"""The spool: one file for each verified callback that arrived while the ledger was away.
+"""The spool: what providers said while the ledger was away, one file for each.
+
+It holds verified callbacks, and answers that accepted a submission.
 
 A file is written atomically and synced before the provider gets its answer. Its name begins with
 the time of receipt, so sorted names are in the order of receipt. Several processes may share the
@@ -52,13 +54,15 @@ class BadEntry(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A verified callback. `received` is ms since the epoch."""
+    """A verified callback, or the answer to a submission. `received` is ms since the epoch."""
 
     provider: str
     job_id: str
     attempt: int
     received: int
     body: bytes
+    #: The HTTP status of the answer to a submission. None: a callback.
+    answer_status: int | None = None
 
     def stored(self) -> bytes:
         """Return the entry as bytes: one line of JSON, then the raw body."""
@@ -69,6 +73,7 @@ class Entry:
             "attempt": self.attempt,
             "received": self.received,
             "bytes": len(self.body),
+            "answer": self.answer_status,
         }
         return dump(header) + b"\n" + self.body
 
@@ -86,9 +91,10 @@ class Entry:
             raise BadEntry(f"the first line is not JSON: {error}") from None
         if not isinstance(header, dict) or header.get("spool") != _VERSION:
             raise BadEntry("the first line is not a spool header")
-        values: list[Any] = [header.get(n) for n in ("provider", "job", "attempt", "received")]
-        entry = cls(values[0], values[1], values[2], values[3], body)
-        numbers = (entry.attempt, entry.received)
+        names = ("provider", "job", "attempt", "received")
+        values: list[Any] = [header.get(name) for name in names]
+        entry = cls(*values, body, header.get("answer"))  # type: ignore[call-arg]
+        numbers = (entry.attempt, entry.received, entry.answer_status or 1)
         if not all(type(number) is int and number > 0 for number in numbers):
             raise BadEntry("attempt or time is not a number")
         if not isinstance(entry.provider, str) or not _is_job_id(entry.job_id):
@@ -115,8 +121,8 @@ class Spool:
         self._files = self._bytes = 0
         self._folder_synced = False
 
-    def keep(self, entry: Entry) -> None:
-        """Store an entry and sync it.
+    def keep(self, entry: Entry) -> str:
+        """Store an entry and sync it. Return its name.
 
         Raises:
             SpoolError: the entry is not stored.
@@ -130,6 +136,7 @@ class Spool:
             write_atomically(self.folder / name, [data], temporary=temporary, mode=0o600)
         except OSError as error:
             raise SpoolError(error.strerror or type(error).__name__) from error
+        return name
 
     def check(self) -> None:
         """Write and delete a file, as `keep` would.

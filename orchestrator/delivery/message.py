@@ -27,14 +27,17 @@ class Message:
 def message(job: Job, base_url: str | None) -> Message:
     """Return the message about a job's outcome, in the form that Standard Webhooks recommends.
 
+    A job that notifies its late result has another type and message id.
+
     Args:
         job: a terminal job.
         base_url: our API's address, for the images' links.
     """
-    kind = f"job.{job.status}"
+    late = job.notifies_late_result
+    kind = "job.late_result" if late else f"job.{job.status}"
     content = {
         "type": kind,
-        "timestamp": rfc3339(job.settled_at),
+        "timestamp": rfc3339(job.updated_at if late else job.settled_at),
         "data": job_view(job, base_url),
     }
-    return Message(f"msg_{job.id}", kind, content)
+    return Message(f"msg_{job.id}{'_late' if late else ''}", kind, content)

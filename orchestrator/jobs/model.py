@@ -316,6 +316,7 @@ class PendingFailure:
     since: int
     #: The number of polls with such an answer.
     polls: int = 0
+    kind: Literal["thin_success", "not_found"] = "thin_success"
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,8 +340,8 @@ class Job:
     error: JobError | None = None
     #: Set while, or because, the provider's answers point to a failure.
     pending_failure: PendingFailure | None = None
-    #: Why the provider was paused when the job last waited for it.
-    pause: JobError | None = None
+    #: Why the provider took no attempt at the last try, or why it is paused.
+    refusal: JobError | None = None
     cost: Cost | None = None
     settled_at: int | None = None
     settled_by: SettledBy | None = None

@@ -67,7 +67,7 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
         late_images=_images(fields, "late_images"),
         error=_error(_load(fields, "error")),
         pending_failure=_pending_failure(_load(fields, "pending_failure")),
-        pause=_error(_load(fields, "pause")),
+        refusal=_error(_load(fields, "refusal")),
         cost=_cost(_load(fields, "cost")),
         settled_at=int(settled) if settled else None,
         settled_by=SettledBy(by) if by else None,

@@ -31,9 +31,9 @@ Fields of a job: `status`, `request` (JSON), `provider`, `created`, `updated`, `
 `attempt` (the number of the current attempt), `sent.<n>` (ms) and `task.<n>` (provider task id) for
 each attempt, `tries`, `resubmitted` (the attempt that was submitted again), `lease` (the token of
 the holder), `omitted` (events over the limit), `pending_failure` (JSON: a failure that needs more
-evidence), `pause` (JSON: why its provider was paused). A terminal job also has `images`, `error`,
-`cost` (JSON), `settled` (ms), `by`, `winner` (the attempt that settled it). A late result adds
-`late_images` (JSON), `late.<n>` (ms, its attempt) and `late.notify` (owed or due). Each
+evidence), `refusal` (JSON: why its provider took no attempt). A terminal job also has `images`,
+`error`, `cost` (JSON), `settled` (ms), `by`, `winner` (the attempt that settled it). A late result
+adds `late_images` (JSON), `late.<n>` (ms, its attempt) and `late.notify` (owed or due). Each
 follow-up has a status, its start, its tries, the last and the next try (ms), the last error and the
 token of the holder: `archive`, `archive.since`, `archive.tries`, `archive.tried`, `archive.next`,
 `archive.error`, `archive.lease`; and `notify`, `notify.since`, `notify.tries`, `notify.tried`,

@@ -192,11 +192,15 @@ class Ledger:
         tries: int,
         event: str,
         detail: dict[str, Any],
+        refusal: JobError | None = None,
     ) -> Result:
-        """End the attempt and plan another. Return QUEUED, STALE or MISSING."""
+        """End the attempt and plan another. Return QUEUED, STALE or MISSING.
+
+        `refusal` says why the provider did not take it.
+        """
         number = lease.job.attempt.number
         text = codec.dumps({"attempt": number, **detail})
-        args = [now, number, lease.token, due_at, tries, event, text]
+        args = [now, number, lease.token, due_at, tries, event, text, codec.dumps(refusal)]
         return self._run(self._requeue, lease.job.id, args)
 
     def unconfirmed(
@@ -241,16 +245,17 @@ class Ledger:
         Args:
             job_id: the job.
             attempt: the number of the attempt in the callback.
-            task_id: the provider task in the callback.
+            task_id: the provider task in the callback; empty if the body could not be read.
             now: ms.
             due_at: when the job is due again (ms). None leaves it unchanged.
             fallback: when the job is due (ms) if it was not running before and `due_at` is None.
             pending_failure: the failure that the callback points to. A known one stays.
 
         Returns:
-            RUNNING, DUPLICATE, SUPERSEDED, MISMATCH or MISSING.
+            RUNNING, RECORDED (the task is still unknown), DUPLICATE, SUPERSEDED, MISMATCH or
+            MISSING.
         """
-        detail = codec.dumps({"attempt": attempt, "task_id": task_id})
+        detail = codec.dumps({"attempt": attempt, "task_id": task_id or None})
         due = "" if due_at is None else due_at
         args = [now, attempt, task_id, due, fallback, detail, codec.dumps(pending_failure)]
         return self._run(self._observe, job_id, args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from orchestrator import log
 from orchestrator.jobs.model import Cost, Job, Outcome, Status
 from orchestrator.providers.base import Provider
 from orchestrator.settings.settings import ProviderSettings
@@ -21,4 +22,8 @@ def computed_cost(
     if settings.prices is None or (outcome and outcome.status is not Status.SUCCEEDED):
         return None
     returned = len(outcome.images) if outcome else None
-    return provider.price(job.request, settings.prices, returned)
+    try:
+        return provider.price(job.request, settings.prices, returned)
+    except Exception:  # noqa: BLE001  # an adapter's fault must not delay an outcome
+        log.get().exception("price_failed", job=job.id, provider=provider.name)
+        return None

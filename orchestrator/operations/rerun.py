@@ -9,6 +9,9 @@ from orchestrator.enqueue import EnqueueResult, create_job
 from orchestrator.jobs.model import ErrorCode, Job, Status
 from orchestrator.runtime import Runtime
 
+#: Errors of ours: the provider did not report that the task failed.
+_NOT_REPORTED = frozenset({ErrorCode.DEADLINE_EXCEEDED, ErrorCode.NOT_FOUND, ErrorCode.UNKNOWN})
+
 
 class NotRetryable(Exception):
     """The job cannot be retried. The message is the reason."""
@@ -49,10 +52,15 @@ def retry(runtime: Runtime, job: Job, *, caller: str, accept_risk: bool = False)
 
 
 def may_be_paid(job: Job) -> bool:
-    """Return whether an attempt may have been charged without an outcome."""
+    """Return whether an attempt of a job without a success may have been charged.
+
+    Everything that a provider accepted may be charged, unless the provider reported the failure.
+    """
     code = job.error.code if job.error else None
-    unseen = code is ErrorCode.DEADLINE_EXCEEDED and any(a.task_id for a in job.attempts)
-    return code is ErrorCode.SUBMISSION_UNCONFIRMED or unseen or job.resubmitted
+    if code is ErrorCode.SUBMISSION_UNCONFIRMED or job.resubmitted or job.late_images:
+        return True
+    accepted = any(attempt.task_id for attempt in job.attempts)
+    return accepted and (code in _NOT_REPORTED or job.pending_failure is not None)
 
 
 def _body(job: Job) -> dict[str, Any]:

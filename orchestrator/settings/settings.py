@@ -67,6 +67,7 @@ VARIABLES = frozenset(
         "SECRET_KEYS_OLD",
         "SHARDS",
         "SPOOL_DIR",
+        "THIN_SUCCESS_SECONDS",
     )
 )
 
@@ -103,6 +104,7 @@ class Settings:
     notify_tasks: tuple[str, ...]
     callback_grace_seconds: float
     job_deadline_seconds: float
+    thin_success_seconds: float
     retention_days: float
     connect_timeout_seconds: float
     read_timeout_seconds: float
@@ -184,6 +186,7 @@ def _times(env: EnvironmentReader) -> dict[str, Any]:
     bounds = {
         "callback_grace_seconds": (30, 0, 86_400),
         "job_deadline_seconds": (3600, 1, 604_800),
+        "thin_success_seconds": (300, 0, 86_400),
         "retention_days": (30, 0.01, 3650),
         "connect_timeout_seconds": (5, 0.1, 300),
         "read_timeout_seconds": (30, 0.1, 300),

@@ -8,7 +8,9 @@ provider without keys, the job waits for the callback.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 
 from orchestrator import log
 from orchestrator.backoff import (
@@ -16,19 +18,21 @@ from orchestrator.backoff import (
     FIRST_RETRY_SECONDS,
     LONGEST_RESEND_SECONDS,
     LONGEST_RETRY_SECONDS,
+    LOST_LEASE_SECONDS,
+    asked_wait,
     back_off,
-    first_poll_delay,
 )
-from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.jobs.model import ErrorCode, Job, JobError, Outcome, SettledBy, Status, Step
-from orchestrator.ledger import Lease, Result
-from orchestrator.net.http_types import Call, File
-from orchestrator.operations.cost import computed_cost
+from orchestrator.ledger import Lease, LedgerUnavailable, Result
+from orchestrator.net.http_types import Reply
 from orchestrator.providers.base import Provider
 from orchestrator.providers.client import NoAnswer, NotSent
 from orchestrator.providers.responses import Accepted, Ambiguous, Rejected
 from orchestrator.runtime import Runtime
 from orchestrator.settings.settings import ProviderSettings
+from orchestrator.steps import adapters
+from orchestrator.steps.acceptance import record
+from orchestrator.steps.pause import ACCOUNT_ERRORS, pause_after
 
 #: The part of a lease beyond the call's own time limits, for the claim, the record and delays. ms.
 LEASE_MARGIN_MS = 10_000
@@ -48,7 +52,9 @@ def submit(runtime: Runtime, job_id: str) -> None:
         LedgerUnavailable: nothing is lost. The lease ends and the agenda brings the job back.
     """
     now = runtime.clock()
-    lease = runtime.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=lease_ms(runtime))
+    lease = runtime.ledger.claim(
+        job_id, Step.SUBMIT, now=now, lease_ms=lease_ms(runtime), random=runtime.random()
+    )
     if lease is None:
         return
     if lease.job.status is Status.QUEUED:  # claimed without an attempt: the deadline has passed
@@ -76,50 +82,46 @@ class _Submission:
             return
         if self.runtime.clock() > self.lease.ends_at - lease_ms(self.runtime) + LEASE_MARGIN_MS:
             return  # this worker was delayed: the lease could end before the call does
-        reading = self._send()
-        if isinstance(reading, Accepted):
-            self._accepted(reading)
+        reading, reply = self._send()
+        if isinstance(reading, Accepted) and reply is not None:
+            record(self.runtime, self.job, self.job.attempt.number, reply, reading)
         elif isinstance(reading, Rejected) and first_send:
-            self._refused(reading)
-        else:
+            self._recorded(partial(self._refused, reading))
+        elif isinstance(reading, Rejected | Ambiguous):
             # A refusal of a repeated send proves nothing about the first one.
-            self._unconfirmed(reading)
+            self._recorded(partial(self._unconfirmed, reading))
+
+    def _recorded(self, action: Callable[[], None]) -> None:
+        """Record an answer. While Redis is away, it is recorded later, if the lease still lives."""
+        try:
+            action()
+        except LedgerUnavailable:
+            name = f"{self.job.id}.{self.job.attempt.number}"
+            self.runtime.retry_queue.add(name, action, until_not=LedgerUnavailable)
 
     @property
     def job(self) -> Job:
         return self.lease.job
 
-    @property
-    def _key(self) -> str:
-        return f"{self.job.id}.{self.job.attempt.number}"
-
-    def _send(self) -> Accepted | Rejected | Ambiguous:
-        provider, job = self.provider, self.job
-        address = CallbackAddress(provider.name, job.id, job.attempt.number)
-        calls_back = self.runtime.calls_back(provider)
-        url = address.url(self.runtime.settings) if calls_back else None
-        call = provider.submit_call(provider.body(job.request), url, self._key)
-        if job.request.upload:
-            with_file = self._with_file(call)
-            if with_file is None:
-                message = "the file of the job is gone"
-                return Rejected(JobError(ErrorCode.INVALID_REQUEST, message))
-            call = with_file
-        answer = self.runtime.call_provider(provider, call, self.settings)
+    def _send(self) -> tuple[Accepted | Rejected | Ambiguous, Reply | None]:
+        """Send the attempt. Return the meaning of the answer, and the answer if there is one."""
+        provider = self.provider
+        call = adapters.submit_call(self.runtime, provider, self.job)
+        if isinstance(call, Rejected):
+            return call, None
+        answer = self.runtime.call_provider(
+            provider,
+            call,
+            self.settings,
+            fresh_connection=not provider.capabilities.idempotency_seconds,
+        )
         if isinstance(answer, NotSent):
             reason = f"{provider.title} could not be reached: {answer.reason}"
-            return Rejected(JobError(ErrorCode.PROVIDER_UNAVAILABLE, reason, retryable=True))
+            error = JobError(ErrorCode.PROVIDER_UNAVAILABLE, reason, retryable=True)
+            return Rejected(error), None
         if isinstance(answer, NoAnswer):
-            return Ambiguous(answer.reason)
-        return provider.read_submit(answer)
-
-    def _with_file(self, call: Call) -> Call | None:
-        """Return the call with the caller's file, or None when the file is gone."""
-        upload, field = self.job.request.upload, self.provider.capabilities.upload_field
-        content = self.runtime.ledger.upload(self.job.id)
-        if content is None or upload is None or field is None:
-            return None
-        return replace(call, file=File(field, upload.name, upload.content_type, content))
+            return Ambiguous(answer.reason), None
+        return adapters.read_submit(provider, self.job, answer), answer
 
     def _drop_file(self) -> None:
         """Delete the caller's file: the provider answered, so nothing is sent again."""
@@ -128,61 +130,18 @@ class _Submission:
 
     # Answers -------------------------------------------------------------------------------
 
-    def _accepted(self, reading: Accepted) -> None:
-        if reading.outcome:
-            self._done(reading, reading.outcome)
-        else:
-            self._running(reading)
-        self._drop_file()
-
-    def _done(self, reading: Accepted, outcome: Outcome) -> None:
-        """Settle the job: the answer holds the outcome."""
-        cost = (
-            outcome.cost
-            or reading.cost
-            or computed_cost(self.provider, self.settings, self.job, outcome)
-        )
-        settlement = self.runtime.ledger.settle_attempt(
-            self.job.id,
-            self.job.attempt.number,
-            reading.task_id,
-            replace(outcome, cost=cost),
-            now=self.runtime.clock(),
-            by=SettledBy.SUBMIT,
-        )
-        result = self.runtime.nudge_due(self.job.id, settlement)
-        self._log("attempt_done", task_id=reading.task_id, status=outcome.status, result=result)
-
-    def _running(self, reading: Accepted) -> None:
-        now = self.runtime.clock()
-        calls_back = self.runtime.calls_back(self.provider)
-        grace = self.runtime.settings.callback_grace_seconds if calls_back else None
-        wait = first_poll_delay(
-            estimate=reading.estimate, grace=grace, poll=self.settings.poll_seconds
-        )
-        result = self.runtime.ledger.accepted(
-            self.job.id,
-            self.job.attempt.number,
-            reading.task_id,
-            now=now,
-            due_at=self._within_deadline(now, wait),
-            cost=reading.cost or computed_cost(self.provider, self.settings, self.job),
-        )
-        self._log("attempt_accepted", task_id=reading.task_id, result=result)
-
     def _refused(self, reading: Rejected) -> None:
         now, error = self.runtime.clock(), reading.error
-        if not error.retryable:
+        if not error.retryable and error.code not in ACCOUNT_ERRORS:
             outcome = Outcome.failed(error)
             result = self._settle(outcome, SettledBy.SUBMIT, now)
             self._drop_file()
             self._log("attempt_refused", code=error.code, retry=False, result=result)
             return
-        wait = reading.retry_after
-        if wait is None:
-            wait = back_off(
-                self.job.tries, FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, self.runtime.random
-            )
+        random = self.runtime.random
+        plain = back_off(self.job.tries, FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, random)
+        wait = asked_wait(plain, reading.retry_after, random)
+        pause_after(self.runtime, self.job, Step.SUBMIT, reading, wait)
         result = self.runtime.ledger.requeue(
             self.lease,
             now=now,
@@ -190,6 +149,7 @@ class _Submission:
             tries=self.job.tries + 1,
             event="deferred",
             detail={"code": error.code, "message": error.message},
+            refusal=error,
         )
         self._log("attempt_refused", code=error.code, retry=True, result=result)
 
@@ -197,11 +157,10 @@ class _Submission:
         now = self.runtime.clock()
         tries = self.job.tries if self.job.status is Status.UNCONFIRMED else 0
         ends = self._waits_until()
-        if self.provider.capabilities.idempotency_seconds:
-            plain = back_off(
-                tries, FIRST_RESEND_SECONDS, LONGEST_RESEND_SECONDS, self.runtime.random
-            )
-            wait = plain if reading.retry_after is None else reading.retry_after
+        if self._key_lives():
+            random = self.runtime.random
+            plain = back_off(tries, FIRST_RESEND_SECONDS, LONGEST_RESEND_SECONDS, random)
+            wait = asked_wait(plain, reading.retry_after, random)
             due_at = min(now + int(wait * 1000), ends)
         else:
             due_at = ends
@@ -217,6 +176,9 @@ class _Submission:
         """Return the time (ms) until which we wait for news of this unconfirmed attempt."""
         job, sent = self.job, self.job.attempt.submitted_at
         ends = sent
+        if job.status is Status.UNCONFIRMED and not job.tries:
+            # The lease ran out. Its worker may still record the answer after an outage of Redis.
+            ends += lease_ms(self.runtime) + int(LOST_LEASE_SECONDS * 1000)
         if self.provider.capabilities.idempotency_seconds:
             ends = sent + self.provider.capabilities.idempotency_seconds * 1000
         if self.runtime.calls_back(self.provider):
@@ -236,11 +198,7 @@ class _Submission:
             )
             self._log("attempt_given_up", resubmit=True, result=result)
             return True
-        message = (
-            f"the request may have reached {self.provider.title}; no answer and no callback came;"
-            " it may have been charged"
-        )
-        outcome = Outcome.failed(JobError(ErrorCode.SUBMISSION_UNCONFIRMED, message))
+        outcome = Outcome.failed(JobError(ErrorCode.SUBMISSION_UNCONFIRMED, self._what_is_known()))
         result = self._settle(outcome, SettledBy.DEADLINE, now)
         self._drop_file()
         self._log("attempt_given_up", resubmit=False, result=result)
@@ -252,10 +210,29 @@ class _Submission:
 
     def _resendable(self) -> bool:
         """Return whether the same attempt may be sent again. If not, keep waiting."""
-        if self.provider.capabilities.idempotency_seconds:
+        if self._key_lives():
             return True
         self._unconfirmed(Ambiguous("waiting for the callback"))
         return False
+
+    def _key_lives(self) -> bool:
+        """Return whether the provider still knows the attempt's idempotency key after a call."""
+        lifetime_ms = self.provider.capabilities.idempotency_seconds * 1000
+        call_ends = self.runtime.clock() + lease_ms(self.runtime)
+        return call_ends < self.job.attempt.submitted_at + lifetime_ms
+
+    def _what_is_known(self) -> str:
+        """Return what is known of an attempt without a task."""
+        events = self.runtime.ledger.events(self.job.id)
+        called = any(event.name == "callback" for event in events)
+        callback = "a callback came, but it named no task" if called else "no callback came"
+        if not called and not self.runtime.calls_back(self.provider):
+            callback = "callbacks are not requested"
+        title = self.provider.title
+        return (
+            f"the request may have reached {title} and may have been charged;"
+            f" no answer named its task; {callback}"
+        )
 
     # ---------------------------------------------------------------------------------------
 
@@ -281,6 +258,8 @@ def _settle(runtime: Runtime, lease: Lease, outcome: Outcome, by: SettledBy, now
 
 def _deadline(runtime: Runtime, lease: Lease) -> None:
     message = "the deadline passed before the provider accepted the job"
+    if lease.job.refusal:
+        message += f"; its last answer: {lease.job.refusal.code}: {lease.job.refusal.message}"
     error = JobError(ErrorCode.DEADLINE_EXCEEDED, message)
     result = _settle(runtime, lease, Outcome.failed(error), SettledBy.DEADLINE, runtime.clock())
     log.get().info("deadline_exceeded", job=lease.job.id, result=result)
@@ -295,15 +274,21 @@ def _switched_off(runtime: Runtime, lease: Lease) -> None:
         _settle(runtime, lease, outcome, SettledBy.DEADLINE, now)
         log.get().warning("provider_off", job=job.id, provider=job.request.provider)
         return
-    plan = {
-        "now": now,
-        "due_at": min(now + int(LONGEST_RETRY_SECONDS * 1000), max(job.deadline_at, now)),
-        "tries": job.tries + 1,
-    }
+    due_at = min(now + int(LONGEST_RETRY_SECONDS * 1000), max(job.deadline_at, now))
+    tries = job.tries + 1
     reason = f"{job.request.provider} is switched off, because its API key is not set"
     if job.status is Status.SUBMITTING:
-        detail = {"code": ErrorCode.PROVIDER_UNAVAILABLE, "message": reason}
-        runtime.ledger.requeue(lease, event="deferred", detail=detail, **plan)
+        error = JobError(ErrorCode.PROVIDER_UNAVAILABLE, reason, retryable=True)
+        detail = {"code": error.code, "message": reason}
+        runtime.ledger.requeue(
+            lease,
+            now=now,
+            due_at=due_at,
+            tries=tries,
+            event="deferred",
+            detail=detail,
+            refusal=error,
+        )
     else:
-        runtime.ledger.unconfirmed(lease, reason=reason, **plan)
+        runtime.ledger.unconfirmed(lease, now=now, due_at=due_at, tries=tries, reason=reason)
     log.get().warning("provider_off", job=job.id, provider=job.request.provider)

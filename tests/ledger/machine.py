@@ -236,7 +236,9 @@ class LedgerMachine(RuleBasedStateMachine):
         number, plan = newest.number, {"now": now, "due_at": due_at, "tries": tries}
         if action.kind in ("deferred", "resubmitted") and attempts:
             self.compare(
-                lambda: self.ledger.requeue(lease, event=action.kind, detail={}, **plan),
+                lambda: self.ledger.requeue(
+                    lease, event=action.kind, detail={}, now=now, due_at=due_at, tries=tries
+                ),
                 lambda: self.book.requeue(
                     job_id, number, token, now=now, due_at=due_at, tries=tries, event=action.kind
                 ),

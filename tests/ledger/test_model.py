@@ -152,7 +152,14 @@ class ConcurrentCalls:
         number = len(lease.job.attempts)
         match chance.randrange(6):
             case 0:
-                self.ledger.requeue(lease, event="deferred", detail={}, **plan)
+                self.ledger.requeue(
+                    lease,
+                    event="deferred",
+                    detail={},
+                    now=plan["now"],
+                    due_at=plan["due_at"],
+                    tries=1,
+                )
             case 1:
                 self.ledger.unconfirmed(lease, reason="reset", **plan)
             case 2 | 3:

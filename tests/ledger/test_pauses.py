@@ -25,7 +25,7 @@ def test_a_job_of_a_paused_provider_waits_and_says_why(
     for _ in range(2):
         assert not ledger.claim(job_id, Step.SUBMIT, now=NOW, lease_ms=LEASE, random=random)
     job = kit.job(ledger, job_id)
-    assert (job.status, job.attempts, job.pause) == (Status.QUEUED, (), THIN)
+    assert (job.status, job.attempts, job.refusal) == (Status.QUEUED, (), THIN)
     assert kit.event_names(ledger, job_id) == ["created", "paused"]
     due_at = NOW + PAUSE_MS + spread
     assert ledger.due(0, now=due_at - 1, limit=9) == []

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from orchestrator.enqueue import create_job
-from orchestrator.jobs.model import Attempt, ErrorCode, Job, SettledBy, Status, Step
+from orchestrator.jobs.model import (
+    Attempt,
+    ErrorCode,
+    Image,
+    Job,
+    PendingFailure,
+    SettledBy,
+    Status,
+    Step,
+)
 from orchestrator.jobs.uploads import ImageFile
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.operations.rerun import MayBePaid, NotRetryable, may_be_paid, retry
@@ -225,3 +234,26 @@ def test_the_whole_request_is_carried_over(harness: Harness, name: str) -> None:
 
     assert new.request == harness.job(job_id).request
     assert new.deadline_at - new.created_at == REQUESTS[name].get("deadline_seconds", 3600) * 1000
+
+
+@pytest.mark.parametrize("kind", ["thin_success", "not_found"])
+def test_a_failure_that_the_provider_did_not_report_may_be_paid(
+    harness: Harness, kind: Literal["thin_success", "not_found"]
+) -> None:
+    error = job_states.failure(ErrorCode.GENERATION_FAILED).error
+    assert error is not None
+    job = replace(
+        harness.job(job_states.refused(harness)),
+        error=error,
+        attempts=(Attempt(1, harness.clock.now, "task-1"),),
+    )
+
+    assert not may_be_paid(job)
+    pending = PendingFailure(error, harness.clock.now, 2, kind)
+    assert may_be_paid(replace(job, pending_failure=pending))
+
+
+def test_a_job_with_late_images_is_paid(harness: Harness) -> None:
+    job = harness.job(job_states.refused(harness))
+
+    assert may_be_paid(replace(job, late_images=(Image("https://cdn.example/0.png"),)))

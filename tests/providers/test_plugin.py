@@ -26,6 +26,7 @@ from orchestrator.providers.listing import LIMITED, REFUSED
 from orchestrator.providers.registry import GROUP
 from orchestrator.settings.environment import ConfigError
 from orchestrator.settings.settings import Settings
+from orchestrator.steps.pause import ACCOUNT_ERRORS
 from orchestrator.steps.poll import poll
 from orchestrator.steps.submit import submit
 from tests.providers.adapter import Cases
@@ -261,7 +262,7 @@ def test_a_fault_at_submission_is_final_or_waited_for_as_its_table_says(
 
     job = mill.job(submitted(mill, answer(418, {"fault": {"code": fault, "message": "No."}})))
 
-    if retryable:
+    if retryable or code in ACCOUNT_ERRORS:
         assert job.status is Status.QUEUED
     else:
         assert job.error is not None

@@ -98,7 +98,7 @@ def test_the_wait_between_polls_doubles_with_jitter_up_to_the_ceiling(
         waits.append(harness.due_at(job_id))
         again(harness, job_id)
 
-    assert waits == [min(factor * 3 * 2.0**n, 30) for n in range(6)]
+    assert waits == [factor * min(3 * 2.0**n, 30) for n in range(6)]
 
 
 def test_a_providers_own_intervals_can_be_set(start: Callable[..., Harness]) -> None:

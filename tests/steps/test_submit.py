@@ -25,7 +25,8 @@ ESTIMATED = answer(
     },
 )
 SLOW_DOWN = answer(429, {"message": "slow down"})
-NO = answer(401, {"message": "who are you", "error": {"message": "who are you"}})
+NO = answer(422, {"message": "bad prompt", "error": {"message": "bad prompt"}})
+WHO = answer(401, {"message": "who are you", "error": {"message": "who are you"}})
 GATEWAY = Answer(502, b"<html>Bad Gateway</html>")
 
 
@@ -180,7 +181,7 @@ def test_a_permanent_refusal_fails_the_job_with_the_providers_message(
 
     assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.SUBMIT)
     assert job.error is not None
-    assert (job.error.code, job.error.message) == (ErrorCode.AUTHENTICATION, "who are you")
+    assert (job.error.code, job.error.message) == (ErrorCode.INVALID_REQUEST, "bad prompt")
 
 
 def test_a_temporary_refusal_is_followed_by_a_new_attempt(harness: Harness) -> None:
@@ -205,7 +206,7 @@ def test_the_wait_doubles_with_jitter_up_to_a_minute(
         waits.append(harness.due_at(job_id))
         again(harness, job_id)
 
-    assert waits == [min(factor * 2.0**n, 60) for n in range(8)]
+    assert waits == [factor * min(2.0**n, 60) for n in range(8)]
 
 
 def test_retry_after_is_followed(harness: Harness) -> None:

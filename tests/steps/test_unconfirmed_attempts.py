@@ -107,7 +107,7 @@ def test_the_wait_between_sends_doubles_with_jitter_up_to_a_minute(
         waits.append(harness.due_at(job_id))
         again(harness, job_id)
 
-    assert waits == [min(factor * 2.0**n, 60) for n in range(8)]
+    assert waits == [factor * min(2.0**n, 60) for n in range(8)]
 
 
 def test_the_error_at_the_deadline_says_that_the_job_may_have_been_charged(

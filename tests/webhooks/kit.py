@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,10 +40,12 @@ ON_ITS_WAY: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Receiver:
-    """The web process, and what it stands on."""
+    """The web process."""
 
     harness: Harness
     client: FlaskClient
+    #: The provider task of each running job.
+    tasks: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def on(cls, harness: Harness) -> Receiver:
@@ -57,9 +59,11 @@ class Receiver:
         )
         return job_id
 
-    def running(self, provider: str = "hiapi", task_id: str = TASK) -> str:
-        """A job whose provider task is known."""
+    def running(self, provider: str = "hiapi", task_id: str | None = None) -> str:
+        """Create a job with a known provider task: TASK for the first job."""
         job_id, now = self.submitted(provider), self.harness.clock()
+        task_id = task_id or f"task-{len(self.tasks) + 1}"
+        self.tasks[job_id] = task_id
         self.harness.ledger.accepted(job_id, 1, task_id, now=now, due_at=now + 30_000)
         return job_id
 
@@ -73,7 +77,10 @@ class Receiver:
         return self.client.post(path, data=raw, content_type="application/json", **options)
 
     def deliver(self, job_id: str, body: Any, provider: str = "hiapi") -> TestResponse:
-        """Post a callback to a job's own address."""
+        """Post a callback to a job's own address. TASK in it becomes the job's task."""
+        task_id = self.tasks.get(job_id)
+        if isinstance(body, dict) and task_id:
+            body = {name: task_id if value == TASK else value for name, value in body.items()}
         return self.send(self.path(job_id, provider), body)
 
     def job(self, job_id: str) -> Job:

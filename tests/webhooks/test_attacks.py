@@ -12,6 +12,7 @@ import pytest
 from redis import Redis
 
 from orchestrator.cli.stack import ROOT
+from orchestrator.jobs.model import Status
 from orchestrator.ledger import keys
 from tests.webhooks.conftest import Open
 from tests.webhooks.kit import SECRET, Receiver, another_job_id, signed
@@ -175,7 +176,13 @@ def test_an_attack_changes_nothing(receiver: Receiver, name: str) -> None:
     after = everything(receiver.harness.redis)
     kept = after.pop(keys.REJECTED, [])
     assert status == attack.status
+    if attack.rejected:  # the provider called, so its task is polled at once
+        assert receiver.harness.due_at(job_id) == 0
+        for key in (keys.events(job_id), keys.agenda(0), keys.job(job_id)):
+            assert after.pop(key)
+            before.pop(key)
     assert after == before
+    assert receiver.job(job_id).status is Status.RUNNING
     assert bool(kept) == attack.rejected
 
 

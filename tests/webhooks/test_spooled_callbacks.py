@@ -21,6 +21,7 @@ from orchestrator.callbacks.drain import SpoolDrainer
 from orchestrator.callbacks.spool import Entry, Spool
 from orchestrator.jobs.model import Status, Step
 from orchestrator.ledger import Ledger, LedgerUnavailable, Result, Settlement
+from orchestrator.steps.acceptance import record_spooled
 from tests.ledger import kit
 from tests.support.fakes import Harness
 from tests.webhooks.kit import (
@@ -121,7 +122,7 @@ def scene(open_scene: Open) -> SpoolScene:
 
 def fresh(scene: SpoolScene) -> SpoolDrainer:
     """Another process' drainer; its thread is not started."""
-    return SpoolDrainer(scene.receiver.harness.runtime, scene.spool)
+    return SpoolDrainer(scene.receiver.harness.runtime, scene.spool, record_spooled)
 
 
 # Into the spool ------------------------------------------------------------------------------
@@ -256,7 +257,7 @@ def test_a_job_that_was_settled_meanwhile_keeps_its_outcome(scene: SpoolScene) -
 
     assert (scene.status(same), scene.status(other)) == (Status.SUCCEEDED, Status.FAILED)
     assert scene.receiver.harness.events(same)[-1] == "duplicate"
-    assert scene.receiver.harness.events(other)[-1] == "conflict"
+    assert scene.receiver.harness.events(other)[-1] == "late_result"
     assert scene.spool.waiting() == []
 
 
@@ -377,7 +378,7 @@ def test_a_provider_that_is_switched_off_keeps_its_callbacks_waiting(scene: Spoo
     off = scene.receiver.harness.provider_off()
 
     with structlog.testing.capture_logs() as logs:
-        assert SpoolDrainer(off.runtime, scene.spool).drain() is True
+        assert SpoolDrainer(off.runtime, scene.spool, record_spooled).drain() is True
     assert [line["event"] for line in logs] == ["spool_entry_delayed"]
     assert (len(scene.spool.waiting()), scene.status(job_id)) == (1, Status.RUNNING)
 

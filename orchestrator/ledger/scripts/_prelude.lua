@@ -198,8 +198,8 @@ local function postpone_if_paused(now, step, random)
     return false
   end
   local due_at = tonumber(ends) + math.floor(math.min(left / 2, MAX_SPREAD_MS) * random)
-  if get('pause') ~= reason then
-    set('pause', reason)
+  if get('refusal') ~= reason then
+    set('refusal', reason)
     add_event(now, 'paused', reason)
   end
   reschedule(math.min(due_at, tonumber(deadline)))

@@ -1,0 +1,78 @@
+"""Calls to adapters from steps. Whatever an adapter raises becomes an answer that a step knows.
+
+A plug-in's adapter comes from another package. An error in it must not keep a job open for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from orchestrator import log
+from orchestrator.callbacks.address import CallbackAddress
+from orchestrator.jobs.model import ErrorCode, Job, JobError
+from orchestrator.net.http_types import Call, File, Reply
+from orchestrator.providers.base import Provider
+from orchestrator.providers.responses import (
+    Accepted,
+    Ambiguous,
+    QueryFailed,
+    Rejected,
+    TaskNotFound,
+    TaskReport,
+)
+from orchestrator.runtime import Runtime
+
+
+def submit_call(runtime: Runtime, provider: Provider, job: Job) -> Call | Rejected:
+    """Return the call that submits a job's attempt, or why there is none.
+
+    Raises:
+        LedgerUnavailable: the job has a file, and Redis is away.
+    """
+    number = job.attempt.number
+    address = CallbackAddress(provider.name, job.id, number)
+    url = address.url(runtime.settings) if runtime.calls_back(provider) else None
+    try:
+        call = provider.submit_call(provider.body(job.request), url, f"{job.id}.{number}")
+    except Exception as error:
+        return Rejected(_fault(provider, job, error))
+    if job.request.upload is None:
+        return call
+    content = runtime.ledger.upload(job.id)
+    field = provider.capabilities.upload_field
+    if content is None or field is None:
+        return Rejected(JobError(ErrorCode.INVALID_REQUEST, "the file of the job is gone"))
+    upload = job.request.upload
+    return replace(call, file=File(field, upload.name, upload.content_type, content))
+
+
+def read_submit(provider: Provider, job: Job, reply: Reply) -> Accepted | Rejected | Ambiguous:
+    """Return the meaning of the answer to a submission."""
+    try:
+        return provider.read_submit(reply)
+    except Exception as error:
+        return Ambiguous(_fault(provider, job, error).message)
+
+
+def query_call(provider: Provider, job: Job, task_id: str) -> Call | QueryFailed:
+    """Return the call that queries a task, or why there is none."""
+    try:
+        return provider.query_call(task_id)
+    except Exception as error:
+        return QueryFailed(_fault(provider, job, error))
+
+
+def read_query(
+    provider: Provider, job: Job, reply: Reply, now: int
+) -> TaskReport | TaskNotFound | QueryFailed:
+    """Return the meaning of the answer to a query; `now` in ms."""
+    try:
+        return provider.read_query(reply, now)
+    except Exception as error:
+        return QueryFailed(_fault(provider, job, error))
+
+
+def _fault(provider: Provider, job: Job, error: Exception) -> JobError:
+    log.get().exception("adapter_failed", job=job.id, provider=provider.name)
+    kind = type(error).__name__
+    return JobError(ErrorCode.UNKNOWN, f"the adapter of {provider.title} raised {kind}")

@@ -1,0 +1,180 @@
+"""What a provider answered is recorded, also when Redis is away at that moment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.callbacks.drain import SpoolDrainer
+from orchestrator.callbacks.spool import Spool
+from orchestrator.enqueue import create_job
+from orchestrator.jobs.model import Status
+from orchestrator.jobs.uploads import ImageFile
+from orchestrator.ledger import Ledger, LedgerUnavailable, Result
+from orchestrator.steps.acceptance import record_spooled
+from orchestrator.steps.submit import submit
+from tests.jobs.test_uploads import PNG
+from tests.steps.test_submit import ACCEPTED, SLOW_DOWN, again, submitted
+from tests.support.fakes import Harness, answer
+from tests.support.providers import ACCEPTING_FILES, EXAMPLE_REQUESTS
+
+WAIT_SECONDS = 60.0
+
+
+@pytest.fixture
+def outage(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, int], None]:
+    """A function that makes a method of the ledger fail for a number of calls."""
+
+    def begin(method: str, times: int) -> None:
+        left, original = [times], getattr(Ledger, method)
+
+        def call(self: Ledger, *args: object, **options: object) -> object:
+            if left[0]:
+                left[0] -= 1
+                raise LedgerUnavailable("away")
+            return original(self, *args, **options)
+
+        monkeypatch.setattr(Ledger, method, call)
+
+    return begin
+
+
+def test_an_acceptance_is_recorded_when_redis_is_back(
+    harness: Harness, outage: Callable[[str, int], None]
+) -> None:
+    outage("accepted", 3)
+
+    job_id = submitted(harness, "hiapi", ACCEPTED)
+
+    assert harness.runtime.retry_queue.drain(WAIT_SECONDS) == []
+    job = harness.job(job_id)
+    assert (job.status, job.attempt.task_id) == (Status.RUNNING, "task-1")
+    assert len(harness.provider.requests) == 1
+
+
+def test_a_refusal_is_recorded_when_redis_is_back(
+    harness: Harness, outage: Callable[[str, int], None]
+) -> None:
+    outage("requeue", 2)
+
+    job_id = submitted(harness, "hiapi", SLOW_DOWN)
+
+    assert harness.runtime.retry_queue.drain(WAIT_SECONDS) == []
+    assert harness.job(job_id).status is Status.QUEUED
+
+
+def test_with_a_spool_an_acceptance_outlives_the_process(
+    start: Callable[..., Harness], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness = start(ORCHESTRATOR_SPOOL_DIR=str(tmp_path / "spool"))
+    away = True
+
+    def accepted(self: Ledger, *args: object, **options: object) -> Result:
+        if away:
+            raise LedgerUnavailable("away")
+        return original(self, *args, **options)  # type: ignore[arg-type]
+
+    original = Ledger.accepted
+    monkeypatch.setattr(Ledger, "accepted", accepted)
+    # The process ends before Redis is back.
+    monkeypatch.setattr(harness.runtime.retry_queue, "add", lambda *_, **__: None)
+    job_id = submitted(harness, "hiapi", ACCEPTED)
+    spool = Spool(tmp_path / "spool")
+    assert harness.job(job_id).attempt.task_id is None
+    assert len(spool.waiting()) == 1
+    away = False
+
+    assert SpoolDrainer(harness.runtime, spool, record_spooled).drain() is False
+
+    assert harness.job(job_id).attempt.task_id == "task-1"
+    assert spool.waiting() == []
+
+
+def test_a_recorded_acceptance_leaves_the_spool(
+    start: Callable[..., Harness], tmp_path: Path, outage: Callable[[str, int], None]
+) -> None:
+    harness = start(ORCHESTRATOR_SPOOL_DIR=str(tmp_path / "spool"))
+    outage("accepted", 1)
+
+    submitted(harness, "hiapi", ACCEPTED)
+
+    assert harness.runtime.retry_queue.drain(WAIT_SECONDS) == []
+    assert Spool(tmp_path / "spool").waiting() == []
+
+
+def test_a_late_acceptance_of_an_older_attempt_keeps_the_file_of_the_newer_one(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = ACCEPTING_FILES[0]
+    monkeypatch.setattr(Ledger, "accepted", lambda *_, **__: Result.SUPERSEDED)
+    harness.provider.answers(answer(200, {"code": 200, "data": {"taskId": "task-1"}}))
+    file = ImageFile("teal.png", PNG)
+    request = EXAMPLE_REQUESTS[provider]
+    job_id = create_job(harness.runtime, request, scope="tests", file=file).job.id
+
+    submit(harness.runtime, job_id)
+
+    assert harness.ledger.upload(job_id) == PNG
+
+
+# Account errors and waits of the whole provider -------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [401, 402, 403])
+def test_an_account_error_pauses_the_provider_and_burns_no_queue(
+    harness: Harness, status: int
+) -> None:
+    first = submitted(harness, "hiapi", answer(status, {"message": "see your account"}), ACCEPTED)
+    second, other = harness.enqueue(), harness.enqueue("evolink")
+
+    submit(harness.runtime, second)
+    submit(harness.runtime, other)
+
+    sent = [request.path for request in harness.provider.requests]
+    assert len(sent) == 2, "the second job of the provider is not sent"
+    jobs = [harness.job(first), harness.job(second)]
+    assert [job.status for job in jobs] == [Status.QUEUED] * 2
+    assert [job.refusal and job.refusal.message for job in jobs] == ["see your account"] * 2
+    again(harness, second)
+    assert harness.job(second).status is Status.RUNNING
+
+
+def test_at_the_deadline_the_job_says_what_it_waited_for(harness: Harness) -> None:
+    job_id = submitted(
+        harness, "hiapi", answer(401, {"message": "see your account"}), deadline_seconds=100
+    )
+    while not harness.job(job_id).status.terminal:
+        again(harness, job_id)
+
+    error = harness.job(job_id).error
+    assert error is not None
+    assert "authentication: see your account" in error.message
+
+
+@pytest.mark.parametrize("header", ["0", "-1", "0.05", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_small_retry_after_never_undercuts_our_own_waits(harness: Harness, header: str) -> None:
+    response = answer(429, {"message": "slow down"}, Retry_After=header)
+    job_id = submitted(harness, "hiapi", response)
+    waits = []
+    for _ in range(5):
+        waits.append(harness.due_at(job_id))
+        again(harness, job_id)
+
+    assert waits == [1, 2, 4, 8, 16]
+
+
+def test_a_retry_after_holds_for_all_jobs_of_the_provider_and_spreads_them(
+    harness: Harness,
+) -> None:
+    harness.chance.number = 0.5
+    submitted(harness, "hiapi", answer(429, {"message": "slow down"}, Retry_After="60"))
+    second = harness.enqueue()
+
+    submit(harness.runtime, second)
+
+    assert len(harness.provider.requests) == 1
+    due_at = harness.due_at(second)
+    assert due_at is not None
+    assert 60 < due_at < 120

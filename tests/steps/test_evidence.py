@@ -1,0 +1,218 @@
+"""A final failure needs evidence: thin successes, forgotten tasks and odd last answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from orchestrator.backoff import NOT_FOUND_POLLS, NOT_FOUND_TOLERANCE_SECONDS
+from orchestrator.callbacks.address import CallbackAddress
+from orchestrator.callbacks.apply import apply_callback
+from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, SettledBy, Status, Step
+from orchestrator.operations.rerun import may_be_paid
+from orchestrator.providers.responses import TaskReport
+from orchestrator.steps.poll import poll
+from orchestrator.storage.storage import Storage
+from tests.steps.test_poll import DONE, HANDLING, UNKNOWN, again, polled, running
+from tests.support.fakes import Answer, Harness, answer
+
+LOOK_SECONDS = 300
+REASON = {"code": "content_policy_violation", "message": "no cubes"}
+
+
+def task(**fields: object) -> Answer:
+    return answer(200, {"data": {"taskId": "task-1", **fields}})
+
+
+THIN = task(status="success", output=None)
+REFUSED = task(status="success", output=[], error=REASON)
+
+
+def polled_until(harness: Harness, job_id: str, seconds: float) -> int:
+    """Poll at the agenda's times until the job ends or the time has passed. Count the polls."""
+    ends, polls = harness.clock.now + int(seconds * 1000), 0
+    while not harness.job(job_id).status.terminal and harness.clock.now < ends:
+        again(harness, job_id)
+        polls += 1
+    return polls
+
+
+# A success without a result -------------------------------------------------------------------
+
+
+def test_a_result_that_comes_later_is_found(harness: Harness) -> None:
+    job_id = polled(harness, THIN, THIN, HANDLING, THIN, DONE)
+    assert harness.job(job_id).status is Status.RUNNING
+
+    polled_until(harness, job_id, LOOK_SECONDS)
+
+    assert harness.job(job_id).status is Status.SUCCEEDED
+
+
+def test_after_five_minutes_it_fails_with_the_providers_reason_and_may_be_paid(
+    harness: Harness,
+) -> None:
+    began = harness.clock.now
+    job_id = polled(harness, REFUSED)
+
+    polls = polled_until(harness, job_id, 10 * LOOK_SECONDS)
+
+    job = harness.job(job_id)
+    assert (job.status, job.settled_by) == (Status.FAILED, SettledBy.POLL)
+    assert job.error is not None
+    assert (job.error.code, job.error.message) == (ErrorCode.CONTENT_POLICY, "no cubes")
+    assert harness.clock.now - began == LOOK_SECONDS * 1000
+    assert 5 < polls < 50
+    assert may_be_paid(job)
+
+
+def test_it_is_looked_for_after_the_deadline_too_but_not_for_ever(harness: Harness) -> None:
+    job_id = running(harness, THIN, deadline_seconds=60)
+    harness.clock.forward(60)
+
+    poll(harness.runtime, job_id)
+    assert harness.job(job_id).status is Status.RUNNING
+    polled_until(harness, job_id, 10 * LOOK_SECONDS)
+
+    job = harness.job(job_id)
+    assert job.status is Status.FAILED
+    assert (job.settled_at or 0) - job.deadline_at == LOOK_SECONDS * 1000
+
+
+def test_the_setting_limits_the_time_and_the_provider_is_asked_twice_at_least(
+    start: Callable[..., Harness],
+) -> None:
+    harness = start(ORCHESTRATOR_THIN_SUCCESS_SECONDS="0")
+    job_id = polled(harness, THIN, DONE)
+    assert harness.job(job_id).status is Status.RUNNING
+
+    again(harness, job_id)
+
+    assert harness.job(job_id).status is Status.SUCCEEDED
+
+
+def test_a_callback_without_a_result_makes_a_poll_due_at_once(harness: Harness) -> None:
+    job_id = running(harness, DONE)
+    harness.clock.forward(-1)
+    thin = TaskReport("task-1", "success", thin_success=JobError(ErrorCode.UNKNOWN, "nothing"))
+
+    apply_callback(harness.runtime, CallbackAddress("hiapi", job_id, 1), thin, harness.clock())
+
+    assert harness.due_at(job_id) == 0
+    assert (Step.POLL, job_id) in harness.nudges.sent
+    poll(harness.runtime, job_id)
+    assert harness.job(job_id).status is Status.SUCCEEDED
+
+
+def test_an_unreachable_provider_ends_the_look_with_the_first_reason(harness: Harness) -> None:
+    job_id = polled(harness, REFUSED, None)
+
+    polled_until(harness, job_id, 10 * LOOK_SECONDS)
+
+    error = harness.job(job_id).error
+    assert error is not None
+    assert error.code is ErrorCode.CONTENT_POLICY
+
+
+# A task that the provider does not know -------------------------------------------------------
+
+
+def test_not_found_is_final_when_it_is_repeated_over_minutes(start: Callable[..., Harness]) -> None:
+    harness = start(ORCHESTRATOR_PUBLIC_URL=None)
+    job_id = polled(harness, HANDLING, UNKNOWN)
+    harness.clock.forward(10 * NOT_FOUND_TOLERANCE_SECONDS)
+    began = harness.clock.now
+    poll(harness.runtime, job_id)
+    assert harness.job(job_id).status is Status.RUNNING
+
+    polls = polled_until(harness, job_id, 3000)
+
+    job = harness.job(job_id)
+    assert job.error is not None
+    assert job.error.code is ErrorCode.NOT_FOUND
+    assert polls >= NOT_FOUND_POLLS - 1
+    assert harness.clock.now - began >= NOT_FOUND_TOLERANCE_SECONDS * 1000
+    assert may_be_paid(job)
+
+
+def test_one_not_found_between_other_answers_does_not_count(
+    start: Callable[..., Harness],
+) -> None:
+    harness = start(ORCHESTRATOR_PUBLIC_URL=None)
+    harness.clock.forward(1)
+    job_id = polled(harness, *[UNKNOWN, HANDLING] * 20, DONE)
+
+    polled_until(harness, job_id, 3000)
+
+    assert harness.job(job_id).status is Status.SUCCEEDED
+
+
+# The last answer before the deadline ----------------------------------------------------------
+
+
+def test_an_unknown_state_with_links_is_a_success_at_the_deadline(harness: Harness) -> None:
+    links = [{"url": "https://cdn.example.com/0.png"}]
+    job_id = polled(harness, task(status="fertig", output=links), deadline_seconds=60)
+    assert harness.job(job_id).status is Status.RUNNING
+
+    polled_until(harness, job_id, 100)
+
+    job = harness.job(job_id)
+    assert (job.status, [each.source_url for each in job.images]) == (
+        Status.SUCCEEDED,
+        ["https://cdn.example.com/0.png"],
+    )
+
+
+def test_an_adapter_that_raises_does_not_keep_the_job_open(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = running(harness, HANDLING, deadline_seconds=60)
+
+    def broken(*_: object) -> None:
+        raise KeyError("a prompt that must not be shown")
+
+    monkeypatch.setattr(type(harness.runtime.providers["hiapi"]), "read_task", broken)
+    poll(harness.runtime, job_id)
+    polled_until(harness, job_id, 100)
+
+    error = harness.job(job_id).error
+    assert error is not None
+    assert error.code is ErrorCode.UNKNOWN
+    assert "KeyError" in error.message
+    assert any("KeyError" in str(event.detail) for event in harness.ledger.events(job_id))
+    assert "a prompt" not in str(harness.ledger.events(job_id))
+
+
+# Images inside the answer ---------------------------------------------------------------------
+
+
+def test_images_inside_an_answer_wait_for_our_storage(harness: Harness) -> None:
+    job_id = running(harness, HANDLING)
+    inline = TaskReport(
+        "task-1", "success", Outcome.succeeded((Image("", content=b"\x89PNG\r\n\x1a\n"),))
+    )
+    address = CallbackAddress("hiapi", job_id, 1)
+
+    apply_callback(harness.runtime, address, inline, harness.clock())
+
+    assert harness.job(job_id).status is Status.RUNNING
+    assert harness.due_at(job_id) == 0
+
+
+def test_while_our_storage_is_away_the_job_is_polled_again(
+    harness: Harness, tmp_path: object
+) -> None:
+    data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    job_id = running(harness, task(status="success", output=[{"url": data}]))
+
+    poll(away, job_id)
+    assert harness.job(job_id).status is Status.RUNNING
+    again(harness, job_id)
+
+    [image] = harness.job(job_id).images
+    assert image.copy is not None
+    assert (image.source_url, image.content) == ("", None)
