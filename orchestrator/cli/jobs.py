@@ -248,7 +248,7 @@ def _show(runtime: Runtime, job: Job, *, events: bool = True) -> None:
     out, view = console(), job_view(job, runtime.settings.public_url)
     by = f" (settled by {job.settled_by})" if job.settled_by else ""
     out.print(f"{job.id}  {job.request.provider}  {job.request.model} ", status(job.status), by)
-    for image in view["images"]:
+    for image in [*view["images"], *view["late_images"]]:
         out.print(f"  image  {_image(image)}", markup=False)
     if job.error:
         out.print(f"  {job.error.code}: {job.error.message}", markup=False)
@@ -265,6 +265,8 @@ def _show(runtime: Runtime, job: Job, *, events: bool = True) -> None:
 def _image(image: dict[str, Any]) -> str:
     """Return our copy of an image, or the provider's link and the reason for no copy."""
     if image["archived_at"]:
-        return f"{image['url']}  {image['width']}x{image['height']} {image['content_type']}"
+        size = f"{image['width']}x{image['height']} " if image["width"] else ""
+        unchecked = "" if image["checked"] else f"  (not checked: {image['check_error']})"
+        return f"{image['url']}  {size}{image['content_type']}{unchecked}"
     reason = f"  (not archived: {image['error']})" if image["error"] else ""
-    return f"{image['source_url']}{reason}"
+    return f"{image['source_url'] or 'no link'}{reason}"

@@ -11,6 +11,7 @@ from typing import IO, Any
 import click
 import requests
 from rich.table import Table
+from rich.text import Text
 
 from orchestrator.cli.output import as_json, console, print_json, progress, status, table
 from orchestrator.jobs.model import Job, Status
@@ -18,6 +19,7 @@ from orchestrator.jobs.schemas import job_view, rfc3339
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import NotJson, parse
 from orchestrator.ledger.overview import PAGE_JOBS
+from orchestrator.operations.stats import images_at_risk
 from orchestrator.operations.stats import stats as ledger_stats
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
 from orchestrator.operations.verify import Charge, InvariantReport, Verification, reports_view
@@ -42,13 +44,28 @@ _TIMEOUT_SECONDS = 60
 @click.option(
     "--unconfirmed", is_flag=True, help="Attempts that may have been charged without a known task."
 )
+@click.option(
+    "--at-risk", is_flag=True, help="Jobs with an image that has no copy and may be lost soon."
+)
 @as_json
 def list_(
-    *, state: str | None, provider: str | None, limit: int, unconfirmed: bool, json_: bool
+    *,
+    state: str | None,
+    provider: str | None,
+    limit: int,
+    unconfirmed: bool,
+    at_risk: bool,
+    json_: bool,
 ) -> None:
-    """List jobs, newest first. With --unconfirmed: attempts and the money at risk."""
+    """List jobs, newest first.
+
+    With --unconfirmed: attempts and the money at risk. With --at-risk: images at risk.
+    """
     if unconfirmed:
         _list_unconfirmed(limit, json_=json_)
+        return
+    if at_risk:
+        _list_at_risk(limit, json_=json_)
         return
     runtime = default_runtime()
     jobs = list(islice(_jobs(Status(state) if state else None, provider), limit))
@@ -100,6 +117,29 @@ def _list_unconfirmed(limit: int, *, json_: bool) -> None:
     click.echo(f"{number} in all. {_money(possible_charges(runtime, attempts))}")
 
 
+def _list_at_risk(limit: int, *, json_: bool) -> None:
+    runtime = default_runtime()
+    number, jobs = images_at_risk(runtime, limit)
+    if json_:
+        views = [job_view(job, runtime.settings.public_url) for job in jobs]
+        print_json({"number": number, "jobs": views})
+        return
+    shown = table("job", "image", "provider", "archive", "link expires", "error")
+    for job in jobs:
+        for index, image in enumerate(job.all_images):
+            if image.copy is None:
+                shown.add_row(
+                    job.id,
+                    str(index),
+                    job.request.provider,
+                    job.archive.status if job.archive else "",
+                    rfc3339(image.expires_at) or "unknown",
+                    Text(image.error or ""),  # it may hold words of a server, and no markup
+                )
+    console().print(shown)
+    click.echo(f"{number} jobs in all. Their images have no copy, and their links expire.")
+
+
 @click.command()
 @as_json
 def stats(json_: bool) -> None:
@@ -126,7 +166,7 @@ def _agenda(stats_: dict[str, Any]) -> str:
 
 
 def _archive(archive: dict[str, Any]) -> str:
-    risk = f"{archive['at_risk']} with links that expire within {archive['at_risk_hours']:g} h"
+    risk = f"{archive['at_risk']} at risk (orchestrator list --at-risk)"
     ended = f"{archive['ended']['done']} done, {archive['ended']['dead']} failed"
     return f"archives: {archive['pending']} pending, {risk}; {ended}"
 

@@ -164,11 +164,26 @@ class FollowUps:
                 total = Backlog(total.pending + pending, total.due + due, lag)
         return total
 
-    def at_risk(self, *, before: int) -> int:
-        """Return the number of unarchived jobs with links that expire before a time (ms)."""
+    def at_risk(self, limit: int, *, now: int, before: int) -> tuple[int, list[str]]:
+        """Return the number of jobs with an image at risk, and `limit` of them.
+
+        An image is at risk when it has no copy and its link expires before a time (ms), or when it
+        was given up while its link may still work. The first to expire come first.
+        """
+        number, found = 0, list[tuple[float, str]]()
         with self._redis() as client:
-            numbers = [client.zcount(keys.expiring(s), "-inf", before) for s in self._shards]
-        return sum(int(number) for number in numbers)
+            for shard in self._shards:
+                with client.pipeline(transaction=False) as pipe:
+                    for key, low, high in (
+                        (keys.expiring(shard), "-inf", str(before)),
+                        (keys.given_up(shard), f"({now}", "+inf"),
+                    ):
+                        pipe.zcount(key, low, high)
+                        pipe.zrangebyscore(key, low, high, 0, limit, withscores=True)
+                    answers: Any = pipe.execute()
+                number += answers[0] + answers[2]
+                found += [(score, job_id) for job_id, score in answers[1] + answers[3]]
+        return number, list(dict.fromkeys(job_id for _, job_id in sorted(found)))[:limit]
 
     def dead(self, limit: int, *, since: int = 0) -> tuple[int, list[Dead]]:
         """Return the number of failed notifications since a time (ms), and the `limit` oldest."""

@@ -17,6 +17,7 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:unconfirmed` | sorted set | unconfirmed `<job id>.<attempt>`, by ms | never |
 | `{orch:<s>}:archive` | sorted set | pending archives, by when they are due (ms) | never |
 | `{orch:<s>}:expiring` | sorted set | the same, by when the first link expires (ms) | never |
+| `{orch:<s>}:given_up` | sorted set | jobs with a dead archive, by the same time | never |
 | `{orch:<s>}:notify` | sorted set | pending notifications, by when they are due (ms) | never |
 | `{orch:<s>}:dead` | sorted set | failed notifications, by ms | never |
 | `{orch:<s>}:counts` | hash | jobs by status; contradictions; ended follow-ups | never |
@@ -150,6 +151,11 @@ def follow_up(shard: int, step: Step) -> str:
 def expiring(shard: int) -> str:
     """Return the key of the jobs that are not archived, scored by when a link expires."""
     return f"{root(shard)}expiring"
+
+
+def given_up(shard: int) -> str:
+    """Return the key of the jobs with a dead archive, until a link expires."""
+    return f"{root(shard)}given_up"
 
 
 def dead(shard: int) -> str:

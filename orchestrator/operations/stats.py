@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.jobs.model import FollowUpStatus, Status, Step
+from orchestrator.jobs.model import FollowUpStatus, Job, Status, Step
 from orchestrator.jobs.schemas import rfc3339
 from orchestrator.ledger.circuit_breaker import Host
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
@@ -14,7 +14,8 @@ from orchestrator.runtime import Runtime
 CONTRADICTIONS = ("duplicate", "conflict", "mismatch", "superseded")
 #: The terminal states of a follow-up.
 ENDS = (FollowUpStatus.DONE, FollowUpStatus.DEAD, FollowUpStatus.GONE)
-#: An image without a copy is at risk when its link may expire within this time. Hours.
+#: An image without a copy is at risk when its link may expire within this time, or when it was
+#: given up while its link may still work. Hours.
 RISK_HOURS = 6.0
 
 
@@ -42,11 +43,25 @@ def stats(runtime: Runtime) -> dict[str, Any]:
     }
 
 
-def _archive(runtime: Runtime, counts: dict[str, int], now: int) -> dict[str, Any]:
+def images_at_risk(runtime: Runtime, limit: int) -> tuple[int, list[Job]]:
+    """Return the number of jobs with images at risk, and `limit` of them.
+
+    The first to expire come first. A job that has expired in the ledger is not listed.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    now = runtime.clock()
     before = now + int(RISK_HOURS * 3_600_000)
+    number, job_ids = runtime.ledger.follow_ups.at_risk(limit, now=now, before=before)
+    jobs = runtime.ledger.overview.jobs(job_ids) if job_ids else {}
+    return number, [jobs[job_id] for job_id in job_ids if job_id in jobs]
+
+
+def _archive(runtime: Runtime, counts: dict[str, int], now: int) -> dict[str, Any]:
     return {
         **_follow_up(runtime, Step.ARCHIVE, counts, now),
-        "at_risk": runtime.ledger.follow_ups.at_risk(before=before),
+        "at_risk": images_at_risk(runtime, 0)[0],
         "at_risk_hours": RISK_HOURS,
     }
 

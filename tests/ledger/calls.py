@@ -94,7 +94,7 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     ),
     "follow_ups.due": lambda ledger, _: ledger.follow_ups.due(0, Step.ARCHIVE, now=NOW, limit=10),
     "follow_ups.backlog": lambda ledger, _: ledger.follow_ups.backlog(Step.NOTIFY, now=NOW),
-    "follow_ups.at_risk": lambda ledger, _: ledger.follow_ups.at_risk(before=NEXT_DUE),
+    "follow_ups.at_risk": lambda ledger, _: ledger.follow_ups.at_risk(10, now=NOW, before=NEXT_DUE),
     "follow_ups.dead": lambda ledger, _: ledger.follow_ups.dead(10),
     "circuit_breaker.failing": lambda ledger, _: ledger.circuit_breaker.failing(),
     "circuit_breaker.failed": lambda ledger, _: ledger.circuit_breaker.failed(HOST, now=NOW),

@@ -21,7 +21,12 @@ from tests.ledger.kit import NEXT_DUE, NOW
 #: Methods with several round trips. No step of a job needs them.
 SEVERAL_ROUND_TRIPS = {"server", "wait"}
 #: The commands of the methods that send several in one round trip. The other methods send one.
-PIPELINED = {"follow_ups.backlog": 3, "follow_ups.dead": 2, "follow_ups.publish": 2}
+PIPELINED = {
+    "follow_ups.at_risk": 4,
+    "follow_ups.backlog": 3,
+    "follow_ups.dead": 2,
+    "follow_ups.publish": 2,
+}
 #: The methods that read every shard.
 PER_SHARD = ("follow_ups.at_risk", "follow_ups.backlog", "follow_ups.dead", "overview.tidy")
 #: The limit of a running job's memory in Redis, without its request. Bytes.

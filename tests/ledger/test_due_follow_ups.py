@@ -188,19 +188,41 @@ def test_each_shard_lists_its_own(sharded: Ledger) -> None:
             assert sorted(listed) == sorted(i for i in ids if keys.shard_of(i) == shard)
 
 
-def test_at_risk_counts_jobs_without_a_copy_whose_links_expire_soon(
-    sharded: Ledger,
-) -> None:
+def test_images_are_at_risk_without_a_copy_when_their_links_expire_soon(sharded: Ledger) -> None:
     ids = [expiring(sharded, NOW + n) for n in range(12)]
 
-    assert sharded.follow_ups.at_risk(before=NOW - 1) == 0
-    assert sharded.follow_ups.at_risk(before=NOW) == 1
-    assert sharded.follow_ups.at_risk(before=NOW + 9) == 10
-    assert sharded.follow_ups.at_risk(before=NEXT_DUE) == 12
+    def at_risk(before: int, limit: int = 99) -> tuple[int, list[str]]:
+        return sharded.follow_ups.at_risk(limit, now=NOW, before=before)
+
+    assert at_risk(NOW - 1) == (0, [])
+    assert at_risk(NOW) == (1, ids[:1])
+    assert at_risk(NOW + 9) == (10, ids[:10])
+    assert at_risk(NEXT_DUE) == (12, ids)
+    assert at_risk(NEXT_DUE, limit=3) == (12, ids[:3])
     kit.finish_follow_up(sharded, ids[0], Step.ARCHIVE)
-    kit.finish_follow_up(sharded, ids[1], Step.ARCHIVE, FollowUpStatus.DEAD)
     kit.finish_follow_up(sharded, ids[2], Step.NOTIFY)
-    assert sharded.follow_ups.at_risk(before=NEXT_DUE) == 10
+    assert at_risk(NEXT_DUE) == (11, ids[1:])
+
+
+def test_images_that_were_given_up_are_at_risk_until_their_links_expire(sharded: Ledger) -> None:
+    later, soon = expiring(sharded, NEXT_DUE + 5), expiring(sharded, NOW + 2)
+    for job_id in (later, soon):
+        kit.finish_follow_up(sharded, job_id, Step.ARCHIVE, FollowUpStatus.DEAD)
+
+    def at_risk(now: int) -> tuple[int, list[str]]:
+        return sharded.follow_ups.at_risk(99, now=now, before=NOW + 1)
+
+    assert at_risk(NOW + 1) == (2, [soon, later])
+    assert at_risk(NOW + 2) == (1, [later])
+    assert at_risk(NEXT_DUE + 5) == (0, [])
+
+
+def test_the_list_of_given_up_images_does_not_grow(ledger: Ledger, redis: Redis) -> None:
+    for number in range(3):
+        job_id = expiring(ledger, NOW + number)
+        kit.finish_follow_up(ledger, job_id, Step.ARCHIVE, FollowUpStatus.DEAD, now=NOW + number)
+
+    assert redis.zcard(keys.given_up(0)) == 0
 
 
 def test_failed_notifications_are_listed_oldest_first(sharded: Ledger) -> None:
@@ -236,7 +258,7 @@ def test_reading_follow_ups_changes_nothing(recorder: RecordingClient, redis: Re
     for step in FOLLOW_UPS:
         due(ledger, step)
         ledger.follow_ups.backlog(step, now=NOW)
-    ledger.follow_ups.at_risk(before=NEXT_DUE)
+    ledger.follow_ups.at_risk(5, now=NOW, before=NEXT_DUE)
     ledger.follow_ups.dead(5)
 
     assert kit.state(redis) == before

@@ -62,6 +62,7 @@ BUILT: Mapping[str, list[str]] = {
     "unconfirmed": [keys.unconfirmed(1)],
     "follow_up": [keys.follow_up(1, step) for step in FOLLOW_UPS],
     "expiring": [keys.expiring(1)],
+    "given_up": [keys.given_up(1)],
     "dead": [keys.dead(1)],
     "counts": [keys.counts(1)],
     "upload": [keys.upload(JOB)],
@@ -218,6 +219,7 @@ def run_follow_ups(ledger: Ledger) -> None:
         kit.retry_follow_up(ledger, kit.claim_follow_up(ledger, job_id, step), step, due_at=NOW)
         kit.finish_follow_up(ledger, job_id, step)
     kit.finish_follow_up(ledger, kit.settled(ledger, FAILURE), Step.NOTIFY, FollowUpStatus.DEAD)
+    kit.finish_follow_up(ledger, kit.settled(ledger), Step.ARCHIVE, FollowUpStatus.DEAD)
     late = kit.settled(ledger, FAILURE)
     task_id = str(kit.job(ledger, late).attempt.task_id)
     ledger.settle_attempt(late, 1, task_id, SUCCESS, now=NOW)
@@ -233,8 +235,8 @@ def test_the_keys_in_redis_are_those_in_the_table(observed: ObservedKeys) -> Non
 
 
 def test_a_settlement_is_published_once_on_the_channel_in_the_table(observed: ObservedKeys) -> None:
-    assert [row_of(channel).type for channel in observed.channels] == [CHANNEL] * 7
-    assert len(set(observed.channels)) == 7
+    assert [row_of(channel).type for channel in observed.channels] == [CHANNEL] * 8
+    assert len(set(observed.channels)) == 8
 
 
 def test_the_fields_of_a_job_are_those_in_the_documentation(observed: ObservedKeys) -> None:

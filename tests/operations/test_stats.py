@@ -7,7 +7,8 @@ import pytest
 from orchestrator.jobs.model import FollowUpStatus, Image, Outcome, Status, Step
 from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS, PROBE_INTERVAL_MS
-from orchestrator.operations.stats import CONTRADICTIONS, RISK_HOURS, stats
+from orchestrator.operations.stats import CONTRADICTIONS, RISK_HOURS, images_at_risk, stats
+from orchestrator.steps.archive import archive
 from orchestrator.steps.reconcile import reconcile
 from tests.ledger.kit import RECORDED
 from tests.support import job_states
@@ -123,7 +124,7 @@ def test_images_to_archive_are_counted_with_how_overdue_they_are(
         "due": 2,
         "lag_seconds": 2.5,
         "ended": {"done": 2, "dead": 1, "gone": 0},
-        "at_risk": 0,
+        "at_risk": 1,  # the dead one, as its link may still work
         "at_risk_hours": RISK_HOURS,
     }
 
@@ -191,3 +192,18 @@ def test_only_paused_hosts_are_named(harness: Harness) -> None:
             "next_probe_at": "2026-11-30T00:55:20.000Z",
         }
     ]
+
+
+def test_an_image_that_no_retry_can_mend_is_at_risk_at_once(harness: Harness) -> None:
+    healthy = job_states.ended(harness)
+    job_id = job_states.ended(harness, Outcome.succeeded((Image("ftp://cdn.example/0.png"),)))
+    assert images_at_risk(harness.runtime, 10) == (0, [])
+
+    archive(harness.runtime, job_id)
+
+    number, jobs = images_at_risk(harness.runtime, 10)
+    assert (number, [job.id for job in jobs]) == (1, [job_id])
+    assert jobs[0].images[0].error == "the link is not an http(s) URL"
+    harness.redis.delete(keys.job(job_id))
+    assert images_at_risk(harness.runtime, 10) == (1, [])
+    assert healthy != job_id

@@ -1,4 +1,5 @@
 -- Purpose: end a follow-up of a job. If no other follow-up is pending, the retention time starts now.
+--   A dead archive is listed in `given_up` until its first link may expire.
 --   After the notification of the outcome, the notification of a late result is due.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 final status (done, dead or gone),
@@ -33,11 +34,16 @@ end
 if name == 'notify' and ended == 'dead' then
   redis.call('ZADD', shard .. 'dead', now, job_id)
 end
+local expires = redis.call('ZSCORE', shard .. 'expiring', job_id)
+if name == 'archive' and ended == 'dead' and expires then
+  redis.call('ZADD', shard .. 'given_up', expires, job_id)
+end
 count(name .. '_' .. ended, 1)
 add_event(now, name .. '_' .. ended, detail)
 redis.call('HDEL', key.job, name .. '.lease', name .. '.next')
 redis.call('ZREM', shard .. name, job_id)
 if name == 'archive' then
+  redis.call('ZREMRANGEBYSCORE', shard .. 'given_up', '-inf', now)
   redis.call('ZREM', shard .. 'expiring', job_id)
 else
   redis.call('HDEL', key.job, 'late.notify')
