@@ -10,6 +10,8 @@ from pathlib import Path
 
 import fakeredis
 import pytest
+from hypothesis.internal.conjecture import providers as hypothesis_providers
+from hypothesis.internal.constants_ast import Constants
 from redis import Redis
 
 from orchestrator import log
@@ -36,6 +38,12 @@ OUR_PREFIXES = ("ORCHESTRATOR_", *(f"{name.upper()}_" for name in BUILT_IN))
 # Compiling the tests takes 10 s.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
+
+# Hypothesis reads the constants of every module that is loaded. For our modules that takes 8 s and
+# 200 MB in each process, and the tests do not need them.
+assert callable(hypothesis_providers._get_local_constants)
+hypothesis_providers._get_local_constants = Constants
 
 
 #: Folders whose tests need a server or processes.

@@ -50,7 +50,7 @@ def test_odd_json_is_read_leniently_and_can_be_stored(case: str) -> None:
     assert json.loads(dump(parse_lenient(body))) == value
 
 
-@pytest.mark.parametrize("case", ODD.keys() - {"UTF-32"})
+@pytest.mark.parametrize("case", sorted(ODD.keys() - {"UTF-32"}))
 def test_from_callers_it_is_refused(case: str) -> None:
     with pytest.raises(NotJson):
         parse(ODD[case][0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +13,7 @@ from marshmallow import (
     ValidationError,
     fields,
     post_load,
+    pre_load,
     validate,
     validates,
     validates_schema,
@@ -77,7 +78,8 @@ class JobRequestSchema(StrictSchema):
         required=True,
         maximum=200,
         metadata={
-            "description": "The provider's own model name, or a family name.",
+            "description": "The provider's own model name, or a family name. With `request` it may"
+            " stand there only.",
             "example": "Nano-Banana-2",
         },
     )
@@ -143,6 +145,14 @@ class JobRequestSchema(StrictSchema):
         error_messages=always(STREAM_NAME),
         metadata={"description": "A Redis stream that gets the outcome: `{orch:0}:stream:<name>`."},
     )
+
+    @pre_load
+    def take_model(self, data: Any, **_: Any) -> Any:
+        """Read the model from `request`, where the provider's own body has it."""
+        native = data.get("request") if isinstance(data, Mapping) else None
+        if not isinstance(native, Mapping) or "model" in data or "model" not in native:
+            return data
+        return {**data, "model": native["model"]}
 
     @validates("metadata")
     def check_metadata(self, value: Any, data_key: str) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis import Redis
 
 from orchestrator.api import jobs
+from orchestrator.enqueue import CELERY_SCOPE, create_job
 from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, SettledBy, Step
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Ledger, keys
 from orchestrator.steps.submit import submit
 from tests.api.conftest import KEY, NATIVE, UNIFIED, Api, Open
 from tests.support.fakes import Answer, Harness, answer
@@ -65,6 +67,24 @@ def test_a_native_request_is_202_and_kept_as_it_is(api: Api) -> None:
     assert told.status_code == 202
     assert told.json is not None
     assert told.json["request"] == NATIVE["request"]
+
+
+def test_the_model_of_a_native_request_may_stand_in_the_request_only(api: Api) -> None:
+    body = {name: value for name, value in NATIVE.items() if name != "model"}
+
+    answer = api.create(body)
+
+    assert answer.status_code == 202, answer.text
+    assert answer.json is not None
+    assert (answer.json["model"], answer.json["request"]) == (NATIVE["model"], NATIVE["request"])
+
+
+@pytest.mark.parametrize("model", [None, 7, "", "x" * 201])
+def test_a_wrong_model_in_a_native_request_is_refused_by_name(api: Api, model: object) -> None:
+    answer = api.create({"provider": "evolink", "request": {"model": model, "prompt": "x"}})
+
+    assert answer.status_code == 422
+    assert '"field":"model"' in answer.text
 
 
 def test_a_job_that_was_created_is_in_the_ledger_and_nudged(api: Api) -> None:
@@ -126,6 +146,51 @@ def test_the_same_key_and_body_give_the_same_job(api: Api) -> None:
     assert again.json is not None
     assert again.json["id"] == first.json["id"]
     assert api.harness.nudges.sent == [(Step.SUBMIT, first.json["id"])]
+
+
+def test_a_key_finds_its_job_whatever_the_settings_are_now(open_api: Open) -> None:
+    before = open_api()
+    first = before.create({**UNIFIED, "notify_stream": "orders"}, key="order-1")
+    off = before.harness.provider_off()
+    now = replace(before, harness=off, app=create_app(off.runtime))
+
+    again = now.create({**UNIFIED, "notify_stream": "orders"}, key="order-1")
+    other = now.create({**UNIFIED, "prompt": "Another"}, key="order-1")
+    new = now.create(UNIFIED, key="order-2")
+
+    assert (again.status_code, again.json and again.json["id"]) == (
+        200,
+        first.json and first.json["id"],
+    )
+    assert (other.status_code, new.status_code) == (422, 422)
+    assert "idempotency-mismatch" in other.text
+    assert "HIAPI_API_KEY" in new.text
+
+
+def test_a_key_whose_job_has_expired_is_410_and_makes_no_second_job(api: Api) -> None:
+    first = api.create(UNIFIED, key="order-1")
+    assert first.json is not None
+    api.harness.redis.delete(keys.job(first.json["id"]), keys.events(first.json["id"]))
+
+    again = api.create(UNIFIED, key="order-1")
+
+    assert again.status_code == 410
+    assert again.json is not None
+    assert again.json["job_id"] == first.json["id"]
+    assert api.harness.nudges.sent == [(Step.SUBMIT, first.json["id"])]
+
+
+def test_a_job_is_found_by_its_key_or_its_celery_task(api: Api) -> None:
+    first = api.create(UNIFIED, key="order-1")
+    assert first.json is not None
+    message = create_job(api.harness.runtime, UNIFIED, scope=CELERY_SCOPE, key="task-7").job
+
+    found = {
+        key: [job["id"] for job in (api.get(f"/v1/jobs?idempotency_key={key}").json or {})["jobs"]]
+        for key in ("order-1", "task-7", "order-2")
+    }
+
+    assert found == {"order-1": [first.json["id"]], "task-7": [message.id], "order-2": []}
 
 
 def test_a_replay_shows_the_job_as_it_stands(api: Api) -> None:

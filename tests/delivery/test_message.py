@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from base64 import b64decode, b64encode
+from dataclasses import replace
 from time import time
 from typing import Any
 
@@ -38,6 +39,16 @@ def test_each_outcome_has_its_type(harness: Harness) -> None:
     for kind, job_id in jobs.items():
         made = message(harness.job(job_id), PUBLIC_URL)
         assert (made.type, made.content["type"]) == (kind, kind)
+
+
+def test_a_late_result_has_its_own_type_and_id(harness: Harness) -> None:
+    job_id = job_states.ended(harness, job_states.failure(), **STREAM)
+    late = replace(harness.job(job_id), notifies_late_result=True)
+
+    made = message(late, PUBLIC_URL)
+
+    assert (made.id, made.type) == (f"msg_{job_id}_late", "job.late_result")
+    assert made.content["type"] == "job.late_result"
 
 
 def test_a_message_has_the_job_as_the_api_shows_it_and_the_time_of_its_outcome(
