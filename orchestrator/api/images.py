@@ -102,7 +102,7 @@ def _sent(
     response.cache_control.private = True
     response.cache_control.immutable = True
     response.cache_control.max_age = CACHE_SECONDS
-    return _safe(response, path.rpartition("/")[2] if attachment else None)
+    return _safe(response, content_type, path.rpartition("/")[2] if attachment else None)
 
 
 def _read(runtime: Runtime, path: str, content_type: str, tag: str) -> Answer:
@@ -121,8 +121,9 @@ def _read(runtime: Runtime, path: str, content_type: str, tag: str) -> Answer:
     )
 
 
-def _safe(response: Answer, download_name: str | None) -> Answer:
+def _safe(response: Answer, content_type: str, download_name: str | None) -> Answer:
     """Keep a browser from guessing the type of a file, and from running one that is not checked."""
+    response.headers["Content-Type"] = content_type
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.pop("Content-Disposition", None)
     if download_name:
@@ -146,10 +147,12 @@ def _passed_on(runtime: Runtime, place: AtProvider, name: str) -> Answer:
             kind, size = _fetched(runtime, place.url, file)
         except OSError:
             raise _try_later("the image is not archived yet, and no file can be written") from None
-    response = Response(_parts(file), mimetype=kind.content_type, direct_passthrough=True)
+    response = Response(_parts(file))
+    response.call_on_close(file.close)
     response.content_length = size
     response.headers["Cache-Control"] = "no-store"
-    return _safe(response, None if kind.inline else f"{name}.{kind.extension}")
+    download_name = None if kind.inline else f"{name}.{kind.extension}"
+    return _safe(response, kind.content_type, download_name)
 
 
 def _closing_after_error(file: BinaryIO) -> Any:
@@ -178,10 +181,9 @@ def _fetched(runtime: Runtime, url: str, file: BinaryIO) -> tuple[FileKind, int]
 
 
 def _parts(file: BinaryIO) -> Iterator[bytes]:
-    with file:
-        file.seek(0)
-        while part := file.read(_PART_BYTES):
-            yield part
+    file.seek(0)
+    while part := file.read(_PART_BYTES):
+        yield part
 
 
 def _try_later(reason: str) -> ServiceUnavailable:

@@ -100,7 +100,7 @@ KINDS = {kind.name: kind for _, kind in reversed(_COMPILED)} | {
 
 _JSON = re.compile(r'\{\s*["}]|\[\s*[\]\[{"0-9-]')
 _HTML = re.compile(
-    r"(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body|title|script|meta)\b", re.I | re.S
+    r"(?:(?><!--.*?-->)\s*)*+<(?:!doctype\s+html|html|head|body|title|script|meta)\b", re.I | re.S
 )
 _XML = re.compile(r"<(?:[?!/]|[a-z_])", re.I)
 #: The first of these elements tells a page from an SVG image.

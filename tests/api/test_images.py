@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -293,6 +294,31 @@ def test_a_part_is_given_out(api: Api, kept: str, asked: str, first: int, end: i
     assert told.headers["Content-Range"] == f"bytes {first}-{end - 1}/{SIZE}"
     assert told.headers["Content-Length"] == str(end - first)
     assert get(api, kept).headers["Accept-Ranges"] == "bytes"
+
+
+def test_a_part_of_a_large_file_costs_little_memory(api: Api, kept: str, tmp_path: Path) -> None:
+    with (tmp_path / "archive" / path(kept)).with_name("0.png").open("r+b") as file:
+        file.truncate(64 * 1024 * 1024)
+
+    tracemalloc.start()
+    try:
+        told = get(api, kept, Range="bytes=-8")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert (told.status_code, told.data) == (206, bytes(8))
+    assert peak < 8 * 1024 * 1024
+
+
+def test_head_of_an_image_at_the_provider_has_the_headers_alone(api: Api) -> None:
+    job_id = Gallery(api.harness).job(picture())
+
+    told = api.app.test_client().head(
+        f"/v1/jobs/{job_id}/images/0", headers=api.headers, buffered=True
+    )
+
+    assert (told.status_code, told.data, told.content_length) == (200, b"", SIZE)
 
 
 def test_a_part_beyond_the_end_is_a_416(api: Api, kept: str) -> None:

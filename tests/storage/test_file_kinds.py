@@ -136,6 +136,7 @@ def test_only_decoded_images_are_shown_by_a_browser() -> None:
         (b"<html>\xe9gone\xe9" * 99, "an error page: HTML: <html>\ufffdgone"),
         (b"<?xml version='1.0'?><Error/>", "an error page: XML: <?xml version='1.0'?><Error/>"),
         (b"<html><svg></svg>", "an error page: HTML: <html><svg></svg>"),
+        (b"<!---->" * 140 + b"x", "an error page: XML: <!---->"),
         (b"Not found\r\n", "an error page: text: Not found"),
         (b"x" * MAX_MESSAGE_BYTES, "an error page: text: xxx"),
     ],
