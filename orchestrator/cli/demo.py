@@ -58,7 +58,8 @@ class ScenarioRun:
         """Whether the job has its outcome, and its images and its notification are finished."""
         follow_ups = (self.job["archive"], self.job["notification"])
         pending = any(f is not None and f["status"] in ("waiting", "pending") for f in follow_ups)
-        return self.job["settled_at"] is not None and not pending
+        awaited = self.scenario.late and not self.job["late_images"]
+        return self.job["settled_at"] is not None and not pending and not awaited
 
     def faults(self) -> Iterator[str]:
         """Yield each difference from the expected result."""
@@ -67,11 +68,11 @@ class ScenarioRun:
             yield f"{job['id']} is {job['status']}, not {scenario.status}"
         if job["settled_by"] != scenario.settled_by:
             yield f"{job['id']} was settled by {job['settled_by']}, not {scenario.settled_by}"
-        if scenario.status == "succeeded" and len(self.files) != scenario.images:
+        if (scenario.status == "succeeded" or scenario.late) and len(self.files) != scenario.images:
             yield f"{job['id']} has {len(self.files)} images, not {scenario.images}"
-        delivered = self.deliveries.count(DELIVERED)
-        if delivered != 1:
-            yield f"{job['id']} has {delivered} delivered notifications, not 1"
+        delivered, expected = self.deliveries.count(DELIVERED), 2 if scenario.late else 1
+        if delivered != expected:
+            yield f"{job['id']} has {delivered} delivered notifications, not {expected}"
         if self.events["settled"] != 1:
             yield f"{job['id']} was settled {self.events['settled']} times, not once"
         if scenario.event and self.events[scenario.event[0]] != scenario.event[1]:
@@ -82,7 +83,7 @@ class ScenarioRun:
 @click.command()
 @as_json
 def demo(json_: bool) -> None:
-    """Run jobs that meet lost answers, and lost, repeated, early and forged callbacks.
+    """Run jobs that meet lost answers, late results, and lost, repeated and forged callbacks.
 
     The demo starts the web, worker and beat processes of the Procfile, and a sandbox that acts as
     the four providers. It starts an embedded Redis, unless ORCHESTRATOR_REDIS_URL is set. It
@@ -90,7 +91,7 @@ def demo(json_: bool) -> None:
     nothing leaves this machine.
 
     Exit status 0 only if every job had the expected outcome, was charged once, has its images
-    archived, and sent one notification.
+    archived, and sent one notification for its outcome and for a late result.
     """
     stop_on_sigterm()
     began = monotonic()
@@ -198,7 +199,7 @@ class _DemoRun:
     def _copy_images(self, number: int, run: ScenarioRun) -> list[str]:
         """Copy a job's images from the archive to a folder. Return the files."""
         files = []
-        for count, image in enumerate(run.job["images"], 1):
+        for count, image in enumerate(run.job["images"] + run.job["late_images"], 1):
             answer = self._http.get(image["url"], timeout=10)
             if answer.ok and sha256(answer.content).hexdigest() == image["sha256"]:
                 IMAGES.mkdir(parents=True, exist_ok=True)
@@ -256,8 +257,8 @@ def _table(runs: list[ScenarioRun], *, width: int) -> Table:
 
 
 def _image(job: dict[str, Any]) -> str:
-    if job["images"]:
-        image = job["images"][0]
+    if images := job["images"] + job["late_images"]:
+        image = images[0]
         size = f"{image['width']}x{image['height']} {image['content_type']}, {image['bytes']} bytes"
         return size if image["archived_at"] else str(image["error"] or "")
     return str(job["error"]["code"]) if job["error"] else ""

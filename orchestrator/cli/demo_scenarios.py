@@ -18,6 +18,7 @@ class Scenario:
         settled_by: what is expected to report the outcome.
         event: an event that the timeline must show, and how often.
         images: the expected number of images.
+        late: the images come after the outcome, with a second notification.
         inbox: the inbox of the sandbox that gets the notification.
     """
 
@@ -31,6 +32,7 @@ class Scenario:
     settled_by: str = "callback"
     event: tuple[str, int] | None = None
     images: int = 1
+    late: bool = False
     inbox: str = "caller"
 
     def request(self, sandbox_url: str) -> dict[str, Any]:
@@ -100,6 +102,25 @@ SCENARIOS = (
         "429*2",
         settled_by="poll",
         event=("deferred", 2),
+    ),
+    Scenario(
+        "evolink",
+        "success without an image",
+        "A slow painter",
+        "thin_success=both*1",
+        settled_by="poll",
+        event=("callback", 1),
+    ),
+    Scenario(
+        "hiapi",
+        "image after the deadline",
+        "A late train",
+        "slow=7",
+        options={"deadline_seconds": 3},
+        status="failed",
+        settled_by="deadline",
+        event=("late_result", 1),
+        late=True,
     ),
     Scenario(
         "hiapi",
