@@ -96,7 +96,8 @@ def test_a_stream_keeps_the_number_of_entries_that_the_page_names() -> None:
 
 def test_every_state_and_every_type_is_listed() -> None:
     assert sorted(PAGE.column("status")) == sorted(FollowUpStatus)
-    assert sorted(code(PAGE.value("field", "`type`"))) == sorted(f"job.{s}" for s in TERMINAL)
+    types = [*(f"job.{status}" for status in TERMINAL), "job.late_result"]
+    assert sorted(code(PAGE.value("field", "`type`"))) == sorted(types)
 
 
 def test_every_field_of_the_request_is_listed() -> None:
