@@ -262,6 +262,12 @@ def test_an_encoded_body_that_is_cut_fails(serve: Serve, missing: int) -> None:
     assert failure(server.url).reason == "the body broke off: its encoding has no end"
 
 
+def test_bytes_that_begin_like_plain_deflate_data_are_taken_as_they_are(serve: Serve) -> None:
+    body = PLAIN_DEFLATE + b"more"
+
+    assert fetch(serve(saying(answer(body, "Content-Encoding: deflate"))).url)[0] == body
+
+
 def test_a_body_with_endless_members_is_not_decoded(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -68,6 +68,18 @@ def test_retry_after_of_a_link_is_followed(
     assert archive_kit.due_at(harness, job_id) == wait
 
 
+def test_jobs_that_are_told_the_same_wait_come_back_at_different_times(
+    harness: Harness, gallery: Gallery
+) -> None:
+    busy = Answer(503, b"", {"Retry-After": "60"})
+    waits = []
+    for chance in (0.0, 0.5, 1.0):
+        harness.chance.number = chance
+        waits.append(archive_kit.due_at(harness, archived(harness, gallery.job(busy))))
+
+    assert waits == [60, 75, 90]
+
+
 def test_the_longest_retry_after_of_the_links_is_followed(
     harness: Harness, gallery: Gallery
 ) -> None:
