@@ -159,7 +159,7 @@ class Verification:
             self._reports["followed"].check(_followed(job, follow_up, step in due), name)
             if job.status.terminal and step in due:
                 self._due(due[step], name)
-        if job.status is Status.SUCCEEDED:
+        if job.status is Status.SUCCEEDED or job.late_images:
             self._reports["kept"].check(_kept(job), job.id)
         archived = job.archive is not None and job.archive.status is FollowUpStatus.DONE
         if self._images and archived:
@@ -234,9 +234,9 @@ def _followed(job: Job, follow_up: FollowUp | None, listed: bool) -> bool:
 def _kept(job: Job) -> bool:
     status = job.archive.status if job.archive else None
     if status is FollowUpStatus.DONE:
-        return all(image.copy for image in job.images)
+        return all(image.copy for image in job.all_images)
     if status is FollowUpStatus.DEAD:
-        return all(image.copy or image.error for image in job.images)
+        return all(image.copy or image.error for image in job.all_images)
     return status is FollowUpStatus.PENDING
 
 

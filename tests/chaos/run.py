@@ -25,19 +25,23 @@ from tests.chaos.plan import ARCHIVE, DOWNLOAD, NOTIFICATION, Plan, write_faults
 CONNECT, READ = 1, 2
 LEASE = CONNECT + READ + LEASE_MARGIN_MS / 1000
 TASK_SECONDS = 0.8
+#: How long a result is looked for after a success without one. Seconds.
+LOOK = 10
 SECRET = "chaos-signs-its-callbacks"
 SETTINGS = {
     "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "1",
     "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": str(CONNECT),
     "ORCHESTRATOR_READ_TIMEOUT_SECONDS": str(READ),
     "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": str(DOWNLOAD),
+    "ORCHESTRATOR_THIN_SUCCESS_SECONDS": str(LOOK),
     "HIAPI_WEBHOOK_SECRET": SECRET,
     **{f"{name.upper()}_POLL_SECONDS": "0.5" for name in BUILT_IN},
     **{f"{name.upper()}_MAX_POLL_SECONDS": "3" for name in BUILT_IN},
 }
 
-#: A job can die with its worker at its deadline, and once more; then it has its outcome. Seconds.
-GRACE = 2 * LEASE + 10
+#: A job can die with its worker at its deadline, and once more; then it has its outcome, unless a
+#: result is looked for. Seconds.
+GRACE = 2 * LEASE + LOOK + 10
 #: Callbacks count as ended when the sandbox has sent none for so long, or after that. Seconds.
 QUIET, NEVER_QUIET = 2.5, 30.0
 #: An archive can die with its worker, and be tried again twice; a notification too. Seconds.
