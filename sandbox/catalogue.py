@@ -233,9 +233,6 @@ CATALOGUE: Mapping[str, FaultKind] = {
 #: The faults that create no task. Each name is the status of the refusal.
 REFUSALS = frozenset({"400", "401", "402", "403", "429", "500", "503"})
 
-#: The faults that create no task, with those that do not answer at all.
-NOT_CREATED = REFUSALS | {"stale_connection"}
-
 #: The reasons of `fail` and `thin_reason`, with a message. Every provider has its own code for
 #: them.
 REASONS: Mapping[str, str] = {

@@ -38,6 +38,8 @@ def test_shows_tasks_rules_and_faults(client: SandboxClient, receiver: CallbackR
     for kind in CATALOGUE.values():
         assert f"<code>{kind.syntax}</code>" in page.text
         assert f'<option value="{kind.name}">' in page.text
+        for choice in kind.choices.values():
+            assert f"<code>{kind.name}</code><td><code>{choice.syntax}</code>" in page.text
     for provider in PROVIDERS:
         assert f'<option value="{provider.name}">' in page.text
         assert f"{client.url}/{provider.name}" in page.text
