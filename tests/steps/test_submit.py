@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome, SettledBy, Status, Step
+from orchestrator.providers.client import NotSent, ProviderClient
 from orchestrator.steps.submit import LEASE_MARGIN_MS, lease_ms, submit
 from tests.support.fakes import API_KEY, Answer, Harness, ReceivedRequest, answer
 from tests.support.providers import POLLED_WITHOUT_KEYS
@@ -302,3 +303,38 @@ def test_a_job_is_sent_after_its_provider_is_enabled_again(harness: Harness) -> 
     again(harness, job_id)
 
     assert harness.job(job_id).status is Status.RUNNING
+
+
+@pytest.mark.parametrize(("provider", "fresh"), [(POLLED_WITHOUT_KEYS, True), ("hiapi", False)])
+def test_an_attempt_without_a_key_uses_a_new_connection(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, provider: str, fresh: bool
+) -> None:
+    options: list[object] = []
+
+    def call(*_: object, **named: object) -> NotSent:
+        options.append(named["fresh_connection"])
+        return NotSent("not tried")
+
+    monkeypatch.setattr(ProviderClient, "call", call)
+    submitted(harness, provider, ACCEPTED)
+
+    assert options == [fresh]
+
+
+@pytest.mark.parametrize("broken", ["submit_call", "read_submit"])
+def test_an_adapter_that_raises_ends_or_doubts_the_attempt(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("a prompt")
+
+    monkeypatch.setattr(type(harness.runtime.providers["hiapi"]), broken, fail)
+    job = harness.job(submitted(harness, "hiapi", ACCEPTED))
+
+    if broken == "submit_call":  # nothing was sent
+        assert job.error is not None
+        assert (job.status, job.error.code) == (Status.FAILED, ErrorCode.UNKNOWN)
+        assert "RuntimeError" in job.error.message
+        assert "a prompt" not in job.error.message
+    else:
+        assert job.status is Status.UNCONFIRMED

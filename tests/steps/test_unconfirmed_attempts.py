@@ -7,10 +7,14 @@ from typing import Any
 
 import pytest
 
+from orchestrator.backoff import LOST_LEASE_SECONDS
+from orchestrator.callbacks.address import CallbackAddress
+from orchestrator.callbacks.apply import note_unreadable
 from orchestrator.jobs.model import ErrorCode, SettledBy, Status, Step
 from orchestrator.steps.submit import submit
 from tests.steps.test_submit import ACCEPTED, ESTIMATED, GATEWAY, NO, SLOW_DOWN, again, submitted
 from tests.support.fakes import Answer, Harness, answer
+from tests.support.providers import POLLED_WITHOUT_KEYS
 
 HOUR = 3600
 
@@ -239,3 +243,42 @@ def test_an_unconfirmed_attempt_of_a_provider_that_is_off_waits_and_fails_at_the
     assert failed_unconfirmed(harness, job_id)
     assert harness.clock.now == harness.job(job_id).created_at + 100_000
     assert len(harness.provider.requests) == sent
+
+
+def test_a_key_is_not_sent_after_its_lifetime(harness: Harness) -> None:
+    job_id = submitted(harness, "hiapi", None, ACCEPTED, deadline_seconds=3 * 86_400)
+    harness.clock.forward(30 * 3600)
+
+    submit(harness.runtime, job_id)
+
+    assert len(harness.provider.requests) == 1
+    assert harness.job(job_id).status is Status.UNCONFIRMED
+    assert harness.due_at(job_id) == (3 * 86_400) - 30 * 3600
+
+
+def test_a_lost_lease_leaves_time_for_its_workers_record(harness: Harness) -> None:
+    job_id = harness.enqueue(POLLED_WITHOUT_KEYS)
+    now = harness.clock()
+    assert harness.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=1000)
+    harness.clock.forward(2)
+
+    submit(harness.runtime, job_id)
+    assert harness.job(job_id).status is Status.UNCONFIRMED
+    wait = harness.due_at(job_id)
+    assert wait is not None
+    assert wait >= LOST_LEASE_SECONDS
+    harness.ledger.accepted(job_id, 1, "task-1", now=harness.clock(), due_at=harness.clock())
+
+    assert harness.job(job_id).status is Status.RUNNING
+
+
+def test_a_callback_that_named_no_task_is_in_the_error(harness: Harness) -> None:
+    job_id = submitted(harness, "evolink", None, deadline_seconds=60)
+    address = CallbackAddress("evolink", job_id, 1)
+    note_unreadable(harness.runtime, address, harness.clock())
+
+    again(harness, job_id)
+
+    error = harness.job(job_id).error
+    assert error is not None
+    assert "a callback came, but it named no task" in error.message
