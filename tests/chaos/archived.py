@@ -16,14 +16,16 @@ CALM, RETRY = 8.0, 10.0
 #: A killed worker's put was begun at most so long before. Seconds.
 PUT = 30.0
 #: What may lie in the archive.
-LAYOUT = re.compile(r"\d{4}-\d\d-\d\d/(job[_-]\w+)/(job\.json|(\d+)(\.thumb)?\.[a-z0-9]+)")
+LAYOUT = re.compile(
+    r"\d{4}-\d\d-\d\d/(job[_-]\w+)/(job\.json|(\d+|inline-[0-9a-f]+)(\.thumb)?\.[a-z0-9]+)"
+)
 
 Job = Mapping[str, Any]
 
 
 def pictures(job: Job) -> list[Job]:
     """The images of a job that succeeded, and then those of a late success."""
-    own = job["images"] if job.get("status") == "succeeded" else []
+    own = job.get("images", []) if job.get("status") == "succeeded" else []
     return [*own, *job.get("late_images", [])]
 
 
@@ -111,11 +113,16 @@ def _fetched_once(seen: Evidence, order: Order, job: Job) -> Iterator[Breach]:
 
 
 def _whole(seen: Evidence) -> Iterator[Breach]:
+    listed = set(_listed(seen))
     for path in seen.archive.files:
         fits = LAYOUT.fullmatch(path)
         job = seen.jobs.get(fits[1]) if fits else None
         if fits is None or job is None or not pictures(job):
             yield Breach("whole", path, "nobody knows what it is")
+        elif fits[3] and fits[3].startswith("inline"):
+            # The name is the content's. A killed worker may have stored it and not recorded it.
+            if path not in listed and not seen.deaths:
+                yield Breach("whole", path, "no manifest lists it")
         elif fits[3] and int(fits[3]) >= len(pictures(job)):
             yield Breach("whole", path, "there is no such image")
     for path, manifest in seen.archive.manifests.items():
@@ -128,6 +135,13 @@ def _whole(seen: Evidence) -> Iterator[Breach]:
             yield Breach("whole", "archive", "a file is half written, and no worker was killed")
     for path in seen.archive.downloads:
         yield Breach("whole", path, "a download was left")
+
+
+def _listed(seen: Evidence) -> Iterator[str]:
+    """The path and the thumbnail of each image of each manifest."""
+    for manifest in seen.archive.manifests.values():
+        for image in pictures(manifest or {}):
+            yield from filter(None, (image["path"], image["thumbnail"]))
 
 
 def _files(seen: Evidence, path: str, manifest: Mapping[str, Any]) -> Iterator[Breach]:

@@ -46,6 +46,7 @@ def broken(seen: Evidence) -> set[str]:
 def files(seen: Evidence, **changes: str | None) -> None:
     """Files of the first job are others, or gone; `image` is its first, `small` its thumbnail."""
     names = {"image": "0.png", "small": "0.thumb.webp", "stray": "9.png", "odd": "0.png.tmp"}
+    names |= {"inline": "inline-0123456789abcdef.png"}
     kept = {**seen.archive.files, **{f"{FIRST}/{names[n]}": to for n, to in changes.items()}}
     seen.archive = replace(seen.archive, files={n: to for n, to in kept.items() if to})
 
@@ -129,6 +130,7 @@ BREAKS: dict[str, tuple[str, Break]] = {
     "no thumbnail": ("whole", lambda s: files(s, small=None)),
     "a file too many": ("whole", lambda s: files(s, stray="what")),
     "a file of nobody": ("whole", lambda s: files(s, odd="what")),
+    "an image of an answer that nobody lists": ("whole", lambda s: files(s, inline="what")),
     "images of a job that failed": ("whole", fails),
     "half a manifest": ("whole", lambda s: manifest(s, None)),
     "half a file": ("whole", lambda s: setattr(s, "archive", replace(s.archive, halves=[AT]))),
