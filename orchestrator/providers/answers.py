@@ -29,7 +29,7 @@ from orchestrator.providers.responses import (
     task_id,
 )
 from orchestrator.providers.results import result_images
-from orchestrator.providers.states import States, terminal_status
+from orchestrator.providers.states import States, is_documented, terminal_status
 
 _SERVER_ERROR = re.compile(r"5\d\d")
 #: Errors that prove that there is no task, whatever the HTTP status is.
@@ -121,16 +121,23 @@ class Answers(ABC):
     def read_callback(self, document: Any, now: int) -> TaskReport:
         """Read a task from the JSON of a callback, also in an envelope; `now` in ms.
 
+        An envelope may look like a task, too. Then images count first, then a documented state.
+
         Raises:
             Unreadable: there is no task in it.
         """
-        reason: Unreadable | None = None
-        for candidate in reversed(inner_documents(document)):
+        reports, reason = [], Unreadable("the body is not a JSON object")
+        for depth, candidate in enumerate(inner_documents(document)):
             try:
-                return self.read_task(candidate, now)
+                report = self.read_task(candidate, now)
             except Unreadable as unreadable:
                 reason = unreadable
-        raise reason or Unreadable("the body is not a JSON object")
+            else:
+                made = bool(report.outcome and report.outcome.images)
+                reports.append((made, is_documented(report.state, self.states), depth, report))
+        if not reports:
+            raise reason
+        return max(reports, key=lambda ranked: ranked[:3])[3]
 
     @abstractmethod
     def read_accepted(self, document: dict[str, Any]) -> Accepted:

@@ -12,6 +12,8 @@ _NAMES = (
     *("data", "task", "job", "payload", "body", "result", "response", "event", "object"),
     *("detail", "record", "item", "message"),
 )
+#: Names of what is never a task.
+_ERRORS = frozenset({"error", "errors", "fault", "meta", "metadata", "usage", "input", "request"})
 #: The deepest envelope that is opened, and the most documents that are found.
 _MAX_DEPTH = 6
 _MAX_DOCUMENTS = 20
@@ -42,6 +44,6 @@ def _collect(value: Any, depth: int, found: list[dict[str, Any]]) -> None:
 
 
 def _contents(envelope: Mapping[str, Any]) -> list[Any]:
-    if len(envelope) == 1:
+    if len(envelope) == 1 and not _ERRORS & envelope.keys():
         return [*envelope.values()]
     return [envelope[name] for name in _NAMES if name in envelope]

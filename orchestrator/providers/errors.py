@@ -52,8 +52,8 @@ _WORDS: tuple[tuple[re.Pattern[str], tuple[ErrorCode, bool]], ...] = tuple(
     (re.compile(pattern, re.IGNORECASE), meaning)
     for pattern, meaning in (
         (
-            r"(\b|_)(insufficient|(not|n't) (have )?(enough|sufficient)|no|out of|low on)[\s_-]*"
-            rf"((account|user|your|any|remaining)[\s_-]+)?{_MONEY}(\b|_)"
+            r"((\b|_)insufficient|(\bnot|n't) (have )?(enough|sufficient)|\b(no|out of|low on))"
+            rf"[\s_-]*((account|user|your|any|remaining)[\s_-]+)?{_MONEY}(\b|_)"
             rf"|\b{_MONEY}[\s_-]+((is|are|has|have)[\s_-]+)?(been[\s_-]+)?"
             r"(insufficient|not[\s_-]+enough|too[\s_-]+low|used[\s_-]+up|exhausted|depleted)"
             r"|exceeded your current quota|payment[\s_-]*required|\barrear"
@@ -159,7 +159,7 @@ def document_error(
         known: the provider's codes -> our code, and whether the error may pass.
         field: the name of the error object.
     """
-    inner = _details(document.get(field) or document.get("errors"))
+    inner = _details(next(filter(None, map(document.get, (field, "error", "errors"))), None))
     named = _named(inner, known) or _named({**document, "type": None}, known)
     number = _error_number(inner) or _error_number(document)
     message = _message(inner) or _message(document)

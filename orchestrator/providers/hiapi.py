@@ -37,7 +37,6 @@ from orchestrator.providers.api import (
     task_object,
     text,
     verify_timestamped_hex,
-    words,
 )
 
 #: `error_code` of the envelope (public) -> our code, and whether the error may pass.
@@ -131,10 +130,9 @@ class HiAPI(Provider):
 
     def read_submit(self, reply: Reply) -> Accepted | Rejected | Ambiguous:
         """Return Ambiguous for an answer about our own idempotency key."""
-        document = reply.object() or {}
-        code = document.get("error_code")
-        if isinstance(code, str) and code in KEY_CODES:
-            return Ambiguous(words(document.get("message"), code), reply.retry_after())
+        error = self.read_error(reply.status, reply.object() or {})
+        if error and error.provider_code in KEY_CODES:
+            return Ambiguous(error.message, reply.retry_after())
         return super().read_submit(reply)
 
     def read_accepted(self, document: dict[str, Any]) -> Accepted:

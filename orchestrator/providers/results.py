@@ -29,7 +29,7 @@ _MIN_TIME_MS, _MAX_TIME_MS = 10**11, 10**14
 USUAL_PLACES = (
     *("resultjson", "resulturls", "resulturl", "results", "result", "metadata.resulturls"),
     *("outputs", "output", "outputurls", "outputurl", "imageurls", "imageurl", "images", "image"),
-    *("data", "response", "artifacts", "generations", "b64json"),
+    *("data", "response", "artifacts", "generations"),
 )
 #: Names inside a result, the best first: lists, then links, then base64.
 _INSIDE = (
@@ -64,7 +64,9 @@ def result_images(
     plain = _plain_names(task)
     excluded = {form for name in inputs for form in _forms(name)}
     usual = (name for name in USUAL_PLACES if name not in excluded)
-    for value in (*(_at(task, place) for place in places), *(_at(plain, name) for name in usual)):
+    encoded = {name: plain[name] for name in _BASE64 if name in plain}
+    documented = (_at(task, place) for place in places)
+    for value in (*documented, *(_at(plain, name) for name in usual), encoded):
         found = tuple(islice(_images(value, now, expires, MAX_DEPTH), MAX_IMAGES))
         if found:
             return found

@@ -29,6 +29,8 @@ SYNONYMS: States = {
     **dict.fromkeys(("cancelled", "canceled", "cancel", "aborted"), Status.CANCELLED),
 }
 _SEPARATORS = re.compile(r"[\s_-]+")
+#: What some APIs put before the name of a state: `TASK_SUCCEEDED`, `JOB_STATE_FAILED`.
+_PREFIX = re.compile(r"^((task|job|state|status)_)+")
 
 
 def terminal_status(state: str, documented: States) -> Status | None:
@@ -36,11 +38,20 @@ def terminal_status(state: str, documented: States) -> Status | None:
 
     Case, surrounding white space and the kind of separators do not matter.
     """
-    if state in documented:
-        return documented[state]
     name = _plain(state)
-    own = {_plain(known): status for known, status in documented.items()}
+    own = _by_name(documented)
+    if name not in own:
+        name = _PREFIX.sub("", name)
     return own[name] if name in own else SYNONYMS.get(name)
+
+
+def is_documented(state: str, documented: States) -> bool:
+    """Return whether a provider documents a state."""
+    return _plain(state) in _by_name(documented)
+
+
+def _by_name(documented: States) -> dict[str, Status | None]:
+    return {_plain(state): status for state, status in documented.items()}
 
 
 def _plain(state: str) -> str:

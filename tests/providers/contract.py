@@ -21,11 +21,12 @@ from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import BadSignature
 from tests.providers.adapter import CALLBACK_URL, KEY, OPTIONS, UPLOAD, Limit
 from tests.providers.answers import FUZZ, AnswersContract
+from tests.providers.variations import VariationsContract
 from tests.support.fakes import NOON
 
 
-class ProviderContract(AnswersContract):
-    """Requests, refusals and prices, and the meaning of answers."""
+class ProviderContract(AnswersContract, VariationsContract):
+    """Requests, refusals and prices, and the meaning of answers and of their variations."""
 
     # Requests ------------------------------------------------------------------------------
 

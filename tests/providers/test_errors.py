@@ -1,0 +1,140 @@
+"""Errors in answers: code and words decide before the HTTP status."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.jobs.model import ErrorCode
+from orchestrator.providers.errors import by_status, document_error, failure, thin_success
+
+CREDITS, POLICY = ErrorCode.INSUFFICIENT_CREDITS, ErrorCode.CONTENT_POLICY
+RATE, TASKS, KEY = ErrorCode.RATE_LIMITED, ErrorCode.TASK_LIMIT, ErrorCode.AUTHENTICATION
+
+STATUSES = (200, 400, 403, 404, 429, 500, 502)
+#: A provider's message -> our code.
+WORDS = {
+    "Insufficient credits": CREDITS,
+    "insufficient account balance": CREDITS,
+    "Your account does not have enough credits": CREDITS,
+    "You don't have sufficient balance": CREDITS,
+    "The current credits are insufficient, please top up": CREDITS,
+    "Your credit balance is too low": CREDITS,
+    "User quota is not enough": CREDITS,
+    "the account has no quota left": CREDITS,
+    "You are out of credits. Please purchase more credits.": CREDITS,
+    "You exceeded your current quota, please check your plan and billing details.": CREDITS,
+    "\u4f59\u989d\u4e0d\u8db3": CREDITS,
+    "Your prompt violates our usage policies": POLICY,
+    "Content policy violation": POLICY,
+    "The request was rejected by the safety system": POLICY,
+    "Blocked by moderation": POLICY,
+    "NSFW content detected": POLICY,
+    "The prompt contains sensitive words": POLICY,
+    "Rate limit exceeded": RATE,
+    "Too many requests, slow down": RATE,
+    "Active task limit exceeded": TASKS,
+    "Too many concurrent tasks": TASKS,
+    "Invalid API key provided": KEY,
+    "Unauthorized": KEY,
+}
+#: Messages that name no usual reason.
+OTHERS = [
+    "no", "the task failed", "Internal server error", "upstream request timeout",
+    "moderation service did not answer", "Access denied for this model",
+    "the upstream model refused the prompt", "unknown field: credits", "invalid parameters",
+    "an image of a piano, credits to the author", "Upstream AI service unavailable",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("message", WORDS)
+def test_the_usual_words_decide_before_the_http_status(message: str) -> None:
+    for status in STATUSES:
+        for document in ({"error": {"message": message}}, {"msg": message}, {"error": message}):
+            error = document_error(status, document, {})
+            assert error is not None
+            assert (error.code, error.message) == (WORDS[message], message)
+
+
+@pytest.mark.parametrize("message", OTHERS)
+def test_other_words_leave_it_to_the_status(message: str) -> None:
+    for status in (400, 403, 404, 429, 500):
+        error = document_error(status, {"message": message}, {})
+        assert error is not None
+        assert (error.code, error.retryable) == by_status(status)
+    assert failure(message, {}).code is ErrorCode.GENERATION_FAILED
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"code": 402}, {"code": "402"}, {"error": {"code": 402}}, {"error": {"status": 402}},
+        {"errors": [{"code": 402}]}, {"error": '{"code": 402}'}, {"status": 402},
+        {"error": {"type": "insufficient_quota"}}, {"code": "INSUFFICIENT_CREDITS"},
+    ],
+)  # fmt: skip
+def test_the_code_decides_before_the_http_status(document: dict[str, Any]) -> None:
+    for status in STATUSES:
+        error = document_error(status, document, {})
+        assert error is not None
+        assert error.code is CREDITS
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"success": False}, {"ok": False}, {"error": True}, {"status": "error"}, {"state": "FAIL"},
+        {"error": "no"}, {"error": {"message": "no"}}, {"code": "no_channel"}, {"code": 1001},
+    ],
+)  # fmt: skip
+def test_an_error_in_a_200_is_an_error(document: dict[str, Any]) -> None:
+    error = document_error(200, document, {})
+
+    assert error is not None
+    assert (error.code, error.retryable) == (ErrorCode.UNKNOWN, False)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {}, {"code": 200}, {"code": 0, "msg": "ok"}, {"code": "success", "message": ""},
+        {"error": None},
+        {"error": {}}, {"error": ""}, {"error": []}, {"error": False}, {"message": "on its way"},
+        {"type": "image", "object": "task"}, {"status": "pending"}, {"code": None}, {"code": True},
+        {"error": {"code": 0, "message": "success"}}, {"success": True}, {"code": "OK"},
+    ],
+)  # fmt: skip
+def test_anything_else_in_a_200_is_none(document: dict[str, Any]) -> None:
+    assert document_error(200, document, {}) is None
+
+
+def test_a_documented_code_decides_unless_it_is_a_general_one() -> None:
+    known = {
+        "no_coins": (CREDITS, False),
+        "bad": (ErrorCode.INVALID_REQUEST, False),
+    }
+
+    for code, message, ours in (
+        ("no_coins", "Rate limit exceeded", CREDITS),
+        ("bad", "Content policy violation", POLICY),
+        ("bad", "no", ErrorCode.INVALID_REQUEST),
+    ):
+        error = document_error(500, {"error": {"type": code, "message": message}}, known)
+        assert error is not None
+        assert (error.code, error.provider_code) == (ours, code)
+        assert failure({"code": code, "message": message}, known).code is ours
+
+
+def test_a_thin_success_may_pass_unless_the_provider_says_no() -> None:
+    known = {"broke": (ErrorCode.GENERATION_FAILED, False)}
+
+    assert thin_success(None, known).message == "the provider reported success without an image"
+    for reason, retryable in (
+        (None, True),
+        ("a bad day", True),
+        ({"code": "new", "message": "a bad day"}, True),
+        ({"code": "broke"}, False),
+        ("Content policy violation", False),
+    ):
+        assert thin_success(reason, known).retryable is retryable
