@@ -18,8 +18,8 @@ from orchestrator.net.http_types import Call, Reply
 from orchestrator.providers.base import Provider
 from orchestrator.security.secret import Secret
 
-#: The largest answer that is read. Bytes.
-MAX_ANSWER_BYTES = 4 * 1024 * 1024
+#: The largest answer that is read: one with an image of 64 MiB in base64 inside. Bytes.
+MAX_ANSWER_BYTES = 96 * 1024 * 1024
 _CHUNK_BYTES = 64 * 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
