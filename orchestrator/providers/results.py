@@ -19,7 +19,7 @@ from orchestrator.providers.inline import base64_bytes, data_url, looks_like_ima
 #: The most images of one task.
 MAX_IMAGES = 100
 #: The deepest place of an image below the place of the results. Levels.
-MAX_DEPTH = 8
+MAX_DEPTH = 16
 #: The largest number that is a duration in seconds instead of a time: three years.
 _MAX_DURATION_SECONDS = 10**8
 #: The smallest number that is a time in ms, and the first that is no time at all.
