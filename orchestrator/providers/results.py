@@ -41,7 +41,8 @@ _INSIDE = (
 _BASE64 = ("b64json", "b64", "base64", "imagebase64", "bytesbase64encoded")
 _MIME_TYPE = "mimetype"
 _EXPIRY = ("expireat", "expiresat", "expiretime", "expirytime", "expiry", "expires")
-_BETWEEN_LINKS = re.compile(r"[\s,]+(?=https?:)", re.IGNORECASE)
+#: It begins only where a run of separators begins, so that a long run takes linear time.
+_BETWEEN_LINKS = re.compile(r"(?<![\s,])[\s,]++(?=https?:)", re.IGNORECASE)
 
 
 def result_images(
