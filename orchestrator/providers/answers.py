@@ -32,6 +32,8 @@ from orchestrator.providers.results import result_images
 from orchestrator.providers.states import States, is_documented, terminal_status
 
 _SERVER_ERROR = re.compile(r"5\d\d")
+#: The HTTP status of a server that does not take requests for now.
+SERVICE_UNAVAILABLE = 503
 #: Errors that prove that there is no task, whatever the HTTP status is.
 _REFUSALS = frozenset(
     {
@@ -235,6 +237,11 @@ class Answers(ABC):
     def _proves_no_task(self, status: int, error: JobError) -> bool:
         """Return whether an error proves that the provider made no task."""
         if error.code in _REFUSALS or error.provider_code in self.refusals:
+            return True
+        # A provider that names the reason of a 503 did not take the request (RFC 9110). A provider
+        # with keys gets the same key again in any case.
+        named = error.provider_code not in (None, str(SERVICE_UNAVAILABLE))
+        if status == SERVICE_UNAVAILABLE and named and not self.capabilities.idempotency_seconds:
             return True
         # To send the same key again is safe, so such a provider's own 5xx in a 200 proves nothing.
         inner = self.capabilities.idempotency_seconds and _SERVER_ERROR.fullmatch(

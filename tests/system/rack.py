@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from redis import Redis
 
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.cli.stack import Stack
@@ -55,6 +56,8 @@ class Rack:
         request = JobRequest("evolink", "nano-banana-2-lite", {"prompt": "A red cube"})
         job_id = ledger.create(request, now=now, deadline_at=now + 3_600_000).job_id
         assert ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)
+        with Redis.from_url(self.stack.env["ORCHESTRATOR_REDIS_URL"]) as redis:
+            redis.delete(keys.task(job_id, "evolink", TASK))  # each job of a test may have it
         ledger.accepted(job_id, 1, TASK, now=now, due_at=now + 3_600_000)
         return job_id
 

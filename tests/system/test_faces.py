@@ -150,7 +150,7 @@ def test_watching_a_job_that_fails_has_exit_status_1(here: Client) -> None:
     assert placed.exit_code == 0
     watched = cli("watch", placed.stdout.strip())
     assert watched.exit_code == 1
-    assert "generation_failed" in watched.output
+    assert "content_policy" in watched.output
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_failure_is_told(client: Client, shop: Shop) -> None:
 
     [content] = shop.heard[job_id]
     assert content["type"] == "job.failed"
-    assert content["data"]["error"]["code"] == "generation_failed"
+    assert content["data"]["error"]["code"] == "content_policy"
 
 
 def test_a_job_that_is_called_off_is_told(client: Client, shop: Shop) -> None:

@@ -57,7 +57,7 @@ def in_flight(client: Client, provider: str) -> tuple[str, str, bytes]:
     task = eventually(lambda: client.tasks(text))[0]
     eventually(lambda: client.job(job)["status"] == "running")
     done = {
-        "hiapi": b'{"taskId":"%s","status":"success"}',
+        "hiapi": b'{"taskId":"%s","status":"fail"}',
         "evolink": b'{"id":"%s","status":"failed"}',
     }
     return job, task["callback_url"], done[provider] % task["id"].encode()
