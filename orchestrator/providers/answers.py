@@ -32,8 +32,8 @@ from orchestrator.providers.results import result_images
 from orchestrator.providers.states import States, is_documented, terminal_status
 
 _SERVER_ERROR = re.compile(r"5\d\d")
-#: The HTTP status of a server that does not take requests for now.
-SERVICE_UNAVAILABLE = 503
+#: The HTTP status of a server that does not take requests for now, and of one that gave up waiting.
+SERVICE_UNAVAILABLE, GATEWAY_TIMEOUT = 503, 504
 #: Errors that prove that there is no task, whatever the HTTP status is.
 _REFUSALS = frozenset(
     {
@@ -236,7 +236,11 @@ class Answers(ABC):
 
     def _proves_no_task(self, status: int, error: JobError) -> bool:
         """Return whether an error proves that the provider made no task."""
-        if error.code in _REFUSALS or error.provider_code in self.refusals:
+        if error.code in _REFUSALS:
+            return True
+        if status == GATEWAY_TIMEOUT or error.provider_code == str(GATEWAY_TIMEOUT):
+            return False  # a gateway waited for an answer, so somebody has the request
+        if error.provider_code in self.refusals:
             return True
         # A provider that names the reason of a 503 did not take the request (RFC 9110). A provider
         # with keys gets the same key again in any case.

@@ -19,6 +19,11 @@ from orchestrator.jobs.model import (
 )
 from orchestrator.providers.responses import QueryFailed, TaskNotFound, TaskReport
 
+#: Polls without a result before a thin success is a failure.
+MIN_LOOKS = 3
+#: The least additional time for them. ms.
+MIN_EXTRA_LOOK_MS = 60_000
+
 Reading = TaskReport | TaskNotFound | QueryFailed
 
 
@@ -51,8 +56,7 @@ def judge(
             return Judgement(outcome)
     pending = _pending(job, reading, now)
     if pending and pending.kind == "thin_success":
-        # The provider is asked at least twice, whatever the time.
-        ended = job.pending_failure is not None and now >= looks_until(pending, look_ms)
+        ended = now >= _look_ends(pending, look_ms)
         return Judgement(Outcome.failed(pending.error) if ended else None, pending=pending)
     if late:
         return Judgement(Outcome.failed(_deadline_error(reading)), SettledBy.DEADLINE)
@@ -64,6 +68,12 @@ def judge(
 def looks_until(pending: PendingFailure, look_ms: int) -> int:
     """Return until when a result is looked for, ms."""
     return pending.since + look_ms
+
+
+def _look_ends(pending: PendingFailure, look_ms: int) -> int:
+    """Return when the failure is final, ms. Fewer than MIN_LOOKS polls get more time."""
+    ends = looks_until(pending, look_ms)
+    return ends if pending.polls >= MIN_LOOKS else ends + max(look_ms, MIN_EXTRA_LOOK_MS)
 
 
 def news(reading: Reading) -> str:

@@ -268,7 +268,8 @@ class TestEvoLink(ProviderContract):
         assert self.queried(200, self.payload("error_404")) == TaskNotFound()
 
     def test_an_undocumented_5xx_is_no_proof_that_there_is_no_task(self) -> None:
-        for error in ({"message": "x"}, {"message": "x", "code": 504}, {"type": "new"}):
+        own = {"message": "upstream request timeout", "type": "upstream_error"}
+        for error in ({"message": "x"}, {"message": "x", "code": 504}, {"type": "new"}, own):
             assert isinstance(self.submitted(504, dump({"error": error})), Ambiguous)
 
     def test_a_retry_after_header_comes_before_the_hint(self) -> None:

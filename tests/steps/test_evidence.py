@@ -93,6 +93,17 @@ def test_the_setting_limits_the_time_and_the_provider_is_asked_twice_at_least(
     assert harness.job(job_id).status is Status.SUCCEEDED
 
 
+def test_a_paused_provider_is_asked_often_enough_before_the_failure(harness: Harness) -> None:
+    job_id = polled(harness, THIN, THIN, DONE)
+    harness.clock.forward(2 * LOOK_SECONDS - 10)  # its polls were paused
+
+    poll(harness.runtime, job_id)
+    assert harness.job(job_id).status is Status.RUNNING
+    again(harness, job_id)
+
+    assert harness.job(job_id).status is Status.SUCCEEDED
+
+
 def test_a_callback_without_a_result_makes_a_poll_due_at_once(harness: Harness) -> None:
     job_id = running(harness, DONE)
     harness.clock.forward(-1)
