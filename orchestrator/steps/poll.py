@@ -136,7 +136,8 @@ def _defer(runtime: Runtime, lease: Lease, reading: Reading, judgement: Judgemen
     wait = back_off(max(tries, 0), first, longest, runtime.random)
     if isinstance(reading, QueryFailed):
         wait = asked_wait(wait, reading.retry_after, runtime.random)
-        pause_after(runtime, job, Step.POLL, reading, wait)
+        if settings:  # a process without the API key pauses nothing for the others
+            pause_after(runtime, job, Step.POLL, reading, wait)
     result = runtime.ledger.defer(
         lease,
         now=now,

@@ -282,3 +282,14 @@ def test_a_running_job_of_a_disabled_provider_waits_until_its_deadline(harness: 
     assert job.error.code is ErrorCode.DEADLINE_EXCEEDED
     assert "hiapi is switched off" in job.error.message
     assert harness.provider.requests == []
+
+
+def test_a_process_without_the_api_key_pauses_no_other(harness: Harness) -> None:
+    first, second = running(harness, DONE), harness.enqueue()
+    harness.ledger.claim(second, Step.SUBMIT, now=harness.clock(), lease_ms=60_000)
+    harness.ledger.accepted(second, 1, "task-2", now=harness.clock(), due_at=harness.clock())
+
+    poll(harness.provider_off().runtime, second)
+    poll(harness.runtime, first)
+
+    assert harness.job(first).status is Status.SUCCEEDED
