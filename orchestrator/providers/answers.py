@@ -188,14 +188,14 @@ class Answers(ABC):
         """
         if not isinstance(state, str):
             raise Unreadable(f"a task of {self.title} has an id and a state")
-        found = self._images(task, now)
+        images = self._images(task, now)
         report = TaskReport(task_id(identifier), state)
         reason, known = reason_of(task, error), codes or {}
         match terminal_status(state, self.states):
             case None:
-                return replace(report, images=found)
-            case Status.SUCCEEDED if found:
-                return replace(report, outcome=Outcome.succeeded(found, cost))
+                return replace(report, images=images)
+            case Status.SUCCEEDED if images:
+                return replace(report, outcome=Outcome.succeeded(images, cost))
             case Status.SUCCEEDED:
                 return replace(report, thin_success=thin_success(reason, known))
             case Status.CANCELLED:
@@ -204,7 +204,7 @@ class Answers(ABC):
                 outcome = Outcome(Status.CANCELLED, error=cancelled, cost=cost)
             case _:
                 outcome = Outcome.failed(failure(reason, known), cost)
-        return replace(report, outcome=outcome, images=found)
+        return replace(report, outcome=outcome, images=images)
 
     def unwrap(self, document: dict[str, Any]) -> Any:
         """Return the task inside the envelope of a query answer."""

@@ -14,7 +14,7 @@ _NAMES = (
 )
 #: Names of what is never a task.
 _ERRORS = frozenset({"error", "errors", "fault", "meta", "metadata", "usage", "input", "request"})
-#: The deepest envelope that is opened, and the most documents that are found.
+#: The deepest envelope that is opened, and the most documents that are returned.
 _MAX_DEPTH = 6
 _MAX_DOCUMENTS = 20
 
@@ -25,22 +25,22 @@ def inner_documents(value: Any) -> list[dict[str, Any]]:
     An object, a list with one element and JSON text are opened. In an object the usual names are
     looked at, or the only field.
     """
-    found: list[dict[str, Any]] = []
-    _collect(value, _MAX_DEPTH, found)
-    return found
+    documents: list[dict[str, Any]] = []
+    _collect(value, _MAX_DEPTH, documents)
+    return documents
 
 
-def _collect(value: Any, depth: int, found: list[dict[str, Any]]) -> None:
-    if depth == 0 or len(found) >= _MAX_DOCUMENTS:
+def _collect(value: Any, depth: int, documents: list[dict[str, Any]]) -> None:
+    if depth == 0 or len(documents) >= _MAX_DOCUMENTS:
         return
     if isinstance(value, str):
-        _collect(parse_embedded(value), depth - 1, found)
+        _collect(parse_embedded(value), depth - 1, documents)
     elif isinstance(value, list) and len(value) == 1:
-        _collect(value[0], depth - 1, found)
+        _collect(value[0], depth - 1, documents)
     elif isinstance(value, dict):
-        found.append(value)
+        documents.append(value)
         for inner in _contents(value):
-            _collect(inner, depth - 1, found)
+            _collect(inner, depth - 1, documents)
 
 
 def _contents(envelope: Mapping[str, Any]) -> list[Any]:

@@ -68,9 +68,9 @@ def result_images(
     encoded = {name: plain[name] for name in _BASE64 if name in plain}
     documented = (_at(task, place) for place in places)
     for value in (*documented, *(_at(plain, name) for name in usual), encoded):
-        found = tuple(islice(_images(value, now, expires, MAX_DEPTH), MAX_IMAGES))
-        if found:
-            return found
+        results = tuple(islice(_images(value, now, expires, MAX_DEPTH), MAX_IMAGES))
+        if results:
+            return results
     return ()
 
 
@@ -117,9 +117,9 @@ def _in_object(value: dict[str, Any], now: int, expires: int | None, depth: int)
     plain = _plain_names(value)
     own = next((time for name in _EXPIRY if (time := expiry(plain.get(name), now))), expires)
     for inner in (*(plain.get(name) for name in _INSIDE), _numbered(value)):
-        found = list(islice(_images(inner, now, own, depth - 1), MAX_IMAGES))
-        if found:
-            yield from found
+        results = list(islice(_images(inner, now, own, depth - 1), MAX_IMAGES))
+        if results:
+            yield from results
             return
     encoded = [plain.get(name) for name in _BASE64]
     if isinstance(plain.get(_MIME_TYPE), str):

@@ -137,8 +137,8 @@ def _later(runtime: Runtime, lease: Lease, kept: _Kept) -> None:
     tries = _tries(job) + 1
     if kept.error:  # otherwise only the lease was too short
         plain = back_off(tries - 1, FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, runtime.random)
-        told = back_off(0, kept.retry_after, inf, runtime.random)  # with jitter
-        wait = max(plain, told)
+        asked = back_off(0, kept.retry_after, inf, runtime.random)  # with jitter
+        wait = max(plain, asked)
         due_at = _before_expiry(job, kept.open, now, now + int(wait * 1000))
     result = runtime.ledger.follow_ups.later(
         lease,
