@@ -78,3 +78,7 @@ _IMAGES: tuple[Rule, ...] = (
 
 #: Every rule.
 FAULTS: tuple[Rule, ...] = (*_SUBMISSIONS, *_CALLBACKS, *_TASKS, *_FORMS, *_IMAGES)
+#: Faults that may need more time than a job of the short run has, above all beside a pause.
+_LONG = {"503", "504", "envelope", "odd_json", "query", "thin_form", "thin_reason", "thin_success"}
+#: The rules of the short run in the test suite.
+SHORT_RUN_FAULTS: tuple[Rule, ...] = tuple(rule for rule in FAULTS if not _LONG & rule[1].keys())
