@@ -83,9 +83,11 @@ SHORT_RUN_FAULTS: tuple[Rule, ...] = (
     ("20%", {"drop": None}),
     ("20%", {"duplicate": 3}),
     ("10%", {"early": None}),
+    ("5%", {"conflict": None}),
     ("5%", {"forged": None}),
     ("5%", {"429": 1}),
     ("3%", {"500": None}),
+    ("1%", {"503": None}),
     ("1%", {"502_html": None}),
     ("3%", {"lost_response": None}),
     ("3%", {"hang": "5s"}),  # Workers die in calls that are in progress.
