@@ -72,7 +72,7 @@ LATER = [
     scene("evolink", "500"),
     scene(POLLED_WITHOUT_KEYS, "503"),
 ]
-AMBIGUOUS = ("lost_response", "502_html", "hang=3")
+AMBIGUOUS = ("lost_response", "502_html", "hang=12")
 ASKED_AGAIN = [
     *(scene("hiapi", f"{fault}, drop") for fault in AMBIGUOUS),
     *(scene(POLLED_WITH_KEYS, fault) for fault in AMBIGUOUS),
@@ -81,7 +81,7 @@ ASKED_AGAIN = [
 OWN_5XX = [
     scene(provider, fault) for provider in ("hiapi", POLLED_WITH_KEYS) for fault in ("500", "503")
 ]
-CALLED_BACK = [scene("evolink", f"{fault}, late=4s") for fault in AMBIGUOUS]
+CALLED_BACK = [scene("evolink", f"{fault}, late=11s") for fault in AMBIGUOUS]
 UNCONFIRMED = [
     scene("evolink", "lost_response, drop", deadline_seconds=3),
     *(scene(POLLED_WITHOUT_KEYS, fault) for fault in AMBIGUOUS),
@@ -338,7 +338,7 @@ def test_a_hundred_jobs_at_once_all_end_once_and_are_paid_once(client: Client) -
     with ThreadPoolExecutor(16) as pool:
         ids = list(pool.map(lambda provider: client.enqueue(provider, text), providers))
         jobs = list(pool.map(client.outcome, ids))
-    assert {job["status"] for job in jobs} == {"succeeded"}
+    assert [job["error"] for job in jobs if job["status"] != "succeeded"] == []
     tasks = client.tasks(text)
     assert len(tasks) == len(ids)
     assert {job["attempts"][0]["task_id"] for job in jobs} == {task["id"] for task in tasks}
