@@ -5,11 +5,14 @@ from __future__ import annotations
 from orchestrator import log
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.callbacks.body import read_body
-from orchestrator.jobs.model import Outcome, PendingFailure, Step
+from orchestrator.jobs.model import ErrorCode, JobError, Outcome, PendingFailure, Step
 from orchestrator.jsonio import NotJson
 from orchestrator.ledger import Result
 from orchestrator.providers.responses import TaskReport, Unreadable
 from orchestrator.runtime import Runtime
+
+#: The failure of a job whose callback had images that no poll returned.
+NOT_CONFIRMED = "a callback reported a success with its images inside, but no poll returned them"
 
 
 class UnreadableCallback(Exception):
@@ -62,6 +65,8 @@ def apply_callback(
             address.job_id, address.attempt, report.task_id, report.outcome, now=now
         )
         result = runtime.nudge_due(address.job_id, settlement)
+        if result is Result.UNPROVEN:
+            runtime.nudger.nudge(Step.POLL, [address.job_id])
     log.get().info(
         "callback_received",
         job=address.job_id,
@@ -94,14 +99,20 @@ def _must_confirm(runtime: Runtime, address: CallbackAddress, outcome: Outcome) 
     """
     capabilities = runtime.providers[address.provider].capabilities
     settings = runtime.settings.providers[address.provider]
-    inline = any(image.content is not None for image in outcome.images)
-    return settings.confirm_callbacks or capabilities.callback_is_hint or inline
+    hint = settings.confirm_callbacks or capabilities.callback_is_hint
+    return hint or _has_inline_images(outcome)
+
+
+def _has_inline_images(outcome: Outcome) -> bool:
+    return any(image.content is not None for image in outcome.images)
 
 
 def _observe(runtime: Runtime, address: CallbackAddress, report: TaskReport, now: int) -> Result:
     """Record a callback that does not settle: not terminal, or a poll must confirm it."""
     confirm = report.outcome is not None or report.thin_success is not None
     thin = report.thin_success
+    if report.outcome and _has_inline_images(report.outcome):
+        thin = JobError(ErrorCode.GENERATION_FAILED, NOT_CONFIRMED, retryable=True)
     grace = int(runtime.settings.callback_grace_seconds * 1000)
     result = runtime.ledger.observe(
         address.job_id,

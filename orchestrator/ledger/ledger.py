@@ -273,7 +273,8 @@ class Ledger:
         """Settle a job with an outcome from a verified callback or from the answer to a submit.
 
         Returns:
-            SETTLED, LATE, DUPLICATE, CONFLICT, SUPERSEDED, MISMATCH or MISSING.
+            SETTLED, LATE, DUPLICATE, CONFLICT, SUPERSEDED, MISMATCH, MISSING or UNPROVEN (a poll
+            must decide, because a callback contradicts an earlier success).
         """
         return self._settle_with(
             job_id, attempt, outcome, token="", task_id=task_id, by=by, now=now

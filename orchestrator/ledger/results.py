@@ -23,6 +23,7 @@ class Result(StrEnum):
     DUPLICATE = "duplicate"
     CONFLICT = "conflict"
     LATE = "late"
+    UNPROVEN = "unproven"
     SUPERSEDED = "superseded"
     MISMATCH = "mismatch"
     STALE = "stale"

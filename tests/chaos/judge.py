@@ -129,9 +129,9 @@ def _unconfirmed(seen: Evidence, order: Order, job: dict[str, Any]) -> Iterator[
     ]
     if can.callbacks and heard:
         yield Breach("unconfirmed", job["id"], "its callback had come")
-    # It dies with its worker, is sent again after the lease, and can be unlucky once more.
+    # It dies with its worker, is sent again after the lease, and can die with that worker, too.
     left = unix(job["deadline_at"]) - unix(job["attempts"][-1]["submitted_at"])
-    roomy = left > seen.lease + 5
+    roomy = left > 2 * seen.lease + 5
     if can.idempotency_seconds and len(doubts) < 2 and roomy:
         yield Breach("unconfirmed", job["id"], "it was not sent again under its key")
 
@@ -144,7 +144,7 @@ def _truth(seen: Evidence) -> Iterator[Breach]:
         ended = {task["id"]: task["status"] for task in tasks}
         won = [ended.get(attempt["task_id"]) for attempt in job["attempts"]]
         if job["status"] == "succeeded":
-            if "succeeded" not in won and not _misled(tasks):
+            if "succeeded" not in won and not _misled(job, tasks):
                 yield Breach("true", job["id"], f"its tasks: {ended}")
             if len(job["images"]) != order.images:
                 why = f"{len(job['images'])} images of {order.images}"
@@ -152,7 +152,7 @@ def _truth(seen: Evidence) -> Iterator[Breach]:
         elif job["status"] == "failed":
             code = job["error"]["code"] if job["error"] else None
             ours = code in (UNCONFIRMED, MAX_OVERDUE_MS)
-            excused = "failed" in won or _misled(tasks) or _never_shown(tasks)
+            excused = "failed" in won or _misled(job, tasks) or _never_shown(tasks)
             if not ours and not excused:
                 yield Breach("true", job["id"], f"failed with {job['error']}; its tasks: {ended}")
             early = job["settled_at"] < job["deadline_at"]
@@ -194,10 +194,14 @@ def _calls_with_result(task: Mapping[str, Any]) -> bool:
     return where == "query"
 
 
-def _misled(tasks: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether only a false callback was accepted, or a false one beside one without a result."""
+def _misled(job: Mapping[str, Any], tasks: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a false callback was accepted, and no true one before it.
+
+    The sandbox sends the false one after the true ones. A true one can still be applied later: it
+    was in the spool. Then its images are a late result.
+    """
     taken = {s["kind"] for t in tasks for s in t["callbacks"] if s["status"] == 200}
-    return "conflict" in taken and not (taken & TRUE and all(map(_calls_with_result, tasks)))
+    return "conflict" in taken and (not taken & TRUE or bool(job.get("late_images")))
 
 
 def _surroundings(seen: Evidence) -> Iterator[Breach]:

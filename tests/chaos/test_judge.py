@@ -170,16 +170,15 @@ def test_a_second_attempt_that_was_bought_is_no_breach(seen: Evidence) -> None:
     assert judge(seen) == []
 
 
-@pytest.mark.parametrize(("fault", "breaches"), [("both/3s", set()), ("query*1", {"true"})])
-def test_a_lie_beside_a_truth_without_a_result_cannot_be_told_from_it(
-    seen: Evidence, fault: str, breaches: set[str]
-) -> None:
+@pytest.mark.parametrize("late", [False, True])
+def test_a_lie_after_a_truth_must_not_be_believed(seen: Evidence, late: bool) -> None:
+    images = seen.jobs["job-0"]["images"] if late else []
     fail(seen, "content_policy")
+    seen.jobs["job-0"]["late_images"] = images
     seen.named("job-0", "settled")[0]["detail"]["status"] = "failed"
-    seen.tasks[0]["faults"] = {"thin_success": fault}
     seen.tasks[0]["callbacks"] = [sent("true", 200), sent("conflict", 200)]
     follow(seen)
-    assert broken(seen) == breaches
+    assert ("true" in broken(seen)) is not late
 
 
 def test_a_late_result_is_no_breach(seen: Evidence) -> None:

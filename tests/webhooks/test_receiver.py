@@ -171,6 +171,21 @@ def test_in_confirm_mode_a_callback_asks_for_a_poll_at_once_and_settles_nothing(
     assert receiver.harness.nudges.sent == [(Step.POLL, job_id)]
 
 
+@pytest.mark.parametrize("results", [[], ["data:image/png;base64,iVBORw0KGgo="]])
+def test_a_failure_after_a_success_without_links_asks_for_a_poll_and_settles_nothing(
+    receiver: Receiver, results: list[str]
+) -> None:
+    job_id = receiver.running("evolink")
+    receiver.deliver(job_id, {**SUCCESS["evolink"], "results": results}, "evolink")
+    receiver.harness.nudges.sent.clear()
+
+    answer = receiver.deliver(job_id, FAILURE["evolink"], "evolink")
+
+    assert answer.status_code == 200
+    assert receiver.job(job_id).status is Status.RUNNING
+    assert receiver.harness.nudges.sent == [(Step.POLL, job_id)]
+
+
 def test_in_confirm_mode_a_task_on_its_way_asks_for_nothing(open_receiver: Open) -> None:
     receiver = open_receiver(HIAPI_CONFIRM_CALLBACKS="1")
     job_id = receiver.running()

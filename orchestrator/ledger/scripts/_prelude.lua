@@ -99,6 +99,20 @@ local function holds_lease(lease, attempt)
     and (status == 'submitting' or status == 'unconfirmed')
 end
 
+-- Returns true if the provider reported a success whose result is still looked for.
+local function has_thin_success()
+  local pending = get('pending_failure')
+  return pending and cjson.decode(pending).kind == 'thin_success'
+end
+
+-- Record a callback that does not settle the job. The job is due now.
+local function poll_now(now, detail)
+  add_event(now, 'callback', detail)
+  set('updated', now)
+  release_lease()
+  reschedule(now)
+end
+
 -- The follow-ups of an outcome. While a follow-up is pending, the job is in its sorted set.
 -- The job has fields for its lease, its tries and its due time. Their names begin with its name.
 local FOLLOW_UPS = {'archive', 'notify'}
