@@ -15,6 +15,7 @@ from orchestrator import log
 from orchestrator.delivery.targets import refusals
 from orchestrator.jobs.model import FollowUp, FollowUpStatus, Job, JobRequest, Status, Step
 from orchestrator.jobs.schemas import JobRequestSchema
+from orchestrator.jobs.tenant import DEFAULT_TENANT, tenant_name
 from orchestrator.jobs.uploads import ImageFile, describe
 from orchestrator.jobs.validation import InvalidRequest, Violation, checked
 from orchestrator.ledger import Idempotency, Result, codec
@@ -23,8 +24,8 @@ from orchestrator.runtime import Runtime, default_runtime
 
 #: Checks the requests of all callers.
 REQUEST_SCHEMA = JobRequestSchema(PROVIDERS)
-#: The scope of requests that come as Celery messages. Their key is the id of the Celery task.
-CELERY_SCOPE = "celery"
+#: The scopes of idempotency keys. The key of a Celery message is the id of the Celery task.
+API_SCOPE, CELERY_SCOPE = "api", "celery"
 #: The longest idempotency key. Characters.
 MAX_KEY_CHARACTERS = 255
 
@@ -50,13 +51,17 @@ class EnqueueResult:
 
 
 def enqueue(
-    idempotency_key: str | None = None, image_file: Path | str | None = None, **request: Any
+    idempotency_key: str | None = None,
+    image_file: Path | str | None = None,
+    tenant: str = DEFAULT_TENANT,
+    **request: Any,
 ) -> Job:
     """Enqueue one job. The keyword arguments are the fields of `POST /v1/jobs`.
 
     Args:
         idempotency_key: the same key and request return the same job for 24 hours.
         image_file: path of a reference image, for providers that accept files.
+        tenant: the owner of the job.
         **request: provider, model, prompt and so on.
 
     Returns:
@@ -70,9 +75,10 @@ def enqueue(
         ConfigError: a setting is missing or wrong.
     """
     file = ImageFile.read(Path(image_file)) if image_file is not None else None
-    return create_job(
-        default_runtime(), request, scope="python", key=idempotency_key, file=file
-    ).job
+    result = create_job(
+        default_runtime(), request, scope="python", tenant=tenant, key=idempotency_key, file=file
+    )
+    return result.job
 
 
 def get(job_id: str) -> Job | None:
@@ -101,13 +107,13 @@ def cancel(job_id: str) -> Job | None:
     return runtime.ledger.get(job_id)
 
 
-def find_job(runtime: Runtime, scope: str, key: str) -> Job | None:
-    """Return the job of an idempotency key, or None when it is unknown or has expired.
+def find_job(runtime: Runtime, scope: str, key: str, tenant: str = DEFAULT_TENANT) -> Job | None:
+    """Return a tenant's job of an idempotency key, or None when it is unknown or has expired.
 
     Raises:
         LedgerUnavailable: Redis is away.
     """
-    known = runtime.ledger.find(Idempotency(scope, key))
+    known = runtime.ledger.find(Idempotency(_owner(scope, tenant), key))
     return runtime.ledger.get(known[0]) if known else None
 
 
@@ -125,6 +131,7 @@ def create_job(
     request: Mapping[str, Any],
     *,
     scope: str,
+    tenant: str = DEFAULT_TENANT,
     key: str | None = None,
     file: ImageFile | None = None,
 ) -> EnqueueResult:
@@ -133,14 +140,17 @@ def create_job(
     Args:
         runtime: of this process.
         request: as the caller sent it.
-        scope: the owner of the idempotency keys.
+        scope: the face through which the request came. Idempotency keys of two scopes, or of two
+            tenants, are different keys.
+        tenant: the owner of the job.
         key: the idempotency key, or None.
         file: a reference image, for providers that accept files.
 
     Raises:
         InvalidRequest, IdempotencyMismatch, IdempotencyGone, LedgerUnavailable: as for enqueue.
     """
-    idempotency = Idempotency(scope, _checked_key(key)) if key is not None else None
+    owner = _owner(scope, tenant_name(tenant))
+    idempotency = Idempotency(owner, _checked_key(key)) if key is not None else None
     try:
         job_request = _checked_request(runtime, request, file)
     except InvalidRequest:
@@ -156,6 +166,7 @@ def create_job(
         job_request,
         now=now,
         deadline_at=deadline_at,
+        tenant=tenant,
         idempotency=idempotency,
         upload=file.content if file else None,
     )
@@ -168,12 +179,24 @@ def create_job(
         if earlier:
             return EnqueueResult(earlier, replayed=True)
     runtime.nudger.nudge(Step.SUBMIT, [created.job_id])
-    log.get().info("job_created", job=created.job_id, provider=job_request.provider, caller=scope)
+    log.get().info("job_created", job=created.job_id, provider=job_request.provider, caller=owner)
     notification = FollowUp(FollowUpStatus.WAITING) if job_request.notifies else None
     job = Job(
-        created.job_id, Status.QUEUED, job_request, now, now, deadline_at, notification=notification
+        created.job_id,
+        Status.QUEUED,
+        job_request,
+        now,
+        now,
+        deadline_at,
+        tenant=tenant,
+        notification=notification,
     )
     return EnqueueResult(job, replayed=False)
+
+
+def _owner(scope: str, tenant: str) -> str:
+    """Return the owner of idempotency keys. No two tenants share one."""
+    return scope if tenant == DEFAULT_TENANT else f"{scope}:{tenant}"
 
 
 def _known_job(

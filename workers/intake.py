@@ -23,6 +23,7 @@ from orchestrator.enqueue import (
     IdempotencyMismatch,
     create_job,
 )
+from orchestrator.jobs.tenant import tenant_name
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable
@@ -72,7 +73,9 @@ def _create(
             raise InvalidRequest(
                 Violation("args", list(unnamed), "left out; use keyword arguments")
             )
-        create_job(runtime, request, scope=CELERY_SCOPE, key=message_id)
+        fields = {name: value for name, value in request.items() if name != "tenant"}
+        tenant = tenant_name(request.get("tenant"))
+        create_job(runtime, fields, scope=CELERY_SCOPE, tenant=tenant, key=message_id)
     except (InvalidRequest, IdempotencyMismatch, IdempotencyGone) as error:
         log.get().error("enqueue_refused", message=message_id, reason=str(error))
         body = dump({"id": message_id, "args": unnamed, "kwargs": request})

@@ -13,7 +13,7 @@ from marshmallow import Schema, fields
 from orchestrator.api import incoming
 from orchestrator.api.answers import answer, as_json, existing
 from orchestrator.api.auth import require_key
-from orchestrator.enqueue import CELERY_SCOPE, REQUEST_SCHEMA, create_job, find_job
+from orchestrator.enqueue import API_SCOPE, CELERY_SCOPE, REQUEST_SCHEMA, create_job, find_job
 from orchestrator.jobs.model import Status
 from orchestrator.jobs.schemas import EventSchema, JobSchema, event_view, job_view
 from orchestrator.runtime import Runtime
@@ -89,7 +89,7 @@ def _create(runtime: Runtime) -> Route:
             body, file = incoming.form(runtime)
         else:
             body, file = incoming.body(), None
-        result = create_job(runtime, body, scope=f"api:{g.caller}", key=key, file=file)
+        result = create_job(runtime, body, scope=API_SCOPE, tenant=g.caller, key=key, file=file)
         if result.replayed:
             return answer(runtime, result.job, 200, {"Idempotent-Replay": "true"})
         return answer(runtime, result.job, 202, {"Location": f"/v1/jobs/{result.job.id}"})
@@ -153,8 +153,8 @@ def _list(runtime: Runtime) -> Route:
 
 def _of_key(runtime: Runtime, key: str) -> list[dict[str, Any]]:
     """Return the caller's job of an idempotency key, and the job of the Celery task of that id."""
-    scopes = (f"api:{g.caller}", CELERY_SCOPE)
-    jobs = [job for scope in scopes if (job := find_job(runtime, scope, key))]
+    scopes = (API_SCOPE, CELERY_SCOPE)
+    jobs = [job for scope in scopes if (job := find_job(runtime, scope, key, g.caller))]
     return [job_view(job, runtime.settings.public_url) for job in jobs]
 
 

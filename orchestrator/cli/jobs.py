@@ -12,6 +12,7 @@ from orchestrator.cli.output import as_json, console, print_json, status
 from orchestrator.enqueue import CELERY_SCOPE, cancel_job, create_job, find_job
 from orchestrator.jobs.model import Job, Status
 from orchestrator.jobs.schemas import event_view, job_view, rfc3339
+from orchestrator.jobs.tenant import DEFAULT_TENANT, tenant_name
 from orchestrator.jobs.uploads import ImageFile
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import NotJson, parse
@@ -79,6 +80,7 @@ class JsonObject(click.ParamType[dict[str, Any]]):
 @click.option("--notify-task", help="The name of a Celery task that gets the outcome.")
 @click.option("--notify-queue", help="The Celery queue of --notify-task.  [default: celery]")
 @click.option("--notify-stream", help="A Redis stream that gets the outcome.")
+@click.option("--tenant", default=DEFAULT_TENANT, show_default=True, help="The owner of the job.")
 @click.option(
     "--idempotency-key", help="The same key and request return the same job for 24 hours."
 )
@@ -86,6 +88,7 @@ class JsonObject(click.ParamType[dict[str, Any]]):
 @as_json
 def enqueue(
     *,
+    tenant: str,
     idempotency_key: str | None,
     wait: bool,
     json_: bool,
@@ -112,7 +115,7 @@ def enqueue(
     if request is not None:
         wanted["request"] = _native(request)
     file = ImageFile.read(Path(image_file)) if image_file else None
-    result = create_job(runtime, wanted, scope="cli", key=idempotency_key, file=file)
+    result = create_job(runtime, wanted, scope="cli", tenant=tenant, key=idempotency_key, file=file)
     if wait:
         # At once, so that the id is known if the wait is interrupted.
         click.echo(result.job.id, err=json_)
@@ -127,11 +130,15 @@ def enqueue(
 @click.command()
 @click.argument("job_id", required=False)
 @click.option("--celery-id", help="Instead of JOB_ID: the id of the Celery task that enqueued it.")
+@click.option("--tenant", default=DEFAULT_TENANT, help="With --celery-id: the owner of the job.")
 @as_json
-def get(job_id: str | None, celery_id: str | None, json_: bool) -> None:
+def get(job_id: str | None, celery_id: str | None, tenant: str, json_: bool) -> None:
     """Show a job and its timeline. Exit status 0 only if there is such a job."""
     runtime = default_runtime()
-    job = _of_celery_task(runtime, celery_id) if celery_id else existing(runtime, _required(job_id))
+    if celery_id:
+        job = _of_celery_task(runtime, celery_id, tenant_name(tenant))
+    else:
+        job = existing(runtime, _required(job_id))
     if json_:
         events = [event_view(event) for event in runtime.ledger.events(job.id)]
         print_json({**job_view(job, runtime.settings.public_url), "events": events})
@@ -191,8 +198,8 @@ def _required(job_id: str | None) -> str:
     return job_id
 
 
-def _of_celery_task(runtime: Runtime, celery_id: str) -> Job:
-    job = find_job(runtime, CELERY_SCOPE, celery_id)
+def _of_celery_task(runtime: Runtime, celery_id: str, tenant: str) -> Job:
+    job = find_job(runtime, CELERY_SCOPE, celery_id, tenant)
     if job is None:
         raise click.ClickException(f"no job came from the Celery task {celery_id!r}")
     return job

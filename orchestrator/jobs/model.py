@@ -11,6 +11,8 @@ from enum import StrEnum
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
+from orchestrator.jobs.tenant import DEFAULT_TENANT
+
 Metadata = Mapping[str, Any]
 #: Assumed lifetime of a link without an expiry time: the shortest lifetime that a provider
 #: documents (EvoLink: 24 hours). ms.
@@ -329,6 +331,8 @@ class Job:
     created_at: int
     updated_at: int
     deadline_at: int
+    #: The owner of the job. It never changes.
+    tenant: str = DEFAULT_TENANT
     attempts: tuple[Attempt, ...] = ()
     #: Consecutive tries without news in this status. They set the back-off.
     tries: int = 0

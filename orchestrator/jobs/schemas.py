@@ -256,6 +256,7 @@ class JobSchema(Schema):
 
     id = fields.String()
     status = fields.String()
+    tenant = fields.String(metadata={"description": "The owner of the job."})
     provider = fields.String()
     model = fields.String()
     request = fields.Dict()
@@ -300,6 +301,7 @@ def job_view(job: Job, base_url: str | None) -> dict[str, Any]:
     return {
         "id": job.id,
         "status": job.status.value,
+        "tenant": job.tenant,
         "provider": request.provider,
         "model": request.model,
         "request": _request_view(request),

@@ -27,6 +27,7 @@ from orchestrator.jobs.model import (
     Step,
     Upload,
 )
+from orchestrator.jobs.tenant import DEFAULT_TENANT
 
 
 def dumps(value: Any) -> str:
@@ -57,6 +58,7 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
         id=job_id,
         status=Status(fields["status"]),
         request=_request(orjson.loads(fields["request"])),
+        tenant=fields.get("tenant", DEFAULT_TENANT),
         created_at=int(fields["created"]),
         updated_at=int(fields["updated"]),
         deadline_at=int(fields["deadline"]),

@@ -28,17 +28,17 @@ are its shard. A test compares this table with a live server.
 | `{orch:0}:sweep` | hash | `at` (ms) and `host` of the last finished sweep | never |
 | `{orch:0}:shards` | string | the number of shards of the installation | never |
 
-Fields of a job: `status`, `request` (JSON), `provider`, `created`, `updated`, `deadline` (ms),
-`attempt` (the number of the current attempt), `sent.<n>` (ms) and `task.<n>` (provider task id) for
-each attempt, `tries`, `resubmitted` (the attempt that was submitted again), `lease` (the token of
-the holder), `omitted` (events over the limit), `pending_failure` (JSON: a failure that needs more
-evidence), `refusal` (JSON: why its provider took no attempt). A terminal job also has `images`,
-`error`, `cost` (JSON), `settled` (ms), `by`, `winner` (the attempt that settled it). A late result
-adds `late_images` (JSON), `late.<n>` (ms, its attempt) and `late.notify` (owed or due). Each
-follow-up has a status, its start, its tries, the last and the next try (ms), the last error and the
-token of the holder: `archive`, `archive.since`, `archive.tries`, `archive.tried`, `archive.next`,
-`archive.error`, `archive.lease`; and `notify`, `notify.since`, `notify.tries`, `notify.tried`,
-`notify.next`, `notify.error`, `notify.lease`.
+Fields of a job: `status`, `request` (JSON), `provider`, `tenant`, `created`, `updated`, `deadline`
+(ms), `attempt` (the number of the current attempt), `sent.<n>` (ms) and `task.<n>` (provider task
+id) for each attempt, `tries`, `resubmitted` (the attempt that was submitted again), `lease` (the
+token of the holder), `omitted` (events over the limit), `pending_failure` (JSON: a failure that
+needs more evidence), `refusal` (JSON: why its provider took no attempt). A terminal job also has
+`images`, `error`, `cost` (JSON), `settled` (ms), `by`, `winner` (the attempt that settled it). A
+late result adds `late_images` (JSON), `late.<n>` (ms, its attempt) and `late.notify` (owed or due).
+Each follow-up has a status, its start, its tries, the last and the next try (ms), the last error
+and the token of the holder: `archive`, `archive.since`, `archive.tries`, `archive.tried`,
+`archive.next`, `archive.error`, `archive.lease`; and `notify`, `notify.since`, `notify.tries`,
+`notify.tried`, `notify.next`, `notify.error`, `notify.lease`.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from orchestrator.jobs.model import (
     Status,
     Step,
 )
+from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.ledger import codec, keys
 from orchestrator.ledger.circuit_breaker import CircuitBreaker
 from orchestrator.ledger.connection import ANSWER_TIMEOUT, Clients, connect, listener
@@ -95,6 +96,7 @@ class Ledger:
         *,
         now: int,
         deadline_at: int,
+        tenant: str = DEFAULT_TENANT,
         idempotency: Idempotency | None = None,
         upload: bytes | None = None,
     ) -> Created:
@@ -111,7 +113,7 @@ class Ledger:
         lifetime = self._idempotency_ms if digest else ""
         stored = codec.dumps(request.stored())
         args: list[str | int] = [now, stored, deadline_at, codec.fingerprint(request), lifetime]
-        args += ["1" if request.notifies else "", request.provider]
+        args += ["1" if request.notifies else "", request.provider, tenant]
         with self._redis() as client:
             if upload is not None:  # before the job, so that no job lacks its file
                 client.set(keys.upload(job_id), upload, px=deadline_at - now + UPLOAD_MARGIN_MS)

@@ -46,7 +46,7 @@ def retry(runtime: Runtime, job: Job, *, caller: str, accept_risk: bool = False)
         raise NotRetryable("its file was not kept; enqueue it again with the file")
     if may_be_paid(job) and not accept_risk:
         raise MayBePaid("its request may have been charged, so a retry may pay twice")
-    result = create_job(runtime, _body(job), scope="retry", key=job.id)
+    result = create_job(runtime, _body(job), scope="retry", tenant=job.tenant, key=job.id)
     log.get().info("job_retried", job=result.job.id, of=job.id, caller=caller)
     return result
 

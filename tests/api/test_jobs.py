@@ -16,7 +16,7 @@ from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, Settled
 from orchestrator.ledger import Ledger, keys
 from orchestrator.steps.submit import submit
 from tests.api.conftest import KEY, NATIVE, UNIFIED, Api, Open
-from tests.support.fakes import Answer, Harness, answer
+from tests.support.fakes import TENANT, Answer, Harness, answer
 from webhooks.app import create_app
 
 ACCEPTED = answer(200, {"data": {"taskId": "task-1"}, "id": "task-1"})
@@ -42,6 +42,7 @@ def test_a_unified_request_is_202_with_the_job_and_its_place(api: Api) -> None:
     assert told.json == {
         "id": told.json["id"],
         "status": "queued",
+        "tenant": TENANT,
         "provider": "hiapi",
         "model": "Nano-Banana-2",
         "request": {"prompt": "A red cube"},
@@ -183,7 +184,9 @@ def test_a_key_whose_job_has_expired_is_410_and_makes_no_second_job(api: Api) ->
 def test_a_job_is_found_by_its_key_or_its_celery_task(api: Api) -> None:
     first = api.create(UNIFIED, key="order-1")
     assert first.json is not None
-    message = create_job(api.harness.runtime, UNIFIED, scope=CELERY_SCOPE, key="task-7").job
+    message = create_job(
+        api.harness.runtime, UNIFIED, scope=CELERY_SCOPE, tenant=TENANT, key="task-7"
+    ).job
 
     found = {
         key: [job["id"] for job in (api.get(f"/v1/jobs?idempotency_key={key}").json or {})["jobs"]]

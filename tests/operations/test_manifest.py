@@ -19,7 +19,16 @@ from orchestrator.steps.poll import poll
 from orchestrator.steps.submit import submit
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import LINK_LIFETIME_MS, Gallery, archived, picture
-from tests.support.fakes import API_KEY, NOON, PUBLIC_URL, SECRET_KEY, Answer, Harness, answer
+from tests.support.fakes import (
+    API_KEY,
+    NOON,
+    PUBLIC_URL,
+    SECRET_KEY,
+    TENANT,
+    Answer,
+    Harness,
+    answer,
+)
 
 
 @pytest.fixture
@@ -86,6 +95,7 @@ def test_a_manifest_has_every_fact_of_its_job(harness: Harness) -> None:
         "manifest": VERSION,
         "id": job_id,
         "status": "succeeded",
+        "tenant": TENANT,
         "provider": "evolink",
         "model": "nano-banana-2-lite",
         "request": {"prompt": "A red cube", "aspect_ratio": "16:9"},

@@ -29,6 +29,8 @@ from tests.support.providers import EXAMPLE_REQUESTS
 #: A day in 2026, in ms.
 NOON = 1_796_000_000_000
 SECRET_KEY = "k" * 32
+#: The tenant of the API key of the tests, and of the jobs of `Harness.enqueue`.
+TENANT = "tests"
 API_KEY = "sk-provider-key-that-must-not-leak"
 PUBLIC_URL = "https://hooks.example.com"
 
@@ -175,7 +177,7 @@ class Harness:
     def enqueue(self, provider: str = "hiapi", **fields: Any) -> str:
         """Create a job and return its id."""
         return create_job(
-            self.runtime, {**EXAMPLE_REQUESTS[provider], **fields}, scope="test"
+            self.runtime, {**EXAMPLE_REQUESTS[provider], **fields}, scope="test", tenant=TENANT
         ).job.id
 
     def job(self, job_id: str) -> Job:
@@ -207,7 +209,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, url: str, **changes: str | None
     variables: dict[str, str | None] = {
         "ORCHESTRATOR_PUBLIC_URL": PUBLIC_URL,
         "ORCHESTRATOR_SECRET_KEY": SECRET_KEY,
-        "ORCHESTRATOR_API_KEYS": "tests:api-key-of-the-tests",
+        "ORCHESTRATOR_API_KEYS": f"{TENANT}:api-key-of-the-tests",
         "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": "2",
         "ORCHESTRATOR_READ_TIMEOUT_SECONDS": "2",
         **{f"{name.upper()}_API_KEY": API_KEY for name in BUILT_IN},

@@ -2,12 +2,12 @@
 -- KEYS: 1 job, 2 events, 3 agenda, 4 idempotency (the job key again if the request has no key)
 -- ARGV: 1 now ms, 2 request JSON, 3 deadline ms, 4 fingerprint,
 --       5 lifetime of the idempotency key ms ('' no key), 6 '1' if the request asks for a notification,
---       7 provider
+--       7 provider, 8 tenant
 -- Returns: created | replayed, job id | mismatch, job id
 --   | gone, job id (the job of the key has expired; a new job could be a second payment)
 -- A repeated call with the same job id changes nothing and returns created.
 local now, request, deadline, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local lifetime, notifies, provider = ARGV[5], ARGV[6], ARGV[7]
+local lifetime, notifies, provider, tenant = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 
 if redis.call('EXISTS', key.job) == 1 then
   return {'created'}
@@ -22,8 +22,8 @@ if lifetime ~= '' then
   end
   redis.call('SET', KEYS[4], job_id .. ' ' .. fingerprint, 'PX', lifetime)
 end
-set('status', 'queued', 'request', request, 'provider', provider, 'attempt', 0,
-  'created', now, 'updated', now, 'deadline', deadline)
+set('status', 'queued', 'request', request, 'provider', provider, 'tenant', tenant,
+  'attempt', 0, 'created', now, 'updated', now, 'deadline', deadline)
 if notifies == '1' then
   set('notify', 'waiting')
 end
