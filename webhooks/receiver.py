@@ -1,18 +1,21 @@
 """The callback receiver: verify, deduplicate, answer. The cheapest check comes first.
 
-1. Size: 413.
-2. Token: 404, so that an outsider learns nothing. Redis is not used.
-3. Read the body: 400 if it is cut off.
-4. The provider's signature over the raw body, if a secret is set: 401.
-5. JSON and shape: 400. The ledger's rejected stream keeps the body.
-6. One script in the ledger: 200, or 409 for another task id. While Redis is away: 503, or 200 when
+1. Token: 404, so that an outsider learns nothing. Redis is not used, and the body is not read.
+2. Read the body: 413 if it has more than MAX_LONG_BYTES, 400 if it is cut off. A body of more than
+   MAX_BODY_BYTES is read in parts and shortened. It has images inside, and a poll gets them.
+3. The provider's signature over the raw body, if a secret is set: 401.
+4. JSON and shape: 400. The ledger's rejected stream keeps the body.
+5. One script in the ledger: 200, or 409 for another task id. While Redis is away: 503, or 200 when
    the callback is in the spool.
 
-Nothing slow runs here: no outbound HTTP, no image work, one round trip to Redis. docs/callbacks.md
-lists every answer.
+A callback with a valid token whose body was not read to its end makes a poll due at once. Nothing
+slow runs here: no outbound HTTP, no image work, one round trip to Redis. docs/callbacks.md lists
+every answer.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 from flask import Blueprint, Response, request
 
@@ -25,15 +28,19 @@ from orchestrator.callbacks.apply import (
     read_callback,
 )
 from orchestrator.callbacks.drain import SpoolDrainer
+from orchestrator.callbacks.long_body import ShortenedBody
 from orchestrator.callbacks.spool import Entry, SpoolError
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable, Result
-from orchestrator.providers.responses import TaskReport
 from orchestrator.runtime import Runtime
 from orchestrator.security.signatures import BadSignature
 
-#: The largest accepted callback. Real ones have a few kilobytes. Bytes.
+#: The largest callback that is kept. Those with links have a few kilobytes. Bytes.
 MAX_BODY_BYTES = 256 * 1024
+#: The largest callback that is read. Those with images inside have some megabytes. Bytes.
+MAX_LONG_BYTES = 64 * 1024 * 1024
+#: The size of the parts in which a body is read. Bytes.
+_PART_BYTES = 64 * 1024
 
 #: A provider takes any 2xx as "delivered" and repeats the callback after any other status.
 STATUS_OF = {
@@ -43,9 +50,13 @@ STATUS_OF = {
     Result.LATE: 200,
     Result.SUPERSEDED: 200,
     Result.RUNNING: 200,
+    Result.RECORDED: 200,
+    Result.UNPROVEN: 200,
     Result.MISMATCH: 409,
     Result.MISSING: 404,
 }
+#: The result when the callback is in the spool.
+SPOOLED = "spooled"
 
 
 class _Refused(Exception):
@@ -55,6 +66,18 @@ class _Refused(Exception):
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
+
+
+class _Unread(_Refused):
+    """The token is valid, but the body was not read to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """A body as it came, or its shortened form."""
+
+    content: bytes
+    shortened: bool = False
 
 
 def blueprint(runtime: Runtime, drainer: SpoolDrainer | None) -> Blueprint:
@@ -69,16 +92,8 @@ def blueprint(runtime: Runtime, drainer: SpoolDrainer | None) -> Blueprint:
     def receive(provider: str, reference: str, token: str) -> Response:
         """Receive one callback."""
         try:
-            address, body = _verify(runtime, provider, reference, token)
-            now = runtime.clock()
-            report = _read(runtime, address, body, now)
-            try:
-                result = apply_callback(runtime, address, report, now)
-            except LedgerUnavailable as error:
-                if drainer is None:
-                    raise
-                _keep(drainer, address, body, now, str(error))
-                return _answer(200, "spooled")
+            address = _verified(runtime, provider, reference, token)
+            result = _receive(runtime, drainer, address)
         except _Refused as error:
             refused.warning(str(error.status), provider=provider[:40], reason=error.reason)
             return _answer(error.status, error.reason)
@@ -88,53 +103,98 @@ def blueprint(runtime: Runtime, drainer: SpoolDrainer | None) -> Blueprint:
         except LedgerUnavailable as error:
             unstored.warning("503", provider=provider, reason=str(error))
             return _answer(503, "the ledger is away; deliver the callback again")
-        return _answer(STATUS_OF[result], result)
+        return _answer(200 if result == SPOOLED else STATUS_OF[Result(result)], result)
 
     return callbacks
 
 
-def _verify(
-    runtime: Runtime, provider: str, reference: str, token: str
-) -> tuple[CallbackAddress, bytes]:
-    request.max_content_length = MAX_BODY_BYTES
-    length = request.content_length
-    if length is not None and length > MAX_BODY_BYTES:
-        raise _Refused(413, f"larger than {MAX_BODY_BYTES} bytes")
+def _verified(runtime: Runtime, provider: str, reference: str, token: str) -> CallbackAddress:
     address = verified_address(runtime.settings, provider, reference, token)
     if address is None or provider not in runtime.providers:
         raise _Refused(404, "not found")
-    settings = runtime.settings.providers.get(provider)
-    if settings is None:
+    if provider not in runtime.settings.providers:
         raise _Refused(503, "this provider is switched off")
-    body = request.get_data(cache=False)
-    if length is None and len(body) >= MAX_BODY_BYTES:  # chunked, and cut off
-        raise _Refused(413, f"larger than {MAX_BODY_BYTES} bytes")
-    if length is not None and len(body) < length:
-        raise _Refused(400, f"cut off after {len(body)} of {length} bytes")
-    if settings.webhook_secrets:
-        adapter, now = runtime.providers[provider], runtime.clock()
-        try:
-            headers = {name.lower(): value for name, value in request.headers}
-            adapter.verify_callback(headers, body, settings.webhook_secrets, now)
-        except BadSignature as error:
-            raise _Refused(401, str(error)) from None
-    return address, body
+    return address
 
 
-def _read(runtime: Runtime, address: CallbackAddress, body: bytes, now: int) -> TaskReport:
-    """Read a verified callback. A body that cannot be read still makes a poll due."""
+def _receive(runtime: Runtime, drainer: SpoolDrainer | None, address: CallbackAddress) -> str:
+    """Apply a callback with a valid token. Return the result for the answer."""
     try:
-        return read_callback(runtime, address, body, now)
+        body = _read_body()
+    except _Unread:
+        note_unreadable(runtime, address, runtime.clock())
+        raise
+    signed = bool(runtime.settings.providers[address.provider].webhook_secrets)
+    now = runtime.clock()
+    if signed and body.shortened:  # the signature is over all bytes, and they are gone
+        return _poll(runtime, address, now)
+    if signed:
+        _check_signature(runtime, address, body.content, now)
+    try:
+        report = read_callback(runtime, address, body.content, now)
     except UnreadableCallback:
+        if body.shortened:
+            return _poll(runtime, address, now)
         note_unreadable(runtime, address, now)
         raise
+    try:
+        return apply_callback(runtime, address, report, now, complete=not body.shortened)
+    except LedgerUnavailable as error:
+        if drainer is None:
+            raise
+        _keep(drainer, address, body, now, str(error))
+        return SPOOLED
+
+
+def _poll(runtime: Runtime, address: CallbackAddress, now: int) -> str:
+    """Poll the job of a long callback whose task is not known from it."""
+    result = note_unreadable(runtime, address, now)
+    place = {"job": address.job_id, "provider": address.provider, "attempt": address.attempt}
+    log.get().info("callback_too_large", result=result, **place)
+    return result
+
+
+def _read_body() -> _Body:
+    """Read the body in parts. A long one is shortened while it is read.
+
+    Raises:
+        _Unread: it is cut off, or has more than MAX_LONG_BYTES.
+    """
+    request.max_content_length = MAX_LONG_BYTES + _PART_BYTES
+    length, received = request.content_length, 0
+    if length is not None and length > MAX_LONG_BYTES:
+        raise _Unread(413, f"larger than {MAX_LONG_BYTES} bytes")
+    parts, shortened = list[bytes](), ShortenedBody()
+    while part := request.stream.read(_PART_BYTES):
+        received += len(part)
+        parts.append(part)
+        if received > MAX_LONG_BYTES:
+            raise _Unread(413, f"larger than {MAX_LONG_BYTES} bytes")
+        if received > MAX_BODY_BYTES:
+            shortened.feed(b"".join(parts))
+            parts.clear()
+    if length is not None and received < length:
+        raise _Unread(400, f"cut off after {received} of {length} bytes")
+    if received > MAX_BODY_BYTES:
+        return _Body(shortened.body(), shortened=True)
+    return _Body(b"".join(parts))
+
+
+def _check_signature(runtime: Runtime, address: CallbackAddress, body: bytes, now: int) -> None:
+    secrets = runtime.settings.providers[address.provider].webhook_secrets
+    headers = {name.lower(): value for name, value in request.headers}
+    try:
+        runtime.providers[address.provider].verify_callback(headers, body, secrets, now)
+    except BadSignature as error:
+        raise _Refused(401, str(error)) from None
 
 
 def _keep(
-    drainer: SpoolDrainer, address: CallbackAddress, body: bytes, now: int, reason: str
+    drainer: SpoolDrainer, address: CallbackAddress, body: _Body, now: int, reason: str
 ) -> None:
+    place = (address.provider, address.job_id, address.attempt)
     try:
-        drainer.keep(Entry(address.provider, address.job_id, address.attempt, now, body))
+        drainer.keep(Entry(*place, now, body.content, shortened=body.shortened))
     except SpoolError as error:
         raise LedgerUnavailable(f"{reason}; the spool: {error}") from error
     log.get().info(

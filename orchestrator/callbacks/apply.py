@@ -51,14 +51,30 @@ def read_callback(
 
 
 def apply_callback(
-    runtime: Runtime, address: CallbackAddress, report: TaskReport, now: int, **context: object
+    runtime: Runtime,
+    address: CallbackAddress,
+    report: TaskReport,
+    now: int,
+    *,
+    complete: bool = True,
+    **context: object,
 ) -> Result:
-    """Apply a callback to its job in one round trip. `context` is added to the log line.
+    """Apply a callback to its job in one round trip.
+
+    Args:
+        runtime: of this process.
+        address: the attempt of the callback.
+        report: what the callback says.
+        now: ms.
+        complete: whether the report is of the whole body. Otherwise a poll must confirm it.
+        context: is added to the log line.
 
     Raises:
         LedgerUnavailable: nothing was recorded.
     """
-    if report.outcome is None or _must_confirm(runtime, address, report.outcome):
+    if not complete:
+        result = _observe_shortened(runtime, address, report.task_id, now)
+    elif report.outcome is None or _must_confirm(runtime, address, report.outcome):
         result = _observe(runtime, address, report, now)
     else:
         settlement = runtime.ledger.settle_attempt(
@@ -79,17 +95,25 @@ def apply_callback(
     return result
 
 
-def note_unreadable(runtime: Runtime, address: CallbackAddress, now: int) -> None:
+def note_unreadable(runtime: Runtime, address: CallbackAddress, now: int) -> Result:
     """Poll the job of a verified callback at once, because its body could not be read.
 
     Raises:
         LedgerUnavailable: nothing was recorded.
     """
+    return _observe_shortened(runtime, address, "", now)
+
+
+def _observe_shortened(
+    runtime: Runtime, address: CallbackAddress, task_id: str, now: int
+) -> Result:
+    """Poll a job at once. The task id is empty if the body did not tell it."""
     result = runtime.ledger.observe(
-        address.job_id, address.attempt, "", now=now, due_at=now, fallback=now
+        address.job_id, address.attempt, task_id, now=now, due_at=now, fallback=now
     )
     if result is Result.RUNNING:
         runtime.nudger.nudge(Step.POLL, [address.job_id])
+    return result
 
 
 def _must_confirm(runtime: Runtime, address: CallbackAddress, outcome: Outcome) -> bool:

@@ -152,7 +152,14 @@ class SpoolDrainer:
             return
         now = self._runtime.clock()
         waited = round(max(now - entry.received, 0) / 1000, 3)
-        apply_callback(self._runtime, address, report, now, spooled_seconds=waited)
+        apply_callback(
+            self._runtime,
+            address,
+            report,
+            now,
+            complete=not entry.shortened,
+            spooled_seconds=waited,
+        )
 
     def _log(self, event: str, *, reason: str, **context: str) -> None:
         """Log an event, at most once a minute, because it repeats with every round."""

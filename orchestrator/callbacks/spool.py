@@ -63,6 +63,8 @@ class Entry:
     body: bytes
     #: The HTTP status of the answer to a submission. None: a callback.
     answer_status: int | None = None
+    #: Long strings were left out of the body. A poll must confirm what it says.
+    shortened: bool = False
 
     def stored(self) -> bytes:
         """Return the entry as bytes: one line of JSON, then the raw body."""
@@ -74,6 +76,7 @@ class Entry:
             "received": self.received,
             "bytes": len(self.body),
             "answer": self.answer_status,
+            "shortened": self.shortened,
         }
         return dump(header) + b"\n" + self.body
 
@@ -93,7 +96,7 @@ class Entry:
             raise BadEntry("the first line is not a spool header")
         names = ("provider", "job", "attempt", "received")
         values: list[Any] = [header.get(name) for name in names]
-        entry = cls(*values, body, header.get("answer"))  # type: ignore[call-arg]
+        entry = cls(*values, body, header.get("answer"), header.get("shortened") is True)  # type: ignore[call-arg]
         numbers = (entry.attempt, entry.received, entry.answer_status or 1)
         if not all(type(number) is int and number > 0 for number in numbers):
             raise BadEntry("attempt or time is not a number")

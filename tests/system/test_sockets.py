@@ -137,6 +137,16 @@ def test_chunks_without_end_are_answered_before_it(rack: Rack, change: str, expe
     assert requests.get(f"{rack.stack.web_url}/healthz", timeout=60).status_code == 200
 
 
+def test_a_callback_with_an_image_inside_takes_little_memory(rack: Rack) -> None:
+    job_id, before = rack.running(), rack.memory()
+    body = DONE[:-1] + b',"image":"' + b"x" * (60 * 1024 * 1024) + b'"}'
+    for _ in range(2):
+        answer = requests.post(f"{rack.stack.web_url}{rack.path(job_id)}", body, timeout=120)
+        assert (answer.status_code, answer.json()) == (200, {"result": "running"})
+
+    assert rack.memory() < before + GROWTH
+
+
 def _rest(one: socket.socket) -> bytes:
     try:
         return one.recv(4096)
@@ -148,7 +158,7 @@ def test_a_thousand_huge_bodies_take_no_memory(rack: Rack) -> None:
     before = rack.memory()
     huge = b"x" * (MAX_BODY_BYTES // 4)
     for _ in range(250):
-        with connection(rack.port, head(rack.path(), "Content-Length: 9999999")) as one:
+        with connection(rack.port, head(rack.path(), "Content-Length: 99999999")) as one:
             with suppress(OSError):
                 one.sendall(huge)
             assert status(_rest(one)) in {413, 0}

@@ -162,7 +162,7 @@ def test_only_what_is_verified_is_spooled(open_scene: Open) -> None:
             receiver.send(path, b" " * 300_000).status_code,
         ]
 
-    assert statuses == [404, 401, 503, 413]
+    assert statuses == [404, 401, 503, 503]
     assert not scene.spool.folder.exists()
 
 
