@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.jsonio import MAX_LENIENT_DEPTH, NotJson, dump, parse, parse_lenient
+from tests.support.strategies import TEXT
 
 #: What other parsers accept -> its meaning.
 ODD: dict[str, tuple[bytes, Any]] = {
@@ -72,9 +73,9 @@ def test_the_nesting_is_bounded(opened: bytes, closed: bytes) -> None:
 
 
 _JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text()
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | TEXT
     | st.floats(allow_nan=False, allow_infinity=False),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner),
     max_leaves=8,
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ from werkzeug.test import TestResponse
 
 from orchestrator.ledger import Ledger
 from tests.support.fakes import Harness, unavailable_ledger
-from webhooks.app import create_app
+from tests.support.web import WebApp
 
 KEY = "api-key-of-the-tests"
 
@@ -20,7 +20,7 @@ class Api:
     """The API as a caller with a key sees it."""
 
     harness: Harness
-    app: Flask
+    app: WebApp | Flask
     headers: dict[str, str] = field(default_factory=lambda: {"Authorization": f"Bearer {KEY}"})
 
     def get(self, path: str, **options: Any) -> TestResponse:
@@ -57,7 +57,7 @@ Open = Callable[..., Api]
 def open_api(start: Callable[..., Harness]) -> Open:
     def begin(**variables: str | None) -> Api:
         harness = start(**variables)
-        return Api(harness, create_app(harness.runtime))
+        return Api(harness, WebApp(harness.runtime))
 
     return begin
 

@@ -12,7 +12,7 @@ from orchestrator.steps.submit import submit
 from tests.api.conftest import Api
 from tests.support import job_states
 from tests.support.fakes import Harness
-from webhooks.app import create_app
+from tests.support.web import WebApp
 
 
 def test_a_queued_job_is_cancelled_and_shown(api: Api) -> None:
@@ -112,7 +112,7 @@ def test_a_body_is_of_no_matter(api: Api) -> None:
 
 
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
-    client = Api(harness := api.harness.on(away), create_app(harness.runtime))
+    client = Api(harness := api.harness.on(away), WebApp(harness.runtime))
 
     told = client.post("/v1/jobs/job_" + "0" * 28 + "/cancel")
 

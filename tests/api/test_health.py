@@ -7,13 +7,13 @@ import pytest
 from orchestrator.steps.reconcile import reconcile
 from tests.api.conftest import Api
 from tests.api.test_errors import away
-from webhooks.app import create_app
+from tests.support.web import WebApp
 
 
 def test_a_process_that_answers_is_alive_without_a_key_or_redis(api: Api) -> None:
     harness = api.harness.on(away())
 
-    told = create_app(harness.runtime).test_client().get("/healthz")
+    told = WebApp(harness.runtime).test_client().get("/healthz")
 
     assert (told.status_code, told.json) == (200, {"status": "ok"})
 
@@ -52,7 +52,7 @@ def test_it_is_not_ready_once_the_last_sweep_is_stale(api: Api) -> None:
 def test_it_is_not_ready_while_redis_is_away(api: Api) -> None:
     harness = api.harness.on(away())
 
-    told = create_app(harness.runtime).test_client().get("/readyz")
+    told = WebApp(harness.runtime).test_client().get("/readyz")
 
     assert told.status_code == 503
     assert told.json == {"status": "not ready", "ledger": "away", "sweep": "unknown"}

@@ -30,7 +30,7 @@ from tests.storage.servers import KEY, SECRET, moto
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, LinkAnswer, archived, ended, picture
 from tests.support.fakes import Answer, Harness, ReceivedRequest
-from webhooks.app import create_app
+from tests.support.web import WebApp
 
 SIZE = len(picture())
 SVG = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
@@ -39,7 +39,7 @@ SVG = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
 @pytest.fixture
 def api(start: Callable[..., Harness], tmp_path: Path) -> Api:
     harness = archive_kit.harness(start, tmp_path)
-    return Api(harness, create_app(harness.runtime))
+    return Api(harness, WebApp(harness.runtime))
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_link_that_gives_no_image_is_a_503(
     start: Callable[..., Harness], tmp_path: Path, page: LinkAnswer, reason: str
 ) -> None:
     harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_MAX_IMAGE_BYTES="4000000")
-    api = Api(harness, create_app(harness.runtime))
+    api = Api(harness, WebApp(harness.runtime))
     told = get(api, Gallery(harness).job(page))
 
     assert (told.status_code, told.mimetype) == (503, "application/problem+json")
@@ -449,7 +449,7 @@ def test_while_the_storage_is_away_callers_are_told_to_come_back(
 
 
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
-    client = Api(harness := api.harness.on(away), create_app(harness.runtime))
+    client = Api(harness := api.harness.on(away), WebApp(harness.runtime))
 
     assert get(client, keys.new_job_id(0)).status_code == 503
 
@@ -486,7 +486,7 @@ def in_s3(
     client.create_bucket(Bucket="images")
     client.close()
     harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_ARCHIVE_URL="s3://images/pre/fix")
-    return Api(harness, create_app(harness.runtime))
+    return Api(harness, WebApp(harness.runtime))
 
 
 def test_a_bucket_is_led_to_by_a_link_that_works_and_does_not_last(in_s3: Api) -> None:
@@ -530,7 +530,7 @@ def test_a_bucket_that_is_away_is_a_503(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_ARCHIVE_URL="s3://images")
 
-    told = get(Api(harness, create_app(harness.runtime)), keys.new_job_id(0))
+    told = get(Api(harness, WebApp(harness.runtime)), keys.new_job_id(0))
 
     assert told.status_code == 503
     assert told.json is not None

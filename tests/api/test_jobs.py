@@ -17,7 +17,7 @@ from orchestrator.ledger import Ledger, keys
 from orchestrator.steps.submit import submit
 from tests.api.conftest import KEY, NATIVE, UNIFIED, Api, Open
 from tests.support.fakes import TENANT, Answer, Harness, answer
-from webhooks.app import create_app
+from tests.support.web import WebApp
 
 ACCEPTED = answer(200, {"data": {"taskId": "task-1"}, "id": "task-1"})
 
@@ -153,7 +153,7 @@ def test_a_key_finds_its_job_whatever_the_settings_are_now(open_api: Open) -> No
     before = open_api()
     first = before.create({**UNIFIED, "notify_stream": "orders"}, key="order-1")
     off = before.harness.provider_off()
-    now = replace(before, harness=off, app=create_app(off.runtime))
+    now = replace(before, harness=off, app=WebApp(off.runtime))
 
     again = now.create({**UNIFIED, "notify_stream": "orders"}, key="order-1")
     other = now.create({**UNIFIED, "prompt": "Another"}, key="order-1")
@@ -239,7 +239,7 @@ def test_a_caller_keeps_its_idempotency_keys_when_its_api_key_is_changed(open_ap
     api = open_api(ORCHESTRATOR_API_KEYS=f"one:{KEY}")
     first = api.create(UNIFIED, key="order-1")
     renewed = open_api(ORCHESTRATOR_API_KEYS="one:renewed").harness.on(api.harness.ledger)
-    client = Api(renewed, create_app(renewed.runtime), {"Authorization": "Bearer renewed"})
+    client = Api(renewed, WebApp(renewed.runtime), {"Authorization": "Bearer renewed"})
 
     assert first.json is not None
     assert (again := client.create(UNIFIED, key="order-1")).status_code == 200
@@ -371,7 +371,7 @@ def on_real_redis(open_api: Open, url: str) -> Api:
     """Waiting takes a connection per thread, as in a real process."""
     api = open_api()
     harness = api.harness.on(Ledger.from_url(url))
-    return Api(harness, create_app(harness.runtime))
+    return Api(harness, WebApp(harness.runtime))
 
 
 def subscribed(redis: Redis, count: int) -> None:

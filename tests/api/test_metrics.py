@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -35,6 +36,13 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     clock = Time()
     monkeypatch.setattr(metrics, "monotonic", clock)
     return clock
+
+
+@pytest.fixture
+def api(start: Callable[..., Harness]) -> Api:
+    """An application of the test's own, because it caches the figures."""
+    harness = start()
+    return Api(harness, create_app(harness.runtime))
 
 
 def read(api: Api) -> dict[str, Metric]:

@@ -15,7 +15,7 @@ from tests.api.conftest import UNIFIED, Api, Open
 from tests.support import job_states
 from tests.support.fakes import Answer, FakeProvider, serving
 from tests.support.notify_kit import VARIABLES, again, host, pause, url, wait
-from webhooks.app import create_app
+from tests.support.web import WebApp
 
 #: Noon in the tests' harness, and five seconds later.
 NOON, NEXT = "2026-11-30T00:53:20.000Z", "2026-11-30T00:53:25.000Z"
@@ -291,7 +291,7 @@ def test_without_a_key_nobody_is_told(api: Api) -> None:
 
 
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
-    client = Api(harness := api.harness.on(away), create_app(harness.runtime))
+    client = Api(harness := api.harness.on(away), WebApp(harness.runtime))
 
     assert tell(client, "job_" + "0" * 28).status_code == 503
 

@@ -12,7 +12,7 @@ from orchestrator.ledger import Ledger
 from tests.api.conftest import KEY, Api, Open
 from tests.support import job_states
 from tests.support.fakes import Harness
-from webhooks.app import create_app
+from tests.support.web import WebApp
 
 
 def retried(api: Api, job_id: str, body: Any = None) -> Any:
@@ -158,7 +158,7 @@ def test_a_provider_that_was_switched_off_is_422(api: Api) -> None:
     job_id = job_states.refused(api.harness)
     harness = api.harness.provider_off()
 
-    told = retried(Api(harness, create_app(harness.runtime)), job_id)
+    told = retried(Api(harness, WebApp(harness.runtime)), job_id)
 
     assert told.status_code == 422
     assert [error["field"] for error in told.json["errors"]] == ["provider"]
@@ -173,7 +173,7 @@ def test_without_a_key_nothing_is_retried(api: Api) -> None:
 
 
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
-    client = Api(harness := api.harness.on(away), create_app(harness.runtime))
+    client = Api(harness := api.harness.on(away), WebApp(harness.runtime))
 
     assert retried(client, "job_" + "0" * 28).status_code == 503
 

@@ -8,7 +8,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.steps.reconcile import reconcile
 from tests.api.conftest import Api
 from tests.support import job_states
-from webhooks.app import create_app
+from tests.support.web import WebApp
 
 #: The figures of what follows from outcomes, before there is any.
 FOLLOWS = {
@@ -87,7 +87,7 @@ def test_figures_are_only_read(api: Api) -> None:
 
 
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
-    client = Api(harness := api.harness.on(away), create_app(harness.runtime))
+    client = Api(harness := api.harness.on(away), WebApp(harness.runtime))
 
     assert client.get("/v1/stats").status_code == 503
     assert client.get("/v1/jobs").status_code == 503

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from orchestrator.net.guard import Forbidden, Guard
 from orchestrator.net.links import MAX_LINK_CHARACTERS, normalized_link
+from tests.support.strategies import CHARACTERS, TEXT
 
 PLAIN = "https://cdn.example.com/x.png"
 
@@ -74,7 +75,7 @@ _PARTS = st.sampled_from(
 )  # fmt: skip
 
 
-@given(st.lists(_PARTS | st.text(max_size=4), max_size=12).map("".join) | st.text())
+@given(st.lists(_PARTS | st.text(CHARACTERS, max_size=4), max_size=12).map("".join) | TEXT)
 def test_a_normalised_link_is_printable_ascii_and_stays_as_it_is(text: str) -> None:
     for written in (text, f"https://e.example/{text}"):
         link = normalized_link(written)

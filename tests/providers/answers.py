@@ -24,6 +24,7 @@ from orchestrator.providers.responses import (
 )
 from tests.providers.adapter import AdapterTests
 from tests.support.fakes import NOON
+from tests.support.strategies import TEXT
 
 #: The names and words of answers, so that made-up ones get past the first check.
 NAMES = st.sampled_from(
@@ -40,13 +41,11 @@ WORDS = st.sampled_from(
         "TASK_FAILED", "rate_limit_error", "IDEMPOTENCY_KEY_PROCESSING", "https://e.example/a.png",
     ]
 )  # fmt: skip
-_LEAVES = (
-    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text() | WORDS
-)
+_LEAVES = st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | TEXT | WORDS
 
 
 def _nested(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
-    return st.lists(inner, max_size=4) | st.dictionaries(NAMES | st.text(), inner, max_size=6)
+    return st.lists(inner, max_size=4) | st.dictionaries(NAMES | TEXT, inner, max_size=6)
 
 
 def _cut(text: str) -> st.SearchStrategy[str]:
@@ -70,7 +69,7 @@ ODD: list[Any] = [
 ]  # fmt: skip
 HEADERS = st.dictionaries(
     st.just("retry-after"),
-    st.text() | st.sampled_from(["5", "-1", "inf", "nan", "1e400", "Wed, 21 Oct 2026 07:28 GMT"]),
+    TEXT | st.sampled_from(["5", "-1", "inf", "nan", "1e400", "Wed, 21 Oct 2026 07:28 GMT"]),
 )
 FUZZ = settings(
     max_examples=100,

@@ -23,6 +23,7 @@ from tests.providers.adapter import CALLBACK_URL, KEY, OPTIONS, UPLOAD, Limit
 from tests.providers.answers import FUZZ, AnswersContract
 from tests.providers.variations import VariationsContract
 from tests.support.fakes import NOON
+from tests.support.strategies import CHARACTERS, TEXT
 
 
 class ProviderContract(AnswersContract, VariationsContract):
@@ -334,11 +335,11 @@ class ProviderContract(AnswersContract, VariationsContract):
     @FUZZ
     @given(
         headers=st.dictionaries(
-            st.sampled_from(["x-hiapi-timestamp", "x-hiapi-signature", "signature"]) | st.text(),
-            st.text() | st.sampled_from([str(NOON // 1000), "0" * 64]),
+            st.sampled_from(["x-hiapi-timestamp", "x-hiapi-signature", "signature"]) | TEXT,
+            TEXT | st.sampled_from([str(NOON // 1000), "0" * 64]),
         ),
         body=st.binary(),
-        secrets=st.lists(st.text(min_size=1).map(Secret), max_size=3),
+        secrets=st.lists(st.text(CHARACTERS, min_size=1).map(Secret), max_size=3),
     )
     def test_an_unsigned_callback_is_a_bad_signature(
         self, headers: dict[str, str], body: bytes, secrets: list[Secret]

@@ -17,7 +17,7 @@ from orchestrator.jobs.model import Job, Step
 from orchestrator.jsonio import dump
 from orchestrator.ledger import keys
 from tests.support.fakes import Harness
-from webhooks.app import create_app
+from tests.support.web import WebApp
 
 TASK = "task-1"
 SECRET = "whsec_0123456789abcdef"
@@ -49,7 +49,7 @@ class Receiver:
 
     @classmethod
     def on(cls, harness: Harness) -> Receiver:
-        return cls(harness, create_app(harness.runtime).test_client())
+        return cls(harness, WebApp(harness.runtime).test_client())
 
     def submitted(self, provider: str = "hiapi") -> str:
         """A job whose request is on its way to the provider."""
