@@ -129,7 +129,8 @@ class Broker:
     """
 
     def __init__(self, url: str) -> None:
-        self._connection = Connection(url, transport_options=TRANSPORT_OPTIONS)
+        self._url = url
+        self._connection = self._new_connection()
         self._producer: Producer | None = None
         self._origin = f"{os.getpid()}@{socket.gethostname()}"
         self._in_use = threading.Lock()
@@ -165,9 +166,15 @@ class Broker:
                     retry_policy={"max_retries": 1, "interval_start": 0},
                 )
             except (OperationalError, *lost) as error:
-                # kombu has closed the connection, and the producer would keep using it.
+                # The next message needs a new connection: this one is closed, or it still leads to
+                # a server that refuses writes since a failover.
                 self._producer = None
+                self._connection.collect()
+                self._connection = self._new_connection()
                 raise OperationalError(str(error)) from error
+
+    def _new_connection(self) -> Connection:
+        return Connection(self._url, transport_options=TRANSPORT_OPTIONS)
 
     def _headers(self, task: str, message_id: str) -> dict[str, Any]:
         return {

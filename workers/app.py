@@ -68,6 +68,8 @@ def celery_app(name: str, **settings: Any) -> Celery:
         accept_content=["json"],
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A Redis that refuses writes since a failover ends the worker otherwise.
+        broker_channel_error_retry=True,
         worker_disable_rate_limits=True,
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,

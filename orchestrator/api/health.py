@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response
 
 from orchestrator.jsonio import dump
-from orchestrator.ledger import LedgerUnavailable
+from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
 from orchestrator.runtime import Runtime
 from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
 
@@ -21,11 +21,13 @@ def blueprint(runtime: Runtime) -> Blueprint:
 
     @health.get("/readyz")
     def ready() -> Response:
-        """Redis answers, and a sweep has finished recently."""
+        """Redis answers and accepts writes, and a sweep has finished recently."""
         try:
+            runtime.ledger.check_write()
             swept = runtime.ledger.last_sweep()
-        except LedgerUnavailable:
-            return _answer(503, {"status": "not ready", "ledger": "away", "sweep": "unknown"})
+        except LedgerUnavailable as error:
+            ledger = _refusal(error) or "away"
+            return _answer(503, {"status": "not ready", "ledger": ledger, "sweep": "unknown"})
         age = None if swept is None else (runtime.clock() - swept) / 1000
         if age is None or age > SWEEP_STALE_SECONDS:
             sweep = "never" if age is None else f"{age:.0f} s ago"
@@ -33,6 +35,13 @@ def blueprint(runtime: Runtime) -> Blueprint:
         return _answer(200, {"status": "ready", "ledger": "ok", "sweep": "recent"})
 
     return health
+
+
+def _refusal(error: LedgerUnavailable) -> str:
+    """Return what Redis refuses, by its code. Empty when it does not answer."""
+    if isinstance(error, LedgerMisconfigured):
+        return f"refuses the settings ({error.code})"
+    return f"refuses writes ({error.code})" if error.code else ""
 
 
 def _answer(status: int, value: dict[str, str]) -> Response:

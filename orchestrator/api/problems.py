@@ -11,7 +11,7 @@ from orchestrator import log
 from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch
 from orchestrator.jobs.validation import InvalidRequest, Violation, plain
 from orchestrator.jsonio import dump
-from orchestrator.ledger import LedgerUnavailable
+from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
 from orchestrator.storage.storage import StorageError
 
 #: The most violations in one answer.
@@ -38,6 +38,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(IdempotencyMismatch, _mismatch)
     app.register_error_handler(IdempotencyGone, _gone)
     app.register_error_handler(LedgerUnavailable, _unavailable)
+    app.register_error_handler(LedgerMisconfigured, _misconfigured)
     app.register_error_handler(StorageError, _storage)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _unexpected)
@@ -72,6 +73,16 @@ def _unavailable(error: LedgerUnavailable) -> Response:
     detail = "Redis is away. Send the same request again, with the same Idempotency-Key."
     title = "The ledger is unavailable"
     return problem(503, "ledger-unavailable", title, detail, headers={"Retry-After": "1"})
+
+
+def _misconfigured(error: LedgerMisconfigured) -> Response:
+    log.get().error("ledger_misconfigured", reason=str(error))
+    detail = (
+        f"Redis refuses this installation ({error.code}). Its operator finds the correction in the"
+        " log and with `orchestrator doctor`. Then send the same request again."
+    )
+    title = "The ledger is unavailable"
+    return problem(503, "ledger-unavailable", title, detail, headers={"Retry-After": "30"})
 
 
 def _storage(error: StorageError) -> Response:

@@ -18,7 +18,7 @@ from orchestrator.cli.providers import providers
 from orchestrator.cli.stack import StackError
 from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch
 from orchestrator.jobs.validation import InvalidRequest
-from orchestrator.ledger import LedgerUnavailable
+from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
 from orchestrator.settings.environment import ConfigError
 from orchestrator.storage.storage import StorageError
 
@@ -46,6 +46,10 @@ class _Group(click.Group):
 def _message(error: Exception) -> str:
     if isinstance(error, InvalidRequest):
         return "\n       ".join(map(str, error.violations))
+    if isinstance(error, LedgerMisconfigured):
+        return str(error)
+    if isinstance(error, LedgerUnavailable) and error.code:
+        return f"Redis refuses the call ({error}). Run `orchestrator doctor`."
     if isinstance(error, LedgerUnavailable):
         return (
             f"Redis does not answer ({error}). Check ORCHESTRATOR_REDIS_URL, or run"

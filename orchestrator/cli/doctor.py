@@ -18,7 +18,7 @@ from rich.text import Text
 from orchestrator.callbacks.spool import Spool
 from orchestrator.cli.output import as_json, console, print_json
 from orchestrator.clock import now_ms
-from orchestrator.ledger import Ledger, LedgerUnavailable
+from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable
 from orchestrator.messages import QUEUE
 from orchestrator.providers import PROVIDERS
 from orchestrator.settings.environment import ConfigError, redacted
@@ -43,6 +43,15 @@ class CheckResult:
     mark: Mark
     found: str
     mend: str = ""
+
+
+_WAIT = "wait until Redis is ready, and run this command again"
+#: The correction of a refusal, by its code.
+_REFUSAL_MENDS = {
+    "MISCONF": "free disk space for Redis, or correct its directory",
+    "OOM": "raise maxmemory of Redis, or run `orchestrator prune --days N`",
+    "READONLY": "let ORCHESTRATOR_REDIS_URL name the master; this is a replica",
+}
 
 
 @click.command()
@@ -73,14 +82,26 @@ def examine() -> Iterator[CheckResult]:
     if settings.spool_dir:
         yield from _spool(Spool(settings.spool_dir))
     yield _archive(Storage.from_url(settings.archive_url))
+    yield from _ledger(settings)
+    yield _broker(settings)
+
+
+def _ledger(settings: Settings) -> Iterator[CheckResult]:
     ledger = Ledger.from_url(settings.redis_url, shards=settings.shards)
+    address = redacted(settings.redis_url)
     try:
+        ledger.check_write()
         yield from _redis(ledger, ledger.server())
         yield _sweep(ledger)
+    except LedgerMisconfigured as error:
+        yield CheckResult("redis", "wrong", str(error), "correct the setting that is named")
     except LedgerUnavailable as error:
-        found = f"no answer at {redacted(settings.redis_url)}: {error}"
-        yield CheckResult("redis", "wrong", found, "start Redis, or correct ORCHESTRATOR_REDIS_URL")
-    yield _broker(settings)
+        if error.code:
+            mend = _REFUSAL_MENDS.get(error.code, _WAIT)
+            yield CheckResult("redis", "wrong", f"{address} refuses writes: {error}", mend)
+            return
+        mend = "start Redis, or correct ORCHESTRATOR_REDIS_URL"
+        yield CheckResult("redis", "wrong", f"no answer at {address}: {error}", mend)
 
 
 def _unknown_variables() -> Iterator[CheckResult]:

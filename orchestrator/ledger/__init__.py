@@ -1,7 +1,16 @@
 """The ledger: the store of record for jobs, in Redis, and the only place where state changes."""
 
-from orchestrator.ledger.connection import LedgerUnavailable
 from orchestrator.ledger.ledger import Ledger
+from orchestrator.ledger.refusals import LedgerMisconfigured, LedgerUnavailable
 from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Settlement
 
-__all__ = ["Created", "Idempotency", "Lease", "Ledger", "LedgerUnavailable", "Result", "Settlement"]
+__all__ = [
+    "Created",
+    "Idempotency",
+    "Lease",
+    "Ledger",
+    "LedgerMisconfigured",
+    "LedgerUnavailable",
+    "Result",
+    "Settlement",
+]

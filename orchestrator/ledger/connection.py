@@ -15,19 +15,13 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from orchestrator.ledger.refusals import LedgerUnavailable, meaning
+
 #: Redis counts as away when it takes longer to connect, or to answer. Seconds.
 CONNECT_TIMEOUT = 1.0
 ANSWER_TIMEOUT = 2.0
 #: After a time-out, other calls fail at once for this time.
 PAUSE_SECONDS = 0.5
-#: Error codes of Redis that are temporary. The state is unchanged.
-_TEMPORARY = frozenset(
-    {"READONLY", "OOM", "MISCONF", "LOADING", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN"}
-)
-
-
-class LedgerUnavailable(Exception):
-    """Redis is away, or refuses to write. The call can be repeated later."""
 
 
 class TimeoutGate:
@@ -104,17 +98,20 @@ class Clients:
         except RedisTimeoutError as error:
             leave = self._gate.timed_out
             raise LedgerUnavailable(str(error)) from error
-        except RedisConnectionError as error:
-            raise LedgerUnavailable(str(error)) from error
-        except ResponseError as error:
-            # redis-py removes the code from the text of errors that have a class.
-            code = error.status_code or str(error).partition(" ")[0]
-            if code not in _TEMPORARY:
+        except (RedisConnectionError, ResponseError) as error:
+            refusal = meaning(error)
+            if refusal is None:
                 raise
-            text = str(error).removeprefix(f"{code} ")
-            raise LedgerUnavailable(f"{code} {text}") from error
+            self._drop()
+            raise refusal from error
         finally:
             leave()
+
+    def _drop(self) -> None:
+        """Close the connection. A new one may lead to another server: the master of a failover."""
+        client = getattr(self._local, "client", None)
+        if client is not None:
+            client.connection_pool.disconnect()
 
 
 def _no_op() -> None:

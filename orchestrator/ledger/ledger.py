@@ -39,6 +39,10 @@ from orchestrator.ledger.script import Script, load
 #: Rejected messages are kept for inspection, with the start of their body.
 REJECTED_ENTRIES = 1000
 REJECTED_BODY_BYTES = 2048
+#: The shortest time between the starts of two sweeps that beat asked for.
+MIN_SWEEP_INTERVAL_MS = 500
+#: How long the value of a write check is kept.
+WRITE_CHECK_TTL_MS = 60_000
 #: An uploaded file is kept for this time after the deadline of its job.
 UPLOAD_MARGIN_MS = 3_600_000
 
@@ -381,6 +385,24 @@ class Ledger:
         with self._redis() as client:
             at: Any = client.hget(keys.SWEEP, "at")
         return int(at) if at else None
+
+    def check_write(self) -> None:
+        """Write a value that nobody reads. A replica and a full Redis answer reads, but not this.
+
+        Raises:
+            LedgerUnavailable: Redis is away or refuses to write.
+        """
+        with self._redis() as client:
+            client.set(keys.WRITE_CHECK, "", px=WRITE_CHECK_TTL_MS)
+
+    def start_sweep(self) -> bool:
+        """Return whether a sweep may start. False: another one started just before.
+
+        So messages that waited for a worker, and a second beat, cause no further sweeps. Redis
+        measures the time, because the clocks of hosts differ.
+        """
+        with self._redis() as client:
+            return bool(client.set(keys.SWEEPING, "", nx=True, px=MIN_SWEEP_INTERVAL_MS))
 
     def time(self) -> int:
         """Return the time of Redis. ms."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import fakeredis
 import pytest
 from flask import Flask
 from werkzeug.exceptions import default_exceptions
 
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Ledger, LedgerMisconfigured
 from orchestrator.settings.environment import ConfigError
 from tests.api.conftest import KEY, UNIFIED, Api, Open
 from tests.support.fakes import Harness
@@ -240,3 +241,22 @@ def test_the_specification_refers_to_nothing_that_is_not_there(api: Api) -> None
         found = told
         for step in reference.removeprefix("#/").split("/"):
             found = found[step]
+
+
+def test_a_refusal_that_a_setting_causes_is_a_503_without_details(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise LedgerMisconfigured("NOPERM", f"User {HIDDEN} has no permissions", "give the right")
+
+    monkeypatch.setattr(Ledger, "get", refuse)
+    monkeypatch.setattr(Ledger, "check_write", refuse)
+
+    told = api.get("/v1/jobs/job_1")
+
+    assert told.status_code == 503
+    problem: Any = told.json
+    assert problem["type"] == "urn:orchestrator:problem:ledger-unavailable"
+    assert "NOPERM" in problem["detail"]
+    assert HIDDEN not in told.text
+    assert "refuses the settings (NOPERM)" in api.get("/readyz").text

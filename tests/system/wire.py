@@ -17,7 +17,8 @@ class Wire(AbstractContextManager["Wire"]):
     """Listens on `port` and passes everything on to another port of this machine."""
 
     def __init__(self, target: int) -> None:
-        self._target = target
+        #: The port that new connections reach.
+        self.target = target
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._server.getsockname()[1]
         self._silences = 0
@@ -42,7 +43,7 @@ class Wire(AbstractContextManager["Wire"]):
         with suppress(OSError):
             while True:
                 near, _ = self._server.accept()
-                far = socket.create_connection(("127.0.0.1", self._target))
+                far = socket.create_connection(("127.0.0.1", self.target))
                 pump = (near, far, self._silences)
                 threading.Thread(target=self._pump, args=pump, daemon=True).start()
 

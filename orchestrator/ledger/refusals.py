@@ -1,0 +1,92 @@
+"""What a refusal of Redis means: it is away for now, a setting is wrong, or our call is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+
+#: Codes of states that pass: a failover, a full memory or disk, a server that still loads its data.
+TEMPORARY = frozenset(
+    {
+        "BUSY",
+        "CLUSTERDOWN",
+        "LOADING",
+        "MASTERDOWN",
+        "MISCONF",
+        "NOREPLICAS",
+        "OOM",
+        "READONLY",
+        "TRYAGAIN",
+        "UNKILLABLE",
+    }
+)
+_CLUSTER = "ORCHESTRATOR_REDIS_URL names a node of a cluster; name a Redis without cluster mode"
+_PASSWORD = "correct the user and the password in ORCHESTRATOR_REDIS_URL"  # noqa: S105  # no secret
+#: The correction of a setting, by the code of the refusal.
+CORRECTIONS: Mapping[str, str] = {
+    "ASK": _CLUSTER,
+    "CROSSSLOT": _CLUSTER,
+    "DENIED": "set a password in Redis and in ORCHESTRATOR_REDIS_URL: Redis is in protected mode",
+    "MOVED": _CLUSTER,
+    "NOAUTH": "add the password to ORCHESTRATOR_REDIS_URL",
+    "NOPERM": "give the Redis user of ORCHESTRATOR_REDIS_URL the right to this command",
+    "WRONGPASS": _PASSWORD,
+}
+#: The same, by words of a refusal with the code ERR.
+_CORRECTIONS_BY_WORDS: Mapping[str, str] = {
+    "DB index is out of range": "ORCHESTRATOR_REDIS_URL names a database that Redis does not have",
+    "invalid DB index": "ORCHESTRATOR_REDIS_URL names a database that Redis does not have",
+    "SELECT is not allowed in cluster mode": _CLUSTER,
+    "without any password configured": "remove the password from ORCHESTRATOR_REDIS_URL",
+    "no password is set": "remove the password from ORCHESTRATOR_REDIS_URL",
+    "invalid password": _PASSWORD,
+    "unknown command": "the Redis of ORCHESTRATOR_REDIS_URL does not know this command;"
+    " use Redis 7 or Valkey with all commands",
+}
+#: Redis before 7 reports the error of a command in a script as "ERR Error running script ...:
+#: -READONLY You can't write ...".
+_INNER_CODE = re.compile(r": ?-([A-Z]{3,}) ")
+
+
+class LedgerUnavailable(Exception):
+    """Redis is away, or refuses to write. The call can be repeated later.
+
+    Attributes:
+        code: the code of the refusal, such as READONLY. Empty when Redis does not answer.
+    """
+
+    def __init__(self, text: str = "", code: str = "") -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class LedgerMisconfigured(LedgerUnavailable):
+    """Redis refuses our calls because of a setting. The message names the correction."""
+
+    def __init__(self, code: str, text: str, correction: str) -> None:
+        super().__init__(f"Redis refuses the call ({code} {text}): {correction}", code)
+
+
+def meaning(error: RedisError) -> LedgerUnavailable | None:
+    """Return what an error of redis-py means, or None for a mistake of ours, such as WRONGTYPE."""
+    code, text = _code_and_text(error)
+    words = (fix for words, fix in _CORRECTIONS_BY_WORDS.items() if words in text)
+    correction = CORRECTIONS.get(code) or next(words, None)
+    if correction:
+        return LedgerMisconfigured(code, text, correction)
+    if code in TEMPORARY:
+        return LedgerUnavailable(f"{code} {text}", code)
+    return LedgerUnavailable(text) if isinstance(error, RedisConnectionError) else None
+
+
+def _code_and_text(error: RedisError) -> tuple[str, str]:
+    """Return the code and the rest of a refusal. redis-py removes the code of known errors."""
+    text = str(error)
+    if not error.status_code and not isinstance(error, ResponseError):
+        return "", text
+    code = error.status_code or text.partition(" ")[0]
+    inner = _INNER_CODE.search(text)
+    return (inner[1] if inner else code), text.removeprefix(f"{code} ")
