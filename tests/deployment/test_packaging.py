@@ -20,6 +20,8 @@ from tests.deployment.kit import text
 
 PACKAGES = ("orchestrator", "workers", "webhooks")
 OURS = {*PACKAGES, "sandbox"}
+#: `compression` is there from Python 3.14 on. Before it, a distribution replaces it.
+STANDARD_LIBRARY = {*sys.stdlib_module_names, "compression"}
 
 
 @cache
@@ -52,7 +54,7 @@ def third_party(packages: Iterable[str] = PACKAGES) -> Iterator[tuple[str, str, 
     provides = packages_distributions()
     for path in sorted(file for package in packages for file in (ROOT / package).rglob("*.py")):
         for name, inside in imports(ast.parse(path.read_bytes())):
-            if name not in OURS and name not in sys.stdlib_module_names:
+            if name not in OURS and name not in STANDARD_LIBRARY:
                 distribution = provides.get(name, [f"(nobody provides {name})"])[0]
                 yield str(path.relative_to(ROOT)), canonicalize_name(distribution), inside
 

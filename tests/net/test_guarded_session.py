@@ -10,12 +10,15 @@ import hashlib
 import io
 import logging
 import pickle
+import sys
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import brotli
 import pytest
 
 from orchestrator.net import content_encoding
@@ -30,6 +33,11 @@ from orchestrator.net.guarded_session import (
 from tests.net.asking import MIB, PNG, chunked, failure, fetch, forgetful, serve, session, to
 from tests.net.dns import Names, names
 from tests.net.servers import Peer, Serve, answer, once, saying
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 __all__ = ["names", "serve"]
 
@@ -229,6 +237,11 @@ def test_a_body_without_end_is_refused_while_reading(serve: Serve) -> None:
         ("aws-chunked,gzip", gzip.compress(PNG)),
         ("gzip,aws-chunked", gzip.compress(PNG)),
         ("gzip", gzip.compress(PNG) + b"and more"),
+        ("br", brotli.compress(PNG)),
+        ("zstd", zstd.compress(PNG)),
+        ("zstd", zstd.compress(PNG[:9]) + zstd.compress(PNG[9:])),
+        ("zstd", zstd.compress(PNG) + b"and more"),
+        ("gzip, br", brotli.compress(gzip.compress(PNG))),
     ],
 )
 def test_an_encoding_that_nobody_asked_for_is_taken_off(
@@ -244,7 +257,19 @@ def test_an_encoding_that_nobody_asked_for_is_taken_off(
 @pytest.mark.parametrize("body", [PNG, JPEG, WEBP, b""], ids=["PNG", "JPEG", "WebP", "empty"])
 @pytest.mark.parametrize(
     "encoding",
-    ["", "aws-chunked", "utf-8", "binary", "none", "x", "br", "gzip", "deflate", "gzip, gzip"],
+    [
+        "",
+        "aws-chunked",
+        "utf-8",
+        "binary",
+        "none",
+        "x",
+        "br",
+        "zstd",
+        "gzip",
+        "deflate",
+        "gzip, gzip",
+    ],
 )
 def test_a_body_that_is_not_encoded_is_taken_as_it_is(
     serve: Serve, encoding: str, body: bytes
@@ -255,9 +280,15 @@ def test_a_body_that_is_not_encoded_is_taken_as_it_is(
     assert (fetched.bytes, fetched.sha256) == (len(body), hashlib.sha256(body).hexdigest())
 
 
-@pytest.mark.parametrize("missing", [1, 9, 300])
-def test_an_encoded_body_that_is_cut_fails(serve: Serve, missing: int) -> None:
-    server = serve(saying(answer(gzip.compress(PNG)[:-missing], "Content-Encoding: gzip")))
+@pytest.mark.parametrize("missing", [1, 9, 100])
+@pytest.mark.parametrize(
+    ("encoding", "compress"), [("gzip", gzip.compress), ("zstd", zstd.compress)]
+)
+def test_an_encoded_body_that_is_cut_fails(
+    serve: Serve, missing: int, encoding: str, compress: Callable[[bytes], bytes]
+) -> None:
+    body = compress(PNG)[:-missing]
+    server = serve(saying(answer(body, f"Content-Encoding: {encoding}")))
 
     assert failure(server.url).reason == "the body broke off: its encoding has no end"
 
@@ -277,10 +308,18 @@ def test_a_body_with_endless_members_is_not_decoded(
     assert fetch(serve(saying(answer(body, "Content-Encoding: gzip"))).url)[0] == body
 
 
-def test_a_bomb_costs_little_memory_and_is_too_large(serve: Serve) -> None:
-    packed = zlib.compressobj(9, wbits=31)
-    bomb = b"".join(packed.compress(bytes(MIB)) for _ in range(200)) + packed.flush()
-    url, by = serve(saying(answer(bomb, "Content-Encoding: gzip"))).url, session()
+def bomb(encoding: str) -> bytes:
+    """200 MiB of zeros, compressed."""
+    zeros = bytes(200 * MIB)
+    if encoding == "gzip":
+        return gzip.compress(zeros, 9)
+    return brotli.compress(zeros, quality=5) if encoding == "br" else zstd.compress(zeros)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
+def test_a_bomb_costs_little_memory_and_is_too_large(serve: Serve, encoding: str) -> None:
+    body = bomb(encoding)
+    url, by = serve(saying(answer(body, f"Content-Encoding: {encoding}"))).url, session()
     into = io.BytesIO()
 
     tracemalloc.start()
@@ -293,6 +332,14 @@ def test_a_bomb_costs_little_memory_and_is_too_large(serve: Serve) -> None:
 
     assert len(into.getvalue()) <= 3 * MIB
     assert peak < 6 * MIB
+
+
+def test_a_zstd_window_over_8_mib_is_not_decoded(serve: Serve) -> None:
+    options: dict[int, int] = {zstd.CompressionParameter.window_log: 24}
+    encoder = zstd.ZstdCompressor(options=options)
+    body = encoder.compress(PNG) + encoder.flush()
+
+    assert fetch(serve(saying(answer(body, "Content-Encoding: zstd"))).url)[0] == body
 
 
 def test_an_encoded_body_that_comes_to_nothing_has_an_end(serve: Serve) -> None:
