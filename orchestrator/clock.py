@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from orchestrator.forks import renew_in_children
+
 #: Time between two reads of Redis' clock, and after a read that failed. Seconds.
 REFRESH_SECONDS = 30.0
 RETRY_SECONDS = 5.0
@@ -44,6 +46,11 @@ class LedgerClock:
         self._steady = steady
         self._offset = now_ms() - steady()
         self._refresh_at = steady()
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Make a new lock, in the child of a fork."""
         self._refreshing = threading.Lock()
 
     def __call__(self) -> int:

@@ -7,6 +7,7 @@ from collections import Counter
 
 from orchestrator import log
 from orchestrator.backoff import Random
+from orchestrator.forks import renew_in_children
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreaker, Host, HostState
 
@@ -24,6 +25,11 @@ class HostLimiter:
     """Limits the deliveries of one process to each host. All threads share it."""
 
     def __init__(self) -> None:
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin without calls, also in a child of a fork."""
         self._lock = threading.Lock()
         self._busy: Counter[str] = Counter()
         self._failing: dict[str, Host] = {}

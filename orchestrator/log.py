@@ -22,6 +22,8 @@ from typing import Any
 import orjson
 import structlog
 
+from orchestrator.forks import renew_in_children
+
 #: The most log lines of one kind per second.
 MAX_LINES_PER_SECOND = 5
 
@@ -115,8 +117,13 @@ class RateLimitedLog:
         self._event = event
         self._max_lines = max_lines
         self._clock = clock
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin without unlogged events, also in the child of a fork: its parent logs them."""
         self._lock = threading.Lock()
-        self._second_start = clock()
+        self._second_start = self._clock()
         self._seen: Counter[str] = Counter()
         self._unlogged: Counter[str] = Counter()
         self._timer: threading.Timer | None = None

@@ -19,6 +19,7 @@ from kombu import Connection, Producer
 from kombu.exceptions import OperationalError
 
 from orchestrator import log
+from orchestrator.forks import renew_in_children
 from orchestrator.jobs.model import Step
 
 #: The queue of nudges and sweeps.
@@ -66,6 +67,11 @@ class Nudger:
         self._send = send
         self._window = window
         self._pace = pace
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin without nudges, also in the child of a fork: its parent sends those of before."""
         self._waiting: dict[Step, list[str]] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -130,6 +136,11 @@ class Broker:
 
     def __init__(self, url: str) -> None:
         self._url = url
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin without a connection, also in the child of a fork: its parent uses it."""
         self._connection = self._new_connection()
         self._producer: Producer | None = None
         self._origin = f"{os.getpid()}@{socket.gethostname()}"

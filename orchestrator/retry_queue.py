@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from orchestrator import log
 from orchestrator.backoff import back_off
+from orchestrator.forks import renew_in_children
 
 #: Waits between rounds. Seconds.
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.1, 2.0
@@ -22,6 +23,11 @@ class RetryQueue:
     """
 
     def __init__(self) -> None:
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin without actions, also in a child of a fork."""
         self._actions: dict[str, tuple[Action, type[Exception]]] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None

@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from orchestrator.forks import renew_in_children
 from orchestrator.ledger.refusals import LedgerUnavailable, meaning
 
 #: Redis counts as away when it takes longer to connect, or to answer. Seconds.
@@ -76,6 +77,11 @@ class Clients:
 
     def __init__(self, make: Callable[[], Redis]) -> None:
         self._make = make
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Forget the clients, without closing them. A child of a fork shares their connections."""
         self._local = threading.local()
         self._gate = TimeoutGate()
 

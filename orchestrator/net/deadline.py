@@ -28,6 +28,7 @@ from requests.utils import DEFAULT_CA_BUNDLE_PATH
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+from orchestrator.forks import renew_in_children
 from orchestrator.net.guard import Address, Guard, Target, resolve
 
 #: The interim status that ends HTTP on a connection. No answer follows it.
@@ -107,7 +108,13 @@ class DeadlineAdapter(HTTPAdapter):
 
     def __init__(self, connections: int, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls or trusted_authorities()
+        self._connections = connections
         super().__init__(connections, connections)
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin without connections, in the child of a fork: its parent uses them."""
+        self.init_poolmanager(self._connections, self._connections)
 
     def exchange(self, request: Request, call: ActiveCall) -> Response:
         """Send a request, and return its answer once the headers are read.
