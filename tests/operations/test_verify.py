@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -42,9 +44,8 @@ def broken(harness: Harness, charges: list[Charge] | None = None) -> dict[str, l
     return {name: finding.breaches for name, finding in found.items() if finding.breaches}
 
 
-@pytest.fixture(params=[1, 3])
-def populated(harness: Harness, request: pytest.FixtureRequest) -> PopulatedLedger:
-    here = harness.on(Ledger(lambda: harness.redis, shards=request.param))
+def populate(here: Harness) -> PopulatedLedger:
+    """Create jobs in every state."""
     for _ in range(5):
         job_states.ended(here)
         job_states.running(here, "evolink")
@@ -66,9 +67,36 @@ def populated(harness: Harness, request: pytest.FixtureRequest) -> PopulatedLedg
     )
 
 
+@pytest.fixture(scope="module")
+def made() -> dict[int, tuple[PopulatedLedger, dict[str, Any]]]:
+    """Populated ledgers and the contents of their Redis, by number of shards."""
+    return {}
+
+
+@pytest.fixture
+def populated(
+    harness: Harness,
+    request: pytest.FixtureRequest,
+    made: dict[int, tuple[PopulatedLedger, dict[str, Any]]],
+) -> PopulatedLedger:
+    """A ledger with jobs in every state. It is populated once, and copied for each test."""
+    shards, redis = getattr(request, "param", 3), harness.redis
+    here = harness.on(Ledger(lambda: redis, shards=shards))
+    if shards not in made:
+        ledger = populate(here)
+        contents = {key: (redis.pttl(key), redis.dump(key)) for key in kit.every_key(redis)}
+        made[shards] = ledger, contents
+        return ledger
+    ledger, contents = made[shards]
+    for key, (ttl_ms, value) in contents.items():
+        redis.restore(key, max(ttl_ms, 0), value or b"")
+    return replace(ledger, harness=here)
+
+
 # All is well -------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("populated", [1, 3], indirect=True)
 def test_a_busy_ledger_breaks_nothing_and_everything_was_looked_at(
     populated: PopulatedLedger,
 ) -> None:
