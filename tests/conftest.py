@@ -13,6 +13,7 @@ import pytest
 from hypothesis.internal.conjecture import providers as hypothesis_providers
 from hypothesis.internal.constants_ast import Constants
 from redis import Redis
+from xdist.remote import Producer
 
 from orchestrator import log
 from orchestrator.cli.stack import embedded_redis
@@ -29,6 +30,7 @@ from tests.support.fakes import (
     runtime,
     serving,
 )
+from tests.support.scheduling import SharedProcessScheduling
 
 #: The first part of the name of each variable that the settings read.
 OUR_PREFIXES = ("ORCHESTRATOR_", *(f"{name.upper()}_" for name in BUILT_IN))
@@ -64,6 +66,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if folder in SERVER_FOLDERS or SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
     items.sort(key=lambda item: item.path.parent.name not in LONG_FOLDERS)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SharedProcessScheduling:
+    """Let files that share processes run one after another in one test process."""
+    return SharedProcessScheduling(config, log)
 
 
 def pytest_collection_finish() -> None:

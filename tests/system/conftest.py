@@ -1,10 +1,14 @@
-"""The product as real processes: Redis, sandbox, web, worker, beat and intake, for the session."""
+"""The product as real processes, started once and shared by the test files that do not break it.
+
+tests/conftest.py names the files that share the processes of a fixture.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -12,8 +16,9 @@ import pytest
 import requests
 from click.testing import CliRunner, Result
 
+from orchestrator.callbacks.spool import Spool
 from orchestrator.cli import main
-from orchestrator.cli.stack import Stack
+from orchestrator.cli.stack import EmbeddedRedis, Stack
 from orchestrator.providers import BUILT_IN
 from orchestrator.runtime import default_runtime
 from tests.support.providers import EXAMPLE_MODELS
@@ -91,9 +96,56 @@ def eventually(look: Callable[[], Any], within: float = WAIT_SECONDS) -> Any:
 
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
+    """Every process of the Procfile."""
     processes = ("web", "worker", "beat", "intake")
-    with Stack(processes, task_seconds=0.4, settings=TIMES) as running:
+    settings = {**TIMES, "ORCHESTRATOR_NOTIFY_TASKS": "shop.*"}
+    with Stack(processes, task_seconds=0.4, settings=settings) as running:
         yield running
+
+
+@dataclass(frozen=True)
+class UnpolledStack:
+    """A stack that polls nothing, so a callback alone can settle a job. Its Redis can be killed."""
+
+    stack: Stack
+    redis: EmbeddedRedis
+    spool: Spool
+
+    @property
+    def client(self) -> Client:
+        return Client(self.stack)
+
+
+@pytest.fixture(scope="session")
+def unpolled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UnpolledStack]:
+    """Web, worker and beat with a spool and without polls."""
+    home: Path = tmp_path_factory.mktemp("unpolled")
+    settings = {
+        **TIMES,
+        "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "600",
+        "ORCHESTRATOR_SPOOL_DIR": str(home / "spool"),
+    }
+    with (
+        EmbeddedRedis(home / "redis", appendfsync="always") as redis,
+        Stack(redis_url=redis.url, task_seconds=0.2, settings=settings, folder=home) as stack,
+    ):
+        yield UnpolledStack(stack, redis, Spool(home / "spool"))
+
+
+#: Granian's own lines for each of its workers.
+_SPAWNED, _STARTED = "Spawning worker-", "Started worker-"
+
+
+def restart_web(stack: Stack, **changes: str) -> None:
+    """Stop web, and start it with other settings. An empty setting is not set."""
+    # A worker of granian ignores a stop that comes before it has started.
+    eventually(lambda: stack.log("web").count(_STARTED) == stack.log("web").count(_SPAWNED))
+    web = stack.running.pop("web")
+    web.terminate()
+    web.wait(WAIT_SECONDS)
+    stack.env.update(changes)
+    stack.start("web")
+    stack.wait_for("web", f"{stack.web_url}/healthz")
 
 
 @pytest.fixture

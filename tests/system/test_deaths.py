@@ -1,23 +1,26 @@
-"""Processes that die, and a Redis that goes away, while jobs are under way."""
+"""Processes that die while jobs are under way. test_redis_away kills Redis."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from orchestrator.cli.stack import Stack, embedded_redis, free_port, procfile
+from orchestrator.cli.stack import Stack, procfile
 from tests.support.providers import EXAMPLE_MODELS, POLLED_WITH_KEYS, POLLED_WITHOUT_KEYS
 from tests.system.conftest import TIMES, Client, eventually
 
+#: A worker that is told to stop has no time to finish a step.
+SETTINGS = {**TIMES, "ORCHESTRATOR_DRAIN_SECONDS": "0.2"}
 
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[Client]:
-    """A stack of the test's own."""
-    with Stack(task_seconds=0.4, settings=TIMES, folder=tmp_path) as stack:
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A stack of this file. Each test leaves every process running."""
+    home: Path = tmp_path_factory.mktemp("deaths")
+    with Stack(task_seconds=0.4, settings=SETTINGS, folder=home) as stack:
         yield Client(stack)
 
 
@@ -37,22 +40,20 @@ def test_a_worker_killed_while_submitting_neither_loses_the_job_nor_pays_twice(
     assert len(own.tasks(text)) == len(EXAMPLE_MODELS)
 
 
-def test_a_worker_that_has_no_time_left_to_finish_hands_its_step_back(tmp_path: Path) -> None:
-    settings = {**TIMES, "ORCHESTRATOR_DRAIN_SECONDS": "0.2"}
-    with Stack(task_seconds=0.4, settings=settings, folder=tmp_path) as stack:
-        client, text = Client(stack), f"{uuid4()} [sandbox: hang=1.9]"
-        job_id = client.enqueue(POLLED_WITH_KEYS, text)
-        eventually(lambda: client.tasks(text))
-        worker = stack.running.pop("worker")
-        worker.terminate()
-        assert worker.wait(60) == 0
-        assert client.timeline(job_id) == ["created", "submitting"]
-        assert job_id in stack.log("worker")
-        stack.start("worker")
-        job = client.outcome(job_id)
-        assert (job["status"], len(job["attempts"])) == ("succeeded", 1)
-        (task,) = client.tasks(text)
-        assert task["submissions"] == 2
+def test_a_worker_that_has_no_time_left_to_finish_hands_its_step_back(own: Client) -> None:
+    text = f"{uuid4()} [sandbox: hang=1.9]"
+    job_id = own.enqueue(POLLED_WITH_KEYS, text)
+    eventually(lambda: own.tasks(text))
+    worker = own.stack.running.pop("worker")
+    worker.terminate()
+    assert worker.wait(60) == 0
+    assert own.timeline(job_id) == ["created", "submitting"]
+    assert job_id in own.stack.log("worker")
+    own.stack.start("worker")
+    job = own.outcome(job_id)
+    assert (job["status"], len(job["attempts"])) == ("succeeded", 1)
+    (task,) = own.tasks(text)
+    assert task["submissions"] == 2
 
 
 def test_two_beats_and_two_workers_do_every_step_once(own: Client) -> None:
@@ -66,6 +67,8 @@ def test_two_beats_and_two_workers_do_every_step_once(own: Client) -> None:
     assert [task["submissions"] for task in own.tasks(text)] == [1] * len(jobs)
     assert all(own.timeline(job_id).count("settled") == 1 for job_id in jobs)
     assert own.stack.dead() is None
+    for name in ("worker", "beat"):
+        own.stack.kill(f"other {name}")
 
 
 def test_beat_and_web_killed_and_started_again_lose_nothing(own: Client) -> None:
@@ -79,33 +82,3 @@ def test_beat_and_web_killed_and_started_again_lose_nothing(own: Client) -> None
     assert own.outcome(first)["status"] == "succeeded"
     assert own.outcome(own.enqueue("hiapi", text))["status"] == "succeeded"
     assert len(own.tasks(text)) == 2
-
-
-def test_workers_and_web_come_back_by_themselves_after_a_redis_restart(tmp_path: Path) -> None:
-    port = free_port()
-    with ExitStack() as closing:
-        redis = ExitStack()
-        closing.push(redis)
-        url = redis.enter_context(embedded_redis(tmp_path / "redis", port))
-        settings = {**TIMES, "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "3"}
-        stack = Stack(redis_url=url, task_seconds=2, settings=settings, folder=tmp_path)
-        client = Client(closing.enter_context(stack))
-        text = str(uuid4())
-        before = [client.enqueue(provider, text) for provider in ("hiapi", "evolink")]
-        eventually(lambda: len(client.tasks(text)) == 2)
-        redis.close()
-        redis.enter_context(embedded_redis(tmp_path / "redis", port))
-        jobs = [client.outcome(job_id) for job_id in before]
-        after = client.outcome(client.enqueue("hiapi", text))
-        assert {job["status"] for job in [*jobs, after]} == {"succeeded"}
-        assert len(client.tasks(text)) == 3
-        assert stack.dead() is None
-
-
-def test_without_a_public_url_every_job_is_polled(tmp_path: Path) -> None:
-    settings = {**TIMES, "ORCHESTRATOR_PUBLIC_URL": ""}
-    with Stack(task_seconds=0.4, settings=settings, folder=tmp_path) as stack:
-        client, text = Client(stack), str(uuid4())
-        jobs = [client.enqueue(provider, text) for provider in ("hiapi", "evolink")]
-        assert {client.outcome(job)["settled_by"] for job in jobs} == {"poll"}
-        assert {task["callback_url"] for task in client.tasks(text)} == {None}

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
 
 from benchmarks.forged import AttackTarget, attack
-from orchestrator.cli.stack import Stack
 from orchestrator.ledger import Ledger
 from orchestrator.log import MAX_LINES_PER_SECOND
-from tests.system.conftest import Client
+from tests.system.conftest import Client, UnpolledStack
 from tests.system.rack import Rack, settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -23,12 +21,9 @@ FORGED, JOBS = 5000, 50
 GROWTH = 50
 
 
-@pytest.fixture(scope="module")
-def rack() -> Iterator[Rack]:
-    # Nothing is polled: a job that settles was settled by its callback.
-    patient = {"ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "600"}
-    with Stack(task_seconds=0.3, settings=patient) as stack, pytest.MonkeyPatch.context() as patch:
-        yield Rack(stack, settings(stack.env, patch))
+@pytest.fixture
+def rack(unpolled: UnpolledStack, monkeypatch: pytest.MonkeyPatch) -> Rack:
+    return Rack(unpolled.stack, settings(unpolled.stack.env, monkeypatch))
 
 
 def test_forged_callbacks_change_nothing_and_real_ones_are_unhurt(rack: Rack) -> None:

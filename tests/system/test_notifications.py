@@ -22,7 +22,7 @@ from orchestrator.ledger import keys
 from orchestrator.steps.notify import LEASE_MS
 from tests.support.fakes import Answer, FakeProvider, ReceivedRequest, serving
 from tests.support.providers import POLLED_WITH_KEYS
-from tests.system.conftest import TIMES, WAIT_SECONDS, Client, eventually
+from tests.system.conftest import WAIT_SECONDS, Client, eventually
 
 #: Deliveries to the slow host, all of which hang: more than it has slots.
 HANGING = 15
@@ -86,14 +86,6 @@ class Bereft:
     shop: Shop
     job_id: str
     killed_at: float
-
-
-@pytest.fixture(scope="module")
-def stack() -> Iterator[Stack]:
-    """A stack of this file's own."""
-    settings = {**TIMES, "ORCHESTRATOR_NOTIFY_TASKS": "shop.*"}
-    with Stack(task_seconds=0.2, settings=settings) as running:
-        yield running
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -6,52 +6,22 @@ import socket
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import requests
 
-from orchestrator.callbacks.spool import Spool
-from orchestrator.cli.stack import EmbeddedRedis, Stack, free_port
-from tests.system.conftest import TIMES, Client, eventually
+from orchestrator.cli.stack import Stack, free_port
+from tests.system.conftest import UnpolledStack, eventually, restart_web
 from tests.system.rack import DONE, Rack, settings
 
 JOBS = 8
-#: Nothing is polled, so that a callback alone can settle.
-NO_POLLS = {"ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "600"}
 
 
-@dataclass
-class RedisOutage:
-    """A stack whose Redis can be killed."""
-
-    stack: Stack
-    redis: EmbeddedRedis
-    client: Client
-    spool: Spool
-
-
-@contextmanager
-def playing(tmp_path: Path, *, spool: bool) -> Iterator[RedisOutage]:
-    folder = tmp_path / "spool"
-    with ExitStack() as closing:
-        redis = closing.enter_context(EmbeddedRedis(tmp_path / "redis", appendfsync="always"))
-        variables = {**TIMES, **NO_POLLS}
-        if spool:
-            variables["ORCHESTRATOR_SPOOL_DIR"] = str(folder)
-        stack = closing.enter_context(
-            Stack(redis_url=redis.url, task_seconds=0.2, settings=variables, folder=tmp_path)
-        )
-        yield RedisOutage(stack, redis, Client(stack), Spool(folder))
-
-
-def finished(scene: RedisOutage) -> dict[str, str]:
+def finished(scene: UnpolledStack) -> dict[str, str]:
     """Jobs whose provider tasks are done, and whose callbacks nobody has sent: task id by job."""
     text = f"{uuid4()} [sandbox: drop]"
     jobs = [scene.client.enqueue(("hiapi", "evolink")[n % 2], text) for n in range(JOBS)]
@@ -60,11 +30,11 @@ def finished(scene: RedisOutage) -> dict[str, str]:
     return {job: scene.client.job(job)["attempts"][0]["task_id"] for job in jobs}
 
 
-def done(scene: RedisOutage, text: str) -> list[dict[str, Any]]:
+def done(scene: UnpolledStack, text: str) -> list[dict[str, Any]]:
     return [task for task in scene.client.tasks(text) if task["finished_at"]]
 
 
-def call_back(scene: RedisOutage, task_id: str) -> int:
+def call_back(scene: UnpolledStack, task_id: str) -> int:
     """Have the provider send a task's callback, once; how it was answered."""
     url = f"{scene.stack.sandbox_url}/control/tasks/{task_id}/callback"
     sent: dict[str, Any] = requests.post(url, timeout=60).json()
@@ -96,65 +66,65 @@ class Probe:
 
 
 def test_with_a_spool_callbacks_are_taken_while_redis_is_dead_and_settle_when_it_is_back(
-    tmp_path: Path,
+    unpolled: UnpolledStack,
 ) -> None:
-    with playing(tmp_path, spool=True) as scene:
-        jobs = finished(scene)
-        scene.redis.kill()
-        with Probe(f"{scene.stack.web_url}/healthz") as health, ThreadPoolExecutor(JOBS) as pool:
-            statuses = list(pool.map(lambda task: call_back(scene, task), jobs.values()))
-        assert statuses == [200] * JOBS
-        assert set(health.answers) == {200}
-        assert len(scene.spool.waiting()) == JOBS
-        assert requests.get(f"{scene.stack.web_url}/readyz", timeout=60).status_code == 503
+    scene, jobs = unpolled, finished(unpolled)
+    scene.redis.kill()
+    with Probe(f"{scene.stack.web_url}/healthz") as health, ThreadPoolExecutor(JOBS) as pool:
+        statuses = list(pool.map(lambda task: call_back(scene, task), jobs.values()))
+    assert statuses == [200] * JOBS
+    assert set(health.answers) == {200}
+    assert len(scene.spool.waiting()) == JOBS
+    assert requests.get(f"{scene.stack.web_url}/readyz", timeout=60).status_code == 503
 
-        scene.redis.start()
+    scene.redis.start()
 
-        for job in jobs:
-            outcome = scene.client.outcome(job)
-            assert (outcome["status"], outcome["settled_by"]) == ("succeeded", "callback")
-            assert "duplicate" not in scene.client.timeline(job)
-        eventually(lambda: not scene.spool.waiting())
-        comes_back(scene)
+    for job in jobs:
+        outcome = scene.client.outcome(job)
+        assert (outcome["status"], outcome["settled_by"]) == ("succeeded", "callback")
+        assert "duplicate" not in scene.client.timeline(job)
+    eventually(lambda: not scene.spool.waiting())
+    comes_back(scene)
 
 
 def test_what_a_killed_web_process_had_spooled_settles_when_it_is_started_again(
-    tmp_path: Path,
+    unpolled: UnpolledStack,
 ) -> None:
-    with playing(tmp_path, spool=True) as scene:
-        jobs = finished(scene)
-        scene.redis.kill()
-        assert {call_back(scene, task) for task in jobs.values()} == {200}
-        scene.stack.kill("web")
-        scene.redis.start()
-        assert len(scene.spool.waiting()) == JOBS
+    scene, jobs = unpolled, finished(unpolled)
+    scene.redis.kill()
+    assert {call_back(scene, task) for task in jobs.values()} == {200}
+    scene.stack.kill("web")
+    scene.redis.start()
+    assert len(scene.spool.waiting()) == JOBS
 
-        scene.stack.start("web")
-        scene.stack.wait_for("web", f"{scene.stack.web_url}/healthz")
+    scene.stack.start("web")
+    scene.stack.wait_for("web", f"{scene.stack.web_url}/healthz")
 
-        outcomes = [scene.client.outcome(job) for job in jobs]
-        assert {outcome["settled_by"] for outcome in outcomes} == {"callback"}
-        eventually(lambda: not scene.spool.waiting())
+    outcomes = [scene.client.outcome(job) for job in jobs]
+    assert {outcome["settled_by"] for outcome in outcomes} == {"callback"}
+    eventually(lambda: not scene.spool.waiting())
 
 
 def test_without_a_spool_callbacks_are_answered_503_and_settle_when_they_come_again(
-    tmp_path: Path,
+    unpolled: UnpolledStack,
 ) -> None:
-    with playing(tmp_path, spool=False) as scene:
-        jobs = finished(scene)
-        scene.redis.kill()
-        statuses = [call_back(scene, task) for task in jobs.values()]
-        assert statuses == [503] * JOBS
+    scene, folder = unpolled, unpolled.stack.env["ORCHESTRATOR_SPOOL_DIR"]
+    restart_web(scene.stack, ORCHESTRATOR_SPOOL_DIR="")
+    jobs = finished(scene)
+    scene.redis.kill()
+    statuses = [call_back(scene, task) for task in jobs.values()]
+    assert statuses == [503] * JOBS
 
-        scene.redis.start()
+    scene.redis.start()
 
-        eventually(lambda: {call_back(scene, task) for task in jobs.values()} == {200})
-        outcomes = [scene.client.outcome(job) for job in jobs]
-        assert {outcome["settled_by"] for outcome in outcomes} == {"callback"}
-        comes_back(scene)
+    eventually(lambda: {call_back(scene, task) for task in jobs.values()} == {200})
+    outcomes = [scene.client.outcome(job) for job in jobs]
+    assert {outcome["settled_by"] for outcome in outcomes} == {"callback"}
+    comes_back(scene)
+    scene.stack.env["ORCHESTRATOR_SPOOL_DIR"] = folder  # for the next start
 
 
-def comes_back(scene: RedisOutage) -> None:
+def comes_back(scene: UnpolledStack) -> None:
     """Worker and beat are there again, without having been restarted."""
     ready = f"{scene.stack.web_url}/readyz"
     eventually(lambda: requests.get(ready, timeout=60).status_code == 200)
@@ -170,40 +140,32 @@ CALLBACKS = 64
 THREADS = 2 * (8 + 8) + 4
 
 
-@contextmanager
-def nobody() -> Iterator[str]:
-    """A Redis that refuses connections."""
-    yield f"redis://127.0.0.1:{free_port()}/0"
-
-
-@contextmanager
-def silent() -> Iterator[str]:
-    """A Redis that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=512) as server:
-        yield f"redis://127.0.0.1:{server.getsockname()[1]}/0"
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("kind", [nobody, silent], ids=lambda kind: kind.__name__)
 def test_many_callbacks_at_once_are_answered_by_a_bounded_number_of_threads(
-    kind: Any, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with kind() as url, Stack(("web",), redis_url=url) as stack:
+    port = free_port()
+    with Stack(("web",), redis_url=f"redis://127.0.0.1:{port}/0") as stack:
         rack = Rack(stack, settings(stack.env, monkeypatch))
-        most = Most(rack)
+        answers_many(rack)  # connections are refused
+        with socket.create_server(("127.0.0.1", port), backlog=512):
+            answers_many(rack)  # connections are accepted, and nothing is answered
 
-        def deliver(_: int) -> int:
-            url = f"{stack.web_url}{rack.path()}"
-            return requests.post(url, data=DONE, timeout=60).status_code
 
-        probe = Probe(f"{stack.web_url}/healthz")
-        with probe as health, most, ThreadPoolExecutor(CALLBACKS) as pool:
-            statuses = Counter(pool.map(deliver, range(CALLBACKS)))
+def answers_many(rack: Rack) -> None:
+    most, url = Most(rack), f"{rack.stack.web_url}{rack.path()}"
 
-        assert statuses == {503: CALLBACKS}
-        assert set(health.answers) == {200}
-        assert 0 < most.seen <= THREADS
-        assert requests.get(f"{stack.web_url}/readyz", timeout=60).json()["ledger"] == "away"
+    def deliver(_: int) -> int:
+        return requests.post(url, data=DONE, timeout=60).status_code
+
+    probe = Probe(f"{rack.stack.web_url}/healthz")
+    with probe as health, most, ThreadPoolExecutor(CALLBACKS) as pool:
+        statuses = Counter(pool.map(deliver, range(CALLBACKS)))
+
+    assert statuses == {503: CALLBACKS}
+    assert set(health.answers) == {200}
+    assert 0 < most.seen <= THREADS
+    assert requests.get(f"{rack.stack.web_url}/readyz", timeout=60).json()["ledger"] == "away"
 
 
 class Most:

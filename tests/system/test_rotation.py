@@ -1,53 +1,19 @@
-"""Secrets that are exchanged while a callback is in flight, with web started anew."""
+"""Secrets that are exchanged while callbacks are in flight, with web started anew."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from uuid import uuid4
 
-import pytest
 import requests
 
-from orchestrator.cli.stack import START_TIMEOUT_SECONDS, Stack
 from orchestrator.clock import now_ms
-from tests.system.conftest import Client, eventually
+from tests.system.conftest import Client, UnpolledStack, eventually, restart_web
 from tests.webhooks.kit import signed
 
 NEW_KEY = "a new key, made for this test only"
 OLD_SECRET, NEW_SECRET = "whsec_before_the_exchange", "whsec_after_the_exchange"
-#: Granian's own lines for each of its workers.
-SPAWNED, STARTED = "Spawning worker-", "Started worker-"
-#: Nothing is polled and no callback comes by itself.
+#: No callback comes by itself.
 WISH = "[sandbox: slow=600]"
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
-    settings = {
-        "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "600",
-        "HIAPI_WEBHOOK_SECRET": OLD_SECRET,
-    }
-    with Stack(settings=settings) as stack:
-        yield Client(stack)
-
-
-def again(client: Client, **changes: str) -> None:
-    """Stop web, and start it with other settings."""
-    stack = client.stack
-    # A worker of granian's that is told to stop before it has started does not.
-    eventually(
-        lambda: stack.log("web").count(STARTED) == spawned(stack), within=START_TIMEOUT_SECONDS
-    )
-    web = stack.running.pop("web")
-    web.terminate()
-    web.wait(60)
-    stack.env.update(changes)
-    stack.start("web")
-    stack.wait_for("web", f"{stack.web_url}/healthz")
-
-
-def spawned(stack: Stack) -> int:
-    return stack.log("web").count(SPAWNED)
 
 
 def in_flight(client: Client, provider: str) -> tuple[str, str, bytes]:
@@ -68,33 +34,26 @@ def send(url: str, body: bytes, secret: str | None = None) -> int:
     return requests.post(url, data=body, headers=headers, timeout=60).status_code
 
 
-def test_a_callback_that_was_asked_for_with_the_old_key_settles_while_that_is_kept(
-    client: Client,
+def test_callbacks_of_the_old_key_and_the_old_secret_settle_while_these_are_kept(
+    unpolled: UnpolledStack,
 ) -> None:
-    job, url, body = in_flight(client, "evolink")
-    old = client.stack.env["ORCHESTRATOR_SECRET_KEY"]
-
-    again(client, ORCHESTRATOR_SECRET_KEY=NEW_KEY, ORCHESTRATOR_SECRET_KEYS_OLD="")
-    assert send(url, body) == 404
-    assert client.job(job)["status"] == "running"
-
-    again(client, ORCHESTRATOR_SECRET_KEYS_OLD=f"an even older key,{old}")
-    assert send(url, body) == 200
-    assert client.outcome(job)["settled_by"] == "callback"
-
-    again(client, ORCHESTRATOR_SECRET_KEY=old, ORCHESTRATOR_SECRET_KEYS_OLD="")
-
-
-def test_a_callback_that_was_signed_with_the_old_secret_settles_while_that_is_kept(
-    client: Client,
-) -> None:
+    stack, client = unpolled.stack, unpolled.client
+    unsigned, unsigned_url, unsigned_body = in_flight(client, "evolink")
     job, url, body = in_flight(client, "hiapi")
+    old_key = stack.env["ORCHESTRATOR_SECRET_KEY"]
 
-    again(client, HIAPI_WEBHOOK_SECRET=NEW_SECRET, HIAPI_WEBHOOK_SECRETS_OLD="")
+    restart_web(stack, ORCHESTRATOR_SECRET_KEY=NEW_KEY, ORCHESTRATOR_SECRET_KEYS_OLD="")
+    assert send(unsigned_url, unsigned_body) == 404
+    assert client.job(unsigned)["status"] == "running"
+
+    both = f"an even older key,{old_key}"
+    restart_web(stack, ORCHESTRATOR_SECRET_KEYS_OLD=both, HIAPI_WEBHOOK_SECRET=NEW_SECRET)
+    assert send(unsigned_url, unsigned_body) == 200
+    assert client.outcome(unsigned)["settled_by"] == "callback"
     assert (send(url, body, OLD_SECRET), send(url, body)) == (401, 401)
     assert client.job(job)["status"] == "running"
 
-    again(client, HIAPI_WEBHOOK_SECRETS_OLD=OLD_SECRET)
+    restart_web(stack, HIAPI_WEBHOOK_SECRETS_OLD=OLD_SECRET)
     assert send(url, body, "whsec_of_nobody") == 401
     assert send(url, body, OLD_SECRET) == 200
     assert client.outcome(job)["settled_by"] == "callback"

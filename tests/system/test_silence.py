@@ -1,4 +1,4 @@
-"""A broker whose connections die without a word: nothing closes, nothing answers."""
+"""A network that fails: the broker's connections die silently, and no callback can arrive."""
 
 from __future__ import annotations
 
@@ -20,22 +20,34 @@ from tests.system.test_faces import send
 from tests.system.wire import Wire
 
 
-@pytest.fixture
-def wired(tmp_path: Path) -> Iterator[tuple[Client, Wire]]:
-    """Every process reaches its broker over a wire, and the ledger without."""
+@pytest.fixture(scope="module")
+def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Client, Wire]]:
+    """A stack without a public URL. Its broker, and not its ledger, is behind a wire."""
+    home: Path = tmp_path_factory.mktemp("wired")
     with ExitStack() as closing:
-        url = closing.enter_context(embedded_redis(tmp_path / "redis"))
+        url = closing.enter_context(embedded_redis(home / "redis"))
         wire = closing.enter_context(Wire(urlsplit(url).port or 0))
         broker = f"redis://127.0.0.1:{wire.port}/0"
-        settings = {**TIMES, "ORCHESTRATOR_BROKER_URL": broker}
+        settings = {
+            **TIMES,
+            "ORCHESTRATOR_BROKER_URL": broker,
+            "ORCHESTRATOR_PUBLIC_URL": "",
+        }
         stack = Stack(
             ("web", "worker", "beat", "intake"),
             redis_url=url,
             task_seconds=0.4,
             settings=settings,
-            folder=tmp_path,
+            folder=home,
         )
         yield Client(closing.enter_context(stack)), wire
+
+
+def test_without_a_public_url_every_job_is_polled(wired: tuple[Client, Wire]) -> None:
+    client, text = wired[0], str(uuid4())
+    jobs = [client.enqueue(provider, text) for provider in ("hiapi", "evolink")]
+    assert {client.outcome(job)["settled_by"] for job in jobs} == {"poll"}
+    assert {task["callback_url"] for task in client.tasks(text)} == {None}
 
 
 def test_worker_beat_and_intake_notice_a_silent_broker_and_connect_anew(

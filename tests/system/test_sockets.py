@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from typing import Any
 
@@ -23,10 +22,9 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 GROWTH = 64 * 1024 * 1024
 
 
-@pytest.fixture(scope="module")
-def rack() -> Iterator[Rack]:
-    with Stack(("web",)) as stack, pytest.MonkeyPatch.context() as patch:
-        yield Rack(stack, settings(stack.env, patch))
+@pytest.fixture
+def rack(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> Rack:
+    return Rack(stack, settings(stack.env, monkeypatch))
 
 
 def answer(rack: Rack, data: bytes) -> int:
@@ -219,6 +217,7 @@ def test_a_connection_that_says_nothing_is_closed(rack: Rack) -> None:
     for begun in (b"", b"POST /callbacks HTTP/1.1\r\nHos"):
         with connection(port, begun) as one:
             assert _closed(one)
+    rack.stack.kill("hasty")
 
 
 HURRY = "--http1-header-read-timeout 300"
