@@ -11,7 +11,7 @@ from orchestrator import log
 from orchestrator.cli.demo import demo
 from orchestrator.cli.dev import dev, sandbox
 from orchestrator.cli.doctor import doctor
-from orchestrator.cli.follow_ups import notify, prune
+from orchestrator.cli.follow_ups import archive, notify, prune
 from orchestrator.cli.jobs import cancel, enqueue, get, retry, watch
 from orchestrator.cli.ledger import list_, reconcile, stats, verify
 from orchestrator.cli.providers import providers
@@ -73,7 +73,7 @@ def main() -> None:
     log.configure(logging.WARNING)
 
 
-_JOBS = (enqueue, get, watch, cancel, retry, notify, list_)
+_JOBS = (enqueue, get, watch, cancel, retry, notify, archive, list_)
 _INSTALLATION = (providers, stats, verify, reconcile, prune, doctor)
 for _command in (demo, dev, sandbox, *_JOBS, *_INSTALLATION):
     main.add_command(_command)

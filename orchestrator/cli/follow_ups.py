@@ -1,4 +1,4 @@
-"""`orchestrator notify` and `prune`: commands for finished jobs."""
+"""`orchestrator notify`, `archive` and `prune`: commands for finished jobs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import click
 
 from orchestrator.cli.jobs import existing
 from orchestrator.cli.output import as_json, console, print_json, progress, table
-from orchestrator.jobs.model import Job
+from orchestrator.jobs.model import FollowUpStatus, Job
 from orchestrator.jobs.schemas import job_view, rfc3339
+from orchestrator.operations.rearchive import NothingToArchive, archive_again, given_up_archives
 from orchestrator.operations.replay import NothingToNotify, failed_notifications, notify_again
 from orchestrator.runtime import Runtime, default_runtime
+from orchestrator.steps.archive import archive as archive_now
 from orchestrator.steps.prune import prune as prune_now
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -77,6 +79,81 @@ def notify(
         _list(runtime, number, jobs, json_=json_)
     else:
         _replay(runtime, jobs, left=number - len(jobs), json_=json_)
+
+
+@click.command()
+@click.argument("job_ids", nargs=-1, metavar="[JOB_ID]...")
+@click.option("--all-given-up", is_flag=True, help="All that were given up before a link expired.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True)
+@as_json
+def archive(*, job_ids: tuple[str, ...], all_given_up: bool, limit: int, json_: bool) -> None:
+    """Archive images again that were given up, and try each once now.
+
+    \b
+    orchestrator archive job_01...        the images of one job, or of several
+    orchestrator archive --all-given-up   those of `list --at-risk` whose archive is dead
+
+    Workers go on with an image that this try cannot copy, for at least ten minutes. A job that is
+    being archived anyway is tried too, when its next try is due. Exit status 0 only if every image
+    has a copy now.
+    """
+    if bool(job_ids) == all_given_up:
+        raise click.UsageError("name at least one job, or use --all-given-up")
+    runtime = default_runtime()
+    if all_given_up:
+        number, jobs = given_up_archives(runtime, limit)
+    else:
+        jobs = [existing(runtime, job_id) for job_id in dict.fromkeys(job_ids)]
+        number = len(jobs)
+    archived: list[str] = []
+    missing: dict[str, str] = {}
+    with progress(quiet=json_) as shown:
+        for job in shown.track(jobs, description="archiving images"):
+            reason = _archive(runtime, job)
+            if reason is None:
+                archived.append(job.id)
+            else:
+                missing[job.id] = reason
+    _print_archived(archived, missing, number - len(jobs), json_=json_)
+    if missing:
+        sys.exit(1)
+
+
+def _archive(runtime: Runtime, job: Job) -> str | None:
+    """Try once to archive the images of a job. Return why one has no copy, or None."""
+    try:
+        archive_again(runtime, job)
+    except NothingToArchive as error:
+        complete = all(image.copy for image in job.all_images) and job.all_images
+        return None if complete else str(error)
+    archive_now(runtime, job.id)
+    current = runtime.ledger.get(job.id)
+    state = current.archive if current else None
+    if current is None or state is None:
+        return "it has expired; jobs are kept for the retention time"
+    if state.status is FollowUpStatus.DONE:
+        return None
+    reasons = [
+        f"image {number}: {image.error or 'not tried yet'}"
+        for number, image in enumerate(current.all_images)
+        if image.copy is None
+    ]
+    again = state.status is FollowUpStatus.PENDING
+    ending = f"; tried again at {rfc3339(state.due_at)}" if again else "; not tried again"
+    return f"{', '.join(reasons) or state.error}{ending}"
+
+
+def _print_archived(
+    archived: list[str], missing: dict[str, str], left: int, *, json_: bool
+) -> None:
+    if json_:
+        print_json({"archived": archived, "missing": missing, "left": left})
+        return
+    for job_id, reason in missing.items():
+        click.echo(f"{job_id}: {reason}", err=True)
+    more = f". {left} are left: run the command again" if left else ""
+    number = len(archived) + len(missing)
+    click.echo(f"jobs with a copy of every image: {len(archived)} of {number}{more}")
 
 
 @click.command()

@@ -15,7 +15,7 @@ from typing import Any
 
 from redis import Redis
 
-from orchestrator.jobs.model import FollowUpStatus, Image, Step
+from orchestrator.jobs.model import FollowUpStatus, Image, Job, Outcome, Step
 from orchestrator.ledger import codec, keys
 from orchestrator.ledger.results import Lease, Result
 from orchestrator.ledger.script import Script, load
@@ -63,6 +63,7 @@ class FollowUps:
         self._later = load("follow_later")
         self._done = load("follow_done")
         self._again = load("notify_again")
+        self._archive_again = load("archive_again")
         self._due_archive = load("due_archive")
 
     def claim(self, job_id: str, step: Step, *, now: int, lease_ms: int) -> Lease | None:
@@ -100,7 +101,7 @@ class FollowUps:
         """
         detail = codec.dumps({"try": tries, "reason": error})
         args = [now, step, lease.token, due_at, "" if tries is None else tries, error]
-        outcome_images, late_images = _stored(lease, images)
+        outcome_images, late_images = _stored(lease.job, images)
         return self._run(self._later, lease.job.id, [*args, outcome_images, detail, late_images])
 
     def done(
@@ -117,7 +118,7 @@ class FollowUps:
         """End a follow-up. Return RECORDED, STALE or MISSING. For arguments see `later`."""
         detail: dict[str, Any] = {"try": tries, "reason": error} if error else {"try": tries}
         args = [now, step, lease.token, ended, tries, error]
-        outcome_images, late_images = _stored(lease, images)
+        outcome_images, late_images = _stored(lease.job, images)
         rest = [outcome_images, codec.dumps(detail), self._retention_ms, late_images]
         return self._run(self._done, lease.job.id, [*args, *rest])
 
@@ -126,6 +127,26 @@ class FollowUps:
         if not keys.is_job_id(job_id):
             return Result.MISSING
         return self._run(self._again, job_id, [now])
+
+    def archive_again(self, job: Job, images: tuple[Image, ...], *, now: int) -> Result:
+        """Start a dead archive again.
+
+        Args:
+            job: as it was read. It tells whether the archive has changed since then.
+            images: all images of the job with their new state.
+            now: ms.
+
+        Returns:
+            RECORDED, OPEN, SILENT (there is no archive, or it is done), STALE or MISSING.
+        """
+        if not keys.is_job_id(job.id):
+            return Result.MISSING
+        tried = job.archive.tried_at if job.archive else None
+        open_images = tuple(image for image in images if image.copy is None)
+        expires = Outcome.succeeded(open_images).expires_at(now)
+        outcome_images, late_images = _stored(job, images)
+        args = [now, tried or "", outcome_images, late_images, expires]
+        return self._run(self._archive_again, job.id, args)
 
     def publish(self, stream: str, entry: Mapping[str, str]) -> None:
         """Add an entry to a stream. The stream is kept for the retention time."""
@@ -185,6 +206,23 @@ class FollowUps:
                 found += [(score, job_id) for job_id, score in answers[1] + answers[3]]
         return number, list(dict.fromkeys(job_id for _, job_id in sorted(found)))[:limit]
 
+    def given_up(self, limit: int, *, now: int) -> tuple[int, list[str]]:
+        """Return the number of dead archives whose first link has not expired, and `limit` of them.
+
+        The first to expire come first.
+        """
+        number, found = 0, list[tuple[float, str]]()
+        with self._redis() as client:
+            for shard in self._shards:
+                key = keys.given_up(shard)
+                with client.pipeline(transaction=False) as pipe:
+                    pipe.zcount(key, f"({now}", "+inf")
+                    pipe.zrangebyscore(key, f"({now}", "+inf", 0, limit, withscores=True)
+                    answers: Any = pipe.execute()
+                number += answers[0]
+                found += [(score, job_id) for job_id, score in answers[1]]
+        return number, [job_id for _, job_id in sorted(found)][:limit]
+
     def dead(self, limit: int, *, since: int = 0) -> tuple[int, list[Dead]]:
         """Return the number of failed notifications since a time (ms), and the `limit` oldest."""
         number, oldest = 0, []
@@ -204,7 +242,7 @@ class FollowUps:
             return Result(script.run(client, keys.of(job_id), args)[0])
 
 
-def _stored(lease: Lease, images: tuple[Image, ...]) -> tuple[str, str]:
+def _stored(job: Job, images: tuple[Image, ...]) -> tuple[str, str]:
     """Return the stored form of the outcome's images and of the late images."""
-    number = len(lease.job.images)
+    number = len(job.images)
     return codec.dumps(images[:number]), codec.dumps(images[number:])

@@ -91,12 +91,16 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "follow_ups.notify_again": lambda ledger, lease: ledger.follow_ups.notify_again(
         lease.job.id, now=NOW
     ),
+    "follow_ups.archive_again": lambda ledger, lease: ledger.follow_ups.archive_again(
+        kit.job(ledger, lease.job.id), lease.job.all_images, now=NEXT_DUE
+    ),
     "follow_ups.publish": lambda ledger, lease: ledger.follow_ups.publish(
         "orders", {"job": lease.job.id}
     ),
     "follow_ups.due": lambda ledger, _: ledger.follow_ups.due(0, Step.ARCHIVE, now=NOW, limit=10),
     "follow_ups.backlog": lambda ledger, _: ledger.follow_ups.backlog(Step.NOTIFY, now=NOW),
     "follow_ups.at_risk": lambda ledger, _: ledger.follow_ups.at_risk(10, now=NOW, before=NEXT_DUE),
+    "follow_ups.given_up": lambda ledger, _: ledger.follow_ups.given_up(10, now=NOW),
     "follow_ups.dead": lambda ledger, _: ledger.follow_ups.dead(10),
     "circuit_breaker.failing": lambda ledger, _: ledger.circuit_breaker.failing(),
     "circuit_breaker.failed": lambda ledger, _: ledger.circuit_breaker.failed(HOST, now=NOW),
@@ -124,6 +128,7 @@ READS = frozenset(
             "server",
         ),
         *("follow_ups.due", "follow_ups.backlog", "follow_ups.at_risk", "follow_ups.dead"),
+        "follow_ups.given_up",
         "circuit_breaker.failing",
     }
 )
@@ -158,6 +163,11 @@ def with_follow_up(ledger: Ledger, method: str) -> Lease:
         job_id = kit.settled(ledger, kit.FAILURE)
         return not_leased(
             ledger, kit.finish_follow_up(ledger, job_id, Step.NOTIFY, FollowUpStatus.DEAD)
+        )
+    if method == "archive_again":
+        job_id = kit.settled(ledger)
+        return not_leased(
+            ledger, kit.finish_follow_up(ledger, job_id, Step.ARCHIVE, FollowUpStatus.DEAD)
         )
     if method in {"later", "done"}:
         return kit.claim_follow_up(ledger, kit.settled(ledger), Step.ARCHIVE)

@@ -2,7 +2,7 @@
 
 A cell has the result. After `>` it has the new state of the follow-up. Without `>` the state does
 not change. The columns are the states of a notification. An archive has the same states without
-`gone`, and it cannot be scheduled again:
+`gone`. `notify again` applies to notifications only, `archive again` to archives only:
 
 - none: the job existed and has expired
 - silent: the job failed, and its request asks for no notification
@@ -35,6 +35,7 @@ done, wrong lease  | missing | stale          | stale   | stale          | stale
 dead, own lease    | missing | stale          | stale   | stale          | recorded>dead
 gone, own lease    | missing | stale          | stale   | stale          | recorded>gone
 notify again       | missing | silent         | open    | recorded       | recorded
+archive again      | missing | silent         | open    | recorded       | recorded
 forget, old        | missing | forgotten>none | kept    | kept           | kept
 forget, young      | missing | kept           | kept    | kept           | kept
 
@@ -48,6 +49,7 @@ done, wrong lease  | stale            | stale            | stale
 dead, own lease    | stale            | stale            | stale
 gone, own lease    | stale            | stale            | stale
 notify again       | recorded>pending | recorded>pending | recorded>pending
+archive again      | silent           | recorded>pending | silent
 forget, old        | forgotten>none   | forgotten>none   | forgotten>none
 forget, young      | kept             | kept             | kept
 """
@@ -99,6 +101,7 @@ COLUMNS: Mapping[str, str] = {
     "later, wrong lease": "try failed, lease lost",
     "done, wrong lease": "try succeeded, lease lost",
     "notify again": "notify again",
+    "archive again": "archive again",
     "forget, old": "forget an old job",
     "forget, young": "forget a young job",
 }
@@ -106,9 +109,10 @@ COLUMNS: Mapping[str, str] = {
 INTRODUCTION = """\
 ## Follow-ups of an outcome
 
-This table shows the states of a notification. An archive has the same states without *gone*, and
-*notify again* does not apply to it. No event here changes the status or the outcome of the job. A
-job with a pending follow-up does not expire, and it cannot be forgotten.
+This table shows the states of a notification. An archive has the same states without *gone*.
+*Notify again* applies to notifications only, and *archive again* to archives only. No event here
+changes the status or the outcome of the job. A job with a pending follow-up does not expire, and it
+cannot be forgotten.
 """
 
 #: Actions that take effect although the state does not change.

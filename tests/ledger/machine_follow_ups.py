@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import invariant, precondition, rule
 from redis import Redis
 
-from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, Image, Step
+from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, Image, Outcome, Step
 from orchestrator.ledger import Lease, Ledger, Settlement, keys
 from orchestrator.ledger.follow_ups import Backlog, Dead
 from orchestrator.runtime import Runtime
@@ -161,6 +161,21 @@ class FollowUpMachine(LedgerMachine):
         self.compare(
             lambda: self.ledger.follow_ups.notify_again(job_id, now=now),
             lambda: self.book.notify_again(job_id, now),
+        )
+
+    @precondition(lambda self: self.steps % 3 == 2)
+    @rule(which=WHICH)
+    def archive_again(self, which: int) -> None:
+        job_id, now = self.job(which), self.now
+        job = self.ledger.get(job_id)
+        if job is None:
+            return
+        images = tuple(replace(image, given_up=False, tries=0) for image in job.all_images)
+        missing = tuple(image for image in images if image.copy is None)
+        expires = Outcome.succeeded(missing).expires_at(now)
+        self.compare(
+            lambda: self.ledger.follow_ups.archive_again(job, images, now=now),
+            lambda: self.book.archive_again(job_id, images, now=now, expires=expires),
         )
 
     @precondition(lambda self: self.steps % 5 == 2)

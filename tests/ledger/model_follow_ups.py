@@ -209,6 +209,26 @@ class FollowUpBook:
             self.dead.pop(job_id, None)
         return Result.RECORDED
 
+    def archive_again(
+        self, job_id: str, images: tuple[Image, ...], *, now: int, expires: int
+    ) -> Result:
+        entry = self.entries.get(job_id)
+        if entry is None:
+            return Result.MISSING
+        if Step.ARCHIVE in entry.follows:
+            return Result.RECORDED
+        if entry.due_at is not None:
+            return Result.OPEN
+        archive = entry.job.archive
+        if archive is None or archive.status is not FollowUpStatus.DEAD:
+            return Result.SILENT
+        entry.set_follow_up(Step.ARCHIVE, replace(archive, tries=0))
+        self._begin(entry, Step.ARCHIVE, now)
+        self._store(entry, images)
+        self.expiring[job_id] = expires
+        entry.events.append("archive_again")
+        return Result.RECORDED
+
     def forget(self, job_id: str, before: int) -> Result:
         entry = self.entries.get(job_id)
         if entry is None:

@@ -25,10 +25,17 @@ PIPELINED = {
     "follow_ups.at_risk": 4,
     "follow_ups.backlog": 3,
     "follow_ups.dead": 2,
+    "follow_ups.given_up": 2,
     "follow_ups.publish": 2,
 }
 #: The methods that read every shard.
-PER_SHARD = ("follow_ups.at_risk", "follow_ups.backlog", "follow_ups.dead", "overview.tidy")
+PER_SHARD = (
+    "follow_ups.at_risk",
+    "follow_ups.backlog",
+    "follow_ups.dead",
+    "follow_ups.given_up",
+    "overview.tidy",
+)
 #: The limit of a running job's memory in Redis, without its request. Bytes.
 MAX_JOB_BYTES = 1536
 

@@ -26,6 +26,8 @@ from tests.ledger.recording import RecordingClient
 ARCHIVE_STATES = {"none", "pending", "leased", "done", "dead"}
 #: The actions that apply to a notification only.
 NOTIFICATION_ACTIONS = {"notify again", "gone, own lease"}
+#: The actions that apply to an archive only.
+ARCHIVE_ACTIONS = {"archive again"}
 #: The states of a follow-up that ended.
 ENDED = {"done", "dead", "gone"}
 
@@ -117,6 +119,11 @@ def done(case: FollowUpCase, status: FollowUpStatus) -> None:
     kit.end_follow_up(case.ledger, case.lease, case.step, status)
 
 
+def archive_again(case: FollowUpCase) -> None:
+    job = case.ledger.get(case.job_id) or case.lease.job
+    case.ledger.follow_ups.archive_again(job, job.all_images, now=NOW)
+
+
 ACTIONS: Mapping[str, Callable[[FollowUpCase], object]] = {
     "claim, due": lambda s: claim(s, s.due),
     "claim, not due": lambda s: claim(s, s.due - 1),
@@ -127,6 +134,7 @@ ACTIONS: Mapping[str, Callable[[FollowUpCase], object]] = {
     "dead, own lease": lambda s: done(s, FollowUpStatus.DEAD),
     "gone, own lease": lambda s: done(s, FollowUpStatus.GONE),
     "notify again": lambda s: s.ledger.follow_ups.notify_again(s.job_id, now=NOW),
+    "archive again": archive_again,
     "forget, old": lambda s: s.ledger.overview.forget(s.job_id, before=NOW + 1),
     "forget, young": lambda s: s.ledger.overview.forget(s.job_id, before=NOW),
 }
@@ -168,8 +176,9 @@ def check(case: FollowUpCase, cell: FollowUpTransition) -> None:
 
 def applies(cell: FollowUpTransition, step: Step) -> bool:
     """Return True if a follow-up of this kind can have the state and the action."""
-    archive = cell.state in ARCHIVE_STATES and cell.action not in NOTIFICATION_ACTIONS
-    return archive or step is Step.NOTIFY
+    if step is Step.ARCHIVE:
+        return cell.state in ARCHIVE_STATES and cell.action not in NOTIFICATION_ACTIONS
+    return cell.action not in ARCHIVE_ACTIONS or cell.state in {"waiting", "silent"}
 
 
 @pytest.mark.parametrize("step", FOLLOW_UPS)

@@ -106,6 +106,7 @@ RULES: Mapping[Rule, int] = {
     ): 8,
     lambda m, c: m.followers and m.record_follow_up_again(c.randrange(12), follow_up_action(c)): 5,
     lambda m, c: m.notify_again(c.randrange(12)): 2,
+    lambda m, c: m.archive_again(c.randrange(12)): 2,
     lambda m, c: m.forget(c.randrange(12), c.choice(AGES)): 2,
 }
 

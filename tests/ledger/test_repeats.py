@@ -95,6 +95,12 @@ def again(ledger: Ledger, job_id: str) -> None:
     ledger.follow_ups.notify_again(job_id, now=NEXT_DUE)
 
 
+def archive_again(ledger: Ledger) -> None:
+    job_id = kit.finish_follow_up(ledger, kit.settled(ledger), Step.ARCHIVE, FollowUpStatus.DEAD)
+    job = kit.job(ledger, job_id)
+    ledger.follow_ups.archive_again(job, job.all_images, now=NEXT_DUE)
+
+
 def forget(ledger: Ledger) -> None:
     ledger.overview.forget(kit.finished(ledger), before=NEXT_DUE)
 
@@ -133,6 +139,7 @@ REPEATS = [
         "recorded",
         "notify_again",
     ),
+    Repeat("archive_again", "dead", archive_again, "recorded", "recorded"),
     Repeat("forget", "", forget, "forgotten", "missing"),
 ]
 
