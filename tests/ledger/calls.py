@@ -92,7 +92,7 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
         lease.job.id, now=NOW
     ),
     "follow_ups.archive_again": lambda ledger, lease: ledger.follow_ups.archive_again(
-        kit.job(ledger, lease.job.id), lease.job.all_images, now=NEXT_DUE
+        lease.job, lease.job.all_images, now=NEXT_DUE
     ),
     "follow_ups.publish": lambda ledger, lease: ledger.follow_ups.publish(
         "orders", {"job": lease.job.id}
