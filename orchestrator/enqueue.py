@@ -178,7 +178,7 @@ def create_job(
         earlier = runtime.ledger.get(created.job_id)
         if earlier:
             return EnqueueResult(earlier, replayed=True)
-    runtime.nudger.nudge(Step.SUBMIT, [created.job_id])
+    runtime.nudger.nudge(Step.SUBMIT, [created.job_id], job_request.provider)
     log.get().info("job_created", job=created.job_id, provider=job_request.provider, caller=owner)
     notification = FollowUp(FollowUpStatus.WAITING) if job_request.notifies else None
     job = Job(

@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -49,7 +49,10 @@ ROUND_SECONDS_PER_JOB = 0.004
 #: The most jobs of one message.
 MAX_JOBS_PER_MESSAGE = 100
 
-Send = Callable[[Step, Sequence[str]], None]
+#: Jobs by the name of their provider. The name tells a worker which of its threads do the step
+#: before it claims the job. It is empty for a follow-up, which has threads of its own.
+JobsByProvider = Mapping[str, Sequence[str]]
+Send = Callable[[Step, JobsByProvider], None]
 
 
 class Nudger:
@@ -72,17 +75,24 @@ class Nudger:
 
     def renew(self) -> None:
         """Begin without nudges, also in the child of a fork: its parent sends those of before."""
-        self._waiting: dict[Step, list[str]] = {}
+        #: The provider of each job.
+        self._waiting: dict[Step, dict[str, str]] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
 
-    def nudge(self, step: Step, job_ids: Sequence[str]) -> None:
-        """Ask workers to do `step` of these jobs soon. Returns at once and never raises."""
+    def nudge(self, step: Step, job_ids: Sequence[str], provider: str = "") -> None:
+        """Ask workers to do `step` of these jobs soon. Returns at once and never raises.
+
+        Args:
+            step: what is due.
+            job_ids: the jobs.
+            provider: the provider of all these jobs. A follow-up needs none.
+        """
         if not job_ids:
             return
         with self._changed:
-            self._waiting.setdefault(step, []).extend(job_ids)
+            self._waiting.setdefault(step, {}).update(dict.fromkeys(job_ids, provider))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="nudger", daemon=True)
                 self._thread.start()
@@ -90,7 +100,7 @@ class Nudger:
             self._changed.notify()
 
     def nudge_steps(self, job_id: str, steps: Sequence[Step]) -> None:
-        """Ask workers to do each of these steps of a job soon."""
+        """Ask workers to do each of these follow-ups of a job soon."""
         for step in steps:
             self.nudge(step, [job_id])
 
@@ -116,16 +126,17 @@ class Nudger:
             next_round = monotonic() + min(
                 max(self._pace, named * ROUND_SECONDS_PER_JOB), MAX_ROUND_SECONDS
             )
-            for step, job_ids in waiting.items():
-                self._deliver(step, job_ids)
+            for step, providers in waiting.items():
+                self._deliver(step, providers)
 
-    def _deliver(self, step: Step, job_ids: list[str]) -> None:
-        for batch in _batches(job_ids):
+    def _deliver(self, step: Step, providers: Mapping[str, str]) -> None:
+        for batch in _batches(providers):
             try:
                 self._send(step, batch)
             except Exception as error:
                 # A thread that ends would leave all jobs of this process to the sweeps.
-                log.get().warning("nudge_dropped", step=step, jobs=len(batch), reason=str(error))
+                jobs = sum(map(len, batch.values()))
+                log.get().warning("nudge_dropped", step=step, jobs=jobs, reason=str(error))
 
 
 class Broker:
@@ -146,14 +157,15 @@ class Broker:
         self._origin = f"{os.getpid()}@{socket.gethostname()}"
         self._in_use = threading.Lock()
 
-    def send(self, step: Step, job_ids: Sequence[str]) -> None:
+    def send(self, step: Step, jobs: JobsByProvider) -> None:
         """Send one nudge.
 
         Raises:
             OperationalError: the broker is away.
         """
         message_id = str(uuid.uuid4())
-        self.publish(TASKS[step], [list(job_ids)], queue=QUEUE, message_id=message_id)
+        args = [{provider: list(job_ids) for provider, job_ids in jobs.items()}]
+        self.publish(TASKS[step], args, queue=QUEUE, message_id=message_id)
 
     def publish(self, task: str, args: list[Any], *, queue: str, message_id: str) -> None:
         """Send one message: the name of a task and its arguments. Reconnects once.
@@ -206,9 +218,11 @@ class Broker:
         }
 
 
-def _batches(job_ids: list[str]) -> Iterator[list[str]]:
-    unique = list(dict.fromkeys(job_ids))
-    return (
-        unique[start : start + MAX_JOBS_PER_MESSAGE]
-        for start in range(0, len(unique), MAX_JOBS_PER_MESSAGE)
-    )
+def _batches(providers: Mapping[str, str]) -> Iterator[JobsByProvider]:
+    """Yield the jobs of each message. `providers` has the provider of each job."""
+    jobs = list(providers.items())
+    for start in range(0, len(jobs), MAX_JOBS_PER_MESSAGE):
+        batch: dict[str, list[str]] = {}
+        for job_id, provider in jobs[start : start + MAX_JOBS_PER_MESSAGE]:
+            batch.setdefault(provider, []).append(job_id)
+        yield batch

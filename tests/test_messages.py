@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from redis import Redis
 from orchestrator import messages
 from orchestrator.cli.stack import EmbeddedRedis
 from orchestrator.jobs.model import Step
-from orchestrator.messages import MAX_JOBS_PER_MESSAGE, QUEUE, Broker, Nudger
+from orchestrator.messages import MAX_JOBS_PER_MESSAGE, QUEUE, Broker, JobsByProvider, Nudger
 
 #: A window that only close() ends: what is nudged before is gathered.
 ENDLESS = 3600.0
@@ -34,14 +33,16 @@ class Outbox:
     """What was sent; fails for as long as it is told."""
 
     sent: list[tuple[Step, list[str]]] = field(default_factory=list)
+    messages: list[JobsByProvider] = field(default_factory=list)
     errors: list[Exception] = field(default_factory=list)
     arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
-    def __call__(self, step: Step, job_ids: Sequence[str]) -> None:
+    def __call__(self, step: Step, jobs: JobsByProvider) -> None:
         try:
             if self.errors:
                 raise self.errors.pop(0)
-            self.sent.append((step, list(job_ids)))
+            self.sent.append((step, [job_id for job_ids in jobs.values() for job_id in job_ids]))
+            self.messages.append(jobs)
         finally:
             self.arrived.release()
 
@@ -190,7 +191,7 @@ def test_a_nudge_that_cannot_be_sent_is_dropped_and_the_next_one_goes_out(
 def test_whoever_nudges_does_not_wait_for_the_broker() -> None:
     stuck, free = threading.Event(), threading.Event()
 
-    def slow(step: Step, job_ids: Sequence[str]) -> None:
+    def slow(step: Step, jobs: JobsByProvider) -> None:
         stuck.set()
         assert free.wait(WAIT_SECONDS)
 
@@ -215,11 +216,21 @@ def test_each_step_that_follows_is_nudged(outbox: Outbox) -> None:
     assert outbox.sent == [(Step.ARCHIVE, ["job_1"]), (Step.NOTIFY, ["job_1", "job_2"])]
 
 
+def test_a_message_names_the_jobs_of_each_provider(outbox: Outbox) -> None:
+    nudger = Nudger(outbox, window=ENDLESS)
+    for number, provider in enumerate(["hiapi", "evolink", "hiapi"]):
+        nudger.nudge(Step.SUBMIT, [f"job_{number}"], provider)
+
+    nudger.close()
+
+    assert outbox.messages == [{"hiapi": ["job_0", "job_2"], "evolink": ["job_1"]}]
+
+
 # The broker ----------------------------------------------------------------------------------
 
 
 def test_a_message_is_a_celery_task_with_its_jobs(redis_url: str, real_redis: Redis) -> None:
-    Broker(redis_url).send(Step.POLL, ["job_1", "job_2"])
+    Broker(redis_url).send(Step.POLL, {"hiapi": ["job_1", "job_2"]})
 
     [text] = real_redis.lrange(QUEUE, 0, -1)
     message = orjson.loads(text)
@@ -227,7 +238,7 @@ def test_a_message_is_a_celery_task_with_its_jobs(redis_url: str, real_redis: Re
     assert message["headers"]["eta"] is None
     assert message["headers"]["ignore_result"] is True
     body = orjson.loads(base64.b64decode(message["body"]))
-    assert body[:2] == [[["job_1", "job_2"]], {}]
+    assert body[:2] == [[{"hiapi": ["job_1", "job_2"]}], {}]
 
 
 def test_without_a_broker_sending_fails_as_the_nudger_expects() -> None:
@@ -235,7 +246,7 @@ def test_without_a_broker_sending_fails_as_the_nudger_expects() -> None:
 
     for _ in range(2):
         with pytest.raises(OperationalError):
-            broker.send(Step.SUBMIT, ["job_1"])
+            broker.send(Step.SUBMIT, {"hiapi": ["job_1"]})
 
 
 def test_a_celery_worker_takes_a_task_by_its_name_with_the_messages_id(
@@ -313,14 +324,14 @@ def test_a_broker_that_comes_back_is_found_again(redis_url: str, real_redis: Red
 def test_after_a_message_that_failed_the_broker_is_found_again(tmp_path: Path) -> None:
     with EmbeddedRedis(tmp_path) as redis:
         broker = Broker(redis.url)
-        broker.send(Step.POLL, ["job_1"])
+        broker.send(Step.POLL, {"hiapi": ["job_1"]})
         redis.kill()
         for _ in range(2):
             with pytest.raises(OperationalError):
-                broker.send(Step.POLL, ["job_2"])
+                broker.send(Step.POLL, {"hiapi": ["job_2"]})
         redis.start()
 
-        broker.send(Step.POLL, ["job_3"])
+        broker.send(Step.POLL, {"hiapi": ["job_3"]})
 
         with Redis.from_url(redis.url) as client:
             assert b"job_3" in base64.b64decode(orjson.loads(client.lindex(QUEUE, 0))["body"])

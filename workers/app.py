@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 
@@ -22,7 +23,7 @@ from orchestrator.callbacks.drain import SpoolDrainer
 from orchestrator.callbacks.spool import Spool
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerUnavailable
-from orchestrator.messages import QUEUE, TASKS, TRANSPORT_OPTIONS
+from orchestrator.messages import QUEUE, TASKS, TRANSPORT_OPTIONS, JobsByProvider
 from orchestrator.runtime import default_runtime
 from orchestrator.settings.environment import ConfigError
 from orchestrator.steps.acceptance import record_spooled
@@ -31,9 +32,11 @@ from orchestrator.steps.notify import notify as notify_job
 from orchestrator.steps.poll import poll as poll_job
 from orchestrator.steps.prune import prune as prune_now
 from orchestrator.steps.reconcile import reconcile as sweep
+from orchestrator.steps.reconcile import take_due
 from orchestrator.steps.submit import submit as submit_job
 from orchestrator.storage.storage import StorageError
-from workers.executor import StepExecutor
+from workers.lanes import Lanes, RefillableLanes
+from workers.sweeper import Sweeper
 
 #: Time between sweeps. Seconds.
 SWEEP_SECONDS = 1.0
@@ -42,10 +45,6 @@ SWEEP_EXPIRES_SECONDS = 5
 
 #: The daily time of the prune step, UTC.
 PRUNE_AT = {"hour": 3, "minute": 17}
-#: Threads for archives and for notifications. Both wait for servers; archives also decode images.
-ARCHIVE_THREADS, NOTIFY_THREADS = 16, 64
-#: Jobs of each kind that may wait for a thread. Further jobs are nudged again by the next sweep.
-BACKLOG = 200
 
 STEPS = {
     Step.SUBMIT: submit_job,
@@ -98,44 +97,57 @@ def _do(step: Step, job_id: str) -> None:
     STEPS[step](default_runtime(), job_id)
 
 
-def _executor(**options: Any) -> StepExecutor:
-    return StepExecutor(_do, stopping=lambda: state.should_stop is not None, **options)
+lanes: Lanes = Lanes(
+    _do,
+    default_runtime().settings,
+    stopping=lambda: state.should_stop is not None,
+    refill=lambda: sweeper.refill(),  # noqa: PLW0108  # it is created below
+)
+sweeper: Sweeper = Sweeper(
+    lambda: sweep(default_runtime(), lanes),
+    lambda: take_due(default_runtime(), RefillableLanes(lanes)),
+)
 
 
-# Submissions and polls are never dropped. Archives and notifications have their own threads, so
-# slow links and slow callers delay no submission, and do not delay each other.
-provider_steps = _executor()
-archive_steps = _executor(threads=ARCHIVE_THREADS, backlog=BACKLOG)
-notify_steps = _executor(threads=NOTIFY_THREADS, backlog=BACKLOG)
+def _offer(step: Step, jobs: JobsByProvider) -> None:
+    """Give the jobs of a nudge to their lanes. Those without a place are left to the agenda."""
+    if isinstance(
+        jobs, Mapping
+    ):  # an earlier version named no providers: the sweep brings its jobs
+        lanes.offer(step, jobs)
 
 
 @app.task(name=TASKS[Step.SUBMIT])
-def submit(job_ids: Sequence[str]) -> None:
+def submit(jobs: JobsByProvider) -> None:
     """Submit these jobs, in parallel."""
-    provider_steps.execute(Step.SUBMIT, job_ids)
+    _offer(Step.SUBMIT, jobs)
 
 
 @app.task(name=TASKS[Step.POLL])
-def poll(job_ids: Sequence[str]) -> None:
+def poll(jobs: JobsByProvider) -> None:
     """Poll these jobs, in parallel."""
-    provider_steps.execute(Step.POLL, job_ids)
+    _offer(Step.POLL, jobs)
 
 
 @app.task(name=TASKS[Step.ARCHIVE])
-def archive(job_ids: Sequence[str]) -> None:
+def archive(jobs: JobsByProvider) -> None:
     """Archive the images of these jobs, in parallel."""
-    archive_steps.execute(Step.ARCHIVE, job_ids)
+    _offer(Step.ARCHIVE, jobs)
 
 
 @app.task(name=TASKS[Step.NOTIFY])
-def notify(job_ids: Sequence[str]) -> None:
+def notify(jobs: JobsByProvider) -> None:
     """Notify the callers of these jobs, in parallel."""
-    notify_steps.execute(Step.NOTIFY, job_ids)
+    _offer(Step.NOTIFY, jobs)
 
 
 @app.task(name="orchestrator.prune")
 def prune() -> None:
-    """Delete old jobs."""
+    """Delete old jobs, in a thread of its own. A process that ends meanwhile leaves the rest."""
+    threading.Thread(target=_prune, name="prune", daemon=True).start()
+
+
+def _prune() -> None:
     try:
         pruned = prune_now(default_runtime())
     except (LedgerUnavailable, StorageError) as error:
@@ -146,13 +158,8 @@ def prune() -> None:
 
 @app.task(name="orchestrator.reconcile")
 def reconcile() -> None:
-    """Sweep: nudge every due job."""
-    try:
-        due = sweep(default_runtime())
-    except LedgerUnavailable as error:
-        log.get().warning("sweep_failed", reason=str(error))
-    else:
-        log.get().debug("sweep_done", due=due)
+    """Sweep: take every due job that has a place in a lane."""
+    sweeper.sweep()
 
 
 @signals.setup_logging.connect
@@ -173,8 +180,8 @@ def _start_drainer(**_: Any) -> None:
 def _finish_steps(**_: Any) -> None:
     """Finish the running steps. A step that does not end in time is continued by another worker."""
     ends = monotonic() + default_runtime().settings.drain_seconds
-    executors = (provider_steps, notify_steps, archive_steps)
-    left = [job for each in executors for job in each.drain(max(0.0, ends - monotonic()))]
+    sweeper.stop()
+    left = lanes.drain(max(0.0, ends - monotonic()))
     left += default_runtime().retry_queue.drain(max(0.0, ends - monotonic()))
     if left:
         log.get().warning("steps_unfinished", jobs=left)

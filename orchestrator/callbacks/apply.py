@@ -82,7 +82,7 @@ def apply_callback(
         )
         result = runtime.nudge_due(address.job_id, settlement)
         if result is Result.UNPROVEN:
-            runtime.nudger.nudge(Step.POLL, [address.job_id])
+            runtime.nudger.nudge(Step.POLL, [address.job_id], address.provider)
     log.get().info(
         "callback_received",
         job=address.job_id,
@@ -112,7 +112,7 @@ def _observe_shortened(
         address.job_id, address.attempt, task_id, now=now, due_at=now, fallback=now
     )
     if result is Result.RUNNING:
-        runtime.nudger.nudge(Step.POLL, [address.job_id])
+        runtime.nudger.nudge(Step.POLL, [address.job_id], address.provider)
     return result
 
 
@@ -148,5 +148,5 @@ def _observe(runtime: Runtime, address: CallbackAddress, report: TaskReport, now
         pending_failure=PendingFailure(thin, now) if thin else None,
     )
     if confirm and result is Result.RUNNING:
-        runtime.nudger.nudge(Step.POLL, [address.job_id])
+        runtime.nudger.nudge(Step.POLL, [address.job_id], address.provider)
     return result

@@ -2,7 +2,7 @@
 
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.refusals import LedgerMisconfigured, LedgerUnavailable
-from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Settlement
+from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Room, Settlement
 
 __all__ = [
     "Created",
@@ -12,5 +12,6 @@ __all__ = [
     "LedgerMisconfigured",
     "LedgerUnavailable",
     "Result",
+    "Room",
     "Settlement",
 ]

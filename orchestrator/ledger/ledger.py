@@ -33,7 +33,7 @@ from orchestrator.ledger.circuit_breaker import CircuitBreaker
 from orchestrator.ledger.connection import ANSWER_TIMEOUT, Clients, connect, listener
 from orchestrator.ledger.follow_ups import FollowUps
 from orchestrator.ledger.overview import Overview
-from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Settlement
+from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Room, Settlement
 from orchestrator.ledger.script import Script, load
 
 #: Rejected messages are kept for inspection, with the start of their body.
@@ -336,15 +336,33 @@ class Ledger:
         return [codec.read_event(line) for line in lines]
 
     def due(self, shard: int, *, now: int, limit: int) -> list[tuple[str, Step]]:
-        """Return up to `limit` due jobs of a shard, each with its step.
+        """Return up to `limit` due jobs of a shard, each with its step."""
+        listed = self.due_within(shard, now=now, limit=limit, room=Room(others=limit))
+        return [(job_id, step) for job_id, step, _ in listed]
+
+    def due_within(
+        self, shard: int, *, now: int, limit: int, room: Room
+    ) -> list[tuple[str, Step, str]]:
+        """Return the due jobs of a shard that have room now: job, step and provider.
 
         A terminal job in the agenda is corruption. It is left out here, and `verify` reports it.
+
+        Args:
+            shard: its number.
+            now: ms.
+            limit: the most jobs that are looked at, the longest overdue first.
+            room: how many jobs may be listed.
         """
-        prefix = f"{keys.root(shard)}job:"
+        args: list[str | int] = [now, limit, f"{keys.root(shard)}job:", room.others]
+        for provider, places in room.providers.items():
+            args += [provider, places]
         with self._redis() as client:
-            flat = self._due.run(client, [keys.agenda(shard)], [now, limit, prefix])
-        due = [(job_id, STEP_OF.get(Status(s))) for job_id, s in codec.pairs(flat).items()]
-        return [(job_id, step) for job_id, step in due if step]
+            flat: Any = self._due.run(client, [keys.agenda(shard)], args)
+        listed = [
+            (job_id, STEP_OF.get(Status(status)), provider)
+            for job_id, status, provider in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        ]
+        return [(job_id, step, provider) for job_id, step, provider in listed if step]
 
     def wait(self, job_id: str, timeout: float) -> Job | None:
         """Wait until a job is terminal, at most `timeout` seconds. Return the job, or None.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from orchestrator.jobs.model import Job, Step
@@ -70,3 +70,28 @@ class Lease:
     job: Job
     token: str
     ends_at: int
+
+
+@dataclass(slots=True)
+class Room:
+    """How many due jobs a sweep may take: what may run now."""
+
+    #: By provider, for its submit and poll steps.
+    providers: dict[str, int] = field(default_factory=dict)
+    #: For the jobs of all other providers together.
+    others: int = 0
+    follow_ups: dict[Step, int] = field(default_factory=dict)
+
+    @property
+    def for_providers(self) -> int:
+        """The room for submit and poll steps."""
+        return sum(self.providers.values()) + self.others
+
+    def take(self, step: Step, provider: str, jobs: int) -> None:
+        """Count jobs that were taken."""
+        if step in self.follow_ups:
+            self.follow_ups[step] -= jobs
+        elif provider in self.providers:
+            self.providers[provider] -= jobs
+        else:
+            self.others -= jobs

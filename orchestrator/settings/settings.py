@@ -32,6 +32,12 @@ MIN_SECRET_CHARACTERS = 16
 MAX_PUBLIC_URL_CHARACTERS = 1800
 
 MIB = 1024 * 1024
+#: Threads of one worker process for each provider. They mostly wait for its answers.
+DEFAULT_THREADS = 32
+#: Threads of one worker process for archives and for notifications. Both wait for servers.
+DEFAULT_ARCHIVE_THREADS, DEFAULT_NOTIFY_THREADS = 16, 64
+#: The most threads of one kind. Each thread may hold a connection to Redis.
+MAX_THREADS = 512
 
 _KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MAKE_ONE = "make one with: openssl rand -hex 32"
@@ -44,6 +50,7 @@ VARIABLES = frozenset(
         "ALLOW_HOSTS",
         "ALLOW_PRIVATE_NETWORKS",
         "API_KEYS",
+        "ARCHIVE_THREADS",
         "ARCHIVE_URL",
         "BROKER_URL",
         "CALLBACK_GRACE_SECONDS",
@@ -59,6 +66,7 @@ VARIABLES = frozenset(
         "NOTIFY_SECRET",
         "NOTIFY_SECRETS_OLD",
         "NOTIFY_TASKS",
+        "NOTIFY_THREADS",
         "PUBLIC_URL",
         "READ_TIMEOUT_SECONDS",
         "REDIS_URL",
@@ -80,6 +88,8 @@ class ProviderSettings:
     base_url: str
     poll_seconds: float
     max_poll_seconds: float
+    #: Threads of one worker process for its submit and poll steps.
+    threads: int = DEFAULT_THREADS
     confirm_callbacks: bool = False
     webhook_secrets: tuple[Secret, ...] = ()
     prices: PriceTable | None = None
@@ -111,6 +121,8 @@ class Settings:
     download_timeout_seconds: float
     drain_seconds: float
     shards: int
+    archive_threads: int
+    notify_threads: int
     max_upload_bytes: int
     max_image_bytes: int
     max_image_pixels: int
@@ -200,8 +212,10 @@ def _times(env: EnvironmentReader) -> dict[str, Any]:
 
 
 def _limits(env: EnvironmentReader) -> dict[str, Any]:
-    """Read the size limits: default, lowest and highest value."""
+    """Read the limits of threads and sizes: default, lowest and highest value."""
     bounds = {
+        "archive_threads": (DEFAULT_ARCHIVE_THREADS, 1, MAX_THREADS),
+        "notify_threads": (DEFAULT_NOTIFY_THREADS, 1, MAX_THREADS),
         "max_upload_bytes": (10 * MIB, 0, 64 * MIB),
         "max_image_bytes": (256 * MIB, 1024, 1024 * MIB),
         "max_image_pixels": (100_000_000, 4096, 1_000_000_000),
@@ -318,6 +332,7 @@ def _provider(env: EnvironmentReader, provider: Provider) -> ProviderSettings | 
         base_url=_base_url(env, provider),
         poll_seconds=first,
         max_poll_seconds=env.number(f"{prefix}_MAX_POLL_SECONDS", longest, first, 86_400),
+        threads=env.whole(f"{prefix}_THREADS", DEFAULT_THREADS, 1, MAX_THREADS),
         confirm_callbacks=provider.capabilities.callbacks
         and env.boolean(f"{prefix}_CONFIRM_CALLBACKS", default=False),
         webhook_secrets=tuple(_webhook_secrets(env, provider)),

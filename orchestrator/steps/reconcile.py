@@ -1,42 +1,96 @@
-"""The sweep: nudge every due job.
+"""The sweep: find every due job, and have its step done.
 
-A sweep runs once a second, so a lost message delays a job by at most one second.
+A sweep runs once a second, so a lost message delays a job by at most one second. A worker's sweep
+gives the jobs to the worker's own threads, and takes only what has a place there.
 """
 
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from orchestrator.jobs.model import FOLLOW_UPS, Step
+from orchestrator.ledger import Room
+from orchestrator.messages import Nudger
 from orchestrator.runtime import DAY_MS, Runtime
 
-#: The most open jobs that one sweep nudges per shard. The next sweep nudges the rest.
+#: The most open jobs that one sweep looks at per shard. The next sweep looks again.
 MAX_JOBS = 5000
-#: The most follow-ups that one sweep nudges per shard. Workers drop what they have no room for.
+#: The most follow-ups of a kind that one sweep takes. The next sweep takes the rest.
 MAX_FOLLOW_UPS = 500
 #: Without a finished sweep for this long, no worker or no beat runs. Seconds.
 SWEEP_STALE_SECONDS = 60
 
 
-def reconcile(runtime: Runtime) -> int:
-    """Nudge every due job, and return their number. The cost is O(due), not O(open).
+class Places(Protocol):
+    """Where the steps of due jobs are done."""
+
+    def room(self) -> Room:
+        """Return how many jobs may be taken now."""
+
+    def take(self, step: Step, job_ids: Sequence[str], provider: str) -> None:
+        """Have the step of these jobs done soon. `provider` is empty for a follow-up."""
+
+
+class NudgedWorkers:
+    """The places of a process without threads for steps: it nudges the workers."""
+
+    def __init__(self, nudger: Nudger) -> None:
+        self._nudger = nudger
+
+    def room(self) -> Room:
+        """Return the room of a sweep. Nobody knows how many jobs the workers have a place for."""
+        return Room(others=MAX_JOBS, follow_ups=dict.fromkeys(FOLLOW_UPS, MAX_FOLLOW_UPS))
+
+    def take(self, step: Step, job_ids: Sequence[str], provider: str) -> None:
+        """Nudge the jobs."""
+        self._nudger.nudge(step, job_ids, provider)
+
+
+def reconcile(runtime: Runtime, places: Places | None = None) -> int:
+    """Take every due job that has a place, and tidy the ledger. Return the number of these jobs.
+
+    Args:
+        runtime: of this process.
+        places: where the steps are done; None nudges the workers.
 
     Raises:
         LedgerUnavailable: the next sweep finds the same jobs.
     """
-    due: dict[Step, list[str]] = {}
-    for shard in range(runtime.ledger.shards):
-        for job_id, step in runtime.ledger.due(shard, now=runtime.clock(), limit=MAX_JOBS):
-            due.setdefault(step, []).append(job_id)
-        for step in FOLLOW_UPS:
-            due.setdefault(step, []).extend(
-                runtime.ledger.follow_ups.due(
-                    shard, step, now=runtime.clock(), limit=MAX_FOLLOW_UPS
-                )
-            )
-    for step, job_ids in due.items():
-        runtime.nudger.nudge(step, job_ids)
+    taken = take_due(runtime, places or NudgedWorkers(runtime.nudger))
     retention = int(runtime.settings.retention_days * DAY_MS)
     runtime.ledger.overview.tidy(oldest=runtime.clock() - retention)
     runtime.ledger.mark_sweep(now=runtime.clock(), host=socket.gethostname())
-    return sum(map(len, due.values()))
+    return taken
+
+
+def take_due(runtime: Runtime, places: Places) -> int:
+    """Take the due jobs that have a place, and return their number. The ledger does not change.
+
+    Raises:
+        LedgerUnavailable: the next sweep finds the same jobs.
+    """
+    room, taken, shards = places.room(), 0, runtime.ledger.shards
+    first = int(runtime.random() * shards)  # so that no shard always comes last
+    for number in range(shards):
+        due: dict[tuple[Step, str], list[str]] = {}
+        for job_id, step, provider in _due(runtime, (first + number) % shards, room):
+            due.setdefault((step, provider), []).append(job_id)
+        for (step, provider), job_ids in due.items():
+            room.take(step, provider, len(job_ids))
+            places.take(step, job_ids, provider)
+            taken += len(job_ids)
+    return taken
+
+
+def _due(runtime: Runtime, shard: int, room: Room) -> Iterator[tuple[str, Step, str]]:
+    """Yield the due jobs of a shard that have room: job, step and provider."""
+    now, ledger = runtime.clock(), runtime.ledger
+    if room.for_providers:
+        yield from ledger.due_within(shard, now=now, limit=MAX_JOBS, room=room)
+    for step, places in room.follow_ups.items():
+        if places:
+            limit = min(places, MAX_FOLLOW_UPS)
+            for job_id in ledger.follow_ups.due(shard, step, now=now, limit=limit):
+                yield job_id, step, ""

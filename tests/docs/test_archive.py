@@ -30,7 +30,7 @@ from tests.docs.pages import DocPage, code, numbers, seconds
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, archived, ended, picture
 from tests.support.fakes import Harness
-from workers.app import ARCHIVE_THREADS, BACKLOG, PRUNE_AT
+from workers.app import PRUNE_AT
 
 PAGE = DocPage("docs/archive.md")
 
@@ -110,13 +110,12 @@ def test_the_time_of_a_download_is_the_default(start: Callable[..., Harness]) ->
     assert seconds(PAGE.value("check", "time of the download")) == [limit]
 
 
-def test_the_resources_are_those_of_a_worker() -> None:
+def test_the_resources_are_those_of_a_worker(start: Callable[..., Harness]) -> None:
     values = [numbers(row[1]) for row in PAGE.rows("resource")]
     assert values == [
         [images.THUMBNAIL_PIXELS],
         [images.MAX_DECODERS, 1, images.LARGE_PIXELS],
-        [ARCHIVE_THREADS],
-        [BACKLOG],
+        [start().runtime.settings.archive_threads],
     ]
 
 

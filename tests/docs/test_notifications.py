@@ -28,10 +28,10 @@ from orchestrator.ledger.follow_ups import STREAM_ENTRIES
 from orchestrator.net.http_types import MAX_RETRY_AFTER_SECONDS
 from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret
+from orchestrator.settings.settings import DEFAULT_NOTIFY_THREADS
 from orchestrator.steps import notify as notify_step
 from tests.docs.pages import DocPage, code, numbers, seconds
 from tests.support.notify_kit import OLD_SECRET, SECRET
-from workers.app import NOTIFY_THREADS
 
 PAGE = DocPage("docs/notifications.md")
 
@@ -74,7 +74,7 @@ def test_the_times_are_those_of_the_code(limit: str, values: list[float]) -> Non
     ("limit", "value"),
     [
         ("deliveries of one worker process to one host at once", SLOTS_PER_HOST),
-        ("deliveries of one worker process at once", NOTIFY_THREADS),
+        ("deliveries of one worker process at once", DEFAULT_NOTIFY_THREADS),
         ("failures in a row that pause a host", circuit_breaker.FAILURES_TO_OPEN),
     ],
 )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis import Redis
 
 from orchestrator.jobs.model import Step
-from orchestrator.ledger import Ledger, keys
+from orchestrator.ledger import Ledger, Room, keys
 from tests.ledger import kit
-from tests.ledger.kit import LEASE, NEXT_DUE, NOW, SUCCESS
+from tests.ledger.kit import LEASE, NEXT_DUE, NOW, REQUEST, SUCCESS
 
 
 def test_nothing_is_due_in_an_empty_ledger(ledger: Ledger) -> None:
@@ -103,4 +104,22 @@ def test_the_cost_of_listing_depends_on_the_due_jobs_only(
 
     stats: Any = real_redis.info("commandstats")
     calls = {name: stat["calls"] for name, stat in stats.items() if "config" not in name}
-    assert calls == {"cmdstat_evalsha": 1, "cmdstat_zrangebyscore": 1, "cmdstat_hget": 3}
+    assert calls == {"cmdstat_evalsha": 1, "cmdstat_zrangebyscore": 1, "cmdstat_hmget": 3}
+
+
+def test_only_jobs_with_room_are_listed(ledger: Ledger) -> None:
+    providers = ["hiapi", "hiapi", "evolink", "hiapi", "uniall", "aigptimage"]
+    ids = [
+        kit.create(ledger, replace(REQUEST, provider=provider), now=NOW + n)
+        for n, provider in enumerate(providers)
+    ]
+
+    listed = ledger.due_within(
+        0, now=NOW + 9, limit=9, room=Room({"hiapi": 2, "evolink": 0}, others=1)
+    )
+
+    assert listed == [
+        (ids[0], Step.SUBMIT, "hiapi"),
+        (ids[1], Step.SUBMIT, "hiapi"),
+        (ids[4], Step.SUBMIT, "uniall"),
+    ]

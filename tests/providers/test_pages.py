@@ -43,6 +43,7 @@ def test_a_page_names_every_setting_of_its_provider_and_no_other(name: str) -> N
         "BASE_URL": True,
         "POLL_SECONDS": True,
         "MAX_POLL_SECONDS": True,
+        "THREADS": True,
         "PRICES": True,
         "CONFIRM_CALLBACKS": can.callbacks,
         "WEBHOOK_SECRET": can.signed_callbacks,

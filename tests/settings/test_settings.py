@@ -73,6 +73,7 @@ def _good_provider_settings() -> Iterator[tuple[str, tuple[str, Any, str, Any]]]
         first, longest = provider.poll_seconds, provider.max_poll_seconds
         yield f"{prefix}_POLL_SECONDS", (f"{place}.poll_seconds", first, "4.5", 4.5)
         yield f"{prefix}_MAX_POLL_SECONDS", (f"{place}.max_poll_seconds", longest, "90", 90.0)
+        yield f"{prefix}_THREADS", (f"{place}.threads", 32, "512", 512)
         table = PriceTable("x", {"*": {"4K": 3, "*": 2}})
         text = '{"unit": "x", "prices": {"*": {"4K": 3, "*": 2}}}'
         yield f"{prefix}_PRICES", (f"{place}.prices", None, text, table)
@@ -108,6 +109,8 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
     "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": ("download_timeout_seconds", 60.0, "1", 1.0),
     "ORCHESTRATOR_DRAIN_SECONDS": ("drain_seconds", 60.0, "0", 0.0),
     "ORCHESTRATOR_SHARDS": ("shards", 1, "256", 256),
+    "ORCHESTRATOR_ARCHIVE_THREADS": ("archive_threads", 16, "1", 1),
+    "ORCHESTRATOR_NOTIFY_THREADS": ("notify_threads", 64, "512", 512),
     "ORCHESTRATOR_MAX_UPLOAD_BYTES": ("max_upload_bytes", 10_485_760, "0", 0),
     "ORCHESTRATOR_MAX_IMAGE_BYTES": ("max_image_bytes", 268_435_456, "1024", 1024),
     "ORCHESTRATOR_MAX_IMAGE_PIXELS": ("max_image_pixels", 100_000_000, "4096", 4096),
@@ -153,6 +156,7 @@ BAD_URLS = [
     "api.hiapi.ai", "ftp://x", "https:x", "https://", "https://:443", "https://a b", "http://x?a",
     "https://x#y", "https://[::1", "https://x\nHost: y", "http://\u00e9",
 ]  # fmt: skip
+BAD_THREADS = ["0", "-1", "513", "1.5", "many"]
 BAD_PRICES = [
     "cheap", "0.02", "[]", '{"unit": "USD"', '{"unit": "USD", "prices": {"*": -0.01}}',
     '{"unit": "USD", "prices": {"*": {"1K": "1"}}}',
@@ -167,6 +171,7 @@ def _bad_provider_settings() -> Iterator[tuple[str, list[str]]]:
         yield f"{prefix}_BASE_URL", BAD_URLS
         yield f"{prefix}_POLL_SECONDS", ["0", "3601", "x"]
         yield f"{prefix}_MAX_POLL_SECONDS", [too_short, "86401", "x"]
+        yield f"{prefix}_THREADS", BAD_THREADS
         yield f"{prefix}_PRICES", [*BAD_PRICES, *([] if provider.unlisted else [unknown])]
         if provider.capabilities.callbacks:
             yield f"{prefix}_CONFIRM_CALLBACKS", ["2", "perhaps"]
@@ -187,6 +192,8 @@ BAD: dict[str, list[str]] = {
     "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": ["0", "3601", "x"],
     "ORCHESTRATOR_DRAIN_SECONDS": ["-1", "3601", "x"],
     "ORCHESTRATOR_SHARDS": ["0", "257", "1.5", "9" * 5000],
+    "ORCHESTRATOR_ARCHIVE_THREADS": BAD_THREADS,
+    "ORCHESTRATOR_NOTIFY_THREADS": BAD_THREADS,
     "ORCHESTRATOR_MAX_UPLOAD_BYTES": ["-1", "67108865", "1.5", "10M"],
     "ORCHESTRATOR_MAX_IMAGE_BYTES": ["1023", "1073741825", "64M"],
     "ORCHESTRATOR_MAX_IMAGE_PIXELS": ["4095", "1000000001", "8K"],

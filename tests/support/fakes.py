@@ -155,7 +155,7 @@ class Nudges(Nudger):
         super().__init__(lambda *_: None)
         self.sent: list[tuple[Step, str]] = []
 
-    def nudge(self, step: Step, job_ids: Sequence[str]) -> None:
+    def nudge(self, step: Step, job_ids: Sequence[str], provider: str = "") -> None:
         self.sent.extend((step, job_id) for job_id in job_ids)
 
 

@@ -1,7 +1,8 @@
-"""The worker's tasks: which threads do which step."""
+"""The worker's tasks. None of them waits for a step, a sweep or a prune."""
 
 from __future__ import annotations
 
+import threading
 from types import ModuleType
 
 import pytest
@@ -19,39 +20,58 @@ def workers(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 @pytest.mark.parametrize("step", Step)
-def test_each_step_has_a_task_and_its_own_threads(
+def test_a_nudge_gives_its_jobs_to_the_lanes(
     workers: ModuleType, monkeypatch: pytest.MonkeyPatch, step: Step
 ) -> None:
-    taken: list[tuple[str, Step, list[str]]] = []
-    for name in ("provider_steps", "archive_steps", "notify_steps"):
-        monkeypatch.setattr(
-            getattr(workers, name),
-            "execute",
-            lambda step, job_ids, name=name: taken.append((name, step, job_ids)),
-        )
+    offered: list[tuple[Step, object]] = []
+    monkeypatch.setattr(workers.lanes, "offer", lambda *args: offered.append(args))
 
-    workers.app.tasks[TASKS[step]](["job-1", "job-2"])
+    workers.app.tasks[TASKS[step]]({"hiapi": ["job-1", "job-2"]})
 
-    threads = {Step.ARCHIVE: "archive_steps", Step.NOTIFY: "notify_steps"}.get(
-        step, "provider_steps"
-    )
-    assert taken == [(threads, step, ["job-1", "job-2"])]
+    assert offered == [(step, {"hiapi": ["job-1", "job-2"]})]
 
 
-def test_what_follows_from_an_outcome_is_dropped_when_it_is_too_much(workers: ModuleType) -> None:
-    assert workers.provider_steps._blocks
-    for name, threads in (("archive_steps", 16), ("notify_steps", 64)):
-        executor = getattr(workers, name)
-        assert not executor._blocks
-        assert executor._free._value == threads + workers.BACKLOG
+def test_a_nudge_of_an_earlier_version_is_left_to_the_sweep(
+    workers: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(workers.Lanes, "take")
+
+    workers.app.tasks[TASKS[Step.SUBMIT]](["job-1"])
 
 
-def test_a_sweep_is_asked_for_and_nudges(harness: Harness, workers: ModuleType) -> None:
+def test_the_scheduled_sweep_runs_outside_the_message_loop(
+    harness: Harness, workers: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
     entry = workers.app.conf.beat_schedule["sweep"]
     job_id = job_states.ended(harness)
-    harness.nudges.sent.clear()
+    done, threads = threading.Event(), list[str]()
 
+    def archive(_: object, archived: str) -> None:
+        threads.append(archived)
+        done.set()
+
+    monkeypatch.setitem(workers.STEPS, Step.ARCHIVE, archive)
     workers.app.tasks[entry["task"]]()
 
-    assert harness.nudges.sent == [(Step.ARCHIVE, job_id)]
+    assert done.wait(60)
+    assert threads == [job_id]
+    assert harness.nudges.sent.count((Step.ARCHIVE, job_id)) <= 1, "no message announces it again"
     assert entry["schedule"] == workers.SWEEP_SECONDS
+
+
+def test_a_prune_runs_outside_the_message_loop(
+    workers: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    done = threading.Event()
+
+    def prune_now(_: object) -> list[str]:
+        names.append(threading.current_thread().name)
+        done.set()
+        return []
+
+    monkeypatch.setattr(workers, "prune_now", prune_now)
+    workers.app.tasks[workers.app.conf.beat_schedule["prune"]["task"]]()
+
+    assert done.wait(60)
+    assert names == ["prune"]

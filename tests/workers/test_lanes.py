@@ -1,0 +1,141 @@
+"""The lanes of a worker: which threads do which step, and what a sweep may take."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from orchestrator.jobs.model import FOLLOW_UPS, Step
+from orchestrator.ledger import Room
+from orchestrator.steps.reconcile import take_due
+from tests.support import job_states
+from tests.support.fakes import Harness
+from workers.executor import StepExecutor
+from workers.lanes import OTHER_THREADS, Lanes, RefillableLanes
+
+Make = Callable[[Callable[[Step, str], None]], Lanes]
+
+
+@pytest.fixture
+def make(harness: Harness) -> Make:
+    settings = harness.runtime.settings
+
+    def lanes(run: Callable[[Step, str], None]) -> Lanes:
+        return Lanes(run, settings, stopping=lambda: False, refill=lambda: None)
+
+    return lanes
+
+
+class Hang:
+    """A step that hangs for the jobs of `hanging`, and records what it began."""
+
+    def __init__(self) -> None:
+        self.hanging: set[str] = set()
+        self.go_on = threading.Event()
+        self.done: list[str] = []
+
+    def __call__(self, _: Step, job_id: str) -> None:
+        if job_id in self.hanging:
+            self.go_on.wait(60)
+        self.done.append(job_id)
+
+
+@pytest.fixture
+def hang() -> Iterator[Hang]:
+    step = Hang()
+    yield step
+    step.go_on.set()
+
+
+@pytest.mark.parametrize("step", Step)
+def test_each_provider_and_each_follow_up_has_its_own_lane(make: Make, step: Step) -> None:
+    lanes, taken = make(lambda *_: None), list[StepExecutor]()
+    every = [*lanes.providers.values(), lanes.others, *lanes.follow_ups.values()]
+    for lane in every:
+        lane.offer = lambda _, __, lane=lane: taken.append(lane)  # type: ignore[method-assign,misc]
+
+    lanes.offer(step, {"hiapi": ["job-1"], "evolink": ["job-2"], "removed-plug-in": ["job-3"]})
+
+    if step in FOLLOW_UPS:
+        assert taken == [lanes.follow_ups[step]] * 3
+    else:
+        assert taken == [lanes.providers["hiapi"], lanes.providers["evolink"], lanes.others]
+    assert len(set(map(id, every))) == len(every)
+
+
+def test_a_lane_has_the_threads_of_the_settings(make: Make, harness: Harness) -> None:
+    settings, room = harness.runtime.settings, make(lambda *_: None).room()
+
+    assert room == Room(
+        providers={name: 2 * each.threads for name, each in settings.providers.items()},
+        others=2 * OTHER_THREADS,
+        follow_ups={
+            Step.ARCHIVE: 2 * settings.archive_threads,
+            Step.NOTIFY: 2 * settings.notify_threads,
+        },
+    )
+
+
+def test_a_provider_that_hangs_takes_no_thread_of_the_others(make: Make, hang: Hang) -> None:
+    lanes = make(hang)
+    hanging = [f"hangs-{number}" for number in range(1000)]
+    hang.hanging.update(hanging)
+    lanes.offer(Step.SUBMIT, {"hiapi": hanging})
+
+    lanes.offer(Step.SUBMIT, {"evolink": ["job-1"], "uniall": ["job-2"]})
+    lanes.offer(Step.ARCHIVE, {"": ["job-3"]})
+    lanes.offer(Step.NOTIFY, {"": ["job-4"]})
+
+    for lane in (lanes.providers["evolink"], lanes.providers["uniall"], *lanes.follow_ups.values()):
+        assert lane.drain(60) == []
+    assert sorted(hang.done) == ["job-1", "job-2", "job-3", "job-4"]
+    assert lanes.room().providers["hiapi"] == 0
+
+
+def test_a_sweep_takes_only_what_has_a_place(make: Make, harness: Harness, hang: Hang) -> None:
+    lanes = make(hang)
+    places = lanes.providers["hiapi"].places
+    hanging = [harness.enqueue("hiapi") for _ in range(places + 5)]
+    hang.hanging.update(hanging)
+    assert take_due(harness.runtime, lanes) == places
+    harness.clock.forward(1)
+    later = harness.enqueue("evolink")
+    archived = job_states.ended(harness)
+
+    assert take_due(harness.runtime, lanes) == 2
+
+    for lane in (lanes.providers["evolink"], lanes.follow_ups[Step.ARCHIVE]):
+        assert lane.drain(60) == []
+    assert sorted(hang.done) == sorted([later, archived])
+
+
+def test_nothing_is_claimed_before_a_thread_has_it(
+    make: Make, harness: Harness, hang: Hang
+) -> None:
+    job_ids = [harness.enqueue("hiapi") for _ in range(100)]
+    hang.hanging.update(job_ids)
+
+    make(hang).offer(Step.SUBMIT, {"hiapi": job_ids})
+
+    assert {harness.due_at(job_id) for job_id in job_ids} == {0}
+
+
+def test_a_refill_looks_only_for_lanes_that_were_full(
+    make: Make, harness: Harness, hang: Hang
+) -> None:
+    lanes = make(hang)
+    refill = RefillableLanes(lanes)
+    assert refill.room().for_providers == 0
+    places = lanes.providers["hiapi"].places
+    job_ids = [harness.enqueue("hiapi") for _ in range(places)]
+    hang.hanging.update(job_ids)
+    lanes.offer(Step.SUBMIT, {"hiapi": job_ids, "evolink": [harness.enqueue("evolink")]})
+    hang.go_on.set()
+    assert lanes.drain(60) == []
+
+    room = refill.room()
+
+    assert room.providers["hiapi"] == room.for_providers == places
+    assert set(room.follow_ups.values()) == {0}

@@ -1,0 +1,77 @@
+"""The thread of the sweeps."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from orchestrator.ledger import LedgerUnavailable
+from workers.sweeper import Sweeper
+
+
+class Sweeps:
+    """Records the sweeps. A sweep waits until it may go on."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.go_on = threading.Semaphore(0)
+        self.kinds: list[str] = []
+        self.errors: list[Exception] = []
+
+    def sweep(self) -> int:
+        return self._do("sweep")
+
+    def refill(self) -> int:
+        return self._do("refill")
+
+    def _do(self, kind: str) -> int:
+        self.kinds.append(kind)
+        self.begun.release()
+        assert self.go_on.acquire(timeout=60)
+        if self.errors:
+            raise self.errors.pop(0)
+        return 0
+
+
+@pytest.fixture
+def sweeps() -> Sweeps:
+    return Sweeps()
+
+
+def test_requests_during_a_sweep_make_one_more_sweep_of_all_jobs(sweeps: Sweeps) -> None:
+    sweeper = Sweeper(sweeps.sweep, sweeps.refill, pace=0)
+    sweeper.refill()
+    assert sweeps.begun.acquire(timeout=60)
+
+    for _ in range(5):
+        sweeper.refill()
+        sweeper.sweep()  # returns, although a sweep runs
+
+    sweeps.go_on.release(2)
+    assert sweeps.begun.acquire(timeout=60)
+    sweeper.stop()
+    assert sweeps.kinds == ["refill", "sweep"]
+
+
+@pytest.mark.parametrize("error", [LedgerUnavailable("away"), KeyError("a fault of ours")])
+def test_a_sweep_that_fails_does_not_end_the_sweeps(sweeps: Sweeps, error: Exception) -> None:
+    sweeper = Sweeper(sweeps.sweep, sweeps.refill, pace=0)
+    sweeps.errors.append(error)
+    sweeps.go_on.release(2)
+    sweeper.sweep()
+    assert sweeps.begun.acquire(timeout=60)
+
+    sweeper.sweep()
+
+    assert sweeps.begun.acquire(timeout=60)
+    sweeper.stop()
+
+
+def test_a_stopped_sweeper_begins_no_sweep(sweeps: Sweeps) -> None:
+    sweeper = Sweeper(sweeps.sweep, sweeps.refill, pace=0)
+    sweeper.stop()
+
+    sweeper.sweep()
+
+    assert not sweeps.begun.acquire(timeout=0.1)

@@ -1,0 +1,92 @@
+"""The threads of a worker process: a lane for each provider, for archives and for notifications.
+
+A lane that hangs takes no thread of another. Nothing here waits: a job without a place in its lane
+is left to the agenda.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from time import monotonic
+
+from orchestrator.jobs.model import FOLLOW_UPS, Step
+from orchestrator.ledger import Room
+from orchestrator.messages import JobsByProvider
+from orchestrator.settings.settings import Settings
+from workers.executor import StepExecutor
+
+#: Threads for the jobs of all providers without an API key. Their steps call no provider.
+OTHER_THREADS = 4
+
+
+class Lanes:
+    """The lanes of one process. It is a `Places` of the sweep.
+
+    Args:
+        run: does one step of one job.
+        settings: how many threads each lane has.
+        stopping: says whether the process is stopping. Then no further step is started.
+        refill: is called when jobs were left to the agenda and there are places for them again.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Step, str], None],
+        settings: Settings,
+        *,
+        stopping: Callable[[], bool],
+        refill: Callable[[], None],
+    ) -> None:
+        lane = partial(StepExecutor, run, stopping=stopping, refill=refill)
+        self.providers = {
+            name: lane(threads=provider.threads) for name, provider in settings.providers.items()
+        }
+        self.others = lane(threads=OTHER_THREADS)
+        self.follow_ups = {
+            Step.ARCHIVE: lane(threads=settings.archive_threads),
+            Step.NOTIFY: lane(threads=settings.notify_threads),
+        }
+
+    def offer(self, step: Step, jobs: JobsByProvider) -> None:
+        """Start the step of each job that has a place."""
+        for provider, job_ids in jobs.items():
+            self.take(step, job_ids, provider)
+
+    def take(self, step: Step, job_ids: Sequence[str], provider: str) -> None:
+        """Start the step of each job that has a place. `provider` is empty for a follow-up."""
+        if step in FOLLOW_UPS:
+            lane = self.follow_ups[step]
+        else:
+            lane = self.providers.get(provider, self.others)
+        lane.offer(step, job_ids)
+
+    def room(self, chosen: Callable[[StepExecutor], bool] = lambda _: True) -> Room:
+        """Return how many due jobs a sweep may list now. Lanes that are not chosen have no room."""
+
+        def room(lane: StepExecutor) -> int:
+            return lane.room() if chosen(lane) else 0
+
+        return Room(
+            providers={name: room(lane) for name, lane in self.providers.items()},
+            others=room(self.others),
+            follow_ups={step: room(lane) for step, lane in self.follow_ups.items()},
+        )
+
+    def drain(self, seconds: float) -> list[str]:
+        """Wait for the started steps, and return the jobs whose steps did not end in time."""
+        ends = monotonic() + seconds
+        lanes = (*self.providers.values(), self.others, *self.follow_ups.values())
+        return [job for lane in lanes for job in lane.drain(max(0.0, ends - monotonic()))]
+
+
+class RefillableLanes:
+    """The lanes that left jobs to the agenda, as the places of a sweep between the seconds."""
+
+    def __init__(self, lanes: Lanes) -> None:
+        self._lanes = lanes
+        self.take = lanes.take
+
+    def room(self) -> Room:
+        """Return how many due jobs may be listed for these lanes."""
+        return self._lanes.room(StepExecutor.refillable)

@@ -1,0 +1,74 @@
+"""The thread of the sweeps. A sweep waits neither for a step nor for the message loop."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from orchestrator import log
+from orchestrator.ledger import LedgerUnavailable
+
+#: The shortest time from the end of a sweep to the next one. Seconds.
+PACE_SECONDS = 0.05
+
+
+class Sweeper:
+    """Sweeps when it is asked to. Requests that come during a sweep make one more sweep.
+
+    Args:
+        sweep: looks for all due jobs, and returns their number.
+        refill: looks for the due jobs that were left to the agenda and may have a place now.
+        pace: the shortest time from the end of a sweep to the next one, seconds.
+    """
+
+    def __init__(
+        self, sweep: Callable[[], int], refill: Callable[[], int], *, pace: float = PACE_SECONDS
+    ) -> None:
+        self._actions = {"sweep": sweep, "refill": refill}
+        self._pace = pace
+        self._wanted: set[str] = set()
+        self._changed = threading.Condition()
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def sweep(self) -> None:
+        """Ask for a sweep of all due jobs. Returns at once."""
+        self._want("sweep")
+
+    def refill(self) -> None:
+        """Ask for the due jobs that were left to the agenda. Returns at once."""
+        self._want("refill")
+
+    def stop(self) -> None:
+        """Start no further sweep."""
+        self._stopped.set()
+        with self._changed:
+            self._changed.notify()
+
+    def _want(self, name: str) -> None:
+        with self._changed:
+            self._wanted.add(name)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            with self._changed:
+                self._changed.wait_for(lambda: self._wanted or self._stopped.is_set())
+                wanted, self._wanted = self._wanted, set()
+            if wanted and not self._stopped.is_set():
+                self._do("sweep" if "sweep" in wanted else "refill")
+            self._stopped.wait(self._pace)
+
+    def _do(self, name: str) -> None:
+        try:
+            due = self._actions[name]()
+        except LedgerUnavailable as error:
+            log.get().warning("sweep_failed", reason=str(error))
+        except Exception:
+            # A thread that ends would leave the due jobs to other processes.
+            log.get().exception("sweep_crashed", kind=name)
+        else:
+            log.get().debug("sweep_done", kind=name, due=due)
