@@ -338,3 +338,31 @@ def test_an_adapter_that_raises_ends_or_doubts_the_attempt(
         assert "a prompt" not in job.error.message
     else:
         assert job.status is Status.UNCONFIRMED
+
+
+# A paused provider ---------------------------------------------------------------------------
+
+#: EvoLink's documented 503.
+DOWN = answer(
+    503,
+    {
+        "error": {
+            "code": 503,
+            "message": "Service temporarily unavailable",
+            "type": "service_unavailable_error",
+            "fallback_suggestion": "retry after 30 seconds",
+        }
+    },
+)
+
+
+def test_a_job_with_little_time_is_sent_although_its_provider_asked_for_a_longer_pause(
+    harness: Harness,
+) -> None:
+    submitted(harness, "evolink", DOWN)
+    job_id = submitted(harness, "evolink", ESTIMATED, deadline_seconds=20)
+    assert harness.job(job_id).attempts == ()
+
+    again(harness, job_id)
+
+    assert harness.job(job_id).status is Status.RUNNING
