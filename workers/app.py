@@ -15,7 +15,6 @@ from time import monotonic
 from typing import Any
 
 from celery import Celery, signals
-from celery.schedules import crontab
 from celery.worker import state
 
 from orchestrator import log
@@ -36,15 +35,9 @@ from orchestrator.steps.reconcile import take_due
 from orchestrator.steps.submit import submit as submit_job
 from orchestrator.storage.storage import StorageError
 from workers.lanes import Lanes, RefillableLanes
+from workers.schedule import BEAT_SCHEDULE
+from workers.sweep_watch import SweepWatch
 from workers.sweeper import Sweeper
-
-#: Time between sweeps. Seconds.
-SWEEP_SECONDS = 1.0
-#: A sweep message that no worker took within this time is dropped. Seconds.
-SWEEP_EXPIRES_SECONDS = 5
-
-#: The daily time of the prune step, UTC.
-PRUNE_AT = {"hour": 3, "minute": 17}
 
 STEPS = {
     Step.SUBMIT: submit_job,
@@ -82,14 +75,9 @@ app = celery_app(
     "orchestrator",
     task_default_queue=QUEUE,
     broker_transport_options=TRANSPORT_OPTIONS,
-    beat_schedule={
-        "sweep": {
-            "task": "orchestrator.reconcile",
-            "schedule": SWEEP_SECONDS,
-            "options": {"expires": SWEEP_EXPIRES_SECONDS},
-        },
-        "prune": {"task": "orchestrator.prune", "schedule": crontab(**PRUNE_AT)},
-    },
+    beat_schedule=BEAT_SCHEDULE,
+    # It keeps no file: times of an earlier process mean nothing to this one.
+    beat_scheduler="celery.beat:Scheduler",
 )
 
 
@@ -169,9 +157,10 @@ def _configure_logs(**_: Any) -> None:
 
 
 @signals.worker_ready.connect
-def _start_drainer(**_: Any) -> None:
-    """Record what an earlier worker spooled before it died."""
+def _start_threads(**_: Any) -> None:
+    """Watch the sweeps, and record what an earlier worker spooled before it died."""
     runtime = default_runtime()
+    SweepWatch(runtime).start()
     if runtime.settings.spool_dir:
         SpoolDrainer(runtime, Spool(runtime.settings.spool_dir), record_spooled).start()
 

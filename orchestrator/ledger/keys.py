@@ -26,7 +26,6 @@ are its shard. A test compares this table with a live server.
 | `{orch:0}:hosts` | hash | failing hosts: `<failures> <since ms> <next probe ms, or 0>` | never |
 | `{orch:0}:stream:<name>` | stream | notifications, capped | retention, from the newest |
 | `{orch:0}:sweep` | hash | `at` (ms) and `host` of the last finished sweep | never |
-| `{orch:0}:sweeping` | string | a sweep has just started; the next one waits | 0.5 s |
 | `{orch:0}:write_check` | string | the last write of a check; nobody reads it | 1 minute |
 | `{orch:0}:shards` | string | the number of shards of the installation | never |
 
@@ -63,7 +62,6 @@ REJECTED = _ROOT % 0 + "rejected"
 HOSTS = _ROOT % 0 + "hosts"
 SWEEP = _ROOT % 0 + "sweep"
 SHARDS = _ROOT % 0 + "shards"
-SWEEPING = _ROOT % 0 + "sweeping"
 WRITE_CHECK = _ROOT % 0 + "write_check"
 
 

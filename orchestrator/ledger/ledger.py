@@ -39,8 +39,6 @@ from orchestrator.ledger.script import Script, load
 #: Rejected messages are kept for inspection, with the start of their body.
 REJECTED_ENTRIES = 1000
 REJECTED_BODY_BYTES = 2048
-#: The shortest time between the starts of two sweeps that beat asked for.
-MIN_SWEEP_INTERVAL_MS = 500
 #: How long the value of a write check is kept.
 WRITE_CHECK_TTL_MS = 60_000
 #: An uploaded file is kept for this time after the deadline of its job.
@@ -412,15 +410,6 @@ class Ledger:
         """
         with self._redis() as client:
             client.set(keys.WRITE_CHECK, "", px=WRITE_CHECK_TTL_MS)
-
-    def start_sweep(self) -> bool:
-        """Return whether a sweep may start. False: another one started just before.
-
-        So messages that waited for a worker, and a second beat, cause no further sweeps. Redis
-        measures the time, because the clocks of hosts differ.
-        """
-        with self._redis() as client:
-            return bool(client.set(keys.SWEEPING, "", nx=True, px=MIN_SWEEP_INTERVAL_MS))
 
     def time(self) -> int:
         """Return the time of Redis. ms."""

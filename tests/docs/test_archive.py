@@ -30,7 +30,7 @@ from tests.docs.pages import DocPage, code, numbers, seconds
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, archived, ended, picture
 from tests.support.fakes import Harness
-from workers.app import PRUNE_AT
+from workers.schedule import PRUNE_AT
 
 PAGE = DocPage("docs/archive.md")
 

@@ -79,7 +79,6 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "mark_sweep": lambda ledger, _: ledger.mark_sweep(now=NOW, host="here"),
     "last_sweep": lambda ledger, _: ledger.last_sweep(),
     "check_write": lambda ledger, _: ledger.check_write(),
-    "start_sweep": lambda ledger, _: ledger.start_sweep(),
     "installed_shards": lambda ledger, _: ledger.installed_shards(),
     "time": lambda ledger, _: ledger.time(),
     "server": lambda ledger, _: ledger.server(),

@@ -8,15 +8,7 @@ import pytest
 from redis import Redis
 
 from orchestrator.ledger import Ledger
-from orchestrator.ledger import ledger as ledger_module
-from tests.ledger.kit import DAY
 from tests.ledger.recording import RecordingClient
-
-
-@pytest.fixture(autouse=True)
-def _long_sweep_interval(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The key of a started sweep outlives every test, also on a busy machine."""
-    monkeypatch.setattr(ledger_module, "MIN_SWEEP_INTERVAL_MS", DAY)
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from orchestrator.messages import TASKS
 from tests.support import job_states
 from tests.support.fakes import Harness
 from tests.support.worker_app import worker
+from workers.schedule import SWEEP_SECONDS
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ def test_the_scheduled_sweep_runs_outside_the_message_loop(
     assert done.wait(60)
     assert threads == [job_id]
     assert harness.nudges.sent.count((Step.ARCHIVE, job_id)) <= 1, "no message announces it again"
-    assert entry["schedule"] == workers.SWEEP_SECONDS
+    assert entry["schedule"].seconds == SWEEP_SECONDS
 
 
 def test_a_prune_runs_outside_the_message_loop(

@@ -1,0 +1,57 @@
+"""Sweeps do not depend on the clocks of hosts."""
+
+from __future__ import annotations
+
+from time import monotonic
+from types import ModuleType
+from typing import Any
+
+import pytest
+from celery.beat import Scheduler
+
+from tests.support.fakes import Harness
+from tests.support.worker_app import worker
+from workers import schedule
+
+
+@pytest.fixture
+def workers(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return worker(harness, monkeypatch)
+
+
+@pytest.mark.parametrize("name", schedule.BEAT_SCHEDULE)
+def test_no_message_of_beat_has_a_time_of_its_host(name: str) -> None:
+    options = schedule.BEAT_SCHEDULE[name].get("options", {})
+
+    assert {"expires", "eta", "countdown"} & set(options) == set()
+
+
+class Recorder(Scheduler):  # type: ignore[misc]
+    """Beat's scheduler. It records the entries in place of sending them."""
+
+    sent: list[str]
+
+    def apply_entry(self, entry: Any, producer: Any = None) -> None:
+        self.sent.append(entry.name)
+
+    @property
+    def producer(self) -> Any:
+        return None
+
+
+def test_beat_keeps_time_by_a_clock_that_never_jumps(
+    workers: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = monotonic()
+    monkeypatch.setattr(schedule, "monotonic", lambda: seconds)
+    Recorder.sent = []
+    entries = workers.app.conf.beat_schedule
+    scheduler = Recorder(workers.app, schedule={}, lazy=True)
+    scheduler.update_from_dict(entries)
+    assert scheduler.tick() > 0
+    for _ in range(50):
+        seconds += 0.1
+        while scheduler.tick() == 0:
+            pass
+
+    assert Recorder.sent.count("sweep") in {4, 5}, "the host's own clock has hardly moved"

@@ -1,0 +1,38 @@
+"""What beat asks for, and when. Its times come from one clock that never jumps.
+
+Celery's own clock is the host's. When that is set back by an hour, beat would send nothing for an
+hour. When it differs from a worker's clock, an expiry time in a message would drop the message. So
+no message expires here. Sweeps that waited for a worker become one: see workers/sweeper.py.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+from typing import Any
+
+from celery.schedules import crontab, schedule
+
+#: Time between sweeps. Seconds.
+SWEEP_SECONDS = 1.0
+#: The daily time of the prune step, UTC.
+PRUNE_AT = {"hour": 3, "minute": 17}
+
+_started_at, _started_monotonic = datetime.now(UTC), monotonic()
+
+
+def steady_now() -> datetime:
+    """Return the host's time at the start of this process, plus the time since then."""
+    return _started_at + timedelta(seconds=monotonic() - _started_monotonic)
+
+
+BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
+    "sweep": {
+        "task": "orchestrator.reconcile",
+        "schedule": schedule(SWEEP_SECONDS, nowfun=steady_now),
+    },
+    "prune": {
+        "task": "orchestrator.prune",
+        "schedule": crontab(**PRUNE_AT, nowfun=steady_now),
+    },
+}
