@@ -37,8 +37,13 @@ def back_off(tries: int, first: float, longest: float, random: Random) -> float:
 
 def with_jitter(seconds: float, random: Random) -> float:
     """Return a wait that is longer by a random factor of JITTER_FACTORS."""
-    low, high = JITTER_FACTORS
-    return seconds * (low + (high - low) * random())
+    return seconds * between(JITTER_FACTORS, random)
+
+
+def between(bounds: tuple[float, float], random: Random) -> float:
+    """Return a random number between two bounds."""
+    low, high = bounds
+    return low + (high - low) * random()
 
 
 def asked_wait(planned: float, asked: float | None, random: Random) -> float:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
-
 from orchestrator import log
-from orchestrator.backoff import Random
+from orchestrator.backoff import Random, between
 from orchestrator.forks import renew_in_children
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreaker, Host, HostState
+from orchestrator.thread_shares import ThreadShares
 
 #: Deliveries of one process to one host at once.
 SLOTS_PER_HOST = 4
-#: Randomised wait for a free slot. Seconds.
-BUSY_WAIT_SECONDS = (1.0, 3.0)
 #: Randomised wait for a paused host, in probe intervals.
 PAUSED_WAIT_PROBES = (1.0, 4.0)
 #: Lifetime of the cached host states. ms.
@@ -22,27 +18,34 @@ HOST_CACHE_MS = 1000
 
 
 class HostLimiter:
-    """Limits the deliveries of one process to each host. All threads share it."""
+    """Limits the deliveries of one process to each host. All threads share it.
 
-    def __init__(self) -> None:
+    Args:
+        threads: the threads of the process for deliveries.
+    """
+
+    def __init__(self, threads: int) -> None:
+        #: The threads that deliveries use now.
+        self.shares = ThreadShares(threads, SLOTS_PER_HOST)
         self.renew()
         renew_in_children(self)
 
     def renew(self) -> None:
-        """Begin without calls, also in a child of a fork."""
-        self._lock = threading.Lock()
-        self._busy: Counter[str] = Counter()
+        """Begin without known hosts, also in a child of a fork."""
         self._failing: dict[str, Host] = {}
         self._cached_at = -HOST_CACHE_MS
 
-    def acquire(self, hosts: CircuitBreaker, name: str, now: int, random: Random) -> float | None:
-        """Reserve a slot: None when the host may be called now, otherwise the wait in seconds.
+    def acquire(
+        self, hosts: CircuitBreaker, name: str, tenant: str, now: int, random: Random
+    ) -> float | None:
+        """Reserve a thread: None when the host may be called now, otherwise the wait in seconds.
 
         After None, `release` must follow.
 
         Args:
             hosts: what all processes know.
             name: host and port.
+            tenant: the owner of the job.
             now: ms.
             random: gives a number from 0 to 1.
 
@@ -53,19 +56,14 @@ class HostLimiter:
         if known and known.next_probe:
             due = known.next_probe <= now
             if not due or hosts.probe(name, now=now) is HostState.PAUSED:
-                return _between(PAUSED_WAIT_PROBES, random) * PROBE_INTERVAL_MS / 1000
-        with self._lock:
-            if self._busy[name] >= SLOTS_PER_HOST:
-                return _between(BUSY_WAIT_SECONDS, random)
-            self._busy[name] += 1
-        return None
+                return between(PAUSED_WAIT_PROBES, random) * PROBE_INTERVAL_MS / 1000
+        return self.shares.reserve(tenant, name, now, random)
 
-    def release(self, hosts: CircuitBreaker, name: str, now: int, *, works: bool | None) -> None:
-        """Free a slot. `works` says whether the host works; None: it was not called."""
-        with self._lock:
-            self._busy[name] -= 1
-            if not self._busy[name]:
-                del self._busy[name]
+    def release(
+        self, hosts: CircuitBreaker, name: str, tenant: str, now: int, *, works: bool | None
+    ) -> None:
+        """Free a thread. `works` says whether the host works; None: it was not called."""
+        self.shares.free(tenant, name)
         if works is None:
             return
         try:
@@ -89,8 +87,3 @@ class HostLimiter:
             self._failing = hosts.failing()
             self._cached_at = now
         return self._failing
-
-
-def _between(bounds: tuple[float, float], random: Random) -> float:
-    low, high = bounds
-    return low + (high - low) * random()

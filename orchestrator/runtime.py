@@ -16,8 +16,14 @@ from orchestrator.net.http_types import Call, Reply
 from orchestrator.providers import PROVIDERS, Provider
 from orchestrator.providers.client import NoAnswer, NotSent, ProviderClient
 from orchestrator.retry_queue import RetryQueue
-from orchestrator.settings.settings import ProviderSettings, Settings
+from orchestrator.settings.settings import (
+    DEFAULT_ARCHIVE_THREADS,
+    DEFAULT_NOTIFY_THREADS,
+    ProviderSettings,
+    Settings,
+)
 from orchestrator.storage.storage import Storage
+from orchestrator.thread_shares import ThreadShares
 
 DAY_MS = 86_400_000
 
@@ -36,7 +42,12 @@ class Runtime:
     storage: Storage
     #: Sends notifications by Celery task.
     broker: Broker
-    host_limiter: HostLimiter = field(default_factory=HostLimiter)
+    #: Shares the threads for notifications.
+    host_limiter: HostLimiter = field(default_factory=lambda: HostLimiter(DEFAULT_NOTIFY_THREADS))
+    #: Shares the threads for archives.
+    archive_shares: ThreadShares = field(
+        default_factory=lambda: ThreadShares(DEFAULT_ARCHIVE_THREADS)
+    )
     #: Records what providers answered while Redis was away.
     retry_queue: RetryQueue = field(default_factory=RetryQueue)
     clock: Callable[[], int] = now_ms
@@ -66,6 +77,8 @@ class Runtime:
             session=session,
             storage=Storage.from_url(settings.archive_url),
             broker=Broker(settings.broker_url),
+            host_limiter=HostLimiter(settings.notify_threads),
+            archive_shares=ThreadShares(settings.archive_threads),
             clock=LedgerClock(ledger.time, LedgerUnavailable),
         )
 

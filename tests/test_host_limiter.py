@@ -9,7 +9,6 @@ import pytest
 import structlog
 
 from orchestrator.host_limiter import (
-    BUSY_WAIT_SECONDS,
     HOST_CACHE_MS,
     PAUSED_WAIT_PROBES,
     SLOTS_PER_HOST,
@@ -23,8 +22,11 @@ from orchestrator.ledger.circuit_breaker import (
     CircuitBreaker,
     Host,
 )
+from orchestrator.settings.settings import DEFAULT_NOTIFY_THREADS
+from orchestrator.thread_shares import BUSY_WAIT_SECONDS
 from tests.support.fakes import NOON, unavailable_ledger
 
+TENANT = "shop"
 HOST, OTHER = "hooks.example.com", "hooks.example.net:8443"
 
 
@@ -53,53 +55,58 @@ def fail(
     now = begin
     for number in range(times):
         now = begin + number * every
-        assert limiter.acquire(hosts, HOST, now, low) is None
-        limiter.release(hosts, HOST, now, works=False)
+        assert limiter.acquire(hosts, HOST, TENANT, now, low) is None
+        limiter.release(hosts, HOST, TENANT, now, works=False)
     return now
 
 
 def paused(hosts: CircuitBreaker, limiter: HostLimiter | None = None) -> int:
     """A host that was paused, by another process unless told otherwise; when (ms)."""
-    return fail(limiter or HostLimiter(), hosts, begin=NOON)
+    return fail(limiter or HostLimiter(DEFAULT_NOTIFY_THREADS), hosts, begin=NOON)
 
 
 # Slots ---------------------------------------------------------------------------------------
 
 
 def test_a_host_has_four_slots_in_a_process(ledger: Ledger) -> None:
-    limiter = HostLimiter()
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
 
-    waits = [limiter.acquire(ledger.circuit_breaker, HOST, NOON, low) for _ in range(6)]
+    waits = [limiter.acquire(ledger.circuit_breaker, HOST, TENANT, NOON, low) for _ in range(6)]
 
     assert SLOTS_PER_HOST == 4
     assert waits == [None] * 4 + [BUSY_WAIT_SECONDS[0]] * 2
-    assert limiter.acquire(ledger.circuit_breaker, HOST, NOON, high) == BUSY_WAIT_SECONDS[1]
+    assert limiter.acquire(ledger.circuit_breaker, HOST, TENANT, NOON, high) == BUSY_WAIT_SECONDS[1]
 
 
 def test_another_host_has_its_own(ledger: Ledger) -> None:
-    limiter = HostLimiter()
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
     for _ in range(SLOTS_PER_HOST):
-        limiter.acquire(ledger.circuit_breaker, HOST, NOON, low)
+        limiter.acquire(ledger.circuit_breaker, HOST, TENANT, NOON, low)
 
-    assert limiter.acquire(ledger.circuit_breaker, HOST, NOON, low) is not None
-    assert limiter.acquire(ledger.circuit_breaker, OTHER, NOON, low) is None
-    assert HostLimiter().acquire(ledger.circuit_breaker, HOST, NOON, low) is None
+    assert limiter.acquire(ledger.circuit_breaker, HOST, TENANT, NOON, low) is not None
+    assert limiter.acquire(ledger.circuit_breaker, OTHER, TENANT, NOON, low) is None
+    assert (
+        HostLimiter(DEFAULT_NOTIFY_THREADS).acquire(ledger.circuit_breaker, HOST, TENANT, NOON, low)
+        is None
+    )
 
 
 @pytest.mark.parametrize("works", [True, False, None])
 def test_a_slot_that_is_given_back_can_be_taken(ledger: Ledger, works: bool | None) -> None:
-    limiter = HostLimiter()
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
     for _ in range(SLOTS_PER_HOST):
-        limiter.acquire(ledger.circuit_breaker, HOST, NOON, low)
+        limiter.acquire(ledger.circuit_breaker, HOST, TENANT, NOON, low)
 
     for _ in range(3):
-        limiter.release(ledger.circuit_breaker, HOST, NOON, works=works)
-        assert limiter.acquire(ledger.circuit_breaker, HOST, NOON, low) is None
-        assert limiter.acquire(ledger.circuit_breaker, HOST, NOON, low) == BUSY_WAIT_SECONDS[0]
+        limiter.release(ledger.circuit_breaker, HOST, TENANT, NOON, works=works)
+        assert limiter.acquire(ledger.circuit_breaker, HOST, TENANT, NOON, low) is None
+        assert (
+            limiter.acquire(ledger.circuit_breaker, HOST, TENANT, NOON, low) == BUSY_WAIT_SECONDS[0]
+        )
 
 
 def test_threads_never_hold_more_than_there_are(redis_url: str, ledger: Ledger) -> None:
-    shared, limiter = Ledger.from_url(redis_url), HostLimiter()
+    shared, limiter = Ledger.from_url(redis_url), HostLimiter(DEFAULT_NOTIFY_THREADS)
     start, lock = threading.Barrier(16), threading.Lock()
     held, most = 0, 0
 
@@ -108,30 +115,33 @@ def test_threads_never_hold_more_than_there_are(redis_url: str, ledger: Ledger) 
         start.wait(60)
         got = 0
         for _ in range(50):
-            if limiter.acquire(shared.circuit_breaker, HOST, NOON, low) is None:
+            if limiter.acquire(shared.circuit_breaker, HOST, TENANT, NOON, low) is None:
                 with lock:
                     held, got = held + 1, got + 1
                     most = max(most, held)
                 with lock:
                     held -= 1
-                limiter.release(shared.circuit_breaker, HOST, NOON, works=True)
+                limiter.release(shared.circuit_breaker, HOST, TENANT, NOON, works=True)
         return got
 
     with ThreadPoolExecutor(16) as pool:
         assert sum(pool.map(work, range(16))) > 0
     assert 0 < most <= SLOTS_PER_HOST
-    assert [limiter.acquire(shared.circuit_breaker, HOST, NOON, low) for _ in range(5)] == [
+    assert [limiter.acquire(shared.circuit_breaker, HOST, TENANT, NOON, low) for _ in range(5)] == [
         None
     ] * 4 + [BUSY_WAIT_SECONDS[0]]
 
 
 def test_hosts_that_nobody_asks_any_more_take_no_memory(ledger: Ledger) -> None:
-    limiter = HostLimiter()
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
     for number in range(100):
-        assert limiter.acquire(ledger.circuit_breaker, f"{number}.example.com", NOON, low) is None
-        limiter.release(ledger.circuit_breaker, f"{number}.example.com", NOON, works=True)
+        assert (
+            limiter.acquire(ledger.circuit_breaker, f"{number}.example.com", TENANT, NOON, low)
+            is None
+        )
+        limiter.release(ledger.circuit_breaker, f"{number}.example.com", TENANT, NOON, works=True)
 
-    assert not limiter._busy
+    assert not limiter.shares._held
     assert not limiter._failing
 
 
@@ -139,7 +149,7 @@ def test_hosts_that_nobody_asks_any_more_take_no_memory(ledger: Ledger) -> None:
 
 
 def test_a_host_that_fails_often_enough_for_long_enough_is_paused(ledger: Ledger) -> None:
-    limiter = HostLimiter()
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
 
     with structlog.testing.capture_logs() as logs:
         last = fail(limiter, ledger.circuit_breaker, begin=NOON)
@@ -151,31 +161,48 @@ def test_a_host_that_fails_often_enough_for_long_enough_is_paused(ledger: Ledger
         last + PROBE_INTERVAL_MS,
     )
     assert [(line["event"], line["host"]) for line in logs] == [("host_paused", HOST)]
-    assert limiter.acquire(ledger.circuit_breaker, HOST, last, low) == PAUSED_WAIT_PROBES[0] * 60
-    assert limiter.acquire(ledger.circuit_breaker, HOST, last, high) == PAUSED_WAIT_PROBES[1] * 60
+    assert (
+        limiter.acquire(ledger.circuit_breaker, HOST, TENANT, last, low)
+        == PAUSED_WAIT_PROBES[0] * 60
+    )
+    assert (
+        limiter.acquire(ledger.circuit_breaker, HOST, TENANT, last, high)
+        == PAUSED_WAIT_PROBES[1] * 60
+    )
 
 
 def test_few_failures_or_a_short_time_do_not_pause_it(ledger: Ledger) -> None:
-    last = fail(HostLimiter(), ledger.circuit_breaker, begin=NOON, times=FAILURES_TO_OPEN - 1)
-    assert HostLimiter().acquire(ledger.circuit_breaker, HOST, last, low) is None
+    last = fail(
+        HostLimiter(DEFAULT_NOTIFY_THREADS),
+        ledger.circuit_breaker,
+        begin=NOON,
+        times=FAILURES_TO_OPEN - 1,
+    )
+    assert (
+        HostLimiter(DEFAULT_NOTIFY_THREADS).acquire(ledger.circuit_breaker, HOST, TENANT, last, low)
+        is None
+    )
 
     ledger.circuit_breaker.forget(HOST)
     last = fail(
-        HostLimiter(),
+        HostLimiter(DEFAULT_NOTIFY_THREADS),
         ledger.circuit_breaker,
         begin=NOON,
         times=100,
         every=MIN_FAILING_MS // 100 - 1,
     )
-    assert HostLimiter().acquire(ledger.circuit_breaker, HOST, last, low) is None
+    assert (
+        HostLimiter(DEFAULT_NOTIFY_THREADS).acquire(ledger.circuit_breaker, HOST, TENANT, last, low)
+        is None
+    )
 
 
 def test_an_answer_between_failures_begins_the_count_anew(ledger: Ledger) -> None:
-    limiter = HostLimiter()
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
     last = fail(limiter, ledger.circuit_breaker, begin=NOON, times=FAILURES_TO_OPEN - 1)
 
-    limiter.acquire(ledger.circuit_breaker, HOST, last, low)
-    limiter.release(ledger.circuit_breaker, HOST, last, works=True)
+    limiter.acquire(ledger.circuit_breaker, HOST, TENANT, last, low)
+    limiter.release(ledger.circuit_breaker, HOST, TENANT, last, works=True)
 
     assert ledger.circuit_breaker.failing() == {}
     fail(limiter, ledger.circuit_breaker, begin=last, times=FAILURES_TO_OPEN - 1)
@@ -183,14 +210,22 @@ def test_an_answer_between_failures_begins_the_count_anew(ledger: Ledger) -> Non
 
 
 def test_what_one_process_knows_the_others_learn_within_a_second(ledger: Ledger) -> None:
-    here, there = HostLimiter(), HostLimiter()
+    here, there = HostLimiter(DEFAULT_NOTIFY_THREADS), HostLimiter(DEFAULT_NOTIFY_THREADS)
     paused_at = NOON + (FAILURES_TO_OPEN - 1) * MIN_FAILING_MS
-    assert there.acquire(ledger.circuit_breaker, OTHER, paused_at, low) is None  # has just looked
+    assert (
+        there.acquire(ledger.circuit_breaker, OTHER, TENANT, paused_at, low) is None
+    )  # has just looked
     assert paused(ledger.circuit_breaker, here) == paused_at
 
-    assert here.acquire(ledger.circuit_breaker, HOST, paused_at, low) is not None
-    assert there.acquire(ledger.circuit_breaker, HOST, paused_at + HOST_CACHE_MS - 1, low) is None
-    assert there.acquire(ledger.circuit_breaker, HOST, paused_at + HOST_CACHE_MS, low) is not None
+    assert here.acquire(ledger.circuit_breaker, HOST, TENANT, paused_at, low) is not None
+    assert (
+        there.acquire(ledger.circuit_breaker, HOST, TENANT, paused_at + HOST_CACHE_MS - 1, low)
+        is None
+    )
+    assert (
+        there.acquire(ledger.circuit_breaker, HOST, TENANT, paused_at + HOST_CACHE_MS, low)
+        is not None
+    )
 
 
 def test_a_host_that_works_costs_one_look_in_a_second(
@@ -204,77 +239,83 @@ def test_a_host_that_works_costs_one_look_in_a_second(
         return failing(hosts)
 
     monkeypatch.setattr(CircuitBreaker, "failing", counted)
-    limiter = HostLimiter()
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
 
     for millisecond in range(0, 2 * HOST_CACHE_MS, 10):
-        limiter.acquire(ledger.circuit_breaker, HOST, NOON + millisecond, low)
-        limiter.release(ledger.circuit_breaker, HOST, NOON + millisecond, works=True)
+        limiter.acquire(ledger.circuit_breaker, HOST, TENANT, NOON + millisecond, low)
+        limiter.release(ledger.circuit_breaker, HOST, TENANT, NOON + millisecond, works=True)
 
     assert len(looks) == 2
 
 
 def test_a_clock_that_goes_back_does_not_keep_old_news(ledger: Ledger) -> None:
-    limiter = HostLimiter()
-    limiter.acquire(ledger.circuit_breaker, OTHER, NOON + 3_600_000, low)
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter.acquire(ledger.circuit_breaker, OTHER, TENANT, NOON + 3_600_000, low)
     last = paused(ledger.circuit_breaker)
 
-    assert limiter.acquire(ledger.circuit_breaker, HOST, last, low) is not None
+    assert limiter.acquire(ledger.circuit_breaker, HOST, TENANT, last, low) is not None
 
 
 # Probes --------------------------------------------------------------------------------------
 
 
 def test_of_two_processes_one_probes_in_each_interval(ledger: Ledger) -> None:
-    one, two = HostLimiter(), HostLimiter()
+    one, two = HostLimiter(DEFAULT_NOTIFY_THREADS), HostLimiter(DEFAULT_NOTIFY_THREADS)
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
 
-    assert one.acquire(ledger.circuit_breaker, HOST, due - 1, low) is not None
-    taken = [each.acquire(ledger.circuit_breaker, HOST, due, low) for each in (one, two, one, two)]
+    assert one.acquire(ledger.circuit_breaker, HOST, TENANT, due - 1, low) is not None
+    taken = [
+        each.acquire(ledger.circuit_breaker, HOST, TENANT, due, low)
+        for each in (one, two, one, two)
+    ]
 
     assert taken == [None] + [PAUSED_WAIT_PROBES[0] * 60] * 3
-    assert two.acquire(ledger.circuit_breaker, HOST, due + PROBE_INTERVAL_MS - 1, low) is not None
-    assert two.acquire(ledger.circuit_breaker, HOST, due + PROBE_INTERVAL_MS, low) is None
+    assert (
+        two.acquire(ledger.circuit_breaker, HOST, TENANT, due + PROBE_INTERVAL_MS - 1, low)
+        is not None
+    )
+    assert two.acquire(ledger.circuit_breaker, HOST, TENANT, due + PROBE_INTERVAL_MS, low) is None
 
 
 def test_a_probe_that_fails_leaves_it_paused(ledger: Ledger) -> None:
-    one, two = HostLimiter(), HostLimiter()
+    one, two = HostLimiter(DEFAULT_NOTIFY_THREADS), HostLimiter(DEFAULT_NOTIFY_THREADS)
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
-    one.acquire(ledger.circuit_breaker, HOST, due, low)
+    one.acquire(ledger.circuit_breaker, HOST, TENANT, due, low)
 
     with structlog.testing.capture_logs() as logs:
-        one.release(ledger.circuit_breaker, HOST, due + 15_000, works=False)
+        one.release(ledger.circuit_breaker, HOST, TENANT, due + 15_000, works=False)
 
     assert logs == []
     assert ledger.circuit_breaker.failing()[HOST].failures == FAILURES_TO_OPEN + 1
     for each in (one, two):
-        assert each.acquire(ledger.circuit_breaker, HOST, due + 15_000, low) is not None
-    assert two.acquire(ledger.circuit_breaker, HOST, due + PROBE_INTERVAL_MS, low) is None
+        assert each.acquire(ledger.circuit_breaker, HOST, TENANT, due + 15_000, low) is not None
+    assert two.acquire(ledger.circuit_breaker, HOST, TENANT, due + PROBE_INTERVAL_MS, low) is None
 
 
 def test_a_probe_that_is_answered_resumes_it_for_all(ledger: Ledger) -> None:
-    one, two = HostLimiter(), HostLimiter()
+    one, two = HostLimiter(DEFAULT_NOTIFY_THREADS), HostLimiter(DEFAULT_NOTIFY_THREADS)
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
-    assert two.acquire(ledger.circuit_breaker, HOST, due, low) is None
-    assert one.acquire(ledger.circuit_breaker, HOST, due, low) is not None
+    assert two.acquire(ledger.circuit_breaker, HOST, TENANT, due, low) is None
+    assert one.acquire(ledger.circuit_breaker, HOST, TENANT, due, low) is not None
 
     with structlog.testing.capture_logs() as logs:
-        two.release(ledger.circuit_breaker, HOST, due + 100, works=True)
+        two.release(ledger.circuit_breaker, HOST, TENANT, due + 100, works=True)
 
     assert [(line["event"], line["host"]) for line in logs] == [("host_resumed", HOST)]
     assert ledger.circuit_breaker.failing() == {}
-    assert two.acquire(ledger.circuit_breaker, HOST, due + 100, low) is None
-    assert one.acquire(ledger.circuit_breaker, HOST, due + HOST_CACHE_MS, low) is None
+    assert two.acquire(ledger.circuit_breaker, HOST, TENANT, due + 100, low) is None
+    assert one.acquire(ledger.circuit_breaker, HOST, TENANT, due + HOST_CACHE_MS, low) is None
 
 
 def test_that_it_was_resumed_is_told_once(ledger: Ledger) -> None:
-    limiter = HostLimiter()
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
-    assert limiter.acquire(ledger.circuit_breaker, HOST, due, low) is None
+    assert limiter.acquire(ledger.circuit_breaker, HOST, TENANT, due, low) is None
 
     with structlog.testing.capture_logs() as logs:
-        limiter.release(ledger.circuit_breaker, HOST, due, works=True)
-        limiter.acquire(ledger.circuit_breaker, HOST, due, low)
-        limiter.release(ledger.circuit_breaker, HOST, due, works=True)
+        limiter.release(ledger.circuit_breaker, HOST, TENANT, due, works=True)
+        limiter.acquire(ledger.circuit_breaker, HOST, TENANT, due, low)
+        limiter.release(ledger.circuit_breaker, HOST, TENANT, due, works=True)
 
     assert [line["event"] for line in logs] == ["host_resumed"]
 
@@ -282,41 +323,41 @@ def test_that_it_was_resumed_is_told_once(ledger: Ledger) -> None:
 def test_before_a_probe_is_due_redis_is_not_asked_for_it(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limiter = HostLimiter()
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
-    assert limiter.acquire(ledger.circuit_breaker, OTHER, due - 1, low) is None
+    assert limiter.acquire(ledger.circuit_breaker, OTHER, TENANT, due - 1, low) is None
     monkeypatch.delattr(CircuitBreaker, "probe")
 
-    assert limiter.acquire(ledger.circuit_breaker, HOST, due - 1, low) is not None
+    assert limiter.acquire(ledger.circuit_breaker, HOST, TENANT, due - 1, low) is not None
 
 
 def test_whoever_learns_late_that_it_was_resumed_may_ask(ledger: Ledger) -> None:
-    limiter = HostLimiter()
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
-    assert limiter.acquire(ledger.circuit_breaker, HOST, due - 1, low) is not None
+    assert limiter.acquire(ledger.circuit_breaker, HOST, TENANT, due - 1, low) is not None
     ledger.circuit_breaker.forget(HOST)
 
-    assert limiter.acquire(ledger.circuit_breaker, HOST, due, low) is None
+    assert limiter.acquire(ledger.circuit_breaker, HOST, TENANT, due, low) is None
 
 
 def test_a_host_that_was_not_asked_stays_paused(ledger: Ledger) -> None:
-    limiter = HostLimiter()
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
-    limiter.acquire(ledger.circuit_breaker, HOST, due, low)
+    limiter.acquire(ledger.circuit_breaker, HOST, TENANT, due, low)
 
-    limiter.release(ledger.circuit_breaker, HOST, due, works=None)
+    limiter.release(ledger.circuit_breaker, HOST, TENANT, due, works=None)
 
     assert ledger.circuit_breaker.failing()[HOST].failures == FAILURES_TO_OPEN
-    assert limiter.acquire(ledger.circuit_breaker, HOST, due, low) is not None
+    assert limiter.acquire(ledger.circuit_breaker, HOST, TENANT, due, low) is not None
 
 
 def test_that_all_is_well_is_not_told(ledger: Ledger) -> None:
-    limiter = HostLimiter()
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
     fail(limiter, ledger.circuit_breaker, begin=NOON, times=2)
 
     with structlog.testing.capture_logs() as logs:
-        limiter.acquire(ledger.circuit_breaker, HOST, NOON + MIN_FAILING_MS, low)
-        limiter.release(ledger.circuit_breaker, HOST, NOON + MIN_FAILING_MS, works=True)
+        limiter.acquire(ledger.circuit_breaker, HOST, TENANT, NOON + MIN_FAILING_MS, low)
+        limiter.release(ledger.circuit_breaker, HOST, TENANT, NOON + MIN_FAILING_MS, works=True)
 
     assert logs == []
 
@@ -325,40 +366,40 @@ def test_that_all_is_well_is_not_told(ledger: Ledger) -> None:
 
 
 def test_no_turn_is_given_while_nothing_is_known(away: Ledger) -> None:
-    limiter = HostLimiter()
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
 
     for _ in range(SLOTS_PER_HOST + 1):
         with pytest.raises(LedgerUnavailable):
-            limiter.acquire(away.circuit_breaker, HOST, NOON, low)
+            limiter.acquire(away.circuit_breaker, HOST, TENANT, NOON, low)
 
-    assert not limiter._busy
+    assert not limiter.shares._held
 
 
 @pytest.mark.parametrize("works", [True, False])
 def test_what_cannot_be_noted_is_logged_and_the_slot_is_free(
     ledger: Ledger, away: Ledger, works: bool
 ) -> None:
-    limiter = HostLimiter()
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
     last = fail(limiter, ledger.circuit_breaker, begin=NOON, times=2)
-    limiter.acquire(ledger.circuit_breaker, HOST, last, low)
+    limiter.acquire(ledger.circuit_breaker, HOST, TENANT, last, low)
 
     with structlog.testing.capture_logs() as logs:
-        limiter.release(away.circuit_breaker, HOST, last, works=works)
+        limiter.release(away.circuit_breaker, HOST, TENANT, last, works=works)
 
     assert [(line["event"], line["host"]) for line in logs] == [("host_not_recorded", HOST)]
-    assert not limiter._busy
+    assert not limiter.shares._held
     assert ledger.circuit_breaker.failing()[HOST].failures == 2
 
 
 def test_an_answer_that_could_not_be_noted_is_noted_with_the_next(
     ledger: Ledger, away: Ledger
 ) -> None:
-    limiter = HostLimiter()
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
     last = fail(limiter, ledger.circuit_breaker, begin=NOON, times=2)
-    limiter.acquire(ledger.circuit_breaker, HOST, last, low)
-    limiter.release(away.circuit_breaker, HOST, last, works=True)
+    limiter.acquire(ledger.circuit_breaker, HOST, TENANT, last, low)
+    limiter.release(away.circuit_breaker, HOST, TENANT, last, works=True)
 
-    limiter.acquire(ledger.circuit_breaker, HOST, last + HOST_CACHE_MS, low)
-    limiter.release(ledger.circuit_breaker, HOST, last + HOST_CACHE_MS, works=True)
+    limiter.acquire(ledger.circuit_breaker, HOST, TENANT, last + HOST_CACHE_MS, low)
+    limiter.release(ledger.circuit_breaker, HOST, TENANT, last + HOST_CACHE_MS, works=True)
 
     assert ledger.circuit_breaker.failing() == {}

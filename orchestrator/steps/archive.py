@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import inf
+from urllib.parse import urlsplit
 
 from orchestrator import log
 from orchestrator.backoff import back_off
 from orchestrator.jobs.model import FollowUpStatus, Image, Job, Step
 from orchestrator.ledger import Lease
+from orchestrator.net.links import normalized_link
 from orchestrator.operations.image_copies import Healing, NotCopied, copy_image
 from orchestrator.operations.manifest import manifest, path
 from orchestrator.runtime import Runtime
@@ -45,6 +47,8 @@ class _Kept:
     retry_after: float = 0.0
     #: Our own storage failed.
     storage_failed: bool = False
+    #: The wait of images whose domain or tenant holds its share of the threads, seconds.
+    busy_wait: float = 0.0
 
     @property
     def open(self) -> list[Image]:
@@ -84,24 +88,47 @@ def archive(runtime: Runtime, job_id: str) -> None:
 
 
 def _keep(runtime: Runtime, lease: Lease) -> _Kept:
-    """Copy each image without a copy, as far as the lease allows."""
-    kept = _Kept(lease.job.all_images)
+    """Copy each image without a copy, as far as the lease and the shares of threads allow."""
+    kept, shares = _Kept(lease.job.all_images), runtime.archive_shares
     needs = int(runtime.settings.download_timeout_seconds * 1000) + LEASE_MARGIN_MS // 2
     for index in _open_in_order(lease.job):
         image = kept.images[index]
         if runtime.clock() + needs > lease.ends_at:
             return kept
+        tenant, host = lease.job.tenant, _host(image)
+        wait = shares.reserve(tenant, host, runtime.clock(), runtime.random)
+        if wait is not None:
+            kept = replace(kept, busy_wait=max(kept.busy_wait, wait))
+            continue
         try:
-            copy = copy_image(runtime, lease.job.id, index, image.source_url)
-            done = replace(image, copy=copy, error=None)
-        except NotCopied as failure:
-            done = _failed(lease.job, image, failure, runtime.clock())
-            wait = max(kept.retry_after, failure.retry_after)
-            kept = replace(kept, error=kept.error or str(failure), retry_after=wait)
-            if failure.storage_failed:
-                return replace(kept, images=_with(kept.images, index, done), storage_failed=True)
-        kept = replace(kept, images=_with(kept.images, index, done))
+            kept = _copied(runtime, lease.job, kept, index)
+        finally:
+            shares.free(tenant, host)
+        if kept.storage_failed:
+            return kept
     return kept
+
+
+def _host(image: Image) -> str:
+    """Return the host of an image's link. Links without a host count as one host."""
+    return urlsplit(normalized_link(image.source_url) or "").netloc
+
+
+def _copied(runtime: Runtime, job: Job, kept: _Kept, index: int) -> _Kept:
+    """Copy one image."""
+    image = kept.images[index]
+    try:
+        copy = copy_image(runtime, job.id, index, image.source_url)
+        done = replace(image, copy=copy, error=None)
+    except NotCopied as failure:
+        done = _failed(job, image, failure, runtime.clock())
+        kept = replace(
+            kept,
+            error=kept.error or str(failure),
+            retry_after=max(kept.retry_after, failure.retry_after),
+            storage_failed=failure.storage_failed,
+        )
+    return replace(kept, images=_with(kept.images, index, done))
 
 
 def _open_in_order(job: Job) -> list[int]:
@@ -135,11 +162,13 @@ def _write_manifest(runtime: Runtime, job: Job) -> None:
 def _later(runtime: Runtime, lease: Lease, kept: _Kept) -> None:
     job, now, due_at = lease.job, runtime.clock(), runtime.clock()
     tries = _tries(job) + 1
-    if kept.error:  # otherwise only the lease was too short
+    if kept.error:
         plain = back_off(tries - 1, FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, runtime.random)
         asked = back_off(0, kept.retry_after, inf, runtime.random)  # with jitter
         wait = max(plain, asked)
         due_at = _before_expiry(job, kept.open, now, now + int(wait * 1000))
+    elif kept.busy_wait:  # otherwise only the lease was too short
+        due_at = _before_expiry(job, kept.open, now, now + int(kept.busy_wait * 1000))
     result = runtime.ledger.follow_ups.later(
         lease,
         Step.ARCHIVE,

@@ -27,9 +27,9 @@ def notify(runtime: Runtime, job_id: str) -> None:
     if not lease.job.request.notify_url:
         _record(runtime, lease, _deliver(runtime, lease.job))
         return
-    host = lease.job.request.notifies or ""
-    hosts = runtime.ledger.circuit_breaker
-    wait = runtime.host_limiter.acquire(hosts, host, now, runtime.random)
+    host, tenant = lease.job.request.notifies or "", lease.job.tenant
+    hosts, limiter = runtime.ledger.circuit_breaker, runtime.host_limiter
+    wait = limiter.acquire(hosts, host, tenant, now, runtime.random)
     if wait is not None:
         _wait(runtime, lease, wait)
         return
@@ -38,7 +38,7 @@ def notify(runtime: Runtime, job_id: str) -> None:
         delivery = _deliver(runtime, lease.job)
         host_works = delivery.host_works
     finally:
-        runtime.host_limiter.release(hosts, host, runtime.clock(), works=host_works)
+        limiter.release(hosts, host, tenant, runtime.clock(), works=host_works)
     _record(runtime, lease, delivery)
 
 

@@ -13,7 +13,7 @@ from orchestrator.cli.follow_ups import notify
 from orchestrator.delivery import schedule, targets
 from orchestrator.delivery.schedule import SCHEDULE, wait_after
 from orchestrator.enqueue import REQUEST_SCHEMA
-from orchestrator.host_limiter import BUSY_WAIT_SECONDS, PAUSED_WAIT_PROBES, SLOTS_PER_HOST
+from orchestrator.host_limiter import PAUSED_WAIT_PROBES, SLOTS_PER_HOST
 from orchestrator.jobs.model import TERMINAL, FollowUpStatus
 from orchestrator.jobs.schemas import (
     AttemptSchema,
@@ -30,6 +30,12 @@ from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret
 from orchestrator.settings.settings import DEFAULT_NOTIFY_THREADS
 from orchestrator.steps import notify as notify_step
+from orchestrator.thread_shares import (
+    BUSY_WAIT_SECONDS,
+    DOMAIN_SHARE,
+    MAX_QUEUE_WAIT_SECONDS,
+    TENANT_SHARE,
+)
 from tests.docs.pages import DocPage, code, numbers, seconds
 from tests.support.notify_kit import OLD_SECRET, SECRET
 
@@ -56,7 +62,14 @@ PROBES_SECONDS = circuit_breaker.PROBE_INTERVAL_MS / 1000
     [
         ("time for the whole answer", [targets.TIMEOUT_SECONDS]),
         ("longest `Retry-After`", [MAX_RETRY_AFTER_SECONDS]),
-        ("wait for a free slot of a host", [*BUSY_WAIT_SECONDS]),
+        (
+            "wait for a free slot of a host, and for a thread of a domain or a tenant",
+            [*BUSY_WAIT_SECONDS],
+        ),
+        (
+            "longest additional wait when many notifications wait for it",
+            [MAX_QUEUE_WAIT_SECONDS],
+        ),
         ("shortest time over which they happen", [circuit_breaker.MIN_FAILING_MS / 1000]),
         ("time between probes of a paused host", [PROBES_SECONDS]),
         (
@@ -80,6 +93,17 @@ def test_the_times_are_those_of_the_code(limit: str, values: list[float]) -> Non
 )
 def test_the_numbers_are_those_of_the_code(limit: str, value: int) -> None:
     assert numbers(PAGE.value("limit", limit)) == [value]
+
+
+@pytest.mark.parametrize(
+    ("limit", "share"),
+    [
+        ("largest part of these threads for one registered domain", DOMAIN_SHARE),
+        ("largest part of these threads for one tenant", TENANT_SHARE),
+    ],
+)
+def test_the_parts_of_threads_are_those_of_the_code(limit: str, share: int) -> None:
+    assert PAGE.value("limit", limit) == f"{share}/{share + 1}"
 
 
 def test_a_notification_to_a_paused_host_is_dead_after_the_time_of_the_schedule() -> None:

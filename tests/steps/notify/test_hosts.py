@@ -10,10 +10,12 @@ import structlog
 from redis import Redis
 
 from orchestrator.delivery.schedule import LONGEST_PAUSE_SECONDS, SCHEDULE
-from orchestrator.host_limiter import BUSY_WAIT_SECONDS, PAUSED_WAIT_PROBES, SLOTS_PER_HOST
+from orchestrator.host_limiter import PAUSED_WAIT_PROBES, SLOTS_PER_HOST
 from orchestrator.jobs.model import FollowUpStatus
+from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.steps import notify as notify_step
 from orchestrator.steps.notify import notify
+from orchestrator.thread_shares import BUSY_WAIT_SECONDS
 from tests.support import job_states
 from tests.support.fakes import NOON, Answer, FakeProvider, Harness, ReceivedRequest, serving
 from tests.support.notify_kit import (
@@ -160,11 +162,15 @@ def test_the_last_try_is_made_after_its_host_was_busy(
     harness.clock.forward(wait(harness, job_id) or 0)
     assert harness.clock.now - NOON > LONGEST_PAUSE_SECONDS * 1000
     limiter, hosts = harness.runtime.host_limiter, harness.ledger.circuit_breaker
+    called = host(receiver)
     for _ in range(SLOTS_PER_HOST):
-        assert limiter.acquire(hosts, host(receiver), harness.clock.now, harness.chance) is None
+        assert (
+            limiter.acquire(hosts, called, DEFAULT_TENANT, harness.clock.now, harness.chance)
+            is None
+        )
 
     assert once(harness, job_id).status is PENDING
-    limiter.release(hosts, host(receiver), harness.clock.now, works=True)
+    limiter.release(hosts, called, DEFAULT_TENANT, harness.clock.now, works=True)
     now = again(harness, job_id)
 
     assert (now.status, now.tries) == (DONE, len(SCHEDULE))
@@ -220,3 +226,27 @@ def test_a_task_or_a_stream_ignores_the_circuit_breaker(
         pause(harness, "shop.told")
 
         assert once(harness, job_id).status is DONE
+
+
+def test_a_slow_domain_of_another_tenant_delays_nobody(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    shares = harness.runtime.host_limiter.shares
+    for number in range(330):
+        shares.reserve("other", f"hooks-{number}.slow.example", NOON, harness.chance)
+
+    assert once(harness, ended(harness, receiver)).status is DONE
+
+
+def test_a_notification_waits_while_its_domain_holds_its_share(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    shares = harness.runtime.host_limiter.shares
+    for number in range(330):
+        shares.reserve("other", f"127.0.0.1:{number}", NOON, harness.chance)
+    job_id = ended(harness, receiver)
+
+    now = once(harness, job_id)
+
+    assert (now.status, now.tries, receiver.requests) == (PENDING, 0, [])
+    assert wait(harness, job_id) == BUSY_WAIT_SECONDS[0]
