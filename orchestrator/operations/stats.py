@@ -11,7 +11,7 @@ from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_at
 from orchestrator.runtime import Runtime
 
 #: Events that repeat or contradict known news. The ledger counts them.
-CONTRADICTIONS = ("duplicate", "conflict", "mismatch", "superseded")
+CONTRADICTIONS = ("duplicate", "conflict", "mismatch", "superseded", "late_result")
 #: The terminal states of a follow-up.
 ENDS = (FollowUpStatus.DONE, FollowUpStatus.DEAD, FollowUpStatus.GONE)
 #: An image without a copy is at risk when its link may expire within this time, or when it was

@@ -41,7 +41,13 @@ def test_the_figures_are_told(api: Api) -> None:
             "cancelled": 0,
         },
         "agenda": {"open": 1, "due": 1, "lag_seconds": 2},
-        "contradictions": {"duplicate": 0, "conflict": 0, "mismatch": 0, "superseded": 0},
+        "contradictions": {
+            "duplicate": 0,
+            "conflict": 0,
+            "mismatch": 0,
+            "superseded": 0,
+            "late_result": 0,
+        },
         "unconfirmed": {"attempts": 1, "money_at_risk": {"amounts": [], "unpriced": 1}},
         "archive": {
             "pending": 1,

@@ -83,9 +83,21 @@ def test_figures_of_a_busy_installation(harness: Harness, shards: int) -> None:
         "conflict": 1,
         "mismatch": 1,
         "superseded": 0,
+        "late_result": 0,
     }
     assert figures["unconfirmed"]["attempts"] == 2
     assert figures["unconfirmed"]["money_at_risk"]["unpriced"] == 2
+
+
+def test_late_results_are_counted(harness: Harness) -> None:
+    failed = job_states.ended(harness, job_states.failure())
+    for _ in range(2):
+        harness.ledger.settle_attempt(
+            failed, 1, job_states.task_of(failed), job_states.SUCCESS, now=harness.clock.now
+        )
+
+    contradictions = stats(harness.runtime)["contradictions"]
+    assert (contradictions["late_result"], contradictions["duplicate"]) == (1, 1)
 
 
 def test_jobs_that_ended_are_counted_beyond_their_expiry(harness: Harness) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from time import process_time
 from typing import Any
 
 import pytest
@@ -117,3 +118,21 @@ _VALUES = st.recursive(
 def test_whatever_comes_is_read_without_an_exception(value: Any) -> None:
     for image in result_images({"output": value}, ["output", "output.url"], now=1):
         assert bool(image.source_url) != bool(image.content)
+
+
+def cpu_seconds(text: str) -> float:
+    """The shortest CPU time of several readings of a text as a result."""
+    times = []
+    for _ in range(5):
+        begun = process_time()
+        images([(text, None)])
+        times.append(process_time() - begun)
+    return min(times)
+
+
+@pytest.mark.parametrize("part", [" ", ", ", " https", "https:", "data:", "["])
+def test_a_text_of_eight_times_the_length_does_not_take_64_times_as_long(part: str) -> None:
+    # In linear time it takes eight times as long.
+    text = "x" + part * 1000
+
+    assert cpu_seconds("x" + part * 8000) < 24 * cpu_seconds(text)
