@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator import log
-from orchestrator.delivery.targets import refusals
+from orchestrator.delivery.targets import refusals, signing_secrets
 from orchestrator.jobs.model import FollowUp, FollowUpStatus, Job, JobRequest, Status, Step
 from orchestrator.jobs.schemas import JobRequestSchema
-from orchestrator.jobs.tenant import DEFAULT_TENANT, tenant_name
+from orchestrator.jobs.tenant import DEFAULT_TENANT, Tenant, tenant_name
 from orchestrator.jobs.uploads import ImageFile, describe
 from orchestrator.jobs.validation import InvalidRequest, Violation, checked
-from orchestrator.ledger import Idempotency, Result, codec
+from orchestrator.ledger import Created, Idempotency, Result, codec
 from orchestrator.providers import PROVIDERS
 from orchestrator.runtime import Runtime, default_runtime
 
@@ -28,6 +28,8 @@ REQUEST_SCHEMA = JobRequestSchema(PROVIDERS)
 API_SCOPE, CELERY_SCOPE = "api", "celery"
 #: The longest idempotency key. Characters.
 MAX_KEY_CHARACTERS = 255
+#: The wait that a tenant with too many open jobs is told. Nobody knows when a job ends. Seconds.
+OPEN_RETRY_SECONDS = 5.0
 
 
 class IdempotencyMismatch(ValueError):
@@ -40,6 +42,20 @@ class IdempotencyGone(ValueError):
     def __init__(self, job_id: str) -> None:
         super().__init__(f"the job of this idempotency key has expired: {job_id}")
         self.job_id = job_id
+
+
+class TenantLimitReached(Exception):
+    """The tenant has reached a limit. Nothing was stored or sent. The same call may work later.
+
+    Attributes:
+        limit: the name of the limit: max_open, requests_per_second or daily_budget.
+        retry_after: seconds after which the limit may allow another job.
+    """
+
+    def __init__(self, tenant: str, limit: str, retry_after: float, text: str) -> None:
+        super().__init__(f"the tenant {tenant} has reached its limit {limit}: {text}")
+        self.limit = limit
+        self.retry_after = retry_after
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +87,7 @@ def enqueue(
         InvalidRequest: a field is wrong. Nothing was stored or sent.
         IdempotencyMismatch: the key was used with another request.
         IdempotencyGone: the job of the key has expired.
+        TenantLimitReached: the tenant may have no further job now.
         LedgerUnavailable: Redis is away.
         ConfigError: a setting is missing or wrong.
     """
@@ -103,7 +120,7 @@ def cancel(job_id: str) -> Job | None:
         ConfigError: a setting is missing or wrong.
     """
     runtime = default_runtime()
-    cancel_job(runtime, job_id)
+    cancel_job(runtime, job_id, actor="python")
     return runtime.ledger.get(job_id)
 
 
@@ -117,12 +134,13 @@ def find_job(runtime: Runtime, scope: str, key: str, tenant: str = DEFAULT_TENAN
     return runtime.ledger.get(known[0]) if known else None
 
 
-def cancel_job(runtime: Runtime, job_id: str) -> bool:
-    """Cancel a job, and return whether it is cancelled."""
+def cancel_job(runtime: Runtime, job_id: str, *, actor: str) -> bool:
+    """Cancel a job, and return whether it is cancelled. `actor` is for the audit trail."""
     settlement = runtime.ledger.cancel(job_id, now=runtime.clock())
     result = runtime.nudge_due(job_id, settlement)
     if result is Result.CANCELLED:
         runtime.ledger.drop_upload(job_id)
+        runtime.audit(actor, "cancel", job_id)
     return result in (Result.CANCELLED, Result.DUPLICATE)
 
 
@@ -147,18 +165,20 @@ def create_job(
         file: a reference image, for providers that accept files.
 
     Raises:
-        InvalidRequest, IdempotencyMismatch, IdempotencyGone, LedgerUnavailable: as for enqueue.
+        InvalidRequest, IdempotencyMismatch, IdempotencyGone, TenantLimitReached, LedgerUnavailable:
+            as for enqueue.
     """
     owner = _owner(scope, tenant_name(tenant))
     idempotency = Idempotency(owner, _checked_key(key)) if key is not None else None
     try:
-        job_request = _checked_request(runtime, request, file)
+        job_request = _checked_request(runtime, request, tenant, file)
     except InvalidRequest:
         # The settings may have changed since the key was used. Its job stays its job.
         earlier = idempotency and _known_job(runtime, idempotency, request, file)
         if not earlier:
             raise
         return EnqueueResult(earlier, replayed=True)
+    limits = runtime.ledger.access.current().tenant(tenant)
     now = runtime.clock()
     seconds = job_request.deadline_seconds or runtime.settings.job_deadline_seconds
     deadline_at = now + int(seconds * 1000)
@@ -167,9 +187,12 @@ def create_job(
         now=now,
         deadline_at=deadline_at,
         tenant=tenant,
+        limits=limits,
         idempotency=idempotency,
         upload=file.content if file else None,
     )
+    if created.result is Result.LIMITED:
+        raise _limit_reached(limits, created)
     if created.result is Result.MISMATCH:
         raise IdempotencyMismatch("this idempotency key was used before with another request")
     if created.result is Result.GONE:
@@ -192,6 +215,14 @@ def create_job(
         notification=notification,
     )
     return EnqueueResult(job, replayed=False)
+
+
+def _limit_reached(limits: Tenant, created: Created) -> TenantLimitReached:
+    if created.limit == "max_open":
+        wait, text = OPEN_RETRY_SECONDS, f"{limits.max_open} open jobs"
+    else:
+        wait, text = created.wait_ms / 1000, f"{limits.requests_per_second:g} jobs per second"
+    return TenantLimitReached(limits.name, created.limit, wait, text)
 
 
 def _owner(scope: str, tenant: str) -> str:
@@ -219,13 +250,14 @@ def _known_job(
 
 
 def _checked_request(
-    runtime: Runtime, request: Mapping[str, Any], file: ImageFile | None
+    runtime: Runtime, request: Mapping[str, Any], tenant: str, file: ImageFile | None
 ) -> JobRequest:
     job_request: JobRequest = checked(REQUEST_SCHEMA, request)
     if file:
         job_request = replace(job_request, upload=describe(file, runtime.settings.max_upload_bytes))
     _check_provider(runtime, job_request)
-    if violations := tuple(refusals(job_request, runtime.settings)):
+    signs = job_request.notify_url is not None and bool(signing_secrets(runtime, tenant))
+    if violations := tuple(refusals(job_request, runtime.settings, signs=signs)):
         raise InvalidRequest(*violations)
     return job_request
 

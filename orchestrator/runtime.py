@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 
+from orchestrator import log
 from orchestrator.clock import LedgerClock, now_ms
 from orchestrator.host_limiter import HostLimiter
 from orchestrator.ledger import Ledger, LedgerUnavailable, Result, Settlement
@@ -106,6 +107,16 @@ class Runtime:
         """Nudge the steps that a settlement made due, and return its result."""
         self.nudger.nudge_steps(job_id, settlement.due)
         return settlement.result
+
+    def audit(self, actor: str, action: str, target: str, **detail: str) -> None:
+        """Record who did what in the audit trail. The action has happened, so nothing is raised."""
+        try:
+            self.ledger.audit.record(
+                now=self.clock(), actor=actor, action=action, target=target, **detail
+            )
+        except LedgerUnavailable as error:
+            fields = {"actor": actor, "action": action, "target": target, **detail}
+            log.get().error("audit_lost", reason=str(error), **fields)
 
     def enabled_provider(self, name: str) -> tuple[Provider, ProviderSettings] | None:
         """Return an enabled provider with its settings, or None."""

@@ -66,8 +66,8 @@ FORBIDDEN = {
 #: One upward import for each pair of neighbouring layers: the importing file, the imported module.
 UPWARD = {
     "orchestrator/steps/poll.py": "orchestrator.api.stats",
-    "orchestrator/operations/audit.py": "orchestrator.steps.poll",
-    "orchestrator/enqueue.py": "orchestrator.operations.audit",
+    "orchestrator/operations/archive_faults.py": "orchestrator.steps.poll",
+    "orchestrator/enqueue.py": "orchestrator.operations.archive_faults",
     "orchestrator/callbacks/spool.py": "orchestrator.enqueue",
     "orchestrator/runtime.py": "orchestrator.callbacks.spool",
     "orchestrator/settings/environment.py": "orchestrator.runtime",

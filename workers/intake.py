@@ -21,6 +21,7 @@ from orchestrator.enqueue import (
     CELERY_SCOPE,
     IdempotencyGone,
     IdempotencyMismatch,
+    TenantLimitReached,
     create_job,
 )
 from orchestrator.jobs.tenant import tenant_name
@@ -34,6 +35,9 @@ from workers.app import celery_app
 QUEUE = "orchestrator.enqueue"
 #: A message without an acknowledgement is delivered again after this time. Seconds.
 VISIBILITY_TIMEOUT_SECONDS = 60
+#: The longest wait of a message whose tenant has reached a limit. It is shorter than the visibility
+#: time-out, so the broker does not deliver the message twice. Seconds.
+MAX_LIMIT_WAIT_SECONDS = 30.0
 #: Wait between tries while the ledger is away. Seconds.
 RETRY_INTERVAL_SECONDS = 1.0
 
@@ -58,6 +62,10 @@ def enqueue(self: Task, *unnamed: Any, **request: Any) -> None:
         try:
             _create(runtime, request, message_id, unnamed)
             return
+        except TenantLimitReached as error:
+            # The message waits at the broker, so other tenants' messages pass it.
+            wait = min(max(error.retry_after, RETRY_INTERVAL_SECONDS), MAX_LIMIT_WAIT_SECONDS)
+            raise self.retry(exc=error, countdown=wait, max_retries=None) from None
         except LedgerUnavailable as error:
             log.get().warning("enqueue_delayed", message=message_id, reason=str(error))
         if state.should_stop is not None or state.should_terminate is not None:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from flask import Flask
 from flask_smorest import Api
 
-from orchestrator.api import actions, health, images, jobs, metrics, problems, providers, stats
+from orchestrator.api import (
+    actions,
+    auth,
+    health,
+    images,
+    jobs,
+    metrics,
+    problems,
+    providers,
+    stats,
+)
+from orchestrator.ledger import LedgerUnavailable
 from orchestrator.runtime import Runtime
 from orchestrator.settings.environment import ConfigError
 
@@ -17,12 +28,12 @@ def mount(app: Flask, runtime: Runtime) -> None:
     """Add the API to `app`.
 
     Raises:
-        ConfigError: no API keys are set.
+        ConfigError: there is no API key.
     """
-    if not runtime.settings.api_keys:
+    if not _has_keys(runtime):
         raise ConfigError(
-            "ORCHESTRATOR_API_KEYS is not set. Set it to at least one name:key;"
-            " make a key with: openssl rand -hex 32"
+            "there is no API key. Set ORCHESTRATOR_API_KEYS to at least one name:key, or make a key"
+            " with: orchestrator keys create --tenant NAME"
         )
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
@@ -36,6 +47,7 @@ def mount(app: Flask, runtime: Runtime) -> None:
         },
     )
     spec = Api(app)
+    auth.install(app, runtime)
     spec.register_blueprint(jobs.blueprint(runtime))
     spec.register_blueprint(actions.blueprint(runtime))
     spec.register_blueprint(images.blueprint(runtime))
@@ -44,3 +56,12 @@ def mount(app: Flask, runtime: Runtime) -> None:
     app.register_blueprint(health.blueprint(runtime))
     app.register_blueprint(metrics.blueprint(runtime))
     problems.install(app)
+
+
+def _has_keys(runtime: Runtime) -> bool:
+    if runtime.settings.api_keys or runtime.settings.admin_keys:
+        return True
+    try:
+        return bool(runtime.ledger.access.read().keys)
+    except LedgerUnavailable:  # it may have keys
+        return True

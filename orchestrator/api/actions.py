@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from flask import Response, g, request
+from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import fields
 from werkzeug.exceptions import Conflict
 
 from orchestrator.api import incoming
-from orchestrator.api.answers import answer, existing
-from orchestrator.api.auth import require_key
+from orchestrator.api.answers import answer, find_job
+from orchestrator.api.auth import caller
 from orchestrator.enqueue import cancel_job
 from orchestrator.jobs.schemas import JobSchema
 from orchestrator.jobs.validation import StrictSchema, always, checked
@@ -35,10 +35,6 @@ _RETRY_BODY = {"content": {"application/json": {"schema": RetrySchema}}}
 def blueprint(runtime: Runtime) -> Blueprint:
     """Return the routes."""
     actions = Blueprint("actions", __name__, url_prefix="/v1/jobs", description="Actions on a job")
-
-    @actions.before_request
-    def authenticate() -> None:
-        require_key(runtime.settings.api_keys)
 
     @actions.post("/<job_id>/cancel")
     @actions.doc(security=[{"bearer": []}])
@@ -66,19 +62,20 @@ def blueprint(runtime: Runtime) -> Blueprint:
 
 
 def _cancel(runtime: Runtime, job_id: str) -> Response:
-    cancelled = cancel_job(runtime, job_id)
-    job = existing(runtime.ledger.get(job_id), job_id)
+    find_job(runtime, job_id)
+    cancelled = cancel_job(runtime, job_id, actor=caller().name)
+    job = find_job(runtime, job_id)
     if cancelled:
         return answer(runtime, job, 200)
     raise Conflict(f"it is {job.status}; only a queued job can be cancelled")
 
 
 def _retry(runtime: Runtime, job_id: str) -> Response:
-    job = existing(runtime.ledger.get(job_id), job_id)
+    job = find_job(runtime, job_id)
     body = checked(RetrySchema(), incoming.body() if request.get_data() else {})
     risk = body.get("accept_risk", False)
     try:
-        result = retry(runtime, job, caller=f"api:{g.caller}", accept_risk=risk)
+        result = retry(runtime, job, actor=caller().name, accept_risk=risk)
     except MayBePaid as error:
         raise Conflict(f'{error}; send {{"accept_risk": true}} to retry nevertheless') from None
     except NotRetryable as error:
@@ -87,9 +84,9 @@ def _retry(runtime: Runtime, job_id: str) -> Response:
 
 
 def _notify(runtime: Runtime, job_id: str) -> Response:
-    job = existing(runtime.ledger.get(job_id), job_id)
+    job = find_job(runtime, job_id)
     try:
-        notify_again(runtime, job)
+        notify_again(runtime, job, actor=caller().name)
     except NothingToNotify as error:
         raise Conflict(str(error)) from None
-    return answer(runtime, existing(runtime.ledger.get(job_id), job_id), 202)
+    return answer(runtime, find_job(runtime, job_id), 202)

@@ -7,19 +7,29 @@ from typing import Any
 from flask import Response
 from werkzeug.exceptions import NotFound
 
+from orchestrator.api.auth import caller
 from orchestrator.jobs.model import Job
 from orchestrator.jobs.schemas import job_view
 from orchestrator.jsonio import dump
 from orchestrator.runtime import Runtime
 
 
-def existing(job: Job | None, job_id: str) -> Job:
-    """Return the job.
+def find_job(runtime: Runtime, job_id: str) -> Job:
+    """Return a job that the caller may see.
 
     Raises:
-        NotFound: there is no such job.
+        NotFound: there is no such job, or it belongs to another tenant.
     """
-    if job is None:
+    return visible(runtime.ledger.get(job_id), job_id)
+
+
+def visible(job: Job | None, job_id: str) -> Job:
+    """Return the job, if the caller may see it.
+
+    Raises:
+        NotFound: there is no such job, or it belongs to another tenant. The answer is the same.
+    """
+    if job is None or not caller().sees(job.tenant):
         raise NotFound(f"there is no job {job_id[:80]!r}; jobs are kept for the retention time")
     return job
 

@@ -12,7 +12,7 @@ from flask_smorest import Blueprint
 from werkzeug.exceptions import Gone, NotFound, ServiceUnavailable
 from werkzeug.wrappers import Response as Answer
 
-from orchestrator.api.auth import require_key
+from orchestrator.api.auth import caller
 from orchestrator.operations.image_copies import Healing, NotCopied, fetch_image, temporary_file
 from orchestrator.operations.locate_image import Archived, AtProvider, Lost, locate_image
 from orchestrator.runtime import Runtime
@@ -48,15 +48,11 @@ def blueprint(runtime: Runtime) -> Blueprint:
     """Return the routes."""
     images = Blueprint("images", __name__, url_prefix="/v1/jobs", description="Archived images")
 
-    @images.before_request
-    def authenticate() -> None:
-        require_key(runtime.settings.api_keys)
-
     @images.get("/<job_id>/images/<int:index>")
     @images.doc(security=[{"bearer": []}], responses=_answers(ANSWERS))
     def show(job_id: str, index: int) -> Answer:
         """Get an image of a job, numbered from 0. This also works after the retention time."""
-        place = locate_image(runtime, job_id, index)
+        place = locate_image(runtime, job_id, index, sees=caller().sees)
         if isinstance(place, Archived):
             return _stored(runtime, place)
         if isinstance(place, AtProvider):
@@ -67,7 +63,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
     @images.doc(security=[{"bearer": []}], responses=_answers({**ANSWERS, 200: "The thumbnail"}))
     def thumbnail(job_id: str, index: int) -> Answer:
         """Get a thumbnail (WebP) of an archived image."""
-        place = locate_image(runtime, job_id, index)
+        place = locate_image(runtime, job_id, index, sees=caller().sees)
         if isinstance(place, AtProvider):
             raise NotFound("there is no thumbnail until the image is archived")
         if not isinstance(place, Archived):

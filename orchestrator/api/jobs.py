@@ -6,14 +6,15 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from flask import Response, g, request
+from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 
 from orchestrator.api import incoming
-from orchestrator.api.answers import answer, as_json, existing
-from orchestrator.api.auth import require_key
-from orchestrator.enqueue import API_SCOPE, CELERY_SCOPE, REQUEST_SCHEMA, create_job, find_job
+from orchestrator.api.answers import answer, as_json, find_job, visible
+from orchestrator.api.auth import caller, chosen_tenant
+from orchestrator.enqueue import API_SCOPE, CELERY_SCOPE, REQUEST_SCHEMA, create_job
+from orchestrator.enqueue import find_job as job_of_key
 from orchestrator.jobs.model import Status
 from orchestrator.jobs.schemas import EventSchema, JobSchema, event_view, job_view
 from orchestrator.runtime import Runtime
@@ -22,6 +23,7 @@ from orchestrator.runtime import Runtime
 #: further request is answered at once with `Retry-After`.
 MAX_WAITING = 4
 WAIT = f"Wait until the job has its outcome; 0 to {incoming.MAX_WAIT_SECONDS:g} seconds."
+TENANT_FILTER = incoming.query("tenant", "Only jobs of this tenant; for administrators.")
 
 Route = Callable[..., Response]
 
@@ -51,10 +53,6 @@ class EventsSchema(Schema):
 def blueprint(runtime: Runtime) -> Blueprint:
     """Return the routes."""
     jobs = Blueprint("jobs", __name__, url_prefix="/v1/jobs", description="Image jobs")
-
-    @jobs.before_request
-    def authenticate() -> None:
-        require_key(runtime.settings.api_keys)
 
     _add(jobs, "", "POST", _create(runtime), _create_doc())
     _add(jobs, "/<job_id>", "GET", _show(runtime), _show_doc())
@@ -89,7 +87,14 @@ def _create(runtime: Runtime) -> Route:
             body, file = incoming.form(runtime)
         else:
             body, file = incoming.body(), None
-        result = create_job(runtime, body, scope=API_SCOPE, tenant=g.caller, key=key, file=file)
+        result = create_job(
+            runtime,
+            body,
+            scope=API_SCOPE,
+            tenant=chosen_tenant() or caller().tenant,
+            key=key,
+            file=file,
+        )
         if result.replayed:
             return answer(runtime, result.job, 200, {"Idempotent-Replay": "true"})
         return answer(runtime, result.job, 202, {"Location": f"/v1/jobs/{result.job.id}"})
@@ -116,12 +121,12 @@ def _show(runtime: Runtime) -> Route:
         """Get a job. With `?wait=30`, wait until it has its outcome, for at most 30 seconds."""
         seconds = incoming.wait()
         if not seconds:
-            return answer(runtime, existing(runtime.ledger.get(job_id), job_id), 200)
+            return answer(runtime, find_job(runtime, job_id), 200)
+        job = find_job(runtime, job_id)  # before the wait, which holds a thread
         if not waiting.acquire(blocking=False):
-            job = existing(runtime.ledger.get(job_id), job_id)
             return answer(runtime, job, 200, {} if job.status.terminal else {"Retry-After": "1"})
         try:
-            return answer(runtime, existing(runtime.ledger.wait(job_id, seconds), job_id), 200)
+            return answer(runtime, visible(runtime.ledger.wait(job_id, seconds), job_id), 200)
         finally:
             waiting.release()
 
@@ -144,6 +149,7 @@ def _list(runtime: Runtime) -> Route:
             cursor=incoming.cursor(),
             status=Status(status) if status else None,
             provider=incoming.one_of("provider", list(runtime.providers)),
+            tenant=chosen_tenant(),
         )
         views = [job_view(job, runtime.settings.public_url) for job in page.jobs]
         return as_json({"jobs": views, "next_cursor": page.cursor}, 200)
@@ -154,7 +160,8 @@ def _list(runtime: Runtime) -> Route:
 def _of_key(runtime: Runtime, key: str) -> list[dict[str, Any]]:
     """Return the caller's job of an idempotency key, and the job of the Celery task of that id."""
     scopes = (API_SCOPE, CELERY_SCOPE)
-    jobs = [job for scope in scopes if (job := find_job(runtime, scope, key, g.caller))]
+    tenant = chosen_tenant() or caller().tenant
+    jobs = [job for scope in scopes if (job := job_of_key(runtime, scope, key, tenant))]
     return [job_view(job, runtime.settings.public_url) for job in jobs]
 
 
@@ -163,6 +170,7 @@ def _list_doc(runtime: Runtime) -> dict[str, Any]:
         incoming.query("status", "Only jobs with this status.", [s.value for s in Status]),
         incoming.query("provider", "Only jobs of this provider.", list(runtime.providers)),
         incoming.query("idempotency_key", "The job of a key, or of the Celery task of that id."),
+        TENANT_FILTER,
         incoming.query("limit", f"The most jobs of a page; 1 to {incoming.MAX_PAGE_JOBS}."),
         incoming.query("cursor", "The `next_cursor` of the previous page."),
     ]
@@ -172,9 +180,8 @@ def _list_doc(runtime: Runtime) -> dict[str, Any]:
 def _events(runtime: Runtime) -> Route:
     def events(job_id: str) -> Response:
         """Get a job's timeline."""
+        find_job(runtime, job_id)
         timeline = runtime.ledger.events(job_id)
-        if not timeline:
-            existing(runtime.ledger.get(job_id), job_id)
         return as_json({"events": [event_view(event) for event in timeline]}, 200)
 
     return events

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from flask import Flask, Response
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from orchestrator import log
-from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch
+from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch, TenantLimitReached
 from orchestrator.jobs.validation import InvalidRequest, Violation, plain
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
@@ -37,6 +38,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(InvalidRequest, _invalid)
     app.register_error_handler(IdempotencyMismatch, _mismatch)
     app.register_error_handler(IdempotencyGone, _gone)
+    app.register_error_handler(TenantLimitReached, _limited)
     app.register_error_handler(LedgerUnavailable, _unavailable)
     app.register_error_handler(LedgerMisconfigured, _misconfigured)
     app.register_error_handler(StorageError, _storage)
@@ -66,6 +68,12 @@ def _mismatch(error: IdempotencyMismatch) -> Response:
 def _gone(error: IdempotencyGone) -> Response:
     title = "The job of the idempotency key has expired"
     return problem(410, "idempotency-gone", title, str(error), job_id=error.job_id)
+
+
+def _limited(error: TenantLimitReached) -> Response:
+    headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+    title = "A limit of the tenant is reached"
+    return problem(429, "tenant-limit", title, str(error), headers=headers, limit=error.limit)
 
 
 def _unavailable(error: LedgerUnavailable) -> Response:

@@ -6,7 +6,6 @@ from flask import Response
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 
-from orchestrator.api.auth import require_key
 from orchestrator.jsonio import dump
 from orchestrator.providers.listing import view
 from orchestrator.runtime import Runtime
@@ -23,10 +22,6 @@ def blueprint(runtime: Runtime) -> Blueprint:
     providers = Blueprint(
         "providers", __name__, url_prefix="/v1/providers", description="Providers"
     )
-
-    @providers.before_request
-    def authenticate() -> None:
-        require_key(runtime.settings.api_keys)
 
     @providers.get("")
     @providers.doc(security=[{"bearer": []}])

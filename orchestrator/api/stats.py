@@ -6,15 +6,22 @@ from flask import Response
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 
-from orchestrator.api.auth import require_key
+from orchestrator.api.auth import chosen_tenant
 from orchestrator.jsonio import dump
 from orchestrator.operations.stats import stats
+from orchestrator.operations.tenants import tenant_stats
 from orchestrator.runtime import Runtime
 
 
 class StatsSchema(Schema):
-    """Jobs by status, overdue jobs, contradictions, and money and images at risk."""
+    """Jobs by status, overdue jobs, contradictions, and money and images at risk.
 
+    Only administrators get them. Another key gets `tenant`, `jobs`, `limits` and `notify_secrets`.
+    """
+
+    tenant = fields.String()
+    limits = fields.Dict()
+    notify_secrets = fields.Integer()
     jobs = fields.Dict(keys=fields.String(), values=fields.Integer())
     agenda = fields.Dict()
     contradictions = fields.Dict(keys=fields.String(), values=fields.Integer())
@@ -28,15 +35,13 @@ def blueprint(runtime: Runtime) -> Blueprint:
     """Return the route."""
     routes = Blueprint("stats", __name__, url_prefix="/v1/stats", description="Figures")
 
-    @routes.before_request
-    def authenticate() -> None:
-        require_key(runtime.settings.api_keys)
-
     @routes.get("")
     @routes.doc(security=[{"bearer": []}])
     @routes.alt_response(200, schema=StatsSchema, description="The figures")
     def show() -> Response:
-        """Get the figures: jobs, overdue jobs, contradictions, risks, failed notifications."""
-        return Response(dump(stats(runtime)), 200, mimetype="application/json")
+        """Get the figures. An administrator gets all; another key gets those of its tenant."""
+        tenant = chosen_tenant()
+        figures = stats(runtime) if tenant is None else tenant_stats(runtime, tenant)
+        return Response(dump(figures), 200, mimetype="application/json")
 
     return routes

@@ -13,10 +13,12 @@ from orchestrator.cli.dev import dev, sandbox
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.follow_ups import archive, notify, prune
 from orchestrator.cli.jobs import cancel, enqueue, get, retry, watch
+from orchestrator.cli.keys import keys
 from orchestrator.cli.ledger import list_, reconcile, stats, verify
 from orchestrator.cli.providers import providers
 from orchestrator.cli.stack import StackError
-from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch
+from orchestrator.cli.tenants import audit, tenants
+from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch, TenantLimitReached
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
 from orchestrator.settings.environment import ConfigError
@@ -30,6 +32,7 @@ _EXPECTED = (
     LedgerUnavailable,
     StackError,
     StorageError,
+    TenantLimitReached,
 )
 
 
@@ -75,5 +78,6 @@ def main() -> None:
 
 _JOBS = (enqueue, get, watch, cancel, retry, notify, archive, list_)
 _INSTALLATION = (providers, stats, verify, reconcile, prune, doctor)
-for _command in (demo, dev, sandbox, *_JOBS, *_INSTALLATION):
+_ACCESS = (keys, tenants, audit)
+for _command in (demo, dev, sandbox, *_JOBS, *_INSTALLATION, *_ACCESS):
     main.add_command(_command)

@@ -125,11 +125,12 @@ def _settings(settings: Settings) -> Iterator[CheckResult]:
     else:
         mend = "set ORCHESTRATOR_PUBLIC_URL to where providers reach the web process"
         yield CheckResult("public URL", "warning", "not set, so every job is polled", mend)
-    if settings.api_keys:
-        yield CheckResult("API keys", "ok", ", ".join(settings.api_keys))
+    if callers := [*settings.api_keys, *settings.admin_keys]:
+        yield CheckResult("API keys", "ok", ", ".join(callers))
     else:
-        mend = "set ORCHESTRATOR_API_KEYS=name:key"
-        yield CheckResult("API keys", "wrong", "none, so the web process does not start", mend)
+        mend = "set ORCHESTRATOR_API_KEYS=name:key, or use: orchestrator keys create"
+        found = "none in the settings; without a key in the ledger, web does not start"
+        yield CheckResult("API keys", "warning", found, mend)
     if settings.notify_secrets:
         yield CheckResult(
             "notifications", "ok", f"signed with {len(settings.notify_secrets)} secrets"

@@ -9,7 +9,7 @@ from math import isnan
 import click
 
 from orchestrator.cli.jobs import existing
-from orchestrator.cli.output import as_json, console, print_json, progress, table
+from orchestrator.cli.output import actor, as_json, console, print_json, progress, table
 from orchestrator.jobs.model import FollowUpStatus, Job
 from orchestrator.jobs.schemas import job_view, rfc3339
 from orchestrator.operations.rearchive import NothingToArchive, archive_again, given_up_archives
@@ -190,7 +190,7 @@ def _replay(runtime: Runtime, jobs: list[Job], *, json_: bool, left: int = 0) ->
     with progress(quiet=json_) as shown:
         for job in shown.track(jobs, description="scheduling notifications"):
             try:
-                notify_again(runtime, job)
+                notify_again(runtime, job, actor=actor())
             except NothingToNotify as error:
                 refused[job.id] = str(error)
     runtime.nudger.close()

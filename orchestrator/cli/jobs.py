@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import click
 
-from orchestrator.cli.output import as_json, console, print_json, status
+from orchestrator.cli.output import actor, as_json, console, print_json, status
 from orchestrator.enqueue import CELERY_SCOPE, cancel_job, create_job, find_job
 from orchestrator.jobs.model import Job, Status
 from orchestrator.jobs.schemas import event_view, job_view, rfc3339
@@ -161,7 +161,7 @@ def watch(job_id: str, json_: bool) -> None:
 def cancel(job_id: str, json_: bool) -> None:
     """Cancel a job that was not submitted yet. Exit status 0 only if it is cancelled."""
     runtime = default_runtime()
-    cancelled = cancel_job(runtime, job_id)
+    cancelled = cancel_job(runtime, job_id, actor=actor())
     job = existing(runtime, job_id)
     if not cancelled:
         raise click.ClickException(f"{job_id} is {job.status}. Only a queued job can be cancelled.")
@@ -180,7 +180,7 @@ def retry(job_id: str, yes: bool, json_: bool) -> None:
     runtime = default_runtime()
     job = existing(runtime, job_id)
     try:
-        result = retry_job(runtime, job, caller="cli", accept_risk=yes)
+        result = retry_job(runtime, job, actor=actor(), accept_risk=yes)
     except MayBePaid as error:
         raise click.ClickException(f"{job_id}: {error}. Use --yes to retry nevertheless.") from None
     except NotRetryable as error:

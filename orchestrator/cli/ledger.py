@@ -16,6 +16,7 @@ from rich.text import Text
 from orchestrator.cli.output import as_json, console, print_json, progress, status, table
 from orchestrator.jobs.model import Job, Status
 from orchestrator.jobs.schemas import job_view, rfc3339
+from orchestrator.jobs.tenant import tenant_name
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import NotJson, parse
 from orchestrator.ledger.overview import PAGE_JOBS
@@ -40,6 +41,7 @@ _TIMEOUT_SECONDS = 60
     help="Only jobs with this status.",
 )
 @click.option("--provider", type=click.Choice(list(PROVIDERS)), help="Only jobs of this provider.")
+@click.option("--tenant", help="Only jobs of this tenant.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
 @click.option(
     "--unconfirmed", is_flag=True, help="Attempts that may have been charged without a known task."
@@ -52,6 +54,7 @@ def list_(
     *,
     state: str | None,
     provider: str | None,
+    tenant: str | None,
     limit: int,
     unconfirmed: bool,
     at_risk: bool,
@@ -68,14 +71,16 @@ def list_(
         _list_at_risk(limit, json_=json_)
         return
     runtime = default_runtime()
-    jobs = list(islice(_jobs(Status(state) if state else None, provider), limit))
+    chosen = tenant_name(tenant) if tenant is not None else None
+    jobs = list(islice(_jobs(Status(state) if state else None, provider, chosen), limit))
     if json_:
         print_json({"jobs": [job_view(job, runtime.settings.public_url) for job in jobs]})
         return
-    shown = table("job", "provider", "model", "status", "created", "error")
+    shown = table("job", "tenant", "provider", "model", "status", "created", "error")
     for job in jobs:
         shown.add_row(
             job.id,
+            job.tenant,
             job.request.provider,
             job.request.model,
             status(job.status),
@@ -85,11 +90,13 @@ def list_(
     console().print(shown)
 
 
-def _jobs(state: Status | None, provider: str | None) -> Iterator[Job]:
+def _jobs(state: Status | None, provider: str | None, tenant: str | None) -> Iterator[Job]:
     """Yield every matching job, read in pages."""
     overview, cursor = default_runtime().ledger.overview, None
     while True:
-        page = overview.page(PAGE_JOBS, cursor=cursor, status=state, provider=provider)
+        page = overview.page(
+            PAGE_JOBS, cursor=cursor, status=state, provider=provider, tenant=tenant
+        )
         yield from page.jobs
         cursor = page.cursor
         if cursor is None:

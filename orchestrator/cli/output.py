@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from getpass import getuser
 from typing import Any
 
 import click
@@ -34,6 +35,14 @@ def print_json(value: Any) -> None:
 
 #: The width of tables outside a terminal. Characters.
 DEFAULT_WIDTH = 180
+
+
+def actor() -> str:
+    """Return who runs this command, for the audit trail: `cli:<user of the system>`."""
+    try:
+        return f"cli:{getuser()}"
+    except (KeyError, OSError):  # the user has no name here
+        return "cli"
 
 
 def console() -> Console:

@@ -10,12 +10,13 @@ from fnmatch import fnmatchcase
 from kombu.exceptions import OperationalError
 
 from orchestrator.delivery.message import Message
-from orchestrator.jobs.model import JobRequest
+from orchestrator.jobs.model import Job, JobRequest
 from orchestrator.jobs.validation import Violation
 from orchestrator.net.guard import Forbidden
 from orchestrator.net.guarded_session import RequestFailed
 from orchestrator.runtime import Runtime
 from orchestrator.security import standard_webhooks
+from orchestrator.security.secret import Secret
 from orchestrator.settings.settings import Settings
 
 #: The time of a caller's server for its whole answer, from Standard Webhooks. Seconds.
@@ -41,23 +42,38 @@ class Delivery:
     host_works: bool | None = True
 
 
-def refusals(request: JobRequest, settings: Settings) -> Iterator[Violation]:
-    """Return the errors in a request's notification fields."""
+def signing_secrets(runtime: Runtime, tenant: str) -> tuple[Secret, ...]:
+    """Return the secrets that sign a tenant's notifications: its own, or those of the settings.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    own = runtime.ledger.access.current().tenant(tenant).secrets(runtime.clock())
+    return own or runtime.settings.notify_secrets
+
+
+def refusals(request: JobRequest, settings: Settings, *, signs: bool) -> Iterator[Violation]:
+    """Return the errors in a request's notification fields.
+
+    `signs` says whether there is a secret that signs its notification.
+    """
     named = [n for n in ("notify_url", "notify_task", "notify_stream") if getattr(request, n)]
     if len(named) > 1:
         yield Violation(named[1], getattr(request, named[1]), f"left out when {named[0]} is given")
     if request.notify_queue and not request.notify_task:
         yield Violation("notify_queue", request.notify_queue, "left out without notify_task")
     if request.notify_url:
-        yield from _refused_url(request.notify_url, settings)
+        yield from _refused_url(request.notify_url, settings, signs=signs)
     if request.notify_task:
         yield from _refused_task(request.notify_task, request.notify_queue, settings)
 
 
-def deliver(runtime: Runtime, request: JobRequest, message: Message) -> Delivery:
-    """Notify the caller in the way that the request names."""
+def deliver(runtime: Runtime, job: Job, message: Message) -> Delivery:
+    """Notify the caller of a job in the way that its request names."""
+    request = job.request
     if request.notify_url:
-        return _post(runtime, request.notify_url, message)
+        secrets = signing_secrets(runtime, job.tenant)
+        return _post(runtime, request.notify_url, message, secrets)
     if request.notify_task:
         return _send(runtime, request, message)
     entry = {"id": message.id, "type": message.type, "body": message.body.decode()}
@@ -65,9 +81,9 @@ def deliver(runtime: Runtime, request: JobRequest, message: Message) -> Delivery
     return Delivery()
 
 
-def _refused_url(url: str, settings: Settings) -> Iterator[Violation]:
+def _refused_url(url: str, settings: Settings, *, signs: bool) -> Iterator[Violation]:
     shown = _without_secrets(url)
-    if not settings.notify_secrets:
+    if not signs:
         yield Violation("notify_url", shown, "left out until ORCHESTRATOR_NOTIFY_SECRET is set")
     try:
         settings.guard.check(url)
@@ -94,8 +110,7 @@ def _refused_task(task: str, queue: str | None, settings: Settings) -> Iterator[
         yield Violation("notify_queue", queue, f"a queue of your own, not {reserved}")
 
 
-def _post(runtime: Runtime, url: str, message: Message) -> Delivery:
-    secrets = runtime.settings.notify_secrets
+def _post(runtime: Runtime, url: str, message: Message, secrets: tuple[Secret, ...]) -> Delivery:
     if not secrets:
         reason = "ORCHESTRATOR_NOTIFY_SECRET is not set, so nothing can be signed"
         return Delivery(reason, host_works=None)

@@ -14,12 +14,14 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:pause:<provider>:<step>` | string | `<end ms> <error JSON>` of a pause | at its end |
 | `{orch:<s>}:upload:<job id>` | string | the file of a job, until it is sent | deadline + 1 h |
 | `{orch:<s>}:jobs` | sorted set | every job id, in the order of creation | never |
+| `{orch:<s>}:jobs:<tenant>` | sorted set | the same, of one tenant | never |
 | `{orch:<s>}:unconfirmed` | sorted set | unconfirmed `<job id>.<attempt>`, by ms | never |
 | `{orch:<s>}:archive` | sorted set | pending archives, by when they are due (ms) | never |
 | `{orch:<s>}:expiring` | sorted set | the same, by when the first link expires (ms) | never |
 | `{orch:<s>}:given_up` | sorted set | jobs with a dead archive, by the same time | never |
 | `{orch:<s>}:notify` | sorted set | pending notifications, by when they are due (ms) | never |
 | `{orch:<s>}:dead` | sorted set | failed notifications, by ms | never |
+| `{orch:<s>}:tenants` | hash | `<tenant> <what>`: `open` and ended jobs; `rate` (ms) | never |
 | `{orch:<s>}:counts` | hash | jobs by status; contradictions; ended follow-ups | never |
 | `{orch:<s>}:settled:<job id>` | channel | one message when the job is settled | - |
 | `{orch:0}:rejected` | stream | verified but unreadable messages, capped | never |
@@ -27,6 +29,10 @@ are its shard. A test compares this table with a live server.
 | `{orch:0}:stream:<name>` | stream | notifications, capped | retention, from the newest |
 | `{orch:0}:sweep` | hash | `at` (ms) and `host` of the last finished sweep | never |
 | `{orch:0}:write_check` | string | the last write of a check; nobody reads it | 1 minute |
+| `{orch:0}:api_keys` | hash | keys by id: JSON; `<id> expires`, `<id> revoked` (ms) | never |
+| `{orch:0}:tenant_settings` | hash | settings of tenants: `<tenant> <setting>` | never |
+| `{orch:0}:access` | string | the number of changes of keys and settings | never |
+| `{orch:0}:audit` | stream | who changed what, capped | never |
 | `{orch:0}:shards` | string | the number of shards of the installation | never |
 
 Fields of a job: `status`, `request` (JSON), `provider`, `tenant`, `created`, `updated`, `deadline`
@@ -63,6 +69,10 @@ HOSTS = _ROOT % 0 + "hosts"
 SWEEP = _ROOT % 0 + "sweep"
 SHARDS = _ROOT % 0 + "shards"
 WRITE_CHECK = _ROOT % 0 + "write_check"
+API_KEYS = _ROOT % 0 + "api_keys"
+TENANT_SETTINGS = _ROOT % 0 + "tenant_settings"
+ACCESS = _ROOT % 0 + "access"
+AUDIT = _ROOT % 0 + "audit"
 
 
 def new_job_id(shard: int) -> str:
@@ -138,6 +148,16 @@ def agenda(shard: int) -> str:
 def jobs(shard: int) -> str:
     """Return the key of the index of a shard's jobs."""
     return f"{root(shard)}jobs"
+
+
+def tenant_jobs(shard: int, tenant: str) -> str:
+    """Return the key of the index of a tenant's jobs in a shard."""
+    return f"{root(shard)}jobs:{tenant}"
+
+
+def tenants(shard: int) -> str:
+    """Return the key of the numbers of jobs by tenant, in a shard."""
+    return f"{root(shard)}tenants"
 
 
 def unconfirmed(shard: int) -> str:

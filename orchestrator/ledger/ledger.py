@@ -6,6 +6,7 @@ whether its call arrived makes the call again.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Callable
 from typing import Any
@@ -27,8 +28,10 @@ from orchestrator.jobs.model import (
     Status,
     Step,
 )
-from orchestrator.jobs.tenant import DEFAULT_TENANT
+from orchestrator.jobs.tenant import DEFAULT_TENANT, Tenant
 from orchestrator.ledger import codec, keys
+from orchestrator.ledger.access import AccessBook
+from orchestrator.ledger.audit import AuditTrail
 from orchestrator.ledger.circuit_breaker import CircuitBreaker
 from orchestrator.ledger.connection import ANSWER_TIMEOUT, Clients, connect, listener
 from orchestrator.ledger.follow_ups import FollowUps
@@ -71,6 +74,8 @@ class Ledger:
         self.overview = Overview(self._redis, shards)
         self.follow_ups = FollowUps(self._redis, shards, retention_ms)
         self.circuit_breaker = CircuitBreaker(self._redis)
+        self.access = AccessBook(self._redis)
+        self.audit = AuditTrail(self._redis)
         self._retention_ms = retention_ms
         self._idempotency_ms = idempotency_ms
         self._create = load("create")
@@ -99,14 +104,15 @@ class Ledger:
         now: int,
         deadline_at: int,
         tenant: str = DEFAULT_TENANT,
+        limits: Tenant | None = None,
         idempotency: Idempotency | None = None,
         upload: bytes | None = None,
     ) -> Created:
         """Create a queued job that is due at once, or return the job of the idempotency key.
 
         Returns:
-            CREATED, REPLAYED, MISMATCH (the key had another request), or GONE (the job of the key
-            has expired), with the job's id.
+            CREATED, REPLAYED, MISMATCH (the key had another request), GONE (the job of the key
+            has expired), with the job's id; or LIMITED (a limit of the tenant is reached).
         """
         digest = keys.digest(idempotency.scope, idempotency.key) if idempotency else None
         shard = keys.pick_shard(self.shards, digest)
@@ -116,11 +122,12 @@ class Ledger:
         stored = codec.dumps(request.stored())
         args: list[str | int] = [now, stored, deadline_at, codec.fingerprint(request), lifetime]
         args += ["1" if request.notifies else "", request.provider, tenant]
+        args += _limits(limits, shard, self.shards)
         with self._redis() as client:
             if upload is not None:  # before the job, so that no job lacks its file
                 client.set(keys.upload(job_id), upload, px=deadline_at - now + UPLOAD_MARGIN_MS)
             answer = self._create.run(client, [*keys.of(job_id), guard], args)
-        created = Created(Result(answer[0]), answer[1] if len(answer) > 1 else job_id)
+        created = _created(answer, job_id)
         if upload is not None and created.result is not Result.CREATED:
             self.drop_upload(job_id)
         return created
@@ -459,3 +466,21 @@ class Ledger:
         with self._redis() as client:
             result, *due = script.run(client, keys.of(job_id), args)
         return Settlement(Result(result), tuple(map(Step, due)))
+
+
+def _created(answer: list[str], job_id: str) -> Created:
+    result, *rest = answer
+    if Result(result) is Result.LIMITED:
+        return Created(Result.LIMITED, job_id, rest[0], int(rest[1]))
+    return Created(Result(result), rest[0] if rest else job_id)
+
+
+def _limits(limits: Tenant | None, shard: int, shards: int) -> list[str | int]:
+    """Return a shard's part of a tenant's limits. All parts together are the limit."""
+    args: list[str | int] = ["", "", ""]
+    if limits and limits.max_open is not None:
+        args[0] = limits.max_open // shards + (shard < limits.max_open % shards)
+    if limits and limits.requests_per_second is not None:
+        rate = limits.requests_per_second / shards
+        args[1:] = [f"{1000 / rate:.3f}", max(1, math.ceil(rate))]
+    return args

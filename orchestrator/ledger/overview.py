@@ -95,6 +95,7 @@ class Overview:
         cursor: str | None = None,
         status: Status | None = None,
         provider: str | None = None,
+        tenant: str | None = None,
     ) -> Page:
         """Return up to `limit` matching jobs, newest first.
 
@@ -104,7 +105,9 @@ class Overview:
         examined = 0
         with self._redis() as client:
             while examined < MAX_EXAMINED_JOBS:
-                ids = self._older(client, cursor, min(limit * 2, MAX_EXAMINED_JOBS - examined))
+                ids = self._older(
+                    client, cursor, min(limit * 2, MAX_EXAMINED_JOBS - examined), tenant
+                )
                 if not ids:
                     return Page(matches, None)
                 for job in self._read(client, ids):
@@ -124,6 +127,28 @@ class Overview:
                 counted: Any = client.hgetall(keys.counts(shard))
                 total.update({name: int(number) for name, number in counted.items()})
         return dict(total)
+
+    def tenants(self) -> dict[str, dict[str, int]]:
+        """Return the number of open jobs (`open`), and of ended ones by status, of each tenant."""
+        total: dict[str, Counter[str]] = {}
+        for shard in self._shards:
+            for tenant, counts in self._of_tenants(shard).items():
+                total.setdefault(tenant, Counter()).update(counts)
+        return {tenant: dict(counts) for tenant, counts in total.items()}
+
+    def open_jobs(self, shard: int) -> dict[str, int]:
+        """Return the counted open jobs of each tenant in a shard."""
+        return {name: counts.get("open", 0) for name, counts in self._of_tenants(shard).items()}
+
+    def _of_tenants(self, shard: int) -> dict[str, dict[str, int]]:
+        counts: dict[str, dict[str, int]] = {}
+        with self._redis() as client:
+            stored: Any = client.hgetall(keys.tenants(shard))
+        for name, number in stored.items():
+            tenant, _, what = name.partition(" ")
+            if what != "rate":
+                counts.setdefault(tenant, {})[what] = int(number)
+        return counts
 
     def agenda(self, *, now: int) -> Agenda:
         """Return the number of open and due jobs."""
@@ -229,11 +254,15 @@ class Overview:
         with self._redis() as client:
             return Result(self._forget.run(client, keys.of(job_id), [before])[0])
 
-    def _older(self, client: Redis, cursor: str | None, limit: int) -> list[str]:
-        """Return up to `limit` job ids of all shards, older than the cursor, newest first."""
+    def _older(
+        self, client: Redis, cursor: str | None, limit: int, tenant: str | None
+    ) -> list[str]:
+        """Return up to `limit` job ids of a tenant (None: all), newest first, after the cursor."""
         last = f"({cursor}" if cursor else "+"
         lists: list[Any] = [
-            client.zrevrangebylex(keys.jobs(shard), last, "-", 0, limit) for shard in self._shards
+            client.zrevrangebylex(index, last, "-", 0, limit)
+            for shard in self._shards
+            for index in [keys.tenant_jobs(shard, tenant) if tenant else keys.jobs(shard)]
         ]
         return list(islice(merge(*lists, reverse=True), limit))
 

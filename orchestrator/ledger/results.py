@@ -31,6 +31,7 @@ class Result(StrEnum):
     IN_FLIGHT = "in_flight"
     TERMINAL = "terminal"
     MISSING = "missing"
+    LIMITED = "limited"
     GONE = "gone"
     RECORDED = "recorded"
     FORGOTTEN = "forgotten"
@@ -57,10 +58,16 @@ class Idempotency:
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The result of a create: CREATED, REPLAYED, MISMATCH or GONE, and the job of the key."""
+    """The result of a create: CREATED, REPLAYED, MISMATCH, GONE or LIMITED, and the job of the key.
+
+    With LIMITED, `limit` is the name of the tenant's limit, and `wait_ms` the time until it allows
+    another job (0: unknown).
+    """
 
     result: Result
     job_id: str
+    limit: str = ""
+    wait_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from redis.exceptions import NoScriptError
 
 _FOLDER = files("orchestrator.ledger") / "scripts"
 _PRELUDE = (_FOLDER / "_prelude.lua").read_text("utf-8")
+_TENANTS = (_FOLDER / "_tenants.lua").read_text("utf-8")
 
 #: Scripts that do not work on one job. They need no prelude.
 _WITHOUT_PRELUDE = frozenset({"due", "due_archive", "host_failed", "host_probe", "tidy"})
@@ -40,6 +41,8 @@ def load(name: str) -> Script:
         FileNotFoundError: the script does not exist.
     """
     text = (_FOLDER / f"{name}.lua").read_text("utf-8")
+    if name == "create":
+        text = f"{_TENANTS}\n{text}"
     source = text if name in _WITHOUT_PRELUDE else f"{_PRELUDE}\n{text}"
     sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     return Script(name, source, sha)

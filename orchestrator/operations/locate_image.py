@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from orchestrator.jobs.model import FollowUpStatus, Job
 from orchestrator.jsonio import NotJson
 from orchestrator.ledger import keys
-from orchestrator.operations.manifest import copies, path
+from orchestrator.operations.manifest import copies, owner, path
 from orchestrator.runtime import Runtime
 from orchestrator.storage.storage import NotStored
 
@@ -40,8 +41,16 @@ class Lost:
     reason: str
 
 
-def locate_image(runtime: Runtime, job_id: str, index: int) -> Archived | AtProvider | Lost | None:
+def locate_image(
+    runtime: Runtime, job_id: str, index: int, *, sees: Callable[[str], bool]
+) -> Archived | AtProvider | Lost | None:
     """Return the place of image number `index` (from 0) of a job, or None without such an image.
+
+    Args:
+        runtime: of this process.
+        job_id: the job.
+        index: the number of the image.
+        sees: whether the caller may see the jobs of a tenant. If not, there is no such image.
 
     Raises:
         LedgerUnavailable: Redis is away.
@@ -50,7 +59,9 @@ def locate_image(runtime: Runtime, job_id: str, index: int) -> Archived | AtProv
     if not keys.is_job_id(job_id):
         return None
     job = runtime.ledger.get(job_id)
-    return _of_manifest(runtime, job_id, index) if job is None else _of_job(job, index)
+    if job is None:
+        return _of_manifest(runtime, job_id, index, sees)
+    return _of_job(job, index) if sees(job.tenant) else None
 
 
 def _of_job(job: Job, index: int) -> Archived | AtProvider | Lost | None:
@@ -64,14 +75,19 @@ def _of_job(job: Job, index: int) -> Archived | AtProvider | Lost | None:
     return AtProvider(image.source_url)
 
 
-def _of_manifest(runtime: Runtime, job_id: str, index: int) -> Archived | Lost | None:
+def _of_manifest(
+    runtime: Runtime, job_id: str, index: int, sees: Callable[[str], bool]
+) -> Archived | Lost | None:
     try:
         manifest_path = path(job_id)
     except ValueError:  # the id's time is outside the calendar
         return None
     try:
-        entry = copies(runtime.storage.get(manifest_path))[index]
+        content = runtime.storage.get(manifest_path)
+        entry = copies(content)[index]
     except (NotStored, NotJson, IndexError):
+        return None
+    if not sees(owner(content)):
         return None
     if entry["path"] is None:
         return Lost(entry["error"] or "")

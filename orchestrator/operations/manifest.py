@@ -13,6 +13,7 @@ from typing import Any
 
 from orchestrator.jobs.model import Event, Image, Job
 from orchestrator.jobs.schemas import event_view, job_view
+from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.jsonio import NotJson, dump, parse
 from orchestrator.ledger import keys
 
@@ -60,6 +61,18 @@ def copies(content: bytes) -> list[Mapping[str, Any]]:
     if not isinstance(listed, list) or not isinstance(late, list):
         raise NotJson("it is not a manifest")
     return [*listed, *late]
+
+
+def owner(content: bytes) -> str:
+    """Return the tenant of a manifest.
+
+    Raises:
+        NotJson: the content is not a manifest.
+    """
+    document = parse(content)
+    if not isinstance(document, dict):
+        raise NotJson("it is not a manifest")
+    return str(document.get("tenant", DEFAULT_TENANT))  # older manifests name none
 
 
 def _with_files(views: list[dict[str, Any]], images: tuple[Image, ...]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ class NothingToNotify(Exception):
     """There is no notification to send. The message is the reason."""
 
 
-def notify_again(runtime: Runtime, job: Job) -> None:
+def notify_again(runtime: Runtime, job: Job, *, actor: str) -> None:
     """Send a job's notification again, soon, with the same message id. A pause of the host ends.
 
     Raises:
@@ -32,6 +32,7 @@ def notify_again(runtime: Runtime, job: Job) -> None:
     if job.request.notify_url and job.request.notifies:
         runtime.ledger.circuit_breaker.forget(job.request.notifies)
     runtime.nudger.nudge(Step.NOTIFY, [job.id])
+    runtime.audit(actor, "notify", job.id, tenant=job.tenant)
     log.get().info("notify_again", job=job.id, to=job.request.notifies)
 
 

@@ -21,7 +21,7 @@ class MayBePaid(NotRetryable):
     """The job may have been charged already, and the caller did not accept the risk."""
 
 
-def retry(runtime: Runtime, job: Job, *, caller: str, accept_risk: bool = False) -> EnqueueResult:
+def retry(runtime: Runtime, job: Job, *, actor: str, accept_risk: bool = False) -> EnqueueResult:
     """Create a new job with the request of a failed or cancelled job.
 
     A job is retried once. Another call returns the same new job for 24 hours.
@@ -29,7 +29,7 @@ def retry(runtime: Runtime, job: Job, *, caller: str, accept_risk: bool = False)
     Args:
         runtime: of this process.
         job: the failed or cancelled job.
-        caller: the name of the caller, for the log.
+        actor: who asks, for the audit trail.
         accept_risk: retry although the first job may have been charged.
 
     Raises:
@@ -47,7 +47,9 @@ def retry(runtime: Runtime, job: Job, *, caller: str, accept_risk: bool = False)
     if may_be_paid(job) and not accept_risk:
         raise MayBePaid("its request may have been charged, so a retry may pay twice")
     result = create_job(runtime, _body(job), scope="retry", tenant=job.tenant, key=job.id)
-    log.get().info("job_retried", job=result.job.id, of=job.id, caller=caller)
+    log.get().info("job_retried", job=result.job.id, of=job.id, actor=actor)
+    if not result.replayed:
+        runtime.audit(actor, "retry", job.id, tenant=job.tenant, new_job=result.job.id)
     return result
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestrator.jobs.model import FOLLOW_UPS, FollowUp, FollowUpStatus, Job, Status, Step
 from orchestrator.ledger.overview import Snapshot
-from orchestrator.operations.audit import faults
+from orchestrator.operations.archive_faults import faults
 from orchestrator.operations.unconfirmed import unconfirmed_attempts
 from orchestrator.runtime import Runtime
 
@@ -34,6 +34,7 @@ INVARIANTS: Mapping[str, str] = {
     "stored": "every archived image is in the storage, byte for byte, and in its manifest",
     "one_task": "no provider task belongs to two attempts",
     "counted": "the counts of open jobs match the jobs",
+    "tenants": "the counts of each tenant's open jobs match the jobs",
     "unconfirmed": "an unconfirmed attempt has no provider task",
     "charged": "every charged task belongs to an attempt, or to an unconfirmed attempt",
     "paid_once": "no job was charged twice, unless it was resubmitted",
@@ -109,11 +110,17 @@ class Verification:
         for shard in range(self._runtime.ledger.shards):
             with overview.watch_counts(shard) as counts:
                 seen: Counter[str] = Counter()
+                open_jobs: Counter[str] = Counter()
                 for snapshot in overview.snapshots(shard):
                     self._job(snapshot)
-                    seen.update([snapshot.job.status] if snapshot.job else [])
+                    job = snapshot.job
+                    seen.update([job.status] if job else [])
+                    open_jobs.update([job.tenant] if job and not job.status.terminal else [])
                     yield snapshot.job_id
-                self._counts(shard, counts(), seen)
+                by_tenant = overview.open_jobs(shard)
+                if (counted := counts()) is not None:  # no job changed at the same time
+                    self._counts(shard, counted, seen)
+                    self._tenants(shard, by_tenant, open_jobs)
         for (provider, task_id), attempts in self._tasks.items():
             self._reports["one_task"].check(
                 len(attempts) == 1, f"{provider} {task_id}: {', '.join(attempts)}"
@@ -166,10 +173,15 @@ class Verification:
             wrong = faults(self._runtime.storage, job)
             self._reports["stored"].check(not wrong, "; ".join(wrong))
 
-    def _counts(self, shard: int, counted: dict[str, int] | None, seen: Counter[str]) -> None:
-        """Compare the counts with the jobs, if no job changed at the same time."""
-        if counted is None:
-            return
+    def _tenants(self, shard: int, counted: Mapping[str, int], found: Counter[str]) -> None:
+        """Compare each tenant's number of open jobs with the jobs."""
+        for tenant in sorted({*counted, *found}):
+            number = counted.get(tenant, 0)
+            text = f"shard {shard}: {number} of {tenant} counted, {found[tenant]} found"
+            self._reports["tenants"].check(number == found[tenant], text)
+
+    def _counts(self, shard: int, counted: dict[str, int], seen: Counter[str]) -> None:
+        """Compare the counts with the jobs."""
         for status in (status for status in Status if not status.terminal):
             number = counted.get(status, 0)
             text = f"shard {shard}: {number} {status} counted, {seen[status]} found"

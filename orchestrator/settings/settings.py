@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from orchestrator.jobs.tenant import is_tenant
 from orchestrator.net.addresses import is_private
 from orchestrator.net.guard import Guard
 from orchestrator.providers import BROKEN, PROVIDERS, Provider
@@ -27,6 +28,8 @@ from orchestrator.storage.storage import Storage
 
 #: The shortest secret that signs callback URLs. Characters.
 MIN_SECRET_CHARACTERS = 16
+#: The shortest key of the API. Characters.
+MIN_API_KEY_CHARACTERS = 16
 #: The longest public URL. Providers accept callback URLs of 2048 characters; our path needs the
 #: rest.
 MAX_PUBLIC_URL_CHARACTERS = 1800
@@ -39,7 +42,6 @@ DEFAULT_ARCHIVE_THREADS, DEFAULT_NOTIFY_THREADS = 16, 64
 #: The most threads of one kind. Each thread may hold a connection to Redis.
 MAX_THREADS = 512
 
-_KEY_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _MAKE_ONE = "make one with: openssl rand -hex 32"
 _MAKE_WHSEC = 'make one with: echo "whsec_$(openssl rand -base64 32)"'
 
@@ -47,6 +49,7 @@ _MAKE_WHSEC = 'make one with: echo "whsec_$(openssl rand -base64 32)"'
 VARIABLES = frozenset(
     f"ORCHESTRATOR_{name}"
     for name in (
+        "ADMIN_KEYS",
         "ALLOW_HOSTS",
         "ALLOW_PRIVATE_NETWORKS",
         "API_KEYS",
@@ -103,7 +106,9 @@ class Settings:
     broker_url: str = field(repr=False)
     public_url: str | None
     secret_keys: tuple[Secret, ...]
+    #: By tenant, and by the name of the administrator.
     api_keys: Mapping[str, Secret]
+    admin_keys: Mapping[str, Secret]
     data_dir: Path
     spool_dir: Path | None
     allow_private_networks: bool
@@ -175,7 +180,7 @@ def _connections(env: EnvironmentReader) -> dict[str, Any]:
 def _callers(env: EnvironmentReader) -> dict[str, Any]:
     """Read who may call us, and how callers are notified."""
     return {
-        "api_keys": _api_keys(env),
+        **_api_keys(env),
         "notify_secrets": _notify_secrets(env),
         "notify_tasks": tuple(_split(env.text("ORCHESTRATOR_NOTIFY_TASKS", ""))),
     }
@@ -276,14 +281,26 @@ def _secret_keys(env: EnvironmentReader, *, required: bool) -> tuple[Secret, ...
     return tuple(Secret(value) for value in (current, *old))
 
 
-def _api_keys(env: EnvironmentReader) -> dict[str, Secret]:
-    variable = "ORCHESTRATOR_API_KEYS"
+def _api_keys(env: EnvironmentReader) -> dict[str, dict[str, Secret]]:
+    """Read the keys of tenants and of administrators. No two may be the same."""
+    tenants = _named_keys(env, "ORCHESTRATOR_API_KEYS", set())
+    admins = _named_keys(env, "ORCHESTRATOR_ADMIN_KEYS", {k.reveal() for k in tenants.values()})
+    return {"api_keys": tenants, "admin_keys": admins}
+
+
+def _named_keys(env: EnvironmentReader, variable: str, used: set[str]) -> dict[str, Secret]:
     keys: dict[str, Secret] = {}
     for pair in _split(env.text(variable, "")):
         name, _, key = pair.partition(":")
-        if not _KEY_NAME.fullmatch(name) or not key or name in keys:
+        if not is_tenant(name) or not key or name in keys:
             allowed = "name:key,name:key with different names; names are letters, digits, _ . -"
             raise invalid_setting(variable, "***", allowed)
+        if len(key) < MIN_API_KEY_CHARACTERS:
+            allowed = f"keys of at least {MIN_API_KEY_CHARACTERS} characters; {_MAKE_ONE}"
+            raise invalid_setting(variable, f"a shorter key of {name}", allowed)
+        if key in used:
+            raise invalid_setting(variable, f"the key of {name} twice", "different keys")
+        used.add(key)
         keys[name] = Secret(key)
     return keys
 

@@ -43,7 +43,7 @@ def notify(runtime: Runtime, job_id: str) -> None:
 
 
 def _deliver(runtime: Runtime, job: Job) -> Delivery:
-    return deliver(runtime, job.request, message(job, runtime.settings.public_url))
+    return deliver(runtime, job, message(job, runtime.settings.public_url))
 
 
 def _wait(runtime: Runtime, lease: Lease, seconds: float) -> None:

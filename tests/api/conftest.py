@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -13,6 +13,8 @@ from tests.support.fakes import Harness, unavailable_ledger
 from tests.support.web import WebApp
 
 KEY = "api-key-of-the-tests"
+#: The key of an administrator.
+ADMIN_KEY = "admin-key-of-the-tests"
 
 
 @dataclass
@@ -35,6 +37,14 @@ class Api:
         headers = {} if key is None else {"Idempotency-Key": key}
         how: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body}
         return self.post("/v1/jobs", content_type="application/json", headers=headers, **how)
+
+    def as_admin(self) -> Api:
+        """Return the API as an administrator sees it."""
+        return self.with_key(ADMIN_KEY)
+
+    def with_key(self, key: str) -> Api:
+        """Return the API as the owner of another key sees it."""
+        return replace(self, headers={"Authorization": f"Bearer {key}"})
 
     def created(self, **changes: Any) -> str:
         """The id of a job that was enqueued."""

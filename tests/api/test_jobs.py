@@ -226,9 +226,9 @@ def test_another_key_or_none_gives_another_job(api: Api) -> None:
 
 
 def test_two_callers_may_use_the_same_key(open_api: Open) -> None:
-    api = open_api(ORCHESTRATOR_API_KEYS=f"one:{KEY},two:another-key")
+    api = open_api(ORCHESTRATOR_API_KEYS=f"one:{KEY},two:another-key-of-16")
     first = api.create(UNIFIED, key="order-1")
-    api.headers["Authorization"] = "Bearer another-key"
+    api.headers["Authorization"] = "Bearer another-key-of-16"
 
     second = api.create(UNIFIED, key="order-1")
 
@@ -238,8 +238,9 @@ def test_two_callers_may_use_the_same_key(open_api: Open) -> None:
 def test_a_caller_keeps_its_idempotency_keys_when_its_api_key_is_changed(open_api: Open) -> None:
     api = open_api(ORCHESTRATOR_API_KEYS=f"one:{KEY}")
     first = api.create(UNIFIED, key="order-1")
-    renewed = open_api(ORCHESTRATOR_API_KEYS="one:renewed").harness.on(api.harness.ledger)
-    client = Api(renewed, WebApp(renewed.runtime), {"Authorization": "Bearer renewed"})
+    new_key = "a-renewed-key-of-16"
+    renewed = open_api(ORCHESTRATOR_API_KEYS=f"one:{new_key}").harness.on(api.harness.ledger)
+    client = Api(renewed, WebApp(renewed.runtime), {"Authorization": f"Bearer {new_key}"})
 
     assert first.json is not None
     assert (again := client.create(UNIFIED, key="order-1")).status_code == 200

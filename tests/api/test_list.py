@@ -149,6 +149,7 @@ def test_the_specification_tells_of_the_page_and_its_parameters(api: Api) -> Non
         "status",
         "provider",
         "idempotency_key",
+        "tenant",
         "limit",
         "cursor",
     ]

@@ -49,7 +49,8 @@ def strict(start: Callable[..., Harness]) -> Harness:
 
 def refused(harness: Harness, **fields: Any) -> list[Violation]:
     request = JobRequest("hiapi", "Nano-Banana-2", **fields)
-    return list(refusals(request, harness.runtime.settings))
+    settings = harness.runtime.settings
+    return list(refusals(request, settings, signs=bool(settings.notify_secrets)))
 
 
 # Checks of a request -------------------------------------------------------------------------

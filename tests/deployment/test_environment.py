@@ -25,6 +25,7 @@ SHOWN_PROVIDER = "hiapi"
 #: What a person would put into the blanks.
 FILLED = {
     "ORCHESTRATOR_API_KEYS": "shop:3f786850e387550fdab836ed7e6dc881",
+    "ORCHESTRATOR_ADMIN_KEYS": "ops:8e35c2cd3bf6641bdb0e2050b76932cb",
     "ORCHESTRATOR_PUBLIC_URL": "https://hooks.example.com",
     "ORCHESTRATOR_SECRET_KEY": "89e6c98d92887913cadf06b2adb97f26cde4849b",
     **ENABLED,

@@ -216,7 +216,7 @@ def test_the_size_limit_is_a_setting(start: Callable[..., Harness]) -> None:
 def test_the_file_of_a_cancelled_job_is_dropped(harness: Harness) -> None:
     job_id = placed(harness)
 
-    assert cancel_job(harness.runtime, job_id)
+    assert cancel_job(harness.runtime, job_id, actor="tests")
     assert not kept(harness, job_id)
 
 
@@ -224,5 +224,5 @@ def test_a_job_that_is_under_way_keeps_its_file(harness: Harness) -> None:
     job_id = placed(harness)
     harness.ledger.claim(job_id, Step.SUBMIT, now=harness.clock(), lease_ms=1000)
 
-    assert not cancel_job(harness.runtime, job_id)
+    assert not cancel_job(harness.runtime, job_id, actor="tests")
     assert kept(harness, job_id)

@@ -238,6 +238,12 @@ def set_archive_status(status: FollowUpStatus) -> Callable[[PopulatedLedger], li
     return change
 
 
+def miscount_tenant(populated: PopulatedLedger) -> list[str]:
+    shard = keys.shard_of(populated.queued)
+    number = populated.harness.redis.hincrby(keys.tenants(shard), "default open", 1)
+    return [f"shard {shard}: {number} of default counted, {int(str(number)) - 1} found"]
+
+
 BREAKS: list[tuple[str, Callable[[PopulatedLedger], list[str]]]] = [
     ("one_place", lose_from_agenda),
     ("one_place", keep_in_agenda),
@@ -254,6 +260,7 @@ BREAKS: list[tuple[str, Callable[[PopulatedLedger], list[str]]]] = [
     ("one_task", bind_twice),
     ("one_task", bind_twice_in_one_job),
     ("counted", miscount),
+    ("tenants", miscount_tenant),
     ("unconfirmed", keep_at_risk),
     *(("followed", lose_from_follow_ups(step)) for step in FOLLOW_UPS),
     *(("not_overdue", make_follow_up_overdue(step)) for step in FOLLOW_UPS),

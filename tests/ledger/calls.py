@@ -12,9 +12,12 @@ from collections.abc import Callable, Mapping
 
 from orchestrator.jobs.model import Attempt, FollowUpStatus, Job, SettledBy, Status, Step
 from orchestrator.ledger import Idempotency, Lease, Ledger, keys
+from orchestrator.ledger.access import AccessBook
+from orchestrator.ledger.audit import AuditTrail
 from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreaker
 from orchestrator.ledger.follow_ups import FollowUps
 from orchestrator.ledger.overview import Overview
+from orchestrator.security.api_keys import DEFAULT_SCOPES, ApiKey, digest
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, HOST, LEASE, NEXT_DUE, NOW, REQUEST, SUCCESS
 
@@ -24,13 +27,16 @@ CLASSES: Mapping[str, type] = {
     "follow_ups.": FollowUps,
     "circuit_breaker.": CircuitBreaker,
     "overview.": Overview,
+    "access.": AccessBook,
+    "audit.": AuditTrail,
 }
+KEY = ApiKey("key_1", "shop", DEFAULT_SCOPES, digest("orch_0"), NOW)
 #: Methods of the overview that only read.
 READS_MANY_JOBS = frozenset(
     f"overview.{name}"
     for name in (
         *("agenda", "counts", "created_before", "jobs", "page"),
-        *("size", "snapshots", "unconfirmed", "watch_counts"),
+        *("open_jobs", "size", "snapshots", "tenants", "unconfirmed", "watch_counts"),
     )
 )
 #: Every other public method. The list is read from the classes, so it is complete.
@@ -107,6 +113,17 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
         HOST, now=NOW + PROBE_INTERVAL_MS
     ),
     "circuit_breaker.forget": lambda ledger, _: ledger.circuit_breaker.forget(HOST),
+    "access.add_key": lambda ledger, _: ledger.access.add_key(KEY),
+    "access.revoke_key": lambda ledger, _: ledger.access.revoke_key(KEY.id, now=NOW),
+    "access.expire_key": lambda ledger, _: ledger.access.expire_key(KEY.id, at=NOW),
+    "access.forget_key": lambda ledger, _: ledger.access.forget_key(KEY.id),
+    "access.set_tenant": lambda ledger, _: ledger.access.set_tenant("shop", {"max_open": "5"}),
+    "access.read": lambda ledger, _: ledger.access.read(),
+    "access.current": lambda ledger, _: ledger.access.current(),
+    "audit.record": lambda ledger, _: ledger.audit.record(
+        now=NOW, actor="cli", action="cancel", target="a job"
+    ),
+    "audit.entries": lambda ledger, _: ledger.audit.entries(10),
     "overview.tidy": lambda ledger, _: ledger.overview.tidy(oldest=NEXT_DUE),
     "overview.forget": lambda ledger, lease: ledger.overview.forget(lease.job.id, before=NEXT_DUE),
 }
@@ -128,7 +145,7 @@ READS = frozenset(
         ),
         *("follow_ups.due", "follow_ups.backlog", "follow_ups.at_risk", "follow_ups.dead"),
         "follow_ups.given_up",
-        "circuit_breaker.failing",
+        *("circuit_breaker.failing", "access.read", "access.current", "audit.entries"),
     }
 )
 #: Methods that only delete. A full Redis accepts them.

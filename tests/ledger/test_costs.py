@@ -22,6 +22,12 @@ from tests.ledger.kit import NEXT_DUE, NOW
 SEVERAL_ROUND_TRIPS = {"server", "wait"}
 #: The commands of the methods that send several in one round trip. The other methods send one.
 PIPELINED = {
+    # MULTI and EXEC are commands too.
+    **dict.fromkeys(("access.add_key", "access.forget_key", "access.set_tenant"), 4),
+    **dict.fromkeys(("access.revoke_key", "access.expire_key"), 4),
+    "access.read": 5,
+    # The view of the process is fresh.
+    "access.current": 0,
     "follow_ups.at_risk": 4,
     "follow_ups.backlog": 3,
     "follow_ups.dead": 2,
@@ -37,7 +43,7 @@ PER_SHARD = (
     "overview.tidy",
 )
 #: The limit of a running job's memory in Redis, without its request. Bytes.
-MAX_JOB_BYTES = 1536
+MAX_JOB_BYTES = 1664
 
 
 def commands_of(redis: Redis, work: Callable[[], object]) -> list[str]:

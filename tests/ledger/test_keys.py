@@ -22,6 +22,7 @@ from orchestrator.jobs.model import (
 from orchestrator.ledger import Idempotency, Ledger, keys
 from orchestrator.ledger.ledger import UPLOAD_MARGIN_MS, WRITE_CHECK_TTL_MS
 from tests.ledger import kit
+from tests.ledger.calls import KEY
 from tests.ledger.kit import (
     DAY,
     DEADLINE,
@@ -46,6 +47,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "<job id>": keys.JOB_ID.pattern,
     "<digest>": "[0-9a-f]{64}",
     "<name>": "[a-z]+",
+    "<tenant>": "[A-Za-z0-9_.-]+",
     "<provider>": "[a-z]+",
     "<task id>": "[!-~]+",
     "<step>": "(?:submit|poll)",
@@ -59,6 +61,8 @@ BUILT: Mapping[str, list[str]] = {
     "agenda": [keys.agenda(1)],
     "idempotency": [keys.idempotency(1, DIGEST)],
     "jobs": [keys.jobs(1)],
+    "tenant_jobs": [keys.tenant_jobs(1, "shop")],
+    "tenants": [keys.tenants(1)],
     "unconfirmed": [keys.unconfirmed(1)],
     "follow_up": [keys.follow_up(1, step) for step in FOLLOW_UPS],
     "expiring": [keys.expiring(1)],
@@ -75,6 +79,10 @@ BUILT: Mapping[str, list[str]] = {
     "SWEEP": [keys.SWEEP],
     "SHARDS": [keys.SHARDS],
     "WRITE_CHECK": [keys.WRITE_CHECK],
+    "API_KEYS": [keys.API_KEYS],
+    "TENANT_SETTINGS": [keys.TENANT_SETTINGS],
+    "ACCESS": [keys.ACCESS],
+    "AUDIT": [keys.AUDIT],
 }
 
 
@@ -212,6 +220,9 @@ def run_every_transition(ledger: Ledger, recorder: RecordingClient) -> None:
     ledger.reject("callback", now=NOW, reason="not JSON", body=b"<")
     ledger.mark_sweep(now=NOW, host="here")
     ledger.check_write()
+    ledger.access.add_key(KEY)
+    ledger.access.set_tenant("shop", {"max_open": "5"})
+    ledger.audit.record(now=NOW, actor="cli", action="cancel", target=job_id)
 
 
 def run_follow_ups(ledger: Ledger) -> None:

@@ -23,7 +23,7 @@ TEXTS: Mapping[str, str] = {
     if file.name.endswith(".lua")
 }
 PRELUDE = "_prelude"
-SCRIPTS = sorted(set(TEXTS) - {PRELUDE})
+SCRIPTS = sorted(set(TEXTS) - {PRELUDE, "_tenants"})
 #: Scripts that list or remove entries. They return no result code.
 LISTS = {"due", "due_archive", "tidy"}
 #: Scripts for hosts. HostState has their result codes.

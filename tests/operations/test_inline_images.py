@@ -13,7 +13,7 @@ import pytest
 from orchestrator.jobs.model import FollowUpStatus, Image, Outcome
 from orchestrator.jobs.schemas import job_view
 from orchestrator.ledger import codec, keys
-from orchestrator.operations.audit import faults
+from orchestrator.operations.archive_faults import faults
 from orchestrator.operations.inline_images import store_inline_images
 from orchestrator.storage.storage import StorageError
 from tests.support import archive_kit, job_states

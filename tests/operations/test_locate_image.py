@@ -15,9 +15,13 @@ from orchestrator.operations.manifest import folder, path
 from orchestrator.storage.storage import StorageError
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, archived, ended, picture
-from tests.support.fakes import NOON, Answer, Harness
+from tests.support.fakes import NOON, TENANT, Answer, Harness
 
 LOST = Lost("it answered 404")
+
+
+def everyone(_: str) -> bool:
+    return True
 
 
 @pytest.fixture
@@ -51,30 +55,36 @@ def test_an_image_without_a_copy_is_at_the_provider(harness: Harness) -> None:
     job_id = gallery.job(Answer(404), picture())
     links = [image.source_url for image in harness.job(job_id).images]
 
-    assert [locate_image(harness.runtime, job_id, n) for n in (0, 1)] == [
+    assert [locate_image(harness.runtime, job_id, n, sees=everyone) for n in (0, 1)] == [
         AtProvider(url) for url in links
     ]
     archived(harness, job_id)
-    assert locate_image(harness.runtime, job_id, 0) == AtProvider(links[0]), (
+    assert locate_image(harness.runtime, job_id, 0, sees=everyone) == AtProvider(links[0]), (
         "tried, and not given up"
     )
-    assert locate_image(harness.runtime, job_id, 1) == copied(harness, job_id, 1, "png")
+    assert locate_image(harness.runtime, job_id, 1, sees=everyone) == copied(
+        harness, job_id, 1, "png"
+    )
 
 
 def test_an_image_that_was_given_up_is_lost_and_the_other_is_archived(
     harness: Harness, mixed: str
 ) -> None:
-    assert locate_image(harness.runtime, mixed, 0) == LOST
-    assert locate_image(harness.runtime, mixed, 1) == copied(harness, mixed, 1, "jpg")
+    assert locate_image(harness.runtime, mixed, 0, sees=everyone) == LOST
+    assert locate_image(harness.runtime, mixed, 1, sees=everyone) == copied(
+        harness, mixed, 1, "jpg"
+    )
 
 
 def test_the_manifest_of_an_expired_job_gives_the_same_answers(
     harness: Harness, mixed: str
 ) -> None:
-    known = [locate_image(harness.runtime, mixed, index) for index in range(3)]
+    known = [locate_image(harness.runtime, mixed, index, sees=everyone) for index in range(3)]
     forgotten(harness, mixed)
 
-    assert [locate_image(harness.runtime, mixed, index) for index in range(3)] == known
+    assert [
+        locate_image(harness.runtime, mixed, index, sees=everyone) for index in range(3)
+    ] == known
     assert known[2] is None
 
 
@@ -82,8 +92,8 @@ def test_the_manifest_of_an_expired_job_gives_the_same_answers(
 def test_an_index_without_an_image_is_none(harness: Harness, index: int) -> None:
     job_id = archived(harness, Gallery(harness).job(picture()))
 
-    assert locate_image(harness.runtime, job_id, index) is None
-    assert locate_image(harness.runtime, forgotten(harness, job_id), index) is None
+    assert locate_image(harness.runtime, job_id, index, sees=everyone) is None
+    assert locate_image(harness.runtime, forgotten(harness, job_id), index, sees=everyone) is None
 
 
 def test_a_job_without_images_has_none(harness: Harness) -> None:
@@ -94,7 +104,9 @@ def test_a_job_without_images_has_none(harness: Harness) -> None:
         job_states.cancelled(harness),
     ]
 
-    assert [locate_image(harness.runtime, job_id, 0) for job_id in jobs] == [None] * 4
+    assert [locate_image(harness.runtime, job_id, 0, sees=everyone) for job_id in jobs] == [
+        None
+    ] * 4
 
 
 @pytest.mark.parametrize(
@@ -115,14 +127,14 @@ def test_a_job_without_images_has_none(harness: Harness) -> None:
     ],
 )
 def test_an_unknown_job_is_none(harness: Harness, job_id: str) -> None:
-    assert locate_image(harness.runtime, job_id, 0) is None
+    assert locate_image(harness.runtime, job_id, 0, sees=everyone) is None
 
 
 def test_an_unreadable_manifest_gives_none(harness: Harness) -> None:
     job_id = keys.new_job_id(0)
     for content in (b"", b"{", b"[]", b'{"images": []}'):
         harness.runtime.storage.put(path(job_id), content, "application/json")
-        assert locate_image(harness.runtime, job_id, 0) is None
+        assert locate_image(harness.runtime, job_id, 0, sees=everyone) is None
 
 
 def test_the_manifest_is_not_read_while_the_ledger_has_the_job(
@@ -131,7 +143,9 @@ def test_the_manifest_is_not_read_while_the_ledger_has_the_job(
     job_id = archived(harness, Gallery(harness).job(picture()))
     (tmp_path / "archive" / path(job_id)).unlink()
 
-    assert locate_image(harness.runtime, job_id, 0) == copied(harness, job_id, 0, "png")
+    assert locate_image(harness.runtime, job_id, 0, sees=everyone) == copied(
+        harness, job_id, 0, "png"
+    )
 
 
 def test_an_expired_link_that_was_not_tried_is_at_the_provider(harness: Harness) -> None:
@@ -139,7 +153,9 @@ def test_an_expired_link_that_was_not_tried_is_at_the_provider(harness: Harness)
 
     job_id = job_states.ended(harness, Outcome.succeeded((image,)))
 
-    assert locate_image(harness.runtime, job_id, 0) == AtProvider("https://cdn.example/0.png")
+    assert locate_image(harness.runtime, job_id, 0, sees=everyone) == AtProvider(
+        "https://cdn.example/0.png"
+    )
 
 
 def test_an_outage_of_the_storage_or_the_ledger_raises(harness: Harness, tmp_path: Path) -> None:
@@ -148,9 +164,21 @@ def test_an_outage_of_the_storage_or_the_ledger_raises(harness: Harness, tmp_pat
     (tmp_path / "archive" / path(job_id)).mkdir()
 
     with pytest.raises(StorageError, match="Is a directory"):
-        locate_image(harness.runtime, job_id, 0)
+        locate_image(harness.runtime, job_id, 0, sees=everyone)
     server = fakeredis.FakeServer()
     server.connected = False
     away = Ledger(lambda: fakeredis.FakeRedis(server=server, decode_responses=True))
     with pytest.raises(LedgerUnavailable):
-        locate_image(harness.on(away).runtime, job_id, 0)
+        locate_image(harness.on(away).runtime, job_id, 0, sees=everyone)
+
+
+def test_an_image_of_another_tenant_does_not_exist(harness: Harness, mixed: str) -> None:
+    def others(tenant: str) -> bool:
+        return tenant != TENANT
+
+    known = locate_image(harness.runtime, mixed, 1, sees=others)
+    forgotten(harness, mixed)
+
+    assert known is None
+    assert locate_image(harness.runtime, mixed, 1, sees=others) is None
+    assert locate_image(harness.runtime, mixed, 1, sees=everyone) is not None

@@ -73,7 +73,7 @@ def test_a_dead_notification_starts_again_with_the_same_id(
     harness.clock.forward(7 * 86_400)
     harness.nudges.sent.clear()
 
-    notify_again(harness.runtime, harness.job(job_id))
+    notify_again(harness.runtime, harness.job(job_id), actor="tests")
 
     assert harness.nudges.sent == [(Step.NOTIFY, job_id)]
     now = notification(harness, job_id)
@@ -96,7 +96,7 @@ def test_a_delivered_or_gone_notification_is_sent_again(
     once(harness, job_id)
     harness.clock.forward(60)
 
-    notify_again(harness.runtime, harness.job(job_id))
+    notify_again(harness.runtime, harness.job(job_id), actor="tests")
 
     assert once(harness, job_id).status is DONE
     first, second = receiver.requests
@@ -109,7 +109,7 @@ def test_a_pending_notification_is_sent_at_once(harness: Harness, receiver: Fake
     job_id = ended(harness, receiver)
     once(harness, job_id)
 
-    notify_again(harness.runtime, harness.job(job_id))
+    notify_again(harness.runtime, harness.job(job_id), actor="tests")
 
     assert once(harness, job_id).status is DONE
 
@@ -120,7 +120,7 @@ def test_a_replay_resumes_the_paused_host(harness: Harness, receiver: FakeProvid
     pause(harness, "other.example.com")
     assert once(harness, other).status is PENDING
 
-    notify_again(harness.runtime, harness.job(job_id))
+    notify_again(harness.runtime, harness.job(job_id), actor="tests")
 
     assert list(harness.ledger.circuit_breaker.failing()) == ["other.example.com"]
     harness.clock.forward(1)
@@ -133,7 +133,7 @@ def test_a_host_with_the_name_of_a_task_or_stream_stays_paused(harness: Harness,
     job_id = job_states.ended(harness, **named)
     pause(harness, "shop.example.com")
 
-    notify_again(harness.runtime, harness.job(job_id))
+    notify_again(harness.runtime, harness.job(job_id), actor="tests")
 
     assert list(harness.ledger.circuit_breaker.failing()) == ["shop.example.com"]
 
@@ -142,7 +142,7 @@ def test_the_log_line_names_only_the_host(harness: Harness, receiver: FakeProvid
     job_id = ended(harness, receiver)
 
     with structlog.testing.capture_logs() as logs:
-        notify_again(harness.runtime, harness.job(job_id))
+        notify_again(harness.runtime, harness.job(job_id), actor="tests")
 
     [line] = logs
     assert (line["event"], line["job"], line["to"]) == ("notify_again", job_id, host(receiver))
@@ -162,7 +162,7 @@ def test_a_job_without_an_outcome_cannot_be_notified(
     ):
         job = harness.job(job_id)
         with pytest.raises(NothingToNotify, match=f"it is {job.status} "):
-            notify_again(harness.runtime, job)
+            notify_again(harness.runtime, job, actor="tests")
         assert "notify_again" not in harness.events(job_id)
 
 
@@ -170,7 +170,7 @@ def test_a_job_without_a_target_cannot_be_notified(harness: Harness) -> None:
     job = harness.job(job_states.ended(harness))
 
     with pytest.raises(NothingToNotify, match="has no notify_url, notify_task or notify_stream"):
-        notify_again(harness.runtime, job)
+        notify_again(harness.runtime, job, actor="tests")
 
     assert (Step.NOTIFY, job.id) not in harness.nudges.sent
 
@@ -180,7 +180,7 @@ def test_an_expired_job_cannot_be_notified(harness: Harness, job_id: str) -> Non
     job = replace(harness.job(job_states.ended(harness, notify_stream="shop")), id=job_id)
 
     with pytest.raises(NothingToNotify, match="it has expired"):
-        notify_again(harness.runtime, job)
+        notify_again(harness.runtime, job, actor="tests")
 
 
 def test_nothing_is_nudged_while_the_ledger_is_away(harness: Harness, away: Ledger) -> None:
@@ -188,7 +188,7 @@ def test_nothing_is_nudged_while_the_ledger_is_away(harness: Harness, away: Ledg
     harness.nudges.sent.clear()
 
     with pytest.raises(LedgerUnavailable):
-        notify_again(harness.on(away).runtime, job)
+        notify_again(harness.on(away).runtime, job, actor="tests")
 
     assert harness.nudges.sent == []
 

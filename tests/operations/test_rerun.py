@@ -29,7 +29,7 @@ from tests.support.providers import ACCEPTING_FILES, EXAMPLE_REQUESTS
 
 
 def again(harness: Harness, job_id: str, **options: Any) -> Job:
-    return retry(harness.runtime, harness.job(job_id), caller="tests", **options).job
+    return retry(harness.runtime, harness.job(job_id), actor="tests", **options).job
 
 
 def overdue(harness: Harness) -> str:
@@ -163,8 +163,8 @@ def test_what_may_be_paid(
 def test_a_second_retry_returns_the_same_job_to_every_caller(harness: Harness) -> None:
     job_id = job_states.refused(harness)
 
-    first = retry(harness.runtime, harness.job(job_id), caller="api:one")
-    second = retry(harness.runtime, harness.job(job_id), caller="cli")
+    first = retry(harness.runtime, harness.job(job_id), actor="api:one")
+    second = retry(harness.runtime, harness.job(job_id), actor="cli")
 
     assert (first.replayed, second.replayed) == (False, True)
     assert second.job.id == first.job.id

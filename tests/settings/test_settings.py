@@ -297,12 +297,33 @@ def test_a_short_secret_is_refused_without_being_shown(read: Any, name: str) -> 
 
 
 def test_api_keys_have_names(read: Any) -> None:
-    settings = read(ORCHESTRATOR_API_KEYS=" one:a:b , two.x-y_z:c ")
+    settings = read(ORCHESTRATOR_API_KEYS=" one:a:with-a-colon-of-16 , two.x-y_z:c-and-14-more-of ")
 
     assert {name: key.reveal() for name, key in settings.api_keys.items()} == {
-        "one": "a:b",
-        "two.x-y_z": "c",
+        "one": "a:with-a-colon-of-16",
+        "two.x-y_z": "c-and-14-more-of",
     }
+
+
+@pytest.mark.parametrize(
+    ("tenants", "admins", "reason"),
+    [
+        ("one:fifteen-letters", "", "keys of at least 16 characters"),
+        ("one:{key}", "ops:fifteen-letters", "keys of at least 16 characters"),
+        ("one:{key},two:{key}", "", "different keys; got the key of two twice"),
+        ("one:{key}", "ops:{key}", "different keys; got the key of ops twice"),
+    ],
+)
+def test_a_short_key_and_a_key_with_two_owners_are_refused_without_being_shown(
+    read: Any, tenants: str, admins: str, reason: str
+) -> None:
+    values = {"ORCHESTRATOR_API_KEYS": tenants, "ORCHESTRATOR_ADMIN_KEYS": admins}
+
+    text = refusal(read, **{name: value.format(key=HIDDEN) for name, value in values.items()})
+
+    assert reason in text
+    assert "fifteen-letters" not in text
+    assert HIDDEN not in text
 
 
 @pytest.mark.parametrize(
@@ -626,6 +647,10 @@ def test_a_table_of_this_module_covers_every_variable(asked: set[str]) -> None:
     told_apart = {"ORCHESTRATOR_PUBLIC_URL", "ORCHESTRATOR_SECRET_KEY", "ORCHESTRATOR_API_KEYS"}
     told_apart |= {"ORCHESTRATOR_SECRET_KEYS_OLD", "HIAPI_WEBHOOK_SECRET"}
     told_apart |= {"HIAPI_WEBHOOK_SECRETS_OLD", *KEYS}
-    told_apart |= {"ORCHESTRATOR_NOTIFY_SECRET", "ORCHESTRATOR_NOTIFY_SECRETS_OLD"}
+    told_apart |= {
+        "ORCHESTRATOR_ADMIN_KEYS",
+        "ORCHESTRATOR_NOTIFY_SECRET",
+        "ORCHESTRATOR_NOTIFY_SECRETS_OLD",
+    }
 
     assert set(GOOD) | told_apart == asked

@@ -210,6 +210,7 @@ def environment(monkeypatch: pytest.MonkeyPatch, url: str, **changes: str | None
         "ORCHESTRATOR_PUBLIC_URL": PUBLIC_URL,
         "ORCHESTRATOR_SECRET_KEY": SECRET_KEY,
         "ORCHESTRATOR_API_KEYS": f"{TENANT}:api-key-of-the-tests",
+        "ORCHESTRATOR_ADMIN_KEYS": "ops:admin-key-of-the-tests",
         "ORCHESTRATOR_CONNECT_TIMEOUT_SECONDS": "2",
         "ORCHESTRATOR_READ_TIMEOUT_SECONDS": "2",
         **{f"{name.upper()}_API_KEY": API_KEY for name in BUILT_IN},

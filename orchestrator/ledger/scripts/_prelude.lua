@@ -28,12 +28,22 @@ local function count(name, by)
   redis.call('HINCRBY', shard .. 'counts', name, by)
 end
 
+-- Change a number of jobs of a tenant: `open` or a terminal status.
+local function count_tenant(tenant, name, by)
+  redis.call('HINCRBY', shard .. 'tenants', tenant .. ' ' .. name, by)
+end
+
 -- Change the status of the job. Further arguments are fields to set: name, value, ...
 local function change_status(from, to, ...)
   set('status', to, ...)
   if from ~= to then
     count(from, -1)
     count(to, 1)
+    local tenant = TERMINAL[to] and get('tenant')
+    if tenant then
+      count_tenant(tenant, 'open', -1)
+      count_tenant(tenant, to, 1)
+    end
   end
 end
 

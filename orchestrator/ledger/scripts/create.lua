@@ -2,12 +2,15 @@
 -- KEYS: 1 job, 2 events, 3 agenda, 4 idempotency (the job key again if the request has no key)
 -- ARGV: 1 now ms, 2 request JSON, 3 deadline ms, 4 fingerprint,
 --       5 lifetime of the idempotency key ms ('' no key), 6 '1' if the request asks for a notification,
---       7 provider, 8 tenant
+--       7 provider, 8 tenant, 9 most open jobs of the tenant, 10 shortest time between its jobs ms,
+--       11 jobs of a burst ('' for each limit that is absent)
 -- Returns: created | replayed, job id | mismatch, job id
 --   | gone, job id (the job of the key has expired; a new job could be a second payment)
+--   | limited, name of the limit, wait ms (0 unknown); nothing has changed
 -- A repeated call with the same job id changes nothing and returns created.
 local now, request, deadline, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local lifetime, notifies, provider, tenant = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local max_open, interval, burst = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 
 if redis.call('EXISTS', key.job) == 1 then
   return {'created'}
@@ -20,6 +23,12 @@ if lifetime ~= '' then
   elseif id then
     return {first_fingerprint == fingerprint and 'replayed' or 'mismatch', id}
   end
+end
+local limit, wait = reached_limit(now, tenant, max_open, interval, burst)
+if limit then
+  return {'limited', limit, tostring(wait)}
+end
+if lifetime ~= '' then
   redis.call('SET', KEYS[4], job_id .. ' ' .. fingerprint, 'PX', lifetime)
 end
 set('status', 'queued', 'request', request, 'provider', provider, 'tenant', tenant,
@@ -28,7 +37,12 @@ if notifies == '1' then
   set('notify', 'waiting')
 end
 count('queued', 1)
+count_tenant(tenant, 'open', 1)
+if interval then
+  spend_rate(now, tenant, interval)
+end
 redis.call('ZADD', shard .. 'jobs', 0, job_id)
+index_job(tenant)
 reschedule(now)
 add_event(now, 'created', '{}')
 return {'created'}

@@ -5,8 +5,8 @@
 -- Returns: forgotten | kept (it is open, was settled later, or has a pending follow-up) | missing
 local before = ARGV[1]
 
-local status, settled, archive, notify = unpack(redis.call('HMGET', key.job,
-  'status', 'settled', 'archive', 'notify'))
+local status, settled, archive, notify, tenant = unpack(redis.call('HMGET', key.job,
+  'status', 'settled', 'archive', 'notify', 'tenant'))
 if not status then
   redis.call('ZREM', shard .. 'jobs', job_id)
   return {'missing'}
@@ -23,5 +23,6 @@ for attempt = 1, tonumber(get('attempt')) do
 end
 redis.call('DEL', key.job, key.events, shard .. 'upload:' .. job_id)
 redis.call('ZREM', shard .. 'jobs', job_id)
+redis.call('ZREM', shard .. 'jobs:' .. (tenant or ''), job_id)
 redis.call('ZREM', shard .. 'dead', job_id)
 return {'forgotten'}

@@ -18,7 +18,7 @@ from PIL import Image as Pillow
 from orchestrator.jobs.model import Copy, FollowUpStatus, Image, Outcome, Status, Step
 from orchestrator.ledger import Ledger, LedgerUnavailable, keys
 from orchestrator.operations import image_copies
-from orchestrator.operations.audit import faults
+from orchestrator.operations.archive_faults import faults
 from orchestrator.steps.archive import FIRST_WAIT_SECONDS, MIN_TRIES, MIN_TRYING_MS, archive
 from sandbox.decompression import pixel_bomb
 from tests.support import archive_kit, job_states

@@ -1,0 +1,107 @@
+"""`orchestrator tenants` and `audit`: limits of tenants, and who changed what."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from rich.text import Text
+
+from orchestrator.cli.output import actor, as_json, console, print_json, table
+from orchestrator.jobs.schemas import rfc3339
+from orchestrator.operations import tenants as operations
+from orchestrator.operations.tenants import NONE, tenant_view
+from orchestrator.runtime import default_runtime
+from orchestrator.security import standard_webhooks
+
+#: Values of --notify-secret that are no secrets.
+STDIN, NEW = "-", "new"
+
+
+@click.group()
+def tenants() -> None:
+    """Set and list the limits of tenants.
+
+    A tenant owns jobs and API keys. It needs no entry here: a tenant without settings has no
+    limits. Every process knows a change within 5 seconds.
+    """
+
+
+@tenants.command(name="set")
+@click.argument("tenant")
+@click.option("--max-open", metavar="N", help="The most jobs that are open at once.")
+@click.option("--requests-per-second", metavar="R", help="The most new jobs per second.")
+@click.option(
+    "--notify-secret",
+    metavar="SECRET",
+    help="Signs the tenant's notifications; `new` makes and prints one, `-` reads it from standard"
+    " input. The old one signs beside it for 24 hours.",
+)
+@as_json
+def set_(tenant: str, json_: bool, **options: str | None) -> None:
+    """Change limits and the secret of a tenant. The value `none` removes a setting.
+
+    \b
+    orchestrator tenants set shop --max-open 500 --requests-per-second 20
+    orchestrator tenants set shop --notify-secret new
+    """
+    changes = {name: value for name, value in options.items() if value is not None}
+    if not changes:
+        raise click.UsageError("name at least one setting; see: orchestrator tenants set --help")
+    runtime, secret = default_runtime(), changes.get("notify_secret")
+    if secret == STDIN:
+        changes["notify_secret"] = sys.stdin.read().strip()
+    elif secret == NEW:
+        changes["notify_secret"] = standard_webhooks.new_secret()
+    changed = operations.set_tenant(runtime, tenant, changes, actor=actor())
+    new = {"notify_secret": changes["notify_secret"]} if secret == NEW else {}
+    counts = runtime.ledger.overview.tenants().get(tenant, {})
+    view = {**tenant_view(changed, counts, runtime.clock()), **new}
+    if json_:
+        print_json(view)
+        return
+    for name, value in view["limits"].items():
+        click.echo(f"{name}: {NONE if value is None else value}")
+    if new:
+        click.echo(new["notify_secret"])
+
+
+@tenants.command(name="list")
+@as_json
+def list_(json_: bool) -> None:
+    """List the tenants with settings, keys or jobs."""
+    runtime = default_runtime()
+    now = runtime.clock()
+    views = [tenant_view(*entry, now) for entry in operations.list_tenants(runtime)]
+    if json_:
+        print_json({"tenants": views})
+        return
+    shown = table("tenant", "open", "max open", "per second", "succeeded", "failed", "secrets")
+    for view in views:
+        jobs, limits = view["jobs"], view["limits"]
+        numbers = (jobs["open"], limits["max_open"], limits["requests_per_second"])
+        ended = jobs["succeeded"], jobs["failed"], view["notify_secrets"]
+        cells = ["" if number is None else f"{number:g}" for number in (*numbers, *ended)]
+        shown.add_row(view["tenant"], *cells)
+    console().print(shown)
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@as_json
+def audit(limit: int, json_: bool) -> None:
+    """Show who changed what, newest first: jobs, keys, tenants and providers."""
+    entries = default_runtime().ledger.audit.entries(limit)
+    views = [
+        {**e.detail, "at": rfc3339(e.at), "actor": e.actor, "action": e.action, "target": e.target}
+        for e in entries
+    ]
+    if json_:
+        print_json({"entries": views})
+        return
+    shown = table("at", "actor", "action", "target", "detail")
+    for entry, view in zip(entries, views, strict=True):
+        detail = "  ".join(f"{name}={value}" for name, value in entry.detail.items())
+        cells = (view["at"] or "", entry.actor, entry.action, entry.target, detail)
+        shown.add_row(*(Text(cell) for cell in cells))
+    console().print(shown)

@@ -1,0 +1,134 @@
+"""Sets and lists the limits and secrets of tenants."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.jobs.tenant import NotifySecret, Tenant, stored_secrets, tenant_name
+from orchestrator.jobs.validation import InvalidRequest, Violation
+from orchestrator.runtime import DAY_MS, Runtime
+from orchestrator.security import standard_webhooks
+from orchestrator.security.secret import Secret
+
+#: The highest limit of open jobs, and of jobs per second.
+MAX_OPEN, MAX_RATE = 10_000_000, 100_000
+#: The lowest rate: one job per day. Jobs per second.
+MIN_RATE = 1 / 86_400
+#: The value that removes a setting.
+NONE = "none"
+#: A replaced secret signs notifications for this time, beside the new one. ms.
+SECRET_OVERLAP_MS = DAY_MS
+#: The most replaced secrets that sign beside the new one.
+MAX_OLD_SECRETS = 3
+
+
+def set_tenant(runtime: Runtime, name: str, changes: Mapping[str, str], *, actor: str) -> Tenant:
+    """Change settings of a tenant, and return all of them.
+
+    Args:
+        runtime: of this process.
+        name: the tenant.
+        changes: the new values as text: max_open, requests_per_second, notify_secret.
+            `none` removes a setting.
+        actor: who asks, for the audit trail.
+
+    Raises:
+        InvalidRequest: the name or a value is wrong. Nothing has changed.
+        LedgerUnavailable: Redis is away.
+    """
+    known = runtime.ledger.access.read().tenant(tenant_name(name))
+    stored: dict[str, str | None] = {}
+    for setting, value in changes.items():
+        stored.update(_stored(runtime, known, setting, value))
+    runtime.ledger.access.set_tenant(name, stored)
+    shown = {s: "***" if s == "notify_secret" else value for s, value in changes.items()}
+    runtime.audit(actor, "tenant_set", name, **shown)
+    return runtime.ledger.access.read().tenant(name)
+
+
+def list_tenants(runtime: Runtime) -> list[tuple[Tenant, Mapping[str, int]]]:
+    """Return every tenant that has settings, a key or jobs, with its numbers of jobs.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    access, counts = runtime.ledger.access.read(), runtime.ledger.overview.tenants()
+    of_keys = {key.tenant for key in access.keys.values()} | set(runtime.settings.api_keys)
+    names = sorted({*access.tenants, *counts, *of_keys})
+    return [(access.tenant(name), counts.get(name, {})) for name in names]
+
+
+def tenant_stats(runtime: Runtime, name: str) -> dict[str, Any]:
+    """Return the limits of a tenant and its numbers of jobs.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    counts = runtime.ledger.overview.tenants().get(name, {})
+    return tenant_view(runtime.ledger.access.current().tenant(name), counts, runtime.clock())
+
+
+def tenant_view(tenant: Tenant, counts: Mapping[str, int], now: int) -> dict[str, Any]:
+    """Return a tenant as JSON-ready data. Secrets are only counted."""
+    return {
+        "tenant": tenant.name,
+        "jobs": {name: counts.get(name, 0) for name in TENANT_COUNTS},
+        "limits": {
+            "max_open": tenant.max_open,
+            "requests_per_second": tenant.requests_per_second,
+        },
+        "notify_secrets": len(tenant.secrets(now)),
+    }
+
+
+#: The numbers of a tenant's jobs: open now, and ended since the start.
+TENANT_COUNTS = ("open", "succeeded", "failed", "cancelled")
+
+
+def _stored(runtime: Runtime, known: Tenant, setting: str, value: str) -> dict[str, str | None]:
+    """Return a setting in its stored form."""
+    if setting == "notify_secret":
+        return {"notify_secrets": _secrets(known, value, runtime.clock())}
+    if value == NONE:
+        return {setting: None}
+    if setting == "max_open":
+        return {setting: str(_whole(setting, value, runtime.ledger.shards, MAX_OPEN))}
+    return {setting: f"{_rate(setting, value):.15g}"}
+
+
+def _whole(setting: str, value: str, low: int, high: int) -> int:
+    number = int(value) if value.isascii() and value.isdigit() and len(value) < 12 else -1
+    if not low <= number <= high:
+        allowed = f"a whole number from {low} to {high}, or {NONE}"
+        raise InvalidRequest(Violation(setting, value, allowed))
+    return number
+
+
+def _rate(setting: str, value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not MIN_RATE <= number <= MAX_RATE:
+        allowed = f"a number of jobs per second from {MIN_RATE:.2g} to {MAX_RATE}, or {NONE}"
+        raise InvalidRequest(Violation(setting, value, allowed))
+    return number
+
+
+def _secrets(known: Tenant, value: str, now: int) -> str | None:
+    """Return the new secret and the replaced ones, which sign beside it for a while."""
+    if value == NONE:
+        return None
+    if not standard_webhooks.is_secret(value):
+        allowed = f"{standard_webhooks.SECRET_FORM.rstrip(';')}, or {NONE}"
+        raise InvalidRequest(Violation("notify_secret", "***", allowed))
+    if known.notify_secrets and known.notify_secrets[0].secret.reveal() == value:
+        return stored_secrets(known.notify_secrets)
+    old = [
+        NotifySecret(s.secret, s.ends_at or now + SECRET_OVERLAP_MS)
+        for s in known.notify_secrets
+        if s.ends_at is None or now < s.ends_at
+    ]
+    return stored_secrets((NotifySecret(Secret(value)), *old[:MAX_OLD_SECRETS]))

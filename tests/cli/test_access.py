@@ -1,0 +1,143 @@
+"""`orchestrator keys`, `tenants` and `audit`: one line per mistake, and no secret in sight."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from orchestrator.cli import main
+from orchestrator.security import standard_webhooks
+from orchestrator.security.api_keys import digest
+from tests.support.fakes import Harness, use_runtime
+from tests.support.providers import EXAMPLE_REQUESTS
+
+
+@pytest.fixture
+def cli(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> Harness:
+    use_runtime(monkeypatch, harness.runtime)
+    return harness
+
+
+def run(*arguments: str, **options: Any) -> Result:
+    return CliRunner().invoke(main, arguments, **options)
+
+
+def told(*arguments: str, **options: Any) -> Any:
+    """Return the JSON that a command prints."""
+    result = run(*arguments, "--json", **options)
+    assert result.exit_code == 0, result.output
+    return orjson.loads(result.stdout)
+
+
+def test_a_key_is_printed_once_and_then_only_described(cli: Harness) -> None:
+    arguments = ("--tenant", "shop", "--scopes", "jobs:read", "--name", "till", "--expires", "90d")
+    made = run("keys", "create", *arguments)
+
+    key = made.stdout.strip()
+    [listed] = told("keys", "list")["keys"]
+
+    assert digest(key) in cli.ledger.access.read().keys
+    assert (listed["tenant"], listed["name"], listed["scopes"]) == ("shop", "till", ["jobs:read"])
+    assert (listed["state"], listed["expires_at"]) == ("in use", "2027-02-28T00:53:20.000Z")
+    assert key not in run("keys", "list").output
+
+
+def test_a_key_is_rotated_and_revoked(cli: Harness) -> None:
+    first = told("keys", "create", "--tenant", "shop")
+    second = told("keys", "rotate", first["id"], "--overlap", "1h")
+    told("keys", "revoke", second["id"])
+
+    cli.clock.forward(3600)
+    states = {key["id"]: key["state"] for key in told("keys", "list", "--tenant", "shop")["keys"]}
+
+    assert states == {first["id"]: "expired", second["id"]: "revoked"}
+    again = run("keys", "revoke", second["id"])
+    assert (again.exit_code, "is revoked already" in again.output) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["keys", "create", "--tenant", "a b"], "tenant must be 1 to 64 letters"),
+        (["keys", "create", "--tenant", "a", "--scopes", "job:read"], "did you mean jobs:read?"),
+        (["keys", "create", "--tenant", "a", "--scopes", ""], "scopes must be"),
+        (["keys", "create", "--tenant", "a", "--expires", "0d"], "expires must be a time span"),
+        (["keys", "revoke", "key_0"], "there is no key 'key_0'"),
+        (["tenants", "set", "a", "--max-open", "0"], "max_open must be a whole number from 1"),
+        (["tenants", "set", "a", "--max-open=-1"], "max_open must be a whole number from 1"),
+        (["tenants", "set", "a", "--max-open", "many"], "max_open must be a whole number from 1"),
+        (["tenants", "set", "a", "--requests-per-second", "0"], "requests_per_second must be"),
+        (["tenants", "set", "a", "--requests-per-second", "nan"], "requests_per_second must be"),
+        (["tenants", "set", "a", "--notify-secret", "hush"], "notify_secret must be whsec_"),
+        (["tenants", "set", "a"], "name at least one setting"),
+        (["enqueue", "--tenant", "a b", "--provider", "hiapi", "--model", "x"], "tenant must be"),
+    ],
+)
+def test_a_mistake_is_one_line(cli: Harness, arguments: list[str], line: str) -> None:
+    result = run(*arguments)
+
+    assert result.exit_code != 0
+    assert line in result.output.splitlines()[-1]
+    assert "hush" not in result.output
+    assert cli.ledger.access.read().keys == {}
+    assert cli.ledger.access.read().tenants == {}
+
+
+def test_limits_are_set_and_removed_one_by_one(cli: Harness) -> None:
+    told("tenants", "set", "shop", "--max-open", "5", "--requests-per-second", "0.5")
+    told("tenants", "set", "shop", "--max-open", "none")
+
+    views = {view["tenant"]: view for view in told("tenants", "list")["tenants"]}
+
+    assert views["shop"]["limits"] == {"max_open": None, "requests_per_second": 0.5}
+    assert set(views) == {"shop", "tests"}, "a key of the environment is a tenant too"
+
+
+def test_enqueue_over_a_limit_is_one_line(cli: Harness) -> None:
+    told("tenants", "set", "shop", "--max-open", "1")
+    request = [f"--{name}={value}" for name, value in EXAMPLE_REQUESTS["hiapi"].items()]
+    assert run("enqueue", "--tenant", "shop", *request).exit_code == 0
+
+    result = run("enqueue", "--tenant", "shop", *request)
+
+    assert result.exit_code == 1
+    assert result.output == ("Error: the tenant shop has reached its limit max_open: 1 open jobs\n")
+
+
+def test_a_new_secret_signs_beside_the_old_one_for_a_day(cli: Harness) -> None:
+    old = told("tenants", "set", "shop", "--notify-secret", "new")["notify_secret"]
+    new = standard_webhooks.new_secret()
+    result = run("tenants", "set", "shop", "--notify-secret", "-", input=f"{new}\n")
+
+    def signing() -> list[str]:
+        tenant = cli.ledger.access.read().tenant("shop")
+        return [secret.reveal() for secret in tenant.secrets(cli.clock())]
+
+    assert new not in result.output
+    assert signing() == [new, old]
+    cli.clock.forward(86_400)
+    assert signing() == [new]
+    told("tenants", "set", "shop", "--notify-secret", "none")
+    assert signing() == []
+
+
+def test_the_audit_trail_tells_who_changed_what_without_secrets(cli: Harness) -> None:
+    job_id = cli.enqueue()
+    key = told("keys", "create", "--tenant", "shop")
+    run("tenants", "set", "shop", "--max-open", "7", "--notify-secret", "new")
+    told("cancel", job_id)
+
+    entries = told("audit")["entries"]
+
+    assert [(entry["action"], entry["target"]) for entry in entries] == [
+        ("cancel", job_id),
+        ("tenant_set", "shop"),
+        ("key_create", key["id"]),
+    ]
+    assert all(entry["actor"].startswith("cli:") for entry in entries)
+    assert (entries[1]["max_open"], entries[1]["notify_secret"]) == ("7", "***")
+    assert key["key"] not in str(entries)
+    assert job_id in run("audit").output
