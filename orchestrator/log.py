@@ -23,6 +23,7 @@ import orjson
 import structlog
 
 from orchestrator.forks import renew_in_children
+from orchestrator.plain_text import escaped, escaped_json, masked
 
 #: The most log lines of one kind per second.
 MAX_LINES_PER_SECOND = 5
@@ -51,8 +52,7 @@ def configure(level: int = logging.INFO) -> None:
     ]
     if sys.stderr.isatty():
         factory: Any = structlog.PrintLoggerFactory(sys.stderr)
-        renderer: Any = structlog.dev.ConsoleRenderer()
-        shared.remove(structlog.processors.format_exc_info)
+        renderer: Any = _console_renderer
     else:
         factory = _Lines
         renderer = structlog.processors.JSONRenderer(serializer=_dump)
@@ -70,8 +70,9 @@ def _configure_libraries(shared: list[Any]) -> None:
     """Write the warnings of libraries in the same form."""
     last: Any = structlog.processors.JSONRenderer(serializer=lambda e, **_: _dump(e).decode())
     if sys.stderr.isatty():
-        last = structlog.dev.ConsoleRenderer()
+        last = _console_renderer
     handler = logging.StreamHandler()
+    handler.addFilter(_without_body)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -164,7 +165,36 @@ def _stamp(_: Any, __: str, event: Any) -> Any:
 
 
 def _dump(event: Any, default: Any = repr, **_: Any) -> bytes:
-    return orjson.dumps(event, default=default, option=orjson.OPT_UTC_Z)
+    # A dataclass is written as its repr, which leaves out prompts and secrets.
+    options = orjson.OPT_UTC_Z | orjson.OPT_PASSTHROUGH_DATACLASS
+    line = orjson.dumps(event, default=default, option=options).decode()
+    return escaped_json(masked(line)).encode()
+
+
+def _console_renderer(logger: Any, name: str, event: Any) -> str:
+    """Return a line for a terminal. A traceback has no values of variables: they hold secrets."""
+    return str(_COLOURED(logger, name, {key: _printable(value) for key, value in event.items()}))
+
+
+def _printable(value: Any) -> Any:
+    if isinstance(value, bool | int | float | None):
+        return value
+    return escaped(masked(str(value)), keep="\n")
+
+
+def _without_body(record: logging.LogRecord) -> bool:
+    """Shorten a line of Celery that repeats a whole message, because its body may hold prompts."""
+    template = str(record.msg)
+    if record.name.startswith("celery.worker") and "body" in template:
+        cause = record.args[0] if isinstance(record.args, tuple) and record.args else None
+        named = f" ({type(cause).__name__})" if isinstance(cause, Exception) else ""
+        record.msg = f"{template.partition('%')[0].partition('.')[0].strip(': ')}{named}"
+        record.args, record.exc_info = (), None
+    return True
+
+
+#: A plain traceback: structlog's own one shows the values of all variables when rich is installed.
+_COLOURED = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
 _AS_LIBRARY = structlog.wrap_logger(

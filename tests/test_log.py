@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -111,3 +115,66 @@ def test_from_all_threads_none_is_lost(lines: Lines) -> None:
     written = [line["event"] for line in lines].count("refused")
     held = sum(line["number"] for line in lines if line["event"] == "refused_unlogged")
     assert flood.counts["404"] == written + held == 4000
+
+
+# Secrets and text from outside -----------------------------------------------------------------
+
+#: Writes lines with secrets in variables, and with text from outside.
+PROGRAM = """
+import logging
+from orchestrator import log
+from orchestrator.jobs.model import JobRequest
+log.configure()
+def fail(password, request):
+    local_secret = "value-of-" + "a-variable"
+    raise ValueError("the reason")
+try:
+    request = JobRequest("hiapi", "m", {"prompt": "prompt-of-" + "a-job"})
+    fail("password-in-" + "an-argument", request)
+except ValueError:
+    log.get().exception("step_crashed", job="job_1")
+    logging.getLogger("a.library").exception("library_crashed")
+url = "redis://u:pass" + "word@h/0"
+log.get().warning("refused", request=request, url=url)
+log.get().warning("refused", reason="a\\x1b[2J\\u202e\\x9bb\\nforged")
+logging.getLogger("a.library").warning("x\\x1b[2J at " + url)
+template = "Received unregistered task of type %s.\\nThe message body was:\\n%s"
+logging.getLogger("celery.worker.consumer.consumer").error(
+    template, KeyError("a.task"), "prompt-of-" + "a-message"
+)
+"""
+SECRETS = [
+    "value-of-a-variable",
+    "password-in-an-argument",
+    "prompt-of-a-job",
+    "prompt-of-a-message",
+    "u:password",
+]
+
+
+def output(*, terminal: bool) -> str:
+    """Return what the program writes to stderr."""
+    reader, writer = os.openpty() if terminal else os.pipe()
+    command = [sys.executable, "-c", PROGRAM]
+    with subprocess.Popen(command, stderr=writer, env={**os.environ, "COLUMNS": "200"}) as process:
+        os.close(writer)
+        text = b""
+        with suppress(OSError):  # the end of a terminal
+            while data := os.read(reader, 65536):
+                text += data
+        os.close(reader)
+    assert process.returncode == 0
+    return text.decode()
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_no_line_shows_a_secret_or_controls_a_terminal(*, terminal: bool) -> None:
+    text = output(terminal=terminal)
+
+    assert [secret for secret in SECRETS if secret in text] == []
+    for event in ("step_crashed", "library_crashed", "the reason", "refused", "unregistered task"):
+        assert event in text
+    assert "\x1b[2J" not in text
+    assert "\u202e" not in text
+    assert "\x9b" not in text
+    assert not any(line.startswith("forged") for line in text.splitlines())

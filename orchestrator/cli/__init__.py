@@ -21,6 +21,7 @@ from orchestrator.cli.tenants import audit, tenants
 from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch, TenantLimitReached
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
+from orchestrator.plain_text import escaped
 from orchestrator.settings.environment import ConfigError
 from orchestrator.storage.storage import StorageError
 
@@ -44,13 +45,16 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except _EXPECTED as error:
             raise click.ClickException(_message(error)) from None
+        except click.ClickException as error:
+            error.message = escaped(error.message, keep="\n")  # type: ignore[misc]
+            raise
 
 
 def _message(error: Exception) -> str:
     if isinstance(error, InvalidRequest):
-        return "\n       ".join(map(str, error.violations))
+        return "\n       ".join(escaped(str(each)) for each in error.violations)
     if isinstance(error, LedgerMisconfigured):
-        return str(error)
+        return escaped(str(error))
     if isinstance(error, LedgerUnavailable) and error.code:
         return f"Redis refuses the call ({error}). Run `orchestrator doctor`."
     if isinstance(error, LedgerUnavailable):
@@ -58,7 +62,7 @@ def _message(error: Exception) -> str:
             f"Redis does not answer ({error}). Check ORCHESTRATOR_REDIS_URL, or run"
             " `orchestrator doctor`."
         )
-    return str(error)
+    return escaped(str(error), keep="\n" if isinstance(error, StackError) else "")
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -16,12 +16,21 @@ from typing import Any
 
 import click
 import requests
-from rich.live import Live
-from rich.table import Table
 
 from orchestrator.cli.demo_scenarios import FORGED, SCENARIOS, SHAKY_INBOX, Scenario
 from orchestrator.cli.dev import stop_on_sigterm
-from orchestrator.cli.output import as_json, console, print_json, status
+from orchestrator.cli.output import (
+    Rows,
+    as_json,
+    console,
+    line,
+    lines,
+    live,
+    print_json,
+    status,
+    styled,
+    table,
+)
 from orchestrator.cli.stack import Stack
 
 #: How long the demo waits for its jobs. Then it reports what is missing. Seconds.
@@ -96,7 +105,7 @@ def demo(json_: bool) -> None:
     stop_on_sigterm()
     began = monotonic()
     if not json_:
-        click.echo("Starting Redis, the sandbox, web, worker and beat on this machine ...")
+        line("Starting Redis, the sandbox, web, worker and beat on this machine ...")
     with _stack() as stack:
         run = _DemoRun(stack)
         run.start()
@@ -146,14 +155,14 @@ class _DemoRun:
     def follow(self, *, quiet: bool) -> None:
         """Show the jobs until all are done."""
         out, tick, ends = console(), threading.Event(), monotonic() + TIMEOUT_SECONDS
-        with Live(console=out, refresh_per_second=10, transient=True) as live:
+        with live(out) as display:
             while monotonic() < ends and not all(run.done for run in self.runs):
                 tick.wait(0.1)
                 finished = [run for run in self.runs if not run.done and self._refresh(run)]
                 if not quiet and not out.is_terminal:
                     _print_finished(finished)
                 if not quiet:
-                    live.update(_table(self.runs, width=out.width))
+                    display.update(_table(self.runs, width=out.width))
 
     def report(self, seconds: float) -> dict[str, Any]:
         """Return the results, and every difference from the expected results."""
@@ -232,16 +241,15 @@ class _DemoRun:
 
 def _print_finished(runs: list[ScenarioRun]) -> None:
     for run in runs:
-        click.echo(f"  {run.job['status']:<10} {run.scenario.provider:<10} {run.scenario.title}")
+        line(f"  {run.job['status']:<10} {run.scenario.provider:<10} {run.scenario.title}")
 
 
-def _table(runs: list[ScenarioRun], *, width: int) -> Table:
+def _table(runs: list[ScenarioRun], *, width: int) -> Rows:
     wide = width >= MIN_WIDTH_WITH_IMAGES
-    table = Table(box=None, padding=(0, 1), header_style="bold")
-    for name in ("job", "provider", "what happens", "status", "settled by", "s"):
-        table.add_column(name, no_wrap=True)
+    names = ("job", "provider", "what happens", "status", "settled by", "s")
+    rows = table(*names, padding=(0, 1, 0, 1))
     if wide:
-        table.add_column("image")
+        rows.add_column("image")
     for run in runs:
         job = run.job
         row = [
@@ -252,8 +260,8 @@ def _table(runs: list[ScenarioRun], *, width: int) -> Table:
             job["settled_by"] or "",
             _seconds(job),
         ]
-        table.add_row(*row, *([_image(job)] if wide else []))
-    return table
+        rows.add_row(*row, *([_image(job)] if wide else []))
+    return rows
 
 
 def _image(job: dict[str, Any]) -> str:
@@ -274,7 +282,7 @@ def _seconds(job: dict[str, Any]) -> str:
 def _print(runs: list[ScenarioRun], report: dict[str, Any]) -> None:
     out = console()
     out.print(_table(runs, width=out.width))
-    out.print(
+    lines(
         f"\n{len(runs)} jobs, {sum(run.done for run in runs)} outcomes,"
         f" {report['tasks_charged']} tasks charged,"
         f" {sum(run.deliveries.count(DELIVERED) for run in runs)} notifications delivered.\n"
@@ -283,9 +291,9 @@ def _print(runs: list[ScenarioRun], report: dict[str, Any]) -> None:
         f"The demo took {report['seconds']} s. All its processes have stopped."
     )
     for fault in report["wrong"]:
-        out.print(f"[bold red]wrong[/] {fault}")
+        out.print(styled("wrong", "bold red"), fault)
     if report["ok"]:
-        out.print(
+        lines(
             "\nNext:\n"
             "  orchestrator dev       run the same processes until Ctrl-C, for your client\n"
             "  orchestrator --help    the other commands\n"

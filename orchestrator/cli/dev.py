@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.output import as_json, print_json
+from orchestrator.cli.output import as_json, lines, print_json
 from orchestrator.cli.stack import Stack, StackError, require_free_port
 
 #: The API key of `dev`. It is constant, because `dev` listens on 127.0.0.1 only.
@@ -77,7 +77,7 @@ def _print_addresses(stack: Stack, *, json_: bool) -> None:
             | {"redis": stack.redis_url}
         )
         return
-    click.echo(f"""
+    lines(f"""
   API      {stack.web_url}/v1/jobs      Authorization: Bearer {stack.api_key}
   spec     {stack.web_url}/openapi.json
   sandbox  {stack.sandbox_url}      tasks, charges, callbacks, faults

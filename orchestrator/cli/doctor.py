@@ -12,11 +12,9 @@ from typing import Any, Literal
 import click
 from kombu import Connection
 from kombu.exceptions import OperationalError
-from rich.table import Table
-from rich.text import Text
 
 from orchestrator.callbacks.spool import Spool
-from orchestrator.cli.output import as_json, console, print_json
+from orchestrator.cli.output import as_json, console, grid, print_json, stacked, styled
 from orchestrator.clock import now_ms
 from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable
 from orchestrator.messages import QUEUE
@@ -234,10 +232,9 @@ def _broker(settings: Settings) -> CheckResult:
 
 
 def _print(results: list[CheckResult]) -> None:
-    table = Table.grid(padding=(0, 2))
+    shown = grid()
     for result in results:
-        text = Text(result.found)
-        if result.mend:
-            text.append(f"\n-> {result.mend}", "bold")
-        table.add_row(Text(result.mark, _COLOURS[result.mark]), result.check, text)
-    console().print(table)
+        parts = [(result.found, ""), *([(f"-> {result.mend}", "bold")] if result.mend else [])]
+        mark = styled(result.mark, _COLOURS[result.mark])
+        shown.add_row(mark, result.check, stacked(*parts))
+    console().print(shown)

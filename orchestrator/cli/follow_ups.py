@@ -9,7 +9,7 @@ from math import isnan
 import click
 
 from orchestrator.cli.jobs import existing
-from orchestrator.cli.output import actor, as_json, console, print_json, progress, table
+from orchestrator.cli.output import actor, as_json, console, line, print_json, progress, table
 from orchestrator.jobs.model import FollowUpStatus, Job
 from orchestrator.jobs.schemas import job_view, rfc3339
 from orchestrator.operations.rearchive import NothingToArchive, archive_again, given_up_archives
@@ -150,10 +150,10 @@ def _print_archived(
         print_json({"archived": archived, "missing": missing, "left": left})
         return
     for job_id, reason in missing.items():
-        click.echo(f"{job_id}: {reason}", err=True)
+        line(f"{job_id}: {reason}", err=True)
     more = f". {left} are left: run the command again" if left else ""
     number = len(archived) + len(missing)
-    click.echo(f"jobs with a copy of every image: {len(archived)} of {number}{more}")
+    line(f"jobs with a copy of every image: {len(archived)} of {number}{more}")
 
 
 @click.command()
@@ -181,7 +181,7 @@ def prune(*, days: float | None, dry_run: bool, json_: bool) -> None:
     if json_:
         print_json({"forgotten": forgotten, "dry_run": dry_run})
     else:
-        click.echo(f"jobs {'to delete' if dry_run else 'deleted'}: {len(forgotten)}")
+        line(f"jobs {'to delete' if dry_run else 'deleted'}: {len(forgotten)}")
 
 
 def _replay(runtime: Runtime, jobs: list[Job], *, json_: bool, left: int = 0) -> None:
@@ -199,9 +199,9 @@ def _replay(runtime: Runtime, jobs: list[Job], *, json_: bool, left: int = 0) ->
         print_json({"begun": begun, "refused": refused, "left": left})
     else:
         for job_id, reason in refused.items():
-            click.echo(f"{job_id}: {reason}", err=True)
+            line(f"{job_id}: {reason}", err=True)
         more = f". {left} are left: run the command again" if left else ""
-        click.echo(f"notifications scheduled: {len(begun)}{more}")
+        line(f"notifications scheduled: {len(begun)}{more}")
     if refused:
         sys.exit(1)
 
@@ -225,4 +225,4 @@ def _list(runtime: Runtime, number: int, jobs: list[Job], *, json_: bool) -> Non
                 notification.error,
             )
     console().print(shown)
-    click.echo(f"{number} in all. Send them again: orchestrator notify --dead")
+    line(f"{number} in all. Send them again: orchestrator notify --dead")

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import click
 
-from orchestrator.cli.output import actor, as_json, console, print_json, status
+from orchestrator.cli.output import actor, as_json, console, line, print_json, status
 from orchestrator.enqueue import CELERY_SCOPE, cancel_job, create_job, find_job
 from orchestrator.jobs.model import Job, Status
 from orchestrator.jobs.schemas import event_view, job_view, rfc3339
@@ -118,12 +118,12 @@ def enqueue(
     result = create_job(runtime, wanted, scope="cli", tenant=tenant, key=idempotency_key, file=file)
     if wait:
         # At once, so that the id is known if the wait is interrupted.
-        click.echo(result.job.id, err=json_)
+        line(result.job.id, err=json_)
         _follow(runtime, result.job, json_=json_)
     elif json_:
         print_json(job_view(result.job, runtime.settings.public_url))
     else:
-        click.echo(result.job.id)
+        line(result.job.id)
     runtime.nudger.close()
 
 
@@ -168,7 +168,7 @@ def cancel(job_id: str, json_: bool) -> None:
     if json_:
         print_json(job_view(job, runtime.settings.public_url))
     else:
-        click.echo(f"{job_id} is cancelled")
+        line(f"{job_id} is cancelled")
 
 
 @click.command()
@@ -188,7 +188,7 @@ def retry(job_id: str, yes: bool, json_: bool) -> None:
     if json_:
         print_json(job_view(result.job, runtime.settings.public_url))
     else:
-        click.echo(result.job.id)
+        line(result.job.id)
     runtime.nudger.close()
 
 
@@ -244,29 +244,28 @@ def _print_events(ledger: Ledger, job_id: str, shown: int) -> int:
     events = ledger.events(job_id)
     for event in events[shown:]:
         detail = "  ".join(f"{name}={value}" for name, value in event.detail.items())
-        click.echo(f"{rfc3339(event.at)}  {event.name:<12} {detail}".rstrip())
+        line(f"{rfc3339(event.at)}  {event.name:<12} {detail}".rstrip())
     return len(events)
 
 
 def _show(runtime: Runtime, job: Job, *, events: bool = True) -> None:
     if events:
         _print_events(runtime.ledger, job.id, 0)
-        click.echo()
+        line()
     out, view = console(), job_view(job, runtime.settings.public_url)
     by = f" (settled by {job.settled_by})" if job.settled_by else ""
     out.print(f"{job.id}  {job.request.provider}  {job.request.model} ", status(job.status), by)
     for image in [*view["images"], *view["late_images"]]:
-        out.print(f"  image  {_image(image)}", markup=False)
+        out.print(f"  image  {_image(image)}")
     if job.error:
-        out.print(f"  {job.error.code}: {job.error.message}", markup=False)
+        out.print(f"  {job.error.code}: {job.error.message}")
     cost = view["cost"]
     if cost and cost["source"] != "unknown":
-        out.print(f"  cost   {cost['amount']:g} {cost['unit']} ({cost['source']})", markup=False)
+        out.print(f"  cost   {cost['amount']:g} {cost['unit']} ({cost['source']})")
     notification = view["notification"]
     if notification:
         reason = f": {notification['error']}" if notification["error"] else ""
-        line = f"  notify {notification['to']}: {notification['status']}{reason}"
-        out.print(line, markup=False)
+        out.print(f"  notify {notification['to']}: {notification['status']}{reason}")
 
 
 def _image(image: dict[str, Any]) -> str:

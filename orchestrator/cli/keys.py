@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.follow_ups import TimeSpan
-from orchestrator.cli.output import actor, as_json, console, print_json, table
+from orchestrator.cli.output import actor, as_json, console, line, print_json, table
 from orchestrator.jobs.schemas import rfc3339
 from orchestrator.operations import keys as operations
 from orchestrator.operations.keys import UnknownKey
@@ -87,7 +87,7 @@ def revoke(key_id: str, json_: bool) -> None:
     if json_:
         print_json({"revoked": key.id})
     else:
-        click.echo(f"{key.id} of {key.tenant} is revoked")
+        line(f"{key.id} of {key.tenant} is revoked")
 
 
 @keys.command()
@@ -115,8 +115,8 @@ def _print_new(key: str, record: ApiKey, *, json_: bool) -> None:
     if json_:
         print_json({"key": key, **_view(record, record.created_at)})
         return
-    click.echo(key)
-    click.echo(f"{record.id} of {record.tenant}. The key is not shown again.", err=True)
+    line(key)
+    line(f"{record.id} of {record.tenant}. The key is not shown again.", err=True)
 
 
 def _view(key: ApiKey, now: int) -> dict[str, Any]:

@@ -10,10 +10,18 @@ from typing import IO, Any
 
 import click
 import requests
-from rich.table import Table
-from rich.text import Text
 
-from orchestrator.cli.output import as_json, console, print_json, progress, status, table
+from orchestrator.cli.output import (
+    as_json,
+    console,
+    grid,
+    line,
+    print_json,
+    progress,
+    status,
+    styled,
+    table,
+)
 from orchestrator.jobs.model import Job, Status
 from orchestrator.jobs.schemas import job_view, rfc3339
 from orchestrator.jobs.tenant import tenant_name
@@ -121,7 +129,7 @@ def _list_unconfirmed(limit: int, *, json_: bool) -> None:
             view["since"],
         )
     console().print(shown)
-    click.echo(f"{number} in all. {_money(possible_charges(runtime, attempts))}")
+    line(f"{number} in all. {_money(possible_charges(runtime, attempts))}")
 
 
 def _list_at_risk(limit: int, *, json_: bool) -> None:
@@ -141,10 +149,10 @@ def _list_at_risk(limit: int, *, json_: bool) -> None:
                     job.request.provider,
                     job.archive.status if job.archive else "",
                     rfc3339(image.expires_at) or "unknown",
-                    Text(image.error or ""),  # it may hold words of a server, and no markup
+                    image.error or "",
                 )
     console().print(shown)
-    click.echo(f"{number} jobs in all. Their images have no copy, and their links expire.")
+    line(f"{number} jobs in all. Their images have no copy, and their links expire.")
 
 
 @click.command()
@@ -155,14 +163,21 @@ def stats(json_: bool) -> None:
     if json_:
         print_json(stats_)
         return
-    table = Table.grid(padding=(0, 2))
+    table = grid()
     for name, number in stats_["jobs"].items():
         table.add_row(status(name), str(number))
     console().print(table)
-    click.echo(f"\n{_agenda(stats_)}\n{_contradictions(stats_)}\n{_unconfirmed(stats_)}")
-    click.echo(f"{_archive(stats_['archive'])}\n{_notifications(stats_['notifications'])}")
+    line()
+    for text in (
+        _agenda(stats_),
+        _contradictions(stats_),
+        _unconfirmed(stats_),
+        _archive(stats_["archive"]),
+        _notifications(stats_["notifications"]),
+    ):
+        line(text)
     for host in stats_["notifications"]["paused_hosts"]:
-        click.echo(f"paused host: {host['host']}, failing since {host['since']}")
+        line(f"paused host: {host['host']}, failing since {host['since']}")
 
 
 def _agenda(stats_: dict[str, Any]) -> str:
@@ -239,7 +254,7 @@ def reconcile(json_: bool) -> None:
     if json_:
         print_json({"due": due})
     else:
-        click.echo(f"{due} jobs were due")
+        line(f"{due} jobs were due")
 
 
 def _listed(file: IO[bytes]) -> Iterable[Charge]:
@@ -280,12 +295,12 @@ def _charges(url: str) -> Iterable[Charge]:
 
 
 def _print(reports: list[InvariantReport]) -> None:
-    table = Table.grid(padding=(0, 2))
+    table = grid()
     for report in reports:
-        mark = "[bold red]broken[/]" if report.breaches else "[green]holds[/]"
+        mark = styled("broken", "bold red") if report.breaches else styled("holds", "green")
         table.add_row(mark, str(report.checked), report.meaning)
         for breach in report.breaches:
-            table.add_row("", "", f"[red]{breach}[/]")
+            table.add_row("", "", styled(breach, "red"))
     console().print(table)
 
 

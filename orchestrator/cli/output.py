@@ -1,4 +1,8 @@
-"""The output of commands: tables and lines for people, JSON for programs."""
+"""The output of commands: tables and lines for people, JSON for programs.
+
+Every command writes through this module. It shows text from outside as it is, without the markup of
+rich, and with an escape sequence in place of each character that does not print.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +12,13 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.live import Live
 from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator.jsonio import dump
+from orchestrator.plain_text import escaped, escaped_json
 
 #: Statuses in their colours.
 COLOURS = {
@@ -25,12 +31,10 @@ COLOURS = {
     "queued": "blue",
 }
 
+#: The type of a table, for annotations.
+Rows = Table
+
 as_json = click.option("--json", "json_", is_flag=True, help="Print JSON, for programs.")
-
-
-def print_json(value: Any) -> None:
-    """Print one JSON document to standard output."""
-    click.echo(dump(value))
 
 
 #: The width of tables outside a terminal. Characters.
@@ -45,10 +49,39 @@ def actor() -> str:
         return "cli"
 
 
-def console() -> Console:
+class PlainConsole(Console):
+    """A console that prints strings as they are: no markup, no emoji codes, no controls."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Return a string as it is, with escapes, also for newlines: they forge lines."""
+        justify, overflow = options.get("justify"), options.get("overflow")
+        return Text(escaped(text), options.get("style") or "", justify=justify, overflow=overflow)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document to standard output."""
+    click.echo(escaped_json(dump(value).decode()))
+
+
+def line(text: str = "", *, err: bool = False) -> None:
+    """Print one line. It may hold text from outside."""
+    click.echo(escaped(text), err=err)
+
+
+def lines(text: str, *, end: bool = True) -> None:
+    """Print text of several lines. It may hold text from outside only where that has no newline."""
+    click.echo(escaped(text, keep="\n"), nl=end)
+
+
+def console() -> PlainConsole:
     """Return standard output: in colour at a terminal, otherwise plain and wide."""
     width = None if sys.stdout.isatty() else DEFAULT_WIDTH
-    return Console(highlight=False, width=width)
+    return PlainConsole(highlight=False, markup=False, emoji=False, width=width)
+
+
+def live(out: PlainConsole) -> Live:
+    """Return a display that is drawn again and again, and disappears at its end."""
+    return Live(console=out, refresh_per_second=10, transient=True)
 
 
 def progress(*, quiet: bool) -> Progress:
@@ -59,12 +92,27 @@ def progress(*, quiet: bool) -> Progress:
 
 def status(name: str) -> Text:
     """Return a status in its colour."""
-    return Text(name, COLOURS.get(name, ""))
+    return styled(name, COLOURS.get(name, ""))
 
 
-def table(*columns: str) -> Table:
+def styled(text: str, style: str) -> Text:
+    """Return text in a colour or another style of rich."""
+    return Text(escaped(text), style)
+
+
+def stacked(*parts: tuple[str, str]) -> Text:
+    """Return several lines for one cell, each with its style."""
+    return Text("\n").join(styled(text, style) for text, style in parts)
+
+
+def table(*columns: str, padding: tuple[int, int, int, int] = (0, 2, 0, 0)) -> Table:
     """Return a table with these columns."""
-    result = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    result = Table(box=None, padding=padding, header_style="bold")
     for column in columns:
         result.add_column(column, no_wrap=True)
     return result
+
+
+def grid() -> Table:
+    """Return a table without a header."""
+    return Table.grid(padding=(0, 2))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import click
-from rich.table import Table
 
-from orchestrator.cli.output import as_json, console, print_json
+from orchestrator.cli.output import as_json, console, grid, lines, print_json, styled, table
 from orchestrator.jobs.model import UNIFIED_OPTIONS
 from orchestrator.providers import BUILT_IN, PROVIDERS, Provider
 from orchestrator.providers.catalog import default_of, limits
@@ -38,7 +37,7 @@ def providers(name: str | None, page: bool, json_: bool) -> None:
     orchestrator providers hiapi
     """
     if page:
-        click.echo(markdown(BUILT_IN.values()), nl=False)
+        lines(markdown(BUILT_IN.values()), end=False)
         return
     enabled = Settings.from_env().providers
     prices = {name: settings.prices for name, settings in enabled.items()}
@@ -56,20 +55,18 @@ def providers(name: str | None, page: bool, json_: bool) -> None:
 
 
 def _print_matrix(on: set[str]) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in ("provider", "on", "callbacks", *UNIFIED_OPTIONS, "image_file"):
-        table.add_column(column, no_wrap=True)
+    shown = table("provider", "on", "callbacks", *UNIFIED_OPTIONS, "image_file")
     for provider in PROVIDERS.values():
         words_ = [support(provider, option) for option in UNIFIED_OPTIONS]
         words_.append(FULL if provider.capabilities.upload_field else REFUSED)
-        table.add_row(
+        shown.add_row(
             provider.name,
             "yes" if provider.name in on else "no",
             "yes" if provider.capabilities.callbacks else "no",
-            *(f"[{_COLOURS.get(word, 'yellow')}]{word}[/]" for word in words_),
+            *(styled(word, _COLOURS.get(word, "yellow")) for word in words_),
         )
-    console().print(table)
-    click.echo(
+    console().print(shown)
+    lines(
         "\nfull: every model accepts every value. limited: see `orchestrator providers NAME`."
         " refused: a job with this option is refused at the enqueue.\nA provider is on when its"
         " API key is set in the environment: NAME_API_KEY."
@@ -79,20 +76,22 @@ def _print_matrix(on: set[str]) -> None:
 def _print_models(name: str, prices: PriceTable | None) -> None:
     provider, out = PROVIDERS[name], console()
     for names, model in alike(provider):
-        out.print(f"[bold]{', '.join(names)}[/]")
-        table = Table.grid(padding=(0, 2))
+        out.print(styled(", ".join(names), "bold"))
+        options = grid()
         for option in model.options:
             default = default_of(model, option)
             shown = f"; default {default}" if default else ""
-            table.add_row("", option, f"{words(limits(model, option))}{shown}")
-        out.print(table)
+            options.add_row("", option, f"{words(limits(model, option))}{shown}")
+        out.print(options)
     for family_name in provider.families:
-        out.print(f"[bold]{family_name}[/] (family): {_family(provider, family_name)}")
+        out.print(styled(family_name, "bold"), f"(family): {_family(provider, family_name)}")
     if prices:
         for model_name in provider.models:
             price = price_of(provider, model_name, prices)
             known = f"{price['amount']:g} {price['unit']}" if price else "unknown"
-            out.print(f"[bold]{model_name}[/] (price of one image with the defaults): {known}")
+            out.print(
+                styled(model_name, "bold"), f"(price of one image with the defaults): {known}"
+            )
     if provider.unlisted:
         out.print(
             "Other models are accepted in the native form: the provider's own body in `request`."

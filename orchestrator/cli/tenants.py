@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 
 import click
-from rich.text import Text
 
-from orchestrator.cli.output import actor, as_json, console, print_json, table
+from orchestrator.cli.output import actor, as_json, console, line, print_json, table
 from orchestrator.jobs.schemas import rfc3339
 from orchestrator.operations import tenants as operations
 from orchestrator.operations.tenants import NONE, tenant_view
@@ -61,9 +60,9 @@ def set_(tenant: str, json_: bool, **options: str | None) -> None:
         print_json(view)
         return
     for name, value in view["limits"].items():
-        click.echo(f"{name}: {NONE if value is None else value}")
+        line(f"{name}: {NONE if value is None else value}")
     if new:
-        click.echo(new["notify_secret"])
+        line(new["notify_secret"])
 
 
 @tenants.command(name="list")
@@ -103,5 +102,5 @@ def audit(limit: int, json_: bool) -> None:
     for entry, view in zip(entries, views, strict=True):
         detail = "  ".join(f"{name}={value}" for name, value in entry.detail.items())
         cells = (view["at"] or "", entry.actor, entry.action, entry.target, detail)
-        shown.add_row(*(Text(cell) for cell in cells))
+        shown.add_row(*cells)
     console().print(shown)

@@ -262,7 +262,8 @@ class JobRequest:
 
     `options` holds the unified fields (prompt, images, aspect_ratio, ...). It is empty when
     `native` holds the provider's own body without its callback fields. `provider_options` is
-    merged last into the body that is made from `options`.
+    merged last into the body that is made from `options`. Its repr leaves out everything that may
+    hold a prompt or a secret.
     """
 
     provider: str
@@ -280,6 +281,9 @@ class JobRequest:
     notify_stream: str | None = None
     #: The Celery queue of `notify_task`.
     notify_queue: str | None = None
+
+    def __repr__(self) -> str:
+        return f"JobRequest({self.provider}, {self.model})"
 
     @property
     def notifies(self) -> str | None:

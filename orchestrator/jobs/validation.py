@@ -16,8 +16,11 @@ from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
 from orchestrator.jsonio import dump
 
-#: The longest part of a refused value that an error repeats. Characters.
-MAX_SHOWN_CHARACTERS = 120
+#: The longest part of a value that an error repeats. A value may be a prompt. Characters.
+MAX_SHOWN_CHARACTERS = 40
+#: The same, of a link. Characters.
+MAX_SHOWN_LINK_CHARACTERS = 120
+_LINK = re.compile(r'"?https?://\S*')
 #: The message of a field that is absent although it is required.
 REQUIRED = "given"
 #: The endings of files of images, videos and other media.
@@ -121,9 +124,8 @@ def _json(value: Any) -> str:
 
 
 def _shortened(text: str) -> str:
-    if len(text) <= MAX_SHOWN_CHARACTERS:
-        return text
-    return f"{text[:MAX_SHOWN_CHARACTERS]}... ({len(text)} characters)"
+    most = MAX_SHOWN_LINK_CHARACTERS if _LINK.fullmatch(text) else MAX_SHOWN_CHARACTERS
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
 
 
 def _encodes(text: str) -> bool:

@@ -126,4 +126,4 @@ def one_line(value: object) -> str:
 
 def redacted(url: str) -> str:
     """Return a URL without user, password and query."""
-    return re.sub(r"//.*@", "//***@", url).partition("?")[0]
+    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*:/*)?.*@", r"\1***@", url).partition("?")[0]

@@ -113,7 +113,7 @@ class Settings:
     spool_dir: Path | None
     allow_private_networks: bool
     allow_hosts: tuple[str, ...]
-    archive_url: str
+    archive_url: str = field(repr=False)
     image_https_only: bool
     notify_secrets: tuple[Secret, ...]
     notify_tasks: tuple[str, ...]

@@ -33,7 +33,7 @@ def nested(levels: int) -> Any:
 
 #: What is wrong -> the request, the field named, the value shown, what is allowed (a part of it).
 REFUSED: dict[str, tuple[Any, str, str, str]] = {
-    "no object": ([UNIFIED], "body", '"prompt":"A red cube"', "a JSON object"),
+    "no object": ([UNIFIED], "body", '"prompt":"A re...', "a JSON object"),
     "a string": ("job", "body", "job", "a JSON object"),
     "null": (b"null", "body", "null", "a JSON object"),
     "nothing": ({}, "provider", "", "given"),

@@ -1,0 +1,111 @@
+"""Commands show text from outside as it is: no markup, no control characters, no forged lines."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from orchestrator.cli import main, output
+from orchestrator.jobs.model import ErrorCode, JobError, JobRequest, Outcome, Status, Step
+from tests.support.fakes import Harness, use_runtime
+
+#: A text that breaks tables, hides what follows, and adds a line.
+HOSTILE = "x[/y] [bold] :smile: \x1b[2J\x1b]0;t\x07 \x9b1m \u202e evil\njob_forged"
+PACKAGE = Path(output.__file__).parent
+
+
+@pytest.fixture
+def hostile(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A failed job with hostile text in its model, its error and its metadata."""
+    request = JobRequest(
+        "hiapi", HOSTILE, {"prompt": HOSTILE}, metadata={"a": HOSTILE}, notify_stream=HOSTILE
+    )
+    now = harness.clock.now
+    created = harness.ledger.create(request, now=now, deadline_at=now + 1000)
+    job_id = created.job_id
+    error = JobError(ErrorCode.DEADLINE_EXCEEDED, HOSTILE)
+    harness.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=1000)
+    outcome = Outcome(Status.FAILED, error=error)
+    harness.ledger.settle_attempt(job_id, 1, "task-1", outcome, now=now)
+    assert harness.job(job_id).status == "failed"
+    use_runtime(monkeypatch, harness.runtime)
+    return job_id
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, arguments)
+
+
+COMMANDS = [
+    ["list"],
+    ["list", "--json"],
+    ["list", "--unconfirmed"],
+    ["list", "--at-risk"],
+    ["get", "JOB"],
+    ["get", "JOB", "--json"],
+    ["watch", "JOB"],
+    ["watch", "JOB", "--json"],
+    ["cancel", "JOB"],
+    ["retry", "JOB"],
+    ["notify", "JOB"],
+    ["notify", "--dead", "--list"],
+    ["stats"],
+    ["verify"],
+    ["verify", "--json"],
+    ["get", HOSTILE],
+    ["get", "--celery-id", HOSTILE],
+    [HOSTILE],
+    ["list", "--provider", HOSTILE],
+]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=lambda each: ascii(" ".join(each))[:40])
+def test_no_command_writes_a_control_character(hostile: str, arguments: list[str]) -> None:
+    ran = run(*(hostile if argument == "JOB" else argument for argument in arguments))
+
+    assert ran.exception is None or isinstance(ran.exception, SystemExit), ran.exception
+    shown = ran.output + ran.stderr
+    assert [line for line in shown.split("\n") if not line.isprintable()] == []
+    assert not any(line.strip().startswith("job_forged") for line in shown.split("\n"))
+
+
+def test_a_model_name_with_markup_is_shown_as_it_is(hostile: str) -> None:
+    assert "x[/y] [bold] :smile:" in run("list").output
+    assert "x[/y] [bold] :smile:" in run("get", hostile).output
+
+
+def modules() -> Iterator[tuple[str, ast.AST]]:
+    for path in sorted(PACKAGE.glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            yield path.name, node
+
+
+def test_every_command_writes_through_the_output_module() -> None:
+    """A command that writes by itself shows text from outside without escapes."""
+    by_themselves = {
+        name
+        for name, node in modules()
+        if (isinstance(node, ast.ImportFrom) and (node.module or "").startswith("rich"))
+        or (isinstance(node, ast.Import) and node.names[0].name.startswith("rich"))
+        or (isinstance(node, ast.Attribute) and node.attr in {"echo", "secho", "echo_via_pager"})
+        or (isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.stdout.write")
+        or (isinstance(node, ast.Name) and node.id == "print")
+    }
+
+    assert by_themselves == {"output.py"}
+
+
+def test_an_error_of_a_command_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    @click.command()
+    def fails() -> Any:
+        raise click.ClickException(f"the job {HOSTILE} is unknown")
+
+    monkeypatch.setitem(main.commands, "fails", fails)
+
+    assert "\x1b" not in run("fails").stderr
