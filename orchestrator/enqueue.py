@@ -124,13 +124,23 @@ def cancel(job_id: str) -> Job | None:
     return runtime.ledger.get(job_id)
 
 
-def find_job(runtime: Runtime, scope: str, key: str, tenant: str = DEFAULT_TENANT) -> Job | None:
+def find_job(
+    runtime: Runtime, scope: str, key: str, tenant: str = DEFAULT_TENANT, *, name: str = "key"
+) -> Job | None:
     """Return a tenant's job of an idempotency key, or None when it is unknown or has expired.
 
+    Args:
+        runtime: of this process.
+        scope: the face through which the request came.
+        key: the idempotency key.
+        tenant: the owner of the job.
+        name: of the parameter with the key, for the error.
+
     Raises:
+        InvalidRequest: the text cannot be a key.
         LedgerUnavailable: Redis is away.
     """
-    known = runtime.ledger.find(Idempotency(_owner(scope, tenant), key))
+    known = runtime.ledger.find(Idempotency(_owner(scope, tenant), _checked_key(key, name)))
     return runtime.ledger.get(known[0]) if known else None
 
 
@@ -272,9 +282,7 @@ def _check_provider(runtime: Runtime, job_request: JobRequest) -> None:
     enabled[0].check(job_request)
 
 
-def _checked_key(key: str) -> str:
+def _checked_key(key: str, name: str = "Idempotency-Key") -> str:
     if 1 <= len(key) <= MAX_KEY_CHARACTERS and key.isprintable():
         return key
-    raise InvalidRequest(
-        Violation("Idempotency-Key", key, f"1 to {MAX_KEY_CHARACTERS} printable characters")
-    )
+    raise InvalidRequest(Violation(name, key, f"1 to {MAX_KEY_CHARACTERS} printable characters"))

@@ -15,7 +15,7 @@ from orchestrator.api.answers import answer, as_json, find_job, visible
 from orchestrator.api.auth import caller, chosen_tenant
 from orchestrator.enqueue import API_SCOPE, CELERY_SCOPE, REQUEST_SCHEMA, create_job
 from orchestrator.enqueue import find_job as job_of_key
-from orchestrator.jobs.model import Status
+from orchestrator.jobs.model import Job, Status
 from orchestrator.jobs.schemas import EventSchema, JobSchema, event_view, job_view
 from orchestrator.runtime import Runtime
 
@@ -140,15 +140,22 @@ def _show_doc() -> dict[str, Any]:
 def _list(runtime: Runtime) -> Route:
     def browse() -> Response:
         """List jobs, newest first. A page may hold fewer than `limit` jobs and not be the last."""
+        status = incoming.one_of("status", [s.value for s in Status])
+        provider = incoming.one_of("provider", list(runtime.providers))
+        limit, cursor = incoming.limit(), incoming.cursor()
         key = request.args.get("idempotency_key")
         if key is not None:
-            return as_json({"jobs": _of_key(runtime, key), "next_cursor": None}, 200)
-        status = incoming.one_of("status", [s.value for s in Status])
+            found = [
+                job_view(job, runtime.settings.public_url)
+                for job in _of_key(runtime, key)
+                if status in (None, job.status) and provider in (None, job.request.provider)
+            ]
+            return as_json({"jobs": found, "next_cursor": None}, 200)
         page = runtime.ledger.overview.page(
-            incoming.limit(),
-            cursor=incoming.cursor(),
+            limit,
+            cursor=cursor,
             status=Status(status) if status else None,
-            provider=incoming.one_of("provider", list(runtime.providers)),
+            provider=provider,
             tenant=chosen_tenant(),
         )
         views = [job_view(job, runtime.settings.public_url) for job in page.jobs]
@@ -157,12 +164,14 @@ def _list(runtime: Runtime) -> Route:
     return browse
 
 
-def _of_key(runtime: Runtime, key: str) -> list[dict[str, Any]]:
+def _of_key(runtime: Runtime, key: str) -> list[Job]:
     """Return the caller's job of an idempotency key, and the job of the Celery task of that id."""
-    scopes = (API_SCOPE, CELERY_SCOPE)
     tenant = chosen_tenant() or caller().tenant
-    jobs = [job for scope in scopes if (job := job_of_key(runtime, scope, key, tenant))]
-    return [job_view(job, runtime.settings.public_url) for job in jobs]
+    found = (
+        job_of_key(runtime, scope, key, tenant, name="idempotency_key")
+        for scope in (API_SCOPE, CELERY_SCOPE)
+    )
+    return [job for job in found if job]
 
 
 def _list_doc(runtime: Runtime) -> dict[str, Any]:

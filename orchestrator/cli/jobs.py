@@ -135,10 +135,12 @@ def enqueue(
 def get(job_id: str | None, celery_id: str | None, tenant: str, json_: bool) -> None:
     """Show a job and its timeline. Exit status 0 only if there is such a job."""
     runtime = default_runtime()
-    if celery_id:
+    if (job_id is None) == (celery_id is None):
+        raise click.UsageError("name either JOB_ID or --celery-id")
+    if celery_id is not None:
         job = _of_celery_task(runtime, celery_id, tenant_name(tenant))
     else:
-        job = existing(runtime, _required(job_id))
+        job = existing(runtime, job_id or "")
     if json_:
         events = [event_view(event) for event in runtime.ledger.events(job.id)]
         print_json({**job_view(job, runtime.settings.public_url), "events": events})
@@ -192,14 +194,8 @@ def retry(job_id: str, yes: bool, json_: bool) -> None:
     runtime.nudger.close()
 
 
-def _required(job_id: str | None) -> str:
-    if job_id is None:
-        raise click.UsageError("JOB_ID or --celery-id is required")
-    return job_id
-
-
 def _of_celery_task(runtime: Runtime, celery_id: str, tenant: str) -> Job:
-    job = find_job(runtime, CELERY_SCOPE, celery_id, tenant)
+    job = find_job(runtime, CELERY_SCOPE, celery_id, tenant, name="--celery-id")
     if job is None:
         raise click.ClickException(f"no job came from the Celery task {celery_id!r}")
     return job

@@ -196,6 +196,19 @@ def test_a_job_is_found_by_its_key_or_its_celery_task(api: Api) -> None:
     assert found == {"order-1": [first.json["id"]], "task-7": [message.id], "order-2": []}
 
 
+@pytest.mark.parametrize(
+    ("query", "number"),
+    [("status=queued", 1), ("status=failed", 0), ("provider=hiapi", 1), ("provider=uniall", 0)],
+)
+def test_a_key_goes_with_the_other_filters(api: Api, query: str, number: int) -> None:
+    api.create({**UNIFIED, "provider": "hiapi"}, key="order-1")
+
+    told = api.get(f"/v1/jobs?idempotency_key=order-1&{query}")
+
+    assert told.json is not None
+    assert len(told.json["jobs"]) == number
+
+
 def test_a_replay_shows_the_job_as_it_stands(api: Api) -> None:
     first = api.create(UNIFIED, key="order-1")
     assert first.json is not None

@@ -109,6 +109,7 @@ REFUSED = {
         ["", "x", "0", "job_", "JOB_" + "0" * 28, "job_" + "i" * 28, "job_" + "0" * 29],
         "the next_cursor of an earlier page",
     ),
+    "idempotency_key": (["", "x" * 256, "a\nb"], "1 to 255 printable characters"),
 }
 
 

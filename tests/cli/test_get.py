@@ -1,0 +1,57 @@
+"""`orchestrator get --celery-id`: the job of a Celery message, and bad input."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+
+from orchestrator.cli import main
+from orchestrator.enqueue import CELERY_SCOPE, create_job
+from tests.support.fakes import Harness, use_runtime
+
+REQUEST = {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A red cube"}
+
+
+@pytest.fixture(autouse=True)
+def _here(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_runtime(monkeypatch, harness.runtime)
+
+
+def get(*words: str) -> Result:
+    return CliRunner().invoke(main, ["get", *words])
+
+
+def test_a_job_is_found_by_the_id_of_its_celery_task_and_by_its_tenant(harness: Harness) -> None:
+    jobs = {
+        tenant: create_job(
+            harness.runtime, REQUEST, scope=CELERY_SCOPE, key="task-1", tenant=tenant
+        ).job.id
+        for tenant in ("default", "shop")
+    }
+
+    assert json.loads(get("--celery-id", "task-1", "--json").output)["id"] == jobs["default"]
+    shops = get("--celery-id", "task-1", "--tenant", "shop", "--json")
+    assert json.loads(shops.output)["id"] == jobs["shop"]
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        ([], "name either JOB_ID or --celery-id"),
+        (["job_1", "--celery-id", "task-1"], "name either JOB_ID or --celery-id"),
+        (["--celery-id", "task-2"], "no job came from the Celery task 'task-2'"),
+        (["--celery-id", ""], "--celery-id must be 1 to 255 printable characters"),
+        (["--celery-id", "x" * 256], "--celery-id must be 1 to 255 printable characters"),
+        (["--celery-id", "a\udcffb"], "--celery-id must be 1 to 255 printable characters"),
+        (["--celery-id", "task-1", "--tenant", "no tenant"], "tenant must be"),
+        (["\udcff"], "does not exist"),
+    ],
+)
+def test_bad_input_is_one_clear_line(words: list[str], problem: str) -> None:
+    done = get(*words)
+
+    assert done.exit_code != 0
+    assert isinstance(done.exception, SystemExit)
+    assert problem in done.output
