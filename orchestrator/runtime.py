@@ -27,6 +27,8 @@ from orchestrator.storage.storage import Storage
 from orchestrator.thread_shares import ThreadShares
 
 DAY_MS = 86_400_000
+#: How long a thread with an image waits for the share of the image's domain. Seconds.
+ARCHIVE_PATIENCE_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,9 @@ class Runtime:
             storage=Storage.from_url(settings.archive_url),
             broker=Broker(settings.broker_url),
             host_limiter=HostLimiter(settings.notify_threads),
-            archive_shares=ThreadShares(settings.archive_threads),
+            archive_shares=ThreadShares(
+                settings.archive_threads, patience=ARCHIVE_PATIENCE_SECONDS
+            ),
             clock=LedgerClock(ledger.time, LedgerUnavailable),
         )
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
+from time import monotonic
 
 from orchestrator.backoff import Random, between
 from orchestrator.forks import renew_in_children
@@ -16,12 +17,14 @@ from orchestrator.net.domains import registered_domain
 DOMAIN_SHARE, TENANT_SHARE = 2, 4
 #: Randomised wait for a free thread. Seconds.
 BUSY_WAIT_SECONDS = (1.0, 3.0)
-#: How many jobs of one host, domain or tenant come back per second when none got a thread.
+#: The most jobs of one holder that come back per second after none got a thread.
 RETURNS_PER_SECOND = 200
 #: The longest additional wait when many jobs wait. Seconds.
 MAX_QUEUE_WAIT_SECONDS = 60.0
-#: Old waits are deleted when there are more than this.
-MAX_TURNS = 1000
+#: The weight of the last call in the average time of a domain's calls.
+LAST_CALL_WEIGHT = 0.2
+#: Old waits and times are deleted when there are more than this.
+MAX_REMEMBERED = 1000
 
 #: What holds threads: the kind (host, domain or tenant) and its name.
 Holder = tuple[str, str]
@@ -33,21 +36,36 @@ class ThreadShares:
     Args:
         threads: all threads of this kind of work in the process.
         slots_per_host: the most threads for one host; None sets no limit of its own.
+        patience: how long a thread waits for the share of a domain with fast calls, seconds. A job
+            that goes back to the ledger costs two calls there, so a short wait is cheaper.
+        timer: gives the time of this process, seconds.
     """
 
-    def __init__(self, threads: int, slots_per_host: int | None = None) -> None:
+    def __init__(
+        self,
+        threads: int,
+        slots_per_host: int | None = None,
+        *,
+        patience: float = 0.0,
+        timer: Callable[[], float] = monotonic,
+    ) -> None:
         self._threads = threads
         self._slots = threads if slots_per_host is None else slots_per_host
+        self._patience = patience
+        self._timer = timer
         self.renew()
         renew_in_children(self)
 
     def renew(self) -> None:
         """Begin without calls, also in a child of a fork."""
-        self._lock = threading.Lock()
-        self._held: Counter[Holder] = Counter()
+        self._changed = threading.Condition()
+        #: When each call of a holder began, the oldest first.
+        self._calls: dict[Holder, deque[float]] = {}
         self._used = 0
         #: When the last job that waits for a holder comes back. ms.
-        self._turns: dict[Holder, int] = {}
+        self._turns: dict[Holder, float] = {}
+        #: The average time of a domain's calls.
+        self._seconds: dict[Holder, float] = {}
 
     def reserve(self, tenant: str, host: str, now: int, random: Random) -> float | None:
         """Reserve a thread: None when it may be used now, otherwise the wait in seconds.
@@ -61,39 +79,66 @@ class ThreadShares:
             random: gives a number from 0 to 1.
         """
         holders = _holders(tenant, host)
-        with self._lock:
-            for kind, holder in holders.items():
-                if self._held[holder] >= self._limit(kind):
-                    return self._wait(holder, now, random)
-            self._held.update(holders.values())
+        with self._changed:
+            busy = self._busy(holders)
+            if busy and self._seconds.get(holders["domain"], 0.0) < self._patience:
+                self._changed.wait_for(lambda: self._busy(holders) is None, self._patience)
+                busy = self._busy(holders)
+                if busy:  # the calls are slow: no other thread waits for them
+                    self._seconds[holders["domain"]] = self._patience
+            if busy:
+                return self._wait(busy, holders["domain"], now, random)
+            for holder in holders.values():
+                self._calls.setdefault(holder, deque()).append(self._timer())
             self._used += 1
         return None
 
     def free(self, tenant: str, host: str) -> None:
         """Give a thread back."""
-        with self._lock:
+        holders = _holders(tenant, host)
+        with self._changed:
             self._used -= 1
-            for holder in _holders(tenant, host).values():
-                self._held[holder] -= 1
-                if not self._held[holder]:
-                    del self._held[holder]
+            for holder in holders.values():
+                began = self._calls[holder].popleft()  # of a call to it; the sum of times is right
+                if not self._calls[holder]:
+                    del self._calls[holder]
+                if holder == holders["domain"]:
+                    self._learn(holder, self._timer() - began)
+            self._changed.notify_all()
 
-    def _limit(self, kind: str) -> int:
-        """Return how many threads a holder may have before it gets another one."""
+    def _busy(self, holders: Mapping[str, Holder]) -> Holder | None:
+        """Return a holder that may have no further thread now, or None."""
         free = max(self._threads - self._used, 0)
-        shares = {"host": self._slots, "domain": DOMAIN_SHARE * free, "tenant": TENANT_SHARE * free}
-        return shares[kind]
+        limits = {"host": self._slots, "domain": DOMAIN_SHARE * free, "tenant": TENANT_SHARE * free}
+        over = (holder for kind, holder in holders.items() if self._held(holder) >= limits[kind])
+        return next(over, None)
 
-    def _wait(self, holder: Holder, now: int, random: Random) -> float:
-        """Return the wait of a job. The more jobs of a holder wait, the later they come back."""
-        if len(self._turns) > MAX_TURNS:
-            self._turns = {each: turn for each, turn in self._turns.items() if turn > now}
-        low, high = BUSY_WAIT_SECONDS
-        latest = now + int((high - low + MAX_QUEUE_WAIT_SECONDS) * 1000)
-        turn = max(self._turns.get(holder, 0), now) + 1000 // RETURNS_PER_SECOND
-        self._turns[holder] = min(turn, latest)
-        queue = max(self._turns[holder] - now - int((high - low) * 1000), 0) / 1000
+    def _held(self, holder: Holder) -> int:
+        return len(self._calls.get(holder, ()))
+
+    def _learn(self, domain: Holder, seconds: float) -> None:
+        _trim(self._seconds, lambda known: known >= self._patience)
+        before = self._seconds.get(domain, seconds)
+        self._seconds[domain] = before + LAST_CALL_WEIGHT * (seconds - before)
+
+    def _wait(self, holder: Holder, domain: Holder, now: int, random: Random) -> float:
+        """Return the wait of a job. Jobs come back as fast as the calls of their holder end."""
+        _trim(self._turns, lambda turn: turn > now)
+        spread = int((BUSY_WAIT_SECONDS[1] - BUSY_WAIT_SECONDS[0]) * 1000)
+        each = 1000 * self._seconds.get(domain, 0.0) / max(self._held(holder), 1)
+        turn = max(self._turns.get(holder, 0), now) + max(each, 1000 / RETURNS_PER_SECOND)
+        self._turns[holder] = min(turn, now + spread + MAX_QUEUE_WAIT_SECONDS * 1000)
+        queue = max(self._turns[holder] - now - spread, 0) / 1000
         return between(BUSY_WAIT_SECONDS, random) + queue
+
+
+def _trim(remembered: dict[Holder, float], keeps: Callable[[float], bool]) -> None:
+    """Delete old entries when there are many: first those that are not kept, then all."""
+    if len(remembered) > MAX_REMEMBERED:
+        for holder in [each for each, value in remembered.items() if not keeps(value)]:
+            del remembered[holder]
+    if len(remembered) > MAX_REMEMBERED:
+        remembered.clear()
 
 
 def _holders(tenant: str, host: str) -> Mapping[str, Holder]:

@@ -141,7 +141,7 @@ def test_hosts_that_nobody_asks_any_more_take_no_memory(ledger: Ledger) -> None:
         )
         limiter.release(ledger.circuit_breaker, f"{number}.example.com", TENANT, NOON, works=True)
 
-    assert not limiter.shares._held
+    assert not limiter.shares._calls
     assert not limiter._failing
 
 
@@ -372,7 +372,7 @@ def test_no_turn_is_given_while_nothing_is_known(away: Ledger) -> None:
         with pytest.raises(LedgerUnavailable):
             limiter.acquire(away.circuit_breaker, HOST, TENANT, NOON, low)
 
-    assert not limiter.shares._held
+    assert not limiter.shares._calls
 
 
 @pytest.mark.parametrize("works", [True, False])
@@ -387,7 +387,7 @@ def test_what_cannot_be_noted_is_logged_and_the_slot_is_free(
         limiter.release(away.circuit_breaker, HOST, TENANT, last, works=works)
 
     assert [(line["event"], line["host"]) for line in logs] == [("host_not_recorded", HOST)]
-    assert not limiter.shares._held
+    assert not limiter.shares._calls
     assert ledger.circuit_breaker.failing()[HOST].failures == 2
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from orchestrator.thread_shares import (
     BUSY_WAIT_SECONDS,
     MAX_QUEUE_WAIT_SECONDS,
-    MAX_TURNS,
+    MAX_REMEMBERED,
     RETURNS_PER_SECOND,
     ThreadShares,
 )
 
 NOW = 1_000_000
 THREADS = 64
+CALL = ("shop", "hooks.example.com")
 
 
 def low() -> float:
@@ -75,7 +78,7 @@ def test_freed_threads_are_given_again() -> None:
         for call in calls:
             shares.free(*call)
 
-    assert not shares._held
+    assert not shares._calls
 
 
 def test_the_more_jobs_wait_the_later_they_come_back() -> None:
@@ -95,7 +98,79 @@ def test_the_more_jobs_wait_the_later_they_come_back() -> None:
 def test_old_waits_are_forgotten() -> None:
     shares = ThreadShares(1)
     held(shares, [("shop", "busy.example.com")])
-    for number in range(3 * MAX_TURNS):
+    for number in range(3 * MAX_REMEMBERED):
         shares.reserve(f"tenant{number}", f"h.example{number}.com", NOW + number * 60_000, low)
 
-    assert len(shares._turns) <= MAX_TURNS + 1
+    assert len(shares._turns) <= MAX_REMEMBERED + 1
+
+
+class Timer:
+    """A time that only the test moves. Seconds."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def call(shares: ThreadShares, timer: Timer, seconds: float, call: tuple[str, str] = CALL) -> None:
+    """Make a call of this duration."""
+    assert shares.reserve(*call, NOW, low) is None
+    timer.now += seconds
+    shares.free(*call)
+
+
+def test_jobs_of_a_slow_domain_come_back_as_fast_as_its_calls_end() -> None:
+    timer = Timer()
+    shares = ThreadShares(THREADS, slots_per_host=4, timer=timer)
+    call(shares, timer, 14.0)
+    held(shares, [CALL] * 4)
+
+    waits = [shares.reserve(*CALL, NOW, low) for _ in range(10)]
+
+    assert waits[4:6] == [1.0 + 5 * 3.5 - 2, 1.0 + 6 * 3.5 - 2]  # four calls end in 14 s
+
+
+def test_a_thread_waits_for_a_fast_domain() -> None:
+    shares = ThreadShares(1, patience=60)
+    held(shares, [CALL])
+    waits: list[float | None] = []
+    waiting = threading.Thread(target=lambda: waits.append(shares.reserve(*CALL, NOW, low)))
+    waiting.start()
+
+    shares.free(*CALL)
+    waiting.join(60)
+
+    assert waits == [None]
+
+
+def test_one_thread_waits_for_a_domain_that_became_slow_and_the_others_do_not() -> None:
+    timer = Timer()
+    shares = ThreadShares(1, patience=0.05, timer=timer)
+    held(shares, [CALL])
+
+    assert shares.reserve(*CALL, NOW, low) is not None  # after its patience
+    shares._patience = 3600
+    shares._seconds = dict.fromkeys(shares._seconds, 3600.0)
+
+    assert shares.reserve(*CALL, NOW, low) is not None  # at once: it is known to be slow
+
+
+def test_a_slow_domain_becomes_fast_again() -> None:
+    timer = Timer()
+    shares = ThreadShares(2, patience=2, timer=timer)
+    call(shares, timer, 30.0)
+    for _ in range(40):
+        call(shares, timer, 0.1)
+
+    assert list(shares._seconds.values()) == [pytest.approx(0.1, abs=0.01)]
+
+
+def test_the_times_of_many_domains_take_no_memory() -> None:
+    timer = Timer()
+    shares = ThreadShares(2, timer=timer)
+    for number in range(3 * MAX_REMEMBERED):
+        call(shares, timer, number % 3, ("shop", f"h.example{number}.com"))
+
+    assert len(shares._seconds) <= MAX_REMEMBERED + 1

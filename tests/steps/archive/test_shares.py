@@ -58,7 +58,7 @@ def test_threads_are_freed_after_every_kind_of_result(harness: Harness, gallery:
     archived(harness, gallery.job(picture(), None))
 
     shares: ThreadShares = harness.runtime.archive_shares
-    assert not shares._held
+    assert not shares._calls
     assert shares._used == 0
 
 
