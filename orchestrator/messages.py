@@ -21,6 +21,7 @@ from kombu.exceptions import OperationalError
 from orchestrator import log
 from orchestrator.forks import renew_in_children
 from orchestrator.jobs.model import Step
+from orchestrator.tls import broker_options
 
 #: The queue of nudges and sweeps.
 QUEUE = "orchestrator.steps"
@@ -197,7 +198,8 @@ class Broker:
                 raise OperationalError(str(error)) from error
 
     def _new_connection(self) -> Connection:
-        return Connection(self._url, transport_options=TRANSPORT_OPTIONS)
+        url, tls = broker_options(self._url)
+        return Connection(url, ssl=tls, transport_options=TRANSPORT_OPTIONS)
 
     def _headers(self, task: str, message_id: str) -> dict[str, Any]:
         return {

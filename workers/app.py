@@ -34,6 +34,7 @@ from orchestrator.steps.reconcile import reconcile as sweep
 from orchestrator.steps.reconcile import take_due
 from orchestrator.steps.submit import submit as submit_job
 from orchestrator.storage.storage import StorageError
+from orchestrator.tls import broker_options
 from workers.lanes import Lanes, RefillableLanes
 from workers.schedule import BEAT_SCHEDULE
 from workers.sweep_watch import SweepWatch
@@ -53,8 +54,10 @@ def celery_app(name: str, **settings: Any) -> Celery:
         runtime = default_runtime()
     except ConfigError as error:
         sys.exit(f"orchestrator: {error}")
-    app = Celery(name, broker=runtime.settings.broker_url, set_as_current=False)
+    url, tls = broker_options(runtime.settings.broker_url)
+    app = Celery(name, broker=url, set_as_current=False)
     app.conf.update(
+        broker_use_ssl=tls,
         task_ignore_result=True,
         task_serializer="json",
         accept_content=["json"],

@@ -23,6 +23,7 @@ from orchestrator.settings.environment import ConfigError, redacted
 from orchestrator.settings.settings import VARIABLES, Settings
 from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
 from orchestrator.storage.storage import Storage, StorageError
+from orchestrator.tls import broker_options
 
 #: The largest difference between our clock and Redis' clock.
 MAX_CLOCK_OFFSET_SECONDS = 2.0
@@ -215,7 +216,8 @@ def _sweep(ledger: Ledger) -> CheckResult:
 
 
 def _broker(settings: Settings) -> CheckResult:
-    with Connection(settings.broker_url, connect_timeout=2) as connection:
+    url, tls = broker_options(settings.broker_url)
+    with Connection(url, ssl=tls, connect_timeout=2) as connection:
         try:
             connection.ensure_connection(max_retries=1, interval_start=0)
             waiting = connection.SimpleQueue(QUEUE).qsize()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from orchestrator import tls
 from orchestrator.jobs.tenant import is_tenant
 from orchestrator.net.addresses import is_private
 from orchestrator.net.guard import Guard
@@ -164,11 +165,11 @@ class Settings:
 def _connections(env: EnvironmentReader) -> dict[str, Any]:
     """Read the addresses of Redis and the broker, and our own."""
     private = env.boolean("ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS", default=False)
-    redis_url = env.url("ORCHESTRATOR_REDIS_URL", _REDIS, "redis://127.0.0.1:6379/0")
+    redis_url = _server_url(env, "ORCHESTRATOR_REDIS_URL", _REDIS, "redis://127.0.0.1:6379/0")
     public_url = _public_url(env, private)
     return {
         "redis_url": redis_url,
-        "broker_url": env.url("ORCHESTRATOR_BROKER_URL", _BROKER, _as_broker(redis_url)),
+        "broker_url": _server_url(env, "ORCHESTRATOR_BROKER_URL", _BROKER, _as_broker(redis_url)),
         "public_url": public_url,
         "secret_keys": _secret_keys(env, required=public_url is not None),
         "shards": env.whole("ORCHESTRATOR_SHARDS", 1, 1, 256),
@@ -233,6 +234,15 @@ def _limits(env: EnvironmentReader) -> dict[str, Any]:
 
 _REDIS = ("redis", "rediss", "unix")
 _BROKER = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
+
+
+def _server_url(env: EnvironmentReader, name: str, schemes: tuple[str, ...], default: str) -> str:
+    """Read the URL of Redis or the broker. Its certificate is checked unless the URL says no."""
+    url = env.url(name, schemes, default)
+    try:
+        return tls.normal(url)
+    except tls.BadTls as error:
+        raise invalid_setting(name, redacted(url), str(error)) from None
 
 
 def _as_broker(redis_url: str) -> str:

@@ -583,7 +583,8 @@ def test_webhook_secrets_are_listed_newest_first(read: Any) -> None:
 @pytest.mark.parametrize(
     ("redis", "broker"),
     [
-        ("rediss://host:1/2", "rediss://host:1/2"),
+        ("redis://host:1/2", "redis://host:1/2"),
+        ("rediss://host:1/2", "rediss://host:1/2?ssl_cert_reqs=required"),
         ("unix:///run/redis.sock", "redis+socket:///run/redis.sock"),
     ],
 )
