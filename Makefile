@@ -24,8 +24,8 @@ dev: $(RUNTIME) ## Run everything until Ctrl-C; PORT=8090 and SANDBOX_PORT=8790 
 test: $(DEVELOPMENT) ## Run the whole test suite; ARGS='tests/ledger -k claim' runs some tests
 	@$(BIN)/python -m pytest --numprocesses 3 $(ARGS)
 
-test-fast: $(DEVELOPMENT) ## Run the tests that start no server
-	@$(BIN)/python -m pytest --numprocesses 2 -m 'not server' $(ARGS)
+test-fast: $(DEVELOPMENT) ## Run the quick tests that start no server
+	@$(BIN)/python -m pytest --numprocesses 2 -m 'not server and not slow' $(ARGS)
 
 check: $(DEVELOPMENT) ## Lint, check the format, types and import directions
 	@$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import sys
@@ -42,6 +43,12 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
+# malloc keeps freed blocks of less than 32 MiB, in one arena for each thread. With images of 11 MiB
+# that takes 200 MB. With this value of M_MMAP_THRESHOLD it returns blocks of 1 MiB to the system.
+if sys.platform == "linux":
+    ctypes.CDLL(None).mallopt(-3, 1024 * 1024)
+
+
 # Hypothesis reads the constants of every module that is loaded. For our modules that takes 8 s and
 # 200 MB in each process, and the tests do not need them.
 assert callable(hypothesis_providers._get_local_constants)
@@ -52,19 +59,36 @@ hypothesis_providers._get_local_constants = Constants
 SERVER_FOLDERS = {"chaos", "deployment", "ledger", "net", "sandbox", "storage", "system"}
 #: Folders whose tests mostly wait for processes. They run beside tests that use the processor.
 LONG_FOLDERS = {"deployment", "system"}
-#: Fixtures that start a server.
-SERVER_FIXTURES = {"fake_provider", "real_redis", "receiver", "redis_url", "s3_endpoint", "server"}
+#: Fixtures that start a server or a process.
+SERVER_FIXTURES = {
+    "fake_provider",
+    "installed",
+    "real_redis",
+    "receiver",
+    "redis_url",
+    "s3_endpoint",
+    "server",
+}
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import the folders whose tests are all deselected."""
+    tests = Path(__file__).parent
+    needs_server = collection_path.parent == tests and collection_path.name in SERVER_FOLDERS
+    return True if needs_server and "not server" in config.option.markexpr else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a server, and begin with the folders that take longest.
+    """Mark the tests that need a server or draw examples. Begin with the folders that take longest.
 
-    `make test-fast` leaves out the tests with the mark.
+    `make test-fast` leaves out the tests with these marks.
     """
     for item in items:
         folder = item.path.relative_to(Path(__file__).parent).parts[0]
         if folder in SERVER_FOLDERS or SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("server")
+        if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("slow")
     items.sort(key=lambda item: item.path.parent.name not in LONG_FOLDERS)
 
 

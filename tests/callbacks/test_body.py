@@ -15,6 +15,11 @@ from orchestrator.callbacks.body import MAX_FIELDS, read_body
 from orchestrator.jsonio import NotJson
 
 
+def packed(content: bytes) -> bytes:
+    """Return gzip without a time, because the bytes are part of a test's name."""
+    return gzip.compress(content, mtime=0)
+
+
 @pytest.mark.parametrize(
     ("raw", "value"),
     [
@@ -23,8 +28,8 @@ from orchestrator.jsonio import NotJson
         (b"a=1&a=2&b[]=3", {"a": ["1", "2"], "b": ["3"]}),
         (b"data=%7B%22a%22%3A1%7D\r\n", {"data": '{"a":1}'}),
         (b"data=%ff", {"data": "\ufffd"}),
-        (gzip.compress(b"a=1"), {"a": "1"}),
-        (zlib.compress(gzip.compress(b"[1]")), [1]),
+        (packed(b"a=1"), {"a": "1"}),
+        (zlib.compress(packed(b"[1]")), [1]),
         (b"--b\nContent-Disposition: form-data; name=a\n\n1\n--b--\n", {"a": "1"}),
     ],
 )
@@ -35,8 +40,8 @@ def test_a_form_or_a_compressed_body_is_read(raw: bytes, value: Any) -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        b"", b"hello", b"<a b=c>", b"a b=c", gzip.compress(b"hello"), gzip.compress(b"[1]")[:-9],
-        gzip.compress(gzip.compress(gzip.compress(b"[1]"))), b"--b\r\n--b--", b"--",
+        b"", b"hello", b"<a b=c>", b"a b=c", packed(b"hello"), packed(b"[1]")[:-9],
+        packed(packed(packed(b"[1]"))), b"--b\r\n--b--", b"--",
         b"&".join(b"a=1" for _ in range(MAX_FIELDS + 1)), b"\x1f\x8b",
     ],
     ids=lambda raw: repr(raw[:12]),
@@ -49,7 +54,7 @@ def test_anything_else_is_not_json(raw: bytes) -> None:
 def test_what_a_body_becomes_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(body, "MAX_BYTES", 1000)
 
-    assert read_body(gzip.compress(b"[" + b" " * 900 + b"]")) == []
+    assert read_body(packed(b"[" + b" " * 900 + b"]")) == []
     for compress in (gzip.compress, zlib.compress):
         with pytest.raises(NotJson):
             read_body(compress(b"[" + b" " * 2000 + b"]"))
@@ -62,7 +67,7 @@ _PARTS = st.sampled_from(
 
 @given(st.binary() | st.lists(_PARTS | st.binary(max_size=4)).map(b"".join))
 def test_whatever_comes_is_read_or_not_json(raw: bytes) -> None:
-    for sent in (raw, gzip.compress(raw)):
+    for sent in (raw, packed(raw)):
         try:
             read_body(sent)
         except NotJson:

@@ -281,6 +281,7 @@ with Spool(Path(sys.argv[1])).locked() as ours:
 """
 
 
+@pytest.mark.server
 def test_a_killed_process_releases_the_lock(spool: Spool) -> None:
     spool.keep(ENTRY)
     command = [sys.executable, "-c", HOLDER, str(spool.folder)]

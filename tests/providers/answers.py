@@ -71,8 +71,9 @@ HEADERS = st.dictionaries(
     st.just("retry-after"),
     TEXT | st.sampled_from(["5", "-1", "inf", "nan", "1e400", "Wed, 21 Oct 2026 07:28 GMT"]),
 )
+#: Each of the adapters draws this many examples.
 FUZZ = settings(
-    max_examples=100,
+    max_examples=40,
     deadline=None,
     suppress_health_check=[HealthCheck.differing_executors],  # each adapter inherits the test
 )
@@ -273,6 +274,7 @@ class AnswersContract(AdapterTests):
                     assert self.provider.read_accepted(seen).task_id
             self.check_reading(Reply(200, {}, dump(self.enveloped(seen))))
 
+    @pytest.mark.slow
     def test_an_answer_with_any_one_value_replaced_is_still_read(self, each_answer: str) -> None:
         for *path, last in _places(self.document(each_answer)):
             for odd in ODD:
@@ -280,7 +282,7 @@ class AnswersContract(AdapterTests):
                 for step in path:
                     inner = inner[step]
                 inner[last] = odd
-                for status in (200, 400, 500):
+                for status in (200, 400):
                     self.check_reading(Reply(status, {}, dump(document)))
 
     def check_reading(self, reply: Reply) -> None:
@@ -312,6 +314,7 @@ class AnswersContract(AdapterTests):
         assert 1 <= len(error.message) <= 1500
         assert error.provider_code is None or 1 <= len(error.provider_code) <= 100
 
+    @pytest.mark.slow
     def test_deep_nesting_in_every_place_is_read_without_harm(self, each_answer: str) -> None:
         deep = b"[" * 1020 + b"]" * 1020
         for *path, last in _places(self.document(each_answer)):

@@ -150,7 +150,10 @@ def test_an_image_file_is_of_its_kind(
     with Image.open(io.BytesIO(answer.content)) as image:
         assert (image.format, image.size) == (image_format, size)
         assert (getattr(image, "n_frames", 1) == 2) is (kind == "mpo")
-        image.load()
+        if kind == "8k":
+            image.verify()  # decoding it takes 230 MB
+        else:
+            image.load()
 
     assert answer.headers["Content-Type"] == FILE_KINDS[kind].content_type
     assert len(answer.content) < 4_000_000

@@ -9,6 +9,7 @@ from typing import Any
 
 import boto3
 import pytest
+import requests
 
 from orchestrator.storage.storage import Storage
 from tests.storage.servers import KEY, SECRET, Bucketlike, bucketlike, moto
@@ -42,14 +43,9 @@ def s3(s3_endpoint: str, credentials: None) -> Iterator[Any]:
     client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
     client.create_bucket(Bucket="archive")
     yield client
-    for upload in client.list_multipart_uploads(Bucket="archive").get("Uploads", ()):
-        client.abort_multipart_upload(
-            Bucket="archive", Key=upload["Key"], UploadId=upload["UploadId"]
-        )
-    for kept in client.list_objects_v2(Bucket="archive").get("Contents", ()):
-        client.delete_object(Bucket="archive", Key=kept["Key"])
-    client.delete_bucket(Bucket="archive")
     client.close()
+    # moto keeps deleted objects, too, until it is reset.
+    requests.post(f"{s3_endpoint}/moto-api/reset", timeout=60).raise_for_status()
 
 
 @pytest.fixture
