@@ -16,7 +16,7 @@ from orchestrator.cli.output import as_json, lines, print_json
 from orchestrator.cli.stack import Stack, StackError, require_free_port
 
 #: The API key of `dev`. It is constant, because `dev` listens on 127.0.0.1 only.
-DEV_KEY = "dev"
+DEV_KEY = "dev-key-of-this-machine"
 
 
 def stop_on_sigterm() -> None:

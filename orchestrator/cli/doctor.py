@@ -14,11 +14,14 @@ from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from orchestrator.callbacks.spool import Spool
+from orchestrator.cli.dev import DEV_KEY
 from orchestrator.cli.output import as_json, console, grid, print_json, stacked, styled
+from orchestrator.cli.stack import SANDBOX_KEY
 from orchestrator.clock import now_ms
 from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable
 from orchestrator.messages import QUEUE
 from orchestrator.providers import PROVIDERS
+from orchestrator.settings.dangers import dangers
 from orchestrator.settings.environment import ConfigError, redacted
 from orchestrator.settings.settings import VARIABLES, Settings
 from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
@@ -78,6 +81,8 @@ def examine() -> Iterator[CheckResult]:
         yield CheckResult("settings", "wrong", str(error), "correct this variable")
         return
     yield from _settings(settings)
+    for danger in dangers(settings, {DEV_KEY, SANDBOX_KEY}):
+        yield CheckResult("safety", "warning", danger.found, danger.mend)
     if settings.spool_dir:
         yield from _spool(Spool(settings.spool_dir))
     yield _archive(Storage.from_url(settings.archive_url))

@@ -31,7 +31,7 @@ def run(client: Client, text: str, *command: str, cwd: Path | None = None, **var
     stack, own = client.stack, str(uuid4())
     for there, here in {
         "http://127.0.0.1:8080": stack.web_url,
-        "Bearer dev": f"Bearer {stack.api_key}",
+        "Bearer dev-key-of-this-machine": f"Bearer {stack.api_key}",
         "redis://127.0.0.1:6379/0": stack.redis_url or "",
         "order-47": f"{own}-",
         "A lighthouse at dusk": f"A lighthouse {own}",

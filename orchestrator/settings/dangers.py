@@ -1,0 +1,95 @@
+"""Settings that are allowed and dangerous. `orchestrator doctor` warns of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from orchestrator import tls
+from orchestrator.net.addresses import is_private
+from orchestrator.security.secret import Secret
+from orchestrator.settings.settings import Settings
+
+#: A key of a demo, or a word that somebody typed in place of a random key.
+_TYPED = re.compile(
+    r"(?:change.?me|demo|dev|example|foo|key|local|password|qwert|sample|sandbox|secret|test|123)"
+    r"[\w.-]*",
+    re.IGNORECASE,
+)
+#: A random key of 16 characters has more different characters than this.
+_FEW_CHARACTERS = 5
+_RANDOM = "make a random one with: openssl rand -hex 32"
+
+
+@dataclass(frozen=True, slots=True)
+class Danger:
+    """What a setting allows, and its correction."""
+
+    found: str
+    mend: str
+
+
+def dangers(settings: Settings, demo_keys: Collection[str]) -> Iterator[Danger]:
+    """Yield every danger. `demo_keys` are the keys of the demo and of the sandbox."""
+    yield from _addresses(settings)
+    yield from _keys(settings, demo_keys)
+    yield from _servers(settings)
+
+
+def _addresses(settings: Settings) -> Iterator[Danger]:
+    if settings.allow_private_networks:
+        yield Danger(
+            "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS=1: links and notify URLs reach private addresses",
+            "unset it; name single hosts in ORCHESTRATOR_ALLOW_HOSTS",
+        )
+    if settings.public_url and urlsplit(settings.public_url).scheme == "http":
+        found = "ORCHESTRATOR_PUBLIC_URL has no TLS: callbacks and their tokens can be read"
+        yield Danger(found, "put a proxy with TLS before web, and set the https:// address")
+    for name, provider in settings.providers.items():
+        if _is_open(provider.base_url, ("http",)):
+            found = f"{name.upper()}_BASE_URL has no TLS: the API key can be read"
+            yield Danger(found, "set its https:// address")
+
+
+def _keys(settings: Settings, demo_keys: Collection[str]) -> Iterator[Danger]:
+    """Look at what guards this installation, then at the keys of providers."""
+
+    def guessable(secret: Secret) -> bool:
+        text = secret.reveal()
+        few = len(set(text)) <= _FEW_CHARACTERS
+        return text in demo_keys or few or _TYPED.fullmatch(text) is not None
+
+    for variable, keys in (
+        ("ORCHESTRATOR_API_KEYS", settings.api_keys),
+        ("ORCHESTRATOR_ADMIN_KEYS", settings.admin_keys),
+    ):
+        for name in (name for name, key in keys.items() if guessable(key)):
+            yield Danger(f"{variable}: the key of {name} can be guessed", _RANDOM)
+    if any(map(guessable, settings.secret_keys)):
+        yield Danger("ORCHESTRATOR_SECRET_KEY, or an old one, can be guessed", _RANDOM)
+    for name, provider in settings.providers.items():
+        if provider.api_key.reveal() in demo_keys:
+            found = f"{name.upper()}_API_KEY is the key of the sandbox"
+            yield Danger(found, "set the key of your account, or unset it")
+
+
+def _servers(settings: Settings) -> Iterator[Danger]:
+    for name, url in (
+        ("ORCHESTRATOR_REDIS_URL", settings.redis_url),
+        ("ORCHESTRATOR_BROKER_URL", settings.broker_url),
+    ):
+        if not tls.is_verified(url):
+            found = f"{name} has ssl_cert_reqs=none: whoever is on the way reads the password"
+            yield Danger(found, "remove it, and set ssl_ca_certs to your authority")
+        if _is_open(url, ("redis", "amqp")):
+            found = f"{name} has no TLS to a public host: passwords and prompts can be read"
+            yield Danger(found, "use rediss:// or amqps://, or a private network")
+
+
+def _is_open(url: str, schemes: tuple[str, ...]) -> bool:
+    """Return whether a URL has no TLS and leads to a public host. A name without dots is local."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return parts.scheme in schemes and "." in host and not is_private(host)
