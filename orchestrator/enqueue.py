@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator import log
 from orchestrator.delivery.targets import refusals, signing_secrets
-from orchestrator.jobs.model import FollowUp, FollowUpStatus, Job, JobRequest, Status, Step
+from orchestrator.jobs.model import Cost, FollowUp, FollowUpStatus, Job, JobRequest, Status, Step
 from orchestrator.jobs.schemas import JobRequestSchema
 from orchestrator.jobs.tenant import DEFAULT_TENANT, Tenant, tenant_name
 from orchestrator.jobs.uploads import ImageFile, describe
@@ -182,13 +182,14 @@ def create_job(
     idempotency = Idempotency(owner, _checked_key(key)) if key is not None else None
     try:
         job_request = _checked_request(runtime, request, tenant, file)
+        limits = runtime.ledger.access.current().tenant(tenant)
+        reserve = _expected_cost(runtime, limits, job_request)
     except InvalidRequest:
         # The settings may have changed since the key was used. Its job stays its job.
         earlier = idempotency and _known_job(runtime, idempotency, request, file)
         if not earlier:
             raise
         return EnqueueResult(earlier, replayed=True)
-    limits = runtime.ledger.access.current().tenant(tenant)
     now = runtime.clock()
     seconds = job_request.deadline_seconds or runtime.settings.job_deadline_seconds
     deadline_at = now + int(seconds * 1000)
@@ -198,11 +199,12 @@ def create_job(
         deadline_at=deadline_at,
         tenant=tenant,
         limits=limits,
+        reserve=reserve,
         idempotency=idempotency,
         upload=file.content if file else None,
     )
     if created.result is Result.LIMITED:
-        raise _limit_reached(limits, created)
+        raise _limit_reached(limits, job_request.provider, created)
     if created.result is Result.MISMATCH:
         raise IdempotencyMismatch("this idempotency key was used before with another request")
     if created.result is Result.GONE:
@@ -227,9 +229,30 @@ def create_job(
     return EnqueueResult(job, replayed=False)
 
 
-def _limit_reached(limits: Tenant, created: Created) -> TenantLimitReached:
+def _expected_cost(runtime: Runtime, limits: Tenant, request: JobRequest) -> Cost | None:
+    """Return the cost that a job reserves in its tenant's daily budget; None without a budget.
+
+    Raises:
+        InvalidRequest: the cost is not known, so the budget cannot hold.
+    """
+    budget = limits.daily_budgets.get(request.provider)
+    enabled = runtime.enabled_provider(request.provider)
+    if budget is None or enabled is None:
+        return None
+    provider, settings = enabled
+    cost = provider.price(request, settings.prices) if settings.prices else None
+    if cost is None or cost.unit != budget.unit:
+        variable = f"{provider.name.upper()}_PRICES"
+        allowed = f"a model with a price in {budget.unit}, because the tenant has a budget"
+        raise InvalidRequest(Violation("model", request.model, f"{allowed}; see {variable}"))
+    return cost
+
+
+def _limit_reached(limits: Tenant, provider: str, created: Created) -> TenantLimitReached:
     if created.limit == "max_open":
         wait, text = OPEN_RETRY_SECONDS, f"{limits.max_open} open jobs"
+    elif created.limit == "daily_budget":
+        wait, text = created.wait_ms / 1000, f"{limits.daily_budgets[provider]} a day at {provider}"
     else:
         wait, text = created.wait_ms / 1000, f"{limits.requests_per_second:g} jobs per second"
     return TenantLimitReached(limits.name, created.limit, wait, text)

@@ -8,6 +8,7 @@ import click
 
 from orchestrator.cli.output import actor, as_json, console, line, print_json, table
 from orchestrator.jobs.schemas import rfc3339
+from orchestrator.jobs.tenant import BUDGET
 from orchestrator.operations import tenants as operations
 from orchestrator.operations.tenants import NONE, tenant_view
 from orchestrator.runtime import default_runtime
@@ -31,20 +32,31 @@ def tenants() -> None:
 @click.option("--max-open", metavar="N", help="The most jobs that are open at once.")
 @click.option("--requests-per-second", metavar="R", help="The most new jobs per second.")
 @click.option(
+    "--daily-budget",
+    "budgets",
+    multiple=True,
+    metavar="PROVIDER=AMOUNT",
+    help="The most cost per day (UTC), in the unit of {PROVIDER}_PRICES. Repeat it for more"
+    " providers.",
+)
+@click.option(
     "--notify-secret",
     metavar="SECRET",
     help="Signs the tenant's notifications; `new` makes and prints one, `-` reads it from standard"
     " input. The old one signs beside it for 24 hours.",
 )
 @as_json
-def set_(tenant: str, json_: bool, **options: str | None) -> None:
+def set_(tenant: str, json_: bool, budgets: tuple[str, ...], **options: str | None) -> None:
     """Change limits and the secret of a tenant. The value `none` removes a setting.
 
     \b
     orchestrator tenants set shop --max-open 500 --requests-per-second 20
+    orchestrator tenants set shop --daily-budget hiapi=50 --daily-budget evolink=none
     orchestrator tenants set shop --notify-secret new
     """
     changes = {name: value for name, value in options.items() if value is not None}
+    for provider, _, amount in (text.partition("=") for text in budgets):
+        changes[BUDGET + provider] = amount
     if not changes:
         raise click.UsageError("name at least one setting; see: orchestrator tenants set --help")
     runtime, secret = default_runtime(), changes.get("notify_secret")

@@ -16,8 +16,8 @@ DEFAULT_TENANT = "default"
 #: The form of a name. It is safe in Redis keys and in metrics. For error messages.
 TENANT_FORM = "1 to 64 letters, digits, _ . -"
 
-#: The stored settings of budgets begin with this.
-_BUDGET = "budget."
+#: The setting of a budget is this and the provider's name.
+BUDGET = "budget."
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -48,6 +48,23 @@ class NotifySecret:
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """The most cost per day, in the provider's unit."""
+
+    amount: float
+    unit: str
+
+    @classmethod
+    def read(cls, stored: str) -> Budget:
+        """Return a budget from its stored form."""
+        amount, _, unit = stored.partition(" ")
+        return cls(float(amount), unit)
+
+    def __str__(self) -> str:
+        return f"{self.amount:.15g} {self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
 class Tenant:
     """The settings of a tenant. None means no limit."""
 
@@ -56,8 +73,8 @@ class Tenant:
     max_open: int | None = None
     #: The most new jobs per second.
     requests_per_second: float | None = None
-    #: The most cost per day and provider, in the provider's unit.
-    daily_budgets: Mapping[str, float] = field(default_factory=dict)
+    #: By provider.
+    daily_budgets: Mapping[str, Budget] = field(default_factory=dict)
     #: Newest first.
     notify_secrets: tuple[NotifySecret, ...] = ()
 
@@ -70,9 +87,9 @@ class Tenant:
             max_open=int(max_open) if max_open else None,
             requests_per_second=float(rate) if rate else None,
             daily_budgets={
-                setting.removeprefix(_BUDGET): float(amount)
-                for setting, amount in stored.items()
-                if setting.startswith(_BUDGET)
+                setting.removeprefix(BUDGET): Budget.read(value)
+                for setting, value in stored.items()
+                if setting.startswith(BUDGET)
             },
             notify_secrets=tuple(
                 NotifySecret(Secret(secret), ends_at)

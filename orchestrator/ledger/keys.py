@@ -22,6 +22,7 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:notify` | sorted set | pending notifications, by when they are due (ms) | never |
 | `{orch:<s>}:dead` | sorted set | failed notifications, by ms | never |
 | `{orch:<s>}:tenants` | hash | `<tenant> <what>`: `open` and ended jobs; `rate` (ms) | never |
+| `{orch:<s>}:spend:<tenant>:<day>` | hash | possible costs by `<provider> <unit>` | 10 days |
 | `{orch:<s>}:counts` | hash | jobs by status; contradictions; ended follow-ups | never |
 | `{orch:<s>}:settled:<job id>` | channel | one message when the job is settled | - |
 | `{orch:0}:rejected` | stream | verified but unreadable messages, capped | never |
@@ -39,13 +40,14 @@ Fields of a job: `status`, `request` (JSON), `provider`, `tenant`, `created`, `u
 (ms), `attempt` (the number of the current attempt), `sent.<n>` (ms) and `task.<n>` (provider task
 id) for each attempt, `tries`, `resubmitted` (the attempt that was submitted again), `lease` (the
 token of the holder), `omitted` (events over the limit), `pending_failure` (JSON: a failure that
-needs more evidence), `refusal` (JSON: why its provider took no attempt). A terminal job also has
-`images`, `error`, `cost` (JSON), `settled` (ms), `by`, `winner` (the attempt that settled it). A
-late result adds `late_images` (JSON), `late.<n>` (ms, its attempt) and `late.notify` (owed or due).
-Each follow-up has a status, its start, its tries, the last and the next try (ms), the last error
-and the token of the holder: `archive`, `archive.since`, `archive.tries`, `archive.tried`,
-`archive.next`, `archive.error`, `archive.lease`; and `notify`, `notify.since`, `notify.tries`,
-`notify.tried`, `notify.next`, `notify.error`, `notify.lease`.
+needs more evidence), `refusal` (JSON: why its provider took no attempt), `reserved` and `charged`
+(the part of a budget). A terminal job also has `images`, `error`, `cost` (JSON), `settled` (ms),
+`by`, `winner` (the attempt that settled it). A late result adds `late_images` (JSON), `late.<n>`
+(ms, its attempt) and `late.notify` (owed or due). Each follow-up has a status, its start, its
+tries, the last and the next try (ms), the last error and the token of the holder: `archive`,
+`archive.since`, `archive.tries`, `archive.tried`, `archive.next`, `archive.error`, `archive.lease`;
+and `notify`, `notify.since`, `notify.tries`, `notify.tried`, `notify.next`, `notify.error`,
+`notify.lease`.
 """
 
 from __future__ import annotations
@@ -158,6 +160,11 @@ def tenant_jobs(shard: int, tenant: str) -> str:
 def tenants(shard: int) -> str:
     """Return the key of the numbers of jobs by tenant, in a shard."""
     return f"{root(shard)}tenants"
+
+
+def spend(shard: int, tenant: str, day: int) -> str:
+    """Return the key of a tenant's possible costs of a day: days since 1970, UTC."""
+    return f"{root(shard)}spend:{tenant}:{day}"
 
 
 def unconfirmed(shard: int) -> str:

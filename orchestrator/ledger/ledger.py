@@ -105,10 +105,21 @@ class Ledger:
         deadline_at: int,
         tenant: str = DEFAULT_TENANT,
         limits: Tenant | None = None,
+        reserve: Cost | None = None,
         idempotency: Idempotency | None = None,
         upload: bytes | None = None,
     ) -> Created:
         """Create a queued job that is due at once, or return the job of the idempotency key.
+
+        Args:
+            request: a checked request.
+            now: ms.
+            deadline_at: ms.
+            tenant: the owner.
+            limits: the limits of the owner.
+            reserve: the expected cost. It counts against the owner's daily budget.
+            idempotency: the key that makes the call safe to repeat.
+            upload: a file for the provider.
 
         Returns:
             CREATED, REPLAYED, MISMATCH (the key had another request), GONE (the job of the key
@@ -123,6 +134,7 @@ class Ledger:
         args: list[str | int] = [now, stored, deadline_at, codec.fingerprint(request), lifetime]
         args += ["1" if request.notifies else "", request.provider, tenant]
         args += _limits(limits, shard, self.shards)
+        args += _reservation(limits, request.provider, reserve, self.shards)
         with self._redis() as client:
             if upload is not None:  # before the job, so that no job lacks its file
                 client.set(keys.upload(job_id), upload, px=deadline_at - now + UPLOAD_MARGIN_MS)
@@ -484,3 +496,12 @@ def _limits(limits: Tenant | None, shard: int, shards: int) -> list[str | int]:
         rate = limits.requests_per_second / shards
         args[1:] = [f"{1000 / rate:.3f}", max(1, math.ceil(rate))]
     return args
+
+
+def _reservation(
+    limits: Tenant | None, provider: str, reserve: Cost | None, shards: int
+) -> list[str | int]:
+    budget = limits.daily_budgets.get(provider) if limits else None
+    if budget is None or reserve is None:
+        return ["", "", ""]
+    return [f"{reserve.amount:.9f}", reserve.unit, f"{budget.amount / shards:.9f}"]

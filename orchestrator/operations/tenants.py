@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
-from orchestrator.jobs.tenant import NotifySecret, Tenant, stored_secrets, tenant_name
-from orchestrator.jobs.validation import InvalidRequest, Violation
+from orchestrator.jobs.tenant import (
+    BUDGET,
+    Budget,
+    NotifySecret,
+    Tenant,
+    stored_secrets,
+    tenant_name,
+)
+from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
 from orchestrator.runtime import DAY_MS, Runtime
 from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret
 
 #: The highest limit of open jobs, and of jobs per second.
 MAX_OPEN, MAX_RATE = 10_000_000, 100_000
+#: The highest daily budget, in the provider's unit.
+MAX_BUDGET = 1e12
+_BUDGET = re.compile(r"([0-9]{1,13}(?:\.[0-9]{1,9})?) ?(\S*)")
 #: The lowest rate: one job per day. Jobs per second.
 MIN_RATE = 1 / 86_400
 #: The value that removes a setting.
@@ -30,8 +41,8 @@ def set_tenant(runtime: Runtime, name: str, changes: Mapping[str, str], *, actor
     Args:
         runtime: of this process.
         name: the tenant.
-        changes: the new values as text: max_open, requests_per_second, notify_secret.
-            `none` removes a setting.
+        changes: the new values as text: max_open, requests_per_second, notify_secret, and
+            BUDGET with a provider's name. `none` removes a setting.
         actor: who asks, for the audit trail.
 
     Raises:
@@ -78,6 +89,7 @@ def tenant_view(tenant: Tenant, counts: Mapping[str, int], now: int) -> dict[str
         "limits": {
             "max_open": tenant.max_open,
             "requests_per_second": tenant.requests_per_second,
+            "daily_budgets": {name: str(b) for name, b in tenant.daily_budgets.items()},
         },
         "notify_secrets": len(tenant.secrets(now)),
     }
@@ -91,6 +103,8 @@ def _stored(runtime: Runtime, known: Tenant, setting: str, value: str) -> dict[s
     """Return a setting in its stored form."""
     if setting == "notify_secret":
         return {"notify_secrets": _secrets(known, value, runtime.clock())}
+    if setting.startswith(BUDGET):
+        return {setting: _budget(runtime, setting.removeprefix(BUDGET), value)}
     if value == NONE:
         return {setting: None}
     if setting == "max_open":
@@ -104,6 +118,25 @@ def _whole(setting: str, value: str, low: int, high: int) -> int:
         allowed = f"a whole number from {low} to {high}, or {NONE}"
         raise InvalidRequest(Violation(setting, value, allowed))
     return number
+
+
+def _budget(runtime: Runtime, provider: str, value: str) -> str | None:
+    """Return a daily budget in its stored form. Its unit is that of the provider's prices."""
+    if provider not in runtime.providers:
+        raise InvalidRequest(
+            Violation("daily_budget", provider, OneOfNames(list(runtime.providers)))
+        )
+    if value == NONE:
+        return None
+    settings = runtime.settings.providers.get(provider)
+    if settings is None or settings.prices is None:
+        allowed = f"for a provider with known prices; set {provider.upper()}_PRICES"
+        raise InvalidRequest(Violation("daily_budget", f"{provider}={value}", allowed))
+    match, unit = _BUDGET.fullmatch(value), settings.prices.unit
+    if not match or not 0 < float(match[1]) <= MAX_BUDGET or match[2] not in ("", unit):
+        allowed = f"PROVIDER=AMOUNT with an amount above 0 in {unit}, or {NONE}"
+        raise InvalidRequest(Violation("daily_budget", f"{provider}={value}", allowed))
+    return str(Budget(float(match[1]), unit))
 
 
 def _rate(setting: str, value: str) -> float:

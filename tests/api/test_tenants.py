@@ -12,7 +12,7 @@ from orchestrator.api.auth import PUBLIC_ENDPOINTS
 from orchestrator.operations.keys import create_key, revoke_key, rotate_key
 from orchestrator.operations.tenants import set_tenant
 from orchestrator.security.api_keys import KEY_CHARACTERS, Scope
-from tests.api.conftest import UNIFIED, Api
+from tests.api.conftest import UNIFIED, Api, Open
 from tests.support import job_states
 from tests.support.fakes import TENANT
 from webhooks.app import create_app
@@ -34,6 +34,9 @@ def key_of(api: Api, tenant: str, *scopes: Scope, expires_in_ms: int | None = No
         expires_in_ms=expires_in_ms,
     )
     return made[0]
+
+
+PRICES = '{"unit": "credits", "prices": {"Nano-Banana-2": 1.5}}'
 
 
 @pytest.fixture
@@ -247,3 +250,30 @@ def test_over_the_rate_a_call_is_429_with_the_wait(api: Api) -> None:
     assert api.create(UNIFIED, key="order-2").status_code == 202
     limit(api, requests_per_second="none")
     assert api.create(UNIFIED).status_code == 202
+
+
+def test_over_a_daily_budget_a_call_is_429_until_the_next_day(open_api: Open) -> None:
+    api = open_api(HIAPI_PRICES=PRICES)
+    limit(api, **{"budget.hiapi": "2"})
+    job_id = api.created()
+
+    told = api.create(UNIFIED)
+
+    assert (told.status_code, (told.json or {})["limit"]) == (429, "daily_budget")
+    assert "2 credits a day at hiapi" in told.text
+    assert told.headers["Retry-After"] == "83200", "the time until midnight, UTC"
+    api.post(f"/v1/jobs/{job_id}/cancel")
+    assert api.create(UNIFIED).status_code == 202
+    api.harness.clock.forward(83_200)
+    assert api.create(UNIFIED).status_code == 202
+
+
+def test_a_model_without_a_price_is_refused_under_a_budget(open_api: Open) -> None:
+    api = open_api(HIAPI_PRICES=PRICES)
+    limit(api, **{"budget.hiapi": "2"})
+    native = {"provider": "hiapi", "model": "another", "request": {"input": {}}}
+
+    told = api.create(native)
+
+    assert told.status_code == 422, told.text
+    assert "a model with a price in credits" in told.text

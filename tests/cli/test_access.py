@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -16,7 +17,9 @@ from tests.support.providers import EXAMPLE_REQUESTS
 
 
 @pytest.fixture
-def cli(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> Harness:
+def cli(start: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch) -> Harness:
+    """The commands on a harness with prices of one provider."""
+    harness = start(HIAPI_PRICES='{"unit": "credits", "prices": {"Nano-Banana-2": 1.5}}')
     use_runtime(monkeypatch, harness.runtime)
     return harness
 
@@ -72,6 +75,12 @@ def test_a_key_is_rotated_and_revoked(cli: Harness) -> None:
         (["tenants", "set", "a", "--requests-per-second", "0"], "requests_per_second must be"),
         (["tenants", "set", "a", "--requests-per-second", "nan"], "requests_per_second must be"),
         (["tenants", "set", "a", "--notify-secret", "hush"], "notify_secret must be whsec_"),
+        (["tenants", "set", "a", "--daily-budget", "hiap=5"], "did you mean hiapi?"),
+        (["tenants", "set", "a", "--daily-budget", "hiapi=5 USD"], "above 0 in credits"),
+        (["tenants", "set", "a", "--daily-budget", "hiapi=0"], "above 0 in credits"),
+        (["tenants", "set", "a", "--daily-budget", "hiapi=-1"], "above 0 in credits"),
+        (["tenants", "set", "a", "--daily-budget", "hiapi=many"], "above 0 in credits"),
+        (["tenants", "set", "a", "--daily-budget", "evolink=5"], "set EVOLINK_PRICES"),
         (["tenants", "set", "a"], "name at least one setting"),
         (["enqueue", "--tenant", "a b", "--provider", "hiapi", "--model", "x"], "tenant must be"),
     ],
@@ -92,7 +101,8 @@ def test_limits_are_set_and_removed_one_by_one(cli: Harness) -> None:
 
     views = {view["tenant"]: view for view in told("tenants", "list")["tenants"]}
 
-    assert views["shop"]["limits"] == {"max_open": None, "requests_per_second": 0.5}
+    limits: dict[str, object] = {"max_open": None, "requests_per_second": 0.5, "daily_budgets": {}}
+    assert views["shop"]["limits"] == limits
     assert set(views) == {"shop", "tests"}, "a key of the environment is a tenant too"
 
 
@@ -105,6 +115,19 @@ def test_enqueue_over_a_limit_is_one_line(cli: Harness) -> None:
 
     assert result.exit_code == 1
     assert result.output == ("Error: the tenant shop has reached its limit max_open: 1 open jobs\n")
+
+
+def test_a_budget_has_the_unit_of_the_prices(cli: Harness) -> None:
+    told("tenants", "set", "shop", "--daily-budget", "hiapi=3", "--max-open", "9")
+    request = [f"--{name}={value}" for name, value in EXAMPLE_REQUESTS["hiapi"].items()]
+    codes = [run("enqueue", "--tenant", "shop", *request).exit_code for _ in range(3)]
+
+    [view] = [v for v in told("tenants", "list")["tenants"] if v["tenant"] == "shop"]
+    removed = told("tenants", "set", "shop", "--daily-budget", "hiapi=none")
+
+    assert codes == [0, 0, 1]
+    assert view["limits"]["daily_budgets"] == {"hiapi": "3 credits"}
+    assert removed["limits"]["daily_budgets"] == {}
 
 
 def test_a_new_secret_signs_beside_the_old_one_for_a_day(cli: Harness) -> None:

@@ -19,6 +19,7 @@ from orchestrator.jobs.model import (
     SettledBy,
     Step,
 )
+from orchestrator.jobs.tenant import Budget, Tenant
 from orchestrator.ledger import Idempotency, Ledger, keys
 from orchestrator.ledger.ledger import UPLOAD_MARGIN_MS, WRITE_CHECK_TTL_MS
 from tests.ledger import kit
@@ -48,6 +49,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "<digest>": "[0-9a-f]{64}",
     "<name>": "[a-z]+",
     "<tenant>": "[A-Za-z0-9_.-]+",
+    "<day>": r"\d+",
     "<provider>": "[a-z]+",
     "<task id>": "[!-~]+",
     "<step>": "(?:submit|poll)",
@@ -63,6 +65,7 @@ BUILT: Mapping[str, list[str]] = {
     "jobs": [keys.jobs(1)],
     "tenant_jobs": [keys.tenant_jobs(1, "shop")],
     "tenants": [keys.tenants(1)],
+    "spend": [keys.spend(1, "shop", 20_000)],
     "unconfirmed": [keys.unconfirmed(1)],
     "follow_up": [keys.follow_up(1, step) for step in FOLLOW_UPS],
     "expiring": [keys.expiring(1)],
@@ -220,6 +223,10 @@ def run_every_transition(ledger: Ledger, recorder: RecordingClient) -> None:
     ledger.reject("callback", now=NOW, reason="not JSON", body=b"<")
     ledger.mark_sweep(now=NOW, host="here")
     ledger.check_write()
+    budget = Tenant("shop", daily_budgets={"hiapi": Budget(10, "credits")})
+    spending: dict[str, Any] = {"tenant": "shop", "limits": budget, "reserve": kit.COST}
+    made = ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, **spending)
+    ledger.cancel(made.job_id, now=NOW)
     ledger.access.add_key(KEY)
     ledger.access.set_tenant("shop", {"max_open": "5"})
     ledger.audit.record(now=NOW, actor="cli", action="cancel", target=job_id)
@@ -248,8 +255,8 @@ def test_the_keys_in_redis_are_those_in_the_table(observed: ObservedKeys) -> Non
 
 
 def test_a_settlement_is_published_once_on_the_channel_in_the_table(observed: ObservedKeys) -> None:
-    assert [row_of(channel).type for channel in observed.channels] == [CHANNEL] * 8
-    assert len(set(observed.channels)) == 8
+    assert [row_of(channel).type for channel in observed.channels] == [CHANNEL] * 9
+    assert len(set(observed.channels)) == 9
 
 
 def test_the_fields_of_a_job_are_those_in_the_documentation(observed: ObservedKeys) -> None:
@@ -263,6 +270,7 @@ def test_keys_expire_as_the_table_says(
         "never": lambda ended: None,
         "24 h": lambda ended: DAY,
         "retention, from the newest": lambda ended: RETENTION,
+        "10 days": lambda ended: 10 * DAY,
         "30 days": lambda ended: RETENTION,
         "at its end": lambda ended: kit.PAUSE_MS,
         "deadline + 1 h": lambda ended: DEADLINE - NOW + UPLOAD_MARGIN_MS,
@@ -280,7 +288,7 @@ def test_keys_expire_as_the_table_says(
         assert (ttl is None) == (expected is None), key
         assert ttl is None or expected is None or expected - TTL_MARGIN < ttl <= expected, key
         expiring[expires] += ended
-    assert expiring["with the job"] == expiring["retention, after the last follow-up"] == 4
+    assert expiring["with the job"] == expiring["retention, after the last follow-up"] == 5
 
 
 def has_ended(job: Job) -> bool:

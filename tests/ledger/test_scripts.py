@@ -33,7 +33,7 @@ WITHOUT_PRELUDE = LISTS | HOSTS
 #: The commands of the scripts. No command scans keys, reads the time or returns a random value.
 ALLOWED_COMMANDS = {
     *("EXISTS", "GET", "SET", "DEL", "PEXPIRE", "PERSIST", "PUBLISH"),
-    *("HGET", "HMGET", "HSET", "HSETNX", "HDEL", "HGETALL", "HINCRBY"),
+    *("HGET", "HMGET", "HSET", "HSETNX", "HDEL", "HGETALL", "HINCRBY", "HINCRBYFLOAT"),
     *("ZADD", "ZREM", "ZREMRANGEBYSCORE", "ZSCORE", "ZRANGE", "ZRANGEBYSCORE"),
     *("RPUSH", "LLEN"),
 }

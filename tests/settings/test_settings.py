@@ -305,6 +305,18 @@ def test_api_keys_have_names(read: Any) -> None:
     }
 
 
+def test_a_short_key_is_accepted_when_only_this_machine_calls_us(read: Any) -> None:
+    local = {
+        "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": "1",
+        "ORCHESTRATOR_SECRET_KEY": "k" * 16,
+        "ORCHESTRATOR_API_KEYS": "one:dev",
+    }
+
+    assert "one" in read(**local, ORCHESTRATOR_PUBLIC_URL="http://127.0.0.1:8080").api_keys
+    text = refusal(read, **local, ORCHESTRATOR_PUBLIC_URL="http://hooks.example.com")
+    assert "at least 16 characters" in text
+
+
 @pytest.mark.parametrize(
     ("tenants", "admins", "reason"),
     [

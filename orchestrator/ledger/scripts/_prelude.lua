@@ -123,6 +123,52 @@ local function poll_now(now, detail)
   reschedule(now)
 end
 
+-- A day, and how long its costs are kept. Its jobs end before that.
+local DAY_MS, SPEND_MS = 86400000, 10 * 86400000
+-- Errors of ours: the provider did not report that the task failed.
+local NOT_REPORTED = {deadline_exceeded = true, not_found = true, unknown = true}
+
+-- Count a cost against the budget of a tenant, on the day when the job was created.
+local function spend(tenant, created, provider, unit, amount)
+  local spent = shard .. 'spend:' .. tenant .. ':' .. math.floor(tonumber(created) / DAY_MS)
+  redis.call('HINCRBYFLOAT', spent, provider .. ' ' .. unit, string.format('%.9f', amount))
+  redis.call('PEXPIRE', spent, SPEND_MS)
+end
+
+-- Returns what a settled job may have cost. Each unconfirmed attempt counts with the reserved cost.
+local function possible_cost(status, reserved, unit)
+  local cost, error, attempts = unpack(redis.call('HMGET', key.job, 'cost', 'error', 'attempt'))
+  local total, accepted = 0, false
+  for attempt = 1, tonumber(attempts) do
+    if redis.call('ZSCORE', shard .. 'unconfirmed', job_id .. '.' .. attempt) then
+      total = total + reserved
+    end
+    accepted = accepted or get('task.' .. attempt)
+  end
+  local known = cost and cjson.decode(cost)
+  if known and known.unit == unit and (status == 'succeeded' or known.source == 'reported') then
+    return total + known.amount
+  end
+  local reported = error and not NOT_REPORTED[cjson.decode(error).code] and not get('pending_failure')
+  if status == 'succeeded' or accepted and not reported then
+    return total + reserved
+  end
+  return total
+end
+
+-- Count a cost of the job, in the place of what was counted before, if its tenant has a budget.
+local function charge(cost_of)
+  local reserved, charged, tenant, created, provider = unpack(redis.call('HMGET', key.job,
+    'reserved', 'charged', 'tenant', 'created', 'provider'))
+  if reserved then
+    local amount, unit = string.match(reserved, '^(%S+) (.+)$')
+    local before = tonumber(charged or amount)
+    local now = cost_of(tonumber(amount), unit, before)
+    set('charged', string.format('%.9f', now))
+    spend(tenant, created, provider, unit, now - before)
+  end
+end
+
 -- The follow-ups of an outcome. While a follow-up is pending, the job is in its sorted set.
 -- The job has fields for its lease, its tries and its due time. Their names begin with its name.
 local FOLLOW_UPS = {'archive', 'notify'}
@@ -161,6 +207,9 @@ local function settle(now, from, status, by, retention, expires, detail, ...)
     end
   end
   change_status(from, status, unpack(fields))
+  charge(function(reserved, unit)
+    return possible_cost(status, reserved, unit)
+  end)
   for _, name in ipairs(follow_ups) do
     redis.call('ZADD', shard .. name, now, job_id)
   end
@@ -200,6 +249,9 @@ local function add_late_result(now, attempt, images, expires, detail)
     redis.call('ZREM', shard .. 'dead', job_id)
     due[2] = 'notify'
   end
+  charge(function(reserved, _, before)
+    return math.max(reserved, before)
+  end)
   redis.call('PERSIST', key.job)
   redis.call('PERSIST', key.events)
   add_event(now, 'late_result', detail)

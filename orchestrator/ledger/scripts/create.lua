@@ -3,7 +3,8 @@
 -- ARGV: 1 now ms, 2 request JSON, 3 deadline ms, 4 fingerprint,
 --       5 lifetime of the idempotency key ms ('' no key), 6 '1' if the request asks for a notification,
 --       7 provider, 8 tenant, 9 most open jobs of the tenant, 10 shortest time between its jobs ms,
---       11 jobs of a burst ('' for each limit that is absent)
+--       11 jobs of a burst, 12 cost to reserve, 13 its unit, 14 daily budget of the provider
+--       ('' for each limit that is absent)
 -- Returns: created | replayed, job id | mismatch, job id
 --   | gone, job id (the job of the key has expired; a new job could be a second payment)
 --   | limited, name of the limit, wait ms (0 unknown); nothing has changed
@@ -11,6 +12,7 @@
 local now, request, deadline, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local lifetime, notifies, provider, tenant = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local max_open, interval, burst = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
+local cost, unit, budget = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14])
 
 if redis.call('EXISTS', key.job) == 1 then
   return {'created'}
@@ -25,6 +27,9 @@ if lifetime ~= '' then
   end
 end
 local limit, wait = reached_limit(now, tenant, max_open, interval, burst)
+if not limit and budget and over_budget(now, tenant, provider, cost, unit, budget) then
+  limit, wait = 'daily_budget', DAY_MS - now % DAY_MS
+end
 if limit then
   return {'limited', limit, tostring(wait)}
 end
@@ -40,6 +45,10 @@ count('queued', 1)
 count_tenant(tenant, 'open', 1)
 if interval then
   spend_rate(now, tenant, interval)
+end
+if budget then
+  set('reserved', string.format('%.9f', cost) .. ' ' .. unit)
+  spend(tenant, now, provider, unit, cost)
 end
 redis.call('ZADD', shard .. 'jobs', 0, job_id)
 index_job(tenant)
