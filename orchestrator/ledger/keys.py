@@ -25,6 +25,7 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:spend:<tenant>:<day>` | hash | possible costs by `<provider> <unit>` | 10 days |
 | `{orch:<s>}:counts` | hash | jobs by status; contradictions; ended follow-ups | never |
 | `{orch:<s>}:settled:<job id>` | channel | one message when the job is settled | - |
+| `orch:task:<provider>:<task id>` | string | the same, over all shards | 30 days |
 | `{orch:0}:rejected` | stream | verified but unreadable messages, capped | never |
 | `{orch:0}:hosts` | hash | failing hosts: `<failures> <since ms> <next probe ms, or 0>` | never |
 | `{orch:0}:stream:<name>` | stream | notifications, capped | retention, from the newest |
@@ -130,6 +131,11 @@ def pause(shard: int, provider: str, step: Step) -> str:
 def task(job_id: str, provider: str, task_id: str) -> str:
     """Return the key of the owner of a provider task, in the shard of a job."""
     return f"{root(shard_of(job_id))}task:{provider}:{task_id}"
+
+
+def task_owner(provider: str, task_id: str) -> str:
+    """Return the key of the owner of a provider task, in any shard. It has a slot of its own."""
+    return f"orch:task:{provider}:{task_id}"
 
 
 def upload(job_id: str) -> str:

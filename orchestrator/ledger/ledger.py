@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from redis import Redis
@@ -38,6 +39,7 @@ from orchestrator.ledger.follow_ups import FollowUps
 from orchestrator.ledger.overview import Overview
 from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Room, Settlement
 from orchestrator.ledger.script import Script, load
+from orchestrator.ledger.task_owners import TaskOwners
 
 #: Rejected messages are kept for inspection, with the start of their body.
 REJECTED_ENTRIES = 1000
@@ -74,6 +76,7 @@ class Ledger:
         self.overview = Overview(self._redis, shards)
         self.follow_ups = FollowUps(self._redis, shards, retention_ms)
         self.circuit_breaker = CircuitBreaker(self._redis)
+        self._task_owners = TaskOwners(self._redis)
         self.access = AccessBook(self._redis)
         self.audit = AuditTrail(self._redis)
         self._retention_ms = retention_ms
@@ -204,7 +207,7 @@ class Ledger:
         """
         detail = codec.dumps({"attempt": attempt, "task_id": task_id})
         args = [now, attempt, task_id, due_at, codec.dumps(cost), detail]
-        return self._run(self._accepted, job_id, args)
+        return self._bind(self._accepted, job_id, task_id, args).result
 
     def requeue(
         self,
@@ -281,7 +284,7 @@ class Ledger:
         detail = codec.dumps({"attempt": attempt, "task_id": task_id or None})
         due = "" if due_at is None else due_at
         args = [now, attempt, task_id, due, fallback, detail, codec.dumps(pending_failure)]
-        return self._run(self._observe, job_id, args)
+        return self._bind(self._observe, job_id, task_id, args).result
 
     def settle_attempt(
         self,
@@ -469,7 +472,14 @@ class Ledger:
         values = [codec.dumps(v) for v in (outcome.images, outcome.error, outcome.cost)]
         args = [now, attempt, token, task_id, outcome.status, by, *values]
         rest = [self._retention_ms, codec.dumps(detail), outcome.expires_at(now)]
-        return self._run_settlement(self._settle, job_id, [*args, *rest])
+        return self._bind(self._settle, job_id, task_id, [*args, *rest])
+
+    def _bind(self, script: Script, job_id: str, task_id: str, args: list[Any]) -> Settlement:
+        """Run a script that may bind a provider task to the job."""
+        run = partial(self._run_settlement, script, job_id, args)
+        if self.shards == 1 or not task_id:
+            return run()
+        return self._task_owners.bind(job_id, task_id, run)
 
     def _run(self, script: Script, job_id: str, args: list[Any]) -> Result:
         return self._run_settlement(script, job_id, args).result

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import pytest
 from redis import Redis
@@ -74,6 +74,7 @@ BUILT: Mapping[str, list[str]] = {
     "counts": [keys.counts(1)],
     "upload": [keys.upload(JOB)],
     "task": [keys.task(JOB, "hiapi", "task-1")],
+    "task_owner": [keys.task_owner("hiapi", "task-1")],
     "pause": [keys.pause(1, "hiapi", Step.POLL)],
     "settled": [keys.settled(JOB)],
     "stream": [keys.stream("orders")],
@@ -175,6 +176,7 @@ def observed(recorded_ledger: Ledger, recorder: RecordingClient, redis: Redis) -
         listener.get_message(timeout=kit.WAIT_SECONDS)
         recorder.after_script = record
         run_every_transition(recorded_ledger, recorder)
+        kit.running(Ledger(lambda: cast(Redis, recorder), shards=2))
         record()
         messages = kit.received(redis, listener, "{orch:0}")
         observed.channels.extend(message["channel"] for message in messages)

@@ -46,9 +46,10 @@ def test_every_transition_works_in_every_shard(sharded: Ledger, redis: Redis) ->
 
     for shard, job_id in ids.items():
         kit.claim(sharded, job_id)
-        sharded.accepted(job_id, 1, "task-1", now=NOW, due_at=NEXT_DUE)
+        task_id = f"task-{shard}"
+        sharded.accepted(job_id, 1, task_id, now=NOW, due_at=NEXT_DUE)
         assert sharded.due(shard, now=NEXT_DUE, limit=100)[-1] == (job_id, Step.POLL)
-        result = sharded.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW).result
+        result = sharded.settle_attempt(job_id, 1, task_id, SUCCESS, now=NOW).result
         assert result is Result.SETTLED
         assert [e.name for e in sharded.events(job_id)][-1] == "settled"
         kit.check_job(redis, job_id)
@@ -100,7 +101,7 @@ def test_a_script_uses_keys_of_one_cluster_slot(sharded: Ledger, recorder: Recor
     for _, count, *rest in recorder.calls:
         used = rest[:count]
         if count == 1:  # the agenda: its script builds job keys from a prefix
-            used.append(f"{rest[-1]}job_x")
+            used.append(f"{rest[3]}job_x")
         if used[0].endswith(":jobs"):  # so does tidy
             used.append(f"{rest[-2]}job_x")
         assert len({key_slot(key.encode()) for key in used}) == 1, used
@@ -158,3 +159,49 @@ def test_an_unused_job_id_is_unknown(ledger: Ledger) -> None:
     assert ledger.events(job_id) == []
     assert ledger.wait(job_id, 1) is None
     assert ledger.cancel(job_id, now=NOW).result is Result.MISSING
+
+
+# Provider tasks of several shards ------------------------------------------------------------
+
+
+def submitted(ledger: Ledger) -> list[str]:
+    """A submitted job in each shard."""
+    ids = {keys.shard_of(job_id): job_id for job_id in (kit.create(ledger) for _ in range(60))}
+    for job_id in ids.values():
+        kit.claim(ledger, job_id)
+    return [ids[shard] for shard in sorted(ids)]
+
+
+def test_a_task_is_bound_to_one_job_of_all_shards(sharded: Ledger) -> None:
+    first, second, third = submitted(sharded)
+
+    assert sharded.accepted(first, 1, "task-1", now=NOW, due_at=NEXT_DUE) is Result.RUNNING
+    again = [
+        sharded.accepted(second, 1, "task-1", now=NOW, due_at=NEXT_DUE),
+        sharded.settle_attempt(third, 1, "task-1", SUCCESS, now=NOW).result,
+        sharded.observe(third, 1, "task-1", now=NOW, due_at=None, fallback=NOW),
+    ]
+
+    assert again == [Result.MISMATCH] * 3
+    assert [kit.job(sharded, i).attempt.task_id for i in (second, third)] == [None, None]
+    assert sharded.accepted(first, 1, "task-1", now=NOW, due_at=NEXT_DUE) is Result.RUNNING
+    assert sharded.settle_attempt(first, 1, "task-1", SUCCESS, now=NOW).result is Result.SETTLED
+
+
+def test_a_task_that_is_not_bound_in_the_end_is_free_for_its_job(sharded: Ledger) -> None:
+    first, second, _ = submitted(sharded)
+    sharded.accepted(first, 1, "task-1", now=NOW, due_at=NEXT_DUE)
+
+    assert sharded.settle_attempt(first, 1, "task-2", SUCCESS, now=NOW).result is Result.MISMATCH
+
+    assert sharded.accepted(second, 1, "task-2", now=NOW, due_at=NEXT_DUE) is Result.RUNNING
+
+
+def test_a_process_that_dies_between_claim_and_binding_binds_later(
+    sharded: Ledger, redis: Redis
+) -> None:
+    first, second, _ = submitted(sharded)
+    redis.set(keys.task_owner("hiapi", "task-1"), first)  # the claim of the dead process
+
+    assert sharded.accepted(second, 1, "task-1", now=NOW, due_at=NEXT_DUE) is Result.MISMATCH
+    assert sharded.accepted(first, 1, "task-1", now=NOW, due_at=NEXT_DUE) is Result.RUNNING

@@ -78,7 +78,7 @@ local function task_owner(task_id)
 end
 
 -- Bind a provider task to an attempt. No task is bound to two jobs of a shard: an answer for another
--- job's task is a mistake of the provider or of the network.
+-- job's task is a mistake of the provider or of the network. task_owners.py holds this over all shards.
 -- Returns false if another job has the task.
 local function set_task(attempt, task_id)
   local owner = task_owner(task_id)
