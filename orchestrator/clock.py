@@ -15,6 +15,8 @@ from orchestrator.forks import renew_in_children
 #: Time between two reads of Redis' clock, and after a read that failed. Seconds.
 REFRESH_SECONDS = 30.0
 RETRY_SECONDS = 5.0
+#: The most that the time of another process moves this clock ahead. ms.
+MAX_LEAD_MS = 1000
 
 
 def now_ms() -> int:
@@ -45,6 +47,8 @@ class LedgerClock:
         self._away = away
         self._steady = steady
         self._offset = now_ms() - steady()
+        #: How far another process is ahead of our own estimate. ms.
+        self._lead = 0
         self._refresh_at = steady()
         self.renew()
         renew_in_children(self)
@@ -54,7 +58,22 @@ class LedgerClock:
         self._refreshing = threading.Lock()
 
     def __call__(self) -> int:
-        """Return the time. Reads Redis' clock when the last read is too old."""
+        """Return the time: our own estimate, or the later time that another process has told."""
+        return self.estimate() + self._lead
+
+    def tell(self, time: int) -> None:
+        """Take the estimate of another process, if it is later. Then our own one is behind.
+
+        A busy process reads Redis' answer late, so its clock is behind by up to half of that time.
+        It would find that a job which just became due is not due. Only estimates are told, and each
+        read of Redis' clock ends their effect. So no error goes from process to process.
+        """
+        ahead = time - self.estimate()
+        if self._lead < ahead <= MAX_LEAD_MS:
+            self._lead = ahead
+
+    def estimate(self) -> int:
+        """Return our own estimate. Reads Redis' clock when the last read is too old."""
         now = self._steady()
         if now >= self._refresh_at and self._refreshing.acquire(blocking=False):
             try:
@@ -72,5 +91,5 @@ class LedgerClock:
             self._refresh_at = self._steady() + int(RETRY_SECONDS * 1000)
             return
         after = self._steady()
-        self._offset = redis_ms - (before + after) // 2
+        self._offset, self._lead = redis_ms - (before + after) // 2, 0
         self._refresh_at = after + int(REFRESH_SECONDS * 1000)

@@ -27,6 +27,8 @@ from orchestrator.tls import broker_options
 QUEUE = "orchestrator.steps"
 #: The Celery task of each step.
 TASKS = {step: f"orchestrator.{step}" for step in Step}
+#: The header with the sender's time, ms.
+SENT_MS = "sent_ms"
 #: The broker must answer within this time. Seconds.
 ANSWER_TIMEOUT_SECONDS = 5
 #: A connection can die without closing, in a failover or behind a firewall. Without these options a
@@ -144,10 +146,16 @@ class Broker:
     """Sends Celery messages without a Celery application. Threads may share it.
 
     The messages follow Celery's documented message protocol, version 2.
+
+    Args:
+        url: of the broker.
+        clock: gives the time in the header `sent_ms` of a message. A worker whose clock is behind
+            takes it.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, clock: Callable[[], int] | None = None) -> None:
         self._url = url
+        self._clock = clock
         self.renew()
         renew_in_children(self)
 
@@ -217,6 +225,7 @@ class Broker:
             "kwargsrepr": "",
             "origin": self._origin,
             "ignore_result": True,
+            SENT_MS: self._clock() if self._clock else None,
         }
 
 

@@ -59,12 +59,13 @@ class Runtime:
     @classmethod
     def from_settings(cls, settings: Settings) -> Runtime:
         """Return the runtime of these settings. Nothing connects before its first use."""
-        nudger = Nudger(Broker(settings.broker_url).send)
         ledger = Ledger.from_url(
             settings.redis_url,
             shards=settings.shards,
             retention_ms=int(settings.retention_days * DAY_MS),
         )
+        clock = LedgerClock(ledger.time, LedgerUnavailable)
+        nudger = Nudger(Broker(settings.broker_url, clock.estimate).send)
         http = ProviderClient(
             connect_timeout=settings.connect_timeout_seconds,
             read_timeout=settings.read_timeout_seconds,
@@ -84,8 +85,13 @@ class Runtime:
             archive_shares=ThreadShares(
                 settings.archive_threads, patience=ARCHIVE_PATIENCE_SECONDS
             ),
-            clock=LedgerClock(ledger.time, LedgerUnavailable),
+            clock=clock,
         )
+
+    def tell_time(self, time: int) -> None:
+        """Take the time of a process that sent a message, if our clock is behind."""
+        if isinstance(self.clock, LedgerClock):
+            self.clock.tell(time)
 
     def call_provider(
         self,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from orchestrator.clock import REFRESH_SECONDS, RETRY_SECONDS, LedgerClock, now_ms
+from orchestrator.clock import MAX_LEAD_MS, REFRESH_SECONDS, RETRY_SECONDS, LedgerClock, now_ms
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.runtime import Runtime
 from orchestrator.settings.settings import Settings
@@ -122,3 +122,35 @@ def test_a_host_whose_clock_is_minutes_off_has_the_time_of_all_others(
     runtime = Runtime.from_settings(settings)
 
     assert abs(runtime.clock() - wall() // 10**6) < 1000
+
+
+# The time of another process --------------------------------------------------------------------
+
+
+def test_a_clock_that_is_behind_takes_the_time_of_another_process() -> None:
+    ahead, behind = Redis().clock(), Redis(ahead=NOON - 145).clock()
+
+    behind.tell(ahead.estimate())
+
+    assert behind() == ahead()
+    assert behind.estimate() == ahead() - 145, "it tells nobody what it was told"
+
+
+@pytest.mark.parametrize("difference", [-1, -HOUR, MAX_LEAD_MS + 1, HOUR])
+def test_an_earlier_time_and_one_far_ahead_are_not_taken(difference: int) -> None:
+    clock = Redis().clock()
+    now = clock()
+
+    clock.tell(now + difference)
+
+    assert clock() == now
+
+
+def test_the_next_read_of_redis_ends_what_was_told() -> None:
+    redis = Redis()
+    clock = redis.clock()
+    clock.tell(clock() + 145)
+    assert clock() == redis.steady + NOON + 145
+    redis.steady += int(REFRESH_SECONDS * 1000)
+
+    assert clock() == redis.steady + NOON

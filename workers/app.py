@@ -22,7 +22,7 @@ from orchestrator.callbacks.drain import SpoolDrainer
 from orchestrator.callbacks.spool import Spool
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerUnavailable
-from orchestrator.messages import QUEUE, TASKS, TRANSPORT_OPTIONS, JobsByProvider
+from orchestrator.messages import QUEUE, SENT_MS, TASKS, TRANSPORT_OPTIONS, JobsByProvider
 from orchestrator.runtime import default_runtime
 from orchestrator.settings.environment import ConfigError
 from orchestrator.steps.acceptance import record_spooled
@@ -102,6 +102,9 @@ sweeper: Sweeper = Sweeper(
 
 def _offer(step: Step, jobs: JobsByProvider) -> None:
     """Give the jobs of a nudge to their lanes. Those without a place are left to the agenda."""
+    sent = app.current_task.request.get(SENT_MS) if app.current_task else None
+    if isinstance(sent, int):
+        default_runtime().tell_time(sent)
     if isinstance(
         jobs, Mapping
     ):  # an earlier version named no providers: the sweep brings its jobs

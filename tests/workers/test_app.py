@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
+from celery.app.trace import build_tracer
 
+from orchestrator.clock import LedgerClock
 from orchestrator.jobs.model import Step
-from orchestrator.messages import TASKS
+from orchestrator.ledger import LedgerUnavailable
+from orchestrator.messages import SENT_MS, TASKS
 from tests.support import job_states
-from tests.support.fakes import Harness
+from tests.support.fakes import Harness, use_runtime
 from tests.support.worker_app import worker
 from workers.schedule import SWEEP_SECONDS
 
@@ -76,3 +80,27 @@ def test_a_prune_runs_outside_the_message_loop(
 
     assert done.wait(60)
     assert names == ["prune"]
+
+
+def test_a_fresh_nudge_is_due_for_a_worker_whose_clock_is_behind(
+    harness: Harness, workers: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    behind = LedgerClock(lambda: harness.clock.now - 145, LedgerUnavailable, lambda: 0)
+    job_id = harness.enqueue("hiapi")
+    use_runtime(monkeypatch, replace(harness.runtime, clock=behind))
+    claimed: list[object] = []
+
+    def claim(_: Step, jobs: dict[str, list[str]]) -> None:
+        now = behind()
+        claimed.append(harness.ledger.claim(jobs["hiapi"][0], Step.SUBMIT, now=now, lease_ms=1))
+
+    monkeypatch.setattr(workers.lanes, "offer", claim)
+    task = workers.app.tasks[TASKS[Step.SUBMIT]]
+    for headers in ({}, {SENT_MS: harness.clock.now}):
+        # As Celery's worker does it: the headers of the message are the fields of the request.
+        trace = build_tracer(task.name, task, app=workers.app)
+        request = {"id": "a-message", "task": task.name, **headers}
+        assert trace("a-message", [{"hiapi": [job_id]}], {}, request).info is None
+
+    assert claimed[0] is None, "without the sender's time it is not due"
+    assert claimed[1] is not None
