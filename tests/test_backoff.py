@@ -55,6 +55,12 @@ def test_a_servers_number_never_undercuts_our_own_wait(
     assert asked_wait(planned, None, lambda: chance) == planned
 
 
+def test_a_servers_number_gets_jitter_so_that_jobs_come_back_one_by_one() -> None:
+    assert asked_wait(1, 60, lambda: 0.0) == 60
+    assert asked_wait(1, 60, lambda: 0.5) == 75
+    assert asked_wait(1, 60, lambda: 1.0) == 90
+
+
 @pytest.mark.parametrize(
     ("estimate", "grace", "poll", "wait"),
     [

@@ -68,6 +68,19 @@ def test_after_five_minutes_it_fails_with_the_providers_reason_and_may_be_paid(
     assert may_be_paid(job)
 
 
+def test_a_task_that_is_unknown_after_a_success_fails_with_the_reason_of_the_success(
+    harness: Harness,
+) -> None:
+    job_id = polled(harness, REFUSED, *[answer(404, {"message": "no such task"})] * 100)
+
+    polled_until(harness, job_id, 10 * LOOK_SECONDS)
+
+    job = harness.job(job_id)
+    assert job.error is not None
+    assert (job.error.code, job.error.message) == (ErrorCode.CONTENT_POLICY, "no cubes")
+    assert may_be_paid(job)
+
+
 def test_it_is_looked_for_after_the_deadline_too_but_not_for_ever(harness: Harness) -> None:
     job_id = running(harness, THIN, deadline_seconds=60)
     harness.clock.forward(60)
