@@ -83,6 +83,8 @@ ENCODINGS = choices(
     Choice("none", "`none`"),
     Choice("identity", "`identity`"),
     Choice("gzip", "`gzip`; the body is compressed"),
+    Choice("br", "`br`; the body is compressed"),
+    Choice("zstd", "`zstd`; the body is compressed"),
     Choice("not_gzip", "`gzip`; the body is not compressed"),
 )
 #: Values of `expire_at`; `hiapi.py`.

@@ -1,7 +1,11 @@
 """Serves the images. They are drawn when they are requested, or fail as the faults say."""
 
 import gzip
+import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 
+import brotli
 from flask import Blueprint, Response, abort, request
 
 from .broken_images import REDIRECT_TARGET, ImageLink, answer_broken_link, answer_expired_link
@@ -12,10 +16,20 @@ from .link_forms import FOLDERS
 from .state import SandboxState
 from .tasks import Task, TaskStatus
 
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
 #: Values of Content-Encoding that differ from the name of their choice.
 _CODINGS = {"empty": "", "aws-chunked+gzip": "aws-chunked,gzip", "not_gzip": "gzip"}
 #: The choices with a compressed body.
-_COMPRESSED = frozenset({"gzip", "aws-chunked+gzip"})
+_COMPRESSED: Mapping[str, Callable[[bytes], bytes]] = {
+    "gzip": partial(gzip.compress, mtime=0),
+    "aws-chunked+gzip": partial(gzip.compress, mtime=0),
+    "br": brotli.compress,
+    "zstd": zstd.compress,
+}
 
 
 def files_blueprint(state: SandboxState) -> Blueprint:
@@ -52,8 +66,8 @@ def _answer(file: ImageFile, encoding: str | None) -> Response:
     """Return the file with the Content-Encoding that the fault `encoding` names."""
     if encoding is None:
         return Response(file.data, content_type=file.content_type)
-    is_compressed = encoding in _COMPRESSED
-    data = gzip.compress(file.data, mtime=0) if is_compressed else file.data
+    compress = _COMPRESSED.get(encoding)
+    data = compress(file.data) if compress else file.data
     answer = Response(data, content_type=file.content_type)
     answer.headers["Content-Encoding"] = _CODINGS.get(encoding, encoding)
     return answer

@@ -71,7 +71,7 @@ _IMAGES: tuple[Rule, ...] = (
     ("3%", {"image": "slow/3s*1"}),  # Workers die in downloads.
     *_each("1%", "link_form", "upper_scheme", "spaces", "newline", "blank", "non_ascii"),
     *_each("1%", "encoding", "empty", "aws-chunked", "aws-chunked+gzip", "utf-8", "binary"),
-    *_each("1%", "encoding", "none", "identity", "gzip", "not_gzip"),
+    *_each("1%", "encoding", "none", "identity", "gzip", "br", "zstd", "not_gzip"),
     *_each("1%", "file", "octet_stream", "wrong_type", "mpo", "gif", "tiff", "bmp", "jp2"),
     *_each("1%", "file", "heic", "svg", "video", "audio", "tiny", "png_text"),
 )
