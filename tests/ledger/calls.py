@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 
 from orchestrator.jobs.model import Attempt, FollowUpStatus, Job, SettledBy, Status, Step
-from orchestrator.ledger import Idempotency, Lease, Ledger, keys
+from orchestrator.ledger import Idempotency, Lease, Ledger, Room, keys
 from orchestrator.ledger.access import AccessBook
 from orchestrator.ledger.audit import AuditTrail
 from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreaker
@@ -79,6 +79,7 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "drop_upload": lambda ledger, lease: ledger.drop_upload(lease.job.id),
     "events": lambda ledger, lease: ledger.events(lease.job.id),
     "due": lambda ledger, _: ledger.due(0, now=NOW, limit=10),
+    "due_within": lambda ledger, _: ledger.due_within(0, now=NOW, limit=10, room=Room(others=10)),
     "wait": lambda ledger, lease: ledger.wait(lease.job.id, 0.01),
     "reject": lambda ledger, _: ledger.reject("callback", now=NOW, reason="not JSON", body=b"<"),
     "rejected": lambda ledger, _: ledger.rejected(),
@@ -137,6 +138,7 @@ READS = frozenset(
             "upload",
             "events",
             "due",
+            "due_within",
             "wait",
             "rejected",
             "last_sweep",
