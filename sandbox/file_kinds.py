@@ -30,7 +30,7 @@ _SILENCE_BYTES = 16_000
 
 
 @dataclass(frozen=True)
-class FileKind(Choice):
+class FileFault(Choice):
     """One kind of file."""
 
     content_type: str = "application/octet-stream"
@@ -111,36 +111,36 @@ def _silence() -> bytes:
 
 
 _KINDS = (
-    FileKind("octet_stream", "the usual image, without a media type of images"),
-    FileKind("wrong_type", "the usual image as `text/plain`", content_type="text/plain"),
-    FileKind("mpo", "a JPEG of two pictures (MPO)", content_type="image/jpeg", make=_mpo),
-    FileKind("gif", "a GIF", content_type="image/gif", make=partial(_saved, "GIF")),
-    FileKind("tiff", "a TIFF", content_type="image/tiff", make=partial(_saved, "TIFF")),
-    FileKind("bmp", "a BMP", content_type="image/bmp", make=partial(_saved, "BMP")),
-    FileKind("jp2", "a JPEG 2000", content_type="image/jp2", make=partial(_saved, "JPEG2000")),
-    FileKind("avif", "an AVIF", content_type="image/avif", make=partial(_saved, "AVIF")),
-    FileKind(
+    FileFault("octet_stream", "the usual image, without a media type of images"),
+    FileFault("wrong_type", "the usual image as `text/plain`", content_type="text/plain"),
+    FileFault("mpo", "a JPEG of two pictures (MPO)", content_type="image/jpeg", make=_mpo),
+    FileFault("gif", "a GIF", content_type="image/gif", make=partial(_saved, "GIF")),
+    FileFault("tiff", "a TIFF", content_type="image/tiff", make=partial(_saved, "TIFF")),
+    FileFault("bmp", "a BMP", content_type="image/bmp", make=partial(_saved, "BMP")),
+    FileFault("jp2", "a JPEG 2000", content_type="image/jp2", make=partial(_saved, "JPEG2000")),
+    FileFault("avif", "an AVIF", content_type="image/avif", make=partial(_saved, "AVIF")),
+    FileFault(
         "heic",
         "a HEIC without a picture",
         content_type="image/heic",
         make=lambda _: _heic(),
     ),
-    FileKind("svg", "an SVG", content_type="image/svg+xml", make=lambda _: _SVG),
-    FileKind(
+    FileFault("svg", "an SVG", content_type="image/svg+xml", make=lambda _: _SVG),
+    FileFault(
         "video",
         "an MP4 of one second, without a picture",
         content_type="video/mp4",
         make=lambda _: _video(),
     ),
-    FileKind("audio", "a WAV of one second", content_type="audio/wav", make=lambda _: _silence()),
-    FileKind("tiny", "a PNG of 25 x 14 pixels", content_type="image/png", make=_tiny),
-    FileKind(
+    FileFault("audio", "a WAV of one second", content_type="audio/wav", make=lambda _: _silence()),
+    FileFault("tiny", "a PNG of 25 x 14 pixels", content_type="image/png", make=_tiny),
+    FileFault(
         "png_text",
         "a PNG with 2 MiB of compressed text",
         content_type="image/png",
         make=_png_with_text,
     ),
-    FileKind(
+    FileFault(
         "8k",
         "a PNG of 8192 x 8192 pixels",
         content_type="image/png",

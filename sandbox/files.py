@@ -11,7 +11,7 @@ from flask import Blueprint, Response, abort, request
 from .broken_images import REDIRECT_TARGET, ImageLink, answer_broken_link, answer_expired_link
 from .choices import ChosenValue
 from .http_types import send_interim
-from .image_files import ImageFile
+from .image_files import ImageData
 from .link_forms import FOLDERS
 from .state import SandboxState
 from .tasks import Task, TaskStatus
@@ -62,7 +62,7 @@ def files_blueprint(state: SandboxState) -> Blueprint:
     return routes
 
 
-def _answer(file: ImageFile, encoding: str | None) -> Response:
+def _answer(file: ImageData, encoding: str | None) -> Response:
     """Return the file with the Content-Encoding that the fault `encoding` names."""
     if encoding is None:
         return Response(file.data, content_type=file.content_type)

@@ -8,14 +8,14 @@ from .tasks import Task
 
 
 @dataclass(frozen=True)
-class ImageFile:
+class ImageData:
     """One file and its media type."""
 
     data: bytes
     content_type: str
 
 
-def draw_image(task: Task, number: int, title: str) -> ImageFile:
+def draw_image(task: Task, number: int, title: str) -> ImageData:
     """Draw one image of a task, and turn it into the kind of file that the fault `file` names.
 
     Args:
@@ -27,9 +27,9 @@ def draw_image(task: Task, number: int, title: str) -> ImageFile:
     data = draw(picture, task.prompt, _caption(task, number, title))
     form = task.faults.form("file")
     if form is None:
-        return ImageFile(data, picture.content_type)
+        return ImageData(data, picture.content_type)
     kind = FILE_KINDS[form]
-    return ImageFile(kind.make(data), kind.content_type)
+    return ImageData(kind.make(data), kind.content_type)
 
 
 def _caption(task: Task, number: int, title: str) -> str:

@@ -15,7 +15,7 @@ from .envelopes import CallbackBody, wrap
 from .fault_kinds import Value
 from .http_types import ConnectionClosedError, close_without_answer, send_interim
 from .idempotency import IdempotencyKeys
-from .image_files import ImageFile, draw_image
+from .image_files import ImageData, draw_image
 from .link_forms import shape_link
 from .odd_json import make_odd
 from .pictures import PictureSpec
@@ -176,7 +176,7 @@ class EmulatedProvider(ABC):
         """Add the reason of a failure to a task."""
         view["error"] = {"code": outcome.code, "message": outcome.message}
 
-    def draw(self, task: Task, number: int) -> ImageFile:
+    def draw(self, task: Task, number: int) -> ImageData:
         """Draw one image of a task."""
         return draw_image(task, number, self.title)
 

@@ -39,17 +39,17 @@ _COLOURS = {"ok": "green", "warning": "yellow", "wrong": "bold red"}
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """The result of one check. `mend` is the correction, empty when none is needed."""
+    """The result of one check. `fix` is the correction, empty when none is needed."""
 
     check: str
     mark: Mark
     found: str
-    mend: str = ""
+    fix: str = ""
 
 
 _WAIT = "wait until Redis is ready, and run this command again"
 #: The correction of a refusal, by its code.
-_REFUSAL_MENDS = {
+_REFUSAL_FIXES = {
     "MISCONF": "free disk space for Redis, or correct its directory",
     "OOM": "raise maxmemory of Redis, or run `orchestrator prune --days N`",
     "READONLY": "let ORCHESTRATOR_REDIS_URL name the master; this is a replica",
@@ -82,7 +82,7 @@ def examine() -> Iterator[CheckResult]:
         return
     yield from _settings(settings)
     for danger in dangers(settings, {DEV_KEY, SANDBOX_KEY}):
-        yield CheckResult("safety", "warning", danger.found, danger.mend)
+        yield CheckResult("safety", "warning", danger.found, danger.fix)
     if settings.spool_dir:
         yield from _spool(Spool(settings.spool_dir))
     yield _archive(Storage.from_url(settings.archive_url))
@@ -101,21 +101,19 @@ def _ledger(settings: Settings) -> Iterator[CheckResult]:
         yield CheckResult("redis", "wrong", str(error), "correct the setting that is named")
     except LedgerUnavailable as error:
         if error.code:
-            mend = _REFUSAL_MENDS.get(error.code, _WAIT)
-            yield CheckResult("redis", "wrong", f"{address} refuses writes: {error}", mend)
+            fix = _REFUSAL_FIXES.get(error.code, _WAIT)
+            yield CheckResult("redis", "wrong", f"{address} refuses writes: {error}", fix)
             return
-        mend = "start Redis, or correct ORCHESTRATOR_REDIS_URL"
-        yield CheckResult("redis", "wrong", f"no answer at {address}: {error}", mend)
+        fix = "start Redis, or correct ORCHESTRATOR_REDIS_URL"
+        yield CheckResult("redis", "wrong", f"no answer at {address}: {error}", fix)
 
 
 def _unknown_variables() -> Iterator[CheckResult]:
     for name in sorted(n for n in os.environ if n.startswith("ORCHESTRATOR_")):
         if name.removesuffix("_FILE") not in VARIABLES:
             near = get_close_matches(name, VARIABLES, 1)
-            mend = (
-                f"did you mean {near[0]}?" if near else "remove it; this version does not read it"
-            )
-            yield CheckResult("settings", "warning", f"{name} is not a setting", mend)
+            fix = f"did you mean {near[0]}?" if near else "remove it; this version does not read it"
+            yield CheckResult("settings", "warning", f"{name} is not a setting", fix)
 
 
 def _settings(settings: Settings) -> Iterator[CheckResult]:
@@ -127,14 +125,14 @@ def _settings(settings: Settings) -> Iterator[CheckResult]:
     if settings.public_url:
         yield CheckResult("public URL", "ok", settings.public_url)
     else:
-        mend = "set ORCHESTRATOR_PUBLIC_URL to where providers reach the web process"
-        yield CheckResult("public URL", "warning", "not set, so every job is polled", mend)
+        fix = "set ORCHESTRATOR_PUBLIC_URL to where providers reach the web process"
+        yield CheckResult("public URL", "warning", "not set, so every job is polled", fix)
     if callers := [*settings.api_keys, *settings.admin_keys]:
         yield CheckResult("API keys", "ok", ", ".join(callers))
     else:
-        mend = "set ORCHESTRATOR_API_KEYS=name:key, or use: orchestrator keys create"
+        fix = "set ORCHESTRATOR_API_KEYS=name:key, or use: orchestrator keys create"
         found = "none in the settings; without a key in the ledger, web does not start"
-        yield CheckResult("API keys", "warning", found, mend)
+        yield CheckResult("API keys", "warning", found, fix)
     if settings.notify_secrets:
         yield CheckResult(
             "notifications", "ok", f"signed with {len(settings.notify_secrets)} secrets"
@@ -150,17 +148,17 @@ def _spool(spool: Spool) -> Iterator[CheckResult]:
         spool.check()
         waiting, bad = len(spool.waiting()), len(spool.bad())
     except OSError as error:
-        mend = "give the folder to the user of web, or correct ORCHESTRATOR_SPOOL_DIR"
-        yield CheckResult("spool", "wrong", f"{spool.folder}: {error.strerror}", mend)
+        fix = "give the folder to the user of web, or correct ORCHESTRATOR_SPOOL_DIR"
+        yield CheckResult("spool", "wrong", f"{spool.folder}: {error.strerror}", fix)
         return
     if waiting:
-        mend = "check that a web process runs; it applies them when Redis answers"
-        yield CheckResult("spool", "warning", f"{waiting} callbacks are waiting", mend)
+        fix = "check that a web process runs; it applies them when Redis answers"
+        yield CheckResult("spool", "warning", f"{waiting} callbacks are waiting", fix)
     else:
         yield CheckResult("spool", "ok", "no callbacks are waiting, and the folder is writable")
     if bad:
-        mend = f"inspect *.bad in {spool.folder}, then remove them"
-        yield CheckResult("spool", "warning", f"{bad} files are not callbacks", mend)
+        fix = f"inspect *.bad in {spool.folder}, then remove them"
+        yield CheckResult("spool", "warning", f"{bad} files are not callbacks", fix)
 
 
 def _archive(storage: Storage) -> CheckResult:
@@ -168,8 +166,8 @@ def _archive(storage: Storage) -> CheckResult:
     try:
         storage.check()
     except StorageError as error:
-        mend = "correct ORCHESTRATOR_ARCHIVE_URL, or solve the problem at the storage"
-        return CheckResult("archive", "wrong", str(error), mend)
+        fix = "correct ORCHESTRATOR_ARCHIVE_URL, or solve the problem at the storage"
+        return CheckResult("archive", "wrong", str(error), fix)
     return CheckResult("archive", "ok", f"{storage} can be written, read and deleted")
 
 
@@ -180,9 +178,9 @@ def _key_names() -> str:
 def _redis(ledger: Ledger, server: dict[str, Any]) -> Iterator[CheckResult]:
     yield CheckResult("redis", "ok", f"version {server.get('redis_version')}")
     if not server.get("aof_enabled"):
-        mend = "start Redis with --appendonly yes --appendfsync always"
+        fix = "start Redis with --appendonly yes --appendfsync always"
         yield CheckResult(
-            "durability", "wrong", "no append-only file, so a restart loses jobs", mend
+            "durability", "wrong", "no append-only file, so a restart loses jobs", fix
         )
     elif server.get("appendfsync", "always") == "always":
         yield CheckResult("durability", "ok", "append-only file, synced always")
@@ -197,9 +195,9 @@ def _redis(ledger: Ledger, server: dict[str, Any]) -> Iterator[CheckResult]:
         yield CheckResult("eviction", "wrong", found, "set maxmemory-policy noeviction")
     installed = ledger.installed_shards()
     if installed != ledger.shards:
-        mend = f"set ORCHESTRATOR_SHARDS={installed}"
+        fix = f"set ORCHESTRATOR_SHARDS={installed}"
         found = f"the ledger has {installed}, but ORCHESTRATOR_SHARDS is {ledger.shards}"
-        yield CheckResult("shards", "wrong", found, mend)
+        yield CheckResult("shards", "wrong", found, fix)
     off = (now_ms() - server["now_ms"]) / 1000
     mark: Mark = (
         "ok" if abs(off) < MAX_CLOCK_OFFSET_SECONDS else "warning"
@@ -230,18 +228,18 @@ def _broker(settings: Settings) -> CheckResult:
             waiting = 0
         except (OSError, OperationalError, *connection.connection_errors) as error:
             found = f"no answer at {redacted(settings.broker_url)}: {error}"
-            mend = "start the broker, or correct ORCHESTRATOR_BROKER_URL"
-            return CheckResult("broker", "wrong", found, mend)
+            fix = "start the broker, or correct ORCHESTRATOR_BROKER_URL"
+            return CheckResult("broker", "wrong", found, fix)
     if waiting > MAX_WAITING_MESSAGES:
-        mend = "start a worker, or more workers"
-        return CheckResult("broker", "warning", f"{waiting} messages are waiting", mend)
+        fix = "start a worker, or more workers"
+        return CheckResult("broker", "warning", f"{waiting} messages are waiting", fix)
     return CheckResult("broker", "ok", f"{waiting} messages are waiting")
 
 
 def _print(results: list[CheckResult]) -> None:
     shown = grid()
     for result in results:
-        parts = [(result.found, ""), *([(f"-> {result.mend}", "bold")] if result.mend else [])]
+        parts = [(result.found, ""), *([(f"-> {result.fix}", "bold")] if result.fix else [])]
         mark = styled(result.mark, _COLOURS[result.mark])
         shown.add_row(mark, result.check, stacked(*parts))
     console().print(shown)

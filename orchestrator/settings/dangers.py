@@ -28,7 +28,7 @@ class Danger:
     """What a setting allows, and its correction."""
 
     found: str
-    mend: str
+    fix: str
 
 
 def dangers(settings: Settings, demo_keys: Collection[str]) -> Iterator[Danger]:

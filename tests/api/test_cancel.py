@@ -59,14 +59,22 @@ LIVES: dict[str, Callable[[Harness], str]] = {
 @pytest.mark.parametrize("status", LIVES)
 def test_a_job_that_was_sent_is_409_and_goes_on(api: Api, status: str) -> None:
     job_id = LIVES[status](api.harness)
-    before = api.harness.job(job_id), api.harness.events(job_id), api.harness.due_at(job_id)
+    before = (
+        api.harness.job(job_id),
+        api.harness.events(job_id),
+        api.harness.seconds_until_due(job_id),
+    )
 
     told = api.post(f"/v1/jobs/{job_id}/cancel")
 
     assert (told.status_code, told.mimetype) == (409, "application/problem+json")
     assert told.json is not None
     assert told.json["detail"] == (f"it is {status}; only a queued job can be cancelled")
-    after = api.harness.job(job_id), api.harness.events(job_id), api.harness.due_at(job_id)
+    after = (
+        api.harness.job(job_id),
+        api.harness.events(job_id),
+        api.harness.seconds_until_due(job_id),
+    )
     assert after == before
 
 
@@ -77,7 +85,7 @@ def test_a_job_that_waits_for_its_next_try_can_be_cancelled(api: Api) -> None:
     )
 
     assert api.post(f"/v1/jobs/{lease.job.id}/cancel").status_code == 200
-    assert api.harness.due_at(lease.job.id) is None
+    assert api.harness.seconds_until_due(lease.job.id) is None
 
 
 @pytest.mark.parametrize("job_id", ["job_" + "0" * 28, "nonsense", "%00", "job_" + "9" * 5000])

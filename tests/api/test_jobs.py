@@ -93,7 +93,7 @@ def test_a_job_that_was_created_is_in_the_ledger_and_nudged(api: Api) -> None:
 
     assert api.harness.job(job_id).request.options == {"prompt": "A red cube"}
     assert api.harness.nudges.sent == [(Step.SUBMIT, job_id)]
-    assert api.harness.due_at(job_id) == 0
+    assert api.harness.seconds_until_due(job_id) == 0
 
 
 def test_a_jobs_own_deadline_counts(api: Api) -> None:

@@ -74,7 +74,7 @@ def test_a_dead_link_is_named_and_tried_again_by_workers_until_it_is_given_up(
     assert f"{job_id}: image 0: it answered 404; tried again at 2026-" in done.output
     assert "every image: 0 of 1" in done.output
     assert state(harness, job_id).status is PENDING
-    assert archive_kit.due_at(harness, job_id)
+    assert archive_kit.seconds_until_due(harness, job_id)
     ended(harness, job_id)
     assert state(harness, job_id).status is DEAD
 

@@ -52,7 +52,7 @@ def test_an_archive_that_cannot_be_written_is_wrong(
     (tmp_path / "archive").write_text("no folder")
 
     assert archive().mark == "wrong"
-    assert "ORCHESTRATOR_ARCHIVE_URL" in archive().mend
+    assert "ORCHESTRATOR_ARCHIVE_URL" in archive().fix
 
 
 @pytest.mark.parametrize(("secret", "mark"), [("", "warning"), (WHSEC, "ok")])
@@ -83,8 +83,8 @@ def test_what_waits_and_what_was_put_aside_is_counted(spool: Spool) -> None:
     waiting, bad = found()
     assert (waiting.mark, waiting.found) == ("warning", "2 callbacks are waiting")
     assert (bad.mark, bad.found) == ("warning", "1 files are not callbacks")
-    assert waiting.mend
-    assert bad.mend
+    assert waiting.fix
+    assert bad.fix
 
 
 def test_a_folder_that_cannot_be_written_is_wrong(
@@ -98,7 +98,7 @@ def test_a_folder_that_cannot_be_written_is_wrong(
     [finding] = found()
     assert finding.mark == "wrong"
     assert "Read-only file system" in finding.found
-    assert "ORCHESTRATOR_SPOOL_DIR" in finding.mend
+    assert "ORCHESTRATOR_SPOOL_DIR" in finding.fix
 
 
 def test_a_file_in_place_of_the_folder_is_wrong(spool: Spool) -> None:

@@ -185,7 +185,7 @@ def test_a_second_try_sends_the_file_again(harness: Harness) -> None:
     harness.provider.answers(LATER, QUEUED)
     job_id = placed(harness)
     submit(harness.runtime, job_id)
-    harness.clock.forward(harness.due_at(job_id) or 0)
+    harness.clock.forward(harness.seconds_until_due(job_id) or 0)
 
     submit(harness.runtime, job_id)
 

@@ -30,7 +30,7 @@ from tests.ledger.kit import RECORDED
 from tests.ledger.model_follow_ups import FollowUpBook, JobEntry
 
 
-class UnconfirmedAttempt(NamedTuple):
+class ModelAttempt(NamedTuple):
     """An attempt that may have reached its provider without a known task."""
 
     job_id: str
@@ -44,7 +44,7 @@ class Book(FollowUpBook):
     #: The job and the request of each idempotency key.
     keys: dict[str, tuple[str, JobRequest]] = field(default_factory=dict)
     #: The unconfirmed attempts, and since when (ms).
-    at_risk: dict[UnconfirmedAttempt, int] = field(default_factory=dict)
+    at_risk: dict[ModelAttempt, int] = field(default_factory=dict)
 
     def counts(self) -> dict[str, int]:
         open_jobs = (e for e in self.entries.values() if e.due_at is not None)
@@ -273,11 +273,11 @@ class Book(FollowUpBook):
             attempts = list(entry.job.attempts)
             attempts[attempt - 1] = replace(attempts[attempt - 1], task_id=task)
             entry.change(attempts=tuple(attempts))
-            self.at_risk.pop(UnconfirmedAttempt(entry.job.id, attempt), None)
+            self.at_risk.pop(ModelAttempt(entry.job.id, attempt), None)
         return entry.task(attempt) == task
 
     def _risk(self, entry: JobEntry, now: int) -> None:
-        self.at_risk.setdefault(UnconfirmedAttempt(entry.job.id, entry.newest), now)
+        self.at_risk.setdefault(ModelAttempt(entry.job.id, entry.newest), now)
         entry.events.append("unconfirmed")
 
     def _note(self, entry: JobEntry, result: Result) -> Result:

@@ -67,7 +67,7 @@ def test_every_call_has_the_key_where_the_adapter_puts_it(
     job_id = harness.enqueue()
 
     submit(harness.runtime, job_id)
-    harness.clock.forward(harness.due_at(job_id) or 0)
+    harness.clock.forward(harness.seconds_until_due(job_id) or 0)
     poll(harness.runtime, job_id)
 
     assert harness.job(job_id).status is Status.SUCCEEDED
@@ -119,7 +119,7 @@ def test_a_callback_that_is_a_hint_makes_the_poll_due_and_the_poll_settles(use: 
 
     assert answered.status_code == 200
     assert receiver.job(job_id).status is Status.RUNNING
-    assert harness.due_at(job_id) == 0
+    assert harness.seconds_until_due(job_id) == 0
     assert (Step.POLL, job_id) in harness.nudges.sent
     harness.provider.answers(answer(200, {"code": 200, "data": SUCCESS["hiapi"]}))
     poll(harness.runtime, job_id)

@@ -221,7 +221,7 @@ def test_a_job_whose_callback_is_lost_is_polled(mill: Harness) -> None:
     )
 
     for _ in range(2):
-        mill.clock.forward(mill.due_at(job_id) or 0)
+        mill.clock.forward(mill.seconds_until_due(job_id) or 0)
         poll(mill.runtime, job_id)
 
     assert [sent.path for sent in mill.provider.requests] == ["/jobs", "/jobs/t-1", "/jobs/t-1"]

@@ -61,7 +61,7 @@ def warnings(monkeypatch: pytest.MonkeyPatch, **settings: str) -> list[str]:
             break
         if result.check == "safety":
             assert result.mark == "warning"
-            assert result.mend
+            assert result.fix
             found.append(result.found)
     return found
 

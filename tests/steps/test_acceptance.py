@@ -159,7 +159,7 @@ def test_a_small_retry_after_never_undercuts_our_own_waits(harness: Harness, hea
     job_id = submitted(harness, "hiapi", response)
     waits = []
     for _ in range(5):
-        waits.append(harness.due_at(job_id))
+        waits.append(harness.seconds_until_due(job_id))
         again(harness, job_id)
 
     assert waits == [1, 2, 4, 8, 16]
@@ -175,6 +175,6 @@ def test_a_retry_after_holds_for_all_jobs_of_the_provider_and_spreads_them(
     submit(harness.runtime, second)
 
     assert len(harness.provider.requests) == 1
-    due_at = harness.due_at(second)
+    due_at = harness.seconds_until_due(second)
     assert due_at is not None
     assert 60 < due_at < 120

@@ -53,7 +53,7 @@ def submitted(harness: Harness, provider: str, *answers: Answer, **fields: Any) 
 
 
 def polled(harness: Harness, job_id: str) -> None:
-    harness.clock.forward(harness.due_at(job_id) or 0)
+    harness.clock.forward(harness.seconds_until_due(job_id) or 0)
     poll(harness.runtime, job_id)
 
 

@@ -124,7 +124,7 @@ def test_a_callback_without_a_result_makes_a_poll_due_at_once(harness: Harness) 
 
     apply_callback(harness.runtime, CallbackAddress("hiapi", job_id, 1), thin, harness.clock())
 
-    assert harness.due_at(job_id) == 0
+    assert harness.seconds_until_due(job_id) == 0
     assert (Step.POLL, job_id) in harness.nudges.sent
     poll(harness.runtime, job_id)
     assert harness.job(job_id).status is Status.SUCCEEDED
@@ -223,7 +223,7 @@ def test_images_inside_an_answer_wait_for_our_storage(harness: Harness) -> None:
     apply_callback(harness.runtime, address, inline, harness.clock())
 
     assert harness.job(job_id).status is Status.RUNNING
-    assert harness.due_at(job_id) == 0
+    assert harness.seconds_until_due(job_id) == 0
 
 
 def test_while_our_storage_is_away_the_job_is_polled_again(

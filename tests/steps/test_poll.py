@@ -44,7 +44,7 @@ def polled(harness: Harness, *answers: Answer | None, **fields: Any) -> str:
 
 def again(harness: Harness, job_id: str) -> None:
     """Poll once more, at the moment the agenda says."""
-    wait = harness.due_at(job_id)
+    wait = harness.seconds_until_due(job_id)
     assert wait is not None
     harness.clock.forward(wait)
     poll(harness.runtime, job_id)
@@ -67,7 +67,7 @@ def test_a_success_settles_the_job_with_its_images(harness: Harness) -> None:
     job = harness.job(job_id)
     assert (job.status, job.settled_by) == (Status.SUCCEEDED, SettledBy.POLL)
     assert [image.source_url for image in job.images] == ["https://cdn.example.com/0.png"]
-    assert harness.due_at(job_id) is None
+    assert harness.seconds_until_due(job_id) is None
 
 
 def test_a_failure_settles_the_job_with_the_providers_message(harness: Harness) -> None:
@@ -83,7 +83,7 @@ def test_an_unfinished_task_is_polled_again(harness: Harness) -> None:
 
     job = harness.job(job_id)
     assert (job.status, job.tries) == (Status.RUNNING, 1)
-    assert harness.due_at(job_id) == 3
+    assert harness.seconds_until_due(job_id) == 3
     assert harness.ledger.events(job_id)[-1].detail == {"state": "handling"}
 
 
@@ -95,7 +95,7 @@ def test_the_wait_between_polls_doubles_with_jitter_up_to_the_ceiling(
     job_id = polled(harness, HANDLING)
     waits = []
     for _ in range(6):
-        waits.append(harness.due_at(job_id))
+        waits.append(harness.seconds_until_due(job_id))
         again(harness, job_id)
 
     assert waits == [factor * min(3 * 2.0**n, 30) for n in range(6)]
@@ -104,11 +104,11 @@ def test_the_wait_between_polls_doubles_with_jitter_up_to_the_ceiling(
 def test_a_providers_own_intervals_can_be_set(start: Callable[..., Harness]) -> None:
     harness = start(HIAPI_POLL_SECONDS="8", HIAPI_MAX_POLL_SECONDS="10")
     job_id = polled(harness, HANDLING)
-    first = harness.due_at(job_id)
+    first = harness.seconds_until_due(job_id)
 
     again(harness, job_id)
 
-    assert (first, harness.due_at(job_id)) == (8, 10)
+    assert (first, harness.seconds_until_due(job_id)) == (8, 10)
 
 
 def test_a_job_that_is_not_due_or_is_leased_is_not_polled(harness: Harness) -> None:
@@ -158,7 +158,7 @@ def test_a_callback_during_the_poll_wins(harness: Harness) -> None:
 )
 def test_a_failed_query_is_repeated(harness: Harness, failure: Answer | None) -> None:
     job_id = polled(harness, failure, DONE)
-    assert (harness.job(job_id).status, harness.due_at(job_id)) == (Status.RUNNING, 3)
+    assert (harness.job(job_id).status, harness.seconds_until_due(job_id)) == (Status.RUNNING, 3)
 
     again(harness, job_id)
 
@@ -170,13 +170,13 @@ def test_a_provider_that_cannot_be_reached_is_polled_again(start: Callable[..., 
 
     job_id = polled(harness)
 
-    assert (harness.job(job_id).status, harness.due_at(job_id)) == (Status.RUNNING, 3)
+    assert (harness.job(job_id).status, harness.seconds_until_due(job_id)) == (Status.RUNNING, 3)
 
 
 def test_retry_after_is_followed(harness: Harness) -> None:
     response = answer(429, {"message": "slow down"}, Retry_After="21")
 
-    assert harness.due_at(polled(harness, response)) == 21
+    assert harness.seconds_until_due(polled(harness, response)) == 21
 
 
 def test_an_answer_about_another_task_is_ignored(harness: Harness) -> None:
@@ -230,7 +230,7 @@ def test_not_found_is_never_final_while_a_callback_may_come(harness: Harness) ->
 def test_no_wait_goes_beyond_the_deadline(harness: Harness) -> None:
     response = answer(429, {"message": "slow down"}, Retry_After="3000")
 
-    assert harness.due_at(polled(harness, response, deadline_seconds=100)) == 100
+    assert harness.seconds_until_due(polled(harness, response, deadline_seconds=100)) == 100
 
 
 @pytest.mark.parametrize(
@@ -269,12 +269,12 @@ def test_a_running_job_of_a_disabled_provider_waits_until_its_deadline(harness: 
     off = harness.provider_off()
 
     poll(off.runtime, job_id)
-    assert (harness.job(job_id).status, harness.due_at(job_id)) == (
+    assert (harness.job(job_id).status, harness.seconds_until_due(job_id)) == (
         Status.RUNNING,
         SWITCHED_OFF_SECONDS,
     )
     again(off, job_id)
-    assert harness.due_at(job_id) == 30
+    assert harness.seconds_until_due(job_id) == 30
     again(off, job_id)
 
     job = harness.job(job_id)

@@ -47,7 +47,7 @@ def submitted(harness: Harness, provider: str, *answers: Answer | None, **fields
 
 def again(harness: Harness, job_id: str) -> None:
     """Submit once more, at the moment the agenda says."""
-    wait = harness.due_at(job_id)
+    wait = harness.seconds_until_due(job_id)
     assert wait is not None
     harness.clock.forward(max(wait, 0))
     submit(harness.runtime, job_id)
@@ -107,11 +107,14 @@ def test_the_first_poll_follows_the_estimate_and_the_callback_grace(
 ) -> None:
     harness = start() if calls_back else start(ORCHESTRATOR_PUBLIC_URL=None)
 
-    assert harness.due_at(submitted(harness, provider, response)) == first_poll_delay
+    assert harness.seconds_until_due(submitted(harness, provider, response)) == first_poll_delay
 
 
 def test_the_first_poll_is_never_after_the_deadline(harness: Harness) -> None:
-    assert harness.due_at(submitted(harness, "evolink", ESTIMATED, deadline_seconds=20)) == 20
+    assert (
+        harness.seconds_until_due(submitted(harness, "evolink", ESTIMATED, deadline_seconds=20))
+        == 20
+    )
 
 
 def test_the_reported_cost_is_recorded(harness: Harness) -> None:
@@ -138,7 +141,7 @@ def test_an_answer_with_the_outcome_settles_the_job(
         SettledBy.SUBMIT,
         "task-1",
     )
-    assert harness.due_at(job_id) is None
+    assert harness.seconds_until_due(job_id) is None
     assert harness.events(job_id) == ["created", "submitting", "settled"]
 
 
@@ -168,7 +171,7 @@ def test_a_callback_before_the_answer_wins(harness: Harness) -> None:
 
     job = harness.job(job_id)
     assert (job.status, job.settled_by) == (Status.SUCCEEDED, SettledBy.CALLBACK)
-    assert harness.due_at(job_id) is None
+    assert harness.seconds_until_due(job_id) is None
 
 
 # Rejected -------------------------------------------------------------------------------------
@@ -204,7 +207,7 @@ def test_the_wait_doubles_with_jitter_up_to_a_minute(
     job_id = submitted(harness, "hiapi", SLOW_DOWN)
     waits = []
     for _ in range(8):
-        waits.append(harness.due_at(job_id))
+        waits.append(harness.seconds_until_due(job_id))
         again(harness, job_id)
 
     assert waits == [factor * min(2.0**n, 60) for n in range(8)]
@@ -213,19 +216,22 @@ def test_the_wait_doubles_with_jitter_up_to_a_minute(
 def test_retry_after_is_followed(harness: Harness) -> None:
     response = answer(429, {"message": "slow down"}, Retry_After="17")
 
-    assert harness.due_at(submitted(harness, "hiapi", response)) == 17
+    assert harness.seconds_until_due(submitted(harness, "hiapi", response)) == 17
 
 
 def test_a_wait_in_the_text_of_a_refusal_is_followed(harness: Harness) -> None:
     error = {"type": "rate_limit_error", "fallback_suggestion": "retry after 60 seconds"}
 
-    assert harness.due_at(submitted(harness, "evolink", answer(429, {"error": error}))) == 60
+    assert (
+        harness.seconds_until_due(submitted(harness, "evolink", answer(429, {"error": error})))
+        == 60
+    )
 
 
 def test_no_wait_goes_beyond_the_deadline_and_the_job_fails_then(harness: Harness) -> None:
     response = answer(429, {"message": "slow down"}, Retry_After="3000")
     job_id = submitted(harness, "hiapi", response, deadline_seconds=100)
-    assert harness.due_at(job_id) == 100
+    assert harness.seconds_until_due(job_id) == 100
 
     again(harness, job_id)
 
@@ -245,7 +251,7 @@ def test_a_provider_that_cannot_be_reached_defers_the_job(
     job_id = submitted(harness, provider, ACCEPTED)
 
     assert harness.job(job_id).status is Status.QUEUED
-    assert harness.due_at(job_id) == 1
+    assert harness.seconds_until_due(job_id) == 1
     assert harness.events(job_id) == ["created", "submitting", "deferred"]
 
 
@@ -273,7 +279,7 @@ def test_a_worker_that_was_delayed_after_its_claim_does_not_send(harness: Harnes
 
     assert harness.provider.requests == []
     assert harness.job(job_id).status is Status.SUBMITTING
-    assert harness.due_at(job_id) == lease_ms(harness.runtime) / 1000
+    assert harness.seconds_until_due(job_id) == lease_ms(harness.runtime) / 1000
 
 
 def test_a_lease_outlasts_the_longest_call(harness: Harness) -> None:
@@ -285,9 +291,9 @@ def test_a_job_of_a_disabled_provider_waits_until_its_deadline(harness: Harness)
     off = harness.provider_off()
 
     submit(off.runtime, job_id)
-    assert (harness.job(job_id).status, harness.due_at(job_id)) == (Status.QUEUED, 60)
+    assert (harness.job(job_id).status, harness.seconds_until_due(job_id)) == (Status.QUEUED, 60)
     again(off, job_id)
-    assert (harness.job(job_id).status, harness.due_at(job_id)) == (Status.QUEUED, 30)
+    assert (harness.job(job_id).status, harness.seconds_until_due(job_id)) == (Status.QUEUED, 30)
     again(off, job_id)
 
     job = harness.job(job_id)

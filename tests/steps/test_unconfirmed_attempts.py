@@ -31,7 +31,7 @@ def failed_unconfirmed(harness: Harness, job_id: str) -> bool:
         and job.settled_by is SettledBy.DEADLINE
         and job.error is not None
         and job.error.code is ErrorCode.SUBMISSION_UNCONFIRMED
-        and harness.due_at(job_id) is None
+        and harness.seconds_until_due(job_id) is None
     )
 
 
@@ -97,7 +97,7 @@ def test_a_key_in_flight_waits_for_the_retry_after(harness: Harness) -> None:
     again(harness, job_id)
 
     assert harness.job(job_id).status is Status.UNCONFIRMED
-    assert harness.due_at(job_id) == 4
+    assert harness.seconds_until_due(job_id) == 4
 
 
 @pytest.mark.parametrize(("chance", "factor"), [(0.0, 1.0), (1.0, 1.5)])
@@ -108,7 +108,7 @@ def test_the_wait_between_sends_doubles_with_jitter_up_to_a_minute(
     job_id = submitted(harness, "hiapi", None)
     waits = []
     for _ in range(8):
-        waits.append(harness.due_at(job_id))
+        waits.append(harness.seconds_until_due(job_id))
         again(harness, job_id)
 
     assert waits == [factor * min(2.0**n, 60) for n in range(8)]
@@ -157,7 +157,10 @@ def test_without_keys_nothing_is_sent_again_and_the_job_waits_until_the_deadline
     harness: Harness,
 ) -> None:
     job_id = submitted(harness, "evolink", None)
-    assert (harness.job(job_id).status, harness.due_at(job_id)) == (Status.UNCONFIRMED, HOUR)
+    assert (harness.job(job_id).status, harness.seconds_until_due(job_id)) == (
+        Status.UNCONFIRMED,
+        HOUR,
+    )
 
     harness.clock.forward(HOUR - 1)
     submit(harness.runtime, job_id)
@@ -177,14 +180,14 @@ def test_a_killed_workers_attempt_is_waited_for_and_not_sent_again(harness: Harn
     submit(harness.runtime, job_id)
 
     assert harness.job(job_id).status is Status.UNCONFIRMED
-    assert harness.due_at(job_id) == HOUR - 60
+    assert harness.seconds_until_due(job_id) == HOUR - 60
     assert harness.provider.requests == []
 
 
 def test_without_keys_and_callbacks_the_job_fails_at_once(behind_nat: Harness) -> None:
     harness = behind_nat
     job_id = submitted(harness, "evolink", None)
-    assert harness.due_at(job_id) == 0
+    assert harness.seconds_until_due(job_id) == 0
 
     again(harness, job_id)
 
@@ -253,7 +256,7 @@ def test_a_key_is_not_sent_after_its_lifetime(harness: Harness) -> None:
 
     assert len(harness.provider.requests) == 1
     assert harness.job(job_id).status is Status.UNCONFIRMED
-    assert harness.due_at(job_id) == (3 * 86_400) - 30 * 3600
+    assert harness.seconds_until_due(job_id) == (3 * 86_400) - 30 * 3600
 
 
 def test_a_lost_lease_leaves_time_for_its_workers_record(harness: Harness) -> None:
@@ -264,7 +267,7 @@ def test_a_lost_lease_leaves_time_for_its_workers_record(harness: Harness) -> No
 
     submit(harness.runtime, job_id)
     assert harness.job(job_id).status is Status.UNCONFIRMED
-    wait = harness.due_at(job_id)
+    wait = harness.seconds_until_due(job_id)
     assert wait is not None
     assert wait >= LOST_LEASE_SECONDS
     harness.ledger.accepted(job_id, 1, "task-1", now=harness.clock(), due_at=harness.clock())

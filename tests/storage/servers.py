@@ -29,7 +29,7 @@ def moto() -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class BucketRequest:
     """A request: method, path with query, and how many bytes came with it."""
 
     method: str
@@ -38,7 +38,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class BucketReply:
     """A response; None in its place closes the connection without one."""
 
     status: int = 200
@@ -46,23 +46,25 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-def stored(call: Call) -> Answer | None:
+def stored(call: BucketRequest) -> BucketReply | None:
     """What S3 answers when all goes well."""
     if call.method == "POST" and call.path.endswith("uploads="):
         said = b"<InitiateMultipartUploadResult><Bucket>b</Bucket><Key>k</Key>"
-        return Answer(body=said + b"<UploadId>1</UploadId></InitiateMultipartUploadResult>")
+        return BucketReply(body=said + b"<UploadId>1</UploadId></InitiateMultipartUploadResult>")
     if call.method == "POST":
         said = b"<CompleteMultipartUploadResult><Location>l</Location><Bucket>b</Bucket>"
-        return Answer(body=said + b"<Key>k</Key><ETag>e</ETag></CompleteMultipartUploadResult>")
-    return Answer(headers={"ETag": '"e"'})
+        return BucketReply(
+            body=said + b"<Key>k</Key><ETag>e</ETag></CompleteMultipartUploadResult>"
+        )
+    return BucketReply(headers={"ETag": '"e"'})
 
 
 class Bucketlike:
     """A server that answers as `answer` says, and keeps `calls`; `held` silences it."""
 
     def __init__(self) -> None:
-        self.answer: Callable[[Call], Answer | None] = stored
-        self.calls: list[Call] = []
+        self.answer: Callable[[BucketRequest], BucketReply | None] = stored
+        self.calls: list[BucketRequest] = []
         self.held = threading.Event()
         self.held.set()
         self.url = ""
@@ -80,7 +82,7 @@ def bucketlike() -> Iterator[Bucketlike]:
             size = rest = int(self.headers.get("Content-Length") or 0)
             while rest:
                 rest -= len(self.rfile.read(min(rest, 65536)))
-            call = Call(self.command, self.path, size)
+            call = BucketRequest(self.command, self.path, size)
             told.calls.append(call)
             told.held.wait(60)
             answer = told.answer(call)

@@ -22,7 +22,7 @@ from orchestrator.storage import bucket
 from orchestrator.storage.bucket import Bucket
 from orchestrator.storage.source import PART_BYTES
 from orchestrator.storage.storage import NotStored, Storage, StorageError
-from tests.storage.servers import KEY, SECRET, Answer, Bucketlike, Call, stored
+from tests.storage.servers import KEY, SECRET, Bucketlike, BucketReply, BucketRequest, stored
 
 MIB = 1024 * 1024
 PATH = "2026-11-21/job_01/0.png"
@@ -51,7 +51,7 @@ def failure(server: Bucketlike, status: int, code: str = "", size: int = 1) -> s
         f"<Error><Code>{code}</Code><Message>{SECRET}</Message><StringToSign>{KEY}</StringToSign>"
     )
     body = f"<?xml version='1.0'?>{said}</Error>".encode() if code else b""
-    server.answer = lambda call: Answer(status, body)
+    server.answer = lambda call: BucketReply(status, body)
     with pytest.raises(StorageError) as raised:
         Storage.from_url("s3://archive/p").put(PATH, bytes(size), "image/png")
     assert not isinstance(raised.value, NotStored)
@@ -111,11 +111,11 @@ def test_what_a_put_holds_in_memory_is_small() -> None:
 def test_delete_is_a_call_that_every_server_knows(server: Bucketlike) -> None:
     Storage.from_url("s3://archive/p").delete(PATH)
 
-    assert server.calls == [Call("DELETE", f"/archive/p/{PATH}", 0)]
+    assert server.calls == [BucketRequest("DELETE", f"/archive/p/{PATH}", 0)]
 
 
 def test_a_server_that_misses_what_is_deleted_has_deleted_it(server: Bucketlike) -> None:
-    server.answer = lambda call: Answer(404, b"<Error><Code>NoSuchKey</Code></Error>")
+    server.answer = lambda call: BucketReply(404, b"<Error><Code>NoSuchKey</Code></Error>")
 
     Storage.from_url("s3://archive/p").delete(PATH)
 
@@ -148,7 +148,7 @@ def test_a_code_that_is_no_word_is_not_repeated(server: Bucketlike) -> None:
 
 
 def test_every_call_tells_a_refusal(server: Bucketlike) -> None:
-    server.answer = lambda call: Answer(403)
+    server.answer = lambda call: BucketReply(403)
     storage = Storage.from_url("s3://archive/p")
 
     with pytest.raises(StorageError, match="access denied"):
@@ -202,7 +202,7 @@ def test_a_silent_storage_is_given_up(server: Bucketlike, impatient: None, size:
 def test_a_storage_that_falls_silent_midway_is_given_up(
     server: Bucketlike, impatient: None
 ) -> None:
-    def midway(call: Call) -> Answer | None:
+    def midway(call: BucketRequest) -> BucketReply | None:
         if call.method == "PUT":
             server.held.clear()
         return stored(call)
@@ -223,10 +223,10 @@ def test_the_time_outs_end_a_put_within_twenty_seconds() -> None:
 
 
 def test_a_server_that_dies_midway_completes_nothing(server: Bucketlike) -> None:
-    def dies(call: Call) -> Answer | None:
+    def dies(call: BucketRequest) -> BucketReply | None:
         return stored(call) if "partNumber=3" not in call.path and not dead(call) else None
 
-    def dead(call: Call) -> bool:
+    def dead(call: BucketRequest) -> bool:
         return any("partNumber=3" in earlier.path for earlier in server.calls)
 
     server.answer = dies
@@ -238,25 +238,25 @@ def test_a_server_that_dies_midway_completes_nothing(server: Bucketlike) -> None
 
 
 def test_a_refused_part_takes_the_others_back(server: Bucketlike) -> None:
-    server.answer = lambda call: Answer(403) if "partNumber=2" in call.path else stored(call)
+    server.answer = lambda call: BucketReply(403) if "partNumber=2" in call.path else stored(call)
 
     with pytest.raises(StorageError, match="access denied"):
         Storage.from_url("s3://archive/p").put(PATH, bytes(31 * MIB), "image/png")
 
-    assert server.calls[-1] == Call("DELETE", f"/archive/p/{PATH}?uploadId=1", 0)
+    assert server.calls[-1] == BucketRequest("DELETE", f"/archive/p/{PATH}?uploadId=1", 0)
 
 
 def test_an_object_that_breaks_off_is_an_error(server: Bucketlike) -> None:
     whole = {"Content-Length": "100", "ETag": '"e"', "Last-Modified": "x", "Connection": "close"}
     whole["Last-Modified"] = "Sat, 21 Nov 2026 12:00:00 GMT"
-    server.answer = lambda call: Answer(200, b"half", whole)
+    server.answer = lambda call: BucketReply(200, b"half", whole)
 
     with pytest.raises(StorageError):
         Storage.from_url("s3://archive/p").get(PATH)
 
 
 def test_a_storage_that_recovers_is_asked_again(server: Bucketlike) -> None:
-    server.answer = lambda call: stored(call) if len(server.calls) > 2 else Answer(503)
+    server.answer = lambda call: stored(call) if len(server.calls) > 2 else BucketReply(503)
 
     Storage.from_url("s3://archive/p").put(PATH, b"1", "image/png")
 
@@ -303,7 +303,7 @@ def test_the_endpoint_comes_from_the_environment(
 
     Storage.from_url("s3://archive/p").put(PATH, b"1", "image/png")
 
-    assert server.calls == [Call("PUT", f"/archive/p/{PATH}", 1)]
+    assert server.calls == [BucketRequest("PUT", f"/archive/p/{PATH}", 1)]
 
 
 def test_empty_variables_count_as_unset(
@@ -420,7 +420,9 @@ def test_azure_with_a_shared_access_signature_never_tells_it(
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "ours")
     monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", f"sv=2023-11-03&sig={SECRET}")
     monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", server.url)
-    server.answer = lambda call: Answer(403, b"<Error><Code>AuthenticationFailed</Code></Error>")
+    server.answer = lambda call: BucketReply(
+        403, b"<Error><Code>AuthenticationFailed</Code></Error>"
+    )
     storage = Storage.from_url("az://archive/p")
 
     with pytest.raises(StorageError) as raised:

@@ -126,7 +126,7 @@ def archived(harness: Harness, job_id: str) -> str:
 
 def again(harness: Harness, job_id: str) -> str:
     """Run the step at the time that the ledger planned."""
-    wait = due_at(harness, job_id)
+    wait = seconds_until_due(harness, job_id)
     assert wait is not None, "the step is not pending"
     harness.clock.forward(max(0, wait))
     return archived(harness, job_id)
@@ -147,7 +147,7 @@ def ended(harness: Harness, job_id: str) -> str:
     return job_id
 
 
-def due_at(harness: Harness, job_id: str) -> float | None:
+def seconds_until_due(harness: Harness, job_id: str) -> float | None:
     """Return the seconds until the archive step is due, or None when it has ended."""
     score: Any = harness.redis.zscore(keys.follow_up(keys.shard_of(job_id), Step.ARCHIVE), job_id)
     return None if score is None else (float(score) - harness.clock.now) / 1000

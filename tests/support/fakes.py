@@ -159,6 +159,14 @@ class Nudges(Nudger):
         self.sent.extend((step, job_id) for job_id in job_ids)
 
 
+class Killed(BaseException):
+    """Simulates SIGKILL inside one process."""
+
+
+def killed(*_: object, **__: object) -> None:
+    raise Killed
+
+
 @dataclass
 class Harness:
     """The runtime of one process, with fakes that the test controls."""
@@ -185,7 +193,7 @@ class Harness:
         assert job is not None
         return job
 
-    def due_at(self, job_id: str) -> float | None:
+    def seconds_until_due(self, job_id: str) -> float | None:
         """Return the seconds until the agenda makes the job due, or None when it has no entry."""
         score: Any = self.redis.zscore(keys.agenda(0), job_id)
         return None if score is None else (float(score) - self.clock.now) / 1000

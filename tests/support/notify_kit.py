@@ -108,14 +108,6 @@ def _hash(harness: Harness, key: str) -> dict[str, str]:
     return dict(fields)
 
 
-class Killed(BaseException):
-    """Simulates SIGKILL."""
-
-
-def killed(*_: Any, **__: Any) -> None:
-    raise Killed
-
-
 def ids(receiver: FakeProvider) -> list[str]:
     """Return the ids of the received messages, in order."""
     return [request.headers["webhook-id"] for request in receiver.requests]

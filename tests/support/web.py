@@ -29,7 +29,7 @@ class _CurrentRuntime:
         return getattr(_current.runtime, name)
 
 
-class _Client(FlaskClient):
+class _RuntimeClient(FlaskClient):
     """Sends requests to an application with one runtime."""
 
     def __init__(self, app: Flask, runtime: Runtime) -> None:
@@ -52,7 +52,7 @@ class WebApp:
         assert settings.api_keys, "without API keys there is no application"
         assert settings.spool_dir is None, "a spool belongs to one application: use create_app"
         _current.runtime = self.runtime
-        return _Client(_application(), self.runtime)
+        return _RuntimeClient(_application(), self.runtime)
 
 
 @cache

@@ -176,7 +176,7 @@ def test_an_attack_changes_nothing(receiver: Receiver, name: str) -> None:
     kept = after.pop(keys.REJECTED, [])
     assert status == attack.status
     if attack.rejected:  # the provider called, so its task is polled at once
-        assert receiver.harness.due_at(job_id) == 0
+        assert receiver.harness.seconds_until_due(job_id) == 0
         for key in (keys.events(job_id), keys.agenda(0), keys.job(job_id)):
             assert after.pop(key)
             before.pop(key)

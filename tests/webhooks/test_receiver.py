@@ -36,7 +36,7 @@ def test_a_success_settles_the_job_with_its_images(receiver: Receiver, provider:
     assert (answer.status_code, answer.json) == (200, {"result": "settled"})
     assert (job.status, job.settled_by) == (Status.SUCCEEDED, SettledBy.CALLBACK)
     assert [image.source_url for image in job.images] == [LINK]
-    assert receiver.harness.due_at(job_id) is None
+    assert receiver.harness.seconds_until_due(job_id) is None
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -102,7 +102,7 @@ def test_a_task_on_its_way_is_taken_and_settles_nothing(receiver: Receiver, prov
 
     assert (answer.status_code, answer.json) == (200, {"result": "running"})
     assert receiver.job(job_id).status is Status.RUNNING
-    assert receiver.harness.due_at(job_id) == 30.0
+    assert receiver.harness.seconds_until_due(job_id) == 30.0
 
 
 def test_a_task_on_its_way_tells_the_task_of_an_attempt_that_nobody_had_confirmed(
@@ -114,7 +114,7 @@ def test_a_task_on_its_way_tells_the_task_of_an_attempt_that_nobody_had_confirme
 
     job = receiver.job(job_id)
     assert (job.status, job.attempt.task_id) == (Status.RUNNING, TASK)
-    assert receiver.harness.due_at(job_id) == 30.0
+    assert receiver.harness.seconds_until_due(job_id) == 30.0
 
 
 def test_the_right_token_with_another_task_is_a_conflict(receiver: Receiver) -> None:
@@ -167,7 +167,7 @@ def test_in_confirm_mode_a_callback_asks_for_a_poll_at_once_and_settles_nothing(
 
     assert (answer.status_code, answer.json) == (200, {"result": "running"})
     assert receiver.job(job_id).status is Status.RUNNING
-    assert receiver.harness.due_at(job_id) == 0
+    assert receiver.harness.seconds_until_due(job_id) == 0
     assert receiver.harness.nudges.sent == [(Step.POLL, job_id)]
 
 
@@ -193,7 +193,7 @@ def test_in_confirm_mode_a_task_on_its_way_asks_for_nothing(open_receiver: Open)
 
     receiver.deliver(job_id, ON_ITS_WAY["hiapi"])
 
-    assert receiver.harness.due_at(job_id) == 30.0
+    assert receiver.harness.seconds_until_due(job_id) == 30.0
     assert receiver.harness.nudges.sent == []
 
 

@@ -119,7 +119,7 @@ def test_nothing_is_claimed_before_a_thread_has_it(
 
     make(hang).offer(Step.SUBMIT, {"hiapi": job_ids})
 
-    assert {harness.due_at(job_id) for job_id in job_ids} == {0}
+    assert {harness.seconds_until_due(job_id) for job_id in job_ids} == {0}
 
 
 def test_a_refill_looks_only_for_lanes_that_were_full(

@@ -83,7 +83,7 @@ def test_the_ledger_records_the_copy(harness: Harness, gallery: Gallery) -> None
     assert (done.tried_at, done.due_at) == (NOON, None)
     assert harness.job(job_id).status is Status.SUCCEEDED
     assert harness.events(job_id)[-2:] == ["settled", "archive_done"]
-    assert archive_kit.due_at(harness, job_id) is None
+    assert archive_kit.seconds_until_due(harness, job_id) is None
 
 
 def test_a_copy_has_the_time_of_its_download(harness: Harness, gallery: Gallery) -> None:
@@ -303,7 +303,7 @@ def test_a_failed_copy_leaves_the_job_succeeded_with_a_reason(strict: Gallery, w
         reason,
     )
     assert (follow_up.tried_at, follow_up.due_at) == (NOON, NOON + int(FIRST_WAIT_SECONDS * 1000))
-    assert archive_kit.due_at(strict.harness, job_id) == FIRST_WAIT_SECONDS
+    assert archive_kit.seconds_until_due(strict.harness, job_id) == FIRST_WAIT_SECONDS
     assert strict.harness.events(job_id)[-1] == "archive_failed"
     assert archive_kit.files(strict.harness) == {}, "no partial file and no manifest exist"
 
@@ -357,7 +357,7 @@ def test_a_link_that_is_wrong_in_itself_is_given_up_at_once(
     assert (ended.status, ended.tries, ended.error) == (FollowUpStatus.DEAD, 1, reason)
     assert errors(harness, job_id) == [reason]
     assert harness.job(job_id).status is Status.SUCCEEDED
-    assert archive_kit.due_at(harness, job_id) is None
+    assert archive_kit.seconds_until_due(harness, job_id) is None
     assert set(archive_kit.files(harness)) == {path_of(job_id, "job.json")}
 
 
@@ -428,7 +428,7 @@ def test_while_the_storage_is_away_images_wait(
     assert second is None, "it was not tried, because it would fail too"
     assert gallery.fetched() == ["/image-0"]
     assert state(harness, job_id).error == first
-    assert archive_kit.due_at(harness, job_id) == FIRST_WAIT_SECONDS
+    assert archive_kit.seconds_until_due(harness, job_id) == FIRST_WAIT_SECONDS
     (tmp_path / "archive").unlink()
 
     again(harness, job_id)
@@ -447,7 +447,7 @@ def test_a_storage_outage_never_gives_up_an_image(
     archived(harness, job_id)
 
     assert state(harness, job_id).status is FollowUpStatus.PENDING
-    assert archive_kit.due_at(harness, job_id) == 10
+    assert archive_kit.seconds_until_due(harness, job_id) == 10
     (tmp_path / "archive").unlink()
     again(harness, job_id)
     assert state(harness, job_id).status is FollowUpStatus.DONE, (
@@ -527,7 +527,7 @@ def test_without_its_manifest_an_archive_is_not_done(
     assert waiting.error == "our storage: the storage is away"
     assert harness.job(job_id).images[0].copy is not None, "the image is kept, and shown"
     assert errors(harness, job_id) == [None]
-    assert archive_kit.due_at(harness, job_id) == FIRST_WAIT_SECONDS
+    assert archive_kit.seconds_until_due(harness, job_id) == FIRST_WAIT_SECONDS
     storage.refuses, storage.paths = lambda _: False, []
 
     again(harness, job_id)

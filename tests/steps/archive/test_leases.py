@@ -25,7 +25,7 @@ from tests.support.archive_kit import (
     slow,
     state,
 )
-from tests.support.fakes import Answer, Harness, ReceivedRequest
+from tests.support.fakes import Answer, Harness, Killed, ReceivedRequest, killed
 
 # The lease ---------------------------------------------------------------------------------
 
@@ -42,7 +42,7 @@ def test_images_beyond_the_lease_follow_at_once(harness: Harness, gallery: Galle
     assert [bool(image.copy) for image in harness.job(job_id).images] == [True, True, False]
     waiting = state(harness, job_id)
     assert (waiting.status, waiting.tries, waiting.error) == (FollowUpStatus.PENDING, 0, None)
-    assert archive_kit.due_at(harness, job_id) == 0, "at once"
+    assert archive_kit.seconds_until_due(harness, job_id) == 0, "at once"
     assert "archive_failed" not in harness.events(job_id)
 
     archived(harness, job_id)
@@ -147,14 +147,6 @@ def test_a_result_after_the_end_of_the_lease_changes_nothing(
 # A worker that is killed -------------------------------------------------------------------
 
 
-class Killed(BaseException):
-    """Simulates SIGKILL inside one process."""
-
-
-def killed(*_: object, **__: object) -> None:
-    raise Killed
-
-
 def test_a_worker_killed_before_the_record_is_repeated_without_harm(
     harness: Harness, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,7 +157,10 @@ def test_a_worker_killed_before_the_record_is_repeated_without_harm(
             archived(harness, job_id)
     before = archive_kit.files(harness)
     assert len(before) == 5
-    assert archive_kit.due_at(harness, job_id) == archive_step.lease_ms(harness.runtime) / 1000
+    assert (
+        archive_kit.seconds_until_due(harness, job_id)
+        == archive_step.lease_ms(harness.runtime) / 1000
+    )
 
     again(harness, job_id)
 

@@ -39,7 +39,7 @@ def test_waits_double_with_jitter_up_to_the_longest(
     harness.chance.number = chance
     job_id, waits = archived(harness, gallery.job(Answer(503))), []
     for _ in range(12):
-        waits.append(archive_kit.due_at(harness, job_id))
+        waits.append(archive_kit.seconds_until_due(harness, job_id))
         again(harness, job_id)
 
     waits_of_the_plan = [
@@ -65,7 +65,7 @@ def test_retry_after_of_a_link_is_followed(
 ) -> None:
     job_id = archived(harness, gallery.job(Answer(503, b"", {"Retry-After": header})))
 
-    assert archive_kit.due_at(harness, job_id) == wait
+    assert archive_kit.seconds_until_due(harness, job_id) == wait
 
 
 def test_jobs_that_are_told_the_same_wait_come_back_at_different_times(
@@ -75,7 +75,7 @@ def test_jobs_that_are_told_the_same_wait_come_back_at_different_times(
     waits = []
     for chance in (0.0, 0.5, 1.0):
         harness.chance.number = chance
-        waits.append(archive_kit.due_at(harness, archived(harness, gallery.job(busy))))
+        waits.append(archive_kit.seconds_until_due(harness, archived(harness, gallery.job(busy))))
 
     assert waits == [60, 75, 90]
 
@@ -87,7 +87,7 @@ def test_the_longest_retry_after_of_the_links_is_followed(
 
     job_id = archived(harness, gallery.job(*busy))
 
-    assert archive_kit.due_at(harness, job_id) == 90
+    assert archive_kit.seconds_until_due(harness, job_id) == 90
 
 
 def test_the_error_of_the_job_is_that_of_its_first_failed_image(
@@ -179,7 +179,7 @@ def test_a_failure_that_is_usually_final_is_given_up_after_some_minutes(
 
 def test_a_job_is_given_up_when_its_links_have_expired(harness: Harness, gallery: Gallery) -> None:
     job_id = archived(harness, gallery.job(picture(), DEAD_LINK, expires=[None, 4000]))
-    assert archive_kit.due_at(harness, job_id) == 4
+    assert archive_kit.seconds_until_due(harness, job_id) == 4
 
     tries = len(times_of_tries(harness, job_id)) + 1
 
@@ -189,7 +189,7 @@ def test_a_job_is_given_up_when_its_links_have_expired(harness: Harness, gallery
     assert errors(harness, job_id) == [None, "it answered 404"]
     assert harness.job(job_id).status is Status.SUCCEEDED
     assert harness.events(job_id)[-1] == "archive_dead"
-    assert archive_kit.due_at(harness, job_id) is None
+    assert archive_kit.seconds_until_due(harness, job_id) is None
     document = archive_kit.manifest(harness, job_id)
     assert [image["error"] for image in document["images"]] == [None, "it answered 404"]
     assert [image["path"] for image in document["images"]] == [path_of(job_id, "0.png"), None]
@@ -200,7 +200,7 @@ def test_a_job_is_given_up_when_its_links_have_expired(harness: Harness, gallery
 
 def test_an_image_can_come_after_the_expiry_of_its_link(harness: Harness, gallery: Gallery) -> None:
     job_id = archived(harness, gallery.job(Answer(503), expires=[0]))
-    assert archive_kit.due_at(harness, job_id) == FIRST_WAIT_SECONDS
+    assert archive_kit.seconds_until_due(harness, job_id) == FIRST_WAIT_SECONDS
     gallery.pages["/image-0"] = picture()
 
     again(harness, job_id)

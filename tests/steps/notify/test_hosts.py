@@ -17,15 +17,22 @@ from orchestrator.steps import notify as notify_step
 from orchestrator.steps.notify import notify
 from orchestrator.thread_shares import BUSY_WAIT_SECONDS
 from tests.support import job_states
-from tests.support.fakes import NOON, Answer, FakeProvider, Harness, ReceivedRequest, serving
+from tests.support.fakes import (
+    NOON,
+    Answer,
+    FakeProvider,
+    Harness,
+    Killed,
+    ReceivedRequest,
+    killed,
+    serving,
+)
 from tests.support.notify_kit import (
     VARIABLES,
-    Killed,
     again,
     ended,
     host,
     ids,
-    killed,
     notification,
     once,
     pause,

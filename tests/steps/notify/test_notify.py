@@ -21,18 +21,25 @@ from orchestrator.security.secret import Secret
 from orchestrator.steps import notify as notify_step
 from orchestrator.steps.notify import LEASE_MS, notify
 from tests.support import job_states
-from tests.support.fakes import NOON, PUBLIC_URL, Answer, FakeProvider, Harness, ReceivedRequest
+from tests.support.fakes import (
+    NOON,
+    PUBLIC_URL,
+    Answer,
+    FakeProvider,
+    Harness,
+    Killed,
+    ReceivedRequest,
+    killed,
+)
 from tests.support.notify_kit import (
     OLD_SECRET,
     SECRET,
     TOKEN,
-    Killed,
     again,
     change,
     ended,
     host,
     ids,
-    killed,
     notification,
     once,
     redis_holds,
