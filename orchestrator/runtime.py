@@ -10,6 +10,7 @@ from functools import cache
 from orchestrator import log
 from orchestrator.clock import LedgerClock, now_ms
 from orchestrator.host_limiter import HostLimiter
+from orchestrator.jobs.model import Step
 from orchestrator.ledger import Ledger, LedgerUnavailable, Result, Settlement
 from orchestrator.messages import Broker, Nudger
 from orchestrator.net.guarded_session import GuardedSession
@@ -63,6 +64,7 @@ class Runtime:
             settings.redis_url,
             shards=settings.shards,
             retention_ms=int(settings.retention_days * DAY_MS),
+            limits=settings.limits,
         )
         clock = LedgerClock(ledger.time, LedgerUnavailable)
         nudger = Nudger(Broker(settings.broker_url, clock.estimate).send)
@@ -116,6 +118,8 @@ class Runtime:
     def nudge_due(self, job_id: str, settlement: Settlement) -> Result:
         """Nudge the steps that a settlement made due, and return its result."""
         self.nudger.nudge_steps(job_id, settlement.due)
+        if settlement.next_job:
+            self.nudger.nudge(Step.SUBMIT, [settlement.next_job])
         return settlement.result
 
     def audit(self, actor: str, action: str, target: str, **detail: str) -> None:

@@ -11,7 +11,7 @@ from orchestrator.api import incoming
 from orchestrator.api.answers import answer, find_job
 from orchestrator.api.auth import caller
 from orchestrator.enqueue import cancel_job
-from orchestrator.jobs.schemas import JobSchema
+from orchestrator.jobs.schemas import CurrentJobSchema
 from orchestrator.jobs.validation import StrictSchema, always, checked
 from orchestrator.operations.replay import NothingToNotify, notify_again
 from orchestrator.operations.rerun import MayBePaid, NotRetryable, retry
@@ -38,22 +38,22 @@ def blueprint(runtime: Runtime) -> Blueprint:
 
     @actions.post("/<job_id>/cancel")
     @actions.doc(security=[{"bearer": []}])
-    @actions.alt_response(200, schema=JobSchema, description="The cancelled job")
+    @actions.alt_response(200, schema=CurrentJobSchema, description="The cancelled job")
     def cancel(job_id: str) -> Response:
         """Cancel a job that was not sent to its provider. Answers 409 after it was sent."""
         return _cancel(runtime, job_id)
 
     @actions.post("/<job_id>/retry")
     @actions.doc(security=[{"bearer": []}], requestBody=_RETRY_BODY)
-    @actions.alt_response(202, schema=JobSchema, description="The new, queued job")
-    @actions.alt_response(200, schema=JobSchema, description="The job of an earlier retry")
+    @actions.alt_response(202, schema=CurrentJobSchema, description="The new, queued job")
+    @actions.alt_response(200, schema=CurrentJobSchema, description="The job of an earlier retry")
     def rerun(job_id: str) -> Response:
         """Enqueue the request of a failed or cancelled job again, once."""
         return _retry(runtime, job_id)
 
     @actions.post("/<job_id>/notify")
     @actions.doc(security=[{"bearer": []}])
-    @actions.alt_response(202, schema=JobSchema, description="The job; a delivery is due")
+    @actions.alt_response(202, schema=CurrentJobSchema, description="The job; a delivery is due")
     def notify(job_id: str) -> Response:
         """Notify the caller again, with the same message id. Answers 409 without a receiver."""
         return _notify(runtime, job_id)

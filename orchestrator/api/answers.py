@@ -9,8 +9,8 @@ from werkzeug.exceptions import NotFound
 
 from orchestrator.api.auth import caller
 from orchestrator.jobs.model import Job
-from orchestrator.jobs.schemas import job_view
 from orchestrator.jsonio import dump
+from orchestrator.operations.job_views import current_view
 from orchestrator.runtime import Runtime
 
 
@@ -38,7 +38,7 @@ def answer(
     runtime: Runtime, job: Job, status: int, headers: dict[str, str] | None = None
 ) -> Response:
     """Return an answer with a job."""
-    return as_json(job_view(job, runtime.settings.public_url), status, headers)
+    return as_json(current_view(runtime, job), status, headers)
 
 
 def as_json(value: Any, status: int, headers: dict[str, str] | None = None) -> Response:

@@ -16,7 +16,8 @@ from orchestrator.api.auth import caller, chosen_tenant
 from orchestrator.enqueue import API_SCOPE, CELERY_SCOPE, REQUEST_SCHEMA, create_job
 from orchestrator.enqueue import find_job as job_of_key
 from orchestrator.jobs.model import Job, Status
-from orchestrator.jobs.schemas import EventSchema, JobSchema, event_view, job_view
+from orchestrator.jobs.schemas import CurrentJobSchema, EventSchema, event_view
+from orchestrator.operations.job_views import current_views
 from orchestrator.runtime import Runtime
 
 #: Requests of one process that may wait at once. Each holds a thread that callbacks need too. A
@@ -40,7 +41,7 @@ class JobFormSchema(Schema):
 class JobsSchema(Schema):
     """A page of jobs. `next_cursor` is null on the last page."""
 
-    jobs = fields.List(fields.Nested(JobSchema))
+    jobs = fields.List(fields.Nested(CurrentJobSchema))
     next_cursor = fields.String(allow_none=True)
 
 
@@ -110,7 +111,7 @@ def _create_doc() -> dict[str, Any]:
     return {
         "requestBody": {"required": True, "content": content},
         "parameters": [{"name": "Idempotency-Key", "in": "header", "schema": {"type": "string"}}],
-        **_answers({200: JobSchema, 202: JobSchema}),
+        **_answers({200: CurrentJobSchema, 202: CurrentJobSchema}),
     }
 
 
@@ -134,7 +135,7 @@ def _show(runtime: Runtime) -> Route:
 
 
 def _show_doc() -> dict[str, Any]:
-    return {"parameters": [incoming.query("wait", WAIT)], **_answers({200: JobSchema})}
+    return {"parameters": [incoming.query("wait", WAIT)], **_answers({200: CurrentJobSchema})}
 
 
 def _list(runtime: Runtime) -> Route:
@@ -146,11 +147,11 @@ def _list(runtime: Runtime) -> Route:
         key = request.args.get("idempotency_key")
         if key is not None:
             found = [
-                job_view(job, runtime.settings.public_url)
+                job
                 for job in _of_key(runtime, key)
                 if status in (None, job.status) and provider in (None, job.request.provider)
             ]
-            return as_json({"jobs": found, "next_cursor": None}, 200)
+            return as_json({"jobs": current_views(runtime, found), "next_cursor": None}, 200)
         page = runtime.ledger.overview.page(
             limit,
             cursor=cursor,
@@ -158,7 +159,7 @@ def _list(runtime: Runtime) -> Route:
             provider=provider,
             tenant=chosen_tenant(),
         )
-        views = [job_view(job, runtime.settings.public_url) for job in page.jobs]
+        views = current_views(runtime, page.jobs)
         return as_json({"jobs": views, "next_cursor": page.cursor}, 200)
 
     return browse

@@ -11,7 +11,8 @@ import click
 from orchestrator.cli.jobs import existing
 from orchestrator.cli.output import actor, as_json, console, line, print_json, progress, table
 from orchestrator.jobs.model import FollowUpStatus, Job
-from orchestrator.jobs.schemas import job_view, rfc3339
+from orchestrator.jobs.schemas import rfc3339
+from orchestrator.operations.job_views import current_views
 from orchestrator.operations.rearchive import NothingToArchive, archive_again, given_up_archives
 from orchestrator.operations.replay import NothingToNotify, failed_notifications, notify_again
 from orchestrator.runtime import Runtime, default_runtime
@@ -208,9 +209,7 @@ def _replay(runtime: Runtime, jobs: list[Job], *, json_: bool, left: int = 0) ->
 
 def _list(runtime: Runtime, number: int, jobs: list[Job], *, json_: bool) -> None:
     if json_:
-        print_json(
-            {"number": number, "jobs": [job_view(job, runtime.settings.public_url) for job in jobs]}
-        )
+        print_json({"number": number, "jobs": current_views(runtime, jobs)})
         return
     shown = table("job", "status", "to", "attempts", "last attempt", "reason")
     for job in jobs:

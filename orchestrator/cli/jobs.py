@@ -11,12 +11,13 @@ import click
 from orchestrator.cli.output import actor, as_json, console, line, print_json, status
 from orchestrator.enqueue import CELERY_SCOPE, cancel_job, create_job, find_job
 from orchestrator.jobs.model import Job, Status
-from orchestrator.jobs.schemas import event_view, job_view, rfc3339
+from orchestrator.jobs.schemas import event_view, rfc3339
 from orchestrator.jobs.tenant import DEFAULT_TENANT, tenant_name
 from orchestrator.jobs.uploads import ImageFile
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import NotJson, parse
 from orchestrator.ledger import Ledger
+from orchestrator.operations.job_views import current_view
 from orchestrator.operations.rerun import MayBePaid, NotRetryable
 from orchestrator.operations.rerun import retry as retry_job
 from orchestrator.providers import PROVIDERS
@@ -121,7 +122,7 @@ def enqueue(
         line(result.job.id, err=json_)
         _follow(runtime, result.job, json_=json_)
     elif json_:
-        print_json(job_view(result.job, runtime.settings.public_url))
+        print_json(current_view(runtime, result.job))
     else:
         line(result.job.id)
     runtime.nudger.close()
@@ -143,7 +144,7 @@ def get(job_id: str | None, celery_id: str | None, tenant: str, json_: bool) -> 
         job = existing(runtime, job_id or "")
     if json_:
         events = [event_view(event) for event in runtime.ledger.events(job.id)]
-        print_json({**job_view(job, runtime.settings.public_url), "events": events})
+        print_json({**current_view(runtime, job), "events": events})
         return
     _show(runtime, job)
 
@@ -168,7 +169,7 @@ def cancel(job_id: str, json_: bool) -> None:
     if not cancelled:
         raise click.ClickException(f"{job_id} is {job.status}. Only a queued job can be cancelled.")
     if json_:
-        print_json(job_view(job, runtime.settings.public_url))
+        print_json(current_view(runtime, job))
     else:
         line(f"{job_id} is cancelled")
 
@@ -188,7 +189,7 @@ def retry(job_id: str, yes: bool, json_: bool) -> None:
     except NotRetryable as error:
         raise click.ClickException(f"{job_id}: {error}") from None
     if json_:
-        print_json(job_view(result.job, runtime.settings.public_url))
+        print_json(current_view(runtime, result.job))
     else:
         line(result.job.id)
     runtime.nudger.close()
@@ -229,7 +230,7 @@ def _follow(runtime: Runtime, job: Job, *, json_: bool) -> None:
             break
         runtime.ledger.wait(job.id, _WATCH_SECONDS)
     if json_:
-        print_json(job_view(current, runtime.settings.public_url))
+        print_json(current_view(runtime, current))
     else:
         _show(runtime, current, events=False)
     if current.status is not Status.SUCCEEDED:
@@ -248,9 +249,12 @@ def _show(runtime: Runtime, job: Job, *, events: bool = True) -> None:
     if events:
         _print_events(runtime.ledger, job.id, 0)
         line()
-    out, view = console(), job_view(job, runtime.settings.public_url)
+    out, view = console(), current_view(runtime, job)
     by = f" (settled by {job.settled_by})" if job.settled_by else ""
     out.print(f"{job.id}  {job.request.provider}  {job.request.model} ", status(job.status), by)
+    if view.get("waiting_for"):
+        until = f" until {view['next_attempt_at']}" if view["next_attempt_at"] else ""
+        out.print(f"  waits for {view['waiting_for']}{until}", markup=False)
     for image in [*view["images"], *view["late_images"]]:
         out.print(f"  image  {_image(image)}")
     if job.error:

@@ -23,11 +23,12 @@ from orchestrator.cli.output import (
     table,
 )
 from orchestrator.jobs.model import Job, Status
-from orchestrator.jobs.schemas import job_view, rfc3339
+from orchestrator.jobs.schemas import rfc3339
 from orchestrator.jobs.tenant import tenant_name
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import NotJson, parse
 from orchestrator.ledger.overview import PAGE_JOBS
+from orchestrator.operations.job_views import current_views
 from orchestrator.operations.stats import images_at_risk
 from orchestrator.operations.stats import stats as ledger_stats
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
@@ -82,7 +83,7 @@ def list_(
     chosen = tenant_name(tenant) if tenant is not None else None
     jobs = list(islice(_jobs(Status(state) if state else None, provider, chosen), limit))
     if json_:
-        print_json({"jobs": [job_view(job, runtime.settings.public_url) for job in jobs]})
+        print_json({"jobs": current_views(runtime, jobs)})
         return
     shown = table("job", "tenant", "provider", "model", "status", "created", "error")
     for job in jobs:
@@ -136,7 +137,7 @@ def _list_at_risk(limit: int, *, json_: bool) -> None:
     runtime = default_runtime()
     number, jobs = images_at_risk(runtime, limit)
     if json_:
-        views = [job_view(job, runtime.settings.public_url) for job in jobs]
+        views = current_views(runtime, jobs)
         print_json({"number": number, "jobs": views})
         return
     shown = table("job", "image", "provider", "archive", "link expires", "error")

@@ -340,8 +340,8 @@ class Job:
     attempts: tuple[Attempt, ...] = ()
     #: Consecutive tries without news in this status. They set the back-off.
     tries: int = 0
-    #: Whether an unconfirmed attempt was replaced by a new one. This may happen once.
-    resubmitted: bool = False
+    #: The unconfirmed attempt that was replaced by a new one, or 0. This may happen once.
+    resubmitted: int = 0
     images: tuple[Image, ...] = ()
     #: Images of a success that came after the outcome. They are numbered after `images`.
     late_images: tuple[Image, ...] = ()

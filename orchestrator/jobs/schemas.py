@@ -278,6 +278,15 @@ class JobSchema(Schema):
     settled_by = fields.String(allow_none=True)
 
 
+class CurrentJobSchema(JobSchema):
+    """A job as it is now. Times are RFC 3339, UTC."""
+
+    waiting_for = fields.String(metadata={"description": "What an open job waits for."})
+    next_attempt_at = fields.String(
+        allow_none=True, metadata={"description": "When an open job is tried next, if known."}
+    )
+
+
 class EventSchema(Schema):
     """One event of a job's timeline."""
 

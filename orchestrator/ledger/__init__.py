@@ -1,5 +1,6 @@
 """The ledger: the store of record for jobs, in Redis, and the only place where state changes."""
 
+from orchestrator.ledger.admission import ProviderLimits, ProviderSign, Waiting, WaitReason
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.refusals import LedgerMisconfigured, LedgerUnavailable
 from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Room, Settlement
@@ -11,7 +12,11 @@ __all__ = [
     "Ledger",
     "LedgerMisconfigured",
     "LedgerUnavailable",
+    "ProviderLimits",
+    "ProviderSign",
     "Result",
     "Room",
     "Settlement",
+    "WaitReason",
+    "Waiting",
 ]

@@ -64,7 +64,7 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
         deadline_at=int(fields["deadline"]),
         attempts=tuple(_attempts(fields)),
         tries=int(fields.get("tries", 0)),
-        resubmitted="resubmitted" in fields,
+        resubmitted=int(fields.get("resubmitted", 0)),
         images=_images(fields, "images"),
         late_images=_images(fields, "late_images"),
         error=_error(_load(fields, "error")),
@@ -77,6 +77,16 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
         notification=_follow_up(fields, Step.NOTIFY),
         notifies_late_result=fields.get("late.notify") == "due",
     )
+
+
+def read_error(text: str | None) -> JobError | None:
+    """Return the error in stored text, or None."""
+    return _error(loads(text))
+
+
+def loads(text: str | None) -> Any:
+    """Return the value in stored text, or None."""
+    return orjson.loads(text) if text else None
 
 
 def read_event(line: str) -> Event:
@@ -125,8 +135,7 @@ def _known(kind: type[Copy | Image], stored: dict[str, Any]) -> dict[str, Any]:
 
 
 def _load(fields: Mapping[str, str], name: str) -> Any:
-    text = fields.get(name)
-    return orjson.loads(text) if text else None
+    return loads(fields.get(name))
 
 
 def _error(fields: dict[str, Any] | None) -> JobError | None:

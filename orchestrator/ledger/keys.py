@@ -11,7 +11,12 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:agenda` | sorted set | open job ids, scored by when they are due (ms) | never |
 | `{orch:<s>}:idempotency:<digest>` | string | `<job id> <fingerprint of the request>` | 24 h |
 | `{orch:<s>}:task:<provider>:<task id>` | string | the job of a provider task | 30 days |
-| `{orch:<s>}:pause:<provider>:<step>` | string | `<end ms> <error JSON>` of a pause | at its end |
+| `{orch:<s>}:flow:<flow>` | sorted set | open jobs of a flow, by when they are due (ms) | never |
+| `{orch:<s>}:flows` | sorted set | flows, by when their first job may be due (ms) | never |
+| `{orch:<s>}:deadlines` | sorted set | queued jobs, by half-time, then by deadline (ms) | never |
+| `{orch:<s>}:turns:<provider>` | sorted set | tenants with queued jobs, by their turns | never |
+| `{orch:<s>}:in_flight:<provider>` | sorted set | `<job id>.<attempt>` in flight, by ms | never |
+| `{orch:<s>}:provider:<provider>` | hash | the state of a provider, fields below | never |
 | `{orch:<s>}:upload:<job id>` | string | the file of a job, until it is sent | deadline + 1 h |
 | `{orch:<s>}:jobs` | sorted set | every job id, in the order of creation | never |
 | `{orch:<s>}:jobs:<tenant>` | sorted set | the same, of one tenant | never |
@@ -48,7 +53,18 @@ needs more evidence), `refusal` (JSON: why its provider took no attempt), `reser
 tries, the last and the next try (ms), the last error and the token of the holder: `archive`,
 `archive.since`, `archive.tries`, `archive.tried`, `archive.next`, `archive.error`, `archive.lease`;
 and `notify`, `notify.since`, `notify.tries`, `notify.tried`, `notify.next`, `notify.error`,
-`notify.lease`.
+`notify.lease`. `handed` (the token of a claim of this job, and the job that it took,
+because its tenant had the turn).
+
+A flow is `<kind>:<provider>:<tenant>`. The kind is queued, resend (submitting or unconfirmed) or
+poll (running).
+
+Fields of a provider: `paused` (JSON: by whom and when), `failures`, `failing_since` (ms),
+`open_until` (ms: the circuit breaker is open until then), `probe_until` (ms: a job probes),
+`openings` (in a row), `reason` (error JSON), `polls_paused_until` (ms), `polls_reason` (JSON),
+`tat` (ms: when the next submission is due at the configured rate), `found` (the most attempts in
+flight that it took), `raise` (what is added to it next), `raised_at` (ms), `raise_after` (ms),
+`tried` (a raise that was not refused yet), `full` (jobs wait for a place).
 """
 
 from __future__ import annotations
@@ -123,9 +139,34 @@ def events(job_id: str) -> str:
     return f"{root(shard_of(job_id))}events:{job_id}"
 
 
-def pause(shard: int, provider: str, step: Step) -> str:
-    """Return the key of a pause of a provider, for one step."""
-    return f"{root(shard)}pause:{provider}:{step}"
+def flow(shard: int, kind: str, provider: str, tenant: str) -> str:
+    """Return the key of a flow. The kind is queued, resend or poll."""
+    return f"{root(shard)}flow:{kind}:{provider}:{tenant}"
+
+
+def flows(shard: int) -> str:
+    """Return the key of the index of flows."""
+    return f"{root(shard)}flows"
+
+
+def deadlines(shard: int) -> str:
+    """Return the key of the queued jobs, scored by their deadline."""
+    return f"{root(shard)}deadlines"
+
+
+def turns(shard: int, provider: str) -> str:
+    """Return the key of the turns of the tenants at a provider."""
+    return f"{root(shard)}turns:{provider}"
+
+
+def in_flight(shard: int, provider: str) -> str:
+    """Return the key of the attempts in flight at a provider."""
+    return f"{root(shard)}in_flight:{provider}"
+
+
+def provider(shard: int, name: str) -> str:
+    """Return the key of the state of a provider."""
+    return f"{root(shard)}provider:{name}"
 
 
 def task(job_id: str, provider: str, task_id: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -32,6 +32,13 @@ from orchestrator.jobs.model import (
 from orchestrator.jobs.tenant import DEFAULT_TENANT, Tenant
 from orchestrator.ledger import codec, keys
 from orchestrator.ledger.access import AccessBook
+from orchestrator.ledger.admission import (
+    Admission,
+    ProviderLimits,
+    ProviderSign,
+    Waiting,
+    WaitReason,
+)
 from orchestrator.ledger.audit import AuditTrail
 from orchestrator.ledger.circuit_breaker import CircuitBreaker
 from orchestrator.ledger.connection import ANSWER_TIMEOUT, Clients, connect, listener
@@ -61,6 +68,7 @@ class Ledger:
         shards: the number of shards. It is chosen at the installation and never changes.
         retention_ms: how long a job is kept after its last follow-up.
         idempotency_ms: how long an idempotency key is kept.
+        limits: the configured limits of providers.
     """
 
     def __init__(
@@ -70,6 +78,7 @@ class Ledger:
         shards: int = 1,
         retention_ms: int = 30 * 86_400_000,
         idempotency_ms: int = 86_400_000,
+        limits: Mapping[str, ProviderLimits] = {},
     ) -> None:
         self._redis = Clients(client).client
         self.shards = shards
@@ -79,6 +88,7 @@ class Ledger:
         self._task_owners = TaskOwners(self._redis)
         self.access = AccessBook(self._redis)
         self.audit = AuditTrail(self._redis)
+        self.admission = Admission(self._redis, limits, shards)
         self._retention_ms = retention_ms
         self._idempotency_ms = idempotency_ms
         self._create = load("create")
@@ -157,38 +167,41 @@ class Ledger:
         job_id, fingerprint = stored.split()
         return job_id, fingerprint
 
-    def pause_provider(
-        self, provider: str, step: Step, error: JobError, *, now: int, ends_at: int
-    ) -> None:
-        """Postpone a step (SUBMIT or POLL) of all jobs of a provider until a time (ms).
-
-        Their claims fail until then. A job at its deadline is claimed as usual.
-        """
-        stored = f"{ends_at} {codec.dumps(error)}"
-        with self._redis() as client:
-            for shard in range(self.shards):
-                client.set(keys.pause(shard, provider, step), stored, px=max(ends_at - now, 1))
-
     def claim(
-        self, job_id: str, step: Step, *, now: int, lease_ms: int, random: float = 0.0
-    ) -> Lease | None:
+        self,
+        job_id: str,
+        step: Step,
+        *,
+        now: int,
+        lease_ms: int,
+        random: float = 0.0,
+    ) -> Lease | Waiting | None:
         """Take the lease on a due job. Return None if it is not due for the step, or leased.
+
+        A queued job of another tenant is taken instead if that tenant had fewer turns.
 
         Args:
             job_id: the job.
             step: SUBMIT or POLL.
             now: ms.
             lease_ms: the duration of the lease.
-            random: from 0 to 1. It spreads the jobs of a paused provider.
+            random: from 0 to 1. It spreads the polls of a paused provider.
+
+        Returns:
+            The lease, Waiting (the provider must not get a submission now), or None.
         """
         token, ends_at = secrets.token_urlsafe(9), now + lease_ms
+        limits = self.admission.limits[keys.shard_of(job_id)]
         with self._redis() as client:
-            args: list[str | int] = [now, token, ends_at, step, f"{random:.4f}"]
-            answer = self._claim.run(client, keys.of(job_id), args)
-        if Result(answer[0]) is not Result.CLAIMED:
-            return None
-        fields: Any = answer[1]
-        return Lease(codec.read_job(job_id, codec.pairs(fields)), token, ends_at)
+            args: list[str | int] = [now, token, ends_at, step, f"{random:.4f}", limits]
+            answer: Any = self._claim.run(client, keys.of(job_id), args)
+        match answer:
+            case ["claimed", taken_id, fields]:
+                return Lease(codec.read_job(taken_id, codec.pairs(fields)), token, ends_at)
+            case ["waiting", reason, until]:
+                return Waiting(WaitReason(reason), int(until) if until else None)
+            case _:
+                return None
 
     def accepted(
         self,
@@ -219,23 +232,35 @@ class Ledger:
         event: str,
         detail: dict[str, Any],
         refusal: JobError | None = None,
+        shows: ProviderSign = ProviderSign.NOTHING,
     ) -> Result:
         """End the attempt and plan another. Return QUEUED, STALE or MISSING.
 
-        `refusal` says why the provider did not take it.
+        `refusal` says why the provider did not take it, and `shows` what that tells of it.
         """
         number = lease.job.attempt.number
         text = codec.dumps({"attempt": number, **detail})
-        args = [now, number, lease.token, due_at, tries, event, text, codec.dumps(refusal)]
+        args = [now, number, lease.token, due_at, tries, event, text]
+        args += [codec.dumps(refusal), shows]
         return self._run(self._requeue, lease.job.id, args)
 
     def unconfirmed(
-        self, lease: Lease, *, now: int, due_at: int, tries: int, reason: str
+        self,
+        lease: Lease,
+        *,
+        now: int,
+        due_at: int,
+        tries: int,
+        reason: str,
+        failure: JobError | None = None,
     ) -> Result:
-        """Record that the attempt may have arrived. Return UNCONFIRMED, STALE or MISSING."""
+        """Record that the attempt may have arrived. Return UNCONFIRMED, STALE or MISSING.
+
+        `failure` is set when the provider failed, and would fail another job, too.
+        """
         number = lease.job.attempt.number
         detail = codec.dumps({"attempt": number, "reason": reason})
-        args = [now, number, lease.token, due_at, tries, detail]
+        args = [now, number, lease.token, due_at, tries, detail, codec.dumps(failure)]
         return self._run(self._unconfirmed, lease.job.id, args)
 
     def defer(
@@ -356,26 +381,29 @@ class Ledger:
         return [codec.read_event(line) for line in lines]
 
     def due(self, shard: int, *, now: int, limit: int) -> list[tuple[str, Step]]:
-        """Return up to `limit` due jobs of a shard, each with its step."""
+        """Return due jobs of a shard that may start now, each with its step."""
         listed = self.due_within(shard, now=now, limit=limit, room=Room(others=limit))
         return [(job_id, step) for job_id, step, _ in listed]
 
     def due_within(
-        self, shard: int, *, now: int, limit: int, room: Room
+        self, shard: int, *, now: int, limit: int, room: Room, horizon_ms: int = 0
     ) -> list[tuple[str, Step, str]]:
-        """Return the due jobs of a shard that have room now: job, step and provider.
+        """Return due jobs of a shard that have room now: job, step and provider.
+
+        Every provider and tenant is listed in turn.
 
         A terminal job in the agenda is corruption. It is left out here, and `verify` reports it.
 
         Args:
             shard: its number.
             now: ms.
-            limit: the most jobs that are looked at, the longest overdue first.
+            limit: the most jobs of a provider that wait for the same thing.
             room: how many jobs may be listed.
+            horizon_ms: no more submissions are listed than may start within this time.
         """
-        args: list[str | int] = [now, limit, f"{keys.root(shard)}job:", room.others]
-        for provider, places in room.providers.items():
-            args += [provider, places]
+        places = " ".join(f"{name} {number}" for name, number in room.providers.items())
+        limits = self.admission.limits[shard]
+        args: list[str | int] = [now, limit, now + horizon_ms, limits, places, room.others]
         with self._redis() as client:
             flat: Any = self._due.run(client, [keys.agenda(shard)], args)
         listed = [
@@ -486,8 +514,9 @@ class Ledger:
 
     def _run_settlement(self, script: Script, job_id: str, args: list[Any]) -> Settlement:
         with self._redis() as client:
-            result, *due = script.run(client, keys.of(job_id), args)
-        return Settlement(Result(result), tuple(map(Step, due)))
+            result, *rest = script.run(client, keys.of(job_id), args)
+        waiting = next(filter(keys.is_job_id, rest), None)
+        return Settlement(Result(result), tuple(Step(r) for r in rest if r != waiting), waiting)
 
 
 def _created(answer: list[str], job_id: str) -> Created:

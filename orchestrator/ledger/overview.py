@@ -56,6 +56,23 @@ class Agenda:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """The totals of a shard.
+
+    Attributes:
+        counts: jobs by status, and contradicting events by name.
+        flows: jobs by flow.
+        in_flight: attempts in flight by provider, for the providers with an open job.
+        deadlines: queued jobs in the set of deadlines.
+    """
+
+    counts: dict[str, int]
+    flows: dict[str, int]
+    in_flight: dict[str, int]
+    deadlines: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A job and all its entries, read in one transaction.
 
@@ -191,25 +208,35 @@ class Overview:
             yield from self._snapshots(client, sorted(unlisted), listed=False)
 
     @contextmanager
-    def watch_counts(self, shard: int) -> Iterator[Callable[[], dict[str, int] | None]]:
-        """Watch the counts of a shard. Yield a function that reads them once.
+    def watch_totals(self, shard: int) -> Iterator[Callable[[], Totals | None]]:
+        """Watch the totals of a shard. Yield a function that reads them once.
 
         The function returns None if any job of the shard changed since the start. Every transition
-        changes the counts, so Redis notices it.
+        that changes a total changes the counts, so Redis notices it.
         """
         with self._redis() as client, client.pipeline(transaction=True) as watch:
             watch.watch(keys.counts(shard))  # type: ignore[no-untyped-call]
 
-            def counts() -> dict[str, int] | None:
+            def totals() -> Totals | None:
+                flows: Any = watch.zrange(keys.flows(shard), 0, -1)
+                providers = sorted({flow.split(":")[1] for flow in flows})
                 watch.multi()
                 watch.hgetall(keys.counts(shard))
+                watch.zcard(keys.deadlines(shard))
+                for flow in flows:
+                    watch.zcard(keys.flow(shard, *flow.split(":", 2)))
+                for provider in providers:
+                    watch.zcard(keys.in_flight(shard, provider))
                 try:
-                    [counted] = watch.execute()
+                    counts, deadlines, *sizes = watch.execute()
                 except WatchError:
                     return None
-                return {name: int(number) for name, number in counted.items()}
+                numbers = {name: int(number) for name, number in counts.items()}
+                by_flow = dict(zip(flows, sizes[: len(flows)], strict=True))
+                flights = dict(zip(providers, sizes[len(flows) :], strict=True))
+                return Totals(numbers, by_flow, flights, deadlines)
 
-            yield counts
+            yield totals
 
     def size(self) -> int:
         """Return the number of jobs in the index."""

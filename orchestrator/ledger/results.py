@@ -14,6 +14,7 @@ class Result(StrEnum):
     CREATED = "created"
     REPLAYED = "replayed"
     CLAIMED = "claimed"
+    WAITING = "waiting"
     NOT_DUE = "not_due"
     RUNNING = "running"
     QUEUED = "queued"
@@ -42,10 +43,16 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The result of a transition that may settle a job, and the steps that are due now."""
+    """The result of a transition that may settle a job, and what is due now.
+
+    Attributes:
+        due: the steps of the job that are due.
+        next_job: another job that may start at the provider now, because this one left a place.
+    """
 
     result: Result
     due: tuple[Step, ...] = ()
+    next_job: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -10,11 +11,18 @@ from redis import Redis
 from redis.exceptions import NoScriptError
 
 _FOLDER = files("orchestrator.ledger") / "scripts"
-_PRELUDE = (_FOLDER / "_prelude.lua").read_text("utf-8")
-_TENANTS = (_FOLDER / "_tenants.lua").read_text("utf-8")
 
-#: Scripts that do not work on one job. They need no prelude.
-_WITHOUT_PRELUDE = frozenset({"due", "due_archive", "host_failed", "host_probe", "tidy"})
+#: The files with functions that come before a script.
+PARTS: Mapping[str, tuple[str, ...]] = {
+    "create": ("_prelude", "_tenants"),
+    "waits": ("_prelude", "_admission"),
+    "claim": ("_prelude", "_admission", "_claims"),
+    "requeue": ("_prelude", "_admission", "_learning"),
+    "unconfirmed": ("_prelude", "_admission", "_learning"),
+    "due": ("_admission", "_flows"),
+    # Scripts that do not work on one job need no prelude.
+    **dict.fromkeys(("due_archive", "hold_provider", "host_failed", "host_probe", "tidy"), ()),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +48,7 @@ def load(name: str) -> Script:
     Raises:
         FileNotFoundError: the script does not exist.
     """
-    text = (_FOLDER / f"{name}.lua").read_text("utf-8")
-    if name == "create":
-        text = f"{_TENANTS}\n{text}"
-    source = text if name in _WITHOUT_PRELUDE else f"{_PRELUDE}\n{text}"
+    names = (*PARTS.get(name, ("_prelude",)), name)
+    source = "\n".join((_FOLDER / f"{each}.lua").read_text("utf-8") for each in names)
     sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     return Script(name, source, sha)

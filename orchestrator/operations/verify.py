@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.jobs.model import FOLLOW_UPS, FollowUp, FollowUpStatus, Job, Status, Step
-from orchestrator.ledger.overview import Snapshot
+from orchestrator.ledger.admission import flow_of
+from orchestrator.ledger.overview import Snapshot, Totals
 from orchestrator.operations.archive_faults import faults
 from orchestrator.operations.unconfirmed import unconfirmed_attempts
 from orchestrator.runtime import Runtime
@@ -35,6 +36,8 @@ INVARIANTS: Mapping[str, str] = {
     "one_task": "no provider task belongs to two attempts",
     "counted": "the counts of open jobs match the jobs",
     "tenants": "the counts of each tenant's open jobs match the jobs",
+    "flows": "every open job is in its flow, and every queued job in the set of deadlines",
+    "in_flight": "the attempts in flight match the jobs, and are within the provider's limit",
     "unconfirmed": "an unconfirmed attempt has no provider task",
     "charged": "every charged task belongs to an attempt, or to an unconfirmed attempt",
     "paid_once": "no job was charged twice, unless it was resubmitted",
@@ -59,6 +62,25 @@ class InvariantReport:
         self.checked += 1
         if not holds:
             self.breaches.append(entry)
+
+
+@dataclass
+class _SeenJobs:
+    """The open jobs of a shard, counted."""
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    flows: Counter[str] = field(default_factory=Counter)
+    in_flight: Counter[str] = field(default_factory=Counter)
+    tenants: Counter[str] = field(default_factory=Counter)
+
+    def add(self, job: Job) -> None:
+        """Count an open job. An attempt that was submitted again may still be in flight."""
+        provider = job.request.provider
+        self.statuses[job.status] += 1
+        self.tenants[job.tenant] += 1
+        self.flows[flow_of(job)] += 1
+        in_flight = {job.resubmitted} | {job.status is not Status.QUEUED and len(job.attempts)}
+        self.in_flight[provider] += len(in_flight - {0})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +130,17 @@ class Verification:
         """
         overview = self._runtime.ledger.overview
         for shard in range(self._runtime.ledger.shards):
-            with overview.watch_counts(shard) as counts:
-                seen: Counter[str] = Counter()
-                open_jobs: Counter[str] = Counter()
+            with overview.watch_totals(shard) as totals:
+                seen = _SeenJobs()
                 for snapshot in overview.snapshots(shard):
                     self._job(snapshot)
-                    job = snapshot.job
-                    seen.update([job.status] if job else [])
-                    open_jobs.update([job.tenant] if job and not job.status.terminal else [])
+                    if snapshot.job and not snapshot.job.status.terminal:
+                        seen.add(snapshot.job)
                     yield snapshot.job_id
                 by_tenant = overview.open_jobs(shard)
-                if (counted := counts()) is not None:  # no job changed at the same time
-                    self._counts(shard, counted, seen)
-                    self._tenants(shard, by_tenant, open_jobs)
+                if (counted := totals()) is not None:  # no job changed at the same time
+                    self._totals(shard, counted, seen)
+                    self._tenants(shard, by_tenant, seen.tenants)
         for (provider, task_id), attempts in self._tasks.items():
             self._reports["one_task"].check(
                 len(attempts) == 1, f"{provider} {task_id}: {', '.join(attempts)}"
@@ -180,12 +200,28 @@ class Verification:
             text = f"shard {shard}: {number} of {tenant} counted, {found[tenant]} found"
             self._reports["tenants"].check(number == found[tenant], text)
 
-    def _counts(self, shard: int, counted: dict[str, int], seen: Counter[str]) -> None:
-        """Compare the counts with the jobs."""
+    def _totals(self, shard: int, totals: Totals, seen: _SeenJobs) -> None:
+        """Compare the totals with the jobs."""
+
+        def compare(name: str, entry: str, number: int, found: int) -> None:
+            text = f"shard {shard}: {number} {entry} counted, {found} found"
+            self._reports[name].check(number == found, text)
+
         for status in (status for status in Status if not status.terminal):
-            number = counted.get(status, 0)
-            text = f"shard {shard}: {number} {status} counted, {seen[status]} found"
-            self._reports["counted"].check(number == seen[status], text)
+            compare("counted", status, totals.counts.get(status, 0), seen.statuses[status])
+        for flow in {*totals.flows, *seen.flows}:
+            compare("flows", flow, totals.flows.get(flow, 0), seen.flows[flow])
+        compare("flows", "deadlines", totals.deadlines, seen.statuses[Status.QUEUED])
+        for provider, number in totals.in_flight.items():
+            compare("in_flight", f"{provider} in flight", number, seen.in_flight[provider])
+            self._within_limit(shard, provider, number)
+
+    def _within_limit(self, shard: int, provider: str, number: int) -> None:
+        limits = self._runtime.settings.limits.get(provider)
+        most = limits.most_in_flight(shard, self._runtime.ledger.shards) if limits else None
+        if most is not None:
+            text = f"shard {shard}: {number} {provider} in flight, the limit is {most}"
+            self._reports["in_flight"].check(number <= most, text)
 
     def _unconfirmed(self) -> None:
         """Check the unconfirmed attempts."""

@@ -11,6 +11,9 @@ from urllib.parse import urlsplit
 
 from orchestrator import tls
 from orchestrator.jobs.tenant import is_tenant
+from orchestrator.ledger import ProviderLimits
+from orchestrator.ledger.admission import NO_LIMITS
+from orchestrator.ledger.keys import MAX_SHARDS
 from orchestrator.net.addresses import is_private
 from orchestrator.net.guard import Guard
 from orchestrator.providers import BROKEN, PROVIDERS, Provider
@@ -97,6 +100,7 @@ class ProviderSettings:
     confirm_callbacks: bool = False
     webhook_secrets: tuple[Secret, ...] = ()
     prices: PriceTable | None = None
+    limits: ProviderLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +137,12 @@ class Settings:
     max_image_bytes: int
     max_image_pixels: int
     providers: Mapping[str, ProviderSettings]
+
+    @property
+    def limits(self) -> Mapping[str, ProviderLimits]:
+        """The limits of the providers that have one."""
+        found = ((name, each.limits) for name, each in self.providers.items())
+        return {name: limits for name, limits in found if limits != NO_LIMITS}
 
     @property
     def guard(self) -> Guard:
@@ -172,7 +182,7 @@ def _connections(env: EnvironmentReader) -> dict[str, Any]:
         "broker_url": _server_url(env, "ORCHESTRATOR_BROKER_URL", _BROKER, _as_broker(redis_url)),
         "public_url": public_url,
         "secret_keys": _secret_keys(env, required=public_url is not None),
-        "shards": env.whole("ORCHESTRATOR_SHARDS", 1, 1, 256),
+        "shards": _shards(env),
         "allow_private_networks": private,
         "allow_hosts": _allow_hosts(env),
     }
@@ -215,6 +225,10 @@ def _times(env: EnvironmentReader) -> dict[str, Any]:
         name: env.number(f"ORCHESTRATOR_{name.upper()}", default, low, high)
         for name, (default, low, high) in bounds.items()
     }
+
+
+def _shards(env: EnvironmentReader) -> int:
+    return env.whole("ORCHESTRATOR_SHARDS", 1, 1, MAX_SHARDS)
 
 
 def _limits(env: EnvironmentReader) -> dict[str, Any]:
@@ -370,6 +384,18 @@ def _provider(env: EnvironmentReader, provider: Provider) -> ProviderSettings | 
         and env.boolean(f"{prefix}_CONFIRM_CALLBACKS", default=False),
         webhook_secrets=tuple(_webhook_secrets(env, provider)),
         prices=_prices(env, provider),
+        limits=_provider_limits(env, prefix),
+    )
+
+
+def _provider_limits(env: EnvironmentReader, prefix: str) -> ProviderLimits:
+    most, rate = f"{prefix}_MAX_IN_FLIGHT", f"{prefix}_REQUESTS_PER_SECOND"
+    shards = _shards(env)
+    # Each shard has a share of the limit. A share of zero would stop its jobs for ever.
+    return ProviderLimits(
+        max_in_flight=env.whole(most, shards, shards, 1_000_000) if env.optional(most) else None,
+        requests_per_second=env.number(rate, 1, 0.001, 100_000) if env.optional(rate) else None,
+        burst=env.whole(f"{prefix}_BURST", 1, 1, 100_000),
     )
 
 

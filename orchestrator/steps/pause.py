@@ -32,7 +32,7 @@ def pause_after(
     if answer.retry_after is None and error.code not in ACCOUNT_ERRORS:
         return
     now, provider = runtime.clock(), job.request.provider
-    runtime.ledger.pause_provider(provider, step, error, now=now, ends_at=now + int(wait * 1000))
+    runtime.ledger.admission.hold(provider, step, error, now=now, ends_at=now + int(wait * 1000))
     log.get().warning(
         "provider_paused", provider=provider, step=step, code=error.code, seconds=round(wait)
     )

@@ -40,7 +40,7 @@ def poll(runtime: Runtime, job_id: str) -> None:
         lease_ms=lease_ms(runtime),
         random=runtime.random(),
     )
-    if lease is None:
+    if not isinstance(lease, Lease):
         return
     reading = _ask(runtime, lease.job)
     judgement = _judge(runtime, lease.job, reading, late=claimed_at >= lease.job.deadline_at)

@@ -15,8 +15,11 @@ from orchestrator.ledger import Room
 from orchestrator.messages import Nudger
 from orchestrator.runtime import DAY_MS, Runtime
 
-#: The most open jobs that one sweep looks at per shard. The next sweep looks again.
-MAX_JOBS = 5000
+#: The most open jobs of a provider that one sweep takes per shard, for each thing that they wait
+#: for. The next sweep takes others.
+MAX_JOBS = 1000
+#: A sweep takes what may be submitted until the next one. ms.
+HORIZON_MS = 1000
 #: The most follow-ups of a kind that one sweep takes. The next sweep takes the rest.
 MAX_FOLLOW_UPS = 500
 #: Without a finished sweep for this long, no worker or no beat runs. Seconds.
@@ -88,7 +91,9 @@ def _due(runtime: Runtime, shard: int, room: Room) -> Iterator[tuple[str, Step, 
     """Yield the due jobs of a shard that have room: job, step and provider."""
     now, ledger = runtime.clock(), runtime.ledger
     if room.for_providers:
-        yield from ledger.due_within(shard, now=now, limit=MAX_JOBS, room=room)
+        yield from ledger.due_within(
+            shard, now=now, limit=MAX_JOBS, room=room, horizon_ms=HORIZON_MS
+        )
     for step, places in room.follow_ups.items():
         if places:
             limit = min(places, MAX_FOLLOW_UPS)

@@ -23,7 +23,7 @@ from orchestrator.backoff import (
     back_off,
 )
 from orchestrator.jobs.model import ErrorCode, Job, JobError, Outcome, SettledBy, Status, Step
-from orchestrator.ledger import Lease, LedgerUnavailable, Result
+from orchestrator.ledger import Lease, LedgerUnavailable, ProviderSign, Result
 from orchestrator.net.http_types import Reply
 from orchestrator.providers.base import Provider
 from orchestrator.providers.client import NoAnswer, NotSent
@@ -52,10 +52,8 @@ def submit(runtime: Runtime, job_id: str) -> None:
         LedgerUnavailable: nothing is lost. The lease ends and the agenda brings the job back.
     """
     now = runtime.clock()
-    lease = runtime.ledger.claim(
-        job_id, Step.SUBMIT, now=now, lease_ms=lease_ms(runtime), random=runtime.random()
-    )
-    if lease is None:
+    lease = runtime.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=lease_ms(runtime))
+    if not isinstance(lease, Lease):
         return
     if lease.job.status is Status.QUEUED:  # claimed without an attempt: the deadline has passed
         _deadline(runtime, lease)
@@ -150,10 +148,11 @@ class _Submission:
             event="deferred",
             detail={"code": error.code, "message": error.message},
             refusal=error,
+            shows=_sign(error),
         )
         self._log("attempt_refused", code=error.code, retry=True, result=result)
 
-    def _unconfirmed(self, reading: Rejected | Ambiguous) -> None:
+    def _unconfirmed(self, reading: Rejected | Ambiguous, *, sent: bool = True) -> None:
         now = self.runtime.clock()
         tries = self.job.tries if self.job.status is Status.UNCONFIRMED else 0
         ends = self._waits_until()
@@ -164,9 +163,18 @@ class _Submission:
             due_at = min(now + int(wait * 1000), ends)
         else:
             due_at = ends
-        reason = reading.reason if isinstance(reading, Ambiguous) else reading.error.message
+        if isinstance(reading, Ambiguous):
+            reason = reading.reason
+            failure = JobError(ErrorCode.PROVIDER_UNAVAILABLE, reason) if sent else None
+        else:
+            reason, failure = reading.error.message, None
         result = self.runtime.ledger.unconfirmed(
-            self.lease, now=now, due_at=max(due_at, now), tries=tries + 1, reason=reason
+            self.lease,
+            now=now,
+            due_at=max(due_at, now),
+            tries=tries + 1,
+            reason=reason,
+            failure=failure,
         )
         self._log("attempt_unconfirmed", reason=reason, result=result)
 
@@ -212,7 +220,7 @@ class _Submission:
         """Return whether the same attempt may be sent again. If not, keep waiting."""
         if self._key_lives():
             return True
-        self._unconfirmed(Ambiguous("waiting for the callback"))
+        self._unconfirmed(Ambiguous("waiting for the callback"), sent=False)
         return False
 
     def _key_lives(self) -> bool:
@@ -250,6 +258,15 @@ class _Submission:
             attempt=self.job.attempt.number,
             **details,
         )
+
+
+def _sign(error: JobError) -> ProviderSign:
+    """Return what a refusal for now shows of the provider."""
+    if error.code in (ErrorCode.RATE_LIMITED, ErrorCode.TASK_LIMIT):
+        return ProviderSign.BUSY
+    if error.code is ErrorCode.PROVIDER_UNAVAILABLE:
+        return ProviderSign.FAILED
+    return ProviderSign.ANSWERED
 
 
 def _settle(runtime: Runtime, lease: Lease, outcome: Outcome, by: SettledBy, now: int) -> Result:

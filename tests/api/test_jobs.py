@@ -13,7 +13,7 @@ from redis import Redis
 from orchestrator.api import jobs
 from orchestrator.enqueue import CELERY_SCOPE, create_job
 from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, SettledBy, Step
-from orchestrator.ledger import Ledger, keys
+from orchestrator.ledger import Lease, Ledger, keys
 from orchestrator.steps.submit import submit
 from tests.api.conftest import KEY, NATIVE, UNIFIED, Api, Open
 from tests.support.fakes import TENANT, Answer, Harness, answer
@@ -25,7 +25,7 @@ ACCEPTED = answer(200, {"data": {"taskId": "task-1"}, "id": "task-1"})
 def settle(harness: Harness, job_id: str, outcome: Outcome | None = None) -> None:
     now = harness.clock()
     lease = harness.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)
-    assert lease is not None
+    assert isinstance(lease, Lease)
     done = outcome or Outcome.succeeded((Image("https://cdn.example.com/0.png", now + 1000),))
     harness.ledger.settle(lease, done, SettledBy.POLL, now=now)
 
@@ -58,6 +58,8 @@ def test_a_unified_request_is_202_with_the_job_and_its_place(api: Api) -> None:
         "updated_at": "2026-11-30T00:53:20.000Z",
         "deadline_at": "2026-11-30T01:53:20.000Z",
         "settled_at": None,
+        "waiting_for": "worker",
+        "next_attempt_at": None,
         "settled_by": None,
     }
 

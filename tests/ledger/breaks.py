@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, Image, Outcome, Step
-from orchestrator.ledger import Ledger, codec, keys
+from orchestrator.ledger import Ledger, ProviderLimits, codec, keys
+from orchestrator.ledger.admission import flow_of
 from orchestrator.operations import verify
 from orchestrator.operations.verify import Charge
 from tests.ledger import kit
@@ -143,6 +144,49 @@ def bind_twice_in_one_job(populated: PopulatedLedger) -> list[str]:
     return [f"hiapi task-x: {populated.resubmitted}.1, {populated.resubmitted}.2"]
 
 
+def one_less(
+    populated: PopulatedLedger, job_id: str, key: str, member: str, name: str
+) -> list[str]:
+    """Remove a member of a sorted set of the job's shard. Return what verify must report."""
+    populated.harness.redis.zrem(key, member)
+    number: Any = populated.harness.redis.zcard(key)
+    return [f"shard {keys.shard_of(job_id)}: {number} {name} counted, {number + 1} found"]
+
+
+def lose_from_flow(populated: PopulatedLedger) -> list[str]:
+    job_id = populated.running
+    flow = flow_of(kit.job(populated.harness.ledger, job_id))
+    key = keys.flow(keys.shard_of(job_id), *flow.split(":"))
+    return one_less(populated, job_id, key, job_id, flow)
+
+
+def lose_from_deadlines(populated: PopulatedLedger) -> list[str]:
+    key = keys.deadlines(keys.shard_of(populated.queued))
+    return one_less(populated, populated.queued, key, populated.queued, "deadlines")
+
+
+def forget_flight(populated: PopulatedLedger) -> list[str]:
+    job_id = populated.running
+    key = keys.in_flight(keys.shard_of(job_id), "hiapi")
+    return one_less(populated, job_id, key, f"{job_id}.1", "hiapi in flight")
+
+
+def exceed_limit(populated: PopulatedLedger) -> list[str]:
+    harness = populated.harness
+    shards = harness.ledger.shards
+    hiapi = replace(
+        harness.runtime.settings.providers["hiapi"], limits=ProviderLimits(max_in_flight=shards)
+    )
+    settings = replace(harness.runtime.settings, providers={"hiapi": hiapi})
+    populated.harness = replace(harness, runtime=replace(harness.runtime, settings=settings))
+    sizes: list[Any] = [harness.redis.zcard(keys.in_flight(n, "hiapi")) for n in range(shards)]
+    return [
+        f"shard {shard}: {size} hiapi in flight, the limit is 1"
+        for shard, size in enumerate(sizes)
+        if size > 1
+    ]
+
+
 def miscount(populated: PopulatedLedger) -> list[str]:
     shard = keys.shard_of(populated.queued)
     number = populated.harness.redis.hincrby(keys.counts(shard), "queued", 1)
@@ -261,6 +305,10 @@ BREAKS: list[tuple[str, Callable[[PopulatedLedger], list[str]]]] = [
     ("one_task", bind_twice_in_one_job),
     ("counted", miscount),
     ("tenants", miscount_tenant),
+    ("flows", lose_from_flow),
+    ("flows", lose_from_deadlines),
+    ("in_flight", forget_flight),
+    ("in_flight", exceed_limit),
     ("unconfirmed", keep_at_risk),
     *(("followed", lose_from_follow_ups(step)) for step in FOLLOW_UPS),
     *(("not_overdue", make_follow_up_overdue(step)) for step in FOLLOW_UPS),

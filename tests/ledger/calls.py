@@ -1,8 +1,8 @@
 """A call of every public method of the ledger, for tests of common properties.
 
-The methods of `follow_ups`, `circuit_breaker` and `overview` have the prefix of their attribute,
-for example `follow_ups.claim`. Methods of the overview that only read are left out: they read many
-jobs, with many round trips. test_overview tests them.
+The methods of `follow_ups`, `circuit_breaker`, `admission` and `overview` have the prefix of their
+attribute, for example `follow_ups.claim`. Methods of the overview that only read are left out: they
+read many jobs, with many round trips. test_overview tests them.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from orchestrator.jobs.model import Attempt, FollowUpStatus, Job, SettledBy, Status, Step
 from orchestrator.ledger import Idempotency, Lease, Ledger, Room, keys
 from orchestrator.ledger.access import AccessBook
+from orchestrator.ledger.admission import Admission
 from orchestrator.ledger.audit import AuditTrail
 from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreaker
 from orchestrator.ledger.follow_ups import FollowUps
@@ -26,6 +27,7 @@ CLASSES: Mapping[str, type] = {
     "": Ledger,
     "follow_ups.": FollowUps,
     "circuit_breaker.": CircuitBreaker,
+    "admission.": Admission,
     "overview.": Overview,
     "access.": AccessBook,
     "audit.": AuditTrail,
@@ -36,7 +38,7 @@ READS_MANY_JOBS = frozenset(
     f"overview.{name}"
     for name in (
         *("agenda", "counts", "created_before", "jobs", "page"),
-        *("open_jobs", "size", "snapshots", "tenants", "unconfirmed", "watch_counts"),
+        *("open_jobs", "size", "snapshots", "tenants", "unconfirmed", "watch_totals"),
     )
 )
 #: Every other public method. The list is read from the classes, so it is complete.
@@ -56,9 +58,13 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
         REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=Idempotency("caller", "order-17")
     ),
     "find": lambda ledger, _: ledger.find(Idempotency("caller", "order-17")),
-    "pause_provider": lambda ledger, _: ledger.pause_provider(
+    "admission.hold": lambda ledger, _: ledger.admission.hold(
         "evolink", Step.SUBMIT, kit.THIN, now=NOW, ends_at=NEXT_DUE
     ),
+    "admission.pause": lambda ledger, _: ledger.admission.pause("evolink", by="tests", now=NOW),
+    "admission.resume": lambda ledger, _: ledger.admission.resume("evolink"),
+    "admission.states": lambda ledger, _: ledger.admission.states(["evolink"], now=NOW),
+    "admission.wait_of": lambda ledger, lease: ledger.admission.wait_of(lease.job, now=NOW),
     "claim": lambda ledger, lease: ledger.claim(lease.job.id, Step.SUBMIT, now=NOW, lease_ms=LEASE),
     "accepted": lambda ledger, lease: ledger.accepted(
         lease.job.id, 1, "task-1", now=NOW, due_at=NEXT_DUE
@@ -148,11 +154,18 @@ READS = frozenset(
         *("follow_ups.due", "follow_ups.backlog", "follow_ups.at_risk", "follow_ups.dead"),
         "follow_ups.given_up",
         *("circuit_breaker.failing", "access.read", "access.current", "audit.entries"),
+        *("admission.states", "admission.wait_of"),
     }
 )
 #: Methods that only delete. A full Redis accepts them.
 FREES_MEMORY = frozenset(
-    {"drop_upload", "circuit_breaker.forget", "overview.tidy", "overview.forget"}
+    {
+        "drop_upload",
+        "admission.resume",
+        "circuit_breaker.forget",
+        "overview.tidy",
+        "overview.forget",
+    }
 )
 WRITES = sorted(set(PUBLIC) - READS)
 
@@ -161,6 +174,8 @@ def prepare(ledger: Ledger, name: str) -> Lease:
     """Create a job on which a method has an effect."""
     if name == "drop_upload":
         return not_leased(ledger, kit.create(ledger, upload=b"a file"))
+    if name == "admission.resume":
+        ledger.admission.pause("evolink", by="tests", now=NOW)
     if name in {"claim", "cancel"}:
         return not_leased(ledger, kit.create(ledger))
     if name == "defer":

@@ -69,16 +69,22 @@ COPIED = tuple(replace(image, copy=COPY) for image in SUCCESS.images)
 
 
 def create(
-    ledger: Ledger, request: JobRequest = REQUEST, *, now: int = NOW, upload: bytes | None = None
+    ledger: Ledger,
+    request: JobRequest = REQUEST,
+    *,
+    now: int = NOW,
+    upload: bytes | None = None,
+    tenant: str = "default",
 ) -> str:
     """Create a queued job. Return its id."""
-    return ledger.create(request, now=now, deadline_at=DEADLINE, upload=upload).job_id
+    made = ledger.create(request, now=now, deadline_at=DEADLINE, upload=upload, tenant=tenant)
+    return made.job_id
 
 
 def claim(ledger: Ledger, job_id: str, step: Step = Step.SUBMIT, *, now: int = NOW) -> Lease:
     """Claim a job that is due."""
     lease = ledger.claim(job_id, step, now=now, lease_ms=LEASE)
-    assert lease is not None
+    assert isinstance(lease, Lease), lease
     return lease
 
 
@@ -103,7 +109,7 @@ def running(ledger: Ledger, *, due_at: int = NEXT_DUE, cost: Cost | None = None)
 
 def pause(ledger: Ledger, step: Step, *, provider: str = "hiapi", now: int = NOW) -> None:
     """Pause a provider for PAUSE_MS."""
-    ledger.pause_provider(provider, step, THIN, now=now, ends_at=now + PAUSE_MS)
+    ledger.admission.hold(provider, step, THIN, now=now, ends_at=now + PAUSE_MS)
 
 
 def requeue(ledger: Ledger, lease: Lease, *, due_at: int = NEXT_DUE) -> Result:

@@ -211,7 +211,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 job_id, str(self.recorder.calls[-1][6]), step, now=now, ends=now + lasts
             ),
         )
-        for lease in filter(None, leases):
+        for lease in leases:
+            if not isinstance(lease, Lease):
+                continue
             assert (lease.job, lease.ends_at) == (self.book.entries[job_id].job, now + lasts)
             self.leases.append(lease)
             self.record(lease, action)
@@ -233,7 +235,8 @@ class LedgerMachine(RuleBasedStateMachine):
         job_id, token, attempts = lease.job.id, lease.token, lease.job.attempts
         now, due_at, tries = self.now, self.now + action.wait, action.wait % 7
         newest = attempts[-1] if attempts else Attempt(0, 0)
-        number, plan = newest.number, {"now": now, "due_at": due_at, "tries": tries}
+        number = newest.number
+        plan: dict[str, Any] = {"now": now, "due_at": due_at, "tries": tries}
         if action.kind in ("deferred", "resubmitted") and attempts:
             self.compare(
                 lambda: self.ledger.requeue(
@@ -412,6 +415,20 @@ class LedgerMachine(RuleBasedStateMachine):
         assert dict(listed) == due
         assert len(listed) == len(due)
 
+    @invariant()
+    def flights_equal_model(self) -> None:
+        flights: Any = self.redis.zrange(keys.in_flight(0, "hiapi"), 0, -1)
+        queued: Any = self.redis.zrange(keys.deadlines(0), 0, -1)
+        entries = self.book.entries.items()
+        assert set(queued) == {i for i, e in entries if e.job.status is Status.QUEUED}
+        sent = {i: e.newest for i, e in entries if STEP_OF.get(e.job.status) and e.newest}
+        assert set(flights) >= {
+            f"{i}.{n}"
+            for i, n in sent.items()
+            if self.book.entries[i].job.status is not Status.QUEUED
+        }
+        assert {flight.partition(".")[0] for flight in flights} <= sent.keys()
+
     def outcome_never_changes(self, job: Job) -> None:
         if job.status.terminal or job.id in self.ended:
             links = [(image.source_url, image.expires_at) for image in job.images]
@@ -424,7 +441,8 @@ class LedgerMachine(RuleBasedStateMachine):
             self.verify()
 
     def verify(self) -> None:
-        assert breaches(self.runtime) == {
+        found = breaches(self.runtime)
+        assert found == {
             ("not_overdue", job_id)
             for job_id, entry in self.book.entries.items()
             if entry.due_at is not None and self.now - entry.due_at > MAX_OVERDUE_MS

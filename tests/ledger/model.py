@@ -154,7 +154,7 @@ class Book(FollowUpBook):
             return Result.MISSING
         if not entry.holds(token, attempt):
             return Result.STALE
-        resubmitted = entry.job.resubmitted or event == "resubmitted"
+        resubmitted = attempt if event == "resubmitted" else entry.job.resubmitted
         entry.change(status=Status.QUEUED, tries=tries, updated_at=now, resubmitted=resubmitted)
         entry.lease, entry.due_at = None, due_at
         entry.events.append(event)

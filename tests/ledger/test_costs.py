@@ -28,6 +28,7 @@ PIPELINED = {
     "access.read": 5,
     # The view of the process is fresh.
     "access.current": 0,
+    "admission.states": 2,
     "follow_ups.at_risk": 4,
     "follow_ups.backlog": 3,
     "follow_ups.dead": 2,
@@ -43,7 +44,7 @@ PER_SHARD = (
     "overview.tidy",
 )
 #: The limit of a running job's memory in Redis, without its request. Bytes.
-MAX_JOB_BYTES = 1664
+MAX_JOB_BYTES = 1920
 
 
 def commands_of(redis: Redis, work: Callable[[], object]) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from orchestrator.jobs.model import Attempt, SettledBy, Status, Step
-from orchestrator.ledger import Ledger, Result, keys
+from orchestrator.ledger import Lease, Ledger, Result, keys
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, FAILURE, LEASE, NEXT_DUE, NOW, SUCCESS
 from tests.ledger.recording import RecordingClient
@@ -51,7 +51,7 @@ def test_one_of_thirty_two_workers_gets_the_lease(shared_ledger: Ledger, real_re
         32, lambda: shared_ledger.claim(job_id, Step.SUBMIT, now=NOW, lease_ms=LEASE)
     )
 
-    held = [lease for lease in leases if lease]
+    held = [lease for lease in leases if isinstance(lease, Lease)]
     assert len(held) == 1
     assert kit.fields(real_redis, job_id)["lease"] == held[0].token
     assert kit.job(shared_ledger, job_id).attempts == (Attempt(1, NOW),)

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -16,7 +17,7 @@ from hypothesis.stateful import run_state_machine_as_test
 from redis import Redis
 
 from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, SettledBy, Step
-from orchestrator.ledger import Ledger, Result, keys
+from orchestrator.ledger import Lease, Ledger, Result, keys
 from tests.ledger import kit
 from tests.ledger.kit import COPIED, FAILURE, NOTIFYING, NOW, SUCCESS
 from tests.ledger.machine import (
@@ -147,9 +148,13 @@ class ConcurrentCalls:
         job_id = chance.choice(self.ids)
         step, now = chance.choice([Step.SUBMIT, Step.SUBMIT, Step.POLL]), self.now()
         lease = self.ledger.claim(job_id, step, now=now, lease_ms=chance.choice([400, 20_000]))
-        if lease is None:
+        if not isinstance(lease, Lease):
             return
-        plan = {"now": self.now(), "due_at": now + chance.choice([0, 4_000]), "tries": 1}
+        plan: dict[str, Any] = {
+            "now": self.now(),
+            "due_at": now + chance.choice([0, 4_000]),
+            "tries": 1,
+        }
         number = len(lease.job.attempts)
         match chance.randrange(6):
             case 0:

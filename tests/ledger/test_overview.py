@@ -353,7 +353,7 @@ def test_reading_changes_nothing(ledger: Ledger, redis: Redis) -> None:
     ledger.overview.agenda(now=NOW)
     ledger.overview.unconfirmed(5)
     list(ledger.overview.snapshots(0))
-    with ledger.overview.watch_counts(0) as counts:
-        counts()
+    with ledger.overview.watch_totals(0) as totals:
+        totals()
 
     assert kit.state(redis) == before

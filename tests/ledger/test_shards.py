@@ -100,8 +100,6 @@ def test_a_script_uses_keys_of_one_cluster_slot(sharded: Ledger, recorder: Recor
 
     for _, count, *rest in recorder.calls:
         used = rest[:count]
-        if count == 1:  # the agenda: its script builds job keys from a prefix
-            used.append(f"{rest[3]}job_x")
         if used[0].endswith(":jobs"):  # so does tidy
             used.append(f"{rest[-2]}job_x")
         assert len({key_slot(key.encode()) for key in used}) == 1, used

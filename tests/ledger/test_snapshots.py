@@ -10,7 +10,7 @@ from redis import Redis
 
 from orchestrator.jobs.model import FOLLOW_UPS, Step
 from orchestrator.ledger import Idempotency, Ledger, keys, overview
-from orchestrator.ledger.overview import Snapshot
+from orchestrator.ledger.overview import Snapshot, Totals
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, NEXT_DUE, NOW, REQUEST
 from tests.ledger.test_overview import expire, failed
@@ -107,20 +107,23 @@ def test_jobs_are_read_by_id_and_unknown_ids_are_left_out(sharded: Ledger) -> No
     assert sharded.overview.jobs([]) == {}
 
 
-# Counts of an unchanged shard ----------------------------------------------------------------
+# Totals of an unchanged shard ----------------------------------------------------------------
 
 
-def test_the_counts_are_returned_if_no_status_changed(ledger: Ledger) -> None:
+def test_the_totals_are_returned_if_no_status_changed(ledger: Ledger) -> None:
     lease = kit.claim(ledger, kit.running(ledger), Step.POLL, now=NEXT_DUE)
 
-    with ledger.overview.watch_counts(0) as counts:
+    with ledger.overview.watch_totals(0) as totals:
         list(ledger.overview.snapshots(0))
         kit.defer(ledger, lease)
 
-        numbers = counts()
+        found = totals()
 
-    assert numbers is not None
-    assert {name: number for name, number in numbers.items() if number} == {"running": 1}
+    assert found is not None
+    assert {name: number for name, number in found.counts.items() if number} == {"running": 1}
+    flows = {name: number for name, number in found.flows.items() if number}
+    assert (flows, found.deadlines) == ({"poll:hiapi:default": 1}, 0)
+    assert found.in_flight == {"hiapi": 1}
 
 
 CHANGES: dict[str, Callable[[Ledger, str], object]] = {
@@ -132,13 +135,13 @@ CHANGES: dict[str, Callable[[Ledger, str], object]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_no_counts_are_returned_after_a_change_of_status(ledger: Ledger, change: str) -> None:
+def test_no_totals_are_returned_after_a_change_of_status(ledger: Ledger, change: str) -> None:
     job_id = kit.create(ledger)
 
-    with ledger.overview.watch_counts(0) as counts:
+    with ledger.overview.watch_totals(0) as totals:
         CHANGES[change](ledger, job_id)
 
-        assert counts() is None
+        assert totals() is None
 
 
 def test_a_change_in_another_shard_does_not_matter(redis: Redis) -> None:
@@ -146,7 +149,7 @@ def test_a_change_in_another_shard_does_not_matter(redis: Redis) -> None:
 
     key_of_other_shard = next(k for k in map(str, count()) if shard_of_key(k) == 1)
 
-    with ledger.overview.watch_counts(0) as counts:
+    with ledger.overview.watch_totals(0) as totals:
         ledger.create(
             REQUEST,
             now=NOW,
@@ -154,7 +157,7 @@ def test_a_change_in_another_shard_does_not_matter(redis: Redis) -> None:
             idempotency=Idempotency("caller", key_of_other_shard),
         )
 
-        assert counts() == {}
+        assert totals() == Totals({}, {}, {}, 0)
     assert ledger.overview.counts() == {"queued": 1}
 
 

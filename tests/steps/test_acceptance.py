@@ -13,6 +13,7 @@ from orchestrator.enqueue import create_job
 from orchestrator.jobs.model import Status
 from orchestrator.jobs.uploads import ImageFile
 from orchestrator.ledger import Ledger, LedgerUnavailable, Result
+from orchestrator.ledger.admission import CircuitState
 from orchestrator.steps.acceptance import record_spooled
 from orchestrator.steps.submit import submit
 from tests.jobs.test_uploads import PNG
@@ -134,10 +135,13 @@ def test_an_account_error_pauses_the_provider_and_burns_no_queue(
 
     sent = [request.path for request in harness.provider.requests]
     assert len(sent) == 2, "the second job of the provider is not sent"
-    jobs = [harness.job(first), harness.job(second)]
-    assert [job.status for job in jobs] == [Status.QUEUED] * 2
-    assert [job.refusal and job.refusal.message for job in jobs] == ["see your account"] * 2
-    again(harness, second)
+    assert [harness.job(job_id).status for job_id in (first, second)] == [Status.QUEUED] * 2
+    state = harness.ledger.admission.states(["hiapi"], now=harness.clock())["hiapi"]
+    assert state.reason
+    assert state.reason.message == "see your account"
+    assert state.until
+    harness.clock.now = state.until
+    submit(harness.runtime, second)
     assert harness.job(second).status is Status.RUNNING
 
 
@@ -165,16 +169,17 @@ def test_a_small_retry_after_never_undercuts_our_own_waits(harness: Harness, hea
     assert waits == [1, 2, 4, 8, 16]
 
 
-def test_a_retry_after_holds_for_all_jobs_of_the_provider_and_spreads_them(
+def test_a_retry_after_holds_for_all_jobs_of_the_provider_and_then_one_asks(
     harness: Harness,
 ) -> None:
-    harness.chance.number = 0.5
-    submitted(harness, "hiapi", answer(429, {"message": "slow down"}, Retry_After="60"))
-    second = harness.enqueue()
+    refused = answer(429, {"message": "slow down"}, Retry_After="60")
+    submitted(harness, "hiapi", refused, ACCEPTED)
+    others = [harness.enqueue() for _ in range(2)]
 
-    submit(harness.runtime, second)
-
-    assert len(harness.provider.requests) == 1
-    due_at = harness.seconds_until_due(second)
-    assert due_at is not None
-    assert 60 < due_at < 120
+    for seconds, sent in ((0, 1), (59, 1), (2, 2)):
+        harness.clock.forward(seconds)
+        for job_id in others:
+            submit(harness.runtime, job_id)
+        assert len(harness.provider.requests) >= sent
+    state = harness.ledger.admission.states(["hiapi"], now=harness.clock())["hiapi"]
+    assert state.circuit is CircuitState.CLOSED

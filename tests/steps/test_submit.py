@@ -369,6 +369,7 @@ def test_a_job_with_little_time_is_sent_although_its_provider_asked_for_a_longer
     job_id = submitted(harness, "evolink", ESTIMATED, deadline_seconds=20)
     assert harness.job(job_id).attempts == ()
 
-    again(harness, job_id)
+    harness.clock.forward(10)
+    submit(harness.runtime, job_id)
 
     assert harness.job(job_id).status is Status.RUNNING

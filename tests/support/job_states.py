@@ -18,7 +18,7 @@ def failure(code: ErrorCode = ErrorCode.CONTENT_POLICY) -> Outcome:
 
 def claimed(harness: Harness, job_id: str, step: Step = Step.SUBMIT) -> Lease:
     lease = harness.ledger.claim(job_id, step, now=harness.clock.now, lease_ms=LEASE_MS)
-    assert lease is not None
+    assert isinstance(lease, Lease)
     return lease
 
 

@@ -177,7 +177,9 @@ def test_an_attack_changes_nothing(receiver: Receiver, name: str) -> None:
     assert status == attack.status
     if attack.rejected:  # the provider called, so its task is polled at once
         assert receiver.harness.seconds_until_due(job_id) == 0
-        for key in (keys.events(job_id), keys.agenda(0), keys.job(job_id)):
+        flow = keys.flow(0, "poll", "hiapi", "tests")
+        changed = (keys.events(job_id), keys.agenda(0), keys.job(job_id), flow, keys.flows(0))
+        for key in changed:
             assert after.pop(key)
             before.pop(key)
     assert after == before

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.jobs.model import SettledBy, Status, Step
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Lease, Ledger
 from tests.webhooks.conftest import Open
 from tests.webhooks.kit import (
     FAILURE,
@@ -141,7 +141,7 @@ def test_a_late_success_of_an_older_attempt_settles_a_job_that_has_no_outcome(
     harness, job_id = receiver.harness, receiver.submitted()
     harness.clock.forward(61)
     lease = harness.ledger.claim(job_id, Step.SUBMIT, now=harness.clock(), lease_ms=60_000)
-    assert lease is not None
+    assert isinstance(lease, Lease)
     now = harness.clock()
     harness.ledger.requeue(lease, now=now, due_at=now, tries=0, event="resubmitted", detail={})
     assert harness.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)

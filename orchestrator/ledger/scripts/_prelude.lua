@@ -33,6 +33,24 @@ local function count_tenant(tenant, name, by)
   redis.call('HINCRBY', shard .. 'tenants', tenant .. ' ' .. name, by)
 end
 
+-- An open job is in one flow: the jobs of one provider and one tenant that wait for the same thing.
+local FLOWS = {queued = 'queued', submitting = 'resend', unconfirmed = 'resend', running = 'poll'}
+
+-- Returns the provider and the tenant of the job. They never change.
+local provider, tenant
+local function owner()
+  if not provider then
+    local stored = redis.call('HMGET', key.job, 'provider', 'tenant')
+    provider, tenant = stored[1] or '', stored[2] or 'default'
+  end
+  return provider, tenant
+end
+
+-- Returns the name of the flow of a job with this status.
+local function flow_of(status)
+  return table.concat({FLOWS[status], owner()}, ':')
+end
+
 -- Change the status of the job. Further arguments are fields to set: name, value, ...
 local function change_status(from, to, ...)
   set('status', to, ...)
@@ -45,6 +63,19 @@ local function change_status(from, to, ...)
       count_tenant(tenant, to, 1)
     end
   end
+  if FLOWS[from] ~= FLOWS[to] then
+    redis.call('ZREM', shard .. 'flow:' .. flow_of(from), job_id)
+    if from == 'queued' then
+      redis.call('ZREM', shard .. 'deadlines', job_id)
+      if to == 'running' then -- the provider had refused the attempt, and accepted it nevertheless
+        local attempt = get('attempt')
+        redis.call('ZADD', shard .. 'in_flight:' .. owner(), get('sent.' .. attempt),
+          job_id .. '.' .. attempt)
+      end
+    elseif to == 'queued' then
+      redis.call('ZADD', shard .. 'deadlines', get('deadline'), job_id)
+    end
+  end
 end
 
 -- Record that an attempt may have reached its provider, but has no known task. It may be charged.
@@ -52,8 +83,28 @@ local function mark_unconfirmed(now, attempt)
   redis.call('ZADD', shard .. 'unconfirmed', 'NX', now, job_id .. '.' .. attempt)
 end
 
-local function reschedule(time)
+-- Make the job due at a time. It enters the flow of its status. A tenant whose first job is queued
+-- starts with as few turns as the tenant with the fewest.
+local function reschedule(status, time)
+  local flow = flow_of(status)
   redis.call('ZADD', key.agenda, time, job_id)
+  redis.call('ZADD', shard .. 'flow:' .. flow, time, job_id)
+  redis.call('ZADD', shard .. 'flows', 'LT', time, flow)
+  if status == 'queued' then
+    local turns = shard .. 'turns:' .. owner()
+    local first = redis.call('ZRANGE', turns, 0, 0, 'WITHSCORES')
+    redis.call('ZADD', turns, 'NX', first[2] or 0, tenant)
+  end
+end
+
+-- The provider answered a submission. A circuit breaker that probes closes.
+local function provider_answered(now)
+  local state = shard .. 'provider:' .. owner()
+  local failures, open_until = unpack(redis.call('HMGET', state, 'failures', 'open_until'))
+  if failures or open_until and tonumber(now) >= tonumber(open_until) then
+    redis.call('HDEL', state, 'failures', 'failing_since', 'open_until', 'probe_until', 'openings',
+      'reason')
+  end
 end
 
 local function release_lease()
@@ -120,7 +171,7 @@ local function poll_now(now, detail)
   add_event(now, 'callback', detail)
   set('updated', now)
   release_lease()
-  reschedule(now)
+  reschedule('running', now)
 end
 
 -- A day, and how long its costs are kept. Its jobs end before that.
@@ -189,10 +240,33 @@ local function start_retention(retention)
   redis.call('PEXPIRE', key.events, retention)
 end
 
+-- No attempt of the job is in flight any more.
+local function land()
+  local flights = shard .. 'in_flight:' .. owner()
+  for attempt = 1, tonumber(get('attempt')) do
+    redis.call('ZREM', flights, job_id .. '.' .. attempt)
+  end
+end
+
+-- Returns a queued job of the provider, if jobs wait because too many attempts are in flight.
+local function next_waiting(now)
+  local state = shard .. 'provider:' .. owner()
+  if not redis.call('HGET', state, 'full') then
+    return nil
+  end
+  local first = redis.call('ZRANGE', shard .. 'turns:' .. provider, 0, 0)[1]
+  local flow = shard .. 'flow:queued:' .. provider .. ':' .. (first or '')
+  local id, due = unpack(redis.call('ZRANGE', flow, 0, 0, 'WITHSCORES'))
+  if id and tonumber(due) <= tonumber(now) then
+    return id
+  end
+  redis.call('HDEL', state, 'full')
+end
+
 -- Give the job its outcome. The job leaves the agenda, and its follow-ups are due now.
 -- `expires` is the time when the first image link expires. Further arguments are fields to set:
 -- name, value, ... One call sets all fields, because every callback runs this function.
--- Returns the names of the follow-ups.
+-- Returns the names of the follow-ups, and the job that may start at the provider now, if one waits.
 local function settle(now, from, status, by, retention, expires, detail, ...)
   local follow_ups, fields = {}, {'by', by, 'settled', now, 'updated', now, ...}
   if status == 'succeeded' then
@@ -220,10 +294,15 @@ local function settle(now, from, status, by, retention, expires, detail, ...)
   -- has changed nothing.
   release_lease()
   redis.call('ZREM', key.agenda, job_id)
+  land()
+  if by == 'submit' then
+    provider_answered(now)
+  end
   add_event(now, 'settled', detail)
   if #follow_ups == 0 then
     start_retention(retention)
   end
+  follow_ups[#follow_ups + 1] = next_waiting(now)
   redis.call('PUBLISH', string.gsub(key.job, ':job:', ':settled:', 1), status)
   return follow_ups
 end
@@ -256,36 +335,4 @@ local function add_late_result(now, attempt, images, expires, detail)
   redis.call('PERSIST', key.events)
   add_event(now, 'late_result', detail)
   return due
-end
-
--- The longest time over which the jobs of a provider come back after a pause.
-local MAX_SPREAD_MS = 30000
-
--- Postpone the job while its provider is paused. Returns true if it is.
--- A job to submit whose deadline is not after the pause cannot wait for its end. It waits once, for a
--- quarter to a half of its time. Then it is claimed, so that it does not fail without a try.
-local function postpone_if_paused(now, step, random)
-  local provider, deadline = unpack(redis.call('HMGET', key.job, 'provider', 'deadline'))
-  local paused = redis.call('GET', shard .. 'pause:' .. (provider or '') .. ':' .. step)
-  if not paused or tonumber(now) >= tonumber(deadline) then
-    return false
-  end
-  local ends, reason = string.match(paused, '^(%d+) (.*)$')
-  local left = tonumber(ends) - tonumber(now)
-  if left <= 0 then
-    return false
-  end
-  local due_at = tonumber(ends) + math.floor(math.min(left / 2, MAX_SPREAD_MS) * random)
-  if step == 'submit' and tonumber(ends) >= tonumber(deadline) then
-    if get('refusal') then
-      return false
-    end
-    due_at = tonumber(now) + math.floor((deadline - now) * (0.5 - random / 4))
-  end
-  if get('refusal') ~= reason then
-    set('refusal', reason)
-    add_event(now, 'paused', reason)
-  end
-  reschedule(math.min(due_at, tonumber(deadline)))
-  return true
 end

@@ -16,6 +16,7 @@ if not bind_task(attempt, task_id) then
   add_event(now, 'mismatch', detail)
   return {'mismatch'}
 end
+provider_answered(now)
 add_event(now, 'accepted', detail)
 set('updated', now)
 if cost ~= '' then
@@ -30,6 +31,6 @@ end
 if status ~= 'running' then
   change_status(status, 'running', 'tries', 0)
   release_lease()
-  reschedule(due_at)
+  reschedule('running', due_at)
 end
 return {'running'}

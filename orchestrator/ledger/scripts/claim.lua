@@ -1,40 +1,58 @@
 -- Purpose: take the lease on a due job, for one step.
---   A queued job becomes submitting and gets a new attempt, unless its deadline has passed.
---   A job whose provider is paused for the step is due again after the pause, or at its deadline.
+--   A queued job becomes submitting and gets a new attempt, unless its deadline has passed. If another
+--   tenant had fewer turns at the provider, its first job is taken instead.
+--   A job waits while its provider must not get a submission.
 --   A submitting job with an expired lease becomes unconfirmed, because its worker may have sent the
 --   request.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 lease token, 3 end of the lease ms, 4 step,
---       5 random number from 0 to 1
--- Returns: claimed, the job's fields | not_due | missing
+-- ARGV: 1 now ms, 2 lease token, 3 end of the lease ms, 4 step, 5 random number from 0 to 1,
+--       6 providers with limits: name max interval burst, ... ('-' no limit)
+-- Returns: claimed, job id, the job's fields | not_due | missing
+--   | waiting, reason, until ms ('' unknown)
 -- A repeated call with the same token returns claimed again.
-local now, lease, lease_end, step, random = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local now, lease, lease_end, step, random = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local configured = ARGV[6]
 local STEPS = {queued = 'submit', submitting = 'submit', unconfirmed = 'submit', running = 'poll'}
 
-local status = get('status')
+local status, holder, created, deadline, handed = unpack(redis.call('HMGET', key.job,
+  'status', 'lease', 'created', 'deadline', 'handed'))
 if not status then
   redis.call('ZREM', key.agenda, job_id)
   return {'missing'}
 end
-if get('lease') ~= lease then
+local other = string.match(handed or '', '^(%S+) ') == lease and string.match(handed, '%S+$')
+if other then
+  use_job(other)
+elseif holder ~= lease then
   local due = redis.call('ZSCORE', key.agenda, job_id)
-  if not due or tonumber(due) > tonumber(now) or STEPS[status] ~= step then
+  if not due or tonumber(due) > now or STEPS[status] ~= step then
     return {'not_due'}
   end
-  if postpone_if_paused(now, step, tonumber(random)) then
-    return {'not_due'}
+  local is_late = now >= tonumber(deadline)
+  if step == 'poll' then
+    if not is_late and polls_are_paused(now, tonumber(deadline), tonumber(random)) then
+      return {'not_due'}
+    end
+    hold(status, lease, now, lease_end)
+  else
+    local state = admission_state(shard, owner(), configured)
+    local reason, ends = must_wait(state, now, status == 'queued')
+    if is_last_chance(reason, ends, now, tonumber(created), tonumber(deadline)) then
+      reason = nil
+    end
+    if reason and not is_late then
+      note_full(state, reason)
+      return {'waiting', reason, tostring(ends)}
+    elseif status ~= 'queued' then
+      admit(state, now, nil, lease_end)
+      hold(lost_lease(status, now), lease, now, lease_end)
+    elseif is_late then
+      keep_reason(state, reason)
+      hold(status, lease, now, lease_end)
+    else
+      take_turn(now, lease)
+      start_attempt(state, lease, now, lease_end)
+    end
   end
-  if status == 'queued' and tonumber(now) < tonumber(get('deadline')) then
-    local attempt = redis.call('HINCRBY', key.job, 'attempt', 1)
-    change_status(status, 'submitting', 'sent.' .. attempt, now)
-    add_event(now, 'submitting', '{"attempt":' .. attempt .. '}')
-  elseif status == 'submitting' then
-    local attempt = get('attempt')
-    change_status(status, 'unconfirmed', 'tries', 0)
-    mark_unconfirmed(now, attempt)
-    add_event(now, 'unconfirmed', '{"attempt":' .. attempt .. ',"reason":"lease ran out"}')
-  end
-  set('lease', lease, 'updated', now)
-  reschedule(lease_end)
 end
-return {'claimed', redis.call('HGETALL', key.job)}
+return {'claimed', job_id, redis.call('HGETALL', key.job)}

@@ -52,6 +52,7 @@ if budget then
 end
 redis.call('ZADD', shard .. 'jobs', 0, job_id)
 index_job(tenant)
-reschedule(now)
+redis.call('ZADD', shard .. 'deadlines', math.floor((now + deadline) / 2), job_id)
+reschedule('queued', now)
 add_event(now, 'created', '{}')
 return {'created'}

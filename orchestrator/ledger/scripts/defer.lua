@@ -20,6 +20,6 @@ else
   redis.call('HDEL', key.job, 'pending_failure')
 end
 release_lease()
-reschedule(due_at)
+reschedule('running', due_at)
 add_event(now, 'polled', detail)
 return {'deferred'}

@@ -40,6 +40,6 @@ if status ~= 'running' then
 end
 if due_at ~= '' then
   release_lease()
-  reschedule(due_at)
+  reschedule('running', due_at)
 end
 return {'running'}

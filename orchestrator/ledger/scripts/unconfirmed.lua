@@ -1,11 +1,12 @@
 -- Purpose: record that the attempt may have reached the provider, without a readable answer. The same
 --   attempt is due again later. No new attempt is made.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 attempt, 3 lease token, 4 due at ms, 5 tries, 6 detail JSON
+-- ARGV: 1 now ms, 2 attempt, 3 lease token, 4 due at ms, 5 tries, 6 detail JSON,
+--       7 error JSON ('' no request was sent, or the provider answered)
 -- Returns: unconfirmed | stale (the caller does not hold the lease, or the attempt has a task)
 --   | missing
-local now, attempt, lease, due_at, tries, detail =
-  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local now, attempt, lease, due_at, tries, detail, error =
+  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 
 local status = get('status')
 if not status then
@@ -17,6 +18,7 @@ end
 change_status(status, 'unconfirmed', 'tries', tries, 'updated', now)
 mark_unconfirmed(now, attempt)
 release_lease()
-reschedule(due_at)
+reschedule('unconfirmed', due_at)
 add_event(now, 'unconfirmed', detail)
+learn(tonumber(now), error ~= '' and 'failed' or '', error)
 return {'unconfirmed'}

@@ -1,0 +1,249 @@
+"""Admission: whether a provider may get one more submission now.
+
+The scripts of the ledger decide, so the limits hold over all workers. docs/admission.md explains
+the rules. This module has the limits, the reasons to wait, and the state of each provider.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from redis import Redis
+
+from orchestrator.jobs.model import Job, JobError, Status, Step
+from orchestrator.ledger import codec, keys
+from orchestrator.ledger.script import load
+
+
+class WaitReason(StrEnum):
+    """What an open job waits for."""
+
+    #: The first five keep a due job from its submission.
+
+    PAUSED = "paused"
+    CIRCUIT_OPEN = "circuit_open"
+    CIRCUIT_PROBING = "circuit_probing"
+    RATE_LIMIT = "rate_limit"
+    IN_FLIGHT_LIMIT = "in_flight_limit"
+    #: It is due. A worker takes it next.
+    WORKER = "worker"
+    #: The provider refused the last attempt for now.
+    RETRY = "retry"
+    #: A worker submits it.
+    ANSWER = "answer"
+    #: The attempt may have been accepted.
+    CALLBACK = "callback"
+    #: The provider task runs.
+    OUTCOME = "outcome"
+
+
+class ProviderSign(StrEnum):
+    """What the result of a submission shows of its provider."""
+
+    #: It takes no more for now.
+    BUSY = "busy"
+    #: It is down or refuses our account: another job would fail, too.
+    FAILED = "failed"
+    ANSWERED = "answered"
+    NOTHING = ""
+
+
+class CircuitState(StrEnum):
+    """The state of a provider's circuit breaker."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    #: One job probes the provider.
+    HALF_OPEN = "half_open"
+    #: Paused by an operator.
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An open job waits. `until` is in ms, and None if it is not known."""
+
+    reason: WaitReason
+    until: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderLimits:
+    """The configured limits of a provider, over all workers. None is no limit.
+
+    Attributes:
+        max_in_flight: the most attempts between submission and outcome.
+        requests_per_second: the most submissions per second.
+        burst: submissions that may follow each other at once.
+    """
+
+    max_in_flight: int | None = None
+    requests_per_second: float | None = None
+    burst: int = 1
+
+    def most_in_flight(self, shard: int, shards: int) -> int | None:
+        """Return the share of a shard. Each shard counts its own attempts."""
+        if self.max_in_flight is None:
+            return None
+        return self.max_in_flight // shards + (shard < self.max_in_flight % shards)
+
+
+NO_LIMITS = ProviderLimits()
+
+
+def flow_of(job: Job) -> str:
+    """Return the flow of an open job: what it waits for, its provider and its tenant."""
+    kinds = {Status.QUEUED: "queued", Status.RUNNING: "poll"}
+    return f"{kinds.get(job.status, 'resend')}:{job.request.provider}:{job.tenant}"
+
+
+def _limits_text(limits: Mapping[str, ProviderLimits], shard: int, shards: int) -> str:
+    """Return the limits as the scripts read them. Each shard has its share of a limit."""
+    return " ".join(_limit_text(name, each, shard, shards) for name, each in limits.items())
+
+
+def _limit_text(name: str, limits: ProviderLimits, shard: int, shards: int) -> str:
+    most, interval = limits.most_in_flight(shard, shards), "-"
+    if limits.requests_per_second is not None:
+        interval = f"{1000 * shards / limits.requests_per_second:.3f}"
+    return f"{name} {'-' if most is None else most} {interval} {max(1, limits.burst // shards)}"
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderState:
+    """What the ledger knows of a provider.
+
+    Attributes:
+        circuit: of its circuit breaker.
+        until: when an open circuit lets a job probe, ms.
+        reason: why it is open or paused.
+        in_flight: attempts between submission and outcome.
+        found_limit: the most attempts in flight that the provider took, if it refused more.
+        paused_by: who paused it.
+    """
+
+    name: str
+    circuit: CircuitState = CircuitState.CLOSED
+    until: int | None = None
+    reason: JobError | None = None
+    in_flight: int = 0
+    found_limit: int | None = None
+    paused_by: str | None = None
+
+
+class Admission:
+    """The states of the providers.
+
+    Args:
+        client: returns the client of this thread.
+        limits: the configured limits.
+        shards: the number of shards. Each shard has its own state of a provider.
+    """
+
+    def __init__(
+        self,
+        client: Callable[[], AbstractContextManager[Redis]],
+        limits: Mapping[str, ProviderLimits],
+        shards: int,
+    ) -> None:
+        self._redis = client
+        self._shards = range(shards)
+        #: The limits of each shard as the scripts read them.
+        self.limits = [_limits_text(limits, shard, shards) for shard in self._shards]
+        self._hold = load("hold_provider")
+        self._waits = load("waits")
+
+    def hold(self, provider: str, step: Step, error: JobError, *, now: int, ends_at: int) -> None:
+        """Postpone a step (SUBMIT or POLL) of all jobs of a provider until a time (ms).
+
+        A held submission opens the circuit breaker: after that time one job probes the provider.
+        A job at its deadline is claimed as usual.
+        """
+        with self._redis() as client:
+            for shard in self._shards:
+                key = keys.provider(shard, provider)
+                self._hold.run(client, [key], [now, step, ends_at, codec.dumps(error)])
+
+    def pause(self, provider: str, *, by: str, now: int, reason: str = "") -> None:
+        """Stop the submissions of a provider until `resume`. Polls go on."""
+        stored = codec.dumps({"by": by, "at": now, "reason": reason})
+        with self._redis() as client:
+            for shard in self._shards:
+                client.hset(keys.provider(shard, provider), "paused", stored)
+
+    def resume(self, provider: str) -> None:
+        """End a pause, and close the circuit breaker of a provider."""
+        names = ("paused", "failures", "failing_since", "open_until", "probe_until", "openings")
+        with self._redis() as client:
+            for shard in self._shards:
+                client.hdel(keys.provider(shard, provider), *names, "reason", "polls_paused_until")
+
+    def states(self, providers: Iterable[str], *, now: int) -> dict[str, ProviderState]:
+        """Return the state of each provider. With several shards, the worst one counts."""
+        with self._redis() as client:
+            return {name: self._state(client, name, now) for name in providers}
+
+    def wait_of(self, job: Job, *, now: int) -> Waiting | None:
+        """Return what an open job waits for, and until when. None for a terminal job."""
+        if job.status.terminal:
+            return None
+        args: list[str | int] = [now, self.limits[keys.shard_of(job.id)]]
+        with self._redis() as client:
+            due, reason, until = self._waits.run(client, keys.of(job.id), args)
+        if not due:
+            return None
+        if reason and job.status is not Status.SUBMITTING:
+            return Waiting(WaitReason(reason), int(until) if until else None)
+        return _own_wait(job, int(due), now)
+
+    def _state(self, client: Redis, name: str, now: int) -> ProviderState:
+        with client.pipeline(transaction=False) as pipe:
+            for shard in self._shards:
+                pipe.hgetall(keys.provider(shard, name))
+                pipe.zcard(keys.in_flight(shard, name))
+            answers: Any = pipe.execute()
+        stored, flights = answers[::2], answers[1::2]
+        worst = max(stored, key=lambda fields: _severity(fields, now))
+        found = [int(fields["found"]) for fields in stored if "found" in fields]
+        paused = codec.loads(worst.get("paused"))
+        return ProviderState(
+            name,
+            _circuit(worst, now),
+            int(float(worst["open_until"])) if "open_until" in worst else None,
+            codec.read_error(worst.get("reason")),
+            in_flight=sum(flights),
+            found_limit=sum(found) if found else None,
+            paused_by=paused["by"] if paused else None,
+        )
+
+
+def _own_wait(job: Job, due_at: int, now: int) -> Waiting:
+    """Return what a job waits for that its provider may get."""
+    match job.status:
+        case Status.SUBMITTING:
+            return Waiting(WaitReason.ANSWER, None)
+        case Status.UNCONFIRMED:
+            return Waiting(WaitReason.CALLBACK, due_at)
+        case Status.RUNNING:
+            return Waiting(WaitReason.OUTCOME, due_at)
+        case _ if due_at > now:
+            return Waiting(WaitReason.RETRY, due_at)
+        case _:
+            return Waiting(WaitReason.WORKER, None)
+
+
+def _circuit(fields: dict[str, str], now: int) -> CircuitState:
+    if "paused" in fields:
+        return CircuitState.PAUSED
+    if "open_until" not in fields:
+        return CircuitState.CLOSED
+    return CircuitState.OPEN if now < float(fields["open_until"]) else CircuitState.HALF_OPEN
+
+
+def _severity(fields: dict[str, str], now: int) -> int:
+    order = (CircuitState.CLOSED, CircuitState.HALF_OPEN, CircuitState.OPEN, CircuitState.PAUSED)
+    return order.index(_circuit(fields, now))

@@ -1,0 +1,100 @@
+-- Functions of the sweep. The loader puts this file after the admission.
+
+-- Entries of the agenda that are checked for their flow in one sweep: an older version made none.
+local CHECKED_ENTRIES = 50
+local FLOWS = {queued = 'queued', submitting = 'resend', unconfirmed = 'resend', running = 'poll'}
+
+-- Put the longest overdue jobs into their flows, if they are in none.
+local function enter_flows(root, agenda, now)
+  local flat = redis.call('ZRANGEBYSCORE', agenda, '-inf', now, 'WITHSCORES', 'LIMIT', 0,
+    CHECKED_ENTRIES)
+  for i = 1, #flat, 2 do
+    local status, provider, tenant, deadline = unpack(redis.call('HMGET', root .. 'job:' .. flat[i],
+      'status', 'provider', 'tenant', 'deadline'))
+    if FLOWS[status] then
+      local flow = table.concat({FLOWS[status], provider or '', tenant or 'default'}, ':')
+      if redis.call('ZADD', root .. 'flow:' .. flow, 'NX', flat[i + 1], flat[i]) == 1 then
+        redis.call('ZADD', root .. 'flows', 'LT', flat[i + 1], flow)
+        if status == 'queued' then
+          redis.call('ZADD', root .. 'deadlines', deadline, flat[i])
+          redis.call('ZADD', root .. 'turns:' .. provider, 'NX', 0, tenant or 'default')
+        end
+      end
+    end
+  end
+end
+
+-- Returns the flows with due jobs in groups by kind and provider. Corrects when the others are due.
+local function due_groups(root, now, room)
+  local groups, by_name, waiting = {}, {}, {}
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', root .. 'flows', '-inf', now)) do
+    local first = redis.call('ZRANGE', root .. 'flow:' .. name, 0, 0, 'WITHSCORES')
+    if not first[1] then
+      redis.call('ZREM', root .. 'flows', name)
+    elseif tonumber(first[2]) > now then
+      redis.call('ZADD', root .. 'flows', first[2], name)
+    else
+      local kind, provider = string.match(name, '^(%w+):([^:]*)')
+      local group = by_name[kind .. provider]
+      if not group then
+        group = {kind = kind, provider = provider, flows = {}}
+        by_name[kind .. provider] = group
+        groups[#groups + 1] = group
+        local name = room.name_of(provider)
+        waiting[name] = (waiting[name] or 0) + 1
+      end
+      group.flows[#group.flows + 1] = {name = name}
+    end
+  end
+  for _, group in ipairs(groups) do -- these groups share places
+    local name = room.name_of(group.provider)
+    group.waiting = waiting[name]
+    waiting[name] = group.waiting - 1
+  end
+  return groups
+end
+
+-- Returns the number of jobs of a group that may start until `horizon`.
+local function free_places_of(group, root, now, horizon, configured)
+  if group.kind == 'poll' then
+    return UNLIMITED
+  end
+  local state = admission_state(root, group.provider, configured)
+  local new, repeated = free_places(state, now, horizon)
+  return group.kind == 'queued' and new or repeated
+end
+
+-- Returns the places of a sweep: those of named providers, and `others` for all other providers.
+local function room_of(places, others)
+  local numbers = {[''] = others}
+  for name, number in string.gmatch(places, '(%S+) (%d+)') do
+    numbers[name] = tonumber(number)
+  end
+  local function name_of(provider)
+    return numbers[provider] and provider or ''
+  end
+  return {
+    name_of = name_of,
+    left = function(provider) return numbers[name_of(provider)] end,
+    take = function(provider) numbers[name_of(provider)] = numbers[name_of(provider)] - 1 end,
+  }
+end
+
+-- Returns the flows in the order in which they share the places. The shorter flows go first, so that
+-- what they leave goes to the longer ones. With fewer places than flows, the order rotates.
+local function in_turn(flows, places, root, now)
+  if places >= #flows then
+    for _, flow in ipairs(flows) do
+      flow.due = redis.call('ZCOUNT', root .. 'flow:' .. flow.name, '-inf', now)
+    end
+    table.sort(flows, function(a, b)
+      return a.due < b.due or a.due == b.due and a.name < b.name
+    end)
+    return flows
+  end
+  local first, rotated = math.floor(now / 1000), {}
+  for i = 0, #flows - 1 do
+    rotated[i + 1] = flows[(first + i) % #flows + 1]
+  end
+  return rotated
+end

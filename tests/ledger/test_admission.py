@@ -1,0 +1,379 @@
+"""Admission: limits, found limits, the circuit breaker, and the pause by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pytest
+from redis import Redis
+
+from orchestrator.jobs.model import ErrorCode, JobError, SettledBy, Status, Step
+from orchestrator.ledger import (
+    Lease,
+    Ledger,
+    ProviderLimits,
+    ProviderSign,
+    Room,
+    Waiting,
+    WaitReason,
+)
+from orchestrator.ledger.admission import CircuitState, ProviderState
+from tests.ledger import kit
+from tests.ledger.kit import DEADLINE, FAILURE, LEASE, NEXT_DUE, NOW, REQUEST, SUCCESS
+
+MakeLedger = Callable[[ProviderLimits], Ledger]
+BUSY = JobError(ErrorCode.TASK_LIMIT, "too many tasks", retryable=True)
+DOWN = JobError(ErrorCode.PROVIDER_UNAVAILABLE, "HTTP 502", retryable=True)
+#: The circuit breaker opens after this many failures over at least this time, for this long. ms.
+FAILURES_TO_OPEN, MIN_FAILING_MS, OPEN_MS, MAX_OPEN_MS = 5, 10_000, 5_000, 60_000
+
+
+@pytest.fixture
+def limited(redis: Redis) -> MakeLedger:
+    return lambda limits: Ledger(lambda: redis, limits={"hiapi": limits})
+
+
+def ask(ledger: Ledger, job_id: str, *, now: int = NOW) -> Lease | Waiting | None:
+    return ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=LEASE)
+
+
+def start(ledger: Ledger, number: int, *, now: int = NOW) -> list[Lease]:
+    """Create and claim jobs. Return the leases of those that may start."""
+    claims = [ask(ledger, kit.create(ledger, now=now), now=now) for _ in range(number)]
+    return [claim for claim in claims if isinstance(claim, Lease)]
+
+
+def refuse(ledger: Ledger, lease: Lease, sign: ProviderSign, error: JobError, now: int) -> None:
+    ledger.requeue(
+        lease,
+        now=now,
+        due_at=now,
+        tries=1,
+        event="deferred",
+        detail={},
+        refusal=error,
+        shows=sign,
+    )
+
+
+def state(ledger: Ledger, now: int = NOW) -> ProviderState:
+    return ledger.admission.states(["hiapi"], now=now)["hiapi"]
+
+
+# Attempts in flight -------------------------------------------------------------------------
+
+
+def test_no_more_attempts_are_in_flight_than_the_limit(limited: MakeLedger) -> None:
+    ledger = limited(ProviderLimits(max_in_flight=3))
+
+    leases = start(ledger, 5)
+
+    assert len(leases) == 3
+    assert ask(ledger, kit.create(ledger)) == Waiting(WaitReason.IN_FLIGHT_LIMIT, None)
+    assert state(ledger).in_flight == 3
+    assert len(ledger.due(0, now=NOW, limit=9)) == 0, "a sweep lists only what may start"
+
+
+def test_workers_together_never_exceed_the_limit(shared_ledger: Ledger, redis_url: str) -> None:
+    ledger = Ledger.from_url(redis_url, limits={"hiapi": ProviderLimits(max_in_flight=7)})
+    jobs = [kit.create(ledger) for _ in range(60)]
+
+    with ThreadPoolExecutor(8) as pool:
+        claims = list(pool.map(lambda job_id: ask(ledger, job_id), jobs))
+
+    assert sum(isinstance(claim, Lease) for claim in claims) == 7
+    assert shared_ledger.overview.counts()["submitting"] == 7
+
+
+def test_an_attempt_is_in_flight_until_the_outcome(limited: MakeLedger) -> None:
+    ledger = limited(ProviderLimits(max_in_flight=1))
+    [lease] = start(ledger, 1)
+    waiting = kit.create(ledger)
+
+    kit.unconfirmed(ledger, lease, due_at=NOW)
+    assert isinstance(ask(ledger, waiting), Waiting), "it may be running"
+    ledger.accepted(lease.job.id, 1, "task-1", now=NOW, due_at=NEXT_DUE)
+    assert isinstance(ask(ledger, waiting), Waiting)
+    settlement = ledger.settle_attempt(lease.job.id, 1, "task-1", SUCCESS, now=NOW)
+
+    assert settlement.next_job == waiting
+    assert isinstance(ask(ledger, waiting), Lease)
+
+
+def test_a_refused_attempt_is_not_in_flight(limited: MakeLedger) -> None:
+    ledger = limited(ProviderLimits(max_in_flight=1))
+    [lease] = start(ledger, 1)
+    refuse(ledger, lease, ProviderSign.ANSWERED, BUSY, NOW)
+
+    assert state(ledger).in_flight == 0
+
+
+def test_an_attempt_that_was_submitted_again_stays_in_flight(limited: MakeLedger) -> None:
+    ledger = limited(ProviderLimits(max_in_flight=2))
+    [lease] = start(ledger, 1)
+    kit.unconfirmed(ledger, lease, due_at=NOW)
+    kit.resubmit(ledger, kit.claim(ledger, lease.job.id))
+
+    second = kit.claim(ledger, lease.job.id)
+    assert state(ledger).in_flight == 2
+    ledger.settle(second, FAILURE, SettledBy.SUBMIT, now=NOW)
+    assert state(ledger).in_flight == 0
+
+
+def test_an_unconfirmed_attempt_is_sent_again_while_the_provider_is_full(
+    limited: MakeLedger,
+) -> None:
+    ledger = limited(ProviderLimits(max_in_flight=1))
+    [lease] = start(ledger, 1)
+    kit.unconfirmed(ledger, lease, due_at=NOW)
+
+    assert ledger.due(0, now=NOW, limit=9) == [(lease.job.id, Step.SUBMIT)]
+    assert isinstance(ask(ledger, lease.job.id), Lease)
+
+
+def test_a_job_that_waits_at_its_deadline_is_claimed_and_says_why(limited: MakeLedger) -> None:
+    ledger = limited(ProviderLimits(max_in_flight=1))
+    start(ledger, 1)
+    waiting = kit.create(ledger)
+    assert isinstance(ask(ledger, waiting), Waiting)
+
+    assert ledger.due(0, now=DEADLINE, limit=1)[0] == (waiting, Step.SUBMIT)
+    lease = kit.claim(ledger, waiting, now=DEADLINE)
+
+    assert lease.job.status is Status.QUEUED
+    assert lease.job.refusal
+    assert lease.job.refusal.code is ErrorCode.TASK_LIMIT
+
+
+def test_each_shard_has_a_share_of_the_limit(redis: Redis) -> None:
+    limits = {"hiapi": ProviderLimits(max_in_flight=5)}
+    ledger = Ledger(lambda: redis, shards=3, limits=limits)
+
+    started = [claim for claim in start(ledger, 60) if isinstance(claim, Lease)]
+
+    assert len(started) == 5
+
+
+# The rate -----------------------------------------------------------------------------------
+
+
+def test_submissions_keep_the_rate_after_a_burst(limited: MakeLedger) -> None:
+    ledger = limited(ProviderLimits(requests_per_second=10, burst=3))
+
+    assert len(start(ledger, 5)) == 3
+    assert ask(ledger, kit.create(ledger)) == Waiting(WaitReason.RATE_LIMIT, NOW + 100)
+    assert len(start(ledger, 5, now=NOW + 99)) == 0
+    assert len(start(ledger, 5, now=NOW + 100)) == 1
+    assert len(start(ledger, 5, now=NOW + 10_000)) == 3, "unused time is worth one burst"
+
+
+def test_a_sweep_lists_what_the_rate_allows_until_its_horizon(limited: MakeLedger) -> None:
+    ledger = limited(ProviderLimits(requests_per_second=10, burst=2))
+    for _ in range(30):
+        kit.create(ledger)
+
+    assert len(ledger.due(0, now=NOW, limit=99)) == 2
+    room = Room(others=99)
+    listed = ledger.due_within(0, now=NOW, limit=99, room=room, horizon_ms=1000)
+    assert len(listed) == 12
+
+
+def test_a_repeated_send_counts_for_the_rate(limited: MakeLedger) -> None:
+    ledger = limited(ProviderLimits(requests_per_second=1))
+    [lease] = start(ledger, 1)
+    kit.unconfirmed(ledger, lease, due_at=NOW)
+
+    assert isinstance(ask(ledger, lease.job.id), Waiting)
+    assert isinstance(ask(ledger, lease.job.id, now=NOW + 1000), Lease)
+
+
+def test_limits_hold_for_their_provider_only(limited: MakeLedger) -> None:
+    ledger = limited(ProviderLimits(max_in_flight=1, requests_per_second=1))
+    start(ledger, 2)
+
+    assert ask(ledger, kit.create(ledger, replace(REQUEST, provider="uniall")))
+
+
+# A found limit ------------------------------------------------------------------------------
+
+
+def provider_takes(ledger: Ledger, limit: int, seconds: int) -> tuple[int, int]:
+    """Play a provider with a hidden limit. Return the found limit, and the refusals by then."""
+    flying: list[Lease] = []
+    refused = 0
+    for number in range(200):
+        kit.create(ledger, now=NOW + number)
+    for second in range(seconds):
+        now = NOW + 1000 + second * 1000
+        for job_id, _ in ledger.due(0, now=now, limit=100):
+            claim = ask(ledger, job_id, now=now)
+            if not isinstance(claim, Lease):
+                continue
+            if len(flying) < limit:
+                flying.append(claim)
+                ledger.accepted(
+                    claim.job.id,
+                    len(claim.job.attempts),
+                    f"task-{claim.job.id}",
+                    now=now,
+                    due_at=DEADLINE,
+                )
+            else:
+                refused += 1
+                refuse(ledger, claim, ProviderSign.BUSY, BUSY, now)
+    return state(ledger).found_limit or 0, refused
+
+
+@pytest.mark.parametrize("limit", [1, 10, 40])
+def test_the_limit_of_a_provider_is_found_and_not_hammered(ledger: Ledger, limit: int) -> None:
+    found, refused = provider_takes(ledger, limit, 60)
+
+    assert limit <= found <= limit + max(1, limit // 10)
+    assert state(ledger).in_flight == limit
+    assert refused <= 100 + 12, "the first wave, and then a few probes"
+
+
+def test_a_single_refusal_is_soon_forgotten(ledger: Ledger) -> None:
+    [lease] = start(ledger, 1)
+    refuse(ledger, lease, ProviderSign.BUSY, BUSY, NOW)
+
+    started = [len(start(ledger, 40, now=NOW + second * 1000)) for second in range(1, 11)]
+
+    assert sum(started) >= 20
+
+
+# The circuit breaker ------------------------------------------------------------------------
+
+
+def fail(ledger: Ledger, times: int, *, now: int, every: int = 0) -> None:
+    for number in range(times):
+        [lease] = start(ledger, 1, now=now + number * every)
+        refuse(ledger, lease, ProviderSign.FAILED, DOWN, now + number * every)
+        ledger.cancel(lease.job.id, now=now)
+
+
+def open_circuit(ledger: Ledger) -> int:
+    """Let the provider fail until its circuit is open. Return when."""
+    fail(ledger, FAILURES_TO_OPEN, now=NOW, every=MIN_FAILING_MS // (FAILURES_TO_OPEN - 1))
+    return NOW + MIN_FAILING_MS
+
+
+def test_the_circuit_opens_after_failures_in_a_row_over_some_time(ledger: Ledger) -> None:
+    fail(ledger, FAILURES_TO_OPEN * 2, now=NOW)
+    assert state(ledger).circuit is CircuitState.CLOSED
+
+    fail(ledger, 1, now=NOW + MIN_FAILING_MS)
+
+    now = NOW + MIN_FAILING_MS
+    assert state(ledger, now) == ProviderState(
+        "hiapi", CircuitState.OPEN, until=now + OPEN_MS, reason=DOWN
+    )
+    assert ask(ledger, kit.create(ledger, now=now), now=now) == Waiting(
+        WaitReason.CIRCUIT_OPEN, now + OPEN_MS
+    )
+    assert ledger.due(0, now=now, limit=9) == []
+
+
+def test_an_answer_ends_the_row_of_failures(ledger: Ledger) -> None:
+    fail(ledger, FAILURES_TO_OPEN - 1, now=NOW)
+    [lease] = start(ledger, 1)
+    ledger.accepted(lease.job.id, 1, "task-1", now=NOW, due_at=NEXT_DUE)
+    fail(ledger, FAILURES_TO_OPEN - 1, now=NOW + MIN_FAILING_MS)
+
+    assert state(ledger, NOW + MIN_FAILING_MS).circuit is CircuitState.CLOSED
+
+
+def test_after_a_while_one_job_probes_and_its_success_closes_the_circuit(ledger: Ledger) -> None:
+    now = open_circuit(ledger) + OPEN_MS
+    for _ in range(5):
+        kit.create(ledger, now=now)
+
+    assert len(ledger.due(0, now=now, limit=9)) == 1
+    [probe] = start(ledger, 2, now=now)
+    assert state(ledger, now).circuit is CircuitState.HALF_OPEN
+    assert ledger.due(0, now=now, limit=9) == []
+    ledger.accepted(probe.job.id, 1, "task-1", now=now, due_at=DEADLINE)
+
+    assert state(ledger, now).circuit is CircuitState.CLOSED
+    assert len(start(ledger, 2, now=now)) == 2
+
+
+def test_a_failed_probe_opens_the_circuit_for_longer(ledger: Ledger) -> None:
+    now, waits = open_circuit(ledger), []
+    for _ in range(6):
+        until = state(ledger, now).until
+        assert until
+        waits.append(until - now)
+        now = until
+        fail(ledger, 1, now=now)
+
+    assert waits == [OPEN_MS * 2**n for n in range(4)] + [MAX_OPEN_MS] * 2
+
+
+def test_a_probe_whose_worker_died_is_followed_by_another(ledger: Ledger) -> None:
+    now = open_circuit(ledger) + OPEN_MS
+    start(ledger, 1, now=now)
+
+    assert start(ledger, 1, now=now + LEASE - 1) == []
+    assert len(start(ledger, 1, now=now + LEASE)) == 1
+
+
+def test_a_held_provider_waits_and_is_probed(ledger: Ledger) -> None:
+    job_id = kit.create(ledger)
+    kit.pause(ledger, Step.SUBMIT)
+    ledger.admission.hold("hiapi", Step.SUBMIT, BUSY, now=NOW, ends_at=NOW + 1)
+
+    ends = NOW + kit.PAUSE_MS
+    assert ask(ledger, job_id) == Waiting(WaitReason.CIRCUIT_OPEN, ends)
+    assert len(start(ledger, 2, now=ends)) == 1
+
+
+def test_a_job_that_cannot_wait_for_the_end_is_tried_once_when_half_of_its_time_is_over(
+    ledger: Ledger,
+) -> None:
+    job_id, half = kit.create(ledger), (NOW + DEADLINE) // 2
+    ledger.admission.hold("hiapi", Step.SUBMIT, BUSY, now=NOW, ends_at=DEADLINE)
+
+    assert isinstance(ask(ledger, job_id, now=half - 1), Waiting)
+    assert ledger.due(0, now=half - 1, limit=9) == []
+    assert ledger.due(0, now=half, limit=9) == [(job_id, Step.SUBMIT)]
+    lease = kit.claim(ledger, job_id, now=half)
+    refuse(ledger, lease, ProviderSign.ANSWERED, BUSY, half)
+    assert ledger.due(0, now=half, limit=9) == []
+
+
+def test_a_job_that_waits_for_a_place_is_not_tried_without_one(limited: MakeLedger) -> None:
+    ledger, half = limited(ProviderLimits(max_in_flight=1)), (NOW + DEADLINE) // 2
+    start(ledger, 1)
+    job_id = kit.create(ledger)
+
+    assert isinstance(ask(ledger, job_id, now=half), Waiting)
+    assert (job_id, Step.SUBMIT) not in ledger.due(0, now=half, limit=9)
+
+
+# By hand ------------------------------------------------------------------------------------
+
+
+def test_a_provider_is_paused_until_it_is_resumed(ledger: Ledger) -> None:
+    running = kit.running(ledger, due_at=NOW)
+    job_id = kit.create(ledger)
+    ledger.admission.pause("hiapi", by="ops", now=NOW, reason="maintenance")
+
+    assert ask(ledger, job_id) == Waiting(WaitReason.PAUSED, None)
+    assert (state(ledger).circuit, state(ledger).paused_by) == (CircuitState.PAUSED, "ops")
+    assert ledger.due(0, now=NOW, limit=9) == [(running, Step.POLL)]
+    assert ledger.cancel(kit.create(ledger), now=NOW).result == "cancelled"
+
+    ledger.admission.resume("hiapi")
+    assert isinstance(ask(ledger, job_id), Lease)
+    assert state(ledger).circuit is CircuitState.CLOSED
+
+
+def test_resume_closes_an_open_circuit(ledger: Ledger) -> None:
+    now = open_circuit(ledger)
+
+    ledger.admission.resume("hiapi")
+
+    assert len(start(ledger, 3, now=now)) == 3
