@@ -240,3 +240,19 @@ def test_while_our_storage_is_away_the_job_is_polled_again(
     [image] = harness.job(job_id).images
     assert image.copy is not None
     assert (image.source_url, image.content) == ("", None)
+
+
+def test_when_our_storage_stays_away_the_success_stands_with_the_reason(harness: Harness) -> None:
+    data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    job_id = running(harness, task(status="success", output=[{"url": data}]), deadline_seconds=60)
+    harness.clock.forward(60 + LOOK_SECONDS)
+
+    poll(away, job_id)
+
+    job = harness.job(job_id)
+    [image] = job.images
+    assert job.status is Status.SUCCEEDED
+    assert (image.copy, image.source_url, image.content) == (None, "", None)
+    assert image.error
+    assert image.error.startswith("our storage: ")
