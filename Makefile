@@ -40,7 +40,7 @@ fix: $(DEVELOPMENT) ## Repair lint and format
 chaos: $(DEVELOPMENT) ## Kill processes under load for a minute; ARGS='--jobs 5000 --minutes 10' for longer
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-bench: $(DEVELOPMENT) ## Measure receiver, submit step, archive and notification against hand-written code
+bench: $(DEVELOPMENT) ## Measure against hand-written code, and what a provider that hangs costs the others
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## Remove the virtual environment and local data

@@ -71,7 +71,7 @@ class Runtime:
         http = ProviderClient(
             connect_timeout=settings.connect_timeout_seconds,
             read_timeout=settings.read_timeout_seconds,
-            connections=max((p.threads for p in settings.providers.values()), default=1),
+            connections=sum(p.threads for p in settings.providers.values()) or 1,
         )
         session = GuardedSession(settings.guard, connect_timeout=settings.connect_timeout_seconds)
         return cls(
