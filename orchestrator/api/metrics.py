@@ -1,7 +1,7 @@
 """`/metrics`: the figures of `/v1/stats` for Prometheus.
 
 The figures come from the ledger, so every process reports the same. They need no key, because they
-contain no names. They are read at most once a second.
+contain no names, unless ORCHESTRATOR_METRICS_TENANTS is set. They are read at most once a second.
 """
 
 from __future__ import annotations
@@ -28,13 +28,18 @@ class _Figures:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._figures: dict[str, Any] = {}
+        self._jobs: dict[str, dict[str, int]] = {}
         self._read_at = -CACHE_SECONDS
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metric families."""
         if monotonic() - self._read_at >= CACHE_SECONDS:
             self._figures, self._read_at = stats(self._runtime), monotonic()
+            if self._runtime.settings.metrics_tenants:
+                self._jobs = self._runtime.ledger.overview.tenants()
         figures = self._figures
+        if self._runtime.settings.metrics_tenants:
+            yield self._tenants()
         yield _labelled(
             "jobs", "Jobs by status; terminal ones since the start", "status", figures["jobs"]
         )
@@ -70,6 +75,14 @@ class _Figures:
         swept = figures["last_sweep_seconds_ago"]
         if swept is not None:
             yield _single("last_sweep_age_seconds", "Time since the last sweep", swept)
+
+    def _tenants(self) -> Metric:
+        meaning = "Jobs by tenant: open ones, and ended ones since the start"
+        family = GaugeMetricFamily("orchestrator_tenant_jobs", meaning, labels=["tenant", "status"])
+        for tenant, counts in self._jobs.items():
+            for status, number in counts.items():
+                family.add_metric([tenant, status], number)
+        return family
 
 
 def blueprint(runtime: Runtime) -> Blueprint:

@@ -123,7 +123,7 @@ def archive(*, job_ids: tuple[str, ...], all_given_up: bool, limit: int, json_: 
 def _archive(runtime: Runtime, job: Job) -> str | None:
     """Try once to archive the images of a job. Return why one has no copy, or None."""
     try:
-        archive_again(runtime, job)
+        archive_again(runtime, job, actor=actor())
     except NothingToArchive as error:
         complete = all(image.copy for image in job.all_images) and job.all_images
         return None if complete else str(error)

@@ -14,12 +14,13 @@ class NothingToArchive(Exception):
     """No image can be archived. The message is the reason."""
 
 
-def archive_again(runtime: Runtime, job: Job) -> None:
+def archive_again(runtime: Runtime, job: Job, *, actor: str) -> None:
     """Make the archive of a job due, if it was given up. The tries begin again.
 
     Args:
         runtime: of this process.
         job: as the ledger has it now.
+        actor: who asks, for the audit trail.
 
     Raises:
         NothingToArchive: every image has a copy, or no image has a link, or there is no outcome.
@@ -36,6 +37,7 @@ def archive_again(runtime: Runtime, job: Job) -> None:
         raise NothingToArchive(every)
     if result is Result.MISSING:
         raise NothingToArchive("it has expired; jobs are kept for the retention time")
+    runtime.audit(actor, "archive", job.id, tenant=job.tenant)
     log.get().info("archive_again", job=job.id, result=result)
 
 

@@ -70,6 +70,7 @@ VARIABLES = frozenset(
         "MAX_IMAGE_BYTES",
         "MAX_IMAGE_PIXELS",
         "MAX_UPLOAD_BYTES",
+        "METRICS_TENANTS",
         "NOTIFY_SECRET",
         "NOTIFY_SECRETS_OLD",
         "NOTIFY_TASKS",
@@ -114,6 +115,8 @@ class Settings:
     #: By tenant, and by the name of the administrator.
     api_keys: Mapping[str, Secret]
     admin_keys: Mapping[str, Secret]
+    #: Whether `/metrics`, which needs no key, names the tenants.
+    metrics_tenants: bool
     data_dir: Path
     spool_dir: Path | None
     allow_private_networks: bool
@@ -192,6 +195,7 @@ def _callers(env: EnvironmentReader) -> dict[str, Any]:
     """Read who may call us, and how callers are notified."""
     return {
         **_api_keys(env),
+        "metrics_tenants": env.boolean("ORCHESTRATOR_METRICS_TENANTS", default=False),
         "notify_secrets": _notify_secrets(env),
         "notify_tasks": tuple(_split(env.text("ORCHESTRATOR_NOTIFY_TASKS", ""))),
     }

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import structlog
 from werkzeug.routing import Rule
 
 from orchestrator.api.auth import PUBLIC_ENDPOINTS
@@ -146,6 +147,15 @@ def test_metrics_name_no_tenant(api: Api, other: Api) -> None:
     assert "other" not in api.get("/metrics").text
 
 
+def test_metrics_by_tenant_can_be_switched_on(open_api: Open) -> None:
+    api = open_api(ORCHESTRATOR_METRICS_TENANTS="1")
+    api.created()
+
+    assert f'orchestrator_tenant_jobs{{status="open",tenant="{TENANT}"}} 1.0' in (
+        Api(api.harness, create_app(api.harness.runtime)).get("/metrics").text
+    )
+
+
 def test_an_administrator_enqueues_for_a_tenant(api: Api) -> None:
     admin = api.as_admin()
 
@@ -153,6 +163,36 @@ def test_an_administrator_enqueues_for_a_tenant(api: Api) -> None:
     theirs = admin.post("/v1/jobs?tenant=shop", json=UNIFIED).json or {}
 
     assert (mine["tenant"], theirs["tenant"]) == ("default", "shop")
+
+
+# The audit trail and the log ---------------------------------------------------------------
+
+
+def test_actions_on_jobs_are_in_the_audit_trail_with_the_key(api: Api) -> None:
+    job_id = api.created()
+    key = api.with_key(key_of(api, TENANT))
+    key.post(f"/v1/jobs/{job_id}/cancel")
+    retried = key.post(f"/v1/jobs/{job_id}/retry").json or {}
+
+    retry, cancel, _ = api.harness.ledger.audit.entries(10)
+
+    assert (cancel.action, cancel.target) == ("cancel", job_id)
+    assert (retry.action, retry.detail["new_job"]) == ("retry", retried["id"])
+    assert retry.actor == cancel.actor
+    assert retry.actor.startswith(f"{TENANT}/key_")
+
+
+def test_refused_calls_are_logged_without_the_key_and_not_without_end(api: Api) -> None:
+    web = create_app(api.harness.runtime)
+    stranger = Api(api.harness, web).with_key("orch_" + "0" * 48)
+    with structlog.testing.capture_logs() as lines:
+        for _ in range(50):
+            assert stranger.get("/v1/jobs").status_code == 401
+
+    refused = [line for line in lines if line["event"] == "request_refused"]
+    assert 1 <= len(refused) < 50
+    assert (refused[0]["reason"], refused[0]["path"]) == ("unknown key", "/v1/jobs")
+    assert "0" * 48 not in str(lines)
 
 
 # Keys and scopes ------------------------------------------------------------------------------

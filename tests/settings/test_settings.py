@@ -102,6 +102,7 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
     "ORCHESTRATOR_ARCHIVE_URL": (
         "archive_url", f"file://{Path.cwd()}/data/archive", "s3://images/here", "s3://images/here",
     ),
+    "ORCHESTRATOR_METRICS_TENANTS": ("metrics_tenants", False, "1", True),
     "ORCHESTRATOR_IMAGE_HTTPS_ONLY": ("image_https_only", False, "1", True),
     "ORCHESTRATOR_NOTIFY_TASKS": ("notify_tasks", (), "shop.done, crm.*", ("shop.done", "crm.*")),
     "ORCHESTRATOR_THIN_SUCCESS_SECONDS": ("thin_success_seconds", 300.0, "0", 0.0),

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import requests
 from celery import Celery
 from PIL import Image
 
@@ -189,3 +190,17 @@ def test_the_doctor_says_how_to_mend_a_redis_that_is_away(monkeypatch: pytest.Mo
     assert found.exit_code == 1
     assert "correct ORCHESTRATOR_REDIS_URL" in found.output
     assert "hunter2" not in found.output
+
+
+def test_a_key_works_and_is_revoked_without_a_restart(here: Client) -> None:
+    job_id = orchestrator.enqueue(tenant="shop", **REQUEST).id
+    made = json.loads(cli("keys", "create", "--tenant", "shop", "--json").stdout)
+
+    def status() -> int:
+        headers = {"Authorization": f"Bearer {made['key']}"}
+        url = f"{here.stack.web_url}/v1/jobs/{job_id}"
+        return requests.get(url, headers=headers, timeout=60).status_code
+
+    eventually(lambda: status() == 200)
+    cli("keys", "revoke", made["id"])
+    eventually(lambda: status() == 401)

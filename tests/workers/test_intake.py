@@ -6,7 +6,8 @@ import importlib
 
 import pytest
 
-from orchestrator.enqueue import CELERY_SCOPE, find_job
+from orchestrator.enqueue import CELERY_SCOPE, OPEN_RETRY_SECONDS, create_job, find_job
+from orchestrator.operations.tenants import set_tenant
 from tests.support.fakes import Harness
 from tests.support.providers import EXAMPLE_REQUESTS
 from tests.support.worker_app import worker
@@ -28,3 +29,24 @@ def test_a_message_names_the_tenant_of_its_job(
     assert job is not None
     assert job.tenant == "shop"
     assert find_job(harness.runtime, CELERY_SCOPE, "task-1") is None
+
+
+def test_a_message_over_a_limit_of_its_tenant_is_sent_again_later(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_tenant(harness.runtime, "shop", {"max_open": "1"}, actor="tests")
+    create_job(harness.runtime, EXAMPLE_REQUESTS["hiapi"], scope="tests", tenant="shop")
+    worker(harness, monkeypatch)
+    task = importlib.import_module("workers.intake").app.tasks["orchestrator.enqueue"]
+    planned: list[float] = []
+
+    def retry(*, exc: Exception, countdown: float, max_retries: int | None) -> Exception:
+        planned.append(countdown)
+        return exc
+
+    monkeypatch.setattr(task, "retry", retry)
+    task.apply(kwargs={**EXAMPLE_REQUESTS["hiapi"], "tenant": "shop"}, task_id="task-1")
+
+    assert planned == [OPEN_RETRY_SECONDS]
+    assert find_job(harness.runtime, CELERY_SCOPE, "task-1", "shop") is None
+    assert harness.ledger.rejected() == []

@@ -57,11 +57,6 @@ local function change_status(from, to, ...)
   if from ~= to then
     count(from, -1)
     count(to, 1)
-    local tenant = TERMINAL[to] and get('tenant')
-    if tenant then
-      count_tenant(tenant, 'open', -1)
-      count_tenant(tenant, to, 1)
-    end
   end
   if FLOWS[from] ~= FLOWS[to] then
     redis.call('ZREM', shard .. 'flow:' .. flow_of(from), job_id)
@@ -272,7 +267,9 @@ local function settle(now, from, status, by, retention, expires, detail, ...)
   if status == 'succeeded' then
     follow_ups[1] = 'archive'
   end
-  if get('notify') then
+  local notify, tenant, reserved = unpack(redis.call('HMGET', key.job, 'notify', 'tenant',
+    'reserved'))
+  if notify then
     follow_ups[#follow_ups + 1] = 'notify'
   end
   for _, name in ipairs(follow_ups) do
@@ -281,9 +278,15 @@ local function settle(now, from, status, by, retention, expires, detail, ...)
     end
   end
   change_status(from, status, unpack(fields))
-  charge(function(reserved, unit)
-    return possible_cost(status, reserved, unit)
-  end)
+  if tenant then
+    count_tenant(tenant, 'open', -1)
+    count_tenant(tenant, status, 1)
+  end
+  if reserved then
+    charge(function(amount, unit)
+      return possible_cost(status, amount, unit)
+    end)
+  end
   for _, name in ipairs(follow_ups) do
     redis.call('ZADD', shard .. name, now, job_id)
   end

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import structlog
 from standardwebhooks import Webhook
+from standardwebhooks.webhooks import WebhookVerificationError
 
 from orchestrator.delivery import targets
 from orchestrator.delivery.schedule import JITTER_FRACTION, SCHEDULE
@@ -17,6 +18,7 @@ from orchestrator.jobs.schemas import job_view
 from orchestrator.jsonio import dump, parse
 from orchestrator.ledger import Ledger, LedgerUnavailable, Result
 from orchestrator.ledger.follow_ups import FollowUps
+from orchestrator.operations.tenants import set_tenant
 from orchestrator.security.secret import Secret
 from orchestrator.steps import notify as notify_step
 from orchestrator.steps.notify import LEASE_MS, notify
@@ -24,6 +26,7 @@ from tests.support import job_states
 from tests.support.fakes import (
     NOON,
     PUBLIC_URL,
+    TENANT,
     Answer,
     FakeProvider,
     Harness,
@@ -45,8 +48,11 @@ from tests.support.notify_kit import (
     redis_holds,
     url,
     wait,
+    whsec,
 )
 
+#: The secrets of a tenant.
+OWN, OWN_OLD = whsec("the tenant's"), whsec("the tenant's, before")
 PENDING, DONE, DEAD = FollowUpStatus.PENDING, FollowUpStatus.DONE, FollowUpStatus.DEAD
 
 
@@ -71,6 +77,22 @@ def test_a_notification_is_a_signed_post(harness: Harness, receiver: FakeProvide
     shown = parse(dump(view))
     shown["notification"]["next_attempt_at"] = content["data"]["notification"]["next_attempt_at"]
     assert content["data"] == shown
+
+
+def test_a_tenant_with_a_secret_of_its_own_signs_with_it(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    harness.clock.now = time_ns() // 1_000_000  # the library judges the time
+    for secret in (OWN_OLD, OWN):
+        set_tenant(harness.runtime, TENANT, {"notify_secret": secret}, actor="tests")
+
+    once(harness, ended(harness, receiver))
+
+    [request] = receiver.requests
+    for secret in (OWN_OLD, OWN):
+        Webhook(secret).verify(request.body, dict(request.headers))
+    with pytest.raises(WebhookVerificationError):
+        Webhook(SECRET).verify(request.body, dict(request.headers))
 
 
 def test_a_2xx_answer_ends_the_notification(harness: Harness, receiver: FakeProvider) -> None:
