@@ -133,15 +133,15 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
 def test_a_bad_request_is_422_naming_field_value_and_what_is_allowed(api: Api, wrong: str) -> None:
     body, field, value, allowed = REFUSED[wrong]
 
-    told = api.create(body)
+    response = api.create(body)
 
-    assert (told.status_code, told.mimetype) == (422, "application/problem+json")
-    assert told.json is not None
-    errors = [error for error in told.json["errors"] if error["field"] == field]
-    assert errors, told.json
+    assert (response.status_code, response.mimetype) == (422, "application/problem+json")
+    assert response.json is not None
+    errors = [error for error in response.json["errors"] if error["field"] == field]
+    assert errors, response.json
     assert value in errors[0]["value"]
     assert allowed in errors[0]["allowed"]
-    assert field in told.json["detail"]
+    assert field in response.json["detail"]
     assert api.harness.redis.keys() == []
     assert api.harness.nudges.sent == []
 
@@ -163,11 +163,11 @@ def test_a_bad_request_is_422_naming_field_value_and_what_is_allowed(api: Api, w
     ids=lambda body: repr(body[:16]),
 )
 def test_a_body_that_is_no_json_is_400_and_stores_nothing(api: Api, body: bytes) -> None:
-    told = api.create(body)
+    response = api.create(body)
 
-    assert (told.status_code, told.mimetype) == (400, "application/problem+json")
-    assert told.json is not None
-    assert "not JSON" in told.json["detail"]
+    assert (response.status_code, response.mimetype) == (400, "application/problem+json")
+    assert response.json is not None
+    assert "not JSON" in response.json["detail"]
     assert api.harness.redis.keys() == []
 
 
@@ -182,11 +182,11 @@ def test_absurd_nesting_in_any_field_is_refused_and_stores_nothing(
         deep if field != "metadata" else b'{"x":%s}' % deep,
     )
 
-    told = api.create(body)
+    response = api.create(body)
 
-    assert told.status_code == 422
-    assert told.json is not None
-    assert any(error["field"].startswith(field) for error in told.json["errors"])
+    assert response.status_code == 422
+    assert response.json is not None
+    assert any(error["field"].startswith(field) for error in response.json["errors"])
     assert api.harness.redis.keys() == []
 
 
@@ -194,46 +194,46 @@ def test_absurd_nesting_in_any_field_is_refused_and_stores_nothing(
     "kind", ["application/x-www-form-urlencoded", "multipart/mixed", "text/plain", "", "odd"]
 )
 def test_another_content_type_is_415(api: Api, kind: str) -> None:
-    told = api.post("/v1/jobs", data=b'{"provider":"hiapi"}', content_type=kind)
+    response = api.post("/v1/jobs", data=b'{"provider":"hiapi"}', content_type=kind)
 
-    assert (told.status_code, told.mimetype) == (415, "application/problem+json")
-    assert told.json is not None
-    assert "application/json" in told.json["detail"]
+    assert (response.status_code, response.mimetype) == (415, "application/problem+json")
+    assert response.json is not None
+    assert "application/json" in response.json["detail"]
     assert api.harness.redis.keys() == []
 
 
 def test_a_charset_beside_the_content_type_does_not_matter(api: Api) -> None:
     body = b'{"provider":"hiapi","model":"Nano-Banana-2","prompt":"x"}'
 
-    told = api.post("/v1/jobs", data=body, content_type="application/json; charset=utf-8")
+    response = api.post("/v1/jobs", data=body, content_type="application/json; charset=utf-8")
 
-    assert told.status_code == 202
+    assert response.status_code == 202
 
 
 def test_a_body_that_is_too_large_is_413(api: Api) -> None:
-    told = api.create(b'{"prompt":"' + b"x" * MAX_BODY_BYTES + b'"}')
+    response = api.create(b'{"prompt":"' + b"x" * MAX_BODY_BYTES + b'"}')
 
-    assert (told.status_code, told.mimetype) == (413, "application/problem+json")
+    assert (response.status_code, response.mimetype) == (413, "application/problem+json")
     assert api.harness.redis.keys() == []
 
 
 def test_many_violations_are_listed_up_to_a_limit(api: Api) -> None:
-    told = api.create({**UNIFIED, **{f"field{n}": n for n in range(200)}})
+    response = api.create({**UNIFIED, **{f"field{n}": n for n in range(200)}})
 
-    assert told.status_code == 422
-    assert told.json is not None
-    assert len(told.json["errors"]) == 50
-    assert len(told.json["detail"]) <= 2000
+    assert response.status_code == 422
+    assert response.json is not None
+    assert len(response.json["errors"]) == 50
+    assert len(response.json["detail"]) <= 2000
 
 
 def test_a_provider_that_is_switched_off_is_refused_with_those_that_are_on(open_api: Open) -> None:
     api = open_api(EVOLINK_API_KEY=None)
 
-    told = api.create(NATIVE)
+    response = api.create(NATIVE)
 
-    assert told.status_code == 422
-    assert told.json is not None
-    [error] = told.json["errors"]
+    assert response.status_code == 422
+    assert response.json is not None
+    [error] = response.json["errors"]
     assert (error["field"], error["value"]) == ("provider", "evolink")
     assert ", ".join(name for name in BUILT_IN if name != "evolink") in error["allowed"]
     assert "EVOLINK_API_KEY" in error["message"]
@@ -243,10 +243,10 @@ def test_a_provider_that_is_switched_off_is_refused_with_those_that_are_on(open_
 def test_without_any_provider_the_refusal_says_so(open_api: Open) -> None:
     api = open_api(**{f"{name.upper()}_API_KEY": None for name in BUILT_IN})
 
-    told = api.create(UNIFIED)
+    response = api.create(UNIFIED)
 
-    assert told.json is not None
-    assert "none, because no API key is set" in told.json["errors"][0]["allowed"]
+    assert response.json is not None
+    assert "none, because no API key is set" in response.json["errors"][0]["allowed"]
 
 
 LONE = "\ud800"

@@ -18,13 +18,13 @@ from tests.support.web import WebApp
 def test_a_queued_job_is_cancelled_and_shown(api: Api) -> None:
     job_id = api.created()
 
-    told = api.post(f"/v1/jobs/{job_id}/cancel")
+    response = api.post(f"/v1/jobs/{job_id}/cancel")
 
-    assert (told.status_code, told.mimetype) == (200, "application/json")
-    assert told.json == api.get(f"/v1/jobs/{job_id}").json
-    assert told.json is not None
-    assert (told.json["status"], told.json["settled_by"]) == ("cancelled", "cancel")
-    assert told.json["error"]["code"] == "cancelled"
+    assert (response.status_code, response.mimetype) == (200, "application/json")
+    assert response.json == api.get(f"/v1/jobs/{job_id}").json
+    assert response.json is not None
+    assert (response.json["status"], response.json["settled_by"]) == ("cancelled", "cancel")
+    assert response.json["error"]["code"] == "cancelled"
 
 
 def test_a_cancelled_job_is_never_sent(api: Api) -> None:
@@ -65,11 +65,11 @@ def test_a_job_that_was_sent_is_409_and_goes_on(api: Api, status: str) -> None:
         api.harness.seconds_until_due(job_id),
     )
 
-    told = api.post(f"/v1/jobs/{job_id}/cancel")
+    response = api.post(f"/v1/jobs/{job_id}/cancel")
 
-    assert (told.status_code, told.mimetype) == (409, "application/problem+json")
-    assert told.json is not None
-    assert told.json["detail"] == (f"it is {status}; only a queued job can be cancelled")
+    assert (response.status_code, response.mimetype) == (409, "application/problem+json")
+    assert response.json is not None
+    assert response.json["detail"] == (f"it is {status}; only a queued job can be cancelled")
     after = (
         api.harness.job(job_id),
         api.harness.events(job_id),
@@ -90,18 +90,20 @@ def test_a_job_that_waits_for_its_next_try_can_be_cancelled(api: Api) -> None:
 
 @pytest.mark.parametrize("job_id", ["job_" + "0" * 28, "nonsense", "%00", "job_" + "9" * 5000])
 def test_an_unknown_job_is_404(api: Api, job_id: str) -> None:
-    told = api.post(f"/v1/jobs/{job_id}/cancel")
+    response = api.post(f"/v1/jobs/{job_id}/cancel")
 
-    assert (told.status_code, told.mimetype) == (404, "application/problem+json")
+    assert (response.status_code, response.mimetype) == (404, "application/problem+json")
 
 
 @pytest.mark.parametrize("method", ["get", "put", "delete"])
 def test_another_method_is_405_and_cancels_nothing(api: Api, method: str) -> None:
     job_id = api.created()
 
-    told = getattr(api.app.test_client(), method)(f"/v1/jobs/{job_id}/cancel", headers=api.headers)
+    response = getattr(api.app.test_client(), method)(
+        f"/v1/jobs/{job_id}/cancel", headers=api.headers
+    )
 
-    assert told.status_code == 405
+    assert response.status_code == 405
     assert api.harness.job(job_id).settled_at is None
 
 
@@ -114,14 +116,16 @@ def test_without_a_key_nothing_is_cancelled(api: Api) -> None:
 
 
 def test_a_body_is_of_no_matter(api: Api) -> None:
-    told = api.post(f"/v1/jobs/{api.created()}/cancel", data=b"no JSON", content_type="text/plain")
+    response = api.post(
+        f"/v1/jobs/{api.created()}/cancel", data=b"no JSON", content_type="text/plain"
+    )
 
-    assert told.status_code == 200
+    assert response.status_code == 200
 
 
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
     client = Api(harness := api.harness.on(away), WebApp(harness.runtime))
 
-    told = client.post("/v1/jobs/job_" + "0" * 28 + "/cancel")
+    response = client.post("/v1/jobs/job_" + "0" * 28 + "/cancel")
 
-    assert (told.status_code, told.headers["Retry-After"]) == (503, "1")
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")

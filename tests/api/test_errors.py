@@ -68,11 +68,11 @@ def test_without_a_key_the_api_refuses_to_start(
 def test_a_wrong_or_odd_authorization_is_401(api: Api, header: str | None, path: str) -> None:
     api.headers = {} if header is None else {"Authorization": header}
 
-    told = api.post(path, json=UNIFIED) if path == "/v1/jobs" else api.get(path)
+    response = api.post(path, json=UNIFIED) if path == "/v1/jobs" else api.get(path)
 
-    assert (told.status_code, told.mimetype) == (401, "application/problem+json")
-    assert told.headers["WWW-Authenticate"].lower().startswith("bearer realm=")
-    assert KEY not in told.text
+    assert (response.status_code, response.mimetype) == (401, "application/problem+json")
+    assert response.headers["WWW-Authenticate"].lower().startswith("bearer realm=")
+    assert KEY not in response.text
     assert api.harness.redis.keys() == []
 
 
@@ -99,11 +99,11 @@ def test_authorization_comes_before_the_body(api: Api) -> None:
 # Problems ------------------------------------------------------------------------------------
 
 
-def is_problem(told: object, status: int) -> bool:
-    document = getattr(told, "json", None) or {}
+def is_problem(response: object, status: int) -> bool:
+    document = getattr(response, "json", None) or {}
     return (
-        getattr(told, "status_code", 0) == status == document["status"]
-        and getattr(told, "mimetype", "") == "application/problem+json"
+        getattr(response, "status_code", 0) == status == document["status"]
+        and getattr(response, "mimetype", "") == "application/problem+json"
         and document["type"].startswith("urn:orchestrator:problem:")
         and bool(document["title"])
         and bool(document["detail"])
@@ -116,10 +116,10 @@ def test_an_unknown_route_is_a_404_problem(api: Api, path: str) -> None:
 
 
 def test_a_wrong_method_is_a_405_problem_that_lists_the_right_ones(api: Api) -> None:
-    told = api.app.test_client().delete("/v1/jobs", headers=api.headers)
+    response = api.app.test_client().delete("/v1/jobs", headers=api.headers)
 
-    assert is_problem(told, 405)
-    assert "POST" in told.headers["Allow"]
+    assert is_problem(response, 405)
+    assert "POST" in response.headers["Allow"]
 
 
 def test_every_http_error_is_a_problem(start: Callable[..., Harness]) -> None:
@@ -130,8 +130,8 @@ def test_every_http_error_is_a_problem(start: Callable[..., Harness]) -> None:
         raise default_exceptions[status]
 
     for status in default_exceptions:
-        told = app.test_client().get(f"/broken/{status}", headers=WITH_KEY)
-        assert is_problem(told, status)
+        response = app.test_client().get(f"/broken/{status}", headers=WITH_KEY)
+        assert is_problem(response, status)
 
 
 def failing(app: Flask, error: Exception) -> None:
@@ -146,12 +146,12 @@ def test_an_unexpected_exception_is_a_500_that_does_not_tell_its_text(
     app = create_app(start().runtime)
     failing(app, RuntimeError(HIDDEN))
 
-    told = app.test_client().get("/broken", headers=WITH_KEY)
+    response = app.test_client().get("/broken", headers=WITH_KEY)
 
-    assert is_problem(told, 500)
-    assert HIDDEN not in told.text
-    assert "RuntimeError" not in told.text
-    assert "Traceback" not in told.text
+    assert is_problem(response, 500)
+    assert HIDDEN not in response.text
+    assert "RuntimeError" not in response.text
+    assert "Traceback" not in response.text
 
 
 def test_a_redirect_stays_a_redirect(start: Callable[..., Harness]) -> None:
@@ -161,9 +161,9 @@ def test_a_redirect_stays_a_redirect(start: Callable[..., Harness]) -> None:
     def folder() -> str:
         return "here"
 
-    told = app.test_client().get("/folder")
+    response = app.test_client().get("/folder")
 
-    assert (told.status_code, told.location) == (308, "http://localhost/folder/")
+    assert (response.status_code, response.location) == (308, "http://localhost/folder/")
 
 
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api) -> None:
@@ -171,16 +171,16 @@ def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api) -> Non
     client = Api(harness, WebApp(harness.runtime))
     job = "/v1/jobs/job_" + "0" * 28
 
-    for told in (
+    for response in (
         client.create(UNIFIED),
         client.create(UNIFIED, key="order-1"),
         client.get(job),
         client.get(f"{job}?wait=1"),
         client.get(f"{job}/events"),
     ):
-        assert is_problem(told, 503)
-        assert told.headers["Retry-After"] == "1"
-        assert "redis" not in told.text.replace("Redis", "")
+        assert is_problem(response, 503)
+        assert response.headers["Retry-After"] == "1"
+        assert "redis" not in response.text.replace("Redis", "")
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -204,12 +204,12 @@ def test_a_wait_that_ended_or_failed_gives_its_place_back(api: Api, fails: bool)
 
 
 def test_the_specification_is_served_and_lists_the_routes(api: Api) -> None:
-    told = api.app.test_client().get("/openapi.json")
+    response = api.app.test_client().get("/openapi.json")
 
-    assert told.status_code == 200
-    assert told.json is not None
-    assert told.json["openapi"].startswith("3.")
-    paths = {path: set(methods) for path, methods in told.json["paths"].items()}
+    assert response.status_code == 200
+    assert response.json is not None
+    assert response.json["openapi"].startswith("3.")
+    paths = {path: set(methods) for path, methods in response.json["paths"].items()}
     assert "post" in paths["/v1/jobs"]
     assert "get" in paths["/v1/jobs/{job_id}"]
     assert "get" in paths["/v1/jobs/{job_id}/events"]
@@ -217,20 +217,20 @@ def test_the_specification_is_served_and_lists_the_routes(api: Api) -> None:
 
 def test_every_route_under_v1_is_in_the_specification_with_its_security(api: Api) -> None:
     client = api.app.test_client()
-    told = client.get("/openapi.json").json
-    assert told is not None
+    body = client.get("/openapi.json").json
+    assert body is not None
 
     for rule in client.application.url_map.iter_rules():
         if rule.rule.startswith("/v1/"):
-            operations = told["paths"][re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)]
+            operations = body["paths"][re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)]
             for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}:
                 assert operations[method.lower()]["security"] == [{"bearer": []}], rule
                 assert operations[method.lower()]["summary"], rule
 
 
 def test_the_specification_refers_to_nothing_that_is_not_there(api: Api) -> None:
-    told = api.app.test_client().get("/openapi.json").json
-    assert told is not None
+    body = api.app.test_client().get("/openapi.json").json
+    assert body is not None
 
     def references(value: object) -> list[str]:
         if isinstance(value, dict):
@@ -238,9 +238,9 @@ def test_the_specification_refers_to_nothing_that_is_not_there(api: Api) -> None
             return own + [ref for inner in value.values() for ref in references(inner)]
         return [r for inner in value for r in references(inner)] if isinstance(value, list) else []
 
-    assert references(told)
-    for reference in references(told):
-        found = told
+    assert references(body)
+    for reference in references(body):
+        found = body
         for step in reference.removeprefix("#/").split("/"):
             found = found[step]
 
@@ -254,11 +254,11 @@ def test_a_refusal_that_a_setting_causes_is_a_503_without_details(
     monkeypatch.setattr(Ledger, "get", refuse)
     monkeypatch.setattr(Ledger, "check_write", refuse)
 
-    told = api.get("/v1/jobs/job_1")
+    response = api.get("/v1/jobs/job_1")
 
-    assert told.status_code == 503
-    problem: Any = told.json
+    assert response.status_code == 503
+    problem: Any = response.json
     assert problem["type"] == "urn:orchestrator:problem:ledger-unavailable"
     assert "NOPERM" in problem["detail"]
-    assert HIDDEN not in told.text
+    assert HIDDEN not in response.text
     assert "refuses the settings (NOPERM)" in api.get("/readyz").text

@@ -28,25 +28,27 @@ def file(content: bytes = PNG, name: str = "cat.png") -> tuple[BytesIO, str]:
     return BytesIO(content), name
 
 
-def refusal(told: TestResponse) -> dict[str, str]:
-    assert (told.status_code, told.mimetype) == (422, "application/problem+json"), told.text
-    assert told.json is not None
-    error: dict[str, str] = told.json["errors"][0]
+def refusal(response: TestResponse) -> dict[str, str]:
+    assert (response.status_code, response.mimetype) == (422, "application/problem+json"), (
+        response.text
+    )
+    assert response.json is not None
+    error: dict[str, str] = response.json["errors"][0]
     return error
 
 
 def test_a_form_makes_a_job_that_shows_its_file(api: Api) -> None:
-    told = send(api, job=JOB, image_file=file())
+    response = send(api, job=JOB, image_file=file())
 
-    assert told.status_code == 202
-    assert told.json is not None
-    shown = told.json["request"]["image_file"]
+    assert response.status_code == 202
+    assert response.json is not None
+    shown = response.json["request"]["image_file"]
     assert (shown["name"], shown["content_type"], shown["bytes"]) == (
         "cat.png",
         "image/png",
         len(PNG),
     )
-    assert api.harness.ledger.upload(told.json["id"]) == PNG
+    assert api.harness.ledger.upload(response.json["id"]) == PNG
 
 
 def test_the_request_may_come_as_a_json_part(api: Api) -> None:
@@ -67,9 +69,9 @@ def test_a_form_that_is_sent_twice_is_one_job(api: Api) -> None:
 def test_another_file_under_the_same_key_is_refused(api: Api) -> None:
     send(api, "order-1", job=JOB, image_file=file())
 
-    told = send(api, "order-1", job=JOB, image_file=file(PNG + b"!"))
+    response = send(api, "order-1", job=JOB, image_file=file(PNG + b"!"))
 
-    assert told.status_code == 422
+    assert response.status_code == 422
 
 
 def test_a_file_larger_than_a_request_may_be_is_taken_up_to_its_own_limit(open_api: Open) -> None:
@@ -113,17 +115,17 @@ def test_two_files_are_refused(api: Api) -> None:
 
 @pytest.mark.parametrize("job", [b"", b"{", b"\xff"])
 def test_a_request_that_is_no_json_is_400(api: Api, job: bytes) -> None:
-    told = send(api, job=(BytesIO(job), "job.json"), image_file=file())
+    response = send(api, job=(BytesIO(job), "job.json"), image_file=file())
 
-    assert told.status_code == 400
-    assert "not JSON" in (told.json or {})["detail"]
+    assert response.status_code == 400
+    assert "not JSON" in (response.json or {})["detail"]
 
 
 def test_a_form_that_is_cut_off_is_refused(api: Api) -> None:
     kind = "multipart/form-data; boundary=x"
     cut = b'--x\r\nContent-Disposition: form-data; name="image_file"; filename="a"\r\n\r\nabc'
 
-    told = api.post("/v1/jobs", data=cut, content_type=kind)
+    response = api.post("/v1/jobs", data=cut, content_type=kind)
 
-    assert told.status_code in (400, 422)
+    assert response.status_code in (400, 422)
     assert api.harness.redis.keys() == []

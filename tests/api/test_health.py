@@ -13,18 +13,18 @@ from tests.support.web import WebApp
 def test_a_process_that_answers_is_alive_without_a_key_or_redis(api: Api) -> None:
     harness = api.harness.on(away())
 
-    told = WebApp(harness.runtime).test_client().get("/healthz")
+    response = WebApp(harness.runtime).test_client().get("/healthz")
 
-    assert (told.status_code, told.json) == (200, {"status": "ok"})
+    assert (response.status_code, response.json) == (200, {"status": "ok"})
 
 
 def test_it_is_not_ready_before_the_first_sweep(api: Api) -> None:
     api.headers = {}
 
-    told = api.get("/readyz")
+    response = api.get("/readyz")
 
-    assert told.status_code == 503
-    assert told.json == {"status": "not ready", "ledger": "ok", "sweep": "never"}
+    assert response.status_code == 503
+    assert response.json == {"status": "not ready", "ledger": "ok", "sweep": "never"}
 
 
 @pytest.mark.parametrize("age", [0, 1, 60])
@@ -33,26 +33,26 @@ def test_it_is_ready_after_a_recent_sweep(api: Api, age: float) -> None:
     api.harness.clock.forward(age)
     api.headers = {}
 
-    told = api.get("/readyz")
+    response = api.get("/readyz")
 
-    assert told.status_code == 200
-    assert told.json == {"status": "ready", "ledger": "ok", "sweep": "recent"}
+    assert response.status_code == 200
+    assert response.json == {"status": "ready", "ledger": "ok", "sweep": "recent"}
 
 
 def test_it_is_not_ready_once_the_last_sweep_is_stale(api: Api) -> None:
     reconcile(api.harness.runtime)
     api.harness.clock.forward(61)
 
-    told = api.get("/readyz")
+    response = api.get("/readyz")
 
-    assert told.status_code == 503
-    assert told.json == {"status": "not ready", "ledger": "ok", "sweep": "61 s ago"}
+    assert response.status_code == 503
+    assert response.json == {"status": "not ready", "ledger": "ok", "sweep": "61 s ago"}
 
 
 def test_it_is_not_ready_while_redis_is_away(api: Api) -> None:
     harness = api.harness.on(away())
 
-    told = WebApp(harness.runtime).test_client().get("/readyz")
+    response = WebApp(harness.runtime).test_client().get("/readyz")
 
-    assert told.status_code == 503
-    assert told.json == {"status": "not ready", "ledger": "away", "sweep": "unknown"}
+    assert response.status_code == 503
+    assert response.json == {"status": "not ready", "ledger": "away", "sweep": "unknown"}

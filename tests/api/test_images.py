@@ -70,13 +70,13 @@ def forgotten(api: Api, job_id: str) -> str:
 def test_until_it_is_archived_an_image_comes_from_the_provider(api: Api) -> None:
     job_id = Gallery(api.harness).job(picture())
 
-    told = get(api, job_id)
+    response = get(api, job_id)
 
-    assert (told.status_code, told.mimetype, told.data) == (200, "image/png", picture())
-    assert told.headers["Cache-Control"] == "no-store"
-    assert told.headers["Content-Length"] == str(SIZE)
-    assert told.headers["X-Content-Type-Options"] == "nosniff"
-    assert "Location" not in told.headers
+    assert (response.status_code, response.mimetype, response.data) == (200, "image/png", picture())
+    assert response.headers["Cache-Control"] == "no-store"
+    assert response.headers["Content-Length"] == str(SIZE)
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert "Location" not in response.headers
     [request] = api.harness.provider.requests
     assert "authorization" not in request.headers
     assert archive_kit.files(api.harness) == {}, "no temporary file has a name"
@@ -85,12 +85,12 @@ def test_until_it_is_archived_an_image_comes_from_the_provider(api: Api) -> None
 def test_a_file_that_is_no_image_is_passed_on_as_an_attachment(api: Api) -> None:
     job_id = Gallery(api.harness).job(Answer(200, SVG, {"Content-Type": "image/png"}))
 
-    told = get(api, job_id)
+    response = get(api, job_id)
 
-    assert (told.status_code, told.mimetype, told.data) == (200, "image/svg+xml", SVG)
+    assert (response.status_code, response.mimetype, response.data) == (200, "image/svg+xml", SVG)
     name = f'attachment; filename="{job_id}-0.svg"'
-    assert told.headers["Content-Disposition"] == name
-    assert told.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Content-Disposition"] == name
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 @pytest.mark.parametrize(
@@ -113,21 +113,21 @@ def test_a_link_that_gives_no_image_is_a_503(
 ) -> None:
     harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_MAX_IMAGE_BYTES="4000000")
     api = Api(harness, WebApp(harness.runtime))
-    told = get(api, Gallery(harness).job(page))
+    response = get(api, Gallery(harness).job(page))
 
-    assert (told.status_code, told.mimetype) == (503, "application/problem+json")
-    assert told.json is not None
-    assert told.json["detail"] == f"the image is not archived yet, and {reason}"
-    assert told.headers["Retry-After"] == str(RETRY_AFTER_SECONDS)
+    assert (response.status_code, response.mimetype) == (503, "application/problem+json")
+    assert response.json is not None
+    assert response.json["detail"] == f"the image is not archived yet, and {reason}"
+    assert response.headers["Retry-After"] == str(RETRY_AFTER_SECONDS)
 
 
 @pytest.mark.parametrize(
     "url", ["http://169.254.169.254/latest/meta-data/", "file:///etc/passwd", ""]
 )
 def test_nobody_is_led_to_a_link_that_the_guard_refuses(api: Api, url: str) -> None:
-    told = get(api, job_states.ended(api.harness, Outcome.succeeded((Image(url),))))
+    response = get(api, job_states.ended(api.harness, Outcome.succeeded((Image(url),))))
 
-    assert (told.status_code, "Location" in told.headers) == (410, False)
+    assert (response.status_code, "Location" in response.headers) == (410, False)
 
 
 def test_few_images_are_fetched_for_callers_at_once(api: Api) -> None:
@@ -139,9 +139,9 @@ def test_few_images_are_fetched_for_callers_at_once(api: Api) -> None:
         return Answer(200, picture())
 
     job_id = Gallery(api.harness).job(hold)
-    told: list[int] = []
+    statuses: list[int] = []
     threads = [
-        threading.Thread(target=lambda: told.append(get(api, job_id).status_code))
+        threading.Thread(target=lambda: statuses.append(get(api, job_id).status_code))
         for _ in range(MAX_FETCHES)
     ]
     for thread in threads:
@@ -156,25 +156,25 @@ def test_few_images_are_fetched_for_callers_at_once(api: Api) -> None:
         for thread in threads:
             thread.join(60)
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, str(RETRY_AFTER_SECONDS))
-    assert told == [200] * MAX_FETCHES
+    assert statuses == [200] * MAX_FETCHES
     assert get(api, job_id).status_code == 200, "a place is free again"
 
 
 def test_a_disk_that_is_full_is_a_503(api: Api, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file in the folder's place")
 
-    told = get(api, Gallery(api.harness).job(picture()))
+    response = get(api, Gallery(api.harness).job(picture()))
 
-    assert told.status_code == 503
-    assert str(tmp_path) not in told.text
+    assert response.status_code == 503
+    assert str(tmp_path) not in response.text
 
 
 def test_there_is_no_thumbnail_yet(api: Api) -> None:
-    told = thumbnail(api, Gallery(api.harness).job(picture()))
+    response = thumbnail(api, Gallery(api.harness).job(picture()))
 
-    assert (told.status_code, told.mimetype) == (404, "application/problem+json")
-    assert told.json is not None
-    assert "until the image is archived" in told.json["detail"]
+    assert (response.status_code, response.mimetype) == (404, "application/problem+json")
+    assert response.json is not None
+    assert "until the image is archived" in response.json["detail"]
 
 
 def test_an_image_that_is_tried_again_is_still_at_the_provider(api: Api) -> None:
@@ -189,15 +189,15 @@ def test_an_image_that_is_tried_again_is_still_at_the_provider(api: Api) -> None
 
 
 def test_an_archived_image_is_given_out(api: Api, kept: str) -> None:
-    told = get(api, kept)
+    response = get(api, kept)
 
-    assert (told.status_code, told.mimetype, told.data) == (200, "image/png", picture())
+    assert (response.status_code, response.mimetype, response.data) == (200, "image/png", picture())
     [image] = api.harness.job(kept).images
     assert image.copy is not None
-    assert told.headers["ETag"] == f'"{image.copy.sha256}"'
-    assert told.headers["X-Content-Type-Options"] == "nosniff"
-    assert told.headers["Content-Length"] == str(SIZE)
-    cached = told.headers["Cache-Control"].split(", ")
+    assert response.headers["ETag"] == f'"{image.copy.sha256}"'
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert response.headers["Content-Length"] == str(SIZE)
+    cached = response.headers["Cache-Control"].split(", ")
     assert sorted(cached) == ["immutable", f"max-age={CACHE_SECONDS}", "private"]
 
 
@@ -215,12 +215,12 @@ def test_a_file_that_is_not_checked_is_given_out_as_an_attachment(api: Api, gone
     if gone:
         forgotten(api, job_id)
 
-    told, small = get(api, job_id), thumbnail(api, job_id)
+    response, small = get(api, job_id), thumbnail(api, job_id)
 
-    assert (told.status_code, told.mimetype, told.data) == (200, "image/svg+xml", SVG)
-    assert told.headers["Content-Disposition"] == 'attachment; filename="0.svg"'
-    assert told.headers["X-Content-Type-Options"] == "nosniff"
-    assert "sandbox" in told.headers["Content-Security-Policy"]
+    assert (response.status_code, response.mimetype, response.data) == (200, "image/svg+xml", SVG)
+    assert response.headers["Content-Disposition"] == 'attachment; filename="0.svg"'
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
+    assert "sandbox" in response.headers["Content-Security-Policy"]
     assert small.status_code == 404
     assert small.json is not None
     reason = "not a PNG, JPEG, WebP, GIF or AVIF image: SVG"
@@ -248,12 +248,12 @@ def test_each_image_of_a_job_has_its_number(api: Api) -> None:
 def test_the_thumbnail_is_a_small_webp(api: Api) -> None:
     job_id = archived(api.harness, Gallery(api.harness).job(picture(size=(1024, 512))))
 
-    told = thumbnail(api, job_id)
+    response = thumbnail(api, job_id)
 
-    assert (told.status_code, told.mimetype) == (200, "image/webp")
-    assert Pillow.open(io.BytesIO(told.data)).size == (256, 128)
-    assert told.headers["ETag"] != get(api, job_id).headers["ETag"]
-    assert told.headers["X-Content-Type-Options"] == "nosniff"
+    assert (response.status_code, response.mimetype) == (200, "image/webp")
+    assert Pillow.open(io.BytesIO(response.data)).size == (256, 128)
+    assert response.headers["ETag"] != get(api, job_id).headers["ETag"]
+    assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
 @pytest.mark.parametrize("what", [get, thumbnail])
@@ -263,10 +263,10 @@ def test_who_has_it_already_is_told_so(
 ) -> None:
     tag = what(api, kept).headers["ETag"]
 
-    told = what(api, kept, If_None_Match=form.format(tag))
+    response = what(api, kept, If_None_Match=form.format(tag))
 
-    assert (told.status_code, told.data) == (304, b"")
-    assert told.headers["ETag"] == tag
+    assert (response.status_code, response.data) == (304, b"")
+    assert response.headers["ETag"] == tag
     assert what(api, kept, If_None_Match='"other"').status_code == 200
 
 
@@ -288,11 +288,11 @@ def test_who_has_it_already_costs_no_reading(api: Api, kept: str, tmp_path: Path
     ],
 )
 def test_a_part_is_given_out(api: Api, kept: str, asked: str, first: int, end: int) -> None:
-    told = get(api, kept, Range=asked)
+    response = get(api, kept, Range=asked)
 
-    assert (told.status_code, told.data) == (206, picture()[first:end])
-    assert told.headers["Content-Range"] == f"bytes {first}-{end - 1}/{SIZE}"
-    assert told.headers["Content-Length"] == str(end - first)
+    assert (response.status_code, response.data) == (206, picture()[first:end])
+    assert response.headers["Content-Range"] == f"bytes {first}-{end - 1}/{SIZE}"
+    assert response.headers["Content-Length"] == str(end - first)
     assert get(api, kept).headers["Accept-Ranges"] == "bytes"
 
 
@@ -302,48 +302,48 @@ def test_a_part_of_a_large_file_costs_little_memory(api: Api, kept: str, tmp_pat
 
     tracemalloc.start()
     try:
-        told = get(api, kept, Range="bytes=-8")
+        response = get(api, kept, Range="bytes=-8")
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
 
-    assert (told.status_code, told.data) == (206, bytes(8))
+    assert (response.status_code, response.data) == (206, bytes(8))
     assert peak < 8 * 1024 * 1024
 
 
 def test_head_of_an_image_at_the_provider_has_the_headers_alone(api: Api) -> None:
     job_id = Gallery(api.harness).job(picture())
 
-    told = api.app.test_client().head(
+    response = api.app.test_client().head(
         f"/v1/jobs/{job_id}/images/0", headers=api.headers, buffered=True
     )
 
-    assert (told.status_code, told.data, told.content_length) == (200, b"", SIZE)
+    assert (response.status_code, response.data, response.content_length) == (200, b"", SIZE)
 
 
 def test_a_part_beyond_the_end_is_a_416(api: Api, kept: str) -> None:
-    told = get(api, kept, Range="bytes=999999-")
+    response = get(api, kept, Range="bytes=999999-")
 
-    assert (told.status_code, told.mimetype) == (416, "application/problem+json")
-    assert told.headers["Content-Range"] == f"bytes */{SIZE}"
+    assert (response.status_code, response.mimetype) == (416, "application/problem+json")
+    assert response.headers["Content-Range"] == f"bytes */{SIZE}"
 
 
 @pytest.mark.parametrize("current", [True, False])
 def test_a_part_of_what_one_has(api: Api, kept: str, current: bool) -> None:
     tag = get(api, kept).headers["ETag"] if current else '"other"'
 
-    told = get(api, kept, Range="bytes=0-3", If_Range=tag)
+    response = get(api, kept, Range="bytes=0-3", If_Range=tag)
 
-    assert told.status_code == (206 if current else 200)
+    assert response.status_code == (206 if current else 200)
 
 
 def test_head_has_the_headers_alone(api: Api, kept: str) -> None:
-    told = api.app.test_client().head(
+    response = api.app.test_client().head(
         f"/v1/jobs/{kept}/images/0", headers=api.headers, buffered=True
     )
 
-    assert (told.status_code, told.data) == (200, b"")
-    assert told.headers["Content-Length"] == str(SIZE)
+    assert (response.status_code, response.data) == (200, b"")
+    assert response.headers["Content-Length"] == str(SIZE)
 
 
 # When the job has left the ledger ----------------------------------------------------------
@@ -364,11 +364,11 @@ def test_an_image_outlives_its_job(api: Api, kept: str) -> None:
 def test_what_is_lost_says_why_for_ever(api: Api) -> None:
     job_id = ended(api.harness, Gallery(api.harness).job(Answer(403), expires=[0]))
 
-    for told in (get(api, job_id), thumbnail(api, job_id), get(api, forgotten(api, job_id))):
-        assert (told.status_code, told.mimetype) == (410, "application/problem+json")
-        assert told.json is not None
-        assert told.json["detail"].endswith("could not be archived: it answered 403")
-        assert told.json["type"] == "urn:orchestrator:problem:gone"
+    for response in (get(api, job_id), thumbnail(api, job_id), get(api, forgotten(api, job_id))):
+        assert (response.status_code, response.mimetype) == (410, "application/problem+json")
+        assert response.json is not None
+        assert response.json["detail"].endswith("could not be archived: it answered 403")
+        assert response.json["type"] == "urn:orchestrator:problem:gone"
 
 
 # What there is not -------------------------------------------------------------------------
@@ -377,8 +377,8 @@ def test_what_is_lost_says_why_for_ever(api: Api) -> None:
 @pytest.mark.parametrize("index", [1, 2**31, 2**63, 10**30, "9" * 5000, -1, "-0", "0x0", "one", ""])
 def test_an_image_that_there_never_was_is_a_404(api: Api, kept: str, index: object) -> None:
     for _ in range(2):
-        told = get(api, kept, index)
-        assert (told.status_code, told.mimetype) == (404, "application/problem+json")
+        response = get(api, kept, index)
+        assert (response.status_code, response.mimetype) == (404, "application/problem+json")
         forgotten(api, kept)
 
 
@@ -399,17 +399,17 @@ def test_an_image_that_there_never_was_is_a_404(api: Api, kept: str, index: obje
 )
 def test_a_job_that_there_never_was_is_a_404(api: Api, job_id: str) -> None:
     for what in (get, thumbnail):
-        told = what(api, job_id)
-        assert (told.status_code, told.mimetype) == (404, "application/problem+json")
-        assert len(told.data) < 1000
+        response = what(api, job_id)
+        assert (response.status_code, response.mimetype) == (404, "application/problem+json")
+        assert len(response.data) < 1000
 
 
 def test_a_job_without_images_has_none(api: Api) -> None:
     for job_id in (api.created(), job_states.running(api.harness), job_states.refused(api.harness)):
-        told = get(api, job_id)
-        assert told.status_code == 404
-        assert told.json is not None
-        assert "numbers start at 0" in told.json["detail"]
+        response = get(api, job_id)
+        assert response.status_code == 404
+        assert response.json is not None
+        assert "numbers start at 0" in response.json["detail"]
 
 
 @pytest.mark.parametrize("what", [get, thumbnail])
@@ -420,18 +420,18 @@ def test_without_a_key_nothing_is_given_out(
     for headers in ({}, {"Authorization": "Bearer wrong"}):
         api.headers = headers
         assert what(api, kept).status_code == 401
-        told = what(api, waiting)
-        assert (told.status_code, "Location" in told.headers) == (401, False)
+        response = what(api, waiting)
+        assert (response.status_code, "Location" in response.headers) == (401, False)
 
 
 def test_a_copy_that_somebody_removed_is_a_404(api: Api, kept: str, tmp_path: Path) -> None:
     (tmp_path / "archive" / path(kept)).with_name("0.png").unlink()
 
-    told = get(api, kept)
+    response = get(api, kept)
 
-    assert told.status_code == 404
-    assert told.json is not None
-    assert "not in the archive any more" in told.json["detail"]
+    assert response.status_code == 404
+    assert response.json is not None
+    assert "not in the archive any more" in response.json["detail"]
 
 
 def test_while_the_storage_is_away_callers_are_told_to_come_back(
@@ -441,11 +441,11 @@ def test_while_the_storage_is_away_callers_are_told_to_come_back(
     file.unlink()
     file.mkdir()
 
-    told = get(api, kept)
+    response = get(api, kept)
 
-    assert (told.status_code, told.mimetype) == (503, "application/problem+json")
-    assert told.headers["Retry-After"] == "5"
-    assert str(tmp_path) not in told.text, "where it is kept is nobody's business"
+    assert (response.status_code, response.mimetype) == (503, "application/problem+json")
+    assert response.headers["Retry-After"] == "5"
+    assert str(tmp_path) not in response.text, "where it is kept is nobody's business"
 
 
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
@@ -455,10 +455,10 @@ def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: 
 
 
 def test_the_specification_names_both_routes(api: Api) -> None:
-    told: Any = api.app.test_client().get("/openapi.json").json
+    document: Any = api.app.test_client().get("/openapi.json").json
 
     for route in ("", "/thumbnail"):
-        described = told["paths"][f"/v1/jobs/{{job_id}}/images/{{index}}{route}"]["get"]
+        described = document["paths"][f"/v1/jobs/{{job_id}}/images/{{index}}{route}"]["get"]
         assert {"200", "302", "404", "410"} <= set(described["responses"])
         assert described["security"] == [{"bearer": []}]
 
@@ -492,9 +492,9 @@ def in_s3(
 def test_a_bucket_is_led_to_by_a_link_that_works_and_does_not_last(in_s3: Api) -> None:
     job_id = archived(in_s3.harness, Gallery(in_s3.harness).job(picture()))
 
-    for told, kind in ((get(in_s3, job_id), "png"), (thumbnail(in_s3, job_id), "webp")):
-        assert (told.status_code, told.headers["Cache-Control"]) == (302, "no-store")
-        link = told.headers["Location"]
+    for response, kind in ((get(in_s3, job_id), "png"), (thumbnail(in_s3, job_id), "webp")):
+        assert (response.status_code, response.headers["Cache-Control"]) == (302, "no-store")
+        link = response.headers["Location"]
         assert f"X-Amz-Expires={LINK_SECONDS}" in link
         assert SECRET not in link
         got = requests.get(link, timeout=60)
@@ -530,8 +530,8 @@ def test_a_bucket_that_is_away_is_a_503(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_ARCHIVE_URL="s3://images")
 
-    told = get(Api(harness, WebApp(harness.runtime)), keys.new_job_id(0))
+    response = get(Api(harness, WebApp(harness.runtime)), keys.new_job_id(0))
 
-    assert told.status_code == 503
-    assert told.json is not None
-    assert told.json["type"] == "urn:orchestrator:problem:archive-unavailable"
+    assert response.status_code == 503
+    assert response.json is not None
+    assert response.json["type"] == "urn:orchestrator:problem:archive-unavailable"

@@ -34,13 +34,13 @@ def settle(harness: Harness, job_id: str, outcome: Outcome | None = None) -> Non
 
 
 def test_a_unified_request_is_202_with_the_job_and_its_place(api: Api) -> None:
-    told = api.create({**UNIFIED, "metadata": {"order": 7}})
+    response = api.create({**UNIFIED, "metadata": {"order": 7}})
 
-    assert told.status_code == 202
-    assert told.json is not None
-    assert told.headers["Location"] == f"/v1/jobs/{told.json['id']}"
-    assert told.json == {
-        "id": told.json["id"],
+    assert response.status_code == 202
+    assert response.json is not None
+    assert response.headers["Location"] == f"/v1/jobs/{response.json['id']}"
+    assert response.json == {
+        "id": response.json["id"],
         "status": "queued",
         "tenant": TENANT,
         "provider": "hiapi",
@@ -65,11 +65,11 @@ def test_a_unified_request_is_202_with_the_job_and_its_place(api: Api) -> None:
 
 
 def test_a_native_request_is_202_and_kept_as_it_is(api: Api) -> None:
-    told = api.create(NATIVE)
+    response = api.create(NATIVE)
 
-    assert told.status_code == 202
-    assert told.json is not None
-    assert told.json["request"] == NATIVE["request"]
+    assert response.status_code == 202
+    assert response.json is not None
+    assert response.json["request"] == NATIVE["request"]
 
 
 def test_the_model_of_a_native_request_may_stand_in_the_request_only(api: Api) -> None:
@@ -99,10 +99,10 @@ def test_a_job_that_was_created_is_in_the_ledger_and_nudged(api: Api) -> None:
 
 
 def test_a_jobs_own_deadline_counts(api: Api) -> None:
-    told = api.create({**UNIFIED, "deadline_seconds": 90.5})
+    response = api.create({**UNIFIED, "deadline_seconds": 90.5})
 
-    assert told.json is not None
-    assert told.json["deadline_at"] == "2026-11-30T00:54:50.500Z"
+    assert response.json is not None
+    assert response.json["deadline_at"] == "2026-11-30T00:54:50.500Z"
 
 
 @pytest.mark.parametrize(
@@ -126,9 +126,9 @@ def test_a_prompt_reaches_the_provider_byte_for_byte(
     else:
         request["prompt"] = prompt
 
-    told = api.create(request)
-    assert told.json is not None
-    submit(api.harness.runtime, told.json["id"])
+    response = api.create(request)
+    assert response.json is not None
+    submit(api.harness.runtime, response.json["id"])
 
     [asked] = api.harness.provider.requests
     sent = asked.json
@@ -205,10 +205,10 @@ def test_a_job_is_found_by_its_key_or_its_celery_task(api: Api) -> None:
 def test_a_key_goes_with_the_other_filters(api: Api, query: str, number: int) -> None:
     api.create({**UNIFIED, "provider": "hiapi"}, key="order-1")
 
-    told = api.get(f"/v1/jobs?idempotency_key=order-1&{query}")
+    response = api.get(f"/v1/jobs?idempotency_key=order-1&{query}")
 
-    assert told.json is not None
-    assert len(told.json["jobs"]) == number
+    assert response.json is not None
+    assert len(response.json["jobs"]) == number
 
 
 def test_a_replay_shows_the_job_as_it_stands(api: Api) -> None:
@@ -226,18 +226,18 @@ def test_the_same_key_with_another_body_is_422_and_creates_nothing(api: Api) -> 
     api.create(UNIFIED, key="order-1")
     before = set(api.harness.redis.keys())
 
-    told = api.create({**UNIFIED, "prompt": "A blue cube"}, key="order-1")
+    response = api.create({**UNIFIED, "prompt": "A blue cube"}, key="order-1")
 
-    assert (told.status_code, told.mimetype) == (422, "application/problem+json")
-    assert told.json is not None
-    assert told.json["type"] == "urn:orchestrator:problem:idempotency-mismatch"
+    assert (response.status_code, response.mimetype) == (422, "application/problem+json")
+    assert response.json is not None
+    assert response.json["type"] == "urn:orchestrator:problem:idempotency-mismatch"
     assert set(api.harness.redis.keys()) == before
 
 
 def test_another_key_or_none_gives_another_job(api: Api) -> None:
     answers = [api.create(UNIFIED, key=key) for key in ("a", "b", None, None)]
 
-    assert len({told.json["id"] for told in answers if told.json}) == 4
+    assert len({response.json["id"] for response in answers if response.json}) == 4
 
 
 def test_two_callers_may_use_the_same_key(open_api: Open) -> None:
@@ -265,11 +265,11 @@ def test_a_caller_keeps_its_idempotency_keys_when_its_api_key_is_changed(open_ap
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "\u00a0"])
 def test_an_odd_key_is_refused_by_name(api: Api, key: str) -> None:
-    told = api.create(UNIFIED, key=key)
+    response = api.create(UNIFIED, key=key)
 
-    assert told.status_code == 422
-    assert told.json is not None
-    [error] = told.json["errors"]
+    assert response.status_code == 422
+    assert response.json is not None
+    [error] = response.json["errors"]
     assert error["field"] == "Idempotency-Key"
     assert error["allowed"] == "1 to 255 printable characters"
     assert api.harness.redis.keys() == []
@@ -285,26 +285,26 @@ def test_the_longest_key_is_taken(api: Api) -> None:
 def test_a_job_can_be_looked_at(api: Api) -> None:
     job_id = api.created()
 
-    told = api.get(f"/v1/jobs/{job_id}")
+    response = api.get(f"/v1/jobs/{job_id}")
 
-    assert told.status_code == 200
-    assert told.json is not None
-    assert (told.json["id"], told.json["status"]) == (job_id, "queued")
+    assert response.status_code == 200
+    assert response.json is not None
+    assert (response.json["id"], response.json["status"]) == (job_id, "queued")
 
 
 def test_a_succeeded_job_shows_its_images_attempts_and_who_settled_it(api: Api) -> None:
     job_id = api.created()
     settle(api.harness, job_id)
 
-    told = api.get(f"/v1/jobs/{job_id}").json
+    document = api.get(f"/v1/jobs/{job_id}").json
 
-    assert told is not None
-    assert told["status"] == "succeeded"
-    assert told["settled_by"] == "poll"
-    assert told["settled_at"] == "2026-11-30T00:53:20.000Z"
-    assert told["images"][0]["source_url"] == "https://cdn.example.com/0.png"
-    assert told["images"][0]["expires_at"] == "2026-11-30T00:53:21.000Z"
-    [attempt] = told["attempts"]
+    assert document is not None
+    assert document["status"] == "succeeded"
+    assert document["settled_by"] == "poll"
+    assert document["settled_at"] == "2026-11-30T00:53:20.000Z"
+    assert document["images"][0]["source_url"] == "https://cdn.example.com/0.png"
+    assert document["images"][0]["expires_at"] == "2026-11-30T00:53:21.000Z"
+    [attempt] = document["attempts"]
     assert (attempt["number"], attempt["provider"], attempt["task_id"]) == (1, "hiapi", None)
 
 
@@ -313,10 +313,10 @@ def test_a_failed_job_shows_the_providers_words(api: Api) -> None:
     error = JobError(ErrorCode.CONTENT_POLICY, "not this", "policy", retryable=False)
     settle(api.harness, job_id, Outcome.failed(error))
 
-    told = api.get(f"/v1/jobs/{job_id}").json
+    document = api.get(f"/v1/jobs/{job_id}").json
 
-    assert told is not None
-    assert told["error"] == {
+    assert document is not None
+    assert document["error"] == {
         "code": "content_policy",
         "message": "not this",
         "provider_code": "policy",
@@ -327,19 +327,19 @@ def test_a_failed_job_shows_the_providers_words(api: Api) -> None:
 @pytest.mark.parametrize("suffix", ["", "/events", "?wait=1"])
 @pytest.mark.parametrize("job_id", ["job_" + "0" * 28, "nonsense", "%00", "job_" + "9" * 5000])
 def test_an_unknown_job_is_404(api: Api, job_id: str, suffix: str) -> None:
-    told = api.get(f"/v1/jobs/{job_id}{suffix}")
+    response = api.get(f"/v1/jobs/{job_id}{suffix}")
 
-    assert (told.status_code, told.mimetype) == (404, "application/problem+json")
+    assert (response.status_code, response.mimetype) == (404, "application/problem+json")
 
 
 def test_the_timeline_tells_what_happened(api: Api) -> None:
     job_id = api.created()
     settle(api.harness, job_id)
 
-    told = api.get(f"/v1/jobs/{job_id}/events")
+    response = api.get(f"/v1/jobs/{job_id}/events")
 
-    assert told.json is not None
-    events = told.json["events"]
+    assert response.json is not None
+    events = response.json["events"]
     assert [event["event"] for event in events] == ["created", "submitting", "settled"]
     assert events[0] == {"at": "2026-11-30T00:53:20.000Z", "event": "created", "detail": {}}
     assert events[1]["detail"] == {"attempt": 1}
@@ -352,11 +352,11 @@ def test_the_timeline_tells_what_happened(api: Api) -> None:
     "wait", ["-1", "61", "nan", "inf", "-inf", "soon", "1e9", "1,5", "\u0661x"]
 )
 def test_an_odd_wait_is_refused_by_name(api: Api, wait: str) -> None:
-    told = api.get(f"/v1/jobs/{api.created()}", query_string={"wait": wait})
+    response = api.get(f"/v1/jobs/{api.created()}", query_string={"wait": wait})
 
-    assert told.status_code == 422
-    assert told.json is not None
-    [error] = told.json["errors"]
+    assert response.status_code == 422
+    assert response.json is not None
+    [error] = response.json["errors"]
     assert (error["field"], error["allowed"]) == ("wait", "a number of seconds from 0 to 60")
 
 
@@ -369,18 +369,18 @@ def test_waiting_for_a_job_that_is_done_answers_at_once(api: Api) -> None:
     job_id = api.created()
     settle(api.harness, job_id)
 
-    told = api.get(f"/v1/jobs/{job_id}?wait=60")
+    response = api.get(f"/v1/jobs/{job_id}?wait=60")
 
-    assert told.json is not None
-    assert told.json["status"] == "succeeded"
+    assert response.json is not None
+    assert response.json["status"] == "succeeded"
 
 
 def test_a_wait_that_is_over_answers_with_the_job_as_it_stands(api: Api) -> None:
-    told = api.get(f"/v1/jobs/{api.created()}?wait=0.01")
+    response = api.get(f"/v1/jobs/{api.created()}?wait=0.01")
 
-    assert told.status_code == 200
-    assert told.json is not None
-    assert told.json["status"] == "queued"
+    assert response.status_code == 200
+    assert response.json is not None
+    assert response.json["status"] == "queued"
 
 
 def on_real_redis(open_api: Open, url: str) -> Api:
@@ -412,10 +412,10 @@ def test_whoever_waits_is_woken_when_the_job_is_settled(
         waiting = pool.submit(api.get, f"/v1/jobs/{job_id}?wait=60")
         subscribed(real_redis, 1)
         settle(api.harness, job_id)
-        told = waiting.result(timeout=60)
+        response = waiting.result(timeout=60)
 
-    assert told.json is not None
-    assert told.json["status"] == "succeeded"
+    assert response.json is not None
+    assert response.json["status"] == "succeeded"
 
 
 def test_one_more_than_may_wait_is_answered_at_once_and_told_to_come_back(
@@ -435,16 +435,18 @@ def test_one_more_than_may_wait_is_answered_at_once_and_told_to_come_back(
         after = api.get(f"/v1/jobs/{job_id}?wait=60")
 
     assert (turned_away.status_code, turned_away.headers["Retry-After"]) == (200, "1")
-    assert [told.json["status"] for told in served if told.json] == ["succeeded"] * len(waiting)
+    assert [response.json["status"] for response in served if response.json] == ["succeeded"] * len(
+        waiting
+    )
     assert "Retry-After" not in after.headers
 
 
 def test_a_prompt_with_a_lone_surrogate_is_refused_before_it_is_stored(api: Api) -> None:
     body = b'{"provider":"hiapi","model":"Nano-Banana-2","prompt":"\\ud800"}'
 
-    told = api.create(body)
+    response = api.create(body)
 
-    assert told.status_code == 400
+    assert response.status_code == 400
     assert api.harness.redis.keys() == []
 
 

@@ -15,10 +15,10 @@ from tests.support import job_states
 
 def ids(api: Api, **query: str | int) -> list[str]:
     """The ids of one page."""
-    told = api.get("/v1/jobs", query_string=query)
-    assert told.status_code == 200, told.text
-    assert told.json is not None
-    return [job["id"] for job in told.json["jobs"]]
+    response = api.get("/v1/jobs", query_string=query)
+    assert response.status_code == 200, response.text
+    assert response.json is not None
+    return [job["id"] for job in response.json["jobs"]]
 
 
 def test_an_empty_ledger_has_an_empty_page(api: Api) -> None:
@@ -28,12 +28,12 @@ def test_an_empty_ledger_has_an_empty_page(api: Api) -> None:
 def test_a_listed_job_is_shown_as_it_is_shown_alone(api: Api) -> None:
     job_id = job_states.ended(api.harness)
 
-    told = api.get("/v1/jobs")
+    response = api.get("/v1/jobs")
 
-    assert told.mimetype == "application/json"
-    assert told.json is not None
-    assert told.json["jobs"] == [api.get(f"/v1/jobs/{job_id}").json]
-    assert told.json["jobs"] == [
+    assert response.mimetype == "application/json"
+    assert response.json is not None
+    assert response.json["jobs"] == [api.get(f"/v1/jobs/{job_id}").json]
+    assert response.json["jobs"] == [
         parse(dump(job_view(api.harness.job(job_id), api.harness.runtime.settings.public_url)))
     ]
 
@@ -82,9 +82,9 @@ def test_a_page_may_be_short_and_still_have_a_next_one(
     monkeypatch.setattr(overview, "MAX_EXAMINED_JOBS", 2)
     created = sorted((api.created() for _ in range(3)), reverse=True)
 
-    told = api.get("/v1/jobs?status=failed").json
+    document = api.get("/v1/jobs?status=failed").json
 
-    assert told == {"jobs": [], "next_cursor": created[1]}
+    assert document == {"jobs": [], "next_cursor": created[1]}
 
 
 def test_jobs_of_a_provider_that_was_switched_off_are_listed(open_api: Open) -> None:
@@ -117,11 +117,11 @@ REFUSED = {
     ("name", "value"), [(name, value) for name, (values, _) in REFUSED.items() for value in values]
 )
 def test_an_odd_query_is_refused_by_name(api: Api, name: str, value: str) -> None:
-    told = api.get("/v1/jobs", query_string={name: value})
+    response = api.get("/v1/jobs", query_string={name: value})
 
-    assert (told.status_code, told.mimetype) == (422, "application/problem+json")
-    assert told.json is not None
-    [error] = told.json["errors"]
+    assert (response.status_code, response.mimetype) == (422, "application/problem+json")
+    assert response.json is not None
+    [error] = response.json["errors"]
     assert error["field"] == name
     assert error["allowed"].startswith(REFUSED[name][1])
 
@@ -141,10 +141,10 @@ def test_without_a_key_nothing_is_listed(api: Api) -> None:
 
 
 def test_the_specification_tells_of_the_page_and_its_parameters(api: Api) -> None:
-    told = api.app.test_client().get("/openapi.json").json
-    assert told is not None
+    document = api.app.test_client().get("/openapi.json").json
+    assert document is not None
 
-    listing = told["paths"]["/v1/jobs"]["get"]
+    listing = document["paths"]["/v1/jobs"]["get"]
 
     assert [p["name"] for p in listing["parameters"]] == [
         "status",
@@ -155,5 +155,5 @@ def test_the_specification_tells_of_the_page_and_its_parameters(api: Api) -> Non
         "cursor",
     ]
     assert listing["parameters"][0]["schema"]["enum"] == list(Status)
-    assert set(told["components"]["schemas"]["Jobs"]["properties"]) == {"jobs", "next_cursor"}
+    assert set(document["components"]["schemas"]["Jobs"]["properties"]) == {"jobs", "next_cursor"}
     assert set(listing["responses"]) >= {"200"}

@@ -46,20 +46,20 @@ def api(start: Callable[..., Harness]) -> Api:
 
 
 def read(api: Api) -> dict[str, Metric]:
-    told = api.app.test_client().get("/metrics")
-    assert told.status_code == 200
-    assert told.headers["Content-Type"] == CONTENT_TYPE_LATEST
-    assert told.mimetype == "text/plain"
-    return {family.name: family for family in text_string_to_metric_families(told.text)}
+    response = api.app.test_client().get("/metrics")
+    assert response.status_code == 200
+    assert response.headers["Content-Type"] == CONTENT_TYPE_LATEST
+    assert response.mimetype == "text/plain"
+    return {family.name: family for family in text_string_to_metric_families(response.text)}
 
 
 def values(families: dict[str, Metric]) -> dict[str, Any]:
     """What each metric says: a number, or one for each label."""
-    told: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     for name, family in families.items():
         named = {value: s.value for s in family.samples for value in s.labels.values()}
-        told[name.removeprefix("orchestrator_")] = named or family.samples[0].value
-    return told
+        figures[name.removeprefix("orchestrator_")] = named or family.samples[0].value
+    return figures
 
 
 def end(harness: Harness, step: Step, job_id: str, how: FollowUpStatus) -> None:
@@ -81,10 +81,12 @@ def busy(harness: Harness) -> None:
     job_states.ended(harness)
     for how in (FollowUpStatus.DONE, FollowUpStatus.DEAD):
         end(harness, Step.ARCHIVE, job_states.ended(harness), how)
-    told = {"notify_stream": "told"}
+    request = {"notify_stream": "told"}
     for status in (FollowUpStatus.DONE, FollowUpStatus.DEAD, FollowUpStatus.GONE):
-        end(harness, Step.NOTIFY, job_states.ended(harness, job_states.failure(), **told), status)
-    job_states.ended(harness, job_states.failure(), **told)
+        end(
+            harness, Step.NOTIFY, job_states.ended(harness, job_states.failure(), **request), status
+        )
+    job_states.ended(harness, job_states.failure(), **request)
     for _ in range(FAILURES_TO_OPEN):
         harness.ledger.circuit_breaker.failed("caller.example", now=harness.clock.now)
     harness.ledger.circuit_breaker.failed("caller.example", now=harness.clock.now + MIN_FAILING_MS)
@@ -94,13 +96,13 @@ def busy(harness: Harness) -> None:
 
 
 def test_an_empty_installation_tells_of_noughts(api: Api) -> None:
-    told = values(read(api))
+    figures = values(read(api))
 
-    numbers = [n for value in told.values() for n in (value.values() if value else [value])]
+    numbers = [n for value in figures.values() for n in (value.values() if value else [value])]
     assert set(numbers) == {0}
-    assert told["jobs"] == dict.fromkeys(stats(api.harness.runtime)["jobs"], 0)
-    assert told["archive_at_risk"] == 0
-    assert "last_sweep_age_seconds" not in told, "there was none"
+    assert figures["jobs"] == dict.fromkeys(stats(api.harness.runtime)["jobs"], 0)
+    assert figures["archive_at_risk"] == 0
+    assert "last_sweep_age_seconds" not in figures, "there was none"
 
 
 def test_the_figures_are_those_of_stats(api: Api) -> None:
@@ -134,8 +136,8 @@ def test_what_is_pending_need_not_be_due(api: Api) -> None:
     harness = api.harness
     claim, now = harness.ledger.follow_ups.claim, harness.clock.now
     claim(job_states.ended(harness), Step.ARCHIVE, now=now, lease_ms=60_000)
-    told = job_states.ended(harness, job_states.failure(), notify_stream="told")
-    claim(told, Step.NOTIFY, now=now, lease_ms=60_000)
+    ended_id = job_states.ended(harness, job_states.failure(), notify_stream="told")
+    claim(ended_id, Step.NOTIFY, now=now, lease_ms=60_000)
 
     told_of = values(read(api))
 
@@ -160,11 +162,11 @@ def test_they_are_open_to_all_and_name_nobody(api: Api) -> None:
     busy(api.harness)
     api.headers = {}
 
-    told = api.get("/metrics")
+    response = api.get("/metrics")
 
-    assert told.status_code == 200
-    assert "caller.example" not in told.text
-    assert "job_" not in told.text
+    assert response.status_code == 200
+    assert "caller.example" not in response.text
+    assert "job_" not in response.text
 
 
 def test_figures_are_read_at_most_once_a_second(api: Api, time: Time) -> None:
@@ -188,9 +190,9 @@ def test_while_redis_is_away_there_is_one_clear_answer(api: Api, away: Ledger, t
     client = Api(harness := api.harness.on(away), create_app(harness.runtime))
 
     for _ in range(2):
-        told = client.get("/metrics")
-        assert (told.status_code, told.mimetype) == (503, "application/problem+json")
-        assert told.headers["Retry-After"] == "1"
+        response = client.get("/metrics")
+        assert (response.status_code, response.mimetype) == (503, "application/problem+json")
+        assert response.headers["Retry-After"] == "1"
 
 
 def test_what_was_read_before_redis_went_away_is_not_told_for_long(

@@ -42,9 +42,9 @@ def receiver() -> Iterator[FakeProvider]:
 
 
 def notification(api: Api, job_id: str) -> Any:
-    told = api.get(f"/v1/jobs/{job_id}").json
-    assert told is not None
-    return told["notification"]
+    document = api.get(f"/v1/jobs/{job_id}").json
+    assert document is not None
+    return document["notification"]
 
 
 def tell(api: Api, job_id: str) -> TestResponse:
@@ -66,15 +66,14 @@ def tell(api: Api, job_id: str) -> TestResponse:
 def test_a_new_job_shows_where_its_outcome_will_be_told(
     api: Api, fields: dict[str, str], to: str
 ) -> None:
-    told = api.create({**UNIFIED, **fields})
+    response = api.create({**UNIFIED, **fields})
 
-    assert told.status_code == 202
-    assert told.json is not None
-    assert told.json["notification"] == {"to": to, **WAITING}
-    assert "hidden" not in told.text
-    looked = api.get(f"/v1/jobs/{told.json['id']}")
-    assert looked.json == told.json
-    assert fields.items().isdisjoint(told.json["request"].items())
+    assert response.status_code == 202
+    assert response.json is not None
+    assert response.json["notification"] == {"to": to, **WAITING}
+    assert "hidden" not in response.text
+    assert api.get(f"/v1/jobs/{response.json['id']}").json == response.json
+    assert fields.items().isdisjoint(response.json["request"].items())
 
 
 def test_a_job_whose_caller_named_nothing_shows_none(api: Api) -> None:
@@ -87,10 +86,10 @@ def test_a_replay_shows_how_far_it_is_by_now(api: Api) -> None:
     assert first is not None
     api.harness.ledger.cancel(first["id"], now=api.harness.clock())
 
-    told = api.create({**UNIFIED, "notify_stream": "shop"}, key="order-1")
+    response = api.create({**UNIFIED, "notify_stream": "shop"}, key="order-1")
 
-    assert told.json is not None
-    assert (told.status_code, told.json["notification"]["status"]) == (200, "pending")
+    assert response.json is not None
+    assert (response.status_code, response.json["notification"]["status"]) == (200, "pending")
 
 
 def test_another_way_to_be_told_is_another_request(api: Api) -> None:
@@ -146,13 +145,13 @@ def test_paused_hosts_are_among_the_figures(api: Api) -> None:
     api.created(notify_url="https://shop.example.com/hooks?key=hidden")
     pause(api.harness, "shop.example.com")
 
-    told = api.as_admin().get("/v1/stats")
+    response = api.as_admin().get("/v1/stats")
 
-    assert told.json is not None
-    [paused] = told.json["notifications"]["paused_hosts"]
+    assert response.json is not None
+    [paused] = response.json["notifications"]["paused_hosts"]
     assert (paused["host"], paused["failures"]) == ("shop.example.com", 10)
     assert paused["next_probe_at"] == "2026-11-30T00:54:20.000Z"
-    assert "hidden" not in told.text
+    assert "hidden" not in response.text
 
 
 # Bad fields ----------------------------------------------------------------------------------
@@ -189,39 +188,41 @@ def test_paused_hosts_are_among_the_figures(api: Api) -> None:
     ],
 )
 def test_a_bad_field_is_refused_by_name(api: Api, fields: dict[str, Any], named: list[str]) -> None:
-    told = api.create({**UNIFIED, **fields})
+    response = api.create({**UNIFIED, **fields})
 
-    assert (told.status_code, told.mimetype) == (422, "application/problem+json")
-    assert told.json is not None
-    assert sorted(error["field"] for error in told.json["errors"]) == named
-    assert all(error["allowed"] for error in told.json["errors"])
+    assert (response.status_code, response.mimetype) == (422, "application/problem+json")
+    assert response.json is not None
+    assert sorted(error["field"] for error in response.json["errors"]) == named
+    assert all(error["allowed"] for error in response.json["errors"])
     assert api.harness.redis.keys() == []
 
 
 def test_a_stream_is_told_what_it_may_be_called(api: Api) -> None:
-    told = api.create({**UNIFIED, "notify_stream": "shop:told"}).json
-    assert told is not None
+    document = api.create({**UNIFIED, "notify_stream": "shop:told"}).json
+    assert document is not None
 
-    [error] = told["errors"]
+    [error] = document["errors"]
 
     assert (error["value"], error["allowed"]) == ("shop:told", "1 to 64 letters, digits, _ . -")
 
 
 def test_a_password_in_a_refused_url_is_not_repeated(api: Api) -> None:
-    told = api.create({**UNIFIED, "notify_url": "https://me:hunter2@shop.example.com/?k=hunter2"})
+    response = api.create(
+        {**UNIFIED, "notify_url": "https://me:hunter2@shop.example.com/?k=hunter2"}
+    )
 
-    assert told.status_code == 422
-    assert "hunter2" not in told.text
-    assert "a user or password is not allowed" in told.text
+    assert response.status_code == 422
+    assert "hunter2" not in response.text
+    assert "a user or password is not allowed" in response.text
 
 
 def test_without_a_secret_no_url_is_taken(open_api: Open) -> None:
     api = open_api()
 
-    told = api.create({**UNIFIED, "notify_url": "https://shop.example.com/"})
+    response = api.create({**UNIFIED, "notify_url": "https://shop.example.com/"})
 
-    assert told.status_code == 422
-    assert "ORCHESTRATOR_NOTIFY_SECRET" in told.text
+    assert response.status_code == 422
+    assert "ORCHESTRATOR_NOTIFY_SECRET" in response.text
     assert api.create({**UNIFIED, "notify_stream": "shop"}).status_code == 202
 
 
@@ -233,13 +234,13 @@ def test_a_caller_is_told_again(api: Api) -> None:
     notify(api.harness.runtime, job_id)
     api.harness.nudges.sent.clear()
 
-    told = tell(api, job_id)
+    response = tell(api, job_id)
 
-    assert told.status_code == 202
-    assert told.json is not None
-    assert told.json["id"] == job_id
+    assert response.status_code == 202
+    assert response.json is not None
+    assert response.json["id"] == job_id
     pending = {**WAITING, "status": "pending", "next_attempt_at": NOON, "last_attempt_at": NOON}
-    assert told.json["notification"] == {"to": "shop", **pending}
+    assert response.json["notification"] == {"to": "shop", **pending}
     assert api.harness.nudges.sent == [(Step.NOTIFY, job_id)]
     notify(api.harness.runtime, job_id)
     entries: Any = api.harness.redis.xrange("{orch:0}:stream:shop")
@@ -253,13 +254,13 @@ def test_a_retry_of_a_job_tells_the_same_caller(api: Api) -> None:
         {"notify_stream": "shop"},
     ]
     for way in ways:
-        told = api.post(f"/v1/jobs/{job_states.refused(api.harness, **way)}/retry")
+        response = api.post(f"/v1/jobs/{job_states.refused(api.harness, **way)}/retry")
 
-        assert told.status_code == 202
-        assert told.json is not None
-        request = api.harness.job(told.json["id"]).request
+        assert response.status_code == 202
+        assert response.json is not None
+        request = api.harness.job(response.json["id"]).request
         assert {name: getattr(request, name) for name in way} == way
-        assert told.json["notification"]["status"] == FollowUpStatus.WAITING
+        assert response.json["notification"]["status"] == FollowUpStatus.WAITING
 
 
 def test_a_job_that_is_open_or_names_nobody_is_409(api: Api) -> None:
@@ -271,10 +272,10 @@ def test_a_job_that_is_open_or_names_nobody_is_409(api: Api) -> None:
         (running, "it is running"),
         (silent, "its request has no notify_url, notify_task or notify_stream"),
     ):
-        told = tell(api, job_id)
-        assert (told.status_code, told.mimetype) == (409, "application/problem+json")
-        assert told.json is not None
-        assert told.json["detail"].startswith(why)
+        response = tell(api, job_id)
+        assert (response.status_code, response.mimetype) == (409, "application/problem+json")
+        assert response.json is not None
+        assert response.json["detail"].startswith(why)
 
 
 @pytest.mark.parametrize("job_id", ["job_" + "0" * 28, "nonsense", "%00", "job_" + "9" * 5000])
@@ -297,12 +298,12 @@ def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: 
 
 
 def test_the_specification_tells_of_it(api: Api) -> None:
-    told = api.app.test_client().get("/openapi.json").json
-    assert told is not None
+    document = api.app.test_client().get("/openapi.json").json
+    assert document is not None
 
-    schemas = told["components"]["schemas"]
+    schemas = document["components"]["schemas"]
 
-    assert set(told["paths"]["/v1/jobs/{job_id}/notify"]["post"]["responses"]) >= {"202"}
+    assert set(document["paths"]["/v1/jobs/{job_id}/notify"]["post"]["responses"]) >= {"202"}
     assert set(schemas["Notification"]["properties"]) == {"to", *WAITING}
     assert schemas["Notification"]["properties"]["status"]["enum"] == list(FollowUpStatus)
     ways = {name for name in schemas["JobRequest"]["properties"] if name.startswith("notify_")}

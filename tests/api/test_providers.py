@@ -9,10 +9,10 @@ from tests.api.conftest import Api, Open
 
 
 def listed(api: Api) -> dict[str, Any]:
-    told = api.get("/v1/providers")
-    assert told.status_code == 200
-    assert told.json is not None
-    return {provider["name"]: provider for provider in told.json["providers"]}
+    response = api.get("/v1/providers")
+    assert response.status_code == 200
+    assert response.json is not None
+    return {provider["name"]: provider for provider in response.json["providers"]}
 
 
 def test_every_provider_is_listed_and_whether_it_is_on(open_api: Open) -> None:

@@ -27,14 +27,14 @@ def test_a_failed_jobs_request_becomes_a_new_job(api: Api) -> None:
     job_id = job_states.refused(api.harness, metadata={"order": 7})
     api.harness.nudges.sent.clear()
 
-    told = retried(api, job_id)
+    response = retried(api, job_id)
 
-    assert (told.status_code, told.mimetype) == (202, "application/json")
-    new = told.json["id"]
+    assert (response.status_code, response.mimetype) == (202, "application/json")
+    new = response.json["id"]
     assert new != job_id
-    assert told.json == api.get(f"/v1/jobs/{new}").json
-    assert (told.json["status"], told.json["metadata"]) == ("queued", {"order": 7})
-    assert told.json["request"] == {"prompt": "A red cube"}
+    assert response.json == api.get(f"/v1/jobs/{new}").json
+    assert (response.json["status"], response.json["metadata"]) == ("queued", {"order": 7})
+    assert response.json["request"] == {"prompt": "A red cube"}
     assert api.harness.nudges.sent == [(Step.SUBMIT, new)]
 
 
@@ -65,11 +65,11 @@ def test_a_caller_and_an_administrator_do_not_buy_it_twice(api: Api) -> None:
 def test_a_job_that_may_be_paid_is_409_with_what_to_do(api: Api, body: Any) -> None:
     job_id = job_states.given_up(api.harness)
 
-    told = retried(api, job_id, body)
+    response = retried(api, job_id, body)
 
-    assert (told.status_code, told.mimetype) == (409, "application/problem+json")
-    assert "a retry may pay twice" in told.json["detail"]
-    assert 'send {"accept_risk": true}' in told.json["detail"]
+    assert (response.status_code, response.mimetype) == (409, "application/problem+json")
+    assert "a retry may pay twice" in response.json["detail"]
+    assert 'send {"accept_risk": true}' in response.json["detail"]
     assert api.harness.ledger.overview.size() == 1
 
 
@@ -80,14 +80,14 @@ def test_who_accepts_the_risk_gets_the_new_job(api: Api) -> None:
 def test_a_body_without_a_length_is_read_as_well(api: Api) -> None:
     job_id = job_states.given_up(api.harness)
 
-    told = api.post(
+    response = api.post(
         f"/v1/jobs/{job_id}/retry",
         data=b'{"accept_risk": true}',
         content_type="application/json",
         environ_overrides={"CONTENT_LENGTH": "", "wsgi.input_terminated": True},
     )
 
-    assert told.status_code == 202
+    assert response.status_code == 202
 
 
 LIVES: dict[str, Callable[[Harness], str]] = {
@@ -102,11 +102,11 @@ LIVES: dict[str, Callable[[Harness], str]] = {
 @pytest.mark.parametrize("status", LIVES)
 @pytest.mark.parametrize("body", [None, {"accept_risk": True}])
 def test_a_job_that_is_not_over_or_succeeded_is_409(api: Api, status: str, body: Any) -> None:
-    told = retried(api, LIVES[status](api.harness), body)
+    response = retried(api, LIVES[status](api.harness), body)
 
-    assert told.status_code == 409
-    assert told.json["detail"].startswith("it succeeded" if status == "succeeded" else "it is ")
-    assert "accept_risk" not in told.json["detail"]
+    assert response.status_code == 409
+    assert response.json["detail"].startswith("it succeeded" if status == "succeeded" else "it is ")
+    assert "accept_risk" not in response.json["detail"]
     assert api.harness.ledger.overview.size() == 1
 
 
@@ -127,10 +127,10 @@ def test_a_job_that_is_not_over_or_succeeded_is_409(api: Api, status: str, body:
     ],
 )
 def test_an_odd_body_is_refused_by_name(api: Api, body: Any, field: str) -> None:
-    told = retried(api, job_states.given_up(api.harness), body)
+    response = retried(api, job_states.given_up(api.harness), body)
 
-    assert told.status_code == 422
-    assert [error["field"] for error in told.json["errors"]] == [field]
+    assert response.status_code == 422
+    assert [error["field"] for error in response.json["errors"]] == [field]
     assert api.harness.ledger.overview.size() == 1
 
 
@@ -141,9 +141,9 @@ def test_a_body_that_is_no_json_is_400(api: Api) -> None:
 def test_a_body_of_another_type_is_415(api: Api) -> None:
     job_id = job_states.refused(api.harness)
 
-    told = api.post(f"/v1/jobs/{job_id}/retry", data={"accept_risk": "true"})
+    response = api.post(f"/v1/jobs/{job_id}/retry", data={"accept_risk": "true"})
 
-    assert told.status_code == 415
+    assert response.status_code == 415
     assert api.harness.ledger.overview.size() == 1
 
 
@@ -156,10 +156,10 @@ def test_a_provider_that_was_switched_off_is_422(api: Api) -> None:
     job_id = job_states.refused(api.harness)
     harness = api.harness.provider_off()
 
-    told = retried(Api(harness, WebApp(harness.runtime)), job_id)
+    response = retried(Api(harness, WebApp(harness.runtime)), job_id)
 
-    assert told.status_code == 422
-    assert [error["field"] for error in told.json["errors"]] == ["provider"]
+    assert response.status_code == 422
+    assert [error["field"] for error in response.json["errors"]] == ["provider"]
 
 
 def test_without_a_key_nothing_is_retried(api: Api) -> None:
@@ -177,11 +177,13 @@ def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: 
 
 
 def test_the_specification_tells_what_may_be_sent(api: Api) -> None:
-    told = api.app.test_client().get("/openapi.json").json
-    assert told is not None
+    document = api.app.test_client().get("/openapi.json").json
+    assert document is not None
 
-    again = told["paths"]["/v1/jobs/{job_id}/retry"]["post"]
+    again = document["paths"]["/v1/jobs/{job_id}/retry"]["post"]
 
     assert set(again["responses"]) >= {"200", "202"}
-    assert told["components"]["schemas"]["Retry"]["properties"]["accept_risk"]["type"] == "boolean"
-    assert set(told["paths"]["/v1/jobs/{job_id}/cancel"]["post"]["responses"]) >= {"200"}
+    assert (
+        document["components"]["schemas"]["Retry"]["properties"]["accept_risk"]["type"] == "boolean"
+    )
+    assert set(document["paths"]["/v1/jobs/{job_id}/cancel"]["post"]["responses"]) >= {"200"}

@@ -27,10 +27,10 @@ def test_the_figures_are_told(api: Api) -> None:
     reconcile(api.harness.runtime)
     api.harness.clock.forward(2)
 
-    told = api.as_admin().get("/v1/stats")
+    response = api.as_admin().get("/v1/stats")
 
-    assert (told.status_code, told.mimetype) == (200, "application/json")
-    assert told.json == {
+    assert (response.status_code, response.mimetype) == (200, "application/json")
+    assert response.json == {
         "jobs": {
             "queued": 1,
             "submitting": 0,
@@ -70,10 +70,10 @@ def test_the_figures_are_told(api: Api) -> None:
 
 
 def test_the_specification_names_what_is_told(api: Api) -> None:
-    told = api.app.test_client().get("/openapi.json").json
-    assert told is not None
+    document = api.app.test_client().get("/openapi.json").json
+    assert document is not None
 
-    schema = told["components"]["schemas"]["Stats"]
+    schema = document["components"]["schemas"]["Stats"]
 
     assert (
         set(schema["properties"])

@@ -66,11 +66,13 @@ def test_another_tenants_job_is_404_in_every_route(api: Api, other: Api) -> None
             calls(rule, job_id), calls(rule, missing), strict=True
         ):
             client = other.app.test_client()
-            told = client.open(path, method=method, headers=other.headers)
+            response = client.open(path, method=method, headers=other.headers)
             unknown = client.open(absent, method=method, headers=other.headers)
 
-            assert told.status_code == 404, (method, path)
-            assert told.text.replace(job_id, missing) == unknown.text, "the answers are the same"
+            assert response.status_code == 404, (method, path)
+            assert response.text.replace(job_id, missing) == unknown.text, (
+                "the answers are the same"
+            )
             checked.add(rule.endpoint)
     assert {"jobs.show", "jobs.events", "actions.cancel", "images.show"} <= checked
 
@@ -132,10 +134,10 @@ def test_figures_are_those_of_the_callers_tenant(api: Api, other: Api) -> None:
     api.created()
     job_states.cancelled(api.harness)
 
-    told = other.get("/v1/stats").json or {}
+    document = other.get("/v1/stats").json or {}
     own = api.get("/v1/stats").json or {}
 
-    assert told["jobs"] == {"open": 0, "succeeded": 0, "failed": 0, "cancelled": 0}
+    assert document["jobs"] == {"open": 0, "succeeded": 0, "failed": 0, "cancelled": 0}
     assert (own["tenant"], own["jobs"]["open"], own["jobs"]["cancelled"]) == (TENANT, 1, 1)
     assert api.as_admin().get(f"/v1/stats?tenant={TENANT}").json == own
     assert other.get(f"/v1/stats?tenant={TENANT}").status_code == 403
@@ -213,9 +215,9 @@ def test_a_key_allows_what_its_scopes_say(api: Api) -> None:
 
 
 def refusal(api: Api, key: str) -> str:
-    told = api.with_key(key).get("/v1/jobs")
-    assert (told.status_code, told.mimetype) == (401, "application/problem+json")
-    return str((told.json or {})["detail"])
+    response = api.with_key(key).get("/v1/jobs")
+    assert (response.status_code, response.mimetype) == (401, "application/problem+json")
+    return str((response.json or {})["detail"])
 
 
 def test_a_key_that_is_not_accepted_says_why(api: Api) -> None:
@@ -265,12 +267,12 @@ def test_over_the_limit_of_open_jobs_a_call_is_429_until_one_ends(api: Api, othe
     limit(api, max_open="2")
     first, _ = api.created(), api.create(UNIFIED, key="order-1")
 
-    told = api.create(UNIFIED)
+    response = api.create(UNIFIED)
 
-    assert (told.status_code, told.mimetype) == (429, "application/problem+json")
-    assert (told.json or {})["limit"] == "max_open"
-    assert (told.json or {})["type"] == "urn:orchestrator:problem:tenant-limit"
-    assert told.headers["Retry-After"] == "5"
+    assert (response.status_code, response.mimetype) == (429, "application/problem+json")
+    assert (response.json or {})["limit"] == "max_open"
+    assert (response.json or {})["type"] == "urn:orchestrator:problem:tenant-limit"
+    assert response.headers["Retry-After"] == "5"
     assert api.create(UNIFIED, key="order-1").status_code == 200, "a replay is no new job"
     assert other.create(UNIFIED).status_code == 202, "the limit is of one tenant"
     api.post(f"/v1/jobs/{first}/cancel")
@@ -282,10 +284,10 @@ def test_over_the_rate_a_call_is_429_with_the_wait(api: Api) -> None:
     limit(api, requests_per_second="0.5")
     api.created()
 
-    told = api.create(UNIFIED, key="order-2")
+    response = api.create(UNIFIED, key="order-2")
 
-    assert (told.status_code, (told.json or {})["limit"]) == (429, "requests_per_second")
-    assert told.headers["Retry-After"] == "2"
+    assert (response.status_code, (response.json or {})["limit"]) == (429, "requests_per_second")
+    assert response.headers["Retry-After"] == "2"
     api.harness.clock.forward(2)
     assert api.create(UNIFIED, key="order-2").status_code == 202
     limit(api, requests_per_second="none")
@@ -297,11 +299,11 @@ def test_over_a_daily_budget_a_call_is_429_until_the_next_day(open_api: Open) ->
     limit(api, **{"budget.hiapi": "2"})
     job_id = api.created()
 
-    told = api.create(UNIFIED)
+    response = api.create(UNIFIED)
 
-    assert (told.status_code, (told.json or {})["limit"]) == (429, "daily_budget")
-    assert "2 credits a day at hiapi" in told.text
-    assert told.headers["Retry-After"] == "83200", "the time until midnight, UTC"
+    assert (response.status_code, (response.json or {})["limit"]) == (429, "daily_budget")
+    assert "2 credits a day at hiapi" in response.text
+    assert response.headers["Retry-After"] == "83200", "the time until midnight, UTC"
     api.post(f"/v1/jobs/{job_id}/cancel")
     assert api.create(UNIFIED).status_code == 202
     api.harness.clock.forward(83_200)
@@ -313,7 +315,7 @@ def test_a_model_without_a_price_is_refused_under_a_budget(open_api: Open) -> No
     limit(api, **{"budget.hiapi": "2"})
     native = {"provider": "hiapi", "model": "another", "request": {"input": {}}}
 
-    told = api.create(native)
+    response = api.create(native)
 
-    assert told.status_code == 422, told.text
-    assert "a model with a price in credits" in told.text
+    assert response.status_code == 422, response.text
+    assert "a model with a price in credits" in response.text

@@ -28,7 +28,7 @@ def run(*arguments: str, **options: Any) -> Result:
     return CliRunner().invoke(main, arguments, **options)
 
 
-def told(*arguments: str, **options: Any) -> Any:
+def json_of(*arguments: str, **options: Any) -> Any:
     """Return the JSON that a command prints."""
     result = run(*arguments, "--json", **options)
     assert result.exit_code == 0, result.output
@@ -40,7 +40,7 @@ def test_a_key_is_printed_once_and_then_only_described(cli: Harness) -> None:
     made = run("keys", "create", *arguments)
 
     key = made.stdout.strip()
-    [listed] = told("keys", "list")["keys"]
+    [listed] = json_of("keys", "list")["keys"]
 
     assert digest(key) in cli.ledger.access.read().keys
     assert (listed["tenant"], listed["name"], listed["scopes"]) == ("shop", "till", ["jobs:read"])
@@ -49,12 +49,14 @@ def test_a_key_is_printed_once_and_then_only_described(cli: Harness) -> None:
 
 
 def test_a_key_is_rotated_and_revoked(cli: Harness) -> None:
-    first = told("keys", "create", "--tenant", "shop")
-    second = told("keys", "rotate", first["id"], "--overlap", "1h")
-    told("keys", "revoke", second["id"])
+    first = json_of("keys", "create", "--tenant", "shop")
+    second = json_of("keys", "rotate", first["id"], "--overlap", "1h")
+    json_of("keys", "revoke", second["id"])
 
     cli.clock.forward(3600)
-    states = {key["id"]: key["state"] for key in told("keys", "list", "--tenant", "shop")["keys"]}
+    states = {
+        key["id"]: key["state"] for key in json_of("keys", "list", "--tenant", "shop")["keys"]
+    }
 
     assert states == {first["id"]: "expired", second["id"]: "revoked"}
     again = run("keys", "revoke", second["id"])
@@ -96,10 +98,10 @@ def test_a_mistake_is_one_line(cli: Harness, arguments: list[str], line: str) ->
 
 
 def test_limits_are_set_and_removed_one_by_one(cli: Harness) -> None:
-    told("tenants", "set", "shop", "--max-open", "5", "--requests-per-second", "0.5")
-    told("tenants", "set", "shop", "--max-open", "none")
+    json_of("tenants", "set", "shop", "--max-open", "5", "--requests-per-second", "0.5")
+    json_of("tenants", "set", "shop", "--max-open", "none")
 
-    views = {view["tenant"]: view for view in told("tenants", "list")["tenants"]}
+    views = {view["tenant"]: view for view in json_of("tenants", "list")["tenants"]}
 
     limits: dict[str, object] = {"max_open": None, "requests_per_second": 0.5, "daily_budgets": {}}
     assert views["shop"]["limits"] == limits
@@ -107,7 +109,7 @@ def test_limits_are_set_and_removed_one_by_one(cli: Harness) -> None:
 
 
 def test_enqueue_over_a_limit_is_one_line(cli: Harness) -> None:
-    told("tenants", "set", "shop", "--max-open", "1")
+    json_of("tenants", "set", "shop", "--max-open", "1")
     request = [f"--{name}={value}" for name, value in EXAMPLE_REQUESTS["hiapi"].items()]
     assert run("enqueue", "--tenant", "shop", *request).exit_code == 0
 
@@ -118,12 +120,12 @@ def test_enqueue_over_a_limit_is_one_line(cli: Harness) -> None:
 
 
 def test_a_budget_has_the_unit_of_the_prices(cli: Harness) -> None:
-    told("tenants", "set", "shop", "--daily-budget", "hiapi=3", "--max-open", "9")
+    json_of("tenants", "set", "shop", "--daily-budget", "hiapi=3", "--max-open", "9")
     request = [f"--{name}={value}" for name, value in EXAMPLE_REQUESTS["hiapi"].items()]
     codes = [run("enqueue", "--tenant", "shop", *request).exit_code for _ in range(3)]
 
-    [view] = [v for v in told("tenants", "list")["tenants"] if v["tenant"] == "shop"]
-    removed = told("tenants", "set", "shop", "--daily-budget", "hiapi=none")
+    [view] = [v for v in json_of("tenants", "list")["tenants"] if v["tenant"] == "shop"]
+    removed = json_of("tenants", "set", "shop", "--daily-budget", "hiapi=none")
 
     assert codes == [0, 0, 1]
     assert view["limits"]["daily_budgets"] == {"hiapi": "3 credits"}
@@ -131,7 +133,7 @@ def test_a_budget_has_the_unit_of_the_prices(cli: Harness) -> None:
 
 
 def test_a_new_secret_signs_beside_the_old_one_for_a_day(cli: Harness) -> None:
-    old = told("tenants", "set", "shop", "--notify-secret", "new")["notify_secret"]
+    old = json_of("tenants", "set", "shop", "--notify-secret", "new")["notify_secret"]
     new = standard_webhooks.new_secret()
     result = run("tenants", "set", "shop", "--notify-secret", "-", input=f"{new}\n")
 
@@ -143,17 +145,17 @@ def test_a_new_secret_signs_beside_the_old_one_for_a_day(cli: Harness) -> None:
     assert signing() == [new, old]
     cli.clock.forward(86_400)
     assert signing() == [new]
-    told("tenants", "set", "shop", "--notify-secret", "none")
+    json_of("tenants", "set", "shop", "--notify-secret", "none")
     assert signing() == []
 
 
 def test_the_audit_trail_tells_who_changed_what_without_secrets(cli: Harness) -> None:
     job_id = cli.enqueue()
-    key = told("keys", "create", "--tenant", "shop")
+    key = json_of("keys", "create", "--tenant", "shop")
     run("tenants", "set", "shop", "--max-open", "7", "--notify-secret", "new")
-    told("cancel", job_id)
+    json_of("cancel", job_id)
 
-    entries = told("audit")["entries"]
+    entries = json_of("audit")["entries"]
 
     assert [(entry["action"], entry["target"]) for entry in entries] == [
         ("cancel", job_id),

@@ -114,6 +114,16 @@ def test_a_body_over_the_limit_is_not_read_to_its_end_and_makes_a_poll_due(
     assert due_now(receiver, job_id)
 
 
+@pytest.mark.parametrize(("over", "status"), [(0, 200), (1, 413)])
+def test_a_body_of_exactly_the_limit_is_read(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch, over: int, status: int
+) -> None:
+    body = dump(SUCCESS["hiapi"])
+    monkeypatch.setattr(receiver_module, "MAX_LONG_BYTES", len(body) - over)
+
+    assert receiver.send(receiver.path(receiver.running()), body).status_code == status
+
+
 def test_a_body_that_is_cut_off_makes_a_poll_due(receiver: Receiver) -> None:
     job_id = receiver.running()
 

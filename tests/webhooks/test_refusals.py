@@ -243,13 +243,13 @@ def test_no_log_line_holds_a_token_a_signature_or_a_secret(
         statuses = [receiver.send(p, b, headers=h).status_code for p, b, h in sent]
 
     assert statuses == [200, 200, 400, 401, 404, 200]
-    told = f"{logs} {caplog.text}"
+    logged = f"{logs} {caplog.text}"
     assert len(logs) == len(sent)
     for hidden in (path.rpartition("/")[2], f"{path[:-1]}_".rpartition("/")[2], "f0f0", SECRET):
-        assert hidden not in told
+        assert hidden not in logged
     for _, body, headers in sent:
-        assert body.decode() not in told
-        assert headers.get("X-HiAPI-Signature", "f0f0") not in told
+        assert body.decode() not in logged
+        assert headers.get("X-HiAPI-Signature", "f0f0") not in logged
 
 
 def test_each_callback_is_one_log_line_that_names_its_job(receiver: Receiver) -> None:

@@ -184,9 +184,9 @@ def test_no_file_holds_a_token_or_a_signature(open_scene: Open) -> None:
         assert scene.receiver.send(path, body, headers=headers).json == {"result": "spooled"}
 
     [name] = scene.spool.waiting()
-    told = name.encode() + (scene.spool.folder / name).read_bytes()
+    content = name.encode() + (scene.spool.folder / name).read_bytes()
     for hidden in (path.rpartition("/")[2], headers["X-HiAPI-Signature"], SECRET):
-        assert hidden.encode() not in told
+        assert hidden.encode() not in content
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EIO])

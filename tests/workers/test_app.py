@@ -24,6 +24,11 @@ def workers(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return worker(harness, monkeypatch)
 
 
+def test_a_worker_outlives_a_broker_that_refuses_writes(workers: ModuleType) -> None:
+    # Without this setting Celery ends the worker, and the Procfile does not start it again.
+    assert workers.app.conf.broker_channel_error_retry
+
+
 @pytest.mark.parametrize("step", Step)
 def test_a_nudge_gives_its_jobs_to_the_lanes(
     workers: ModuleType, monkeypatch: pytest.MonkeyPatch, step: Step
