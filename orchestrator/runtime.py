@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
+from time import sleep as sleep_seconds
 
 from orchestrator import log
 from orchestrator.clock import LedgerClock, now_ms
@@ -55,6 +56,8 @@ class Runtime:
     #: Records what providers answered while Redis was away.
     retry_queue: RetryQueue = field(default_factory=RetryQueue)
     clock: Callable[[], int] = now_ms
+    #: Waits for this many seconds.
+    sleep: Callable[[float], None] = sleep_seconds
     random: Callable[[], float] = random.random
 
     @classmethod

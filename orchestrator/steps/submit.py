@@ -23,7 +23,7 @@ from orchestrator.backoff import (
     back_off,
 )
 from orchestrator.jobs.model import ErrorCode, Job, JobError, Outcome, SettledBy, Status, Step
-from orchestrator.ledger import Lease, LedgerUnavailable, ProviderSign, Result
+from orchestrator.ledger import Lease, LedgerUnavailable, ProviderSign, Result, WaitReason
 from orchestrator.net.http_types import Reply
 from orchestrator.providers.base import Provider
 from orchestrator.providers.client import NoAnswer, NotSent
@@ -36,6 +36,8 @@ from orchestrator.steps.pause import ACCOUNT_ERRORS, pause_after
 
 #: The part of a lease beyond the call's own time limits, for the claim, the record and delays. ms.
 LEASE_MARGIN_MS = 10_000
+#: A thread waits so long for the provider's rate. The next sweep brings other jobs. ms.
+MAX_RATE_WAIT_MS = 1000
 
 
 def lease_ms(runtime: Runtime) -> int:
@@ -51,9 +53,8 @@ def submit(runtime: Runtime, job_id: str) -> None:
     Raises:
         LedgerUnavailable: nothing is lost. The lease ends and the agenda brings the job back.
     """
-    now = runtime.clock()
-    lease = runtime.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=lease_ms(runtime))
-    if not isinstance(lease, Lease):
+    lease = _claim(runtime, job_id)
+    if lease is None:
         return
     if lease.job.status is Status.QUEUED:  # claimed without an attempt: the deadline has passed
         _deadline(runtime, lease)
@@ -63,6 +64,22 @@ def submit(runtime: Runtime, job_id: str) -> None:
         _switched_off(runtime, lease)
         return
     _Submission(runtime, lease, *enabled).run()
+
+
+def _claim(runtime: Runtime, job_id: str) -> Lease | None:
+    """Claim a job. Wait for its turn if the provider's rate allows it within a second."""
+    now = runtime.clock()
+    gives_up_at = now + MAX_RATE_WAIT_MS
+    while True:
+        claim = runtime.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=lease_ms(runtime))
+        if isinstance(claim, Lease):
+            return claim
+        if claim is None or claim.reason is not WaitReason.RATE_LIMIT or not claim.until:
+            return None
+        if claim.until > gives_up_at:
+            return None  # a sweep brings the job back
+        runtime.sleep(max(claim.until - now, 1) / 1000)
+        now = runtime.clock()
 
 
 @dataclass(frozen=True, slots=True)

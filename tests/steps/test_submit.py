@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome, SettledBy, Status, Step
+from orchestrator.ledger import Ledger, ProviderLimits
 from orchestrator.providers.client import NotSent, ProviderClient
 from orchestrator.steps.submit import LEASE_MARGIN_MS, lease_ms, submit
 from tests.support.fakes import API_KEY, Answer, Harness, ReceivedRequest, answer
@@ -373,3 +374,37 @@ def test_a_job_with_little_time_is_sent_although_its_provider_asked_for_a_longer
     submit(harness.runtime, job_id)
 
     assert harness.job(job_id).status is Status.RUNNING
+
+
+# The rate of a provider -------------------------------------------------------------------------
+
+
+def with_limits(harness: Harness, limits: ProviderLimits) -> Harness:
+    """Return the harness with limits of HiAPI, and a sleep that moves its clock."""
+    ledger = Ledger(lambda: harness.redis, limits={"hiapi": limits})
+    slept = replace(harness.runtime, ledger=ledger, sleep=harness.clock.forward)
+    return replace(harness, runtime=slept)
+
+
+def test_a_submission_waits_for_the_rate_of_its_provider(harness: Harness) -> None:
+    harness = with_limits(harness, ProviderLimits(requests_per_second=4))
+    begin = harness.clock.now
+    harness.provider.answers(
+        *(answer(200, {"data": {"taskId": f"task-{number}"}}) for number in range(5))
+    )
+
+    for _ in range(5):
+        submit(harness.runtime, harness.enqueue())
+
+    assert len(harness.provider.requests) == 5
+    assert harness.clock.now == begin + 1000
+
+
+def test_a_submission_that_would_wait_for_long_is_left_to_a_sweep(harness: Harness) -> None:
+    harness = with_limits(harness, ProviderLimits(requests_per_second=0.5))
+    harness.provider.answers(ACCEPTED, ACCEPTED)
+
+    for _ in range(3):
+        submit(harness.runtime, harness.enqueue())
+
+    assert len(harness.provider.requests) == 1

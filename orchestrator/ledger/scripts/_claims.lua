@@ -83,11 +83,18 @@ local function is_last_chance(reason, ends, now, created, deadline)
   return reason == 'circuit_open' and tonumber(ends) >= deadline
 end
 
--- The end of an attempt lets another job start, if jobs wait for a place.
-local function note_full(state, reason)
+-- Returns until when a job waits. Jobs that wait for the rate get one submission time each, so that
+-- they do not all come back for the same one. The end of an attempt lets another job start, if jobs
+-- wait for a place.
+local function note_wait(state, reason, ends)
   if reason == 'in_flight_limit' then
     redis.call('HSET', state.key, 'full', 1)
+  elseif reason == 'rate_limit' then
+    local last = tonumber(redis.call('HGET', state.key, 'slot') or 0)
+    ends = math.max(ends, math.ceil(last + state.limits.interval))
+    redis.call('HSET', state.key, 'slot', ends)
   end
+  return ends
 end
 
 -- A queued job that waits at its deadline keeps the reason.

@@ -41,8 +41,7 @@ elseif holder ~= lease then
       reason = nil
     end
     if reason and not is_late then
-      note_full(state, reason)
-      return {'waiting', reason, tostring(ends)}
+      return {'waiting', reason, tostring(note_wait(state, reason, ends))}
     elseif status ~= 'queued' then
       admit(state, now, nil, lease_end)
       hold(lost_lease(status, now), lease, now, lease_end)
