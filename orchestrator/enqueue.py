@@ -203,16 +203,8 @@ def create_job(
         idempotency=idempotency,
         upload=file.content if file else None,
     )
-    if created.result is Result.LIMITED:
-        raise _limit_reached(limits, job_request.provider, created)
-    if created.result is Result.MISMATCH:
-        raise IdempotencyMismatch("this idempotency key was used before with another request")
-    if created.result is Result.GONE:
-        raise IdempotencyGone(created.job_id)
-    if created.result is Result.REPLAYED:
-        earlier = runtime.ledger.get(created.job_id)
-        if earlier:
-            return EnqueueResult(earlier, replayed=True)
+    if earlier := _earlier_job(runtime, limits, job_request.provider, created):
+        return EnqueueResult(earlier, replayed=True)
     runtime.nudger.nudge(Step.SUBMIT, [created.job_id], job_request.provider)
     log.get().info("job_created", job=created.job_id, provider=job_request.provider, caller=owner)
     notification = FollowUp(FollowUpStatus.WAITING) if job_request.notifies else None
@@ -227,6 +219,21 @@ def create_job(
         notification=notification,
     )
     return EnqueueResult(job, replayed=False)
+
+
+def _earlier_job(runtime: Runtime, limits: Tenant, provider: str, created: Created) -> Job | None:
+    """Return the job that an earlier call created, or None when this call created one.
+
+    Raises:
+        TenantLimitReached, IdempotencyMismatch, IdempotencyGone: there is no job.
+    """
+    if created.result is Result.LIMITED:
+        raise _limit_reached(limits, provider, created)
+    if created.result is Result.MISMATCH:
+        raise IdempotencyMismatch("this idempotency key was used before with another request")
+    if created.result is Result.GONE:
+        raise IdempotencyGone(created.job_id)
+    return runtime.ledger.get(created.job_id) if created.result is Result.REPLAYED else None
 
 
 def _expected_cost(runtime: Runtime, limits: Tenant, request: JobRequest) -> Cost | None:

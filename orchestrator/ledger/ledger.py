@@ -6,7 +6,6 @@ whether its call arrived makes the call again.
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -47,6 +46,7 @@ from orchestrator.ledger.overview import Overview
 from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Room, Settlement
 from orchestrator.ledger.script import Script, load
 from orchestrator.ledger.task_owners import TaskOwners
+from orchestrator.ledger.tenant_limits import limit_arguments
 
 #: Rejected messages are kept for inspection, with the start of their body.
 REJECTED_ENTRIES = 1000
@@ -146,8 +146,7 @@ class Ledger:
         stored = codec.dumps(request.stored())
         args: list[str | int] = [now, stored, deadline_at, codec.fingerprint(request), lifetime]
         args += ["1" if request.notifies else "", request.provider, tenant]
-        args += _limits(limits, shard, self.shards)
-        args += _reservation(limits, request.provider, reserve, self.shards)
+        args += limit_arguments(limits, request.provider, reserve, shard, self.shards)
         with self._redis() as client:
             if upload is not None:  # before the job, so that no job lacks its file
                 client.set(keys.upload(job_id), upload, px=deadline_at - now + UPLOAD_MARGIN_MS)
@@ -524,23 +523,3 @@ def _created(answer: list[str], job_id: str) -> Created:
     if Result(result) is Result.LIMITED:
         return Created(Result.LIMITED, job_id, rest[0], int(rest[1]))
     return Created(Result(result), rest[0] if rest else job_id)
-
-
-def _limits(limits: Tenant | None, shard: int, shards: int) -> list[str | int]:
-    """Return a shard's part of a tenant's limits. All parts together are the limit."""
-    args: list[str | int] = ["", "", ""]
-    if limits and limits.max_open is not None:
-        args[0] = limits.max_open // shards + (shard < limits.max_open % shards)
-    if limits and limits.requests_per_second is not None:
-        rate = limits.requests_per_second / shards
-        args[1:] = [f"{1000 / rate:.3f}", max(1, math.ceil(rate))]
-    return args
-
-
-def _reservation(
-    limits: Tenant | None, provider: str, reserve: Cost | None, shards: int
-) -> list[str | int]:
-    budget = limits.daily_budgets.get(provider) if limits else None
-    if budget is None or reserve is None:
-        return ["", "", ""]
-    return [f"{reserve.amount:.9f}", reserve.unit, f"{budget.amount / shards:.9f}"]
