@@ -8,7 +8,8 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from orchestrator.ledger import Ledger
+from orchestrator.jobs.model import Image, Outcome, SettledBy, Step
+from orchestrator.ledger import Lease, Ledger
 from tests.support.fakes import Harness, unavailable_ledger
 from tests.support.web import WebApp
 
@@ -81,3 +82,11 @@ def api(open_api: Open) -> Api:
 def away() -> Ledger:
     """A ledger whose Redis does not answer."""
     return unavailable_ledger()
+
+
+def settle(harness: Harness, job_id: str, outcome: Outcome | None = None) -> None:
+    now = harness.clock()
+    lease = harness.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)
+    assert isinstance(lease, Lease)
+    done = outcome or Outcome.succeeded((Image("https://cdn.example.com/0.png", now + 1000),))
+    harness.ledger.settle(lease, done, SettledBy.POLL, now=now)

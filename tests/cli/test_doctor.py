@@ -12,7 +12,7 @@ from orchestrator.callbacks import spool as spool_module
 from orchestrator.callbacks.spool import Entry, Spool
 from orchestrator.cli.doctor import CheckResult, examine
 from orchestrator.ledger import keys
-from tests.settings.test_settings import WHSEC
+from tests.settings.test_secret_settings import WHSEC
 
 
 @pytest.fixture

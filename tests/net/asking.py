@@ -13,6 +13,7 @@ from orchestrator.net.guarded_session import FetchedBody, GuardedSession, Reques
 from tests.net.servers import Peer, Serve, answer, serving
 
 PNG = b"\x89PNG" + bytes(range(256)) * 1000
+JPEG, WEBP = b"\xff\xd8\xff\xe0" + PNG[8:], b"RIFF\0\1\0\0WEBPVP8 " + PNG[8:]
 MIB = 1024 * 1024
 
 

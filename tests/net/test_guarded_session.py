@@ -5,23 +5,16 @@ Where connections go is in test_session_connections.py; that calls end, in test_
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import logging
 import pickle
-import sys
-import tracemalloc
-import zlib
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
-import brotli
 import pytest
 
-from orchestrator.net import content_encoding
 from orchestrator.net.guard import Forbidden, Guard
 from orchestrator.net.guarded_session import (
     FetchedBody,
@@ -30,22 +23,21 @@ from orchestrator.net.guarded_session import (
     RequestFailed,
     TooLarge,
 )
-from tests.net.asking import MIB, PNG, chunked, failure, fetch, forgetful, serve, session, to
+from tests.net.asking import (
+    MIB,
+    PNG,
+    chunked,
+    failure,
+    fetch,
+    forgetful,
+    serve,
+    session,
+)
 from tests.net.dns import Names, names
 from tests.net.servers import Peer, Serve, answer, once, saying
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
 __all__ = ["names", "serve"]
 
-
-JPEG, WEBP = b"\xff\xd8\xff\xe0" + PNG[8:], b"RIFF\0\1\0\0WEBPVP8 " + PNG[8:]
-_packer = zlib.compressobj(wbits=-15)
-#: PNG as plain deflate data, without the header and the checksum of zlib.
-PLAIN_DEFLATE = _packer.compress(PNG) + _packer.flush()
 
 # What a fetch gives --------------------------------------------------------------------------
 
@@ -219,237 +211,6 @@ def test_a_body_without_end_is_refused_while_reading(serve: Serve) -> None:
         session().fetch(serve(act).url, into, seconds=15, max_bytes=MIB)
 
     assert len(into.getvalue()) <= MIB
-
-
-# Content encodings ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("encoding", "body"),
-    [
-        ("gzip", gzip.compress(PNG)),
-        ("GZIP", gzip.compress(PNG)),
-        ("x-gzip", gzip.compress(PNG[:999]) + gzip.compress(PNG[999:])),
-        ("deflate", zlib.compress(PNG)),
-        ("deflate", PLAIN_DEFLATE),
-        ("gzip, gzip", gzip.compress(gzip.compress(PNG))),
-        ("identity, gzip", gzip.compress(PNG)),
-        ("aws-chunked,gzip", gzip.compress(PNG)),
-        ("gzip,aws-chunked", gzip.compress(PNG)),
-        ("gzip", gzip.compress(PNG) + b"and more"),
-        ("br", brotli.compress(PNG)),
-        ("zstd", zstd.compress(PNG)),
-        ("zstd", zstd.compress(PNG[:9]) + zstd.compress(PNG[9:])),
-        ("zstd", zstd.compress(PNG) + b"and more"),
-        ("gzip, br", brotli.compress(gzip.compress(PNG))),
-    ],
-)
-def test_an_encoding_that_nobody_asked_for_is_taken_off(
-    serve: Serve, encoding: str, body: bytes
-) -> None:
-    got, fetched = fetch(serve(saying(answer(body, f"Content-Encoding: {encoding}"))).url)
-
-    assert got == PNG
-    assert fetched.bytes == len(PNG)
-    assert fetched.sha256 == hashlib.sha256(PNG).hexdigest()
-
-
-@pytest.mark.parametrize("body", [PNG, JPEG, WEBP, b""], ids=["PNG", "JPEG", "WebP", "empty"])
-@pytest.mark.parametrize(
-    "encoding",
-    [
-        "",
-        "aws-chunked",
-        "utf-8",
-        "binary",
-        "none",
-        "x",
-        "br",
-        "zstd",
-        "gzip",
-        "deflate",
-        "gzip, gzip",
-    ],
-)
-def test_a_body_that_is_not_encoded_is_taken_as_it_is(
-    serve: Serve, encoding: str, body: bytes
-) -> None:
-    got, fetched = fetch(serve(saying(answer(body, f"Content-Encoding: {encoding}"))).url)
-
-    assert got == body
-    assert (fetched.bytes, fetched.sha256) == (len(body), hashlib.sha256(body).hexdigest())
-
-
-@pytest.mark.parametrize("missing", [1, 9, 100])
-@pytest.mark.parametrize(
-    ("encoding", "compress"), [("gzip", gzip.compress), ("zstd", zstd.compress)]
-)
-def test_an_encoded_body_that_is_cut_fails(
-    serve: Serve, missing: int, encoding: str, compress: Callable[[bytes], bytes]
-) -> None:
-    body = compress(PNG)[:-missing]
-    server = serve(saying(answer(body, f"Content-Encoding: {encoding}")))
-
-    assert failure(server.url).reason == "the body broke off: its encoding has no end"
-
-
-def test_bytes_that_begin_like_plain_deflate_data_are_taken_as_they_are(serve: Serve) -> None:
-    body = PLAIN_DEFLATE + b"more"
-
-    assert fetch(serve(saying(answer(body, "Content-Encoding: deflate"))).url)[0] == body
-
-
-def test_a_body_with_endless_members_is_not_decoded(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(content_encoding, "MAX_MEMBERS", 10)
-    body = gzip.compress(b"x") * 11
-
-    assert fetch(serve(saying(answer(body, "Content-Encoding: gzip"))).url)[0] == body
-
-
-def bomb(encoding: str) -> bytes:
-    """200 MiB of zeros, compressed."""
-    zeros = bytes(200 * MIB)
-    if encoding == "gzip":
-        return gzip.compress(zeros, 9)
-    return brotli.compress(zeros, quality=5) if encoding == "br" else zstd.compress(zeros)
-
-
-@pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
-def test_a_bomb_costs_little_memory_and_is_too_large(serve: Serve, encoding: str) -> None:
-    body = bomb(encoding)
-    url, by = serve(saying(answer(body, f"Content-Encoding: {encoding}"))).url, session()
-    into = io.BytesIO()
-
-    tracemalloc.start()
-    try:
-        with pytest.raises(TooLarge):
-            by.fetch(url, into, seconds=30, max_bytes=MIB)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-    assert len(into.getvalue()) <= 3 * MIB
-    assert peak < 6 * MIB
-
-
-def test_a_zstd_window_over_8_mib_is_not_decoded(serve: Serve) -> None:
-    options: dict[int, int] = {zstd.CompressionParameter.window_log: 24}
-    encoder = zstd.ZstdCompressor(options=options)
-    body = encoder.compress(PNG) + encoder.flush()
-
-    assert fetch(serve(saying(answer(body, "Content-Encoding: zstd"))).url)[0] == body
-
-
-def test_an_encoded_body_that_comes_to_nothing_has_an_end(serve: Serve) -> None:
-    nothing = gzip.compress(b"") * 1000
-
-    def act(peer: Peer) -> None:
-        peer.request()
-        peer.say(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n")
-        while True:
-            peer.say(nothing)
-
-    assert isinstance(failure(serve(act).url, max_bytes=MIB // 4), TooLarge)
-
-
-# Redirects -----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_followed(serve: Serve, status: int) -> None:
-    end = serve(saying(answer(PNG)))
-    begin = serve(saying(to(f"{end.url}/b?c=d#e", status)))
-
-    assert fetch(f"{begin.url}/a")[0] == PNG
-    assert end.requests[0].startswith(b"GET /b?c=d HTTP/1.1\r\n")
-    assert begin.requests[0].startswith(b"GET /a HTTP/1.1\r\n")
-
-
-def test_a_relative_redirect_is_followed_and_may_be_utf8(serve: Serve) -> None:
-    def act(peer: Peer) -> None:
-        path = peer.request().split()[1]
-        peer.say(to("c/é") if path == b"/a/b" else answer(PNG))
-
-    server = serve(act)
-
-    assert fetch(f"{server.url}/a/b")[0] == PNG
-    assert server.requests[-1].startswith(b"GET /a/c/%C3%A9 HTTP/1.1\r\n")
-
-
-@pytest.mark.parametrize(
-    ("location", "path"),
-    [
-        ("  /c d.png\t", "/c%20d.png"),
-        ("/c%20d.png?a=b c", "/c%20d.png?a=b%20c"),
-        ("HTTP://127.0.0.1:{port}/x", "/x"),
-        ("//127.0.0.1:{port}/x#y", "/x"),
-        ("\\\\127.0.0.1:{port}\\x", "/x"),
-        ("http://127.0.0.1:{port}/\u00fcber?q=\u00e9", "/%C3%BCber?q=%C3%A9"),
-        ("../up?to=../x", "/up?to=../x"),
-    ],
-)
-def test_a_redirect_is_read_as_a_browser_reads_it(serve: Serve, location: str, path: str) -> None:
-    def act(peer: Peer) -> None:
-        asked = peer.request().split()[1]
-        place = location.format(port=server.port)
-        peer.say(to(place) if asked == b"/a/b" else answer(PNG))
-
-    server = serve(act)
-
-    assert fetch(f"{server.url}/a/b")[0] == PNG
-    assert server.requests[-1].startswith(f"GET {path} HTTP/1.1\r\n".encode())
-
-
-def test_plain_http_to_a_public_host_is_allowed_on_request(serve: Serve, names: Names) -> None:
-    names["cdn.example"] = (["203.0.113.7"],)  # a documentation address, never called
-    guard = Guard()
-
-    with pytest.raises(Forbidden, match="only https"):
-        session(guard).check("http://cdn.example/x.png")
-    session(guard).check("http://cdn.example/x.png", plain_http=True)
-    for url in ("http://127.0.0.1/x", "http://cdn.example:6379/x", "http://cdn.example:22/x"):
-        with pytest.raises(Forbidden):
-            session(guard).check(url, plain_http=True)
-
-
-@pytest.mark.parametrize(("redirects", "good"), [(5, True), (6, False)])
-def test_at_most_five_redirects_are_followed(serve: Serve, redirects: int, good: bool) -> None:
-    def act(peer: Peer) -> None:
-        peer.request()
-        peer.say(to("/again") if peer.number <= redirects else answer(PNG))
-
-    server = serve(act)
-
-    if good:
-        assert fetch(server.url)[0] == PNG
-    else:
-        assert failure(server.url).reason == "more than 5 redirects"
-    assert server.connections == 6
-
-
-@pytest.mark.parametrize(
-    "location",
-    [
-        *("http://127.0.0.1:{}/", "//127.0.0.1:{}/", "https://127.0.0.1:{}/", "http://[::1]:{}/"),
-        *("http://localhost:{}/", "http://0x7f.1:{}/", "http://user@127.0.0.1:{}/", "http://["),
-        *("https://169.254.169.254/latest", "file:///etc/passwd", "/\\127.0.0.1:{}/"),
-        *("https://inside.example:{}/", "http://outside.example/", "https://cdn.example:6379/"),
-    ],
-)
-def test_a_redirect_to_where_nobody_may_go_is_not_followed(
-    serve: Serve, names: Names, location: str
-) -> None:
-    names["inside.example"] = (["127.0.0.1"],)
-    inside = serve(saying(answer(PNG)))
-    begin = serve(saying(to(location.format(inside.port))))
-    by = session(Guard(allow_hosts=[f"127.0.0.1:{begin.port}"]))
-
-    with pytest.raises(Forbidden):
-        fetch(begin.url, by)
-
-    assert (begin.connections, inside.connections) == (1, 0)
 
 
 # POST ----------------------------------------------------------------------------------------

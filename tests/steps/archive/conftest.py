@@ -22,3 +22,13 @@ def harness(start: Callable[..., Harness], tmp_path: Path) -> Harness:
 def gallery(harness: Harness) -> Gallery:
     """Jobs with images that the test serves."""
     return Gallery(harness)
+
+
+@pytest.fixture
+def strict(start: Callable[..., Harness], tmp_path: Path) -> Gallery:
+    """A gallery with a limit of 100000 bytes and 4 million pixels."""
+    limits = {
+        "ORCHESTRATOR_MAX_IMAGE_BYTES": "100000",
+        "ORCHESTRATOR_MAX_IMAGE_PIXELS": "4000000",
+    }
+    return Gallery(archive_kit.harness(start, tmp_path, **limits))
