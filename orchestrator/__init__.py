@@ -6,7 +6,14 @@ job = enqueue(provider="hiapi", model="Nano-Banana-2", prompt="A lighthouse at d
 get(job.id).status
 """
 
-from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch, cancel, enqueue, get
+from orchestrator.enqueue import (
+    IdempotencyGone,
+    IdempotencyMismatch,
+    TenantLimitReached,
+    cancel,
+    enqueue,
+    get,
+)
 from orchestrator.jobs.model import Job, Status
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import LedgerUnavailable
@@ -18,6 +25,7 @@ __all__ = [
     "Job",
     "LedgerUnavailable",
     "Status",
+    "TenantLimitReached",
     "cancel",
     "enqueue",
     "get",

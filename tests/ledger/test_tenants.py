@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from orchestrator.jobs.tenant import Tenant
+from orchestrator.jobs.tenant import Budget, Tenant
 from orchestrator.ledger import Idempotency, Ledger, LedgerUnavailable, Result, keys
 from orchestrator.ledger.access import MAX_AGE_SECONDS, REFRESH_SECONDS
 from orchestrator.ledger.results import Created
 from orchestrator.security.api_keys import DEFAULT_SCOPES, ApiKey, digest
 from tests.ledger import kit
 from tests.ledger.kit import DAY, DEADLINE, NOW, REQUEST
+from tests.ledger.recording import RecordingClient
 
 SHOP = Tenant("shop", max_open=10)
 FAST = Tenant("fast", requests_per_second=4)
@@ -72,6 +73,21 @@ def test_a_refused_job_leaves_nothing_behind(ledger: Ledger, redis: Redis) -> No
 
     assert create(ledger, tenant, key="order-1").result is Result.LIMITED
 
+    assert {key: redis.dump(key) for key in kit.every_key(redis)} == before
+
+
+def test_a_repeated_call_counts_once_for_every_limit(
+    recorded_ledger: Ledger, recorder: RecordingClient, redis: Redis
+) -> None:
+    budgets = {"hiapi": Budget(5, "credits")}
+    tenant = Tenant("shop", max_open=1, requests_per_second=1, daily_budgets=budgets)
+    arguments: dict[str, Any] = {"tenant": "shop", "limits": tenant, "reserve": kit.COST}
+    made = recorded_ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, **arguments)
+    before = {key: redis.dump(key) for key in kit.every_key(redis)}
+
+    recorder.repeat()
+
+    assert (made.result, recorder.answer) == (Result.CREATED, ["created"])
     assert {key: redis.dump(key) for key in kit.every_key(redis)} == before
 
 
