@@ -9,7 +9,7 @@ from marshmallow import Schema, fields
 from orchestrator.api.auth import chosen_tenant
 from orchestrator.jsonio import dump
 from orchestrator.operations.stats import stats
-from orchestrator.operations.tenants import tenant_stats
+from orchestrator.operations.tenants import tenant_view
 from orchestrator.runtime import Runtime
 
 
@@ -41,7 +41,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
     def show() -> Response:
         """Get the figures. An administrator gets all; another key gets those of its tenant."""
         tenant = chosen_tenant()
-        figures = stats(runtime) if tenant is None else tenant_stats(runtime, tenant)
+        figures = stats(runtime) if tenant is None else tenant_view(runtime, tenant)
         return Response(dump(figures), 200, mimetype="application/json")
 
     return routes

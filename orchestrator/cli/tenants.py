@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -64,15 +65,16 @@ def set_(tenant: str, json_: bool, budgets: tuple[str, ...], **options: str | No
         changes["notify_secret"] = sys.stdin.read().strip()
     elif secret == NEW:
         changes["notify_secret"] = standard_webhooks.new_secret()
-    changed = operations.set_tenant(runtime, tenant, changes, actor=actor())
+    operations.set_tenant(runtime, tenant, changes, actor=actor())
     new = {"notify_secret": changes["notify_secret"]} if secret == NEW else {}
-    counts = runtime.ledger.overview.tenants().get(tenant, {})
-    view = {**tenant_view(changed, counts, runtime.clock()), **new}
+    view = {**tenant_view(runtime, tenant), **new}
     if json_:
         print_json(view)
         return
-    for name, value in view["limits"].items():
+    for name in ("max_open", "requests_per_second"):
+        value = view["limits"][name]
         line(f"{name}: {NONE if value is None else value}")
+    line(f"daily_budgets: {_budgets(view) or NONE}")
     if new:
         line(new["notify_secret"])
 
@@ -81,20 +83,26 @@ def set_(tenant: str, json_: bool, budgets: tuple[str, ...], **options: str | No
 @as_json
 def list_(json_: bool) -> None:
     """List the tenants with settings, keys or jobs."""
-    runtime = default_runtime()
-    now = runtime.clock()
-    views = [tenant_view(*entry, now) for entry in operations.list_tenants(runtime)]
+    views = operations.list_tenants(default_runtime())
     if json_:
         print_json({"tenants": views})
         return
-    shown = table("tenant", "open", "max open", "per second", "succeeded", "failed", "secrets")
+    shown = table("tenant", "open", "max open", "per second", "budgets", "secrets")
     for view in views:
         jobs, limits = view["jobs"], view["limits"]
         numbers = (jobs["open"], limits["max_open"], limits["requests_per_second"])
-        ended = jobs["succeeded"], jobs["failed"], view["notify_secrets"]
-        cells = ["" if number is None else f"{number:g}" for number in (*numbers, *ended)]
-        shown.add_row(view["tenant"], *cells)
+        cells = ["" if number is None else f"{number:g}" for number in numbers]
+        secrets = str(view["notify_secrets"])
+        shown.add_row(view["tenant"], *cells, _budgets(view), secrets)
     console().print(shown)
+
+
+def _budgets(view: dict[str, Any]) -> str:
+    """Return the spent part of each budget today."""
+    return ", ".join(
+        f"{provider}: {b['spent']:g} of {b['amount']:g} {b['unit']}"
+        for provider, b in view["limits"]["daily_budgets"].items()
+    )
 
 
 @click.command()

@@ -18,6 +18,8 @@ from orchestrator.ledger import codec, keys
 from orchestrator.ledger.results import Result
 from orchestrator.ledger.script import load
 
+#: A day of the costs of tenants. ms.
+DAY_MS = 86_400_000
 #: Jobs that are read in one round trip.
 PAGE_JOBS = 100
 #: The most jobs that one call of `page` reads to find matching jobs.
@@ -152,6 +154,17 @@ class Overview:
             for tenant, counts in self._of_tenants(shard).items():
                 total.setdefault(tenant, Counter()).update(counts)
         return {tenant: dict(counts) for tenant, counts in total.items()}
+
+    def spent(self, tenant: str, *, now: int) -> dict[tuple[str, str], float]:
+        """Return a tenant's possible costs of today by provider and unit, if it has budgets."""
+        total: Counter[tuple[str, str]] = Counter()
+        with self._redis() as client:
+            for shard in self._shards:
+                stored: Any = client.hgetall(keys.spend(shard, tenant, now // DAY_MS))
+                for name, amount in stored.items():
+                    provider, _, unit = name.partition(" ")
+                    total[provider, unit] += float(amount)  # type: ignore[assignment]
+        return {name: round(float(amount), 9) for name, amount in total.items()}
 
     def open_jobs(self, shard: int) -> dict[str, int]:
         """Return the counted open jobs of each tenant in a shard."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from orchestrator.jobs.tenant import (
@@ -35,8 +36,8 @@ SECRET_OVERLAP_MS = DAY_MS
 MAX_OLD_SECRETS = 3
 
 
-def set_tenant(runtime: Runtime, name: str, changes: Mapping[str, str], *, actor: str) -> Tenant:
-    """Change settings of a tenant, and return all of them.
+def set_tenant(runtime: Runtime, name: str, changes: Mapping[str, str], *, actor: str) -> None:
+    """Change settings of a tenant.
 
     Args:
         runtime: of this process.
@@ -56,11 +57,10 @@ def set_tenant(runtime: Runtime, name: str, changes: Mapping[str, str], *, actor
     runtime.ledger.access.set_tenant(name, stored)
     shown = {s: "***" if s == "notify_secret" else value for s, value in changes.items()}
     runtime.audit(actor, "tenant_set", name, **shown)
-    return runtime.ledger.access.read().tenant(name)
 
 
-def list_tenants(runtime: Runtime) -> list[tuple[Tenant, Mapping[str, int]]]:
-    """Return every tenant that has settings, a key or jobs, with its numbers of jobs.
+def list_tenants(runtime: Runtime) -> list[dict[str, Any]]:
+    """Return a view of every tenant that has settings, a key or jobs.
 
     Raises:
         LedgerUnavailable: Redis is away.
@@ -68,28 +68,33 @@ def list_tenants(runtime: Runtime) -> list[tuple[Tenant, Mapping[str, int]]]:
     access, counts = runtime.ledger.access.read(), runtime.ledger.overview.tenants()
     of_keys = {key.tenant for key in access.keys.values()} | set(runtime.settings.api_keys)
     names = sorted({*access.tenants, *counts, *of_keys})
-    return [(access.tenant(name), counts.get(name, {})) for name in names]
+    return [_view(runtime, access.tenant(name), counts.get(name, {})) for name in names]
 
 
-def tenant_stats(runtime: Runtime, name: str) -> dict[str, Any]:
-    """Return the limits of a tenant and its numbers of jobs.
+def tenant_view(runtime: Runtime, name: str) -> dict[str, Any]:
+    """Return a tenant's limits and numbers of jobs as JSON-ready data. Secrets are only counted.
 
     Raises:
         LedgerUnavailable: Redis is away.
     """
     counts = runtime.ledger.overview.tenants().get(name, {})
-    return tenant_view(runtime.ledger.access.current().tenant(name), counts, runtime.clock())
+    return _view(runtime, runtime.ledger.access.current().tenant(name), counts)
 
 
-def tenant_view(tenant: Tenant, counts: Mapping[str, int], now: int) -> dict[str, Any]:
-    """Return a tenant as JSON-ready data. Secrets are only counted."""
+def _view(runtime: Runtime, tenant: Tenant, counts: Mapping[str, int]) -> dict[str, Any]:
+    now = runtime.clock()
+    budgets = tenant.daily_budgets
+    spent = runtime.ledger.overview.spent(tenant.name, now=now) if budgets else {}
     return {
         "tenant": tenant.name,
         "jobs": {name: counts.get(name, 0) for name in TENANT_COUNTS},
         "limits": {
             "max_open": tenant.max_open,
             "requests_per_second": tenant.requests_per_second,
-            "daily_budgets": {name: str(b) for name, b in tenant.daily_budgets.items()},
+            "daily_budgets": {
+                provider: {**asdict(budget), "spent": spent.get((provider, budget.unit), 0.0)}
+                for provider, budget in budgets.items()
+            },
         },
         "notify_secrets": len(tenant.secrets(now)),
     }

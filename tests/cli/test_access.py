@@ -125,10 +125,13 @@ def test_a_budget_has_the_unit_of_the_prices(cli: Harness) -> None:
     codes = [run("enqueue", "--tenant", "shop", *request).exit_code for _ in range(3)]
 
     [view] = [v for v in json_of("tenants", "list")["tenants"] if v["tenant"] == "shop"]
+    table = run("tenants", "list").output
     removed = json_of("tenants", "set", "shop", "--daily-budget", "hiapi=none")
 
     assert codes == [0, 0, 1]
-    assert view["limits"]["daily_budgets"] == {"hiapi": "3 credits"}
+    budget = {"amount": 3.0, "unit": "credits", "spent": 3.0}
+    assert view["limits"]["daily_budgets"] == {"hiapi": budget}
+    assert "hiapi: 3 of 3 credits" in table
     assert removed["limits"]["daily_budgets"] == {}
 
 

@@ -38,7 +38,7 @@ READS_MANY_JOBS = frozenset(
     f"overview.{name}"
     for name in (
         *("agenda", "counts", "created_before", "jobs", "page"),
-        *("open_jobs", "size", "snapshots", "tenants", "unconfirmed", "watch_totals"),
+        *("open_jobs", "spent", "size", "snapshots", "tenants", "unconfirmed", "watch_totals"),
     )
 )
 #: Every other public method. The list is read from the classes, so it is complete.
