@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 
+from orchestrator.cli import main
 from orchestrator.providers import BUILT_IN
 from orchestrator.providers.listing import default_resolution, markdown, shared_models, view
 from orchestrator.providers.prices import PriceTable
@@ -60,3 +62,13 @@ def test_without_a_table_or_a_price_none_is_shown() -> None:
     for prices in (None, other):
         shown = view(BUILT_IN["hiapi"], on=True, prices=prices)
         assert [model["price"] for model in shown["models"]] == [None]
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_the_command_shows_a_default_resolution_only_where_there_is_one(name: str) -> None:
+    shown = CliRunner().invoke(main, ["providers", name]).output.replace("\n", " ")
+    defaults = [default_resolution(BUILT_IN[name], f) for f in BUILT_IN[name].families.values()]
+
+    assert "default resolution None" not in shown
+    for resolution in filter(None, defaults):
+        assert f"default resolution {resolution}" in shown

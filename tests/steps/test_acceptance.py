@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog
 
 from orchestrator.callbacks.drain import SpoolDrainer
-from orchestrator.callbacks.spool import Spool
+from orchestrator.callbacks.spool import Spool, SpoolError
 from orchestrator.enqueue import create_job
 from orchestrator.jobs.model import Status
 from orchestrator.jobs.uploads import ImageFile
@@ -103,6 +104,29 @@ def test_a_recorded_acceptance_leaves_the_spool(
 
     assert harness.runtime.retry_queue.drain(WAIT_SECONDS) == []
     assert Spool(tmp_path / "spool").waiting() == []
+
+
+def test_an_acceptance_is_recorded_although_the_spool_is_full(
+    start: Callable[..., Harness],
+    tmp_path: Path,
+    outage: Callable[[str, int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> str:
+        raise SpoolError("full")
+
+    harness = start(ORCHESTRATOR_SPOOL_DIR=str(tmp_path / "spool"))
+    monkeypatch.setattr(Spool, "keep", full)
+    outage("accepted", 1)
+
+    with structlog.testing.capture_logs() as logs:
+        job_id = submitted(harness, "hiapi", ACCEPTED)
+        assert harness.runtime.retry_queue.drain(WAIT_SECONDS) == []
+
+    assert harness.job(job_id).attempt.task_id == "task-1"
+    assert [line["event"] for line in logs if line["log_level"] == "error"] == [
+        "acceptance_unspooled"
+    ]
 
 
 def test_a_late_acceptance_of_an_older_attempt_keeps_the_file_of_the_newer_one(
