@@ -36,12 +36,15 @@ end
 -- An open job is in one flow: the jobs of one provider and one tenant that wait for the same thing.
 local FLOWS = {queued = 'queued', submitting = 'resend', unconfirmed = 'resend', running = 'poll'}
 
--- Returns the provider and the tenant of the job. They never change.
+-- The provider and the tenant of the job. They never change.
 local provider, tenant
+local function know_owner(stored)
+  provider, tenant = stored[1] or '', stored[2] or 'default'
+end
+
 local function owner()
   if not provider then
-    local stored = redis.call('HMGET', key.job, 'provider', 'tenant')
-    provider, tenant = stored[1] or '', stored[2] or 'default'
+    know_owner(redis.call('HMGET', key.job, 'provider', 'tenant'))
   end
   return provider, tenant
 end
@@ -236,9 +239,9 @@ local function start_retention(retention)
 end
 
 -- No attempt of the job is in flight any more.
-local function land()
+local function land(attempts)
   local flights = shard .. 'in_flight:' .. owner()
-  for attempt = 1, tonumber(get('attempt')) do
+  for attempt = 1, tonumber(attempts) do
     redis.call('ZREM', flights, job_id .. '.' .. attempt)
   end
 end
@@ -267,8 +270,9 @@ local function settle(now, from, status, by, retention, expires, detail, ...)
   if status == 'succeeded' then
     follow_ups[1] = 'archive'
   end
-  local notify, tenant, reserved = unpack(redis.call('HMGET', key.job, 'notify', 'tenant',
-    'reserved'))
+  local notify, tenant, reserved, stored_provider, attempts = unpack(redis.call('HMGET', key.job,
+    'notify', 'tenant', 'reserved', 'provider', 'attempt'))
+  know_owner({stored_provider, tenant})
   if notify then
     follow_ups[#follow_ups + 1] = 'notify'
   end
@@ -297,7 +301,7 @@ local function settle(now, from, status, by, retention, expires, detail, ...)
   -- has changed nothing.
   release_lease()
   redis.call('ZREM', key.agenda, job_id)
-  land()
+  land(attempts)
   if by == 'submit' then
     provider_answered(now)
   end

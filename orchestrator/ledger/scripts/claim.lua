@@ -14,12 +14,14 @@ local now, lease, lease_end, step, random = tonumber(ARGV[1]), ARGV[2], ARGV[3],
 local configured = ARGV[6]
 local STEPS = {queued = 'submit', submitting = 'submit', unconfirmed = 'submit', running = 'poll'}
 
-local status, holder, created, deadline, handed = unpack(redis.call('HMGET', key.job,
-  'status', 'lease', 'created', 'deadline', 'handed'))
+local fields = redis.call('HMGET', key.job,
+  'provider', 'tenant', 'status', 'lease', 'created', 'deadline', 'handed')
+local status, holder, created, deadline, handed = unpack(fields, 3)
 if not status then
   redis.call('ZREM', key.agenda, job_id)
   return {'missing'}
 end
+know_owner(fields)
 local other = string.match(handed or '', '^(%S+) ') == lease and string.match(handed, '%S+$')
 if other then
   use_job(other)

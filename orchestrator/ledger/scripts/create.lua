@@ -14,6 +14,7 @@ local lifetime, notifies, provider, tenant = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local max_open, interval, burst = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local cost, unit, budget = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14])
 
+know_owner({provider, tenant})
 if redis.call('EXISTS', key.job) == 1 then
   return {'created'}
 end
