@@ -8,9 +8,13 @@ from tests.support.fakes import Harness
 DAY_SECONDS = 86_400
 
 
-def create(harness: Harness, **options: int) -> str:
+def create(harness: Harness, expires_in_ms: int | None = None) -> str:
     _, record = create_key(
-        harness.runtime, actor="tests", tenant="shop", scopes=["jobs:read"], **options
+        harness.runtime,
+        actor="tests",
+        tenant="shop",
+        scopes=["jobs:read"],
+        expires_in_ms=expires_in_ms,
     )
     return record.id
 

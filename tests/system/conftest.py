@@ -6,7 +6,7 @@ tests/conftest.py names the files that share the processes of a fixture.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import requests
 from click.testing import CliRunner, Result
+from redis import Redis, RedisError
 
 from orchestrator.callbacks.spool import Spool
 from orchestrator.cli import main
@@ -103,6 +104,14 @@ def stack() -> Iterator[Stack]:
         yield running
 
 
+def _answers(redis_url: str) -> bool:
+    with Redis.from_url(redis_url) as redis:
+        try:
+            return bool(redis.ping())
+        except RedisError:
+            return False
+
+
 @dataclass(frozen=True)
 class UnpolledStack:
     """A stack that polls nothing, so a callback alone can settle a job. Its Redis can be killed."""
@@ -115,10 +124,23 @@ class UnpolledStack:
     def client(self) -> Client:
         return Client(self.stack)
 
+    def restore(self, env: Mapping[str, str]) -> None:
+        """Start Redis and web if a test left them killed, and web if it has other settings."""
+        if not _answers(self.redis.url):
+            self.redis.start()
+        if self.stack.env == env and "web" in self.stack.running:
+            return
+        self.stack.env.clear()
+        self.stack.env.update(env)
+        if "web" in self.stack.running:
+            restart_web(self.stack)
+        else:
+            self.stack.start("web")
+            self.stack.wait_for("web", f"{self.stack.web_url}/healthz")
+
 
 @pytest.fixture(scope="session")
-def unpolled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UnpolledStack]:
-    """Web, worker and beat with a spool and without polls."""
+def _unpolled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UnpolledStack]:
     home: Path = tmp_path_factory.mktemp("unpolled")
     settings = {
         **TIMES,
@@ -130,6 +152,14 @@ def unpolled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UnpolledStack
         Stack(redis_url=redis.url, task_seconds=0.2, settings=settings, folder=home) as stack,
     ):
         yield UnpolledStack(stack, redis, Spool(home / "spool"))
+
+
+@pytest.fixture
+def unpolled(_unpolled: UnpolledStack) -> Iterator[UnpolledStack]:
+    """Web, worker and beat with a spool and without polls. Redis and web run before each test."""
+    before = dict(_unpolled.stack.env)
+    yield _unpolled
+    _unpolled.restore(before)
 
 
 #: Granian's own lines for each of its workers.

@@ -94,8 +94,8 @@ def test_what_a_killed_web_process_had_spooled_settles_when_it_is_started_again(
     scene.redis.kill()
     assert {call_back(scene, task) for task in jobs.values()} == {200}
     scene.stack.kill("web")
-    scene.redis.start()
     assert len(scene.spool.waiting()) == JOBS
+    scene.redis.start()
 
     scene.stack.start("web")
     scene.stack.wait_for("web", f"{scene.stack.web_url}/healthz")
@@ -108,7 +108,7 @@ def test_what_a_killed_web_process_had_spooled_settles_when_it_is_started_again(
 def test_without_a_spool_callbacks_are_answered_503_and_settle_when_they_come_again(
     unpolled: UnpolledStack,
 ) -> None:
-    scene, folder = unpolled, unpolled.stack.env["ORCHESTRATOR_SPOOL_DIR"]
+    scene = unpolled
     restart_web(scene.stack, ORCHESTRATOR_SPOOL_DIR="")
     jobs = finished(scene)
     scene.redis.kill()
@@ -121,7 +121,6 @@ def test_without_a_spool_callbacks_are_answered_503_and_settle_when_they_come_ag
     outcomes = [scene.client.outcome(job) for job in jobs]
     assert {outcome["settled_by"] for outcome in outcomes} == {"callback"}
     comes_back(scene)
-    scene.stack.env["ORCHESTRATOR_SPOOL_DIR"] = folder  # for the next start
 
 
 def comes_back(scene: UnpolledStack) -> None:
