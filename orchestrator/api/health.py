@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response
 
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
+from orchestrator.operations.admission import stopped_providers
 from orchestrator.runtime import Runtime
 from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
 
@@ -21,10 +24,15 @@ def blueprint(runtime: Runtime) -> Blueprint:
 
     @health.get("/readyz")
     def ready() -> Response:
-        """Redis answers and accepts writes, and a sweep has finished recently."""
+        """Redis answers and accepts writes, and a sweep has finished recently.
+
+        `providers` names those that get no submissions now. They do not make us unready.
+        """
         try:
             runtime.ledger.check_write()
             swept = runtime.ledger.last_sweep()
+            enabled, now = runtime.settings.providers, runtime.clock()
+            stopped = stopped_providers(runtime.ledger.admission.states(enabled, now=now).values())
         except LedgerUnavailable as error:
             ledger = _refusal(error) or "away"
             return _answer(503, {"status": "not ready", "ledger": ledger, "sweep": "unknown"})
@@ -32,7 +40,10 @@ def blueprint(runtime: Runtime) -> Blueprint:
         if age is None or age > SWEEP_STALE_SECONDS:
             sweep = "never" if age is None else f"{age:.0f} s ago"
             return _answer(503, {"status": "not ready", "ledger": "ok", "sweep": sweep})
-        return _answer(200, {"status": "ready", "ledger": "ok", "sweep": "recent"})
+        found: dict[str, Any] = {"status": "ready", "ledger": "ok", "sweep": "recent"}
+        if stopped:
+            found["providers"] = stopped
+        return _answer(200, found)
 
     return health
 
@@ -44,5 +55,5 @@ def _refusal(error: LedgerUnavailable) -> str:
     return f"refuses writes ({error.code})" if error.code else ""
 
 
-def _answer(status: int, value: dict[str, str]) -> Response:
+def _answer(status: int, value: dict[str, Any]) -> Response:
     return Response(dump(value), status, mimetype="application/json")

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
+from orchestrator.ledger.admission import CircuitState
 from orchestrator.operations.stats import stats
 from orchestrator.runtime import Runtime
 
@@ -72,6 +73,7 @@ class _Figures:
         )
         paused = len(figures["notifications"]["paused_hosts"])
         yield _single("notifications_paused_hosts", "CircuitBreaker that are only probed", paused)
+        yield from _providers(figures["providers"])
         swept = figures["last_sweep_seconds_ago"]
         if swept is not None:
             yield _single("last_sweep_age_seconds", "Time since the last sweep", swept)
@@ -97,6 +99,24 @@ def blueprint(runtime: Runtime) -> Blueprint:
         return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
     return routes
+
+
+def _providers(figures: dict[str, dict[str, Any]]) -> Iterator[Metric]:
+    """Yield what admission knows of each enabled provider."""
+    meaning = "1 for the state that the circuit breaker of a provider has"
+    name = "orchestrator_provider_circuit"
+    circuits = GaugeMetricFamily(name, meaning, labels=["provider", "state"])
+    for provider, known in figures.items():
+        for state in CircuitState:
+            circuits.add_metric([provider, state], float(state == known["circuit"]))
+    yield circuits
+    in_flight = {name: known["in_flight"] for name, known in figures.items()}
+    meaning = "Attempts between submission and outcome"
+    yield _labelled("provider_in_flight", meaning, "provider", in_flight)
+    found = {n: known["found_limit"] for n, known in figures.items() if known["found_limit"]}
+    if found:
+        meaning = "The most attempts in flight that a provider took before it refused more"
+        yield _labelled("provider_found_limit", meaning, "provider", found)
 
 
 def _single(name: str, meaning: str, value: float) -> Metric:

@@ -14,7 +14,7 @@ from orchestrator.runtime import Runtime
 
 
 class StatsSchema(Schema):
-    """Jobs by status, overdue jobs, contradictions, and money and images at risk.
+    """Jobs by status, overdue jobs, contradictions, money and images at risk, providers.
 
     Only administrators get them. Another key gets `tenant`, `jobs`, `limits` and `notify_secrets`.
     """
@@ -28,6 +28,7 @@ class StatsSchema(Schema):
     unconfirmed = fields.Dict()
     archive = fields.Dict()
     notifications = fields.Dict()
+    providers = fields.Dict(keys=fields.String(), values=fields.Dict())
     last_sweep_seconds_ago = fields.Float(allow_none=True)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from orchestrator import log
+from orchestrator.cli.admission import pause, resume
 from orchestrator.cli.demo import demo
 from orchestrator.cli.dev import dev, sandbox
 from orchestrator.cli.doctor import doctor
@@ -81,7 +82,7 @@ def main() -> None:
 
 
 _JOBS = (enqueue, get, watch, cancel, retry, notify, archive, list_)
-_INSTALLATION = (providers, stats, verify, reconcile, prune, doctor)
+_INSTALLATION = (providers, pause, resume, stats, verify, reconcile, prune, doctor)
 _ACCESS = (keys, tenants, audit)
 for _command in (demo, dev, sandbox, *_JOBS, *_INSTALLATION, *_ACCESS):
     main.add_command(_command)

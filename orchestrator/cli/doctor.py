@@ -18,7 +18,9 @@ from orchestrator.cli.dev import DEV_KEY
 from orchestrator.cli.output import as_json, console, grid, print_json, stacked, styled
 from orchestrator.cli.stack import SANDBOX_KEY
 from orchestrator.clock import now_ms
+from orchestrator.jobs.schemas import rfc3339
 from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable
+from orchestrator.ledger.admission import CircuitState
 from orchestrator.messages import QUEUE
 from orchestrator.providers import PROVIDERS
 from orchestrator.settings.dangers import dangers
@@ -59,7 +61,7 @@ _REFUSAL_FIXES = {
 @click.command()
 @as_json
 def doctor(json_: bool) -> None:
-    """Check this deployment: settings, archive, Redis, broker, worker and beat, clock.
+    """Check this deployment: settings, archive, Redis, providers, broker, worker and beat, clock.
 
     Exit status 0 only if nothing is wrong; warnings are allowed.
     """
@@ -97,6 +99,7 @@ def _ledger(settings: Settings) -> Iterator[CheckResult]:
         ledger.check_write()
         yield from _redis(ledger, ledger.server())
         yield _sweep(ledger)
+        yield from circuits(ledger, settings)
     except LedgerMisconfigured as error:
         yield CheckResult("redis", "wrong", str(error), "correct the setting that is named")
     except LedgerUnavailable as error:
@@ -216,6 +219,21 @@ def _sweep(ledger: Ledger) -> CheckResult:
     return CheckResult(
         "worker, beat", "wrong", found, "start the worker and beat processes of the Procfile"
     )
+
+
+def circuits(ledger: Ledger, settings: Settings) -> Iterator[CheckResult]:
+    """Warn of each enabled provider that gets no submissions now."""
+    for state in ledger.admission.states(settings.providers, now=ledger.time()).values():
+        name, shown = state.name, rfc3339(state.until)
+        if state.circuit is CircuitState.PAUSED:
+            reason = f": {state.pause_reason}" if state.pause_reason else ""
+            found = f"{name} is paused by {state.paused_by}{reason}"
+            yield CheckResult("admission", "warning", found, f"orchestrator resume {name}")
+        elif state.circuit is CircuitState.OPEN:
+            reason = f": {state.reason.code}, {state.reason.message}" if state.reason else ""
+            found = f"the circuit breaker of {name} is open until {shown}{reason}"
+            fix = f"solve it at the provider, then: orchestrator resume {name}"
+            yield CheckResult("admission", "warning", found, fix)
 
 
 def _broker(settings: Settings) -> CheckResult:

@@ -159,7 +159,7 @@ def _list_at_risk(limit: int, *, json_: bool) -> None:
 @click.command()
 @as_json
 def stats(json_: bool) -> None:
-    """Show the number of jobs by status, overdue jobs, contradictions, and money at risk."""
+    """Show jobs by status, overdue jobs, contradictions, money at risk, and providers' states."""
     stats_ = ledger_stats(default_runtime())
     if json_:
         print_json(stats_)
@@ -177,6 +177,10 @@ def stats(json_: bool) -> None:
         _notifications(stats_["notifications"]),
     ):
         line(text)
+    for name, known in stats_["providers"].items():
+        found = known["found_limit"]
+        limit = "" if found is None else f", found limit {found}"
+        line(f"provider {name}: circuit {known['circuit']}, {known['in_flight']} in flight{limit}")
     for host in stats_["notifications"]["paused_hosts"]:
         line(f"paused host: {host['host']}, failing since {host['since']}")
 

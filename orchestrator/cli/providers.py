@@ -1,10 +1,11 @@
-"""`orchestrator providers`: the options and models of each provider."""
+"""`orchestrator providers`: the options, models, limits and state of each provider."""
 
 from __future__ import annotations
 
 import click
 
-from orchestrator.cli.output import as_json, console, grid, lines, print_json, styled, table
+from orchestrator.cli.admission import known_states, print_states
+from orchestrator.cli.output import as_json, console, grid, line, lines, print_json, styled, table
 from orchestrator.jobs.model import UNIFIED_OPTIONS
 from orchestrator.providers import BUILT_IN, PROVIDERS, Provider
 from orchestrator.providers.catalog import default_of, limits
@@ -20,7 +21,7 @@ from orchestrator.providers.listing import (
     words,
 )
 from orchestrator.providers.prices import PriceTable
-from orchestrator.settings.settings import Settings
+from orchestrator.runtime import default_runtime
 
 _COLOURS = {FULL: "green", REFUSED: "red"}
 
@@ -30,21 +31,29 @@ _COLOURS = {FULL: "green", REFUSED: "red"}
 @click.option("--markdown", "page", is_flag=True, help="Print docs/providers/README.md.")
 @as_json
 def providers(name: str | None, page: bool, json_: bool) -> None:
-    """Show the options of each provider, or the models and limits of one.
+    """Show the options, limits and state of each provider, or the models of one.
 
     \b
     orchestrator providers
     orchestrator providers hiapi
+
+    The state is that of the provider's circuit breaker: closed, open, half_open (one job probes the
+    provider) or paused. See `orchestrator pause --help`.
     """
     if page:
         lines(markdown(BUILT_IN.values()), end=False)
         return
-    enabled = Settings.from_env().providers
+    runtime = default_runtime()
+    enabled = runtime.settings.providers
     prices = {name: settings.prices for name, settings in enabled.items()}
     shown = [PROVIDERS[name]] if name else list(PROVIDERS.values())
+    states, problem = known_states(runtime, [provider.name for provider in shown])
     if json_:
         views = [
-            view(provider, on=provider.name in enabled, prices=prices.get(provider.name))
+            {
+                **view(provider, on=provider.name in enabled, prices=prices.get(provider.name)),
+                **states[provider.name],
+            }
             for provider in shown
         ]
         print_json(views[0] if name else {"providers": views})
@@ -52,6 +61,11 @@ def providers(name: str | None, page: bool, json_: bool) -> None:
         _print_models(name, prices.get(name))
     else:
         _print_matrix(set(enabled))
+    if not json_:
+        line()
+        print_states(states)
+    if problem:
+        line(f"The state of providers is not known: Redis does not answer ({problem}).", err=True)
 
 
 def _print_matrix(on: set[str]) -> None:

@@ -119,11 +119,12 @@ class ProviderState:
 
     Attributes:
         circuit: of its circuit breaker.
-        until: when an open circuit lets a job probe, ms.
-        reason: why it is open or paused.
+        until: when an open circuit lets a job probe, ms. None while it is closed or paused.
+        reason: why it is open: the last refusal or outage. None while it is closed.
         in_flight: attempts between submission and outcome.
         found_limit: the most attempts in flight that the provider took, if it refused more.
         paused_by: who paused it.
+        pause_reason: why, in the words of who paused it.
     """
 
     name: str
@@ -133,6 +134,7 @@ class ProviderState:
     in_flight: int = 0
     found_limit: int | None = None
     paused_by: str | None = None
+    pause_reason: str = ""
 
 
 class Admission:
@@ -184,8 +186,16 @@ class Admission:
 
     def states(self, providers: Iterable[str], *, now: int) -> dict[str, ProviderState]:
         """Return the state of each provider. With several shards, the worst one counts."""
-        with self._redis() as client:
-            return {name: self._state(client, name, now) for name in providers}
+        names = list(providers)
+        with self._redis() as client, client.pipeline(transaction=False) as pipe:
+            for name in names:
+                for shard in self._shards:
+                    pipe.hgetall(keys.provider(shard, name))
+                    pipe.zcard(keys.in_flight(shard, name))
+            answers: Any = pipe.execute()
+        size = 2 * len(self._shards)
+        parts = (answers[start : start + size] for start in range(0, len(answers), size))
+        return {n: _state(n, p[::2], p[1::2], now) for n, p in zip(names, parts, strict=True)}
 
     def wait_of(self, job: Job, *, now: int) -> Waiting | None:
         """Return what an open job waits for, and until when. None for a terminal job."""
@@ -200,25 +210,23 @@ class Admission:
             return Waiting(WaitReason(reason), int(until) if until else None)
         return _own_wait(job, int(due), now)
 
-    def _state(self, client: Redis, name: str, now: int) -> ProviderState:
-        with client.pipeline(transaction=False) as pipe:
-            for shard in self._shards:
-                pipe.hgetall(keys.provider(shard, name))
-                pipe.zcard(keys.in_flight(shard, name))
-            answers: Any = pipe.execute()
-        stored, flights = answers[::2], answers[1::2]
-        worst = max(stored, key=lambda fields: _severity(fields, now))
-        found = [int(fields["found"]) for fields in stored if "found" in fields]
-        paused = codec.loads(worst.get("paused"))
-        return ProviderState(
-            name,
-            _circuit(worst, now),
-            int(float(worst["open_until"])) if "open_until" in worst else None,
-            codec.read_error(worst.get("reason")),
-            in_flight=sum(flights),
-            found_limit=sum(found) if found else None,
-            paused_by=paused["by"] if paused else None,
-        )
+
+def _state(name: str, stored: list[dict[str, str]], flights: list[int], now: int) -> ProviderState:
+    """Return the state of a provider from what each shard has stored."""
+    worst = max(stored, key=lambda fields: _severity(fields, now))
+    found = [int(fields["found"]) for fields in stored if "found" in fields]
+    paused, circuit = codec.loads(worst.get("paused")), _circuit(worst, now)
+    failing = circuit in (CircuitState.OPEN, CircuitState.HALF_OPEN)
+    return ProviderState(
+        name,
+        circuit,
+        int(float(worst["open_until"])) if failing else None,
+        codec.read_error(worst.get("reason")) if circuit is not CircuitState.CLOSED else None,
+        in_flight=sum(flights),
+        found_limit=sum(found) if found else None,
+        paused_by=paused["by"] if paused else None,
+        pause_reason=paused["reason"] if paused else "",
+    )
 
 
 def _own_wait(job: Job, due_at: int, now: int) -> Waiting:

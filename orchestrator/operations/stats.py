@@ -7,6 +7,7 @@ from typing import Any
 from orchestrator.jobs.model import FollowUpStatus, Job, Status, Step
 from orchestrator.jobs.schemas import rfc3339
 from orchestrator.ledger.circuit_breaker import Host
+from orchestrator.operations.admission import admission_views
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
 from orchestrator.runtime import Runtime
 
@@ -20,7 +21,7 @@ RISK_HOURS = 6.0
 
 
 def stats(runtime: Runtime) -> dict[str, Any]:
-    """Return jobs by status, overdue jobs, contradictions, and money and images at risk.
+    """Return jobs by status, overdue jobs, contradictions, money and images at risk, providers.
 
     An open status counts the jobs that have it now. A terminal status counts all jobs that ever
     reached it. The result is JSON-ready.
@@ -39,6 +40,7 @@ def stats(runtime: Runtime) -> dict[str, Any]:
         "unconfirmed": {"attempts": number, "money_at_risk": possible_charges(runtime, attempts)},
         "archive": _archive(runtime, counts, now),
         "notifications": _notifications(runtime, counts, now),
+        "providers": _providers(runtime),
         "last_sweep_seconds_ago": None if swept is None else (now - swept) / 1000,
     }
 
@@ -85,6 +87,13 @@ def _follow_up(runtime: Runtime, step: Step, counts: dict[str, int], now: int) -
         "lag_seconds": backlog.lag / 1000,
         "ended": ended,
     }
+
+
+def _providers(runtime: Runtime) -> dict[str, dict[str, Any]]:
+    """Return what admission knows of each enabled provider."""
+    views = admission_views(runtime, runtime.settings.providers)
+    fields = ("circuit", "in_flight", "found_limit")
+    return {name: {field: view[field] for field in fields} for name, view in views.items()}
 
 
 def paused_view(host: Host) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.jobs.model import ErrorCode, JobError, Step
 from orchestrator.steps.reconcile import reconcile
 from tests.api.conftest import Api
 from tests.api.test_errors import away
@@ -56,3 +57,19 @@ def test_it_is_not_ready_while_redis_is_away(api: Api) -> None:
 
     assert response.status_code == 503
     assert response.json == {"status": "not ready", "ledger": "away", "sweep": "unknown"}
+
+
+def test_it_names_providers_without_submissions_and_is_ready(api: Api) -> None:
+    reconcile(api.harness.runtime)
+    now, admission = api.harness.clock.now, api.harness.ledger.admission
+    refused = JobError(ErrorCode.AUTHENTICATION, "no such key")
+    admission.hold("evolink", Step.SUBMIT, refused, now=now, ends_at=now + 60_000)
+    admission.pause("hiapi", by="cli:ops", now=now, reason="maintenance")
+    admission.hold("uniall", Step.SUBMIT, refused, now=now, ends_at=now)  # it may be probed
+    api.headers = {}
+
+    response = api.get("/readyz")
+
+    assert response.status_code == 200
+    assert (response.json or {})["providers"] == {"hiapi": "paused", "evolink": "open"}
+    assert "ops" not in response.text

@@ -12,9 +12,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from orchestrator.api import metrics
 from orchestrator.jobs.model import FollowUpStatus, Step
-from orchestrator.ledger import Ledger, LedgerUnavailable
+from orchestrator.ledger import Ledger, LedgerUnavailable, keys
+from orchestrator.ledger.admission import CircuitState
 from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS
 from orchestrator.operations.stats import stats
+from orchestrator.providers import PROVIDERS
 from orchestrator.steps.reconcile import reconcile
 from tests.api.conftest import Api
 from tests.support import job_states
@@ -57,7 +59,7 @@ def values(families: dict[str, Metric]) -> dict[str, Any]:
     """What each metric says: a number, or one for each label."""
     figures: dict[str, Any] = {}
     for name, family in families.items():
-        named = {value: s.value for s in family.samples for value in s.labels.values()}
+        named = {"/".join(s.labels.values()): s.value for s in family.samples if s.labels}
         figures[name.removeprefix("orchestrator_")] = named or family.samples[0].value
     return figures
 
@@ -90,6 +92,9 @@ def busy(harness: Harness) -> None:
     for _ in range(FAILURES_TO_OPEN):
         harness.ledger.circuit_breaker.failed("caller.example", now=harness.clock.now)
     harness.ledger.circuit_breaker.failed("caller.example", now=harness.clock.now + MIN_FAILING_MS)
+    harness.ledger.admission.pause("evolink", by="cli:ops", now=harness.clock.now)
+    with harness.ledger._redis() as redis:
+        redis.hset(keys.provider(0, "hiapi"), "found", 1)
     harness.clock.forward(20 * 3600)
     reconcile(harness.runtime)
     harness.clock.forward(2.5)
@@ -98,6 +103,9 @@ def busy(harness: Harness) -> None:
 def test_an_empty_installation_tells_of_noughts(api: Api) -> None:
     figures = values(read(api))
 
+    circuits = figures.pop("provider_circuit")
+    assert {name for name, one in circuits.items() if one} == {f"{p}/closed" for p in PROVIDERS}
+    assert "provider_found_limit" not in figures, "none was found"
     numbers = [n for value in figures.values() for n in (value.values() if value else [value])]
     assert set(numbers) == {0}
     assert figures["jobs"] == dict.fromkeys(stats(api.harness.runtime)["jobs"], 0)
@@ -111,6 +119,8 @@ def test_the_figures_are_those_of_stats(api: Api) -> None:
 
     archive, notifications = figures["archive"], figures["notifications"]
     assert (archive["at_risk"], archive["pending"], archive["due"]) == (3, 2, 2)
+    states = {name: p["circuit"] for name, p in figures["providers"].items()}
+    assert (states["hiapi"], states["evolink"]) == ("closed", "paused")
     assert len(notifications["paused_hosts"]) == notifications["dead"] == 1
     assert values(read(api)) == {
         "jobs": figures["jobs"],
@@ -128,6 +138,13 @@ def test_the_figures_are_those_of_stats(api: Api) -> None:
         "notifications_lag_seconds": 72_002.5,
         "notifications_dead": 1,
         "notifications_paused_hosts": 1,
+        "provider_circuit": {
+            f"{name}/{state}": float(state == figures["providers"][name]["circuit"])
+            for name in PROVIDERS
+            for state in CircuitState
+        },
+        "provider_in_flight": {name: p["in_flight"] for name, p in figures["providers"].items()},
+        "provider_found_limit": {"hiapi": 1},
         "last_sweep_age_seconds": 2.5,
     }
 
@@ -166,6 +183,7 @@ def test_they_are_open_to_all_and_name_nobody(api: Api) -> None:
 
     assert response.status_code == 200
     assert "caller.example" not in response.text
+    assert "cli:ops" not in response.text
     assert "job_" not in response.text
 
 

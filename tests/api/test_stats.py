@@ -5,6 +5,7 @@ from __future__ import annotations
 from orchestrator.api.stats import StatsSchema
 from orchestrator.jobs.model import Image, Outcome
 from orchestrator.ledger import Ledger
+from orchestrator.providers import PROVIDERS
 from orchestrator.steps.reconcile import reconcile
 from tests.api.conftest import Api
 from tests.support import job_states
@@ -64,6 +65,9 @@ def test_the_figures_are_told(api: Api) -> None:
             "ended": {"done": 0, "dead": 0, "gone": 0},
             "dead": 0,
             "paused_hosts": [],
+        },
+        "providers": {
+            name: {"circuit": "closed", "in_flight": 0, "found_limit": None} for name in PROVIDERS
         },
         "last_sweep_seconds_ago": 2,
     }

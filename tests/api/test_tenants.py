@@ -78,6 +78,8 @@ def test_another_tenants_job_is_404_in_every_route(api: Api, other: Api) -> None
             )
             checked.add(rule.endpoint)
     assert {"jobs.show", "jobs.events", "actions.cancel", "images.show"} <= checked
+    assert {"providers.pause", "providers.resume"} <= checked
+    assert {e.action for e in api.harness.ledger.audit.entries(10)} == {"key_create"}
 
 
 def test_every_route_but_the_public_ones_asks_for_a_key(api: Api) -> None:

@@ -8,6 +8,7 @@ from orchestrator.jobs.model import FollowUpStatus, Image, Outcome, Status, Step
 from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS, PROBE_INTERVAL_MS
 from orchestrator.operations.stats import CONTRADICTIONS, RISK_HOURS, images_at_risk, stats
+from orchestrator.providers import PROVIDERS
 from orchestrator.steps.archive import archive
 from orchestrator.steps.reconcile import reconcile
 from tests.ledger.kit import RECORDED
@@ -46,6 +47,9 @@ def test_an_empty_installation_has_only_zeros(harness: Harness) -> None:
         "unconfirmed": {"attempts": 0, "money_at_risk": {"amounts": [], "unpriced": 0}},
         "archive": {**EMPTY, "at_risk": 0, "at_risk_hours": RISK_HOURS},
         "notifications": {**EMPTY, "dead": 0, "paused_hosts": []},
+        "providers": {
+            name: {"circuit": "closed", "in_flight": 0, "found_limit": None} for name in PROVIDERS
+        },
         "last_sweep_seconds_ago": None,
     }
 
