@@ -23,7 +23,7 @@ from orchestrator.storage.folder import TEMPORARY
 from tests.chaos.archived import pictures
 from tests.chaos.clients import ChaosClients
 from tests.chaos.evidence import Archive, unix
-from tests.chaos.told import may_wait
+from tests.chaos.notifications import may_wait
 
 #: How long a command may take. Seconds.
 COMMAND = 300

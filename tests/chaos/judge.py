@@ -14,8 +14,8 @@ from typing import Any
 from orchestrator.providers import BUILT_IN
 from tests.chaos.archived import archived
 from tests.chaos.evidence import Breach, Evidence, unix
+from tests.chaos.notifications import notification_breaches
 from tests.chaos.plan import REDIS, Order
-from tests.chaos.told import told
 
 PROMISES: Mapping[str, str] = {
     "accepted": "every job that was enqueued was accepted in the end",
@@ -60,7 +60,7 @@ def judge(seen: Evidence) -> list[Breach]:
         *_truth(seen),
         *_late(seen),
         *archived(seen),
-        *told(seen),
+        *notification_breaches(seen),
         *_surroundings(seen),
     ]
 

@@ -12,8 +12,8 @@ from rich.table import Table
 
 from tests.chaos.archived import missing
 from tests.chaos.judge import PROMISES, tally
+from tests.chaos.notifications import by_job, may_wait, repeated, taken
 from tests.chaos.run import RunResult
-from tests.chaos.told import by_job, may_wait, repeated, taken
 
 #: How many breaches of one promise are printed; the report in the folder has them all.
 SHOWN = 10

@@ -24,7 +24,7 @@ from tests.chaos.good import (
 )
 from tests.chaos.judge import judge
 from tests.chaos.killer import Death
-from tests.chaos.told import LATE_RESULT, repeated
+from tests.chaos.notifications import LATE_RESULT, repeated
 
 LATER, SOON = "2026-01-01T00:00:31.000Z", "2026-01-01T00:00:06.000Z"
 AT = unix(TOLD)

@@ -24,7 +24,7 @@ Job = Mapping[str, Any]
 Delivery = Mapping[str, Any]
 
 
-def told(seen: Evidence) -> Iterator[Breach]:
+def notification_breaches(seen: Evidence) -> Iterator[Breach]:
     """Every breach of what is promised to callers."""
     deliveries = by_job(seen)
     for sent in seen.inbox:
