@@ -22,6 +22,7 @@ from orchestrator.clock import now_ms
 from orchestrator.jobs.model import JobRequest, Status, Step
 from orchestrator.ledger import Ledger
 from orchestrator.messages import Broker, Nudger
+from orchestrator.providers import BUILT_IN
 
 GOAL = 0.9
 ROUNDS = 3
@@ -32,11 +33,9 @@ HANGING_JOBS = 200
 LATE_SECONDS = 5.0
 #: The time limit of a call: short, so that the calls of HiAPI end and hang again. Seconds.
 CALL_SECONDS = "10"
-MODELS = {
-    "evolink": "nano-banana-2-lite",
-    "uniall": "NanoBanana",
-    "aigptimage": "nano-banana-2-text-to-image",
-}
+#: The provider that hangs, and a model of each other provider.
+HANGING = "hiapi"
+MODELS = {name: next(iter(p.models)) for name, p in BUILT_IN.items() if name != HANGING}
 
 
 @dataclass

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fakeredis
+import hypothesis
 import pytest
 from hypothesis.internal.conjecture import providers as hypothesis_providers
 from hypothesis.internal.constants_ast import Constants
@@ -76,6 +77,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     tests = Path(__file__).parent
     needs_server = collection_path.parent == tests and collection_path.name in SERVER_FOLDERS
     return True if needs_server and "not server" in config.option.markexpr else None
+
+
+# An example has no time limit, because other work may use the machine.
+hypothesis.settings.register_profile("no deadline", deadline=None)
+hypothesis.settings.load_profile("no deadline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -112,7 +112,7 @@ def test_the_cost_of_listing_depends_on_the_due_jobs_only(
 
 
 def test_only_jobs_with_room_are_listed(ledger: Ledger) -> None:
-    providers = ["hiapi", "hiapi", "evolink", "hiapi", "uniall", "aigptimage"]
+    providers = ["hiapi", "hiapi", "evolink", "hiapi", "uniall", "other"]
     ids = [
         kit.create(ledger, replace(REQUEST, provider=provider), now=NOW + n)
         for n, provider in enumerate(providers)

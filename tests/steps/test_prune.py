@@ -19,6 +19,7 @@ from orchestrator.ledger.circuit_breaker import HOST_RECORD_TTL_MS
 from orchestrator.runtime import DAY_MS
 from orchestrator.steps.prune import prune
 from orchestrator.storage.storage import StorageError
+from tests.ledger.kit import eventually
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, archived, picture
 from tests.support.fakes import Answer, Harness, unavailable_ledger, use_runtime
@@ -326,7 +327,7 @@ def test_the_workers_task_deletes_jobs(harness: Harness, workers: ModuleType) ->
 
     workers.prune()
 
-    assert harness.ledger.get(job_id) is None
+    eventually(lambda: harness.ledger.get(job_id) is None)
 
 
 def test_the_workers_task_survives_an_outage(

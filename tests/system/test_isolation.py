@@ -13,6 +13,7 @@ from redis import Redis
 from orchestrator.cli.stack import Stack
 from orchestrator.jobs.model import Status
 from orchestrator.ledger import Ledger, keys
+from orchestrator.providers import BUILT_IN
 from orchestrator.settings.settings import DEFAULT_THREADS
 from tests.system.conftest import TIMES, Client, eventually
 
@@ -20,7 +21,7 @@ from tests.system.conftest import TIMES, Client, eventually
 HANGING_JOBS = 3 * DEFAULT_THREADS
 #: Jobs of each other provider.
 OTHER_JOBS = 3
-OTHERS = ("evolink", "uniall", "aigptimage")
+OTHERS = tuple(name for name in BUILT_IN if name != "hiapi")
 
 
 @contextmanager

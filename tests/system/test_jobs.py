@@ -87,7 +87,7 @@ UNCONFIRMED = [
     *(scene(POLLED_WITHOUT_KEYS, fault) for fault in AMBIGUOUS),
 ]
 RESUBMITTED = [
-    scene("evolink", "lost_response, drop", deadline_seconds=12, on_unconfirmed="resubmit"),
+    scene("evolink", "lost_response, drop", deadline_seconds=40, on_unconfirmed="resubmit"),
     scene(POLLED_WITHOUT_KEYS, "lost_response", on_unconfirmed="resubmit"),
 ]
 ENDLESS = scene("hiapi", "slow=600", deadline_seconds=3)
