@@ -257,3 +257,14 @@ def test_a_job_with_late_images_is_paid(harness: Harness) -> None:
     job = harness.job(job_states.refused(harness))
 
     assert may_be_paid(replace(job, late_images=(Image("https://cdn.example/0.png"),)))
+
+
+def test_a_retry_is_in_the_audit_trail_once(harness: Harness) -> None:
+    job_id = job_states.refused(harness)
+
+    new = again(harness, job_id)
+    [entry] = harness.ledger.audit.entries(9)
+    again(harness, job_id)
+
+    assert harness.ledger.audit.entries(9) == [entry]
+    assert (entry.action, entry.target, entry.detail["new_job"]) == ("retry", job_id, new.id)

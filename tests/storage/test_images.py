@@ -7,8 +7,8 @@ import io
 import struct
 import threading
 import zlib
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -431,6 +431,25 @@ def test_two_images_are_decoded_at_once_and_no_more(monkeypatch: pytest.MonkeyPa
         thread.join(60)
 
     assert (len(found), most[0]) == (8, MAX_DECODERS)
+
+
+@pytest.mark.parametrize(("pixels", "alone"), [(320 * 240 - 1, True), (320 * 240, False)])
+def test_a_large_image_is_decoded_alone(
+    monkeypatch: pytest.MonkeyPatch, pixels: int, alone: bool
+) -> None:
+    entered = []
+
+    @contextmanager
+    def turn() -> Iterator[None]:
+        entered.append(True)
+        yield
+
+    monkeypatch.setattr(images, "LARGE_PIXELS", pixels)
+    monkeypatch.setattr(images, "_decoding_large", turn())
+
+    seen(VALID["PNG"])
+
+    assert bool(entered) is alone
 
 
 def test_a_refused_image_makes_room_for_the_next() -> None:
