@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from orchestrator.callbacks.address import CallbackAddress
+from orchestrator.enqueue import create_job
 from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome, SettledBy, Status, Step
+from orchestrator.jobs.uploads import ImageFile
 from orchestrator.ledger import Ledger, ProviderLimits
 from orchestrator.providers.client import NotSent, ProviderClient
 from orchestrator.steps.submit import LEASE_MARGIN_MS, lease_ms, submit
+from tests.jobs.test_uploads import PNG
 from tests.support.fakes import API_KEY, Answer, Harness, ReceivedRequest, answer
-from tests.support.providers import POLLED_WITHOUT_KEYS
+from tests.support.providers import ACCEPTING_FILES, EXAMPLE_REQUESTS, POLLED_WITHOUT_KEYS
 
 ACCEPTED = answer(200, {"data": {"taskId": "task-1"}})
 ESTIMATED = answer(
@@ -408,3 +411,20 @@ def test_a_submission_that_would_wait_for_long_is_left_to_a_sweep(harness: Harne
         submit(harness.runtime, harness.enqueue())
 
     assert len(harness.provider.requests) == 1
+
+
+def test_a_job_whose_file_is_gone_fails_and_is_not_sent(harness: Harness) -> None:
+    request = EXAMPLE_REQUESTS[ACCEPTING_FILES[0]]
+    file = ImageFile("teal.png", PNG)
+    job_id = create_job(harness.runtime, request, scope="tests", file=file).job.id
+    harness.ledger.drop_upload(job_id)
+
+    submit(harness.runtime, job_id)
+
+    error = harness.job(job_id).error
+    assert error is not None
+    assert (error.code, error.message) == (
+        ErrorCode.INVALID_REQUEST,
+        "the file of the job is gone",
+    )
+    assert harness.provider.requests == []
