@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import structlog
 
+from .limits_api import LIMIT_FORMAT, read_limit
 from .registry import PROVIDERS
 from .rule_spec import RuleSpec
 from .script import ScriptError, read_script
@@ -55,6 +56,13 @@ its name, such as SANDBOX_PORT and SANDBOX_API_KEY. A fault script:
     help="whsec_…; verifies the notifications in the inbox.  [default: not verified]",
 )
 @click.option(
+    "--max-in-flight",
+    multiple=True,
+    metavar="PROVIDER=N",
+    callback=lambda _, __, values: _read_limits(values),
+    help="Most tasks in flight at a provider; one more is refused. Repeat it for more providers.",
+)
+@click.option(
     "--task-seconds",
     default=1.0,
     type=click.FloatRange(0, 86_400),
@@ -86,6 +94,7 @@ def main(
     api_key: str,
     hiapi_webhook_secret: str | None,
     inbox_secret: str | None,
+    max_in_flight: dict[str, int],
     task_seconds: float,
     allow_http: bool,
     script: Path | None,
@@ -105,6 +114,7 @@ def main(
         api_key=api_key,
         hiapi_webhook_secret=hiapi_webhook_secret or None,
         inbox_secret=inbox_secret,
+        max_in_flight=max_in_flight,
         task_seconds=task_seconds,
         allow_http=allow_http,
         rules=_read(script) if script else (),
@@ -128,6 +138,19 @@ def _check_secret(secret: str | None) -> str | None:
     except BadSecretError as error:
         raise click.BadParameter(str(error)) from error
     return secret
+
+
+def _read_limits(values: tuple[str, ...]) -> dict[str, int]:
+    limits = {}
+    for text in values:
+        name, _, number = text.partition("=")
+        limit = read_limit(number)
+        if name not in {provider.name for provider in PROVIDERS} or limit is None:
+            names = ", ".join(provider.name for provider in PROVIDERS)
+            message = f"must be PROVIDER=N, N {LIMIT_FORMAT}, PROVIDER one of {names}; got {text!r}"
+            raise click.BadParameter(message)
+        limits[name] = limit
+    return limits
 
 
 class _ScriptFailure(click.ClickException):

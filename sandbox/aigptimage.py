@@ -83,6 +83,7 @@ class EmulatedAIGPTImage(EmulatedProvider):
         "model": MODEL,
         "input": {"prompt": "A red cube"},
     }
+    limit_status = 409
     link_ttl_seconds = 24 * 3600.0
     failure = TaskOutcome(
         TaskStatus.FAILED,
@@ -139,7 +140,7 @@ class EmulatedAIGPTImage(EmulatedProvider):
         """Add the reason of a failure to a task."""
         view.update({"failCode": outcome.code, "failMsg": outcome.message})
 
-    def max_running_tasks(self) -> int | None:
+    def documented_limit(self) -> int | None:
         """Return the limit of active tasks."""
         return self.settings.max_active_tasks
 

@@ -8,6 +8,7 @@ from .account_api import accounts_blueprint
 from .control import control_blueprint
 from .files import files_blueprint
 from .inbox_api import inbox_blueprint
+from .limits_api import limits_blueprint
 from .page import page_blueprint
 from .provider import Refusal
 from .state import SandboxState
@@ -32,6 +33,7 @@ def create_app(state: SandboxState) -> Flask:
     app.register_blueprint(files_blueprint(state))
     app.register_blueprint(control_blueprint(state))
     app.register_blueprint(accounts_blueprint(state))
+    app.register_blueprint(limits_blueprint(state))
     app.register_blueprint(inbox_blueprint(state))
     app.register_blueprint(page_blueprint(state))
 

@@ -103,6 +103,8 @@ class EmulatedProvider(ABC):
     result_fields: ClassVar[tuple[Path, ...]]
     #: Faults that do not apply to this API.
     unsupported_faults: ClassVar[frozenset[str]] = frozenset()
+    #: Status of the refusal of a task above the limit of tasks in flight.
+    limit_status: ClassVar[int] = 429
 
     def __init__(
         self,
@@ -118,6 +120,8 @@ class EmulatedProvider(ABC):
         self.submit = submit
         self.account_faults = account_faults
         self.keys = IdempotencyKeys(clock)
+        #: Most tasks in flight. One more is refused. None has no limit.
+        self.max_in_flight = settings.max_in_flight.get(self.name, self.documented_limit())
 
     def blueprint(self) -> Blueprint:
         """Return the provider's routes below `/<name>`. They need its API key."""
@@ -180,8 +184,8 @@ class EmulatedProvider(ABC):
         """Draw one image of a task."""
         return draw_image(task, number, self.title)
 
-    def max_running_tasks(self) -> int | None:
-        """Return the limit of running tasks. One more is refused with 409. None has no limit."""
+    def documented_limit(self) -> int | None:
+        """Return the provider's own limit of tasks in flight, or None."""
         return None
 
     def callback_body(

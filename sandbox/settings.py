@@ -1,6 +1,7 @@
 """The settings of one sandbox."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from .rule_spec import RuleSpec
 
@@ -20,6 +21,8 @@ class SandboxSettings:
     inbox_secret: str | None = None
     #: Tasks that a provider with a limit runs at the same time. It refuses one more.
     max_active_tasks: int = 100
+    #: Most tasks in flight of each provider. It replaces the provider's own limit.
+    max_in_flight: Mapping[str, int] = field(default_factory=dict)
     #: Run time of a task without the fault `slow`. Seconds.
     task_seconds: float = 1.0
     #: True also accepts callback URLs with plain HTTP or a private address.

@@ -72,7 +72,7 @@ class SubmissionHandler:
             known: The task that an earlier request with the same idempotency key created.
 
         Raises:
-            Refusal: A fault or the limit of running tasks refuses the request.
+            Refusal: A fault or the limit of tasks in flight refuses the request.
             ConnectionClosedError: A fault closes the connection.
         """
         faults = self._draw(provider, task_request, resend=known is not None)
@@ -133,8 +133,9 @@ class SubmissionHandler:
             run_seconds=faults.seconds("slow", self._settings.task_seconds),
             link_ttl_seconds=faults.seconds("expire_links", provider.link_ttl_seconds),
         )
-        if not self._store.add(task, provider.max_running_tasks()):
-            raise Refusal(409)
+        if not self._store.add(task, provider.max_in_flight):
+            log.info("submission_above_limit", provider=provider.name)
+            raise Refusal(provider.limit_status)
         log.info("task_created", provider=task.provider, task=task.id, model=task.model)
         if "early" in faults:
             self._wait(self._finish(provider, task))

@@ -114,6 +114,20 @@ class Account:
     refunded_amount: float = 0.0
 
 
+@dataclass(frozen=True)
+class TaskLoad:
+    """The submissions of one provider that met its limit of tasks in flight."""
+
+    #: Tasks in flight now.
+    in_flight: int = 0
+    #: Most tasks that were in flight at once.
+    most_in_flight: int = 0
+    #: Submissions that created a task.
+    accepted: int = 0
+    #: Submissions above the limit.
+    refused: int = 0
+
+
 class TaskStore:
     """Every task, and the ledger of their charges."""
 
@@ -121,6 +135,8 @@ class TaskStore:
         self._tasks: dict[str, Task] = {}
         self._accounts: dict[str, Account] = {}
         self._running: Counter[str] = Counter()
+        self._most_running: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
         self._max_tasks = max_tasks
         self._lock = threading.Lock()
 
@@ -132,13 +148,15 @@ class TaskStore:
             max_running_tasks: Most tasks of its provider that may run. None has no limit.
 
         Returns:
-            False when the limit is reached. The task is then neither stored nor charged.
+            False when the limit is reached. The task is then counted, but not stored or charged.
         """
         with self._lock:
             if max_running_tasks is not None and self._running[task.provider] >= max_running_tasks:
+                self._refused[task.provider] += 1
                 return False
             self._tasks[task.id] = task
-            self._running[task.provider] += 1
+            running = self._running[task.provider] = self._running[task.provider] + 1
+            self._most_running[task.provider] = max(self._most_running[task.provider], running)
             if len(self._tasks) > self._max_tasks:
                 dropped = self._tasks.pop(next(iter(self._tasks)))
                 self._running[dropped.provider] -= dropped.outcome is None
@@ -201,9 +219,22 @@ class TaskStore:
         with self._lock:
             return dict(self._accounts)
 
+    def load(self, provider: str) -> TaskLoad:
+        """Return how many tasks one provider has, had and refused."""
+        with self._lock:
+            account = self._accounts.get(provider, Account())
+            return TaskLoad(
+                in_flight=self._running[provider],
+                most_in_flight=self._most_running[provider],
+                accepted=account.tasks,
+                refused=self._refused[provider],
+            )
+
     def clear(self) -> None:
-        """Forget every task and every charge."""
+        """Forget every task, every charge and every refusal."""
         with self._lock:
             self._tasks.clear()
             self._accounts.clear()
             self._running.clear()
+            self._most_running.clear()
+            self._refused.clear()

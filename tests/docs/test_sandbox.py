@@ -110,6 +110,13 @@ def test_lists_every_field_of_an_account_fault() -> None:
     assert re.findall(r"\d+", _rows("account field")[0][1]) == [str(one) for one in STATUSES]
 
 
+def test_lists_every_field_of_a_limit(app: Flask) -> None:
+    with app.test_client() as client:
+        limits = client.get("/control/limits").get_json()
+
+    assert _first_column("limit field") == list(limits["hiapi"])
+
+
 def test_lists_every_field_of_an_inbox_fault() -> None:
     assert _first_column("inbox field") == list(INBOX_FIELDS)
 
