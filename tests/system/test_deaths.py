@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
+import requests
 
 from orchestrator.cli.stack import Stack, procfile
 from tests.support.providers import EXAMPLE_MODELS, POLLED_WITH_KEYS, POLLED_WITHOUT_KEYS
@@ -14,6 +16,8 @@ from tests.system.conftest import TIMES, Client, eventually
 
 #: A worker that is told to stop has no time to finish a step.
 SETTINGS = {**TIMES, "ORCHESTRATOR_DRAIN_SECONDS": "0.2"}
+#: The limit of HiAPI in the test of limits. Tasks.
+MAX_IN_FLIGHT = 3
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +86,27 @@ def test_beat_and_web_killed_and_started_again_lose_nothing(own: Client) -> None
     assert own.outcome(first)["status"] == "succeeded"
     assert own.outcome(own.enqueue("hiapi", text))["status"] == "succeeded"
     assert len(own.tasks(text)) == 2
+
+
+def test_workers_do_not_exceed_a_limit_when_one_of_them_is_killed(own: Client) -> None:
+    requests.delete(f"{own.stack.sandbox_url}/control/tasks", timeout=60)
+    own.stack.env["HIAPI_MAX_IN_FLIGHT"] = str(MAX_IN_FLIGHT)
+    own.stack.kill("worker")
+    own.stack.start("worker")
+    own.stack.start("other worker", ["/bin/sh", "-c", f"exec {procfile()['worker']}"])
+    jobs = [own.enqueue("hiapi", f"limited {number}") for number in range(20)]
+    eventually(lambda: load(own)["accepted"] > MAX_IN_FLIGHT)
+    own.stack.kill("worker")
+    own.stack.start("worker")
+    assert [own.outcome(job_id)["status"] for job_id in jobs] == ["succeeded"] * len(jobs)
+    seen = load(own)
+    assert 1 <= seen["most_in_flight"] <= MAX_IN_FLIGHT
+    assert (seen["accepted"], seen["refused"]) == (len(jobs), 0)
+    own.stack.kill("other worker")
+
+
+def load(client: Client) -> dict[str, Any]:
+    """What the sandbox counted at HiAPI."""
+    limits = requests.get(f"{client.stack.sandbox_url}/control/limits", timeout=60).json()
+    found: dict[str, Any] = limits["hiapi"]
+    return found
