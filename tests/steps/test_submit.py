@@ -12,7 +12,7 @@ from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.enqueue import create_job
 from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome, SettledBy, Status, Step
 from orchestrator.jobs.uploads import ImageFile
-from orchestrator.ledger import Ledger, ProviderLimits
+from orchestrator.ledger import Ledger, ProviderLimits, WaitReason
 from orchestrator.providers.client import NotSent, ProviderClient
 from orchestrator.steps.submit import LEASE_MARGIN_MS, lease_ms, submit
 from tests.jobs.test_uploads import PNG
@@ -428,3 +428,31 @@ def test_a_job_whose_file_is_gone_fails_and_is_not_sent(harness: Harness) -> Non
         "the file of the job is gone",
     )
     assert harness.provider.requests == []
+
+
+@pytest.mark.parametrize(("status", "found"), [(429, 2), (409, 2), (503, None), (400, None)])
+def test_a_refusal_for_load_shows_the_limit_of_the_provider(
+    harness: Harness, status: int, found: int | None
+) -> None:
+    for number in range(2):
+        submitted(harness, "hiapi", answer(200, {"data": {"taskId": f"task-{number}"}}))
+
+    submitted(harness, "hiapi", answer(status, {"message": "no"}))
+
+    states = harness.ledger.admission.states(["hiapi"], now=harness.clock())
+    assert states["hiapi"].found_limit == found
+
+
+def test_an_outage_opens_the_circuit_and_jobs_wait(harness: Harness) -> None:
+    for _ in range(5):
+        submitted(harness, "evolink", None)
+        harness.clock.forward(4)
+    sent = len(harness.provider.requests)
+
+    job_id = harness.enqueue("evolink")
+    submit(harness.runtime, job_id)
+
+    assert len(harness.provider.requests) == sent
+    wait = harness.ledger.admission.wait_of(harness.job(job_id), now=harness.clock())
+    assert wait
+    assert wait.reason is WaitReason.CIRCUIT_OPEN
