@@ -197,18 +197,19 @@ class Admission:
         parts = (answers[start : start + size] for start in range(0, len(answers), size))
         return {n: _state(n, p[::2], p[1::2], now) for n, p in zip(names, parts, strict=True)}
 
-    def wait_of(self, job: Job, *, now: int) -> Waiting | None:
-        """Return what an open job waits for, and until when. None for a terminal job."""
-        if job.status.terminal:
-            return None
-        args: list[str | int] = [now, self.limits[keys.shard_of(job.id)]]
+    def waits(self, jobs: Iterable[Job], *, now: int) -> dict[str, Waiting]:
+        """Return what each open job waits for, and until when, by job id."""
+        open_jobs = [job for job in jobs if not job.status.terminal]
+        calls: list[tuple[list[str], list[str | int]]] = [
+            (keys.of(job.id), [now, self.limits[keys.shard_of(job.id)]]) for job in open_jobs
+        ]
         with self._redis() as client:
-            due, reason, until = self._waits.run(client, keys.of(job.id), args)
-        if not due:
-            return None
-        if reason and job.status is not Status.SUBMITTING:
-            return Waiting(WaitReason(reason), int(until) if until else None)
-        return _own_wait(job, int(due), now)
+            answers = self._waits.run_many(client, calls)
+        return {
+            job.id: _wait(job, now, *answer)
+            for job, answer in zip(open_jobs, answers, strict=True)
+            if answer[0]
+        }
 
 
 def _state(name: str, stored: list[dict[str, str]], flights: list[int], now: int) -> ProviderState:
@@ -229,8 +230,11 @@ def _state(name: str, stored: list[dict[str, str]], flights: list[int], now: int
     )
 
 
-def _own_wait(job: Job, due_at: int, now: int) -> Waiting:
-    """Return what a job waits for that its provider may get."""
+def _wait(job: Job, now: int, due: str, reason: str, until: str) -> Waiting:
+    """Return what an open job waits for. `reason` is why its provider may not get it."""
+    if reason and job.status is not Status.SUBMITTING:
+        return Waiting(WaitReason(reason), int(until) if until else None)
+    due_at = int(due)
     match job.status:
         case Status.SUBMITTING:
             return Waiting(WaitReason.ANSWER, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 
@@ -40,6 +40,20 @@ class Script:
         except NoScriptError:
             answer = client.eval(self.source, len(keys), *keys, *args)
         return answer  # type: ignore[no-any-return]  # redis-py types every reply as Any
+
+    def run_many(
+        self, client: Redis, calls: Sequence[tuple[list[str], list[str | int]]]
+    ) -> list[list[str]]:
+        """Run the script once for each pair of keys and arguments, in two round trips."""
+        if not calls:
+            return []
+        first = self.run(client, *calls[0])  # Redis knows the script now
+        if len(calls) == 1:
+            return [first]
+        with client.pipeline(transaction=False) as pipe:
+            for keys, args in calls[1:]:
+                pipe.evalsha(self.sha, len(keys), *keys, *args)
+            return [first, *pipe.execute()]
 
 
 def load(name: str) -> Script:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.jobs.model import Job
 from orchestrator.jobs.schemas import job_view, rfc3339
+from orchestrator.ledger import Waiting
 from orchestrator.runtime import Runtime
 
 
@@ -16,14 +17,18 @@ def current_view(runtime: Runtime, job: Job) -> dict[str, Any]:
     Raises:
         LedgerUnavailable: Redis is away.
     """
+    return current_views(runtime, [job])[0]
+
+
+def current_views(runtime: Runtime, jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Return jobs as `current_view` does."""
+    waits = runtime.ledger.admission.waits(jobs, now=runtime.clock())
+    return [_view(runtime, job, waits.get(job.id)) for job in jobs]
+
+
+def _view(runtime: Runtime, job: Job, wait: Waiting | None) -> dict[str, Any]:
     shown = job_view(job, runtime.settings.public_url)
-    wait = runtime.ledger.admission.wait_of(job, now=runtime.clock())
     if wait:
         shown["waiting_for"] = wait.reason.value
         shown["next_attempt_at"] = rfc3339(wait.until)
     return shown
-
-
-def current_views(runtime: Runtime, jobs: Iterable[Job]) -> list[dict[str, Any]]:
-    """Return jobs as `current_view` does."""
-    return [current_view(runtime, job) for job in jobs]

@@ -157,3 +157,16 @@ def test_the_specification_tells_of_the_page_and_its_parameters(api: Api) -> Non
     assert listing["parameters"][0]["schema"]["enum"] == list(Status)
     assert set(document["components"]["schemas"]["Jobs"]["properties"]) == {"jobs", "next_cursor"}
     assert set(listing["responses"]) >= {"200"}
+
+
+def test_open_jobs_say_what_they_wait_for(api: Api) -> None:
+    harness = api.harness
+    harness.ledger.admission.pause("hiapi", by="tests", now=harness.clock())
+    waiting, other, done = harness.enqueue(), harness.enqueue("evolink"), harness.enqueue()
+    harness.ledger.cancel(done, now=harness.clock())
+
+    page = api.get("/v1/jobs").json
+    assert page is not None
+    listed = {job["id"]: job.get("waiting_for") for job in page["jobs"]}
+
+    assert listed == {waiting: "paused", other: "worker", done: None}

@@ -64,7 +64,7 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "admission.pause": lambda ledger, _: ledger.admission.pause("evolink", by="tests", now=NOW),
     "admission.resume": lambda ledger, _: ledger.admission.resume("evolink"),
     "admission.states": lambda ledger, _: ledger.admission.states(["evolink"], now=NOW),
-    "admission.wait_of": lambda ledger, lease: ledger.admission.wait_of(lease.job, now=NOW),
+    "admission.waits": lambda ledger, lease: ledger.admission.waits([lease.job], now=NOW),
     "claim": lambda ledger, lease: ledger.claim(lease.job.id, Step.SUBMIT, now=NOW, lease_ms=LEASE),
     "accepted": lambda ledger, lease: ledger.accepted(
         lease.job.id, 1, "task-1", now=NOW, due_at=NEXT_DUE
@@ -154,7 +154,7 @@ READS = frozenset(
         *("follow_ups.due", "follow_ups.backlog", "follow_ups.at_risk", "follow_ups.dead"),
         "follow_ups.given_up",
         *("circuit_breaker.failing", "access.read", "access.current", "audit.entries"),
-        *("admission.states", "admission.wait_of"),
+        *("admission.states", "admission.waits"),
     }
 )
 #: Methods that only delete. A full Redis accepts them.

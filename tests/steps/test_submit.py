@@ -453,6 +453,5 @@ def test_an_outage_opens_the_circuit_and_jobs_wait(harness: Harness) -> None:
     submit(harness.runtime, job_id)
 
     assert len(harness.provider.requests) == sent
-    wait = harness.ledger.admission.wait_of(harness.job(job_id), now=harness.clock())
-    assert wait
-    assert wait.reason is WaitReason.CIRCUIT_OPEN
+    waits = harness.ledger.admission.waits([harness.job(job_id)], now=harness.clock())
+    assert waits[job_id].reason is WaitReason.CIRCUIT_OPEN
