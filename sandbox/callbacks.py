@@ -154,7 +154,7 @@ class CallbackSender:
         callback = self._send(
             session,
             task,
-            kind="retry" if retries else delivery.kind,
+            kind="retry" if retries and delivery.batch else delivery.kind,
             url=task.callback_url,
             body=delivery.body,
             # Each attempt has its own signature, because receivers refuse old timestamps.

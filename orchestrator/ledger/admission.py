@@ -40,6 +40,22 @@ class WaitReason(StrEnum):
     #: The provider task runs.
     OUTCOME = "outcome"
 
+    @property
+    def is_admission(self) -> bool:
+        """Whether the job is due, and its provider must not get it now."""
+        return self in _ADMISSION
+
+
+_ADMISSION = frozenset(
+    {
+        WaitReason.PAUSED,
+        WaitReason.CIRCUIT_OPEN,
+        WaitReason.CIRCUIT_PROBING,
+        WaitReason.RATE_LIMIT,
+        WaitReason.IN_FLIGHT_LIMIT,
+    }
+)
+
 
 class ProviderSign(StrEnum):
     """What the result of a submission shows of its provider."""
@@ -179,10 +195,13 @@ class Admission:
 
     def resume(self, provider: str) -> None:
         """End a pause, and close the circuit breaker of a provider."""
-        names = ("paused", "failures", "failing_since", "open_until", "probe_until", "openings")
+        fields = (
+            *("paused", "failures", "failing_since", "open_until", "probe_until", "prober"),
+            *("openings", "reason", "polls_paused_until"),
+        )
         with self._redis() as client:
             for shard in self._shards:
-                client.hdel(keys.provider(shard, provider), *names, "reason", "polls_paused_until")
+                client.hdel(keys.provider(shard, provider), *fields)
 
     def states(self, providers: Iterable[str], *, now: int) -> dict[str, ProviderState]:
         """Return the state of each provider. With several shards, the worst one counts."""

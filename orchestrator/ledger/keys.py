@@ -13,7 +13,7 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:task:<provider>:<task id>` | string | the job of a provider task | 30 days |
 | `{orch:<s>}:flow:<flow>` | sorted set | open jobs of a flow, by when they are due (ms) | never |
 | `{orch:<s>}:flows` | sorted set | flows, by when their first job may be due (ms) | never |
-| `{orch:<s>}:deadlines` | sorted set | queued jobs, by half-time, then by deadline (ms) | never |
+| `{orch:<s>}:deadlines` | sorted set | jobs without a task, by half-time or deadline (ms) | never |
 | `{orch:<s>}:turns:<provider>` | sorted set | tenants with queued jobs, by their turns | never |
 | `{orch:<s>}:in_flight:<provider>` | sorted set | `<job id>.<attempt>` in flight, by ms | never |
 | `{orch:<s>}:provider:<provider>` | hash | the state of a provider, fields below | never |
@@ -61,7 +61,8 @@ poll (running).
 
 Fields of a provider: `paused` (JSON: by whom and when), `failures`, `failing_since` (ms),
 `open_until` (ms: the circuit breaker is open until then), `probe_until` (ms: a job probes),
-`openings` (in a row), `reason` (error JSON), `polls_paused_until` (ms), `polls_reason` (JSON),
+`prober` (its id), `openings` (in a row), `reason` (error JSON), `polls_paused_until` (ms),
+`polls_reason` (JSON),
 `tat` (ms: when the next submission is due at the configured rate), `slot` (ms: the last time that a
 waiting job was given), `found` (the most attempts in
 flight that it took), `raise` (what is added to it next), `raised_at` (ms), `raise_after` (ms),

@@ -26,7 +26,7 @@ INVARIANTS: Mapping[str, str] = {
     "listed": "every open job is in the index of jobs",
     "one_place": "every open job is in the agenda, and no terminal job is",
     "not_overdue": "no open job and no follow-up is overdue by more than"
-    f" {MAX_OVERDUE_MS // 1000} s",
+    f" {MAX_OVERDUE_MS // 1000} s, unless the job waits for its provider",
     "one_outcome": "a terminal job was settled once, an open job never",
     "told": "a succeeded job has images, another terminal job has an error",
     "followed": "exactly the jobs with a pending follow-up are in its set; only terminal jobs are",
@@ -36,7 +36,7 @@ INVARIANTS: Mapping[str, str] = {
     "one_task": "no provider task belongs to two attempts",
     "counted": "the counts of open jobs match the jobs",
     "tenants": "the counts of each tenant's open jobs match the jobs",
-    "flows": "every open job is in its flow, and every queued job in the set of deadlines",
+    "flows": "every open job is in its flow, and every job without a task in the set of deadlines",
     "in_flight": "the attempts in flight match the jobs, and are within the provider's limit",
     "unconfirmed": "an unconfirmed attempt has no provider task",
     "charged": "every charged task belongs to an attempt, or to an unconfirmed attempt",
@@ -166,7 +166,7 @@ class Verification:
         else:
             self._reports["listed"].check(snapshot.listed, job.id)
         if not done and snapshot.due_at is not None:
-            self._due(snapshot.due_at, job.id)
+            self._open_job(job, snapshot.due_at)
         self._follow_ups(job, snapshot.follow_ups)
         if job.status in (Status.SUBMITTING, Status.UNCONFIRMED) and job.attempt.task_id is None:
             self._unknown[f"{job.id}.{job.attempt.number}"] = job.request.provider
@@ -174,6 +174,15 @@ class Verification:
             if attempt.task_id:
                 key = (job.request.provider, attempt.task_id)
                 self._tasks[key].append(f"{job.id}.{attempt.number}")
+
+    def _open_job(self, job: Job, due_at: int) -> None:
+        """Check that a job is not overdue, unless it waits for its provider until its deadline."""
+        now = self._runtime.clock()
+        if now - due_at > MAX_OVERDUE_MS and now < job.deadline_at:
+            wait = self._runtime.ledger.admission.waits([job], now=now).get(job.id)
+            if wait and wait.reason.is_admission:
+                due_at = now
+        self._due(due_at, job.id)
 
     def _due(self, due_at: int, entry: str) -> None:
         late = self._runtime.clock() - due_at
@@ -211,7 +220,9 @@ class Verification:
             compare("counted", status, totals.counts.get(status, 0), seen.statuses[status])
         for flow in {*totals.flows, *seen.flows}:
             compare("flows", flow, totals.flows.get(flow, 0), seen.flows[flow])
-        compare("flows", "deadlines", totals.deadlines, seen.statuses[Status.QUEUED])
+        without_task = (Status.QUEUED, Status.SUBMITTING, Status.UNCONFIRMED)
+        found = sum(seen.statuses[status] for status in without_task)
+        compare("flows", "deadlines", totals.deadlines, found)
         for provider, number in totals.in_flight.items():
             compare("in_flight", f"{provider} in flight", number, seen.in_flight[provider])
             self._within_limit(shard, provider, number)

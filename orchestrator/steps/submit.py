@@ -293,7 +293,7 @@ def _settle(runtime: Runtime, lease: Lease, outcome: Outcome, by: SettledBy, now
 def _deadline(runtime: Runtime, lease: Lease) -> None:
     message = "the deadline passed before the provider accepted the job"
     if lease.job.refusal:
-        message += f"; its last answer: {lease.job.refusal.code}: {lease.job.refusal.message}"
+        message += f"; reason: {lease.job.refusal.code}: {lease.job.refusal.message}"
     error = JobError(ErrorCode.DEADLINE_EXCEEDED, message)
     result = _settle(runtime, lease, Outcome.failed(error), SettledBy.DEADLINE, runtime.clock())
     log.get().info("deadline_exceeded", job=lease.job.id, result=result)

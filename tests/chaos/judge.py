@@ -47,6 +47,7 @@ RECONNECTS = 2.0
 #: What the clocks of processes may differ by, and what a callback may take. Seconds.
 SKEW = 1.0
 UNCONFIRMED, MAX_OVERDUE_MS = "submission_unconfirmed", "deadline_exceeded"
+Tasks = Sequence[Mapping[str, Any]]
 #: Callbacks that tell the truth.
 TRUE = frozenset({"true", "duplicate", "retry"})
 
@@ -152,7 +153,7 @@ def _truth(seen: Evidence) -> Iterator[Breach]:
         elif job["status"] == "failed":
             code = job["error"]["code"] if job["error"] else None
             ours = code in (UNCONFIRMED, MAX_OVERDUE_MS)
-            excused = "failed" in won or _misled(job, tasks) or _never_shown(tasks)
+            excused = "failed" in won or _misled(job, tasks) or _never_shown(seen, job, tasks)
             if not ours and not excused:
                 yield Breach("true", job["id"], f"failed with {job['error']}; its tasks: {ended}")
             early = job["settled_at"] < job["deadline_at"]
@@ -164,9 +165,14 @@ def _truth(seen: Evidence) -> Iterator[Breach]:
                 yield Breach("forged", task["id"], f"answered {sent['status']}")
 
 
-def _never_shown(tasks: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a task succeeded, and its provider never shows the result."""
-    return any(task["faults"].get("thin_success") in ("both", "query") for task in tasks)
+def _never_shown(seen: Evidence, job: Mapping[str, Any], tasks: Tasks) -> bool:
+    """Whether a task succeeded, and its provider never shows the result.
+
+    A result that comes after some queries is never shown, either, while the provider refuses them.
+    """
+    kinds = [str(task["faults"].get("thin_success", "")) for task in tasks]
+    paused = bool(seen.named(job["id"], "paused"))
+    return any(kind in ("both", "query") or (kind and paused) for kind in kinds)
 
 
 def _late(seen: Evidence) -> Iterator[Breach]:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from orchestrator.cli.output import styled
 from tests.chaos.archived import missing
 from tests.chaos.judge import PROMISES, tally
 from tests.chaos.notifications import by_job, may_wait, repeated, taken
@@ -101,13 +102,13 @@ def print_report(told: Mapping[str, Any], out: Console) -> None:
     """The report for people."""
     table = Table.grid(padding=(0, 2))
     for title, value in _lines(told):
-        table.add_row(f"[bold]{title}[/]", value)
+        table.add_row(styled(title, "bold"), value)
     out.print(table)
     out.print()
     marks = Table.grid(padding=(0, 2))
     for name, meaning in PROMISES.items():
         kept = told["promises"][name]
-        marks.add_row("[green]kept[/]" if kept else "[bold red]broken[/]", meaning)
+        marks.add_row(styled("kept", "green") if kept else styled("broken", "bold red"), meaning)
     out.print(marks)
     for name in PROMISES:
         _print_breaches([b for b in told["breaches"] if b["promise"] == name], out)
@@ -154,7 +155,9 @@ def _counts(counts: Mapping[str, int]) -> str:
 
 def _print_breaches(breaches: list[dict[str, Any]], out: Console) -> None:
     for breach in breaches[:SHOWN]:
-        out.print(f"\n[bold red]{breach['promise']}[/] {breach['whose']}: {breach['why']}")
+        out.print()
+        why = f" {breach['whose']}: {breach['why']}"
+        out.print(styled(breach["promise"], "bold red").append(why))
         for event in breach["timeline"]:
             out.print(f"  {event['at']} {event['event']} {event['detail']}", markup=False)
         for task in breach["tasks"]:

@@ -198,6 +198,19 @@ def test_a_result_that_is_never_shown_may_fail(
     assert broken(seen) == breaches
 
 
+@pytest.mark.parametrize(("paused", "breaches"), [(False, {"true"}), (True, set())])
+def test_a_result_that_is_shown_late_may_fail_while_the_provider_refuses_queries(
+    seen: Evidence, paused: bool, breaches: set[str]
+) -> None:
+    fail(seen, "content_policy")
+    seen.named("job-0", "settled")[0]["detail"]["status"] = "failed"
+    seen.tasks[0]["faults"] = {"thin_success": "both*2"}
+    if paused:
+        seen.events["job-0"].append({"event": "paused", "detail": {}, "at": CREATED})
+    follow(seen)
+    assert broken(seen) == breaches
+
+
 def test_a_lie_that_no_truth_preceded_cannot_be_told_from_it(seen: Evidence) -> None:
     lied = seen.tasks_of(seen.orders[0])[0]
     lied |= {"status": "failed", "callbacks": [sent("true", None), sent("conflict", 200)]}

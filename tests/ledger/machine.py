@@ -420,7 +420,8 @@ class LedgerMachine(RuleBasedStateMachine):
         flights: Any = self.redis.zrange(keys.in_flight(0, "hiapi"), 0, -1)
         queued: Any = self.redis.zrange(keys.deadlines(0), 0, -1)
         entries = self.book.entries.items()
-        assert set(queued) == {i for i, e in entries if e.job.status is Status.QUEUED}
+        no_task = (Status.QUEUED, Status.SUBMITTING, Status.UNCONFIRMED)
+        assert set(queued) == {i for i, e in entries if e.job.status in no_task}
         sent = {i: e.newest for i, e in entries if STEP_OF.get(e.job.status) and e.newest}
         assert set(flights) >= {
             f"{i}.{n}"

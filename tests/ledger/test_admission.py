@@ -354,6 +354,51 @@ def test_a_job_that_waits_for_a_place_is_not_tried_without_one(limited: MakeLedg
     assert (job_id, Step.SUBMIT) not in ledger.due(0, now=half, limit=9)
 
 
+def test_an_unconfirmed_job_ends_at_its_deadline_while_its_provider_is_paused(
+    ledger: Ledger,
+) -> None:
+    [lease] = start(ledger, 1)
+    kit.unconfirmed(ledger, lease, due_at=NOW)
+    ledger.admission.pause("hiapi", by="tests", now=NOW)
+
+    assert ledger.due(0, now=DEADLINE - 1, limit=9) == []
+    assert ledger.due(0, now=DEADLINE, limit=9) == [(lease.job.id, Step.SUBMIT)]
+    assert kit.claim(ledger, lease.job.id, now=DEADLINE)
+
+
+def test_a_job_that_ends_at_its_deadline_does_not_probe(ledger: Ledger) -> None:
+    [lease] = start(ledger, 1)
+    kit.unconfirmed(ledger, lease, due_at=NOW)
+    ledger.admission.hold("hiapi", Step.SUBMIT, BUSY, now=NOW, ends_at=DEADLINE)
+
+    kit.claim(ledger, lease.job.id, now=DEADLINE)
+
+    late = ledger.create(REQUEST, now=DEADLINE, deadline_at=DEADLINE * 2).job_id
+    assert isinstance(ask(ledger, late, now=DEADLINE), Lease)
+
+
+def test_a_probe_that_ends_without_an_answer_lets_another_job_probe(ledger: Ledger) -> None:
+    [lease] = start(ledger, 1)
+    kit.unconfirmed(ledger, lease, due_at=NOW)
+    ledger.admission.hold("hiapi", Step.SUBMIT, BUSY, now=NOW, ends_at=NOW + 1)
+    probe = kit.claim(ledger, lease.job.id, now=NOW + 1)
+
+    assert start(ledger, 1, now=NOW + 1) == []
+    ledger.settle(probe, FAILURE, SettledBy.DEADLINE, now=NOW + 1)
+
+    assert len(start(ledger, 1, now=NOW + 1)) == 1
+
+
+def test_one_job_that_fails_again_and_again_does_not_open_the_circuit(ledger: Ledger) -> None:
+    [lease] = start(ledger, 1)
+    for number in range(FAILURES_TO_OPEN * 2):
+        now = NOW + number * MIN_FAILING_MS
+        ledger.unconfirmed(lease, now=now, due_at=now, tries=1, reason="odd", failure=DOWN)
+        lease = kit.claim(ledger, lease.job.id, now=now)
+
+    assert state(ledger, now).circuit is CircuitState.CLOSED
+
+
 # By hand ------------------------------------------------------------------------------------
 
 

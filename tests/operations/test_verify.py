@@ -336,3 +336,13 @@ def test_the_view_is_ok_only_if_nothing_is_broken(harness: Harness) -> None:
     assert reports_view([good, bad])["ok"] is False
     assert reports_view([good, bad])["invariants"][1]["breaches"] == ["job_b"]
     assert reports_view([good, bad])["invariants"][1]["looked_at"] == 2
+
+
+def test_a_job_that_waits_for_its_provider_is_not_overdue(harness: Harness) -> None:
+    job_id = harness.enqueue()
+    harness.clock.now += verify.MAX_OVERDUE_MS + 1
+    assert broken(harness) == {"not_overdue": [job_id]}
+
+    harness.ledger.admission.pause("hiapi", by="tests", now=harness.clock())
+
+    assert broken(harness) == {}

@@ -81,14 +81,17 @@ local function free_places(state, now, horizon)
   return math.min(sends, free), sends
 end
 
--- Record a submission that starts now.
-local function admit(state, now, flight, lease_end)
+-- Record a submission of a job that starts now. `prober` is false if the job is not sent any more.
+local function admit(state, now, flight, lease_end, prober)
+  if not prober then
+    return
+  end
   if state.limits.interval > 0 then
     local tat = math.max(state.tat or 0, now) + state.limits.interval
     redis.call('HSET', state.key, 'tat', string.format('%.3f', tat))
   end
   if state.open_until then
-    redis.call('HSET', state.key, 'probe_until', lease_end)
+    redis.call('HSET', state.key, 'probe_until', lease_end, 'prober', prober)
   end
   if flight then
     if state.found and not state.limits.max

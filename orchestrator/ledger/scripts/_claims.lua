@@ -56,7 +56,7 @@ end
 
 local function start_attempt(state, lease, now, lease_end)
   local attempt = redis.call('HINCRBY', key.job, 'attempt', 1)
-  admit(state, now, job_id .. '.' .. attempt, lease_end)
+  admit(state, now, job_id .. '.' .. attempt, lease_end, job_id)
   change_status('queued', 'submitting', 'sent.' .. attempt, now, 'lease', lease, 'updated', now)
   reschedule('submitting', lease_end)
   add_event(now, 'submitting', '{"attempt":' .. attempt .. '}')

@@ -37,13 +37,17 @@ local function provider_failed(state, now, reason)
   end
 end
 
--- Learn from a result: the provider was `busy`, `failed`, or `answered`. `reason` is its error, JSON.
+-- Learn from a result: the provider was `busy`, `failed`, `failed_again` (the same attempt), or
+-- `answered`. `reason` is its error, JSON. An attempt that fails again shows nothing new, so that one
+-- job does not stop the others, unless it was the probe.
 local function learn(now, shows, reason)
   if shows == '' then
     return
   end
   local state = admission_state(shard, owner(), '')
-  if shows == 'failed' then
+  if shows == 'failed_again' and not state.open_until then
+    return
+  elseif shows == 'failed' or shows == 'failed_again' then
     provider_failed(state, now, reason)
     return
   end

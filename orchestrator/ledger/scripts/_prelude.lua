@@ -63,15 +63,15 @@ local function change_status(from, to, ...)
   end
   if FLOWS[from] ~= FLOWS[to] then
     redis.call('ZREM', shard .. 'flow:' .. flow_of(from), job_id)
-    if from == 'queued' then
-      redis.call('ZREM', shard .. 'deadlines', job_id)
-      if to == 'running' then -- the provider had refused the attempt, and accepted it nevertheless
-        local attempt = get('attempt')
-        redis.call('ZADD', shard .. 'in_flight:' .. owner(), get('sent.' .. attempt),
-          job_id .. '.' .. attempt)
-      end
-    elseif to == 'queued' then
+    if FLOWS[to] == 'queued' or FLOWS[to] == 'resend' then
       redis.call('ZADD', shard .. 'deadlines', get('deadline'), job_id)
+    else
+      redis.call('ZREM', shard .. 'deadlines', job_id)
+    end
+    if from == 'queued' and to == 'running' then -- it was refused, and accepted nevertheless
+      local attempt = get('attempt')
+      redis.call('ZADD', shard .. 'in_flight:' .. owner(), get('sent.' .. attempt),
+        job_id .. '.' .. attempt)
     end
   end
 end
@@ -100,8 +100,8 @@ local function provider_answered(now)
   local state = shard .. 'provider:' .. owner()
   local failures, open_until = unpack(redis.call('HMGET', state, 'failures', 'open_until'))
   if failures or open_until and tonumber(now) >= tonumber(open_until) then
-    redis.call('HDEL', state, 'failures', 'failing_since', 'open_until', 'probe_until', 'openings',
-      'reason')
+    redis.call('HDEL', state, 'failures', 'failing_since', 'open_until', 'probe_until', 'prober',
+      'openings', 'reason')
   end
 end
 
@@ -249,7 +249,11 @@ end
 -- Returns a queued job of the provider, if jobs wait because too many attempts are in flight.
 local function next_waiting(now)
   local state = shard .. 'provider:' .. owner()
-  if not redis.call('HGET', state, 'full') then
+  local full, prober = unpack(redis.call('HMGET', state, 'full', 'prober'))
+  if prober == job_id then -- another job may probe
+    redis.call('HDEL', state, 'probe_until', 'prober')
+  end
+  if not full then
     return nil
   end
   local first = redis.call('ZRANGE', shard .. 'turns:' .. provider, 0, 0)[1]

@@ -45,7 +45,7 @@ elseif holder ~= lease then
     if reason and not is_late then
       return {'waiting', reason, tostring(note_wait(state, reason, ends))}
     elseif status ~= 'queued' then
-      admit(state, now, nil, lease_end)
+      admit(state, now, nil, lease_end, not is_late and job_id)
       hold(lost_lease(status, now), lease, now, lease_end)
     elseif is_late then
       keep_reason(state, reason)

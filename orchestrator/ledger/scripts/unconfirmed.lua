@@ -20,5 +20,6 @@ mark_unconfirmed(now, attempt)
 release_lease()
 reschedule('unconfirmed', due_at)
 add_event(now, 'unconfirmed', detail)
-learn(tonumber(now), error ~= '' and 'failed' or '', error)
+local shows = status == 'submitting' and 'failed' or 'failed_again'
+learn(tonumber(now), error ~= '' and shows or '', error)
 return {'unconfirmed'}
