@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,30 @@ import click
 
 from orchestrator.cli.output import as_json, lines, print_json
 from orchestrator.cli.stack import Stack, StackError, require_free_port
+from orchestrator.providers import BUILT_IN
 
 #: The API key of `dev`. It is constant, because `dev` listens on 127.0.0.1 only.
 DEV_KEY = "dev-key-of-this-machine"
+#: The settings of an installation: `dev` has its own address, keys, folder and providers.
+_OWN = (
+    *("_URL", "_URL_FILE", "_KEY", "_KEYS", "_KEY_FILE", "_KEYS_FILE", "_SECRET", "_SECRET_FILE"),
+    *("_OLD", "_DIR", "ALLOW_PRIVATE_NETWORKS"),
+)
 
 
 def stop_on_sigterm() -> None:
     """Raise SystemExit at SIGTERM, so that every `with` stops what it started."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+
+
+def inherited_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings of an environment that `dev` does not choose itself, such as limits."""
+    prefixes = ("ORCHESTRATOR_", *(f"{name.upper()}_" for name in BUILT_IN))
+    return {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(prefixes) and not name.endswith(_OWN)
+    }
 
 
 @click.command()
@@ -43,6 +60,9 @@ def dev(port: int, sandbox_port: int, task_seconds: float, data_dir: Path, json_
 
     An embedded Redis is started, unless ORCHESTRATOR_REDIS_URL is set. Every provider is the
     sandbox, so nothing leaves this machine. Logs go to this terminal.
+
+    Limits, times and prices of your environment hold, such as HIAPI_MAX_IN_FLIGHT. Addresses, keys,
+    secrets and folders are those of dev.
     """
     for option, number in (("--port", port), ("--sandbox-port", sandbox_port)):
         require_free_port(option, number)
@@ -53,6 +73,7 @@ def dev(port: int, sandbox_port: int, task_seconds: float, data_dir: Path, json_
         web_port=port,
         sandbox_port=sandbox_port,
         task_seconds=task_seconds,
+        settings=inherited_settings(os.environ),
         folder=data_dir.resolve(),
         quiet=False,
         api_key=DEV_KEY,
