@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from sandbox import __main__ as command
 from tests.sandbox.conftest import Start
 from tests.sandbox.kit import EVERY_PROVIDER, SandboxClient, run_together, wait_until
+from tests.support.providers import POLLED_WITH_KEYS
 
 
 def load(client: SandboxClient, provider: str = "hiapi") -> dict[str, Any]:
@@ -25,8 +26,8 @@ def test_a_task_above_the_limit_is_refused_in_the_providers_words(
 
     answer = client.submit(provider)
 
-    limited = 409 if provider == "aigptimage" else 429
-    # AI GPT Image sends its code with HTTP status 200.
+    limited = 409 if provider == POLLED_WITH_KEYS else 429
+    # This provider sends its code with HTTP status 200.
     assert answer.status_code == (200 if limited == 409 else 429)
     assert str(limited) in answer.text or "rate_limited" in answer.text
     assert "Retry-After" not in answer.headers, "it tells no time"
@@ -49,7 +50,7 @@ def test_without_a_limit_tasks_are_only_counted(start: Start) -> None:
 
     assert (found["max_in_flight"], found["most_in_flight"]) == (None, 1)
     assert (found["accepted"], found["refused"]) == (3, 0)
-    assert load(client, "aigptimage")["max_in_flight"] == 100, "its documented limit"
+    assert load(client, POLLED_WITH_KEYS)["max_in_flight"] == 100, "its documented limit"
 
 
 def test_submissions_at_once_never_exceed_the_limit(start: Start) -> None:
