@@ -78,24 +78,3 @@ _IMAGES: tuple[Rule, ...] = (
 
 #: Every rule.
 FAULTS: tuple[Rule, ...] = (*_SUBMISSIONS, *_CALLBACKS, *_TASKS, *_FORMS, *_IMAGES)
-#: The rules of the short run in the test suite. Each fault ends within the deadline of its job.
-SHORT_RUN_FAULTS: tuple[Rule, ...] = (
-    ("20%", {"drop": None}),
-    ("20%", {"duplicate": 3}),
-    ("10%", {"early": None}),
-    ("5%", {"conflict": None}),
-    ("5%", {"forged": None}),
-    ("5%", {"429": 1}),
-    ("3%", {"500": None}),
-    ("1%", {"503": None}),
-    ("1%", {"502_html": None}),
-    ("3%", {"lost_response": None}),
-    ("3%", {"hang": "5s"}),  # Workers die in calls that are in progress.
-    ("5%", {"fail": None}),
-    ("3%", {"slow": "4s"}),
-    ("2%", {"expire_links": "1s"}),
-    ("5%", {"expire_links": "20s"}),
-    ("4%", {"expire_links": "3s", "image": "404"}),  # The archive is given up.
-    *_each("2%", "image", *(f"{kind}*1" for kind in ("503", "json", "html", "cut", "short"))),
-    ("3%", {"image": "slow/3s*1"}),  # Workers die in downloads.
-)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.faults import SHORT_RUN_FAULTS
 from tests.chaos.judge import PROMISES
 from tests.chaos.plan import REDIS, VICTIMS, plan
 from tests.chaos.report import report
@@ -22,18 +21,14 @@ SEED = int(os.environ.get("CHAOS_SEED", "39"))
 def chaos(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """web, worker, beat and Redis die in turn while jobs come in."""
     wanted = plan(seed=SEED, jobs=150, minutes=0.2, every=2, deadline=20)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tests.chaos.plan.FAULTS", SHORT_RUN_FAULTS)
-        return ChaosRun(wanted, tmp_path_factory.mktemp("chaos"), hurried=True).play()
+    return ChaosRun(wanted, tmp_path_factory.mktemp("chaos"), hurried=True).play()
 
 
 @pytest.fixture(scope="module")
 def redis_only(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """Only Redis dies, twice. No other process is started again."""
     wanted = plan(seed=SEED, jobs=40, minutes=0.1, redis_kills=2, deadline=20, victims=())
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tests.chaos.plan.FAULTS", SHORT_RUN_FAULTS)
-        return ChaosRun(wanted, tmp_path_factory.mktemp("redis"), hurried=True).play()
+    return ChaosRun(wanted, tmp_path_factory.mktemp("redis"), hurried=True).play()
 
 
 def breaches(result: RunResult, promise: str) -> list[dict[str, Any]]:
