@@ -62,11 +62,11 @@ poll (running).
 Fields of a provider: `paused` (JSON: by whom and when), `failures`, `failing_since` (ms),
 `open_until` (ms: the circuit breaker is open until then), `probe_until` (ms: a job probes),
 `prober` (its id), `openings` (in a row), `reason` (error JSON), `polls_paused_until` (ms),
-`polls_reason` (JSON),
-`tat` (ms: when the next submission is due at the configured rate), `slot` (ms: the last time that a
-waiting job was given), `found` (the most attempts in
-flight that it took), `raise` (what is added to it next), `raised_at` (ms), `raise_after` (ms),
-`tried` (a raise that was not refused yet), `full` (jobs wait for a place).
+`polls_reason` (JSON), `tat` (ms: when the next submission is due at the configured rate), `slot`
+(ms: the last time that a waiting job was given), `found` (the most tasks that it took), `raise` (what is
+added to it next), `raised_at` (ms), `raise_after` (ms), `tried` (a raise that was not refused yet),
+`running` (tasks that run), `proved` (the most of them lately), `proved_at` (ms), `full` (jobs wait
+for a place).
 """
 
 from __future__ import annotations

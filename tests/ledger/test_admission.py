@@ -245,6 +245,23 @@ def test_a_single_refusal_is_soon_forgotten(ledger: Ledger) -> None:
     assert sum(started) >= 20
 
 
+def accept(ledger: Ledger, lease: Lease, now: int) -> None:
+    ledger.accepted(lease.job.id, 1, f"task-{lease.job.id}", now=now, due_at=DEADLINE)
+
+
+def test_a_refusal_below_the_places_that_were_taken_shows_no_limit(ledger: Ledger) -> None:
+    leases = start(ledger, 6)
+    for lease in leases[:4]:
+        accept(ledger, lease, NOW)
+    ledger.settle_attempt(leases[0].job.id, 1, f"task-{leases[0].job.id}", SUCCESS, now=NOW)
+
+    refuse(ledger, leases[4], ProviderSign.BUSY, BUSY, NOW)
+    assert state(ledger).found_limit is None, "four tasks ran a moment ago, and three run now"
+
+    refuse(ledger, leases[5], ProviderSign.BUSY, BUSY, NOW + 31_000)
+    assert state(ledger).found_limit == 3, "the provider took four a long time ago"
+
+
 # The circuit breaker ------------------------------------------------------------------------
 
 

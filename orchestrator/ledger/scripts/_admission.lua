@@ -20,7 +20,7 @@ end
 -- Returns the state of a provider: its keys, its limits, and its fields as numbers.
 local function admission_state(root, provider, configured)
   local names = {'paused', 'open_until', 'probe_until', 'tat', 'found', 'raise', 'raised_at',
-    'raise_after', 'tried'}
+    'raise_after', 'tried', 'running', 'proved', 'proved_at'}
   local state = {key = root .. 'provider:' .. provider, flights = root .. 'in_flight:' .. provider,
     limits = limits_of(configured, provider)}
   for i, value in ipairs(redis.call('HMGET', state.key, unpack(names))) do

@@ -9,10 +9,14 @@ local FAILURES_TO_OPEN, MIN_FAILING_MS = 5, 10000
 -- How long it is open before a job probes the provider. It doubles with each failed probe. ms: from, to.
 local OPEN_MS, MAX_OPEN_MS = 5000, 60000
 
--- The provider refused a submission for its load. The attempts that are in flight are its limit.
+-- The provider refused a submission for its load. The tasks that run are its limit, unless more ran a
+-- short time ago: then it refused for another reason, such as a rate.
 local function lower_found_limit(state, now)
-  local flying = redis.call('ZCARD', state.flights)
-  local found = math.max(1, math.min(state.found or flying, flying))
+  local running = math.max(state.running or 0, 0)
+  if running < (state.proved or 0) and now - state.proved_at <= PROOF_MS then
+    return
+  end
+  local found = math.max(1, math.min(state.found or running, running))
   local raise_after = state.raise_after or RAISE_AFTER_MS
   if redis.call('HDEL', state.key, 'tried') == 1 then
     raise_after = math.min(raise_after * 2, MAX_RAISE_AFTER_MS)

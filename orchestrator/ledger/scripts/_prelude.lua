@@ -61,6 +61,9 @@ local function change_status(from, to, ...)
     count(from, -1)
     count(to, 1)
   end
+  if (from == 'running') ~= (to == 'running') then
+    redis.call('HINCRBY', shard .. 'provider:' .. owner(), 'running', to == 'running' and 1 or -1)
+  end
   if FLOWS[from] ~= FLOWS[to] then
     redis.call('ZREM', shard .. 'flow:' .. flow_of(from), job_id)
     if FLOWS[to] == 'queued' or FLOWS[to] == 'resend' then
@@ -92,6 +95,19 @@ local function reschedule(status, time)
     local turns = shard .. 'turns:' .. owner()
     local first = redis.call('ZRANGE', turns, 0, 0, 'WITHSCORES')
     redis.call('ZADD', turns, 'NX', first[2] or 0, tenant)
+  end
+end
+
+-- How long the most running tasks prove that the provider takes so many. ms.
+local PROOF_MS = 30000
+
+-- A task runs now. The most running tasks at a time are places that the provider has.
+local function prove_places(now)
+  local state = shard .. 'provider:' .. owner()
+  local running, proved, proved_at = unpack(redis.call('HMGET', state,
+    'running', 'proved', 'proved_at'))
+  if tonumber(running) >= tonumber(proved or 0) or now - proved_at > PROOF_MS then
+    redis.call('HSET', state, 'proved', running, 'proved_at', now)
   end
 end
 

@@ -30,6 +30,7 @@ if get('attempt') ~= attempt then
 end
 if status ~= 'running' then
   change_status(status, 'running', 'tries', 0)
+  prove_places(now)
   release_lease()
   reschedule('running', due_at)
 end

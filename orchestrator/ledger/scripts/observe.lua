@@ -36,6 +36,7 @@ if status ~= 'running' and task_id == '' then
 end
 if status ~= 'running' then
   change_status(status, 'running', 'tries', 0)
+  prove_places(now)
   due_at = due_at ~= '' and due_at or fallback
 end
 if due_at ~= '' then
