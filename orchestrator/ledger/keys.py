@@ -64,9 +64,9 @@ Fields of a provider: `paused` (JSON: by whom and when), `failures`, `failing_si
 `prober` (its id), `openings` (in a row), `reason` (error JSON), `polls_paused_until` (ms),
 `polls_reason` (JSON), `tat` (ms: when the next submission is due at the configured rate), `slot`
 (ms: the last time that a waiting job was given), `found` (the most tasks that it took), `raise`
-(what is added to it next), `raised_at` (ms), `raise_after` (ms), `tried` (a raise that was not refused yet),
-`running` (tasks that run), `proved` (the most of them lately), `proved_at` (ms), `full` (jobs wait
-for a place).
+(what is added to it next), `raised_at` (ms), `raise_after` (ms), `tried` (a raise that was not
+refused yet), `running` (tasks that run), `proved` (the most of them lately), `proved_at` (ms),
+`full` (jobs wait for a place).
 """
 
 from __future__ import annotations

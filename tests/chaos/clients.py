@@ -39,6 +39,8 @@ class Record:
     accepted: defaultdict[int, set[str]] = field(default_factory=lambda: defaultdict(set))
     #: the first outcome that somebody saw of each job
     first: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    #: when somebody saw it; an answer that was asked for before may be older
+    seen_at: dict[str, float] = field(default_factory=dict)
     #: outcomes that were another one later
     changed: list[str] = field(default_factory=list)
     #: answers by status, 0 for none at all
@@ -47,10 +49,10 @@ class Record:
     odd: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def see(self, job: Mapping[str, Any]) -> bool:
-        """Note how a job stands; whether it is done."""
+    def see(self, job: Mapping[str, Any], asked_at: float) -> bool:
+        """Note how a job stands that was asked for at a time (monotonic); whether it is done."""
         if job["settled_at"] is None:
-            if job["id"] in self.first:
+            if self.seen_at.get(job["id"], asked_at) < asked_at:
                 self.changed.append(f"{job['id']} was done, and is {job['status']}")
             return False
         outcome: dict[str, Any] = {name: job[name] for name in FINAL}
@@ -58,6 +60,7 @@ class Record:
         outcome["images"] = [{name: image[name] for name in IMAGE_FINAL} for image in images]
         with self.lock:
             first = self.first.setdefault(job["id"], outcome)
+            self.seen_at.setdefault(job["id"], monotonic())
         if first != outcome:
             self.changed.append(f"{job['id']} was {first}, and is {outcome}")
         return True
@@ -171,8 +174,9 @@ class ChaosClients:
         job_id = watched.popleft()
         number = sum(self.record.answers.values())
         wait = WAIT if number % WAITING_LOOK == 0 else 0
+        asked_at = monotonic()
         answer = self._call(session, "GET", f"/v1/jobs/{job_id}", params={"wait": wait})
-        if answer is None or not answer.ok or not self.record.see(answer.json()):
+        if answer is None or not answer.ok or not self.record.see(answer.json(), asked_at):
             watched.append(job_id)
 
     def _call(

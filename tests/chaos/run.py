@@ -174,7 +174,7 @@ class ChaosRun:
     ) -> tuple[Evidence, dict[str, Any]]:
         jobs = {job["id"]: job for job in gather.jobs(clients)}
         for job in jobs.values():
-            clients.record.see(job)
+            clients.record.see(job, monotonic())
         limit = ("--limit", str(AT_RISK))
         risk = gather.command(stack, "list", "--unconfirmed", *limit) or {"attempts": []}
         charged = gather.control(stack, "ledger").values()
