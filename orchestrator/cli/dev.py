@@ -19,6 +19,8 @@ from orchestrator.providers import BUILT_IN
 
 #: The API key of `dev`. It is constant, because `dev` listens on 127.0.0.1 only.
 DEV_KEY = "dev-key-of-this-machine"
+#: A port to listen at.
+PORT = click.IntRange(1, 65_535)
 #: The settings of an installation: `dev` has its own address, keys, folder and providers.
 _OWN = (
     *("_URL", "_URL_FILE", "_KEY", "_KEYS", "_KEY_FILE", "_KEYS_FILE", "_SECRET", "_SECRET_FILE"),
@@ -42,8 +44,10 @@ def inherited_settings(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @click.command()
-@click.option("--port", default=8080, show_default=True, help="Where the API listens.")
-@click.option("--sandbox-port", default=8700, show_default=True, help="Where the sandbox listens.")
+@click.option("--port", default=8080, type=PORT, show_default=True, help="Where the API listens.")
+@click.option(
+    "--sandbox-port", default=8700, type=PORT, show_default=True, help="Where the sandbox listens."
+)
 @click.option(
     "--task-seconds", default=3.0, show_default=True, help="Time per image in the sandbox."
 )

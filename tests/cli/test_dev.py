@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from orchestrator.cli.dev import inherited_settings
+import pytest
+from click.testing import CliRunner
+
+from orchestrator.cli.dev import dev, inherited_settings
 
 
 def test_limits_and_times_are_taken_and_addresses_and_keys_are_not() -> None:
@@ -25,3 +28,13 @@ def test_limits_and_times_are_taken_and_addresses_and_keys_are_not() -> None:
     }
 
     assert inherited_settings({**taken, **others}) == taken
+
+
+@pytest.mark.parametrize("option", ["--port", "--sandbox-port"])
+@pytest.mark.parametrize("port", ["0", "-1", "99999999", "http"])
+def test_a_port_that_does_not_exist_is_refused(option: str, port: str) -> None:
+    result = CliRunner().invoke(dev, [option, port])
+
+    assert result.exit_code == 2
+    assert option in result.output
+    assert port in result.output
