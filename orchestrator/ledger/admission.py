@@ -138,7 +138,7 @@ class ProviderState:
         until: when an open circuit lets a job probe, ms. None while it is closed or paused.
         reason: why it is open: the last refusal or outage. None while it is closed.
         in_flight: attempts between submission and outcome.
-        found_limit: the most attempts in flight that the provider took, if it refused more.
+        found_limit: the most tasks that ran when the provider refused one more, or None.
         paused_by: who paused it.
         pause_reason: why, in the words of who paused it.
     """
