@@ -50,7 +50,7 @@ class _Watch:
 
     def run(self) -> None:
         while not self.closed.wait(0.2):
-            gap = self.ledger.time() - (self.ledger.last_sweep() or 0)
+            gap = self.ledger.installation.time() - (self.ledger.installation.last_sweep() or 0)
             self.longest_gap_ms = max(self.longest_gap_ms, gap)
             ready = requests.get(f"{self.stack.web_url}/readyz", timeout=10)
             self.not_ready += ready.status_code != 200

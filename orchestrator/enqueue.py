@@ -149,7 +149,7 @@ def cancel_job(runtime: Runtime, job_id: str, *, actor: str) -> bool:
     settlement = runtime.ledger.cancel(job_id, now=runtime.clock())
     result = runtime.nudge_due(job_id, settlement)
     if result is Result.CANCELLED:
-        runtime.ledger.drop_upload(job_id)
+        runtime.ledger.uploads.drop(job_id)
         runtime.audit(actor, "cancel", job_id)
     return result in (Result.CANCELLED, Result.DUPLICATE)
 

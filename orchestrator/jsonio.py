@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -112,3 +113,11 @@ def _storable(value: Any, depth: int) -> Any:
 _DECODER = json.JSONDecoder(
     strict=False, parse_int=_whole, parse_float=_real, parse_constant=dict[str, None]().get
 )
+
+
+def rfc3339(time: int | None) -> str | None:
+    """Return a time in ms as RFC 3339 text with milliseconds; None stays None."""
+    if time is None:
+        return None
+    moment = datetime.fromtimestamp(time / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -19,12 +19,8 @@ from orchestrator.net.http_types import Call, Reply
 from orchestrator.providers import PROVIDERS, Provider
 from orchestrator.providers.client import NoAnswer, NotSent, ProviderClient
 from orchestrator.retry_queue import RetryQueue
-from orchestrator.settings.settings import (
-    DEFAULT_ARCHIVE_THREADS,
-    DEFAULT_NOTIFY_THREADS,
-    ProviderSettings,
-    Settings,
-)
+from orchestrator.settings.provider_settings import ProviderSettings
+from orchestrator.settings.settings import DEFAULT_ARCHIVE_THREADS, DEFAULT_NOTIFY_THREADS, Settings
 from orchestrator.storage.storage import Storage
 from orchestrator.thread_shares import ThreadShares
 
@@ -69,7 +65,7 @@ class Runtime:
             retention_ms=int(settings.retention_days * DAY_MS),
             limits=settings.limits,
         )
-        clock = LedgerClock(ledger.time, LedgerUnavailable)
+        clock = LedgerClock(ledger.installation.time, LedgerUnavailable)
         nudger = Nudger(Broker(settings.broker_url, clock.estimate).send)
         http = ProviderClient(
             connect_timeout=settings.connect_timeout_seconds,

@@ -78,7 +78,7 @@ def front(tmp_path: Path, redis_url: str) -> Iterator[Front]:
 
 
 def by_ledger(url: str) -> None:
-    Ledger.from_url(url).time()
+    Ledger.from_url(url).installation.time()
 
 
 def by_broker(url: str) -> None:

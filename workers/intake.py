@@ -87,4 +87,4 @@ def _create(
     except (InvalidRequest, IdempotencyMismatch, IdempotencyGone) as error:
         log.get().error("enqueue_refused", message=message_id, reason=str(error))
         body = dump({"id": message_id, "args": unnamed, "kwargs": request})
-        runtime.ledger.reject("enqueue", now=runtime.clock(), reason=str(error), body=body)
+        runtime.ledger.rejected.keep("enqueue", now=runtime.clock(), reason=str(error), body=body)

@@ -53,7 +53,7 @@ class SweepWatch:
 
     def _age(self) -> float:
         """Return the seconds since the last sweep. Without any, since the start of this process."""
-        swept = self._runtime.ledger.last_sweep()
+        swept = self._runtime.ledger.installation.last_sweep()
         running = self._steady() - self._started
         return running if swept is None else (self._runtime.clock() - swept) / 1000
 

@@ -10,7 +10,7 @@ from werkzeug.exceptions import NotFound
 from orchestrator.api.auth import caller
 from orchestrator.jobs.model import Job
 from orchestrator.jsonio import dump
-from orchestrator.operations.job_views import current_view
+from orchestrator.operations.current_jobs import current_view
 from orchestrator.runtime import Runtime
 
 

@@ -29,8 +29,8 @@ def blueprint(runtime: Runtime) -> Blueprint:
         `providers` names those that get no submissions now. They do not make us unready.
         """
         try:
-            runtime.ledger.check_write()
-            swept = runtime.ledger.last_sweep()
+            runtime.ledger.installation.check_write()
+            swept = runtime.ledger.installation.last_sweep()
             enabled, now = runtime.settings.providers, runtime.clock()
             stopped = stopped_providers(runtime.ledger.admission.states(enabled, now=now).values())
         except LedgerUnavailable as error:

@@ -16,8 +16,9 @@ from orchestrator.api.auth import caller, chosen_tenant
 from orchestrator.enqueue import API_SCOPE, CELERY_SCOPE, REQUEST_SCHEMA, create_job
 from orchestrator.enqueue import find_job as job_of_key
 from orchestrator.jobs.model import Job, Status
-from orchestrator.jobs.schemas import CurrentJobSchema, EventSchema, event_view
-from orchestrator.operations.job_views import current_views
+from orchestrator.jobs.schemas import CurrentJobSchema, EventSchema
+from orchestrator.jobs.views import event_view
+from orchestrator.operations.current_jobs import current_views
 from orchestrator.runtime import Runtime
 
 #: Requests of one process that may wait at once. Each holds a thread that callbacks need too. A
@@ -127,7 +128,9 @@ def _show(runtime: Runtime) -> Route:
         if not waiting.acquire(blocking=False):
             return answer(runtime, job, 200, {} if job.status.terminal else {"Retry-After": "1"})
         try:
-            return answer(runtime, visible(runtime.ledger.wait(job_id, seconds), job_id), 200)
+            return answer(
+                runtime, visible(runtime.ledger.outcomes.wait(job_id, seconds), job_id), 200
+            )
         finally:
             waiting.release()
 

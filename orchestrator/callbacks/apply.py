@@ -39,7 +39,7 @@ def read_callback(
     except Exception as error:  # noqa: BLE001  # another package's adapter may raise anything
         known = isinstance(error, NotJson | Unreadable)
         reason = str(error) if known else f"the adapter raised {type(error).__name__}"
-        runtime.ledger.reject(
+        runtime.ledger.rejected.keep(
             "callback",
             now=received,
             reason=reason,

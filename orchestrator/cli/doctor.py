@@ -18,7 +18,7 @@ from orchestrator.cli.dev import DEV_KEY
 from orchestrator.cli.output import as_json, console, grid, print_json, stacked, styled
 from orchestrator.cli.stack import SANDBOX_KEY
 from orchestrator.clock import now_ms
-from orchestrator.jobs.schemas import rfc3339
+from orchestrator.jsonio import rfc3339
 from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable
 from orchestrator.ledger.admission import CircuitState
 from orchestrator.messages import QUEUE
@@ -96,8 +96,8 @@ def _ledger(settings: Settings) -> Iterator[CheckResult]:
     ledger = Ledger.from_url(settings.redis_url, shards=settings.shards)
     address = redacted(settings.redis_url)
     try:
-        ledger.check_write()
-        yield from _redis(ledger, ledger.server())
+        ledger.installation.check_write()
+        yield from _redis(ledger, ledger.installation.server())
         yield _sweep(ledger)
         yield from circuits(ledger, settings)
     except LedgerMisconfigured as error:
@@ -196,7 +196,7 @@ def _redis(ledger: Ledger, server: dict[str, Any]) -> Iterator[CheckResult]:
     else:
         found = f"{policy}: a full Redis deletes jobs"
         yield CheckResult("eviction", "wrong", found, "set maxmemory-policy noeviction")
-    installed = ledger.installed_shards()
+    installed = ledger.installation.shards()
     if installed != ledger.shards:
         fix = f"set ORCHESTRATOR_SHARDS={installed}"
         found = f"the ledger has {installed}, but ORCHESTRATOR_SHARDS is {ledger.shards}"
@@ -211,8 +211,8 @@ def _redis(ledger: Ledger, server: dict[str, Any]) -> Iterator[CheckResult]:
 
 
 def _sweep(ledger: Ledger) -> CheckResult:
-    swept = ledger.last_sweep()
-    age = None if swept is None else (ledger.time() - swept) / 1000
+    swept = ledger.installation.last_sweep()
+    age = None if swept is None else (ledger.installation.time() - swept) / 1000
     if age is not None and age < SWEEP_STALE_SECONDS:
         return CheckResult("worker, beat", "ok", f"both alive: last sweep {max(age, 0):.1f} s ago")
     found = "no sweep yet" if age is None else f"last sweep {age:.0f} s ago"
@@ -223,7 +223,9 @@ def _sweep(ledger: Ledger) -> CheckResult:
 
 def circuits(ledger: Ledger, settings: Settings) -> Iterator[CheckResult]:
     """Warn of each enabled provider that gets no submissions now."""
-    for state in ledger.admission.states(settings.providers, now=ledger.time()).values():
+    for state in ledger.admission.states(
+        settings.providers, now=ledger.installation.time()
+    ).values():
         name, shown = state.name, rfc3339(state.until)
         if state.circuit is CircuitState.PAUSED:
             reason = f": {state.pause_reason}" if state.pause_reason else ""

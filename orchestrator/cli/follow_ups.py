@@ -11,8 +11,8 @@ import click
 from orchestrator.cli.jobs import existing
 from orchestrator.cli.output import actor, as_json, console, line, print_json, progress, table
 from orchestrator.jobs.model import FollowUpStatus, Job
-from orchestrator.jobs.schemas import rfc3339
-from orchestrator.operations.job_views import current_views
+from orchestrator.jsonio import rfc3339
+from orchestrator.operations.current_jobs import current_views
 from orchestrator.operations.rearchive import NothingToArchive, archive_again, given_up_archives
 from orchestrator.operations.replay import NothingToNotify, failed_notifications, notify_again
 from orchestrator.runtime import Runtime, default_runtime

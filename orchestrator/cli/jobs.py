@@ -11,13 +11,13 @@ import click
 from orchestrator.cli.output import actor, as_json, console, line, print_json, status
 from orchestrator.enqueue import CELERY_SCOPE, cancel_job, create_job, find_job
 from orchestrator.jobs.model import Job, Status
-from orchestrator.jobs.schemas import event_view, rfc3339
 from orchestrator.jobs.tenant import DEFAULT_TENANT, tenant_name
 from orchestrator.jobs.uploads import ImageFile
 from orchestrator.jobs.validation import InvalidRequest, Violation
-from orchestrator.jsonio import NotJson, parse
+from orchestrator.jobs.views import event_view
+from orchestrator.jsonio import NotJson, parse, rfc3339
 from orchestrator.ledger import Ledger
-from orchestrator.operations.job_views import current_view
+from orchestrator.operations.current_jobs import current_view
 from orchestrator.operations.rerun import MayBePaid, NotRetryable
 from orchestrator.operations.rerun import retry as retry_job
 from orchestrator.providers import PROVIDERS
@@ -228,7 +228,7 @@ def _follow(runtime: Runtime, job: Job, *, json_: bool) -> None:
             shown = _print_events(runtime.ledger, job.id, shown)
         if current.status.terminal:
             break
-        runtime.ledger.wait(job.id, _WATCH_SECONDS)
+        runtime.ledger.outcomes.wait(job.id, _WATCH_SECONDS)
     if json_:
         print_json(current_view(runtime, current))
     else:

@@ -8,7 +8,7 @@ import click
 
 from orchestrator.cli.follow_ups import TimeSpan
 from orchestrator.cli.output import actor, as_json, console, line, print_json, table
-from orchestrator.jobs.schemas import rfc3339
+from orchestrator.jsonio import rfc3339
 from orchestrator.operations import keys as operations
 from orchestrator.operations.keys import UnknownKey
 from orchestrator.runtime import default_runtime

@@ -23,12 +23,11 @@ from orchestrator.cli.output import (
     table,
 )
 from orchestrator.jobs.model import Job, Status
-from orchestrator.jobs.schemas import rfc3339
 from orchestrator.jobs.tenant import tenant_name
 from orchestrator.jobs.validation import InvalidRequest, Violation
-from orchestrator.jsonio import NotJson, parse
+from orchestrator.jsonio import NotJson, parse, rfc3339
 from orchestrator.ledger.overview import PAGE_JOBS
-from orchestrator.operations.job_views import current_views
+from orchestrator.operations.current_jobs import current_views
 from orchestrator.operations.stats import images_at_risk
 from orchestrator.operations.stats import stats as ledger_stats
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts

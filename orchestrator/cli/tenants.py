@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from orchestrator.cli.output import actor, as_json, console, line, print_json, table
-from orchestrator.jobs.schemas import rfc3339
 from orchestrator.jobs.tenant import BUDGET
+from orchestrator.jsonio import rfc3339
 from orchestrator.operations import tenants as operations
 from orchestrator.operations.tenants import NONE, tenant_view
 from orchestrator.runtime import default_runtime

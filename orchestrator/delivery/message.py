@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.jobs.model import Job
-from orchestrator.jobs.schemas import job_view, rfc3339
-from orchestrator.jsonio import dump
+from orchestrator.jobs.views import job_view
+from orchestrator.jsonio import dump, rfc3339
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import (
@@ -19,16 +17,7 @@ from marshmallow import (
     validates_schema,
 )
 
-from orchestrator.jobs.model import (
-    UNIFIED_OPTIONS,
-    Event,
-    FollowUp,
-    FollowUpStatus,
-    Image,
-    Job,
-    JobRequest,
-    Status,
-)
+from orchestrator.jobs.model import UNIFIED_OPTIONS, FollowUpStatus, JobRequest
 from orchestrator.jobs.validation import (
     REQUIRED,
     OneOf,
@@ -48,9 +37,6 @@ MAX_DEPTH = 32
 #: The name of a notification stream.
 STREAM = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 STREAM_NAME = "1 to 64 letters, digits, _ . -"
-
-#: A price table does not say whether these outcomes are charged.
-MAYBE_FREE = (Status.FAILED, Status.CANCELLED)
 
 
 class JobRequestSchema(StrictSchema):
@@ -293,112 +279,3 @@ class EventSchema(Schema):
     at = fields.String()
     event = fields.String()
     detail = fields.Dict()
-
-
-def job_view(job: Job, base_url: str | None) -> dict[str, Any]:
-    """Return a job as JSON-ready data, in the form of JobSchema.
-
-    Args:
-        job: the job.
-        base_url: our API's address for the images' links. With None the links are paths.
-    """
-    request = job.request
-    images = [
-        {"url": f"{base_url or ''}/v1/jobs/{job.id}/images/{index}", **_image_view(image)}
-        for index, image in enumerate(job.all_images)
-    ]
-    return {
-        "id": job.id,
-        "status": job.status.value,
-        "tenant": job.tenant,
-        "provider": request.provider,
-        "model": request.model,
-        "request": _request_view(request),
-        "attempts": [
-            {
-                "number": attempt.number,
-                "provider": request.provider,
-                "task_id": attempt.task_id,
-                "submitted_at": rfc3339(attempt.submitted_at),
-            }
-            for attempt in job.attempts
-        ],
-        "images": images[: len(job.images)],
-        "late_images": images[len(job.images) :],
-        "error": asdict(job.error) if job.error else None,
-        "cost": _cost_view(job),
-        "archive": _follow_up_view(job.archive),
-        "notification": _notification_view(job),
-        "metadata": dict(request.metadata),
-        "deadline_at": rfc3339(job.deadline_at),
-        "created_at": rfc3339(job.created_at),
-        "updated_at": rfc3339(job.updated_at),
-        "settled_at": rfc3339(job.settled_at),
-        "settled_by": job.settled_by.value if job.settled_by else None,
-    }
-
-
-def _image_view(image: Image) -> dict[str, Any]:
-    copy = image.copy
-    return {
-        "source_url": image.source_url or None,
-        "expires_at": rfc3339(image.expires_at),
-        "archived_at": rfc3339(copy.archived_at) if copy else None,
-        "sha256": copy.sha256 if copy else None,
-        "bytes": copy.bytes if copy else None,
-        "width": copy.width if copy else None,
-        "height": copy.height if copy else None,
-        "content_type": copy.content_type if copy else None,
-        "checked": copy.checked if copy else None,
-        "check_error": copy.check_error if copy else None,
-        "error": image.error,
-    }
-
-
-def _follow_up_view(follow_up: FollowUp | None) -> dict[str, Any] | None:
-    if follow_up is None:
-        return None
-    return {
-        "status": follow_up.status.value,
-        "attempts": follow_up.tries,
-        "last_attempt_at": rfc3339(follow_up.tried_at),
-        "next_attempt_at": rfc3339(follow_up.due_at),
-        "error": follow_up.error,
-    }
-
-
-def _notification_view(job: Job) -> dict[str, Any] | None:
-    view = _follow_up_view(job.notification)
-    return {"to": job.request.notifies, **view} if view else None
-
-
-def _request_view(request: JobRequest) -> dict[str, Any]:
-    """Return the request as the caller sent it."""
-    view = dict(request.native if request.native is not None else request.options)
-    if request.provider_options:
-        view["provider_options"] = dict(request.provider_options)
-    if request.upload:
-        view["image_file"] = asdict(request.upload)
-    return view
-
-
-def _cost_view(job: Job) -> dict[str, Any] | None:
-    """Return the cost, or None until a provider accepted the job."""
-    known = job.cost and (job.cost.source == "reported" or job.status not in MAYBE_FREE)
-    if job.cost and known:
-        return asdict(job.cost)
-    accepted = any(attempt.task_id for attempt in job.attempts)
-    return {"amount": None, "unit": None, "source": "unknown"} if accepted else None
-
-
-def event_view(event: Event) -> dict[str, Any]:
-    """Return an event as JSON-ready data, in the form of EventSchema."""
-    return {"at": rfc3339(event.at), "event": event.name, "detail": dict(event.detail)}
-
-
-def rfc3339(time: int | None) -> str | None:
-    """Return a time in ms as RFC 3339 text with milliseconds; None stays None."""
-    if time is None:
-        return None
-    moment = datetime.fromtimestamp(time / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

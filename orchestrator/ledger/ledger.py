@@ -12,10 +12,8 @@ from functools import partial
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import ResponseError
 
 from orchestrator.jobs.model import (
-    STEP_OF,
     Cost,
     ErrorCode,
     Event,
@@ -38,23 +36,20 @@ from orchestrator.ledger.admission import (
     Waiting,
     WaitReason,
 )
+from orchestrator.ledger.agenda import Agenda
 from orchestrator.ledger.audit import AuditTrail
 from orchestrator.ledger.circuit_breaker import CircuitBreaker
-from orchestrator.ledger.connection import ANSWER_TIMEOUT, Clients, connect, listener
+from orchestrator.ledger.connection import Clients, connect
 from orchestrator.ledger.follow_ups import FollowUps
+from orchestrator.ledger.installation import Installation
+from orchestrator.ledger.outcomes import Outcomes
 from orchestrator.ledger.overview import Overview
-from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Room, Settlement
+from orchestrator.ledger.rejected_messages import RejectedMessages
+from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Settlement
 from orchestrator.ledger.script import Script, load
 from orchestrator.ledger.task_owners import TaskOwners
 from orchestrator.ledger.tenant_limits import limit_arguments
-
-#: Rejected messages are kept for inspection, with the start of their body.
-REJECTED_ENTRIES = 1000
-REJECTED_BODY_BYTES = 2048
-#: How long the value of a write check is kept.
-WRITE_CHECK_TTL_MS = 60_000
-#: An uploaded file is kept for this time after the deadline of its job.
-UPLOAD_MARGIN_MS = 3_600_000
+from orchestrator.ledger.uploads import Uploads
 
 
 class Ledger:
@@ -88,7 +83,12 @@ class Ledger:
         self._task_owners = TaskOwners(self._redis)
         self.access = AccessBook(self._redis)
         self.audit = AuditTrail(self._redis)
+        self.installation = Installation(self._redis, shards)
+        self.outcomes = Outcomes(self._redis, self.get)
+        self.rejected = RejectedMessages(self._redis)
+        self.uploads = Uploads(self._redis)
         self.admission = Admission(self._redis, limits, shards)
+        self.agenda = Agenda(self._redis, self.admission)
         self._retention_ms = retention_ms
         self._idempotency_ms = idempotency_ms
         self._create = load("create")
@@ -100,7 +100,6 @@ class Ledger:
         self._observe = load("observe")
         self._settle = load("settle")
         self._cancel = load("cancel")
-        self._due = load("due")
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Ledger:
@@ -147,13 +146,13 @@ class Ledger:
         args: list[str | int] = [now, stored, deadline_at, codec.fingerprint(request), lifetime]
         args += ["1" if request.notifies else "", request.provider, tenant]
         args += limit_arguments(limits, request.provider, reserve, shard, self.shards)
+        if upload is not None:  # before the job, so that no job lacks its file
+            self.uploads.keep(job_id, upload, deadline_ms=deadline_at - now)
         with self._redis() as client:
-            if upload is not None:  # before the job, so that no job lacks its file
-                client.set(keys.upload(job_id), upload, px=deadline_at - now + UPLOAD_MARGIN_MS)
             answer = self._create.run(client, [*keys.of(job_id), guard], args)
-        created = _created(answer, job_id)
+        created = Created.from_answer(answer, job_id)
         if upload is not None and created.result is not Result.CREATED:
-            self.drop_upload(job_id)
+            self.uploads.drop(job_id)
         return created
 
     def find(self, idempotency: Idempotency) -> tuple[str, str] | None:
@@ -358,19 +357,6 @@ class Ledger:
             fields: Any = client.hgetall(keys.job(job_id))
         return codec.read_job(job_id, fields) if fields else None
 
-    def upload(self, job_id: str) -> bytes | None:
-        """Return the file of a job, or None when it is deleted."""
-        with self._redis() as client:
-            content: bytes | None = client.execute_command(  # type: ignore[no-untyped-call]
-                "GET", keys.upload(job_id), NEVER_DECODE=True
-            )
-        return content
-
-    def drop_upload(self, job_id: str) -> None:
-        """Delete the file of a job, because it will not be sent any more."""
-        with self._redis() as client:
-            client.delete(keys.upload(job_id))
-
     def events(self, job_id: str) -> list[Event]:
         """Return the timeline of a job, oldest event first. It is empty for an unknown job."""
         if not keys.is_job_id(job_id):
@@ -378,109 +364,6 @@ class Ledger:
         with self._redis() as client:
             lines: Any = client.lrange(keys.events(job_id), 0, -1)
         return [codec.read_event(line) for line in lines]
-
-    def due(self, shard: int, *, now: int, limit: int) -> list[tuple[str, Step]]:
-        """Return due jobs of a shard that may start now, each with its step."""
-        listed = self.due_within(shard, now=now, limit=limit, room=Room(others=limit))
-        return [(job_id, step) for job_id, step, _ in listed]
-
-    def due_within(
-        self, shard: int, *, now: int, limit: int, room: Room, horizon_ms: int = 0
-    ) -> list[tuple[str, Step, str]]:
-        """Return due jobs of a shard that have room now: job, step and provider.
-
-        Every provider and tenant is listed in turn.
-
-        A terminal job in the agenda is corruption. It is left out here, and `verify` reports it.
-
-        Args:
-            shard: its number.
-            now: ms.
-            limit: the most jobs of a provider that wait for the same thing.
-            room: how many jobs may be listed.
-            horizon_ms: no more submissions are listed than may start within this time.
-        """
-        places = " ".join(f"{name} {number}" for name, number in room.providers.items())
-        limits = self.admission.limits[shard]
-        args: list[str | int] = [now, limit, now + horizon_ms, limits, places, room.others]
-        with self._redis() as client:
-            flat: Any = self._due.run(client, [keys.agenda(shard)], args)
-        listed = [
-            (job_id, STEP_OF.get(Status(status)), provider)
-            for job_id, status, provider in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
-        ]
-        return [(job_id, step, provider) for job_id, step, provider in listed if step]
-
-    def wait(self, job_id: str, timeout: float) -> Job | None:
-        """Wait until a job is terminal, at most `timeout` seconds. Return the job, or None.
-
-        The wait uses its own connection.
-        """
-        if not keys.is_job_id(job_id):
-            return None
-        with self._redis() as client, listener(client) as channel:
-            channel.subscribe(keys.settled(job_id))
-            channel.get_message(timeout=ANSWER_TIMEOUT)  # the subscription is active now
-            job = self.get(job_id)
-            if job is None or job.status.terminal:
-                return job
-            channel.get_message(ignore_subscribe_messages=True, timeout=timeout)
-        return self.get(job_id)
-
-    def reject(self, kind: str, *, now: int, reason: str, body: bytes, **context: str) -> None:
-        """Keep a message for inspection that was verified but rejected."""
-        text = body[:REJECTED_BODY_BYTES].decode("utf-8", "replace")
-        entry = {"kind": kind, "at": now, "reason": reason, **context, "body": text}
-        with self._redis() as client:
-            client.xadd(keys.REJECTED, entry, maxlen=REJECTED_ENTRIES, approximate=True)  # type: ignore[arg-type]
-
-    def rejected(self, limit: int = 20) -> list[dict[str, str]]:
-        """Return the newest rejected messages, newest first."""
-        with self._redis() as client:
-            entries: Any = client.xrevrange(keys.REJECTED, count=limit)
-        return [fields for _, fields in entries]
-
-    def mark_sweep(self, *, now: int, host: str) -> None:
-        """Record a finished sweep."""
-        with self._redis() as client:
-            client.hset(keys.SWEEP, mapping={"at": now, "host": host})
-
-    def last_sweep(self) -> int | None:
-        """Return the end of the last sweep (ms), or None."""
-        with self._redis() as client:
-            at: Any = client.hget(keys.SWEEP, "at")
-        return int(at) if at else None
-
-    def check_write(self) -> None:
-        """Write a value that nobody reads. A replica and a full Redis answer reads, but not this.
-
-        Raises:
-            LedgerUnavailable: Redis is away or refuses to write.
-        """
-        with self._redis() as client:
-            client.set(keys.WRITE_CHECK, "", px=WRITE_CHECK_TTL_MS)
-
-    def time(self) -> int:
-        """Return the time of Redis. ms."""
-        with self._redis() as client:
-            seconds, microseconds = client.time()
-        return int(seconds) * 1000 + int(microseconds) // 1000
-
-    def installed_shards(self) -> int:
-        """Return the number of shards of the installation. The first call sets it."""
-        with self._redis() as client:
-            known: Any = client.set(keys.SHARDS, self.shards, nx=True, get=True)
-        return int(known) if known else self.shards
-
-    def server(self) -> dict[str, Any]:
-        """Return INFO of Redis, its time as `now_ms`, and `appendfsync` if it is readable."""
-        with self._redis() as client:
-            info: Any = client.info()
-            try:
-                config: Any = client.config_get("appendfsync")
-            except ResponseError:  # managed services forbid CONFIG
-                config = {}
-        return {**info, **config, "now_ms": self.time()}
 
     def _settle_with(
         self,
@@ -513,13 +396,4 @@ class Ledger:
 
     def _run_settlement(self, script: Script, job_id: str, args: list[Any]) -> Settlement:
         with self._redis() as client:
-            result, *rest = script.run(client, keys.of(job_id), args)
-        waiting = next(filter(keys.is_job_id, rest), None)
-        return Settlement(Result(result), tuple(Step(r) for r in rest if r != waiting), waiting)
-
-
-def _created(answer: list[str], job_id: str) -> Created:
-    result, *rest = answer
-    if Result(result) is Result.LIMITED:
-        return Created(Result.LIMITED, job_id, rest[0], int(rest[1]))
-    return Created(Result(result), rest[0] if rest else job_id)
+            return Settlement.from_answer(script.run(client, keys.of(job_id), args))

@@ -49,7 +49,7 @@ class Unconfirmed:
 
 
 @dataclass(frozen=True, slots=True)
-class Agenda:
+class AgendaCounts:
     """The number of open jobs and of due jobs, and the largest delay (ms)."""
 
     open: int
@@ -180,7 +180,7 @@ class Overview:
                 counts.setdefault(tenant, {})[what] = int(number)
         return counts
 
-    def agenda(self, *, now: int) -> Agenda:
+    def agenda(self, *, now: int) -> AgendaCounts:
         """Return the number of open and due jobs."""
         waiting = due = lag = 0
         with self._redis() as client:
@@ -193,7 +193,7 @@ class Overview:
                     answers: Any = pipe.execute()
                 waiting, due = waiting + answers[0], due + answers[1]
                 lag = max([lag, *(now - int(score) for _, score in answers[2])])
-        return Agenda(waiting, due, lag)
+        return AgendaCounts(waiting, due, lag)
 
     def unconfirmed(self, limit: int) -> tuple[int, list[Unconfirmed]]:
         """Return the number of unconfirmed attempts, and the `limit` newest attempts."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from orchestrator.jobs.model import Job, Step
+from orchestrator.ledger import keys
 
 
 class Result(StrEnum):
@@ -54,6 +55,13 @@ class Settlement:
     due: tuple[Step, ...] = ()
     next_job: str | None = None
 
+    @classmethod
+    def from_answer(cls, answer: list[str]) -> Settlement:
+        """Read the answer of a script: the result, then the due steps and the next job."""
+        result, *rest = answer
+        next_job = next(filter(keys.is_job_id, rest), None)
+        return cls(Result(result), tuple(Step(r) for r in rest if r != next_job), next_job)
+
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
@@ -75,6 +83,14 @@ class Created:
     job_id: str
     limit: str = ""
     wait_ms: int = 0
+
+    @classmethod
+    def from_answer(cls, answer: list[str], job_id: str) -> Created:
+        """Read the answer of the script that had to create a job with this id."""
+        result, *rest = answer
+        if Result(result) is Result.LIMITED:
+            return cls(Result.LIMITED, job_id, rest[0], int(rest[1]))
+        return cls(Result(result), rest[0] if rest else job_id)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from orchestrator.jobs.schemas import rfc3339
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
+from orchestrator.jsonio import rfc3339
 from orchestrator.ledger.admission import NO_LIMITS, CircuitState, ProviderLimits, ProviderState
 from orchestrator.runtime import Runtime
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator import log
 from orchestrator.jobs.model import Cost, Job, Outcome, Status
 from orchestrator.providers.base import Provider
-from orchestrator.settings.settings import ProviderSettings
+from orchestrator.settings.provider_settings import ProviderSettings
 
 
 def computed_cost(

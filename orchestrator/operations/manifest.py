@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.jobs.model import Event, Image, Job
-from orchestrator.jobs.schemas import event_view, job_view
 from orchestrator.jobs.tenant import DEFAULT_TENANT
+from orchestrator.jobs.views import event_view, job_view
 from orchestrator.jsonio import NotJson, dump, parse
 from orchestrator.ledger import keys
 

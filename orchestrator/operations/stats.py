@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from orchestrator.jobs.model import FollowUpStatus, Job, Status, Step
-from orchestrator.jobs.schemas import rfc3339
+from orchestrator.jsonio import rfc3339
 from orchestrator.ledger.circuit_breaker import Host
 from orchestrator.operations.admission import admission_views
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
@@ -32,7 +32,7 @@ def stats(runtime: Runtime) -> dict[str, Any]:
     now = runtime.clock()
     counts, agenda = runtime.ledger.overview.counts(), runtime.ledger.overview.agenda(now=now)
     number, attempts = unconfirmed_attempts(runtime)
-    swept = runtime.ledger.last_sweep()
+    swept = runtime.ledger.installation.last_sweep()
     return {
         "jobs": {status.value: counts.get(status, 0) for status in Status},
         "agenda": {"open": agenda.open, "due": agenda.due, "lag_seconds": agenda.lag / 1000},

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.jobs.model import Job
-from orchestrator.jobs.schemas import rfc3339
+from orchestrator.jsonio import rfc3339
 from orchestrator.operations.cost import computed_cost
 from orchestrator.runtime import Runtime
 

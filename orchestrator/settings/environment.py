@@ -51,6 +51,11 @@ class EnvironmentReader:
             raise invalid_setting(name, "***", "one line of printable UTF-8 text")
         return None if value is None else str(value)
 
+    def items(self, name: str) -> tuple[str, ...]:
+        """Return the items of a list with commas. It is empty when the variable is not set."""
+        parts = (part.strip() for part in self.text(name, "").split(","))
+        return tuple(part for part in parts if part)
+
     def lines(self, name: str) -> str | None:
         """Return text of several lines, such as JSON in a file, as one line."""
         value = self._read(name, "text", lambda: self._env.str(name, None))

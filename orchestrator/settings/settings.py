@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,9 @@ from orchestrator import tls
 from orchestrator.jobs.tenant import is_tenant
 from orchestrator.ledger import ProviderLimits
 from orchestrator.ledger.admission import NO_LIMITS
-from orchestrator.ledger.keys import MAX_SHARDS
 from orchestrator.net.addresses import is_private
 from orchestrator.net.guard import Guard
-from orchestrator.providers import BROKEN, PROVIDERS, Provider
-from orchestrator.providers.prices import ANY, BadPrices, PriceTable
+from orchestrator.providers import BROKEN, PROVIDERS
 from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret
 from orchestrator.settings.environment import (
@@ -27,6 +25,11 @@ from orchestrator.settings.environment import (
     invalid_setting,
     one_line,
     redacted,
+)
+from orchestrator.settings.provider_settings import (
+    MAX_THREADS,
+    ProviderSettings,
+    shards_of,
 )
 from orchestrator.storage.storage import Storage
 
@@ -39,12 +42,8 @@ MIN_API_KEY_CHARACTERS = 16
 MAX_PUBLIC_URL_CHARACTERS = 1800
 
 MIB = 1024 * 1024
-#: Threads of one worker process for each provider. They mostly wait for its answers.
-DEFAULT_THREADS = 32
 #: Threads of one worker process for archives and for notifications. Both wait for servers.
 DEFAULT_ARCHIVE_THREADS, DEFAULT_NOTIFY_THREADS = 16, 64
-#: The most threads of one kind. Each thread may hold a connection to Redis.
-MAX_THREADS = 512
 
 _MAKE_ONE = "make one with: openssl rand -hex 32"
 _MAKE_WHSEC = 'make one with: echo "whsec_$(openssl rand -base64 32)"'
@@ -86,22 +85,6 @@ VARIABLES = frozenset(
         "THIN_SUCCESS_SECONDS",
     )
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderSettings:
-    """The settings of one enabled provider. Times are in seconds."""
-
-    api_key: Secret
-    base_url: str
-    poll_seconds: float
-    max_poll_seconds: float
-    #: Threads of one worker process for its submit and poll steps.
-    threads: int = DEFAULT_THREADS
-    confirm_callbacks: bool = False
-    webhook_secrets: tuple[Secret, ...] = ()
-    prices: PriceTable | None = None
-    limits: ProviderLimits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +153,7 @@ class Settings:
             providers={
                 name: settings
                 for name, provider in PROVIDERS.items()
-                if (settings := _provider(env, provider))
+                if (settings := ProviderSettings.from_env(env, provider))
             },
         )
 
@@ -185,7 +168,7 @@ def _connections(env: EnvironmentReader) -> dict[str, Any]:
         "broker_url": _server_url(env, "ORCHESTRATOR_BROKER_URL", _BROKER, _as_broker(redis_url)),
         "public_url": public_url,
         "secret_keys": _secret_keys(env, required=public_url is not None),
-        "shards": _shards(env),
+        "shards": shards_of(env),
         "allow_private_networks": private,
         "allow_hosts": _allow_hosts(env),
     }
@@ -197,7 +180,7 @@ def _callers(env: EnvironmentReader) -> dict[str, Any]:
         **_api_keys(env),
         "metrics_tenants": env.boolean("ORCHESTRATOR_METRICS_TENANTS", default=False),
         "notify_secrets": _notify_secrets(env),
-        "notify_tasks": tuple(_split(env.text("ORCHESTRATOR_NOTIFY_TASKS", ""))),
+        "notify_tasks": env.items("ORCHESTRATOR_NOTIFY_TASKS"),
     }
 
 
@@ -229,10 +212,6 @@ def _times(env: EnvironmentReader) -> dict[str, Any]:
         name: env.number(f"ORCHESTRATOR_{name.upper()}", default, low, high)
         for name, (default, low, high) in bounds.items()
     }
-
-
-def _shards(env: EnvironmentReader) -> int:
-    return env.whole("ORCHESTRATOR_SHARDS", 1, 1, MAX_SHARDS)
 
 
 def _limits(env: EnvironmentReader) -> dict[str, Any]:
@@ -300,7 +279,7 @@ def _secret_keys(env: EnvironmentReader, *, required: bool) -> tuple[Secret, ...
             reason = "It signs callback URLs, because ORCHESTRATOR_PUBLIC_URL is set."
             raise ConfigError(f"{name} is not set. {reason} Set it; {_MAKE_ONE}")
         return ()
-    old = _split(env.text("ORCHESTRATOR_SECRET_KEYS_OLD", ""))
+    old = env.items("ORCHESTRATOR_SECRET_KEYS_OLD")
     for variable, values in ((name, [current]), ("ORCHESTRATOR_SECRET_KEYS_OLD", old)):
         if any(len(value) < MIN_SECRET_CHARACTERS for value in values):
             raise invalid_setting(
@@ -324,7 +303,7 @@ def _is_on_this_machine(env: EnvironmentReader) -> bool:
 
 def _named_keys(env: EnvironmentReader, variable: str, used: set[str]) -> dict[str, Secret]:
     keys: dict[str, Secret] = {}
-    for pair in _split(env.text(variable, "")):
+    for pair in env.items(variable):
         name, _, key = pair.partition(":")
         if not is_tenant(name) or not key or name in keys:
             allowed = "name:key,name:key with different names; names are letters, digits, _ . -"
@@ -351,7 +330,7 @@ def _archive_url(env: EnvironmentReader, data_dir: Path) -> str:
 
 def _allow_hosts(env: EnvironmentReader) -> tuple[str, ...]:
     name = "ORCHESTRATOR_ALLOW_HOSTS"
-    hosts = tuple(_split(env.text(name, "")))
+    hosts = env.items(name)
     try:
         Guard(allow_hosts=hosts)
     except ValueError as error:
@@ -364,79 +343,8 @@ def _notify_secrets(env: EnvironmentReader) -> tuple[Secret, ...]:
     current = env.optional(name)
     if not current:
         return ()
-    earlier = _split(env.text(old, ""))
+    earlier = env.items(old)
     for variable, values in ((name, [current]), (old, earlier)):
         if not all(map(standard_webhooks.is_secret, values)):
             raise invalid_setting(variable, "***", f"{standard_webhooks.SECRET_FORM} {_MAKE_WHSEC}")
     return tuple(map(Secret, (current, *earlier)))
-
-
-def _provider(env: EnvironmentReader, provider: Provider) -> ProviderSettings | None:
-    prefix = provider.name.upper()
-    api_key = env.secret(f"{prefix}_API_KEY")
-    if api_key is None:
-        return None
-    first = env.number(f"{prefix}_POLL_SECONDS", provider.poll_seconds, 0.1, 3600)
-    longest = max(first, provider.max_poll_seconds)
-    return ProviderSettings(
-        api_key=api_key,
-        base_url=_base_url(env, provider),
-        poll_seconds=first,
-        max_poll_seconds=env.number(f"{prefix}_MAX_POLL_SECONDS", longest, first, 86_400),
-        threads=env.whole(f"{prefix}_THREADS", DEFAULT_THREADS, 1, MAX_THREADS),
-        confirm_callbacks=provider.capabilities.callbacks
-        and env.boolean(f"{prefix}_CONFIRM_CALLBACKS", default=False),
-        webhook_secrets=tuple(_webhook_secrets(env, provider)),
-        prices=_prices(env, provider),
-        limits=_provider_limits(env, prefix),
-    )
-
-
-def _provider_limits(env: EnvironmentReader, prefix: str) -> ProviderLimits:
-    most, rate = f"{prefix}_MAX_IN_FLIGHT", f"{prefix}_REQUESTS_PER_SECOND"
-    shards = _shards(env)
-    # Each shard has a share of the limit. A share of zero would stop its jobs for ever.
-    return ProviderLimits(
-        max_in_flight=env.whole(most, shards, shards, 1_000_000) if env.optional(most) else None,
-        requests_per_second=env.number(rate, 1, 0.001, 100_000) if env.optional(rate) else None,
-        burst=env.whole(f"{prefix}_BURST", 1, 1, 100_000),
-    )
-
-
-def _base_url(env: EnvironmentReader, provider: Provider) -> str:
-    name = f"{provider.name.upper()}_BASE_URL"
-    if provider.base_url is None and env.optional(name) is None:
-        reason = f"{provider.title}'s documents name no address."
-        raise ConfigError(f"{name} is not set. {reason} Set it to https://<host> of your account.")
-    return env.url(name, HTTP, provider.base_url or "").rstrip("/")
-
-
-def _prices(env: EnvironmentReader, provider: Provider) -> PriceTable | None:
-    name = f"{provider.name.upper()}_PRICES"
-    text = env.lines(name)
-    if text is None:
-        return None
-    try:
-        table = PriceTable.parse(text)
-    except BadPrices as error:
-        raise invalid_setting(name, text, str(error)) from None
-    unknown = [model for model in table.prices if model not in (ANY, *provider.models)]
-    if unknown and provider.unlisted is None:
-        known = ", ".join(provider.models)
-        allowed = f"prices of the models {known}; {unknown[0]!r} is not one of them"
-        raise invalid_setting(name, text, allowed)
-    return table
-
-
-def _webhook_secrets(env: EnvironmentReader, provider: Provider) -> Iterator[Secret]:
-    if not provider.capabilities.signed_callbacks:
-        return
-    prefix = provider.name.upper()
-    current = env.secret(f"{prefix}_WEBHOOK_SECRET")
-    if current:
-        yield current
-        yield from map(Secret, _split(env.text(f"{prefix}_WEBHOOK_SECRETS_OLD", "")))
-
-
-def _split(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]

@@ -38,7 +38,7 @@ def submit_call(runtime: Runtime, provider: Provider, job: Job) -> Call | Reject
         return Rejected(_fault(provider, job, error))
     if job.request.upload is None:
         return call
-    content = runtime.ledger.upload(job.id)
+    content = runtime.ledger.uploads.get(job.id)
     field = provider.capabilities.upload_field
     if content is None or field is None:
         return Rejected(JobError(ErrorCode.INVALID_REQUEST, "the file of the job is gone"))

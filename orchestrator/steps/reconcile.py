@@ -64,7 +64,7 @@ def reconcile(runtime: Runtime, places: Places | None = None) -> int:
     taken = take_due(runtime, places or NudgedWorkers(runtime.nudger))
     retention = int(runtime.settings.retention_days * DAY_MS)
     runtime.ledger.overview.tidy(oldest=runtime.clock() - retention)
-    runtime.ledger.mark_sweep(now=runtime.clock(), host=socket.gethostname())
+    runtime.ledger.installation.mark_sweep(now=runtime.clock(), host=socket.gethostname())
     return taken
 
 
@@ -91,7 +91,7 @@ def _due(runtime: Runtime, shard: int, room: Room) -> Iterator[tuple[str, Step, 
     """Yield the due jobs of a shard that have room: job, step and provider."""
     now, ledger = runtime.clock(), runtime.ledger
     if room.for_providers:
-        yield from ledger.due_within(
+        yield from ledger.agenda.due_within(
             shard, now=now, limit=MAX_JOBS, room=room, horizon_ms=HORIZON_MS
         )
     for step, places in room.follow_ups.items():

@@ -29,7 +29,7 @@ from orchestrator.providers.base import Provider
 from orchestrator.providers.client import NoAnswer, NotSent
 from orchestrator.providers.responses import Accepted, Ambiguous, Rejected
 from orchestrator.runtime import Runtime
-from orchestrator.settings.settings import ProviderSettings
+from orchestrator.settings.provider_settings import ProviderSettings
 from orchestrator.steps import adapters
 from orchestrator.steps.acceptance import record
 from orchestrator.steps.pause import ACCOUNT_ERRORS, pause_after
@@ -141,7 +141,7 @@ class _Submission:
     def _drop_file(self) -> None:
         """Delete the caller's file: the provider answered, so nothing is sent again."""
         if self.job.request.upload:
-            self.runtime.ledger.drop_upload(self.job.id)
+            self.runtime.ledger.uploads.drop(self.job.id)
 
     # Answers -------------------------------------------------------------------------------
 

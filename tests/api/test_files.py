@@ -48,7 +48,7 @@ def test_a_form_makes_a_job_that_shows_its_file(api: Api) -> None:
         "image/png",
         len(PNG),
     )
-    assert api.harness.ledger.upload(response.json["id"]) == PNG
+    assert api.harness.ledger.uploads.get(response.json["id"]) == PNG
 
 
 def test_the_request_may_come_as_a_json_part(api: Api) -> None:

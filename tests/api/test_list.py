@@ -6,7 +6,7 @@ import pytest
 
 from orchestrator.api import incoming
 from orchestrator.jobs.model import Status
-from orchestrator.jobs.schemas import job_view
+from orchestrator.jobs.views import job_view
 from orchestrator.jsonio import dump, parse
 from orchestrator.ledger import keys, overview
 from tests.api.conftest import Api, Open

@@ -178,7 +178,7 @@ class Killer:
         ledger, ends = Ledger.from_url(self.redis.url), monotonic() + RECOVERS_WITHIN
         while monotonic() < ends and not self._stop.wait(0.05):
             try:
-                if (ledger.last_sweep() or 0) > since:
+                if (ledger.installation.last_sweep() or 0) > since:
                     return monotonic()
             except LedgerUnavailable:
                 pass

@@ -143,7 +143,7 @@ def test_stats_shows_the_providers(cli: Harness) -> None:
 def test_the_doctor_warns_of_each_provider_without_submissions(
     cli: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cli.ledger, "time", lambda: cli.clock.now)
+    monkeypatch.setattr(cli.ledger.installation, "time", lambda: cli.clock.now)
     denied(cli)
     cli.ledger.admission.pause("hiapi", by="cli:ops", now=cli.clock.now, reason="maintenance")
     settings: Settings = cli.runtime.settings

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from orchestrator.cli import main
 from orchestrator.jobs.model import Image, Outcome
-from orchestrator.jobs.schemas import rfc3339
+from orchestrator.jsonio import rfc3339
 from orchestrator.operations.stats import stats
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, archived, ended, picture

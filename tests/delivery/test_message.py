@@ -13,7 +13,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from orchestrator.delivery.message import message
-from orchestrator.jobs.schemas import job_view
+from orchestrator.jobs.views import job_view
 from orchestrator.jsonio import dump, parse
 from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret

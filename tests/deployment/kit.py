@@ -69,7 +69,7 @@ def healthy(service: str, env: Mapping[str, str]) -> bool:
 def swept(redis_url: str, *, seconds_ago: float) -> None:
     """Have the ledger say that the last sweep was then."""
     then = now_ms() - int(seconds_ago * 1000)
-    Ledger.from_url(redis_url).mark_sweep(now=then, host="test")
+    Ledger.from_url(redis_url).installation.mark_sweep(now=then, host="test")
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from orchestrator.enqueue import create_job, enqueue, find_job
-from orchestrator.jobs.schemas import job_view
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.jobs.validation import InvalidRequest
+from orchestrator.jobs.views import job_view
 from orchestrator.ledger import keys
 from tests.support.fakes import Harness, use_runtime
 from tests.support.providers import EXAMPLE_REQUESTS

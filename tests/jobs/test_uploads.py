@@ -144,7 +144,7 @@ def test_the_provider_gets_the_file_and_the_fields_in_one_form(harness: Harness)
 
 
 def kept(harness: Harness, job_id: str) -> bool:
-    return harness.ledger.upload(job_id) is not None
+    return harness.ledger.uploads.get(job_id) is not None
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """A call of every public method of the ledger, for tests of common properties.
 
-The methods of `follow_ups`, `circuit_breaker`, `admission` and `overview` have the prefix of their
-attribute, for example `follow_ups.claim`. Methods of the overview that only read are left out: they
-read many jobs, with many round trips. test_overview tests them.
+The methods of the parts of a ledger have the prefix of their attribute, for example
+`follow_ups.claim`. Methods of the overview that only read are left out: they read many jobs, with
+many round trips. test_overview tests them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,15 @@ from orchestrator.jobs.model import Attempt, FollowUpStatus, Job, SettledBy, Sta
 from orchestrator.ledger import Idempotency, Lease, Ledger, Room, keys
 from orchestrator.ledger.access import AccessBook
 from orchestrator.ledger.admission import Admission
+from orchestrator.ledger.agenda import Agenda
 from orchestrator.ledger.audit import AuditTrail
 from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreaker
 from orchestrator.ledger.follow_ups import FollowUps
+from orchestrator.ledger.installation import Installation
+from orchestrator.ledger.outcomes import Outcomes
 from orchestrator.ledger.overview import Overview
+from orchestrator.ledger.rejected_messages import RejectedMessages
+from orchestrator.ledger.uploads import Uploads
 from orchestrator.security.api_keys import DEFAULT_SCOPES, ApiKey, digest
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, HOST, LEASE, NEXT_DUE, NOW, REQUEST, SUCCESS
@@ -31,6 +36,11 @@ CLASSES: Mapping[str, type] = {
     "overview.": Overview,
     "access.": AccessBook,
     "audit.": AuditTrail,
+    "agenda.": Agenda,
+    "installation.": Installation,
+    "outcomes.": Outcomes,
+    "rejected.": RejectedMessages,
+    "uploads.": Uploads,
 }
 KEY = ApiKey("key_1", "shop", DEFAULT_SCOPES, digest("orch_0"), NOW)
 #: Methods of the overview that only read.
@@ -81,20 +91,29 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "settle": lambda ledger, lease: ledger.settle(lease, SUCCESS, SettledBy.POLL, now=NOW),
     "cancel": lambda ledger, lease: ledger.cancel(lease.job.id, now=NOW),
     "get": lambda ledger, lease: ledger.get(lease.job.id),
-    "upload": lambda ledger, lease: ledger.upload(lease.job.id),
-    "drop_upload": lambda ledger, lease: ledger.drop_upload(lease.job.id),
+    "uploads.get": lambda ledger, lease: ledger.uploads.get(lease.job.id),
+    "uploads.drop": lambda ledger, lease: ledger.uploads.drop(lease.job.id),
+    "uploads.keep": lambda ledger, lease: ledger.uploads.keep(
+        lease.job.id, b"a file", deadline_ms=1
+    ),
     "events": lambda ledger, lease: ledger.events(lease.job.id),
-    "due": lambda ledger, _: ledger.due(0, now=NOW, limit=10),
-    "due_within": lambda ledger, _: ledger.due_within(0, now=NOW, limit=10, room=Room(others=10)),
-    "wait": lambda ledger, lease: ledger.wait(lease.job.id, 0.01),
-    "reject": lambda ledger, _: ledger.reject("callback", now=NOW, reason="not JSON", body=b"<"),
-    "rejected": lambda ledger, _: ledger.rejected(),
-    "mark_sweep": lambda ledger, _: ledger.mark_sweep(now=NOW, host="here"),
-    "last_sweep": lambda ledger, _: ledger.last_sweep(),
-    "check_write": lambda ledger, _: ledger.check_write(),
-    "installed_shards": lambda ledger, _: ledger.installed_shards(),
-    "time": lambda ledger, _: ledger.time(),
-    "server": lambda ledger, _: ledger.server(),
+    "agenda.due": lambda ledger, _: ledger.agenda.due(0, now=NOW, limit=10),
+    "agenda.due_within": lambda ledger, _: ledger.agenda.due_within(
+        0, now=NOW, limit=10, room=Room(others=10)
+    ),
+    "outcomes.wait": lambda ledger, lease: ledger.outcomes.wait(lease.job.id, 0.01),
+    "rejected.keep": lambda ledger, _: ledger.rejected.keep(
+        "callback", now=NOW, reason="not JSON", body=b"<"
+    ),
+    "rejected.newest": lambda ledger, _: ledger.rejected.newest(),
+    "installation.mark_sweep": lambda ledger, _: ledger.installation.mark_sweep(
+        now=NOW, host="here"
+    ),
+    "installation.last_sweep": lambda ledger, _: ledger.installation.last_sweep(),
+    "installation.check_write": lambda ledger, _: ledger.installation.check_write(),
+    "installation.shards": lambda ledger, _: ledger.installation.shards(),
+    "installation.time": lambda ledger, _: ledger.installation.time(),
+    "installation.server": lambda ledger, _: ledger.installation.server(),
     "follow_ups.claim": lambda ledger, lease: ledger.follow_ups.claim(
         lease.job.id, Step.ARCHIVE, now=NOW, lease_ms=LEASE
     ),
@@ -141,15 +160,15 @@ READS = frozenset(
         *(
             "find",
             "get",
-            "upload",
+            "uploads.get",
             "events",
-            "due",
-            "due_within",
-            "wait",
-            "rejected",
-            "last_sweep",
-            "time",
-            "server",
+            "agenda.due",
+            "agenda.due_within",
+            "outcomes.wait",
+            "rejected.newest",
+            "installation.last_sweep",
+            "installation.time",
+            "installation.server",
         ),
         *("follow_ups.due", "follow_ups.backlog", "follow_ups.at_risk", "follow_ups.dead"),
         "follow_ups.given_up",
@@ -160,7 +179,7 @@ READS = frozenset(
 #: Methods that only delete. A full Redis accepts them.
 FREES_MEMORY = frozenset(
     {
-        "drop_upload",
+        "uploads.drop",
         "admission.resume",
         "circuit_breaker.forget",
         "overview.tidy",
@@ -172,7 +191,7 @@ WRITES = sorted(set(PUBLIC) - READS)
 
 def prepare(ledger: Ledger, name: str) -> Lease:
     """Create a job on which a method has an effect."""
-    if name == "drop_upload":
+    if name == "uploads.drop":
         return not_leased(ledger, kit.create(ledger, upload=b"a file"))
     if name == "admission.resume":
         ledger.admission.pause("evolink", by="tests", now=NOW)

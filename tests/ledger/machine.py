@@ -411,7 +411,7 @@ class LedgerMachine(RuleBasedStateMachine):
             for job_id, entry in self.book.entries.items()
             if entry.due_at is not None and entry.due_at <= self.now
         }
-        listed = self.ledger.due(0, now=self.now, limit=99)
+        listed = self.ledger.agenda.due(0, now=self.now, limit=99)
         assert dict(listed) == due
         assert len(listed) == len(due)
 

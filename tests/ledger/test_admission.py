@@ -73,7 +73,7 @@ def test_no_more_attempts_are_in_flight_than_the_limit(limited: MakeLedger) -> N
     assert len(leases) == 3
     assert ask(ledger, kit.create(ledger)) == Waiting(WaitReason.IN_FLIGHT_LIMIT, None)
     assert state(ledger).in_flight == 3
-    assert len(ledger.due(0, now=NOW, limit=9)) == 0, "a sweep lists only what may start"
+    assert len(ledger.agenda.due(0, now=NOW, limit=9)) == 0, "a sweep lists only what may start"
 
 
 def test_workers_together_never_exceed_the_limit(shared_ledger: Ledger, redis_url: str) -> None:
@@ -129,7 +129,7 @@ def test_an_unconfirmed_attempt_is_sent_again_while_the_provider_is_full(
     [lease] = start(ledger, 1)
     kit.unconfirmed(ledger, lease, due_at=NOW)
 
-    assert ledger.due(0, now=NOW, limit=9) == [(lease.job.id, Step.SUBMIT)]
+    assert ledger.agenda.due(0, now=NOW, limit=9) == [(lease.job.id, Step.SUBMIT)]
     assert isinstance(ask(ledger, lease.job.id), Lease)
 
 
@@ -139,7 +139,7 @@ def test_a_job_that_waits_at_its_deadline_is_claimed_and_says_why(limited: MakeL
     waiting = kit.create(ledger)
     assert isinstance(ask(ledger, waiting), Waiting)
 
-    assert ledger.due(0, now=DEADLINE, limit=1)[0] == (waiting, Step.SUBMIT)
+    assert ledger.agenda.due(0, now=DEADLINE, limit=1)[0] == (waiting, Step.SUBMIT)
     lease = kit.claim(ledger, waiting, now=DEADLINE)
 
     assert lease.job.status is Status.QUEUED
@@ -175,9 +175,9 @@ def test_a_sweep_lists_what_the_rate_allows_until_its_horizon(limited: MakeLedge
     for _ in range(30):
         kit.create(ledger)
 
-    assert len(ledger.due(0, now=NOW, limit=99)) == 2
+    assert len(ledger.agenda.due(0, now=NOW, limit=99)) == 2
     room = Room(others=99)
-    listed = ledger.due_within(0, now=NOW, limit=99, room=room, horizon_ms=1000)
+    listed = ledger.agenda.due_within(0, now=NOW, limit=99, room=room, horizon_ms=1000)
     assert len(listed) == 12
 
 
@@ -208,7 +208,7 @@ def provider_takes(ledger: Ledger, limit: int, seconds: int) -> tuple[int, int]:
         kit.create(ledger, now=NOW + number)
     for second in range(seconds):
         now = NOW + 1000 + second * 1000
-        for job_id, _ in ledger.due(0, now=now, limit=100):
+        for job_id, _ in ledger.agenda.due(0, now=now, limit=100):
             claim = ask(ledger, job_id, now=now)
             if not isinstance(claim, Lease):
                 continue
@@ -291,7 +291,7 @@ def test_the_circuit_opens_after_failures_in_a_row_over_some_time(ledger: Ledger
     assert ask(ledger, kit.create(ledger, now=now), now=now) == Waiting(
         WaitReason.CIRCUIT_OPEN, now + OPEN_MS
     )
-    assert ledger.due(0, now=now, limit=9) == []
+    assert ledger.agenda.due(0, now=now, limit=9) == []
 
 
 def test_an_answer_ends_the_row_of_failures(ledger: Ledger) -> None:
@@ -308,10 +308,10 @@ def test_after_a_while_one_job_probes_and_its_success_closes_the_circuit(ledger:
     for _ in range(5):
         kit.create(ledger, now=now)
 
-    assert len(ledger.due(0, now=now, limit=9)) == 1
+    assert len(ledger.agenda.due(0, now=now, limit=9)) == 1
     [probe] = start(ledger, 2, now=now)
     assert state(ledger, now).circuit is CircuitState.HALF_OPEN
-    assert ledger.due(0, now=now, limit=9) == []
+    assert ledger.agenda.due(0, now=now, limit=9) == []
     ledger.accepted(probe.job.id, 1, "task-1", now=now, due_at=DEADLINE)
 
     assert state(ledger, now).circuit is CircuitState.CLOSED
@@ -355,11 +355,11 @@ def test_a_job_that_cannot_wait_for_the_end_is_tried_once_when_half_of_its_time_
     ledger.admission.hold("hiapi", Step.SUBMIT, BUSY, now=NOW, ends_at=DEADLINE)
 
     assert isinstance(ask(ledger, job_id, now=half - 1), Waiting)
-    assert ledger.due(0, now=half - 1, limit=9) == []
-    assert ledger.due(0, now=half, limit=9) == [(job_id, Step.SUBMIT)]
+    assert ledger.agenda.due(0, now=half - 1, limit=9) == []
+    assert ledger.agenda.due(0, now=half, limit=9) == [(job_id, Step.SUBMIT)]
     lease = kit.claim(ledger, job_id, now=half)
     refuse(ledger, lease, ProviderSign.ANSWERED, BUSY, half)
-    assert ledger.due(0, now=half, limit=9) == []
+    assert ledger.agenda.due(0, now=half, limit=9) == []
 
 
 def test_a_job_that_waits_for_a_place_is_not_tried_without_one(limited: MakeLedger) -> None:
@@ -368,7 +368,7 @@ def test_a_job_that_waits_for_a_place_is_not_tried_without_one(limited: MakeLedg
     job_id = kit.create(ledger)
 
     assert isinstance(ask(ledger, job_id, now=half), Waiting)
-    assert (job_id, Step.SUBMIT) not in ledger.due(0, now=half, limit=9)
+    assert (job_id, Step.SUBMIT) not in ledger.agenda.due(0, now=half, limit=9)
 
 
 def test_an_unconfirmed_job_ends_at_its_deadline_while_its_provider_is_paused(
@@ -378,8 +378,8 @@ def test_an_unconfirmed_job_ends_at_its_deadline_while_its_provider_is_paused(
     kit.unconfirmed(ledger, lease, due_at=NOW)
     ledger.admission.pause("hiapi", by="tests", now=NOW)
 
-    assert ledger.due(0, now=DEADLINE - 1, limit=9) == []
-    assert ledger.due(0, now=DEADLINE, limit=9) == [(lease.job.id, Step.SUBMIT)]
+    assert ledger.agenda.due(0, now=DEADLINE - 1, limit=9) == []
+    assert ledger.agenda.due(0, now=DEADLINE, limit=9) == [(lease.job.id, Step.SUBMIT)]
     assert kit.claim(ledger, lease.job.id, now=DEADLINE)
 
 
@@ -426,7 +426,7 @@ def test_a_provider_is_paused_until_it_is_resumed(ledger: Ledger) -> None:
 
     assert ask(ledger, job_id) == Waiting(WaitReason.PAUSED, None)
     assert (state(ledger).circuit, state(ledger).paused_by) == (CircuitState.PAUSED, "ops")
-    assert ledger.due(0, now=NOW, limit=9) == [(running, Step.POLL)]
+    assert ledger.agenda.due(0, now=NOW, limit=9) == [(running, Step.POLL)]
     assert ledger.cancel(kit.create(ledger), now=NOW).result == "cancelled"
 
     ledger.admission.resume("hiapi")

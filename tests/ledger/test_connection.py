@@ -76,7 +76,7 @@ def test_of_many_calls_only_those_at_the_start_wait_for_the_timeout(
 
     def call(_: int) -> None:
         with pytest.raises(LedgerUnavailable):
-            ledger.last_sweep()
+            ledger.installation.last_sweep()
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(call, range(64)))
@@ -87,7 +87,7 @@ def test_of_many_calls_only_those_at_the_start_wait_for_the_timeout(
 @pytest.mark.usefixtures("short_timeout", "long_pause")
 def test_a_call_that_timed_out_is_not_repeated(silent: socket.socket) -> None:
     with pytest.raises(LedgerUnavailable):
-        ledger_on(silent).last_sweep()
+        ledger_on(silent).installation.last_sweep()
 
     assert connections(silent) == 1
 
@@ -96,11 +96,11 @@ def test_a_call_that_timed_out_is_not_repeated(silent: socket.socket) -> None:
 def test_the_next_call_after_a_timeout_does_not_reach_redis(silent: socket.socket) -> None:
     ledger = ledger_on(silent)
     with pytest.raises(LedgerUnavailable):
-        ledger.last_sweep()
+        ledger.installation.last_sweep()
     assert connections(silent) == 1
 
     with pytest.raises(LedgerUnavailable, match="the last call timed out"):
-        ledger.last_sweep()
+        ledger.installation.last_sweep()
 
     assert connections(silent) == 0
 
@@ -109,22 +109,22 @@ def test_the_next_call_after_a_timeout_does_not_reach_redis(silent: socket.socke
 def test_a_ledger_recovers_and_does_not_read_a_late_answer_of_another_call(tmp_path: Path) -> None:
     with embedded_redis(tmp_path) as url:
         ledger = Ledger.from_url(url)
-        ledger.mark_sweep(now=7, host="here")
-        pid = int(ledger.server()["process_id"])
+        ledger.installation.mark_sweep(now=7, host="here")
+        pid = int(ledger.installation.server()["process_id"])
         os.kill(pid, signal.SIGSTOP)
         try:
             with pytest.raises(LedgerUnavailable):
-                ledger.installed_shards()
+                ledger.installation.shards()
         finally:
             os.kill(pid, signal.SIGCONT)
 
         kit.eventually(lambda: answers(ledger))
-        assert ledger.last_sweep() == 7
+        assert ledger.installation.last_sweep() == 7
 
 
 def answers(ledger: Ledger) -> bool:
     try:
-        ledger.server()
+        ledger.installation.server()
     except LedgerUnavailable:
         return False
     return True
@@ -140,7 +140,7 @@ def test_the_one_call_that_may_try_is_not_blocked_by_its_inner_calls(
     gate.timed_out()
     gate._clock = monotonic
 
-    job = ledger.wait(job_id, 0.01)
+    job = ledger.outcomes.wait(job_id, 0.01)
 
     assert job is not None
     assert job.status is Status.RUNNING

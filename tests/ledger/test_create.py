@@ -42,7 +42,7 @@ def test_a_new_job_is_queued_and_due_at_once(ledger: Ledger, redis: Redis) -> No
         updated_at=NOW,
         deadline_at=DEADLINE,
     )
-    assert ledger.due(0, now=NOW, limit=10) == [(created.job_id, Step.SUBMIT)]
+    assert ledger.agenda.due(0, now=NOW, limit=10) == [(created.job_id, Step.SUBMIT)]
     assert kit.due_at(redis, created.job_id) == NOW
     assert [(e.at, e.name, e.detail) for e in ledger.events(created.job_id)] == [
         (NOW, "created", {})

@@ -16,15 +16,15 @@ from tests.ledger.kit import LEASE, NEXT_DUE, NOW, REQUEST, SUCCESS
 
 
 def test_nothing_is_due_in_an_empty_ledger(ledger: Ledger) -> None:
-    assert ledger.due(0, now=NOW, limit=10) == []
+    assert ledger.agenda.due(0, now=NOW, limit=10) == []
 
 
 def test_a_job_is_due_from_its_due_time_on(ledger: Ledger) -> None:
     job_id = kit.running(ledger)
 
-    assert ledger.due(0, now=NEXT_DUE - 1, limit=10) == []
-    assert ledger.due(0, now=NEXT_DUE, limit=10) == [(job_id, Step.POLL)]
-    assert ledger.due(0, now=NEXT_DUE + 1, limit=10) == [(job_id, Step.POLL)]
+    assert ledger.agenda.due(0, now=NEXT_DUE - 1, limit=10) == []
+    assert ledger.agenda.due(0, now=NEXT_DUE, limit=10) == [(job_id, Step.POLL)]
+    assert ledger.agenda.due(0, now=NEXT_DUE + 1, limit=10) == [(job_id, Step.POLL)]
 
 
 def test_each_open_status_has_its_step(ledger: Ledger) -> None:
@@ -37,21 +37,21 @@ def test_each_open_status_has_its_step(ledger: Ledger) -> None:
         kit.running(ledger): Step.POLL,
     }
 
-    assert dict(ledger.due(0, now=NEXT_DUE, limit=10)) == steps
+    assert dict(ledger.agenda.due(0, now=NEXT_DUE, limit=10)) == steps
 
 
 def test_a_leased_job_is_due_again_when_the_lease_ends(ledger: Ledger) -> None:
     lease = kit.submitting(ledger)
 
-    assert ledger.due(0, now=NOW + LEASE - 1, limit=10) == []
-    assert ledger.due(0, now=NOW + LEASE, limit=10) == [(lease.job.id, Step.SUBMIT)]
+    assert ledger.agenda.due(0, now=NOW + LEASE - 1, limit=10) == []
+    assert ledger.agenda.due(0, now=NOW + LEASE, limit=10) == [(lease.job.id, Step.SUBMIT)]
 
 
 def test_a_settled_job_is_never_due(ledger: Ledger) -> None:
     job_id = kit.running(ledger)
     ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
 
-    assert ledger.due(0, now=NEXT_DUE * 2, limit=10) == []
+    assert ledger.agenda.due(0, now=NEXT_DUE * 2, limit=10) == []
 
 
 def test_a_settled_job_in_the_agenda_is_left_out_and_does_not_hide_other_jobs(
@@ -61,13 +61,13 @@ def test_a_settled_job_in_the_agenda_is_left_out_and_does_not_hide_other_jobs(
     ledger.cancel(done, now=NOW)
     redis.zadd(keys.agenda(0), {done: NOW - 1})
 
-    assert ledger.due(0, now=NOW, limit=10) == [(waiting, Step.SUBMIT)]
+    assert ledger.agenda.due(0, now=NOW, limit=10) == [(waiting, Step.SUBMIT)]
 
 
 def test_the_longest_overdue_jobs_come_first_up_to_the_limit(ledger: Ledger) -> None:
     late = {ago: kit.create(ledger, now=NOW - ago) for ago in (20, 50, 10, 40, 30)}
 
-    listed = ledger.due(0, now=NOW, limit=3)
+    listed = ledger.agenda.due(0, now=NOW, limit=3)
 
     assert listed == [(late[ago], Step.SUBMIT) for ago in (50, 40, 30)]
 
@@ -76,7 +76,7 @@ def test_entries_of_expired_jobs_are_removed(ledger: Ledger, redis: Redis) -> No
     expired, existing = kit.create(ledger, now=NOW - 1), kit.create(ledger)
     redis.delete(keys.job(expired))
 
-    assert ledger.due(0, now=NOW, limit=10) == [(existing, Step.SUBMIT)]
+    assert ledger.agenda.due(0, now=NOW, limit=10) == [(existing, Step.SUBMIT)]
 
     assert kit.due_at(redis, expired) is None
     assert kit.due_at(redis, existing) == NOW
@@ -86,7 +86,7 @@ def test_listing_due_jobs_changes_nothing(ledger: Ledger, redis: Redis) -> None:
     kit.create(ledger)
     before = kit.state(redis)
 
-    assert ledger.due(0, now=NOW, limit=1) == ledger.due(0, now=NOW, limit=1)
+    assert ledger.agenda.due(0, now=NOW, limit=1) == ledger.agenda.due(0, now=NOW, limit=1)
     assert kit.state(redis) == before
 
 
@@ -98,10 +98,10 @@ def test_the_cost_of_listing_depends_on_the_due_jobs_only(
         kit.create(shared_ledger)
     for _ in range(not_due):
         kit.create(shared_ledger, now=NOW + 1)
-    shared_ledger.due(0, now=0, limit=1)  # loads the script
+    shared_ledger.agenda.due(0, now=0, limit=1)  # loads the script
     real_redis.config_resetstat()
 
-    assert len(shared_ledger.due(0, now=NOW, limit=100)) == 3
+    assert len(shared_ledger.agenda.due(0, now=NOW, limit=100)) == 3
 
     stats: Any = real_redis.info("commandstats")
     calls = {name: stat["calls"] for name, stat in stats.items() if "config" not in name}
@@ -118,7 +118,7 @@ def test_only_jobs_with_room_are_listed(ledger: Ledger) -> None:
         for n, provider in enumerate(providers)
     ]
 
-    listed = ledger.due_within(
+    listed = ledger.agenda.due_within(
         0, now=NOW + 9, limit=9, room=Room({"hiapi": 2, "evolink": 0}, others=1)
     )
 

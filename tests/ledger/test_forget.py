@@ -82,7 +82,7 @@ def test_a_job_that_was_settled_after_the_time_is_kept(
     assert forget(ledger, job_id, NOW - 1) is Result.KEPT
 
     assert kit.state(redis) == before
-    assert ledger.upload(job_id) == (b"a file" if which == "cancelled" else None)
+    assert ledger.uploads.get(job_id) == (b"a file" if which == "cancelled" else None)
 
 
 @pytest.mark.parametrize("which", KEPT)

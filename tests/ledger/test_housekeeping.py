@@ -9,7 +9,7 @@ from redis import Redis
 
 from orchestrator.jobs.model import FOLLOW_UPS, SettledBy
 from orchestrator.ledger import Ledger, Result, keys
-from orchestrator.ledger import ledger as module
+from orchestrator.ledger import rejected_messages as module
 from tests.ledger import kit
 from tests.ledger.kit import FAILURE, NEXT_DUE, NOW, SUCCESS
 
@@ -69,10 +69,10 @@ def test_a_later_event_does_not_extend_the_retention_time(redis: Redis) -> None:
 
 
 def test_rejected_messages_are_listed_newest_first(ledger: Ledger) -> None:
-    ledger.reject("callback", now=NOW, reason="not JSON", body=b"<html>", provider="hiapi")
-    ledger.reject("message", now=NOW + 1, reason="no model", body=b"{}")
+    ledger.rejected.keep("callback", now=NOW, reason="not JSON", body=b"<html>", provider="hiapi")
+    ledger.rejected.keep("message", now=NOW + 1, reason="no model", body=b"{}")
 
-    assert ledger.rejected() == [
+    assert ledger.rejected.newest() == [
         {"kind": "message", "at": str(NOW + 1), "reason": "no model", "body": "{}"},
         {
             "kind": "callback",
@@ -82,59 +82,59 @@ def test_rejected_messages_are_listed_newest_first(ledger: Ledger) -> None:
             "body": "<html>",
         },
     ]
-    assert len(ledger.rejected(limit=1)) == 1
+    assert len(ledger.rejected.newest(limit=1)) == 1
 
 
 @pytest.mark.parametrize(
     ("body", "kept"),
     [
-        (b"a" * 5000, "a" * module.REJECTED_BODY_BYTES),
+        (b"a" * 5000, "a" * module.MAX_BODY_BYTES),
         (b"\xff\xfe{", "\ufffd\ufffd{"),
-        (b"a" * (module.REJECTED_BODY_BYTES - 1) + "é".encode(), "a" * 2047 + "\ufffd"),
+        (b"a" * (module.MAX_BODY_BYTES - 1) + "é".encode(), "a" * 2047 + "\ufffd"),
         (b"", ""),
     ],
     ids=["too long", "not UTF-8", "cut inside a character", "empty"],
 )
 def test_a_rejected_body_is_cut_and_always_readable(ledger: Ledger, body: bytes, kept: str) -> None:
-    ledger.reject("callback", now=NOW, reason="not JSON", body=body)
+    ledger.rejected.keep("callback", now=NOW, reason="not JSON", body=body)
 
-    assert ledger.rejected()[0]["body"] == kept
+    assert ledger.rejected.newest()[0]["body"] == kept
 
 
 def test_only_the_newest_rejected_messages_are_kept(
     ledger: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "REJECTED_ENTRIES", 50)
+    monkeypatch.setattr(module, "MAX_MESSAGES", 50)
 
     for number in range(300):
-        ledger.reject("callback", now=number, reason="not JSON", body=b"")
+        ledger.rejected.keep("callback", now=number, reason="not JSON", body=b"")
 
-    rejected = ledger.rejected(limit=1000)
+    rejected = ledger.rejected.newest(limit=1000)
     assert 50 <= len(rejected) <= 50 + STREAM_NODE
     assert [entry["at"] for entry in rejected[:50]] == [str(n) for n in range(299, 249, -1)]
 
 
 def test_the_last_sweep_is_recorded(ledger: Ledger, redis: Redis) -> None:
-    assert ledger.last_sweep() is None
+    assert ledger.installation.last_sweep() is None
 
-    ledger.mark_sweep(now=NOW, host="one")
-    ledger.mark_sweep(now=NOW + 1, host="two")
+    ledger.installation.mark_sweep(now=NOW, host="one")
+    ledger.installation.mark_sweep(now=NOW + 1, host="two")
 
-    assert ledger.last_sweep() == NOW + 1
+    assert ledger.installation.last_sweep() == NOW + 1
     assert redis.hgetall(keys.SWEEP) == {"at": str(NOW + 1), "host": "two"}
 
 
 def test_the_first_call_sets_the_number_of_shards(redis: Redis) -> None:
     four, eight = Ledger(lambda: redis, shards=4), Ledger(lambda: redis, shards=8)
 
-    assert four.installed_shards() == 4
-    assert eight.installed_shards() == 4
-    assert four.installed_shards() == 4
+    assert four.installation.shards() == 4
+    assert eight.installation.shards() == 4
+    assert four.installation.shards() == 4
 
 
 def test_the_information_about_the_server(shared_ledger: Ledger) -> None:
     before = int(time() * 1000)
-    server = shared_ledger.server()
+    server = shared_ledger.installation.server()
 
     assert server["redis_version"]
     assert server["appendfsync"] == "everysec"
@@ -148,7 +148,7 @@ def test_a_server_that_forbids_config_returns_the_other_information(
         "managed", enabled=True, passwords=["+pw"], commands=["+@all", "-config"], keys=["*"]
     )
     try:
-        server = Ledger.from_url(redis_url.replace("//", "//managed:pw@")).server()
+        server = Ledger.from_url(redis_url.replace("//", "//managed:pw@")).installation.server()
     finally:
         real_redis.acl_deluser("managed")
 

@@ -21,7 +21,8 @@ from orchestrator.jobs.model import (
 )
 from orchestrator.jobs.tenant import Budget, Tenant
 from orchestrator.ledger import Idempotency, Ledger, keys
-from orchestrator.ledger.ledger import UPLOAD_MARGIN_MS, WRITE_CHECK_TTL_MS
+from orchestrator.ledger.installation import WRITE_CHECK_TTL_MS
+from orchestrator.ledger.uploads import UPLOAD_MARGIN_MS
 from tests.ledger import kit
 from tests.ledger.calls import KEY
 from tests.ledger.kit import (
@@ -189,7 +190,7 @@ def observed(recorded_ledger: Ledger, recorder: RecordingClient, redis: Redis) -
 
 
 def run_every_transition(ledger: Ledger, recorder: RecordingClient) -> None:
-    ledger.installed_shards()
+    ledger.installation.shards()
     key = Idempotency("caller", "order-17")
     ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=key)
     lease = kit.resubmitting(ledger)
@@ -229,10 +230,10 @@ def run_every_transition(ledger: Ledger, recorder: RecordingClient) -> None:
     kit.claim(ledger, kit.create(ledger, tenant="often"))
     kit.create(ledger, tenant="seldom")
     kit.claim(ledger, kit.create(ledger, tenant="often"))
-    ledger.due(0, now=NOW, limit=10)
-    ledger.reject("callback", now=NOW, reason="not JSON", body=b"<")
-    ledger.mark_sweep(now=NOW, host="here")
-    ledger.check_write()
+    ledger.agenda.due(0, now=NOW, limit=10)
+    ledger.rejected.keep("callback", now=NOW, reason="not JSON", body=b"<")
+    ledger.installation.mark_sweep(now=NOW, host="here")
+    ledger.installation.check_write()
     budget = Tenant("shop", daily_budgets={"hiapi": Budget(10, "credits")})
     spending: dict[str, Any] = {"tenant": "shop", "limits": budget, "reserve": kit.COST}
     made = ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, **spending)

@@ -9,7 +9,7 @@ from redis import Redis
 
 from orchestrator.jobs.model import ErrorCode, JobError, JobRequest, Outcome, SettledBy, Status
 from orchestrator.ledger import Lease, Ledger, Result, keys, overview
-from orchestrator.ledger.overview import Agenda, Page, Unconfirmed
+from orchestrator.ledger.overview import AgendaCounts, Page, Unconfirmed
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, FAILURE, NEXT_DUE, NOW, SUCCESS
 
@@ -222,14 +222,16 @@ def test_the_agenda_has_the_open_jobs_the_due_jobs_and_the_longest_delay(sharded
     kit.running(sharded)
     failed(sharded)
 
-    assert sharded.overview.agenda(now=NOW - 1) == Agenda(open=21, due=0, lag=0)
-    assert sharded.overview.agenda(now=NOW) == Agenda(open=21, due=1, lag=0)
-    assert sharded.overview.agenda(now=NOW + 9) == Agenda(open=21, due=10, lag=9)
-    assert sharded.overview.agenda(now=NEXT_DUE) == Agenda(open=21, due=21, lag=NEXT_DUE - NOW)
+    assert sharded.overview.agenda(now=NOW - 1) == AgendaCounts(open=21, due=0, lag=0)
+    assert sharded.overview.agenda(now=NOW) == AgendaCounts(open=21, due=1, lag=0)
+    assert sharded.overview.agenda(now=NOW + 9) == AgendaCounts(open=21, due=10, lag=9)
+    assert sharded.overview.agenda(now=NEXT_DUE) == AgendaCounts(
+        open=21, due=21, lag=NEXT_DUE - NOW
+    )
 
 
 def test_an_empty_agenda_has_no_delay(sharded: Ledger) -> None:
-    assert sharded.overview.agenda(now=NOW) == Agenda(0, 0, 0)
+    assert sharded.overview.agenda(now=NOW) == AgendaCounts(0, 0, 0)
 
 
 # Unconfirmed attempts ----------------------------------------------------------------------

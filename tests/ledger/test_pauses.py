@@ -26,8 +26,8 @@ def test_a_poll_of_a_paused_provider_waits_and_says_why(
     assert (job.status, job.refusal) == (Status.RUNNING, THIN)
     assert kit.event_names(ledger, job_id)[-1] == "paused"
     due_at = NOW + PAUSE_MS + spread
-    assert ledger.due(0, now=due_at - 1, limit=9) == []
-    assert ledger.due(0, now=due_at, limit=9) == [(job_id, Step.POLL)]
+    assert ledger.agenda.due(0, now=due_at - 1, limit=9) == []
+    assert ledger.agenda.due(0, now=due_at, limit=9) == [(job_id, Step.POLL)]
     assert kit.claim(ledger, job_id, Step.POLL, now=due_at)
 
 
@@ -44,5 +44,5 @@ def test_a_poll_at_the_deadline_is_claimed(ledger: Ledger) -> None:
     kit.pause(ledger, Step.POLL, now=DEADLINE - 1000)
 
     assert ledger.claim(job_id, Step.POLL, now=DEADLINE - 1, lease_ms=LEASE) is None
-    assert ledger.due(0, now=DEADLINE, limit=9) == [(job_id, Step.POLL)]
+    assert ledger.agenda.due(0, now=DEADLINE, limit=9) == [(job_id, Step.POLL)]
     assert kit.claim(ledger, job_id, Step.POLL, now=DEADLINE)

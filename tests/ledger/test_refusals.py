@@ -80,7 +80,7 @@ def refusing(answer: str) -> Iterator[str]:
 @pytest.mark.parametrize(("answer", "expected"), ANSWERS.items(), ids=lambda each: str(each)[:40])
 def test_each_answer_has_its_meaning(answer: str, expected: type[Exception]) -> None:
     with refusing(answer) as url, pytest.raises(Exception) as caught:  # noqa: PT011
-        Ledger.from_url(url).check_write()
+        Ledger.from_url(url).installation.check_write()
 
     assert type(caught.value) is expected
     assert "\n" not in str(caught.value)
@@ -127,7 +127,7 @@ def test_a_wrong_setting_is_one_line_with_its_correction(server_url: str, case: 
         url = spoil(redis, server_url)
 
         with pytest.raises(LedgerMisconfigured, match=correction) as caught:
-            Ledger.from_url(url).check_write()
+            Ledger.from_url(url).installation.check_write()
 
     assert caught.value.code == code
     assert "ORCHESTRATOR_REDIS_URL" in str(caught.value)

@@ -177,7 +177,7 @@ def test_the_second_run_leaves_the_state_unchanged(
 
 
 LISTINGS: Mapping[str, Callable[[Ledger], object]] = {
-    "due": lambda ledger: ledger.due(0, now=NOW, limit=2),
+    "due": lambda ledger: ledger.agenda.due(0, now=NOW, limit=2),
     "due_archive": lambda ledger: ledger.follow_ups.due(0, Step.ARCHIVE, now=NOW, limit=4),
 }
 

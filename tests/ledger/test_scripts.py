@@ -99,6 +99,7 @@ def scripts_of(ledger: Ledger) -> list[Script]:
         ledger.follow_ups,
         ledger.circuit_breaker,
         ledger.admission,
+        ledger.agenda,
     )
     values = [value for owner in owners for value in vars(owner).values()]
     return [value for value in values if isinstance(value, Script)]

@@ -301,7 +301,7 @@ def test_a_callback_that_must_be_confirmed_makes_the_current_poll_stale(
         "the answer of the poll is older than the callback"
     )
     assert ledger.settle(poll, FAILURE, SettledBy.DEADLINE, now=NOW).result is Result.STALE
-    assert ledger.due(0, now=NOW + 5, limit=1) == [(job_id, Step.POLL)]
+    assert ledger.agenda.due(0, now=NOW + 5, limit=1) == [(job_id, Step.POLL)]
     assert kit.event_names(ledger, job_id)[-1] == "callback"
 
 

@@ -37,7 +37,7 @@ def test_each_shard_has_its_own_agenda(sharded: Ledger) -> None:
     ids = [kit.create(sharded) for _ in range(30)]
 
     for shard in range(3):
-        due = [job_id for job_id, _ in sharded.due(shard, now=NOW, limit=100)]
+        due = [job_id for job_id, _ in sharded.agenda.due(shard, now=NOW, limit=100)]
         assert sorted(due) == sorted(i for i in ids if keys.shard_of(i) == shard)
 
 
@@ -48,7 +48,7 @@ def test_every_transition_works_in_every_shard(sharded: Ledger, redis: Redis) ->
         kit.claim(sharded, job_id)
         task_id = f"task-{shard}"
         sharded.accepted(job_id, 1, task_id, now=NOW, due_at=NEXT_DUE)
-        assert sharded.due(shard, now=NEXT_DUE, limit=100)[-1] == (job_id, Step.POLL)
+        assert sharded.agenda.due(shard, now=NEXT_DUE, limit=100)[-1] == (job_id, Step.POLL)
         result = sharded.settle_attempt(job_id, 1, task_id, SUCCESS, now=NOW).result
         assert result is Result.SETTLED
         assert [e.name for e in sharded.events(job_id)][-1] == "settled"
@@ -87,7 +87,7 @@ def test_a_script_uses_keys_of_one_cluster_slot(sharded: Ledger, recorder: Recor
         sharded.settle(poll, FAILURE, SettledBy.POLL, now=NOW)
         sharded.cancel(kit.create(sharded), now=NOW)
         kit.running(sharded)
-        sharded.due(number % 3, now=NOW, limit=10)
+        sharded.agenda.due(number % 3, now=NOW, limit=10)
         sharded.follow_ups.due(number % 3, Step.ARCHIVE, now=NOW, limit=10)
         kit.retry_follow_up(
             sharded,
@@ -146,7 +146,7 @@ def test_text_that_is_no_job_id_sends_no_command(text: str) -> None:
     assert not keys.is_job_id(text)
     assert ledger.get(text) is None
     assert ledger.events(text) == []
-    assert ledger.wait(text, 1) is None
+    assert ledger.outcomes.wait(text, 1) is None
     assert ledger.cancel(text, now=NOW).result is Result.MISSING
 
 
@@ -155,7 +155,7 @@ def test_an_unused_job_id_is_unknown(ledger: Ledger) -> None:
 
     assert ledger.get(job_id) is None
     assert ledger.events(job_id) == []
-    assert ledger.wait(job_id, 1) is None
+    assert ledger.outcomes.wait(job_id, 1) is None
     assert ledger.cancel(job_id, now=NOW).result is Result.MISSING
 
 

@@ -14,7 +14,7 @@ from tests.ledger.kit import DEADLINE, LEASE, NEXT_DUE, NOW, REQUEST
 
 
 def listed(ledger: Ledger, limit: int, *, now: int = NOW) -> list[str]:
-    return [job_id for job_id, _ in ledger.due(0, now=now, limit=limit)]
+    return [job_id for job_id, _ in ledger.agenda.due(0, now=now, limit=limit)]
 
 
 def tenants(ledger: Ledger, job_ids: list[str]) -> list[str]:

@@ -36,7 +36,7 @@ REFUSALS: Mapping[str, Change] = {
     "NOREPLICAS": lambda redis: redis.config_set("min-replicas-to-write", 1),
 }
 #: Methods that write in each way: one script, one command, a pipeline.
-EACH_WAY = ("create", "reject", "follow_ups.publish")
+EACH_WAY = ("create", "rejected.keep", "follow_ups.publish")
 #: A full Redis refuses a script at its first write that needs memory. So each method runs on a full
 #: Redis, or on a read-only one if it only deletes. One method of each way runs on the others.
 REFUSED = [

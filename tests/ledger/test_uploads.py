@@ -19,11 +19,11 @@ KEY = Idempotency("caller", "order-17")
 def test_a_file_is_stored_unchanged(ledger: Ledger) -> None:
     job_id = kit.create(ledger, upload=FILE)
 
-    assert ledger.upload(job_id) == FILE
+    assert ledger.uploads.get(job_id) == FILE
 
 
 def test_an_empty_file_is_not_a_missing_one(ledger: Ledger) -> None:
-    assert ledger.upload(kit.create(ledger, upload=b"")) == b""
+    assert ledger.uploads.get(kit.create(ledger, upload=b"")) == b""
 
 
 def test_the_metadata_of_the_file_is_part_of_the_request(ledger: Ledger) -> None:
@@ -33,16 +33,16 @@ def test_the_metadata_of_the_file_is_part_of_the_request(ledger: Ledger) -> None
 
 
 def test_a_job_without_a_file_has_none(ledger: Ledger) -> None:
-    assert ledger.upload(kit.create(ledger)) is None
+    assert ledger.uploads.get(kit.create(ledger)) is None
 
 
 def test_a_file_can_be_deleted_twice(ledger: Ledger) -> None:
     job_id = kit.create(ledger, upload=FILE)
 
-    ledger.drop_upload(job_id)
-    ledger.drop_upload(job_id)
+    ledger.uploads.drop(job_id)
+    ledger.uploads.drop(job_id)
 
-    assert ledger.upload(job_id) is None
+    assert ledger.uploads.get(job_id) is None
 
 
 def test_a_replayed_request_keeps_the_first_file_only(ledger: Ledger, redis: Redis) -> None:
@@ -53,7 +53,7 @@ def test_a_replayed_request_keeps_the_first_file_only(ledger: Ledger, redis: Red
 
     assert (again.result, again.job_id) == (Result.REPLAYED, first.job_id)
     assert [k for k in kit.every_key(redis) if ":upload:" in k] == [keys.upload(first.job_id)]
-    assert ledger.upload(first.job_id) == FILE
+    assert ledger.uploads.get(first.job_id) == FILE
 
 
 def test_another_file_under_the_same_key_is_another_request(ledger: Ledger, redis: Redis) -> None:

@@ -30,7 +30,7 @@ def waited(
 ) -> Job | None:
     """Return the result of a wait that does not reach its timeout. Settle the job during it."""
     with ThreadPoolExecutor(1) as pool:
-        waiting: Future[Job | None] = pool.submit(ledger.wait, job_id, LONG_TIMEOUT)
+        waiting: Future[Job | None] = pool.submit(ledger.outcomes.wait, job_id, LONG_TIMEOUT)
         if settle:
             kit.eventually(lambda: has_listener(redis, job_id))
             settle()
@@ -80,7 +80,7 @@ def test_a_settlement_ends_every_wait(shared_ledger: Ledger, real_redis: Redis) 
 
     job_id = kit.running(shared_ledger)
     with ThreadPoolExecutor(8) as pool:
-        waiting = [pool.submit(shared_ledger.wait, job_id, LONG_TIMEOUT) for _ in range(8)]
+        waiting = [pool.submit(shared_ledger.outcomes.wait, job_id, LONG_TIMEOUT) for _ in range(8)]
         kit.eventually(lambda: len(listeners()) == 8)
         shared_ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
         jobs = [one.result(WAIT_SECONDS) for one in waiting]
@@ -128,7 +128,7 @@ def test_the_timeout_ends_the_wait_with_the_open_job(shared_ledger: Ledger, seco
     """The last timeout is longer than the time that Redis may take to answer."""
     job_id, start = kit.running(shared_ledger), monotonic()
 
-    job = shared_ledger.wait(job_id, seconds)
+    job = shared_ledger.outcomes.wait(job_id, seconds)
 
     assert job == kit.job(shared_ledger, job_id)
     assert monotonic() - start >= seconds

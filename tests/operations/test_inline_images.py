@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from orchestrator.jobs.model import FollowUpStatus, Image, Outcome
-from orchestrator.jobs.schemas import job_view
+from orchestrator.jobs.views import job_view
 from orchestrator.ledger import codec, keys
 from orchestrator.operations.archive_faults import faults
 from orchestrator.operations.inline_images import store_inline_images

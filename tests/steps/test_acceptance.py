@@ -141,7 +141,7 @@ def test_a_late_acceptance_of_an_older_attempt_keeps_the_file_of_the_newer_one(
 
     submit(harness.runtime, job_id)
 
-    assert harness.ledger.upload(job_id) == PNG
+    assert harness.ledger.uploads.get(job_id) == PNG
 
 
 # Account errors and waits of the whole provider -------------------------------------------------

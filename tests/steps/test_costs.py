@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from orchestrator.jobs.model import Cost, Status
-from orchestrator.jobs.schemas import job_view
+from orchestrator.jobs.views import job_view
 from orchestrator.steps.poll import poll
 from orchestrator.steps.submit import submit
 from tests.support.fakes import Answer, Harness, answer

@@ -189,7 +189,7 @@ def test_an_unconfirmed_attempt_of_an_expired_job_is_listed_until_its_retention_
 def test_a_finished_sweep_is_recorded(harness: Harness) -> None:
     reconcile(harness.runtime)
 
-    assert harness.ledger.last_sweep() == harness.clock.now
+    assert harness.ledger.installation.last_sweep() == harness.clock.now
 
 
 def test_a_sweep_without_redis_is_not_recorded(harness: Harness) -> None:
@@ -201,4 +201,4 @@ def test_a_sweep_without_redis_is_not_recorded(harness: Harness) -> None:
         reconcile(away.runtime)
 
     server.connected = True
-    assert away.ledger.last_sweep() is None
+    assert away.ledger.installation.last_sweep() is None

@@ -417,7 +417,7 @@ def test_a_job_whose_file_is_gone_fails_and_is_not_sent(harness: Harness) -> Non
     request = EXAMPLE_REQUESTS[ACCEPTING_FILES[0]]
     file = ImageFile("teal.png", PNG)
     job_id = create_job(harness.runtime, request, scope="tests", file=file).job.id
-    harness.ledger.drop_upload(job_id)
+    harness.ledger.uploads.drop(job_id)
 
     submit(harness.runtime, job_id)
 

@@ -14,7 +14,7 @@ from orchestrator.cli.stack import Stack
 from orchestrator.jobs.model import Status
 from orchestrator.ledger import Ledger, keys
 from orchestrator.providers import BUILT_IN
-from orchestrator.settings.settings import DEFAULT_THREADS
+from orchestrator.settings.provider_settings import DEFAULT_THREADS
 from tests.system.conftest import TIMES, Client, eventually
 
 #: More jobs than a lane has threads and places.
@@ -55,7 +55,7 @@ def test_the_jobs_of_other_providers_succeed_while_every_job_of_one_hangs(client
     others = [client.enqueue(name, f"works {n}") for name in OTHERS for n in range(OTHER_JOBS)]
 
     assert {client.outcome(job_id)["status"] for job_id in others} == {"succeeded"}
-    eventually(ledger.last_sweep)
+    eventually(ledger.installation.last_sweep)
     assert requests.get(f"{client.stack.web_url}/readyz", timeout=60).status_code == 200
     statuses = [client.job(job_id)["status"] for job_id in hanging]
     assert statuses.count("submitting") == DEFAULT_THREADS, "every thread of the provider hangs"

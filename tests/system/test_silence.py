@@ -58,7 +58,9 @@ def test_worker_beat_and_intake_notice_a_silent_broker_and_connect_anew(
     wire.fall_silent()
     # A sweep that was on its way may still end.
     since = now_ms() + 1000
-    eventually(lambda: (ledger.last_sweep() or 0) > since, within=6 * ANSWER_TIMEOUT_SECONDS)
+    eventually(
+        lambda: (ledger.installation.last_sweep() or 0) > since, within=6 * ANSWER_TIMEOUT_SECONDS
+    )
     assert client.outcome(client.enqueue("hiapi", str(uuid4())))["status"] == "succeeded"
     text = str(uuid4())
     send(client, str(uuid4()), provider="hiapi", model=EXAMPLE_MODELS["hiapi"], prompt=text)

@@ -25,7 +25,7 @@ FAILED = {"taskId": TASK, "status": "fail", "error": {"code": "x", "message": "n
 def due_now(receiver: Receiver, job_id: str) -> bool:
     """Whether the job is to be polled now."""
     [nudge] = receiver.harness.nudges.sent[-1:]
-    due = dict(receiver.harness.ledger.due(0, now=receiver.harness.clock(), limit=10))
+    due = dict(receiver.harness.ledger.agenda.due(0, now=receiver.harness.clock(), limit=10))
     return nudge == (Step.POLL, job_id) and due.get(job_id) is Step.POLL
 
 

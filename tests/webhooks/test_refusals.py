@@ -179,7 +179,7 @@ def test_a_body_that_is_no_task_is_400_and_kept_for_a_look(receiver: Receiver, n
 
     assert (answer.status_code, answer.mimetype) == (400, "application/problem+json")
     assert receiver.job(job_id).status.value == "running"
-    [kept] = receiver.harness.ledger.rejected()
+    [kept] = receiver.harness.ledger.rejected.newest()
     assert kept["reference"] == f"{job_id}.1"
     assert kept["provider"] == "hiapi"
     assert kept["reason"]
@@ -191,7 +191,7 @@ def test_what_is_kept_of_a_rejected_body_is_capped(receiver: Receiver) -> None:
 
     receiver.deliver(job_id, b"x" * MAX_BODY_BYTES)
 
-    [kept] = receiver.harness.ledger.rejected()
+    [kept] = receiver.harness.ledger.rejected.newest()
     assert len(kept["body"]) == 2048
 
 

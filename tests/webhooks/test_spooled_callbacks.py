@@ -44,6 +44,11 @@ class FailingLedger(Ledger):
     #: Raised in place of the answer, after the transition, at the next call.
     lost: Exception | None = None
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        keep = self.rejected.keep
+        self.rejected.keep = lambda *a, **o: self._check() or keep(*a, **o)  # type: ignore[method-assign, func-returns-value]
+
     def settle_attempt(self, *args: Any, **options: Any) -> Settlement:
         self._check()
         settlement = super().settle_attempt(*args, **options)
@@ -53,10 +58,6 @@ class FailingLedger(Ledger):
     def observe(self, *args: Any, **options: Any) -> Result:
         self._check()
         return self._answered(super().observe(*args, **options))
-
-    def reject(self, *args: Any, **options: Any) -> None:
-        self._check()
-        super().reject(*args, **options)
 
     def _check(self) -> None:
         if self.away:
@@ -389,7 +390,7 @@ def test_what_an_adapter_does_not_understand_any_more_is_rejected(scene: SpoolSc
         assert fresh(scene).drain() is True
 
     assert fresh(scene).drain() is False
-    [kept] = scene.ledger.rejected()
+    [kept] = scene.ledger.rejected.newest()
     assert kept["body"] == "no JSON"
 
 

@@ -49,4 +49,4 @@ def test_a_message_over_a_limit_of_its_tenant_is_sent_again_later(
 
     assert planned == [OPEN_RETRY_SECONDS]
     assert find_job(harness.runtime, CELERY_SCOPE, "task-1", "shop") is None
-    assert harness.ledger.rejected() == []
+    assert harness.ledger.rejected.newest() == []

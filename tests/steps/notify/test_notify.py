@@ -14,7 +14,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from orchestrator.delivery import targets
 from orchestrator.delivery.schedule import JITTER_FRACTION, SCHEDULE
 from orchestrator.jobs.model import FollowUpStatus, Step
-from orchestrator.jobs.schemas import job_view
+from orchestrator.jobs.views import job_view
 from orchestrator.jsonio import dump, parse
 from orchestrator.ledger import Ledger, LedgerUnavailable, Result
 from orchestrator.ledger.follow_ups import FollowUps

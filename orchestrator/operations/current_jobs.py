@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from orchestrator.jobs.model import Job
-from orchestrator.jobs.schemas import job_view, rfc3339
+from orchestrator.jobs.views import job_view
+from orchestrator.jsonio import rfc3339
 from orchestrator.ledger import Waiting
 from orchestrator.runtime import Runtime
 

@@ -1,0 +1,63 @@
+"""The agenda: the open jobs, and when each is due."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from redis import Redis
+
+from orchestrator.jobs.model import STEP_OF, Status, Step
+from orchestrator.ledger import keys
+from orchestrator.ledger.admission import Admission
+from orchestrator.ledger.results import Room
+from orchestrator.ledger.script import load
+
+
+class Agenda:
+    """Lists due jobs. It changes nothing: a claim decides who does the step.
+
+    Args:
+        client: returns the client of this thread.
+        admission: knows the limits of the providers.
+    """
+
+    def __init__(
+        self, client: Callable[[], AbstractContextManager[Redis]], admission: Admission
+    ) -> None:
+        self._redis = client
+        self._admission = admission
+        self._due = load("due")
+
+    def due(self, shard: int, *, now: int, limit: int) -> list[tuple[str, Step]]:
+        """Return due jobs of a shard that may start now, each with its step."""
+        listed = self.due_within(shard, now=now, limit=limit, room=Room(others=limit))
+        return [(job_id, step) for job_id, step, _ in listed]
+
+    def due_within(
+        self, shard: int, *, now: int, limit: int, room: Room, horizon_ms: int = 0
+    ) -> list[tuple[str, Step, str]]:
+        """Return due jobs of a shard that have room now: job, step and provider.
+
+        Every provider and tenant is listed in turn.
+
+        A terminal job in the agenda is corruption. It is left out here, and `verify` reports it.
+
+        Args:
+            shard: its number.
+            now: ms.
+            limit: the most jobs of a provider that wait for the same thing.
+            room: how many jobs may be listed.
+            horizon_ms: no more submissions are listed than may start within this time.
+        """
+        places = " ".join(f"{name} {number}" for name, number in room.providers.items())
+        limits = self._admission.limits[shard]
+        args: list[str | int] = [now, limit, now + horizon_ms, limits, places, room.others]
+        with self._redis() as client:
+            flat: Any = self._due.run(client, [keys.agenda(shard)], args)
+        listed = [
+            (job_id, STEP_OF.get(Status(status)), provider)
+            for job_id, status, provider in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
+        ]
+        return [(job_id, step, provider) for job_id, step, provider in listed if step]

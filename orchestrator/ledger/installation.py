@@ -1,0 +1,70 @@
+"""The installation as a whole: its server, its number of shards, and its last sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+from redis import Redis
+from redis.exceptions import ResponseError
+
+from orchestrator.ledger import keys
+
+#: How long the value of a write check is kept.
+WRITE_CHECK_TTL_MS = 60_000
+
+
+class Installation:
+    """Facts that all processes of an installation share.
+
+    Args:
+        client: returns the client of this thread.
+        shards: the number of shards in the settings of this process.
+    """
+
+    def __init__(self, client: Callable[[], AbstractContextManager[Redis]], shards: int) -> None:
+        self._redis = client
+        self._shards = shards
+
+    def shards(self) -> int:
+        """Return the number of shards of the installation. The first call sets it."""
+        with self._redis() as client:
+            known: Any = client.set(keys.SHARDS, self._shards, nx=True, get=True)
+        return int(known) if known else self._shards
+
+    def mark_sweep(self, *, now: int, host: str) -> None:
+        """Record a finished sweep."""
+        with self._redis() as client:
+            client.hset(keys.SWEEP, mapping={"at": now, "host": host})
+
+    def last_sweep(self) -> int | None:
+        """Return the end of the last sweep (ms), or None."""
+        with self._redis() as client:
+            at: Any = client.hget(keys.SWEEP, "at")
+        return int(at) if at else None
+
+    def check_write(self) -> None:
+        """Write a value that nobody reads. A replica and a full Redis refuse it.
+
+        Raises:
+            LedgerUnavailable: Redis is away or refuses to write.
+        """
+        with self._redis() as client:
+            client.set(keys.WRITE_CHECK, "", px=WRITE_CHECK_TTL_MS)
+
+    def time(self) -> int:
+        """Return the time of Redis. ms."""
+        with self._redis() as client:
+            seconds, microseconds = client.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def server(self) -> dict[str, Any]:
+        """Return INFO of Redis, its time as `now_ms`, and `appendfsync` if it is readable."""
+        with self._redis() as client:
+            info: Any = client.info()
+            try:
+                config: Any = client.config_get("appendfsync")
+            except ResponseError:  # managed services forbid CONFIG
+                config = {}
+        return {**info, **config, "now_ms": self.time()}

@@ -1,0 +1,117 @@
+"""The settings of one provider, typed and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.ledger import ProviderLimits
+from orchestrator.ledger.admission import NO_LIMITS
+from orchestrator.ledger.keys import MAX_SHARDS
+from orchestrator.providers import Provider
+from orchestrator.providers.prices import ANY, BadPrices, PriceTable
+from orchestrator.security.secret import Secret
+from orchestrator.settings.environment import (
+    HTTP,
+    ConfigError,
+    EnvironmentReader,
+    invalid_setting,
+)
+
+#: Threads of one worker process for each provider. They mostly wait for its answers.
+DEFAULT_THREADS = 32
+#: The most threads of one kind. Each thread may hold a connection to Redis.
+MAX_THREADS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """The settings of one enabled provider. Times are in seconds."""
+
+    api_key: Secret
+    base_url: str
+    poll_seconds: float
+    max_poll_seconds: float
+    #: Threads of one worker process for its submit and poll steps.
+    threads: int = DEFAULT_THREADS
+    confirm_callbacks: bool = False
+    webhook_secrets: tuple[Secret, ...] = ()
+    prices: PriceTable | None = None
+    limits: ProviderLimits = NO_LIMITS
+
+    @classmethod
+    def from_env(cls, env: EnvironmentReader, provider: Provider) -> ProviderSettings | None:
+        """Read the settings of a provider. A provider without an API key is not enabled: None.
+
+        Raises:
+            ConfigError: for the first variable that is wrong.
+        """
+        prefix = provider.name.upper()
+        api_key = env.secret(f"{prefix}_API_KEY")
+        if api_key is None:
+            return None
+        first = env.number(f"{prefix}_POLL_SECONDS", provider.poll_seconds, 0.1, 3600)
+        longest = max(first, provider.max_poll_seconds)
+        return cls(
+            api_key=api_key,
+            base_url=_base_url(env, provider),
+            poll_seconds=first,
+            max_poll_seconds=env.number(f"{prefix}_MAX_POLL_SECONDS", longest, first, 86_400),
+            threads=env.whole(f"{prefix}_THREADS", DEFAULT_THREADS, 1, MAX_THREADS),
+            confirm_callbacks=provider.capabilities.callbacks
+            and env.boolean(f"{prefix}_CONFIRM_CALLBACKS", default=False),
+            webhook_secrets=tuple(_webhook_secrets(env, provider)),
+            prices=_prices(env, provider),
+            limits=_limits(env, prefix),
+        )
+
+
+def shards_of(env: EnvironmentReader) -> int:
+    """Read the number of shards."""
+    return env.whole("ORCHESTRATOR_SHARDS", 1, 1, MAX_SHARDS)
+
+
+def _limits(env: EnvironmentReader, prefix: str) -> ProviderLimits:
+    most, rate = f"{prefix}_MAX_IN_FLIGHT", f"{prefix}_REQUESTS_PER_SECOND"
+    shards = shards_of(env)
+    # Each shard has a share of the limit. A share of zero would stop its jobs for ever.
+    return ProviderLimits(
+        max_in_flight=env.whole(most, shards, shards, 1_000_000) if env.optional(most) else None,
+        requests_per_second=env.number(rate, 1, 0.001, 100_000) if env.optional(rate) else None,
+        burst=env.whole(f"{prefix}_BURST", 1, 1, 100_000),
+    )
+
+
+def _base_url(env: EnvironmentReader, provider: Provider) -> str:
+    name = f"{provider.name.upper()}_BASE_URL"
+    if provider.base_url is None and env.optional(name) is None:
+        reason = f"{provider.title}'s documents name no address."
+        raise ConfigError(f"{name} is not set. {reason} Set it to https://<host> of your account.")
+    return env.url(name, HTTP, provider.base_url or "").rstrip("/")
+
+
+def _prices(env: EnvironmentReader, provider: Provider) -> PriceTable | None:
+    name = f"{provider.name.upper()}_PRICES"
+    text = env.lines(name)
+    if text is None:
+        return None
+    try:
+        table = PriceTable.parse(text)
+    except BadPrices as error:
+        raise invalid_setting(name, text, str(error)) from None
+    unknown = [model for model in table.prices if model not in (ANY, *provider.models)]
+    if unknown and provider.unlisted is None:
+        known = ", ".join(provider.models)
+        allowed = f"prices of the models {known}; {unknown[0]!r} is not one of them"
+        raise invalid_setting(name, text, allowed)
+    return table
+
+
+def _webhook_secrets(env: EnvironmentReader, provider: Provider) -> Iterator[Secret]:
+    if not provider.capabilities.signed_callbacks:
+        return
+    prefix = provider.name.upper()
+    current = env.secret(f"{prefix}_WEBHOOK_SECRET")
+    if current:
+        yield current
+        yield from map(Secret, env.items(f"{prefix}_WEBHOOK_SECRETS_OLD"))
