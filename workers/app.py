@@ -27,6 +27,7 @@ from orchestrator.runtime import default_runtime
 from orchestrator.settings.environment import ConfigError
 from orchestrator.steps.acceptance import record_spooled
 from orchestrator.steps.archive import archive as archive_job
+from orchestrator.steps.confirm import confirm as confirm_job
 from orchestrator.steps.notify import notify as notify_job
 from orchestrator.steps.poll import poll as poll_job
 from orchestrator.steps.prune import prune as prune_now
@@ -45,6 +46,7 @@ STEPS = {
     Step.POLL: poll_job,
     Step.ARCHIVE: archive_job,
     Step.NOTIFY: notify_job,
+    Step.CONFIRM: confirm_job,
 }
 
 
@@ -133,6 +135,12 @@ def archive(jobs: JobsByProvider) -> None:
 def notify(jobs: JobsByProvider) -> None:
     """Notify the callers of these jobs, in parallel."""
     _offer(Step.NOTIFY, jobs)
+
+
+@app.task(name=TASKS[Step.CONFIRM])
+def confirm(jobs: JobsByProvider) -> None:
+    """Query the tasks of these jobs whose callbacks came too late for a poll, in parallel."""
+    _offer(Step.CONFIRM, jobs)
 
 
 @app.task(name="orchestrator.prune")

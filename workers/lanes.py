@@ -1,4 +1,4 @@
-"""The threads of a worker process: a lane for each provider, for archives and for notifications.
+"""The threads of a worker process: a lane for each provider and for each follow-up.
 
 A lane that hangs takes no thread of another. Nothing here waits: a job without a place in its lane
 is left to the agenda.
@@ -16,6 +16,8 @@ from orchestrator.messages import JobsByProvider
 from orchestrator.settings.settings import Settings
 from workers.executor import StepExecutor
 
+#: Threads for the confirm steps of all jobs. They are rare, and not urgent.
+CONFIRM_THREADS = 2
 #: Threads for the jobs of all providers without an API key. Their steps call no provider.
 OTHER_THREADS = 4
 
@@ -46,6 +48,7 @@ class Lanes:
         self.follow_ups = {
             Step.ARCHIVE: lane(threads=settings.archive_threads),
             Step.NOTIFY: lane(threads=settings.notify_threads),
+            Step.CONFIRM: lane(threads=CONFIRM_THREADS),
         }
 
     def offer(self, step: Step, jobs: JobsByProvider) -> None:

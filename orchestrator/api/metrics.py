@@ -21,6 +21,12 @@ from orchestrator.runtime import Runtime
 
 #: Lifetime of the cached figures. Seconds.
 CACHE_SECONDS = 1.0
+#: The figures of follow-ups, and what they count.
+FOLLOW_UPS = {
+    "archive": "archives",
+    "notifications": "notifications",
+    "confirmations": "queries after late callbacks",
+}
 
 
 class _Figures:
@@ -58,7 +64,7 @@ class _Figures:
         yield _single(
             "unconfirmed_attempts", "Unconfirmed attempts", figures["unconfirmed"]["attempts"]
         )
-        for name, what in (("archive", "archives"), ("notifications", "notifications")):
+        for name, what in FOLLOW_UPS.items():
             yield _labelled(
                 f"{name}_ended", f"Ended {what} since the start", "end", figures[name]["ended"]
             )

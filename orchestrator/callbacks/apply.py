@@ -7,7 +7,7 @@ from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.callbacks.body import read_body
 from orchestrator.jobs.model import ErrorCode, JobError, Outcome, PendingFailure, Step
 from orchestrator.jsonio import NotJson
-from orchestrator.ledger import Result
+from orchestrator.ledger import Result, Settlement
 from orchestrator.providers.responses import TaskReport, Unreadable
 from orchestrator.runtime import Runtime
 
@@ -107,13 +107,24 @@ def note_unreadable(runtime: Runtime, address: CallbackAddress, now: int) -> Res
 def _observe_shortened(
     runtime: Runtime, address: CallbackAddress, task_id: str, now: int
 ) -> Result:
-    """Poll a job at once. The task id is empty if the body did not tell it."""
-    result = runtime.ledger.observe(
-        address.job_id, address.attempt, task_id, now=now, due_at=now, fallback=now
+    """Have the task queried at once. The task id is empty if the body did not tell it."""
+    settlement = runtime.ledger.observe(
+        address.job_id,
+        address.attempt,
+        task_id,
+        now=now,
+        due_at=now,
+        fallback=now,
+        may_have_images=True,
     )
-    if result is Result.RUNNING:
+    return _query_at_once(runtime, address, settlement)
+
+
+def _query_at_once(runtime: Runtime, address: CallbackAddress, settlement: Settlement) -> Result:
+    """Nudge the step that queries the task: a poll of a running job, or the confirm step."""
+    if settlement.result is Result.RUNNING:
         runtime.nudger.nudge(Step.POLL, [address.job_id], address.provider)
-    return result
+    return runtime.nudge_due(address.job_id, settlement)
 
 
 def _must_confirm(runtime: Runtime, address: CallbackAddress, outcome: Outcome) -> bool:
@@ -133,20 +144,19 @@ def _has_inline_images(outcome: Outcome) -> bool:
 
 def _observe(runtime: Runtime, address: CallbackAddress, report: TaskReport, now: int) -> Result:
     """Record a callback that does not settle: not terminal, or a poll must confirm it."""
-    confirm = report.outcome is not None or report.thin_success is not None
-    thin = report.thin_success
-    if report.outcome and _has_inline_images(report.outcome):
+    outcome, thin = report.outcome, report.thin_success
+    terminal = outcome is not None or thin is not None
+    if outcome and _has_inline_images(outcome):
         thin = JobError(ErrorCode.GENERATION_FAILED, NOT_CONFIRMED, retryable=True)
     grace = int(runtime.settings.callback_grace_seconds * 1000)
-    result = runtime.ledger.observe(
+    settlement = runtime.ledger.observe(
         address.job_id,
         address.attempt,
         report.task_id,
         now=now,
-        due_at=now if confirm else None,
+        due_at=now if terminal else None,
         fallback=now + grace,
         pending_failure=PendingFailure(thin, now) if thin else None,
+        may_have_images=thin is not None or (outcome is not None and bool(outcome.images)),
     )
-    if confirm and result is Result.RUNNING:
-        runtime.nudger.nudge(Step.POLL, [address.job_id], address.provider)
-    return result
+    return _query_at_once(runtime, address, settlement) if terminal else settlement.result

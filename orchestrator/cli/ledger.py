@@ -174,6 +174,7 @@ def stats(json_: bool) -> None:
         _unconfirmed(stats_),
         _archive(stats_["archive"]),
         _notifications(stats_["notifications"]),
+        _confirmations(stats_["confirmations"]),
     ):
         line(text)
     for name, known in stats_["providers"].items():
@@ -202,6 +203,12 @@ def _notifications(notifications: dict[str, Any]) -> str:
     failed = f"{notifications['dead']} failed (orchestrator notify --dead)"
     counts = f"{notifications['pending']} pending, {failed}, {ended['done']} delivered"
     return f"notifications: {counts}, {ended['gone']} with a receiver that is gone"
+
+
+def _confirmations(confirmations: dict[str, Any]) -> str:
+    pending, ended = confirmations["pending"], confirmations["ended"]
+    counts = f"{pending} pending, {ended['done']} done, {ended['dead']} failed"
+    return f"queries after late callbacks: {counts}"
 
 
 def _contradictions(stats_: dict[str, Any]) -> str:

@@ -58,10 +58,14 @@ class Step(StrEnum):
     #: These two follow the outcome, independently: copy the images, notify the caller.
     ARCHIVE = "archive"
     NOTIFY = "notify"
+    #: Query a provider task whose callback came too late for a poll. Its images are kept.
+    CONFIRM = "confirm"
 
 
-#: The steps that follow an outcome.
-FOLLOW_UPS = (Step.ARCHIVE, Step.NOTIFY)
+#: The steps that every outcome may need.
+OUTCOME_STEPS = (Step.ARCHIVE, Step.NOTIFY)
+#: The steps that are planned apart from the agenda. Each has its own sorted set.
+FOLLOW_UPS = (*OUTCOME_STEPS, Step.CONFIRM)
 
 #: The step of each open status. A terminal status has none.
 STEP_OF: Mapping[Status, Step] = {
@@ -206,7 +210,7 @@ class FollowUpStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FollowUp:
-    """The archive or the notification of a job."""
+    """The archive, the notification or the confirmation of a job."""
 
     status: FollowUpStatus
     #: The time when it became due, ms.
@@ -359,6 +363,10 @@ class Job:
     notification: FollowUp | None = None
     #: The pending notification is about the late result.
     notifies_late_result: bool = False
+    #: None unless a callback came too late for a poll.
+    confirmation: FollowUp | None = None
+    #: The numbers of the attempts whose tasks the confirm step queries.
+    confirms_attempts: tuple[int, ...] = ()
 
     @property
     def all_images(self) -> tuple[Image, ...]:
@@ -368,9 +376,21 @@ class Job:
     @property
     def done(self) -> bool:
         """Whether the job has its outcome and no follow-up is pending."""
-        follows = (self.archive, self.notification)
+        follows = map(self.follow_up, FOLLOW_UPS)
         pending = any(f is not None and f.status is FollowUpStatus.PENDING for f in follows)
         return self.status.terminal and not pending
+
+    def follow_up(self, step: Step) -> FollowUp | None:
+        """Return the state of a follow-up, or None if the job needs none.
+
+        Raises:
+            KeyError: the step leads to the outcome.
+        """
+        return {
+            Step.ARCHIVE: self.archive,
+            Step.NOTIFY: self.notification,
+            Step.CONFIRM: self.confirmation,
+        }[step]
 
     @property
     def attempt(self) -> Attempt:

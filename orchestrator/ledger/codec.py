@@ -76,6 +76,8 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
         archive=_follow_up(fields, Step.ARCHIVE),
         notification=_follow_up(fields, Step.NOTIFY),
         notifies_late_result=fields.get("late.notify") == "due",
+        confirmation=_follow_up(fields, Step.CONFIRM),
+        confirms_attempts=tuple(map(int, fields.get("confirm.attempts", "").split())),
     )
 
 

@@ -1,4 +1,4 @@
-"""The follow-ups of a job: archiving its images, and sending its notification.
+"""The follow-ups of a job: archiving its images, sending its notification, confirming its tasks.
 
 Each follow-up has its own sorted set. It is like the agenda for open jobs: a job is a member while
 the follow-up is pending, and its score is when it is due. A claim moves the score to the end of the
@@ -92,7 +92,7 @@ class FollowUps:
 
         Args:
             lease: the result of claim.
-            step: ARCHIVE or NOTIFY.
+            step: the follow-up.
             now: ms.
             due_at: ms.
             tries: the number of tries with this one; None when nothing was tried.

@@ -25,6 +25,7 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:expiring` | sorted set | the same, by when the first link expires (ms) | never |
 | `{orch:<s>}:given_up` | sorted set | jobs with a dead archive, by the same time | never |
 | `{orch:<s>}:notify` | sorted set | pending notifications, by when they are due (ms) | never |
+| `{orch:<s>}:confirm` | sorted set | pending confirmations, by when they are due (ms) | never |
 | `{orch:<s>}:dead` | sorted set | failed notifications, by ms | never |
 | `{orch:<s>}:tenants` | hash | `<tenant> <what>`: `open` and ended jobs; `rate` (ms) | never |
 | `{orch:<s>}:spend:<tenant>:<day>` | hash | possible costs by `<provider> <unit>` | 10 days |
@@ -52,9 +53,10 @@ needs more evidence), `refusal` (JSON: why its provider took no attempt), `reser
 (ms, its attempt) and `late.notify` (owed or due). Each follow-up has a status, its start, its
 tries, the last and the next try (ms), the last error and the token of the holder: `archive`,
 `archive.since`, `archive.tries`, `archive.tried`, `archive.next`, `archive.error`, `archive.lease`;
-and `notify`, `notify.since`, `notify.tries`, `notify.tried`, `notify.next`, `notify.error`,
-`notify.lease`. `handed` (the token of a claim of this job, and the job that it took,
-because its tenant had the turn).
+`notify`, `notify.since`, `notify.tries`, `notify.tried`, `notify.next`, `notify.error`,
+`notify.lease`; and `confirm`, `confirm.since`, `confirm.tries`, `confirm.tried`, `confirm.next`,
+`confirm.error`, `confirm.lease`, with `confirm.attempts` (their numbers). `handed` (the token of a
+claim of this job, and the job that it took, because its tenant had the turn).
 
 A flow is `<kind>:<provider>:<tenant>`. The kind is queued, resend (submitting or unconfirmed) or
 poll (running).

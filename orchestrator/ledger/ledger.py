@@ -288,7 +288,8 @@ class Ledger:
         due_at: int | None,
         fallback: int,
         pending_failure: PendingFailure | None = None,
-    ) -> Result:
+        may_have_images: bool = False,
+    ) -> Settlement:
         """Record that a callback showed the provider task. The job is not settled.
 
         Args:
@@ -299,15 +300,17 @@ class Ledger:
             due_at: when the job is due again (ms). None leaves it unchanged.
             fallback: when the job is due (ms) if it was not running before and `due_at` is None.
             pending_failure: the failure that the callback points to. A known one stays.
+            may_have_images: whether the task may have made images.
 
         Returns:
-            RUNNING, RECORDED (the task is still unknown), DUPLICATE, SUPERSEDED, MISMATCH or
-            MISSING.
+            RUNNING, RECORDED (the task is still unknown), DUPLICATE, SUPERSEDED, MISMATCH, MISSING
+            or UNPROVEN (no poll queries this task any more; the confirm step does it).
         """
         detail = codec.dumps({"attempt": attempt, "task_id": task_id or None})
         due = "" if due_at is None else due_at
-        args = [now, attempt, task_id, due, fallback, detail, codec.dumps(pending_failure)]
-        return self._bind(self._observe, job_id, task_id, args).result
+        rest = [detail, codec.dumps(pending_failure), "1" if may_have_images else ""]
+        args = [now, attempt, task_id, due, fallback, *rest]
+        return self._bind(self._observe, job_id, task_id, args)
 
     def settle_attempt(
         self,

@@ -19,6 +19,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "claim": ("_prelude", "_admission", "_claims"),
     "requeue": ("_prelude", "_admission", "_learning"),
     "unconfirmed": ("_prelude", "_admission", "_learning"),
+    **dict.fromkeys(("observe", "settle"), ("_prelude", "_late_results")),
     "due": ("_admission", "_flows"),
     # Scripts that do not work on one job need no prelude.
     **dict.fromkeys(("due_archive", "hold_provider", "host_failed", "host_probe", "tidy"), ()),

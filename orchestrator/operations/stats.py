@@ -40,6 +40,7 @@ def stats(runtime: Runtime) -> dict[str, Any]:
         "unconfirmed": {"attempts": number, "money_at_risk": possible_charges(runtime, attempts)},
         "archive": _archive(runtime, counts, now),
         "notifications": _notifications(runtime, counts, now),
+        "confirmations": _follow_up(runtime, Step.CONFIRM, counts, now),
         "providers": _providers(runtime),
         "last_sweep_seconds_ago": None if swept is None else (now - swept) / 1000,
     }

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from orchestrator.jobs.model import FOLLOW_UPS, FollowUp, FollowUpStatus, Job, Status, Step
+from orchestrator.jobs.model import FOLLOW_UPS, OUTCOME_STEPS, FollowUpStatus, Job, Status, Step
 from orchestrator.ledger.admission import flow_of
 from orchestrator.ledger.overview import Snapshot, Totals
 from orchestrator.operations.archive_faults import faults
@@ -190,10 +190,9 @@ class Verification:
 
     def _follow_ups(self, job: Job, due: Mapping[Step, int]) -> None:
         for step in FOLLOW_UPS:
-            follow_up = job.archive if step is Step.ARCHIVE else job.notification
             name = f"{job.id} {step}"
-            self._reports["followed"].check(_followed(job, follow_up, step in due), name)
-            if job.status.terminal and step in due:
+            self._reports["followed"].check(_followed(job, step, step in due), name)
+            if step in due:
                 self._due(due[step], name)
         if job.status is Status.SUCCEEDED or job.late_images:
             self._reports["kept"].check(_kept(job), job.id)
@@ -282,10 +281,11 @@ def _has_result(job: Job) -> bool:
     return bool(job.images) if job.status is Status.SUCCEEDED else job.error is not None
 
 
-def _followed(job: Job, follow_up: FollowUp | None, listed: bool) -> bool:
+def _followed(job: Job, step: Step, listed: bool) -> bool:
     """Return whether a follow-up is in its set exactly while it is pending."""
+    follow_up = job.follow_up(step)
     status = follow_up.status if follow_up else None
-    if not job.status.terminal:
+    if step in OUTCOME_STEPS and not job.status.terminal:
         return not listed and status in (None, FollowUpStatus.WAITING)
     return listed == (status is FollowUpStatus.PENDING) and status is not FollowUpStatus.WAITING
 

@@ -5,22 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator import log
-from orchestrator.backoff import asked_wait, back_off
 from orchestrator.jobs.model import ErrorCode, Job, JobError, Outcome, SettledBy, Step
 from orchestrator.ledger import Lease
 from orchestrator.operations.cost import computed_cost
 from orchestrator.operations.inline_images import store_inline_images
-from orchestrator.providers.client import NoAnswer, NotSent
-from orchestrator.providers.responses import QueryFailed, TaskReport
+from orchestrator.providers.responses import QueryFailed
 from orchestrator.runtime import Runtime
-from orchestrator.steps import adapters
 from orchestrator.steps.evidence import Judgement, Reading, judge, looks_until, news
-from orchestrator.steps.pause import pause_after
+from orchestrator.steps.query import next_query_wait, query_task
 from orchestrator.steps.submit import lease_ms
 from orchestrator.storage.storage import StorageError
-
-#: The wait between polls of a provider that is switched off. Seconds.
-SWITCHED_OFF_SECONDS = 60.0
 
 
 def poll(runtime: Runtime, job_id: str) -> None:
@@ -42,7 +36,7 @@ def poll(runtime: Runtime, job_id: str) -> None:
     )
     if not isinstance(lease, Lease):
         return
-    reading = _ask(runtime, lease.job)
+    reading = query_task(runtime, lease.job, lease.job.attempt)
     judgement = _judge(runtime, lease.job, reading, late=claimed_at >= lease.job.deadline_at)
     if judgement.outcome:
         try:
@@ -54,27 +48,6 @@ def poll(runtime: Runtime, job_id: str) -> None:
             _settle(runtime, lease, outcome, judgement.settled_by)
     else:
         _defer(runtime, lease, reading, judgement)
-
-
-def _ask(runtime: Runtime, job: Job) -> Reading:
-    enabled, task_id = runtime.enabled_provider(job.request.provider), job.attempt.task_id
-    if enabled is None or task_id is None:
-        reason = f"{job.request.provider} is switched off, because its API key is not set"
-        error = JobError(ErrorCode.PROVIDER_UNAVAILABLE, reason, retryable=True)
-        return QueryFailed(error, SWITCHED_OFF_SECONDS)
-    provider, settings = enabled
-    call = adapters.query_call(provider, job, task_id)
-    if isinstance(call, QueryFailed):
-        return call
-    answer = runtime.call_provider(provider, call, settings)
-    if isinstance(answer, NotSent | NoAnswer):
-        error = JobError(ErrorCode.PROVIDER_UNAVAILABLE, answer.reason, retryable=True)
-        return QueryFailed(error)
-    reading = adapters.read_query(provider, job, answer, runtime.clock())
-    if isinstance(reading, TaskReport) and reading.task_id != task_id:
-        message = f"queried {task_id}, but the answer is about {reading.task_id}"
-        return QueryFailed(JobError(ErrorCode.UNKNOWN, message))
-    return reading
 
 
 def _judge(runtime: Runtime, job: Job, reading: Reading, *, late: bool) -> Judgement:
@@ -127,17 +100,10 @@ def _with_cost(runtime: Runtime, job: Job, outcome: Outcome) -> Outcome:
 
 def _defer(runtime: Runtime, lease: Lease, reading: Reading, judgement: Judgement) -> None:
     job, now, pending = lease.job, runtime.clock(), judgement.pending
-    settings = runtime.settings.providers.get(job.request.provider)
-    first = settings.poll_seconds if settings else SWITCHED_OFF_SECONDS
-    longest = settings.max_poll_seconds if settings else SWITCHED_OFF_SECONDS
     tries, ends_at = job.tries, job.deadline_at
     if pending and pending.kind == "thin_success":
         tries, ends_at = pending.polls - 1, looks_until(pending, _look_ms(runtime))
-    wait = back_off(max(tries, 0), first, longest, runtime.random)
-    if isinstance(reading, QueryFailed):
-        wait = asked_wait(wait, reading.retry_after, runtime.random)
-        if settings:  # a process without the API key pauses nothing for the others
-            pause_after(runtime, job, Step.POLL, reading, wait)
+    wait = next_query_wait(runtime, job, reading, tries)
     result = runtime.ledger.defer(
         lease,
         now=now,

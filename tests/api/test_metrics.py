@@ -136,6 +136,9 @@ def test_the_figures_are_those_of_stats(api: Api) -> None:
         "notifications_ended": {"done": 1, "dead": 1, "gone": 1},
         "notifications_pending": 1,
         "notifications_lag_seconds": 72_002.5,
+        "confirmations_ended": {"done": 0, "dead": 0, "gone": 0},
+        "confirmations_pending": 0,
+        "confirmations_lag_seconds": 0,
         "notifications_dead": 1,
         "notifications_paused_hosts": 1,
         "provider_circuit": {

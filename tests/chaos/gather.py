@@ -19,6 +19,7 @@ from PIL import Image
 from orchestrator.cli.stack import Stack
 from orchestrator.jobs.model import FOLLOW_UPS, Step
 from orchestrator.ledger import Ledger
+from orchestrator.steps.evidence import MIN_LOOKS
 from orchestrator.storage.folder import TEMPORARY
 from tests.chaos.archived import pictures
 from tests.chaos.clients import ChaosClients
@@ -101,9 +102,17 @@ def something_follows(stack: Stack, clients: ChaosClients) -> bool:
         waiting = ledger.follow_ups.due(0, step, now=_FOR_EVER, limit=MANY + 1)
         if len(waiting) > MANY:
             return True
-        if not all(_rests(step, clients.get(f"/v1/jobs/{job_id}")) for job_id in waiting):
+        if step is Step.CONFIRM:
+            if any(_tries_of_confirmation(ledger, job_id) < MIN_LOOKS for job_id in waiting):
+                return True
+        elif not all(_rests(step, clients.get(f"/v1/jobs/{job_id}")) for job_id in waiting):
             return True
     return False
+
+
+def _tries_of_confirmation(ledger: Ledger, job_id: str) -> int:
+    job = ledger.get(job_id)
+    return job.confirmation.tries if job and job.confirmation else 0
 
 
 def _rests(step: Step, job: Mapping[str, Any]) -> bool:

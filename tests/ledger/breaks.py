@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, Image, Outcome, Step
+from orchestrator.jobs.model import OUTCOME_STEPS, FollowUpStatus, Image, Outcome, Step
 from orchestrator.ledger import Ledger, ProviderLimits, codec, keys
 from orchestrator.ledger.admission import flow_of
 from orchestrator.operations import verify
@@ -241,7 +241,7 @@ def set_state(
 
 def leave_expired_to_follow(populated: PopulatedLedger) -> list[str]:
     populated.harness.redis.delete(keys.job(populated.to_follow), keys.events(populated.to_follow))
-    return [f"{populated.to_follow} {step}" for step in FOLLOW_UPS]
+    return [f"{populated.to_follow} {step}" for step in OUTCOME_STEPS]
 
 
 def leave_unlisted_to_follow(populated: PopulatedLedger) -> list[str]:
@@ -310,13 +310,15 @@ BREAKS: list[tuple[str, Callable[[PopulatedLedger], list[str]]]] = [
     ("in_flight", forget_flight),
     ("in_flight", exceed_limit),
     ("unconfirmed", keep_at_risk),
-    *(("followed", lose_from_follow_ups(step)) for step in FOLLOW_UPS),
-    *(("not_overdue", make_follow_up_overdue(step)) for step in FOLLOW_UPS),
+    *(("followed", lose_from_follow_ups(step)) for step in OUTCOME_STEPS),
+    *(("not_overdue", make_follow_up_overdue(step)) for step in OUTCOME_STEPS),
     ("followed", keep_in_follow_ups("archived", Step.ARCHIVE)),
     ("followed", keep_in_follow_ups("not_notified", Step.NOTIFY)),
     ("followed", keep_in_follow_ups("failed", Step.NOTIFY)),
     ("followed", keep_in_follow_ups("waiting", Step.NOTIFY)),
     ("followed", keep_in_follow_ups("running", Step.ARCHIVE)),
+    ("followed", keep_in_follow_ups("running", Step.CONFIRM)),
+    ("followed", keep_in_follow_ups("failed", Step.CONFIRM)),
     ("followed", set_state("archived", Step.ARCHIVE, FollowUpStatus.PENDING)),
     ("followed", set_state("archived", Step.NOTIFY, FollowUpStatus.WAITING)),
     ("followed", set_state("to_follow", Step.NOTIFY, FollowUpStatus.DONE)),

@@ -26,7 +26,7 @@ from orchestrator.jobs.model import (
     Status,
     Step,
 )
-from orchestrator.ledger import Lease, Ledger, Result, keys
+from orchestrator.ledger import Lease, Ledger, Result, Settlement, keys
 from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS
 from tests.support.fakes import NOON
 
@@ -140,6 +140,21 @@ def settled(
     job_id = claim(ledger, create(ledger, request, now=now), now=now).job.id
     result = ledger.settle_attempt(job_id, 1, f"task-of-{job_id[4:]}", outcome, now=now).result
     assert result is Result.SETTLED
+    return job_id
+
+
+def confirming(ledger: Ledger, request: JobRequest = REQUEST) -> str:
+    """Create a failed job whose task must be queried after a late callback. Return its id."""
+    return late_callback(ledger, settled(ledger, FAILURE, request))
+
+
+def late_callback(ledger: Ledger, job_id: str, *, now: int = NOW) -> str:
+    """Record a callback that reports images without showing them. Return the id of the job."""
+    task_id = job(ledger, job_id).attempt.task_id or ""
+    settlement = ledger.observe(
+        job_id, 1, task_id, now=now, due_at=now, fallback=now, may_have_images=True
+    )
+    assert settlement == Settlement(Result.UNPROVEN, (Step.CONFIRM,))
     return job_id
 
 
@@ -305,7 +320,7 @@ def check_job(redis: Redis, job_id: str) -> None:
         pipe.zscore(keys.agenda(shard), job_id)
         pipe.pttl(keys.job(job_id))
         pipe.pttl(keys.events(job_id))
-        for step in (Step.ARCHIVE, Step.NOTIFY):
+        for step in FOLLOW_UPS:
             pipe.zscore(keys.follow_up(shard, step), job_id)
         pipe.zscore(keys.expiring(shard), job_id)
         pipe.zscore(keys.dead(shard), job_id)
@@ -318,7 +333,7 @@ def check_job(redis: Redis, job_id: str) -> None:
         return
     if status is Status.SUBMITTING:
         assert "lease" in stored, "a submitting job has a lease"
-    is_kept = is_open or "pending" in (stored.get("archive"), stored.get("notify"))
+    is_kept = is_open or "pending" in map(stored.get, FOLLOW_UPS)
     assert NO_KEY not in (job_ttl, events_ttl), "a job has a timeline"
     for left in (job_ttl, events_ttl):
         assert (left == NO_TTL) == is_kept, "expires if and only if no step is open"
@@ -326,7 +341,7 @@ def check_job(redis: Redis, job_id: str) -> None:
         assert "lease" not in stored, "a terminal job has no lease"
         assert stored["settled"]
         assert stored["by"]
-    names = ("archive", "notify", "expiring", "dead")
+    names = (*FOLLOW_UPS, "expiring", "dead")
     members = {name for name, score in zip(names, scores, strict=True) if score is not None}
     _check_follow_ups(stored, status, members)
 
@@ -340,6 +355,7 @@ def _check_follow_ups(stored: Mapping[str, str], status: Status, members: set[st
         assert pending or f"{step}.lease" not in stored, "only a pending follow-up has a lease"
     succeeded = status is Status.SUCCEEDED or "late_images" in stored
     assert ("archive" in stored) == succeeded, "only a success has an archive"
+    assert ("confirm.attempts" in stored) == (stored.get("confirm") == "pending")
     if stored.get("late.notify"):
         assert stored["notify"] == "pending", "a late result is notified later or now"
     assert (stored.get("notify") == "waiting") == ("notify" in stored and not status.terminal)

@@ -311,7 +311,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(which=WHICH, back=BACK, other=OTHER,
           due_at=st.sampled_from([None, 0, 5_000]), wait=st.sampled_from(WAITS),
-          failure=st.sampled_from(FAILURES))  # fmt: skip
+          failure=st.sampled_from(FAILURES), images=st.booleans())  # fmt: skip
     def observe(  # noqa: PLR0917  # hypothesis passes each by name
         self,
         which: int,
@@ -320,6 +320,7 @@ class LedgerMachine(RuleBasedStateMachine):
         due_at: int | None,
         wait: int,
         failure: PendingFailure | None,
+        images: bool,
     ) -> None:
         (job_id, attempt), now = self.sent(which, back), self.now
         task, then = self.task(job_id, attempt, other), None if due_at is None else now + due_at
@@ -332,6 +333,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 due_at=then,
                 fallback=now + wait,
                 pending_failure=failure,
+                may_have_images=images,
             ),
             lambda: self.book.observe(
                 job_id,
@@ -341,6 +343,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 due_at=then,
                 fallback=now + wait,
                 failure=failure,
+                images=images,
             ),
         )
 

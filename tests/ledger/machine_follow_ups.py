@@ -208,8 +208,8 @@ class FollowUpMachine(LedgerMachine):
                 pipe.pttl(keys.job(job_id))
                 pipe.pttl(keys.events(job_id))
             answers: list[Any] = pipe.execute()
-        *sets, expiring, dead = map(dict, answers[:4])
-        jobs = answers[4:]
+        *sets, expiring, dead = map(dict, answers[: len(FOLLOW_UPS) + 2])
+        jobs = answers[len(FOLLOW_UPS) + 2 :]
         for step, members in zip(FOLLOW_UPS, sets, strict=True):
             due_times = {i: e.follows[step].due_at for i, e in entries.items() if step in e.follows}
             assert members == due_times
@@ -225,11 +225,11 @@ class FollowUpMachine(LedgerMachine):
     @invariant()
     def due_follow_ups_equal_model(self) -> None:
         book, follow_ups = self.book, self.ledger.follow_ups
-        order = {Step.ARCHIVE: book.expiring, Step.NOTIFY: book.due(Step.NOTIFY, self.now)}
         for step in FOLLOW_UPS:
             due = book.due(step, self.now)
+            order = book.expiring if step is Step.ARCHIVE else due
             listed = follow_ups.due(0, step, now=self.now, limit=99)
-            assert listed == sorted(due, key=lambda job_id: (order[step][job_id], job_id))
+            assert listed == sorted(due, key=lambda job_id: (order[job_id], job_id))
             pending = sum(step in entry.follows for entry in book.entries.values())
             lag = max((self.now - due_at for due_at in due.values()), default=0)
             assert follow_ups.backlog(step, now=self.now) == Backlog(pending, len(due), lag)

@@ -119,6 +119,7 @@ class Book(FollowUpBook):
         due_at: int | None,
         fallback: int,
         failure: PendingFailure | None = None,
+        images: bool = False,
     ) -> Result:
         entry = self.entries.get(job_id)
         if entry is None:
@@ -127,10 +128,12 @@ class Book(FollowUpBook):
             return self._note(entry, Result.MISMATCH)
         entry.events.append("callback")
         entry.change(updated_at=now)
-        if entry.due_at is None:
-            return Result.DUPLICATE
-        if attempt != entry.newest:
-            return Result.SUPERSEDED
+        if entry.due_at is None or attempt != entry.newest:
+            won = entry.job.status is Status.SUCCEEDED and entry.winner == attempt
+            if images and attempt not in entry.late and not won:
+                self.follow_confirm(entry, attempt, now)
+                return Result.UNPROVEN
+            return Result.DUPLICATE if entry.due_at is None else Result.SUPERSEDED
         entry.change(pending_failure=entry.job.pending_failure or failure)
         if entry.job.status is not Status.RUNNING:
             self._runs(entry, fallback if due_at is None else due_at)

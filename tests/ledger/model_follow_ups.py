@@ -17,6 +17,13 @@ from orchestrator.jobs.model import (
 )
 from orchestrator.ledger import Result
 
+#: The field of a job for each follow-up.
+FIELDS = {
+    Step.ARCHIVE: "archive",
+    Step.NOTIFY: "notification",
+    Step.CONFIRM: "confirmation",
+}
+
 
 @dataclass
 class PendingFollowUp:
@@ -46,11 +53,8 @@ class JobEntry:
     def change(self, **fields: object) -> None:
         self.job = replace(self.job, **fields)  # type: ignore[arg-type]
 
-    def follow_up(self, step: Step) -> FollowUp | None:
-        return self.job.archive if step is Step.ARCHIVE else self.job.notification
-
     def set_follow_up(self, step: Step, state: FollowUp) -> None:
-        self.change(**{"archive" if step is Step.ARCHIVE else "notification": state})
+        self.change(**{FIELDS[step]: state})
 
     @property
     def expires(self) -> bool:
@@ -115,6 +119,14 @@ class FollowUpBook:
             self._notify_late_result(entry, now)
             due.append(Step.NOTIFY)
         self.due_steps[entry.job.id, tuple(due)] += 1
+
+    def follow_confirm(self, entry: JobEntry, attempt: int, now: int) -> None:
+        """Make the query of a task due."""
+        attempts = dict.fromkeys((*entry.job.confirms_attempts, attempt))
+        state = entry.job.confirmation or FollowUp(FollowUpStatus.WAITING)
+        entry.set_follow_up(Step.CONFIRM, replace(state, tries=0))
+        entry.change(confirms_attempts=tuple(attempts))
+        self._begin(entry, Step.CONFIRM, now)
 
     def _notify_late_result(self, entry: JobEntry, now: int) -> None:
         assert entry.job.notification
@@ -183,6 +195,9 @@ class FollowUpBook:
         del entry.follows[step]
         if step is Step.ARCHIVE:
             del self.expiring[job_id]
+            return Result.RECORDED
+        if step is Step.CONFIRM:
+            entry.change(confirms_attempts=())
             return Result.RECORDED
         if entry.owes_late_result and end is not FollowUpStatus.GONE:
             self._notify_late_result(entry, now)
@@ -258,7 +273,7 @@ class FollowUpBook:
             entry.change(images=images[:number], late_images=images[number:])
 
     def _begin(self, entry: JobEntry, step: Step, now: int) -> None:
-        state = entry.follow_up(step) or FollowUp(FollowUpStatus.WAITING)
+        state = entry.job.follow_up(step) or FollowUp(FollowUpStatus.WAITING)
         state = replace(state, status=FollowUpStatus.PENDING, since=now, due_at=now)
         entry.set_follow_up(step, state)
         entry.follows[step] = PendingFollowUp(now)
@@ -268,7 +283,7 @@ class FollowUpBook:
         entry = self.entries.get(job_id)
         if entry is None:
             return Result.MISSING
-        pending, state = entry.follows.get(step), entry.follow_up(step)
+        pending, state = entry.follows.get(step), entry.job.follow_up(step)
         if pending is None or state is None or pending.lease != token:
             return Result.STALE
         return entry, state

@@ -12,7 +12,7 @@ from redis import Redis
 from redis.connection import AbstractConnection
 
 from orchestrator.cli.stack import embedded_redis
-from orchestrator.jobs.model import FOLLOW_UPS, JobRequest
+from orchestrator.jobs.model import OUTCOME_STEPS, JobRequest
 from orchestrator.ledger import Ledger, codec, keys
 from tests.ledger import kit
 from tests.ledger.calls import CALLS, PUBLIC, prepare
@@ -96,7 +96,7 @@ def test_the_due_follow_ups_of_each_kind_are_one_round_trip(
     shared_ledger: Ledger, real_redis: Redis
 ) -> None:
     def due() -> None:
-        for step in FOLLOW_UPS:
+        for step in OUTCOME_STEPS:
             shared_ledger.follow_ups.due(0, step, now=NOW, limit=10)
 
     due()
@@ -122,7 +122,7 @@ def test_the_round_trips_of_the_follow_ups(shared_ledger: Ledger, real_redis: Re
     job_id = kit.settled(shared_ledger)
 
     def life() -> None:
-        for step in FOLLOW_UPS:
+        for step in OUTCOME_STEPS:
             kit.finish_follow_up(shared_ledger, job_id, step)
 
     assert commands_of(real_redis, life) == ["EVALSHA"] * 4

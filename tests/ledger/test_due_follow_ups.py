@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from redis import Redis
 
-from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, Image, Outcome, Step
+from orchestrator.jobs.model import OUTCOME_STEPS, FollowUpStatus, Image, Outcome, Step
 from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.follow_ups import Backlog, Dead
 from tests.ledger import kit
@@ -31,13 +31,13 @@ def fail(ledger: Ledger, job_id: str, due_at: int = NEXT_DUE) -> None:
     kit.retry_follow_up(ledger, lease, Step.ARCHIVE, due_at=due_at)
 
 
-@pytest.mark.parametrize("step", FOLLOW_UPS)
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
 def test_nothing_is_due_in_an_empty_ledger(ledger: Ledger, step: Step) -> None:
     assert due(ledger, step) == []
     assert ledger.follow_ups.backlog(step, now=NOW) == Backlog()
 
 
-@pytest.mark.parametrize("step", FOLLOW_UPS)
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
 def test_a_follow_up_is_due_from_its_due_time_on(ledger: Ledger, step: Step) -> None:
     job_id = kit.settled(ledger)
 
@@ -53,7 +53,7 @@ def test_a_follow_up_is_due_from_its_due_time_on(ledger: Ledger, step: Step) -> 
     assert due(ledger, step, NEXT_DUE * 2) == []
 
 
-@pytest.mark.parametrize("step", FOLLOW_UPS)
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
 def test_due_times_are_compared_as_numbers(ledger: Ledger, step: Step) -> None:
     early, late = kit.settled(ledger, now=999), kit.settled(ledger, now=1_000)
 
@@ -161,7 +161,7 @@ def sharded(redis: Redis) -> Ledger:
     return Ledger(lambda: redis, shards=3)
 
 
-@pytest.mark.parametrize("step", FOLLOW_UPS)
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
 def test_the_backlog_counts_all_shards_and_has_the_longest_delay(
     sharded: Ledger, step: Step
 ) -> None:
@@ -182,7 +182,7 @@ def test_the_backlog_counts_all_shards_and_has_the_longest_delay(
 def test_each_shard_lists_its_own(sharded: Ledger) -> None:
     ids = [kit.settled(sharded) for _ in range(20)]
 
-    for step in FOLLOW_UPS:
+    for step in OUTCOME_STEPS:
         for shard in range(3):
             listed = sharded.follow_ups.due(shard, step, now=NOW, limit=99)
             assert sorted(listed) == sorted(i for i in ids if keys.shard_of(i) == shard)
@@ -255,7 +255,7 @@ def test_reading_follow_ups_changes_nothing(recorder: RecordingClient, redis: Re
     kit.finish_follow_up(ledger, kit.settled(ledger), Step.NOTIFY, FollowUpStatus.DEAD)
     before = kit.state(redis)
 
-    for step in FOLLOW_UPS:
+    for step in OUTCOME_STEPS:
         due(ledger, step)
         ledger.follow_ups.backlog(step, now=NOW)
     ledger.follow_ups.at_risk(5, now=NOW, before=NEXT_DUE)

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from orchestrator.jobs.model import FOLLOW_UPS, FollowUp, FollowUpStatus, Image, Job, Outcome, Step
+from orchestrator.jobs.model import (
+    OUTCOME_STEPS,
+    FollowUp,
+    FollowUpStatus,
+    Image,
+    Job,
+    Outcome,
+    Step,
+)
 from orchestrator.ledger import Ledger, Result, keys
 from tests.ledger import kit
 from tests.ledger.kit import (
@@ -31,7 +39,7 @@ from tests.ledger.recording import RecordingClient
 PENDING = FollowUpStatus.PENDING
 #: The fields of a follow-up. A transition of a follow-up changes no other field of the job.
 SUFFIXES = ("", ".since", ".tries", ".tried", ".next", ".error", ".lease")
-FIELDS = {f"{step}{suffix}" for step in FOLLOW_UPS for suffix in SUFFIXES}
+FIELDS = {f"{step}{suffix}" for step in OUTCOME_STEPS for suffix in SUFFIXES}
 
 
 def state_of(job: Job, step: Step) -> FollowUp | None:
@@ -55,7 +63,7 @@ def try_claim(ledger: Ledger, job_id: str, step: Step, now: int) -> object:
 # Claiming ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", FOLLOW_UPS)
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
 def test_a_due_follow_up_is_claimed(ledger: Ledger, redis: Redis, step: Step) -> None:
     job_id = kit.settled(ledger)
     events = ledger.events(job_id)
@@ -72,7 +80,7 @@ def test_a_due_follow_up_is_claimed(ledger: Ledger, redis: Redis, step: Step) ->
     kit.check_job(redis, job_id)
 
 
-@pytest.mark.parametrize("step", FOLLOW_UPS)
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
 def test_a_leased_follow_up_is_claimed_again_when_the_lease_ends(
     ledger: Ledger, step: Step
 ) -> None:
@@ -90,12 +98,12 @@ def test_a_leased_follow_up_is_claimed_again_when_the_lease_ends(
 def test_times_of_follow_ups_are_compared_as_numbers(ledger: Ledger) -> None:
     early, late = kit.settled(ledger, now=999), kit.settled(ledger, now=1_000)
 
-    for step in FOLLOW_UPS:
+    for step in OUTCOME_STEPS:
         assert try_claim(ledger, late, step, 999) is None
         assert try_claim(ledger, early, step, 1_000)
 
 
-@pytest.mark.parametrize("step", FOLLOW_UPS)
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
 def test_one_of_thirty_two_workers_gets_the_lease(shared_ledger: Ledger, step: Step) -> None:
     job_id = kit.settled(shared_ledger)
 
@@ -104,7 +112,7 @@ def test_one_of_thirty_two_workers_gets_the_lease(shared_ledger: Ledger, step: S
     assert len([lease for lease in leases if lease]) == 1
 
 
-@pytest.mark.parametrize("step", FOLLOW_UPS)
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
 def test_the_two_follow_ups_are_independent(ledger: Ledger, redis: Redis, step: Step) -> None:
     job_id = kit.settled(ledger)
     mine, others = (kit.claim_follow_up(ledger, job_id, one) for one in (step, other(step)))
@@ -121,7 +129,7 @@ def test_the_two_follow_ups_are_independent(ledger: Ledger, redis: Redis, step: 
     kit.check_job(redis, job_id)
 
 
-@pytest.mark.parametrize("step", FOLLOW_UPS)
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
 def test_the_entries_of_an_expired_job_are_removed(
     recorded_ledger: Ledger, recorder: RecordingClient, redis: Redis, step: Step
 ) -> None:
@@ -143,7 +151,7 @@ def test_the_entries_of_an_expired_job_are_removed(
 # Later -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", FOLLOW_UPS)
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
 def test_a_failed_try_plans_another_try(ledger: Ledger, redis: Redis, step: Step) -> None:
     job_id = kit.settled(ledger)
     lease = kit.claim_follow_up(ledger, job_id, step)
@@ -166,7 +174,7 @@ def test_a_failed_try_plans_another_try(ledger: Ledger, redis: Redis, step: Step
     kit.check_job(redis, job_id)
 
 
-@pytest.mark.parametrize("step", FOLLOW_UPS)
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
 def test_a_postponed_follow_up_counts_no_try(ledger: Ledger, redis: Redis, step: Step) -> None:
     job_id = kit.settled(ledger)
     kit.retry_follow_up(ledger, kit.claim_follow_up(ledger, job_id, step), step, due_at=NOW)
@@ -249,7 +257,7 @@ def test_a_failed_follow_up_has_its_reason(
     kit.check_job(redis, job_id)
 
 
-@pytest.mark.parametrize("step", FOLLOW_UPS)
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
 def test_a_success_after_failures_removes_their_reason(ledger: Ledger, step: Step) -> None:
     job_id = kit.settled(ledger)
     kit.retry_follow_up(ledger, kit.claim_follow_up(ledger, job_id, step), step, due_at=NOW)
@@ -259,7 +267,7 @@ def test_a_success_after_failures_removes_their_reason(ledger: Ledger, step: Ste
     assert follow_up(ledger, job_id, step) == FollowUp(FollowUpStatus.DONE, NOW, 2, NOW)
 
 
-@pytest.mark.parametrize("last", FOLLOW_UPS)
+@pytest.mark.parametrize("last", OUTCOME_STEPS)
 def test_a_job_expires_after_its_last_follow_up(ledger: Ledger, redis: Redis, last: Step) -> None:
     job_id = kit.settled(ledger)
 
@@ -284,7 +292,7 @@ def test_a_job_with_one_follow_up_expires_after_that_one(
     assert None not in kit.job_ttls(redis, job_id)
 
 
-@pytest.mark.parametrize("step", FOLLOW_UPS)
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
 @pytest.mark.parametrize("record", [kit.retry_follow_up, kit.end_follow_up])
 def test_a_worker_without_the_lease_changes_nothing(
     ledger: Ledger, redis: Redis, step: Step, record: Any
@@ -304,7 +312,7 @@ def test_a_worker_without_the_lease_changes_nothing(
     assert (kit.state(redis), ledger.events(job_id)) == (before, events)
 
 
-@pytest.mark.parametrize("step", FOLLOW_UPS)
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
 def test_a_worker_may_record_after_its_lease_if_no_other_worker_has_claimed(
     ledger: Ledger, step: Step
 ) -> None:
@@ -313,7 +321,7 @@ def test_a_worker_may_record_after_its_lease_if_no_other_worker_has_claimed(
     assert kit.end_follow_up(ledger, lease, step, now=lease.ends_at + 1) is Result.RECORDED
 
 
-@pytest.mark.parametrize("step", FOLLOW_UPS)
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
 def test_a_follow_up_does_not_change_the_outcome(ledger: Ledger, redis: Redis, step: Step) -> None:
     job_id = kit.settled(ledger)
     before, due_at = kit.fields(redis, job_id), kit.due_at(redis, job_id)

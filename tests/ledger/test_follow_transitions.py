@@ -73,6 +73,8 @@ def settle(case: FollowUpCase) -> None:
 
 def pending(case: FollowUpCase) -> None:
     settle(case)
+    if case.step is Step.CONFIRM:
+        kit.late_callback(case.ledger, case.job_id)
     case.lease = kit.claim_follow_up(case.ledger, case.job_id, case.step)
     kit.retry_follow_up(case.ledger, case.lease, case.step)
     case.due = NEXT_DUE
@@ -178,6 +180,11 @@ def applies(cell: FollowUpTransition, step: Step) -> bool:
     """Return True if a follow-up of this kind can have the state and the action."""
     if step is Step.ARCHIVE:
         return cell.state in ARCHIVE_STATES and cell.action not in NOTIFICATION_ACTIONS
+    if step is Step.CONFIRM:
+        return cell.state in ARCHIVE_STATES and cell.action not in {
+            *NOTIFICATION_ACTIONS,
+            *ARCHIVE_ACTIONS,
+        }
     return cell.action not in ARCHIVE_ACTIONS or cell.state in {"waiting", "silent"}
 
 

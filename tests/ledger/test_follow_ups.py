@@ -11,7 +11,7 @@ from redis import Redis
 
 from orchestrator.jobs.model import (
     DEFAULT_LINK_LIFETIME_MS,
-    FOLLOW_UPS,
+    OUTCOME_STEPS,
     FollowUp,
     FollowUpStatus,
     Image,
@@ -69,7 +69,7 @@ def test_a_success_makes_both_follow_ups_due_at_once(ledger: Ledger, redis: Redi
 
     due = FollowUp(PENDING, since=NOW + 5, due_at=NOW + 5)
     assert (kit.job(ledger, job_id).archive, kit.job(ledger, job_id).notification) == (due, due)
-    assert {kit.follow_up_due_at(redis, job_id, step) for step in FOLLOW_UPS} == {NOW + 5}
+    assert {kit.follow_up_due_at(redis, job_id, step) for step in OUTCOME_STEPS} == {NOW + 5}
     assert kit.job_ttls(redis, job_id) == {None}
     kit.check_job(redis, job_id)
 

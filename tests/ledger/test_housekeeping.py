@@ -7,7 +7,7 @@ from time import time
 import pytest
 from redis import Redis
 
-from orchestrator.jobs.model import FOLLOW_UPS, SettledBy
+from orchestrator.jobs.model import OUTCOME_STEPS, SettledBy
 from orchestrator.ledger import Ledger, Result, keys
 from orchestrator.ledger import rejected_messages as module
 from tests.ledger import kit
@@ -37,7 +37,7 @@ def test_a_job_with_follow_ups_expires_after_the_retention_time(
 ) -> None:
     ledger = Ledger(lambda: redis, retention_ms=1)
     waiting, done = kit.settled(ledger), kit.settled(ledger)
-    for step in FOLLOW_UPS:
+    for step in OUTCOME_STEPS:
         kit.finish_follow_up(ledger, done, step)
 
     kit.eventually(lambda: not kit.keys_of(redis, done))

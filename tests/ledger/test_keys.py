@@ -246,9 +246,12 @@ def run_every_transition(ledger: Ledger, recorder: RecordingClient) -> None:
 def run_follow_ups(ledger: Ledger) -> None:
     """Run follow-ups that end, fail for good, and stay pending."""
     job_id = kit.settled(ledger)
+    confirming = kit.confirming(ledger)
     for step in FOLLOW_UPS:
-        kit.retry_follow_up(ledger, kit.claim_follow_up(ledger, job_id, step), step, due_at=NOW)
-        kit.finish_follow_up(ledger, job_id, step)
+        followed = confirming if step is Step.CONFIRM else job_id
+        kit.retry_follow_up(ledger, kit.claim_follow_up(ledger, followed, step), step, due_at=NOW)
+        kit.finish_follow_up(ledger, followed, step)
+    kit.confirming(ledger)
     kit.finish_follow_up(ledger, kit.settled(ledger, FAILURE), Step.NOTIFY, FollowUpStatus.DEAD)
     kit.finish_follow_up(ledger, kit.settled(ledger), Step.ARCHIVE, FollowUpStatus.DEAD)
     late = kit.settled(ledger, FAILURE)
@@ -266,8 +269,8 @@ def test_the_keys_in_redis_are_those_in_the_table(observed: ObservedKeys) -> Non
 
 
 def test_a_settlement_is_published_once_on_the_channel_in_the_table(observed: ObservedKeys) -> None:
-    assert [row_of(channel).type for channel in observed.channels] == [CHANNEL] * 9
-    assert len(set(observed.channels)) == 9
+    assert [row_of(channel).type for channel in observed.channels] == [CHANNEL] * 11
+    assert len(set(observed.channels)) == 11
 
 
 def test_the_fields_of_a_job_are_those_in_the_documentation(observed: ObservedKeys) -> None:
@@ -300,10 +303,9 @@ def test_keys_expire_as_the_table_says(
         assert (ttl is None) == (expected is None), key
         assert ttl is None or expected is None or expected - TTL_MARGIN < ttl <= expected, key
         expiring[expires] += ended
-    assert expiring["with the job"] == expiring["retention, after the last follow-up"] == 5
+    assert expiring["with the job"] == expiring["retention, after the last follow-up"] == 6
 
 
 def has_ended(job: Job) -> bool:
     """Return True if a job is terminal and no follow-up is pending."""
-    follow_ups = [state.status for state in (job.archive, job.notification) if state]
-    return job.status.terminal and FollowUpStatus.PENDING not in follow_ups
+    return job.done

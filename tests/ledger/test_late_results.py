@@ -89,7 +89,7 @@ def test_no_provider_task_is_bound_to_two_jobs(ledger: Ledger) -> None:
 
     results = [
         ledger.accepted(second, 1, "task", now=NOW, due_at=NOW),
-        ledger.observe(second, 1, "task", now=NOW, due_at=NOW, fallback=NOW),
+        ledger.observe(second, 1, "task", now=NOW, due_at=NOW, fallback=NOW).result,
         ledger.settle_attempt(second, 1, "task", SUCCESS, now=NOW).result,
     ]
 

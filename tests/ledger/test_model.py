@@ -97,6 +97,7 @@ RULES: Mapping[Rule, int] = {
         c.choice([None, 0, 5]),
         c.choice(WAITS),
         c.choice(FAILURES),
+        c.random() < 0.5,
     ): 4,
     lambda m, c: m.time_passes(c.choice(JUMPS)): 2,
     lambda m, c: m.repeatable and m.repeat_a_call(c.randrange(12)): 4,

@@ -25,7 +25,7 @@ def callback(ledger: Ledger, job_id: str, outcome: Outcome = SUCCESS, attempt: i
 def observe(ledger: Ledger, job_id: str, due_at: int | None, attempt: int = 1) -> Result:
     return ledger.observe(
         job_id, attempt, f"task-{attempt}", now=NOW + 5, due_at=due_at, fallback=NEXT_DUE + 1
-    )
+    ).result
 
 
 @pytest.mark.parametrize("outcome", [SUCCESS, FAILURE, CANCELLED], ids=lambda o: o.status)
@@ -268,7 +268,7 @@ def test_an_acceptance_or_callback_of_another_task_is_a_mismatch(
     before = kit.state(redis)
 
     accepted = ledger.accepted(job_id, 1, "task-x", now=NOW, due_at=NOW, cost=RESERVED)
-    observed = ledger.observe(job_id, 1, "task-x", now=NOW, due_at=NOW, fallback=NOW)
+    observed = ledger.observe(job_id, 1, "task-x", now=NOW, due_at=NOW, fallback=NOW).result
 
     assert (accepted, observed) == (Result.MISMATCH, Result.MISMATCH)
     assert kit.state(redis) == before

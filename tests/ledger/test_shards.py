@@ -177,7 +177,7 @@ def test_a_task_is_bound_to_one_job_of_all_shards(sharded: Ledger) -> None:
     again = [
         sharded.accepted(second, 1, "task-1", now=NOW, due_at=NEXT_DUE),
         sharded.settle_attempt(third, 1, "task-1", SUCCESS, now=NOW).result,
-        sharded.observe(third, 1, "task-1", now=NOW, due_at=None, fallback=NOW),
+        sharded.observe(third, 1, "task-1", now=NOW, due_at=None, fallback=NOW).result,
     ]
 
     assert again == [Result.MISMATCH] * 3

@@ -82,7 +82,7 @@ def test_an_unlisted_job_has_a_snapshot_if_it_is_in_the_agenda(
 def test_an_unlisted_job_has_a_snapshot_if_a_follow_up_is_pending(
     ledger: Ledger, redis: Redis, step: Step
 ) -> None:
-    lost = kit.settled(ledger)
+    lost = kit.confirming(ledger) if step is Step.CONFIRM else kit.settled(ledger)
     redis.zrem(keys.jobs(0), lost)
     for other in set(FOLLOW_UPS) - {step}:
         redis.zrem(keys.follow_up(0, other), lost)

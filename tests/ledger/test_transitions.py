@@ -24,7 +24,10 @@ KEY = Idempotency("caller", "order-17")
 #: Fields that a recorded action may change: evidence, and its time.
 EVIDENCE = {"updated", "cost", "task.1", "task.2"}
 #: Results of actions that change the job although its status stays the same.
-EFFECTIVE = {Result.CLAIMED, Result.RUNNING, Result.UNCONFIRMED, Result.DEFERRED, Result.LATE}
+EFFECTIVE = {
+    *(Result.CLAIMED, Result.RUNNING, Result.UNCONFIRMED),
+    *(Result.DEFERRED, Result.LATE, Result.UNPROVEN),
+}
 
 
 @dataclass
@@ -147,9 +150,22 @@ def accepted(case: TransitionCase, attempt: int, task_id: str) -> None:
     case.ledger.accepted(case.job_id, attempt, task_id, now=NOW, due_at=NEXT_DUE)
 
 
-def observe(case: TransitionCase, attempt: int, task_id: str, due_at: int | None) -> None:
+def observe(
+    case: TransitionCase,
+    attempt: int,
+    task_id: str,
+    due_at: int | None,
+    *,
+    may_have_images: bool = False,
+) -> None:
     case.ledger.observe(
-        case.job_id, attempt, task_id, now=NOW, due_at=due_at, fallback=NEXT_DUE + 1
+        case.job_id,
+        attempt,
+        task_id,
+        now=NOW,
+        due_at=due_at,
+        fallback=NEXT_DUE + 1,
+        may_have_images=may_have_images,
     )
 
 
@@ -174,6 +190,8 @@ ACTIONS: Mapping[str, Callable[[TransitionCase], object]] = {
     "observe, due unchanged": lambda s: observe(s, CURRENT, "task-2", None),
     "observe, older": lambda s: observe(s, OLDER, "task-1", NEXT_DUE),
     "observe, other task": lambda s: observe(s, CURRENT, "task-x", NEXT_DUE),
+    "observe, images": lambda s: observe(s, CURRENT, "task-2", NEXT_DUE, may_have_images=True),
+    "observe, images, older": lambda s: observe(s, OLDER, "task-1", NEXT_DUE, may_have_images=True),
     "callback success": lambda s: s.ledger.settle_attempt(
         s.job_id, CURRENT, "task-2", SUCCESS, now=NOW
     ),

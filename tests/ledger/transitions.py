@@ -51,6 +51,8 @@ observe, due changed       | missing     | mismatch      | running>run   | runni
 observe, due unchanged     | missing     | mismatch      | running>run   | running>run
 observe, older             | missing     | mismatch      | superseded    | superseded
 observe, other task        | missing     | mismatch      | running>run   | running>run
+observe, images            | missing     | mismatch      | running>run   | running>run
+observe, images, older     | missing     | mismatch      | unproven      | unproven
 callback success           | missing     | mismatch      | settled>suc   | settled>suc
 callback failure           | missing     | mismatch      | settled>fai   | settled>fai
 callback success, older    | missing     | mismatch      | settled>suc   | settled>suc
@@ -83,6 +85,8 @@ observe, due changed       | running>run     | running>run | running
 observe, due unchanged     | running>run     | running>run | running
 observe, older             | superseded      | superseded  | superseded
 observe, other task        | running>run     | running>run | mismatch
+observe, images            | running>run     | running>run | running
+observe, images, older     | unproven        | unproven    | unproven
 callback success           | settled>suc     | settled>suc | settled>suc
 callback failure           | settled>fai     | settled>fai | settled>fai
 callback success, older    | settled>suc     | settled>suc | settled>suc
@@ -115,6 +119,8 @@ observe, due changed       | duplicate | duplicate | duplicate
 observe, due unchanged     | duplicate | duplicate | duplicate
 observe, older             | duplicate | duplicate | duplicate
 observe, other task        | mismatch  | mismatch  | duplicate
+observe, images            | duplicate | unproven  | unproven
+observe, images, older     | unproven  | unproven  | unproven
 callback success           | duplicate | late      | late
 callback failure           | conflict  | duplicate | conflict
 callback success, older    | late      | late      | late
@@ -214,6 +220,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "observe, due changed": "callback, must be confirmed",
         "observe, older": "callback, older attempt",
         "observe, other task": "callback, another task",
+        "observe, images": "callback, its images must be queried",
+        "observe, images, older": "the same, older attempt",
     },
     "The provider reports an outcome": {
         "callback success": "success",
@@ -245,6 +253,7 @@ the tables in `tests/ledger/transitions.py` and `tests/ledger/follow_transitions
 | **a status** | The event takes effect. The job has this status afterwards. |
 | recorded | The timeline lists the event. A new task id or cost is stored. Nothing else changes. |
 | late result | The outcome stands. The images are kept as `late_images`, archived and notified. |
+| queried | The outcome stands. The confirm step queries the task. Its images are a late result. |
 | refused | Nothing changes. |
 | the job | The caller gets the existing job. |
 
@@ -283,6 +292,7 @@ def _entry(cell: Transition) -> str:
         **dict.fromkeys(REFUSED, "refused"),
         **dict.fromkeys((Result.CREATED, Result.REPLAYED), "the job"),
         Result.LATE: "late result",
+        Result.UNPROVEN: "queried",
     }
     return entries.get(cell.result, f"**{cell.after}**")
 

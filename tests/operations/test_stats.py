@@ -47,6 +47,7 @@ def test_an_empty_installation_has_only_zeros(harness: Harness) -> None:
         "unconfirmed": {"attempts": 0, "money_at_risk": {"amounts": [], "unpriced": 0}},
         "archive": {**EMPTY, "at_risk": 0, "at_risk_hours": RISK_HOURS},
         "notifications": {**EMPTY, "dead": 0, "paused_hosts": []},
+        "confirmations": EMPTY,
         "providers": {
             name: {"circuit": "closed", "in_flight": 0, "found_limit": None} for name in PROVIDERS
         },

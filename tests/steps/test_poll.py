@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator.backoff import NOT_FOUND_TOLERANCE_SECONDS
 from orchestrator.jobs.model import ErrorCode, Image, Outcome, SettledBy, Status, Step
-from orchestrator.steps.poll import SWITCHED_OFF_SECONDS, poll
+from orchestrator.steps.poll import poll
+from orchestrator.steps.query import SWITCHED_OFF_SECONDS
 from tests.support.fakes import API_KEY, Answer, Harness, ReceivedRequest, answer
 
 HANDLING = answer(200, {"code": 200, "data": {"taskId": "task-1", "status": "handling"}})

@@ -55,9 +55,11 @@ class FailingLedger(Ledger):
         self._answered(settlement.result)
         return settlement
 
-    def observe(self, *args: Any, **options: Any) -> Result:
+    def observe(self, *args: Any, **options: Any) -> Settlement:
         self._check()
-        return self._answered(super().observe(*args, **options))
+        settlement = super().observe(*args, **options)
+        self._answered(settlement.result)
+        return settlement
 
     def _check(self) -> None:
         if self.away:

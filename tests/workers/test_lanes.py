@@ -13,7 +13,7 @@ from orchestrator.steps.reconcile import take_due
 from tests.support import job_states
 from tests.support.fakes import Harness
 from workers.executor import StepExecutor
-from workers.lanes import OTHER_THREADS, Lanes, RefillableLanes
+from workers.lanes import CONFIRM_THREADS, OTHER_THREADS, Lanes, RefillableLanes
 
 Make = Callable[[Callable[[Step, str], None]], Lanes]
 
@@ -74,6 +74,7 @@ def test_a_lane_has_the_threads_of_the_settings(make: Make, harness: Harness) ->
         follow_ups={
             Step.ARCHIVE: 2 * settings.archive_threads,
             Step.NOTIFY: 2 * settings.notify_threads,
+            Step.CONFIRM: 2 * CONFIRM_THREADS,
         },
     )
 

@@ -234,9 +234,9 @@ local function charge(cost_of)
   end
 end
 
--- The follow-ups of an outcome. While a follow-up is pending, the job is in its sorted set.
+-- The follow-ups of a job. While a follow-up is pending, the job is in its sorted set.
 -- The job has fields for its lease, its tries and its due time. Their names begin with its name.
-local FOLLOW_UPS = {'archive', 'notify'}
+local FOLLOW_UPS = {'archive', 'notify', 'confirm'}
 
 -- Returns the fields of a follow-up that is due now: name, value, ...
 local function pending_fields(now, name)
@@ -332,34 +332,4 @@ local function settle(now, from, status, by, retention, expires, detail, ...)
   follow_ups[#follow_ups + 1] = next_waiting(now)
   redis.call('PUBLISH', string.gsub(key.job, ':job:', ':settled:', 1), status)
   return follow_ups
-end
-
--- Keep the images of a success that came after the outcome. They are archived, and the caller is
--- notified of them after the notification of the outcome. Returns the due follow-ups.
-local function add_late_result(now, attempt, images, expires, detail)
-  local known = get('late_images')
-  if known then
-    images = string.sub(known, 1, -2) .. ',' .. string.sub(images, 2)
-  end
-  set('late.' .. attempt, now, 'late_images', images, 'updated', now, 'archive.tries', 0,
-    pending_fields(now, 'archive'))
-  redis.call('ZADD', shard .. 'archive', now, job_id)
-  redis.call('ZADD', shard .. 'expiring', expires, job_id)
-  redis.call('HDEL', key.job, 'archive.lease') -- a step that runs now does not know these images
-  local due, notify = {'archive'}, get('notify')
-  if notify == 'pending' then
-    set('late.notify', 'owed')
-  elseif notify and notify ~= 'gone' then
-    set('late.notify', 'due', 'notify.tries', 0, pending_fields(now, 'notify'))
-    redis.call('ZADD', shard .. 'notify', now, job_id)
-    redis.call('ZREM', shard .. 'dead', job_id)
-    due[2] = 'notify'
-  end
-  charge(function(reserved, _, before)
-    return math.max(reserved, before)
-  end)
-  redis.call('PERSIST', key.job)
-  redis.call('PERSIST', key.events)
-  add_event(now, 'late_result', detail)
-  return due
 end

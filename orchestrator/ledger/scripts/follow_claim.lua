@@ -1,6 +1,6 @@
 -- Purpose: take the lease on a due follow-up of a job.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 end of the lease ms
+-- ARGV: 1 now ms, 2 name (archive, notify or confirm), 3 lease token, 4 end of the lease ms
 -- Returns: claimed, the job's fields | not_due | missing
 -- A repeated call with the same token returns claimed again.
 local now, name, lease, lease_end = ARGV[1], ARGV[2], ARGV[3], ARGV[4]

@@ -2,7 +2,7 @@
 --   A dead archive is listed in `given_up` until its first link may expire.
 --   After the notification of the outcome, the notification of a late result is due.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 final status (done, dead or gone),
+-- ARGV: 1 now ms, 2 name (archive, notify or confirm), 3 lease token, 4 final status (done, dead or gone),
 --       5 tries, 6 error, 7 images JSON ('' unchanged), 8 detail JSON, 9 retention ms,
 --       10 late images JSON ('' unchanged)
 -- Returns: recorded | stale (the caller does not hold the lease) | missing
@@ -10,7 +10,8 @@ local now, name, lease, ended, tries = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[
 local error, images, detail, retention = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local late_images = ARGV[10]
 
-if not get('status') then
+local status = get('status')
+if not status then
   return {'missing'}
 end
 if get(name .. '.lease') ~= lease then
@@ -45,8 +46,12 @@ redis.call('ZREM', shard .. name, job_id)
 if name == 'archive' then
   redis.call('ZREMRANGEBYSCORE', shard .. 'given_up', '-inf', now)
   redis.call('ZREM', shard .. 'expiring', job_id)
-else
+elseif name == 'notify' then
   redis.call('HDEL', key.job, 'late.notify')
+else
+  redis.call('HDEL', key.job, 'confirm.attempts')
 end
-start_retention(retention)
+if TERMINAL[status] then
+  start_retention(retention)
+end
 return {'recorded'}

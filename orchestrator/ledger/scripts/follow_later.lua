@@ -1,6 +1,6 @@
 -- Purpose: end the lease on a follow-up, and plan another try.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 name (archive or notify), 3 lease token, 4 due at ms,
+-- ARGV: 1 now ms, 2 name (archive, notify or confirm), 3 lease token, 4 due at ms,
 --       5 tries ('' if nothing was tried), 6 error, 7 images JSON ('' unchanged), 8 detail JSON,
 --       9 late images JSON ('' unchanged)
 -- Returns: recorded | stale (the caller does not hold the lease) | missing

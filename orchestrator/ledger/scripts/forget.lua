@@ -5,14 +5,14 @@
 -- Returns: forgotten | kept (it is open, was settled later, or has a pending follow-up) | missing
 local before = ARGV[1]
 
-local status, settled, archive, notify, tenant = unpack(redis.call('HMGET', key.job,
-  'status', 'settled', 'archive', 'notify', 'tenant'))
+local status, settled, archive, notify, confirm, tenant = unpack(redis.call('HMGET', key.job,
+  'status', 'settled', 'archive', 'notify', 'confirm', 'tenant'))
 if not status then
   redis.call('ZREM', shard .. 'jobs', job_id)
   return {'missing'}
 end
 if not TERMINAL[status] or tonumber(settled) >= tonumber(before)
-  or archive == 'pending' or notify == 'pending' then
+  or archive == 'pending' or notify == 'pending' or confirm == 'pending' then
   return {'kept'}
 end
 for attempt = 1, tonumber(get('attempt')) do

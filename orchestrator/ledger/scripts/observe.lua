@@ -4,13 +4,16 @@
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 attempt, 3 provider task id ('' if the body could not be read),
 --       4 due at ms ('' unchanged), 5 due at ms of a job that was not running before, 6 detail JSON,
---       7 pending failure JSON ('' none; one that is known stays)
+--       7 pending failure JSON ('' none; one that is known stays),
+--       8 '1' if the task may have made images
 -- Returns: running | recorded (the task is still unknown) | duplicate (the job has its outcome)
 --   | superseded (a newer attempt exists)
+--   | unproven, confirm (no poll queries this task any more, and it may have made images that the job
+--     does not have: the confirm step is due)
 --   | mismatch (the attempt was not sent, or has another task) | missing
 local now, attempt, task_id, due_at, fallback, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
-local pending_failure = ARGV[7]
+local pending_failure, may_have_images = ARGV[7], ARGV[8]
 
 local status = get('status')
 if not status then
@@ -22,11 +25,12 @@ if task_id ~= '' and not bind_task(attempt, task_id) then
 end
 add_event(now, 'callback', detail)
 set('updated', now)
-if TERMINAL[status] then
-  return {'duplicate'}
-end
-if get('attempt') ~= attempt then
-  return {'superseded'}
+if TERMINAL[status] or get('attempt') ~= attempt then
+  if may_have_images == '1' and lacks_images(status, attempt) then
+    confirm(now, attempt)
+    return {'unproven', 'confirm'}
+  end
+  return {TERMINAL[status] and 'duplicate' or 'superseded'}
 end
 if pending_failure ~= '' then
   redis.call('HSETNX', key.job, 'pending_failure', pending_failure)

@@ -1,0 +1,51 @@
+-- Functions for a success that comes after the outcome. The loader puts this file after the prelude.
+
+-- Returns true if the images of the attempt are not on the job.
+local function lacks_images(status, attempt)
+  local won = status == 'succeeded' and get('winner') == attempt
+  return get('task.' .. attempt) and not get('late.' .. attempt) and not won
+end
+
+-- Have the confirm step query the task of the attempt. A step that runs now loses its lease, because
+-- it may not know this attempt.
+local function confirm(now, attempt)
+  local attempts = get('confirm.attempts') or ''
+  if not string.find(' ' .. attempts .. ' ', ' ' .. attempt .. ' ', 1, true) then
+    attempts = attempts == '' and attempt or attempts .. ' ' .. attempt
+  end
+  set('confirm.attempts', attempts, 'confirm.tries', 0, pending_fields(now, 'confirm'))
+  redis.call('ZADD', shard .. 'confirm', now, job_id)
+  redis.call('HDEL', key.job, 'confirm.lease')
+  redis.call('PERSIST', key.job)
+  redis.call('PERSIST', key.events)
+end
+
+-- Keep the images of a success that came after the outcome. They are archived, and the caller is
+-- notified of them after the notification of the outcome. Returns the due follow-ups.
+local function add_late_result(now, attempt, images, expires, detail)
+  local known = get('late_images')
+  if known then
+    images = string.sub(known, 1, -2) .. ',' .. string.sub(images, 2)
+  end
+  set('late.' .. attempt, now, 'late_images', images, 'updated', now, 'archive.tries', 0,
+    pending_fields(now, 'archive'))
+  redis.call('ZADD', shard .. 'archive', now, job_id)
+  redis.call('ZADD', shard .. 'expiring', expires, job_id)
+  redis.call('HDEL', key.job, 'archive.lease') -- a step that runs now does not know these images
+  local due, notify = {'archive'}, get('notify')
+  if notify == 'pending' then
+    set('late.notify', 'owed')
+  elseif notify and notify ~= 'gone' then
+    set('late.notify', 'due', 'notify.tries', 0, pending_fields(now, 'notify'))
+    redis.call('ZADD', shard .. 'notify', now, job_id)
+    redis.call('ZREM', shard .. 'dead', job_id)
+    due[2] = 'notify'
+  end
+  charge(function(reserved, _, before)
+    return math.max(reserved, before)
+  end)
+  redis.call('PERSIST', key.job)
+  redis.call('PERSIST', key.events)
+  add_event(now, 'late_result', detail)
+  return due
+end

@@ -1,0 +1,60 @@
+"""Queries a provider task, and plans the next query."""
+
+from __future__ import annotations
+
+from orchestrator.backoff import asked_wait, back_off
+from orchestrator.jobs.model import Attempt, ErrorCode, Job, JobError, Step
+from orchestrator.providers.client import NoAnswer, NotSent
+from orchestrator.providers.responses import QueryFailed, TaskReport
+from orchestrator.runtime import Runtime
+from orchestrator.steps import adapters
+from orchestrator.steps.evidence import Reading
+from orchestrator.steps.pause import pause_after
+
+#: The wait between queries of a provider that is switched off. Seconds.
+SWITCHED_OFF_SECONDS = 60.0
+
+
+def query_task(runtime: Runtime, job: Job, attempt: Attempt) -> Reading:
+    """Query the task of an attempt. An answer about another task is a failed query."""
+    enabled, task_id = runtime.enabled_provider(job.request.provider), attempt.task_id
+    if enabled is None or task_id is None:
+        reason = f"{job.request.provider} is switched off, because its API key is not set"
+        error = JobError(ErrorCode.PROVIDER_UNAVAILABLE, reason, retryable=True)
+        return QueryFailed(error, SWITCHED_OFF_SECONDS)
+    provider, settings = enabled
+    call = adapters.query_call(provider, job, task_id)
+    if isinstance(call, QueryFailed):
+        return call
+    answer = runtime.call_provider(provider, call, settings)
+    if isinstance(answer, NotSent | NoAnswer):
+        error = JobError(ErrorCode.PROVIDER_UNAVAILABLE, answer.reason, retryable=True)
+        return QueryFailed(error)
+    reading = adapters.read_query(provider, job, answer, runtime.clock())
+    if isinstance(reading, TaskReport) and reading.task_id != task_id:
+        message = f"queried {task_id}, but the answer is about {reading.task_id}"
+        return QueryFailed(JobError(ErrorCode.UNKNOWN, message))
+    return reading
+
+
+def next_query_wait(runtime: Runtime, job: Job, reading: Reading, tries: int) -> float:
+    """Return the wait until the next query, seconds. It pauses the provider if the answer asks so.
+
+    Args:
+        runtime: of this process.
+        job: the job of the task.
+        reading: the answer to the last query.
+        tries: the number of queries without news before it.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    settings = runtime.settings.providers.get(job.request.provider)
+    first = settings.poll_seconds if settings else SWITCHED_OFF_SECONDS
+    longest = settings.max_poll_seconds if settings else SWITCHED_OFF_SECONDS
+    wait = back_off(max(tries, 0), first, longest, runtime.random)
+    if isinstance(reading, QueryFailed):
+        wait = asked_wait(wait, reading.retry_after, runtime.random)
+        if settings:  # a process without the API key pauses nothing for the others
+            pause_after(runtime, job, Step.POLL, reading, wait)
+    return wait
