@@ -28,7 +28,7 @@ REQUEST_SCHEMA = JobRequestSchema(PROVIDERS)
 API_SCOPE, CELERY_SCOPE = "api", "celery"
 #: The longest idempotency key. Characters.
 MAX_KEY_CHARACTERS = 255
-#: The wait that a tenant with too many open jobs is told. Nobody knows when a job ends. Seconds.
+#: The `retry_after` of a tenant with too many open jobs. Nobody knows when a job ends. Seconds.
 OPEN_RETRY_SECONDS = 5.0
 
 
@@ -178,8 +178,10 @@ def create_job(
         InvalidRequest, IdempotencyMismatch, IdempotencyGone, TenantLimitReached, LedgerUnavailable:
             as for enqueue.
     """
-    owner = _owner(scope, tenant_name(tenant))
-    idempotency = Idempotency(owner, _checked_key(key)) if key is not None else None
+    tenant = tenant_name(tenant)
+    owner = _owner(scope, tenant)
+    key_name = "Idempotency-Key" if scope == API_SCOPE else "idempotency_key"
+    idempotency = Idempotency(owner, _checked_key(key, key_name)) if key is not None else None
     try:
         job_request = _checked_request(runtime, request, tenant, file)
         limits = runtime.ledger.access.current().tenant(tenant)
@@ -190,35 +192,62 @@ def create_job(
         if not earlier:
             raise
         return EnqueueResult(earlier, replayed=True)
+    return _store(
+        runtime,
+        job_request,
+        limits,
+        reserve=reserve,
+        idempotency=idempotency,
+        file=file,
+        caller=owner,
+    )
+
+
+def _store(
+    runtime: Runtime,
+    request: JobRequest,
+    limits: Tenant,
+    *,
+    reserve: Cost | None,
+    idempotency: Idempotency | None,
+    file: ImageFile | None,
+    caller: str,
+) -> EnqueueResult:
+    """Create the job of a checked request in the ledger, and nudge it."""
     now = runtime.clock()
-    seconds = job_request.deadline_seconds or runtime.settings.job_deadline_seconds
+    seconds = request.deadline_seconds or runtime.settings.job_deadline_seconds
     deadline_at = now + int(seconds * 1000)
     created = runtime.ledger.create(
-        job_request,
+        request,
         now=now,
         deadline_at=deadline_at,
-        tenant=tenant,
+        tenant=limits.name,
         limits=limits,
         reserve=reserve,
         idempotency=idempotency,
         upload=file.content if file else None,
     )
-    if earlier := _earlier_job(runtime, limits, job_request.provider, created):
+    if earlier := _earlier_job(runtime, limits, request.provider, created):
         return EnqueueResult(earlier, replayed=True)
-    runtime.nudger.nudge(Step.SUBMIT, [created.job_id], job_request.provider)
-    log.get().info("job_created", job=created.job_id, provider=job_request.provider, caller=owner)
-    notification = FollowUp(FollowUpStatus.WAITING) if job_request.notifies else None
-    job = Job(
-        created.job_id,
+    runtime.nudger.nudge(Step.SUBMIT, [created.job_id], request.provider)
+    log.get().info("job_created", job=created.job_id, provider=request.provider, caller=caller)
+    job = _queued(created.job_id, request, now, deadline_at, limits.name)
+    return EnqueueResult(job, replayed=False)
+
+
+def _queued(job_id: str, request: JobRequest, now: int, deadline_at: int, tenant: str) -> Job:
+    """Return a job as the ledger has just stored it."""
+    notification = FollowUp(FollowUpStatus.WAITING) if request.notifies else None
+    return Job(
+        job_id,
         Status.QUEUED,
-        job_request,
-        now,
-        now,
-        deadline_at,
+        request,
+        created_at=now,
+        updated_at=now,
+        deadline_at=deadline_at,
         tenant=tenant,
         notification=notification,
     )
-    return EnqueueResult(job, replayed=False)
 
 
 def _earlier_job(runtime: Runtime, limits: Tenant, provider: str, created: Created) -> Job | None:
@@ -305,14 +334,14 @@ def _checked_request(
 def _check_provider(runtime: Runtime, job_request: JobRequest) -> None:
     enabled = runtime.enabled_provider(job_request.provider)
     if enabled is None:
+        name = job_request.provider
         names = ", ".join(runtime.settings.providers) or "none, because no API key is set"
-        key = f"{job_request.provider.upper()}_API_KEY"
-        allowed = f"a provider that is switched on ({names}); set {key} to switch it on"
-        raise InvalidRequest(Violation("provider", job_request.provider, allowed))
+        allowed = f"an enabled provider: {names}; set {name.upper()}_API_KEY to enable {name}"
+        raise InvalidRequest(Violation("provider", name, allowed))
     enabled[0].check(job_request)
 
 
-def _checked_key(key: str, name: str = "Idempotency-Key") -> str:
-    if 1 <= len(key) <= MAX_KEY_CHARACTERS and key.isprintable():
+def _checked_key(key: object, name: str) -> str:
+    if isinstance(key, str) and 1 <= len(key) <= MAX_KEY_CHARACTERS and key.isprintable():
         return key
     raise InvalidRequest(Violation(name, key, f"1 to {MAX_KEY_CHARACTERS} printable characters"))

@@ -120,13 +120,18 @@ def main(
         rules=_read(script) if script else (),
         seed=seed,
     )
+    _serve(settings, script)
+
+
+def _serve(settings: SandboxSettings, script: Path | None) -> None:
+    """Run the sandbox until SIGTERM or SIGINT."""
     # The signals are blocked before a thread starts, so that only `sigwait` receives them.
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)
     with Sandbox(settings) as sandbox:
         click.echo(f"sandbox listening on {sandbox.url}")
         if script:
-            click.echo(f"fault script {script}: {len(settings.rules)} rules, seed {seed}")
+            click.echo(f"fault script {script}: {len(settings.rules)} rules, seed {settings.seed}")
         signal.sigwait(stop)
 
 

@@ -28,6 +28,7 @@ def control_blueprint(state: SandboxState) -> Blueprint:
     routes.register_error_handler(InputError, refuse_input)
     _route_faults(routes, state)
     _route_tasks(routes, state)
+    _route_accounts(routes, state)
     return routes
 
 
@@ -86,6 +87,8 @@ def _route_tasks(routes: Blueprint, state: SandboxState) -> None:
         file = state.providers[task.provider].draw(task, number)
         return Response(file.data, content_type=file.content_type)
 
+
+def _route_accounts(routes: Blueprint, state: SandboxState) -> None:
     @routes.get("/ledger")
     def ledger() -> Response:
         accounts = state.store.accounts()

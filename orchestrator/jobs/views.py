@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator.jobs.model import Event, FollowUp, Image, Job, JobRequest, Status
+from orchestrator.jobs.model import Attempt, Event, FollowUp, Image, Job, JobRequest, Status
 from orchestrator.jsonio import rfc3339
 
 #: A price table does not say whether these outcomes are charged.
@@ -31,15 +31,7 @@ def job_view(job: Job, base_url: str | None) -> dict[str, Any]:
         "provider": request.provider,
         "model": request.model,
         "request": _request_view(request),
-        "attempts": [
-            {
-                "number": attempt.number,
-                "provider": request.provider,
-                "task_id": attempt.task_id,
-                "submitted_at": rfc3339(attempt.submitted_at),
-            }
-            for attempt in job.attempts
-        ],
+        "attempts": [_attempt_view(attempt, request.provider) for attempt in job.attempts],
         "images": images[: len(job.images)],
         "late_images": images[len(job.images) :],
         "error": asdict(job.error) if job.error else None,
@@ -52,6 +44,15 @@ def job_view(job: Job, base_url: str | None) -> dict[str, Any]:
         "updated_at": rfc3339(job.updated_at),
         "settled_at": rfc3339(job.settled_at),
         "settled_by": job.settled_by.value if job.settled_by else None,
+    }
+
+
+def _attempt_view(attempt: Attempt, provider: str) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "provider": provider,
+        "task_id": attempt.task_id,
+        "submitted_at": rfc3339(attempt.submitted_at),
     }
 
 

@@ -188,22 +188,16 @@ class Answers(ABC):
         """
         if not isinstance(state, str):
             raise Unreadable(f"a task of {self.title} has an id and a state")
-        images = self._images(task, now)
+        images, status = self._images(task, now), terminal_status(state, self.states)
         report = TaskReport(task_id(identifier), state)
         reason, known = reason_of(task, error), codes or {}
-        match terminal_status(state, self.states):
-            case None:
-                return replace(report, images=images)
-            case Status.SUCCEEDED if images:
-                return replace(report, outcome=Outcome.succeeded(images, cost))
-            case Status.SUCCEEDED:
-                return replace(report, thin_success=thin_success(reason, known))
-            case Status.CANCELLED:
-                message = failure(reason, known, f"the task was cancelled at {self.title}").message
-                cancelled = JobError(ErrorCode.CANCELLED, message)
-                outcome = Outcome(Status.CANCELLED, error=cancelled, cost=cost)
-            case _:
-                outcome = Outcome.failed(failure(reason, known), cost)
+        if status is None:
+            return replace(report, images=images)
+        if status is Status.SUCCEEDED and images:
+            return replace(report, outcome=Outcome.succeeded(images, cost))
+        if status is Status.SUCCEEDED:
+            return replace(report, thin_success=thin_success(reason, known))
+        outcome = self._without_success(status, reason, known, cost)
         return replace(report, outcome=outcome, images=images)
 
     def unwrap(self, document: dict[str, Any]) -> Any:
@@ -213,6 +207,16 @@ class Answers(ABC):
     def hinted_retry_after(self, document: dict[str, Any]) -> float | None:
         """Return the seconds to wait that an error document names, for answers without a header."""
         return None
+
+    def _without_success(
+        self, status: Status, reason: Any, known: Codes, cost: Cost | None
+    ) -> Outcome:
+        """Return the outcome of a task that failed or was cancelled."""
+        if status is not Status.CANCELLED:
+            return Outcome.failed(failure(reason, known), cost)
+        message = failure(reason, known, f"the task was cancelled at {self.title}").message
+        error = JobError(ErrorCode.CANCELLED, message)
+        return Outcome(Status.CANCELLED, error=error, cost=cost)
 
     def _accepted(self, document: dict[str, Any]) -> Accepted | None:
         """Return what the answer says of a task, or None when it names none."""
