@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from flask import Flask, Response
-from werkzeug.exceptions import HTTPException, InternalServerError
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound
 
 from orchestrator import log
 from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch, TenantLimitReached
@@ -17,6 +17,8 @@ from orchestrator.storage.storage import StorageError
 
 #: The most violations in one answer.
 MAX_VIOLATIONS = 50
+#: The part of a path that an answer repeats. Characters.
+MAX_PATH_CHARACTERS = 100
 
 
 def problem(
@@ -104,7 +106,18 @@ def _http(error: HTTPException) -> Response:
     status = error.code or 500
     headers = [(k, v) for k, v in error.get_headers() if k.lower() not in ("content-type",)]
     kind = error.name.lower().replace(" ", "-")
-    return problem(status, kind, error.name, error.description or error.name, headers=headers)
+    return problem(status, kind, error.name, _detail(error), headers=headers)
+
+
+def _detail(error: HTTPException) -> str:
+    """Return what is wrong. werkzeug's words about a path are for people in a browser."""
+    path = request.path[:MAX_PATH_CHARACTERS]
+    if error.description == NotFound.description:
+        return f"there is no {path!r}; /openapi.json lists the paths"
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        allowed = ", ".join(sorted(error.valid_methods))
+        return f"{path!r} does not accept {request.method}; it accepts {allowed}"
+    return error.description or error.name
 
 
 def _unexpected(error: Exception) -> Response:

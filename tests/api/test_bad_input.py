@@ -275,6 +275,7 @@ def test_what_only_python_can_say_is_refused_by_the_python_face(
     assert api.harness.redis.keys() == []
 
 
-def test_an_idempotency_key_with_a_lone_surrogate_is_refused(api: Api) -> None:
-    with pytest.raises(InvalidRequest, match="Idempotency-Key"):
-        create_job(api.harness.runtime, UNIFIED, scope="python", key=LONE)
+@pytest.mark.parametrize("key", [LONE, 5])
+def test_an_idempotency_key_that_is_no_printable_text_is_refused(api: Api, key: Any) -> None:
+    with pytest.raises(InvalidRequest, match="idempotency_key"):
+        create_job(api.harness.runtime, UNIFIED, scope="python", key=key)

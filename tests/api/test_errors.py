@@ -12,6 +12,7 @@ from flask import Flask
 from werkzeug.exceptions import default_exceptions
 
 from orchestrator.ledger import Ledger, LedgerMisconfigured
+from orchestrator.ledger.installation import Installation
 from orchestrator.settings.environment import ConfigError
 from tests.api.conftest import KEY, UNIFIED, Api, Open
 from tests.support.fakes import Harness
@@ -112,7 +113,10 @@ def is_problem(response: object, status: int) -> bool:
 
 @pytest.mark.parametrize("path", ["/nowhere", "/v1", "/v1/jobs/", "/v1/nothing", "/docs/%00"])
 def test_an_unknown_route_is_a_404_problem(api: Api, path: str) -> None:
-    assert is_problem(api.get(path), 404)
+    response = api.get(path)
+
+    assert is_problem(response, 404)
+    assert "lists the paths" in response.text
 
 
 def test_a_wrong_method_is_a_405_problem_that_lists_the_right_ones(api: Api) -> None:
@@ -120,6 +124,7 @@ def test_a_wrong_method_is_a_405_problem_that_lists_the_right_ones(api: Api) -> 
 
     assert is_problem(response, 405)
     assert "POST" in response.headers["Allow"]
+    assert "'/v1/jobs' does not accept DELETE; it accepts GET" in response.text
 
 
 def test_every_http_error_is_a_problem(start: Callable[..., Harness]) -> None:
@@ -252,7 +257,7 @@ def test_a_refusal_that_a_setting_causes_is_a_503_without_details(
         raise LedgerMisconfigured("NOPERM", f"User {HIDDEN} has no permissions", "give the right")
 
     monkeypatch.setattr(Ledger, "get", refuse)
-    monkeypatch.setattr(Ledger, "check_write", refuse)
+    monkeypatch.setattr(Installation, "check_write", refuse)
 
     response = api.get("/v1/jobs/job_1")
 
