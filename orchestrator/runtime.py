@@ -25,8 +25,8 @@ from orchestrator.storage.storage import Storage
 from orchestrator.thread_shares import ThreadShares
 
 DAY_MS = 86_400_000
-#: How long a thread with an image waits for the share of the image's domain. Seconds.
-ARCHIVE_PATIENCE_SECONDS = 2.0
+#: The longest wait of a thread with an image for the share of the image's domain. Seconds.
+ARCHIVE_SHARE_WAIT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Runtime:
             broker=Broker(settings.broker_url),
             host_limiter=HostLimiter(settings.notify_threads),
             archive_shares=ThreadShares(
-                settings.archive_threads, patience=ARCHIVE_PATIENCE_SECONDS
+                settings.archive_threads, max_wait=ARCHIVE_SHARE_WAIT_SECONDS
             ),
             clock=clock,
         )

@@ -12,8 +12,8 @@ from orchestrator.forks import renew_in_children
 from orchestrator.net.domains import registered_domain
 
 #: A domain or a tenant gets another thread while it holds fewer than this many times the free
-#: threads. So one that hangs leaves a part of the threads free: a third, and a fifth. A tenant's
-#: part is larger, so one domain cannot use up the part of its tenant.
+#: threads. So a domain that hangs leaves a third of the threads free, and a tenant leaves a fifth.
+#: A tenant's share is larger, so one domain cannot use up the share of its tenant.
 DOMAIN_SHARE, TENANT_SHARE = 2, 4
 #: Randomised wait for a free thread. Seconds.
 BUSY_WAIT_SECONDS = (1.0, 3.0)
@@ -36,8 +36,8 @@ class ThreadShares:
     Args:
         threads: all threads of this kind of work in the process.
         slots_per_host: the most threads for one host; None sets no limit of its own.
-        patience: how long a thread waits for the share of a domain with fast calls, seconds. A job
-            that goes back to the ledger costs two calls there, so a short wait is cheaper.
+        max_wait: the longest wait of a thread for the share of a domain with fast calls, seconds. A
+            job that goes back to the ledger costs two calls there, so a short wait is cheaper.
         timer: gives the time of this process, seconds.
     """
 
@@ -46,12 +46,12 @@ class ThreadShares:
         threads: int,
         slots_per_host: int | None = None,
         *,
-        patience: float = 0.0,
+        max_wait: float = 0.0,
         timer: Callable[[], float] = monotonic,
     ) -> None:
         self._threads = threads
         self._slots = threads if slots_per_host is None else slots_per_host
-        self._patience = patience
+        self._max_wait = max_wait
         self._timer = timer
         self.renew()
         renew_in_children(self)
@@ -81,11 +81,11 @@ class ThreadShares:
         holders = _holders(tenant, host)
         with self._changed:
             busy = self._busy(holders)
-            if busy and self._seconds.get(holders["domain"], 0.0) < self._patience:
-                self._changed.wait_for(lambda: self._busy(holders) is None, self._patience)
+            if busy and self._seconds.get(holders["domain"], 0.0) < self._max_wait:
+                self._changed.wait_for(lambda: self._busy(holders) is None, self._max_wait)
                 busy = self._busy(holders)
                 if busy:  # the calls are slow: no other thread waits for them
-                    self._seconds[holders["domain"]] = self._patience
+                    self._seconds[holders["domain"]] = self._max_wait
             if busy:
                 return self._wait(busy, holders["domain"], now, random)
             for holder in holders.values():
@@ -117,7 +117,7 @@ class ThreadShares:
         return len(self._calls.get(holder, ()))
 
     def _learn(self, domain: Holder, seconds: float) -> None:
-        _trim(self._seconds, lambda known: known >= self._patience)
+        _trim(self._seconds, lambda known: known >= self._max_wait)
         before = self._seconds.get(domain, seconds)
         self._seconds[domain] = before + LAST_CALL_WEIGHT * (seconds - before)
 

@@ -133,7 +133,7 @@ def test_jobs_of_a_slow_domain_come_back_as_fast_as_its_calls_end() -> None:
 
 
 def test_a_thread_waits_for_a_fast_domain() -> None:
-    shares = ThreadShares(1, patience=60)
+    shares = ThreadShares(1, max_wait=60)
     held(shares, [CALL])
     waits: list[float | None] = []
     waiting = threading.Thread(target=lambda: waits.append(shares.reserve(*CALL, NOW, low)))
@@ -147,11 +147,11 @@ def test_a_thread_waits_for_a_fast_domain() -> None:
 
 def test_one_thread_waits_for_a_domain_that_became_slow_and_the_others_do_not() -> None:
     timer = Timer()
-    shares = ThreadShares(1, patience=0.05, timer=timer)
+    shares = ThreadShares(1, max_wait=0.05, timer=timer)
     held(shares, [CALL])
 
-    assert shares.reserve(*CALL, NOW, low) is not None  # after its patience
-    shares._patience = 3600
+    assert shares.reserve(*CALL, NOW, low) is not None  # after its longest wait
+    shares._max_wait = 3600
     shares._seconds = dict.fromkeys(shares._seconds, 3600.0)
 
     assert shares.reserve(*CALL, NOW, low) is not None  # at once: it is known to be slow
@@ -159,7 +159,7 @@ def test_one_thread_waits_for_a_domain_that_became_slow_and_the_others_do_not() 
 
 def test_a_slow_domain_becomes_fast_again() -> None:
     timer = Timer()
-    shares = ThreadShares(2, patience=2, timer=timer)
+    shares = ThreadShares(2, max_wait=2, timer=timer)
     call(shares, timer, 30.0)
     for _ in range(40):
         call(shares, timer, 0.1)

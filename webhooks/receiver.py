@@ -149,8 +149,13 @@ def _receive(runtime: Runtime, drainer: SpoolDrainer | None, address: CallbackAd
 def _poll(runtime: Runtime, address: CallbackAddress, now: int) -> str:
     """Poll the job of a long callback whose task is not known from it."""
     result = note_unreadable(runtime, address, now)
-    place = {"job": address.job_id, "provider": address.provider, "attempt": address.attempt}
-    log.get().info("callback_too_large", result=result, **place)
+    log.get().info(
+        "callback_too_large",
+        result=result,
+        job=address.job_id,
+        provider=address.provider,
+        attempt=address.attempt,
+    )
     return result
 
 
@@ -192,9 +197,9 @@ def _check_signature(runtime: Runtime, address: CallbackAddress, body: bytes, no
 def _keep(
     drainer: SpoolDrainer, address: CallbackAddress, body: _Body, now: int, reason: str
 ) -> None:
-    place = (address.provider, address.job_id, address.attempt)
+    attempt = (address.provider, address.job_id, address.attempt)
     try:
-        drainer.keep(Entry(*place, now, body.content, shortened=body.shortened))
+        drainer.keep(Entry(*attempt, now, body.content, shortened=body.shortened))
     except SpoolError as error:
         raise LedgerUnavailable(f"{reason}; the spool: {error}") from error
     log.get().info(

@@ -30,7 +30,7 @@ from orchestrator.security.secret import Secret
 PUBLIC_ENDPOINTS = frozenset(
     {"api-docs.openapi_json", "callbacks.receive", "health.alive", "health.ready", "metrics.show"}
 )
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: The name of the log of refused requests in the application.
 _REFUSALS = "refusals"
 #: The longest part of a path in a log line. Characters.
@@ -65,7 +65,7 @@ def install(app: Flask, runtime: Runtime) -> None:
         if request.endpoint is None or request.endpoint in PUBLIC_ENDPOINTS:
             return
         g.caller = _caller(runtime)
-        require(Scope.JOBS_READ if request.method in _READING else Scope.JOBS_WRITE)
+        require(Scope.JOBS_READ if request.method in _READ_METHODS else Scope.JOBS_WRITE)
 
 
 def caller() -> Caller:

@@ -40,10 +40,10 @@ def blueprint(runtime: Runtime) -> Blueprint:
         if age is None or age > SWEEP_STALE_SECONDS:
             sweep = "never" if age is None else f"{age:.0f} s ago"
             return _answer(503, {"status": "not ready", "ledger": "ok", "sweep": sweep})
-        found: dict[str, Any] = {"status": "ready", "ledger": "ok", "sweep": "recent"}
+        answer: dict[str, Any] = {"status": "ready", "ledger": "ok", "sweep": "recent"}
         if stopped:
-            found["providers"] = stopped
-        return _answer(200, found)
+            answer["providers"] = stopped
+        return _answer(200, answer)
 
     return health
 

@@ -13,7 +13,7 @@ from werkzeug.exceptions import Gone, NotFound, ServiceUnavailable
 from werkzeug.wrappers import Response as Answer
 
 from orchestrator.api.auth import caller
-from orchestrator.operations.image_copies import Healing, NotCopied, fetch_image, temporary_file
+from orchestrator.operations.image_copies import NotCopied, Recovery, fetch_image, temporary_file
 from orchestrator.operations.locate_image import Archived, AtProvider, Lost, locate_image
 from orchestrator.runtime import Runtime
 from orchestrator.storage.file_kinds import FileKind, Unusable, check_end, identify
@@ -28,7 +28,7 @@ CACHE_SECONDS = 31_536_000
 MAX_FETCHES = 2
 #: The time for such a fetch. Proxies wait for an answer for 60 s. Seconds.
 FETCH_SECONDS = 30.0
-#: The wait that a caller is told when an image cannot be fetched now. Seconds.
+#: The `Retry-After` of an image that cannot be fetched now. Seconds.
 RETRY_AFTER_SECONDS = 10
 #: The size of the parts in which a file is sent. Bytes.
 _PART_BYTES = 64 * 1024
@@ -52,33 +52,33 @@ def blueprint(runtime: Runtime) -> Blueprint:
     @images.doc(security=[{"bearer": []}], responses=_answers(ANSWERS))
     def show(job_id: str, index: int) -> Answer:
         """Get an image of a job, numbered from 0. This also works after the retention time."""
-        place = locate_image(runtime, job_id, index, sees=caller().sees)
-        if isinstance(place, Archived):
-            return _stored(runtime, place)
-        if isinstance(place, AtProvider):
-            return _passed_on(runtime, place, f"{job_id}-{index}")
-        _absent(place, job_id, index)
+        located = locate_image(runtime, job_id, index, sees=caller().sees)
+        if isinstance(located, Archived):
+            return _stored(runtime, located)
+        if isinstance(located, AtProvider):
+            return _passed_on(runtime, located, f"{job_id}-{index}")
+        _absent(located, job_id, index)
 
     @images.get("/<job_id>/images/<int:index>/thumbnail")
     @images.doc(security=[{"bearer": []}], responses=_answers({**ANSWERS, 200: "The thumbnail"}))
     def thumbnail(job_id: str, index: int) -> Answer:
         """Get a thumbnail (WebP) of an archived image."""
-        place = locate_image(runtime, job_id, index, sees=caller().sees)
-        if isinstance(place, AtProvider):
+        located = locate_image(runtime, job_id, index, sees=caller().sees)
+        if isinstance(located, AtProvider):
             raise NotFound("there is no thumbnail until the image is archived")
-        if not isinstance(place, Archived):
-            _absent(place, job_id, index)
-        if place.thumbnail is None:
-            reason = place.check_error or "the file is not an image that we check"
+        if not isinstance(located, Archived):
+            _absent(located, job_id, index)
+        if located.thumbnail is None:
+            reason = located.check_error or "the file is not an image that we check"
             raise NotFound(f"the file has no thumbnail: {reason}")
-        return _sent(runtime, place.thumbnail, "image/webp", f"{place.sha256}.thumbnail")
+        return _sent(runtime, located.thumbnail, "image/webp", f"{located.sha256}.thumbnail")
 
     return images
 
 
-def _stored(runtime: Runtime, place: Archived) -> Answer:
-    attachment = place.check_error is not None
-    return _sent(runtime, place.path, place.content_type, place.sha256, attachment=attachment)
+def _stored(runtime: Runtime, image: Archived) -> Answer:
+    attachment = image.check_error is not None
+    return _sent(runtime, image.path, image.content_type, image.sha256, attachment=attachment)
 
 
 def _sent(
@@ -128,7 +128,7 @@ def _safe(response: Answer, content_type: str, download_name: str | None) -> Ans
     return response
 
 
-def _passed_on(runtime: Runtime, place: AtProvider, name: str) -> Answer:
+def _passed_on(runtime: Runtime, image: AtProvider, name: str) -> Answer:
     """Fetch an image from its provider, and send it.
 
     A redirect would make many clients send our API key to the provider's host.
@@ -140,7 +140,7 @@ def _passed_on(runtime: Runtime, place: AtProvider, name: str) -> Answer:
         try:
             file = temporary_file(runtime.settings.data_dir)
             stack.push(_closing_after_error(file))
-            kind, size = _fetched(runtime, place.url, file)
+            kind, size = _fetched(runtime, image.url, file)
         except OSError:
             raise _try_later("the image is not archived yet, and no file can be written") from None
     response = Response(_parts(file))
@@ -168,7 +168,7 @@ def _fetched(runtime: Runtime, url: str, file: BinaryIO) -> tuple[FileKind, int]
         kind = identify(file)
         check_end(file, kind)
     except NotCopied as error:
-        if error.healing is Healing.IMPOSSIBLE:
+        if error.recovery is Recovery.IMPOSSIBLE:
             raise Gone(f"the image cannot be fetched: {error}") from None
         raise _try_later(f"the image is not archived yet, and its link fails: {error}") from None
     except Unusable as error:
@@ -189,7 +189,7 @@ def _try_later(reason: str) -> ServiceUnavailable:
 def _absent(lost: Lost | None, job_id: str, index: int) -> Never:
     if lost:
         raise Gone(f"the image could not be archived: {lost.reason}")
-    raise NotFound(f"there is no image {index} of a job {job_id[:80]!r}; numbers start at 0")
+    raise NotFound(f"job {job_id[:80]!r} has no image {index}; numbers start at 0")
 
 
 def _answers(descriptions: dict[int, str]) -> dict[str, dict[str, str]]:

@@ -149,12 +149,12 @@ def _list(runtime: Runtime) -> Route:
         limit, cursor = incoming.limit(), incoming.cursor()
         key = request.args.get("idempotency_key")
         if key is not None:
-            found = [
+            jobs = [
                 job
                 for job in _of_key(runtime, key)
                 if status in (None, job.status) and provider in (None, job.request.provider)
             ]
-            return as_json({"jobs": current_views(runtime, found), "next_cursor": None}, 200)
+            return as_json({"jobs": current_views(runtime, jobs), "next_cursor": None}, 200)
         page = runtime.ledger.overview.page(
             limit,
             cursor=cursor,
@@ -171,11 +171,11 @@ def _list(runtime: Runtime) -> Route:
 def _of_key(runtime: Runtime, key: str) -> list[Job]:
     """Return the caller's job of an idempotency key, and the job of the Celery task of that id."""
     tenant = chosen_tenant() or caller().tenant
-    found = (
+    jobs = (
         job_of_key(runtime, scope, key, tenant, name="idempotency_key")
         for scope in (API_SCOPE, CELERY_SCOPE)
     )
-    return [job for job in found if job]
+    return [job for job in jobs if job]
 
 
 def _list_doc(runtime: Runtime) -> dict[str, Any]:

@@ -30,7 +30,7 @@ from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
 from orchestrator.storage.storage import Storage, StorageError
 from orchestrator.tls import broker_options
 
-#: The largest difference between our clock and Redis' clock.
+#: The largest difference between our clock and Redis' clock. Seconds.
 MAX_CLOCK_OFFSET_SECONDS = 2.0
 #: With more waiting messages, workers are missing or too few.
 MAX_WAITING_MESSAGES = 100
@@ -84,7 +84,7 @@ def examine() -> Iterator[CheckResult]:
         return
     yield from _settings(settings)
     for danger in dangers(settings, {DEV_KEY, SANDBOX_KEY}):
-        yield CheckResult("safety", "warning", danger.found, danger.fix)
+        yield CheckResult("safety", "warning", danger.allows, danger.fix)
     if settings.spool_dir:
         yield from _spool(Spool(settings.spool_dir))
     yield _archive(Storage.from_url(settings.archive_url))
@@ -134,15 +134,15 @@ def _settings(settings: Settings) -> Iterator[CheckResult]:
         yield CheckResult("API keys", "ok", ", ".join(callers))
     else:
         fix = "set ORCHESTRATOR_API_KEYS=name:key, or use: orchestrator keys create"
-        found = "none in the settings; without a key in the ledger, web does not start"
-        yield CheckResult("API keys", "warning", found, fix)
+        detail = "none in the settings; without a key in the ledger, web does not start"
+        yield CheckResult("API keys", "warning", detail, fix)
     if settings.notify_secrets:
         yield CheckResult(
             "notifications", "ok", f"signed with {len(settings.notify_secrets)} secrets"
         )
     else:
-        found = "no secret is set, so jobs with a notify_url are refused"
-        yield CheckResult("notifications", "warning", found, "set ORCHESTRATOR_NOTIFY_SECRET")
+        detail = "no secret is set, so jobs with a notify_url are refused"
+        yield CheckResult("notifications", "warning", detail, "set ORCHESTRATOR_NOTIFY_SECRET")
 
 
 def _spool(spool: Spool) -> Iterator[CheckResult]:
@@ -188,23 +188,22 @@ def _redis(ledger: Ledger, server: dict[str, Any]) -> Iterator[CheckResult]:
     elif server.get("appendfsync", "always") == "always":
         yield CheckResult("durability", "ok", "append-only file, synced always")
     else:
-        found = f"appendfsync {server['appendfsync']}: a host crash may lose the last second"
-        yield CheckResult("durability", "warning", found, "set appendfsync always")
+        detail = f"appendfsync {server['appendfsync']}: a host crash may lose the last second"
+        yield CheckResult("durability", "warning", detail, "set appendfsync always")
     policy = server.get("maxmemory_policy", "noeviction")
     if policy == "noeviction":
         yield CheckResult("eviction", "ok", policy)
     else:
-        found = f"{policy}: a full Redis deletes jobs"
-        yield CheckResult("eviction", "wrong", found, "set maxmemory-policy noeviction")
+        detail = f"{policy}: a full Redis deletes jobs"
+        yield CheckResult("eviction", "wrong", detail, "set maxmemory-policy noeviction")
     installed = ledger.installation.shards()
     if installed != ledger.shards:
         fix = f"set ORCHESTRATOR_SHARDS={installed}"
-        found = f"the ledger has {installed}, but ORCHESTRATOR_SHARDS is {ledger.shards}"
-        yield CheckResult("shards", "wrong", found, fix)
+        detail = f"the ledger has {installed}, but ORCHESTRATOR_SHARDS is {ledger.shards}"
+        yield CheckResult("shards", "wrong", detail, fix)
     off = (now_ms() - server["now_ms"]) / 1000
-    mark: Mark = (
-        "ok" if abs(off) < MAX_CLOCK_OFFSET_SECONDS else "warning"
-    )  # all times of jobs come from Redis
+    # All times of jobs come from Redis, so a difference is no danger for them.
+    mark: Mark = "ok" if abs(off) < MAX_CLOCK_OFFSET_SECONDS else "warning"
     yield CheckResult(
         "clock", mark, f"{off:+.2f} s different from Redis", "" if mark == "ok" else "run NTP"
     )
@@ -215,9 +214,9 @@ def _sweep(ledger: Ledger) -> CheckResult:
     age = None if swept is None else (ledger.installation.time() - swept) / 1000
     if age is not None and age < SWEEP_STALE_SECONDS:
         return CheckResult("worker, beat", "ok", f"both alive: last sweep {max(age, 0):.1f} s ago")
-    found = "no sweep yet" if age is None else f"last sweep {age:.0f} s ago"
+    detail = "no sweep yet" if age is None else f"last sweep {age:.0f} s ago"
     return CheckResult(
-        "worker, beat", "wrong", found, "start the worker and beat processes of the Procfile"
+        "worker, beat", "wrong", detail, "start the worker and beat processes of the Procfile"
     )
 
 
@@ -229,13 +228,13 @@ def circuits(ledger: Ledger, settings: Settings) -> Iterator[CheckResult]:
         name, shown = state.name, rfc3339(state.until)
         if state.circuit is CircuitState.PAUSED:
             reason = f": {state.pause_reason}" if state.pause_reason else ""
-            found = f"{name} is paused by {state.paused_by}{reason}"
-            yield CheckResult("admission", "warning", found, f"orchestrator resume {name}")
+            detail = f"{name} is paused by {state.paused_by}{reason}"
+            yield CheckResult("admission", "warning", detail, f"orchestrator resume {name}")
         elif state.circuit is CircuitState.OPEN:
             reason = f": {state.reason.code}, {state.reason.message}" if state.reason else ""
-            found = f"the circuit breaker of {name} is open until {shown}{reason}"
+            detail = f"the circuit breaker of {name} is open until {shown}{reason}"
             fix = f"solve it at the provider, then: orchestrator resume {name}"
-            yield CheckResult("admission", "warning", found, fix)
+            yield CheckResult("admission", "warning", detail, fix)
 
 
 def _broker(settings: Settings) -> CheckResult:
@@ -247,9 +246,9 @@ def _broker(settings: Settings) -> CheckResult:
         except connection.channel_errors:  # a drained queue does not exist
             waiting = 0
         except (OSError, OperationalError, *connection.connection_errors) as error:
-            found = f"no answer at {redacted(settings.broker_url)}: {error}"
+            detail = f"no answer at {redacted(settings.broker_url)}: {error}"
             fix = "start the broker, or correct ORCHESTRATOR_BROKER_URL"
-            return CheckResult("broker", "wrong", found, fix)
+            return CheckResult("broker", "wrong", detail, fix)
     if waiting > MAX_WAITING_MESSAGES:
         fix = "start a worker, or more workers"
         return CheckResult("broker", "warning", f"{waiting} messages are waiting", fix)

@@ -48,7 +48,7 @@ class Access:
         return self.tenants.get(name) or Tenant(name)
 
 
-class _Reading:
+class _ReadLock:
     """The lock of the thread that reads. The child of a fork makes a new one."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class AccessBook:
         self._clock = clock
         self._view: tuple[Access, float] | None = None
         self._failing = False
-        self._reading = _Reading()
+        self._read = _ReadLock()
 
     # Changes -----------------------------------------------------------------------------------
 
@@ -117,8 +117,8 @@ class AccessBook:
             pipe.hgetall(keys.API_KEYS)
             pipe.hgetall(keys.TENANT_SETTINGS)
             version, stored, settings = pipe.execute()
-        found = (_key(name, stored) for name in stored if " " not in name)
-        return Access(version, {key.digest: key for key in found}, _tenants(settings))
+        listed = (_key(name, stored) for name in stored if " " not in name)
+        return Access(version, {key.digest: key for key in listed}, _tenants(settings))
 
     def current(self) -> Access:
         """Return the cached keys and settings. They are at most a few seconds old.
@@ -131,7 +131,7 @@ class AccessBook:
             return view
         # One thread reads. The others use the last view, unless it is old and Redis answers.
         usable = view is not None and (age < FRESH_SECONDS or self._failing)
-        if not self._reading.lock.acquire(timeout=0 if usable else _WAIT_SECONDS):
+        if not self._read.lock.acquire(timeout=0 if usable else _WAIT_SECONDS):
             return self._last("another call reads the keys")
         try:
             view, age = self._cached()
@@ -139,7 +139,7 @@ class AccessBook:
                 return view
             return self._refreshed(view)
         finally:
-            self._reading.lock.release()
+            self._read.lock.release()
 
     def _refreshed(self, view: Access | None) -> Access:
         try:

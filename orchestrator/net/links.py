@@ -99,13 +99,13 @@ def _without_dots(path: str) -> str:
     """Return a path without `.` and `..` segments, as browsers send it."""
     kept: list[str] = []
     segments = path.split("/")
-    for at, segment in enumerate(segments):
+    for index, segment in enumerate(segments):
         plain = segment.lower().replace("%2e", ".")
         if plain not in {".", ".."}:
             kept.append(segment)
             continue
         if plain == ".." and len(kept) > 1:
             kept.pop()
-        if at == len(segments) - 1:
+        if index == len(segments) - 1:
             kept.append("")
     return "/".join(kept)

@@ -21,8 +21,8 @@ from orchestrator.storage.storage import StorageError
 GONE_STATUSES = frozenset({404, 410})
 
 
-class Healing(Enum):
-    """Whether another try can mend a failure."""
+class Recovery(Enum):
+    """Whether another try can succeed."""
 
     #: It may pass, for example an outage.
     POSSIBLE = "possible"
@@ -36,7 +36,7 @@ class NotCopied(Exception):
     """An image could not be copied. The message is the reason.
 
     Attributes:
-        healing: whether another try can help.
+        recovery: whether another try can help.
         retry_after: the wait that a server asks for, seconds.
         storage_failed: our own storage failed, so the next image would fail too.
     """
@@ -45,12 +45,12 @@ class NotCopied(Exception):
         self,
         reason: str,
         *,
-        healing: Healing = Healing.POSSIBLE,
+        recovery: Recovery = Recovery.POSSIBLE,
         retry_after: float | None = None,
         storage_failed: bool = False,
     ) -> None:
         super().__init__(reason)
-        self.healing = healing
+        self.recovery = recovery
         self.retry_after = retry_after or 0.0
         self.storage_failed = storage_failed
 
@@ -94,11 +94,11 @@ def fetch_image(
     plain_http = not settings.image_https_only
     link = normalized_link(url)
     if link is None:
-        raise NotCopied("the link is not an http(s) URL", healing=Healing.IMPOSSIBLE)
+        raise NotCopied("the link is not an http(s) URL", recovery=Recovery.IMPOSSIBLE)
     try:
         runtime.session.check(link, plain_http=plain_http)
     except Forbidden as error:
-        raise NotCopied(str(error), healing=Healing.IMPOSSIBLE) from None
+        raise NotCopied(str(error), recovery=Recovery.IMPOSSIBLE) from None
     try:
         return runtime.session.fetch(
             link,
@@ -108,11 +108,11 @@ def fetch_image(
             plain_http=plain_http,
         )
     except Forbidden as error:  # by an address of the host, or by a redirect
-        raise NotCopied(str(error), healing=Healing.UNLIKELY) from None
+        raise NotCopied(str(error), recovery=Recovery.UNLIKELY) from None
     except RequestFailed as error:
         final = isinstance(error, TooLarge) or error.status in GONE_STATUSES
-        healing = Healing.UNLIKELY if final else Healing.POSSIBLE
-        raise NotCopied(error.reason, healing=healing, retry_after=error.retry_after) from None
+        recovery = Recovery.UNLIKELY if final else Recovery.POSSIBLE
+        raise NotCopied(error.reason, recovery=recovery, retry_after=error.retry_after) from None
 
 
 def store_file(

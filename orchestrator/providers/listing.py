@@ -213,8 +213,8 @@ def _option(model: Model, option: str) -> dict[str, Any]:
 
 def _default_resolutions(provider: Provider) -> str:
     """Return the resolutions that the provider's families use without a `resolution`."""
-    found = {default_resolution(provider, family) for family in provider.families.values()}
-    return ", ".join(sorted(filter(None, found))) or "unknown"
+    defaults = {default_resolution(provider, family) for family in provider.families.values()}
+    return ", ".join(sorted(filter(None, defaults))) or "unknown"
 
 
 def _callbacks(provider: Provider) -> str:

@@ -27,7 +27,7 @@ _RANDOM = "make a random one with: openssl rand -hex 32"
 class Danger:
     """What a setting allows, and its correction."""
 
-    found: str
+    allows: str
     fix: str
 
 
@@ -45,12 +45,12 @@ def _addresses(settings: Settings) -> Iterator[Danger]:
             "unset it; name single hosts in ORCHESTRATOR_ALLOW_HOSTS",
         )
     if settings.public_url and urlsplit(settings.public_url).scheme == "http":
-        found = "ORCHESTRATOR_PUBLIC_URL has no TLS: callbacks and their tokens can be read"
-        yield Danger(found, "put a proxy with TLS before web, and set the https:// address")
+        allows = "ORCHESTRATOR_PUBLIC_URL has no TLS: callbacks and their tokens can be read"
+        yield Danger(allows, "put a proxy with TLS before web, and set the https:// address")
     for name, provider in settings.providers.items():
         if _is_open(provider.base_url, ("http",)):
-            found = f"{name.upper()}_BASE_URL has no TLS: the API key can be read"
-            yield Danger(found, "set its https:// address")
+            allows = f"{name.upper()}_BASE_URL has no TLS: the API key can be read"
+            yield Danger(allows, "set its https:// address")
 
 
 def _keys(settings: Settings, demo_keys: Collection[str]) -> Iterator[Danger]:
@@ -71,8 +71,8 @@ def _keys(settings: Settings, demo_keys: Collection[str]) -> Iterator[Danger]:
         yield Danger("ORCHESTRATOR_SECRET_KEY, or an old one, can be guessed", _RANDOM)
     for name, provider in settings.providers.items():
         if provider.api_key.reveal() in demo_keys:
-            found = f"{name.upper()}_API_KEY is the key of the sandbox"
-            yield Danger(found, "set the key of your account, or unset it")
+            allows = f"{name.upper()}_API_KEY is the key of the sandbox"
+            yield Danger(allows, "set the key of your account, or unset it")
 
 
 def _servers(settings: Settings) -> Iterator[Danger]:
@@ -81,11 +81,11 @@ def _servers(settings: Settings) -> Iterator[Danger]:
         ("ORCHESTRATOR_BROKER_URL", settings.broker_url),
     ):
         if not tls.is_verified(url):
-            found = f"{name} has ssl_cert_reqs=none: whoever is on the way reads the password"
-            yield Danger(found, "remove it, and set ssl_ca_certs to your authority")
+            allows = f"{name} has ssl_cert_reqs=none: whoever is on the way reads the password"
+            yield Danger(allows, "remove it, and set ssl_ca_certs to your authority")
         if _is_open(url, ("redis", "amqp")):
-            found = f"{name} has no TLS to a public host: passwords and prompts can be read"
-            yield Danger(found, "use rediss:// or amqps://, or a private network")
+            allows = f"{name} has no TLS to a public host: passwords and prompts can be read"
+            yield Danger(allows, "use rediss:// or amqps://, or a private network")
 
 
 def _is_open(url: str, schemes: tuple[str, ...]) -> bool:

@@ -127,8 +127,8 @@ class Settings:
     @property
     def limits(self) -> Mapping[str, ProviderLimits]:
         """The limits of the providers that have one."""
-        found = ((name, each.limits) for name, each in self.providers.items())
-        return {name: limits for name, limits in found if limits != NO_LIMITS}
+        limits = {name: each.limits for name, each in self.providers.items()}
+        return {name: each for name, each in limits.items() if each != NO_LIMITS}
 
     @property
     def guard(self) -> Guard:

@@ -16,7 +16,7 @@ from orchestrator.backoff import back_off
 from orchestrator.jobs.model import FollowUpStatus, Image, Job, Step
 from orchestrator.ledger import Lease
 from orchestrator.net.links import normalized_link
-from orchestrator.operations.image_copies import Healing, NotCopied, copy_image
+from orchestrator.operations.image_copies import NotCopied, Recovery, copy_image
 from orchestrator.operations.manifest import manifest, path
 from orchestrator.runtime import Runtime
 from orchestrator.storage.storage import StorageError
@@ -148,8 +148,8 @@ def _failed(job: Job, image: Image, failure: NotCopied, now: int) -> Image:
         return replace(image, error=str(failure))
     tries = image.tries + 1
     tried_enough = tries >= MIN_TRIES and now >= _since(job) + MIN_TRYING_MS
-    final = failure.healing is Healing.UNLIKELY or now >= _expires_at(job, image)
-    given_up = failure.healing is Healing.IMPOSSIBLE or (final and tried_enough)
+    final = failure.recovery is Recovery.UNLIKELY or now >= _expires_at(job, image)
+    given_up = failure.recovery is Recovery.IMPOSSIBLE or (final and tried_enough)
     return replace(image, error=str(failure), tries=tries, given_up=given_up)
 
 

@@ -181,8 +181,8 @@ def _store(scheme: str, bucket: str, prefix: str) -> S3Store | GCSStore | AzureS
 
 def _reason(error: Exception) -> str:
     text = str(error)
-    found = (meaning for pattern, meaning in _REASONS if re.search(pattern, text))
-    meaning = next(found, f"failed ({type(error).__name__})")
+    meanings = (meaning for pattern, meaning in _REASONS if re.search(pattern, text))
+    meaning = next(meanings, f"failed ({type(error).__name__})")
     if meaning in {_MISSING, _NO_CREDENTIALS}:
         return meaning
     status, code = re.search(r"\bstatus: (\d{3})\b", text), re.search(r"<Code>(\w{1,64})<", text)

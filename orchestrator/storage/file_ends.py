@@ -89,17 +89,17 @@ def riff(content: FileBytes) -> bool:
 
 def iso_media(content: FileBytes) -> bool:
     """Return whether every box ends within the file, and a main box is there."""
-    offset, found = 0, False
+    offset, has_main_box = 0, False
     for _ in range(MAX_PARTS):
         head = content.part(offset, 16)
         size, name = int.from_bytes(head[:4], "big"), head[4:8]
         if size == 1:
             size = int.from_bytes(head[8:], "big")
         if len(head) < 8 or 0 < size < 8:
-            return found
+            return has_main_box
         if size > len(content) - offset:
-            return found and name not in _BOXES
-        found = found or name in _MAIN_BOXES
+            return has_main_box and name not in _BOXES
+        has_main_box = has_main_box or name in _MAIN_BOXES
         if size == 0:
             return True
         offset += size

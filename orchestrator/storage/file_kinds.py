@@ -1,7 +1,7 @@
 """Tells the kind of a file by its bytes, whatever an HTTP header says. Nothing is decoded here.
 
 An expired link often answers 200 with an error page. A broken connection leaves a part of a file.
-Both are told from a file that we do not know. The former are fetched again; the latter is kept.
+Both are fetched again. A file of an unknown kind is kept.
 """
 
 from __future__ import annotations
