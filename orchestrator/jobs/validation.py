@@ -78,6 +78,8 @@ class Violation:
         name = self.field.rpartition(".")[2] if unknown else self.value
         if not isinstance(self.allowed, OneOfNames) or not isinstance(name, str):
             return ""
+        if not any(map(str.isalpha, name)):  # numbers that look alike mean different things
+            return ""
         near = nearest(name, self.allowed.names)
         return f"did you mean {near}?" if near else ""
 

@@ -113,9 +113,9 @@ def test_a_request_suggests_the_near_name(request_: Any, field: str, near: str) 
 
 
 def test_several_errors_are_listed_in_one_line() -> None:
-    error = InvalidRequest(Violation("a", 1, "x"), Violation("b", "c", OneOfNames(["d"])))
+    error = InvalidRequest(Violation("a", 1, "x"), Violation("b", "16:10", OneOfNames(["16:9"])))
 
-    assert str(error) == 'a must be x; got 1; b must be one of d; got "c"'
+    assert str(error) == 'a must be x; got 1; b must be one of 16:9; got "16:10"'
 
 
 @pytest.mark.parametrize(
