@@ -15,7 +15,7 @@ import click
 
 from orchestrator.cli.output import as_json, lines, print_json
 from orchestrator.cli.stack import Stack, StackError, require_free_port
-from orchestrator.providers import BUILT_IN
+from orchestrator.providers import BUILT_IN, PROVIDERS
 
 #: The API key of `dev`. It is constant, because `dev` listens on 127.0.0.1 only.
 DEV_KEY = "dev-key-of-this-machine"
@@ -34,12 +34,16 @@ def stop_on_sigterm() -> None:
 
 
 def inherited_settings(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the settings of an environment that `dev` does not choose itself, such as limits."""
-    prefixes = ("ORCHESTRATOR_", *(f"{name.upper()}_" for name in BUILT_IN))
+    """Return the settings of an environment that `dev` does not choose itself, such as limits.
+
+    A plug-in has no twin in the sandbox, so all its settings are those of the environment.
+    """
+    plug_ins = tuple(f"{name.upper()}_" for name in PROVIDERS if name not in BUILT_IN)
+    others = ("ORCHESTRATOR_", *(f"{name.upper()}_" for name in BUILT_IN))
     return {
         name: value
         for name, value in environment.items()
-        if name.startswith(prefixes) and not name.endswith(_OWN)
+        if name.startswith(plug_ins) or (name.startswith(others) and not name.endswith(_OWN))
     }
 
 
@@ -62,11 +66,12 @@ def inherited_settings(environment: Mapping[str, str]) -> dict[str, str]:
 def dev(port: int, sandbox_port: int, task_seconds: float, data_dir: Path, json_: bool) -> None:
     """Run web, worker, beat, intake and the sandbox until Ctrl-C.
 
-    An embedded Redis is started, unless ORCHESTRATOR_REDIS_URL is set. Every provider is the
-    sandbox, so nothing leaves this machine. Logs go to this terminal.
+    An embedded Redis is started, unless ORCHESTRATOR_REDIS_URL is set. The sandbox acts as every
+    built-in provider, so nothing leaves this machine. Logs go to this terminal.
 
     Limits, times and prices of your environment hold, such as HIAPI_MAX_IN_FLIGHT. Addresses, keys,
-    secrets and folders are those of dev.
+    secrets and folders are those of dev. A provider plug-in keeps all its settings, so it calls the
+    address of its {PROVIDER}_BASE_URL.
     """
     for option, number in (("--port", port), ("--sandbox-port", sandbox_port)):
         require_free_port(option, number)

@@ -20,7 +20,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.operations.current_jobs import current_view
 from orchestrator.operations.rerun import MayBePaid, NotRetryable
 from orchestrator.operations.rerun import retry as retry_job
-from orchestrator.providers import PROVIDERS
+from orchestrator.providers import BROKEN, PROVIDERS
 from orchestrator.runtime import Runtime, default_runtime
 
 #: The longest wait before `watch` reads a job again.
@@ -44,7 +44,9 @@ class JsonObject(click.ParamType[dict[str, Any]]):
 
 
 @click.command()
-@click.option("--provider", required=True, type=click.Choice(list(PROVIDERS)), help="The provider.")
+@click.option(
+    "--provider", required=True, type=click.Choice([*PROVIDERS, *BROKEN]), help="The provider."
+)
 @click.option("--model", required=True, help="A model of the provider, or a family name.")
 @click.option("--prompt", help="The prompt; `-` reads it from standard input.")
 @click.option(

@@ -7,7 +7,7 @@ import click
 from orchestrator.cli.admission import known_states, print_states
 from orchestrator.cli.output import as_json, console, grid, line, lines, print_json, styled, table
 from orchestrator.jobs.model import UNIFIED_OPTIONS
-from orchestrator.providers import BUILT_IN, PROVIDERS, Provider
+from orchestrator.providers import BROKEN, BUILT_IN, PROVIDERS, Provider
 from orchestrator.providers.catalog import default_of, limits
 from orchestrator.providers.listing import (
     FULL,
@@ -27,7 +27,7 @@ _COLOURS = {FULL: "green", REFUSED: "red"}
 
 
 @click.command()
-@click.argument("name", required=False, type=click.Choice(list(PROVIDERS)))
+@click.argument("name", required=False, type=click.Choice([*PROVIDERS, *BROKEN]))
 @click.option("--markdown", "page", is_flag=True, help="Print docs/providers/README.md.")
 @as_json
 def providers(name: str | None, page: bool, json_: bool) -> None:

@@ -211,8 +211,9 @@ class Stack(AbstractContextManager["Stack"]):
             dead = self.dead()
             if dead or monotonic() > ends:
                 problem = f"{dead} ended" if dead else f"{name} does not answer at {url}"
-                last = self.log(dead or name)[-2000:].strip()
-                raise StackError(f"{problem}. Its last output:\n{last}")
+                last = self.log(dead or name)[-2000:].strip() if self.quiet else ""
+                output = f"Its last output:\n{last}" if last else "Its output is above."
+                raise StackError(f"{problem}. {output}")
             tick.wait(0.05)
 
 

@@ -7,8 +7,10 @@ A plug-in is an entry point in the group `orchestrator.providers` that names a s
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from types import NoneType
 
 from orchestrator.providers.aigptimage import AIGPTImage
@@ -56,10 +58,20 @@ def discovered(
         try:
             provider = _load(point, {**BUILT_IN, **loaded})
         except Exception as error:  # the import of another package may raise anything
-            broken[point.name] = f"{type(error).__name__}: {error}"
+            broken[point.name] = f"{type(error).__name__}: {error}{_location(error)}"
         else:
             loaded[provider.name] = provider
     return loaded, broken
+
+
+def _location(error: Exception) -> str:
+    """Return the line of the plug-in that raised an error, or nothing if it is not known."""
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != __file__ and "importlib" not in frame.filename
+    ]
+    return f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
 
 
 def _load(point: EntryPoint, taken: Mapping[str, Provider]) -> Provider:

@@ -6,10 +6,16 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.cli.dev import dev, inherited_settings
+from orchestrator.providers import PROVIDERS
 
 
-def test_limits_and_times_are_taken_and_addresses_and_keys_are_not() -> None:
+def test_limits_and_times_are_taken_and_addresses_and_keys_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(PROVIDERS, "pixelmill", PROVIDERS["hiapi"])
     taken = {
+        "PIXELMILL_API_KEY": "key",
+        "PIXELMILL_BASE_URL": "http://127.0.0.1:9000",
         "HIAPI_MAX_IN_FLIGHT": "2",
         "HIAPI_PRICES": "{}",
         "HIAPI_PRICES_FILE": "/prices",

@@ -115,7 +115,11 @@ def test_another_packages_provider_is_found(plug: Plug) -> None:
     ("module", "source", "reason"),
     [
         ("plug_import", "import no_such_module", "ModuleNotFoundError: No module named"),
-        ("plug_raises", "raise RuntimeError('boom')", "RuntimeError: boom"),
+        (
+            "plug_raises",
+            "raise RuntimeError('boom')",
+            "RuntimeError: boom (plug_raises.py, line 1)",
+        ),
         ("plug_syntax", "class", "SyntaxError: "),
         ("plug_empty", "", "AttributeError: "),
         (
