@@ -187,7 +187,7 @@ def create_job(
         limits = runtime.ledger.access.current().tenant(tenant)
         reserve = _expected_cost(runtime, limits, job_request)
     except InvalidRequest:
-        # The settings may have changed since the key was used. Its job stays its job.
+        # The settings may have changed since the key was used. The key still belongs to its job.
         earlier = idempotency and _known_job(runtime, idempotency, request, file)
         if not earlier:
             raise

@@ -16,7 +16,7 @@ MAX_LENIENT_DEPTH = 200
 #: Other whole numbers become floating point numbers, as in the strict parser.
 _INTEGERS = range(-(2**63), 2**64)
 _MAX_INTEGER_CHARACTERS = 20
-#: What may stand around a document besides JSON's own white space.
+#: Characters around a document that are ignored, in addition to JSON's own white space.
 _PADDING = "\0\ufeff \t\r\n\v\f"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -45,7 +45,7 @@ def parse_lenient(body: bytes | str) -> Any:
     numbers beyond the range of a double become None. So the result can always be stored as UTF-8.
 
     Raises:
-        NotJson: the text is not even such JSON, or too large, or nested too deeply.
+        NotJson: the text is not such JSON, or is too large, or nested too deeply.
     """
     try:
         return orjson.loads(body)

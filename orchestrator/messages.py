@@ -77,7 +77,7 @@ class Nudger:
         renew_in_children(self)
 
     def renew(self) -> None:
-        """Begin without nudges, also in the child of a fork: its parent sends those of before."""
+        """Begin without nudges. After a fork, the parent sends the nudges of before the fork."""
         #: The provider of each job.
         self._waiting: dict[Step, dict[str, str]] = {}
         self._changed = threading.Condition()

@@ -99,7 +99,9 @@ class ThreadShares:
         with self._changed:
             self._used -= 1
             for holder in holders.values():
-                began = self._calls[holder].popleft()  # of a call to it; the sum of times is right
+                began = self._calls[
+                    holder
+                ].popleft()  # the oldest call, maybe another one: the average is right
                 if not self._calls[holder]:
                     del self._calls[holder]
                 if holder == holders["domain"]:

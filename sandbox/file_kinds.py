@@ -1,4 +1,4 @@
-"""The values of the fault `file`: what lies at an image link besides a usual image."""
+"""The values of the fault `file`: what an image link leads to in place of a usual image."""
 
 import io
 import struct

@@ -6,7 +6,7 @@ from email.utils import formatdate
 
 from .choices import Choice, choices
 
-#: Forms of the header besides a number of seconds.
+#: Forms of the header that are no number of seconds.
 RETRY_AFTER_FORMS = choices(
     Choice("negative", "`-1`"),
     Choice("fraction", "`0.05`"),

@@ -12,7 +12,7 @@ from orchestrator.ledger import LedgerUnavailable
 
 
 class StepExecutor:
-    """Runs steps in its own threads. Whoever offers a job never waits.
+    """Runs steps in its own threads. `offer` never waits.
 
     As many jobs may wait for a thread as there are threads. A job without a place is left to the
     agenda: it stays due, because only a thread claims it. A step that fails is logged. Its lease

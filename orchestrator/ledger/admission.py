@@ -22,8 +22,7 @@ from orchestrator.ledger.script import load
 class WaitReason(StrEnum):
     """What an open job waits for."""
 
-    #: The first five keep a due job from its submission.
-
+    #: A due job with one of these five reasons is not submitted.
     PAUSED = "paused"
     CIRCUIT_OPEN = "circuit_open"
     CIRCUIT_PROBING = "circuit_probing"

@@ -1,4 +1,4 @@
-"""Registered domains: what one owner of a domain may fill with any number of hosts."""
+"""Registered domains. The owner of a domain may have any number of hosts below it."""
 
 from __future__ import annotations
 

@@ -184,7 +184,7 @@ class Answers(ABC):
             cost: the reported cost.
 
         Raises:
-            Unreadable: id or state are none.
+            Unreadable: the id or the state has another form.
         """
         if not isinstance(state, str):
             raise Unreadable(f"a task of {self.title} has an id and a state")
@@ -228,7 +228,7 @@ class Answers(ABC):
         return None
 
     def _queried(self, document: dict[str, Any], error: JobError | None, now: int) -> TaskReport:
-        """Return the task in an answer to a query. In an envelope with an error there is none.
+        """Return the task in an answer to a query. An envelope with an error has no task.
 
         Raises:
             Unreadable: there is no task in it.

@@ -192,7 +192,7 @@ def by_status(status: int) -> tuple[ErrorCode, bool]:
 
 
 def _by_number(number: int, status: int) -> tuple[ErrorCode, bool]:
-    """Return what a code means as an HTTP status, or the HTTP status if it is none."""
+    """Return what a code means as an HTTP status. Another number means what the status means."""
     return by_status(number if number < 600 else status)
 
 

@@ -81,7 +81,9 @@ def _servers(settings: Settings) -> Iterator[Danger]:
         ("ORCHESTRATOR_BROKER_URL", settings.broker_url),
     ):
         if not tls.is_verified(url):
-            allows = f"{name} has ssl_cert_reqs=none: whoever is on the way reads the password"
+            allows = (
+                f"{name} has ssl_cert_reqs=none: an attacker on the network can read the password"
+            )
             yield Danger(allows, "remove it, and set ssl_ca_certs to your authority")
         if _is_open(url, ("redis", "amqp")):
             allows = f"{name} has no TLS to a public host: passwords and prompts can be read"

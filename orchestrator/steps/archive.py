@@ -206,9 +206,9 @@ def _before_expiry(job: Job, images: list[Image], now: int, planned: int) -> int
 
 
 def _expires_at(job: Job, image: Image) -> int:
-    """Return the time when an image's link expires, ms. It is a guess if the provider's is none."""
+    """Return the time when an image's link expires, ms. An absent or odd time is assumed."""
     since, expiry = _since(job), image.expires_at
-    if expiry is None or expiry <= job.created_at:  # such a number is no time of this link
+    if expiry is None or expiry <= job.created_at:  # before the job, so it cannot be right
         return since + TRY_UNKNOWN_EXPIRY_MS
     return min(expiry, since + MAX_TRYING_MS)
 

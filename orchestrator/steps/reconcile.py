@@ -15,8 +15,8 @@ from orchestrator.ledger import Room
 from orchestrator.messages import Nudger
 from orchestrator.runtime import DAY_MS, Runtime
 
-#: The most open jobs of a provider that one sweep takes per shard, for each thing that they wait
-#: for. The next sweep takes others.
+#: The most open jobs of a provider that one sweep takes per shard: this many queued jobs, this many
+#: running ones, and this many to send again. The next sweep takes others.
 MAX_JOBS = 1000
 #: A sweep takes what may be submitted until the next one. ms.
 HORIZON_MS = 1000

@@ -73,8 +73,8 @@ local function lost_lease(status, now)
   return 'unconfirmed'
 end
 
--- Returns true if a queued job cannot wait for a provider that is held, and half of its time is over:
--- it is tried, so that it does not fail without a try. A job that waits for something else is not.
+-- Returns true if a job is tried although its circuit breaker is open: half of its time is over, and its
+-- deadline comes before the circuit breaker lets jobs probe. Otherwise it would fail without a try.
 local function is_last_chance(reason, ends, now, created, deadline)
   if not reason or now < (created + deadline) / 2 then
     return false

@@ -1,6 +1,6 @@
 -- Functions of the sweep. The loader puts this file after the admission.
 
--- Entries of the agenda that are checked for their flow in one sweep: an older version made none.
+-- The number of due entries that each sweep checks for their flow. Jobs of an older version have no flow.
 local CHECKED_ENTRIES = 50
 local FLOWS = {queued = 'queued', submitting = 'resend', unconfirmed = 'resend', running = 'poll'}
 

@@ -23,7 +23,7 @@ release_lease()
 reschedule('queued', due_at)
 add_event(now, name, detail)
 local landed = attempt
-if name == 'resubmitted' then -- the attempt may still be in flight, an earlier one hardly
+if name == 'resubmitted' then -- this attempt may still be in flight; the one before it has ended
   landed = get('resubmitted') or ''
   set('resubmitted', attempt)
 end

@@ -5,7 +5,7 @@
 --       5 status, 6 by, 7 images JSON, 8 error JSON, 9 cost JSON ('' for each that is absent),
 --       10 retention ms, 11 detail JSON, 12 expiry of the first image link ms
 -- Returns: settled, due follow-ups, ...
---   | late, due follow-ups, ... (the outcome stands; the images of this success are kept besides it)
+--   | late, due follow-ups, ... (the outcome stands; the images of this success are kept as late images)
 --   | duplicate (the same outcome, or the same late result) | conflict (another outcome)
 --   | superseded (an older attempt failed, and a newer attempt exists)
 --   | mismatch (the attempt was not sent, or has another task, or another job has the task)
