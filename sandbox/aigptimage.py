@@ -108,8 +108,6 @@ class EmulatedAIGPTImage(EmulatedProvider):
         message = refusal.message or _MESSAGES.get(refusal.status, "Request failed")
         answer = jsonify({"code": refusal.status, "msg": message, "data": None})
         answer.status_code = 200 if refusal.status in CODES_WITH_HTTP_200 else refusal.status
-        if refusal.retry_after is not None:
-            answer.headers["Retry-After"] = str(refusal.retry_after)
         return answer
 
     def accepted(self, task: Task) -> Response:

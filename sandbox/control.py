@@ -28,7 +28,7 @@ def control_blueprint(state: SandboxState) -> Blueprint:
     routes.register_error_handler(InputError, refuse_input)
     _route_faults(routes, state)
     _route_tasks(routes, state)
-    _route_accounts(routes, state)
+    _route_ledger(routes, state)
     return routes
 
 
@@ -88,7 +88,7 @@ def _route_tasks(routes: Blueprint, state: SandboxState) -> None:
         return Response(file.data, content_type=file.content_type)
 
 
-def _route_accounts(routes: Blueprint, state: SandboxState) -> None:
+def _route_ledger(routes: Blueprint, state: SandboxState) -> None:
     @routes.get("/ledger")
     def ledger() -> Response:
         accounts = state.store.accounts()

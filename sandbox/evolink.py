@@ -132,8 +132,6 @@ class EmulatedEvoLink(EmulatedProvider):
             error["fallback_suggestion"] = hint.format(retry_after=wait)
         answer = jsonify({"error": error})
         answer.status_code = refusal.status
-        if refusal.retry_after is not None:
-            answer.headers["Retry-After"] = str(refusal.retry_after)
         return answer
 
     def accepted(self, task: Task) -> Response:

@@ -125,8 +125,6 @@ class EmulatedHiAPI(EmulatedProvider):
             envelope["error_code"] = code
         answer = jsonify(envelope)
         answer.status_code = refusal.status
-        if refusal.retry_after is not None:
-            answer.headers["Retry-After"] = str(refusal.retry_after)
         return answer
 
     def accepted(self, task: Task) -> Response:

@@ -275,6 +275,8 @@ class EmulatedProvider(ABC):
     def _answer_refusal(self, refusal: Refusal) -> Response:
         answer = self.refuse(refusal)
         answer.status_code = refusal.http_status or answer.status_code
+        if refusal.retry_after is not None:
+            answer.headers["Retry-After"] = str(refusal.retry_after)
         return answer
 
     def _apply_answer_faults(self, answer: Response) -> Response:

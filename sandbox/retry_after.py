@@ -1,4 +1,4 @@
-"""The values of `Retry-After` that the sandbox sends, also the ones that help nobody."""
+"""The values of `Retry-After` that the sandbox sends, useless ones included."""
 
 import math
 from collections.abc import Mapping

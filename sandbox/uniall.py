@@ -167,8 +167,6 @@ class EmulatedUniAll(EmulatedProvider):
         message = refusal.message or words
         answer = jsonify({"code": refusal.code or code, "message": message, "data": None})
         answer.status_code = refusal.status
-        if refusal.retry_after is not None:
-            answer.headers["Retry-After"] = str(refusal.retry_after)
         return answer
 
     def accepted(self, task: Task) -> Response:
