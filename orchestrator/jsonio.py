@@ -115,6 +115,15 @@ _DECODER = json.JSONDecoder(
 )
 
 
+def ms(text: str) -> int:
+    """Return a time in RFC 3339 as ms since the epoch.
+
+    Raises:
+        ValueError: the text is no such time.
+    """
+    return round(datetime.fromisoformat(text).timestamp() * 1000)
+
+
 def rfc3339(time: int | None) -> str | None:
     """Return a time in ms as RFC 3339 text with milliseconds; None stays None."""
     if time is None:

@@ -10,6 +10,7 @@ from time import sleep as sleep_seconds
 
 from orchestrator import log
 from orchestrator.clock import LedgerClock, now_ms
+from orchestrator.history import History
 from orchestrator.host_limiter import HostLimiter
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import Ledger, LedgerUnavailable, Result, Settlement
@@ -51,6 +52,8 @@ class Runtime:
     )
     #: Records what providers answered while Redis was away.
     retry_queue: RetryQueue = field(default_factory=RetryQueue)
+    #: The record of all jobs in SQL. It decides nothing, and may be away.
+    history: History = field(default_factory=History)
     clock: Callable[[], int] = now_ms
     #: Waits for this many seconds.
     sleep: Callable[[float], None] = sleep_seconds
@@ -86,6 +89,7 @@ class Runtime:
             archive_shares=ThreadShares(
                 settings.archive_threads, max_wait=ARCHIVE_SHARE_WAIT_SECONDS
             ),
+            history=History(settings.history_url),
             clock=clock,
         )
 

@@ -56,6 +56,10 @@ FORBIDDEN = {
         "orchestrator/operations/rerun.py",
         "import PIL",
     ),
+    "Only orchestrator.history imports SQLAlchemy and Alembic": (
+        "orchestrator/operations/stats.py",
+        "import sqlalchemy",
+    ),
     "Storage knows bytes and paths, and no jobs": (
         "orchestrator/storage/folder.py",
         "import orchestrator.settings.settings",
@@ -73,6 +77,8 @@ UPWARD = {
     "orchestrator/callbacks/spool.py": "orchestrator.enqueue",
     "orchestrator/runtime.py": "orchestrator.callbacks.spool",
     "orchestrator/settings/environment.py": "orchestrator.runtime",
+    "orchestrator/history/entry.py": "orchestrator.settings.environment",
+    "orchestrator/ledger/codec.py": "orchestrator.history.entry",
     "orchestrator/providers/prices.py": "orchestrator.settings.environment",
     "orchestrator/jobs/uploads.py": "orchestrator.providers.prices",
     "orchestrator/security/tokens.py": "orchestrator.jobs.uploads",

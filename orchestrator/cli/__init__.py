@@ -13,6 +13,7 @@ from orchestrator.cli.demo import demo
 from orchestrator.cli.dev import dev, sandbox
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.follow_ups import archive, notify, prune
+from orchestrator.cli.history import history, recorder
 from orchestrator.cli.jobs import cancel, enqueue, get, retry, watch
 from orchestrator.cli.keys import keys
 from orchestrator.cli.ledger import list_, reconcile, stats, verify
@@ -20,6 +21,7 @@ from orchestrator.cli.providers import providers
 from orchestrator.cli.stack import StackError
 from orchestrator.cli.tenants import audit, tenants
 from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch, TenantLimitReached
+from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
 from orchestrator.plain_text import escaped
@@ -28,6 +30,7 @@ from orchestrator.storage.storage import StorageError
 
 _EXPECTED = (
     ConfigError,
+    HistoryUnavailable,
     IdempotencyGone,
     IdempotencyMismatch,
     InvalidRequest,
@@ -63,6 +66,9 @@ def _message(error: Exception) -> str:
             f"Redis does not answer ({error}). Check ORCHESTRATOR_REDIS_URL, or run"
             " `orchestrator doctor`."
         )
+    if isinstance(error, HistoryUnavailable):
+        fix = "Check ORCHESTRATOR_HISTORY_URL and the recorder, or run `orchestrator doctor`."
+        return f"The history is not available ({escaped(str(error))}). {fix}"
     return escaped(str(error), keep="\n" if isinstance(error, StackError) else "")
 
 
@@ -82,7 +88,7 @@ def main() -> None:
 
 
 _JOBS = (enqueue, get, watch, cancel, retry, notify, archive, list_)
-_INSTALLATION = (providers, pause, resume, stats, verify, reconcile, prune, doctor)
+_INSTALLATION = (providers, pause, resume, stats, verify, reconcile, prune, history, doctor)
 _ACCESS = (keys, tenants, audit)
-for _command in (demo, dev, sandbox, *_JOBS, *_INSTALLATION, *_ACCESS):
+for _command in (demo, dev, sandbox, recorder, *_JOBS, *_INSTALLATION, *_ACCESS):
     main.add_command(_command)

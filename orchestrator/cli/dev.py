@@ -77,7 +77,7 @@ def dev(port: int, sandbox_port: int, task_seconds: float, data_dir: Path, json_
         require_free_port(option, number)
     stop_on_sigterm()
     stack = Stack(
-        processes=("web", "worker", "beat", "intake"),
+        processes=("web", "worker", "beat", "intake", "recorder"),
         redis_url=os.environ.get("ORCHESTRATOR_REDIS_URL") or None,
         web_port=port,
         sandbox_port=sandbox_port,

@@ -35,7 +35,7 @@ def job_view(job: Job, base_url: str | None) -> dict[str, Any]:
         "images": images[: len(job.images)],
         "late_images": images[len(job.images) :],
         "error": asdict(job.error) if job.error else None,
-        "cost": _cost_view(job),
+        "cost": cost_view(job),
         "archive": _follow_up_view(job.archive),
         "notification": _notification_view(job),
         "metadata": dict(request.metadata),
@@ -100,7 +100,7 @@ def _request_view(request: JobRequest) -> dict[str, Any]:
     return view
 
 
-def _cost_view(job: Job) -> dict[str, Any] | None:
+def cost_view(job: Job) -> dict[str, Any] | None:
     """Return the cost, or None until a provider accepted the job."""
     known = job.cost and (job.cost.source == "reported" or job.status not in MAYBE_FREE)
     if job.cost and known:

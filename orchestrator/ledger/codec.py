@@ -81,6 +81,37 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
     )
 
 
+def fields_of(job: Job) -> dict[str, str]:
+    """Return the fields from which `read_job` reads a job. They lack what it does not read."""
+    error, cost = dumps(job.error), dumps(job.cost)
+    fields: dict[str, Any] = {
+        "status": job.status,
+        "request": dumps(job.request.stored()),
+        "provider": job.request.provider,
+        "tenant": job.tenant,
+        "created": job.created_at,
+        "updated": job.updated_at,
+        "deadline": job.deadline_at,
+        "attempt": len(job.attempts),
+        "images": dumps(job.images),
+        "late_images": dumps(job.late_images),
+        "error": error,
+        "cost": cost,
+        "settled": job.settled_at or "",
+        "by": job.settled_by or "",
+        "archive": job.archive.status if job.archive else "",
+    }
+    for attempt in job.attempts:
+        fields[f"sent.{attempt.number}"] = attempt.submitted_at
+        fields[f"task.{attempt.number}"] = attempt.task_id or ""
+    return {name: str(value) for name, value in fields.items() if value != ""}
+
+
+def line_of(event: Event) -> str:
+    """Return the line of an event in a timeline."""
+    return f"{event.at} {event.name} {dumps(event.detail)}"
+
+
 def read_error(text: str | None) -> JobError | None:
     """Return the error in stored text, or None."""
     return _error(loads(text))

@@ -30,6 +30,8 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:tenants` | hash | `<tenant> <what>`: `open` and ended jobs; `rate` (ms) | never |
 | `{orch:<s>}:spend:<tenant>:<day>` | hash | possible costs by `<provider> <unit>` | 10 days |
 | `{orch:<s>}:counts` | hash | jobs by status; contradictions; ended follow-ups | never |
+| `{orch:<s>}:changes` | stream | `job`: the id of a changed job, capped | never |
+| `{orch:<s>}:recorder` | string | the recorder that writes the history of this shard | 2 s |
 | `{orch:<s>}:settled:<job id>` | channel | one message when the job is settled | - |
 | `orch:task:<provider>:<task id>` | string | the same, over all shards | 30 days |
 | `{orch:0}:rejected` | stream | verified but unreadable messages, capped | never |
@@ -57,6 +59,7 @@ tries, the last and the next try (ms), the last error and the token of the holde
 `notify.lease`; and `confirm`, `confirm.since`, `confirm.tries`, `confirm.tried`, `confirm.next`,
 `confirm.error`, `confirm.lease`, with `confirm.attempts` (their numbers). `handed` (the token of a
 claim of this job, and the job that it took, because its tenant had the turn).
+`key` (a digest of the idempotency key, for searches).
 
 A flow is `<kind>:<provider>:<tenant>`. The kind is queued, resend (submitting or unconfirmed) or
 poll (running).
@@ -126,6 +129,11 @@ def pick_shard(shards: int, idempotency: str | None) -> int:
 def digest(scope: str, key: str) -> str:
     """Return the stored form of an idempotency key. A key may contain anything, also secrets."""
     return hashlib.sha256(f"{scope}\0{key}".encode()).hexdigest()
+
+
+def searchable(key: str) -> str:
+    """Return the stored form of an idempotency key, of any scope and tenant, for searches."""
+    return digest("search", key)[:32]
 
 
 def root(shard: int) -> str:
@@ -251,6 +259,16 @@ def stream(name: str) -> str:
 def counts(shard: int) -> str:
     """Return the key of the counts of a shard."""
     return f"{root(shard)}counts"
+
+
+def changes(shard: int) -> str:
+    """Return the key of the stream of changed jobs."""
+    return f"{root(shard)}changes"
+
+
+def recorder(shard: int) -> str:
+    """Return the key of the lease of the recorder that writes the history of a shard."""
+    return f"{root(shard)}recorder"
 
 
 def idempotency(shard: int, digest_: str) -> str:

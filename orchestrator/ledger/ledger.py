@@ -38,6 +38,7 @@ from orchestrator.ledger.admission import (
 )
 from orchestrator.ledger.agenda import Agenda
 from orchestrator.ledger.audit import AuditTrail
+from orchestrator.ledger.changes import ChangeStreams
 from orchestrator.ledger.circuit_breaker import CircuitBreaker
 from orchestrator.ledger.connection import Clients, connect
 from orchestrator.ledger.follow_ups import FollowUps
@@ -83,6 +84,7 @@ class Ledger:
         self._task_owners = TaskOwners(self._redis)
         self.access = AccessBook(self._redis)
         self.audit = AuditTrail(self._redis)
+        self.changes = ChangeStreams(self._redis, shards)
         self.installation = Installation(self._redis, shards)
         self.outcomes = Outcomes(self._redis, self.get)
         self.rejected = RejectedMessages(self._redis)
@@ -146,6 +148,7 @@ class Ledger:
         args: list[str | int] = [now, stored, deadline_at, codec.fingerprint(request), lifetime]
         args += ["1" if request.notifies else "", request.provider, tenant]
         args += limit_arguments(limits, request.provider, reserve, shard, self.shards)
+        args += [keys.searchable(idempotency.key) if idempotency else ""]
         if upload is not None:  # before the job, so that no job lacks its file
             self.uploads.keep(job_id, upload, deadline_ms=deadline_at - now)
         with self._redis() as client:

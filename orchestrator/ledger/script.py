@@ -22,7 +22,9 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("observe", "settle"), ("_prelude", "_late_results")),
     "due": ("_admission", "_flows"),
     # Scripts that do not work on one job need no prelude.
-    **dict.fromkeys(("due_archive", "hold_provider", "host_failed", "host_probe", "tidy"), ()),
+    **dict.fromkeys(
+        ("due_archive", "hold_provider", "host_failed", "host_probe", "recorder_lease", "tidy"), ()
+    ),
 }
 
 

@@ -11,14 +11,31 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.jobs.model import Event, Image, Job
+from orchestrator.jobs.model import (
+    Attempt,
+    Copy,
+    Cost,
+    ErrorCode,
+    Event,
+    FollowUp,
+    FollowUpStatus,
+    Image,
+    Job,
+    JobError,
+    JobRequest,
+    SettledBy,
+    Status,
+)
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.jobs.views import event_view, job_view
-from orchestrator.jsonio import NotJson, dump, parse
-from orchestrator.ledger import keys
+from orchestrator.jsonio import NotJson, dump, ms, parse
+from orchestrator.ledger import codec, keys
+from orchestrator.ledger.changes import StoredJob
 
 #: The version of job.json. It changes when a reader of the old form cannot read the new one.
 VERSION = 1
+#: The name of the file.
+FILE = "job.json"
 
 
 def folder(job_id: str) -> str:
@@ -29,7 +46,7 @@ def folder(job_id: str) -> str:
 
 def path(job_id: str) -> str:
     """Return the path of a job's manifest."""
-    return f"{folder(job_id)}/job.json"
+    return f"{folder(job_id)}/{FILE}"
 
 
 def manifest(job: Job, events: Iterable[Event], base_url: str | None) -> bytes:
@@ -73,6 +90,72 @@ def owner(content: bytes) -> str:
     if not isinstance(document, dict):
         raise NotJson("it is not a manifest")
     return str(document.get("tenant", DEFAULT_TENANT))  # older manifests name none
+
+
+def stored_job(content: bytes) -> StoredJob:
+    """Return the job of a manifest as the ledger had it, without its receiver of notifications.
+
+    Raises:
+        NotJson: the content is not a manifest.
+    """
+    document = parse(content)
+    try:
+        job, events = _job(document), _events(document["timeline"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise NotJson("it is not a manifest") from None
+    return StoredJob(job.id, codec.fields_of(job), tuple(codec.line_of(event) for event in events))
+
+
+def _job(document: dict[str, Any]) -> Job:
+    images, late = (
+        tuple(map(_image, document.get(name, []))) for name in ("images", "late_images")
+    )
+    error, cost = document["error"], document["cost"]
+    kept = all(image.copy for image in (*images, *late))
+    ended = FollowUpStatus.DONE if kept else FollowUpStatus.DEAD
+    return Job(
+        id=document["id"],
+        status=Status(document["status"]),
+        request=JobRequest(
+            document["provider"],
+            document["model"],
+            native=document["request"],
+            metadata=document["metadata"],
+        ),
+        created_at=ms(document["created_at"]),
+        updated_at=ms(document["updated_at"]),
+        deadline_at=ms(document["deadline_at"]),
+        tenant=document.get("tenant", DEFAULT_TENANT),
+        attempts=tuple(
+            Attempt(each["number"], ms(each["submitted_at"]), each["task_id"])
+            for each in document["attempts"]
+        ),
+        images=images,
+        late_images=late,
+        error=JobError(**{**error, "code": ErrorCode(error["code"])}) if error else None,
+        cost=Cost(**cost) if cost and cost["amount"] is not None else None,
+        settled_at=ms(document["settled_at"]),
+        settled_by=SettledBy(document["settled_by"]),
+        archive=FollowUp(ended) if images or late else None,
+    )
+
+
+def _image(view: dict[str, Any]) -> Image:
+    names = ("path", "sha256", "bytes", "width", "height", "content_type", "thumbnail")
+    copy = None
+    if view["path"]:
+        known = {name: view[name] for name in names}
+        copy = Copy(
+            **known, archived_at=ms(view["archived_at"]), check_error=view.get("check_error")
+        )
+    expires = view["expires_at"]
+    return Image(
+        view["source_url"] or "", ms(expires) if expires else None, copy, error=view["error"]
+    )
+
+
+def _events(timeline: list[dict[str, Any]]) -> list[Event]:
+    return [Event(ms(each["at"]), each["event"], each["detail"]) for each in timeline]
 
 
 def _with_files(views: list[dict[str, Any]], images: tuple[Image, ...]) -> list[dict[str, Any]]:

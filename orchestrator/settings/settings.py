@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -64,6 +65,8 @@ VARIABLES = frozenset(
         "DATA_DIR",
         "DOWNLOAD_TIMEOUT_SECONDS",
         "DRAIN_SECONDS",
+        "HISTORY_DAYS",
+        "HISTORY_URL",
         "IMAGE_HTTPS_ONLY",
         "JOB_DEADLINE_SECONDS",
         "MAX_IMAGE_BYTES",
@@ -105,6 +108,7 @@ class Settings:
     allow_private_networks: bool
     allow_hosts: tuple[str, ...]
     archive_url: str = field(repr=False)
+    history_url: str = field(repr=False)
     image_https_only: bool
     notify_secrets: tuple[Secret, ...]
     notify_tasks: tuple[str, ...]
@@ -112,6 +116,7 @@ class Settings:
     job_deadline_seconds: float
     thin_success_seconds: float
     retention_days: float
+    history_days: float
     connect_timeout_seconds: float
     read_timeout_seconds: float
     download_timeout_seconds: float
@@ -192,6 +197,7 @@ def _storage(env: EnvironmentReader) -> dict[str, Any]:
         "data_dir": data_dir,
         "spool_dir": Path(spool) if spool else None,
         "archive_url": _archive_url(env, data_dir),
+        "history_url": _history_url(env, data_dir),
         "image_https_only": env.boolean("ORCHESTRATOR_IMAGE_HTTPS_ONLY", default=False),
     }
 
@@ -202,7 +208,8 @@ def _times(env: EnvironmentReader) -> dict[str, Any]:
         "callback_grace_seconds": (30, 0, 86_400),
         "job_deadline_seconds": (3600, 1, 604_800),
         "thin_success_seconds": (300, 0, 86_400),
-        "retention_days": (30, 0.01, 3650),
+        "retention_days": (7, 0.01, 3650),
+        "history_days": (365, 0.01, 36_500),
         "connect_timeout_seconds": (5, 0.1, 300),
         "read_timeout_seconds": (30, 0.1, 300),
         "download_timeout_seconds": (60, 1, 3600),
@@ -325,6 +332,23 @@ def _archive_url(env: EnvironmentReader, data_dir: Path) -> str:
         Storage.from_url(url)
     except ValueError as error:
         raise invalid_setting(name, redacted(url), str(error)) from None
+    return url
+
+
+def _history_url(env: EnvironmentReader, data_dir: Path) -> str:
+    name = "ORCHESTRATOR_HISTORY_URL"
+    default = f"sqlite:///{(data_dir / 'history' / 'history.db').absolute()}"
+    url = env.text(name, default)
+    allowed = "sqlite:////folder/history.db or postgresql+psycopg://user:password@host/database"
+    try:
+        scheme, path = urlsplit(url).scheme, urlsplit(url).path
+    except ValueError:
+        scheme, path = "", ""
+    if scheme not in ("sqlite", "postgresql+psycopg") or not path.strip("/"):
+        raise invalid_setting(name, redacted(url), allowed)
+    if scheme != "sqlite" and find_spec("psycopg") is None:
+        fix = "Run pip install 'image-orchestrator[postgres]'."
+        raise ConfigError(f"{name} names PostgreSQL, but psycopg is not installed. {fix}")
     return url
 
 

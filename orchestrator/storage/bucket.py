@@ -113,6 +113,12 @@ class Bucket:
             for piece in obstore.get(self._store, path).stream(min_chunk_size=PART_BYTES):
                 yield bytes(piece)
 
+    def paths(self) -> Iterator[str]:
+        """Yield the paths of all objects."""
+        with self._storage_errors("its list of objects"):
+            for page in obstore.list(self._store):
+                yield from (each["path"] for each in page)
+
     def local_path(self, path: str) -> Path | None:
         """Return None: the objects are not in the file system."""
         return None

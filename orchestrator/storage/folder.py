@@ -8,6 +8,7 @@ not use it.
 from __future__ import annotations
 
 import errno
+import os
 import secrets
 from collections.abc import Iterator
 from contextlib import suppress
@@ -51,6 +52,18 @@ class Folder:
         except OSError as error:
             raise self._error(error) from None
 
+    def paths(self) -> Iterator[str]:
+        """Yield the paths of all objects."""
+        try:
+            for folder, folders, names in os.walk(self._folder, onerror=_raise):
+                folders[:] = sorted(name for name in folders if not name.startswith("."))
+                place = Path(folder).relative_to(self._folder)
+                yield from ((place / name).as_posix() for name in sorted(names))
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._error(error) from None
+
     def local_path(self, path: str) -> Path | None:
         """Return the file of an object."""
         return self._folder / path
@@ -83,3 +96,7 @@ class Folder:
         other = error.strerror or type(error).__name__
         reason = "no space left" if error.errno in _DISK_FULL else other
         return StorageError(f"{self.description}: {reason}")
+
+
+def _raise(error: OSError) -> None:
+    raise error

@@ -104,6 +104,16 @@ class Storage:
         """Yield an object's bytes in parts. Iteration raises the errors of `get`."""
         return self._backend.stream(_checked(path))
 
+    def named(self, name: str) -> Iterator[str]:
+        """Yield the paths of all objects with this last segment, in no particular order.
+
+        Raises:
+            StorageError: the storage failed.
+        """
+        for path in self._backend.paths():
+            if path.rpartition("/")[2] == name:
+                yield path
+
     def local_path(self, path: str) -> Path | None:
         """Return the place of an object in the file system. It is None for a bucket.
 

@@ -65,7 +65,8 @@ def life() -> Life:
         seen.status["web"] = stop(stack, "web")
         caller.join()
         seen.webless = healthy("web", stack.env)
-        seen.status["intake"] = stop(stack, "intake")
+        for name in ("intake", "recorder"):
+            seen.status[name] = stop(stack, name)
     return seen
 
 

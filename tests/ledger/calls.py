@@ -16,6 +16,7 @@ from orchestrator.ledger.access import AccessBook
 from orchestrator.ledger.admission import Admission
 from orchestrator.ledger.agenda import Agenda
 from orchestrator.ledger.audit import AuditTrail
+from orchestrator.ledger.changes import ChangeStreams
 from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreaker
 from orchestrator.ledger.follow_ups import FollowUps
 from orchestrator.ledger.installation import Installation
@@ -36,6 +37,7 @@ CLASSES: Mapping[str, type] = {
     "overview.": Overview,
     "access.": AccessBook,
     "audit.": AuditTrail,
+    "changes.": ChangeStreams,
     "agenda.": Agenda,
     "installation.": Installation,
     "outcomes.": Outcomes,
@@ -51,6 +53,8 @@ READS_MANY_JOBS = frozenset(
         *("open_jobs", "spent", "size", "snapshots", "tenants", "unconfirmed", "watch_totals"),
     )
 )
+#: Methods of the streams of changes that read many jobs.
+READS_MANY_JOBS |= {"changes.jobs", "changes.pages"}
 #: Every other public method. The list is read from the classes, so it is complete.
 PUBLIC = sorted(
     {
@@ -139,6 +143,10 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
         HOST, now=NOW + PROBE_INTERVAL_MS
     ),
     "circuit_breaker.forget": lambda ledger, _: ledger.circuit_breaker.forget(HOST),
+    "changes.hold": lambda ledger, _: ledger.changes.hold("recorder-1"),
+    "changes.mark": lambda ledger, _: ledger.changes.mark(0),
+    "changes.after": lambda ledger, _: ledger.changes.after({0: "0-1"}, 10),
+    "changes.forget": lambda ledger, _: ledger.changes.forget({0: "0-1"}),
     "access.add_key": lambda ledger, _: ledger.access.add_key(KEY),
     "access.revoke_key": lambda ledger, _: ledger.access.revoke_key(KEY.id, now=NOW),
     "access.expire_key": lambda ledger, _: ledger.access.expire_key(KEY.id, at=NOW),
@@ -173,7 +181,7 @@ READS = frozenset(
         *("follow_ups.due", "follow_ups.backlog", "follow_ups.at_risk", "follow_ups.dead"),
         "follow_ups.given_up",
         *("circuit_breaker.failing", "access.read", "access.current", "audit.entries"),
-        *("admission.states", "admission.waits"),
+        *("admission.states", "admission.waits", "changes.after"),
     }
 )
 #: Methods that only delete. A full Redis accepts them.
@@ -186,7 +194,10 @@ FREES_MEMORY = frozenset(
         "overview.forget",
     }
 )
-WRITES = sorted(set(PUBLIC) - READS)
+#: Methods for the recorder. They change no job.
+RECORDS = {"changes.forget", "changes.hold", "changes.mark"}
+#: Methods that change a job or a setting.
+WRITES = sorted(set(PUBLIC) - READS - RECORDS)
 
 
 def prepare(ledger: Ledger, name: str) -> Lease:

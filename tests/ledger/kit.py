@@ -279,8 +279,12 @@ RECORDED = frozenset({"duplicate", "conflict", "mismatch", "superseded"})
 
 
 def state(redis: Redis) -> dict[str, Any]:
-    """Return all values in Redis, without timelines and the counts of RECORDED events."""
-    kinds = {key: kind for key, kind in every_key(redis).items() if kind != "list"}
+    """Return all values in Redis, without timelines, changes and the counts of RECORDED events."""
+    kinds = {
+        key: kind
+        for key, kind in every_key(redis).items()
+        if kind != "list" and not key.endswith((":changes", ":recorder"))
+    }
     with redis.pipeline(transaction=False) as pipe:
         for key, kind in kinds.items():
             _read(pipe, key, kind)

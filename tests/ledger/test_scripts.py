@@ -29,15 +29,18 @@ SCRIPTS = sorted(name for name in TEXTS if not name.startswith("_"))
 LISTS = {"due", "due_archive", "hold_provider", "tidy", "waits"}
 #: Scripts for hosts. HostState has their result codes.
 HOSTS = {"host_failed", "host_probe"}
+#: Scripts for the recorder of the history.
+RECORDER = {"recorder_lease"}
 #: Scripts that are not about one job.
-WITHOUT_PRELUDE = LISTS - {"waits"} | HOSTS
-#: The commands of the scripts. No command scans keys, reads the time or returns a random value.
+WITHOUT_PRELUDE = LISTS - {"waits"} | HOSTS | RECORDER
+#: The commands of the scripts. No command scans keys or returns a random value. Only the entries of
+#: a stream have the time of Redis.
 ALLOWED_COMMANDS = {
     *("EXISTS", "GET", "SET", "DEL", "PEXPIRE", "PERSIST", "PUBLISH"),
     *("HGET", "HMGET", "HSET", "HSETNX", "HDEL", "HGETALL", "HINCRBY", "HINCRBYFLOAT"),
     *("ZADD", "ZREM", "ZREMRANGEBYSCORE", "ZSCORE", "ZRANGE", "ZRANGEBYSCORE"),
     *("ZCARD", "ZCOUNT", "ZINCRBY"),
-    *("RPUSH", "LLEN"),
+    *("RPUSH", "LLEN", "XADD"),
 }
 
 
@@ -100,6 +103,7 @@ def scripts_of(ledger: Ledger) -> list[Script]:
         ledger.circuit_breaker,
         ledger.admission,
         ledger.agenda,
+        ledger.changes,
     )
     values = [value for owner in owners for value in vars(owner).values()]
     return [value for value in values if isinstance(value, Script)]

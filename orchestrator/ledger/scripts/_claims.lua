@@ -51,6 +51,7 @@ end
 -- Give the lease on the job to the caller.
 local function hold(status, lease, now, lease_end)
   set('lease', lease, 'updated', now)
+  record_change()
   reschedule(status, lease_end)
 end
 

@@ -16,6 +16,20 @@ local job_id = string.match(key.job, '[^:]+$')
 -- The prefix of all keys of the shard.
 local shard = string.match(key.agenda, '^(.*:)agenda$')
 
+-- The most entries of the stream of changes, if no recorder runs. An entry takes about 45 bytes.
+local MAX_CHANGES = 200000
+-- The job whose change this script has recorded.
+local recorded
+
+-- Tell the recorder of the history that the job changed, once for each script and job. Call it after
+-- or before the change: the recorder reads the job when the script has ended.
+local function record_change()
+  if recorded ~= job_id then
+    recorded = job_id
+    redis.call('XADD', shard .. 'changes', 'MAXLEN', '~', MAX_CHANGES, '*', 'job', job_id)
+  end
+end
+
 local function get(field)
   return redis.call('HGET', key.job, field)
 end
@@ -127,6 +141,7 @@ end
 
 -- `detail` is a JSON object as text.
 local function add_event(now, name, detail)
+  record_change()
   if COUNTED[name] then
     count(name, 1)
   end
@@ -153,6 +168,7 @@ local function set_task(attempt, task_id)
   end
   redis.call('SET', owner, job_id, 'PX', TASK_OWNER_MS)
   set('task.' .. attempt, task_id)
+  record_change()
   redis.call('ZREM', shard .. 'unconfirmed', job_id .. '.' .. attempt)
   return true
 end

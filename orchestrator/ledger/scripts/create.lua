@@ -4,13 +4,13 @@
 --       5 lifetime of the idempotency key ms ('' no key), 6 '1' if the request asks for a notification,
 --       7 provider, 8 tenant, 9 most open jobs of the tenant, 10 shortest time between its jobs ms,
 --       11 jobs of a burst, 12 cost to reserve, 13 its unit, 14 daily budget of the provider
---       ('' for each limit that is absent)
+--       ('' for each limit that is absent), 15 digest of the key for searches ('' no key)
 -- Returns: created | replayed, job id | mismatch, job id
 --   | gone, job id (the job of the key has expired; a new job could be a second payment)
 --   | limited, name of the limit, wait ms (0 unknown); nothing has changed
 -- A repeated call with the same job id changes nothing and returns created.
 local now, request, deadline, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local lifetime, notifies, provider, tenant = ARGV[5], ARGV[6], ARGV[7], ARGV[8]
+local lifetime, notifies, provider, tenant, searchable = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[15]
 local max_open, interval, burst = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local cost, unit, budget = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14])
 
@@ -35,6 +35,7 @@ if limit then
   return {'limited', limit, tostring(wait)}
 end
 if lifetime ~= '' then
+  set('key', searchable)
   redis.call('SET', KEYS[4], job_id .. ' ' .. fingerprint, 'PX', lifetime)
 end
 set('status', 'queued', 'request', request, 'provider', provider, 'tenant', tenant,

@@ -14,6 +14,7 @@ if get(name .. '.lease') ~= lease then
   return {'stale'}
 end
 set(name .. '.next', due_at)
+record_change()
 if images ~= '' then
   set('images', images)
 end

@@ -1,0 +1,53 @@
+"""`orchestrator recorder` and `history`: the record of all jobs in SQL."""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+import click
+
+from orchestrator import log
+from orchestrator.cli.output import as_json, line, print_json, progress
+from orchestrator.history.recorder import Recorder
+from orchestrator.operations.rebuild import rebuild as rebuild_now
+from orchestrator.runtime import default_runtime
+
+
+@click.command()
+def recorder() -> None:
+    """Run the recorder: write the changes of jobs to the history, until SIGTERM.
+
+    Run one or more. Each shard has one writer at a time. While no recorder runs, everything else
+    goes on, and lists of jobs come from Redis.
+    """
+    log.configure()
+    runtime, stopping = default_runtime(), threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    log.get().info("recorder_started", history=runtime.history.database.place)
+    Recorder(runtime.ledger, runtime.history, runtime.clock).run(stopping)
+    runtime.history.close()
+
+
+@click.group()
+def history() -> None:
+    """Look after the history: the record of all jobs in SQL."""
+
+
+@history.command()
+@as_json
+def rebuild(json_: bool) -> None:
+    """Fill the history from the ledger and from the manifests in the archive.
+
+    Use it after the stream of changes was cut, with a new database, or when `orchestrator verify`
+    finds differences. Everything may run meanwhile. It may be interrupted and run again.
+    """
+    runtime = default_runtime()
+    with progress(quiet=json_) as shown:
+        bar = shown.add_task("reading jobs", total=None)
+        result = rebuild_now(runtime, advanced=lambda more: shown.advance(bar, more))
+    if json_:
+        print_json({"from_ledger": result.from_ledger, "from_manifests": result.from_manifests})
+    else:
+        line(f"jobs from the ledger: {result.from_ledger}, from manifests: {result.from_manifests}")

@@ -1,0 +1,160 @@
+"""One job in the history: what can be searched, and the job as the ledger had it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import orjson
+
+from orchestrator.history.schema import TERM_BYTES
+from orchestrator.jobs.model import Event, FollowUpStatus, Job, Outcome
+from orchestrator.jobs.views import cost_view
+from orchestrator.ledger import codec
+from orchestrator.ledger.changes import StoredJob
+
+#: The most values of a job's metadata that can be searched. The first ones count.
+MAX_METADATA_TERMS = 100
+#: Fields of a job that only the holder of a lease needs.
+_PRIVATE = frozenset({"lease", "archive.lease", "notify.lease", "confirm.lease", "handed"})
+
+
+def term(kind: str, *parts: str) -> bytes:
+    """Return the term of something that a job has.
+
+    Args:
+        kind: task, key, batch or metadata.
+        *parts: for metadata the name and the value; otherwise the value.
+    """
+    text = "\0".join((kind, *parts)).encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=TERM_BYTES).digest()
+
+
+def as_text(value: Any) -> str | None:
+    """Return a value of metadata as a filter names it; None: it cannot be searched."""
+    if isinstance(value, str):
+        return value
+    return None if isinstance(value, dict | list) else orjson.dumps(value).decode()
+
+
+def facet_text(value: str) -> str:
+    """Return a text as a facet holds it. PostgreSQL holds no null characters."""
+    return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A job in the history. Its repr leaves out the job, which holds a prompt."""
+
+    job: Job
+    stored: StoredJob
+
+    @classmethod
+    def of(cls, stored: StoredJob) -> Self:
+        """Return the entry of a job in the ledger."""
+        fields = {name: value for name, value in stored.fields.items() if name not in _PRIVATE}
+        kept = StoredJob(stored.id, fields, stored.events, stored.unconfirmed)
+        return cls(codec.read_job(stored.id, fields), kept)
+
+    @classmethod
+    def of_document(cls, job_id: str, fields: str, events: str, unconfirmed: str) -> Self:
+        """Return the entry of a row of `documents`."""
+        return cls.of(
+            StoredJob(
+                job_id,
+                orjson.loads(fields),
+                tuple(orjson.loads(events)),
+                tuple(orjson.loads(unconfirmed)),
+            )
+        )
+
+    def __repr__(self) -> str:
+        return f"Entry({self.job.id})"
+
+    @property
+    def events(self) -> list[Event]:
+        """The timeline, oldest event first."""
+        return [codec.read_event(line) for line in self.stored.events]
+
+    @property
+    def facet(self) -> tuple[str, str, str, str, str]:
+        """The values of FACET_COLUMNS."""
+        job = self.job
+        error = job.error.code.value if job.error else ""
+        values = (job.tenant, job.request.provider, job.request.model, job.status.value, error)
+        tenant, provider, model, status, error = map(facet_text, values)
+        return (tenant, provider, model, status, error)
+
+    def terms(self) -> set[bytes]:
+        """Return what identifies the job besides its facet."""
+        return set(self._terms())
+
+    def row(self) -> dict[str, Any]:
+        """Return the columns of `jobs`, without the facet."""
+        job, cost = self.job, cost_view(self.job) or {}
+        return {
+            "id": job.id,
+            "created_at": job.created_at,
+            "updated_at": job.updated_at,
+            "submitted_at": job.attempts[0].submitted_at if job.attempts else None,
+            "settled_at": job.settled_at,
+            "settled_by": job.settled_by.value if job.settled_by else None,
+            "attempts": len(job.attempts),
+            "images": len(job.all_images),
+            "archived": sum(image.copy is not None for image in job.all_images),
+            "cost_amount": cost.get("amount"),
+            "cost_unit": cost.get("unit"),
+            "cost_source": cost.get("source"),
+            "unconfirmed": bool(self.stored.unconfirmed),
+            "expiring_at": self.expires_at(FollowUpStatus.PENDING),
+            "given_up_until": self.expires_at(FollowUpStatus.DEAD),
+        }
+
+    def document(self) -> dict[str, str]:
+        """Return the columns of `documents`."""
+        stored = self.stored
+        return {
+            "id": stored.id,
+            "fields": orjson.dumps(dict(stored.fields)).decode(),
+            "events": orjson.dumps(stored.events).decode(),
+            "unconfirmed": orjson.dumps(stored.unconfirmed).decode(),
+        }
+
+    def expires_at(self, status: FollowUpStatus) -> int | None:
+        """Return when the first link without a copy expires (ms), if the archive has a status."""
+        job = self.job
+        if job.archive is None or job.archive.status is not status or job.settled_at is None:
+            return None
+        left = tuple(image for image in job.all_images if image.copy is None)
+        return Outcome.succeeded(left).expires_at(job.settled_at) if left else None
+
+    def _terms(self) -> Iterator[bytes]:
+        fields, request = self.stored.fields, self.job.request
+        for attempt in self.job.attempts:
+            if attempt.task_id:
+                yield term("task", attempt.task_id)
+        for kind in ("key", "batch"):
+            if value := fields.get(kind):
+                yield term(kind, value)
+        for name, value in metadata_values(request.metadata):
+            yield term("metadata", name, value)
+
+
+def metadata_values(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the names and values of a job's metadata that can be searched.
+
+    A name in an inner object has the outer name and a dot before it.
+    """
+    left = MAX_METADATA_TERMS
+    layer = list(metadata.items())
+    while layer and left:
+        inner: list[tuple[str, Any]] = []
+        for name, value in layer:
+            if isinstance(value, dict):
+                inner += [(f"{name}.{key}", each) for key, each in value.items()]
+            elif (text := as_text(value)) is not None and left:
+                left -= 1
+                yield name, text
+        layer = inner

@@ -1,0 +1,209 @@
+"""The history of one installation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select, update
+
+from orchestrator.history.database import Database
+from orchestrator.history.entry import Entry
+from orchestrator.history.pages import FoundPage, find_page
+from orchestrator.history.query import Query
+from orchestrator.history.schema import documents, jobs, shards
+from orchestrator.history.writer import Writer
+
+#: Jobs that are deleted in one transaction.
+PRUNED_JOBS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far the changes of a shard are recorded.
+
+    Attributes:
+        position: the id of the last recorded entry of the stream.
+        recorded_at: when it was recorded, ms.
+        incomplete_since: since when jobs may be missing (ms), or None.
+    """
+
+    position: str
+    recorded_at: int
+    incomplete_since: int | None
+
+
+class Batch:
+    """One transaction of a writer."""
+
+    def __init__(self, connection: Connection, writer: Writer) -> None:
+        self._connection = connection
+        self._writer = writer
+
+    def position(self, shard: int) -> Position | None:
+        """Return the position of a shard, or None before its first record."""
+        return _positions(self._connection, shard).get(shard)
+
+    def lock(self, shard: int) -> Position | None:
+        """Keep other writers from the jobs of a shard, and return its position."""
+        self._writer.lock(self._connection, shard)
+        return self.position(shard)
+
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Insert jobs, or replace them."""
+        self._writer.put(self._connection, entries)
+
+    def move(self, shard: int, position: str, *, now: int) -> None:
+        """Record that everything up to a position is written."""
+        self._writer.move(self._connection, shard, position=position, recorded_at=now)
+
+    def begin(self, shard: int, position: str, *, now: int) -> None:
+        """Continue at a position, and record that jobs may be missing since now (ms)."""
+        columns = {"position": position, "recorded_at": now, "incomplete_since": now}
+        self._writer.move(self._connection, shard, **columns)
+
+    def complete(self, shard: int, since: int) -> None:
+        """Record that no job is missing, unless jobs may be missing since a later time (ms)."""
+        self._connection.execute(
+            update(shards)
+            .where(shards.c.shard == shard, shards.c.incomplete_since == since)
+            .values(incomplete_since=None)
+        )
+
+    def entries(self, job_ids: Sequence[str]) -> dict[str, Entry]:
+        """Return jobs by id. Unknown ones are missing."""
+        return _entries(self._connection, job_ids)
+
+    def remove(self, entries: Sequence[Entry]) -> None:
+        """Delete jobs."""
+        self._writer.remove(self._connection, entries)
+
+    def ended(self, after: str, before: int) -> tuple[list[str], str]:
+        """Return the next jobs that ended before a time (ms), oldest first.
+
+        Args:
+            after: the id after which to search.
+            before: ms.
+
+        Returns:
+            The ids, and the id after which to continue; it is empty at the end.
+        """
+        some = (
+            select(jobs.c.id, jobs.c.created_at, jobs.c.settled_at)
+            .where(jobs.c.id > after)
+            .order_by(jobs.c.id)
+            .limit(PRUNED_JOBS)
+        )
+        rows = self._connection.execute(some).all()
+        found = [row.id for row in rows if row.settled_at is not None and row.settled_at < before]
+        is_last = len(rows) < PRUNED_JOBS or rows[-1].created_at >= before
+        return found, "" if is_last else rows[-1].id
+
+
+class History:
+    """The history of one installation. It connects at its first use.
+
+    Args:
+        url: an SQLAlchemy URL, for SQLite or PostgreSQL; None: there is no history.
+    """
+
+    def __init__(self, url: str | None = None) -> None:
+        self.database = Database(url)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.database.close()
+
+    @contextmanager
+    def writing(self, writer: Writer) -> Iterator[Batch]:
+        """Yield a transaction. What it writes is kept if no exception is raised.
+
+        Raises:
+            HistoryUnavailable: the database does not answer. Nothing is written.
+        """
+        try:
+            with self.database.writing() as connection:
+                yield Batch(connection, writer)
+        except BaseException:
+            writer.forget_facets()
+            raise
+
+    def positions(self) -> dict[int, Position]:
+        """Return the position of each shard that was recorded.
+
+        Raises:
+            HistoryUnavailable: the database does not answer, or there is none.
+        """
+        with self.database.reading() as connection:
+            return _positions(connection)
+
+    def find(
+        self, query: Query, *, below: str | None = None, above: str | None = None, limit: int
+    ) -> tuple[list[Entry], str | None]:
+        """Return the newest matching jobs with `above` < id < `below`, and a cursor.
+
+        A page may have fewer than `limit` jobs and not be the last. The last has the cursor None.
+
+        Raises:
+            HistoryUnavailable: the database does not answer, or there is none.
+        """
+        with self.database.reading() as connection:
+            page: FoundPage = find_page(connection, query, below=below, above=above, limit=limit)
+            known = _entries(connection, page.ids)
+        return [known[job_id] for job_id in page.ids if job_id in known], page.cursor
+
+    def get(self, job_id: str) -> Entry | None:
+        """Return a job, or None.
+
+        Raises:
+            HistoryUnavailable: the database does not answer, or there is none.
+        """
+        return self.entries([job_id]).get(job_id)
+
+    def entries(self, job_ids: Sequence[str]) -> dict[str, Entry]:
+        """Return jobs by id. Unknown ones are missing. For errors see `get`."""
+        with self.database.reading() as connection:
+            return _entries(connection, job_ids)
+
+    def open_ids(self, *, after: str = "", limit: int) -> list[str]:
+        """Return jobs without an outcome with ids after `after`, oldest first."""
+        chosen = select(jobs.c.id).where(jobs.c.settled_at.is_(None), jobs.c.id > after)
+        with self.database.reading() as connection:
+            return list(connection.execute(chosen.order_by(jobs.c.id).limit(limit)).scalars())
+
+    def prune(self, *, before: int) -> Iterator[int]:
+        """Delete the jobs that ended before a time (ms). Yield the number of each transaction.
+
+        Raises:
+            HistoryUnavailable: the database does not answer, or there is none.
+        """
+        writer, last = Writer(), ""
+        with self.database.reading():  # there is a history of this version
+            pass
+        while True:
+            with self.writing(writer) as batch:
+                ids, last = batch.ended(last, before)
+                batch.remove(list(batch.entries(ids).values()))
+            yield len(ids)
+            if not last:
+                return
+
+
+def _positions(connection: Connection, shard: int | None = None) -> dict[int, Position]:
+    chosen = select(shards)
+    if shard is not None:
+        chosen = chosen.where(shards.c.shard == shard)
+    return {
+        row.shard: Position(row.position, row.recorded_at, row.incomplete_since)
+        for row in connection.execute(chosen)
+    }
+
+
+def _entries(connection: Connection, job_ids: Sequence[str]) -> dict[str, Entry]:
+    found: Mapping[str, Entry] = {}
+    if job_ids:
+        chosen = select(documents).where(documents.c.id.in_(job_ids))
+        rows = connection.execute(chosen)
+        found = {row.id: Entry.of_document(*row) for row in rows}
+    return dict(found)

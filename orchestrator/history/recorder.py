@@ -1,0 +1,182 @@
+"""The recorder: writes the changes of the ledger to the history, in order and exactly once.
+
+The position in the stream of changes is stored in the transaction that writes the jobs. A job is
+read from the ledger after the shard is locked, and written as it is then. So a process that is
+killed anywhere loses and doubles nothing, and several recorders do no harm.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from time import monotonic
+
+from orchestrator import log
+from orchestrator.history.database import HistoryUnavailable
+from orchestrator.history.entry import Entry
+from orchestrator.history.history import Batch, History, Position
+from orchestrator.history.writer import Writer
+from orchestrator.ledger import Ledger, LedgerUnavailable
+from orchestrator.ledger.changes import Changes
+
+#: Time between two passes when nothing was left over. It bounds the age of a search's answer.
+PASS_SECONDS = 0.5
+#: Time until the next pass after a failure. Seconds.
+RETRY_SECONDS = 1.0
+#: Entries of all shards together that a pass writes in one transaction.
+MAX_ENTRIES = 2000
+#: Entries stay in the stream for at least this time after they were recorded, because searches read
+#: them, too. Seconds.
+KEEP_SECONDS = 10.0
+
+
+def read_entries(ledger: Ledger, job_ids: Sequence[str]) -> list[Entry]:
+    """Return jobs as the ledger has them now. Forgotten and unreadable ones are left out."""
+    entries = []
+    for stored in ledger.changes.jobs(job_ids):
+        try:
+            entries.append(Entry.of(stored))
+        except (KeyError, TypeError, ValueError) as error:
+            log.get().error("history_job_unreadable", job=stored.id, reason=type(error).__name__)
+    return entries
+
+
+def fill_shard(ledger: Ledger, history: History, shard: int, writer: Writer) -> Iterator[int]:
+    """Write every job of a shard of the ledger, in pages. Yield the number of jobs of each page.
+
+    It may run while everything else runs.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+        HistoryUnavailable: the database does not answer.
+    """
+    for ids in ledger.changes.pages(shard):
+        with history.writing(writer) as batch:
+            batch.lock(shard)
+            batch.put(read_entries(ledger, ids))
+        yield len(ids)
+
+
+class Recorder:
+    """Writes changes until it is stopped.
+
+    Args:
+        ledger: the source.
+        history: the target.
+        clock: ms.
+    """
+
+    def __init__(self, ledger: Ledger, history: History, clock: Callable[[], int]) -> None:
+        self._ledger = ledger
+        self._history = history
+        self._clock = clock
+        self._token = secrets.token_urlsafe(9)
+        self._writer = Writer()
+        self._fills: dict[int, tuple[int, Iterator[int]]] = {}
+        self._kept: dict[int, str] = {}
+        self._trim_at = 0.0
+        self._ready = False
+        self._away = ""
+
+    def run(self, stopping: threading.Event) -> None:
+        """Record changes until the event is set. Failures are logged, and repeated later."""
+        wait = 0.0
+        while not stopping.wait(wait):
+            try:
+                wait = 0.0 if self.record() else PASS_SECONDS
+                self._note("")
+            except (HistoryUnavailable, LedgerUnavailable) as error:
+                wait = RETRY_SECONDS
+                away = "history" if isinstance(error, HistoryUnavailable) else "ledger"
+                self._note(away, reason=str(error))
+
+    def record(self) -> bool:
+        """Make one pass. Return whether there may be more to do at once.
+
+        Raises:
+            LedgerUnavailable: Redis is away.
+            HistoryUnavailable: the database does not answer.
+        """
+        if not self._ready:
+            self._history.database.migrate()
+            self._ready = True
+        held = self._ledger.changes.hold(self._token)
+        known = self._history.positions()
+        positions = {shard: known[shard].position for shard in held if shard in known}
+        share = max(50, MAX_ENTRIES // max(1, len(positions)))
+        found = self._ledger.changes.after(positions, share) if positions else {}
+        fresh = {shard: changes for shard, changes in found.items() if changes}
+        self._write(positions, {s: c for s, c in fresh.items() if c.entries})
+        for shard in held:
+            if shard not in fresh:
+                self._start_again(shard, known.get(shard))
+        self._trim({shard: changes.position for shard, changes in fresh.items()})
+        filling = self._fill({shard: known[shard] for shard in held if shard in known})
+        return filling or any(changes.entries == share for changes in fresh.values())
+
+    def _note(self, away: str, **fields: str) -> None:
+        """Log that a server went away, or came back, once."""
+        if away and away != self._away:
+            log.get().warning("history_delayed", away=away, **fields)
+        elif self._away and not away:
+            log.get().info("history_resumed")
+        self._away = away
+
+    def _write(self, positions: Mapping[int, str], fresh: Mapping[int, Changes]) -> None:
+        if not fresh:
+            return
+        now = self._clock()
+        with self._history.writing(self._writer) as batch:
+            mine = [s for s in sorted(fresh) if self._has_position(batch, s, positions[s])]
+            job_ids = [job_id for shard in mine for job_id in fresh[shard].job_ids]
+            batch.put(read_entries(self._ledger, job_ids))
+            for shard in mine:
+                batch.move(shard, fresh[shard].position, now=now)
+
+    @staticmethod
+    def _has_position(batch: Batch, shard: int, position: str) -> bool:
+        """Lock a shard. Return whether no other recorder has moved it since it was read."""
+        current = batch.lock(shard)
+        return current is not None and current.position == position
+
+    def _start_again(self, shard: int, known: Position | None) -> None:
+        """Continue at the end of the stream, because entries are missing. Read all jobs again."""
+        position, now = self._ledger.changes.mark(shard), self._clock()
+        with self._history.writing(self._writer) as batch:
+            current = batch.lock(shard)
+            if (current and current.position) != (known and known.position):
+                return  # another recorder was faster
+            batch.begin(shard, position, now=now)
+        if known:
+            fix = "orchestrator history rebuild also reads the manifests in the archive"
+            log.get().warning("history_gap", shard=shard, after=known.position, fix=fix)
+
+    def _fill(self, known: Mapping[int, Position]) -> bool:
+        """Read a page of each shard that lacks jobs. Return whether there may be more."""
+        for shard, position in known.items():
+            since = position.incomplete_since
+            if since is None:
+                self._fills.pop(shard, None)
+                continue
+            if self._fills.get(shard, (None,))[0] != since:
+                pages = fill_shard(self._ledger, self._history, shard, self._writer)
+                self._fills[shard] = (since, pages)
+            if next(self._fills[shard][1], None) is None:
+                with self._history.writing(self._writer) as batch:
+                    batch.complete(shard, since)
+                del self._fills[shard]
+                log.get().info("history_filled", shard=shard)
+        for shard in self._fills.keys() - known.keys():
+            del self._fills[shard]
+        return bool(self._fills)
+
+    def _trim(self, positions: Mapping[int, str]) -> None:
+        """Remove the entries from the streams that were recorded before the last trim."""
+        if monotonic() < self._trim_at:
+            return
+        self._trim_at = monotonic() + KEEP_SECONDS
+        due = {shard: kept for shard, kept in self._kept.items() if shard in positions}
+        if due:
+            self._ledger.changes.forget(due)
+        self._kept = dict(positions)

@@ -1,0 +1,89 @@
+"""Writes to the history. Each call belongs to the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Table, and_, delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from orchestrator.history.entry import Entry
+from orchestrator.history.schema import FACET_COLUMNS, documents, facets, jobs, shards, terms
+
+#: Facets whose number a process remembers.
+MAX_KNOWN_FACETS = 10_000
+
+Facet = tuple[str, str, str, str, str]
+
+
+class Writer:
+    """Writes jobs and positions. One process may have several."""
+
+    def __init__(self) -> None:
+        self._facets: dict[Facet, int] = {}
+
+    def lock(self, connection: Connection, shard: int) -> None:
+        """Wait until no other process writes jobs of a shard.
+
+        A writer reads the jobs in the ledger after this. So an older state never replaces a newer
+        one.
+        """
+        row = select(shards.c.shard).where(shards.c.shard == shard).with_for_update()
+        connection.execute(row).one_or_none()
+
+    def put(self, connection: Connection, entries: Sequence[Entry]) -> None:
+        """Insert jobs, or replace them."""
+        if not entries:
+            return
+        numbers = self._numbers(connection, {entry.facet for entry in entries})
+        rows = [{**entry.row(), "facet": numbers[entry.facet]} for entry in entries]
+        _upsert(connection, jobs, rows)
+        _upsert(connection, documents, [entry.document() for entry in entries])
+        known = [{"term": each, "job": e.job.id} for e in entries for each in sorted(e.terms())]
+        if known:
+            connection.execute(_insert(connection, terms).on_conflict_do_nothing(), known)
+
+    def move(self, connection: Connection, shard: int, **columns: Any) -> None:
+        """Set the position of a shard, or other columns of its row."""
+        _upsert(connection, shards, [{"shard": shard, **columns}])
+
+    def remove(self, connection: Connection, entries: Sequence[Entry]) -> None:
+        """Delete jobs."""
+        ids = [entry.job.id for entry in entries]
+        for entry in entries:
+            for each in entry.terms():
+                connection.execute(
+                    delete(terms).where(and_(terms.c.term == each, terms.c.job == entry.job.id))
+                )
+        for table in (documents, jobs):
+            connection.execute(delete(table).where(table.c.id.in_(ids)))
+
+    def forget_facets(self) -> None:
+        """Forget the numbers of facets, because a transaction may have been undone."""
+        self._facets.clear()
+
+    def _numbers(self, connection: Connection, wanted: Iterable[Facet]) -> Mapping[Facet, int]:
+        """Return the number of each facet. New ones are inserted."""
+        new = [facet for facet in wanted if facet not in self._facets]
+        if len(self._facets) + len(new) > MAX_KNOWN_FACETS:
+            self._facets.clear()
+            new = list(wanted)
+        for facet in new:
+            values = dict(zip(FACET_COLUMNS, facet, strict=True))
+            connection.execute(_insert(connection, facets).on_conflict_do_nothing(), values)
+            same = and_(*(facets.c[name] == value for name, value in values.items()))
+            self._facets[facet] = connection.execute(select(facets.c.id).where(same)).scalar_one()
+        return self._facets
+
+
+def _insert(connection: Connection, table: Table) -> Any:
+    made = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
+    return made(table)
+
+
+def _upsert(connection: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
+    key = [column.name for column in table.primary_key]
+    insert = _insert(connection, table)
+    changed = {name: insert.excluded[name] for name in rows[0] if name not in key}
+    connection.execute(insert.on_conflict_do_update(index_elements=key, set_=changed), rows)
