@@ -12,14 +12,13 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from orchestrator.jobs.tenant import DEFAULT_TENANT
+from orchestrator.jobs.uploads import Upload
 
-Metadata = Mapping[str, Any]
 #: Assumed lifetime of a link without an expiry time: the shortest lifetime that a provider
 #: documents (EvoLink: 24 hours). ms.
 DEFAULT_LINK_LIFETIME_MS = 86_400_000
 #: The unified fields of a request, in the order of its schema.
 UNIFIED_OPTIONS = ("prompt", "images", "aspect_ratio", "resolution", "output_format", "n")
-OnUnconfirmed = Literal["fail", "resubmit"]
 
 
 class Status(StrEnum):
@@ -251,16 +250,6 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
-    """A reference image that the caller sent as a file. The ledger holds its bytes."""
-
-    name: str
-    content_type: str
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True)
 class JobRequest:
     """A validated request.
 
@@ -276,9 +265,9 @@ class JobRequest:
     native: Mapping[str, Any] | None = None
     provider_options: Mapping[str, Any] = field(default_factory=dict)
     upload: Upload | None = None
-    metadata: Metadata = field(default_factory=dict)
+    metadata: Mapping[str, Any] = field(default_factory=dict)
     deadline_seconds: float | None = None
-    on_unconfirmed: OnUnconfirmed = "fail"
+    on_unconfirmed: Literal["fail", "resubmit"] = "fail"
     #: The way to notify the caller. At most one of these is set.
     notify_url: str | None = None
     notify_task: str | None = None
@@ -342,7 +331,7 @@ class Job:
     #: The owner of the job. It never changes.
     tenant: str = DEFAULT_TENANT
     attempts: tuple[Attempt, ...] = ()
-    #: Consecutive tries without news in this status. They set the back-off.
+    #: Consecutive tries in this status that changed nothing. They set the back-off.
     tries: int = 0
     #: The unconfirmed attempt that was replaced by a new one, or 0. This may happen once.
     resubmitted: int = 0

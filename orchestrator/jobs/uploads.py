@@ -6,11 +6,20 @@ import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from orchestrator.jobs.model import Upload
 from orchestrator.jobs.validation import InvalidRequest, Violation
 
 #: The longest file name that is kept. Characters.
 MAX_NAME_CHARACTERS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A reference image that the caller sent as a file. The ledger holds its bytes."""
+
+    name: str
+    content_type: str
+    bytes: int
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)

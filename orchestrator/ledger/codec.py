@@ -25,9 +25,9 @@ from orchestrator.jobs.model import (
     SettledBy,
     Status,
     Step,
-    Upload,
 )
 from orchestrator.jobs.tenant import DEFAULT_TENANT
+from orchestrator.jobs.uploads import Upload
 
 
 def dumps(value: Any) -> str:

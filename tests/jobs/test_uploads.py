@@ -12,8 +12,8 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.formparser import parse_form_data
 
 from orchestrator.enqueue import cancel_job, create_job
-from orchestrator.jobs.model import Status, Step, Upload
-from orchestrator.jobs.uploads import ImageFile, content_type, describe
+from orchestrator.jobs.model import Status, Step
+from orchestrator.jobs.uploads import ImageFile, Upload, content_type, describe
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import keys
 from orchestrator.steps.submit import submit

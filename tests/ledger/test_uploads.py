@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from redis import Redis
 
-from orchestrator.jobs.model import JobRequest, Upload
+from orchestrator.jobs.model import JobRequest
+from orchestrator.jobs.uploads import Upload
 from orchestrator.ledger import Idempotency, Ledger, Result, keys
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, NOW
