@@ -24,6 +24,10 @@ from orchestrator.ledger.script import Script, load
 STREAM_ENTRIES = 1000
 
 
+#: A sorted set of a shard, and the lowest and highest score in it as Redis writes them.
+ScoreRange = tuple[Callable[[int], str], str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Backlog:
     """The number of pending and of due follow-ups, and the largest delay (ms)."""
@@ -191,51 +195,39 @@ class FollowUps:
         An image is at risk when it has no copy and its link expires before a time (ms), or when it
         was given up while its link may still work. The first to expire come first.
         """
-        number, found = 0, list[tuple[float, str]]()
-        with self._redis() as client:
-            for shard in self._shards:
-                with client.pipeline(transaction=False) as pipe:
-                    for key, low, high in (
-                        (keys.expiring(shard), "-inf", str(before)),
-                        (keys.given_up(shard), f"({now}", "+inf"),
-                    ):
-                        pipe.zcount(key, low, high)
-                        pipe.zrangebyscore(key, low, high, 0, limit, withscores=True)
-                    answers: Any = pipe.execute()
-                number += answers[0] + answers[2]
-                found += [(score, job_id) for job_id, score in answers[1] + answers[3]]
-        return number, list(dict.fromkeys(job_id for _, job_id in sorted(found)))[:limit]
+        expiring = (keys.expiring, "-inf", str(before))
+        number, first = self._first(limit, expiring, (keys.given_up, f"({now}", "+inf"))
+        return number, list(dict.fromkeys(job_id for job_id, _ in first))[:limit]
 
     def given_up(self, limit: int, *, now: int) -> tuple[int, list[str]]:
         """Return the number of dead archives whose first link has not expired, and `limit` of them.
 
         The first to expire come first.
         """
-        number, found = 0, list[tuple[float, str]]()
-        with self._redis() as client:
-            for shard in self._shards:
-                key = keys.given_up(shard)
-                with client.pipeline(transaction=False) as pipe:
-                    pipe.zcount(key, f"({now}", "+inf")
-                    pipe.zrangebyscore(key, f"({now}", "+inf", 0, limit, withscores=True)
-                    answers: Any = pipe.execute()
-                number += answers[0]
-                found += [(score, job_id) for job_id, score in answers[1]]
-        return number, [job_id for _, job_id in sorted(found)][:limit]
+        number, first = self._first(limit, (keys.given_up, f"({now}", "+inf"))
+        return number, [job_id for job_id, _ in first[:limit]]
 
     def dead(self, limit: int, *, since: int = 0) -> tuple[int, list[Dead]]:
         """Return the number of failed notifications since a time (ms), and the `limit` oldest."""
-        number, oldest = 0, []
+        number, oldest = self._first(limit, (keys.dead, str(since), "+inf"))
+        return number, [Dead(job_id, int(score)) for job_id, score in oldest[:limit]]
+
+    def _first(self, limit: int, *ranges: ScoreRange) -> tuple[int, list[tuple[str, float]]]:
+        """Return the number of jobs in ranges of sorted sets, and those with the lowest scores.
+
+        Each range gives at most `limit` jobs. A job may be in several ranges.
+        """
+        number, lowest = 0, list[tuple[str, float]]()
         with self._redis() as client:
             for shard in self._shards:
-                key = keys.dead(shard)
                 with client.pipeline(transaction=False) as pipe:
-                    pipe.zcount(key, since, "+inf")
-                    pipe.zrangebyscore(key, since, "+inf", 0, limit, withscores=True)
+                    for key_of, low, high in ranges:
+                        pipe.zcount(key_of(shard), low, high)
+                        pipe.zrangebyscore(key_of(shard), low, high, 0, limit, withscores=True)
                     answers: Any = pipe.execute()
-                number += answers[0]
-                oldest += [Dead(job_id, int(score)) for job_id, score in answers[1]]
-        return number, sorted(oldest, key=lambda entry: entry.since)[:limit]
+                number += sum(answers[::2])
+                lowest += [entry for entries in answers[1::2] for entry in entries]
+        return number, sorted(lowest, key=lambda entry: entry[1])
 
     def _run(self, script: Script, job_id: str, args: list[Any]) -> Result:
         with self._redis() as client:
