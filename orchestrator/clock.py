@@ -12,6 +12,8 @@ from collections.abc import Callable
 
 from orchestrator.forks import renew_in_children
 
+#: ms.
+DAY_MS = 86_400_000
 #: Time between two reads of Redis' clock, and after a read that failed. Seconds.
 REFRESH_SECONDS = 30.0
 RETRY_SECONDS = 5.0

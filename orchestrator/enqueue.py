@@ -124,7 +124,7 @@ def cancel(job_id: str) -> Job | None:
     return runtime.ledger.get(job_id)
 
 
-def find_job(
+def job_of_key(
     runtime: Runtime, scope: str, key: str, tenant: str = DEFAULT_TENANT, *, name: str = "key"
 ) -> Job | None:
     """Return a tenant's job of an idempotency key, or None when it is unknown or has expired.

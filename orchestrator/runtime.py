@@ -9,7 +9,7 @@ from functools import cache
 from time import sleep as sleep_seconds
 
 from orchestrator import log
-from orchestrator.clock import LedgerClock, now_ms
+from orchestrator.clock import DAY_MS, LedgerClock, now_ms
 from orchestrator.history import History
 from orchestrator.host_limiter import HostLimiter
 from orchestrator.jobs.model import Step
@@ -25,7 +25,6 @@ from orchestrator.settings.settings import DEFAULT_ARCHIVE_THREADS, DEFAULT_NOTI
 from orchestrator.storage.storage import Storage
 from orchestrator.thread_shares import ThreadShares
 
-DAY_MS = 86_400_000
 #: The longest wait of a thread with an image for the share of the image's domain. Seconds.
 ARCHIVE_SHARE_WAIT_SECONDS = 2.0
 

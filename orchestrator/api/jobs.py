@@ -13,8 +13,7 @@ from marshmallow import Schema, fields
 from orchestrator.api import incoming
 from orchestrator.api.answers import answer, as_json, find_job, visible
 from orchestrator.api.auth import caller, chosen_tenant
-from orchestrator.enqueue import API_SCOPE, CELERY_SCOPE, REQUEST_SCHEMA, create_job
-from orchestrator.enqueue import find_job as job_of_key
+from orchestrator.enqueue import API_SCOPE, CELERY_SCOPE, REQUEST_SCHEMA, create_job, job_of_key
 from orchestrator.jobs.model import Job, Status
 from orchestrator.jobs.schemas import CurrentJobSchema, EventSchema
 from orchestrator.jobs.views import event_view

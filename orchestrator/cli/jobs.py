@@ -9,7 +9,7 @@ from typing import IO, Any
 import click
 
 from orchestrator.cli.output import actor, as_json, console, line, print_json, status
-from orchestrator.enqueue import CELERY_SCOPE, cancel_job, create_job, find_job
+from orchestrator.enqueue import CELERY_SCOPE, cancel_job, create_job, job_of_key
 from orchestrator.jobs.model import Job, Status
 from orchestrator.jobs.tenant import DEFAULT_TENANT, tenant_name
 from orchestrator.jobs.uploads import ImageFile
@@ -198,7 +198,7 @@ def retry(job_id: str, yes: bool, json_: bool) -> None:
 
 
 def _of_celery_task(runtime: Runtime, celery_id: str, tenant: str) -> Job:
-    job = find_job(runtime, CELERY_SCOPE, celery_id, tenant, name="--celery-id")
+    job = job_of_key(runtime, CELERY_SCOPE, celery_id, tenant, name="--celery-id")
     if job is None:
         raise click.ClickException(f"no job came from the Celery task {celery_id!r}")
     return job

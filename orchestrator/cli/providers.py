@@ -14,11 +14,11 @@ from orchestrator.providers.listing import (
     REFUSED,
     alike,
     default_resolution,
+    limit_text,
     markdown,
     price_of,
     support,
     view,
-    words,
 )
 from orchestrator.providers.prices import PriceTable
 from orchestrator.runtime import default_runtime
@@ -95,7 +95,7 @@ def _print_models(name: str, prices: PriceTable | None) -> None:
         for option in model.options:
             default = default_of(model, option)
             shown = f"; default {default}" if default else ""
-            options.add_row("", option, f"{words(limits(model, option))}{shown}")
+            options.add_row("", option, f"{limit_text(limits(model, option))}{shown}")
         out.print(options)
     for family_name in provider.families:
         out.print(styled(family_name, "bold"), f"(family): {_family(provider, family_name)}")

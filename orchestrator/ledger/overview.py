@@ -13,13 +13,12 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import WatchError
 
+from orchestrator.clock import DAY_MS
 from orchestrator.jobs.model import FOLLOW_UPS, Event, Job, Status, Step
 from orchestrator.ledger import codec, keys
 from orchestrator.ledger.results import Result
 from orchestrator.ledger.script import load
 
-#: A day of the costs of tenants. ms.
-DAY_MS = 86_400_000
 #: Jobs that are read in one round trip.
 PAGE_JOBS = 100
 #: The most jobs that one call of `page` reads to find matching jobs.

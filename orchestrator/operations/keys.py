@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from orchestrator.clock import DAY_MS
 from orchestrator.jobs.tenant import tenant_name
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
 from orchestrator.ledger.access import MAX_KEYS
-from orchestrator.runtime import DAY_MS, Runtime
+from orchestrator.runtime import Runtime
 from orchestrator.security.api_keys import ApiKey, Scope, digest, new_id, new_key
 
 #: The longest name of a key. Characters.

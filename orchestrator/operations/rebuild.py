@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from itertools import islice
 
 from orchestrator import log
+from orchestrator.clock import DAY_MS
 from orchestrator.history import Entry
 from orchestrator.history.recorder import fill_shard
 from orchestrator.history.writer import Writer
 from orchestrator.jsonio import NotJson
 from orchestrator.ledger import keys
 from orchestrator.operations.manifest import FILE, path, stored_job
-from orchestrator.runtime import DAY_MS, Runtime
+from orchestrator.runtime import Runtime
 from orchestrator.storage.storage import NotStored
 
 #: Manifests that are read for one transaction.

@@ -11,7 +11,7 @@ from orchestrator.operations.admission import admission_views
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
 from orchestrator.runtime import Runtime
 
-#: Events that repeat or contradict known news. The ledger counts them.
+#: Events that repeat or contradict what the ledger knows. It counts them.
 CONTRADICTIONS = ("duplicate", "conflict", "mismatch", "superseded", "late_result")
 #: The terminal states of a follow-up.
 ENDS = (FollowUpStatus.DONE, FollowUpStatus.DEAD, FollowUpStatus.GONE)

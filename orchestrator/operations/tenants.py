@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from orchestrator.clock import DAY_MS
 from orchestrator.jobs.tenant import (
     BUDGET,
     Budget,
@@ -17,7 +18,7 @@ from orchestrator.jobs.tenant import (
     tenant_name,
 )
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
-from orchestrator.runtime import DAY_MS, Runtime
+from orchestrator.runtime import Runtime
 from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret
 

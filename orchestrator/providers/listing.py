@@ -88,9 +88,9 @@ def shared_models(provider: Provider) -> dict[str, list[str]]:
     return {model: names for model, names in families.items() if len(names) > 1}
 
 
-def words(limit: Mapping[str, Any]) -> str:
+def limit_text(limit: Mapping[str, Any]) -> str:
     """Return a limit as a short text."""
-    return "; ".join(_words(limit)) or "any"
+    return "; ".join(_limit_parts(limit)) or "any"
 
 
 def alike(provider: Provider) -> list[tuple[list[str], Model]]:
@@ -112,7 +112,7 @@ def markdown(providers: Iterable[Provider]) -> str:
     return "\n".join([*_head(), *_matrix(shown), *_families(shown), *_models(shown)]) + "\n"
 
 
-def _words(limit: Mapping[str, Any]) -> Iterator[str]:
+def _limit_parts(limit: Mapping[str, Any]) -> Iterator[str]:
     if "one_of" in limit:
         yield ", ".join(limit["one_of"])
     if "max_length" in limit:
@@ -193,7 +193,8 @@ def _models(providers: list[Provider]) -> Iterator[str]:
         )
         for names, model in alike(provider):
             cells = (
-                words(limits(model, o)) if o in model.options else REFUSED for o in UNIFIED_OPTIONS
+                limit_text(limits(model, o)) if o in model.options else REFUSED
+                for o in UNIFIED_OPTIONS
             )
             yield from _row(", ".join(_ticked(names)), *cells)
 

@@ -70,7 +70,7 @@ class TaskNotFound:
 
 @dataclass(frozen=True, slots=True)
 class QueryFailed:
-    """The query gave no news of the task. `retry_after` is in seconds."""
+    """The query did not show the state of the task. `retry_after` is in seconds."""
 
     error: JobError
     retry_after: float | None = None

@@ -24,7 +24,7 @@ from orchestrator.ledger import Lease
 from orchestrator.operations.inline_images import store_inline_images
 from orchestrator.providers.responses import QueryFailed, TaskReport
 from orchestrator.runtime import Runtime
-from orchestrator.steps.evidence import MIN_LOOKS, Reading, news
+from orchestrator.steps.evidence import MIN_QUERIES, Reading, summary
 from orchestrator.steps.query import next_query_wait, query_task
 from orchestrator.steps.submit import lease_ms
 from orchestrator.storage.storage import StorageError
@@ -80,7 +80,7 @@ def _confirm(runtime: Runtime, job: Job, attempt: Attempt) -> _Unanswered | None
     reading = query_task(runtime, job, attempt)
     outcome = reading.outcome if isinstance(reading, TaskReport) else None
     if outcome is None:
-        return _Unanswered(reading, news(reading), isinstance(reading, QueryFailed))
+        return _Unanswered(reading, summary(reading), isinstance(reading, QueryFailed))
     if outcome.status is not Status.SUCCEEDED:
         return None
     try:
@@ -105,8 +105,8 @@ def _is_over(runtime: Runtime, job: Job, left: list[_Unanswered]) -> bool:
     trying_ms = runtime.clock() - (_state(job).since or runtime.clock())
     if any(unanswered.failed for unanswered in left):
         return trying_ms >= MAX_TRYING_MS
-    look_ms = runtime.settings.thin_success_seconds * 1000
-    return trying_ms >= look_ms and _tries(job) + 1 >= MIN_LOOKS
+    search_ms = runtime.settings.thin_success_seconds * 1000
+    return trying_ms >= search_ms and _tries(job) + 1 >= MIN_QUERIES
 
 
 def _later(runtime: Runtime, lease: Lease, wait: float, tries: int | None, error: str) -> None:

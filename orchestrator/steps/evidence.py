@@ -19,10 +19,10 @@ from orchestrator.jobs.model import (
 )
 from orchestrator.providers.responses import QueryFailed, TaskNotFound, TaskReport
 
-#: Polls without a result before a thin success is a failure.
-MIN_LOOKS = 3
+#: Queries without a result before a thin success is a failure.
+MIN_QUERIES = 3
 #: The least additional time for them. ms.
-MIN_EXTRA_LOOK_MS = 60_000
+MIN_EXTRA_SEARCH_MS = 60_000
 
 Reading = TaskReport | TaskNotFound | QueryFailed
 
@@ -37,7 +37,7 @@ class Judgement:
 
 
 def judge(
-    job: Job, reading: Reading, now: int, *, late: bool, awaits_callback: bool, look_ms: int
+    job: Job, reading: Reading, now: int, *, late: bool, awaits_callback: bool, search_ms: int
 ) -> Judgement:
     """Judge the answer to a poll.
 
@@ -47,7 +47,7 @@ def judge(
         now: ms.
         late: the poll began at the deadline, or after it.
         awaits_callback: a callback may still come.
-        look_ms: how long a result is looked for after a success without one.
+        search_ms: the time of the search for a result after a success without one.
     """
     if isinstance(reading, TaskReport):
         images = reading.images if late else ()
@@ -56,7 +56,7 @@ def judge(
             return Judgement(outcome)
     pending = _pending(job, reading, now)
     if pending and pending.kind == "thin_success":
-        ended = now >= _look_ends(pending, look_ms)
+        ended = now >= _final_at(pending, search_ms)
         return Judgement(Outcome.failed(pending.error) if ended else None, pending=pending)
     if late:
         return Judgement(Outcome.failed(_deadline_error(reading)), SettledBy.DEADLINE)
@@ -65,18 +65,18 @@ def judge(
     return Judgement(pending=pending)
 
 
-def looks_until(pending: PendingFailure, look_ms: int) -> int:
-    """Return until when a result is looked for, ms."""
-    return pending.since + look_ms
+def search_ends_at(pending: PendingFailure, search_ms: int) -> int:
+    """Return the end of the search for the result of a thin success, ms."""
+    return pending.since + search_ms
 
 
-def _look_ends(pending: PendingFailure, look_ms: int) -> int:
-    """Return when the failure is final, ms. Fewer than MIN_LOOKS polls get more time."""
-    ends = looks_until(pending, look_ms)
-    return ends if pending.polls >= MIN_LOOKS else ends + max(look_ms, MIN_EXTRA_LOOK_MS)
+def _final_at(pending: PendingFailure, search_ms: int) -> int:
+    """Return when the failure is final, ms. Fewer than MIN_QUERIES polls get more time."""
+    ends = search_ends_at(pending, search_ms)
+    return ends if pending.polls >= MIN_QUERIES else ends + max(search_ms, MIN_EXTRA_SEARCH_MS)
 
 
-def news(reading: Reading) -> str:
+def summary(reading: Reading) -> str:
     """Return the answer as a short text."""
     if isinstance(reading, TaskReport):
         return f"{reading.state[:100]}{', without a result' if reading.thin_success else ''}"
@@ -114,4 +114,4 @@ def _deadline_error(reading: Reading) -> JobError:
     code = ErrorCode.DEADLINE_EXCEEDED
     if isinstance(reading, QueryFailed) and reading.error.code is ErrorCode.UNKNOWN:
         code = ErrorCode.UNKNOWN
-    return JobError(code, f"no outcome by the deadline; {news(reading)}")
+    return JobError(code, f"no outcome by the deadline; {summary(reading)}")

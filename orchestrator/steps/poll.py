@@ -11,7 +11,7 @@ from orchestrator.operations.cost import computed_cost
 from orchestrator.operations.inline_images import store_inline_images
 from orchestrator.providers.responses import QueryFailed
 from orchestrator.runtime import Runtime
-from orchestrator.steps.evidence import Judgement, Reading, judge, looks_until, news
+from orchestrator.steps.evidence import Judgement, Reading, judge, search_ends_at, summary
 from orchestrator.steps.query import next_query_wait, query_task
 from orchestrator.steps.submit import lease_ms
 from orchestrator.storage.storage import StorageError
@@ -58,7 +58,7 @@ def _judge(runtime: Runtime, job: Job, reading: Reading, *, late: bool) -> Judge
         runtime.clock(),
         late=late,
         awaits_callback=enabled is not None and runtime.calls_back(enabled[0]),
-        look_ms=_look_ms(runtime),
+        search_ms=_search_ms(runtime),
     )
 
 
@@ -71,14 +71,14 @@ def _stored(runtime: Runtime, job: Job, outcome: Outcome) -> Outcome:
     try:
         return store_inline_images(runtime, job.id, outcome)
     except StorageError as error:
-        if runtime.clock() < job.deadline_at + _look_ms(runtime):
+        if runtime.clock() < job.deadline_at + _search_ms(runtime):
             raise
         lost = f"our storage: {error}"
         images = (replace(each, content=None, error=lost) for each in outcome.images)
         return replace(outcome, images=tuple(images))
 
 
-def _look_ms(runtime: Runtime) -> int:
+def _search_ms(runtime: Runtime) -> int:
     return int(runtime.settings.thin_success_seconds * 1000)
 
 
@@ -102,17 +102,17 @@ def _defer(runtime: Runtime, lease: Lease, reading: Reading, judgement: Judgemen
     job, now, pending = lease.job, runtime.clock(), judgement.pending
     tries, ends_at = job.tries, job.deadline_at
     if pending and pending.kind == "thin_success":
-        tries, ends_at = pending.polls - 1, looks_until(pending, _look_ms(runtime))
+        tries, ends_at = pending.polls - 1, search_ends_at(pending, _search_ms(runtime))
     wait = next_query_wait(runtime, job, reading, tries)
     result = runtime.ledger.defer(
         lease,
         now=now,
         due_at=now + int(wait * 1000) if now >= ends_at else min(now + int(wait * 1000), ends_at),
         tries=job.tries + 1,
-        detail={"state": news(reading)},
+        detail={"state": summary(reading)},
         pending_failure=pending,
     )
-    _log(job, "job_polled", state=news(reading), result=result)
+    _log(job, "job_polled", state=summary(reading), result=result)
 
 
 def _log(job: Job, event: str, **details: object) -> None:

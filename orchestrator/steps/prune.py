@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from orchestrator.clock import DAY_MS
 from orchestrator.ledger import Result
 from orchestrator.ledger.circuit_breaker import HOST_RECORD_TTL_MS
-from orchestrator.runtime import DAY_MS, Runtime
+from orchestrator.runtime import Runtime
 
 
 def prune(

@@ -44,7 +44,7 @@ def next_query_wait(runtime: Runtime, job: Job, reading: Reading, tries: int) ->
         runtime: of this process.
         job: the job of the task.
         reading: the answer to the last query.
-        tries: the number of queries without news before it.
+        tries: the number of queries before it that changed nothing.
 
     Raises:
         LedgerUnavailable: Redis is away.

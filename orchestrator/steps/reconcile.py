@@ -10,10 +10,11 @@ import socket
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from orchestrator.clock import DAY_MS
 from orchestrator.jobs.model import FOLLOW_UPS, Step
 from orchestrator.ledger import Room
 from orchestrator.messages import Nudger
-from orchestrator.runtime import DAY_MS, Runtime
+from orchestrator.runtime import Runtime
 
 #: The most open jobs of a provider that one sweep takes per shard: this many queued jobs, this many
 #: running ones, and this many to send again. The next sweep takes others.

@@ -198,7 +198,7 @@ class _Submission:
     # Unconfirmed attempts ------------------------------------------------------------------
 
     def _waits_until(self) -> int:
-        """Return the time (ms) until which we wait for news of this unconfirmed attempt."""
+        """Return the time (ms) until which this unconfirmed attempt waits for an answer."""
         job, sent = self.job, self.job.attempt.submitted_at
         ends = sent
         if job.status is Status.UNCONFIRMED and not job.tries:

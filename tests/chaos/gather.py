@@ -19,7 +19,7 @@ from PIL import Image
 from orchestrator.cli.stack import Stack
 from orchestrator.jobs.model import FOLLOW_UPS, Step
 from orchestrator.ledger import Ledger
-from orchestrator.steps.evidence import MIN_LOOKS
+from orchestrator.steps.evidence import MIN_QUERIES
 from orchestrator.storage.folder import TEMPORARY
 from tests.chaos.archived import pictures
 from tests.chaos.clients import ChaosClients
@@ -103,7 +103,7 @@ def something_follows(stack: Stack, clients: ChaosClients) -> bool:
         if len(waiting) > MANY:
             return True
         if step is Step.CONFIRM:
-            if any(_tries_of_confirmation(ledger, job_id) < MIN_LOOKS for job_id in waiting):
+            if any(_tries_of_confirmation(ledger, job_id) < MIN_QUERIES for job_id in waiting):
                 return True
         elif not all(_rests(step, clients.get(f"/v1/jobs/{job_id}")) for job_id in waiting):
             return True

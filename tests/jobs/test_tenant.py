@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.enqueue import create_job, enqueue, find_job
+from orchestrator.enqueue import create_job, enqueue, job_of_key
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.jobs.views import job_view
@@ -57,7 +57,7 @@ def test_the_same_key_of_two_tenants_names_two_jobs(start: Start) -> None:
 
     assert len({result.job.id for result in made}) == 3
     assert [result.job for result in again] == [result.job for result in made]
-    found = [find_job(runtime, "python", "order-1", tenant) for tenant in tenants]
+    found = [job_of_key(runtime, "python", "order-1", tenant) for tenant in tenants]
     assert [job and job.id for job in found] == [result.job.id for result in made]
 
 

@@ -19,10 +19,10 @@ from orchestrator.providers.listing import (
     LIMITED,
     REFUSED,
     alike,
+    limit_text,
     markdown,
     support,
     view,
-    words,
 )
 
 
@@ -140,8 +140,8 @@ def test_every_option_of_every_model_is_among_them() -> None:
         ({"one_of": ["a"], "max_length": 3}, "a; at most 3"),
     ],
 )
-def test_a_limit_in_words(limit: dict[str, Any], text: str) -> None:
-    assert words(limit) == text
+def test_a_limit_in_limit_parts(limit: dict[str, Any], text: str) -> None:
+    assert limit_text(limit) == text
 
 
 def test_names_that_share_a_model_are_one_group() -> None:

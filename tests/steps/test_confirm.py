@@ -21,7 +21,7 @@ from orchestrator.jobs.model import (
 )
 from orchestrator.providers.responses import TaskReport
 from orchestrator.steps.confirm import MAX_TRYING_MS, confirm
-from orchestrator.steps.evidence import MIN_LOOKS
+from orchestrator.steps.evidence import MIN_QUERIES
 from orchestrator.storage.storage import Storage
 from tests.steps.test_evidence import LOOK_SECONDS, THIN, task
 from tests.steps.test_poll import BROKEN, DONE, FAILED, OUTPUT
@@ -203,7 +203,7 @@ def test_without_a_result_the_task_is_queried_for_a_while(harness: Harness) -> N
     job = harness.job(job_id)
     assert job.confirmation is not None
     assert (job.confirmation.status, job.late_images) == (FollowUpStatus.DEAD, ())
-    assert job.confirmation.tries >= MIN_LOOKS
+    assert job.confirmation.tries >= MIN_QUERIES
     assert harness.clock.now - began >= LOOK_SECONDS * 1000
     assert harness.ledger.events(job_id)[-1].name == "confirm_dead"
 

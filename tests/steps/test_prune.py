@@ -12,11 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from orchestrator.cli import main
-from orchestrator.clock import now_ms
+from orchestrator.clock import DAY_MS, now_ms
 from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.ledger import Ledger, LedgerUnavailable, keys, overview
 from orchestrator.ledger.circuit_breaker import HOST_RECORD_TTL_MS
-from orchestrator.runtime import DAY_MS
 from orchestrator.steps.prune import prune
 from orchestrator.storage.storage import StorageError
 from tests.ledger.kit import eventually

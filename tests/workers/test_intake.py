@@ -6,7 +6,7 @@ import importlib
 
 import pytest
 
-from orchestrator.enqueue import CELERY_SCOPE, OPEN_RETRY_SECONDS, create_job, find_job
+from orchestrator.enqueue import CELERY_SCOPE, OPEN_RETRY_SECONDS, create_job, job_of_key
 from orchestrator.operations.tenants import set_tenant
 from tests.support.fakes import Harness
 from tests.support.providers import EXAMPLE_REQUESTS
@@ -25,10 +25,10 @@ def test_a_message_names_the_tenant_of_its_job(
 ) -> None:
     send(harness, monkeypatch, **EXAMPLE_REQUESTS["hiapi"], tenant="shop")
 
-    job = find_job(harness.runtime, CELERY_SCOPE, "task-1", "shop")
+    job = job_of_key(harness.runtime, CELERY_SCOPE, "task-1", "shop")
     assert job is not None
     assert job.tenant == "shop"
-    assert find_job(harness.runtime, CELERY_SCOPE, "task-1") is None
+    assert job_of_key(harness.runtime, CELERY_SCOPE, "task-1") is None
 
 
 def test_a_message_over_a_limit_of_its_tenant_is_sent_again_later(
@@ -48,5 +48,5 @@ def test_a_message_over_a_limit_of_its_tenant_is_sent_again_later(
     task.apply(kwargs={**EXAMPLE_REQUESTS["hiapi"], "tenant": "shop"}, task_id="task-1")
 
     assert planned == [OPEN_RETRY_SECONDS]
-    assert find_job(harness.runtime, CELERY_SCOPE, "task-1", "shop") is None
+    assert job_of_key(harness.runtime, CELERY_SCOPE, "task-1", "shop") is None
     assert harness.ledger.rejected.newest() == []
