@@ -19,7 +19,8 @@ import requests
 
 from benchmarks import origin
 from orchestrator.cli.stack import Stack, free_port
-from orchestrator.jobs.model import FollowUpStatus, Image, JobRequest, Outcome, Step
+from orchestrator.jobs.model import FollowUpStatus, Image, Outcome, Step
+from orchestrator.jobs.request import JobRequest
 from orchestrator.runtime import Runtime
 from orchestrator.settings.settings import Settings
 from orchestrator.steps.archive import archive

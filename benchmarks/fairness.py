@@ -11,7 +11,8 @@ from pathlib import Path
 from time import perf_counter
 
 from orchestrator.cli.stack import embedded_redis
-from orchestrator.jobs.model import ErrorCode, JobError, JobRequest, Outcome, SettledBy, Step
+from orchestrator.jobs.model import ErrorCode, JobError, Outcome, SettledBy, Step
+from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Lease, Ledger, ProviderLimits
 
 #: Due jobs of the busy tenant.

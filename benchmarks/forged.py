@@ -28,7 +28,8 @@ from benchmarks import load
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
-from orchestrator.jobs.model import JobRequest, Status, Step
+from orchestrator.jobs.model import Status, Step
+from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Ledger, keys
 from orchestrator.settings.settings import Settings
 

@@ -19,7 +19,8 @@ import requests
 
 from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
-from orchestrator.jobs.model import JobRequest, Status, Step
+from orchestrator.jobs.model import Status, Step
+from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Ledger
 from orchestrator.messages import Broker, Nudger
 from orchestrator.providers import BUILT_IN

@@ -19,7 +19,8 @@ from benchmarks.origin import picture
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
-from orchestrator.jobs.model import JobRequest, Step
+from orchestrator.jobs.model import Step
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jsonio import dump
 from orchestrator.ledger import Ledger
 from orchestrator.settings.settings import Settings

@@ -20,7 +20,7 @@ import requests
 from orchestrator import log
 from orchestrator.cli.stack import Stack, free_port
 from orchestrator.clock import now_ms
-from orchestrator.jobs.model import JobRequest
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jsonio import dump
 from orchestrator.runtime import Runtime
 from orchestrator.settings.settings import Settings

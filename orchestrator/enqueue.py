@@ -6,14 +6,15 @@ After LedgerUnavailable the job may or may not exist. Call again with the same i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator import log
 from orchestrator.delivery.targets import refusals, signing_secrets
-from orchestrator.jobs.model import Cost, FollowUp, FollowUpStatus, Job, JobRequest, Status, Step
+from orchestrator.jobs.model import Cost, FollowUp, FollowUpStatus, Job, Status, Step
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.schemas import JobRequestSchema
 from orchestrator.jobs.tenant import DEFAULT_TENANT, Tenant, tenant_name
 from orchestrator.jobs.uploads import ImageFile, describe
@@ -185,7 +186,7 @@ def create_job(
     try:
         job_request = _checked_request(runtime, request, tenant, file)
         limits = runtime.ledger.access.current().tenant(tenant)
-        reserve = _expected_cost(runtime, limits, job_request)
+        reserve = _expected_costs(runtime, limits, job_request)
     except InvalidRequest:
         # The settings may have changed since the key was used. The key still belongs to its job.
         earlier = idempotency and _known_job(runtime, idempotency, request, file)
@@ -208,7 +209,7 @@ def _store(
     request: JobRequest,
     limits: Tenant,
     *,
-    reserve: Cost | None,
+    reserve: Mapping[str, Cost],
     idempotency: Idempotency | None,
     file: ImageFile | None,
     caller: str,
@@ -247,6 +248,7 @@ def _queued(job_id: str, request: JobRequest, now: int, deadline_at: int, tenant
         deadline_at=deadline_at,
         tenant=tenant,
         notification=notification,
+        fallback_left=tuple(target.provider for target in request.fallback),
     )
 
 
@@ -265,23 +267,33 @@ def _earlier_job(runtime: Runtime, limits: Tenant, provider: str, created: Creat
     return runtime.ledger.get(created.job_id) if created.result is Result.REPLAYED else None
 
 
-def _expected_cost(runtime: Runtime, limits: Tenant, request: JobRequest) -> Cost | None:
-    """Return the cost that a job reserves in its tenant's daily budget; None without a budget.
+def _expected_costs(runtime: Runtime, limits: Tenant, request: JobRequest) -> dict[str, Cost]:
+    """Return the cost that a job reserves at each of its providers where its tenant has a budget.
 
     Raises:
-        InvalidRequest: the cost is not known, so the budget cannot hold.
+        InvalidRequest: a cost is not known, so the budget cannot hold.
     """
-    budget = limits.daily_budgets.get(request.provider)
-    enabled = runtime.enabled_provider(request.provider)
-    if budget is None or enabled is None:
-        return None
-    provider, settings = enabled
-    cost = provider.price(request, settings.prices) if settings.prices else None
-    if cost is None or cost.unit != budget.unit:
-        variable = f"{provider.name.upper()}_PRICES"
-        allowed = f"a model with a price in {budget.unit}, because the tenant has a budget"
-        raise InvalidRequest(Violation("model", request.model, f"{allowed}; see {variable}"))
-    return cost
+    costs = {}
+    for field, at in _by_target(request):
+        budget = limits.daily_budgets.get(at.provider)
+        enabled = runtime.enabled_provider(at.provider)
+        if budget is None or enabled is None:
+            continue
+        provider, settings = enabled
+        cost = provider.price(at, settings.prices) if settings.prices else None
+        if cost is None or cost.unit != budget.unit:
+            variable = f"{provider.name.upper()}_PRICES"
+            allowed = f"a model with a price in {budget.unit}, because the tenant has a budget"
+            raise InvalidRequest(Violation(f"{field}model", at.model, f"{allowed}; see {variable}"))
+        costs[at.provider] = cost
+    return costs
+
+
+def _by_target(request: JobRequest) -> Iterator[tuple[str, JobRequest]]:
+    """Yield the request as each of its providers gets it, and the start of its fields' names."""
+    yield "", request
+    for index, target in enumerate(request.fallback):
+        yield f"fallback.{index}.", request.at(target.provider)
 
 
 def _limit_reached(limits: Tenant, provider: str, created: Created) -> TenantLimitReached:
@@ -324,21 +336,31 @@ def _checked_request(
     job_request: JobRequest = checked(REQUEST_SCHEMA, request)
     if file:
         job_request = replace(job_request, upload=describe(file, runtime.settings.max_upload_bytes))
-    _check_provider(runtime, job_request)
+    for field, at in _by_target(job_request):
+        _check_provider(runtime, at, field)
     signs = job_request.notify_url is not None and bool(signing_secrets(runtime, tenant))
     if violations := tuple(refusals(job_request, runtime.settings, signs=signs)):
         raise InvalidRequest(*violations)
     return job_request
 
 
-def _check_provider(runtime: Runtime, job_request: JobRequest) -> None:
-    enabled = runtime.enabled_provider(job_request.provider)
+def _check_provider(runtime: Runtime, request: JobRequest, field: str) -> None:
+    """Check a request with the catalog of its provider. `field` is the start of its fields' names.
+
+    Raises:
+        InvalidRequest: the provider is switched off, or does not allow the request.
+    """
+    enabled = runtime.enabled_provider(request.provider)
     if enabled is None:
-        name = job_request.provider
+        name = request.provider
         names = ", ".join(runtime.settings.providers) or "none, because no API key is set"
         allowed = f"an enabled provider: {names}; set {name.upper()}_API_KEY to enable {name}"
-        raise InvalidRequest(Violation("provider", name, allowed))
-    enabled[0].check(job_request)
+        raise InvalidRequest(Violation(f"{field}provider", name, allowed))
+    try:
+        enabled[0].check(request)
+    except InvalidRequest as error:
+        named = (replace(v, field=f"{field}{v.field}") for v in error.violations)
+        raise InvalidRequest(*named) from None
 
 
 def _checked_key(key: object, name: str) -> str:

@@ -123,7 +123,7 @@ def test_from_all_threads_none_is_lost(lines: Lines) -> None:
 PROGRAM = """
 import logging
 from orchestrator import log
-from orchestrator.jobs.model import JobRequest
+from orchestrator.jobs.request import JobRequest
 log.configure()
 def fail(password, request):
     local_secret = "value-of-" + "a-variable"

@@ -151,7 +151,7 @@ def _list(runtime: Runtime) -> Route:
             jobs = [
                 job
                 for job in _of_key(runtime, key)
-                if status in (None, job.status) and provider in (None, job.request.provider)
+                if status in (None, job.status) and provider in (None, job.provider)
             ]
             return as_json({"jobs": current_views(runtime, jobs), "next_cursor": None}, 200)
         page = runtime.ledger.overview.page(

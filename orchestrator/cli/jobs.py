@@ -43,6 +43,21 @@ class JsonObject(click.ParamType[dict[str, Any]]):
         return parsed
 
 
+class FallbackTarget(click.ParamType[dict[str, str]]):
+    """A provider and its model, as `provider:model`."""
+
+    name = "provider:model"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> dict[str, str]:
+        """Return the fallback as the request has it."""
+        provider, colon, model = str(value).partition(":")
+        if not (provider and colon and model):
+            self.fail(f"{value!r} is not PROVIDER:MODEL, such as hiapi:Nano-Banana-2", param, ctx)
+        return {"provider": provider, "model": model}
+
+
 @click.command()
 @click.option(
     "--provider", required=True, type=click.Choice([*PROVIDERS, *BROKEN]), help="The provider."
@@ -79,6 +94,15 @@ class JsonObject(click.ParamType[dict[str, Any]]):
     help="When it is unknown whether the provider accepted the task: fail, or submit again and risk"
     " a second charge.",
 )
+@click.option(
+    "--fallback",
+    "fallbacks",
+    multiple=True,
+    type=FallbackTarget(),
+    metavar="PROVIDER:MODEL",
+    help="The next provider to try, if the one before has certainly not accepted the job. Repeat"
+    " the option for more.",
+)
 @click.option("--notify-url", help="A URL that gets the outcome as a signed POST.")
 @click.option("--notify-task", help="The name of a Celery task that gets the outcome.")
 @click.option("--notify-queue", help="The Celery queue of --notify-task.  [default: celery]")
@@ -99,6 +123,7 @@ def enqueue(
     prompt: str | None,
     images: tuple[str, ...],
     image_file: str | None,
+    fallbacks: tuple[dict[str, str], ...],
     **options: Any,
 ) -> None:
     """Enqueue a job and print its id.
@@ -115,6 +140,8 @@ def enqueue(
         wanted["prompt"] = sys.stdin.read() if prompt == "-" else prompt
     if images:
         wanted["images"] = list(images)
+    if fallbacks:
+        wanted["fallback"] = list(fallbacks)
     if request is not None:
         wanted["request"] = _native(request)
     file = ImageFile.read(Path(image_file)) if image_file else None
@@ -253,7 +280,7 @@ def _show(runtime: Runtime, job: Job, *, events: bool = True) -> None:
         line()
     out, view = console(), current_view(runtime, job)
     by = f" (settled by {job.settled_by})" if job.settled_by else ""
-    out.print(f"{job.id}  {job.request.provider}  {job.request.model} ", status(job.status), by)
+    out.print(f"{job.id}  {job.provider}  {job.model} ", status(job.status), by)
     if view.get("waiting_for"):
         until = f" until {view['next_attempt_at']}" if view["next_attempt_at"] else ""
         out.print(f"  waits for {view['waiting_for']}{until}", markup=False)

@@ -89,8 +89,8 @@ def list_(
         shown.add_row(
             job.id,
             job.tenant,
-            job.request.provider,
-            job.request.model,
+            job.provider,
+            job.model,
             status(job.status),
             rfc3339(job.created_at),
             job.error.code if job.error else "",
@@ -146,7 +146,7 @@ def _list_at_risk(limit: int, *, json_: bool) -> None:
                 shown.add_row(
                     job.id,
                     str(index),
-                    job.request.provider,
+                    job.provider,
                     job.archive.status if job.archive else "",
                     rfc3339(image.expires_at) or "unknown",
                     image.error or "",

@@ -6,7 +6,7 @@ import click
 
 from orchestrator.cli.admission import known_states, print_states
 from orchestrator.cli.output import as_json, console, grid, line, lines, print_json, styled, table
-from orchestrator.jobs.model import UNIFIED_OPTIONS
+from orchestrator.jobs.request import UNIFIED_OPTIONS
 from orchestrator.providers import BROKEN, BUILT_IN, PROVIDERS, Provider
 from orchestrator.providers.catalog import default_of, limits
 from orchestrator.providers.listing import (

@@ -10,7 +10,8 @@ from fnmatch import fnmatchcase
 from kombu.exceptions import OperationalError
 
 from orchestrator.delivery.message import Message
-from orchestrator.jobs.model import Job, JobRequest
+from orchestrator.jobs.model import Job
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.validation import Violation
 from orchestrator.net.guard import Forbidden
 from orchestrator.net.guarded_session import RequestFailed

@@ -83,7 +83,7 @@ class Entry:
         """The values of FACET_COLUMNS."""
         job = self.job
         error = job.error.code.value if job.error else ""
-        values = (job.tenant, job.request.provider, job.request.model, job.status.value, error)
+        values = (job.tenant, job.provider, job.model, job.status.value, error)
         tenant, provider, model, status, error = map(facet_text, values)
         return (tenant, provider, model, status, error)
 

@@ -6,19 +6,16 @@ Times are integers: milliseconds since the Unix epoch, as the ledger stores them
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.tenant import DEFAULT_TENANT
-from orchestrator.jobs.uploads import Upload
 
 #: Assumed lifetime of a link without an expiry time: the shortest lifetime that a provider
 #: documents (EvoLink: 24 hours). ms.
 DEFAULT_LINK_LIFETIME_MS = 86_400_000
-#: The unified fields of a request, in the order of its schema.
-UNIFIED_OPTIONS = ("prompt", "images", "aspect_ratio", "resolution", "output_format", "n")
 
 
 class Status(StrEnum):
@@ -250,56 +247,26 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class JobRequest:
-    """A validated request.
-
-    `options` holds the unified fields (prompt, images, aspect_ratio, ...). It is empty when
-    `native` holds the provider's own body without its callback fields. `provider_options` is
-    merged last into the body that is made from `options`. Its repr leaves out everything that may
-    hold a prompt or a secret.
-    """
-
-    provider: str
-    model: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    native: Mapping[str, Any] | None = None
-    provider_options: Mapping[str, Any] = field(default_factory=dict)
-    upload: Upload | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    deadline_seconds: float | None = None
-    on_unconfirmed: Literal["fail", "resubmit"] = "fail"
-    #: The way to notify the caller. At most one of these is set.
-    notify_url: str | None = None
-    notify_task: str | None = None
-    notify_stream: str | None = None
-    #: The Celery queue of `notify_task`.
-    notify_queue: str | None = None
-
-    def __repr__(self) -> str:
-        return f"JobRequest({self.provider}, {self.model})"
-
-    @property
-    def notifies(self) -> str | None:
-        """The receiver of the notification, or None: the task, the stream, or the URL's host.
-
-        The rest of the URL may hold secrets.
-        """
-        if self.notify_url:
-            return urlsplit(self.notify_url).netloc.rpartition("@")[2].lower()
-        return self.notify_task or self.notify_stream
-
-    def stored(self) -> dict[str, Any]:
-        """Return the request as the ledger stores it, without empty fields."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, {})}
-
-
-@dataclass(frozen=True, slots=True)
 class Attempt:
-    """One submission of a job. `task_id` is None until the provider task is known."""
+    """One submission of a job. `task_id` is None until the provider task is known.
+
+    `provider` is set if the job has moved.
+    """
 
     number: int
     submitted_at: int
     task_id: str | None = None
+    provider: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A job left a provider for another one. `at` is ms. `reason` is an error or a wait reason."""
+
+    at: int
+    source: str
+    target: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +323,26 @@ class Job:
     confirmation: FollowUp | None = None
     #: The numbers of the attempts whose tasks the confirm step queries.
     confirms_attempts: tuple[int, ...] = ()
+    #: The provider where the job is now, or where its outcome came from, if it moved there.
+    moved_to: str | None = None
+    moves: tuple[Move, ...] = ()
+    #: The providers of the fallbacks that are left.
+    fallback_left: tuple[str, ...] = ()
+
+    @property
+    def provider(self) -> str:
+        """The provider where the job is now, or where its outcome came from."""
+        return self.moved_to or self.request.provider
+
+    @property
+    def model(self) -> str:
+        """The model at this provider."""
+        return self.request.at(self.provider).model
+
+    def provider_of(self, number: int) -> str:
+        """Return the provider of an attempt."""
+        sent = (a.provider for a in self.attempts if a.number == number)
+        return next(sent, None) or self.provider
 
     @property
     def all_images(self) -> tuple[Image, ...]:

@@ -17,7 +17,8 @@ from marshmallow import (
     validates_schema,
 )
 
-from orchestrator.jobs.model import UNIFIED_OPTIONS, FollowUpStatus, JobRequest
+from orchestrator.jobs.model import FollowUpStatus
+from orchestrator.jobs.request import UNIFIED_OPTIONS, JobRequest, Target
 from orchestrator.jobs.validation import (
     REQUIRED,
     OneOf,
@@ -34,9 +35,25 @@ MAX_METADATA_BYTES = 16 * 1024
 #: The deepest metadata, native request or provider_options. Levels.
 MAX_DEPTH = 32
 
+#: The most fallbacks of a job.
+MAX_FALLBACKS = 8
+FALLBACKS = f"a list of at most {MAX_FALLBACKS} objects with provider and model"
+
 #: The name of a notification stream.
 STREAM = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
 STREAM_NAME = "1 to 64 letters, digits, _ . -"
+
+
+class FallbackSchema(StrictSchema):
+    """A provider that is tried next, if the one before it has certainly not accepted the job."""
+
+    provider = text(required=True)
+    model = text(required=True, maximum=200)
+
+    @post_load
+    def build(self, data: dict[str, Any], **_: Any) -> Target:
+        """Return the fallback as a value."""
+        return Target(**data)
 
 
 class JobRequestSchema(StrictSchema):
@@ -55,6 +72,9 @@ class JobRequestSchema(StrictSchema):
         if field_name == "provider":
             field_obj.validators = [OneOf(self._providers)]
             field_obj.error_messages["invalid"] = OneOfNames(self._providers)
+        elif field_name == "fallback" and isinstance(field_obj, fields.List):
+            nested: Any = field_obj.inner
+            self.on_bind_field("provider", nested.schema.fields["provider"])
 
     provider = text(
         required=True,
@@ -114,6 +134,17 @@ class JobRequestSchema(StrictSchema):
         },
     )
 
+    fallback = fields.List(
+        fields.Nested(FallbackSchema),
+        validate=validate.Length(max=MAX_FALLBACKS, error=FALLBACKS),
+        error_messages=always(FALLBACKS),
+        metadata={
+            "description": "The providers that are tried next, in this order. The next one is tried"
+            " only when the one before has certainly not accepted the job.",
+            "example": [{"provider": "evolink", "model": "nano-banana-2-lite"}],
+        },
+    )
+
     notify_url = text(
         maximum=2000,
         metadata={"description": "Receives the outcome as a signed POST (Standard Webhooks)."},
@@ -165,11 +196,25 @@ class JobRequestSchema(StrictSchema):
         if model != data["model"]:
             raise ValidationError(f"the same as in `request`: {model}", "model")
 
+    @validates_schema(skip_on_field_errors=True)
+    def check_fallback(self, data: dict[str, Any], **_: Any) -> None:
+        """Allow each provider once, and only unified fields: others have another body."""
+        if data.get("fallback") and "request" in data:
+            raise ValidationError("left out when `request` is given", "fallback")
+        named = {data["provider"]}
+        for index, target in enumerate(data.get("fallback", ())):
+            if target.provider in named:
+                twice = {"provider": ["a provider that the request names only once"]}
+                raise ValidationError({"fallback": {index: twice}})
+            named.add(target.provider)
+
     @post_load
     def build(self, data: dict[str, Any], **_: Any) -> JobRequest:
         """Return the request as a value."""
         options = {name: data.pop(name) for name in UNIFIED_OPTIONS if name in data}
-        return JobRequest(native=data.pop("request", None), options=options, **data)
+        fallback = tuple(data.pop("fallback", ()))
+        native = data.pop("request", None)
+        return JobRequest(native=native, options=options, fallback=fallback, **data)
 
 
 class AttemptSchema(Schema):
@@ -177,8 +222,19 @@ class AttemptSchema(Schema):
 
     number = fields.Integer()
     provider = fields.String()
+    model = fields.String()
     task_id = fields.String(allow_none=True)
     submitted_at = fields.String()
+
+
+class MoveSchema(Schema):
+    """A move to a fallback: when, from which provider, to which one, and why."""
+
+    at = fields.String()
+    from_ = fields.String(data_key="from")
+    provider = fields.String()
+    model = fields.String()
+    reason = fields.String(metadata={"description": "An error code, or what the job waited for."})
 
 
 class ImageSchema(Schema):
@@ -247,6 +303,9 @@ class JobSchema(Schema):
     model = fields.String()
     request = fields.Dict()
     attempts = fields.List(fields.Nested(AttemptSchema))
+    fallbacks = fields.List(
+        fields.Nested(MoveSchema), metadata={"description": "The moves to another provider."}
+    )
     images = fields.List(fields.Nested(ImageSchema))
     late_images = fields.List(
         fields.Nested(ImageSchema),

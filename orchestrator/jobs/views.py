@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator.jobs.model import Attempt, Event, FollowUp, Image, Job, JobRequest, Status
+from orchestrator.jobs.model import Attempt, Event, FollowUp, Image, Job, Move, Status
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jsonio import rfc3339
 
 #: A price table does not say whether these outcomes are charged.
@@ -28,10 +29,11 @@ def job_view(job: Job, base_url: str | None) -> dict[str, Any]:
         "id": job.id,
         "status": job.status.value,
         "tenant": job.tenant,
-        "provider": request.provider,
-        "model": request.model,
+        "provider": job.provider,
+        "model": job.model,
         "request": _request_view(request),
-        "attempts": [_attempt_view(attempt, request.provider) for attempt in job.attempts],
+        "attempts": [_attempt_view(attempt, job) for attempt in job.attempts],
+        "fallbacks": [_move_view(move, request) for move in job.moves],
         "images": images[: len(job.images)],
         "late_images": images[len(job.images) :],
         "error": asdict(job.error) if job.error else None,
@@ -47,12 +49,24 @@ def job_view(job: Job, base_url: str | None) -> dict[str, Any]:
     }
 
 
-def _attempt_view(attempt: Attempt, provider: str) -> dict[str, Any]:
+def _attempt_view(attempt: Attempt, job: Job) -> dict[str, Any]:
+    provider = job.provider_of(attempt.number)
     return {
         "number": attempt.number,
         "provider": provider,
+        "model": job.request.at(provider).model,
         "task_id": attempt.task_id,
         "submitted_at": rfc3339(attempt.submitted_at),
+    }
+
+
+def _move_view(move: Move, request: JobRequest) -> dict[str, Any]:
+    return {
+        "at": rfc3339(move.at),
+        "from": move.source,
+        "provider": move.target,
+        "model": request.at(move.target).model,
+        "reason": move.reason,
     }
 
 
@@ -95,6 +109,8 @@ def _request_view(request: JobRequest) -> dict[str, Any]:
     view = dict(request.native if request.native is not None else request.options)
     if request.provider_options:
         view["provider_options"] = dict(request.provider_options)
+    if request.fallback:
+        view["fallback"] = [asdict(target) for target in request.fallback]
     if request.upload:
         view["image_file"] = asdict(request.upload)
     return view

@@ -87,6 +87,23 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Moved:
+    """A queued job has left its provider. It is due at `provider`, one of its fallbacks."""
+
+    provider: str
+
+
+class Departure(StrEnum):
+    """Whether a job leaves its provider after a refusal, if it has a fallback."""
+
+    #: It waits, and tries the same provider again.
+    NONE = ""
+    #: It leaves if a fallback may get it now.
+    MAY = "may"
+    MUST = "must"
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderLimits:
     """The configured limits of a provider, over all workers. None is no limit.
 
@@ -113,7 +130,7 @@ NO_LIMITS = ProviderLimits()
 def flow_of(job: Job) -> str:
     """Return the flow of an open job: what it waits for, its provider and its tenant."""
     kinds = {Status.QUEUED: "queued", Status.RUNNING: "poll"}
-    return f"{kinds.get(job.status, 'resend')}:{job.request.provider}:{job.tenant}"
+    return f"{kinds.get(job.status, 'resend')}:{job.provider}:{job.tenant}"
 
 
 def _limits_text(limits: Mapping[str, ProviderLimits], shard: int, shards: int) -> str:

@@ -20,12 +20,13 @@ from orchestrator.jobs.model import (
     Image,
     Job,
     JobError,
-    JobRequest,
+    Move,
     PendingFailure,
     SettledBy,
     Status,
     Step,
 )
+from orchestrator.jobs.request import JobRequest, Target
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.jobs.uploads import Upload
 
@@ -54,10 +55,14 @@ def pairs(flat: list[str]) -> dict[str, str]:
 def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
     """Return the job from the fields of its hash."""
     settled, by = fields.get("settled"), fields.get("by")
+    request = _request(orjson.loads(fields["request"]))
+    provider = fields.get(f"provider.{fields.get('winner')}") or fields.get(
+        "provider", request.provider
+    )
     return Job(
         id=job_id,
         status=Status(fields["status"]),
-        request=_request(orjson.loads(fields["request"])),
+        request=request,
         tenant=fields.get("tenant", DEFAULT_TENANT),
         created_at=int(fields["created"]),
         updated_at=int(fields["updated"]),
@@ -78,6 +83,9 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
         notifies_late_result=fields.get("late.notify") == "due",
         confirmation=_follow_up(fields, Step.CONFIRM),
         confirms_attempts=tuple(map(int, fields.get("confirm.attempts", "").split())),
+        moved_to=None if provider == request.provider else provider,
+        moves=tuple(Move(m["at"], m["from"], m["to"], m["reason"]) for m in _list(fields, "moves")),
+        fallback_left=tuple(each["provider"] for each in _list(fields, "fallback")),
     )
 
 
@@ -87,7 +95,7 @@ def fields_of(job: Job) -> dict[str, str]:
     fields: dict[str, Any] = {
         "status": job.status,
         "request": dumps(job.request.stored()),
-        "provider": job.request.provider,
+        "provider": job.provider,
         "tenant": job.tenant,
         "created": job.created_at,
         "updated": job.updated_at,
@@ -100,11 +108,17 @@ def fields_of(job: Job) -> dict[str, str]:
         "settled": job.settled_at or "",
         "by": job.settled_by or "",
         "archive": job.archive.status if job.archive else "",
+        "moves": dumps(tuple(map(_stored_move, job.moves))),
     }
     for attempt in job.attempts:
         fields[f"sent.{attempt.number}"] = attempt.submitted_at
         fields[f"task.{attempt.number}"] = attempt.task_id or ""
+        fields[f"provider.{attempt.number}"] = attempt.provider or ""
     return {name: str(value) for name, value in fields.items() if value != ""}
+
+
+def _stored_move(move: Move) -> dict[str, Any]:
+    return {"at": move.at, "from": move.source, "to": move.target, "reason": move.reason}
 
 
 def line_of(event: Event) -> str:
@@ -130,12 +144,19 @@ def read_event(line: str) -> Event:
 
 def _request(stored: dict[str, Any]) -> JobRequest:
     upload = stored.pop("upload", None)
-    return JobRequest(upload=Upload(**upload) if upload else None, **stored)
+    fallback = tuple(Target(**target) for target in stored.pop("fallback", ()))
+    return JobRequest(upload=Upload(**upload) if upload else None, fallback=fallback, **stored)
 
 
 def _attempts(fields: Mapping[str, str]) -> list[Attempt]:
     numbers = range(1, int(fields["attempt"]) + 1)
-    return [Attempt(n, int(fields[f"sent.{n}"]), fields.get(f"task.{n}")) for n in numbers]
+    last = fields["provider"] if "moves" in fields else None
+    return [
+        Attempt(
+            n, int(fields[f"sent.{n}"]), fields.get(f"task.{n}"), fields.get(f"provider.{n}", last)
+        )
+        for n in numbers
+    ]
 
 
 def _follow_up(fields: Mapping[str, str], step: Step) -> FollowUp | None:
@@ -153,7 +174,7 @@ def _follow_up(fields: Mapping[str, str], step: Step) -> FollowUp | None:
 
 
 def _images(fields: Mapping[str, str], name: str) -> tuple[Image, ...]:
-    return tuple(_image(image) for image in _load(fields, name) or ())
+    return tuple(_image(image) for image in _list(fields, name))
 
 
 def _image(stored: dict[str, Any]) -> Image:
@@ -165,6 +186,10 @@ def _known(kind: type[Copy | Image], stored: dict[str, Any]) -> dict[str, Any]:
     """Return the fields that this version knows. A newer one may have stored more."""
     names = {field.name for field in dataclasses.fields(kind)}
     return {name: value for name, value in stored.items() if name in names}
+
+
+def _list(fields: Mapping[str, str], name: str) -> list[Any]:
+    return _load(fields, name) or []
 
 
 def _load(fields: Mapping[str, str], name: str) -> Any:

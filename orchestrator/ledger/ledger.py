@@ -19,18 +19,20 @@ from orchestrator.jobs.model import (
     Event,
     Job,
     JobError,
-    JobRequest,
     Outcome,
     PendingFailure,
     SettledBy,
     Status,
     Step,
 )
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.tenant import DEFAULT_TENANT, Tenant
 from orchestrator.ledger import codec, keys
 from orchestrator.ledger.access import AccessBook
 from orchestrator.ledger.admission import (
     Admission,
+    Departure,
+    Moved,
     ProviderLimits,
     ProviderSign,
     Waiting,
@@ -49,7 +51,7 @@ from orchestrator.ledger.rejected_messages import RejectedMessages
 from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Settlement
 from orchestrator.ledger.script import Script, load
 from orchestrator.ledger.task_owners import TaskOwners
-from orchestrator.ledger.tenant_limits import limit_arguments
+from orchestrator.ledger.tenant_limits import fallback_argument, limit_arguments
 from orchestrator.ledger.uploads import Uploads
 
 
@@ -119,7 +121,7 @@ class Ledger:
         deadline_at: int,
         tenant: str = DEFAULT_TENANT,
         limits: Tenant | None = None,
-        reserve: Cost | None = None,
+        reserve: Mapping[str, Cost] = {},
         idempotency: Idempotency | None = None,
         upload: bytes | None = None,
     ) -> Created:
@@ -131,7 +133,8 @@ class Ledger:
             deadline_at: ms.
             tenant: the owner.
             limits: the limits of the owner.
-            reserve: the expected cost. It counts against the owner's daily budget.
+            reserve: the expected cost at each provider of the request where the owner has a daily
+                budget. It counts against the budget of the provider where the job is.
             idempotency: the key that makes the call safe to repeat.
             upload: a file for the provider.
 
@@ -149,6 +152,7 @@ class Ledger:
         args += ["1" if request.notifies else "", request.provider, tenant]
         args += limit_arguments(limits, request.provider, reserve, shard, self.shards)
         args += [keys.searchable(idempotency.key) if idempotency else ""]
+        args += [fallback_argument(request, limits, reserve, self.shards)]
         if upload is not None:  # before the job, so that no job lacks its file
             self.uploads.keep(job_id, upload, deadline_ms=deadline_at - now)
         with self._redis() as client:
@@ -176,7 +180,7 @@ class Ledger:
         now: int,
         lease_ms: int,
         random: float = 0.0,
-    ) -> Lease | Waiting | None:
+    ) -> Lease | Waiting | Moved | None:
         """Take the lease on a due job. Return None if it is not due for the step, or leased.
 
         A queued job of another tenant is taken instead if that tenant had fewer turns.
@@ -189,7 +193,8 @@ class Ledger:
             random: from 0 to 1. It spreads the polls of a paused provider.
 
         Returns:
-            The lease, Waiting (the provider must not get a submission now), or None.
+            The lease, Waiting (the provider must not get a submission now), Moved (it left the
+            provider for a fallback), or None.
         """
         token, ends_at = secrets.token_urlsafe(9), now + lease_ms
         limits = self.admission.limits[keys.shard_of(job_id)]
@@ -201,6 +206,8 @@ class Ledger:
                 return Lease(codec.read_job(taken_id, codec.pairs(fields)), token, ends_at)
             case ["waiting", reason, until]:
                 return Waiting(WaitReason(reason), int(until) if until else None)
+            case ["moved", provider]:
+                return Moved(provider)
             case _:
                 return None
 
@@ -234,16 +241,24 @@ class Ledger:
         detail: dict[str, Any],
         refusal: JobError | None = None,
         shows: ProviderSign = ProviderSign.NOTHING,
-    ) -> Result:
-        """End the attempt and plan another. Return QUEUED, STALE or MISSING.
+        departure: Departure = Departure.NONE,
+    ) -> Result | Moved:
+        """End the attempt and plan another.
 
         `refusal` says why the provider did not take it, and `shows` what that tells of it.
+
+        Returns:
+            QUEUED, Moved (it is due now at a fallback), EXHAUSTED (it must leave, and no fallback
+            can get it; the lease stays), STALE or MISSING.
         """
         number = lease.job.attempt.number
         text = codec.dumps({"attempt": number, **detail})
-        args = [now, number, lease.token, due_at, tries, event, text]
+        args: list[str | int] = [now, number, lease.token, due_at, tries, event, text]
         args += [codec.dumps(refusal), shows]
-        return self._run(self._requeue, lease.job.id, args)
+        args += [departure, self.admission.limits[keys.shard_of(lease.job.id)]]
+        with self._redis() as client:
+            result, *to = self._requeue.run(client, keys.of(lease.job.id), args)
+        return Moved(to[0]) if to else Result(result)
 
     def unconfirmed(
         self,
@@ -395,7 +410,7 @@ class Ledger:
         run = partial(self._run_settlement, script, job_id, args)
         if self.shards == 1 or not task_id:
             return run()
-        return self._task_owners.bind(job_id, task_id, run)
+        return self._task_owners.bind(job_id, int(args[1]), task_id, run)
 
     def _run(self, script: Script, job_id: str, args: list[Any]) -> Result:
         return self._run_settlement(script, job_id, args).result

@@ -65,12 +65,14 @@ class Totals:
         flows: jobs by flow.
         in_flight: attempts in flight by provider, for the providers with an open job.
         deadlines: queued jobs in the set of deadlines.
+        movable: queued jobs with a fallback by provider, for the same providers.
     """
 
     counts: dict[str, int]
     flows: dict[str, int]
     in_flight: dict[str, int]
     deadlines: int
+    movable: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ class Overview:
                     return Page(matches, None)
                 for job in self._read(client, ids):
                     cursor = job.id
-                    if status in (None, job.status) and provider in (None, job.request.provider):
+                    if status in (None, job.status) and provider in (None, job.provider):
                         matches.append(job)
                     if len(matches) == limit:
                         return Page(matches, cursor)
@@ -239,14 +241,16 @@ class Overview:
                     watch.zcard(keys.flow(shard, *flow.split(":", 2)))
                 for provider in providers:
                     watch.zcard(keys.in_flight(shard, provider))
+                    watch.zcard(keys.movable(shard, provider))
                 try:
                     counts, deadlines, *sizes = watch.execute()
                 except WatchError:
                     return None
                 numbers = {name: int(number) for name, number in counts.items()}
                 by_flow = dict(zip(flows, sizes[: len(flows)], strict=True))
-                flights = dict(zip(providers, sizes[len(flows) :], strict=True))
-                return Totals(numbers, by_flow, flights, deadlines)
+                flights = dict(zip(providers, sizes[len(flows) :: 2], strict=True))
+                movable = dict(zip(providers, sizes[len(flows) + 1 :: 2], strict=True))
+                return Totals(numbers, by_flow, flights, deadlines, movable)
 
             yield totals
 

@@ -19,6 +19,8 @@ class Result(StrEnum):
     NOT_DUE = "not_due"
     RUNNING = "running"
     QUEUED = "queued"
+    MOVED = "moved"
+    EXHAUSTED = "exhausted"
     UNCONFIRMED = "unconfirmed"
     DEFERRED = "deferred"
     SETTLED = "settled"

@@ -16,8 +16,8 @@ _FOLDER = files("orchestrator.ledger") / "scripts"
 PARTS: Mapping[str, tuple[str, ...]] = {
     "create": ("_prelude", "_tenants"),
     "waits": ("_prelude", "_admission"),
-    "claim": ("_prelude", "_admission", "_claims"),
-    "requeue": ("_prelude", "_admission", "_learning"),
+    "claim": ("_prelude", "_admission", "_claims", "_fallback"),
+    "requeue": ("_prelude", "_admission", "_learning", "_fallback"),
     "unconfirmed": ("_prelude", "_admission", "_learning"),
     **dict.fromkeys(("observe", "settle"), ("_prelude", "_late_results")),
     "due": ("_admission", "_flows"),

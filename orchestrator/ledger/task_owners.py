@@ -30,7 +30,9 @@ class TaskOwners:
     def __init__(self, client: Callable[[], AbstractContextManager[Redis]]) -> None:
         self._redis = client
 
-    def bind(self, job_id: str, task_id: str, run: Callable[[], Settlement]) -> Settlement:
+    def bind(
+        self, job_id: str, attempt: int, task_id: str, run: Callable[[], Settlement]
+    ) -> Settlement:
         """Claim a task for a job, and run a script that may bind it.
 
         A process may die at any line. A claim names its job, so the job may claim again. A claim is
@@ -40,8 +42,8 @@ class TaskOwners:
             The result of the script, or MISMATCH when another job has the task.
         """
         with self._redis() as client:
-            provider: Any = client.hget(keys.job(job_id), "provider")
-            owner = keys.task_owner(provider or "", task_id)
+            names: Any = client.hmget(keys.job(job_id), f"provider.{attempt}", "provider")
+            owner = keys.task_owner(names[0] or names[1] or "", task_id)
             known: Any = client.set(owner, job_id, nx=True, get=True, px=TASK_OWNER_MS)
         if known not in (None, job_id):
             return Settlement(Result.MISMATCH)

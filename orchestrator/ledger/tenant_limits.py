@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from orchestrator.jobs.model import Cost
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.tenant import Tenant
+from orchestrator.ledger import codec
 
 
 def limit_arguments(
-    limits: Tenant | None, provider: str, reserve: Cost | None, shard: int, shards: int
+    limits: Tenant | None, provider: str, reserve: Mapping[str, Cost], shard: int, shards: int
 ) -> list[str | int]:
     """Return the arguments of the create script for the limits of a job's tenant.
 
     Args:
         limits: the limits of the tenant; None means no limit.
         provider: of the job.
-        reserve: the expected cost of the job, if its tenant has a budget there.
+        reserve: the expected cost of the job at each provider where its tenant has a budget.
         shard: of the job.
         shards: the number of shards.
 
@@ -32,7 +36,27 @@ def limit_arguments(
     if limits.requests_per_second is not None:
         rate = limits.requests_per_second / shards
         args[1:3] = [f"{1000 / rate:.3f}", max(1, math.ceil(rate))]
-    budget = limits.daily_budgets.get(provider)
-    if budget is not None and reserve is not None:
-        args[3:] = [f"{reserve.amount:.9f}", reserve.unit, f"{budget.amount / shards:.9f}"]
+    if part := _budget_part(limits, provider, reserve, shards):
+        args[3:] = [f"{part['cost']:.9f}", part["unit"], f"{part['budget']:.9f}"]
     return args
+
+
+def fallback_argument(
+    request: JobRequest, limits: Tenant | None, reserve: Mapping[str, Cost], shards: int
+) -> str:
+    """Return the fallbacks of a job as the scripts read them; empty text without one."""
+    entries: list[dict[str, Any]] = [
+        {"provider": name, **(_budget_part(limits, name, reserve, shards) if limits else {})}
+        for name in (target.provider for target in request.fallback)
+    ]
+    return codec.dumps(entries) if entries else ""
+
+
+def _budget_part(
+    limits: Tenant, provider: str, reserve: Mapping[str, Cost], shards: int
+) -> dict[str, Any]:
+    """Return the expected cost at a provider, its unit, and a shard's part of the budget."""
+    budget, cost = limits.daily_budgets.get(provider), reserve.get(provider)
+    if budget is None or cost is None:
+        return {}
+    return {"cost": cost.amount, "unit": cost.unit, "budget": budget.amount / shards}

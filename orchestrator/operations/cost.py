@@ -14,7 +14,7 @@ def computed_cost(
     """Return what a job costs by the price table, or None without a price.
 
     Args:
-        provider: the job's provider.
+        provider: of the attempt that is charged.
         settings: the provider's settings, with the price table.
         job: the job.
         outcome: the job's outcome, once it has one. A job that did not succeed has no price.
@@ -23,7 +23,7 @@ def computed_cost(
         return None
     returned = len(outcome.images) if outcome else None
     try:
-        return provider.price(job.request, settings.prices, returned)
+        return provider.price(job.request.at(provider.name), settings.prices, returned)
     except Exception:  # noqa: BLE001  # an adapter's fault must not delay an outcome
         log.get().exception("price_failed", job=job.id, provider=provider.name)
         return None

@@ -22,10 +22,11 @@ from orchestrator.jobs.model import (
     Image,
     Job,
     JobError,
-    JobRequest,
+    Move,
     SettledBy,
     Status,
 )
+from orchestrator.jobs.request import JobRequest, Target
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.jobs.views import event_view, job_view
 from orchestrator.jsonio import NotJson, dump, ms, parse
@@ -111,23 +112,25 @@ def _job(document: dict[str, Any]) -> Job:
         tuple(map(_image, document.get(name, []))) for name in ("images", "late_images")
     )
     error, cost = document["error"], document["cost"]
+    moves = tuple(map(_move, document.get("fallbacks", [])))
+    request = _request(document, moves)
     kept = all(image.copy for image in (*images, *late))
     ended = FollowUpStatus.DONE if kept else FollowUpStatus.DEAD
     return Job(
         id=document["id"],
         status=Status(document["status"]),
-        request=JobRequest(
-            document["provider"],
-            document["model"],
-            native=document["request"],
-            metadata=document["metadata"],
-        ),
+        request=request,
         created_at=ms(document["created_at"]),
         updated_at=ms(document["updated_at"]),
         deadline_at=ms(document["deadline_at"]),
         tenant=document.get("tenant", DEFAULT_TENANT),
         attempts=tuple(
-            Attempt(each["number"], ms(each["submitted_at"]), each["task_id"])
+            Attempt(
+                each["number"],
+                ms(each["submitted_at"]),
+                each["task_id"],
+                each["provider"] if moves else None,
+            )
             for each in document["attempts"]
         ),
         images=images,
@@ -137,7 +140,27 @@ def _job(document: dict[str, Any]) -> Job:
         settled_at=ms(document["settled_at"]),
         settled_by=SettledBy(document["settled_by"]),
         archive=FollowUp(ended) if images or late else None,
+        moved_to=None if document["provider"] == request.provider else document["provider"],
+        moves=moves,
     )
+
+
+def _request(document: dict[str, Any], moves: tuple[Move, ...]) -> JobRequest:
+    """Return the request. Its first provider and model stand in the moves and attempts."""
+    first = moves[0].source if moves else document["provider"]
+    models = {each["provider"]: each.get("model") for each in document["attempts"]}
+    native = dict(document["request"])
+    return JobRequest(
+        first,
+        models.get(first) or document["model"],
+        native=native,
+        metadata=document["metadata"],
+        fallback=tuple(Target(**target) for target in native.pop("fallback", ())),
+    )
+
+
+def _move(view: dict[str, Any]) -> Move:
+    return Move(ms(view["at"]), view["from"], view["provider"], view["reason"])
 
 
 def _image(view: dict[str, Any]) -> Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from orchestrator import log
@@ -70,6 +71,8 @@ def _body(job: Job) -> dict[str, Any]:
     request = job.request
     body: dict[str, Any] = {"provider": request.provider, "model": request.model}
     body |= {"request": dict(request.native)} if request.native is not None else request.options
+    if request.fallback:
+        body["fallback"] = [asdict(target) for target in request.fallback]
     if request.provider_options:
         body["provider_options"] = dict(request.provider_options)
     if request.metadata:

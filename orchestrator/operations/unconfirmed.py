@@ -24,14 +24,21 @@ class UnconfirmedAttempt:
     since: int
     job: Job | None
 
+    @property
+    def provider(self) -> str | None:
+        """The provider of the attempt, or None after the job has expired."""
+        return self.job.provider_of(self.attempt) if self.job else None
+
     def view(self) -> dict[str, Any]:
         """Return the attempt as JSON-ready data."""
         return {
             "job_id": self.job_id,
             "attempt": self.attempt,
             "since": rfc3339(self.since),
-            "provider": self.job.request.provider if self.job else None,
-            "model": self.job.request.model if self.job else None,
+            "provider": self.provider,
+            "model": self.job.request.at(self.provider).model
+            if self.job and self.provider
+            else None,
             "status": self.job.status if self.job else None,
         }
 
@@ -56,7 +63,7 @@ def possible_charges(runtime: Runtime, attempts: list[UnconfirmedAttempt]) -> di
     sums: Counter[str] = Counter()
     unpriced = 0
     for entry in attempts:
-        enabled = runtime.enabled_provider(entry.job.request.provider) if entry.job else None
+        enabled = runtime.enabled_provider(entry.provider) if entry.provider else None
         cost = computed_cost(*enabled, entry.job) if enabled and entry.job else None
         if cost:
             sums[cost.unit] += cost.amount  # type: ignore[assignment]  # Counter counts floats too

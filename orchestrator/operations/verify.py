@@ -37,6 +37,7 @@ INVARIANTS: Mapping[str, str] = {
     "counted": "the counts of open jobs match the jobs",
     "tenants": "the counts of each tenant's open jobs match the jobs",
     "flows": "every open job is in its flow, and every job without a task in the set of deadlines",
+    "movable": "every queued job with a fallback is in the set of its provider",
     "in_flight": "the attempts in flight match the jobs, and are within the provider's limit",
     "unconfirmed": "an unconfirmed attempt has no provider task",
     "charged": "every charged task belongs to an attempt, or to an unconfirmed attempt",
@@ -72,13 +73,15 @@ class _SeenJobs:
     flows: Counter[str] = field(default_factory=Counter)
     in_flight: Counter[str] = field(default_factory=Counter)
     tenants: Counter[str] = field(default_factory=Counter)
+    movable: Counter[str] = field(default_factory=Counter)
 
     def add(self, job: Job) -> None:
         """Count an open job. An attempt that was submitted again may still be in flight."""
-        provider = job.request.provider
+        provider = job.provider
         self.statuses[job.status] += 1
         self.tenants[job.tenant] += 1
         self.flows[flow_of(job)] += 1
+        self.movable[provider] += job.status is Status.QUEUED and bool(job.fallback_left)
         in_flight = {job.resubmitted} | {job.status is not Status.QUEUED and len(job.attempts)}
         self.in_flight[provider] += len(in_flight - {0})
 
@@ -169,10 +172,10 @@ class Verification:
             self._open_job(job, snapshot.due_at)
         self._follow_ups(job, snapshot.follow_ups)
         if job.status in (Status.SUBMITTING, Status.UNCONFIRMED) and job.attempt.task_id is None:
-            self._unknown[f"{job.id}.{job.attempt.number}"] = job.request.provider
+            self._unknown[f"{job.id}.{job.attempt.number}"] = job.provider
         for attempt in job.attempts:
             if attempt.task_id:
-                key = (job.request.provider, attempt.task_id)
+                key = (job.provider_of(attempt.number), attempt.task_id)
                 self._tasks[key].append(f"{job.id}.{attempt.number}")
 
     def _open_job(self, job: Job, due_at: int) -> None:
@@ -225,6 +228,8 @@ class Verification:
         for provider, number in totals.in_flight.items():
             compare("in_flight", f"{provider} in flight", number, seen.in_flight[provider])
             self._within_limit(shard, provider, number)
+        for provider, number in totals.movable.items():
+            compare("movable", f"{provider} with a fallback", number, seen.movable[provider])
 
     def _within_limit(self, shard: int, provider: str, number: int) -> None:
         limits = self._runtime.settings.limits.get(provider)
@@ -245,7 +250,7 @@ class Verification:
     def _at_risk(self) -> dict[tuple[str, str], bool]:
         """Return each unconfirmed attempt with its provider, and whether it has a task."""
         return {
-            (f"{entry.job_id}.{entry.attempt}", entry.job.request.provider if entry.job else ""): (
+            (f"{entry.job_id}.{entry.attempt}", entry.provider or ""): (
                 entry.job is not None
                 and any(a.task_id for a in entry.job.attempts if a.number == entry.attempt)
             )

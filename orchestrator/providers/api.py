@@ -5,15 +5,8 @@
 
 from __future__ import annotations
 
-from orchestrator.jobs.model import (
-    Cost,
-    ErrorCode,
-    Image,
-    JobError,
-    JobRequest,
-    Outcome,
-    Status,
-)
+from orchestrator.jobs.model import Cost, ErrorCode, Image, JobError, Outcome, Status
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.validation import (
     InvalidRequest,
     OneOfNames,

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from orchestrator.jobs.model import Cost, JobRequest
+from orchestrator.jobs.model import Cost
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation, checked
 from orchestrator.net.http_types import Call
 from orchestrator.providers.answers import Answers, Capabilities

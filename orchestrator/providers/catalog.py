@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import Schema, fields, validate
 
-from orchestrator.jobs.model import JobRequest
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, StrictSchema, Violation
 
 #: The place of a value in a provider's body.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from orchestrator.jobs.model import UNIFIED_OPTIONS, JobRequest
+from orchestrator.jobs.request import UNIFIED_OPTIONS, JobRequest
 from orchestrator.providers.base import Provider
 from orchestrator.providers.catalog import Family, Model, default_of, limits
 from orchestrator.providers.prices import PriceTable

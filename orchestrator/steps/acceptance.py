@@ -57,7 +57,7 @@ def record_spooled(runtime: Runtime, entry: Entry) -> None:
 
 
 def _hold(runtime: Runtime, job: Job, number: int, reply: Reply, accepted: Accepted) -> None:
-    folder, provider = runtime.settings.spool_dir, job.request.provider
+    folder, provider = runtime.settings.spool_dir, job.provider_of(number)
     spool = Spool(folder) if folder else None
     name = None
     if spool:
@@ -104,7 +104,7 @@ def _stored(runtime: Runtime, job: Job, outcome: Outcome) -> Outcome | None:
 
 def _done(runtime: Runtime, job: Job, number: int, accepted: Accepted, outcome: Outcome) -> Result:
     """Settle the job: the answer holds the outcome."""
-    enabled = runtime.enabled_provider(job.request.provider)
+    enabled = runtime.enabled_provider(job.provider_of(number))
     cost = outcome.cost or accepted.cost or (enabled and computed_cost(*enabled, job, outcome))
     settlement = runtime.ledger.settle_attempt(
         job.id,
@@ -120,7 +120,7 @@ def _done(runtime: Runtime, job: Job, number: int, accepted: Accepted, outcome: 
 
 
 def _running(runtime: Runtime, job: Job, number: int, accepted: Accepted) -> Result:
-    now, enabled = runtime.clock(), runtime.enabled_provider(job.request.provider)
+    now, enabled = runtime.clock(), runtime.enabled_provider(job.provider_of(number))
     wait, cost = 0.0, accepted.cost
     if enabled and not accepted.thin_success:
         calls_back = runtime.calls_back(enabled[0])
@@ -141,7 +141,7 @@ def _log(event: str, job: Job, number: int, accepted: Accepted, **details: objec
     log.get().info(
         event,
         job=job.id,
-        provider=job.request.provider,
+        provider=job.provider_of(number),
         attempt=number,
         task_id=accepted.task_id,
         **details,

@@ -33,7 +33,9 @@ def submit_call(runtime: Runtime, provider: Provider, job: Job) -> Call | Reject
     address = CallbackAddress(provider.name, job.id, number)
     url = address.url(runtime.settings) if runtime.calls_back(provider) else None
     try:
-        call = provider.submit_call(provider.body(job.request), url, f"{job.id}.{number}")
+        call = provider.submit_call(
+            provider.body(job.request.at(provider.name)), url, f"{job.id}.{number}"
+        )
     except Exception as error:
         return Rejected(_fault(provider, job, error))
     if job.request.upload is None:

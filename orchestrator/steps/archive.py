@@ -227,4 +227,4 @@ def _with(images: tuple[Image, ...], index: int, image: Image) -> tuple[Image, .
 
 
 def _log(job: Job, event: str, **details: object) -> None:
-    log.get().info(event, job=job.id, provider=job.request.provider, **details)
+    log.get().info(event, job=job.id, provider=job.provider, **details)

@@ -37,6 +37,7 @@ MAX_TRYING_MS = DEFAULT_LINK_LIFETIME_MS
 class _Unanswered:
     """An attempt whose images are not known yet: the last answer, and why it is not enough."""
 
+    provider: str
     reading: Reading
     reason: str
     #: The provider was not reached, or our storage failed. This says nothing about the task.
@@ -67,7 +68,8 @@ def confirm(runtime: Runtime, job_id: str) -> None:
     elif _is_over(runtime, lease.job, left):
         _end(runtime, lease, FollowUpStatus.DEAD, left[0].reason)
     else:
-        waits = [next_query_wait(runtime, lease.job, e.reading, _tries(lease.job)) for e in left]
+        tries = _tries(lease.job)
+        waits = [next_query_wait(runtime, e.provider, e.reading, tries) for e in left]
         _later(runtime, lease, max(waits), _tries(lease.job) + 1, left[0].reason)
 
 
@@ -77,16 +79,16 @@ def _attempts(job: Job) -> list[Attempt]:
 
 def _confirm(runtime: Runtime, job: Job, attempt: Attempt) -> _Unanswered | None:
     """Query the task of an attempt, and keep its images. Return None if the answer is final."""
-    reading = query_task(runtime, job, attempt)
+    provider, reading = job.provider_of(attempt.number), query_task(runtime, job, attempt)
     outcome = reading.outcome if isinstance(reading, TaskReport) else None
     if outcome is None:
-        return _Unanswered(reading, summary(reading), isinstance(reading, QueryFailed))
+        return _Unanswered(provider, reading, summary(reading), isinstance(reading, QueryFailed))
     if outcome.status is not Status.SUCCEEDED:
         return None
     try:
         outcome = store_inline_images(runtime, job.id, outcome)
     except StorageError as error:
-        return _Unanswered(reading, f"our storage: {error}", failed=True)
+        return _Unanswered(provider, reading, f"our storage: {error}", failed=True)
     settlement = runtime.ledger.settle_attempt(
         job.id,
         attempt.number,
@@ -135,4 +137,4 @@ def _tries(job: Job) -> int:
 
 
 def _log(job: Job, event: str, **details: object) -> None:
-    log.get().info(event, job=job.id, provider=job.request.provider, **details)
+    log.get().info(event, job=job.id, provider=job.provider, **details)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator import log
-from orchestrator.jobs.model import ErrorCode, Job, Step
+from orchestrator.jobs.model import ErrorCode, Step
 from orchestrator.providers.responses import QueryFailed, Rejected
 from orchestrator.runtime import Runtime
 
@@ -14,13 +14,13 @@ ACCOUNT_ERRORS = frozenset(
 
 
 def pause_after(
-    runtime: Runtime, job: Job, step: Step, answer: Rejected | QueryFailed, wait: float
+    runtime: Runtime, provider: str, step: Step, answer: Rejected | QueryFailed, wait: float
 ) -> None:
     """Pause a provider if its answer concerns all jobs: an account error, or a Retry-After.
 
     Args:
         runtime: of this process.
-        job: the job whose call was answered.
+        provider: of the call.
         step: SUBMIT or POLL.
         answer: the provider's answer.
         wait: the length of the pause, seconds.
@@ -31,7 +31,7 @@ def pause_after(
     error = answer.error
     if answer.retry_after is None and error.code not in ACCOUNT_ERRORS:
         return
-    now, provider = runtime.clock(), job.request.provider
+    now = runtime.clock()
     runtime.ledger.admission.hold(provider, step, error, now=now, ends_at=now + int(wait * 1000))
     log.get().warning(
         "provider_paused", provider=provider, step=step, code=error.code, seconds=round(wait)

@@ -51,7 +51,7 @@ def poll(runtime: Runtime, job_id: str) -> None:
 
 
 def _judge(runtime: Runtime, job: Job, reading: Reading, *, late: bool) -> Judgement:
-    enabled = runtime.enabled_provider(job.request.provider)
+    enabled = runtime.enabled_provider(job.provider)
     return judge(
         job,
         reading,
@@ -91,7 +91,7 @@ def _settle(runtime: Runtime, lease: Lease, outcome: Outcome, by: SettledBy) -> 
 
 def _with_cost(runtime: Runtime, job: Job, outcome: Outcome) -> Outcome:
     """Return the outcome with a computed cost, unless the provider reported one."""
-    enabled = runtime.enabled_provider(job.request.provider)
+    enabled = runtime.enabled_provider(job.provider)
     reported = outcome.cost or (job.cost and job.cost.source == "reported")
     if reported or enabled is None:
         return outcome
@@ -103,7 +103,7 @@ def _defer(runtime: Runtime, lease: Lease, reading: Reading, judgement: Judgemen
     tries, ends_at = job.tries, job.deadline_at
     if pending and pending.kind == "thin_success":
         tries, ends_at = pending.polls - 1, search_ends_at(pending, _search_ms(runtime))
-    wait = next_query_wait(runtime, job, reading, tries)
+    wait = next_query_wait(runtime, job.provider, reading, tries)
     result = runtime.ledger.defer(
         lease,
         now=now,
@@ -116,5 +116,5 @@ def _defer(runtime: Runtime, lease: Lease, reading: Reading, judgement: Judgemen
 
 
 def _log(job: Job, event: str, **details: object) -> None:
-    provider, attempt = job.request.provider, job.attempt.number
+    provider, attempt = job.provider, job.attempt.number
     log.get().info(event, job=job.id, provider=provider, attempt=attempt, **details)

@@ -17,9 +17,10 @@ SWITCHED_OFF_SECONDS = 60.0
 
 def query_task(runtime: Runtime, job: Job, attempt: Attempt) -> Reading:
     """Query the task of an attempt. An answer about another task is a failed query."""
-    enabled, task_id = runtime.enabled_provider(job.request.provider), attempt.task_id
+    name = job.provider_of(attempt.number)
+    enabled, task_id = runtime.enabled_provider(name), attempt.task_id
     if enabled is None or task_id is None:
-        reason = f"{job.request.provider} is switched off, because its API key is not set"
+        reason = f"{name} is switched off, because its API key is not set"
         error = JobError(ErrorCode.PROVIDER_UNAVAILABLE, reason, retryable=True)
         return QueryFailed(error, SWITCHED_OFF_SECONDS)
     provider, settings = enabled
@@ -37,24 +38,24 @@ def query_task(runtime: Runtime, job: Job, attempt: Attempt) -> Reading:
     return reading
 
 
-def next_query_wait(runtime: Runtime, job: Job, reading: Reading, tries: int) -> float:
+def next_query_wait(runtime: Runtime, provider: str, reading: Reading, tries: int) -> float:
     """Return the wait until the next query, seconds. It pauses the provider if the answer asks so.
 
     Args:
         runtime: of this process.
-        job: the job of the task.
+        provider: of the task.
         reading: the answer to the last query.
         tries: the number of queries before it that changed nothing.
 
     Raises:
         LedgerUnavailable: Redis is away.
     """
-    settings = runtime.settings.providers.get(job.request.provider)
+    settings = runtime.settings.providers.get(provider)
     first = settings.poll_seconds if settings else SWITCHED_OFF_SECONDS
     longest = settings.max_poll_seconds if settings else SWITCHED_OFF_SECONDS
     wait = back_off(max(tries, 0), first, longest, runtime.random)
     if isinstance(reading, QueryFailed):
         wait = asked_wait(wait, reading.retry_after, runtime.random)
         if settings:  # a process without the API key pauses nothing for the others
-            pause_after(runtime, job, Step.POLL, reading, wait)
+            pause_after(runtime, provider, Step.POLL, reading, wait)
     return wait

@@ -23,7 +23,15 @@ from orchestrator.backoff import (
     back_off,
 )
 from orchestrator.jobs.model import ErrorCode, Job, JobError, Outcome, SettledBy, Status, Step
-from orchestrator.ledger import Lease, LedgerUnavailable, ProviderSign, Result, WaitReason
+from orchestrator.ledger import (
+    Departure,
+    Lease,
+    LedgerUnavailable,
+    Moved,
+    ProviderSign,
+    Result,
+    WaitReason,
+)
 from orchestrator.net.http_types import Reply
 from orchestrator.providers.base import Provider
 from orchestrator.providers.client import NoAnswer, NotSent
@@ -59,7 +67,7 @@ def submit(runtime: Runtime, job_id: str) -> None:
     if lease.job.status is Status.QUEUED:  # claimed without an attempt: the deadline has passed
         _deadline(runtime, lease)
         return
-    enabled = runtime.enabled_provider(lease.job.request.provider)
+    enabled = runtime.enabled_provider(lease.job.provider)
     if enabled is None:
         _switched_off(runtime, lease)
         return
@@ -74,6 +82,9 @@ def _claim(runtime: Runtime, job_id: str) -> Lease | None:
         claim = runtime.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=lease_ms(runtime))
         if isinstance(claim, Lease):
             return claim
+        if isinstance(claim, Moved):
+            _moved(runtime, job_id, claim)
+            return None
         if claim is None or claim.reason is not WaitReason.RATE_LIMIT or not claim.until:
             return None
         if claim.until > gives_up_at:
@@ -147,27 +158,40 @@ class _Submission:
 
     def _refused(self, reading: Rejected) -> None:
         now, error = self.runtime.clock(), reading.error
-        if not error.retryable and error.code not in ACCOUNT_ERRORS:
-            outcome = Outcome.failed(error)
-            result = self._settle(outcome, SettledBy.SUBMIT, now)
-            self._drop_file()
-            self._log("attempt_refused", code=error.code, retry=False, result=result)
-            return
+        final = not error.retryable and error.code not in ACCOUNT_ERRORS
         random = self.runtime.random
         plain = back_off(self.job.tries, FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS, random)
         wait = asked_wait(plain, reading.retry_after, random)
-        pause_after(self.runtime, self.job, Step.SUBMIT, reading, wait)
+        if not final:
+            pause_after(self.runtime, self.provider.name, Step.SUBMIT, reading, wait)
+        due_at = self._within_deadline(now, wait)
+        departure = _departure(self.job, error, now, due_at, final=final)
+        if final and departure is Departure.NONE:
+            self._fail(error, now)
+            return
         result = self.runtime.ledger.requeue(
             self.lease,
             now=now,
-            due_at=self._within_deadline(now, wait),
+            due_at=due_at,
             tries=self.job.tries + 1,
-            event="deferred",
+            event="refused" if final else "deferred",
             detail={"code": error.code, "message": error.message},
             refusal=error,
             shows=_sign(error),
+            departure=departure,
         )
+        if result is Result.EXHAUSTED:
+            self._fail(error, now)
+            return
+        if isinstance(result, Moved):
+            _moved(self.runtime, self.job.id, result)
         self._log("attempt_refused", code=error.code, retry=True, result=result)
+
+    def _fail(self, error: JobError, now: int) -> None:
+        """Settle a job that its provider refused, and no fallback can get."""
+        result = self._settle(Outcome.failed(error), SettledBy.SUBMIT, now)
+        self._drop_file()
+        self._log("attempt_refused", code=error.code, retry=False, result=result)
 
     def _unconfirmed(self, reading: Rejected | Ambiguous, *, sent: bool = True) -> None:
         now = self.runtime.clock()
@@ -277,6 +301,22 @@ class _Submission:
         )
 
 
+def _departure(job: Job, error: JobError, now: int, due_at: int, *, final: bool) -> Departure:
+    """Return whether a refused job leaves its provider. For a limit it waits longer."""
+    if not job.fallback_left or job.resubmitted or now >= job.deadline_at:
+        return Departure.NONE
+    if final:
+        return Departure.MUST
+    busy = _sign(error) is ProviderSign.BUSY
+    waits_too_long = due_at >= (job.created_at + job.deadline_at) // 2
+    return Departure.MAY if waits_too_long or not busy else Departure.NONE
+
+
+def _moved(runtime: Runtime, job_id: str, move: Moved) -> None:
+    runtime.nudger.nudge(Step.SUBMIT, [job_id], move.provider)
+    log.get().info("job_moved", job=job_id, provider=move.provider)
+
+
 def _sign(error: JobError) -> ProviderSign:
     """Return what a refusal for now shows of the provider."""
     if error.code in (ErrorCode.RATE_LIMITED, ErrorCode.TASK_LIMIT):
@@ -303,26 +343,28 @@ def _switched_off(runtime: Runtime, lease: Lease) -> None:
     """Wait until the deadline, as for an outage: the provider's API key was removed."""
     now, job = runtime.clock(), lease.job
     if job.status is Status.UNCONFIRMED and now >= job.deadline_at:
-        message = f"{job.request.provider} was switched off; nobody knows whether it has the task"
+        message = f"{job.provider} was switched off; nobody knows whether it has the task"
         outcome = Outcome.failed(JobError(ErrorCode.SUBMISSION_UNCONFIRMED, message))
         _settle(runtime, lease, outcome, SettledBy.DEADLINE, now)
-        log.get().warning("provider_off", job=job.id, provider=job.request.provider)
+        log.get().warning("provider_off", job=job.id, provider=job.provider)
         return
     due_at = min(now + int(LONGEST_RETRY_SECONDS * 1000), max(job.deadline_at, now))
     tries = job.tries + 1
-    reason = f"{job.request.provider} is switched off, because its API key is not set"
+    reason = f"{job.provider} is switched off, because its API key is not set"
     if job.status is Status.SUBMITTING:
         error = JobError(ErrorCode.PROVIDER_UNAVAILABLE, reason, retryable=True)
-        detail = {"code": error.code, "message": reason}
-        runtime.ledger.requeue(
+        result = runtime.ledger.requeue(
             lease,
             now=now,
             due_at=due_at,
             tries=tries,
             event="deferred",
-            detail=detail,
+            detail={"code": error.code, "message": reason},
             refusal=error,
+            departure=_departure(job, error, now, due_at, final=False),
         )
+        if isinstance(result, Moved):
+            _moved(runtime, job.id, result)
     else:
         runtime.ledger.unconfirmed(lease, now=now, due_at=due_at, tries=tries, reason=reason)
-    log.get().warning("provider_off", job=job.id, provider=job.request.provider)
+    log.get().warning("provider_off", job=job.id, provider=job.provider)

@@ -14,6 +14,8 @@ from orchestrator.providers import BUILT_IN
 from tests.api.conftest import NATIVE, UNIFIED, Api, Open
 
 ABSENT = object()
+#: A fallback of UNIFIED.
+TO = {"provider": "evolink", "model": "nano-banana-2-lite"}
 
 
 def changed(form: Any, **changes: Any) -> dict[str, Any]:
@@ -105,6 +107,27 @@ REFUSED: dict[str, tuple[Any, str, str, str]] = {
     "on_unconfirmed": (
         changed(UNIFIED, on_unconfirmed="retry"), "on_unconfirmed", "retry", "fail, resubmit",
     ),
+    "fallback unknown": (
+        changed(UNIFIED, fallback=[{**TO, "provider": "evolnk"}]),
+        "fallback.0.provider", "evolnk", "uniall",
+    ),
+    "fallback model": (
+        changed(UNIFIED, fallback=[{**TO, "model": "x"}]), "fallback.0.model", "x", "nano-banana",
+    ),
+    "fallback option": (
+        changed(UNIFIED, output_format="png", fallback=[TO]),
+        "fallback.0.output_format", "png", "EvoLink does not accept output_format",
+    ),
+    "fallback twice": (
+        changed(UNIFIED, fallback=[TO, TO]), "fallback.1.provider", "evolink", "names only once",
+    ),
+    "fallback with request": (
+        {**NATIVE, "fallback": [TO]}, "fallback", "[{", "left out when `request` is given",
+    ),
+    "fallback without model": (
+        changed(UNIFIED, fallback=[{"provider": "evolink"}]), "fallback.0.model", "", "given",
+    ),
+    "fallback no list": (changed(UNIFIED, fallback=TO), "fallback", "{", "a list of at most 8"),
     "neither form": (
         changed(UNIFIED, prompt=ABSENT), "prompt", "", "given",
     ),

@@ -38,6 +38,7 @@ def test_a_unified_request_is_202_with_the_job_and_its_place(api: Api) -> None:
         "request": {"prompt": "A red cube"},
         "attempts": [],
         "images": [],
+        "fallbacks": [],
         "late_images": [],
         "error": None,
         "cost": None,

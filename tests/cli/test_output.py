@@ -12,7 +12,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from orchestrator.cli import main, output
-from orchestrator.jobs.model import ErrorCode, JobError, JobRequest, Outcome, Status, Step
+from orchestrator.jobs.model import ErrorCode, JobError, Outcome, Status, Step
+from orchestrator.jobs.request import JobRequest
 from tests.support.fakes import Harness, use_runtime
 
 #: A text that breaks tables, hides what follows, and adds a line.

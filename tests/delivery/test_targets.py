@@ -14,7 +14,8 @@ from redis import Redis
 
 from orchestrator.delivery.targets import refusals
 from orchestrator.enqueue import create_job
-from orchestrator.jobs.model import FollowUpStatus, JobRequest
+from orchestrator.jobs.model import FollowUpStatus
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jobs.views import job_view
 from orchestrator.jsonio import dump, parse

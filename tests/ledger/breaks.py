@@ -165,6 +165,12 @@ def lose_from_deadlines(populated: PopulatedLedger) -> list[str]:
     return one_less(populated, populated.queued, key, populated.queued, "deadlines")
 
 
+def keep_in_movable(populated: PopulatedLedger) -> list[str]:
+    shard = keys.shard_of(populated.waiting)
+    populated.harness.redis.zadd(keys.movable(shard, "hiapi"), {populated.waiting: 0})
+    return [f"shard {shard}: 1 hiapi with a fallback counted, 0 found"]
+
+
 def forget_flight(populated: PopulatedLedger) -> list[str]:
     job_id = populated.running
     key = keys.in_flight(keys.shard_of(job_id), "hiapi")
@@ -307,6 +313,7 @@ BREAKS: list[tuple[str, Callable[[PopulatedLedger], list[str]]]] = [
     ("tenants", miscount_tenant),
     ("flows", lose_from_flow),
     ("flows", lose_from_deadlines),
+    ("movable", keep_in_movable),
     ("in_flight", forget_flight),
     ("in_flight", exceed_limit),
     ("unconfirmed", keep_at_risk),

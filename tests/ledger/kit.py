@@ -21,12 +21,12 @@ from orchestrator.jobs.model import (
     Image,
     Job,
     JobError,
-    JobRequest,
     Outcome,
     Status,
     Step,
 )
-from orchestrator.ledger import Lease, Ledger, Result, Settlement, keys
+from orchestrator.jobs.request import JobRequest, Target
+from orchestrator.ledger import Departure, Lease, Ledger, Moved, Result, Settlement, keys
 from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS
 from tests.support.fakes import NOON
 
@@ -60,6 +60,10 @@ THIN = JobError(ErrorCode.GENERATION_FAILED, "no result", retryable=True)
 #: A request with a notification, and the host of the notification.
 NOTIFYING = replace(REQUEST, notify_url="https://hooks.example/jobs")
 HOST = "hooks.example"
+#: The refusal of an attempt whose job leaves its provider.
+REFUSAL = JobError(ErrorCode.CONTENT_POLICY, "no cubes")
+#: A request with two fallbacks.
+MOVING = replace(NOTIFYING, fallback=(Target("evolink", "flash"), Target("uniall", "nano")))
 COPY = Copy("job/0.png", "ab" * 32, 1000, 640, 480, "image/png", NOW, "job/0.thumb.webp")
 #: The images of SUCCESS, each with its copy.
 COPIED = tuple(replace(image, copy=COPY) for image in SUCCESS.images)
@@ -112,12 +116,22 @@ def pause(ledger: Ledger, step: Step, *, provider: str = "hiapi", now: int = NOW
     ledger.admission.hold(provider, step, THIN, now=now, ends_at=now + PAUSE_MS)
 
 
-def requeue(ledger: Ledger, lease: Lease, *, due_at: int = NEXT_DUE) -> Result:
+def requeue(ledger: Ledger, lease: Lease, *, due_at: int = NEXT_DUE) -> Result | Moved:
     detail = {"code": ErrorCode.RATE_LIMITED}
     return ledger.requeue(lease, now=NOW, due_at=due_at, tries=3, event="deferred", detail=detail)
 
 
-def resubmit(ledger: Ledger, lease: Lease) -> Result:
+def refuse(
+    ledger: Ledger, lease: Lease, departure: Departure = Departure.MUST, *, now: int = NOW
+) -> Result | Moved:
+    """Record a refusal after which the job leaves its provider."""
+    return ledger.requeue(
+        lease, now=now, due_at=now, tries=1, event="refused", detail={}, refusal=REFUSAL,
+        departure=departure,
+    )  # fmt: skip
+
+
+def resubmit(ledger: Ledger, lease: Lease) -> Result | Moved:
     """Plan a second submission of an unconfirmed attempt, due at once."""
     return ledger.requeue(lease, now=NOW, due_at=NOW, tries=0, event="resubmitted", detail={})
 

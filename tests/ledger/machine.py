@@ -31,7 +31,7 @@ from orchestrator.ledger import Idempotency, Lease, Ledger, Result, codec, keys
 from orchestrator.operations.verify import MAX_OVERDUE_MS, Verification
 from orchestrator.runtime import Runtime
 from tests.ledger import kit
-from tests.ledger.kit import COST, FAILURE, LEASE, NOTIFYING, NOW, REQUEST, SUCCESS, THIN
+from tests.ledger.kit import COST, FAILURE, LEASE, MOVING, NOTIFYING, NOW, REQUEST, SUCCESS, THIN
 from tests.ledger.model import Book
 from tests.ledger.recording import RecordingClient
 from tests.support.fakes import Clock
@@ -47,7 +47,7 @@ DEADLINE = 2 * HOUR
 
 WHICH = st.integers(0, 11)
 #: The requests of callers. Most of them ask for a notification.
-REQUESTS = (NOTIFYING, replace(REQUEST, model="another"), REQUEST, NOTIFYING)
+REQUESTS = (NOTIFYING, replace(REQUEST, model="another"), MOVING, MOVING)
 #: The outcomes of the provider. The two successes differ.
 OUTCOMES = (
     SUCCESS,
@@ -80,7 +80,7 @@ class WorkerAction(NamedTuple):
 
 #: The kinds of actions, with the frequent ones more than once.
 ACTION_KINDS = (
-    *("unconfirmed", "deferred", "resubmitted", "polled", "settled"),
+    *("unconfirmed", "deferred", "resubmitted", "polled", "settled", "refused"),
     *("nothing", "nothing", "nothing"),
 )
 WORKER_ACTIONS = st.builds(
@@ -244,6 +244,18 @@ class LedgerMachine(RuleBasedStateMachine):
                 ),
                 lambda: self.book.requeue(
                     job_id, number, token, now=now, due_at=due_at, tries=tries, event=action.kind
+                ),
+            )
+        elif action.kind == "refused" and attempts:
+            self.compare(
+                lambda: kit.refuse(self.ledger, lease, now=now),
+                lambda: self.book.requeue(
+                    *(job_id, number, token),
+                    now=now,
+                    due_at=now,
+                    tries=1,
+                    event="refused",
+                    must_move=True,
                 ),
             )
         elif action.kind == "unconfirmed" and attempts:
@@ -420,7 +432,12 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @invariant()
     def flights_equal_model(self) -> None:
-        flights: Any = self.redis.zrange(keys.in_flight(0, "hiapi"), 0, -1)
+        providers = ("hiapi", "evolink", "uniall")
+        sets = {p: self.redis.zrange(keys.in_flight(0, p), 0, -1) for p in providers}
+        for provider, flying in sets.items():
+            ids = {str(flight).partition(".")[0] for flight in cast(list[Any], flying)}
+            assert {self.book.entries[job_id].provider for job_id in ids} <= {provider}
+        flights = [str(f) for flying in sets.values() for f in cast(list[Any], flying)]
         queued: Any = self.redis.zrange(keys.deadlines(0), 0, -1)
         entries = self.book.entries.items()
         no_task = (Status.QUEUED, Status.SUBMITTING, Status.UNCONFIRMED)

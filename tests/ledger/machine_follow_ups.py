@@ -123,9 +123,10 @@ class FollowUpMachine(LedgerMachine):
         self.record_follow_up(lease, step, action)
 
     def check_one_holder(self, lease: Lease, step: Step) -> None:
-        """Check that no other lease on the same follow-up is valid."""
+        """Check that no other lease on the same follow-up is valid. A late result ends a lease."""
         before = self.held.get((lease.job.id, step))
-        assert before is None or before.ends_at <= self.now
+        if before and before.job.late_images == lease.job.late_images:
+            assert before.ends_at <= self.now
         self.held[lease.job.id, step] = lease
 
     def record_follow_up(self, lease: Lease, step: Step, action: FollowUpAction) -> None:

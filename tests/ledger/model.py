@@ -18,15 +18,16 @@ from orchestrator.jobs.model import (
     FollowUpStatus,
     Job,
     JobError,
-    JobRequest,
+    Move,
     Outcome,
     PendingFailure,
     SettledBy,
     Status,
     Step,
 )
+from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Result
-from tests.ledger.kit import RECORDED
+from tests.ledger.kit import RECORDED, REFUSAL
 from tests.ledger.model_follow_ups import FollowUpBook, JobEntry
 
 
@@ -66,8 +67,18 @@ class Book(FollowUpBook):
                 return Result.REPLAYED if first_request == request else Result.MISMATCH
             self.keys[key] = (job_id, request)
         waiting = FollowUp(FollowUpStatus.WAITING) if request.notifies else None
-        job = Job(job_id, Status.QUEUED, request, now, now, deadline, notification=waiting)
-        self.entries[job_id] = JobEntry(job, now, events=["created"])
+        left = tuple(target.provider for target in request.fallback)
+        job = Job(
+            job_id,
+            Status.QUEUED,
+            request,
+            now,
+            now,
+            deadline,
+            notification=waiting,
+            fallback_left=left,
+        )
+        self.entries[job_id] = JobEntry(job, now, request.provider, events=["created"])
         self.listed.add(job_id)
         return Result.CREATED
 
@@ -81,7 +92,8 @@ class Book(FollowUpBook):
         if entry.due_at is None or entry.due_at > now or STEP_OF[job.status] is not step:
             return Result.NOT_DUE
         if job.status is Status.QUEUED and now < job.deadline_at:
-            attempts = (*job.attempts, Attempt(entry.newest + 1, now))
+            provider = entry.provider if job.moves else None
+            attempts = (*job.attempts, Attempt(entry.newest + 1, now, provider=provider))
             entry.change(status=Status.SUBMITTING, attempts=attempts)
             entry.events.append("submitting")
         elif job.status is Status.SUBMITTING:
@@ -106,6 +118,7 @@ class Book(FollowUpBook):
         if attempt != entry.newest:
             return Result.SUPERSEDED
         if entry.job.status is not Status.RUNNING:
+            self._return(entry, attempt, now)
             self._runs(entry, due_at)
         return Result.RUNNING
 
@@ -136,6 +149,7 @@ class Book(FollowUpBook):
             return Result.DUPLICATE if entry.due_at is None else Result.SUPERSEDED
         entry.change(pending_failure=entry.job.pending_failure or failure)
         if entry.job.status is not Status.RUNNING:
+            self._return(entry, attempt, now)
             self._runs(entry, fallback if due_at is None else due_at)
         elif due_at is not None:
             entry.lease, entry.due_at = None, due_at
@@ -151,16 +165,29 @@ class Book(FollowUpBook):
         due_at: int,
         tries: int,
         event: str,
+        must_move: bool = False,
     ) -> Result:
         entry = self.entries.get(job_id)
         if entry is None:
             return Result.MISSING
         if not entry.holds(token, attempt):
             return Result.STALE
+        is_unknown = event == "resubmitted" or entry.job.status is Status.UNCONFIRMED
+        if must_move and (is_unknown or not entry.job.fallback_left):
+            return Result.EXHAUSTED
+        if is_unknown:
+            entry.change(fallback_left=())
         resubmitted = attempt if event == "resubmitted" else entry.job.resubmitted
         entry.change(status=Status.QUEUED, tries=tries, updated_at=now, resubmitted=resubmitted)
         entry.lease, entry.due_at = None, due_at
         entry.events.append(event)
+        if must_move:
+            entry.change(refusal=REFUSAL)
+            to, *left = entry.job.fallback_left
+            self._move(entry, to, REFUSAL.code, now)
+            entry.change(fallback_left=tuple(left))
+            entry.due_at = now
+            return Result.MOVED
         return Result.QUEUED
 
     def unconfirmed(
@@ -229,8 +256,10 @@ class Book(FollowUpBook):
             entry.change(updated_at=now)
             entry.lease, entry.due_at = None, now
             return Result.UNPROVEN
+        self._return(entry, attempt, now)
         entry.winner = attempt
         self._end(entry, outcome, by, now)
+        entry.change(moved_to=entry.moved_to(attempt))
         return Result.SETTLED
 
     def cancel(self, job_id: str, now: int) -> Result:
@@ -297,6 +326,21 @@ class Book(FollowUpBook):
         self.ever["late_result"] += 1
         self.follow_late(entry, outcome, now)
         return Result.LATE
+
+    def _move(self, entry: JobEntry, to: str, reason: str, now: int) -> None:
+        """Move a queued job to another provider. Its attempts keep theirs."""
+        moves = (*entry.job.moves, Move(now, entry.provider, to, reason))
+        attempts = (replace(a, provider=a.provider or entry.provider) for a in entry.job.attempts)
+        entry.change(moves=moves, attempts=tuple(attempts), tries=0, updated_at=now)
+        entry.provider = to
+        entry.change(moved_to=entry.moved_to(0))
+        entry.events.append("moved")
+
+    def _return(self, entry: JobEntry, attempt: int, now: int) -> None:
+        """Move a queued job back to the provider of an attempt that it refused, but accepted."""
+        to = entry.job.provider_of(attempt)
+        if entry.job.status is Status.QUEUED and to != entry.provider:
+            self._move(entry, to, "accepted", now)
 
     def _runs(self, entry: JobEntry, due_at: int) -> None:
         entry.change(status=Status.RUNNING, tries=0)

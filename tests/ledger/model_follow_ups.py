@@ -40,6 +40,8 @@ class JobEntry:
     job: Job
     #: Its score in the agenda. None when it is terminal.
     due_at: int | None
+    #: Where the job is now.
+    provider: str
     lease: str | None = None
     winner: int | None = None
     #: The attempts with a late result.
@@ -52,6 +54,12 @@ class JobEntry:
 
     def change(self, **fields: object) -> None:
         self.job = replace(self.job, **fields)  # type: ignore[arg-type]
+
+    def moved_to(self, winner: int) -> str | None:
+        """Return the provider that callers see, unless it is the one of the request."""
+        sent = (a.provider for a in self.job.attempts if a.number == winner)
+        provider = next(sent, None) or self.provider
+        return None if provider == self.job.request.provider else provider
 
     def set_follow_up(self, step: Step, state: FollowUp) -> None:
         self.change(**{FIELDS[step]: state})

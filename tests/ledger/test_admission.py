@@ -13,6 +13,7 @@ from orchestrator.jobs.model import ErrorCode, JobError, SettledBy, Status, Step
 from orchestrator.ledger import (
     Lease,
     Ledger,
+    Moved,
     ProviderLimits,
     ProviderSign,
     Room,
@@ -35,7 +36,7 @@ def limited(redis: Redis) -> MakeLedger:
     return lambda limits: Ledger(lambda: redis, limits={"hiapi": limits})
 
 
-def ask(ledger: Ledger, job_id: str, *, now: int = NOW) -> Lease | Waiting | None:
+def ask(ledger: Ledger, job_id: str, *, now: int = NOW) -> Lease | Waiting | Moved | None:
     return ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=LEASE)
 
 

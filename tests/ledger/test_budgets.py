@@ -22,7 +22,7 @@ REFUSED = JobError(ErrorCode.CONTENT_POLICY, "no cubes")
 
 def create(ledger: Ledger, *, now: int = NOW) -> tuple[Result, str]:
     made = ledger.create(
-        REQUEST, now=now, deadline_at=DEADLINE, tenant="shop", limits=SHOP, reserve=EACH
+        REQUEST, now=now, deadline_at=DEADLINE, tenant="shop", limits=SHOP, reserve={"hiapi": EACH}
     )
     return made.result, made.job_id
 

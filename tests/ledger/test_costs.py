@@ -12,7 +12,8 @@ from redis import Redis
 from redis.connection import AbstractConnection
 
 from orchestrator.cli.stack import embedded_redis
-from orchestrator.jobs.model import OUTCOME_STEPS, JobRequest
+from orchestrator.jobs.model import OUTCOME_STEPS
+from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Ledger, codec, keys
 from tests.ledger import kit
 from tests.ledger.calls import CALLS, PUBLIC, prepare

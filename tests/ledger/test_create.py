@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from redis import Redis
 
-from orchestrator.jobs.model import Job, JobRequest, Status, Step
+from orchestrator.jobs.model import Job, Status, Step
+from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Created, Idempotency, Ledger, Result, keys
 from tests.ledger import kit
 from tests.ledger.kit import DAY, DEADLINE, NOW, REQUEST, TTL_MARGIN

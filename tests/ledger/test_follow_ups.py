@@ -15,12 +15,12 @@ from orchestrator.jobs.model import (
     FollowUp,
     FollowUpStatus,
     Image,
-    JobRequest,
     Outcome,
     SettledBy,
     Status,
     Step,
 )
+from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Ledger, Settlement, follow_ups, keys
 from tests.ledger import kit
 from tests.ledger.kit import (

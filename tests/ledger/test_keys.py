@@ -30,6 +30,7 @@ from tests.ledger.kit import (
     DAY,
     DEADLINE,
     FAILURE,
+    MOVING,
     NEXT_DUE,
     NOW,
     REQUEST,
@@ -81,6 +82,7 @@ BUILT: Mapping[str, list[str]] = {
     "flows": [keys.flows(1)],
     "deadlines": [keys.deadlines(1)],
     "turns": [keys.turns(1, "hiapi")],
+    "movable": [keys.movable(1, "hiapi")],
     "in_flight": [keys.in_flight(1, "hiapi")],
     "provider": [keys.provider(1, "hiapi")],
     "settled": [keys.settled(JOB)],
@@ -128,6 +130,11 @@ def row_of(key: str) -> Row:
     matches = [row for row in ROWS if row.matches(key)]
     assert len(matches) == 1, f"{key} matches {len(matches)} rows of the table"
     return matches[0]
+
+
+def placeholder(name: str) -> str:
+    """Return a field of a job as the table writes it."""
+    return re.sub(r":\w+$", ":<provider>", re.sub(r"\d+$", "<n>", name))
 
 
 def documented_fields() -> set[str]:
@@ -178,7 +185,7 @@ def observed(recorded_ledger: Ledger, recorder: RecordingClient, redis: Redis) -
             observed.kinds[key] = kind
             if ":job:" in key:
                 stored: Any = redis.hkeys(key)
-                observed.fields.update(re.sub(r"\d+$", "<n>", name) for name in stored)
+                observed.fields.update(map(placeholder, stored))
 
     listener = redis.pubsub()  # type: ignore[no-untyped-call]
     with listener:
@@ -239,13 +246,22 @@ def run_every_transition(ledger: Ledger, recorder: RecordingClient) -> None:
     ledger.installation.mark_sweep(now=NOW, host="here")
     ledger.installation.check_write()
     budget = Tenant("shop", daily_budgets={"hiapi": Budget(10, "credits")})
-    spending: dict[str, Any] = {"tenant": "shop", "limits": budget, "reserve": kit.COST}
+    spending: dict[str, Any] = {"tenant": "shop", "limits": budget, "reserve": {"hiapi": kit.COST}}
     made = ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, **spending)
     ledger.cancel(made.job_id, now=NOW)
+    run_fallback(ledger, spending)
     ledger.access.add_key(KEY)
     ledger.changes.hold("recorder-1")
     ledger.access.set_tenant("shop", {"max_open": "5"})
     ledger.audit.record(now=NOW, actor="cli", action="cancel", target=job_id)
+
+
+def run_fallback(ledger: Ledger, spending: Mapping[str, Any]) -> None:
+    """Move jobs, and let an attempt that its provider refused have a result nevertheless."""
+    made = ledger.create(MOVING, now=NOW, deadline_at=DEADLINE, **spending)
+    kit.refuse(ledger, kit.claim(ledger, made.job_id))
+    kit.claim(ledger, made.job_id)
+    ledger.settle_attempt(made.job_id, 1, "task-refused", SUCCESS, now=NOW)
 
 
 def run_follow_ups(ledger: Ledger) -> None:
@@ -274,8 +290,8 @@ def test_the_keys_in_redis_are_those_in_the_table(observed: ObservedKeys) -> Non
 
 
 def test_a_settlement_is_published_once_on_the_channel_in_the_table(observed: ObservedKeys) -> None:
-    assert [row_of(channel).type for channel in observed.channels] == [CHANNEL] * 11
-    assert len(set(observed.channels)) == 11
+    assert [row_of(channel).type for channel in observed.channels] == [CHANNEL] * 12
+    assert len(set(observed.channels)) == 12
 
 
 def test_the_fields_of_a_job_are_those_in_the_documentation(observed: ObservedKeys) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from redis import Redis
 
-from orchestrator.jobs.model import ErrorCode, JobError, JobRequest, Outcome, SettledBy, Status
+from orchestrator.jobs.model import ErrorCode, JobError, Outcome, SettledBy, Status
+from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Lease, Ledger, Result, keys, overview
 from orchestrator.ledger.overview import AgendaCounts, Page, Unconfirmed
 from tests.ledger import kit

@@ -81,7 +81,7 @@ def test_a_repeated_call_counts_once_for_every_limit(
 ) -> None:
     budgets = {"hiapi": Budget(5, "credits")}
     tenant = Tenant("shop", max_open=1, requests_per_second=1, daily_budgets=budgets)
-    arguments: dict[str, Any] = {"tenant": "shop", "limits": tenant, "reserve": kit.COST}
+    arguments: dict[str, Any] = {"tenant": "shop", "limits": tenant, "reserve": {"hiapi": kit.COST}}
     made = recorded_ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, **arguments)
     before = {key: redis.dump(key) for key in kit.every_key(redis)}
 

@@ -12,9 +12,10 @@ import pytest
 from redis import Redis
 
 from orchestrator.jobs.model import Attempt, SettledBy, Status, Step
+from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Idempotency, Lease, Ledger, Result, keys
 from tests.ledger import kit
-from tests.ledger.kit import DEADLINE, FAILURE, LEASE, NEXT_DUE, NOW, REQUEST, SUCCESS
+from tests.ledger.kit import DEADLINE, FAILURE, LEASE, MOVING, NEXT_DUE, NOW, REQUEST, SUCCESS
 from tests.ledger.recording import RecordingClient
 from tests.ledger.transitions import COLUMNS, ROWS, Transition, transitions
 
@@ -26,7 +27,7 @@ EVIDENCE = {"updated", "cost", "task.1", "task.2"}
 #: Results of actions that change the job although its status stays the same.
 EFFECTIVE = {
     *(Result.CLAIMED, Result.RUNNING, Result.UNCONFIRMED),
-    *(Result.DEFERRED, Result.LATE, Result.UNPROVEN),
+    *(Result.DEFERRED, Result.LATE, Result.UNPROVEN, Result.MOVED),
 }
 
 
@@ -58,12 +59,12 @@ class TransitionCase:
         self.due = NOW
 
 
-def new_case(redis: Redis) -> TransitionCase:
+def new_case(redis: Redis, request: JobRequest = REQUEST) -> TransitionCase:
     """Create a queued job in an empty Redis."""
     redis.flushdb()
     recorder = RecordingClient(redis)
     ledger = Ledger(lambda: cast(Redis, recorder))
-    created = ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=KEY)
+    created = ledger.create(request, now=NOW, deadline_at=DEADLINE, idempotency=KEY)
     job = replace(kit.job(ledger, created.job_id), attempts=(Attempt(1, NOW),))
     lease = Lease(job, "not a lease", NOW)
     return TransitionCase(ledger, redis, recorder, created.job_id, recorder.repeat, lease)
@@ -169,6 +170,11 @@ def observe(
     )
 
 
+def move_from_paused(case: TransitionCase) -> None:
+    case.ledger.admission.pause("hiapi", by="cli", now=NOW)
+    claim(case, Step.SUBMIT, case.due)
+
+
 ACTIONS: Mapping[str, Callable[[TransitionCase], object]] = {
     "create, call repeated": lambda s: s.create_again(),
     "create, same key": create_same_key,
@@ -182,6 +188,8 @@ ACTIONS: Mapping[str, Callable[[TransitionCase], object]] = {
     "accepted, never sent": lambda s: accepted(s, NEVER_SENT, "task-3"),
     "requeue, own lease": lambda s: kit.requeue(s.ledger, s.lease),
     "requeue, wrong lease": lambda s: kit.requeue(s.ledger, s.wrong_lease),
+    "move, refused": lambda s: kit.refuse(s.ledger, s.lease),
+    "move, provider paused": move_from_paused,
     "unconfirmed, own lease": lambda s: kit.unconfirmed(s.ledger, s.lease),
     "unconfirmed, wrong lease": lambda s: kit.unconfirmed(s.ledger, s.wrong_lease),
     "defer, own lease": lambda s: kit.defer(s.ledger, s.lease),
@@ -252,7 +260,7 @@ def test_an_action_has_the_effect_in_the_table_in_every_state(redis: Redis, acti
     for cell in transitions():
         if cell.action == action:
             try:
-                check(new_case(redis), cell)
+                check(new_case(redis, MOVING if "move" in action else REQUEST), cell)
             except AssertionError as error:
                 error.add_note(f"in the state {cell.state}")
                 raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from redis import Redis
 
-from orchestrator.jobs.model import JobRequest
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.uploads import Upload
 from orchestrator.ledger import Idempotency, Ledger, Result, keys
 from tests.ledger import kit

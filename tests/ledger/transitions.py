@@ -15,6 +15,8 @@ does not change. The columns are:
 `current` is attempt 2, and `older` is attempt 1. `other task` is attempt 2 with another task id. It
 is a contradiction only if a task id is known. `own lease` is the last lease on the job.
 
+In the actions `move`, the job has a fallback.
+
 follow_transitions.py has the table of follow-ups. docs/states.md shows both tables:
 `python -m tests.ledger.transitions > docs/states.md`.
 """
@@ -43,6 +45,8 @@ accepted, other task       | missing     | mismatch      | running>run   | runni
 accepted, never sent       | missing     | mismatch      | mismatch      | mismatch
 requeue, own lease         | missing     | stale         | stale         | stale
 requeue, wrong lease       | missing     | stale         | stale         | stale
+move, refused              | missing     | stale         | stale         | stale
+move, provider paused      | missing     | moved         | moved         | claimed
 unconfirmed, own lease     | missing     | stale         | stale         | stale
 unconfirmed, wrong lease   | missing     | stale         | stale         | stale
 defer, own lease           | missing     | stale         | stale         | stale
@@ -77,6 +81,8 @@ accepted, other task       | running>run     | running>run | mismatch
 accepted, never sent       | mismatch        | mismatch    | mismatch
 requeue, own lease         | queued>que      | queued>que  | stale
 requeue, wrong lease       | stale           | stale       | stale
+move, refused              | moved>que       | exhausted   | stale
+move, provider paused      | waiting         | waiting     | not_due
 unconfirmed, own lease     | unconfirmed>unc | unconfirmed | stale
 unconfirmed, wrong lease   | stale           | stale       | stale
 defer, own lease           | stale           | stale       | deferred
@@ -111,6 +117,8 @@ accepted, other task       | mismatch  | mismatch  | settled
 accepted, never sent       | mismatch  | mismatch  | mismatch
 requeue, own lease         | stale     | stale     | stale
 requeue, wrong lease       | stale     | stale     | stale
+move, refused              | stale     | stale     | stale
+move, provider paused      | not_due   | not_due   | not_due
 unconfirmed, own lease     | stale     | stale     | stale
 unconfirmed, wrong lease   | stale     | stale     | stale
 defer, own lease           | stale     | stale     | stale
@@ -196,9 +204,11 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "claim submit, not due": "submit, not due",
         "claim poll, due": "poll, due",
         "claim poll, not due": "poll, not due",
+        "move, provider paused": "submit, with a fallback, while the provider is paused",
     },
     "A worker with the lease records a result": {
         "requeue, own lease": "refused for now",
+        "move, refused": "refused, with a fallback",
         "unconfirmed, own lease": "no readable answer",
         "defer, own lease": "poll without an outcome",
         "settle success, own lease": "success",
@@ -238,7 +248,10 @@ RECORDED = frozenset(
 )
 #: Results that change nothing.
 REFUSED = frozenset(
-    {Result.NOT_DUE, Result.STALE, Result.IN_FLIGHT, Result.TERMINAL, Result.MISSING}
+    {
+        *(Result.NOT_DUE, Result.STALE, Result.IN_FLIGHT, Result.TERMINAL, Result.MISSING),
+        *(Result.WAITING, Result.EXHAUSTED),
+    }
 )
 
 INTRODUCTION = """\

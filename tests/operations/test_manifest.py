@@ -103,6 +103,7 @@ def test_a_manifest_has_every_fact_of_its_job(harness: Harness) -> None:
             {
                 "number": 1,
                 "provider": "evolink",
+                "model": "nano-banana-2-lite",
                 "task_id": job_states.task_of(job_id),
                 "submitted_at": "2026-11-30T00:53:20.000Z",
             }
@@ -141,6 +142,7 @@ def test_a_manifest_has_every_fact_of_its_job(harness: Harness) -> None:
                 "thumbnail": None,
             },
         ],
+        "fallbacks": [],
         "late_images": [],
         "error": None,
         "cost": {"amount": 1.5, "unit": "credits", "source": "reported"},

@@ -221,6 +221,7 @@ REQUESTS: dict[str, dict[str, Any]] = {
         "metadata": {"order": [1, {"two": None}]},
         "deadline_seconds": 90.5,
         "on_unconfirmed": "resubmit",
+        "fallback": [{"provider": "evolink", "model": "nano-banana-2"}],
     },
 }
 

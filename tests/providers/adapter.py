@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 import orjson
 import pytest
 
-from orchestrator.jobs.model import JobRequest
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.uploads import Upload
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.net.http_types import Reply

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.jobs.model import UNIFIED_OPTIONS, Cost
+from orchestrator.jobs.model import Cost
+from orchestrator.jobs.request import UNIFIED_OPTIONS
 from orchestrator.jsonio import dump
 from orchestrator.providers.catalog import limits
 from orchestrator.providers.listing import support

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import fields, validate
 
-from orchestrator.jobs.model import JobRequest
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.validation import InvalidRequest, StrictSchema, Violation, links, text
 from orchestrator.providers.catalog import (
     CALLBACK_FIELDS,

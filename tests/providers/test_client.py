@@ -17,7 +17,7 @@ import pytest
 from werkzeug.formparser import FormDataParser
 from werkzeug.http import parse_options_header
 
-from orchestrator.jobs.model import JobRequest
+from orchestrator.jobs.request import JobRequest
 from orchestrator.net.http_types import Call, File, Reply
 from orchestrator.providers import BUILT_IN, client
 from orchestrator.providers.client import NoAnswer, NotSent, ProviderClient

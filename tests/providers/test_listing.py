@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from orchestrator.enqueue import REQUEST_SCHEMA
-from orchestrator.jobs.model import UNIFIED_OPTIONS
+from orchestrator.jobs.request import UNIFIED_OPTIONS
 from orchestrator.jobs.validation import StrictSchema, links, text
 from orchestrator.jsonio import dump
 from orchestrator.providers import BUILT_IN

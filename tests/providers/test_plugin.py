@@ -18,7 +18,8 @@ import orjson
 import pytest
 
 from examples.pixelmill.orchestrator_pixelmill import FAULTS, PixelMill
-from orchestrator.jobs.model import Cost, ErrorCode, JobRequest, SettledBy, Status
+from orchestrator.jobs.model import Cost, ErrorCode, SettledBy, Status
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.jsonio import dump
 from orchestrator.providers import BUILT_IN, PROVIDERS, Provider

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.jobs.model import JobRequest
+from orchestrator.jobs.request import JobRequest
 from orchestrator.providers import listing
 from orchestrator.providers.api import Capabilities
 from orchestrator.providers.registry import GROUP, discovered

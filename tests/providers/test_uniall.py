@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 import pytest
 
-from orchestrator.jobs.model import Cost, ErrorCode, Image, JobRequest, Outcome, Status
+from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome, Status
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.validation import Violation
 from orchestrator.jsonio import dump
 from orchestrator.providers.listing import FULL, LIMITED

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.jobs.model import Cost, JobRequest
+from orchestrator.jobs.model import Cost
+from orchestrator.jobs.request import JobRequest
 from orchestrator.providers import PROVIDERS
 from orchestrator.providers.prices import PriceTable
 from tests.settings.kit import DOCS, KEYS, refusal

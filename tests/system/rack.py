@@ -16,7 +16,8 @@ from redis import Redis
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
-from orchestrator.jobs.model import JobRequest, Step
+from orchestrator.jobs.model import Step
+from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Ledger, keys
 from orchestrator.settings.settings import Settings
 

@@ -18,7 +18,7 @@ import requests
 from PIL import Image
 
 from orchestrator.clock import now_ms
-from orchestrator.jobs.model import JobRequest
+from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Ledger
 from orchestrator.providers import BUILT_IN
 from tests.support.providers import (

@@ -14,7 +14,8 @@ import requests
 from click.testing import Result
 
 from orchestrator.clock import now_ms
-from orchestrator.jobs.model import JobRequest, Status
+from orchestrator.jobs.model import Status
+from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.connection import connect
 from orchestrator.operations.verify import INVARIANTS

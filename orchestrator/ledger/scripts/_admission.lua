@@ -6,6 +6,10 @@
 -- The shortest time between two raises of a found limit. ms.
 local RAISE_AFTER_MS = 1000
 local UNLIMITED = 1000000000
+-- Reasons to wait for a provider that gets no submission at all.
+local HELD = {paused = true, circuit_open = true, circuit_probing = true}
+-- Errors of a provider that takes no more for now.
+local BUSY = {rate_limited = true, task_limit = true}
 
 -- Returns the limits of a provider in a text: name max interval burst, ...
 local function limits_of(configured, provider)
@@ -56,6 +60,13 @@ local function must_wait(state, now, is_new)
     and not may_raise(state, now) then
     return 'in_flight_limit', ''
   end
+end
+
+-- Returns true if a job with a fallback does not wait: the provider gets no submission, and not because
+-- it is busy.
+local function is_held(state, reason)
+  local error = reason ~= 'paused' and redis.call('HGET', state.key, 'reason')
+  return HELD[reason] and not (error and BUSY[cjson.decode(error).code])
 end
 
 -- Returns the number of new jobs and of repeated submissions that may start until `horizon` (ms).

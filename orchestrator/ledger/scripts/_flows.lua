@@ -98,3 +98,42 @@ local function in_turn(flows, places, root, now)
   end
   return rotated
 end
+
+-- Returns true if a job is due, or has expired.
+local function is_due(agenda, id, now)
+  return now >= tonumber(redis.call('ZSCORE', agenda, id) or 0)
+end
+
+-- Returns up to `most` queued jobs that need not wait for their provider, because they have a fallback.
+-- Each sweep takes other ones.
+local function movable_jobs(root, provider, now, configured, most)
+  local movable = root .. 'movable:' .. provider
+  local number = redis.call('ZCARD', movable)
+  local state = number > 0 and admission_state(root, provider, configured)
+  local reason = state and must_wait(state, now, true)
+  if reason and not is_held(state, reason) then
+    number = redis.call('ZCOUNT', movable, '-inf', now)
+  end
+  if not reason or number == 0 then
+    return {}
+  end
+  local first = number > most and math.floor(now / 1000) * most % number or 0
+  return redis.call('ZRANGE', movable, first, math.min(first + most, number) - 1)
+end
+
+-- Returns a function that takes a place at the first fallback of a job with one. It returns the
+-- provider, or nothing.
+local function places_of_fallbacks(root, now, configured)
+  local places = {}
+  return function(id)
+    local stored = redis.call('HGET', root .. 'job:' .. id, 'fallback')
+    for _, each in ipairs(stored and cjson.decode(stored) or {}) do
+      local name = each.provider
+      places[name] = places[name] or free_places(admission_state(root, name, configured), now, now)
+      if places[name] > 0 then
+        places[name] = places[name] - 1
+        return name
+      end
+    end
+  end
+end

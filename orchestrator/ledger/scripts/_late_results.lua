@@ -41,7 +41,7 @@ local function add_late_result(now, attempt, images, expires, detail)
     redis.call('ZREM', shard .. 'dead', job_id)
     due[2] = 'notify'
   end
-  charge(function(reserved, _, before)
+  charge(provider_of(attempt), function(reserved, _, before)
     return math.max(reserved, before)
   end)
   redis.call('PERSIST', key.job)

@@ -55,7 +55,7 @@ local function learn(now, shows, reason)
     provider_failed(state, now, reason)
     return
   end
-  provider_answered(now)
+  provider_answered(now, (owner()))
   if shows == 'busy' then
     lower_found_limit(state, now)
   end

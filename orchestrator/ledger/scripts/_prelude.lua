@@ -50,17 +50,25 @@ end
 -- An open job is in one flow: the jobs of one provider and one tenant that wait for the same thing.
 local FLOWS = {queued = 'queued', submitting = 'resend', unconfirmed = 'resend', running = 'poll'}
 
--- The provider and the tenant of the job. They never change.
-local provider, tenant
+-- The provider where the job is now, and its tenant. `fallback` holds the fallbacks that are left, and
+-- `moves` the moves that were made: JSON lists, or false.
+local provider, tenant, fallback, moves
 local function know_owner(stored)
   provider, tenant = stored[1] or '', stored[2] or 'default'
+  fallback, moves = stored[3], stored[4]
 end
 
 local function owner()
   if not provider then
-    know_owner(redis.call('HMGET', key.job, 'provider', 'tenant'))
+    know_owner(redis.call('HMGET', key.job, 'provider', 'tenant', 'fallback', 'moves'))
   end
   return provider, tenant
+end
+
+-- Returns the provider of an attempt. It may have been left since.
+local function provider_of(attempt)
+  local current = owner()
+  return moves and get('provider.' .. attempt) or current
 end
 
 -- Returns the name of the flow of a job with this status.
@@ -80,6 +88,9 @@ local function change_status(from, to, ...)
   end
   if FLOWS[from] ~= FLOWS[to] then
     redis.call('ZREM', shard .. 'flow:' .. flow_of(from), job_id)
+    if from == 'queued' and fallback then
+      redis.call('ZREM', shard .. 'movable:' .. provider, job_id)
+    end
     if FLOWS[to] == 'queued' or FLOWS[to] == 'resend' then
       redis.call('ZADD', shard .. 'deadlines', get('deadline'), job_id)
     else
@@ -109,6 +120,10 @@ local function reschedule(status, time)
     local turns = shard .. 'turns:' .. owner()
     local first = redis.call('ZRANGE', turns, 0, 0, 'WITHSCORES')
     redis.call('ZADD', turns, 'NX', first[2] or 0, tenant)
+    if fallback then
+      local created, deadline = unpack(redis.call('HMGET', key.job, 'created', 'deadline'))
+      redis.call('ZADD', shard .. 'movable:' .. provider, math.floor((created + deadline) / 2), job_id)
+    end
   end
 end
 
@@ -126,8 +141,8 @@ local function prove_places(now)
 end
 
 -- The provider answered a submission. A circuit breaker that probes closes.
-local function provider_answered(now)
-  local state = shard .. 'provider:' .. owner()
+local function provider_answered(now, name)
+  local state = shard .. 'provider:' .. name
   local failures, open_until = unpack(redis.call('HMGET', state, 'failures', 'open_until'))
   if failures or open_until and tonumber(now) >= tonumber(open_until) then
     redis.call('HDEL', state, 'failures', 'failing_since', 'open_until', 'probe_until', 'prober',
@@ -153,15 +168,15 @@ local function add_event(now, name, detail)
 end
 
 -- The key that names the job of a provider task.
-local function task_owner(task_id)
-  return shard .. 'task:' .. (get('provider') or '') .. ':' .. task_id
+local function task_owner(attempt, task_id)
+  return shard .. 'task:' .. provider_of(attempt) .. ':' .. task_id
 end
 
 -- Bind a provider task to an attempt. No task is bound to two jobs of a shard: an answer for another
 -- job's task is a mistake of the provider or of the network. task_owners.py holds this over all shards.
 -- Returns false if another job has the task.
 local function set_task(attempt, task_id)
-  local owner = task_owner(task_id)
+  local owner = task_owner(attempt, task_id)
   local known = redis.call('GET', owner)
   if known and known ~= job_id then
     return false
@@ -216,8 +231,56 @@ local function spend(tenant, created, provider, unit, amount)
   redis.call('PEXPIRE', spent, SPEND_MS)
 end
 
--- Returns what a settled job may have cost. Each unconfirmed attempt counts with the reserved cost.
+-- Returns true if a cost does not fit into a daily budget any more.
+local function over_budget(now, tenant, provider, cost, unit, budget)
+  local day = math.floor(tonumber(now) / DAY_MS)
+  local spent = redis.call('HGET', shard .. 'spend:' .. tenant .. ':' .. day, provider .. ' ' .. unit)
+  return tonumber(spent or 0) + cost > budget + 1e-9
+end
+
+-- Move a queued job to another provider. The budgets follow, and its attempts keep their provider.
+-- `reserve` is the cost to reserve there, or false. `reason` is a word.
+local function change_provider(now, to, reserve, reason)
+  local from = owner()
+  redis.call('ZREM', shard .. 'flow:' .. flow_of('queued'), job_id)
+  redis.call('ZREM', shard .. 'movable:' .. from, job_id)
+  local attempts, created, reserved = unpack(redis.call('HMGET', key.job,
+    'attempt', 'created', 'reserved'))
+  for attempt = 1, tonumber(attempts) do
+    redis.call('HSETNX', key.job, 'provider.' .. attempt, from)
+  end
+  if reserved then
+    local amount, unit = string.match(reserved, '^(%S+) (.+)$')
+    spend(tenant, created, from, unit, -amount)
+    set('reserved:' .. from, reserved)
+    redis.call('HDEL', key.job, 'reserved')
+  end
+  if reserve then
+    local amount, unit = string.match(reserve, '^(%S+) (.+)$')
+    spend(tenant, created, to, unit, tonumber(amount))
+    set('reserved', reserve)
+  end
+  local detail = '"from":"' .. from .. '","to":"' .. to .. '","reason":"' .. reason .. '"}'
+  moves = (moves and string.sub(moves, 1, -2) .. ',' or '[') .. '{"at":' .. now .. ',' .. detail .. ']'
+  set('provider', to, 'moves', moves, 'tries', 0, 'updated', now)
+  provider = to
+  add_event(now, 'moved', '{' .. detail)
+end
+
+-- An attempt of a queued job runs, although its provider refused it. The job goes back there.
+local function return_to(now, status, attempt)
+  local to = status == 'queued' and provider_of(attempt)
+  if to and to ~= provider then
+    change_provider(now, to, get('reserved:' .. to), 'accepted')
+  end
+end
+
+-- Returns what a settled job may have cost at its provider. Each unconfirmed attempt counts with the
+-- reserved cost, and so does an attempt in flight if an attempt at another provider made the outcome.
 local function possible_cost(status, reserved, unit)
+  if moves and provider_of(get('winner') or '') ~= provider then
+    return reserved
+  end
   local cost, error, attempts = unpack(redis.call('HMGET', key.job, 'cost', 'error', 'attempt'))
   local total, accepted = 0, false
   for attempt = 1, tonumber(attempts) do
@@ -237,16 +300,31 @@ local function possible_cost(status, reserved, unit)
   return total
 end
 
--- Count a cost of the job, in the place of what was counted before, if its tenant has a budget.
-local function charge(cost_of)
-  local reserved, charged, tenant, created, provider = unpack(redis.call('HMGET', key.job,
-    'reserved', 'charged', 'tenant', 'created', 'provider'))
+-- Count a cost of the job at its provider, or at one that it left, in the place of what was counted
+-- before, if its tenant has a budget there.
+local function charge(name, cost_of)
+  local left = name ~= owner() and ':' .. name or ''
+  local reserved, charged, created = unpack(redis.call('HMGET', key.job,
+    'reserved' .. left, 'charged' .. left, 'created'))
   if reserved then
     local amount, unit = string.match(reserved, '^(%S+) (.+)$')
-    local before = tonumber(charged or amount)
+    local before = tonumber(charged or left == '' and amount or 0)
     local now = cost_of(tonumber(amount), unit, before)
-    set('charged', string.format('%.9f', now))
-    spend(tenant, created, provider, unit, now - before)
+    set('charged' .. left, string.format('%.9f', now))
+    spend(tenant, created, name, unit, now - before)
+  end
+end
+
+-- An attempt at a provider that the job left made the outcome. It costs what was reserved there, or
+-- what the provider reported.
+local function charge_left(attempt)
+  local name = provider_of(attempt)
+  if name ~= provider then
+    charge(name, function(reserved, unit)
+      local cost = get('cost')
+      local known = cost and cjson.decode(cost)
+      return known and known.unit == unit and known.amount or reserved
+    end)
   end
 end
 
@@ -306,9 +384,11 @@ local function settle(now, from, status, by, retention, expires, detail, ...)
   if status == 'succeeded' then
     follow_ups[1] = 'archive'
   end
-  local notify, tenant, reserved, stored_provider, attempts = unpack(redis.call('HMGET', key.job,
-    'notify', 'tenant', 'reserved', 'provider', 'attempt'))
-  know_owner({stored_provider, tenant})
+  local stored = redis.call('HMGET', key.job,
+    'provider', 'tenant', 'fallback', 'moves', 'notify', 'reserved', 'attempt')
+  local notify, reserved, attempts = unpack(stored, 5)
+  local tenant = stored[2]
+  know_owner(stored)
   if notify then
     follow_ups[#follow_ups + 1] = 'notify'
   end
@@ -323,7 +403,7 @@ local function settle(now, from, status, by, retention, expires, detail, ...)
     count_tenant(tenant, status, 1)
   end
   if reserved then
-    charge(function(amount, unit)
+    charge(provider, function(amount, unit)
       return possible_cost(status, amount, unit)
     end)
   end
@@ -339,7 +419,7 @@ local function settle(now, from, status, by, retention, expires, detail, ...)
   redis.call('ZREM', key.agenda, job_id)
   land(attempts)
   if by == 'submit' then
-    provider_answered(now)
+    provider_answered(now, provider)
   end
   add_event(now, 'settled', detail)
   if #follow_ups == 0 then

@@ -16,13 +16,6 @@ local function spend_rate(now, tenant, interval)
   redis.call('HSET', shard .. 'tenants', tenant .. ' rate', free_at)
 end
 
--- Returns true if a cost does not fit into a daily budget any more.
-local function over_budget(now, tenant, provider, cost, unit, budget)
-  local day = math.floor(tonumber(now) / DAY_MS)
-  local spent = redis.call('HGET', shard .. 'spend:' .. tenant .. ':' .. day, provider .. ' ' .. unit)
-  return tonumber(spent or 0) + cost > budget + 1e-9
-end
-
 -- Returns the name of the limit that a tenant has reached, and the wait in ms (0: unknown).
 local function reached_limit(now, tenant, max_open, interval, burst)
   if max_open then

@@ -16,7 +16,7 @@ if not bind_task(attempt, task_id) then
   add_event(now, 'mismatch', detail)
   return {'mismatch'}
 end
-provider_answered(now)
+provider_answered(now, provider_of(attempt))
 add_event(now, 'accepted', detail)
 set('updated', now)
 if cost ~= '' then
@@ -28,6 +28,7 @@ end
 if get('attempt') ~= attempt then
   return {'superseded'}
 end
+return_to(now, status, attempt)
 if status ~= 'running' then
   change_status(status, 'running', 'tries', 0)
   prove_places(now)

@@ -1,13 +1,13 @@
 -- Purpose: take the lease on a due job, for one step.
 --   A queued job becomes submitting and gets a new attempt, unless its deadline has passed. If another
 --   tenant had fewer turns at the provider, its first job is taken instead.
---   A job waits while its provider must not get a submission.
+--   A job waits while its provider must not get a submission, or moves to a fallback.
 --   A submitting job with an expired lease becomes unconfirmed, because its worker may have sent the
 --   request.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 lease token, 3 end of the lease ms, 4 step, 5 random number from 0 to 1,
 --       6 providers with limits: name max interval burst, ... ('-' no limit)
--- Returns: claimed, job id, the job's fields | not_due | missing
+-- Returns: claimed, job id, the job's fields | not_due | missing | moved, provider
 --   | waiting, reason, until ms ('' unknown)
 -- A repeated call with the same token returns claimed again.
 local now, lease, lease_end, step, random = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -15,15 +15,17 @@ local configured = ARGV[6]
 local STEPS = {queued = 'submit', submitting = 'submit', unconfirmed = 'submit', running = 'poll'}
 
 local fields = redis.call('HMGET', key.job,
-  'provider', 'tenant', 'status', 'lease', 'created', 'deadline', 'handed')
-local status, holder, created, deadline, handed = unpack(fields, 3)
+  'provider', 'tenant', 'fallback', 'moves', 'status', 'lease', 'created', 'deadline', 'handed')
+local status, holder, created, deadline, handed = unpack(fields, 5)
 if not status then
   redis.call('ZREM', key.agenda, job_id)
   return {'missing'}
 end
 know_owner(fields)
 local other = string.match(handed or '', '^(%S+) ') == lease and string.match(handed, '%S+$')
-if other then
+if other == 'moved' then
+  return {'moved', (owner())}
+elseif other then
   use_job(other)
 elseif holder ~= lease then
   local due = redis.call('ZSCORE', key.agenda, job_id)
@@ -39,6 +41,10 @@ elseif holder ~= lease then
   else
     local state = admission_state(shard, owner(), configured)
     local reason, ends = must_wait(state, now, status == 'queued')
+    if reason and status == 'queued' and fallback and not is_late
+      and leave(state, reason, ends, lease, now, (created + deadline) / 2, configured) then
+      return {'moved', (owner())}
+    end
     if is_last_chance(reason, ends, now, tonumber(created), tonumber(deadline)) then
       reason = nil
     end

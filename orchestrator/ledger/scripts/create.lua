@@ -4,7 +4,9 @@
 --       5 lifetime of the idempotency key ms ('' no key), 6 '1' if the request asks for a notification,
 --       7 provider, 8 tenant, 9 most open jobs of the tenant, 10 shortest time between its jobs ms,
 --       11 jobs of a burst, 12 cost to reserve, 13 its unit, 14 daily budget of the provider
---       ('' for each limit that is absent), 15 digest of the key for searches ('' no key)
+--       ('' for each limit that is absent), 15 digest of the key for searches ('' no key),
+--       16 fallbacks: JSON list of provider, and cost, unit and budget if the tenant has a budget there
+--       ('' none)
 -- Returns: created | replayed, job id | mismatch, job id
 --   | gone, job id (the job of the key has expired; a new job could be a second payment)
 --   | limited, name of the limit, wait ms (0 unknown); nothing has changed
@@ -12,9 +14,9 @@
 local now, request, deadline, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local lifetime, notifies, provider, tenant, searchable = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[15]
 local max_open, interval, burst = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local cost, unit, budget = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14])
+local cost, unit, budget, fallback = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14]), ARGV[16]
 
-know_owner({provider, tenant})
+know_owner({provider, tenant, fallback ~= '' and fallback, false})
 if redis.call('EXISTS', key.job) == 1 then
   return {'created'}
 end
@@ -42,6 +44,9 @@ set('status', 'queued', 'request', request, 'provider', provider, 'tenant', tena
   'attempt', 0, 'created', now, 'updated', now, 'deadline', deadline)
 if notifies == '1' then
   set('notify', 'waiting')
+end
+if fallback ~= '' then
+  set('fallback', fallback)
 end
 count('queued', 1)
 count_tenant(tenant, 'open', 1)

@@ -12,16 +12,17 @@ local shard = string.match(KEYS[1], '^(.*:)agenda$')
 local room = room_of(places, others)
 
 local due, listed = {}, {}
--- List a job once, or remove its entry if it has expired. Returns true if it has the place.
-local function list(jobs, id)
+-- List a job once, or remove its entry if it has expired. `target` is the provider where it has a place,
+-- if that is not its own.
+local function list(jobs, id, target)
   local status, provider = unpack(redis.call('HMGET', shard .. 'job:' .. id, 'status', 'provider'))
   if not status then
     redis.call('ZREM', KEYS[1], id)
     redis.call('ZREM', jobs, id)
-  elseif not listed[id] and room.left(provider) > 0 then
+  elseif not listed[id] and room.left(target or provider) > 0 then
     listed[id] = true
-    room.take(provider)
-    due[#due + 1], due[#due + 2], due[#due + 3] = id, status, provider
+    room.take(target or provider)
+    due[#due + 1], due[#due + 2], due[#due + 3] = id, status, target or provider
   end
 end
 
@@ -32,11 +33,12 @@ end
 
 enter_flows(shard, KEYS[1], now)
 for _, id in ipairs(first_of(shard .. 'deadlines', most)) do
-  if now >= tonumber(redis.call('ZSCORE', KEYS[1], id) or 0) then -- a worker may hold the lease
+  if is_due(KEYS[1], id, now) then -- a worker may hold the lease
     list(shard .. 'deadlines', id)
   end
 end
-for _, group in ipairs(due_groups(shard, now, room)) do
+local groups = due_groups(shard, now, room)
+for _, group in ipairs(groups) do
   local left = math.min(most, free_places_of(group, shard, now, tonumber(horizon), configured),
     math.ceil(room.left(group.provider) / group.waiting))
   for i, flow in ipairs(in_turn(group.flows, left, shard, now)) do
@@ -44,6 +46,17 @@ for _, group in ipairs(due_groups(shard, now, room)) do
     for _, id in ipairs(first_of(jobs, math.ceil(left / (#group.flows - i + 1)))) do
       left = left - 1
       list(jobs, id)
+    end
+  end
+end
+local place_at = places_of_fallbacks(shard, now, configured)
+for _, group in ipairs(groups) do
+  if group.kind == 'queued' then
+    for _, id in ipairs(movable_jobs(shard, group.provider, now, configured, most)) do
+      local target = is_due(KEYS[1], id, now) and place_at(id)
+      if target then
+        list(shard .. 'movable:' .. group.provider, id, target)
+      end
     end
   end
 end

@@ -18,7 +18,7 @@ end
 for attempt = 1, tonumber(get('attempt')) do
   local task_id = get('task.' .. attempt)
   if task_id then
-    redis.call('DEL', task_owner(task_id))
+    redis.call('DEL', task_owner(attempt, task_id))
   end
 end
 redis.call('DEL', key.job, key.events, shard .. 'upload:' .. job_id)

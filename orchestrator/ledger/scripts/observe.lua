@@ -38,6 +38,7 @@ end
 if status ~= 'running' and task_id == '' then
   return {'recorded'}
 end
+return_to(now, status, attempt)
 if status ~= 'running' then
   change_status(status, 'running', 'tries', 0)
   prove_places(now)

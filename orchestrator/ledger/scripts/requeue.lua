@@ -1,12 +1,17 @@
 -- Purpose: end an attempt without an outcome. Another attempt comes later. Either the provider refused
---   this one for now (event deferred), or the caller allowed a second submission of an unconfirmed
---   attempt (event resubmitted, at most once per job).
+--   this one (event deferred), or the caller allowed a second submission of an unconfirmed attempt (event
+--   resubmitted, at most once per job). After a refusal the job may move to a fallback.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 attempt, 3 lease token, 4 due at ms, 5 tries, 6 event name, 7 detail JSON,
---       8 refusal JSON ('' none), 9 what it shows of the provider: busy, failed, answered, or ''
--- Returns: queued | stale (the caller does not hold the lease, or the attempt has a task) | missing
+--       8 refusal JSON ('' none), 9 what it shows of the provider: busy, failed, answered, or '',
+--       10 whether it moves to a fallback: may (to one that may get it now), must, or '',
+--       11 providers with limits: name max interval burst, ... ('-' no limit)
+-- Returns: queued | moved, provider (the job is due at this fallback)
+--   | exhausted (it must move, and no fallback can get it; it still holds the lease)
+--   | stale (the caller does not hold the lease, or the attempt has a task) | missing
 local now, attempt, lease, due_at, tries, name, detail, refusal, shows =
-  ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+  tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local moves_on, configured = ARGV[10], ARGV[11]
 
 local status = get('status')
 if not status then
@@ -15,7 +20,19 @@ end
 if not holds_lease(lease, attempt) then
   return {'stale'}
 end
+owner()
+local is_unknown = status == 'unconfirmed' or name == 'resubmitted' -- it may have been accepted
+local chosen, left, obstacles
+if fallback and moves_on ~= '' and not is_unknown then
+  chosen, left, obstacles = choose_fallback(now, configured, moves_on == 'must')
+end
+if moves_on == 'must' and not chosen then
+  return {'exhausted'}
+end
 change_status(status, 'queued', 'tries', tries, 'updated', now)
+if is_unknown then
+  drop_fallbacks()
+end
 if refusal ~= '' then
   set('refusal', refusal)
 end
@@ -28,5 +45,9 @@ if name == 'resubmitted' then -- this attempt may still be in flight; the one be
   set('resubmitted', attempt)
 end
 redis.call('ZREM', shard .. 'in_flight:' .. owner(), job_id .. '.' .. landed)
-learn(tonumber(now), shows, refusal)
+learn(now, shows, refusal)
+if chosen then
+  move_to(now, chosen, left, obstacles, cjson.decode(refusal).code)
+  return {'moved', (owner())}
+end
 return {'queued'}

@@ -56,5 +56,7 @@ for name, value in pairs({images = images, error = error, cost = cost}) do
     fields[#fields + 1] = value
   end
 end
+return_to(now, current, attempt)
 local follow_ups = settle(now, current, status, by, retention, expires, detail, unpack(fields))
+charge_left(attempt)
 return {'settled', unpack(follow_ups)}
