@@ -17,6 +17,7 @@ from celery.exceptions import Reject
 from celery.worker import state
 
 from orchestrator import log
+from orchestrator.backoff import back_off
 from orchestrator.enqueue import (
     CELERY_SCOPE,
     IdempotencyGone,
@@ -35,8 +36,8 @@ from workers.app import celery_app
 QUEUE = "orchestrator.enqueue"
 #: A message without an acknowledgement is delivered again after this time. Seconds.
 VISIBILITY_TIMEOUT_SECONDS = 60
-#: The longest wait of a message whose tenant has reached a limit. It is shorter than the visibility
-#: time-out, so the broker does not deliver the message twice. Seconds.
+#: The longest wait of a message whose tenant has reached a limit. With its jitter the wait is still
+#: below the visibility time-out, so the broker does not deliver the message twice. Seconds.
 MAX_LIMIT_WAIT_SECONDS = 30.0
 #: Wait between tries while the ledger is away. Seconds.
 RETRY_INTERVAL_SECONDS = 1.0
@@ -63,8 +64,10 @@ def enqueue(self: Task, *unnamed: Any, **request: Any) -> None:
             _create(runtime, request, message_id, unnamed)
             return
         except TenantLimitReached as error:
-            # The message waits at the broker, so other tenants' messages pass it.
-            wait = min(max(error.retry_after, RETRY_INTERVAL_SECONDS), MAX_LIMIT_WAIT_SECONDS)
+            # The message waits at the broker, so other tenants' messages pass it. The wait doubles,
+            # so that a backlog of one tenant does not occupy this process.
+            first = max(error.retry_after, RETRY_INTERVAL_SECONDS)
+            wait = back_off(self.request.retries, first, MAX_LIMIT_WAIT_SECONDS, runtime.random)
             raise self.retry(exc=error, countdown=wait, max_retries=None) from None
         except LedgerUnavailable as error:
             log.get().warning("enqueue_delayed", message=message_id, reason=str(error))

@@ -31,13 +31,14 @@ def test_a_message_names_the_tenant_of_its_job(
     assert job_of_key(harness.runtime, CELERY_SCOPE, "task-1") is None
 
 
-def test_a_message_over_a_limit_of_its_tenant_is_sent_again_later(
+def test_a_message_over_a_limit_of_its_tenant_is_sent_again_after_a_wait_that_doubles(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_tenant(harness.runtime, "shop", {"max_open": "1"}, actor="tests")
     create_job(harness.runtime, EXAMPLE_REQUESTS["hiapi"], scope="tests", tenant="shop")
     worker(harness, monkeypatch)
-    task = importlib.import_module("workers.intake").app.tasks["orchestrator.enqueue"]
+    intake = importlib.import_module("workers.intake")
+    task = intake.app.tasks["orchestrator.enqueue"]
     planned: list[float] = []
 
     def retry(*, exc: Exception, countdown: float, max_retries: int | None) -> Exception:
@@ -45,8 +46,14 @@ def test_a_message_over_a_limit_of_its_tenant_is_sent_again_later(
         return exc
 
     monkeypatch.setattr(task, "retry", retry)
-    task.apply(kwargs={**EXAMPLE_REQUESTS["hiapi"], "tenant": "shop"}, task_id="task-1")
+    request = {**EXAMPLE_REQUESTS["hiapi"], "tenant": "shop"}
+    for tries in (0, 1, 2000):
+        task.apply(kwargs=request, task_id="task-1", retries=tries)
+    harness.chance.number = 1.0
+    task.apply(kwargs=request, task_id="task-1", retries=2000)
 
-    assert planned == [OPEN_RETRY_SECONDS]
+    first, longest = OPEN_RETRY_SECONDS, intake.MAX_LIMIT_WAIT_SECONDS
+    assert planned[:3] == [first, 2 * first, longest]
+    assert longest < planned[3] < intake.VISIBILITY_TIMEOUT_SECONDS
     assert job_of_key(harness.runtime, CELERY_SCOPE, "task-1", "shop") is None
     assert harness.ledger.rejected.newest() == []
