@@ -7,9 +7,9 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
-import fakeredis
 import hypothesis
 import pytest
 from hypothesis.internal.conjecture import providers as hypothesis_providers
@@ -60,6 +60,8 @@ hypothesis_providers._get_local_constants = Constants
 SERVER_FOLDERS = {"chaos", "deployment", "ledger", "net", "sandbox", "storage", "system"}
 #: Folders whose tests mostly wait for processes. They run beside tests that use the processor.
 LONG_FOLDERS = {"deployment", "system"}
+#: Databases of a Redis server, by default.
+DATABASES = 16
 #: Fixtures that start a server or a process.
 SERVER_FIXTURES = {
     "fake_provider",
@@ -167,13 +169,41 @@ def fake_provider() -> Iterator[FakeProvider]:
         yield fake
 
 
+@pytest.fixture(scope="session")
+def databases(redis_url: str) -> Iterator[tuple[Redis, ...]]:
+    """The databases of the real server that harnesses use. `real_redis` uses another one."""
+    with ExitStack() as closing:
+        base = redis_url.removesuffix("0")
+        urls = [f"{base}{number}" for number in range(1, DATABASES)]
+        yield tuple(
+            closing.enter_context(Redis.from_url(url, decode_responses=True)) for url in urls
+        )
+
+
 @pytest.fixture
-def start(monkeypatch: pytest.MonkeyPatch, fake_provider: FakeProvider) -> Callable[..., Harness]:
-    """A function that makes a harness on fakeredis. Its arguments are environment variables."""
+def empty_redis(databases: tuple[Redis, ...]) -> Callable[[], Redis]:
+    """A function that returns an empty database, another one at each call of a test."""
+    unused = iter(databases)
+
+    def take() -> Redis:
+        client = next(unused)
+        client.flushdb()
+        return client
+
+    return take
+
+
+@pytest.fixture
+def start(
+    monkeypatch: pytest.MonkeyPatch,
+    fake_provider: FakeProvider,
+    empty_redis: Callable[[], Redis],
+) -> Callable[..., Harness]:
+    """A function that makes a harness. Its arguments are environment variables."""
 
     def begin(**variables: str | None) -> Harness:
         settings = environment(monkeypatch, fake_provider.url, **variables)
-        client, clock, chance = fakeredis.FakeRedis(decode_responses=True), Clock(), Chance()
+        client, clock, chance = empty_redis(), Clock(), Chance()
         nudges = Nudges()
         ledger = Ledger(lambda: client)
         made = runtime(settings, ledger, nudges, clock=clock, random=chance)

@@ -363,7 +363,7 @@ def test_an_image_outlives_its_job(api: Api, kept: str) -> None:
 
 
 def test_what_is_lost_says_why_for_ever(api: Api) -> None:
-    job_id = ended(api.harness, Gallery(api.harness).job(Answer(403), expires=[0]))
+    job_id = ended(api.harness, Gallery(api.harness).job(Answer(403), expires=[60_000]))
 
     for response in (get(api, job_id), thumbnail(api, job_id), get(api, forgotten(api, job_id))):
         assert (response.status_code, response.mimetype) == (410, "application/problem+json")

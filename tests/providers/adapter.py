@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -65,8 +65,17 @@ class Limit(NamedTuple):
     value: Any
     allowed: str
 
-    def __str__(self) -> str:
-        return f"{self.model}-{self.field}-{str(self.value)[:20]}"
+
+def by_model(limits: Iterable[Limit]) -> list[list[Limit]]:
+    """Return the limits of each model as one row."""
+    rows: dict[str, list[Limit]] = {}
+    for limit in limits:
+        rows.setdefault(limit.model, []).append(limit)
+    return list(rows.values())
+
+
+def _id(row: Any) -> str:
+    return str(row[0].model) if isinstance(row, list) else str(row)
 
 
 class AdapterTests:
@@ -106,7 +115,7 @@ class AdapterTests:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         for name, rows in self.rows().items():
             if name in metafunc.fixturenames:
-                metafunc.parametrize(name, rows, ids=str)
+                metafunc.parametrize(name, rows, ids=_id)
 
     @classmethod
     def rows(cls) -> dict[str, list[Any]]:
@@ -117,25 +126,25 @@ class AdapterTests:
             "each_name": list(dict.fromkeys([*distinct, *BUILT_IN[cls.name].families])),
             "documented_request": list(cls.documented),
             "each_answer": sorted(path.stem for path in (PAYLOADS / cls.name).glob("[ate]*.json")),
-            "limit": [
+            "limits": by_model(
                 Limit(model, option, value, allowed)
                 for model, options in cls.refused.items()
                 if model in distinct
                 for option, cases in options.items()
                 for value, allowed in cases
-            ],
-            "native_limit": list(cls._native_limits()),
-            "extra_limit": [
+            ),
+            "native_limits": by_model(cls._native_limits()),
+            "extra_limits": by_model(
                 limit
                 for limit in cls._native_limits()
                 if field_at(models[limit.model].schema, tuple(limit.field.split(".")))
-            ],
-            "gap": [
+            ),
+            "gaps": by_model(
                 Limit(name, option, value, BUILT_IN[cls.name].title)
                 for name in distinct
                 for option, value in OPTIONS.items()
                 if option not in models[name].options
-            ],
+            ),
             "family_tier": [
                 (family, resolution, model)
                 for family, tiers in cls.families.items()

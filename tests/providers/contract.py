@@ -208,45 +208,51 @@ class ProviderContract(AnswersContract, VariationsContract):
             assert allowed in violation.allowed
 
     def test_a_known_field_of_provider_options_is_checked_and_named_so(
-        self, extra_limit: Limit
+        self, extra_limits: list[Limit]
     ) -> None:
-        name, path, value, allowed = extra_limit
-        extras: dict[str, Any] = {}
-        _put(extras, tuple(path.split(".")), value)
+        for limit in extra_limits:
+            name, path, value, allowed = limit
+            extras: dict[str, Any] = {}
+            _put(extras, tuple(path.split(".")), value)
 
-        violation = self.refusals(self.with_extras(extras, name))[0]
+            violation = self.refusals(self.with_extras(extras, name))[0]
 
-        assert f"{violation.field}.".startswith(f"provider_options.{path}.")
-        assert violation.value in (value, *_inside(value))
-        assert allowed in violation.allowed
+            assert f"{violation.field}.".startswith(f"provider_options.{path}."), limit
+            assert violation.value in (value, *_inside(value)), limit
+            assert allowed in violation.allowed, limit
 
     # Refusals ------------------------------------------------------------------------------
 
-    def test_each_limit_is_refused_with_field_value_and_what_is_allowed(self, limit: Limit) -> None:
-        violation = self.refusals(self.request(limit.model, **{limit.field: limit.value}))[0]
+    def test_each_limit_is_refused_with_field_value_and_what_is_allowed(
+        self, limits: list[Limit]
+    ) -> None:
+        for limit in limits:
+            violation = self.refusals(self.request(limit.model, **{limit.field: limit.value}))[0]
 
-        assert violation.field.partition(".")[0] == limit.field
-        assert violation.value in (limit.value, *_inside(limit.value))
-        assert limit.allowed in violation.allowed
+            assert violation.field.partition(".")[0] == limit.field, limit
+            assert violation.value in (limit.value, *_inside(limit.value)), limit
+            assert limit.allowed in violation.allowed, limit
 
-    def test_the_same_limits_hold_for_a_native_request(self, native_limit: Limit) -> None:
-        name, path, value, allowed = native_limit
-        body = self.provider.body(self.request(name))
-        _put(body, tuple(path.split(".")), value)
+    def test_the_same_limits_hold_for_a_native_request(self, native_limits: list[Limit]) -> None:
+        for limit in native_limits:
+            name, path, value, allowed = limit
+            body = self.provider.body(self.request(name))
+            _put(body, tuple(path.split(".")), value)
 
-        violation = self.refusals(self.native(body))[0]
+            violation = self.refusals(self.native(body))[0]
 
-        assert f"{violation.field}.".startswith(f"request.{path}.")
-        assert violation.value in (value, *_inside(value))
-        assert allowed in violation.allowed
+            assert f"{violation.field}.".startswith(f"request.{path}."), limit
+            assert violation.value in (value, *_inside(value)), limit
+            assert allowed in violation.allowed, limit
 
     def test_an_option_that_a_model_does_not_accept_is_refused_with_the_accepted_ones(
-        self, gap: Limit
+        self, gaps: list[Limit]
     ) -> None:
-        [violation] = self.refusals(self.request(gap.model, **{gap.field: gap.value}))
+        for gap in gaps:
+            [violation] = self.refusals(self.request(gap.model, **{gap.field: gap.value}))
 
-        assert (violation.field, violation.value) == (gap.field, gap.value)
-        assert gap.allowed in violation.allowed
+            assert (violation.field, violation.value) == (gap.field, gap.value), gap
+            assert gap.allowed in violation.allowed, gap
 
     def test_every_option_is_accepted_or_refused_by_every_model(self, each_model: str) -> None:
         accepted = set(self.provider.models[each_model].options)

@@ -14,7 +14,8 @@ SHARED_PROCESSES = {
         "test_readme",
         "test_sockets",
     ),
-    "unpolled": ("test_forged", "test_redis_away", "test_rotation"),
+    "own": ("test_archive", "test_deaths", "test_isolation"),
+    "unpolled": ("test_forged", "test_redis_away"),
 }
 #: Path of such a file -> the fixture.
 _FIXTURE_OF = {

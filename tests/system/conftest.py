@@ -22,7 +22,7 @@ from orchestrator.cli import main
 from orchestrator.cli.stack import EmbeddedRedis, Stack
 from orchestrator.providers import BUILT_IN
 from orchestrator.runtime import default_runtime
-from tests.support.providers import EXAMPLE_MODELS
+from tests.support.providers import EXAMPLE_MODELS, POLLED
 
 #: A wait that is this long has failed. It is long, because other work may use both cores. Seconds.
 WAIT_SECONDS = 120.0
@@ -104,6 +104,22 @@ def stack() -> Iterator[Stack]:
         yield running
 
 
+@pytest.fixture(scope="session")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A stack whose processes tests kill, and start again. Its archive is a folder."""
+    settings = {
+        **TIMES,
+        # A worker that is told to stop has no time to finish a step.
+        "ORCHESTRATOR_DRAIN_SECONDS": "0.2",
+        "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": "2",
+        "ORCHESTRATOR_MAX_IMAGE_BYTES": "4194304",
+        **{f"{name.upper()}_POLL_SECONDS": "0.3" for name in POLLED},
+    }
+    home: Path = tmp_path_factory.mktemp("own")
+    with Stack(task_seconds=0.4, settings=settings, folder=home) as running:
+        yield Client(running)
+
+
 def _answers(redis_url: str) -> bool:
     with Redis.from_url(redis_url) as redis:
         try:
@@ -119,19 +135,21 @@ class UnpolledStack:
     stack: Stack
     redis: EmbeddedRedis
     spool: Spool
+    #: The settings of its processes at first.
+    env: Mapping[str, str]
 
     @property
     def client(self) -> Client:
         return Client(self.stack)
 
-    def restore(self, env: Mapping[str, str]) -> None:
+    def restore(self) -> None:
         """Start Redis and web if a test left them killed, and web if it has other settings."""
         if not _answers(self.redis.url):
             self.redis.start()
-        if self.stack.env == env and "web" in self.stack.running:
+        if self.stack.env == self.env and "web" in self.stack.running:
             return
         self.stack.env.clear()
-        self.stack.env.update(env)
+        self.stack.env.update(self.env)
         if "web" in self.stack.running:
             restart_web(self.stack)
         else:
@@ -151,15 +169,14 @@ def _unpolled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UnpolledStac
         EmbeddedRedis(home / "redis", appendfsync="always") as redis,
         Stack(redis_url=redis.url, task_seconds=0.2, settings=settings, folder=home) as stack,
     ):
-        yield UnpolledStack(stack, redis, Spool(home / "spool"))
+        yield UnpolledStack(stack, redis, Spool(home / "spool"), dict(stack.env))
 
 
 @pytest.fixture
-def unpolled(_unpolled: UnpolledStack) -> Iterator[UnpolledStack]:
+def unpolled(_unpolled: UnpolledStack) -> UnpolledStack:
     """Web, worker and beat with a spool and without polls. Redis and web run before each test."""
-    before = dict(_unpolled.stack.env)
-    yield _unpolled
-    _unpolled.restore(before)
+    _unpolled.restore()
+    return _unpolled
 
 
 #: Granian's own lines for each of its workers.

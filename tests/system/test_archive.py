@@ -7,16 +7,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import boto3
 import pytest
 import requests
 
-from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import keys
@@ -24,18 +21,10 @@ from orchestrator.ledger.connection import connect
 from orchestrator.operations.manifest import folder
 from sandbox.file_kinds import FILE_KINDS
 from sandbox.link_faults import LINK_KINDS
-from tests.storage.servers import KEY, SECRET, moto
-from tests.support.providers import EXAMPLE_MODELS, POLLED
-from tests.system.conftest import TIMES, WAIT_SECONDS, Client, eventually
+from tests.support.providers import EXAMPLE_MODELS
+from tests.system.conftest import WAIT_SECONDS, Client, eventually
 from tests.system.rack import family
 
-#: Short times and small limits.
-LIMITS = {
-    **TIMES,
-    "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": "2",
-    "ORCHESTRATOR_MAX_IMAGE_BYTES": "4194304",
-    **{f"{name.upper()}_POLL_SECONDS": "0.3" for name in POLLED},
-}
 #: What is said of each kind of bad link; None: it leads to the image all the same.
 SAID = {
     "404": r"it answered 404",
@@ -64,14 +53,6 @@ KEPT = {
 }
 #: The most that a worker may ever have had in memory. MB.
 MEMORY = 400
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A stack with LIMITS, whose archive is a folder."""
-    home: Path = tmp_path_factory.mktemp("stack")
-    with Stack(task_seconds=0.2, settings=LIMITS, folder=home) as stack:
-        yield Client(stack)
 
 
 @pytest.fixture
@@ -266,37 +247,3 @@ def test_while_the_storage_is_away_everything_else_goes_on(own: Client, root: Pa
     assert (told.status_code, told.content) == (200, theirs.content)
     for job_id in [first, *jobs]:
         equal_to_the_providers(own, archived(own, job_id))
-
-
-#: Of this test alone: moto keeps one harness for all servers of a process.
-BUCKET = "images-of-the-stack"
-
-
-def test_images_in_s3_are_given_out_by_links_that_work(tmp_path: Path) -> None:
-    with moto() as endpoint:
-        env = {
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
-            "AWS_ENDPOINT_URL": endpoint,
-            "ORCHESTRATOR_ARCHIVE_URL": f"s3://{BUCKET}/pre",
-        }
-        s3 = boto3.client(
-            "s3",
-            endpoint_url=endpoint,
-            region_name="us-east-1",
-            aws_access_key_id=KEY,
-            aws_secret_access_key=SECRET,
-        )
-        s3.create_bucket(Bucket=BUCKET)
-        with Stack(task_seconds=0.2, settings={**LIMITS, **env}, folder=tmp_path) as stack:
-            client = Client(stack)
-            jobs = [archived(client, client.enqueue(name, str(uuid4()))) for name in EXAMPLE_MODELS]
-            for job in jobs:
-                equal_to_the_providers(client, job)
-                told = given_out(client, job["images"][0]["url"], allow_redirects=False)
-                assert told.status_code == 302
-                assert told.headers["Location"].startswith(f"{endpoint}/{BUCKET}/pre/")
-            listed = [found["Key"] for found in s3.list_objects_v2(Bucket=BUCKET)["Contents"]]
-        s3.close()
-    assert len(listed) == 3 * len(jobs)
-    assert f"pre/{folder(jobs[0]['id'])}/job.json" in listed

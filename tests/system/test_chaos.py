@@ -24,13 +24,6 @@ def chaos(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     return ChaosRun(wanted, tmp_path_factory.mktemp("chaos"), hurried=True).play()
 
 
-@pytest.fixture(scope="module")
-def redis_only(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
-    """Only Redis dies, twice. No other process is started again."""
-    wanted = plan(seed=SEED, jobs=40, minutes=0.1, redis_kills=2, deadline=20, victims=())
-    return ChaosRun(wanted, tmp_path_factory.mktemp("redis"), hurried=True).play()
-
-
 def breaches(result: RunResult, promise: str) -> list[dict[str, Any]]:
     """Whose promise was not kept, with its timeline and its provider's view."""
     return [breach for breach in report(result)["breaches"] if breach["promise"] == promise]
@@ -44,11 +37,3 @@ def test_whatever_dies_and_errs_the_promise_is_kept(chaos: RunResult, promise: s
 def test_everything_was_killed(chaos: RunResult) -> None:
     assert chaos.kills.keys() == {*VICTIMS, REDIS}
     assert chaos.kills[REDIS] == 2
-
-
-def test_worker_and_beat_work_again_by_themselves_after_each_death_of_redis(
-    redis_only: RunResult,
-) -> None:
-    assert redis_only.kills == {REDIS: 2}
-    assert [restart for restart in redis_only.evidence.restarts if not restart.recovered] == []
-    assert report(redis_only)["breaches"] == []

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import requests
 
-from orchestrator.cli.stack import Stack, procfile
+from orchestrator.cli.stack import procfile
 from tests.support.providers import EXAMPLE_MODELS, POLLED_WITH_KEYS, POLLED_WITHOUT_KEYS
-from tests.system.conftest import TIMES, Client, eventually
+from tests.system.conftest import Client, eventually
 
-#: A worker that is told to stop has no time to finish a step.
-SETTINGS = {**TIMES, "ORCHESTRATOR_DRAIN_SECONDS": "0.2"}
 #: The limit of HiAPI in the test of limits. Tasks.
 MAX_IN_FLIGHT = 3
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
-    """A stack of this file. Each test leaves every process running."""
-    home: Path = tmp_path_factory.mktemp("deaths")
-    with Stack(task_seconds=0.4, settings=SETTINGS, folder=home) as stack:
-        yield Client(stack)
 
 
 def test_a_worker_killed_while_submitting_neither_loses_the_job_nor_pays_twice(
@@ -88,9 +76,11 @@ def test_beat_and_web_killed_and_started_again_lose_nothing(own: Client) -> None
     assert len(own.tasks(text)) == 2
 
 
-def test_workers_do_not_exceed_a_limit_when_one_of_them_is_killed(own: Client) -> None:
+def test_workers_do_not_exceed_a_limit_when_one_of_them_is_killed(
+    own: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     requests.delete(f"{own.stack.sandbox_url}/control/tasks", timeout=60)
-    own.stack.env["HIAPI_MAX_IN_FLIGHT"] = str(MAX_IN_FLIGHT)
+    monkeypatch.setitem(own.stack.env, "HIAPI_MAX_IN_FLIGHT", str(MAX_IN_FLIGHT))
     own.stack.kill("worker")
     own.stack.start("worker")
     own.stack.start("other worker", ["/bin/sh", "-c", f"exec {procfile()['worker']}"])

@@ -10,18 +10,20 @@ import pytest
 import requests
 from redis import Redis
 
-from orchestrator.cli.stack import Stack
 from orchestrator.jobs.model import Status
 from orchestrator.ledger import Ledger, keys
 from orchestrator.providers import BUILT_IN
-from orchestrator.settings.provider_settings import DEFAULT_THREADS
-from tests.system.conftest import TIMES, Client, eventually
+from tests.system.conftest import Client, eventually
 
+#: The provider that hangs.
+HANGING = "uniall"
+#: Its threads.
+THREADS = 8
 #: More jobs than a lane has threads and places.
-HANGING_JOBS = 3 * DEFAULT_THREADS
+HANGING_JOBS = 3 * THREADS
 #: Jobs of each other provider.
 OTHER_JOBS = 3
-OTHERS = tuple(name for name in BUILT_IN if name != "hiapi")
+OTHERS = tuple(name for name in BUILT_IN if name != HANGING)
 
 
 @contextmanager
@@ -32,23 +34,28 @@ def silent_server() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def client() -> Iterator[Client]:
+def client(own: Client) -> Iterator[Client]:
+    """A worker whose calls to one provider hang."""
+    stack, before = own.stack, dict(own.stack.env)
     with silent_server() as port:
-        settings = {
-            **TIMES,
-            "HIAPI_BASE_URL": f"http://127.0.0.1:{port}",
-            "ORCHESTRATOR_READ_TIMEOUT_SECONDS": "300",
-            "ORCHESTRATOR_DRAIN_SECONDS": "0",
-        }
-        with Stack(task_seconds=0.2, settings=settings) as stack:
-            yield Client(stack)
+        stack.env[f"{HANGING.upper()}_BASE_URL"] = f"http://127.0.0.1:{port}"
+        stack.env[f"{HANGING.upper()}_THREADS"] = str(THREADS)
+        stack.env["ORCHESTRATOR_READ_TIMEOUT_SECONDS"] = "300"
+        stack.kill("worker")
+        stack.start("worker")
+        yield own
+        stack.env.clear()
+        stack.env.update(before)
+        if "worker" in stack.running:
+            stack.kill("worker")
+        stack.start("worker")
 
 
 def test_the_jobs_of_other_providers_succeed_while_every_job_of_one_hangs(client: Client) -> None:
     url = client.stack.env["ORCHESTRATOR_REDIS_URL"]
     ledger = Ledger.from_url(url)
-    hanging = [client.enqueue("hiapi", f"hangs {n}") for n in range(HANGING_JOBS)]
-    eventually(lambda: ledger.overview.counts().get(Status.SUBMITTING) == DEFAULT_THREADS)
+    hanging = [client.enqueue(HANGING, f"hangs {n}") for n in range(HANGING_JOBS)]
+    eventually(lambda: ledger.overview.counts().get(Status.SUBMITTING) == THREADS)
 
     with Redis.from_url(url, decode_responses=True) as redis:
         redis.delete(keys.SWEEP)
@@ -58,12 +65,12 @@ def test_the_jobs_of_other_providers_succeed_while_every_job_of_one_hangs(client
     eventually(ledger.installation.last_sweep)
     assert requests.get(f"{client.stack.web_url}/readyz", timeout=60).status_code == 200
     statuses = [client.job(job_id)["status"] for job_id in hanging]
-    assert statuses.count("submitting") == DEFAULT_THREADS, "every thread of the provider hangs"
-    assert statuses.count("queued") == HANGING_JOBS - DEFAULT_THREADS
+    assert statuses.count("submitting") == THREADS, "every thread of the provider hangs"
+    assert statuses.count("queued") == HANGING_JOBS - THREADS
 
 
 def test_a_worker_whose_threads_hang_stops_when_it_is_asked_to(client: Client) -> None:
-    worker = client.stack.running["worker"]
+    worker = client.stack.running.pop("worker")
 
     worker.terminate()
 

@@ -9,12 +9,12 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
 import requests
 
-from orchestrator.cli.stack import Stack, free_port
 from tests.system.conftest import UnpolledStack, eventually, restart_web
 from tests.system.rack import DONE, Rack, settings
 
@@ -105,8 +105,9 @@ def test_what_a_killed_web_process_had_spooled_settles_when_it_is_started_again(
     eventually(lambda: not scene.spool.waiting())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_without_a_spool_callbacks_are_answered_503_and_settle_when_they_come_again(
-    unpolled: UnpolledStack,
+    unpolled: UnpolledStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = unpolled
     restart_web(scene.stack, ORCHESTRATOR_SPOOL_DIR="")
@@ -114,6 +115,10 @@ def test_without_a_spool_callbacks_are_answered_503_and_settle_when_they_come_ag
     scene.redis.kill()
     statuses = [call_back(scene, task) for task in jobs.values()]
     assert statuses == [503] * JOBS
+    rack = Rack(scene.stack, settings(scene.stack.env, monkeypatch))
+    answers_many(rack)  # connections are refused
+    with socket.create_server(address(scene), backlog=512):
+        answers_many(rack)  # connections are accepted, and nothing is answered
 
     scene.redis.start()
 
@@ -139,19 +144,13 @@ CALLBACKS = 64
 THREADS = 2 * (8 + 8) + 4
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_many_callbacks_at_once_are_answered_by_a_bounded_number_of_threads(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    port = free_port()
-    with Stack(("web",), redis_url=f"redis://127.0.0.1:{port}/0") as stack:
-        rack = Rack(stack, settings(stack.env, monkeypatch))
-        answers_many(rack)  # connections are refused
-        with socket.create_server(("127.0.0.1", port), backlog=512):
-            answers_many(rack)  # connections are accepted, and nothing is answered
+def address(scene: UnpolledStack) -> tuple[str, int]:
+    """The address of the dead Redis."""
+    return "127.0.0.1", urlsplit(scene.redis.url).port or 0
 
 
 def answers_many(rack: Rack) -> None:
+    """Answer many callbacks at once with a bounded number of threads."""
     most, url = Most(rack), f"{rack.stack.web_url}{rack.path()}"
 
     def deliver(_: int) -> int:

@@ -16,7 +16,7 @@ Open = Callable[..., Receiver]
 
 @pytest.fixture
 def open_receiver(start: Callable[..., Harness], redis: Redis, ledger: Ledger) -> Open:
-    """The same test on fakeredis and on a real server."""
+    """A receiver on the database of the ledger fixture."""
 
     def begin(**variables: str | None) -> Receiver:
         harness = start(**variables)

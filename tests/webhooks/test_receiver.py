@@ -237,6 +237,25 @@ def test_a_signed_callback_is_accepted_where_a_secret_is_set(open_receiver: Open
     assert receiver.send(receiver.path(job_id), body, headers=headers).status_code == 200
 
 
+def test_callbacks_with_the_old_and_the_new_signature_are_accepted_while_both_are_kept(
+    open_receiver: Open,
+) -> None:
+    old, new = "whsec_before_the_exchange", "whsec_after_the_exchange"
+    job_id = (before := open_receiver(HIAPI_WEBHOOK_SECRET=old)).running()
+    path, body = before.path(job_id), b'{"taskId":"task-1","status":"success","output":[]}'
+
+    def answer(receiver: Receiver, secret: str) -> int:
+        headers = signed(body, receiver.harness.clock() // 1000, secret)
+        return receiver.send(path, body, headers=headers).status_code
+
+    exchanged = open_receiver(HIAPI_WEBHOOK_SECRET=new)
+    both = open_receiver(HIAPI_WEBHOOK_SECRET=new, HIAPI_WEBHOOK_SECRETS_OLD=old)
+
+    assert [answer(exchanged, secret) for secret in (old, new)] == [401, 200]
+    assert [answer(both, secret) for secret in (old, new, "whsec_of_nobody")] == [200, 200, 401]
+    assert both.send(path, body).status_code == 401
+
+
 def test_a_secret_for_hiapi_asks_nothing_of_evolink(open_receiver: Open) -> None:
     receiver = open_receiver(HIAPI_WEBHOOK_SECRET=SECRET)
     job_id = receiver.running("evolink")

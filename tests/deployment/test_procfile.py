@@ -1,0 +1,31 @@
+"""The Procfile, and what its commands need from us."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from orchestrator.cli.stack import ROOT, procfile
+
+
+def test_the_procfile_is_valid_to_honcho() -> None:
+    tool = str(Path(sys.executable).parent / "honcho")
+    told = subprocess.run([tool, "check"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+    assert f"({', '.join(procfile())})" in told.stderr
+
+
+def test_a_worker_of_web_that_is_stopped_while_it_imports_ends() -> None:
+    code = """
+import signal, sys
+signal.signal(signal.SIGTERM, lambda *_: None)  # as a worker inherits it from granian
+sys.modules["orchestrator"] = None  # the import fails here
+try:
+    import webhooks.wsgi
+except ImportError:
+    print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
+"""
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.stdout == "True\n", ended.stderr
