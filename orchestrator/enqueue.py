@@ -181,8 +181,8 @@ def create_job(
     """
     tenant = tenant_name(tenant)
     owner = _owner(scope, tenant)
-    key_name = "Idempotency-Key" if scope == API_SCOPE else "idempotency_key"
-    idempotency = Idempotency(owner, _checked_key(key, key_name)) if key is not None else None
+    name = "Idempotency-Key" if scope == API_SCOPE else "idempotency_key"
+    idempotency = None if key is None else Idempotency(owner, _checked_key(key, name))
     try:
         job_request = _checked_request(runtime, request, tenant, file)
         limits = runtime.ledger.access.current().tenant(tenant)
@@ -194,13 +194,7 @@ def create_job(
             raise
         return EnqueueResult(earlier, replayed=True)
     return _store(
-        runtime,
-        job_request,
-        limits,
-        reserve=reserve,
-        idempotency=idempotency,
-        file=file,
-        caller=owner,
+        runtime, job_request, limits, owner, reserve=reserve, idempotency=idempotency, file=file
     )
 
 
@@ -208,11 +202,11 @@ def _store(
     runtime: Runtime,
     request: JobRequest,
     limits: Tenant,
+    caller: str,
     *,
     reserve: Mapping[str, Cost],
     idempotency: Idempotency | None,
     file: ImageFile | None,
-    caller: str,
 ) -> EnqueueResult:
     """Create the job of a checked request in the ledger, and nudge it."""
     now = runtime.clock()

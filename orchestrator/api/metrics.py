@@ -44,43 +44,14 @@ class _Figures:
             self._figures, self._read_at = stats(self._runtime), monotonic()
             if self._runtime.settings.metrics_tenants:
                 self._jobs = self._runtime.ledger.overview.tenants()
-        figures = self._figures
         if self._runtime.settings.metrics_tenants:
             yield self._tenants()
-        yield _labelled(
-            "jobs", "Jobs by status; terminal ones since the start", "status", figures["jobs"]
-        )
-        yield _labelled(
-            "contradictions",
-            "Callbacks that repeat or contradict known news",
-            "kind",
-            figures["contradictions"],
-        )
-        yield _single("agenda_open", "Open jobs", figures["agenda"]["open"])
-        yield _single("agenda_due", "Due open jobs", figures["agenda"]["due"])
-        yield _single(
-            "agenda_lag_seconds", "Age of the oldest due entry", figures["agenda"]["lag_seconds"]
-        )
-        yield _single(
-            "unconfirmed_attempts", "Unconfirmed attempts", figures["unconfirmed"]["attempts"]
-        )
+        yield from _open_jobs(self._figures)
         for name, what in FOLLOW_UPS.items():
-            yield _labelled(
-                f"{name}_ended", f"Ended {what} since the start", "end", figures[name]["ended"]
-            )
-            yield _single(f"{name}_pending", f"Pending {what}", figures[name]["pending"])
-            yield _single(
-                f"{name}_lag_seconds", "Age of the oldest due entry", figures[name]["lag_seconds"]
-            )
-        risk = figures["archive"]["at_risk"]
-        yield _single("archive_at_risk", "Jobs with images at risk", risk)
-        yield _single(
-            "notifications_dead", "Failed notifications", figures["notifications"]["dead"]
-        )
-        paused = len(figures["notifications"]["paused_hosts"])
-        yield _single("notifications_paused_hosts", "CircuitBreaker that are only probed", paused)
-        yield from _providers(figures["providers"])
-        swept = figures["last_sweep_seconds_ago"]
+            yield from _follow_up(name, what, self._figures[name])
+        yield from _risks(self._figures)
+        yield from _providers(self._figures["providers"])
+        swept = self._figures["last_sweep_seconds_ago"]
         if swept is not None:
             yield _single("last_sweep_age_seconds", "Time since the last sweep", swept)
 
@@ -107,6 +78,35 @@ def blueprint(runtime: Runtime) -> Blueprint:
     return routes
 
 
+def _open_jobs(figures: dict[str, Any]) -> Iterator[Metric]:
+    """Yield the numbers of jobs, of due jobs, and of odd callbacks and attempts."""
+    jobs, agenda = figures["jobs"], figures["agenda"]
+    yield _labelled("jobs", "Jobs by status; terminal ones since the start", "status", jobs)
+    meaning = "Callbacks that repeat or contradict what the ledger knows"
+    yield _labelled("contradictions", meaning, "kind", figures["contradictions"])
+    yield _single("agenda_open", "Open jobs", agenda["open"])
+    yield _single("agenda_due", "Due open jobs", agenda["due"])
+    yield _single("agenda_lag_seconds", "Age of the oldest due entry", agenda["lag_seconds"])
+    attempts = figures["unconfirmed"]["attempts"]
+    yield _single("unconfirmed_attempts", "Unconfirmed attempts", attempts)
+
+
+def _follow_up(name: str, what: str, figures: dict[str, Any]) -> Iterator[Metric]:
+    """Yield the figures of a kind of follow-up. `what` names it in the plural."""
+    yield _labelled(f"{name}_ended", f"Ended {what} since the start", "end", figures["ended"])
+    yield _single(f"{name}_pending", f"Pending {what}", figures["pending"])
+    yield _single(f"{name}_lag_seconds", "Age of the oldest due entry", figures["lag_seconds"])
+
+
+def _risks(figures: dict[str, Any]) -> Iterator[Metric]:
+    """Yield the figures that somebody must act on."""
+    notifications = figures["notifications"]
+    yield _single("archive_at_risk", "Jobs with images at risk", figures["archive"]["at_risk"])
+    yield _single("notifications_dead", "Failed notifications", notifications["dead"])
+    paused = len(notifications["paused_hosts"])
+    yield _single("notifications_paused_hosts", "Paused hosts, which are only probed", paused)
+
+
 def _providers(figures: dict[str, dict[str, Any]]) -> Iterator[Metric]:
     """Yield what admission knows of each enabled provider."""
     meaning = "1 for the state that the circuit breaker of a provider has"
@@ -119,10 +119,10 @@ def _providers(figures: dict[str, dict[str, Any]]) -> Iterator[Metric]:
     in_flight = {name: known["in_flight"] for name, known in figures.items()}
     meaning = "Attempts between submission and outcome"
     yield _labelled("provider_in_flight", meaning, "provider", in_flight)
-    found = {n: known["found_limit"] for n, known in figures.items() if known["found_limit"]}
-    if found:
+    limits = {n: known["found_limit"] for n, known in figures.items() if known["found_limit"]}
+    if limits:
         meaning = "The most attempts in flight that a provider took before it refused more"
-        yield _labelled("provider_found_limit", meaning, "provider", found)
+        yield _labelled("provider_found_limit", meaning, "provider", limits)
 
 
 def _single(name: str, meaning: str, value: float) -> Metric:

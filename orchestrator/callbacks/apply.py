@@ -77,12 +77,7 @@ def apply_callback(
     elif report.outcome is None or _must_confirm(runtime, address, report.outcome):
         result = _observe(runtime, address, report, now)
     else:
-        settlement = runtime.ledger.settle_attempt(
-            address.job_id, address.attempt, report.task_id, report.outcome, now=now
-        )
-        result = runtime.nudge_due(address.job_id, settlement)
-        if result is Result.UNPROVEN:
-            runtime.nudger.nudge(Step.POLL, [address.job_id], address.provider)
+        result = _settle(runtime, address, report.task_id, report.outcome, now)
     log.get().info(
         "callback_received",
         job=address.job_id,
@@ -92,6 +87,19 @@ def apply_callback(
         result=result,
         **context,
     )
+    return result
+
+
+def _settle(
+    runtime: Runtime, address: CallbackAddress, task_id: str, outcome: Outcome, now: int
+) -> Result:
+    """Settle a job with the outcome of a callback, unless a poll must decide."""
+    settlement = runtime.ledger.settle_attempt(
+        address.job_id, address.attempt, task_id, outcome, now=now
+    )
+    result = runtime.nudge_due(address.job_id, settlement)
+    if result is Result.UNPROVEN:
+        runtime.nudger.nudge(Step.POLL, [address.job_id], address.provider)
     return result
 
 

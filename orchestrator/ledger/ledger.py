@@ -107,10 +107,7 @@ class Ledger:
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Ledger:
-        """Return a ledger on a Redis. It connects at the first call.
-
-        It repeats a call once if the connection broke. Every script can be repeated.
-        """
+        """Return a ledger on a Redis. It connects at the first call, and repeats a broken call."""
         return cls(lambda: connect(url), **options)
 
     def create(
@@ -153,14 +150,13 @@ class Ledger:
         args += limit_arguments(limits, request.provider, reserve, shard, self.shards)
         args += [keys.searchable(idempotency.key) if idempotency else ""]
         args += [fallback_argument(request, limits, reserve, self.shards)]
-        if upload is not None:  # before the job, so that no job lacks its file
-            self.uploads.keep(job_id, upload, deadline_ms=deadline_at - now)
-        with self._redis() as client:
-            answer = self._create.run(client, [*keys.of(job_id), guard], args)
-        created = Created.from_answer(answer, job_id)
-        if upload is not None and created.result is not Result.CREATED:
-            self.uploads.drop(job_id)
-        return created
+
+        def create() -> Created:
+            with self._redis() as client:
+                answer = self._create.run(client, [*keys.of(job_id), guard], args)
+            return Created.from_answer(answer, job_id)
+
+        return self.uploads.create_with(job_id, upload, deadline_at - now, create)
 
     def find(self, idempotency: Idempotency) -> tuple[str, str] | None:
         """Return the job id and the request's fingerprint of an idempotency key, or None."""
@@ -277,7 +273,7 @@ class Ledger:
         number = lease.job.attempt.number
         detail = codec.dumps({"attempt": number, "reason": reason})
         args = [now, number, lease.token, due_at, tries, detail, codec.dumps(failure)]
-        return self._run(self._unconfirmed, lease.job.id, args)
+        return self._run(self._unconfirmed, lease.job.id, args).result
 
     def defer(
         self,
@@ -294,7 +290,7 @@ class Ledger:
         A failure that was pending before is replaced, also by None.
         """
         args = [now, lease.token, due_at, tries, codec.dumps(detail), codec.dumps(pending_failure)]
-        return self._run(self._defer, lease.job.id, args)
+        return self._run(self._defer, lease.job.id, args).result
 
     def observe(
         self,
@@ -368,7 +364,7 @@ class Ledger:
             return Settlement(Result.MISSING)
         error = codec.dumps(JobError(ErrorCode.CANCELLED, "cancelled by the caller"))
         detail = codec.dumps({"status": Status.CANCELLED, "by": SettledBy.CANCEL})
-        return self._run_settlement(self._cancel, job_id, [now, error, self._retention_ms, detail])
+        return self._run(self._cancel, job_id, [now, error, self._retention_ms, detail])
 
     def get(self, job_id: str) -> Job | None:
         """Return a job, or None. Text of another form than a job id is not sent to Redis."""
@@ -407,14 +403,11 @@ class Ledger:
 
     def _bind(self, script: Script, job_id: str, task_id: str, args: list[Any]) -> Settlement:
         """Run a script that may bind a provider task to the job."""
-        run = partial(self._run_settlement, script, job_id, args)
+        run = partial(self._run, script, job_id, args)
         if self.shards == 1 or not task_id:
             return run()
         return self._task_owners.bind(job_id, int(args[1]), task_id, run)
 
-    def _run(self, script: Script, job_id: str, args: list[Any]) -> Result:
-        return self._run_settlement(script, job_id, args).result
-
-    def _run_settlement(self, script: Script, job_id: str, args: list[Any]) -> Settlement:
+    def _run(self, script: Script, job_id: str, args: list[Any]) -> Settlement:
         with self._redis() as client:
             return Settlement.from_answer(script.run(client, keys.of(job_id), args))

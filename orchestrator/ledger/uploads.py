@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from redis import Redis
 
 from orchestrator.ledger import keys
+from orchestrator.ledger.results import Created, Result
 
 #: A file is kept for this time after the deadline of its job.
 UPLOAD_MARGIN_MS = 3_600_000
@@ -27,6 +28,18 @@ class Uploads:
         """Store the file of a job. `deadline_ms` is the time until the deadline of the job."""
         with self._redis() as client:
             client.set(keys.upload(job_id), content, px=deadline_ms + UPLOAD_MARGIN_MS)
+
+    def create_with(
+        self, job_id: str, content: bytes | None, deadline_ms: int, create: Callable[[], Created]
+    ) -> Created:
+        """Create a job after its file, so that no job lacks its file. None is no file."""
+        if content is None:
+            return create()
+        self.keep(job_id, content, deadline_ms=deadline_ms)
+        created = create()
+        if created.result is not Result.CREATED:
+            self.drop(job_id)
+        return created
 
     def get(self, job_id: str) -> bytes | None:
         """Return the file of a job, or None when it is deleted."""

@@ -11,7 +11,7 @@ import inspect
 from collections.abc import Callable, Mapping
 
 from orchestrator.jobs.model import Attempt, FollowUpStatus, Job, SettledBy, Status, Step
-from orchestrator.ledger import Idempotency, Lease, Ledger, Room, keys
+from orchestrator.ledger import Created, Idempotency, Lease, Ledger, Result, Room, keys
 from orchestrator.ledger.access import AccessBook
 from orchestrator.ledger.admission import Admission
 from orchestrator.ledger.agenda import Agenda
@@ -97,6 +97,9 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "get": lambda ledger, lease: ledger.get(lease.job.id),
     "uploads.get": lambda ledger, lease: ledger.uploads.get(lease.job.id),
     "uploads.drop": lambda ledger, lease: ledger.uploads.drop(lease.job.id),
+    "uploads.create_with": lambda ledger, lease: ledger.uploads.create_with(
+        lease.job.id, b"a file", 1, lambda: Created(Result.CREATED, lease.job.id)
+    ),
     "uploads.keep": lambda ledger, lease: ledger.uploads.keep(
         lease.job.id, b"a file", deadline_ms=1
     ),
