@@ -13,7 +13,7 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:task:<provider>:<task id>` | string | the job of a provider task | 30 days |
 | `{orch:<s>}:flow:<flow>` | sorted set | open jobs of a flow, by when they are due (ms) | never |
 | `{orch:<s>}:flows` | sorted set | flows, by when their first job may be due (ms) | never |
-| `{orch:<s>}:deadlines` | sorted set | jobs without a task, by half-time or deadline (ms) | never |
+| `{orch:<s>}:deadlines` | sorted set | jobs without a task, by when they are checked (ms) | never |
 | `{orch:<s>}:movable:<provider>` | sorted set | jobs with a fallback, by half-time (ms) | never |
 | `{orch:<s>}:turns:<provider>` | sorted set | tenants with queued jobs, by their turns | never |
 | `{orch:<s>}:in_flight:<provider>` | sorted set | `<job id>.<attempt>` in flight, by ms | never |
@@ -28,9 +28,8 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:notify` | sorted set | pending notifications, by when they are due (ms) | never |
 | `{orch:<s>}:confirm` | sorted set | pending confirmations, by when they are due (ms) | never |
 | `{orch:<s>}:dead` | sorted set | failed notifications, by ms | never |
-| `{orch:<s>}:tenants` | hash | `<tenant> <what>`: `open` and ended jobs; `rate` (ms) | never |
 | `{orch:<s>}:spend:<tenant>:<day>` | hash | possible costs by `<provider> <unit>` | 10 days |
-| `{orch:<s>}:counts` | hash | jobs by status; contradictions; ended follow-ups | never |
+| `{orch:<s>}:counts` | hash | jobs by status, of each tenant too, fields below | never |
 | `{orch:<s>}:changes` | stream | `job`: the id of a changed job, capped | never |
 | `{orch:<s>}:recorder` | string | the recorder that writes the history of this shard | 2 s |
 | `{orch:<s>}:settled:<job id>` | channel | one message when the job is settled | - |
@@ -69,13 +68,18 @@ word moved).
 A flow is `<kind>:<provider>:<tenant>`. The kind is queued, resend (submitting or unconfirmed) or
 poll (running).
 
+The counts have the number of jobs by status, of contradicting events, and of ended follow-ups
+(`notify_done`). `running:<provider>` is the number of tasks that run there. `<tenant> open` and
+`<tenant> <status>` are the open and the ended jobs of a tenant. `<tenant> rate` (ms) is the time
+when it may have a whole burst of jobs again.
+
 Fields of a provider: `paused` (JSON: by whom and when), `failures`, `failing_since` (ms),
 `open_until` (ms: the circuit breaker is open until then), `probe_until` (ms: a job probes),
 `prober` (its id), `openings` (in a row), `reason` (error JSON), `polls_paused_until` (ms),
 `polls_reason` (JSON), `tat` (ms: when the next submission is due at the configured rate), `slot`
 (ms: the last time that a waiting job was given), `found` (the most tasks that it took), `raise`
 (what is added to it next), `raised_at` (ms), `raise_after` (ms), `tried` (a raise that was not
-refused yet), `running` (tasks that run), `proved` (the most of them lately), `proved_at` (ms),
+refused yet), `proved` (the most tasks that ran lately), `proved_at` (ms),
 `full` (jobs wait for a place).
 """
 
@@ -224,11 +228,6 @@ def jobs(shard: int) -> str:
 def tenant_jobs(shard: int, tenant: str) -> str:
     """Return the key of the index of a tenant's jobs in a shard."""
     return f"{root(shard)}jobs:{tenant}"
-
-
-def tenants(shard: int) -> str:
-    """Return the key of the numbers of jobs by tenant, in a shard."""
-    return f"{root(shard)}tenants"
 
 
 def spend(shard: int, tenant: str, day: int) -> str:

@@ -14,11 +14,17 @@ from redis import Redis
 from redis.exceptions import WatchError
 
 from orchestrator.clock import DAY_MS
-from orchestrator.jobs.model import FOLLOW_UPS, Event, Job, Status, Step
+from orchestrator.jobs.model import FOLLOW_UPS, Event, FollowUpStatus, Job, Status, Step
 from orchestrator.ledger import codec, keys
 from orchestrator.ledger.results import Result
 from orchestrator.ledger.script import load
 
+#: Events that repeat or contradict what the ledger knows.
+CONTRADICTIONS = ("duplicate", "conflict", "mismatch", "superseded", "late_result")
+#: The terminal states of a follow-up.
+ENDS = (FollowUpStatus.DONE, FollowUpStatus.DEAD, FollowUpStatus.GONE)
+#: What a shard counts, besides the jobs of each tenant.
+COUNTED = (*Status, *CONTRADICTIONS, *(f"{step}_{end}" for step in FOLLOW_UPS for end in ENDS))
 #: Jobs that are read in one round trip.
 PAGE_JOBS = 100
 #: The most jobs that one call of `page` reads to find matching jobs.
@@ -62,6 +68,7 @@ class Totals:
 
     Attributes:
         counts: jobs by status, and contradicting events by name.
+        tenants: open jobs by tenant.
         flows: jobs by flow.
         in_flight: attempts in flight by provider, for the providers with an open job.
         deadlines: queued jobs in the set of deadlines.
@@ -69,6 +76,7 @@ class Totals:
     """
 
     counts: dict[str, int]
+    tenants: dict[str, int]
     flows: dict[str, int]
     in_flight: dict[str, int]
     deadlines: int
@@ -84,6 +92,7 @@ class Snapshot:
         due_at: its score in the agenda (ms), or None.
         follow_ups: when each pending follow-up is due (ms).
         listed: whether the job is in the index of jobs.
+        old: whether it is a job of a version without tenants, and no script has counted it since.
     """
 
     job_id: str
@@ -92,6 +101,7 @@ class Snapshot:
     due_at: int | None
     follow_ups: dict[Step, int]
     listed: bool
+    old: bool
 
 
 class Overview:
@@ -144,16 +154,19 @@ class Overview:
         total: Counter[str] = Counter()
         with self._redis() as client:
             for shard in self._shards:
-                counted: Any = client.hgetall(keys.counts(shard))
-                total.update({name: int(number) for name, number in counted.items()})
-        return dict(total)
+                counted: Any = client.hmget(keys.counts(shard), COUNTED)
+                total.update(
+                    {n: int(count or 0) for n, count in zip(COUNTED, counted, strict=True)}
+                )
+        return {name: number for name, number in total.items() if number}
 
     def tenants(self) -> dict[str, dict[str, int]]:
         """Return the number of open jobs (`open`), and of ended ones by status, of each tenant."""
         total: dict[str, Counter[str]] = {}
-        for shard in self._shards:
-            for tenant, counts in self._of_tenants(shard).items():
-                total.setdefault(tenant, Counter()).update(counts)
+        with self._redis() as client:
+            for shard in self._shards:
+                for tenant, counts in _of_tenants(client.hgetall(keys.counts(shard))).items():
+                    total.setdefault(tenant, Counter()).update(counts)
         return {tenant: dict(counts) for tenant, counts in total.items()}
 
     def spent(self, tenant: str, *, now: int) -> dict[tuple[str, str], float]:
@@ -166,20 +179,6 @@ class Overview:
                     provider, _, unit = name.partition(" ")
                     total[provider, unit] += float(amount)  # type: ignore[assignment]
         return {name: round(float(amount), 9) for name, amount in total.items()}
-
-    def open_jobs(self, shard: int) -> dict[str, int]:
-        """Return the counted open jobs of each tenant in a shard."""
-        return {name: counts.get("open", 0) for name, counts in self._of_tenants(shard).items()}
-
-    def _of_tenants(self, shard: int) -> dict[str, dict[str, int]]:
-        counts: dict[str, dict[str, int]] = {}
-        with self._redis() as client:
-            stored: Any = client.hgetall(keys.tenants(shard))
-        for name, number in stored.items():
-            tenant, _, what = name.partition(" ")
-            if what != "rate":
-                counts.setdefault(tenant, {})[what] = int(number)
-        return counts
 
     def agenda(self, *, now: int) -> AgendaCounts:
         """Return the number of open and due jobs."""
@@ -246,11 +245,12 @@ class Overview:
                     counts, deadlines, *sizes = watch.execute()
                 except WatchError:
                     return None
-                numbers = {name: int(number) for name, number in counts.items()}
+                numbers = {name: int(n) for name, n in counts.items() if name in COUNTED}
+                tenants = {name: each.get("open", 0) for name, each in _of_tenants(counts).items()}
                 by_flow = dict(zip(flows, sizes[: len(flows)], strict=True))
                 flights = dict(zip(providers, sizes[len(flows) :: 2], strict=True))
                 movable = dict(zip(providers, sizes[len(flows) + 1 :: 2], strict=True))
-                return Totals(numbers, by_flow, flights, deadlines, movable)
+                return Totals(numbers, tenants, by_flow, flights, deadlines, movable)
 
             yield totals
 
@@ -336,7 +336,8 @@ class Overview:
             scores = {step: next(answers) for step in FOLLOW_UPS}
             follow_ups = {step: int(score) for step, score in scores.items() if score is not None}
             events = [codec.read_event(line) for line in lines]
-            yield Snapshot(job_id, job, events, due_at, follow_ups, listed)
+            old = job is not None and "tenant" not in fields
+            yield Snapshot(job_id, job, events, due_at, follow_ups, listed, old)
 
     def _read(self, client: Redis, ids: list[str]) -> list[Job]:
         with client.pipeline(transaction=False) as pipe:
@@ -349,6 +350,16 @@ class Overview:
 def _due_sets(shard: int) -> list[str]:
     """Return the keys of the agenda and of the pending follow-ups."""
     return [keys.agenda(shard), *(keys.follow_up(shard, step) for step in FOLLOW_UPS)]
+
+
+def _of_tenants(stored: Any) -> dict[str, dict[str, int]]:
+    """Return the numbers of each tenant in the counts of a shard."""
+    counts: dict[str, dict[str, int]] = {}
+    for name, number in stored.items():
+        tenant, _, what = name.partition(" ")
+        if what and what != "rate":
+            counts.setdefault(tenant, {})[what] = int(number)
+    return counts
 
 
 def _unconfirmed(member: str, score: float) -> Unconfirmed:

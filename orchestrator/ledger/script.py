@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,20 +13,25 @@ from redis.exceptions import NoScriptError
 
 _FOLDER = files("orchestrator.ledger") / "scripts"
 
+_PRELUDE = ("_adoption", "_prelude")
 #: The files with functions that come before a script.
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "create": ("_prelude", "_tenants"),
-    "waits": ("_prelude", "_admission"),
-    "claim": ("_prelude", "_admission", "_claims", "_fallback"),
-    "requeue": ("_prelude", "_admission", "_learning", "_fallback"),
-    "unconfirmed": ("_prelude", "_admission", "_learning"),
-    **dict.fromkeys(("observe", "settle"), ("_prelude", "_late_results")),
-    "due": ("_admission", "_flows"),
+    "create": (*_PRELUDE, "_tenants"),
+    "waits": (*_PRELUDE, "_admission"),
+    "claim": (*_PRELUDE, "_admission", "_claims", "_fallback"),
+    "requeue": (*_PRELUDE, "_admission", "_learning", "_fallback"),
+    "unconfirmed": (*_PRELUDE, "_admission", "_learning"),
+    **dict.fromkeys(("observe", "settle"), (*_PRELUDE, "_late_results")),
+    "due": ("_adoption", "_admission", "_flows"),
     # Scripts that do not work on one job need no prelude.
     **dict.fromkeys(
         ("due_archive", "hold_provider", "host_failed", "host_probe", "recorder_lease", "tidy"), ()
     ),
 }
+#: A definition in such a file: from a `local` at the start of a line to the next one.
+_DEFINITION = re.compile(
+    r"^local (?:function )?([\w, ]+?)(?= =|\(|$).*?(?=^local |\Z)", re.M | re.S
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +71,31 @@ def load(name: str) -> Script:
     Raises:
         FileNotFoundError: the script does not exist.
     """
-    names = (*PARTS.get(name, ("_prelude",)), name)
-    source = "\n".join((_FOLDER / f"{each}.lua").read_text("utf-8") for each in names)
+    parts = "\n".join(_text(part) for part in PARTS.get(name, _PRELUDE))
+    source = _used(parts, script := _text(name)) + script
     sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
     return Script(name, source, sha)
+
+
+def _text(name: str) -> str:
+    return (_FOLDER / f"{name}.lua").read_text("utf-8")
+
+
+def _used(parts: str, script: str) -> str:
+    """Return the definitions of `parts` that a script uses. Redis runs all of them at each call."""
+    kept: list[str] = []
+    words = _words(script)
+    for definition in reversed(list(_DEFINITION.finditer(parts))):
+        if words & set(definition[1].split(", ")):
+            code = _without_comments(definition[0])
+            kept.append(code)
+            words |= _words(code)
+    return "".join(reversed(kept))
+
+
+def _words(code: str) -> set[str]:
+    return set(re.findall(r"\w+", _without_comments(code)))
+
+
+def _without_comments(code: str) -> str:
+    return re.sub(r"^\s*--.*\n", "", code, flags=re.M)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.jobs.model import FollowUpStatus, Job, Status, Step
+from orchestrator.jobs.model import Job, Status, Step
 from orchestrator.jsonio import rfc3339
 from orchestrator.ledger.circuit_breaker import Host
+from orchestrator.ledger.overview import CONTRADICTIONS, ENDS
 from orchestrator.operations.admission import admission_views
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
 from orchestrator.runtime import Runtime
 
-#: Events that repeat or contradict what the ledger knows. It counts them.
-CONTRADICTIONS = ("duplicate", "conflict", "mismatch", "superseded", "late_result")
-#: The terminal states of a follow-up.
-ENDS = (FollowUpStatus.DONE, FollowUpStatus.DEAD, FollowUpStatus.GONE)
 #: An image without a copy is at risk when its link may expire within this time, or when it was
 #: given up while its link may still work. Hours.
 RISK_HOURS = 6.0

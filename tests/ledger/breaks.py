@@ -290,7 +290,7 @@ def set_archive_status(status: FollowUpStatus) -> Callable[[PopulatedLedger], li
 
 def miscount_tenant(populated: PopulatedLedger) -> list[str]:
     shard = keys.shard_of(populated.queued)
-    number = populated.harness.redis.hincrby(keys.tenants(shard), "default open", 1)
+    number = populated.harness.redis.hincrby(keys.counts(shard), "default open", 1)
     return [f"shard {shard}: {number} of default counted, {int(str(number)) - 1} found"]
 
 

@@ -116,6 +116,18 @@ def pause(ledger: Ledger, step: Step, *, provider: str = "hiapi", now: int = NOW
     ledger.admission.hold(provider, step, THIN, now=now, ends_at=now + PAUSE_MS)
 
 
+def make_old(redis: Redis, *job_ids: str) -> None:
+    """Give the only jobs of a ledger the form of a version without tenants and flows."""
+    for key in every_key(redis):
+        if any(f":{part}" in key for part in ("flow", "deadlines", "turns", "in_flight")):
+            redis.delete(key)
+    redis.delete(keys.tenant_jobs(0, "default"), keys.provider(0, "hiapi"))
+    counted: Any = redis.hkeys(keys.counts(0))
+    redis.hdel(keys.counts(0), *(name for name in counted if not name.isidentifier()))
+    for job_id in job_ids:
+        redis.hdel(keys.job(job_id), "tenant")
+
+
 def requeue(ledger: Ledger, lease: Lease, *, due_at: int = NEXT_DUE) -> Result | Moved:
     detail = {"code": ErrorCode.RATE_LIMITED}
     return ledger.requeue(lease, now=NOW, due_at=due_at, tries=3, event="deferred", detail=detail)

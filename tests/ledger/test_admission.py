@@ -140,7 +140,7 @@ def test_a_job_that_waits_at_its_deadline_is_claimed_and_says_why(limited: MakeL
     waiting = kit.create(ledger)
     assert isinstance(ask(ledger, waiting), Waiting)
 
-    assert ledger.agenda.due(0, now=DEADLINE, limit=1)[0] == (waiting, Step.SUBMIT)
+    assert (waiting, Step.SUBMIT) in ledger.agenda.due(0, now=DEADLINE, limit=2)
     lease = kit.claim(ledger, waiting, now=DEADLINE)
 
     assert lease.job.status is Status.QUEUED

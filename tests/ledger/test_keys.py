@@ -67,7 +67,6 @@ BUILT: Mapping[str, list[str]] = {
     "idempotency": [keys.idempotency(1, DIGEST)],
     "jobs": [keys.jobs(1)],
     "tenant_jobs": [keys.tenant_jobs(1, "shop")],
-    "tenants": [keys.tenants(1)],
     "spend": [keys.spend(1, "shop", 20_000)],
     "unconfirmed": [keys.unconfirmed(1)],
     "follow_up": [keys.follow_up(1, step) for step in FOLLOW_UPS],

@@ -22,8 +22,6 @@ TEXTS: Mapping[str, str] = {
     for file in FOLDER.iterdir()
     if file.name.endswith(".lua")
 }
-#: Files with functions. The loader puts them before scripts.
-PRELUDE = "_prelude"
 SCRIPTS = sorted(name for name in TEXTS if not name.startswith("_"))
 #: Scripts that return no result code.
 LISTS = {"due", "due_archive", "hold_provider", "tidy", "waits"}
@@ -40,7 +38,7 @@ ALLOWED_COMMANDS = {
     *("HGET", "HMGET", "HSET", "HSETNX", "HDEL", "HGETALL", "HINCRBY", "HINCRBYFLOAT"),
     *("ZADD", "ZREM", "ZREMRANGEBYSCORE", "ZSCORE", "ZRANGE", "ZRANGEBYSCORE"),
     *("ZCARD", "ZCOUNT", "ZINCRBY"),
-    *("RPUSH", "LLEN", "XADD"),
+    *("RPUSH", "RPOP", "XADD"),
 }
 
 
@@ -72,7 +70,11 @@ def _numbered(text: str) -> list[str]:
 
 def code(name: str) -> str:
     """Return a script without its comments."""
-    return re.sub(r"--.*", "", TEXTS[name])
+    return code_of(TEXTS[name])
+
+
+def code_of(text: str) -> str:
+    return re.sub(r"--.*", "", text)
 
 
 def highest(table: str, text: str) -> int:
@@ -149,14 +151,24 @@ def test_arguments_are_read_into_named_locals_first() -> None:
 def test_scripts_about_a_job_start_with_the_keys_of_the_prelude() -> None:
     for name in set(SCRIPTS) - WITHOUT_PRELUDE:
         assert header(name).keys[:3] == ["job", "events", "agenda"], name
-        assert load(name).source.startswith(TEXTS[PRELUDE]), name
+        assert "local function read_job(" in load(name).source or name == "create"
 
 
 def test_other_scripts_have_no_prelude() -> None:
     for name in WITHOUT_PRELUDE:
         assert load(name).source.endswith(TEXTS[name])
-        assert TEXTS[PRELUDE] not in load(name).source
+        assert "local function read_job(" not in load(name).source
         assert "job" not in header(name).keys
+
+
+def test_a_script_comes_with_the_definitions_that_it_uses_only() -> None:
+    for name in SCRIPTS:
+        source = load(name).source
+        before = source.removesuffix(TEXTS[name])
+        assert before != source
+        for names in re.findall(r"^local (?:function )?([\w, ]+?)(?= =|\(|$)", before, re.M):
+            uses = [re.findall(rf"\b{each}\b", code_of(source)) for each in names.split(", ")]
+            assert max(map(len, uses)) > 1, f"{name}.lua does not use {names}"
 
 
 def test_scripts_use_allowed_commands_only() -> None:

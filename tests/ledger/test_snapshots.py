@@ -30,7 +30,7 @@ def test_a_snapshot_has_the_job_its_timeline_and_its_due_time(ledger: Ledger) ->
     snapshots = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
 
     assert snapshots == {
-        i: Snapshot(i, kit.job(ledger, i), ledger.events(i), due_at, {}, listed=True)
+        i: Snapshot(i, kit.job(ledger, i), ledger.events(i), due_at, {}, listed=True, old=False)
         for i, due_at in {done: None, job_id: NEXT_DUE}.items()
     }
 
@@ -95,7 +95,8 @@ def test_an_unlisted_job_has_a_snapshot_if_a_follow_up_is_pending(
 def test_an_expired_job_has_a_snapshot_of_its_entries(ledger: Ledger, redis: Redis) -> None:
     expire(redis, expired := kit.create(ledger))
 
-    assert list(ledger.overview.snapshots(0)) == [Snapshot(expired, None, [], NOW, {}, listed=True)]
+    [snapshot] = ledger.overview.snapshots(0)
+    assert snapshot == Snapshot(expired, None, [], NOW, {}, listed=True, old=False)
 
 
 def test_jobs_are_read_by_id_and_unknown_ids_are_left_out(sharded: Ledger) -> None:
@@ -157,7 +158,7 @@ def test_a_change_in_another_shard_does_not_matter(redis: Redis) -> None:
             idempotency=Idempotency("caller", key_of_other_shard),
         )
 
-        assert totals() == Totals({}, {}, {}, 0, {})
+        assert totals() == Totals({}, {}, {}, {}, 0, {})
     assert ledger.overview.counts() == {"queued": 1}
 
 

@@ -73,19 +73,32 @@ def test_a_flow_whose_jobs_are_due_later_is_listed_later(ledger: Ledger) -> None
     assert listed(ledger, 9, now=NEXT_DUE) == [lease.job.id]
 
 
-def test_a_job_without_a_flow_is_found_again(ledger: Ledger, redis: Redis) -> None:
-    """An older version made jobs without flows."""
-    queued, running = kit.create(ledger), kit.running(ledger, due_at=NOW)
+def test_a_job_of_an_older_version_is_found_again(ledger: Ledger, redis: Redis) -> None:
+    jobs = kit.create(ledger), kit.running(ledger, due_at=NOW)
     before = kit.state(redis)
-    for key in kit.every_key(redis):
-        if any(part in key for part in (":flow", ":deadlines", ":turns")):
-            redis.delete(key)
+    kit.make_old(redis, *jobs)
 
-    assert sorted(listed(ledger, 9)) == sorted([queued, running])
+    assert sorted(listed(ledger, 9)) == sorted(jobs)
     after = kit.state(redis)
-    flows = [key for key in before if ":flow:" in key]
-    assert {key: after[key] for key in flows} == {key: before[key] for key in flows}
-    assert redis.zrange(keys.deadlines(0), 0, -1) == [queued]
+    kinds = ("flow:", "agenda", "tenants", "in_flight", "jobs")
+    kept = [key for key in before if any(f":{kind}" in key for kind in kinds)]
+    assert {key: after[key] for key in kept} == {key: before[key] for key in kept}
+
+
+def test_a_transition_of_a_job_of_an_older_version_counts_it_first(
+    ledger: Ledger, redis: Redis
+) -> None:
+    first, second = kit.create(ledger), kit.running(ledger)
+    kit.make_old(redis, first, second)
+
+    kit.claim(ledger, first)
+    assert ledger.overview.tenants() == {"default": {"open": 1}}
+    ledger.settle_attempt(second, 1, "task-2", kit.SUCCESS, now=NOW)
+
+    assert ledger.overview.tenants() == {"default": {"open": 1, "succeeded": 1}}
+    assert redis.zrange(keys.tenant_jobs(0, "default"), 0, -1) == sorted([first, second])
+    assert redis.zcard(keys.in_flight(0, "hiapi")) == 1
+    assert redis.hget(keys.counts(0), "running:hiapi") == "0"
 
 
 # Claims -------------------------------------------------------------------------------------

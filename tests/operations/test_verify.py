@@ -136,6 +136,15 @@ def test_verifying_changes_nothing(populated: PopulatedLedger) -> None:
     assert {key: redis.dump(key) for key in kit.every_key(redis)} == before
 
 
+def test_jobs_of_an_older_version_break_nothing(harness: Harness) -> None:
+    jobs = harness.enqueue(), job_states.running(harness)
+    kit.make_old(harness.redis, *jobs)
+
+    assert broken(harness) == {}
+    harness.ledger.agenda.due(0, now=harness.clock.now, limit=10)
+    assert broken(harness) == {}
+
+
 def test_an_expired_job_breaks_nothing(populated: PopulatedLedger) -> None:
     for job_id in (populated.archived, populated.not_notified, populated.given_up):
         populated.harness.redis.delete(keys.job(job_id), keys.events(job_id))

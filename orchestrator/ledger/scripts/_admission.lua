@@ -23,15 +23,15 @@ end
 
 -- Returns the state of a provider: its keys, its limits, and its fields as numbers.
 local function admission_state(root, provider, configured)
-  local names = {'paused', 'open_until', 'probe_until', 'tat', 'found', 'raise', 'raised_at',
-    'raise_after', 'tried', 'running', 'proved', 'proved_at'}
-  local state = {key = root .. 'provider:' .. provider, flights = root .. 'in_flight:' .. provider,
-    limits = limits_of(configured, provider)}
-  for i, value in ipairs(redis.call('HMGET', state.key, unpack(names))) do
-    state[names[i]] = value and (tonumber(value) or value)
-  end
-  state.max = state.limits.max or state.found
-  return state
+  local state, limits = root .. 'provider:' .. provider, limits_of(configured, provider)
+  local stored = redis.call('HMGET', state, 'paused', 'open_until', 'probe_until', 'tat', 'found',
+    'raise', 'raised_at', 'raise_after', 'tried')
+  local found = tonumber(stored[5])
+  return {key = state, flights = root .. 'in_flight:' .. provider, limits = limits,
+    max = limits.max or found, paused = stored[1], open_until = tonumber(stored[2]),
+    probe_until = tonumber(stored[3]), tat = tonumber(stored[4]), found = found,
+    raise = tonumber(stored[6]), raised_at = tonumber(stored[7]), raise_after = tonumber(stored[8]),
+    tried = stored[9]}
 end
 
 -- Returns when the next submission is within the rate, ms.

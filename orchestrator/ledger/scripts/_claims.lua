@@ -11,12 +11,12 @@ local WAITED = {
 -- The functions of the prelude work on another job of the shard from now on.
 local function use_job(id)
   key.job, key.events = (string.gsub(key.job, job_id, id, 1)), (string.gsub(key.events, job_id, id, 1))
-  job_id, provider, tenant = id, nil, nil
+  job_id = id
 end
 
 -- Returns the first queued job of a tenant, if it is due and not past its deadline.
 local function first_queued(now, turns, other)
-  local id, due = unpack(redis.call('ZRANGE', shard .. 'flow:queued:' .. provider .. ':' .. other,
+  local id, due = unpack(redis.call('ZRANGE', shard .. 'flow:queued:' .. job.provider .. ':' .. other,
     0, 0, 'WITHSCORES'))
   if not id then
     redis.call('ZREM', turns, other)
@@ -30,22 +30,22 @@ end
 -- Give the turn to the tenant with the fewest turns at the provider. Among equals, the job of the
 -- call goes first. `handed` tells a repeated call which job was taken.
 local function take_turn(now, lease)
-  local turns = shard .. 'turns:' .. owner()
+  local turns = shard .. 'turns:' .. job.provider
   if redis.call('ZCARD', turns) <= 1 then
     return
   end
-  local own = tonumber(redis.call('ZSCORE', turns, tenant) or 0)
+  local own = tonumber(redis.call('ZSCORE', turns, job.tenant) or 0)
   local others = redis.call('ZRANGEBYSCORE', turns, '-inf', '(' .. own)
   for _, other in ipairs(others) do
     local id = first_queued(now, turns, other)
     if id then
       set('handed', lease .. ' ' .. id)
       use_job(id)
+      read_job()
       break
     end
   end
-  owner()
-  redis.call('ZINCRBY', turns, 1, tenant)
+  redis.call('ZINCRBY', turns, 1, job.tenant)
 end
 
 -- Give the lease on the job to the caller.
@@ -56,20 +56,20 @@ local function hold(status, lease, now, lease_end)
 end
 
 local function start_attempt(state, lease, now, lease_end)
-  local attempt = redis.call('HINCRBY', key.job, 'attempt', 1)
+  local attempt = tostring(job.attempt + 1)
   admit(state, now, job_id .. '.' .. attempt, lease_end, job_id)
-  change_status('queued', 'submitting', 'sent.' .. attempt, now, 'lease', lease, 'updated', now)
+  change_status('submitting', 'attempt', attempt, 'sent.' .. attempt, now, 'lease', lease,
+    'updated', now)
   reschedule('submitting', lease_end)
   add_event(now, 'submitting', '{"attempt":' .. attempt .. '}')
 end
 
 -- A submitting job whose lease ran out becomes unconfirmed. Returns the new status.
-local function lost_lease(status, now)
-  if status == 'submitting' then
-    local attempt = get('attempt')
-    change_status(status, 'unconfirmed', 'tries', 0)
-    mark_unconfirmed(now, attempt)
-    add_event(now, 'unconfirmed', '{"attempt":' .. attempt .. ',"reason":"lease ran out"}')
+local function lost_lease(now)
+  if job.status == 'submitting' then
+    change_status('unconfirmed', 'tries', 0)
+    mark_unconfirmed(now, job.attempt)
+    add_event(now, 'unconfirmed', '{"attempt":' .. job.attempt .. ',"reason":"lease ran out"}')
   end
   return 'unconfirmed'
 end
@@ -81,7 +81,7 @@ local function is_last_chance(reason, ends, now, created, deadline)
     return false
   end
   redis.call('ZADD', shard .. 'deadlines', 'XX', deadline, job_id)
-  return reason == 'circuit_open' and tonumber(ends) >= deadline
+  return reason == 'circuit_open' and job.status == 'queued' and tonumber(ends) >= deadline
 end
 
 -- Returns until when a job waits. Jobs that wait for the rate get one submission time each, so that
@@ -108,7 +108,7 @@ end
 
 -- Postpone the poll while the provider is paused for polls. Returns true if it is.
 local function polls_are_paused(now, deadline, random)
-  local state = shard .. 'provider:' .. owner()
+  local state = provider_state()
   local ends, reason = unpack(redis.call('HMGET', state, 'polls_paused_until', 'polls_reason'))
   local left = (tonumber(ends) or 0) - now
   if left <= 0 then

@@ -3,17 +3,17 @@
 
 -- Forget the fallbacks that are left: an attempt may have been accepted.
 local function drop_fallbacks()
-  if fallback then
+  if job.fallback then
     redis.call('HDEL', key.job, 'fallback')
-    redis.call('ZREM', shard .. 'movable:' .. provider, job_id)
-    fallback = false
+    redis.call('ZREM', shard .. 'movable:' .. job.provider, job_id)
+    job.fallback = false
   end
 end
 
 -- Returns why the job cannot be submitted at a fallback now, and whether it never can.
 local function obstacle(each, now, created, configured)
   if each.budget
-    and over_budget(created, tenant, each.provider, each.cost, each.unit, each.budget) then
+    and over_budget(created, job.tenant, each.provider, each.cost, each.unit, each.budget) then
     return 'daily_budget', true
   end
   return (must_wait(admission_state(shard, each.provider, configured), now, true)), false
@@ -30,7 +30,7 @@ end
 -- each before it cannot get it. If the job must leave, a fallback where it waits will do. Fallbacks that
 -- can never get the job are forgotten when no other is left.
 local function choose_fallback(now, configured, must)
-  local left, created = cjson.decode(fallback), get('created')
+  local left, created = cjson.decode(job.fallback), get('created')
   local waits, obstacles = nil, {}
   for i, each in ipairs(left) do
     local reason, never = obstacle(each, now, created, configured)
@@ -56,9 +56,9 @@ local function move_to(now, chosen, left, obstacles, reason)
   for i = chosen + 1, #left do
     rest[#rest + 1] = left[i]
   end
-  fallback = rest[1] and cjson.encode(rest) or false
-  if fallback then
-    set('fallback', fallback)
+  job.fallback = rest[1] and cjson.encode(rest) or false
+  if job.fallback then
+    set('fallback', job.fallback)
   else
     redis.call('HDEL', key.job, 'fallback')
   end

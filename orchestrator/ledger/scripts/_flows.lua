@@ -1,25 +1,14 @@
 -- Functions of the sweep. The loader puts this file after the admission.
 
--- The number of due entries that each sweep checks for their flow. Jobs of an older version have no flow.
+-- The number of due entries that each sweep checks. Jobs of an older version have no flow.
 local CHECKED_ENTRIES = 50
-local FLOWS = {queued = 'queued', submitting = 'resend', unconfirmed = 'resend', running = 'poll'}
 
--- Put the longest overdue jobs into their flows, if they are in none.
+-- Put the longest overdue jobs of an older version into their flows.
 local function enter_flows(root, agenda, now)
-  local flat = redis.call('ZRANGEBYSCORE', agenda, '-inf', now, 'WITHSCORES', 'LIMIT', 0,
-    CHECKED_ENTRIES)
-  for i = 1, #flat, 2 do
-    local status, provider, tenant, deadline = unpack(redis.call('HMGET', root .. 'job:' .. flat[i],
-      'status', 'provider', 'tenant', 'deadline'))
-    if FLOWS[status] then
-      local flow = table.concat({FLOWS[status], provider or '', tenant or 'default'}, ':')
-      if redis.call('ZADD', root .. 'flow:' .. flow, 'NX', flat[i + 1], flat[i]) == 1 then
-        redis.call('ZADD', root .. 'flows', 'LT', flat[i + 1], flow)
-        if status == 'queued' then
-          redis.call('ZADD', root .. 'deadlines', deadline, flat[i])
-          redis.call('ZADD', root .. 'turns:' .. provider, 'NX', 0, tenant or 'default')
-        end
-      end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', agenda, '-inf', now, 'LIMIT', 0, CHECKED_ENTRIES)) do
+    local status, tenant = unpack(redis.call('HMGET', root .. 'job:' .. id, 'status', 'tenant'))
+    if FLOWS[status] and not tenant then
+      adopt(root, id)
     end
   end
 end

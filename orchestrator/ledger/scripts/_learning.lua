@@ -12,8 +12,9 @@ local OPEN_MS, MAX_OPEN_MS = 5000, 60000
 -- The provider refused a submission for its load. The tasks that run are its limit, unless more ran a
 -- short time ago: then it refused for another reason, such as a rate.
 local function lower_found_limit(state, now)
-  local running = math.max(state.running or 0, 0)
-  if running < (state.proved or 0) and now - state.proved_at <= PROOF_MS then
+  local running = tonumber(redis.call('HGET', shard .. 'counts', 'running:' .. job.provider)) or 0
+  local proved, proved_at = unpack(redis.call('HMGET', state.key, 'proved', 'proved_at'))
+  if running < (tonumber(proved) or 0) and now - proved_at <= PROOF_MS then
     return
   end
   local found = math.max(1, math.min(state.found or running, running))
@@ -48,14 +49,14 @@ local function learn(now, shows, reason)
   if shows == '' then
     return
   end
-  local state = admission_state(shard, owner(), '')
+  local state = admission_state(shard, job.provider, '')
   if shows == 'failed_again' and not state.open_until then
     return
   elseif shows == 'failed' or shows == 'failed_again' then
     provider_failed(state, now, reason)
     return
   end
-  provider_answered(now, (owner()))
+  provider_answered(now, job.provider)
   if shows == 'busy' then
     lower_found_limit(state, now)
   end

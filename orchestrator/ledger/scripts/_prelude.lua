@@ -1,6 +1,8 @@
--- Functions for the transitions of one job. The loader puts this file before each such script. The
+-- Functions for the transitions of one job. The loader puts those that a script uses before it. The
 -- KEYS of these scripts start with: KEYS[1] job, KEYS[2] events, KEYS[3] agenda.
 -- All times are in ms. The caller gives them.
+-- Redis runs these lines for each call of a script. The most expensive ones are redis.call. So a script
+-- reads the job once, sets its fields once, and leaves out what changes nothing.
 
 -- The maximum number of events in a timeline. The event `settled` is added even when it is full.
 local MAX_EVENTS = 100
@@ -34,74 +36,99 @@ local function get(field)
   return redis.call('HGET', key.job, field)
 end
 
+-- The job as it was when the script began, except for its provider, its fallbacks and its moves.
+-- `provider` is where it is now, `fallback` holds the fallbacks that are left, and `moves` the moves that
+-- were made: JSON lists, or false.
+local job
+
+-- Read the job, and more of its fields, in one call. Returns its status and the values of these fields.
+local function read_job(...)
+  local values = redis.call('HMGET', key.job, 'status', 'provider', 'tenant', 'deadline', 'attempt',
+    'lease', 'fallback', 'moves', ...)
+  job = {status = values[1], provider = values[2] or '', tenant = values[3] or 'default',
+    deadline = values[4], attempt = values[5], lease = values[6], fallback = values[7],
+    moves = values[8]}
+  if FLOWS[job.status] and not values[3] then
+    adopt(shard, job_id)
+  end
+  return job.status, unpack(values, 9)
+end
+
 local function set(...)
   redis.call('HSET', key.job, ...)
 end
 
-local function count(name, by)
-  redis.call('HINCRBY', shard .. 'counts', name, by)
+local function count(name)
+  redis.call('HINCRBY', shard .. 'counts', name, 1)
 end
 
--- Change a number of jobs of a tenant: `open` or a terminal status.
-local function count_tenant(tenant, name, by)
-  redis.call('HINCRBY', shard .. 'tenants', tenant .. ' ' .. name, by)
-end
-
--- An open job is in one flow: the jobs of one provider and one tenant that wait for the same thing.
-local FLOWS = {queued = 'queued', submitting = 'resend', unconfirmed = 'resend', running = 'poll'}
-
--- The provider where the job is now, and its tenant. `fallback` holds the fallbacks that are left, and
--- `moves` the moves that were made: JSON lists, or false.
-local provider, tenant, fallback, moves
-local function know_owner(stored)
-  provider, tenant = stored[1] or '', stored[2] or 'default'
-  fallback, moves = stored[3], stored[4]
-end
-
-local function owner()
-  if not provider then
-    know_owner(redis.call('HMGET', key.job, 'provider', 'tenant', 'fallback', 'moves'))
+-- Count a change of the status. Two commands are cheaper than one for each number.
+-- Returns the number of tasks that run at the provider now, if it has changed.
+local function count_change(from, to)
+  local counts = shard .. 'counts'
+  if from ~= 'running' and to ~= 'running' and not TERMINAL[to] then
+    local known = redis.call('HMGET', counts, from, to)
+    redis.call('HSET', counts, from, (known[1] or 0) - 1, to, (known[2] or 0) + 1)
+    return
   end
-  return provider, tenant
+  local running, open, ended = 'running:' .. job.provider, job.tenant .. ' open', job.tenant .. ' ' .. to
+  local known = redis.call('HMGET', counts, from, to, running, open, ended)
+  local number = (known[3] or 0) + (to == 'running' and 1 or from == 'running' and -1 or 0)
+  if TERMINAL[to] then
+    redis.call('HSET', counts, from, (known[1] or 0) - 1, to, (known[2] or 0) + 1, running, number,
+      open, (known[4] or 0) - 1, ended, (known[5] or 0) + 1)
+  else
+    redis.call('HSET', counts, from, (known[1] or 0) - 1, to, (known[2] or 0) + 1, running, number)
+  end
+  return number
 end
 
 -- Returns the provider of an attempt. It may have been left since.
 local function provider_of(attempt)
-  local current = owner()
-  return moves and get('provider.' .. attempt) or current
+  return job.moves and get('provider.' .. attempt) or job.provider
 end
 
--- Returns the name of the flow of a job with this status.
+-- Returns the name of the flow of the job with this status.
 local function flow_of(status)
-  return table.concat({FLOWS[status], owner()}, ':')
+  return FLOWS[status] .. ':' .. job.provider .. ':' .. job.tenant
+end
+
+-- Returns the key of the state of the job's provider.
+local function provider_state()
+  return shard .. 'provider:' .. job.provider
+end
+
+-- The job leaves the flow of a status and enters the one of another.
+local function change_flow(from, to)
+  redis.call('ZREM', shard .. 'flow:' .. flow_of(from), job_id)
+  if from == 'queued' and job.fallback then
+    redis.call('ZREM', shard .. 'movable:' .. job.provider, job_id)
+  end
+  if to == 'queued' then
+    redis.call('ZADD', shard .. 'deadlines', job.deadline, job_id)
+  elseif from ~= 'running' and to ~= 'submitting' then
+    redis.call('ZREM', shard .. 'deadlines', job_id)
+  end
+  if from == 'queued' and to == 'running' then -- it was refused, and accepted nevertheless
+    redis.call('ZADD', shard .. 'in_flight:' .. job.provider, get('sent.' .. job.attempt),
+      job_id .. '.' .. job.attempt)
+  end
 end
 
 -- Change the status of the job. Further arguments are fields to set: name, value, ...
-local function change_status(from, to, ...)
+-- Returns the number of tasks that run at the provider now, if it has changed.
+local function change_status(to, ...)
+  local from = job.status
   set('status', to, ...)
-  if from ~= to then
-    count(from, -1)
-    count(to, 1)
-  end
-  if (from == 'running') ~= (to == 'running') then
-    redis.call('HINCRBY', shard .. 'provider:' .. owner(), 'running', to == 'running' and 1 or -1)
+  if from == to then
+    return
   end
   if FLOWS[from] ~= FLOWS[to] then
-    redis.call('ZREM', shard .. 'flow:' .. flow_of(from), job_id)
-    if from == 'queued' and fallback then
-      redis.call('ZREM', shard .. 'movable:' .. provider, job_id)
-    end
-    if FLOWS[to] == 'queued' or FLOWS[to] == 'resend' then
-      redis.call('ZADD', shard .. 'deadlines', get('deadline'), job_id)
-    else
-      redis.call('ZREM', shard .. 'deadlines', job_id)
-    end
-    if from == 'queued' and to == 'running' then -- it was refused, and accepted nevertheless
-      local attempt = get('attempt')
-      redis.call('ZADD', shard .. 'in_flight:' .. owner(), get('sent.' .. attempt),
-        job_id .. '.' .. attempt)
-    end
+    change_flow(from, to)
+  elseif to == 'unconfirmed' then
+    redis.call('ZADD', shard .. 'deadlines', job.deadline, job_id)
   end
+  return count_change(from, to)
 end
 
 -- Record that an attempt may have reached its provider, but has no known task. It may be charged.
@@ -117,12 +144,13 @@ local function reschedule(status, time)
   redis.call('ZADD', shard .. 'flow:' .. flow, time, job_id)
   redis.call('ZADD', shard .. 'flows', 'LT', time, flow)
   if status == 'queued' then
-    local turns = shard .. 'turns:' .. owner()
+    local turns = shard .. 'turns:' .. job.provider
     local first = redis.call('ZRANGE', turns, 0, 0, 'WITHSCORES')
-    redis.call('ZADD', turns, 'NX', first[2] or 0, tenant)
-    if fallback then
+    redis.call('ZADD', turns, 'NX', first[2] or 0, job.tenant)
+    if job.fallback then
       local created, deadline = unpack(redis.call('HMGET', key.job, 'created', 'deadline'))
-      redis.call('ZADD', shard .. 'movable:' .. provider, math.floor((created + deadline) / 2), job_id)
+      redis.call('ZADD', shard .. 'movable:' .. job.provider, math.floor((created + deadline) / 2),
+        job_id)
     end
   end
 end
@@ -131,11 +159,10 @@ end
 local PROOF_MS = 30000
 
 -- A task runs now. The most running tasks at a time are places that the provider has.
-local function prove_places(now)
-  local state = shard .. 'provider:' .. owner()
-  local running, proved, proved_at = unpack(redis.call('HMGET', state,
-    'running', 'proved', 'proved_at'))
-  if tonumber(running) >= tonumber(proved or 0) or now - proved_at > PROOF_MS then
+local function prove_places(now, running)
+  local state = provider_state()
+  local proved, proved_at = unpack(redis.call('HMGET', state, 'proved', 'proved_at'))
+  if running >= tonumber(proved or 0) or now - proved_at > PROOF_MS then
     redis.call('HSET', state, 'proved', running, 'proved_at', now)
   end
 end
@@ -151,19 +178,21 @@ local function provider_answered(now, name)
 end
 
 local function release_lease()
-  redis.call('HDEL', key.job, 'lease')
+  if job.lease then
+    redis.call('HDEL', key.job, 'lease')
+  end
 end
 
 -- `detail` is a JSON object as text.
 local function add_event(now, name, detail)
   record_change()
   if COUNTED[name] then
-    count(name, 1)
+    count(name)
   end
-  if name ~= 'settled' and redis.call('LLEN', key.events) >= MAX_EVENTS then
+  local length = redis.call('RPUSH', key.events, now .. ' ' .. name .. ' ' .. detail)
+  if length > MAX_EVENTS and name ~= 'settled' then
+    redis.call('RPOP', key.events)
     redis.call('HINCRBY', key.job, 'omitted', 1)
-  else
-    redis.call('RPUSH', key.events, now .. ' ' .. name .. ' ' .. detail)
   end
 end
 
@@ -172,37 +201,32 @@ local function task_owner(attempt, task_id)
   return shard .. 'task:' .. provider_of(attempt) .. ':' .. task_id
 end
 
--- Bind a provider task to an attempt. No task is bound to two jobs of a shard: an answer for another
--- job's task is a mistake of the provider or of the network. task_owners.py holds this over all shards.
--- Returns false if another job has the task.
-local function set_task(attempt, task_id)
+-- Bind a provider task to an attempt. The caller sets the field of the task.
+-- No task is bound to two jobs of a shard: an answer for another job's task is a mistake of the provider
+-- or of the network. task_owners.py holds this over all shards.
+-- `bound` is the task of the attempt, and `sent` is set if it was sent.
+-- Returns false if the attempt was not sent, or has another task, or another job has the task.
+local function bind_task(attempt, task_id, bound, sent)
+  if bound or not sent then
+    return bound == task_id
+  end
   local owner = task_owner(attempt, task_id)
   local known = redis.call('GET', owner)
   if known and known ~= job_id then
     return false
   end
   redis.call('SET', owner, job_id, 'PX', TASK_OWNER_MS)
-  set('task.' .. attempt, task_id)
   record_change()
-  redis.call('ZREM', shard .. 'unconfirmed', job_id .. '.' .. attempt)
-  return true
-end
-
--- Bind a provider task to an attempt that was sent.
--- Returns false if the attempt was not sent, or has another task, or another job has the task.
-local function bind_task(attempt, task_id)
-  local bound = get('task.' .. attempt)
-  if bound then
-    return bound == task_id
+  if job.status ~= 'submitting' or job.attempt ~= attempt then -- a first submission is not listed
+    redis.call('ZREM', shard .. 'unconfirmed', job_id .. '.' .. attempt)
   end
-  return get('sent.' .. attempt) and set_task(attempt, task_id)
+  return true
 end
 
 -- Returns true if the caller holds the lease on this attempt, and the attempt has no task yet.
 local function holds_lease(lease, attempt)
-  local status = get('status')
-  return get('lease') == lease and get('attempt') == attempt
-    and (status == 'submitting' or status == 'unconfirmed')
+  return job.lease == lease and job.attempt == attempt
+    and (job.status == 'submitting' or job.status == 'unconfirmed')
 end
 
 -- Returns true if the provider reported a success whose result is still looked for.
@@ -225,9 +249,9 @@ local DAY_MS, SPEND_MS = 86400000, 10 * 86400000
 local NOT_REPORTED = {deadline_exceeded = true, not_found = true, unknown = true}
 
 -- Count a cost against the budget of a tenant, on the day when the job was created.
-local function spend(tenant, created, provider, unit, amount)
-  local spent = shard .. 'spend:' .. tenant .. ':' .. math.floor(tonumber(created) / DAY_MS)
-  redis.call('HINCRBYFLOAT', spent, provider .. ' ' .. unit, string.format('%.9f', amount))
+local function spend(created, name, unit, amount)
+  local spent = shard .. 'spend:' .. job.tenant .. ':' .. math.floor(tonumber(created) / DAY_MS)
+  redis.call('HINCRBYFLOAT', spent, name .. ' ' .. unit, string.format('%.9f', amount))
   redis.call('PEXPIRE', spent, SPEND_MS)
 end
 
@@ -241,7 +265,7 @@ end
 -- Move a queued job to another provider. The budgets follow, and its attempts keep their provider.
 -- `reserve` is the cost to reserve there, or false. `reason` is a word.
 local function change_provider(now, to, reserve, reason)
-  local from = owner()
+  local from = job.provider
   redis.call('ZREM', shard .. 'flow:' .. flow_of('queued'), job_id)
   redis.call('ZREM', shard .. 'movable:' .. from, job_id)
   local attempts, created, reserved = unpack(redis.call('HMGET', key.job,
@@ -251,34 +275,37 @@ local function change_provider(now, to, reserve, reason)
   end
   if reserved then
     local amount, unit = string.match(reserved, '^(%S+) (.+)$')
-    spend(tenant, created, from, unit, -amount)
+    spend(created, from, unit, -amount)
     set('reserved:' .. from, reserved)
     redis.call('HDEL', key.job, 'reserved')
   end
   if reserve then
     local amount, unit = string.match(reserve, '^(%S+) (.+)$')
-    spend(tenant, created, to, unit, tonumber(amount))
+    spend(created, to, unit, tonumber(amount))
     set('reserved', reserve)
   end
   local detail = '"from":"' .. from .. '","to":"' .. to .. '","reason":"' .. reason .. '"}'
-  moves = (moves and string.sub(moves, 1, -2) .. ',' or '[') .. '{"at":' .. now .. ',' .. detail .. ']'
-  set('provider', to, 'moves', moves, 'tries', 0, 'updated', now)
-  provider = to
+  job.moves = (job.moves and string.sub(job.moves, 1, -2) .. ',' or '[') .. '{"at":' .. now .. ','
+    .. detail .. ']'
+  set('provider', to, 'moves', job.moves, 'tries', 0, 'updated', now)
+  job.provider = to
   add_event(now, 'moved', '{' .. detail)
 end
 
 -- An attempt of a queued job runs, although its provider refused it. The job goes back there.
+-- Returns true if it was at another one.
 local function return_to(now, status, attempt)
   local to = status == 'queued' and provider_of(attempt)
-  if to and to ~= provider then
+  if to and to ~= job.provider then
     change_provider(now, to, get('reserved:' .. to), 'accepted')
+    return true
   end
 end
 
 -- Returns what a settled job may have cost at its provider. Each unconfirmed attempt counts with the
 -- reserved cost, and so does an attempt in flight if an attempt at another provider made the outcome.
 local function possible_cost(status, reserved, unit)
-  if moves and provider_of(get('winner') or '') ~= provider then
+  if job.moves and provider_of(get('winner') or '') ~= job.provider then
     return reserved
   end
   local cost, error, attempts = unpack(redis.call('HMGET', key.job, 'cost', 'error', 'attempt'))
@@ -303,7 +330,7 @@ end
 -- Count a cost of the job at its provider, or at one that it left, in the place of what was counted
 -- before, if its tenant has a budget there.
 local function charge(name, cost_of)
-  local left = name ~= owner() and ':' .. name or ''
+  local left = name ~= job.provider and ':' .. name or ''
   local reserved, charged, created = unpack(redis.call('HMGET', key.job,
     'reserved' .. left, 'charged' .. left, 'created'))
   if reserved then
@@ -311,7 +338,7 @@ local function charge(name, cost_of)
     local before = tonumber(charged or left == '' and amount or 0)
     local now = cost_of(tonumber(amount), unit, before)
     set('charged' .. left, string.format('%.9f', now))
-    spend(tenant, created, name, unit, now - before)
+    spend(created, name, unit, now - before)
   end
 end
 
@@ -319,7 +346,7 @@ end
 -- what the provider reported.
 local function charge_left(attempt)
   local name = provider_of(attempt)
-  if name ~= provider then
+  if name ~= job.provider then
     charge(name, function(reserved, unit)
       local cost = get('cost')
       local known = cost and cjson.decode(cost)
@@ -349,16 +376,19 @@ local function start_retention(retention)
 end
 
 -- No attempt of the job is in flight any more.
-local function land(attempts)
-  local flights = shard .. 'in_flight:' .. owner()
-  for attempt = 1, tonumber(attempts) do
-    redis.call('ZREM', flights, job_id .. '.' .. attempt)
+local function land()
+  local flights = {}
+  for attempt = 1, tonumber(job.attempt) do
+    flights[attempt] = job_id .. '.' .. attempt
+  end
+  if flights[1] then
+    redis.call('ZREM', shard .. 'in_flight:' .. job.provider, unpack(flights))
   end
 end
 
 -- Returns a queued job of the provider, if jobs wait because too many attempts are in flight.
 local function next_waiting(now)
-  local state = shard .. 'provider:' .. owner()
+  local state = provider_state()
   local full, prober = unpack(redis.call('HMGET', state, 'full', 'prober'))
   if prober == job_id then -- another job may probe
     redis.call('HDEL', state, 'probe_until', 'prober')
@@ -366,8 +396,8 @@ local function next_waiting(now)
   if not full then
     return nil
   end
-  local first = redis.call('ZRANGE', shard .. 'turns:' .. provider, 0, 0)[1]
-  local flow = shard .. 'flow:queued:' .. provider .. ':' .. (first or '')
+  local first = redis.call('ZRANGE', shard .. 'turns:' .. job.provider, 0, 0)[1]
+  local flow = shard .. 'flow:queued:' .. job.provider .. ':' .. (first or '')
   local id, due = unpack(redis.call('ZRANGE', flow, 0, 0, 'WITHSCORES'))
   if id and tonumber(due) <= tonumber(now) then
     return id
@@ -376,34 +406,26 @@ local function next_waiting(now)
 end
 
 -- Give the job its outcome. The job leaves the agenda, and its follow-ups are due now.
--- `expires` is the time when the first image link expires. Further arguments are fields to set:
--- name, value, ... One call sets all fields, because every callback runs this function.
+-- `expires` is the time when the first image link expires. `notify` and `reserved` are fields of the job.
+-- `fields` are more fields to set: name, value, ... One call sets them all, because every callback runs
+-- this function.
 -- Returns the names of the follow-ups, and the job that may start at the provider now, if one waits.
-local function settle(now, from, status, by, retention, expires, detail, ...)
-  local follow_ups, fields = {}, {'by', by, 'settled', now, 'updated', now, ...}
+local function settle(now, status, by, retention, expires, detail, notify, reserved, fields)
+  local follow_ups = {}
   if status == 'succeeded' then
     follow_ups[1] = 'archive'
   end
-  local stored = redis.call('HMGET', key.job,
-    'provider', 'tenant', 'fallback', 'moves', 'notify', 'reserved', 'attempt')
-  local notify, reserved, attempts = unpack(stored, 5)
-  local tenant = stored[2]
-  know_owner(stored)
   if notify then
     follow_ups[#follow_ups + 1] = 'notify'
   end
   for _, name in ipairs(follow_ups) do
-    for _, value in ipairs({pending_fields(now, name)}) do
-      fields[#fields + 1] = value
-    end
+    local n = #fields
+    fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4], fields[n + 5], fields[n + 6] =
+      pending_fields(now, name)
   end
-  change_status(from, status, unpack(fields))
-  if tenant then
-    count_tenant(tenant, 'open', -1)
-    count_tenant(tenant, status, 1)
-  end
+  change_status(status, 'by', by, 'settled', now, 'updated', now, unpack(fields))
   if reserved then
-    charge(provider, function(amount, unit)
+    charge(job.provider, function(amount, unit)
       return possible_cost(status, amount, unit)
     end)
   end
@@ -417,15 +439,15 @@ local function settle(now, from, status, by, retention, expires, detail, ...)
   -- has changed nothing.
   release_lease()
   redis.call('ZREM', key.agenda, job_id)
-  land(attempts)
+  land()
   if by == 'submit' then
-    provider_answered(now, provider)
+    provider_answered(now, job.provider)
   end
   add_event(now, 'settled', detail)
   if #follow_ups == 0 then
     start_retention(retention)
   end
   follow_ups[#follow_ups + 1] = next_waiting(now)
-  redis.call('PUBLISH', string.gsub(key.job, ':job:', ':settled:', 1), status)
+  redis.call('PUBLISH', shard .. 'settled:' .. job_id, status)
   return follow_ups
 end

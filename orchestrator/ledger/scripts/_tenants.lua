@@ -5,21 +5,21 @@
 -- the index shrinks faster than it grows.
 local CHECKED = 2
 
--- The rate is a GCRA. `rate` holds the time (ms) when the tenant may have a whole burst again.
+-- The rate is a GCRA. `<tenant> rate` holds the time (ms) when the tenant may have a whole burst again.
 local function next_rate(now, tenant, interval)
-  local free_at = tonumber(redis.call('HGET', shard .. 'tenants', tenant .. ' rate') or 0)
+  local free_at = tonumber(redis.call('HGET', shard .. 'counts', tenant .. ' rate') or 0)
   return math.max(free_at, tonumber(now)) + interval
 end
 
 local function spend_rate(now, tenant, interval)
   local free_at = string.format('%.3f', next_rate(now, tenant, interval))
-  redis.call('HSET', shard .. 'tenants', tenant .. ' rate', free_at)
+  redis.call('HSET', shard .. 'counts', tenant .. ' rate', free_at)
 end
 
 -- Returns the name of the limit that a tenant has reached, and the wait in ms (0: unknown).
 local function reached_limit(now, tenant, max_open, interval, burst)
   if max_open then
-    local open = tonumber(redis.call('HGET', shard .. 'tenants', tenant .. ' open') or 0)
+    local open = tonumber(redis.call('HGET', shard .. 'counts', tenant .. ' open') or 0)
     if open >= max_open then
       return 'max_open', 0
     end
@@ -33,7 +33,8 @@ end
 local function index_job(tenant)
   local index = shard .. 'jobs:' .. tenant
   redis.call('ZADD', index, 0, job_id)
-  for _, id in ipairs(redis.call('ZRANGE', index, 0, CHECKED - 1)) do
+  local oldest = redis.call('ZRANGE', index, 0, CHECKED - 1)
+  for _, id in ipairs(oldest) do
     if redis.call('EXISTS', shard .. 'job:' .. id) == 0 then
       redis.call('ZREM', index, id)
     end

@@ -8,31 +8,29 @@
 local now, attempt, task_id, due_at, cost, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 
-local status = get('status')
+local status, bound, sent = read_job('task.' .. attempt, 'sent.' .. attempt)
 if not status then
   return {'missing'}
 end
-if not bind_task(attempt, task_id) then
+if not bind_task(attempt, task_id, bound, sent) then
   add_event(now, 'mismatch', detail)
   return {'mismatch'}
 end
 provider_answered(now, provider_of(attempt))
 add_event(now, 'accepted', detail)
-set('updated', now)
 if cost ~= '' then
   redis.call('HSETNX', key.job, 'cost', cost) -- the cost of the outcome takes precedence
+end
+if TERMINAL[status] or job.attempt ~= attempt or status == 'running' then
+  set('task.' .. attempt, task_id, 'updated', now)
+else
+  return_to(now, status, attempt)
+  local running = change_status('running', 'task.' .. attempt, task_id, 'updated', now, 'tries', '0')
+  prove_places(now, running)
+  release_lease()
+  reschedule('running', due_at)
 end
 if TERMINAL[status] then
   return {'settled'}
 end
-if get('attempt') ~= attempt then
-  return {'superseded'}
-end
-return_to(now, status, attempt)
-if status ~= 'running' then
-  change_status(status, 'running', 'tries', 0)
-  prove_places(now)
-  release_lease()
-  reschedule('running', due_at)
-end
-return {'running'}
+return {job.attempt == attempt and 'running' or 'superseded'}

@@ -8,8 +8,7 @@
 --   | stale (the archive ended again since the caller has read it) | missing
 local now, tried, images, late_images, expires = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 
-local status, archive, last = unpack(redis.call('HMGET', key.job,
-  'status', 'archive', 'archive.tried'))
+local status, archive, last = read_job('archive', 'archive.tried')
 if not status then
   return {'missing'}
 end

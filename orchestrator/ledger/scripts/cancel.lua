@@ -6,7 +6,7 @@
 --   | terminal | missing
 local now, error, retention, detail = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
-local status = get('status')
+local status, notify, reserved = read_job('notify', 'reserved')
 if not status then
   return {'missing'}
 end
@@ -19,5 +19,6 @@ end
 if status ~= 'queued' then
   return {'in_flight'}
 end
-local follow_ups = settle(now, status, 'cancelled', 'cancel', retention, '', detail, 'error', error)
+local follow_ups = settle(now, 'cancelled', 'cancel', retention, '', detail, notify, reserved,
+  {'error', error})
 return {'cancelled', unpack(follow_ups)}

@@ -14,45 +14,43 @@ local now, lease, lease_end, step, random = tonumber(ARGV[1]), ARGV[2], ARGV[3],
 local configured = ARGV[6]
 local STEPS = {queued = 'submit', submitting = 'submit', unconfirmed = 'submit', running = 'poll'}
 
-local fields = redis.call('HMGET', key.job,
-  'provider', 'tenant', 'fallback', 'moves', 'status', 'lease', 'created', 'deadline', 'handed')
-local status, holder, created, deadline, handed = unpack(fields, 5)
+local status, created, handed = read_job('created', 'handed')
 if not status then
   redis.call('ZREM', key.agenda, job_id)
   return {'missing'}
 end
-know_owner(fields)
 local other = string.match(handed or '', '^(%S+) ') == lease and string.match(handed, '%S+$')
 if other == 'moved' then
-  return {'moved', (owner())}
+  return {'moved', job.provider}
 elseif other then
   use_job(other)
-elseif holder ~= lease then
+elseif job.lease ~= lease then
   local due = redis.call('ZSCORE', key.agenda, job_id)
   if not due or tonumber(due) > now or STEPS[status] ~= step then
     return {'not_due'}
   end
-  local is_late = now >= tonumber(deadline)
+  local deadline = tonumber(job.deadline)
+  local is_late = now >= deadline
   if step == 'poll' then
-    if not is_late and polls_are_paused(now, tonumber(deadline), tonumber(random)) then
+    if not is_late and polls_are_paused(now, deadline, tonumber(random)) then
       return {'not_due'}
     end
     hold(status, lease, now, lease_end)
   else
-    local state = admission_state(shard, owner(), configured)
+    local state = admission_state(shard, job.provider, configured)
     local reason, ends = must_wait(state, now, status == 'queued')
-    if reason and status == 'queued' and fallback and not is_late
+    if reason and status == 'queued' and job.fallback and not is_late
       and leave(state, reason, ends, lease, now, (created + deadline) / 2, configured) then
-      return {'moved', (owner())}
+      return {'moved', job.provider}
     end
-    if is_last_chance(reason, ends, now, tonumber(created), tonumber(deadline)) then
+    if is_last_chance(reason, ends, now, tonumber(created), deadline) then
       reason = nil
     end
     if reason and not is_late then
       return {'waiting', reason, tostring(note_wait(state, reason, ends))}
     elseif status ~= 'queued' then
       admit(state, now, nil, lease_end, not is_late and job_id)
-      hold(lost_lease(status, now), lease, now, lease_end)
+      hold(lost_lease(now), lease, now, lease_end)
     elseif is_late then
       keep_reason(state, reason)
       hold(status, lease, now, lease_end)

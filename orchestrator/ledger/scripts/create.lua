@@ -16,7 +16,7 @@ local lifetime, notifies, provider, tenant, searchable = ARGV[5], ARGV[6], ARGV[
 local max_open, interval, burst = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local cost, unit, budget, fallback = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14]), ARGV[16]
 
-know_owner({provider, tenant, fallback ~= '' and fallback, false})
+job = {provider = provider, tenant = tenant, fallback = fallback ~= '' and fallback, moves = false}
 if redis.call('EXISTS', key.job) == 1 then
   return {'created'}
 end
@@ -41,21 +41,21 @@ if lifetime ~= '' then
   redis.call('SET', KEYS[4], job_id .. ' ' .. fingerprint, 'PX', lifetime)
 end
 set('status', 'queued', 'request', request, 'provider', provider, 'tenant', tenant,
-  'attempt', 0, 'created', now, 'updated', now, 'deadline', deadline)
+  'attempt', '0', 'created', now, 'updated', now, 'deadline', deadline)
 if notifies == '1' then
   set('notify', 'waiting')
 end
 if fallback ~= '' then
   set('fallback', fallback)
 end
-count('queued', 1)
-count_tenant(tenant, 'open', 1)
+count('queued')
+count(tenant .. ' open')
 if interval then
   spend_rate(now, tenant, interval)
 end
 if budget then
   set('reserved', string.format('%.9f', cost) .. ' ' .. unit)
-  spend(tenant, now, provider, unit, cost)
+  spend(now, provider, unit, cost)
 end
 redis.call('ZADD', shard .. 'jobs', 0, job_id)
 index_job(tenant)

@@ -6,17 +6,19 @@
 local now, lease, due_at, tries, detail = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local pending_failure = ARGV[6]
 
-local status = get('status')
+local status, known = read_job('pending_failure')
 if not status then
   return {'missing'}
 end
-if status ~= 'running' or get('lease') ~= lease then
+if status ~= 'running' or job.lease ~= lease then
   return {'stale'}
 end
-set('tries', tries, 'updated', now)
 if pending_failure ~= '' then
-  set('pending_failure', pending_failure)
+  set('tries', tries, 'updated', now, 'pending_failure', pending_failure)
 else
+  set('tries', tries, 'updated', now)
+end
+if known and pending_failure == '' then
   redis.call('HDEL', key.job, 'pending_failure')
 end
 release_lease()

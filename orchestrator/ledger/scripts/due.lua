@@ -33,8 +33,10 @@ end
 
 enter_flows(shard, KEYS[1], now)
 for _, id in ipairs(first_of(shard .. 'deadlines', most)) do
-  if is_due(KEYS[1], id, now) then -- a worker may hold the lease
+  if is_due(KEYS[1], id, now) then
     list(shard .. 'deadlines', id)
+  else -- a worker holds the lease
+    redis.call('ZADD', shard .. 'deadlines', redis.call('ZSCORE', KEYS[1], id), id)
   end
 end
 local groups = due_groups(shard, now, room)

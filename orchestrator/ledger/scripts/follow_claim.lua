@@ -5,12 +5,13 @@
 -- A repeated call with the same token returns claimed again.
 local now, name, lease, lease_end = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
-if not get('status') then
+local status, holder = read_job(name .. '.lease')
+if not status then
   redis.call('ZREM', shard .. name, job_id)
   redis.call('ZREM', shard .. 'expiring', job_id)
   return {'missing'}
 end
-if get(name .. '.lease') ~= lease then
+if holder ~= lease then
   local due = redis.call('ZSCORE', shard .. name, job_id)
   if not due or tonumber(due) > tonumber(now) then
     return {'not_due'}

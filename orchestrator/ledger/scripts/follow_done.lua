@@ -10,11 +10,11 @@ local now, name, lease, ended, tries = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[
 local error, images, detail, retention = ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local late_images = ARGV[10]
 
-local status = get('status')
+local status, holder, late = read_job(name .. '.lease', 'late.notify')
 if not status then
   return {'missing'}
 end
-if get(name .. '.lease') ~= lease then
+if holder ~= lease then
   return {'stale'}
 end
 set(name, ended, name .. '.tries', tries, name .. '.tried', now, name .. '.error', error)
@@ -24,9 +24,9 @@ end
 if late_images ~= '' then
   set('late_images', late_images)
 end
-if name == 'notify' and ended ~= 'gone' and get('late.notify') == 'owed' then
+if name == 'notify' and ended ~= 'gone' and late == 'owed' then
   set('late.notify', 'due', 'notify.tries', 0, pending_fields(now, 'notify'))
-  count(name .. '_' .. ended, 1)
+  count(name .. '_' .. ended)
   add_event(now, name .. '_' .. ended, detail)
   redis.call('ZADD', shard .. 'notify', now, job_id)
   redis.call('HDEL', key.job, 'notify.lease')
@@ -39,7 +39,7 @@ local expires = redis.call('ZSCORE', shard .. 'expiring', job_id)
 if name == 'archive' and ended == 'dead' and expires then
   redis.call('ZADD', shard .. 'given_up', expires, job_id)
 end
-count(name .. '_' .. ended, 1)
+count(name .. '_' .. ended)
 add_event(now, name .. '_' .. ended, detail)
 redis.call('HDEL', key.job, name .. '.lease', name .. '.next')
 redis.call('ZREM', shard .. name, job_id)

@@ -7,10 +7,11 @@
 local now, name, lease, due_at = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local tries, error, images, detail, late_images = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 
-if not get('status') then
+local status, holder = read_job(name .. '.lease')
+if not status then
   return {'missing'}
 end
-if get(name .. '.lease') ~= lease then
+if holder ~= lease then
   return {'stale'}
 end
 set(name .. '.next', due_at)

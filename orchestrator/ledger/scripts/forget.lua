@@ -5,8 +5,7 @@
 -- Returns: forgotten | kept (it is open, was settled later, or has a pending follow-up) | missing
 local before = ARGV[1]
 
-local status, settled, archive, notify, confirm, tenant = unpack(redis.call('HMGET', key.job,
-  'status', 'settled', 'archive', 'notify', 'confirm', 'tenant'))
+local status, settled, archive, notify, confirm = read_job('settled', 'archive', 'notify', 'confirm')
 if not status then
   redis.call('ZREM', shard .. 'jobs', job_id)
   return {'missing'}
@@ -15,7 +14,7 @@ if not TERMINAL[status] or tonumber(settled) >= tonumber(before)
   or archive == 'pending' or notify == 'pending' or confirm == 'pending' then
   return {'kept'}
 end
-for attempt = 1, tonumber(get('attempt')) do
+for attempt = 1, tonumber(job.attempt) do
   local task_id = get('task.' .. attempt)
   if task_id then
     redis.call('DEL', task_owner(attempt, task_id))
@@ -23,6 +22,6 @@ for attempt = 1, tonumber(get('attempt')) do
 end
 redis.call('DEL', key.job, key.events, shard .. 'upload:' .. job_id)
 redis.call('ZREM', shard .. 'jobs', job_id)
-redis.call('ZREM', shard .. 'jobs:' .. (tenant or ''), job_id)
+redis.call('ZREM', shard .. 'jobs:' .. job.tenant, job_id)
 redis.call('ZREM', shard .. 'dead', job_id)
 return {'forgotten'}

@@ -6,7 +6,7 @@
 --   | silent (its request asks for no notification) | missing
 local now = ARGV[1]
 
-local status, notify, lease = unpack(redis.call('HMGET', key.job, 'status', 'notify', 'notify.lease'))
+local status, notify, lease = read_job('notify', 'notify.lease')
 if not status then
   return {'missing'}
 end

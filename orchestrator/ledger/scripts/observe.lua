@@ -15,17 +15,21 @@ local now, attempt, task_id, due_at, fallback, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local pending_failure, may_have_images = ARGV[7], ARGV[8]
 
-local status = get('status')
+local status, bound, sent = read_job('task.' .. attempt, 'sent.' .. attempt)
 if not status then
   return {'missing'}
 end
-if task_id ~= '' and not bind_task(attempt, task_id) then
+if task_id ~= '' and not bind_task(attempt, task_id, bound, sent) then
   add_event(now, 'mismatch', detail)
   return {'mismatch'}
 end
 add_event(now, 'callback', detail)
-set('updated', now)
-if TERMINAL[status] or get('attempt') ~= attempt then
+if task_id ~= '' then
+  set('task.' .. attempt, task_id, 'updated', now)
+else
+  set('updated', now)
+end
+if TERMINAL[status] or job.attempt ~= attempt then
   if may_have_images == '1' and lacks_images(status, attempt) then
     confirm(now, attempt)
     return {'unproven', 'confirm'}
@@ -40,8 +44,8 @@ if status ~= 'running' and task_id == '' then
 end
 return_to(now, status, attempt)
 if status ~= 'running' then
-  change_status(status, 'running', 'tries', 0)
-  prove_places(now)
+  local running = change_status('running', 'tries', 0)
+  prove_places(now, running)
   due_at = due_at ~= '' and due_at or fallback
 end
 if due_at ~= '' then

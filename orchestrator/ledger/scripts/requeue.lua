@@ -13,23 +13,22 @@ local now, attempt, lease, due_at, tries, name, detail, refusal, shows =
   tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
 local moves_on, configured = ARGV[10], ARGV[11]
 
-local status = get('status')
+local status, resubmitted = read_job('resubmitted')
 if not status then
   return {'missing'}
 end
 if not holds_lease(lease, attempt) then
   return {'stale'}
 end
-owner()
 local is_unknown = status == 'unconfirmed' or name == 'resubmitted' -- it may have been accepted
 local chosen, left, obstacles
-if fallback and moves_on ~= '' and not is_unknown then
+if job.fallback and moves_on ~= '' and not is_unknown then
   chosen, left, obstacles = choose_fallback(now, configured, moves_on == 'must')
 end
 if moves_on == 'must' and not chosen then
   return {'exhausted'}
 end
-change_status(status, 'queued', 'tries', tries, 'updated', now)
+change_status('queued', 'tries', tries, 'updated', now)
 if is_unknown then
   drop_fallbacks()
 end
@@ -41,13 +40,13 @@ reschedule('queued', due_at)
 add_event(now, name, detail)
 local landed = attempt
 if name == 'resubmitted' then -- this attempt may still be in flight; the one before it has ended
-  landed = get('resubmitted') or ''
+  landed = resubmitted or ''
   set('resubmitted', attempt)
 end
-redis.call('ZREM', shard .. 'in_flight:' .. owner(), job_id .. '.' .. landed)
+redis.call('ZREM', shard .. 'in_flight:' .. job.provider, job_id .. '.' .. landed)
 learn(now, shows, refusal)
 if chosen then
   move_to(now, chosen, left, obstacles, cjson.decode(refusal).code)
-  return {'moved', (owner())}
+  return {'moved', job.provider}
 end
 return {'queued'}

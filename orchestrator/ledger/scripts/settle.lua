@@ -15,16 +15,16 @@ local now, attempt, lease, task_id, status, by = ARGV[1], ARGV[2], ARGV[3], ARGV
 local images, error, cost, retention, detail = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
 local expires = ARGV[12]
 
-local current, newest, holder, winner, bound, sent = unpack(redis.call('HMGET', key.job,
-  'status', 'attempt', 'lease', 'winner', 'task.' .. attempt, 'sent.' .. attempt))
+local current, winner, bound, sent, notify, reserved = read_job('winner', 'task.' .. attempt,
+  'sent.' .. attempt, 'notify', 'reserved')
 if not current then
   return {'missing'}
 end
-if task_id ~= '' and bound ~= task_id then
-  if bound or not sent or not set_task(attempt, task_id) then
-    add_event(now, 'mismatch', detail)
-    return {'mismatch'}
-  end
+if task_id ~= '' and not bind_task(attempt, task_id, bound, sent) then
+  add_event(now, 'mismatch', detail)
+  return {'mismatch'}
+elseif task_id ~= '' and not bound then
+  set('task.' .. attempt, task_id)
 end
 if TERMINAL[current] then
   local same = current == status and winner == attempt
@@ -38,10 +38,10 @@ if TERMINAL[current] then
   add_event(now, name, detail)
   return {name}
 end
-if lease ~= '' and holder ~= lease then
+if lease ~= '' and job.lease ~= lease then
   return {'stale'}
 end
-if newest ~= attempt and status ~= 'succeeded' then
+if job.attempt ~= attempt and status ~= 'succeeded' then
   add_event(now, 'superseded', detail)
   return {'superseded'}
 end
@@ -52,11 +52,12 @@ end
 local fields = {'winner', attempt}
 for name, value in pairs({images = images, error = error, cost = cost}) do
   if value ~= '' then
-    fields[#fields + 1] = name
-    fields[#fields + 1] = value
+    fields[#fields + 1], fields[#fields + 2] = name, value
   end
 end
-return_to(now, current, attempt)
-local follow_ups = settle(now, current, status, by, retention, expires, detail, unpack(fields))
+if return_to(now, current, attempt) then
+  reserved = get('reserved')
+end
+local follow_ups = settle(now, status, by, retention, expires, detail, notify, reserved, fields)
 charge_left(attempt)
 return {'settled', unpack(follow_ups)}

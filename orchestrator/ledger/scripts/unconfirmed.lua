@@ -8,14 +8,14 @@
 local now, attempt, lease, due_at, tries, detail, error =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 
-local status = get('status')
+local status = read_job()
 if not status then
   return {'missing'}
 end
 if not holds_lease(lease, attempt) then
   return {'stale'}
 end
-change_status(status, 'unconfirmed', 'tries', tries, 'updated', now)
+change_status('unconfirmed', 'tries', tries, 'updated', now)
 mark_unconfirmed(now, attempt)
 release_lease()
 reschedule('unconfirmed', due_at)

@@ -4,11 +4,11 @@
 -- Returns: due ms ('' terminal), reason ('' none), until ms ('' unknown)
 local now, configured = tonumber(ARGV[1]), ARGV[2]
 
-local status = get('status')
+local status = read_job()
 local due = redis.call('ZSCORE', key.agenda, job_id)
 if not due or status == 'running' then
   return {due or '', '', ''}
 end
-local state = admission_state(shard, owner(), configured)
+local state = admission_state(shard, job.provider, configured)
 local reason, ends = must_wait(state, now, status == 'queued')
 return {due, reason or '', tostring(ends or '')}
