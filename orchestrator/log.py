@@ -46,6 +46,7 @@ class _Lines:
 def configure(level: int = logging.INFO) -> None:
     """Set up the logs of this process: to stderr, coloured on a terminal."""
     shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.format_exc_info,
         _stamp,

@@ -8,12 +8,16 @@ from flask_smorest import Api
 from orchestrator.api import (
     actions,
     auth,
+    cross_origin,
+    documentation,
     health,
     images,
+    incoming,
     jobs,
     metrics,
     problems,
     providers,
+    request_ids,
     stats,
 )
 from orchestrator.ledger import LedgerUnavailable
@@ -22,6 +26,16 @@ from orchestrator.settings.environment import ConfigError
 
 #: The largest accepted request, without files. Bytes.
 MAX_BODY_BYTES = 1024 * 1024
+DESCRIPTION = (
+    "Image jobs at third-party providers: enqueue once, get exactly one outcome, pay once, keep the"
+    " image. Errors are problem documents (RFC 9457)."
+)
+
+
+class _Specification(Api):  # type: ignore[misc]  # flask-smorest has no types
+    """The OpenAPI document. Every operation names its own errors."""
+
+    DEFAULT_ERROR_RESPONSE_NAME = None
 
 
 def mount(app: Flask, runtime: Runtime) -> None:
@@ -43,10 +57,14 @@ def mount(app: Flask, runtime: Runtime) -> None:
         OPENAPI_URL_PREFIX="/",
         OPENAPI_JSON_PATH="openapi.json",
         API_SPEC_OPTIONS={
-            "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}}
+            "info": {"description": DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
+            "servers": [{"url": runtime.settings.public_url or "/"}],
+            "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
         },
     )
-    spec = Api(app)
+    request_ids.install(app)
+    spec = _Specification(app)
+    cross_origin.install(app, runtime.settings.cors_origins)
     auth.install(app, runtime)
     spec.register_blueprint(jobs.blueprint(runtime))
     spec.register_blueprint(actions.blueprint(runtime))
@@ -55,7 +73,17 @@ def mount(app: Flask, runtime: Runtime) -> None:
     spec.register_blueprint(stats.blueprint(runtime))
     app.register_blueprint(health.blueprint(runtime))
     app.register_blueprint(metrics.blueprint(runtime))
+    app.register_blueprint(documentation.blueprint())
     problems.install(app)
+    _describe_forms(spec)
+    incoming.refuse_unknown_parameters(app, spec.spec.to_dict()["paths"])
+
+
+def _describe_forms(spec: Api) -> None:
+    """Describe the two forms of a request: in the native form, `request` may hold the model."""
+    request = spec.spec.components.schemas["JobRequest"]
+    request["required"] = ["provider"]
+    request["anyOf"] = [{"required": ["model", "prompt"]}, {"required": ["request"]}]
 
 
 def _has_keys(runtime: Runtime) -> bool:

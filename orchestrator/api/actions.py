@@ -10,6 +10,7 @@ from werkzeug.exceptions import Conflict
 from orchestrator.api import incoming
 from orchestrator.api.answers import answer, find_job
 from orchestrator.api.auth import caller
+from orchestrator.api.openapi import JSON, operation
 from orchestrator.enqueue import cancel_job
 from orchestrator.jobs.schemas import CurrentJobSchema
 from orchestrator.jobs.validation import StrictSchema, always, checked
@@ -29,31 +30,31 @@ class RetrySchema(StrictSchema):
     )
 
 
-_RETRY_BODY = {"content": {"application/json": {"schema": RetrySchema}}}
-
-
 def blueprint(runtime: Runtime) -> Blueprint:
     """Return the routes."""
     actions = Blueprint("actions", __name__, url_prefix="/v1/jobs", description="Actions on a job")
 
     @actions.post("/<job_id>/cancel")
-    @actions.doc(security=[{"bearer": []}])
-    @actions.alt_response(200, schema=CurrentJobSchema, description="The cancelled job")
+    @actions.doc(**operation("cancel_job", {200: CurrentJobSchema}, 404, 409))
     def cancel(job_id: str) -> Response:
         """Cancel a job that was not sent to its provider. Answers 409 after it was sent."""
         return _cancel(runtime, job_id)
 
     @actions.post("/<job_id>/retry")
-    @actions.doc(security=[{"bearer": []}], requestBody=_RETRY_BODY)
-    @actions.alt_response(202, schema=CurrentJobSchema, description="The new, queued job")
-    @actions.alt_response(200, schema=CurrentJobSchema, description="The job of an earlier retry")
+    @actions.doc(
+        **operation(
+            "retry_job",
+            {202: CurrentJobSchema, 200: CurrentJobSchema},
+            *(404, 409, 429),
+            body={JSON: RetrySchema},
+        )
+    )
     def rerun(job_id: str) -> Response:
-        """Enqueue the request of a failed or cancelled job again, once."""
+        """Enqueue the request of a failed or cancelled job again, once. 200: it was done before."""
         return _retry(runtime, job_id)
 
     @actions.post("/<job_id>/notify")
-    @actions.doc(security=[{"bearer": []}])
-    @actions.alt_response(202, schema=CurrentJobSchema, description="The job; a delivery is due")
+    @actions.doc(**operation("notify_job", {202: CurrentJobSchema}, 404, 409))
     def notify(job_id: str) -> Response:
         """Notify the caller again, with the same message id. Answers 409 without a receiver."""
         return _notify(runtime, job_id)

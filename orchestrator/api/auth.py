@@ -28,7 +28,10 @@ from orchestrator.security.secret import Secret
 
 #: Endpoints without a key. The token in the URL of a callback is its key.
 PUBLIC_ENDPOINTS = frozenset(
-    {"api-docs.openapi_json", "callbacks.receive", "health.alive", "health.ready", "metrics.show"}
+    {
+        *("api-docs.openapi_json", "documentation.page", "documentation.file"),
+        *("callbacks.receive", "health.alive", "health.ready", "metrics.show"),
+    }
 )
 _READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 #: The name of the log of refused requests in the application.
@@ -63,6 +66,8 @@ def install(app: Flask, runtime: Runtime) -> None:
     @app.before_request
     def authorise() -> None:
         if request.endpoint is None or request.endpoint in PUBLIC_ENDPOINTS:
+            return
+        if request.method == "OPTIONS":  # a browser asks without a key which methods there are
             return
         g.caller = _caller(runtime)
         require(Scope.JOBS_READ if request.method in _READ_METHODS else Scope.JOBS_WRITE)

@@ -13,6 +13,7 @@ from werkzeug.exceptions import Gone, NotFound, ServiceUnavailable
 from werkzeug.wrappers import Response as Answer
 
 from orchestrator.api.auth import caller
+from orchestrator.api.openapi import operation
 from orchestrator.operations.image_copies import NotCopied, Recovery, fetch_image, temporary_file
 from orchestrator.operations.locate_image import Archived, AtProvider, Lost, locate_image
 from orchestrator.runtime import Runtime
@@ -33,12 +34,10 @@ RETRY_AFTER_SECONDS = 10
 #: The size of the parts in which a file is sent. Bytes.
 _PART_BYTES = 64 * 1024
 
-ANSWERS = {
-    200: "The image, when the storage is a folder, or until it is archived",
-    302: "A signed link to the storage",
-    404: "There is no such image",
-    410: "The image could not be archived",
-    503: "The image is not archived yet, and its link gives none now",
+#: The answer when the storage is a bucket, in OpenAPI.
+LINK = {
+    "description": "The image is in a bucket: `Location` is a signed link.",
+    "headers": {"Location": {"required": True, "schema": {"type": "string"}}},
 }
 
 _fetching = threading.BoundedSemaphore(MAX_FETCHES)
@@ -49,7 +48,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
     images = Blueprint("images", __name__, url_prefix="/v1/jobs", description="Archived images")
 
     @images.get("/<job_id>/images/<int:index>")
-    @images.doc(security=[{"bearer": []}], responses=_answers(ANSWERS))
+    @images.doc(**operation("get_image", {200: _file("The image"), 302: LINK}, 404, 410))
     def show(job_id: str, index: int) -> Answer:
         """Get an image of a job, numbered from 0. This also works after the retention time."""
         located = locate_image(runtime, job_id, index, sees=caller().sees)
@@ -60,7 +59,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
         _absent(located, job_id, index)
 
     @images.get("/<job_id>/images/<int:index>/thumbnail")
-    @images.doc(security=[{"bearer": []}], responses=_answers({**ANSWERS, 200: "The thumbnail"}))
+    @images.doc(**operation("get_thumbnail", {200: _file("The thumbnail"), 302: LINK}, 404, 410))
     def thumbnail(job_id: str, index: int) -> Answer:
         """Get a thumbnail (WebP) of an archived image."""
         located = locate_image(runtime, job_id, index, sees=caller().sees)
@@ -192,5 +191,6 @@ def _absent(lost: Lost | None, job_id: str, index: int) -> Never:
     raise NotFound(f"job {job_id[:80]!r} has no image {index}; numbers start at 0")
 
 
-def _answers(descriptions: dict[int, str]) -> dict[str, dict[str, str]]:
-    return {str(status): {"description": text} for status, text in descriptions.items()}
+def _file(description: str) -> dict[str, Any]:
+    """Return the description of an answer with a file, in OpenAPI."""
+    return {"description": description, "content": {"*/*": {"schema": {}}}}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Mapping
 from io import BytesIO
 from typing import Any
 
-from flask import request
+from flask import Flask, request
 from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.formparser import parse_form_data
@@ -22,6 +24,8 @@ MAX_WAIT_SECONDS = 60.0
 #: Jobs of a page: default and maximum.
 DEFAULT_PAGE_JOBS, MAX_PAGE_JOBS = 50, 200
 FORM = "multipart/form-data"
+#: A variable in a rule of Flask: `<job_id>` or `<int:index>`.
+_CONVERTER = re.compile(r"<(?:\w+:)?(\w+)>")
 #: The parts of a form: the request as JSON, and the file.
 FORM_PARTS = ("job", "image_file")
 
@@ -92,10 +96,35 @@ def _parsed(data: bytes) -> dict[str, Any]:
     return body
 
 
-def query(name: str, description: str, values: list[str] | None = None) -> dict[str, Any]:
-    """Return a query parameter for the OpenAPI document."""
-    schema: dict[str, Any] = {"type": "string"} | ({"enum": values} if values else {})
-    return {"name": name, "in": "query", "description": description, "schema": schema}
+def refuse_unknown_parameters(app: Flask, paths: Mapping[str, Any]) -> None:
+    """Refuse query parameters that the OpenAPI document does not name.
+
+    A misspelled filter would otherwise give the jobs of all.
+
+    Args:
+        app: the application.
+        paths: the paths of the document.
+    """
+    known = {
+        (path, method.upper()): frozenset(
+            each["name"] for each in described.get("parameters", ()) if each["in"] == "query"
+        )
+        for path, methods in paths.items()
+        for method, described in methods.items()
+        if method != "parameters"
+    }
+
+    @app.before_request
+    def check() -> None:
+        path = _CONVERTER.sub(r"{\1}", request.url_rule.rule) if request.url_rule else ""
+        names = known.get((path, request.method))
+        if names is None:
+            return
+        unknown = [name for name in request.args if name not in names]
+        if unknown:
+            raise InvalidRequest(
+                *(Violation(n, request.args[n], KnownFields(names)) for n in unknown)
+            )
 
 
 def one_of(name: str, allowed: list[str]) -> str | None:

@@ -13,18 +13,30 @@ from marshmallow import Schema, fields
 from orchestrator.api import incoming
 from orchestrator.api.answers import answer, as_json, find_job, visible
 from orchestrator.api.auth import caller, chosen_tenant
+from orchestrator.api.openapi import JSON, header, operation, query
 from orchestrator.enqueue import API_SCOPE, CELERY_SCOPE, REQUEST_SCHEMA, create_job, job_of_key
 from orchestrator.jobs.model import Job, Status
-from orchestrator.jobs.schemas import CurrentJobSchema, EventSchema
+from orchestrator.jobs.schemas import AnswerSchema, CurrentJobSchema, EventSchema
+from orchestrator.jobs.tenant import TENANT_PATTERN
 from orchestrator.jobs.views import event_view
+from orchestrator.ledger.keys import JOB_ID
 from orchestrator.operations.current_jobs import current_views
 from orchestrator.runtime import Runtime
 
 #: Requests of one process that may wait at once. Each holds a thread that callbacks need too. A
 #: further request is answered at once with `Retry-After`.
 MAX_WAITING = 4
-WAIT = f"Wait until the job has its outcome; 0 to {incoming.MAX_WAIT_SECONDS:g} seconds."
-TENANT_FILTER = incoming.query("tenant", "Only jobs of this tenant; for administrators.")
+WAIT = query(
+    "wait",
+    "Wait until the job has its outcome, for at most this many seconds.",
+    type="number",
+    minimum=0,
+    maximum=incoming.MAX_WAIT_SECONDS,
+)
+IDEMPOTENCY_KEY = header("Idempotency-Key", "Makes the call safe to repeat.")
+TENANT_FILTER = query(
+    "tenant", "Only jobs of this tenant; for administrators.", pattern=TENANT_PATTERN
+)
 
 Route = Callable[..., Response]
 
@@ -38,14 +50,14 @@ class JobFormSchema(Schema):
     )
 
 
-class JobsSchema(Schema):
+class JobsSchema(AnswerSchema):
     """A page of jobs. `next_cursor` is null on the last page."""
 
     jobs = fields.List(fields.Nested(CurrentJobSchema))
     next_cursor = fields.String(allow_none=True)
 
 
-class EventsSchema(Schema):
+class EventsSchema(AnswerSchema):
     """A job's timeline, oldest event first."""
 
     events = fields.List(fields.Nested(EventSchema))
@@ -58,26 +70,19 @@ def blueprint(runtime: Runtime) -> Blueprint:
     _add(jobs, "", "POST", _create(runtime), _create_doc())
     _add(jobs, "/<job_id>", "GET", _show(runtime), _show_doc())
     _add(jobs, "", "GET", _list(runtime), _list_doc(runtime))
-    _add(jobs, "/<job_id>/events", "GET", _events(runtime), _answers({200: EventsSchema}))
+    _add(
+        jobs,
+        "/<job_id>/events",
+        "GET",
+        _events(runtime),
+        operation("get_job_events", {200: EventsSchema}, 404),
+    )
     return jobs
 
 
 def _add(jobs: Blueprint, path: str, method: str, view: Route, doc: dict[str, Any]) -> None:
-    documented = jobs.doc(security=[{"bearer": []}], **doc)(view)
+    documented = jobs.doc(**doc)(view)
     jobs.add_url_rule(path, endpoint=view.__name__, view_func=documented, methods=[method])
-
-
-def _answers(schemas: dict[int, type[Schema]]) -> dict[str, Any]:
-    """Return the OpenAPI description of answers by status."""
-    return {
-        "responses": {
-            str(status): {
-                "description": (schema.__doc__ or "").partition("\n")[0],
-                "content": {"application/json": {"schema": schema}},
-            }
-            for status, schema in schemas.items()
-        }
-    }
 
 
 def _create(runtime: Runtime) -> Route:
@@ -104,15 +109,14 @@ def _create(runtime: Runtime) -> Route:
 
 
 def _create_doc() -> dict[str, Any]:
-    content = {
-        "application/json": {"schema": REQUEST_SCHEMA},
-        incoming.FORM: {"schema": JobFormSchema},
-    }
-    return {
-        "requestBody": {"required": True, "content": content},
-        "parameters": [{"name": "Idempotency-Key", "in": "header", "schema": {"type": "string"}}],
-        **_answers({200: CurrentJobSchema, 202: CurrentJobSchema}),
-    }
+    return operation(
+        "create_job",
+        {200: CurrentJobSchema, 202: CurrentJobSchema},
+        *(410, 429),
+        body={JSON: REQUEST_SCHEMA, incoming.FORM: JobFormSchema},
+        body_required=True,
+        parameters=[IDEMPOTENCY_KEY, TENANT_FILTER],
+    )
 
 
 def _show(runtime: Runtime) -> Route:
@@ -137,7 +141,7 @@ def _show(runtime: Runtime) -> Route:
 
 
 def _show_doc() -> dict[str, Any]:
-    return {"parameters": [incoming.query("wait", WAIT)], **_answers({200: CurrentJobSchema})}
+    return operation("get_job", {200: CurrentJobSchema}, 404, parameters=[WAIT])
 
 
 def _list(runtime: Runtime) -> Route:
@@ -179,14 +183,21 @@ def _of_key(runtime: Runtime, key: str) -> list[Job]:
 
 def _list_doc(runtime: Runtime) -> dict[str, Any]:
     parameters = [
-        incoming.query("status", "Only jobs with this status.", [s.value for s in Status]),
-        incoming.query("provider", "Only jobs of this provider.", list(runtime.providers)),
-        incoming.query("idempotency_key", "The job of a key, or of the Celery task of that id."),
+        query("status", "Only jobs with this status.", enum=[s.value for s in Status]),
+        query("provider", "Only jobs of this provider.", enum=list(runtime.providers)),
+        query("idempotency_key", "The job of a key, or of the Celery task of that id."),
         TENANT_FILTER,
-        incoming.query("limit", f"The most jobs of a page; 1 to {incoming.MAX_PAGE_JOBS}."),
-        incoming.query("cursor", "The `next_cursor` of the previous page."),
+        query(
+            "limit",
+            "The most jobs of a page.",
+            type="integer",
+            minimum=1,
+            maximum=incoming.MAX_PAGE_JOBS,
+            default=incoming.DEFAULT_PAGE_JOBS,
+        ),
+        query("cursor", "The `next_cursor` of the previous page.", pattern=f"^{JOB_ID.pattern}$"),
     ]
-    return {"parameters": parameters, **_answers({200: JobsSchema})}
+    return operation("list_jobs", {200: JobsSchema}, parameters=parameters)
 
 
 def _events(runtime: Runtime) -> Route:

@@ -6,14 +6,17 @@ from typing import Any
 
 from flask import Response, request
 from flask_smorest import Blueprint
-from marshmallow import Schema, fields
+from marshmallow import fields, validate
 from werkzeug.exceptions import NotFound
 
 from orchestrator.api import incoming
 from orchestrator.api.answers import as_json
 from orchestrator.api.auth import caller, require
+from orchestrator.api.openapi import JSON, operation
+from orchestrator.jobs.schemas import AnswerSchema
 from orchestrator.jobs.validation import StrictSchema, always, checked, nearest
 from orchestrator.ledger import LedgerUnavailable
+from orchestrator.ledger.admission import CircuitState
 from orchestrator.operations.admission import (
     admission_views,
     pause_provider,
@@ -26,7 +29,7 @@ from orchestrator.runtime import Runtime
 from orchestrator.security.api_keys import Scope
 
 
-class ProvidersSchema(Schema):
+class ProvidersSchema(AnswerSchema):
     """The providers with their capabilities, models, limits and states.
 
     Only administrators get `in_flight`, `found_limit`, `paused_by` and the message of `reason`.
@@ -35,14 +38,14 @@ class ProvidersSchema(Schema):
     providers = fields.List(fields.Dict())
 
 
-class ProviderStateSchema(Schema):
+class ProviderStateSchema(AnswerSchema):
     """The limits and the state of a provider."""
 
     name = fields.String()
     limits = fields.Dict()
     in_flight = fields.Integer()
     found_limit = fields.Integer(allow_none=True)
-    circuit = fields.String()
+    circuit = fields.String(validate=validate.OneOf([state.value for state in CircuitState]))
     until = fields.String(allow_none=True)
     reason = fields.Dict(allow_none=True)
     paused_by = fields.String(allow_none=True)
@@ -57,9 +60,6 @@ class PauseSchema(StrictSchema):
     )
 
 
-_PAUSE_BODY = {"content": {"application/json": {"schema": PauseSchema}}}
-
-
 def blueprint(runtime: Runtime) -> Blueprint:
     """Return the routes."""
     providers = Blueprint(
@@ -67,15 +67,15 @@ def blueprint(runtime: Runtime) -> Blueprint:
     )
 
     @providers.get("")
-    @providers.doc(security=[{"bearer": []}])
-    @providers.alt_response(200, schema=ProvidersSchema, description="The providers")
+    @providers.doc(**operation("list_providers", {200: ProvidersSchema}))
     def show() -> Response:
         """List the providers with their models, options, limits and states."""
         return as_json({"providers": _listed(runtime)}, 200)
 
     @providers.post("/<name>/pause")
-    @providers.doc(security=[{"bearer": []}], requestBody=_PAUSE_BODY)
-    @providers.alt_response(200, schema=ProviderStateSchema, description="The paused provider")
+    @providers.doc(
+        **operation("pause_provider", {200: ProviderStateSchema}, 404, body={JSON: PauseSchema})
+    )
     def pause(name: str) -> Response:
         """Stop submissions to a provider until it is resumed. Needs the scope admin."""
         _check(runtime, name)
@@ -85,8 +85,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
         return as_json({"name": name, **state}, 200)
 
     @providers.post("/<name>/resume")
-    @providers.doc(security=[{"bearer": []}])
-    @providers.alt_response(200, schema=ProviderStateSchema, description="The resumed provider")
+    @providers.doc(**operation("resume_provider", {200: ProviderStateSchema}, 404))
     def resume(name: str) -> Response:
         """End a pause, and close the circuit breaker. Needs the scope admin."""
         _check(runtime, name)

@@ -7,10 +7,14 @@ from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 
 from orchestrator.api.auth import chosen_tenant
+from orchestrator.api.openapi import operation, query
+from orchestrator.jobs.tenant import TENANT_PATTERN
 from orchestrator.jsonio import dump
 from orchestrator.operations.stats import stats
 from orchestrator.operations.tenants import tenant_view
 from orchestrator.runtime import Runtime
+
+TENANT = query("tenant", "The figures of this tenant; for administrators.", pattern=TENANT_PATTERN)
 
 
 class StatsSchema(Schema):
@@ -28,6 +32,7 @@ class StatsSchema(Schema):
     unconfirmed = fields.Dict()
     archive = fields.Dict()
     notifications = fields.Dict()
+    confirmations = fields.Dict()
     providers = fields.Dict(keys=fields.String(), values=fields.Dict())
     last_sweep_seconds_ago = fields.Float(allow_none=True)
 
@@ -37,8 +42,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
     routes = Blueprint("stats", __name__, url_prefix="/v1/stats", description="Figures")
 
     @routes.get("")
-    @routes.doc(security=[{"bearer": []}])
-    @routes.alt_response(200, schema=StatsSchema, description="The figures")
+    @routes.doc(**operation("get_stats", {200: StatsSchema}, parameters=[TENANT]))
     def show() -> Response:
         """Get the figures. An administrator gets all; another key gets those of its tenant."""
         tenant = chosen_tenant()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from typing import Any
 
 from marshmallow import (
@@ -17,7 +18,7 @@ from marshmallow import (
     validates_schema,
 )
 
-from orchestrator.jobs.model import FollowUpStatus
+from orchestrator.jobs.model import ErrorCode, FollowUpStatus, SettledBy, Status
 from orchestrator.jobs.request import UNIFIED_OPTIONS, JobRequest, Target
 from orchestrator.jobs.validation import (
     REQUIRED,
@@ -41,6 +42,8 @@ FALLBACKS = f"a list of at most {MAX_FALLBACKS} objects with provider and model"
 
 #: The name of a notification stream.
 STREAM = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
+#: The same for the OpenAPI document, whose patterns are those of JavaScript.
+STREAM_PATTERN = "^[A-Za-z0-9_.-]{1,64}$"
 STREAM_NAME = "1 to 64 letters, digits, _ . -"
 
 
@@ -160,7 +163,10 @@ class JobRequestSchema(StrictSchema):
     notify_stream = fields.String(
         validate=validate.Regexp(STREAM, error=STREAM_NAME),
         error_messages=always(STREAM_NAME),
-        metadata={"description": "A Redis stream that gets the outcome: `{orch:0}:stream:<name>`."},
+        metadata={
+            "description": "A Redis stream that gets the outcome: `{orch:0}:stream:<name>`.",
+            "pattern": STREAM_PATTERN,
+        },
     )
 
     @pre_load
@@ -217,27 +223,47 @@ class JobRequestSchema(StrictSchema):
         return JobRequest(native=native, options=options, fallback=fallback, **data)
 
 
-class AttemptSchema(Schema):
+class AnswerSchema(Schema):
+    """What we answer. Every field is always there, except those in OPTIONAL."""
+
+    OPTIONAL: frozenset[str] = frozenset()
+
+    def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
+        """Mark the fields that are always there, for the OpenAPI document."""
+        field_obj.required = field_name not in self.OPTIONAL
+
+
+def timestamp(**options: Any) -> fields.String:
+    """Return a field for a time: RFC 3339, UTC."""
+    return fields.String(metadata={"format": "date-time"}, **options)
+
+
+def name_of(names: type[StrEnum], **options: Any) -> fields.String:
+    """Return a field for one of the names of an enumeration."""
+    return fields.String(validate=validate.OneOf([each.value for each in names]), **options)
+
+
+class AttemptSchema(AnswerSchema):
     """One submission of a job to its provider."""
 
     number = fields.Integer()
     provider = fields.String()
     model = fields.String()
     task_id = fields.String(allow_none=True)
-    submitted_at = fields.String()
+    submitted_at = timestamp()
 
 
-class MoveSchema(Schema):
+class MoveSchema(AnswerSchema):
     """A move to a fallback: when, from which provider, to which one, and why."""
 
-    at = fields.String()
+    at = timestamp()
     from_ = fields.String(data_key="from")
     provider = fields.String()
     model = fields.String()
     reason = fields.String(metadata={"description": "An error code, or what the job waited for."})
 
 
-class ImageSchema(Schema):
+class ImageSchema(AnswerSchema):
     """One image: our lasting link, the provider's link and its expiry time (null: unknown).
 
     Until our copy exists, our link passes the provider's image on, the fields of the copy are null,
@@ -248,8 +274,8 @@ class ImageSchema(Schema):
 
     url = fields.String()
     source_url = fields.String(allow_none=True)
-    expires_at = fields.String(allow_none=True)
-    archived_at = fields.String(allow_none=True)
+    expires_at = timestamp(allow_none=True)
+    archived_at = timestamp(allow_none=True)
     sha256 = fields.String(allow_none=True)
     bytes = fields.Integer(allow_none=True)
     width = fields.Integer(allow_none=True)
@@ -260,13 +286,13 @@ class ImageSchema(Schema):
     error = fields.String(allow_none=True)
 
 
-class FollowUpSchema(Schema):
+class FollowUpSchema(AnswerSchema):
     """The state of the archive or of the notification."""
 
-    status = fields.String(validate=validate.OneOf([s.value for s in FollowUpStatus]))
+    status = name_of(FollowUpStatus)
     attempts = fields.Integer()
-    last_attempt_at = fields.String(allow_none=True)
-    next_attempt_at = fields.String(allow_none=True)
+    last_attempt_at = timestamp(allow_none=True)
+    next_attempt_at = timestamp(allow_none=True)
     error = fields.String(allow_none=True)
 
 
@@ -276,28 +302,28 @@ class NotificationSchema(FollowUpSchema):
     to = fields.String()
 
 
-class JobErrorSchema(Schema):
+class JobErrorSchema(AnswerSchema):
     """The reason why a job failed: our code, the provider's message and code."""
 
-    code = fields.String()
+    code = name_of(ErrorCode)
     message = fields.String()
     provider_code = fields.String(allow_none=True)
     retryable = fields.Boolean()
 
 
-class CostSchema(Schema):
+class CostSchema(AnswerSchema):
     """The cost: `reported` by the provider, `computed` from a price table, or `unknown`."""
 
     amount = fields.Float(allow_none=True)
     unit = fields.String(allow_none=True)
-    source = fields.String()
+    source = fields.String(validate=validate.OneOf(["reported", "computed", "unknown"]))
 
 
-class JobSchema(Schema):
+class JobSchema(AnswerSchema):
     """A job. Times are RFC 3339, UTC."""
 
     id = fields.String()
-    status = fields.String()
+    status = name_of(Status)
     tenant = fields.String(metadata={"description": "The owner of the job."})
     provider = fields.String()
     model = fields.String()
@@ -316,15 +342,17 @@ class JobSchema(Schema):
     archive = fields.Nested(FollowUpSchema, allow_none=True)
     notification = fields.Nested(NotificationSchema, allow_none=True)
     metadata = fields.Dict()
-    deadline_at = fields.String()
-    created_at = fields.String()
-    updated_at = fields.String()
-    settled_at = fields.String(allow_none=True)
-    settled_by = fields.String(allow_none=True)
+    deadline_at = timestamp()
+    created_at = timestamp()
+    updated_at = timestamp()
+    settled_at = timestamp(allow_none=True)
+    settled_by = name_of(SettledBy, allow_none=True)
 
 
 class CurrentJobSchema(JobSchema):
     """A job as it is now. Times are RFC 3339, UTC."""
+
+    OPTIONAL = frozenset({"waiting_for", "next_attempt_at"})
 
     waiting_for = fields.String(metadata={"description": "What an open job waits for."})
     next_attempt_at = fields.String(
@@ -332,9 +360,9 @@ class CurrentJobSchema(JobSchema):
     )
 
 
-class EventSchema(Schema):
+class EventSchema(AnswerSchema):
     """One event of a job's timeline."""
 
-    at = fields.String()
+    at = timestamp()
     event = fields.String()
     detail = fields.Dict()

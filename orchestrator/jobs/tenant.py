@@ -19,6 +19,8 @@ TENANT_FORM = "1 to 64 letters, digits, _ . -"
 #: The setting of a budget is this and the provider's name.
 BUDGET = "budget."
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+#: The same for the OpenAPI document.
+TENANT_PATTERN = f"^{_NAME.pattern}$"
 
 
 def is_tenant(text: str) -> bool:

@@ -62,6 +62,7 @@ VARIABLES = frozenset(
         "BROKER_URL",
         "CALLBACK_GRACE_SECONDS",
         "CONNECT_TIMEOUT_SECONDS",
+        "CORS_ORIGINS",
         "DATA_DIR",
         "DOWNLOAD_TIMEOUT_SECONDS",
         "DRAIN_SECONDS",
@@ -112,6 +113,8 @@ class Settings:
     image_https_only: bool
     notify_secrets: tuple[Secret, ...]
     notify_tasks: tuple[str, ...]
+    #: Web pages of these origins may call the API from a browser. `*` is every page.
+    cors_origins: tuple[str, ...]
     callback_grace_seconds: float
     job_deadline_seconds: float
     thin_success_seconds: float
@@ -186,6 +189,7 @@ def _callers(env: EnvironmentReader) -> dict[str, Any]:
         "metrics_tenants": env.boolean("ORCHESTRATOR_METRICS_TENANTS", default=False),
         "notify_secrets": _notify_secrets(env),
         "notify_tasks": env.items("ORCHESTRATOR_NOTIFY_TASKS"),
+        "cors_origins": _origins(env),
     }
 
 
@@ -236,6 +240,7 @@ def _limits(env: EnvironmentReader) -> dict[str, Any]:
     }
 
 
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
 _REDIS = ("redis", "rediss", "unix")
 _BROKER = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
 
@@ -252,6 +257,17 @@ def _server_url(env: EnvironmentReader, name: str, schemes: tuple[str, ...], def
 def _as_broker(redis_url: str) -> str:
     """Return a Redis URL as Celery spells it: sockets have another scheme there."""
     return re.sub("^unix://", "redis+socket://", redis_url)
+
+
+def _origins(env: EnvironmentReader) -> tuple[str, ...]:
+    """Read the origins of web pages. An origin has no path."""
+    name = "ORCHESTRATOR_CORS_ORIGINS"
+    origins = env.items(name)
+    for origin in origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            allowed = "origins such as https://app.example.com, with commas; or *"
+            raise invalid_setting(name, redacted(origin), allowed)
+    return origins
 
 
 def _check_plugins() -> None:

@@ -113,6 +113,17 @@ REFUSED = {
 }
 
 
+def test_an_unknown_parameter_is_refused_by_name_everywhere(api: Api) -> None:
+    job_id = api.created()
+    for path in ("/v1/jobs", f"/v1/jobs/{job_id}", "/v1/stats", "/v1/providers"):
+        response = api.get(path, query_string={"statsu": "failed"})
+
+        assert response.status_code == 422, path
+        assert response.json is not None
+        assert [error["field"] for error in response.json["errors"]] == ["statsu"]
+    assert "did you mean status?" in api.get("/v1/jobs?statsu=failed").text
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, (values, _) in REFUSED.items() for value in values]
 )

@@ -58,6 +58,12 @@ def test_the_figures_are_told(api: Api) -> None:
             "at_risk": 1,
             "at_risk_hours": 6,
         },
+        "confirmations": {
+            "pending": 0,
+            "due": 0,
+            "lag_seconds": 0.0,
+            "ended": {"done": 0, "dead": 0, "gone": 0},
+        },
         "notifications": {
             "pending": 0,
             "due": 0,

@@ -1,0 +1,57 @@
+"""`/docs`: the API's description for people, with Swagger UI. Nothing comes from another host.
+
+Swagger UI 5.35.0 is copied unchanged from the npm package `swagger-ui-dist`, with its licences.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from flask import Blueprint, Response, request
+from werkzeug.exceptions import NotFound
+
+FOLDER = Path(__file__).with_name("swagger_ui")
+#: The files of the page, and their content types.
+FILES = {
+    "swagger-ui-bundle.js": "text/javascript",
+    "swagger-ui.css": "text/css",
+    "start.js": "text/javascript",
+}
+#: Browsers may keep a file for a day. Seconds.
+CACHE_SECONDS = 86_400
+#: Swagger UI sets styles of elements. Its pictures are data URLs.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"
+    " connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def blueprint() -> Blueprint:
+    """Return the routes."""
+    documentation = Blueprint("documentation", __name__)
+
+    @documentation.get("/docs")
+    def page() -> Response:
+        """The page."""
+        return _answer("index.html", "text/html")
+
+    @documentation.get("/docs/<name>")
+    def file(name: str) -> Response:
+        """A file of the page."""
+        if name not in FILES:
+            raise NotFound
+        response = _answer(name, FILES[name])
+        response.cache_control.max_age = CACHE_SECONDS
+        return response
+
+    return documentation
+
+
+def _answer(name: str, content_type: str) -> Response:
+    response = Response((FOLDER / name).read_bytes(), mimetype=content_type)
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "no-referrer"
+    response.add_etag()
+    response.make_conditional(request)
+    return response
