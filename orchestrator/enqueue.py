@@ -141,7 +141,9 @@ def job_of_key(
         InvalidRequest: the text cannot be a key.
         LedgerUnavailable: Redis is away.
     """
-    known = runtime.ledger.find(Idempotency(_owner(scope, tenant), _checked_key(key, name)))
+    known = runtime.ledger.idempotency_keys.find(
+        Idempotency(_owner(scope, tenant), _checked_key(key, name))
+    )
     return runtime.ledger.get(known[0]) if known else None
 
 
@@ -309,7 +311,7 @@ def _known_job(
     runtime: Runtime, idempotency: Idempotency, request: Mapping[str, Any], file: ImageFile | None
 ) -> Job | None:
     """Return the job of an idempotency key, whatever the settings allow now."""
-    known = runtime.ledger.find(idempotency)
+    known = runtime.ledger.idempotency_keys.find(idempotency)
     if known is None:
         return None
     job_id, fingerprint = known

@@ -44,6 +44,7 @@ from orchestrator.ledger.changes import ChangeStreams
 from orchestrator.ledger.circuit_breaker import CircuitBreaker
 from orchestrator.ledger.connection import Clients, connect
 from orchestrator.ledger.follow_ups import FollowUps
+from orchestrator.ledger.idempotency import IdempotencyKeys, NewJob
 from orchestrator.ledger.installation import Installation
 from orchestrator.ledger.outcomes import Outcomes
 from orchestrator.ledger.overview import Overview
@@ -51,7 +52,6 @@ from orchestrator.ledger.rejected_messages import RejectedMessages
 from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Settlement
 from orchestrator.ledger.script import Script, load
 from orchestrator.ledger.task_owners import TaskOwners
-from orchestrator.ledger.tenant_limits import fallback_argument, limit_arguments
 from orchestrator.ledger.uploads import Uploads
 
 
@@ -87,6 +87,7 @@ class Ledger:
         self.access = AccessBook(self._redis)
         self.audit = AuditTrail(self._redis)
         self.changes = ChangeStreams(self._redis, shards)
+        self.idempotency_keys = IdempotencyKeys(self._redis, shards)
         self.installation = Installation(self._redis, shards)
         self.outcomes = Outcomes(self._redis, self.get)
         self.rejected = RejectedMessages(self._redis)
@@ -139,34 +140,17 @@ class Ledger:
             CREATED, REPLAYED, MISMATCH (the key had another request), GONE (the job of the key
             has expired), with the job's id; or LIMITED (a limit of the tenant is reached).
         """
-        digest = keys.digest(idempotency.scope, idempotency.key) if idempotency else None
-        shard = keys.pick_shard(self.shards, digest)
-        job_id = keys.new_job_id(shard)
-        guard = keys.idempotency(shard, digest) if digest else keys.job(job_id)
-        lifetime = self._idempotency_ms if digest else ""
-        stored = codec.dumps(request.stored())
-        args: list[str | int] = [now, stored, deadline_at, codec.fingerprint(request), lifetime]
-        args += ["1" if request.notifies else "", request.provider, tenant]
-        args += limit_arguments(limits, request.provider, reserve, shard, self.shards)
-        args += [keys.searchable(idempotency.key) if idempotency else ""]
-        args += [fallback_argument(request, limits, reserve, self.shards)]
+        new = NewJob.of(idempotency, self.shards, self._idempotency_ms)
+        args = new.arguments(
+            request, now=now, deadline_at=deadline_at, tenant=tenant, limits=limits, reserve=reserve
+        )
 
         def create() -> Created:
             with self._redis() as client:
-                answer = self._create.run(client, [*keys.of(job_id), guard], args)
-            return Created.from_answer(answer, job_id)
+                answer = self._create.run(client, [*keys.of(new.id), new.guard], args)
+            return Created.from_answer(answer, new.id)
 
-        return self.uploads.create_with(job_id, upload, deadline_at - now, create)
-
-    def find(self, idempotency: Idempotency) -> tuple[str, str] | None:
-        """Return the job id and the request's fingerprint of an idempotency key, or None."""
-        digest = keys.digest(idempotency.scope, idempotency.key)
-        with self._redis() as client:
-            stored: Any = client.get(keys.idempotency(keys.pick_shard(self.shards, digest), digest))
-        if not stored:
-            return None
-        job_id, fingerprint = stored.split()
-        return job_id, fingerprint
+        return self.uploads.create_with(new.id, upload, deadline_at - now, create)
 
     def claim(
         self,

@@ -19,6 +19,7 @@ from orchestrator.ledger.audit import AuditTrail
 from orchestrator.ledger.changes import ChangeStreams
 from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreaker
 from orchestrator.ledger.follow_ups import FollowUps
+from orchestrator.ledger.idempotency import IdempotencyKeys
 from orchestrator.ledger.installation import Installation
 from orchestrator.ledger.outcomes import Outcomes
 from orchestrator.ledger.overview import Overview
@@ -39,6 +40,7 @@ CLASSES: Mapping[str, type] = {
     "audit.": AuditTrail,
     "changes.": ChangeStreams,
     "agenda.": Agenda,
+    "idempotency_keys.": IdempotencyKeys,
     "installation.": Installation,
     "outcomes.": Outcomes,
     "rejected.": RejectedMessages,
@@ -71,7 +73,9 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "create": lambda ledger, _: ledger.create(
         REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=Idempotency("caller", "order-17")
     ),
-    "find": lambda ledger, _: ledger.find(Idempotency("caller", "order-17")),
+    "idempotency_keys.find": lambda ledger, _: ledger.idempotency_keys.find(
+        Idempotency("caller", "order-17")
+    ),
     "admission.hold": lambda ledger, _: ledger.admission.hold(
         "evolink", Step.SUBMIT, kit.THIN, now=NOW, ends_at=NEXT_DUE
     ),
@@ -169,7 +173,7 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
 READS = frozenset(
     {
         *(
-            "find",
+            "idempotency_keys.find",
             "get",
             "uploads.get",
             "events",
