@@ -67,35 +67,35 @@ class ThreadShares:
         #: The average time of a domain's calls.
         self._seconds: dict[Holder, float] = {}
 
-    def reserve(self, tenant: str, host: str, now: int, random: Random) -> float | None:
+    def reserve(self, tenant: str, host: str | None, now: int, random: Random) -> float | None:
         """Reserve a thread: None when it may be used now, otherwise the wait in seconds.
 
         After None, `free` must follow.
 
         Args:
             tenant: the owner of the job.
-            host: what is called, with or without a port.
+            host: what is called, with or without a port. None if it is our own server.
             now: ms.
             random: gives a number from 0 to 1.
         """
-        holders = _holders(tenant, host)
+        holders, timed = _holders(tenant, host)
         with self._changed:
             busy = self._busy(holders)
-            if busy and self._seconds.get(holders["domain"], 0.0) < self._max_wait:
+            if busy and self._seconds.get(timed, 0.0) < self._max_wait:
                 self._changed.wait_for(lambda: self._busy(holders) is None, self._max_wait)
                 busy = self._busy(holders)
                 if busy:  # the calls are slow: no other thread waits for them
-                    self._seconds[holders["domain"]] = self._max_wait
+                    self._seconds[timed] = self._max_wait
             if busy:
-                return self._wait(busy, holders["domain"], now, random)
+                return self._wait(busy, timed, now, random)
             for holder in holders.values():
                 self._calls.setdefault(holder, deque()).append(self._timer())
             self._used += 1
         return None
 
-    def free(self, tenant: str, host: str) -> None:
+    def free(self, tenant: str, host: str | None) -> None:
         """Give a thread back."""
-        holders = _holders(tenant, host)
+        holders, timed = _holders(tenant, host)
         with self._changed:
             self._used -= 1
             for holder in holders.values():
@@ -104,7 +104,7 @@ class ThreadShares:
                 ].popleft()  # the oldest call, maybe another one: the average is right
                 if not self._calls[holder]:
                     del self._calls[holder]
-                if holder == holders["domain"]:
+                if holder == timed:
                     self._learn(holder, self._timer() - began)
             self._changed.notify_all()
 
@@ -143,6 +143,10 @@ def _trim(remembered: dict[Holder, float], keeps: Callable[[float], bool]) -> No
         remembered.clear()
 
 
-def _holders(tenant: str, host: str) -> Mapping[str, Holder]:
-    names = {"host": host, "domain": registered_domain(host), "tenant": tenant}
-    return {kind: (kind, name) for kind, name in names.items()}
+def _holders(tenant: str, host: str | None) -> tuple[Mapping[str, Holder], Holder]:
+    """Return the holders of a thread by kind, and the one whose calls are timed."""
+    names = {"tenant": tenant}
+    if host is not None:
+        names = {"host": host, "domain": registered_domain(host), "tenant": tenant}
+    holders = {kind: (kind, name) for kind, name in names.items()}
+    return holders, holders.get("domain", holders["tenant"])

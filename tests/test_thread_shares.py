@@ -48,6 +48,14 @@ def test_many_domains_of_one_tenant_leave_threads_for_other_tenants() -> None:
     assert held(shares, [("other", "hooks.example.org")]) == 1
 
 
+def test_calls_without_a_host_are_shared_between_tenants_only() -> None:
+    shares = ThreadShares(THREADS, slots_per_host=4)
+    got = [shares.reserve("shop", None, NOW, low) for _ in range(330)].count(None)
+
+    assert got == 52  # four fifths
+    assert shares.reserve("other", None, NOW, low) is None
+
+
 def test_one_slow_domain_leaves_threads_to_its_tenant() -> None:
     shares = ThreadShares(THREADS)
     held(shares, hosts("shop", "slow.com", 330))

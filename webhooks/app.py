@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from flask import Flask
+from http import HTTPStatus
+
+from flask import Flask, Response
 
 from orchestrator import api
 from orchestrator.callbacks.drain import SpoolDrainer
@@ -27,5 +29,13 @@ def create_app(runtime: Runtime) -> Flask:
     app.extensions["drainer"] = drainer
     app.register_blueprint(receiver.blueprint(runtime, drainer))
     api.mount(app, runtime)
+    app.after_request(_close_after_unread_body)
     app.wsgi_app = BodyReadLimiter(app.wsgi_app)  # type: ignore[method-assign]
     return app
+
+
+def _close_after_unread_body(response: Response) -> Response:
+    """Close the connection after 413: the rest of the body is not read as another request."""
+    if response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        response.headers["Connection"] = "close"
+    return response

@@ -16,8 +16,11 @@ from redis import Redis
 from orchestrator.ledger import keys
 from orchestrator.ledger.results import Result, Settlement
 
-#: How long a claim is kept. The scripts have the same number for the jobs of one shard. ms.
+#: How long a claim is kept after the script has bound the task. The scripts have the same number
+#: for the jobs of one shard. ms.
 TASK_OWNER_MS = 30 * 86_400_000
+#: How long a claim is kept until then. It blocks the task if the process dies in between. ms.
+CLAIM_MS = 60_000
 
 
 class TaskOwners:
@@ -44,11 +47,14 @@ class TaskOwners:
         with self._redis() as client:
             names: Any = client.hmget(keys.job(job_id), f"provider.{attempt}", "provider")
             owner = keys.task_owner(names[0] or names[1] or "", task_id)
-            known: Any = client.set(owner, job_id, nx=True, get=True, px=TASK_OWNER_MS)
+            known: Any = client.set(owner, job_id, nx=True, get=True, px=CLAIM_MS)
         if known not in (None, job_id):
             return Settlement(Result.MISMATCH)
         settlement = run()
-        if known is None and settlement.result in (Result.MISMATCH, Result.MISSING):
-            with self._redis() as client:
+        refused = settlement.result in (Result.MISMATCH, Result.MISSING)
+        with self._redis() as client:
+            if not refused:
+                client.set(owner, job_id, px=TASK_OWNER_MS)
+            elif known is None:
                 client.delete(owner)
         return settlement

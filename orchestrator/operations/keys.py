@@ -36,21 +36,22 @@ def create_key(
         InvalidRequest: the tenant, a scope or the name is wrong, or there are too many keys.
         LedgerUnavailable: Redis is away.
     """
-    now = runtime.clock()
-    known = _forget_old(runtime, now)
-    if len(known) >= MAX_KEYS:
-        raise InvalidRequest(Violation("keys", len(known), f"at most {MAX_KEYS}; revoke some"))
     if len(name) > MAX_NAME_CHARACTERS or not name.isprintable():
         allowed = f"at most {MAX_NAME_CHARACTERS} printable characters"
         raise InvalidRequest(Violation("name", name, allowed))
     if expires_in_ms is not None and expires_in_ms <= 0:
         allowed = "a time span above 0, such as 90d"
         raise InvalidRequest(Violation("expires", expires_in_ms, allowed))
+    owner, allowed_scopes = tenant_name(tenant), _scopes(scopes)
+    now = runtime.clock()
+    known = _forget_old(runtime, now)
+    if len(known) >= MAX_KEYS:
+        raise InvalidRequest(Violation("keys", len(known), f"at most {MAX_KEYS}; revoke some"))
     key = new_key()
     record = ApiKey(
         id=new_id(),
-        tenant=tenant_name(tenant),
-        scopes=_scopes(scopes),
+        tenant=owner,
+        scopes=allowed_scopes,
         digest=digest(key),
         created_at=now,
         name=name,

@@ -51,10 +51,15 @@ def set_tenant(runtime: Runtime, name: str, changes: Mapping[str, str], *, actor
         InvalidRequest: the name or a value is wrong. Nothing has changed.
         LedgerUnavailable: Redis is away.
     """
-    known = runtime.ledger.access.read().tenant(tenant_name(name))
-    stored: dict[str, str | None] = {}
-    for setting, value in changes.items():
-        stored.update(_stored(runtime, known, setting, value))
+    tenant_name(name)
+    stored = {
+        setting: _stored(runtime, setting, value)
+        for setting, value in changes.items()
+        if setting != "notify_secret"
+    }
+    if (secret := changes.get("notify_secret")) is not None:
+        known = runtime.ledger.access.read().tenant(name)
+        stored["notify_secrets"] = _secrets(known, secret, runtime.clock())
     runtime.ledger.access.set_tenant(name, stored)
     shown = {s: "***" if s == "notify_secret" else value for s, value in changes.items()}
     runtime.audit(actor, "tenant_set", name, **shown)
@@ -105,17 +110,15 @@ def _view(runtime: Runtime, tenant: Tenant, counts: Mapping[str, int]) -> dict[s
 TENANT_COUNTS = ("open", "succeeded", "failed", "cancelled")
 
 
-def _stored(runtime: Runtime, known: Tenant, setting: str, value: str) -> dict[str, str | None]:
+def _stored(runtime: Runtime, setting: str, value: str) -> str | None:
     """Return a setting in its stored form."""
-    if setting == "notify_secret":
-        return {"notify_secrets": _secrets(known, value, runtime.clock())}
     if setting.startswith(BUDGET):
-        return {setting: _budget(runtime, setting.removeprefix(BUDGET), value)}
+        return _budget(runtime, setting.removeprefix(BUDGET), value)
     if value == NONE:
-        return {setting: None}
+        return None
     if setting == "max_open":
-        return {setting: str(_whole(setting, value, runtime.ledger.shards, MAX_OPEN))}
-    return {setting: f"{_rate(setting, value):.15g}"}
+        return str(_whole(setting, value, runtime.ledger.shards, MAX_OPEN))
+    return f"{_rate(setting, value):.15g}"
 
 
 def _whole(setting: str, value: str, low: int, high: int) -> int:

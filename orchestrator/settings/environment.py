@@ -70,7 +70,10 @@ class EnvironmentReader:
 
     def boolean(self, name: str, *, default: bool) -> bool:
         """Return 1 or 0 as a boolean."""
-        return bool(self._read(name, "1 or 0", lambda: self._env.bool(name, default)))
+        value = self.optional(name)
+        if value not in (None, "0", "1"):
+            raise invalid_setting(name, value, "1 or 0")
+        return default if value is None else value == "1"
 
     def number(self, name: str, default: float, low: float, high: float) -> float:
         """Return a number from `low` to `high`."""

@@ -25,7 +25,7 @@ def notify(runtime: Runtime, job_id: str) -> None:
     if lease is None:
         return
     if not lease.job.request.notify_url:
-        _record(runtime, lease, _deliver(runtime, lease.job))
+        _send_inside(runtime, lease, now)
         return
     host, tenant = lease.job.request.notifies or "", lease.job.tenant
     hosts, limiter = runtime.ledger.circuit_breaker, runtime.host_limiter
@@ -39,6 +39,20 @@ def notify(runtime: Runtime, job_id: str) -> None:
         host_works = delivery.host_works
     finally:
         limiter.release(hosts, host, tenant, runtime.clock(), works=host_works)
+    _record(runtime, lease, delivery)
+
+
+def _send_inside(runtime: Runtime, lease: Lease, now: int) -> None:
+    """Send to a Celery task or a stream. The tenants share the threads here, too."""
+    shares, tenant = runtime.host_limiter.shares, lease.job.tenant
+    wait = shares.reserve(tenant, None, now, runtime.random)
+    if wait is not None:
+        _wait(runtime, lease, wait)
+        return
+    try:
+        delivery = _deliver(runtime, lease.job)
+    finally:
+        shares.free(tenant, None)
     _record(runtime, lease, delivery)
 
 

@@ -10,6 +10,8 @@ from redis.crc import key_slot
 
 from orchestrator.jobs.model import SettledBy, Step
 from orchestrator.ledger import Idempotency, Ledger, Result, keys
+from orchestrator.ledger.script import Script
+from orchestrator.ledger.task_owners import CLAIM_MS
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, FAILURE, NEXT_DUE, NOW, REQUEST, SUCCESS
 from tests.ledger.recording import RecordingClient
@@ -203,3 +205,22 @@ def test_a_process_that_dies_between_claim_and_binding_binds_later(
 
     assert sharded.accepted(second, 1, "task-1", now=NOW, due_at=NEXT_DUE) is Result.MISMATCH
     assert sharded.accepted(first, 1, "task-1", now=NOW, due_at=NEXT_DUE) is Result.RUNNING
+
+
+def test_a_process_that_dies_before_a_refusal_blocks_the_task_for_a_short_time(
+    sharded: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, _, _ = submitted(sharded)
+    owner = keys.task_owner("hiapi", "task-1")
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Script, "run", die)
+        with pytest.raises(KeyboardInterrupt):
+            sharded.accepted(first, 1, "task-1", now=NOW, due_at=NEXT_DUE)
+    assert 0 < redis.pttl(owner) <= CLAIM_MS
+
+    sharded.accepted(first, 1, "task-1", now=NOW, due_at=NEXT_DUE)
+    assert redis.pttl(owner) > CLAIM_MS

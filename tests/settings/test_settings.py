@@ -149,13 +149,13 @@ def _bad_provider_settings() -> Iterator[tuple[str, list[str]]]:
         yield f"{prefix}_BURST", ["0", "-1", "many"]
         yield f"{prefix}_PRICES", [*BAD_PRICES, *([] if provider.unlisted else [unknown])]
         if provider.capabilities.callbacks:
-            yield f"{prefix}_CONFIRM_CALLBACKS", ["2", "perhaps"]
+            yield f"{prefix}_CONFIRM_CALLBACKS", ["2", "yes"]
 
 
 BAD: dict[str, list[str]] = {
     "ORCHESTRATOR_REDIS_URL": ["localhost:6379", "http://127.0.0.1", "redis://", "redis://x:port"],
     "ORCHESTRATOR_BROKER_URL": ["localhost", "kafka://x", "http://x"],
-    "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": ["2", "maybe"],
+    "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": ["2", "true"],
     "ORCHESTRATOR_ALLOW_HOSTS": ["10.0.0.0/33", "https://shop.example", "a b"],
     "ORCHESTRATOR_ARCHIVE_URL": ["images", "ftp://x/y", "file://", "s3://", "s3://x?region=y", "file://host/x"],
     "ORCHESTRATOR_THIN_SUCCESS_SECONDS": ["-1", "86401", "soon", "nan", "inf"],

@@ -13,6 +13,7 @@ from orchestrator.delivery.schedule import LONGEST_PAUSE_SECONDS, SCHEDULE
 from orchestrator.host_limiter import PAUSED_WAIT_PROBES, SLOTS_PER_HOST
 from orchestrator.jobs.model import FollowUpStatus
 from orchestrator.jobs.tenant import DEFAULT_TENANT
+from orchestrator.ledger import keys
 from orchestrator.steps import notify as notify_step
 from orchestrator.steps.notify import notify
 from orchestrator.thread_shares import BUSY_WAIT_SECONDS
@@ -233,6 +234,22 @@ def test_a_task_or_a_stream_ignores_the_circuit_breaker(
         pause(harness, "shop.told")
 
         assert once(harness, job_id).status is DONE
+
+
+def test_a_message_inside_waits_while_its_tenant_holds_its_share(harness: Harness) -> None:
+    shares, now = harness.runtime.host_limiter.shares, harness.clock.now
+    job_id = job_states.ended(harness, notify_stream="shop.told")
+    job = harness.ledger.get(job_id)
+    assert job is not None
+    while shares.reserve(job.tenant, None, now, lambda: 0.0) is None:
+        pass
+
+    waiting = once(harness, job_id)
+    assert (waiting.status, waiting.tries) == (PENDING, 0)
+
+    other = job_states.ended(harness, notify_stream="shop.told")
+    harness.redis.hset(keys.job(other), "tenant", "other")
+    assert once(harness, other).status is DONE
 
 
 def test_a_slow_domain_of_another_tenant_delays_nobody(
