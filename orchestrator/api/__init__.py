@@ -11,6 +11,7 @@ from orchestrator.api import (
     cross_origin,
     documentation,
     health,
+    image_links,
     images,
     incoming,
     jobs,
@@ -69,11 +70,13 @@ def mount(app: Flask, runtime: Runtime) -> None:
     spec.register_blueprint(jobs.blueprint(runtime))
     spec.register_blueprint(actions.blueprint(runtime))
     spec.register_blueprint(images.blueprint(runtime))
+    spec.register_blueprint(image_links.blueprint(runtime))
     spec.register_blueprint(providers.blueprint(runtime))
     spec.register_blueprint(stats.blueprint(runtime))
     app.register_blueprint(health.blueprint(runtime))
     app.register_blueprint(metrics.blueprint(runtime))
     app.register_blueprint(documentation.blueprint())
+    app.register_blueprint(image_links.public_blueprint(runtime))
     problems.install(app)
     _describe_forms(spec)
     incoming.refuse_unknown_parameters(app, spec.spec.to_dict()["paths"])

@@ -30,6 +30,7 @@ from orchestrator.security.secret import Secret
 PUBLIC_ENDPOINTS = frozenset(
     {
         *("api-docs.openapi_json", "documentation.page", "documentation.file"),
+        "public_images.show",
         *("callbacks.receive", "health.alive", "health.ready", "metrics.show"),
     }
 )

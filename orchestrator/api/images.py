@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, BinaryIO, Never
 
@@ -51,12 +51,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
     @images.doc(**operation("get_image", {200: _file("The image"), 302: LINK}, 404, 410))
     def show(job_id: str, index: int) -> Answer:
         """Get an image of a job, numbered from 0. This also works after the retention time."""
-        located = locate_image(runtime, job_id, index, sees=caller().sees)
-        if isinstance(located, Archived):
-            return _stored(runtime, located)
-        if isinstance(located, AtProvider):
-            return _passed_on(runtime, located, f"{job_id}-{index}")
-        _absent(located, job_id, index)
+        return image_answer(runtime, job_id, index, sees=caller().sees)
 
     @images.get("/<job_id>/images/<int:index>/thumbnail")
     @images.doc(**operation("get_thumbnail", {200: _file("The thumbnail"), 302: LINK}, 404, 410))
@@ -73,6 +68,32 @@ def blueprint(runtime: Runtime) -> Blueprint:
         return _sent(runtime, located.thumbnail, "image/webp", f"{located.sha256}.thumbnail")
 
     return images
+
+
+def image_answer(
+    runtime: Runtime, job_id: str, index: int, *, sees: Callable[[str], bool]
+) -> Answer:
+    """Return an answer with an image, or a redirect to it.
+
+    Args:
+        runtime: of this process.
+        job_id: the job.
+        index: the number of the image, from 0.
+        sees: whether the caller may see the jobs of a tenant.
+
+    Raises:
+        NotFound: there is no such image, or it belongs to another tenant.
+        Gone: the image could not be archived.
+        ServiceUnavailable: it is not archived yet, and its link gives none now.
+        LedgerUnavailable: Redis is away.
+        StorageError: the storage is away.
+    """
+    located = locate_image(runtime, job_id, index, sees=sees)
+    if isinstance(located, Archived):
+        return _stored(runtime, located)
+    if isinstance(located, AtProvider):
+        return _passed_on(runtime, located, f"{job_id}-{index}")
+    _absent(located, job_id, index)
 
 
 def _stored(runtime: Runtime, image: Archived) -> Answer:

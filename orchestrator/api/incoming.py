@@ -139,16 +139,16 @@ def one_of(name: str, allowed: list[str]) -> str | None:
     return value
 
 
-def limit() -> int:
-    """Return `?limit=`.
+def whole(name: str, default: int, low: int, high: int) -> int:
+    """Return a query parameter that is a whole number.
 
     Raises:
-        InvalidRequest: it is not a number from 1 to MAX_PAGE_JOBS.
+        InvalidRequest: it is not a number from `low` to `high`.
     """
-    text = request.args.get("limit", str(DEFAULT_PAGE_JOBS))
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else 0
-    if not 1 <= number <= MAX_PAGE_JOBS:
-        raise InvalidRequest(Violation("limit", text, f"a whole number from 1 to {MAX_PAGE_JOBS}"))
+    text = request.args.get(name, str(default))
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 9 else low - 1
+    if not low <= number <= high:
+        raise InvalidRequest(Violation(name, text, f"a whole number from {low} to {high}"))
     return number
 
 

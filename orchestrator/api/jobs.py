@@ -149,7 +149,8 @@ def _list(runtime: Runtime) -> Route:
         """List jobs, newest first. A page may hold fewer than `limit` jobs and not be the last."""
         status = incoming.one_of("status", [s.value for s in Status])
         provider = incoming.one_of("provider", list(runtime.providers))
-        limit, cursor = incoming.limit(), incoming.cursor()
+        limit = incoming.whole("limit", incoming.DEFAULT_PAGE_JOBS, 1, incoming.MAX_PAGE_JOBS)
+        cursor = incoming.cursor()
         key = request.args.get("idempotency_key")
         if key is not None:
             jobs = [

@@ -22,6 +22,7 @@ METHODS = {"get", "post", "put", "patch", "delete"}
 OPERATIONS = (
     *("create_job", "list_jobs", "get_job", "get_job_events"),
     *("cancel_job", "retry_job", "notify_job", "get_image", "get_thumbnail"),
+    "get_image_link",
     *("list_providers", "pause_provider", "resume_provider", "get_stats"),
 )
 #: Operations with rules that no JSON schema tells: the limits of each model, printable keys.
