@@ -9,9 +9,11 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NoReturn
 
 import hypothesis
 import pytest
+from hypothesis.internal import charmap
 from hypothesis.internal.conjecture import providers as hypothesis_providers
 from hypothesis.internal.constants_ast import Constants
 from redis import Redis
@@ -54,6 +56,17 @@ if sys.platform == "linux":
 # 200 MB in each process, and the tests do not need them.
 assert callable(hypothesis_providers._get_local_constants)
 hypothesis_providers._get_local_constants = Constants
+
+
+def _no_codec(name: str) -> NoReturn:
+    raise AssertionError(
+        f"a strategy for text looks for the characters of {name}, which takes 3 s and 200 MB:"
+        " use tests.support.strategies.CHARACTERS"
+    )
+
+
+assert callable(charmap.intervals_from_codec)
+charmap.intervals_from_codec = _no_codec
 
 
 #: Folders whose tests need a server or processes.

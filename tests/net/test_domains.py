@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.net.domains import registered_domain
+from tests.support.strategies import CHARACTERS
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_a_host_has_a_registered_domain(host: str, domain: str) -> None:
     assert registered_domain(host) == domain
 
 
-@given(st.text(max_size=40))
+@given(st.text(CHARACTERS, max_size=40))
 def test_any_text_has_a_domain(text: str) -> None:
     assert isinstance(registered_domain(text), str)
 
