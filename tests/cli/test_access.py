@@ -168,4 +168,7 @@ def test_the_audit_trail_tells_who_changed_what_without_secrets(cli: Harness) ->
     assert all(entry["actor"].startswith("cli:") for entry in entries)
     assert (entries[1]["max_open"], entries[1]["notify_secret"]) == ("7", "***")
     assert key["key"] not in str(entries)
-    assert job_id in run("audit").output
+    shown = " ".join(run("audit").output.split())
+    assert all(entry[name] in shown for entry in entries for name in ("at", "action", "target"))
+    assert "max_open=7" in shown
+    assert [entry["action"] for entry in json_of("audit", "--limit", "1")["entries"]] == ["cancel"]

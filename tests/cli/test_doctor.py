@@ -1,10 +1,15 @@
-"""What the doctor says of the spool. The rest is told on the running stack, in tests/system."""
+"""What the doctor finds at the archive, the spool and Redis.
+
+tests/system/test_faces.py runs it on a stack.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +17,9 @@ from orchestrator.callbacks import spool as spool_module
 from orchestrator.callbacks.spool import Entry, Spool
 from orchestrator.cli.doctor import CheckResult, examine
 from orchestrator.ledger import keys
+from orchestrator.ledger.installation import Installation
 from tests.settings.test_secret_settings import WHSEC
+from tests.support.fakes import NOON
 
 
 @pytest.fixture
@@ -99,6 +106,51 @@ def test_a_folder_that_cannot_be_written_is_wrong(
     assert finding.mark == "wrong"
     assert "Read-only file system" in finding.found
     assert "ORCHESTRATOR_SPOOL_DIR" in finding.fix
+
+
+#: The answer of a Redis whose settings are good and whose clock is ours.
+GOOD = {
+    "redis_version": "7.2.4",
+    "aof_enabled": 1,
+    "appendfsync": "always",
+    "maxmemory_policy": "noeviction",
+    "now_ms": NOON,
+}
+
+
+@pytest.mark.parametrize(
+    ("server", "check", "mark", "told", "fix"),
+    [
+        ({}, "redis", "ok", "version 7.2.4", ""),
+        ({}, "durability", "ok", "append-only file, synced always", ""),
+        ({"aof_enabled": 0}, "durability", "wrong", "no append-only file", "--appendonly yes"),
+        ({"appendfsync": "everysec"}, "durability", "warning", "everysec", "appendfsync always"),
+        ({}, "eviction", "ok", "noeviction", ""),
+        ({"maxmemory_policy": "allkeys-lru"}, "eviction", "wrong", "allkeys-lru", "noeviction"),
+        ({"now_ms": NOON - 1500}, "clock", "ok", "+1.50 s", ""),
+        ({"now_ms": NOON - 2000}, "clock", "warning", "+2.00 s", "run NTP"),
+        ({"now_ms": NOON + 4000}, "clock", "warning", "-4.00 s", "run NTP"),
+    ],
+)
+def test_redis_is_judged_by_its_settings_and_its_clock(  # noqa: PLR0917  # one row of the table
+    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str,
+    server: dict[str, Any],
+    check: str,
+    mark: str,
+    told: str,
+    fix: str,
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", redis_url)
+    monkeypatch.setattr(Installation, "server", lambda _: {**GOOD, **server})
+    monkeypatch.setitem(vars(sys.modules[examine.__module__]), "now_ms", lambda: NOON)
+
+    [finding] = [finding for finding in examine() if finding.check == check]
+
+    assert finding.mark == mark
+    assert told in finding.found
+    assert fix in finding.fix
+    assert bool(finding.fix) == bool(fix)
 
 
 def test_a_file_in_place_of_the_folder_is_wrong(spool: Spool) -> None:

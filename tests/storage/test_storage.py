@@ -21,12 +21,14 @@ PATH = "2026-11-21/job_01/0.png"
 class Broken(io.BytesIO):
     """A file whose disk fails after 6 MiB."""
 
+    def __init__(self, content: bytes) -> None:
+        super().__init__(content)
+        self.error: Exception = OSError(5, "Input/output error")
+
     def read(self, size: int | None = -1, /) -> bytes:
         if self.tell() >= 6 * MIB:
             raise self.error
         return super().read(size)
-
-    error: Exception = OSError(5, "Input/output error")
 
 
 def large(seed: int = 1, size: int = 11 * MIB) -> bytes:

@@ -140,3 +140,22 @@ def test_a_refill_looks_only_for_lanes_that_were_full(
 
     assert room.providers["hiapi"] == room.for_providers == places
     assert set(room.follow_ups.values()) == {0}
+
+
+def test_a_drain_gives_every_lane_what_is_left_of_the_time(make: Make) -> None:
+    lanes, given = make(lambda *_: None), list[float]()
+    every = [*lanes.providers.values(), lanes.others, *lanes.follow_ups.values()]
+    for number, lane in enumerate(every):
+        lane.drain = lambda seconds, number=number: (  # type: ignore[method-assign,misc]
+            given.append(seconds) or [f"job-{number}"]
+        )
+
+    left = lanes.drain(1000)
+
+    assert left == [f"job-{number}" for number in range(len(every))]
+    assert len(given) == len(every)
+    assert given == sorted(given, reverse=True)
+    assert all(0 < seconds <= 1000 for seconds in given)
+    given.clear()
+    lanes.drain(-1)
+    assert set(given) == {0.0}
