@@ -1,4 +1,4 @@
-"""Signed links to images. Whoever has such a link sees one image for a limited time, without a key."""
+"""Signed links to images. Whoever has a link sees one image for a limited time, without a key."""
 
 from __future__ import annotations
 
@@ -58,11 +58,8 @@ def blueprint(runtime: Runtime) -> Blueprint:
         if locate_image(runtime, job_id, index, sees=caller().sees) is None:
             raise NotFound(f"job {job_id[:80]!r} has no image {index}; numbers start at 0")
         expires = runtime.clock() // 1000 + seconds
-        answer = {
-            "url": _url(runtime, job_id, index, expires),
-            "expires_at": rfc3339(expires * 1000),
-        }
-        return as_json(answer, 200)
+        url = _url(runtime, job_id, index, expires)
+        return as_json({"url": url, "expires_at": rfc3339(expires * 1000)}, 200)
 
     return links
 

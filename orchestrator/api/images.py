@@ -91,9 +91,9 @@ def image_answer(
     located = locate_image(runtime, job_id, index, sees=sees)
     if isinstance(located, Archived):
         return _stored(runtime, located)
-    if isinstance(located, AtProvider):
-        return _passed_on(runtime, located, f"{job_id}-{index}")
-    _absent(located, job_id, index)
+    if not isinstance(located, AtProvider):
+        _absent(located, job_id, index)
+    return _passed_on(runtime, located, f"{job_id}-{index}")
 
 
 def _stored(runtime: Runtime, image: Archived) -> Answer:

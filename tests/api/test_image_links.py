@@ -33,7 +33,7 @@ def link(api: Api, job_id: str, query: str = "") -> str:
     """Return the path of a link to the first image."""
     answer = api.get(f"/v1/jobs/{job_id}/images/0/link{query}").json
     assert answer is not None
-    return urlsplit(answer["url"]).path
+    return urlsplit(str(answer["url"])).path
 
 
 def opened(api: Api, path: str) -> TestResponse:
