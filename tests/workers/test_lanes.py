@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -145,10 +146,13 @@ def test_a_refill_looks_only_for_lanes_that_were_full(
 def test_a_drain_gives_every_lane_what_is_left_of_the_time(make: Make) -> None:
     lanes, given = make(lambda *_: None), list[float]()
     every = [*lanes.providers.values(), lanes.others, *lanes.follow_ups.values()]
+
+    def drain(number: int, seconds: float) -> list[str]:
+        given.append(seconds)
+        return [f"job-{number}"]
+
     for number, lane in enumerate(every):
-        lane.drain = lambda seconds, number=number: (  # type: ignore[method-assign,misc]
-            given.append(seconds) or [f"job-{number}"]
-        )
+        lane.drain = partial(drain, number)  # type: ignore[method-assign]
 
     left = lanes.drain(1000)
 
