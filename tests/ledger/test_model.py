@@ -17,9 +17,9 @@ from hypothesis.stateful import run_state_machine_as_test
 from redis import Redis
 
 from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, SettledBy, Step
-from orchestrator.ledger import Lease, Ledger, Result, keys
+from orchestrator.ledger import Departure, Lease, Ledger, Result, keys
 from tests.ledger import kit
-from tests.ledger.kit import COPIED, FAILURE, NOTIFYING, NOW, SUCCESS
+from tests.ledger.kit import COPY, FAILURE, MOVING, NOTIFYING, NOW, SUCCESS
 from tests.ledger.machine import (
     ACTION_KINDS,
     BACKS,
@@ -162,7 +162,9 @@ class ConcurrentCalls:
             "tries": 1,
         }
         number = len(lease.job.attempts)
-        match chance.randrange(6):
+        match chance.randrange(7):
+            case 6:
+                kit.refuse(self.ledger, lease, chance.choice([*Departure]), now=plan["now"])
             case 0:
                 self.ledger.requeue(
                     lease,
@@ -209,9 +211,10 @@ class ConcurrentCalls:
             due_at = now + chance.choice([0, 4_000])
             self.ledger.follow_ups.later(lease, step, now=now, due_at=due_at, tries=1, error="503")
             return
-        images = COPIED if step is Step.ARCHIVE else ()
+        images = lease.job.all_images if step is Step.ARCHIVE else ()
+        copied = tuple(replace(image, copy=COPY) for image in images)
         result = self.ledger.follow_ups.done(
-            lease, step, FollowUpStatus.DONE, now=now, tries=1, images=images
+            lease, step, FollowUpStatus.DONE, now=now, tries=1, images=copied
         )
         if result is Result.RECORDED:
             self.ended.append((job_id, step))
@@ -224,7 +227,7 @@ class ConcurrentCalls:
 def test_many_threads_on_the_same_few_jobs_keep_the_invariants(
     shared_ledger: Ledger, real_redis: Redis, harness: Harness
 ) -> None:
-    ids = [kit.create(shared_ledger, NOTIFYING) for _ in range(6)]
+    ids = [kit.create(shared_ledger, request) for request in (NOTIFYING, MOVING) * 3]
     calls = ConcurrentCalls(shared_ledger, ids)
     roles = [calls.work] * 4 + [calls.send] * 3 + [calls.cancel_job] + [calls.follow] * 3
     start = threading.Barrier(len(roles))

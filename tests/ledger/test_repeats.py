@@ -16,7 +16,7 @@ from orchestrator.jobs.model import FollowUpStatus, SettledBy, Step
 from orchestrator.ledger import Idempotency, Ledger, keys
 from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS, PROBE_INTERVAL_MS
 from tests.ledger import kit
-from tests.ledger.kit import COST, DEADLINE, FAILURE, HOST, NEXT_DUE, NOW, REQUEST, SUCCESS
+from tests.ledger.kit import COST, DEADLINE, FAILURE, HOST, MOVING, NEXT_DUE, NOW, REQUEST, SUCCESS
 from tests.ledger.recording import RecordingClient
 from tests.ledger.test_scripts import SCRIPTS, WITHOUT_PRELUDE
 
@@ -56,6 +56,15 @@ def accepted_after_callback(ledger: Ledger) -> None:
 def observe(ledger: Ledger, due_at: int | None) -> None:
     job_id = kit.submitting(ledger).job.id
     ledger.observe(job_id, 1, "task-1", now=NOW, due_at=due_at, fallback=NEXT_DUE)
+
+
+def claim_at_paused_provider(ledger: Ledger) -> None:
+    ledger.admission.pause("hiapi", by="cli", now=NOW)
+    ledger.claim(kit.create(ledger, MOVING), Step.SUBMIT, now=NOW, lease_ms=1)
+
+
+def refuse(ledger: Ledger) -> None:
+    kit.refuse(ledger, kit.claim(ledger, kit.create(ledger, MOVING)))
 
 
 def callback(ledger: Ledger) -> None:
@@ -111,6 +120,8 @@ REPEATS = [
     Repeat("claim", "queued", kit.submitting, "claimed", "claimed"),
     Repeat("claim", "lease ran out", claim_of_dead_worker, "claimed", "claimed"),
     Repeat("claim", "to poll", claim_to_poll, "claimed", "claimed"),
+    Repeat("claim", "to a fallback", claim_at_paused_provider, "moved", "moved"),
+    Repeat("requeue", "to a fallback", refuse, "moved", "stale"),
     Repeat("accepted", "submitting", kit.running, "running", "running", "accepted"),
     Repeat("accepted", "settled", accepted_after_callback, "settled", "settled", "accepted"),
     Repeat("requeue", "", lambda x: kit.requeue(x, kit.submitting(x)), "queued", "stale"),

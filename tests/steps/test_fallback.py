@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
+import orjson
 import pytest
 
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.callbacks.apply import apply_callback
-from orchestrator.jobs.model import Image, Outcome, Status, Step
+from orchestrator.jobs.model import Cost, Image, Outcome, Status, Step
 from orchestrator.providers.client import NotSent, ProviderClient
 from orchestrator.providers.responses import TaskReport
 from orchestrator.steps.poll import poll
@@ -73,6 +75,25 @@ def test_a_busy_provider_is_left_when_the_wait_passes_the_half_time(harness: Har
     moves = submitted(harness, SLOW_DOWN, deadline_seconds=1)
 
     assert (harness.job(waits).provider, harness.job(moves).provider) == ("hiapi", "evolink")
+
+
+def test_a_job_that_was_refused_for_good_waits_at_its_fallback(harness: Harness) -> None:
+    harness.ledger.admission.pause("evolink", by="cli", now=harness.clock.now)
+
+    job_id = submitted(harness, NO)
+
+    assert (harness.job(job_id).status, harness.job(job_id).provider) == (Status.QUEUED, "evolink")
+
+
+def test_the_price_is_that_of_the_fallback(start: Callable[..., Harness]) -> None:
+    prices = {"unit": "USD", "prices": {"nano-banana-2-lite": 0.5}}
+    harness = start(EVOLINK_PRICES=orjson.dumps(prices).decode())
+    job_id = submitted(harness, NO)
+
+    harness.provider.answers(answer(200, {"id": "task-1", "status": "pending"}))
+    submit(harness.runtime, job_id)
+
+    assert harness.job(job_id).cost == Cost(0.5, "USD", "computed")
 
 
 def test_the_last_refusal_fails_the_job(harness: Harness) -> None:
