@@ -59,7 +59,7 @@ def mount(app: Flask, runtime: Runtime) -> None:
         OPENAPI_JSON_PATH="openapi.json",
         API_SPEC_OPTIONS={
             "info": {"description": DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
-            "servers": [{"url": runtime.settings.public_url or "/"}],
+            "servers": _servers(runtime),
             "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
         },
     )
@@ -69,17 +69,24 @@ def mount(app: Flask, runtime: Runtime) -> None:
     auth.install(app, runtime)
     spec.register_blueprint(jobs.blueprint(runtime))
     spec.register_blueprint(actions.blueprint(runtime))
-    spec.register_blueprint(images.blueprint(runtime))
-    spec.register_blueprint(image_links.blueprint(runtime))
+    of_images = images.blueprint(runtime)
+    image_links.add_to(of_images, runtime)
+    spec.register_blueprint(of_images)
     spec.register_blueprint(providers.blueprint(runtime))
     spec.register_blueprint(stats.blueprint(runtime))
     app.register_blueprint(health.blueprint(runtime))
     app.register_blueprint(metrics.blueprint(runtime))
     app.register_blueprint(documentation.blueprint())
-    app.register_blueprint(image_links.public_blueprint(runtime))
+    app.register_blueprint(image_links.blueprint(runtime))
     problems.install(app)
     _describe_forms(spec)
     incoming.refuse_unknown_parameters(app, spec.spec.to_dict()["paths"])
+
+
+def _servers(runtime: Runtime) -> list[dict[str, str]]:
+    """Return our addresses for OpenAPI: the public one, and that of the document."""
+    public_url = runtime.settings.public_url
+    return [*([{"url": public_url}] if public_url else []), {"url": "./"}]
 
 
 def _describe_forms(spec: Api) -> None:

@@ -43,14 +43,12 @@ EXPIRES_IN = query(
 )
 
 
-def blueprint(runtime: Runtime) -> Blueprint:
-    """Return the routes."""
-    links = Blueprint("image_links", __name__, description="Links to images that need no key")
+def add_to(images: Blueprint, runtime: Runtime) -> None:
+    """Add the route that makes links to the routes of images."""
 
-    @links.get("/v1/jobs/<job_id>/images/<int:index>/link")
-    @links.doc(
-        tags=["images"],
-        **operation("get_image_link", {200: ImageLinkSchema}, 404, 409, parameters=[EXPIRES_IN]),
+    @images.get("/<job_id>/images/<int:index>/link")
+    @images.doc(
+        **operation("get_image_link", {200: ImageLinkSchema}, 404, 409, parameters=[EXPIRES_IN])
     )
     def make(job_id: str, index: int) -> Response:
         """Get a link to an image that needs no key. It cannot be revoked before it expires."""
@@ -61,11 +59,9 @@ def blueprint(runtime: Runtime) -> Blueprint:
         url = _url(runtime, job_id, index, expires)
         return as_json({"url": url, "expires_at": rfc3339(expires * 1000)}, 200)
 
-    return links
 
-
-def public_blueprint(runtime: Runtime) -> Blueprint:
-    """Return the route of the links. It is not part of the API that needs a key."""
+def blueprint(runtime: Runtime) -> Blueprint:
+    """Return the route of the links. It needs no key."""
     public = Blueprint("public_images", __name__)
 
     @public.get("/images/<job_id>/<int:index>/<int:expires>/<token>")

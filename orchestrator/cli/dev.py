@@ -109,7 +109,7 @@ def _print_addresses(stack: Stack, *, json_: bool) -> None:
         return
     lines(f"""
   API      {stack.web_url}/v1/jobs      Authorization: Bearer {stack.api_key}
-  spec     {stack.web_url}/openapi.json
+  docs     {stack.web_url}/docs
   sandbox  {stack.sandbox_url}      tasks, charges, callbacks, faults
   Redis    {stack.redis_url}
 

@@ -69,7 +69,7 @@ def test_every_operation_has_a_name_a_summary_and_its_errors(document: dict[str,
 
 
 def test_the_document_names_our_address(document: dict[str, Any]) -> None:
-    assert document["servers"] == [{"url": "https://hooks.example.com"}]
+    assert document["servers"] == [{"url": "https://hooks.example.com"}, {"url": "./"}]
 
 
 @pytest.mark.parametrize("operation_id", OPERATIONS)
