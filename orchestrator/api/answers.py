@@ -5,13 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Response
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import NotFound, ServiceUnavailable
 
 from orchestrator.api.auth import caller
+from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.model import Job
 from orchestrator.jsonio import dump
+from orchestrator.operations import search
 from orchestrator.operations.current_jobs import current_view
 from orchestrator.runtime import Runtime
+
+#: The wait that a caller is told while the history does not answer. Seconds.
+HISTORY_RETRY_SECONDS = 5
 
 
 def find_job(runtime: Runtime, job_id: str) -> Job:
@@ -19,8 +24,15 @@ def find_job(runtime: Runtime, job_id: str) -> Job:
 
     Raises:
         NotFound: there is no such job, or it belongs to another tenant.
+        ServiceUnavailable: the ledger has no such job, and the history does not answer.
     """
-    return visible(runtime.ledger.get(job_id), job_id)
+    try:
+        return visible(search.find_job(runtime, job_id), job_id)
+    except HistoryUnavailable:
+        raise ServiceUnavailable(
+            f"the ledger has no job {job_id[:80]!r}, and the history does not answer",
+            retry_after=HISTORY_RETRY_SECONDS,
+        ) from None
 
 
 def visible(job: Job | None, job_id: str) -> Job:
@@ -30,7 +42,7 @@ def visible(job: Job | None, job_id: str) -> Job:
         NotFound: there is no such job, or it belongs to another tenant. The answer is the same.
     """
     if job is None or not caller().sees(job.tenant):
-        raise NotFound(f"there is no job {job_id[:80]!r}; jobs are kept for the retention time")
+        raise NotFound(f"there is no job {job_id[:80]!r}")
     return job
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from io import BytesIO
 from typing import Any
 
@@ -23,6 +23,8 @@ from orchestrator.runtime import Runtime
 MAX_WAIT_SECONDS = 60.0
 #: Jobs of a page: default and maximum.
 DEFAULT_PAGE_JOBS, MAX_PAGE_JOBS = 50, 200
+#: The end of the name of a parameter that stands for many.
+ANY_KEY = "<key>"
 FORM = "multipart/form-data"
 #: A variable in a rule of Flask: `<job_id>` or `<int:index>`.
 _CONVERTER = re.compile(r"<(?:\w+:)?(\w+)>")
@@ -120,11 +122,19 @@ def refuse_unknown_parameters(app: Flask, paths: Mapping[str, Any]) -> None:
         names = known.get((path, request.method))
         if names is None:
             return
-        unknown = [name for name in request.args if name not in names]
+        unknown = [name for name in request.args if not _is_known(name, names)]
         if unknown:
             raise InvalidRequest(
                 *(Violation(n, request.args[n], KnownFields(names)) for n in unknown)
             )
+
+
+def _is_known(name: str, names: Collection[str]) -> bool:
+    """Return whether a parameter is described, also as one of `prefix.<key>`."""
+    if name in names:
+        return True
+    families = (each.removesuffix(ANY_KEY) for each in names if each.endswith(ANY_KEY))
+    return any(name.startswith(family) and name != family for family in families)
 
 
 def one_of(name: str, allowed: list[str]) -> str | None:

@@ -14,13 +14,15 @@ from orchestrator.api import incoming
 from orchestrator.api.answers import answer, as_json, find_job, visible
 from orchestrator.api.auth import caller, chosen_tenant
 from orchestrator.api.openapi import JSON, header, operation, query
-from orchestrator.enqueue import API_SCOPE, CELERY_SCOPE, REQUEST_SCHEMA, create_job, job_of_key
-from orchestrator.jobs.model import Job, Status
+from orchestrator.enqueue import API_SCOPE, MAX_KEY_CHARACTERS, REQUEST_SCHEMA, create_job
+from orchestrator.jobs.model import ErrorCode, Status
 from orchestrator.jobs.schemas import AnswerSchema, CurrentJobSchema, EventSchema
 from orchestrator.jobs.tenant import TENANT_PATTERN
 from orchestrator.jobs.views import event_view
 from orchestrator.ledger.keys import JOB_ID
 from orchestrator.operations.current_jobs import current_views
+from orchestrator.operations.filters import FILTERS, MAX_CHARACTERS, TIME, read_query
+from orchestrator.operations.search import Source, job_timeline, search
 from orchestrator.runtime import Runtime
 
 #: Requests of one process that may wait at once. Each holds a thread that callbacks need too. A
@@ -53,8 +55,13 @@ class JobFormSchema(Schema):
 class JobsSchema(AnswerSchema):
     """A page of jobs. `next_cursor` is null on the last page."""
 
+    OPTIONAL = frozenset({"incomplete"})
+
     jobs = fields.List(fields.Nested(CurrentJobSchema))
     next_cursor = fields.String(allow_none=True)
+    incomplete = fields.String(
+        metadata={"description": "Why older jobs are missing; absent when none is."}
+    )
 
 
 class EventsSchema(AnswerSchema):
@@ -128,8 +135,10 @@ def _show(runtime: Runtime) -> Route:
         if not seconds:
             return answer(runtime, find_job(runtime, job_id), 200)
         job = find_job(runtime, job_id)  # before the wait, which holds a thread
+        if job.status.terminal:
+            return answer(runtime, job, 200)
         if not waiting.acquire(blocking=False):
-            return answer(runtime, job, 200, {} if job.status.terminal else {"Retry-After": "1"})
+            return answer(runtime, job, 200, {"Retry-After": "1"})
         try:
             return answer(
                 runtime, visible(runtime.ledger.outcomes.wait(job_id, seconds), job_id), 200
@@ -147,47 +156,41 @@ def _show_doc() -> dict[str, Any]:
 def _list(runtime: Runtime) -> Route:
     def browse() -> Response:
         """List jobs, newest first. A page may hold fewer than `limit` jobs and not be the last."""
-        status = incoming.one_of("status", [s.value for s in Status])
-        provider = incoming.one_of("provider", list(runtime.providers))
         limit = incoming.whole("limit", incoming.DEFAULT_PAGE_JOBS, 1, incoming.MAX_PAGE_JOBS)
-        cursor = incoming.cursor()
-        key = request.args.get("idempotency_key")
-        if key is not None:
-            jobs = [
-                job
-                for job in _of_key(runtime, key)
-                if status in (None, job.status) and provider in (None, job.provider)
-            ]
-            return as_json({"jobs": current_views(runtime, jobs), "next_cursor": None}, 200)
-        page = runtime.ledger.overview.page(
-            limit,
-            cursor=cursor,
-            status=Status(status) if status else None,
-            provider=provider,
-            tenant=chosen_tenant(),
-        )
-        views = current_views(runtime, page.jobs)
-        return as_json({"jobs": views, "next_cursor": page.cursor}, 200)
+        cursor, tenant = incoming.cursor(), chosen_tenant()
+        filters = [
+            (name, value)
+            for name, value in request.args.items(multi=True)
+            if name not in ("limit", "cursor", "tenant")
+        ]
+        if tenant is not None:
+            filters.append(("tenant", tenant))
+        query = read_query(runtime, filters, also=("limit", "cursor"))
+        found = search(runtime, query, limit=limit, cursor=cursor)
+        page = {"jobs": current_views(runtime, found.jobs), "next_cursor": found.cursor}
+        if found.source is Source.AWAY:
+            page["incomplete"] = "the history does not answer, so older jobs are missing"
+        return as_json(page, 200)
 
     return browse
 
 
-def _of_key(runtime: Runtime, key: str) -> list[Job]:
-    """Return the caller's job of an idempotency key, and the job of the Celery task of that id."""
-    tenant = chosen_tenant() or caller().tenant
-    jobs = (
-        job_of_key(runtime, scope, key, tenant, name="idempotency_key")
-        for scope in (API_SCOPE, CELERY_SCOPE)
-    )
-    return [job for job in jobs if job]
-
-
 def _list_doc(runtime: Runtime) -> dict[str, Any]:
+    text = {"minLength": 1, "maxLength": MAX_CHARACTERS}
+    schemas: dict[str, dict[str, Any]] = {
+        **dict.fromkeys(("model", "task_id", "batch", "metadata.<key>", "q"), text),
+        "status": {"enum": [s.value for s in Status]},
+        "provider": {"enum": list(runtime.providers)},
+        "error": {"enum": [code.value for code in ErrorCode]},
+        "tenant": {"pattern": TENANT_PATTERN},
+        "idempotency_key": {"minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
+        "created_after": {"pattern": f"^{TIME.pattern}$"},
+        "created_before": {"pattern": f"^{TIME.pattern}$"},
+        "unconfirmed": {"type": "boolean"},
+        "at_risk": {"type": "boolean"},
+    }
     parameters = [
-        query("status", "Only jobs with this status.", enum=[s.value for s in Status]),
-        query("provider", "Only jobs of this provider.", enum=list(runtime.providers)),
-        query("idempotency_key", "The job of a key, or of the Celery task of that id."),
-        TENANT_FILTER,
+        *(query(name, meaning, **schemas.get(name, {})) for name, meaning in FILTERS.items()),
         query(
             "limit",
             "The most jobs of a page.",
@@ -204,8 +207,7 @@ def _list_doc(runtime: Runtime) -> dict[str, Any]:
 def _events(runtime: Runtime) -> Route:
     def events(job_id: str) -> Response:
         """Get a job's timeline."""
-        find_job(runtime, job_id)
-        timeline = runtime.ledger.events(job_id)
+        timeline = job_timeline(runtime, find_job(runtime, job_id))
         return as_json({"events": [event_view(event) for event in timeline]}, 200)
 
     return events

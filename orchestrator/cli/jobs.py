@@ -16,7 +16,7 @@ from orchestrator.jobs.uploads import ImageFile
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jobs.views import event_view
 from orchestrator.jsonio import NotJson, parse, rfc3339
-from orchestrator.ledger import Ledger
+from orchestrator.operations import search
 from orchestrator.operations.current_jobs import current_view
 from orchestrator.operations.rerun import MayBePaid, NotRetryable
 from orchestrator.operations.rerun import retry as retry_job
@@ -172,7 +172,7 @@ def get(job_id: str | None, celery_id: str | None, tenant: str, json_: bool) -> 
     else:
         job = existing(runtime, job_id or "")
     if json_:
-        events = [event_view(event) for event in runtime.ledger.events(job.id)]
+        events = [event_view(event) for event in search.job_timeline(runtime, job)]
         print_json({**current_view(runtime, job), "events": events})
         return
     _show(runtime, job)
@@ -242,9 +242,9 @@ def _native(file: IO[bytes]) -> Any:
 
 def existing(runtime: Runtime, job_id: str) -> Job:
     """Return a job, or end the command with an error."""
-    job = runtime.ledger.get(job_id)
+    job = search.find_job(runtime, job_id)
     if job is None:
-        raise click.ClickException(f"job {job_id!r} does not exist in this ledger")
+        raise click.ClickException(f"job {job_id!r} does not exist in this ledger or its history")
     return job
 
 
@@ -254,7 +254,7 @@ def _follow(runtime: Runtime, job: Job, *, json_: bool) -> None:
     while True:
         current = existing(runtime, job.id)
         if not json_:
-            shown = _print_events(runtime.ledger, job.id, shown)
+            shown = _print_events(runtime, job, shown)
         if current.status.terminal:
             break
         runtime.ledger.outcomes.wait(job.id, _WATCH_SECONDS)
@@ -266,8 +266,8 @@ def _follow(runtime: Runtime, job: Job, *, json_: bool) -> None:
         sys.exit(1)
 
 
-def _print_events(ledger: Ledger, job_id: str, shown: int) -> int:
-    events = ledger.events(job_id)
+def _print_events(runtime: Runtime, job: Job, shown: int) -> int:
+    events = search.job_timeline(runtime, job)
     for event in events[shown:]:
         detail = "  ".join(f"{name}={value}" for name, value in event.detail.items())
         line(f"{rfc3339(event.at)}  {event.name:<12} {detail}".rstrip())
@@ -276,7 +276,7 @@ def _print_events(ledger: Ledger, job_id: str, shown: int) -> int:
 
 def _show(runtime: Runtime, job: Job, *, events: bool = True) -> None:
     if events:
-        _print_events(runtime.ledger, job.id, 0)
+        _print_events(runtime, job, 0)
         line()
     out, view = console(), current_view(runtime, job)
     by = f" (settled by {job.settled_by})" if job.settled_by else ""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Callable, Iterable, Mapping
 from typing import IO, Any
 
 import click
@@ -22,18 +21,20 @@ from orchestrator.cli.output import (
     styled,
     table,
 )
-from orchestrator.jobs.model import Job, Status
-from orchestrator.jobs.tenant import tenant_name
+from orchestrator.history import Query
+from orchestrator.jobs.model import ErrorCode, Job, Status
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import NotJson, parse, rfc3339
 from orchestrator.ledger.overview import PAGE_JOBS
 from orchestrator.operations.current_jobs import current_views
+from orchestrator.operations.filters import FILTERS, METADATA, read_query
+from orchestrator.operations.search import Source, search
 from orchestrator.operations.stats import images_at_risk
 from orchestrator.operations.stats import stats as ledger_stats
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
 from orchestrator.operations.verify import Charge, InvariantReport, Verification, reports_view
 from orchestrator.providers import PROVIDERS
-from orchestrator.runtime import default_runtime
+from orchestrator.runtime import Runtime, default_runtime
 from orchestrator.steps.reconcile import reconcile as sweep
 
 _JOB = re.compile(r"job_[0-9a-z]{28}")
@@ -41,15 +42,30 @@ _JOB = re.compile(r"job_[0-9a-z]{28}")
 _TIMEOUT_SECONDS = 60
 
 
+def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add an option for each filter that takes a value."""
+    closed: Mapping[str, list[str]] = {
+        "status": [s.value for s in Status],
+        "provider": list(PROVIDERS),
+        "error": [code.value for code in ErrorCode],
+    }
+    for name, meaning in reversed(list(FILTERS.items())):
+        if name in ("unconfirmed", "at_risk") or name.startswith(METADATA):
+            continue
+        kind = click.Choice(closed[name]) if name in closed else None
+        option = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=meaning)
+        command = option(command)
+    return command
+
+
 @click.command(name="list")
+@_filter_options
 @click.option(
-    "--status",
-    "state",
-    type=click.Choice([s.value for s in Status]),
-    help="Only jobs with this status.",
+    "--metadata",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Only jobs with this value in their metadata. Repeat the option for more.",
 )
-@click.option("--provider", type=click.Choice(list(PROVIDERS)), help="Only jobs of this provider.")
-@click.option("--tenant", help="Only jobs of this tenant.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
 @click.option(
     "--unconfirmed", is_flag=True, help="Attempts that may have been charged without a known task."
@@ -60,15 +76,19 @@ _TIMEOUT_SECONDS = 60
 @as_json
 def list_(
     *,
-    state: str | None,
-    provider: str | None,
-    tenant: str | None,
+    metadata: tuple[str, ...],
     limit: int,
     unconfirmed: bool,
     at_risk: bool,
     json_: bool,
+    **filters: str | None,
 ) -> None:
-    """List jobs, newest first.
+    """List jobs, newest first. Several filters together narrow the list.
+
+    \b
+    orchestrator list --status failed --provider hiapi --created-after 2026-11-01
+    orchestrator list --metadata sku=17 --model Nano-Banana-2
+    orchestrator list --q TASK_ID            an id of any kind
 
     With --unconfirmed: attempts and the money at risk. With --at-risk: images at risk.
     """
@@ -79,8 +99,11 @@ def list_(
         _list_at_risk(limit, json_=json_)
         return
     runtime = default_runtime()
-    chosen = tenant_name(tenant) if tenant is not None else None
-    jobs = list(islice(_jobs(Status(state) if state else None, provider, chosen), limit))
+    given = [(name, value) for name, value in filters.items() if value is not None]
+    query = read_query(runtime, [*given, *map(_metadata, metadata)])
+    jobs, source = _found(runtime, query, limit)
+    if source is Source.AWAY:
+        line("The history does not answer, so older jobs are missing.", err=True)
     if json_:
         print_json({"jobs": current_views(runtime, jobs)})
         return
@@ -98,17 +121,23 @@ def list_(
     console().print(shown)
 
 
-def _jobs(state: Status | None, provider: str | None, tenant: str | None) -> Iterator[Job]:
-    """Yield every matching job, read in pages."""
-    overview, cursor = default_runtime().ledger.overview, None
-    while True:
-        page = overview.page(
-            PAGE_JOBS, cursor=cursor, status=state, provider=provider, tenant=tenant
-        )
-        yield from page.jobs
-        cursor = page.cursor
-        if cursor is None:
-            return
+def _metadata(text: str) -> tuple[str, str]:
+    """Return the filter of KEY=VALUE."""
+    key, is_pair, value = text.partition("=")
+    if not key or not is_pair:
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--metadata")
+    return f"{METADATA}{key}", value
+
+
+def _found(runtime: Runtime, query: Query, limit: int) -> tuple[list[Job], Source]:
+    """Return up to `limit` matching jobs, read in pages."""
+    page = search(runtime, query, limit=min(limit, PAGE_JOBS))
+    jobs = page.jobs
+    while page.cursor and len(jobs) < limit:
+        left = min(limit - len(jobs), PAGE_JOBS)
+        page = search(runtime, query, limit=left, cursor=page.cursor)
+        jobs += page.jobs
+    return jobs, page.source
 
 
 def _list_unconfirmed(limit: int, *, json_: bool) -> None:

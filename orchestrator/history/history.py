@@ -140,18 +140,16 @@ class History:
 
     def find(
         self, query: Query, *, below: str | None = None, above: str | None = None, limit: int
-    ) -> tuple[list[Entry], str | None]:
-        """Return the newest matching jobs with `above` < id < `below`, and a cursor.
+    ) -> FoundPage:
+        """Return the newest matching jobs with `above` < id < `below`.
 
-        A page may have fewer than `limit` jobs and not be the last. The last has the cursor None.
+        A page may have fewer than `limit` jobs and not be the last. The last has no cursor.
 
         Raises:
             HistoryUnavailable: the database does not answer, or there is none.
         """
         with self.database.reading() as connection:
-            page: FoundPage = find_page(connection, query, below=below, above=above, limit=limit)
-            known = _entries(connection, page.ids)
-        return [known[job_id] for job_id in page.ids if job_id in known], page.cursor
+            return find_page(connection, query, below=below, above=above, limit=limit)
 
     def get(self, job_id: str) -> Entry | None:
         """Return a job, or None.

@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Select, and_, exists, func, or_, select, text
 
 from orchestrator.history.query import Query
 from orchestrator.history.schema import facets, jobs, terms
+from orchestrator.ledger import keys
 
 #: The jobs of a window, and the most windows of a page.
 WINDOW_JOBS, MAX_WINDOWS = 500, 8
@@ -32,10 +33,6 @@ MAX_FACETS = 2000
 FACETS_OF_STATEMENT = 200
 #: The most jobs with an image at risk that a search looks at.
 MAX_AT_RISK = 20_000
-#: The most that the clock of an enqueuing host, which is in a job's id, may differ from Redis'. ms.
-CLOCK_SKEW_MS = 60_000
-#: Sorts before and after every job id.
-_FIRST, _LAST = "", "k"
 
 Driver = Callable[[str, int], list[str]]
 
@@ -52,8 +49,7 @@ def find_page(
     connection: Connection, query: Query, *, below: str | None, above: str | None, limit: int
 ) -> FoundPage:
     """Return the newest matching jobs with `above` < id < `below`."""
-    low = max(above or _FIRST, _id_at(query.after, -CLOCK_SKEW_MS) or _FIRST)
-    high = min(below or _LAST, _id_at(query.before, CLOCK_SKEW_MS) or _LAST)
+    low, high = max(above or "", query.above), min(below or keys.LAST_ID, query.below)
     if query.job_id:
         ids = [query.job_id] if low < query.job_id < high else []
         return FoundPage(_matching(connection, query, ids), None)
@@ -72,17 +68,6 @@ def find_page(
             return FoundPage(found, None)
         high = ids[-1]
     return FoundPage(found, high)
-
-
-def _id_at(time: int | None, skew: int) -> str | None:
-    """Return a text that sorts as the ids of a time do."""
-    return None if time is None else f"job_{_ulid_time(max(0, time + skew))}"
-
-
-def _ulid_time(time: int) -> str:
-    """Return the first 10 characters of the ULIDs of a time (ms)."""
-    digits = "0123456789abcdefghjkmnpqrstvwxyz"
-    return "".join(digits[(time >> shift) & 31] for shift in range(45, -1, -5))
 
 
 def _driver(
@@ -169,9 +154,9 @@ def _merged(
     while chosen and len(found) < size:
         each = max(4, 4 * size // len(chosen), 4 * each)
         lists = _newest(connection, chosen, low, high, each)
-        bound = max((ids[-1] for ids in lists.values() if len(ids) == each), default=_FIRST)
+        bound = max((ids[-1] for ids in lists.values() if len(ids) == each), default="")
         found += sorted((i for ids in lists.values() for i in ids if i >= bound), reverse=True)
-        if bound == _FIRST:
+        if not bound:
             break
         high = bound
     return found[:size]

@@ -10,6 +10,9 @@ from orchestrator.history.schema import FACET_COLUMNS
 from orchestrator.jobs.model import FollowUpStatus
 from orchestrator.ledger import keys
 
+#: The most that the clock of an enqueuing host, which is in a job's id, may differ from Redis'. ms.
+CLOCK_SKEW_MS = 60_000
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -36,6 +39,18 @@ class Query:
     at_risk: bool | None = None
     now: int = 0
     risk_ms: int = 0
+
+    @property
+    def above(self) -> str:
+        """A text that sorts before the id of every matching job."""
+        return "" if self.after is None else keys.first_id_at(self.after - CLOCK_SKEW_MS)
+
+    @property
+    def below(self) -> str:
+        """A text that sorts after the id of every matching job."""
+        return (
+            keys.LAST_ID if self.before is None else keys.first_id_at(self.before + CLOCK_SKEW_MS)
+        )
 
     def matches(self, entry: Entry) -> bool:
         """Return whether a job matches."""

@@ -97,6 +97,9 @@ from orchestrator.jobs.model import Step
 MAX_SHARDS = 256
 JOB_ID = re.compile(r"job_[0-9a-hjkmnp-tv-z]{26}[0-9a-f]{2}")
 
+#: A text that sorts after every job id.
+LAST_ID = "k"
+
 _ROOT = "{orch:%d}:"
 
 REJECTED = _ROOT % 0 + "rejected"
@@ -118,6 +121,11 @@ def new_job_id(shard: int) -> str:
 def created_at(job_id: str) -> int:
     """Return the creation time in a job id, by the clock of its creator. ms."""
     return ULID.from_str(job_id[4:30].upper()).milliseconds
+
+
+def first_id_at(time: int) -> str:
+    """Return a text that sorts before every job id of a time (ms), and after every earlier one."""
+    return f"job_{str(ULID.from_timestamp(max(0, time) / 1000)).lower()[:10]}"
 
 
 def is_job_id(text: str) -> bool:

@@ -27,21 +27,11 @@ ENDS = (FollowUpStatus.DONE, FollowUpStatus.DEAD, FollowUpStatus.GONE)
 COUNTED = (*Status, *CONTRADICTIONS, *(f"{step}_{end}" for step in FOLLOW_UPS for end in ENDS))
 #: Jobs that are read in one round trip.
 PAGE_JOBS = 100
-#: The most jobs that one call of `page` reads to find matching jobs.
-MAX_EXAMINED_JOBS = 1000
 #: The oldest entries that are checked for expired jobs at a time.
 TIDY_ENTRIES = 100
 #: The most repetitions per call. It repeats while a whole batch was expired, so the sweeps keep up
 #: with every rate of jobs.
 MAX_TIDY_ROUNDS = 50
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page of jobs, newest first. `cursor` continues after it, and is None at the end."""
-
-    jobs: list[Job]
-    cursor: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,37 +107,6 @@ class Overview:
         self._shards = range(shards)
         self._tidy = load("tidy")
         self._forget = load("forget")
-
-    def page(
-        self,
-        limit: int,
-        *,
-        cursor: str | None = None,
-        status: Status | None = None,
-        provider: str | None = None,
-        tenant: str | None = None,
-    ) -> Page:
-        """Return up to `limit` matching jobs, newest first.
-
-        It reads at most MAX_EXAMINED_JOBS jobs, so a page with fewer jobs may still have a cursor.
-        """
-        matches: list[Job] = []
-        examined = 0
-        with self._redis() as client:
-            while examined < MAX_EXAMINED_JOBS:
-                ids = self._older(
-                    client, cursor, min(limit * 2, MAX_EXAMINED_JOBS - examined), tenant
-                )
-                if not ids:
-                    return Page(matches, None)
-                for job in self._read(client, ids):
-                    cursor = job.id
-                    if status in (None, job.status) and provider in (None, job.provider):
-                        matches.append(job)
-                    if len(matches) == limit:
-                        return Page(matches, cursor)
-                examined, cursor = examined + len(ids), ids[-1]
-        return Page(matches, cursor)
 
     def counts(self) -> dict[str, int]:
         """Return the number of jobs by status, and of contradicting events by name."""
@@ -263,6 +222,11 @@ class Overview:
         """Return jobs by id. Expired jobs are missing."""
         with self._redis() as client:
             return {job.id: job for job in self._read(client, list(dict.fromkeys(job_ids)))}
+
+    def newest(self, limit: int, *, below: str, tenant: str | None = None) -> list[str]:
+        """Return up to `limit` job ids of a tenant (None: all) before an id, newest first."""
+        with self._redis() as client:
+            return self._older(client, below, limit, tenant)
 
     def tidy(self, *, oldest: int) -> int:
         """Remove the entries of expired jobs. Jobs that ended after `oldest` (ms) still exist."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.model import FollowUpStatus, Job
 from orchestrator.jsonio import NotJson
 from orchestrator.ledger import keys
@@ -60,8 +61,20 @@ def locate_image(
         return None
     job = runtime.ledger.get(job_id)
     if job is None:
+        job = _of_history(runtime, job_id)
+    if job is None:
         return _of_manifest(runtime, job_id, index, sees)
     return _of_job(job, index) if sees(job.tenant) else None
+
+
+def _of_history(runtime: Runtime, job_id: str) -> Job | None:
+    """Return a job of the history whose images are all in the archive, or None."""
+    try:
+        entry = runtime.history.get(job_id)
+    except HistoryUnavailable:
+        return None
+    archived = entry and all(image.copy for image in entry.job.all_images)
+    return entry.job if entry and archived else None
 
 
 def _of_job(job: Job, index: int) -> Archived | AtProvider | Lost | None:

@@ -8,7 +8,9 @@ from orchestrator.api import incoming
 from orchestrator.jobs.model import Status
 from orchestrator.jobs.views import job_view
 from orchestrator.jsonio import dump, parse
-from orchestrator.ledger import keys, overview
+from orchestrator.ledger import keys
+from orchestrator.operations import search
+from orchestrator.operations.filters import FILTERS
 from tests.api.conftest import Api, Open
 from tests.support import job_states
 
@@ -79,7 +81,8 @@ def test_status_and_provider_can_be_asked_for(api: Api) -> None:
 def test_a_page_may_be_short_and_still_have_a_next_one(
     api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "MAX_EXAMINED_JOBS", 2)
+    monkeypatch.setattr(search, "MAX_EXAMINED_JOBS", 2)
+    monkeypatch.setattr(search, "WINDOW_JOBS", 2)
     created = sorted((api.created() for _ in range(3)), reverse=True)
 
     document = api.get("/v1/jobs?status=failed").json
@@ -109,6 +112,16 @@ REFUSED = {
         ["", "x", "0", "job_", "JOB_" + "0" * 28, "job_" + "i" * 28, "job_" + "0" * 29],
         "the next_cursor of an earlier page",
     ),
+    "error": (["", "policy"], "one of "),
+    "created_after": (["", "yesterday", "2026-13-01", "1" * 50], "a time such as"),
+    "created_before": (["now"], "a time such as"),
+    "unconfirmed": (["", "yes"], "true or false"),
+    "at_risk": (["2"], "true or false"),
+    "task_id": (["", "x" * 1001], "1 to 1000 characters"),
+    "metadata.sku": ([""], "1 to 1000 characters"),
+    "tenants": (["shop"], "a known field"),
+    "metadata.": (["17"], "a known field"),
+    "metadata": (["17"], "a known field"),
     "idempotency_key": (["", "x" * 256, "a\nb"], "1 to 255 printable characters"),
 }
 
@@ -158,15 +171,16 @@ def test_the_specification_tells_of_the_page_and_its_parameters(api: Api) -> Non
     listing = document["paths"]["/v1/jobs"]["get"]
 
     assert [p["name"] for p in listing["parameters"]] == [
-        "status",
-        "provider",
-        "idempotency_key",
-        "tenant",
+        *FILTERS,
         "limit",
         "cursor",
     ]
     assert listing["parameters"][0]["schema"]["enum"] == list(Status)
-    assert set(document["components"]["schemas"]["Jobs"]["properties"]) == {"jobs", "next_cursor"}
+    assert set(document["components"]["schemas"]["Jobs"]["properties"]) == {
+        "jobs",
+        "next_cursor",
+        "incomplete",
+    }
     assert set(listing["responses"]) >= {"200"}
 
 
@@ -181,3 +195,14 @@ def test_open_jobs_say_what_they_wait_for(api: Api) -> None:
     listed = {job["id"]: job.get("waiting_for") for job in page["jobs"]}
 
     assert listed == {waiting: "paused", other: "worker", done: None}
+
+
+def test_an_unknown_parameter_is_refused_with_a_suggestion(api: Api) -> None:
+    for query, message in (
+        ("statsu=failed", "statsu is not a known field; did you mean status?"),
+        ("status=failed&status=queued", 'status must be given once; got "queued"'),
+    ):
+        response = api.get(f"/v1/jobs?{query}")
+        assert response.status_code == 422
+        assert response.json is not None
+        assert [error["message"] for error in response.json["errors"]] == [message]

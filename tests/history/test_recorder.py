@@ -56,7 +56,7 @@ def test_a_new_history_is_filled_with_the_jobs_of_the_ledger(
     started(shared_ledger, history)
 
     assert differences(shared_ledger, history) == []
-    assert [entry.job.id for entry in history.find(Query(), limit=9)[0]] == ids[::-1]
+    assert history.find(Query(), limit=9).ids == ids[::-1]
 
 
 def test_every_change_is_recorded_also_of_a_timeline_and_of_a_lease(

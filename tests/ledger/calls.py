@@ -51,7 +51,7 @@ KEY = ApiKey("key_1", "shop", DEFAULT_SCOPES, digest("orch_0"), NOW)
 READS_MANY_JOBS = frozenset(
     f"overview.{name}"
     for name in (
-        *("agenda", "counts", "created_before", "jobs", "page"),
+        *("agenda", "counts", "created_before", "jobs", "page", "newest"),
         *("open_jobs", "spent", "size", "snapshots", "tenants", "unconfirmed", "watch_totals"),
     )
 )

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from redis import Redis
 
-from orchestrator.jobs.model import ErrorCode, JobError, Outcome, SettledBy, Status
+from orchestrator.jobs.model import ErrorCode, JobError, Outcome, SettledBy
 from orchestrator.jobs.request import JobRequest
-from orchestrator.ledger import Lease, Ledger, Result, keys, overview
-from orchestrator.ledger.overview import AgendaCounts, Page, Unconfirmed
+from orchestrator.ledger import Lease, Ledger, Result, keys
+from orchestrator.ledger.overview import AgendaCounts, Unconfirmed
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, FAILURE, NEXT_DUE, NOW, SUCCESS
 
@@ -20,21 +20,6 @@ OTHER = JobRequest("evolink", "nano-banana-2-lite", options={"prompt": "A red cu
 @pytest.fixture
 def sharded(redis: Redis) -> Ledger:
     return Ledger(lambda: redis, shards=5)
-
-
-def pages(ledger: Ledger, limit: int, **filters: str) -> Iterator[Page]:
-    cursor = None
-    while True:
-        page = ledger.overview.page(limit, cursor=cursor, **filters)  # type: ignore[arg-type]
-        yield page
-        cursor = page.cursor
-        if cursor is None:
-            return
-
-
-def listed(ledger: Ledger, limit: int, **filters: str) -> list[str]:
-    """Return the ids of all pages, in order."""
-    return [job.id for page in pages(ledger, limit, **filters) for job in page.jobs]
 
 
 def expire(redis: Redis, *job_ids: str) -> None:
@@ -50,116 +35,16 @@ def failed(ledger: Ledger) -> str:
     return lease.job.id
 
 
-# Pages -------------------------------------------------------------------------------------
+# Lists -------------------------------------------------------------------------------------
 
 
-def test_a_page_lists_complete_jobs_newest_first(ledger: Ledger) -> None:
-    ids = [kit.create(ledger), kit.running(ledger), failed(ledger)]
-
-    page = ledger.overview.page(10)
-
-    newest_first = sorted(ids, reverse=True)
-    assert page == Page([kit.job(ledger, job_id) for job_id in newest_first], None)
-
-
-def test_an_empty_ledger_has_one_empty_page(sharded: Ledger) -> None:
-    assert sharded.overview.page(10) == Page([], None)
-
-
-@pytest.mark.parametrize("limit", [1, 2, 7, 40, 100])
-def test_pages_list_the_jobs_of_all_shards_in_order_and_once(sharded: Ledger, limit: int) -> None:
-    ids = [kit.create(sharded) for _ in range(40)]
+def test_the_newest_jobs_of_all_shards_are_listed_in_order_and_once(sharded: Ledger) -> None:
+    ids = sorted((kit.create(sharded) for _ in range(40)), reverse=True)
     assert len({keys.shard_of(job_id) for job_id in ids}) > 1
 
-    assert listed(sharded, limit) == sorted(ids, reverse=True)
-
-
-def test_the_order_of_a_list_is_the_order_of_the_ids(ledger: Ledger) -> None:
-    ids = [kit.create(ledger, now=NOW - 1000 * number) for number in range(12)]
-
-    assert listed(ledger, 5) == sorted(ids, reverse=True)
-
-
-def test_no_page_has_more_jobs_than_the_limit(sharded: Ledger) -> None:
-    for _ in range(10):
-        kit.create(sharded)
-
-    assert max(len(page.jobs) for page in pages(sharded, 3)) == 3
-
-
-@pytest.mark.parametrize("status", list(Status))
-def test_a_list_can_be_filtered_by_status(ledger: Ledger, status: Status) -> None:
-    lease = kit.submitting(ledger)
-    kit.unconfirmed(ledger, lease)
-    succeeded = kit.settled(ledger)
-    ledger.cancel(cancelled := kit.create(ledger), now=NOW)
-    ids = {
-        Status.QUEUED: kit.create(ledger),
-        Status.SUBMITTING: kit.submitting(ledger).job.id,
-        Status.UNCONFIRMED: lease.job.id,
-        Status.RUNNING: kit.running(ledger),
-        Status.SUCCEEDED: succeeded,
-        Status.FAILED: failed(ledger),
-        Status.CANCELLED: cancelled,
-    }
-
-    assert listed(ledger, 1, status=status) == [ids[status]]
-
-
-def test_a_list_can_be_filtered_by_provider_and_status(ledger: Ledger) -> None:
-    hiapi, evolink = kit.create(ledger), kit.create(ledger, OTHER)
-    ledger.cancel(cancelled := kit.create(ledger, OTHER), now=NOW)
-
-    assert listed(ledger, 5, provider="hiapi") == [hiapi]
-    assert sorted(listed(ledger, 5, provider="evolink")) == sorted([evolink, cancelled])
-    assert listed(ledger, 5, provider="evolink", status=Status.QUEUED) == [evolink]
-    assert listed(ledger, 5, provider="nobody") == []
-
-
-def test_a_page_reads_a_limited_number_of_jobs_and_then_has_a_cursor(
-    sharded: Ledger, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(overview, "MAX_EXAMINED_JOBS", 10)
-    match = kit.create(sharded, OTHER)
-    kit.eventually(lambda: keys.new_job_id(0)[:14] > match[:14])
-    ids = sorted((kit.create(sharded) for _ in range(35)), reverse=True)
-
-    all_pages = list(pages(sharded, 3, provider="evolink"))
-
-    assert [page.cursor for page in all_pages] == [ids[9], ids[19], ids[29], None]
-    assert [[job.id for job in page.jobs] for page in all_pages] == [[], [], [], [match]]
-
-
-def test_expired_jobs_are_left_out(sharded: Ledger, redis: Redis) -> None:
-    ids = sorted((kit.create(sharded) for _ in range(20)), reverse=True)
-    expire(redis, *ids[1:9], ids[12], ids[-1])
-
-    for limit in (1, 3, 20):
-        assert listed(sharded, limit) == [ids[0], *ids[9:12], *ids[13:-1]]
-
-
-def test_paging_lists_every_job_while_jobs_are_created_and_settled(sharded: Ledger) -> None:
-    before = {kit.create(sharded) for _ in range(25)}
-    seen: list[str] = []
-
-    for page in pages(sharded, 4):
-        seen += [job.id for job in page.jobs]
-        for job in page.jobs:
-            sharded.cancel(job.id, now=NOW)
-        kit.running(sharded)
-
-    assert len(seen) == len(set(seen))
-    assert before <= set(seen)
-
-
-def test_a_cursor_of_an_expired_job_continues(ledger: Ledger, redis: Redis) -> None:
-    ids = sorted((kit.create(ledger) for _ in range(4)), reverse=True)
-    expire(redis, ids[1])
-    redis.zrem(keys.jobs(0), ids[1])
-
-    page = ledger.overview.page(5, cursor=ids[1])
-
-    assert [job.id for job in page.jobs] == ids[2:]
+    assert sharded.overview.newest(100, below=keys.LAST_ID) == ids
+    assert sharded.overview.newest(7, below=ids[3]) == ids[4:11]
+    assert sharded.overview.newest(5, below=ids[-1]) == []
 
 
 # Counts ------------------------------------------------------------------------------------
@@ -351,7 +236,7 @@ def test_reading_changes_nothing(ledger: Ledger, redis: Redis) -> None:
     unconfirmed(ledger)
     before = kit.state(redis)
 
-    ledger.overview.page(5)
+    ledger.overview.newest(5, below=keys.LAST_ID)
     ledger.overview.counts()
     ledger.overview.agenda(now=NOW)
     ledger.overview.unconfirmed(5)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestrator.enqueue import create_job
 from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, SettledBy, Step
 from orchestrator.ledger import Lease
 from tests.support.fakes import Harness
+from tests.support.providers import EXAMPLE_REQUESTS
 
 LEASE_MS = 45_000
 SUCCESS = Outcome.succeeded((Image("https://images.example/0.png"),))
@@ -85,3 +87,9 @@ def cancelled(harness: Harness, provider: str = "hiapi", **fields: Any) -> str:
     job_id = harness.enqueue(provider, **fields)
     harness.runtime.nudge_due(job_id, harness.ledger.cancel(job_id, now=harness.clock.now))
     return job_id
+
+
+def keyed(harness: Harness, key: str, *, scope: str, tenant: str) -> str:
+    """Return a queued job of an idempotency key. Another call returns the same job."""
+    request = EXAMPLE_REQUESTS["hiapi"]
+    return create_job(harness.runtime, request, scope=scope, tenant=tenant, key=key).job.id

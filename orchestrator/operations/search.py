@@ -1,0 +1,201 @@
+"""Searches over all jobs: the history, and what it does not have yet.
+
+The history may be half a second behind. So a search also reads the stream of changes after the
+recorder's position, and takes these jobs from the ledger. When too many changes wait, because no
+recorder runs, it walks through the newest jobs of the ledger instead, and adds from the history
+what the ledger has forgotten. Without a history, only the ledger's jobs are found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from orchestrator.history import Entry, HistoryUnavailable, NoHistory, Query
+from orchestrator.history.recorder import read_entries
+from orchestrator.jobs.model import Event, Job
+from orchestrator.ledger import keys
+from orchestrator.runtime import Runtime
+
+#: With more changes than this that are not recorded yet, a search reads the ledger's jobs.
+MAX_WAITING_CHANGES = 1000
+#: The most jobs of the ledger that one page reads, and those of one round trip.
+MAX_EXAMINED_JOBS, WINDOW_JOBS = 1000, 200
+
+
+class Source(StrEnum):
+    """What a page was made of."""
+
+    #: The history, and the changes that it lacks.
+    HISTORY = "history"
+    #: The jobs of the ledger, and older ones of the history.
+    BOTH = "both"
+    #: The jobs of the ledger only, because there is no history yet.
+    LEDGER = "ledger"
+    #: The jobs of the ledger only, because the history does not answer.
+    AWAY = "away"
+
+
+@dataclass(frozen=True, slots=True)
+class FoundJobs:
+    """A page of jobs, newest first.
+
+    Attributes:
+        jobs: the jobs. A page may be short and still have a cursor.
+        cursor: the id after which the next page begins; None: this is the last one.
+        source: what the page was made of.
+    """
+
+    jobs: list[Job]
+    cursor: str | None
+    source: Source
+
+
+def search(runtime: Runtime, query: Query, *, limit: int, cursor: str | None = None) -> FoundJobs:
+    """Return the newest jobs that match a query.
+
+    Args:
+        runtime: of this process.
+        query: the filters.
+        limit: the most jobs of the page.
+        cursor: the cursor of the page before.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    below = min(cursor or keys.LAST_ID, query.below)
+    try:
+        changed = _changed(runtime)
+        if changed is not None:
+            found = _from_history(runtime, query, changed, below, limit)
+            return FoundJobs(*found, Source.HISTORY)
+        return FoundJobs(*_from_both(runtime, query, below, limit, _older(runtime)), Source.BOTH)
+    except HistoryUnavailable as error:
+        source = Source.LEDGER if isinstance(error, NoHistory) else Source.AWAY
+        return FoundJobs(*_from_both(runtime, query, below, limit, None), source)
+
+
+def _changed(runtime: Runtime) -> dict[str, Entry] | None:
+    """Return the jobs whose changes are not recorded yet, or None if they are too many.
+
+    Raises:
+        HistoryUnavailable: the database does not answer, or there is none.
+    """
+    for _ in range(2):  # the recorder may have trimmed a stream meanwhile
+        positions = runtime.history.positions()
+        if set(positions) != set(range(runtime.ledger.shards)):
+            return None
+        if any(position.incomplete_since is not None for position in positions.values()):
+            return None
+        places = {shard: position.position for shard, position in positions.items()}
+        waiting = runtime.ledger.changes.after(places, MAX_WAITING_CHANGES)
+        known = [changes for changes in waiting.values() if changes is not None]
+        if len(known) == len(waiting):
+            if sum(changes.entries for changes in known) >= MAX_WAITING_CHANGES:
+                return None
+            job_ids = [job_id for changes in known for job_id in changes.job_ids]
+            return {entry.job.id: entry for entry in read_entries(runtime.ledger, job_ids)}
+    return None
+
+
+def _from_history(
+    runtime: Runtime, query: Query, changed: dict[str, Entry], below: str, limit: int
+) -> tuple[list[Job], str | None]:
+    page = runtime.history.find(query, below=below, limit=limit + len(changed))
+    last = page.cursor or ""
+    fresh = [i for i, entry in changed.items() if last <= i < below and query.matches(entry)]
+    ids = sorted({*fresh, *(i for i in page.ids if i not in changed)}, reverse=True)
+    shown = ids[:limit]
+    stored = runtime.history.entries([job_id for job_id in shown if job_id not in changed])
+    known = {**stored, **changed}
+    jobs = [known[job_id].job for job_id in shown if job_id in known]
+    return jobs, shown[-1] if len(ids) > limit else page.cursor
+
+
+Older = Callable[[Query, str, str, int], tuple[list[Entry], str | None]]
+
+
+def _older(runtime: Runtime) -> Older:
+    """Return a function that returns jobs of the history between two ids."""
+
+    def find(query: Query, above: str, below: str, limit: int) -> tuple[list[Entry], str | None]:
+        page = runtime.history.find(query, above=above, below=below, limit=limit)
+        known = runtime.history.entries(page.ids)
+        return [known[job_id] for job_id in page.ids if job_id in known], page.cursor
+
+    return find
+
+
+def _from_both(
+    runtime: Runtime, query: Query, below: str, limit: int, older: Older | None
+) -> tuple[list[Job], str | None]:
+    """Walk through the ledger's jobs. Between them, add those that only the history has."""
+    found: list[Job] = []
+    for _ in range(MAX_EXAMINED_JOBS // WINDOW_JOBS):
+        ids = _newest(runtime, query, below)
+        at_end = len(ids) < WINDOW_JOBS
+        above = "" if at_end else ids[-1]
+        entries = {e.job.id: e for e in read_entries(runtime.ledger, ids) if query.matches(e)}
+        cursor = None
+        if older:
+            forgotten, cursor = older(query, above, below, limit + 1 + len(ids))
+            entries |= {e.job.id: e for e in forgotten if e.job.id not in ids}
+        last = cursor or above  # the history may go on only from here
+        found += [entries[i].job for i in sorted(entries, reverse=True) if i >= last]
+        if len(found) > limit:
+            return found[:limit], found[limit - 1].id
+        if not last:
+            return found, None
+        below = last
+    return found, below
+
+
+def _newest(runtime: Runtime, query: Query, below: str) -> list[str]:
+    """Return the newest jobs of the ledger before an id."""
+    if query.job_id:
+        return [query.job_id] if query.job_id < below else []
+    tenant = query.facet.get("tenant")
+    return runtime.ledger.overview.newest(WINDOW_JOBS, below=below, tenant=tenant)
+
+
+def find_job(runtime: Runtime, job_id: str) -> Job | None:
+    """Return a job from the ledger, or from the history after the ledger has forgotten it.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+        HistoryUnavailable: the ledger has no such job, and the history does not answer.
+    """
+    job = runtime.ledger.get(job_id)
+    if job is not None:
+        return job
+    entry = forgotten_entry(runtime, job_id)
+    return entry.job if entry else None
+
+
+def job_timeline(runtime: Runtime, job: Job) -> list[Event]:
+    """Return the timeline of a job that `find_job` returned, oldest event first.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+        HistoryUnavailable: the ledger has no such job, and the history does not answer.
+    """
+    events = runtime.ledger.events(job.id)
+    if events:
+        return events
+    entry = forgotten_entry(runtime, job.id)
+    return entry.events if entry else []
+
+
+def forgotten_entry(runtime: Runtime, job_id: str) -> Entry | None:
+    """Return a job of the history, or None.
+
+    Raises:
+        HistoryUnavailable: the history does not answer. This does not mean that there is none.
+    """
+    if not keys.is_job_id(job_id):
+        return None
+    try:
+        return runtime.history.get(job_id)
+    except NoHistory:
+        return None
