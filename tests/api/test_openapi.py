@@ -10,6 +10,7 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.stateful import run_state_machine_as_test
 from schemathesis import Case
+from schemathesis.config import SchemathesisConfig
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
 from schemathesis.specs.openapi.schemas import OpenApiSchema
@@ -47,7 +48,9 @@ def document(api: Api) -> dict[str, Any]:
 
 @pytest.fixture
 def served(api: Api) -> OpenApiSchema:
-    return schemathesis.openapi.from_wsgi("/openapi.json", create_app(api.harness.runtime))
+    config = SchemathesisConfig.from_dict({"generation": {"codec": "ascii"}})
+    app = create_app(api.harness.runtime)
+    return schemathesis.openapi.from_wsgi("/openapi.json", app, config=config)
 
 
 def operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
