@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import pytest
 from redis import Redis
 
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Ledger, ProviderLimits
 from tests.ledger.recording import RecordingClient
+
+#: Makes a ledger with these limits of HiAPI.
+MakeLedger = Callable[[ProviderLimits], Ledger]
+
+
+@pytest.fixture
+def limited(redis: Redis) -> MakeLedger:
+    return lambda limits: Ledger(lambda: redis, limits={"hiapi": limits})
 
 
 @pytest.fixture

@@ -16,8 +16,10 @@ from typing import Any, ClassVar, cast
 
 import orjson
 import pytest
+from click.testing import CliRunner
 
 from examples.pixelmill.orchestrator_pixelmill import FAULTS, PixelMill
+from orchestrator.cli import main
 from orchestrator.jobs.model import Cost, ErrorCode, SettledBy, Status
 from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.validation import InvalidRequest
@@ -121,19 +123,19 @@ def test_the_installed_package_is_listed_with_the_built_in_providers(installed: 
     assert [model["name"] for model in listed["pixelmill"]["models"]] == ["mill-1", "mill-1-turbo"]
 
 
-def test_its_settings_are_read_and_checked_like_those_of_the_others(installed: Path) -> None:
-    on = {"PYTHONPATH": str(installed), "PIXELMILL_API_KEY": "sk-1"}
+def test_its_settings_are_read_and_checked_like_those_of_the_others(mill: Harness) -> None:
+    settings = {"PIXELMILL_POLL_SECONDS": "soon"}
 
-    result = orchestrator("providers", "pixelmill", **on, PIXELMILL_POLL_SECONDS="soon")
+    result = CliRunner().invoke(main, ["providers"], env=settings)
 
-    assert result.returncode == 1
+    assert result.exit_code == 1
     assert result.stderr.startswith(
         "Error: PIXELMILL_POLL_SECONDS must be a number from 0.1 to 3600; got soon"
     )
 
 
-def test_the_page_of_the_built_in_providers_does_not_name_it(installed: Path) -> None:
-    result = orchestrator("providers", "--markdown", PYTHONPATH=str(installed))
+def test_the_page_of_the_built_in_providers_does_not_name_it(mill: Harness) -> None:
+    result = CliRunner().invoke(main, ["providers", "--markdown"])
 
     assert "PixelMill" not in result.stdout
     assert "HiAPI" in result.stdout

@@ -44,44 +44,39 @@ def _url(process: subprocess.Popen[str]) -> str:
     return match[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_runs_until_a_signal_stops_it(receiver: CallbackReceiver, number: signal.Signals) -> None:
-    environment = {"SANDBOX_API_KEY": "from-env", "SANDBOX_TASK_SECONDS": "0.05"}
-    with _process("--allow-http", **environment) as process:
+@pytest.mark.parametrize(
+    ("number", "source"), [(signal.SIGTERM, "environment"), (signal.SIGINT, "option")]
+)
+def test_runs_with_its_script_until_a_signal_stops_it(
+    receiver: CallbackReceiver, tmp_path: Path, number: signal.Signals, source: str
+) -> None:
+    path = tmp_path / "faults.yaml"
+    path.write_text("- {match: lighthouse, times: 1, faults: {429: {retry_after: 2}}}\n")
+    arguments = ["--script", str(path), "--seed", "7"] if source == "option" else []
+    environment = {} if arguments else {"SANDBOX_SCRIPT": str(path), "SANDBOX_SEED": "7"}
+    environment |= {"SANDBOX_API_KEY": "from-env", "SANDBOX_TASK_SECONDS": "0.05"}
+    with _process("--allow-http", *arguments, **environment) as process:
         client = SandboxClient(_url(process))
         client.session.headers["Authorization"] = "Bearer from-env"
+        line = _first_line(process)
         with client.session:
             answer = client.submit("evolink", callback=receiver.url("/cb/secret-token"))
-        assert answer.status_code == 200
-        receiver.wait_for(1)
+            assert answer.status_code == 200
+            receiver.wait_for(1)
+            answers = [client.submit("hiapi", "A lighthouse").status_code for _ in range(2)]
+            page = client.get("/").text
 
         process.send_signal(number)
         output, logs = process.communicate(timeout=TIMEOUT_SECONDS)
 
+    assert line == f"fault script {path}: 1 rules, seed 7\n"
+    assert answers == [429, 200]
+    assert "--seed 7<" in page
     assert process.returncode == 0
     assert output == ""
     events = [json.loads(entry)["event"] for entry in logs.splitlines()]
     assert events[:2] == ["task_created", "task_finished"]
     assert "secret-token" not in logs
-
-
-@pytest.mark.parametrize("source", ["option", "environment"])
-def test_reads_a_script(tmp_path: Path, source: str) -> None:
-    path = tmp_path / "faults.yaml"
-    path.write_text("- {match: lighthouse, times: 1, faults: {429: {retry_after: 2}}}\n")
-    arguments = ["--script", str(path), "--seed", "7"] if source == "option" else []
-    environment = {} if arguments else {"SANDBOX_SCRIPT": str(path), "SANDBOX_SEED": "7"}
-    with _process(*arguments, **environment) as process:
-        client = SandboxClient(_url(process))
-        client.session.headers["Authorization"] = "Bearer sandbox"
-        line = _first_line(process)
-        with client.session:
-            answers = [client.submit("hiapi", "A lighthouse").status_code for _ in range(2)]
-            page = client.get("/").text
-
-    assert line == f"fault script {path}: 1 rules, seed 7\n"
-    assert answers == [429, 200]
-    assert "--seed 7<" in page
 
 
 def test_names_a_missing_script(tmp_path: Path) -> None:

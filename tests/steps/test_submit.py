@@ -9,15 +9,11 @@ from typing import Any
 import pytest
 
 from orchestrator.callbacks.address import CallbackAddress
-from orchestrator.enqueue import create_job
 from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome, SettledBy, Status, Step
-from orchestrator.jobs.uploads import ImageFile
-from orchestrator.ledger import Ledger, ProviderLimits, WaitReason
 from orchestrator.providers.client import NotSent, ProviderClient
 from orchestrator.steps.submit import LEASE_MARGIN_MS, lease_ms, submit
-from tests.jobs.test_uploads import PNG
 from tests.support.fakes import API_KEY, Answer, Harness, ReceivedRequest, answer
-from tests.support.providers import ACCEPTING_FILES, EXAMPLE_REQUESTS, POLLED_WITHOUT_KEYS
+from tests.support.providers import POLLED_WITHOUT_KEYS
 
 ACCEPTED = answer(200, {"data": {"taskId": "task-1"}})
 ESTIMATED = answer(
@@ -348,110 +344,3 @@ def test_an_adapter_that_raises_ends_or_doubts_the_attempt(
         assert "a prompt" not in job.error.message
     else:
         assert job.status is Status.UNCONFIRMED
-
-
-# A paused provider ---------------------------------------------------------------------------
-
-#: EvoLink's documented 503.
-DOWN = answer(
-    503,
-    {
-        "error": {
-            "code": 503,
-            "message": "Service temporarily unavailable",
-            "type": "service_unavailable_error",
-            "fallback_suggestion": "retry after 30 seconds",
-        }
-    },
-)
-
-
-def test_a_job_with_little_time_is_sent_although_its_provider_asked_for_a_longer_pause(
-    harness: Harness,
-) -> None:
-    submitted(harness, "evolink", DOWN)
-    job_id = submitted(harness, "evolink", ESTIMATED, deadline_seconds=20)
-    assert harness.job(job_id).attempts == ()
-
-    harness.clock.forward(10)
-    submit(harness.runtime, job_id)
-
-    assert harness.job(job_id).status is Status.RUNNING
-
-
-# The rate of a provider -------------------------------------------------------------------------
-
-
-def with_limits(harness: Harness, limits: ProviderLimits) -> Harness:
-    """Return the harness with limits of HiAPI, and a sleep that moves its clock."""
-    ledger = Ledger(lambda: harness.redis, limits={"hiapi": limits})
-    slept = replace(harness.runtime, ledger=ledger, sleep=harness.clock.forward)
-    return replace(harness, runtime=slept)
-
-
-def test_a_submission_waits_for_the_rate_of_its_provider(harness: Harness) -> None:
-    harness = with_limits(harness, ProviderLimits(requests_per_second=4))
-    begin = harness.clock.now
-    harness.provider.answers(
-        *(answer(200, {"data": {"taskId": f"task-{number}"}}) for number in range(5))
-    )
-
-    for _ in range(5):
-        submit(harness.runtime, harness.enqueue())
-
-    assert len(harness.provider.requests) == 5
-    assert harness.clock.now == begin + 1000
-
-
-def test_a_submission_that_would_wait_for_long_is_left_to_a_sweep(harness: Harness) -> None:
-    harness = with_limits(harness, ProviderLimits(requests_per_second=0.5))
-    harness.provider.answers(ACCEPTED, ACCEPTED)
-
-    for _ in range(3):
-        submit(harness.runtime, harness.enqueue())
-
-    assert len(harness.provider.requests) == 1
-
-
-def test_a_job_whose_file_is_gone_fails_and_is_not_sent(harness: Harness) -> None:
-    request = EXAMPLE_REQUESTS[ACCEPTING_FILES[0]]
-    file = ImageFile("teal.png", PNG)
-    job_id = create_job(harness.runtime, request, scope="tests", file=file).job.id
-    harness.ledger.uploads.drop(job_id)
-
-    submit(harness.runtime, job_id)
-
-    error = harness.job(job_id).error
-    assert error is not None
-    assert (error.code, error.message) == (
-        ErrorCode.INVALID_REQUEST,
-        "the file of the job is gone",
-    )
-    assert harness.provider.requests == []
-
-
-@pytest.mark.parametrize(("status", "found"), [(429, 2), (409, 2), (503, None), (400, None)])
-def test_a_refusal_for_load_shows_the_limit_of_the_provider(
-    harness: Harness, status: int, found: int | None
-) -> None:
-    for number in range(2):
-        submitted(harness, "hiapi", answer(200, {"data": {"taskId": f"task-{number}"}}))
-
-    submitted(harness, "hiapi", answer(status, {"message": "no"}))
-
-    states = harness.ledger.admission.states(["hiapi"], now=harness.clock())
-    assert states["hiapi"].found_limit == found
-
-
-def test_an_outage_opens_the_circuit_and_jobs_wait(harness: Harness) -> None:
-    for _ in range(5):
-        submitted(harness, "evolink", None)
-        harness.clock.forward(4)
-    sent = len(harness.provider.requests)
-
-    job_id = harness.enqueue("evolink")
-    submit(harness.runtime, job_id)
-
-    assert len(harness.provider.requests) == sent
-    waits = harness.ledger.admission.waits([harness.job(job_id)], now=harness.clock())
-    assert waits[job_id].reason is WaitReason.CIRCUIT_OPEN
