@@ -75,7 +75,7 @@ charmap.intervals_from_codec = cast(Any, _small_codec)
 
 
 #: Folders whose tests need a server or processes.
-SERVER_FOLDERS = {"chaos", "deployment", "ledger", "net", "sandbox", "storage", "system"}
+SERVER_FOLDERS = {"chaos", "deployment", "history", "ledger", "net", "sandbox", "storage", "system"}
 #: Folders whose tests mostly wait for processes. They run beside tests that use the processor.
 LONG_FOLDERS = {"deployment", "system"}
 #: Databases of a Redis server, by default.

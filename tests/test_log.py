@@ -167,6 +167,7 @@ def output(*, terminal: bool) -> str:
     return text.decode()
 
 
+@pytest.mark.server
 @pytest.mark.parametrize("terminal", [True, False])
 def test_no_line_shows_a_secret_or_controls_a_terminal(*, terminal: bool) -> None:
     text = output(terminal=terminal)

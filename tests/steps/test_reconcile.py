@@ -177,7 +177,7 @@ def test_an_unconfirmed_attempt_of_an_expired_job_is_listed_until_its_retention_
 ) -> None:
     job_id = job_states.given_up(harness)
     harness.redis.delete(keys.job(job_id), keys.events(job_id))
-    harness.clock.forward(30 * 86_400)
+    harness.clock.forward(harness.runtime.settings.retention_days * 86_400)
 
     reconcile(harness.runtime)
     assert harness.ledger.overview.unconfirmed(9)[0] == 1
