@@ -1,4 +1,4 @@
-"""A small proof that the ledger also runs on fakeredis, which tests of the API and the CLI use."""
+"""A small proof that the ledger also runs on fakeredis, which stands for a Redis that is away."""
 
 from __future__ import annotations
 
