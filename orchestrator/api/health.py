@@ -9,6 +9,7 @@ from flask import Blueprint, Response
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
 from orchestrator.operations.admission import stopped_providers
+from orchestrator.operations.history_state import HistoryState, history_report
 from orchestrator.runtime import Runtime
 from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
 
@@ -27,12 +28,14 @@ def blueprint(runtime: Runtime) -> Blueprint:
         """Redis answers and accepts writes, and a sweep has finished recently.
 
         `providers` names those that get no submissions now. They do not make us unready.
+        `history` says that searches do not use the history, or only a part of it.
         """
         try:
             runtime.ledger.installation.check_write()
             swept = runtime.ledger.installation.last_sweep()
             enabled, now = runtime.settings.providers, runtime.clock()
             stopped = stopped_providers(runtime.ledger.admission.states(enabled, now=now).values())
+            history = history_report(runtime.ledger, runtime.history, now=now).state
         except LedgerUnavailable as error:
             ledger = _refusal(error) or "away"
             return _answer(503, {"status": "not ready", "ledger": ledger, "sweep": "unknown"})
@@ -43,6 +46,8 @@ def blueprint(runtime: Runtime) -> Blueprint:
         answer: dict[str, Any] = {"status": "ready", "ledger": "ok", "sweep": "recent"}
         if stopped:
             answer["providers"] = stopped
+        if history not in (HistoryState.CURRENT, HistoryState.ABSENT):
+            answer["history"] = history.value
         return _answer(200, answer)
 
     return health

@@ -34,6 +34,7 @@ class StatsSchema(Schema):
     notifications = fields.Dict()
     confirmations = fields.Dict()
     providers = fields.Dict(keys=fields.String(), values=fields.Dict())
+    history = fields.Dict()
     last_sweep_seconds_ago = fields.Float(allow_none=True)
 
 

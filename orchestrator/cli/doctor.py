@@ -18,10 +18,12 @@ from orchestrator.cli.dev import DEV_KEY
 from orchestrator.cli.output import as_json, console, grid, print_json, stacked, styled
 from orchestrator.cli.stack import SANDBOX_KEY
 from orchestrator.clock import now_ms
+from orchestrator.history import History
 from orchestrator.jsonio import rfc3339
 from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable
 from orchestrator.ledger.admission import CircuitState
 from orchestrator.messages import QUEUE
+from orchestrator.operations.history_state import HistoryState, history_report
 from orchestrator.providers import PROVIDERS
 from orchestrator.settings.dangers import dangers
 from orchestrator.settings.environment import ConfigError, redacted
@@ -100,6 +102,7 @@ def _ledger(settings: Settings) -> Iterator[CheckResult]:
         yield from _redis(ledger, ledger.installation.server())
         yield _sweep(ledger)
         yield from circuits(ledger, settings)
+        yield check_history(ledger, History(settings.history_url))
     except LedgerMisconfigured as error:
         yield CheckResult("redis", "wrong", str(error), "correct the setting that is named")
     except LedgerUnavailable as error:
@@ -235,6 +238,27 @@ def circuits(ledger: Ledger, settings: Settings) -> Iterator[CheckResult]:
             detail = f"the circuit breaker of {name} is open until {shown}{reason}"
             fix = f"solve it at the provider, then: orchestrator resume {name}"
             yield CheckResult("admission", "warning", detail, fix)
+
+
+def check_history(ledger: Ledger, history: History) -> CheckResult:
+    """Check that searches find every job, and that the recorder runs."""
+    report, place = history_report(ledger, history, now=ledger.installation.time()), history.place
+    history.close()
+    start = "start the recorder process of the Procfile"
+    match report.state:
+        case HistoryState.CURRENT:
+            return CheckResult("history", "ok", f"up to date, at {place}")
+        case HistoryState.ABSENT:
+            found = "no recorder has run, so searches find the jobs of Redis only"
+            return CheckResult("history", "warning", found, start)
+        case HistoryState.AWAY:
+            fix = "start the database, or correct ORCHESTRATOR_HISTORY_URL"
+            return CheckResult("history", "wrong", f"no answer at {place}: {report.reason}", fix)
+        case HistoryState.FILLING:
+            fix = f"wait, or {start}; for older jobs: orchestrator history rebuild"
+            return CheckResult("history", "warning", "it does not have every job yet", fix)
+    found = f"the oldest missing change is {report.lag_seconds:.0f} s old"
+    return CheckResult("history", "warning", found, start)
 
 
 def _broker(settings: Settings) -> CheckResult:

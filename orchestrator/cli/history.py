@@ -25,7 +25,7 @@ def recorder() -> None:
     runtime, stopping = default_runtime(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    log.get().info("recorder_started", history=runtime.history.database.place)
+    log.get().info("recorder_started", history=runtime.history.place)
     Recorder(runtime.ledger, runtime.history, runtime.clock).run(stopping)
     runtime.history.close()
 

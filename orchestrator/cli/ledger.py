@@ -206,6 +206,7 @@ def stats(json_: bool) -> None:
         _confirmations(stats_["confirmations"]),
     ):
         line(text)
+    line(_history(stats_["history"]))
     for name, known in stats_["providers"].items():
         found = known["found_limit"]
         limit = "" if found is None else f", found limit {found}"
@@ -238,6 +239,12 @@ def _confirmations(confirmations: dict[str, Any]) -> str:
     pending, ended = confirmations["pending"], confirmations["ended"]
     counts = f"{pending} pending, {ended['done']} done, {ended['dead']} failed"
     return f"queries after late callbacks: {counts}"
+
+
+def _history(history: dict[str, Any]) -> str:
+    lag = history["lag_seconds"]
+    late = "" if lag is None else f", the oldest missing change is {lag:.1f} s old"
+    return f"history: {history['state']}{late if lag else ''}"
 
 
 def _contradictions(stats_: dict[str, Any]) -> str:

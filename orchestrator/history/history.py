@@ -111,6 +111,11 @@ class History:
     def __init__(self, url: str | None = None) -> None:
         self.database = Database(url)
 
+    @property
+    def place(self) -> str:
+        """The place of the database, without user and password."""
+        return self.database.place
+
     def close(self) -> None:
         """Close all connections."""
         self.database.close()

@@ -1,14 +1,13 @@
 """Finds a page of jobs. Its cost depends on the length of the page, not on the number of jobs.
 
-The newest jobs come first. A **driver** yields ids in this order from one index:
+The newest jobs come first. A page is made in one of two ways.
 
-- the jobs of a few facets, merged;
-- the jobs of a term;
-- the unconfirmed jobs, or those with an image at risk;
-- all jobs.
+- **Merge:** the query has facets and no terms. The lists of the jobs of each facet are merged.
+- **Scan:** one index gives a window of ids in this order, and SQL applies the other filters to it.
+  The index has the jobs of a term, the jobs of rare facets, the jobs with a risk, or all jobs.
 
-The other filters are applied to what the driver yields, in windows. After `MAX_WINDOWS` windows the
-page ends, and its cursor continues there. So a page may have fewer jobs than its limit.
+A window has a bounded size. After `MAX_WINDOWS` windows the page ends, and its cursor continues
+there. So a page may have fewer jobs than its limit.
 """
 
 from __future__ import annotations
@@ -17,24 +16,37 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Select, and_, exists, func, or_, select, text, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Select,
+    and_,
+    exists,
+    func,
+    or_,
+    select,
+    union_all,
+)
 
 from orchestrator.history.query import Query
 from orchestrator.history.schema import facets, jobs, terms
 from orchestrator.ledger import keys
 
 #: The jobs of a window, and the most windows of a page.
-WINDOW_JOBS, MAX_WINDOWS = 500, 8
-#: A term with fewer jobs than this is the driver.
-NARROW_TERM_JOBS = 2000
-#: With more facets than this, all jobs are the driver.
+WINDOW_JOBS, MAX_WINDOWS = 4000, 3
+#: A term, or all facets of a query together, with fewer jobs than this are read completely.
+RARE_JOBS = 4000
+#: With more facets than this, all jobs are scanned.
 MAX_FACETS = 2000
 #: The facets of one statement. SQLite allows 500.
 FACETS_OF_STATEMENT = 200
+#: The facets whose newest job one statement finds.
+HEADS_OF_STATEMENT = 500
 #: The most jobs with an image at risk that a search looks at.
 MAX_AT_RISK = 20_000
 
-Driver = Callable[[str, int], list[str]]
+#: Returns the next ids of an index below an id, up to a number. The column is `id`.
+Window = Callable[[str, int], Select[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,90 +65,176 @@ def find_page(
     if query.job_id:
         ids = [query.job_id] if low < query.job_id < high else []
         return FoundPage(_matching(connection, query, ids), None)
-    numbers = _facet_numbers(connection, query)
-    if numbers is not None and not numbers:
+    numbers = _facet_numbers(connection, query) if query.facet else None
+    if numbers == []:
         return FoundPage([], None)
+    is_flagged = query.at_risk or query.unconfirmed
+    if numbers and len(numbers) <= MAX_FACETS and not query.terms and not is_flagged:
+        return _merged_page(connection, query, numbers, Range(low, high), limit)
+    window, size = _index(connection, query, numbers, Range(low, high), limit)
+    return _scan(connection, query, window, high, limit=limit, size=size)
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The ids between two texts, without these."""
+
+    low: str
+    high: str
+
+
+def _index(
+    connection: Connection, query: Query, numbers: list[int] | None, ids: Range, limit: int
+) -> tuple[Window, int]:
+    """Return the index to scan, and the size of its windows."""
+    if query.at_risk or query.unconfirmed:
+        return _flagged(query, ids.low), 2 * MAX_AT_RISK
+    rare = next((group for group in query.terms if _is_rare(connection, group)), None)
+    if rare:
+        return _with_term(rare, ids.low), RARE_JOBS
+    if numbers and len(numbers) <= MAX_FACETS and _are_rare(connection, numbers, ids.high):
+        return _of_facets(numbers, ids.low), RARE_JOBS
+    window = _with_term(query.terms[0], ids.low) if query.terms else _all(ids.low)
+    return window, WINDOW_JOBS if _has_filter(query) else limit + 1
+
+
+def _has_filter(query: Query) -> bool:
+    flags = (query.after, query.before, query.at_risk, query.unconfirmed)
+    return bool(query.facet or query.terms) or any(flag is not None for flag in flags)
+
+
+def _scan(
+    connection: Connection, query: Query, window: Window, high: str, *, limit: int, size: int
+) -> FoundPage:
+    """Return the matching jobs of the next windows of an index."""
     found: list[str] = []
-    driver, exact = _driver(connection, query, numbers, low)
     for _ in range(MAX_WINDOWS):
-        size = limit + 1 if exact else max(WINDOW_JOBS, limit + 1)
-        ids = driver(high, size)
-        found += ids if exact else _matching(connection, query, ids)
+        ids = window(high, size).subquery()
+        matches = select(jobs.c.id).where(jobs.c.id == ids.c.id, *_conditions(query))
+        if query.facet:
+            matches = matches.join(facets, jobs.c.facet == facets.c.id)
+        # A join could begin with the facets, which have many more jobs than the window.
+        chosen = select(ids.c.id).where(matches.exists()).order_by(ids.c.id.desc())
+        found += connection.execute(chosen.limit(limit + 1 - len(found))).scalars()
         if len(found) > limit:
             return FoundPage(found[:limit], found[limit - 1])
-        if len(ids) < size:
+        number, last = connection.execute(select(func.count(), func.min(ids.c.id))).one()
+        if number < size:
             return FoundPage(found, None)
-        high = ids[-1]
+        high = last
     return FoundPage(found, high)
 
 
-def _driver(
-    connection: Connection, query: Query, numbers: list[int] | None, low: str
-) -> tuple[Driver, bool]:
-    """Return the driver of a query, and whether what it yields needs no other filter."""
-
-    def simple(statement: Callable[[str, int], Select[Any]]) -> Driver:
-        return lambda high, size: list(connection.execute(statement(high, size)).scalars())
-
-    timed = query.after is not None or query.before is not None
-    flagged = query.unconfirmed is not None or query.at_risk is not None
-    if query.at_risk or query.unconfirmed:
-        return simple(lambda high, size: _flagged(query, low, high, size)), False
-    narrow = next((g for g in query.terms if _is_narrow(connection, g)), None)
-    if narrow or (query.terms and numbers is None):
-        group = narrow or query.terms[0]
-        alone = not (numbers or timed or flagged) and len(query.terms) == 1
-        return simple(lambda high, size: _with_term(group, low, high, size)), alone
-    others = bool(query.terms) or timed or flagged
-    if numbers is not None and len(numbers) <= MAX_FACETS:
-        return (lambda high, size: _merged(connection, numbers, low, high, size)), not others
-    return simple(lambda high, size: _all(low, high, size)), not others and numbers is None
+def _conditions(query: Query) -> list[ColumnElement[bool]]:
+    """Return every filter of the query as a condition of a row of `jobs` and `facets`."""
+    found: list[ColumnElement[bool]] = []
+    found += [facets.c[name] == value for name, value in query.facet.items()]
+    for group in query.terms:
+        found.append(exists().where(terms.c.term.in_(group), terms.c.job == jobs.c.id))
+    if query.after is not None:
+        found.append(jobs.c.created_at >= query.after)
+    if query.before is not None:
+        found.append(jobs.c.created_at < query.before)
+    if query.unconfirmed is not None:
+        found.append(jobs.c.unconfirmed.is_(query.unconfirmed))
+    if query.at_risk is not None:
+        risk = or_(
+            func.coalesce(jobs.c.expiring_at <= query.now + query.risk_ms, False),
+            func.coalesce(jobs.c.given_up_until > query.now, False),
+        )
+        found.append(risk if query.at_risk else ~risk)
+    return found
 
 
-def _all(low: str, high: str, size: int) -> Select[Any]:
-    chosen = select(jobs.c.id).where(jobs.c.id > low, jobs.c.id < high)
-    return chosen.order_by(jobs.c.id.desc()).limit(size)
+def _all(low: str) -> Window:
+    def window(high: str, size: int) -> Select[Any]:
+        chosen = select(jobs.c.id).where(jobs.c.id > low, jobs.c.id < high)
+        return chosen.order_by(jobs.c.id.desc()).limit(size)
+
+    return window
 
 
-def _flagged(query: Query, low: str, high: str, size: int) -> Select[Any]:
-    if query.unconfirmed:
-        return _all(low, high, size).where(jobs.c.unconfirmed.is_(True))
-    parts = (
-        select(jobs.c.id).where(jobs.c.expiring_at <= query.now + query.risk_ms).limit(MAX_AT_RISK),
-        select(jobs.c.id).where(jobs.c.given_up_until > query.now).limit(MAX_AT_RISK),
-    )
-    known = union_all(*(select(part.subquery().c.id) for part in parts)).subquery()
+def _of_facets(numbers: list[int], low: str) -> Window:
+    def window(high: str, size: int) -> Select[Any]:
+        return _all(low)(high, size).where(jobs.c.facet.in_(numbers))
+
+    return window
+
+
+def _flagged(query: Query, low: str) -> Window:
+    def window(high: str, size: int) -> Select[Any]:
+        if query.unconfirmed:
+            return _all(low)(high, size).where(jobs.c.unconfirmed.is_(True))
+        expires_soon = jobs.c.expiring_at <= query.now + query.risk_ms
+        parts = [
+            select(jobs.c.id).where(condition).limit(MAX_AT_RISK).subquery()
+            for condition in (expires_soon, jobs.c.given_up_until > query.now)
+        ]
+        return _united([part.c.id for part in parts], low, high, size)
+
+    return window
+
+
+def _with_term(group: Sequence[bytes], low: str) -> Window:
+    def window(high: str, size: int) -> Select[Any]:
+        parts = [
+            select(terms.c.job.label("id"))
+            .where(terms.c.term == each, terms.c.job > low, terms.c.job < high)
+            .order_by(terms.c.job.desc())
+            .limit(size)
+            for each in group
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        return _united([part.subquery().c.id for part in parts], low, high, size)
+
+    return window
+
+
+def _united(columns: Sequence[ColumnElement[str]], low: str, high: str, size: int) -> Select[Any]:
+    """Return the ids of several columns, each once."""
+    known = union_all(*(select(column.label("id")) for column in columns)).subquery()
     chosen = select(known.c.id).where(known.c.id > low, known.c.id < high).distinct()
     return chosen.order_by(known.c.id.desc()).limit(size)
 
 
-def _with_term(group: Sequence[bytes], low: str, high: str, size: int) -> Select[Any]:
-    parts = [
-        select(terms.c.job)
-        .where(terms.c.term == each, terms.c.job > low, terms.c.job < high)
-        .order_by(terms.c.job.desc())
-        .limit(size)
-        .subquery()
-        for each in group
-    ]
-    known = union_all(*(select(part.c.job) for part in parts)).subquery()
-    return select(known.c.job).distinct().order_by(known.c.job.desc()).limit(size)
+def _is_rare(connection: Connection, group: Sequence[bytes]) -> bool:
+    some = select(terms.c.job).where(terms.c.term.in_(group)).limit(RARE_JOBS).subquery()
+    number: int = connection.execute(select(func.count()).select_from(some)).scalar_one()
+    return number < RARE_JOBS
 
 
-def _is_narrow(connection: Connection, group: Sequence[bytes]) -> bool:
-    number = 0
-    for each in group:
-        some = select(terms.c.job).where(terms.c.term == each).limit(NARROW_TERM_JOBS).subquery()
-        number += connection.execute(select(func.count()).select_from(some)).scalar_one()
-    return number < NARROW_TERM_JOBS
+def _are_rare(connection: Connection, numbers: list[int], high: str) -> bool:
+    """Return whether some facets together have few jobs before an id."""
+    some = select(jobs.c.id).where(jobs.c.facet.in_(numbers), jobs.c.id < high).limit(RARE_JOBS)
+    counted = select(func.count()).select_from(some.subquery())
+    number: int = connection.execute(counted).scalar_one()
+    return number < RARE_JOBS
 
 
-def _facet_numbers(connection: Connection, query: Query) -> list[int] | None:
-    """Return the facets of the query, or None if it does not filter by them."""
-    if not query.facet:
-        return None
+def _facet_numbers(connection: Connection, query: Query) -> list[int]:
+    """Return the facets of the query."""
     same = and_(*(facets.c[name] == value for name, value in query.facet.items()))
     return list(connection.execute(select(facets.c.id).where(same)).scalars())
+
+
+def _merged_page(
+    connection: Connection, query: Query, numbers: list[int], ids: Range, limit: int
+) -> FoundPage:
+    """Merge the jobs of some facets. The other filters leave out few of them."""
+    found: list[str] = []
+    rest = query.after is not None or query.before is not None
+    rest = rest or query.at_risk is not None or query.unconfirmed is not None
+    high = ids.high
+    for _ in range(MAX_WINDOWS):
+        merged = _merged(connection, numbers, ids.low, high, limit + 1)
+        found += _matching(connection, query, merged) if rest else merged
+        if len(found) > limit:
+            return FoundPage(found[:limit], found[limit - 1])
+        if len(merged) <= limit:
+            return FoundPage(found, None)
+        high = merged[-1]
+    return FoundPage(found, high)
 
 
 def _merged(
@@ -172,8 +270,8 @@ def _heads(
         .scalar_subquery()
     )
     found: list[tuple[int, str]] = []
-    for first in range(0, len(numbers), WINDOW_JOBS):
-        some = facets.c.id.in_(numbers[first : first + WINDOW_JOBS])
+    for first in range(0, len(numbers), HEADS_OF_STATEMENT):
+        some = facets.c.id.in_(numbers[first : first + HEADS_OF_STATEMENT])
         rows = connection.execute(select(facets.c.id, newest).where(some))
         found += [(number, head) for number, head in rows if head is not None]
     return sorted(found, key=lambda pair: pair[1], reverse=True)[:size]
@@ -189,16 +287,16 @@ def _newest(
 ) -> dict[int, list[str]]:
     """Return the newest jobs of each facet, up to `each`."""
     found: dict[int, list[str]] = {number: [] for number in numbers}
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    part = (
+        f"SELECT * FROM (SELECT facet, id FROM jobs WHERE facet = {mark}"  # noqa: S608
+        f" AND id > {mark} AND id < {mark} ORDER BY id DESC LIMIT {mark}) AS t"
+    )
     for first in range(0, len(numbers), FACETS_OF_STATEMENT):
-        parts = (
-            f"SELECT * FROM (SELECT facet, id FROM jobs WHERE facet = {int(number)}"  # noqa: S608
-            " AND id > :low AND id < :high ORDER BY id DESC LIMIT :each) AS t"
-            for number in numbers[first : first + FACETS_OF_STATEMENT]
-        )
-        statement = text(" UNION ALL ".join(parts))
-        for number, job_id in connection.execute(
-            statement, {"low": low, "high": high, "each": each}
-        ):
+        some = numbers[first : first + FACETS_OF_STATEMENT]
+        statement = " UNION ALL ".join([part] * len(some))
+        values = tuple(value for number in some for value in (number, low, high, each))
+        for number, job_id in connection.exec_driver_sql(statement, values):
             found[number].append(job_id)
     return {number: sorted(ids, reverse=True) for number, ids in found.items()}
 
@@ -207,23 +305,8 @@ def _matching(connection: Connection, query: Query, ids: list[str]) -> list[str]
     """Return those of the jobs that match every filter, in the same order."""
     if not ids:
         return []
-    chosen = select(jobs.c.id).join(facets, jobs.c.facet == facets.c.id).where(jobs.c.id.in_(ids))
-    for name, value in query.facet.items():
-        chosen = chosen.where(facets.c[name] == value)
-    for group in query.terms:
-        has = exists().where(terms.c.term.in_(group), terms.c.job == jobs.c.id)
-        chosen = chosen.where(has)
-    if query.after is not None:
-        chosen = chosen.where(jobs.c.created_at >= query.after)
-    if query.before is not None:
-        chosen = chosen.where(jobs.c.created_at < query.before)
-    if query.unconfirmed is not None:
-        chosen = chosen.where(jobs.c.unconfirmed.is_(query.unconfirmed))
-    if query.at_risk is not None:
-        risk = or_(
-            func.coalesce(jobs.c.expiring_at <= query.now + query.risk_ms, False),
-            func.coalesce(jobs.c.given_up_until > query.now, False),
-        )
-        chosen = chosen.where(risk if query.at_risk else ~risk)
+    chosen = select(jobs.c.id).where(jobs.c.id.in_(ids), *_conditions(query))
+    if query.facet:
+        chosen = chosen.join(facets, jobs.c.facet == facets.c.id)
     known = set(connection.execute(chosen).scalars())
     return [job_id for job_id in ids if job_id in known]

@@ -9,6 +9,7 @@ from orchestrator.jsonio import rfc3339
 from orchestrator.ledger.circuit_breaker import Host
 from orchestrator.ledger.overview import CONTRADICTIONS, ENDS
 from orchestrator.operations.admission import admission_views
+from orchestrator.operations.history_state import history_report
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
 from orchestrator.runtime import Runtime
 
@@ -39,6 +40,7 @@ def stats(runtime: Runtime) -> dict[str, Any]:
         "notifications": _notifications(runtime, counts, now),
         "confirmations": _follow_up(runtime, Step.CONFIRM, counts, now),
         "providers": _providers(runtime),
+        "history": history_report(runtime.ledger, runtime.history, now=now).view(),
         "last_sweep_seconds_ago": None if swept is None else (now - swept) / 1000,
     }
 

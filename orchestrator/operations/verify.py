@@ -10,10 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.model import FOLLOW_UPS, OUTCOME_STEPS, FollowUpStatus, Job, Status, Step
 from orchestrator.ledger.admission import flow_of
 from orchestrator.ledger.overview import Snapshot, Totals
 from orchestrator.operations.archive_faults import faults
+from orchestrator.operations.history_state import HistoryState, differences, history_report
 from orchestrator.operations.unconfirmed import unconfirmed_attempts
 from orchestrator.runtime import Runtime
 
@@ -33,6 +35,7 @@ INVARIANTS: Mapping[str, str] = {
     "kept": "the archive of a succeeded job is pending, or done with a copy of each image, or dead"
     " with a reason for each missing copy",
     "stored": "every archived image is in the storage, byte for byte, and in its manifest",
+    "recorded": "the history has every job as the ledger has it (left out while no recorder runs)",
     "one_task": "no provider task belongs to two attempts",
     "counted": "the counts of open jobs match the jobs",
     "tenants": "the counts of each tenant's open jobs match the jobs",
@@ -129,6 +132,7 @@ class Verification:
         """Return the report of each invariant that was checked."""
         left_out = set() if self._charges is not None else {"charged", "paid_once"}
         left_out |= set() if self._images else {"stored"}
+        left_out |= set() if self._reports["recorded"].checked else {"recorded"}
         return [report for name, report in self._reports.items() if name not in left_out]
 
     def run(self) -> Iterable[str]:
@@ -154,6 +158,7 @@ class Verification:
             self._reports["one_task"].check(
                 len(attempts) == 1, f"{provider} {task_id}: {', '.join(attempts)}"
             )
+        self._recorded()
         self._unconfirmed()
         if self._charges is not None:
             self._charged(self._charges)
@@ -241,6 +246,18 @@ class Verification:
         if most is not None:
             text = f"shard {shard}: {number} {provider} in flight, the limit is {most}"
             self._reports["in_flight"].check(number <= most, text)
+
+    def _recorded(self) -> None:
+        """Compare the history with the ledger, if it is up to date."""
+        runtime = self._runtime
+        parts = runtime.ledger, runtime.history
+        if history_report(*parts, now=runtime.clock()).state is not HistoryState.CURRENT:
+            return
+        try:
+            for _, difference in differences(*parts, runtime.sleep):
+                self._reports["recorded"].check(not difference, difference)
+        except HistoryUnavailable:
+            return
 
     def _unconfirmed(self) -> None:
         """Check the unconfirmed attempts."""

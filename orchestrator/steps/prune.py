@@ -1,14 +1,16 @@
 """The prune step: delete jobs after their retention time, and old temporary files.
 
 Redis expires a job by itself, after the retention time that was set when the job ended. This step
-applies today's setting, so a shorter time has effect at once.
+applies today's setting, so a shorter time has effect at once. The history has a time of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from orchestrator import log
 from orchestrator.clock import DAY_MS
+from orchestrator.history import HistoryUnavailable, NoHistory
 from orchestrator.ledger import Result
 from orchestrator.ledger.circuit_breaker import HOST_RECORD_TTL_MS
 from orchestrator.runtime import Runtime
@@ -44,6 +46,7 @@ def prune(
             checked(len(job_ids))
     if not dry_run:
         _tidy(runtime)
+        _prune_history(runtime)
     return forgotten
 
 
@@ -54,6 +57,20 @@ def _forgotten(runtime: Runtime, job_ids: list[str], before: int, *, dry_run: bo
         return [j.id for j in jobs if j.done and j.settled_at is not None and j.settled_at < before]
     results = {job_id: overview.forget(job_id, before=before) for job_id in job_ids}
     return [job_id for job_id, result in results.items() if result is Result.FORGOTTEN]
+
+
+def _prune_history(runtime: Runtime) -> None:
+    """Delete the jobs of the history whose time is over. A history that is away is left alone."""
+    before = runtime.clock() - int(runtime.settings.history_days * DAY_MS)
+    try:
+        deleted = sum(runtime.history.prune(before=before))
+    except NoHistory:
+        return
+    except HistoryUnavailable as error:
+        log.get().warning("history_not_pruned", reason=str(error))
+        return
+    if deleted:
+        log.get().info("history_pruned", deleted=deleted)
 
 
 def _tidy(runtime: Runtime) -> None:

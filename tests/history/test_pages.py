@@ -135,7 +135,7 @@ def test_pages_have_exactly_the_matching_jobs_newest_first(
     for name, number in (
         ("WINDOW_JOBS", 25),
         ("MAX_WINDOWS", 2),
-        ("NARROW_TERM_JOBS", 15),
+        ("RARE_JOBS", 15),
         ("FACETS_OF_STATEMENT", 3),
     ):
         monkeypatch.setattr(pages, name, number)

@@ -52,6 +52,7 @@ def test_an_empty_installation_has_only_zeros(harness: Harness) -> None:
         "providers": {
             name: {"circuit": "closed", "in_flight": 0, "found_limit": None} for name in PROVIDERS
         },
+        "history": {"state": "absent", "lag_seconds": None},
         "last_sweep_seconds_ago": None,
     }
 

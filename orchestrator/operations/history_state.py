@@ -1,0 +1,113 @@
+"""Whether the history is up to date, and whether it equals the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from orchestrator.history import History, HistoryUnavailable, NoHistory
+from orchestrator.history.recorder import read_entries
+from orchestrator.ledger import Ledger
+
+#: A history with an older change that is not recorded yet is behind. Seconds.
+BEHIND_SECONDS = 10.0
+#: A job that differs is read again after this time, because the recorder may be about to write it.
+#: Seconds.
+RECHECK_SECONDS = 3.0
+#: Jobs of the history that are read at a time.
+PAGE_JOBS = 500
+
+
+class HistoryState(StrEnum):
+    """The state of the history."""
+
+    #: It has every change, but for the last moments.
+    CURRENT = "current"
+    #: No recorder runs, or it cannot keep up. The stream has the changes.
+    BEHIND = "behind"
+    #: It is new, or the stream was cut. The recorder reads all jobs.
+    FILLING = "filling"
+    #: The database does not answer.
+    AWAY = "away"
+    #: No recorder has ever run.
+    ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryReport:
+    """The state of the history, the age of the oldest change that it lacks, and the reason."""
+
+    state: HistoryState
+    lag_seconds: float | None = None
+    reason: str = ""
+
+    def view(self) -> dict[str, Any]:
+        """Return the report as JSON-ready data."""
+        return {"state": self.state.value, "lag_seconds": self.lag_seconds}
+
+
+def history_report(ledger: Ledger, history: History, *, now: int) -> HistoryReport:
+    """Return the state of the history at a time (ms).
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    try:
+        positions = history.positions()
+    except NoHistory:
+        return HistoryReport(HistoryState.ABSENT)
+    except HistoryUnavailable as error:
+        return HistoryReport(HistoryState.AWAY, reason=str(error))
+    places = {shard: position.position for shard, position in positions.items()}
+    waiting = ledger.changes.after(places, 1).values() if places else ()
+    lacks = any(p.incomplete_since is not None for p in positions.values()) or None in waiting
+    if lacks or len(positions) < ledger.shards:
+        return HistoryReport(HistoryState.FILLING)
+    ages = [now - each.first_ms for each in waiting if each and each.first_ms is not None]
+    lag = max([0, *ages]) / 1000
+    state = HistoryState.BEHIND if lag > BEHIND_SECONDS else HistoryState.CURRENT
+    return HistoryReport(state, lag)
+
+
+def differences(
+    ledger: Ledger, history: History, sleep: Callable[[float], None]
+) -> Iterator[tuple[str, str]]:
+    """Yield each job of the ledger, and what differs in the history; empty: nothing.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+        HistoryUnavailable: the database does not answer.
+    """
+    for shard in range(ledger.shards):
+        for ids in ledger.changes.pages(shard):
+            first = _different(ledger, history, ids)
+            if first:
+                sleep(RECHECK_SECONDS)
+            again = _different(ledger, history, list(first))
+            for job_id in ids:
+                same = job_id not in again or again[job_id] != first.get(job_id)
+                yield job_id, "" if same else f"{job_id} differs in the history"
+    for job_id in _lost(ledger, history):
+        yield job_id, f"{job_id} is open in the history only"
+
+
+def _different(ledger: Ledger, history: History, ids: list[str]) -> dict[str, Any]:
+    """Return the jobs that differ, each as the ledger and as the history has it."""
+    known = history.entries(ids)
+    found: dict[str, Any] = {}
+    for entry in read_entries(ledger, ids):
+        other = known.get(entry.job.id)
+        if other is None or other.document() != entry.document():
+            found[entry.job.id] = (entry.document(), other and other.document())
+    return found
+
+
+def _lost(ledger: Ledger, history: History) -> Iterator[str]:
+    """Yield the open jobs of the history that the ledger does not know."""
+    after = ""
+    while ids := history.open_ids(after=after, limit=PAGE_JOBS):
+        known = ledger.overview.jobs(ids)
+        yield from (job_id for job_id in ids if job_id not in known)
+        after = ids[-1]

@@ -1,0 +1,124 @@
+"""The state of the history, and what differs from the ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
+
+import pytest
+
+from orchestrator.cli.doctor import check_history
+from orchestrator.history import History, Query
+from orchestrator.history.recorder import Recorder
+from orchestrator.history.writer import Writer
+from orchestrator.ledger import keys
+from orchestrator.operations.history_state import HistoryState, history_report
+from orchestrator.operations.verify import Verification
+from orchestrator.steps.prune import prune
+from tests.support import job_states
+from tests.support.fakes import Harness
+
+
+@dataclass
+class Recorded:
+    """A harness with a history and its recorder."""
+
+    harness: Harness
+    recorder: Recorder
+
+    @property
+    def history(self) -> History:
+        return self.harness.runtime.history
+
+    def record(self) -> None:
+        for _ in range(4):
+            self.recorder.record()
+
+    def state(self, *, later: float = 0) -> HistoryState:
+        now = self.harness.ledger.installation.time() + int(later * 1000)
+        return history_report(self.harness.ledger, self.history, now=now).state
+
+    def found(self) -> list[str] | None:
+        """Return the differences that `verify` finds; None: it did not look."""
+        verification = Verification(self.harness.runtime)
+        list(verification.run())
+        reports = {report.name: report for report in verification.reports()}
+        return reports["recorded"].breaches if "recorded" in reports else None
+
+
+@pytest.fixture
+def recorded(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Recorded]:
+    history = History(f"sqlite:///{tmp_path}/history/history.db")
+    made = start()
+    runtime = replace(made.runtime, history=history, sleep=lambda _: None)
+    # The entries of a stream have the time of the server.
+    runtime = replace(runtime, clock=made.ledger.installation.time)
+    harness = replace(made, runtime=runtime)
+    yield Recorded(harness, Recorder(harness.ledger, history, harness.runtime.clock))
+    history.close()
+
+
+def test_each_state_is_told_and_the_doctor_names_the_next_step(
+    recorded: Recorded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, history = recorded.harness.ledger, recorded.history
+
+    def told() -> tuple[HistoryState, str]:
+        return recorded.state(), check_history(ledger, history).mark
+
+    assert told() == (HistoryState.ABSENT, "warning")
+    recorded.recorder.record()
+    assert told() == (HistoryState.FILLING, "warning")
+    recorded.record()
+    assert told() == (HistoryState.CURRENT, "ok")
+    recorded.harness.enqueue()
+    assert recorded.state(later=5) is HistoryState.CURRENT
+    assert recorded.state(later=20) is HistoryState.BEHIND
+    recorded.harness.redis.xtrim(keys.changes(0), maxlen=0, approximate=False)
+    assert told() == (HistoryState.FILLING, "warning")
+    with monkeypatch.context() as away:
+        away.setattr(history.database, "_retry_at", inf)
+        assert told() == (HistoryState.AWAY, "wrong")
+
+
+def test_verify_compares_the_history_with_the_ledger(recorded: Recorded) -> None:
+    job_states.cancelled(recorded.harness)
+    bad, missing = recorded.harness.enqueue(), recorded.harness.enqueue()
+    assert recorded.found() is None, "no recorder has run"
+    recorded.record()
+    assert recorded.found() == []
+
+    entries = recorded.history.entries([bad, missing])
+    lost = replace(entries[bad].stored, id=keys.new_job_id(0))
+    with recorded.history.writing(Writer()) as batch:
+        batch.remove([entries[missing]])
+        batch.put([replace(entries[bad], stored=replace(entries[bad].stored, events=()))])
+        other = type(entries[bad]).of(lost)
+        batch.put([other])
+
+    assert recorded.found() == [
+        f"{bad} differs in the history",
+        f"{missing} differs in the history",
+        f"{lost.id} is open in the history only",
+    ]
+
+
+def test_prune_deletes_old_jobs_of_the_history(recorded: Recorded) -> None:
+    harness = recorded.harness
+    job_states.cancelled(harness)
+    kept = harness.enqueue()
+    recorded.record()
+    now = harness.ledger.installation.time()
+    late = replace(recorded.harness.runtime, clock=lambda: now + 400 * 86_400_000)
+
+    prune(late, dry_run=True)
+    assert len(ids(recorded.history)) == 2
+    prune(late)
+
+    assert ids(recorded.history) == [kept]
+
+
+def ids(history: History) -> list[str]:
+    return history.find(Query(), limit=9).ids
