@@ -98,3 +98,11 @@ def test_without_a_public_url_there_are_no_links(
 
     assert answer.status_code == 409
     assert "ORCHESTRATOR_PUBLIC_URL" in answer.text
+
+
+def test_each_image_has_its_own_link(api: Api) -> None:
+    job_id = archived(api.harness, Gallery(api.harness).job(picture(1), picture(2)))
+    answer = api.get(f"/v1/jobs/{job_id}/images/1/link").json
+
+    assert answer is not None
+    assert opened(api, urlsplit(str(answer["url"])).path).data == picture(2)

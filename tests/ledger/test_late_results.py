@@ -96,3 +96,15 @@ def test_no_provider_task_is_bound_to_two_jobs(ledger: Ledger) -> None:
     assert results == [Result.MISMATCH] * 3
     assert kit.job(ledger, second).status is Status.SUBMITTING
     assert ledger.accepted(first, 1, "task", now=NOW, due_at=NOW) is Result.RUNNING
+
+
+def test_a_second_late_callback_takes_the_lease_of_the_confirm_step(ledger: Ledger) -> None:
+    job_id = kit.confirming(ledger)
+    lease = kit.claim_follow_up(ledger, job_id, Step.CONFIRM)
+
+    kit.late_callback(ledger, job_id)
+
+    assert kit.end_follow_up(ledger, lease, Step.CONFIRM) is Result.STALE
+    assert kit.job(ledger, job_id).confirms_attempts == (1,)
+    kit.finish_follow_up(ledger, job_id, Step.CONFIRM)
+    assert kit.job(ledger, job_id).done

@@ -105,6 +105,7 @@ def check_late_result(harness: Harness, job_id: str) -> None:
     job = harness.job(job_id)
     assert job.status is Status.FAILED, "the outcome stands"
     assert len(job.late_images) == 1
+    assert (Step.ARCHIVE, job_id) in harness.nudges.sent
     assert job.archive is not None
     assert job.notification is not None
     assert job.notification.status is FollowUpStatus.PENDING
@@ -193,6 +194,7 @@ def test_a_task_that_failed_has_no_late_result(harness: Harness) -> None:
     assert status(harness, job_id) is FollowUpStatus.DONE
     assert harness.job(job_id).late_images == ()
     assert harness.job(job_id).done
+    assert harness.events(job_id)[-2:] == ["callback", "confirm_done"]
 
 
 def test_without_a_result_the_task_is_queried_for_a_while(harness: Harness) -> None:
