@@ -18,6 +18,7 @@ from orchestrator.api import (
     metrics,
     problems,
     providers,
+    reports,
     request_ids,
     stats,
 )
@@ -74,6 +75,7 @@ def mount(app: Flask, runtime: Runtime) -> None:
     spec.register_blueprint(of_images)
     spec.register_blueprint(providers.blueprint(runtime))
     spec.register_blueprint(stats.blueprint(runtime))
+    spec.register_blueprint(reports.blueprint(runtime))
     app.register_blueprint(health.blueprint(runtime))
     app.register_blueprint(metrics.blueprint(runtime))
     app.register_blueprint(documentation.blueprint())

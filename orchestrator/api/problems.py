@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAll
 
 from orchestrator import log
 from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch, TenantLimitReached
+from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.validation import InvalidRequest, Violation, plain
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
@@ -44,6 +45,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(LedgerUnavailable, _unavailable)
     app.register_error_handler(LedgerMisconfigured, _misconfigured)
     app.register_error_handler(StorageError, _storage)
+    app.register_error_handler(HistoryUnavailable, _no_history)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(Exception, _unexpected)
 
@@ -83,6 +85,13 @@ def _unavailable(error: LedgerUnavailable) -> Response:
     detail = "Redis is away. Send the same request again, with the same Idempotency-Key."
     title = "The ledger is unavailable"
     return problem(503, "ledger-unavailable", title, detail, headers={"Retry-After": "1"})
+
+
+def _no_history(error: HistoryUnavailable) -> Response:
+    log.get().error("history_unavailable", reason=str(error))
+    detail = "The history does not answer, or no recorder has run yet. Jobs go on without it."
+    title = "The history is unavailable"
+    return problem(503, "history-unavailable", title, detail, headers={"Retry-After": "5"})
 
 
 def _misconfigured(error: LedgerMisconfigured) -> Response:

@@ -18,6 +18,7 @@ from orchestrator.cli.jobs import cancel, enqueue, get, retry, watch
 from orchestrator.cli.keys import keys
 from orchestrator.cli.ledger import list_, reconcile, stats, verify
 from orchestrator.cli.providers import providers
+from orchestrator.cli.report import report
 from orchestrator.cli.stack import StackError
 from orchestrator.cli.tenants import audit, tenants
 from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch, TenantLimitReached
@@ -88,7 +89,7 @@ def main() -> None:
 
 
 _JOBS = (enqueue, get, watch, cancel, retry, notify, archive, list_)
-_INSTALLATION = (providers, pause, resume, stats, verify, reconcile, prune, history, doctor)
+_INSTALLATION = (providers, pause, resume, stats, report, verify, reconcile, prune, history, doctor)
 _ACCESS = (keys, tenants, audit)
 for _command in (demo, dev, sandbox, recorder, *_JOBS, *_INSTALLATION, *_ACCESS):
     main.add_command(_command)

@@ -13,6 +13,7 @@ from orchestrator.history.entry import Entry
 from orchestrator.history.pages import FoundPage, find_page
 from orchestrator.history.query import Query
 from orchestrator.history.schema import documents, jobs, shards
+from orchestrator.history.usage import Usage, usage
 from orchestrator.history.writer import Writer
 
 #: Jobs that are deleted in one transaction.
@@ -155,6 +156,15 @@ class History:
         """
         with self.database.reading() as connection:
             return find_page(connection, query, below=below, above=above, limit=limit)
+
+    def usage(self, query: Query, by: Sequence[str]) -> list[Usage]:
+        """Return the figures of groups of jobs. See `usage.usage`.
+
+        Raises:
+            HistoryUnavailable: the database does not answer, or there is none.
+        """
+        with self.database.reading() as connection:
+            return usage(connection, query, by)
 
     def get(self, job_id: str) -> Entry | None:
         """Return a job, or None.

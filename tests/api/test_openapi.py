@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +18,8 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from orchestrator.api.openapi import PROBLEM_JSON
+from orchestrator.history import History
+from orchestrator.history.recorder import Recorder
 from tests.api.conftest import Api
 from webhooks.app import create_app
 
@@ -25,9 +29,10 @@ OPERATIONS = (
     *("cancel_job", "retry_job", "notify_job", "get_image", "get_thumbnail"),
     "get_image_link",
     *("list_providers", "pause_provider", "resume_provider", "get_stats"),
+    "get_usage",
 )
 #: Operations with rules that no JSON schema tells: the limits of each model, printable keys.
-WITH_OTHER_RULES = {"create_job", "list_jobs"}
+WITH_OTHER_RULES = {"create_job", "list_jobs", "get_usage"}
 SETTINGS = settings(
     max_examples=8,
     stateful_step_count=8,
@@ -47,9 +52,12 @@ def document(api: Api) -> dict[str, Any]:
 
 
 @pytest.fixture
-def served(api: Api) -> OpenApiSchema:
+def served(api: Api, tmp_path: Path) -> OpenApiSchema:
     config = SchemathesisConfig.from_dict({"generation": {"codec": "ascii"}})
-    app = create_app(api.harness.runtime)
+    history = History(f"sqlite:///{tmp_path}/history.db")
+    runtime = replace(api.harness.runtime, history=history)
+    Recorder(runtime.ledger, history, runtime.clock).record()
+    app = create_app(runtime)
     return schemathesis.openapi.from_wsgi("/openapi.json", app, config=config)
 
 
