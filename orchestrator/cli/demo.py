@@ -94,10 +94,10 @@ class ScenarioRun:
 def demo(json_: bool) -> None:
     """Run jobs that meet lost answers, late results, and lost, repeated and forged callbacks.
 
-    The demo starts the web, worker and beat processes of the Procfile, and a sandbox that acts as
-    the four providers. It starts an embedded Redis, unless ORCHESTRATOR_REDIS_URL is set. It
-    enqueues jobs over HTTP, prints what happens, and stops everything. You need no account, and
-    nothing leaves this machine.
+    The demo starts the web, worker, beat and recorder processes of the Procfile, and a sandbox
+    that acts as the four providers. It starts an embedded Redis, unless ORCHESTRATOR_REDIS_URL is
+    set. It enqueues jobs over HTTP, prints what happens, and stops everything. You need no account,
+    and nothing leaves this machine.
 
     Exit status 0 only if every job had the expected outcome, was charged once, has its images
     archived, and sent one notification for its outcome and for a late result.
@@ -121,6 +121,7 @@ def demo(json_: bool) -> None:
 
 def _stack() -> Stack:
     return Stack(
+        processes=("web", "worker", "beat", "recorder"),
         redis_url=os.environ.get("ORCHESTRATOR_REDIS_URL") or None,
         task_seconds=1.5,
         settings={"ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "2"},

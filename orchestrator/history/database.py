@@ -72,7 +72,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Yield a connection that sees one state of the database.
+        """Yield a connection for reading.
 
         Raises:
             NoHistory: no recorder has ever run.

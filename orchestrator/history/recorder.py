@@ -86,10 +86,14 @@ class Recorder:
             try:
                 wait = 0.0 if self.record() else PASS_SECONDS
                 self._note("")
-            except (HistoryUnavailable, LedgerUnavailable) as error:
+            except LedgerUnavailable as error:
                 wait = RETRY_SECONDS
-                away = "history" if isinstance(error, HistoryUnavailable) else "ledger"
-                self._note(away, reason=str(error))
+                self._note("ledger", reason=str(error))
+            except HistoryUnavailable as error:
+                wait = RETRY_SECONDS
+                self._note("history", reason=str(error))
+                self._history.close()  # the database may have been replaced by an empty one
+                self._ready = False
 
     def record(self) -> bool:
         """Make one pass. Return whether there may be more to do at once.

@@ -13,9 +13,9 @@ from orchestrator.ledger import Ledger
 
 #: A history with an older change that is not recorded yet is behind. Seconds.
 BEHIND_SECONDS = 10.0
-#: A job that differs is read again after this time, because the recorder may be about to write it.
-#: Seconds.
-RECHECK_SECONDS = 3.0
+#: A job that differs is read again, because the recorder may be about to write it: the time between
+#: two reads, and their number. Seconds.
+RECHECK_SECONDS, RECHECKS = 3.0, 10
 #: Jobs of the history that are read at a time.
 PAGE_JOBS = 500
 
@@ -82,13 +82,15 @@ def differences(
     """
     for shard in range(ledger.shards):
         for ids in ledger.changes.pages(shard):
-            first = _different(ledger, history, ids)
-            if first:
+            wrong = _different(ledger, history, ids)
+            for _ in range(RECHECKS):
+                if not wrong:
+                    break
                 sleep(RECHECK_SECONDS)
-            again = _different(ledger, history, list(first))
+                again = _different(ledger, history, list(wrong))
+                wrong = {i: known for i, known in again.items() if known == wrong[i]}
             for job_id in ids:
-                same = job_id not in again or again[job_id] != first.get(job_id)
-                yield job_id, "" if same else f"{job_id} differs in the history"
+                yield job_id, f"{job_id} differs in the history" if job_id in wrong else ""
     for job_id in _lost(ledger, history):
         yield job_id, f"{job_id} is open in the history only"
 

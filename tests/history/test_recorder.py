@@ -278,3 +278,24 @@ def test_an_error_of_the_database_shows_no_prompt(
 
     assert "red cube" not in str(refused.value)
     assert refused.value.__cause__ is None
+
+
+def test_a_database_that_was_replaced_by_none_is_made_and_filled_again(
+    shared_ledger: Ledger, sqlite: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recorder_module, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(recorder_module, "PASS_SECONDS", 0.01)
+    monkeypatch.setattr("orchestrator.history.database.PAUSE_SECONDS", 0.0)
+    job_id = kit.settled(shared_ledger)
+    stopping = threading.Event()
+    running = Recorder(shared_ledger, sqlite, Clock())
+    thread = threading.Thread(target=running.run, args=(stopping,))
+    thread.start()
+    eventually(lambda: _knows(sqlite, job_id))
+
+    for file in Path(sqlite.place).parent.iterdir():
+        file.unlink()
+
+    eventually(lambda: Path(sqlite.place).exists() and _knows(sqlite, job_id))
+    stopping.set()
+    thread.join()

@@ -285,3 +285,11 @@ def test_nothing_is_made_before_the_first_put(tmp_path: Path) -> None:
     storage.put("a/b", b"", "image/png")
 
     assert list(tmp_path.iterdir()) == [tmp_path / "not yet"]
+
+
+def test_the_objects_of_a_name_are_found(storage: Storage) -> None:
+    for path in ("a/job.json", "b/c/job.json", "b/c/0.png", "job.json.old"):
+        storage.put(path, b"{}", "application/json")
+
+    assert sorted(storage.named("job.json")) == ["a/job.json", "b/c/job.json"]
+    assert list(storage.named("nothing.json")) == []

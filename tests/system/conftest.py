@@ -98,7 +98,7 @@ def eventually(look: Callable[[], Any], within: float = WAIT_SECONDS) -> Any:
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """Every process of the Procfile."""
-    processes = ("web", "worker", "beat", "intake")
+    processes = ("web", "worker", "beat", "intake", "recorder")
     settings = {**TIMES, "ORCHESTRATOR_NOTIFY_TASKS": "shop.*"}
     with Stack(processes, task_seconds=0.4, settings=settings) as running:
         yield running
