@@ -1,4 +1,4 @@
-"""CORS: which web pages of other origins may call `/v1` from a browser."""
+"""CORS: which web pages of other origins may call us from a browser."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ MAX_AGE_SECONDS = 600
 
 
 def install(app: Flask, origins: Sequence[str]) -> None:
-    """Let pages of these origins call `/v1`. Keys are sent in a header, never in a cookie.
+    """Let pages of these origins call `/v1`, and read the images of signed links.
+
+    Keys are sent in a header, never in a cookie.
 
     Args:
         app: the application.
@@ -26,7 +28,7 @@ def install(app: Flask, origins: Sequence[str]) -> None:
     if origins:
         CORS(
             app,
-            resources={r"/v1/.*": {"origins": list(origins)}},
+            resources={r"/(?:v1|images)/.*": {"origins": list(origins)}},
             methods=["GET", "POST"],
             allow_headers=list(SENT),
             expose_headers=list(READ),

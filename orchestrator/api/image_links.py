@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as Answer
 from orchestrator.api import incoming
 from orchestrator.api.answers import as_json
 from orchestrator.api.auth import caller
-from orchestrator.api.images import image_answer
+from orchestrator.api.images import image_answer, no_image
 from orchestrator.api.openapi import operation, query
 from orchestrator.jobs.schemas import AnswerSchema, timestamp
 from orchestrator.jsonio import rfc3339
@@ -54,7 +54,7 @@ def add_to(images: Blueprint, runtime: Runtime) -> None:
         """Get a link to an image that needs no key. It cannot be revoked before it expires."""
         seconds = incoming.whole("expires_in", DEFAULT_SECONDS, MIN_SECONDS, MAX_SECONDS)
         if locate_image(runtime, job_id, index, sees=caller().sees) is None:
-            raise NotFound(f"job {job_id[:80]!r} has no image {index}; numbers start at 0")
+            raise no_image(job_id, index)
         expires = runtime.clock() // 1000 + seconds
         url = _url(runtime, job_id, index, expires)
         return as_json({"url": url, "expires_at": rfc3339(expires * 1000)}, 200)
@@ -69,11 +69,14 @@ def blueprint(runtime: Runtime) -> Blueprint:
         """Show the image of a link."""
         parts = (_PURPOSE, job_id, index, expires)
         if not is_job_id(job_id) or not tokens.verify(runtime.settings.secret_keys, token, *parts):
-            raise NotFound
-        if runtime.clock() >= expires * 1000:
+            raise NotFound("the link is not valid: it is incomplete, or it was changed")
+        left_ms = expires * 1000 - runtime.clock()
+        if left_ms <= 0:
             raise Gone("the link has expired")
         response = image_answer(runtime, job_id, index, sees=lambda _: True)
         response.headers["Referrer-Policy"] = "no-referrer"
+        if response.cache_control.max_age:
+            response.cache_control.max_age = left_ms // 1000
         return response
 
     return public

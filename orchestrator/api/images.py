@@ -209,7 +209,12 @@ def _try_later(reason: str) -> ServiceUnavailable:
 def _absent(lost: Lost | None, job_id: str, index: int) -> Never:
     if lost:
         raise Gone(f"the image could not be archived: {lost.reason}")
-    raise NotFound(f"job {job_id[:80]!r} has no image {index}; numbers start at 0")
+    raise no_image(job_id, index)
+
+
+def no_image(job_id: str, index: int) -> NotFound:
+    """Return the answer for an image that does not exist for the caller."""
+    return NotFound(f"there is no job {job_id[:80]!r} with an image {index}; numbers start at 0")
 
 
 def _file(description: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""CORS: pages of the named origins may call `/v1`, others may not."""
+"""CORS: pages of the named origins may call `/v1` and read links, others may not."""
 
 from __future__ import annotations
 
@@ -57,6 +57,14 @@ def test_a_page_of_another_origin_may_not(
     )
 
     assert "Access-Control-Allow-Origin" not in answer.headers
+
+
+def test_a_page_of_a_named_origin_may_read_the_image_of_a_link(
+    client: Callable[[str | None], FlaskClient],
+) -> None:
+    answer = client(ORIGIN).get("/images/job/0/1/token", headers={"Origin": ORIGIN})
+
+    assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
 
 
 def test_callbacks_are_for_no_page(client: Callable[[str | None], FlaskClient]) -> None:

@@ -72,7 +72,16 @@ def test_a_link_that_was_changed_is_no_link(api: Api, kept: str, part: int) -> N
     parts = link(api, kept).split("/")
     parts[part] = parts[part][:-1] + ("1" if parts[part][-1] != "1" else "2")
 
-    assert opened(api, "/".join(parts)).status_code == 404
+    answer = opened(api, "/".join(parts))
+    assert answer.status_code == 404
+    assert "the link is not valid" in answer.text
+
+
+def test_a_cache_does_not_keep_the_image_longer_than_the_link_lives(api: Api, kept: str) -> None:
+    path = link(api, kept, "?expires_in=60")
+    api.harness.clock.forward(20)
+
+    assert 38 <= (opened(api, path).cache_control.max_age or 0) <= 40
 
 
 @pytest.mark.parametrize("value", ["0", "-1", str(MAX_SECONDS + 1), "soon", "1.5", ""])
@@ -84,7 +93,9 @@ def test_an_odd_lifetime_is_refused(api: Api, kept: str, value: str) -> None:
 
 
 def test_there_is_no_link_to_an_image_that_does_not_exist(api: Api, kept: str) -> None:
-    assert api.get(f"/v1/jobs/{kept}/images/1/link").status_code == 404
+    answer = api.get(f"/v1/jobs/{kept}/images/1/link")
+    assert answer.status_code == 404
+    assert "with an image 1; numbers start at 0" in answer.text
     assert api.get("/v1/jobs/none/images/0/link").status_code == 404
 
 
