@@ -13,8 +13,10 @@ from celery import Celery
 from PIL import Image
 
 import orchestrator
+from orchestrator.enqueue import CELERY_SCOPE, job_of_key
 from orchestrator.ledger import Ledger
 from orchestrator.providers import BUILT_IN
+from orchestrator.runtime import default_runtime
 from tests.support.providers import ACCEPTING_FILES
 from tests.system.conftest import Client, cli, eventually
 
@@ -204,3 +206,23 @@ def test_a_key_works_and_is_revoked_without_a_restart(here: Client) -> None:
     eventually(lambda: status() == 200)
     cli("keys", "revoke", made["id"])
     eventually(lambda: status() == 401)
+
+
+def test_jobs_from_python_and_from_a_message_move_to_their_fallback(here: Client) -> None:
+    text, message, provider = str(uuid4()), str(uuid4()), REQUEST["provider"]
+    fallback = {"provider": "evolink", "model": "nano-banana-2-lite"}
+    request = {**REQUEST, "prompt": text, "fallback": [fallback]}
+    rule = {"provider": provider, "match": text, "faults": ["401"]}
+    requests.post(f"{here.stack.sandbox_url}/control/faults", json=rule, timeout=60)
+    try:
+        refused = here.outcome(orchestrator.enqueue(**request).id)
+        assert cli("pause", provider).exit_code == 0
+        send(here, message, **request)
+        made = eventually(lambda: job_of_key(default_runtime(), CELERY_SCOPE, message))
+        paused = here.outcome(made.id)
+    finally:
+        assert cli("resume", provider).exit_code == 0
+    for job, reason in ((refused, "authentication"), (paused, "paused")):
+        assert (job["status"], job["provider"]) == ("succeeded", "evolink")
+        assert [move["reason"] for move in job["fallbacks"]] == [reason]
+    assert [task["provider"] for task in here.tasks(text)] == ["evolink"] * 2
