@@ -211,7 +211,7 @@ def test_a_key_works_and_is_revoked_without_a_restart(here: Client) -> None:
 def test_jobs_from_python_and_from_a_message_move_to_their_fallback(here: Client) -> None:
     text, message, provider = str(uuid4()), str(uuid4()), REQUEST["provider"]
     fallback = {"provider": "evolink", "model": "nano-banana-2-lite"}
-    request = {**REQUEST, "prompt": text, "fallback": [fallback]}
+    request: dict[str, Any] = {**REQUEST, "prompt": text, "fallback": [fallback]}
     rule = {"provider": provider, "match": text, "faults": ["401"]}
     requests.post(f"{here.stack.sandbox_url}/control/faults", json=rule, timeout=60)
     try:
