@@ -40,8 +40,6 @@ RARE_JOBS = 4000
 MAX_FACETS = 2000
 #: The facets of one statement. SQLite allows 500.
 FACETS_OF_STATEMENT = 200
-#: The facets whose newest job one statement finds.
-HEADS_OF_STATEMENT = 500
 #: The most jobs with an image at risk that a search looks at.
 MAX_AT_RISK = 20_000
 
@@ -65,12 +63,14 @@ def find_page(
     if query.job_id:
         ids = [query.job_id] if low < query.job_id < high else []
         return FoundPage(_matching(connection, query, ids), None)
-    numbers = _facet_numbers(connection, query) if query.facet else None
-    if numbers == []:
+    number = _number_of_facets(connection, query) if query.facet else None
+    if number == 0:
         return FoundPage([], None)
     is_flagged = query.at_risk or query.unconfirmed
-    if numbers and len(numbers) <= MAX_FACETS and not query.terms and not is_flagged:
-        return _merged_page(connection, query, numbers, Range(low, high), limit)
+    has_facets = number is not None and number <= MAX_FACETS
+    if has_facets and not query.terms and not is_flagged:
+        return _merged_page(connection, query, Range(low, high), limit)
+    numbers = _facet_numbers(connection, query) if has_facets else None
     window, size = _index(connection, query, numbers, Range(low, high), limit)
     return _scan(connection, query, window, high, limit=limit, size=size)
 
@@ -92,7 +92,7 @@ def _index(
     rare = next((group for group in query.terms if _is_rare(connection, group)), None)
     if rare:
         return _with_term(rare, ids.low), RARE_JOBS
-    if numbers and len(numbers) <= MAX_FACETS and _are_rare(connection, numbers, ids.high):
+    if numbers and _are_rare(connection, numbers, ids.high):
         return _of_facets(numbers, ids.low), RARE_JOBS
     window = _with_term(query.terms[0], ids.low) if query.terms else _all(ids.low)
     return window, WINDOW_JOBS if _has_filter(query) else limit + 1
@@ -212,22 +212,29 @@ def _are_rare(connection: Connection, numbers: list[int], high: str) -> bool:
     return number < RARE_JOBS
 
 
+def _number_of_facets(connection: Connection, query: Query) -> int:
+    counted = select(func.count()).select_from(facets).where(_is_facet(query))
+    number: int = connection.execute(counted).scalar_one()
+    return number
+
+
 def _facet_numbers(connection: Connection, query: Query) -> list[int]:
     """Return the facets of the query."""
-    same = and_(*(facets.c[name] == value for name, value in query.facet.items()))
-    return list(connection.execute(select(facets.c.id).where(same)).scalars())
+    return list(connection.execute(select(facets.c.id).where(_is_facet(query))).scalars())
 
 
-def _merged_page(
-    connection: Connection, query: Query, numbers: list[int], ids: Range, limit: int
-) -> FoundPage:
+def _is_facet(query: Query) -> ColumnElement[bool]:
+    return and_(*(facets.c[name] == value for name, value in query.facet.items()))
+
+
+def _merged_page(connection: Connection, query: Query, ids: Range, limit: int) -> FoundPage:
     """Merge the jobs of some facets. The other filters leave out few of them."""
     found: list[str] = []
     rest = query.after is not None or query.before is not None
     rest = rest or query.at_risk is not None or query.unconfirmed is not None
     high = ids.high
     for _ in range(MAX_WINDOWS):
-        merged = _merged(connection, numbers, ids.low, high, limit + 1)
+        merged = _merged(connection, query, Range(ids.low, high), limit + 1)
         found += _matching(connection, query, merged) if rest else merged
         if len(found) > limit:
             return FoundPage(found[:limit], found[limit - 1])
@@ -237,44 +244,38 @@ def _merged_page(
     return FoundPage(found, high)
 
 
-def _merged(
-    connection: Connection, numbers: list[int], low: str, high: str, size: int
-) -> list[str]:
-    """Return the newest jobs of some facets.
+def _merged(connection: Connection, query: Query, ids: Range, size: int) -> list[str]:
+    """Return the newest jobs of the facets of a query.
 
     Only the `size` facets whose newest jobs are the newest can have one of them. Of each, a few
     jobs are read. What is not older than the last job of a facet with more jobs is complete.
     """
-    heads = _heads(connection, numbers, low, high, size)
+    heads, low, high = _heads(connection, query, ids, size), ids.low, ids.high
     if len(heads) == size:
         low = max(low, _before(heads[-1][1]))
     chosen, found, each = [number for number, _ in heads], list[str](), 0
     while chosen and len(found) < size:
         each = max(4, 4 * size // len(chosen), 4 * each)
-        lists = _newest(connection, chosen, low, high, each)
-        bound = max((ids[-1] for ids in lists.values() if len(ids) == each), default="")
-        found += sorted((i for ids in lists.values() for i in ids if i >= bound), reverse=True)
+        lists = _newest(connection, chosen, Range(low, high), each)
+        bound = max((part[-1] for part in lists.values() if len(part) == each), default="")
+        found += sorted((i for part in lists.values() for i in part if i >= bound), reverse=True)
         if not bound:
             break
         high = bound
     return found[:size]
 
 
-def _heads(
-    connection: Connection, numbers: list[int], low: str, high: str, size: int
-) -> list[tuple[int, str]]:
+def _heads(connection: Connection, query: Query, ids: Range, size: int) -> list[tuple[int, str]]:
     """Return the facets with the newest jobs, and the newest job of each."""
     newest = (
         select(func.max(jobs.c.id))
-        .where(jobs.c.facet == facets.c.id, jobs.c.id > low, jobs.c.id < high)
+        .where(jobs.c.facet == facets.c.id, jobs.c.id > ids.low, jobs.c.id < ids.high)
         .scalar_subquery()
     )
-    found: list[tuple[int, str]] = []
-    for first in range(0, len(numbers), HEADS_OF_STATEMENT):
-        some = facets.c.id.in_(numbers[first : first + HEADS_OF_STATEMENT])
-        rows = connection.execute(select(facets.c.id, newest).where(some))
-        found += [(number, head) for number, head in rows if head is not None]
-    return sorted(found, key=lambda pair: pair[1], reverse=True)[:size]
+    known = select(facets.c.id, newest.label("head")).where(_is_facet(query)).subquery()
+    chosen = select(known.c.id, known.c.head).where(known.c.head.is_not(None))
+    rows = connection.execute(chosen.order_by(known.c.head.desc()).limit(size))
+    return [(number, head) for number, head in rows]
 
 
 def _before(job_id: str) -> str:
@@ -283,7 +284,7 @@ def _before(job_id: str) -> str:
 
 
 def _newest(
-    connection: Connection, numbers: list[int], low: str, high: str, each: int
+    connection: Connection, numbers: list[int], ids: Range, each: int
 ) -> dict[int, list[str]]:
     """Return the newest jobs of each facet, up to `each`."""
     found: dict[int, list[str]] = {number: [] for number in numbers}
@@ -295,10 +296,10 @@ def _newest(
     for first in range(0, len(numbers), FACETS_OF_STATEMENT):
         some = numbers[first : first + FACETS_OF_STATEMENT]
         statement = " UNION ALL ".join([part] * len(some))
-        values = tuple(value for number in some for value in (number, low, high, each))
+        values = tuple(value for number in some for value in (number, ids.low, ids.high, each))
         for number, job_id in connection.exec_driver_sql(statement, values):
             found[number].append(job_id)
-    return {number: sorted(ids, reverse=True) for number, ids in found.items()}
+    return {number: sorted(part, reverse=True) for number, part in found.items()}
 
 
 def _matching(connection: Connection, query: Query, ids: list[str]) -> list[str]:
