@@ -43,6 +43,24 @@ def test_a_job_with_little_time_is_sent_although_its_provider_asked_for_a_longer
     assert harness.job(job_id).status is Status.RUNNING
 
 
+def test_a_job_that_waits_until_its_deadline_tells_why(harness: Harness) -> None:
+    harness = with_limits(harness, ProviderLimits(max_in_flight=1))
+    submitted(harness, "hiapi", ACCEPTED)
+    waiting = {"limit of tasks in flight was reached": harness.enqueue()}
+    harness.ledger.admission.pause("evolink", by="admin:ada", now=harness.clock(), reason="secret")
+    waiting["an operator paused the provider"] = harness.enqueue("evolink")
+
+    harness.clock.forward(harness.runtime.settings.job_deadline_seconds)
+    for reason, job_id in waiting.items():
+        submit(harness.runtime, job_id)
+        error = harness.job(job_id).error
+
+        assert error is not None
+        assert error.code is ErrorCode.DEADLINE_EXCEEDED
+        assert reason in error.message
+        assert "secret" not in error.message
+
+
 # The rate of a provider -------------------------------------------------------------------------
 
 

@@ -2,8 +2,10 @@
 
 -- The longest time over which the jobs of a provider come back after a pause. ms.
 local MAX_SPREAD_MS = 30000
--- Errors of jobs that waited until their deadline, by the reason.
+-- Errors of jobs that waited until their deadline, by the reason. The operator's words on a pause are not
+-- for tenants.
 local WAITED = {
+  paused = '{"code":"provider_unavailable","message":"an operator paused the provider"}',
   in_flight_limit = '{"code":"task_limit","message":"the limit of tasks in flight was reached"}',
   rate_limit = '{"code":"rate_limited","message":"the limit of submissions per second was reached"}',
 }
