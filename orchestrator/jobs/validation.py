@@ -6,7 +6,7 @@ A validator's message completes the sentence "<field> must be ...": "one of 1K, 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Self
@@ -108,7 +108,7 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 def shown(value: Any) -> str:
     """Return a value as a sentence repeats it: JSON, shortened."""
-    return _shortened(_json(value))
+    return _shortened(value, _json) if isinstance(value, str) else _shortened(_json(value))
 
 
 def plain(value: Any) -> str:
@@ -125,9 +125,12 @@ def _json(value: Any) -> str:
         return ascii(value) if isinstance(value, str) else "a value that JSON cannot hold"
 
 
-def _shortened(text: str) -> str:
+def _shortened(text: str, write: Callable[[str], str] = str) -> str:
+    """Return a text in the form of `write`. Of a long text, return the beginning and the length."""
     most = MAX_SHOWN_LINK_CHARACTERS if _LINK.fullmatch(text) else MAX_SHOWN_CHARACTERS
-    return text if len(text) <= most else f"{text[:most]}... ({len(text)} characters)"
+    if len(text) <= most:
+        return write(text)
+    return f"{write(text[:most])}... ({len(text)} characters)"
 
 
 def _encodes(text: str) -> bool:
