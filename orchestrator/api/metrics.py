@@ -85,8 +85,10 @@ def _open_jobs(figures: dict[str, Any]) -> Iterator[Metric]:
     meaning = "Callbacks that repeat or contradict what the ledger knows"
     yield _labelled("contradictions", meaning, "kind", figures["contradictions"])
     yield _single("agenda_open", "Open jobs", agenda["open"])
-    yield _single("agenda_due", "Due open jobs", agenda["due"])
-    yield _single("agenda_lag_seconds", "Age of the oldest due entry", agenda["lag_seconds"])
+    yield _single("agenda_due", "Open jobs that could run now", agenda["due"])
+    yield _single(
+        "agenda_lag_seconds", "Longest time that one could have run", agenda["lag_seconds"]
+    )
     attempts = figures["unconfirmed"]["attempts"]
     yield _single("unconfirmed_attempts", "Unconfirmed attempts", attempts)
 

@@ -209,7 +209,7 @@ class Admission:
             for shard in self._shards:
                 client.hset(keys.provider(shard, provider), "paused", stored)
 
-    def resume(self, provider: str) -> None:
+    def resume(self, provider: str, *, now: int) -> None:
         """End a pause, and close the circuit breaker of a provider."""
         fields = (
             *("paused", "failures", "failing_since", "open_until", "probe_until", "prober"),
@@ -217,7 +217,12 @@ class Admission:
         )
         with self._redis() as client:
             for shard in self._shards:
-                client.hdel(keys.provider(shard, provider), *fields)
+                with client.pipeline(transaction=False) as pipe:
+                    pipe.hdel(keys.provider(shard, provider), *fields)
+                    pipe.hset(keys.provider(shard, provider), "waited_until", now)
+                    resumed, _ = pipe.execute(raise_on_error=False)
+                if isinstance(resumed, Exception):
+                    raise resumed  # a full Redis refuses the time only, which is for figures
 
     def states(self, providers: Iterable[str], *, now: int) -> dict[str, ProviderState]:
         """Return the state of each provider. With several shards, the worst one counts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
@@ -13,6 +14,21 @@ from orchestrator.ledger import keys
 from orchestrator.ledger.admission import Admission
 from orchestrator.ledger.results import Room
 from orchestrator.ledger.script import load
+
+
+@dataclass(frozen=True, slots=True)
+class AgendaCounts:
+    """The open jobs, and those that could run now.
+
+    Attributes:
+        open: the number of open jobs.
+        due: the due jobs that need not wait for their provider.
+        lag: the longest time that one of these could have run, ms.
+    """
+
+    open: int
+    due: int
+    lag: int
 
 
 class Agenda:
@@ -29,6 +45,7 @@ class Agenda:
         self._redis = client
         self._admission = admission
         self._due = load("due")
+        self._counts = load("agenda_counts")
 
     def due(self, shard: int, *, now: int, limit: int) -> list[tuple[str, Step]]:
         """Return due jobs of a shard that may start now, each with its step."""
@@ -61,3 +78,14 @@ class Agenda:
             for job_id, status, provider in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
         ]
         return [(job_id, step, provider) for job_id, step, provider in listed if step]
+
+    def counts(self, *, now: int) -> AgendaCounts:
+        """Return the number of open jobs, and of due jobs that may start now."""
+        total = AgendaCounts(0, 0, 0)
+        with self._redis() as client:
+            for shard, limits in enumerate(self._admission.limits):
+                answer: Any = self._counts.run(client, [keys.agenda(shard)], [now, limits])
+                jobs, due, since = answer
+                lag = now - int(since) if since else 0
+                total = AgendaCounts(total.open + jobs, total.due + due, max(total.lag, lag))
+        return total

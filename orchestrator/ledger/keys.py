@@ -80,7 +80,7 @@ Fields of a provider: `paused` (JSON: by whom and when), `failures`, `failing_si
 (ms: the last time that a waiting job was given), `found` (the most tasks that it took), `raise`
 (what is added to it next), `raised_at` (ms), `raise_after` (ms), `tried` (a raise that was not
 refused yet), `proved` (the most tasks that ran lately), `proved_at` (ms),
-`full` (jobs wait for a place).
+`full` (jobs wait for a place), `waited_until` (ms: when its jobs had to wait last).
 """
 
 from __future__ import annotations

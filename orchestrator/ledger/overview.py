@@ -44,15 +44,6 @@ class Unconfirmed:
 
 
 @dataclass(frozen=True, slots=True)
-class AgendaCounts:
-    """The number of open jobs and of due jobs, and the largest delay (ms)."""
-
-    open: int
-    due: int
-    lag: int
-
-
-@dataclass(frozen=True, slots=True)
 class Totals:
     """The totals of a shard.
 
@@ -138,21 +129,6 @@ class Overview:
                     provider, _, unit = name.partition(" ")
                     total[provider, unit] += float(amount)  # type: ignore[assignment]
         return {name: round(float(amount), 9) for name, amount in total.items()}
-
-    def agenda(self, *, now: int) -> AgendaCounts:
-        """Return the number of open and due jobs."""
-        waiting = due = lag = 0
-        with self._redis() as client:
-            for shard in self._shards:
-                key = keys.agenda(shard)
-                with client.pipeline(transaction=False) as pipe:
-                    pipe.zcard(key)
-                    pipe.zcount(key, "-inf", now)
-                    pipe.zrange(key, 0, 0, withscores=True)
-                    answers: Any = pipe.execute()
-                waiting, due = waiting + answers[0], due + answers[1]
-                lag = max([lag, *(now - int(score) for _, score in answers[2])])
-        return AgendaCounts(waiting, due, lag)
 
     def unconfirmed(self, limit: int) -> tuple[int, list[Unconfirmed]]:
         """Return the number of unconfirmed attempts, and the `limit` newest attempts."""

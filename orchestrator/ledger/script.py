@@ -22,6 +22,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "requeue": (*_PRELUDE, "_admission", "_learning", "_fallback"),
     "unconfirmed": (*_PRELUDE, "_admission", "_learning"),
     **dict.fromkeys(("observe", "settle"), (*_PRELUDE, "_late_results")),
+    "agenda_counts": ("_admission",),
     "due": ("_adoption", "_admission", "_flows"),
     # Scripts that do not work on one job need no prelude.
     **dict.fromkeys(

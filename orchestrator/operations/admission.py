@@ -53,7 +53,7 @@ def resume_provider(runtime: Runtime, name: str, *, actor: str) -> dict[str, Any
         LedgerUnavailable: Redis is away.
     """
     _check_provider(runtime, name)
-    runtime.ledger.admission.resume(name)
+    runtime.ledger.admission.resume(name, now=runtime.clock())
     runtime.audit(actor, "provider_resume", name)
     return admission_views(runtime, [name])[name]
 

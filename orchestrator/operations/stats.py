@@ -28,7 +28,7 @@ def stats(runtime: Runtime) -> dict[str, Any]:
         LedgerUnavailable: Redis is away.
     """
     now = runtime.clock()
-    counts, agenda = runtime.ledger.overview.counts(), runtime.ledger.overview.agenda(now=now)
+    counts, agenda = runtime.ledger.overview.counts(), runtime.ledger.agenda.counts(now=now)
     number, attempts = unconfirmed_attempts(runtime)
     swept = runtime.ledger.installation.last_sweep()
     return {

@@ -51,7 +51,7 @@ KEY = ApiKey("key_1", "shop", DEFAULT_SCOPES, digest("orch_0"), NOW)
 READS_MANY_JOBS = frozenset(
     f"overview.{name}"
     for name in (
-        *("agenda", "counts", "created_before", "jobs", "page", "newest"),
+        *("counts", "created_before", "jobs", "page", "newest"),
         *("open_jobs", "spent", "size", "snapshots", "tenants", "unconfirmed", "watch_totals"),
     )
 )
@@ -80,7 +80,7 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
         "evolink", Step.SUBMIT, kit.THIN, now=NOW, ends_at=NEXT_DUE
     ),
     "admission.pause": lambda ledger, _: ledger.admission.pause("evolink", by="tests", now=NOW),
-    "admission.resume": lambda ledger, _: ledger.admission.resume("evolink"),
+    "admission.resume": lambda ledger, _: ledger.admission.resume("evolink", now=NOW),
     "admission.states": lambda ledger, _: ledger.admission.states(["evolink"], now=NOW),
     "admission.waits": lambda ledger, lease: ledger.admission.waits([lease.job], now=NOW),
     "claim": lambda ledger, lease: ledger.claim(lease.job.id, Step.SUBMIT, now=NOW, lease_ms=LEASE),
@@ -112,6 +112,7 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "agenda.due_within": lambda ledger, _: ledger.agenda.due_within(
         0, now=NOW, limit=10, room=Room(others=10)
     ),
+    "agenda.counts": lambda ledger, _: ledger.agenda.counts(now=NOW),
     "outcomes.wait": lambda ledger, lease: ledger.outcomes.wait(lease.job.id, 0.01),
     "rejected.keep": lambda ledger, _: ledger.rejected.keep(
         "callback", now=NOW, reason="not JSON", body=b"<"
@@ -177,6 +178,7 @@ READS = frozenset(
             "get",
             "uploads.get",
             "events",
+            "agenda.counts",
             "agenda.due",
             "agenda.due_within",
             "outcomes.wait",

@@ -20,6 +20,7 @@ from orchestrator.ledger import (
     WaitReason,
 )
 from orchestrator.ledger.admission import ProviderState
+from orchestrator.ledger.agenda import AgendaCounts
 from tests.ledger import kit
 from tests.ledger.conftest import MakeLedger
 from tests.ledger.kit import DEADLINE, FAILURE, LEASE, NEXT_DUE, NOW, REQUEST, SUCCESS
@@ -255,3 +256,55 @@ def test_a_refusal_below_the_places_that_were_taken_shows_no_limit(ledger: Ledge
 
     refuse(ledger, leases[5], ProviderSign.BUSY, BUSY, NOW + 31_000)
     assert state(ledger).found_limit == 3, "the provider took four a long time ago"
+
+
+# Figures ------------------------------------------------------------------------------------
+
+
+def test_jobs_that_wait_for_a_place_are_not_overdue(limited: MakeLedger) -> None:
+    ledger = limited(ProviderLimits(max_in_flight=2))
+    leases, later = start(ledger, 5), NOW + 500_000
+    for lease in leases:
+        ledger.accepted(lease.job.id, 1, lease.job.id, now=NOW, due_at=DEADLINE)
+
+    assert ledger.agenda.counts(now=later) == AgendaCounts(open=5, due=0, lag=0)
+    ledger.settle_attempt(leases[0].job.id, 1, leases[0].job.id, SUCCESS, now=later)
+    assert ledger.agenda.counts(now=later) == AgendaCounts(open=4, due=1, lag=0)
+    assert ledger.agenda.counts(now=later + 9) == AgendaCounts(open=4, due=1, lag=9)
+
+
+def test_jobs_of_a_paused_provider_are_not_overdue_until_their_deadline(ledger: Ledger) -> None:
+    polled = kit.running(ledger, due_at=NOW + 5)
+    kit.create(ledger)
+    kit.create(ledger)
+    ledger.admission.pause("hiapi", by="cli", now=NOW)
+
+    assert ledger.agenda.counts(now=NOW + 4) == AgendaCounts(open=3, due=0, lag=0)
+    assert ledger.agenda.counts(now=NOW + 7) == AgendaCounts(open=3, due=1, lag=2), polled
+    assert ledger.agenda.counts(now=DEADLINE + 1).due == 2
+    ledger.admission.resume("hiapi", now=NOW + 7)
+    assert ledger.agenda.counts(now=NOW + 10) == AgendaCounts(open=3, due=3, lag=5)
+
+
+def test_jobs_that_wait_for_the_rate_are_not_overdue(limited: MakeLedger) -> None:
+    ledger = limited(ProviderLimits(requests_per_second=1.0))
+    for _ in range(3):
+        kit.create(ledger)
+    assert len(start(ledger, 1)) == 1
+
+    assert ledger.agenda.counts(now=NOW + 999) == AgendaCounts(open=4, due=0, lag=0)
+    assert ledger.agenda.counts(now=NOW + 1_004) == AgendaCounts(open=4, due=1, lag=4)
+
+
+def test_jobs_of_an_open_circuit_are_not_overdue(ledger: Ledger) -> None:
+    kit.create(ledger)
+    error = JobError(ErrorCode.INSUFFICIENT_CREDITS, "no money", retryable=False)
+    ledger.admission.hold("hiapi", Step.SUBMIT, error, now=NOW, ends_at=NOW + 500)
+
+    assert ledger.agenda.counts(now=NOW + 499) == AgendaCounts(open=1, due=0, lag=0)
+    assert ledger.agenda.counts(now=NOW + 503) == AgendaCounts(open=1, due=1, lag=3)
+
+    probe = kit.claim(ledger, kit.create(ledger), now=NOW + 503)
+    assert ledger.agenda.counts(now=NOW + 600).due == 0, "a job probes"
+    refuse(ledger, probe, ProviderSign.ANSWERED, DOWN, NOW + 700)
+    assert ledger.agenda.counts(now=NOW + 702) == AgendaCounts(open=2, due=2, lag=2)

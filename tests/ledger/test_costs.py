@@ -29,6 +29,7 @@ PIPELINED = {
     "access.read": 5,
     # The view of the process is fresh.
     "access.current": 0,
+    "admission.resume": 2,
     "admission.states": 2,
     "follow_ups.at_risk": 4,
     "follow_ups.backlog": 3,
@@ -38,6 +39,7 @@ PIPELINED = {
 }
 #: The methods that read every shard.
 PER_SHARD = (
+    "agenda.counts",
     "follow_ups.at_risk",
     "follow_ups.backlog",
     "follow_ups.dead",

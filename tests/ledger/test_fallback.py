@@ -156,7 +156,7 @@ def test_a_job_stays_while_every_provider_is_held_unless_it_must_leave(ledger: L
 
 def claimed_at(ledger: Ledger, provider: str) -> Lease:
     """Create a job and claim it at a provider that is paused before and after."""
-    ledger.admission.resume(provider)
+    ledger.admission.resume(provider, now=NOW)
     lease = kit.claim(ledger, kit.create(ledger, MOVING))
     ledger.admission.pause(provider, by="cli", now=NOW)
     return lease
@@ -169,7 +169,7 @@ def test_a_job_with_an_unknown_attempt_never_moves(ledger: Ledger) -> None:
     kit.resubmit(ledger, kit.claim(ledger, job_id))
     ledger.admission.pause("hiapi", by="cli", now=NOW)
     waits = submit(ledger, job_id)
-    ledger.admission.resume("hiapi")
+    ledger.admission.resume("hiapi", now=NOW)
 
     assert waits.reason == "paused"
     assert kit.refuse(ledger, kit.claim(ledger, job_id)) is Result.EXHAUSTED

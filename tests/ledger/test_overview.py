@@ -10,7 +10,8 @@ from redis import Redis
 from orchestrator.jobs.model import ErrorCode, JobError, Outcome, SettledBy
 from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Lease, Ledger, Result, keys
-from orchestrator.ledger.overview import AgendaCounts, Unconfirmed
+from orchestrator.ledger.agenda import AgendaCounts
+from orchestrator.ledger.overview import Unconfirmed
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, FAILURE, NEXT_DUE, NOW, SUCCESS
 
@@ -108,16 +109,14 @@ def test_the_agenda_has_the_open_jobs_the_due_jobs_and_the_longest_delay(sharded
     kit.running(sharded)
     failed(sharded)
 
-    assert sharded.overview.agenda(now=NOW - 1) == AgendaCounts(open=21, due=0, lag=0)
-    assert sharded.overview.agenda(now=NOW) == AgendaCounts(open=21, due=1, lag=0)
-    assert sharded.overview.agenda(now=NOW + 9) == AgendaCounts(open=21, due=10, lag=9)
-    assert sharded.overview.agenda(now=NEXT_DUE) == AgendaCounts(
-        open=21, due=21, lag=NEXT_DUE - NOW
-    )
+    assert sharded.agenda.counts(now=NOW - 1) == AgendaCounts(open=21, due=0, lag=0)
+    assert sharded.agenda.counts(now=NOW) == AgendaCounts(open=21, due=1, lag=0)
+    assert sharded.agenda.counts(now=NOW + 9) == AgendaCounts(open=21, due=10, lag=9)
+    assert sharded.agenda.counts(now=NEXT_DUE) == AgendaCounts(open=21, due=21, lag=NEXT_DUE - NOW)
 
 
 def test_an_empty_agenda_has_no_delay(sharded: Ledger) -> None:
-    assert sharded.overview.agenda(now=NOW) == AgendaCounts(0, 0, 0)
+    assert sharded.agenda.counts(now=NOW) == AgendaCounts(0, 0, 0)
 
 
 # Unconfirmed attempts ----------------------------------------------------------------------
@@ -238,7 +237,7 @@ def test_reading_changes_nothing(ledger: Ledger, redis: Redis) -> None:
 
     ledger.overview.newest(5, below=keys.LAST_ID)
     ledger.overview.counts()
-    ledger.overview.agenda(now=NOW)
+    ledger.agenda.counts(now=NOW)
     ledger.overview.unconfirmed(5)
     list(ledger.overview.snapshots(0))
     with ledger.overview.watch_totals(0) as totals:

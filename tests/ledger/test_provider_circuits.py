@@ -193,7 +193,7 @@ def test_a_provider_is_paused_until_it_is_resumed(ledger: Ledger) -> None:
     assert ledger.agenda.due(0, now=NOW, limit=9) == [(running, Step.POLL)]
     assert ledger.cancel(kit.create(ledger), now=NOW).result == "cancelled"
 
-    ledger.admission.resume("hiapi")
+    ledger.admission.resume("hiapi", now=NOW)
     assert isinstance(ask(ledger, job_id), Lease)
     assert state(ledger).circuit is CircuitState.CLOSED
 
@@ -201,6 +201,6 @@ def test_a_provider_is_paused_until_it_is_resumed(ledger: Ledger) -> None:
 def test_resume_closes_an_open_circuit(ledger: Ledger) -> None:
     now = open_circuit(ledger)
 
-    ledger.admission.resume("hiapi")
+    ledger.admission.resume("hiapi", now=NOW)
 
     assert len(start(ledger, 3, now=now)) == 3

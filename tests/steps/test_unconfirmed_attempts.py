@@ -210,7 +210,7 @@ def test_resubmit_sends_a_second_attempt_half_way_to_the_deadline(
 
     harness.provider.answers(response)
     harness.provider.requests.clear()
-    harness.ledger.admission.resume(provider)  # the provider answers again
+    harness.ledger.admission.resume(provider, now=harness.clock.now)  # the provider answers again
     submit(harness.runtime, job_id)
 
     job = harness.job(job_id)

@@ -25,13 +25,13 @@ end
 local function admission_state(root, provider, configured)
   local state, limits = root .. 'provider:' .. provider, limits_of(configured, provider)
   local stored = redis.call('HMGET', state, 'paused', 'open_until', 'probe_until', 'tat', 'found',
-    'raise', 'raised_at', 'raise_after', 'tried')
+    'raise', 'raised_at', 'raise_after', 'tried', 'waited_until')
   local found = tonumber(stored[5])
   return {key = state, flights = root .. 'in_flight:' .. provider, limits = limits,
     max = limits.max or found, paused = stored[1], open_until = tonumber(stored[2]),
     probe_until = tonumber(stored[3]), tat = tonumber(stored[4]), found = found,
     raise = tonumber(stored[6]), raised_at = tonumber(stored[7]), raise_after = tonumber(stored[8]),
-    tried = stored[9]}
+    tried = stored[9], waited_until = tonumber(stored[10])}
 end
 
 -- Returns when the next submission is within the rate, ms.
@@ -90,6 +90,19 @@ local function free_places(state, now, horizon)
     free = state.raise
   end
   return math.min(sends, free), sends
+end
+
+-- Returns since when a provider with a free place has had one, at the latest. ms.
+local function free_since(state, now, is_new)
+  local since = math.max(state.waited_until or 0, state.open_until or 0)
+  if state.limits.interval > 0 and state.tat then
+    since = math.max(since, state.tat - (state.limits.burst - 1) * state.limits.interval)
+  end
+  if is_new and state.found and not state.limits.max
+    and redis.call('ZCARD', state.flights) >= state.found then
+    since = math.max(since, state.raised_at + state.raise_after)
+  end
+  return math.min(since, now)
 end
 
 -- Record a submission of a job that starts now. `prober` is false if the job is not sent any more.

@@ -172,6 +172,9 @@ local function provider_answered(now, name)
   local state = shard .. 'provider:' .. name
   local failures, open_until = unpack(redis.call('HMGET', state, 'failures', 'open_until'))
   if failures or open_until and tonumber(now) >= tonumber(open_until) then
+    if open_until then
+      redis.call('HSET', state, 'waited_until', now)
+    end
     redis.call('HDEL', state, 'failures', 'failing_since', 'open_until', 'probe_until', 'prober',
       'openings', 'reason')
   end
@@ -400,6 +403,7 @@ local function next_waiting(now)
   local flow = shard .. 'flow:queued:' .. job.provider .. ':' .. (first or '')
   local id, due = unpack(redis.call('ZRANGE', flow, 0, 0, 'WITHSCORES'))
   if id and tonumber(due) <= tonumber(now) then
+    redis.call('HSET', state, 'waited_until', now)
     return id
   end
   redis.call('HDEL', state, 'full')
