@@ -25,6 +25,7 @@ from orchestrator.history.query import any_id, key_terms
 from orchestrator.history.writer import Writer
 from orchestrator.ledger import keys
 from orchestrator.ledger.changes import StoredJob
+from orchestrator.providers import BUILT_IN
 
 #: The goal for a page. ms.
 MAX_PAGE_MS = 50.0
@@ -36,12 +37,9 @@ BATCH_JOBS = 5000
 #: The time between the first and the last job, and the time of the last one. ms.
 SPAN_MS, LAST_MS = 90 * 86_400_000, 1_796_000_000_000
 HOUR_MS = 3_600_000
-MODELS = {
-    "hiapi": ("Nano-Banana-2", "flux-2"),
-    "evolink": ("nano-banana-2-lite", "gemini-3-pro-image-preview"),
-    "uniall": ("NanoBananaPro", "gpt-image-2"),
-    "aigptimage": ("nano-banana-2-text-to-image",),
-}
+#: Two models of each provider, and the frequency of the providers.
+MODELS = {name: tuple(provider.models)[:2] for name, provider in BUILT_IN.items()}
+FREQUENCIES = (60, 25, 14, 1)
 ERRORS = ("content_policy", "timeout", "generation_failed", "rate_limited", "deadline_exceeded")
 
 
@@ -58,7 +56,7 @@ def entries(number: int, chance: random.Random) -> Iterator[Entry]:
 def _job(
     job_id: str, created: int, index: int, tenant: str, chance: random.Random, *, is_new: bool
 ) -> StoredJob:
-    provider = chance.choices(list(MODELS), (60, 25, 14, 1))[0]
+    provider = chance.choices(list(MODELS), FREQUENCIES)[0]
     states, weights = ("succeeded", "failed", "cancelled", "running"), (92, 6, 2, 0)
     status = chance.choices(states, (60, 5, 5, 30) if is_new else weights)[0]
     request = {
