@@ -118,6 +118,8 @@ def refuse_unknown_parameters(app: Flask, paths: Mapping[str, Any]) -> None:
 
     @app.before_request
     def check() -> None:
+        if not request.query_string:
+            return
         path = _CONVERTER.sub(r"{\1}", request.url_rule.rule) if request.url_rule else ""
         names = known.get((path, request.method))
         if names is None:
