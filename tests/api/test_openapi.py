@@ -34,7 +34,7 @@ OPERATIONS = (
 #: Operations with rules that no JSON schema tells: the limits of each model, printable keys.
 WITH_OTHER_RULES = {"create_job", "list_jobs", "get_usage"}
 SETTINGS = settings(
-    max_examples=8,
+    max_examples=4,
     stateful_step_count=8,
     derandomize=True,
     deadline=None,
