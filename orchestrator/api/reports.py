@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import fields
+from werkzeug.exceptions import ServiceUnavailable
 
 from orchestrator.api import incoming
 from orchestrator.api.answers import as_json
@@ -20,6 +22,11 @@ from orchestrator.operations.filters import TIME
 from orchestrator.operations.usage import FILTERS, as_csv, usage_report
 from orchestrator.runtime import Runtime
 
+#: Reports that one process makes at once. A report of many jobs takes seconds. It holds a thread
+#: that callbacks need too.
+MAX_REPORTS = 1
+#: The `Retry-After` of a further report. Seconds.
+RETRY_AFTER_SECONDS = 5
 #: The forms of a report.
 FORMATS = ("json", "csv")
 
@@ -70,6 +77,7 @@ class UsageSchema(AnswerSchema):
 
 def blueprint(runtime: Runtime) -> Blueprint:
     """Return the route."""
+    making = threading.BoundedSemaphore(MAX_REPORTS)
     reports = Blueprint("reports", __name__, url_prefix="/v1/reports", description="Reports")
 
     @reports.get("/usage")
@@ -82,7 +90,14 @@ def blueprint(runtime: Runtime) -> Blueprint:
             filters["tenant"] = tenant
         form = incoming.one_of("format", list(FORMATS)) or "json"
         by = [name for name in request.args.get("by", "day,provider").split(",") if name]
-        report = usage_report(runtime, filters, by)
+        if not making.acquire(blocking=False):
+            raise ServiceUnavailable(
+                "another report is being made", retry_after=RETRY_AFTER_SECONDS
+            )
+        try:
+            report = usage_report(runtime, filters, by)
+        finally:
+            making.release()
         if form == "json":
             return as_json(report, 200)
         headers = {"Content-Disposition": 'attachment; filename="usage.csv"'}

@@ -97,9 +97,9 @@ class Batch:
             .limit(PRUNED_JOBS)
         )
         rows = self._connection.execute(some).all()
-        found = [row.id for row in rows if row.settled_at is not None and row.settled_at < before]
+        ended = [row.id for row in rows if row.settled_at is not None and row.settled_at < before]
         is_last = len(rows) < PRUNED_JOBS or rows[-1].created_at >= before
-        return found, "" if is_last else rows[-1].id
+        return ended, "" if is_last else rows[-1].id
 
 
 class History:

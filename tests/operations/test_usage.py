@@ -25,6 +25,7 @@ from tests.cli.test_access import json_of, run
 from tests.support import job_states
 from tests.support.fakes import Harness, use_runtime
 from tests.support.web import WebApp
+from webhooks.app import create_app
 
 PICTURES = (Image("https://images.example/0.png"), Image("https://images.example/1.png"))
 DAY_SECONDS = 86_400
@@ -193,6 +194,22 @@ def test_a_tenants_key_gets_its_own_figures_only(harness: Harness) -> None:
     assert other.status_code == 403
     assert own.json is not None
     assert {row["tenant"] for row in own.json["rows"]} <= {"tests"}
+
+
+def test_a_process_makes_one_report_at_a_time(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Api(harness, create_app(harness.runtime))
+    inner: list[int] = []
+
+    def report(*_: object) -> dict[str, Any]:
+        inner.append(client.get("/v1/reports/usage").status_code)
+        return {"by": [], "rows": []}
+
+    monkeypatch.setattr("orchestrator.api.reports.usage_report", report)
+    answers = [client.get("/v1/reports/usage").status_code for _ in range(2)]
+
+    assert (answers, inner) == ([200, 200], [503, 503])
 
 
 def test_while_the_history_is_away_the_api_says_so(harness: Harness) -> None:
