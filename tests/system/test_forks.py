@@ -22,8 +22,13 @@ PACKAGE = Path(orchestrator.__file__).parent
 #: What a child must not share with its parent.
 PRIMITIVES = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "local"}
 #: Only web and worker use these. They do not fork once they have threads.
-OF_SERVERS = {"api/jobs.py", "api/images.py", "callbacks/drain.py", "callbacks/spool.py"} | {
-    "storage/images.py"
+OF_SERVERS = {
+    "api/images.py",
+    "api/jobs.py",
+    "api/reports.py",
+    "callbacks/drain.py",
+    "callbacks/spool.py",
+    "storage/images.py",
 }
 
 
