@@ -166,9 +166,9 @@ def _list(runtime: Runtime) -> Route:
         if tenant is not None:
             filters.append(("tenant", tenant))
         query = read_query(runtime, filters, also=("limit", "cursor"))
-        found = search(runtime, query, limit=limit, cursor=cursor)
-        page = {"jobs": current_views(runtime, found.jobs), "next_cursor": found.cursor}
-        if found.source is Source.AWAY:
+        matches = search(runtime, query, limit=limit, cursor=cursor)
+        page = {"jobs": current_views(runtime, matches.jobs), "next_cursor": matches.cursor}
+        if matches.source is Source.AWAY:
             page["incomplete"] = "the history does not answer, so older jobs are missing"
         return as_json(page, 200)
 

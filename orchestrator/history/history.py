@@ -214,9 +214,9 @@ def _positions(connection: Connection, shard: int | None = None) -> dict[int, Po
 
 
 def _entries(connection: Connection, job_ids: Sequence[str]) -> dict[str, Entry]:
-    found: Mapping[str, Entry] = {}
+    entries: Mapping[str, Entry] = {}
     if job_ids:
         chosen = select(documents).where(documents.c.id.in_(job_ids))
         rows = connection.execute(chosen)
-        found = {row.id: Entry.of_document(*row) for row in rows}
-    return dict(found)
+        entries = {row.id: Entry.of_document(*row) for row in rows}
+    return dict(entries)

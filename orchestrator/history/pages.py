@@ -107,7 +107,7 @@ def _scan(
     connection: Connection, query: Query, window: Window, high: str, *, limit: int, size: int
 ) -> FoundPage:
     """Return the matching jobs of the next windows of an index."""
-    found: list[str] = []
+    job_ids: list[str] = []
     for _ in range(MAX_WINDOWS):
         ids = window(high, size).subquery()
         matches = select(jobs.c.id).where(jobs.c.id == ids.c.id, *_conditions(query))
@@ -115,35 +115,35 @@ def _scan(
             matches = matches.join(facets, jobs.c.facet == facets.c.id)
         # A join could begin with the facets, which have many more jobs than the window.
         chosen = select(ids.c.id).where(matches.exists()).order_by(ids.c.id.desc())
-        found += connection.execute(chosen.limit(limit + 1 - len(found))).scalars()
-        if len(found) > limit:
-            return FoundPage(found[:limit], found[limit - 1])
+        job_ids += connection.execute(chosen.limit(limit + 1 - len(job_ids))).scalars()
+        if len(job_ids) > limit:
+            return FoundPage(job_ids[:limit], job_ids[limit - 1])
         number, last = connection.execute(select(func.count(), func.min(ids.c.id))).one()
         if number < size:
-            return FoundPage(found, None)
+            return FoundPage(job_ids, None)
         high = last
-    return FoundPage(found, high)
+    return FoundPage(job_ids, high)
 
 
 def _conditions(query: Query) -> list[ColumnElement[bool]]:
     """Return every filter of the query as a condition of a row of `jobs` and `facets`."""
-    found: list[ColumnElement[bool]] = []
-    found += [facets.c[name] == value for name, value in query.facet.items()]
+    conditions: list[ColumnElement[bool]] = []
+    conditions += [facets.c[name] == value for name, value in query.facet.items()]
     for group in query.terms:
-        found.append(exists().where(terms.c.term.in_(group), terms.c.job == jobs.c.id))
+        conditions.append(exists().where(terms.c.term.in_(group), terms.c.job == jobs.c.id))
     if query.after is not None:
-        found.append(jobs.c.created_at >= query.after)
+        conditions.append(jobs.c.created_at >= query.after)
     if query.before is not None:
-        found.append(jobs.c.created_at < query.before)
+        conditions.append(jobs.c.created_at < query.before)
     if query.unconfirmed is not None:
-        found.append(jobs.c.unconfirmed.is_(query.unconfirmed))
+        conditions.append(jobs.c.unconfirmed.is_(query.unconfirmed))
     if query.at_risk is not None:
         risk = or_(
             func.coalesce(jobs.c.expiring_at <= query.now + query.risk_ms, False),
             func.coalesce(jobs.c.given_up_until > query.now, False),
         )
-        found.append(risk if query.at_risk else ~risk)
-    return found
+        conditions.append(risk if query.at_risk else ~risk)
+    return conditions
 
 
 def _all(low: str) -> Window:
@@ -229,19 +229,19 @@ def _is_facet(query: Query) -> ColumnElement[bool]:
 
 def _merged_page(connection: Connection, query: Query, ids: Range, limit: int) -> FoundPage:
     """Merge the jobs of some facets. The other filters leave out few of them."""
-    found: list[str] = []
+    job_ids: list[str] = []
     rest = query.after is not None or query.before is not None
     rest = rest or query.at_risk is not None or query.unconfirmed is not None
     high = ids.high
     for _ in range(MAX_WINDOWS):
         merged = _merged(connection, query, Range(ids.low, high), limit + 1)
-        found += _matching(connection, query, merged) if rest else merged
-        if len(found) > limit:
-            return FoundPage(found[:limit], found[limit - 1])
+        job_ids += _matching(connection, query, merged) if rest else merged
+        if len(job_ids) > limit:
+            return FoundPage(job_ids[:limit], job_ids[limit - 1])
         if len(merged) <= limit:
-            return FoundPage(found, None)
+            return FoundPage(job_ids, None)
         high = merged[-1]
-    return FoundPage(found, high)
+    return FoundPage(job_ids, high)
 
 
 def _merged(connection: Connection, query: Query, ids: Range, size: int) -> list[str]:
@@ -253,16 +253,16 @@ def _merged(connection: Connection, query: Query, ids: Range, size: int) -> list
     heads, low, high = _heads(connection, query, ids, size), ids.low, ids.high
     if len(heads) == size:
         low = max(low, _before(heads[-1][1]))
-    chosen, found, each = [number for number, _ in heads], list[str](), 0
-    while chosen and len(found) < size:
+    chosen, job_ids, each = [number for number, _ in heads], list[str](), 0
+    while chosen and len(job_ids) < size:
         each = max(4, 4 * size // len(chosen), 4 * each)
         lists = _newest(connection, chosen, Range(low, high), each)
         bound = max((part[-1] for part in lists.values() if len(part) == each), default="")
-        found += sorted((i for part in lists.values() for i in part if i >= bound), reverse=True)
+        job_ids += sorted((i for part in lists.values() for i in part if i >= bound), reverse=True)
         if not bound:
             break
         high = bound
-    return found[:size]
+    return job_ids[:size]
 
 
 def _heads(connection: Connection, query: Query, ids: Range, size: int) -> list[tuple[int, str]]:
@@ -287,7 +287,7 @@ def _newest(
     connection: Connection, numbers: list[int], ids: Range, each: int
 ) -> dict[int, list[str]]:
     """Return the newest jobs of each facet, up to `each`."""
-    found: dict[int, list[str]] = {number: [] for number in numbers}
+    job_ids: dict[int, list[str]] = {number: [] for number in numbers}
     mark = "?" if connection.dialect.name == "sqlite" else "%s"
     part = (
         f"SELECT * FROM (SELECT facet, id FROM jobs WHERE facet = {mark}"  # noqa: S608
@@ -298,8 +298,8 @@ def _newest(
         statement = " UNION ALL ".join([part] * len(some))
         values = tuple(value for number in some for value in (number, ids.low, ids.high, each))
         for number, job_id in connection.exec_driver_sql(statement, values):
-            found[number].append(job_id)
-    return {number: sorted(part, reverse=True) for number, part in found.items()}
+            job_ids[number].append(job_id)
+    return {number: sorted(part, reverse=True) for number, part in job_ids.items()}
 
 
 def _matching(connection: Connection, query: Query, ids: list[str]) -> list[str]:

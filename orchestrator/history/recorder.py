@@ -109,8 +109,8 @@ class Recorder:
         known = self._history.positions()
         positions = {shard: known[shard].position for shard in held if shard in known}
         share = max(50, MAX_ENTRIES // max(1, len(positions)))
-        found = self._ledger.changes.after(positions, share) if positions else {}
-        fresh = {shard: changes for shard, changes in found.items() if changes}
+        by_shard = self._ledger.changes.after(positions, share) if positions else {}
+        fresh = {shard: changes for shard, changes in by_shard.items() if changes}
         self._write(positions, {s: c for s, c in fresh.items() if c.entries})
         for shard in held:
             if shard not in fresh:

@@ -255,7 +255,7 @@ class Admission:
 def _state(name: str, stored: list[dict[str, str]], flights: list[int], now: int) -> ProviderState:
     """Return the state of a provider from what each shard has stored."""
     worst = max(stored, key=lambda fields: _severity(fields, now))
-    found = [int(fields["found"]) for fields in stored if "found" in fields]
+    limits = [int(fields["found"]) for fields in stored if "found" in fields]
     paused, circuit = codec.loads(worst.get("paused")), _circuit(worst, now)
     failing = circuit in (CircuitState.OPEN, CircuitState.HALF_OPEN)
     return ProviderState(
@@ -264,7 +264,7 @@ def _state(name: str, stored: list[dict[str, str]], flights: list[int], now: int
         int(float(worst["open_until"])) if failing else None,
         codec.read_error(worst.get("reason")) if circuit is not CircuitState.CLOSED else None,
         in_flight=sum(flights),
-        found_limit=sum(found) if found else None,
+        found_limit=sum(limits) if limits else None,
         paused_by=paused["by"] if paused else None,
         pause_reason=paused["reason"] if paused else "",
     )

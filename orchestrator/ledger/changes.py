@@ -130,15 +130,15 @@ class ChangeStreams:
                     pipe.hgetall(keys.job(job_id))
                     pipe.lrange(keys.events(job_id), 0, -1)
                 answers: Any = pipe.execute()
-            found = {
+            stored = {
                 job_id: (fields, tuple(lines))
                 for job_id, fields, lines in zip(job_ids, answers[::2], answers[1::2], strict=True)
                 if fields
             }
             at_risk = _unconfirmed(
-                client, {job_id: fields for job_id, (fields, _) in found.items()}
+                client, {job_id: fields for job_id, (fields, _) in stored.items()}
             )
-        for job_id, (fields, lines) in found.items():
+        for job_id, (fields, lines) in stored.items():
             yield StoredJob(job_id, fields, lines, at_risk.get(job_id, ()))
 
 
