@@ -52,8 +52,9 @@ class Rack:
         return urlsplit(address.url(self.settings)).path
 
     def running(self) -> str:
-        """A job that waits for its callback: TASK's."""
-        ledger, now = Ledger.from_url(self.stack.env["ORCHESTRATOR_REDIS_URL"]), now_ms()
+        """A job that waits for the callback of TASK. It begins in an hour: no worker takes it."""
+        ledger = Ledger.from_url(self.stack.env["ORCHESTRATOR_REDIS_URL"])
+        now = now_ms() + 3_600_000
         request = JobRequest("evolink", "nano-banana-2-lite", {"prompt": "A red cube"})
         job_id = ledger.create(request, now=now, deadline_at=now + 3_600_000).job_id
         assert ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)

@@ -63,13 +63,26 @@ class Wired:
 
     def every_process_works(self) -> None:
         """A job gets its outcome by the web process and by intake, and beat asks for sweeps."""
-        eventually(lambda: self.ready()[0] == 200)
-        job = self.client.enqueue("hiapi", str(uuid4()))
+        job = self.enqueue()
         assert self.client.outcome(job)["status"] == "succeeded"
         self.intake_works()
         before = self._last_sweep()
         eventually(lambda: self._last_sweep() > before)
         assert self.stack.dead() is None
+
+    def enqueue(self) -> str:
+        """Enqueue as a caller does after a failover: again, until the answer is not 503."""
+        body = {"provider": "hiapi", "model": EXAMPLE_MODELS["hiapi"], "prompt": str(uuid4())}
+        url = f"{self.stack.web_url}/v1/jobs"
+        headers = {**self.client.headers, "Idempotency-Key": body["prompt"]}
+        answers: list[requests.Response] = []
+
+        def accepted() -> bool:
+            answers.append(requests.post(url, json=body, headers=headers, timeout=60))
+            return answers[-1].status_code in (200, 202)
+
+        eventually(accepted)
+        return str(answers[-1].json()["id"])
 
     def intake_works(self) -> None:
         """A message of another service becomes a job."""
