@@ -113,11 +113,14 @@ class Entry:
         }
 
     def document(self) -> dict[str, str]:
-        """Return the columns of `documents`."""
+        """Return the columns of `documents`.
+
+        The fields are sorted: Redis has another order of them after a restart.
+        """
         stored = self.stored
         return {
             "id": stored.id,
-            "fields": orjson.dumps(dict(stored.fields)).decode(),
+            "fields": orjson.dumps(dict(stored.fields), option=orjson.OPT_SORT_KEYS).decode(),
             "events": orjson.dumps(stored.events).decode(),
             "unconfirmed": orjson.dumps(stored.unconfirmed).decode(),
         }

@@ -67,6 +67,8 @@ class Evidence:
     dropped: Sequence[tuple[str, float]] = ()
     #: what came to the sandbox' inboxes
     inbox: Sequence[dict[str, Any]] = ()
+    #: the rows of the usage report by provider
+    usage: Sequence[Mapping[str, Any]] = ()
     archive: Archive = field(default_factory=Archive)
     #: images as the sandbox draws them, by their links, in the words of the API: `sha256`, ...
     originals: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)

@@ -10,6 +10,7 @@ from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path, PurePosixPath
+from time import monotonic, sleep
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +30,8 @@ from tests.chaos.notifications import may_wait
 #: How long a command may take. Seconds.
 COMMAND = 300
 PAGE = 200
+#: How long the history may take to have every job with its outcome. Seconds.
+HISTORY = 60.0
 #: With more jobs than this nobody looks why each of them waits.
 MANY = 40
 #: At most so many images are drawn again by the sandbox.
@@ -84,6 +87,17 @@ def jobs(clients: ChaosClients) -> Iterator[dict[str, Any]]:
         if page["next_cursor"] is None:
             return
         cursor = f"&cursor={page['next_cursor']}"
+
+
+def usage(clients: ChaosClients, jobs: int) -> list[dict[str, Any]]:
+    """The usage report by provider, once the history has all jobs, or after a while."""
+    ends = monotonic() + HISTORY
+    while True:
+        report = clients.get("/v1/reports/usage?by=provider")
+        rows: list[dict[str, Any]] = report["rows"]
+        if sum(row["jobs"] - row["open"] for row in rows) >= jobs or monotonic() > ends:
+            return rows
+        sleep(0.2)
 
 
 def events(

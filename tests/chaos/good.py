@@ -50,6 +50,7 @@ def job(order: Order) -> dict[str, Any]:
         "status": "succeeded",
         "images": [image(order, index) for index in range(order.images)],
         "error": None,
+        "cost": {"amount": 1.0, "unit": "credits", "source": "computed"},
         "metadata": {"number": order.number},
         "attempts": [{"number": 1, "task_id": f"task-{order.number}", "submitted_at": CREATED}],
         "created_at": CREATED,
@@ -106,7 +107,7 @@ def timeline(settled: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def follow(seen: Evidence) -> None:
-    """The archive and the inbox, as they are after these jobs."""
+    """The archive, the inbox and the usage report, as they are after these jobs."""
     files: dict[str, str] = {}
     manifests, originals = {}, {}
     for each in [job for job in seen.jobs.values() if pictures(job)]:
@@ -132,6 +133,16 @@ def follow(seen: Evidence) -> None:
     seen.archive = Archive(files, manifests)
     seen.originals = originals
     seen.inbox = [notice(each) for each in seen.jobs.values()]
+    seen.usage = [row(each) for each in seen.jobs.values()]
+
+
+def row(made: dict[str, Any]) -> dict[str, Any]:
+    """The usage of a job."""
+    counts = dict.fromkeys(["succeeded", "failed", "cancelled", "open", "cost_unknown_jobs"], 0)
+    counts |= {"jobs": 1, made["status"]: 1, "images": len(made["images"])}
+    amount = made["cost"]["amount"] if made["cost"] else 0.0
+    cost = {"unit": "credits", "cost_reported": 0.0, "cost_computed": amount}
+    return {"provider": made["provider"], **counts, **cost}
 
 
 def notice(told: dict[str, Any], at: str = TOLD, status: int | None = 204) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.providers import BUILT_IN
 from tests.chaos.archived import archived
 from tests.chaos.evidence import Breach, Evidence, unix
+from tests.chaos.figures import figure_breaches
 from tests.chaos.notifications import notification_breaches
 from tests.chaos.plan import REDIS, Order
 
@@ -39,6 +40,7 @@ PROMISES: Mapping[str, str] = {
     "answers": "the API answered nothing but 2xx, and 503 while Redis was away",
     "alive": "no process ended by itself, and sweeps and nudges came back after each restart of"
     " Redis",
+    "figures": "the usage report has every job once, and the costs that the provider charged",
     "verified": "`orchestrator verify --images` finds every invariant kept",
 }
 
@@ -62,6 +64,7 @@ def judge(seen: Evidence) -> list[Breach]:
         *_late(seen),
         *archived(seen),
         *notification_breaches(seen),
+        *figure_breaches(seen),
         *_surroundings(seen),
     ]
 

@@ -14,7 +14,7 @@ from typing import Any
 from orchestrator.cli.stack import EmbeddedRedis, Stack
 from orchestrator.providers import BUILT_IN
 from orchestrator.steps.submit import LEASE_MARGIN_MS
-from tests.chaos import gather
+from tests.chaos import figures, gather
 from tests.chaos.clients import ChaosClients
 from tests.chaos.evidence import Breach, Evidence
 from tests.chaos.judge import judge
@@ -35,6 +35,7 @@ SETTINGS = {
     "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": str(DOWNLOAD),
     "ORCHESTRATOR_THIN_SUCCESS_SECONDS": str(LOOK),
     "HIAPI_WEBHOOK_SECRET": SECRET,
+    **figures.SETTINGS,
     **{f"{name.upper()}_POLL_SECONDS": "0.5" for name in BUILT_IN},
     **{f"{name.upper()}_MAX_POLL_SECONDS": "3" for name in BUILT_IN},
 }
@@ -128,6 +129,7 @@ class ChaosRun:
         options = ["--script", str(script), "--seed", str(self.plan.seed)]
         options += ["--hiapi-webhook-secret", SECRET, "--log-level", "warning"]
         return Stack(
+            ("web", "worker", "beat", "recorder"),
             redis_url=redis.url,
             task_seconds=TASK_SECONDS,
             sandbox_options=options,
@@ -198,6 +200,7 @@ class ChaosRun:
             deaths=killer.deaths,
             dropped=list(gather.dropped(stack)),
             inbox=mailbox.look(),
+            usage=gather.usage(clients, len(jobs)),
             archive=gather.archive(stack, self.folder),
             originals=gather.originals(stack, jobs),
         )

@@ -37,7 +37,7 @@ def give_up(seen: Evidence, provider: str, doubts: int = 1) -> dict[str, Any]:
     """A job of this provider fails as unconfirmed, and is listed so."""
     order = of(seen, provider)
     lost = seen.jobs[f"job-{order.number}"]
-    lost |= {"status": "failed", "images": [], "error": UNCONFIRMED}
+    lost |= {"status": "failed", "images": [], "error": UNCONFIRMED, "cost": None}
     lost["attempts"][0]["task_id"] = None
     seen.at_risk.add(f"{lost['id']}.1")
     doubt = {"event": "unconfirmed", "detail": {}, "at": CREATED}
@@ -83,6 +83,11 @@ BREAKS: dict[str, tuple[str, Break]] = {
         lambda s: s.events["job-0"][0].update(detail={"status": "failed"}),
     ),
     "changed": ("final", lambda s: setattr(s, "changed", ["job-0 was done"])),
+    "another charge": ("figures", lambda s: s.tasks[0]["charged"].update(amount=2.0)),
+    "a job that the report lacks": ("figures", lambda s: setattr(s, "usage", s.usage[1:])),
+    "a job that it has twice": ("figures", lambda s: s.usage[0].update(jobs=2)),
+    "another cost": ("figures", lambda s: s.usage[0].update(cost_computed=0.9)),
+    "another unit": ("figures", lambda s: s.usage[0].update(unit="USD")),
     "two tasks": ("paid_once", charge_again),
     "another sum": ("paid_once", lambda s: setattr(s, "charged", 5)),
     "unknown task": ("known", unbind),

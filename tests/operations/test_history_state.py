@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -103,6 +104,17 @@ def test_verify_compares_the_history_with_the_ledger(recorded: Recorded) -> None
         f"{missing} differs in the history",
         f"{lost.id} is open in the history only",
     ]
+
+
+def test_the_order_of_the_fields_is_no_difference(recorded: Recorded) -> None:
+    job_id = recorded.harness.enqueue()
+    recorded.record()
+    key, redis = keys.job(job_id), recorded.harness.redis
+    fields: Any = redis.hgetall(key)
+    redis.delete(key)  # as Redis reads its file again: the same fields, in another order
+    redis.hset(key, mapping=dict(sorted(fields.items(), reverse=True)))
+
+    assert recorded.found() == []
 
 
 def test_prune_deletes_old_jobs_of_the_history(recorded: Recorded) -> None:
