@@ -52,6 +52,11 @@ def fail(seen: Evidence, code: str) -> None:
     seen.jobs["job-0"] |= {"status": "failed", "images": [], "error": {"code": code}}
 
 
+def report(seen: Evidence, **figures: Any) -> None:
+    """The report has other figures for the first job."""
+    seen.usage = [{**seen.usage[0], **figures}, *seen.usage[1:]]
+
+
 def charge_again(seen: Evidence) -> None:
     """The first job is charged a second time, for a task that it knows."""
     more = task(seen.orders[0], "again")
@@ -85,9 +90,9 @@ BREAKS: dict[str, tuple[str, Break]] = {
     "changed": ("final", lambda s: setattr(s, "changed", ["job-0 was done"])),
     "another charge": ("figures", lambda s: s.tasks[0]["charged"].update(amount=2.0)),
     "a job that the report lacks": ("figures", lambda s: setattr(s, "usage", s.usage[1:])),
-    "a job that it has twice": ("figures", lambda s: s.usage[0].update(jobs=2)),
-    "another cost": ("figures", lambda s: s.usage[0].update(cost_computed=0.9)),
-    "another unit": ("figures", lambda s: s.usage[0].update(unit="USD")),
+    "a job that it has twice": ("figures", lambda s: report(s, jobs=2)),
+    "another cost": ("figures", lambda s: report(s, cost_computed=0.9)),
+    "another unit": ("figures", lambda s: report(s, unit="USD")),
     "two tasks": ("paid_once", charge_again),
     "another sum": ("paid_once", lambda s: setattr(s, "charged", 5)),
     "unknown task": ("known", unbind),
