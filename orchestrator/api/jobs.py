@@ -13,15 +13,15 @@ from marshmallow import Schema, fields
 from orchestrator.api import incoming
 from orchestrator.api.answers import answer, as_json, find_job, visible
 from orchestrator.api.auth import caller, chosen_tenant
+from orchestrator.api.filters import filter_schemas
 from orchestrator.api.openapi import JSON, header, operation, query
-from orchestrator.enqueue import API_SCOPE, MAX_KEY_CHARACTERS, REQUEST_SCHEMA, create_job
-from orchestrator.jobs.model import ErrorCode, Status
+from orchestrator.enqueue import API_SCOPE, REQUEST_SCHEMA, create_job
 from orchestrator.jobs.schemas import AnswerSchema, CurrentJobSchema, EventSchema
 from orchestrator.jobs.tenant import TENANT_PATTERN
 from orchestrator.jobs.views import event_view
 from orchestrator.ledger.keys import JOB_ID
 from orchestrator.operations.current_jobs import current_views
-from orchestrator.operations.filters import FILTERS, MAX_CHARACTERS, TIME, read_query
+from orchestrator.operations.filters import FILTERS, read_query
 from orchestrator.operations.search import Source, job_timeline, search
 from orchestrator.runtime import Runtime
 
@@ -176,19 +176,7 @@ def _list(runtime: Runtime) -> Route:
 
 
 def _list_doc(runtime: Runtime) -> dict[str, Any]:
-    text = {"minLength": 1, "maxLength": MAX_CHARACTERS}
-    schemas: dict[str, dict[str, Any]] = {
-        **dict.fromkeys(("model", "task_id", "batch", "metadata.<key>", "q"), text),
-        "status": {"enum": [s.value for s in Status]},
-        "provider": {"enum": list(runtime.providers)},
-        "error": {"enum": [code.value for code in ErrorCode]},
-        "tenant": {"pattern": TENANT_PATTERN},
-        "idempotency_key": {"minLength": 1, "maxLength": MAX_KEY_CHARACTERS},
-        "created_after": {"pattern": f"^{TIME.pattern}$"},
-        "created_before": {"pattern": f"^{TIME.pattern}$"},
-        "unconfirmed": {"type": "boolean"},
-        "at_risk": {"type": "boolean"},
-    }
+    schemas = filter_schemas(runtime.providers)
     parameters = [
         *(query(name, meaning, **schemas.get(name, {})) for name, meaning in FILTERS.items()),
         query(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import IO, Any
 
 import click
 import requests
 
+from orchestrator.cli.filters import filter_options, metadata_filter
 from orchestrator.cli.output import (
     as_json,
     console,
@@ -22,12 +23,12 @@ from orchestrator.cli.output import (
     table,
 )
 from orchestrator.history import Query
-from orchestrator.jobs.model import ErrorCode, Job, Status
+from orchestrator.jobs.model import Job
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import NotJson, parse, rfc3339
 from orchestrator.ledger.overview import PAGE_JOBS
 from orchestrator.operations.current_jobs import current_views
-from orchestrator.operations.filters import FILTERS, METADATA, read_query
+from orchestrator.operations.filters import read_query
 from orchestrator.operations.search import Source, search
 from orchestrator.operations.stats import images_at_risk
 from orchestrator.operations.stats import stats as ledger_stats
@@ -42,30 +43,8 @@ _JOB = re.compile(r"job_[0-9a-z]{28}")
 _TIMEOUT_SECONDS = 60
 
 
-def _filter_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Add an option for each filter that takes a value."""
-    closed: Mapping[str, list[str]] = {
-        "status": [s.value for s in Status],
-        "provider": list(PROVIDERS),
-        "error": [code.value for code in ErrorCode],
-    }
-    for name, meaning in reversed(list(FILTERS.items())):
-        if name in ("unconfirmed", "at_risk") or name.startswith(METADATA):
-            continue
-        kind = click.Choice(closed[name]) if name in closed else None
-        option = click.option(f"--{name.replace('_', '-')}", name, type=kind, help=meaning)
-        command = option(command)
-    return command
-
-
 @click.command(name="list")
-@_filter_options
-@click.option(
-    "--metadata",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Only jobs with this value in their metadata. Repeat the option for more.",
-)
+@filter_options
 @click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
 @click.option(
     "--unconfirmed", is_flag=True, help="Attempts that may have been charged without a known task."
@@ -100,7 +79,7 @@ def list_(
         return
     runtime = default_runtime()
     given = [(name, value) for name, value in filters.items() if value is not None]
-    query = read_query(runtime, [*given, *map(_metadata, metadata)])
+    query = read_query(runtime, [*given, *map(metadata_filter, metadata)])
     jobs, source = _found(runtime, query, limit)
     if source is Source.AWAY:
         line("The history does not answer, so older jobs are missing.", err=True)
@@ -119,14 +98,6 @@ def list_(
             job.error.code if job.error else "",
         )
     console().print(shown)
-
-
-def _metadata(text: str) -> tuple[str, str]:
-    """Return the filter of KEY=VALUE."""
-    key, is_pair, value = text.partition("=")
-    if not key or not is_pair:
-        raise click.BadParameter(f"{text!r} is not KEY=VALUE", param_hint="--metadata")
-    return f"{METADATA}{key}", value
 
 
 def _found(runtime: Runtime, query: Query, limit: int) -> tuple[list[Job], Source]:
