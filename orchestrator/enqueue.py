@@ -149,12 +149,23 @@ def job_of_key(
 
 def cancel_job(runtime: Runtime, job_id: str, *, actor: str) -> bool:
     """Cancel a job, and return whether it is cancelled. `actor` is for the audit trail."""
+    result = cancel_unaudited(runtime, job_id)
+    if result is Result.CANCELLED:
+        runtime.audit(actor, "cancel", job_id)
+    return result in (Result.CANCELLED, Result.DUPLICATE)
+
+
+def cancel_unaudited(runtime: Runtime, job_id: str) -> Result:
+    """Cancel a job for a caller that has its own entry in the audit trail.
+
+    Returns:
+        CANCELLED, DUPLICATE, IN_FLIGHT, TERMINAL or MISSING.
+    """
     settlement = runtime.ledger.cancel(job_id, now=runtime.clock())
     result = runtime.nudge_due(job_id, settlement)
     if result is Result.CANCELLED:
         runtime.ledger.uploads.drop(job_id)
-        runtime.audit(actor, "cancel", job_id)
-    return result in (Result.CANCELLED, Result.DUPLICATE)
+    return result
 
 
 def create_job(

@@ -126,11 +126,20 @@ class FollowUps:
         rest = [outcome_images, codec.dumps(detail), self._retention_ms, late_images]
         return self._run(self._done, lease.job.id, [*args, *rest])
 
-    def notify_again(self, job_id: str, *, now: int) -> Result:
-        """Schedule a notification again. Return RECORDED, OPEN, SILENT or MISSING."""
+    def notify_again(self, job_id: str, *, now: int, since: int | None = None) -> Result:
+        """Schedule a notification again.
+
+        Args:
+            job_id: the job.
+            now: ms.
+            since: a notification that was scheduled at this time (ms) or later is left as it is.
+
+        Returns:
+            RECORDED, DUPLICATE (it was scheduled since then), OPEN, SILENT or MISSING.
+        """
         if not keys.is_job_id(job_id):
             return Result.MISSING
-        return self._run(self._again, job_id, [now])
+        return self._run(self._again, job_id, [now, "" if since is None else since])
 
     def archive_again(self, job: Job, images: tuple[Image, ...], *, now: int) -> Result:
         """Start a dead archive again.

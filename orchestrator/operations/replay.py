@@ -9,6 +9,8 @@ from orchestrator.runtime import Runtime
 
 #: Failed notifications that are read at once.
 PAGE_JOBS = 1000
+#: Why a job without a receiver has no notification.
+NO_RECEIVER = "its request has no notify_url, notify_task or notify_stream"
 
 
 class NothingToNotify(Exception):
@@ -22,18 +24,46 @@ def notify_again(runtime: Runtime, job: Job, *, actor: str) -> None:
         NothingToNotify: the job has no outcome yet, or its request names no receiver.
         LedgerUnavailable: Redis is away.
     """
-    result = runtime.ledger.follow_ups.notify_again(job.id, now=runtime.clock())
+    notify_unaudited(runtime, job)
+    runtime.audit(actor, "notify", job.id, tenant=job.tenant)
+    log.get().info("notify_again", job=job.id, to=job.request.notifies)
+
+
+def notify_unaudited(runtime: Runtime, job: Job, *, since: int | None = None) -> None:
+    """Send a notification again for a caller that has its own entry in the audit trail.
+
+    Args:
+        runtime: of this process.
+        job: the job.
+        since: a notification that was scheduled at this time (ms) or later is left as it is.
+
+    Raises:
+        NothingToNotify, LedgerUnavailable: as for `notify_again`.
+    """
+    result = runtime.ledger.follow_ups.notify_again(job.id, now=runtime.clock(), since=since)
+    if result is Result.MISSING:
+        raise NothingToNotify("it has expired; jobs are kept for the retention time")
     if result is Result.OPEN:
         raise NothingToNotify(f"it is {job.status} and has no outcome to report yet")
     if result is Result.SILENT:
-        raise NothingToNotify("its request has no notify_url, notify_task or notify_stream")
-    if result is Result.MISSING:
-        raise NothingToNotify("it has expired; jobs are kept for the retention time")
+        raise NothingToNotify(NO_RECEIVER)
+    if result is Result.DUPLICATE:
+        return
     if job.request.notify_url and job.request.notifies:
         runtime.ledger.circuit_breaker.forget(job.request.notifies)
     runtime.nudger.nudge(Step.NOTIFY, [job.id])
-    runtime.audit(actor, "notify", job.id, tenant=job.tenant)
-    log.get().info("notify_again", job=job.id, to=job.request.notifies)
+
+
+def check_notifiable(job: Job) -> None:
+    """Check that a job has a notification to send.
+
+    Raises:
+        NothingToNotify: the job has no outcome yet, or its request names no receiver.
+    """
+    if not job.status.terminal:
+        raise NothingToNotify(f"it is {job.status} and has no outcome to report yet")
+    if not job.request.notifies:
+        raise NothingToNotify(NO_RECEIVER)
 
 
 def failed_notifications(

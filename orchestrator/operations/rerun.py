@@ -39,19 +39,33 @@ def retry(runtime: Runtime, job: Job, *, actor: str, accept_risk: bool = False) 
         InvalidRequest: the request is not accepted any more.
         LedgerUnavailable: Redis is away.
     """
+    result = retry_unaudited(runtime, job, accept_risk=accept_risk)
+    log.get().info("job_retried", job=result.job.id, of=job.id, actor=actor)
+    if not result.replayed:
+        runtime.audit(actor, "retry", job.id, tenant=job.tenant, new_job=result.job.id)
+    return result
+
+
+def retry_unaudited(runtime: Runtime, job: Job, *, accept_risk: bool) -> EnqueueResult:
+    """Retry a job for a caller that has its own entry in the audit trail. See `retry`."""
+    check_retryable(job)
+    if may_be_paid(job) and not accept_risk:
+        raise MayBePaid("its request may have been charged, so a retry may pay twice")
+    return create_job(runtime, _body(job), scope="retry", tenant=job.tenant, key=job.id)
+
+
+def check_retryable(job: Job) -> None:
+    """Check that a job can be retried by a caller who accepts the risk.
+
+    Raises:
+        NotRetryable: the job has no outcome yet, succeeded, or had a file.
+    """
     if not job.status.terminal:
         raise NotRetryable(f"it is {job.status} and will reach its outcome")
     if job.status is Status.SUCCEEDED:
         raise NotRetryable("it succeeded; enqueue another job for more images")
     if job.request.upload:
         raise NotRetryable("its file was not kept; enqueue it again with the file")
-    if may_be_paid(job) and not accept_risk:
-        raise MayBePaid("its request may have been charged, so a retry may pay twice")
-    result = create_job(runtime, _body(job), scope="retry", tenant=job.tenant, key=job.id)
-    log.get().info("job_retried", job=result.job.id, of=job.id, actor=actor)
-    if not result.replayed:
-        runtime.audit(actor, "retry", job.id, tenant=job.tenant, new_job=result.job.id)
-    return result
 
 
 def may_be_paid(job: Job) -> bool:

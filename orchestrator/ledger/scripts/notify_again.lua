@@ -1,12 +1,12 @@
 -- Purpose: schedule the notification of a job again, from the first try. The retention time of the job
 --   stops until the notification ends.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms
--- Returns: recorded | open (the job has no outcome yet)
+-- ARGV: 1 now ms, 2 time ms: a notification that was scheduled then or later is left as it is ('' none)
+-- Returns: recorded | duplicate (it was scheduled since then) | open (the job has no outcome yet)
 --   | silent (its request asks for no notification) | missing
-local now = ARGV[1]
+local now, since = ARGV[1], ARGV[2]
 
-local status, notify, lease = read_job('notify', 'notify.lease')
+local status, notify, lease, scheduled = read_job('notify', 'notify.lease', 'notify.since')
 if not status then
   return {'missing'}
 end
@@ -15,6 +15,9 @@ if not TERMINAL[status] then
 end
 if not notify then
   return {'silent'}
+end
+if since ~= '' and scheduled and tonumber(scheduled) >= tonumber(since) then
+  return {'duplicate'}
 end
 local lease_end = redis.call('ZSCORE', shard .. 'notify', job_id)
 local leased = lease and lease_end and tonumber(lease_end) > tonumber(now)
