@@ -27,6 +27,7 @@ from orchestrator.runtime import default_runtime
 from orchestrator.settings.environment import ConfigError
 from orchestrator.steps.acceptance import record_spooled
 from orchestrator.steps.archive import archive as archive_job
+from orchestrator.steps.bulk import act_on_parts
 from orchestrator.steps.confirm import confirm as confirm_job
 from orchestrator.steps.notify import notify as notify_job
 from orchestrator.steps.poll import poll as poll_job
@@ -100,6 +101,10 @@ sweeper: Sweeper = Sweeper(
     lambda: sweep(default_runtime(), lanes),
     lambda: take_due(default_runtime(), RefillableLanes(lanes)),
 )
+#: Bulk actions have a thread of their own, so that they delay neither a sweep nor a step.
+bulk: Sweeper = Sweeper(
+    lambda: act_on_parts(default_runtime(), lambda: state.should_stop is not None), name="bulk"
+)
 
 
 def _offer(step: Step, jobs: JobsByProvider) -> None:
@@ -160,8 +165,9 @@ def _prune() -> None:
 
 @app.task(name="orchestrator.reconcile")
 def reconcile() -> None:
-    """Sweep: take every due job that has a place in a lane."""
+    """Sweep: take every due job that has a place in a lane, and go on with bulk actions."""
     sweeper.sweep()
+    bulk.sweep()
 
 
 @signals.setup_logging.connect
@@ -184,6 +190,7 @@ def _finish_steps(**_: Any) -> None:
     """Finish the running steps. A step that does not end in time is continued by another worker."""
     ends = monotonic() + default_runtime().settings.drain_seconds
     sweeper.stop()
+    bulk.stop(max(0.0, ends - monotonic()))
     left = lanes.drain(max(0.0, ends - monotonic()))
     left += default_runtime().retry_queue.drain(max(0.0, ends - monotonic()))
     if left:

@@ -1,4 +1,7 @@
-"""The thread of the sweeps. A sweep waits neither for a step nor for the message loop."""
+"""The thread of the sweeps, or of other rounds of work that a sweep begins.
+
+It waits neither for a step nor for the message loop.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,18 @@ class Sweeper:
         sweep: looks for all due jobs, and returns their number.
         refill: looks for the due jobs that were left to the agenda and may have a place now.
         pace: the shortest time from the end of a sweep to the next one, seconds.
+        name: what a sweep is called in the log.
     """
 
     def __init__(
-        self, sweep: Callable[[], int], refill: Callable[[], int], *, pace: float = PACE_SECONDS
+        self,
+        sweep: Callable[[], int],
+        refill: Callable[[], int] = lambda: 0,
+        *,
+        pace: float = PACE_SECONDS,
+        name: str = "sweep",
     ) -> None:
+        self._name = name
         self._actions = {"sweep": sweep, "refill": refill}
         self._pace = pace
         self._wanted: set[str] = set()
@@ -39,17 +49,19 @@ class Sweeper:
         """Ask for the due jobs that were left to the agenda. Returns at once."""
         self._want("refill")
 
-    def stop(self) -> None:
-        """Start no further sweep."""
+    def stop(self, seconds: float = 0.0) -> None:
+        """Start no further sweep, and wait this long for the running one."""
         self._stopped.set()
         with self._changed:
             self._changed.notify()
+        if self._thread is not None and seconds:
+            self._thread.join(seconds)
 
     def _want(self, name: str) -> None:
         with self._changed:
             self._wanted.add(name)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
             self._changed.notify()
 
@@ -66,9 +78,9 @@ class Sweeper:
         try:
             due = self._actions[name]()
         except LedgerUnavailable as error:
-            log.get().warning("sweep_failed", reason=str(error))
+            log.get().warning(f"{self._name}_failed", reason=str(error))
         except Exception:
             # A thread that ends would leave the due jobs to other processes.
-            log.get().exception("sweep_crashed", kind=name)
+            log.get().exception(f"{self._name}_crashed", kind=name)
         else:
-            log.get().debug("sweep_done", kind=name, due=due)
+            log.get().debug(f"{self._name}_done", kind=name, due=due)

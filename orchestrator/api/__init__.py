@@ -8,6 +8,7 @@ from flask_smorest import Api
 from orchestrator.api import (
     actions,
     auth,
+    bulk,
     cross_origin,
     documentation,
     health,
@@ -70,6 +71,7 @@ def mount(app: Flask, runtime: Runtime) -> None:
     auth.install(app, runtime)
     spec.register_blueprint(jobs.blueprint(runtime))
     spec.register_blueprint(actions.blueprint(runtime))
+    spec.register_blueprint(bulk.blueprint(runtime))
     of_images = images.blueprint(runtime)
     image_links.add_to(of_images, runtime)
     spec.register_blueprint(of_images)

@@ -43,6 +43,10 @@ are its shard. A test compares this table with a live server.
 | `{orch:0}:tenant_settings` | hash | settings of tenants: `<tenant> <setting>` | never |
 | `{orch:0}:access` | string | the number of changes of keys and settings | never |
 | `{orch:0}:audit` | stream | who changed what, capped | never |
+| `{orch:0}:bulk:<bulk id>` | hash | a bulk action, fields below | 1 h, started 7 days |
+| `{orch:0}:bulk_parts:<bulk id>` | hash | its jobs: up to 50 ids by number | 1 h, started 7 days |
+| `{orch:0}:bulk_of:<tenant or *>` | sorted set | its previews and running actions, by ms | 7 days |
+| `{orch:0}:bulk_started` | sorted set | running bulk actions, by when they are due (ms) | never |
 | `{orch:0}:shards` | string | the number of shards of the installation | never |
 
 Fields of a job: `status`, `request` (JSON), `provider`, `tenant`, `created`, `updated`, `deadline`
@@ -81,6 +85,12 @@ Fields of a provider: `paused` (JSON: by whom and when), `failures`, `failing_si
 (what is added to it next), `raised_at` (ms), `raise_after` (ms), `tried` (a raise that was not
 refused yet), `proved` (the most tasks that ran lately), `proved_at` (ms),
 `full` (jobs wait for a place), `waited_until` (ms: when its jobs had to wait last).
+
+Fields of a bulk action: `action`, `tenant` (* all), `filters` (JSON), `figures` (JSON: what the
+preview shows), `total` and `applies` (jobs), `actor`, `risk` (1: jobs that may have been charged
+are retried, too), `created`, `started`, `finished` (ms), `parts` (their number), `part` (the next
+one), `done` (jobs), `refused <reason>` (jobs), `waits` (what it waits for), `lease` (the token of
+the holder), `claimed` (ms: when the part was claimed first). Each part begins its lifetime anew.
 """
 
 from __future__ import annotations
@@ -96,6 +106,10 @@ from orchestrator.jobs.model import Step
 #: Two hexadecimal digits of a job id name its shard.
 MAX_SHARDS = 256
 JOB_ID = re.compile(r"job_[0-9a-hjkmnp-tv-z]{26}[0-9a-f]{2}")
+BULK_ID = re.compile(r"bulk_[0-9a-hjkmnp-tv-z]{26}")
+
+#: Stands for the name of a tenant: all of them. It is not a tenant's name.
+ALL_TENANTS = "*"
 
 #: A text that sorts after every job id.
 LAST_ID = "k"
@@ -111,6 +125,7 @@ API_KEYS = _ROOT % 0 + "api_keys"
 TENANT_SETTINGS = _ROOT % 0 + "tenant_settings"
 ACCESS = _ROOT % 0 + "access"
 AUDIT = _ROOT % 0 + "audit"
+BULK_STARTED = _ROOT % 0 + "bulk_started"
 
 
 def new_job_id(shard: int) -> str:
@@ -131,6 +146,16 @@ def first_id_at(time: int) -> str:
 def is_job_id(text: str) -> bool:
     """Return whether a text has the form of a job id."""
     return JOB_ID.fullmatch(text) is not None
+
+
+def new_bulk_id() -> str:
+    """Return a new id of a bulk action."""
+    return f"bulk_{str(ULID()).lower()}"
+
+
+def is_bulk_id(text: str) -> bool:
+    """Return whether a text has the form of the id of a bulk action."""
+    return BULK_ID.fullmatch(text) is not None
 
 
 def shard_of(job_id: str) -> int:
@@ -271,6 +296,21 @@ def dead(shard: int) -> str:
 def stream(name: str) -> str:
     """Return the key of a stream of notifications."""
     return f"{root(0)}stream:{name}"
+
+
+def bulk(bulk_id: str) -> str:
+    """Return the key of a bulk action."""
+    return f"{root(0)}bulk:{bulk_id}"
+
+
+def bulk_parts(bulk_id: str) -> str:
+    """Return the key of the jobs of a bulk action."""
+    return f"{root(0)}bulk_parts:{bulk_id}"
+
+
+def bulk_of(tenant: str | None) -> str:
+    """Return the key of the previews and running bulk actions of a tenant; None: of all tenants."""
+    return f"{root(0)}bulk_of:{tenant or ALL_TENANTS}"
 
 
 def counts(shard: int) -> str:

@@ -40,6 +40,7 @@ from orchestrator.ledger.admission import (
 )
 from orchestrator.ledger.agenda import Agenda
 from orchestrator.ledger.audit import AuditTrail
+from orchestrator.ledger.bulk import BulkActions
 from orchestrator.ledger.changes import ChangeStreams
 from orchestrator.ledger.circuit_breaker import CircuitBreaker
 from orchestrator.ledger.connection import Clients, connect
@@ -86,6 +87,7 @@ class Ledger:
         self._task_owners = TaskOwners(self._redis)
         self.access = AccessBook(self._redis)
         self.audit = AuditTrail(self._redis)
+        self.bulk = BulkActions(self._redis)
         self.changes = ChangeStreams(self._redis, shards)
         self.idempotency_keys = IdempotencyKeys(self._redis, shards)
         self.installation = Installation(self._redis, shards)

@@ -28,6 +28,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("due_archive", "hold_provider", "host_failed", "host_probe", "recorder_lease", "tidy"), ()
     ),
+    **dict.fromkeys(("bulk_save", "bulk_start", "bulk_claim", "bulk_advance"), ()),
 }
 #: A definition in such a file: from a `local` at the start of a line to the next one.
 _DEFINITION = re.compile(

@@ -26,13 +26,14 @@ from webhooks.app import create_app
 METHODS = {"get", "post", "put", "patch", "delete"}
 OPERATIONS = (
     *("create_job", "list_jobs", "get_job", "get_job_events"),
+    *("create_bulk_action", "get_bulk_action"),
     *("cancel_job", "retry_job", "notify_job", "get_image", "get_thumbnail"),
     "get_image_link",
     *("list_providers", "pause_provider", "resume_provider", "get_stats"),
     "get_usage",
 )
 #: Operations with rules that no JSON schema tells: the limits of each model, printable keys.
-WITH_OTHER_RULES = {"create_job", "list_jobs", "get_usage"}
+WITH_OTHER_RULES = {"create_bulk_action", "create_job", "list_jobs", "get_usage"}
 SETTINGS = settings(
     max_examples=4,
     stateful_step_count=8,

@@ -16,6 +16,7 @@ from orchestrator.ledger.access import AccessBook
 from orchestrator.ledger.admission import Admission
 from orchestrator.ledger.agenda import Agenda
 from orchestrator.ledger.audit import AuditTrail
+from orchestrator.ledger.bulk import BulkActions
 from orchestrator.ledger.changes import ChangeStreams
 from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreaker
 from orchestrator.ledger.follow_ups import FollowUps
@@ -38,6 +39,7 @@ CLASSES: Mapping[str, type] = {
     "overview.": Overview,
     "access.": AccessBook,
     "audit.": AuditTrail,
+    "bulk.": BulkActions,
     "changes.": ChangeStreams,
     "agenda.": Agenda,
     "idempotency_keys.": IdempotencyKeys,
@@ -166,6 +168,11 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
         now=NOW, actor="cli", action="cancel", target="a job"
     ),
     "audit.entries": lambda ledger, _: ledger.audit.entries(10),
+    "bulk.save": lambda ledger, _: ledger.bulk.save(kit.BULK, [keys.new_job_id(0)]),
+    "bulk.start": lambda ledger, _: kit.start_bulk(ledger),
+    "bulk.get": lambda ledger, _: ledger.bulk.get(kit.BULK.id),
+    "bulk.claim": lambda ledger, _: ledger.bulk.claim(now=NOW, lease_ms=LEASE),
+    "bulk.advance": lambda ledger, _: kit.advance_bulk(ledger),
     "overview.tidy": lambda ledger, _: ledger.overview.tidy(oldest=NEXT_DUE),
     "overview.forget": lambda ledger, lease: ledger.overview.forget(lease.job.id, before=NEXT_DUE),
 }
@@ -190,7 +197,7 @@ READS = frozenset(
         *("follow_ups.due", "follow_ups.backlog", "follow_ups.at_risk", "follow_ups.dead"),
         "follow_ups.given_up",
         *("circuit_breaker.failing", "access.read", "access.current", "audit.entries"),
-        *("admission.states", "admission.waits", "changes.after"),
+        *("admission.states", "admission.waits", "changes.after", "bulk.get"),
     }
 )
 #: Methods that only delete. A full Redis accepts them.
@@ -222,6 +229,10 @@ def prepare(ledger: Ledger, name: str) -> Lease:
     attribute, _, method = name.partition(".")
     if attribute == "follow_ups":
         return with_follow_up(ledger, method)
+    if attribute == "bulk" and method != "save":
+        ledger.bulk.save(kit.BULK, [keys.new_job_id(0)])
+        if method != "start":
+            kit.start_bulk(ledger)
     if attribute == "circuit_breaker":
         kit.pause_host(ledger, now=NOW - kit.DAY)
     if attribute == "overview":

@@ -27,6 +27,7 @@ from orchestrator.jobs.model import (
 )
 from orchestrator.jobs.request import JobRequest, Target
 from orchestrator.ledger import Departure, Lease, Ledger, Moved, Result, Settlement, keys
+from orchestrator.ledger.bulk import BulkAction, BulkKind, BulkResult
 from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS
 from tests.support.fakes import NOON
 
@@ -70,6 +71,33 @@ COPIED = tuple(replace(image, copy=COPY) for image in SUCCESS.images)
 
 
 # Transitions with usual arguments -------------------------------------------------------------
+
+
+#: A bulk action that was previewed.
+BULK = BulkAction(
+    "bulk_01kb5n4m0w0000000000000000",
+    BulkKind.RETRY,
+    "shop",
+    {"status": "failed"},
+    {"by_status": {"failed": 2}, "may_be_paid": 0},
+    total=2,
+    applies=1,
+    actor="tests",
+    created_at=NOW,
+    refused={"it is queued": 1},
+)
+
+
+def start_bulk(ledger: Ledger, action: BulkAction = BULK, now: int = NOW) -> BulkResult:
+    """Start a bulk action that was saved."""
+    return ledger.bulk.start(action, actor="cli:ops", accept_risk=True, now=now)
+
+
+def advance_bulk(ledger: Ledger) -> BulkResult:
+    """Claim the next part of a bulk action, and record that all its jobs are done."""
+    part = ledger.bulk.claim(now=NOW, lease_ms=LEASE)
+    assert part
+    return ledger.bulk.advance(part, done=len(part.job_ids), refused={}, now=NOW, due_at=NOW)
 
 
 def create(

@@ -36,6 +36,10 @@ PIPELINED = {
     "follow_ups.dead": 2,
     "follow_ups.given_up": 2,
     "follow_ups.publish": 2,
+    # The jobs, with MULTI and EXEC, and the action.
+    "bulk.save": 5,
+    # With the claim before it.
+    "bulk.advance": 2,
 }
 #: The methods that read every shard.
 PER_SHARD = (

@@ -21,6 +21,7 @@ from orchestrator.jobs.model import (
 )
 from orchestrator.jobs.tenant import Budget, Tenant
 from orchestrator.ledger import Idempotency, Ledger, keys
+from orchestrator.ledger.bulk import KEPT_MS
 from orchestrator.ledger.changes import RECORDER_LEASE_MS
 from orchestrator.ledger.installation import WRITE_CHECK_TTL_MS
 from orchestrator.ledger.uploads import UPLOAD_MARGIN_MS
@@ -56,6 +57,8 @@ PLACEHOLDERS: Mapping[str, str] = {
     "<provider>": "[a-z]+",
     "<task id>": "[!-~]+",
     "<flow>": "[a-z]+:[a-z]+:[a-z]+",
+    "<bulk id>": keys.BULK_ID.pattern,
+    "<tenant or *>": r"(?:[A-Za-z0-9_.-]+|\*)",
 }
 #: The name of a type in Redis, if the table has another one.
 TYPES = {"sorted set": "zset"}
@@ -88,6 +91,10 @@ BUILT: Mapping[str, list[str]] = {
     "changes": [keys.changes(1)],
     "recorder": [keys.recorder(1)],
     "stream": [keys.stream("orders")],
+    "bulk": [keys.bulk(kit.BULK.id)],
+    "bulk_parts": [keys.bulk_parts(kit.BULK.id)],
+    "bulk_of": [keys.bulk_of(None)],
+    "BULK_STARTED": [keys.BULK_STARTED],
     "REJECTED": [keys.REJECTED],
     "HOSTS": [keys.HOSTS],
     "SWEEP": [keys.SWEEP],
@@ -149,7 +156,7 @@ def test_each_row_has_one_function() -> None:
 
 def test_every_function_has_a_row() -> None:
     helpers = {"new_job_id", "created_at", "is_job_id", "shard_of", "pick_shard", "digest", "root"}
-    helpers |= {"searchable", "first_id_at"}
+    helpers |= {"searchable", "first_id_at", "new_bulk_id", "is_bulk_id"}
     public = {
         name
         for name, value in vars(keys).items()
@@ -249,6 +256,8 @@ def run_every_transition(ledger: Ledger, recorder: RecordingClient) -> None:
     made = ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, **spending)
     ledger.cancel(made.job_id, now=NOW)
     run_fallback(ledger, spending)
+    ledger.bulk.save(kit.BULK, [job_id])
+    kit.start_bulk(ledger)
     ledger.access.add_key(KEY)
     ledger.changes.hold("recorder-1")
     ledger.access.set_tenant("shop", {"max_open": "5"})
@@ -304,6 +313,8 @@ def test_keys_expire_as_the_table_says(
         "never": lambda ended: None,
         "24 h": lambda ended: DAY,
         "retention, from the newest": lambda ended: RETENTION,
+        "1 h, started 7 days": lambda ended: KEPT_MS,
+        "7 days": lambda ended: KEPT_MS,
         "10 days": lambda ended: 10 * DAY,
         "30 days": lambda ended: RETENTION,
         "deadline + 1 h": lambda ended: DEADLINE - NOW + UPLOAD_MARGIN_MS,

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from orchestrator.ledger import Idempotency, Ledger, Result
+from orchestrator.ledger.bulk import BulkResult
 from orchestrator.ledger.circuit_breaker import HostState
 from orchestrator.ledger.script import Script, load
 from tests.ledger.calls import CALLS, PUBLIC, prepare
@@ -29,8 +30,10 @@ LISTS = {"agenda_counts", "due", "due_archive", "hold_provider", "tidy", "waits"
 HOSTS = {"host_failed", "host_probe"}
 #: Scripts for the recorder of the history.
 RECORDER = {"recorder_lease"}
+#: Scripts for bulk actions. BulkResult has their result codes.
+BULK = {"bulk_save", "bulk_start", "bulk_claim", "bulk_advance"}
 #: Scripts that are not about one job.
-WITHOUT_PRELUDE = LISTS - {"waits"} | HOSTS | RECORDER
+WITHOUT_PRELUDE = LISTS - {"waits"} | HOSTS | RECORDER | BULK
 #: The commands of the scripts. No command scans keys or returns a random value. Only the entries of
 #: a stream have the time of Redis.
 ALLOWED_COMMANDS = {
@@ -106,6 +109,7 @@ def scripts_of(ledger: Ledger) -> list[Script]:
         ledger.admission,
         ledger.agenda,
         ledger.changes,
+        ledger.bulk,
     )
     values = [value for owner in owners for value in vars(owner).values()]
     return [value for value in values if isinstance(value, Script)]
@@ -205,6 +209,10 @@ def test_the_results_of_the_scripts_about_a_job_are_the_members_of_result() -> N
 
 def test_the_results_of_the_scripts_about_hosts_are_the_members_of_host_state() -> None:
     assert set().union(*(returned(name) for name in HOSTS)) == {str(state) for state in HostState}
+
+
+def test_the_results_of_the_scripts_about_bulk_actions_are_the_members_of_bulk_result() -> None:
+    assert set().union(*(returned(name) for name in BULK)) == {str(each) for each in BulkResult}
 
 
 # Calls ----------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ SHARED_PROCESSES = {
         "test_sockets",
     ),
     "own": ("test_archive", "test_deaths", "test_isolation"),
-    "unpolled": ("test_forged", "test_redis_away"),
+    "unpolled": ("test_bulk", "test_forged", "test_redis_away"),
 }
 #: Path of such a file -> the fixture.
 _FIXTURE_OF = {

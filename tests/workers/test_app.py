@@ -69,6 +69,24 @@ def test_the_scheduled_sweep_runs_outside_the_message_loop(
     assert entry["schedule"].seconds == SWEEP_SECONDS
 
 
+def test_a_sweep_goes_on_with_bulk_actions_outside_the_message_loop(
+    workers: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names: list[str] = []
+    done = threading.Event()
+
+    def act(*_: object) -> int:
+        names.append(threading.current_thread().name)
+        done.set()
+        return 0
+
+    monkeypatch.setattr(workers, "act_on_parts", act)
+    workers.app.tasks[workers.app.conf.beat_schedule["sweep"]["task"]]()
+
+    assert done.wait(60)
+    assert names == ["bulk"]
+
+
 def test_a_prune_runs_outside_the_message_loop(
     workers: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:

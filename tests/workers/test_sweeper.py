@@ -68,6 +68,19 @@ def test_a_sweep_that_fails_does_not_end_the_sweeps(sweeps: Sweeps, error: Excep
     sweeper.stop()
 
 
+def test_a_stop_waits_for_the_running_sweep(sweeps: Sweeps) -> None:
+    sweeper = Sweeper(sweeps.sweep, pace=0)
+    sweeper.sweep()
+    assert sweeps.begun.acquire(timeout=60)
+    ended = threading.Thread(target=sweeper.stop, args=(60,))
+    ended.start()
+
+    assert ended.is_alive()
+    sweeps.go_on.release()
+    ended.join(60)
+    assert not ended.is_alive()
+
+
 def test_a_stopped_sweeper_begins_no_sweep(sweeps: Sweeps) -> None:
     sweeper = Sweeper(sweeps.sweep, sweeps.refill, pace=0)
     sweeper.stop()

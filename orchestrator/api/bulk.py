@@ -1,0 +1,259 @@
+"""`/v1/bulk`: cancel, retry or notify many jobs at once."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+from flask import Response
+from flask_smorest import Blueprint
+from marshmallow import ValidationError, fields, validates_schema
+from werkzeug.exceptions import Forbidden, NotFound, ServiceUnavailable
+
+from orchestrator.api import incoming
+from orchestrator.api.answers import HISTORY_RETRY_SECONDS, as_json
+from orchestrator.api.auth import caller
+from orchestrator.api.filters import filter_object
+from orchestrator.api.openapi import JSON, operation
+from orchestrator.history import HistoryUnavailable
+from orchestrator.jobs.model import Status
+from orchestrator.jobs.schemas import AnswerSchema, name_of, timestamp
+from orchestrator.jobs.tenant import tenant_name
+from orchestrator.jobs.validation import (
+    REQUIRED,
+    InvalidRequest,
+    StrictSchema,
+    Violation,
+    always,
+    checked,
+    text,
+)
+from orchestrator.ledger.bulk import BulkAction, BulkKind, BulkState
+from orchestrator.ledger.keys import BULK_ID
+from orchestrator.operations import bulk as operations
+from orchestrator.operations.bulk import UnknownBulkAction, bulk_view
+from orchestrator.providers import PROVIDERS
+from orchestrator.runtime import Runtime
+
+#: Previews that one process makes at once. A preview of many jobs takes seconds. It holds a thread
+#: that callbacks need too.
+MAX_PREVIEWS = 1
+#: The `Retry-After` of a further preview. Seconds.
+RETRY_AFTER_SECONDS = 5
+
+
+def _flag(description: str) -> fields.Boolean:
+    return fields.Boolean(
+        truthy={True},
+        falsy={False},
+        error_messages=always("true or false"),
+        metadata={"description": description},
+    )
+
+
+class BulkRequestSchema(StrictSchema):
+    """The body of `POST /v1/bulk`: an action, and a filter or a preview."""
+
+    action = text(required=True, one_of=tuple(BulkKind))
+    filter = fields.Dict(
+        keys=fields.String(),
+        error_messages=always("a JSON object with filters; an empty one means all jobs"),
+        metadata={
+            "description": "The filters of `GET /v1/jobs`. `{}` means all jobs.",
+            **filter_object(PROVIDERS),
+        },
+    )
+    preview = fields.String(
+        error_messages=always("the id of a preview"),
+        metadata={
+            "description": "Act on the jobs of this preview. It replaces `filter`.",
+            "pattern": f"^{BULK_ID.pattern}$",
+        },
+    )
+    dry_run = _flag("Only preview: count the jobs and the money at risk.")
+    accept_risk = _flag("Also retry jobs that may have been charged.")
+
+    @validates_schema(skip_on_field_errors=True)
+    def check_jobs(self, data: dict[str, Any], **_: Any) -> None:
+        """Require a filter, so that no mistake means all jobs."""
+        if "filter" not in data and "preview" not in data:
+            raise ValidationError(REQUIRED, "filter")
+
+
+class MoneySchema(AnswerSchema):
+    """Expected costs at one provider in one unit, by price table."""
+
+    provider = fields.String()
+    unit = fields.String()
+    reserved = fields.Float(
+        metadata={
+            "description": "Of all jobs that can be acted on: cancel saves it, and retry spends it."
+        }
+    )
+    paid_again = fields.Float(
+        metadata={"description": "With retry: of the jobs that may have been charged before."}
+    )
+    unconfirmed = fields.Float(
+        metadata={"description": "Of the jobs of which nobody knows whether they were charged."}
+    )
+
+
+class RefusedSchema(AnswerSchema):
+    """Why jobs were left as they are, and how many."""
+
+    reason = fields.String()
+    jobs = fields.Integer()
+
+
+class BulkActionSchema(AnswerSchema):
+    """A bulk action, or the preview of one."""
+
+    id = fields.String()
+    action = name_of(BulkKind)
+    state = name_of(BulkState)
+    filter = fields.Dict(keys=fields.String())
+    tenant = fields.String(
+        allow_none=True, metadata={"description": "Whose jobs; null: of all tenants."}
+    )
+    accept_risk = fields.Boolean()
+    asked_by = fields.String()
+    created_at = timestamp()
+    started_at = timestamp(allow_none=True)
+    finished_at = timestamp(allow_none=True)
+    total = fields.Integer(metadata={"description": "The jobs that the filter found."})
+    applies_to = fields.Integer(metadata={"description": "The jobs that the action applied to."})
+    done = fields.Integer(metadata={"description": "The jobs that were acted on so far."})
+    refused = fields.List(fields.Nested(RefusedSchema))
+    waiting_for = fields.String(allow_none=True)
+    by_status = fields.Dict(
+        keys=fields.String(),
+        values=fields.Integer(),
+        metadata={"description": f"Jobs by status: {', '.join(Status)}."},
+    )
+    may_be_paid = fields.Integer(
+        metadata={"description": "The jobs that can be acted on and may have been charged."}
+    )
+    money = fields.List(fields.Nested(MoneySchema))
+    unpriced_jobs = fields.Integer(
+        metadata={"description": "The jobs that can be acted on and have no known price."}
+    )
+
+
+def blueprint(runtime: Runtime) -> Blueprint:
+    """Return the routes."""
+    making = threading.BoundedSemaphore(MAX_PREVIEWS)
+    bulk = Blueprint("bulk", __name__, url_prefix="/v1/bulk", description="Many jobs at once")
+
+    @bulk.post("")
+    @bulk.doc(
+        **operation(
+            "create_bulk_action",
+            {200: BulkActionSchema, 202: BulkActionSchema},
+            *(404, 429),
+            body={JSON: BulkRequestSchema},
+            body_required=True,
+        )
+    )
+    def create() -> Response:
+        """Cancel, retry or notify many jobs. 200: a preview, or it was started before."""
+        return _create(runtime, making)
+
+    @bulk.get("/<bulk_id>")
+    @bulk.doc(**operation("get_bulk_action", {200: BulkActionSchema}, 404))
+    def show(bulk_id: str) -> Response:
+        """Get a bulk action: how many of its jobs are done, and why others were refused."""
+        return as_json(bulk_view(_find(runtime, bulk_id)), 200)
+
+    return bulk
+
+
+def _create(runtime: Runtime, making: threading.BoundedSemaphore) -> Response:
+    body = checked(BulkRequestSchema(), incoming.body())
+    risk = body.get("accept_risk", False)
+    action = _previewed(runtime, body) if "preview" in body else _preview(runtime, body, making)
+    if body.get("dry_run"):
+        return as_json(bulk_view(action), 200)
+    try:
+        started, replayed = operations.start(runtime, action, actor=caller().name, accept_risk=risk)
+    except UnknownBulkAction as error:
+        raise NotFound(str(error)) from None
+    location = {"Location": f"/v1/bulk/{started.id}"}
+    return as_json(bulk_view(started), 200 if replayed else 202, location)
+
+
+def _preview(
+    runtime: Runtime, body: dict[str, Any], making: threading.BoundedSemaphore
+) -> BulkAction:
+    filters = _own(body["filter"])
+    if not making.acquire(blocking=False):
+        raise ServiceUnavailable(
+            "another bulk action is being prepared", retry_after=RETRY_AFTER_SECONDS
+        )
+    try:
+        return operations.preview(
+            runtime,
+            BulkKind(body["action"]),
+            filters,
+            actor=caller().name,
+            accept_risk=body.get("accept_risk", False),
+        )
+    except InvalidRequest as error:
+        raise InvalidRequest(*(_inside(violation) for violation in error.violations)) from None
+    except HistoryUnavailable:
+        raise ServiceUnavailable(
+            "the history does not answer, so a bulk action cannot find its jobs",
+            retry_after=HISTORY_RETRY_SECONDS,
+        ) from None
+    finally:
+        making.release()
+
+
+def _previewed(runtime: Runtime, body: dict[str, Any]) -> BulkAction:
+    """Return the preview that a request names, if the request asks for the same."""
+    action = _find(runtime, body["preview"])
+    if action.kind != body["action"]:
+        allowed = f"{action.kind}, which was previewed"
+        raise InvalidRequest(Violation("action", body["action"], allowed))
+    if "filter" in body and _own(body["filter"]) != action.filters:
+        allowed = "left out with `preview`, or the same as in the preview"
+        raise InvalidRequest(Violation("filter", body["filter"], allowed))
+    return action
+
+
+def _own(filters: dict[str, Any]) -> dict[str, Any]:
+    """Return filters with the tenant whose jobs the caller may act on.
+
+    Raises:
+        Forbidden: the caller may not see the tenant in them.
+    """
+    if "tenant" not in filters:
+        return filters if caller().admin else {**filters, "tenant": caller().tenant}
+    try:
+        named = tenant_name(filters["tenant"] or "")
+    except InvalidRequest as error:
+        raise InvalidRequest(*(_inside(violation) for violation in error.violations)) from None
+    if not caller().sees(named):
+        raise Forbidden("this key sees only its own tenant")
+    return {**filters, "tenant": named}
+
+
+def _inside(violation: Violation) -> Violation:
+    """Return the violation of a filter with its place in the body."""
+    is_filter = violation.field != "filter"
+    return replace(violation, field=f"filter.{violation.field}") if is_filter else violation
+
+
+def _find(runtime: Runtime, bulk_id: str) -> BulkAction:
+    """Return an action that the caller may see.
+
+    Raises:
+        NotFound: there is none, or it belongs to another tenant. The answer is the same.
+    """
+    try:
+        action = operations.find(runtime, bulk_id)
+        if caller().admin or action.tenant == caller().tenant:
+            return action
+        raise UnknownBulkAction(bulk_id)
+    except UnknownBulkAction as error:
+        raise NotFound(str(error)) from None

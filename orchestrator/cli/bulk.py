@@ -1,0 +1,202 @@
+"""`orchestrator bulk`: cancel, retry or notify many jobs at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from orchestrator.cli.filters import filter_options, metadata_filter
+from orchestrator.cli.output import actor, as_json, console, line, print_json, progress, table
+from orchestrator.ledger.bulk import BulkAction, BulkKind, BulkState
+from orchestrator.operations import bulk as operations
+from orchestrator.operations.bulk import UnknownBulkAction, applies_to, bulk_view
+from orchestrator.runtime import Runtime, default_runtime
+
+#: The time between two looks at an action. Seconds.
+_WATCH_SECONDS = 0.5
+
+
+@click.group()
+def bulk() -> None:
+    """Cancel, retry or notify many jobs at once.
+
+    A command finds the jobs, shows their number and the money at risk, and asks. The workers then
+    act on exactly these jobs. They go on after a restart.
+
+    \b
+    orchestrator bulk retry --status failed --error provider_unavailable --dry-run
+    orchestrator bulk cancel --status queued --provider hiapi
+    orchestrator bulk show BULK_ID
+    """
+
+
+def _bulk_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of all bulk actions."""
+    options = (
+        filter_options,
+        click.option("--unconfirmed", is_flag=True, help="Only jobs with an unconfirmed attempt."),
+        click.option("--at-risk", is_flag=True, help="Only jobs with an image at risk."),
+        click.option("--all", "all_", is_flag=True, help="All jobs, in the place of filters."),
+        click.option("--dry-run", is_flag=True, help="Only show what would happen."),
+        click.option("--yes", is_flag=True, help="Do not ask. Needed without a terminal."),
+        click.option(
+            "--wait", is_flag=True, help="Wait until it is done. A terminal waits anyway."
+        ),
+        as_json,
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@bulk.command()
+@_bulk_options
+def cancel(**options: Any) -> None:
+    """Cancel queued jobs. A job that was submitted continues to its outcome."""
+    _run(BulkKind.CANCEL, accept_risk=False, **options)
+
+
+@bulk.command()
+@_bulk_options
+@click.option("--accept-risk", is_flag=True, help="Also retry jobs that may have been charged.")
+def retry(*, accept_risk: bool, **options: Any) -> None:
+    """Enqueue the requests of failed and cancelled jobs again, each once."""
+    _run(BulkKind.RETRY, accept_risk=accept_risk, **options)
+
+
+@bulk.command()
+@_bulk_options
+def notify(**options: Any) -> None:
+    """Send the notifications of finished jobs again, with the same message ids."""
+    _run(BulkKind.NOTIFY, accept_risk=False, **options)
+
+
+@bulk.command()
+@click.argument("bulk_id")
+@click.option("--wait", is_flag=True, help="Wait until it is done.")
+@as_json
+def show(bulk_id: str, wait: bool, json_: bool) -> None:
+    """Show a bulk action: how many jobs are done, and why others were refused."""
+    runtime = default_runtime()
+    action = _find(runtime, bulk_id)
+    if wait and action.state is BulkState.RUNNING:
+        action = _follow(runtime, action, json_=json_)
+    _show(action, json_=json_)
+
+
+def _run(
+    kind: BulkKind,
+    *,
+    accept_risk: bool,
+    dry_run: bool,
+    yes: bool,
+    wait: bool,
+    json_: bool,
+    **chosen: Any,
+) -> None:
+    """Preview an action, ask, start it, and watch it."""
+    filters = _filters(**chosen)
+    asks = not (yes or dry_run)
+    if asks and not _has_terminal():
+        raise click.UsageError("without a terminal nobody can be asked; use --yes or --dry-run")
+    runtime, who = default_runtime(), actor()
+    action = operations.preview(runtime, kind, filters, actor=who, accept_risk=accept_risk)
+    if dry_run:
+        _show(action, json_=json_)
+        return
+    _show_preview(action, err=json_)
+    if asks:
+        click.confirm(f"{kind} {applies_to(action)} jobs?", abort=True, err=json_)
+    started, _ = operations.start(runtime, action, actor=who, accept_risk=accept_risk)
+    if wait or console().is_terminal:
+        started = _follow(runtime, started, json_=json_)
+    _show(started, json_=json_)
+    if started.state is BulkState.DONE and started.done < applies_to(action):
+        sys.exit(1)
+
+
+def _has_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _filters(
+    *, metadata: tuple[str, ...], unconfirmed: bool, at_risk: bool, all_: bool, **named: str | None
+) -> dict[str, Any]:
+    filters: dict[str, Any] = {name: text for name, text in named.items() if text is not None}
+    filters |= dict(map(metadata_filter, metadata))
+    filters |= {"unconfirmed": True} if unconfirmed else {}
+    filters |= {"at_risk": True} if at_risk else {}
+    if bool(filters) == all_:
+        raise click.UsageError("name at least one filter, or use --all")
+    return filters
+
+
+def _find(runtime: Runtime, bulk_id: str) -> BulkAction:
+    try:
+        return operations.find(runtime, bulk_id)
+    except UnknownBulkAction as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _follow(runtime: Runtime, action: BulkAction, *, json_: bool) -> BulkAction:
+    """Show the progress of an action until it is done. Ctrl-C leaves it running."""
+    try:
+        with progress(quiet=json_) as shown:
+            bar = shown.add_task(f"{action.kind} jobs", total=action.total)
+            while action.state is not BulkState.DONE:
+                ended = action.done + sum(action.refused.values())
+                waits = f", waits for {action.waits_for}" if action.waits_for else ""
+                shown.update(bar, completed=ended, description=f"{action.kind} jobs{waits}")
+                runtime.sleep(_WATCH_SECONDS)
+                action = _find(runtime, action.id)
+    except KeyboardInterrupt:
+        line(f"It goes on. To see how far it is: orchestrator bulk show {action.id}", err=True)
+        sys.exit(130)
+    return action
+
+
+def _show(action: BulkAction, *, json_: bool) -> None:
+    if json_:
+        print_json(bulk_view(action))
+        return
+    if action.state is BulkState.PREVIEWED:
+        _show_preview(action)
+        return
+    view = bulk_view(action)
+    state = "done" if action.state is BulkState.DONE else "running"
+    waits = f"; it waits for {action.waits_for}" if action.waits_for and state != "done" else ""
+    line(f"{action.id}: {action.kind} is {state}, {action.done} of {action.total} jobs{waits}")
+    _show_refused(view)
+    if action.state is BulkState.RUNNING:
+        line(f"To see how far it is: orchestrator bulk show {action.id}")
+
+
+def _show_preview(action: BulkAction, *, err: bool = False) -> None:
+    view = bulk_view(action)
+    statuses = ", ".join(f"{number} {name}" for name, number in view["by_status"].items())
+    line(
+        f"{action.kind}: {view['applies_to']} of {action.total} jobs ({statuses or 'none'})",
+        err=err,
+    )
+    if err:
+        return
+    _show_refused(view)
+    if view["may_be_paid"] and action.kind is BulkKind.RETRY:
+        left_out = "" if action.accept_risk else "; they are left out without --accept-risk"
+        line(f"  {view['may_be_paid']} jobs may have been charged already{left_out}")
+    if view["money"]:
+        shown = table("provider", "unit", "reserved", "paid again", "unconfirmed")
+        for row in view["money"]:
+            amounts = (f"{row[name]:g}" for name in ("reserved", "paid_again", "unconfirmed"))
+            shown.add_row(row["provider"], row["unit"], *amounts)
+        console().print(shown)
+    if view["unpriced_jobs"]:
+        line(f"  {view['unpriced_jobs']} jobs have no known price")
+
+
+def _show_refused(view: dict[str, Any]) -> None:
+    for each in view["refused"]:
+        line(f"  {each['jobs']} refused: {each['reason']}")

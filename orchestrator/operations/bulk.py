@@ -1,0 +1,215 @@
+"""Bulk actions: previews one over the jobs of a search, and starts it.
+
+A preview stores the ids of the jobs that it found and that the action applies to. The action works
+on these jobs only, however long the caller thinks about the preview.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from orchestrator.enqueue import TenantLimitReached
+from orchestrator.history import HistoryUnavailable, Query
+from orchestrator.jobs.model import Job
+from orchestrator.jobs.validation import InvalidRequest, Violation
+from orchestrator.jsonio import dump, rfc3339
+from orchestrator.ledger import keys
+from orchestrator.ledger.bulk import MAX_STARTED, BulkAction, BulkKind, BulkResult
+from orchestrator.operations.bulk_figures import BulkFigures
+from orchestrator.operations.filters import MAX_CHARACTERS, METADATA, read_query
+from orchestrator.operations.search import Source, search
+from orchestrator.runtime import Runtime
+
+#: The most jobs of a bulk action.
+MAX_JOBS = 100_000
+#: The most filters of a bulk action.
+MAX_FILTERS = 20
+#: The jobs of a page of the search. Only ids are read to count them.
+PAGE_JOBS, PAGE_IDS = 500, 4000
+#: Filters that are true or false.
+_FLAGS = ("unconfirmed", "at_risk")
+#: The wait that a tenant with too many running actions is told. Seconds.
+RETRY_SECONDS = 30.0
+
+
+class UnknownBulkAction(Exception):
+    """There is no such bulk action, or its preview has expired. The message names it."""
+
+    def __init__(self, bulk_id: str) -> None:
+        super().__init__(f"there is no bulk action {bulk_id[:80]!r}; a preview is kept for an hour")
+
+
+def preview(
+    runtime: Runtime,
+    kind: BulkKind,
+    filters: Mapping[str, Any],
+    *,
+    actor: str,
+    accept_risk: bool = False,
+) -> BulkAction:
+    """Find the jobs of a bulk action and store their ids. Nothing else happens to them.
+
+    Args:
+        runtime: of this process.
+        kind: what the action will do.
+        filters: names and values of FILTERS.
+        actor: who asks.
+        accept_risk: also count jobs that may have been charged as jobs to retry.
+
+    Raises:
+        InvalidRequest: a filter is wrong, or there are more than MAX_JOBS jobs.
+        HistoryUnavailable: the history does not answer, so jobs would be missing.
+        LedgerUnavailable: Redis is away.
+    """
+    query = _query(runtime, filters)
+    now, figures = runtime.clock(), BulkFigures(runtime, kind)
+    too_many = Violation("filter", dict(filters), f"narrower: it finds more than {MAX_JOBS} jobs")
+    if _has_too_many(runtime, query):
+        raise InvalidRequest(too_many)
+    for job in _found(runtime, query):
+        figures.add(job)
+        if figures.total > MAX_JOBS:
+            raise InvalidRequest(too_many)
+    action = BulkAction(
+        keys.new_bulk_id(),
+        kind,
+        filters.get("tenant"),
+        filters,
+        figures.view(),
+        total=figures.total,
+        applies=len(figures.job_ids),
+        actor=actor,
+        created_at=now,
+        accept_risk=accept_risk,
+        refused=figures.refused,
+    )
+    # The search finds the newest jobs first. The oldest ones come first here.
+    runtime.ledger.bulk.save(action, figures.job_ids[::-1])
+    return action
+
+
+def start(
+    runtime: Runtime, action: BulkAction, *, actor: str, accept_risk: bool
+) -> tuple[BulkAction, bool]:
+    """Start a bulk action that was previewed. The workers act on its jobs.
+
+    Args:
+        runtime: of this process.
+        action: from `preview`.
+        actor: who asks, for the audit trail.
+        accept_risk: also retry jobs that may have been charged.
+
+    Returns:
+        The action, and whether an earlier call started it.
+
+    Raises:
+        UnknownBulkAction: the preview has expired.
+        TenantLimitReached: too many actions of the tenant run.
+        LedgerUnavailable: Redis is away.
+    """
+    now = runtime.clock()
+    result = runtime.ledger.bulk.start(action, actor=actor, accept_risk=accept_risk, now=now)
+    if result is BulkResult.LIMITED:
+        text = f"{MAX_STARTED} running bulk actions"
+        raise TenantLimitReached(action.tenant or "of everything", "bulk", RETRY_SECONDS, text)
+    started = runtime.ledger.bulk.get(action.id)
+    if result is BulkResult.MISSING or started is None:
+        raise UnknownBulkAction(action.id)
+    return started, result is BulkResult.REPLAYED
+
+
+def find(runtime: Runtime, bulk_id: str) -> BulkAction:
+    """Return a bulk action.
+
+    Raises:
+        UnknownBulkAction: there is none, or it has expired.
+        LedgerUnavailable: Redis is away.
+    """
+    action = runtime.ledger.bulk.get(bulk_id)
+    if action is None:
+        raise UnknownBulkAction(bulk_id)
+    return action
+
+
+def bulk_view(action: BulkAction) -> dict[str, Any]:
+    """Return a bulk action as JSON-ready data."""
+    refused = sorted(action.refused.items(), key=lambda each: (-each[1], each[0]))
+    return {
+        "id": action.id,
+        "action": action.kind,
+        "state": action.state,
+        "filter": dict(action.filters),
+        "tenant": action.tenant,
+        "accept_risk": action.accept_risk,
+        "asked_by": action.actor,
+        "created_at": rfc3339(action.created_at),
+        "started_at": rfc3339(action.started_at),
+        "finished_at": rfc3339(action.finished_at),
+        "total": action.total,
+        "applies_to": applies_to(action),
+        "done": action.done,
+        "refused": [{"reason": reason, "jobs": number} for reason, number in refused],
+        "waiting_for": action.waits_for,
+        **action.figures,
+    }
+
+
+def applies_to(action: BulkAction) -> int:
+    """Return the number of jobs that the action applied to when it was previewed."""
+    if action.kind is not BulkKind.RETRY or action.accept_risk:
+        return action.applies
+    return action.applies - int(action.figures["may_be_paid"])
+
+
+def _query(runtime: Runtime, filters: Mapping[str, Any]) -> Query:
+    """Return the query of filters whose values may be JSON.
+
+    Raises:
+        InvalidRequest: with every filter that is unknown or has a wrong value.
+    """
+    if len(filters) > MAX_FILTERS:
+        raise InvalidRequest(Violation("filter", len(filters), f"at most {MAX_FILTERS} filters"))
+    wrong: list[Violation] = []
+    given: list[tuple[str, Any]] = []
+    for name, value in filters.items():
+        if len(name) > MAX_CHARACTERS:
+            wrong.append(Violation(name[:80], value, f"at most {MAX_CHARACTERS} characters long"))
+        elif name in _FLAGS and not isinstance(value, bool):
+            wrong.append(Violation(name, value, "true or false"))
+        elif name.startswith(METADATA) and isinstance(value, bool | int | float):
+            given.append((name, dump(value).decode()))
+        elif not isinstance(value, str | bool):
+            wrong.append(Violation(name, value, "text"))
+        else:
+            given.append((name, value))
+    if wrong:
+        raise InvalidRequest(*wrong)
+    return read_query(runtime, given)
+
+
+def _has_too_many(runtime: Runtime, query: Query) -> bool:
+    """Return whether the history alone has too many jobs. It reads ids only, so it ends soon."""
+    found, below = 0, None
+    try:
+        while found <= MAX_JOBS:
+            page = runtime.history.find(query, below=below, limit=PAGE_IDS)
+            found, below = found + len(page.ids), page.cursor
+            if below is None:
+                return found > MAX_JOBS
+    except HistoryUnavailable:
+        return False  # the search says what this means
+    return True
+
+
+def _found(runtime: Runtime, query: Query) -> Iterator[Job]:
+    """Yield the jobs of a query, newest first."""
+    cursor = None
+    while True:
+        page = search(runtime, query, limit=PAGE_JOBS, cursor=cursor)
+        if page.source is Source.AWAY:
+            raise HistoryUnavailable("a bulk action cannot find its jobs while the history is away")
+        yield from page.jobs
+        cursor = page.cursor
+        if cursor is None:
+            return

@@ -1,0 +1,201 @@
+"""`/v1/bulk`: previews, starts and shows bulk actions of the caller's tenant."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from orchestrator.history import History
+from orchestrator.history.recorder import Recorder
+from orchestrator.ledger.bulk import MAX_STARTED
+from orchestrator.operations import bulk as operations
+from orchestrator.steps.bulk import act_on_part
+from tests.api.conftest import Api, Open
+from tests.support import job_states
+from tests.support.fakes import TENANT
+from tests.support.web import WebApp
+
+PRICES = orjson.dumps({"unit": "USD", "prices": {"Nano-Banana-2": 0.1}}).decode()
+
+
+def asked(api: Api, action: str = "retry", **more: Any) -> Any:
+    body = {"action": action, **({} if "preview" in more else {"filter": {}}), **more}
+    return api.post("/v1/bulk", json=body)
+
+
+def previewed(api: Api, action: str = "retry", **more: Any) -> dict[str, Any]:
+    answer = asked(api, action, dry_run=True, **more)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json
+    return found
+
+
+def errors(answer: Any) -> dict[str, str]:
+    assert answer.status_code == 422, answer.text
+    return {error["field"]: error["message"] for error in answer.json["errors"]}
+
+
+def test_a_preview_counts_jobs_and_the_money_at_risk(open_api: Open) -> None:
+    api = open_api(HIAPI_PRICES=PRICES)
+    job_states.refused(api.harness)
+    job_states.given_up(api.harness)
+    job_states.refused(api.harness, "evolink")
+    job_states.running(api.harness)
+
+    found = previewed(api)
+
+    assert found["id"].startswith("bulk_")
+    assert (found["action"], found["state"], found["tenant"]) == ("retry", "previewed", TENANT)
+    assert found["by_status"] == {"failed": 3, "running": 1}
+    assert (found["total"], found["applies_to"], found["may_be_paid"]) == (4, 2, 1)
+    costs = {"reserved": 0.2, "paid_again": 0.1, "unconfirmed": 0.1}
+    assert found["money"] == [{"provider": "hiapi", "unit": "USD", **costs}]
+    assert found["unpriced_jobs"] == 1
+    reason = "it is running and will reach its outcome"
+    assert found["refused"] == [{"reason": reason, "jobs": 1}]
+    assert previewed(api, accept_risk=True)["applies_to"] == 3
+    assert api.get(f"/v1/bulk/{found['id']}").json == found
+    assert api.harness.ledger.overview.size() == 4, "nothing has happened"
+
+
+def test_what_was_previewed_is_done_once(api: Api) -> None:
+    job_id = api.created()
+    preview = previewed(api, "cancel", filter={"status": "queued"})
+    other = api.created()
+
+    first = asked(api, "cancel", preview=preview["id"])
+    second = asked(api, "cancel", preview=preview["id"], filter={"status": "queued"})
+    act_on_part(api.harness.runtime, inf)
+
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert first.headers["Location"] == f"/v1/bulk/{preview['id']}"
+    assert first.json == second.json
+    assert (first.json["state"], first.json["asked_by"]) == ("running", TENANT)
+    shown: Any = api.get(f"/v1/bulk/{preview['id']}").json
+    assert (shown["state"], shown["done"], shown["total"]) == ("done", 1, 1)
+    assert shown["finished_at"]
+    assert api.harness.job(job_id).status == "cancelled"
+    assert api.harness.job(other).status == "queued"
+    assert [entry.action for entry in api.harness.ledger.audit.entries(9)] == ["bulk_cancel"]
+
+
+def test_without_a_preview_the_jobs_of_now_are_acted_on(api: Api) -> None:
+    job_id = api.created(metadata={"sku": 17})
+    api.created(metadata={"sku": 18})
+
+    answer = asked(api, "cancel", filter={"metadata.sku": 17, "unconfirmed": False})
+    act_on_part(api.harness.runtime, inf)
+
+    assert (answer.status_code, answer.json["total"]) == (202, 1)
+    assert api.harness.job(job_id).status == "cancelled"
+
+
+def test_the_consent_is_that_of_the_real_call(api: Api) -> None:
+    job_states.given_up(api.harness)
+    preview = previewed(api, accept_risk=True)
+
+    started = asked(api, preview=preview["id"])
+    act_on_part(api.harness.runtime, inf)
+
+    assert started.json["accept_risk"] is False
+    [refused] = api.get(f"/v1/bulk/{preview['id']}").json["refused"]  # type: ignore[index]
+    assert "may pay twice" in refused["reason"]
+
+
+def test_a_tenant_acts_on_its_own_jobs_only(open_api: Open) -> None:
+    api = open_api(ORCHESTRATOR_API_KEYS=f"{TENANT}:api-key-of-the-tests,shop:key-of-the-shop-1")
+    shop, admin = api.with_key("key-of-the-shop-1"), api.as_admin()
+    api.created()
+    shop.created()
+
+    own, all_ = previewed(shop, "cancel"), previewed(admin, "cancel")
+
+    assert (own["total"], own["filter"]) == (1, {"tenant": "shop"})
+    assert (all_["total"], all_["tenant"]) == (2, None)
+    assert previewed(admin, "cancel", filter={"tenant": "shop"})["total"] == 1
+    assert asked(shop, "cancel", filter={"tenant": TENANT}).status_code == 403
+    for bulk_id in (own["id"], all_["id"], "bulk_" + "0" * 26, "%00"):
+        assert api.get(f"/v1/bulk/{bulk_id}").status_code == 404
+        assert asked(api, "cancel", preview=bulk_id).status_code in (404, 422)
+    assert admin.get(f"/v1/bulk/{own['id']}").status_code == 200
+    assert api.harness.ledger.audit.entries(9) == []
+
+
+def test_a_wrong_request_is_refused_by_name(api: Api) -> None:
+    preview = previewed(api, "cancel")
+    message = "filter.statsu is not a known field; did you mean status?"
+
+    assert errors(asked(api, filter={"statsu": "failed"})) == {"filter.statsu": message}
+    no_filter = api.post("/v1/bulk", json={"action": "retry"})
+    assert errors(no_filter) == {"filter": "filter is required"}
+    assert "did you mean cancel?" in errors(asked(api, "cancle"))["action"]
+    for filters, field in (
+        ({"status": "gone"}, "filter.status"),
+        ({"status": None}, "filter.status"),
+        ({"model": ["x"]}, "filter.model"),
+        ({"at_risk": "true"}, "filter.at_risk"),
+        ({"metadata.sku": {}}, "filter.metadata.sku"),
+        ({"metadata." + "x" * 1000: "1"}, "filter.metadata." + "x" * 71),
+        ({"tenant": "a b"}, "filter.tenant"),
+        ({"tenant": None}, "filter.tenant"),
+        ({f"metadata.{number}": "1" for number in range(21)}, "filter"),
+        ([], "filter"),
+    ):
+        assert field in errors(asked(api, filter=filters)), filters
+    assert "action" in errors(asked(api, "retry", preview=preview["id"]))
+    other = asked(api, "cancel", preview=preview["id"], filter={"status": "queued"})
+    assert "filter" in errors(other)
+    assert "dry_run" in errors(asked(api, dry_run="yes"))
+
+
+def test_more_jobs_than_the_limit_are_refused(
+    api: Api, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(operations, "MAX_JOBS", 2)
+    for _ in range(3):
+        api.created()
+    history = History(f"sqlite:///{tmp_path}/history.db")
+    for runtime in (api.harness.runtime, replace(api.harness.runtime, history=history)):
+        Recorder(runtime.ledger, history, runtime.clock).record()
+
+        answer = asked(Api(api.harness, WebApp(runtime)), "cancel")
+
+        assert "it finds more than 2 jobs" in errors(answer)["filter"]
+    history.close()
+
+
+def test_while_the_history_is_away_no_action_begins(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api.harness.runtime.history.database, "_retry_at", inf)
+    api.created()
+
+    answer = asked(api, "cancel")
+
+    assert answer.status_code == 503
+    assert answer.json["detail"] == (
+        "the history does not answer, so a bulk action cannot find its jobs"
+    )
+    assert answer.headers["Retry-After"]
+
+
+def test_a_tenant_has_a_most_of_running_actions(api: Api) -> None:
+    api.created()
+    for _ in range(MAX_STARTED):
+        assert asked(api, "cancel").status_code == 202
+
+    answer = asked(api, "cancel")
+
+    assert (answer.status_code, answer.json["limit"]) == (429, "bulk")
+    assert answer.headers["Retry-After"]
+
+
+def test_a_key_that_only_reads_cannot_begin_an_action(api: Api) -> None:
+    api.headers = {}
+
+    assert asked(api).status_code == 401
