@@ -190,9 +190,10 @@ def _finish_steps(**_: Any) -> None:
     """Finish the running steps. A step that does not end in time is continued by another worker."""
     ends = monotonic() + default_runtime().settings.drain_seconds
     sweeper.stop()
-    bulk.stop(max(0.0, ends - monotonic()))
+    bulk.stop()
     left = lanes.drain(max(0.0, ends - monotonic()))
     left += default_runtime().retry_queue.drain(max(0.0, ends - monotonic()))
+    bulk.stop(max(0.0, ends - monotonic()))
     if left:
         log.get().warning("steps_unfinished", jobs=left)
         logging.shutdown()

@@ -10,12 +10,15 @@ from orchestrator.jobs.model import ErrorCode, Status
 from orchestrator.jobs.tenant import TENANT_PATTERN
 from orchestrator.operations.filters import FILTERS, MAX_CHARACTERS, METADATA, TIME
 
+#: Stands for the filters by metadata.
+ANY_METADATA = f"{METADATA}<key>"
+
 
 def filter_schemas(providers: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return the JSON schema of each filter. Without a type it is text."""
     text = {"minLength": 1, "maxLength": MAX_CHARACTERS}
     return {
-        **dict.fromkeys(("model", "task_id", "batch", "metadata.<key>", "q"), text),
+        **dict.fromkeys(("model", "task_id", "batch", ANY_METADATA, "q"), text),
         "status": {"enum": [s.value for s in Status]},
         "provider": {"enum": list(providers)},
         "error": {"enum": [code.value for code in ErrorCode]},
@@ -36,10 +39,11 @@ def filter_object(providers: Iterable[str]) -> dict[str, Any]:
         "properties": {
             name: {"type": "string", "description": meaning, **schemas[name]}
             for name, meaning in FILTERS.items()
-            if not name.startswith(METADATA)
+            if name != ANY_METADATA
         },
-        "patternProperties": {
-            r"^metadata\..": {"type": ["string", "number", "boolean"], **schemas["metadata.<key>"]}
+        "additionalProperties": {
+            "type": ["string", "number", "boolean"],
+            "description": f"`{ANY_METADATA}`: {FILTERS[ANY_METADATA]}",
+            **schemas[ANY_METADATA],
         },
-        "additionalProperties": False,
     }

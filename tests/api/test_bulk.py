@@ -14,6 +14,8 @@ from orchestrator.history import History
 from orchestrator.history.recorder import Recorder
 from orchestrator.ledger.bulk import MAX_STARTED
 from orchestrator.operations import bulk as operations
+from orchestrator.operations.filters import FILTERS
+from orchestrator.operations.keys import create_key
 from orchestrator.steps.bulk import act_on_part
 from tests.api.conftest import Api, Open
 from tests.support import job_states
@@ -184,6 +186,14 @@ def test_while_the_history_is_away_no_action_begins(
     assert answer.headers["Retry-After"]
 
 
+def test_the_specification_names_every_filter(api: Api) -> None:
+    document: Any = api.get("/openapi.json").json
+    described = document["components"]["schemas"]["BulkRequest"]["properties"]["filter"]
+
+    assert {*described["properties"], "metadata.<key>"} == set(FILTERS)
+    assert described["additionalProperties"]["type"] == ["string", "number", "boolean"]
+
+
 def test_a_tenant_has_a_most_of_running_actions(api: Api) -> None:
     api.created()
     for _ in range(MAX_STARTED):
@@ -196,6 +206,9 @@ def test_a_tenant_has_a_most_of_running_actions(api: Api) -> None:
 
 
 def test_a_key_that_only_reads_cannot_begin_an_action(api: Api) -> None:
-    api.headers = {}
+    runtime, bulk_id = api.harness.runtime, previewed(api)["id"]
+    key, _ = create_key(runtime, actor="tests", tenant=TENANT, scopes=["jobs:read"])
+    reader, nobody = api.with_key(key), replace(api, headers={})
 
-    assert asked(api).status_code == 401
+    assert reader.get(f"/v1/bulk/{bulk_id}").status_code == 200
+    assert [asked(each, dry_run=True).status_code for each in (reader, nobody)] == [403, 401]
