@@ -15,6 +15,9 @@ from orchestrator.host_limiter import HostLimiter
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import Ledger, LedgerUnavailable, Result, Settlement
 from orchestrator.messages import Broker, Nudger
+from orchestrator.metrics import Timings
+from orchestrator.metrics import definitions as metrics
+from orchestrator.metrics.labels import CallKind, call_result, provider_label
 from orchestrator.net.guarded_session import GuardedSession
 from orchestrator.net.http_types import Call, Reply
 from orchestrator.providers import PROVIDERS, Provider
@@ -53,6 +56,8 @@ class Runtime:
     retry_queue: RetryQueue = field(default_factory=RetryQueue)
     #: The record of all jobs in SQL. It decides nothing, and may be away.
     history: History = field(default_factory=History)
+    #: Counts and timings of this process, for `/metrics`.
+    timings: Timings = field(default_factory=Timings)
     clock: Callable[[], int] = now_ms
     #: Waits for this many seconds.
     sleep: Callable[[float], None] = sleep_seconds
@@ -89,6 +94,7 @@ class Runtime:
                 settings.archive_threads, max_wait=ARCHIVE_SHARE_WAIT_SECONDS
             ),
             history=History(settings.history_url),
+            timings=Timings(ledger.timings.add),
             clock=clock,
         )
 
@@ -103,19 +109,25 @@ class Runtime:
         call: Call,
         settings: ProviderSettings,
         *,
+        kind: CallKind,
         fresh_connection: bool = False,
     ) -> Reply | NotSent | NoAnswer:
         """Make one call to a provider with our account there. Network errors are not raised.
 
-        With `fresh_connection` no idle connection is used. See `ProviderClient.call`.
+        `kind` says what the call is for, in `/metrics`. With `fresh_connection` no idle connection
+        is used. See `ProviderClient.call`.
         """
-        return self.provider_client.call(
-            provider,
-            call,
-            base_url=settings.base_url,
-            api_key=settings.api_key,
-            fresh_connection=fresh_connection,
-        )
+        labels = (provider_label(provider.name), kind.value)
+        with self.timings.measured(metrics.PROVIDER_CALL_SECONDS, *labels):
+            answer = self.provider_client.call(
+                provider,
+                call,
+                base_url=settings.base_url,
+                api_key=settings.api_key,
+                fresh_connection=fresh_connection,
+            )
+        self.timings.add(metrics.PROVIDER_CALLS, *labels, call_result(answer).value)
+        return answer
 
     def nudge_due(self, job_id: str, settlement: Settlement) -> Result:
         """Nudge the steps that a settlement made due, and return its result."""

@@ -16,6 +16,7 @@ every answer.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from time import perf_counter
 
 from flask import Blueprint, Response, request
 
@@ -32,6 +33,8 @@ from orchestrator.callbacks.long_body import ShortenedBody
 from orchestrator.callbacks.spool import Entry, SpoolError
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable, Result
+from orchestrator.metrics import definitions as metrics
+from orchestrator.metrics.labels import callback_status, provider_label
 from orchestrator.runtime import Runtime
 from orchestrator.security.signatures import BadSignature
 
@@ -91,6 +94,12 @@ def blueprint(runtime: Runtime, drainer: SpoolDrainer | None) -> Blueprint:
     @callbacks.post("/callbacks/<provider>/<reference>/<token>")
     def receive(provider: str, reference: str, token: str) -> Response:
         """Receive one callback."""
+        response = answered(provider, reference, token)
+        status = callback_status(response.status_code)
+        runtime.timings.add(metrics.CALLBACKS, provider_label(provider), status)
+        return response
+
+    def answered(provider: str, reference: str, token: str) -> Response:
         try:
             address = _verified(runtime, provider, reference, token)
             result = _receive(runtime, drainer, address)
@@ -119,6 +128,7 @@ def _verified(runtime: Runtime, provider: str, reference: str, token: str) -> Ca
 
 def _receive(runtime: Runtime, drainer: SpoolDrainer | None, address: CallbackAddress) -> str:
     """Apply a callback with a valid token. Return the result for the answer."""
+    started = perf_counter()
     try:
         body = _read_body()
     except _Unread:
@@ -138,12 +148,17 @@ def _receive(runtime: Runtime, drainer: SpoolDrainer | None, address: CallbackAd
         note_unreadable(runtime, address, now)
         raise
     try:
-        return apply_callback(runtime, address, report, now, complete=not body.shortened)
+        result = apply_callback(runtime, address, report, now, complete=not body.shortened)
     except LedgerUnavailable as error:
         if drainer is None:
             raise
         _keep(drainer, address, body, now, str(error))
         return SPOOLED
+    seconds = perf_counter() - started
+    runtime.timings.observe(
+        metrics.CALLBACK_DELAY, provider_label(address.provider), seconds=seconds
+    )
+    return result
 
 
 def _poll(runtime: Runtime, address: CallbackAddress, now: int) -> str:

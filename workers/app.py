@@ -23,6 +23,8 @@ from orchestrator.callbacks.spool import Spool
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.messages import QUEUE, SENT_MS, TASKS, TRANSPORT_OPTIONS, JobsByProvider
+from orchestrator.metrics import definitions as metrics
+from orchestrator.metrics.labels import StepFailure
 from orchestrator.runtime import default_runtime
 from orchestrator.settings.environment import ConfigError
 from orchestrator.steps.acceptance import record_spooled
@@ -91,11 +93,16 @@ def _do(step: Step, job_id: str) -> None:
     STEPS[step](default_runtime(), job_id)
 
 
+def _count(step: Step, reason: StepFailure) -> None:
+    default_runtime().timings.add(metrics.STEP_FAILURES, step.value, reason.value)
+
+
 lanes: Lanes = Lanes(
     _do,
     default_runtime().settings,
     stopping=lambda: state.should_stop is not None,
     refill=lambda: sweeper.refill(),  # noqa: PLW0108  # it is created below
+    count=_count,
 )
 sweeper: Sweeper = Sweeper(
     lambda: sweep(default_runtime(), lanes),
@@ -194,6 +201,7 @@ def _finish_steps(**_: Any) -> None:
     left = lanes.drain(max(0.0, ends - monotonic()))
     left += default_runtime().retry_queue.drain(max(0.0, ends - monotonic()))
     bulk.stop(max(0.0, ends - monotonic()))
+    default_runtime().timings.flush()
     if left:
         log.get().warning("steps_unfinished", jobs=left)
         logging.shutdown()

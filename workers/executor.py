@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from orchestrator import log
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerUnavailable
+from orchestrator.metrics.labels import StepFailure
 
 
 class StepExecutor:
@@ -23,6 +24,7 @@ class StepExecutor:
         stopping: says whether the process is stopping. Then no further step is started.
         threads: steps that run at once.
         refill: is called when jobs were left to the agenda and there are places for them again.
+        count: is called when a step breaks off.
     """
 
     def __init__(
@@ -32,11 +34,13 @@ class StepExecutor:
         stopping: Callable[[], bool],
         threads: int,
         refill: Callable[[], None] = lambda: None,
+        count: Callable[[Step, StepFailure], None] = lambda *_: None,
     ) -> None:
         self._run = run
         self._stopping = stopping
         self._threads = threads
         self._refill = refill
+        self._count = count
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         #: The jobs that have a place: they run or wait.
@@ -106,8 +110,10 @@ class StepExecutor:
             if not self._stopping():
                 self._run(step, job_id)
         except LedgerUnavailable as error:
+            self._count(step, StepFailure.AWAY)
             log.get().warning("step_failed", job=job_id, step=step, reason=str(error))
         except Exception:
+            self._count(step, StepFailure.CRASH)
             log.get().exception("step_crashed", job=job_id, step=step)
         finally:
             with self._lock:

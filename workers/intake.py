@@ -29,11 +29,10 @@ from orchestrator.jobs.tenant import tenant_name
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable
-from orchestrator.messages import CONNECTION_OPTIONS
+from orchestrator.messages import CONNECTION_OPTIONS, ENQUEUE_QUEUE
 from orchestrator.runtime import Runtime, default_runtime
 from workers.app import celery_app
 
-QUEUE = "orchestrator.enqueue"
 #: A message without an acknowledgement is delivered again after this time. Seconds.
 VISIBILITY_TIMEOUT_SECONDS = 60
 #: The longest wait of a message whose tenant has reached a limit. With its jitter the wait is still
@@ -44,7 +43,7 @@ RETRY_INTERVAL_SECONDS = 1.0
 
 app: Celery = celery_app(
     "orchestrator.intake",
-    task_default_queue=QUEUE,
+    task_default_queue=ENQUEUE_QUEUE,
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     worker_prefetch_multiplier=1,

@@ -13,6 +13,7 @@ from time import monotonic
 from orchestrator.jobs.model import FOLLOW_UPS, Step
 from orchestrator.ledger import Room
 from orchestrator.messages import JobsByProvider
+from orchestrator.metrics.labels import StepFailure
 from orchestrator.settings.settings import Settings
 from workers.executor import StepExecutor
 
@@ -30,6 +31,7 @@ class Lanes:
         settings: how many threads each lane has.
         stopping: says whether the process is stopping. Then no further step is started.
         refill: is called when jobs were left to the agenda and there are places for them again.
+        count: is called when a step breaks off.
     """
 
     def __init__(
@@ -39,8 +41,9 @@ class Lanes:
         *,
         stopping: Callable[[], bool],
         refill: Callable[[], None],
+        count: Callable[[Step, StepFailure], None] = lambda *_: None,
     ) -> None:
-        lane = partial(StepExecutor, run, stopping=stopping, refill=refill)
+        lane = partial(StepExecutor, run, stopping=stopping, refill=refill, count=count)
         self.providers = {
             name: lane(threads=provider.threads) for name, provider in settings.providers.items()
         }

@@ -21,6 +21,8 @@ from orchestrator.callbacks.apply import (
 )
 from orchestrator.callbacks.spool import BadEntry, Entry, Spool
 from orchestrator.ledger import LedgerUnavailable
+from orchestrator.metrics import definitions as metrics
+from orchestrator.metrics.labels import provider_label
 from orchestrator.runtime import Runtime
 
 #: First and longest wait after a round that left entries. Seconds.
@@ -160,6 +162,8 @@ class SpoolDrainer:
             complete=not entry.shortened,
             spooled_seconds=waited,
         )
+        label = provider_label(entry.provider)
+        self._runtime.timings.observe(metrics.CALLBACK_DELAY, label, seconds=waited)
 
     def _log(self, event: str, *, reason: str, **context: str) -> None:
         """Log an event, at most once a minute, because it repeats with every round."""

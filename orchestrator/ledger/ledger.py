@@ -53,6 +53,7 @@ from orchestrator.ledger.rejected_messages import RejectedMessages
 from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Settlement
 from orchestrator.ledger.script import Script, load
 from orchestrator.ledger.task_owners import TaskOwners
+from orchestrator.ledger.timings import TimingSums
 from orchestrator.ledger.uploads import Uploads
 
 
@@ -93,6 +94,7 @@ class Ledger:
         self.installation = Installation(self._redis, shards)
         self.outcomes = Outcomes(self._redis, self.get)
         self.rejected = RejectedMessages(self._redis)
+        self.timings = TimingSums(self._redis)
         self.uploads = Uploads(self._redis)
         self.admission = Admission(self._redis, limits, shards)
         self.agenda = Agenda(self._redis, self.admission)

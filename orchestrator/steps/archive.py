@@ -15,6 +15,8 @@ from orchestrator import log
 from orchestrator.backoff import back_off
 from orchestrator.jobs.model import FollowUpStatus, Image, Job, Step
 from orchestrator.ledger import Lease
+from orchestrator.metrics import definitions as metrics
+from orchestrator.metrics.labels import AGAIN, STORAGE_FAILED
 from orchestrator.net.links import normalized_link
 from orchestrator.operations.image_copies import NotCopied, Recovery, copy_image
 from orchestrator.operations.manifest import manifest, path
@@ -73,18 +75,23 @@ def archive(runtime: Runtime, job_id: str) -> None:
     )
     if lease is None:
         return
+    with runtime.timings.measured(metrics.ARCHIVE_SECONDS) as measured:
+        measured.labels = (_archive(runtime, lease),)
+
+
+def _archive(runtime: Runtime, lease: Lease) -> str:
+    """Copy the images of a leased job. Return the result for `/metrics`."""
     kept = _keep(runtime, lease)
     if kept.storage_failed or kept.open:
-        _later(runtime, lease, kept)
-        return
+        return _later(runtime, lease, kept)
     number = len(lease.job.images)
     images, late_images = kept.images[:number], kept.images[number:]
     try:
         _write_manifest(runtime, replace(lease.job, images=images, late_images=late_images))
     except StorageError as error:
-        _later(runtime, lease, replace(kept, error=f"our storage: {error}"))
-        return
-    _end(runtime, lease, kept)
+        kept = replace(kept, error=f"our storage: {error}", storage_failed=True)
+        return _later(runtime, lease, kept)
+    return _end(runtime, lease, kept)
 
 
 def _keep(runtime: Runtime, lease: Lease) -> _Kept:
@@ -159,7 +166,7 @@ def _write_manifest(runtime: Runtime, job: Job) -> None:
     runtime.storage.put(path(job.id), content, "application/json")
 
 
-def _later(runtime: Runtime, lease: Lease, kept: _Kept) -> None:
+def _later(runtime: Runtime, lease: Lease, kept: _Kept) -> str:
     job, now, due_at = lease.job, runtime.clock(), runtime.clock()
     tries = _tries(job) + 1
     if kept.error:
@@ -180,9 +187,10 @@ def _later(runtime: Runtime, lease: Lease, kept: _Kept) -> None:
     )
     event = "archive_failed" if kept.error else "archive_continued"
     _log(job, event, reason=kept.error, wait=(due_at - now) // 1000, result=result)
+    return STORAGE_FAILED if kept.storage_failed else AGAIN
 
 
-def _end(runtime: Runtime, lease: Lease, kept: _Kept) -> None:
+def _end(runtime: Runtime, lease: Lease, kept: _Kept) -> str:
     missing = [image.error or "" for image in kept.images if image.copy is None]
     ended = FollowUpStatus.DEAD if missing else FollowUpStatus.DONE
     error = kept.error or next(iter(missing), "")
@@ -196,6 +204,7 @@ def _end(runtime: Runtime, lease: Lease, kept: _Kept) -> None:
         images=kept.images,
     )
     _log(lease.job, f"archive_{ended}", reason=error, images=len(kept.images), result=result)
+    return ended.value
 
 
 def _before_expiry(job: Job, images: list[Image], now: int, planned: int) -> int:

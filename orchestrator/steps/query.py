@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.backoff import asked_wait, back_off
 from orchestrator.jobs.model import Attempt, ErrorCode, Job, JobError, Step
+from orchestrator.metrics.labels import CallKind
 from orchestrator.providers.client import NoAnswer, NotSent
 from orchestrator.providers.responses import QueryFailed, TaskReport
 from orchestrator.runtime import Runtime
@@ -27,7 +28,7 @@ def query_task(runtime: Runtime, job: Job, attempt: Attempt) -> Reading:
     call = adapters.query_call(provider, job, task_id)
     if isinstance(call, QueryFailed):
         return call
-    answer = runtime.call_provider(provider, call, settings)
+    answer = runtime.call_provider(provider, call, settings, kind=CallKind.QUERY)
     if isinstance(answer, NotSent | NoAnswer):
         error = JobError(ErrorCode.PROVIDER_UNAVAILABLE, answer.reason, retryable=True)
         return QueryFailed(error)

@@ -14,6 +14,7 @@ from orchestrator.clock import DAY_MS
 from orchestrator.jobs.model import FOLLOW_UPS, Step
 from orchestrator.ledger import Room
 from orchestrator.messages import Nudger
+from orchestrator.metrics import definitions as metrics
 from orchestrator.runtime import Runtime
 
 #: The most open jobs of a provider that one sweep takes per shard: this many queued jobs, this many
@@ -62,10 +63,11 @@ def reconcile(runtime: Runtime, places: Places | None = None) -> int:
     Raises:
         LedgerUnavailable: the next sweep finds the same jobs.
     """
-    taken = take_due(runtime, places or NudgedWorkers(runtime.nudger))
-    retention = int(runtime.settings.retention_days * DAY_MS)
-    runtime.ledger.overview.tidy(oldest=runtime.clock() - retention)
-    runtime.ledger.installation.mark_sweep(now=runtime.clock(), host=socket.gethostname())
+    with runtime.timings.measured(metrics.SWEEP_SECONDS):
+        taken = take_due(runtime, places or NudgedWorkers(runtime.nudger))
+        retention = int(runtime.settings.retention_days * DAY_MS)
+        runtime.ledger.overview.tidy(oldest=runtime.clock() - retention)
+        runtime.ledger.installation.mark_sweep(now=runtime.clock(), host=socket.gethostname())
     return taken
 
 

@@ -32,6 +32,7 @@ from orchestrator.ledger import (
     Result,
     WaitReason,
 )
+from orchestrator.metrics.labels import CallKind
 from orchestrator.net.http_types import Reply
 from orchestrator.providers.base import Provider
 from orchestrator.providers.client import NoAnswer, NotSent
@@ -139,6 +140,7 @@ class _Submission:
             provider,
             call,
             self.settings,
+            kind=CallKind.SUBMIT,
             fresh_connection=not provider.capabilities.idempotency_seconds,
         )
         if isinstance(answer, NotSent):

@@ -25,6 +25,7 @@ from orchestrator.ledger.installation import Installation
 from orchestrator.ledger.outcomes import Outcomes
 from orchestrator.ledger.overview import Overview
 from orchestrator.ledger.rejected_messages import RejectedMessages
+from orchestrator.ledger.timings import TimingSums
 from orchestrator.ledger.uploads import Uploads
 from orchestrator.security.api_keys import DEFAULT_SCOPES, ApiKey, digest
 from tests.ledger import kit
@@ -46,6 +47,7 @@ CLASSES: Mapping[str, type] = {
     "installation.": Installation,
     "outcomes.": Outcomes,
     "rejected.": RejectedMessages,
+    "timings.": TimingSums,
     "uploads.": Uploads,
 }
 KEY = ApiKey("key_1", "shop", DEFAULT_SCOPES, digest("orch_0"), NOW)
@@ -54,7 +56,8 @@ READS_MANY_JOBS = frozenset(
     f"overview.{name}"
     for name in (
         *("counts", "created_before", "jobs", "page", "newest"),
-        *("open_jobs", "spent", "size", "snapshots", "tenants", "unconfirmed", "watch_totals"),
+        *("open_jobs", "spent", "queued", "size", "snapshots", "tenants", "unconfirmed"),
+        "watch_totals",
     )
 )
 #: Methods of the streams of changes that read many jobs.
@@ -173,6 +176,8 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "bulk.get": lambda ledger, _: ledger.bulk.get(kit.BULK.id),
     "bulk.claim": lambda ledger, _: ledger.bulk.claim(now=NOW, lease_ms=LEASE),
     "bulk.advance": lambda ledger, _: kit.advance_bulk(ledger),
+    "timings.add": lambda ledger, _: ledger.timings.add({"a sum": 0.5}),
+    "timings.read": lambda ledger, _: ledger.timings.read(),
     "overview.tidy": lambda ledger, _: ledger.overview.tidy(oldest=NEXT_DUE),
     "overview.forget": lambda ledger, lease: ledger.overview.forget(lease.job.id, before=NEXT_DUE),
 }
@@ -198,6 +203,7 @@ READS = frozenset(
         "follow_ups.given_up",
         *("circuit_breaker.failing", "access.read", "access.current", "audit.entries"),
         *("admission.states", "admission.waits", "changes.after", "bulk.get"),
+        "timings.read",
     }
 )
 #: Methods that only delete. A full Redis accepts them.

@@ -26,6 +26,7 @@ PIPELINED = {
     # MULTI and EXEC are commands too.
     **dict.fromkeys(("access.add_key", "access.forget_key", "access.set_tenant"), 4),
     **dict.fromkeys(("access.revoke_key", "access.expire_key"), 4),
+    "timings.add": 3,
     "access.read": 5,
     # The view of the process is fresh.
     "access.current": 0,

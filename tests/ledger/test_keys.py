@@ -104,6 +104,7 @@ BUILT: Mapping[str, list[str]] = {
     "TENANT_SETTINGS": [keys.TENANT_SETTINGS],
     "ACCESS": [keys.ACCESS],
     "AUDIT": [keys.AUDIT],
+    "TIMINGS": [keys.TIMINGS],
 }
 
 
@@ -262,6 +263,7 @@ def run_every_transition(ledger: Ledger, recorder: RecordingClient) -> None:
     ledger.changes.hold("recorder-1")
     ledger.access.set_tenant("shop", {"max_open": "5"})
     ledger.audit.record(now=NOW, actor="cli", action="cancel", target=job_id)
+    ledger.timings.add({"a sum": 0.5})
 
 
 def run_fallback(ledger: Ledger, spending: Mapping[str, Any]) -> None:

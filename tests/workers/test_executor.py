@@ -16,7 +16,7 @@ JOBS = [f"job-{number}" for number in range(5)]
 
 
 def executor(
-    run: Callable[[Step, str], None], threads: int = 4, **options: Callable[[], None]
+    run: Callable[[Step, str], None], threads: int = 4, **options: Callable[..., None]
 ) -> StepExecutor:
     return StepExecutor(run, stopping=lambda: False, threads=threads, **options)
 
@@ -69,19 +69,24 @@ def test_steps_run_at_the_same_time() -> None:
     assert workers.drain(60) == []
 
 
-@pytest.mark.parametrize("error", [LedgerUnavailable("away"), KeyError("a fault of ours")])
-def test_a_step_that_fails_does_not_stop_the_others(error: Exception) -> None:
-    done = []
+@pytest.mark.parametrize(
+    ("error", "reason"), [(LedgerUnavailable("away"), "away"), (KeyError("a fault"), "crash")]
+)
+def test_a_step_that_fails_is_counted_and_does_not_stop_the_others(
+    error: Exception, reason: str
+) -> None:
+    done, failures = [], []
 
     def run(_: Step, job_id: str) -> None:
         if job_id == JOBS[0]:
             raise error
         done.append(job_id)
 
-    workers = executor(run, threads=3)
+    workers = executor(run, threads=3, count=lambda *failure: failures.append(failure))
     workers.offer(Step.SUBMIT, JOBS)
     assert workers.drain(60) == []
     assert sorted(done) == JOBS[1:]
+    assert failures == [(Step.SUBMIT, reason)]
 
 
 # Places --------------------------------------------------------------------------------------
