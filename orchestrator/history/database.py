@@ -23,7 +23,7 @@ STATEMENT_TIMEOUT_MS = 30_000
 #: After a failure, calls fail at once for this time. Seconds.
 PAUSE_SECONDS = 2.0
 #: The version of the schema that this version of the product needs.
-REVISION = "0001"
+REVISION = "0002"
 
 
 class HistoryUnavailable(Exception):

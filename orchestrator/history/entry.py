@@ -110,6 +110,8 @@ class Entry:
             "unconfirmed": bool(self.stored.unconfirmed),
             "expiring_at": self.expires_at(FollowUpStatus.PENDING),
             "given_up_until": self.expires_at(FollowUpStatus.DEAD),
+            "archive": job.archive.status.value if job.archive else None,
+            "notification": job.notification.status.value if job.notification else None,
         }
 
     def document(self) -> dict[str, str]:

@@ -12,9 +12,10 @@ from orchestrator.history.database import Database
 from orchestrator.history.entry import Entry
 from orchestrator.history.pages import FoundPage, find_page
 from orchestrator.history.query import Query
-from orchestrator.history.schema import documents, jobs, shards
+from orchestrator.history.schema import documents, jobs, shards, totals
 from orchestrator.history.usage import Usage, usage
 from orchestrator.history.writer import Writer
+from orchestrator.metrics import Sums
 
 #: Jobs that are deleted in one transaction.
 PRUNED_JOBS = 500
@@ -165,6 +166,16 @@ class History:
         """
         with self.database.reading() as connection:
             return usage(connection, query, by)
+
+    def totals(self) -> Sums:
+        """Return the sums for `/metrics`.
+
+        Raises:
+            HistoryUnavailable: the database does not answer, or there is none.
+        """
+        with self.database.reading() as connection:
+            rows = connection.execute(select(totals.c.series, totals.c.value))
+            return Sums.read([(row.series, row.value) for row in rows])
 
     def get(self, job_id: str) -> Entry | None:
         """Return a job, or None.

@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Double,
     Float,
     Index,
     Integer,
@@ -63,6 +64,8 @@ jobs = Table(
     Column("unconfirmed", Boolean, nullable=False),
     Column("expiring_at", BigInteger),  # the first link, while its archive is pending
     Column("given_up_until", BigInteger),  # the first link, when its archive is dead
+    Column("archive", Text),  # the status of the archive, and of the notification
+    Column("notification", Text),
 )
 Index("jobs_of_facet", jobs.c.facet, jobs.c.id)
 for _name, _column, _where in (
@@ -99,4 +102,12 @@ shards = Table(
     Column("recorded_at", BigInteger, nullable=False),  # ms
     # Since when jobs may be missing, because the stream was cut or the history is new. ms
     Column("incomplete_since", BigInteger),
+)
+
+#: Sums for `/metrics` by series: see `increments.py`. They only grow.
+totals = Table(
+    "totals",
+    metadata,
+    Column("series", Text, primary_key=True),
+    Column("value", Double, nullable=False),
 )

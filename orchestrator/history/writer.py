@@ -9,7 +9,17 @@ from sqlalchemy import Connection, Table, and_, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestrator.history.entry import Entry
-from orchestrator.history.schema import FACET_COLUMNS, documents, facets, jobs, shards, terms
+from orchestrator.history.increments import COUNTED_COLUMNS, CountedRow, add_increments
+from orchestrator.history.schema import (
+    FACET_COLUMNS,
+    documents,
+    facets,
+    jobs,
+    shards,
+    terms,
+    totals,
+)
+from orchestrator.metrics import Sums
 
 #: Facets whose number a process remembers.
 MAX_KNOWN_FACETS = 10_000
@@ -33,11 +43,14 @@ class Writer:
         connection.execute(row).one_or_none()
 
     def put(self, connection: Connection, entries: Sequence[Entry]) -> None:
-        """Insert jobs, or replace them."""
+        """Insert jobs, or replace them, and add what is new of them to the totals."""
         if not entries:
             return
+        rows = [entry.row() for entry in entries]
+        _count(connection, entries, rows)
         numbers = self._numbers(connection, {entry.facet for entry in entries})
-        rows = [{**entry.row(), "facet": numbers[entry.facet]} for entry in entries]
+        for entry, row in zip(entries, rows, strict=True):
+            row["facet"] = numbers[entry.facet]
         _upsert(connection, jobs, rows)
         _upsert(connection, documents, [entry.document() for entry in entries])
         known = [{"term": each, "job": e.job.id} for e in entries for each in sorted(e.terms())]
@@ -75,6 +88,27 @@ class Writer:
             same = and_(*(facets.c[name] == value for name, value in values.items()))
             self._facets[facet] = connection.execute(select(facets.c.id).where(same)).scalar_one()
         return self._facets
+
+
+def _count(
+    connection: Connection, entries: Sequence[Entry], columns: Sequence[Mapping[str, Any]]
+) -> None:
+    """Add what is new of jobs to the totals, before their rows are replaced."""
+    chosen = select(jobs.c.id, *(jobs.c[name] for name in COUNTED_COLUMNS))
+    ids = [entry.job.id for entry in entries]
+    rows: Any = connection.execute(chosen.where(jobs.c.id.in_(ids)))
+    known: dict[str, CountedRow] = {row.id: row for row in rows}
+    sums = Sums()
+    for entry, new in zip(entries, columns, strict=True):
+        add_increments(sums, entry.job, new, known.get(entry.job.id))
+    if not sums:
+        return
+    insert = _insert(connection, totals)
+    added = {"value": totals.c.value + insert.excluded.value}
+    # In a fixed order, so that two recorders do not wait for each other's rows.
+    changed = [{"series": series, "value": value} for series, value in sums.stored().items()]
+    upsert = insert.on_conflict_do_update(index_elements=["series"], set_=added)
+    connection.execute(upsert, changed)
 
 
 def _insert(connection: Connection, table: Table) -> Any:

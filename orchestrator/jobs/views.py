@@ -120,7 +120,7 @@ def cost_view(job: Job) -> dict[str, Any] | None:
     """Return the cost, or None until a provider accepted the job."""
     known = job.cost and (job.cost.source == "reported" or job.status not in MAYBE_FREE)
     if job.cost and known:
-        return asdict(job.cost)
+        return {"amount": job.cost.amount, "unit": job.cost.unit, "source": job.cost.source}
     accepted = any(attempt.task_id for attempt in job.attempts)
     return {"amount": None, "unit": None, "source": "unknown"} if accepted else None
 

@@ -90,6 +90,8 @@ def _add(runtime: Runtime, ids: list[str], writer: Writer) -> int:
     """Write the manifests of jobs that nobody else knows the end of. Return their number."""
     in_ledger = runtime.ledger.overview.jobs(ids)
     with runtime.history.writing(writer) as batch:
+        for shard in sorted({keys.shard_of(job_id) for job_id in ids}):
+            batch.lock(shard)
         known = batch.entries(ids)
         wanted = [
             job_id
