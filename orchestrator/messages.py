@@ -25,6 +25,12 @@ from orchestrator.tls import broker_options
 
 #: The queue of nudges and sweeps.
 QUEUE = "orchestrator.steps"
+#: The queue of enqueue messages of other services. `intake` reads it.
+ENQUEUE_QUEUE = "orchestrator.enqueue"
+#: The queues whose messages `/metrics` counts.
+MEASURED_QUEUES = (QUEUE, ENQUEUE_QUEUE)
+#: The reply code of a broker that does not know a queue.
+NO_QUEUE = "404"
 #: The Celery task of each step.
 TASKS = {step: f"orchestrator.{step}" for step in Step}
 #: The header with the sender's time, ms.
@@ -205,6 +211,20 @@ class Broker:
                 self._connection = self._new_connection()
                 raise OperationalError(str(error)) from error
 
+    def waiting(self, queues: Sequence[str]) -> dict[str, int]:
+        """Return the number of messages in each queue. It uses a connection of its own.
+
+        Raises:
+            OperationalError: the broker is away.
+        """
+        with self._new_connection() as connection:
+            lost = (*connection.connection_errors, *connection.channel_errors)
+            try:
+                connection.ensure_connection(max_retries=1, interval_start=0)
+                return {queue: _messages_in(connection, queue) for queue in queues}
+            except lost as error:
+                raise OperationalError(str(error)) from error
+
     def _new_connection(self) -> Connection:
         url, tls = broker_options(self._url)
         return Connection(url, ssl=tls, transport_options=TRANSPORT_OPTIONS)
@@ -237,3 +257,14 @@ def _batches(providers: Mapping[str, str]) -> Iterator[JobsByProvider]:
         for job_id, provider in jobs[start : start + MAX_JOBS_PER_MESSAGE]:
             batch.setdefault(provider, []).append(job_id)
         yield batch
+
+
+def _messages_in(connection: Connection, queue: str) -> int:
+    """Return the number of messages in a queue. One that does not exist yet has none."""
+    with connection.channel() as channel:
+        try:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+        except connection.channel_errors as error:
+            if str(getattr(error, "reply_code", "")) != NO_QUEUE:
+                raise
+            return 0

@@ -1,138 +1,181 @@
-"""`/metrics`: the figures of `/v1/stats` for Prometheus.
+"""`/metrics`: what Prometheus reads.
 
-The figures come from the ledger, so every process reports the same. They need no key, because they
-contain no names, unless ORCHESTRATOR_METRICS_TENANTS is set. They are read at most once a second.
+All values come from Redis, the history and the broker. So every web process shows the same values,
+and a restart loses none. The route needs no key, because it names no tenant, unless
+ORCHESTRATOR_METRICS_TENANTS is set.
+
+A scrape waits SCRAPE_SECONDS at most. A server that does not answer in this time costs its own
+families only, and `orchestrator_up` says so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as NotInTime
 from time import monotonic
-from typing import Any
 
-from flask import Blueprint, Response
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from flask import Blueprint, Response, request
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
 
-from orchestrator.ledger.admission import CircuitState
-from orchestrator.operations.stats import stats
+from orchestrator import log
+from orchestrator.forks import renew_in_children
+from orchestrator.metrics import DEFINITIONS, Definition, Kind, Series, Source, Sums
+from orchestrator.metrics import definitions as metrics
+from orchestrator.metrics.sums import SUM
+from orchestrator.operations.metric_values import READERS
 from orchestrator.runtime import Runtime
 
-#: Lifetime of the cached figures. Seconds.
+#: Lifetime of values that were read. Seconds.
 CACHE_SECONDS = 1.0
-#: The figures of follow-ups, and what they count.
-FOLLOW_UPS = {
-    "archive": "archives",
-    "notifications": "notifications",
-    "confirmations": "queries after late callbacks",
-}
+#: The longest time of a scrape. Prometheus waits 10 s by default. Seconds.
+SCRAPE_SECONDS = 4.0
+
+Labels = tuple[str, ...]
 
 
-class _Figures:
-    """Collects the figures of a ledger."""
+class SourceReader:
+    """Reads the values of one server, in a thread, at most once at a time.
 
-    def __init__(self, runtime: Runtime) -> None:
-        self._runtime = runtime
-        self._figures: dict[str, Any] = {}
-        self._jobs: dict[str, dict[str, int]] = {}
-        self._read_at = -CACHE_SECONDS
+    Args:
+        source: its name, for the log.
+        read: reads the values. It may take long, or raise.
+    """
+
+    def __init__(self, source: Source, read: Callable[[], Sums]) -> None:
+        self._source = source
+        self._read = read
+        self._was_up = True
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin without values, also in the child of a fork."""
+        self._lock = threading.Lock()
+        self._future: Future[Sums] | None = None
+        self._read_at = 0.0
+
+    def start(self) -> Future[Sums]:
+        """Read the values, unless a read runs or its values are still fresh."""
+        with self._lock:
+            future = self._future
+            fresh = monotonic() - self._read_at < CACHE_SECONDS
+            if future is None or (future.done() and not fresh):
+                self._future = future = Future()
+                threading.Thread(target=self._run, args=(future,), daemon=True).start()
+            return future
+
+    def values(self, until: float) -> Sums | None:
+        """Return the values, or None if they cannot be read until a monotonic time."""
+        try:
+            values = self.start().result(max(0.0, until - monotonic()))
+        except NotInTime:
+            self._note("it did not answer in time")
+            return None
+        except Exception as error:
+            self._note(f"{type(error).__name__}: {error}")
+            return None
+        self._was_up = True
+        return values
+
+    def _run(self, future: Future[Sums]) -> None:
+        try:
+            values = self._read()
+        except BaseException as error:
+            self._read_at = monotonic()
+            future.set_exception(error)
+        else:
+            self._read_at = monotonic()
+            future.set_result(values)
+
+    def _note(self, reason: str) -> None:
+        """Log that the values are missing, once."""
+        if self._was_up:
+            log.get().warning("metrics_missing", source=self._source.value, reason=reason[:200])
+        self._was_up = False
+
+
+class MetricsCollector(Collector):
+    """Collects all families.
+
+    Args:
+        readers: of each source.
+    """
+
+    def __init__(self, readers: Mapping[Source, SourceReader]) -> None:
+        self._readers = readers
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metric families."""
-        if monotonic() - self._read_at >= CACHE_SECONDS:
-            self._figures, self._read_at = stats(self._runtime), monotonic()
-            if self._runtime.settings.metrics_tenants:
-                self._jobs = self._runtime.ledger.overview.tenants()
-        if self._runtime.settings.metrics_tenants:
-            yield self._tenants()
-        yield from _open_jobs(self._figures)
-        for name, what in FOLLOW_UPS.items():
-            yield from _follow_up(name, what, self._figures[name])
-        yield from _risks(self._figures)
-        yield from _providers(self._figures["providers"])
-        swept = self._figures["last_sweep_seconds_ago"]
-        if swept is not None:
-            yield _single("last_sweep_age_seconds", "Time since the last sweep", swept)
+        """Yield the families whose values can be read now."""
+        until = monotonic() + SCRAPE_SECONDS
+        for reader in self._readers.values():
+            reader.start()
+        collected = Sums()
+        for source, reader in self._readers.items():
+            values = reader.values(until)
+            collected.add(metrics.UP, source.value, amount=float(values is not None))
+            collected.merge(values or {})
+        yield from families(collected)
 
-    def _tenants(self) -> Metric:
-        meaning = "Jobs by tenant: open ones, and ended ones since the start"
-        family = GaugeMetricFamily("orchestrator_tenant_jobs", meaning, labels=["tenant", "status"])
-        for tenant, counts in self._jobs.items():
-            for status, number in counts.items():
-                family.add_metric([tenant, status], number)
-        return family
+
+def families(values: Mapping[Series, float]) -> Iterator[Metric]:
+    """Yield the family of each metric that has values, in the order of the definitions."""
+    by_metric: dict[str, dict[Labels, dict[str, float]]] = {}
+    for series, value in values.items():
+        parts = by_metric.setdefault(series.metric, {}).setdefault(series.labels, {})
+        parts[series.part] = value
+    for name, definition in DEFINITIONS.items():
+        if name in by_metric:
+            yield _family(definition, by_metric[name])
 
 
 def blueprint(runtime: Runtime) -> Blueprint:
     """Return the route."""
     routes = Blueprint("metrics", __name__)
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Figures(runtime))
+    readers = {source: _reader(runtime, source) for source in READERS}
+    collector = MetricsCollector(readers)
 
     @routes.get("/metrics")
     def show() -> Response:
-        """Get every figure in Prometheus' text format."""
-        return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+        """Get every metric, in the text format that the client asks for."""
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return Response(encode(collector), content_type=content_type)
 
     return routes
 
 
-def _open_jobs(figures: dict[str, Any]) -> Iterator[Metric]:
-    """Yield the numbers of jobs, of due jobs, and of odd callbacks and attempts."""
-    jobs, agenda = figures["jobs"], figures["agenda"]
-    yield _labelled("jobs", "Jobs by status; terminal ones since the start", "status", jobs)
-    meaning = "Callbacks that repeat or contradict what the ledger knows"
-    yield _labelled("contradictions", meaning, "kind", figures["contradictions"])
-    yield _single("agenda_open", "Open jobs", agenda["open"])
-    yield _single("agenda_due", "Open jobs that could run now", agenda["due"])
-    yield _single(
-        "agenda_lag_seconds", "Longest time that one could have run", agenda["lag_seconds"]
-    )
-    attempts = figures["unconfirmed"]["attempts"]
-    yield _single("unconfirmed_attempts", "Unconfirmed attempts", attempts)
+def _reader(runtime: Runtime, source: Source) -> SourceReader:
+    return SourceReader(source, lambda: READERS[source](runtime))
 
 
-def _follow_up(name: str, what: str, figures: dict[str, Any]) -> Iterator[Metric]:
-    """Yield the figures of a kind of follow-up. `what` names it in the plural."""
-    yield _labelled(f"{name}_ended", f"Ended {what} since the start", "end", figures["ended"])
-    yield _single(f"{name}_pending", f"Pending {what}", figures["pending"])
-    yield _single(f"{name}_lag_seconds", "Age of the oldest due entry", figures["lag_seconds"])
+def _family(definition: Definition, values: Mapping[Labels, Mapping[str, float]]) -> Metric:
+    unit = "seconds" if definition.name.endswith("_seconds") else ""
+    name, meaning, labels = definition.name, definition.meaning, definition.labels
+    if definition.kind is Kind.HISTOGRAM:
+        histogram = HistogramMetricFamily(name, meaning, labels=labels, unit=unit)
+        for key in sorted(values):
+            parts = values[key]
+            histogram.add_metric(key, _buckets(definition, parts), parts.get(SUM, 0.0))
+        return histogram
+    family = CounterMetricFamily if definition.kind is Kind.COUNTER else GaugeMetricFamily
+    made = family(name, meaning, labels=labels, unit=unit)
+    for key in sorted(values):
+        made.add_metric(key, values[key].get("", 0.0))
+    return made
 
 
-def _risks(figures: dict[str, Any]) -> Iterator[Metric]:
-    """Yield the figures that somebody must act on."""
-    notifications = figures["notifications"]
-    yield _single("archive_at_risk", "Jobs with images at risk", figures["archive"]["at_risk"])
-    yield _single("notifications_dead", "Failed notifications", notifications["dead"])
-    paused = len(notifications["paused_hosts"])
-    yield _single("notifications_paused_hosts", "Paused hosts, which are only probed", paused)
-
-
-def _providers(figures: dict[str, dict[str, Any]]) -> Iterator[Metric]:
-    """Yield what admission knows of each enabled provider."""
-    meaning = "1 for the state that the circuit breaker of a provider has"
-    name = "orchestrator_provider_circuit"
-    circuits = GaugeMetricFamily(name, meaning, labels=["provider", "state"])
-    for provider, known in figures.items():
-        for state in CircuitState:
-            circuits.add_metric([provider, state], float(state == known["circuit"]))
-    yield circuits
-    in_flight = {name: known["in_flight"] for name, known in figures.items()}
-    meaning = "Attempts between submission and outcome"
-    yield _labelled("provider_in_flight", meaning, "provider", in_flight)
-    limits = {n: known["found_limit"] for n, known in figures.items() if known["found_limit"]}
-    if limits:
-        meaning = "The most attempts in flight that a provider took before it refused more"
-        yield _labelled("provider_found_limit", meaning, "provider", limits)
-
-
-def _single(name: str, meaning: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"orchestrator_{name}", meaning, value=value)
-
-
-def _labelled(name: str, meaning: str, label: str, values: dict[str, int]) -> Metric:
-    family = GaugeMetricFamily(f"orchestrator_{name}", meaning, labels=[label])
-    for key, value in values.items():
-        family.add_metric([key], value)
-    return family
+def _buckets(definition: Definition, parts: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Return the cumulative buckets. Another version may have stored other bounds."""
+    counts = {float(bound): count for bound, count in parts.items() if bound != SUM}
+    return [
+        (bound, sum(count for each, count in counts.items() if each <= float(bound)))
+        for bound in definition.parts
+    ]

@@ -119,6 +119,21 @@ class Overview:
                     total.setdefault(tenant, Counter()).update(counts)
         return {tenant: dict(counts) for tenant, counts in total.items()}
 
+    def queued(self) -> dict[str, int]:
+        """Return the number of jobs that wait for a submission, by provider."""
+        total: Counter[str] = Counter()
+        with self._redis() as client:
+            for shard in self._shards:
+                flows: Any = client.zrange(keys.flows(shard), 0, -1)
+                waiting = [flow.split(":", 2) for flow in flows if flow.startswith("queued:")]
+                with client.pipeline(transaction=False) as pipe:
+                    for kind, provider, tenant in waiting:
+                        pipe.zcard(keys.flow(shard, kind, provider, tenant))
+                    sizes: Any = pipe.execute()
+                for (_, provider, _), size in zip(waiting, sizes, strict=True):
+                    total[provider] += size
+        return dict(total)
+
     def spent(self, tenant: str, *, now: int) -> dict[tuple[str, str], float]:
         """Return a tenant's possible costs of today by provider and unit, if it has budgets."""
         total: Counter[tuple[str, str]] = Counter()

@@ -112,7 +112,7 @@ def start(
     result = runtime.ledger.bulk.start(action, actor=actor, accept_risk=accept_risk, now=now)
     if result is BulkResult.LIMITED:
         text = f"{MAX_STARTED} running bulk actions"
-        raise TenantLimitReached(action.tenant or "of administrators", "bulk", RETRY_SECONDS, text)
+        raise TenantLimitReached(action.tenant or "of everything", "bulk", RETRY_SECONDS, text)
     started = runtime.ledger.bulk.get(action.id)
     if result is BulkResult.MISSING or started is None:
         raise UnknownBulkAction(action.id)

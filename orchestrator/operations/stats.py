@@ -19,6 +19,16 @@ RISK_HOURS = 6.0
 
 
 def stats(runtime: Runtime) -> dict[str, Any]:
+    """Return the figures of the ledger, and the state of the history.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    history = history_report(runtime.ledger, runtime.history, now=runtime.clock())
+    return {**ledger_stats(runtime), "history": history.view()}
+
+
+def ledger_stats(runtime: Runtime) -> dict[str, Any]:
     """Return jobs by status, overdue jobs, contradictions, money and images at risk, providers.
 
     An open status counts the jobs that have it now. A terminal status counts all jobs that ever
@@ -40,7 +50,6 @@ def stats(runtime: Runtime) -> dict[str, Any]:
         "notifications": _notifications(runtime, counts, now),
         "confirmations": _follow_up(runtime, Step.CONFIRM, counts, now),
         "providers": _providers(runtime),
-        "history": history_report(runtime.ledger, runtime.history, now=now).view(),
         "last_sweep_seconds_ago": None if swept is None else (now - swept) / 1000,
     }
 

@@ -1,24 +1,34 @@
-"""`GET /metrics`: the figures of `/v1/stats`, as Prometheus reads them."""
+"""`GET /metrics`: what Prometheus reads."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from flask import Flask
 from prometheus_client.metrics_core import Metric
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
+from redis import Redis
 
-from orchestrator.api import metrics
-from orchestrator.jobs.model import FollowUpStatus, Step
-from orchestrator.ledger import Ledger, LedgerUnavailable, keys
-from orchestrator.ledger.admission import CircuitState
+from orchestrator.api import metrics as metrics_module
+from orchestrator.history import History
+from orchestrator.jobs.model import FollowUpStatus, Status, Step
+from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS
+from orchestrator.metrics import DEFINITIONS, Definition, Series, Source, Sums, Timings
+from orchestrator.metrics import definitions as metrics
+from orchestrator.operations.metric_values import READERS
 from orchestrator.operations.stats import stats
 from orchestrator.providers import PROVIDERS
+from orchestrator.runtime import Runtime
 from orchestrator.steps.reconcile import reconcile
 from tests.api.conftest import Api
+from tests.history.kit import started
 from tests.support import job_states
 from tests.support.fakes import Harness
 from webhooks.app import create_app
@@ -36,32 +46,57 @@ class Time:
 @pytest.fixture
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     clock = Time()
-    monkeypatch.setattr(metrics, "monotonic", clock)
+    monkeypatch.setattr(metrics_module, "monotonic", clock)
     return clock
 
 
 @pytest.fixture
 def api(start: Callable[..., Harness]) -> Api:
-    """An application of the test's own, because it caches the figures."""
-    harness = start()
-    return Api(harness, create_app(harness.runtime))
+    return client(start())
+
+
+def client(harness: Harness, **parts: Any) -> Api:
+    """Return an application of the test's own, because it caches the values."""
+    app = Flask("test")
+    app.register_blueprint(metrics_module.blueprint(replace(harness.runtime, **parts)))
+    return Api(harness, app)
+
+
+@pytest.fixture
+def history(tmp_path: Path) -> Iterator[History]:
+    made = History(f"sqlite:///{tmp_path}/history.db")
+    yield made
+    made.close()
+
+
+def scrape(api: Api, **headers: str) -> str:
+    response = api.app.test_client().get("/metrics", headers=headers)
+    assert response.status_code == 200
+    return response.text
 
 
 def read(api: Api) -> dict[str, Metric]:
-    response = api.app.test_client().get("/metrics")
-    assert response.status_code == 200
-    assert response.headers["Content-Type"] == CONTENT_TYPE_LATEST
-    assert response.mimetype == "text/plain"
-    return {family.name: family for family in text_string_to_metric_families(response.text)}
+    return {family.name: family for family in text_string_to_metric_families(scrape(api))}
 
 
-def values(families: dict[str, Metric]) -> dict[str, Any]:
-    """What each metric says: a number, or one for each label."""
+def values(api: Api) -> dict[str, Any]:
+    """What each gauge and counter says: a number, or one for each combination of labels."""
     figures: dict[str, Any] = {}
-    for name, family in families.items():
-        named = {"/".join(s.labels.values()): s.value for s in family.samples if s.labels}
-        figures[name.removeprefix("orchestrator_")] = named or family.samples[0].value
+    for name, family in read(api).items():
+        if family.type != "histogram":
+            definition = definition_of(family)
+            named = {
+                "/".join(sample.labels[label] for label in definition.labels): sample.value
+                for sample in family.samples
+                if sample.labels
+            }
+            figures[name.removeprefix("orchestrator_")] = named or family.samples[0].value
     return figures
+
+
+def definition_of(family: Metric) -> Definition:
+    name = f"{family.name}_total" if family.type == "counter" else family.name
+    return DEFINITIONS[name]
 
 
 def end(harness: Harness, step: Step, job_id: str, how: FollowUpStatus) -> None:
@@ -100,132 +135,199 @@ def busy(harness: Harness) -> None:
     harness.clock.forward(2.5)
 
 
-def test_an_empty_installation_tells_of_noughts(api: Api) -> None:
-    figures = values(read(api))
+def test_an_empty_installation_has_every_series_that_may_count(api: Api) -> None:
+    figures = values(api)
 
     circuits = figures.pop("provider_circuit")
     assert {name for name, one in circuits.items() if one} == {f"{p}/closed" for p in PROVIDERS}
-    assert "provider_found_limit" not in figures, "none was found"
+    assert figures.pop("up") == {"ledger": 1, "history": 0, "broker": 0}
+    assert {"provider_in_flight_limit", "last_sweep_age_seconds"}.isdisjoint(figures)
     numbers = [n for value in figures.values() for n in (value.values() if value else [value])]
     assert set(numbers) == {0}
-    assert figures["jobs"] == dict.fromkeys(stats(api.harness.runtime)["jobs"], 0)
-    assert figures["archive_at_risk"] == 0
-    assert "last_sweep_age_seconds" not in figures, "there was none"
+    assert figures["provider_calls"]["hiapi/submit/no_answer"] == 0
+    assert figures["callbacks"]["other/404"] == 0
+    assert figures["follow_ups_ended"]["notify/dead"] == 0
 
 
 def test_the_figures_are_those_of_stats(api: Api) -> None:
     busy(api.harness)
-    figures = stats(api.harness.runtime)
+    figures, told = stats(api.harness.runtime), values(api)
 
     archive, notifications = figures["archive"], figures["notifications"]
     assert (archive["at_risk"], archive["pending"], archive["due"]) == (3, 2, 2)
-    states = {name: p["circuit"] for name, p in figures["providers"].items()}
-    assert (states["hiapi"], states["evolink"]) == ("closed", "paused")
     assert len(notifications["paused_hosts"]) == notifications["dead"] == 1
-    assert values(read(api)) == {
-        "jobs": figures["jobs"],
+    jobs = {name: n for name, n in figures["jobs"].items() if not Status(name).terminal}
+    expected = {
+        "open_jobs": jobs,
+        "queued_jobs": {"hiapi": 1, "evolink": 0, "uniall": 0, "aigptimage": 0},
         "contradictions": figures["contradictions"],
-        "agenda_open": 1,
-        "agenda_due": 1,
+        "agenda_due_jobs": 1,
         "agenda_lag_seconds": 72_002.5,
+        "agenda_oldest_due_timestamp_seconds": api.harness.clock.now / 1000 - 72_002.5,
         "unconfirmed_attempts": figures["unconfirmed"]["attempts"],
-        "archive_ended": {"done": 1, "dead": 1, "gone": 0},
-        "archive_pending": 2,
-        "archive_lag_seconds": 72_002.5,
-        "archive_at_risk": 3,
-        "notifications_ended": {"done": 1, "dead": 1, "gone": 1},
-        "notifications_pending": 1,
-        "notifications_lag_seconds": 72_002.5,
-        "confirmations_ended": {"done": 0, "dead": 0, "gone": 0},
-        "confirmations_pending": 0,
-        "confirmations_lag_seconds": 0,
-        "notifications_dead": 1,
-        "notifications_paused_hosts": 1,
-        "provider_circuit": {
-            f"{name}/{state}": float(state == figures["providers"][name]["circuit"])
-            for name in PROVIDERS
-            for state in CircuitState
-        },
+        "follow_ups_pending": {"archive": 2, "notify": 1, "confirm": 0},
+        "follow_up_lag_seconds": {"archive": 72_002.5, "notify": 72_002.5, "confirm": 0},
+        "images_at_risk_jobs": 3,
+        "dead_notifications": 1,
+        "paused_hosts": 1,
         "provider_in_flight": {name: p["in_flight"] for name, p in figures["providers"].items()},
-        "provider_found_limit": {"hiapi": 1},
+        "provider_in_flight_limit": {"hiapi/found": 1},
         "last_sweep_age_seconds": 2.5,
     }
+    assert {name: told[name] for name in expected} == expected
+    ended = {name: n for name, n in told["follow_ups_ended"].items() if n}
+    steps = ("archive/done", "archive/dead", "notify/done", "notify/dead", "notify/gone")
+    assert ended == dict.fromkeys(steps, 1)
+    circuits = {name for name, one in told["provider_circuit"].items() if one}
+    assert circuits == {"hiapi/closed", "evolink/paused", "uniall/closed", "aigptimage/closed"}
+
+
+def test_the_limit_of_a_provider_is_beside_what_is_in_flight(
+    start: Callable[..., Harness],
+) -> None:
+    harness = start(HIAPI_MAX_IN_FLIGHT="7")
+
+    told = values(client(harness))
+
+    assert told["provider_in_flight_limit"] == {"hiapi/configured": 7}
 
 
 def test_what_is_pending_need_not_be_due(api: Api) -> None:
     harness = api.harness
     claim, now = harness.ledger.follow_ups.claim, harness.clock.now
     claim(job_states.ended(harness), Step.ARCHIVE, now=now, lease_ms=60_000)
-    ended_id = job_states.ended(harness, job_states.failure(), notify_stream="told")
-    claim(ended_id, Step.NOTIFY, now=now, lease_ms=60_000)
 
-    told_of = values(read(api))
+    told = values(api)
 
-    assert (told_of["archive_pending"], told_of["notifications_pending"]) == (1, 1)
-    assert (told_of["archive_lag_seconds"], told_of["notifications_lag_seconds"]) == (0, 0)
+    assert told["follow_ups_pending"]["archive"] == 1
+    assert told["follow_up_lag_seconds"]["archive"] == 0
 
 
-def test_a_sweep_of_just_now_is_one(api: Api) -> None:
-    reconcile(api.harness.runtime)
+def test_totals_come_from_the_history(api: Api, history: History) -> None:
+    job_states.ended(api.harness)
+    started(api.harness.ledger, history)
 
-    assert values(read(api))["last_sweep_age_seconds"] == 0
+    for _ in range(2):  # as two web processes, or one before and after a restart
+        told = values(client(api.harness, history=history))
+        assert told["up"]["history"] == 1
+        assert told["jobs_settled"] == {"hiapi/nano-banana-2/succeeded/": 1}
+        assert told["outcomes"]["hiapi/succeeded/callback"] == 1
+        assert told["outcomes"]["hiapi/failed/deadline"] == 0
+        assert told["history_state"]["current"] == 1
+        assert told["history_lag_seconds"] == 0
 
 
-def test_every_metric_is_a_gauge_of_ours_that_says_what_it_is(api: Api) -> None:
+def test_counts_and_timings_come_from_all_processes(api: Api) -> None:
+    for _ in range(2):
+        process = Timings(api.harness.ledger.timings.add)
+        process.add(metrics.PROVIDER_CALLS, "hiapi", "submit", "ok")
+        process.observe(metrics.SWEEP_SECONDS, seconds=0.03)
+        process.observe(metrics.SWEEP_SECONDS, seconds=99.0)
+        process.flush()
+
+    assert values(api)["provider_calls"]["hiapi/submit/ok"] == 2
+    sweeps = read(api)["orchestrator_sweep_duration_seconds"]
+    counts = {s.labels.get("le", s.name.rpartition("_")[2]): s.value for s in sweeps.samples}
+    assert (counts["0.025"], counts["0.05"], counts["10.0"]) == (0, 2, 2)
+    assert (counts["+Inf"], counts["count"]) == (4, 4)
+    assert counts["sum"] == pytest.approx(198.06)
+
+
+def test_sums_of_another_version_do_no_harm(api: Api) -> None:
+    of_another = {"orchestrator_gone_total\tx\t": 1, "orchestrator_callbacks_total\ta\t": 1}
+    other_bound = Series.of(metrics.SWEEP_SECONDS, part="0.07").stored()
+    api.harness.ledger.timings.add({**of_another, other_bound: 1})
+
+    (bucket,) = (
+        sample.value
+        for sample in read(api)["orchestrator_sweep_duration_seconds"].samples
+        if sample.labels.get("le") == "0.1"
+    )
+    assert bucket == 1
+
+
+def test_every_metric_is_defined_and_has_the_type_of_its_definition(api: Api) -> None:
+    busy(api.harness)
     for name, family in read(api).items():
-        assert name.startswith("orchestrator_")
-        assert family.type == "gauge"
-        assert family.documentation
+        definition = definition_of(family)
+        assert family.type == definition.kind
+        assert family.documentation == definition.meaning
+        assert {*definition.labels} == {label for s in family.samples for label in s.labels} - {
+            "le"
+        }, name
+
+
+def test_a_client_may_ask_for_open_metrics(api: Api) -> None:
+    accept = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+
+    text = scrape(api, Accept=accept)
+
+    parse: Callable[[str], Iterator[Metric]] = openmetrics.text_string_to_metric_families
+    families = {f.name: f for f in parse(text)}
+    assert text.endswith("# EOF\n")
+    assert families["orchestrator_sweep_duration_seconds"].unit == "seconds"
+    assert families["orchestrator_contradictions"].type == "counter"
 
 
 def test_they_are_open_to_all_and_name_nobody(api: Api) -> None:
     busy(api.harness)
-    api.headers = {}
 
-    response = api.get("/metrics")
+    text = scrape(Api(api.harness, create_app(api.harness.runtime)))
 
-    assert response.status_code == 200
-    assert "caller.example" not in response.text
-    assert "cli:ops" not in response.text
-    assert "job_" not in response.text
+    for secret in ("caller.example", "cli:ops", "job_", "tests"):
+        assert secret not in text
 
 
 def test_figures_are_read_at_most_once_a_second(api: Api, time: Time) -> None:
-    before = read(api)["orchestrator_jobs"]
-    api.created()
+    before = values(api)["open_jobs"]
+    api.harness.enqueue()
 
-    time.now += metrics.CACHE_SECONDS - 0.001
-    assert read(api)["orchestrator_jobs"] == before
+    time.now += metrics_module.CACHE_SECONDS - 0.001
+    assert values(api)["open_jobs"] == before
     time.now += 0.001
-    assert values(read(api))["jobs"]["queued"] == 1
+    assert values(api)["open_jobs"]["queued"] == 1
 
 
-def test_two_processes_tell_the_same(api: Api) -> None:
-    busy(api.harness)
-    other = Api(api.harness, create_app(api.harness.runtime))
-
-    assert values(read(api)) == values(read(other))
-
-
-def test_while_redis_is_away_there_is_one_clear_answer(api: Api, away: Ledger, time: Time) -> None:
-    client = Api(harness := api.harness.on(away), create_app(harness.runtime))
-
-    for _ in range(2):
-        response = client.get("/metrics")
-        assert (response.status_code, response.mimetype) == (503, "application/problem+json")
-        assert response.headers["Retry-After"] == "1"
-
-
-def test_what_was_read_before_redis_went_away_is_not_told_for_long(
-    api: Api, time: Time, monkeypatch: pytest.MonkeyPatch
+def test_while_redis_is_away_the_scrape_answers_without_its_families(
+    api: Api, away: Ledger, history: History
 ) -> None:
-    def away(*_: object) -> None:
-        raise LedgerUnavailable("away")
+    history.database.migrate()
 
-    read(api)
-    with monkeypatch.context() as patch:
-        patch.setattr(metrics, "stats", away)
-        assert api.get("/metrics").status_code == 200
-        time.now += metrics.CACHE_SECONDS
-        assert api.get("/metrics").status_code == 503
-    assert values(read(api))["jobs"]["queued"] == 0
+    told = values(client(api.harness.on(away), history=history))
+
+    assert told["up"] == {"ledger": 0, "history": 1, "broker": 0}
+    assert "outcomes" in told
+    assert {"open_jobs", "provider_calls", "history_lag_seconds"}.isdisjoint(told)
+
+
+def test_a_server_that_hangs_costs_its_families_only_and_one_thread(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, answers = [], threading.Event()
+
+    def hang(_: Runtime) -> Sums:
+        reads.append(1)
+        answers.wait(60)
+        return Sums()
+
+    monkeypatch.setattr(metrics_module, "SCRAPE_SECONDS", 0.5)
+    monkeypatch.setitem(cast(Any, READERS), Source.HISTORY, hang)
+    for _ in range(2):
+        assert values(api)["up"]["history"] == 0
+    assert len(reads) == 1
+    answers.set()
+    monkeypatch.setattr(metrics_module, "SCRAPE_SECONDS", 60)
+    assert values(api)["up"]["history"] == 1
+
+
+def test_messages_that_wait_at_the_broker_are_counted(
+    start: Callable[..., Harness], real_redis: Redis, redis_url: str
+) -> None:
+    harness = start(ORCHESTRATOR_BROKER_URL=redis_url)
+    for _ in range(2):
+        harness.runtime.broker.send(Step.SUBMIT, {"hiapi": ["job_1"]})
+
+    told = values(client(harness))
+
+    assert told["up"]["broker"] == 1
+    assert told["broker_messages"] == {"orchestrator.steps": 2, "orchestrator.enqueue": 0}

@@ -158,7 +158,7 @@ def test_metrics_by_tenant_can_be_switched_on(open_api: Open) -> None:
     api = open_api(ORCHESTRATOR_METRICS_TENANTS="1")
     api.created()
 
-    assert f'orchestrator_tenant_jobs{{status="open",tenant="{TENANT}"}} 1.0' in (
+    assert f'orchestrator_tenant_open_jobs{{tenant="{TENANT}"}} 1.0' in (
         Api(api.harness, create_app(api.harness.runtime)).get("/metrics").text
     )
 
