@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from orchestrator import log
+from orchestrator import log, tracing
 from orchestrator.delivery.targets import refusals, signing_secrets
 from orchestrator.jobs.model import Cost, FollowUp, FollowUpStatus, Job, Status, Step
 from orchestrator.jobs.request import JobRequest
@@ -222,6 +222,31 @@ def _store(
     file: ImageFile | None,
 ) -> EnqueueResult:
     """Create the job of a checked request in the ledger, and nudge it."""
+    attributes = {"messaging.operation.type": "create", "gen_ai.provider.name": request.provider}
+    with tracing.span("create job", "producer", attributes) as span:
+        result = _created(
+            runtime,
+            request,
+            limits,
+            caller,
+            reserve=reserve,
+            idempotency=idempotency,
+            file=file,
+        )
+        span.set("messaging.message.id", result.job.id)
+    return result
+
+
+def _created(
+    runtime: Runtime,
+    request: JobRequest,
+    limits: Tenant,
+    caller: str,
+    *,
+    reserve: Mapping[str, Cost],
+    idempotency: Idempotency | None,
+    file: ImageFile | None,
+) -> EnqueueResult:
     now = runtime.clock()
     seconds = request.deadline_seconds or runtime.settings.job_deadline_seconds
     deadline_at = now + int(seconds * 1000)

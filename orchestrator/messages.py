@@ -18,7 +18,7 @@ from typing import Any
 from kombu import Connection, Producer
 from kombu.exceptions import OperationalError
 
-from orchestrator import log
+from orchestrator import log, tracing
 from orchestrator.forks import renew_in_children
 from orchestrator.jobs.model import Step
 from orchestrator.tls import broker_options
@@ -86,6 +86,8 @@ class Nudger:
         """Begin without nudges. After a fork, the parent sends the nudges of before the fork."""
         #: The provider of each job.
         self._waiting: dict[Step, dict[str, str]] = {}
+        #: The context of the span that nudged each job, while traces are on.
+        self._traces: dict[str, str] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
@@ -102,6 +104,8 @@ class Nudger:
             return
         with self._changed:
             self._waiting.setdefault(step, {}).update(dict.fromkeys(job_ids, provider))
+            if trace := tracing.context():
+                self._traces.update(dict.fromkeys(job_ids, trace))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="nudger", daemon=True)
                 self._thread.start()
@@ -131,21 +135,24 @@ class Nudger:
             self._closed.wait(max(self._window, next_round - monotonic()))
             with self._changed:
                 waiting, self._waiting = self._waiting, {}
+                traces, self._traces = self._traces, {}
             named = sum(map(len, waiting.values()))
             next_round = monotonic() + min(
                 max(self._pace, named * ROUND_SECONDS_PER_JOB), MAX_ROUND_SECONDS
             )
             for step, providers in waiting.items():
-                self._deliver(step, providers)
+                self._deliver(step, providers, traces)
 
-    def _deliver(self, step: Step, providers: Mapping[str, str]) -> None:
+    def _deliver(self, step: Step, providers: Mapping[str, str], traces: Mapping[str, str]) -> None:
         for batch in _batches(providers):
+            job_ids = [job_id for job_ids in batch.values() for job_id in job_ids]
+            links = [traces[job_id] for job_id in job_ids if job_id in traces]
             try:
-                self._send(step, batch)
+                with tracing.message_span(QUEUE, len(job_ids), links):
+                    self._send(step, batch)
             except Exception as error:
                 # A thread that ends would leave all jobs of this process to the sweeps.
-                jobs = sum(map(len, batch.values()))
-                log.get().warning("nudge_dropped", step=step, jobs=jobs, reason=str(error))
+                log.get().warning("nudge_dropped", step=step, jobs=len(job_ids), reason=str(error))
 
 
 class Broker:
@@ -246,6 +253,7 @@ class Broker:
             "origin": self._origin,
             "ignore_result": True,
             SENT_MS: self._clock() if self._clock else None,
+            **tracing.headers(),
         }
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from time import sleep as sleep_seconds
 
-from orchestrator import log
+from orchestrator import log, tracing
 from orchestrator.clock import DAY_MS, LedgerClock, now_ms
 from orchestrator.history import History
 from orchestrator.host_limiter import HostLimiter
@@ -110,15 +110,19 @@ class Runtime:
         settings: ProviderSettings,
         *,
         kind: CallKind,
+        model: str | None = None,
         fresh_connection: bool = False,
     ) -> Reply | NotSent | NoAnswer:
         """Make one call to a provider with our account there. Network errors are not raised.
 
-        `kind` says what the call is for, in `/metrics`. With `fresh_connection` no idle connection
-        is used. See `ProviderClient.call`.
+        `kind` says what the call is for, in `/metrics`. A `model` says that the call starts a
+        generation. With `fresh_connection` no idle connection is used. See `ProviderClient.call`.
         """
         labels = (provider_label(provider.name), kind.value)
-        with self.timings.measured(metrics.PROVIDER_CALL_SECONDS, *labels):
+        with (
+            self.timings.measured(metrics.PROVIDER_CALL_SECONDS, *labels),
+            tracing.call_span(call.method, settings.base_url, provider.name, model) as span,
+        ):
             answer = self.provider_client.call(
                 provider,
                 call,
@@ -126,6 +130,10 @@ class Runtime:
                 api_key=settings.api_key,
                 fresh_connection=fresh_connection,
             )
+            if isinstance(answer, Reply):
+                span.answered(answer.status)
+            else:
+                span.fail("not_sent" if isinstance(answer, NotSent) else "no_answer")
         self.timings.add(metrics.PROVIDER_CALLS, *labels, call_result(answer).value)
         return answer
 

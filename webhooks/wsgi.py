@@ -9,13 +9,14 @@ import sys
 # worker that is stopped while it still imports would run until `--workers-kill-timeout`.
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
-from orchestrator import log
+from orchestrator import log, tracing
 from orchestrator.runtime import default_runtime
 from orchestrator.settings.environment import ConfigError
 from webhooks import idle_connections
 from webhooks.app import create_app
 
 log.configure()
+tracing.configure()
 try:
     app = create_app(default_runtime())
 except ConfigError as error:

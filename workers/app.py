@@ -17,7 +17,7 @@ from typing import Any
 from celery import Celery, signals
 from celery.worker import state
 
-from orchestrator import log
+from orchestrator import log, tracing
 from orchestrator.callbacks.drain import SpoolDrainer
 from orchestrator.callbacks.spool import Spool
 from orchestrator.jobs.model import Step
@@ -180,6 +180,7 @@ def reconcile() -> None:
 @signals.setup_logging.connect
 def _configure_logs(**_: Any) -> None:
     log.configure()
+    tracing.configure()
     logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
 
 

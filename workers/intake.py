@@ -16,7 +16,7 @@ from celery import Celery, Task
 from celery.exceptions import Reject
 from celery.worker import state
 
-from orchestrator import log
+from orchestrator import log, tracing
 from orchestrator.backoff import back_off
 from orchestrator.enqueue import (
     CELERY_SCOPE,
@@ -60,7 +60,8 @@ def enqueue(self: Task, *unnamed: Any, **request: Any) -> None:
     runtime, message_id = default_runtime(), self.request.id
     while True:
         try:
-            _create(runtime, request, message_id, unnamed)
+            with tracing.continued((self.request.headers or {}).get):
+                _create(runtime, request, message_id, unnamed)
             return
         except TenantLimitReached as error:
             # The message waits at the broker, so other tenants' messages pass it. The wait doubles,

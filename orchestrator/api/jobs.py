@@ -10,6 +10,7 @@ from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 
+from orchestrator import tracing
 from orchestrator.api import incoming
 from orchestrator.api.answers import answer, as_json, find_job, visible
 from orchestrator.api.auth import caller, chosen_tenant
@@ -100,14 +101,15 @@ def _create(runtime: Runtime) -> Route:
             body, file = incoming.form(runtime)
         else:
             body, file = incoming.body(), None
-        result = create_job(
-            runtime,
-            body,
-            scope=API_SCOPE,
-            tenant=chosen_tenant() or caller().tenant,
-            key=key,
-            file=file,
-        )
+        with tracing.continued(request.headers.get):
+            result = create_job(
+                runtime,
+                body,
+                scope=API_SCOPE,
+                tenant=chosen_tenant() or caller().tenant,
+                key=key,
+                file=file,
+            )
         if result.replayed:
             return answer(runtime, result.job, 200, {"Idempotent-Replay": "true"})
         return answer(runtime, result.job, 202, {"Location": f"/v1/jobs/{result.job.id}"})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator import log
+from orchestrator import log, tracing
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.callbacks.body import read_body
 from orchestrator.jobs.model import ErrorCode, JobError, Outcome, PendingFailure, Step
@@ -72,12 +72,9 @@ def apply_callback(
     Raises:
         LedgerUnavailable: nothing was recorded.
     """
-    if not complete:
-        result = _observe_shortened(runtime, address, report.task_id, now)
-    elif report.outcome is None or _must_confirm(runtime, address, report.outcome):
-        result = _observe(runtime, address, report, now)
-    else:
-        result = _settle(runtime, address, report.task_id, report.outcome, now)
+    with _span(runtime, address) as span:
+        result = _apply(runtime, address, report, now, complete=complete)
+        span.set("orchestrator.result", result)
     log.get().info(
         "callback_received",
         job=address.job_id,
@@ -88,6 +85,28 @@ def apply_callback(
         **context,
     )
     return result
+
+
+def _apply(
+    runtime: Runtime, address: CallbackAddress, report: TaskReport, now: int, *, complete: bool
+) -> Result:
+    if not complete:
+        return _observe_shortened(runtime, address, report.task_id, now)
+    if report.outcome is None or _must_confirm(runtime, address, report.outcome):
+        return _observe(runtime, address, report, now)
+    return _settle(runtime, address, report.task_id, report.outcome, now)
+
+
+def _span(runtime: Runtime, address: CallbackAddress) -> tracing.Span:
+    """Return the span of a callback in its job's trace. The provider's `traceparent` is ignored."""
+    job = runtime.ledger.get(address.job_id) if tracing.is_on() else None
+    attributes = {
+        "http.request.method": "POST",
+        "http.route": "/callbacks/<provider>/<reference>/<token>",
+        "messaging.message.conversation_id": address.job_id,
+        "gen_ai.provider.name": address.provider,
+    }
+    return tracing.span("POST /callbacks", "server", attributes, parent=job.trace if job else "")
 
 
 def _settle(

@@ -104,7 +104,7 @@ def _run(
         raise click.UsageError("without a terminal nobody can be asked; use --yes or --dry-run")
     runtime, who = default_runtime(), actor()
     action = operations.preview(runtime, kind, filters, actor=who, accept_risk=accept_risk)
-    if dry_run or not applies_to(action):  # there is nothing to start
+    if dry_run:
         _show(action, json_=json_)
         return
     _show_preview(action, err=json_)

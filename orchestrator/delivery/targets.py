@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 
 from kombu.exceptions import OperationalError
 
+from orchestrator import tracing
 from orchestrator.delivery.message import Message
 from orchestrator.jobs.model import Job
 from orchestrator.jobs.request import JobRequest
@@ -77,8 +78,10 @@ def deliver(runtime: Runtime, job: Job, message: Message) -> Delivery:
         return _post(runtime, request.notify_url, message, secrets)
     if request.notify_task:
         return _send(runtime, request, message)
+    stream = request.notify_stream or ""
     entry = {"id": message.id, "type": message.type, "body": message.body.decode()}
-    runtime.ledger.follow_ups.publish(request.notify_stream or "", entry)
+    with tracing.message_span(stream, system="redis"):
+        runtime.ledger.follow_ups.publish(stream, {**entry, **tracing.headers()})
     return Delivery()
 
 
@@ -119,7 +122,10 @@ def _post(runtime: Runtime, url: str, message: Message, secrets: tuple[Secret, .
     signed = standard_webhooks.headers(secrets, message.id, runtime.clock() // 1000, body)
     headers = {"Content-Type": "application/json", "User-Agent": "image-orchestrator", **signed}
     try:
-        answer = runtime.session.post(url, body, headers, seconds=TIMEOUT_SECONDS)
+        with tracing.call_span("POST", url) as span:
+            headers |= tracing.headers()
+            answer = runtime.session.post(url, body, headers, seconds=TIMEOUT_SECONDS)
+            span.answered(answer.status)
     except Forbidden as error:
         return Delivery(str(error), host_works=None)
     except RequestFailed as error:
@@ -135,13 +141,12 @@ def _post(runtime: Runtime, url: str, message: Message, secrets: tuple[Secret, .
 
 
 def _send(runtime: Runtime, request: JobRequest, message: Message) -> Delivery:
+    queue = request.notify_queue or DEFAULT_QUEUE
     try:
-        runtime.broker.publish(
-            request.notify_task or "",
-            [message.content],
-            queue=request.notify_queue or DEFAULT_QUEUE,
-            message_id=message.id,
-        )
+        with tracing.message_span(queue):
+            runtime.broker.publish(
+                request.notify_task or "", [message.content], queue=queue, message_id=message.id
+            )
     except OperationalError as error:
         return Delivery(f"the broker is away: {error}"[:200])
     return Delivery()

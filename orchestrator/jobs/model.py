@@ -297,6 +297,8 @@ class Job:
     deadline_at: int
     #: The owner of the job. It never changes.
     tenant: str = DEFAULT_TENANT
+    #: The context of the trace that the job belongs to, from `tracing.context`; empty without one.
+    trace: str = ""
     attempts: tuple[Attempt, ...] = ()
     #: Consecutive tries in this status that changed nothing. They set the back-off.
     tries: int = 0

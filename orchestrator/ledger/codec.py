@@ -64,6 +64,7 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
         status=Status(fields["status"]),
         request=request,
         tenant=fields.get("tenant", DEFAULT_TENANT),
+        trace=fields.get("trace", ""),
         created_at=int(fields["created"]),
         updated_at=int(fields["updated"]),
         deadline_at=int(fields["deadline"]),

@@ -9,6 +9,7 @@ from typing import Any
 
 from redis import Redis
 
+from orchestrator import tracing
 from orchestrator.jobs.model import Cost
 from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.tenant import Tenant
@@ -78,7 +79,10 @@ class NewJob:
         limits: Tenant | None,
         reserve: Mapping[str, Cost],
     ) -> list[str | int]:
-        """Return the arguments of the create script. They are those of `Ledger.create`."""
+        """Return the arguments of the create script. They are those of `Ledger.create`.
+
+        The job belongs to the trace of the active span.
+        """
         stored, key = codec.dumps(request.stored()), self.idempotency
         lifetime = self.lifetime_ms if key else ""
         args: list[str | int] = [now, stored, deadline_at, codec.fingerprint(request), lifetime]
@@ -86,4 +90,4 @@ class NewJob:
         shard = keys.shard_of(self.id)
         args += limit_arguments(limits, request.provider, reserve, shard, self.shards)
         args += [keys.searchable(key.key) if key else ""]
-        return [*args, fallback_argument(request, limits, reserve, self.shards)]
+        return [*args, fallback_argument(request, limits, reserve, self.shards), tracing.context()]

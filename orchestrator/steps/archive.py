@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from urllib.parse import urlsplit
 
-from orchestrator import log
+from orchestrator import log, tracing
 from orchestrator.backoff import back_off
 from orchestrator.jobs.model import FollowUpStatus, Image, Job, Step
 from orchestrator.ledger import Lease
@@ -75,7 +75,10 @@ def archive(runtime: Runtime, job_id: str) -> None:
     )
     if lease is None:
         return
-    with runtime.timings.measured(metrics.ARCHIVE_SECONDS) as measured:
+    with (
+        runtime.timings.measured(metrics.ARCHIVE_SECONDS) as measured,
+        tracing.step_span(Step.ARCHIVE, job_id, lease.job.provider, lease.job.trace),
+    ):
         measured.labels = (_archive(runtime, lease),)
 
 
@@ -125,7 +128,8 @@ def _copied(runtime: Runtime, job: Job, kept: _Kept, index: int) -> _Kept:
     """Copy one image."""
     image = kept.images[index]
     try:
-        copy = copy_image(runtime, job.id, index, image.source_url)
+        with tracing.call_span("GET", image.source_url):
+            copy = copy_image(runtime, job.id, index, image.source_url)
         done = replace(image, copy=copy, error=None)
     except NotCopied as failure:
         done = _failed(job, image, failure, runtime.clock())

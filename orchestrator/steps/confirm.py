@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from orchestrator import log
+from orchestrator import log, tracing
 from orchestrator.jobs.model import (
     DEFAULT_LINK_LIFETIME_MS,
     Attempt,
@@ -56,6 +56,11 @@ def confirm(runtime: Runtime, job_id: str) -> None:
     )
     if lease is None:
         return
+    with tracing.step_span(Step.CONFIRM, job_id, lease.job.provider, lease.job.trace):
+        _query_attempts(runtime, lease, step_ms)
+
+
+def _query_attempts(runtime: Runtime, lease: Lease, step_ms: int) -> None:
     left: list[_Unanswered] = []
     for attempt in _attempts(lease.job):
         if runtime.clock() + step_ms > lease.ends_at:

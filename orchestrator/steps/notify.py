@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator import log
+from orchestrator import log, tracing
 from orchestrator.delivery import schedule
 from orchestrator.delivery.message import message
 from orchestrator.delivery.targets import TIMEOUT_SECONDS, Delivery, deliver
@@ -26,7 +26,10 @@ def notify(runtime: Runtime, job_id: str) -> None:
     lease = runtime.ledger.follow_ups.claim(job_id, Step.NOTIFY, now=now, lease_ms=LEASE_MS)
     if lease is None:
         return
-    with runtime.timings.measured(metrics.NOTIFY_SECONDS) as measured:
+    with (
+        runtime.timings.measured(metrics.NOTIFY_SECONDS) as measured,
+        tracing.step_span(Step.NOTIFY, job_id, lease.job.provider, lease.job.trace),
+    ):
         result = _send(runtime, lease, now)
         measured.labels = (result,) if result else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from orchestrator import log
+from orchestrator import log, tracing
 from orchestrator.jobs.model import ErrorCode, Job, JobError, Outcome, SettledBy, Step
 from orchestrator.ledger import Lease
 from orchestrator.operations.cost import computed_cost
@@ -36,6 +36,11 @@ def poll(runtime: Runtime, job_id: str) -> None:
     )
     if not isinstance(lease, Lease):
         return
+    with tracing.step_span(Step.POLL, job_id, lease.job.provider, lease.job.trace):
+        _poll(runtime, lease, claimed_at)
+
+
+def _poll(runtime: Runtime, lease: Lease, claimed_at: int) -> None:
     reading = query_task(runtime, lease.job, lease.job.attempt)
     judgement = _judge(runtime, lease.job, reading, late=claimed_at >= lease.job.deadline_at)
     if judgement.outcome:

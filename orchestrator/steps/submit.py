@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from orchestrator import log
+from orchestrator import log, tracing
 from orchestrator.backoff import (
     FIRST_RESEND_SECONDS,
     FIRST_RETRY_SECONDS,
@@ -65,6 +65,11 @@ def submit(runtime: Runtime, job_id: str) -> None:
     lease = _claim(runtime, job_id)
     if lease is None:
         return
+    with tracing.step_span(Step.SUBMIT, job_id, lease.job.provider, lease.job.trace):
+        _submit(runtime, lease)
+
+
+def _submit(runtime: Runtime, lease: Lease) -> None:
     if lease.job.status is Status.QUEUED:  # claimed without an attempt: the deadline has passed
         _deadline(runtime, lease)
         return
@@ -141,6 +146,7 @@ class _Submission:
             call,
             self.settings,
             kind=CallKind.SUBMIT,
+            model=self.job.model,
             fresh_connection=not provider.capabilities.idempotency_seconds,
         )
         if isinstance(answer, NotSent):

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, cast
+from unittest.mock import patch
 
 import pytest
 from redis import Redis
@@ -244,6 +245,8 @@ def run_every_transition(ledger: Ledger, recorder: RecordingClient) -> None:
     ledger.settle_attempt(full, 1, full_task, FAILURE, now=NOW)
     ledger.cancel(kit.create(ledger), now=NOW)
     kit.create(ledger, upload=b"\x89PNG")
+    with patch("orchestrator.tracing.context", return_value="00-trace-span-01"):
+        kit.create(ledger)
     run_follow_ups(ledger)
     kit.claim(ledger, kit.create(ledger, tenant="often"))
     kit.create(ledger, tenant="seldom")

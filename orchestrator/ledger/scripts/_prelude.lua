@@ -58,6 +58,12 @@ local function set(...)
   redis.call('HSET', key.job, ...)
 end
 
+local function set_unless_empty(name, value)
+  if value ~= '' then
+    set(name, value)
+  end
+end
+
 local function count(name)
   redis.call('HINCRBY', shard .. 'counts', name, 1)
 end
