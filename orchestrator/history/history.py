@@ -12,7 +12,7 @@ from orchestrator.history.database import Database
 from orchestrator.history.entry import Entry
 from orchestrator.history.pages import FoundPage, find_page
 from orchestrator.history.query import Query
-from orchestrator.history.schema import documents, jobs, shards, totals
+from orchestrator.history.schema import documents, jobs, shards, terms, totals
 from orchestrator.history.usage import Usage, usage
 from orchestrator.history.writer import Writer
 from orchestrator.metrics import Sums
@@ -189,6 +189,12 @@ class History:
         """Return jobs by id. Unknown ones are missing. For errors see `get`."""
         with self.database.reading() as connection:
             return _entries(connection, job_ids)
+
+    def with_terms(self, wanted: Sequence[bytes], *, limit: int) -> list[str]:
+        """Return up to `limit` jobs that have one of the terms. For errors see `get`."""
+        chosen = select(terms.c.job).where(terms.c.term.in_(wanted)).limit(limit)
+        with self.database.reading() as connection:
+            return list(connection.execute(chosen).scalars())
 
     def open_ids(self, *, after: str = "", limit: int) -> list[str]:
         """Return jobs without an outcome with ids after `after`, oldest first."""

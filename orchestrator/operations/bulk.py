@@ -18,6 +18,7 @@ from orchestrator.ledger import keys
 from orchestrator.ledger.bulk import MAX_STARTED, BulkAction, BulkKind, BulkResult
 from orchestrator.operations.bulk_figures import BulkFigures
 from orchestrator.operations.filters import MAX_CHARACTERS, METADATA, read_query
+from orchestrator.operations.rerun import RETRIED, retries_of
 from orchestrator.operations.search import Source, search
 from orchestrator.runtime import Runtime
 
@@ -67,8 +68,10 @@ def preview(
     too_many = Violation("filter", dict(filters), f"narrower: it finds more than {MAX_JOBS} jobs")
     if _has_too_many(runtime, query):
         raise InvalidRequest(too_many)
-    for job in _found(runtime, query):
-        figures.add(job)
+    for jobs in _pages(runtime, query):
+        retried = retries_of(runtime, jobs) if kind is BulkKind.RETRY else {}
+        for job in jobs:
+            figures.add(job, RETRIED if job.id in retried else None)
         if figures.total > MAX_JOBS:
             raise InvalidRequest(too_many)
     action = BulkAction(
@@ -202,14 +205,14 @@ def _has_too_many(runtime: Runtime, query: Query) -> bool:
     return True
 
 
-def _found(runtime: Runtime, query: Query) -> Iterator[Job]:
-    """Yield the jobs of a query, newest first."""
+def _pages(runtime: Runtime, query: Query) -> Iterator[list[Job]]:
+    """Yield the jobs of a query in pages, newest first."""
     cursor = None
     while True:
         page = search(runtime, query, limit=PAGE_JOBS, cursor=cursor)
         if page.source is Source.AWAY:
             raise HistoryUnavailable("a bulk action cannot find its jobs while the history is away")
-        yield from page.jobs
+        yield page.jobs
         cursor = page.cursor
         if cursor is None:
             return

@@ -63,11 +63,11 @@ class BulkFigures:
         self._may_be_paid = 0
         self._unpriced = 0
 
-    def add(self, job: Job) -> None:
-        """Count a job."""
+    def add(self, job: Job, known: str | None = None) -> None:
+        """Count a job. `known` is a reason to refuse it that the job does not show."""
         self.total += 1
         self._statuses[job.status.value] += 1
-        reason = refusal(self._kind, job)
+        reason = refusal(self._kind, job) or known
         if reason:
             self.refused[reason] += 1
             return

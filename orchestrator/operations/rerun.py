@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from orchestrator import log
 from orchestrator.enqueue import EnqueueResult, create_job
+from orchestrator.history import NoHistory
+from orchestrator.history.query import key_terms
 from orchestrator.jobs.model import ErrorCode, Job, Status
+from orchestrator.ledger import keys
 from orchestrator.runtime import Runtime
 
 #: Errors of ours: the provider did not report that the task failed.
 _NOT_REPORTED = frozenset({ErrorCode.DEADLINE_EXCEEDED, ErrorCode.NOT_FOUND, ErrorCode.UNKNOWN})
+
+#: Why a job is not retried by a bulk action again.
+RETRIED = "it was retried before"
 
 
 class NotRetryable(Exception):
@@ -66,6 +73,29 @@ def check_retryable(job: Job) -> None:
         raise NotRetryable("it succeeded; enqueue another job for more images")
     if job.request.upload:
         raise NotRetryable("its file was not kept; enqueue it again with the file")
+
+
+def retries_of(runtime: Runtime, jobs: Sequence[Job]) -> dict[str, Job]:
+    """Return the retries of jobs that the history knows, by the id of the old job.
+
+    A retry has the id of the old job as its idempotency key, and the same request.
+
+    Raises:
+        HistoryUnavailable: the history does not answer.
+    """
+    wanted = {keys.searchable(job.id): job for job in jobs}
+    terms = [term for job in jobs for term in key_terms(job.id)]
+    try:
+        ids = runtime.history.with_terms(terms, limit=2 * len(terms)) if terms else []
+        entries = runtime.history.entries(ids)
+    except NoHistory:
+        return {}
+    found = {}
+    for entry in entries.values():
+        old = wanted.get(entry.stored.fields.get("key", ""))
+        if old and (old.tenant, old.request) == (entry.job.tenant, entry.job.request):
+            found[old.id] = entry.job
+    return found
 
 
 def may_be_paid(job: Job) -> bool:

@@ -22,7 +22,7 @@ from orchestrator.ledger import LedgerUnavailable, Result
 from orchestrator.ledger.bulk import BulkKind, BulkPart, BulkResult
 from orchestrator.operations.bulk_figures import refusal
 from orchestrator.operations.replay import NothingToNotify, notify_unaudited
-from orchestrator.operations.rerun import NotRetryable, retry_unaudited
+from orchestrator.operations.rerun import RETRIED, NotRetryable, retry_unaudited
 from orchestrator.operations.search import find_job
 from orchestrator.runtime import Runtime
 
@@ -38,7 +38,6 @@ MAX_DUE_NOTIFICATIONS = 500
 NOTIFY_WAIT_MS, HISTORY_WAIT_MS, MAX_LIMIT_WAIT_MS = 1000, 5000, 60_000
 
 EXPIRED = "it has expired; jobs are kept for the retention time"
-RETRIED = "it was retried before"
 NOT_ACCEPTED = "its request is not accepted any more"
 OVERTAKEN = "it is being sent; only a queued job can be cancelled"
 INTERRUPTED = "the action was interrupted for a day, and may have retried it"

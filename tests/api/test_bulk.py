@@ -16,8 +16,9 @@ from orchestrator.ledger.bulk import MAX_STARTED
 from orchestrator.operations import bulk as operations
 from orchestrator.operations.filters import FILTERS
 from orchestrator.operations.keys import create_key
+from orchestrator.operations.rerun import RETRIED
 from orchestrator.steps.bulk import act_on_part
-from tests.api.conftest import Api, Open
+from tests.api.conftest import UNIFIED, Api, Open
 from tests.support import job_states
 from tests.support.fakes import TENANT
 from tests.support.web import WebApp
@@ -212,3 +213,22 @@ def test_a_key_that_only_reads_cannot_begin_an_action(api: Api) -> None:
 
     assert reader.get(f"/v1/bulk/{bulk_id}").status_code == 200
     assert [asked(each, dry_run=True).status_code for each in (reader, nobody)] == [403, 401]
+
+
+def test_a_job_that_was_retried_days_ago_is_left_out(api: Api, tmp_path: Path) -> None:
+    history = History(f"sqlite:///{tmp_path}/history.db")
+    runtime = replace(api.harness.runtime, history=history)
+    recorder = Recorder(runtime.ledger, history, runtime.clock)
+    client = Api(api.harness, WebApp(runtime))
+    recorder.record()
+    old, other = (job_states.refused(api.harness, prompt=text) for text in ("A cube", "A ball"))
+    retried = api.post(f"/v1/jobs/{old}/retry")
+    assert retried.status_code == 202
+    assert client.create(UNIFIED, key=other).status_code == 202  # it is not a retry
+    while recorder.record():
+        pass
+
+    found = previewed(client, filter={"status": "failed"})
+
+    assert (found["applies_to"], found["refused"]) == (1, [{"reason": RETRIED, "jobs": 1}])
+    history.close()

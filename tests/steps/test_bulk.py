@@ -172,7 +172,7 @@ def test_a_job_that_somebody_else_treated_before_is_refused(harness: Harness) ->
     assert done(harness, again) == (1, {})
     harness.clock.forward(1)
     _, refused = done(harness, started(harness, RETRY, status="cancelled"))
-    assert refused == {module.RETRIED: 1}
+    assert refused == {rerun.RETRIED: 1}
     harness.ledger.overview.forget(job_id, before=harness.clock() + 1)
 
 
