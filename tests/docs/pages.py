@@ -51,9 +51,10 @@ class DocPage:
 
     def broken_links(self) -> list[str]:
         """Return the links to files or headings that do not exist."""
-        return [link for link in re.findall(r"\]\(([^)\s]+)\)", self.text) if self._broken(link)]
+        return [link for link in re.findall(r"\]\(([^)\s]+)\)", self.text) if self.is_broken(link)]
 
-    def _broken(self, link: str) -> bool:
+    def is_broken(self, link: str) -> bool:
+        """Return whether a link leads to a file or a heading that does not exist."""
         if re.match(r"[a-z]+:", link):
             return False
         path, _, anchor = link.partition("#")

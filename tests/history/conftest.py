@@ -11,16 +11,16 @@ from redis import Redis
 
 from orchestrator.history import History
 from orchestrator.ledger import Ledger
-from tests.support import postgres
+from tests.support import debian, postgres
 
 
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The URL of a PostgreSQL for the whole suite."""
-    folder = postgres.programs()
-    if folder is None:
-        pytest.skip(postgres.MISSING)
-    with postgres.running(folder) as url:
+    initdb = debian.program("postgresql")
+    if initdb is None:
+        pytest.skip(debian.missing("postgresql"))
+    with postgres.running(initdb.parent) as url:
         yield url
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pwd
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,17 +15,6 @@ import psycopg
 
 from orchestrator.cli.stack import free_port
 from tests.ledger.kit import eventually
-
-#: Why tests are skipped without the programs.
-MISSING = "PostgreSQL is not installed. Run: apt-get install postgresql"
-
-
-def programs() -> Path | None:
-    """Return the folder of initdb and postgres, or None."""
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    if found := shutil.which("initdb"):
-        folders.append(Path(found).resolve().parent)
-    return next((folder for folder in folders if (folder / "initdb").exists()), None)
 
 
 @contextmanager
