@@ -102,6 +102,7 @@ class Ledger:
         self._idempotency_ms = idempotency_ms
         self._create = load("create")
         self._claim = load("claim")
+        self._claim_poll = load("claim_poll")
         self._accepted = load("accepted")
         self._requeue = load("requeue")
         self._unconfirmed = load("unconfirmed")
@@ -181,10 +182,11 @@ class Ledger:
             provider for a fallback), or None.
         """
         token, ends_at = secrets.token_urlsafe(9), now + lease_ms
-        limits = self.admission.limits[keys.shard_of(job_id)]
+        is_poll = step is Step.POLL
+        last = f"{random:.4f}" if is_poll else self.admission.limits[keys.shard_of(job_id)]
         with self._redis() as client:
-            args: list[str | int] = [now, token, ends_at, step, f"{random:.4f}", limits]
-            answer: Any = self._claim.run(client, keys.of(job_id), args)
+            script = self._claim_poll if is_poll else self._claim
+            answer: Any = script.run(client, keys.of(job_id), [now, token, ends_at, last])
         match answer:
             case ["claimed", taken_id, fields]:
                 return Lease(codec.read_job(taken_id, codec.pairs(fields)), token, ends_at)

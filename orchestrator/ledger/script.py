@@ -18,7 +18,7 @@ _PRELUDE = ("_adoption", "_prelude")
 PARTS: Mapping[str, tuple[str, ...]] = {
     "create": (*_PRELUDE, "_tenants"),
     "waits": (*_PRELUDE, "_admission"),
-    "claim": (*_PRELUDE, "_admission", "_claims", "_fallback"),
+    "claim": (*_PRELUDE, "_admission", "_fallback", "_claims"),
     "requeue": (*_PRELUDE, "_admission", "_learning", "_fallback"),
     "unconfirmed": (*_PRELUDE, "_admission", "_learning"),
     **dict.fromkeys(("observe", "settle"), (*_PRELUDE, "_late_results")),

@@ -7,6 +7,13 @@ from typing import Any
 
 from redis import Redis
 
+from orchestrator.ledger import codec
+
+
+def comparable(answer: list[Any]) -> list[Any]:
+    """Return an answer with the fields of a job as a mapping. Redis may give them in any order."""
+    return [codec.pairs(part) if isinstance(part, list) else part for part in answer]
+
 
 class RecordingClient:
     """A client that records its script calls, and can repeat the last one.

@@ -108,7 +108,7 @@ def test_the_cost_of_listing_depends_on_the_due_jobs_only(
     agenda = {"zrangebyscore": 1, "hmget": 3}  # each due entry is of this version
     flows = {"zrangebyscore": 3, "zrange": 1, "zcount": 1, "hmget": 4}
     movable = {"zcard": 1}
-    expected = Counter(evalsha=1) + Counter(agenda) + Counter(flows) + Counter(movable)
+    expected = Counter(evalsha=1, xtrim=1) + Counter(agenda) + Counter(flows) + Counter(movable)
     assert calls == {f"cmdstat_{name}": number for name, number in expected.items()}
 
 

@@ -6,24 +6,17 @@
 -- The shortest time between two raises of a found limit. ms.
 local RAISE_AFTER_MS = 1000
 local UNLIMITED = 1000000000
--- Reasons to wait for a provider that gets no submission at all.
-local HELD = {paused = true, circuit_open = true, circuit_probing = true}
--- Errors of a provider that takes no more for now.
-local BUSY = {rate_limited = true, task_limit = true}
-
--- Returns the limits of a provider in a text: name max interval burst, ...
-local function limits_of(configured, provider)
-  for name, max, interval, burst in string.gmatch(configured, '(%S+) (%S+) (%S+) (%S+)') do
-    if name == provider then
-      return {max = tonumber(max), interval = tonumber(interval) or 0, burst = tonumber(burst) or 1}
+-- Returns the state of a provider: its keys, its limits, and its fields as numbers. `configured` has the
+-- limits of providers: name max interval burst, ...
+local function admission_state(root, provider, configured)
+  local state, limits = root .. 'provider:' .. provider, {interval = 0, burst = 1}
+  if configured ~= '' then
+    for name, max, interval, burst in string.gmatch(configured, '(%S+) (%S+) (%S+) (%S+)') do
+      if name == provider then
+        limits = {max = tonumber(max), interval = tonumber(interval) or 0, burst = tonumber(burst) or 1}
+      end
     end
   end
-  return {interval = 0, burst = 1}
-end
-
--- Returns the state of a provider: its keys, its limits, and its fields as numbers.
-local function admission_state(root, provider, configured)
-  local state, limits = root .. 'provider:' .. provider, limits_of(configured, provider)
   local stored = redis.call('HMGET', state, 'paused', 'open_until', 'probe_until', 'tat', 'found',
     'raise', 'raised_at', 'raise_after', 'tried', 'waited_until')
   local found = tonumber(stored[5])
@@ -62,11 +55,15 @@ local function must_wait(state, now, is_new)
   end
 end
 
--- Returns true if a job with a fallback does not wait: the provider gets no submission, and not because
--- it is busy.
+-- Returns true if a job with a fallback does not wait: the provider gets no submission at all, and not
+-- because it takes no more for now.
 local function is_held(state, reason)
-  local error = reason ~= 'paused' and redis.call('HGET', state.key, 'reason')
-  return HELD[reason] and not (error and BUSY[cjson.decode(error).code])
+  if reason == 'circuit_open' or reason == 'circuit_probing' then
+    local error = redis.call('HGET', state.key, 'reason')
+    local code = error and cjson.decode(error).code
+    return code ~= 'rate_limited' and code ~= 'task_limit'
+  end
+  return reason == 'paused'
 end
 
 -- Returns the number of new jobs and of repeated submissions that may start until `horizon` (ms).

@@ -3,6 +3,11 @@
 -- The number of due entries that each sweep checks. Jobs of an older version have no flow.
 local CHECKED_ENTRIES = 50
 
+-- Keep the stream of changes short, if no recorder runs. An entry takes about 45 bytes.
+local function trim_changes(root)
+  redis.call('XTRIM', root .. 'changes', 'MAXLEN', '~', 200000)
+end
+
 -- Put the longest overdue jobs of an older version into their flows.
 local function enter_flows(root, agenda, now)
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', agenda, '-inf', now, 'LIMIT', 0, CHECKED_ENTRIES)) do

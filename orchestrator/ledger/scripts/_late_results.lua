@@ -15,9 +15,9 @@ local function confirm(now, attempt)
   end
   set('confirm.attempts', attempts, 'confirm.tries', 0, pending_fields(now, 'confirm'))
   redis.call('ZADD', shard .. 'confirm', now, job_id)
-  redis.call('HDEL', key.job, 'confirm.lease')
-  redis.call('PERSIST', key.job)
-  redis.call('PERSIST', key.events)
+  redis.call('HDEL', job_key, 'confirm.lease')
+  redis.call('PERSIST', job_key)
+  redis.call('PERSIST', events_key)
 end
 
 -- Keep the images of a success that came after the outcome. They are archived, and the caller is
@@ -31,7 +31,7 @@ local function add_late_result(now, attempt, images, expires, detail)
     pending_fields(now, 'archive'))
   redis.call('ZADD', shard .. 'archive', now, job_id)
   redis.call('ZADD', shard .. 'expiring', expires, job_id)
-  redis.call('HDEL', key.job, 'archive.lease') -- a step that runs now does not know these images
+  redis.call('HDEL', job_key, 'archive.lease') -- a step that runs now does not know these images
   local due, notify = {'archive'}, get('notify')
   if notify == 'pending' then
     set('late.notify', 'owed')
@@ -41,11 +41,9 @@ local function add_late_result(now, attempt, images, expires, detail)
     redis.call('ZREM', shard .. 'dead', job_id)
     due[2] = 'notify'
   end
-  charge(provider_of(attempt), function(reserved, _, before)
-    return math.max(reserved, before)
-  end)
-  redis.call('PERSIST', key.job)
-  redis.call('PERSIST', key.events)
-  add_event(now, 'late_result', detail)
+  accounts().charge_late(attempt)
+  redis.call('PERSIST', job_key)
+  redis.call('PERSIST', events_key)
+  count_event(now, 'late_result', detail)
   return due
 end

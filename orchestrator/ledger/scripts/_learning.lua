@@ -12,6 +12,7 @@ local OPEN_MS, MAX_OPEN_MS = 5000, 60000
 -- The provider refused a submission for its load. The tasks that run are its limit, unless more ran a
 -- short time ago: then it refused for another reason, such as a rate.
 local function lower_found_limit(state, now)
+  local PROOF_MS = 30000 -- as in the prelude
   local running = tonumber(redis.call('HGET', shard .. 'counts', 'running:' .. job.provider)) or 0
   local proved, proved_at = unpack(redis.call('HMGET', state.key, 'proved', 'proved_at'))
   if running < (tonumber(proved) or 0) and now - proved_at <= PROOF_MS then

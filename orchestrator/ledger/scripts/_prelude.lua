@@ -1,25 +1,16 @@
 -- Functions for the transitions of one job. The loader puts those that a script uses before it. The
 -- KEYS of these scripts start with: KEYS[1] job, KEYS[2] events, KEYS[3] agenda.
 -- All times are in ms. The caller gives them.
--- Redis runs these lines for each call of a script. The most expensive ones are redis.call. So a script
--- reads the job once, sets its fields once, and leaves out what changes nothing.
+-- Redis runs these lines for each call of a script. So a script reads the job once, sets its fields once,
+-- and leaves out what changes nothing. Each function costs time even if it is not called, and so does each
+-- table. So what few calls need is in one function that makes the others.
 
--- The maximum number of events in a timeline. The event `settled` is added even when it is full.
-local MAX_EVENTS = 100
-local TERMINAL = {succeeded = true, failed = true, cancelled = true}
--- Events that repeat or contradict the known state. The ledger counts them.
-local COUNTED = {duplicate = true, conflict = true, mismatch = true, superseded = true,
-  late_result = true}
--- How long the ledger knows which job has a provider task.
-local TASK_OWNER_MS = 30 * 86400000
+local job_key, events_key, agenda = KEYS[1], KEYS[2], KEYS[3]
+-- Every job id has 32 characters.
+local job_id = string.sub(job_key, -32)
+-- The prefix of all keys of the shard. `job:` follows it.
+local shard = string.sub(job_key, 1, -37)
 
-local key = {job = KEYS[1], events = KEYS[2], agenda = KEYS[3]}
-local job_id = string.match(key.job, '[^:]+$')
--- The prefix of all keys of the shard.
-local shard = string.match(key.agenda, '^(.*:)agenda$')
-
--- The most entries of the stream of changes, if no recorder runs. An entry takes about 45 bytes.
-local MAX_CHANGES = 200000
 -- The job whose change this script has recorded.
 local recorded
 
@@ -28,12 +19,12 @@ local recorded
 local function record_change()
   if recorded ~= job_id then
     recorded = job_id
-    redis.call('XADD', shard .. 'changes', 'MAXLEN', '~', MAX_CHANGES, '*', 'job', job_id)
+    redis.call('XADD', shard .. 'changes', '*', 'job', job_id)
   end
 end
 
 local function get(field)
-  return redis.call('HGET', key.job, field)
+  return redis.call('HGET', job_key, field)
 end
 
 -- The job as it was when the script began, except for its provider, its fallbacks and its moves.
@@ -43,7 +34,7 @@ local job
 
 -- Read the job, and more of its fields, in one call. Returns its status and the values of these fields.
 local function read_job(...)
-  local values = redis.call('HMGET', key.job, 'status', 'provider', 'tenant', 'deadline', 'attempt',
+  local values = redis.call('HMGET', job_key, 'status', 'provider', 'tenant', 'deadline', 'attempt',
     'lease', 'fallback', 'moves', ...)
   job = {status = values[1], provider = values[2] or '', tenant = values[3] or 'default',
     deadline = values[4], attempt = values[5], lease = values[6], fallback = values[7],
@@ -55,7 +46,7 @@ local function read_job(...)
 end
 
 local function set(...)
-  redis.call('HSET', key.job, ...)
+  redis.call('HSET', job_key, ...)
 end
 
 local function set_unless_empty(name, value)
@@ -71,22 +62,22 @@ end
 -- Count a change of the status. Two commands are cheaper than one for each number.
 -- Returns the number of tasks that run at the provider now, if it has changed.
 local function count_change(from, to)
-  local counts = shard .. 'counts'
-  if from ~= 'running' and to ~= 'running' and not TERMINAL[to] then
+  local counts, running = shard .. 'counts', 'running:' .. job.provider
+  local more = to == 'running' and 1 or from == 'running' and -1
+  if not FLOWS[to] then
+    local open, ended = job.tenant .. ' open', job.tenant .. ' ' .. to
+    local known = redis.call('HMGET', counts, from, to, open, ended, running)
+    redis.call('HSET', counts, from, (known[1] or 0) - 1, to, (known[2] or 0) + 1,
+      open, (known[3] or 0) - 1, ended, (known[4] or 0) + 1, running, (known[5] or 0) + (more or 0))
+  elseif more then
+    local known = redis.call('HMGET', counts, from, to, running)
+    local number = (known[3] or 0) + more
+    redis.call('HSET', counts, from, (known[1] or 0) - 1, to, (known[2] or 0) + 1, running, number)
+    return number
+  else
     local known = redis.call('HMGET', counts, from, to)
     redis.call('HSET', counts, from, (known[1] or 0) - 1, to, (known[2] or 0) + 1)
-    return
   end
-  local running, open, ended = 'running:' .. job.provider, job.tenant .. ' open', job.tenant .. ' ' .. to
-  local known = redis.call('HMGET', counts, from, to, running, open, ended)
-  local number = (known[3] or 0) + (to == 'running' and 1 or from == 'running' and -1 or 0)
-  if TERMINAL[to] then
-    redis.call('HSET', counts, from, (known[1] or 0) - 1, to, (known[2] or 0) + 1, running, number,
-      open, (known[4] or 0) - 1, ended, (known[5] or 0) + 1)
-  else
-    redis.call('HSET', counts, from, (known[1] or 0) - 1, to, (known[2] or 0) + 1, running, number)
-  end
-  return number
 end
 
 -- Returns the provider of an attempt. It may have been left since.
@@ -99,29 +90,8 @@ local function flow_of(status)
   return FLOWS[status] .. ':' .. job.provider .. ':' .. job.tenant
 end
 
--- Returns the key of the state of the job's provider.
-local function provider_state()
-  return shard .. 'provider:' .. job.provider
-end
-
--- The job leaves the flow of a status and enters the one of another.
-local function change_flow(from, to)
-  redis.call('ZREM', shard .. 'flow:' .. flow_of(from), job_id)
-  if from == 'queued' and job.fallback then
-    redis.call('ZREM', shard .. 'movable:' .. job.provider, job_id)
-  end
-  if to == 'queued' then
-    redis.call('ZADD', shard .. 'deadlines', job.deadline, job_id)
-  elseif from ~= 'running' and to ~= 'submitting' then
-    redis.call('ZREM', shard .. 'deadlines', job_id)
-  end
-  if from == 'queued' and to == 'running' then -- it was refused, and accepted nevertheless
-    redis.call('ZADD', shard .. 'in_flight:' .. job.provider, get('sent.' .. job.attempt),
-      job_id .. '.' .. job.attempt)
-  end
-end
-
--- Change the status of the job. Further arguments are fields to set: name, value, ...
+-- Change the status of the job. Further arguments are fields to set: name, value, ... A status without a
+-- flow is terminal.
 -- Returns the number of tasks that run at the provider now, if it has changed.
 local function change_status(to, ...)
   local from = job.status
@@ -129,24 +99,31 @@ local function change_status(to, ...)
   if from == to then
     return
   end
-  if FLOWS[from] ~= FLOWS[to] then
-    change_flow(from, to)
+  if FLOWS[from] ~= FLOWS[to] then -- reschedule() has it enter the other flow
+    redis.call('ZREM', shard .. 'flow:' .. flow_of(from), job_id)
+    if from == 'queued' and job.fallback then
+      redis.call('ZREM', shard .. 'movable:' .. job.provider, job_id)
+    end
+    if to == 'queued' then
+      redis.call('ZADD', shard .. 'deadlines', job.deadline, job_id)
+    elseif from ~= 'running' and to ~= 'submitting' then
+      redis.call('ZREM', shard .. 'deadlines', job_id)
+    end
+    if from == 'queued' and to == 'running' then -- it was refused, and accepted nevertheless
+      redis.call('ZADD', shard .. 'in_flight:' .. job.provider, get('sent.' .. job.attempt),
+        job_id .. '.' .. job.attempt)
+    end
   elseif to == 'unconfirmed' then
     redis.call('ZADD', shard .. 'deadlines', job.deadline, job_id)
   end
   return count_change(from, to)
 end
 
--- Record that an attempt may have reached its provider, but has no known task. It may be charged.
-local function mark_unconfirmed(now, attempt)
-  redis.call('ZADD', shard .. 'unconfirmed', 'NX', now, job_id .. '.' .. attempt)
-end
-
 -- Make the job due at a time. It enters the flow of its status. A tenant whose first job is queued
 -- starts with as few turns as the tenant with the fewest.
 local function reschedule(status, time)
   local flow = flow_of(status)
-  redis.call('ZADD', key.agenda, time, job_id)
+  redis.call('ZADD', agenda, time, job_id)
   redis.call('ZADD', shard .. 'flow:' .. flow, time, job_id)
   redis.call('ZADD', shard .. 'flows', 'LT', time, flow)
   if status == 'queued' then
@@ -154,19 +131,17 @@ local function reschedule(status, time)
     local first = redis.call('ZRANGE', turns, 0, 0, 'WITHSCORES')
     redis.call('ZADD', turns, 'NX', first[2] or 0, job.tenant)
     if job.fallback then
-      local created, deadline = unpack(redis.call('HMGET', key.job, 'created', 'deadline'))
+      local created, deadline = unpack(redis.call('HMGET', job_key, 'created', 'deadline'))
       redis.call('ZADD', shard .. 'movable:' .. job.provider, math.floor((created + deadline) / 2),
         job_id)
     end
   end
 end
 
--- How long the most running tasks prove that the provider takes so many. ms.
-local PROOF_MS = 30000
-
 -- A task runs now. The most running tasks at a time are places that the provider has.
 local function prove_places(now, running)
-  local state = provider_state()
+  local PROOF_MS = 30000 -- how long they prove it
+  local state = shard .. 'provider:' .. job.provider
   local proved, proved_at = unpack(redis.call('HMGET', state, 'proved', 'proved_at'))
   if running >= tonumber(proved or 0) or now - proved_at > PROOF_MS then
     redis.call('HSET', state, 'proved', running, 'proved_at', now)
@@ -188,21 +163,25 @@ end
 
 local function release_lease()
   if job.lease then
-    redis.call('HDEL', key.job, 'lease')
+    redis.call('HDEL', job_key, 'lease')
   end
 end
 
 -- `detail` is a JSON object as text.
 local function add_event(now, name, detail)
+  local MAX_EVENTS = 100 -- of a timeline; the event `settled` is added even when it is full
   record_change()
-  if COUNTED[name] then
-    count(name)
-  end
-  local length = redis.call('RPUSH', key.events, now .. ' ' .. name .. ' ' .. detail)
+  local length = redis.call('RPUSH', events_key, now .. ' ' .. name .. ' ' .. detail)
   if length > MAX_EVENTS and name ~= 'settled' then
-    redis.call('RPOP', key.events)
-    redis.call('HINCRBY', key.job, 'omitted', 1)
+    redis.call('RPOP', events_key)
+    redis.call('HINCRBY', job_key, 'omitted', 1)
   end
+end
+
+-- Record and count an event that repeats or contradicts the known state.
+local function count_event(now, name, detail)
+  count(name)
+  add_event(now, name, detail)
 end
 
 -- The key that names the job of a provider task.
@@ -219,6 +198,7 @@ local function bind_task(attempt, task_id, bound, sent)
   if bound or not sent then
     return bound == task_id
   end
+  local TASK_OWNER_MS = 30 * 86400000 -- how long the ledger knows which job has a provider task
   local owner = task_owner(attempt, task_id)
   local known = redis.call('GET', owner)
   if known and known ~= job_id then
@@ -238,166 +218,171 @@ local function holds_lease(lease, attempt)
     and (job.status == 'submitting' or job.status == 'unconfirmed')
 end
 
--- Returns true if the provider reported a success whose result is still looked for.
-local function has_thin_success()
+-- Have a poll decide instead of a callback, if the provider reported a success whose result is still looked
+-- for. The job is due now. Returns true if it is.
+local function poll_instead(now, detail)
   local pending = get('pending_failure')
-  return pending and cjson.decode(pending).kind == 'thin_success'
-end
-
--- Record a callback that does not settle the job. The job is due now.
-local function poll_now(now, detail)
-  add_event(now, 'callback', detail)
-  set('updated', now)
-  release_lease()
-  reschedule('running', now)
-end
-
--- A day, and how long its costs are kept. Its jobs end before that.
-local DAY_MS, SPEND_MS = 86400000, 10 * 86400000
--- Errors of ours: the provider did not report that the task failed.
-local NOT_REPORTED = {deadline_exceeded = true, not_found = true, unknown = true}
-
--- Count a cost against the budget of a tenant, on the day when the job was created.
-local function spend(created, name, unit, amount)
-  local spent = shard .. 'spend:' .. job.tenant .. ':' .. math.floor(tonumber(created) / DAY_MS)
-  redis.call('HINCRBYFLOAT', spent, name .. ' ' .. unit, string.format('%.9f', amount))
-  redis.call('PEXPIRE', spent, SPEND_MS)
-end
-
--- Returns true if a cost does not fit into a daily budget any more.
-local function over_budget(now, tenant, provider, cost, unit, budget)
-  local day = math.floor(tonumber(now) / DAY_MS)
-  local spent = redis.call('HGET', shard .. 'spend:' .. tenant .. ':' .. day, provider .. ' ' .. unit)
-  return tonumber(spent or 0) + cost > budget + 1e-9
-end
-
--- Move a queued job to another provider. The budgets follow, and its attempts keep their provider.
--- `reserve` is the cost to reserve there, or false. `reason` is a word.
-local function change_provider(now, to, reserve, reason)
-  local from = job.provider
-  redis.call('ZREM', shard .. 'flow:' .. flow_of('queued'), job_id)
-  redis.call('ZREM', shard .. 'movable:' .. from, job_id)
-  local attempts, created, reserved = unpack(redis.call('HMGET', key.job,
-    'attempt', 'created', 'reserved'))
-  for attempt = 1, tonumber(attempts) do
-    redis.call('HSETNX', key.job, 'provider.' .. attempt, from)
-  end
-  if reserved then
-    local amount, unit = string.match(reserved, '^(%S+) (.+)$')
-    spend(created, from, unit, -amount)
-    set('reserved:' .. from, reserved)
-    redis.call('HDEL', key.job, 'reserved')
-  end
-  if reserve then
-    local amount, unit = string.match(reserve, '^(%S+) (.+)$')
-    spend(created, to, unit, tonumber(amount))
-    set('reserved', reserve)
-  end
-  local detail = '"from":"' .. from .. '","to":"' .. to .. '","reason":"' .. reason .. '"}'
-  job.moves = (job.moves and string.sub(job.moves, 1, -2) .. ',' or '[') .. '{"at":' .. now .. ','
-    .. detail .. ']'
-  set('provider', to, 'moves', job.moves, 'tries', 0, 'updated', now)
-  job.provider = to
-  add_event(now, 'moved', '{' .. detail)
-end
-
--- An attempt of a queued job runs, although its provider refused it. The job goes back there.
--- Returns true if it was at another one.
-local function return_to(now, status, attempt)
-  local to = status == 'queued' and provider_of(attempt)
-  if to and to ~= job.provider then
-    change_provider(now, to, get('reserved:' .. to), 'accepted')
+  if pending and cjson.decode(pending).kind == 'thin_success' then
+    add_event(now, 'callback', detail)
+    set('updated', now)
+    release_lease()
+    reschedule('running', now)
     return true
   end
 end
 
--- Returns what a settled job may have cost at its provider. Each unconfirmed attempt counts with the
--- reserved cost, and so does an attempt in flight if an attempt at another provider made the outcome.
-local function possible_cost(status, reserved, unit)
-  if job.moves and provider_of(get('winner') or '') ~= job.provider then
-    return reserved
+-- Functions for the jobs of tenants with a daily budget, and for jobs that move to another provider. Few jobs
+-- need them.
+local function accounts()
+  -- A day, and how long its costs are kept. Its jobs end before that.
+  local DAY_MS, SPEND_MS = 86400000, 10 * 86400000
+
+  -- Count a cost against the budget of a tenant, on the day when the job was created.
+  local function spend(created, name, unit, amount)
+    local spent = shard .. 'spend:' .. job.tenant .. ':' .. math.floor(tonumber(created) / DAY_MS)
+    redis.call('HINCRBYFLOAT', spent, name .. ' ' .. unit, string.format('%.9f', amount))
+    redis.call('PEXPIRE', spent, SPEND_MS)
   end
-  local cost, error, attempts = unpack(redis.call('HMGET', key.job, 'cost', 'error', 'attempt'))
-  local total, accepted = 0, false
-  for attempt = 1, tonumber(attempts) do
-    if redis.call('ZSCORE', shard .. 'unconfirmed', job_id .. '.' .. attempt) then
-      total = total + reserved
+
+  -- Returns true if a cost does not fit into a daily budget any more.
+  local function over_budget(now, tenant, provider, cost, unit, budget)
+    local day = math.floor(tonumber(now) / DAY_MS)
+    local spent = redis.call('HGET', shard .. 'spend:' .. tenant .. ':' .. day, provider .. ' ' .. unit)
+    return tonumber(spent or 0) + cost > budget + 1e-9
+  end
+
+  -- Move a queued job to another provider. The budgets follow, and its attempts keep their provider.
+  -- `reserve` is the cost to reserve there, or false. `reason` is a word.
+  local function change_provider(now, to, reserve, reason)
+    local from = job.provider
+    redis.call('ZREM', shard .. 'flow:' .. flow_of('queued'), job_id)
+    redis.call('ZREM', shard .. 'movable:' .. from, job_id)
+    local attempts, created, reserved = unpack(redis.call('HMGET', job_key,
+      'attempt', 'created', 'reserved'))
+    for attempt = 1, tonumber(attempts) do
+      redis.call('HSETNX', job_key, 'provider.' .. attempt, from)
     end
-    accepted = accepted or get('task.' .. attempt)
+    if reserved then
+      local amount, unit = string.match(reserved, '^(%S+) (.+)$')
+      spend(created, from, unit, -amount)
+      set('reserved:' .. from, reserved)
+      redis.call('HDEL', job_key, 'reserved')
+    end
+    if reserve then
+      local amount, unit = string.match(reserve, '^(%S+) (.+)$')
+      spend(created, to, unit, tonumber(amount))
+      set('reserved', reserve)
+    end
+    local detail = '"from":"' .. from .. '","to":"' .. to .. '","reason":"' .. reason .. '"}'
+    job.moves = (job.moves and string.sub(job.moves, 1, -2) .. ',' or '[') .. '{"at":' .. now .. ','
+      .. detail .. ']'
+    set('provider', to, 'moves', job.moves, 'tries', 0, 'updated', now)
+    job.provider = to
+    add_event(now, 'moved', '{' .. detail)
   end
-  local known = cost and cjson.decode(cost)
-  if known and known.unit == unit and (status == 'succeeded' or known.source == 'reported') then
-    return total + known.amount
+
+  -- An attempt of a job that has moved runs, although its provider refused it. If the job is queued, it goes
+  -- back there.
+  local function return_to(now, attempt)
+    local to = job.status == 'queued' and provider_of(attempt)
+    if to and to ~= job.provider then
+      change_provider(now, to, get('reserved:' .. to), 'accepted')
+    end
   end
-  local reported = error and not NOT_REPORTED[cjson.decode(error).code] and not get('pending_failure')
-  if status == 'succeeded' or accepted and not reported then
-    return total + reserved
+
+  -- Errors of ours: the provider did not report that the task failed.
+  local NOT_REPORTED = {deadline_exceeded = true, not_found = true, unknown = true}
+
+  -- Returns what a settled job may have cost at its provider. Each unconfirmed attempt counts with the
+  -- reserved cost, and so does an attempt in flight if an attempt at another provider made the outcome.
+  local function possible_cost(status, reserved, unit)
+    if job.moves and provider_of(get('winner') or '') ~= job.provider then
+      return reserved
+    end
+    local cost, error, attempts = unpack(redis.call('HMGET', job_key, 'cost', 'error', 'attempt'))
+    local total, accepted = 0, false
+    for attempt = 1, tonumber(attempts) do
+      if redis.call('ZSCORE', shard .. 'unconfirmed', job_id .. '.' .. attempt) then
+        total = total + reserved
+      end
+      accepted = accepted or get('task.' .. attempt)
+    end
+    local known = cost and cjson.decode(cost)
+    if known and known.unit == unit and (status == 'succeeded' or known.source == 'reported') then
+      return total + known.amount
+    end
+    local reported = error and not NOT_REPORTED[cjson.decode(error).code] and not get('pending_failure')
+    if status == 'succeeded' or accepted and not reported then
+      return total + reserved
+    end
+    return total
   end
-  return total
+
+  -- Count a cost of the job at its provider, or at one that it left, in the place of what was counted
+  -- before, if its tenant has a budget there.
+  local function charge(name, cost_of)
+    local left = name ~= job.provider and ':' .. name or ''
+    local reserved, charged, created = unpack(redis.call('HMGET', job_key,
+      'reserved' .. left, 'charged' .. left, 'created'))
+    if reserved then
+      local amount, unit = string.match(reserved, '^(%S+) (.+)$')
+      local before = tonumber(charged or left == '' and amount or 0)
+      local now = cost_of(tonumber(amount), unit, before)
+      set('charged' .. left, string.format('%.9f', now))
+      spend(created, name, unit, now - before)
+    end
+  end
+
+  return {
+    spend = spend, over_budget = over_budget, change_provider = change_provider, return_to = return_to,
+    -- The job has its outcome.
+    charge_outcome = function(status)
+      charge(job.provider, function(amount, unit)
+        return possible_cost(status, amount, unit)
+      end)
+    end,
+    -- An attempt at a provider that the job left made the outcome. It costs what was reserved there, or
+    -- what the provider reported.
+    charge_left = function(attempt)
+      local name = provider_of(attempt)
+      if name ~= job.provider then
+        charge(name, function(reserved, unit)
+          local cost = get('cost')
+          local known = cost and cjson.decode(cost)
+          return known and known.unit == unit and known.amount or reserved
+        end)
+      end
+    end,
+    -- A result came after the outcome.
+    charge_late = function(attempt)
+      charge(provider_of(attempt), function(reserved, _, before)
+        return math.max(reserved, before)
+      end)
+    end,
+  }
 end
 
--- Count a cost of the job at its provider, or at one that it left, in the place of what was counted
--- before, if its tenant has a budget there.
-local function charge(name, cost_of)
-  local left = name ~= job.provider and ':' .. name or ''
-  local reserved, charged, created = unpack(redis.call('HMGET', key.job,
-    'reserved' .. left, 'charged' .. left, 'created'))
-  if reserved then
-    local amount, unit = string.match(reserved, '^(%S+) (.+)$')
-    local before = tonumber(charged or left == '' and amount or 0)
-    local now = cost_of(tonumber(amount), unit, before)
-    set('charged' .. left, string.format('%.9f', now))
-    spend(created, name, unit, now - before)
-  end
-end
-
--- An attempt at a provider that the job left made the outcome. It costs what was reserved there, or
--- what the provider reported.
-local function charge_left(attempt)
-  local name = provider_of(attempt)
-  if name ~= job.provider then
-    charge(name, function(reserved, unit)
-      local cost = get('cost')
-      local known = cost and cjson.decode(cost)
-      return known and known.unit == unit and known.amount or reserved
-    end)
-  end
-end
-
--- The follow-ups of a job. While a follow-up is pending, the job is in its sorted set.
--- The job has fields for its lease, its tries and its due time. Their names begin with its name.
-local FOLLOW_UPS = {'archive', 'notify', 'confirm'}
-
--- Returns the fields of a follow-up that is due now: name, value, ...
+-- Returns the fields of a follow-up that is due now: name, value, ... While a follow-up is pending, the job is
+-- in its sorted set. The job has fields for its lease, its tries and its due time. Their names begin with its
+-- name.
 local function pending_fields(now, name)
   return name, 'pending', name .. '.since', now, name .. '.next', now
 end
 
 -- Start the retention time of the job, unless a follow-up is pending.
 local function start_retention(retention)
-  for _, state in ipairs(redis.call('HMGET', key.job, unpack(FOLLOW_UPS))) do
+  for _, state in ipairs(redis.call('HMGET', job_key, 'archive', 'notify', 'confirm')) do
     if state == 'pending' then
       return
     end
   end
-  redis.call('PEXPIRE', key.job, retention)
-  redis.call('PEXPIRE', key.events, retention)
-end
-
--- No attempt of the job is in flight any more.
-local function land()
-  local flights = {}
-  for attempt = 1, tonumber(job.attempt) do
-    flights[attempt] = job_id .. '.' .. attempt
-  end
-  if flights[1] then
-    redis.call('ZREM', shard .. 'in_flight:' .. job.provider, unpack(flights))
-  end
+  redis.call('PEXPIRE', job_key, retention)
+  redis.call('PEXPIRE', events_key, retention)
 end
 
 -- Returns a queued job of the provider, if jobs wait because too many attempts are in flight.
 local function next_waiting(now)
-  local state = provider_state()
+  local state = shard .. 'provider:' .. job.provider
   local full, prober = unpack(redis.call('HMGET', state, 'full', 'prober'))
   if prober == job_id then -- another job may probe
     redis.call('HDEL', state, 'probe_until', 'prober')
@@ -435,9 +420,7 @@ local function settle(now, status, by, retention, expires, detail, notify, reser
   end
   change_status(status, 'by', by, 'settled', now, 'updated', now, unpack(fields))
   if reserved then
-    charge(job.provider, function(amount, unit)
-      return possible_cost(status, amount, unit)
-    end)
+    accounts().charge_outcome(status)
   end
   for _, name in ipairs(follow_ups) do
     redis.call('ZADD', shard .. name, now, job_id)
@@ -448,8 +431,10 @@ local function settle(now, status, by, retention, expires, detail, notify, reser
   -- A full Redis refuses HSET and ZADD, but accepts HDEL. HDEL comes after them, so a refused script
   -- has changed nothing.
   release_lease()
-  redis.call('ZREM', key.agenda, job_id)
-  land()
+  redis.call('ZREM', agenda, job_id)
+  for attempt = 1, tonumber(job.attempt) do -- none is in flight any more
+    redis.call('ZREM', shard .. 'in_flight:' .. job.provider, job_id .. '.' .. attempt)
+  end
   if by == 'submit' then
     provider_answered(now, job.provider)
   end

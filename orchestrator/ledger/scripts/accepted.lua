@@ -13,24 +13,26 @@ if not status then
   return {'missing'}
 end
 if not bind_task(attempt, task_id, bound, sent) then
-  add_event(now, 'mismatch', detail)
+  count_event(now, 'mismatch', detail)
   return {'mismatch'}
 end
 provider_answered(now, provider_of(attempt))
 add_event(now, 'accepted', detail)
 if cost ~= '' then
-  redis.call('HSETNX', key.job, 'cost', cost) -- the cost of the outcome takes precedence
+  redis.call('HSETNX', job_key, 'cost', cost) -- the cost of the outcome takes precedence
 end
-if TERMINAL[status] or job.attempt ~= attempt or status == 'running' then
+if not FLOWS[status] or job.attempt ~= attempt or status == 'running' then
   set('task.' .. attempt, task_id, 'updated', now)
 else
-  return_to(now, status, attempt)
+  if job.moves then
+    accounts().return_to(now, attempt)
+  end
   local running = change_status('running', 'task.' .. attempt, task_id, 'updated', now, 'tries', '0')
   prove_places(now, running)
   release_lease()
   reschedule('running', due_at)
 end
-if TERMINAL[status] then
+if not FLOWS[status] then
   return {'settled'}
 end
 return {job.attempt == attempt and 'running' or 'superseded'}

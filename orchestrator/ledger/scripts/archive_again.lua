@@ -15,7 +15,7 @@ end
 if archive == 'pending' then
   return {'recorded'}
 end
-if not TERMINAL[status] then
+if FLOWS[status] then
   return {'open'}
 end
 if archive ~= 'dead' then
@@ -35,6 +35,6 @@ redis.call('ZADD', shard .. 'archive', now, job_id)
 redis.call('ZADD', shard .. 'expiring', expires, job_id)
 add_event(now, 'archive_again', '{}')
 redis.call('ZREM', shard .. 'given_up', job_id)
-redis.call('PERSIST', key.job)
-redis.call('PERSIST', key.events)
+redis.call('PERSIST', job_key)
+redis.call('PERSIST', events_key)
 return {'recorded'}

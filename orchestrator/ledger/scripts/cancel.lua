@@ -13,7 +13,7 @@ end
 if status == 'cancelled' then
   return {'duplicate'}
 end
-if TERMINAL[status] then
+if not FLOWS[status] then
   return {'terminal'}
 end
 if status ~= 'queued' then

@@ -18,21 +18,21 @@ local cost, unit, budget, fallback = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV
 local trace = ARGV[17]
 
 job = {provider = provider, tenant = tenant, fallback = fallback ~= '' and fallback, moves = false}
-if redis.call('EXISTS', key.job) == 1 then
+if redis.call('EXISTS', job_key) == 1 then
   return {'created'}
 end
 if lifetime ~= '' then
   local stored = redis.call('GET', KEYS[4])
   local id, first_fingerprint = string.match(stored or '', '^(%S+) (%S+)$')
-  if id and redis.call('EXISTS', (string.gsub(key.job, job_id, id, 1))) == 0 then
+  if id and redis.call('EXISTS', (string.gsub(job_key, job_id, id, 1))) == 0 then
     return {'gone', id}
   elseif id then
     return {first_fingerprint == fingerprint and 'replayed' or 'mismatch', id}
   end
 end
 local limit, wait = reached_limit(now, tenant, max_open, interval, burst)
-if not limit and budget and over_budget(now, tenant, provider, cost, unit, budget) then
-  limit, wait = 'daily_budget', DAY_MS - now % DAY_MS
+if not limit and budget and accounts().over_budget(now, tenant, provider, cost, unit, budget) then
+  limit, wait = 'daily_budget', 86400000 - now % 86400000
 end
 if limit then
   return {'limited', limit, tostring(wait)}
@@ -55,7 +55,7 @@ if interval then
 end
 if budget then
   set('reserved', string.format('%.9f', cost) .. ' ' .. unit)
-  spend(now, provider, unit, cost)
+  accounts().spend(now, provider, unit, cost)
 end
 redis.call('ZADD', shard .. 'jobs', 0, job_id)
 index_job(tenant)

@@ -19,7 +19,7 @@ else
   set('tries', tries, 'updated', now)
 end
 if known and pending_failure == '' then
-  redis.call('HDEL', key.job, 'pending_failure')
+  redis.call('HDEL', job_key, 'pending_failure')
 end
 release_lease()
 reschedule('running', due_at)

@@ -1,9 +1,8 @@
--- Purpose: list due jobs of every provider and tenant in turn, as many as may start now. Removes the
---   entries of expired jobs. The cost grows with the listed jobs and the flows, not with the due jobs.
+-- Purpose: list due jobs of every provider and tenant in turn, as many as may start now. Removes entries
+--   of expired jobs. The cost grows with the listed jobs and the flows, not with the due jobs.
 -- KEYS: 1 agenda
--- ARGV: 1 now ms, 2 most jobs of a provider that wait for the same thing,
---       3 until when submissions may start ms,
---       4 providers with limits: name max interval burst, ... ('-' no limit),
+-- ARGV: 1 now ms, 2 most jobs of a provider that wait for the same thing, 3 until when submissions may
+--       start ms, 4 providers with limits: name max interval burst, ... ('-' no limit),
 --       5 places: provider number, ..., 6 places of all other providers together
 -- Returns: job id, status, provider, job id, status, provider, ...
 local now, most, horizon, configured = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
@@ -31,6 +30,7 @@ local function first_of(jobs, number)
   return redis.call('ZRANGEBYSCORE', jobs, '-inf', now, 'LIMIT', 0, number)
 end
 
+trim_changes(shard)
 enter_flows(shard, KEYS[1], now)
 for _, id in ipairs(first_of(shard .. 'deadlines', most)) do
   if is_due(KEYS[1], id, now) then

@@ -19,4 +19,4 @@ if holder ~= lease then
   set(name .. '.lease', lease)
   redis.call('ZADD', shard .. name, lease_end, job_id)
 end
-return {'claimed', redis.call('HGETALL', key.job)}
+return {'claimed', redis.call('HGETALL', job_key)}

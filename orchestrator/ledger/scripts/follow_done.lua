@@ -29,7 +29,7 @@ if name == 'notify' and ended ~= 'gone' and late == 'owed' then
   count(name .. '_' .. ended)
   add_event(now, name .. '_' .. ended, detail)
   redis.call('ZADD', shard .. 'notify', now, job_id)
-  redis.call('HDEL', key.job, 'notify.lease')
+  redis.call('HDEL', job_key, 'notify.lease')
   return {'recorded'}
 end
 if name == 'notify' and ended == 'dead' then
@@ -41,17 +41,17 @@ if name == 'archive' and ended == 'dead' and expires then
 end
 count(name .. '_' .. ended)
 add_event(now, name .. '_' .. ended, detail)
-redis.call('HDEL', key.job, name .. '.lease', name .. '.next')
+redis.call('HDEL', job_key, name .. '.lease', name .. '.next')
 redis.call('ZREM', shard .. name, job_id)
 if name == 'archive' then
   redis.call('ZREMRANGEBYSCORE', shard .. 'given_up', '-inf', now)
   redis.call('ZREM', shard .. 'expiring', job_id)
 elseif name == 'notify' then
-  redis.call('HDEL', key.job, 'late.notify')
+  redis.call('HDEL', job_key, 'late.notify')
 else
-  redis.call('HDEL', key.job, 'confirm.attempts')
+  redis.call('HDEL', job_key, 'confirm.attempts')
 end
-if TERMINAL[status] then
+if not FLOWS[status] then
   start_retention(retention)
 end
 return {'recorded'}

@@ -26,6 +26,6 @@ if tries ~= '' then
   set(name .. '.tries', tries, name .. '.tried', now, name .. '.error', error)
   add_event(now, name .. '_failed', detail)
 end
-redis.call('HDEL', key.job, name .. '.lease')
+redis.call('HDEL', job_key, name .. '.lease')
 redis.call('ZADD', shard .. name, due_at, job_id)
 return {'recorded'}

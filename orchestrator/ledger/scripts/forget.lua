@@ -10,7 +10,7 @@ if not status then
   redis.call('ZREM', shard .. 'jobs', job_id)
   return {'missing'}
 end
-if not TERMINAL[status] or tonumber(settled) >= tonumber(before)
+if FLOWS[status] or tonumber(settled) >= tonumber(before)
   or archive == 'pending' or notify == 'pending' or confirm == 'pending' then
   return {'kept'}
 end
@@ -20,7 +20,7 @@ for attempt = 1, tonumber(job.attempt) do
     redis.call('DEL', task_owner(attempt, task_id))
   end
 end
-redis.call('DEL', key.job, key.events, shard .. 'upload:' .. job_id)
+redis.call('DEL', job_key, events_key, shard .. 'upload:' .. job_id)
 redis.call('ZREM', shard .. 'jobs', job_id)
 redis.call('ZREM', shard .. 'jobs:' .. job.tenant, job_id)
 redis.call('ZREM', shard .. 'dead', job_id)

@@ -10,7 +10,7 @@ local status, notify, lease, scheduled = read_job('notify', 'notify.lease', 'not
 if not status then
   return {'missing'}
 end
-if not TERMINAL[status] then
+if FLOWS[status] then
   return {'open'}
 end
 if not notify then
@@ -25,9 +25,9 @@ if not leased then -- a leased notification is being sent now
   set('notify.tries', 0, pending_fields(now, 'notify'))
   redis.call('ZADD', shard .. 'notify', now, job_id)
   add_event(now, 'notify_again', '{}')
-  redis.call('HDEL', key.job, 'notify.lease')
+  redis.call('HDEL', job_key, 'notify.lease')
   redis.call('ZREM', shard .. 'dead', job_id)
-  redis.call('PERSIST', key.job)
-  redis.call('PERSIST', key.events)
+  redis.call('PERSIST', job_key)
+  redis.call('PERSIST', events_key)
 end
 return {'recorded'}

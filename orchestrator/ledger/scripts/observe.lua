@@ -20,7 +20,7 @@ if not status then
   return {'missing'}
 end
 if task_id ~= '' and not bind_task(attempt, task_id, bound, sent) then
-  add_event(now, 'mismatch', detail)
+  count_event(now, 'mismatch', detail)
   return {'mismatch'}
 end
 add_event(now, 'callback', detail)
@@ -29,20 +29,22 @@ if task_id ~= '' then
 else
   set('updated', now)
 end
-if TERMINAL[status] or job.attempt ~= attempt then
+if not FLOWS[status] or job.attempt ~= attempt then
   if may_have_images == '1' and lacks_images(status, attempt) then
     confirm(now, attempt)
     return {'unproven', 'confirm'}
   end
-  return {TERMINAL[status] and 'duplicate' or 'superseded'}
+  return {not FLOWS[status] and 'duplicate' or 'superseded'}
 end
 if pending_failure ~= '' then
-  redis.call('HSETNX', key.job, 'pending_failure', pending_failure)
+  redis.call('HSETNX', job_key, 'pending_failure', pending_failure)
 end
 if status ~= 'running' and task_id == '' then
   return {'recorded'}
 end
-return_to(now, status, attempt)
+if job.moves then
+  accounts().return_to(now, attempt)
+end
 if status ~= 'running' then
   local running = change_status('running', 'tries', 0)
   prove_places(now, running)

@@ -23,14 +23,14 @@ end
 local is_unknown = status == 'unconfirmed' or name == 'resubmitted' -- it may have been accepted
 local chosen, left, obstacles
 if job.fallback and moves_on ~= '' and not is_unknown then
-  chosen, left, obstacles = choose_fallback(now, configured, moves_on == 'must')
+  chosen, left, obstacles = fallbacks().choose(now, configured, moves_on == 'must')
 end
 if moves_on == 'must' and not chosen then
   return {'exhausted'}
 end
 change_status('queued', 'tries', tries, 'updated', now)
-if is_unknown then
-  drop_fallbacks()
+if is_unknown and job.fallback then
+  fallbacks().drop()
 end
 if refusal ~= '' then
   set('refusal', refusal)
@@ -46,7 +46,7 @@ end
 redis.call('ZREM', shard .. 'in_flight:' .. job.provider, job_id .. '.' .. landed)
 learn(now, shows, refusal)
 if chosen then
-  move_to(now, chosen, left, obstacles, cjson.decode(refusal).code)
+  fallbacks().move_to(now, chosen, left, obstacles, cjson.decode(refusal).code)
   return {'moved', job.provider}
 end
 return {'queued'}

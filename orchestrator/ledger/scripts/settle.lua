@@ -21,12 +21,12 @@ if not current then
   return {'missing'}
 end
 if task_id ~= '' and not bind_task(attempt, task_id, bound, sent) then
-  add_event(now, 'mismatch', detail)
+  count_event(now, 'mismatch', detail)
   return {'mismatch'}
 elseif task_id ~= '' and not bound then
   set('task.' .. attempt, task_id)
 end
-if TERMINAL[current] then
+if not FLOWS[current] then
   local same = current == status and winner == attempt
   if status == 'succeeded' and not same then
     if not get('late.' .. attempt) then
@@ -35,18 +35,17 @@ if TERMINAL[current] then
     same = true
   end
   local name = same and 'duplicate' or 'conflict'
-  add_event(now, name, detail)
+  count_event(now, name, detail)
   return {name}
 end
 if lease ~= '' and job.lease ~= lease then
   return {'stale'}
 end
 if job.attempt ~= attempt and status ~= 'succeeded' then
-  add_event(now, 'superseded', detail)
+  count_event(now, 'superseded', detail)
   return {'superseded'}
 end
-if by == 'callback' and status == 'failed' and has_thin_success() then
-  poll_now(now, detail)
+if by == 'callback' and status == 'failed' and poll_instead(now, detail) then
   return {'unproven'}
 end
 local fields = {'winner', attempt}
@@ -55,9 +54,12 @@ for name, value in pairs({images = images, error = error, cost = cost}) do
     fields[#fields + 1], fields[#fields + 2] = name, value
   end
 end
-if return_to(now, current, attempt) then
+if job.moves then
+  accounts().return_to(now, attempt)
   reserved = get('reserved')
 end
 local follow_ups = settle(now, status, by, retention, expires, detail, notify, reserved, fields)
-charge_left(attempt)
+if job.moves then
+  accounts().charge_left(attempt)
+end
 return {'settled', unpack(follow_ups)}

@@ -16,7 +16,7 @@ if not holds_lease(lease, attempt) then
   return {'stale'}
 end
 change_status('unconfirmed', 'tries', tries, 'updated', now)
-mark_unconfirmed(now, attempt)
+redis.call('ZADD', shard .. 'unconfirmed', 'NX', now, job_id .. '.' .. attempt) -- it may be charged
 release_lease()
 reschedule('unconfirmed', due_at)
 add_event(now, 'unconfirmed', detail)

@@ -5,7 +5,7 @@
 local now, configured = tonumber(ARGV[1]), ARGV[2]
 
 local status = read_job()
-local due = redis.call('ZSCORE', key.agenda, job_id)
+local due = redis.call('ZSCORE', agenda, job_id)
 if not due or status == 'running' then
   return {due or '', '', ''}
 end
