@@ -19,8 +19,9 @@ from typing import Any
 import orjson
 from ulid import ULID
 
-from orchestrator.history import Entry, History, Query
+from orchestrator.history import Entry, Query
 from orchestrator.history.entry import term
+from orchestrator.history.history import History
 from orchestrator.history.query import any_id, key_terms
 from orchestrator.history.writer import Writer
 from orchestrator.ledger import keys

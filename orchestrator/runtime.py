@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from time import sleep as sleep_seconds
+from typing import TYPE_CHECKING
 
 from orchestrator import log, tracing
 from orchestrator.clock import DAY_MS, LedgerClock, now_ms
-from orchestrator.history import History
+from orchestrator.history import open_history
 from orchestrator.host_limiter import HostLimiter
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import Ledger, LedgerUnavailable, Result, Settlement
@@ -27,6 +28,9 @@ from orchestrator.settings.provider_settings import ProviderSettings
 from orchestrator.settings.settings import DEFAULT_ARCHIVE_THREADS, DEFAULT_NOTIFY_THREADS, Settings
 from orchestrator.storage.storage import Storage
 from orchestrator.thread_shares import ThreadShares
+
+if TYPE_CHECKING:
+    from orchestrator.history.history import History
 
 #: The longest wait of a thread with an image for the share of the image's domain. Seconds.
 ARCHIVE_SHARE_WAIT_SECONDS = 2.0
@@ -54,8 +58,8 @@ class Runtime:
     )
     #: Records what providers answered while Redis was away.
     retry_queue: RetryQueue = field(default_factory=RetryQueue)
-    #: The record of all jobs in SQL. It decides nothing, and may be away.
-    history: History = field(default_factory=History)
+    #: Returns the history. Most processes never need it.
+    open_history: Callable[[], History] = field(default_factory=lambda: cache(open_history))
     #: Counts and timings of this process, for `/metrics`.
     timings: Timings = field(default_factory=Timings)
     clock: Callable[[], int] = now_ms
@@ -93,10 +97,15 @@ class Runtime:
             archive_shares=ThreadShares(
                 settings.archive_threads, max_wait=ARCHIVE_SHARE_WAIT_SECONDS
             ),
-            history=History(settings.history_url),
+            open_history=cache(partial(open_history, settings.history_url)),
             timings=Timings(ledger.timings.add),
             clock=clock,
         )
+
+    @property
+    def history(self) -> History:
+        """The record of all jobs in SQL. It decides nothing, and may be away."""
+        return self.open_history()
 
     def tell_time(self, time: int) -> None:
         """Take the time of a process that sent a message, if our clock is behind."""

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 from kombu import Connection
@@ -18,7 +18,7 @@ from orchestrator.cli.dev import DEV_KEY
 from orchestrator.cli.output import as_json, console, grid, print_json, stacked, styled
 from orchestrator.cli.stack import SANDBOX_KEY
 from orchestrator.clock import now_ms
-from orchestrator.history import History
+from orchestrator.history import open_history
 from orchestrator.jsonio import rfc3339
 from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable
 from orchestrator.ledger.admission import CircuitState
@@ -31,6 +31,9 @@ from orchestrator.settings.settings import VARIABLES, Settings
 from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
 from orchestrator.storage.storage import Storage, StorageError
 from orchestrator.tls import broker_options
+
+if TYPE_CHECKING:
+    from orchestrator.history.history import History
 
 #: The largest difference between our clock and Redis' clock. Seconds.
 MAX_CLOCK_OFFSET_SECONDS = 2.0
@@ -102,7 +105,7 @@ def _ledger(settings: Settings) -> Iterator[CheckResult]:
         yield from _redis(ledger, ledger.installation.server())
         yield _sweep(ledger)
         yield from circuits(ledger, settings)
-        yield check_history(ledger, History(settings.history_url))
+        yield check_history(ledger, open_history(settings.history_url))
     except LedgerMisconfigured as error:
         yield CheckResult("redis", "wrong", str(error), "correct the setting that is named")
     except LedgerUnavailable as error:

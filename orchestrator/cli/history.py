@@ -9,8 +9,6 @@ import click
 
 from orchestrator import log
 from orchestrator.cli.output import as_json, line, print_json, progress
-from orchestrator.history.recorder import Recorder
-from orchestrator.operations.rebuild import rebuild as rebuild_now
 from orchestrator.runtime import default_runtime
 
 
@@ -21,6 +19,8 @@ def recorder() -> None:
     Run one or more. Each shard has one writer at a time. While no recorder runs, everything else
     goes on, and lists of jobs come from Redis.
     """
+    from orchestrator.history.recorder import Recorder  # noqa: PLC0415  # loads SQLAlchemy
+
     log.configure()
     runtime, stopping = default_runtime(), threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -43,10 +43,12 @@ def rebuild(json_: bool) -> None:
     Use it after the stream of changes was cut, with a new database, or when `orchestrator verify`
     finds differences. Everything may run meanwhile. It may be interrupted and run again.
     """
+    from orchestrator.operations import rebuild as operation  # noqa: PLC0415  # loads SQLAlchemy
+
     runtime = default_runtime()
     with progress(quiet=json_) as shown:
         bar = shown.add_task("reading jobs", total=None)
-        result = rebuild_now(runtime, advanced=lambda more: shown.advance(bar, more))
+        result = operation.rebuild(runtime, advanced=lambda more: shown.advance(bar, more))
     if json_:
         print_json({"from_ledger": result.from_ledger, "from_manifests": result.from_manifests})
     else:

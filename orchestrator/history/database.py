@@ -14,6 +14,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from orchestrator.forks import renew_in_children
+from orchestrator.history.errors import HistoryUnavailable, NoHistory
 from orchestrator.storage.files import make_folder
 
 #: The time for a connection to PostgreSQL, and the longest wait for another writer. Seconds.
@@ -24,14 +25,6 @@ STATEMENT_TIMEOUT_MS = 30_000
 PAUSE_SECONDS = 2.0
 #: The version of the schema that this version of the product needs.
 REVISION = "0002"
-
-
-class HistoryUnavailable(Exception):
-    """The database does not answer, or is not ready. The call can be repeated later."""
-
-
-class NoHistory(HistoryUnavailable):
-    """There is no history yet: no recorder has ever run."""
 
 
 class Database:

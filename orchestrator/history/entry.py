@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 import orjson
 
-from orchestrator.history.schema import TERM_BYTES
+from orchestrator import log
 from orchestrator.jobs.model import Event, FollowUpStatus, Job, Outcome
 from orchestrator.jobs.views import cost_view
-from orchestrator.ledger import codec
+from orchestrator.ledger import Ledger, codec
 from orchestrator.ledger.changes import StoredJob
 
+#: The columns of a facet. An absent error code is an empty text.
+FACET_COLUMNS = ("tenant", "provider", "model", "status", "error")
+#: The size of a term. Bytes.
+TERM_BYTES = 16
 #: The most values of a job's metadata that can be searched. The first ones count.
 MAX_METADATA_TERMS = 100
 #: Fields of a job that only the holder of a lease needs.
@@ -145,6 +149,17 @@ class Entry:
                 yield term(kind, value)
         for name, value in metadata_values(request.metadata):
             yield term("metadata", name, value)
+
+
+def read_entries(ledger: Ledger, job_ids: Sequence[str]) -> list[Entry]:
+    """Return jobs as the ledger has them now. Forgotten and unreadable ones are left out."""
+    entries = []
+    for stored in ledger.changes.jobs(job_ids):
+        try:
+            entries.append(Entry.of(stored))
+        except (KeyError, TypeError, ValueError) as error:
+            log.get().error("history_job_unreadable", job=stored.id, reason=type(error).__name__)
+    return entries
 
 
 def metadata_values(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,8 @@ from orchestrator.history.entry import Entry
 from orchestrator.history.pages import FoundPage, find_page
 from orchestrator.history.query import Query
 from orchestrator.history.schema import documents, jobs, shards, terms, totals
-from orchestrator.history.usage import Usage, usage
+from orchestrator.history.usage import Usage
+from orchestrator.history.usage_query import usage
 from orchestrator.history.writer import Writer
 from orchestrator.metrics import Sums
 

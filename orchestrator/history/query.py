@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.history.entry import Entry, term
-from orchestrator.history.schema import FACET_COLUMNS
+from orchestrator.history.entry import FACET_COLUMNS, Entry, term
 from orchestrator.jobs.model import FollowUpStatus
 from orchestrator.ledger import keys
 

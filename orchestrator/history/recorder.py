@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 
 from orchestrator import log
-from orchestrator.history.database import HistoryUnavailable
-from orchestrator.history.entry import Entry
+from orchestrator.history.entry import read_entries
+from orchestrator.history.errors import HistoryUnavailable
 from orchestrator.history.history import Batch, History, Position
 from orchestrator.history.writer import Writer
 from orchestrator.ledger import Ledger, LedgerUnavailable
@@ -29,17 +29,6 @@ MAX_ENTRIES = 2000
 #: Entries stay in the stream for at least this time after they were recorded, because searches read
 #: them, too. Seconds.
 KEEP_SECONDS = 10.0
-
-
-def read_entries(ledger: Ledger, job_ids: Sequence[str]) -> list[Entry]:
-    """Return jobs as the ledger has them now. Forgotten and unreadable ones are left out."""
-    entries = []
-    for stored in ledger.changes.jobs(job_ids):
-        try:
-            entries.append(Entry.of(stored))
-        except (KeyError, TypeError, ValueError) as error:
-            log.get().error("history_job_unreadable", job=stored.id, reason=type(error).__name__)
-    return entries
 
 
 def fill_shard(ledger: Ledger, history: History, shard: int, writer: Writer) -> Iterator[int]:

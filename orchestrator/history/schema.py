@@ -27,10 +27,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-#: The columns of a facet. An absent error code is an empty text.
-FACET_COLUMNS = ("tenant", "provider", "model", "status", "error")
-#: The size of a term. Bytes.
-TERM_BYTES = 16
+from orchestrator.history.entry import FACET_COLUMNS, TERM_BYTES
 
 metadata = MetaData()
 #: Sorts as bytes do, as Redis sorts ids.

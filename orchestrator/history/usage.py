@@ -7,17 +7,10 @@ figures of a report may be added up.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from math import ceil
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, func, select
-
-from orchestrator.history.query import Query
-from orchestrator.history.schema import facets, jobs
-from orchestrator.jobs.model import SettledBy, Status
+from orchestrator.jobs.model import Status
 
 #: What jobs can be grouped by.
 DIMENSIONS = ("day", "tenant", "provider", "model")
@@ -64,79 +57,3 @@ class Usage:
             if left <= 0:
                 return step * TIME_STEP_MS / 1000
         return None
-
-
-def usage(connection: Connection, query: Query, by: Sequence[str]) -> list[Usage]:
-    """Return the figures of the jobs that match a query, ordered by group.
-
-    Args:
-        connection: to the history.
-        query: of its filters, only those by facet and by time of creation are used.
-        by: names of DIMENSIONS.
-    """
-    rows: dict[tuple[Any, ...], Usage] = {}
-    keys = [_dimension(name).label(name) for name in by]
-
-    def row_of(values: Sequence[Any]) -> Usage:
-        group, unit = tuple(values[: len(by)]), values[len(by)]
-        if (*group, unit) not in rows:
-            shown = {n: _shown(n, value) for n, value in zip(by, group, strict=True)}
-            rows[*group, unit] = Usage(shown, unit)
-        return rows[*group, unit]
-
-    for *values, status, settled_by, source, number, images, cost in connection.execute(
-        _counts(query, keys)
-    ):
-        row = row_of(values)
-        row.jobs[status] += number
-        row.images += images
-        row.callbacks += number if settled_by == SettledBy.CALLBACK else 0
-        row.reported += cost if source == "reported" else 0
-        row.computed += cost if source == "computed" else 0
-        row.unknown_costs += number if source == "unknown" else 0
-    for *values, step, number in connection.execute(_times(query, keys)):
-        row_of(values).times[step] += number
-    return [rows[key] for key in sorted(rows, key=lambda k: tuple(str(part or "") for part in k))]
-
-
-def _dimension(name: str) -> ColumnElement[Any]:
-    return jobs.c.created_at // DAY_MS if name == "day" else facets.c[name]
-
-
-def _shown(name: str, value: Any) -> str:
-    if name != "day":
-        return str(value)
-    return datetime.fromtimestamp(value * DAY_MS / 1000, UTC).date().isoformat()
-
-
-def _counts(query: Query, keys: list[Any]) -> Select[Any]:
-    groups = [
-        *keys,
-        jobs.c.cost_unit,
-        facets.c.status,
-        jobs.c.settled_by,
-        jobs.c.cost_source,
-    ]
-    amount = func.coalesce(func.sum(jobs.c.cost_amount), 0.0)
-    figures = (func.count(), func.sum(jobs.c.images), amount)
-    return _chosen(query, select(*groups, *figures)).group_by(*groups)
-
-
-def _times(query: Query, keys: list[Any]) -> Select[Any]:
-    step = (jobs.c.settled_at - jobs.c.created_at) // TIME_STEP_MS
-    groups = [*keys, jobs.c.cost_unit, step.label("step")]
-    settled = jobs.c.settled_at.is_not(None)
-    return _chosen(query, select(*groups, func.count())).where(settled).group_by(*groups)
-
-
-def _chosen(query: Query, chosen: Select[Any]) -> Select[Any]:
-    """Return the statement for the jobs of a query. Their ids begin with the time of creation."""
-    chosen = chosen.select_from(jobs.join(facets, jobs.c.facet == facets.c.id))
-    chosen = chosen.where(jobs.c.id > query.above, jobs.c.id < query.below)
-    for name, value in query.facet.items():
-        chosen = chosen.where(facets.c[name] == value)
-    if query.after is not None:
-        chosen = chosen.where(jobs.c.created_at >= query.after)
-    if query.before is not None:
-        chosen = chosen.where(jobs.c.created_at < query.before)
-    return chosen

@@ -8,17 +8,9 @@ from typing import Any
 from sqlalchemy import Connection, Table, and_, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from orchestrator.history.entry import Entry
+from orchestrator.history.entry import FACET_COLUMNS, Entry
 from orchestrator.history.increments import COUNTED_COLUMNS, CountedRow, add_increments
-from orchestrator.history.schema import (
-    FACET_COLUMNS,
-    documents,
-    facets,
-    jobs,
-    shards,
-    terms,
-    totals,
-)
+from orchestrator.history.schema import documents, facets, jobs, shards, terms, totals
 from orchestrator.metrics import Sums
 
 #: Facets whose number a process remembers.

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orchestrator.history import History, HistoryUnavailable, NoHistory
-from orchestrator.history.recorder import read_entries
+from orchestrator.history import HistoryUnavailable, NoHistory
+from orchestrator.history.entry import read_entries
 from orchestrator.ledger import Ledger
+
+if TYPE_CHECKING:
+    from orchestrator.history.history import History
 
 #: A history with an older change that is not recorded yet is behind. Seconds.
 BEHIND_SECONDS = 10.0

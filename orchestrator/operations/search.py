@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.history import Entry, HistoryUnavailable, NoHistory, Query
-from orchestrator.history.recorder import read_entries
+from orchestrator.history.entry import read_entries
 from orchestrator.jobs.model import Event, Job
 from orchestrator.ledger import keys
 from orchestrator.runtime import Runtime

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.history import History
+from orchestrator.history.history import History
 from orchestrator.history.recorder import Recorder
 from orchestrator.ledger import keys
 from tests.api.conftest import KEY, Api, Open
@@ -42,7 +42,7 @@ def recorded(open_api: Open, tmp_path: Path) -> Iterator[Recorded]:
     """An API with a history."""
     api = open_api(ORCHESTRATOR_API_KEYS=f"{TENANT}:{KEY},other:key-of-another-tenant-here")
     history = History(f"sqlite:///{tmp_path}/history/history.db")
-    runtime = replace(api.harness.runtime, history=history)
+    runtime = replace(api.harness.runtime, open_history=lambda: history)
     harness = replace(api.harness, runtime=runtime)
     recorder = Recorder(harness.ledger, history, harness.clock)
     for _ in range(3):

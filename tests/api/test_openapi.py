@@ -18,7 +18,7 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from orchestrator.api.openapi import PROBLEM_JSON
-from orchestrator.history import History
+from orchestrator.history.history import History
 from orchestrator.history.recorder import Recorder
 from tests.api.conftest import Api
 from webhooks.app import create_app
@@ -56,7 +56,7 @@ def document(api: Api) -> dict[str, Any]:
 def served(api: Api, tmp_path: Path) -> OpenApiSchema:
     config = SchemathesisConfig.from_dict({"generation": {"codec": "ascii"}})
     history = History(f"sqlite:///{tmp_path}/history.db")
-    runtime = replace(api.harness.runtime, history=history)
+    runtime = replace(api.harness.runtime, open_history=lambda: history)
     Recorder(runtime.ledger, history, runtime.clock).record()
     app = create_app(runtime)
     return schemathesis.openapi.from_wsgi("/openapi.json", app, config=config)

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from orchestrator.cli import main
-from orchestrator.history import History
+from orchestrator.history.history import History
 from orchestrator.operations.filters import FILTERS
 from tests.support import job_states
 from tests.support.fakes import Harness, use_runtime
@@ -25,7 +25,7 @@ def recorded(
     folder = {"ORCHESTRATOR_ARCHIVE_URL": (tmp_path / "archive").as_uri()}
     made = start(**folder)
     history = History(f"sqlite:///{tmp_path}/history/history.db")
-    harness = replace(made, runtime=replace(made.runtime, history=history))
+    harness = replace(made, runtime=replace(made.runtime, open_history=lambda: history))
     use_runtime(monkeypatch, harness.runtime)
     yield harness
     history.close()

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 from redis import Redis
 
-from orchestrator.history import History
+from orchestrator.history.history import History
 from orchestrator.ledger import Ledger
 from tests.support import debian, postgres
 

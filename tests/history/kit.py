@@ -7,8 +7,10 @@ from collections.abc import Callable
 
 from redis import Redis
 
-from orchestrator.history import Entry, History
-from orchestrator.history.recorder import Recorder, read_entries
+from orchestrator.history import Entry
+from orchestrator.history.entry import read_entries
+from orchestrator.history.history import History
+from orchestrator.history.recorder import Recorder
 from orchestrator.ledger import Ledger
 from tests.ledger import kit
 from tests.ledger.test_model import ConcurrentCalls

@@ -8,8 +8,9 @@ from itertools import combinations
 
 import pytest
 
-from orchestrator.history import Entry, History, Query, pages
+from orchestrator.history import Entry, Query, pages
 from orchestrator.history.entry import term
+from orchestrator.history.history import History
 from orchestrator.history.query import any_id, key_terms
 from orchestrator.history.writer import Writer
 from orchestrator.jobs.model import (

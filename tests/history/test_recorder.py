@@ -14,8 +14,9 @@ import pytest
 from redis import Redis
 
 from orchestrator.cli.stack import ROOT
-from orchestrator.history import Entry, History, HistoryUnavailable, NoHistory, Query
+from orchestrator.history import Entry, HistoryUnavailable, NoHistory, Query
 from orchestrator.history import recorder as recorder_module
+from orchestrator.history.history import History
 from orchestrator.history.recorder import Recorder
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import Ledger, keys

@@ -7,7 +7,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
 
-from orchestrator.history import History, HistoryUnavailable
+from orchestrator.history import HistoryUnavailable
+from orchestrator.history.history import History
 from orchestrator.history.schema import metadata
 
 

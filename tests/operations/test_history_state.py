@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from orchestrator.cli.doctor import check_history
-from orchestrator.history import History, Query
+from orchestrator.history import Query
+from orchestrator.history.history import History
 from orchestrator.history.recorder import Recorder
 from orchestrator.history.writer import Writer
 from orchestrator.ledger import keys
@@ -53,7 +54,7 @@ class Recorded:
 def recorded(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Recorded]:
     history = History(f"sqlite:///{tmp_path}/history/history.db")
     made = start()
-    runtime = replace(made.runtime, history=history, sleep=lambda _: None)
+    runtime = replace(made.runtime, open_history=lambda: history, sleep=lambda _: None)
     # The entries of a stream have the time of the server.
     runtime = replace(runtime, clock=made.ledger.installation.time)
     harness = replace(made, runtime=runtime)

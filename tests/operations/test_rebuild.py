@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.history import History, Query
+from orchestrator.history import Query
+from orchestrator.history.history import History
 from orchestrator.history.writer import Writer
 from orchestrator.jobs.views import event_view, job_view
 from orchestrator.operations.manifest import path
@@ -22,7 +23,7 @@ from tests.support.fakes import Harness
 def harness(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Harness]:
     made = archive_kit.harness(start, tmp_path)
     history = History(f"sqlite:///{tmp_path}/history/history.db")
-    yield replace(made, runtime=replace(made.runtime, history=history))
+    yield replace(made, runtime=replace(made.runtime, open_history=lambda: history))
     history.close()
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.history import Entry, History
-from orchestrator.history.recorder import Recorder, read_entries
+from orchestrator.history import Entry
+from orchestrator.history.entry import read_entries
+from orchestrator.history.history import History
+from orchestrator.history.recorder import Recorder
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import keys
 from orchestrator.operations import search as module
@@ -82,7 +84,7 @@ class Searched:
 def searched(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Searched]:
     history = History(f"sqlite:///{tmp_path}/history/history.db")
     made = start()
-    harness = replace(made, runtime=replace(made.runtime, history=history))
+    harness = replace(made, runtime=replace(made.runtime, open_history=lambda: history))
     yield Searched(harness, Recorder(harness.ledger, history, harness.clock))
     history.close()
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.history import History, HistoryUnavailable
+from orchestrator.history import HistoryUnavailable
+from orchestrator.history.history import History
 from orchestrator.history.recorder import Recorder
 from orchestrator.history.usage import DIMENSIONS
 from orchestrator.jobs.model import Cost, Image, Job, Outcome, SettledBy, Status
@@ -36,7 +37,7 @@ def harness(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Harness]:
     """A harness with a history."""
     history = History(f"sqlite:///{tmp_path}/history/history.db")
     made = start()
-    yield replace(made, runtime=replace(made.runtime, history=history))
+    yield replace(made, runtime=replace(made.runtime, open_history=lambda: history))
     history.close()
 
 

@@ -10,7 +10,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
-from orchestrator.history.database import HistoryUnavailable
+from orchestrator.history.errors import HistoryUnavailable
 
 
 def upgrade(connection: Connection) -> None:
