@@ -34,6 +34,7 @@ from tests.support.fakes import (
     runtime,
     serving,
 )
+from tests.support.importing import import_tests
 from tests.support.scheduling import SharedProcessScheduling
 
 #: The first part of the name of each variable that the settings read.
@@ -97,6 +98,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     tests = Path(__file__).parent
     needs_server = collection_path.parent == tests and collection_path.name in SERVER_FOLDERS
     return True if needs_server and "not server" in config.option.markexpr else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session: pytest.Session) -> None:
+    """Compile the test files of a new checkout once, and not once in each process."""
+    fast = "not server" in session.config.option.markexpr
+    import_tests(session.config, frozenset(SERVER_FOLDERS if fast else ()))
 
 
 # An example has no time limit, because other work may use the machine.
