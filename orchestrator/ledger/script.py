@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 
 from redis import Redis
@@ -67,8 +68,9 @@ class Script:
             return [first, *pipe.execute()]
 
 
+@cache
 def load(name: str) -> Script:
-    """Read a script from the package.
+    """Read a script from the package, once in a process.
 
     Raises:
         FileNotFoundError: the script does not exist.
