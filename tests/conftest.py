@@ -35,9 +35,10 @@ from tests.support.fakes import (
     serving,
 )
 from tests.support.importing import import_tests
-from tests.support.scheduling import SharedProcessScheduling
+from tests.support.scheduling import (
+    SharedProcessScheduling,  #: The first part of the name of each variable that the settings read.
+)
 
-#: The first part of the name of each variable that the settings read.
 OUR_PREFIXES = ("ORCHESTRATOR_", *(f"{name.upper()}_" for name in BUILT_IN))
 
 
@@ -174,6 +175,8 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real Redis server for the whole suite."""
     folder: Path = tmp_path_factory.mktemp("redis")
     with embedded_redis(folder) as url:
+        with Redis.from_url(url) as client:  # no test of this server needs its data later
+            client.config_set("appendonly", "no")
         yield url
 
 

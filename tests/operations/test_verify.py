@@ -89,8 +89,10 @@ def populated(
         made[shards] = ledger, contents
         return ledger
     ledger, contents = made[shards]
-    for key, (ttl_ms, value) in contents.items():
-        redis.restore(key, max(ttl_ms, 0), value or b"")
+    with redis.pipeline(transaction=False) as pipe:
+        for key, (ttl_ms, value) in contents.items():
+            pipe.restore(key, max(ttl_ms, 0), value or b"")
+        pipe.execute()
     return replace(ledger, harness=here)
 
 

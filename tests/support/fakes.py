@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import fakeredis
@@ -81,48 +84,65 @@ class FakeProvider:
         self.handler = lambda _: left.pop(0) if len(left) > 1 else left[0]
 
 
+class FakeProviderHandler(BaseHTTPRequestHandler):
+    """Hands each request to the fake provider of its server."""
+
+    protocol_version = "HTTP/1.1"
+    server: FakeProviderServer
+
+    def take(self) -> None:
+        fake = self.server.fake
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        request = ReceivedRequest(self.command, self.path, headers, body)
+        fake.requests.append(request)
+        response = fake.handler(request)
+        self.close_connection = True
+        if response is None:
+            return
+        self.send_response(response.status)
+        for name, value in {
+            "Content-Length": str(len(response.body)),
+            **response.headers,
+        }.items():
+            self.send_header(name, value)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(response.body)
+
+    def do_GET(self) -> None:
+        self.take()
+
+    def do_POST(self) -> None:
+        self.take()
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+class FakeProviderServer(ThreadingHTTPServer):
+    """A server that one test after another uses. It ends with the process."""
+
+    def __init__(self) -> None:
+        self.fake = FakeProvider()
+        super().__init__(("127.0.0.1", 0), FakeProviderHandler)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+#: The servers that no test uses now.
+_UNUSED_SERVERS: list[FakeProviderServer] = []
+
+
 @contextmanager
 def serving(fake: FakeProvider) -> Iterator[FakeProvider]:
-    class Server(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def take(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            request = ReceivedRequest(self.command, self.path, headers, body)
-            fake.requests.append(request)
-            response = fake.handler(request)
-            self.close_connection = True
-            if response is None:
-                return
-            self.send_response(response.status)
-            for name, value in {
-                "Content-Length": str(len(response.body)),
-                **response.headers,
-            }.items():
-                self.send_header(name, value)
-            self.send_header("Connection", "close")
-            self.end_headers()
-            self.wfile.write(response.body)
-
-        def do_GET(self) -> None:
-            self.take()
-
-        def do_POST(self) -> None:
-            self.take()
-
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            fake.url = f"http://127.0.0.1:{server.server_port}"
-            yield fake
-        finally:
-            server.shutdown()
-            thread.join()
+    """Serve a fake provider. The next test uses the same port."""
+    server = _UNUSED_SERVERS.pop() if _UNUSED_SERVERS else FakeProviderServer()
+    server.fake = fake
+    fake.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield fake
+    finally:
+        _UNUSED_SERVERS.append(server)
 
 
 @dataclass
@@ -228,6 +248,15 @@ def environment(monkeypatch: pytest.MonkeyPatch, url: str, **changes: str | None
     for name, value in variables.items():
         if value is not None:
             monkeypatch.setenv(name, value)
+    present = frozenset(each for each in os.environ.items() if each[0] != "PYTEST_CURRENT_TEST")
+    return _settings(Path.cwd(), present, tuple(PROVIDERS))
+
+
+@lru_cache(maxsize=64)
+def _settings(
+    folder: Path, variables: frozenset[tuple[str, str]], providers: tuple[str, ...]
+) -> Settings:
+    """Return the settings of this folder, environment and registry. Reading them takes 7 ms."""
     return Settings.from_env()
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
-from pathlib import Path
 
 import pytest
 
@@ -28,7 +27,9 @@ def import_tests(config: pytest.Config, ignored: frozenset[str]) -> None:
     # A conftest.py says which modules pytest has to compile.
     first = [name for name in names if name.endswith(".conftest")]
     rest = [name for name in names if name not in first]
-    start = len(rest) * int(str(here["workerid"]).removeprefix("gw")) // int(str(here["workercount"]))
+    start = (
+        len(rest) * int(str(here["workerid"]).removeprefix("gw")) // int(str(here["workercount"]))
+    )
     for name in (*first, *rest[start:], *rest[:start]):
         # pytest imports a file that failed again, and reports the error.
         with suppress(Exception, pytest.skip.Exception):
