@@ -35,10 +35,9 @@ from tests.support.fakes import (
     serving,
 )
 from tests.support.importing import import_tests
-from tests.support.scheduling import (
-    SharedProcessScheduling,  #: The first part of the name of each variable that the settings read.
-)
+from tests.support.scheduling import SharedProcessScheduling
 
+#: The first part of the name of each variable that the settings read.
 OUR_PREFIXES = ("ORCHESTRATOR_", *(f"{name.upper()}_" for name in BUILT_IN))
 
 
@@ -108,9 +107,9 @@ def pytest_collection(session: pytest.Session) -> None:
     import_tests(session.config, frozenset(SERVER_FOLDERS if fast else ()))
 
 
-# An example has no time limit, because other work may use the machine.
-hypothesis.settings.register_profile("no deadline", deadline=None)
-hypothesis.settings.load_profile("no deadline")
+# An example has no time limit, because other work may use the machine. Every run has the same ones.
+hypothesis.settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
+hypothesis.settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -5,23 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import schemathesis
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis.stateful import run_state_machine_as_test
-from schemathesis import Case
-from schemathesis.config import SchemathesisConfig
-from schemathesis.generation import GenerationMode
-from schemathesis.specs.openapi.checks import ignored_auth, positive_data_acceptance
-from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 from orchestrator.api.openapi import PROBLEM_JSON
 from orchestrator.history.history import History
 from orchestrator.history.recorder import Recorder
 from tests.api.conftest import Api
 from webhooks.app import create_app
+
+if TYPE_CHECKING:
+    from tests.api.described import DescribedApi
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 OPERATIONS = (
@@ -34,15 +29,6 @@ OPERATIONS = (
 )
 #: Operations with rules that no JSON schema tells: the limits of each model, printable keys.
 WITH_OTHER_RULES = {"create_bulk_action", "create_job", "list_jobs", "get_usage"}
-SETTINGS = settings(
-    max_examples=4,
-    stateful_step_count=8,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
 
 
 @pytest.fixture
@@ -53,13 +39,13 @@ def document(api: Api) -> dict[str, Any]:
 
 
 @pytest.fixture
-def served(api: Api, tmp_path: Path) -> OpenApiSchema:
-    config = SchemathesisConfig.from_dict({"generation": {"codec": "ascii"}})
+def served(api: Api, tmp_path: Path) -> DescribedApi:
+    from tests.api.described import DescribedApi  # noqa: PLC0415  # see there
+
     history = History(f"sqlite:///{tmp_path}/history.db")
     runtime = replace(api.harness.runtime, open_history=lambda: history)
     Recorder(runtime.ledger, history, runtime.clock).record()
-    app = create_app(runtime)
-    return schemathesis.openapi.from_wsgi("/openapi.json", app, config=config)
+    return DescribedApi.of(create_app(runtime), api.as_admin().headers)
 
 
 def operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -85,27 +71,9 @@ def test_the_document_names_our_address(document: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("operation_id", OPERATIONS)
-def test_every_answer_is_as_described(served: OpenApiSchema, api: Api, operation_id: str) -> None:
-    operation = served.find_operation_by_id(operation_id)
-    excluded: list[Any] = [positive_data_acceptance] if operation_id in WITH_OTHER_RULES else []
-    for mode in GenerationMode:
-
-        @SETTINGS
-        @given(case=operation.as_strategy(generation_mode=mode))
-        def answers(case: Case[Any]) -> None:
-            case.call_and_validate(headers=api.as_admin().headers, excluded_checks=excluded)
-
-        answers()
+def test_every_answer_is_as_described(served: DescribedApi, operation_id: str) -> None:
+    served.check_answers(operation_id, has_other_rules=operation_id in WITH_OTHER_RULES)
 
 
-def test_sequences_of_calls_are_as_described(served: OpenApiSchema, api: Api) -> None:
-    class Calls(served.as_state_machine()):  # type: ignore[misc]
-        def get_call_kwargs(self, case: Case[Any]) -> dict[str, Any]:
-            return {"headers": api.as_admin().headers}
-
-        def validate_response(self, response: Any, case: Case[Any], **options: Any) -> None:
-            case.validate_response(
-                response, excluded_checks=[positive_data_acceptance, ignored_auth]
-            )
-
-    run_state_machine_as_test(Calls, settings=SETTINGS)
+def test_sequences_of_calls_are_as_described(served: DescribedApi) -> None:
+    served.check_sequences()

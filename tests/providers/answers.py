@@ -73,8 +73,7 @@ HEADERS = st.dictionaries(
 )
 #: Each of the adapters draws this many examples.
 FUZZ = settings(
-    max_examples=25,
-    deadline=None,
+    max_examples=12,
     suppress_health_check=[HealthCheck.differing_executors],  # each adapter inherits the test
 )
 STATUS = st.integers(100, 599) | st.integers(-1, 10_000)

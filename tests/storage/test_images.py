@@ -373,7 +373,7 @@ def test_a_disk_that_fails_says_nothing_about_the_image() -> None:
 SMALL = {name: encoded(name, drawn(80, 72)) for name in FORMATS}
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=120)
 @given(data=st.data(), format_=st.sampled_from(sorted(SMALL)))
 def test_no_mutation_raises_anything_else(data: st.DataObject, format_: str) -> None:
     content = bytearray(SMALL[format_])
@@ -388,7 +388,7 @@ def test_no_mutation_raises_anything_else(data: st.DataObject, format_: str) -> 
         assert (facts.thumbnail is None) == (facts.check_error is not None)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50)
 @given(content=st.binary(max_size=200))
 def test_no_bytes_raise_anything_else(content: bytes) -> None:
     with suppress(Unusable):

@@ -16,7 +16,7 @@ from tests.system.rack import Rack, settings
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
-FORGED, JOBS = 5000, 50
+FORGED, JOBS = 2000, 20
 #: What the web processes may grow by. MiB.
 GROWTH = 50
 

@@ -1,8 +1,8 @@
 """One life of the Procfile's processes.
 
-The tests run in the order of the file. First the processes work without callbacks. Then they lose
-their broker and their ledger. At the end each one is stopped. The health checks of
-docker-compose.yml tell which processes are there.
+They work without callbacks, they lose their broker and their ledger, and each one is stopped. The
+health checks of docker-compose.yml tell which processes are there. A test that needs a process that
+was stopped starts it again.
 """
 
 from __future__ import annotations
@@ -99,6 +99,14 @@ class Wired:
         problem: dict[str, Any] = answer.json()
         return problem
 
+    def restore(self) -> None:
+        """Start the processes that a test has stopped."""
+        stopped = [name for name in procfile() if name not in self.stack.running]
+        for name in stopped:
+            self.stack.start(name)
+        if stopped:
+            self.stack.wait_for("web", f"{self.stack.web_url}/readyz")
+
     def _last_sweep(self) -> int:
         return Ledger.from_url(self.stack.redis_url or "").installation.last_sweep() or 0
 
@@ -113,7 +121,7 @@ def _address(redis: Redis) -> tuple[str, str]:
 
 
 @pytest.fixture(scope="module")
-def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
+def _wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
     home: Path = tmp_path_factory.mktemp("wired")
     with ExitStack() as closing:
         urls = [closing.enter_context(embedded_redis(home / name)) for name in ("one", "two")]
@@ -135,6 +143,13 @@ def wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
         )
         client = Client(closing.enter_context(stack))
         yield Wired(client, ledger, broker, master, second)
+
+
+@pytest.fixture
+def wired(_wired: Wired) -> Wired:
+    """Every process of the Procfile, running."""
+    _wired.restore()
+    return _wired
 
 
 def test_without_a_public_url_every_job_is_polled(wired: Wired) -> None:
@@ -190,9 +205,10 @@ class Life:
 
 
 @pytest.fixture(scope="module")
-def life(wired: Wired) -> Life:
+def life(_wired: Wired) -> Life:
     """The end of every process."""
-    seen, stack, client = Life(), wired.stack, wired.client
+    _wired.restore()
+    seen, stack, client = Life(), _wired.stack, _wired.client
     eventually(lambda: stack.log("web").count(STARTED) == 2)
     seen.complete = {name: healthy(name, stack.env) for name in ("web", "worker")}
     job = in_flight(client)
