@@ -43,12 +43,10 @@ NOT_JSON = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("case", ODD)
-def test_odd_json_is_read_leniently_and_can_be_stored(case: str) -> None:
-    body, value = ODD[case]
-
-    assert parse_lenient(body) == value
-    assert json.loads(dump(parse_lenient(body))) == value
+def test_odd_json_is_read_leniently_and_can_be_stored() -> None:
+    for body, value in ODD.values():
+        assert parse_lenient(body) == value, body
+        assert json.loads(dump(parse_lenient(body))) == value, body
 
 
 @pytest.mark.parametrize("case", sorted(ODD.keys() - {"UTF-32"}))

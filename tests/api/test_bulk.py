@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from orchestrator.history import History
+from orchestrator.history.history import History
 from orchestrator.history.recorder import Recorder
 from orchestrator.ledger.bulk import MAX_STARTED
 from orchestrator.operations import bulk as operations
@@ -163,7 +163,10 @@ def test_more_jobs_than_the_limit_are_refused(
     for _ in range(3):
         api.created()
     history = History(f"sqlite:///{tmp_path}/history.db")
-    for runtime in (api.harness.runtime, replace(api.harness.runtime, history=history)):
+    for runtime in (
+        api.harness.runtime,
+        replace(api.harness.runtime, open_history=lambda: history),
+    ):
         Recorder(runtime.ledger, history, runtime.clock).record()
 
         answer = asked(Api(api.harness, WebApp(runtime)), "cancel")

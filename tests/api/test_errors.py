@@ -44,9 +44,9 @@ def test_without_a_key_the_api_refuses_to_start(
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize(
-    "header",
-    [
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/job_x", "/v1/jobs/job_x/events"])
+def test_a_wrong_or_odd_authorization_is_401(api: Api, path: str) -> None:
+    for header in [
         None,
         "",
         KEY,
@@ -63,18 +63,15 @@ def test_without_a_key_the_api_refuses_to_start(
         "Bearer tests",
         "Bearer \u00e9\u00ff",
         "Bearer " + "x" * 10_000,
-    ],
-)
-@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/job_x", "/v1/jobs/job_x/events"])
-def test_a_wrong_or_odd_authorization_is_401(api: Api, header: str | None, path: str) -> None:
-    api.headers = {} if header is None else {"Authorization": header}
+    ]:
+        api.headers = {} if header is None else {"Authorization": header}
 
-    response = api.post(path, json=UNIFIED) if path == "/v1/jobs" else api.get(path)
+        response = api.post(path, json=UNIFIED) if path == "/v1/jobs" else api.get(path)
 
-    assert (response.status_code, response.mimetype) == (401, "application/problem+json")
-    assert response.headers["WWW-Authenticate"].lower().startswith("bearer realm=")
-    assert KEY not in response.text
-    assert api.harness.redis.keys() == []
+        assert (response.status_code, response.mimetype) == (401, "application/problem+json")
+        assert response.headers["WWW-Authenticate"].lower().startswith("bearer realm=")
+        assert KEY not in response.text
+        assert api.harness.redis.keys() == []
 
 
 @pytest.mark.parametrize("header", [f"Bearer {KEY}", f"bearer {KEY}", f"BEARER   {KEY} "])

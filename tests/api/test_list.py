@@ -137,17 +137,15 @@ def test_an_unknown_parameter_is_refused_by_name_everywhere(api: Api) -> None:
     assert "did you mean status?" in api.get("/v1/jobs?statsu=failed").text
 
 
-@pytest.mark.parametrize(
-    ("name", "value"), [(name, value) for name, (values, _) in REFUSED.items() for value in values]
-)
-def test_an_odd_query_is_refused_by_name(api: Api, name: str, value: str) -> None:
-    response = api.get("/v1/jobs", query_string={name: value})
+def test_an_odd_query_is_refused_by_name(api: Api) -> None:
+    for name, value in [(name, value) for name, (values, _) in REFUSED.items() for value in values]:
+        response = api.get("/v1/jobs", query_string={name: value})
 
-    assert (response.status_code, response.mimetype) == (422, "application/problem+json")
-    assert response.json is not None
-    [error] = response.json["errors"]
-    assert error["field"] == name
-    assert error["allowed"].startswith(REFUSED[name][1])
+        assert (response.status_code, response.mimetype) == (422, "application/problem+json")
+        assert response.json is not None
+        [error] = response.json["errors"]
+        assert error["field"] == name
+        assert error["allowed"].startswith(REFUSED[name][1])
 
 
 def test_a_cursor_of_a_job_that_never_was_is_a_place_in_time(api: Api) -> None:

@@ -77,13 +77,13 @@ def refusing(answer: str) -> Iterator[str]:
             thread.join()
 
 
-@pytest.mark.parametrize(("answer", "expected"), ANSWERS.items(), ids=lambda each: str(each)[:40])
-def test_each_answer_has_its_meaning(answer: str, expected: type[Exception]) -> None:
-    with refusing(answer) as url, pytest.raises(Exception) as caught:  # noqa: PT011
-        Ledger.from_url(url).installation.check_write()
+def test_each_answer_has_its_meaning() -> None:
+    for answer, expected in ANSWERS.items():
+        with refusing(answer) as url, pytest.raises(Exception) as caught:  # noqa: PT011
+            Ledger.from_url(url).installation.check_write()
 
-    assert type(caught.value) is expected
-    assert "\n" not in str(caught.value)
+        assert type(caught.value) is expected
+        assert "\n" not in str(caught.value)
 
 
 @pytest.fixture(scope="module")

@@ -23,9 +23,8 @@ LINK = "https://e.example/a.png"
 SVG = "%3Csvg%3E%3C/svg%3E"
 
 
-@pytest.mark.parametrize(
-    ("text", "content"),
-    [
+def test_a_data_url_is_decoded() -> None:
+    for text, content in [
         ("data:image/png;base64,AAEC", b"\0\1\2"),
         ("  DATA:Image/PNG;charset=utf-8;BASE64,AAEC", b"\0\1\2"),
         ("data:image/png;base64,AA\nEC  ", b"\0\1\2"),
@@ -43,10 +42,8 @@ SVG = "%3Csvg%3E%3C/svg%3E"
         ("data:image/png;base64,\ud83d", None),
         ("data:image/png", None),
         ("https://e.example/?data:image/png;base64,AAEC", None),
-    ],
-)
-def test_a_data_url_is_decoded(text: str, content: bytes | None) -> None:
-    assert data_url(text) == content
+    ]:
+        assert data_url(text) == content
 
 
 def test_an_image_inside_an_answer_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,17 +63,30 @@ def test_the_bytes_of_an_image_are_in_no_repr() -> None:
     assert "secret" not in repr(image)
 
 
-@pytest.mark.parametrize(
-    "result",
-    [
-        None, 7, True, "", "x", "null", [], {}, [None], {"url": None}, {"thumbnail": LINK},
-        {"input": [LINK]}, {"source": LINK}, {"b64_json": "!"}, {"b64_json": 7}, '"', "{",
-        "ftp://e.example/a", {"data": "AAEC"},
-    ],
-)  # fmt: skip
-def test_a_form_without_an_image_has_none(result: Any) -> None:
-    for value in (result, dump(result).decode()):
-        assert result_images({"output": value}) == ()
+def test_a_form_without_an_image_has_none() -> None:
+    for result in [
+        None,
+        7,
+        True,
+        "",
+        "x",
+        "null",
+        [],
+        {},
+        [None],
+        {"url": None},
+        {"thumbnail": LINK},
+        {"input": [LINK]},
+        {"source": LINK},
+        {"b64_json": "!"},
+        {"b64_json": 7},
+        '"',
+        "{",
+        "ftp://e.example/a",
+        {"data": "AAEC"},
+    ]:
+        for value in (result, dump(result).decode()):
+            assert result_images({"output": value}) == ()
 
 
 def test_several_links_in_one_text_are_several_images() -> None:

@@ -97,9 +97,8 @@ _URL = "an http or https URL of at most 2048 characters, or null"
 _NULL = "null with drop, which sends no answer"
 
 
-@pytest.mark.parametrize(
-    ("document", "field", "allowed"),
-    [
+def test_refuses_a_wrong_fault() -> None:
+    for document, field, allowed in [
         (None, "fault", "an object with one or more of " + ", ".join(FIELDS)),
         ({}, "fault", "an object with one or more of " + ", ".join(FIELDS)),
         ({"anser": 500}, "anser", ", ".join(FIELDS)),
@@ -127,14 +126,11 @@ _NULL = "null with drop, which sends no answer"
             {"redirect": "http://a/", "answer": 500},
             *("answer", "one of 301, 302, 303, 307, 308 with redirect, or null for 302"),
         ),
-    ],
-    ids=lambda value: repr(value)[:40],
-)
-def test_refuses_a_wrong_fault(document: Any, field: str, allowed: str) -> None:
-    with pytest.raises(RuleError) as error:
-        read_inbox_fault(document)
+    ]:
+        with pytest.raises(RuleError) as error:
+            read_inbox_fault(document)
 
-    assert (error.value.field, error.value.allowed) == (field, allowed)
+        assert (error.value.field, error.value.allowed) == (field, allowed)
 
 
 def test_a_wrong_fault_changes_nothing(client: SandboxClient) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from sandbox.answer_forms import ENCODINGS
 from sandbox.catalogue import CATALOGUE
-from sandbox.fault_kinds import Stage, Value, ValueKind
+from sandbox.fault_kinds import Stage, ValueKind
 from sandbox.faults import FaultError, read_prompt_faults
 from sandbox.link_faults import LINK_KINDS
 from sandbox.retry_after import RETRY_AFTER_FORMS
@@ -12,9 +12,8 @@ from sandbox.rule_spec import RuleSpec
 from sandbox.rules import Rules, Submission
 
 
-@pytest.mark.parametrize(
-    ("text", "task"),
-    [
+def test_reads_faults_of_the_task() -> None:
+    for text, task in [
         ("drop", {"drop": True}),
         (" drop , early ", {"drop": True, "early": True}),
         ("duplicate=5", {"duplicate": 5}),
@@ -39,13 +38,11 @@ from sandbox.rules import Rules, Submission
             "odd_json, encoding=aws-chunked+gzip",
             {"odd_json": "bom", "encoding": "aws-chunked+gzip"},
         ),
-    ],
-)
-def test_reads_faults_of_the_task(text: str, task: dict[str, Value]) -> None:
-    prompt_faults = read_prompt_faults(f"A red cube [Sandbox:{text}] on a table")
+    ]:
+        prompt_faults = read_prompt_faults(f"A red cube [Sandbox:{text}] on a table")
 
-    assert dict(prompt_faults.task) == task
-    assert prompt_faults.submissions == ()
+        assert dict(prompt_faults.task) == task
+        assert prompt_faults.submissions == ()
 
 
 @pytest.mark.parametrize(
@@ -82,9 +79,8 @@ _KINDS = ", ".join(kind.syntax for kind in LINK_KINDS.values())
 _LINK = f"one of {_KINDS}, optionally followed by *1 to *100"
 
 
-@pytest.mark.parametrize(
-    ("text", "fault", "allowed"),
-    [
+def test_refuses_a_wrong_fault() -> None:
+    for text, fault, allowed in [
         ("dorp", "dorp", ", ".join(kind.syntax for kind in CATALOGUE.values())),
         ("", "", _NAME),
         ("drop,", "", _NAME),
@@ -120,15 +116,12 @@ _LINK = f"one of {_KINDS}, optionally followed by *1 to *100"
         ("image=slow/86401", "image", f"slow/ followed by {_DURATION}"),
         ("image=404*0", "image", f"404* followed by {_COUNT}"),
         ("image=404*101", "image", f"404* followed by {_COUNT}"),
-    ],
-    ids=lambda text: text[:40],
-)
-def test_refuses_a_wrong_fault(text: str, fault: str, allowed: str) -> None:
-    with pytest.raises(FaultError) as error:
-        read_prompt_faults(f"x [sandbox: {text}]")
+    ]:
+        with pytest.raises(FaultError) as error:
+            read_prompt_faults(f"x [sandbox: {text}]")
 
-    assert (error.value.fault, error.value.allowed) == (fault, allowed)
-    assert str(error.value).startswith(f"sandbox fault {fault}".strip() + " ")
+        assert (error.value.fault, error.value.allowed) == (fault, allowed)
+        assert str(error.value).startswith(f"sandbox fault {fault}".strip() + " ")
 
 
 def test_reads_every_fault() -> None:

@@ -12,8 +12,9 @@ def read(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A function that reads the settings of an environment."""
 
     def begin(**variables: str) -> Settings:
-        for name, value in variables.items():
-            monkeypatch.setenv(name, value)
-        return Settings.from_env()
+        with monkeypatch.context() as patch:
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            return Settings.from_env()
 
     return begin

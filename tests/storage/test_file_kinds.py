@@ -88,15 +88,15 @@ def found(content: bytes) -> str:
     return kind.name
 
 
-@pytest.mark.parametrize("name", WITH_END)
-def test_a_kind_is_known_by_its_bytes_and_a_cut_is_seen(name: str) -> None:
-    for content in WITH_END[name]:
-        assert found(content) == name
-        for cut in {len(content) // 2, len(content) * 9 // 10, len(content) - 30}:
-            file = io.BytesIO(content[:cut])
-            kind = identify(file)
-            with pytest.raises(Unusable, match=f"the end of the {name} file"):
-                check_end(file, kind)
+def test_a_kind_is_known_by_its_bytes_and_a_cut_is_seen() -> None:
+    for name, contents in WITH_END.items():
+        for content in contents:
+            assert found(content) == name
+            for cut in {len(content) // 2, len(content) * 9 // 10, len(content) - 30}:
+                file = io.BytesIO(content[:cut])
+                kind = identify(file)
+                with pytest.raises(Unusable, match=f"the end of the {name} file"):
+                    check_end(file, kind)
 
 
 @pytest.mark.parametrize("name", WITHOUT_END)
@@ -110,10 +110,10 @@ def test_a_video_without_its_index_is_cut() -> None:
         found(FTYP + box(b"mdat", bytes(99)))
 
 
-@pytest.mark.parametrize("name", sorted(set(WITH_END) - {"SVG"}))
-def test_bytes_after_the_end_change_nothing(name: str) -> None:
-    for content in WITH_END[name]:
-        assert found(content + b"\r\n\0\0more bytes\0") == name
+def test_bytes_after_the_end_change_nothing() -> None:
+    for name in sorted(set(WITH_END) - {"SVG"}):
+        for content in WITH_END[name]:
+            assert found(content + b"\r\n\0\0more bytes\0") == name
 
 
 def test_only_decoded_images_are_shown_by_a_browser() -> None:

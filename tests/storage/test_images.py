@@ -228,15 +228,17 @@ def test_a_png_may_hold_much_compressed_text() -> None:
 
 
 @pytest.mark.parametrize("name", VALID)
-@pytest.mark.parametrize("tenths", range(10))
-def test_a_file_that_was_cut_is_refused(name: str, tenths: int) -> None:
-    content = VALID[name]
+def test_a_file_that_was_cut_is_refused(name: str) -> None:
+    for tenths in range(10):
+        content = VALID[name]
 
-    said = refusal(content[: len(content) * tenths // 10])
+        said = refusal(content[: len(content) * tenths // 10])
 
-    kind = name.rsplit(maxsplit=1)[-1]
-    expected = f"truncated: the end of the {kind} file is missing" if tenths else "an empty file"
-    assert said == expected
+        kind = name.rsplit(maxsplit=1)[-1]
+        expected = (
+            f"truncated: the end of the {kind} file is missing" if tenths else "an empty file"
+        )
+        assert said == expected
 
 
 #: How many bytes may be missing at the end while every pixel is there. PNG: the IEND chunk (12), a
@@ -245,12 +247,12 @@ TOLERATED = {"PNG": 30, "GIF": 2}
 
 
 @pytest.mark.parametrize("name", VALID)
-@pytest.mark.parametrize("missing", [1, 2, 3, 5, 31, 64, 200])
-def test_a_missing_tail_is_refused(name: str, missing: int) -> None:
-    if missing > TOLERATED.get(name, 0):
-        assert refusal(VALID[name][:-missing])
-    else:
-        seen(VALID[name][:-missing])
+def test_a_missing_tail_is_refused(name: str) -> None:
+    for missing in [1, 2, 3, 5, 31, 64, 200]:
+        if missing > TOLERATED.get(name, 0):
+            assert refusal(VALID[name][:-missing])
+        else:
+            seen(VALID[name][:-missing])
 
 
 @pytest.mark.parametrize("name", VALID)

@@ -253,13 +253,13 @@ WEB = ("ftp://a/b", "http://a/b", "https://bucket.s3.amazonaws.com/", "memory://
 S3 = ("s3:///p", "s3://", "s3://b/p?", "s3://key:hunter2@b/p", "s3://b:80/p", "s3://[/p")
 
 
-@pytest.mark.parametrize("url", [*FILES, *WEB, *S3])
-def test_other_urls_are_refused_without_being_repeated(url: str) -> None:
-    with pytest.raises(ValueError, match=r"^file:///folder, s3://bucket") as raised:
-        Storage.from_url(url)
+def test_other_urls_are_refused_without_being_repeated() -> None:
+    for url in [*FILES, *WEB, *S3]:
+        with pytest.raises(ValueError, match=r"^file:///folder, s3://bucket") as raised:
+            Storage.from_url(url)
 
-    assert "hunter2" not in str(raised.value)
-    assert raised.value.__cause__ is None
+        assert "hunter2" not in str(raised.value)
+        assert raised.value.__cause__ is None
 
 
 @pytest.mark.parametrize("url", ["s3://b/../x", "s3://b/a//b", "s3://b/a b", "s3://b/%2e%2e/a"])

@@ -57,7 +57,7 @@ class Rack:
         ledger = Ledger.from_url(self.stack.env["ORCHESTRATOR_REDIS_URL"])
         now = now_ms() + 3_600_000
         request = JobRequest("evolink", "nano-banana-2-lite", {"prompt": "A red cube"})
-        job_id = eventually(lambda: _claimed(ledger, request, now))
+        job_id = str(eventually(lambda: _claimed(ledger, request, now)))
         with Redis.from_url(self.stack.env["ORCHESTRATOR_REDIS_URL"]) as redis:
             redis.delete(keys.task(job_id, "evolink", TASK))  # each job of a test may have it
         ledger.accepted(job_id, 1, TASK, now=now, due_at=now + 3_600_000)

@@ -105,6 +105,6 @@ def test_celery_enqueues(client: Client) -> None:
     assert eventually(lambda: client.tasks(f"A lighthouse {own}"))
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\((?!http)([^)#]+)", README.read_text("utf-8")))
-def test_every_link_leads_somewhere(link: str) -> None:
-    assert (README.parent / link).exists()
+def test_every_link_leads_somewhere() -> None:
+    for link in re.findall(r"\]\((?!http)([^)#]+)", README.read_text("utf-8")):
+        assert (README.parent / link).exists()
