@@ -220,7 +220,7 @@ def test_a_key_that_only_reads_cannot_begin_an_action(api: Api) -> None:
 
 def test_a_job_that_was_retried_days_ago_is_left_out(api: Api, tmp_path: Path) -> None:
     history = History(f"sqlite:///{tmp_path}/history.db")
-    runtime = replace(api.harness.runtime, history=history)
+    runtime = replace(api.harness.runtime, open_history=lambda: history)
     recorder = Recorder(runtime.ledger, history, runtime.clock)
     client = Api(api.harness, WebApp(runtime))
     recorder.record()

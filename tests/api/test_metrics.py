@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 
 from orchestrator.api import metrics as metrics_module
-from orchestrator.history import History
+from orchestrator.history.history import History
 from orchestrator.jobs.model import FollowUpStatus, Status, Step
 from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS
@@ -208,7 +208,7 @@ def test_totals_come_from_the_history(api: Api, history: History) -> None:
     started(api.harness.ledger, history)
 
     for _ in range(2):  # as two web processes, or one before and after a restart
-        told = values(client(api.harness, history=history))
+        told = values(client(api.harness, open_history=lambda: history))
         assert told["up"]["history"] == 1
         assert told["jobs_settled"] == {"hiapi/nano-banana-2/succeeded/": 1}
         assert told["outcomes"]["hiapi/succeeded/callback"] == 1
@@ -293,7 +293,7 @@ def test_while_redis_is_away_the_scrape_answers_without_its_families(
 ) -> None:
     history.database.migrate()
 
-    told = values(client(api.harness.on(away), history=history))
+    told = values(client(api.harness.on(away), open_history=lambda: history))
 
     assert told["up"] == {"ledger": 0, "history": 1, "broker": 0}
     assert "outcomes" in told

@@ -8,10 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from orchestrator.history import History
 from orchestrator.history import writer as writer_module
+from orchestrator.history.entry import read_entries
+from orchestrator.history.history import History
 from orchestrator.history.increments import COUNTED_COLUMNS, add_increments
-from orchestrator.history.recorder import fill_shard, read_entries
+from orchestrator.history.recorder import fill_shard
 from orchestrator.history.writer import Writer
 from orchestrator.jobs.model import OUTCOME_STEPS
 from orchestrator.ledger import Ledger
