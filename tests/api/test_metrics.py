@@ -24,7 +24,7 @@ from orchestrator.metrics import DEFINITIONS, Definition, Series, Source, Sums, 
 from orchestrator.metrics import definitions as metrics
 from orchestrator.operations.metric_values import READERS
 from orchestrator.operations.stats import stats
-from orchestrator.providers import PROVIDERS
+from orchestrator.providers import BUILT_IN, PROVIDERS
 from orchestrator.runtime import Runtime
 from orchestrator.steps.reconcile import reconcile
 from tests.api.conftest import Api
@@ -159,7 +159,7 @@ def test_the_figures_are_those_of_stats(api: Api) -> None:
     jobs = {name: n for name, n in figures["jobs"].items() if not Status(name).terminal}
     expected = {
         "open_jobs": jobs,
-        "queued_jobs": {"hiapi": 1, "evolink": 0, "uniall": 0, "aigptimage": 0},
+        "queued_jobs": {**dict.fromkeys(BUILT_IN, 0), "hiapi": 1},
         "contradictions": figures["contradictions"],
         "agenda_due_jobs": 1,
         "agenda_lag_seconds": 72_002.5,
@@ -179,7 +179,8 @@ def test_the_figures_are_those_of_stats(api: Api) -> None:
     steps = ("archive/done", "archive/dead", "notify/done", "notify/dead", "notify/gone")
     assert ended == dict.fromkeys(steps, 1)
     circuits = {name for name, one in told["provider_circuit"].items() if one}
-    assert circuits == {"hiapi/closed", "evolink/paused", "uniall/closed", "aigptimage/closed"}
+    paused = {"evolink"}
+    assert circuits == {f"{name}/{'paused' if name in paused else 'closed'}" for name in BUILT_IN}
 
 
 def test_the_limit_of_a_provider_is_beside_what_is_in_flight(

@@ -22,7 +22,7 @@ from webhooks.app import create_app
 #: Routes with a key that show nothing of a job, so every key may use them.
 SHARED = {"providers.show"}
 #: Routes about the caller's own tenant. Other tests look at what they show.
-OWN = {"jobs.create", "jobs.browse", "stats.show", "reports.usage"}
+OWN = {"jobs.create", "jobs.browse", "stats.show", "reports.usage", "bulk.create", "bulk.show"}
 
 
 def key_of(api: Api, tenant: str, *scopes: Scope, expires_in_ms: int | None = None) -> str:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from sandbox import aigptimage, hiapi, uniall
+from sandbox import uniall
+from sandbox.registry import PROVIDERS
 from tests.chaos.evidence import Breach, Evidence
 
 #: Price tables with the sandbox' prices, for the providers that report no cost.
 _TABLES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
-    "HIAPI_PRICES": ("credits", {"*": hiapi.PRICES}),
-    "AIGPTIMAGE_PRICES": ("credits", {"*": aigptimage.PRICES}),
+    **{
+        f"{provider.name.upper()}_PRICES": ("credits", {"*": prices})
+        for provider in PROVIDERS
+        if (prices := getattr(sys.modules[provider.__module__], "PRICES", None))
+    },
     "UNIALL_PRICES": (
         "USD",
         {
