@@ -19,12 +19,13 @@ from orchestrator.callbacks.drain import SpoolDrainer
 from orchestrator.callbacks.spool import Entry, Spool
 from orchestrator.cli.stack import ROOT
 from orchestrator.clock import now_ms
-from orchestrator.history import History
+from orchestrator.history.history import History
 from orchestrator.history.recorder import Recorder
 from orchestrator.jobs.model import Cost, FollowUpStatus, Image, Outcome, SettledBy, Step
 from orchestrator.jsonio import dump
 from orchestrator.metrics import DEFINITIONS, Timings
 from orchestrator.metrics import definitions as metrics
+from orchestrator.providers import BUILT_IN
 from orchestrator.steps.acceptance import record_spooled
 from orchestrator.steps.archive import archive
 from orchestrator.steps.notify import notify
@@ -40,6 +41,8 @@ from tests.support.prometheus import Prometheus
 from webhooks.app import create_app
 from workers.executor import StepExecutor
 
+#: A provider whose jobs nobody takes.
+QUIET = list(BUILT_IN)[-1]
 #: A database that refuses connections.
 NO_DATABASE = "postgresql+psycopg://test@127.0.0.1:1/none"
 #: Jobs that are polled because their callbacks are lost. A few others have a callback.
@@ -129,7 +132,9 @@ def installation(
     harness.clock.now = now_ms()
     history = History(f"sqlite:///{tmp_path}/history/history.db")
     timings = Timings(harness.ledger.timings.add)
-    harness = replace(harness, runtime=replace(harness.runtime, history=history, timings=timings))
+    harness = replace(
+        harness, runtime=replace(harness.runtime, open_history=lambda: history, timings=timings)
+    )
     recorder = started(harness.ledger, history)
     with prometheus.web(create_app(harness.runtime)) as server:
         yield Installation(harness, history, recorder, server, tmp_path, real_redis)
@@ -200,7 +205,7 @@ def work(installation: Installation) -> None:
 def break_everything(installation: Installation) -> None:
     """Make the fault of each alert, except for those of a server that is away."""
     harness = installation.harness
-    harness.enqueue("aigptimage")  # nobody does its step
+    harness.enqueue(QUIET)  # nobody does its step
     lost_image = Outcome.succeeded((Image(installation.image),), Cost(1.0, "credits"))
     job_states.ended(harness, lost_image)  # nobody archives it
     job_states.unconfirmed(harness, "evolink")
@@ -228,7 +233,7 @@ def break_providers(harness: Harness) -> None:
     refused = harness.enqueue("uniall")
     harness.provider.answers(Answer(401, b'{"error": {"message": "no such key"}}'))
     submit(harness.runtime, refused)
-    broken = harness.enqueue("aigptimage")
+    broken = harness.enqueue(QUIET)
     harness.provider.answers(None)
     submit(harness.runtime, broken)
     job_states.refused(harness, "evolink")
@@ -280,7 +285,7 @@ def crash(*_: object) -> None:
 def without_servers(installation: Installation) -> Flask:
     """Return an application whose Redis and database are away."""
     history = History(NO_DATABASE)
-    parts = {"ledger": unavailable_ledger(), "history": history}
+    parts = {"ledger": unavailable_ledger(), "open_history": lambda: history}
     return create_app(replace(installation.harness.runtime, **parts))  # type: ignore[arg-type]
 
 
