@@ -17,8 +17,11 @@ from orchestrator.enqueue import (
 from orchestrator.jobs.model import Job, Status
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import LedgerUnavailable
+from orchestrator.operations.batches import BatchEntry, BatchResult, enqueue_batch
 
 __all__ = [
+    "BatchEntry",
+    "BatchResult",
     "IdempotencyGone",
     "IdempotencyMismatch",
     "InvalidRequest",
@@ -28,5 +31,6 @@ __all__ = [
     "TenantLimitReached",
     "cancel",
     "enqueue",
+    "enqueue_batch",
     "get",
 ]

@@ -6,25 +6,21 @@ After LedgerUnavailable the job may or may not exist. Call again with the same i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator import log, tracing
-from orchestrator.delivery.targets import refusals, signing_secrets
-from orchestrator.jobs.model import Cost, FollowUp, FollowUpStatus, Job, Status, Step
+from orchestrator.job_check import REQUEST_SCHEMA, CheckedJob, check_job
+from orchestrator.jobs.model import FollowUp, FollowUpStatus, Job, Status, Step
 from orchestrator.jobs.request import JobRequest
-from orchestrator.jobs.schemas import JobRequestSchema
 from orchestrator.jobs.tenant import DEFAULT_TENANT, Tenant, tenant_name
 from orchestrator.jobs.uploads import ImageFile, describe
 from orchestrator.jobs.validation import InvalidRequest, Violation, checked
 from orchestrator.ledger import Created, Idempotency, Result, codec
-from orchestrator.providers import PROVIDERS
 from orchestrator.runtime import Runtime, default_runtime
 
-#: Checks the requests of all callers.
-REQUEST_SCHEMA = JobRequestSchema(PROVIDERS)
 #: The scopes of idempotency keys. The key of a Celery message is the id of the Celery task.
 API_SCOPE, CELERY_SCOPE = "api", "celery"
 #: The longest idempotency key. Characters.
@@ -142,7 +138,7 @@ def job_of_key(
         LedgerUnavailable: Redis is away.
     """
     known = runtime.ledger.idempotency_keys.find(
-        Idempotency(_owner(scope, tenant), _checked_key(key, name))
+        Idempotency(key_owner(scope, tenant), checked_key(key, name))
     )
     return runtime.ledger.get(known[0]) if known else None
 
@@ -193,83 +189,71 @@ def create_job(
             as for enqueue.
     """
     tenant = tenant_name(tenant)
-    owner = _owner(scope, tenant)
+    owner = key_owner(scope, tenant)
     name = "Idempotency-Key" if scope == API_SCOPE else "idempotency_key"
-    idempotency = None if key is None else Idempotency(owner, _checked_key(key, name))
+    idempotency = None if key is None else Idempotency(owner, checked_key(key, name))
     try:
-        job_request = _checked_request(runtime, request, tenant, file)
-        limits = runtime.ledger.access.current().tenant(tenant)
-        reserve = _expected_costs(runtime, limits, job_request)
+        job = check_job(runtime, request, tenant, file)
     except InvalidRequest:
         # The settings may have changed since the key was used. The key still belongs to its job.
-        earlier = idempotency and _known_job(runtime, idempotency, request, file)
+        earlier = idempotency and known_job(runtime, idempotency, request, file)
         if not earlier:
             raise
         return EnqueueResult(earlier, replayed=True)
-    return _store(
-        runtime, job_request, limits, owner, reserve=reserve, idempotency=idempotency, file=file
-    )
+    return _store(runtime, job, owner, idempotency=idempotency, file=file)
 
 
 def _store(
     runtime: Runtime,
-    request: JobRequest,
-    limits: Tenant,
+    job: CheckedJob,
     caller: str,
     *,
-    reserve: Mapping[str, Cost],
     idempotency: Idempotency | None,
     file: ImageFile | None,
 ) -> EnqueueResult:
     """Create the job of a checked request in the ledger, and nudge it."""
-    attributes = {"messaging.operation.type": "create", "gen_ai.provider.name": request.provider}
+    name = job.request.provider
+    attributes = {"messaging.operation.type": "create", "gen_ai.provider.name": name}
     with tracing.span("create job", "producer", attributes) as span:
-        result = _created(
-            runtime,
-            request,
-            limits,
-            caller,
-            reserve=reserve,
-            idempotency=idempotency,
-            file=file,
-        )
+        result = _created(runtime, job, caller, idempotency=idempotency, file=file)
         span.set("messaging.message.id", result.job.id)
     return result
 
 
 def _created(
     runtime: Runtime,
-    request: JobRequest,
-    limits: Tenant,
+    job: CheckedJob,
     caller: str,
     *,
-    reserve: Mapping[str, Cost],
     idempotency: Idempotency | None,
     file: ImageFile | None,
 ) -> EnqueueResult:
-    now = runtime.clock()
-    seconds = request.deadline_seconds or runtime.settings.job_deadline_seconds
-    deadline_at = now + int(seconds * 1000)
+    now, request = runtime.clock(), job.request
+    deadline_at = job.deadline(runtime, now)
     created = runtime.ledger.create(
         request,
         now=now,
         deadline_at=deadline_at,
-        tenant=limits.name,
-        limits=limits,
-        reserve=reserve,
+        tenant=job.limits.name,
+        limits=job.limits,
+        reserve=job.reserve,
         idempotency=idempotency,
         upload=file.content if file else None,
     )
-    if earlier := _earlier_job(runtime, limits, request.provider, created):
+    check_created(created, job.limits, request.provider)
+    earlier = runtime.ledger.get(created.job_id) if created.result is Result.REPLAYED else None
+    if earlier:
         return EnqueueResult(earlier, replayed=True)
     runtime.nudger.nudge(Step.SUBMIT, [created.job_id], request.provider)
     log.get().info("job_created", job=created.job_id, provider=request.provider, caller=caller)
-    job = _queued(created.job_id, request, now, deadline_at, limits.name)
-    return EnqueueResult(job, replayed=False)
+    return EnqueueResult(queued_job(created.job_id, job, now, deadline_at), replayed=False)
 
 
-def _queued(job_id: str, request: JobRequest, now: int, deadline_at: int, tenant: str) -> Job:
+def queued_job(
+    job_id: str, checked_job: CheckedJob, now: int, deadline_at: int, batch: str | None = None
+) -> Job:
     """Return a job as the ledger has just stored it."""
+    request = checked_job.request
     notification = FollowUp(FollowUpStatus.WAITING) if request.notifies else None
     return Job(
         job_id,
@@ -278,14 +262,15 @@ def _queued(job_id: str, request: JobRequest, now: int, deadline_at: int, tenant
         created_at=now,
         updated_at=now,
         deadline_at=deadline_at,
-        tenant=tenant,
+        tenant=checked_job.limits.name,
+        batch=batch,
         notification=notification,
         fallback_left=tuple(target.provider for target in request.fallback),
     )
 
 
-def _earlier_job(runtime: Runtime, limits: Tenant, provider: str, created: Created) -> Job | None:
-    """Return the job that an earlier call created, or None when this call created one.
+def check_created(created: Created, limits: Tenant, provider: str) -> None:
+    """Check that the ledger created a job, or found the one of an earlier call.
 
     Raises:
         TenantLimitReached, IdempotencyMismatch, IdempotencyGone: there is no job.
@@ -296,36 +281,6 @@ def _earlier_job(runtime: Runtime, limits: Tenant, provider: str, created: Creat
         raise IdempotencyMismatch("this idempotency key was used before with another request")
     if created.result is Result.GONE:
         raise IdempotencyGone(created.job_id)
-    return runtime.ledger.get(created.job_id) if created.result is Result.REPLAYED else None
-
-
-def _expected_costs(runtime: Runtime, limits: Tenant, request: JobRequest) -> dict[str, Cost]:
-    """Return the cost that a job reserves at each of its providers where its tenant has a budget.
-
-    Raises:
-        InvalidRequest: a cost is not known, so the budget cannot hold.
-    """
-    costs = {}
-    for field, at in _by_target(request):
-        budget = limits.daily_budgets.get(at.provider)
-        enabled = runtime.enabled_provider(at.provider)
-        if budget is None or enabled is None:
-            continue
-        provider, settings = enabled
-        cost = provider.price(at, settings.prices) if settings.prices else None
-        if cost is None or cost.unit != budget.unit:
-            variable = f"{provider.name.upper()}_PRICES"
-            allowed = f"a model with a price in {budget.unit}, because the tenant has a budget"
-            raise InvalidRequest(Violation(f"{field}model", at.model, f"{allowed}; see {variable}"))
-        costs[at.provider] = cost
-    return costs
-
-
-def _by_target(request: JobRequest) -> Iterator[tuple[str, JobRequest]]:
-    """Yield the request as each of its providers gets it, and the start of its fields' names."""
-    yield "", request
-    for index, target in enumerate(request.fallback):
-        yield f"fallback.{index}.", request.at(target.provider)
 
 
 def _limit_reached(limits: Tenant, provider: str, created: Created) -> TenantLimitReached:
@@ -338,12 +293,12 @@ def _limit_reached(limits: Tenant, provider: str, created: Created) -> TenantLim
     return TenantLimitReached(limits.name, created.limit, wait, text)
 
 
-def _owner(scope: str, tenant: str) -> str:
+def key_owner(scope: str, tenant: str) -> str:
     """Return the owner of idempotency keys. No two tenants share one."""
     return scope if tenant == DEFAULT_TENANT else f"{scope}:{tenant}"
 
 
-def _known_job(
+def known_job(
     runtime: Runtime, idempotency: Idempotency, request: Mapping[str, Any], file: ImageFile | None
 ) -> Job | None:
     """Return the job of an idempotency key, whatever the settings allow now."""
@@ -362,40 +317,12 @@ def _known_job(
     return job
 
 
-def _checked_request(
-    runtime: Runtime, request: Mapping[str, Any], tenant: str, file: ImageFile | None
-) -> JobRequest:
-    job_request: JobRequest = checked(REQUEST_SCHEMA, request)
-    if file:
-        job_request = replace(job_request, upload=describe(file, runtime.settings.max_upload_bytes))
-    for field, at in _by_target(job_request):
-        _check_provider(runtime, at, field)
-    signs = job_request.notify_url is not None and bool(signing_secrets(runtime, tenant))
-    if violations := tuple(refusals(job_request, runtime.settings, signs=signs)):
-        raise InvalidRequest(*violations)
-    return job_request
-
-
-def _check_provider(runtime: Runtime, request: JobRequest, field: str) -> None:
-    """Check a request with the catalog of its provider. `field` is the start of its fields' names.
+def checked_key(key: object, name: str) -> str:
+    """Return an idempotency key.
 
     Raises:
-        InvalidRequest: the provider is switched off, or does not allow the request.
+        InvalidRequest: the value of the field `name` cannot be a key.
     """
-    enabled = runtime.enabled_provider(request.provider)
-    if enabled is None:
-        name = request.provider
-        names = ", ".join(runtime.settings.providers) or "none, because no API key is set"
-        allowed = f"an enabled provider: {names}; set {name.upper()}_API_KEY to enable {name}"
-        raise InvalidRequest(Violation(f"{field}provider", name, allowed))
-    try:
-        enabled[0].check(request)
-    except InvalidRequest as error:
-        named = (replace(v, field=f"{field}{v.field}") for v in error.violations)
-        raise InvalidRequest(*named) from None
-
-
-def _checked_key(key: object, name: str) -> str:
     if isinstance(key, str) and 1 <= len(key) <= MAX_KEY_CHARACTERS and key.isprintable():
         return key
     raise InvalidRequest(Violation(name, key, f"1 to {MAX_KEY_CHARACTERS} printable characters"))

@@ -151,6 +151,8 @@ class Runtime:
         self.nudger.nudge_steps(job_id, settlement.due)
         if settlement.next_job:
             self.nudger.nudge(Step.SUBMIT, [settlement.next_job])
+        if settlement.batch:
+            self.nudger.nudge(Step.BATCH, [settlement.batch])
         return settlement.result
 
     def audit(self, actor: str, action: str, target: str, **detail: str) -> None:

@@ -29,6 +29,7 @@ from orchestrator.runtime import default_runtime
 from orchestrator.settings.environment import ConfigError
 from orchestrator.steps.acceptance import record_spooled
 from orchestrator.steps.archive import archive as archive_job
+from orchestrator.steps.batch import batch as batch_step
 from orchestrator.steps.bulk import act_on_parts
 from orchestrator.steps.confirm import confirm as confirm_job
 from orchestrator.steps.notify import notify as notify_job
@@ -50,6 +51,7 @@ STEPS = {
     Step.ARCHIVE: archive_job,
     Step.NOTIFY: notify_job,
     Step.CONFIRM: confirm_job,
+    Step.BATCH: batch_step,
 }
 
 
@@ -153,6 +155,12 @@ def notify(jobs: JobsByProvider) -> None:
 def confirm(jobs: JobsByProvider) -> None:
     """Query the tasks of these jobs whose callbacks came too late for a poll, in parallel."""
     _offer(Step.CONFIRM, jobs)
+
+
+@app.task(name=TASKS[Step.BATCH])
+def batch(batches: JobsByProvider) -> None:
+    """Complete these batches whose jobs may all have ended, in parallel."""
+    _offer(Step.BATCH, batches)
 
 
 @app.task(name="orchestrator.prune")

@@ -21,6 +21,8 @@ from workers.executor import StepExecutor
 CONFIRM_THREADS = 2
 #: Threads for the jobs of all providers without an API key. Their steps call no provider.
 OTHER_THREADS = 4
+#: The lane of each step that needs no provider. Batches use the threads for notifications.
+LANE_OF = {**{step: step for step in FOLLOW_UPS}, Step.BATCH: Step.NOTIFY}
 
 
 class Lanes:
@@ -61,8 +63,8 @@ class Lanes:
 
     def take(self, step: Step, job_ids: Sequence[str], provider: str) -> None:
         """Start the step of each job that has a place. `provider` is empty for a follow-up."""
-        if step in FOLLOW_UPS:
-            lane = self.follow_ups[step]
+        if step in LANE_OF:
+            lane = self.follow_ups[LANE_OF[step]]
         else:
             lane = self.providers.get(provider, self.others)
         lane.offer(step, job_ids)
@@ -76,7 +78,7 @@ class Lanes:
         return Room(
             providers={name: room(lane) for name, lane in self.providers.items()},
             others=room(self.others),
-            follow_ups={step: room(lane) for step, lane in self.follow_ups.items()},
+            follow_ups={step: room(self.follow_ups[lane]) for step, lane in LANE_OF.items()},
         )
 
     def drain(self, seconds: float) -> list[str]:

@@ -68,6 +68,12 @@ def _form_parts(max_file_bytes: int) -> tuple[MultiDict[str, str], MultiDict[str
     return texts, files
 
 
+def large_body(max_bytes: int) -> dict[str, Any]:
+    """Return the request's JSON object, as `body` does, with another limit of its size."""
+    request.max_content_length = max_bytes
+    return body()
+
+
 def body() -> dict[str, Any]:
     """Return the request's JSON object.
 

@@ -16,7 +16,8 @@ from orchestrator.api.answers import answer, as_json, find_job, visible
 from orchestrator.api.auth import caller, chosen_tenant
 from orchestrator.api.filters import filter_schemas
 from orchestrator.api.openapi import JSON, header, operation, query
-from orchestrator.enqueue import API_SCOPE, REQUEST_SCHEMA, create_job
+from orchestrator.enqueue import API_SCOPE, create_job
+from orchestrator.job_check import REQUEST_SCHEMA
 from orchestrator.jobs.schemas import AnswerSchema, CurrentJobSchema, EventSchema
 from orchestrator.jobs.tenant import TENANT_PATTERN
 from orchestrator.jobs.views import event_view
@@ -71,12 +72,12 @@ class EventsSchema(AnswerSchema):
     events = fields.List(fields.Nested(EventSchema))
 
 
-def blueprint(runtime: Runtime) -> Blueprint:
-    """Return the routes."""
+def blueprint(runtime: Runtime, waiting: threading.BoundedSemaphore) -> Blueprint:
+    """Return the routes. `waiting` has MAX_WAITING places."""
     jobs = Blueprint("jobs", __name__, url_prefix="/v1/jobs", description="Image jobs")
 
     _add(jobs, "", "POST", _create(runtime), _create_doc())
-    _add(jobs, "/<job_id>", "GET", _show(runtime), _show_doc())
+    _add(jobs, "/<job_id>", "GET", _show(runtime, waiting), _show_doc())
     _add(jobs, "", "GET", _list(runtime), _list_doc(runtime))
     _add(
         jobs,
@@ -128,9 +129,7 @@ def _create_doc() -> dict[str, Any]:
     )
 
 
-def _show(runtime: Runtime) -> Route:
-    waiting = threading.BoundedSemaphore(MAX_WAITING)
-
+def _show(runtime: Runtime, waiting: threading.BoundedSemaphore) -> Route:
     def show(job_id: str) -> Response:
         """Get a job. With `?wait=30`, wait until it has its outcome, for at most 30 seconds."""
         seconds = incoming.wait()

@@ -56,6 +56,9 @@ class ProblemSchema(Schema):
         fields.Nested(ViolationSchema), metadata={"description": "With 422: each error."}
     )
     limit = fields.String(metadata={"description": "With 429: the name of the limit."})
+    retry_after = fields.Integer(
+        metadata={"description": "With a limit: the seconds after which it may allow another job."}
+    )
     job_id = fields.String(metadata={"description": "With 410: the job of the idempotency key."})
 
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAllowed, NotFound
 
 from orchestrator import log
-from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch, TenantLimitReached
 from orchestrator.history import HistoryUnavailable
-from orchestrator.jobs.validation import InvalidRequest, Violation, plain
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
+from orchestrator.operations.problems import (
+    JOB_REFUSED,
+    JobRefused,
+    problem_document,
+    problem_of,
+)
 from orchestrator.storage.storage import StorageError
 
-#: The most violations in one answer.
-MAX_VIOLATIONS = 50
+PROBLEM_JSON = "application/problem+json"
 #: The part of a path that an answer repeats. Characters.
 MAX_PATH_CHARACTERS = 100
 
@@ -26,22 +28,14 @@ def problem(
     status: int, kind: str, title: str, detail: str, *, headers: Any = None, **more: Any
 ) -> Response:
     """Return a problem document. `kind` is part of the type URI; `more` are extension members."""
-    document = {
-        "type": f"urn:orchestrator:problem:{kind}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        **more,
-    }
-    return Response(dump(document), status, headers, mimetype="application/problem+json")
+    document = problem_document(status, kind, title, detail, **more)
+    return Response(dump(document), status, headers, mimetype=PROBLEM_JSON)
 
 
 def install(app: Flask) -> None:
     """Answer every error of `app` with a problem document."""
-    app.register_error_handler(InvalidRequest, _invalid)
-    app.register_error_handler(IdempotencyMismatch, _mismatch)
-    app.register_error_handler(IdempotencyGone, _gone)
-    app.register_error_handler(TenantLimitReached, _limited)
+    for refusal in JOB_REFUSED:
+        app.register_error_handler(refusal, _refused)
     app.register_error_handler(LedgerUnavailable, _unavailable)
     app.register_error_handler(LedgerMisconfigured, _misconfigured)
     app.register_error_handler(StorageError, _storage)
@@ -50,34 +44,10 @@ def install(app: Flask) -> None:
     app.register_error_handler(Exception, _unexpected)
 
 
-def _invalid(error: InvalidRequest) -> Response:
-    listed = [_violation(violation) for violation in error.violations[:MAX_VIOLATIONS]]
-    title = "The request is not valid"
-    return problem(422, "invalid-request", title, str(error)[:2000], errors=listed)
-
-
-def _violation(violation: Violation) -> dict[str, str]:
-    return {
-        "field": violation.field,
-        "value": plain(violation.value),
-        "allowed": str(violation.allowed),
-        "message": str(violation),
-    }
-
-
-def _mismatch(error: IdempotencyMismatch) -> Response:
-    return problem(422, "idempotency-mismatch", "The idempotency key was used before", str(error))
-
-
-def _gone(error: IdempotencyGone) -> Response:
-    title = "The job of the idempotency key has expired"
-    return problem(410, "idempotency-gone", title, str(error), job_id=error.job_id)
-
-
-def _limited(error: TenantLimitReached) -> Response:
-    headers = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
-    title = "A limit of the tenant is reached"
-    return problem(429, "tenant-limit", title, str(error), headers=headers, limit=error.limit)
+def _refused(error: JobRefused) -> Response:
+    document = problem_of(error)
+    headers = {"Retry-After": str(document["retry_after"])} if "retry_after" in document else None
+    return Response(dump(document), document["status"], headers, mimetype=PROBLEM_JSON)
 
 
 def _unavailable(error: LedgerUnavailable) -> Response:

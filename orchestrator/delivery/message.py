@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.jobs.batch import Batch
 from orchestrator.jobs.model import Job
-from orchestrator.jobs.views import job_view
+from orchestrator.jobs.views import batch_view, job_view
 from orchestrator.jsonio import dump, rfc3339
 
 
@@ -41,3 +42,10 @@ def message(job: Job, base_url: str | None) -> Message:
         "data": job_view(job, base_url),
     }
     return Message(f"msg_{job.id}{'_late' if late else ''}", kind, content)
+
+
+def batch_message(batch: Batch) -> Message:
+    """Return the message about a completed batch."""
+    kind = "batch.completed"
+    content = {"type": kind, "timestamp": rfc3339(batch.completed_at), "data": batch_view(batch)}
+    return Message(f"msg_{batch.id}", kind, content)

@@ -11,8 +11,7 @@ from kombu.exceptions import OperationalError
 
 from orchestrator import tracing
 from orchestrator.delivery.message import Message
-from orchestrator.jobs.model import Job
-from orchestrator.jobs.request import JobRequest
+from orchestrator.jobs.request import Receiver
 from orchestrator.jobs.validation import Violation
 from orchestrator.net.guard import Forbidden
 from orchestrator.net.guarded_session import RequestFailed
@@ -54,31 +53,30 @@ def signing_secrets(runtime: Runtime, tenant: str) -> tuple[Secret, ...]:
     return own or runtime.settings.notify_secrets
 
 
-def refusals(request: JobRequest, settings: Settings, *, signs: bool) -> Iterator[Violation]:
-    """Return the errors in a request's notification fields.
+def refusals(receiver: Receiver, settings: Settings, *, signs: bool) -> Iterator[Violation]:
+    """Return the errors in the notification fields of a request.
 
     `signs` says whether there is a secret that signs its notification.
     """
-    named = [n for n in ("notify_url", "notify_task", "notify_stream") if getattr(request, n)]
+    named = [n for n in ("notify_url", "notify_task", "notify_stream") if getattr(receiver, n)]
     if len(named) > 1:
-        yield Violation(named[1], getattr(request, named[1]), f"left out when {named[0]} is given")
-    if request.notify_queue and not request.notify_task:
-        yield Violation("notify_queue", request.notify_queue, "left out without notify_task")
-    if request.notify_url:
-        yield from _refused_url(request.notify_url, settings, signs=signs)
-    if request.notify_task:
-        yield from _refused_task(request.notify_task, request.notify_queue, settings)
+        yield Violation(named[1], getattr(receiver, named[1]), f"left out when {named[0]} is given")
+    if receiver.notify_queue and not receiver.notify_task:
+        yield Violation("notify_queue", receiver.notify_queue, "left out without notify_task")
+    if receiver.notify_url:
+        yield from _refused_url(receiver.notify_url, settings, signs=signs)
+    if receiver.notify_task:
+        yield from _refused_task(receiver.notify_task, receiver.notify_queue, settings)
 
 
-def deliver(runtime: Runtime, job: Job, message: Message) -> Delivery:
-    """Notify the caller of a job in the way that its request names."""
-    request = job.request
-    if request.notify_url:
-        secrets = signing_secrets(runtime, job.tenant)
-        return _post(runtime, request.notify_url, message, secrets)
-    if request.notify_task:
-        return _send(runtime, request, message)
-    stream = request.notify_stream or ""
+def deliver(runtime: Runtime, receiver: Receiver, tenant: str, message: Message) -> Delivery:
+    """Notify the caller of a tenant's job or batch in the way that its request names."""
+    if receiver.notify_url:
+        secrets = signing_secrets(runtime, tenant)
+        return _post(runtime, receiver.notify_url, message, secrets)
+    if receiver.notify_task:
+        return _send(runtime, receiver, message)
+    stream = receiver.notify_stream or ""
     entry = {"id": message.id, "type": message.type, "body": message.body.decode()}
     with tracing.message_span(stream, system="redis"):
         runtime.ledger.follow_ups.publish(stream, {**entry, **tracing.headers()})
@@ -140,12 +138,12 @@ def _post(runtime: Runtime, url: str, message: Message, secrets: tuple[Secret, .
     )
 
 
-def _send(runtime: Runtime, request: JobRequest, message: Message) -> Delivery:
-    queue = request.notify_queue or DEFAULT_QUEUE
+def _send(runtime: Runtime, receiver: Receiver, message: Message) -> Delivery:
+    queue = receiver.notify_queue or DEFAULT_QUEUE
     try:
         with tracing.message_span(queue):
             runtime.broker.publish(
-                request.notify_task or "", [message.content], queue=queue, message_id=message.id
+                receiver.notify_task or "", [message.content], queue=queue, message_id=message.id
             )
     except OperationalError as error:
         return Delivery(f"the broker is away: {error}"[:200])

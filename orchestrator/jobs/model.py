@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
-from orchestrator.jobs.request import JobRequest
+from orchestrator.jobs.request import JobRequest, Receiver
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 
 #: Assumed lifetime of a link without an expiry time: the shortest lifetime that a provider
@@ -56,6 +56,8 @@ class Step(StrEnum):
     NOTIFY = "notify"
     #: Query a provider task whose callback came too late for a poll. Its images are kept.
     CONFIRM = "confirm"
+    #: Look whether the jobs of a batch have their outcomes, and notify its caller.
+    BATCH = "batch"
 
 
 #: The steps that every outcome may need.
@@ -299,6 +301,8 @@ class Job:
     tenant: str = DEFAULT_TENANT
     #: The context of the trace that the job belongs to, from `tracing.context`; empty without one.
     trace: str = ""
+    #: The id of the batch whose request made the job.
+    batch: str | None = None
     attempts: tuple[Attempt, ...] = ()
     #: Consecutive tries in this status that changed nothing. They set the back-off.
     tries: int = 0
@@ -330,6 +334,11 @@ class Job:
     moves: tuple[Move, ...] = ()
     #: The providers of the fallbacks that are left.
     fallback_left: tuple[str, ...] = ()
+
+    @property
+    def receiver(self) -> Receiver:
+        """Who is notified of the outcome."""
+        return self.request.receiver
 
     @property
     def provider(self) -> str:

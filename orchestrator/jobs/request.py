@@ -22,6 +22,33 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Receiver:
+    """Who is notified, and how. At most one of the first three fields is set.
+
+    Its repr leaves out the URL, which may hold secrets.
+    """
+
+    notify_url: str | None = None
+    notify_task: str | None = None
+    notify_stream: str | None = None
+    #: The Celery queue of `notify_task`.
+    notify_queue: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Receiver({self.name})"
+
+    @property
+    def name(self) -> str | None:
+        """The task, the stream, or the URL's host; None: nobody is notified.
+
+        The rest of the URL may hold secrets.
+        """
+        if self.notify_url:
+            return urlsplit(self.notify_url).netloc.rpartition("@")[2].lower()
+        return self.notify_task or self.notify_stream
+
+
+@dataclass(frozen=True, slots=True)
 class JobRequest:
     """A validated request.
 
@@ -53,14 +80,14 @@ class JobRequest:
         return f"JobRequest({self.provider}, {self.model})"
 
     @property
-    def notifies(self) -> str | None:
-        """The receiver of the notification, or None: the task, the stream, or the URL's host.
+    def receiver(self) -> Receiver:
+        """The receiver of the notification."""
+        return Receiver(self.notify_url, self.notify_task, self.notify_stream, self.notify_queue)
 
-        The rest of the URL may hold secrets.
-        """
-        if self.notify_url:
-            return urlsplit(self.notify_url).netloc.rpartition("@")[2].lower()
-        return self.notify_task or self.notify_stream
+    @property
+    def notifies(self) -> str | None:
+        """The name of the receiver of the notification, or None."""
+        return self.receiver.name
 
     def stored(self) -> dict[str, Any]:
         """Return the request as the ledger stores it, without empty fields."""

@@ -59,7 +59,32 @@ class FallbackSchema(StrictSchema):
         return Target(**data)
 
 
-class JobRequestSchema(StrictSchema):
+class ReceiverSchema(StrictSchema):
+    """Who is notified."""
+
+    notify_url = text(
+        maximum=2000,
+        metadata={"description": "Receives the outcome as a signed POST (Standard Webhooks)."},
+    )
+    notify_task = text(
+        maximum=200,
+        metadata={"description": "The name of a Celery task on our broker. It gets the outcome."},
+    )
+    notify_queue = text(
+        maximum=200,
+        metadata={"description": "The Celery queue of `notify_task`. The default is `celery`."},
+    )
+    notify_stream = fields.String(
+        validate=validate.Regexp(STREAM, error=STREAM_NAME),
+        error_messages=always(STREAM_NAME),
+        metadata={
+            "description": "A Redis stream that gets the outcome: `{orch:0}:stream:<name>`.",
+            "pattern": STREAM_PATTERN,
+        },
+    )
+
+
+class JobRequestSchema(ReceiverSchema):
     """The body of `POST /v1/jobs`: the unified fields, or the provider's own body in `request`.
 
     Args:
@@ -145,27 +170,6 @@ class JobRequestSchema(StrictSchema):
             "description": "The providers that are tried next, in this order. The next one is tried"
             " only when the one before has certainly not accepted the job.",
             "example": [{"provider": "evolink", "model": "nano-banana-2-lite"}],
-        },
-    )
-
-    notify_url = text(
-        maximum=2000,
-        metadata={"description": "Receives the outcome as a signed POST (Standard Webhooks)."},
-    )
-    notify_task = text(
-        maximum=200,
-        metadata={"description": "The name of a Celery task on our broker. It gets the outcome."},
-    )
-    notify_queue = text(
-        maximum=200,
-        metadata={"description": "The Celery queue of `notify_task`. The default is `celery`."},
-    )
-    notify_stream = fields.String(
-        validate=validate.Regexp(STREAM, error=STREAM_NAME),
-        error_messages=always(STREAM_NAME),
-        metadata={
-            "description": "A Redis stream that gets the outcome: `{orch:0}:stream:<name>`.",
-            "pattern": STREAM_PATTERN,
         },
     )
 
@@ -325,6 +329,9 @@ class JobSchema(AnswerSchema):
     id = fields.String()
     status = name_of(Status)
     tenant = fields.String(metadata={"description": "The owner of the job."})
+    batch = fields.String(
+        allow_none=True, metadata={"description": "The batch whose request made the job."}
+    )
     provider = fields.String()
     model = fields.String()
     request = fields.Dict()
@@ -358,6 +365,31 @@ class CurrentJobSchema(JobSchema):
     next_attempt_at = fields.String(
         allow_none=True, metadata={"description": "When an open job is tried next, if known."}
     )
+
+
+class BatchCountsSchema(AnswerSchema):
+    """The jobs of a batch by status."""
+
+    queued = fields.Integer()
+    submitting = fields.Integer()
+    unconfirmed = fields.Integer()
+    running = fields.Integer()
+    succeeded = fields.Integer()
+    failed = fields.Integer()
+    cancelled = fields.Integer()
+
+
+class BatchSchema(AnswerSchema):
+    """A batch. It is completed when every job has its outcome."""
+
+    id = fields.String()
+    status = fields.String(validate=validate.OneOf(["open", "completed"]))
+    tenant = fields.String()
+    total = fields.Integer(metadata={"description": "The number of its jobs."})
+    counts = fields.Nested(BatchCountsSchema)
+    notification = fields.Nested(NotificationSchema, allow_none=True)
+    created_at = timestamp()
+    completed_at = timestamp(allow_none=True)
 
 
 class EventSchema(AnswerSchema):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from orchestrator.jobs.batch import Batch
 from orchestrator.jobs.model import Attempt, Event, FollowUp, Image, Job, Move, Status
 from orchestrator.jobs.request import JobRequest
 from orchestrator.jsonio import rfc3339
@@ -29,6 +30,7 @@ def job_view(job: Job, base_url: str | None) -> dict[str, Any]:
         "id": job.id,
         "status": job.status.value,
         "tenant": job.tenant,
+        "batch": job.batch,
         "provider": job.provider,
         "model": job.model,
         "request": _request_view(request),
@@ -123,6 +125,21 @@ def cost_view(job: Job) -> dict[str, Any] | None:
         return {"amount": job.cost.amount, "unit": job.cost.unit, "source": job.cost.source}
     accepted = any(attempt.task_id for attempt in job.attempts)
     return {"amount": None, "unit": None, "source": "unknown"} if accepted else None
+
+
+def batch_view(batch: Batch) -> dict[str, Any]:
+    """Return a batch as JSON-ready data, in the form of BatchSchema."""
+    view = _follow_up_view(batch.notification)
+    return {
+        "id": batch.id,
+        "status": "completed" if batch.complete else "open",
+        "tenant": batch.tenant,
+        "total": batch.total,
+        "counts": {status.value: batch.counts.get(status, 0) for status in Status},
+        "notification": {"to": batch.receiver.name, **view} if view else None,
+        "created_at": rfc3339(batch.created_at),
+        "completed_at": rfc3339(batch.completed_at),
+    }
 
 
 def event_view(event: Event) -> dict[str, Any]:

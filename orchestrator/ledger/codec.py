@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
 
+from orchestrator.jobs.batch import Batch
 from orchestrator.jobs.model import (
     Attempt,
     Copy,
@@ -26,7 +28,7 @@ from orchestrator.jobs.model import (
     Status,
     Step,
 )
-from orchestrator.jobs.request import JobRequest, Target
+from orchestrator.jobs.request import JobRequest, Receiver, Target
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.jobs.uploads import Upload
 
@@ -65,6 +67,7 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
         request=request,
         tenant=fields.get("tenant", DEFAULT_TENANT),
         trace=fields.get("trace", ""),
+        batch=fields.get("batch"),
         created_at=int(fields["created"]),
         updated_at=int(fields["updated"]),
         deadline_at=int(fields["deadline"]),
@@ -90,6 +93,26 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
     )
 
 
+def read_batch(
+    batch_id: str, fields: Mapping[str, str], parts: Iterable[Mapping[str, str]]
+) -> Batch:
+    """Return the batch from the fields of its hash, and from its counts in each shard."""
+    counts: Counter[Status] = Counter()
+    for part in [loads(fields["counts"])] if "counts" in fields else parts:
+        counts.update({status: int(part[status]) for status in Status if part.get(status)})
+    sealed, completed = fields.get("sealed"), fields.get("completed")
+    return Batch(
+        batch_id,
+        fields["tenant"],
+        int(fields["created"]),
+        {status: number for status, number in counts.items() if number},
+        Receiver(**(_load(fields, "receiver") or {})),
+        sealed_at=int(sealed) if sealed else None,
+        completed_at=int(completed) if completed else None,
+        notification=_follow_up(fields, Step.NOTIFY),
+    )
+
+
 def fields_of(job: Job) -> dict[str, str]:
     """Return the fields from which `read_job` reads a job. They lack what it does not read."""
     error, cost = dumps(job.error), dumps(job.cost)
@@ -98,6 +121,7 @@ def fields_of(job: Job) -> dict[str, str]:
         "request": dumps(job.request.stored()),
         "provider": job.provider,
         "tenant": job.tenant,
+        "batch": job.batch or "",
         "created": job.created_at,
         "updated": job.updated_at,
         "deadline": job.deadline_at,

@@ -78,10 +78,11 @@ class NewJob:
         tenant: str,
         limits: Tenant | None,
         reserve: Mapping[str, Cost],
+        batch: str = "",
     ) -> list[str | int]:
         """Return the arguments of the create script. They are those of `Ledger.create`.
 
-        The job belongs to the trace of the active span.
+        The job belongs to the trace of the active span. `batch` is the id of its batch, or empty.
         """
         stored, key = codec.dumps(request.stored()), self.idempotency
         lifetime = self.lifetime_ms if key else ""
@@ -89,5 +90,6 @@ class NewJob:
         args += ["1" if request.notifies else "", request.provider, tenant]
         shard = keys.shard_of(self.id)
         args += limit_arguments(limits, request.provider, reserve, shard, self.shards)
-        args += [keys.searchable(key.key) if key else ""]
-        return [*args, fallback_argument(request, limits, reserve, self.shards), tracing.context()]
+        args += [keys.searchable(key.shown or key.key) if key else ""]
+        args += [fallback_argument(request, limits, reserve, self.shards)]
+        return [*args, tracing.context(), batch]

@@ -9,7 +9,11 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:job:<job id>` | hash | the job, fields below | retention, after the last follow-up |
 | `{orch:<s>}:events:<job id>` | list | its timeline: `<ms> <name> <JSON>` | with the job |
 | `{orch:<s>}:agenda` | sorted set | open job ids, scored by when they are due (ms) | never |
-| `{orch:<s>}:idempotency:<digest>` | string | `<job id> <fingerprint of the request>` | 24 h |
+| `{orch:<s>}:idempotency:<digest>` | string | `<job or batch id> <fingerprint of request>` | 24 h |
+| `{orch:<s>}:batch:<batch id>` | hash | a batch, fields below | retention, after its completion |
+| `{orch:<s>}:batch_answer:<batch id>` | string | what the request of a batch was answered | 24 h |
+| `{orch:<s>}:batch` | sorted set | batches that are not done, by when they are due (ms) | never |
+| `{orch:<s>}:open_batches` | hash | the number of open jobs of each batch with one | never |
 | `{orch:<s>}:task:<provider>:<task id>` | string | the job of a provider task | 30 days |
 | `{orch:<s>}:flow:<flow>` | sorted set | open jobs of a flow, by when they are due (ms) | never |
 | `{orch:<s>}:flows` | sorted set | flows, by when their first job may be due (ms) | never |
@@ -33,6 +37,7 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:changes` | stream | `job`: the id of a changed job, capped | never |
 | `{orch:<s>}:recorder` | string | the recorder that writes the history of this shard | 2 s |
 | `{orch:<s>}:settled:<job id>` | channel | one message when the job is settled | - |
+| `{orch:<s>}:settled:<batch id>` | channel | one message when the batch is completed | - |
 | `orch:task:<provider>:<task id>` | string | the same, over all shards | 30 days |
 | `{orch:0}:rejected` | stream | verified but unreadable messages, capped | never |
 | `{orch:0}:hosts` | hash | failing hosts: `<failures> <since ms> <next probe ms, or 0>` | never |
@@ -67,7 +72,7 @@ the last error and the token of the holder: `archive`, `archive.since`, `archive
 `confirm.since`, `confirm.tries`, `confirm.tried`, `confirm.next`, `confirm.error`, `confirm.lease`,
 with `confirm.attempts` (their numbers). `handed` (the token of a claim of this job, and the job
 that it took, because its tenant had the turn; or the word moved). `key` (a digest of the
-idempotency key, for searches).
+idempotency key, for searches). `batch` (the id of its batch).
 
 A flow is `<kind>:<provider>:<tenant>`. The kind is queued, resend (submitting or unconfirmed) or
 poll (running).
@@ -91,6 +96,11 @@ preview shows), `total` and `applies` (jobs), `actor`, `risk` (1: jobs that may 
 are retried, too), `created`, `started`, `finished` (ms), `parts` (their number), `part` (the next
 one), `done` (jobs), `refused <reason>` (jobs), `waits` (what it waits for), `lease` (the token of
 the holder), `claimed` (ms: when the part was claimed first). Each part begins its lifetime anew.
+
+Fields of a batch: its jobs of the shard by status. The shard of its id, which is the last two
+digits, also has `tenant`, `created`, `sealed` (ms: when no further job could join), `receiver`
+(JSON: who is notified), and after its completion `completed` (ms) and `counts` (JSON: its jobs of
+all shards by status). Its notification has the fields of a job's notification.
 """
 
 from __future__ import annotations
@@ -110,6 +120,7 @@ BULK_ID = re.compile(r"bulk_[0-9a-hjkmnp-tv-z]{26}")
 
 #: Stands for the name of a tenant: all of them. It is not a tenant's name.
 ALL_TENANTS = "*"
+BATCH_ID = re.compile(r"batch_[0-9a-hjkmnp-tv-z]{26}[0-9a-f]{2}")
 
 #: A text that sorts after every job id.
 LAST_ID = "k"
@@ -132,6 +143,11 @@ TIMINGS = _ROOT % 0 + "timings"
 def new_job_id(shard: int) -> str:
     """Return a new job id in a shard. Ids sort by the time of their creation."""
     return f"job_{str(ULID()).lower()}{shard:02x}"
+
+
+def new_batch_id(shard: int) -> str:
+    """Return a new batch id in a shard."""
+    return f"batch_{str(ULID()).lower()}{shard:02x}"
 
 
 def created_at(job_id: str) -> int:
@@ -159,8 +175,13 @@ def is_bulk_id(text: str) -> bool:
     return BULK_ID.fullmatch(text) is not None
 
 
+def is_batch_id(text: str) -> bool:
+    """Return whether a text has the form of a batch id."""
+    return BATCH_ID.fullmatch(text) is not None
+
+
 def shard_of(job_id: str) -> int:
-    """Return the shard in a job id."""
+    """Return the shard in the id of a job or a batch."""
     return int(job_id[-2:], 16)
 
 
@@ -275,7 +296,7 @@ def unconfirmed(shard: int) -> str:
 
 
 def follow_up(shard: int, step: Step) -> str:
-    """Return the key of the pending follow-ups of a shard: ARCHIVE or NOTIFY."""
+    """Return the key of the pending follow-ups of a shard: ARCHIVE, NOTIFY, CONFIRM or BATCH."""
     return f"{root(shard)}{step}"
 
 
@@ -334,6 +355,21 @@ def idempotency(shard: int, digest_: str) -> str:
     return f"{root(shard)}idempotency:{digest_}"
 
 
+def batch(shard: int, batch_id: str) -> str:
+    """Return the key of the part of a batch in a shard."""
+    return f"{root(shard)}batch:{batch_id}"
+
+
+def batch_answer(batch_id: str) -> str:
+    """Return the key of the answer to the request of a batch."""
+    return f"{root(shard_of(batch_id))}batch_answer:{batch_id}"
+
+
+def open_batches(shard: int) -> str:
+    """Return the key of the numbers of open jobs of batches."""
+    return f"{root(shard)}open_batches"
+
+
 def settled(job_id: str) -> str:
-    """Return the channel of a job's settlement."""
+    """Return the channel of a job's settlement, or of a batch's completion."""
     return f"{root(shard_of(job_id))}settled:{job_id}"

@@ -40,6 +40,7 @@ from orchestrator.ledger.admission import (
 )
 from orchestrator.ledger.agenda import Agenda
 from orchestrator.ledger.audit import AuditTrail
+from orchestrator.ledger.batches import Batches
 from orchestrator.ledger.bulk import BulkActions
 from orchestrator.ledger.changes import ChangeStreams
 from orchestrator.ledger.circuit_breaker import CircuitBreaker
@@ -92,7 +93,6 @@ class Ledger:
         self.changes = ChangeStreams(self._redis, shards)
         self.idempotency_keys = IdempotencyKeys(self._redis, shards)
         self.installation = Installation(self._redis, shards)
-        self.outcomes = Outcomes(self._redis, self.get)
         self.rejected = RejectedMessages(self._redis)
         self.timings = TimingSums(self._redis)
         self.uploads = Uploads(self._redis)
@@ -101,15 +101,14 @@ class Ledger:
         self._retention_ms = retention_ms
         self._idempotency_ms = idempotency_ms
         self._create = load("create")
+        self.batches = Batches(self._redis, shards, retention_ms, idempotency_ms, self._create)
+        self.outcomes = Outcomes(self._redis, self.get, self.batches.get)
         self._claim = load("claim")
         self._claim_poll = load("claim_poll")
         self._accepted = load("accepted")
-        self._requeue = load("requeue")
-        self._unconfirmed = load("unconfirmed")
-        self._defer = load("defer")
-        self._observe = load("observe")
-        self._settle = load("settle")
-        self._cancel = load("cancel")
+        self._requeue, self._unconfirmed = load("requeue"), load("unconfirmed")
+        self._defer, self._observe = load("defer"), load("observe")
+        self._settle, self._cancel = load("settle"), load("cancel")
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Ledger:
@@ -132,10 +131,8 @@ class Ledger:
 
         Args:
             request: a checked request.
-            now: ms.
-            deadline_at: ms.
-            tenant: the owner.
-            limits: the limits of the owner.
+            now, deadline_at: ms.
+            tenant, limits: the owner and its limits.
             reserve: the expected cost at each provider of the request where the owner has a daily
                 budget. It counts against the budget of the provider where the job is.
             idempotency: the key that makes the call safe to repeat.

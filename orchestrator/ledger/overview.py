@@ -23,6 +23,8 @@ from orchestrator.ledger.script import load
 CONTRADICTIONS = ("duplicate", "conflict", "mismatch", "superseded", "late_result")
 #: The terminal states of a follow-up.
 ENDS = (FollowUpStatus.DONE, FollowUpStatus.DEAD, FollowUpStatus.GONE)
+#: The statuses of open jobs.
+OPEN = tuple(status for status in Status if not status.terminal)
 #: What a shard counts, besides the jobs of each tenant.
 COUNTED = (*Status, *CONTRADICTIONS, *(f"{step}_{end}" for step in FOLLOW_UPS for end in ENDS))
 #: Jobs that are read in one round trip.
@@ -54,6 +56,8 @@ class Totals:
         in_flight: attempts in flight by provider, for the providers with an open job.
         deadlines: queued jobs in the set of deadlines.
         movable: queued jobs with a fallback by provider, for the same providers.
+        batches: open jobs by batch.
+        in_batches: the same, as the batches count them by status.
     """
 
     counts: dict[str, int]
@@ -62,6 +66,8 @@ class Totals:
     in_flight: dict[str, int]
     deadlines: int
     movable: dict[str, int]
+    batches: dict[str, int]
+    in_batches: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +189,7 @@ class Overview:
             def totals() -> Totals | None:
                 flows: Any = watch.zrange(keys.flows(shard), 0, -1)
                 providers = sorted({flow.split(":")[1] for flow in flows})
+                open_batches: Any = watch.hkeys(keys.open_batches(shard))
                 watch.multi()
                 watch.hgetall(keys.counts(shard))
                 watch.zcard(keys.deadlines(shard))
@@ -191,6 +198,9 @@ class Overview:
                 for provider in providers:
                     watch.zcard(keys.in_flight(shard, provider))
                     watch.zcard(keys.movable(shard, provider))
+                watch.hgetall(keys.open_batches(shard))
+                for batch_id in open_batches:
+                    watch.hmget(keys.batch(shard, batch_id), OPEN)
                 try:
                     counts, deadlines, *sizes = watch.execute()
                 except WatchError:
@@ -198,9 +208,19 @@ class Overview:
                 numbers = {name: int(n) for name, n in counts.items() if name in COUNTED}
                 tenants = {name: each.get("open", 0) for name, each in _of_tenants(counts).items()}
                 by_flow = dict(zip(flows, sizes[: len(flows)], strict=True))
+                number = len(flows) + 2 * len(providers)
+                in_open, *by_status = sizes[number:]
+                del sizes[number:]
                 flights = dict(zip(providers, sizes[len(flows) :: 2], strict=True))
                 movable = dict(zip(providers, sizes[len(flows) + 1 :: 2], strict=True))
-                return Totals(numbers, tenants, by_flow, flights, deadlines, movable)
+                batches = {batch_id: int(n) for batch_id, n in in_open.items()}
+                counted = {
+                    batch_id: sum(int(n or 0) for n in numbers)
+                    for batch_id, numbers in zip(open_batches, by_status, strict=True)
+                }
+                return Totals(
+                    numbers, tenants, by_flow, flights, deadlines, movable, batches, counted
+                )
 
             yield totals
 

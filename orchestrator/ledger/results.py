@@ -51,26 +51,34 @@ class Settlement:
     Attributes:
         due: the steps of the job that are due.
         next_job: another job that may start at the provider now, because this one left a place.
+        batch: the batch of the job, if it has no other open job in the shard.
     """
 
     result: Result
     due: tuple[Step, ...] = ()
     next_job: str | None = None
+    batch: str | None = None
 
     @classmethod
     def from_answer(cls, answer: list[str]) -> Settlement:
-        """Read the answer of a script: the result, then the due steps and the next job."""
+        """Read the answer of a script: the result, the due steps, the next job and the batch."""
         result, *rest = answer
         next_job = next(filter(keys.is_job_id, rest), None)
-        return cls(Result(result), tuple(Step(r) for r in rest if r != next_job), next_job)
+        batch = next(filter(keys.is_batch_id, rest), None)
+        due = tuple(Step(each) for each in rest if each not in (next_job, batch))
+        return cls(Result(result), due, next_job, batch)
 
 
 @dataclass(frozen=True, slots=True)
 class Idempotency:
-    """An idempotency key and its scope. Two callers may use the same key."""
+    """An idempotency key and its scope. Two callers may use the same key.
+
+    `shown` is the key by which searches find the job, if it is another one.
+    """
 
     scope: str
     key: str
+    shown: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,11 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "due": ("_adoption", "_admission", "_flows"),
     # Scripts that do not work on one job need no prelude.
     **dict.fromkeys(
-        ("due_archive", "hold_provider", "host_failed", "host_probe", "recorder_lease", "tidy"), ()
+        (
+            *("due_archive", "hold_provider", "host_failed", "host_probe", "recorder_lease"),
+            *("tidy", "open_batch", "seal_batch", "complete_batch", "claim_batch", "notify_batch"),
+        ),
+        (),
     ),
     **dict.fromkeys(("bulk_save", "bulk_start", "bulk_claim", "bulk_advance"), ()),
 }

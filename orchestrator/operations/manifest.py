@@ -124,6 +124,7 @@ def _job(document: dict[str, Any]) -> Job:
         updated_at=ms(document["updated_at"]),
         deadline_at=ms(document["deadline_at"]),
         tenant=document.get("tenant", DEFAULT_TENANT),
+        batch=document.get("batch"),
         attempts=tuple(
             Attempt(
                 each["number"],

@@ -39,6 +39,7 @@ INVARIANTS: Mapping[str, str] = {
     "one_task": "no provider task belongs to two attempts",
     "counted": "the counts of open jobs match the jobs",
     "tenants": "the counts of each tenant's open jobs match the jobs",
+    "batches": "the counts of each batch's open jobs match the jobs",
     "flows": "every open job is in its flow, and every job without a task in the set of deadlines",
     "movable": "every queued job with a fallback is in the set of its provider",
     "in_flight": "the attempts in flight match the jobs, and are within the provider's limit",
@@ -78,6 +79,7 @@ class _SeenJobs:
     in_flight: Counter[str] = field(default_factory=Counter)
     tenants: Counter[str] = field(default_factory=Counter)
     movable: Counter[str] = field(default_factory=Counter)
+    batches: Counter[str] = field(default_factory=Counter)
 
     def add(self, job: Job, *, old: bool) -> None:
         """Count an open job. An attempt that was submitted again may still be in flight.
@@ -90,6 +92,8 @@ class _SeenJobs:
             return
         self.without_task += job.status is not Status.RUNNING
         self.tenants[job.tenant] += 1
+        if job.batch:
+            self.batches[job.batch] += 1
         self.flows[flow_of(job)] += 1
         self.movable[provider] += job.status is Status.QUEUED and bool(job.fallback_left)
         in_flight = {job.resubmitted} | {job.status is not Status.QUEUED and len(job.attempts)}
@@ -239,6 +243,11 @@ class Verification:
             self._within_limit(shard, provider, number)
         for provider, number in totals.movable.items():
             compare("movable", f"{provider} with a fallback", number, seen.movable[provider])
+        for batch_id in sorted({*totals.batches, *seen.batches}):
+            found = seen.batches[batch_id]
+            compare("batches", f"open of {batch_id}", totals.batches.get(batch_id, 0), found)
+            by_status = totals.in_batches.get(batch_id, 0)
+            compare("batches", f"by status of {batch_id}", by_status, found)
 
     def _within_limit(self, shard: int, provider: str, number: int) -> None:
         limits = self._runtime.settings.limits.get(provider)

@@ -46,7 +46,9 @@ class NudgedWorkers:
 
     def room(self) -> Room:
         """Return the room of a sweep. Nobody knows how many jobs the workers have a place for."""
-        return Room(others=MAX_JOBS, follow_ups=dict.fromkeys(FOLLOW_UPS, MAX_FOLLOW_UPS))
+        return Room(
+            others=MAX_JOBS, follow_ups=dict.fromkeys((*FOLLOW_UPS, Step.BATCH), MAX_FOLLOW_UPS)
+        )
 
     def take(self, step: Step, job_ids: Sequence[str], provider: str) -> None:
         """Nudge the jobs."""

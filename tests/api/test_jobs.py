@@ -33,6 +33,7 @@ def test_a_unified_request_is_202_with_the_job_and_its_place(api: Api) -> None:
         "id": response.json["id"],
         "status": "queued",
         "tenant": TENANT,
+        "batch": None,
         "provider": "hiapi",
         "model": "Nano-Banana-2",
         "request": {"prompt": "A red cube"},

@@ -19,7 +19,7 @@ from orchestrator.clock import now_ms
 from orchestrator.jobs.model import Status, Step
 from orchestrator.ledger import Ledger, LedgerUnavailable, keys
 from orchestrator.steps.archive import LEASE_MARGIN_MS
-from orchestrator.steps.notify import LEASE_MS
+from orchestrator.steps.delivery import LEASE_MS
 from tests.chaos.plan import ARCHIVE, DOWNLOAD, NOTIFICATION, REDIS, SUBMISSION, Blow
 
 #: A sweep must be finished so soon after Redis is back; else worker or beat has fallen silent.

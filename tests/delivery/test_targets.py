@@ -51,7 +51,7 @@ def strict(start: Callable[..., Harness]) -> Harness:
 def refused(harness: Harness, **fields: Any) -> list[Violation]:
     request = JobRequest("hiapi", "Nano-Banana-2", **fields)
     settings = harness.runtime.settings
-    return list(refusals(request, settings, signs=bool(settings.notify_secrets)))
+    return list(refusals(request.receiver, settings, signs=bool(settings.notify_secrets)))
 
 
 # Checks of a request -------------------------------------------------------------------------

@@ -12,8 +12,8 @@ import pytest
 from orchestrator.cli.follow_ups import notify
 from orchestrator.delivery import schedule, targets
 from orchestrator.delivery.schedule import SCHEDULE, wait_after
-from orchestrator.enqueue import REQUEST_SCHEMA
 from orchestrator.host_limiter import PAUSED_WAIT_PROBES, SLOTS_PER_HOST
+from orchestrator.job_check import REQUEST_SCHEMA
 from orchestrator.jobs.model import TERMINAL, FollowUpStatus
 from orchestrator.jobs.schemas import (
     AttemptSchema,
@@ -29,7 +29,7 @@ from orchestrator.net.http_types import MAX_RETRY_AFTER_SECONDS
 from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret
 from orchestrator.settings.settings import DEFAULT_NOTIFY_THREADS
-from orchestrator.steps import notify as notify_step
+from orchestrator.steps import delivery as delivery_step
 from orchestrator.thread_shares import (
     BUSY_WAIT_SECONDS,
     DOMAIN_SHARE,
@@ -76,7 +76,7 @@ PROBES_SECONDS = circuit_breaker.PROBE_INTERVAL_MS / 1000
             "wait of a notification for a paused host",
             [PROBES_SECONDS * wait for wait in PAUSED_WAIT_PROBES],
         ),
-        ("lease of a worker on a notification", [notify_step.LEASE_MS / 1000]),
+        ("lease of a worker on a notification", [delivery_step.LEASE_MS / 1000]),
     ],
 )
 def test_the_times_are_those_of_the_code(limit: str, values: list[float]) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from redis import Redis
+
 from orchestrator.jobs.model import OUTCOME_STEPS, FollowUpStatus, Image, Outcome, Step
 from orchestrator.ledger import Ledger, ProviderLimits, codec, keys
 from orchestrator.ledger.admission import flow_of
@@ -199,6 +201,29 @@ def miscount(populated: PopulatedLedger) -> list[str]:
     return [f"shard {shard}: {number} queued counted, {int(str(number)) - 1} found"]
 
 
+def in_a_batch(
+    change: Callable[[Redis, int, str], object], text: str
+) -> Callable[[PopulatedLedger], list[str]]:
+    """Create a job in a batch, and change what Redis has of the batch."""
+
+    def miscount_batch(populated: PopulatedLedger) -> list[str]:
+        ledger, now = populated.harness.ledger, populated.harness.clock.now
+        batch_id = kit.open_batch(ledger, now=now)
+        shard = keys.shard_of(kit.create_in_batch(ledger, batch_id, now=now).job_id)
+        change(populated.harness.redis, shard, batch_id)
+        return [f"shard {shard}: {text.format(batch_id)}"]
+
+    return miscount_batch
+
+
+def miscount_open(redis: Redis, shard: int, batch_id: str) -> None:
+    redis.hincrby(keys.open_batches(shard), batch_id, 1)
+
+
+def miscount_status(redis: Redis, shard: int, batch_id: str) -> None:
+    redis.hincrby(keys.batch(shard, batch_id), "running", 1)
+
+
 def keep_at_risk(populated: PopulatedLedger) -> list[str]:
     key = keys.unconfirmed(keys.shard_of(populated.failed))
     populated.harness.redis.zadd(key, {f"{populated.failed}.1": populated.harness.clock.now})
@@ -311,6 +336,8 @@ BREAKS: list[tuple[str, Callable[[PopulatedLedger], list[str]]]] = [
     ("one_task", bind_twice_in_one_job),
     ("counted", miscount),
     ("tenants", miscount_tenant),
+    ("batches", in_a_batch(miscount_open, "2 open of {} counted, 1 found")),
+    ("batches", in_a_batch(miscount_status, "2 by status of {} counted, 1 found")),
     ("flows", lose_from_flow),
     ("flows", lose_from_deadlines),
     ("movable", keep_in_movable),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from orchestrator.jobs.model import Attempt, FollowUpStatus, Job, SettledBy, Status, Step
 from orchestrator.ledger import Created, Idempotency, Lease, Ledger, Result, Room, keys
@@ -16,6 +17,7 @@ from orchestrator.ledger.access import AccessBook
 from orchestrator.ledger.admission import Admission
 from orchestrator.ledger.agenda import Agenda
 from orchestrator.ledger.audit import AuditTrail
+from orchestrator.ledger.batches import Batches, BatchLease
 from orchestrator.ledger.bulk import BulkActions
 from orchestrator.ledger.changes import ChangeStreams
 from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreaker
@@ -36,6 +38,7 @@ CLASSES: Mapping[str, type] = {
     "": Ledger,
     "follow_ups.": FollowUps,
     "circuit_breaker.": CircuitBreaker,
+    "batches.": Batches,
     "admission.": Admission,
     "overview.": Overview,
     "access.": AccessBook,
@@ -72,6 +75,18 @@ PUBLIC = sorted(
     }
     - READS_MANY_JOBS
 )
+
+
+def batch_of(lease: Lease) -> str:
+    """Return the batch of the job of a lease."""
+    assert lease.job.batch
+    return lease.job.batch
+
+
+def batch_lease(lease: Lease) -> BatchLease:
+    """Return the lease with this token on the batch of a job."""
+    return BatchLease(kit.empty_batch(batch_of(lease)), lease.token)
+
 
 #: A call of each method. Its arguments are the ledger and the result of `prepare`.
 CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
@@ -118,6 +133,9 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
         0, now=NOW, limit=10, room=Room(others=10)
     ),
     "agenda.counts": lambda ledger, _: ledger.agenda.counts(now=NOW),
+    "outcomes.wait_for_batch": lambda ledger, lease: ledger.outcomes.wait_for_batch(
+        batch_of(lease), 0.01
+    ),
     "outcomes.wait": lambda ledger, lease: ledger.outcomes.wait(lease.job.id, 0.01),
     "rejected.keep": lambda ledger, _: ledger.rejected.keep(
         "callback", now=NOW, reason="not JSON", body=b"<"
@@ -150,6 +168,23 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "follow_ups.at_risk": lambda ledger, _: ledger.follow_ups.at_risk(10, now=NOW, before=NEXT_DUE),
     "follow_ups.given_up": lambda ledger, _: ledger.follow_ups.given_up(10, now=NOW),
     "follow_ups.dead": lambda ledger, _: ledger.follow_ups.dead(10),
+    "batches.open": lambda ledger, _: kit.open_batch(ledger, "order-18"),
+    "batches.create_jobs": lambda ledger, lease: kit.create_in_batch(ledger, batch_of(lease)),
+    "batches.seal": lambda ledger, lease: ledger.batches.seal(batch_of(lease), "[]", now=NOW),
+    "batches.answer": lambda ledger, lease: ledger.batches.answer(batch_of(lease)),
+    "batches.get": lambda ledger, lease: ledger.batches.get(batch_of(lease)),
+    "batches.complete": lambda ledger, lease: ledger.batches.complete(
+        kit.empty_batch(batch_of(lease)), now=NOW, next_check=NEXT_DUE
+    ),
+    "batches.claim": lambda ledger, lease: ledger.batches.claim(
+        batch_of(lease), now=NOW, lease_ms=LEASE
+    ),
+    "batches.later": lambda ledger, lease: ledger.batches.later(
+        batch_lease(lease), now=NOW, due_at=NEXT_DUE, tries=1, error="503"
+    ),
+    "batches.done": lambda ledger, lease: ledger.batches.done(
+        batch_lease(lease), FollowUpStatus.DONE, now=NOW, tries=1
+    ),
     "circuit_breaker.failing": lambda ledger, _: ledger.circuit_breaker.failing(),
     "circuit_breaker.failed": lambda ledger, _: ledger.circuit_breaker.failed(HOST, now=NOW),
     "circuit_breaker.probe": lambda ledger, _: ledger.circuit_breaker.probe(
@@ -194,6 +229,7 @@ READS = frozenset(
             "agenda.due",
             "agenda.due_within",
             "outcomes.wait",
+            "outcomes.wait_for_batch",
             "rejected.newest",
             "installation.last_sweep",
             "installation.time",
@@ -203,6 +239,7 @@ READS = frozenset(
         "follow_ups.given_up",
         *("circuit_breaker.failing", "access.read", "access.current", "audit.entries"),
         *("admission.states", "admission.waits", "changes.after", "bulk.get"),
+        *("batches.get", "batches.answer"),
         "timings.read",
     }
 )
@@ -233,8 +270,9 @@ def prepare(ledger: Ledger, name: str) -> Lease:
     if name == "defer":
         return kit.claim(ledger, kit.running(ledger), Step.POLL, now=NEXT_DUE)
     attribute, _, method = name.partition(".")
-    if attribute == "follow_ups":
-        return with_follow_up(ledger, method)
+    makers = {"follow_ups": with_follow_up, "batches": with_batch, "outcomes": with_batch}
+    if attribute in makers:
+        return makers[attribute](ledger, method)
     if attribute == "bulk" and method != "save":
         ledger.bulk.save(kit.BULK, [keys.new_job_id(0)])
         if method != "start":
@@ -244,6 +282,20 @@ def prepare(ledger: Ledger, name: str) -> Lease:
     if attribute == "overview":
         return deleted(ledger) if method == "tidy" else not_leased(ledger, kit.finished(ledger))
     return kit.submitting(ledger)
+
+
+def with_batch(ledger: Ledger, method: str) -> Lease:
+    """Create a job in a batch on which a method has an effect."""
+    batch_id = kit.open_batch(ledger)
+    lease = not_leased(ledger, kit.create_in_batch(ledger, batch_id).job_id)
+    if method in {"open", "create_jobs", "seal"}:
+        return lease
+    ledger.batches.seal(batch_id, "[]", now=NOW)
+    if method in {"claim", "later", "done"}:
+        ledger.batches.complete(kit.empty_batch(batch_id), now=NOW, next_check=NEXT_DUE)
+    if method in {"later", "done"}:
+        return replace(lease, token=kit.claim_batch(ledger, batch_id).token)
+    return lease
 
 
 def with_follow_up(ledger: Ledger, method: str) -> Lease:
@@ -288,5 +340,6 @@ def lease_on_unknown_job() -> Lease:
         updated_at=NOW,
         deadline_at=DEADLINE,
         attempts=(Attempt(1, NOW, "task-1"),),
+        batch=keys.new_batch_id(0),
     )
     return Lease(job, "a token", NEXT_DUE)

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from redis import Redis
 
+from orchestrator.jobs.batch import Batch
 from orchestrator.jobs.model import (
     FOLLOW_UPS,
     Copy,
@@ -25,8 +26,20 @@ from orchestrator.jobs.model import (
     Status,
     Step,
 )
-from orchestrator.jobs.request import JobRequest, Target
-from orchestrator.ledger import Departure, Lease, Ledger, Moved, Result, Settlement, keys
+from orchestrator.jobs.request import JobRequest, Receiver, Target
+from orchestrator.jobs.tenant import Tenant
+from orchestrator.ledger import (
+    Created,
+    Departure,
+    Idempotency,
+    Lease,
+    Ledger,
+    Moved,
+    Result,
+    Settlement,
+    keys,
+)
+from orchestrator.ledger.batches import BatchLease, JobOfBatch
 from orchestrator.ledger.bulk import BulkAction, BulkKind, BulkResult
 from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS
 from tests.support.fakes import NOON
@@ -65,6 +78,8 @@ HOST = "hooks.example"
 REFUSAL = JobError(ErrorCode.CONTENT_POLICY, "no cubes")
 #: A request with two fallbacks.
 MOVING = replace(NOTIFYING, fallback=(Target("evolink", "flash"), Target("uniall", "nano")))
+#: Who is notified of a batch.
+RECEIVER = Receiver(notify_url="https://hooks.example/batches")
 COPY = Copy("job/0.png", "ab" * 32, 1000, 640, 480, "image/png", NOW, "job/0.thumb.webp")
 #: The images of SUCCESS, each with its copy.
 COPIED = tuple(replace(image, copy=COPY) for image in SUCCESS.images)
@@ -267,6 +282,59 @@ def pause_host(ledger: Ledger, host: str = HOST, *, now: int = NOW) -> int:
     for number in range(FAILURES_TO_OPEN):
         ledger.circuit_breaker.failed(host, now=now + number * MIN_FAILING_MS)
     return now + (FAILURES_TO_OPEN - 1) * MIN_FAILING_MS
+
+
+# Batches --------------------------------------------------------------------------------------
+
+
+def open_batch(
+    ledger: Ledger, key: str | None = None, receiver: Receiver = RECEIVER, *, now: int = NOW
+) -> str:
+    """Begin a batch. Return its id."""
+    idempotency = Idempotency("caller:batch", key) if key else None
+    opened = ledger.batches.open(
+        "default", receiver, now=now, idempotency=idempotency, fingerprint="f"
+    )
+    return opened.job_id
+
+
+def create_in_batch(
+    ledger: Ledger, batch_id: str, *, key: str | None = None, now: int = NOW
+) -> Created:
+    """Create a queued job in a batch."""
+    idempotency = Idempotency("caller", key) if key else None
+    new = JobOfBatch(REQUEST, DEADLINE, {}, idempotency)
+    [created] = ledger.batches.create_jobs(batch_id, [new], Tenant("default"), now=now)
+    return created
+
+
+def batch(ledger: Ledger, batch_id: str) -> Batch:
+    """Return a batch that exists."""
+    stored = ledger.batches.get(batch_id)
+    assert stored is not None
+    return stored
+
+
+def empty_batch(batch_id: str | None) -> Batch:
+    """Return a sealed batch without jobs, as a value."""
+    return Batch(str(batch_id), "default", NOW, {}, RECEIVER, sealed_at=NOW)
+
+
+def completed_batch(ledger: Ledger) -> str:
+    """Create a batch whose only job was cancelled, and whose notification is due. Return its id."""
+    batch_id = open_batch(ledger)
+    ledger.cancel(create_in_batch(ledger, batch_id).job_id, now=NOW)
+    ledger.batches.seal(batch_id, "", now=NOW)
+    result = ledger.batches.complete(batch(ledger, batch_id), now=NOW, next_check=NEXT_DUE)
+    assert result is Result.RECORDED
+    return batch_id
+
+
+def claim_batch(ledger: Ledger, batch_id: str, *, now: int = NOW) -> BatchLease:
+    """Claim the notification of a batch that is due."""
+    lease = ledger.batches.claim(batch_id, now=now, lease_ms=LEASE)
+    assert lease is not None
+    return lease
 
 
 # The state in Redis ---------------------------------------------------------------------------

@@ -27,7 +27,9 @@ from orchestrator.jobs.model import (
     Status,
     Step,
 )
+from orchestrator.jobs.tenant import Tenant
 from orchestrator.ledger import Idempotency, Lease, Ledger, Result, codec, keys
+from orchestrator.ledger.batches import JobOfBatch
 from orchestrator.operations.verify import MAX_OVERDUE_MS, Verification
 from orchestrator.runtime import Runtime
 from tests.ledger import kit
@@ -101,6 +103,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.redis, self.recorder = client, RecordingClient(client)
         self.ledger = Ledger(lambda: cast(Redis, self.recorder))
         self.clock = Clock(NOW)
+        self.batch = kit.open_batch(self.ledger)
         self.runtime = replace(runtime, ledger=self.ledger, clock=self.clock)
         self.book = Book()
         self.ids: list[str] = []
@@ -139,16 +142,16 @@ class LedgerMachine(RuleBasedStateMachine):
     @initialize(resubmit=st.booleans(), actions=st.lists(WORKER_ACTIONS, max_size=3))
     def begin(self, resubmit: bool, actions: list[WorkerAction]) -> None:
         """Create two jobs. With `resubmit`, each has an unconfirmed attempt and a second one."""
-        self.enqueue("a", 0)
-        self.enqueue(None, 0)
+        self.enqueue("a", 0, True)
+        self.enqueue(None, 0, False)
         second = [WorkerAction("unconfirmed", 0, SUCCESS), WorkerAction("resubmitted", 0, SUCCESS)]
         for action in [*(second if resubmit else ()), *actions]:
             for which in (0, 1):
                 self.work(which, 1, 1, 0, action)
 
     @precondition(lambda self: self.steps % 4 == 0)
-    @rule(key=st.sampled_from([None, "a", "b"]), other=st.integers(0, 3))
-    def enqueue(self, key: str | None, other: int) -> None:
+    @rule(key=st.sampled_from([None, "a", "b"]), other=st.integers(0, 3), joins=st.booleans())
+    def enqueue(self, key: str | None, other: int, joins: bool) -> None:
         if key is None and sum(i in self.book.entries for i in self.ids) == MAX_JOBS:
             return
         request = REQUESTS[other]
@@ -156,9 +159,15 @@ class LedgerMachine(RuleBasedStateMachine):
         idempotency = Idempotency("caller", key) if key else None
 
         def call() -> None:
-            created = self.ledger.create(
-                request, now=now, deadline_at=deadline, idempotency=idempotency
-            )
+            if joins:
+                new = JobOfBatch(request, deadline, {}, idempotency)
+                [created] = self.ledger.batches.create_jobs(
+                    self.batch, [new], Tenant("default"), now=now
+                )
+            else:
+                created = self.ledger.create(
+                    request, now=now, deadline_at=deadline, idempotency=idempotency
+                )
             if created.result is Result.CREATED:
                 self.ids = [*self.ids, created.job_id][-MAX_JOBS:]
             elif key:
@@ -172,6 +181,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 now=now,
                 deadline=deadline,
                 key=key,
+                batch=self.batch if joins else None,
             ),
         )
 
@@ -381,7 +391,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.book.expire(job_id)
             self.repeatable = []  # no client repeats a call after the retention time
             if again:
-                self.enqueue("a", 0)
+                self.enqueue("a", 0, True)
 
     @precondition(lambda self: self.steps % 5 == 1)
     @rule(age=st.sampled_from([0, 10_000, HOUR]))
@@ -400,10 +410,12 @@ class LedgerMachine(RuleBasedStateMachine):
             pipe.zrange(keys.unconfirmed(0), 0, -1, withscores=True)
             pipe.zrange(keys.jobs(0), 0, -1)
             pipe.hgetall(keys.counts(0))
+            pipe.hmget(keys.batch(0, self.batch), *Status)
+            pipe.hgetall(keys.open_batches(0))
             for job_id in ids:
                 pipe.hgetall(keys.job(job_id))
                 pipe.lrange(keys.events(job_id), 0, -1)
-            agenda, unconfirmed, listed, counts, *jobs = pipe.execute()
+            agenda, unconfirmed, listed, counts, in_batch, open_batches, *jobs = pipe.execute()
         assert dict(agenda) == {
             i: e.due_at for i, e in self.book.entries.items() if e.due_at is not None
         }
@@ -412,6 +424,10 @@ class LedgerMachine(RuleBasedStateMachine):
         assert listed == sorted(self.book.listed)
         numbers = {n: int(c) for n, c in counts.items() if c != "0" and n.isidentifier()}
         assert numbers == self.book.counts()
+        known = {str(s): int(n) for s, n in zip(Status, in_batch, strict=True) if int(n or 0)}
+        assert known == self.book.batches().get(self.batch, {})
+        number = sum(n for status, n in known.items() if not Status(status).terminal)
+        assert open_batches == ({self.batch: str(number)} if number else {})
         for job_id, fields, lines in zip(ids, jobs[::2], jobs[1::2], strict=True):
             entry = self.book.entries[job_id]
             assert codec.read_job(job_id, fields) == entry.job

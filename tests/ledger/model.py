@@ -47,6 +47,17 @@ class Book(FollowUpBook):
     #: The unconfirmed attempts, and since when (ms).
     at_risk: dict[ModelAttempt, int] = field(default_factory=dict)
 
+    #: The ended jobs of each batch by status.
+    ended_in: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def batches(self) -> dict[str, dict[str, int]]:
+        """Return the jobs of each batch by status."""
+        counts = {batch: Counter(ended) for batch, ended in self.ended_in.items()}
+        for entry in self.entries.values():
+            if entry.job.batch and entry.due_at is not None:
+                counts.setdefault(entry.job.batch, Counter())[str(entry.job.status)] += 1
+        return {batch: dict(numbers) for batch, numbers in counts.items()}
+
     def counts(self) -> dict[str, int]:
         open_jobs = (e for e in self.entries.values() if e.due_at is not None)
         counts = Counter(str(e.job.status) for e in open_jobs) + self.ever
@@ -55,7 +66,14 @@ class Book(FollowUpBook):
     # Transitions ---------------------------------------------------------------------------
 
     def create(
-        self, job_id: str, request: JobRequest, *, now: int, deadline: int, key: str | None
+        self,
+        job_id: str,
+        request: JobRequest,
+        *,
+        now: int,
+        deadline: int,
+        key: str | None,
+        batch: str | None = None,
     ) -> Result:
         if job_id in self.entries:
             return Result.CREATED
@@ -75,6 +93,7 @@ class Book(FollowUpBook):
             now,
             now,
             deadline,
+            batch=batch,
             notification=waiting,
             fallback_left=left,
         )
@@ -359,4 +378,6 @@ class Book(FollowUpBook):
         entry.lease = entry.due_at = None
         entry.events.append("settled")
         self.ever[outcome.status] += 1
+        if entry.job.batch:
+            self.ended_in.setdefault(entry.job.batch, Counter())[str(outcome.status)] += 1
         self.follow(entry, outcome, now)

@@ -20,7 +20,7 @@ from tests.ledger.calls import CALLS, PUBLIC, prepare
 from tests.ledger.kit import NEXT_DUE, NOW
 
 #: Methods with several round trips. No step of a job needs them.
-SEVERAL_ROUND_TRIPS = {"installation.server", "outcomes.wait"}
+SEVERAL_ROUND_TRIPS = {"installation.server", "outcomes.wait", "outcomes.wait_for_batch"}
 #: The commands of the methods that send several in one round trip. The other methods send one.
 PIPELINED = {
     # MULTI and EXEC are commands too.

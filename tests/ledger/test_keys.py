@@ -18,6 +18,7 @@ from orchestrator.jobs.model import (
     Job,
     PendingFailure,
     SettledBy,
+    Status,
     Step,
 )
 from orchestrator.jobs.tenant import Budget, Tenant
@@ -45,12 +46,14 @@ from tests.ledger.test_timeline import MAX_EVENTS
 
 DOCUMENTED = keys.__doc__ or ""
 JOB = keys.new_job_id(1)
+BATCH = keys.new_batch_id(1)
 DIGEST = keys.digest("caller", "order-17")
 
 #: The pattern of each placeholder in the table.
 PLACEHOLDERS: Mapping[str, str] = {
     "<s>": r"\d+",
     "<job id>": keys.JOB_ID.pattern,
+    "<batch id>": keys.BATCH_ID.pattern,
     "<digest>": "[0-9a-f]{64}",
     "<name>": "[a-z]+",
     "<tenant>": "[A-Za-z0-9_.-]+",
@@ -73,7 +76,10 @@ BUILT: Mapping[str, list[str]] = {
     "tenant_jobs": [keys.tenant_jobs(1, "shop")],
     "spend": [keys.spend(1, "shop", 20_000)],
     "unconfirmed": [keys.unconfirmed(1)],
-    "follow_up": [keys.follow_up(1, step) for step in FOLLOW_UPS],
+    "follow_up": [keys.follow_up(1, step) for step in (*FOLLOW_UPS, Step.BATCH)],
+    "batch": [keys.batch(1, BATCH)],
+    "batch_answer": [keys.batch_answer(BATCH)],
+    "open_batches": [keys.open_batches(1)],
     "expiring": [keys.expiring(1)],
     "given_up": [keys.given_up(1)],
     "dead": [keys.dead(1)],
@@ -88,7 +94,7 @@ BUILT: Mapping[str, list[str]] = {
     "movable": [keys.movable(1, "hiapi")],
     "in_flight": [keys.in_flight(1, "hiapi")],
     "provider": [keys.provider(1, "hiapi")],
-    "settled": [keys.settled(JOB)],
+    "settled": [keys.settled(JOB), keys.settled(BATCH)],
     "changes": [keys.changes(1)],
     "recorder": [keys.recorder(1)],
     "stream": [keys.stream("orders")],
@@ -159,6 +165,7 @@ def test_each_row_has_one_function() -> None:
 def test_every_function_has_a_row() -> None:
     helpers = {"new_job_id", "created_at", "is_job_id", "shard_of", "pick_shard", "digest", "root"}
     helpers |= {"searchable", "first_id_at", "new_bulk_id", "is_bulk_id"}
+    helpers |= {"searchable", "first_id_at", "new_batch_id", "is_batch_id"}
     public = {
         name
         for name, value in vars(keys).items()
@@ -181,12 +188,13 @@ class ObservedKeys(NamedTuple):
     kinds: dict[str, str]
     fields: set[str]
     channels: list[str]
+    batch_fields: set[str]
 
 
 @pytest.fixture
 def observed(recorded_ledger: Ledger, recorder: RecordingClient, redis: Redis) -> ObservedKeys:
     """Run jobs through every transition. Record the keys after each script."""
-    observed = ObservedKeys({}, set(), [])
+    observed = ObservedKeys({}, set(), [], set())
 
     def record() -> None:
         for key, kind in kit.every_key(redis).items():
@@ -194,6 +202,9 @@ def observed(recorded_ledger: Ledger, recorder: RecordingClient, redis: Redis) -
             if ":job:" in key:
                 stored: Any = redis.hkeys(key)
                 observed.fields.update(map(placeholder, stored))
+            if ":batch:" in key:
+                stored = redis.hkeys(key)
+                observed.batch_fields.update(stored)
 
     listener = redis.pubsub()  # type: ignore[no-untyped-call]
     with listener:
@@ -262,6 +273,7 @@ def run_every_transition(ledger: Ledger, recorder: RecordingClient) -> None:
     run_fallback(ledger, spending)
     ledger.bulk.save(kit.BULK, [job_id])
     kit.start_bulk(ledger)
+    run_batches(ledger)
     ledger.access.add_key(KEY)
     ledger.changes.hold("recorder-1")
     ledger.access.set_tenant("shop", {"max_open": "5"})
@@ -275,6 +287,19 @@ def run_fallback(ledger: Ledger, spending: Mapping[str, Any]) -> None:
     kit.refuse(ledger, kit.claim(ledger, made.job_id))
     kit.claim(ledger, made.job_id)
     ledger.settle_attempt(made.job_id, 1, "task-refused", SUCCESS, now=NOW)
+
+
+def run_batches(ledger: Ledger) -> None:
+    """Complete a batch and notify its caller. Leave another one open."""
+    done = kit.completed_batch(ledger)
+    lease = kit.claim_batch(ledger, done)
+    ledger.batches.later(lease, now=NOW, due_at=NOW, tries=1, error="503")
+    ledger.batches.done(
+        kit.claim_batch(ledger, done), FollowUpStatus.DEAD, now=NOW, tries=2, error="503"
+    )
+    batch_id = kit.open_batch(ledger, "order-18")
+    kit.create_in_batch(ledger, batch_id)
+    ledger.batches.seal(batch_id, "[]", now=NOW)
 
 
 def run_follow_ups(ledger: Ledger) -> None:
@@ -303,12 +328,22 @@ def test_the_keys_in_redis_are_those_in_the_table(observed: ObservedKeys) -> Non
 
 
 def test_a_settlement_is_published_once_on_the_channel_in_the_table(observed: ObservedKeys) -> None:
-    assert [row_of(channel).type for channel in observed.channels] == [CHANNEL] * 12
-    assert len(set(observed.channels)) == 12
+    assert [row_of(channel).type for channel in observed.channels] == [CHANNEL] * 14
+    assert len(set(observed.channels)) == 14
 
 
 def test_the_fields_of_a_job_are_those_in_the_documentation(observed: ObservedKeys) -> None:
     assert observed.fields == documented_fields()
+
+
+def test_the_fields_of_a_batch_are_those_in_the_documentation(observed: ObservedKeys) -> None:
+    paragraph = DOCUMENTED.partition("Fields of a batch:")[2]
+    named = set(re.findall(r"`([^`]+)`", paragraph))
+    of_notification = {field for field in documented_fields() if field.startswith("notify")}
+
+    statuses = {status.value for status in Status}
+    assert observed.batch_fields - statuses <= named | of_notification
+    assert named <= observed.batch_fields
 
 
 def test_keys_expire_as_the_table_says(
@@ -316,6 +351,7 @@ def test_keys_expire_as_the_table_says(
 ) -> None:
     lifetimes: Mapping[str, Callable[[bool], int | None]] = {
         "never": lambda ended: None,
+        "retention, after its completion": lambda ended: RETENTION if ended else None,
         "24 h": lambda ended: DAY,
         "retention, from the newest": lambda ended: RETENTION,
         "1 h, started 7 days": lambda ended: KEPT_MS,
@@ -332,7 +368,9 @@ def test_keys_expire_as_the_table_says(
 
     for key in observed.kinds:
         job_id = keys.JOB_ID.search(key)
+        batch_id = keys.BATCH_ID.search(key)
         ended = job_id is not None and has_ended(kit.job(ledger, job_id[0]))
+        ended = ended or (batch_id is not None and kit.batch(ledger, batch_id[0]).complete)
         expires = row_of(key).expires
         # An empty set does not exist. A lease has gone on a busy machine.
         if expires in ("never", "2 s") and not redis.exists(key):
@@ -341,7 +379,7 @@ def test_keys_expire_as_the_table_says(
         assert (ttl is None) == (expected is None), key
         assert ttl is None or expected is None or expected - TTL_MARGIN < ttl <= expected, key
         expiring[expires] += ended
-    assert expiring["with the job"] == expiring["retention, after the last follow-up"] == 6
+    assert expiring["with the job"] == expiring["retention, after the last follow-up"] == 7
 
 
 def has_ended(job: Job) -> bool:

@@ -80,7 +80,7 @@ def follow_up_action(chance: random.Random) -> FollowUpAction:
 
 #: The rules of the machine, and the weight of each.
 RULES: Mapping[Rule, int] = {
-    lambda m, c: m.enqueue(c.choice([None, "a", "b"]), c.randrange(4)): 2,
+    lambda m, c: m.enqueue(c.choice([None, "a", "b"]), c.randrange(4), c.random() < 0.5): 2,
     lambda m, c: m.cancel(c.randrange(12)): 1,
     lambda m, c: m.work(
         c.randrange(12), c.randrange(4), c.randrange(8), c.choice(WAITS), worker_action(c)

@@ -158,7 +158,7 @@ def test_a_change_in_another_shard_does_not_matter(redis: Redis) -> None:
             idempotency=Idempotency("caller", key_of_other_shard),
         )
 
-        assert totals() == Totals({}, {}, {}, {}, 0, {})
+        assert totals() == Totals({}, {}, {}, {}, 0, {}, {}, {})
     assert ledger.overview.counts() == {"queued": 1}
 
 

@@ -96,6 +96,7 @@ def test_a_manifest_has_every_fact_of_its_job(harness: Harness) -> None:
         "id": job_id,
         "status": "succeeded",
         "tenant": TENANT,
+        "batch": None,
         "provider": "evolink",
         "model": "nano-banana-2-lite",
         "request": {"prompt": "A red cube", "aspect_ratio": "16:9"},

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import orjson
 import pytest
 
-from orchestrator.enqueue import REQUEST_SCHEMA
+from orchestrator.job_check import REQUEST_SCHEMA
 from orchestrator.jobs.request import UNIFIED_OPTIONS
 from orchestrator.jobs.validation import StrictSchema, links, text
 from orchestrator.jsonio import dump

@@ -19,7 +19,7 @@ from standardwebhooks import Webhook
 
 from orchestrator.cli.stack import Stack
 from orchestrator.ledger import keys
-from orchestrator.steps.notify import LEASE_MS
+from orchestrator.steps.delivery import LEASE_MS
 from tests.support.fakes import Answer, FakeProvider, ReceivedRequest, serving
 from tests.support.providers import POLLED_WITH_KEYS
 from tests.system.conftest import WAIT_SECONDS, Client, eventually
@@ -116,6 +116,35 @@ def told(
 
 
 # By URL --------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_told_once_when_every_job_has_its_outcome(client: Client, shop: Shop) -> None:
+    prompts = [str(uuid4()) for _ in range(4)]
+    jobs = [{"provider": "hiapi", "model": "Nano-Banana-2", "prompt": p} for p in prompts]
+    answer = requests.post(
+        f"{client.stack.web_url}/v1/jobs/batch",
+        json={"jobs": [*jobs, {"provider": "hiapi"}], "notify_url": shop.url},
+        headers=client.headers,
+        timeout=60,
+    )
+    results, batch_id = answer.json()["results"], answer.json()["batch"]
+    assert [entry["problem"]["status"] for entry in results[4:]] == [422]
+
+    def completed() -> Any:
+        url = f"{client.stack.web_url}/v1/batches/{batch_id}"
+        batch = requests.get(url, params={"wait": 5}, headers=client.headers, timeout=60).json()
+        sent = batch["notification"]["status"] == "done"
+        return batch if batch["status"] == "completed" and sent else None
+
+    batch = eventually(completed)
+
+    assert {status: n for status, n in batch["counts"].items() if n} == {"succeeded": 4}
+    [content] = shop.heard[batch_id]
+    assert content["type"] == "batch.completed"
+    assert content["data"]["counts"] == batch["counts"]
+    assert shop.ids == [f"msg_{batch_id}"]
+    assert [len(client.tasks(prompt)) for prompt in prompts] == [1] * 4
+    assert {client.job(entry["job"]["id"])["batch"] for entry in results[:4]} == {batch_id}
 
 
 def test_success_is_told_by_a_post_that_the_reference_library_verifies(

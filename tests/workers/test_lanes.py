@@ -8,13 +8,13 @@ from functools import partial
 
 import pytest
 
-from orchestrator.jobs.model import FOLLOW_UPS, Step
+from orchestrator.jobs.model import Step
 from orchestrator.ledger import Room
 from orchestrator.steps.reconcile import take_due
 from tests.support import job_states
 from tests.support.fakes import Harness
 from workers.executor import StepExecutor
-from workers.lanes import CONFIRM_THREADS, OTHER_THREADS, Lanes, RefillableLanes
+from workers.lanes import CONFIRM_THREADS, LANE_OF, OTHER_THREADS, Lanes, RefillableLanes
 
 Make = Callable[[Callable[[Step, str], None]], Lanes]
 
@@ -59,8 +59,8 @@ def test_each_provider_and_each_follow_up_has_its_own_lane(make: Make, step: Ste
 
     lanes.offer(step, {"hiapi": ["job-1"], "evolink": ["job-2"], "removed-plug-in": ["job-3"]})
 
-    if step in FOLLOW_UPS:
-        assert taken == [lanes.follow_ups[step]] * 3
+    if step in LANE_OF:
+        assert taken == [lanes.follow_ups[LANE_OF[step]]] * 3
     else:
         assert taken == [lanes.providers["hiapi"], lanes.providers["evolink"], lanes.others]
     assert len(set(map(id, every))) == len(every)
@@ -76,6 +76,7 @@ def test_a_lane_has_the_threads_of_the_settings(make: Make, harness: Harness) ->
             Step.ARCHIVE: 2 * settings.archive_threads,
             Step.NOTIFY: 2 * settings.notify_threads,
             Step.CONFIRM: 2 * CONFIRM_THREADS,
+            Step.BATCH: 2 * settings.notify_threads,
         },
     )
 

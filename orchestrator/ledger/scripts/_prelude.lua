@@ -35,14 +35,14 @@ local job
 -- Read the job, and more of its fields, in one call. Returns its status and the values of these fields.
 local function read_job(...)
   local values = redis.call('HMGET', job_key, 'status', 'provider', 'tenant', 'deadline', 'attempt',
-    'lease', 'fallback', 'moves', ...)
+    'lease', 'fallback', 'moves', 'batch', ...)
   job = {status = values[1], provider = values[2] or '', tenant = values[3] or 'default',
     deadline = values[4], attempt = values[5], lease = values[6], fallback = values[7],
-    moves = values[8]}
+    moves = values[8], batch = values[9]}
   if FLOWS[job.status] and not values[3] then
     adopt(shard, job_id)
   end
-  return job.status, unpack(values, 9)
+  return job.status, unpack(values, 10)
 end
 
 local function set(...)
@@ -77,6 +77,20 @@ local function count_change(from, to)
   else
     local known = redis.call('HMGET', counts, from, to)
     redis.call('HSET', counts, from, (known[1] or 0) - 1, to, (known[2] or 0) + 1)
+  end
+end
+
+-- The batch whose last open job of the shard this script has settled.
+local ended_batch
+
+-- Count a change of the status in the batch of the job.
+local function count_in_batch(from, to)
+  local counts, open = shard .. 'batch:' .. job.batch, shard .. 'open_batches'
+  local known = redis.call('HMGET', counts, from, to)
+  redis.call('HSET', counts, from, (known[1] or 0) - 1, to, (known[2] or 0) + 1)
+  if not FLOWS[to] and redis.call('HINCRBY', open, job.batch, -1) == 0 then
+    redis.call('HDEL', open, job.batch)
+    ended_batch = job.batch
   end
 end
 
@@ -115,6 +129,9 @@ local function change_status(to, ...)
     end
   elseif to == 'unconfirmed' then
     redis.call('ZADD', shard .. 'deadlines', job.deadline, job_id)
+  end
+  if job.batch then
+    count_in_batch(from, to)
   end
   return count_change(from, to)
 end
@@ -404,7 +421,8 @@ end
 -- `expires` is the time when the first image link expires. `notify` and `reserved` are fields of the job.
 -- `fields` are more fields to set: name, value, ... One call sets them all, because every callback runs
 -- this function.
--- Returns the names of the follow-ups, and the job that may start at the provider now, if one waits.
+-- Returns the names of the follow-ups, the job that may start at the provider now, if one waits, and the
+-- batch that has no other open job in the shard.
 local function settle(now, status, by, retention, expires, detail, notify, reserved, fields)
   local follow_ups = {}
   if status == 'succeeded' then
@@ -443,6 +461,7 @@ local function settle(now, status, by, retention, expires, detail, notify, reser
     start_retention(retention)
   end
   follow_ups[#follow_ups + 1] = next_waiting(now)
+  follow_ups[#follow_ups + 1] = ended_batch
   redis.call('PUBLISH', shard .. 'settled:' .. job_id, status)
   return follow_ups
 end

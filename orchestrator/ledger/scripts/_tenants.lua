@@ -1,5 +1,5 @@
--- Functions for the tenant of a new job: its limits, and the index of its jobs. The loader puts this
--- file between the prelude and `create`.
+-- Functions for the owner of a new job: limits of its tenant, the index of its jobs, and its batch. The
+-- loader puts this file between the prelude and `create`.
 
 -- Each new job checks this number of the oldest entries of its tenant's index for expired jobs. So
 -- the index shrinks faster than it grows.
@@ -30,8 +30,17 @@ local function reached_limit(now, tenant, max_open, interval, burst)
   end
 end
 
+local function join_batch(batch)
+  if batch ~= '' then
+    set('batch', batch)
+    redis.call('HINCRBY', shard .. 'batch:' .. batch, 'queued', 1)
+    redis.call('HINCRBY', shard .. 'open_batches', batch, 1)
+  end
+end
+
 local function index_job(tenant)
   local index = shard .. 'jobs:' .. tenant
+  redis.call('ZADD', shard .. 'jobs', 0, job_id)
   redis.call('ZADD', index, 0, job_id)
   local oldest = redis.call('ZRANGE', index, 0, CHECKED - 1)
   for _, id in ipairs(oldest) do

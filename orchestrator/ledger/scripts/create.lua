@@ -6,7 +6,7 @@
 --       11 jobs of a burst, 12 cost to reserve, 13 its unit, 14 daily budget of the provider
 --       ('' for each limit that is absent), 15 digest of the key for searches ('' no key),
 --       16 fallbacks: JSON list of provider, and cost, unit and budget if the tenant has a budget there
---       ('' none), 17 context of the trace ('' none)
+--       ('' none), 17 context of the trace ('' none), 18 batch ('' none)
 -- Returns: created | replayed, job id | mismatch, job id
 --   | gone, job id (the job of the key has expired; a new job could be a second payment)
 --   | limited, name of the limit, wait ms (0 unknown); nothing has changed
@@ -15,7 +15,7 @@ local now, request, deadline, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local lifetime, notifies, provider, tenant, searchable = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[15]
 local max_open, interval, burst = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local cost, unit, budget, fallback = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14]), ARGV[16]
-local trace = ARGV[17]
+local trace, batch = ARGV[17], ARGV[18]
 
 job = {provider = provider, tenant = tenant, fallback = fallback ~= '' and fallback, moves = false}
 if redis.call('EXISTS', job_key) == 1 then
@@ -48,6 +48,7 @@ if notifies == '1' then
 end
 set_unless_empty('fallback', fallback)
 set_unless_empty('trace', trace)
+join_batch(batch)
 count('queued')
 count(tenant .. ' open')
 if interval then
@@ -57,7 +58,6 @@ if budget then
   set('reserved', string.format('%.9f', cost) .. ' ' .. unit)
   accounts().spend(now, provider, unit, cost)
 end
-redis.call('ZADD', shard .. 'jobs', 0, job_id)
 index_job(tenant)
 redis.call('ZADD', shard .. 'deadlines', math.floor((now + deadline) / 2), job_id)
 reschedule('queued', now)

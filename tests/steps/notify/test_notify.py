@@ -20,8 +20,9 @@ from orchestrator.ledger import Ledger, LedgerUnavailable, Result
 from orchestrator.ledger.follow_ups import FollowUps
 from orchestrator.operations.tenants import set_tenant
 from orchestrator.security.secret import Secret
-from orchestrator.steps import notify as notify_step
-from orchestrator.steps.notify import LEASE_MS, notify
+from orchestrator.steps import delivery as delivery_step
+from orchestrator.steps.delivery import LEASE_MS
+from orchestrator.steps.notify import notify
 from tests.support import job_states
 from tests.support.fakes import (
     NOON,
@@ -187,7 +188,7 @@ def test_after_a_worker_is_killed_another_notifies_again_when_the_lease_ends(
 ) -> None:
     job_id = ended(harness, receiver)
     with monkeypatch.context() as patch:
-        patch.setattr(notify_step, "_record", killed)
+        patch.setattr(delivery_step, "_record", killed)
         with pytest.raises(Killed):
             notify(harness.runtime, job_id)
 
