@@ -9,6 +9,7 @@ import click
 
 from orchestrator import log
 from orchestrator.cli.admission import pause, resume
+from orchestrator.cli.batches import batch_command
 from orchestrator.cli.bulk import bulk
 from orchestrator.cli.demo import demo
 from orchestrator.cli.dev import dev, sandbox
@@ -89,7 +90,7 @@ def main() -> None:
     log.configure(logging.WARNING)
 
 
-_JOBS = (enqueue, get, watch, cancel, retry, notify, archive, list_, bulk)
+_JOBS = (enqueue, batch_command, get, watch, cancel, retry, notify, archive, list_, bulk)
 _INSTALLATION = (providers, pause, resume, stats, report, verify, reconcile, prune, history, doctor)
 _ACCESS = (keys, tenants, audit)
 for _command in (demo, dev, sandbox, recorder, *_JOBS, *_INSTALLATION, *_ACCESS):

@@ -8,6 +8,7 @@ from typing import IO, Any
 
 import click
 
+from orchestrator.cli.batches import enqueue_file
 from orchestrator.cli.output import actor, as_json, console, line, print_json, status
 from orchestrator.enqueue import CELERY_SCOPE, cancel_job, create_job, job_of_key
 from orchestrator.jobs.model import Job, Status
@@ -59,10 +60,8 @@ class FallbackTarget(click.ParamType[dict[str, str]]):
 
 
 @click.command()
-@click.option(
-    "--provider", required=True, type=click.Choice([*PROVIDERS, *BROKEN]), help="The provider."
-)
-@click.option("--model", required=True, help="A model of the provider, or a family name.")
+@click.option("--provider", type=click.Choice([*PROVIDERS, *BROKEN]), help="The provider.")
+@click.option("--model", help="A model of the provider, or a family name.")
 @click.option("--prompt", help="The prompt; `-` reads it from standard input.")
 @click.option(
     "--image",
@@ -111,6 +110,12 @@ class FallbackTarget(click.ParamType[dict[str, str]]):
 @click.option(
     "--idempotency-key", help="The same key and request return the same job for 24 hours."
 )
+@click.option(
+    "--file",
+    "job_file",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Enqueue each line of a file: JSON lines (.jsonl), or CSV with a header (.csv).",
+)
 @click.option("--wait", is_flag=True, help="Watch the job until it is done.")
 @as_json
 def enqueue(
@@ -119,6 +124,7 @@ def enqueue(
     idempotency_key: str | None,
     wait: bool,
     json_: bool,
+    job_file: Path | None,
     request: IO[bytes] | None,
     prompt: str | None,
     images: tuple[str, ...],
@@ -132,9 +138,21 @@ def enqueue(
     orchestrator enqueue --provider hiapi --model Nano-Banana-2 \\
         --prompt "A lighthouse at dusk" --aspect-ratio 16:9 --wait
 
-    Exit status 0 only if the job is in the ledger, or with --wait if it succeeded.
+    With --file, each line is a job: an object with the fields of POST /v1/jobs, or a row of a CSV
+    file whose header names the fields. A column metadata.x is a value of the metadata. Lists and
+    objects are JSON. The other options are for the lines that do not name the field. All lines are
+    checked before the first job is enqueued.
+
+    \b
+    orchestrator enqueue --file prompts.csv --provider hiapi --model Nano-Banana-2
+
+    The jobs are one batch, whose id is printed. The command may be interrupted. Run it again within
+    24 hours, and it enqueues the rest: the idempotency key of each job is made from the content of
+    the file, the options and the number of the line. So a changed file is another file, and all its
+    lines are enqueued. To enqueue the same file once more, give another --idempotency-key.
+
+    Exit status 0 only if every job is in the ledger, or with --wait if every job succeeded.
     """
-    runtime = default_runtime()
     wanted = {name: value for name, value in options.items() if value is not None}
     if prompt is not None:
         wanted["prompt"] = sys.stdin.read() if prompt == "-" else prompt
@@ -142,6 +160,15 @@ def enqueue(
         wanted["images"] = list(images)
     if fallbacks:
         wanted["fallback"] = list(fallbacks)
+    if job_file is not None:
+        if image_file or request is not None:
+            raise click.UsageError("--image-file and --request cannot be used with --file")
+        options = {"tenant": tenant, "key": idempotency_key, "wait": wait, "json_": json_}
+        enqueue_file(job_file, wanted, **options)
+        return
+    if missing := [name for name in ("provider", "model") if name not in wanted]:
+        raise click.UsageError(f"Missing option '--{missing[0]}'.")
+    runtime = default_runtime()
     if request is not None:
         wanted["request"] = _native(request)
     file = ImageFile.read(Path(image_file)) if image_file else None

@@ -7,13 +7,23 @@ rich, and with an escape sequence in place of each character that does not print
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from getpass import getuser
+from time import monotonic
 from typing import Any
 
 import click
 from rich.console import Console
 from rich.live import Live
-from rich.progress import Progress
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+)
 from rich.table import Table
 from rich.text import Text
 
@@ -37,6 +47,8 @@ Rows = Table
 as_json = click.option("--json", "json_", is_flag=True, help="Print JSON, for programs.")
 
 
+#: The shortest time between two lines about progress outside a terminal. Seconds.
+LINE_SECONDS = 5.0
 #: The width of tables outside a terminal. Characters.
 DEFAULT_WIDTH = 180
 
@@ -88,6 +100,45 @@ def progress(*, quiet: bool) -> Progress:
     """Return a progress bar that disappears at its end. Without a terminal it shows nothing."""
     out = console()
     return Progress(console=out, transient=True, disable=quiet or not out.is_terminal)
+
+
+class _RateColumn(ProgressColumn):
+    """How much is done in a second."""
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0:,.0f}/s")
+
+
+@contextmanager
+def counting(what: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Show how many things are done, and how fast. Yield a function that takes the new number.
+
+    A terminal shows a bar that disappears at its end. Elsewhere there are lines on standard error,
+    at most one in LINE_SECONDS.
+    """
+    out = PlainConsole(stderr=True, highlight=False, markup=False, emoji=False)
+    if quiet:
+        yield lambda _: None
+    elif out.is_terminal:
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _RateColumn()
+        with Progress(*columns, console=out, transient=True) as shown:
+            bar = shown.add_task(what, total=total)
+            yield lambda number: shown.update(bar, completed=number)
+    else:
+        yield _line_writer(what, total)
+
+
+def _line_writer(what: str, total: int) -> Callable[[int], None]:
+    started = last = monotonic()
+
+    def write(number: int) -> None:
+        nonlocal last
+        now = monotonic()
+        if now - last >= LINE_SECONDS or number == total:
+            last = now
+            line(f"{what}: {number} of {total}, {number / (now - started or 1):,.0f}/s", err=True)
+
+    return write
 
 
 def status(name: str) -> Text:
