@@ -39,7 +39,7 @@ from tests.ledger.recording import RecordingClient
 from tests.support.fakes import Clock
 
 #: `verify` checks the whole ledger once per this number of steps.
-STEPS_PER_VERIFICATION = 5
+STEPS_PER_VERIFICATION = 10
 #: The maximum number of jobs. It is small, so that many calls concern the same job.
 MAX_JOBS = 3
 #: This number of the newest calls may be repeated.
@@ -450,12 +450,16 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def flights_equal_model(self) -> None:
         providers = ("hiapi", "evolink", "uniall")
-        sets = {p: self.redis.zrange(keys.in_flight(0, p), 0, -1) for p in providers}
+        with self.redis.pipeline(transaction=False) as pipe:
+            for provider in providers:
+                pipe.zrange(keys.in_flight(0, provider), 0, -1)
+            pipe.zrange(keys.deadlines(0), 0, -1)
+            *in_flight, queued = pipe.execute()
+        sets = dict(zip(providers, in_flight, strict=True))
         for provider, flying in sets.items():
             ids = {str(flight).partition(".")[0] for flight in cast(list[Any], flying)}
             assert {self.book.entries[job_id].provider for job_id in ids} <= {provider}
         flights = [str(f) for flying in sets.values() for f in cast(list[Any], flying)]
-        queued: Any = self.redis.zrange(keys.deadlines(0), 0, -1)
         entries = self.book.entries.items()
         no_task = (Status.QUEUED, Status.SUBMITTING, Status.UNCONFIRMED)
         assert set(queued) == {i for i, e in entries if e.job.status in no_task}

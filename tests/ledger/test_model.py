@@ -40,11 +40,11 @@ from tests.ledger.machine_follow_ups import (
 from tests.support.fakes import Clock, Harness
 
 #: Sequences that hypothesis makes, and the maximum of their steps. It shortens a failing sequence.
-HYPOTHESIS_RUNS, HYPOTHESIS_STEPS = 40, 40
+HYPOTHESIS_RUNS, HYPOTHESIS_STEPS = 30, 40
 #: Longer random sequences, and their steps.
-RANDOM_RUNS, RANDOM_STEPS = 10, 250
+RANDOM_RUNS, RANDOM_STEPS = 7, 250
 #: Steps of a longer sequence between two comparisons of Redis with the model.
-STEPS_PER_COMPARISON = 5
+STEPS_PER_COMPARISON = 10
 
 
 def test_the_ledger_equals_the_model(real_redis: Redis, harness: Harness) -> None:
