@@ -20,7 +20,7 @@ SEED = int(os.environ.get("CHAOS_SEED", "39"))
 @pytest.fixture(scope="module")
 def chaos(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     """web, worker, beat and Redis die in turn while jobs come in."""
-    wanted = plan(seed=SEED, jobs=150, minutes=0.2, every=2, deadline=20)
+    wanted = plan(seed=SEED, jobs=105, minutes=0.15, every=1.5, deadline=20)
     return ChaosRun(wanted, tmp_path_factory.mktemp("chaos"), hurried=True).play()
 
 
