@@ -2,83 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import struct
-import threading
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageFile, PngImagePlugin
 
 from orchestrator.storage import images
-from orchestrator.storage.file_kinds import Unusable
 from orchestrator.storage.images import (
-    MAX_DECODERS,
     THUMBNAIL_PIXELS,
     FileFacts,
     inspect_file,
-    unchecked_file,
 )
-
-PIXELS = 50_000_000
-FORMATS = {
-    "PNG": ("image/png", "png"),
-    "JPEG": ("image/jpeg", "jpg"),
-    "WEBP": ("image/webp", "webp"),
-    "GIF": ("image/gif", "gif"),
-    "AVIF": ("image/avif", "avif"),
-}
-
-
-def drawn(width: int = 320, height: int = 240, mode: str = "RGB") -> Image.Image:
-    """Noise in a gradient, dark at its top left and bright at its right."""
-    noise = Image.frombytes("L", (64, 64), bytes(i * i * 31 % 251 for i in range(4096)))
-    ramp = Image.linear_gradient("L").rotate(90).resize((width, height))
-    red = Image.blend(ramp, noise.resize((width, height)), 0.1)
-    picture = Image.merge("RGB", (red, ramp, ramp.transpose(Image.Transpose.FLIP_TOP_BOTTOM)))
-    return picture.convert(mode)
-
-
-def encoded(format_: str, picture: Image.Image | None = None, **options: Any) -> bytes:
-    written = io.BytesIO()
-    (picture or drawn()).save(written, format_, **options)
-    return written.getvalue()
-
-
-VALID = {name: encoded(name) for name in FORMATS}
-VALID["progressive JPEG"] = encoded("JPEG", drawn(1100, 600), progressive=True)
-VALID["large JPEG"] = encoded("JPEG", drawn(1100, 600))
-VALID["lossless WEBP"] = encoded("WEBP", lossless=True)
-
-
-def seen(content: bytes, max_pixels: int = PIXELS) -> tuple[FileFacts, Image.Image]:
-    facts = inspect_file(io.BytesIO(content), max_pixels=max_pixels)
-    assert facts.check_error is None
-    assert facts.thumbnail is not None
-    small = Image.open(io.BytesIO(facts.thumbnail), formats=["WEBP"])
-    small.load()
-    return facts, small
-
-
-def unchecked(content: bytes, max_pixels: int = PIXELS) -> str:
-    """Why a file is kept although it is not checked."""
-    facts = inspect_file(io.BytesIO(content), max_pixels=max_pixels)
-    assert facts.thumbnail is None
-    assert facts.check_error is not None
-    return facts.check_error
-
-
-def refusal(content: bytes, max_pixels: int = PIXELS) -> str:
-    with pytest.raises(Unusable) as raised:
-        inspect_file(io.BytesIO(content), max_pixels=max_pixels)
-    return str(raised.value)
+from tests.storage.pictures import FORMATS, PIXELS, VALID, drawn, encoded, refusal, seen, unchecked
 
 
 @pytest.mark.parametrize("format_", FORMATS)
@@ -289,173 +227,3 @@ def test_a_gif_is_refused_when_a_later_frame_is_cut() -> None:
 
     assert seen(content)[0].width == 320
     assert refusal(content[:-300]) == "truncated: the end of the GIF file is missing"
-
-
-def png(width: int, height: int, data: bytes) -> bytes:
-    """A PNG of 8 bits grey, from compressed rows."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
-
-    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
-
-
-def test_a_bomb_is_kept_and_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    def decoded(self: ImageFile.ImageFile) -> None:
-        raise AssertionError("it was decoded")
-
-    monkeypatch.setattr(ImageFile.ImageFile, "load", decoded)
-    row = zlib.compressobj(1)
-    rows = b"".join(row.compress(bytes(20_001 * 100)) for _ in range(200)) + row.flush()
-
-    claims = unchecked(png(50_000, 50_000, zlib.compress(b"")))
-    holds = unchecked(png(20_000, 20_000, rows))
-
-    assert claims == f"too large: 50000 x 50000 pixels, allowed are {PIXELS}"
-    assert holds == f"too large: 20000 x 20000 pixels, allowed are {PIXELS}"
-
-
-def test_only_our_own_limit_counts() -> None:
-    # Decoding an image above Pillow's own limit would take 360 MB.
-    assert Image.MAX_IMAGE_PIXELS is None
-
-
-def test_the_limit_itself_is_allowed() -> None:
-    assert seen(VALID["PNG"], max_pixels=320 * 240)[0].width == 320
-    assert unchecked(VALID["PNG"], max_pixels=320 * 240 - 1).startswith("too large: 320 x 240")
-
-
-def test_a_gif_whose_frame_is_larger_than_its_screen_is_measured_by_its_frame() -> None:
-    content = bytearray(VALID["GIF"])
-    place = content.index(b"\x2c\0\0\0\0" + struct.pack("<HH", 320, 240))
-    content[place + 5 : place + 9] = struct.pack("<HH", 65_000, 65_000)
-
-    assert unchecked(bytes(content)) == f"too large: 65000 x 65000 pixels, allowed are {PIXELS}"
-
-
-def test_a_complaint_of_a_decoder_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(self: ImageFile.ImageFile) -> None:
-        raise ValueError("a" * 500)
-
-    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
-
-    assert unchecked(VALID["PNG"]) == "cannot be decoded: " + "a" * 80
-
-
-RAISED = (SyntaxError("x"), ValueError(), struct.error("x"), zlib.error("x"), MemoryError())
-RAISED_TOO = (OSError("x"), OSError(errno.EINVAL, "x"), EOFError(), RecursionError(), KeyError("x"))
-
-
-@pytest.mark.parametrize(
-    "error", [*RAISED, *RAISED_TOO], ids=lambda error: f"{type(error).__name__}{error.args}"
-)
-def test_whatever_a_decoder_raises_is_no_image(
-    monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    def load(self: ImageFile.ImageFile) -> None:
-        raise error
-
-    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
-
-    assert unchecked(VALID["PNG"]) == f"cannot be decoded: {str(error) or type(error).__name__}"
-
-
-def test_a_disk_that_fails_says_nothing_about_the_image() -> None:
-    class Failing(io.BytesIO):
-        def read(self, size: int | None = -1, /) -> bytes:
-            raise OSError(errno.EIO, "Input/output error")
-
-    with pytest.raises(OSError, match="Input/output"):
-        inspect_file(Failing(VALID["PNG"]), max_pixels=PIXELS)
-
-
-SMALL = {name: encoded(name, drawn(80, 72)) for name in FORMATS}
-
-
-@settings(max_examples=120)
-@given(data=st.data(), format_=st.sampled_from(sorted(SMALL)))
-def test_no_mutation_raises_anything_else(data: st.DataObject, format_: str) -> None:
-    content = bytearray(SMALL[format_])
-    places = st.integers(0, len(content) - 1)
-    early = st.integers(0, min(64, len(content) - 1))
-    for _ in range(data.draw(st.integers(1, 8))):
-        content[data.draw(places | early)] = data.draw(st.integers(0, 255))
-    if data.draw(st.booleans()):
-        del content[data.draw(places) :]
-    with suppress(Unusable):
-        facts = inspect_file(io.BytesIO(bytes(content)), max_pixels=1_000_000)
-        assert (facts.thumbnail is None) == (facts.check_error is not None)
-
-
-@settings(max_examples=50)
-@given(content=st.binary(max_size=200))
-def test_no_bytes_raise_anything_else(content: bytes) -> None:
-    with suppress(Unusable):
-        assert inspect_file(io.BytesIO(content), max_pixels=PIXELS).check_error
-    assert unchecked_file(io.BytesIO(content), "why").check_error == "why"
-
-
-def test_two_images_are_decoded_at_once_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    begun, go = threading.Semaphore(0), threading.Event()
-    counting, running, most = threading.Lock(), [0], [0]
-    load: Callable[[Any], Any] = ImageFile.ImageFile.load
-
-    def counted(self: ImageFile.ImageFile) -> Any:
-        with counting:
-            running[0] += 1
-            most[0] = max(most[0], running[0])
-        begun.release()
-        assert go.wait(60)
-        try:
-            return load(self)
-        finally:
-            with counting:
-                running[0] -= 1
-
-    monkeypatch.setattr(ImageFile.ImageFile, "load", counted)
-    content = VALID["PNG"]
-    found: list[FileFacts] = []
-
-    def examine() -> None:
-        found.append(inspect_file(io.BytesIO(content), max_pixels=PIXELS))
-
-    threads = [threading.Thread(target=examine) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    assert begun.acquire(timeout=60)
-    assert begun.acquire(timeout=60)
-    assert not images._decoding.acquire(blocking=False)  # no room for a third
-    go.set()
-    for thread in threads:
-        thread.join(60)
-
-    assert (len(found), most[0]) == (8, MAX_DECODERS)
-
-
-@pytest.mark.parametrize(("pixels", "alone"), [(320 * 240 - 1, True), (320 * 240, False)])
-def test_a_large_image_is_decoded_alone(
-    monkeypatch: pytest.MonkeyPatch, pixels: int, alone: bool
-) -> None:
-    entered = []
-
-    @contextmanager
-    def turn() -> Iterator[None]:
-        entered.append(True)
-        yield
-
-    monkeypatch.setattr(images, "LARGE_PIXELS", pixels)
-    monkeypatch.setattr(images, "_decoding_large", turn())
-
-    seen(VALID["PNG"])
-
-    assert bool(entered) is alone
-
-
-def test_a_refused_image_makes_room_for_the_next() -> None:
-    for _ in range(MAX_DECODERS + 1):
-        refusal(b"text")
-
-    assert seen(VALID["PNG"])[0].width == 320
