@@ -70,7 +70,7 @@ def _expected(seen: Evidence) -> defaultdict[str, Counter[str]]:
         figures, cost = expected[job["provider"]], job["cost"]
         figures["jobs"] += 1
         figures["open" if job["settled_at"] is None else job["status"]] += 1
-        figures["images"] += len(job["images"])
+        figures["images"] += len(job["images"]) + len(job.get("late_images", []))
         figures["cost_unknown_jobs"] += bool(cost and cost["source"] not in KNOWN)
         if cost and cost["source"] in KNOWN:
             figures[f"cost {cost['unit']}"] += cost["amount"]

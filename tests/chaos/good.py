@@ -139,7 +139,8 @@ def follow(seen: Evidence) -> None:
 def row(made: dict[str, Any]) -> dict[str, Any]:
     """The usage of a job."""
     counts = dict.fromkeys(["succeeded", "failed", "cancelled", "open", "cost_unknown_jobs"], 0)
-    counts |= {"jobs": 1, made["status"]: 1, "images": len(made["images"])}
+    images = len(made["images"]) + len(made.get("late_images", []))
+    counts |= {"jobs": 1, made["status"]: 1, "images": images}
     amount = made["cost"]["amount"] if made["cost"] else 0.0
     cost = {"unit": "credits", "cost_reported": 0.0, "cost_computed": amount}
     return {"provider": made["provider"], **counts, **cost}

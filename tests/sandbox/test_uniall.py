@@ -21,7 +21,6 @@ TEXT = ["nano_text", "nano_series_text", "gpt_text"]
 IMAGE = ["nano_image", "nano_series_image", "gpt_image"]
 
 _URL = "https://example.com/input.png"
-_PNG = b"\x89PNG\r\n\x1a\n" + bytes(16)
 
 
 def _nano(**changes: Any) -> dict[str, Any]:
