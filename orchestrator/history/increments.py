@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from orchestrator.jobs.model import FollowUp, Job
+from orchestrator.ledger.overview import ENDS
 from orchestrator.metrics import Sums
 from orchestrator.metrics import definitions as metrics
-from orchestrator.metrics.labels import ENDED, model_label, provider_label, unit_label
+from orchestrator.metrics.labels import model_label, provider_label, unit_label
 
 
 class CountedRow(Protocol):
@@ -106,7 +107,7 @@ def _add_results(sums: Sums, job: Job, new: Mapping[str, Any], old: CountedRow |
 
 def _ended(follow_up: FollowUp | None, known: str | None) -> FollowUp | None:
     """Return a follow-up that has ended, unless the history has that end already."""
-    if follow_up is None or follow_up.status not in ENDED or follow_up.status.value == known:
+    if follow_up is None or follow_up.status not in ENDS or follow_up.status.value == known:
         return None
     return follow_up
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
 from functools import cache
 from http import HTTPStatus
 
 from orchestrator.jobs.model import FollowUpStatus
+from orchestrator.ledger.overview import ENDS
 from orchestrator.net.http_types import Reply
 from orchestrator.providers import PROVIDERS
 from orchestrator.providers.client import NoAnswer, NotSent
 
 #: The value for everything that is not known here.
 OTHER = "other"
-#: The text of a unit, such as USD or credits.
-_UNIT = re.compile(r"[!-~](?:[ -~]{0,18}[!-~])?")
+#: The longest unit, such as USD or credits. Characters.
+MAX_UNIT_CHARACTERS = 20
 
 
 class CallKind(StrEnum):
@@ -45,8 +45,6 @@ class StepFailure(StrEnum):
     CRASH = "crash"
 
 
-#: How a follow-up may end.
-ENDED = (FollowUpStatus.DONE, FollowUpStatus.DEAD, FollowUpStatus.GONE)
 #: The HTTP statuses of the receiver of callbacks.
 CALLBACK_STATUSES = ("200", "400", "401", "404", "409", "413", "503")
 #: The result of a try to archive or to notify that ended nothing: another follows.
@@ -54,7 +52,7 @@ AGAIN = "again"
 #: The same, because our own storage failed.
 STORAGE_FAILED = "storage_failed"
 ARCHIVE_RESULTS = (FollowUpStatus.DONE.value, FollowUpStatus.DEAD.value, AGAIN, STORAGE_FAILED)
-NOTIFY_RESULTS = (*(each.value for each in ENDED), AGAIN)
+NOTIFY_RESULTS = (*(each.value for each in ENDS), AGAIN)
 
 
 def call_result(answer: Reply | NotSent | NoAnswer) -> CallResult:
@@ -88,7 +86,7 @@ def model_label(provider: str, model: str) -> str:
 
 def unit_label(unit: str | None) -> str:
     """Return a unit of costs. It comes from the settings or from an adapter."""
-    return unit if unit and _UNIT.fullmatch(unit) else OTHER
+    return unit if unit and len(unit) <= MAX_UNIT_CHARACTERS and unit.isprintable() else OTHER
 
 
 @cache

@@ -17,7 +17,6 @@ from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import (
     ARCHIVE_RESULTS,
     CALLBACK_STATUSES,
-    ENDED,
     NOTIFY_RESULTS,
     OTHER,
     CallKind,
@@ -172,7 +171,7 @@ def _recorded(runtime: Runtime) -> Iterable[tuple[Definition, tuple[str, ...]]]:
     yield from _each(metrics.OUTCOMES, providers, outcomes, [by.value for by in SettledBy])
     yield from _each(metrics.IMAGES_ARCHIVED, providers)
     yield from _each(metrics.COST_UNKNOWN, providers)
-    yield from _each(metrics.NOTIFICATION_DELAY, [each.value for each in ENDED])
+    yield from _each(metrics.NOTIFICATION_DELAY, [end.value for end in ENDS])
 
 
 def _each(
