@@ -200,7 +200,14 @@ def create_job(
         if not earlier:
             raise
         return EnqueueResult(earlier, replayed=True)
-    return _store(runtime, job, owner, idempotency=idempotency, file=file)
+    attributes = {
+        "messaging.operation.type": "create",
+        "gen_ai.provider.name": job.request.provider,
+    }
+    with tracing.span("create job", "producer", attributes) as span:
+        result = _store(runtime, job, owner, idempotency=idempotency, file=file)
+        span.set("messaging.message.id", result.job.id)
+    return result
 
 
 def _store(
@@ -212,22 +219,6 @@ def _store(
     file: ImageFile | None,
 ) -> EnqueueResult:
     """Create the job of a checked request in the ledger, and nudge it."""
-    name = job.request.provider
-    attributes = {"messaging.operation.type": "create", "gen_ai.provider.name": name}
-    with tracing.span("create job", "producer", attributes) as span:
-        result = _created(runtime, job, caller, idempotency=idempotency, file=file)
-        span.set("messaging.message.id", result.job.id)
-    return result
-
-
-def _created(
-    runtime: Runtime,
-    job: CheckedJob,
-    caller: str,
-    *,
-    idempotency: Idempotency | None,
-    file: ImageFile | None,
-) -> EnqueueResult:
     now, request = runtime.clock(), job.request
     deadline_at = job.deadline(runtime, now)
     created = runtime.ledger.create(

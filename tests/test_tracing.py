@@ -177,6 +177,24 @@ def test_a_poll_of_hours_later_belongs_to_the_trace(
     assert f"{spans(exporter)['process poll'].context.trace_id:032x}" == TRACE_ID
 
 
+def test_the_jobs_of_a_batch_continue_one_trace(
+    harness: Harness, exporter: InMemorySpanExporter
+) -> None:
+    answered = (
+        WebApp(harness.runtime)
+        .test_client()
+        .post(
+            "/v1/jobs/batch",
+            json={"jobs": [EXAMPLE_REQUESTS["evolink"]] * 2},
+            headers={"Authorization": "Bearer api-key-of-the-tests", **HEADERS},
+        )
+    )
+
+    jobs = [harness.job(each["job"]["id"]) for each in answered.get_json()["results"]]
+    span_id = spans(exporter)["create jobs"].context.span_id
+    assert {job.trace for job in jobs} == {f"00-{TRACE_ID}-{span_id:016x}-01 shop=1"}
+
+
 def test_a_celery_message_continues_the_trace_of_its_sender(
     harness: Harness, exporter: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:

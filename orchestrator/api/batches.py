@@ -10,6 +10,7 @@ from flask_smorest import Blueprint
 from marshmallow import fields, validate
 from werkzeug.exceptions import NotFound
 
+from orchestrator import tracing
 from orchestrator.api import incoming
 from orchestrator.api.answers import as_json
 from orchestrator.api.auth import caller, chosen_tenant
@@ -105,14 +106,15 @@ def _create_doc() -> dict[str, Any]:
 def _create(runtime: Runtime) -> Response:
     body = checked(BatchRequestSchema(), incoming.large_body(MAX_BATCH_BYTES))
     jobs = body.pop("jobs")
-    result = create_batch(
-        runtime,
-        jobs,
-        scope=API_SCOPE,
-        tenant=chosen_tenant() or caller().tenant,
-        key=request.headers.get("Idempotency-Key"),
-        receiver=Receiver(**body),
-    )
+    with tracing.continued(request.headers.get):
+        result = create_batch(
+            runtime,
+            jobs,
+            scope=API_SCOPE,
+            tenant=chosen_tenant() or caller().tenant,
+            key=request.headers.get("Idempotency-Key"),
+            receiver=Receiver(**body),
+        )
     answer = {"batch": result.id, "results": _results(runtime, result.entries)}
     if result.replayed:
         return as_json(answer, 200, {"Idempotent-Replay": "true"})

@@ -320,30 +320,30 @@ def _stored(runtime: Runtime, batch: OpenBatch, ready: Sequence[_Ready]) -> list
     }
     with tracing.span("create jobs", "producer", attributes):
         created = runtime.ledger.batches.create_jobs(batch.id, jobs, limits, now=now)
-    new: dict[str, list[str]] = {}
-    for each, made in zip(ready, created, strict=True):
-        if made.result is Result.CREATED:
-            new.setdefault(each.job.request.provider, []).append(made.job_id)
-    for provider, job_ids in new.items():
-        runtime.nudger.nudge(Step.SUBMIT, job_ids, provider)
+        new: dict[str, list[str]] = {}
+        for each, made in zip(ready, created, strict=True):
+            if made.result is Result.CREATED:
+                new.setdefault(each.job.request.provider, []).append(made.job_id)
+        for provider, job_ids in new.items():
+            runtime.nudger.nudge(Step.SUBMIT, job_ids, provider)
     again = [made.job_id for made in created if made.result is Result.REPLAYED]
-    found = runtime.ledger.overview.jobs(again) if again else {}
+    known = runtime.ledger.overview.jobs(again) if again else {}
     for each, made, job in zip(ready, created, jobs, strict=True):
         if made.result is Result.CREATED:
-            found[made.job_id] = queued_job(made.job_id, each.job, now, job.deadline_at, batch.id)
-    return [_entry(each, made, found) for each, made in zip(ready, created, strict=True)]
+            known[made.job_id] = queued_job(made.job_id, each.job, now, job.deadline_at, batch.id)
+    return [_entry(each, made, known) for each, made in zip(ready, created, strict=True)]
 
 
-def _entry(ready: _Ready, made: Created, found: Mapping[str, Job]) -> BatchEntry:
-    """Return what became of a request. `found` has the jobs that exist."""
+def _entry(ready: _Ready, made: Created, known: Mapping[str, Job]) -> BatchEntry:
+    """Return what became of a request. `known` has the jobs that exist."""
     try:
         check_created(made, ready.job.limits, ready.job.request.provider)
-        if made.job_id not in found:  # it has expired since
+        if made.job_id not in known:  # it has expired since
             raise IdempotencyGone(made.job_id)
     except JOB_REFUSED as error:
         return BatchEntry(ready.index, problem=problem_of(error))
     replayed = made.result is Result.REPLAYED
-    return BatchEntry(ready.index, found[made.job_id], replayed=replayed)
+    return BatchEntry(ready.index, known[made.job_id], replayed=replayed)
 
 
 def _sealed(runtime: Runtime, batch: OpenBatch, entries: list[BatchEntry]) -> BatchResult:
