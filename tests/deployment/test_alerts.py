@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -34,7 +35,7 @@ from orchestrator.steps.submit import submit
 from tests.deployment.monitoring import alerts, filled, metrics_in, targets
 from tests.docs.pages import DocPage
 from tests.history.kit import catch_up, started
-from tests.ledger.kit import eventually
+from tests.ledger import kit
 from tests.support import archive_kit, debian, job_states, notify_kit, prometheus
 from tests.support.fakes import Answer, Harness, unavailable_ledger
 from tests.support.prometheus import Prometheus
@@ -49,6 +50,8 @@ NO_DATABASE = "postgresql+psycopg://test@127.0.0.1:1/none"
 POLLED_JOBS = 25
 #: Messages that wait at the broker when nobody reads them.
 UNREAD_MESSAGES = 1001
+#: Asks Prometheus four times a second.
+eventually = partial(kit.eventually, every=0.25)
 #: The alerts that only fire when a whole server is away.
 AWAY = {"OrchestratorRedisAway", "OrchestratorHistoryAway"}
 DOWN = {"OrchestratorWebDown"}
@@ -149,6 +152,8 @@ def test_each_alert_fires_for_its_fault_only(
     target = f"127.0.0.1:{server.server_port}"
     with prometheus.running(program, tmp_path / "prometheus", target) as observer:
         eventually(lambda: scrapes(observer) >= 2)
+        before = evaluations(observer)
+        eventually(lambda: not before & evaluations(observer))
         wait_for(observer, set())
 
         break_everything(installation)
@@ -180,9 +185,16 @@ def scrapes(observer: Prometheus) -> float:
     return float(found[0]["value"][1]) if found else 0.0
 
 
+def evaluations(observer: Prometheus) -> set[str]:
+    """Return the times of the last evaluations of the alerts."""
+    return {rule["lastEvaluation"] for rule in observer.rules()}
+
+
 def firing(observer: Prometheus) -> set[str]:
-    """Return the alerts whose expression is true now, whatever their `for` is."""
-    return {name for name, rule in alerts().items() if observer.query(rule["expr"])}
+    """Return the alerts whose expression was true at the last evaluation, whatever `for` is."""
+    rules = observer.rules()
+    assert {rule["health"] for rule in rules} <= {"ok", "unknown"}, rules
+    return {rule["name"] for rule in rules if rule["alerts"]}
 
 
 def work(installation: Installation) -> None:

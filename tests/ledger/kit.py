@@ -528,12 +528,14 @@ def received(redis: Redis, listener: Any, channel: str) -> list[dict[str, Any]]:
 # Waiting and threads --------------------------------------------------------------------------
 
 
-def eventually(condition: Callable[[], object], *, within: float = WAIT_SECONDS) -> None:
-    """Wait until a condition is true, at most `within` seconds."""
+def eventually(
+    condition: Callable[[], object], *, within: float = WAIT_SECONDS, every: float = 0.002
+) -> None:
+    """Wait until a condition is true, at most `within` seconds. It is tried `every` seconds."""
     tick, end = threading.Event(), monotonic() + within
     while not condition():
         assert monotonic() < end, f"did not happen within {within} s"
-        tick.wait(0.002)
+        tick.wait(every)
 
 
 def in_parallel(count: int, work: Callable[[], T]) -> list[T]:

@@ -36,6 +36,11 @@ class Prometheus:
         found: list[dict[str, Any]] = body["data"]["result"]
         return found
 
+    def rules(self) -> list[dict[str, Any]]:
+        """Return the alerts as the server has evaluated them last."""
+        answer = requests.get(f"{self.url}/api/v1/rules", timeout=60).json()
+        return [rule for group in answer["data"]["groups"] for rule in group["rules"]]
+
 
 @contextmanager
 def running(program: Path, folder: Path, target: str) -> Iterator[Prometheus]:
@@ -63,7 +68,7 @@ def running(program: Path, folder: Path, target: str) -> Iterator[Prometheus]:
         )
         try:
             server = Prometheus(f"http://{address}")
-            eventually(lambda: _is_ready(server, process, folder))
+            eventually(lambda: _is_ready(server, process, folder), every=0.1)
             yield server
         finally:
             process.terminate()
