@@ -107,7 +107,7 @@ def _check(runtime: Runtime, file: JobFile, tenant: str, *, json_: bool) -> int:
     """Check every line. Return the number of jobs, or end the command with the bad lines."""
     bad: dict[int, InvalidRequest] = {}
     number = 0
-    lines = file.content.count(b"\n") + 1
+    lines = len(file.content.splitlines())
     with counting("checking lines", lines, quiet=json_) as show:
         for number, each in enumerate(file.lines(), 1):
             try:
