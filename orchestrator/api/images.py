@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, BinaryIO, Never
 
@@ -11,6 +11,7 @@ from flask import Response, redirect, request, send_file
 from flask_smorest import Blueprint
 from werkzeug.exceptions import Gone, NotFound, ServiceUnavailable
 from werkzeug.wrappers import Response as Answer
+from werkzeug.wsgi import wrap_file
 
 from orchestrator.api.auth import caller
 from orchestrator.api.openapi import operation
@@ -123,18 +124,38 @@ def _sent(
 
 def _read(runtime: Runtime, path: str, content_type: str, tag: str) -> Answer:
     """Answer with a file, or with the part of it that the request names."""
-    file = runtime.storage.local_path(path)
+    local = runtime.storage.local_path(path)
     try:
-        if file is not None and file.is_file():
-            return send_file(file, content_type, etag=tag, conditional=True)
-        response = Response(runtime.storage.get(path), mimetype=content_type)
+        if local is not None and local.is_file():
+            return send_file(local, content_type, etag=tag, conditional=True)
+        file, size = _copied(runtime, path)
     except (NotStored, FileNotFoundError):
         reason = "it was removed, or this host does not share the folder of the workers"
         raise NotFound(f"the image is not in the archive any more: {reason}") from None
+    response = _of_file(file, size)
     response.set_etag(tag)
-    return response.make_conditional(
-        request, accept_ranges=True, complete_length=len(response.data)
-    )
+    return response.make_conditional(request, accept_ranges=True, complete_length=size)
+
+
+def _copied(runtime: Runtime, path: str) -> tuple[BinaryIO, int]:
+    """Copy an object of a bucket to a file without a name. Return the file and its size."""
+    with ExitStack() as stack:
+        try:
+            file = temporary_file(runtime.settings.data_dir)
+            stack.push(_closing_after_error(file))
+            size = sum(map(file.write, runtime.storage.stream(path)))
+        except OSError:
+            raise _try_later("no file can be written") from None
+        file.seek(0)
+    return file, size
+
+
+def _of_file(file: BinaryIO, size: int) -> Response:
+    """Return an answer with a file, which it closes. The server need not read it into memory."""
+    response = Response(wrap_file(request.environ, file, _PART_BYTES), direct_passthrough=True)
+    response.call_on_close(file.close)
+    response.content_length = size
+    return response
 
 
 def _safe(response: Answer, content_type: str, download_name: str | None) -> Answer:
@@ -163,9 +184,8 @@ def _passed_on(runtime: Runtime, image: AtProvider, name: str) -> Answer:
             kind, size = _fetched(runtime, image.url, file)
         except OSError:
             raise _try_later("the image is not archived yet, and no file can be written") from None
-    response = Response(_parts(file))
-    response.call_on_close(file.close)
-    response.content_length = size
+    file.seek(0)
+    response = _of_file(file, size)
     response.headers["Cache-Control"] = "no-store"
     download_name = None if kind.inline else f"{name}.{kind.extension}"
     return _safe(response, kind.content_type, download_name)
@@ -194,12 +214,6 @@ def _fetched(runtime: Runtime, url: str, file: BinaryIO) -> tuple[FileKind, int]
     except Unusable as error:
         raise _try_later(f"the image is not archived yet, and its link gives {error}") from None
     return kind, fetched.bytes
-
-
-def _parts(file: BinaryIO) -> Iterator[bytes]:
-    file.seek(0)
-    while part := file.read(_PART_BYTES):
-        yield part
 
 
 def _try_later(reason: str) -> ServiceUnavailable:
