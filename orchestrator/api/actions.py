@@ -1,11 +1,11 @@
-"""`/v1/jobs/{id}/...`: cancel a job, retry it, notify its caller again."""
+"""`/v1/jobs/{id}/...`: cancel a job, retry it, poll it, notify its caller again."""
 
 from __future__ import annotations
 
 from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import fields
-from werkzeug.exceptions import Conflict
+from werkzeug.exceptions import Conflict, TooManyRequests
 
 from orchestrator.api import incoming
 from orchestrator.api.answers import answer, find_job
@@ -14,6 +14,12 @@ from orchestrator.api.openapi import JSON, operation
 from orchestrator.enqueue import cancel_job
 from orchestrator.jobs.schemas import CurrentJobSchema
 from orchestrator.jobs.validation import StrictSchema, always, checked
+from orchestrator.operations.poll_now import (
+    MIN_INTERVAL_SECONDS,
+    AskedRecently,
+    NothingToPoll,
+    poll_now,
+)
 from orchestrator.operations.replay import NothingToNotify, notify_again
 from orchestrator.operations.rerun import MayBePaid, NotRetryable, retry
 from orchestrator.runtime import Runtime
@@ -59,6 +65,12 @@ def blueprint(runtime: Runtime) -> Blueprint:
         """Notify the caller again, with the same message id. Answers 409 without a receiver."""
         return _notify(runtime, job_id)
 
+    @actions.post("/<job_id>/poll")
+    @actions.doc(**operation("poll_job", {202: CurrentJobSchema}, 404, 409, 429))
+    def poll(job_id: str) -> Response:
+        """Ask the provider about a running job now. Answers 409 without a provider task."""
+        return _poll(runtime, job_id)
+
     return actions
 
 
@@ -90,4 +102,15 @@ def _notify(runtime: Runtime, job_id: str) -> Response:
         notify_again(runtime, job, actor=caller().name)
     except NothingToNotify as error:
         raise Conflict(str(error)) from None
+    return answer(runtime, find_job(runtime, job_id), 202)
+
+
+def _poll(runtime: Runtime, job_id: str) -> Response:
+    job = find_job(runtime, job_id)
+    try:
+        poll_now(runtime, job, actor=caller().name)
+    except NothingToPoll as error:
+        raise Conflict(str(error)) from None
+    except AskedRecently as error:
+        raise TooManyRequests(str(error), retry_after=MIN_INTERVAL_SECONDS) from None
     return answer(runtime, find_job(runtime, job_id), 202)

@@ -16,7 +16,7 @@ from orchestrator.cli.dev import dev, sandbox
 from orchestrator.cli.doctor import doctor
 from orchestrator.cli.follow_ups import archive, notify, prune
 from orchestrator.cli.history import history, recorder
-from orchestrator.cli.jobs import cancel, enqueue, get, retry, watch
+from orchestrator.cli.jobs import cancel, enqueue, get, poll, retry, watch
 from orchestrator.cli.keys import keys
 from orchestrator.cli.ledger import list_, reconcile, stats, verify
 from orchestrator.cli.providers import providers
@@ -90,7 +90,7 @@ def main() -> None:
     log.configure(logging.WARNING)
 
 
-_JOBS = (enqueue, batch_command, get, watch, cancel, retry, notify, archive, list_, bulk)
+_JOBS = (enqueue, batch_command, get, watch, cancel, poll, retry, notify, archive, list_, bulk)
 _INSTALLATION = (providers, pause, resume, stats, report, verify, reconcile, prune, history, doctor)
 _ACCESS = (keys, tenants, audit)
 for _command in (demo, dev, sandbox, recorder, *_JOBS, *_INSTALLATION, *_ACCESS):

@@ -19,6 +19,7 @@ from orchestrator.jobs.views import event_view
 from orchestrator.jsonio import NotJson, parse, rfc3339
 from orchestrator.operations import search
 from orchestrator.operations.current_jobs import current_view
+from orchestrator.operations.poll_now import AskedRecently, NothingToPoll, poll_now
 from orchestrator.operations.rerun import MayBePaid, NotRetryable
 from orchestrator.operations.rerun import retry as retry_job
 from orchestrator.providers import BROKEN, PROVIDERS
@@ -228,6 +229,28 @@ def cancel(job_id: str, json_: bool) -> None:
         print_json(current_view(runtime, job))
     else:
         line(f"{job_id} is cancelled")
+
+
+@click.command()
+@click.argument("job_id")
+@as_json
+def poll(job_id: str, json_: bool) -> None:
+    """Ask the provider about a running job now.
+
+    Its outcome otherwise comes by a callback or by the next poll. Exit status 0 only if a poll is
+    due. A worker does it: follow it with `orchestrator watch JOB_ID`.
+    """
+    runtime = default_runtime()
+    job = existing(runtime, job_id)
+    try:
+        poll_now(runtime, job, actor=actor())
+    except (NothingToPoll, AskedRecently) as error:
+        raise click.ClickException(f"{job_id}: {error}") from None
+    if json_:
+        print_json(current_view(runtime, existing(runtime, job_id)))
+    else:
+        line(f"{job_id} is polled now")
+    runtime.nudger.close()
 
 
 @click.command()

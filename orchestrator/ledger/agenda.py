@@ -12,7 +12,7 @@ from redis import Redis
 from orchestrator.jobs.model import STEP_OF, Status, Step
 from orchestrator.ledger import keys
 from orchestrator.ledger.admission import Admission
-from orchestrator.ledger.results import Room
+from orchestrator.ledger.results import Result, Room
 from orchestrator.ledger.script import load
 
 
@@ -32,7 +32,7 @@ class AgendaCounts:
 
 
 class Agenda:
-    """Lists due jobs. It changes nothing: a claim decides who does the step.
+    """Lists due jobs, and makes a job due. A claim decides who does the step.
 
     Args:
         client: returns the client of this thread.
@@ -46,6 +46,7 @@ class Agenda:
         self._admission = admission
         self._due = load("due")
         self._counts = load("agenda_counts")
+        self._poll_now = load("poll_now")
 
     def due(self, shard: int, *, now: int, limit: int) -> list[tuple[str, Step]]:
         """Return due jobs of a shard that may start now, each with its step."""
@@ -78,6 +79,19 @@ class Agenda:
             for job_id, status, provider in zip(flat[::3], flat[1::3], flat[2::3], strict=True)
         ]
         return [(job_id, step, provider) for job_id, step, provider in listed if step]
+
+    def poll_now(self, job_id: str, *, now: int, interval_ms: int) -> Result:
+        """Make the poll of a running job due now. A second call within `interval_ms` does nothing.
+
+        Returns:
+            RUNNING, LIMITED (the last call was too recent), OPEN (no provider task is known yet),
+            TERMINAL or MISSING.
+        """
+        if not keys.is_job_id(job_id):
+            return Result.MISSING
+        with self._redis() as client:
+            answer = self._poll_now.run(client, keys.of(job_id), [now, interval_ms])
+        return Result(answer[0])
 
     def counts(self, *, now: int) -> AgendaCounts:
         """Return the number of open jobs, and of due jobs that may start now."""

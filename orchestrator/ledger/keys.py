@@ -58,21 +58,22 @@ are its shard. A test compares this table with a live server.
 Fields of a job: `status`, `request` (JSON), `provider`, `tenant`, `created`, `updated`, `deadline`
 (ms), `attempt` (the number of the current attempt), `sent.<n>` (ms) and `task.<n>` (provider task
 id) for each attempt, `tries`, `resubmitted` (the attempt that was submitted again), `lease` (the
-token of the holder), `omitted` (events over the limit), `pending_failure` (JSON: a failure that
-needs more evidence), `refusal` (JSON: why its provider took no attempt), `reserved` and `charged`
-(the part of a budget), `trace` (its W3C context). A job with fallbacks has `fallback` (JSON: the
-ones that are left). After a move it has `moves` (JSON), `provider.<n>` (of each attempt before the
-move), and `reserved:<provider>` and `charged:<provider>` (of a provider that it left). A terminal
-job also has `images`, `error`, `cost` (JSON), `settled` (ms), `by`, `winner` (the attempt that
-settled it). A late result adds `late_images` (JSON), `late.<n>` (ms, its attempt) and `late.notify`
-(owed or due). Each follow-up has a status, its start, its tries, the last and the next try (ms),
-the last error and the token of the holder: `archive`, `archive.since`, `archive.tries`,
-`archive.tried`, `archive.next`, `archive.error`, `archive.lease`; `notify`, `notify.since`,
-`notify.tries`, `notify.tried`, `notify.next`, `notify.error`, `notify.lease`; and `confirm`,
-`confirm.since`, `confirm.tries`, `confirm.tried`, `confirm.next`, `confirm.error`, `confirm.lease`,
-with `confirm.attempts` (their numbers). `handed` (the token of a claim of this job, and the job
-that it took, because its tenant had the turn; or the word moved). `key` (a digest of the
-idempotency key, for searches). `batch` (the id of its batch).
+token of the holder), `poll_asked` (ms, the last request for a poll), `omitted` (events over the
+limit), `pending_failure` (JSON: a failure that needs more evidence), `refusal` (JSON: why its
+provider took no attempt), `reserved` and `charged` (the part of a budget), `trace` (its W3C
+context). A job with fallbacks has `fallback` (JSON: the ones that are left). After a move it has
+`moves` (JSON), `provider.<n>` (of each attempt before the move), and `reserved:<provider>` and
+`charged:<provider>` (of a provider that it left). A terminal job also has `images`, `error`, `cost`
+(JSON), `settled` (ms), `by`, `winner` (the attempt that settled it). A late result adds
+`late_images` (JSON), `late.<n>` (ms, its attempt) and `late.notify` (owed or due). Each follow-up
+has a status, its start, its tries, the last and the next try (ms), the last error and the token of
+the holder: `archive`, `archive.since`, `archive.tries`, `archive.tried`, `archive.next`,
+`archive.error`, `archive.lease`; `notify`, `notify.since`, `notify.tries`, `notify.tried`,
+`notify.next`, `notify.error`, `notify.lease`; and `confirm`, `confirm.since`, `confirm.tries`,
+`confirm.tried`, `confirm.next`, `confirm.error`, `confirm.lease`, with `confirm.attempts` (their
+numbers). `handed` (the token of a claim of this job, and the job that it took, because its tenant
+had the turn; or the word moved). `key` (a digest of the idempotency key, for searches). `batch`
+(the id of its batch).
 
 A flow is `<kind>:<provider>:<tenant>`. The kind is queued, resend (submitting or unconfirmed) or
 poll (running).

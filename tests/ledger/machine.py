@@ -193,6 +193,15 @@ class LedgerMachine(RuleBasedStateMachine):
             lambda: self.ledger.cancel(job_id, now=now), lambda: self.book.cancel(job_id, now)
         )
 
+    @precondition(lambda self: self.steps % 4 == 1)
+    @rule(which=WHICH)
+    def poll_now(self, which: int) -> None:
+        job_id, now = self.job(which), self.now
+        self.compare(
+            lambda: self.ledger.agenda.poll_now(job_id, now=now, interval_ms=10_000),
+            lambda: self.book.poll_now(job_id, now, 10_000),
+        )
+
     # Workers -------------------------------------------------------------------------------
 
     @rule(

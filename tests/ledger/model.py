@@ -294,6 +294,20 @@ class Book(FollowUpBook):
         self._end(entry, Outcome(Status.CANCELLED, error=error), SettledBy.CANCEL, now)
         return Result.CANCELLED
 
+    def poll_now(self, job_id: str, now: int, interval: int) -> Result:
+        entry = self.entries.get(job_id)
+        if entry is None:
+            return Result.MISSING
+        if entry.job.status is not Status.RUNNING:
+            return Result.TERMINAL if entry.due_at is None else Result.OPEN
+        if entry.poll_asked not in (None, now) and now - entry.poll_asked < interval:
+            return Result.LIMITED
+        if entry.poll_asked != now:
+            entry.poll_asked = now
+            entry.events.append("poll_asked")
+            entry.due_at = entry.due_at if entry.lease else now
+        return Result.RUNNING
+
     def expire(self, job_id: str) -> None:
         """Delete a job at the end of its retention time."""
         del self.entries[job_id]

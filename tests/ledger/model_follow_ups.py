@@ -43,6 +43,8 @@ class JobEntry:
     #: Where the job is now.
     provider: str
     lease: str | None = None
+    #: When somebody asked for a poll last (ms).
+    poll_asked: int | None = None
     winner: int | None = None
     #: The attempts with a late result.
     late: set[int] = field(default_factory=set)

@@ -304,6 +304,7 @@ def run_batches(ledger: Ledger) -> None:
 
 def run_follow_ups(ledger: Ledger) -> None:
     """Run follow-ups that end, fail for good, and stay pending."""
+    ledger.agenda.poll_now(kit.running(ledger), now=NOW, interval_ms=1)
     job_id = kit.settled(ledger)
     confirming = kit.confirming(ledger)
     for step in FOLLOW_UPS:

@@ -134,6 +134,13 @@ REPEATS = [
     Repeat("settle", "by callback", callback, "settled", "duplicate", "duplicate"),
     Repeat("settle", "by poll", poll, "settled", "duplicate", "duplicate"),
     Repeat("settle", "older attempt", late_failure, "superseded", "superseded", "superseded"),
+    Repeat(
+        "poll_now",
+        "",
+        lambda x: x.agenda.poll_now(kit.running(x), now=NOW, interval_ms=1),
+        "running",
+        "running",
+    ),
     Repeat("cancel", "", lambda x: x.cancel(kit.create(x), now=NOW), "cancelled", "duplicate"),
     Repeat("settle", "with a notification", kit.settled, "settled", "duplicate", "duplicate"),
     Repeat("follow_claim", "archive", lambda x: follow(x, Step.ARCHIVE), "claimed", "claimed"),

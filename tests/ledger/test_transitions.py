@@ -228,6 +228,7 @@ ACTIONS: Mapping[str, Callable[[TransitionCase], object]] = {
         s.wrong_lease, FAILURE, SettledBy.POLL, now=NOW
     ),
     "cancel": lambda s: s.ledger.cancel(s.job_id, now=NOW),
+    "poll now": lambda s: s.ledger.agenda.poll_now(s.job_id, now=NOW, interval_ms=1),
 }
 
 

@@ -67,6 +67,7 @@ settle success, wrong lease| missing     | stale         | stale         | stale
 settle failure, own lease  | missing     | stale         | stale         | settled>fai
 settle failure, wrong lease| missing     | stale         | stale         | stale
 cancel                     | missing     | cancelled>can | cancelled>can | cancelled>can
+poll now                   | missing     | open          | open          | open
 
 action                     | submitting      | unconfirmed | running
 create, call repeated      | created         | created     | created
@@ -103,6 +104,7 @@ settle success, wrong lease| stale           | stale       | stale
 settle failure, own lease  | settled>fai     | settled>fai | settled>fai
 settle failure, wrong lease| stale           | stale       | stale
 cancel                     | in_flight       | in_flight   | in_flight
+poll now                   | open            | open        | running
 
 action                     | succeeded | failed    | cancelled
 create, call repeated      | created   | created   | created
@@ -139,6 +141,7 @@ settle success, wrong lease| duplicate | late      | late
 settle failure, own lease  | conflict  | duplicate | conflict
 settle failure, wrong lease| conflict  | duplicate | conflict
 cancel                     | terminal  | terminal  | duplicate
+poll now                   | terminal  | terminal  | terminal
 """
 
 #: The status of each column with another name than its status.
@@ -198,6 +201,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "create, same key": "enqueue, same idempotency key",
         "create, call repeated": "enqueue, the same call repeated",
         "cancel": "cancel",
+        "poll now": "poll now",
     },
     "A worker claims the job": {
         "claim submit, due": "submit, due",
@@ -250,7 +254,7 @@ RECORDED = frozenset(
 REFUSED = frozenset(
     {
         *(Result.NOT_DUE, Result.STALE, Result.IN_FLIGHT, Result.TERMINAL, Result.MISSING),
-        *(Result.WAITING, Result.EXHAUSTED),
+        *(Result.WAITING, Result.EXHAUSTED, Result.OPEN),
     }
 )
 
