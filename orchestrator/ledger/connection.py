@@ -83,6 +83,8 @@ class Clients:
     def renew(self) -> None:
         """Forget the clients, without closing them. A child of a fork shares their connections."""
         self._local = threading.local()
+        #: Goes up when the connections of all threads may lead to an old master.
+        self._generation = 0
         self._gate = TimeoutGate()
 
     @contextmanager
@@ -95,8 +97,7 @@ class Clients:
         self._gate.enter()
         leave = self._gate.answered
         try:
-            if not hasattr(self._local, "client"):
-                self._local.client = self._make()
+            self._connect()
             yield self._local.client
         except LedgerUnavailable:  # an inner call, which already recorded its result
             leave = _no_op
@@ -113,11 +114,22 @@ class Clients:
         finally:
             leave()
 
+    def _connect(self) -> None:
+        """Make the client of this thread, or let it connect anew after a refusal."""
+        if not hasattr(self._local, "client"):
+            self._local.client = self._make()
+        elif self._local.generation != self._generation:
+            self._local.client.connection_pool.disconnect()
+        self._local.generation = self._generation
+
     def _drop(self) -> None:
-        """Close the connection. A new one may lead to another server: the master of a failover."""
-        client = getattr(self._local, "client", None)
-        if client is not None:
-            client.connection_pool.disconnect()
+        """Let all threads connect anew. This may lead to another server: the master of a failover.
+
+        Each thread closes its own connection: this one now, and the others at their next call.
+        """
+        self._generation += 1
+        if hasattr(self._local, "client"):
+            self._connect()
 
 
 def _no_op() -> None:

@@ -15,13 +15,14 @@ from time import monotonic
 import fakeredis
 import pytest
 from redis import Redis
+from redis.exceptions import ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from orchestrator.cli.stack import embedded_redis
 from orchestrator.jobs.model import Status
 from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.ledger import connection as module
-from orchestrator.ledger.connection import PAUSE_SECONDS, Clients, TimeoutGate
+from orchestrator.ledger.connection import PAUSE_SECONDS, Clients, TimeoutGate, connect
 from tests.ledger import kit
 from tests.support.fakes import Clock
 
@@ -242,3 +243,21 @@ def test_a_thread_that_never_returns_does_not_block_the_others(
 
     clock.forward(module.CONNECT_TIMEOUT + module.ANSWER_TIMEOUT)
     assert other_thread_may_enter(closed_gate)
+
+
+def test_a_refusal_lets_the_other_threads_connect_anew(redis_url: str) -> None:
+    made: list[Redis] = []
+    clients = Clients(lambda: made.append(connect(redis_url)) or made[-1])  # type: ignore[func-returns-value]
+
+    def refuse() -> None:
+        with clients.client():
+            raise ReadOnlyError("READONLY You can't write against a read only replica.")
+
+    with clients.client() as client:
+        first: object = client.client_id()
+    with ThreadPoolExecutor(1) as pool, pytest.raises(LedgerUnavailable):
+        pool.submit(refuse).result(60)
+    with clients.client() as client:
+        assert client.client_id() != first
+    for each in made:
+        each.close()
