@@ -46,7 +46,8 @@ def run() -> bool:
 
 def _minimal(port: int) -> list[str]:
     """Return the web command of the Procfile with the other application."""
-    command = procfile()["web"].replace("webhooks.wsgi:app", "benchmarks.minimal:app")
+    command = procfile()["web"].replace("webhooks.server:app", "benchmarks.minimal:app")
+    command = command.replace("--interface rsgi", "--interface wsgi --blocking-threads 8")
     return ["/bin/sh", "-c", f"PORT={port}; exec {command}"]
 
 

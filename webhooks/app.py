@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from http import HTTPStatus
-
-from flask import Flask, Response
+from flask import Flask
 
 from orchestrator import api
 from orchestrator.callbacks.drain import SpoolDrainer
@@ -12,7 +10,6 @@ from orchestrator.callbacks.spool import Spool
 from orchestrator.runtime import Runtime
 from orchestrator.steps.acceptance import record_spooled
 from webhooks import receiver
-from webhooks.body_limit import BodyReadLimiter
 
 
 def create_app(runtime: Runtime) -> Flask:
@@ -27,15 +24,6 @@ def create_app(runtime: Runtime) -> Flask:
     folder = runtime.settings.spool_dir
     drainer = SpoolDrainer(runtime, Spool(folder), record_spooled) if folder else None
     app.extensions["drainer"] = drainer
-    app.register_blueprint(receiver.blueprint(runtime, drainer))
+    receiver.install(app, receiver.Receiver(runtime, drainer))
     api.mount(app, runtime)
-    app.after_request(_close_after_unread_body)
-    app.wsgi_app = BodyReadLimiter(app.wsgi_app)  # type: ignore[method-assign]
     return app
-
-
-def _close_after_unread_body(response: Response) -> Response:
-    """Close the connection after 413: the rest of the body is not read as another request."""
-    if response.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        response.headers["Connection"] = "close"
-    return response

@@ -15,10 +15,14 @@ every answer.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
-from flask import Blueprint, Response, request
+import flask
+from flask import Flask
+from werkzeug.wrappers import Request, Response
 
 from orchestrator import log
 from orchestrator.callbacks.address import CallbackAddress, verified_address
@@ -44,6 +48,9 @@ MAX_BODY_BYTES = 256 * 1024
 MAX_LONG_BYTES = 64 * 1024 * 1024
 #: The size of the parts in which a body is read. Bytes.
 _PART_BYTES = 64 * 1024
+_PREFIX = "/callbacks/"
+#: The name of the route. It needs no API key (`orchestrator/api/auth.py`).
+ENDPOINT = "callbacks.receive"
 
 #: A provider takes any 2xx as "delivered" and repeats the callback after any other status.
 STATUS_OF = {
@@ -83,38 +90,61 @@ class _Body:
     shortened: bool = False
 
 
-def blueprint(runtime: Runtime, drainer: SpoolDrainer | None) -> Blueprint:
-    """Return the route. `drainer` belongs to the spool, if there is one."""
-    callbacks = Blueprint("callbacks", __name__)
-    refused, unstored = (
-        log.RateLimitedLog("callback_refused"),
-        log.RateLimitedLog("callback_unstored"),
-    )
+class Receiver:
+    """Answers callbacks.
 
-    @callbacks.post("/callbacks/<provider>/<reference>/<token>")
-    def receive(provider: str, reference: str, token: str) -> Response:
-        """Receive one callback."""
-        response = answered(provider, reference, token)
+    Args:
+        runtime: of this process.
+        drainer: belongs to the spool, if there is one.
+    """
+
+    def __init__(self, runtime: Runtime, drainer: SpoolDrainer | None) -> None:
+        self._runtime = runtime
+        self._drainer = drainer
+        self._refused = log.RateLimitedLog("callback_refused")
+        self._unstored = log.RateLimitedLog("callback_unstored")
+
+    def receive(self, request: Request, provider: str, reference: str, token: str) -> Response:
+        """Answer one callback."""
+        response = self._answered(request, provider, reference, token)
         status = callback_status(response.status_code)
-        runtime.timings.add(metrics.CALLBACKS, provider_label(provider), status)
+        self._runtime.timings.add(metrics.CALLBACKS, provider_label(provider), status)
         return response
 
-    def answered(provider: str, reference: str, token: str) -> Response:
+    def _answered(self, request: Request, provider: str, reference: str, token: str) -> Response:
         try:
-            address = _verified(runtime, provider, reference, token)
-            result = _receive(runtime, drainer, address)
+            address = _verified(self._runtime, provider, reference, token)
+            result = _receive(request, self._runtime, self._drainer, address)
         except _Refused as error:
-            refused.warning(str(error.status), provider=provider[:40], reason=error.reason)
+            self._refused.warning(str(error.status), provider=provider[:40], reason=error.reason)
             return _answer(error.status, error.reason)
         except UnreadableCallback as error:
-            refused.warning("400", provider=provider, reason=str(error))
+            self._refused.warning("400", provider=provider, reason=str(error))
             return _answer(400, f"the body is not a task: {error}")
         except LedgerUnavailable as error:
-            unstored.warning("503", provider=provider, reason=str(error))
+            self._unstored.warning("503", provider=provider, reason=str(error))
             return _answer(503, "the ledger is away; deliver the callback again")
         return _answer(200 if result == SPOOLED else STATUS_OF[Result(result)], result)
 
-    return callbacks
+
+def install(app: Flask, receiver: Receiver) -> None:
+    """Add the route to `app`, and a shortcut to it past Flask, which took a fifth of the time."""
+    inner = app.wsgi_app
+
+    def shortcut(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        path: str = environ["PATH_INFO"]
+        if environ["REQUEST_METHOD"] != "POST" or not path.startswith(_PREFIX):
+            return inner(environ, start_response)
+        parts = path.removeprefix(_PREFIX).split("/")
+        if len(parts) != 3 or not all(parts) or not path.isascii():
+            return inner(environ, start_response)
+        return receiver.receive(Request(environ), *parts)(environ, start_response)
+
+    @app.post(f"{_PREFIX}<provider>/<reference>/<token>", endpoint=ENDPOINT)
+    def receive(provider: str, reference: str, token: str) -> Response:
+        return receiver.receive(flask.request, provider, reference, token)
+
+    app.wsgi_app = shortcut  # type: ignore[method-assign]
 
 
 def _verified(runtime: Runtime, provider: str, reference: str, token: str) -> CallbackAddress:
@@ -126,11 +156,13 @@ def _verified(runtime: Runtime, provider: str, reference: str, token: str) -> Ca
     return address
 
 
-def _receive(runtime: Runtime, drainer: SpoolDrainer | None, address: CallbackAddress) -> str:
+def _receive(
+    request: Request, runtime: Runtime, drainer: SpoolDrainer | None, address: CallbackAddress
+) -> str:
     """Apply a callback with a valid token. Return the result for the answer."""
     started = perf_counter()
     try:
-        body = _read_body()
+        body = _read_body(request)
     except _Unread:
         note_unreadable(runtime, address, runtime.clock())
         raise
@@ -139,7 +171,7 @@ def _receive(runtime: Runtime, drainer: SpoolDrainer | None, address: CallbackAd
     if signed and body.shortened:  # the signature is over all bytes, and they are gone
         return _poll(runtime, address, now)
     if signed:
-        _check_signature(runtime, address, body.content, now)
+        _check_signature(request, runtime, address, body.content, now)
     try:
         report = read_callback(runtime, address, body.content, now)
     except UnreadableCallback:
@@ -174,7 +206,7 @@ def _poll(runtime: Runtime, address: CallbackAddress, now: int) -> str:
     return result
 
 
-def _read_body() -> _Body:
+def _read_body(request: Request) -> _Body:
     """Read the body in parts. A long one is shortened while it is read.
 
     Raises:
@@ -200,7 +232,9 @@ def _read_body() -> _Body:
     return _Body(b"".join(parts))
 
 
-def _check_signature(runtime: Runtime, address: CallbackAddress, body: bytes, now: int) -> None:
+def _check_signature(
+    request: Request, runtime: Runtime, address: CallbackAddress, body: bytes, now: int
+) -> None:
     secrets = runtime.settings.providers[address.provider].webhook_secrets
     headers = {name.lower(): value for name, value in request.headers}
     try:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-
 from flask import Flask
 from flask_smorest import Api
 
@@ -72,9 +70,8 @@ def mount(app: Flask, runtime: Runtime) -> None:
     spec = _Specification(app)
     cross_origin.install(app, runtime.settings.cors_origins)
     auth.install(app, runtime)
-    waiting = threading.BoundedSemaphore(jobs.MAX_WAITING)
-    spec.register_blueprint(jobs.blueprint(runtime, waiting))
-    spec.register_blueprint(batches.blueprint(runtime, waiting))
+    spec.register_blueprint(jobs.blueprint(runtime))
+    spec.register_blueprint(batches.blueprint(runtime))
     spec.register_blueprint(actions.blueprint(runtime))
     spec.register_blueprint(bulk.blueprint(runtime))
     of_images = images.blueprint(runtime)

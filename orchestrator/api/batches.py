@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from flask import Response, request
@@ -11,7 +10,7 @@ from marshmallow import fields, validate
 from werkzeug.exceptions import NotFound
 
 from orchestrator import tracing
-from orchestrator.api import incoming
+from orchestrator.api import holds, incoming
 from orchestrator.api.answers import as_json
 from orchestrator.api.auth import caller, chosen_tenant
 from orchestrator.api.jobs import IDEMPOTENCY_KEY, TENANT_FILTER, WAIT
@@ -22,6 +21,7 @@ from orchestrator.jobs.request import Receiver
 from orchestrator.jobs.schemas import AnswerSchema, BatchSchema, CurrentJobSchema, ReceiverSchema
 from orchestrator.jobs.validation import always, checked
 from orchestrator.jobs.views import batch_view
+from orchestrator.ledger.keys import settled
 from orchestrator.operations.batches import MAX_JOBS, BatchEntry, create_batch
 from orchestrator.operations.current_jobs import current_views
 from orchestrator.runtime import Runtime
@@ -63,8 +63,8 @@ class BatchAnswerSchema(AnswerSchema):
     results = fields.List(fields.Nested(BatchEntrySchema))
 
 
-def blueprint(runtime: Runtime, waiting: threading.BoundedSemaphore) -> Blueprint:
-    """Return the routes. `waiting` has a place for each request that may wait at once."""
+def blueprint(runtime: Runtime) -> Blueprint:
+    """Return the routes."""
     batches = Blueprint("batches", __name__, url_prefix="/v1", description="Batches of jobs")
 
     @batches.post("/jobs/batch")
@@ -79,17 +79,16 @@ def blueprint(runtime: Runtime, waiting: threading.BoundedSemaphore) -> Blueprin
         """Get a batch: its jobs by status. With `?wait=30`, wait until it is completed."""
         seconds = incoming.wait()
         batch = _visible(runtime.ledger.batches.get(batch_id), batch_id)
-        if not seconds or batch.complete:
-            return as_json(batch_view(batch), 200)
-        if not waiting.acquire(blocking=False):
-            return as_json(batch_view(batch), 200, {"Retry-After": "1"})
-        try:
-            batch = runtime.ledger.outcomes.wait_for_batch(batch_id, seconds) or batch
-        finally:
-            waiting.release()
+        if seconds and not batch.complete:
+            holds.hold(settled(batch_id), lambda: _has_completed(runtime, batch_id), seconds)
         return as_json(batch_view(batch), 200)
 
     return batches
+
+
+def _has_completed(runtime: Runtime, batch_id: str) -> bool:
+    batch = runtime.ledger.batches.get(batch_id)
+    return batch is None or batch.complete
 
 
 def _create_doc() -> dict[str, Any]:

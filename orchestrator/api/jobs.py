@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -11,8 +10,8 @@ from flask_smorest import Blueprint
 from marshmallow import Schema, fields
 
 from orchestrator import tracing
-from orchestrator.api import incoming
-from orchestrator.api.answers import answer, as_json, find_job, visible
+from orchestrator.api import holds, incoming
+from orchestrator.api.answers import answer, as_json, find_job
 from orchestrator.api.auth import caller, chosen_tenant
 from orchestrator.api.filters import filter_schemas
 from orchestrator.api.openapi import JSON, header, operation, query
@@ -21,15 +20,12 @@ from orchestrator.job_check import REQUEST_SCHEMA
 from orchestrator.jobs.schemas import AnswerSchema, CurrentJobSchema, EventSchema
 from orchestrator.jobs.tenant import TENANT_PATTERN
 from orchestrator.jobs.views import event_view
-from orchestrator.ledger.keys import JOB_ID
+from orchestrator.ledger.keys import JOB_ID, settled
 from orchestrator.operations.current_jobs import current_views
 from orchestrator.operations.filters import FILTERS, read_query
 from orchestrator.operations.search import Source, job_timeline, search
 from orchestrator.runtime import Runtime
 
-#: Requests of one process that may wait at once. Each holds a thread that callbacks need too. A
-#: further request is answered at once with `Retry-After`.
-MAX_WAITING = 4
 WAIT = query(
     "wait",
     "Wait until the job has its outcome, for at most this many seconds.",
@@ -72,12 +68,12 @@ class EventsSchema(AnswerSchema):
     events = fields.List(fields.Nested(EventSchema))
 
 
-def blueprint(runtime: Runtime, waiting: threading.BoundedSemaphore) -> Blueprint:
-    """Return the routes. `waiting` has MAX_WAITING places."""
+def blueprint(runtime: Runtime) -> Blueprint:
+    """Return the routes."""
     jobs = Blueprint("jobs", __name__, url_prefix="/v1/jobs", description="Image jobs")
 
     _add(jobs, "", "POST", _create(runtime), _create_doc())
-    _add(jobs, "/<job_id>", "GET", _show(runtime, waiting), _show_doc())
+    _add(jobs, "/<job_id>", "GET", _show(runtime), _show_doc())
     _add(jobs, "", "GET", _list(runtime), _list_doc(runtime))
     _add(
         jobs,
@@ -129,25 +125,21 @@ def _create_doc() -> dict[str, Any]:
     )
 
 
-def _show(runtime: Runtime, waiting: threading.BoundedSemaphore) -> Route:
+def _show(runtime: Runtime) -> Route:
     def show(job_id: str) -> Response:
         """Get a job. With `?wait=30`, wait until it has its outcome, for at most 30 seconds."""
         seconds = incoming.wait()
-        if not seconds:
-            return answer(runtime, find_job(runtime, job_id), 200)
-        job = find_job(runtime, job_id)  # before the wait, which holds a thread
-        if job.status.terminal:
-            return answer(runtime, job, 200)
-        if not waiting.acquire(blocking=False):
-            return answer(runtime, job, 200, {"Retry-After": "1"})
-        try:
-            return answer(
-                runtime, visible(runtime.ledger.outcomes.wait(job_id, seconds), job_id), 200
-            )
-        finally:
-            waiting.release()
+        job = find_job(runtime, job_id)
+        if seconds and not job.status.terminal:
+            holds.hold(settled(job.id), lambda: _has_ended(runtime, job.id), seconds)
+        return answer(runtime, job, 200)
 
     return show
+
+
+def _has_ended(runtime: Runtime, job_id: str) -> bool:
+    job = runtime.ledger.get(job_id)
+    return job is None or job.status.terminal
 
 
 def _show_doc() -> dict[str, Any]:

@@ -32,8 +32,7 @@ class RequestIds:
 
     def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
         """Answer one request."""
-        chosen = environ.get("HTTP_X_REQUEST_ID", "")
-        request_id = chosen if CHOSEN.fullmatch(chosen) else f"req_{secrets.token_hex(12)}"
+        request_id = chosen(environ.get("HTTP_X_REQUEST_ID"))
 
         def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
             return start_response(status, [*headers, (HEADER, request_id)], *more)
@@ -43,6 +42,11 @@ class RequestIds:
             return self._app(environ, start)
         finally:
             contextvars.reset_contextvars(**tokens)
+
+
+def chosen(wanted: str | None) -> str:
+    """Return the id that a caller chose, or a new one."""
+    return wanted if wanted and CHOSEN.fullmatch(wanted) else f"req_{secrets.token_hex(12)}"
 
 
 def install(app: Flask) -> None:

@@ -13,6 +13,7 @@ from orchestrator.jobs.batch import Batch
 from orchestrator.jobs.model import Job
 from orchestrator.ledger import keys
 from orchestrator.ledger.connection import ANSWER_TIMEOUT, listener
+from orchestrator.ledger.subscription import Subscription
 
 T = TypeVar("T")
 
@@ -63,3 +64,7 @@ class Outcomes:
                 return found
             channel.get_message(ignore_subscribe_messages=True, timeout=timeout)
         return read()
+
+    def subscription(self, changed: Callable[[str], None]) -> Subscription:
+        """Return a subscription to any number of channels. See its class for `changed`."""
+        return Subscription(self._redis, changed)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from redis.connection import AbstractConnection
 from werkzeug.test import TestResponse
 
+from orchestrator.api import holds
 from orchestrator.api.batches import MAX_BATCH_BYTES
+from orchestrator.api.holds import Hold
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import keys
 from orchestrator.ledger.batches import Batches
@@ -18,7 +19,6 @@ from orchestrator.operations.tenants import set_tenant
 from orchestrator.steps.batch import batch as batch_step
 from tests.api.conftest import UNIFIED, Api, settle
 from tests.api.test_tenants import key_of
-from tests.ledger.kit import eventually
 from tests.support.fakes import TENANT, Killed, killed
 
 BAD = {**UNIFIED, "n": "many"}
@@ -233,16 +233,20 @@ def test_a_batch_without_jobs_is_completed(api: Api) -> None:
     assert shown(api, batch_id, "?wait=60")["total"] == 0
 
 
-def test_a_wait_ends_when_the_batch_is_completed(api: Api) -> None:
+def test_the_answer_of_an_open_batch_is_held_until_it_is_completed(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Hold] = []
+    monkeypatch.setattr(holds, "hold", lambda *hold: asked.append(Hold(*hold)))
     answer = post(api, UNIFIED)
-    batch_id, harness = body(answer)["batch"], api.harness
+    batch_id = body(answer)["batch"]
 
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(shown, api, batch_id, "?wait=60")
-        eventually(lambda: harness.redis.pubsub_channels(keys.settled(batch_id)))
-        settle(harness, made(answer)[0])
-        batch_step(harness.runtime, batch_id)
-        batch = waiting.result(60)
+    assert shown(api, batch_id, "?wait=60")["status"] == "open"
 
-    assert (batch["status"], batch["counts"]["succeeded"]) == ("completed", 1)
-    assert batch["completed_at"]
+    [hold] = asked
+    assert (hold.channel, hold.seconds) == (keys.settled(batch_id), 60)
+    assert not hold.over()
+    settle(api.harness, made(answer)[0])
+    batch_step(api.harness.runtime, batch_id)
+    assert hold.over()
+    assert shown(api, batch_id)["completed_at"]

@@ -185,23 +185,6 @@ def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api) -> Non
         assert "redis" not in response.text.replace("Redis", "")
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_a_wait_that_ended_or_failed_gives_its_place_back(api: Api, fails: bool) -> None:
-    server = fakeredis.FakeServer()
-    harness = api.harness.on(
-        Ledger(lambda: fakeredis.FakeRedis(server=server, decode_responses=True))
-    )
-    client = Api(harness, WebApp(harness.runtime))
-    path = f"/v1/jobs/{client.created()}?wait=0.01"
-
-    server.connected = not fails
-    answers = [client.get(path).status_code for _ in range(10)]
-    server.connected = True
-
-    assert answers == [503 if fails else 200] * 10
-    assert "Retry-After" not in client.get(path).headers
-
-
 # The specification ---------------------------------------------------------------------------
 
 

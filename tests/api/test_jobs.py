@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from redis import Redis
 
-from orchestrator.api import jobs
+from orchestrator.api import holds
+from orchestrator.api.holds import Hold
 from orchestrator.jobs.model import ErrorCode, JobError, Outcome, Step
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import keys
 from orchestrator.steps.submit import submit
-from tests.api.conftest import NATIVE, UNIFIED, Api, Open, settle
+from tests.api.conftest import NATIVE, UNIFIED, Api, settle
 from tests.support.fakes import TENANT, Answer, answer
-from tests.support.web import WebApp
 
 ACCEPTED = answer(200, {"data": {"taskId": "task-1"}, "id": "task-1"})
 
@@ -231,62 +228,26 @@ def test_a_wait_that_is_over_answers_with_the_job_as_it_stands(api: Api) -> None
     assert response.json["status"] == "queued"
 
 
-def on_real_redis(open_api: Open, url: str) -> Api:
-    """Waiting takes a connection per thread, as in a real process."""
-    api = open_api()
-    harness = api.harness.on(Ledger.from_url(url))
-    return Api(harness, WebApp(harness.runtime))
-
-
-def subscribed(redis: Redis, count: int) -> None:
-    """Return once that many wait."""
-    pause = threading.Event()
-    for _ in range(1000):
-        channels: Any = redis.pubsub_channels()
-        numbers: Any = redis.pubsub_numsub(*channels) if channels else []
-        if sum(number for _, number in numbers) >= count:
-            return
-        pause.wait(0.01)
-    raise AssertionError("nobody waits")
-
-
-def test_whoever_waits_is_woken_when_the_job_is_settled(
-    open_api: Open, redis_url: str, real_redis: Redis
+def test_the_answer_of_an_open_job_is_held_until_its_outcome(
+    api: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api = on_real_redis(open_api, redis_url)
+    asked: list[Hold] = []
+    monkeypatch.setattr(holds, "hold", lambda *hold: asked.append(Hold(*hold)))
     job_id = api.created()
 
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(api.get, f"/v1/jobs/{job_id}?wait=60")
-        subscribed(real_redis, 1)
-        settle(api.harness, job_id)
-        response = waiting.result(timeout=60)
+    api.get(f"/v1/jobs/{job_id}?wait=7.5")
 
-    assert response.json is not None
-    assert response.json["status"] == "succeeded"
+    [hold] = asked
+    assert (hold.channel, hold.seconds) == (keys.settled(job_id), 7.5)
+    assert not hold.over()
+    settle(api.harness, job_id)
+    assert hold.over()
 
 
-def test_one_more_than_may_wait_is_answered_at_once_and_told_to_come_back(
-    open_api: Open, redis_url: str, real_redis: Redis
-) -> None:
-    api = on_real_redis(open_api, redis_url)
-    job_id = api.created()
+def test_another_tenants_job_is_not_waited_for(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(holds, "hold", lambda *_: pytest.fail("it is held"))
 
-    with ThreadPoolExecutor(jobs.MAX_WAITING) as pool:
-        waiting = [
-            pool.submit(api.get, f"/v1/jobs/{job_id}?wait=60") for _ in range(jobs.MAX_WAITING)
-        ]
-        subscribed(real_redis, jobs.MAX_WAITING)
-        turned_away = api.get(f"/v1/jobs/{job_id}?wait=60")
-        settle(api.harness, job_id)
-        served = [each.result(timeout=60) for each in waiting]
-        after = api.get(f"/v1/jobs/{job_id}?wait=60")
-
-    assert (turned_away.status_code, turned_away.headers["Retry-After"]) == (200, "1")
-    assert [response.json["status"] for response in served if response.json] == ["succeeded"] * len(
-        waiting
-    )
-    assert "Retry-After" not in after.headers
+    assert api.get(f"/v1/jobs/{keys.new_job_id(0)}?wait=60").status_code == 404
 
 
 def test_a_prompt_with_a_lone_surrogate_is_refused_before_it_is_stored(api: Api) -> None:

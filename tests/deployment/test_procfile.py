@@ -22,7 +22,7 @@ import signal, sys
 signal.signal(signal.SIGTERM, lambda *_: None)  # as a worker inherits it from granian
 sys.modules["orchestrator"] = None  # the import fails here
 try:
-    import webhooks.wsgi
+    import webhooks.server
 except ImportError:
     print(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)
 """

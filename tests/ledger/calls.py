@@ -65,6 +65,8 @@ READS_MANY_JOBS = frozenset(
 )
 #: Methods of the streams of changes that read many jobs.
 READS_MANY_JOBS |= {"changes.jobs", "changes.pages"}
+#: Methods that send nothing themselves.
+SENDS_NOTHING = {"outcomes.subscription"}
 #: Every other public method. The list is read from the classes, so it is complete.
 PUBLIC = sorted(
     {
@@ -74,6 +76,7 @@ PUBLIC = sorted(
         if not name.startswith("_")
     }
     - READS_MANY_JOBS
+    - SENDS_NOTHING
 )
 
 
@@ -117,6 +120,9 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
         lease.job.id, 1, "task-1", SUCCESS, now=NOW
     ),
     "settle": lambda ledger, lease: ledger.settle(lease, SUCCESS, SettledBy.POLL, now=NOW),
+    "agenda.poll_now": lambda ledger, lease: ledger.agenda.poll_now(
+        lease.job.id, now=NOW, interval_ms=1
+    ),
     "cancel": lambda ledger, lease: ledger.cancel(lease.job.id, now=NOW),
     "get": lambda ledger, lease: ledger.get(lease.job.id),
     "uploads.get": lambda ledger, lease: ledger.uploads.get(lease.job.id),
@@ -267,8 +273,9 @@ def prepare(ledger: Ledger, name: str) -> Lease:
         ledger.admission.pause("evolink", by="tests", now=NOW)
     if name in {"claim", "cancel"}:
         return not_leased(ledger, kit.create(ledger))
-    if name == "defer":
-        return kit.claim(ledger, kit.running(ledger), Step.POLL, now=NEXT_DUE)
+    if name in {"agenda.poll_now", "defer"}:
+        lease = kit.claim(ledger, kit.running(ledger), Step.POLL, now=NEXT_DUE)
+        return lease if name == "defer" else not_leased(ledger, lease.job.id)
     attribute, _, method = name.partition(".")
     makers = {"follow_ups": with_follow_up, "batches": with_batch, "outcomes": with_batch}
     if attribute in makers:

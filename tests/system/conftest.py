@@ -5,6 +5,7 @@ tests/conftest.py names the files that share the processes of a fixture.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -179,14 +180,17 @@ def unpolled(_unpolled: UnpolledStack) -> UnpolledStack:
     return _unpolled
 
 
-#: Granian's own lines for each of its workers.
-_SPAWNED, _STARTED = "Spawning worker-", "Started worker-"
+def started_workers(log: str) -> int:
+    """The number of granian's workers that serve requests, by its own lines."""
+    return len(re.findall(r"Started worker-\d+$", log, re.M))
 
 
 def restart_web(stack: Stack, **changes: str) -> None:
     """Stop web, and start it with other settings. An empty setting is not set."""
     # A worker of granian ignores a stop that comes before it has started.
-    eventually(lambda: stack.log("web").count(_STARTED) == stack.log("web").count(_SPAWNED))
+    eventually(
+        lambda: started_workers(stack.log("web")) == stack.log("web").count("Spawning worker-")
+    )
     web = stack.running.pop("web")
     web.terminate()
     web.wait(WAIT_SECONDS)

@@ -7,10 +7,12 @@ import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+import requests
 from redis import Redis
 
 from orchestrator.callbacks.address import CallbackAddress
@@ -36,6 +38,12 @@ def settings(env: Mapping[str, str], monkeypatch: pytest.MonkeyPatch) -> Setting
         return Settings.from_env()
 
 
+@cache
+def _ledger(url: str) -> Ledger:
+    """The ledger of a stack. Loading its scripts takes longer than making a job."""
+    return Ledger.from_url(url)
+
+
 @dataclass(frozen=True)
 class Rack:
     """A running web process."""
@@ -52,16 +60,22 @@ class Rack:
         address = CallbackAddress("evolink", job_id or keys.new_job_id(0), 1)
         return urlsplit(address.url(self.settings)).path
 
-    def running(self) -> str:
-        """A job that waits for the callback of TASK. It begins in an hour: no worker takes it."""
-        ledger = Ledger.from_url(self.stack.env["ORCHESTRATOR_REDIS_URL"])
+    def running(self, task_id: str = TASK) -> str:
+        """A job that waits for its callback. It begins in an hour: no worker takes it."""
+        ledger = _ledger(self.stack.env["ORCHESTRATOR_REDIS_URL"])
         now = now_ms() + 3_600_000
         request = JobRequest("evolink", "nano-banana-2-lite", {"prompt": "A red cube"})
         job_id = str(eventually(lambda: _claimed(ledger, request, now)))
         with Redis.from_url(self.stack.env["ORCHESTRATOR_REDIS_URL"]) as redis:
-            redis.delete(keys.task(job_id, "evolink", TASK))  # each job of a test may have it
-        ledger.accepted(job_id, 1, TASK, now=now, due_at=now + 3_600_000)
+            redis.delete(keys.task(job_id, "evolink", task_id))  # each job of a test may have it
+        ledger.accepted(job_id, 1, task_id, now=now, due_at=now + 3_600_000)
         return job_id
+
+    def settle(self, job_id: str, task_id: str = TASK) -> int:
+        """Send the callback that settles a job. Return the status of its answer."""
+        url = f"{self.stack.web_url}{self.path(job_id)}"
+        body = DONE.replace(TASK.encode(), task_id.encode())
+        return requests.post(url, data=body, timeout=120).status_code
 
     def processes(self) -> list[int]:
         """The server's main process and its workers."""

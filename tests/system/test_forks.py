@@ -23,11 +23,8 @@ PACKAGE = Path(orchestrator.__file__).parent
 PRIMITIVES = {"Lock", "RLock", "Condition", "Semaphore", "BoundedSemaphore", "local"}
 #: Only web and worker use these. They do not fork once they have threads.
 OF_SERVERS = {
-    "api/__init__.py",
-    "api/batches.py",
     "api/bulk.py",
     "api/images.py",
-    "api/jobs.py",
     "api/reports.py",
     "callbacks/drain.py",
     "callbacks/spool.py",

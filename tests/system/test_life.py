@@ -27,12 +27,9 @@ from orchestrator.messages import ANSWER_TIMEOUT_SECONDS
 from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
 from tests.deployment.kit import healthy, seconds, services, swept
 from tests.support.providers import EXAMPLE_MODELS
-from tests.system.conftest import TIMES, Client, eventually
+from tests.system.conftest import TIMES, Client, eventually, started_workers
 from tests.system.test_faces import send
 from tests.system.wire import Wire
-
-#: The line that granian writes when one of its workers serves requests.
-STARTED = "Started worker-"
 
 
 @dataclass(frozen=True)
@@ -209,7 +206,7 @@ def life(_wired: Wired) -> Life:
     """The end of every process."""
     _wired.restore()
     seen, stack, client = Life(), _wired.stack, _wired.client
-    eventually(lambda: stack.log("web").count(STARTED) == 2)
+    eventually(lambda: started_workers(stack.log("web")) == 2)
     seen.complete = {name: healthy(name, stack.env) for name in ("web", "worker")}
     job = in_flight(client)
     seen.submitting = client.timeline(job)

@@ -1,0 +1,408 @@
+"""The front without a server: bodies, early answers, held answers and answers of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.api.holds import ENVIRON_KEY, Hold
+from orchestrator.jsonio import parse
+from orchestrator.ledger import LedgerUnavailable
+from webhooks import front as front_module
+from webhooks import held_answers, request_bodies
+from webhooks.exchange import MAX_ANSWER_BYTES
+from webhooks.front import Application, Front
+
+#: The body limit of the front under test. Bytes.
+MAX_BODY_BYTES = 500_000
+
+
+class Gone(RuntimeError):
+    """What granian raises when a body cannot be read to its end."""
+
+
+class FakeSubscription:
+    """A subscription whose messages a test sends."""
+
+    def __init__(self, changed: Callable[[str], None]) -> None:
+        self.changed = changed
+        self.channels: list[str] = []
+
+    def add(self, channel: str) -> None:
+        self.channels.append(channel)
+        self.changed(channel)
+
+    def remove(self, channel: str) -> None:
+        self.channels.remove(channel)
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass
+class Scope:
+    """A request as granian describes it."""
+
+    method: str = "GET"
+    path: str = "/x"
+    headers: Any = field(default_factory=dict)
+    query_string: str = ""
+    http_version: str = "1.1"
+    scheme: str = "http"
+    server: str = "127.0.0.1:80"
+    client: str = "127.0.0.1:5000"
+
+
+class Exchanged:
+    """The server's side of a request: sends its body, and takes its answer."""
+
+    def __init__(self, *parts: bytes, complete: bool = True) -> None:
+        self._parts = parts
+        self._complete = complete
+        self.rest = asyncio.Event()
+        self.gone = asyncio.Event()
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.body = b""
+        self.read = 0
+
+    async def __call__(self) -> bytes:
+        return b"".join([part async for part in self])
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self._parts:
+            self.read += len(part)
+            yield part
+        if not self._complete:
+            await self.rest.wait()
+            raise Gone
+
+    async def client_disconnect(self) -> None:
+        await self.gone.wait()
+
+    def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+        if not self.status:
+            self.status, self.headers, self.body = status, dict(headers), body
+
+    def response_file(self, status: int, headers: list[tuple[str, str]], file: str) -> None:
+        self.response_bytes(status, headers, Path(file).read_bytes())
+
+
+class Scene:
+    """A front around an application."""
+
+    def __init__(self, app: Application, max_held: int = 10) -> None:
+        self.subscriptions: list[FakeSubscription] = []
+        self.front = Front(
+            app, max_body_bytes=MAX_BODY_BYTES, max_held=max_held, subscribe=self._subscribe
+        )
+        self.front.start(asyncio.get_running_loop())
+
+    def _subscribe(self, changed: Callable[[str], None]) -> Any:
+        self.subscriptions.append(FakeSubscription(changed))
+        return self.subscriptions[-1]
+
+    def begin(self, exchanged: Exchanged, **scope: Any) -> asyncio.Task[None]:
+        """Begin a request."""
+        call = self.front.__rsgi__(Scope(**scope), exchanged)
+        return asyncio.get_running_loop().create_task(call)
+
+    async def post(self, exchanged: Exchanged, **headers: str) -> Exchanged:
+        """Post a body, and return after the request."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        await self.begin(exchanged, method="POST", headers=named)
+        return exchanged
+
+
+def reading(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+    """An application that reads the body, unless the token is wrong."""
+    if environ.get("HTTP_TOKEN") == "wrong":
+        start("404 Not Found", [])
+        return [b"no"]
+    body = environ["wsgi.input"].read()
+    start("200 OK", [("X-Length", str(len(body)))])
+    return [body[:10]]
+
+
+def run(play: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(120):
+            await play()
+
+    asyncio.run(limited())
+
+
+# Bodies ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 60_000, 70_000, 400_000])
+def test_a_body_reaches_the_application_as_it_is(size: int) -> None:
+    async def play() -> None:
+        body = Exchanged(b"x" * (size - 1), b"y")
+        answer = await Scene(reading).post(body, content_length=str(size))
+        assert (answer.status, answer.headers["X-Length"]) == (200, str(size))
+        assert "Connection" not in answer.headers
+
+    run(play)
+
+
+@pytest.mark.parametrize("headers", [{"content_length": "100"}, {"transfer_encoding": "chunked"}])
+def test_a_slow_body_is_not_waited_for_after_an_early_answer(
+    headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_bodies, "SLOW_SECONDS", 0.0)
+
+    async def play() -> None:
+        body = Exchanged(b"x", complete=False)
+        answer = await Scene(reading).post(body, token="wrong", **headers)
+        assert (answer.status, answer.headers["Connection"]) == (404, "close")
+
+    run(play)
+
+
+@pytest.mark.parametrize("headers", [{"content_length": "100"}, {"transfer_encoding": "chunked"}])
+def test_a_body_that_takes_too_long_is_given_up(
+    headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(request_bodies, "MAX_BODY_SECONDS", 0.0)
+
+    async def play() -> None:
+        answer = await Scene(reading).post(Exchanged(b"x", complete=False), **headers)
+        assert (answer.status, answer.headers["Connection"]) == (200, "close")
+
+    run(play)
+
+
+def test_a_body_that_is_cut_off_reaches_the_application_as_far_as_it_came() -> None:
+    async def play() -> None:
+        body = Exchanged(b"x" * 70_000, complete=False)
+        body.rest.set()
+        answer = await Scene(reading).post(body, content_length="100000")
+        assert answer.headers["X-Length"] == "70000"
+
+    run(play)
+
+
+def test_no_more_of_a_body_is_read_than_any_route_takes() -> None:
+    async def play() -> None:
+        body = Exchanged(*[b"x" * 65_536] * 100)
+        answer = await Scene(reading).post(body, transfer_encoding="chunked")
+        assert answer.read < MAX_BODY_BYTES + 2 * 65_536
+        assert answer.headers["Connection"] == "close"
+
+    run(play)
+
+
+def test_so_many_large_bodies_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(request_bodies, "MAX_LARGE_BODIES", 1)
+    monkeypatch.setattr(request_bodies, "LARGE_WAIT_SECONDS", 0.01)
+
+    async def play() -> None:
+        scene, first = Scene(reading), Exchanged(b"x", complete=False)
+        task = scene.begin(first, method="POST", headers={"content-length": "100000"})
+        while not first.read:
+            await asyncio.sleep(0)
+        refused = await scene.post(Exchanged(b"x"), content_length="100000", x_request_id="mine")
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "1")
+        assert refused.headers["X-Request-ID"] == "mine"
+        assert refused.headers["Connection"] == "close"
+        assert parse(refused.body)["status"] == 503
+        small = await scene.post(Exchanged(b"x"), content_length="1")
+        assert small.status == 200
+        first.rest.set()
+        await task
+
+    run(play)
+
+
+# Held answers ----------------------------------------------------------------------------------
+
+
+class Job:
+    """A job whose route holds its answer while it is open."""
+
+    def __init__(self, seconds: float = 60) -> None:
+        self.open = True
+        self.away = False
+        self.seconds = seconds
+
+    def over(self) -> bool:
+        if self.away:
+            raise LedgerUnavailable("away")
+        return not self.open
+
+    def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        start("200 OK", [])
+        if self.open and not self.away:
+            environ[ENVIRON_KEY] = Hold("channel", self.over, self.seconds)
+        return [b"open" if self.open else b"done"]
+
+
+async def held(scene: Scene, number: int = 1) -> None:
+    """Return when so many answers are held."""
+    while len(scene.subscriptions[0].channels) < number:
+        await asyncio.sleep(0.001)
+
+
+def test_a_held_answer_is_given_when_its_channel_reports_the_change() -> None:
+    async def play() -> None:
+        job = Job()
+        scene, answers = Scene(job), [Exchanged() for _ in range(3)]
+        tasks = [scene.begin(each) for each in answers]
+        await held(scene, 3)
+        scene.subscriptions[0].changed("channel")  # nothing is new
+        job.open = False
+        scene.subscriptions[0].changed("channel")
+        await asyncio.gather(*tasks)
+        assert [each.body for each in answers] == [b"done"] * 3
+        assert scene.subscriptions[0].channels == []
+
+    run(play)
+
+
+def test_a_lost_message_delays_an_answer_until_the_next_check(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(held_answers, "CHECK_SECONDS", 0.01)
+
+    async def play() -> None:
+        job, answer = Job(), Exchanged()
+        scene = Scene(job)
+        task = scene.begin(answer)
+        await held(scene)
+        job.open = False
+        await task
+        assert answer.body == b"done"
+
+    run(play)
+
+
+def test_the_end_of_the_time_gives_the_answer_as_it_is() -> None:
+    async def play() -> None:
+        answer = Exchanged()
+        await Scene(Job(seconds=0.01)).begin(answer)
+        assert (answer.body, "Retry-After" in answer.headers) == (b"open", False)
+
+    run(play)
+
+
+def test_redis_that_goes_away_ends_the_hold() -> None:
+    async def play() -> None:
+        job, answer = Job(), Exchanged()
+        scene = Scene(job)
+        task = scene.begin(answer)
+        await held(scene)
+        job.away = True
+        scene.subscriptions[0].changed("channel")
+        await task
+        assert answer.status == 200
+
+    run(play)
+
+
+def test_a_client_that_goes_away_frees_its_place() -> None:
+    async def play() -> None:
+        scene, answer = Scene(Job(), max_held=1), Exchanged()
+        task = scene.begin(answer)
+        await held(scene)
+        full = Exchanged()
+        await scene.begin(full)
+        assert (full.body, full.headers["Retry-After"]) == (b"open", "1")
+        answer.gone.set()
+        await task
+        assert (answer.status, scene.subscriptions[0].channels) == (0, [])
+
+    run(play)
+
+
+def test_a_stop_answers_all_who_wait_and_holds_nobody_more() -> None:
+    async def play() -> None:
+        scene, answer, late = Scene(Job()), Exchanged(), Exchanged()
+        task = scene.begin(answer)
+        await held(scene)
+        scene.front.stop()
+        await task
+        await scene.begin(late)
+        assert (answer.body, late.body) == (b"open", b"open")
+
+    run(play)
+
+
+# Answers ---------------------------------------------------------------------------------------
+
+
+def test_an_application_that_breaks_is_a_500_with_the_id_of_the_request() -> None:
+    def breaking(*_: Any) -> Iterable[bytes]:
+        raise ValueError
+
+    async def play() -> None:
+        answer = Exchanged()
+        await Scene(breaking).begin(answer)
+        assert answer.status == 500
+        assert answer.headers["X-Request-ID"].startswith("req_")
+
+    run(play)
+
+
+def test_a_request_is_refused_when_too_many_wait_for_a_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(front_module, "MAX_WAITING", -1)
+
+    async def play() -> None:
+        answer = Exchanged()
+        await Scene(reading).begin(answer)
+        assert (answer.status, answer.headers["Connection"]) == (503, "close")
+
+    run(play)
+
+
+def test_a_long_answer_goes_through_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_module, "FILE_OPEN_SECONDS", 0.0)
+    closed: list[bool] = []
+
+    class Parts:
+        def __iter__(self) -> Any:
+            return iter([b"x" * MAX_ANSWER_BYTES, b"y", b"z"])
+
+        def close(self) -> None:
+            closed.append(True)
+
+    def long(_: Any, start: Any) -> Iterable[bytes]:
+        start("200 OK", [])
+        return Parts()
+
+    async def play() -> None:
+        answer = Exchanged()
+        await Scene(long).begin(answer)
+        assert answer.body == b"x" * MAX_ANSWER_BYTES + b"yz"
+        assert answer.headers["Content-Length"] == str(MAX_ANSWER_BYTES + 2)
+        assert closed == [True]
+        await asyncio.sleep(0.01)  # the file is closed
+
+    run(play)
+
+
+def test_headers_that_come_twice_and_a_path_that_is_not_ascii() -> None:
+    seen: dict[str, Any] = {}
+
+    def app(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        seen.update(environ)
+        start("200 OK", [])
+        return [b""]
+
+    class Twice(dict[str, str]):
+        def items(self) -> Any:
+            return [("x-a", "1"), ("x-a", "2"), ("content-type", "a/b")]
+
+    async def play() -> None:
+        await Scene(app).begin(Exchanged(), path="/\u00e4", headers=Twice())
+
+    run(play)
+    assert (seen["HTTP_X_A"], seen["CONTENT_TYPE"]) == ("1,2", "a/b")
+    assert seen["PATH_INFO"] == "/\u00e4".encode().decode("latin-1")

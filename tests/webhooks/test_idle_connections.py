@@ -1,0 +1,57 @@
+"""Connections on which nothing is sent for long."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from contextlib import ExitStack
+
+import pytest
+
+from orchestrator.api.incoming import MAX_WAIT_SECONDS
+from tests.ledger import kit
+from webhooks import idle_connections
+from webhooks.idle_connections import MAX_SILENCE_SECONDS, close_silent
+from webhooks.request_bodies import MAX_BODY_SECONDS
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells of connections")
+
+
+def test_a_wait_and_a_slow_body_are_answered_before_their_connection_is_cut() -> None:
+    assert max(MAX_WAIT_SECONDS, MAX_BODY_SECONDS) + 10 < MAX_SILENCE_SECONDS
+
+
+@on_linux
+def test_a_connection_that_got_no_answer_for_long_is_cut_and_no_other() -> None:
+    with ExitStack() as stack:
+        server = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        old, _ = pair(stack, server)
+        assert close_silent(3600) == 0
+        kit.eventually(lambda: idle_connections._silent_seconds(old) > 1)
+        answered, ours = pair(stack, server)
+
+        assert close_silent(1) == 1
+
+        assert old.recv(1) == b""
+        ours.sendall(b"y")
+        assert answered.recv(1) == b"y"
+
+
+@on_linux
+def test_our_own_connections_to_others_are_left_alone() -> None:
+    with ExitStack() as stack:
+        elsewhere = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        ours, theirs = pair(stack, elsewhere)
+        elsewhere.close()  # as if it listened in another process
+        kit.eventually(lambda: idle_connections._silent_seconds(ours) > 0.05)
+
+        assert close_silent(0.05) == 0
+
+        theirs.sendall(b"y")
+        assert ours.recv(1) == b"y"
+
+
+def pair(stack: ExitStack, server: socket.socket) -> tuple[socket.socket, socket.socket]:
+    """Both ends of a new connection."""
+    outer = stack.enter_context(socket.create_connection(server.getsockname()))
+    return outer, stack.enter_context(server.accept()[0])

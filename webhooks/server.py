@@ -1,0 +1,61 @@
+"""The entry point of the web server: `granian --interface rsgi webhooks.server:app`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+# A worker inherits granian's signal handler, which only notes the signal. Without this line, a
+# worker that is stopped while it still imports would run until `--workers-kill-timeout`.
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+import resource
+
+from orchestrator import log, tracing
+from orchestrator.api import MAX_BODY_BYTES
+from orchestrator.runtime import Runtime, default_runtime
+from orchestrator.settings.environment import ConfigError
+from webhooks import idle_connections
+from webhooks.app import create_app
+from webhooks.front import Front
+from webhooks.receiver import MAX_LONG_BYTES
+
+#: The files and connections that a process wants to have open at once.
+MAX_OPEN_FILES = 65_536
+
+
+def front(runtime: Runtime) -> Front:
+    """Return the RSGI application of the web process.
+
+    Raises:
+        ConfigError: no API keys are set.
+    """
+    flask_app = create_app(runtime)
+    if flask_app.extensions["drainer"]:
+        flask_app.extensions["drainer"].start()  # an earlier process may have left files
+    longest = max(MAX_LONG_BYTES, MAX_BODY_BYTES + runtime.settings.max_upload_bytes)
+    return Front(
+        flask_app,
+        max_body_bytes=longest + 64 * 1024,
+        max_held=_allow_open_files() // 2,  # the others are for callbacks and for files
+        subscribe=runtime.ledger.outcomes.subscription,
+    )
+
+
+def _allow_open_files() -> int:
+    """Raise the limit of open files, as far as the system allows it. Return the limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return max(soft, wanted)
+
+
+log.configure()
+tracing.configure()
+try:
+    app = front(default_runtime())
+except ConfigError as error:
+    sys.exit(f"orchestrator: {error}")
+
+idle_connections.start_closing()
