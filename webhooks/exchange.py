@@ -63,7 +63,13 @@ class FileWrapper:
         self._part_bytes = part_bytes
 
     def __iter__(self) -> Iterator[bytes]:
-        return iter(lambda: self.file.read(self._part_bytes), b"")
+        return self  # werkzeug calls `seek` of the iterator, for a part of the file
+
+    def __next__(self) -> bytes:
+        part = self.file.read(self._part_bytes)
+        if not part:
+            raise StopIteration
+        return part
 
     def close(self) -> None:
         """Close the file."""

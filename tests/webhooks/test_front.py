@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from werkzeug.utils import send_file
 
 from orchestrator.api.holds import ENVIRON_KEY, Hold
 from orchestrator.jsonio import parse
@@ -383,6 +384,29 @@ def test_a_long_answer_goes_through_a_file(monkeypatch: pytest.MonkeyPatch) -> N
         assert answer.body == b"x" * MAX_ANSWER_BYTES + b"yz"
         assert answer.headers["Content-Length"] == str(MAX_ANSWER_BYTES + 2)
         assert closed == [True]
+        await asyncio.sleep(0.01)  # the file is closed
+
+    run(play)
+
+
+@pytest.mark.parametrize("asked", [None, "bytes=5-1500000"])
+def test_a_file_and_a_part_of_it_are_sent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: str | None
+) -> None:
+    monkeypatch.setattr(front_module, "FILE_OPEN_SECONDS", 0.0)
+    content = bytes(range(256)) * 8000
+    (tmp_path / "image").write_bytes(content)
+
+    def app(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        response = send_file(tmp_path / "image", environ, mimetype="image/png", conditional=True)
+        return response(environ, start)
+
+    async def play() -> None:
+        answer = Exchanged()
+        await Scene(app).begin(answer, headers={"range": asked} if asked else {})
+        expected = content[5:1_500_001] if asked else content
+        assert (answer.status, answer.body == expected) == (206 if asked else 200, True)
+        assert answer.headers["Content-Length"] == str(len(expected))
         await asyncio.sleep(0.01)  # the file is closed
 
     run(play)
