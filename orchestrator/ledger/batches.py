@@ -17,7 +17,7 @@ from typing import Any
 from redis import Redis
 
 from orchestrator.jobs.batch import Batch
-from orchestrator.jobs.model import Cost, FollowUpStatus, Step
+from orchestrator.jobs.model import Cost, FollowUpStatus
 from orchestrator.jobs.request import JobRequest, Receiver
 from orchestrator.jobs.tenant import Tenant
 from orchestrator.ledger import codec, keys
@@ -238,7 +238,7 @@ class Batches:
 
 def _due(batch_id: str) -> str:
     """Return the key of the set of batches that are not done."""
-    return keys.follow_up(keys.shard_of(batch_id), Step.BATCH)
+    return keys.batches(keys.shard_of(batch_id))
 
 
 def _keys(batch_id: str) -> list[str]:

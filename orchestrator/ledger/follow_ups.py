@@ -1,8 +1,8 @@
 """The follow-ups of a job: archiving its images, sending its notification, confirming its tasks.
 
-Each follow-up has its own sorted set. It is like the agenda for open jobs: a job is a member while
-the follow-up is pending, and its score is when it is due. A claim moves the score to the end of the
-lease.
+Each follow-up has a flow for each tenant. It is like the agenda for open jobs: a job is a member
+while the follow-up is pending, and its score is when it is due. A claim moves the score to the end
+of the lease. A sweep takes due follow-ups of every tenant in turn.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from orchestrator.ledger.script import Script, load
 STREAM_ENTRIES = 1000
 
 
-#: A sorted set of a shard, and the lowest and highest score in it as Redis writes them.
-ScoreRange = tuple[Callable[[int], str], str, str]
+#: Sorted sets of a shard, and the lowest and highest score in them as Redis writes them.
+ScoreRange = tuple[Callable[[Redis, int], list[str]], str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class FollowUps:
         self._done = load("follow_done")
         self._again = load("notify_again")
         self._archive_again = load("archive_again")
-        self._due_archive = load("due_archive")
+        self._due = load("due_follow_ups")
 
     def claim(self, job_id: str, step: Step, *, now: int, lease_ms: int) -> Lease | None:
         """Take the lease on a due follow-up. Return None if it is not due or already leased."""
@@ -172,30 +172,34 @@ class FollowUps:
                 raise failed[0]  # a pipeline would change the text of the error
 
     def due(self, shard: int, step: Step, *, now: int, limit: int) -> list[str]:
-        """Return up to `limit` jobs of a shard with a due follow-up.
+        """Return up to `limit` jobs of a shard with a due follow-up, of every tenant in turn.
 
-        Notifications: the longest overdue first. Archives: the first to expire first.
+        Of a tenant's notifications, the longest overdue come first. Of its archives, the first to
+        expire come first. BATCH lists due batches, the longest overdue first.
         """
         with self._redis() as client:
-            if step is Step.ARCHIVE:
-                pair = [keys.follow_up(shard, step), keys.expiring(shard)]
-                return self._due_archive.run(client, pair, [now, limit])
-            job_ids: Any = client.zrangebyscore(keys.follow_up(shard, step), "-inf", now, 0, limit)
-        return list(job_ids)
+            if step is not Step.BATCH:
+                return self._due.run(client, [keys.followed(shard, step)], [now, limit, step])
+            batches: Any = client.zrangebyscore(keys.batches(shard), "-inf", now, 0, limit)
+        return list(batches)
 
     def backlog(self, step: Step, *, now: int) -> Backlog:
         """Return the number of pending and due follow-ups."""
         total = Backlog()
         with self._redis() as client:
             for shard in self._shards:
-                key = keys.follow_up(shard, step)
                 with client.pipeline(transaction=False) as pipe:
-                    pipe.zcard(key)
-                    pipe.zcount(key, "-inf", now)
-                    pipe.zrange(key, 0, 0, withscores=True)
-                    pending, due, first = pipe.execute()
-                lag = max([total.lag, *(now - int(score) for _, score in first)])
-                total = Backlog(total.pending + pending, total.due + due, lag)
+                    for key in follow_up_sets(client, shard, step):
+                        pipe.zcard(key)
+                        pipe.zcount(key, "-inf", now)
+                        pipe.zrange(key, 0, 0, withscores=True)
+                    answers: Any = pipe.execute()
+                lags = [now - int(score) for first in answers[2::3] for _, score in first]
+                total = Backlog(
+                    total.pending + sum(answers[::3]),
+                    total.due + sum(answers[1::3]),
+                    max([total.lag, *lags]),
+                )
         return total
 
     def at_risk(self, limit: int, *, now: int, before: int) -> tuple[int, list[str]]:
@@ -204,8 +208,8 @@ class FollowUps:
         An image is at risk when it has no copy and its link expires before a time (ms), or when it
         was given up while its link may still work. The first to expire come first.
         """
-        expiring = (keys.expiring, "-inf", str(before))
-        number, first = self._first(limit, expiring, (keys.given_up, f"({now}", "+inf"))
+        expiring = (_expiring_sets, "-inf", str(before))
+        number, first = self._first(limit, expiring, (_given_up, f"({now}", "+inf"))
         return number, list(dict.fromkeys(job_id for job_id, _ in first))[:limit]
 
     def given_up(self, limit: int, *, now: int) -> tuple[int, list[str]]:
@@ -213,12 +217,12 @@ class FollowUps:
 
         The first to expire come first.
         """
-        number, first = self._first(limit, (keys.given_up, f"({now}", "+inf"))
+        number, first = self._first(limit, (_given_up, f"({now}", "+inf"))
         return number, [job_id for job_id, _ in first[:limit]]
 
     def dead(self, limit: int, *, since: int = 0) -> tuple[int, list[Dead]]:
         """Return the number of failed notifications since a time (ms), and the `limit` oldest."""
-        number, oldest = self._first(limit, (keys.dead, str(since), "+inf"))
+        number, oldest = self._first(limit, (_dead, str(since), "+inf"))
         return number, [Dead(job_id, int(score)) for job_id, score in oldest[:limit]]
 
     def _first(self, limit: int, *ranges: ScoreRange) -> tuple[int, list[tuple[str, float]]]:
@@ -230,9 +234,10 @@ class FollowUps:
         with self._redis() as client:
             for shard in self._shards:
                 with client.pipeline(transaction=False) as pipe:
-                    for key_of, low, high in ranges:
-                        pipe.zcount(key_of(shard), low, high)
-                        pipe.zrangebyscore(key_of(shard), low, high, 0, limit, withscores=True)
+                    for sets, low, high in ranges:
+                        for key in sets(client, shard):
+                            pipe.zcount(key, low, high)
+                            pipe.zrangebyscore(key, low, high, 0, limit, withscores=True)
                     answers: Any = pipe.execute()
                 number += sum(answers[::2])
                 lowest += [entry for entries in answers[1::2] for entry in entries]
@@ -241,6 +246,26 @@ class FollowUps:
     def _run(self, script: Script, job_id: str, args: list[Any]) -> Result:
         with self._redis() as client:
             return Result(script.run(client, keys.of(job_id), args)[0])
+
+
+def follow_up_sets(client: Redis, shard: int, step: Step) -> list[str]:
+    """Return the keys of the pending follow-ups of all tenants, also of an older version."""
+    tenants: Any = client.zrange(keys.followed(shard, step), 0, -1)
+    flows = [keys.follow_up(shard, step, tenant) for tenant in tenants]
+    return [*flows, keys.old_follow_up(shard, step)]
+
+
+def _expiring_sets(client: Redis, shard: int) -> list[str]:
+    tenants: Any = client.zrange(keys.followed(shard, Step.ARCHIVE), 0, -1)
+    return [*(keys.expiring(shard, tenant) for tenant in tenants), keys.old_expiring(shard)]
+
+
+def _given_up(_: Redis, shard: int) -> list[str]:
+    return [keys.given_up(shard)]
+
+
+def _dead(_: Redis, shard: int) -> list[str]:
+    return [keys.dead(shard)]
 
 
 def _stored(job: Job, images: tuple[Image, ...]) -> tuple[str, str]:

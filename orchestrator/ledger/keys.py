@@ -26,11 +26,10 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:jobs` | sorted set | every job id, in the order of creation | never |
 | `{orch:<s>}:jobs:<tenant>` | sorted set | the same, of one tenant | never |
 | `{orch:<s>}:unconfirmed` | sorted set | unconfirmed `<job id>.<attempt>`, by ms | never |
-| `{orch:<s>}:archive` | sorted set | pending archives, by when they are due (ms) | never |
-| `{orch:<s>}:expiring` | sorted set | the same, by when the first link expires (ms) | never |
+| `{orch:<s>}:flow:<step>:<tenant>` | sorted set | pending follow-ups, by when due (ms) | never |
+| `{orch:<s>}:flows:<step>` | sorted set | their tenants, by when one may be due (ms) | never |
+| `{orch:<s>}:expiring:<tenant>` | sorted set | pending archives, by link expiry (ms) | never |
 | `{orch:<s>}:given_up` | sorted set | jobs with a dead archive, by the same time | never |
-| `{orch:<s>}:notify` | sorted set | pending notifications, by when they are due (ms) | never |
-| `{orch:<s>}:confirm` | sorted set | pending confirmations, by when they are due (ms) | never |
 | `{orch:<s>}:dead` | sorted set | failed notifications, by ms | never |
 | `{orch:<s>}:spend:<tenant>:<day>` | hash | possible costs by `<provider> <unit>` | 10 days |
 | `{orch:<s>}:counts` | hash | jobs by status, of each tenant too, fields below | never |
@@ -113,6 +112,7 @@ import secrets
 from ulid import ULID
 
 from orchestrator.jobs.model import Step
+from orchestrator.jobs.tenant import DEFAULT_TENANT
 
 #: Two hexadecimal digits of a job id name its shard.
 MAX_SHARDS = 256
@@ -296,13 +296,33 @@ def unconfirmed(shard: int) -> str:
     return f"{root(shard)}unconfirmed"
 
 
-def follow_up(shard: int, step: Step) -> str:
-    """Return the key of the pending follow-ups of a shard: ARCHIVE, NOTIFY, CONFIRM or BATCH."""
+def follow_up(shard: int, step: Step, tenant: str = DEFAULT_TENANT) -> str:
+    """Return the key of the pending follow-ups of a tenant: ARCHIVE, NOTIFY or CONFIRM."""
+    return f"{root(shard)}flow:{step}:{tenant}"
+
+
+def followed(shard: int, step: Step) -> str:
+    """Return the key of the tenants with a pending follow-up."""
+    return f"{root(shard)}flows:{step}"
+
+
+def batches(shard: int) -> str:
+    """Return the key of the batches of a shard that are not done."""
+    return f"{root(shard)}batch"
+
+
+def expiring(shard: int, tenant: str = DEFAULT_TENANT) -> str:
+    """Return the key of a tenant's jobs that are not archived, scored by when a link expires."""
+    return f"{root(shard)}expiring:{tenant}"
+
+
+def old_follow_up(shard: int, step: Step) -> str:
+    """Return the key of the pending follow-ups of a version without flows of tenants."""
     return f"{root(shard)}{step}"
 
 
-def expiring(shard: int) -> str:
-    """Return the key of the jobs that are not archived, scored by when a link expires."""
+def old_expiring(shard: int) -> str:
+    """Return the key of the archives of such a version, scored by when a link expires."""
     return f"{root(shard)}expiring"
 
 

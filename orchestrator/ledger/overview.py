@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from heapq import merge, nlargest
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 from redis import Redis
 from redis.exceptions import WatchError
 
 from orchestrator.clock import DAY_MS
 from orchestrator.jobs.model import FOLLOW_UPS, Event, FollowUpStatus, Job, Status, Step
+from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.ledger import codec, keys
+from orchestrator.ledger.follow_ups import follow_up_sets
 from orchestrator.ledger.results import Result
 from orchestrator.ledger.script import load
 
@@ -168,13 +170,12 @@ class Overview:
     def snapshots(self, shard: int) -> Iterator[Snapshot]:
         """Yield every job of a shard that has any entry, each read in one transaction."""
         with self._redis() as client:
-            unlisted: set[Any] = set()
-            for key in _due_sets(shard):
-                unlisted.update(client.zrange(key, 0, -1))
+            tenants = _tenants_of_entries(client, shard)
+            unlisted = {*tenants, *cast(Any, client.zrange(keys.agenda(shard), 0, -1))}
             for ids in self._listed(client, shard):
                 unlisted.difference_update(ids)
-                yield from self._snapshots(client, ids, listed=True)
-            yield from self._snapshots(client, sorted(unlisted), listed=False)
+                yield from self._snapshots(client, ids, tenants, listed=True)
+            yield from self._snapshots(client, sorted(unlisted), tenants, listed=False)
 
     @contextmanager
     def watch_totals(self, shard: int) -> Iterator[Callable[[], Totals | None]]:
@@ -293,22 +294,32 @@ class Overview:
             yield ids
             last = f"({ids[-1]}"
 
-    def _snapshots(self, client: Redis, ids: list[str], *, listed: bool) -> Iterator[Snapshot]:
-        """Yield snapshots of jobs, all of one moment."""
+    def _snapshots(
+        self, client: Redis, ids: list[str], tenants: Mapping[str, str], *, listed: bool
+    ) -> Iterator[Snapshot]:
+        """Yield snapshots of jobs, all of one moment. `tenants` has those of missing jobs."""
         if not ids:
             return
+        with client.pipeline(transaction=False) as pipe:
+            for job_id in ids:  # the tenant of a job never changes
+                pipe.hget(keys.job(job_id), "tenant")
+            known = dict(zip(ids, pipe.execute(), strict=True))
         with client.pipeline(transaction=True) as pipe:
             for job_id in ids:
+                shard = keys.shard_of(job_id)
+                tenant = known[job_id] or tenants.get(job_id, DEFAULT_TENANT)
                 pipe.hgetall(keys.job(job_id))
                 pipe.lrange(keys.events(job_id), 0, -1)
-                for key in _due_sets(keys.shard_of(job_id)):
-                    pipe.zscore(key, job_id)
+                pipe.zscore(keys.agenda(shard), job_id)
+                for step in FOLLOW_UPS:
+                    pipe.zscore(keys.follow_up(shard, step, tenant), job_id)
+                    pipe.zscore(keys.old_follow_up(shard, step), job_id)
             answers = iter(pipe.execute())
         for job_id in ids:
             fields, lines, score = next(answers), next(answers), next(answers)
             job = codec.read_job(job_id, fields) if fields else None
             due_at = None if score is None else int(score)
-            scores = {step: next(answers) for step in FOLLOW_UPS}
+            scores = {step: _first(next(answers), next(answers)) for step in FOLLOW_UPS}
             follow_ups = {step: int(score) for step, score in scores.items() if score is not None}
             events = [codec.read_event(line) for line in lines]
             old = job is not None and "tenant" not in fields
@@ -322,9 +333,19 @@ class Overview:
         return [codec.read_job(i, fields) for i, fields in zip(ids, answers, strict=True) if fields]
 
 
-def _due_sets(shard: int) -> list[str]:
-    """Return the keys of the agenda and of the pending follow-ups."""
-    return [keys.agenda(shard), *(keys.follow_up(shard, step) for step in FOLLOW_UPS)]
+def _tenants_of_entries(client: Redis, shard: int) -> dict[str, str]:
+    """Return the tenant of each job with a pending follow-up."""
+    tenants: dict[str, str] = {}
+    for step in FOLLOW_UPS:
+        for key in follow_up_sets(client, shard, step):
+            entries: Any = client.zrange(key, 0, -1)
+            old = key == keys.old_follow_up(shard, step)
+            tenants.update(dict.fromkeys(entries, DEFAULT_TENANT if old else key.split(":", 4)[4]))
+    return tenants
+
+
+def _first(score: float | None, old: float | None) -> float | None:
+    return old if score is None else score
 
 
 def _of_tenants(stored: Any) -> dict[str, dict[str, int]]:

@@ -24,11 +24,12 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "unconfirmed": (*_PRELUDE, "_admission", "_learning"),
     **dict.fromkeys(("observe", "settle"), (*_PRELUDE, "_late_results")),
     "agenda_counts": ("_admission",),
-    "due": ("_adoption", "_admission", "_flows"),
+    "due": ("_adoption", "_admission", "_turns", "_flows"),
+    "due_follow_ups": ("_turns", "_old_follow_ups"),
     # Scripts that do not work on one job need no prelude.
     **dict.fromkeys(
         (
-            *("due_archive", "hold_provider", "host_failed", "host_probe", "recorder_lease"),
+            *("hold_provider", "host_failed", "host_probe", "recorder_lease"),
             *("tidy", "open_batch", "seal_batch", "complete_batch", "claim_batch", "notify_batch"),
         ),
         (),

@@ -18,6 +18,7 @@ from orchestrator.cli.stack import EmbeddedRedis, Stack
 from orchestrator.clock import now_ms
 from orchestrator.jobs.model import Status, Step
 from orchestrator.ledger import Ledger, LedgerUnavailable, keys
+from orchestrator.ledger.follow_ups import follow_up_sets
 from orchestrator.steps.archive import LEASE_MARGIN_MS
 from orchestrator.steps.delivery import LEASE_MS
 from tests.chaos.plan import ARCHIVE, DOWNLOAD, NOTIFICATION, REDIS, SUBMISSION, Blow
@@ -103,11 +104,15 @@ class Killer:
         died = max((d.at for d in self.deaths if d.back < ended.get(d.victim, 0)), default=0.0)
         step, lease = FOLLOW_UP[ARCHIVE]
         with Redis.from_url(self.redis.url, decode_responses=True) as client:
-            taken: Any = client.zrange(keys.follow_up(0, step), 0, -1, withscores=True)
-            for job_id, ends in taken:
-                held = client.hexists(keys.job(job_id), f"{step}.lease")
-                if held and ends - lease < died * 1000:
-                    client.zadd(keys.follow_up(0, step), {job_id: now_ms()}, xx=True, lt=True)
+            tenants: Any = client.zrange(keys.followed(0, step), 0, -1)
+            for tenant in tenants:
+                flow = keys.follow_up(0, step, tenant)
+                taken: Any = client.zrange(flow, 0, -1, withscores=True)
+                for job_id, ends in taken:
+                    held = client.hexists(keys.job(job_id), f"{step}.lease")
+                    if held and ends - lease < died * 1000:
+                        client.zadd(flow, {job_id: now_ms()}, xx=True, lt=True)
+                        client.zadd(keys.followed(0, step), {tenant: now_ms()}, xx=True, lt=True)
 
     def _run(self) -> None:
         try:
@@ -134,7 +139,8 @@ class Killer:
     def _aim(self, blow: Blow) -> None:
         """Wait for a step to begin: what a dead worker leaves behind shows only then."""
         ends = monotonic() + AIM
-        with suppress(RedisError), Redis.from_url(self.redis.url) as client:
+        url = self.redis.url
+        with suppress(RedisError), Redis.from_url(url, decode_responses=True) as client:
             under_way = partial(self._under_way, client, blow.aim)
             # Those that died with an earlier worker count as under way until their lease ends.
             before = under_way()
@@ -150,8 +156,9 @@ class Killer:
         if aim == SUBMISSION:
             return int(client.hget(keys.counts(0), Status.SUBMITTING) or 0)
         step, lease = FOLLOW_UP[aim]
-        key, ends = keys.follow_up(0, step), now_ms() + lease
-        return int(client.zcount(key, ends - JUST_NOW, ends + JUST_NOW))
+        ends = now_ms() + lease
+        flows = follow_up_sets(client, 0, step)
+        return sum(int(client.zcount(flow, ends - JUST_NOW, ends + JUST_NOW)) for flow in flows)
 
     def _note_the_dead(self) -> str | None:
         dead = self.stack.dead()

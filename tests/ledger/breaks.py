@@ -233,14 +233,17 @@ def keep_at_risk(populated: PopulatedLedger) -> list[str]:
 # Functions that break an invariant of follow-ups -----------------------------------------------
 
 
-def follow_set(job_id: str, step: Step) -> str:
-    return keys.follow_up(keys.shard_of(job_id), step)
+def follow_set(populated: PopulatedLedger, job_id: str, step: Step) -> str:
+    tenant = kit.tenant_of(populated.harness.redis, job_id)
+    return keys.follow_up(keys.shard_of(job_id), step, tenant)
 
 
 def lose_from_follow_ups(step: Step) -> Callable[[PopulatedLedger], list[str]]:
     def lose(populated: PopulatedLedger) -> list[str]:
         assert (
-            populated.harness.redis.zrem(follow_set(populated.to_follow, step), populated.to_follow)
+            populated.harness.redis.zrem(
+                follow_set(populated, populated.to_follow, step), populated.to_follow
+            )
             == 1
         )
         return [f"{populated.to_follow} {step}"]
@@ -252,7 +255,7 @@ def keep_in_follow_ups(job: str, step: Step) -> Callable[[PopulatedLedger], list
     def keep(populated: PopulatedLedger) -> list[str]:
         job_id = getattr(populated, job)
         populated.harness.redis.zadd(
-            follow_set(job_id, step), {job_id: populated.harness.clock.now}
+            follow_set(populated, job_id, step), {job_id: populated.harness.clock.now}
         )
         return [f"{job_id} {step}"]
 
@@ -284,7 +287,7 @@ def make_follow_up_overdue(step: Step) -> Callable[[PopulatedLedger], list[str]]
     def forget(populated: PopulatedLedger) -> list[str]:
         late = populated.harness.clock.now - verify.MAX_OVERDUE_MS - 1
         populated.harness.redis.zadd(
-            follow_set(populated.to_follow, step), {populated.to_follow: late}
+            follow_set(populated, populated.to_follow, step), {populated.to_follow: late}
         )
         return [f"{populated.to_follow} {step}"]
 

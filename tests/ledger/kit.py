@@ -27,7 +27,7 @@ from orchestrator.jobs.model import (
     Step,
 )
 from orchestrator.jobs.request import JobRequest, Receiver, Target
-from orchestrator.jobs.tenant import Tenant
+from orchestrator.jobs.tenant import DEFAULT_TENANT, Tenant
 from orchestrator.ledger import (
     Created,
     Departure,
@@ -161,6 +161,8 @@ def pause(ledger: Ledger, step: Step, *, provider: str = "hiapi", now: int = NOW
 
 def make_old(redis: Redis, *job_ids: str) -> None:
     """Give the only jobs of a ledger the form of a version without tenants and flows."""
+    for step in FOLLOW_UPS:
+        make_follow_ups_old(redis, step)
     for key in every_key(redis):
         if any(f":{part}" in key for part in ("flow", "deadlines", "turns", "in_flight")):
             redis.delete(key)
@@ -169,6 +171,30 @@ def make_old(redis: Redis, *job_ids: str) -> None:
     redis.hdel(keys.counts(0), *(name for name in counted if not name.isidentifier()))
     for job_id in job_ids:
         redis.hdel(keys.job(job_id), "tenant")
+
+
+def make_follow_ups_old(redis: Redis, step: Step, tenant: str = DEFAULT_TENANT) -> None:
+    """Give the follow-ups of a tenant the form of a version with one set for all tenants."""
+    moved = {keys.follow_up(0, step, tenant): keys.old_follow_up(0, step)}
+    if step is Step.ARCHIVE:
+        moved[keys.expiring(0, tenant)] = keys.old_expiring(0)
+    for key, old in moved.items():
+        redis.zunionstore(old, [old, key])
+        redis.delete(key)
+    redis.zrem(keys.followed(0, step), tenant)
+
+
+def tenant_of(redis: Redis, job_id: str) -> str:
+    """Return the tenant of a job."""
+    tenant: Any = redis.hget(keys.job(job_id), "tenant")
+    return tenant or DEFAULT_TENANT
+
+
+def make_due(redis: Redis, job_id: str, step: Step, time: int) -> None:
+    """Make a follow-up due at a time (ms)."""
+    shard, tenant = keys.shard_of(job_id), tenant_of(redis, job_id)
+    redis.zadd(keys.follow_up(shard, step, tenant), {job_id: time})
+    redis.zadd(keys.followed(shard, step), {tenant: time}, lt=True)
 
 
 def requeue(ledger: Ledger, lease: Lease, *, due_at: int = NEXT_DUE) -> Result | Moved:
@@ -203,10 +229,15 @@ def defer(ledger: Ledger, lease: Lease, *, due_at: int = NEXT_DUE) -> Result:
 
 
 def settled(
-    ledger: Ledger, outcome: Outcome = SUCCESS, request: JobRequest = NOTIFYING, *, now: int = NOW
+    ledger: Ledger,
+    outcome: Outcome = SUCCESS,
+    request: JobRequest = NOTIFYING,
+    *,
+    now: int = NOW,
+    tenant: str = DEFAULT_TENANT,
 ) -> str:
     """Create a job that a callback settled. Return its id."""
-    job_id = claim(ledger, create(ledger, request, now=now), now=now).job.id
+    job_id = claim(ledger, create(ledger, request, now=now, tenant=tenant), now=now).job.id
     result = ledger.settle_attempt(job_id, 1, f"task-of-{job_id[4:]}", outcome, now=now).result
     assert result is Result.SETTLED
     return job_id
@@ -366,7 +397,8 @@ def due_at(redis: Redis, job_id: str) -> int | None:
 
 def follow_up_due_at(redis: Redis, job_id: str, step: Step) -> int | None:
     """Return the score of a job in the set of a follow-up (ms). None if it is not a member."""
-    score: Any = redis.zscore(keys.follow_up(keys.shard_of(job_id), step), job_id)
+    shard, tenant = keys.shard_of(job_id), tenant_of(redis, job_id)
+    score: Any = redis.zscore(keys.follow_up(shard, step, tenant), job_id)
     return None if score is None else int(score)
 
 
@@ -440,15 +472,15 @@ def _read(pipe: Any, key: str, kind: str) -> None:
 
 def check_job(redis: Redis, job_id: str) -> None:
     """Check the invariants of a job."""
-    shard = keys.shard_of(job_id)
+    shard, tenant = keys.shard_of(job_id), tenant_of(redis, job_id)
     with redis.pipeline(transaction=False) as pipe:
         pipe.hgetall(keys.job(job_id))
         pipe.zscore(keys.agenda(shard), job_id)
         pipe.pttl(keys.job(job_id))
         pipe.pttl(keys.events(job_id))
         for step in FOLLOW_UPS:
-            pipe.zscore(keys.follow_up(shard, step), job_id)
-        pipe.zscore(keys.expiring(shard), job_id)
+            pipe.zscore(keys.follow_up(shard, step, tenant), job_id)
+        pipe.zscore(keys.expiring(shard, tenant), job_id)
         pipe.zscore(keys.dead(shard), job_id)
         stored, due, job_ttl, events_ttl, *scores = pipe.execute()
     status = Status(stored["status"]) if stored else None

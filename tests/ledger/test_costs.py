@@ -21,6 +21,8 @@ from tests.ledger.kit import NEXT_DUE, NOW
 
 #: Methods with several round trips. No step of a job needs them.
 SEVERAL_ROUND_TRIPS = {"installation.server", "outcomes.wait", "outcomes.wait_for_batch"}
+#: Methods that read the tenants of a shard first, and then all their follow-ups.
+TENANTS_FIRST = {"follow_ups.at_risk", "follow_ups.backlog"}
 #: The commands of the methods that send several in one round trip. The other methods send one.
 PIPELINED = {
     # MULTI and EXEC are commands too.
@@ -32,8 +34,9 @@ PIPELINED = {
     "access.current": 0,
     "admission.resume": 2,
     "admission.states": 2,
-    "follow_ups.at_risk": 4,
-    "follow_ups.backlog": 3,
+    # The tenants, the sets of the only tenant, and those of an older version.
+    "follow_ups.at_risk": 7,
+    "follow_ups.backlog": 7,
     "follow_ups.dead": 2,
     "follow_ups.given_up": 2,
     "follow_ups.publish": 2,
@@ -97,7 +100,7 @@ def test_a_method_about_all_shards_is_one_round_trip_per_shard(
     monkeypatch.setattr(AbstractConnection, "send_packed_command", record)
     CALLS[name](sharded, lease)
 
-    assert len(round_trips) == 3
+    assert len(round_trips) == 3 * (2 if name in TENANTS_FIRST else 1)
 
 
 def test_the_due_follow_ups_of_each_kind_are_one_round_trip(
@@ -109,7 +112,7 @@ def test_the_due_follow_ups_of_each_kind_are_one_round_trip(
 
     due()
 
-    assert commands_of(real_redis, due) == ["EVALSHA", "ZRANGEBYSCORE"]
+    assert commands_of(real_redis, due) == ["EVALSHA", "EVALSHA"]
 
 
 def test_the_round_trips_of_a_job_from_enqueue_to_callback(
@@ -172,5 +175,7 @@ def test_a_running_job_costs_little_memory_beyond_its_request(tmp_path: Path) ->
 
 
 def used(redis: Redis) -> int:
+    """Return the memory of the data, without buffers that a busy machine empties late. Bytes."""
     memory: Any = redis.info("memory")
-    return int(memory["used_memory"])
+    buffers = ("mem_aof_buffer", "mem_clients_normal")
+    return int(memory["used_memory"]) - sum(int(memory[name]) for name in buffers)

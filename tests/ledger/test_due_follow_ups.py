@@ -9,6 +9,7 @@ import pytest
 from redis import Redis
 
 from orchestrator.jobs.model import OUTCOME_STEPS, FollowUpStatus, Image, Outcome, Step
+from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.follow_ups import Backlog, Dead
 from tests.ledger import kit
@@ -139,18 +140,74 @@ def test_the_cost_of_listing_archives_depends_on_the_limit_only(
 ) -> None:
     def commands(many: int) -> int:
         real_redis.flushdb()
-        ids = {f"job-{number}": NOW + 1 for number in range(many)}
-        real_redis.zadd(keys.follow_up(0, Step.ARCHIVE), ids)
-        real_redis.zadd(keys.expiring(0), ids)
+        lists = {f"job-{number}": NOW + (number > 0) for number in range(many)}
+        real_redis.zadd(keys.follow_up(0, Step.ARCHIVE), lists)
+        real_redis.zadd(keys.followed(0, Step.ARCHIVE), {DEFAULT_TENANT: NOW})
+        real_redis.zadd(keys.expiring(0), dict.fromkeys(lists, NOW))
+        real_redis.set(keys.root(0) + "job:job-0", "")
         real_redis.config_resetstat()
         ledger = Ledger(lambda: real_redis)
-        assert ledger.follow_ups.due(0, Step.ARCHIVE, now=NOW, limit=5) == []
+        assert ledger.follow_ups.due(0, Step.ARCHIVE, now=NOW, limit=5) == ["job-0"]
         stats: Any = real_redis.info("commandstats")
         return sum(stat["calls"] for name, stat in stats.items() if "_z" in name)
 
-    assert commands(20) == commands(2000) == 5 + 2, (
-        "one score per entry of the limit, and two lists"
+    assert commands(20) == commands(2000) == 5 + 6, (
+        "one score per entry of the limit, five lists, and one number"
     )
+
+
+def share(ledger: Ledger, tenant: str, number: int) -> list[str]:
+    """Settle jobs of a tenant, each later than the one before. Return their ids."""
+    return [kit.settled(ledger, now=NOW - 99 + n, tenant=tenant) for n in range(number)]
+
+
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
+def test_follow_ups_of_every_tenant_are_listed_in_turn(ledger: Ledger, step: Step) -> None:
+    busy, small, other = (share(ledger, name, n) for name, n in (("a", 9), ("b", 1), ("c", 3)))
+
+    assert due(ledger, step, limit=2) != busy[:2]
+    assert due(ledger, step, limit=6) == [small[0], other[0], busy[0], other[1], busy[1], other[2]]
+    assert sorted(due(ledger, step, limit=99)) == sorted(busy + small + other)
+    for job_id in small + other:
+        kit.finish_follow_up(ledger, job_id, step)
+    assert due(ledger, step, limit=2) == busy[:2]
+
+
+@pytest.mark.parametrize("step", OUTCOME_STEPS)
+def test_with_fewer_places_than_tenants_each_has_its_turn(ledger: Ledger, step: Step) -> None:
+    ids = {job_id for name in "abc" for job_id in share(ledger, name, 1)}
+
+    listed = {job_id for n in range(3) for job_id in due(ledger, step, NOW + n * 1000, limit=1)}
+
+    assert listed == ids
+
+
+def test_follow_ups_of_an_older_version_enter_the_flows_of_their_tenants(
+    ledger: Ledger, redis: Redis
+) -> None:
+    ids = {tenant: share(ledger, tenant, 2) for tenant in ("a", "b")}
+    later = share(ledger, "a", 1)
+    fail(ledger, later[0])
+    finished = kit.settled(ledger)
+    for step in OUTCOME_STEPS:
+        for tenant in ("a", "b"):
+            kit.make_follow_ups_old(redis, step, tenant)
+        kit.finish_follow_up(ledger, finished, step)
+        redis.zadd(keys.old_follow_up(0, step), {finished: NOW, "gone": NOW})
+    before = [ledger.follow_ups.backlog(step, now=NOW) for step in OUTCOME_STEPS]
+    assert [each.pending for each in before] == [5 + 2] * 2
+    assert ledger.follow_ups.at_risk(9, now=NOW, before=NOW + DAY)[0] == 5
+
+    for step in OUTCOME_STEPS:
+        expected = {*ids["a"], *ids["b"], *(later if step is Step.NOTIFY else ())}
+        assert set(due(ledger, step)) == expected
+        assert not redis.exists(keys.old_follow_up(0, step), keys.old_expiring(0))
+    assert ledger.follow_ups.backlog(Step.ARCHIVE, now=NOW).pending == 5
+    assert ledger.follow_ups.at_risk(9, now=NOW, before=NOW + DAY)[0] == 5
+    for job_id in (*ids["a"], *ids["b"]):
+        kit.finish_follow_up(ledger, job_id, Step.ARCHIVE)
+    assert due(ledger, Step.ARCHIVE) == []
+    assert due(ledger, Step.ARCHIVE, NEXT_DUE) == later
 
 
 # The backlog ---------------------------------------------------------------------------------

@@ -141,6 +141,9 @@ def test_the_entries_of_an_expired_job_are_removed(
     assert recorder.answer == [Result.MISSING]
     assert kit.retry_follow_up(recorded_ledger, lease, step) is Result.MISSING
     assert kit.end_follow_up(recorded_ledger, lease, step) is Result.MISSING
+    for each in OUTCOME_STEPS:
+        due = recorded_ledger.follow_ups.due(0, each, now=NOW + LEASE, limit=9)
+        assert due == [other_id]
 
     assert kit.follow_up_due_at(redis, job_id, step) is None
     assert redis.zrange(keys.expiring(0), 0, -1) == [other_id]

@@ -61,6 +61,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "<provider>": "[a-z]+",
     "<task id>": "[!-~]+",
     "<flow>": "[a-z]+:[a-z]+:[a-z]+",
+    "<step>": "(?:archive|notify|confirm)",
     "<bulk id>": keys.BULK_ID.pattern,
     "<tenant or *>": r"(?:[A-Za-z0-9_.-]+|\*)",
 }
@@ -76,10 +77,12 @@ BUILT: Mapping[str, list[str]] = {
     "tenant_jobs": [keys.tenant_jobs(1, "shop")],
     "spend": [keys.spend(1, "shop", 20_000)],
     "unconfirmed": [keys.unconfirmed(1)],
-    "follow_up": [keys.follow_up(1, step) for step in (*FOLLOW_UPS, Step.BATCH)],
+    "batches": [keys.batches(1)],
     "batch": [keys.batch(1, BATCH)],
     "batch_answer": [keys.batch_answer(BATCH)],
     "open_batches": [keys.open_batches(1)],
+    "follow_up": [keys.follow_up(1, Step.NOTIFY)],
+    "followed": [keys.followed(1, Step.NOTIFY)],
     "expiring": [keys.expiring(1)],
     "given_up": [keys.given_up(1)],
     "dead": [keys.dead(1)],
@@ -164,6 +167,7 @@ def test_each_row_has_one_function() -> None:
 
 def test_every_function_has_a_row() -> None:
     helpers = {"new_job_id", "created_at", "is_job_id", "shard_of", "pick_shard", "digest", "root"}
+    helpers |= {"old_follow_up", "old_expiring"}
     helpers |= {"searchable", "first_id_at", "new_bulk_id", "is_bulk_id"}
     helpers |= {"searchable", "first_id_at", "new_batch_id", "is_batch_id"}
     public = {

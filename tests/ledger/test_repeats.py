@@ -197,7 +197,7 @@ def test_the_second_run_leaves_the_state_unchanged(
 LISTINGS: Mapping[str, Callable[[Ledger], object]] = {
     "agenda_counts": lambda ledger: ledger.agenda.counts(now=NOW),
     "due": lambda ledger: ledger.agenda.due(0, now=NOW, limit=2),
-    "due_archive": lambda ledger: ledger.follow_ups.due(0, Step.ARCHIVE, now=NOW, limit=4),
+    "due_follow_ups": lambda ledger: ledger.follow_ups.due(0, Step.ARCHIVE, now=NOW, limit=4),
 }
 
 

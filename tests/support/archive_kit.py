@@ -149,7 +149,8 @@ def ended(harness: Harness, job_id: str) -> str:
 
 def seconds_until_due(harness: Harness, job_id: str) -> float | None:
     """Return the seconds until the archive step is due, or None when it has ended."""
-    score: Any = harness.redis.zscore(keys.follow_up(keys.shard_of(job_id), Step.ARCHIVE), job_id)
+    flow = keys.follow_up(keys.shard_of(job_id), Step.ARCHIVE, harness.job(job_id).tenant)
+    score: Any = harness.redis.zscore(flow, job_id)
     return None if score is None else (float(score) - harness.clock.now) / 1000
 
 

@@ -202,10 +202,10 @@ class Harness:
     def ledger(self) -> Ledger:
         return self.runtime.ledger
 
-    def enqueue(self, provider: str = "hiapi", **fields: Any) -> str:
+    def enqueue(self, provider: str = "hiapi", *, tenant: str = TENANT, **fields: Any) -> str:
         """Create a job and return its id."""
         return create_job(
-            self.runtime, {**EXAMPLE_REQUESTS[provider], **fields}, scope="test", tenant=TENANT
+            self.runtime, {**EXAMPLE_REQUESTS[provider], **fields}, scope="test", tenant=tenant
         ).job.id
 
     def job(self, job_id: str) -> Job:

@@ -53,7 +53,8 @@ def notification(harness: Harness, job_id: str) -> FollowUp:
 
 def wait(harness: Harness, job_id: str) -> float | None:
     """Return the seconds until the next try, or None when no try is planned."""
-    score: Any = harness.redis.zscore(keys.follow_up(0, Step.NOTIFY), job_id)
+    tenant = harness.job(job_id).tenant
+    score: Any = harness.redis.zscore(keys.follow_up(0, Step.NOTIFY, tenant), job_id)
     return None if score is None else (float(score) - harness.clock.now) / 1000
 
 

@@ -21,6 +21,7 @@ from orchestrator.ledger.connection import connect
 from orchestrator.operations.manifest import folder
 from sandbox.file_kinds import FILE_KINDS
 from sandbox.link_faults import LINK_KINDS
+from tests.ledger.kit import make_due
 from tests.support.providers import EXAMPLE_MODELS
 from tests.system.conftest import WAIT_SECONDS, Client, eventually
 from tests.system.rack import family
@@ -186,7 +187,7 @@ def test_an_image_that_is_lost_leaves_its_job_succeeded_and_says_why(
     with connect(own.stack.redis_url or "") as redis:  # a link that no retry can mend
         stored = json.loads(redis.hget(keys.job(job_id), "images") or "[]")
         redis.hset(keys.job(job_id), "images", json.dumps([{**stored[0], "source_url": "ftp://x"}]))
-        redis.zadd(keys.follow_up(0, Step.ARCHIVE), {job_id: now_ms()})
+        make_due(redis, job_id, Step.ARCHIVE, now_ms())
 
     job = eventually(lambda: (job := own.job(job_id))["archive"]["status"] == "dead" and job)
 
@@ -212,7 +213,7 @@ def test_a_worker_killed_while_it_downloads_leaves_nothing_half_and_the_image_is
     own.stack.start("worker")
     with connect(own.stack.redis_url or "") as redis:  # the leases run out
         for job_id in jobs:
-            redis.zadd(keys.follow_up(0, Step.ARCHIVE), {job_id: now_ms()})
+            make_due(redis, job_id, Step.ARCHIVE, now_ms())
 
     ended = [archived(own, job_id) for job_id in jobs]
     assert [task["image_asks"] for task in own.tasks(text)] == [[2]] * len(jobs)

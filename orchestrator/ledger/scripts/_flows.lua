@@ -74,25 +74,6 @@ local function room_of(places, others)
   }
 end
 
--- Returns the flows in the order in which they share the places. The shorter flows go first, so that
--- what they leave goes to the longer ones. With fewer places than flows, the order rotates.
-local function in_turn(flows, places, root, now)
-  if places >= #flows then
-    for _, flow in ipairs(flows) do
-      flow.due = redis.call('ZCOUNT', root .. 'flow:' .. flow.name, '-inf', now)
-    end
-    table.sort(flows, function(a, b)
-      return a.due < b.due or a.due == b.due and a.name < b.name
-    end)
-    return flows
-  end
-  local first, rotated = math.floor(now / 1000), {}
-  for i = 0, #flows - 1 do
-    rotated[i + 1] = flows[(first + i) % #flows + 1]
-  end
-  return rotated
-end
-
 -- Returns true if a job is due, or has expired.
 local function is_due(agenda, id, now)
   return now >= tonumber(redis.call('ZSCORE', agenda, id) or 0)

@@ -14,7 +14,7 @@ local function confirm(now, attempt)
     attempts = attempts == '' and attempt or attempts .. ' ' .. attempt
   end
   set('confirm.attempts', attempts, 'confirm.tries', 0, pending_fields(now, 'confirm'))
-  redis.call('ZADD', shard .. 'confirm', now, job_id)
+  follow('confirm', now)
   redis.call('HDEL', job_key, 'confirm.lease')
   redis.call('PERSIST', job_key)
   redis.call('PERSIST', events_key)
@@ -29,15 +29,15 @@ local function add_late_result(now, attempt, images, expires, detail)
   end
   set('late.' .. attempt, now, 'late_images', images, 'updated', now, 'archive.tries', 0,
     pending_fields(now, 'archive'))
-  redis.call('ZADD', shard .. 'archive', now, job_id)
-  redis.call('ZADD', shard .. 'expiring', expires, job_id)
+  follow('archive', now)
+  redis.call('ZADD', shard .. 'expiring:' .. job.tenant, expires, job_id)
   redis.call('HDEL', job_key, 'archive.lease') -- a step that runs now does not know these images
   local due, notify = {'archive'}, get('notify')
   if notify == 'pending' then
     set('late.notify', 'owed')
   elseif notify and notify ~= 'gone' then
     set('late.notify', 'due', 'notify.tries', 0, pending_fields(now, 'notify'))
-    redis.call('ZADD', shard .. 'notify', now, job_id)
+    follow('notify', now)
     redis.call('ZREM', shard .. 'dead', job_id)
     due[2] = 'notify'
   end

@@ -379,9 +379,14 @@ local function accounts()
   }
 end
 
--- Returns the fields of a follow-up that is due now: name, value, ... While a follow-up is pending, the job is
--- in its sorted set. The job has fields for its lease, its tries and its due time. Their names begin with its
--- name.
+-- Make a pending follow-up due at a time. The job is in the flow of its tenant until the follow-up ends.
+local function follow(name, time)
+  redis.call('ZADD', shard .. 'flow:' .. name .. ':' .. job.tenant, time, job_id)
+  redis.call('ZADD', shard .. 'flows:' .. name, 'LT', time, job.tenant)
+end
+
+-- Returns the fields of a follow-up that is due now: name, value, ... The job has fields for its lease, its
+-- tries and its due time. Their names begin with its name.
 local function pending_fields(now, name)
   return name, 'pending', name .. '.since', now, name .. '.next', now
 end
@@ -441,10 +446,10 @@ local function settle(now, status, by, retention, expires, detail, notify, reser
     accounts().charge_outcome(status)
   end
   for _, name in ipairs(follow_ups) do
-    redis.call('ZADD', shard .. name, now, job_id)
+    follow(name, now)
   end
   if status == 'succeeded' then
-    redis.call('ZADD', shard .. 'expiring', expires, job_id)
+    redis.call('ZADD', shard .. 'expiring:' .. job.tenant, expires, job_id)
   end
   -- A full Redis refuses HSET and ZADD, but accepts HDEL. HDEL comes after them, so a refused script
   -- has changed nothing.

@@ -31,8 +31,8 @@ end
 if late_images ~= '' then
   set('late_images', late_images)
 end
-redis.call('ZADD', shard .. 'archive', now, job_id)
-redis.call('ZADD', shard .. 'expiring', expires, job_id)
+follow('archive', now)
+redis.call('ZADD', shard .. 'expiring:' .. job.tenant, expires, job_id)
 add_event(now, 'archive_again', '{}')
 redis.call('ZREM', shard .. 'given_up', job_id)
 redis.call('PERSIST', job_key)

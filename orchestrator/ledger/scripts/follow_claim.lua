@@ -7,16 +7,14 @@ local now, name, lease, lease_end = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 
 local status, holder = read_job(name .. '.lease')
 if not status then
-  redis.call('ZREM', shard .. name, job_id)
-  redis.call('ZREM', shard .. 'expiring', job_id)
   return {'missing'}
 end
 if holder ~= lease then
-  local due = redis.call('ZSCORE', shard .. name, job_id)
+  local due = redis.call('ZSCORE', shard .. 'flow:' .. name .. ':' .. job.tenant, job_id)
   if not due or tonumber(due) > tonumber(now) then
     return {'not_due'}
   end
   set(name .. '.lease', lease)
-  redis.call('ZADD', shard .. name, lease_end, job_id)
+  follow(name, lease_end)
 end
 return {'claimed', redis.call('HGETALL', job_key)}

@@ -28,24 +28,24 @@ if name == 'notify' and ended ~= 'gone' and late == 'owed' then
   set('late.notify', 'due', 'notify.tries', 0, pending_fields(now, 'notify'))
   count(name .. '_' .. ended)
   add_event(now, name .. '_' .. ended, detail)
-  redis.call('ZADD', shard .. 'notify', now, job_id)
+  follow('notify', now)
   redis.call('HDEL', job_key, 'notify.lease')
   return {'recorded'}
 end
 if name == 'notify' and ended == 'dead' then
   redis.call('ZADD', shard .. 'dead', now, job_id)
 end
-local expires = redis.call('ZSCORE', shard .. 'expiring', job_id)
+local expires = redis.call('ZSCORE', shard .. 'expiring:' .. job.tenant, job_id)
 if name == 'archive' and ended == 'dead' and expires then
   redis.call('ZADD', shard .. 'given_up', expires, job_id)
 end
 count(name .. '_' .. ended)
 add_event(now, name .. '_' .. ended, detail)
 redis.call('HDEL', job_key, name .. '.lease', name .. '.next')
-redis.call('ZREM', shard .. name, job_id)
+redis.call('ZREM', shard .. 'flow:' .. name .. ':' .. job.tenant, job_id)
 if name == 'archive' then
   redis.call('ZREMRANGEBYSCORE', shard .. 'given_up', '-inf', now)
-  redis.call('ZREM', shard .. 'expiring', job_id)
+  redis.call('ZREM', shard .. 'expiring:' .. job.tenant, job_id)
 elseif name == 'notify' then
   redis.call('HDEL', job_key, 'late.notify')
 else

@@ -27,5 +27,5 @@ if tries ~= '' then
   add_event(now, name .. '_failed', detail)
 end
 redis.call('HDEL', job_key, name .. '.lease')
-redis.call('ZADD', shard .. name, due_at, job_id)
+follow(name, due_at)
 return {'recorded'}

@@ -19,11 +19,11 @@ end
 if since ~= '' and scheduled and tonumber(scheduled) >= tonumber(since) then
   return {'duplicate'}
 end
-local lease_end = redis.call('ZSCORE', shard .. 'notify', job_id)
+local lease_end = redis.call('ZSCORE', shard .. 'flow:notify:' .. job.tenant, job_id)
 local leased = lease and lease_end and tonumber(lease_end) > tonumber(now)
 if not leased then -- a leased notification is being sent now
   set('notify.tries', 0, pending_fields(now, 'notify'))
-  redis.call('ZADD', shard .. 'notify', now, job_id)
+  follow('notify', now)
   add_event(now, 'notify_again', '{}')
   redis.call('HDEL', job_key, 'notify.lease')
   redis.call('ZREM', shard .. 'dead', job_id)

@@ -16,6 +16,7 @@ from orchestrator.jobs.model import Copy, FollowUpStatus, Outcome, Status, Step
 from orchestrator.ledger import keys
 from orchestrator.operations.archive_faults import faults
 from sandbox.decompression import pixel_bomb
+from tests.ledger.kit import make_due
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import (
     LINK_LIFETIME_MS,
@@ -204,7 +205,7 @@ def test_late_images_are_copied_beside_the_images_of_the_outcome(
     [late] = gallery.add_links(picture(1))
     stored = orjson.dumps([{"source_url": late}])
     harness.redis.hset(keys.job(job_id), "late_images", stored)
-    harness.redis.zadd(keys.follow_up(0, Step.ARCHIVE), {job_id: NOON})
+    make_due(harness.redis, job_id, Step.ARCHIVE, NOON)
 
     archived(harness, job_id)
 

@@ -18,7 +18,8 @@ def use_up(harness: Harness, tenant: str, host: str) -> int:
 
 
 def due_in(harness: Harness, job_id: str) -> float:
-    score = harness.redis.zscore(keys.follow_up(0, Step.ARCHIVE), job_id)
+    tenant = harness.job(job_id).tenant
+    score = harness.redis.zscore(keys.follow_up(0, Step.ARCHIVE, tenant), job_id)
     return (float(str(score)) - harness.clock.now) / 1000
 
 

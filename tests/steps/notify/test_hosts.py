@@ -13,7 +13,6 @@ from orchestrator.delivery.schedule import LONGEST_PAUSE_SECONDS, SCHEDULE
 from orchestrator.host_limiter import PAUSED_WAIT_PROBES, SLOTS_PER_HOST
 from orchestrator.jobs.model import FollowUpStatus
 from orchestrator.jobs.tenant import DEFAULT_TENANT
-from orchestrator.ledger import keys
 from orchestrator.steps import notify as notify_step
 from orchestrator.steps.notify import notify
 from orchestrator.thread_shares import BUSY_WAIT_SECONDS
@@ -247,8 +246,7 @@ def test_a_message_inside_waits_while_its_tenant_holds_its_share(harness: Harnes
     waiting = once(harness, job_id)
     assert (waiting.status, waiting.tries) == (PENDING, 0)
 
-    other = job_states.ended(harness, notify_stream="shop.told")
-    harness.redis.hset(keys.job(other), "tenant", "other")
+    other = job_states.ended(harness, notify_stream="shop.told", tenant="other")
     assert once(harness, other).status is DONE
 
 
