@@ -54,8 +54,8 @@ PER_SHARD = (
     "follow_ups.given_up",
     "overview.tidy",
 )
-#: The limit of a running job's memory in Redis, without its request. Tables that grow make it vary by
-#: about 150. Bytes.
+#: The limit of a running job's memory in Redis, without its request. Tables that grow make it
+#: vary by about 150. Bytes.
 MAX_JOB_BYTES = 2048
 
 
