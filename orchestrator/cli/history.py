@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import signal
-import threading
+from queue import Empty, SimpleQueue
 
 import click
 
 from orchestrator import log
 from orchestrator.cli.output import as_json, line, print_json, progress
 from orchestrator.runtime import default_runtime
+
+
+class StopSignal:
+    """Is set by a signal handler.
+
+    `threading.Event` is not safe there: a handler that interrupts `wait` while this holds its lock
+    waits for that lock for ever.
+    """
+
+    def __init__(self) -> None:
+        self._stops: SimpleQueue[None] = SimpleQueue()
+
+    def set(self) -> None:
+        """End the present wait, or the next one."""
+        self._stops.put(None)
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most this many seconds. Return whether it was set."""
+        try:
+            self._stops.get(timeout=timeout)
+        except Empty:
+            return False
+        return True
 
 
 @click.command()
@@ -22,7 +45,7 @@ def recorder() -> None:
     from orchestrator.history.recorder import Recorder  # noqa: PLC0415  # loads SQLAlchemy
 
     log.configure()
-    runtime, stopping = default_runtime(), threading.Event()
+    runtime, stopping = default_runtime(), StopSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     log.get().info("recorder_started", history=runtime.history.place)

@@ -8,9 +8,9 @@ killed anywhere loses and doubles nothing, and several recorders do no harm.
 from __future__ import annotations
 
 import secrets
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
+from typing import Protocol
 
 from orchestrator import log
 from orchestrator.history.entry import read_entries
@@ -47,6 +47,13 @@ def fill_shard(ledger: Ledger, history: History, shard: int, writer: Writer) -> 
         yield len(ids)
 
 
+class Stopping(Protocol):
+    """Says when to stop."""
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most this many seconds. Return whether to stop."""
+
+
 class Recorder:
     """Writes changes until it is stopped.
 
@@ -68,7 +75,7 @@ class Recorder:
         self._ready = False
         self._away = ""
 
-    def run(self, stopping: threading.Event) -> None:
+    def run(self, stopping: Stopping) -> None:
         """Record changes until the event is set. Failures are logged, and repeated later."""
         wait = 0.0
         while not stopping.wait(wait):
