@@ -63,6 +63,8 @@ def _form_parts(max_file_bytes: int) -> tuple[MultiDict[str, str], MultiDict[str
             max_form_parts=len(FORM_PARTS) + 1,
             silent=False,
         )
+    except RequestEntityTooLarge:
+        raise _too_large(room + max_file_bytes) from None
     except ValueError as error:
         raise BadRequest(f"the body is not a multipart form: {error}") from None
     return texts, files
@@ -80,7 +82,7 @@ def body() -> dict[str, Any]:
     Raises:
         UnsupportedMediaType: the content type is another one.
         RequestEntityTooLarge: the body is too large.
-        BadRequest: the body is not JSON.
+        BadRequest: the body is not JSON, or ended early.
         InvalidRequest: the body is not an object.
     """
     if request.mimetype != "application/json":
@@ -88,10 +90,19 @@ def body() -> dict[str, Any]:
             f"Content-Type must be application/json, or {FORM} with a file;"
             f" got {request.mimetype or 'none'}"
         )
+    most, length = request.max_content_length or math.inf, request.content_length
+    if length is not None and length > most:
+        raise _too_large(most)
     data = request.get_data(cache=False)
-    if request.content_length is None and len(data) >= (request.max_content_length or math.inf):
-        raise RequestEntityTooLarge  # a chunked body beyond the limit
+    if length is None and len(data) >= most:  # a chunked body beyond the limit
+        raise _too_large(most)
+    if length is not None and len(data) < length:
+        raise BadRequest(f"the body ended after {len(data)} of {length} bytes")
     return _parsed(data)
+
+
+def _too_large(most: float) -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"the body may have {most:.0f} bytes")
 
 
 def _parsed(data: bytes) -> dict[str, Any]:

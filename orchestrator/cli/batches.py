@@ -128,7 +128,8 @@ def _check(runtime: Runtime, file: JobFile, tenant: str, *, json_: bool) -> int:
         shown = [f"line {n}: {error}" for n, error in islice(bad.items(), MAX_SHOWN_LINES)]
         more = len(bad) - len(shown)
         rest = [f"and {more} more"] if more else []
-        text = f"{file.path} has {len(bad)} bad lines among {number}. Nothing was enqueued."
+        counted = "1 bad line" if len(bad) == 1 else f"{len(bad)} bad lines"
+        text = f"{file.path} has {counted} of {number}. Nothing was enqueued."
         raise click.ClickException("\n  ".join([text, *shown, *rest]))
     return number
 

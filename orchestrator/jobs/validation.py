@@ -107,8 +107,13 @@ def nearest(name: str, names: Iterable[str]) -> str | None:
 
 
 def shown(value: Any) -> str:
-    """Return a value as a sentence repeats it: JSON, shortened."""
-    return _shortened(value, _json) if isinstance(value, str) else _shortened(_json(value))
+    """Return a value as a sentence repeats it: JSON, shortened. Of a long list, its length."""
+    if isinstance(value, str):
+        return _shortened(value, _json)
+    text = _json(value)
+    if isinstance(value, list) and len(text) > MAX_SHOWN_CHARACTERS:
+        return f"a list of {len(value)}"
+    return _shortened(text)
 
 
 def plain(value: Any) -> str:

@@ -236,7 +236,25 @@ def test_a_body_that_is_too_large_is_413(api: Api) -> None:
     response = api.create(b'{"prompt":"' + b"x" * MAX_BODY_BYTES + b'"}')
 
     assert (response.status_code, response.mimetype) == (413, "application/problem+json")
+    assert response.get_json()["detail"] == f"the body may have {MAX_BODY_BYTES} bytes"
     assert api.harness.redis.keys() == []
+
+
+def test_a_body_that_ends_early_is_named(api: Api) -> None:
+    # As the web server gives a body that the client did not send to its end.
+    environ = {"wsgi.input_terminated": True, "CONTENT_LENGTH": "100"}
+    response = api.post(
+        "/v1/jobs", data=b'{"prompt"', content_type="application/json", environ_overrides=environ
+    )
+
+    assert response.status_code == 400
+    assert response.get_json()["detail"] == "the body ended after 9 of 100 bytes"
+
+
+def test_a_long_list_is_shown_by_its_length(api: Api) -> None:
+    detail = api.post("/v1/jobs/batch", json={"jobs": [UNIFIED] * 501}).get_json()["detail"]
+
+    assert detail == "jobs must be a list of 1 to 500 jobs; got a list of 501"
 
 
 def test_many_violations_are_listed_up_to_a_limit(api: Api) -> None:

@@ -98,7 +98,7 @@ def test_all_lines_are_checked_before_the_first_job(harness: Harness, tmp_path: 
     shown = run("enqueue", "--file", str(path))
 
     assert shown.exit_code == 1
-    assert f"{path} has 25 bad lines among 26. Nothing was enqueued." in shown.output
+    assert f"{path} has 25 bad lines of 26. Nothing was enqueued." in shown.output
     assert "line 2: the line must be a JSON object; got 5" in shown.output
     assert "line 3: n must be a whole number from 1 to 100" in shown.output
     assert "line 22:" not in shown.output
