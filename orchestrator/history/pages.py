@@ -33,7 +33,7 @@ from orchestrator.history.schema import facets, jobs, terms
 from orchestrator.ledger import keys
 
 #: The jobs of a window, and the most windows of a page.
-WINDOW_JOBS, MAX_WINDOWS = 2000, 3
+WINDOW_JOBS, MAX_WINDOWS = 2000, 2
 #: A term, or all facets of a query together, with fewer jobs than this are read completely.
 RARE_JOBS = 4000
 #: With more facets than this, all jobs are scanned.
