@@ -130,8 +130,8 @@ def families(values: Mapping[Series, float]) -> Iterator[Metric]:
     """Yield the family of each metric that has values, in the order of the definitions."""
     by_metric: dict[str, dict[Labels, dict[str, float]]] = {}
     for series, value in values.items():
-        parts = by_metric.setdefault(series.metric, {}).setdefault(series.labels, {})
-        parts[series.part] = value
+        samples = by_metric.setdefault(series.metric, {}).setdefault(series.labels, {})
+        samples[series.part] = value
     for name, definition in DEFINITIONS.items():
         if name in by_metric:
             yield _family(definition, by_metric[name])
@@ -162,8 +162,8 @@ def _family(definition: Definition, values: Mapping[Labels, Mapping[str, float]]
     if definition.kind is Kind.HISTOGRAM:
         histogram = HistogramMetricFamily(name, meaning, labels=labels, unit=unit)
         for key in sorted(values):
-            parts = values[key]
-            histogram.add_metric(key, _buckets(definition, parts), parts.get(SUM, 0.0))
+            samples = values[key]
+            histogram.add_metric(key, _buckets(definition, samples), samples.get(SUM, 0.0))
         return histogram
     family = CounterMetricFamily if definition.kind is Kind.COUNTER else GaugeMetricFamily
     made = family(name, meaning, labels=labels, unit=unit)

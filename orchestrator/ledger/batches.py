@@ -164,8 +164,8 @@ class Batches:
             pipe.hgetall(keys.batch(home, batch_id))
             for shard in others:
                 pipe.hgetall(keys.batch(shard, batch_id))
-            parts: Any = pipe.execute()
-        return codec.read_batch(batch_id, parts[0], parts) if "tenant" in parts[0] else None
+            shards: Any = pipe.execute()
+        return codec.read_batch(batch_id, shards[0], shards) if "tenant" in shards[0] else None
 
     def complete(self, batch: Batch, *, now: int, next_check: int) -> Result:
         """Complete a batch if every job has its outcome. Otherwise it is due at `next_check` (ms).

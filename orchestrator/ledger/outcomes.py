@@ -59,9 +59,9 @@ class Outcomes:
         with self._redis() as client, listener(client) as channel:
             channel.subscribe(keys.settled(id_))
             channel.get_message(timeout=ANSWER_TIMEOUT)  # the subscription is active now
-            found = read()
-            if found is None or ended(found):
-                return found
+            known = read()
+            if known is None or ended(known):
+                return known
             channel.get_message(ignore_subscribe_messages=True, timeout=timeout)
         return read()
 

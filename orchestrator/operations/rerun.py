@@ -90,12 +90,12 @@ def retries_of(runtime: Runtime, jobs: Sequence[Job]) -> dict[str, Job]:
         entries = runtime.history.entries(ids)
     except NoHistory:
         return {}
-    found = {}
+    retries = {}
     for entry in entries.values():
         old = wanted.get(entry.stored.fields.get("key", ""))
         if old and (old.tenant, old.request) == (entry.job.tenant, entry.job.request):
-            found[old.id] = entry.job
-    return found
+            retries[old.id] = entry.job
+    return retries
 
 
 def may_be_paid(job: Job) -> bool:

@@ -244,10 +244,10 @@ class Verification:
         for provider, number in totals.movable.items():
             compare("movable", f"{provider} with a fallback", number, seen.movable[provider])
         for batch_id in sorted({*totals.batches, *seen.batches}):
-            found = seen.batches[batch_id]
-            compare("batches", f"open of {batch_id}", totals.batches.get(batch_id, 0), found)
+            open_jobs = seen.batches[batch_id]
+            compare("batches", f"open of {batch_id}", totals.batches.get(batch_id, 0), open_jobs)
             by_status = totals.in_batches.get(batch_id, 0)
-            compare("batches", f"by status of {batch_id}", by_status, found)
+            compare("batches", f"by status of {batch_id}", by_status, open_jobs)
 
     def _within_limit(self, shard: int, provider: str, number: int) -> None:
         limits = self._runtime.settings.limits.get(provider)

@@ -52,10 +52,10 @@ def cancel(harness: Harness, *job_ids: str) -> None:
 
 
 def notification(harness: Harness, batch_id: str) -> FollowUp:
-    found = harness.ledger.batches.get(batch_id)
-    assert found
-    assert found.notification
-    return found.notification
+    completed = harness.ledger.batches.get(batch_id)
+    assert completed
+    assert completed.notification
+    return completed.notification
 
 
 def test_the_notification_is_a_signed_post_when_all_jobs_have_ended(
@@ -145,9 +145,9 @@ def test_a_batch_may_notify_a_stream_or_nobody(harness: Harness) -> None:
     entries: Any = harness.redis.xrange(keys.stream("orders"))
     [(_, entry)] = entries
     assert (entry["id"], entry["type"]) == (f"msg_{streamed}", "batch.completed")
-    found = harness.ledger.batches.get(silent)
-    assert found
-    assert found.completed_at == harness.clock.now
+    completed = harness.ledger.batches.get(silent)
+    assert completed
+    assert completed.completed_at == harness.clock.now
 
 
 def test_the_jobs_of_a_batch_notify_for_themselves(
