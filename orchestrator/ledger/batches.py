@@ -22,6 +22,7 @@ from orchestrator.jobs.request import JobRequest, Receiver
 from orchestrator.jobs.tenant import Tenant
 from orchestrator.ledger import codec, keys
 from orchestrator.ledger.idempotency import NewJob
+from orchestrator.ledger.installation import from_master
 from orchestrator.ledger.results import Created, Idempotency, Result
 from orchestrator.ledger.script import Script, load
 
@@ -160,12 +161,16 @@ class Batches:
             return None
         home = keys.shard_of(batch_id)
         others = [shard for shard in range(self._shards) if shard != home]
-        with self._redis() as client, client.pipeline(transaction=False) as pipe:
-            pipe.hgetall(keys.batch(home, batch_id))
-            for shard in others:
-                pipe.hgetall(keys.batch(shard, batch_id))
-            shards: Any = pipe.execute()
-        return codec.read_batch(batch_id, shards[0], shards) if "tenant" in shards[0] else None
+
+        def read(client: Redis) -> Any:
+            with client.pipeline(transaction=False) as pipe:
+                for shard in [home, *others]:
+                    pipe.hgetall(keys.batch(shard, batch_id))
+                shards: Any = pipe.execute()
+            return shards if "tenant" in shards[0] else None
+
+        shards = from_master(self._redis, read)
+        return codec.read_batch(batch_id, shards[0], shards) if shards else None
 
     def complete(self, batch: Batch, *, now: int, next_check: int) -> Result:
         """Complete a batch if every job has its outcome. Otherwise it is due at `next_check` (ms).

@@ -19,6 +19,7 @@ from redis import Redis
 
 from orchestrator.ledger import codec, keys
 from orchestrator.ledger.audit import MAX_ENTRIES
+from orchestrator.ledger.installation import from_master
 from orchestrator.ledger.script import load
 
 #: The jobs of a part.
@@ -178,8 +179,7 @@ class BulkActions:
         """Return an action, or None. Text of another form than an id is not sent to Redis."""
         if not keys.is_bulk_id(bulk_id):
             return None
-        with self._redis() as client:
-            fields: Any = client.hgetall(keys.bulk(bulk_id))
+        fields = from_master(self._redis, lambda client: client.hgetall(keys.bulk(bulk_id)))
         return _action(bulk_id, fields) if fields.get("action") else None
 
     def claim(self, *, now: int, lease_ms: int) -> BulkPart | None:

@@ -10,6 +10,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from orchestrator.ledger import keys
+from orchestrator.ledger.refusals import LedgerUnavailable
 
 #: How long the value of a write check is kept.
 WRITE_CHECK_TTL_MS = 60_000
@@ -50,8 +51,7 @@ class Installation:
         Raises:
             LedgerUnavailable: Redis is away or refuses to write.
         """
-        with self._redis() as client:
-            client.set(keys.WRITE_CHECK, "", px=WRITE_CHECK_TTL_MS)
+        _check_write(self._redis)
 
     def time(self) -> int:
         """Return the time of Redis. ms."""
@@ -68,3 +68,32 @@ class Installation:
             except ResponseError:  # managed services forbid CONFIG
                 config = {}
         return {**info, **config, "now_ms": self.time()}
+
+
+def from_master(
+    client: Callable[[], AbstractContextManager[Redis]], read: Callable[[Redis], Any]
+) -> Any:
+    """Return what `read` finds. Before it returns an empty answer, it asks the master.
+
+    After a failover, an open connection may still lead to the old master, which is a replica now
+    and lacks what is new. A write is refused there, and the next connection leads to the new one.
+
+    Raises:
+        LedgerUnavailable: Redis is away, or it is a replica also after connecting anew.
+    """
+    with client() as redis:
+        found = read(redis)
+    if found:
+        return found
+    try:
+        _check_write(client)
+    except LedgerUnavailable as refused:
+        if refused.code == "READONLY":
+            _check_write(client)
+    with client() as redis:
+        return read(redis)
+
+
+def _check_write(client: Callable[[], AbstractContextManager[Redis]]) -> None:
+    with client() as redis:
+        redis.set(keys.WRITE_CHECK, "", px=WRITE_CHECK_TTL_MS)

@@ -47,7 +47,7 @@ from orchestrator.ledger.circuit_breaker import CircuitBreaker
 from orchestrator.ledger.connection import Clients, connect
 from orchestrator.ledger.follow_ups import FollowUps
 from orchestrator.ledger.idempotency import IdempotencyKeys, NewJob
-from orchestrator.ledger.installation import Installation
+from orchestrator.ledger.installation import Installation, from_master
 from orchestrator.ledger.outcomes import Outcomes
 from orchestrator.ledger.overview import Overview
 from orchestrator.ledger.rejected_messages import RejectedMessages
@@ -98,8 +98,7 @@ class Ledger:
         self.uploads = Uploads(self._redis)
         self.admission = Admission(self._redis, limits, shards)
         self.agenda = Agenda(self._redis, self.admission)
-        self._retention_ms = retention_ms
-        self._idempotency_ms = idempotency_ms
+        self._retention_ms, self._idempotency_ms = retention_ms, idempotency_ms
         self._create = load("create")
         self.batches = Batches(self._redis, shards, retention_ms, idempotency_ms, self._create)
         self.outcomes = Outcomes(self._redis, self.get, self.batches.get)
@@ -357,8 +356,7 @@ class Ledger:
         """Return a job, or None. Text of another form than a job id is not sent to Redis."""
         if not keys.is_job_id(job_id):
             return None
-        with self._redis() as client:
-            fields: Any = client.hgetall(keys.job(job_id))
+        fields = from_master(self._redis, lambda client: client.hgetall(keys.job(job_id)))
         return codec.read_job(job_id, fields) if fields else None
 
     def events(self, job_id: str) -> list[Event]:

@@ -433,11 +433,14 @@ RECORDED = frozenset({"duplicate", "conflict", "mismatch", "superseded"})
 
 
 def state(redis: Redis) -> dict[str, Any]:
-    """Return all values in Redis, without timelines, changes and the counts of RECORDED events."""
+    """Return all values in Redis that tell about jobs.
+
+    These are not among them: timelines, changes, the write check and the counts of RECORDED events.
+    """
     kinds = {
         key: kind
         for key, kind in every_key(redis).items()
-        if kind != "list" and not key.endswith((":changes", ":recorder"))
+        if kind != "list" and not key.endswith((":changes", ":recorder", ":write_check"))
     }
     with redis.pipeline(transaction=False) as pipe:
         for key, kind in kinds.items():

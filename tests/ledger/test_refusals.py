@@ -5,17 +5,19 @@ from __future__ import annotations
 import socketserver
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
 from orchestrator.cli.stack import embedded_redis
-from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable
+from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable, keys
 from tests.ledger import kit
+from tests.system.wire import Wire
 
 #: What a server answers that a real one cannot be brought to answer in a test, and what it means.
 ANSWERS: Mapping[str, type[Exception]] = {
@@ -148,6 +150,29 @@ def test_after_a_refusal_the_next_call_makes_a_new_connection(tmp_path: Path) ->
         kit.eventually(lambda: not before & _clients(admin) - {_own(admin)})
         admin.replicaof("NO", "ONE")
         assert ledger.cancel(job_id, now=kit.NOW).result == "cancelled"
+
+
+def test_what_an_old_master_lacks_is_read_from_the_new_one(tmp_path: Path) -> None:
+    with ExitStack() as closing:
+        old, new = (closing.enter_context(embedded_redis(tmp_path / name)) for name in "on")
+        wire = closing.enter_context(Wire(urlsplit(old).port or 0))
+        ledger = Ledger.from_url(f"redis://127.0.0.1:{wire.port}/0")
+        assert ledger.get(kit.create(Ledger.from_url(old)))
+        with Redis.from_url(old) as server:
+            server.replicaof("127.0.0.1", 1)
+        wire.target = urlsplit(new).port or 0
+
+        assert ledger.get(kit.create(Ledger.from_url(new)))
+
+
+def test_a_replica_is_not_believed_that_a_job_does_not_exist(tmp_path: Path) -> None:
+    with embedded_redis(tmp_path) as url, Redis.from_url(url) as server:
+        ledger, job_id = Ledger.from_url(url), keys.new_job_id(0)
+        assert ledger.get(job_id) is None
+        server.replicaof("127.0.0.1", 1)
+
+        with pytest.raises(LedgerUnavailable, match="READONLY"):
+            ledger.get(job_id)
 
 
 def _clients(redis: Redis) -> set[str]:
