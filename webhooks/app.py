@@ -1,10 +1,10 @@
-"""Builds the Flask application from the receiver and the API."""
+"""Builds the Flask application from the receiver, the API and the dashboard."""
 
 from __future__ import annotations
 
 from flask import Flask
 
-from orchestrator import api
+from orchestrator import api, dashboard
 from orchestrator.callbacks.drain import SpoolDrainer
 from orchestrator.callbacks.spool import Spool
 from orchestrator.runtime import Runtime
@@ -26,4 +26,5 @@ def create_app(runtime: Runtime) -> Flask:
     app.extensions["drainer"] = drainer
     receiver.install(app, receiver.Receiver(runtime, drainer))
     api.mount(app, runtime)
+    dashboard.mount(app, runtime)
     return app

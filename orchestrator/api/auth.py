@@ -1,13 +1,7 @@
-"""Who calls: the key, its tenant and its scopes. Every route needs a key unless it is listed here.
-
-Keys come from ORCHESTRATOR_API_KEYS, ORCHESTRATOR_ADMIN_KEYS and the ledger.
-"""
+"""Who calls: the key and its owner. Every route needs a key unless it is listed here."""
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import cast
 
 from flask import Flask, current_app, g, request
@@ -15,17 +9,13 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Forbidden, Unauthorized
 
 from orchestrator import log
-from orchestrator.jobs.tenant import DEFAULT_TENANT, tenant_name
+from orchestrator.jobs.tenant import tenant_name
+from orchestrator.operations.callers import Caller, KeyRefused, identify
 from orchestrator.runtime import Runtime
-from orchestrator.security.api_keys import (
-    DEFAULT_SCOPES,
-    KEY_CHARACTERS,
-    KEY_PREFIX,
-    Scope,
-    digest,
-)
-from orchestrator.security.secret import Secret
+from orchestrator.security.api_keys import Scope
 
+#: The blueprint of the dashboard's pages. They ask for a session instead of a key.
+DASHBOARD = "dashboard"
 #: Endpoints without a key. The token in the URL of a callback is its key.
 PUBLIC_ENDPOINTS = frozenset(
     {
@@ -41,24 +31,6 @@ _REFUSALS = "refusals"
 _MAX_PATH_CHARACTERS = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """The owner of the key of a request. `name` is for logs: never the key itself."""
-
-    name: str
-    tenant: str
-    scopes: frozenset[Scope]
-
-    @property
-    def admin(self) -> bool:
-        """Whether the caller may see and do everything."""
-        return Scope.ADMIN in self.scopes
-
-    def sees(self, tenant: str) -> bool:
-        """Return whether the caller may know the jobs of a tenant."""
-        return self.admin or tenant == self.tenant
-
-
 def install(app: Flask, runtime: Runtime) -> None:
     """Ask for a key before every route that is not in PUBLIC_ENDPOINTS."""
 
@@ -67,6 +39,8 @@ def install(app: Flask, runtime: Runtime) -> None:
     @app.before_request
     def authorise() -> None:
         if request.endpoint is None or request.endpoint in PUBLIC_ENDPOINTS:
+            return
+        if request.blueprint == DASHBOARD:
             return
         if request.method == "OPTIONS":  # a browser asks without a key which methods there are
             return
@@ -114,33 +88,11 @@ def _caller(runtime: Runtime) -> Caller:
     if scheme.lower() != "bearer" or not key:
         _log("no key", None)
         raise _unauthorized("The header Authorization: Bearer KEY is required")
-    settings = runtime.settings
-    if name := _name_of(settings.admin_keys, key):
-        return Caller(f"admin:{name}", DEFAULT_TENANT, frozenset({Scope.ADMIN}))
-    if name := _name_of(settings.api_keys, key):
-        return Caller(name, name, DEFAULT_SCOPES)
-    return _of_ledger(runtime, key)
-
-
-def _of_ledger(runtime: Runtime, key: str) -> Caller:
-    if key.startswith(KEY_PREFIX) and len(key) != KEY_CHARACTERS:
-        _log("incomplete key", None)
-        raise _unauthorized(f"the key is not complete: it has {KEY_CHARACTERS} characters")
-    stored = runtime.ledger.access.current().keys.get(digest(key))
-    if stored is None:
-        _log("unknown key", None)
-        raise _unauthorized("the key is unknown")
-    if refusal := stored.refusal(runtime.clock()):
-        _log(f"{refusal} key", stored.id)
-        raise _unauthorized(f"the key {stored.id} is {refusal}")
-    return Caller(f"{stored.tenant}/{stored.id}", stored.tenant, stored.scopes)
-
-
-def _name_of(keys: Mapping[str, Secret], key: str) -> str | None:
-    """Return the name of a key. Each is compared in constant time, so time reveals nothing."""
-    sent = key.encode("utf-8", "replace")
-    matches = [n for n, known in keys.items() if hmac.compare_digest(known.reveal().encode(), sent)]
-    return matches[0] if matches else None
+    try:
+        return identify(runtime, key)
+    except KeyRefused as refusal:
+        _log(refusal.reason, refusal.key_id)
+        raise _unauthorized(str(refusal)) from None
 
 
 def _unauthorized(reason: str) -> Unauthorized:

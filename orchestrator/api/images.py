@@ -58,21 +58,18 @@ def blueprint(runtime: Runtime) -> Blueprint:
     @images.doc(**operation("get_thumbnail", {200: _file("The thumbnail"), 302: LINK}, 404, 410))
     def thumbnail(job_id: str, index: int) -> Answer:
         """Get a thumbnail (WebP) of an archived image."""
-        located = locate_image(runtime, job_id, index, sees=caller().sees)
-        if isinstance(located, AtProvider):
-            raise NotFound("there is no thumbnail until the image is archived")
-        if not isinstance(located, Archived):
-            _absent(located, job_id, index)
-        if located.thumbnail is None:
-            reason = located.check_error or "the file is not an image that we check"
-            raise NotFound(f"the file has no thumbnail: {reason}")
-        return _sent(runtime, located.thumbnail, "image/webp", f"{located.sha256}.thumbnail")
+        return thumbnail_answer(runtime, job_id, index, sees=caller().sees)
 
     return images
 
 
 def image_answer(
-    runtime: Runtime, job_id: str, index: int, *, sees: Callable[[str], bool]
+    runtime: Runtime,
+    job_id: str,
+    index: int,
+    *,
+    sees: Callable[[str], bool],
+    redirects: bool = True,
 ) -> Answer:
     """Return an answer with an image, or a redirect to it.
 
@@ -81,6 +78,7 @@ def image_answer(
         job_id: the job.
         index: the number of the image, from 0.
         sees: whether the caller may see the jobs of a tenant.
+        redirects: whether the answer may be a redirect to the storage.
 
     Raises:
         NotFound: there is no such image, or it belongs to another tenant.
@@ -91,22 +89,51 @@ def image_answer(
     """
     located = locate_image(runtime, job_id, index, sees=sees)
     if isinstance(located, Archived):
-        return _stored(runtime, located)
+        name = located.path.rpartition("/")[2] if located.check_error is not None else None
+        tag = located.sha256
+        return _sent(runtime, located.path, located.content_type, tag, name, redirects=redirects)
     if not isinstance(located, AtProvider):
         _absent(located, job_id, index)
     return _passed_on(runtime, located, f"{job_id}-{index}")
 
 
-def _stored(runtime: Runtime, image: Archived) -> Answer:
-    attachment = image.check_error is not None
-    return _sent(runtime, image.path, image.content_type, image.sha256, attachment=attachment)
+def thumbnail_answer(
+    runtime: Runtime,
+    job_id: str,
+    index: int,
+    *,
+    sees: Callable[[str], bool],
+    redirects: bool = True,
+) -> Answer:
+    """Return an answer with a thumbnail (WebP), as `image_answer` does.
+
+    Raises:
+        NotFound: there is no such image, or it has no thumbnail.
+    """
+    located = locate_image(runtime, job_id, index, sees=sees)
+    if isinstance(located, AtProvider):
+        raise NotFound("there is no thumbnail until the image is archived")
+    if not isinstance(located, Archived):
+        _absent(located, job_id, index)
+    if located.thumbnail is None:
+        reason = located.check_error or "the file is not an image that we check"
+        raise NotFound(f"the file has no thumbnail: {reason}")
+    tag = f"{located.sha256}.thumbnail"
+    return _sent(runtime, located.thumbnail, "image/webp", tag, redirects=redirects)
 
 
 def _sent(
-    runtime: Runtime, path: str, content_type: str, tag: str, *, attachment: bool = False
+    runtime: Runtime,
+    path: str,
+    content_type: str,
+    tag: str,
+    attachment: str | None = None,
+    *,
+    redirects: bool,
 ) -> Answer:
-    """Redirect to the storage, or send the file itself."""
-    if link := runtime.storage.link(path, seconds=LINK_SECONDS):
+    """Redirect to the storage, or send the file itself. `attachment` is a name for downloads."""
+    link = runtime.storage.link(path, seconds=LINK_SECONDS) if redirects else None
+    if link:
         response: Answer = redirect(link)
         response.headers["Cache-Control"] = "no-store"
         return response
@@ -119,7 +146,7 @@ def _sent(
     response.cache_control.private = True
     response.cache_control.immutable = True
     response.cache_control.max_age = CACHE_SECONDS
-    return _safe(response, content_type, path.rpartition("/")[2] if attachment else None)
+    return _safe(response, content_type, attachment)
 
 
 def _read(runtime: Runtime, path: str, content_type: str, tag: str) -> Answer:

@@ -11,6 +11,7 @@ from orchestrator import log
 from orchestrator.cli.admission import pause, resume
 from orchestrator.cli.batches import batch_command
 from orchestrator.cli.bulk import bulk
+from orchestrator.cli.dashboard_link import dashboard_link
 from orchestrator.cli.demo import demo
 from orchestrator.cli.dev import dev, sandbox
 from orchestrator.cli.doctor import doctor
@@ -92,6 +93,6 @@ def main() -> None:
 
 _JOBS = (enqueue, batch_command, get, watch, cancel, poll, retry, notify, archive, list_, bulk)
 _INSTALLATION = (providers, pause, resume, stats, report, verify, reconcile, prune, history, doctor)
-_ACCESS = (keys, tenants, audit)
+_ACCESS = (keys, tenants, dashboard_link, audit)
 for _command in (demo, dev, sandbox, recorder, *_JOBS, *_INSTALLATION, *_ACCESS):
     main.add_command(_command)

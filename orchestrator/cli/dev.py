@@ -103,15 +103,16 @@ def _watch(stack: Stack) -> None:
 def _print_addresses(stack: Stack, *, json_: bool) -> None:
     if json_:
         print_json(
-            {"api": stack.web_url, "key": stack.api_key, "sandbox": stack.sandbox_url}
-            | {"redis": stack.redis_url}
+            {"dashboard": stack.web_url, "api": stack.web_url, "key": stack.api_key}
+            | {"sandbox": stack.sandbox_url, "redis": stack.redis_url}
         )
         return
     lines(f"""
-  API      {stack.web_url}/v1/jobs      Authorization: Bearer {stack.api_key}
-  docs     {stack.web_url}/docs
-  sandbox  {stack.sandbox_url}      tasks, charges, callbacks, faults
-  Redis    {stack.redis_url}
+  dashboard  {stack.web_url}/      the key is {stack.api_key}
+  API        {stack.web_url}/v1/jobs      Authorization: Bearer {stack.api_key}
+  docs       {stack.web_url}/docs
+  sandbox    {stack.sandbox_url}      tasks, charges, callbacks, faults
+  Redis      {stack.redis_url}
 
 Try it from another terminal:
 

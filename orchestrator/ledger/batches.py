@@ -4,6 +4,11 @@ The jobs of a batch are spread over the shards as other jobs are. Each shard cou
 status, in the transitions of the jobs. The shard of the batch's id has the rest. A batch is
 completed in two steps, because no script works on two shards: a settlement says that its shard has
 no open job of the batch any more, and then somebody adds up the counts of all shards.
+
+Fields of a batch: its jobs of the shard by status. The shard of its id, which is the last two
+digits, also has `tenant`, `created`, `sealed` (ms: when no further job could join), `receiver`
+(JSON: who is notified), and after its completion `completed` (ms) and `counts` (JSON: its jobs of
+all shards by status). Its notification has the fields of a job's notification.
 """
 
 from __future__ import annotations

@@ -3,6 +3,12 @@
 The jobs of an action are stored in parts. A worker claims a part, acts on its jobs, and records the
 result. A worker that dies leaves the part to another one, so each job must be acted on in a way
 that can be repeated.
+
+Fields of a bulk action: `action`, `tenant` (* all), `filters` (JSON), `figures` (JSON: what the
+preview shows), `total` and `applies` (jobs), `actor`, `risk` (1: jobs that may have been charged
+are retried, too), `created`, `started`, `finished` (ms), `parts` (their number), `part` (the next
+one), `done` (jobs), `refused <reason>` (jobs), `waits` (what it waits for), `lease` (the token of
+the holder), `claimed` (ms: when the part was claimed first). Each part begins its lifetime anew.
 """
 
 from __future__ import annotations

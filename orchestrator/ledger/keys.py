@@ -10,7 +10,7 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:events:<job id>` | list | its timeline: `<ms> <name> <JSON>` | with the job |
 | `{orch:<s>}:agenda` | sorted set | open job ids, scored by when they are due (ms) | never |
 | `{orch:<s>}:idempotency:<digest>` | string | `<job or batch id> <fingerprint of request>` | 24 h |
-| `{orch:<s>}:batch:<batch id>` | hash | a batch, fields below | retention, after its completion |
+| `{orch:<s>}:batch:<batch id>` | hash | a batch: see batches.py | retention, after its completion |
 | `{orch:<s>}:batch_answer:<batch id>` | string | what the request of a batch was answered | 24 h |
 | `{orch:<s>}:batch` | sorted set | batches that are not done, by when they are due (ms) | never |
 | `{orch:<s>}:open_batches` | hash | the number of open jobs of each batch with one | never |
@@ -48,10 +48,11 @@ are its shard. A test compares this table with a live server.
 | `{orch:0}:tenant_settings` | hash | settings of tenants: `<tenant> <setting>` | never |
 | `{orch:0}:access` | string | the number of changes of keys and settings | never |
 | `{orch:0}:audit` | stream | who changed what, capped | never |
-| `{orch:0}:bulk:<bulk id>` | hash | a bulk action, fields below | 1 h, started 7 days |
+| `{orch:0}:bulk:<bulk id>` | hash | a bulk action: see bulk.py | 1 h, started 7 days |
 | `{orch:0}:bulk_parts:<bulk id>` | hash | its jobs: up to 50 ids by number | 1 h, started 7 days |
 | `{orch:0}:bulk_of:<tenant or *>` | sorted set | its previews and running actions, by ms | 7 days |
 | `{orch:0}:bulk_started` | sorted set | running bulk actions, by when they are due (ms) | never |
+| `{orch:0}:sign_in:<digest>` | hash | a session, or an address with failed sign-ins | 12 h |
 | `{orch:0}:shards` | string | the number of shards of the installation | never |
 
 Fields of a job: `status`, `request` (JSON), `provider`, `tenant`, `created`, `updated`, `deadline`
@@ -90,17 +91,6 @@ Fields of a provider: `paused` (JSON: by whom and when), `failures`, `failing_si
 (what is added to it next), `raised_at` (ms), `raise_after` (ms), `tried` (a raise that was not
 refused yet), `proved` (the most tasks that ran lately), `proved_at` (ms),
 `full` (jobs wait for a place), `waited_until` (ms: when its jobs had to wait last).
-
-Fields of a bulk action: `action`, `tenant` (* all), `filters` (JSON), `figures` (JSON: what the
-preview shows), `total` and `applies` (jobs), `actor`, `risk` (1: jobs that may have been charged
-are retried, too), `created`, `started`, `finished` (ms), `parts` (their number), `part` (the next
-one), `done` (jobs), `refused <reason>` (jobs), `waits` (what it waits for), `lease` (the token of
-the holder), `claimed` (ms: when the part was claimed first). Each part begins its lifetime anew.
-
-Fields of a batch: its jobs of the shard by status. The shard of its id, which is the last two
-digits, also has `tenant`, `created`, `sealed` (ms: when no further job could join), `receiver`
-(JSON: who is notified), and after its completion `completed` (ms) and `counts` (JSON: its jobs of
-all shards by status). Its notification has the fields of a job's notification.
 """
 
 from __future__ import annotations
@@ -394,3 +384,8 @@ def open_batches(shard: int) -> str:
 def settled(job_id: str) -> str:
     """Return the channel of a job's settlement, or of a batch's completion."""
     return f"{root(shard_of(job_id))}settled:{job_id}"
+
+
+def sign_in(digest: str) -> str:
+    """Return the key of a session of the dashboard, or of an address with failed sign-ins."""
+    return f"{root(0)}sign_in:{digest}"

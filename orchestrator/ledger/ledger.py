@@ -53,6 +53,7 @@ from orchestrator.ledger.overview import Overview
 from orchestrator.ledger.rejected_messages import RejectedMessages
 from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Settlement
 from orchestrator.ledger.script import Script, load
+from orchestrator.ledger.sessions import Sessions
 from orchestrator.ledger.task_owners import TaskOwners
 from orchestrator.ledger.timings import TimingSums
 from orchestrator.ledger.uploads import Uploads
@@ -94,6 +95,7 @@ class Ledger:
         self.idempotency_keys = IdempotencyKeys(self._redis, shards)
         self.installation = Installation(self._redis, shards)
         self.rejected = RejectedMessages(self._redis)
+        self.sessions = Sessions(self._redis)
         self.timings = TimingSums(self._redis)
         self.uploads = Uploads(self._redis)
         self.admission = Admission(self._redis, limits, shards)

@@ -10,7 +10,7 @@ import pytest
 import structlog
 from werkzeug.routing import Rule
 
-from orchestrator.api.auth import PUBLIC_ENDPOINTS
+from orchestrator.api.auth import DASHBOARD, PUBLIC_ENDPOINTS
 from orchestrator.operations.keys import create_key, revoke_key, rotate_key
 from orchestrator.operations.tenants import set_tenant
 from orchestrator.security.api_keys import KEY_CHARACTERS, Scope
@@ -24,6 +24,8 @@ SHARED = {"providers.show"}
 #: Routes about the caller's own tenant. Other tests look at what they show.
 OWN = {"jobs.create", "jobs.browse", "stats.show", "reports.usage", "bulk.create", "bulk.show"}
 OWN |= {"batches.create"}
+#: The pages of the dashboard ask for a session. tests/dashboard looks at them.
+PAGES = f"{DASHBOARD}."
 #: Parts of the routes about a thing of one tenant.
 OF_ONE = ("<job_id>", "<batch_id>")
 
@@ -64,7 +66,7 @@ def test_another_tenants_job_is_404_in_every_route(api: Api, other: Api) -> None
     checked = set()
 
     for rule in create_app(api.harness.runtime).url_map.iter_rules():
-        if rule.endpoint in PUBLIC_ENDPOINTS | SHARED | OWN:
+        if rule.endpoint in PUBLIC_ENDPOINTS | SHARED | OWN or rule.endpoint.startswith(PAGES):
             continue
         # A route that is not about a job is for administrators, or listed above.
         expected = 404 if any(name in rule.rule for name in OF_ONE) else 403
@@ -90,6 +92,8 @@ def test_every_route_but_the_public_ones_asks_for_a_key(api: Api) -> None:
 
     for rule in create_app(api.harness.runtime).url_map.iter_rules():
         for method, path in calls(rule, "job_x"):
+            if rule.endpoint.startswith(PAGES):
+                continue
             public = rule.endpoint in PUBLIC_ENDPOINTS
             assert (client.open(path, method=method).status_code == 401) != public, path
 

@@ -22,7 +22,7 @@ from orchestrator.jobs.model import (
     Step,
 )
 from orchestrator.jobs.tenant import Budget, Tenant
-from orchestrator.ledger import Idempotency, Ledger, keys
+from orchestrator.ledger import Idempotency, Ledger, batches, keys
 from orchestrator.ledger.bulk import KEPT_MS
 from orchestrator.ledger.changes import RECORDER_LEASE_MS
 from orchestrator.ledger.installation import WRITE_CHECK_TTL_MS
@@ -65,6 +65,8 @@ PLACEHOLDERS: Mapping[str, str] = {
     "<bulk id>": keys.BULK_ID.pattern,
     "<tenant or *>": r"(?:[A-Za-z0-9_.-]+|\*)",
 }
+#: The lifetime of a session of the dashboard. ms.
+SESSION_MS = DAY // 2
 #: The name of a type in Redis, if the table has another one.
 TYPES = {"sorted set": "zset"}
 #: Each function or constant of keys.py, with one key of every kind that it makes.
@@ -115,6 +117,7 @@ BUILT: Mapping[str, list[str]] = {
     "ACCESS": [keys.ACCESS],
     "AUDIT": [keys.AUDIT],
     "TIMINGS": [keys.TIMINGS],
+    "sign_in": [keys.sign_in(DIGEST)],
 }
 
 
@@ -282,7 +285,13 @@ def run_every_transition(ledger: Ledger, recorder: RecordingClient) -> None:
     ledger.changes.hold("recorder-1")
     ledger.access.set_tenant("shop", {"max_open": "5"})
     ledger.audit.record(now=NOW, actor="cli", action="cancel", target=job_id)
+    run_processes(ledger)
+
+
+def run_processes(ledger: Ledger) -> None:
+    """Record what processes tell about themselves and their visitors."""
     ledger.timings.add({"a sum": 0.5})
+    ledger.sessions.start("a token", {"kind": "key"}, lifetime_ms=SESSION_MS)
 
 
 def run_fallback(ledger: Ledger, spending: Mapping[str, Any]) -> None:
@@ -342,7 +351,7 @@ def test_the_fields_of_a_job_are_those_in_the_documentation(observed: ObservedKe
 
 
 def test_the_fields_of_a_batch_are_those_in_the_documentation(observed: ObservedKeys) -> None:
-    paragraph = DOCUMENTED.partition("Fields of a batch:")[2]
+    paragraph = str(batches.__doc__).partition("Fields of a batch:")[2]
     named = set(re.findall(r"`([^`]+)`", paragraph))
     of_notification = {field for field in documented_fields() if field.startswith("notify")}
 
@@ -367,6 +376,7 @@ def test_keys_expire_as_the_table_says(
         "retention, after the last follow-up": lambda ended: RETENTION if ended else None,
         "with the job": lambda ended: RETENTION if ended else None,
         "1 minute": lambda ended: WRITE_CHECK_TTL_MS,
+        "12 h": lambda ended: SESSION_MS,
         "2 s": lambda ended: RECORDER_LEASE_MS,
     }
     expiring: Counter[str] = Counter()

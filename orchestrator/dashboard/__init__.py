@@ -1,0 +1,157 @@
+"""The dashboard: pages for people, made on the server. See docs/dashboard.md."""
+
+from __future__ import annotations
+
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app, redirect, request, url_for
+from werkzeug.exceptions import HTTPException, InternalServerError
+
+from orchestrator import log
+from orchestrator.api.auth import DASHBOARD
+from orchestrator.dashboard import formats, images, overview, sessions, sign_in, views
+from orchestrator.dashboard.navigation import MENU
+from orchestrator.history import HistoryUnavailable
+from orchestrator.jobs.validation import InvalidRequest
+from orchestrator.ledger import LedgerUnavailable
+from orchestrator.runtime import Runtime
+
+FOLDER = Path(__file__).parent
+#: Browsers may keep a file for this time, because its URL has a version. Seconds.
+CACHE_SECONDS = 31_536_000
+#: Pages that need no session.
+PUBLIC_ENDPOINTS = frozenset(
+    {f"{DASHBOARD}.{name}" for name in ("static", "sign_in", "enter", "open_link")}
+)
+
+
+def mount(app: Flask, runtime: Runtime) -> None:
+    """Add the dashboard to `app`. The API must be mounted before."""
+    pages = Blueprint(
+        DASHBOARD,
+        __name__,
+        template_folder="templates",
+        static_folder="static",
+        static_url_path="/static",
+    )
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    formats.install(app)
+    _protect(pages, runtime)
+    _answer_errors(pages)
+    for page in (sign_in, overview, images):
+        page.add_to(pages, runtime)
+    app.register_blueprint(pages)
+
+
+def _protect(pages: Blueprint, runtime: Runtime) -> None:
+    """Ask for a session before every page, and for the CSRF token before every change."""
+
+    @pages.before_request
+    def authorise() -> Any:
+        if request.endpoint in PUBLIC_ENDPOINTS:
+            return None
+        session = sessions.current(runtime)
+        if session is None:
+            return _without_session()
+        sessions.remember(session)
+        if request.method == "POST":
+            sessions.check_csrf(session)
+        return None
+
+    @pages.after_request
+    def protect(response: Response) -> Response:
+        if request.endpoint == f"{DASHBOARD}.static":
+            response.cache_control.no_cache = None
+            response.cache_control.max_age = CACHE_SECONDS
+            response.cache_control.immutable = True
+        return views.protect(response)
+
+    @pages.context_processor
+    def common() -> dict[str, Any]:
+        return {"nonce": views.nonce(), "asset": _asset} | _of_session(runtime)
+
+
+def _without_session() -> Any:
+    if views.is_live():
+        return Response("The session has ended.", 401, mimetype="text/plain")
+    target = request.full_path.rstrip("?") if request.method == "GET" else None
+    return redirect(url_for(f"{DASHBOARD}.sign_in", next=target if target != "/" else None), 303)
+
+
+def _of_session(runtime: Runtime) -> dict[str, Any]:
+    session = sessions.known()
+    if session is None:
+        return {"session": None}
+    menu = [
+        (title, [item for item in items if _is_shown(item.endpoint, item.admin)])
+        for title, items in MENU
+    ]
+    shown: dict[str, Any] = {"session": session, "menu": menu, "here": request.full_path}
+    if not views.is_live():
+        shown["notice"] = runtime.ledger.sessions.take_notice(session.token)
+        shown["tenant"] = views.chosen_tenant()
+        if session.caller.admin:
+            shown["tenants"] = sorted(runtime.ledger.overview.tenants())
+    return shown
+
+
+def _is_shown(endpoint: str, admin: bool) -> bool:
+    built = f"{DASHBOARD}.{endpoint}" in current_app.view_functions
+    return built and (views.caller().admin or not admin)
+
+
+def _asset(name: str) -> str:
+    """Return the URL of a file. It changes with the content of the files."""
+    return url_for(f"{DASHBOARD}.static", filename=name, v=_version())
+
+
+@cache
+def _version() -> str:
+    digest = sha256()
+    for path in sorted((FOLDER / "static").rglob("*")):
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _answer_errors(pages: Blueprint) -> None:
+    """Answer every error with a page that says what to do."""
+
+    @pages.errorhandler(HTTPException)
+    def refused(error: HTTPException) -> Response:
+        return _error(error.code or 500, error.name, error.description or error.name)
+
+    @pages.errorhandler(InvalidRequest)
+    def invalid(error: InvalidRequest) -> Response:
+        return _error(422, "This does not work", "; ".join(map(str, error.violations)))
+
+    @pages.errorhandler(LedgerUnavailable)
+    def away(error: LedgerUnavailable) -> Response:
+        log.get().error("ledger_unavailable", reason=str(error))
+        return _error(
+            503, "Redis is away", "Nothing is lost: workers continue when Redis is back. Try again."
+        )
+
+    @pages.errorhandler(HistoryUnavailable)
+    def no_history(error: HistoryUnavailable) -> Response:
+        log.get().error("history_unavailable", reason=str(error))
+        return _error(
+            503,
+            "The history does not answer",
+            "Jobs go on without it. Start the database and the recorder, then try again.",
+        )
+
+    @pages.errorhandler(Exception)
+    def crashed(error: Exception) -> Response:
+        log.get().exception("request_crashed", error=type(error).__name__)
+        text = "Something went wrong here. The log names it by the request id of this answer."
+        return _error(500, InternalServerError().name, text)
+
+
+def _error(status: int, title: str, text: str) -> Response:
+    if views.is_live():
+        return Response(text, status, mimetype="text/plain")
+    return views.render("error", status, title=title, text=text)

@@ -1,0 +1,89 @@
+// The dashboard's own script. Pages also work without it: it adds live refresh, local times, copying.
+"use strict";
+
+// Live parts --------------------------------------------------------------------------------------
+
+/** The state of each live part, as the server named it. */
+const tags = new WeakMap();
+const live = (event) => {
+  const element = event.detail.ctx?.sourceElement;
+  return element?.matches?.("[data-live]") ? element : null;
+};
+
+document.addEventListener("htmx:config:request", (event) => {
+  const element = live(event);
+  if (!element) return;
+  if (document.hidden) return event.preventDefault(); // a page in the background costs nothing
+  if (tags.has(element)) event.detail.ctx.request.headers["If-None-Match"] = tags.get(element);
+});
+
+document.addEventListener("htmx:after:request", (event) => {
+  const element = live(event);
+  if (!element) return;
+  const { status, headers } = event.detail.ctx.response;
+  if (status === 401) return location.reload(); // the session has ended
+  connected(status < 500);
+  const tag = headers.get("ETag");
+  if (tag) tags.set(element, tag);
+});
+
+document.addEventListener("htmx:error", (event) => {
+  if (live(event)) connected(false);
+});
+
+function connected(well) {
+  const banner = document.getElementById("connection");
+  if (banner) banner.hidden = well;
+}
+
+// Times -------------------------------------------------------------------------------------------
+
+const clock = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+/** Show times in the zone of the viewer. The title has UTC. */
+function localTimes(root) {
+  for (const element of root.querySelectorAll("time[datetime]")) {
+    const at = new Date(element.dateTime);
+    if (isNaN(at)) continue;
+    const text = clock.format(at);
+    if (element.textContent === text) continue;
+    element.title = element.dateTime.slice(0, 19).replace("T", " ") + " UTC";
+    element.textContent = text;
+  }
+}
+
+document.addEventListener("htmx:after:swap", () => localTimes(document));
+localTimes(document);
+
+// The menu is always open on a wide screen ---------------------------------------------------------
+
+const menu = document.querySelector("details.menu");
+const wide = matchMedia("(min-width: 60rem)");
+if (menu) {
+  const follow = () => (menu.open = wide.matches);
+  wide.addEventListener("change", follow);
+  follow();
+}
+
+// A choice that is a form of its own ---------------------------------------------------------------
+
+document.addEventListener("change", (event) => {
+  if (event.target.matches("[data-submit]")) event.target.form.requestSubmit();
+});
+
+// Copying -----------------------------------------------------------------------------------------
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  await navigator.clipboard.writeText(button.dataset.copy);
+  announce("Copied");
+});
+
+/** Tell people who do not see the screen, and show it for a moment. */
+function announce(text) {
+  const place = document.getElementById("announcer");
+  place.textContent = text;
+  place.classList.add("shown");
+  setTimeout(() => place.classList.remove("shown"), 2000);
+}

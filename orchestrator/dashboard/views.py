@@ -1,0 +1,150 @@
+"""How a page is answered: the whole page, or the part of it that a browser asks for again."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from hashlib import sha256
+from typing import Any
+
+from flask import Response, g, redirect, render_template, request, url_for
+from werkzeug.exceptions import Forbidden
+
+from orchestrator.dashboard.sessions import Session
+from orchestrator.jobs.tenant import tenant_name
+from orchestrator.operations.callers import Caller
+from orchestrator.runtime import Runtime
+
+#: A live part is made again at least this often, because some of it changes with time. ms.
+MAX_AGE_MS = 5000
+#: The random part of a nonce. Bytes.
+NONCE_BYTES = 16
+
+
+def session() -> Session:
+    """Return the session of this request."""
+    known: Session = g.session
+    return known
+
+
+def caller() -> Caller:
+    """Return who is signed in."""
+    return session().caller
+
+
+def require_admin() -> None:
+    """Refuse the request unless an administrator is signed in.
+
+    Raises:
+        Forbidden: the key lacks the scope.
+    """
+    if not caller().admin:
+        raise Forbidden("Only an administrator's key shows this page.")
+
+
+def require_writer() -> None:
+    """Refuse the request unless the session may change jobs.
+
+    Raises:
+        Forbidden: the key lacks the scope, or the session is that of a link.
+    """
+    if not caller().writes:
+        raise Forbidden("This session can read only. Sign in with a key that may write jobs.")
+
+
+def chosen_tenant() -> str | None:
+    """Return the tenant whose jobs a page shows, or None: all tenants.
+
+    An administrator may choose one in `?tenant=`. Others see their own.
+
+    Raises:
+        InvalidRequest: the name is not a tenant's name.
+    """
+    if not caller().admin:
+        return caller().tenant
+    named = request.args.get("tenant", "")
+    return tenant_name(named) if named else None
+
+
+def is_live() -> bool:
+    """Return whether the browser asks for the live part of a page again."""
+    return request.headers.get("HX-Request") == "true" and "HX-Boosted" not in request.headers
+
+
+def unchanged(runtime: Runtime, *, max_age_ms: int = MAX_AGE_MS) -> Response | None:
+    """Return "304 Not Modified" if nothing has changed since the browser's live part was made.
+
+    This costs one round trip and no rendering. A page calls it first.
+
+    Args:
+        runtime: of this process.
+        max_age_ms: the part is made again after this time, also without a change.
+    """
+    if not is_live():
+        return None
+    age = runtime.clock() // max_age_ms
+    text = f"{runtime.ledger.changes.version()} {age} {caller().name} {request.full_path}"
+    g.state = sha256(text.encode()).hexdigest()[:20]
+    for tag in request.if_none_match:
+        if hmac.compare_digest(tag.partition(".")[0], g.state):
+            return _tagged(Response(status=304), tag.partition(".")[2])
+    return None
+
+
+def render(name: str, status: int = 200, **context: Any) -> Response:
+    """Return a page, or its live part when the browser asks for it.
+
+    Args:
+        name: of the templates: `NAME.html`, and `NAME.live.html` for the live part.
+        status: of the answer.
+        context: the variables of the templates.
+    """
+    if not is_live():
+        return Response(render_template(f"{name}.html", **context), status, mimetype="text/html")
+    html = render_template(f"{name}.live.html", **context)
+    content = sha256(html.replace(nonce(), "").encode()).hexdigest()[:20]
+    if any(tag.partition(".")[2] == content for tag in request.if_none_match):
+        return _tagged(Response(status=304), content)
+    return _tagged(Response(html, status, mimetype="text/html"), content)
+
+
+def done(runtime: Runtime, notice: str, endpoint: str, **values: Any) -> Response:
+    """Answer a form that was carried out: the next page shows a notice.
+
+    Args:
+        runtime: of this process.
+        notice: what was done, or why it was not, as a sentence.
+        endpoint: of the next page, such as `jobs`.
+        values: its parameters.
+    """
+    runtime.ledger.sessions.set_notice(session().token, notice)
+    return redirect(url_for(f"dashboard.{endpoint}", **values), 303)  # type: ignore[return-value]
+
+
+def nonce() -> str:
+    """Return the nonce of this answer: only scripts and htmx elements that have it work."""
+    if "nonce" not in g:
+        g.nonce = secrets.token_urlsafe(NONCE_BYTES)
+    value: str = g.nonce
+    return value
+
+
+def protect(response: Response) -> Response:
+    """Add the headers that every page has."""
+    policy = (
+        f"default-src 'none'; script-src 'nonce-{nonce()}'; style-src 'self'; img-src 'self' data:;"
+        " connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none';"
+        " require-trusted-types-for 'script'; trusted-types htmx"
+    )
+    response.headers["Content-Security-Policy"] = policy
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers["Referrer-Policy"] = "same-origin"
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response
+
+
+def _tagged(response: Response, content: str) -> Response:
+    """Name a live part by the state that it was made from, and by its content."""
+    response.set_etag(f"{g.get('state', '')}.{content}")
+    return response

@@ -1,0 +1,83 @@
+"""Sessions of the dashboard, and how often an address failed to sign in.
+
+Redis holds digests of the tokens, never the tokens. So who reads Redis cannot take a session over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+
+from redis import Redis
+
+from orchestrator.ledger import keys
+
+#: An address may fail this often within FAILURES_MS.
+MAX_FAILURES = 20
+#: Failures are forgotten this long after the last one. ms.
+FAILURES_MS = 300_000
+
+
+class Sessions:
+    """The sessions of all processes.
+
+    Args:
+        client: returns the client of this thread.
+    """
+
+    def __init__(self, client: Callable[[], AbstractContextManager[Redis]]) -> None:
+        self._redis = client
+
+    def start(self, token: str, facts: Mapping[str, str], *, lifetime_ms: int) -> None:
+        """Store a session. `facts` say whose it is."""
+        key, fields = _key("session", token), dict[Any, Any](facts)
+        with self._redis() as client, client.pipeline(transaction=True) as pipe:
+            pipe.hset(key, mapping=fields)
+            pipe.pexpire(key, lifetime_ms)
+            pipe.execute()
+
+    def find(self, token: str) -> dict[str, str] | None:
+        """Return the facts of a session, or None after its end."""
+        with self._redis() as client:
+            facts: Any = client.hgetall(_key("session", token))
+        return dict(facts) or None
+
+    def end(self, token: str) -> None:
+        """End a session."""
+        with self._redis() as client:
+            client.delete(_key("session", token))
+
+    def set_notice(self, token: str, text: str) -> None:
+        """Keep a text for the next page of a session. A session that has ended stays ended."""
+        key = _key("session", token)
+        with self._redis() as client:
+            if client.exists(key):
+                client.hset(key, "notice", text)
+
+    def take_notice(self, token: str) -> str | None:
+        """Return the text for the next page, once."""
+        key = _key("session", token)
+        with self._redis() as client, client.pipeline(transaction=True) as pipe:
+            pipe.hget(key, "notice")
+            pipe.hdel(key, "notice")
+            text, _ = pipe.execute()
+        return None if text is None else str(text)
+
+    def may_try(self, address: str) -> bool:
+        """Return whether an address may try to sign in."""
+        with self._redis() as client:
+            failures: Any = client.hget(_key("address", address), "failures")
+        return int(failures or 0) < MAX_FAILURES
+
+    def failed(self, address: str) -> None:
+        """Count a failed sign-in."""
+        key = _key("address", address)
+        with self._redis() as client, client.pipeline(transaction=True) as pipe:
+            pipe.hincrby(key, "failures", 1)
+            pipe.pexpire(key, FAILURES_MS)
+            pipe.execute()
+
+
+def _key(kind: str, text: str) -> str:
+    return keys.sign_in(keys.digest(kind, text))
