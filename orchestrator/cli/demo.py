@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
@@ -18,7 +19,7 @@ import click
 import requests
 
 from orchestrator.cli.demo_scenarios import FORGED, SCENARIOS, SHAKY_INBOX, Scenario
-from orchestrator.cli.dev import stop_on_sigterm
+from orchestrator.cli.dev import stop_on_sigterm, watch_over
 from orchestrator.cli.output import (
     Rows,
     as_json,
@@ -90,14 +91,15 @@ class ScenarioRun:
 
 
 @click.command()
+@click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C, to look at it.")
 @as_json
-def demo(json_: bool) -> None:
+def demo(*, keep: bool, json_: bool) -> None:
     """Run jobs that meet lost answers, late results, and lost, repeated and forged callbacks.
 
     The demo starts the web, worker, beat and recorder processes of the Procfile, and a sandbox
     that acts as the four providers. It starts an embedded Redis, unless ORCHESTRATOR_REDIS_URL is
     set. It enqueues jobs over HTTP, prints what happens, and stops everything. You need no account,
-    and nothing leaves this machine.
+    and nothing leaves this machine. With --keep, the dashboard shows these jobs until Ctrl-C.
 
     Exit status 0 only if every job had the expected outcome, was charged once, has its images
     archived, and sent one notification for its outcome and for a late result.
@@ -111,12 +113,22 @@ def demo(json_: bool) -> None:
         run.start()
         run.follow(quiet=json_)
         report = run.report(monotonic() - began)
+        if keep:
+            report |= {"dashboard": stack.web_url, "key": stack.api_key}
+            _show(run.runs, report, json_=json_)
+            with suppress(KeyboardInterrupt):
+                watch_over(stack)
+    if not keep:
+        _show(run.runs, report, json_=json_)
+    if not report["ok"]:
+        sys.exit(1)
+
+
+def _show(runs: list[ScenarioRun], report: dict[str, Any], *, json_: bool) -> None:
     if json_:
         print_json(report)
     else:
-        _print(run.runs, report)
-    if not report["ok"]:
-        sys.exit(1)
+        _print(runs, report)
 
 
 def _stack() -> Stack:
@@ -289,14 +301,24 @@ def _print(runs: list[ScenarioRun], report: dict[str, Any]) -> None:
         f" {sum(run.deliveries.count(DELIVERED) for run in runs)} notifications delivered.\n"
         f"The forged callback was answered {report['forged_callback_answer']}.\n"
         f"{sum(len(run.files) for run in runs)} images were archived, and copied to {IMAGES}.\n"
-        f"The demo took {report['seconds']} s. All its processes have stopped."
+        f"The demo took {report['seconds']} s."
+        + ("" if "dashboard" in report else " All its processes have stopped.")
     )
     for fault in report["wrong"]:
         out.print(styled("wrong", "bold red"), fault)
-    if report["ok"]:
+    if "dashboard" in report:
+        lines(
+            f"\nThe dashboard shows these jobs:\n  {report['dashboard']}/\n"
+            f"  the key is {report['key']}\nCtrl-C stops everything."
+        )
+    elif report["ok"]:
         lines(
             "\nNext:\n"
-            "  orchestrator dev       run the same processes until Ctrl-C, for your client\n"
-            "  orchestrator --help    the other commands\n"
-            "  README.md              enqueue from curl, Python and Celery; use the real providers"
+            "  orchestrator demo --keep  run this again, and look at the jobs in the dashboard\n"
+            "  orchestrator dev          run the same processes until Ctrl-C, for your client: it"
+            " prints\n"
+            "                            the address of the dashboard, and a key\n"
+            "  orchestrator --help       the other commands\n"
+            "  README.md                 enqueue from curl, Python and Celery; use the real"
+            " providers"
         )

@@ -89,10 +89,15 @@ def dev(port: int, sandbox_port: int, task_seconds: float, data_dir: Path, json_
     )
     with suppress(KeyboardInterrupt), stack:
         _print_addresses(stack, json_=json_)
-        _watch(stack)
+        watch_over(stack)
 
 
-def _watch(stack: Stack) -> None:
+def watch_over(stack: Stack) -> None:
+    """Wait until Ctrl-C.
+
+    Raises:
+        StackError: a process ended by itself.
+    """
     tick = threading.Event()
     while not tick.wait(1.0):
         dead = stack.dead()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import requests
@@ -33,6 +34,13 @@ class CommandRun:
             text=True,
         )
 
+    def printed(self) -> dict[str, Any]:
+        """The JSON that it printed."""
+        assert self.process.stdout
+        lines = iter(self.process.stdout.readline, "")
+        printed: dict[str, Any] = json.loads(next(line for line in lines if line.startswith("{")))
+        return printed
+
     def alive(self) -> list[str]:
         """The command lines of what is still running."""
         return [line for line in map(self._read, Path("/proc").glob("[0-9]*")) if line]
@@ -54,16 +62,19 @@ class CommandRun:
 
 
 def test_the_demo_ends_as_it_should_and_leaves_nothing_running(tmp_path: Path) -> None:
-    with CommandRun(tmp_path, "demo", "--json") as run:
-        out, _ = run.process.communicate(timeout=120)
-        report = json.loads(out)
+    with CommandRun(tmp_path, "demo", "--keep", "--json") as run:
+        report = run.printed()
         assert report["wrong"] == []
-        assert run.process.returncode == 0
         assert len(report["jobs"]) == report["tasks_charged"] == 22
         settled_by = {job["settled_by"] for job in report["jobs"]}
         assert settled_by == {"callback", "deadline", "poll", "submit"}
         assert {job["provider"] for job in report["jobs"]} == set(BUILT_IN)
         assert all((tmp_path / file).exists() for job in report["jobs"] for file in job["files"])
+        sign_in = f"{report['dashboard']}/sign-in"
+        assert requests.post(sign_in, data={"key": report["key"]}, timeout=60).ok
+        run.process.send_signal(signal.SIGINT)
+        run.process.communicate(timeout=120)
+        assert run.process.returncode == 0
         assert run.alive() == []
 
 
@@ -79,9 +90,7 @@ def test_a_demo_that_is_terminated_leaves_nothing_running(tmp_path: Path) -> Non
 def test_dev_runs_until_it_is_stopped(tmp_path: Path) -> None:
     ports = ["--port", str(free_port()), "--sandbox-port", str(free_port())]
     with CommandRun(tmp_path, "dev", "--json", "--task-seconds", "0.2", *ports) as run:
-        assert run.process.stdout
-        lines = iter(run.process.stdout.readline, "")
-        told = json.loads(next(line for line in lines if line.startswith("{")))
+        told = run.printed()
         headers = {"Authorization": f"Bearer {told['key']}"}
         body = {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A fox"}
         job = requests.post(f"{told['api']}/v1/jobs", json=body, headers=headers, timeout=60).json()
