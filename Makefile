@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-fast check fix chaos bench clean
+.PHONY: help install demo dev test test-fast check fix chaos bench screenshots clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,9 @@ chaos: $(DEVELOPMENT) ## Kill processes under load for a minute; ARGS='--jobs 50
 
 bench: $(DEVELOPMENT) ## Measure against hand-written code, and what a provider that hangs costs the others
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+screenshots: $(DEVELOPMENT) ## Write pictures of the dashboard's pages to docs/screenshots; ARGS=overview takes some
+	@$(BIN)/python -m tests.dashboard.screenshots $(ARGS)
 
 clean: ## Remove the virtual environment and local data
 	rm -rf $(VENV) data

@@ -78,11 +78,12 @@ charmap.intervals_from_codec = cast(Any, _small_codec)
 #: Folders whose tests need a server or processes.
 SERVER_FOLDERS = {"chaos", "deployment", "history", "ledger", "net", "sandbox", "storage", "system"}
 #: Folders whose tests mostly wait for processes. They run beside tests that use the processor.
-LONG_FOLDERS = {"deployment", "system"}
+LONG_FOLDERS = {"dashboard", "deployment", "system"}
 #: Databases of a Redis server, by default.
 DATABASES = 16
 #: Fixtures that start a server or a process.
 SERVER_FIXTURES = {
+    "browser",
     "fake_provider",
     "installed",
     "real_redis",

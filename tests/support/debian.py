@@ -3,7 +3,7 @@
 As a script it installs packages, if it runs as root and apt works. `.ci/run` calls it before there
 is a virtual environment, so it needs only the standard library:
 
-    python3 tests/support/debian.py postgresql prometheus
+    python3 tests/support/debian.py chromium postgresql prometheus
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 #: A program of each package. A star stands for a version.
 PROGRAMS = {
+    "chromium": "/usr/bin/chromium",
     "postgresql": "/usr/lib/postgresql/*/bin/initdb",
     "prometheus": "/usr/bin/prometheus",
 }

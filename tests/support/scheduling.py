@@ -17,6 +17,8 @@ SHARED_PROCESSES = {
     "own": ("test_archive", "test_deaths", "test_isolation"),
     "unpolled": ("test_bulk", "test_forged", "test_redis_away"),
 }
+#: Folders whose files share processes.
+SHARING_FOLDERS = ("tests/dashboard/",)
 #: Path of such a file -> the fixture.
 _FIXTURE_OF = {
     f"tests/system/{name}.py": fixture
@@ -30,4 +32,5 @@ class SharedProcessScheduling(LoadFileScheduling):  # type: ignore[misc]  # it h
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        return _FIXTURE_OF.get(path, path)
+        shared = next((folder for folder in SHARING_FOLDERS if path.startswith(folder)), path)
+        return _FIXTURE_OF.get(path, shared)

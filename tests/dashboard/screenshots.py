@@ -1,0 +1,83 @@
+"""Writes a picture of each page of the dashboard to docs/screenshots: `make screenshots`.
+
+The pictures show the jobs of `orchestrator demo` and one job of each other kind. Prompts are the
+same in each run; ids and times are not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from itertools import cycle, product
+from typing import Any
+
+from PIL import Image
+from playwright.sync_api import Browser
+
+from orchestrator.cli.demo_scenarios import SCENARIOS
+from orchestrator.cli.stack import ROOT
+from tests.dashboard import kit
+from tests.dashboard.site import ADMIN, KEYS, SHOP, STUDIO, Site, running, wait
+from tests.dashboard.views import SCHEMES, SIZES, VIEWS, ColorScheme, View
+from tests.support import debian
+
+FOLDER = ROOT / "docs" / "screenshots"
+#: Colours of a picture. More make the file larger.
+COLOURS = 128
+
+
+def main() -> None:
+    """Take the pictures of all pages, or of those that are named."""
+    names = [view.name for view in VIEWS]
+    parser = argparse.ArgumentParser(prog="make screenshots", description=__doc__)
+    parser.add_argument("page", nargs="*", choices=[[], *names], help="only these pages")
+    chosen = parser.parse_args().page or names
+    program = debian.program("chromium")
+    if program is None:
+        sys.exit(debian.missing("chromium"))
+    FOLDER.mkdir(exist_ok=True)
+    _say("Starting the product and the browser ...")
+    with kit.launched(program) as browser, running() as site:
+        _say("Running the jobs of the demo ...")
+        play_demo(site)
+        site.seed()
+        for view in VIEWS:
+            if view.name in chosen:
+                sizes = [picture(browser, site, view, s, c) for s, c in product(SIZES, SCHEMES)]
+                _say(f"  {view.name:<16} {len(sizes)} pictures, {sum(sizes) // 1024} KiB")
+    _say(f"The pictures are in {FOLDER.relative_to(ROOT)}.")
+
+
+def play_demo(site: Site) -> None:
+    """Run the jobs of the demo, for both tenants in turn. Return when each has its outcome."""
+    jobs = []
+    for scenario, tenant in zip(SCENARIOS, cycle((SHOP, STUDIO)), strict=False):
+        request = scenario.request(site.stack.sandbox_url)
+        jobs.append(site.call("POST", "/v1/jobs", KEYS[tenant], json=request)["id"])
+    for job_id in jobs:
+        wait(lambda job_id=job_id: site.job(job_id)["settled_at"] is not None)
+
+
+def picture(browser: Browser, site: Site, view: View, size: str, scheme: ColorScheme) -> int:
+    """Write one picture. Return its size in bytes."""
+    session = kit.session_of(browser, site.url, KEYS[ADMIN]) if view.signed_in else None
+    options: dict[str, Any] = {"viewport": SIZES[size], "color_scheme": scheme}
+    with kit.opened(browser, site.url, storage_state=session, **options) as page:
+        page.goto(view.path.format_map(site.jobs), wait_until="load")
+        page.evaluate("() => document.fonts.ready")
+        content = page.screenshot(animations="disabled", caret="hide")
+    file = FOLDER / f"{view.name}-{size}-{scheme}.png"
+    with Image.open(io.BytesIO(content)) as image:
+        small = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+        small.save(file, optimize=True)
+    return file.stat().st_size
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
