@@ -124,6 +124,8 @@ class Receiver:
         except LedgerUnavailable as error:
             self._unstored.warning("503", provider=provider, reason=str(error))
             return _answer(503, "the ledger is away; deliver the callback again")
+        if result == Result.DUPLICATE:
+            self._runtime.timings.add(metrics.REPEATED_CALLBACKS, provider_label(provider))
         return _answer(200 if result == SPOOLED else STATUS_OF[Result(result)], result)
 
 

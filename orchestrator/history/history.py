@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, select, update
 
+from orchestrator.history.activity_query import JobCount, count_jobs
 from orchestrator.history.database import Database
 from orchestrator.history.entry import Entry
 from orchestrator.history.pages import FoundPage, find_page
@@ -167,6 +168,15 @@ class History:
         """
         with self.database.reading() as connection:
             return usage(connection, query, by)
+
+    def count_jobs(self, query: Query, interval_ms: int) -> list[JobCount]:
+        """Return the counts of jobs by intervals of their creation. See `count_jobs`.
+
+        Raises:
+            HistoryUnavailable: the database does not answer, or there is none.
+        """
+        with self.database.reading() as connection:
+            return list(count_jobs(connection, query, interval_ms))
 
     def totals(self) -> Sums:
         """Return the sums for `/metrics`.

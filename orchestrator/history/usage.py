@@ -51,9 +51,19 @@ class Usage:
 
     def seconds(self, share: float) -> float | None:
         """Return the time within which a share of the settled jobs had their outcome, seconds."""
-        left = ceil(self.times.total() * share)
-        for step in sorted(self.times):
-            left -= self.times[step]
-            if left <= 0:
-                return step * TIME_STEP_MS / 1000
-        return None
+        return seconds_within(self.times, share)
+
+
+def seconds_within(times: Counter[int], share: float) -> float | None:
+    """Return the time within which a share of jobs had their outcome, seconds.
+
+    Args:
+        times: the number of jobs by their time, in steps of TIME_STEP_MS.
+        share: from 0 to 1.
+    """
+    left = ceil(times.total() * share)
+    for step in sorted(times):
+        left -= times[step]
+        if left <= 0:
+            return step * TIME_STEP_MS / 1000
+    return None

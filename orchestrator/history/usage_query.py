@@ -67,17 +67,17 @@ def _counts(query: Query, keys: list[Any]) -> Select[Any]:
     ]
     amount = func.coalesce(func.sum(jobs.c.cost_amount), 0.0)
     figures = (func.count(), func.sum(jobs.c.images), amount)
-    return _chosen(query, select(*groups, *figures)).group_by(*groups)
+    return of_query(query, select(*groups, *figures)).group_by(*groups)
 
 
 def _times(query: Query, keys: list[Any]) -> Select[Any]:
     step = (jobs.c.settled_at - jobs.c.created_at) // TIME_STEP_MS
     groups = [*keys, jobs.c.cost_unit, step.label("step")]
     settled = jobs.c.settled_at.is_not(None)
-    return _chosen(query, select(*groups, func.count())).where(settled).group_by(*groups)
+    return of_query(query, select(*groups, func.count())).where(settled).group_by(*groups)
 
 
-def _chosen(query: Query, chosen: Select[Any]) -> Select[Any]:
+def of_query(query: Query, chosen: Select[Any]) -> Select[Any]:
     """Return the statement for the jobs of a query. Their ids begin with the time of creation."""
     chosen = chosen.select_from(jobs.join(facets, jobs.c.facet == facets.c.id))
     chosen = chosen.where(jobs.c.id > query.above, jobs.c.id < query.below)

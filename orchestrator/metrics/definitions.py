@@ -163,6 +163,12 @@ CALLBACKS = _of(
     "provider status",
     "Callbacks by the HTTP status of our answer",
 )
+REPEATED_CALLBACKS = _of(
+    Source.LEDGER,
+    "callbacks_repeated_total",
+    "provider",
+    "Callbacks with an outcome that the job already had",
+)
 CALLBACK_DELAY = _of(
     Source.LEDGER,
     "callback_delay_seconds",

@@ -156,6 +156,7 @@ def _timed(runtime: Runtime) -> Iterable[tuple[Definition, tuple[str, ...]]]:
     yield from _each(metrics.PROVIDER_CALLS, providers, kinds, results)
     yield from _each(metrics.PROVIDER_CALL_SECONDS, providers, kinds)
     yield from _each(metrics.CALLBACKS, [*providers, OTHER], CALLBACK_STATUSES)
+    yield from _each(metrics.REPEATED_CALLBACKS, providers)
     yield from _each(metrics.CALLBACK_DELAY, providers)
     yield from _each(metrics.SWEEP_SECONDS)
     yield from _each(metrics.ARCHIVE_SECONDS, ARCHIVE_RESULTS)

@@ -1,0 +1,163 @@
+"""What happened lately: jobs and their times by interval, and the share of each provider."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from orchestrator.history import Query
+from orchestrator.history.activity_query import JobCount
+from orchestrator.history.usage import seconds_within
+from orchestrator.jobs.model import SettledBy, Status
+from orchestrator.metrics import Sums
+from orchestrator.metrics import definitions as metrics
+from orchestrator.runtime import Runtime
+
+#: Names of time spans: how long each is, and its intervals. ms.
+SPANS: Mapping[str, tuple[int, int]] = MappingProxyType(
+    {
+        "hour": (3_600_000, 60_000),
+        "day": (86_400_000, 900_000),
+        "week": (7 * 86_400_000, 2 * 3_600_000),
+        "month": (30 * 86_400_000, 6 * 3_600_000),
+    }
+)
+
+
+@dataclass
+class Figures:
+    """Jobs that were created together.
+
+    Attributes:
+        statuses: their number, by their status now.
+        settled_by: their number, by what settled them.
+        times: their number, by the time from creation to outcome in steps of TIME_STEP_MS.
+    """
+
+    statuses: Counter[str] = field(default_factory=Counter)
+    settled_by: Counter[str] = field(default_factory=Counter)
+    times: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def created(self) -> int:
+        """The number of jobs."""
+        return self.statuses.total()
+
+    @property
+    def settled(self) -> int:
+        """The number of jobs with an outcome."""
+        return sum(number for name, number in self.statuses.items() if Status(name).terminal)
+
+    @property
+    def success_share(self) -> float | None:
+        """The share of successes among successes and failures."""
+        succeeded = self.statuses[Status.SUCCEEDED]
+        tried = succeeded + self.statuses[Status.FAILED]
+        return succeeded / tried if tried else None
+
+    @property
+    def missed_share(self) -> float | None:
+        """The share of outcomes that polls found, of those that a provider gave."""
+        polled = self.settled_by[SettledBy.POLL]
+        given = polled + self.settled_by[SettledBy.CALLBACK]
+        return polled / given if given else None
+
+    def seconds(self, share: float) -> float | None:
+        """Return the time within which a share of the outcomes came, seconds."""
+        return seconds_within(self.times, share)
+
+    def add(self, count: JobCount) -> None:
+        """Add jobs."""
+        self.statuses[count.status] += count.jobs
+        if count.settled_by is not None:
+            self.settled_by[count.settled_by] += count.jobs
+        if count.time_step is not None:
+            self.times[count.time_step] += count.jobs
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What happened in a time span.
+
+    Attributes:
+        since, until: the span, ms.
+        interval_ms: the length of an interval.
+        intervals: the figures of each interval, by its start (ms), without gaps.
+        providers: the figures of each provider, by its name.
+        total: the figures of the span.
+    """
+
+    since: int
+    until: int
+    interval_ms: int
+    intervals: Mapping[int, Figures]
+    providers: Mapping[str, Figures]
+    total: Figures
+
+
+def activity(runtime: Runtime, span: str, tenant: str | None) -> Activity:
+    """Return what happened in a time span until now.
+
+    The cost grows with the jobs of the span, not with all jobs.
+
+    Args:
+        runtime: of this process.
+        span: a name of SPANS.
+        tenant: whose jobs; None is everybody's.
+
+    Raises:
+        HistoryUnavailable: the database does not answer, or no recorder has run.
+    """
+    length, interval = SPANS[span]
+    until = runtime.clock()
+    first = (until - length) // interval + 1
+    facet = {} if tenant is None else {"tenant": tenant}
+    query = Query(facet=facet, after=first * interval, before=until + 1, now=until)
+    return _summed(runtime.history.count_jobs(query, interval), first, until, interval)
+
+
+def _summed(counts: Iterable[JobCount], first: int, until: int, interval: int) -> Activity:
+    intervals = {number * interval: Figures() for number in range(first, until // interval + 1)}
+    providers: dict[str, Figures] = {}
+    total = Figures()
+    for count in counts:
+        in_interval = intervals[count.interval * interval]
+        for figures in (in_interval, providers.setdefault(count.provider, Figures()), total):
+            figures.add(count)
+    shown = dict(sorted(providers.items()))
+    return Activity(first * interval, until, interval, intervals, shown, total)
+
+
+@dataclass
+class Callbacks:
+    """The callbacks of a provider since the installation.
+
+    Attributes:
+        received: all of them.
+        repeated: those with an outcome that the job already had.
+        rejected: those that were refused: forged, unreadable, too large, or of no job.
+    """
+
+    received: int = 0
+    repeated: int = 0
+    rejected: int = 0
+
+
+def callbacks(runtime: Runtime) -> dict[str, Callbacks]:
+    """Return the callbacks of each provider. `other` has those that name no provider.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    counted: dict[str, Callbacks] = {}
+    for series, amount in Sums.read(runtime.ledger.timings.read()).items():
+        if series.metric == metrics.REPEATED_CALLBACKS.name:
+            counted.setdefault(series.labels[0], Callbacks()).repeated += int(amount)
+        if series.metric == metrics.CALLBACKS.name:
+            provider, status = series.labels
+            figures = counted.setdefault(provider, Callbacks())
+            figures.received += int(amount)
+            figures.rejected += int(amount) if status.startswith("4") else 0
+    return counted

@@ -1,0 +1,66 @@
+"""Figures over time: each job counts once by interval and provider; no interval is missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.history.history import History
+from orchestrator.jobs.model import Status
+from orchestrator.operations.activity import SPANS, activity
+from tests.operations.test_usage import record, work
+from tests.support.fakes import Harness
+
+
+@pytest.fixture
+def harness(start: Callable[..., Harness], tmp_path: Path) -> Iterator[Harness]:
+    history = History(f"sqlite:///{tmp_path}/history/history.db")
+    made = start()
+    yield replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    history.close()
+
+
+@pytest.mark.parametrize("span", SPANS)
+def test_every_job_of_the_span_is_counted_once(harness: Harness, span: str) -> None:
+    jobs = work(harness)
+    record(harness)
+
+    figures = activity(harness.runtime, span, None)
+
+    expected = [job for job in jobs if figures.since <= job.created_at <= harness.clock.now]
+    assert figures.total.statuses == Counter(job.status.value for job in expected)
+    assert sum(each.created for each in figures.intervals.values()) == len(expected)
+    assert sum(each.created for each in figures.providers.values()) == len(expected)
+    starts = list(figures.intervals)
+    assert starts == list(range(starts[0], harness.clock.now + 1, SPANS[span][1]))
+    for job in expected:
+        of_job = figures.intervals[job.created_at // SPANS[span][1] * SPANS[span][1]]
+        assert of_job.statuses[job.status] > 0
+
+
+def test_the_figures_of_a_provider_are_those_of_its_jobs(harness: Harness) -> None:
+    jobs = [job for job in work(harness) if job.provider == "evolink"]
+    record(harness)
+
+    figures = activity(harness.runtime, "week", None).providers["evolink"]
+
+    succeeded = [job for job in jobs if job.status is Status.SUCCEEDED]
+    failed = [job for job in jobs if job.status is Status.FAILED]
+    assert figures.success_share == len(succeeded) / (len(succeeded) + len(failed))
+    polled = [job for job in succeeded if job.settled_by == "poll"]
+    assert figures.settled_by["poll"] == len(polled) > 0
+    assert figures.missed_share == len(polled) / (len(polled) + figures.settled_by["callback"])
+    longest = max(job.settled_at - job.created_at for job in jobs if job.settled_at)
+    assert figures.seconds(1.0) == longest // 100 / 10
+
+
+def test_a_tenant_sees_only_its_own_jobs(harness: Harness) -> None:
+    work(harness)
+    harness.enqueue(tenant="other")
+    record(harness)
+
+    assert activity(harness.runtime, "week", "other").total.created == 1
