@@ -12,8 +12,8 @@ from time import monotonic
 
 from orchestrator import log
 from orchestrator.ledger import LedgerUnavailable
+from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
 from orchestrator.runtime import Runtime
-from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
 
 #: Time between two checks. Seconds.
 CHECK_SECONDS = 15.0

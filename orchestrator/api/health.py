@@ -8,10 +8,10 @@ from flask import Blueprint, Response
 
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
+from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
 from orchestrator.operations.admission import stopped_providers
 from orchestrator.operations.history_state import HistoryState, history_report
 from orchestrator.runtime import Runtime
-from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
 
 
 def blueprint(runtime: Runtime) -> Blueprint:

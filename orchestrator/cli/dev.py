@@ -16,9 +16,8 @@ import click
 from orchestrator.cli.output import as_json, lines, print_json
 from orchestrator.cli.stack import Stack, StackError, require_free_port
 from orchestrator.providers import BUILT_IN, PROVIDERS
+from orchestrator.settings.dangers import DEV_KEY
 
-#: The API key of `dev`. It is constant, because `dev` listens on 127.0.0.1 only.
-DEV_KEY = "dev-key-of-this-machine"
 #: A port to listen at.
 PORT = click.IntRange(1, 65_535)
 #: The settings of an installation: `dev` has its own address, keys, folder and providers.

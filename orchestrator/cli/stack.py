@@ -27,6 +27,7 @@ from honcho.environ import parse_procfile
 
 from orchestrator.providers import BUILT_IN, PROVIDERS
 from orchestrator.security.standard_webhooks import new_secret
+from orchestrator.settings.dangers import SANDBOX_KEY
 
 ROOT = Path(__file__).resolve().parents[2]
 #: A process must answer after this time.
@@ -35,8 +36,6 @@ START_TIMEOUT_SECONDS = 60.0
 UNASSIGNED_PORTS = range(10_000, 32_768)
 #: A process is killed when it has not stopped after this time.
 STOP_TIMEOUT_SECONDS = 10.0
-#: The API key of every provider in the sandbox.
-SANDBOX_KEY = "sandbox"
 #: Variables with these prefixes are set by the stack, not inherited.
 _OUR_PREFIXES = ("ORCHESTRATOR_", "SANDBOX_", *(f"{name.upper()}_" for name in PROVIDERS))
 

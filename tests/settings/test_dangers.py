@@ -7,9 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from orchestrator.cli.dev import DEV_KEY
-from orchestrator.cli.doctor import examine
-from orchestrator.cli.stack import SANDBOX_KEY
+from orchestrator.operations.doctor import examine
+from orchestrator.settings.dangers import DEV_KEY, SANDBOX_KEY
 
 SAFE = {
     "ORCHESTRATOR_API_KEYS": f"shop:{secrets.token_hex(32)}",

@@ -23,8 +23,8 @@ from redis import Redis
 from orchestrator.cli.stack import Stack, embedded_redis, procfile
 from orchestrator.clock import now_ms
 from orchestrator.ledger import Ledger, keys
+from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
 from orchestrator.messages import ANSWER_TIMEOUT_SECONDS
-from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
 from tests.deployment.kit import healthy, seconds, services, swept
 from tests.support.providers import EXAMPLE_MODELS
 from tests.system.conftest import TIMES, Client, eventually, started_workers

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import structlog
 
-from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS, reconcile
+from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
+from orchestrator.steps.reconcile import reconcile
 from tests.support.fakes import Clock, Harness, unavailable_ledger
 from workers.sweep_watch import REPEAT_SECONDS, SweepWatch
 

@@ -15,9 +15,9 @@ import pytest
 
 from orchestrator.callbacks import spool as spool_module
 from orchestrator.callbacks.spool import Entry, Spool
-from orchestrator.cli.doctor import CheckResult, examine
 from orchestrator.ledger import keys
 from orchestrator.ledger.installation import Installation
+from orchestrator.operations.doctor import CheckResult, examine
 from tests.settings.test_secret_settings import WHSEC
 from tests.support.fakes import NOON
 
