@@ -97,6 +97,8 @@ def _job(
             fields["archive"] = "dead"
         elif is_new:
             fields["archive"] = "pending"
+    if index % 3 == 0:
+        fields["notify"] = "dead" if chance.random() < 0.01 else "done"
     events = (f"{created} created {{}}", f'{created} submitting {{"attempt":1}}')
     return StoredJob(job_id, fields, events, (1,) if is_unconfirmed else ())
 
@@ -123,6 +125,9 @@ def queries(number: int) -> Mapping[str, Query]:
         "created_before": {"before": middle},
         "unconfirmed=true": {"unconfirmed": True},
         "at_risk=true": {"at_risk": True},
+        "archive=dead": {"follow_ups": {"archive": "dead"}},
+        "notification=dead": {"follow_ups": {"notification": "dead"}},
+        "notification=done": {"follow_ups": {"notification": "done"}},
         "q": {"terms": (any_id(f"task-{number // 5}"),)},
     }
     found = {"no filter": Query(), **{name: _query(parts) for name, parts in single.items()}}
@@ -133,11 +138,13 @@ def queries(number: int) -> Mapping[str, Query]:
 
 
 def _query(*parts: dict[str, Any]) -> Query:
-    merged: dict[str, Any] = {"facet": {}, "terms": ()}
+    merged: dict[str, Any] = {"facet": {}, "terms": (), "follow_ups": {}}
     for part in parts:
         merged["facet"] = {**merged["facet"], **part.get("facet", {})}
+        merged["follow_ups"] = {**merged["follow_ups"], **part.get("follow_ups", {})}
         merged["terms"] = (*merged["terms"], *part.get("terms", ()))
-        merged |= {name: each for name, each in part.items() if name not in ("facet", "terms")}
+        joined = ("facet", "terms", "follow_ups")
+        merged |= {name: each for name, each in part.items() if name not in joined}
     return Query(**merged, now=LAST_MS, risk_ms=6 * HOUR_MS)
 
 

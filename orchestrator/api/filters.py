@@ -8,7 +8,13 @@ from typing import Any
 from orchestrator.enqueue import MAX_KEY_CHARACTERS
 from orchestrator.jobs.model import ErrorCode, Status
 from orchestrator.jobs.tenant import TENANT_PATTERN
-from orchestrator.operations.filters import FILTERS, MAX_CHARACTERS, METADATA, TIME
+from orchestrator.operations.filters import (
+    FILTERS,
+    FOLLOW_UP_STATUSES,
+    MAX_CHARACTERS,
+    METADATA,
+    TIME,
+)
 
 #: Stands for the filters by metadata.
 ANY_METADATA = f"{METADATA}<key>"
@@ -27,6 +33,7 @@ def filter_schemas(providers: Iterable[str]) -> dict[str, dict[str, Any]]:
         "created_after": {"pattern": f"^{TIME.pattern}$"},
         "created_before": {"pattern": f"^{TIME.pattern}$"},
         "unconfirmed": {"type": "boolean"},
+        **{name: {"enum": statuses} for name, statuses in FOLLOW_UP_STATUSES.items()},
         "at_risk": {"type": "boolean"},
     }
 

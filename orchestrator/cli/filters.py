@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import click
 
 from orchestrator.jobs.model import ErrorCode, Status
-from orchestrator.operations.filters import FILTERS, METADATA
+from orchestrator.operations.filters import FILTERS, FOLLOW_UP_STATUSES, METADATA
 from orchestrator.providers import PROVIDERS
 
 
@@ -17,6 +17,7 @@ def filter_options(command: Callable[..., None]) -> Callable[..., None]:
         "status": [s.value for s in Status],
         "provider": list(PROVIDERS),
         "error": [code.value for code in ErrorCode],
+        **FOLLOW_UP_STATUSES,
     }
     command = click.option(
         "--metadata",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from dataclasses import asdict
 from math import isnan
 
 import click
@@ -14,7 +15,7 @@ from orchestrator.jobs.model import FollowUpStatus, Job
 from orchestrator.jsonio import rfc3339
 from orchestrator.operations.current_jobs import current_views
 from orchestrator.operations.rearchive import NothingToArchive, archive_again, given_up_archives
-from orchestrator.operations.replay import NothingToNotify, failed_notifications, notify_again
+from orchestrator.operations.replay import failed_notifications, notify_all_again
 from orchestrator.runtime import Runtime, default_runtime
 from orchestrator.steps.archive import archive as archive_now
 from orchestrator.steps.prune import prune as prune_now
@@ -187,23 +188,18 @@ def prune(*, days: float | None, dry_run: bool, json_: bool) -> None:
 
 def _replay(runtime: Runtime, jobs: list[Job], *, json_: bool, left: int = 0) -> None:
     """Send the notifications of these jobs. `left` is the number of jobs over the limit."""
-    refused: dict[str, str] = {}
     with progress(quiet=json_) as shown:
-        for job in shown.track(jobs, description="scheduling notifications"):
-            try:
-                notify_again(runtime, job, actor=actor())
-            except NothingToNotify as error:
-                refused[job.id] = str(error)
+        tracked = shown.track(jobs, description="scheduling notifications")
+        result = notify_all_again(runtime, tracked, actor=actor())
     runtime.nudger.close()
-    begun = [job.id for job in jobs if job.id not in refused]
     if json_:
-        print_json({"begun": begun, "refused": refused, "left": left})
+        print_json({**asdict(result), "left": left})
     else:
-        for job_id, reason in refused.items():
+        for job_id, reason in result.refused.items():
             line(f"{job_id}: {reason}", err=True)
         more = f". {left} are left: run the command again" if left else ""
-        line(f"notifications scheduled: {len(begun)}{more}")
-    if refused:
+        line(f"notifications scheduled: {len(result.begun)}{more}")
+    if result.refused:
         sys.exit(1)
 
 

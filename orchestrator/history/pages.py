@@ -4,7 +4,8 @@ The newest jobs come first. A page is made in one of two ways.
 
 - **Merge:** the query has facets and no terms. The lists of the jobs of each facet are merged.
 - **Scan:** one index gives a window of ids in this order, and SQL applies the other filters to it.
-  The index has the jobs of a term, the jobs of rare facets, the jobs with a risk, or all jobs.
+  The index has the jobs of a term, the jobs of rare facets, the jobs with a risk, the jobs whose
+  archive or notification is not done, or all jobs.
 
 A window has a bounded size. After `MAX_WINDOWS` windows the page ends, and its cursor continues
 there. So a page may have fewer jobs than its limit.
@@ -29,7 +30,8 @@ from sqlalchemy import (
 )
 
 from orchestrator.history.query import Query
-from orchestrator.history.schema import facets, jobs, terms
+from orchestrator.history.schema import NOT_DONE, facets, jobs, terms
+from orchestrator.jobs.model import FollowUpStatus
 from orchestrator.ledger import keys
 
 #: The jobs of a window, and the most windows of a page.
@@ -66,7 +68,7 @@ def find_page(
     number = _number_of_facets(connection, query) if query.facet else None
     if number == 0:
         return FoundPage([], None)
-    is_flagged = query.at_risk or query.unconfirmed
+    is_flagged = query.at_risk or query.unconfirmed or _rare_follow_ups(query)
     has_facets = number is not None and number <= MAX_FACETS
     if has_facets and not query.terms and not is_flagged:
         return _merged_page(connection, query, Range(low, high), limit)
@@ -94,13 +96,22 @@ def _index(
         return _with_term(rare, ids.low), RARE_JOBS
     if numbers and _are_rare(connection, numbers, ids.high):
         return _of_facets(numbers, ids.low), RARE_JOBS
+    for name, status in _rare_follow_ups(query).items():
+        return _with_follow_up(name, status, ids.low), RARE_JOBS
     window = _with_term(query.terms[0], ids.low) if query.terms else _all(ids.low)
     return window, WINDOW_JOBS if _has_filter(query) else limit + 1
 
 
 def _has_filter(query: Query) -> bool:
     flags = (query.after, query.before, query.at_risk, query.unconfirmed)
-    return bool(query.facet or query.terms) or any(flag is not None for flag in flags)
+    given = query.facet or query.terms or query.follow_ups
+    return bool(given) or any(flag is not None for flag in flags)
+
+
+def _rare_follow_ups(query: Query) -> dict[str, str]:
+    """Return the follow-ups of a query that few jobs have: those that are not done."""
+    done = FollowUpStatus.DONE
+    return {name: status for name, status in query.follow_ups.items() if status != done}
 
 
 def _scan(
@@ -143,6 +154,7 @@ def _conditions(query: Query) -> list[ColumnElement[bool]]:
             func.coalesce(jobs.c.given_up_until > query.now, False),
         )
         conditions.append(risk if query.at_risk else ~risk)
+    conditions += [jobs.c[name] == status for name, status in query.follow_ups.items()]
     return conditions
 
 
@@ -171,6 +183,13 @@ def _flagged(query: Query, low: str) -> Window:
             for condition in (expires_soon, jobs.c.given_up_until > query.now)
         ]
         return _united([part.c.id for part in parts], low, high, size)
+
+    return window
+
+
+def _with_follow_up(name: str, status: str, low: str) -> Window:
+    def window(high: str, size: int) -> Select[Any]:
+        return _all(low)(high, size).where(jobs.c[name] == status, NOT_DONE[name])
 
     return window
 
@@ -232,6 +251,7 @@ def _merged_page(connection: Connection, query: Query, ids: Range, limit: int) -
     job_ids: list[str] = []
     rest = query.after is not None or query.before is not None
     rest = rest or query.at_risk is not None or query.unconfirmed is not None
+    rest = rest or bool(query.follow_ups)
     high = ids.high
     for _ in range(MAX_WINDOWS):
         merged = _merged(connection, query, Range(ids.low, high), limit + 1)

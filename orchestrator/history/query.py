@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orchestrator.history.entry import FACET_COLUMNS, Entry, term
-from orchestrator.jobs.model import FollowUpStatus
+from orchestrator.jobs.model import FollowUpStatus, Job
 from orchestrator.ledger import keys
 
 #: The most that the clock of an enqueuing host, which is in a job's id, may differ from Redis'. ms.
@@ -25,6 +25,7 @@ class Query:
         before: jobs were created before this time, ms.
         unconfirmed: whether a job has an attempt that may have been charged; None: either.
         at_risk: whether an image of the job is at risk; None: either.
+        follow_ups: the status of the archive and of the notification, by the name of the column.
         now: the time of the search, ms.
         risk_ms: a link that expires within this time is at risk.
     """
@@ -36,6 +37,7 @@ class Query:
     before: int | None = None
     unconfirmed: bool | None = None
     at_risk: bool | None = None
+    follow_ups: Mapping[str, str] = field(default_factory=dict)
     now: int = 0
     risk_ms: int = 0
 
@@ -62,6 +64,7 @@ class Query:
             and (self.before is None or created < self.before)
             and self.unconfirmed in (None, bool(entry.stored.unconfirmed))
             and self.at_risk in (None, self._is_at_risk(entry))
+            and self._has_follow_ups(entry.job)
         )
 
     def _has_terms(self, entry: Entry) -> bool:
@@ -69,6 +72,11 @@ class Query:
             return True
         known = entry.terms()
         return all(not known.isdisjoint(group) for group in self.terms)
+
+    def _has_follow_ups(self, job: Job) -> bool:
+        known = {"archive": job.archive, "notification": job.notification}
+        states = {name: state.status for name, state in known.items() if state}
+        return all(states.get(name) == status for name, status in self.follow_ups.items())
 
     def _is_at_risk(self, entry: Entry) -> bool:
         expiring = entry.expires_at(FollowUpStatus.PENDING)

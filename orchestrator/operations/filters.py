@@ -11,7 +11,7 @@ from orchestrator.enqueue import MAX_KEY_CHARACTERS
 from orchestrator.history import Query
 from orchestrator.history.entry import facet_text, term
 from orchestrator.history.query import any_id, key_terms
-from orchestrator.jobs.model import ErrorCode, Status
+from orchestrator.jobs.model import ErrorCode, FollowUpStatus, Status
 from orchestrator.jobs.tenant import tenant_name
 from orchestrator.jobs.validation import InvalidRequest, KnownFields, OneOfNames, Violation
 from orchestrator.ledger.keys import is_job_id
@@ -39,7 +39,16 @@ FILTERS: Mapping[str, str] = {
     "unconfirmed": "`true`: only jobs with an attempt that may have been charged without a known"
     " task.",
     "at_risk": "`true`: only jobs with an image that has no copy and may be lost soon.",
+    "archive": "Only jobs whose images are archived (`done`), will be (`pending`), or were given up"
+    " (`dead`).",
+    "notification": "Only jobs whose caller was notified (`done`), will be (`pending`), could not"
+    " be (`dead`), or wants no more notifications (`gone`).",
     "q": "The jobs of an id of any kind: job, provider task, batch, idempotency key, Celery task.",
+}
+#: The statuses that a filter by a follow-up takes. A job without an outcome has none of them.
+FOLLOW_UP_STATUSES: Mapping[str, list[str]] = {
+    "archive": [FollowUpStatus.PENDING, FollowUpStatus.DONE, FollowUpStatus.DEAD],
+    "notification": [s.value for s in FollowUpStatus if s is not FollowUpStatus.WAITING],
 }
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 #: The form of a time.
@@ -85,6 +94,7 @@ class _Reader:
         self._facet: dict[str, str] = {}
         self._terms: list[tuple[bytes, ...]] = []
         self._rest: dict[str, Any] = {}
+        self._follow_ups: dict[str, str] = {}
         self.violations: list[Violation] = []
 
     def read(self, name: str, value: Any) -> None:
@@ -102,6 +112,7 @@ class _Reader:
         return Query(
             facet=self._facet,
             terms=tuple(self._terms),
+            follow_ups=self._follow_ups,
             now=self._runtime.clock(),
             risk_ms=int(RISK_HOURS * 3_600_000),
             **self._rest,
@@ -126,6 +137,8 @@ class _Reader:
             "created_before": lambda: self._time(name, "before", value),
             "unconfirmed": lambda: self._boolean(name, value),
             "at_risk": lambda: self._boolean(name, value),
+            "archive": lambda: self._follow_up(name, value),
+            "notification": lambda: self._follow_up(name, value),
             "q": lambda: self._text(name, value, self._any_id),
         }
         readers[name]()
@@ -159,6 +172,13 @@ class _Reader:
     def _one_of(self, name: str, value: Any, allowed: list[str]) -> None:
         if value in allowed:
             self._set(name, value)
+        else:
+            self.violations.append(Violation(name, value, OneOfNames(allowed)))
+
+    def _follow_up(self, name: str, value: Any) -> None:
+        allowed = FOLLOW_UP_STATUSES[name]
+        if value in allowed:
+            self._follow_ups[name] = value
         else:
             self.violations.append(Violation(name, value, OneOfNames(allowed)))
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import dataclass
+
 from orchestrator import log
-from orchestrator.jobs.model import Job, Step
+from orchestrator.jobs.model import FollowUpStatus, Job, Step
 from orchestrator.ledger import Result
+from orchestrator.operations.filters import read_query
+from orchestrator.operations.search import FoundJobs, search
 from orchestrator.runtime import Runtime
 
 #: Failed notifications that are read at once.
@@ -54,6 +59,36 @@ def notify_unaudited(runtime: Runtime, job: Job, *, since: int | None = None) ->
     runtime.nudger.nudge(Step.NOTIFY, [job.id])
 
 
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """What became of some notifications.
+
+    Attributes:
+        begun: the jobs whose notification is sent again.
+        refused: why another job has none, by its id.
+    """
+
+    begun: list[str]
+    refused: dict[str, str]
+
+
+def notify_all_again(runtime: Runtime, jobs: Iterable[Job], *, actor: str) -> Replayed:
+    """Send the notifications of some jobs again. A job without one does not stop the others.
+
+    Raises:
+        LedgerUnavailable: Redis is away. Some may be sent already.
+    """
+    begun: list[str] = []
+    refused: dict[str, str] = {}
+    for job in jobs:
+        try:
+            notify_again(runtime, job, actor=actor)
+            begun.append(job.id)
+        except NothingToNotify as error:
+            refused[job.id] = str(error)
+    return Replayed(begun, refused)
+
+
 def check_notifiable(job: Job) -> None:
     """Check that a job has a notification to send.
 
@@ -64,6 +99,28 @@ def check_notifiable(job: Job) -> None:
         raise NothingToNotify(f"it is {job.status} and has no outcome to report yet")
     if not job.request.notifies:
         raise NothingToNotify(NO_RECEIVER)
+
+
+def failed_page(
+    runtime: Runtime, *, tenant: str | None = None, limit: int, cursor: str | None = None
+) -> FoundJobs:
+    """Return a page of the jobs whose notification failed, newest job first.
+
+    A bulk action with the filter `notification` = `dead` sends all of them again.
+
+    Args:
+        runtime: of this process.
+        tenant: the owner of the jobs; None: all tenants.
+        limit: the most jobs of the page.
+        cursor: the cursor of the page before.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    given = {"notification": FollowUpStatus.DEAD.value}
+    filters = given if tenant is None else {**given, "tenant": tenant}
+    query = read_query(runtime, filters.items())
+    return search(runtime, query, limit=limit, cursor=cursor)
 
 
 def failed_notifications(

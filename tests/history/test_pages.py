@@ -65,6 +65,7 @@ def jobs() -> Iterator[Entry]:
             else (),
             settled_at=made if status.terminal else None,
             archive=FollowUp(archive) if succeeded else None,
+            notification=FollowUp(archive) if number % 4 else None,
         )
         fields = {**codec.fields_of(job), "key": keys.searchable(f"order-{number}")}
         unconfirmed = (1,) if number % 10 == 3 else ()
@@ -91,6 +92,8 @@ NARROW = {
     "confirmed": Query(unconfirmed=False),
     "at risk": Query(at_risk=True),
     "safe": Query(at_risk=False),
+    "archive": Query(follow_ups={"archive": "done"}),
+    "notification": Query(follow_ups={"notification": "dead"}),
     "job": Query(job_id=ENTRIES[9].job.id),
 }
 
@@ -103,6 +106,7 @@ def both(one: Query, other: Query) -> Query:
     return Query(
         facet={**one.facet, **other.facet},
         terms=(*one.terms, *other.terms),
+        follow_ups={**one.follow_ups, **other.follow_ups},
         now=MIDDLE,
         risk_ms=6 * HOUR,
         **{n: either(n) for n in ("job_id", "after", "before", "unconfirmed", "at_risk")},  # type: ignore[arg-type]

@@ -11,7 +11,14 @@ import structlog
 
 from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.ledger import Ledger, LedgerUnavailable
-from orchestrator.operations.replay import NothingToNotify, failed_notifications, notify_again
+from orchestrator.operations.replay import (
+    NO_RECEIVER,
+    NothingToNotify,
+    failed_notifications,
+    failed_page,
+    notify_again,
+    notify_all_again,
+)
 from orchestrator.steps.notify import notify
 from tests.support import job_states, notify_kit
 from tests.support.fakes import NOON, Answer, FakeProvider, Harness, serving, unavailable_ledger
@@ -210,6 +217,33 @@ def test_dead_notifications_are_listed_oldest_first_and_counted(
     assert (number, [job.id for job in listed]) == (3, jobs)
     assert failed_notifications(harness.runtime, limit=2)[0] == 3
     assert [job.id for job in failed_notifications(harness.runtime, limit=2)[1]] == jobs[:2]
+
+
+def test_pages_of_failed_notifications_are_of_one_tenant_or_of_all(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    jobs = [given_up(harness, receiver) for _ in range(3)]
+    job_states.ended(harness, notify_stream="shop")
+    tenant = harness.job(jobs[0]).tenant
+
+    first = failed_page(harness.runtime, limit=2)
+    rest = failed_page(harness.runtime, limit=2, cursor=first.cursor)
+
+    assert [job.id for job in (*first.jobs, *rest.jobs)] == sorted(jobs, reverse=True)
+    assert failed_page(harness.runtime, tenant=tenant, limit=2).jobs == first.jobs
+    assert failed_page(harness.runtime, tenant="other", limit=9).jobs == []
+
+
+def test_chosen_notifications_are_sent_again_and_others_refused(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    dead = given_up(harness, receiver)
+    silent = job_states.ended(harness)
+
+    result = notify_all_again(harness.runtime, map(harness.job, (silent, dead)), actor="tests")
+
+    assert result.begun == [dead]
+    assert result.refused == {silent: NO_RECEIVER}
 
 
 def test_since_excludes_older_notifications(harness: Harness, receiver: FakeProvider) -> None:

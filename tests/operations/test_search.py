@@ -34,6 +34,8 @@ FILTERS: list[dict[str, str]] = [
     {"unconfirmed": "true"},
     {"unconfirmed": "false", "status": "failed"},
     {"at_risk": "true"},
+    {"archive": "pending"},
+    {"notification": "pending"},
     {"created_after": "2001-01-01"},
     {"created_before": "2001-01-01"},
     {"idempotency_key": "order-3"},
