@@ -12,10 +12,12 @@ import click
 from orchestrator.cli.jobs import existing
 from orchestrator.cli.output import actor, as_json, console, line, print_json, progress, table
 from orchestrator.jobs.model import FollowUpStatus, Job
+from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.jsonio import rfc3339
 from orchestrator.operations.current_jobs import current_views
 from orchestrator.operations.rearchive import NothingToArchive, archive_again, given_up_archives
 from orchestrator.operations.replay import failed_notifications, notify_all_again
+from orchestrator.operations.test_event import send_test_event
 from orchestrator.runtime import Runtime, default_runtime
 from orchestrator.steps.archive import archive as archive_now
 from orchestrator.steps.prune import prune as prune_now
@@ -48,6 +50,10 @@ class TimeSpan(click.ParamType[int]):
 )
 @click.option("--list", "only_list", is_flag=True, help="With --dead: list, and send nothing.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True)
+@click.option("--test", "test_url", metavar="URL", help="Send a test notification to this URL.")
+@click.option(
+    "--tenant", metavar="TENANT", help="With --test: whose secret signs it.  [default: default]"
+)
 @as_json
 def notify(
     *,
@@ -56,6 +62,8 @@ def notify(
     since: int | None,
     only_list: bool,
     limit: int,
+    test_url: str | None,
+    tenant: str | None,
     json_: bool,
 ) -> None:
     """Send notifications again, with the same message id.
@@ -65,13 +73,21 @@ def notify(
     orchestrator notify --dead --list          list the failed notifications with their reasons
     orchestrator notify --dead --since 2h      send those that failed in the last 2 hours
 
-    A paused host is tried again at once. Exit status 0 only if every notification was scheduled.
+    orchestrator notify --test https://shop.example/hooks --tenant shop
+
+    A paused host is tried again at once. Exit status 0 only if every notification was scheduled, or
+    the receiver accepted the test.
     """
-    if bool(job_ids) == all_dead:
-        raise click.UsageError("name at least one job, or use --dead")
+    if bool(job_ids) + all_dead + (test_url is not None) != 1:
+        raise click.UsageError("name at least one job, or use --dead or --test")
+    if tenant is not None and test_url is None:
+        raise click.UsageError("--tenant needs --test")
     if not all_dead and (since is not None or only_list):
         raise click.UsageError("--since and --list need --dead")
     runtime = default_runtime()
+    if test_url is not None:
+        _test(runtime, test_url, tenant or DEFAULT_TENANT, json_=json_)
+        return
     if not all_dead:
         _replay(runtime, [existing(runtime, job_id) for job_id in job_ids], json_=json_)
         return
@@ -200,6 +216,19 @@ def _replay(runtime: Runtime, jobs: list[Job], *, json_: bool, left: int = 0) ->
         more = f". {left} are left: run the command again" if left else ""
         line(f"notifications scheduled: {len(result.begun)}{more}")
     if result.refused:
+        sys.exit(1)
+
+
+def _test(runtime: Runtime, url: str, tenant: str, *, json_: bool) -> None:
+    """Send a test notification, and say what the receiver answered."""
+    sent = send_test_event(runtime, url, tenant, actor=actor())
+    if json_:
+        print_json(sent.view())
+    elif sent.accepted:
+        line(f"{sent.host} answered {sent.status} after {sent.seconds:.1f} s: it works ({sent.id})")
+    else:
+        line(f"{sent.host} did not accept it after {sent.seconds:.1f} s: {sent.reason}", err=True)
+    if not sent.accepted:
         sys.exit(1)
 
 

@@ -41,6 +41,8 @@ class Delivery:
     retry_after: float | None = None
     #: Whether the receiver's host works. None: it was not called.
     host_works: bool | None = True
+    #: The HTTP status of the receiver's answer; None: there was none.
+    status: int | None = None
 
 
 def signing_secrets(runtime: Runtime, tenant: str) -> tuple[Secret, ...]:
@@ -129,9 +131,10 @@ def _post(runtime: Runtime, url: str, message: Message, secrets: tuple[Secret, .
     except RequestFailed as error:
         return Delivery(error.reason, host_works=False)
     if 200 <= answer.status < 300:
-        return Delivery()
+        return Delivery(status=answer.status)
     return Delivery(
         f"it answered {answer.status}",
+        status=answer.status,
         gone=answer.status == 410,
         retry_after=answer.retry_after if answer.status in (429, 503) else None,
         host_works=answer.status < 500,
