@@ -38,6 +38,7 @@ def mount(app: Flask, runtime: Runtime) -> None:
         static_url_path="/static",
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.add_template_global(_page_url, "page_url")
     formats.install(app)
     _protect(pages, runtime)
     _answer_errors(pages)
@@ -101,6 +102,12 @@ def _of_session(runtime: Runtime) -> dict[str, Any]:
 def _is_shown(endpoint: str, admin: bool) -> bool:
     built = f"{DASHBOARD}.{endpoint}" in current_app.view_functions
     return built and (views.caller().admin or not admin)
+
+
+def _page_url(endpoint: str) -> str | None:
+    """Return the URL of a page, or None if there is no such page."""
+    name = f"{DASHBOARD}.{endpoint}"
+    return url_for(name) if name in current_app.view_functions else None
 
 
 def _asset(name: str) -> str:

@@ -87,7 +87,7 @@ def duration(seconds: float | None) -> str:
             smaller = _SPANS[index + 1] if index + 1 < len(_SPANS) else (1, "s")
             part = rest // smaller[0]
             return f"{whole} {unit} {part} {smaller[1]}" if part else f"{whole} {unit}"
-    return f"{seconds:.0f} s" if seconds >= 10 or seconds == 0 else f"{seconds:.2g} s"
+    return f"{seconds:.0f} s" if seconds >= 10 or seconds == 0 else f"{seconds:.1f} s"
 
 
 def size(number: int | None) -> str:

@@ -1,20 +1,133 @@
-"""The overview: what happens now, and what needs somebody."""
+"""The overview: what needs somebody, what happens now, and what happened lately."""
 
 from __future__ import annotations
 
-from flask import Blueprint, Response
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
-from orchestrator.dashboard import views
-from orchestrator.operations.stats import ledger_stats
+from flask import Blueprint, Response, request
+
+from orchestrator.dashboard import charts, views
+from orchestrator.dashboard.recent import Recent
+from orchestrator.history import HistoryUnavailable
+from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
+from orchestrator.operations.activity import SPANS, Activity, Callbacks, activity, callbacks
+from orchestrator.operations.stats import stats
+from orchestrator.operations.tenants import tenant_view
 from orchestrator.runtime import Runtime
+from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
+
+#: The time span of a first visit: a name of SPANS.
+DEFAULT_SPAN = "day"
+#: A job that is due for longer than this waits for a worker. Seconds.
+SLOW_LAG_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Concern:
+    """Something that needs somebody.
+
+    Attributes:
+        text: what is wrong, and how much of it.
+        advice: what to do.
+        endpoint: the page that helps.
+        tone: `bad` loses money or images; `warn` only delays.
+    """
+
+    text: str
+    advice: str
+    endpoint: str
+    tone: str = "warn"
 
 
 def add_to(pages: Blueprint, runtime: Runtime) -> None:
     """Add the route."""
+    recent = Recent[tuple[str, str | None], Activity](runtime.clock)
 
     @pages.get("/")
     def overview() -> Response:
-        """Jobs by status."""
+        """The overview of a tenant, or of all."""
         if answer := views.unchanged(runtime):
             return answer
-        return views.render("overview", figures=ledger_stats(runtime))
+        tenant, span = views.chosen_tenant(), _span()
+        context = _of_all(runtime) if tenant is None else _of_tenant(runtime, tenant)
+        try:
+            past = recent.get(
+                (span, tenant),
+                lambda: activity(runtime, span, tenant),
+                max_age_ms=SPANS[span][1] // 30,
+            )
+        except HistoryUnavailable:
+            past = None
+        drawn = past and {"throughput": charts.throughput(past), "times": charts.times(past)}
+        return views.render(
+            "overview", span=span, spans=list(SPANS), past=past, charts=drawn, **context
+        )
+
+
+def _span() -> str:
+    span = request.args.get("span", DEFAULT_SPAN)
+    if span not in SPANS:
+        raise InvalidRequest(Violation("span", span, OneOfNames(SPANS)))
+    return span
+
+
+def _of_all(runtime: Runtime) -> dict[str, Any]:
+    figures = stats(runtime)
+    return {
+        "jobs": figures["jobs"],
+        "figures": figures,
+        "concerns": list(_concerns(figures)),
+        "callbacks": callbacks(runtime),
+    }
+
+
+def _of_tenant(runtime: Runtime, tenant: str) -> dict[str, Any]:
+    view = tenant_view(runtime, tenant)
+    none: dict[str, Callbacks] = {}
+    return {
+        "jobs": view["jobs"],
+        "figures": None,
+        "budgets": view["limits"]["daily_budgets"],
+        "concerns": [],
+        "callbacks": none,
+    }
+
+
+def _concerns(figures: Mapping[str, Any]) -> Iterator[Concern]:
+    """Yield what needs somebody, the worst first."""
+    if number := figures["archive"]["at_risk"]:
+        text = f"{_jobs(number)} with images that may be lost"
+        yield Concern(text, "Archive them before their links expire.", "at_risk", "bad")
+    if number := figures["unconfirmed"]["attempts"]:
+        text = f"{number:,} unconfirmed {'attempt' if number == 1 else 'attempts'}"
+        yield Concern(text, "They may have been charged. Decide about each.", "unconfirmed", "bad")
+    if number := figures["notifications"]["dead"]:
+        text = f"{_jobs(number)} whose caller could not be told"
+        yield Concern(text, "Replay the notifications.", "deliveries", "bad")
+    for name, provider in figures["providers"].items():
+        if provider["circuit"] not in ("closed", "half_open"):
+            text = f"{name} is {provider['circuit'].replace('_', ' ')}"
+            yield Concern(text, "Its jobs wait.", "providers")
+    for host in figures["notifications"]["paused_hosts"]:
+        text = f"{host['host']} does not take notifications"
+        yield Concern(text, "They wait until it answers.", "deliveries")
+    yield from _delays(figures)
+
+
+def _delays(figures: Mapping[str, Any]) -> Iterator[Concern]:
+    if figures["agenda"]["lag_seconds"] > SLOW_LAG_SECONDS:
+        text = f"Due jobs wait {figures['agenda']['lag_seconds']:.0f} s for a worker"
+        yield Concern(text, "Start more workers, or look why they do not work.", "system")
+    swept = figures["last_sweep_seconds_ago"]
+    if swept is None or swept > SWEEP_STALE_SECONDS:
+        text = "There was no sweep lately" if swept is None else f"No sweep for {swept:.0f} s"
+        yield Concern(text, "Start beat and a worker.", "system", "bad")
+    if figures["history"]["state"] != "current":
+        text = f"The history is {figures['history']['state']}"
+        yield Concern(text, "Searches and figures may lack jobs.", "system")
+
+
+def _jobs(number: int) -> str:
+    return f"{number:,} {'job' if number == 1 else 'jobs'}"

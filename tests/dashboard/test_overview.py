@@ -1,0 +1,96 @@
+"""The overview: what needs somebody, figures of a tenant or of all, and lines over time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.dashboard.site import ADMIN, SHOP, STUDIO, Kind, Site
+
+
+def figure(page: Page, label: str) -> int:
+    """The number under a label."""
+    text = page.locator(".figure", has=page.get_by_text(label, exact=True)).first.inner_text()
+    return int(text.split("\n")[1].split()[0].replace(",", ""))
+
+
+def test_what_needs_somebody_is_first(page: Page, site: Site) -> None:
+    page.goto("/")
+
+    concerns = page.get_by_label("What needs somebody")
+    expect(concerns).to_contain_text("1 job with images that may be lost")
+    expect(concerns).to_contain_text("1 unconfirmed attempt")
+    expect(concerns).to_contain_text("1 job whose caller could not be told")
+    expect(concerns).to_contain_text("aigptimage is paused")
+
+
+def test_a_new_job_appears_without_a_reload(page: Page, site: Site) -> None:
+    page.goto("/")
+    page.evaluate("() => { window.same = true }")
+    before = figure(page, "created")
+
+    site.enqueue(Kind("hiapi", "nano-banana-2", "A late guest"))
+
+    page.wait_for_function(
+        """([label, before]) => [...document.querySelectorAll(".figure")].some(
+            (figure) => figure.querySelector("dt").textContent.trim() === label
+                && parseInt(figure.querySelector("b").textContent.replace(",", "")) > before)""",
+        arg=["created", before],
+    )
+    assert page.evaluate("() => window.same")
+
+
+def test_a_tenant_sees_its_own_figures_only(open_page: Callable[..., Page], site: Site) -> None:
+    page = open_page(STUDIO)
+    page.goto("/")
+
+    assert figure(page, "created") == 1
+    expect(page.locator("body")).not_to_contain_text("aigptimage")
+    expect(page.locator("body")).not_to_contain_text("may be lost")
+
+
+def test_an_administrator_chooses_a_tenant(page: Page, site: Site) -> None:
+    page.goto("/")
+    page.get_by_label("Tenant").select_option(STUDIO)
+
+    expect(page.get_by_role("heading", level=1)).to_have_text(f"Overview of {STUDIO}")
+    assert figure(page, "created") == 1
+
+
+def test_the_chart_is_drawn_and_has_the_values(page: Page, site: Site) -> None:
+    page.goto("/?span=hour")
+
+    chart = page.locator("time-chart").first
+    expect(chart.locator("canvas")).to_be_visible()
+    values = json.loads(chart.get_attribute("data-chart") or "")
+    assert len(values["times"]) == len(values["lines"][0]["values"]) == 60
+    assert sum(values["lines"][0]["values"]) == figure(page, "created")
+
+
+@pytest.mark.parametrize("who", [ADMIN, SHOP])
+def test_a_wrong_span_is_a_sentence(
+    who: str, open_page: Callable[..., Page], faults: object
+) -> None:
+    faults.allow("422")  # type: ignore[attr-defined]
+    page = open_page(who)
+    page.goto("/?span=year")
+
+    expect(page.locator("main")).to_contain_text("span must be")
+
+
+def test_a_lost_connection_is_shown_until_it_is_back(
+    page: Page, site: Site, faults: object
+) -> None:
+    faults.allow("Failed to load resource")  # type: ignore[attr-defined]
+    faults.allow("Failed to fetch")  # type: ignore[attr-defined]
+    page.goto("/")
+    banner = page.locator("#connection")
+    expect(banner).to_be_hidden()
+
+    page.context.set_offline(True)
+    expect(banner).to_be_visible()
+    page.context.set_offline(False)
+    expect(banner).to_be_hidden()
