@@ -12,11 +12,11 @@ from orchestrator.dashboard import charts, views
 from orchestrator.dashboard.recent import Recent
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
+from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
 from orchestrator.operations.activity import SPANS, Activity, Callbacks, activity, callbacks
 from orchestrator.operations.stats import stats
 from orchestrator.operations.tenants import tenant_view
 from orchestrator.runtime import Runtime
-from orchestrator.steps.reconcile import SWEEP_STALE_SECONDS
 
 #: The time span of a first visit: a name of SPANS.
 DEFAULT_SPAN = "day"
