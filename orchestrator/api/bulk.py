@@ -13,8 +13,9 @@ from werkzeug.exceptions import Forbidden, NotFound, ServiceUnavailable
 
 from orchestrator.api import incoming
 from orchestrator.api.answers import HISTORY_RETRY_SECONDS, as_json
-from orchestrator.api.auth import caller
+from orchestrator.api.auth import caller, chosen_tenant
 from orchestrator.api.filters import filter_object
+from orchestrator.api.jobs import TENANT_FILTER
 from orchestrator.api.openapi import JSON, operation
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.model import Status
@@ -41,6 +42,8 @@ from orchestrator.runtime import Runtime
 MAX_PREVIEWS = 1
 #: The `Retry-After` of a further preview. Seconds.
 RETRY_AFTER_SECONDS = 5
+#: The most actions of a list.
+MAX_LISTED = 100
 
 
 def _flag(description: str) -> fields.Boolean:
@@ -121,6 +124,7 @@ class BulkActionSchema(AnswerSchema):
     created_at = timestamp()
     started_at = timestamp(allow_none=True)
     finished_at = timestamp(allow_none=True)
+    stopped_by = fields.String(allow_none=True)
     total = fields.Integer(metadata={"description": "The jobs that the filter found."})
     applies_to = fields.Integer(metadata={"description": "The jobs that the action applied to."})
     done = fields.Integer(metadata={"description": "The jobs that were acted on so far."})
@@ -138,6 +142,12 @@ class BulkActionSchema(AnswerSchema):
     unpriced_jobs = fields.Integer(
         metadata={"description": "The jobs that can be acted on and have no known price."}
     )
+
+
+class BulkActionsSchema(AnswerSchema):
+    """Bulk actions that were started, newest first."""
+
+    actions = fields.List(fields.Nested(BulkActionSchema))
 
 
 def blueprint(runtime: Runtime) -> Blueprint:
@@ -164,6 +174,26 @@ def blueprint(runtime: Runtime) -> Blueprint:
     def show(bulk_id: str) -> Response:
         """Get a bulk action: how many of its jobs are done, and why others were refused."""
         return as_json(bulk_view(_find(runtime, bulk_id)), 200)
+
+    @bulk.get("")
+    @bulk.doc(
+        **operation("list_bulk_actions", {200: BulkActionsSchema}, parameters=[TENANT_FILTER])
+    )
+    def list_() -> Response:
+        """List the newest bulk actions that were started. A tenant sees those of its jobs."""
+        found = operations.started_actions(runtime, MAX_LISTED, tenant=chosen_tenant())
+        return as_json({"actions": [bulk_view(action) for action in found]}, 200)
+
+    @bulk.post("/<bulk_id>/stop")
+    @bulk.doc(**operation("stop_bulk_action", {200: BulkActionSchema}, 404))
+    def stop(bulk_id: str) -> Response:
+        """Stop a bulk action. What was done to its jobs stays done."""
+        _find(runtime, bulk_id)
+        try:
+            stopped = operations.stop(runtime, bulk_id, actor=caller().name)
+        except UnknownBulkAction as error:
+            raise NotFound(str(error)) from None
+        return as_json(bulk_view(stopped), 200)
 
     return bulk
 

@@ -10,7 +10,8 @@ import click
 
 from orchestrator.cli.filters import filter_options, metadata_filter
 from orchestrator.cli.output import actor, as_json, console, line, print_json, progress, table
-from orchestrator.ledger.bulk import BulkAction, BulkKind, BulkState
+from orchestrator.jsonio import rfc3339
+from orchestrator.ledger.bulk import MAX_LISTED, BulkAction, BulkKind, BulkState
 from orchestrator.operations import bulk as operations
 from orchestrator.operations.bulk import UnknownBulkAction, applies_to, bulk_view
 from orchestrator.runtime import Runtime, default_runtime
@@ -29,7 +30,9 @@ def bulk() -> None:
     \b
     orchestrator bulk retry --status failed --error provider_unavailable --dry-run
     orchestrator bulk cancel --status queued --provider hiapi
+    orchestrator bulk list
     orchestrator bulk show BULK_ID
+    orchestrator bulk stop BULK_ID
     """
 
 
@@ -87,6 +90,36 @@ def show(bulk_id: str, wait: bool, json_: bool) -> None:
     _show(action, json_=json_)
 
 
+@bulk.command("list")
+@click.option("--tenant", help="Only actions on jobs of this tenant.")
+@click.option("--limit", type=click.IntRange(1, MAX_LISTED), default=20, show_default=True)
+@as_json
+def list_(tenant: str | None, limit: int, json_: bool) -> None:
+    """List the bulk actions that were started in the last days, newest first."""
+    actions = operations.started_actions(default_runtime(), limit, tenant=tenant)
+    if json_:
+        print_json({"actions": [bulk_view(action) for action in actions]})
+        return
+    shown = table("bulk action", "action", "tenant", "state", "done", "started", "by")
+    for each in actions:
+        number = f"{each.done} of {each.total}"
+        who = (each.id, each.kind, each.tenant or "all", each.state, number)
+        shown.add_row(*who, rfc3339(each.started_at), each.actor)
+    console().print(shown)
+
+
+@bulk.command()
+@click.argument("bulk_id")
+@as_json
+def stop(bulk_id: str, json_: bool) -> None:
+    """Stop a bulk action. What was done to its jobs stays done."""
+    try:
+        action = operations.stop(default_runtime(), bulk_id, actor=actor())
+    except UnknownBulkAction as error:
+        raise click.ClickException(str(error)) from None
+    _show(action, json_=json_)
+
+
 def _run(
     kind: BulkKind,
     *,
@@ -114,7 +147,7 @@ def _run(
     if wait or console().is_terminal:
         started = _follow(runtime, started, json_=json_)
     _show(started, json_=json_)
-    if started.state is BulkState.DONE and started.done < applies_to(action):
+    if started.state is not BulkState.RUNNING and started.done < applies_to(action):
         sys.exit(1)
 
 
@@ -146,7 +179,7 @@ def _follow(runtime: Runtime, action: BulkAction, *, json_: bool) -> BulkAction:
     try:
         with progress(quiet=json_) as shown:
             bar = shown.add_task(f"{action.kind} jobs", total=action.total)
-            while action.state is not BulkState.DONE:
+            while action.state is BulkState.RUNNING:
                 ended = action.done + sum(action.refused.values())
                 waits = f", waits for {action.waits_for}" if action.waits_for else ""
                 shown.update(bar, completed=ended, description=f"{action.kind} jobs{waits}")
@@ -166,9 +199,11 @@ def _show(action: BulkAction, *, json_: bool) -> None:
         _show_preview(action)
         return
     view = bulk_view(action)
-    state = "done" if action.state is BulkState.DONE else "running"
-    waits = f"; it waits for {action.waits_for}" if action.waits_for and state != "done" else ""
-    line(f"{action.id}: {action.kind} is {state}, {action.done} of {action.total} jobs{waits}")
+    running = action.state is BulkState.RUNNING
+    waits = f"; it waits for {action.waits_for}" if action.waits_for and running else ""
+    line(
+        f"{action.id}: {action.kind} is {action.state}, {action.done} of {action.total} jobs{waits}"
+    )
     _show_refused(view)
     if action.state is BulkState.RUNNING:
         line(f"To see how far it is: orchestrator bulk show {action.id}")

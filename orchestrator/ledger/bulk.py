@@ -6,9 +6,10 @@ that can be repeated.
 
 Fields of a bulk action: `action`, `tenant` (* all), `filters` (JSON), `figures` (JSON: what the
 preview shows), `total` and `applies` (jobs), `actor`, `risk` (1: jobs that may have been charged
-are retried, too), `created`, `started`, `finished` (ms), `parts` (their number), `part` (the next
-one), `done` (jobs), `refused <reason>` (jobs), `waits` (what it waits for), `lease` (the token of
-the holder), `claimed` (ms: when the part was claimed first). Each part begins its lifetime anew.
+are retried, too), `created`, `started`, `finished` (ms), `stopped` (who stopped it), `parts` (their
+number), `part` (the next one), `done` (jobs), `refused <reason>` (jobs), `waits` (what it waits
+for), `lease` (the token of the holder), `claimed` (ms: when the part was claimed first). Each part
+begins its lifetime anew.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ KEPT_MS = 7 * 86_400_000
 MAX_PREVIEWS = 10
 #: The most started actions that a tenant may have at once.
 MAX_STARTED = 20
+#: The most started actions that are listed.
+MAX_LISTED = 1000
 #: The start of the field that counts the refused jobs of a reason.
 _REFUSED = "refused "
 
@@ -58,6 +61,7 @@ class BulkState(StrEnum):
     PREVIEWED = "previewed"
     RUNNING = "running"
     DONE = "done"
+    STOPPED = "stopped"
 
 
 class BulkResult(StrEnum):
@@ -73,6 +77,7 @@ class BulkResult(StrEnum):
     RECORDED = "recorded"
     FINISHED = "finished"
     STALE = "stale"
+    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,7 @@ class BulkAction:
         actor: who started it, or asked for the preview.
         refused: the number of refused jobs by reason.
         waits_for: why it does not go on now.
+        stopped_by: who stopped it.
     """
 
     id: str
@@ -106,10 +112,13 @@ class BulkAction:
     done: int = 0
     refused: Mapping[str, int] = field(default_factory=dict)
     waits_for: str | None = None
+    stopped_by: str | None = None
 
     @property
     def state(self) -> BulkState:
         """How far it is."""
+        if self.stopped_by is not None:
+            return BulkState.STOPPED
         if self.finished_at is not None:
             return BulkState.DONE
         return BulkState.PREVIEWED if self.started_at is None else BulkState.RUNNING
@@ -144,6 +153,7 @@ class BulkActions:
         self._start = load("bulk_start")
         self._claim = load("bulk_claim")
         self._advance = load("bulk_advance")
+        self._stop = load("bulk_stop")
 
     def save(self, action: BulkAction, job_ids: Sequence[str]) -> BulkResult:
         """Keep an action that was previewed, with the jobs to act on. Return SAVED."""
@@ -178,8 +188,36 @@ class BulkActions:
             MAX_STARTED,
         ]
         with self._redis() as client:
+            places = [*_keys(action), keys.BULK_STARTED, keys.AUDIT, keys.BULK_LIST]
+            limits = [MAX_ENTRIES, MAX_LISTED]
+            return BulkResult(self._start.run(client, places, [*args, *limits])[0])
+
+    def stop(self, action: BulkAction, *, actor: str, now: int) -> BulkResult:
+        """Stop an action. What was done stays done. A worker ends with the job it is at, or later.
+
+        Returns:
+            STOPPED, REPLAYED (it has ended) or MISSING (it has expired, or was not started).
+        """
+        args: list[str | int] = [action.id, now, actor, MAX_ENTRIES]
+        with self._redis() as client:
             places = [*_keys(action), keys.BULK_STARTED, keys.AUDIT]
-            return BulkResult(self._start.run(client, places, [*args, MAX_ENTRIES])[0])
+            return BulkResult(self._stop.run(client, places, args)[0])
+
+    def newest(self, limit: int, *, tenant: str | None = None) -> list[BulkAction]:
+        """Return the newest actions that were started, newest first.
+
+        Args:
+            limit: the most actions.
+            tenant: whose jobs they act on; None: all actions.
+        """
+        with self._redis() as client:
+            listed: Any = client.zrange(keys.BULK_LIST, 0, -1, desc=True)
+            with client.pipeline(transaction=False) as pipe:
+                for bulk_id in listed:
+                    pipe.hgetall(keys.bulk(bulk_id))
+                stored: Any = pipe.execute()
+        known = [_action(i, fields) for i, fields in zip(listed, stored, strict=True) if fields]
+        return [each for each in known if tenant in (None, each.tenant)][:limit]
 
     def get(self, bulk_id: str) -> BulkAction | None:
         """Return an action, or None. Text of another form than an id is not sent to Redis."""
@@ -279,4 +317,5 @@ def _action(bulk_id: str, fields: Mapping[str, str]) -> BulkAction:
             if name.startswith(_REFUSED)
         },
         waits_for=fields.get("waits") or None,
+        stopped_by=fields.get("stopped"),
     )

@@ -51,6 +51,7 @@ are its shard. A test compares this table with a live server.
 | `{orch:0}:bulk:<bulk id>` | hash | a bulk action: see bulk.py | 1 h, started 7 days |
 | `{orch:0}:bulk_parts:<bulk id>` | hash | its jobs: up to 50 ids by number | 1 h, started 7 days |
 | `{orch:0}:bulk_of:<tenant or *>` | sorted set | its previews and running actions, by ms | 7 days |
+| `{orch:0}:bulk_list` | sorted set | bulk actions that were started, by ms, capped | never |
 | `{orch:0}:bulk_started` | sorted set | running bulk actions, by when they are due (ms) | never |
 | `{orch:0}:sign_in:<digest>` | hash | a session, or an address with failed sign-ins | 12 h |
 | `{orch:0}:shards` | string | the number of shards of the installation | never |
@@ -127,6 +128,7 @@ API_KEYS = _ROOT % 0 + "api_keys"
 TENANT_SETTINGS = _ROOT % 0 + "tenant_settings"
 ACCESS = _ROOT % 0 + "access"
 AUDIT = _ROOT % 0 + "audit"
+BULK_LIST = _ROOT % 0 + "bulk_list"
 BULK_STARTED = _ROOT % 0 + "bulk_started"
 TIMINGS = _ROOT % 0 + "timings"
 

@@ -122,6 +122,31 @@ def start(
     return started, result is BulkResult.REPLAYED
 
 
+def stop(runtime: Runtime, bulk_id: str, *, actor: str) -> BulkAction:
+    """Stop a bulk action. What was done to its jobs stays done. Return the action.
+
+    A worker that acts on jobs of it ends within a second. An action that has ended stays as it is.
+
+    Raises:
+        UnknownBulkAction: there is none, it has expired, or it was not started.
+        LedgerUnavailable: Redis is away.
+    """
+    action = find(runtime, bulk_id)
+    result = runtime.ledger.bulk.stop(action, actor=actor, now=runtime.clock())
+    if result is BulkResult.MISSING:
+        raise UnknownBulkAction(bulk_id)
+    return find(runtime, bulk_id)
+
+
+def started_actions(runtime: Runtime, limit: int, *, tenant: str | None = None) -> list[BulkAction]:
+    """Return the newest bulk actions that were started, of one tenant or all (None).
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    return runtime.ledger.bulk.newest(limit, tenant=tenant)
+
+
 def find(runtime: Runtime, bulk_id: str) -> BulkAction:
     """Return a bulk action.
 
@@ -149,6 +174,7 @@ def bulk_view(action: BulkAction) -> dict[str, Any]:
         "created_at": rfc3339(action.created_at),
         "started_at": rfc3339(action.started_at),
         "finished_at": rfc3339(action.finished_at),
+        "stopped_by": action.stopped_by,
         "total": action.total,
         "applies_to": applies_to(action),
         "done": action.done,

@@ -235,3 +235,16 @@ def test_a_job_that_was_retried_days_ago_is_left_out(api: Api, tmp_path: Path) -
 
     assert (found["applies_to"], found["refused"]) == (1, [{"reason": RETRIED, "jobs": 1}])
     history.close()
+
+
+def test_actions_are_listed_and_stopped_by_their_tenant_only(open_api: Open) -> None:
+    api = open_api()
+    job_states.refused(api.harness)
+    bulk_id = asked(api).json["id"]
+
+    stopped = api.post(f"/v1/bulk/{bulk_id}/stop")
+
+    assert (stopped.status_code, stopped.json["state"]) == (200, "stopped")  # type: ignore[index]
+    assert api.get("/v1/bulk").json == {"actions": [stopped.json]}
+    assert api.post(f"/v1/bulk/bulk_{'0' * 26}/stop").status_code == 404
+    assert not act_on_part(api.harness.runtime, inf)

@@ -22,6 +22,7 @@ METHODS = {"get", "post", "put", "patch", "delete"}
 OPERATIONS = (
     *("create_job", "list_jobs", "get_job", "get_job_events"),
     *("create_bulk_action", "get_bulk_action"),
+    *("list_bulk_actions", "stop_bulk_action"),
     *("cancel_job", "retry_job", "poll_job", "notify_job", "get_image", "get_thumbnail"),
     "get_image_link",
     *("list_providers", "pause_provider", "resume_provider", "get_stats"),

@@ -191,3 +191,32 @@ def test_the_second_run_of_each_script_leaves_the_state_unchanged(
         ("claimed", "not_due"),
         ("finished", "stale"),
     ]
+
+
+def test_a_stopped_action_gives_no_part_and_counts_what_a_worker_did(ledger: Ledger) -> None:
+    action = started(ledger, jobs(120))
+    part = claimed(ledger)
+
+    for result in (BulkResult.STOPPED, BulkResult.REPLAYED):
+        assert ledger.bulk.stop(action, actor="cli:ops", now=NOW + 5) is result
+    done = ledger.bulk.advance(part, done=7, refused={}, left=["job"], now=NOW + 6, due_at=NOW + 6)
+
+    assert done is BulkResult.FINISHED
+    assert ledger.bulk.claim(now=NOW + kit.DAY, lease_ms=LEASE) is None
+    known = found(ledger, action)
+    assert (known.state, known.done, known.stopped_by) == (BulkState.STOPPED, 7, "cli:ops")
+    assert [e.action for e in ledger.audit.entries(9)] == ["bulk_stop", "bulk_retry"]
+    preview = saved(ledger, jobs(1))
+    assert ledger.bulk.stop(preview, actor="cli:ops", now=NOW) is BulkResult.MISSING
+
+
+def test_started_actions_are_listed_newest_first_of_one_tenant_or_all(ledger: Ledger) -> None:
+    first = saved(ledger, jobs(1), tenant=None)
+    second, _ = saved(ledger, jobs(1)), saved(ledger, jobs(1))
+    kit.start_bulk(ledger, first, NOW)
+    kit.start_bulk(ledger, second, NOW + 1)
+    ledger.bulk.stop(first, actor="cli:ops", now=NOW + 2)
+
+    assert [each.id for each in ledger.bulk.newest(9)] == [second.id, first.id]
+    assert [each.id for each in ledger.bulk.newest(1)] == [second.id]
+    assert [each.id for each in ledger.bulk.newest(9, tenant="shop")] == [second.id]

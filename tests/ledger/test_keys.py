@@ -106,6 +106,7 @@ BUILT: Mapping[str, list[str]] = {
     "bulk": [keys.bulk(kit.BULK.id)],
     "bulk_parts": [keys.bulk_parts(kit.BULK.id)],
     "bulk_of": [keys.bulk_of(None)],
+    "BULK_LIST": [keys.BULK_LIST],
     "BULK_STARTED": [keys.BULK_STARTED],
     "REJECTED": [keys.REJECTED],
     "HOSTS": [keys.HOSTS],

@@ -31,7 +31,7 @@ HOSTS = {"host_failed", "host_probe"}
 #: Scripts for the recorder of the history.
 RECORDER = {"recorder_lease"}
 #: Scripts for bulk actions. BulkResult has their result codes.
-BULK = {"bulk_save", "bulk_start", "bulk_claim", "bulk_advance"}
+BULK = {"bulk_save", "bulk_start", "bulk_claim", "bulk_advance", "bulk_stop"}
 #: Scripts for batches.
 BATCHES = {"open_batch", "seal_batch", "complete_batch", "claim_batch", "notify_batch"}
 #: Scripts that are not about one job.
@@ -40,8 +40,8 @@ WITHOUT_PRELUDE = LISTS - {"waits"} | HOSTS | RECORDER | BULK | BATCHES
 #: a stream have the time of Redis.
 ALLOWED_COMMANDS = {
     *("EXISTS", "GET", "SET", "DEL", "PEXPIRE", "PERSIST", "PUBLISH"),
-    *("HGET", "HMGET", "HSET", "HSETNX", "HDEL", "HGETALL", "HINCRBY", "HINCRBYFLOAT"),
-    *("ZADD", "ZREM", "ZREMRANGEBYSCORE", "ZSCORE", "ZRANGE", "ZRANGEBYSCORE"),
+    *("HGET", "HMGET", "HSET", "HSETNX", "HEXISTS", "HDEL", "HGETALL", "HINCRBY", "HINCRBYFLOAT"),
+    *("ZADD", "ZREM", "ZREMRANGEBYSCORE", "ZREMRANGEBYRANK", "ZSCORE", "ZRANGE", "ZRANGEBYSCORE"),
     *("ZCARD", "ZCOUNT", "ZINCRBY"),
     *("RPUSH", "RPOP", "XADD", "XTRIM"),
 }

@@ -16,6 +16,10 @@ local refused = cjson.decode(reasons)
 for number = 1, #refused, 2 do
   redis.call('HINCRBY', KEYS[1], 'refused ' .. refused[number], refused[number + 1])
 end
+if redis.call('HEXISTS', KEYS[1], 'stopped') == 1 then
+  redis.call('HDEL', KEYS[1], 'lease', 'claimed')
+  return {'finished'}
+end
 redis.call('HSET', KEYS[1], 'waits', waits)
 if left ~= '' then
   redis.call('HSET', KEYS[2], part, left)
