@@ -43,7 +43,7 @@ class Concern:
 
 def add_to(pages: Blueprint, runtime: Runtime) -> None:
     """Add the route."""
-    recent = Recent[tuple[str, str | None], Activity](runtime.clock)
+    recent = Recent[tuple[str, str | None], Activity]()
 
     @pages.get("/")
     def overview() -> Response:
@@ -53,11 +53,7 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         tenant, span = views.chosen_tenant(), _span()
         context = _of_all(runtime) if tenant is None else _of_tenant(runtime, tenant)
         try:
-            past = recent.get(
-                (span, tenant),
-                lambda: activity(runtime, span, tenant),
-                max_age_ms=SPANS[span][1] // 30,
-            )
+            past = recent.get((span, tenant), lambda: activity(runtime, span, tenant))
         except HistoryUnavailable:
             past = None
         drawn = past and {"throughput": charts.throughput(past), "times": charts.times(past)}

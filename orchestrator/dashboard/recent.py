@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
 from typing import Generic, TypeVar
 
+#: Figures are read again after this time. Seconds.
+MIN_AGE_SECONDS = 1.0
+#: A figure that takes long to read is used for this many times as long. So reading it takes at most
+#: two percent of the time.
+AGE_PER_COST = 50
 #: The most figures that are kept, of as many keys.
 MAX_RECENT = 200
 
@@ -12,25 +19,33 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
+@dataclass(frozen=True, slots=True)
+class _Figure(Generic[V]):
+    value: V
+    until: float
+
+
 class Recent(Generic[K, V]):
-    """Figures that are read at most once in a while, however many pages show them.
+    """Keeps the figures of each key for a moment.
 
     Args:
-        clock: ms.
+        clock: seconds.
     """
 
-    def __init__(self, clock: Callable[[], int]) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
-        self._known: dict[K, tuple[int, V]] = {}
+        self._known: dict[K, _Figure[V]] = {}
 
-    def get(self, key: K, read: Callable[[], V], *, max_age_ms: int) -> V:
+    def get(self, key: K, read: Callable[[], V]) -> V:
         """Return what `read` returned lately for a key, or call it."""
-        now = self._clock()
+        began = self._clock()
         known = self._known.get(key)
-        if known is not None and now - known[0] < max_age_ms:
-            return known[1]
+        if known is not None and began < known.until:
+            return known.value
         value = read()
+        ended = self._clock()
+        age = max(MIN_AGE_SECONDS, AGE_PER_COST * (ended - began))
         if len(self._known) >= MAX_RECENT:
             self._known.clear()
-        self._known[key] = (now, value)
+        self._known[key] = _Figure(value, ended + age)
         return value

@@ -16,7 +16,7 @@ from orchestrator.operations.callers import Caller
 from orchestrator.runtime import Runtime
 
 #: A live part is made again at least this often, because some of it changes with time. ms.
-MAX_AGE_MS = 5000
+MAX_AGE_MS = 10_000
 #: The random part of a nonce. Bytes.
 NONCE_BYTES = 16
 
