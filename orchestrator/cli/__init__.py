@@ -21,6 +21,7 @@ from orchestrator.cli.jobs import cancel, enqueue, get, poll, retry, watch
 from orchestrator.cli.keys import keys
 from orchestrator.cli.ledger import list_, reconcile, stats, verify
 from orchestrator.cli.providers import providers
+from orchestrator.cli.rejected import rejected
 from orchestrator.cli.report import report
 from orchestrator.cli.stack import StackError
 from orchestrator.cli.tenants import audit, tenants
@@ -92,7 +93,10 @@ def main() -> None:
 
 
 _JOBS = (enqueue, batch_command, get, watch, cancel, poll, retry, notify, archive, list_, bulk)
-_INSTALLATION = (providers, pause, resume, stats, report, verify, reconcile, prune, history, doctor)
+_INSTALLATION = (
+    *(providers, pause, resume, stats, report, verify, reconcile, prune, history, doctor),
+    rejected,
+)
 _ACCESS = (keys, tenants, dashboard_link, audit)
 for _command in (demo, dev, sandbox, recorder, *_JOBS, *_INSTALLATION, *_ACCESS):
     main.add_command(_command)

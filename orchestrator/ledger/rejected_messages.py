@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from typing import Any
 
 from redis import Redis
@@ -14,6 +16,36 @@ from orchestrator.ledger import keys
 MAX_MESSAGES = 1000
 #: The kept start of a body.
 MAX_BODY_BYTES = 2048
+
+
+#: The form of the id of an entry of a stream.
+_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
+
+
+@dataclass(frozen=True, slots=True)
+class RejectedMessage:
+    """A rejected message. Its repr leaves out the body, which may hold a prompt.
+
+    Attributes:
+        kind: `callback` or `enqueue`.
+        at: when it arrived, ms.
+        reason: why it was rejected.
+        body: the start of its body.
+        context: more fields, for example the provider.
+    """
+
+    id: str
+    kind: str
+    at: int
+    reason: str
+    body: str = field(repr=False)
+    context: Mapping[str, str]
+
+    @property
+    def complete(self) -> bool:
+        """Whether the whole body was kept, as text."""
+        is_text = "\N{REPLACEMENT CHARACTER}" not in self.body
+        return is_text and len(self.body.encode()) < MAX_BODY_BYTES
 
 
 class RejectedMessages:
@@ -52,3 +84,32 @@ class RejectedMessages:
         with self._redis() as client:
             entries: Any = client.xrevrange(keys.REJECTED, count=limit)
         return [fields for _, fields in entries]
+
+    def page(self, limit: int, *, before: str | None = None) -> list[RejectedMessage]:
+        """Return messages, newest first. `before` is the id of the last one of the page before."""
+        if before is not None and not _ID.fullmatch(before):
+            return []
+        newest = f"({before}" if before else "+"
+        with self._redis() as client:
+            entries: Any = client.xrevrange(keys.REJECTED, max=newest, count=limit)
+        return [_message(each, dict(fields)) for each, fields in entries]
+
+    def get(self, message_id: str) -> RejectedMessage | None:
+        """Return a message, or None."""
+        if not _ID.fullmatch(message_id):
+            return None
+        with self._redis() as client:
+            entries: Any = client.xrange(keys.REJECTED, min=message_id, max=message_id)
+        return _message(message_id, dict(entries[0][1])) if entries else None
+
+    def delete(self, message_id: str) -> bool:
+        """Delete a message. Return whether there was one."""
+        if not _ID.fullmatch(message_id):
+            return False
+        with self._redis() as client:
+            return bool(client.xdel(keys.REJECTED, message_id))
+
+
+def _message(message_id: str, fields: dict[str, str]) -> RejectedMessage:
+    kind, at, reason, body = (fields.pop(name) for name in ("kind", "at", "reason", "body"))
+    return RejectedMessage(message_id, kind, int(at), reason, body, fields)

@@ -146,6 +146,9 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "rejected.keep": lambda ledger, _: ledger.rejected.keep(
         "callback", now=NOW, reason="not JSON", body=b"<"
     ),
+    "rejected.page": lambda ledger, _: ledger.rejected.page(9),
+    "rejected.get": lambda ledger, _: ledger.rejected.get("1-1"),
+    "rejected.delete": lambda ledger, _: ledger.rejected.delete(ledger.rejected.page(1)[0].id),
     "rejected.newest": lambda ledger, _: ledger.rejected.newest(),
     "installation.mark_sweep": lambda ledger, _: ledger.installation.mark_sweep(
         now=NOW, host="here"
@@ -240,6 +243,8 @@ READS = frozenset(
             "outcomes.wait",
             "outcomes.wait_for_batch",
             "rejected.newest",
+            "rejected.page",
+            "rejected.get",
             "installation.last_sweep",
             "installation.time",
             "installation.server",
@@ -263,6 +268,7 @@ READS = frozenset(
 FREES_MEMORY = frozenset(
     {
         "uploads.drop",
+        "rejected.delete",
         "admission.resume",
         "circuit_breaker.forget",
         "overview.tidy",
@@ -271,8 +277,8 @@ FREES_MEMORY = frozenset(
 )
 #: Methods for the recorder. They change no job.
 RECORDS = {"changes.forget", "changes.hold", "changes.mark"}
-#: Methods that change a job or a setting.
-WRITES = sorted(set(PUBLIC) - READS - RECORDS)
+#: Methods that change a job or a setting. `kit.state` leaves out the value of the write check.
+WRITES = sorted(set(PUBLIC) - READS - RECORDS - {"installation.check_write"})
 
 
 def prepare(ledger: Ledger, name: str) -> Lease:
@@ -294,6 +300,8 @@ def prepare(ledger: Ledger, name: str) -> Lease:
         ledger.bulk.save(kit.BULK, [keys.new_job_id(0)])
         if method != "start":
             kit.start_bulk(ledger)
+    if name == "rejected.delete":
+        ledger.rejected.keep("callback", now=NOW, reason="not JSON", body=b"<")
     if attribute == "circuit_breaker":
         kit.pause_host(ledger, now=NOW - kit.DAY)
     if attribute == "overview":
