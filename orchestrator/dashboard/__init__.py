@@ -12,7 +12,18 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 
 from orchestrator import log
 from orchestrator.api.auth import DASHBOARD
-from orchestrator.dashboard import formats, images, overview, sessions, sign_in, views
+from orchestrator.dashboard import (
+    audit,
+    formats,
+    images,
+    keys,
+    overview,
+    providers,
+    sessions,
+    sign_in,
+    tenants,
+    views,
+)
 from orchestrator.dashboard.navigation import MENU
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.validation import InvalidRequest
@@ -42,7 +53,7 @@ def mount(app: Flask, runtime: Runtime) -> None:
     formats.install(app)
     _protect(pages, runtime)
     _answer_errors(pages)
-    for page in (sign_in, overview, images):
+    for page in (sign_in, overview, images, providers, keys, tenants, audit):
         page.add_to(pages, runtime)
     app.register_blueprint(pages)
 

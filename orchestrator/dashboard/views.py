@@ -32,14 +32,17 @@ def caller() -> Caller:
     return session().caller
 
 
-def require_admin() -> None:
+def require_admin(refusal: str = "Only an administrator's key shows this page.") -> None:
     """Refuse the request unless an administrator is signed in.
+
+    Args:
+        refusal: the sentence for others.
 
     Raises:
         Forbidden: the key lacks the scope.
     """
     if not caller().admin:
-        raise Forbidden("Only an administrator's key shows this page.")
+        raise Forbidden(refusal)
 
 
 def require_writer() -> None:

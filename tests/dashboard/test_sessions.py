@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from flask import Flask
-from flask.testing import FlaskClient
 
 from orchestrator.api.auth import DASHBOARD
 from orchestrator.dashboard import PUBLIC_ENDPOINTS
@@ -18,30 +16,10 @@ from orchestrator.operations import dashboard_links
 from orchestrator.operations.keys import create_key, revoke_key
 from orchestrator.security.api_keys import Scope
 from tests.api.conftest import ADMIN_KEY, KEY
+from tests.dashboard.visitor import Visitor
 from tests.support.fakes import TENANT, Harness
-from webhooks.app import create_app
 
 HOUR_MS = 3_600_000
-
-
-class Visitor:
-    """A browser without scripts."""
-
-    def __init__(self, harness: Harness) -> None:
-        self.harness = harness
-        self.app: Flask = create_app(harness.runtime)
-        self.client: FlaskClient = self.app.test_client()
-
-    def sign_in(self, key: str, **options: Any) -> Any:
-        return self.client.post("/sign-in", data={"key": key}, **options)
-
-    def status(self, path: str = "/") -> int:
-        return self.client.get(path).status_code
-
-    def csrf(self) -> str:
-        found = re.search(r'name="csrf" value="([^"]+)"', self.client.get("/").text)
-        assert found
-        return found[1]
 
 
 @pytest.fixture

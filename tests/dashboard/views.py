@@ -29,6 +29,10 @@ class View:
 VIEWS = (
     View("sign-in", "/sign-in", signed_in=False),
     View("overview", "/"),
+    View("providers", "/providers"),
+    View("keys", "/keys"),
+    View("tenant", "/keys/tenants/shop"),
+    View("audit", "/audit"),
 )
 #: The sizes of the pictures.
 SIZES = {

@@ -216,6 +216,7 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
         now=NOW, actor="cli", action="cancel", target="a job"
     ),
     "audit.entries": lambda ledger, _: ledger.audit.entries(10),
+    "audit.find": lambda ledger, _: ledger.audit.find(bool, 10),
     "bulk.save": lambda ledger, _: ledger.bulk.save(kit.BULK, [keys.new_job_id(0)]),
     "bulk.start": lambda ledger, _: kit.start_bulk(ledger),
     "bulk.get": lambda ledger, _: ledger.bulk.get(kit.BULK.id),
@@ -260,6 +261,7 @@ READS = frozenset(
             "bulk.get",
             "bulk.newest",
         ),
+        "audit.find",
         *("batches.get", "batches.answer"),
         "timings.read",
     }

@@ -1,0 +1,63 @@
+"""A browser without scripts, for tests of pages and forms that need no real one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from flask import Flask
+from flask.testing import FlaskClient
+
+from tests.api.conftest import ADMIN_KEY
+from tests.support.fakes import Harness
+from webhooks.app import create_app
+
+#: Text of somebody else: HTML, ANSI, right-to-left and zero-width characters, and its great length.
+HOSTILE = (
+    "<script>alert(1)</script> \x1b[31mred \u202egnp.exe zero\u200bwidth {{ 7*7 }} " + "x" * 20_000
+)
+
+
+class Visitor:
+    """A browser without scripts, with the application of a harness."""
+
+    def __init__(self, harness: Harness) -> None:
+        self.harness = harness
+        self.app: Flask = create_app(harness.runtime)
+        self.client: FlaskClient = self.app.test_client()
+
+    def sign_in(self, key: str = ADMIN_KEY, **options: Any) -> Any:
+        return self.client.post("/sign-in", data={"key": key}, **options)
+
+    def signed_in(self, key: str = ADMIN_KEY) -> Visitor:
+        """Return this visitor after the sign-in with a key."""
+        self.client = self.app.test_client()
+        assert self.sign_in(key).status_code == 303
+        return self
+
+    def status(self, path: str = "/") -> int:
+        return self.client.get(path).status_code
+
+    def text(self, path: str, *, live: bool = False) -> str:
+        """Return a page, or its live part."""
+        answer = self.client.get(path, headers={"HX-Request": "true"} if live else {})
+        assert answer.status_code == 200, answer.text
+        return answer.text
+
+    def csrf(self) -> str:
+        found = re.search(r'name="csrf" value="([^"]+)"', self.client.get("/").text)
+        assert found
+        return found[1]
+
+    def send(self, path: str, data: Any = None) -> Any:
+        """Send a form of this session."""
+        return self.client.post(path, data={**(data or {}), "csrf": self.csrf()})
+
+
+def assert_harmless(page: str) -> None:
+    """Check that a page shows HOSTILE: as text, with visible control characters, and cut."""
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<script>alert" not in page
+    assert r"\u202e" in page
+    assert not set("\x1b\u202e\u200b") & set(page)
+    assert "x" * 2100 not in page
