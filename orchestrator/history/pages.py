@@ -72,7 +72,7 @@ def find_page(
     has_facets = number is not None and number <= MAX_FACETS
     if has_facets and not query.terms and not is_flagged:
         return _merged_page(connection, query, Range(low, high), limit)
-    numbers = _facet_numbers(connection, query) if has_facets else None
+    numbers = _facet_numbers(connection, query) if has_facets and not is_flagged else None
     window, size = _index(connection, query, numbers, Range(low, high), limit)
     return _scan(connection, query, window, high, limit=limit, size=size)
 
@@ -94,10 +94,10 @@ def _index(
     rare = next((group for group in query.terms if _is_rare(connection, group)), None)
     if rare:
         return _with_term(rare, ids.low), RARE_JOBS
-    if numbers and _are_rare(connection, numbers, ids.high):
-        return _of_facets(numbers, ids.low), RARE_JOBS
     for name, status in _rare_follow_ups(query).items():
         return _with_follow_up(name, status, ids.low), RARE_JOBS
+    if numbers and _are_rare(connection, numbers, ids.high):
+        return _of_facets(numbers, ids.low), RARE_JOBS
     window = _with_term(query.terms[0], ids.low) if query.terms else _all(ids.low)
     return window, WINDOW_JOBS if _has_filter(query) else limit + 1
 
