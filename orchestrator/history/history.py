@@ -15,7 +15,7 @@ from orchestrator.history.pages import FoundPage, find_page
 from orchestrator.history.query import Query
 from orchestrator.history.schema import documents, jobs, shards, terms, totals
 from orchestrator.history.usage import Usage
-from orchestrator.history.usage_query import usage
+from orchestrator.history.usage_query import CostSum, cost_sums, usage
 from orchestrator.history.writer import Writer
 from orchestrator.metrics import Sums
 
@@ -168,6 +168,15 @@ class History:
         """
         with self.database.reading() as connection:
             return usage(connection, query, by)
+
+    def cost_sums(self, query: Query) -> list[CostSum]:
+        """Return the costs of jobs by day, tenant and provider. See `cost_sums`.
+
+        Raises:
+            HistoryUnavailable: the database does not answer, or there is none.
+        """
+        with self.database.reading() as connection:
+            return cost_sums(connection, query)
 
     def count_jobs(self, query: Query, interval_ms: int) -> list[JobCount]:
         """Return the counts of jobs by intervals of their creation. See `count_jobs`.
