@@ -40,6 +40,7 @@ class Front:
         max_body_bytes: what is read of a body at most. The limits of all routes are lower.
         max_held: answers that may be held at once.
         subscribe: makes a subscription that reports the channels that changed.
+        at_end: is called when the process ends cleanly.
     """
 
     def __init__(
@@ -49,11 +50,13 @@ class Front:
         max_body_bytes: int,
         max_held: int,
         subscribe: Callable[[Callable[[str], None]], Subscription],
+        at_end: Callable[[], None] = lambda: None,
     ) -> None:
         self._app = app
         self._max_body_bytes = max_body_bytes
         self._max_held = max_held
         self._subscribe = subscribe
+        self._at_end = at_end
         self._refused = log.RateLimitedLog("request_refused")
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -79,8 +82,9 @@ class Front:
         loop.add_signal_handler(signal.SIGTERM, end)
 
     def __rsgi_del__(self, _: asyncio.AbstractEventLoop) -> None:
-        """End the connection to Redis."""
+        """End the connection to Redis, and what else the process has."""
         self._held.close()
+        self._at_end()
 
     async def __rsgi__(self, scope: Any, protocol: ServerProtocol) -> None:
         """Answer one request."""

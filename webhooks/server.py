@@ -10,9 +10,11 @@ import sys
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 import resource
+from collections.abc import Callable
 
 from orchestrator import log, tracing
 from orchestrator.api import MAX_BODY_BYTES
+from orchestrator.heartbeat import Heartbeat
 from orchestrator.runtime import Runtime, default_runtime
 from orchestrator.settings.environment import ConfigError
 from webhooks import idle_connections
@@ -24,8 +26,8 @@ from webhooks.receiver import MAX_LONG_BYTES
 MAX_OPEN_FILES = 65_536
 
 
-def front(runtime: Runtime) -> Front:
-    """Return the RSGI application of the web process.
+def front(runtime: Runtime, at_end: Callable[[], None] = lambda: None) -> Front:
+    """Return the RSGI application of the web process. `at_end` is called at its clean end.
 
     Raises:
         ConfigError: no API keys are set.
@@ -39,6 +41,7 @@ def front(runtime: Runtime) -> Front:
         max_body_bytes=longest + 64 * 1024,
         max_held=_allow_open_files() // 2,  # the others are for callbacks and for files
         subscribe=runtime.ledger.outcomes.subscription,
+        at_end=at_end,
     )
 
 
@@ -54,8 +57,10 @@ def _allow_open_files() -> int:
 log.configure()
 tracing.configure()
 try:
-    app = front(default_runtime())
+    heartbeat = Heartbeat(default_runtime(), "web")
+    app = front(default_runtime(), heartbeat.stop)  # granian calls no functions of `atexit`
 except ConfigError as error:
     sys.exit(f"orchestrator: {error}")
 
 idle_connections.start_closing()
+heartbeat.start()

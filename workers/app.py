@@ -20,6 +20,7 @@ from celery.worker import state
 from orchestrator import log, tracing
 from orchestrator.callbacks.drain import SpoolDrainer
 from orchestrator.callbacks.spool import Spool
+from orchestrator.heartbeat import Heartbeat
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.messages import QUEUE, SENT_MS, TASKS, TRANSPORT_OPTIONS, JobsByProvider
@@ -115,6 +116,9 @@ bulk: Sweeper = Sweeper(
     lambda: act_on_parts(default_runtime(), lambda: state.should_stop is not None), name="bulk"
 )
 
+#: The sign of life of this process, once it runs.
+heartbeats: list[Heartbeat] = []
+
 
 def _offer(step: Step, jobs: JobsByProvider) -> None:
     """Give the jobs of a nudge to their lanes. Those without a place are left to the agenda."""
@@ -193,12 +197,20 @@ def _configure_logs(**_: Any) -> None:
 
 
 @signals.worker_ready.connect
-def _start_threads(**_: Any) -> None:
+def _start_threads(sender: Any, **_: Any) -> None:
     """Watch the sweeps, and record what an earlier worker spooled before it died."""
     runtime = default_runtime()
+    heartbeats.append(Heartbeat(runtime, "worker" if sender.app is app else "intake"))
+    heartbeats[-1].start()
     SweepWatch(runtime).start()
     if runtime.settings.spool_dir:
         SpoolDrainer(runtime, Spool(runtime.settings.spool_dir), record_spooled).start()
+
+
+@signals.beat_init.connect
+def _start_beat(**_: Any) -> None:
+    heartbeats.append(Heartbeat(default_runtime(), "beat"))
+    heartbeats[-1].start()
 
 
 @signals.worker_shutdown.connect
@@ -211,6 +223,8 @@ def _finish_steps(**_: Any) -> None:
     left += default_runtime().retry_queue.drain(max(0.0, ends - monotonic()))
     bulk.stop(max(0.0, ends - monotonic()))
     default_runtime().timings.flush()
+    for heartbeat in heartbeats:
+        heartbeat.stop()
     if left:
         log.get().warning("steps_unfinished", jobs=left)
         logging.shutdown()

@@ -35,6 +35,7 @@ class StatsSchema(Schema):
     confirmations = fields.Dict()
     providers = fields.Dict(keys=fields.String(), values=fields.Dict())
     history = fields.Dict()
+    processes = fields.List(fields.Dict())
     last_sweep_seconds_ago = fields.Float(allow_none=True)
 
 

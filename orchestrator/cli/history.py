@@ -9,6 +9,7 @@ import click
 
 from orchestrator import log
 from orchestrator.cli.output import as_json, line, print_json, progress
+from orchestrator.heartbeat import Heartbeat
 from orchestrator.runtime import default_runtime
 
 
@@ -49,8 +50,11 @@ def recorder() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     log.get().info("recorder_started", history=runtime.history.place)
+    heartbeat = Heartbeat(runtime, "recorder")
+    heartbeat.start()
     Recorder(runtime.ledger, runtime.history, runtime.clock).run(stopping)
     runtime.history.close()
+    heartbeat.stop()
 
 
 @click.group()

@@ -182,6 +182,12 @@ def stats(json_: bool) -> None:
         found = known["found_limit"]
         limit = "" if found is None else f", found limit {found}"
         line(f"provider {name}: circuit {known['circuit']}, {known['in_flight']} in flight{limit}")
+    for process in stats_["processes"]:
+        state = f"silent since {process['seen_at']}" if process["silent"] else "alive"
+        line(
+            f"process {process['kind']}: {state}, pid {process['pid']} on {process['host']},"
+            f" version {process['version']}, since {process['started_at']}"
+        )
     for host in stats_["notifications"]["paused_hosts"]:
         line(f"paused host: {host['host']}, failing since {host['since']}")
 

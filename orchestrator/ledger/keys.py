@@ -42,6 +42,7 @@ are its shard. A test compares this table with a live server.
 | `{orch:0}:hosts` | hash | failing hosts: `<failures> <since ms> <next probe ms, or 0>` | never |
 | `{orch:0}:stream:<name>` | stream | notifications, capped | retention, from the newest |
 | `{orch:0}:sweep` | hash | `at` (ms) and `host` of the last finished sweep | never |
+| `{orch:0}:processes` | hash | running processes: see processes.py | never |
 | `{orch:0}:timings` | hash | sums for `/metrics`, by series: see orchestrator/metrics | never |
 | `{orch:0}:write_check` | string | the last write of a check; nobody reads it | 1 minute |
 | `{orch:0}:api_keys` | hash | keys by id: JSON; `<id> expires`, `<id> revoked` (ms) | never |
@@ -130,6 +131,7 @@ ACCESS = _ROOT % 0 + "access"
 AUDIT = _ROOT % 0 + "audit"
 BULK_LIST = _ROOT % 0 + "bulk_list"
 BULK_STARTED = _ROOT % 0 + "bulk_started"
+PROCESSES = _ROOT % 0 + "processes"
 TIMINGS = _ROOT % 0 + "timings"
 
 

@@ -50,6 +50,7 @@ from orchestrator.ledger.idempotency import IdempotencyKeys, NewJob
 from orchestrator.ledger.installation import Installation, from_master
 from orchestrator.ledger.outcomes import Outcomes
 from orchestrator.ledger.overview import Overview
+from orchestrator.ledger.processes import Processes
 from orchestrator.ledger.rejected_messages import RejectedMessages
 from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Settlement
 from orchestrator.ledger.script import Script, load
@@ -94,6 +95,7 @@ class Ledger:
         self.changes = ChangeStreams(self._redis, shards)
         self.idempotency_keys = IdempotencyKeys(self._redis, shards)
         self.installation = Installation(self._redis, shards)
+        self.processes = Processes(self._redis)
         self.rejected = RejectedMessages(self._redis)
         self.sessions = Sessions(self._redis)
         self.timings = TimingSums(self._redis)

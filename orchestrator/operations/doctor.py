@@ -35,6 +35,9 @@ MAX_CLOCK_OFFSET_SECONDS = 2.0
 #: With more waiting messages, workers are missing or too few.
 MAX_WAITING_MESSAGES = 100
 
+#: Every installation needs a process of these kinds. `intake` is for other Celery services only.
+NEEDED_PROCESSES = ("web", "worker", "beat", "recorder")
+
 Mark = Literal["ok", "warning", "wrong"]
 
 
@@ -82,6 +85,7 @@ def _ledger(settings: Settings) -> Iterator[CheckResult]:
         ledger.installation.check_write()
         yield from _redis(ledger, ledger.installation.server())
         yield _sweep(ledger)
+        yield from missing_processes(ledger)
         yield from circuits(ledger, settings)
         yield check_history(ledger, open_history(settings.history_url))
     except LedgerMisconfigured as error:
@@ -202,6 +206,24 @@ def _sweep(ledger: Ledger) -> CheckResult:
     return CheckResult(
         "worker, beat", "wrong", detail, "start the worker and beat processes of the Procfile"
     )
+
+
+def missing_processes(ledger: Ledger) -> Iterator[CheckResult]:
+    """Warn of each kind of needed process that gives no sign of life.
+
+    The checks of the sweep and of the history say whether worker, beat and recorder do their work.
+    """
+    now = ledger.installation.time()
+    known = ledger.processes.alive(now=now)
+    for kind in NEEDED_PROCESSES:
+        seen = [process for process in known if process.kind == kind]
+        if any(not process.is_silent(now) for process in seen):
+            continue
+        last = max((process.seen_at for process in seen), default=None)
+        found = f"no {kind} process has given a sign of life for an hour"
+        if last is not None:
+            found = f"the last sign of life of a {kind} process is {(now - last) / 1000:.0f} s old"
+        yield CheckResult("processes", "warning", found, f"start the {kind} process")
 
 
 def circuits(ledger: Ledger, settings: Settings) -> Iterator[CheckResult]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from orchestrator.clock import DAY_MS
 from orchestrator.history import Query
 from orchestrator.history.usage_query import CostSum
 from orchestrator.jobs.tenant import Tenant
-from orchestrator.jsonio import rfc3339
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
 from orchestrator.runtime import Runtime
 
@@ -118,7 +118,7 @@ def money(runtime: Runtime, tenant: str | None, days: int = 1) -> Money:
 
 def spend_day(number: int) -> str:
     """Return a day as in `Spend.day`. Days are counted from 1970."""
-    return rfc3339(number * DAY_MS)[:10]
+    return datetime.fromtimestamp(number * DAY_MS / 1000, UTC).date().isoformat()
 
 
 def _spend(sums: Iterable[CostSum]) -> list[Spend]:

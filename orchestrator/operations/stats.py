@@ -19,13 +19,17 @@ RISK_HOURS = 6.0
 
 
 def stats(runtime: Runtime) -> dict[str, Any]:
-    """Return the figures of the ledger, and the state of the history.
+    """Return the figures of the ledger, the state of the history, and the processes.
 
     Raises:
         LedgerUnavailable: Redis is away.
     """
     history = history_report(runtime.ledger, runtime.history, now=runtime.clock())
-    return {**ledger_stats(runtime), "history": history.view()}
+    return {
+        **ledger_stats(runtime),
+        "history": history.view(),
+        "processes": process_views(runtime),
+    }
 
 
 def ledger_stats(runtime: Runtime) -> dict[str, Any]:
@@ -52,6 +56,29 @@ def ledger_stats(runtime: Runtime) -> dict[str, Any]:
         "providers": _providers(runtime),
         "last_sweep_seconds_ago": None if swept is None else (now - swept) / 1000,
     }
+
+
+def process_views(runtime: Runtime) -> list[dict[str, Any]]:
+    """Return the processes that were heard within an hour as JSON-ready data.
+
+    A process tells every 5 s that it runs. It is silent when it was not heard for 15 s.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    now = runtime.clock()
+    return [
+        {
+            "kind": process.kind,
+            "host": process.host,
+            "pid": process.pid,
+            "version": process.version,
+            "started_at": rfc3339(process.started_at),
+            "seen_at": rfc3339(process.seen_at),
+            "silent": process.is_silent(now),
+        }
+        for process in runtime.ledger.processes.alive(now=now)
+    ]
 
 
 def images_at_risk(runtime: Runtime, limit: int) -> tuple[int, list[Job]]:

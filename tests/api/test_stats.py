@@ -76,6 +76,7 @@ def test_the_figures_are_told(api: Api) -> None:
             name: {"circuit": "closed", "in_flight": 0, "found_limit": None} for name in PROVIDERS
         },
         "history": {"state": "absent", "lag_seconds": None},
+        "processes": [],
         "last_sweep_seconds_ago": 2,
     }
 

@@ -26,6 +26,7 @@ from orchestrator.ledger.idempotency import IdempotencyKeys
 from orchestrator.ledger.installation import Installation
 from orchestrator.ledger.outcomes import Outcomes
 from orchestrator.ledger.overview import Overview
+from orchestrator.ledger.processes import Process, Processes
 from orchestrator.ledger.rejected_messages import RejectedMessages
 from orchestrator.ledger.timings import TimingSums
 from orchestrator.ledger.uploads import Uploads
@@ -49,10 +50,12 @@ CLASSES: Mapping[str, type] = {
     "idempotency_keys.": IdempotencyKeys,
     "installation.": Installation,
     "outcomes.": Outcomes,
+    "processes.": Processes,
     "rejected.": RejectedMessages,
     "timings.": TimingSums,
     "uploads.": Uploads,
 }
+PROCESS = Process("worker", HOST, 17, "0.1.0", NOW, NOW)
 KEY = ApiKey("key_1", "shop", DEFAULT_SCOPES, digest("orch_0"), NOW)
 #: Methods of the overview that only read.
 READS_MANY_JOBS = frozenset(
@@ -224,6 +227,10 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "bulk.newest": lambda ledger, _: ledger.bulk.newest(10),
     "bulk.claim": lambda ledger, _: ledger.bulk.claim(now=NOW, lease_ms=LEASE),
     "bulk.advance": lambda ledger, _: kit.advance_bulk(ledger),
+    "processes.record": lambda ledger, _: ledger.processes.record(PROCESS),
+    "processes.forget": lambda ledger, _: ledger.processes.forget(PROCESS),
+    "processes.known": lambda ledger, _: ledger.processes.known(),
+    "processes.alive": lambda ledger, _: ledger.processes.alive(now=NOW),
     "timings.add": lambda ledger, _: ledger.timings.add({"a sum": 0.5}),
     "timings.read": lambda ledger, _: ledger.timings.read(),
     "overview.tidy": lambda ledger, _: ledger.overview.tidy(oldest=NEXT_DUE),
@@ -264,6 +271,7 @@ READS = frozenset(
         "audit.find",
         *("batches.get", "batches.answer"),
         "timings.read",
+        *("processes.known", "processes.alive"),
     }
 )
 #: Methods that only delete. A full Redis accepts them.
@@ -271,6 +279,7 @@ FREES_MEMORY = frozenset(
     {
         "uploads.drop",
         "rejected.delete",
+        "processes.forget",
         "admission.resume",
         "circuit_breaker.forget",
         "overview.tidy",
@@ -302,6 +311,8 @@ def prepare(ledger: Ledger, name: str) -> Lease:
         ledger.bulk.save(kit.BULK, [keys.new_job_id(0)])
         if method != "start":
             kit.start_bulk(ledger)
+    if name == "processes.forget":
+        ledger.processes.record(PROCESS)
     if name == "rejected.delete":
         ledger.rejected.keep("callback", now=NOW, reason="not JSON", body=b"<")
     if attribute == "circuit_breaker":

@@ -28,7 +28,7 @@ from orchestrator.ledger.changes import RECORDER_LEASE_MS
 from orchestrator.ledger.installation import WRITE_CHECK_TTL_MS
 from orchestrator.ledger.uploads import UPLOAD_MARGIN_MS
 from tests.ledger import kit
-from tests.ledger.calls import KEY
+from tests.ledger.calls import KEY, PROCESS
 from tests.ledger.kit import (
     DAY,
     DEADLINE,
@@ -117,6 +117,7 @@ BUILT: Mapping[str, list[str]] = {
     "TENANT_SETTINGS": [keys.TENANT_SETTINGS],
     "ACCESS": [keys.ACCESS],
     "AUDIT": [keys.AUDIT],
+    "PROCESSES": [keys.PROCESSES],
     "TIMINGS": [keys.TIMINGS],
     "sign_in": [keys.sign_in(DIGEST)],
 }
@@ -292,6 +293,7 @@ def run_every_transition(ledger: Ledger, recorder: RecordingClient) -> None:
 def run_processes(ledger: Ledger) -> None:
     """Record what processes tell about themselves and their visitors."""
     ledger.timings.add({"a sum": 0.5})
+    ledger.processes.record(PROCESS)
     ledger.sessions.start("a token", {"kind": "key"}, lifetime_ms=SESSION_MS)
 
 

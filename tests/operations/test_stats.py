@@ -53,6 +53,7 @@ def test_an_empty_installation_has_only_zeros(harness: Harness) -> None:
             name: {"circuit": "closed", "in_flight": 0, "found_limit": None} for name in PROVIDERS
         },
         "history": {"state": "absent", "lag_seconds": None},
+        "processes": [],
         "last_sweep_seconds_ago": None,
     }
 

@@ -1,0 +1,68 @@
+"""A process tells that it lives, removes its entry at its end, and needs no Redis to go on."""
+
+from __future__ import annotations
+
+import os
+
+from orchestrator.heartbeat import Heartbeat
+from orchestrator.ledger.processes import FORGOTTEN_MS, SILENT_MS
+from orchestrator.operations.doctor import NEEDED_PROCESSES, missing_processes
+from orchestrator.operations.stats import process_views
+from tests.ledger.calls import PROCESS
+from tests.support.fakes import Harness, unavailable_ledger
+
+
+def test_a_process_is_listed_until_it_stops(harness: Harness) -> None:
+    heartbeat = Heartbeat(harness.runtime, "worker")
+    heartbeat.beat()
+    harness.clock.forward(SILENT_MS / 1000)
+    [view] = process_views(harness.runtime)
+    assert (view["kind"], view["pid"], view["silent"]) == ("worker", os.getpid(), False)
+
+    harness.clock.forward(1)
+    assert process_views(harness.runtime)[0]["silent"]
+    heartbeat.beat()
+    [again] = process_views(harness.runtime)
+    assert (again["silent"], again["started_at"]) == (False, view["started_at"])
+
+    heartbeat.stop()
+    assert harness.ledger.processes.known() == []
+
+
+def test_a_child_neither_tells_nor_removes_the_entry_of_its_parent(harness: Harness) -> None:
+    heartbeat = Heartbeat(harness.runtime, "web")
+    heartbeat.beat()
+
+    heartbeat.renew()
+    heartbeat.stop()
+
+    assert len(harness.ledger.processes.known()) == 1
+
+
+def test_an_hour_of_silence_is_forgotten_by_the_next_process(harness: Harness) -> None:
+    Heartbeat(harness.runtime, "beat").beat()
+    harness.clock.forward(FORGOTTEN_MS / 1000 + 1)
+    assert process_views(harness.runtime) == []
+
+    Heartbeat(harness.runtime, "web").beat()
+    assert [process.kind for process in harness.ledger.processes.known()] == ["web"]
+
+
+def test_a_redis_that_is_away_disturbs_neither_the_run_nor_the_stop(harness: Harness) -> None:
+    heartbeat = Heartbeat(harness.on(unavailable_ledger()).runtime, "web")
+    heartbeat.start()
+    heartbeat.stop()
+
+
+def test_the_doctor_warns_of_each_kind_without_a_sign_of_life(harness: Harness) -> None:
+    now = harness.ledger.installation.time()
+    for kind, age in (("web", 0), ("worker", SILENT_MS + 60_000), ("worker", 0), ("beat", 60_000)):
+        pid = PROCESS.pid + age
+        process = type(PROCESS)(kind, "h", pid, "1", now - age, now - age)
+        harness.ledger.processes.record(process)
+
+    found = {result.fix: result.found for result in missing_processes(harness.ledger)}
+
+    assert set(found) == {"start the beat process", "start the recorder process"}
+    assert "s old" in found["start the beat process"]
+    assert len(NEEDED_PROCESSES) == 4
