@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from flask import Response
 from flask_smorest import Blueprint
-from marshmallow import ValidationError, fields, validates_schema
+from marshmallow import ValidationError, fields, validate, validates_schema
 from werkzeug.exceptions import Forbidden, NotFound, ServiceUnavailable
 
 from orchestrator.api import incoming
@@ -31,9 +32,9 @@ from orchestrator.jobs.validation import (
     text,
 )
 from orchestrator.ledger.bulk import BulkAction, BulkKind, BulkState
-from orchestrator.ledger.keys import BULK_ID
+from orchestrator.ledger.keys import BULK_ID, JOB_ID
 from orchestrator.operations import bulk as operations
-from orchestrator.operations.bulk import UnknownBulkAction, bulk_view
+from orchestrator.operations.bulk import MAX_NAMED_JOBS, UnknownBulkAction, bulk_view
 from orchestrator.providers import PROVIDERS
 from orchestrator.runtime import Runtime
 
@@ -44,6 +45,9 @@ MAX_PREVIEWS = 1
 RETRY_AFTER_SECONDS = 5
 #: The most actions of a list.
 MAX_LISTED = 100
+_JOBS = f"a list of 1 to {MAX_NAMED_JOBS} ids of jobs"
+
+_making = threading.BoundedSemaphore(MAX_PREVIEWS)
 
 
 def _flag(description: str) -> fields.Boolean:
@@ -56,7 +60,7 @@ def _flag(description: str) -> fields.Boolean:
 
 
 class BulkRequestSchema(StrictSchema):
-    """The body of `POST /v1/bulk`: an action, and a filter or a preview."""
+    """The body of `POST /v1/bulk`: an action, and a filter, jobs or a preview."""
 
     action = text(required=True, one_of=tuple(BulkKind))
     filter = fields.Dict(
@@ -66,6 +70,15 @@ class BulkRequestSchema(StrictSchema):
             "description": "The filters of `GET /v1/jobs`. `{}` means all jobs.",
             **filter_object(PROVIDERS),
         },
+    )
+    jobs = fields.List(
+        fields.String(
+            validate=validate.Regexp(f"^{JOB_ID.pattern}$", error="the id of a job"),
+            error_messages=always("the id of a job"),
+        ),
+        validate=validate.Length(1, MAX_NAMED_JOBS, error=_JOBS),
+        error_messages=always(_JOBS),
+        metadata={"description": "Act on these jobs. They replace `filter`."},
     )
     preview = fields.String(
         error_messages=always("the id of a preview"),
@@ -79,9 +92,11 @@ class BulkRequestSchema(StrictSchema):
 
     @validates_schema(skip_on_field_errors=True)
     def check_jobs(self, data: dict[str, Any], **_: Any) -> None:
-        """Require a filter, so that no mistake means all jobs."""
-        if "filter" not in data and "preview" not in data:
+        """Require a filter or jobs, so that no mistake means all jobs."""
+        if not data.keys() & {"filter", "jobs", "preview"}:
             raise ValidationError(REQUIRED, "filter")
+        if "jobs" in data and data.keys() & {"filter", "preview"}:
+            raise ValidationError("left out with `filter` or `preview`", "jobs")
 
 
 class MoneySchema(AnswerSchema):
@@ -116,6 +131,11 @@ class BulkActionSchema(AnswerSchema):
     action = name_of(BulkKind)
     state = name_of(BulkState)
     filter = fields.Dict(keys=fields.String())
+    jobs = fields.List(
+        fields.String(),
+        allow_none=True,
+        metadata={"description": "The jobs that were named; null: the filter found them."},
+    )
     tenant = fields.String(
         allow_none=True, metadata={"description": "Whose jobs; null: of all tenants."}
     )
@@ -152,7 +172,6 @@ class BulkActionsSchema(AnswerSchema):
 
 def blueprint(runtime: Runtime) -> Blueprint:
     """Return the routes."""
-    making = threading.BoundedSemaphore(MAX_PREVIEWS)
     bulk = Blueprint("bulk", __name__, url_prefix="/v1/bulk", description="Many jobs at once")
 
     @bulk.post("")
@@ -167,7 +186,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
     )
     def create() -> Response:
         """Cancel, retry or notify many jobs. 200: a preview, or it was started before."""
-        return _create(runtime, making)
+        return _create(runtime)
 
     @bulk.get("/<bulk_id>")
     @bulk.doc(**operation("get_bulk_action", {200: BulkActionSchema}, 404))
@@ -198,10 +217,10 @@ def blueprint(runtime: Runtime) -> Blueprint:
     return bulk
 
 
-def _create(runtime: Runtime, making: threading.BoundedSemaphore) -> Response:
+def _create(runtime: Runtime) -> Response:
     body = checked(BulkRequestSchema(), incoming.body())
     risk = body.get("accept_risk", False)
-    action = _previewed(runtime, body) if "preview" in body else _preview(runtime, body, making)
+    action = _previewed(runtime, body) if "preview" in body else _preview(runtime, body)
     if body.get("dry_run"):
         return as_json(bulk_view(action), 200)
     try:
@@ -212,31 +231,51 @@ def _create(runtime: Runtime, making: threading.BoundedSemaphore) -> Response:
     return as_json(bulk_view(started), 200 if replayed else 202, location)
 
 
-def _preview(
-    runtime: Runtime, body: dict[str, Any], making: threading.BoundedSemaphore
+def preview(
+    runtime: Runtime,
+    kind: BulkKind,
+    filters: Mapping[str, Any],
+    *,
+    accept_risk: bool = False,
+    actor: str,
+    named: Sequence[str] = (),
 ) -> BulkAction:
-    filters = _own(body["filter"])
-    if not making.acquire(blocking=False):
+    """Preview a bulk action as `operations.bulk` does, but few at once.
+
+    Raises:
+        InvalidRequest: a filter is wrong, or there are too many jobs.
+        ServiceUnavailable: another one is being made, or the history does not answer.
+    """
+    if not _making.acquire(blocking=False):
         raise ServiceUnavailable(
             "another bulk action is being prepared", retry_after=RETRY_AFTER_SECONDS
         )
     try:
         return operations.preview(
-            runtime,
-            BulkKind(body["action"]),
-            filters,
-            actor=caller().name,
-            accept_risk=body.get("accept_risk", False),
+            runtime, kind, filters, actor=actor, accept_risk=accept_risk, named=named
         )
-    except InvalidRequest as error:
-        raise InvalidRequest(*(_inside(violation) for violation in error.violations)) from None
     except HistoryUnavailable:
         raise ServiceUnavailable(
             "the history does not answer, so a bulk action cannot find its jobs",
             retry_after=HISTORY_RETRY_SECONDS,
         ) from None
     finally:
-        making.release()
+        _making.release()
+
+
+def _preview(runtime: Runtime, body: dict[str, Any]) -> BulkAction:
+    filters = _own(body.get("filter", {}))
+    try:
+        return preview(
+            runtime,
+            BulkKind(body["action"]),
+            filters,
+            actor=caller().name,
+            accept_risk=body.get("accept_risk", False),
+            named=body.get("jobs", ()),
+        )
+    except InvalidRequest as error:
+        raise InvalidRequest(*(_inside(violation) for violation in error.violations)) from None
 
 
 def _previewed(runtime: Runtime, body: dict[str, Any]) -> BulkAction:
@@ -281,9 +320,6 @@ def _find(runtime: Runtime, bulk_id: str) -> BulkAction:
         NotFound: there is none, or it belongs to another tenant. The answer is the same.
     """
     try:
-        action = operations.find(runtime, bulk_id)
-        if caller().admin or action.tenant == caller().tenant:
-            return action
-        raise UnknownBulkAction(bulk_id)
+        return operations.find(runtime, bulk_id, caller())
     except UnknownBulkAction as error:
         raise NotFound(str(error)) from None

@@ -4,12 +4,12 @@ The jobs of an action are stored in parts. A worker claims a part, acts on its j
 result. A worker that dies leaves the part to another one, so each job must be acted on in a way
 that can be repeated.
 
-Fields of a bulk action: `action`, `tenant` (* all), `filters` (JSON), `figures` (JSON: what the
-preview shows), `total` and `applies` (jobs), `actor`, `risk` (1: jobs that may have been charged
-are retried, too), `created`, `started`, `finished` (ms), `stopped` (who stopped it), `parts` (their
-number), `part` (the next one), `done` (jobs), `refused <reason>` (jobs), `waits` (what it waits
-for), `lease` (the token of the holder), `claimed` (ms: when the part was claimed first). Each part
-begins its lifetime anew.
+Fields of a bulk action: `action`, `tenant` (* all), `filters` (JSON), `jobs` (the ids that were
+named in the place of filters), `figures` (JSON: what the preview shows), `total` and `applies`
+(jobs), `actor`, `risk` (1: jobs that may have been charged are retried, too), `created`, `started`,
+`finished` (ms), `stopped` (who stopped it), `parts` (their number), `part` (the next one), `done`
+(jobs), `refused <reason>` (jobs), `waits` (what it waits for), `lease` (the token of the holder),
+`claimed` (ms: when the part was claimed first). Each part begins its lifetime anew.
 """
 
 from __future__ import annotations
@@ -95,6 +95,7 @@ class BulkAction:
         refused: the number of refused jobs by reason.
         waits_for: why it does not go on now.
         stopped_by: who stopped it.
+        named: the jobs that the caller named. Then the filters have nothing but the tenant.
     """
 
     id: str
@@ -113,6 +114,7 @@ class BulkAction:
     refused: Mapping[str, int] = field(default_factory=dict)
     waits_for: str | None = None
     stopped_by: str | None = None
+    named: tuple[str, ...] = ()
 
     @property
     def state(self) -> BulkState:
@@ -289,6 +291,7 @@ def _fields(action: BulkAction) -> list[str]:
         "actor": action.actor,
         "created": str(action.created_at),
         "risk": "1" if action.accept_risk else "",
+        **({"jobs": " ".join(action.named)} if action.named else {}),
         **{f"{_REFUSED}{reason}": str(number) for reason, number in action.refused.items()},
     }
     return [text for pair in stored.items() for text in pair]
@@ -318,4 +321,5 @@ def _action(bulk_id: str, fields: Mapping[str, str]) -> BulkAction:
         },
         waits_for=fields.get("waits") or None,
         stopped_by=fields.get("stopped"),
+        named=tuple(fields.get("jobs", "").split()),
     )

@@ -6,17 +6,18 @@ on these jobs only, however long the caller thinks about the preview.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestrator.enqueue import TenantLimitReached
-from orchestrator.history import HistoryUnavailable, Query
+from orchestrator.history import HistoryUnavailable, NoHistory, Query
 from orchestrator.jobs.model import Job
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import dump, rfc3339
 from orchestrator.ledger import keys
 from orchestrator.ledger.bulk import MAX_STARTED, BulkAction, BulkKind, BulkResult
 from orchestrator.operations.bulk_figures import BulkFigures
+from orchestrator.operations.callers import Caller
 from orchestrator.operations.filters import MAX_CHARACTERS, METADATA, read_query
 from orchestrator.operations.rerun import RETRIED, retries_of
 from orchestrator.operations.search import Source, search
@@ -24,8 +25,10 @@ from orchestrator.runtime import Runtime
 
 #: The most jobs of a bulk action.
 MAX_JOBS = 100_000
-#: The most filters of a bulk action.
-MAX_FILTERS = 20
+#: The most filters of a bulk action, and the most jobs that may be named in their place.
+MAX_FILTERS, MAX_NAMED_JOBS = 20, 200
+#: Why an action does not apply to a job that was named.
+NO_SUCH_JOB = "there is no such job"
 #: The jobs of a page of the search. Only ids are read to count them.
 PAGE_JOBS, PAGE_IDS = 500, 4000
 #: Filters that are true or false.
@@ -48,6 +51,7 @@ def preview(
     *,
     actor: str,
     accept_risk: bool = False,
+    named: Sequence[str] = (),
 ) -> BulkAction:
     """Find the jobs of a bulk action and store their ids. Nothing else happens to them.
 
@@ -57,23 +61,15 @@ def preview(
         filters: names and values of FILTERS.
         actor: who asks.
         accept_risk: also count jobs that may have been charged as jobs to retry.
+        named: the ids of the jobs, in the place of a search. Then the only filter may be `tenant`.
 
     Raises:
         InvalidRequest: a filter is wrong, or there are more than MAX_JOBS jobs.
         HistoryUnavailable: the history does not answer, so jobs would be missing.
         LedgerUnavailable: Redis is away.
     """
-    query = _query(runtime, filters)
-    now, figures = runtime.clock(), BulkFigures(runtime, kind)
-    too_many = Violation("filter", dict(filters), f"narrower: it finds more than {MAX_JOBS} jobs")
-    if _has_too_many(runtime, query):
-        raise InvalidRequest(too_many)
-    for jobs in _pages(runtime, query):
-        retried = retries_of(runtime, jobs) if kind is BulkKind.RETRY else {}
-        for job in jobs:
-            figures.add(job, RETRIED if job.id in retried else None)
-        if figures.total > MAX_JOBS:
-            raise InvalidRequest(too_many)
+    now = runtime.clock()
+    figures = _figures(runtime, kind, filters, tuple(dict.fromkeys(named)))
     action = BulkAction(
         keys.new_bulk_id(),
         kind,
@@ -86,6 +82,7 @@ def preview(
         created_at=now,
         accept_risk=accept_risk,
         refused=figures.refused,
+        named=tuple(dict.fromkeys(named)),
     )
     # The search finds the newest jobs first. The oldest ones come first here.
     runtime.ledger.bulk.save(action, figures.job_ids[::-1])
@@ -147,15 +144,17 @@ def started_actions(runtime: Runtime, limit: int, *, tenant: str | None = None) 
     return runtime.ledger.bulk.newest(limit, tenant=tenant)
 
 
-def find(runtime: Runtime, bulk_id: str) -> BulkAction:
-    """Return a bulk action.
+def find(runtime: Runtime, bulk_id: str, caller: Caller | None = None) -> BulkAction:
+    """Return a bulk action that a caller may see. None: everybody's.
 
     Raises:
-        UnknownBulkAction: there is none, or it has expired.
+        UnknownBulkAction: there is none, it has expired, or it belongs to another tenant.
         LedgerUnavailable: Redis is away.
     """
     action = runtime.ledger.bulk.get(bulk_id)
     if action is None:
+        raise UnknownBulkAction(bulk_id)
+    if caller and not caller.admin and action.tenant != caller.tenant:
         raise UnknownBulkAction(bulk_id)
     return action
 
@@ -168,6 +167,7 @@ def bulk_view(action: BulkAction) -> dict[str, Any]:
         "action": action.kind,
         "state": action.state,
         "filter": dict(action.filters),
+        "jobs": list(action.named) or None,
         "tenant": action.tenant,
         "accept_risk": action.accept_risk,
         "asked_by": action.actor,
@@ -189,6 +189,41 @@ def applies_to(action: BulkAction) -> int:
     if action.kind is not BulkKind.RETRY or action.accept_risk:
         return action.applies
     return action.applies - int(action.figures["may_be_paid"])
+
+
+def _figures(
+    runtime: Runtime, kind: BulkKind, filters: Mapping[str, Any], named: Sequence[str]
+) -> BulkFigures:
+    """Return the figures of the named jobs, or of those that the filters find."""
+    figures, query = BulkFigures(runtime, kind), _query(runtime, filters)
+    too_many = Violation("filter", dict(filters), f"narrower: it finds more than {MAX_JOBS} jobs")
+    if named:
+        pages = iter([_named(runtime, named, query.facet.get("tenant"))])
+    elif _has_too_many(runtime, query):
+        raise InvalidRequest(too_many)
+    else:
+        pages = _pages(runtime, query)
+    for jobs in pages:
+        retried = retries_of(runtime, jobs) if kind is BulkKind.RETRY else {}
+        for job in jobs:
+            figures.add(job, RETRIED if job.id in retried else None)
+        if figures.total > MAX_JOBS:
+            raise InvalidRequest(too_many)
+    figures.refuse(NO_SUCH_JOB, len(named) - figures.total if named else 0)
+    return figures
+
+
+def _named(runtime: Runtime, job_ids: Sequence[str], tenant: str | None) -> list[Job]:
+    """Return jobs of a tenant (None: all), newest first. Unknown ones are missing."""
+    known = runtime.ledger.overview.jobs(list(job_ids))
+    try:
+        forgotten = [job_id for job_id in job_ids if job_id not in known]
+        entries = runtime.history.entries(forgotten) if forgotten else {}
+        known |= {job_id: entry.job for job_id, entry in entries.items()}
+    except NoHistory:
+        pass
+    found = (known[job_id] for job_id in sorted(known, reverse=True))
+    return [job for job in found if tenant in (None, job.tenant)]
 
 
 def _query(runtime: Runtime, filters: Mapping[str, Any]) -> Query:

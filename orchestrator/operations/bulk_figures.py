@@ -75,6 +75,12 @@ class BulkFigures:
         if self._kind is not BulkKind.NOTIFY:  # a notification costs nothing
             self._add_cost(job)
 
+    def refuse(self, reason: str, number: int) -> None:
+        """Count jobs of which nothing is known but why they are refused."""
+        self.total += number
+        if number:
+            self.refused[reason] += number
+
     def view(self) -> dict[str, Any]:
         """Return the figures as JSON-ready data."""
         return {

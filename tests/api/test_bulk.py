@@ -129,6 +129,27 @@ def test_a_tenant_acts_on_its_own_jobs_only(open_api: Open) -> None:
     assert api.harness.ledger.audit.entries(9) == []
 
 
+def test_jobs_can_be_named_in_the_place_of_a_filter(open_api: Open) -> None:
+    api = open_api(ORCHESTRATOR_API_KEYS=f"{TENANT}:api-key-of-the-tests,shop:key-of-the-shop-1")
+    first, second = api.created(), api.created()
+    other = api.with_key("key-of-the-shop-1").created()
+
+    body = {"action": "cancel", "jobs": [first, other, first]}
+    answer: Any = api.post("/v1/bulk", json=body)
+    act_on_part(api.harness.runtime, inf)
+
+    assert (answer.status_code, answer.json["jobs"]) == (202, [first, other])
+    assert (answer.json["total"], answer.json["applies_to"]) == (2, 1)
+    assert answer.json["refused"] == [{"reason": operations.NO_SUCH_JOB, "jobs": 1}]
+    statuses = [api.harness.job(job_id).status for job_id in (first, second, other)]
+    assert statuses == ["cancelled", "queued", "queued"]
+    assert previewed(api.as_admin(), "cancel", filter={})["jobs"] is None
+    for jobs, field in (([], "jobs"), ([first] * 201, "jobs"), (["x"], "jobs.0")):
+        refused = api.post("/v1/bulk", json={"action": "cancel", "jobs": jobs})
+        assert field in errors(refused)
+    assert "jobs" in errors(asked(api, "cancel", jobs=[first]))
+
+
 def test_a_wrong_request_is_refused_by_name(api: Api) -> None:
     preview = previewed(api, "cancel")
     message = "filter.statsu is not a known field; did you mean status?"
