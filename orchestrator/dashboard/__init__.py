@@ -14,8 +14,10 @@ from orchestrator import log
 from orchestrator.api.auth import DASHBOARD
 from orchestrator.dashboard import (
     audit,
+    bulk,
     formats,
     images,
+    jobs,
     keys,
     overview,
     providers,
@@ -53,7 +55,7 @@ def mount(app: Flask, runtime: Runtime) -> None:
     formats.install(app)
     _protect(pages, runtime)
     _answer_errors(pages)
-    for page in (sign_in, overview, images, providers, keys, tenants, audit):
+    for page in (sign_in, overview, jobs, bulk, images, providers, keys, tenants, audit):
         page.add_to(pages, runtime)
     app.register_blueprint(pages)
 

@@ -33,6 +33,8 @@ VIEWS = (
     View("keys", "/keys"),
     View("tenant", "/keys/tenants/shop"),
     View("audit", "/audit"),
+    View("jobs", "/jobs"),
+    View("jobs-filters", "/jobs?status=failed&provider=evolink"),
 )
 #: The sizes of the pictures.
 SIZES = {

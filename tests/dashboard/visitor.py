@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from copy import copy
+from html import unescape
 from typing import Any
 
 from flask import Flask
@@ -35,6 +37,10 @@ class Visitor:
         assert self.sign_in(key).status_code == 303
         return self
 
+    def other(self, key: str) -> Visitor:
+        """Return another person at the same application."""
+        return copy(self).signed_in(key)
+
     def status(self, path: str = "/") -> int:
         return self.client.get(path).status_code
 
@@ -43,6 +49,10 @@ class Visitor:
         answer = self.client.get(path, headers={"HX-Request": "true"} if live else {})
         assert answer.status_code == 200, answer.text
         return answer.text
+
+    def read(self, path: str) -> str:
+        """Return a page as people read it: without the escapes of HTML."""
+        return unescape(self.text(path))
 
     def csrf(self) -> str:
         found = re.search(r'name="csrf" value="([^"]+)"', self.client.get("/").text)

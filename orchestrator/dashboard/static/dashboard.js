@@ -87,3 +87,46 @@ function announce(text) {
   place.classList.add("shown");
   setTimeout(() => place.classList.remove("shown"), 2000);
 }
+
+// Rows: ticks and keys ------------------------------------------------------------------------------
+
+const all = (selector) => [...document.querySelectorAll(selector)];
+
+/** Show how many rows are ticked. */
+function countTicks() {
+  const place = document.querySelector("[data-ticked]");
+  if (!place) return;
+  const [boxes, ticked] = [all("[data-rows] [name=job]"), all("[data-rows] [name=job]:checked")];
+  if (place.textContent !== `${ticked.length} ticked`) place.textContent = `${ticked.length} ticked`;
+  document.querySelector("[data-tick-all]").checked = boxes.length > 0 && boxes.length === ticked.length;
+}
+
+document.addEventListener("change", ({ target }) => {
+  if (target.matches("[data-tick-all]")) for (const box of all("[data-rows] [name=job]")) box.checked = target.checked;
+  countTicks();
+});
+document.addEventListener("htmx:after:swap", countTicks);
+countTicks(); // the browser may have kept ticks of an earlier visit
+
+document.addEventListener("click", ({ target }) => {
+  const opener = target.closest("[data-opens]");
+  if (opener) document.getElementById(opener.dataset.opens).showModal();
+});
+
+document.addEventListener("keydown", (event) => {
+  const { target, key } = event;
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (target.closest("input:not([type=checkbox]), select, textarea, dialog, summary")) return;
+  const row = target.closest("[data-rows] > tr");
+  const step = { j: 1, k: -1, ArrowDown: row && 1, ArrowUp: row && -1 }[key];
+  if (step) {
+    const rows = all("[data-rows] > tr");
+    const next = rows[row ? rows.indexOf(row) + step : 0];
+    next?.querySelector("a").focus();
+  } else if (key === "x" && row) row.querySelector("[name=job]")?.click();
+  else if (key === "Enter" && row && target.matches("[name=job]")) row.querySelector("a").click();
+  else if (key === "/") document.getElementById("q")?.focus();
+  else if (key === "?") document.getElementById("keys")?.showModal();
+  else return;
+  event.preventDefault();
+});
