@@ -6,14 +6,17 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from orchestrator.history import Query
-from orchestrator.history.activity_query import JobCount
 from orchestrator.history.usage import seconds_within
 from orchestrator.jobs.model import SettledBy, Status
 from orchestrator.metrics import Sums
 from orchestrator.metrics import definitions as metrics
 from orchestrator.runtime import Runtime
+
+if TYPE_CHECKING:
+    from orchestrator.history.activity_query import JobCount
 
 #: Names of time spans: how long each is, and its intervals. ms.
 SPANS: Mapping[str, tuple[int, int]] = MappingProxyType(

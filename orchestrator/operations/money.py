@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orchestrator.clock import DAY_MS
 from orchestrator.history import Query
-from orchestrator.history.usage_query import CostSum
 from orchestrator.jobs.tenant import Tenant
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
 from orchestrator.runtime import Runtime
+
+if TYPE_CHECKING:
+    from orchestrator.history.usage_query import CostSum
 
 #: The decimals of an amount. Sums of fractions have more digits than a price has.
 AMOUNT_DECIMALS = 6
