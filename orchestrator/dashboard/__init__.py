@@ -19,6 +19,7 @@ from orchestrator.dashboard import (
     images,
     jobs,
     keys,
+    money,
     overview,
     providers,
     sessions,
@@ -35,6 +36,19 @@ from orchestrator.runtime import Runtime
 FOLDER = Path(__file__).parent
 #: Browsers may keep a file for this time, because its URL has a version. Seconds.
 CACHE_SECONDS = 31_536_000
+#: Each module adds its routes.
+PAGES = (
+    sign_in,
+    overview,
+    jobs,
+    bulk,
+    images,
+    money,
+    providers,
+    keys,
+    tenants,
+    audit,
+)
 #: Pages that need no session.
 PUBLIC_ENDPOINTS = frozenset(
     {f"{DASHBOARD}.{name}" for name in ("static", "sign_in", "enter", "open_link")}
@@ -55,7 +69,7 @@ def mount(app: Flask, runtime: Runtime) -> None:
     formats.install(app)
     _protect(pages, runtime)
     _answer_errors(pages)
-    for page in (sign_in, overview, jobs, bulk, images, providers, keys, tenants, audit):
+    for page in PAGES:
         page.add_to(pages, runtime)
     app.register_blueprint(pages)
 

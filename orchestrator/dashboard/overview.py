@@ -9,11 +9,13 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from orchestrator.dashboard import charts, views
+from orchestrator.dashboard.money import totals
 from orchestrator.dashboard.recent import Recent
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
 from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
 from orchestrator.operations.activity import SPANS, Activity, Callbacks, activity, callbacks
+from orchestrator.operations.money import money
 from orchestrator.operations.stats import stats
 from orchestrator.operations.tenants import tenant_view
 from orchestrator.runtime import Runtime
@@ -44,6 +46,7 @@ class Concern:
 def add_to(pages: Blueprint, runtime: Runtime) -> None:
     """Add the route."""
     recent = Recent[tuple[str, str | None], Activity]()
+    spends = Recent[str | None, dict[str, float]]()
 
     @pages.get("/")
     def overview() -> Response:
@@ -56,9 +59,16 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
             past = recent.get((span, tenant), lambda: activity(runtime, span, tenant))
         except HistoryUnavailable:
             past = None
+        spent = spends.get(tenant, lambda: totals(money(runtime, tenant).spend)) if past else {}
         drawn = past and {"throughput": charts.throughput(past), "times": charts.times(past)}
         return views.render(
-            "overview", span=span, spans=list(SPANS), past=past, charts=drawn, **context
+            "overview",
+            span=span,
+            spans=list(SPANS),
+            past=past,
+            charts=drawn,
+            spent=spent,
+            **context,
         )
 
 

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound
 
 from orchestrator.dashboard import views
-from orchestrator.dashboard.kept import Kept
+from orchestrator.dashboard.recent import Recent
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger.admission import CircuitState
 from orchestrator.operations.admission import (
@@ -22,8 +22,6 @@ from orchestrator.operations.provider_figures import ProviderFigures, provider_f
 from orchestrator.providers.listing import view
 from orchestrator.runtime import Runtime
 
-#: Figures of the history are read again after this time. Seconds.
-FIGURES_SECONDS = 5.0
 #: The words for a state, and the tone of its badge.
 STATES = {
     CircuitState.CLOSED: ("gets jobs", "good"),
@@ -69,7 +67,7 @@ class _ProvidersPage:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._figures: Kept[_Figures] = Kept(FIGURES_SECONDS)
+        self._figures = Recent[str | None, _Figures]()
         self._prices: list[dict[str, Any]] | None = None
 
     def _states(self) -> dict[str, dict[str, Any]]:

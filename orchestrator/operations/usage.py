@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -11,6 +9,7 @@ from orchestrator.history.usage import DAY_MS, DIMENSIONS, Usage
 from orchestrator.jobs.model import Status
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
 from orchestrator.jsonio import rfc3339
+from orchestrator.operations.csv_text import csv_text
 from orchestrator.operations.filters import read_query
 from orchestrator.operations.history_state import HistoryState, history_report
 from orchestrator.runtime import Runtime
@@ -25,8 +24,6 @@ FIGURES = (
     *("cost_reported", "cost_computed", "cost_unknown_jobs"),
     *("callback_share", "median_seconds", "p95_seconds"),
 )
-#: A spreadsheet takes text that begins with one of these for a formula.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 #: The decimals of a cost. Sums of fractions have more digits than a price has.
 _COST_DECIMALS = 6
 
@@ -68,13 +65,7 @@ def usage_report(runtime: Runtime, filters: Mapping[str, str], by: Iterable[str]
 
 def as_csv(report: Mapping[str, Any]) -> str:
     """Return a report as CSV (RFC 4180) with a header line."""
-    out = io.StringIO()
-    columns = [*report["by"], *FIGURES]
-    writer = csv.DictWriter(out, columns, lineterminator="\r\n")
-    writer.writeheader()
-    for row in report["rows"]:
-        writer.writerow({name: _cell(value) for name, value in row.items()})
-    return out.getvalue()
+    return csv_text([*report["by"], *FIGURES], report["rows"])
 
 
 def _dimensions(by: Iterable[str]) -> list[str]:
@@ -102,10 +93,3 @@ def _row(usage: Usage) -> dict[str, Any]:
         "median_seconds": usage.seconds(0.5),
         "p95_seconds": usage.seconds(0.95),
     }
-
-
-def _cell(value: Any) -> Any:
-    """Return a value that no spreadsheet takes for a formula. Callers choose names of models."""
-    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
-        return f"'{value}"
-    return value

@@ -35,6 +35,7 @@ VIEWS = (
     View("audit", "/audit"),
     View("jobs", "/jobs"),
     View("jobs-filters", "/jobs?status=failed&provider=evolink"),
+    View("money", "/money"),
 )
 #: The sizes of the pictures.
 SIZES = {

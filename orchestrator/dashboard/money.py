@@ -1,0 +1,71 @@
+"""Money: what was charged, what is reserved, and what nobody knows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+
+from flask import Blueprint, Response, request
+
+from orchestrator.dashboard import views
+from orchestrator.dashboard.recent import Recent
+from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
+from orchestrator.operations.csv_text import csv_text
+from orchestrator.operations.money import Money, Spend, money
+from orchestrator.runtime import Runtime
+
+#: What a page may show: the number of days until today.
+DAYS = (1, 7, 30, 90)
+DEFAULT_DAYS = 7
+#: The rows of a page. The file has all of them.
+MAX_ROWS = 300
+#: The columns of the file.
+COLUMNS = ("day", "tenant", "provider", "unit", "reported", "computed", "unknown_jobs")
+
+
+def add_to(pages: Blueprint, runtime: Runtime) -> None:
+    """Add the routes."""
+    recent = Recent[tuple[str | None, int], Money]()
+
+    @pages.get("/money", endpoint="money")
+    def show() -> Response:
+        """The money of some days."""
+        if answer := views.unchanged(runtime):
+            return answer
+        tenant, days = views.chosen_tenant(), _days()
+        known = recent.get((tenant, days), lambda: money(runtime, tenant, days))
+        return views.render(
+            "money",
+            days=days,
+            choices=DAYS,
+            money=known,
+            rows=known.spend[:MAX_ROWS],
+            totals=totals(known.spend),
+            unknown_jobs=sum(row.unknown_jobs for row in known.spend),
+            shown_tenant=tenant,
+        )
+
+    @pages.get("/money.csv", endpoint="money_csv")
+    def file() -> Response:
+        """The same as CSV, with all rows."""
+        known = money(runtime, views.chosen_tenant(), _days())
+        rows = ({name: getattr(row, name) for name in COLUMNS} for row in known.spend)
+        response = Response(csv_text(COLUMNS, rows), mimetype="text/csv")
+        response.headers["Content-Disposition"] = f'attachment; filename="money-{_days()}d.csv"'
+        return response
+
+
+def totals(rows: Iterable[Spend]) -> dict[str, float]:
+    """Return the known costs by unit."""
+    sums: Counter[str] = Counter()
+    for row in rows:
+        if row.unit is not None:
+            sums[row.unit] += row.charged  # type: ignore[assignment]
+    return dict(sorted(sums.items()))
+
+
+def _days() -> int:
+    text = request.args.get("days", str(DEFAULT_DAYS))
+    if text not in map(str, DAYS):
+        raise InvalidRequest(Violation("days", text, OneOfNames(list(map(str, DAYS)))))
+    return int(text)
