@@ -45,6 +45,10 @@ PIPELINED = {
     "bulk.save": 5,
     # With the claim before it.
     "bulk.advance": 2,
+    # The list, and the only action.
+    "bulk.newest": 2,
+    # With the call that keeps the message.
+    "rejected.delete": 2,
 }
 #: The methods that read every shard.
 PER_SHARD = (
