@@ -13,10 +13,13 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from orchestrator import log
 from orchestrator.api.auth import DASHBOARD
 from orchestrator.dashboard import (
+    at_risk,
     audit,
     bulk,
     formats,
     images,
+    job,
+    job_choices,
     jobs,
     keys,
     money,
@@ -25,6 +28,7 @@ from orchestrator.dashboard import (
     sessions,
     sign_in,
     tenants,
+    unconfirmed,
     views,
 )
 from orchestrator.dashboard.navigation import MENU
@@ -48,6 +52,10 @@ PAGES = (
     keys,
     tenants,
     audit,
+    job,
+    job_choices,
+    unconfirmed,
+    at_risk,
 )
 #: Pages that need no session.
 PUBLIC_ENDPOINTS = frozenset(
@@ -131,10 +139,10 @@ def _is_shown(endpoint: str, admin: bool) -> bool:
     return built and (views.caller().admin or not admin)
 
 
-def _page_url(endpoint: str) -> str | None:
+def _page_url(endpoint: str, **values: Any) -> str | None:
     """Return the URL of a page, or None if there is no such page."""
     name = f"{DASHBOARD}.{endpoint}"
-    return url_for(name) if name in current_app.view_functions else None
+    return url_for(name, **values) if name in current_app.view_functions else None
 
 
 def _asset(name: str) -> str:

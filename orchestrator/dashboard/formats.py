@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import floor, log10
 from typing import Any
 
 from flask import Flask
@@ -73,12 +74,19 @@ def money(amount: float | None, unit: str | None = None) -> str:
     """Return an amount with its unit, such as `3.10 USD`, or `unknown`."""
     if amount is None:
         return "unknown"
-    digits = f"{amount:,.2f}" if abs(amount) >= 1 or amount == 0 else f"{amount:,.4f}"
+    digits = f"{amount:,.2f}" if abs(amount) >= 1 or amount == 0 else _small(amount)
     return f"{digits} {unit}" if unit else digits
 
 
+def _small(amount: float) -> str:
+    """Return an amount under one: 0.04, 0.0125, 0.000031."""
+    digits = max(2, 1 - floor(log10(abs(amount))))
+    whole, _, part = f"{amount:.{max(digits, 4)}f}".partition(".")
+    return f"{whole}.{part.rstrip('0'):0<2}"
+
+
 def duration(seconds: float | None) -> str:
-    """Return a time span with its unit, such as `2.5 s` or `3 h 20 min`."""
+    """Return a time span with its unit, such as `45 ms`, `2.5 s` or `3 h 20 min`."""
     if seconds is None:
         return NOTHING
     for index, (length, unit) in enumerate(_SPANS):
@@ -87,6 +95,8 @@ def duration(seconds: float | None) -> str:
             smaller = _SPANS[index + 1] if index + 1 < len(_SPANS) else (1, "s")
             part = rest // smaller[0]
             return f"{whole} {unit} {part} {smaller[1]}" if part else f"{whole} {unit}"
+    if 0 < seconds < 1:
+        return f"{max(round(seconds * 1000), 1)} ms"
     return f"{seconds:.0f} s" if seconds >= 10 or seconds == 0 else f"{seconds:.1f} s"
 
 

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from redis import Redis
@@ -22,6 +23,8 @@ from orchestrator.ledger.script import Script, load
 
 #: A stream keeps at least this many of the newest notifications.
 STREAM_ENTRIES = 1000
+#: The most given-up archives of all tenants among which those of one tenant are looked for.
+MAX_GIVEN_UP_JOBS = 2000
 
 
 #: Sorted sets of a shard, and the lowest and highest score in them as Redis writes them.
@@ -202,15 +205,35 @@ class FollowUps:
                 )
         return total
 
-    def at_risk(self, limit: int, *, now: int, before: int) -> tuple[int, list[str]]:
+    def at_risk(
+        self, limit: int, *, now: int, before: int, tenant: str | None = None
+    ) -> tuple[int, list[str]]:
         """Return the number of jobs with an image at risk, and `limit` of them.
 
         An image is at risk when it has no copy and its link expires before a time (ms), or when it
-        was given up while its link may still work. The first to expire come first.
+        was given up while its link may still work. The first to expire come first. With a tenant,
+        only its jobs count, and those among the first MAX_GIVEN_UP_JOBS that were given up.
         """
+        if tenant is not None:
+            return self._at_risk_of(tenant, limit, now, before)
         expiring = (_expiring_sets, "-inf", str(before))
         number, first = self._first(limit, expiring, (_given_up, f"({now}", "+inf"))
         return number, list(dict.fromkeys(job_id for job_id, _ in first))[:limit]
+
+    def _at_risk_of(self, tenant: str, limit: int, now: int, before: int) -> tuple[int, list[str]]:
+        sets = partial(_expiring_set, tenant)
+        number, first = self._first(limit, (sets, "-inf", str(before)))
+        _, given_up = self._first(MAX_GIVEN_UP_JOBS, (_given_up, f"({now}", "+inf"))
+        owners = self._tenants([job_id for job_id, _ in given_up])
+        own = [entry for entry in given_up if owners[entry[0]] == tenant]
+        lowest = sorted([*first, *own], key=lambda entry: entry[1])
+        return number + len(own), list(dict.fromkeys(job_id for job_id, _ in lowest))[:limit]
+
+    def _tenants(self, job_ids: list[str]) -> dict[str, str | None]:
+        with self._redis() as client, client.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hget(keys.job(job_id), "tenant")
+            return dict(zip(job_ids, pipe.execute(), strict=True))
 
     def given_up(self, limit: int, *, now: int) -> tuple[int, list[str]]:
         """Return the number of dead archives whose first link has not expired, and `limit` of them.
@@ -258,6 +281,10 @@ def follow_up_sets(client: Redis, shard: int, step: Step) -> list[str]:
 def _expiring_sets(client: Redis, shard: int) -> list[str]:
     tenants: Any = client.zrange(keys.followed(shard, Step.ARCHIVE), 0, -1)
     return [*(keys.expiring(shard, tenant) for tenant in tenants), keys.old_expiring(shard)]
+
+
+def _expiring_set(tenant: str, _: Redis, shard: int) -> list[str]:
+    return [keys.expiring(shard, tenant)]
 
 
 def _given_up(_: Redis, shard: int) -> list[str]:

@@ -6,9 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from orchestrator.jobs.model import Cost, Job, Status
+from orchestrator.jobs.model import Job, Status
 from orchestrator.ledger.bulk import BulkKind
-from orchestrator.operations.cost import computed_cost
+from orchestrator.operations.cost import expected_cost
 from orchestrator.operations.replay import NothingToNotify, check_notifiable
 from orchestrator.operations.rerun import NotRetryable, check_retryable, may_be_paid
 from orchestrator.runtime import Runtime
@@ -104,7 +104,7 @@ class BulkFigures:
         self._may_be_paid += paid
         # A new job begins at the first provider of the request.
         provider = job.request.provider if self._kind is BulkKind.RETRY else job.provider
-        cost = self._cost(job, provider)
+        cost = expected_cost(self._runtime, job, provider)
         if cost is None:
             self._unpriced += 1
             return
@@ -114,7 +114,3 @@ class BulkFigures:
             money.paid_again += cost.amount
         if paid and not any(attempt.task_id for attempt in job.attempts):
             money.unconfirmed += cost.amount
-
-    def _cost(self, job: Job, provider: str) -> Cost | None:
-        enabled = self._runtime.enabled_provider(provider)
-        return computed_cost(*enabled, job) if enabled else None

@@ -5,7 +5,14 @@ from __future__ import annotations
 from orchestrator import log
 from orchestrator.jobs.model import Cost, Job, Outcome, Status
 from orchestrator.providers.base import Provider
+from orchestrator.runtime import Runtime
 from orchestrator.settings.provider_settings import ProviderSettings
+
+
+def expected_cost(runtime: Runtime, job: Job, provider: str | None) -> Cost | None:
+    """Return what one more attempt of a job costs at a provider, or None if that is unknown."""
+    enabled = runtime.enabled_provider(provider) if provider else None
+    return computed_cost(*enabled, job) if enabled else None
 
 
 def computed_cost(

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestrator import log
-from orchestrator.enqueue import EnqueueResult, create_job
-from orchestrator.history import NoHistory
+from orchestrator.enqueue import EnqueueResult, create_job, job_of_key
+from orchestrator.history import HistoryUnavailable, NoHistory
 from orchestrator.history.query import key_terms
 from orchestrator.jobs.model import ErrorCode, Job, Status
 from orchestrator.ledger import keys
@@ -17,6 +17,8 @@ from orchestrator.runtime import Runtime
 #: Errors of ours: the provider did not report that the task failed.
 _NOT_REPORTED = frozenset({ErrorCode.DEADLINE_EXCEEDED, ErrorCode.NOT_FOUND, ErrorCode.UNKNOWN})
 
+#: The face of retries. Its idempotency key is the id of the first job.
+RETRY_SCOPE = "retry"
 #: Why a job is not retried by a bulk action again.
 RETRIED = "it was retried before"
 
@@ -58,7 +60,7 @@ def retry_unaudited(runtime: Runtime, job: Job, *, accept_risk: bool) -> Enqueue
     check_retryable(job)
     if may_be_paid(job) and not accept_risk:
         raise MayBePaid("its request may have been charged, so a retry may pay twice")
-    return create_job(runtime, _body(job), scope="retry", tenant=job.tenant, key=job.id)
+    return create_job(runtime, request_body(job), scope=RETRY_SCOPE, tenant=job.tenant, key=job.id)
 
 
 def check_retryable(job: Job) -> None:
@@ -98,6 +100,23 @@ def retries_of(runtime: Runtime, jobs: Sequence[Job]) -> dict[str, Job]:
     return retries
 
 
+def known_retry(runtime: Runtime, job: Job) -> Job | None:
+    """Return the retry of a job, or None if there is none, or the history does not answer.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    if not job.status.terminal or job.status is Status.SUCCEEDED:
+        return None
+    recent = job_of_key(runtime, RETRY_SCOPE, job.id, job.tenant)
+    if recent:
+        return recent
+    try:
+        return retries_of(runtime, [job]).get(job.id)
+    except HistoryUnavailable:
+        return None
+
+
 def may_be_paid(job: Job) -> bool:
     """Return whether an attempt of a job without a success may have been charged.
 
@@ -110,7 +129,7 @@ def may_be_paid(job: Job) -> bool:
     return accepted and (code in _NOT_REPORTED or job.pending_failure is not None)
 
 
-def _body(job: Job) -> dict[str, Any]:
+def request_body(job: Job) -> dict[str, Any]:
     """Return the request as a caller would send it."""
     request = job.request
     body: dict[str, Any] = {"provider": request.provider, "model": request.model}

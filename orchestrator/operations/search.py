@@ -8,7 +8,7 @@ what the ledger has forgotten. Without a history, only the ledger's jobs are fou
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -171,6 +171,24 @@ def find_job(runtime: Runtime, job_id: str) -> Job | None:
         return job
     entry = forgotten_entry(runtime, job_id)
     return entry.job if entry else None
+
+
+def find_entries(runtime: Runtime, job_ids: Sequence[str]) -> dict[str, Entry]:
+    """Return jobs with their timelines and unconfirmed attempts, by id, as `find_job` does.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+        HistoryUnavailable: the ledger lacks one of the jobs, and the history does not answer.
+    """
+    wanted = [job_id for job_id in job_ids if keys.is_job_id(job_id)]
+    found = {entry.job.id: entry for entry in read_entries(runtime.ledger, wanted)}
+    missing = [job_id for job_id in wanted if job_id not in found]
+    if missing:
+        try:
+            found |= runtime.history.entries(missing)
+        except NoHistory:
+            return found
+    return found
 
 
 def job_timeline(runtime: Runtime, job: Job) -> list[Event]:

@@ -81,17 +81,22 @@ def process_views(runtime: Runtime) -> list[dict[str, Any]]:
     ]
 
 
-def images_at_risk(runtime: Runtime, limit: int) -> tuple[int, list[Job]]:
+def images_at_risk(
+    runtime: Runtime, limit: int, tenant: str | None = None
+) -> tuple[int, list[Job]]:
     """Return the number of jobs with images at risk, and `limit` of them.
 
-    The first to expire come first. A job that has expired in the ledger is not listed.
+    The first to expire come first. A job that has expired in the ledger is not listed. With a
+    tenant, only its jobs count.
 
     Raises:
         LedgerUnavailable: Redis is away.
     """
     now = runtime.clock()
     before = now + int(RISK_HOURS * 3_600_000)
-    number, job_ids = runtime.ledger.follow_ups.at_risk(limit, now=now, before=before)
+    number, job_ids = runtime.ledger.follow_ups.at_risk(
+        limit, now=now, before=before, tenant=tenant
+    )
     jobs = runtime.ledger.overview.jobs(job_ids) if job_ids else {}
     return number, [jobs[job_id] for job_id in job_ids if job_id in jobs]
 

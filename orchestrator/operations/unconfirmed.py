@@ -6,9 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from orchestrator.history import Entry, Query
+from orchestrator.history.entry import facet_text
 from orchestrator.jobs.model import Job
 from orchestrator.jsonio import rfc3339
-from orchestrator.operations.cost import computed_cost
+from orchestrator.operations.cost import expected_cost
+from orchestrator.operations.search import find_entries, search
 from orchestrator.runtime import Runtime
 
 #: The most attempts that are read for a figure. There should be none.
@@ -58,13 +61,56 @@ def unconfirmed_attempts(
     ]
 
 
+def unconfirmed_jobs(
+    runtime: Runtime, tenant: str | None, *, limit: int, cursor: str | None = None
+) -> tuple[list[Entry], str | None]:
+    """Return a page of the jobs with unconfirmed attempts, newest first, and its cursor.
+
+    Args:
+        runtime: of this process.
+        tenant: the owner of the jobs; None: all tenants.
+        limit: the most jobs of the page.
+        cursor: the cursor of the page before.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+        HistoryUnavailable: the history does not answer.
+    """
+    facet = {"tenant": facet_text(tenant)} if tenant else {}
+    query = Query(facet=facet, unconfirmed=True, now=runtime.clock())
+    found = search(runtime, query, limit=limit, cursor=cursor)
+    entries = find_entries(runtime, [job.id for job in found.jobs])
+    return [entries[job.id] for job in found.jobs if job.id in entries], found.cursor
+
+
+def tenant_attempts(
+    runtime: Runtime, tenant: str, limit: int = MAX_ATTEMPTS
+) -> tuple[list[UnconfirmedAttempt], bool]:
+    """Return the newest unconfirmed attempts of a tenant, and whether there may be more of them.
+
+    Raises:
+        LedgerUnavailable, HistoryUnavailable: as for `unconfirmed_jobs`.
+    """
+    entries, cursor = unconfirmed_jobs(runtime, tenant, limit=limit)
+    return [attempt for entry in entries for attempt in attempts_of(entry)], cursor is not None
+
+
+def attempts_of(entry: Entry) -> list[UnconfirmedAttempt]:
+    """Return the unconfirmed attempts of a job."""
+    job = entry.job
+    return [
+        UnconfirmedAttempt(job.id, attempt.number, attempt.submitted_at, job)
+        for attempt in job.attempts
+        if attempt.number in entry.stored.unconfirmed
+    ]
+
+
 def possible_charges(runtime: Runtime, attempts: list[UnconfirmedAttempt]) -> dict[str, Any]:
     """Return the possible cost of attempts: sums by unit, and the number without a price."""
     sums: Counter[str] = Counter()
     unpriced = 0
     for entry in attempts:
-        enabled = runtime.enabled_provider(entry.provider) if entry.provider else None
-        cost = computed_cost(*enabled, entry.job) if enabled and entry.job else None
+        cost = expected_cost(runtime, entry.job, entry.provider) if entry.job else None
         if cost:
             sums[cost.unit] += cost.amount  # type: ignore[assignment]  # Counter counts floats too
         else:

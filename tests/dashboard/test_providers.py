@@ -32,7 +32,7 @@ def test_an_administrator_pauses_and_resumes_a_provider(visitor: Visitor) -> Non
 
     page = visitor.text("/providers")
     assert "HiAPI is paused. Its jobs wait" in page  # the notice
-    for words in ("admin:ops", "until 15:00", "Resume HiAPI", "0.2500 USD"):
+    for words in ("admin:ops", "until 15:00", "Resume HiAPI", "0.25 USD"):
         assert words in page
     assert visitor.send(RESUME).status_code == 303
     assert "Pause HiAPI" in visitor.text("/providers")

@@ -36,6 +36,9 @@ VIEWS = (
     View("jobs", "/jobs"),
     View("jobs-filters", "/jobs?status=failed&provider=evolink"),
     View("money", "/money"),
+    View("job", "/jobs/{succeeded}"),
+    View("unconfirmed", "/unconfirmed"),
+    View("at-risk", "/at-risk"),
 )
 #: The sizes of the pictures.
 SIZES = {

@@ -32,8 +32,8 @@ class _CurrentRuntime:
 class _RuntimeClient(FlaskClient):
     """Sends requests to an application with one runtime."""
 
-    def __init__(self, app: Flask, runtime: Runtime) -> None:
-        super().__init__(app, app.response_class, use_cookies=False)
+    def __init__(self, app: Flask, runtime: Runtime, *, cookies: bool) -> None:
+        super().__init__(app, app.response_class, use_cookies=cookies)
         self._runtime = runtime
 
     def open(self, *args: Any, **options: Any) -> TestResponse:
@@ -47,12 +47,12 @@ class WebApp:
 
     runtime: Runtime
 
-    def test_client(self) -> FlaskClient:
+    def test_client(self, *, cookies: bool = False) -> FlaskClient:
         settings = self.runtime.settings
         assert settings.api_keys, "without API keys there is no application"
         assert settings.spool_dir is None, "a spool belongs to one application: use create_app"
         _current.runtime = self.runtime
-        return _RuntimeClient(_application(), self.runtime)
+        return _RuntimeClient(_application(), self.runtime, cookies=cookies)
 
 
 @cache

@@ -1,0 +1,79 @@
+"""The page of images at risk: their order, their reasons, tenants, and archiving again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.dashboard import at_risk
+from orchestrator.jobs.model import FollowUpStatus, Image, Outcome
+from tests.dashboard.test_job import HOSTILE, SHOWN, archived
+from tests.dashboard.visits import Visit, admin
+from tests.support import job_states
+from tests.support.fakes import NOON, Harness
+
+HOUR_MS = 3_600_000
+
+
+@pytest.fixture
+def harness(start: Callable[..., Harness]) -> Harness:
+    return start()
+
+
+def expiring(harness: Harness, hours: float, tenant: str = "tests") -> str:
+    image = Image("https://images.example/0.png", expires_at=NOON + int(hours * HOUR_MS))
+    return job_states.ended(harness, Outcome.succeeded((image,)), tenant=tenant)
+
+
+def test_without_images_the_page_says_what_it_is_for(harness: Harness) -> None:
+    job_states.ended(harness)  # its link is assumed to live for a day
+    assert "No image is at risk" in Visit(harness).text("/at-risk")
+
+
+def test_the_first_link_to_expire_comes_first(harness: Harness) -> None:
+    late, soon = expiring(harness, 5), expiring(harness, 0.5)
+    page = Visit(harness).text("/at-risk")
+
+    assert page.index(soon) < page.index(late)
+    assert "30 min left" in page
+    assert "5 h left" in page
+
+
+def test_an_image_that_was_given_up_can_be_archived_again(harness: Harness) -> None:
+    image = Image("https://images.example/0.png", error=HOSTILE, given_up=True, tries=3)
+    visit, job_id = Visit(harness), archived(harness, image)
+    page = visit.text("/at-risk")
+    assert SHOWN in page
+    assert "dead after 3 tries" in page
+
+    again = visit.acted(f"/jobs/{job_id}/archive", page="at_risk")
+    assert f"Job {job_id}: A worker archives" in again
+    archive = harness.job(job_id).archive
+    assert archive
+    assert archive.status is FollowUpStatus.PENDING
+
+
+def test_a_tenant_sees_its_own_images(harness: Harness) -> None:
+    own, foreign = expiring(harness, 1), expiring(harness, 2, "other")
+    lost = archived(harness, Image("https://images.example/1.png", given_up=True))
+    page = Visit(harness).text("/at-risk")
+
+    assert own in page
+    assert lost in page
+    assert foreign not in page
+    assert "<b>2</b>" in page
+    assert foreign in admin(harness).text("/at-risk")
+    other = admin(harness).text("/at-risk?tenant=other")
+    assert foreign in other
+    assert lost not in other
+
+
+def test_the_page_is_bounded(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(at_risk, "MAX_JOBS", 2)
+    for hours in (1, 2, 3):
+        expiring(harness, hours)
+    page = Visit(harness).text("/at-risk")
+
+    assert page.count("<article") == 2
+    assert "the first 2 are shown" in page
