@@ -47,7 +47,7 @@ PIPELINED = {
     "bulk.advance": 2,
     # The list, and the only action.
     "bulk.newest": 2,
-    # With the call that keeps the message.
+    # With the page that lists the message.
     "rejected.delete": 2,
 }
 #: The methods that read every shard.
