@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,6 +87,7 @@ def _of_all(runtime: Runtime) -> dict[str, Any]:
         "figures": figures,
         "concerns": list(_concerns(figures)),
         "callbacks": callbacks(runtime),
+        "processes": _processes(figures["processes"]),
     }
 
 
@@ -99,6 +101,14 @@ def _of_tenant(runtime: Runtime, tenant: str) -> dict[str, Any]:
         "concerns": [],
         "callbacks": none,
     }
+
+
+def _processes(views_of: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
+    """Return how many processes of each kind run, and how many fell silent in the last hour."""
+    running, silent = Counter[str](), Counter[str]()
+    for view in views_of:
+        (silent if view["silent"] else running)[view["kind"]] += 1
+    return {kind: (running[kind], silent[kind]) for kind in sorted({*running, *silent})}
 
 
 def _concerns(figures: Mapping[str, Any]) -> Iterator[Concern]:
@@ -130,6 +140,9 @@ def _delays(figures: Mapping[str, Any]) -> Iterator[Concern]:
     if swept is None or swept > SWEEP_STALE_SECONDS:
         text = "There was no sweep lately" if swept is None else f"No sweep for {swept:.0f} s"
         yield Concern(text, "Start beat and a worker.", "system", "bad")
+    for kind, (running, silent) in _processes(figures["processes"]).items():
+        if silent and not running:
+            yield Concern(f"No {kind} process runs any more", "Start one.", "system", "bad")
     if figures["history"]["state"] != "current":
         text = f"The history is {figures['history']['state']}"
         yield Concern(text, "Searches and figures may lack jobs.", "system")

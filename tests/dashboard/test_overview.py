@@ -27,6 +27,13 @@ def test_what_needs_somebody_is_first(page: Page, site: Site) -> None:
     expect(concerns).to_contain_text("aigptimage is paused")
 
 
+def test_the_processes_that_run_are_counted(page: Page, site: Site) -> None:
+    page.goto("/")
+
+    for kind in ("beat", "recorder", "worker"):
+        assert figure(page, kind) == 1
+
+
 def test_a_new_job_appears_without_a_reload(page: Page, site: Site) -> None:
     page.goto("/")
     page.evaluate("() => { window.same = true }")
