@@ -62,6 +62,9 @@ PUBLIC_ENDPOINTS = frozenset(
     {f"{DASHBOARD}.{name}" for name in ("static", "sign_in", "enter", "open_link")}
 )
 
+#: Forms that change nothing of a tenant. Whoever may only read may send them.
+READERS_FORMS = frozenset({f"{DASHBOARD}.sign_out"})
+
 
 def mount(app: Flask, runtime: Runtime) -> None:
     """Add the dashboard to `app`. The API must be mounted before."""
@@ -95,6 +98,8 @@ def _protect(pages: Blueprint, runtime: Runtime) -> None:
         sessions.remember(session)
         if request.method == "POST":
             sessions.check_csrf(session)
+            if request.endpoint not in READERS_FORMS:
+                views.require_writer()
         return None
 
     @pages.after_request

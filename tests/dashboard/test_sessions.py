@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from flask import Flask
 
 from orchestrator.api.auth import DASHBOARD
 from orchestrator.dashboard import PUBLIC_ENDPOINTS
+from orchestrator.dashboard.navigation import MENU
 from orchestrator.dashboard.sessions import COOKIE, LIFETIME_MS
 from orchestrator.ledger.sessions import FAILURES_MS, MAX_FAILURES
 from orchestrator.operations import dashboard_links
@@ -178,6 +180,34 @@ def test_a_link_opens_the_dashboard_of_its_tenant_for_reading(visitor: Visitor) 
     assert f"link:{TENANT}" in page
     assert "all tenants" not in page
     assert "all tenants" in admin_page(visitor)
+
+
+def routes(app: Flask, method: str) -> Iterator[tuple[str, str]]:
+    """The endpoint and a path of each page."""
+    for rule in app.url_map.iter_rules():
+        if rule.endpoint.startswith(f"{DASHBOARD}.") and method in (rule.methods or set()):
+            yield rule.endpoint.partition(".")[2], re.sub(r"<(?:\w+:)?\w+>", "1", rule.rule)
+
+
+def test_a_link_changes_nothing(visitor: Visitor) -> None:
+    visitor.client.get(f"/link{link(visitor)}")
+    form = {"csrf": visitor.csrf()}
+
+    for endpoint, path in routes(visitor.app, "POST"):
+        if endpoint not in ("enter", "sign_out"):
+            assert visitor.client.post(path, data=form).status_code == 403, path
+
+
+def test_the_pages_of_administrators_are_for_them_only(visitor: Visitor) -> None:
+    admins = {item.endpoint for _, items in MENU for item in items if item.admin}
+    visitor.sign_in(KEY)
+
+    refused = {
+        endpoint for endpoint, path in routes(visitor.app, "GET") if visitor.status(path) == 403
+    }
+
+    built = {endpoint for endpoint, _ in routes(visitor.app, "GET")}
+    assert admins & built <= refused
 
 
 def admin_page(visitor: Visitor) -> str:
