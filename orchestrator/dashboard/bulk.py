@@ -22,6 +22,8 @@ from orchestrator.runtime import Runtime
 
 #: The choice of a form: the ticked jobs, or all that match the filter.
 TICKED, ALL = "ticked", "all"
+#: The most actions of the list.
+MAX_LISTED = 50
 
 
 def add_to(pages: Blueprint, runtime: Runtime) -> None:
@@ -48,6 +50,24 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
             costs=_costs(view),
             jobs_url=filters_url(action.filters),
         )
+
+    @pages.get("/bulk")
+    def bulk_actions() -> Response:
+        """The actions that were started."""
+        tenant = views.chosen_tenant()
+        actions = operations.started_actions(runtime, MAX_LISTED, tenant=tenant)
+        return views.render("bulk_actions", actions=[*map(bulk_view, actions)])
+
+    @pages.post("/bulk/<bulk_id>/stop")
+    def stop_bulk(bulk_id: str) -> Response:
+        """Stop an action."""
+        views.require_writer()
+        _find(runtime, bulk_id)
+        try:
+            operations.stop(runtime, bulk_id, actor=views.caller().name)
+        except UnknownBulkAction as error:
+            raise NotFound(f"{error}.") from None
+        return views.done(runtime, "The workers stop within a second.", "bulk", bulk_id=bulk_id)
 
     @pages.post("/bulk/<bulk_id>/start")
     def start_bulk(bulk_id: str) -> Response:

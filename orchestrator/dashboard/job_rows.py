@@ -15,18 +15,18 @@ from orchestrator.runtime import Runtime
 
 #: The end of an id that a table shows. Ids of one hour begin with the same characters.
 SHORT_ID_CHARACTERS = 10
-#: What an open job waits for.
+#: What an open job waits for, in a few words.
 WAITS: Mapping[WaitReason, str] = {
-    WaitReason.PAUSED: "the paused provider",
-    WaitReason.CIRCUIT_OPEN: "the failing provider",
-    WaitReason.CIRCUIT_PROBING: "the test of the failing provider",
-    WaitReason.RATE_LIMIT: "the rate limit",
-    WaitReason.IN_FLIGHT_LIMIT: "a place at the provider",
-    WaitReason.WORKER: "a worker",
-    WaitReason.RETRY: "the next try",
-    WaitReason.ANSWER: "the provider's answer",
-    WaitReason.CALLBACK: "a callback",
-    WaitReason.OUTCOME: "its images",
+    WaitReason.PAUSED: "provider paused",
+    WaitReason.CIRCUIT_OPEN: "provider failing",
+    WaitReason.CIRCUIT_PROBING: "provider being tried",
+    WaitReason.RATE_LIMIT: "waits for the rate limit",
+    WaitReason.IN_FLIGHT_LIMIT: "waits for a place",
+    WaitReason.WORKER: "waits for a worker",
+    WaitReason.RETRY: "waits for the next try",
+    WaitReason.ANSWER: "waits for an answer",
+    WaitReason.CALLBACK: "waits for a callback",
+    WaitReason.OUTCOME: "waits for its images",
 }
 
 

@@ -82,6 +82,21 @@ def test_all_that_match_the_filter_of_the_url_are_acted_on(admin: Visitor) -> No
     assert figure(own, "Found") == "1"
 
 
+def test_a_running_action_is_listed_and_can_be_stopped(admin: Visitor) -> None:
+    job_id = admin.harness.enqueue()
+    path = previewed(admin, "cancel", which="all")
+    assert "No bulk action yet" in admin.read("/bulk")
+    admin.send(f"{path}/start")
+
+    assert f'href="{path}"' in admin.read("/bulk")
+    assert f'href="{path}"' not in admin.other(KEY).read("/bulk"), "it is of all tenants"
+    assert admin.other(KEY).send(f"{path}/stop").status_code == 404
+    admin.send(f"{path}/stop")
+    act_on_part(admin.harness.runtime, inf)
+    assert ">stopped</span>" in admin.read(path)
+    assert admin.harness.job(job_id).status == "queued"
+
+
 @pytest.mark.parametrize(("risk", "status"), [("0", "refused"), ("1", "done")])
 def test_a_retry_that_may_pay_twice_needs_consent(admin: Visitor, risk: str, status: str) -> None:
     job_id = job_states.given_up(admin.harness)

@@ -34,6 +34,7 @@ VIEWS = (
     View("tenant", "/keys/tenants/shop"),
     View("audit", "/audit"),
     View("jobs", "/jobs"),
+    View("bulk-actions", "/bulk"),
     View("jobs-filters", "/jobs?status=failed&provider=evolink"),
     View("money", "/money"),
     View("job", "/jobs/{succeeded}"),
