@@ -49,7 +49,7 @@ def test_the_ticked_jobs_are_previewed_and_then_acted_on(admin: Visitor) -> None
     page = previewed(admin, "cancel", job=[ticked, failed, ticked], which="ticked")
     before = admin.read(page)
     assert (figure(before, "Found"), figure(before, "Applies to")) == ("2", "1")
-    assert figure(before, "Saved, about") == "0.1000 USD"
+    assert figure(before, "Saved, about") == "0.10 USD"
     assert "it is failed; only a queued job can be cancelled" in before
     assert harness.job(ticked).status == "queued", "a preview does nothing"
 
@@ -103,8 +103,8 @@ def test_a_retry_that_may_pay_twice_needs_consent(admin: Visitor, risk: str, sta
     path = previewed(admin, "retry", job=[job_id], which="ticked")
     page = admin.read(path)
     assert "1 job may have been charged already" in page
-    assert "This may pay 0.1000 USD a second time." in page
-    assert figure(page, "At risk") == "0.1000 USD"
+    assert "This may pay 0.10 USD a second time." in page
+    assert figure(page, "At risk") == "0.10 USD"
 
     admin.send(f"{path}/start", {"accept_risk": risk})
     act_on_part(admin.harness.runtime, inf)
