@@ -143,11 +143,11 @@ def _cost(runtime: Runtime, job: Job, title: str) -> dict[str, Any]:
     """Return what the job cost, and where the figure comes from."""
     known = cost_view(job)
     if known and known["amount"] is not None:
-        source = (
-            f"{title} reported this cost."
-            if known["source"] == "reported"
-            else f"The price table of {title} gives this cost."
-        )
+        source = f"The price table of {title} gives this cost."
+        if known["source"] == "reported":
+            source = f"{title} reported this cost."
+        elif not job.status.terminal:
+            source = f"The price table of {title} gives this cost, if the job succeeds."
         return {"amount": known["amount"], "unit": known["unit"], "source": source}
     if job.status.terminal and known is None and not may_be_paid(job):
         return {"amount": 0, "unit": None, "source": "No provider accepted the job."}
