@@ -16,6 +16,7 @@ from orchestrator.dashboard import (
     at_risk,
     audit,
     bulk,
+    deliveries,
     formats,
     images,
     job,
@@ -25,8 +26,10 @@ from orchestrator.dashboard import (
     money,
     overview,
     providers,
+    rejected,
     sessions,
     sign_in,
+    system,
     tenants,
     unconfirmed,
     views,
@@ -56,6 +59,9 @@ PAGES = (
     job_choices,
     unconfirmed,
     at_risk,
+    deliveries,
+    rejected,
+    system,
 )
 #: Pages that need no session.
 PUBLIC_ENDPOINTS = frozenset(

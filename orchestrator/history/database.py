@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from orchestrator.forks import renew_in_children
 from orchestrator.history.errors import HistoryUnavailable, NoHistory
+from orchestrator.history.revision import REVISION
 from orchestrator.storage.files import make_folder
 
 #: The time for a connection to PostgreSQL, and the longest wait for another writer. Seconds.
@@ -23,8 +24,6 @@ CONNECT_TIMEOUT_SECONDS, LOCK_TIMEOUT_SECONDS = 2, 10
 STATEMENT_TIMEOUT_MS = 30_000
 #: After a failure, calls fail at once for this time. Seconds.
 PAUSE_SECONDS = 2.0
-#: The version of the schema that this version of the product needs.
-REVISION = "0002"
 
 
 class Database:

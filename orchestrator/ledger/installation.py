@@ -14,6 +14,8 @@ from orchestrator.ledger.refusals import LedgerUnavailable
 
 #: How long the value of a write check is kept.
 WRITE_CHECK_TTL_MS = 60_000
+#: How long an examination is kept after its last result. ms.
+EXAMINATION_TTL_MS = 60_000
 #: Without a finished sweep for this long, no worker or no beat runs. Seconds.
 SWEEP_STALE_SECONDS = 60
 
@@ -54,6 +56,23 @@ class Installation:
             LedgerUnavailable: Redis is away or refuses to write.
         """
         _check_write(self._redis)
+
+    def begin_examination(self, text: str) -> bool:
+        """Store the text of a new examination, unless another one runs or is still kept."""
+        with self._redis() as client:
+            begun = client.set(keys.EXAMINATION, text, nx=True, px=EXAMINATION_TTL_MS)
+        return bool(begun)
+
+    def record_examination(self, text: str) -> None:
+        """Replace the text of the examination."""
+        with self._redis() as client:
+            client.set(keys.EXAMINATION, text, px=EXAMINATION_TTL_MS)
+
+    def examination(self) -> str | None:
+        """Return the text of the examination, or None."""
+        with self._redis() as client:
+            text: Any = client.get(keys.EXAMINATION)
+        return None if text is None else str(text)
 
     def time(self) -> int:
         """Return the time of Redis. ms."""

@@ -45,6 +45,7 @@ are its shard. A test compares this table with a live server.
 | `{orch:0}:processes` | hash | running processes: see processes.py | never |
 | `{orch:0}:timings` | hash | sums for `/metrics`, by series: see orchestrator/metrics | never |
 | `{orch:0}:write_check` | string | the last write of a check; nobody reads it | 1 minute |
+| `{orch:0}:examination` | string | the last examination of the deployment: JSON | 1 minute |
 | `{orch:0}:api_keys` | hash | keys by id: JSON; `<id> expires`, `<id> revoked` (ms) | never |
 | `{orch:0}:tenant_settings` | hash | settings of tenants: `<tenant> <setting>` | never |
 | `{orch:0}:access` | string | the number of changes of keys and settings | never |
@@ -125,6 +126,7 @@ HOSTS = _ROOT % 0 + "hosts"
 SWEEP = _ROOT % 0 + "sweep"
 SHARDS = _ROOT % 0 + "shards"
 WRITE_CHECK = _ROOT % 0 + "write_check"
+EXAMINATION = _ROOT % 0 + "examination"
 API_KEYS = _ROOT % 0 + "api_keys"
 TENANT_SETTINGS = _ROOT % 0 + "tenant_settings"
 ACCESS = _ROOT % 0 + "access"

@@ -99,6 +99,7 @@ def test_keys_of_the_environment_are_named_and_never_shown(visitor: Visitor) -> 
     page = visitor.text("/keys")
 
     assert "ORCHESTRATOR_ADMIN_KEYS" in page
+    assert "built-in" not in page
     assert "ops" in page
     assert KEY not in page
     assert visitor.harness.runtime.settings.api_keys[TENANT].reveal() not in page

@@ -157,6 +157,11 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
         now=NOW, host="here"
     ),
     "installation.last_sweep": lambda ledger, _: ledger.installation.last_sweep(),
+    "installation.begin_examination": lambda ledger, _: ledger.installation.begin_examination("{}"),
+    "installation.record_examination": lambda ledger, _: ledger.installation.record_examination(
+        "{}"
+    ),
+    "installation.examination": lambda ledger, _: ledger.installation.examination(),
     "installation.check_write": lambda ledger, _: ledger.installation.check_write(),
     "installation.shards": lambda ledger, _: ledger.installation.shards(),
     "installation.time": lambda ledger, _: ledger.installation.time(),
@@ -256,6 +261,7 @@ READS = frozenset(
             "installation.last_sweep",
             "installation.time",
             "installation.server",
+            "installation.examination",
         ),
         *("follow_ups.due", "follow_ups.backlog", "follow_ups.at_risk", "follow_ups.dead"),
         "follow_ups.given_up",

@@ -113,6 +113,7 @@ BUILT: Mapping[str, list[str]] = {
     "SWEEP": [keys.SWEEP],
     "SHARDS": [keys.SHARDS],
     "WRITE_CHECK": [keys.WRITE_CHECK],
+    "EXAMINATION": [keys.EXAMINATION],
     "API_KEYS": [keys.API_KEYS],
     "TENANT_SETTINGS": [keys.TENANT_SETTINGS],
     "ACCESS": [keys.ACCESS],
@@ -294,6 +295,7 @@ def run_processes(ledger: Ledger) -> None:
     """Record what processes tell about themselves and their visitors."""
     ledger.timings.add({"a sum": 0.5})
     ledger.processes.record(PROCESS)
+    ledger.installation.begin_examination("{}")
     ledger.sessions.start("a token", {"kind": "key"}, lifetime_ms=SESSION_MS)
 
 
