@@ -7,7 +7,7 @@ from typing import Any
 from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import fields, validate
-from werkzeug.exceptions import NotFound
+from werkzeug.exceptions import Conflict, NotFound
 
 from orchestrator import tracing
 from orchestrator.api import holds, incoming
@@ -24,6 +24,7 @@ from orchestrator.jobs.views import batch_view
 from orchestrator.ledger.keys import settled
 from orchestrator.operations.batches import MAX_JOBS, BatchEntry, create_batch
 from orchestrator.operations.current_jobs import current_views
+from orchestrator.operations.replay import NothingToNotify, notify_batch_again
 from orchestrator.runtime import Runtime
 
 #: The largest body of a batch. Bytes.
@@ -83,12 +84,27 @@ def blueprint(runtime: Runtime) -> Blueprint:
             holds.hold(settled(batch_id), lambda: _has_completed(runtime, batch_id), seconds)
         return as_json(batch_view(batch), 200)
 
+    @batches.post("/batches/<batch_id>/notify")
+    @batches.doc(**operation("notify_batch", {202: BatchSchema}, 404, 409))
+    def notify(batch_id: str) -> Response:
+        """Send the notification of a completed batch again, with the same message id."""
+        return _notify(runtime, batch_id)
+
     return batches
 
 
 def _has_completed(runtime: Runtime, batch_id: str) -> bool:
     batch = runtime.ledger.batches.get(batch_id)
     return batch is None or batch.complete
+
+
+def _notify(runtime: Runtime, batch_id: str) -> Response:
+    batch = _visible(runtime.ledger.batches.get(batch_id), batch_id)
+    try:
+        notify_batch_again(runtime, batch, actor=caller().name)
+    except NothingToNotify as error:
+        raise Conflict(str(error)) from None
+    return as_json(batch_view(_visible(runtime.ledger.batches.get(batch_id), batch_id)), 202)
 
 
 def _create_doc() -> dict[str, Any]:

@@ -11,7 +11,16 @@ from typing import Any
 
 import click
 
-from orchestrator.cli.output import as_json, console, counting, line, print_json, status, table
+from orchestrator.cli.output import (
+    actor,
+    as_json,
+    console,
+    counting,
+    line,
+    print_json,
+    status,
+    table,
+)
 from orchestrator.jobs.batch import Batch
 from orchestrator.jobs.model import Status
 from orchestrator.jobs.validation import InvalidRequest
@@ -27,6 +36,7 @@ from orchestrator.operations.batches import (
     seal_batch,
 )
 from orchestrator.operations.job_files import JobFile
+from orchestrator.operations.replay import NothingToNotify, notify_batch_again
 from orchestrator.runtime import Runtime, default_runtime
 
 #: The scope of the idempotency keys, as for single jobs of the command line.
@@ -182,19 +192,34 @@ def _show(batch: OpenBatch, progress: _Progress, *, json_: bool) -> None:
 @click.command("batch")
 @click.argument("batch_id")
 @click.option("--wait", is_flag=True, help="Wait until every job of the batch has its outcome.")
+@click.option("--notify", is_flag=True, help="Send the notification of the batch again.")
 @as_json
-def batch_command(batch_id: str, wait: bool, json_: bool) -> None:
+def batch_command(batch_id: str, wait: bool, notify: bool, json_: bool) -> None:
     """Show the jobs of a batch by status.
 
-    `orchestrator list --batch BATCH_ID` lists them.
+    `orchestrator list --batch BATCH_ID` lists them. `orchestrator batch BATCH_ID --notify` sends
+    the notification batch.completed again, for example after the receiver was repaired.
 
-    Exit status 0 only if there is such a batch, or with --wait if every job succeeded.
+    Exit status 0 only if there is such a batch, with --wait if every job succeeded, and with
+    --notify if the notification is sent again.
     """
     runtime = default_runtime()
+    if notify:
+        _notify(runtime, batch_id)
     if wait:
         _follow(runtime, batch_id, json_=json_)
     else:
         _print(_existing(runtime.ledger.batches.get(batch_id), batch_id), json_=json_)
+
+
+def _notify(runtime: Runtime, batch_id: str) -> None:
+    batch = _existing(runtime.ledger.batches.get(batch_id), batch_id)
+    try:
+        notify_batch_again(runtime, batch, actor=actor())
+    except NothingToNotify as error:
+        raise click.ClickException(f"{batch_id}: {error}") from None
+    finally:
+        runtime.nudger.close()
 
 
 def _follow(runtime: Runtime, batch_id: str, *, json_: bool) -> None:

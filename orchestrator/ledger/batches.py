@@ -79,6 +79,7 @@ class Batches:
         self._complete = load("complete_batch")
         self._claim = load("claim_batch")
         self._record = load("notify_batch")
+        self._again = load("notify_batch_again")
 
     def open(
         self,
@@ -227,6 +228,14 @@ class Batches:
     ) -> Result:
         """End the notification. Return RECORDED, STALE or MISSING."""
         return self._record_try(lease, now, [ended, "", tries, error])
+
+    def notify_again(self, batch_id: str, *, now: int) -> Result:
+        """Make the notification due now, from the first try. The caller nudges the batch.
+
+        Returns:
+            RECORDED, OPEN, SILENT or MISSING.
+        """
+        return self._run(self._again, _keys(batch_id), [now, batch_id])
 
     def _record_try(self, lease: BatchLease, now: int, args: list[str | int]) -> Result:
         who: list[str | int] = [now, lease.batch.id, lease.token]

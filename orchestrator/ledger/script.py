@@ -31,10 +31,11 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         (
             *("hold_provider", "host_failed", "host_probe", "recorder_lease"),
             *("tidy", "open_batch", "seal_batch", "complete_batch", "claim_batch", "notify_batch"),
+            "notify_batch_again",
         ),
         (),
     ),
-    **dict.fromkeys(("bulk_save", "bulk_start", "bulk_claim", "bulk_advance"), ()),
+    **dict.fromkeys(("bulk_save", "bulk_start", "bulk_claim", "bulk_advance", "bulk_stop"), ()),
 }
 #: A definition in such a file: from a `local` at the start of a line to the next one.
 _DEFINITION = re.compile(

@@ -1,4 +1,4 @@
-"""Sends notifications again: of one job, or all that failed."""
+"""Sends notifications again: of a job, of a batch, or all that failed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator import log
+from orchestrator.jobs.batch import Batch
 from orchestrator.jobs.model import FollowUpStatus, Job, Step
 from orchestrator.ledger import Result
 from orchestrator.operations.filters import read_query
@@ -57,6 +58,27 @@ def notify_unaudited(runtime: Runtime, job: Job, *, since: int | None = None) ->
     if job.request.notify_url and job.request.notifies:
         runtime.ledger.circuit_breaker.forget(job.request.notifies)
     runtime.nudger.nudge(Step.NOTIFY, [job.id])
+
+
+def notify_batch_again(runtime: Runtime, batch: Batch, *, actor: str) -> None:
+    """Send a batch's notification again, soon, with the same message id. A pause of the host ends.
+
+    Raises:
+        NothingToNotify: the batch is not completed, or its request named no receiver.
+        LedgerUnavailable: Redis is away.
+    """
+    result = runtime.ledger.batches.notify_again(batch.id, now=runtime.clock())
+    if result is Result.MISSING:
+        raise NothingToNotify("it has expired; batches are kept for the retention time")
+    if result is Result.OPEN:
+        raise NothingToNotify("it is open; its notification follows when every job has its outcome")
+    if result is Result.SILENT:
+        raise NothingToNotify(NO_RECEIVER)
+    if batch.receiver.notify_url and batch.receiver.name:
+        runtime.ledger.circuit_breaker.forget(batch.receiver.name)
+    runtime.nudger.nudge(Step.BATCH, [batch.id])
+    runtime.audit(actor, "notify", batch.id, tenant=batch.tenant)
+    log.get().info("notify_again", batch=batch.id, to=batch.receiver.name)
 
 
 @dataclass(frozen=True, slots=True)

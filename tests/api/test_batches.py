@@ -226,6 +226,36 @@ def test_another_tenants_batch_is_404(api: Api) -> None:
     assert api.as_admin().get(f"/v1/batches/{batch_id}").status_code == 200
 
 
+def test_the_notification_of_a_completed_batch_is_sent_again(api: Api) -> None:
+    answer = post(api, UNIFIED, notify_stream="shop")
+    batch_id = body(answer)["batch"]
+    path, other = f"/v1/batches/{batch_id}/notify", api.with_key(key_of(api, "other"))
+    early = api.post(path)
+    assert (early.status_code, "it is open" in early.text) == (409, True)
+    settle(api.harness, made(answer)[0])
+    batch_step(api.harness.runtime, batch_id)
+    assert shown(api, batch_id)["notification"]["status"] == "done"
+    api.harness.nudges.sent.clear()
+
+    again = api.post(path)
+
+    assert again.status_code == 202
+    assert body(again)["notification"]["status"] == "pending"
+    assert api.harness.nudges.sent == [("batch", batch_id)]
+    [entry] = [e for e in api.harness.ledger.audit.entries(9) if e.action == "notify"]
+    assert (entry.target, entry.detail["tenant"]) == (batch_id, TENANT)
+    batch_step(api.harness.runtime, batch_id)
+    assert shown(api, batch_id)["notification"]["status"] == "done"
+    assert [other.post(each).status_code for each in (path, "/v1/batches/batch_x/notify")] == [
+        404,
+        404,
+    ]
+    without = body(post(api, BAD))["batch"]
+    batch_step(api.harness.runtime, without)
+    silent = api.post(f"/v1/batches/{without}/notify")
+    assert (silent.status_code, "notify_url" in silent.text) == (409, True)
+
+
 def test_a_batch_without_jobs_is_completed(api: Api) -> None:
     batch_id = body(post(api, BAD))["batch"]
 

@@ -16,12 +16,13 @@ from redis import Redis
 from orchestrator.cli import batches as command
 from orchestrator.cli import main
 from orchestrator.jobs.model import Job
+from orchestrator.jobs.request import Receiver
 from orchestrator.ledger import Ledger, keys
-from orchestrator.operations.batches import add_jobs
+from orchestrator.operations.batches import add_jobs, open_batch
 from orchestrator.operations.tenants import set_tenant
 from orchestrator.steps.batch import batch as batch_step
 from tests.ledger.kit import eventually
-from tests.support.fakes import Harness, use_runtime
+from tests.support.fakes import TENANT, Harness, use_runtime
 from tests.support.providers import EXAMPLE_REQUESTS
 
 REQUEST = EXAMPLE_REQUESTS["hiapi"]
@@ -231,3 +232,24 @@ def test_a_batch_is_shown_and_waited_for(harness: Harness, tmp_path: Path) -> No
     assert waited.exit_code == 1, "no job succeeded"
     assert run("list", "--batch", batch_id, "--json").exit_code == 0
     assert "there is no batch" in run("batch", "batch_x").output
+
+
+def test_the_notification_of_a_batch_is_sent_again(harness: Harness, tmp_path: Path) -> None:
+    batch_id = open_batch(
+        harness.runtime,
+        scope="test",
+        tenant=TENANT,
+        key=None,
+        content="",
+        receiver=Receiver(notify_stream="shop"),
+    ).id
+    early = run("batch", batch_id, "--notify")
+    assert (early.exit_code, "it is open" in early.output) == (1, True)
+    harness.ledger.batches.seal(batch_id, "", now=harness.clock())
+    batch_step(harness.runtime, batch_id)
+
+    again = run("batch", batch_id, "--notify", "--json")
+
+    assert again.exit_code == 0, again.output
+    assert json.loads(again.output)["notification"]["status"] == "pending"
+    assert run("batch", "batch_x", "--notify").exit_code == 1

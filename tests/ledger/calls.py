@@ -199,6 +199,9 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "batches.later": lambda ledger, lease: ledger.batches.later(
         batch_lease(lease), now=NOW, due_at=NEXT_DUE, tries=1, error="503"
     ),
+    "batches.notify_again": lambda ledger, lease: ledger.batches.notify_again(
+        batch_of(lease), now=NOW
+    ),
     "batches.done": lambda ledger, lease: ledger.batches.done(
         batch_lease(lease), FollowUpStatus.DONE, now=NOW, tries=1
     ),
@@ -335,7 +338,7 @@ def with_batch(ledger: Ledger, method: str) -> Lease:
     if method in {"open", "create_jobs", "seal"}:
         return lease
     ledger.batches.seal(batch_id, "[]", now=NOW)
-    if method in {"claim", "later", "done"}:
+    if method in {"claim", "later", "done", "notify_again"}:
         ledger.batches.complete(kit.empty_batch(batch_id), now=NOW, next_check=NEXT_DUE)
     if method in {"later", "done"}:
         return replace(lease, token=kit.claim_batch(ledger, batch_id).token)

@@ -233,6 +233,49 @@ def test_a_failed_try_is_repeated_until_it_ends(ledger: Ledger, redis: Redis) ->
     assert not due(ledger, batch_id, NOW + RETENTION)
 
 
+def dead(ledger: Ledger) -> str:
+    """Return a batch whose notification was given up."""
+    lease = kit.claim_batch(ledger, kit.completed_batch(ledger))
+    ledger.batches.done(lease, FollowUpStatus.DEAD, now=NOW, tries=9, error="503")
+    return lease.batch.id
+
+
+def test_a_dead_notification_is_sent_again_from_the_first_try(ledger: Ledger, redis: Redis) -> None:
+    batch_id = dead(ledger)
+
+    assert ledger.batches.notify_again(batch_id, now=NEXT_DUE) is Result.RECORDED
+
+    notification = kit.batch(ledger, batch_id).notification
+    assert notification
+    assert (notification.status, notification.tries) == (FollowUpStatus.PENDING, 0)
+    assert (notification.since, notification.due_at) == (NEXT_DUE, NEXT_DUE)
+    assert kit.ttl(redis, keys.batch(0, batch_id)) is None
+    assert due(ledger, batch_id, NEXT_DUE)
+    assert not due(ledger, batch_id, NEXT_DUE - 1)
+
+
+def test_a_notification_that_is_being_sent_is_not_sent_twice(ledger: Ledger) -> None:
+    lease = kit.claim_batch(ledger, kit.completed_batch(ledger))
+
+    assert ledger.batches.notify_again(lease.batch.id, now=NOW) is Result.RECORDED
+    assert ledger.batches.claim(lease.batch.id, now=NOW, lease_ms=LEASE) is None
+
+    ledger.batches.notify_again(lease.batch.id, now=NOW + LEASE)
+    late = ledger.batches.done(lease, FollowUpStatus.DONE, now=NOW + LEASE, tries=1)
+    assert late is Result.STALE, "its worker is dead"
+
+
+def test_only_a_completed_batch_with_a_receiver_is_notified_again(ledger: Ledger) -> None:
+    batch_id = kit.open_batch(ledger)
+    silent = kit.open_batch(ledger, receiver=Receiver())
+    ledger.batches.seal(silent, "", now=NOW)
+    complete(ledger, silent)
+
+    assert ledger.batches.notify_again(batch_id, now=NOW) is Result.OPEN
+    assert ledger.batches.notify_again(silent, now=NOW) is Result.SILENT
+    assert ledger.batches.notify_again(keys.new_batch_id(0), now=NOW) is Result.MISSING
+
+
 # Repeated calls -------------------------------------------------------------------------------
 
 
@@ -252,6 +295,10 @@ def tried(ledger: Ledger) -> None:
     ledger.batches.later(claimed(ledger), now=NOW, due_at=NEXT_DUE, tries=1, error="503")
 
 
+def notified_again(ledger: Ledger) -> None:
+    ledger.batches.notify_again(dead(ledger), now=NEXT_DUE)
+
+
 #: A call that ends with each script, and the answer of its second run.
 REPEATS: Mapping[str, tuple[Callable[[Ledger], object], str]] = {
     "open_batch": (opened, "created"),
@@ -259,6 +306,7 @@ REPEATS: Mapping[str, tuple[Callable[[Ledger], object], str]] = {
     "complete_batch": (kit.completed_batch, "duplicate"),
     "claim_batch": (claimed, "claimed"),
     "notify_batch": (tried, "stale"),
+    "notify_batch_again": (notified_again, "recorded"),
 }
 
 

@@ -34,6 +34,7 @@ RECORDER = {"recorder_lease"}
 BULK = {"bulk_save", "bulk_start", "bulk_claim", "bulk_advance", "bulk_stop"}
 #: Scripts for batches.
 BATCHES = {"open_batch", "seal_batch", "complete_batch", "claim_batch", "notify_batch"}
+BATCHES |= {"notify_batch_again"}
 #: Scripts that are not about one job.
 WITHOUT_PRELUDE = LISTS - {"waits"} | HOSTS | RECORDER | BULK | BATCHES
 #: The commands of the scripts. No command scans keys or returns a random value. Only the entries of
