@@ -259,13 +259,41 @@ def test_a_job_that_was_retried_days_ago_is_left_out(api: Api, tmp_path: Path) -
 
 
 def test_actions_are_listed_and_stopped_by_their_tenant_only(open_api: Open) -> None:
-    api = open_api()
+    api = open_api(ORCHESTRATOR_API_KEYS=f"{TENANT}:api-key-of-the-tests,shop:key-of-the-shop-1")
+    shop, admin = api.with_key("key-of-the-shop-1"), api.as_admin()
     job_states.refused(api.harness)
-    bulk_id = asked(api).json["id"]
+    bulk_id, of_all = asked(api).json["id"], asked(admin).json["id"]
 
-    stopped = api.post(f"/v1/bulk/{bulk_id}/stop")
+    for stranger, foreign in ((shop, bulk_id), (shop, of_all), (api, of_all)):
+        assert stranger.post(f"/v1/bulk/{foreign}/stop").status_code == 404
+    stopped: Any = api.post(f"/v1/bulk/{bulk_id}/stop")
+    again: Any = admin.post(f"/v1/bulk/{bulk_id}/stop")
 
-    assert (stopped.status_code, stopped.json["state"]) == (200, "stopped")  # type: ignore[index]
+    assert (stopped.status_code, stopped.json["state"]) == (200, "stopped")
+    assert (stopped.json["stopped_by"], again.json) == (TENANT, stopped.json)
     assert api.get("/v1/bulk").json == {"actions": [stopped.json]}
+    assert shop.get("/v1/bulk").json == {"actions": []}
+    assert shop.get(f"/v1/bulk?tenant={TENANT}").status_code == 403
+    everything: Any = admin.get("/v1/bulk").json
+    assert [each["id"] for each in everything["actions"]] == [of_all, bulk_id]
+    assert admin.get(f"/v1/bulk?tenant={TENANT}").json == {"actions": [stopped.json]}
+    assert admin.post(f"/v1/bulk/{of_all}/stop").status_code == 200
     assert api.post(f"/v1/bulk/bulk_{'0' * 26}/stop").status_code == 404
+    preview = previewed(api)["id"]
+    assert api.post(f"/v1/bulk/{preview}/stop").status_code == 404, "it was not started"
     assert not act_on_part(api.harness.runtime, inf)
+
+
+def test_a_stopped_action_keeps_what_was_done(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestrator.ledger.bulk.PART_JOBS", 2)
+    jobs = [api.created() for _ in range(5)]
+    bulk_id = asked(api, "cancel").json["id"]
+    assert act_on_part(api.harness.runtime, inf)
+
+    api.post(f"/v1/bulk/{bulk_id}/stop")
+
+    assert not act_on_part(api.harness.runtime, inf)
+    shown: Any = api.get(f"/v1/bulk/{bulk_id}").json
+    assert (shown["state"], shown["done"], shown["total"]) == ("stopped", 2, 5)
+    statuses = [api.harness.job(job_id).status for job_id in jobs]
+    assert sorted(statuses) == ["cancelled"] * 2 + ["queued"] * 3

@@ -22,12 +22,12 @@ from webhooks.app import create_app
 #: Routes with a key that show nothing of a job, so every key may use them.
 SHARED = {"providers.show"}
 #: Routes about the caller's own tenant. Other tests look at what they show.
-OWN = {"jobs.create", "jobs.browse", "stats.show", "reports.usage", "bulk.create", "bulk.show"}
+OWN = {"jobs.create", "jobs.browse", "stats.show", "reports.usage", "bulk.create", "bulk.list_"}
 OWN |= {"batches.create"}
 #: The pages of the dashboard ask for a session. tests/dashboard looks at them.
 PAGES = f"{DASHBOARD}."
 #: Parts of the routes about a thing of one tenant.
-OF_ONE = ("<job_id>", "<batch_id>")
+OF_ONE = ("<job_id>", "<batch_id>", "<bulk_id>")
 
 
 def key_of(api: Api, tenant: str, *scopes: Scope, expires_in_ms: int | None = None) -> str:
@@ -83,7 +83,7 @@ def test_another_tenants_job_is_404_in_every_route(api: Api, other: Api) -> None
             )
             checked.add(rule.endpoint)
     assert {"jobs.show", "jobs.events", "actions.cancel", "images.show"} <= checked
-    assert {"providers.pause", "providers.resume"} <= checked
+    assert {"providers.pause", "providers.resume", "bulk.stop", "rejected.delete"} <= checked
     assert {e.action for e in api.harness.ledger.audit.entries(10)} == {"key_create"}
 
 

@@ -136,3 +136,26 @@ def test_ctrl_c_leaves_it_running_and_says_how_to_look(
     assert "It goes on. To see how far it is: orchestrator bulk show bulk_" in shown.output
     act_on_part(harness.runtime, inf)
     assert harness.job(job_id).status == "cancelled"
+
+
+def test_actions_are_listed_and_stopped(harness: Harness) -> None:
+    harness.enqueue()
+    first, second = (
+        json.loads(run("cancel", "--all", "--yes", "--json").stdout)["id"] for _ in range(2)
+    )
+
+    stopped = run("stop", first)
+    listed = json.loads(run("list", "--json").output)["actions"]
+
+    assert stopped.exit_code == 0, stopped.output
+    assert stopped.output == f"{first}: cancel is stopped, 0 of 1 jobs\n"
+    assert [(each["id"], each["state"]) for each in listed] == [
+        (second, "running"),
+        (first, "stopped"),
+    ]
+    assert listed[1]["stopped_by"]
+    assert first in run("list").output
+    assert json.loads(run("list", "--tenant", "shop", "--json").output) == {"actions": []}
+    assert len(json.loads(run("list", "--limit", "1", "--json").output)["actions"]) == 1
+    unknown = run("stop", "bulk_" + "0" * 26)
+    assert (unknown.exit_code, "bulk_0" in unknown.output) == (1, True)

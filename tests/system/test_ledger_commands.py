@@ -137,6 +137,8 @@ def test_stats_adds_up(here: Client, played: dict[str, str], waiting: str) -> No
     assert told["unconfirmed"]["attempts"] >= 3
     assert told["contradictions"]["duplicate"] >= 1
     assert told["last_sweep_seconds_ago"] < 30
+    alive = {process["kind"] for process in told["processes"] if not process["silent"]}
+    assert alive >= {"web", "worker", "beat", "intake"}
     assert shown.exit_code == 0
     assert "unconfirmed attempts: " in shown.stdout
     assert cli("cancel", waiting).exit_code == 0

@@ -197,6 +197,9 @@ class Life:
     submitted: list[str] = field(default_factory=list)
     #: What web answered a request that was waiting when it was told to stop.
     answers: list[dict[str, Any]] = field(default_factory=list)
+    #: The kinds of the processes in the ledger: when all run, and after the last was stopped.
+    heard: set[str] = field(default_factory=set)
+    left: set[str] = field(default_factory=set)
     #: Exit statuses after SIGTERM.
     status: dict[str, int] = field(default_factory=dict)
 
@@ -208,6 +211,8 @@ def life(_wired: Wired) -> Life:
     seen, stack, client = Life(), _wired.stack, _wired.client
     eventually(lambda: started_workers(stack.log("web")) == 2)
     seen.complete = {name: healthy(name, stack.env) for name in ("web", "worker")}
+    eventually(lambda: heard(stack) == set(procfile()))
+    seen.heard = heard(stack)
     job = in_flight(client)
     seen.submitting = client.timeline(job)
     seen.status["worker"] = stop(stack, "worker")
@@ -223,7 +228,14 @@ def life(_wired: Wired) -> Life:
     seen.webless = healthy("web", stack.env)
     for name in ("intake", "recorder"):
         seen.status[name] = stop(stack, name)
+    seen.left = heard(stack)
     return seen
+
+
+def heard(stack: Stack) -> set[str]:
+    """The kinds of processes that the ledger knows."""
+    known = Ledger.from_url(stack.redis_url or "").processes.known()
+    return {process.kind for process in known}
 
 
 def in_flight(client: Client) -> str:
@@ -249,6 +261,11 @@ def stop(stack: Stack, name: str) -> int:
 
 def test_every_process_ends_on_sigterm_with_exit_status_0(life: Life) -> None:
     assert life.status == dict.fromkeys(procfile(), 0)
+
+
+def test_every_process_is_in_the_ledger_until_it_is_told_to_stop(life: Life) -> None:
+    assert life.heard == set(procfile())
+    assert life.left == set()
 
 
 def test_a_worker_that_is_told_to_stop_finishes_its_step_in_flight(life: Life) -> None:
