@@ -20,6 +20,7 @@ from orchestrator.api import (
     metrics,
     problems,
     providers,
+    rejected,
     reports,
     request_ids,
     stats,
@@ -78,6 +79,7 @@ def mount(app: Flask, runtime: Runtime) -> None:
     image_links.add_to(of_images, runtime)
     spec.register_blueprint(of_images)
     spec.register_blueprint(providers.blueprint(runtime))
+    spec.register_blueprint(rejected.blueprint(runtime))
     spec.register_blueprint(stats.blueprint(runtime))
     spec.register_blueprint(reports.blueprint(runtime))
     app.register_blueprint(health.blueprint(runtime))

@@ -29,7 +29,7 @@ def install(app: Flask, origins: Sequence[str]) -> None:
         CORS(
             app,
             resources={r"/(?:v1|images)/.*": {"origins": list(origins)}},
-            methods=["GET", "POST"],
+            methods=["GET", "POST", "DELETE"],
             allow_headers=list(SENT),
             expose_headers=list(READ),
             max_age=MAX_AGE_SECONDS,

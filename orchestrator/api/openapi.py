@@ -16,7 +16,7 @@ PROBLEMS: Mapping[int, str] = {
     401: "The key is absent, unknown, expired or revoked.",
     403: "The key lacks a scope, or another tenant is asked for.",
     404: "There is no such thing, or it belongs to another tenant.",
-    409: "The state of the job does not allow it.",
+    409: "The state of the job, batch or message does not allow it.",
     410: "It existed, and is gone.",
     413: "The body is too large.",
     415: "The content type is not accepted.",

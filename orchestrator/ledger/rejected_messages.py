@@ -16,10 +16,8 @@ from orchestrator.ledger import keys
 MAX_MESSAGES = 1000
 #: The kept start of a body.
 MAX_BODY_BYTES = 2048
-
-
-#: The form of the id of an entry of a stream.
-_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
+#: The form of the id of a message: that of an entry of a stream.
+MESSAGE_ID = re.compile(r"[0-9]{1,19}-[0-9]{1,19}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ class RejectedMessages:
 
     def page(self, limit: int, *, before: str | None = None) -> list[RejectedMessage]:
         """Return messages, newest first. `before` is the id of the last one of the page before."""
-        if before is not None and not _ID.fullmatch(before):
+        if before is not None and not MESSAGE_ID.fullmatch(before):
             return []
         newest = f"({before}" if before else "+"
         with self._redis() as client:
@@ -96,7 +94,7 @@ class RejectedMessages:
 
     def get(self, message_id: str) -> RejectedMessage | None:
         """Return a message, or None."""
-        if not _ID.fullmatch(message_id):
+        if not MESSAGE_ID.fullmatch(message_id):
             return None
         with self._redis() as client:
             entries: Any = client.xrange(keys.REJECTED, min=message_id, max=message_id)
@@ -104,7 +102,7 @@ class RejectedMessages:
 
     def delete(self, message_id: str) -> bool:
         """Delete a message. Return whether there was one."""
-        if not _ID.fullmatch(message_id):
+        if not MESSAGE_ID.fullmatch(message_id):
             return False
         with self._redis() as client:
             return bool(client.xdel(keys.REJECTED, message_id))

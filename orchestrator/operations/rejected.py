@@ -109,8 +109,8 @@ def _callback(runtime: Runtime, message: RejectedMessage) -> str:
     name = message.context.get("provider", "")
     reference = _REFERENCE.fullmatch(message.context.get("reference", ""))
     provider = runtime.providers.get(name)
-    if provider is None or reference is None:
-        raise NotReplayable(f"the provider {name!r} is not known here")
+    if provider is None or reference is None or name not in runtime.settings.providers:
+        raise NotReplayable(f"the provider {name!r} is not set up here")
     try:
         report = provider.read_callback(read_body(message.body.encode()), message.at)
     except (NotJson, Unreadable) as error:

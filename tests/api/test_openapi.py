@@ -26,7 +26,8 @@ OPERATIONS = (
     *("cancel_job", "retry_job", "poll_job", "notify_job", "get_image", "get_thumbnail"),
     "get_image_link",
     *("list_providers", "pause_provider", "resume_provider", "get_stats"),
-    *("get_usage", "create_batch", "get_batch"),
+    *("get_usage", "create_batch", "get_batch", "notify_batch"),
+    *("list_rejected", "get_rejected", "replay_rejected", "delete_rejected"),
 )
 #: Operations with rules that no JSON schema tells: the limits of each model, printable keys.
 WITH_OTHER_RULES = {"create_bulk_action", "create_job", "create_batch", "list_jobs", "get_usage"}
