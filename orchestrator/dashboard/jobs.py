@@ -17,6 +17,9 @@ from orchestrator.runtime import Runtime
 
 #: The jobs of a page.
 PAGE_JOBS = 50
+#: A page without changes is made again after this time, because open jobs show how long they take.
+#: ms.
+MAX_AGE_MS = 30_000
 
 
 def add_to(pages: Blueprint, runtime: Runtime) -> None:
@@ -27,7 +30,7 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         """A page of jobs, newest first."""
         if clean := job_filters.clean_url():
             return redirect(clean, 303)
-        if answer := views.unchanged(runtime):
+        if answer := views.unchanged(runtime, max_age_ms=MAX_AGE_MS):
             return answer
         filters = JobFilters(runtime)
         status = 422 if filters.errors and not views.is_live() else 200
