@@ -26,6 +26,7 @@ from orchestrator.security.api_keys import DEFAULT_SCOPES, Scope
 MAX_LISTED = 200
 #: The longest lifetime of a key that has an end. Days.
 MAX_DAYS = 3650
+#: An hour. ms.
 HOUR_MS = 3_600_000
 #: How long an old key may work beside the one that replaces it: the name, and ms.
 OVERLAPS = {"24 hours": DAY_MS, "1 hour": HOUR_MS, "7 days": 7 * DAY_MS, "no time": 0}

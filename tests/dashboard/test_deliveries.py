@@ -103,21 +103,24 @@ def test_a_job_without_a_receiver_says_why_nothing_is_sent(visitor: Visitor) -> 
     assert "Every caller could be told" in visitor.text("/deliveries")
 
 
-@pytest.mark.parametrize(
-    ("status", "words"), [(204, "accepted the test"), (503, "did not accept the test")]
-)
-def test_a_test_shows_what_the_receiver_answered(visitor: Visitor, status: int, words: str) -> None:
-    with serving(FakeProvider(lambda _: Answer(status))) as receiver:
-        target = notify_kit.url(receiver)
-        answer = visitor.send("/deliveries/test", {"url": target, "tenant": "studio"})
-        [sent] = receiver.requests
+def answering(status: int) -> FakeProvider:
+    return FakeProvider(lambda _: Answer(status))
 
-    assert answer.status_code == 200
-    assert words in answer.text
-    assert f"HTTP status {status}" in answer.text
-    assert f'value="{target}"' in answer.text  # for the next test
-    assert sent.json["type"] == "test"
-    assert 'hx-get="/deliveries"' in answer.text
+
+def test_a_test_shows_what_the_receiver_answered(visitor: Visitor) -> None:
+    answers = {204: "accepted the test", 503: "did not accept the test"}
+    for status, words in answers.items():
+        with serving(answering(status)) as receiver:
+            target = notify_kit.url(receiver)
+            answer = visitor.send("/deliveries/test", {"url": target, "tenant": "studio"})
+            [sent] = receiver.requests
+
+        assert answer.status_code == 200
+        assert words in answer.text
+        assert f"HTTP status {status}" in answer.text
+        assert f'value="{target}"' in answer.text  # for the next test
+        assert sent.json["type"] == "test"
+        assert 'hx-get="/deliveries"' in answer.text
 
 
 def test_a_test_that_may_not_be_sent_says_why_at_its_field(visitor: Visitor) -> None:
