@@ -82,6 +82,7 @@ def _page(runtime: Runtime, status: int = 200, **context: Any) -> Response:
         "incomplete": found.source is Source.AWAY,
         "hosts": _hosts(runtime, found.jobs),
         "tenant": tenant,
+        "now": runtime.clock(),
         **context,
     }
     return views.render("deliveries", status, **shown)

@@ -53,6 +53,8 @@ def test_a_tenant_sees_and_sends_its_own_failed_notifications(visitor: Visitor) 
     for text in (own, other, "hooks.studio.example", "Failed notifications (2)"):
         assert text in page
     assert own not in visitor.text("/deliveries?tenant=studio")
+    visitor.harness.clock.forward(600)
+    assert "with the next notification" in visitor.text("/deliveries")
 
     visitor.signed_in(KEY)
     page = visitor.text("/deliveries")
