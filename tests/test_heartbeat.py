@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.ledger.processes import FORGOTTEN_MS, SILENT_MS
@@ -37,6 +38,18 @@ def test_a_child_neither_tells_nor_removes_the_entry_of_its_parent(harness: Harn
     heartbeat.stop()
 
     assert len(harness.ledger.processes.known()) == 1
+
+
+def test_a_heartbeat_that_was_stopped_before_it_began_is_silent(harness: Harness) -> None:
+    heartbeat = Heartbeat(harness.runtime, "web")
+    heartbeat.stop()
+
+    thread = threading.Thread(target=heartbeat._run, daemon=True)
+    thread.start()
+    thread.join(60)
+
+    assert not thread.is_alive()
+    assert harness.ledger.processes.known() == []
 
 
 def test_an_hour_of_silence_is_forgotten_by_the_next_process(harness: Harness) -> None:

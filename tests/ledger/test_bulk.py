@@ -150,13 +150,15 @@ def test_the_oldest_previews_of_a_tenant_give_way(ledger: Ledger, redis: Redis) 
 
 
 def test_a_tenant_has_a_most_of_running_actions(ledger: Ledger) -> None:
-    for _ in range(module.MAX_STARTED):
-        started(ledger, jobs(1))
-    more = saved(ledger, jobs(1))
+    actions = [started(ledger, jobs(1)) for _ in range(module.MAX_STARTED)]
+    more, last = saved(ledger, jobs(1)), saved(ledger, jobs(1))
 
     assert kit.start_bulk(ledger, more) is BulkResult.LIMITED
     kit.advance_bulk(ledger)
     assert kit.start_bulk(ledger, more) is BulkResult.STARTED
+    assert kit.start_bulk(ledger, last) is BulkResult.LIMITED
+    ledger.bulk.stop(actions[-1], actor="cli:ops", now=NOW)
+    assert kit.start_bulk(ledger, last) is BulkResult.STARTED
     started(ledger, jobs(1), tenant=None)
 
 
@@ -193,7 +195,9 @@ def test_the_second_run_of_each_script_leaves_the_state_unchanged(
     ]
 
 
-def test_a_stopped_action_gives_no_part_and_counts_what_a_worker_did(ledger: Ledger) -> None:
+def test_a_stopped_action_gives_no_part_and_counts_what_a_worker_did(
+    ledger: Ledger, redis: Redis
+) -> None:
     action = started(ledger, jobs(120))
     part = claimed(ledger)
 
@@ -206,6 +210,7 @@ def test_a_stopped_action_gives_no_part_and_counts_what_a_worker_did(ledger: Led
     known = found(ledger, action)
     assert (known.state, known.done, known.stopped_by) == (BulkState.STOPPED, 7, "cli:ops")
     assert [e.action for e in ledger.audit.entries(9)] == ["bulk_stop", "bulk_retry"]
+    assert not redis.exists(keys.bulk_parts(known.id))
     preview = saved(ledger, jobs(1))
     assert ledger.bulk.stop(preview, actor="cli:ops", now=NOW) is BulkResult.MISSING
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.jsonio import dump
+from orchestrator.ledger.rejected_messages import MAX_BODY_BYTES
 from orchestrator.operations.rejected import (
     NotReplayable,
     UnknownMessage,
@@ -18,6 +19,10 @@ from orchestrator.operations.rejected import (
 from tests.support.fakes import NOON, Harness
 
 REQUEST = {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A red cube"}
+
+
+#: An enqueue message that makes a job.
+WHOLE = dump({"id": "m", "args": [], "kwargs": REQUEST})
 
 
 @pytest.fixture
@@ -60,6 +65,9 @@ def test_a_replayed_enqueue_message_makes_its_job_once_and_goes(harness: Harness
         ("enqueue", dump({"id": "m", "args": [], "kwargs": {**REQUEST, "model": "x"}})),
         ("callback", b"<html>"),
         ("callback", b"{" * 5000),
+        ("enqueue", WHOLE.ljust(MAX_BODY_BYTES)),
+        ("enqueue", WHOLE.replace(b"red", b"\xff")),
+        ("enqueue", WHOLE.replace(b"[]", b"[1]")),
     ],
 )
 def test_a_message_that_is_rejected_again_stays(harness: Harness, kind: str, body: bytes) -> None:
@@ -70,6 +78,16 @@ def test_a_message_that_is_rejected_again_stays(harness: Harness, kind: str, bod
         replay_rejected(harness.runtime, message_id, actor="tests")
 
     assert find_rejected(harness.runtime, message_id).reason == "no"
+
+
+def test_a_callback_of_a_provider_that_is_not_set_up_stays(start: Callable[..., Harness]) -> None:
+    harness = start(HIAPI_API_KEY=None)
+    body = dump({"taskId": "task-1", "status": "handling"})
+    reference = f"job_{'0' * 28}.1"
+    message_id = kept(harness, body, "callback", provider="hiapi", reference=reference)
+
+    with pytest.raises(NotReplayable, match="the provider 'hiapi' is not set up here"):
+        replay_rejected(harness.runtime, message_id, actor="tests")
 
 
 def test_a_deleted_message_is_gone(harness: Harness) -> None:

@@ -15,10 +15,11 @@ from orchestrator.jsonio import parse
 from orchestrator.ledger import keys
 from orchestrator.ledger.batches import Batches
 from orchestrator.operations.batches import create_batch
+from orchestrator.operations.replay import notify_batch_again
 from orchestrator.steps.batch import CHECK_INTERVAL_MS, batch
 from tests.support import job_states
 from tests.support.fakes import TENANT, Answer, FakeProvider, Harness, Killed, killed, serving
-from tests.support.notify_kit import SECRET, VARIABLES, ids, url
+from tests.support.notify_kit import SECRET, VARIABLES, host, ids, pause, url
 from tests.support.providers import EXAMPLE_REQUESTS
 
 
@@ -80,6 +81,24 @@ def test_the_notification_is_a_signed_post_when_all_jobs_have_ended(
     data: dict[str, Any] = message["data"]
     assert (data["id"], data["total"], data["counts"]["cancelled"]) == (batch_id, 2, 2)
     assert notification(harness, batch_id).status is FollowUpStatus.DONE
+
+
+def test_a_notification_that_is_sent_again_resumes_the_paused_host(
+    harness: Harness, receiver: FakeProvider
+) -> None:
+    batch_id, jobs = begin(harness, Receiver(notify_url=url(receiver)), jobs=1)
+    cancel(harness, *jobs)
+    pause(harness, host(receiver))
+    batch(harness.runtime, batch_id)
+    assert receiver.requests == []
+    found = harness.ledger.batches.get(batch_id)
+    assert found
+
+    notify_batch_again(harness.runtime, found, actor="tests")
+    harness.clock.forward(1)
+    batch(harness.runtime, batch_id)
+
+    assert ids(receiver) == [f"msg_{batch_id}"]
 
 
 def test_a_lost_nudge_delays_a_batch_until_its_next_check(

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 from threading import Event, Thread
 
 import orchestrator
+from orchestrator.heartbeat import Heartbeat
 from orchestrator.runtime import default_runtime
 
 CHILDREN, ROUNDS = 8, 40
@@ -49,6 +50,8 @@ def main() -> int:
     jobs = {name: enqueue(name) for name in names}
     assert orchestrator.get(jobs[names[0]])
     runtime = default_runtime()
+    heartbeat = Heartbeat(runtime, "intake")
+    heartbeat.beat()
     begin, held, released = os.pipe(), Event(), Event()
     # Another thread holds every lock at the moment of the fork, and does not exist in the child.
 
@@ -72,6 +75,7 @@ def main() -> int:
     for name in names[1:]:
         child = os.fork()
         if child == 0:
+            heartbeat.stop()  # it has none of its own
             os._exit(work(name, jobs[name], begin[0]) != 0)
         children.append(child)
     released.set()
@@ -79,7 +83,8 @@ def main() -> int:
     os.write(begin[1], b"x" * (CHILDREN + 1))
     wrong = work(names[0], jobs[names[0]], begin[0])
     failed = [child for child in children if os.waitpid(child, 0)[1] != 0]
-    return bool(failed or wrong)
+    heard = [process.pid for process in runtime.ledger.processes.known()]
+    return bool(failed or wrong or heard != [os.getpid()])
 
 
 if __name__ == "__main__":
