@@ -69,3 +69,10 @@ def test_a_budget_holds_the_expected_cost_until_the_charge_is_known(
     assert money(made.runtime, None) == found
     charges = {(row.unit, row.charged, row.unknown_jobs) for row in found.spend}
     assert charges == {("credits", 2.0, 0), (None, 0.0, 1)}
+
+    made.clock.now += DAY_MS
+    job_states.running(made, "evolink")
+    assert money(made.runtime, TENANT).spend == []
+    days = money(made.runtime, TENANT, 2)
+    assert days.spend == found.spend
+    assert [(use.used, use.reserved) for use in days.budgets] == [(3, 3)], "charges of today count"

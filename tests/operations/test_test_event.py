@@ -66,6 +66,8 @@ def test_a_private_address_is_not_called(
 
     with pytest.raises(InvalidRequest, match="url must be an https:// URL of a public host"):
         send_test_event(guarded.runtime, url(receiver), "shop", actor="tests")
+    with pytest.raises(InvalidRequest, match="tenant"):
+        send_test_event(guarded.runtime, "https://hooks.example.com", "a b", actor="tests")
     assert receiver.requests == []
 
 
