@@ -95,5 +95,5 @@ def test_jobs_of_every_kind_are_there(site: Site) -> None:
     assert status["running"] == "running"
     assert status["cancelled"] == "cancelled"
     others = {job["id"] for job in site.call("GET", "/v1/jobs", KEYS["studio"])["jobs"]}
-    assert others == {site.jobs["other_tenant"]}
+    assert others & set(site.jobs.values()) == {site.jobs["other_tenant"]}
     assert KEYS[ADMIN] == site.stack.api_key
