@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, redirect, request, url_for
@@ -13,6 +10,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 from orchestrator import log
 from orchestrator.api.auth import DASHBOARD
 from orchestrator.dashboard import (
+    assets,
     at_risk,
     audit,
     bulk,
@@ -34,17 +32,16 @@ from orchestrator.dashboard import (
     unconfirmed,
     views,
 )
+from orchestrator.dashboard.assets import asset_url
 from orchestrator.dashboard.navigation import MENU
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.runtime import Runtime
 
-FOLDER = Path(__file__).parent
-#: Browsers may keep a file for this time, because its URL has a version. Seconds.
-CACHE_SECONDS = 31_536_000
 #: Each module adds its routes.
 PAGES = (
+    assets,
     sign_in,
     overview,
     jobs,
@@ -65,7 +62,7 @@ PAGES = (
 )
 #: Pages that need no session.
 PUBLIC_ENDPOINTS = frozenset(
-    {f"{DASHBOARD}.{name}" for name in ("static", "sign_in", "enter", "open_link")}
+    {f"{DASHBOARD}.{name}" for name in ("file", "sign_in", "enter", "open_link")}
 )
 
 #: Forms that change nothing of a tenant. Whoever may only read may send them.
@@ -78,8 +75,6 @@ def mount(app: Flask, runtime: Runtime) -> None:
         DASHBOARD,
         __name__,
         template_folder="templates",
-        static_folder="static",
-        static_url_path="/static",
     )
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.add_template_global(_page_url, "page_url")
@@ -110,15 +105,11 @@ def _protect(pages: Blueprint, runtime: Runtime) -> None:
 
     @pages.after_request
     def protect(response: Response) -> Response:
-        if request.endpoint == f"{DASHBOARD}.static":
-            response.cache_control.no_cache = None
-            response.cache_control.max_age = CACHE_SECONDS
-            response.cache_control.immutable = True
         return views.protect(response)
 
     @pages.context_processor
     def common() -> dict[str, Any]:
-        return {"nonce": views.nonce(), "asset": _asset} | _of_session(runtime)
+        return {"nonce": views.nonce(), "asset": asset_url} | _of_session(runtime)
 
 
 def _without_session() -> Any:
@@ -154,20 +145,6 @@ def _page_url(endpoint: str, **values: Any) -> str | None:
     """Return the URL of a page, or None if there is no such page."""
     name = f"{DASHBOARD}.{endpoint}"
     return url_for(name, **values) if name in current_app.view_functions else None
-
-
-def _asset(name: str) -> str:
-    """Return the URL of a file. It changes with the content of the files."""
-    return url_for(f"{DASHBOARD}.static", filename=name, v=_version())
-
-
-@cache
-def _version() -> str:
-    digest = sha256()
-    for path in sorted((FOLDER / "static").rglob("*")):
-        if path.is_file():
-            digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
 
 
 def _answer_errors(pages: Blueprint) -> None:
