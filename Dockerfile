@@ -34,4 +34,4 @@ USER 10001:10001
 EXPOSE 8080
 
 # `exec`, so that the server itself gets SIGTERM. The command is the Procfile's `web`.
-CMD ["/bin/sh", "-c", "exec granian --interface rsgi --task-impl asyncio --no-ws --http 1 --http1-header-read-timeout 10000 --host ${HOST:-0.0.0.0} --port ${PORT:-8080} --workers 2 --backlog 4096 --backpressure 4096 --workers-kill-timeout 65 --respawn-failed-workers --no-access-log webhooks.server:app"]
+CMD ["/bin/sh", "-c", "exec granian --interface rsgi --task-impl asyncio --no-ws --http 1 --http1-header-read-timeout 10000 --host ${HOST:-0.0.0.0} --port ${PORT:-8080} --workers ${WEB_CONCURRENCY:-2} --backlog 4096 --backpressure 4096 --workers-kill-timeout 65 --respawn-failed-workers --no-access-log webhooks.server:app"]

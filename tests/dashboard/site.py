@@ -14,6 +14,7 @@ from orchestrator.clock import now_ms
 from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.ledger import Ledger
 from tests.ledger.kit import eventually
+from tests.system.conftest import ONE_WEB_PROCESS
 
 #: The two tenants.
 SHOP, STUDIO = "shop", "studio"
@@ -30,6 +31,7 @@ WAIT_SECONDS = 120.0
 #: `Retry-After` of the closed inbox. Seconds.
 RETRY_AFTER_SECONDS = 36_000
 SETTINGS = {
+    **ONE_WEB_PROCESS,
     "ORCHESTRATOR_API_KEYS": f"{SHOP}:{KEYS[SHOP]},{STUDIO}:{KEYS[STUDIO]}",
     "ORCHESTRATOR_ADMIN_KEYS": f"{ADMIN}:{KEYS[ADMIN]}",
     "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "1",

@@ -19,7 +19,7 @@ from tests.support.providers import ENABLED
 from webhooks.app import create_app
 
 #: Read by the Procfile's web line and by docker-compose.yml, not by Settings.
-LISTENING = {"HOST", "PORT"}
+LISTENING = {"HOST", "PORT", "WEB_CONCURRENCY"}
 #: The provider that stands for all in the example.
 SHOWN_PROVIDER = "hiapi"
 #: What a person would put into the blanks.

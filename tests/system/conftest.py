@@ -27,6 +27,8 @@ from tests.support.providers import EXAMPLE_MODELS, POLLED
 
 #: A wait that is this long has failed. It is long, because other work may use both cores. Seconds.
 WAIT_SECONDS = 120.0
+#: `web` with one process: it starts with half of the work.
+ONE_WEB_PROCESS = {"WEB_CONCURRENCY": "1"}
 #: Short times, so that the waits are short. Seconds.
 TIMES = {
     "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "1",
@@ -110,6 +112,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A stack whose processes tests kill, and start again. Its archive is a folder."""
     settings = {
         **TIMES,
+        **ONE_WEB_PROCESS,
         # A worker that is told to stop has no time to finish a step.
         "ORCHESTRATOR_DRAIN_SECONDS": "0.2",
         "ORCHESTRATOR_DOWNLOAD_TIMEOUT_SECONDS": "2",
@@ -163,6 +166,7 @@ def _unpolled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UnpolledStac
     home: Path = tmp_path_factory.mktemp("unpolled")
     settings = {
         **TIMES,
+        **ONE_WEB_PROCESS,
         "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": "600",
         "ORCHESTRATOR_SPOOL_DIR": str(home / "spool"),
     }

@@ -226,9 +226,9 @@ def test_a_body_that_comes_a_byte_at_a_time_is_taken(rack: Rack) -> None:
 def test_a_connection_that_says_nothing_is_closed(rack: Rack) -> None:
     port = free_port()
     line = procfile()["web"].replace("--http1-header-read-timeout 10000", HURRY)
-    line = line.replace("--workers 2", "--workers 1")
     assert HURRY in line
-    rack.stack.start("hasty", ["/bin/sh", "-c", f"PORT={port}; exec {line}"])
+    settings = f"PORT={port} WEB_CONCURRENCY=1"
+    rack.stack.start("hasty", ["/bin/sh", "-c", f"export {settings}; exec {line}"])
     rack.stack.wait_for("hasty", f"http://127.0.0.1:{port}/healthz")
 
     for begun in (b"", b"POST /callbacks HTTP/1.1\r\nHos"):

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from orchestrator.cli.stack import Stack, procfile
+from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
 from orchestrator.jobs.model import ErrorCode, JobError, Outcome
 from orchestrator.jsonio import parse
 from orchestrator.ledger import Ledger
-from tests.system.conftest import WAIT_SECONDS, eventually
+from tests.system.conftest import ONE_WEB_PROCESS, WAIT_SECONDS, eventually
 from tests.system.rack import Rack, settings
 
 WAITERS = 500
@@ -29,9 +29,8 @@ def one_process() -> Iterator[Stack]:
     """A stack with one web process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
-    with Stack(processes=()) as stack:
-        command = procfile()["web"].replace("--workers 2", "--workers 1")
-        stack.start("web", ["/bin/sh", "-c", f"exec {command}"])
+    with Stack(processes=(), settings=ONE_WEB_PROCESS) as stack:
+        stack.start("web")
         stack.wait_for("web", f"{stack.web_url}/healthz")
         yield stack
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
