@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import schemathesis
@@ -30,6 +31,13 @@ SETTINGS = settings(
 )
 
 
+@cache
+def _schema(app: Flask) -> OpenApiSchema:
+    """Return the document of an application. Reading it takes longer than most tests."""
+    config = SchemathesisConfig.from_dict({"generation": {"codec": "ascii"}})
+    return schemathesis.openapi.from_wsgi("/openapi.json", app, config=config)
+
+
 @dataclass(frozen=True)
 class DescribedApi:
     """An application, as its OpenAPI document describes it."""
@@ -40,10 +48,7 @@ class DescribedApi:
 
     @classmethod
     def of(cls, app: Flask, headers: Mapping[str, str]) -> DescribedApi:
-        config = SchemathesisConfig.from_dict({"generation": {"codec": "ascii"}})
-        return cls(
-            schemathesis.openapi.from_wsgi("/openapi.json", app, config=config), dict(headers)
-        )
+        return cls(_schema(app), dict(headers))
 
     def check_answers(self, operation_id: str, *, has_other_rules: bool) -> None:
         """Send good and bad requests to one operation.

@@ -13,7 +13,7 @@ from orchestrator.api.openapi import PROBLEM_JSON
 from orchestrator.history.history import History
 from orchestrator.history.recorder import Recorder
 from tests.api.conftest import Api
-from webhooks.app import create_app
+from tests.support.web import WebApp
 
 if TYPE_CHECKING:
     from tests.api.described import DescribedApi
@@ -47,7 +47,7 @@ def served(api: Api, tmp_path: Path) -> DescribedApi:
     history = History(f"sqlite:///{tmp_path}/history.db")
     runtime = replace(api.harness.runtime, open_history=lambda: history)
     Recorder(runtime.ledger, history, runtime.clock).record()
-    return DescribedApi.of(create_app(runtime), api.as_admin().headers)
+    return DescribedApi.of(WebApp(runtime).app(), api.as_admin().headers)
 
 
 def operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -47,12 +47,16 @@ class WebApp:
 
     runtime: Runtime
 
-    def test_client(self, *, cookies: bool = False) -> FlaskClient:
+    def app(self) -> Flask:
+        """Return the application. It works with this runtime until another test asks for it."""
         settings = self.runtime.settings
         assert settings.api_keys, "without API keys there is no application"
         assert settings.spool_dir is None, "a spool belongs to one application: use create_app"
         _current.runtime = self.runtime
-        return _RuntimeClient(_application(), self.runtime, cookies=cookies)
+        return _application()
+
+    def test_client(self, *, cookies: bool = False) -> FlaskClient:
+        return _RuntimeClient(self.app(), self.runtime, cookies=cookies)
 
 
 @cache
