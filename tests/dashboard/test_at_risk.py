@@ -9,7 +9,7 @@ import pytest
 from orchestrator.dashboard import at_risk
 from orchestrator.jobs.model import FollowUpStatus, Image, Outcome
 from tests.dashboard.test_job import HOSTILE, SHOWN, archived
-from tests.dashboard.visits import Visit, admin
+from tests.dashboard.visitor import admin, tenant
 from tests.support import job_states
 from tests.support.fakes import NOON, Harness
 
@@ -28,12 +28,12 @@ def expiring(harness: Harness, hours: float, tenant: str = "tests") -> str:
 
 def test_without_images_the_page_says_what_it_is_for(harness: Harness) -> None:
     job_states.ended(harness)  # its link is assumed to live for a day
-    assert "No image is at risk" in Visit(harness).text("/at-risk")
+    assert "No image is at risk" in tenant(harness).text("/at-risk")
 
 
 def test_the_first_link_to_expire_comes_first(harness: Harness) -> None:
     late, soon = expiring(harness, 5), expiring(harness, 0.5)
-    page = Visit(harness).text("/at-risk")
+    page = tenant(harness).text("/at-risk")
 
     assert page.index(soon) < page.index(late)
     assert "30 min left" in page
@@ -42,7 +42,7 @@ def test_the_first_link_to_expire_comes_first(harness: Harness) -> None:
 
 def test_an_image_that_was_given_up_can_be_archived_again(harness: Harness) -> None:
     image = Image("https://images.example/0.png", error=HOSTILE, given_up=True, tries=3)
-    visit, job_id = Visit(harness), archived(harness, image)
+    visit, job_id = tenant(harness), archived(harness, image)
     page = visit.text("/at-risk")
     assert SHOWN in page
     assert "dead after 3 tries" in page
@@ -57,7 +57,7 @@ def test_an_image_that_was_given_up_can_be_archived_again(harness: Harness) -> N
 def test_a_tenant_sees_its_own_images(harness: Harness) -> None:
     own, foreign = expiring(harness, 1), expiring(harness, 2, "other")
     lost = archived(harness, Image("https://images.example/1.png", given_up=True))
-    page = Visit(harness).text("/at-risk")
+    page = tenant(harness).text("/at-risk")
 
     assert own in page
     assert lost in page
@@ -73,7 +73,7 @@ def test_the_page_is_bounded(harness: Harness, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(at_risk, "MAX_JOBS", 2)
     for hours in (1, 2, 3):
         expiring(harness, hours)
-    page = Visit(harness).text("/at-risk")
+    page = tenant(harness).text("/at-risk")
 
     assert page.count("<article") == 2
     assert "the first 2 are shown" in page

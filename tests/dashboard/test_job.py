@@ -22,7 +22,7 @@ from orchestrator.jobs.model import (
     Step,
 )
 from orchestrator.operations import dashboard_links
-from tests.dashboard.visits import Visit, admin
+from tests.dashboard.visitor import Visitor, admin, tenant
 from tests.support import job_states
 from tests.support.fakes import NOON, Harness
 
@@ -40,8 +40,8 @@ def harness(start: Callable[..., Harness]) -> Harness:
 
 
 @pytest.fixture
-def visit(harness: Harness) -> Visit:
-    return Visit(harness)
+def visit(harness: Harness) -> Visitor:
+    return tenant(harness)
 
 
 def archived(harness: Harness, *images: Image) -> str:
@@ -75,7 +75,7 @@ STATES: dict[str, tuple[Callable[[Harness], str], list[str]]] = {
 }
 
 
-def test_each_state_of_a_job_is_explained(harness: Harness, visit: Visit) -> None:
+def test_each_state_of_a_job_is_explained(harness: Harness, visit: Visitor) -> None:
     for name, (make, texts) in STATES.items():
         page = visit.text(f"/jobs/{make(harness)}")
         for text in texts:
@@ -92,7 +92,7 @@ def test_a_job_that_only_the_history_knows_has_its_page(harness: Harness, tmp_pa
         recorder.record()
     harness.ledger.overview.forget(job_id, before=harness.clock() + 1)
     assert harness.ledger.get(job_id) is None
-    visit = Visit(harness)
+    visit = tenant(harness)
 
     page = visit.text(f"/jobs/{job_id}")
     for text in ("content policy", "The caller enqueued the job.", "Retry this job"):
@@ -102,7 +102,7 @@ def test_a_job_that_only_the_history_knows_has_its_page(harness: Harness, tmp_pa
     history.close()
 
 
-def test_another_tenants_job_looks_like_an_unknown_one(harness: Harness, visit: Visit) -> None:
+def test_another_tenants_job_looks_like_an_unknown_one(harness: Harness, visit: Visitor) -> None:
     foreign, unknown = harness.enqueue(tenant="other"), "job_01m8j6b5fwfe85gahayygam4ak00"
     pages = [
         visit.text(f"/jobs/{job_id}", 404).replace(job_id, "") for job_id in (foreign, unknown)
@@ -110,12 +110,12 @@ def test_another_tenants_job_looks_like_an_unknown_one(harness: Harness, visit: 
     assert re.sub(r'nonce="[^"]+"', "", pages[0]) == re.sub(r'nonce="[^"]+"', "", pages[1])
     assert "There is no such job" in pages[0]
     for action in ("cancel", "retry", "poll", "notify", "archive"):
-        assert visit.post(f"/jobs/{foreign}/{action}").status_code == 404
+        assert visit.send(f"/jobs/{foreign}/{action}").status_code == 404
     assert harness.job(foreign).status is Status.QUEUED
     assert "other" in admin(harness).text(f"/jobs/{foreign}")
 
 
-def test_hostile_text_is_escaped_and_cut(harness: Harness, visit: Visit) -> None:
+def test_hostile_text_is_escaped_and_cut(harness: Harness, visit: Visitor) -> None:
     error = JobError(ErrorCode.CONTENT_POLICY, HOSTILE + " at https://me:pw@host/", HOSTILE)
     job_id = job_states.ended(
         harness,
@@ -132,7 +132,7 @@ def test_hostile_text_is_escaped_and_cut(harness: Harness, visit: Visit) -> None
     assert "me:pw" not in page
 
 
-def test_no_key_and_no_notify_url_is_shown(harness: Harness, visit: Visit) -> None:
+def test_no_key_and_no_notify_url_is_shown(harness: Harness, visit: Visitor) -> None:
     job_id = harness.enqueue(notify_url="https://caller.example/hook?token=secret-of-the-caller")
     page = visit.text(f"/jobs/{job_id}")
 
@@ -142,7 +142,7 @@ def test_no_key_and_no_notify_url_is_shown(harness: Harness, visit: Visit) -> No
     assert "api-key-of-the-tests" not in page
 
 
-def test_images_are_shown_or_say_why_not(harness: Harness, visit: Visit) -> None:
+def test_images_are_shown_or_say_why_not(harness: Harness, visit: Visitor) -> None:
     svg = replace(COPY, content_type="image/svg+xml", thumbnail=None, check_error="not decoded")
     page = visit.text(
         "/jobs/"
@@ -162,7 +162,7 @@ def test_images_are_shown_or_say_why_not(harness: Harness, visit: Visit) -> None
     assert "Archive again" in page
 
 
-def test_a_finished_job_costs_a_304(harness: Harness, visit: Visit) -> None:
+def test_a_finished_job_costs_a_304(harness: Harness, visit: Visitor) -> None:
     path = f"/jobs/{job_states.refused(harness)}"
     first = visit.live(path)
     assert "<html" not in first.text
@@ -174,7 +174,7 @@ def test_a_finished_job_costs_a_304(harness: Harness, visit: Visit) -> None:
     assert visit.live(path, again.headers["ETag"]).status_code == 304
 
 
-def test_a_live_part_of_an_open_job_changes_with_it(harness: Harness, visit: Visit) -> None:
+def test_a_live_part_of_an_open_job_changes_with_it(harness: Harness, visit: Visitor) -> None:
     job_id = harness.enqueue()
     tag = visit.live(f"/jobs/{job_id}").headers["ETag"]
     job_states.claimed(harness, job_id)
@@ -184,7 +184,7 @@ def test_a_live_part_of_an_open_job_changes_with_it(harness: Harness, visit: Vis
     assert "waits for the answer" in answer.text
 
 
-def test_cancel_and_its_refusal(harness: Harness, visit: Visit) -> None:
+def test_cancel_and_its_refusal(harness: Harness, visit: Visitor) -> None:
     job_id = harness.enqueue()
     assert "The job is cancelled" in visit.acted(f"/jobs/{job_id}/cancel")
     assert harness.job(job_id).status is Status.CANCELLED
@@ -192,7 +192,7 @@ def test_cancel_and_its_refusal(harness: Harness, visit: Visit) -> None:
     assert "It is not cancelled: it is running" in visit.acted(f"/jobs/{running}/cancel")
 
 
-def test_a_retry_that_may_be_paid_twice_needs_consent(harness: Harness, visit: Visit) -> None:
+def test_a_retry_that_may_be_paid_twice_needs_consent(harness: Harness, visit: Visitor) -> None:
     job_id = job_states.given_up(harness)
     assert "0.08 USD for both" in visit.text(f"/jobs/{job_id}")
 
@@ -206,7 +206,7 @@ def test_a_retry_that_may_be_paid_twice_needs_consent(harness: Harness, visit: V
     assert "will reach its outcome" in visit.acted(f"/jobs/{harness.enqueue()}/retry")
 
 
-def test_poll_notify_and_archive_with_their_refusals(harness: Harness, visit: Visit) -> None:
+def test_poll_notify_and_archive_with_their_refusals(harness: Harness, visit: Visitor) -> None:
     running = f"/jobs/{job_states.running(harness)}"
     assert "asks the provider now" in visit.acted(f"{running}/poll")
     harness.clock.forward(1)
@@ -228,17 +228,17 @@ def test_poll_notify_and_archive_with_their_refusals(harness: Harness, visit: Vi
 def test_a_reader_sees_no_buttons_and_changes_nothing(harness: Harness) -> None:
     job_id = harness.enqueue()
     url, _ = dashboard_links.make(harness.runtime, "tests", lifetime_ms=60_000, actor="tests")
-    reader = Visit(harness, None)
+    reader = Visitor(harness)
     reader.client.get("/link" + url.partition("/link")[2])
 
     assert "Cancel" not in reader.text(f"/jobs/{job_id}")
-    answer = reader.post(f"/jobs/{job_id}/cancel")
+    answer = reader.send(f"/jobs/{job_id}/cancel")
     assert answer.status_code == 403
     assert "can read only" in answer.text
     assert harness.job(job_id).status is Status.QUEUED
 
 
-def test_an_action_needs_the_token_of_the_session(harness: Harness, visit: Visit) -> None:
+def test_an_action_needs_the_token_of_the_session(harness: Harness, visit: Visitor) -> None:
     job_id = harness.enqueue()
     assert visit.client.post(f"/jobs/{job_id}/cancel", data={"csrf": "x"}).status_code == 403
     assert harness.job(job_id).status is Status.QUEUED

@@ -23,7 +23,7 @@ PAUSE, RESUME = "/providers/hiapi/pause", "/providers/hiapi/resume"
 @pytest.fixture
 def visitor(start: Callable[..., Harness]) -> Visitor:
     made = start(HIAPI_MAX_IN_FLIGHT="12", HIAPI_PRICES='{"unit": "USD", "prices": {"*": 0.25}}')
-    return Visitor(made).signed_in()
+    return Visitor(made, own=True).signed_in()
 
 
 def test_an_administrator_pauses_and_resumes_a_provider(visitor: Visitor) -> None:
@@ -102,7 +102,7 @@ def test_the_figures_are_those_of_the_last_hour_and_of_the_tenant(
     start: Callable[..., Harness], tmp_path: Path
 ) -> None:
     made = start()
-    assert "The history does not answer" in Visitor(made).signed_in().text("/providers")
+    assert "The history does not answer" in Visitor(made, own=True).signed_in().text("/providers")
     made.clock.now = now_ms()  # ids of jobs have the real time
     history = History(f"sqlite:///{tmp_path}/history.db")
     harness = replace(made, runtime=replace(made.runtime, open_history=lambda: history))
@@ -113,7 +113,7 @@ def test_the_figures_are_those_of_the_last_hour_and_of_the_tenant(
     recorder = Recorder(harness.ledger, history, harness.clock)
     for _ in range(3):  # begins, reads all jobs, completes
         recorder.record()
-    visitor = Visitor(harness).signed_in(ADMIN_KEY)
+    visitor = Visitor(harness, own=True).signed_in(ADMIN_KEY)
 
     page = visitor.text("/providers")
     assert "3 of 4 failed" in page

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.dashboard import unconfirmed
-from tests.dashboard.visits import Visit, admin
+from tests.dashboard.visitor import admin, tenant
 from tests.support import job_states
 from tests.support.fakes import Harness
 
@@ -18,13 +18,13 @@ def harness(start: Callable[..., Harness]) -> Harness:
 
 
 def test_without_attempts_the_page_says_what_it_is_for(harness: Harness) -> None:
-    assert "No attempt is unconfirmed" in Visit(harness).text("/unconfirmed")
+    assert "No attempt is unconfirmed" in tenant(harness).text("/unconfirmed")
 
 
 def test_each_attempt_has_evidence_and_choices_with_prices(harness: Harness) -> None:
     waiting = job_states.unconfirmed(harness)
     failed = job_states.given_up(harness)
-    page = Visit(harness).text("/unconfirmed")
+    page = tenant(harness).text("/unconfirmed")
 
     assert "0.08 USD" in page  # of both
     assert "idempotency key for 24 hours" in page
@@ -35,7 +35,7 @@ def test_each_attempt_has_evidence_and_choices_with_prices(harness: Harness) -> 
 
 
 def test_a_retry_returns_to_the_new_job_and_shows_here(harness: Harness) -> None:
-    visit, job_id = Visit(harness), job_states.given_up(harness)
+    visit, job_id = tenant(harness), job_states.given_up(harness)
 
     refused = visit.acted(f"/jobs/{job_id}/retry", page="unconfirmed")
     assert f"Job {job_id}: It is not retried" in refused
@@ -47,7 +47,7 @@ def test_a_tenant_sees_its_own_attempts_and_their_money(harness: Harness) -> Non
     own = job_states.unconfirmed(harness)
     foreign = job_states.unconfirmed(harness, tenant="other")
 
-    page = Visit(harness).text("/unconfirmed")
+    page = tenant(harness).text("/unconfirmed")
     assert own in page
     assert foreign not in page
     assert "<b>1</b>" in page
@@ -62,7 +62,7 @@ def test_the_page_is_bounded_and_has_a_next_one(
 ) -> None:
     monkeypatch.setattr(unconfirmed, "PAGE_JOBS", 2)
     jobs = [job_states.unconfirmed(harness) for _ in range(3)]
-    visit = Visit(harness)
+    visit = tenant(harness)
     page = visit.text("/unconfirmed")
 
     assert page.count("<article") == 2
