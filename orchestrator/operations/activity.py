@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -36,11 +36,13 @@ class Figures:
     Attributes:
         statuses: their number, by their status now.
         settled_by: their number, by what settled them.
+        missed: the number of those whose outcome a poll found, although a callback was requested.
         times: their number, by the time from creation to outcome in steps of TIME_STEP_MS.
     """
 
     statuses: Counter[str] = field(default_factory=Counter)
     settled_by: Counter[str] = field(default_factory=Counter)
+    missed: int = 0
     times: Counter[int] = field(default_factory=Counter)
 
     @property
@@ -62,20 +64,21 @@ class Figures:
 
     @property
     def missed_share(self) -> float | None:
-        """The share of outcomes that polls found, of those that a provider gave."""
-        polled = self.settled_by[SettledBy.POLL]
-        given = polled + self.settled_by[SettledBy.CALLBACK]
-        return polled / given if given else None
+        """The share of requested callbacks that polls replaced."""
+        requested = self.missed + self.settled_by[SettledBy.CALLBACK]
+        return self.missed / requested if requested else None
 
     def seconds(self, share: float) -> float | None:
         """Return the time within which a share of the outcomes came, seconds."""
         return seconds_within(self.times, share)
 
-    def add(self, count: JobCount) -> None:
-        """Add jobs."""
+    def add(self, count: JobCount, *, calls_back: bool) -> None:
+        """Add jobs. `calls_back`: callbacks are requested from their provider."""
         self.statuses[count.status] += count.jobs
         if count.settled_by is not None:
             self.settled_by[count.settled_by] += count.jobs
+        if calls_back and count.settled_by == SettledBy.POLL:
+            self.missed += count.jobs
         if count.time_step is not None:
             self.times[count.time_step] += count.jobs
 
@@ -118,17 +121,21 @@ def activity(runtime: Runtime, span: str, tenant: str | None) -> Activity:
     first = (until - length) // interval + 1
     facet = {} if tenant is None else {"tenant": tenant}
     query = Query(facet=facet, after=first * interval, before=until + 1, now=until)
-    return _summed(runtime.history.count_jobs(query, interval), first, until, interval)
+    counts = runtime.history.count_jobs(query, interval)
+    calling = {name for name, it in runtime.providers.items() if runtime.calls_back(it)}
+    return _summed(counts, calling, first, until, interval)
 
 
-def _summed(counts: Iterable[JobCount], first: int, until: int, interval: int) -> Activity:
+def _summed(
+    counts: Iterable[JobCount], calling: Container[str], first: int, until: int, interval: int
+) -> Activity:
     intervals = {number * interval: Figures() for number in range(first, until // interval + 1)}
     providers: dict[str, Figures] = {}
     total = Figures()
     for count in counts:
         in_interval = intervals[count.interval * interval]
         for figures in (in_interval, providers.setdefault(count.provider, Figures()), total):
-            figures.add(count)
+            figures.add(count, calls_back=count.provider in calling)
     shown = dict(sorted(providers.items()))
     return Activity(first * interval, until, interval, intervals, shown, total)
 

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.history.history import History
-from orchestrator.jobs.model import Status
+from orchestrator.jobs.model import Outcome, SettledBy, Status
 from orchestrator.operations.activity import SPANS, activity
-from tests.operations.test_usage import record, work
+from tests.operations.test_usage import PICTURES, record, work
+from tests.support import job_states
 from tests.support.fakes import Harness
 
 
@@ -64,3 +65,16 @@ def test_a_tenant_sees_only_its_own_jobs(harness: Harness) -> None:
     record(harness)
 
     assert activity(harness.runtime, "week", "other").total.created == 1
+
+
+def test_a_poll_of_a_provider_without_callbacks_misses_none(harness: Harness) -> None:
+    job_id = job_states.running(harness, "uniall")
+    task, now = job_states.task_of(job_id), harness.clock.now
+    outcome = Outcome.succeeded(PICTURES[:1])
+    harness.ledger.settle_attempt(job_id, 1, task, outcome, now=now, by=SettledBy.POLL)
+    record(harness)
+
+    figures = activity(harness.runtime, "week", None).providers["uniall"]
+
+    assert figures.settled_by["poll"] == 1
+    assert (figures.missed, figures.missed_share) == (0, None)
