@@ -22,6 +22,8 @@ from orchestrator.security import tokens
 
 #: The lifetime of a link: default, shortest and longest. Seconds.
 DEFAULT_SECONDS, MIN_SECONDS, MAX_SECONDS = 3600, 1, 604_800
+#: The name of the route that needs no key.
+PUBLIC = "public_images"
 #: The purpose of the token. A callback's token is no image's token.
 _PURPOSE = "image"
 
@@ -56,13 +58,13 @@ def add_to(images: Blueprint, runtime: Runtime) -> None:
         if locate_image(runtime, job_id, index, sees=caller().sees) is None:
             raise no_image(job_id, index)
         expires = runtime.clock() // 1000 + seconds
-        url = _url(runtime, job_id, index, expires)
+        url = image_url(runtime, job_id, index, expires)
         return as_json({"url": url, "expires_at": rfc3339(expires * 1000)}, 200)
 
 
 def blueprint(runtime: Runtime) -> Blueprint:
     """Return the route of the links. It needs no key."""
-    public = Blueprint("public_images", __name__)
+    public = Blueprint(PUBLIC, __name__)
 
     @public.get("/images/<job_id>/<int:index>/<int:expires>/<token>")
     def show(job_id: str, index: int, expires: int, token: str) -> Answer:
@@ -82,7 +84,12 @@ def blueprint(runtime: Runtime) -> Blueprint:
     return public
 
 
-def _url(runtime: Runtime, job_id: str, index: int, expires: int) -> str:
+def image_url(runtime: Runtime, job_id: str, index: int, expires: int) -> str:
+    """Return the link to an image that works without a key until it expires (Unix seconds).
+
+    Raises:
+        Conflict: our public URL or secret key is not set.
+    """
     settings = runtime.settings
     if settings.public_url is None or not settings.secret_keys:
         raise Conflict("there are no signed links until ORCHESTRATOR_PUBLIC_URL is set")

@@ -40,7 +40,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(LedgerMisconfigured, _misconfigured)
     app.register_error_handler(StorageError, _storage)
     app.register_error_handler(HistoryUnavailable, _no_history)
-    app.register_error_handler(HTTPException, _http)
+    app.register_error_handler(HTTPException, of_http)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -81,7 +81,8 @@ def _storage(error: StorageError) -> Response:
     return problem(503, "archive-unavailable", title, detail, headers={"Retry-After": "5"})
 
 
-def _http(error: HTTPException) -> Response:
+def of_http(error: HTTPException) -> Response:
+    """Return the problem document of an HTTP error."""
     status = error.code or 500
     headers = [(k, v) for k, v in error.get_headers() if k.lower() not in ("content-type",)]
     kind = error.name.lower().replace(" ", "-")
@@ -101,4 +102,4 @@ def _detail(error: HTTPException) -> str:
 
 def _unexpected(error: Exception) -> Response:
     log.get().exception("request_crashed", error=type(error).__name__)
-    return _http(InternalServerError())
+    return of_http(InternalServerError())

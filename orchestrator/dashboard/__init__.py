@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, redirect, request, url_for
-from werkzeug.exceptions import HTTPException, InternalServerError
+from werkzeug.exceptions import Gone, HTTPException, InternalServerError, NotFound
 
 from orchestrator import log
+from orchestrator.api import image_links, problems
 from orchestrator.api.auth import DASHBOARD
 from orchestrator.dashboard import (
     assets,
@@ -19,6 +20,7 @@ from orchestrator.dashboard import (
     images,
     job,
     job_choices,
+    job_links,
     jobs,
     keys,
     money,
@@ -54,12 +56,17 @@ PAGES = (
     audit,
     job,
     job_choices,
+    job_links,
     unconfirmed,
     at_risk,
     deliveries,
     rejected,
     system,
 )
+#: Wrong addresses of these get a problem document, also in a browser.
+API_PATHS = ("/v1/", "/v1beta/", "/callbacks/")
+#: What a browser shows at a wrong address.
+NO_PAGE = "There is no page at this address. Perhaps the address is incomplete."
 #: Pages that need no session.
 PUBLIC_ENDPOINTS = frozenset(
     {f"{DASHBOARD}.{name}" for name in ("file", "sign_in", "enter", "open_link")}
@@ -81,6 +88,7 @@ def mount(app: Flask, runtime: Runtime) -> None:
     formats.install(app)
     _protect(pages, runtime)
     _answer_errors(pages)
+    _answer_strangers(app)
     for page in PAGES:
         page.add_to(pages, runtime)
     app.register_blueprint(pages)
@@ -184,4 +192,33 @@ def _answer_errors(pages: Blueprint) -> None:
 def _error(status: int, title: str, text: str) -> Response:
     if views.is_live():
         return Response(text, status, mimetype="text/plain")
-    return views.render("error", status, title=title, text=text)
+    again = request.full_path.rstrip("?") if status == 503 and request.method == "GET" else None
+    return views.render("error", status, title=title, text=text, again=again, is_ours=True)
+
+
+def _answer_strangers(app: Flask) -> None:
+    """Answer a wrong address, or the link of an image that is gone, with a page for a browser."""
+
+    def missing(error: HTTPException) -> Response:
+        if request.blueprint == DASHBOARD:
+            return _error(error.code or 404, error.name, error.description or error.name)
+        if not _is_for_a_person():
+            return problems.of_http(error)
+        unknown = request.url_rule is None
+        text = NO_PAGE if unknown else f"{error.description or error.name}."
+        common = {"session": None, "nonce": views.nonce(), "asset": _asset}
+        shown = {"title": error.name, "text": text[:1].upper() + text[1:], "is_ours": unknown}
+        return views.protect(views.render("error", error.code or 404, **common, **shown))
+
+    for kind in (NotFound, Gone):
+        app.register_error_handler(kind, missing)
+
+
+def _is_for_a_person() -> bool:
+    """Return whether a browser shows the answer to a request as a page."""
+    if request.url_rule is None:
+        is_api = request.path.startswith(API_PATHS)
+    else:
+        is_api = request.blueprint != image_links.PUBLIC
+    wanted = request.accept_mimetypes.best_match((problems.PROBLEM_JSON, "text/html"))
+    return not is_api and wanted == "text/html" and request.method in ("GET", "HEAD")

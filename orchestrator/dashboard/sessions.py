@@ -43,11 +43,12 @@ class TooManyFailures(SignInRefused):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session of this request."""
+    """A session of this request. `is_link`: a link has started it, not a key."""
 
     token: str
     csrf: str
     caller: Caller
+    is_link: bool = False
 
 
 def sign_in(runtime: Runtime, key: str) -> tuple[str, int]:
@@ -125,7 +126,8 @@ def current(runtime: Runtime) -> Session | None:
     if token is None or facts is None:
         return None
     try:
-        return Session(token, facts["csrf"], _owner(runtime, facts))
+        owner = _owner(runtime, facts)
+        return Session(token, facts["csrf"], owner, is_link=facts["kind"] == "link")
     except KeyRefused:  # the key was revoked, or it has expired
         return None
 

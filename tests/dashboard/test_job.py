@@ -24,7 +24,7 @@ from orchestrator.jobs.model import (
 from orchestrator.operations import dashboard_links
 from tests.dashboard.visitor import Visitor, admin, tenant
 from tests.support import job_states
-from tests.support.fakes import NOON, Harness
+from tests.support.fakes import NOON, TENANT, Harness
 
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202eevil\u200b"
 SHOWN = "&lt;script&gt;alert(1)&lt;/script&gt;\\x1b[31m\\u202eevil\\u200b"
@@ -242,3 +242,26 @@ def test_an_action_needs_the_token_of_the_session(harness: Harness, visit: Visit
     job_id = harness.enqueue()
     assert visit.client.post(f"/jobs/{job_id}/cancel", data={"csrf": "x"}).status_code == 403
     assert harness.job(job_id).status is Status.QUEUED
+
+
+def test_links_for_a_customer_need_no_key(harness: Harness, visit: Visit) -> None:
+    job_id = archived(harness, *(Image(f"https://images.example/{n}", copy=COPY) for n in range(2)))
+    assert "Links for a customer" in visit.text(f"/jobs/{job_id}")
+
+    page = visit.text(f"/jobs/{job_id}/links?for=1 day")
+
+    expires = harness.clock.now // 1000 + 86_400
+    for index in range(2):
+        assert f"/images/{job_id}/{index}/{expires}/" in page
+    assert "for must be" in visit.text(f"/jobs/{job_id}/links?for=ever", 422)
+    assert "There is no such job" in visit.text("/jobs/job_1/links", 404)
+
+
+def test_whoever_was_invited_by_a_link_makes_no_links(harness: Harness) -> None:
+    job_id = archived(harness, Image("https://images.example/0.png", copy=COPY))
+    url, _ = dashboard_links.make(harness.runtime, TENANT, lifetime_ms=60_000, actor="tests")
+    guest = Visit(harness, None)
+    guest.get("/link" + url.partition("/link")[2])
+
+    assert "Links for a customer" not in guest.text(f"/jobs/{job_id}")
+    assert "cannot invite others" in guest.text(f"/jobs/{job_id}/links", 403)

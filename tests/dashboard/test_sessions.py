@@ -263,3 +263,24 @@ def test_a_live_part_is_sent_only_when_it_has_changed(visitor: Visitor) -> None:
     assert again(same.headers["ETag"]).status_code in (200, 304)
     visitor.harness.enqueue()
     assert again(same.headers["ETag"]).status_code == 200
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,image/webp,*/*;q=0.8"}
+
+
+def test_a_browser_at_a_wrong_address_gets_a_page_and_a_program_a_problem(visitor: Visitor) -> None:
+    page = visitor.client.get("/nothing", headers=BROWSER)
+    assert (page.status_code, page.mimetype) == (404, "text/html")
+    assert "There is no page at this address" in page.text
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    link = visitor.client.get("/images/job_1/0/1/wrong", headers=BROWSER)
+    assert (link.status_code, link.mimetype) == (404, "text/html")
+    assert "The link is not valid" in link.text
+    assert "overview" not in link.text
+
+    for path, accept in [("/nothing", "*/*"), ("/nothing", "application/json")]:
+        answer = visitor.client.get(path, headers={"Accept": accept})
+        assert answer.mimetype == "application/problem+json"
+    for path in ("/v1/nothing", "/v1/jobs/job_1", "/callbacks/nothing"):
+        answer = visitor.client.get(path, headers={"Authorization": f"Bearer {KEY}", **BROWSER})
+        assert (answer.status_code, answer.mimetype) == (404, "application/problem+json"), path
