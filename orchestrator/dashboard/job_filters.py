@@ -127,9 +127,8 @@ class JobFilters:
         return [(name, text) for name, text in self.errors.items() if not self._has_input(name)]
 
     def more(self) -> bool:
-        """Return whether a filter is set whose input is among the many."""
-        set_by_others = any(name not in ("q", "status") for name in self.values)
-        return set_by_others or "status" in self.errors
+        """Return whether an input among the many is wrong. What is set stands below them."""
+        return any(name != "q" for name in self.errors)
 
     def url(self, changes: Mapping[str, str | None] = NO_CHANGES, endpoint: str = "jobs") -> str:
         """Return the URL of these filters with changes. None removes a filter."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import date, timedelta
 
 from flask import Blueprint, Response, request
 
@@ -43,6 +44,7 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
             totals=totals(known.spend),
             unknown_jobs=sum(row.unknown_jobs for row in known.spend),
             shown_tenant=tenant,
+            next_day=next_day,
         )
 
     @pages.get("/money.csv", endpoint="money_csv")
@@ -53,6 +55,11 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         response = Response(csv_text(COLUMNS, rows), mimetype="text/csv")
         response.headers["Content-Disposition"] = f'attachment; filename="money-{_days()}d.csv"'
         return response
+
+
+def next_day(day: str) -> str:
+    """Return the day after a day."""
+    return str(date.fromisoformat(day) + timedelta(days=1))
 
 
 def totals(rows: Iterable[Spend]) -> dict[str, float]:

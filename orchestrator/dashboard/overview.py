@@ -13,7 +13,9 @@ from orchestrator.dashboard import charts, views
 from orchestrator.dashboard.money import totals
 from orchestrator.dashboard.recent import Recent
 from orchestrator.history import HistoryUnavailable
+from orchestrator.jobs.model import Status
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
+from orchestrator.jsonio import rfc3339
 from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
 from orchestrator.operations.activity import SPANS, Activity, Callbacks, activity, callbacks
 from orchestrator.operations.money import money
@@ -23,6 +25,8 @@ from orchestrator.runtime import Runtime
 
 #: The time span of a first visit: a name of SPANS.
 DEFAULT_SPAN = "day"
+#: A provider fails when so many of its jobs of the last hour failed, and this share of them.
+MIN_FAILED_JOBS, MIN_FAILED_SHARE = 5, 0.25
 #: A job that is due for longer than this waits for a worker. Seconds.
 SLOW_LAG_SECONDS = 10.0
 
@@ -58,6 +62,8 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         context = _of_all(runtime) if tenant is None else _of_tenant(runtime, tenant)
         try:
             past = recent.get((span, tenant), lambda: activity(runtime, span, tenant))
+            hour = recent.get(("hour", tenant), lambda: activity(runtime, "hour", tenant))
+            context["concerns"] += _failing(hour)
         except HistoryUnavailable:
             past = None
         spent = spends.get(tenant, lambda: totals(money(runtime, tenant).spend)) if past else {}
@@ -67,6 +73,7 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
             span=span,
             spans=list(SPANS),
             past=past,
+            since=past and rfc3339(past.since),
             charts=drawn,
             spent=spent,
             **context,
@@ -130,6 +137,16 @@ def _concerns(figures: Mapping[str, Any]) -> Iterator[Concern]:
         text = f"{host['host']} does not take notifications"
         yield Concern(text, "They wait until it answers.", "deliveries")
     yield from _delays(figures)
+
+
+def _failing(hour: Activity) -> Iterator[Concern]:
+    """Yield the providers whose jobs of the last hour fail."""
+    for name, it in hour.providers.items():
+        failed = it.statuses[Status.FAILED]
+        tried = failed + it.statuses[Status.SUCCEEDED]
+        if failed >= MIN_FAILED_JOBS and failed >= MIN_FAILED_SHARE * tried:
+            text = f"{failed:,} of {tried:,} jobs at {name} failed in the last hour"
+            yield Concern(text, "See why. When it works again, retry them.", "providers")
 
 
 def _delays(figures: Mapping[str, Any]) -> Iterator[Concern]:

@@ -102,7 +102,7 @@ def test_a_job_without_a_receiver_says_why_nothing_is_sent(visitor: Visitor) -> 
     visitor.send(f"/deliveries/{job_id}/replay")
     assert "Nothing was sent: it is queued" in visitor.text("/deliveries")
     assert visitor.client.post(f"/deliveries/{job_id}/replay").status_code == 403
-    assert "Every caller could be told" in visitor.text("/deliveries")
+    assert "No notification was given up" in visitor.text("/deliveries")
 
 
 def answering(status: int) -> FakeProvider:

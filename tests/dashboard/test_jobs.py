@@ -194,3 +194,7 @@ def test_the_live_part_has_new_jobs_and_is_not_made_again_without_a_change(
 
     new = admin.harness.enqueue()
     assert new in admin.client.get("/jobs", headers=headers).text
+
+
+def test_a_search_for_a_number_of_the_callers_own_leads_to_the_metadata(admin: Visitor) -> None:
+    assert "is in the metadata" in admin.read("/jobs?q=4711")

@@ -64,6 +64,14 @@ def test_the_keyboard_moves_ticks_opens_and_searches(page: Page, site: Site) -> 
     page.wait_for_url(re.compile(rf"/jobs/{site.jobs['hostile']}"))
 
 
+def test_a_table_of_jobs_with_images_shows_them(page: Page, site: Site) -> None:
+    page.goto(f"/jobs?q={site.jobs['succeeded']}")
+
+    box = page.locator("td.thumb img").bounding_box()
+    assert box
+    assert box["width"] == box["height"] == 48
+
+
 def test_filters_make_a_url_and_name_what_is_wrong(page: Page, faults: kit.Faults) -> None:
     faults.allow("status of 422")
     page.goto("/jobs")

@@ -31,6 +31,14 @@ def test_what_needs_somebody_is_first(page: Page, site: Site) -> None:
     expect(concerns).to_contain_text("aigptimage is paused")
 
 
+def test_figures_lead_to_their_jobs(page: Page, site: Site) -> None:
+    page.goto("/?span=month")
+    failed = figure(page, "failed")
+    page.locator(".figure").get_by_role("link", name="failed", exact=True).click()
+
+    expect(page.locator("[data-rows] tr")).to_have_count(failed)
+
+
 def test_the_processes_that_run_are_counted(page: Page, site: Site) -> None:
     page.goto("/")
 
@@ -105,3 +113,15 @@ def test_a_lost_connection_is_shown_until_it_is_back(
     expect(banner).to_be_visible()
     page.context.set_offline(False)
     expect(banner).to_be_hidden()
+
+
+def test_without_scripts_the_menu_is_there(open_page: Callable[..., Page], site: Site) -> None:
+    page = open_page(ADMIN, java_script_enabled=False)
+    page.goto("/jobs")
+
+    expect(
+        page.get_by_text("ticked", exact=False).and_(page.locator(".needs-script"))
+    ).to_be_hidden()
+    page.get_by_role("link", name="Money").click()
+    page.wait_for_url("**/money")
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()

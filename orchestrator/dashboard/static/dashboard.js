@@ -22,7 +22,7 @@ document.addEventListener("htmx:after:request", (event) => {
   if (!element) return;
   const { status, headers } = event.detail.ctx.response;
   if (status === 401) return location.reload(); // the session has ended
-  connected(status < 500);
+  connected(status < 500, "refused");
   const tag = headers.get("ETag");
   if (tag) tags.set(element, tag);
 });
@@ -31,9 +31,14 @@ document.addEventListener("htmx:error", (event) => {
   if (live(event)) connected(false);
 });
 
-function connected(well) {
+/** Say that the page is old, and why: the attribute `data-${why}`, or the lost connection. */
+function connected(well, why) {
   const banner = document.getElementById("connection");
-  if (banner) banner.hidden = well;
+  if (!banner) return;
+  banner.dataset.lost ??= banner.textContent;
+  const text = banner.dataset[why] ?? banner.dataset.lost;
+  if (!well && banner.textContent !== text) banner.textContent = text;
+  banner.hidden = well;
 }
 
 // Times -------------------------------------------------------------------------------------------
