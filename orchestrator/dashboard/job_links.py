@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import Forbidden
 
@@ -18,6 +20,18 @@ LIFETIMES = {"1 hour": 3600, "1 day": 86_400, "7 days": 604_800}
 DEFAULT_LIFETIME = "7 days"
 
 
+def chosen_lifetime(fields: Mapping[str, str]) -> int:
+    """Return the lifetime that a form names in its field `for`, seconds.
+
+    Raises:
+        InvalidRequest: it is none of LIFETIMES.
+    """
+    name = fields.get("for", DEFAULT_LIFETIME)
+    if name not in LIFETIMES:
+        raise InvalidRequest(Violation("for", name, OneOfNames(LIFETIMES)))
+    return LIFETIMES[name]
+
+
 def add_to(pages: Blueprint, runtime: Runtime) -> None:
     """Add the route."""
 
@@ -27,12 +41,11 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         if views.session().is_link:
             raise Forbidden("Whoever was invited by a link cannot invite others.")
         lifetime = request.args.get("for", DEFAULT_LIFETIME)
-        if lifetime not in LIFETIMES:
-            raise InvalidRequest(Violation("for", lifetime, OneOfNames(LIFETIMES)))
+        seconds = chosen_lifetime({"for": lifetime})
         entry = find_visible(runtime, job_id)
         if entry is None:
             return missing(job_id)
-        expires = runtime.clock() // 1000 + LIFETIMES[lifetime]
+        expires = runtime.clock() // 1000 + seconds
         shown = [it.index for it in pictures(entry.job, now=runtime.clock()) if it.opens]
         links = [(index, image_url(runtime, job_id, index, expires)) for index in shown]
         return views.render(

@@ -1,4 +1,4 @@
-"""One tenant: its limits, budgets and secret."""
+"""One tenant: its limits, budgets and secret, and links to its dashboard."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from werkzeug.wrappers import Response as Answer
 
 from orchestrator.dashboard import views
 from orchestrator.dashboard.forms import mistakes
+from orchestrator.dashboard.job_links import LIFETIMES, chosen_lifetime
 from orchestrator.jobs.tenant import BUDGET, tenant_name
 from orchestrator.jobs.validation import InvalidRequest
+from orchestrator.operations import dashboard_links
 from orchestrator.operations.tenants import NONE, set_tenant, tenant_view
 from orchestrator.runtime import Runtime
 from orchestrator.security import standard_webhooks
@@ -51,9 +53,19 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         notice = f"The settings of {name} are stored. Every process knows them within 5 seconds."
         return views.done(runtime, notice, "tenant", name=name)
 
+    @pages.post("/keys/tenants/<name>/link")
+    def make_link_form(name: str) -> Response:
+        """Make a link to the dashboard of a tenant. Only this answer shows it."""
+        views.require_admin()
+        lifetime_ms = 1000 * chosen_lifetime(request.form)
+        actor = views.caller().name
+        url, ends = dashboard_links.make(runtime, name, lifetime_ms=lifetime_ms, actor=actor)
+        return _page(runtime, name, new_link=url, link_ends_at=ends)
+
 
 def _page(runtime: Runtime, name: str, status: int = 200, **context: Any) -> Response:
-    shown = {"given": None, "errors": {}, "new_secret": None, **context}
+    shown = {"given": None, "errors": {}, "new_secret": None, "new_link": None, **context}
+    shown["lifetimes"] = list(LIFETIMES)
     view = tenant_view(runtime, name)
     return views.render("tenant", status, view=view, budgets=_units(runtime, view), **shown)
 

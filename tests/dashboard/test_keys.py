@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from copy import copy
+from html import unescape
 
 import pytest
 
@@ -204,3 +206,16 @@ def test_the_audit_log_is_filtered_and_paged(visitor: Visitor) -> None:
     assert visitor.text("/audit?target=shop").count("<tr id=") == 1  # in the details
     assert "No entry matches" in visitor.text("/audit?actor=nobody")
     assert visitor.status("/audit?after=%2B") == 422
+
+
+def test_a_link_for_a_customer_opens_its_dashboard(visitor: Visitor) -> None:
+    page = visitor.send("/keys/tenants/shop/link", {"for": "1 day"}).text
+
+    found = re.search(r"/link\?token=[^<\"]+", page)
+    assert found
+    guest = copy(visitor)
+    guest.client = visitor.app.test_client()
+    assert guest.client.get(unescape(found[0])).status_code == 303
+    assert "link:shop" in guest.text("/")
+    assert "dashboard_link" in visitor.read("/audit").replace(" ", "_")
+    assert visitor.send("/keys/tenants/shop/link", {"for": "ever"}).status_code == 422
