@@ -4,27 +4,38 @@ from __future__ import annotations
 
 from xdist.scheduler import LoadFileScheduling
 
-#: Fixtures of tests/system with the files that share their processes.
+#: Fixtures with the files that share their processes.
 SHARED_PROCESSES = {
     "stack": (
-        "test_faces",
-        "test_jobs",
-        "test_ledger_commands",
-        "test_notifications",
-        "test_readme",
-        "test_sockets",
+        "tests/system/test_faces.py",
+        "tests/system/test_jobs.py",
+        "tests/system/test_ledger_commands.py",
+        "tests/system/test_notifications.py",
+        "tests/system/test_readme.py",
+        "tests/system/test_sockets.py",
     ),
-    "own": ("test_archive", "test_deaths", "test_isolation"),
-    "unpolled": ("test_bulk", "test_forged", "test_redis_away"),
+    "own": (
+        "tests/system/test_archive.py",
+        "tests/system/test_deaths.py",
+        "tests/system/test_isolation.py",
+    ),
+    "unpolled": (
+        "tests/system/test_bulk.py",
+        "tests/system/test_forged.py",
+        "tests/system/test_redis_away.py",
+    ),
+    "site": (
+        "tests/dashboard/test_job_browser.py",
+        "tests/dashboard/test_jobs_browser.py",
+        "tests/dashboard/test_kit.py",
+        "tests/dashboard/test_money.py",
+        "tests/dashboard/test_operation_browser.py",
+        "tests/dashboard/test_overview.py",
+        "tests/dashboard/test_views.py",
+    ),
 }
-#: Folders whose files share processes.
-SHARING_FOLDERS = ("tests/dashboard/",)
 #: Path of such a file -> the fixture.
-_FIXTURE_OF = {
-    f"tests/system/{name}.py": fixture
-    for fixture, names in SHARED_PROCESSES.items()
-    for name in names
-}
+_FIXTURE_OF = {path: fixture for fixture, paths in SHARED_PROCESSES.items() for path in paths}
 
 
 class SharedProcessScheduling(LoadFileScheduling):  # type: ignore[misc]  # it has no types
@@ -32,5 +43,4 @@ class SharedProcessScheduling(LoadFileScheduling):  # type: ignore[misc]  # it h
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.partition("::")[0]
-        shared = next((folder for folder in SHARING_FOLDERS if path.startswith(folder)), path)
-        return _FIXTURE_OF.get(path, shared)
+        return _FIXTURE_OF.get(path, path)
