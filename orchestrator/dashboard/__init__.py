@@ -206,7 +206,7 @@ def _answer_strangers(app: Flask) -> None:
             return problems.of_http(error)
         unknown = request.url_rule is None
         text = NO_PAGE if unknown else f"{error.description or error.name}."
-        common = {"session": None, "nonce": views.nonce(), "asset": _asset}
+        common = {"session": None, "nonce": views.nonce(), "asset": asset_url}
         shown = {"title": error.name, "text": text[:1].upper() + text[1:], "is_ours": unknown}
         return views.protect(views.render("error", error.code or 404, **common, **shown))
 

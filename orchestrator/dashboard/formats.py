@@ -24,6 +24,18 @@ _SIZES = ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB"))
 #: A bool in an answer of ours.
 _WORDS = {True: "yes", False: "no"}
 
+#: What the name of an exception says about a call.
+_REASONS = {
+    "ConnectionRefusedError": "nothing listens there",
+    "ConnectionResetError": "the connection was cut",
+    "RemoteDisconnected": "the connection ended without an answer",
+    "ReadTimeoutError": "no answer came in time",
+    "TimeoutError": "no answer came in time",
+    "ConnectTimeoutError": "no connection was made in time",
+    "gaierror": "the name of the host is unknown",
+    "SSLCertVerificationError": "the certificate is not trusted",
+}
+
 
 def install(app: Flask) -> None:
     """Add the filters to the templates."""
@@ -32,6 +44,7 @@ def install(app: Flask) -> None:
         "duration": duration,
         "money": money,
         "percent": percent,
+        "reason": reason,
         "cell": cell,
         "shown": shown,
         "size": size,
@@ -117,6 +130,12 @@ def time(value: int | str | None) -> Markup:
         return escape(NOTHING)
     plain = text[:19].replace("T", " ")
     return Markup('<time datetime="{}">{} UTC</time>').format(text, plain)
+
+
+def reason(value: Any) -> str:
+    """Return why a call failed. Names of exceptions of ours get their meaning."""
+    text = str(value)
+    return f"{_REASONS[text]} ({text})" if text in _REASONS else text
 
 
 def words(value: Any) -> str:

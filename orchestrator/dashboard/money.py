@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date, timedelta
+from typing import Any
 
 from flask import Blueprint, Response, request
 
@@ -12,7 +13,7 @@ from orchestrator.dashboard import views
 from orchestrator.dashboard.recent import Recent
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
 from orchestrator.operations.csv_text import csv_text
-from orchestrator.operations.money import Money, Spend, money
+from orchestrator.operations.money import AMOUNT_DECIMALS, Money, Spend, money
 from orchestrator.runtime import Runtime
 
 #: What a page may show: the number of days until today.
@@ -51,10 +52,15 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
     def file() -> Response:
         """The same as CSV, with all rows."""
         known = money(runtime, views.chosen_tenant(), _days())
-        rows = ({name: getattr(row, name) for name in COLUMNS} for row in known.spend)
+        rows = ({name: _plain(getattr(row, name)) for name in COLUMNS} for row in known.spend)
         response = Response(csv_text(COLUMNS, rows), mimetype="text/csv")
         response.headers["Content-Disposition"] = f'attachment; filename="money-{_days()}d.csv"'
         return response
+
+
+def _plain(value: Any) -> Any:
+    """Return a value without the noise of binary fractions, such as 0.15000000000000002."""
+    return round(value, AMOUNT_DECIMALS) if isinstance(value, float) else value
 
 
 def next_day(day: str) -> str:

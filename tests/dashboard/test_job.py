@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.dashboard import formats
 from orchestrator.history.history import History
 from orchestrator.history.recorder import Recorder
 from orchestrator.jobs.model import (
@@ -244,7 +245,7 @@ def test_an_action_needs_the_token_of_the_session(harness: Harness, visit: Visit
     assert harness.job(job_id).status is Status.QUEUED
 
 
-def test_links_for_a_customer_need_no_key(harness: Harness, visit: Visit) -> None:
+def test_links_for_a_customer_need_no_key(harness: Harness, visit: Visitor) -> None:
     job_id = archived(harness, *(Image(f"https://images.example/{n}", copy=COPY) for n in range(2)))
     assert "Links for a customer" in visit.text(f"/jobs/{job_id}")
 
@@ -260,8 +261,14 @@ def test_links_for_a_customer_need_no_key(harness: Harness, visit: Visit) -> Non
 def test_whoever_was_invited_by_a_link_makes_no_links(harness: Harness) -> None:
     job_id = archived(harness, Image("https://images.example/0.png", copy=COPY))
     url, _ = dashboard_links.make(harness.runtime, TENANT, lifetime_ms=60_000, actor="tests")
-    guest = Visit(harness, None)
-    guest.get("/link" + url.partition("/link")[2])
+    guest = Visitor(harness)
+    guest.client.get("/link" + url.partition("/link")[2])
 
     assert "Links for a customer" not in guest.text(f"/jobs/{job_id}")
     assert "cannot invite others" in guest.text(f"/jobs/{job_id}/links", 403)
+
+
+def test_the_name_of_an_exception_gets_its_meaning() -> None:
+    refused = "nothing listens there (ConnectionRefusedError)"
+    assert formats.reason("ConnectionRefusedError") == refused
+    assert formats.reason("it answered 503") == "it answered 503"

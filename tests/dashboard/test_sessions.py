@@ -36,6 +36,7 @@ def test_a_page_without_a_session_leads_to_the_sign_in_and_back(visitor: Visitor
         "/sign-in?next=/?tenant%3Dshop",
     )
 
+    assert "Sign in to see this page" in visitor.client.get(answer.headers["Location"]).text
     answer = visitor.client.post("/sign-in", data={"key": KEY, "next": "/?tenant=shop"})
     assert (answer.status_code, answer.headers["Location"]) == (303, "/?tenant=shop")
     assert visitor.status() == 200
