@@ -13,6 +13,7 @@ from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
 from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.ledger import Ledger
+from orchestrator.providers import BUILT_IN
 from tests.ledger.kit import eventually
 from tests.system.conftest import ONE_WEB_PROCESS
 
@@ -23,7 +24,7 @@ ADMIN = "operator"
 #: Name -> key. They are constant, so that pictures are the same in each run.
 KEYS = {name: f"key-of-{name}-for-tests" for name in (SHOP, STUDIO, ADMIN)}
 #: The provider that is paused. Its jobs are queued.
-PAUSED = "aigptimage"
+PAUSED = min(BUILT_IN)
 #: The inbox that is out of order.
 CLOSED_INBOX = "closed"
 #: A wait that is this long has failed. It is long, because other work may use all cores. Seconds.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.dashboard.site import ADMIN, KEYS, SHOP, STUDIO, Kind, Site
+from tests.dashboard.site import ADMIN, KEYS, PAUSED, SHOP, STUDIO, Kind, Site
 
 
 def figure(page: Page, label: str) -> int:
@@ -28,7 +28,7 @@ def test_what_needs_somebody_is_first(page: Page, site: Site) -> None:
     concerns = page.get_by_label("What needs somebody")
     expect(concerns).to_contain_text("1 job with images that may be lost")
     expect(concerns).to_contain_text("unconfirmed attempt")
-    expect(concerns).to_contain_text("aigptimage is paused")
+    expect(concerns).to_contain_text(f"{PAUSED} is paused")
 
 
 def test_figures_lead_to_their_jobs(page: Page, site: Site) -> None:
