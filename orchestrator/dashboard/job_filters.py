@@ -15,7 +15,7 @@ from orchestrator.dashboard import views
 from orchestrator.history import Query
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger.keys import is_job_id
-from orchestrator.operations.filters import FILTERS, METADATA, TIME, read_query
+from orchestrator.operations.filters import FILTERS, METADATA, TIME, check_number, read_query
 from orchestrator.runtime import Runtime
 
 #: Where a page begins. It is no filter.
@@ -55,6 +55,9 @@ class JobFilters:
         values: the filters but the tenant, as text, in the order of the URL.
         tenant: whose jobs; None: all.
         cursor: the id after which the page begins, or None. Other text is ignored.
+
+    Raises:
+        InvalidRequest: there are too many filters, or the tenant is wrong.
     """
 
     def __init__(self, runtime: Runtime) -> None:
@@ -64,6 +67,7 @@ class JobFilters:
             for name, value in request.args.items(multi=True)
             if name not in (CURSOR, "tenant", METADATA_KEY, METADATA_VALUE)
         ]
+        check_number(len(self._given))
         self.values = dict(self._given)
         self.tenant = views.chosen_tenant()
         cursor = request.args.get(CURSOR, "")

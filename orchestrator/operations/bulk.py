@@ -18,15 +18,20 @@ from orchestrator.ledger import keys
 from orchestrator.ledger.bulk import MAX_STARTED, BulkAction, BulkKind, BulkResult
 from orchestrator.operations.bulk_figures import BulkFigures
 from orchestrator.operations.callers import Caller
-from orchestrator.operations.filters import MAX_CHARACTERS, METADATA, read_query
+from orchestrator.operations.filters import (
+    MAX_CHARACTERS,
+    METADATA,
+    check_number,
+    read_query,
+)
 from orchestrator.operations.rerun import RETRIED, retries_of
 from orchestrator.operations.search import Source, search
 from orchestrator.runtime import Runtime
 
 #: The most jobs of a bulk action.
 MAX_JOBS = 100_000
-#: The most filters of a bulk action, and the most jobs that may be named in their place.
-MAX_FILTERS, MAX_NAMED_JOBS = 20, 200
+#: The most jobs that may be named in the place of filters.
+MAX_NAMED_JOBS = 200
 #: Why an action does not apply to a job that was named.
 NO_SUCH_JOB = "there is no such job"
 #: The jobs of a page of the search. Only ids are read to count them.
@@ -232,8 +237,7 @@ def _query(runtime: Runtime, filters: Mapping[str, Any]) -> Query:
     Raises:
         InvalidRequest: with every filter that is unknown or has a wrong value.
     """
-    if len(filters) > MAX_FILTERS:
-        raise InvalidRequest(Violation("filter", len(filters), f"at most {MAX_FILTERS} filters"))
+    check_number(len(filters))
     wrong: list[Violation] = []
     given: list[tuple[str, Any]] = []
     for name, value in filters.items():

@@ -20,6 +20,8 @@ from orchestrator.runtime import Runtime
 
 #: The longest text of a filter. Characters.
 MAX_CHARACTERS = 1000
+#: The most filters of one search. A page has a link to the same search without each of them.
+MAX_FILTERS = 20
 #: The start of a filter by metadata. The rest is the name of the value.
 METADATA = "metadata."
 #: Every filter, with its meaning.
@@ -76,12 +78,24 @@ def read_query(
     Raises:
         InvalidRequest: with every filter that is unknown or has a wrong value.
     """
+    given = list(filters)
+    check_number(len(given))
     reader = _Reader(runtime, (*FILTERS, *also))
-    for name, value in filters:
+    for name, value in given:
         reader.read(name, value)
     if reader.violations:
         raise InvalidRequest(*reader.violations)
     return reader.query()
+
+
+def check_number(filters: int) -> None:
+    """Refuse a search with too many filters.
+
+    Raises:
+        InvalidRequest: there are more than MAX_FILTERS.
+    """
+    if filters > MAX_FILTERS:
+        raise InvalidRequest(Violation("filter", filters, f"at most {MAX_FILTERS} filters"))
 
 
 class _Reader:
