@@ -138,10 +138,18 @@ def _of_session(runtime: Runtime) -> dict[str, Any]:
     shown: dict[str, Any] = {"session": session, "menu": menu, "here": request.full_path}
     if not views.is_live():
         shown["notice"] = runtime.ledger.sessions.take_notice(session.token)
-        shown["tenant"] = views.chosen_tenant()
+        shown["tenant"] = _tenant_of_menu()
         if session.caller.admin:
             shown["tenants"] = sorted(runtime.ledger.overview.tenants())
     return shown
+
+
+def _tenant_of_menu() -> str | None:
+    """Return the tenant that the menu names. The page of an error has a menu, too."""
+    try:
+        return views.chosen_tenant()
+    except InvalidRequest:
+        return None
 
 
 def _is_shown(endpoint: str, admin: bool) -> bool:

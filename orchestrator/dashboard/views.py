@@ -86,7 +86,8 @@ def unchanged(runtime: Runtime, *, max_age_ms: int = MAX_AGE_MS) -> Response | N
     if not is_live():
         return None
     age = runtime.clock() // max_age_ms
-    text = f"{runtime.ledger.changes.version()} {age} {caller().name} {request.full_path}"
+    whose = f"{caller().name} {session().csrf}"  # the forms of a session have its CSRF token
+    text = f"{runtime.ledger.changes.version()} {age} {whose} {request.full_path}"
     g.state = sha256(text.encode()).hexdigest()[:20]
     for tag in request.if_none_match:
         if hmac.compare_digest(tag.partition(".")[0], g.state):
@@ -98,13 +99,14 @@ def render(name: str, status: int = 200, **context: Any) -> Response:
     """Return a page, or its live part when the browser asks for it.
 
     Args:
-        name: of the templates: `NAME.html`, and `NAME.live.html` for the live part.
+        name: of the templates: `NAME.html`, and `NAME.live.html` for the live part. A page without
+            a live part is answered whole.
         status: of the answer.
         context: the variables of the templates.
     """
     if not is_live():
         return Response(render_template(f"{name}.html", **context), status, mimetype="text/html")
-    html = render_template(f"{name}.live.html", **context)
+    html = render_template([f"{name}.live.html", f"{name}.html"], **context)
     content = sha256(html.replace(nonce(), "").encode()).hexdigest()[:20]
     if any(tag.partition(".")[2] == content for tag in request.if_none_match):
         return _tagged(Response(status=304), content)
