@@ -69,7 +69,8 @@ def sign_in(runtime: Runtime, key: str) -> tuple[str, int]:
     if not (caller.admin or Scope.JOBS_READ in caller.scopes):
         raise SignInRefused(f"This key lacks the scope {Scope.JOBS_READ}.")
     ends_at = runtime.clock() + LIFETIME_MS
-    return _start(sessions, {"kind": "key", "digest": digest(key)}, LIFETIME_MS), ends_at
+    facts = {"kind": "key", "digest": digest(key)}
+    return _start(sessions, facts, owner=digest(key), lifetime_ms=LIFETIME_MS), ends_at
 
 
 def open_link(runtime: Runtime, token: str) -> tuple[str, int]:
@@ -85,14 +86,15 @@ def open_link(runtime: Runtime, token: str) -> tuple[str, int]:
         raise SignInRefused(str(refusal)) from None
     facts = {"kind": "link", "tenant": link.tenant}
     left_ms = link.expires_at - runtime.clock()
-    return _start(runtime.ledger.sessions, facts, left_ms), link.expires_at
+    owner = f"{link.tenant} {link.expires_at}"
+    session = _start(runtime.ledger.sessions, facts, owner=owner, lifetime_ms=left_ms)
+    return session, link.expires_at
 
 
-def _start(sessions: Sessions, facts: dict[str, str], lifetime_ms: int) -> str:
+def _start(sessions: Sessions, facts: dict[str, str], *, owner: str, lifetime_ms: int) -> str:
     token = secrets.token_urlsafe(TOKEN_BYTES)
-    sessions.start(
-        token, {**facts, "csrf": secrets.token_urlsafe(TOKEN_BYTES)}, lifetime_ms=lifetime_ms
-    )
+    facts = {**facts, "csrf": secrets.token_urlsafe(TOKEN_BYTES)}
+    sessions.start(token, facts, owner=owner, lifetime_ms=lifetime_ms)
     return token
 
 
@@ -143,13 +145,17 @@ def check_csrf(session: Session) -> None:
         raise Forbidden("This page is too old. Load it again, and repeat what you did.")
 
 
-def refuse_other_sites() -> None:
+def refuse_other_sites(runtime: Runtime) -> None:
     """Refuse a form of another site, where there is no session yet.
 
     Raises:
         Forbidden: the browser says that the form is of another site.
     """
-    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is None and origin is not None:  # without TLS, a browser sends only `Origin`
+        hosts = {request.host, urlsplit(runtime.settings.public_url or "").netloc}
+        site = "same-origin" if origin.partition("://")[2] in hosts else "cross-site"
+    if site not in (None, "same-origin", "none"):
         raise Forbidden("This form was sent by another site.")
 
 

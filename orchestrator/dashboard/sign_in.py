@@ -21,7 +21,7 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
     @pages.post("/sign-in")
     def enter() -> Answer:
         """Start a session with a key."""
-        sessions.refuse_other_sites()
+        sessions.refuse_other_sites(runtime)
         try:
             token, ends_at = sessions.sign_in(runtime, request.form.get("key", "").strip())
         except SignInRefused as refusal:

@@ -56,6 +56,7 @@ are its shard. A test compares this table with a live server.
 | `{orch:0}:bulk_list` | sorted set | bulk actions that were started, by ms, capped | never |
 | `{orch:0}:bulk_started` | sorted set | running bulk actions, by when they are due (ms) | never |
 | `{orch:0}:sign_in:<digest>` | hash | a session, or an address with failed sign-ins | 12 h |
+| `{orch:0}:sign_ins:<digest>` | list | the newest sessions of a key or a link | 12 h |
 | `{orch:0}:shards` | string | the number of shards of the installation | never |
 
 Fields of a job: `status`, `request` (JSON), `provider`, `tenant`, `created`, `updated`, `deadline`
@@ -395,3 +396,8 @@ def settled(job_id: str) -> str:
 def sign_in(digest: str) -> str:
     """Return the key of a session of the dashboard, or of an address with failed sign-ins."""
     return f"{root(0)}sign_in:{digest}"
+
+
+def sign_ins(digest: str) -> str:
+    """Return the key of the list of the newest sessions of a key or a link."""
+    return f"{root(0)}sign_ins:{digest}"

@@ -17,6 +17,8 @@ from orchestrator.ledger import keys
 MAX_FAILURES = 20
 #: Failures are forgotten this long after the last one. ms.
 FAILURES_MS = 300_000
+#: The most sessions of one key or one link. Otherwise, whoever has a link could fill Redis.
+MAX_SESSIONS = 100
 
 
 class Sessions:
@@ -29,13 +31,28 @@ class Sessions:
     def __init__(self, client: Callable[[], AbstractContextManager[Redis]]) -> None:
         self._redis = client
 
-    def start(self, token: str, facts: Mapping[str, str], *, lifetime_ms: int) -> None:
-        """Store a session. `facts` say whose it is."""
+    def start(self, token: str, facts: Mapping[str, str], *, owner: str, lifetime_ms: int) -> None:
+        """Store a session, and end the oldest ones of an owner that has more than MAX_SESSIONS.
+
+        Args:
+            token: of the session.
+            facts: whose it is.
+            owner: the key or the link that starts it.
+            lifetime_ms: the session ends after this time. It is the same for each owner, or shorter
+                than that of the earlier sessions.
+        """
         key, fields = _key("session", token), dict[Any, Any](facts)
+        newest = keys.sign_ins(keys.digest("owner", owner))
         with self._redis() as client, client.pipeline(transaction=True) as pipe:
             pipe.hset(key, mapping=fields)
             pipe.pexpire(key, lifetime_ms)
-            pipe.execute()
+            pipe.lpush(newest, key)
+            pipe.pexpire(newest, lifetime_ms)
+            pipe.lrange(newest, MAX_SESSIONS, -1)
+            pipe.ltrim(newest, 0, MAX_SESSIONS - 1)
+            surplus: Any = pipe.execute()[-2]
+            if surplus:
+                client.delete(*surplus)
 
     def find(self, token: str) -> dict[str, str] | None:
         """Return the facts of a session, or None after its end."""

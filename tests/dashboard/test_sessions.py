@@ -136,6 +136,52 @@ def test_another_site_cannot_sign_somebody_in(visitor: Visitor) -> None:
     assert visitor.status() == 303
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://localhost", 303), ("http://evil.example", 403), ("null", 403)],
+)
+def test_another_site_signs_nobody_in_without_tls(
+    visitor: Visitor, origin: str, status: int
+) -> None:
+    answer = visitor.sign_in(KEY, headers={"Origin": origin})
+
+    assert answer.status_code == status
+
+
+def test_whoever_has_a_link_cannot_fill_redis(
+    visitor: Visitor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestrator.ledger.sessions.MAX_SESSIONS", 2)
+    path = f"/link{link(visitor)}"
+    other = visitor.other(KEY)
+    clients = [visitor.app.test_client() for _ in range(3)]
+    for client in clients:
+        assert client.get(path).status_code == 303
+
+    assert [client.get("/").status_code for client in clients] == [303, 200, 200]
+    assert other.status() == 200  # sessions of others go on
+
+
+def test_a_live_part_is_made_again_for_a_new_session(visitor: Visitor) -> None:
+    live = {"HX-Request": "true"}
+    tag = visitor.signed_in().client.get("/", headers=live).headers["ETag"]
+    known = {**live, "If-None-Match": tag}
+    assert visitor.client.get("/", headers=known).status_code == 304
+
+    # The browser has a new cookie now. The forms of the open page have the old CSRF token.
+    visitor.sign_in()
+    assert visitor.client.get("/", headers=known).headers["ETag"] != tag
+
+
+def test_a_notice_shows_control_characters(visitor: Visitor) -> None:
+    visitor.signed_in()
+    token = visitor.client.get_cookie(COOKIE)
+    assert token
+    visitor.harness.runtime.ledger.sessions.set_notice(token.value, "It says \u202egnp.exe")
+
+    assert r"It says \u202egnp.exe" in visitor.text("/")
+
+
 def test_wrong_keys_are_refused_and_bounded(visitor: Visitor) -> None:
     for _ in range(MAX_FAILURES):
         answer = visitor.sign_in("a wrong key")

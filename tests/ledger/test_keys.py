@@ -121,6 +121,7 @@ BUILT: Mapping[str, list[str]] = {
     "PROCESSES": [keys.PROCESSES],
     "TIMINGS": [keys.TIMINGS],
     "sign_in": [keys.sign_in(DIGEST)],
+    "sign_ins": [keys.sign_ins(DIGEST)],
 }
 
 
@@ -296,7 +297,7 @@ def run_processes(ledger: Ledger) -> None:
     ledger.timings.add({"a sum": 0.5})
     ledger.processes.record(PROCESS)
     ledger.installation.begin_examination("{}")
-    ledger.sessions.start("a token", {"kind": "key"}, lifetime_ms=SESSION_MS)
+    ledger.sessions.start("a token", {"kind": "key"}, owner="a key", lifetime_ms=SESSION_MS)
 
 
 def run_fallback(ledger: Ledger, spending: Mapping[str, Any]) -> None:
