@@ -36,6 +36,7 @@ from orchestrator.dashboard import (
 )
 from orchestrator.dashboard.assets import asset_url
 from orchestrator.dashboard.navigation import MENU
+from orchestrator.dashboard.shared_parts import SharedParts
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import LedgerUnavailable
@@ -86,6 +87,7 @@ def mount(app: Flask, runtime: Runtime) -> None:
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.add_template_global(_page_url, "page_url")
     formats.install(app)
+    app.extensions[views.PARTS] = SharedParts()
     _protect(pages, runtime)
     _answer_errors(pages)
     _answer_strangers(app)
@@ -101,7 +103,7 @@ def _protect(pages: Blueprint, runtime: Runtime) -> None:
     def authorise() -> Any:
         if request.endpoint in PUBLIC_ENDPOINTS:
             return None
-        session = sessions.current(runtime)
+        session = sessions.current(runtime, live=views.is_live())
         if session is None:
             return _without_session()
         sessions.remember(session)

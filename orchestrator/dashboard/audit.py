@@ -22,7 +22,7 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
     def audit() -> Response:
         """A page of entries, newest first."""
         views.require_admin()
-        if answer := views.unchanged(runtime):
+        if answer := views.unchanged(runtime, jobs=False):
             return answer
         wanted = {name: request.args.get(name, "").strip() for name in FILTERS}
         entries, cursor = runtime.ledger.audit.find(

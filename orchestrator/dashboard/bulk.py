@@ -38,6 +38,8 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
     def bulk(bulk_id: str) -> Response:
         """A preview, or how far an action is."""
         action = _find(runtime, bulk_id)
+        if answer := views.unchanged(runtime, jobs=False, also=action):
+            return answer
         view = bulk_view(action)
         ended = action.done + sum(action.refused.values())
         return views.render(
@@ -56,6 +58,8 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         """The actions that were started."""
         tenant = views.chosen_tenant()
         actions = operations.started_actions(runtime, MAX_LISTED, tenant=tenant)
+        if answer := views.unchanged(runtime, jobs=False, also=actions):
+            return answer
         return views.render("bulk_actions", actions=[*map(bulk_view, actions)])
 
     @pages.post("/bulk/<bulk_id>/stop")

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from datetime import date, timedelta
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from flask import Blueprint, Response, request
 
+from orchestrator.clock import DAY_MS
 from orchestrator.dashboard import views
 from orchestrator.dashboard.recent import Recent
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
 from orchestrator.operations.csv_text import csv_text
-from orchestrator.operations.money import AMOUNT_DECIMALS, Money, Spend, money
+from orchestrator.operations.money import AMOUNT_DECIMALS, Money, Spend, money, read_days
 from orchestrator.runtime import Runtime
+
+if TYPE_CHECKING:
+    from orchestrator.history.usage_query import CostSum
 
 #: What a page may show: the number of days until today.
 DAYS = (1, 7, 30, 90)
@@ -28,6 +33,16 @@ COLUMNS = ("day", "tenant", "provider", "unit", "reported", "computed", "unknown
 def add_to(pages: Blueprint, runtime: Runtime) -> None:
     """Add the routes."""
     recent = Recent[tuple[str | None, int], Money]()
+    costs: Recent[tuple[str | None, int], list[CostSum]] = Recent()
+
+    def read(tenant: str | None, days: range) -> dict[int, list[CostSum]]:
+        now = runtime.clock()
+        return costs.intervals(
+            lambda day: (tenant, day),
+            days,
+            partial(read_days, runtime, tenant),
+            lambda day: max(0, now - (day + 1) * DAY_MS) / 1000,
+        )
 
     @pages.get("/money", endpoint="money")
     def show() -> Response:
@@ -35,7 +50,9 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         if answer := views.unchanged(runtime):
             return answer
         tenant, days = views.chosen_tenant(), _days()
-        known = recent.get((tenant, days), lambda: money(runtime, tenant, days))
+        known = recent.get(
+            (tenant, days), lambda: money(runtime, tenant, days, partial(read, tenant))
+        )
         return views.render(
             "money",
             days=days,

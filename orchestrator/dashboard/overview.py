@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, request
 
+from orchestrator.clock import DAY_MS
 from orchestrator.dashboard import charts, views
 from orchestrator.dashboard.money import totals
 from orchestrator.dashboard.recent import Recent
@@ -17,9 +19,18 @@ from orchestrator.jobs.model import Status
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
 from orchestrator.jsonio import rfc3339
 from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
-from orchestrator.operations.activity import SPANS, Activity, Callbacks, activity, callbacks
-from orchestrator.operations.money import money
-from orchestrator.operations.stats import stats
+from orchestrator.operations.activity import (
+    SPANS,
+    Activity,
+    Callbacks,
+    Figures,
+    Intervals,
+    activity,
+    callbacks,
+    read_intervals,
+)
+from orchestrator.operations.money import read_days, spend
+from orchestrator.operations.stats import key_figures
 from orchestrator.operations.tenants import tenant_view
 from orchestrator.runtime import Runtime
 
@@ -50,8 +61,7 @@ class Concern:
 
 def add_to(pages: Blueprint, runtime: Runtime) -> None:
     """Add the route."""
-    recent = Recent[tuple[str, str | None], Activity]()
-    spends = Recent[str | None, dict[str, float]]()
+    figures = _RecentFigures(runtime)
 
     @pages.get("/")
     def overview() -> Response:
@@ -61,12 +71,10 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         tenant, span = views.chosen_tenant(), _span()
         context = _of_all(runtime) if tenant is None else _of_tenant(runtime, tenant)
         try:
-            past = recent.get((span, tenant), lambda: activity(runtime, span, tenant))
-            hour = recent.get(("hour", tenant), lambda: activity(runtime, "hour", tenant))
-            context["concerns"] += _failing(hour)
+            past, spent = figures.activity(span, tenant), figures.spent(tenant)
+            context["concerns"] += _failing(figures.activity("hour", tenant))
         except HistoryUnavailable:
-            past = None
-        spent = spends.get(tenant, lambda: totals(money(runtime, tenant).spend)) if past else {}
+            past, spent = None, {}
         drawn = past and {"throughput": charts.throughput(past), "times": charts.times(past)}
         return views.render(
             "overview",
@@ -80,6 +88,42 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         )
 
 
+class _RecentFigures:
+    """Reads the figures of the history. Intervals that ended are read less often."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._activities = Recent[tuple[str, str | None], Activity]()
+        self._intervals = Recent[tuple[str, str | None, int], Mapping[str, Figures]]()
+        self._spends = Recent[str | None, dict[str, float]]()
+
+    def activity(self, span: str, tenant: str | None) -> Activity:
+        """Return what happened in a span."""
+
+        interval_ms = SPANS[span][1]
+
+        def read(numbers: range) -> Intervals:
+            now = self._runtime.clock()
+            return self._intervals.intervals(
+                lambda number: (span, tenant, number),
+                numbers,
+                partial(read_intervals, self._runtime, span, tenant),
+                lambda number: max(0, now - (number + 1) * interval_ms) / 1000,
+            )
+
+        return self._activities.get(
+            (span, tenant), lambda: activity(self._runtime, span, tenant, read)
+        )
+
+    def spent(self, tenant: str | None) -> dict[str, float]:
+        """Return the known costs of today by unit."""
+        today = self._runtime.clock() // DAY_MS
+        return self._spends.get(
+            tenant,
+            lambda: totals(spend(read_days(self._runtime, tenant, range(today, today + 1))[today])),
+        )
+
+
 def _span() -> str:
     span = request.args.get("span", DEFAULT_SPAN)
     if span not in SPANS:
@@ -88,7 +132,7 @@ def _span() -> str:
 
 
 def _of_all(runtime: Runtime) -> dict[str, Any]:
-    figures = stats(runtime)
+    figures = key_figures(runtime)
     return {
         "jobs": figures["jobs"],
         "figures": figures,

@@ -25,7 +25,7 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
     def rejected() -> Response:
         """A page of messages, newest first."""
         views.require_admin()
-        if answer := views.unchanged(runtime):
+        if answer := views.unchanged(runtime, jobs=False):
             return answer
         cursor = request.args.get("after") or None
         found = rejected_page(runtime, PAGE_MESSAGES + 1, cursor=cursor)

@@ -117,15 +117,25 @@ def end(runtime: Runtime, response: Response) -> None:
     response.delete_cookie(COOKIE, httponly=True, samesite="Lax", secure=_needs_tls())
 
 
-def current(runtime: Runtime) -> Session | None:
+def current(runtime: Runtime, *, live: bool = False) -> Session | None:
     """Return the session of this request, or None.
+
+    Args:
+        runtime: of this process.
+        live: whether the request is for a live part. Then `g.version` is set in the same round
+            trip: the version of what pages show.
 
     Raises:
         LedgerUnavailable: Redis is away.
     """
     token = request.cookies.get(COOKIE)
-    facts = runtime.ledger.sessions.find(token) if token else None
-    if token is None or facts is None:
+    if not token:
+        return None
+    if live:
+        facts, g.version = runtime.ledger.sessions.find_with_version(token)
+    else:
+        facts = runtime.ledger.sessions.find(token)
+    if facts is None:
         return None
     try:
         owner = _owner(runtime, facts)

@@ -15,7 +15,7 @@ from orchestrator.heartbeat import product_version
 from orchestrator.history.revision import REVISION
 from orchestrator.messages import MEASURED_QUEUES
 from orchestrator.operations.examination import last_examination, start_examination
-from orchestrator.operations.stats import stats
+from orchestrator.operations.stats import key_figures
 from orchestrator.runtime import Runtime
 
 #: The live part is made again after this time. Most of it changes without a change of a job. ms.
@@ -47,10 +47,10 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
     def system() -> Response:
         """The state of the installation."""
         views.require_admin()
-        if answer := views.unchanged(runtime, max_age_ms=LIVE_MS):
+        examination = last_examination(runtime)
+        if answer := views.unchanged(runtime, max_age_ms=LIVE_MS, also=examination):
             return answer
         figures = recent.get("all", lambda: _read(runtime))
-        examination = last_examination(runtime)
         return views.render(
             "system",
             figures=figures,
@@ -74,7 +74,7 @@ def _read(runtime: Runtime) -> _Figures:
         waiting: dict[str, int] | None = runtime.broker.waiting(MEASURED_QUEUES)
     except OperationalError:
         waiting = None
-    return _Figures(runtime.ledger.installation.server(), stats(runtime), waiting)
+    return _Figures(runtime.ledger.installation.server(), key_figures(runtime), waiting)
 
 
 def _versions(server: dict[str, Any]) -> dict[str, str]:

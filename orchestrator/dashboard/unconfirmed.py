@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flask import Blueprint, Response, request
@@ -10,6 +11,7 @@ from flask import Blueprint, Response, request
 from orchestrator.dashboard import views
 from orchestrator.dashboard.job import provider_title, provider_titles
 from orchestrator.dashboard.job_choices import Choices, choices
+from orchestrator.dashboard.recent import Recent
 from orchestrator.history import Entry
 from orchestrator.jobs.model import Cost, Event, Job, Status
 from orchestrator.ledger.admission import Waiting
@@ -62,6 +64,7 @@ class Case:
 
 def add_to(pages: Blueprint, runtime: Runtime) -> None:
     """Add the route."""
+    totals = Recent[str | None, dict[str, Any]]()
 
     @pages.get("/unconfirmed")
     def unconfirmed() -> Response:
@@ -72,11 +75,12 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         entries, more = unconfirmed_jobs(
             runtime, tenant, limit=PAGE_JOBS, cursor=cursor if is_job_id(cursor) else None
         )
+        total = partial(_total, runtime, tenant)  # reads up to MAX_ATTEMPTS jobs
         return views.render(
             "unconfirmed",
             cases=_cases(runtime, entries),
             next_cursor=more,
-            total=_total(runtime, tenant),
+            total=totals.get(tenant, total) if views.is_live() else total(),
             providers=provider_titles(runtime),
             page_tenant=tenant if views.caller().admin else None,
         )

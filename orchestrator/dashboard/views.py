@@ -7,16 +7,20 @@ import secrets
 from hashlib import sha256
 from typing import Any
 
-from flask import Response, g, redirect, render_template, request, url_for
+from flask import Response, current_app, g, redirect, render_template, request, url_for
 from werkzeug.exceptions import Forbidden
 
 from orchestrator.dashboard.sessions import Session
+from orchestrator.dashboard.shared_parts import Part, SharedParts
 from orchestrator.jobs.tenant import tenant_name
+from orchestrator.ledger.sessions import Version
 from orchestrator.operations.callers import Caller
 from orchestrator.runtime import Runtime
 
 #: A live part is made again at least this often, because some of it changes with time. ms.
 MAX_AGE_MS = 10_000
+#: The name of the parts of this process among the extensions of the application.
+PARTS = "dashboard_parts"
 #: The random part of a nonce. Bytes.
 NONCE_BYTES = 16
 
@@ -74,25 +78,41 @@ def is_live() -> bool:
     return request.headers.get("HX-Request") == "true" and "HX-Boosted" not in request.headers
 
 
-def unchanged(runtime: Runtime, *, max_age_ms: int = MAX_AGE_MS) -> Response | None:
-    """Return "304 Not Modified" if nothing has changed since the browser's live part was made.
+def unchanged(
+    runtime: Runtime, *, max_age_ms: int = MAX_AGE_MS, jobs: bool = True, also: object = None
+) -> Response | None:
+    """Return the answer to a live part that nothing has changed since it was made, or None.
 
-    This costs one round trip and no rendering. A page calls it first.
+    The browser may have this part: then the answer is "304 Not Modified". Or this process has made
+    it for another page. This costs no round trip and no rendering. A page calls it first.
 
     Args:
         runtime: of this process.
         max_age_ms: the part is made again after this time, also without a change.
+        jobs: whether a change of a job changes the part.
+        also: a fact that is no change of a job, and that the part shows, too.
     """
     if not is_live():
         return None
-    age = runtime.clock() // max_age_ms
-    whose = f"{caller().name} {session().csrf}"  # the forms of a session have its CSRF token
-    text = f"{runtime.ledger.changes.version()} {age} {whose} {request.full_path}"
-    g.state = sha256(text.encode()).hexdigest()[:20]
+    version: Version = g.version
+    g.state = _state(version.people, jobs and version.jobs, runtime.clock() // max_age_ms, also)
     for tag in request.if_none_match:
-        if hmac.compare_digest(tag.partition(".")[0], g.state):
+        if hmac.compare_digest(tag.partition(".")[0], _of_session(g.state)):
             return _tagged(Response(status=304), tag.partition(".")[2])
-    return None
+    part = _parts().get(g.state)
+    return _answer(part.html_for(_own_texts()), part.content) if part else None
+
+
+def _state(*facts: object) -> str:
+    """Name all that a live part is made from: these facts, for whom, and at which address."""
+    who = caller()
+    own = (who.name, who.tenant, sorted(who.scopes), request.host_url)
+    return sha256(repr((*facts, *own, request.full_path)).encode()).hexdigest()[:20]
+
+
+def provisional() -> None:
+    """Note that the live part shows an older figure. It is made again at the next request."""
+    g.state = ""
 
 
 def render(name: str, status: int = 200, **context: Any) -> Response:
@@ -107,10 +127,27 @@ def render(name: str, status: int = 200, **context: Any) -> Response:
     if not is_live():
         return Response(render_template(f"{name}.html", **context), status, mimetype="text/html")
     html = render_template([f"{name}.live.html", f"{name}.html"], **context)
-    content = sha256(html.replace(nonce(), "").encode()).hexdigest()[:20]
+    part = Part.of(html, _own_texts())
+    if status == 200 and g.get("state"):
+        _parts().put(g.state, part)
+    return _answer(html, part.content, status)
+
+
+def _answer(html: str, content: str, status: int = 200) -> Response:
+    content = _of_session(content)
     if any(tag.partition(".")[2] == content for tag in request.if_none_match):
         return _tagged(Response(status=304), content)
     return _tagged(Response(html, status, mimetype="text/html"), content)
+
+
+def _parts() -> SharedParts:
+    parts: SharedParts = current_app.extensions[PARTS]
+    return parts
+
+
+def _own_texts() -> tuple[str, ...]:
+    """Return the texts in which pages of the same state differ."""
+    return nonce(), session().csrf
 
 
 def done(runtime: Runtime, notice: str, endpoint: str, **values: Any) -> Response:
@@ -149,7 +186,13 @@ def protect(response: Response) -> Response:
     return response
 
 
+def _of_session(name: str) -> str:
+    """Return a name as only this session has it, because its forms have its CSRF token."""
+    return sha256(f"{name} {session().csrf}".encode()).hexdigest()[:20]
+
+
 def _tagged(response: Response, content: str) -> Response:
     """Name a live part by the state that it was made from, and by its content."""
-    response.set_etag(f"{g.get('state', '')}.{content}")
+    state = g.get("state")
+    response.set_etag(f"{_of_session(state) if state else ''}.{content}")
     return response

@@ -100,15 +100,6 @@ class ChangeStreams:
             for (shard, position), entries in zip(positions.items(), answers, strict=True)
         }
 
-    def version(self) -> str:
-        """Return a text that differs after any change of a job, a key, a tenant or by a person."""
-        with self._redis() as client, client.pipeline(transaction=False) as pipe:
-            pipe.get(keys.ACCESS)
-            for stream in (keys.AUDIT, *map(keys.changes, self._shards)):
-                pipe.xrevrange(stream, count=1)
-            version, *newest = pipe.execute()
-        return " ".join([str(version), *(entries[0][0] if entries else "-" for entries in newest)])
-
     def forget(self, positions: Mapping[int, str]) -> None:
         """Remove entries before the position in each shard. The entry of the position stays."""
         with self._redis() as client, client.pipeline(transaction=False) as pipe:

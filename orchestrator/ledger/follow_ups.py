@@ -260,10 +260,12 @@ class FollowUps:
                     for sets, low, high in ranges:
                         for key in sets(client, shard):
                             pipe.zcount(key, low, high)
-                            pipe.zrangebyscore(key, low, high, 0, limit, withscores=True)
+                            if limit:
+                                pipe.zrangebyscore(key, low, high, 0, limit, withscores=True)
                     answers: Any = pipe.execute()
-                number += sum(answers[::2])
-                lowest += [entry for entries in answers[1::2] for entry in entries]
+                step = 2 if limit else 1
+                number += sum(answers[::step])
+                lowest += [entry for entries in answers[1::2] if limit for entry in entries]
         return number, sorted(lowest, key=lambda entry: entry[1])
 
     def _run(self, script: Script, job_id: str, args: list[Any]) -> Result:

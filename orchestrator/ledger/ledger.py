@@ -97,7 +97,7 @@ class Ledger:
         self.installation = Installation(self._redis, shards)
         self.processes = Processes(self._redis)
         self.rejected = RejectedMessages(self._redis)
-        self.sessions = Sessions(self._redis)
+        self.sessions = Sessions(self._redis, shards)
         self.timings = TimingSums(self._redis)
         self.uploads = Uploads(self._redis)
         self.admission = Admission(self._redis, limits, shards)

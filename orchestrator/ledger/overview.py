@@ -161,10 +161,11 @@ class Overview:
                 key = keys.unconfirmed(shard)
                 with client.pipeline(transaction=False) as pipe:
                     pipe.zcard(key)
-                    pipe.zrange(key, 0, limit - 1, desc=True, withscores=True)
-                    answers: Any = pipe.execute()
-                number += answers[0]
-                newest += [_unconfirmed(member, score) for member, score in answers[1]]
+                    if limit:
+                        pipe.zrange(key, 0, limit - 1, desc=True, withscores=True)
+                    size, *listed = cast(Any, pipe.execute())
+                number += size
+                newest += [_unconfirmed(*entry) for entries in listed for entry in entries]
         return number, nlargest(limit, newest, key=lambda entry: entry.since)
 
     def snapshots(self, shard: int) -> Iterator[Snapshot]:

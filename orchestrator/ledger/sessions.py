@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
@@ -21,15 +22,30 @@ FAILURES_MS = 300_000
 MAX_SESSIONS = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Version:
+    """Two texts. Each differs after any change.
+
+    Attributes:
+        people: of a key or a tenant, by a person, and of the rejected messages.
+        jobs: of a job.
+    """
+
+    people: str
+    jobs: str
+
+
 class Sessions:
     """The sessions of all processes.
 
     Args:
         client: returns the client of this thread.
+        shards: the number of shards.
     """
 
-    def __init__(self, client: Callable[[], AbstractContextManager[Redis]]) -> None:
+    def __init__(self, client: Callable[[], AbstractContextManager[Redis]], shards: int) -> None:
         self._redis = client
+        self._shards = range(shards)
 
     def start(self, token: str, facts: Mapping[str, str], *, owner: str, lifetime_ms: int) -> None:
         """Store a session, and end the oldest ones of an owner that has more than MAX_SESSIONS.
@@ -59,6 +75,18 @@ class Sessions:
         with self._redis() as client:
             facts: Any = client.hgetall(_key("session", token))
         return dict(facts) or None
+
+    def find_with_version(self, token: str) -> tuple[dict[str, str] | None, Version]:
+        """Return what `find` does, and the version of what pages show, in one round trip."""
+        streams = (keys.AUDIT, keys.REJECTED, *map(keys.changes, self._shards))
+        with self._redis() as client, client.pipeline(transaction=False) as pipe:
+            pipe.hgetall(_key("session", token))
+            pipe.get(keys.ACCESS)
+            for stream in streams:
+                pipe.xrevrange(stream, count=1)
+            facts, access, *newest = pipe.execute()
+        audit, rejected, *jobs = (str(entries[0][0]) if entries else "-" for entries in newest)
+        return dict(facts) or None, Version(f"{access} {audit} {rejected}", " ".join(jobs))
 
     def end(self, token: str) -> None:
         """End a session."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -82,6 +83,13 @@ class Figures:
         if count.time_step is not None:
             self.times[count.time_step] += count.jobs
 
+    def include(self, other: Figures) -> None:
+        """Add the jobs of other figures."""
+        self.statuses.update(other.statuses)
+        self.settled_by.update(other.settled_by)
+        self.times.update(other.times)
+        self.missed += other.missed
+
 
 @dataclass(frozen=True)
 class Activity:
@@ -103,41 +111,63 @@ class Activity:
     total: Figures
 
 
-def activity(runtime: Runtime, span: str, tenant: str | None) -> Activity:
+#: The figures of each provider in each interval. Intervals are counted from 1970.
+Intervals = Mapping[int, Mapping[str, Figures]]
+
+
+def activity(
+    runtime: Runtime,
+    span: str,
+    tenant: str | None,
+    read: Callable[[range], Intervals] | None = None,
+) -> Activity:
     """Return what happened in a time span until now.
 
-    The cost grows with the jobs of the span, not with all jobs.
+    The cost grows with the jobs of the intervals that are read, not with all jobs.
 
     Args:
         runtime: of this process.
         span: a name of SPANS.
         tenant: whose jobs; None is everybody's.
+        read: returns the figures of intervals. It may have read some of them before. None:
+            `read_intervals` does.
 
     Raises:
         HistoryUnavailable: the database does not answer, or no recorder has run.
     """
     length, interval = SPANS[span]
     until = runtime.clock()
-    first = (until - length) // interval + 1
-    facet = {} if tenant is None else {"tenant": tenant}
-    query = Query(facet=facet, after=first * interval, before=until + 1, now=until)
-    counts = runtime.history.count_jobs(query, interval)
-    calling = {name for name, it in runtime.providers.items() if runtime.calls_back(it)}
-    return _summed(counts, calling, first, until, interval)
-
-
-def _summed(
-    counts: Iterable[JobCount], calling: Container[str], first: int, until: int, interval: int
-) -> Activity:
-    intervals = {number * interval: Figures() for number in range(first, until // interval + 1)}
+    numbers = range((until - length) // interval + 1, until // interval + 1)
+    read = read or partial(read_intervals, runtime, span, tenant)
+    intervals: dict[int, Figures] = {}
     providers: dict[str, Figures] = {}
     total = Figures()
-    for count in counts:
-        in_interval = intervals[count.interval * interval]
-        for figures in (in_interval, providers.setdefault(count.provider, Figures()), total):
-            figures.add(count, calls_back=count.provider in calling)
+    for number, by_provider in sorted(read(numbers).items()):
+        intervals[number * interval] = in_interval = Figures()
+        for name, figures in by_provider.items():
+            for sum_ in (in_interval, providers.setdefault(name, Figures()), total):
+                sum_.include(figures)
     shown = dict(sorted(providers.items()))
-    return Activity(first * interval, until, interval, intervals, shown, total)
+    return Activity(numbers.start * interval, until, interval, intervals, shown, total)
+
+
+def read_intervals(runtime: Runtime, span: str, tenant: str | None, numbers: range) -> Intervals:
+    """Return the figures of intervals of a span. They follow each other.
+
+    Raises:
+        HistoryUnavailable: the database does not answer, or no recorder has run.
+    """
+    _, interval = SPANS[span]
+    now = runtime.clock()
+    facet = {} if tenant is None else {"tenant": tenant}
+    before = min(numbers.stop * interval, now + 1)
+    query = Query(facet=facet, after=numbers.start * interval, before=before, now=now)
+    calling = {name for name, it in runtime.providers.items() if runtime.calls_back(it)}
+    found: dict[int, dict[str, Figures]] = {number: {} for number in numbers}
+    for count in runtime.history.count_jobs(query, interval):
+        figures = found[count.interval].setdefault(count.provider, Figures())
+        figures.add(count, calls_back=count.provider in calling)
+    return found
 
 
 @dataclass

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.clock import DAY_MS
@@ -86,7 +88,12 @@ class Money:
     at_risk: dict[str, Any]
 
 
-def money(runtime: Runtime, tenant: str | None, days: int = 1) -> Money:
+def money(
+    runtime: Runtime,
+    tenant: str | None,
+    days: int = 1,
+    read: Callable[[range], Mapping[int, list[CostSum]]] | None = None,
+) -> Money:
     """Return the money of today and of the days before it. A job counts on its day of creation.
 
     The cost grows with the jobs of these days, not with all jobs.
@@ -95,6 +102,8 @@ def money(runtime: Runtime, tenant: str | None, days: int = 1) -> Money:
         runtime: of this process.
         tenant: whose money; None is everybody's.
         days: from 1. The last one is today, in UTC.
+        read: returns the costs of days, which are counted from 1970. It may have read some of them
+            before. None: `read_days` does.
 
     Raises:
         HistoryUnavailable: the database does not answer, or no recorder has run.
@@ -102,12 +111,11 @@ def money(runtime: Runtime, tenant: str | None, days: int = 1) -> Money:
     """
     now = runtime.clock()
     today = now // DAY_MS
-    facet = {} if tenant is None else {"tenant": tenant}
-    query = Query(facet=facet, after=(today + 1 - days) * DAY_MS, before=now + 1, now=now)
-    spend = _spend(runtime.history.cost_sums(query))
+    read = read or partial(read_days, runtime, tenant)
+    rows = spend(chain.from_iterable(read(range(today + 1 - days, today + 1)).values()))
     charged = Counter[tuple[str, str, str | None]]()
     newest = spend_day(today)
-    for row in spend:
+    for row in rows:
         if row.day == newest:
             charged[row.tenant, row.provider, row.unit] += row.charged  # type: ignore[assignment]
     number, attempts = unconfirmed_attempts(runtime)
@@ -115,7 +123,24 @@ def money(runtime: Runtime, tenant: str | None, days: int = 1) -> Money:
         attempts = [each for each in attempts if each.job and each.job.tenant == tenant]
         number = len(attempts)
     budgets = _budgets(runtime, tenant, charged, now)
-    return Money(spend, budgets, number, possible_charges(runtime, attempts))
+    return Money(rows, budgets, number, possible_charges(runtime, attempts))
+
+
+def read_days(runtime: Runtime, tenant: str | None, days: range) -> dict[int, list[CostSum]]:
+    """Return the costs of the jobs of days that follow each other.
+
+    Raises:
+        HistoryUnavailable: the database does not answer, or no recorder has run.
+    """
+    now = runtime.clock()
+    facet = {} if tenant is None else {"tenant": tenant}
+    before = min(days.stop * DAY_MS, now + 1)
+    query = Query(facet=facet, after=days.start * DAY_MS, before=before, now=now)
+    names = {spend_day(day): day for day in days}
+    found: dict[int, list[CostSum]] = {day: [] for day in days}
+    for sum_ in runtime.history.cost_sums(query):
+        found[names[sum_.day]].append(sum_)
+    return found
 
 
 def spend_day(number: int) -> str:
@@ -123,7 +148,8 @@ def spend_day(number: int) -> str:
     return datetime.fromtimestamp(number * DAY_MS / 1000, UTC).date().isoformat()
 
 
-def _spend(sums: Iterable[CostSum]) -> list[Spend]:
+def spend(sums: Iterable[CostSum]) -> list[Spend]:
+    """Return the rows of a table of costs: newest day first, then by tenant and provider."""
     rows: dict[tuple[str, str, str, str | None], Spend] = {}
     for each in sums:
         key = (each.day, each.tenant, each.provider, each.unit)

@@ -24,12 +24,20 @@ def stats(runtime: Runtime) -> dict[str, Any]:
     Raises:
         LedgerUnavailable: Redis is away.
     """
-    history = history_report(runtime.ledger, runtime.history, now=runtime.clock())
-    return {
-        **ledger_stats(runtime),
-        "history": history.view(),
-        "processes": process_views(runtime),
-    }
+    return {**ledger_stats(runtime), **_others(runtime)}
+
+
+def key_figures(runtime: Runtime) -> dict[str, Any]:
+    """Return what `stats` does, without follow-ups and the money at risk.
+
+    This reads counters only, and no job.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    now = runtime.clock()
+    counts = runtime.ledger.overview.counts()
+    return {**_key_figures(runtime, counts, now), **_others(runtime)}
 
 
 def ledger_stats(runtime: Runtime) -> dict[str, Any]:
@@ -42,20 +50,41 @@ def ledger_stats(runtime: Runtime) -> dict[str, Any]:
         LedgerUnavailable: Redis is away.
     """
     now = runtime.clock()
-    counts, agenda = runtime.ledger.overview.counts(), runtime.ledger.agenda.counts(now=now)
-    number, attempts = unconfirmed_attempts(runtime)
-    swept = runtime.ledger.installation.last_sweep()
+    counts = runtime.ledger.overview.counts()
+    figures = _key_figures(runtime, counts, now)
+    charges = possible_charges(runtime, unconfirmed_attempts(runtime)[1])
+    archive = _follow_up(runtime, Step.ARCHIVE, counts, now)
+    notify = _follow_up(runtime, Step.NOTIFY, counts, now)
+    return {
+        **figures,
+        "contradictions": {name: counts.get(name, 0) for name in CONTRADICTIONS},
+        "unconfirmed": {**figures["unconfirmed"], "money_at_risk": charges},
+        "archive": {**archive, **figures["archive"]},
+        "notifications": {**notify, **figures["notifications"]},
+        "confirmations": _follow_up(runtime, Step.CONFIRM, counts, now),
+    }
+
+
+def _key_figures(runtime: Runtime, counts: dict[str, int], now: int) -> dict[str, Any]:
+    agenda, swept = runtime.ledger.agenda.counts(now=now), runtime.ledger.installation.last_sweep()
+    failing = runtime.ledger.circuit_breaker.failing().values()
     return {
         "jobs": {status.value: counts.get(status, 0) for status in Status},
         "agenda": {"open": agenda.open, "due": agenda.due, "lag_seconds": agenda.lag / 1000},
-        "contradictions": {name: counts.get(name, 0) for name in CONTRADICTIONS},
-        "unconfirmed": {"attempts": number, "money_at_risk": possible_charges(runtime, attempts)},
-        "archive": _archive(runtime, counts, now),
-        "notifications": _notifications(runtime, counts, now),
-        "confirmations": _follow_up(runtime, Step.CONFIRM, counts, now),
+        "unconfirmed": {"attempts": runtime.ledger.overview.unconfirmed(0)[0]},
+        "archive": {"at_risk": images_at_risk(runtime, 0)[0], "at_risk_hours": RISK_HOURS},
+        "notifications": {
+            "dead": runtime.ledger.follow_ups.dead(0)[0],
+            "paused_hosts": [paused_view(host) for host in failing if host.next_probe],
+        },
         "providers": _providers(runtime),
         "last_sweep_seconds_ago": None if swept is None else (now - swept) / 1000,
     }
+
+
+def _others(runtime: Runtime) -> dict[str, Any]:
+    history = history_report(runtime.ledger, runtime.history, now=runtime.clock())
+    return {"history": history.view(), "processes": process_views(runtime)}
 
 
 def process_views(runtime: Runtime) -> list[dict[str, Any]]:
@@ -99,24 +128,6 @@ def images_at_risk(
     )
     jobs = runtime.ledger.overview.jobs(job_ids) if job_ids else {}
     return number, [jobs[job_id] for job_id in job_ids if job_id in jobs]
-
-
-def _archive(runtime: Runtime, counts: dict[str, int], now: int) -> dict[str, Any]:
-    return {
-        **_follow_up(runtime, Step.ARCHIVE, counts, now),
-        "at_risk": images_at_risk(runtime, 0)[0],
-        "at_risk_hours": RISK_HOURS,
-    }
-
-
-def _notifications(runtime: Runtime, counts: dict[str, int], now: int) -> dict[str, Any]:
-    dead, _ = runtime.ledger.follow_ups.dead(0)
-    failing = runtime.ledger.circuit_breaker.failing().values()
-    return {
-        **_follow_up(runtime, Step.NOTIFY, counts, now),
-        "dead": dead,
-        "paused_hosts": [paused_view(host) for host in failing if host.next_probe],
-    }
 
 
 def _follow_up(runtime: Runtime, step: Step, counts: dict[str, int], now: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.dashboard.site import ADMIN, KEYS, PAUSED, SHOP, STUDIO, Kind, Site
+from tests.dashboard.site import ADMIN, KEYS, PAUSED, SHOP, STUDIO, WAIT_SECONDS, Kind, Site
 
 
 def figure(page: Page, label: str) -> int:
@@ -125,3 +125,19 @@ def test_without_scripts_the_menu_is_there(open_page: Callable[..., Page], site:
     page.get_by_role("link", name="Money").click()
     page.wait_for_url("**/money")
     expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+
+
+def test_a_page_in_a_hidden_tab_asks_nothing(page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.install()
+    page.add_init_script("Object.defineProperty(document, 'hidden', {get: () => window.isHidden})")
+    page.goto("/")
+    page.evaluate("window.isHidden = true")
+    asked.clear()
+    page.clock.run_for(20_000)
+    assert asked == []
+
+    page.evaluate("window.isHidden = false")
+    with page.expect_request("**/*", timeout=WAIT_SECONDS * 1000):
+        page.clock.run_for(4000)

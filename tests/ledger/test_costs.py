@@ -30,7 +30,6 @@ PIPELINED = {
     **dict.fromkeys(("access.revoke_key", "access.expire_key"), 4),
     "timings.add": 3,
     "access.read": 5,
-    "changes.version": 3,
     # The view of the process is fresh.
     "access.current": 0,
     "admission.resume": 2,
