@@ -42,6 +42,10 @@ MIN_FAILED_JOBS, MIN_FAILED_SHARE = 5, 0.25
 SLOW_LAG_SECONDS = 10.0
 
 
+#: The most paused hosts that are named. More are counted.
+MAX_NAMED_HOSTS = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Concern:
     """Something that needs somebody.
@@ -169,7 +173,8 @@ def _concerns(figures: Mapping[str, Any]) -> Iterator[Concern]:
         yield Concern(text, "Archive them before their links expire.", "at_risk", "bad")
     if number := figures["unconfirmed"]["attempts"]:
         text = f"{number:,} unconfirmed {'attempt' if number == 1 else 'attempts'}"
-        yield Concern(text, "They may have been charged. Decide about each.", "unconfirmed", "bad")
+        advice = "Each may have been charged. Decide what to do."
+        yield Concern(text, advice, "unconfirmed", "bad")
     if number := figures["notifications"]["dead"]:
         text = f"{_jobs(number)} whose caller could not be told"
         yield Concern(text, "Replay the notifications.", "deliveries", "bad")
@@ -177,9 +182,11 @@ def _concerns(figures: Mapping[str, Any]) -> Iterator[Concern]:
         if provider["circuit"] not in ("closed", "half_open"):
             text = f"{name} is {provider['circuit'].replace('_', ' ')}"
             yield Concern(text, "Its jobs wait.", "providers")
-    for host in figures["notifications"]["paused_hosts"]:
-        text = f"{host['host']} does not take notifications"
-        yield Concern(text, "They wait until it answers.", "deliveries")
+    hosts = [host["host"] for host in figures["notifications"]["paused_hosts"]]
+    if hosts:
+        names = ", ".join(hosts) if len(hosts) <= MAX_NAMED_HOSTS else f"{len(hosts):,} hosts"
+        text = f"No notifications are taken by {names}"
+        yield Concern(text, "They wait until the host answers.", "deliveries")
     yield from _delays(figures)
 
 
