@@ -10,6 +10,7 @@ from typing import Any
 from flask import Response, current_app, g, redirect, render_template, request, url_for
 from werkzeug.exceptions import Forbidden
 
+from orchestrator.dashboard import sessions
 from orchestrator.dashboard.sessions import Session
 from orchestrator.dashboard.shared_parts import Part, SharedParts
 from orchestrator.jobs.tenant import tenant_name
@@ -120,11 +121,11 @@ def render(name: str, status: int = 200, **context: Any) -> Response:
 
     Args:
         name: of the templates: `NAME.html`, and `NAME.live.html` for the live part. A page without
-            a live part is answered whole.
+            a live part, and one without a session, is answered whole.
         status: of the answer.
         context: the variables of the templates.
     """
-    if not is_live():
+    if not is_live() or sessions.known() is None:
         return Response(render_template(f"{name}.html", **context), status, mimetype="text/html")
     html = render_template([f"{name}.live.html", f"{name}.html"], **context)
     part = Part.of(html, _own_texts())

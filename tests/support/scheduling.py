@@ -31,6 +31,7 @@ SHARED_PROCESSES = {
         "tests/dashboard/test_money.py",
         "tests/dashboard/test_operation_browser.py",
         "tests/dashboard/test_overview.py",
+        "tests/dashboard/test_page_costs.py",
         "tests/dashboard/test_views.py",
     ),
 }
