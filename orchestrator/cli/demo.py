@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 from collections import Counter, defaultdict
@@ -312,13 +313,21 @@ def _print(runs: list[ScenarioRun], report: dict[str, Any]) -> None:
             f"  the key is {report['key']}\nCtrl-C stops everything."
         )
     elif report["ok"]:
+        command = _command()
         lines(
-            "\nNext:\n"
-            "  orchestrator demo --keep  run this again, and look at the jobs in the dashboard\n"
-            "  orchestrator dev          run the same processes until Ctrl-C, for your client: it"
-            " prints\n"
-            "                            the address of the dashboard, and a key\n"
-            "  orchestrator --help       the other commands\n"
-            "  README.md                 enqueue from curl, Python and Celery; use the real"
-            " providers"
+            f"\nNext:\n"
+            f"  {command} demo --keep\n"
+            "      runs this again, and shows the jobs in the dashboard until Ctrl-C\n"
+            f"  {command} dev\n"
+            "      runs the same processes until Ctrl-C, for your client; it prints the address of\n"
+            "      the dashboard, and a key\n"
+            f"  {command} --help\n"
+            "      lists the other commands\n"
+            "README.md: enqueue from curl, Python and Celery; use the real providers"
         )
+
+
+def _command() -> str:
+    """Return what to type to call this program."""
+    name = Path(sys.argv[0]).name
+    return name if shutil.which(name) else os.path.relpath(sys.argv[0])
