@@ -115,7 +115,7 @@ SCENARIOS = (
         "hiapi",
         "image after the deadline",
         "A late train",
-        "slow=7",
+        "slow=12",
         options={"deadline_seconds": 3},
         status="failed",
         settled_by="deadline",
