@@ -200,8 +200,8 @@ def blueprint(runtime: Runtime) -> Blueprint:
     )
     def list_() -> Response:
         """List the newest bulk actions that were started. A tenant sees those of its jobs."""
-        found = operations.started_actions(runtime, MAX_LISTED, tenant=chosen_tenant())
-        return as_json({"actions": [bulk_view(action) for action in found]}, 200)
+        started = operations.started_actions(runtime, MAX_LISTED, tenant=chosen_tenant())
+        return as_json({"actions": [bulk_view(action) for action in started]}, 200)
 
     @bulk.post("/<bulk_id>/stop")
     @bulk.doc(**operation("stop_bulk_action", {200: BulkActionSchema}, 404))

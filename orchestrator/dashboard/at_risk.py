@@ -48,10 +48,10 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
 
 
 def _risks(jobs: list[Job], now: int) -> list[Risk]:
-    found = [
+    risks = [
         Risk(job, picture, max(picture.dies_at - now, 0) / 1000, can_archive(job))
         for job in jobs
         for picture in pictures(job, now=now)
         if picture.dies_at is not None
     ]
-    return sorted(found, key=lambda risk: risk.seconds_left)
+    return sorted(risks, key=lambda risk: risk.seconds_left)

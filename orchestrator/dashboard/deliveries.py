@@ -69,18 +69,18 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
 
 def _page(runtime: Runtime, status: int = 200, **context: Any) -> Response:
     tenant, cursor = views.chosen_tenant(), request.args.get("after") or None
-    found = failed_page(runtime, tenant=tenant, limit=PAGE_JOBS, cursor=cursor)
+    failed = failed_page(runtime, tenant=tenant, limit=PAGE_JOBS, cursor=cursor)
     total = runtime.ledger.follow_ups.dead(0)[0] if tenant is None else None
     shown = {
         "given": None,
         "errors": {},
         "sent": None,
-        "jobs": found.jobs,
-        "older": found.cursor,
+        "jobs": failed.jobs,
+        "older": failed.cursor,
         "cursor": cursor,
         "total": total,
-        "incomplete": found.source is Source.AWAY,
-        "hosts": _hosts(runtime, found.jobs),
+        "incomplete": failed.source is Source.AWAY,
+        "hosts": _hosts(runtime, failed.jobs),
         "tenant": tenant,
         "now": runtime.clock(),
         **context,

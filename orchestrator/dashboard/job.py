@@ -168,20 +168,20 @@ def _cost(runtime: Runtime, job: Job, title: str) -> dict[str, Any]:
 
 def _follow_ups(job: Job) -> list[FollowUpRow]:
     """Return what follows the outcome: archive, notification, confirmation."""
-    found = []
+    follow_ups = []
     if job.archive:
         copies = sum(image.copy is not None for image in job.all_images)
         remark = f"{copies} of {len(job.all_images)} images have a copy."
-        found.append(FollowUpRow("Archive", job.archive, remark))
+        follow_ups.append(FollowUpRow("Archive", job.archive, remark))
     if job.notification:
         remark = f"It goes to {job.request.notifies}."
         if job.notification.status is FollowUpStatus.WAITING:
             remark += " It is sent with the outcome."
-        found.append(FollowUpRow("Notification", job.notification, remark))
+        follow_ups.append(FollowUpRow("Notification", job.notification, remark))
     if job.confirmation:
         remark = "It asks the provider about a task whose callback came late."
-        found.append(FollowUpRow("Confirmation", job.confirmation, remark))
-    return found
+        follow_ups.append(FollowUpRow("Confirmation", job.confirmation, remark))
+    return follow_ups
 
 
 def _fields(job: Job) -> list[tuple[str, str]]:

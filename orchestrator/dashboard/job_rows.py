@@ -70,8 +70,8 @@ def prompt_of(request: JobRequest) -> str:
     """Return the prompt of a request, or nothing. The native form has it at several places."""
     body: Mapping[str, Any] = request.native if request.native is not None else request.options
     inner = body.get("input")
-    found = body.get("prompt") or (inner.get("prompt") if isinstance(inner, Mapping) else None)
-    return str(found or "")
+    prompt = body.get("prompt") or (inner.get("prompt") if isinstance(inner, Mapping) else None)
+    return str(prompt or "")
 
 
 def _row(job: Job, waiting: Waiting | None, now: int) -> JobRow:

@@ -28,9 +28,9 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         if answer := views.unchanged(runtime, jobs=False):
             return answer
         cursor = request.args.get("after") or None
-        found = rejected_page(runtime, PAGE_MESSAGES + 1, cursor=cursor)
-        shown = found[:PAGE_MESSAGES]
-        older = shown[-1].id if len(found) > PAGE_MESSAGES else None
+        messages = rejected_page(runtime, PAGE_MESSAGES + 1, cursor=cursor)
+        shown = messages[:PAGE_MESSAGES]
+        older = shown[-1].id if len(messages) > PAGE_MESSAGES else None
         return views.render("rejected", messages=shown, older=older, cursor=cursor)
 
     @pages.post("/rejected/<message_id>/replay")

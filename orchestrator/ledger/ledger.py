@@ -103,15 +103,13 @@ class Ledger:
         self.admission = Admission(self._redis, limits, shards)
         self.agenda = Agenda(self._redis, self.admission)
         self._retention_ms, self._idempotency_ms = retention_ms, idempotency_ms
-        self._create = load("create")
+        self._create, self._cancel = load("create"), load("cancel")
         self.batches = Batches(self._redis, shards, retention_ms, idempotency_ms, self._create)
         self.outcomes = Outcomes(self._redis, self.get, self.batches.get)
-        self._claim = load("claim")
-        self._claim_poll = load("claim_poll")
-        self._accepted = load("accepted")
-        self._requeue, self._unconfirmed = load("requeue"), load("unconfirmed")
-        self._defer, self._observe = load("defer"), load("observe")
-        self._settle, self._cancel = load("settle"), load("cancel")
+        self._claim, self._claim_poll = load("claim"), load("claim_poll")
+        self._accepted, self._requeue = load("accepted"), load("requeue")
+        self._unconfirmed, self._defer = load("unconfirmed"), load("defer")
+        self._observe, self._settle = load("observe"), load("settle")
 
     @classmethod
     def from_url(cls, url: str, **options: Any) -> Ledger:
