@@ -40,7 +40,7 @@ fix: $(DEVELOPMENT) ## Repair lint and format
 chaos: $(DEVELOPMENT) ## Kill processes under load for a minute; ARGS='--jobs 5000 --minutes 10' for longer
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-bench: $(DEVELOPMENT) ## Measure against hand-written code, and what a provider that hangs costs the others
+bench: $(DEVELOPMENT) ## Measure the product and the limit of each figure; ARGS=completions measures some
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 screenshots: $(DEVELOPMENT) ## Write pictures of the dashboard's pages to docs/screenshots; ARGS=overview takes some

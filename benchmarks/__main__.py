@@ -1,18 +1,83 @@
-"""`python -m benchmarks`: runs all benchmarks, and exits with 1 when a goal is missed."""
+"""`python -m benchmarks [NAME ...]`: runs benchmarks, and exits with 1 when a goal is missed."""
 
 from __future__ import annotations
 
+import argparse
+import importlib
+import inspect
+import json
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
 
-from benchmarks import archive, fairness, isolation, notify, receiver, submit
+from benchmarks.report import Report, environment, progress
+
+#: The benchmarks with goals, in the order of a run. The text says what each one measures.
+BENCHMARKS = {
+    "completions": "whole jobs from enqueue to outcome, and the CPU time of each process",
+    "concurrency": "submissions of one worker process when the provider takes its time",
+    "receiver": "callbacks, compared with a minimal Flask route",
+    "submit": "the submit step, compared with a bare POST",
+    "archive": "archives of images, compared with a bare download loop",
+    "notify": "the time from a callback to the notification",
+    "isolation": "what a provider that hangs costs the others",
+    "fairness": "what a busy tenant costs another one",
+}
 
 
 def main() -> int:
-    """Run every benchmark."""
-    print("Times depend on the machine. Only the ratios can be compared.\n")
-    reached = [receiver.run(), submit.run(), archive.run(), notify.run()]
-    reached += [isolation.run(), fairness.run()]
+    """Run the chosen benchmarks."""
+    arguments = _arguments()
+    names = arguments.names or list(BENCHMARKS)
+    folder: Path = arguments.output
+    folder.mkdir(parents=True, exist_ok=True)
+    print("Rates and times depend on the machine. Only ratios of one run can be compared.\n")
+    reached, reports = [], []
+    for name in names:
+        began = perf_counter()
+        progress(f"{name}: {BENCHMARKS[name]}")
+        result = _run(name, arguments)
+        if isinstance(result, Report):
+            print(result.text(), flush=True)
+            reports.append(result.to_json())
+        reached.append(result.reached if isinstance(result, Report) else result)
+        progress(f"{name} took {perf_counter() - began:.0f} s")
+    written = {**environment(), "reports": reports}
+    (folder / "benchmarks.json").write_text(json.dumps(written, indent=1) + "\n", "utf-8")
+    print(f"{folder}/benchmarks.json has all values.")
     return 0 if all(reached) else 1
+
+
+def _run(name: str, arguments: argparse.Namespace) -> Report | bool:
+    """Run a benchmark with those options that it has."""
+    run: Callable[..., Report | bool] = importlib.import_module(f"benchmarks.{name}").run
+    wanted = {option: getattr(arguments, option) for option in ("jobs", "rounds")}
+    known = inspect.signature(run).parameters
+    return run(**{option: value for option, value in wanted.items() if value and option in known})
+
+
+def _arguments() -> argparse.Namespace:
+    epilog = "benchmarks:\n" + "\n".join(f"  {n:<14}{text}" for n, text in BENCHMARKS.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Measure the product, and beside it the limit of each figure in the same run.",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    for option, what in (("jobs", "jobs of a round"), ("rounds", "rounds of each measurement")):
+        parser.add_argument(f"--{option}", type=int, help=f"{what}, where the benchmark has them")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("build/benchmarks"),
+        help="folder of the JSON file; default: %(default)s",
+    )
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.names if name not in BENCHMARKS]:
+        parser.error(f"NAME must be one of {', '.join(BENCHMARKS)}; got {unknown[0]}")
+    return arguments
 
 
 if __name__ == "__main__":

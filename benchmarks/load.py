@@ -31,18 +31,18 @@ def request(path: str, body: bytes, headers: dict[str, str]) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def run(port: int, requests: Sequence[bytes]) -> Load:
-    """Send every request once over CONNECTIONS connections."""
-    return asyncio.run(_run(port, requests))
+def run(port: int, requests: Sequence[bytes], connections: int = CONNECTIONS) -> Load:
+    """Send every request once over a number of connections."""
+    return asyncio.run(_run(port, requests, connections))
 
 
-async def _run(port: int, requests: Sequence[bytes]) -> Load:
+async def _run(port: int, requests: Sequence[bytes], connections: int) -> Load:
     loop = asyncio.get_running_loop()
     queue = iter(requests)
     latencies: list[float] = []
     statuses: Counter[int] = Counter()
     clients = []
-    for _ in range(CONNECTIONS):
+    for _ in range(connections):
         _, client = await loop.create_connection(
             lambda: _Client(queue, statuses, latencies), "127.0.0.1", port
         )

@@ -1,0 +1,93 @@
+"""Starts processes for benchmarks, ends them by their ids, and reads their CPU time."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Event
+from time import monotonic
+
+#: A process is killed when it has not ended this long after SIGTERM. Seconds.
+STOP_SECONDS = 10.0
+#: A server must listen after this time. Seconds.
+START_SECONDS = 60.0
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def process(
+    command: Sequence[str | Path],
+    log: Path,
+    *,
+    env: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a process in a session of its own. End it and its children at the exit."""
+    with log.open("ab") as output:
+        running = subprocess.Popen(
+            command,
+            env={**os.environ, **(env or {})},
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield running
+    finally:
+        end(running)
+
+
+def end(running: subprocess.Popen[bytes]) -> None:
+    """End a process and its children: by SIGTERM, and then by SIGKILL."""
+    with suppress(ProcessLookupError):
+        os.killpg(running.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        running.wait(STOP_SECONDS)
+    kill(running)
+
+
+def kill(running: subprocess.Popen[bytes]) -> None:
+    """SIGKILL a process and its children."""
+    with suppress(ProcessLookupError):
+        os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process and all its descendants so far. Seconds."""
+    return sum(_ticks(each) for each in _family(pid)) / _TICKS
+
+
+def _ticks(pid: int) -> int:
+    """Return user and system time, of the process and of its children that have ended."""
+    with suppress(OSError):
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+        return sum(int(fields[number]) for number in (11, 12, 13, 14))
+    return 0
+
+
+def _family(pid: int) -> Iterator[int]:
+    yield pid
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text("utf-8").split():
+                yield from _family(int(child))
+
+
+def wait_for(what: str, reached: Callable[[], object], seconds: float = START_SECONDS) -> None:
+    """Wait until a function returns something true.
+
+    Raises:
+        TimeoutError: it does not in time. The message says what was waited for.
+    """
+    tick, ends = Event(), monotonic() + seconds
+    while not reached():
+        if monotonic() > ends:
+            raise TimeoutError(f"{what}: not within {seconds:g} s")
+        tick.wait(0.01)

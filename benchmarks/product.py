@@ -1,0 +1,130 @@
+"""The product as a system under measurement: the processes of the Procfile, and Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from redis import Redis
+
+from benchmarks import load
+from benchmarks.stub_provider import Provider
+from orchestrator.cli.stack import EmbeddedRedis, Stack
+from orchestrator.jobs.model import Step
+from orchestrator.jsonio import dump
+from orchestrator.ledger import Ledger
+
+#: A model of each provider that the stub provider can be.
+MODELS = {"hiapi": "Nano-Banana-2", "evolink": "nano-banana-2-lite"}
+
+
+@dataclass(frozen=True)
+class JobKind:
+    """What a job asks for.
+
+    Attributes:
+        provider: the provider whose documents are used.
+        images: whether it has an image, which is archived.
+        notify: whether its caller is notified, at a URL of the stub provider.
+    """
+
+    provider: str = "hiapi"
+    images: bool = False
+    notify: bool = False
+
+
+PLAIN = JobKind()
+#: The time when no poll may disturb a measurement. Seconds.
+NO_POLLS_SECONDS = "3600"
+
+
+class Product:
+    """The running product. Redis syncs each write before it answers (`appendfsync always`).
+
+    Args:
+        folder: for data and logs.
+        stub: every submission goes there.
+        processes: the processes of the Procfile to start.
+        settings: more environment variables.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        stub: Provider,
+        *,
+        processes: Sequence[str] = ("web", "worker", "beat"),
+        settings: dict[str, str] | None = None,
+    ) -> None:
+        self._stub = stub
+        self._redis = EmbeddedRedis(folder / "redis", appendfsync="always")
+        self._settings = {
+            **{f"{name.upper()}_BASE_URL": stub.url for name in MODELS},
+            "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": NO_POLLS_SECONDS,
+            **(settings or {}),
+        }
+        self._folder, self._processes = folder, processes
+        self._closing = ExitStack()
+        self._number = 0
+
+    def __enter__(self) -> Self:
+        with ExitStack() as undo:
+            undo.enter_context(self._redis)
+            self.stack = undo.enter_context(
+                Stack(
+                    processes=self._processes,
+                    redis_url=self._redis.url,
+                    settings=self._settings,
+                    folder=self._folder,
+                )
+            )
+            self.ledger = Ledger.from_url(self._redis.url)
+            self._closing = undo.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closing.close()
+
+    @property
+    def port(self) -> int:
+        """The port that takes the requests."""
+        return self.stack.web_port
+
+    def pids(self) -> dict[str, int]:
+        """Return the processes whose CPU time counts. Their children count with them."""
+        with Redis.from_url(self._redis.url) as client:
+            redis = int(client.info("server")["process_id"])
+        pids = {name: process.pid for name, process in self.stack.running.items()}
+        return {**{name: pids[name] for name in self._processes if name != "beat"}, "redis": redis}
+
+    def requests(self, count: int, kind: JobKind = PLAIN) -> list[bytes]:
+        """Return the requests that enqueue new jobs. Each has a prompt of its own."""
+        headers = {
+            "Authorization": f"Bearer {self.stack.api_key}",
+            "Content-Type": "application/json",
+        }
+        first, self._number = self._number, self._number + count
+        return [
+            load.request("/v1/jobs", self._body(number, kind), headers)
+            for number in range(first, first + count)
+        ]
+
+    def completed(self, kind: JobKind = PLAIN) -> list[int]:
+        """Return how many jobs have come to each end that belongs to this kind."""
+        counts = self.ledger.overview.counts()
+        ends: list[tuple[str, ...]] = [("succeeded", "failed")]
+        ends += [(f"{Step.ARCHIVE}_done",)] if kind.images else []
+        ends += [(f"{Step.NOTIFY}_done",)] if kind.notify else []
+        return [sum(counts.get(name, 0) for name in names) for names in ends]
+
+    def _body(self, number: int, kind: JobKind) -> bytes:
+        job = {
+            "provider": kind.provider,
+            "model": MODELS[kind.provider],
+            "prompt": f"A lighthouse at dusk {number}",
+            "resolution": "1K",
+        }
+        return dump({**job, "notify_url": f"{self._stub.url}/notify"} if kind.notify else job)
