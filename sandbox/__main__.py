@@ -69,6 +69,12 @@ its name, such as SANDBOX_PORT and SANDBOX_API_KEY. A fault script:
     help="Run time of a task, in seconds.",
 )
 @click.option(
+    "--task-spread",
+    default=0.0,
+    type=click.FloatRange(0, 2),
+    help="How much run times differ; 0.3: two thirds take 0.74 to 1.35 times --task-seconds.",
+)
+@click.option(
     "--allow-http/--https-only",
     default=False,
     help="Also accept callback URLs with plain HTTP or a private address. The providers do not.",
@@ -96,6 +102,7 @@ def main(
     inbox_secret: str | None,
     max_in_flight: dict[str, int],
     task_seconds: float,
+    task_spread: float,
     allow_http: bool,
     script: Path | None,
     seed: int | None,
@@ -116,6 +123,7 @@ def main(
         inbox_secret=inbox_secret,
         max_in_flight=max_in_flight,
         task_seconds=task_seconds,
+        task_spread=task_spread,
         allow_http=allow_http,
         rules=_read(script) if script else (),
         seed=seed,

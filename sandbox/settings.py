@@ -25,11 +25,14 @@ class SandboxSettings:
     max_in_flight: Mapping[str, int] = field(default_factory=dict)
     #: Run time of a task without the fault `slow`. Seconds.
     task_seconds: float = 1.0
+    #: How much run times differ: the standard deviation of their natural logarithm. With 0.3, two
+    #: thirds of the tasks take 0.74 to 1.35 times `task_seconds`. 0 gives every task the same time.
+    task_spread: float = 0.0
     #: True also accepts callback URLs with plain HTTP or a private address.
     allow_http: bool = False
     #: Delays before each retry of a callback, in seconds. None uses the provider's delays.
     callback_retry_seconds: tuple[float, ...] | None = None
     #: The rules of a fault script, as `sandbox.script.read_script` returns them.
     rules: tuple[RuleSpec, ...] = ()
-    #: Decides which submissions the share of a rule hits.
+    #: Decides which submissions the share of a rule hits, and the run times.
     seed: int = 0

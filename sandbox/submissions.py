@@ -1,5 +1,7 @@
 """Handles the submissions of every provider."""
 
+import math
+import random
 import threading
 from collections.abc import Callable
 
@@ -60,6 +62,7 @@ class SubmissionHandler:
         self._clock = clock
         #: Set when the sandbox stops. It ends every delayed answer.
         self._stopping = stopping
+        self._random = random.Random(settings.seed)  # noqa: S311 - not a secret
 
     def submit(
         self, provider: EmulatedProvider, task_request: TaskRequest, known: Task | None
@@ -130,7 +133,7 @@ class SubmissionHandler:
             idempotency_key=task_request.idempotency_key,
             notes=task_request.notes,
             created_at=self._clock(),
-            run_seconds=faults.seconds("slow", self._settings.task_seconds),
+            run_seconds=faults.seconds("slow", self._run_seconds()),
             link_ttl_seconds=faults.seconds("expire_links", provider.link_ttl_seconds),
         )
         if not self._store.add(task, provider.max_in_flight):
@@ -145,6 +148,10 @@ class SubmissionHandler:
         else:
             self._timetable.after(task.run_seconds, lambda: self._end(provider, task))
         return task
+
+    def _run_seconds(self) -> float:
+        spread = self._random.normalvariate(0.0, self._settings.task_spread)
+        return self._settings.task_seconds * math.exp(spread)
 
     def _end(self, provider: EmulatedProvider, task: Task) -> None:
         self._finish(provider, task)
