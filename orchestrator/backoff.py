@@ -17,6 +17,10 @@ FIRST_RESEND_SECONDS, LONGEST_RESEND_SECONDS = 1.0, 60.0
 #: A wait is its plain length times a random factor in this range, so that jobs drift apart. The
 #: factor is never below one: a provider that advises an interval is not polled sooner.
 JITTER_FACTORS = (1.0, 1.5)
+#: The wait after a poll that saw the task run, as a part of the time since its submission.
+RUNNING_WAIT_PART = 0.6
+#: The same as JITTER_FACTORS, for such a wait. Tasks end at different times, so there is no herd.
+RUNNING_JITTER_FACTORS = (1.0, 1.1)
 
 Random = Callable[[], float]
 
@@ -46,6 +50,22 @@ def between(bounds: tuple[float, float], random: Random) -> float:
     return low + (high - low) * random()
 
 
+def running_wait(elapsed: float, first: float, longest: float, random: Random) -> float:
+    """Return the wait after a poll that saw the task run.
+
+    The wait grows with the time that the task has taken, so that a result is seen late by a part of
+    that time at most.
+
+    Args:
+        elapsed: since the submission, seconds.
+        first: the shortest wait, seconds.
+        longest: the longest wait, seconds.
+        random: returns a number from 0 to 1.
+    """
+    wait = max(first, min(RUNNING_WAIT_PART * elapsed, longest))
+    return wait * between(RUNNING_JITTER_FACTORS, random)
+
+
 def asked_wait(planned: float, asked: float | None, random: Random) -> float:
     """Return the wait after an answer that may ask for one. It is never below our own.
 
@@ -58,7 +78,7 @@ def asked_wait(planned: float, asked: float | None, random: Random) -> float:
 
 
 def first_poll_delay(*, estimate: float | None, grace: float | None, poll: float) -> float:
-    """Return the wait between acceptance and the first poll, seconds.
+    """Return the wait between acceptance and the first poll if no duration is known, seconds.
 
     Args:
         estimate: the provider's own estimate of its time, or None.

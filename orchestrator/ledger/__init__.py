@@ -8,6 +8,7 @@ from orchestrator.ledger.admission import (
     Waiting,
     WaitReason,
 )
+from orchestrator.ledger.durations import FirstPoll, LearnedWait
 from orchestrator.ledger.ledger import Ledger
 from orchestrator.ledger.refusals import LedgerMisconfigured, LedgerUnavailable
 from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Room, Settlement
@@ -15,7 +16,9 @@ from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Roo
 __all__ = [
     "Created",
     "Departure",
+    "FirstPoll",
     "Idempotency",
+    "LearnedWait",
     "Lease",
     "Ledger",
     "LedgerMisconfigured",

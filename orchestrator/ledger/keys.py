@@ -22,6 +22,7 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:turns:<provider>` | sorted set | tenants with queued jobs, by their turns | never |
 | `{orch:<s>}:in_flight:<provider>` | sorted set | `<job id>.<attempt>` in flight, by ms | never |
 | `{orch:<s>}:provider:<provider>` | hash | the state of a provider, fields below | never |
+| `{orch:<s>}:durations:<provider>` | hash | times of the latest results, see below | never |
 | `{orch:<s>}:upload:<job id>` | string | the file of a job, until it is sent | deadline + 1 h |
 | `{orch:<s>}:jobs` | sorted set | every job id, in the order of creation | never |
 | `{orch:<s>}:jobs:<tenant>` | sorted set | the same, of one tenant | never |
@@ -61,7 +62,8 @@ are its shard. A test compares this table with a live server.
 
 Fields of a job: `status`, `request` (JSON), `provider`, `tenant`, `created`, `updated`, `deadline`
 (ms), `attempt` (the number of the current attempt), `sent.<n>` (ms) and `task.<n>` (provider task
-id) for each attempt, `tries`, `resubmitted` (the attempt that was submitted again), `lease` (the
+id) for each attempt, `tries`, `seen_running` (ms: the last poll that saw the task run),
+`resubmitted` (the attempt that was submitted again), `lease` (the
 token of the holder), `poll_asked` (ms, the last request for a poll), `omitted` (events over the
 limit), `pending_failure` (JSON: a failure that needs more evidence), `refusal` (JSON: why its
 provider took no attempt), `reserved` and `charged` (the part of a budget), `trace` (its W3C
@@ -95,6 +97,9 @@ Fields of a provider: `paused` (JSON: by whom and when), `failures`, `failing_si
 (what is added to it next), `raised_at` (ms), `raise_after` (ms), `tried` (a raise that was not
 refused yet), `proved` (the most tasks that ran lately), `proved_at` (ms),
 `full` (jobs wait for a place), `waited_until` (ms: when its jobs had to wait last).
+
+Fields of durations: `all` (of all jobs of the provider) and `model <name>` (of at most 100 models):
+the time of the last result (ms), and up to 20 durations from the submission to the result (ms).
 """
 
 from __future__ import annotations
@@ -246,6 +251,11 @@ def in_flight(shard: int, provider: str) -> str:
 def provider(shard: int, name: str) -> str:
     """Return the key of the state of a provider."""
     return f"{root(shard)}provider:{name}"
+
+
+def durations(shard: int, provider: str) -> str:
+    """Return the key of the durations of a provider's tasks."""
+    return f"{root(shard)}durations:{provider}"
 
 
 def task(job_id: str, provider: str, task_id: str) -> str:

@@ -45,6 +45,7 @@ from orchestrator.ledger.bulk import BulkActions
 from orchestrator.ledger.changes import ChangeStreams
 from orchestrator.ledger.circuit_breaker import CircuitBreaker
 from orchestrator.ledger.connection import Clients, connect
+from orchestrator.ledger.durations import AS_PLANNED, Durations, FirstPoll, is_reported
 from orchestrator.ledger.follow_ups import FollowUps
 from orchestrator.ledger.idempotency import IdempotencyKeys, NewJob
 from orchestrator.ledger.installation import Installation, from_master
@@ -88,6 +89,7 @@ class Ledger:
         self.overview = Overview(self._redis, shards)
         self.follow_ups = FollowUps(self._redis, shards, retention_ms)
         self.circuit_breaker = CircuitBreaker(self._redis)
+        self.durations = Durations(self._redis, shards)
         self._task_owners = TaskOwners(self._redis)
         self.access = AccessBook(self._redis)
         self.audit = AuditTrail(self._redis)
@@ -156,13 +158,7 @@ class Ledger:
         return self.uploads.create_with(new.id, upload, deadline_at - now, create)
 
     def claim(
-        self,
-        job_id: str,
-        step: Step,
-        *,
-        now: int,
-        lease_ms: int,
-        random: float = 0.0,
+        self, job_id: str, step: Step, *, now: int, lease_ms: int, random: float = 0.0
     ) -> Lease | Waiting | Moved | None:
         """Take the lease on a due job. Return None if it is not due for the step, or leased.
 
@@ -203,15 +199,19 @@ class Ledger:
         *,
         now: int,
         due_at: int,
+        first_poll: FirstPoll = AS_PLANNED,
         cost: Cost | None = None,
     ) -> Result:
         """Record that the provider accepted the attempt.
+
+        It is polled first at `due_at`, unless `first_poll` finds a learned duration.
 
         Returns:
             RUNNING, SETTLED, SUPERSEDED, MISMATCH or MISSING.
         """
         detail = codec.dumps({"attempt": attempt, "task_id": task_id})
         args = [now, attempt, task_id, due_at, codec.dumps(cost), detail]
+        args += [first_poll.wait, first_poll.earliest]
         return self._bind(self._accepted, job_id, task_id, args).result
 
     def requeue(
@@ -272,12 +272,15 @@ class Ledger:
         tries: int,
         detail: dict[str, Any],
         pending_failure: PendingFailure | None = None,
+        running: bool = False,
     ) -> Result:
         """Record a poll without an outcome. Return DEFERRED, STALE or MISSING.
 
-        A failure that was pending before is replaced, also by None.
+        A failure that was pending before is replaced, also by None. `running`: the task runs.
         """
-        args = [now, lease.token, due_at, tries, codec.dumps(detail), codec.dumps(pending_failure)]
+        seen = "1" if running else ""
+        texts = [codec.dumps(detail), codec.dumps(pending_failure), seen]
+        args = [now, lease.token, due_at, tries, *texts]
         return self._run(self._defer, lease.job.id, args).result
 
     def observe(
@@ -380,12 +383,12 @@ class Ledger:
         by: SettledBy,
         now: int,
     ) -> Settlement:
-        detail = {"status": outcome.status, "by": by, "attempt": attempt}
-        if outcome.error:
-            detail["code"] = outcome.error.code
+        code = {"code": outcome.error.code} if outcome.error else {}
+        detail = {"status": outcome.status, "by": by, "attempt": attempt, **code}
         values = [codec.dumps(v) for v in (outcome.images, outcome.error, outcome.cost)]
         args = [now, attempt, token, task_id, outcome.status, by, *values]
-        rest = [self._retention_ms, codec.dumps(detail), outcome.expires_at(now)]
+        reported = "1" if is_reported(outcome, by) else ""
+        rest = [self._retention_ms, codec.dumps(detail), outcome.expires_at(now), reported]
         return self._bind(self._settle, job_id, task_id, [*args, *rest])
 
     def _bind(self, script: Script, job_id: str, task_id: str, args: list[Any]) -> Settlement:

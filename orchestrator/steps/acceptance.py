@@ -12,7 +12,7 @@ from orchestrator import log
 from orchestrator.backoff import first_poll_delay
 from orchestrator.callbacks.spool import Entry, Spool, SpoolError
 from orchestrator.jobs.model import Job, Outcome, SettledBy
-from orchestrator.ledger import LedgerUnavailable, Result
+from orchestrator.ledger import FirstPoll, LearnedWait, LedgerUnavailable, Result
 from orchestrator.net.http_types import Reply
 from orchestrator.operations.cost import computed_cost
 from orchestrator.operations.inline_images import store_inline_images
@@ -121,17 +121,27 @@ def _done(runtime: Runtime, job: Job, number: int, accepted: Accepted, outcome: 
 
 def _running(runtime: Runtime, job: Job, number: int, accepted: Accepted) -> Result:
     now, enabled = runtime.clock(), runtime.enabled_provider(job.provider_of(number))
-    wait, cost = 0.0, accepted.cost
+    wait, cost, learned = 0.0, accepted.cost, FirstPoll()
     if enabled and not accepted.thin_success:
         calls_back = runtime.calls_back(enabled[0])
         grace = runtime.settings.callback_grace_seconds if calls_back else None
         wait = first_poll_delay(
             estimate=accepted.estimate, grace=grace, poll=enabled[1].poll_seconds
         )
+        soonest = wait if calls_back else enabled[1].poll_seconds
+        learned = FirstPoll(
+            LearnedWait.LATE if calls_back else LearnedWait.EARLY, now + int(soonest * 1000)
+        )
         cost = cost or computed_cost(*enabled, job)
     due_at = min(now + int(wait * 1000), max(job.deadline_at, now))
     result = runtime.ledger.accepted(
-        job.id, number, accepted.task_id, now=now, due_at=due_at, cost=cost
+        job.id,
+        number,
+        accepted.task_id,
+        now=now,
+        due_at=due_at,
+        first_poll=learned,
+        cost=cost,
     )
     _log("attempt_accepted", job, number, accepted, result=result)
     return result

@@ -12,7 +12,7 @@ from orchestrator.operations.inline_images import store_inline_images
 from orchestrator.providers.responses import QueryFailed
 from orchestrator.runtime import Runtime
 from orchestrator.steps.evidence import Judgement, Reading, judge, search_ends_at, summary
-from orchestrator.steps.query import next_query_wait, query_task
+from orchestrator.steps.query import is_running, next_query_wait, query_task
 from orchestrator.steps.submit import lease_ms
 from orchestrator.storage.storage import StorageError
 
@@ -108,7 +108,8 @@ def _defer(runtime: Runtime, lease: Lease, reading: Reading, judgement: Judgemen
     tries, ends_at = job.tries, job.deadline_at
     if pending and pending.kind == "thin_success":
         tries, ends_at = pending.polls - 1, search_ends_at(pending, _search_ms(runtime))
-    wait = next_query_wait(runtime, job.provider, reading, tries)
+    elapsed = (now - job.attempt.submitted_at) / 1000
+    wait = next_query_wait(runtime, job.provider, reading, tries, elapsed=elapsed)
     result = runtime.ledger.defer(
         lease,
         now=now,
@@ -116,6 +117,7 @@ def _defer(runtime: Runtime, lease: Lease, reading: Reading, judgement: Judgemen
         tries=job.tries + 1,
         detail={"state": summary(reading)},
         pending_failure=pending,
+        running=is_running(reading),
     )
     _log(job, "job_polled", state=summary(reading), result=result)
 

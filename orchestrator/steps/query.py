@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.backoff import asked_wait, back_off
+from orchestrator.backoff import asked_wait, back_off, running_wait
 from orchestrator.jobs.model import Attempt, ErrorCode, Job, JobError, Step
 from orchestrator.metrics.labels import CallKind
 from orchestrator.providers.client import NoAnswer, NotSent
@@ -39,7 +39,16 @@ def query_task(runtime: Runtime, job: Job, attempt: Attempt) -> Reading:
     return reading
 
 
-def next_query_wait(runtime: Runtime, provider: str, reading: Reading, tries: int) -> float:
+def is_running(reading: Reading) -> bool:
+    """Return whether the answer shows that the task still runs."""
+    if not isinstance(reading, TaskReport):
+        return False
+    return reading.outcome is None and reading.thin_success is None
+
+
+def next_query_wait(
+    runtime: Runtime, provider: str, reading: Reading, tries: int, *, elapsed: float = 0.0
+) -> float:
     """Return the wait until the next query, seconds. It pauses the provider if the answer asks so.
 
     Args:
@@ -47,6 +56,7 @@ def next_query_wait(runtime: Runtime, provider: str, reading: Reading, tries: in
         provider: of the task.
         reading: the answer to the last query.
         tries: the number of queries before it that changed nothing.
+        elapsed: the time since the submission, seconds.
 
     Raises:
         LedgerUnavailable: Redis is away.
@@ -54,6 +64,8 @@ def next_query_wait(runtime: Runtime, provider: str, reading: Reading, tries: in
     settings = runtime.settings.providers.get(provider)
     first = settings.poll_seconds if settings else SWITCHED_OFF_SECONDS
     longest = settings.max_poll_seconds if settings else SWITCHED_OFF_SECONDS
+    if is_running(reading):
+        return running_wait(elapsed, first, longest, runtime.random)
     wait = back_off(max(tries, 0), first, longest, runtime.random)
     if isinstance(reading, QueryFailed):
         wait = asked_wait(wait, reading.retry_after, runtime.random)

@@ -21,6 +21,7 @@ from orchestrator.ledger.batches import Batches, BatchLease
 from orchestrator.ledger.bulk import BulkActions
 from orchestrator.ledger.changes import ChangeStreams
 from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreaker
+from orchestrator.ledger.durations import Durations
 from orchestrator.ledger.follow_ups import FollowUps
 from orchestrator.ledger.idempotency import IdempotencyKeys
 from orchestrator.ledger.installation import Installation
@@ -39,6 +40,7 @@ CLASSES: Mapping[str, type] = {
     "": Ledger,
     "follow_ups.": FollowUps,
     "circuit_breaker.": CircuitBreaker,
+    "durations.": Durations,
     "batches.": Batches,
     "admission.": Admission,
     "overview.": Overview,
@@ -109,6 +111,7 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "admission.resume": lambda ledger, _: ledger.admission.resume("evolink", now=NOW),
     "admission.states": lambda ledger, _: ledger.admission.states(["evolink"], now=NOW),
     "admission.waits": lambda ledger, lease: ledger.admission.waits([lease.job], now=NOW),
+    "durations.of": lambda ledger, _: ledger.durations.of(["evolink"]),
     "claim": lambda ledger, lease: ledger.claim(lease.job.id, Step.SUBMIT, now=NOW, lease_ms=LEASE),
     "accepted": lambda ledger, lease: ledger.accepted(
         lease.job.id, 1, "task-1", now=NOW, due_at=NEXT_DUE
@@ -271,6 +274,7 @@ READS = frozenset(
         *(
             "admission.states",
             "admission.waits",
+            "durations.of",
             "changes.after",
             "bulk.get",
             "bulk.newest",

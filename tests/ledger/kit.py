@@ -221,8 +221,16 @@ def unconfirmed(ledger: Ledger, lease: Lease, *, due_at: int = NEXT_DUE) -> Resu
     return ledger.unconfirmed(lease, now=NOW, due_at=due_at, tries=3, reason="no answer")
 
 
-def defer(ledger: Ledger, lease: Lease, *, due_at: int = NEXT_DUE) -> Result:
-    return ledger.defer(lease, now=NOW, due_at=due_at, tries=3, detail={"state": "handling"})
+def defer(
+    ledger: Ledger,
+    lease: Lease,
+    *,
+    now: int = NOW,
+    due_at: int = NEXT_DUE,
+    running: bool = False,
+) -> Result:
+    detail = {"state": "handling"}
+    return ledger.defer(lease, now=now, due_at=due_at, tries=3, detail=detail, running=running)
 
 
 # Follow-ups -----------------------------------------------------------------------------------

@@ -99,6 +99,7 @@ BUILT: Mapping[str, list[str]] = {
     "movable": [keys.movable(1, "hiapi")],
     "in_flight": [keys.in_flight(1, "hiapi")],
     "provider": [keys.provider(1, "hiapi")],
+    "durations": [keys.durations(1, "hiapi")],
     "settled": [keys.settled(JOB), keys.settled(BATCH)],
     "changes": [keys.changes(1)],
     "recorder": [keys.recorder(1)],
@@ -241,9 +242,10 @@ def run_every_transition(ledger: Ledger, recorder: RecordingClient) -> None:
     kit.claim(ledger, job_id)
     ledger.observe(job_id, 3, "task-a", now=NOW, due_at=None, fallback=NEXT_DUE)
     ledger.accepted(job_id, 3, "task-a", now=NOW, due_at=NEXT_DUE, cost=Cost(1, "credits"))
-    kit.defer(ledger, kit.claim(ledger, job_id, Step.POLL, now=NEXT_DUE), due_at=NEXT_DUE)
-    poll = kit.claim(ledger, job_id, Step.POLL, now=NEXT_DUE)
-    ledger.settle(poll, SUCCESS, SettledBy.POLL, now=NEXT_DUE)
+    lease = kit.claim(ledger, job_id, Step.POLL, now=NEXT_DUE)
+    kit.defer(ledger, lease, due_at=NEXT_DUE, running=True)
+    lease = kit.claim(ledger, job_id, Step.POLL, now=NEXT_DUE)
+    ledger.settle(lease, SUCCESS, SettledBy.POLL, now=NEXT_DUE)
     ledger.settle_attempt(job_id, 3, "task-a", FAILURE, now=NEXT_DUE)
     ledger.settle_attempt(job_id, 1, "task-of-1", SUCCESS, now=NEXT_DUE)
     kit.pause(ledger, Step.POLL)
@@ -279,8 +281,7 @@ def run_every_transition(ledger: Ledger, recorder: RecordingClient) -> None:
     ledger.installation.check_write()
     budget = Tenant("shop", daily_budgets={"hiapi": Budget(10, "credits")})
     spending: dict[str, Any] = {"tenant": "shop", "limits": budget, "reserve": {"hiapi": kit.COST}}
-    made = ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, **spending)
-    ledger.cancel(made.job_id, now=NOW)
+    ledger.cancel(ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, **spending).job_id, now=NOW)
     run_fallback(ledger, spending)
     ledger.bulk.save(kit.BULK, [job_id])
     kit.start_bulk(ledger)

@@ -88,18 +88,31 @@ def test_an_unfinished_task_is_polled_again(harness: Harness) -> None:
     assert harness.ledger.events(job_id)[-1].detail == {"state": "handling"}
 
 
-@pytest.mark.parametrize(("chance", "factor"), [(0.0, 1.0), (0.5, 1.25), (1.0, 1.5)])
-def test_the_wait_between_polls_doubles_with_jitter_up_to_the_ceiling(
+@pytest.mark.parametrize(("chance", "factor"), [(0.0, 1.0), (0.5, 1.05), (1.0, 1.1)])
+def test_the_wait_between_polls_grows_with_the_time_of_the_task_up_to_the_ceiling(
     harness: Harness, chance: float, factor: float
 ) -> None:
     harness.chance.number = chance
     job_id = polled(harness, HANDLING)
+    waits, expected, elapsed = [], [], 0.0
+    for _ in range(10):
+        waits.append(harness.seconds_until_due(job_id))
+        expected.append(factor * max(3.0, min(0.6 * elapsed, 30.0)))
+        elapsed += expected[-1]
+        again(harness, job_id)
+
+    assert waits == pytest.approx(expected, abs=0.02)
+    assert waits[-1] == 30 * factor
+
+
+def test_the_wait_after_a_failed_query_doubles(harness: Harness) -> None:
+    job_id = polled(harness, BROKEN)
     waits = []
-    for _ in range(6):
+    for _ in range(5):
         waits.append(harness.seconds_until_due(job_id))
         again(harness, job_id)
 
-    assert waits == [factor * min(3 * 2.0**n, 30) for n in range(6)]
+    assert waits == [3, 6, 12, 24, 30]
 
 
 def test_a_providers_own_intervals_can_be_set(start: Callable[..., Harness]) -> None:
@@ -108,8 +121,13 @@ def test_a_providers_own_intervals_can_be_set(start: Callable[..., Harness]) -> 
     first = harness.seconds_until_due(job_id)
 
     again(harness, job_id)
+    again(harness, job_id)
 
-    assert (first, harness.seconds_until_due(job_id)) == (8, 10)
+    second = harness.seconds_until_due(job_id)
+    again(harness, job_id)
+
+    assert (first, second) == (8, 9.6)
+    assert harness.seconds_until_due(job_id) == 10
 
 
 def test_a_job_that_is_not_due_or_is_leased_is_not_polled(harness: Harness) -> None:

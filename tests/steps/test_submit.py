@@ -12,6 +12,7 @@ from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.jobs.model import Cost, ErrorCode, Image, Outcome, SettledBy, Status, Step
 from orchestrator.providers.client import NotSent, ProviderClient
 from orchestrator.steps.submit import LEASE_MARGIN_MS, lease_ms, submit
+from tests.ledger.kit import SUCCESS
 from tests.support.fakes import API_KEY, Answer, Harness, ReceivedRequest, answer
 from tests.support.providers import POLLED_WITHOUT_KEYS
 
@@ -108,6 +109,23 @@ def test_the_first_poll_follows_the_estimate_and_the_callback_grace(
     harness = start() if calls_back else start(ORCHESTRATOR_PUBLIC_URL=None)
 
     assert harness.seconds_until_due(submitted(harness, provider, response)) == first_poll_delay
+
+
+@pytest.mark.parametrize(
+    ("calls_back", "took", "first_poll_delay"),
+    [(False, 20, 20), (False, 1, 3), (True, 20, 30), (True, 50, 50)],
+)
+def test_the_first_poll_follows_what_the_model_took_lately(
+    start: Callable[..., Harness], calls_back: bool, took: int, first_poll_delay: float
+) -> None:
+    harness = start() if calls_back else start(ORCHESTRATOR_PUBLIC_URL=None)
+    for number in range(5):
+        job_id, now = harness.enqueue(), harness.clock()
+        harness.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=60_000)
+        harness.clock.forward(took)
+        harness.ledger.settle_attempt(job_id, 1, f"before-{number}", SUCCESS, now=harness.clock())
+
+    assert harness.seconds_until_due(submitted(harness, "hiapi", ACCEPTED)) == first_poll_delay
 
 
 def test_the_first_poll_is_never_after_the_deadline(harness: Harness) -> None:

@@ -178,9 +178,10 @@ local function provider_answered(now, name)
   end
 end
 
-local function release_lease()
+-- Further arguments are fields that the job does not need any more.
+local function release_lease(...)
   if job.lease then
-    redis.call('HDEL', job_key, 'lease')
+    redis.call('HDEL', job_key, 'lease', ...)
   end
 end
 
@@ -453,7 +454,7 @@ local function settle(now, status, by, retention, expires, detail, notify, reser
   end
   -- A full Redis refuses HSET and ZADD, but accepts HDEL. HDEL comes after them, so a refused script
   -- has changed nothing.
-  release_lease()
+  release_lease('seen_running')
   redis.call('ZREM', agenda, job_id)
   for attempt = 1, tonumber(job.attempt) do -- none is in flight any more
     redis.call('ZREM', shard .. 'in_flight:' .. job.provider, job_id .. '.' .. attempt)

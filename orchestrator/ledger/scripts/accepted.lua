@@ -1,14 +1,16 @@
 -- Purpose: record that the provider accepted the attempt and named its task. This is a fact. It needs
 --   no lease, and may be recorded at any time.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 attempt, 3 provider task id, 4 due at ms, 5 cost JSON ('' unknown),
---       6 detail JSON
+-- ARGV: 1 now ms, 2 attempt, 3 provider task id, 4 due at ms if no duration is known, 5 cost JSON
+--       ('' unknown), 6 detail JSON, 7 which learned duration decides when the job is due: early, late or
+--       '' (none), 8 due at ms at the earliest
 -- Returns: running | settled (the job has its outcome) | superseded (a newer attempt exists)
 --   | mismatch (the attempt was not sent, or has another task) | missing
 local now, attempt, task_id, due_at, cost, detail =
   ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
+local which, earliest = ARGV[7], tonumber(ARGV[8])
 
-local status, bound, sent = read_job('task.' .. attempt, 'sent.' .. attempt)
+local status, bound, sent, request = read_job('task.' .. attempt, 'sent.' .. attempt, 'request')
 if not status then
   return {'missing'}
 end
@@ -30,6 +32,10 @@ else
   local running = change_status('running', 'task.' .. attempt, task_id, 'updated', now, 'tries', '0')
   prove_places(now, running)
   release_lease()
+  local wait = learned_wait(request, which)
+  if wait then
+    due_at = math.min(math.max(sent + wait, earliest), math.max(job.deadline, now))
+  end
   reschedule('running', due_at)
 end
 if not FLOWS[status] then

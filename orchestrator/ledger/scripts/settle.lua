@@ -1,9 +1,8 @@
--- Purpose: give a job its only outcome. A second outcome is only recorded. A callback needs no lease,
---   because it comes from the provider. A worker needs the lease.
+-- Purpose: give a job its only outcome. A second outcome is only recorded. A worker needs the lease.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 attempt, 3 lease token ('' for a callback), 4 provider task id ('' unknown),
 --       5 status, 6 by, 7 images JSON, 8 error JSON, 9 cost JSON ('' for each that is absent),
---       10 retention ms, 11 detail JSON, 12 expiry of the first image link ms
+--       10 retention ms, 11 detail JSON, 12 expiry of the first image link ms, 13 '1' if a task took a time
 -- Returns: settled, due follow-ups, ...
 --   | late, due follow-ups, ... (the outcome stands; the images of this success are kept as late images)
 --   | duplicate (the same outcome, or the same late result) | conflict (another outcome)
@@ -13,10 +12,10 @@
 --   | stale (the caller does not hold the lease) | missing
 local now, attempt, lease, task_id, status, by = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[6]
 local images, error, cost, retention, detail = ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
-local expires = ARGV[12]
+local expires, took_time = ARGV[12], ARGV[13]
 
-local current, winner, bound, sent, notify, reserved = read_job('winner', 'task.' .. attempt,
-  'sent.' .. attempt, 'notify', 'reserved')
+local current, winner, bound, sent, notify, reserved, seen, request = read_job('winner',
+  'task.' .. attempt, 'sent.' .. attempt, 'notify', 'reserved', 'seen_running', 'request')
 if not current then
   return {'missing'}
 end
@@ -28,13 +27,11 @@ elseif task_id ~= '' and not bound then
 end
 if not FLOWS[current] then
   local same = current == status and winner == attempt
-  if status == 'succeeded' and not same then
-    if not get('late.' .. attempt) then
-      return {'late', unpack(add_late_result(now, attempt, images, expires, detail))}
-    end
-    same = true
+  if status == 'succeeded' and not same and not get('late.' .. attempt) then
+    return {'late', unpack(add_late_result(now, attempt, images, expires, detail))}
   end
-  local name = same and 'duplicate' or 'conflict'
+  local repeated = same or status == 'succeeded'
+  local name = repeated and 'duplicate' or 'conflict'
   count_event(now, name, detail)
   return {name}
 end
@@ -57,6 +54,9 @@ end
 if job.moves then
   accounts().return_to(now, attempt)
   reserved = get('reserved')
+end
+if took_time == '1' and sent and job.attempt == attempt then
+  note_duration(now, sent, seen, request, by)
 end
 local follow_ups = settle(now, status, by, retention, expires, detail, notify, reserved, fields)
 if job.moves then
