@@ -6,7 +6,6 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
-from time import sleep as sleep_seconds
 from typing import TYPE_CHECKING
 
 from orchestrator import log, tracing
@@ -26,12 +25,15 @@ from orchestrator.providers.client import NoAnswer, NotSent, ProviderClient
 from orchestrator.retry_queue import RetryQueue
 from orchestrator.settings.provider_settings import ProviderSettings
 from orchestrator.settings.settings import DEFAULT_ARCHIVE_THREADS, DEFAULT_NOTIFY_THREADS, Settings
+from orchestrator.step_loop import sleep as sleep_seconds
 from orchestrator.storage.storage import Storage
 from orchestrator.thread_shares import ThreadShares
 
 if TYPE_CHECKING:
     from orchestrator.history.history import History
 
+#: Connections to providers that a process keeps open between calls.
+MAX_IDLE_CONNECTIONS = 256
 #: The longest wait of a thread with an image for the share of the image's domain. Seconds.
 ARCHIVE_SHARE_WAIT_SECONDS = 2.0
 
@@ -81,7 +83,7 @@ class Runtime:
         http = ProviderClient(
             connect_timeout=settings.connect_timeout_seconds,
             read_timeout=settings.read_timeout_seconds,
-            connections=sum(p.threads for p in settings.providers.values()) or 1,
+            connections=MAX_IDLE_CONNECTIONS,
         )
         session = GuardedSession(settings.guard, connect_timeout=settings.connect_timeout_seconds)
         return cls(

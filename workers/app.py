@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import sys
 import threading
 from collections.abc import Mapping
@@ -99,6 +100,9 @@ def _do(step: Step, job_id: str) -> None:
 def _count(step: Step, reason: StepFailure) -> None:
     default_runtime().timings.add(metrics.STEP_FAILURES, step.value, reason.value)
 
+
+#: Every call in progress is an open file. A worker needs no more than this.
+MAX_OPEN_FILES = 65_536
 
 lanes: Lanes = Lanes(
     _do,
@@ -199,12 +203,20 @@ def _configure_logs(**_: Any) -> None:
 @signals.worker_ready.connect
 def _start_threads(sender: Any, **_: Any) -> None:
     """Watch the sweeps, and record what an earlier worker spooled before it died."""
+    _allow_open_files()
     runtime = default_runtime()
     heartbeats.append(Heartbeat(runtime, "worker" if sender.app is app else "intake"))
     heartbeats[-1].start()
     SweepWatch(runtime).start()
     if runtime.settings.spool_dir:
         SpoolDrainer(runtime, Spool(runtime.settings.spool_dir), record_spooled).start()
+
+
+def _allow_open_files() -> None:
+    """Raise this process's limit of open files as far as the system allows. Often it is 1024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 @signals.beat_init.connect

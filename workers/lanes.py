@@ -1,7 +1,8 @@
-"""The threads of a worker process: a lane for each provider and for each follow-up.
+"""The lanes of a worker process: one for each provider and for each follow-up.
 
-A lane that hangs takes no thread of another. Nothing here waits: a job without a place in its lane
-is left to the agenda.
+The steps of all providers run in one thread, which waits for all their calls at once. Follow-ups
+have threads. A lane that hangs takes no place of another. Nothing here waits: a job without a place
+in its lane is left to the agenda.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from orchestrator.ledger import Room
 from orchestrator.messages import JobsByProvider
 from orchestrator.metrics.labels import StepFailure
 from orchestrator.settings.settings import Settings
-from workers.executor import StepExecutor
+from orchestrator.step_loop import StepLoop
+from workers.executor import SHARE, StepExecutor
 
 #: Threads for the confirm steps of all jobs. They are rare, and not urgent.
 CONFIRM_THREADS = 2
@@ -46,8 +48,10 @@ class Lanes:
         count: Callable[[Step, StepFailure], None] = lambda *_: None,
     ) -> None:
         lane = partial(StepExecutor, run, stopping=stopping, refill=refill, count=count)
+        self._loop = StepLoop()
         self.providers = {
-            name: lane(threads=provider.threads) for name, provider in settings.providers.items()
+            name: lane(threads=provider.concurrency, pool=self._loop, share=SHARE)
+            for name, provider in settings.providers.items()
         }
         self.others = lane(threads=OTHER_THREADS)
         self.follow_ups = {
@@ -85,7 +89,9 @@ class Lanes:
         """Wait for the started steps, and return the jobs whose steps did not end in time."""
         ends = monotonic() + seconds
         lanes = (*self.providers.values(), self.others, *self.follow_ups.values())
-        return [job for lane in lanes for job in lane.drain(max(0.0, ends - monotonic()))]
+        left = [job for lane in lanes for job in lane.drain(max(0.0, ends - monotonic()))]
+        self._loop.shutdown(wait=not left)
+        return left
 
 
 class RefillableLanes:

@@ -55,6 +55,7 @@ from orchestrator.ledger.processes import Processes
 from orchestrator.ledger.rejected_messages import RejectedMessages
 from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Settlement
 from orchestrator.ledger.script import Script, load
+from orchestrator.ledger.script_runner import ScriptRunner
 from orchestrator.ledger.sessions import Sessions
 from orchestrator.ledger.task_owners import TaskOwners
 from orchestrator.ledger.timings import TimingSums
@@ -85,6 +86,7 @@ class Ledger:
         limits: Mapping[str, ProviderLimits] = {},
     ) -> None:
         self._redis = Clients(client).client
+        self._scripts = ScriptRunner(self._redis)
         self.shards = shards
         self.overview = Overview(self._redis, shards)
         self.follow_ups = FollowUps(self._redis, shards, retention_ms)
@@ -178,9 +180,8 @@ class Ledger:
         token, ends_at = secrets.token_urlsafe(9), now + lease_ms
         is_poll = step is Step.POLL
         last = f"{random:.4f}" if is_poll else self.admission.limits[keys.shard_of(job_id)]
-        with self._redis() as client:
-            script = self._claim_poll if is_poll else self._claim
-            answer: Any = script.run(client, keys.of(job_id), [now, token, ends_at, last])
+        script = self._claim_poll if is_poll else self._claim
+        answer: Any = self._scripts.run(script, keys.of(job_id), [now, token, ends_at, last])
         match answer:
             case ["claimed", taken_id, fields]:
                 return Lease(codec.read_job(taken_id, codec.pairs(fields)), token, ends_at)
@@ -240,8 +241,7 @@ class Ledger:
         args: list[str | int] = [now, number, lease.token, due_at, tries, event, text]
         args += [codec.dumps(refusal), shows]
         args += [departure, self.admission.limits[keys.shard_of(lease.job.id)]]
-        with self._redis() as client:
-            result, *to = self._requeue.run(client, keys.of(lease.job.id), args)
+        result, *to = self._scripts.run(self._requeue, keys.of(lease.job.id), args)
         return Moved(to[0]) if to else Result(result)
 
     def unconfirmed(
@@ -399,5 +399,4 @@ class Ledger:
         return self._task_owners.bind(job_id, int(args[1]), task_id, run)
 
     def _run(self, script: Script, job_id: str, args: list[Any]) -> Settlement:
-        with self._redis() as client:
-            return Settlement.from_answer(script.run(client, keys.of(job_id), args))
+        return Settlement.from_answer(self._scripts.run(script, keys.of(job_id), args))

@@ -14,6 +14,7 @@ from orchestrator.net.guarded_session import FetchedBody
 from orchestrator.operations.image_copies import store_file
 from orchestrator.operations.manifest import folder
 from orchestrator.runtime import Runtime
+from orchestrator.step_loop import in_thread
 from orchestrator.storage.file_kinds import Unusable
 from orchestrator.storage.images import FileFacts, inspect_file, unchecked_file
 
@@ -30,6 +31,12 @@ def store_inline_images(runtime: Runtime, job_id: str, outcome: Outcome) -> Outc
     Raises:
         StorageError: our storage failed. Try again later with the same outcome.
     """
+    if all(image.content is None for image in outcome.images):
+        return outcome
+    return in_thread(_all_stored, runtime, job_id, outcome)
+
+
+def _all_stored(runtime: Runtime, job_id: str, outcome: Outcome) -> Outcome:
     images = tuple(
         image if image.content is None else _stored(runtime, job_id, image, image.content)
         for image in outcome.images

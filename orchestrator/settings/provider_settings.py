@@ -18,10 +18,10 @@ from orchestrator.settings.environment import (
     invalid_setting,
 )
 
-#: Threads of one worker process for each provider. They mostly wait for its answers.
-DEFAULT_THREADS = 32
-#: The most threads of one kind. Each thread may hold a connection to Redis.
-MAX_THREADS = 512
+#: Steps of each provider that one worker process does at once. They mostly wait for its answers.
+DEFAULT_CONCURRENCY = 1024
+#: The most steps of a provider at once. Each may hold a connection to it.
+MAX_CONCURRENCY = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,8 @@ class ProviderSettings:
     base_url: str
     poll_seconds: float
     max_poll_seconds: float
-    #: Threads of one worker process for its submit and poll steps.
-    threads: int = DEFAULT_THREADS
+    #: Submit and poll steps that one worker process does at once. They share one thread.
+    concurrency: int = DEFAULT_CONCURRENCY
     confirm_callbacks: bool = False
     webhook_secrets: tuple[Secret, ...] = ()
     prices: PriceTable | None = None
@@ -57,7 +57,7 @@ class ProviderSettings:
             base_url=_base_url(env, provider),
             poll_seconds=first,
             max_poll_seconds=env.number(f"{prefix}_MAX_POLL_SECONDS", longest, first, 86_400),
-            threads=env.whole(f"{prefix}_THREADS", DEFAULT_THREADS, 1, MAX_THREADS),
+            concurrency=env.whole(f"{prefix}_THREADS", DEFAULT_CONCURRENCY, 1, MAX_CONCURRENCY),
             confirm_callbacks=provider.capabilities.callbacks
             and env.boolean(f"{prefix}_CONFIRM_CALLBACKS", default=False),
             webhook_secrets=tuple(_webhook_secrets(env, provider)),

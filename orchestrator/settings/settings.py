@@ -28,7 +28,6 @@ from orchestrator.settings.environment import (
     redacted,
 )
 from orchestrator.settings.provider_settings import (
-    MAX_THREADS,
     ProviderSettings,
     shards_of,
 )
@@ -45,6 +44,8 @@ MAX_PUBLIC_URL_CHARACTERS = 1800
 MIB = 1024 * 1024
 #: Threads of one worker process for archives and for notifications. Both wait for servers.
 DEFAULT_ARCHIVE_THREADS, DEFAULT_NOTIFY_THREADS = 16, 64
+#: The most threads of one kind. Each thread may hold a connection to Redis.
+MAX_THREADS = 512
 
 _MAKE_ONE = "make one with: openssl rand -hex 32"
 _MAKE_WHSEC = 'make one with: echo "whsec_$(openssl rand -base64 32)"'

@@ -29,7 +29,7 @@ def _good_provider_settings() -> Iterator[tuple[str, tuple[str, Any, str, Any]]]
         first, longest = provider.poll_seconds, provider.max_poll_seconds
         yield f"{prefix}_POLL_SECONDS", (f"{place}.poll_seconds", first, "4.5", 4.5)
         yield f"{prefix}_MAX_POLL_SECONDS", (f"{place}.max_poll_seconds", longest, "90", 90.0)
-        yield f"{prefix}_THREADS", (f"{place}.threads", 32, "512", 512)
+        yield f"{prefix}_THREADS", (f"{place}.concurrency", 1024, "512", 512)
         limits = f"{place}.limits"
         yield f"{prefix}_MAX_IN_FLIGHT", (f"{limits}.max_in_flight", None, "7", 7)
         yield f"{prefix}_REQUESTS_PER_SECOND", (f"{limits}.requests_per_second", None, "0.5", 0.5)
@@ -138,7 +138,7 @@ def _bad_provider_settings() -> Iterator[tuple[str, list[str]]]:
         yield f"{prefix}_BASE_URL", BAD_URLS
         yield f"{prefix}_POLL_SECONDS", ["0", "3601", "x"]
         yield f"{prefix}_MAX_POLL_SECONDS", [too_short, "86401", "x"]
-        yield f"{prefix}_THREADS", BAD_THREADS
+        yield f"{prefix}_THREADS", ["0", "-1", "8193", "1.5", "many"]
         yield f"{prefix}_MAX_IN_FLIGHT", ["0", "-1", "1.5", "many"]
         yield f"{prefix}_REQUESTS_PER_SECOND", ["0", "-1", "many", "nan"]
         yield f"{prefix}_BURST", ["0", "-1", "many"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,7 @@ from workers.executor import StepExecutor
 JOBS = [f"job-{number}" for number in range(5)]
 
 
-def executor(
-    run: Callable[[Step, str], None], threads: int = 4, **options: Callable[..., None]
-) -> StepExecutor:
+def executor(run: Callable[[Step, str], None], threads: int = 4, **options: Any) -> StepExecutor:
     return StepExecutor(run, stopping=lambda: False, threads=threads, **options)
 
 

@@ -1,0 +1,264 @@
+"""HTTP calls by libcurl: one deadline for the whole call, and a record of what was sent.
+
+libcurl makes the calls of one event loop side by side, without a thread for each. Outside a step
+loop a call blocks its thread. libcurl follows no redirect, keeps no cookie and uses no proxy or
+password of the environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pycurl
+from requests.utils import DEFAULT_CA_BUNDLE_PATH
+
+from orchestrator.forks import renew_in_children
+from orchestrator.step_loop import current_loop, wait_for
+
+#: What the errors of libcurl mean. Its own texts hold names and addresses of hosts.
+REASONS: Mapping[int, str] = {
+    pycurl.E_URL_MALFORMAT: "the URL is malformed",
+    pycurl.E_COULDNT_RESOLVE_HOST: "the name of the host could not be resolved",
+    pycurl.E_COULDNT_CONNECT: "the connection was not made",
+    pycurl.E_SSL_CONNECT_ERROR: "the TLS handshake failed",
+    pycurl.E_PEER_FAILED_VERIFICATION: "the TLS certificate is not trusted",
+    pycurl.E_OPERATION_TIMEDOUT: "it took too long",
+    pycurl.E_GOT_NOTHING: "the connection was closed without an answer",
+    pycurl.E_SEND_ERROR: "the connection broke while the request was sent",
+    pycurl.E_RECV_ERROR: "the connection broke before the end of the answer",
+    pycurl.E_PARTIAL_FILE: "the answer broke off",
+    pycurl.E_BAD_CONTENT_ENCODING: "the answer has a wrong content encoding",
+    pycurl.E_UNSUPPORTED_PROTOCOL: "the answer is not HTTP/1.1",
+    pycurl.E_FTP_WEIRD_SERVER_REPLY: "the answer is not HTTP/1.1",
+}
+#: libcurl's code of a call that ended well.
+_DONE = 0
+#: The settings of every call.
+_FIXED: Mapping[int, Any] = {
+    pycurl.NOSIGNAL: 1,
+    pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
+    pycurl.PATH_AS_IS: 1,
+    pycurl.PROXY: "",
+    pycurl.CAINFO: DEFAULT_CA_BUNDLE_PATH,
+    pycurl.ENCODING: "gzip, deflate",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request whose URL and headers are checked. `body` is None for a request without one."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    body: bytes | None = None
+    #: Use no idle connection: it could break after the request was sent.
+    fresh_connection: bool = False
+
+
+@dataclass(slots=True)
+class Transfer:
+    """What came of a request.
+
+    Attributes:
+        status: the status of the answer; 0 without one.
+        headers: of the answer, with names in lower case.
+        chunks: the body of the answer, unpacked.
+        failure: why there is no whole answer; None if there is one.
+        timed_out: the call ended by its time limit.
+        too_large: the answer was larger than the limit.
+        sent: the first byte of the request may have left this machine.
+    """
+
+    max_bytes: int
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    chunks: list[bytes] = field(default_factory=list)
+    failure: str | None = None
+    timed_out: bool = False
+    too_large: bool = False
+    sent: bool = False
+    _size: int = 0
+
+    def on_header(self, line: bytes) -> None:
+        """Take a header line. An interim answer is replaced by the next one."""
+        if line.startswith(b"HTTP/"):
+            self.headers.clear()
+            return
+        name, colon, value = line.decode("latin-1").partition(":")
+        if colon:
+            name, value = name.strip().lower(), value.strip()
+            before = self.headers.get(name)
+            self.headers[name] = value if before is None else f"{before}, {value}"
+
+    def on_connection(self, *_: object) -> int:
+        """Note that a connection is ready, with TLS. libcurl sends the request next."""
+        self.sent = True
+        return int(pycurl.PREREQFUNC_OK)
+
+    def on_body(self, chunk: bytes) -> int | None:
+        """Take a part of the body. A wrong number of bytes ends the call."""
+        self._size += len(chunk)
+        if self._size > self.max_bytes:
+            self.too_large = True
+            return 0
+        self.chunks.append(chunk)
+        return None
+
+
+class Transfers:
+    """Makes HTTP calls, and keeps their idle connections. All threads of a process share it.
+
+    Args:
+        connect_timeout: seconds for connecting, name resolution and TLS included.
+        seconds: for the whole call.
+        connections: idle connections kept.
+    """
+
+    def __init__(self, *, connect_timeout: float, seconds: float, connections: int) -> None:
+        self._options = {
+            **_FIXED,
+            pycurl.CONNECTTIMEOUT_MS: int(connect_timeout * 1000),
+            pycurl.TIMEOUT_MS: int(seconds * 1000),
+            pycurl.MAXCONNECTS: connections,
+        }
+        self._connections = connections
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin without connections, also in a child of a fork: its parent uses them."""
+        self._of_thread = threading.local()
+        self._of_loop: _LoopCalls | None = None
+
+    def exchange(self, request: Request, max_bytes: int) -> Transfer:
+        """Make a call. Nothing is raised: the transfer says what came of it.
+
+        Args:
+            request: what to send.
+            max_bytes: the largest answer that is read, unpacked.
+        """
+        transfer, loop = Transfer(max_bytes), current_loop()
+        if loop is None:
+            handle = self._handle_of_thread()
+            self._prepare(handle, request, transfer)
+            code = _performed(handle)
+        else:
+            calls = self._calls_of(loop)
+            handle = calls.handle()
+            self._prepare(handle, request, transfer)
+            code = wait_for(calls.start(handle))
+        _read(handle, code, transfer)
+        if loop is not None:
+            calls.free(handle)
+        return transfer
+
+    def _handle_of_thread(self) -> pycurl.Curl:
+        if not hasattr(self._of_thread, "handle"):
+            self._of_thread.handle = pycurl.Curl()
+        handle: pycurl.Curl = self._of_thread.handle
+        return handle
+
+    def _calls_of(self, loop: asyncio.AbstractEventLoop) -> _LoopCalls:
+        if self._of_loop is None or self._of_loop.loop is not loop:
+            self._of_loop = _LoopCalls(loop, self._connections)
+        return self._of_loop
+
+    def _prepare(self, handle: pycurl.Curl, request: Request, transfer: Transfer) -> None:
+        handle.reset()
+        for option, value in self._options.items():
+            handle.setopt(option, value)
+        handle.setopt(pycurl.URL, request.url)
+        lines = [f"{name}: {value}".encode("latin-1") for name, value in request.headers.items()]
+        # Without the empty header, a long body waits a second for "100 Continue".
+        handle.setopt(pycurl.HTTPHEADER, [*lines, b"Expect:"])
+        if request.body is not None:
+            handle.setopt(pycurl.POSTFIELDS, request.body)
+        handle.setopt(pycurl.CUSTOMREQUEST, request.method)
+        if request.fresh_connection:
+            handle.setopt(pycurl.FRESH_CONNECT, 1)
+            handle.setopt(pycurl.FORBID_REUSE, 1)
+        handle.setopt(pycurl.PREREQFUNCTION, transfer.on_connection)
+        handle.setopt(pycurl.HEADERFUNCTION, transfer.on_header)
+        handle.setopt(pycurl.WRITEFUNCTION, transfer.on_body)
+
+
+def _performed(handle: pycurl.Curl) -> int:
+    try:
+        handle.perform()
+    except pycurl.error as error:
+        return int(error.args[0])
+    return _DONE
+
+
+def _read(handle: pycurl.Curl, code: int, transfer: Transfer) -> None:
+    transfer.status = handle.getinfo(pycurl.RESPONSE_CODE)
+    if code != _DONE:
+        transfer.timed_out = code == pycurl.E_OPERATION_TIMEDOUT
+        transfer.failure = REASONS.get(code, f"libcurl's error {code}")
+
+
+class _LoopCalls:
+    """The calls of one event loop. libcurl says which sockets it waits for."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, connections: int) -> None:
+        self.loop = loop
+        self._multi = pycurl.CurlMulti()
+        self._multi.setopt(pycurl.M_MAXCONNECTS, connections)
+        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
+        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
+        self._timer: asyncio.TimerHandle | None = None
+        #: What is watched of each socket.
+        self._watched: dict[int, int] = {}
+        self._futures: dict[pycurl.Curl, asyncio.Future[int]] = {}
+        self._free: list[pycurl.Curl] = []
+
+    def handle(self) -> pycurl.Curl:
+        """Return a handle that no call uses."""
+        return self._free.pop() if self._free else pycurl.Curl()
+
+    def free(self, handle: pycurl.Curl) -> None:
+        """Take back the handle of a call that has ended."""
+        self._free.append(handle)
+
+    def start(self, handle: pycurl.Curl) -> asyncio.Future[int]:
+        """Start a call. The future gives libcurl's code of its end."""
+        future = self._futures[handle] = self.loop.create_future()
+        self._multi.add_handle(handle)
+        return future
+
+    def _act(self, descriptor: int, events: int) -> None:
+        self._multi.socket_action(descriptor, events)
+        left = 1
+        while left:
+            left, done, failed = self._multi.info_read()
+            for handle, code in [*((h, _DONE) for h in done), *((h, c) for h, c, _ in failed)]:
+                self._multi.remove_handle(handle)
+                self._futures.pop(handle).set_result(code)
+
+    def _watch(self, event: int, descriptor: int, *_: Any) -> None:
+        before = self._watched.pop(descriptor, 0)
+        now = 0 if event == pycurl.POLL_REMOVE else event
+        if now & pycurl.POLL_IN and not before & pycurl.POLL_IN:
+            self.loop.add_reader(descriptor, self._act, descriptor, pycurl.CSELECT_IN)
+        elif before & pycurl.POLL_IN and not now & pycurl.POLL_IN:
+            self.loop.remove_reader(descriptor)
+        if now & pycurl.POLL_OUT and not before & pycurl.POLL_OUT:
+            self.loop.add_writer(descriptor, self._act, descriptor, pycurl.CSELECT_OUT)
+        elif before & pycurl.POLL_OUT and not now & pycurl.POLL_OUT:
+            self.loop.remove_writer(descriptor)
+        if now:
+            self._watched[descriptor] = now
+
+    def _set_timer(self, milliseconds: int) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = None
+        if milliseconds >= 0:
+            self._timer = self.loop.call_later(
+                milliseconds / 1000, self._act, pycurl.SOCKET_TIMEOUT, 0
+            )

@@ -1,0 +1,143 @@
+"""One thread in which many steps wait at once.
+
+A step is plain code. Where it waits for a provider or for Redis, it calls `wait_for`, and the
+thread goes on with other steps. Each step is a greenlet, which has its own stack and its own
+context variables. Outside such a thread the same code simply blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from greenlet import getcurrent, greenlet
+
+from orchestrator.forks import renew_in_children
+
+#: Threads for what `in_thread` gets.
+MAX_THREADS = 32
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class _Step(greenlet):
+    """The stack of one step. Its parent is the stack of the event loop."""
+
+    loop: asyncio.AbstractEventLoop
+
+
+def current_loop() -> asyncio.AbstractEventLoop | None:
+    """Return the event loop of the step that calls, or None outside a step loop."""
+    step = getcurrent()
+    return step.loop if isinstance(step, _Step) else None
+
+
+def wait_for(future: asyncio.Future[T]) -> T:
+    """Return the result of a future of `current_loop`. Meanwhile other steps run."""
+    step = getcurrent()
+    loop_stack = step.parent
+    if not isinstance(step, _Step) or loop_stack is None:
+        raise RuntimeError("only a step of a step loop can wait for a future")
+    future.add_done_callback(lambda _: step.switch())
+    loop_stack.switch()
+    return future.result()
+
+
+def sleep(seconds: float) -> None:
+    """Wait. In a step loop, other steps run meanwhile."""
+    loop = current_loop()
+    if loop is None:
+        time.sleep(seconds)
+        return
+    future: asyncio.Future[None] = loop.create_future()
+    loop.call_later(seconds, future.set_result, None)
+    wait_for(future)
+
+
+def in_thread(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Return the result of an action that blocks or computes for long. Other steps run meanwhile.
+
+    Raises:
+        Exception: what the action raises.
+    """
+    loop = current_loop()
+    if loop is None:
+        return action(*args, **kwargs)
+    return wait_for(loop.run_in_executor(None, lambda: action(*args, **kwargs)))
+
+
+class StepLoop(Executor):
+    """A thread with an event loop. It runs steps, each until it waits for something."""
+
+    def __init__(self) -> None:
+        self.renew()
+        renew_in_children(self)
+
+    def renew(self) -> None:
+        """Begin without steps, also in a child of a fork: the thread is its parent's."""
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._new: deque[tuple[Future[Any], Callable[[], None]]] = deque()
+        self._lock = threading.Lock()
+        #: The thread was told that `_new` has steps.
+        self._told = False
+
+    def submit(self, action: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run an action as a step. The thread starts with the first one."""
+        future: Future[T] = Future()
+
+        def step() -> None:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                future.set_result(action(*args, **kwargs))
+            except BaseException as error:  # noqa: BLE001  # it belongs to the future
+                future.set_exception(error)
+
+        with self._lock:
+            if self._loop is None:
+                self._loop = self._started()
+            self._new.append((future, step))
+            told, self._told = self._told, True
+        if not told:
+            self._loop.call_soon_threadsafe(self._begin, self._loop)
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """End the thread, if `wait` says so; its steps must have ended.
+
+        With `cancel_futures`, the steps that have not begun are left out.
+        """
+        if cancel_futures:
+            with self._lock:
+                for future, _ in self._new:
+                    future.cancel()
+        if wait and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _started(self) -> asyncio.AbstractEventLoop:
+        loop = asyncio.new_event_loop()
+        loop.set_default_executor(ThreadPoolExecutor(MAX_THREADS, "step-thread"))
+        threading.Thread(target=self._run, args=(loop,), name="steps", daemon=True).start()
+        return loop
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        try:
+            loop.run_forever()
+        finally:
+            loop.close()
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin the new steps. Each runs until its first wait."""
+        with self._lock:
+            new, self._new, self._told = self._new, deque(), False
+        for _, action in new:
+            step = _Step(action)
+            step.loop = loop
+            step.switch()

@@ -1,0 +1,117 @@
+"""Scripts of a step loop: they share round trips, and each step gets its own answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha1
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
+
+from orchestrator.jobs.model import Step
+from orchestrator.ledger import Lease, Ledger, LedgerUnavailable
+from orchestrator.ledger.connection import Clients
+from orchestrator.ledger.script import Script
+from orchestrator.ledger.script_runner import MAX_SCRIPTS, ScriptRunner
+from orchestrator.step_loop import StepLoop
+from tests.ledger.kit import LEASE, NOW, create
+
+#: The longest wait for a step. Seconds.
+LIMIT = 60
+
+
+def script(source: str) -> Script:
+    return Script("test", source, sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+
+ECHO = script("return {ARGV[1]}")
+WRONG = script("return redis.call('LLEN', KEYS[1])")
+
+
+@pytest.fixture
+def steps() -> Iterator[StepLoop]:
+    loop = StepLoop()
+    yield loop
+    loop.shutdown()
+
+
+class Counted:
+    """A client that counts its round trips."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self.trips = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.trips += 1
+        return getattr(self._redis, name)
+
+    @contextmanager
+    def client(self) -> Iterator[Redis]:
+        yield self  # type: ignore[misc]
+
+
+def run_all(steps: StepLoop, runner: ScriptRunner, number: int, script: Script) -> list[Any]:
+    """Return the answer or the error of each of many runs that begin together."""
+
+    def begin() -> list[Any]:
+        return [steps.submit(runner.run, script, ["key"], [str(each)]) for each in range(number)]
+
+    futures = steps.submit(begin).result(LIMIT)
+    return [future.exception(LIMIT) or future.result() for future in futures]
+
+
+def test_steps_that_wait_together_share_round_trips_and_get_their_own_answers(
+    steps: StepLoop, redis: Redis
+) -> None:
+    counted = Counted(redis)
+    redis.script_load(ECHO.source)
+
+    answers = run_all(steps, ScriptRunner(counted.client), 2 * MAX_SCRIPTS, ECHO)
+
+    assert answers == [[str(each)] for each in range(2 * MAX_SCRIPTS)]
+    assert counted.trips == 2
+
+
+def test_a_script_that_redis_does_not_know_is_sent(steps: StepLoop, redis: Redis) -> None:
+    redis.script_flush()
+
+    answers = run_all(steps, ScriptRunner(Clients(lambda: redis).client), 3, ECHO)
+
+    assert answers == [["0"], ["1"], ["2"]]
+
+
+def test_the_fault_of_one_script_fails_its_own_step_only(steps: StepLoop, redis: Redis) -> None:
+    redis.set("key", "not a list")
+    runner = ScriptRunner(Clients(lambda: redis).client)
+
+    def begin() -> list[Any]:
+        return [steps.submit(runner.run, each, ["key"], ["1"]) for each in (ECHO, WRONG, ECHO)]
+
+    first, second, third = steps.submit(begin).result(LIMIT)
+
+    assert isinstance(second.exception(LIMIT), ResponseError)
+    assert first.result(LIMIT) == third.result(LIMIT) == ["1"]
+
+
+def test_every_step_learns_that_redis_is_away(steps: StepLoop) -> None:
+    runner = ScriptRunner(Clients(lambda: Redis(port=1, single_connection_client=True)).client)
+
+    answers = run_all(steps, runner, 3, ECHO)
+
+    assert [type(answer) for answer in answers] == [LedgerUnavailable] * 3
+    assert not any(isinstance(answer, RedisConnectionError) for answer in answers)
+
+
+def test_transitions_of_a_step_loop_change_the_ledger(steps: StepLoop, ledger: Ledger) -> None:
+    job_ids = [create(ledger) for _ in range(3)]
+    options: dict[str, Any] = {"now": NOW, "lease_ms": LEASE}
+    claims = [steps.submit(ledger.claim, each, Step.SUBMIT, **options) for each in job_ids]
+
+    leases = [claim.result(LIMIT) for claim in claims]
+
+    assert [isinstance(each, Lease) and each.job.id for each in leases] == job_ids
