@@ -300,7 +300,7 @@ def known_job(
     job_request: JobRequest = checked(REQUEST_SCHEMA, request)
     if file:
         job_request = replace(job_request, upload=describe(file, len(file.content)))
-    if codec.fingerprint(job_request) != fingerprint:
+    if codec.fingerprint(job_request.stored()) != fingerprint:
         raise IdempotencyMismatch("this idempotency key was used before with another request")
     job = runtime.ledger.get(job_id)
     if job is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -90,8 +90,17 @@ class JobRequest:
         return self.receiver.name
 
     def stored(self) -> dict[str, Any]:
-        """Return the request as the ledger stores it, without empty fields."""
-        return {name: value for name, value in asdict(self).items() if value not in (None, {}, ())}
+        """Return the request as the ledger stores it, without empty fields.
+
+        The data is shared with the request, because a copy takes as long as the whole check.
+        """
+        values = ((name, getattr(self, name)) for name in _FIELDS)
+        stored: dict[str, Any] = {n: value for n, value in values if value not in (None, {}, ())}
+        if self.upload:
+            stored["upload"] = asdict(self.upload)
+        if self.fallback:
+            stored["fallback"] = [asdict(target) for target in self.fallback]
+        return stored
 
     def at(self, provider: str) -> JobRequest:
         """Return the request as it is sent to this provider or fallback.
@@ -102,3 +111,7 @@ class JobRequest:
         if provider not in models:
             return self
         return replace(self, provider=provider, model=models[provider], provider_options={})
+
+
+#: The names of the fields of a request, in their order.
+_FIELDS = tuple(each.name for each in fields(JobRequest))

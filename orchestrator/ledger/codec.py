@@ -43,9 +43,9 @@ def dumps(value: Any) -> str:
     return "" if value is None or value == () else orjson.dumps(value).decode()
 
 
-def fingerprint(request: JobRequest) -> str:
-    """Return a hash of a request. It does not depend on the order of the fields."""
-    text = orjson.dumps(request.stored(), option=orjson.OPT_SORT_KEYS)
+def fingerprint(stored: Mapping[str, Any]) -> str:
+    """Return a hash of a stored request. It does not depend on the order of the fields."""
+    text = orjson.dumps(stored, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(text).hexdigest()[:32]
 
 

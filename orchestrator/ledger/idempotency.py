@@ -84,9 +84,10 @@ class NewJob:
 
         The job belongs to the trace of the active span. `batch` is the id of its batch, or empty.
         """
-        stored, key = codec.dumps(request.stored()), self.idempotency
+        stored, key = request.stored(), self.idempotency
         lifetime = self.lifetime_ms if key else ""
-        args: list[str | int] = [now, stored, deadline_at, codec.fingerprint(request), lifetime]
+        args: list[str | int] = [now, codec.dumps(stored), deadline_at]
+        args += [codec.fingerprint(stored) if key else "", lifetime]
         args += ["1" if request.notifies else "", request.provider, tenant]
         shard = keys.shard_of(self.id)
         args += limit_arguments(limits, request.provider, reserve, shard, self.shards)
