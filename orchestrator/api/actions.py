@@ -36,6 +36,9 @@ class RetrySchema(StrictSchema):
     )
 
 
+_RETRY = RetrySchema()
+
+
 def blueprint(runtime: Runtime) -> Blueprint:
     """Return the routes."""
     actions = Blueprint("actions", __name__, url_prefix="/v1/jobs", description="Actions on a job")
@@ -85,7 +88,7 @@ def _cancel(runtime: Runtime, job_id: str) -> Response:
 
 def _retry(runtime: Runtime, job_id: str) -> Response:
     job = find_job(runtime, job_id)
-    body = checked(RetrySchema(), incoming.body() if request.get_data() else {})
+    body = checked(_RETRY, incoming.body() if request.get_data() else {})
     risk = body.get("accept_risk", False)
     try:
         result = retry(runtime, job, actor=caller().name, accept_risk=risk)

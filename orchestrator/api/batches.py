@@ -47,6 +47,9 @@ class BatchRequestSchema(ReceiverSchema):
     )
 
 
+_REQUEST = BatchRequestSchema()
+
+
 class BatchEntrySchema(AnswerSchema):
     """What became of one request: a job, or the reason why there is none."""
 
@@ -119,7 +122,7 @@ def _create_doc() -> dict[str, Any]:
 
 
 def _create(runtime: Runtime) -> Response:
-    body = checked(BatchRequestSchema(), incoming.large_body(MAX_BATCH_BYTES))
+    body = checked(_REQUEST, incoming.large_body(MAX_BATCH_BYTES))
     jobs = body.pop("jobs")
     with tracing.continued(request.headers.get):
         result = create_batch(

@@ -99,6 +99,9 @@ class BulkRequestSchema(StrictSchema):
             raise ValidationError("left out with `filter` or `preview`", "jobs")
 
 
+_REQUEST = BulkRequestSchema()
+
+
 class MoneySchema(AnswerSchema):
     """Expected costs at one provider in one unit, by price table."""
 
@@ -218,7 +221,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
 
 
 def _create(runtime: Runtime) -> Response:
-    body = checked(BulkRequestSchema(), incoming.body())
+    body = checked(_REQUEST, incoming.body())
     risk = body.get("accept_risk", False)
     action = _previewed(runtime, body) if "preview" in body else _preview(runtime, body)
     if body.get("dry_run"):

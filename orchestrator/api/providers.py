@@ -60,6 +60,9 @@ class PauseSchema(StrictSchema):
     )
 
 
+_PAUSE = PauseSchema()
+
+
 def blueprint(runtime: Runtime) -> Blueprint:
     """Return the routes."""
     providers = Blueprint(
@@ -79,7 +82,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
     def pause(name: str) -> Response:
         """Stop submissions to a provider until it is resumed. Needs the scope admin."""
         _check(runtime, name)
-        body = checked(PauseSchema(), incoming.body() if request.get_data() else {})
+        body = checked(_PAUSE, incoming.body() if request.get_data() else {})
         reason = body.get("reason", "")
         state = pause_provider(runtime, name, actor=caller().name, reason=reason)
         return as_json({"name": name, **state}, 200)
