@@ -18,7 +18,8 @@ from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.tenant import DEFAULT_TENANT, Tenant, tenant_name
 from orchestrator.jobs.uploads import ImageFile, describe
 from orchestrator.jobs.validation import InvalidRequest, Violation, checked
-from orchestrator.ledger import Created, Idempotency, Result, codec
+from orchestrator.ledger import Created, Idempotency, Result, Waiting, codec
+from orchestrator.ledger.creation import NewJob
 from orchestrator.runtime import Runtime, default_runtime
 
 #: The scopes of idempotency keys. The key of a Celery message is the id of the Celery task.
@@ -57,10 +58,17 @@ class TenantLimitReached(Exception):
 
 @dataclass(frozen=True, slots=True)
 class EnqueueResult:
-    """A job in the ledger. `replayed` says that an earlier call created it."""
+    """A job in the ledger.
+
+    Attributes:
+        job: the job.
+        replayed: an earlier call created it.
+        wait: what a new job waits for; None: the ledger must be asked.
+    """
 
     job: Job
     replayed: bool
+    wait: Waiting | None = None
 
 
 def enqueue(
@@ -220,14 +228,14 @@ def _store(
 ) -> EnqueueResult:
     """Create the job of a checked request in the ledger, and nudge it."""
     now, request = runtime.clock(), job.request
-    deadline_at = job.deadline(runtime, now)
+    new = job.new_job(runtime, now, idempotency)
     created = runtime.ledger.create(
         request,
         now=now,
-        deadline_at=deadline_at,
-        tenant=job.limits.name,
-        limits=job.limits,
-        reserve=job.reserve,
+        deadline_at=new.deadline_at,
+        tenant=new.tenant,
+        limits=new.limits,
+        reserve=new.reserve,
         idempotency=idempotency,
         upload=file.content if file else None,
     )
@@ -237,14 +245,12 @@ def _store(
         return EnqueueResult(earlier, replayed=True)
     runtime.nudger.nudge(Step.SUBMIT, [created.job_id], request.provider)
     log.get().info("job_created", job=created.job_id, provider=request.provider, caller=caller)
-    return EnqueueResult(queued_job(created.job_id, job, now, deadline_at), replayed=False)
+    return EnqueueResult(queued_job(created.job_id, new, now), False, created.wait)
 
 
-def queued_job(
-    job_id: str, checked_job: CheckedJob, now: int, deadline_at: int, batch: str | None = None
-) -> Job:
+def queued_job(job_id: str, new: NewJob, now: int) -> Job:
     """Return a job as the ledger has just stored it."""
-    request = checked_job.request
+    request = new.request
     notification = FollowUp(FollowUpStatus.WAITING) if request.notifies else None
     return Job(
         job_id,
@@ -252,9 +258,9 @@ def queued_job(
         request,
         created_at=now,
         updated_at=now,
-        deadline_at=deadline_at,
-        tenant=checked_job.limits.name,
-        batch=batch,
+        deadline_at=new.deadline_at,
+        tenant=new.tenant,
+        batch=new.batch or None,
         notification=notification,
         fallback_left=tuple(target.provider for target in request.fallback),
     )

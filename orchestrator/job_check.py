@@ -13,6 +13,8 @@ from orchestrator.jobs.schemas import JobRequestSchema
 from orchestrator.jobs.tenant import Tenant
 from orchestrator.jobs.uploads import ImageFile, describe
 from orchestrator.jobs.validation import InvalidRequest, Violation, checked
+from orchestrator.ledger import Idempotency
+from orchestrator.ledger.creation import NewJob
 from orchestrator.providers import PROVIDERS
 from orchestrator.runtime import Runtime
 
@@ -34,10 +36,15 @@ class CheckedJob:
     limits: Tenant
     reserve: Mapping[str, Cost]
 
-    def deadline(self, runtime: Runtime, now: int) -> int:
-        """Return the deadline of a job that is created now, ms."""
+    def new_job(
+        self, runtime: Runtime, now: int, idempotency: Idempotency | None, batch: str = ""
+    ) -> NewJob:
+        """Return the job that the ledger shall create now (ms), in a batch if one is named."""
         seconds = self.request.deadline_seconds or runtime.settings.job_deadline_seconds
-        return now + int(seconds * 1000)
+        deadline_at, tenant = now + int(seconds * 1000), self.limits.name
+        return NewJob(
+            self.request, deadline_at, tenant, self.limits, self.reserve, idempotency, batch
+        )
 
 
 def check_job(

@@ -11,6 +11,7 @@ from orchestrator.api.auth import caller
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.model import Job
 from orchestrator.jsonio import dump
+from orchestrator.ledger import Waiting
 from orchestrator.operations import search
 from orchestrator.operations.current_jobs import current_view
 from orchestrator.runtime import Runtime
@@ -47,10 +48,14 @@ def visible(job: Job | None, job_id: str) -> Job:
 
 
 def answer(
-    runtime: Runtime, job: Job, status: int, headers: dict[str, str] | None = None
+    runtime: Runtime,
+    job: Job,
+    status: int,
+    headers: dict[str, str] | None = None,
+    wait: Waiting | None = None,
 ) -> Response:
-    """Return an answer with a job."""
-    return as_json(current_view(runtime, job), status, headers)
+    """Return an answer with a job. `wait` is what it waits for; None: the ledger is asked."""
+    return as_json(current_view(runtime, job, wait), status, headers)
 
 
 def as_json(value: Any, status: int, headers: dict[str, str] | None = None) -> Response:

@@ -141,7 +141,8 @@ def _create(runtime: Runtime) -> Response:
 
 def _results(runtime: Runtime, entries: list[BatchEntry]) -> list[dict[str, Any]]:
     made = {entry.job.id: entry.job for entry in entries if entry.job}
-    views = {view["id"]: view for view in current_views(runtime, list(made.values()))}
+    waits = {entry.job.id: entry.wait for entry in entries if entry.job and entry.wait}
+    views = {view["id"]: view for view in current_views(runtime, list(made.values()), waits)}
     return [
         {"index": entry.index, "job": views[entry.job.id]}
         if entry.job

@@ -109,7 +109,8 @@ def _create(runtime: Runtime) -> Route:
             )
         if result.replayed:
             return answer(runtime, result.job, 200, {"Idempotent-Replay": "true"})
-        return answer(runtime, result.job, 202, {"Location": f"/v1/jobs/{result.job.id}"})
+        headers = {"Location": f"/v1/jobs/{result.job.id}"}
+        return answer(runtime, result.job, 202, headers, result.wait)
 
     return create
 

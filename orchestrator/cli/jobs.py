@@ -179,7 +179,7 @@ def enqueue(
         line(result.job.id, err=json_)
         _follow(runtime, result.job, json_=json_)
     elif json_:
-        print_json(current_view(runtime, result.job))
+        print_json(current_view(runtime, result.job, result.wait))
     else:
         line(result.job.id)
     runtime.nudger.close()
@@ -268,7 +268,7 @@ def retry(job_id: str, yes: bool, json_: bool) -> None:
     except NotRetryable as error:
         raise click.ClickException(f"{job_id}: {error}") from None
     if json_:
-        print_json(current_view(runtime, result.job))
+        print_json(current_view(runtime, result.job, result.wait))
     else:
         line(result.job.id)
     runtime.nudger.close()

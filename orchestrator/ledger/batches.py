@@ -14,32 +14,23 @@ all shards by status). Its notification has the fields of a job's notification.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from orchestrator.jobs.batch import Batch
-from orchestrator.jobs.model import Cost, FollowUpStatus
-from orchestrator.jobs.request import JobRequest, Receiver
-from orchestrator.jobs.tenant import Tenant
+from orchestrator.jobs.model import FollowUpStatus
+from orchestrator.jobs.request import Receiver
 from orchestrator.ledger import codec, keys
-from orchestrator.ledger.idempotency import NewJob
+from orchestrator.ledger.creation import Creations, NewJob
 from orchestrator.ledger.installation import from_master
 from orchestrator.ledger.results import Created, Idempotency, Result
 from orchestrator.ledger.script import Script, load
-
-
-@dataclass(frozen=True, slots=True)
-class JobOfBatch:
-    """A job that a batch shall have. The attributes are arguments of `Ledger.create`."""
-
-    request: JobRequest
-    deadline_at: int
-    reserve: Mapping[str, Cost]
-    idempotency: Idempotency | None = None
+from orchestrator.ledger.transition import run_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +49,7 @@ class Batches:
         shards: the number of shards.
         retention_ms: how long a batch is kept after its completion or its notification.
         idempotency_ms: how long an idempotency key is kept.
-        create: the script that creates a job.
+        creations: makes the transitions that create jobs.
     """
 
     def __init__(
@@ -67,13 +58,13 @@ class Batches:
         shards: int,
         retention_ms: int,
         idempotency_ms: int,
-        create: Script,
+        creations: Creations,
     ) -> None:
         self._redis = client
         self._shards = shards
         self._retention_ms = retention_ms
         self._idempotency_ms = idempotency_ms
-        self._create = create
+        self._creations = creations
         self._open = load("open_batch")
         self._seal = load("seal_batch")
         self._complete = load("complete_batch")
@@ -115,34 +106,18 @@ class Batches:
             answer = self._open.run(client, [batch, guard, _due(batch_id)], args)
         return Created.from_answer(answer, batch_id)
 
-    def create_jobs(
-        self, batch_id: str, jobs: Sequence[JobOfBatch], tenant: Tenant, *, now: int
-    ) -> list[Created]:
-        """Create queued jobs in two round trips. Return the result of each, as `Ledger.create`.
+    def create_jobs(self, jobs: Sequence[NewJob], *, now: int) -> list[Created]:
+        """Create queued jobs in one round trip. Return the result of each, as `Ledger.create`.
 
-        A job whose idempotency key has a job already does not join the batch.
+        A job whose idempotency key has a job already does not join its batch.
         """
-        calls: list[tuple[list[str], list[str | int]]] = []
-        made = []
-        for job in jobs:
-            new = NewJob.of(job.idempotency, self._shards, self._idempotency_ms)
-            args = new.arguments(
-                job.request,
-                now=now,
-                deadline_at=job.deadline_at,
-                tenant=tenant.name,
-                limits=tenant,
-                reserve=job.reserve,
-                batch=batch_id,
-            )
-            calls.append(([*keys.of(new.id), new.guard], args))
-            made.append(new.id)
+        if not jobs:
+            return []
         with self._redis() as client:
-            answers = self._create.run_many(client, calls)
-        return [
-            Created.from_answer(answer, job_id)
-            for answer, job_id in zip(answers, made, strict=True)
-        ]
+            answers = run_all(client, [self._creations.of(job, now=now)[1] for job in jobs])
+            if refusal := next((each for each in answers if isinstance(each, RedisError)), None):
+                raise refusal
+        return [each for each in answers if isinstance(each, Created)]
 
     def seal(self, batch_id: str, answer: str, *, now: int) -> Result:
         """Record that no further job joins the batch, and what its request was answered.

@@ -45,9 +45,10 @@ from orchestrator.ledger.bulk import BulkActions
 from orchestrator.ledger.changes import ChangeStreams
 from orchestrator.ledger.circuit_breaker import CircuitBreaker
 from orchestrator.ledger.connection import Clients, connect
+from orchestrator.ledger.creation import Creations, NewJob
 from orchestrator.ledger.durations import AS_PLANNED, Durations, FirstPoll, is_reported
 from orchestrator.ledger.follow_ups import FollowUps
-from orchestrator.ledger.idempotency import IdempotencyKeys, NewJob
+from orchestrator.ledger.idempotency import IdempotencyKeys
 from orchestrator.ledger.installation import Installation, from_master
 from orchestrator.ledger.outcomes import Outcomes
 from orchestrator.ledger.overview import Overview
@@ -107,8 +108,9 @@ class Ledger:
         self.admission = Admission(self._redis, limits, shards)
         self.agenda = Agenda(self._redis, self.admission)
         self._retention_ms, self._idempotency_ms = retention_ms, idempotency_ms
-        self._create, self._cancel = load("create"), load("cancel")
-        self.batches = Batches(self._redis, shards, retention_ms, idempotency_ms, self._create)
+        self._cancel = load("cancel")
+        self.creations = Creations(shards, idempotency_ms, self.admission.limits)
+        self.batches = Batches(self._redis, shards, retention_ms, idempotency_ms, self.creations)
         self.outcomes = Outcomes(self._redis, self.get, self.batches.get)
         self._claim, self._claim_poll = load("claim"), load("claim_poll")
         self._accepted, self._requeue = load("accepted"), load("requeue")
@@ -147,17 +149,14 @@ class Ledger:
             CREATED, REPLAYED, MISMATCH (the key had another request), GONE (the job of the key
             has expired), with the job's id; or LIMITED (a limit of the tenant is reached).
         """
-        new = NewJob.of(idempotency, self.shards, self._idempotency_ms)
-        args = new.arguments(
-            request, now=now, deadline_at=deadline_at, tenant=tenant, limits=limits, reserve=reserve
-        )
+        new = NewJob(request, deadline_at, tenant, limits, reserve, idempotency)
+        job_id, creation = self.creations.of(new, now=now)
 
         def create() -> Created:
             with self._redis() as client:
-                answer = self._create.run(client, [*keys.of(new.id), new.guard], args)
-            return Created.from_answer(answer, new.id)
+                return creation.run(client)
 
-        return self.uploads.create_with(new.id, upload, deadline_at - now, create)
+        return self.uploads.create_with(job_id, upload, deadline_at - now, create)
 
     def claim(
         self, job_id: str, step: Step, *, now: int, lease_ms: int, random: float = 0.0

@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from orchestrator.jobs.model import Job, Step
 from orchestrator.ledger import keys
+from orchestrator.ledger.admission import Waiting, WaitReason
 
 
 class Result(StrEnum):
@@ -86,13 +87,14 @@ class Created:
     """The result of a create: CREATED, REPLAYED, MISMATCH, GONE or LIMITED, and the job of the key.
 
     With LIMITED, `limit` is the name of the tenant's limit, and `wait_ms` the time until it allows
-    another job (0: unknown).
+    another job (0: unknown). With CREATED, `wait` is what the job waits for.
     """
 
     result: Result
     job_id: str
     limit: str = ""
     wait_ms: int = 0
+    wait: Waiting | None = None
 
     @classmethod
     def from_answer(cls, answer: list[str], job_id: str) -> Created:
@@ -100,7 +102,14 @@ class Created:
         result, *rest = answer
         if Result(result) is Result.LIMITED:
             return cls(Result.LIMITED, job_id, rest[0], int(rest[1]))
+        if Result(result) is Result.CREATED:
+            return cls(Result.CREATED, job_id, wait=_wait(*rest) if rest else None)
         return cls(Result(result), rest[0] if rest else job_id)
+
+
+def _wait(reason: str, until: str) -> Waiting:
+    """Return what a new job waits for. `reason` is why its provider may not get it."""
+    return Waiting(WaitReason(reason or WaitReason.WORKER), int(until) if until else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ _FOLDER = files("orchestrator.ledger") / "scripts"
 _PRELUDE = ("_adoption", "_prelude")
 #: The files with functions that come before a script.
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "create": (*_PRELUDE, "_tenants"),
+    "create": (*_PRELUDE, "_admission", "_tenants"),
     "waits": (*_PRELUDE, "_admission"),
     "claim": (*_PRELUDE, "_admission", "_fallback", "_claims"),
     "requeue": (*_PRELUDE, "_admission", "_learning", "_fallback"),

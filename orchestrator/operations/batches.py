@@ -32,8 +32,7 @@ from orchestrator.jobs.request import Receiver
 from orchestrator.jobs.tenant import DEFAULT_TENANT, tenant_name
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.jsonio import dump, parse
-from orchestrator.ledger import Created, Idempotency, Result
-from orchestrator.ledger.batches import JobOfBatch
+from orchestrator.ledger import Created, Idempotency, Result, Waiting
 from orchestrator.operations.problems import JOB_REFUSED, problem_of
 from orchestrator.runtime import Runtime, default_runtime
 
@@ -54,12 +53,14 @@ class BatchEntry:
         job: the job.
         problem: why there is no job.
         replayed: an earlier call created the job.
+        wait: what a new job waits for; None: the ledger must be asked.
     """
 
     index: int
     job: Job | None = None
     problem: Mapping[str, Any] | None = None
     replayed: bool = False
+    wait: Waiting | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,18 +309,15 @@ def _stored(runtime: Runtime, batch: OpenBatch, ready: Sequence[_Ready]) -> list
     """Create jobs in the ledger, and nudge the new ones."""
     if not ready:
         return []
-    now, limits = runtime.clock(), ready[0].job.limits
-    jobs = [
-        JobOfBatch(each.job.request, each.job.deadline(runtime, now), each.job.reserve, each.key)
-        for each in ready
-    ]
+    now = runtime.clock()
+    jobs = [each.job.new_job(runtime, now, each.key, batch.id) for each in ready]
     attributes = {
         "messaging.operation.type": "create",
         "messaging.message.conversation_id": batch.id,
         "messaging.batch.message_count": len(jobs),
     }
     with tracing.span("create jobs", "producer", attributes):
-        created = runtime.ledger.batches.create_jobs(batch.id, jobs, limits, now=now)
+        created = runtime.ledger.batches.create_jobs(jobs, now=now)
         new: dict[str, list[str]] = {}
         for each, made in zip(ready, created, strict=True):
             if made.result is Result.CREATED:
@@ -328,9 +326,9 @@ def _stored(runtime: Runtime, batch: OpenBatch, ready: Sequence[_Ready]) -> list
             runtime.nudger.nudge(Step.SUBMIT, job_ids, provider)
     again = [made.job_id for made in created if made.result is Result.REPLAYED]
     known = runtime.ledger.overview.jobs(again) if again else {}
-    for each, made, job in zip(ready, created, jobs, strict=True):
+    for made, job in zip(created, jobs, strict=True):
         if made.result is Result.CREATED:
-            known[made.job_id] = queued_job(made.job_id, each.job, now, job.deadline_at, batch.id)
+            known[made.job_id] = queued_job(made.job_id, job, now)
     return [_entry(each, made, known) for each, made in zip(ready, created, strict=True)]
 
 
@@ -343,7 +341,7 @@ def _entry(ready: _Ready, made: Created, known: Mapping[str, Job]) -> BatchEntry
     except JOB_REFUSED as error:
         return BatchEntry(ready.index, problem=problem_of(error))
     replayed = made.result is Result.REPLAYED
-    return BatchEntry(ready.index, known[made.job_id], replayed=replayed)
+    return BatchEntry(ready.index, known[made.job_id], replayed=replayed, wait=made.wait)
 
 
 def _sealed(runtime: Runtime, batch: OpenBatch, entries: list[BatchEntry]) -> BatchResult:

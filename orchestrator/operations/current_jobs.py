@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orchestrator.jobs.model import Job
@@ -12,19 +12,27 @@ from orchestrator.ledger import Waiting
 from orchestrator.runtime import Runtime
 
 
-def current_view(runtime: Runtime, job: Job) -> dict[str, Any]:
+def current_view(runtime: Runtime, job: Job, wait: Waiting | None = None) -> dict[str, Any]:
     """Return a job as JSON-ready data, in the form of CurrentJobSchema.
+
+    Args:
+        runtime: of this process.
+        job: the job.
+        wait: what it waits for; None: the ledger is asked.
 
     Raises:
         LedgerUnavailable: Redis is away.
     """
-    return current_views(runtime, [job])[0]
+    return current_views(runtime, [job], {job.id: wait} if wait else {})[0]
 
 
-def current_views(runtime: Runtime, jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """Return jobs as `current_view` does."""
-    waits = runtime.ledger.admission.waits(jobs, now=runtime.clock())
-    return [_view(runtime, job, waits.get(job.id)) for job in jobs]
+def current_views(
+    runtime: Runtime, jobs: Sequence[Job], known: Mapping[str, Waiting] = {}
+) -> list[dict[str, Any]]:
+    """Return jobs as `current_view` does. `known` has what some of them wait for, by their ids."""
+    others = [job for job in jobs if job.id not in known]
+    waits = runtime.ledger.admission.waits(others, now=runtime.clock()) if others else {}
+    return [_view(runtime, job, known.get(job.id) or waits.get(job.id)) for job in jobs]
 
 
 def _view(runtime: Runtime, job: Job, wait: Waiting | None) -> dict[str, Any]:

@@ -105,8 +105,8 @@ def test_the_round_trips_do_not_grow_with_the_jobs(
         numbers.append(len(sent))
         sent.clear()
 
-    # To begin, to seal, and two each for the jobs and for what they wait for.
-    assert numbers == [6, 6]
+    # To begin, to create the jobs, and to seal.
+    assert numbers == [3, 3]
 
 
 def test_the_limits_of_a_tenant_hold_for_each_job(api: Api) -> None:

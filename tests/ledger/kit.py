@@ -27,7 +27,7 @@ from orchestrator.jobs.model import (
     Step,
 )
 from orchestrator.jobs.request import JobRequest, Receiver, Target
-from orchestrator.jobs.tenant import DEFAULT_TENANT, Tenant
+from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.ledger import (
     Created,
     Departure,
@@ -39,9 +39,10 @@ from orchestrator.ledger import (
     Settlement,
     keys,
 )
-from orchestrator.ledger.batches import BatchLease, JobOfBatch
+from orchestrator.ledger.batches import BatchLease
 from orchestrator.ledger.bulk import BulkAction, BulkKind, BulkResult
 from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS
+from orchestrator.ledger.creation import NewJob
 from tests.support.fakes import NOON
 
 T = TypeVar("T")
@@ -342,8 +343,8 @@ def create_in_batch(
 ) -> Created:
     """Create a queued job in a batch."""
     idempotency = Idempotency("caller", key) if key else None
-    new = JobOfBatch(REQUEST, DEADLINE, {}, idempotency)
-    [created] = ledger.batches.create_jobs(batch_id, [new], Tenant("default"), now=now)
+    new = NewJob(REQUEST, DEADLINE, "default", None, {}, idempotency, batch_id)
+    [created] = ledger.batches.create_jobs([new], now=now)
     return created
 
 

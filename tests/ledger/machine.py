@@ -27,9 +27,8 @@ from orchestrator.jobs.model import (
     Status,
     Step,
 )
-from orchestrator.jobs.tenant import Tenant
 from orchestrator.ledger import Idempotency, Lease, Ledger, Result, codec, keys
-from orchestrator.ledger.batches import JobOfBatch
+from orchestrator.ledger.creation import NewJob
 from orchestrator.operations.verify import MAX_OVERDUE_MS, Verification
 from orchestrator.runtime import Runtime
 from tests.ledger import kit
@@ -160,10 +159,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
         def call() -> None:
             if joins:
-                new = JobOfBatch(request, deadline, {}, idempotency)
-                [created] = self.ledger.batches.create_jobs(
-                    self.batch, [new], Tenant("default"), now=now
-                )
+                new = NewJob(request, deadline, "default", None, {}, idempotency, self.batch)
+                [created] = self.ledger.batches.create_jobs([new], now=now)
             else:
                 created = self.ledger.create(
                     request, now=now, deadline_at=deadline, idempotency=idempotency

@@ -10,7 +10,7 @@ from redis import Redis
 
 from orchestrator.jobs.model import Job, Status, Step
 from orchestrator.jobs.request import JobRequest
-from orchestrator.ledger import Created, Idempotency, Ledger, Result, keys
+from orchestrator.ledger import Created, Idempotency, Ledger, Result, Waiting, WaitReason, keys
 from tests.ledger import kit
 from tests.ledger.kit import DAY, DEADLINE, NOW, REQUEST, TTL_MARGIN
 from tests.ledger.recording import RecordingClient
@@ -48,6 +48,16 @@ def test_a_new_job_is_queued_and_due_at_once(ledger: Ledger, redis: Redis) -> No
     assert [(e.at, e.name, e.detail) for e in ledger.events(created.job_id)] == [
         (NOW, "created", {})
     ]
+
+
+def test_a_new_job_says_what_it_waits_for(ledger: Ledger) -> None:
+    assert create(ledger, key=None).wait == Waiting(WaitReason.WORKER, None)
+    ledger.admission.pause(REQUEST.provider, by="ops", now=NOW)
+    created = create(ledger, key=None)
+    assert created.wait == Waiting(WaitReason.PAUSED, None)
+    assert created.wait == ledger.admission.waits([kit.job(ledger, created.job_id)], now=NOW).get(
+        created.job_id
+    )
 
 
 @pytest.mark.parametrize(
@@ -199,6 +209,6 @@ def test_a_repeated_call_after_a_lost_answer_changes_nothing(
     kit.claim(recorded_ledger, created.job_id)
     before = kit.state(redis)
 
-    assert create_again() == ["created"]
+    assert create_again() == ["created", "", ""]
     assert kit.state(redis) == before
     assert kit.event_names(recorded_ledger, created.job_id) == ["created", "submitting"]

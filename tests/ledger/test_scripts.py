@@ -114,6 +114,7 @@ def scripts_of(ledger: Ledger) -> list[Script]:
         ledger.changes,
         ledger.bulk,
         ledger.batches,
+        ledger.creations,
     )
     values = [value for owner in owners for value in vars(owner).values()]
     scripts = {id(value): value for value in values if isinstance(value, Script)}

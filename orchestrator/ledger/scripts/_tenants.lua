@@ -1,5 +1,5 @@
--- Functions for the owner of a new job: limits of its tenant, the index of its jobs, and its batch. The
--- loader puts this file between the prelude and `create`.
+-- Functions for a new job and its owner: its fields, limits of its tenant, the index of its jobs, and its
+-- batch. The loader puts this file between the prelude and `create`.
 
 -- Each new job checks this number of the oldest entries of its tenant's index for expired jobs. So
 -- the index shrinks faster than it grows.
@@ -32,7 +32,6 @@ end
 
 local function join_batch(batch)
   if batch ~= '' then
-    set('batch', batch)
     redis.call('HINCRBY', shard .. 'batch:' .. batch, 'queued', 1)
     redis.call('HINCRBY', shard .. 'open_batches', batch, 1)
   end
@@ -43,9 +42,32 @@ local function index_job(tenant)
   redis.call('ZADD', shard .. 'jobs', 0, job_id)
   redis.call('ZADD', index, 0, job_id)
   local oldest = redis.call('ZRANGE', index, 0, CHECKED - 1)
-  for _, id in ipairs(oldest) do
-    if redis.call('EXISTS', shard .. 'job:' .. id) == 0 then
-      redis.call('ZREM', index, id)
+  for number, id in ipairs(oldest) do
+    oldest[number] = shard .. 'job:' .. id
+  end
+  if redis.call('EXISTS', unpack(oldest)) == #oldest then -- nearly always
+    return
+  end
+  for _, job in ipairs(oldest) do
+    if redis.call('EXISTS', job) == 0 then
+      redis.call('ZREM', index, string.sub(job, -32))
     end
   end
+end
+
+-- Store the job: fields as name, value, ..., and more fields by their names, unless they are empty.
+local function store(fields, more)
+  for name, value in pairs(more) do
+    if value ~= '' then
+      fields[#fields + 1], fields[#fields + 2] = name, value
+    end
+  end
+  set(unpack(fields))
+end
+
+-- Returns why the job is not submitted now ('' no reason), and until when (ms, '' unknown).
+local function reason_to_wait(now, configured)
+  local state = admission_state(shard, job.provider, configured)
+  local reason, ends = must_wait(state, tonumber(now), true)
+  return reason or '', tostring(ends or '')
 end

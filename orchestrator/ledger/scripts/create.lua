@@ -1,13 +1,15 @@
 -- Purpose: create a queued job, or return the job of the same idempotency key.
 -- KEYS: 1 job, 2 events, 3 agenda, 4 idempotency (the job key again if the request has no key)
 -- ARGV: 1 now ms, 2 request JSON, 3 deadline ms, 4 fingerprint,
---       5 lifetime of the idempotency key ms ('' no key), 6 '1' if the request asks for a notification,
+--       5 lifetime of the idempotency key ms ('' no key), 6 'waiting' if the request asks for a notification ('' none),
 --       7 provider, 8 tenant, 9 most open jobs of the tenant, 10 shortest time between its jobs ms,
 --       11 jobs of a burst, 12 cost to reserve, 13 its unit, 14 daily budget of the provider
 --       ('' for each limit that is absent), 15 digest of the key for searches ('' no key),
 --       16 fallbacks: JSON list of provider, and cost, unit and budget if the tenant has a budget there
---       ('' none), 17 context of the trace ('' none), 18 batch ('' none)
--- Returns: created | replayed, job id | mismatch, job id
+--       ('' none), 17 context of the trace ('' none), 18 batch ('' none),
+--       19 providers with limits: name max interval burst, ... ('-' no limit)
+-- Returns: created, why it is not submitted now ('' no reason), until ms ('' unknown)
+--   | replayed, job id | mismatch, job id
 --   | gone, job id (the job of the key has expired; a new job could be a second payment)
 --   | limited, name of the limit, wait ms (0 unknown); nothing has changed
 -- A repeated call with the same job id changes nothing and returns created.
@@ -15,11 +17,11 @@ local now, request, deadline, fingerprint = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local lifetime, notifies, provider, tenant, searchable = ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[15]
 local max_open, interval, burst = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
 local cost, unit, budget, fallback = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14]), ARGV[16]
-local trace, batch = ARGV[17], ARGV[18]
+local trace, batch, configured = ARGV[17], ARGV[18], ARGV[19]
 
 job = {provider = provider, tenant = tenant, fallback = fallback ~= '' and fallback, moves = false}
 if redis.call('EXISTS', job_key) == 1 then
-  return {'created'}
+  return {'created', reason_to_wait(now, configured)}
 end
 if lifetime ~= '' then
   local stored = redis.call('GET', KEYS[4])
@@ -38,16 +40,11 @@ if limit then
   return {'limited', limit, tostring(wait)}
 end
 if lifetime ~= '' then
-  set('key', searchable)
   redis.call('SET', KEYS[4], job_id .. ' ' .. fingerprint, 'PX', lifetime)
 end
-set('status', 'queued', 'request', request, 'provider', provider, 'tenant', tenant,
-  'attempt', '0', 'created', now, 'updated', now, 'deadline', deadline)
-if notifies == '1' then
-  set('notify', 'waiting')
-end
-set_unless_empty('fallback', fallback)
-set_unless_empty('trace', trace)
+store({'status', 'queued', 'request', request, 'provider', provider, 'tenant', tenant,
+  'attempt', '0', 'created', now, 'updated', now, 'deadline', deadline},
+  {key = searchable, notify = notifies, fallback = fallback, trace = trace, batch = batch})
 join_batch(batch)
 count('queued')
 count(tenant .. ' open')
@@ -62,4 +59,4 @@ index_job(tenant)
 redis.call('ZADD', shard .. 'deadlines', math.floor((now + deadline) / 2), job_id)
 reschedule('queued', now)
 add_event(now, 'created', '{}')
-return {'created'}
+return {'created', reason_to_wait(now, configured)}
