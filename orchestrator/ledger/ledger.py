@@ -140,14 +140,13 @@ class Ledger:
             request: a checked request.
             now, deadline_at: ms.
             tenant, limits: the owner and its limits.
-            reserve: the expected cost at each provider of the request where the owner has a daily
-                budget. It counts against the budget of the provider where the job is.
+            reserve: the expected cost at each provider where the owner has a daily budget.
             idempotency: the key that makes the call safe to repeat.
             upload: a file for the provider.
 
         Returns:
-            CREATED, REPLAYED, MISMATCH (the key had another request), GONE (the job of the key
-            has expired), with the job's id; or LIMITED (a limit of the tenant is reached).
+            CREATED, REPLAYED, MISMATCH (the key had another request), GONE (its job has expired),
+            with the job's id; or LIMITED (a limit of the tenant is reached).
         """
         new = NewJob(request, deadline_at, tenant, limits, reserve, idempotency)
         job_id, creation = self.creations.of(new, now=now)
