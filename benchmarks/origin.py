@@ -17,6 +17,8 @@ from PIL import Image, ImageFilter
 FIRST_BYTE_SECONDS, BYTES_PER_SECOND = 0.1, 12_000_000
 PIECE = 64 * 1024
 SIDE = 1024
+#: The side of the small image, which comes without a delay. Pixels.
+SMALL_SIDE = 64
 
 
 def picture(kind: str) -> bytes:
@@ -34,19 +36,30 @@ def picture(kind: str) -> bytes:
     return out.getvalue()
 
 
+def small_picture() -> bytes:
+    """Return the small image, a PNG."""
+    out = io.BytesIO()
+    Image.linear_gradient("L").resize((SMALL_SIDE, SMALL_SIDE)).convert("RGB").save(out, "PNG")
+    return out.getvalue()
+
+
 async def _serve(port: int) -> None:
-    bodies = {b"png": picture("PNG"), b"jpeg": picture("JPEG")}
+    bodies = {b"png": picture("PNG"), b"jpeg": picture("JPEG"), b"small": small_picture()}
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                await asyncio.sleep(FIRST_BYTE_SECONDS)
                 kind = head.split(b" ")[1].rpartition(b".")[2]
                 body = memoryview(bodies[kind])
+                if kind != b"small":
+                    await asyncio.sleep(FIRST_BYTE_SECONDS)
                 writer.write(
                     b"HTTP/1.1 200 OK\r\nContent-Type: image/%s\r\nContent-Length: %d\r\n\r\n"
                     % (kind, len(body))
                 )
+                if kind == b"small":
+                    writer.write(body)
+                    continue
                 for start in range(0, len(body), PIECE):
                     writer.write(body[start : start + PIECE])
                     await asyncio.sleep(PIECE / BYTES_PER_SECOND)
