@@ -17,9 +17,12 @@ from orchestrator.api.auth import caller
 from orchestrator.api.openapi import operation
 from orchestrator.operations.image_copies import NotCopied, Recovery, fetch_image, temporary_file
 from orchestrator.operations.locate_image import Archived, AtProvider, Lost, locate_image
+from orchestrator.operations.thumbnails import CONTENT_TYPE as THUMBNAIL_TYPE
+from orchestrator.operations.thumbnails import store_thumbnail
 from orchestrator.runtime import Runtime
 from orchestrator.storage.file_kinds import FileKind, Unusable, check_end, identify
 from orchestrator.storage.storage import NotStored
+from orchestrator.storage.thumbnails import DecodersBusy, NoThumbnail
 
 #: Lifetime of a signed link to the storage. Seconds.
 LINK_SECONDS = 300
@@ -107,8 +110,11 @@ def thumbnail_answer(
 ) -> Answer:
     """Return an answer with a thumbnail (WebP), as `image_answer` does.
 
+    It is made when it is asked for the first time.
+
     Raises:
         NotFound: there is no such image, or it has no thumbnail.
+        ServiceUnavailable: it cannot be made now.
     """
     located = locate_image(runtime, job_id, index, sees=sees)
     if isinstance(located, AtProvider):
@@ -119,7 +125,19 @@ def thumbnail_answer(
         reason = located.check_error or "the file is not an image that we check"
         raise NotFound(f"the file has no thumbnail: {reason}")
     tag = f"{located.sha256}.thumbnail"
-    return _sent(runtime, located.thumbnail, "image/webp", tag, redirects=redirects)
+    try:
+        content = store_thumbnail(runtime, located, located.thumbnail)
+    except NoThumbnail as error:
+        raise NotFound(f"the file has no thumbnail: {error}") from None
+    except NotStored:
+        raise _removed() from None
+    except DecodersBusy:
+        raise _try_later("other thumbnails are being made") from None
+    except OSError:
+        raise _try_later("no file can be written") from None
+    if content is not None:
+        return _immutable(Response(content), THUMBNAIL_TYPE, tag)
+    return _sent(runtime, located.thumbnail, THUMBNAIL_TYPE, tag, redirects=redirects)
 
 
 def _sent(
@@ -141,6 +159,13 @@ def _sent(
         response = Response(status=304)
     else:
         response = _read(runtime, path, content_type, tag)
+    return _immutable(response, content_type, tag, attachment)
+
+
+def _immutable(
+    response: Answer, content_type: str, tag: str, attachment: str | None = None
+) -> Answer:
+    """Let caches keep an answer. `attachment` is a name for downloads."""
     response.set_etag(tag)
     response.cache_control.no_cache = None
     response.cache_control.private = True
@@ -157,11 +182,15 @@ def _read(runtime: Runtime, path: str, content_type: str, tag: str) -> Answer:
             return send_file(local, content_type, etag=tag, conditional=True)
         file, size = _copied(runtime, path)
     except (NotStored, FileNotFoundError):
-        reason = "it was removed, or this host does not share the folder of the workers"
-        raise NotFound(f"the image is not in the archive any more: {reason}") from None
+        raise _removed() from None
     response = _of_file(file, size)
     response.set_etag(tag)
     return response.make_conditional(request, accept_ranges=True, complete_length=size)
+
+
+def _removed() -> NotFound:
+    reason = "it was removed, or this host does not share the folder of the workers"
+    return NotFound(f"the image is not in the archive any more: {reason}")
 
 
 def _copied(runtime: Runtime, path: str) -> tuple[BinaryIO, int]:

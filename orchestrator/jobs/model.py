@@ -149,7 +149,7 @@ class Copy:
     """Our copy of an image in the archive. `path` is its place in the storage.
 
     It holds the bytes that the provider sent. They may also be a video, or a kind of image that we
-    do not decode.
+    do not check.
     """
 
     path: str
@@ -160,14 +160,14 @@ class Copy:
     height: int | None
     content_type: str
     archived_at: int
-    #: Path of the thumbnail. Only a checked image has one.
+    #: Path of the thumbnail, which is made on its first use. Only a checked image has one.
     thumbnail: str | None
     #: The reason why the file is not a checked image; None: it is one.
     check_error: str | None = None
 
     @property
     def checked(self) -> bool:
-        """Whether it is an image that we decoded completely."""
+        """Whether it is an image whose structure is whole."""
         return self.check_error is None
 
 

@@ -17,6 +17,8 @@ from orchestrator.storage.file_kinds import Unusable
 from orchestrator.storage.images import FileFacts, inspect_file
 from orchestrator.storage.storage import StorageError
 
+#: A download of at most this length is held in memory. A longer one is written to the disk. Bytes.
+MAX_MEMORY_BYTES = 4 * 1024 * 1024
 #: The statuses that say that a link has no file any more.
 GONE_STATUSES = frozenset({404, 410})
 
@@ -56,7 +58,7 @@ class NotCopied(Exception):
 
 
 def copy_image(runtime: Runtime, job_id: str, index: int, url: str) -> Copy:
-    """Download one image to a temporary file, check it and store it.
+    """Download one image, check it and store it. `store_file` says what a crash can take away.
 
     Raises:
         NotCopied: there is no copy.
@@ -118,17 +120,15 @@ def fetch_image(
 def store_file(
     runtime: Runtime, stem: str, file: BinaryIO, fetched: FetchedBody, facts: FileFacts
 ) -> Copy:
-    """Store a file and its thumbnail. `stem` is the path without an extension.
+    """Store a file. `stem` is the path without an extension.
+
+    A crash of the host may take it away until its folder is synced: see `Storage.put`.
 
     Raises:
         StorageError: our storage failed.
     """
-    target, small = f"{stem}.{facts.extension}", f"{stem}.thumb.webp"
-    checked = facts.thumbnail is not None
-    file.seek(0)
-    runtime.storage.put(target, file, facts.content_type, attachment=not checked)
-    if facts.thumbnail is not None:
-        runtime.storage.put(small, facts.thumbnail, "image/webp")
+    target, checked = f"{stem}.{facts.extension}", facts.check_error is None
+    runtime.storage.put(target, file, facts.content_type, attachment=not checked, last=False)
     return Copy(
         path=target,
         sha256=fetched.sha256,
@@ -137,14 +137,27 @@ def store_file(
         height=facts.height,
         content_type=facts.content_type,
         archived_at=runtime.clock(),
-        thumbnail=small if checked else None,
+        thumbnail=f"{stem}.thumb.webp" if checked else None,
         check_error=facts.check_error,
     )
 
 
+class _Buffer(tempfile.SpooledTemporaryFile[bytes]):
+    """A file in memory. It moves to the disk when it grows, and the folder is made then."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(MAX_MEMORY_BYTES, dir=str(folder))
+        self._downloads = folder
+
+    def rollover(self) -> None:
+        self._downloads.mkdir(parents=True, exist_ok=True)
+        super().rollover()
+
+
 def temporary_file(data_dir: Path) -> BinaryIO:
-    """Return a file without a name. The system deletes it when the process ends."""
-    downloads = data_dir / "downloads"
-    downloads.mkdir(parents=True, exist_ok=True)
-    file: BinaryIO = tempfile.TemporaryFile(dir=downloads)  # noqa: SIM115  # the caller closes it
+    """Return a file in memory. From MAX_MEMORY_BYTES on it is a file on the disk, without a name.
+
+    The system deletes it when the process ends.
+    """
+    file: BinaryIO = _Buffer(data_dir / "downloads")  # type: ignore[assignment]
     return file

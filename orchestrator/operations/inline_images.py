@@ -41,6 +41,8 @@ def _all_stored(runtime: Runtime, job_id: str, outcome: Outcome) -> Outcome:
         image if image.content is None else _stored(runtime, job_id, image, image.content)
         for image in outcome.images
     )
+    if any(image.content for image in outcome.images):
+        runtime.storage.sync(folder(job_id))
     return replace(outcome, images=images)
 
 

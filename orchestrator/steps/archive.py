@@ -19,7 +19,7 @@ from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import AGAIN, STORAGE_FAILED
 from orchestrator.net.links import normalized_link
 from orchestrator.operations.image_copies import NotCopied, Recovery, copy_image
-from orchestrator.operations.manifest import manifest, path
+from orchestrator.operations.manifest import folder, manifest, path
 from orchestrator.runtime import Runtime
 from orchestrator.storage.storage import StorageError
 
@@ -57,6 +57,10 @@ class _Kept:
         """The images that are tried again."""
         return [image for image in self.images if image.copy is None and not image.given_up]
 
+    def without_storage(self, error: StorageError) -> _Kept:
+        """Return the result when our own storage failed."""
+        return replace(self, error=f"our storage: {error}", storage_failed=True)
+
 
 def lease_ms(runtime: Runtime) -> int:
     """Return the lease of the step, ms: the time of two downloads. Other images follow at once."""
@@ -92,9 +96,25 @@ def _archive(runtime: Runtime, lease: Lease) -> str:
     try:
         _write_manifest(runtime, replace(lease.job, images=images, late_images=late_images))
     except StorageError as error:
-        kept = replace(kept, error=f"our storage: {error}", storage_failed=True)
-        return _later(runtime, lease, kept)
+        return _later(runtime, lease, kept.without_storage(error))
     return _end(runtime, lease, kept)
+
+
+def _synced(runtime: Runtime, job: Job, kept: _Kept) -> _Kept:
+    """Have the new copies survive a crash of the host, before the ledger says that they exist.
+
+    The manifest, which is stored last, does the same.
+    """
+    pairs = list(zip(job.all_images, kept.images, strict=True))
+    new = [after.copy is not None and before.copy is None for before, after in pairs]
+    if not any(new):
+        return kept
+    try:
+        runtime.storage.sync(folder(job.id))
+    except StorageError as error:
+        images = tuple(b if is_new else a for (b, a), is_new in zip(pairs, new, strict=True))
+        return replace(kept, images=images).without_storage(error)
+    return kept
 
 
 def _keep(runtime: Runtime, lease: Lease) -> _Kept:
@@ -171,6 +191,7 @@ def _write_manifest(runtime: Runtime, job: Job) -> None:
 
 
 def _later(runtime: Runtime, lease: Lease, kept: _Kept) -> str:
+    kept = _synced(runtime, lease.job, kept)
     job, now, due_at = lease.job, runtime.clock(), runtime.clock()
     tries = _tries(job) + 1
     if kept.error:

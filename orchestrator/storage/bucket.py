@@ -89,7 +89,7 @@ class Bucket:
             raise ValueError(f"{self.description}: {variables} ({_reason(error)})") from None
 
     def put(
-        self, path: str, source: Source, content_type: str, *, attachment: bool = False
+        self, path: str, source: Source, content_type: str, *, attachment: bool, last: bool
     ) -> None:
         """Store an object. obstore removes the parts of a put that fails."""
         attributes: Any = {"Content-Type": content_type}
@@ -106,6 +106,15 @@ class Bucket:
                 chunk_size=PART_BYTES,
                 max_concurrency=MAX_CONCURRENT_PARTS,
             )
+
+    def sync(self, folder: str) -> None:
+        """No-op: a bucket answers a put when the object is safe."""
+
+    def size(self, path: str) -> int | None:
+        """Return the length of an object, bytes; None if it does not exist."""
+        with suppress(NotStored), self._storage_errors(path, reading=True):
+            return obstore.head(self._store, path)["size"]
+        return None
 
     def stream(self, path: str) -> Iterator[bytes]:
         """Yield an object's bytes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import BinaryIO
 
 #: The part of a file that is searched at a time. Bytes.
@@ -39,3 +40,10 @@ class FileBytes:
                 return True
             offset += _SEARCH_BYTES
         return False
+
+    def find(self, pair: re.Pattern[bytes], start: int) -> int | None:
+        """Return the offset of the first match of a pattern of two bytes, or None."""
+        for offset in range(start, self._size, _SEARCH_BYTES):
+            if match := pair.search(self.part(offset, _SEARCH_BYTES + 1)):
+                return offset + match.start()
+        return None

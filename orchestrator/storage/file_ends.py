@@ -1,4 +1,4 @@
-"""Tells whether the end of a file is there, for each kind of file.
+"""Tells whether the end of a file is there, for each kind of file that is not a checked image.
 
 A function returns False only when the file itself says that more bytes belong to it. A file whose
 structure is unclear counts as complete, because a file that was paid for is kept.
@@ -12,8 +12,6 @@ from orchestrator.storage.file_bytes import FileBytes
 
 #: The most parts of a file that are looked at. A file with more parts counts as complete.
 MAX_PARTS = 1_000_000
-#: The last chunk of every PNG: no data, its name and its checksum.
-_PNG_END = b"\0\0\0\0IEND\xae\x42\x60\x82"
 #: A RIFF file that was written to a pipe has a size from here on, or 0. Bytes.
 _RIFF_UNKNOWN_SIZE = 0x7FFFF000
 #: ISO media files (MP4, HEIC, AVIF, JPEG 2000) need one of these boxes.
@@ -30,55 +28,9 @@ _TIFF_DATA = ((273, 279), (324, 325))
 _TIFF_SIZES = {3: 2, 4: 4}
 
 
-def png(content: FileBytes) -> bool:
-    """Return whether the last chunk is there."""
-    return content.contains(_PNG_END)
-
-
-def jpeg(content: FileBytes) -> bool:
-    """Return whether the end marker follows the pixels."""
-    offset = 2
-    for _ in range(MAX_PARTS):
-        head = content.part(offset, 4)
-        if len(head) < 4:
-            return False
-        if head[:2] == b"\xff\xda":
-            # A byte FF among the pixels is followed by 00 or by a restart marker.
-            return content.contains(b"\xff\xd9", offset)
-        if head[0] != 0xFF:
-            return True
-        filled = head[1] == 0xFF
-        offset += 1 if filled else 2 + int.from_bytes(head[2:], "big")
-    return True
-
-
 def jpeg_2000(content: FileBytes) -> bool:
     """Return whether the end marker of a codestream is there."""
     return content.contains(b"\xff\xd9", len(content) - 64)
-
-
-def gif(content: FileBytes) -> bool:
-    """Return whether no block is cut. The last two bytes may be missing: they end the file only."""
-    offset, parts = 13 + _colours(content.number(10, 1)), iter(range(MAX_PARTS))
-    for _ in parts:
-        block = content.part(offset, 10)
-        if block[:1] == b"\x2c":
-            offset += 11 + _colours(block[9] if len(block) == 10 else 0)
-        elif block[:1] == b"\x21":
-            offset += 2
-        else:
-            return offset <= len(content)
-        for _ in parts:
-            size = content.number(offset, 1)
-            offset += 1 + size if offset < len(content) else 0
-            if size == 0:
-                break
-    return True
-
-
-def _colours(flags: int) -> int:
-    """Return the length of a colour table of a GIF, bytes."""
-    return 3 * 2 ** (flags % 8 + 1) if flags & 0x80 else 0
 
 
 def riff(content: FileBytes) -> bool:

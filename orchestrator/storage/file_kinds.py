@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from orchestrator.storage import file_ends
 from orchestrator.storage.file_bytes import FileBytes
+from orchestrator.storage.image_structure import MEASURES, Damaged, Size, Truncated
 
 #: The start of a file that is searched for signatures. Bytes.
 _HEAD_BYTES = 1024
@@ -31,19 +32,25 @@ class Unusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class FileKind:
-    """A kind of file.
-
-    `inline` says that a browser may show it: it is one of the images that we decode.
-    """
+    """A kind of file. `is_complete` tells whether the end of a file is there."""
 
     name: str
     content_type: str
     extension: str
     is_complete: Callable[[FileBytes], bool] = lambda _: True
-    inline: bool = False
+
+    @property
+    def measure(self) -> Callable[[FileBytes], Size] | None:
+        """The check of the structure of an image of this kind; None: it is not checked."""
+        return MEASURES.get(self.name)
+
+    @property
+    def inline(self) -> bool:
+        """Whether a browser may show it: it is one of the images that we check."""
+        return self.measure is not None
 
 
-_AVIF = FileKind("AVIF", "image/avif", "avif", file_ends.iso_media, inline=True)
+_AVIF = FileKind("AVIF", "image/avif", "avif")
 _HEIC = FileKind("HEIC", "image/heic", "heic", file_ends.iso_media)
 _MP4 = FileKind("MP4", "video/mp4", "mp4", file_ends.iso_media)
 _SVG = FileKind("SVG", "image/svg+xml", "svg", file_ends.svg)
@@ -57,10 +64,10 @@ _JXL = FileKind("JPEG XL", "image/jxl", "jxl")
 
 #: Patterns of the first bytes, in order.
 _SIGNATURES: tuple[tuple[bytes, FileKind], ...] = (
-    (rb"\x89PNG\r\n\x1a\n", FileKind("PNG", "image/png", "png", file_ends.png, inline=True)),
-    (rb"\xff\xd8\xff", FileKind("JPEG", "image/jpeg", "jpg", file_ends.jpeg, inline=True)),
-    (rb"GIF8[79]a", FileKind("GIF", "image/gif", "gif", file_ends.gif, inline=True)),
-    (rb"RIFF....WEBP", FileKind("WEBP", "image/webp", "webp", file_ends.riff, inline=True)),
+    (rb"\x89PNG\r\n\x1a\n", FileKind("PNG", "image/png", "png")),
+    (rb"\xff\xd8\xff", FileKind("JPEG", "image/jpeg", "jpg")),
+    (rb"GIF8[79]a", FileKind("GIF", "image/gif", "gif")),
+    (rb"RIFF....WEBP", FileKind("WEBP", "image/webp", "webp")),
     (rb"RIFF....WAVE", FileKind("WAV", "audio/wav", "wav", file_ends.riff)),
     (rb"RIFF....AVI ", FileKind("AVI", "video/x-msvideo", "avi", file_ends.riff)),
     (rb"....ftyp(?:avif|avis)", _AVIF),
@@ -135,8 +142,19 @@ def check_end(file: BinaryIO, kind: FileKind) -> None:
         Unusable: the file is truncated.
         OSError: the disk failed.
     """
-    if not kind.is_complete(FileBytes(file)):
-        raise Unusable(f"truncated: the end of the {kind.name} file is missing")
+    try:
+        measured = not kind.measure or kind.measure(FileBytes(file))
+    except Damaged:
+        return
+    except Truncated:
+        measured = None
+    if not measured or not kind.is_complete(FileBytes(file)):
+        raise truncated(kind)
+
+
+def truncated(kind: FileKind) -> Unusable:
+    """Return the fault of a file whose end is missing."""
+    return Unusable(f"truncated: the end of the {kind.name} file is missing")
 
 
 def printable(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -11,6 +12,10 @@ from typing import TypeVar
 
 _T = TypeVar("_T")
 
+#: Opens a file without a name. 0 where the system has none.
+_NAMELESS = os.O_WRONLY | getattr(os, "O_TMPFILE", 0)
+#: The errors of a file system or a kernel without such files.
+_UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL})
 #: How often a writer makes its folder, because another process may remove it while it is empty.
 FOLDER_ATTEMPTS = 10
 #: A temporary file of this age belongs to a process that died. Seconds.
@@ -40,6 +45,53 @@ def write_atomically(
         _remove(temporary)
         raise
     sync_folder(target.parent)
+
+
+def write_unnamed(
+    target: str, pieces: Iterable[bytes], *, temporary: str, mode: int = 0o666
+) -> None:
+    """Write and sync a file that has no name before that. Missing folders are made.
+
+    A process that is killed meanwhile leaves nothing. The new name is not synced: `sync_names` does
+    that. Where the file system knows no files without a name (NFS), and where `target` exists, the
+    file is called `temporary` first. A file beside its target costs a third of one that is moved
+    there from another folder.
+
+    Args:
+        target: the final path; an existing file there is replaced at once.
+        pieces: the content.
+        temporary: a path that no other writer uses, on the same file system.
+        mode: permissions of the file, before the umask.
+
+    Raises:
+        OSError: `target` has its old content or the new content, never a mixture.
+        Exception: the errors of `pieces` are raised unchanged.
+    """
+    folder = target.rpartition("/")[0]
+    try:
+        descriptor = _in_new_folder(folder, lambda: os.open(folder, _NAMELESS, mode))
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        write_synced(Path(temporary), pieces, mode=mode)
+        _rename(temporary, target)
+        return
+    with os.fdopen(descriptor, "wb") as file:
+        for piece in pieces:
+            file.write(piece)
+        file.flush()
+        os.fsync(descriptor)
+        _give_name(descriptor, target, temporary)
+
+
+def sync_names(folder: str) -> None:
+    """Sync the entries of a folder that `write_unnamed` wrote into, and its own entry.
+
+    Raises:
+        OSError: a folder cannot be synced.
+    """
+    sync_folder(folder)
+    sync_folder(folder.rpartition("/")[0])
 
 
 def write_synced(path: Path, pieces: Iterable[bytes], *, mode: int = 0o666) -> None:
@@ -81,7 +133,7 @@ def make_folder(folder: Path, *, mode: int = 0o777) -> None:
     sync_folder(folder.parent)
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path | str) -> None:
     """Sync the entries of a folder.
 
     Raises:
@@ -106,14 +158,51 @@ def remove_stale(paths: Iterable[Path]) -> None:
                 path.unlink()
 
 
-def _in_folder(folder: Path, action: Callable[[], _T]) -> _T:
+def _in_folder(
+    folder: Path, action: Callable[[], _T], make: Callable[[Path], None] | None = None
+) -> _T:
     """Return what `action` returns. Makes the folder when it is missing, and tries again."""
     for _ in range(FOLDER_ATTEMPTS):
         with suppress(FileNotFoundError):
             return action()
         with suppress(FileNotFoundError):  # another process removed a parent
-            make_folder(folder)
+            (make or make_folder)(folder)
     return action()
+
+
+def _in_new_folder(folder: str, action: Callable[[], _T]) -> _T:
+    """Do the same. The entry of a new folder is not synced; those of its parents are."""
+    try:
+        return action()
+    except FileNotFoundError:
+        return _in_folder(Path(folder), action, _make_unsynced)
+
+
+def _make_unsynced(folder: Path) -> None:
+    make_folder(folder.parent)
+    with suppress(FileExistsError):
+        folder.mkdir()
+
+
+def _give_name(descriptor: int, target: str, temporary: str) -> None:
+    """Name a file without a name. An existing `target` is replaced."""
+
+    def link(path: str) -> None:
+        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor)
+
+    try:
+        _in_new_folder(target.rpartition("/")[0], lambda: link(target))
+    except FileExistsError:
+        _in_folder(Path(temporary).parent, lambda: link(temporary))
+        _rename(temporary, target)
+
+
+def _rename(temporary: str, target: str) -> None:
+    try:
+        _in_new_folder(target.rpartition("/")[0], lambda: Path(temporary).replace(target))
+    except BaseException:
+        _remove(Path(temporary))
+        raise
 
 
 def _remove(temporary: Path) -> None:

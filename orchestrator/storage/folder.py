@@ -1,8 +1,8 @@
 """Stores objects as files in a folder. The first put creates the folder.
 
-A file is written in `.half`, synced, and renamed. Then its folders are synced. obstore's local
-store syncs nothing, and an interrupted process leaves partial files beside the objects. So we do
-not use it.
+A file gets its name when its content is synced. Then its folders are synced. The objects of a job
+share these last syncs: see `Storage.put`. obstore's local store syncs nothing, and an interrupted
+process leaves partial files beside the objects. So we do not use it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.storage.errors import NotStored, StorageError
-from orchestrator.storage.files import remove_stale, write_atomically
+from orchestrator.storage.files import remove_stale, sync_folder, sync_names, write_unnamed
 from orchestrator.storage.source import PART_BYTES, Source
 
-#: The folder of files that are being written. Paths of objects never begin with a dot.
+#: The folder of files that are being written, where they need a name. Paths of objects never begin
+#: with a dot.
 TEMPORARY = ".half"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -31,13 +32,34 @@ class Folder:
         self.description = f"file://{folder}"
 
     def put(
-        self, path: str, source: Source, content_type: str, *, attachment: bool = False
+        self, path: str, source: Source, content_type: str, *, attachment: bool, last: bool
     ) -> None:
         """Write and sync an object. A file system keeps no content type and no disposition."""
-        temporary = self._folder / TEMPORARY / secrets.token_hex(16)
-        pieces = iter(lambda: source.read(PART_BYTES), b"")
+        target = f"{self._folder}/{path}"
+        temporary = f"{self._folder}/{TEMPORARY}/{secrets.token_hex(16)}"
         try:
-            write_atomically(self._folder / path, pieces, temporary=temporary)
+            write_unnamed(target, source.pieces(), temporary=temporary)
+        except OSError as error:
+            raise self._error(error) from None
+        if last:
+            self.sync(path.rpartition("/")[0])
+
+    def sync(self, folder: str) -> None:
+        """Sync the names of the objects of a folder, and the folder's own name."""
+        try:
+            if folder:
+                sync_names(f"{self._folder}/{folder}")
+            else:
+                sync_folder(self._folder)
+        except OSError as error:
+            raise self._error(error) from None
+
+    def size(self, path: str) -> int | None:
+        """Return the length of an object, bytes; None if it does not exist."""
+        try:
+            return (self._folder / path).stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
         except OSError as error:
             raise self._error(error) from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from time import monotonic
 from typing import BinaryIO
 
@@ -37,6 +38,10 @@ class Source:
         except Exception as error:
             self.failure = error
             raise
+
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the rest of the file in parts. Raises the errors of `read`."""
+        return iter(lambda: self.read(PART_BYTES), b"")
 
     def seek(self, offset: int, whence: int = 0) -> int:
         """Change the offset."""

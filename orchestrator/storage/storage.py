@@ -68,6 +68,7 @@ class Storage:
         content_type: str,
         *,
         attachment: bool = False,
+        last: bool = True,
     ) -> None:
         """Store an object. An existing object is replaced.
 
@@ -77,6 +78,8 @@ class Storage:
             content_type: is kept with an object in a bucket.
             attachment: a browser that opens a link to the bucket saves the object, and does not
                 show it.
+            last: the object survives a crash of the host. Otherwise it may have no name after a
+                crash, until another object of its folder was put last, or `sync` returned.
 
         Raises:
             StorageError: the object is not stored. An existing object is unchanged.
@@ -85,11 +88,19 @@ class Storage:
         _checked(path)
         source = Source(content)
         try:
-            self._backend.put(path, source, content_type, attachment=attachment)
+            self._backend.put(path, source, content_type, attachment=attachment, last=last)
         except StorageError:
             if source.failure is not None:
                 raise source.failure from None
             raise
+
+    def sync(self, folder: str) -> None:
+        """Have all objects of a folder survive a crash of the host.
+
+        Raises:
+            StorageError: that is not certain.
+        """
+        self._backend.sync(_checked(folder))
 
     def get(self, path: str) -> bytes:
         """Return a whole object. The caller knows that it fits into memory.
@@ -103,6 +114,14 @@ class Storage:
     def stream(self, path: str) -> Iterator[bytes]:
         """Yield an object's bytes in parts. Iteration raises the errors of `get`."""
         return self._backend.stream(_checked(path))
+
+    def size(self, path: str) -> int | None:
+        """Return the length of an object, bytes; None if it does not exist.
+
+        Raises:
+            StorageError: the storage failed.
+        """
+        return self._backend.size(_checked(path))
 
     def named(self, name: str) -> Iterator[str]:
         """Yield the paths of all objects with this last segment, in no particular order.

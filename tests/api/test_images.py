@@ -6,9 +6,10 @@ import io
 import os
 import threading
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import boto3
 import pytest
@@ -25,7 +26,10 @@ from orchestrator.api.images import (
 from orchestrator.api.request_ids import HEADER
 from orchestrator.jobs.model import Image, Outcome
 from orchestrator.ledger import Ledger, keys
+from orchestrator.operations import image_copies
 from orchestrator.operations.manifest import path
+from orchestrator.storage import thumbnails
+from orchestrator.storage.storage import StorageError
 from tests.api.conftest import Api
 from tests.storage.servers import KEY, SECRET, moto
 from tests.support import archive_kit, job_states
@@ -161,7 +165,10 @@ def test_few_images_are_fetched_for_callers_at_once(api: Api) -> None:
     assert get(api, job_id).status_code == 200, "a place is free again"
 
 
-def test_a_disk_that_is_full_is_a_503(api: Api, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_is_a_503(
+    api: Api, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_copies, "MAX_MEMORY_BYTES", 1)
     (tmp_path / "data").write_text("a file in the folder's place")
 
     response = get(api, Gallery(api.harness).job(picture()))
@@ -255,6 +262,83 @@ def test_the_thumbnail_is_a_small_webp(api: Api) -> None:
     assert Pillow.open(io.BytesIO(response.data)).size == (256, 128)
     assert response.headers["ETag"] != get(api, job_id).headers["ETag"]
     assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_a_thumbnail_is_made_once(api: Api, kept: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = counted(monkeypatch)
+    assert "0.thumb.webp" not in names(api)
+
+    first, second = thumbnail(api, kept), thumbnail(api, kept)
+
+    assert (first.status_code, first.data) == (200, second.data)
+    assert [r.headers["ETag"] for r in (first, second)] == [first.headers["ETag"]] * 2
+    assert (len(made), "0.thumb.webp" in names(api)) == (1, True)
+
+
+def test_an_image_that_cannot_be_decoded_is_tried_once(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = picture()
+    at = content.index(b"IDAT") + 4
+    length = int.from_bytes(content[at - 8 : at - 4], "big")
+    wrong = b"IDAT" + content[at : at + 2] + bytes(length - 2)
+    content = content[: at - 4] + wrong + zlib.crc32(wrong).to_bytes(4, "big") + picture()[-12:]
+    job_id, made = archived(api.harness, Gallery(api.harness).job(content)), counted(monkeypatch)
+
+    for _ in range(2):
+        response = thumbnail(api, job_id)
+        assert response.status_code == 404
+        assert response.json is not None
+        assert "has no thumbnail: " in response.json["detail"]
+    assert len(made) == 1
+    assert get(api, job_id).data == content
+
+
+def test_a_thumbnail_that_cannot_be_stored_is_given_out(
+    api: Api, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Web may have the right to read only."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise StorageError("Permission denied")
+
+    monkeypatch.setattr(api.harness.runtime.storage, "put", refuse)
+
+    assert thumbnail(api, kept).data[8:12] == b"WEBP"
+
+
+def test_while_other_images_are_decoded_a_thumbnail_waits(
+    api: Api, kept: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(thumbnails, "DECODER_WAIT_SECONDS", 0)
+    with thumbnails._decoding, thumbnails._decoding:
+        response = thumbnail(api, kept)
+
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == str(RETRY_AFTER_SECONDS)
+    assert thumbnail(api, kept).status_code == 200
+
+
+def test_a_removed_image_has_no_thumbnail(api: Api, kept: str, tmp_path: Path) -> None:
+    (tmp_path / "archive" / path(kept)).with_name("0.png").unlink()
+
+    assert thumbnail(api, kept).status_code == 404
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Record the decoded images."""
+    made: list[object] = []
+
+    def counting(file: BinaryIO, *, max_pixels: int) -> bytes:
+        made.append(file)
+        return thumbnails.make_thumbnail(file, max_pixels=max_pixels)
+
+    monkeypatch.setattr("orchestrator.operations.thumbnails.make_thumbnail", counting)
+    return made
+
+
+def names(api: Api) -> set[str]:
+    return {name.rpartition("/")[2] for name in archive_kit.files(api.harness)}
 
 
 @pytest.mark.parametrize("what", [get, thumbnail])
@@ -494,7 +578,6 @@ def in_s3(
 
 def test_a_bucket_is_led_to_by_a_link_that_works_and_does_not_last(in_s3: Api) -> None:
     job_id = archived(in_s3.harness, Gallery(in_s3.harness).job(picture()))
-
     for response, kind in ((get(in_s3, job_id), "png"), (thumbnail(in_s3, job_id), "webp")):
         assert (response.status_code, response.headers["Cache-Control"]) == (302, "no-store")
         link = response.headers["Location"]

@@ -119,7 +119,7 @@ def follow(seen: Evidence) -> None:
                 continue
             path, small = f"{place}.png", f"{place}.thumb.webp"
             listed.append({**kept, "path": path, "thumbnail": small})
-            files |= {path: kept["sha256"], small: "small"}
+            files[path] = kept["sha256"]
             originals[kept["source_url"]] = {"sha256": kept["sha256"], **FACTS}
         told = f"{DAY}/{each['id']}/job.json"
         files[told] = "told"

@@ -44,8 +44,8 @@ def broken(seen: Evidence) -> set[str]:
 
 
 def files(seen: Evidence, **changes: str | None) -> None:
-    """Files of the first job are others, or gone; `image` is its first, `small` its thumbnail."""
-    names = {"image": "0.png", "small": "0.thumb.webp", "stray": "9.png", "odd": "0.png.tmp"}
+    """Files of the first job are others, or gone; `image` is its first."""
+    names = {"image": "0.png", "stray": "9.png", "odd": "0.png.tmp"}
     names |= {"inline": "inline-0123456789abcdef.png"}
     kept = {**seen.archive.files, **{f"{FIRST}/{names[n]}": to for n, to in changes.items()}}
     seen.archive = replace(seen.archive, files={n: to for n, to in kept.items() if to})
@@ -127,7 +127,6 @@ BREAKS: dict[str, tuple[str, Break]] = {
     "empty manifest": ("kept", lambda s: manifest(s, {"id": "job-0", "images": []})),
     "another file": ("whole", lambda s: files(s, image="other")),
     "no file": ("whole", lambda s: files(s, image=None)),
-    "no thumbnail": ("whole", lambda s: files(s, small=None)),
     "a file too many": ("whole", lambda s: files(s, stray="what")),
     "a file of nobody": ("whole", lambda s: files(s, odd="what")),
     "an image of an answer that nobody lists": ("whole", lambda s: files(s, inline="what")),

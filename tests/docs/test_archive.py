@@ -21,10 +21,11 @@ from orchestrator.api.images import (
 from orchestrator.jobs.model import DEFAULT_LINK_LIFETIME_MS, FollowUpStatus
 from orchestrator.jobs.schemas import ImageSchema, JobSchema
 from orchestrator.net import guarded_session
+from orchestrator.operations import image_copies
 from orchestrator.operations.manifest import VERSION, folder
 from orchestrator.operations.stats import RISK_HOURS
 from orchestrator.steps import archive
-from orchestrator.storage import bucket, file_kinds, images, storage
+from orchestrator.storage import bucket, file_kinds, images, storage, thumbnails
 from tests.docs.pages import DocPage, code, numbers, seconds
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, archived, ended, picture
@@ -97,10 +98,10 @@ def test_the_checks_have_the_limits_of_the_code(harness: Harness) -> None:
 
     assert numbers(limits["redirects"]) == [guarded_session.MAX_REDIRECTS]
     assert numbers(limits["size, encoded and decoded"]) == [settings.max_image_bytes]
-    assert numbers(limits["pixels, checked before decoding"]) == [settings.max_image_pixels]
+    assert numbers(limits["pixels"]) == [settings.max_image_pixels]
     assert numbers(limits["each side"]) == [images.MIN_SIDE_PIXELS]
     listed = limits["format of the bytes, whatever the headers say"].upper().split(", ")
-    assert listed == list(images.FORMATS)
+    assert listed == list(thumbnails.FORMATS)
     assert numbers(limits["a plain text"]) == [file_kinds.MAX_MESSAGE_BYTES]
 
 
@@ -112,8 +113,9 @@ def test_the_time_of_a_download_is_the_default(start: Callable[..., Harness]) ->
 def test_the_resources_are_those_of_a_worker(start: Callable[..., Harness]) -> None:
     values = [numbers(row[1]) for row in PAGE.rows("resource")]
     assert values == [
-        [images.THUMBNAIL_PIXELS],
-        [images.MAX_DECODERS, 1, images.LARGE_PIXELS],
+        [thumbnails.THUMBNAIL_PIXELS],
+        [thumbnails.MAX_DECODERS, 1, thumbnails.LARGE_PIXELS],
+        [image_copies.MAX_MEMORY_BYTES],
         [start().runtime.settings.archive_threads],
     ]
 

@@ -48,7 +48,7 @@ def test_an_inline_image_is_stored_as_the_archive_step_stores_it(harness: Harnes
     assert (image.copy.width, image.copy.height, image.copy.checked) == (96, 64, True)
     assert image.copy.sha256 == hashlib.sha256(picture()).hexdigest()
     kept = archive_kit.files(harness)
-    assert set(kept) == {image.copy.path, image.copy.thumbnail}
+    assert set(kept) == {image.copy.path}
     assert kept[image.copy.path] == picture()
 
 
@@ -113,7 +113,7 @@ def test_the_same_answer_twice_is_stored_once(harness: Harness) -> None:
     first = store_inline_images(harness.runtime, job_id, inline(picture()))
 
     assert store_inline_images(harness.runtime, job_id, inline(picture())) == first
-    assert len(archive_kit.files(harness)) == 2
+    assert len(archive_kit.files(harness)) == 1
 
 
 def test_no_bytes_of_an_image_reach_the_ledger(harness: Harness) -> None:

@@ -9,10 +9,8 @@ import pytest
 from PIL import Image
 
 from orchestrator.storage.file_kinds import Unusable
-from orchestrator.storage.images import (
-    FileFacts,
-    inspect_file,
-)
+from orchestrator.storage.images import FileFacts, inspect_file
+from orchestrator.storage.thumbnails import NoThumbnail, make_thumbnail
 
 PIXELS = 50_000_000
 FORMATS = {
@@ -46,18 +44,21 @@ VALID["lossless WEBP"] = encoded("WEBP", lossless=True)
 
 
 def seen(content: bytes, max_pixels: int = PIXELS) -> tuple[FileFacts, Image.Image]:
+    """Return the facts of a checked image, and its thumbnail."""
     facts = inspect_file(io.BytesIO(content), max_pixels=max_pixels)
     assert facts.check_error is None
-    assert facts.thumbnail is not None
-    small = Image.open(io.BytesIO(facts.thumbnail), formats=["WEBP"])
+    small = Image.open(io.BytesIO(small_of(content, max_pixels)), formats=["WEBP"])
     small.load()
     return facts, small
+
+
+def small_of(content: bytes, max_pixels: int = PIXELS) -> bytes:
+    return make_thumbnail(io.BytesIO(content), max_pixels=max_pixels)
 
 
 def unchecked(content: bytes, max_pixels: int = PIXELS) -> str:
     """Why a file is kept although it is not checked."""
     facts = inspect_file(io.BytesIO(content), max_pixels=max_pixels)
-    assert facts.thumbnail is None
     assert facts.check_error is not None
     return facts.check_error
 
@@ -65,4 +66,11 @@ def unchecked(content: bytes, max_pixels: int = PIXELS) -> str:
 def refusal(content: bytes, max_pixels: int = PIXELS) -> str:
     with pytest.raises(Unusable) as raised:
         inspect_file(io.BytesIO(content), max_pixels=max_pixels)
+    return str(raised.value)
+
+
+def no_thumbnail(content: bytes, max_pixels: int = PIXELS) -> str:
+    """Why an image has no thumbnail."""
+    with pytest.raises(NoThumbnail) as raised:
+        small_of(content, max_pixels)
     return str(raised.value)

@@ -7,8 +7,8 @@ import io
 import struct
 import threading
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -16,15 +16,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageFile
 
-from orchestrator.storage import images
+from orchestrator.storage import thumbnails
 from orchestrator.storage.file_kinds import Unusable
-from orchestrator.storage.images import (
-    MAX_DECODERS,
-    FileFacts,
-    inspect_file,
-    unchecked_file,
+from orchestrator.storage.images import inspect_file, unchecked_file
+from orchestrator.storage.thumbnails import MAX_DECODERS, DecodersBusy, NoThumbnail
+from tests.storage.pictures import (
+    FORMATS,
+    PIXELS,
+    VALID,
+    drawn,
+    encoded,
+    no_thumbnail,
+    seen,
+    small_of,
+    unchecked,
 )
-from tests.storage.pictures import FORMATS, PIXELS, VALID, drawn, encoded, refusal, seen, unchecked
 
 
 def png(width: int, height: int, data: bytes) -> bytes:
@@ -47,11 +53,11 @@ def test_a_bomb_is_kept_and_not_decoded(monkeypatch: pytest.MonkeyPatch) -> None
     row = zlib.compressobj(1)
     rows = b"".join(row.compress(bytes(20_001 * 100)) for _ in range(200)) + row.flush()
 
-    claims = unchecked(png(50_000, 50_000, zlib.compress(b"")))
-    holds = unchecked(png(20_000, 20_000, rows))
+    claims, holds = png(50_000, 50_000, zlib.compress(b"")), png(20_000, 20_000, rows)
 
-    assert claims == f"too large: 50000 x 50000 pixels, allowed are {PIXELS}"
-    assert holds == f"too large: 20000 x 20000 pixels, allowed are {PIXELS}"
+    for look in (unchecked, no_thumbnail):
+        assert look(claims) == f"too large: 50000 x 50000 pixels, allowed are {PIXELS}"
+        assert look(holds) == f"too large: 20000 x 20000 pixels, allowed are {PIXELS}"
 
 
 def test_only_our_own_limit_counts() -> None:
@@ -69,7 +75,8 @@ def test_a_gif_whose_frame_is_larger_than_its_screen_is_measured_by_its_frame() 
     place = content.index(b"\x2c\0\0\0\0" + struct.pack("<HH", 320, 240))
     content[place + 5 : place + 9] = struct.pack("<HH", 65_000, 65_000)
 
-    assert unchecked(bytes(content)) == f"too large: 65000 x 65000 pixels, allowed are {PIXELS}"
+    for look in (unchecked, no_thumbnail):
+        assert look(bytes(content)) == f"too large: 65000 x 65000 pixels, allowed are {PIXELS}"
 
 
 def test_a_complaint_of_a_decoder_is_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,7 +85,7 @@ def test_a_complaint_of_a_decoder_is_shortened(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
 
-    assert unchecked(VALID["PNG"]) == "cannot be decoded: " + "a" * 80
+    assert no_thumbnail(VALID["PNG"]) == "cannot be decoded: " + "a" * 80
 
 
 RAISED = (SyntaxError("x"), ValueError(), struct.error("x"), zlib.error("x"), MemoryError())
@@ -96,7 +103,7 @@ def test_whatever_a_decoder_raises_is_no_image(
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", load)
 
-    assert unchecked(VALID["PNG"]) == f"cannot be decoded: {str(error) or type(error).__name__}"
+    assert no_thumbnail(VALID["PNG"]) == f"cannot be decoded: {str(error) or type(error).__name__}"
 
 
 def test_a_disk_that_fails_says_nothing_about_the_image() -> None:
@@ -104,8 +111,9 @@ def test_a_disk_that_fails_says_nothing_about_the_image() -> None:
         def read(self, size: int | None = -1, /) -> bytes:
             raise OSError(errno.EIO, "Input/output error")
 
-    with pytest.raises(OSError, match="Input/output"):
-        inspect_file(Failing(VALID["PNG"]), max_pixels=PIXELS)
+    for look in (inspect_file, thumbnails.make_thumbnail):
+        with pytest.raises(OSError, match="Input/output"):
+            look(Failing(VALID["PNG"]), max_pixels=PIXELS)
 
 
 SMALL = {name: encoded(name, drawn(80, 72)) for name in FORMATS}
@@ -123,7 +131,9 @@ def test_no_mutation_raises_anything_else(data: st.DataObject, format_: str) -> 
         del content[data.draw(places) :]
     with suppress(Unusable):
         facts = inspect_file(io.BytesIO(bytes(content)), max_pixels=1_000_000)
-        assert (facts.thumbnail is None) == (facts.check_error is not None)
+        assert facts.check_error is not None or (facts.width or 0) >= 64
+    with suppress(NoThumbnail):
+        assert small_of(bytes(content), 1_000_000)
 
 
 @settings(max_examples=50)
@@ -153,17 +163,17 @@ def test_two_images_are_decoded_at_once_and_no_more(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(ImageFile.ImageFile, "load", counted)
     content = VALID["PNG"]
-    found: list[FileFacts] = []
+    found: list[bytes] = []
 
     def examine() -> None:
-        found.append(inspect_file(io.BytesIO(content), max_pixels=PIXELS))
+        found.append(small_of(content))
 
     threads = [threading.Thread(target=examine) for _ in range(8)]
     for thread in threads:
         thread.start()
     assert begun.acquire(timeout=60)
     assert begun.acquire(timeout=60)
-    assert not images._decoding.acquire(blocking=False)  # no room for a third
+    assert not thumbnails._decoding.acquire(blocking=False)  # no room for a third
     go.set()
     for thread in threads:
         thread.join(60)
@@ -175,23 +185,22 @@ def test_two_images_are_decoded_at_once_and_no_more(monkeypatch: pytest.MonkeyPa
 def test_a_large_image_is_decoded_alone(
     monkeypatch: pytest.MonkeyPatch, pixels: int, alone: bool
 ) -> None:
-    entered = []
+    alone_now = threading.BoundedSemaphore(1)
+    monkeypatch.setattr(thumbnails, "LARGE_PIXELS", pixels)
+    monkeypatch.setattr(thumbnails, "DECODER_WAIT_SECONDS", 0)
+    monkeypatch.setattr(thumbnails, "_decoding_large", alone_now)
+    assert small_of(VALID["PNG"])
 
-    @contextmanager
-    def turn() -> Iterator[None]:
-        entered.append(True)
-        yield
-
-    monkeypatch.setattr(images, "LARGE_PIXELS", pixels)
-    monkeypatch.setattr(images, "_decoding_large", turn())
-
-    seen(VALID["PNG"])
-
-    assert bool(entered) is alone
+    with alone_now:
+        if alone:
+            with pytest.raises(DecodersBusy):
+                small_of(VALID["PNG"])
+        else:
+            assert small_of(VALID["PNG"])
 
 
 def test_a_refused_image_makes_room_for_the_next() -> None:
     for _ in range(MAX_DECODERS + 1):
-        refusal(b"text")
+        no_thumbnail(VALID["PNG"][:100])
 
     assert seen(VALID["PNG"])[0].width == 320

@@ -6,9 +6,11 @@ import errno
 import io
 import os
 import signal
+import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,30 +46,70 @@ def test_an_object_is_a_plain_file_of_that_path(storage: Storage, folder: Path) 
 def test_file_and_folders_are_synced_before_put_returns(
     storage: Storage, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    happened: list[str] = []
-    fsync, replace = os.fsync, Path.replace
-
-    def synced(descriptor: int) -> None:
-        fsync(descriptor)
-        name = Path(f"/proc/self/fd/{descriptor}").readlink().relative_to(folder.parent)
-        half = name.parts[1:2] == (TEMPORARY,) and len(name.parts) == 3
-        happened.append(f"sync {'half' if half else name}")
-        if half:
-            assert os.fstat(descriptor).st_size == 5
-
-    def replaced(self: Path, target: Path) -> Path:
-        moved = replace(self, target)
-        happened.append(f"rename to {target.name}")
-        return moved
-
-    monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(Path, "replace", replaced)
+    happened = recorded(monkeypatch, folder)
 
     storage.put(PATH, b"bytes", "image/png")
 
     day, job = "archive/2026-11-21", "archive/2026-11-21/job_01"
-    made = ["sync .", "sync archive", "sync half", "sync archive", f"sync {day}"]
-    assert happened == [*made, "rename to 0.png", f"sync {job}"]
+    made = ["sync .", "sync archive"]
+    assert happened == [*made, "sync 5 bytes", "link 0.png", f"sync {job}", f"sync {day}"]
+
+
+def test_the_objects_of_a_folder_share_the_syncs_of_their_names(
+    storage: Storage, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage.put("2026-11-21/job_00/0.png", b"", "image/png")
+    happened = recorded(monkeypatch, folder)
+
+    storage.put(PATH, b"bytes", "image/png", last=False)
+    storage.put(PATH.replace("0.png", "job.json"), b"{}", "application/json")
+
+    names = ["sync archive/2026-11-21/job_01", "sync archive/2026-11-21"]
+    files = ["sync 5 bytes", "link 0.png", "sync 2 bytes", "link job.json"]
+    assert happened == [*files, *names]
+    happened.clear()
+    storage.sync("2026-11-21/job_01")
+    assert happened == names
+
+
+def recorded(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[str]:
+    """Record syncs and new names."""
+    happened: list[str] = []
+    fsync, link = os.fsync, os.link
+
+    def synced(descriptor: int) -> None:
+        fsync(descriptor)
+        facts = os.fstat(descriptor)
+        name = Path(f"/proc/self/fd/{descriptor}").readlink()
+        what = name.relative_to(folder.parent) if stat.S_ISDIR(facts.st_mode) else ""
+        happened.append(f"sync {what}" if what else f"sync {facts.st_size} bytes")
+        assert what or facts.st_nlink == 0
+
+    def linked(source: str, target: str, **options: Any) -> None:
+        link(source, target, **options)
+        happened.append(f"link {Path(target).name}")
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "link", linked)
+    return happened
+
+
+def test_without_nameless_files_a_file_is_renamed(
+    storage: Storage, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on NFS."""
+    opened = os.open
+
+    def refuse(path: str, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_TMPFILE == os.O_TMPFILE:
+            raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+        return opened(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    for content in (b"bytes", b"other bytes"):
+        storage.put(PATH, io.BytesIO(content), "image/png")
+        assert storage.get(PATH) == content
+    assert files(folder) == [PATH]
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
@@ -123,13 +165,19 @@ Storage.from_url(sys.argv[1]).put("a/0.png", Kills(bytes(20 * 2**20)), "image/pn
 """
 
 
-def test_what_a_killed_process_leaves_is_swept_after_an_hour(
-    storage: Storage, folder: Path
-) -> None:
+def test_a_killed_process_leaves_nothing(storage: Storage, folder: Path) -> None:
     storage.put("a/0.png", b"before", "image/png")
+
     assert run(KILLED_MIDWAY, folder.as_uri()).returncode == -signal.SIGKILL
-    (half,) = (folder / TEMPORARY).iterdir()
+
     assert storage.get("a/0.png") == b"before"
+    assert files(folder) == ["a/0.png"]
+
+
+def test_a_temporary_file_is_swept_after_an_hour(storage: Storage, folder: Path) -> None:
+    half = folder / TEMPORARY / "half"
+    half.parent.mkdir(parents=True)
+    half.touch()
 
     storage.sweep()
     assert half.exists()
@@ -137,7 +185,7 @@ def test_what_a_killed_process_leaves_is_swept_after_an_hour(
     then = half.stat().st_mtime - STALE_SECONDS - 1
     os.utime(half, (then, then))
     storage.sweep()
-    assert files(folder) == ["a/0.png"]
+    assert files(folder) == []
 
 
 @pytest.mark.parametrize("blocked", ["archive", "archive/2026-11-21", "archive/2026-11-21/job_01"])
@@ -192,39 +240,42 @@ def test_empty_folders_go_with_their_last_object(storage: Storage, folder: Path)
     assert list((folder / "day").iterdir()) == [folder / "day/two"]
 
     storage.delete("day/two/0.png")
-    assert list(folder.iterdir()) == [folder / TEMPORARY]
+    assert list(folder.iterdir()) == []
 
 
 def test_a_folder_that_goes_between_is_made_again(
     storage: Storage, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    replace = Path.replace
+    link = os.link
     taken: list[Path] = []
 
-    def replaced(self: Path, target: Path) -> Path:
+    def linked(source: str, target: str, **options: Any) -> None:
         if not taken:
-            taken.append(target.parent)
-            target.parent.rmdir()
-        return replace(self, target)
+            taken.append(Path(target).parent)
+            taken[0].rmdir()
+        link(source, target, **options)
 
-    monkeypatch.setattr(Path, "replace", replaced)
+    monkeypatch.setattr(os, "link", linked)
     storage.put(PATH, io.BytesIO(b"bytes"), "image/png")
 
     assert taken == [folder / "2026-11-21/job_01"]
     assert storage.get(PATH) == b"bytes"
 
 
+@pytest.mark.parametrize("before", [False, True])
 def test_a_folder_that_always_goes_is_an_error(
-    storage: Storage, folder: Path, monkeypatch: pytest.MonkeyPatch
+    storage: Storage, folder: Path, monkeypatch: pytest.MonkeyPatch, before: bool
 ) -> None:
-    def replaced(self: Path, target: Path) -> Path:
+    def gone(*_: object, **__: object) -> None:
         raise FileNotFoundError(errno.ENOENT, "No such file or directory")
 
-    monkeypatch.setattr(Path, "replace", replaced)
+    if before:
+        storage.put(PATH, b"before", "image/png")
+    monkeypatch.setattr(*((Path, "replace", gone) if before else (os, "link", gone)))
     with pytest.raises(StorageError, match="No such file"):
         storage.put(PATH, b"bytes", "image/png")
 
-    assert files(folder) == []
+    assert files(folder) == ([PATH] if before else [])
 
 
 def test_a_percent_in_the_url_is_a_character_of_the_folder(tmp_path: Path) -> None:

@@ -105,11 +105,12 @@ class RecordingStorage(Storage):
         content_type: str,
         *,
         attachment: bool = False,
+        last: bool = True,
     ) -> None:
         self.paths.append(path)
         if self.refuses(path):
             raise StorageError("the storage is away")
-        super().put(path, content, content_type, attachment=attachment)
+        super().put(path, content, content_type, attachment=attachment, last=last)
 
 
 def with_recording_storage(harness: Harness, folder: Path) -> tuple[Harness, RecordingStorage]:

@@ -28,7 +28,7 @@ OF_SERVERS = {
     "api/reports.py",
     "callbacks/drain.py",
     "callbacks/spool.py",
-    "storage/images.py",
+    "storage/thumbnails.py",
 }
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import io
 import os
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 import pytest
-from PIL import Image as Pillow
 
 from orchestrator.jobs.model import Copy, FollowUpStatus, Outcome, Status, Step
 from orchestrator.ledger import keys
+from orchestrator.operations import image_copies
 from orchestrator.operations.archive_faults import faults
+from orchestrator.storage import folder as folder_module
 from sandbox.decompression import pixel_bomb
 from tests.ledger.kit import make_due
 from tests.support import archive_kit, job_states
@@ -31,16 +32,12 @@ from tests.support.fakes import NOON, Answer, Harness
 # Success -----------------------------------------------------------------------------------
 
 
-def test_an_image_is_copied_with_its_thumbnail_and_the_manifest(
-    harness: Harness, gallery: Gallery
-) -> None:
+def test_an_image_is_copied_and_the_manifest_is_added(harness: Harness, gallery: Gallery) -> None:
     job_id = archived(harness, gallery.job(picture()))
 
     kept = archive_kit.files(harness)
-    assert set(kept) == {path_of(job_id, n) for n in ("0.png", "0.thumb.webp", "job.json")}
+    assert set(kept) == {path_of(job_id, n) for n in ("0.png", "job.json")}
     assert kept[path_of(job_id, "0.png")] == picture()
-    thumbnail = Pillow.open(io.BytesIO(kept[path_of(job_id, "0.thumb.webp")]))
-    assert (thumbnail.format, thumbnail.size) == ("WEBP", (96, 64))
 
 
 def test_the_ledger_records_the_copy(harness: Harness, gallery: Gallery) -> None:
@@ -91,7 +88,7 @@ def test_every_image_is_copied_with_its_own_format(harness: Harness, gallery: Ga
         assert copy.thumbnail == path_of(job_id, f"{number}.thumb.webp")
         assert kept[copy.path] == page
         assert copy.content_type == f"image/{'jpeg' if extension == 'jpg' else extension}"
-    assert len(kept) == 2 * len(forms) + 1
+    assert len(kept) == len(forms) + 1
     assert state(harness, job_id).status is FollowUpStatus.DONE
 
 
@@ -118,7 +115,7 @@ def test_the_manifest_is_stored_last(harness: Harness, gallery: Gallery, tmp_pat
 
     job_id = archived(harness, gallery.job(picture(0), picture(1)))
 
-    names = ("0.png", "0.thumb.webp", "1.png", "1.thumb.webp", "job.json")
+    names = ("0.png", "1.png", "job.json")
     assert storage.paths == [path_of(job_id, name) for name in names]
 
 
@@ -130,21 +127,46 @@ def test_a_link_is_fetched_without_our_keys(harness: Harness, gallery: Gallery) 
     assert not {"authorization", "cookie"} & set(request.headers)
 
 
-def test_no_image_is_held_in_memory(
-    harness: Harness, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("memory", [len(picture()), len(picture()) - 1])
+def test_a_small_image_is_held_in_memory_and_a_larger_one_in_a_file(
+    harness: Harness, gallery: Gallery, monkeypatch: pytest.MonkeyPatch, memory: int
 ) -> None:
-    stored: list[tuple[int, bytes]] = []
+    monkeypatch.setattr(image_copies, "MAX_MEMORY_BYTES", memory)
+    names: list[object] = []
     put = harness.runtime.storage.put
 
-    def recording_put(path: str, content: BinaryIO | bytes, *args: Any, **options: Any) -> None:
+    def recording_put(path: str, content: Any, *args: Any, **options: Any) -> None:
         if not isinstance(content, bytes):
-            stored.append((os.fstat(content.fileno()).st_nlink, content.read()))
+            on_disk = content.name is not None
+            names.append(os.fstat(content.fileno()).st_nlink if on_disk else "memory")
         put(path, content, *args, **options)
 
     monkeypatch.setattr(harness.runtime.storage, "put", recording_put)
-    archived(harness, gallery.job(picture()))
+    job_id = archived(harness, gallery.job(picture()))
 
-    assert stored == [(0, picture())], "the storage reads a file without a name, from its start"
+    small = memory == len(picture())
+    assert names == ["memory" if small else 0], "a file on the disk has no name"
+    assert archive_kit.files(harness)[path_of(job_id, "0.png")] == picture()
+    assert (harness.runtime.settings.data_dir / "downloads").exists() is not small
+
+
+def test_an_image_is_recorded_only_when_it_survives_a_crash_of_the_host(
+    harness: Harness, gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = gallery.job(picture(0), Answer(503))
+    with monkeypatch.context() as patch:
+        patch.setattr(folder_module, "sync_names", failing)
+        archived(harness, job_id)
+    assert [image.copy for image in harness.job(job_id).images] == [None, None]
+    assert (state(harness, job_id).error or "").startswith("our storage: ")
+
+    archive_kit.again(harness, job_id)
+
+    assert [image.copy is not None for image in harness.job(job_id).images] == [True, False]
+
+
+def failing(_: str) -> None:
+    raise OSError(errno.EIO, "Input/output error")
 
 
 # Files that we do not check ----------------------------------------------------------------
@@ -168,7 +190,7 @@ UNCHECKED: dict[str, tuple[bytes, str, str, str]] = {
         picture().replace(b"IDAT", b"IDAX"),
         "image/png",
         "png",
-        "cannot be decoded: ",
+        "damaged: the checksum of a chunk IDAX of the PNG is wrong",
     ),
 }
 

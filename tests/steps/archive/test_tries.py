@@ -193,9 +193,7 @@ def test_a_job_is_given_up_when_its_links_have_expired(harness: Harness, gallery
     document = archive_kit.manifest(harness, job_id)
     assert [image["error"] for image in document["images"]] == [None, "it answered 404"]
     assert [image["path"] for image in document["images"]] == [path_of(job_id, "0.png"), None]
-    assert set(archive_kit.files(harness)) == {
-        path_of(job_id, n) for n in ("0.png", "0.thumb.webp", "job.json")
-    }
+    assert set(archive_kit.files(harness)) == {path_of(job_id, n) for n in ("0.png", "job.json")}
 
 
 def test_an_image_can_come_after_the_expiry_of_its_link(harness: Harness, gallery: Gallery) -> None:

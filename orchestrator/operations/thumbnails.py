@@ -1,0 +1,54 @@
+"""The thumbnail of an archived image: made when somebody first asks for it, and then stored."""
+
+from __future__ import annotations
+
+from orchestrator import log
+from orchestrator.operations.image_copies import temporary_file
+from orchestrator.operations.locate_image import Archived
+from orchestrator.runtime import Runtime
+from orchestrator.storage.storage import StorageError
+from orchestrator.storage.thumbnails import NoThumbnail, make_thumbnail
+
+CONTENT_TYPE = "image/webp"
+#: Is stored in place of the thumbnail of an image that cannot be decoded, so that it is tried once.
+_NONE = b""
+
+
+def store_thumbnail(runtime: Runtime, image: Archived, path: str) -> bytes | None:
+    """Make and store the thumbnail of an image, if it was not stored before.
+
+    Return the thumbnail only if the storage does not take it: then it is made each time.
+
+    Args:
+        runtime: of this process.
+        image: our copy.
+        path: of the thumbnail.
+
+    Raises:
+        NoThumbnail: the image cannot be decoded.
+        DecodersBusy: other images are being decoded.
+        NotStored: the image was removed.
+        StorageError: the storage is away.
+        OSError: this machine's disk is full.
+    """
+    size = runtime.storage.size(path)
+    if size == len(_NONE):
+        raise NoThumbnail("it cannot be decoded")
+    if size is not None:
+        return None
+    failure, content = None, _NONE
+    with temporary_file(runtime.settings.data_dir) as file:
+        file.writelines(runtime.storage.stream(image.path))
+        try:
+            content = make_thumbnail(file, max_pixels=runtime.settings.max_image_pixels)
+        except NoThumbnail as error:
+            failure = error
+    stored = True
+    try:
+        runtime.storage.put(path, content, CONTENT_TYPE)
+    except StorageError as error:
+        stored = False
+        log.get().warning("thumbnail_not_stored", path=path, reason=str(error))
+    if failure:
+        raise failure
+    return None if stored else content
