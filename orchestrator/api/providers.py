@@ -24,6 +24,7 @@ from orchestrator.operations.admission import (
     resume_provider,
     unknown_view,
 )
+from orchestrator.operations.durations import duration_views
 from orchestrator.providers.listing import view
 from orchestrator.runtime import Runtime
 from orchestrator.security.api_keys import Scope
@@ -32,7 +33,8 @@ from orchestrator.security.api_keys import Scope
 class ProvidersSchema(AnswerSchema):
     """The providers with their capabilities, models, limits and states.
 
-    Only administrators get `in_flight`, `found_limit`, `paused_by` and the message of `reason`.
+    Only administrators get `in_flight`, `found_limit`, `paused_by`, `durations` and the message of
+    `reason`.
     """
 
     providers = fields.List(fields.Dict())
@@ -117,9 +119,13 @@ def _listed(runtime: Runtime) -> list[dict[str, Any]]:
     enabled, names = runtime.settings.providers, list(runtime.providers)
     try:
         states = admission_views(runtime, names)
+        durations = duration_views(runtime, names) if caller().admin else {}
     except LedgerUnavailable:
         states = {name: unknown_view(runtime, name) for name in names}
-    if not caller().admin:
+        durations = {}
+    if caller().admin:
+        states = {name: {**v, "durations": durations.get(name)} for name, v in states.items()}
+    else:
         states = {name: public_view(state) for name, state in states.items()}
     return [
         {

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from orchestrator.cli.admission import known_states, print_states
 from orchestrator.cli.output import as_json, console, grid, line, lines, print_json, styled, table
 from orchestrator.jobs.request import UNIFIED_OPTIONS
+from orchestrator.ledger import LedgerUnavailable
+from orchestrator.operations.durations import duration_views
 from orchestrator.providers import BROKEN, BUILT_IN, PROVIDERS, Provider
 from orchestrator.providers.catalog import default_of, limits
 from orchestrator.providers.listing import (
@@ -21,7 +25,7 @@ from orchestrator.providers.listing import (
     view,
 )
 from orchestrator.providers.prices import PriceTable
-from orchestrator.runtime import default_runtime
+from orchestrator.runtime import Runtime, default_runtime
 
 _COLOURS = {FULL: "green", REFUSED: "red"}
 
@@ -38,7 +42,8 @@ def providers(name: str | None, page: bool, json_: bool) -> None:
     orchestrator providers hiapi
 
     The state is that of the provider's circuit breaker: closed, open, half_open (one job probes the
-    provider) or paused. See `orchestrator pause --help`.
+    provider) or paused. See `orchestrator pause --help`. For one provider, a table shows how long
+    the latest tasks of each model took. The first poll of a job is timed by that.
     """
     if page:
         lines(markdown(BUILT_IN.values()), end=False)
@@ -48,11 +53,13 @@ def providers(name: str | None, page: bool, json_: bool) -> None:
     prices = {name: settings.prices for name, settings in enabled.items()}
     shown = [PROVIDERS[name]] if name else list(PROVIDERS.values())
     states, problem = known_states(runtime, [provider.name for provider in shown])
+    durations = _durations(runtime, [provider.name for provider in shown])
     if json_:
         views = [
             {
                 **view(provider, on=provider.name in enabled, prices=prices.get(provider.name)),
                 **states[provider.name],
+                "durations": durations.get(provider.name),
             }
             for provider in shown
         ]
@@ -64,6 +71,8 @@ def providers(name: str | None, page: bool, json_: bool) -> None:
     if not json_:
         line()
         print_states(states)
+        if name:
+            _print_durations(durations.get(name, []))
     if problem:
         line(f"The state of providers is not known: Redis does not answer ({problem}).", err=True)
 
@@ -110,6 +119,24 @@ def _print_models(name: str, prices: PriceTable | None) -> None:
         out.print(
             "Other models are accepted in the native form: the provider's own body in `request`."
         )
+
+
+def _durations(runtime: Runtime, names: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """Return how long the tasks of providers took lately; nothing while Redis is away."""
+    try:
+        return duration_views(runtime, names)
+    except LedgerUnavailable:
+        return {}
+
+
+def _print_durations(durations: list[dict[str, Any]]) -> None:
+    if not durations:
+        return
+    shown = table("model", "latest results", "15 % within", "50 % within", "90 % within")
+    for each in durations:
+        seconds = (f"{each[f'p{part}_seconds']:g} s" for part in (15, 50, 90))
+        shown.add_row(each["model"] or "all models", str(each["results"]), *seconds)
+    console().print(shown)
 
 
 def _family(provider: Provider, name: str) -> str:

@@ -18,6 +18,7 @@ from orchestrator.operations.admission import (
     public_view,
     resume_provider,
 )
+from orchestrator.operations.durations import duration_views
 from orchestrator.operations.provider_figures import ProviderFigures, provider_figures
 from orchestrator.providers.listing import view
 from orchestrator.runtime import Runtime
@@ -89,6 +90,7 @@ class _ProvidersPage:
             states=states,
             figures=figures,
             queued=self._runtime.ledger.overview.queued() if views.caller().admin else {},
+            durations=duration_views(self._runtime, states) if views.caller().admin else {},
             providers=[each for each in self._listed() if each["name"] in states],
             words=STATES,
             longest_reason=MAX_REASON_CHARACTERS,

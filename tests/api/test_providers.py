@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.jobs.model import ErrorCode, JobError, Step
+from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, Step
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.admission import CircuitState
 from orchestrator.operations.admission import MAX_REASON_CHARACTERS
@@ -99,13 +99,30 @@ def test_an_administrator_sees_the_limits_and_the_state_of_a_provider(open_api: 
     assert (found["evolink"]["circuit"], found["evolink"]["until"]) == ("closed", None)
 
 
+def test_an_administrator_sees_how_long_tasks_took(api: Api) -> None:
+    for seconds in (10, 20, 30):
+        job_id = job_states.running(api.harness)
+        api.harness.clock.forward(seconds)
+        outcome = Outcome.succeeded((Image("https://images.example/0.png", 0),))
+        attempt = api.harness.job(job_id).attempt
+        api.harness.ledger.settle_attempt(
+            job_id, attempt.number, str(attempt.task_id), outcome, now=api.harness.clock()
+        )
+
+    found = listed(api.as_admin())
+
+    took = {"results": 3, "p15_seconds": 10, "p50_seconds": 20, "p90_seconds": 30}
+    models = [{"model": None, **took}, {"model": "Nano-Banana-2", **took}]
+    assert (found["hiapi"]["durations"], found["evolink"]["durations"]) == (models, [])
+
+
 def test_another_key_sees_nothing_of_other_tenants_and_operators(api: Api) -> None:
     refused(api)
 
     found = listed(api)["hiapi"]
 
     assert (found["circuit"], found["reason"]) == ("open", {"code": "insufficient_credits"})
-    assert not {"in_flight", "found_limit", "paused_by"} & set(found)
+    assert not {"in_flight", "found_limit", "paused_by", "durations"} & set(found)
 
 
 def test_while_redis_is_away_the_list_has_no_states(open_api: Open, away: Ledger) -> None:
@@ -114,7 +131,7 @@ def test_while_redis_is_away_the_list_has_no_states(open_api: Open, away: Ledger
 
     found = listed(client)["hiapi"]
 
-    assert (found["circuit"], found["in_flight"]) == (None, None)
+    assert (found["circuit"], found["in_flight"], found["durations"]) == (None, None, None)
     assert found["limits"]["max_in_flight"] == 7
     assert client.post("/v1/providers/hiapi/pause").status_code == 503
 

@@ -7,11 +7,13 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.jobs.model import ErrorCode, JobError, Step
+from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger.admission import CircuitState
 from orchestrator.operations.doctor import circuits
 from orchestrator.providers import PROVIDERS
 from orchestrator.settings.settings import Settings
 from tests.cli.test_access import json_of, run
+from tests.ledger.kit import SUCCESS
 from tests.support.fakes import Harness, unavailable_ledger, use_runtime
 
 DENIED = JobError(ErrorCode.AUTHENTICATION, "no such key \x1b[2J")
@@ -127,6 +129,22 @@ def test_providers_shows_what_it_can_while_redis_is_away(
     assert result.exit_code == 0
     assert "unknown" in result.stdout
     assert "The state of providers is not known: Redis does not answer" in result.stderr
+
+
+def test_providers_shows_how_long_the_tasks_of_each_model_took(cli: Harness) -> None:
+    now, request = cli.clock(), JobRequest("hiapi", "\x1b[31m[bold]odd")
+    job_id = cli.ledger.create(request, now=now, deadline_at=now + 60_000).job_id
+    cli.ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=1)
+    cli.ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=now + 12_340)
+
+    table = run("providers", "hiapi").output
+    [every, model] = json_of("providers", "hiapi")["durations"]
+
+    assert (every["model"], model["results"], model["p50_seconds"]) == (None, 1, 12.3)
+    assert "all models" in table
+    assert "12.3 s" in table
+    assert "[bold]odd" in table
+    assert "\x1b" not in table
 
 
 def test_stats_shows_the_providers(cli: Harness) -> None:

@@ -12,9 +12,11 @@ from orchestrator.clock import now_ms
 from orchestrator.history.history import History
 from orchestrator.history.recorder import Recorder
 from orchestrator.jobs.model import ErrorCode, JobError, Outcome, Step
+from orchestrator.jobs.request import JobRequest
 from orchestrator.operations.admission import pause_provider
 from tests.api.conftest import ADMIN_KEY, KEY, settle
 from tests.dashboard.visitor import HOSTILE, Visitor, assert_harmless
+from tests.ledger.kit import SUCCESS
 from tests.support.fakes import TENANT, Harness
 
 PAUSE, RESUME = "/providers/hiapi/pause", "/providers/hiapi/resume"
@@ -53,6 +55,22 @@ def test_a_tenant_sees_states_without_buttons_and_without_others(visitor: Visito
         assert secret not in page
     assert visitor.send(RESUME).status_code == 403
     assert visitor.harness.ledger.admission.states(["hiapi"], now=0)["hiapi"].paused_by
+
+
+def test_only_an_administrator_sees_how_long_tasks_took(visitor: Visitor) -> None:
+    ledger, now = visitor.harness.ledger, visitor.harness.clock()
+    request = JobRequest("hiapi", "<script>alert(1)</script>")
+    job_id = ledger.create(request, now=now, deadline_at=now + 1).job_id
+    ledger.claim(job_id, Step.SUBMIT, now=now, lease_ms=1)
+    ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=now + 72_000)
+
+    page = visitor.text("/providers")
+    assert "&lt;script&gt;alert(1)" in page
+    assert "<script>alert(1)" not in page
+    assert "1 min 12 s" in page
+    assert "all models" in page
+    visitor.signed_in(KEY)
+    assert "1 min 12 s" not in visitor.text("/providers")
 
 
 def test_a_form_without_the_token_pauses_nothing(visitor: Visitor) -> None:
