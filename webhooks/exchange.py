@@ -98,6 +98,8 @@ class Exchange:
 
     def __init__(self, scope: Any, protocol: ServerProtocol) -> None:
         self.protocol = protocol
+        self.method: str = scope.method
+        self.path: str = scope.path
         self.headers = scope.headers
         self.request_id = request_ids.chosen(self.headers.get(request_ids.HEADER.lower()))
         #: The rest of the body will not be read, so the connection must be closed.
@@ -108,9 +110,9 @@ class Exchange:
         """Return the WSGI environment of the request with a body."""
         scope = self._scope
         server, _, port = scope.server.rpartition(":")
-        path: str = scope.path
+        path = self.path
         environ: dict[str, Any] = {
-            "REQUEST_METHOD": scope.method,
+            "REQUEST_METHOD": self.method,
             "SCRIPT_NAME": "",
             # PEP 3333: the bytes of a path, each as one character.
             "PATH_INFO": path if path.isascii() else path.encode().decode("latin-1"),

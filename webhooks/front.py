@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Iterable
+from io import BytesIO
 from typing import IO, Any
 
 from orchestrator import log
@@ -41,6 +42,8 @@ class Front:
         max_held: answers that may be held at once.
         subscribe: makes a subscription that reports the channels that changed.
         at_end: is called when the process ends cleanly.
+        is_short: returns whether the application needs a short time for a request, by its method
+            and path. Short requests with small bodies share one thread.
     """
 
     def __init__(
@@ -51,8 +54,10 @@ class Front:
         max_held: int,
         subscribe: Callable[[Callable[[str], None]], Subscription],
         at_end: Callable[[], None] = lambda: None,
+        is_short: Callable[[str, str], bool] = lambda _, __: False,
     ) -> None:
         self._app = app
+        self._is_short = is_short
         self._max_body_bytes = max_body_bytes
         self._max_held = max_held
         self._subscribe = subscribe
@@ -100,6 +105,9 @@ class Front:
         if body is None:
             return
         with body:
+            if isinstance(body, BytesIO) and self._is_short(exchange.method, exchange.path):
+                await self._threads.run_short(self._answer, exchange, body, False, False)
+                return
             may_hold = self._held.has_room()
             hold = await self._threads.run(self._answer, exchange, body, may_hold, True)
             if hold is not None:

@@ -41,6 +41,7 @@ from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import callback_status, provider_label
 from orchestrator.runtime import Runtime
 from orchestrator.security.signatures import BadSignature
+from orchestrator.step_loop import in_thread
 
 #: The largest callback that is kept. Those with links have a few kilobytes. Bytes.
 MAX_BODY_BYTES = 256 * 1024
@@ -48,7 +49,8 @@ MAX_BODY_BYTES = 256 * 1024
 MAX_LONG_BYTES = 64 * 1024 * 1024
 #: The size of the parts in which a body is read. Bytes.
 _PART_BYTES = 64 * 1024
-_PREFIX = "/callbacks/"
+#: The start of the paths of callbacks.
+PREFIX = "/callbacks/"
 #: The name of the route. It needs no API key (`orchestrator/api/auth.py`).
 ENDPOINT = "callbacks.receive"
 
@@ -135,14 +137,14 @@ def install(app: Flask, receiver: Receiver) -> None:
 
     def shortcut(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         path: str = environ["PATH_INFO"]
-        if environ["REQUEST_METHOD"] != "POST" or not path.startswith(_PREFIX):
+        if environ["REQUEST_METHOD"] != "POST" or not path.startswith(PREFIX):
             return inner(environ, start_response)
-        parts = path.removeprefix(_PREFIX).split("/")
+        parts = path.removeprefix(PREFIX).split("/")
         if len(parts) != 3 or not all(parts) or not path.isascii():
             return inner(environ, start_response)
         return receiver.receive(Request(environ), *parts)(environ, start_response)
 
-    @app.post(f"{_PREFIX}<provider>/<reference>/<token>", endpoint=ENDPOINT)
+    @app.post(f"{PREFIX}<provider>/<reference>/<token>", endpoint=ENDPOINT)
     def receive(provider: str, reference: str, token: str) -> Response:
         return receiver.receive(flask.request, provider, reference, token)
 
@@ -250,7 +252,7 @@ def _keep(
 ) -> None:
     attempt = (address.provider, address.job_id, address.attempt)
     try:
-        drainer.keep(Entry(*attempt, now, body.content, shortened=body.shortened))
+        in_thread(drainer.keep, Entry(*attempt, now, body.content, shortened=body.shortened))
     except SpoolError as error:
         raise LedgerUnavailable(f"{reason}; the spool: {error}") from error
     log.get().info(

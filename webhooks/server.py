@@ -11,16 +11,17 @@ signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 import resource
 from collections.abc import Callable
+from functools import partial
 
 from orchestrator import log, tracing
-from orchestrator.api import MAX_BODY_BYTES
+from orchestrator.api import MAX_BODY_BYTES, plain_enqueue
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.runtime import Runtime, default_runtime
 from orchestrator.settings.environment import ConfigError
 from webhooks import idle_connections
 from webhooks.app import create_app
 from webhooks.front import Front
-from webhooks.receiver import MAX_LONG_BYTES
+from webhooks.receiver import MAX_LONG_BYTES, PREFIX
 
 #: The files and connections that a process wants to have open at once.
 MAX_OPEN_FILES = 65_536
@@ -42,7 +43,15 @@ def front(runtime: Runtime, at_end: Callable[[], None] = lambda: None) -> Front:
         max_held=_allow_open_files() // 2,  # the others are for callbacks and for files
         subscribe=runtime.ledger.outcomes.subscription,
         at_end=at_end,
+        is_short=partial(_is_short, runtime),
     )
+
+
+def _is_short(runtime: Runtime, method: str, path: str) -> bool:
+    """Return whether a request is an enqueue or a callback, and waits for nothing but Redis."""
+    if method != "POST" or runtime.ledger.connections.is_silent:
+        return False
+    return path == plain_enqueue.PATH or path.startswith(PREFIX)
 
 
 def _allow_open_files() -> int:

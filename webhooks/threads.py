@@ -1,7 +1,8 @@
-"""A limited number of threads for the calls that an event loop cannot make itself.
+"""Threads for the calls that an event loop cannot make itself.
 
 It does what `asyncio.to_thread` does with less work per call: the loop is woken once for all calls
-that have ended. A thread starts when all others are in use.
+that have ended. A thread starts when all others are in use. Short calls share one more thread, in
+which they wait for Redis together (`orchestrator/step_loop.py`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
+
+from orchestrator.step_loop import StepLoop
 
 T = TypeVar("T")
 
@@ -34,12 +37,25 @@ class Threads:
         self._calls: SimpleQueue[tuple[asyncio.Future[Any], Callable[..., Any], Any]] = (
             SimpleQueue()
         )
+        self._steps = StepLoop()
+        #: The short calls that have not ended.
+        self._short = 0
         self._ended: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._waking = False
 
     def waiting(self) -> int:
-        """Return the number of calls that have no thread yet."""
-        return self._calls.qsize()
+        """Return the number of calls that have no thread yet, and of short ones that go on."""
+        return self._calls.qsize() + self._short
+
+    async def run_short(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Make a short call in the shared thread. Return its result, or raise its error."""
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._short += 1
+        self._steps.submit(self._make, future, call, arguments)
+        try:
+            return await future
+        finally:
+            self._short -= 1
 
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:
         """Make a call in a thread. Return its result, or raise its error."""
@@ -49,29 +65,35 @@ class Threads:
             self._started += 1
             threading.Thread(target=self._work, name="request", daemon=True).start()
         self._calls.put((future, call, arguments))
-        return await future
+        try:
+            return await future
+        finally:
+            self._running -= 1
 
     def _work(self) -> None:
         while True:
-            future, call, arguments = self._calls.get()
-            result, failure = None, None
-            try:
-                result = call(*arguments)
-            except BaseException as error:
-                failure = error
-            self._ended.append((future, result, failure))
-            # Nobody adds between the check and the wake-up: `_deliver` resets before it empties.
-            if not self._waking:
-                self._waking = True
-                with suppress(RuntimeError):  # the loop is closed
-                    self._loop.call_soon_threadsafe(self._deliver)
-            del future, call, arguments, result, failure  # a request and its body may be large
+            self._make(*self._calls.get())
+
+    def _make(
+        self, future: asyncio.Future[T], call: Callable[..., T], arguments: tuple[Any, ...]
+    ) -> None:
+        """Make a call, and have its future told."""
+        result, failure = None, None
+        try:
+            result = call(*arguments)
+        except BaseException as error:
+            failure = error
+        self._ended.append((future, result, failure))
+        # Nobody adds between the check and the wake-up: `_deliver` resets before it empties.
+        if not self._waking:
+            self._waking = True
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
         self._waking = False
         while self._ended:
             future, result, failure = self._ended.popleft()
-            self._running -= 1
             if future.done():  # cancelled
                 continue
             if failure is None:

@@ -18,6 +18,7 @@ from orchestrator.api import (
     incoming,
     jobs,
     metrics,
+    plain_enqueue,
     problems,
     providers,
     rejected,
@@ -67,6 +68,7 @@ def mount(app: Flask, runtime: Runtime) -> None:
             "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
         },
     )
+    plain_enqueue.install(app, runtime)
     request_ids.install(app)
     spec = _Specification(app)
     cross_origin.install(app, runtime.settings.cors_origins)

@@ -83,9 +83,8 @@ def chosen_tenant() -> str | None:
 
 
 def _caller(runtime: Runtime) -> Caller:
-    scheme, _, credentials = request.headers.get("Authorization", "").partition(" ")
-    key = credentials.strip()
-    if scheme.lower() != "bearer" or not key:
+    key = bearer_key(request.headers.get("Authorization", ""))
+    if not key:
         _log("no key", None)
         raise _unauthorized("The header Authorization: Bearer KEY is required")
     try:
@@ -93,6 +92,12 @@ def _caller(runtime: Runtime) -> Caller:
     except KeyRefused as refusal:
         _log(refusal.reason, refusal.key_id)
         raise _unauthorized(str(refusal)) from None
+
+
+def bearer_key(authorization: str) -> str:
+    """Return the key in a header `Authorization: Bearer KEY`, or empty text."""
+    scheme, _, credentials = authorization.partition(" ")
+    return credentials.strip() if scheme.lower() == "bearer" else ""
 
 
 def _unauthorized(reason: str) -> Unauthorized:

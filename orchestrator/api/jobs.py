@@ -15,7 +15,7 @@ from orchestrator.api.answers import answer, as_json, find_job
 from orchestrator.api.auth import caller, chosen_tenant
 from orchestrator.api.filters import filter_schemas
 from orchestrator.api.openapi import JSON, header, operation, query
-from orchestrator.enqueue import API_SCOPE, create_job
+from orchestrator.enqueue import API_SCOPE, EnqueueResult, create_job
 from orchestrator.job_check import REQUEST_SCHEMA
 from orchestrator.jobs.schemas import AnswerSchema, CurrentJobSchema, EventSchema
 from orchestrator.jobs.tenant import TENANT_PATTERN
@@ -107,12 +107,17 @@ def _create(runtime: Runtime) -> Route:
                 key=key,
                 file=file,
             )
-        if result.replayed:
-            return answer(runtime, result.job, 200, {"Idempotent-Replay": "true"})
-        headers = {"Location": f"/v1/jobs/{result.job.id}"}
-        return answer(runtime, result.job, 202, headers, result.wait)
+        return created(runtime, result)
 
     return create
+
+
+def created(runtime: Runtime, result: EnqueueResult) -> Response:
+    """Return the answer with an enqueued job."""
+    if result.replayed:
+        return answer(runtime, result.job, 200, {"Idempotent-Replay": "true"})
+    headers = {"Location": f"/v1/jobs/{result.job.id}"}
+    return answer(runtime, result.job, 202, headers, result.wait)
 
 
 def _create_doc() -> dict[str, Any]:

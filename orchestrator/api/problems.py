@@ -34,14 +34,21 @@ def problem(
 
 def install(app: Flask) -> None:
     """Answer every error of `app` with a problem document."""
-    for refusal in JOB_REFUSED:
-        app.register_error_handler(refusal, _refused)
-    app.register_error_handler(LedgerUnavailable, _unavailable)
-    app.register_error_handler(LedgerMisconfigured, _misconfigured)
+    for known in (*JOB_REFUSED, LedgerUnavailable):
+        app.register_error_handler(known, of_ours)
     app.register_error_handler(StorageError, _storage)
     app.register_error_handler(HistoryUnavailable, _no_history)
     app.register_error_handler(HTTPException, of_http)
     app.register_error_handler(Exception, _unexpected)
+
+
+def of_ours(error: Exception) -> Response:
+    """Return the problem document of an error that an enqueue raises."""
+    if isinstance(error, LedgerMisconfigured):
+        return _misconfigured(error)
+    if isinstance(error, LedgerUnavailable):
+        return _unavailable(error)
+    return _refused(error) if isinstance(error, JOB_REFUSED) else _unexpected(error)
 
 
 def _refused(error: JobRefused) -> Response:
@@ -91,13 +98,16 @@ def of_http(error: HTTPException) -> Response:
 
 def _detail(error: HTTPException) -> str:
     """Return what is wrong. werkzeug's words about a path are for people in a browser."""
-    path = request.path[:MAX_PATH_CHARACTERS]
     if error.description == NotFound.description:
-        return f"there is no {path!r}; /openapi.json lists the paths"
+        return f"there is no {_path()!r}; /openapi.json lists the paths"
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         allowed = ", ".join(sorted(error.valid_methods))
-        return f"{path!r} does not accept {request.method}; it accepts {allowed}"
+        return f"{_path()!r} does not accept {request.method}; it accepts {allowed}"
     return error.description or error.name
+
+
+def _path() -> str:
+    return request.path[:MAX_PATH_CHARACTERS]
 
 
 def _unexpected(error: Exception) -> Response:

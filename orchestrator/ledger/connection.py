@@ -56,6 +56,11 @@ class TimeoutGate:
             self._try_at = now + CONNECT_TIMEOUT + ANSWER_TIMEOUT
             self._trying = thread
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the last call timed out, and none was answered since."""
+        return self._try_at is not None
+
     def answered(self) -> None:
         """Record a call that was answered, also with an error."""
         if self._try_at is not None:
@@ -86,6 +91,11 @@ class Clients:
         #: Goes up when the connections of all threads may lead to an old master.
         self._generation = 0
         self._gate = TimeoutGate()
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the last call timed out, and none was answered since."""
+        return self._gate.is_closed
 
     @contextmanager
     def client(self) -> Iterator[Redis]:

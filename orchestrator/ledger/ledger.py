@@ -86,7 +86,8 @@ class Ledger:
         idempotency_ms: int = 86_400_000,
         limits: Mapping[str, ProviderLimits] = {},
     ) -> None:
-        self._redis = Clients(client).client
+        self.connections = Clients(client)
+        self._redis = self.connections.client
         self._scripts = ScriptRunner(self._redis)
         self.shards = shards
         self.overview = Overview(self._redis, shards)
@@ -152,8 +153,7 @@ class Ledger:
         job_id, creation = self.creations.of(new, now=now)
 
         def create() -> Created:
-            with self._redis() as client:
-                return creation.run(client)
+            return creation.read(self._scripts.run(*creation.call))
 
         return self.uploads.create_with(job_id, upload, deadline_at - now, create)
 

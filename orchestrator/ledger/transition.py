@@ -29,6 +29,11 @@ class Transition(Generic[T]):
     args: list[str | int]
     read: Callable[[Any], T]
 
+    @property
+    def call(self) -> tuple[Script, list[str], list[str | int]]:
+        """The script with its keys and arguments."""
+        return self.script, self.keys, self.args
+
     def run(self, client: Redis) -> T:
         """Run it in one round trip."""
         return self.read(self.script.run(client, self.keys, self.args))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,10 +98,14 @@ class Exchanged:
 class Scene:
     """A front around an application."""
 
-    def __init__(self, app: Application, max_held: int = 10) -> None:
+    def __init__(self, app: Application, max_held: int = 10, short_path: str = "") -> None:
         self.subscriptions: list[FakeSubscription] = []
         self.front = Front(
-            app, max_body_bytes=MAX_BODY_BYTES, max_held=max_held, subscribe=self._subscribe
+            app,
+            max_body_bytes=MAX_BODY_BYTES,
+            max_held=max_held,
+            subscribe=self._subscribe,
+            is_short=lambda _, path: path == short_path,
         )
         self.front.start(asyncio.get_running_loop())
 
@@ -136,6 +141,24 @@ def run(play: Callable[[], Awaitable[None]]) -> None:
             await play()
 
     asyncio.run(limited())
+
+
+def test_short_requests_with_small_bodies_share_a_thread() -> None:
+    threads: list[str] = []
+
+    def app(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        threads.append(threading.current_thread().name)
+        return reading(environ, start)
+
+    async def play() -> None:
+        scene = Scene(app, short_path="/x")
+        for size in (1, 60_000):
+            answer = await scene.post(Exchanged(b"x" * size), content_length=str(size))
+            assert answer.headers["X-Length"] == str(size)
+        await scene.post(Exchanged(b"x" * 70_000), content_length="70000")
+
+    run(play)
+    assert threads == ["steps", "steps", "request", "request"]  # a large one is asked early
 
 
 # Bodies ----------------------------------------------------------------------------------------
