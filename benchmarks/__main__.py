@@ -12,11 +12,14 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks.report import Report, environment, progress
+from orchestrator.cli.dev import stop_on_sigterm
 
 #: The benchmarks with goals, in the order of a run. The text says what each one measures.
 BENCHMARKS = {
     "completions": "whole jobs from enqueue to outcome, and the CPU time of each process",
     "concurrency": "submissions of one worker process when the provider takes its time",
+    "comparison": "whole jobs of the product and of its peers: Restate, Celery by hand, DBOS",
+    "kills": "jobs paid twice and lost by each system when its processes are killed",
     "receiver": "callbacks, compared with a minimal Flask route",
     "submit": "the submit step, compared with a bare POST",
     "archive": "archives of images, compared with a bare download loop",
@@ -28,6 +31,7 @@ BENCHMARKS = {
 
 def main() -> int:
     """Run the chosen benchmarks."""
+    stop_on_sigterm()
     arguments = _arguments()
     names = arguments.names or list(BENCHMARKS)
     folder: Path = arguments.output

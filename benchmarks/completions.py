@@ -15,13 +15,13 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Protocol
 
 from benchmarks import load, stub_provider
 from benchmarks.processes import cpu_seconds, wait_for
 from benchmarks.product import PLAIN, JobKind, Product
 from benchmarks.report import Report, progress, ratios
 from benchmarks.stub_provider import Behaviour, Provider
+from benchmarks.system import System
 
 CLIENTS = 32
 ROUNDS = 3
@@ -42,23 +42,6 @@ KINDS = {
     "no image, provider without idempotency keys": JobKind("evolink"),
     IMAGE_NAME: JobKind(images=True),
 }
-
-
-class System(Protocol):
-    """A running system that takes jobs over HTTP."""
-
-    @property
-    def port(self) -> int:
-        """The port that takes the requests."""
-
-    def pids(self) -> dict[str, int]:
-        """Return the processes whose CPU time counts."""
-
-    def requests(self, count: int, kind: JobKind) -> list[bytes]:
-        """Return the requests that enqueue new jobs."""
-
-    def completed(self, kind: JobKind) -> list[int]:
-        """Return how many jobs have come to each end that belongs to this kind."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +96,8 @@ def play(system: System, provider: Provider, kind: JobKind, jobs: int) -> Round:
         TimeoutError: they do not end in time.
     """
     provider.behave(Behaviour(images=kind.images))
-    requests = system.requests(jobs, kind)
+    made = system.jobs(jobs, kind)
+    requests = [load.request(job.path, job.body, job.headers) for job in made]
     pids, wanted = system.pids(), [count + jobs for count in system.completed(kind)]
     cpu = {name: cpu_seconds(pid) for name, pid in pids.items()}
     began = perf_counter()

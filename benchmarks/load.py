@@ -24,6 +24,15 @@ class Load:
         return self.latencies[min(int(len(self.latencies) * part), len(self.latencies) - 1)]
 
 
+@dataclass(frozen=True)
+class NewJob:
+    """A request that enqueues a job."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
 def request(path: str, body: bytes, headers: dict[str, str]) -> bytes:
     """Return the bytes of a POST request."""
     lines = [f"POST {path} HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {len(body)}"]

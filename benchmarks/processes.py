@@ -6,10 +6,11 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from threading import Event
 from time import monotonic
+from typing import Any
 
 #: A process is killed when it has not ended this long after SIGTERM. Seconds.
 STOP_SECONDS = 10.0
@@ -18,29 +19,51 @@ START_SECONDS = 60.0
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
-@contextmanager
-def process(
-    command: Sequence[str | Path],
-    log: Path,
-    *,
-    env: Mapping[str, str] | None = None,
-    folder: Path | None = None,
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process in a session of its own. End it and its children at the exit."""
-    with log.open("ab") as output:
-        running = subprocess.Popen(
-            command,
-            env={**os.environ, **(env or {})},
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        yield running
-    finally:
-        end(running)
+class Processes(AbstractContextManager["Processes"]):
+    """Processes by name. The exit ends them and their children, the last one first.
+
+    Args:
+        folder: for a log file of each process.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def __exit__(self, *_: object) -> None:
+        for running in reversed(self.running.values()):
+            end(running)
+        self.running.clear()
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[str | Path],
+        *,
+        env: Mapping[str, str] | None = None,
+        **options: Any,
+    ) -> subprocess.Popen[bytes]:
+        """Start a process in a session of its own. `options` go to Popen."""
+        with (self._folder / f"{name}.log").open("ab") as output:
+            self.running[name] = subprocess.Popen(
+                command,
+                env={**os.environ, **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                **options,
+            )
+        return self.running[name]
+
+    def output(self) -> str:
+        """Return the last output of the process that was started last."""
+        name = next(reversed(self.running))
+        return (self._folder / f"{name}.log").read_text("utf-8", "replace")[-2000:]
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a process and its children."""
+        kill(self.running.pop(name))
 
 
 def end(running: subprocess.Popen[bytes]) -> None:

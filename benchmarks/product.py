@@ -10,7 +10,7 @@ from typing import Self
 
 from redis import Redis
 
-from benchmarks import load
+from benchmarks.load import NewJob
 from benchmarks.stub_provider import Provider
 from orchestrator.cli.stack import EmbeddedRedis, Stack
 from orchestrator.jobs.model import Step
@@ -49,6 +49,7 @@ class Product:
         stub: every submission goes there.
         processes: the processes of the Procfile to start.
         settings: more environment variables.
+        deadline_seconds: a job fails after this time.
     """
 
     def __init__(
@@ -58,7 +59,9 @@ class Product:
         *,
         processes: Sequence[str] = ("web", "worker", "beat"),
         settings: dict[str, str] | None = None,
+        deadline_seconds: int = 3600,
     ) -> None:
+        self._deadline_seconds = deadline_seconds
         self._stub = stub
         self._redis = EmbeddedRedis(folder / "redis", appendfsync="always")
         self._settings = {
@@ -100,17 +103,15 @@ class Product:
         pids = {name: process.pid for name, process in self.stack.running.items()}
         return {**{name: pids[name] for name in self._processes if name != "beat"}, "redis": redis}
 
-    def requests(self, count: int, kind: JobKind = PLAIN) -> list[bytes]:
-        """Return the requests that enqueue new jobs. Each has a prompt of its own."""
+    def jobs(self, count: int, kind: JobKind = PLAIN) -> list[NewJob]:
+        """Return new jobs. Each has a prompt of its own."""
         headers = {
             "Authorization": f"Bearer {self.stack.api_key}",
             "Content-Type": "application/json",
         }
         first, self._number = self._number, self._number + count
-        return [
-            load.request("/v1/jobs", self._body(number, kind), headers)
-            for number in range(first, first + count)
-        ]
+        numbers = range(first, first + count)
+        return [NewJob("/v1/jobs", headers, self._body(number, kind)) for number in numbers]
 
     def completed(self, kind: JobKind = PLAIN) -> list[int]:
         """Return how many jobs have come to each end that belongs to this kind."""
@@ -120,11 +121,31 @@ class Product:
         ends += [(f"{Step.NOTIFY}_done",)] if kind.notify else []
         return [sum(counts.get(name, 0) for name in names) for names in ends]
 
+    def kill_app(self) -> None:
+        """SIGKILL web, worker and beat."""
+        for name in self._processes:
+            self.stack.kill(name)
+
+    def start_app(self) -> None:
+        """Start them again."""
+        for name in self._processes:
+            self.stack.start(name)
+        self.stack.wait_for("web", f"{self.stack.web_url}/readyz")
+
+    def ended(self) -> int:
+        """Return how many jobs succeeded."""
+        return self.ledger.overview.counts().get("succeeded", 0)
+
+    def reported(self) -> int:
+        """Return how many jobs failed. Their callers are told that they may have been paid."""
+        return self.ledger.overview.counts().get("failed", 0)
+
     def _body(self, number: int, kind: JobKind) -> bytes:
         job = {
             "provider": kind.provider,
             "model": MODELS[kind.provider],
             "prompt": f"A lighthouse at dusk {number}",
             "resolution": "1K",
+            "deadline_seconds": self._deadline_seconds,
         }
         return dump({**job, "notify_url": f"{self._stub.url}/notify"} if kind.notify else job)

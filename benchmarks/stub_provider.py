@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 import requests
 from PIL import Image
 
-from benchmarks.processes import process, wait_for
+from benchmarks.processes import Processes, wait_for
 from orchestrator.cli.stack import free_port
 
 #: Connections for callbacks to one port.
@@ -136,6 +136,7 @@ class Provider:
     """The provider as another process sees it."""
 
     def __init__(self, port: int) -> None:
+        self.port = port
         self.url = f"http://127.0.0.1:{port}"
 
     def behave(self, behaviour: Behaviour) -> None:
@@ -157,7 +158,8 @@ def running(folder: Path) -> Iterator[tuple[Provider, int]]:
     """Run the provider. Yield it with its process id."""
     port = free_port()
     command = [sys.executable, "-m", "benchmarks.stub_provider", str(port)]
-    with process(command, folder / "provider.log") as started:
+    with Processes(folder) as processes:
+        started = processes.start("provider", command)
         provider = Provider(port)
         wait_for("the stub provider", lambda: _answers(provider))
         yield provider, started.pid

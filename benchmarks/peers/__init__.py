@@ -1,0 +1,1 @@
+"""Other systems that do the same job, each with its documented best settings."""
