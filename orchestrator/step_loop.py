@@ -12,8 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from typing import ParamSpec, TypeVar
 
 from greenlet import getcurrent, greenlet
 
@@ -72,7 +72,7 @@ def in_thread(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return wait_for(loop.run_in_executor(None, lambda: action(*args, **kwargs)))
 
 
-class StepLoop(Executor):
+class StepLoop:
     """A thread with an event loop. It runs steps, each until it waits for something."""
 
     def __init__(self) -> None:
@@ -82,42 +82,24 @@ class StepLoop(Executor):
     def renew(self) -> None:
         """Begin without steps, also in a child of a fork: the thread is its parent's."""
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._new: deque[tuple[Future[Any], Callable[[], None]]] = deque()
+        self._new: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
         #: The thread was told that `_new` has steps.
         self._told = False
 
-    def submit(self, action: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-        """Run an action as a step. The thread starts with the first one."""
-        future: Future[T] = Future()
-
-        def step() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(action(*args, **kwargs))
-            except BaseException as error:  # noqa: BLE001  # it belongs to the future
-                future.set_exception(error)
-
+    def start(self, action: Callable[[], None]) -> None:
+        """Run an action as a step. It raises nothing. The thread starts with the first one."""
         with self._lock:
             if self._loop is None:
                 self._loop = self._started()
-            self._new.append((future, step))
+            self._new.append(action)
             told, self._told = self._told, True
         if not told:
             self._loop.call_soon_threadsafe(self._begin, self._loop)
-        return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the thread, if `wait` says so; its steps must have ended.
-
-        With `cancel_futures`, the steps that have not begun are left out.
-        """
-        if cancel_futures:
-            with self._lock:
-                for future, _ in self._new:
-                    future.cancel()
-        if wait and self._loop is not None:
+    def stop(self) -> None:
+        """End the thread. The steps that have not ended are left as they are."""
+        if self._loop is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
 
     def _started(self) -> asyncio.AbstractEventLoop:
@@ -137,7 +119,7 @@ class StepLoop(Executor):
         """Begin the new steps. Each runs until its first wait."""
         with self._lock:
             new, self._new, self._told = self._new, deque(), False
-        for _, action in new:
+        for action in new:
             step = _Step(action)
             step.loop = loop
             step.switch()

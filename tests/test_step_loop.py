@@ -10,6 +10,7 @@ from contextvars import ContextVar
 import pytest
 
 from orchestrator.step_loop import StepLoop, current_loop, in_thread, sleep, wait_for
+from tests.support.steps import begin
 
 #: The longest wait for a step. Seconds.
 LIMIT = 60
@@ -19,7 +20,7 @@ LIMIT = 60
 def steps() -> Iterator[StepLoop]:
     loop = StepLoop()
     yield loop
-    loop.shutdown()
+    loop.stop()
 
 
 def future_of_loop() -> asyncio.Future[int]:
@@ -38,7 +39,7 @@ def test_a_thousand_steps_wait_at_once_in_one_thread(steps: StepLoop) -> None:
         threads.add(threading.get_ident())
         return number + wait_for(future)
 
-    results = [steps.submit(step, number) for number in range(1000)]
+    results = [begin(steps, step, number) for number in range(1000)]
 
     def answer_all() -> int:
         assert len(begun) == 1000  # all of them wait
@@ -46,9 +47,9 @@ def test_a_thousand_steps_wait_at_once_in_one_thread(steps: StepLoop) -> None:
             future.set_result(1)
         return len(begun)
 
-    steps.submit(answer_all).result(LIMIT)
+    begin(steps, answer_all).result(LIMIT)
     assert [result.result(LIMIT) for result in results] == list(range(1, 1001))
-    assert threads == {steps.submit(threading.get_ident).result(LIMIT)} - {threading.get_ident()}
+    assert threads == {begin(steps, threading.get_ident).result(LIMIT)} - {threading.get_ident()}
 
 
 def test_an_error_belongs_to_its_step(steps: StepLoop) -> None:
@@ -56,7 +57,7 @@ def test_an_error_belongs_to_its_step(steps: StepLoop) -> None:
         sleep(0)
         raise KeyError("a fault")
 
-    bad, good = steps.submit(fails), steps.submit(lambda: sleep(0.001))
+    bad, good = begin(steps, fails), begin(steps, lambda: sleep(0.001))
 
     assert isinstance(bad.exception(LIMIT), KeyError)
     assert good.exception(LIMIT) is None
@@ -71,7 +72,7 @@ def test_each_step_has_its_own_context(steps: StepLoop) -> None:
         sleep(0.001)
         return f"{before} {name.get()}"
 
-    results = [steps.submit(step, mine) for mine in ("a", "b", "c")]
+    results = [begin(steps, step, mine) for mine in ("a", "b", "c")]
 
     assert [result.result(LIMIT) for result in results] == ["nobody a", "nobody b", "nobody c"]
     assert name.get() == "nobody"
@@ -83,12 +84,12 @@ def test_what_blocks_runs_in_another_thread_and_holds_no_step(steps: StepLoop) -
     def blocks() -> bool:
         return in_thread(go_on.wait, LIMIT)
 
-    blocked = steps.submit(blocks)
-    steps.submit(go_on.set).result(LIMIT)
+    blocked = begin(steps, blocks)
+    begin(steps, go_on.set).result(LIMIT)
 
     assert blocked.result(LIMIT)
     with pytest.raises(ZeroDivisionError):
-        steps.submit(lambda: in_thread(lambda: 1 // 0)).result(LIMIT)
+        begin(steps, lambda: in_thread(lambda: 1 // 0)).result(LIMIT)
 
 
 def test_outside_a_step_loop_the_same_code_blocks() -> None:
@@ -96,21 +97,3 @@ def test_outside_a_step_loop_the_same_code_blocks() -> None:
 
     assert current_loop() is None
     assert in_thread(threading.get_ident) == threading.get_ident()
-
-
-def test_steps_that_have_not_begun_can_be_left_out(steps: StepLoop) -> None:
-    release, begun = threading.Event(), threading.Event()
-
-    def holds_the_thread() -> None:
-        begun.set()
-        release.wait(LIMIT)
-
-    holding = steps.submit(holds_the_thread)
-    assert begun.wait(LIMIT)
-    late = steps.submit(lambda: None)
-    steps.shutdown(wait=False, cancel_futures=True)
-    release.set()
-
-    holding.result(LIMIT)
-    assert steps.submit(lambda: 1).result(LIMIT) == 1
-    assert late.cancelled()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from math import ceil
 
 from orchestrator import log
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.metrics.labels import StepFailure
+from orchestrator.step_loop import StepLoop
 
 #: The largest part of a lane's places that one kind of step holds, if the lane has two kinds. So a
 #: backlog of polls delays no submission, and the reverse.
@@ -30,8 +32,8 @@ class StepExecutor:
         run: does one step of one job.
         stopping: says whether the process is stopping. Then no further step is started.
         threads: steps that run at once in threads of this executor. As many more may wait.
-        pool: runs the steps at once instead, and is shared with other executors. Then `threads` is
-            the number of places.
+        loop: runs the steps instead, side by side in its thread, and is shared with other
+            executors. Then `threads` is the number of places.
         share: the most places of one kind of step, as a part of all.
         refill: is called when jobs were left to the agenda and there are places for them again.
         count: is called when a step breaks off.
@@ -43,7 +45,7 @@ class StepExecutor:
         *,
         stopping: Callable[[], bool],
         threads: int,
-        pool: Executor | None = None,
+        loop: StepLoop | None = None,
         share: float = 1.0,
         refill: Callable[[], None] = lambda: None,
         count: Callable[[Step, StepFailure], None] = lambda *_: None,
@@ -51,24 +53,24 @@ class StepExecutor:
         self._run = run
         self._stopping = stopping
         self._threads = threads
-        self._shared = pool is not None
-        self._pool = pool
+        self._loop = loop
+        self._pool: ThreadPoolExecutor | None = None
         self._refill = refill
         self._count = count
         #: The jobs that may run or wait at once.
-        self.places = threads if self._shared else 2 * threads
+        self.places = threads if loop else 2 * threads
         self.most_of_a_step = ceil(share * self.places)
-        self._lock = threading.Lock()
+        self._changed = threading.Condition(threading.RLock())
         #: The jobs that have a place, by step: they run or wait.
         self._held: Counter[Step] = Counter()
         self._waiting: set[tuple[Step, str]] = set()
+        self._running: set[tuple[Step, str]] = set()
         #: The steps that had no place left, so further due jobs may be in the agenda.
         self._was_full: set[Step] = set()
-        self._futures: dict[Future[None], str] = {}
 
     def refillable(self) -> bool:
         """Return whether jobs may be left in the agenda, and a part of the places is free again."""
-        with self._lock:
+        with self._changed:
             if self._held.total() > REFILL_SHARE * self.places:
                 return False
             return any(
@@ -80,7 +82,7 @@ class StepExecutor:
         for job_id in job_ids:
             if self._stopping():
                 return
-            with self._lock:
+            with self._changed:
                 if (step, job_id) in self._waiting:
                     continue
                 if self._has_place(step):
@@ -93,7 +95,7 @@ class StepExecutor:
 
         A waiting job is not claimed, so the sweep lists it again, and it needs room in the list.
         """
-        with self._lock:
+        with self._changed:
             free = 0 if self._stopping() else self.places - self._held.total()
             if not free:
                 return 0
@@ -102,31 +104,36 @@ class StepExecutor:
 
     def drain(self, seconds: float) -> list[str]:
         """Wait for the started steps, and return the jobs whose steps did not end in time."""
-        if self._pool is None:
-            return []
-        if self._stopping() and not self._shared:
+        if self._pool and self._stopping():
             self._pool.shutdown(wait=False, cancel_futures=True)  # nobody has claimed what waits
-        wait(list(self._futures), seconds)
-        left = list(self._futures.values())
-        if not self._shared:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._unfinished(), seconds)
+            left = [job_id for _, job_id in self._unfinished()]
+        if self._pool:
             self._pool.shutdown(wait=not left)
         return left
+
+    def _unfinished(self) -> set[tuple[Step, str]]:
+        return self._running if self._stopping() else self._running | self._waiting
 
     def _has_place(self, step: Step) -> bool:
         return self._held[step] < self.most_of_a_step and self._held.total() < self.places
 
     def _start(self, step: Step, job_id: str) -> None:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="step")
         self._held[step] += 1
         self._waiting.add((step, job_id))
-        future = self._pool.submit(self._step, step, job_id)
-        self._futures[future] = job_id
-        future.add_done_callback(self._futures.pop)
+        action = partial(self._step, step, job_id)
+        if self._loop:
+            self._loop.start(action)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="step")
+        self._pool.submit(action)
 
     def _step(self, step: Step, job_id: str) -> None:
-        with self._lock:
+        with self._changed:
             self._waiting.discard((step, job_id))
+            self._running.add((step, job_id))
         try:
             if not self._stopping():
                 self._run(step, job_id)
@@ -137,7 +144,10 @@ class StepExecutor:
             self._count(step, StepFailure.CRASH)
             log.get().exception("step_crashed", job=job_id, step=step)
         finally:
-            with self._lock:
+            with self._changed:
                 self._held[step] -= 1
-            if self.refillable():
+                self._running.discard((step, job_id))
+                self._changed.notify_all()
+                refillable = bool(self._was_full) and self.refillable()
+            if refillable:
                 self._refill()

@@ -50,7 +50,7 @@ class Lanes:
         lane = partial(StepExecutor, run, stopping=stopping, refill=refill, count=count)
         self._loop = StepLoop()
         self.providers = {
-            name: lane(threads=provider.concurrency, pool=self._loop, share=SHARE)
+            name: lane(threads=provider.concurrency, loop=self._loop, share=SHARE)
             for name, provider in settings.providers.items()
         }
         self.others = lane(threads=OTHER_THREADS)
@@ -90,7 +90,8 @@ class Lanes:
         ends = monotonic() + seconds
         lanes = (*self.providers.values(), self.others, *self.follow_ups.values())
         left = [job for lane in lanes for job in lane.drain(max(0.0, ends - monotonic()))]
-        self._loop.shutdown(wait=not left)
+        if not left:
+            self._loop.stop()
         return left
 
 

@@ -211,7 +211,7 @@ class _LoopCalls:
         self._multi.setopt(pycurl.M_MAXCONNECTS, connections)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
         self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
         #: What is watched of each socket.
         self._watched: dict[int, int] = {}
         self._futures: dict[pycurl.Curl, asyncio.Future[int]] = {}
@@ -258,7 +258,9 @@ class _LoopCalls:
         if self._timer:
             self._timer.cancel()
         self._timer = None
-        if milliseconds >= 0:
+        if milliseconds == 0:
+            self._timer = self.loop.call_soon(self._act, pycurl.SOCKET_TIMEOUT, 0)
+        elif milliseconds > 0:
             self._timer = self.loop.call_later(
                 milliseconds / 1000, self._act, pycurl.SOCKET_TIMEOUT, 0
             )

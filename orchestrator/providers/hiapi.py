@@ -130,10 +130,10 @@ class HiAPI(Provider):
 
     def read_submit(self, reply: Reply) -> Accepted | Rejected | Ambiguous:
         """Return Ambiguous for an answer about our own idempotency key."""
-        error = self.read_error(reply.status, reply.object() or {})
-        if error and error.provider_code in KEY_CODES:
-            return Ambiguous(error.message, reply.retry_after())
-        return super().read_submit(reply)
+        reading = super().read_submit(reply)
+        if isinstance(reading, Rejected) and reading.error.provider_code in KEY_CODES:
+            return Ambiguous(reading.error.message, reading.retry_after)
+        return reading
 
     def read_accepted(self, document: dict[str, Any]) -> Accepted:
         """Read `data.taskId`."""

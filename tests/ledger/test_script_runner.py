@@ -19,6 +19,7 @@ from orchestrator.ledger.script import Script
 from orchestrator.ledger.script_runner import MAX_SCRIPTS, ScriptRunner
 from orchestrator.step_loop import StepLoop
 from tests.ledger.kit import LEASE, NOW, create
+from tests.support.steps import begin
 
 #: The longest wait for a step. Seconds.
 LIMIT = 60
@@ -36,7 +37,7 @@ WRONG = script("return redis.call('LLEN', KEYS[1])")
 def steps() -> Iterator[StepLoop]:
     loop = StepLoop()
     yield loop
-    loop.shutdown()
+    loop.stop()
 
 
 class Counted:
@@ -58,10 +59,10 @@ class Counted:
 def run_all(steps: StepLoop, runner: ScriptRunner, number: int, script: Script) -> list[Any]:
     """Return the answer or the error of each of many runs that begin together."""
 
-    def begin() -> list[Any]:
-        return [steps.submit(runner.run, script, ["key"], [str(each)]) for each in range(number)]
+    def begin_all() -> list[Any]:
+        return [begin(steps, runner.run, script, ["key"], [str(each)]) for each in range(number)]
 
-    futures = steps.submit(begin).result(LIMIT)
+    futures = begin(steps, begin_all).result(LIMIT)
     return [future.exception(LIMIT) or future.result() for future in futures]
 
 
@@ -89,10 +90,10 @@ def test_the_fault_of_one_script_fails_its_own_step_only(steps: StepLoop, redis:
     redis.set("key", "not a list")
     runner = ScriptRunner(Clients(lambda: redis).client)
 
-    def begin() -> list[Any]:
-        return [steps.submit(runner.run, each, ["key"], ["1"]) for each in (ECHO, WRONG, ECHO)]
+    def begin_all() -> list[Any]:
+        return [begin(steps, runner.run, each, ["key"], ["1"]) for each in (ECHO, WRONG, ECHO)]
 
-    first, second, third = steps.submit(begin).result(LIMIT)
+    first, second, third = begin(steps, begin_all).result(LIMIT)
 
     assert isinstance(second.exception(LIMIT), ResponseError)
     assert first.result(LIMIT) == third.result(LIMIT) == ["1"]
@@ -110,7 +111,7 @@ def test_every_step_learns_that_redis_is_away(steps: StepLoop) -> None:
 def test_transitions_of_a_step_loop_change_the_ledger(steps: StepLoop, ledger: Ledger) -> None:
     job_ids = [create(ledger) for _ in range(3)]
     options: dict[str, Any] = {"now": NOW, "lease_ms": LEASE}
-    claims = [steps.submit(ledger.claim, each, Step.SUBMIT, **options) for each in job_ids]
+    claims = [begin(steps, ledger.claim, each, Step.SUBMIT, **options) for each in job_ids]
 
     leases = [claim.result(LIMIT) for claim in claims]
 

@@ -26,6 +26,7 @@ from orchestrator.step_loop import StepLoop
 from tests.providers.adapter import multipart_example
 from tests.support.fakes import API_KEY
 from tests.support.providers import ACCEPTING_FILES
+from tests.support.steps import begin
 
 #: What a server does with one connection.
 Act = Callable[[socket.socket], None]
@@ -105,10 +106,10 @@ def _place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setattr(
         ProviderClient,
         "call",
-        lambda *args, **options: steps.submit(in_this_thread, *args, **options).result(60),
+        lambda *args, **options: begin(steps, in_this_thread, *args, **options).result(60),
     )
     yield
-    steps.shutdown()
+    steps.stop()
 
 
 def ask(
