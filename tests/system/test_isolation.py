@@ -17,10 +17,11 @@ from tests.system.conftest import Client, eventually
 
 #: The provider that hangs.
 HANGING = "uniall"
-#: Its threads.
-THREADS = 8
-#: More jobs than a lane has threads and places.
-HANGING_JOBS = 3 * THREADS
+#: The places of its lane, and those that submissions may hold.
+PLACES = 8
+HANGING_AT_ONCE = 6
+#: More jobs than the lane has places.
+HANGING_JOBS = 3 * PLACES
 #: Jobs of each other provider.
 OTHER_JOBS = 3
 OTHERS = tuple(name for name in BUILT_IN if name != HANGING)
@@ -39,7 +40,7 @@ def client(own: Client) -> Iterator[Client]:
     stack, before = own.stack, dict(own.stack.env)
     with silent_server() as port:
         stack.env[f"{HANGING.upper()}_BASE_URL"] = f"http://127.0.0.1:{port}"
-        stack.env[f"{HANGING.upper()}_THREADS"] = str(THREADS)
+        stack.env[f"{HANGING.upper()}_THREADS"] = str(PLACES)
         stack.env["ORCHESTRATOR_READ_TIMEOUT_SECONDS"] = "300"
         stack.kill("worker")
         stack.start("worker")
@@ -55,7 +56,7 @@ def test_the_jobs_of_other_providers_succeed_while_every_job_of_one_hangs(client
     url = client.stack.env["ORCHESTRATOR_REDIS_URL"]
     ledger = Ledger.from_url(url)
     hanging = [client.enqueue(HANGING, f"hangs {n}") for n in range(HANGING_JOBS)]
-    eventually(lambda: ledger.overview.counts().get(Status.SUBMITTING) == THREADS)
+    eventually(lambda: ledger.overview.counts().get(Status.SUBMITTING) == HANGING_AT_ONCE)
 
     with Redis.from_url(url, decode_responses=True) as redis:
         redis.delete(keys.SWEEP)
@@ -65,8 +66,8 @@ def test_the_jobs_of_other_providers_succeed_while_every_job_of_one_hangs(client
     eventually(ledger.installation.last_sweep)
     assert requests.get(f"{client.stack.web_url}/readyz", timeout=60).status_code == 200
     statuses = [client.job(job_id)["status"] for job_id in hanging]
-    assert statuses.count("submitting") == THREADS, "every thread of the provider hangs"
-    assert statuses.count("queued") == HANGING_JOBS - THREADS
+    assert statuses.count("submitting") == HANGING_AT_ONCE, "every place for submissions hangs"
+    assert statuses.count("queued") == HANGING_JOBS - HANGING_AT_ONCE
 
 
 def test_a_worker_whose_threads_hang_stops_when_it_is_asked_to(client: Client) -> None:
