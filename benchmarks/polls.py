@@ -35,11 +35,14 @@ GOAL = 0.5
 MAX_DELAY = 1.05
 #: Tasks of each model, and their number per second.
 TASKS, TASKS_PER_SECOND = 600, 0.3
-#: The median run time of each model in seconds, and the standard deviation of its logarithm.
-MODELS = {
-    "uniall": [(12.0, 0.25), (20.0, 0.3), (40.0, 0.3), (45.0, 0.35)],
-    "aigptimage": [(15.0, 0.3), (25.0, 0.3), (40.0, 0.35)],
-}
+#: The models of the first two providers without callbacks: the median run time in seconds, and the
+#: standard deviation of its logarithm.
+RUN_TIMES = (
+    [(12.0, 0.25), (20.0, 0.3), (40.0, 0.3), (45.0, 0.35)],
+    [(15.0, 0.3), (25.0, 0.3), (40.0, 0.35)],
+)
+_WITHOUT_CALLBACKS = (name for name, each in BUILT_IN.items() if not each.capabilities.callbacks)
+MODELS = dict(zip(_WITHOUT_CALLBACKS, RUN_TIMES, strict=False))
 #: The part of the tasks that fail within 1 to 3 s, and of those that take 3 to 8 times as long.
 FAILING, STUCK = 0.005, 0.005
 #: The longest time until a sweep takes a due job. Seconds.
