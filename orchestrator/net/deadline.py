@@ -1,35 +1,41 @@
-"""HTTP connections for all outgoing calls: one deadline, and a record of what was sent.
+"""HTTP connections with one deadline for a whole call. Idle ones are used again.
 
 Each read and each write gets no more time than the whole call has left. A socket's own time-out
 starts again with every byte, so a slow sender could stretch a call without end.
 
-A connection finds its call in a thread-local variable, because neither requests nor urllib3 passes
-extra arguments down to it.
+http.client does the HTTP. A call costs a third of one by requests and urllib3, which parse its URL
+again, keep cookies, and build objects that nobody needs here.
 """
 
 from __future__ import annotations
 
 import io
+import re
+import select
 import socket
 import ssl
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 from http import HTTPStatus
-from http.client import HTTPResponse, parse_headers
-from typing import Any
+from http.client import (
+    HTTPConnection,
+    HTTPException,
+    HTTPMessage,
+    HTTPResponse,
+    IncompleteRead,
+    parse_headers,
+)
+from types import TracebackType
+from typing import Any, Self
 
-from requests import PreparedRequest, Response
-from requests.adapters import HTTPAdapter
-from requests.structures import CaseInsensitiveDict
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, PoolManager
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from orchestrator.forks import renew_in_children
-from orchestrator.net.guard import Address, Guard, Target, resolve
+from orchestrator.net.guard import Address, Guard, Target
 
 #: The interim status that ends HTTP on a connection. No answer follows it.
 SWITCHING_PROTOCOLS = HTTPStatus.SWITCHING_PROTOCOLS
@@ -37,23 +43,21 @@ SWITCHING_PROTOCOLS = HTTPStatus.SWITCHING_PROTOCOLS
 
 @dataclass(slots=True)
 class ActiveCall:
-    """The call that a thread is making.
+    """A call that is being made.
 
     Args:
         ends: when the whole call ends, monotonic seconds.
         connect_timeout: seconds for connecting, name resolution and TLS included.
-        guard: checks the addresses of the host; None connects to any address.
+        guard: checks the addresses of the host.
     """
 
     ends: float
     connect_timeout: float
-    guard: Guard | None = None
-    #: The call must not use a connection from the pool.
+    guard: Guard
+    #: The call must not use an idle connection.
     fresh_connection: bool = False
     #: A connection was opened for this call.
     connected: bool = False
-    #: The first byte of the request may have left this machine.
-    sent: bool = False
 
     def seconds_left(self) -> float:
         """Return the seconds until the call ends.
@@ -64,25 +68,14 @@ class ActiveCall:
         return _left(self.ends)
 
 
-class _Thread(threading.local):
-    call: ActiveCall
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request to a checked target."""
 
-
-_thread = _Thread()
-
-
-class Request(PreparedRequest):
-    """A request to a checked target. Its URL is not parsed again."""
-
+    method: str
     target: Target
-
-
-def prepared(method: str, target: Target, headers: Mapping[str, str]) -> Request:
-    """Return a request without a body."""
-    request = Request()
-    request.method, request.url, request.target = method, target.url, target
-    request.headers = CaseInsensitiveDict(headers)
-    return request
+    headers: Mapping[str, str]
+    body: bytes | None = None
 
 
 @cache
@@ -94,64 +87,124 @@ def trusted_authorities() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
 
 
-class DeadlineAdapter(HTTPAdapter):
-    """requests' adapter on connections with a deadline: no proxies, no retries, no redirects.
-
-    Calls use the adapter without a requests.Session. So no cookie is kept, no proxy or password of
-    the environment is used, and a call costs half as much.
+class Connections:
+    """Connections to any host. All threads of a process share it.
 
     Args:
-        connections: idle connections kept for each host, and hosts that they are kept for.
+        number: idle connections kept for each host, and hosts that they are kept for.
         tls: checks certificates; by default with the authorities that requests trusts. All
             connections share it: otherwise each connection reads the file of authorities again.
     """
 
-    def __init__(self, connections: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, number: int, tls: ssl.SSLContext | None = None) -> None:
         self._tls = tls or trusted_authorities()
-        self._connections = connections
-        super().__init__(connections, connections)
+        self._number = number
+        self.renew()
         renew_in_children(self)
 
     def renew(self) -> None:
         """Begin without connections, in the child of a fork: its parent uses them."""
-        self.init_poolmanager(self._connections, self._connections)
+        self._lock = threading.Lock()
+        #: The idle connections by scheme, host and port. The host that was used last is the last.
+        self._idle: OrderedDict[_Place, list[_Connection]] = OrderedDict()
 
     def exchange(self, request: Request, call: ActiveCall) -> Response:
         """Send a request, and return its answer once the headers are read.
 
         Raises:
-            requests.RequestException, urllib3 HTTPError, OSError: there is no answer.
-                `call.sent` says whether the request may have left this machine.
+            http.client.HTTPException, OSError: there is no answer.
+            Forbidden: the guard refuses an address of the host.
         """
-        _thread.call = call
-        call.connected = call.sent = False
-        return self.send(request, stream=True)
+        call.connected = False
+        target = request.target
+        place = (target.scheme, target.host, target.port)
+        connection = (None if call.fresh_connection else self._take(place)) or self._new(place)
+        connection.begin(call)
+        try:
+            headers = dict(request.headers)
+            connection.request(request.method, target.path, request.body, headers)
+            return Response(connection.getresponse(), partial(self._give_back, place, connection))
+        except BaseException:
+            connection.close()
+            raise
 
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make pools of our own connection classes."""
-        super().init_poolmanager(*args, ssl_context=self._tls, **kwargs)
-        manager: PoolManager = self.poolmanager
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+    def _new(self, place: _Place) -> _Connection:
+        scheme, host, port = place
+        return (
+            _TlsConnection(host, port, self._tls) if scheme == "https" else _Connection(host, port)
+        )
 
-    def get_connection_with_tls_context(self, request: Any, *_: Any, **__: Any) -> Any:
-        """Return the pool of a request's target."""
-        target: Target = request.target
-        return self.poolmanager.connection_from_host(target.host, target.port, target.scheme)
+    def _take(self, place: _Place) -> _Connection | None:
+        """Return an idle connection, or None. One that the other side closed is left out."""
+        while True:
+            with self._lock:
+                idle = self._idle.get(place)
+                connection = idle.pop() if idle else None
+            if connection is None or connection.is_quiet():
+                return connection
+            connection.close()
 
-    def request_url(self, request: Any, proxies: Any) -> str:
-        """Return the path for the request line."""
-        path: str = request.target.path
-        return path
+    def _give_back(self, place: _Place, connection: _Connection, *, reusable: bool) -> None:
+        """Keep a connection after its answer was read, or close it."""
+        unwanted = [] if reusable else [connection]
+        if reusable:
+            with self._lock:
+                idle = self._idle.setdefault(place, [])
+                self._idle.move_to_end(place)
+                idle.append(connection)
+                unwanted = [idle.pop(0)] if len(idle) > self._number else []
+                if len(self._idle) > self._number:
+                    unwanted += self._idle.popitem(last=False)[1]
+        for each in unwanted:
+            each.close()
 
-    def build_response(self, req: Any, resp: Any) -> Response:
-        """Return the answer without reading its cookies."""
-        response = Response()
-        response.status_code, response.headers = resp.status, CaseInsensitiveDict(resp.headers)
-        response.raw = resp
-        return response
 
-    def cert_verify(self, *args: Any, **kwargs: Any) -> None:
-        """No-op: the SSLContext is already configured."""
+@dataclass(slots=True)
+class Response:
+    """The answer to a request. Its end gives the connection back, if the body was read whole."""
+
+    _raw: HTTPResponse
+    _give_back: Any
+    status: int = field(init=False)
+    headers: HTTPMessage = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.status, self.headers = self._raw.status, self._raw.headers
+
+    @property
+    def bytes_left(self) -> int | None:
+        """The length of the rest of the body; None: the answer does not say it."""
+        return self._raw.length
+
+    def read1(self, size: int) -> bytes:
+        """Return the next bytes of the body, at most `size`; none at its end.
+
+        Raises:
+            http.client.HTTPException, OSError: the body broke off, or came too late.
+        """
+        data = self._raw.read1(size)
+        if not data and self._raw.length:
+            raise IncompleteRead(b"", self._raw.length)
+        return data
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        raw = self._raw
+        whole = raw.isclosed() or raw.length == 0
+        raw.close()
+        http = self.status != SWITCHING_PROTOCOLS and not raw.will_close
+        self._give_back(reusable=whole and http and error is None)
+
+
+class InvalidHeader(HTTPException):
+    """The answer has a header that contradicts itself."""
 
 
 def _left(ends: float) -> float:
@@ -164,8 +217,8 @@ def _left(ends: float) -> float:
 class _Reader(io.RawIOBase):
     """Reads a socket in no more time than its call has left. Any thread may read."""
 
-    def __init__(self, raw: io.RawIOBase, sock: socket.socket, call: ActiveCall) -> None:
-        self._raw = raw
+    def __init__(self, sock: socket.socket, call: ActiveCall) -> None:
+        self._raw: Any = sock.makefile("rb", 0)
         self._sock = sock
         self._call = call
 
@@ -174,19 +227,30 @@ class _Reader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         self._sock.settimeout(self._call.seconds_left())
-        return self._raw.readinto(buffer)
+        read: int | None = self._raw.readinto(buffer)
+        return read
 
     def close(self) -> None:
         self._raw.close()
         super().close()
 
 
+class _Readable:
+    """The socket of an answer, as http.client wants it."""
+
+    def __init__(self, sock: socket.socket, call: ActiveCall) -> None:
+        self._sock = sock
+        self._call = call
+
+    def makefile(self, _: str) -> io.BufferedReader:
+        return io.BufferedReader(_Reader(self._sock, self._call))
+
+
 class _Response(HTTPResponse):
     """An answer that is read within the call's deadline."""
 
-    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_Reader(self.fp.detach(), sock, _thread.call))
+    def __init__(self, call: ActiveCall, sock: socket.socket, **options: Any) -> None:
+        super().__init__(_Readable(sock, call), **options)  # type: ignore[arg-type]
 
     def _read_status(self) -> tuple[str, int, str]:
         """Read past every interim answer. http.client reads past "100 Continue" only.
@@ -201,53 +265,73 @@ class _Response(HTTPResponse):
             parse_headers(self.fp)
 
     def begin(self) -> None:
+        """Read status and headers. Two lengths that differ are refused, and "5, 5" is 5."""
         super().begin()
-        # urllib3 logs the whole URL, with its query, when it finds a malformed header line.
-        self.msg.defects.clear()
-        self.msg.set_payload("")
+        texts = self.headers.get_all("Content-Length", [])
+        lengths = {part.strip() for text in texts for part in text.split(",")}
+        if len(lengths) > 1:
+            raise InvalidHeader("Content-Length")
+        length = lengths.pop() if lengths else ""
+        if self.length is None and not self.chunked and re.fullmatch("[0-9]{1,18}", length):
+            self.length = int(length)
+
+
+#: Scheme, host and port.
+_Place = tuple[str, str, int]
 
 
 class _Connection(HTTPConnection):
     """Connects to the addresses that the guard allows. The Host header keeps the name."""
 
-    response_class = _Response
+    _call: ActiveCall
 
-    def _new_conn(self) -> socket.socket:
-        call = _thread.call
+    def begin(self, call: ActiveCall) -> None:
+        """Make the next request for a call."""
+        self._call = call
+        self.response_class = partial(_Response, call)  # type: ignore[assignment]
+
+    def __del__(self) -> None:
+        self.close()
+
+    def connect(self) -> None:
+        call = self._call
         call.connected = True
         call.seconds_left()  # no name is resolved for a call that has ended
         ends = min(call.ends, time.monotonic() + call.connect_timeout)  # includes the resolution
-        if call.guard:
-            addresses: Sequence[Address] = call.guard.resolved(self.host, self.port)
-        else:
-            addresses = [Address.of(ip, self.port) for ip in resolve(self.host, self.port)]
-        return _connected(addresses, ends)
+        self.sock = _connected(call.guard.resolved(self.host, self.port), ends)
 
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
-        call = _thread.call
-        self.sock.settimeout(call.seconds_left())  # one limit for all of the data, with TLS too
-        call.sent = True
+        self.sock.settimeout(self._call.seconds_left())  # for all of the data, with TLS too
         super().send(data)
 
+    def is_quiet(self) -> bool:
+        """Return whether the other side has neither closed the connection nor sent more bytes."""
+        if self.sock is None:
+            return False
+        poll = select.poll()
+        poll.register(self.sock, select.POLLIN)
+        return not poll.poll(0)
 
-class _TlsConnection(_Connection, HTTPSConnection):
+
+class _TlsConnection(_Connection):
     """The same, after a TLS handshake for the name."""
 
+    default_port = 443
 
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext) -> None:
+        super().__init__(host, port)
+        self._tls = tls
 
-    def _get_conn(self, timeout: float | None = None) -> Any:
-        connection = super()._get_conn(timeout)
-        if _thread.call.fresh_connection:
-            connection.close()  # the connection opens again by itself
-        return connection
-
-
-class _TlsPool(_Pool, HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
+    def connect(self) -> None:
+        super().connect()
+        plain = self.sock
+        try:
+            self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
+        except BaseException:
+            plain.close()
+            raise
 
 
 def _connected(addresses: Sequence[Address], ends: float) -> socket.socket:
@@ -269,19 +353,3 @@ def _connected(addresses: Sequence[Address], ends: float) -> socket.socket:
         else:
             return sock
     raise problem
-
-
-def innermost(error: BaseException) -> BaseException:
-    """Return the error that requests or urllib3 wrapped, or the error itself.
-
-    Its class name is safe to show. The text of the outer errors may hold the URL.
-    """
-    inner: BaseException | None = error
-    while inner:
-        error, inner = inner, _wrapped(inner)
-    return error
-
-
-def _wrapped(error: BaseException) -> BaseException | None:
-    held = (error.__cause__, getattr(error, "reason", None), *error.args)
-    return next((each for each in held if isinstance(each, BaseException)), None)

@@ -13,15 +13,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from http.client import HTTPException
 from typing import BinaryIO
 from urllib.parse import urljoin
 
-import requests
-from urllib3.exceptions import HTTPError as Urllib3Error
-
 from orchestrator.net import content_encoding
 from orchestrator.net.content_encoding import BodyTruncated, DecodedTooLarge
-from orchestrator.net.deadline import ActiveCall, DeadlineAdapter, Request, innermost, prepared
+from orchestrator.net.deadline import ActiveCall, Connections, Request, Response
 from orchestrator.net.guard import Forbidden, Guard, Target
 from orchestrator.net.http_types import retry_after_seconds
 from orchestrator.net.links import normalized_link
@@ -87,8 +85,7 @@ class PostAnswer:
 class GuardedSession:
     """Pooled connections to every URL that the guard allows. All threads of a process share it.
 
-    Requests go directly to the adapter of requests. So no cookie is kept, no proxy or password of
-    the environment is used, and a request costs half as much.
+    No cookie is kept, and no proxy or password of the environment is used.
 
     Args:
         guard: the rules.
@@ -107,7 +104,7 @@ class GuardedSession:
     ) -> None:
         self._guard = guard
         self._connect_timeout = connect_timeout
-        self._adapter = DeadlineAdapter(connections, tls)
+        self._connections = Connections(connections, tls)
 
     def check(self, url: str, *, plain_http: bool = False) -> None:
         """Check a URL as it is written, without DNS.
@@ -149,7 +146,7 @@ class GuardedSession:
             target = self._guard.target(url, plain_http=plain_http)
             with self._get(target, call) as response:
                 location = response.headers.get("Location")
-                if response.status_code not in _REDIRECTS or location is None:
+                if response.status not in _REDIRECTS or location is None:
                     return _write_body(response, into, call, max_bytes)
                 url = _joined(target, location)
         raise RequestFailed(f"more than {MAX_REDIRECTS} redirects")
@@ -170,46 +167,45 @@ class GuardedSession:
             RequestFailed: there is no HTTP answer in time. The request may have arrived.
         """
         call = self._call(seconds)
-        request = _request("POST", self._guard.target(url), headers)
-        request.body, request.headers["Content-Length"] = body, str(len(body))
+        request = Request("POST", self._guard.target(url), _merged(headers), body)
         with self._send(request, call) as response:
             call.ends = min(call.ends, time.monotonic() + _MAX_DRAIN_SECONDS)
             _drain(response)
-            return PostAnswer(response.status_code, _retry_after(response))
+            return PostAnswer(response.status, _retry_after(response))
 
     def _call(self, seconds: float) -> ActiveCall:
         return ActiveCall(time.monotonic() + seconds, self._connect_timeout, self._guard)
 
-    def _get(self, target: Target, call: ActiveCall) -> requests.Response:
+    def _get(self, target: Target, call: ActiveCall) -> Response:
         """GET, and GET again when an idle connection of the pool was closed."""
-        request = _request("GET", target, {})
+        request = Request("GET", target, _HEADERS)
         try:
             return self._send(request, call)
         except _ConnectionStale:
             call.fresh_connection = True
             return self._send(request, call)
 
-    def _send(self, request: Request, call: ActiveCall) -> requests.Response:
+    def _send(self, request: Request, call: ActiveCall) -> Response:
         try:
-            return self._adapter.exchange(request, call)
-        except (requests.RequestException, Urllib3Error, OSError) as error:
+            return self._connections.exchange(request, call)
+        except (HTTPException, OSError) as error:
             failed = _failed(error, call)
             raise (failed if call.connected else _ConnectionStale(failed.reason)) from None
 
 
-def _request(method: str, target: Target, headers: Mapping[str, str]) -> Request:
-    request = prepared(method, target, _HEADERS)
-    request.headers.update(headers)
-    return request
+def _merged(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return our headers and these, which may replace ours."""
+    given = {name.lower() for name in headers}
+    return {**{n: v for n, v in _HEADERS.items() if n.lower() not in given}, **headers}
 
 
 def _write_body(
-    response: requests.Response, into: BinaryIO, call: ActiveCall, max_bytes: int
+    response: Response, into: BinaryIO, call: ActiveCall, max_bytes: int
 ) -> FetchedBody:
     """Write the body of an answer. Return what was written."""
-    if response.status_code != 200:
-        reason = f"it answered {response.status_code}"
-        raise RequestFailed(reason, status=response.status_code, retry_after=_retry_after(response))
+    if response.status != 200:
+        reason = f"it answered {response.status}"
+        raise RequestFailed(reason, status=response.status, retry_after=_retry_after(response))
     digest, length = sha256(), 0
     for chunk in _body(response, call, max_bytes):
         length += len(chunk)
@@ -220,9 +216,10 @@ def _write_body(
     return FetchedBody(*written, media_type[:_MAX_TYPE_CHARACTERS])
 
 
-def _decode(response: requests.Response, into: BinaryIO, max_bytes: int) -> tuple[int, str] | None:
+def _decode(response: Response, into: BinaryIO, max_bytes: int) -> tuple[int, str] | None:
     """Decode a body that was written. We ask for no encoding, but some servers encode."""
-    codings = content_encoding.codings(response.headers.get("Content-Encoding", ""))
+    encoded = ", ".join(response.headers.get_all("Content-Encoding", []))
+    codings = content_encoding.codings(encoded)
     try:
         return content_encoding.decode_file(into, codings, max_bytes=max_bytes)
     except BodyTruncated:
@@ -231,27 +228,26 @@ def _decode(response: requests.Response, into: BinaryIO, max_bytes: int) -> tupl
         raise _too_large(max_bytes) from None
 
 
-def _body(response: requests.Response, call: ActiveCall, max_bytes: int) -> Iterator[bytes]:
+def _body(response: Response, call: ActiveCall, max_bytes: int) -> Iterator[bytes]:
     """Yield the body as it was sent, at most `max_bytes`."""
-    raw = response.raw
-    if (raw.length_remaining or 0) > max_bytes:
+    if (response.bytes_left or 0) > max_bytes:
         raise _too_large(max_bytes)
     length = 0
     try:
-        while chunk := raw.read1(_CHUNK_BYTES, decode_content=False):
+        while chunk := response.read1(_CHUNK_BYTES):
             length += len(chunk)
             if length > max_bytes:
                 raise _too_large(max_bytes)
             yield chunk
-    except (Urllib3Error, OSError) as error:
+    except (HTTPException, OSError) as error:
         raise _failed(error, call, "the body broke off: ", 200) from None
 
 
-def _drain(response: requests.Response) -> None:
+def _drain(response: Response) -> None:
     """Read a short body to its end, so that its connection can be used again."""
     left = _MAX_DRAINED_BYTES
-    with suppress(Urllib3Error, OSError):
-        while left > 0 and (chunk := response.raw.read1(left, decode_content=False)):
+    with suppress(HTTPException, OSError):
+        while left > 0 and (chunk := response.read1(left)):
             left -= len(chunk)
 
 
@@ -270,7 +266,7 @@ def _joined(target: Target, location: str) -> str:
     raise Forbidden("the redirect is not an http(s) link")
 
 
-def _retry_after(response: requests.Response) -> float | None:
+def _retry_after(response: Response) -> float | None:
     return retry_after_seconds(response.headers.get("Retry-After", ""))
 
 
@@ -284,4 +280,4 @@ def _failed(
     """Return the failure, without the URL and without other data of the request."""
     if time.monotonic() >= call.ends:
         return RequestFailed("it did not end in time", status=status)
-    return RequestFailed(f"{before}{type(innermost(error)).__name__}", status=status)
+    return RequestFailed(f"{before}{type(error).__name__}", status=status)

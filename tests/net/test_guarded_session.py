@@ -67,10 +67,15 @@ def test_a_body_is_written_and_told_by_length_digest_and_type(serve: Serve) -> N
         b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + PNG,
         b"HTTP/1.1 100 Continue\r\n\r\n" + answer(PNG),
         answer(PNG, f"Content-Length: {len(PNG)}"),
+        b"HTTP/1.1 200 OK\r\nContent-Length: %d, %d\r\n\r\n" % (len(PNG), len(PNG)) + PNG + b"x",
+        b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n" + PNG,
         answer(PNG, "Content-Encoding: identity"),
         answer(PNG, "Content-Encoding: Identity") + b"more than it said",
     ],
-    ids=["chunked", "HTTP/1.0", "until closed", "after 100", "length twice", "identity", "longer"],
+    ids=[
+        *("chunked", "HTTP/1.0", "until closed", "after 100", "length twice", "length, length"),
+        *("no length", "identity", "longer"),
+    ],
 )
 def test_every_way_to_send_a_body_is_understood(serve: Serve, said: bytes) -> None:
     body, fetched = fetch(serve(once(said)).url)

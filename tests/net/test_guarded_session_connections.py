@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from urllib3 import HTTPConnectionPool
 
 from orchestrator.net import deadline
 from orchestrator.net.guard import Forbidden, Guard
@@ -196,20 +195,6 @@ def test_no_other_idle_connection_is_tried_then(serve: Serve) -> None:
 
     assert fetch(server.url, by)[0] == PNG
     assert server.connections == 3
-
-
-def test_not_even_when_another_thread_took_the_new_one(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put = HTTPConnectionPool._put_conn
-
-    def keep(pool: HTTPConnectionPool, connection: Any) -> None:
-        if connection is not None:  # urllib3 leaves this place for a connection to be made
-            put(pool, connection)
-
-    test_no_other_idle_connection_is_tried_then(serve)
-    monkeypatch.setattr(HTTPConnectionPool, "_put_conn", keep)
-    test_no_other_idle_connection_is_tried_then(serve)
 
 
 def test_an_idle_tls_connection_is_made_anew_once(
