@@ -7,7 +7,9 @@ next one. So many transitions cost one call to the operating system and one wait
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -20,8 +22,7 @@ from orchestrator.ledger.refusals import meaning
 from orchestrator.ledger.script import Script
 from orchestrator.step_loop import current_loop, wait_for
 
-#: The most scripts in one round trip. Redis does nothing else while it runs one of them, and the
-#: step loop does nothing else during the round trip.
+#: The most scripts in one round trip. Redis answers nobody else while it runs them.
 MAX_SCRIPTS = 64
 
 
@@ -49,7 +50,7 @@ class ScriptRunner:
 
     def renew(self) -> None:
         """Begin without waiting scripts, also in a child of a fork."""
-        self._waiting: list[_Run] = []
+        self._of_thread = threading.local()
 
     def run(self, script: Script, keys: list[str], args: list[str | int]) -> list[str]:
         """Run a script, and return its answer.
@@ -61,21 +62,56 @@ class ScriptRunner:
         if loop is None:
             with self._redis() as client:
                 return script.run(client, keys, args)
-        future: asyncio.Future[list[str]] = loop.create_future()
-        self._waiting.append(_Run(script, keys, args, future))
-        if len(self._waiting) == 1:
-            loop.call_soon(self._run_waiting, loop)
-        return wait_for(future)
+        return wait_for(self._scripts_of(loop).run(script, keys, args))
 
-    def _run_waiting(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _scripts_of(self, loop: asyncio.AbstractEventLoop) -> _LoopScripts:
+        """Return the scripts of a loop. Each loop has a thread of its own."""
+        known: _LoopScripts | None = getattr(self._of_thread, "scripts", None)
+        if known is None or known.loop is not loop:
+            known = self._of_thread.scripts = _LoopScripts(self._redis, loop)
+        return known
+
+
+class _LoopScripts:
+    """The scripts of one step loop. A thread waits for Redis, so the loop never does."""
+
+    def __init__(
+        self, client: Callable[[], AbstractContextManager[Redis]], loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self.loop = loop
+        self._redis = client
+        self._waiting: list[_Run] = []
+        #: A round trip is under way, or will begin.
+        self._sending = False
+        self._sender = ThreadPoolExecutor(1, "scripts")
+
+    def run(
+        self, script: Script, keys: list[str], args: list[str | int]
+    ) -> asyncio.Future[list[str]]:
+        """Run a script in the next round trip. The future has its answer or its error."""
+        future: asyncio.Future[list[str]] = self.loop.create_future()
+        self._waiting.append(_Run(script, keys, args, future))
+        if not self._sending:
+            self._sending = True
+            self.loop.call_soon(self._send)
+        return future
+
+    def _send(self) -> None:
         runs, self._waiting = self._waiting[:MAX_SCRIPTS], self._waiting[MAX_SCRIPTS:]
-        if self._waiting:
-            loop.call_soon(self._run_waiting, loop)
+        trip = self.loop.run_in_executor(self._sender, self._answers, runs)
+        trip.add_done_callback(lambda done: self._deliver(runs, done.result()))
+
+    def _answers(self, runs: list[_Run]) -> list[Any]:
         try:
             with self._redis() as client:
-                answers = _run_together(client, runs)
+                return _run_together(client, runs)
         except Exception as error:  # noqa: BLE001  # each step raises it
-            answers = [error] * len(runs)
+            return [error] * len(runs)
+
+    def _deliver(self, runs: list[_Run], answers: list[Any]) -> None:
+        self._sending = bool(self._waiting)
+        if self._sending:
+            self._send()
         for run, answer in zip(runs, answers, strict=True):
             if isinstance(answer, Exception):
                 run.future.set_exception(answer)
