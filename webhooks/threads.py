@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -51,7 +52,7 @@ class Threads:
         """Make a short call in the shared thread. Return its result, or raise its error."""
         future: asyncio.Future[T] = self._loop.create_future()
         self._short += 1
-        self._steps.submit(self._make, future, call, arguments)
+        self._steps.start(partial(self._make, future, call, arguments))
         try:
             return await future
         finally:
