@@ -169,14 +169,19 @@ class Overview:
         return number, nlargest(limit, newest, key=lambda entry: entry.since)
 
     def snapshots(self, shard: int) -> Iterator[Snapshot]:
-        """Yield every job of a shard that has any entry, each read in one transaction."""
+        """Yield every job of a shard, and every entry of a job that does not exist.
+
+        Each is read in one transaction.
+        """
         with self._redis() as client:
-            tenants = _tenants_of_entries(client, shard)
-            unlisted = {*tenants, *cast(Any, client.zrange(keys.agenda(shard), 0, -1))}
             for ids in self._listed(client, shard):
-                unlisted.difference_update(ids)
-                yield from self._snapshots(client, ids, tenants, listed=True)
-            yield from self._snapshots(client, sorted(unlisted), tenants, listed=False)
+                snapshots = self._snapshots(client, ids, {}, listed=True)
+                yield from (each for each in snapshots if each.job)
+            yielded: set[str] = set()
+            for tenants in _unlisted(client, shard):
+                ids = sorted(tenants.keys() - yielded)
+                yielded.update(ids)
+                yield from self._snapshots(client, ids, tenants, listed=False)
 
     @contextmanager
     def watch_totals(self, shard: int) -> Iterator[Callable[[], Totals | None]]:
@@ -334,15 +339,23 @@ class Overview:
         return [codec.read_job(i, fields) for i, fields in zip(ids, answers, strict=True) if fields]
 
 
-def _tenants_of_entries(client: Redis, shard: int) -> dict[str, str]:
-    """Return the tenant of each job with a pending follow-up."""
-    tenants: dict[str, str] = {}
+def _unlisted(client: Redis, shard: int) -> Iterator[dict[str, str]]:
+    """Yield the jobs, by tenant, that have an entry and are not in the index or do not exist."""
+    sets = {keys.agenda(shard): DEFAULT_TENANT}
     for step in FOLLOW_UPS:
         for key in follow_up_sets(client, shard, step):
-            entries: Any = client.zrange(key, 0, -1)
             old = key == keys.old_follow_up(shard, step)
-            tenants.update(dict.fromkeys(entries, DEFAULT_TENANT if old else key.split(":", 4)[4]))
-    return tenants
+            sets[key] = DEFAULT_TENANT if old else key.split(":", 4)[4]
+    for key, tenant in sets.items():
+        entries = client.zscan_iter(key, count=PAGE_JOBS)
+        while ids := [job_id for job_id, _ in islice(entries, PAGE_JOBS)]:
+            with client.pipeline(transaction=False) as pipe:
+                for job_id in ids:
+                    pipe.zscore(keys.jobs(shard), job_id)
+                    pipe.exists(keys.job(job_id))
+                answers = pipe.execute()
+            facts = zip(ids, answers[::2], answers[1::2], strict=True)
+            yield {i: tenant for i, listed, exists in facts if listed is None or not exists}
 
 
 def _first(score: float | None, old: float | None) -> float | None:

@@ -16,6 +16,7 @@ from orchestrator.ledger.admission import flow_of
 from orchestrator.ledger.overview import Snapshot, Totals
 from orchestrator.operations.archive_faults import faults
 from orchestrator.operations.history_state import HistoryState, differences, history_report
+from orchestrator.operations.task_index import Task, TaskIndex, digest_of, tasks_of
 from orchestrator.operations.unconfirmed import unconfirmed_attempts
 from orchestrator.runtime import Runtime
 
@@ -128,7 +129,7 @@ class Verification:
         self._runtime = runtime
         self._images = images
         self._charges = None if charges is None else list(charges)
-        self._tasks: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        self._tasks = TaskIndex((each.provider, each.task_id) for each in self._charges or ())
         self._unknown: dict[str, str] = {}
         self._reports = {name: InvariantReport(name) for name in INVARIANTS}
 
@@ -158,10 +159,7 @@ class Verification:
                 if (counted := totals()) is not None:  # no job changed at the same time
                     self._totals(shard, counted, seen)
                     self._tenants(shard, counted.tenants, seen.tenants)
-        for (provider, task_id), attempts in self._tasks.items():
-            self._reports["one_task"].check(
-                len(attempts) == 1, f"{provider} {task_id}: {', '.join(attempts)}"
-            )
+        self._one_task()
         self._recorded()
         self._unconfirmed()
         if self._charges is not None:
@@ -188,10 +186,7 @@ class Verification:
         self._follow_ups(job, snapshot.follow_ups)
         if job.status in (Status.SUBMITTING, Status.UNCONFIRMED) and job.attempt.task_id is None:
             self._unknown[f"{job.id}.{job.attempt.number}"] = job.provider
-        for attempt in job.attempts:
-            if attempt.task_id:
-                key = (job.provider_of(attempt.number), attempt.task_id)
-                self._tasks[key].append(f"{job.id}.{attempt.number}")
+        self._tasks.add(job)
 
     def _open_job(self, job: Job, due_at: int) -> None:
         """Check that a job is not overdue, unless it waits for its provider until its deadline."""
@@ -256,6 +251,24 @@ class Verification:
             text = f"shard {shard}: {number} {provider} in flight, the limit is {most}"
             self._reports["in_flight"].check(number <= most, text)
 
+    def _one_task(self) -> None:
+        """Report the tasks of several attempts. Only those are read once more, by name."""
+        report, overview = self._reports["one_task"], self._runtime.ledger.overview
+        report.checked, repeated = self._tasks.repeated()
+        if not repeated:
+            return
+        attempts: defaultdict[Task, list[str]] = defaultdict(list)
+        for shard in range(self._runtime.ledger.shards):
+            for snapshot in overview.snapshots(shard):
+                for task, attempt in tasks_of(snapshot.job) if snapshot.job else ():
+                    if digest_of(task) in repeated:
+                        attempts[task].append(attempt)
+        report.breaches += [
+            f"{' '.join(task)}: {', '.join(names)}"
+            for task, names in attempts.items()
+            if len(names) > 1
+        ]
+
     def _recorded(self) -> None:
         """Compare the history with the ledger, if it is up to date."""
         runtime = self._runtime
@@ -291,7 +304,7 @@ class Verification:
         """Check that a task without an attempt can belong to an unconfirmed attempt."""
         left = Counter(self._unknown.values())
         for charge in charges:
-            known = (charge.provider, charge.task_id) in self._tasks
+            known = self._tasks.attempt_of((charge.provider, charge.task_id)) is not None
             at_risk_ = left[charge.provider] > 0
             left[charge.provider] -= int(not known)
             name = f"{charge.provider} {charge.task_id}"
@@ -300,8 +313,8 @@ class Verification:
     def _paid(self, charges: list[Charge]) -> None:
         bought: Counter[str] = Counter()
         for charge in charges:
-            attempts = self._tasks.get((charge.provider, charge.task_id))
-            name = attempts[0].partition(".")[0] if attempts else charge.job_id
+            attempt = self._tasks.attempt_of((charge.provider, charge.task_id))
+            name = attempt.partition(".")[0] if attempt else charge.job_id
             bought.update([name] if name else [])
         jobs = self._runtime.ledger.overview.jobs(list(bought))
         for job_id, times in bought.items():

@@ -96,7 +96,7 @@ def test_an_expired_job_has_a_snapshot_of_its_entries(ledger: Ledger, redis: Red
     expire(redis, expired := kit.create(ledger))
 
     [snapshot] = ledger.overview.snapshots(0)
-    assert snapshot == Snapshot(expired, None, [], NOW, {}, listed=True, old=False)
+    assert snapshot == Snapshot(expired, None, [], NOW, {}, listed=False, old=False)
 
 
 def test_jobs_are_read_by_id_and_unknown_ids_are_left_out(sharded: Ledger) -> None:
