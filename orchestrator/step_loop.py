@@ -72,6 +72,13 @@ def in_thread(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     return wait_for(loop.run_in_executor(None, lambda: action(*args, **kwargs)))
 
 
+def begin(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
+    """Begin a step in this thread, which runs the loop. Return when it waits or has ended."""
+    step = _Step(action)
+    step.loop = loop
+    step.switch()
+
+
 class StepLoop:
     """A thread with an event loop. It runs steps, each until it waits for something."""
 
@@ -120,6 +127,4 @@ class StepLoop:
         with self._lock:
             new, self._new, self._told = self._new, deque(), False
         for action in new:
-            step = _Step(action)
-            step.loop = loop
-            step.switch()
+            begin(loop, action)

@@ -12,11 +12,10 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from orchestrator.step_loop import StepLoop
+from orchestrator import step_loop
 
 T = TypeVar("T")
 
@@ -38,25 +37,28 @@ class Threads:
         self._calls: SimpleQueue[tuple[asyncio.Future[Any], Callable[..., Any], Any]] = (
             SimpleQueue()
         )
-        self._steps = StepLoop()
-        #: The short calls that have not ended.
-        self._short = 0
         self._ended: deque[tuple[asyncio.Future[Any], Any, BaseException | None]] = deque()
         self._waking = False
 
     def waiting(self) -> int:
-        """Return the number of calls that have no thread yet, and of short ones that go on."""
-        return self._calls.qsize() + self._short
+        """Return the number of calls that have no thread yet."""
+        return self._calls.qsize()
 
     async def run_short(self, call: Callable[..., T], *arguments: Any) -> T:
-        """Make a short call in the shared thread. Return its result, or raise its error."""
+        """Make a short call in the event loop. Others go on while it waits for Redis.
+
+        Return its result, or raise its error.
+        """
         future: asyncio.Future[T] = self._loop.create_future()
-        self._short += 1
-        self._steps.start(partial(self._make, future, call, arguments))
-        try:
-            return await future
-        finally:
-            self._short -= 1
+
+        def make() -> None:
+            try:
+                future.set_result(call(*arguments))
+            except BaseException as error:
+                future.set_exception(error)
+
+        step_loop.begin(self._loop, make)
+        return await future
 
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:
         """Make a call in a thread. Return its result, or raise its error."""
