@@ -128,18 +128,15 @@ class Answers(ABC):
         Raises:
             Unreadable: there is no task in it.
         """
-        reports, reason = [], Unreadable("the body is not a JSON object")
-        for depth, candidate in enumerate(inner_documents(document)):
+        reports, reason = list[TaskReport](), Unreadable("the body is not a JSON object")
+        for candidate in inner_documents(document):
             try:
-                report = self.read_task(candidate, now)
+                reports.append(self.read_task(candidate, now))
             except Unreadable as unreadable:
                 reason = unreadable
-            else:
-                made = bool(report.outcome and report.outcome.images)
-                reports.append((made, is_documented(report.state, self.states), depth, report))
         if not reports:
             raise reason
-        return max(reports, key=lambda ranked: ranked[:3])[3]
+        return reports[0] if len(reports) == 1 else self._likeliest(reports)
 
     @abstractmethod
     def read_accepted(self, document: dict[str, Any]) -> Accepted:
@@ -190,11 +187,11 @@ class Answers(ABC):
             raise Unreadable(f"a task of {self.title} has an id and a state")
         images, status = self._images(task, now), terminal_status(state, self.states)
         report = TaskReport(task_id(identifier), state)
-        reason, known = reason_of(task, error), codes or {}
         if status is None:
             return replace(report, images=images)
         if status is Status.SUCCEEDED and images:
             return replace(report, outcome=Outcome.succeeded(images, cost))
+        reason, known = reason_of(task, error), codes or {}
         if status is Status.SUCCEEDED:
             return replace(report, thin_success=thin_success(reason, known))
         outcome = self._without_success(status, reason, known, cost)
@@ -207,6 +204,16 @@ class Answers(ABC):
     def hinted_retry_after(self, document: dict[str, Any]) -> float | None:
         """Return the seconds to wait that an error document names, for answers without a header."""
         return None
+
+    def _likeliest(self, reports: list[TaskReport]) -> TaskReport:
+        """Return the report with images, or else one with a documented state, or the innermost."""
+
+        def rank(numbered: tuple[int, TaskReport]) -> tuple[bool, bool, int]:
+            depth, report = numbered
+            made = bool(report.outcome and report.outcome.images)
+            return made, is_documented(report.state, self.states), depth
+
+        return max(enumerate(reports), key=rank)[1]
 
     def _without_success(
         self, status: Status, reason: Any, known: Codes, cost: Cost | None

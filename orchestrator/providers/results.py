@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
@@ -62,16 +63,32 @@ def result_images(
         now: ms.
         expires: expiry time of links without their own, ms.
     """
-    plain = _plain_names(task)
-    excluded = {form for name in inputs for form in _forms(name)}
-    usual = (name for name in USUAL_PLACES if name not in excluded)
-    encoded = {name: plain[name] for name in _BASE64 if name in plain}
-    documented = (_at(task, place) for place in places)
-    for value in (*documented, *(_at(plain, name) for name in usual), encoded):
+    for value in _possible_results(task, places, frozenset(inputs)):
         results = tuple(islice(_images(value, now, expires, MAX_DEPTH), MAX_IMAGES))
         if results:
             return results
     return ()
+
+
+def _possible_results(
+    task: Mapping[str, Any], places: Collection[str], inputs: frozenset[str]
+) -> Iterator[Any]:
+    """Yield what stands at the places of results, the documented places first."""
+    for place in places:
+        yield _at(task, place)
+    plain = _plain_names(task)
+    for name in _usual_places(inputs):
+        here, _, below = name.partition(".")
+        value = plain.get(here)
+        yield _at(value, below) if below and value is not None else value
+    yield {name: plain[name] for name in _BASE64 if name in plain}
+
+
+@lru_cache
+def _usual_places(inputs: frozenset[str]) -> tuple[str, ...]:
+    """Return the usual places that do not have the name of an image of the request."""
+    excluded = {form for name in inputs for form in _forms(name)}
+    return tuple(name for name in USUAL_PLACES if name not in excluded)
 
 
 def images(links: Iterable[tuple[Any, int | None]]) -> tuple[Image, ...]:
@@ -171,12 +188,12 @@ def _forms(name: str) -> tuple[str, str]:
     return single, f"{single}s"
 
 
-def _at(task: Mapping[str, Any], place: str) -> Any:
+def _at(task: Any, place: str) -> Any:
     """Return the value at a place, or None. An object on the way may be JSON text."""
-    value: Any = task
+    value = task
     for step in place.split("."):
         inner = parse_embedded(value) if isinstance(value, str) else value
         if not isinstance(inner, Mapping):
             return None
-        value = inner.get(step, _plain_names(inner).get(_plain(step)))
+        value = inner[step] if step in inner else _plain_names(inner).get(_plain(step))
     return value

@@ -38,6 +38,8 @@ def terminal_status(state: str, documented: States) -> Status | None:
 
     Case, surrounding white space and the kind of separators do not matter.
     """
+    if state in documented:
+        return documented[state]
     name = _plain(state)
     own = _by_name(documented)
     if name not in own:
