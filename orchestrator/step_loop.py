@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
 
@@ -77,6 +77,32 @@ def begin(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
     step = _Step(action)
     step.loop = loop
     step.switch()
+
+
+async def as_step(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run an action as a step of the running event loop, and return its result.
+
+    Raises:
+        Exception: what the action raises.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def step() -> None:
+        result, failure = None, None
+        try:
+            result = action(*args, **kwargs)
+        except BaseException as error:  # noqa: BLE001  # it belongs to the caller
+            failure = error
+        if future.done():  # cancelled
+            return
+        if failure is None:
+            future.set_result(cast(T, result))
+        else:
+            future.set_exception(failure)
+
+    begin(loop, step)
+    return await future
 
 
 class StepLoop:

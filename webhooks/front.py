@@ -1,7 +1,8 @@
 """Takes requests in an event loop, and gives them to the Flask application in threads.
 
-A request holds a thread only while the application works on it. Its body is read before
-(`request_bodies.py`), and a wait for an outcome needs no thread (`held_answers.py`).
+A request holds a thread only while the application works on it. An enqueue and a callback, which
+wait for nothing but Redis, hold none (`orchestrator/step_loop.py`). The body of a request is read
+before (`request_bodies.py`), and a wait for an outcome needs no thread (`held_answers.py`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import IO, Any
 
-from orchestrator import log
+from orchestrator import log, step_loop
 from orchestrator.api import holds, problems, request_ids
 from orchestrator.api.holds import Hold
 from orchestrator.ledger.subscription import Subscription
@@ -43,7 +44,7 @@ class Front:
         subscribe: makes a subscription that reports the channels that changed.
         at_end: is called when the process ends cleanly.
         is_short: returns whether the application needs a short time for a request, by its method
-            and path. Short requests with small bodies share one thread.
+            and path. A short request with a small body is a step of the event loop.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Front:
             return
         with body:
             if isinstance(body, BytesIO) and self._is_short(exchange.method, exchange.path):
-                await self._threads.run_short(self._answer, exchange, body, False, False)
+                await step_loop.as_step(self._answer, exchange, body, False, False)
                 return
             may_hold = self._held.has_room()
             hold = await self._threads.run(self._answer, exchange, body, may_hold, True)

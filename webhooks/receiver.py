@@ -17,12 +17,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from http import HTTPStatus
 from time import perf_counter
 from typing import Any
 
 import flask
 from flask import Flask
-from werkzeug.wrappers import Request, Response
+from werkzeug.datastructures import EnvironHeaders
+from werkzeug.wrappers import Response
+from werkzeug.wsgi import get_content_length, get_input_stream
 
 from orchestrator import log
 from orchestrator.callbacks.address import CallbackAddress, verified_address
@@ -51,6 +54,8 @@ MAX_LONG_BYTES = 64 * 1024 * 1024
 _PART_BYTES = 64 * 1024
 #: The start of the paths of callbacks.
 PREFIX = "/callbacks/"
+#: A request as WSGI describes it.
+Environ = dict[str, Any]
 #: The name of the route. It needs no API key (`orchestrator/api/auth.py`).
 ENDPOINT = "callbacks.receive"
 
@@ -69,6 +74,25 @@ STATUS_OF = {
 }
 #: The result when the callback is in the spool.
 SPOOLED = "spooled"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The answer to a callback."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+    @property
+    def status_line(self) -> str:
+        """The status with its name, for WSGI."""
+        return f"{self.status} {HTTPStatus(self.status).phrase}"
+
+    @property
+    def headers(self) -> list[tuple[str, str]]:
+        """The headers."""
+        return [("Content-Type", self.content_type), ("Content-Length", str(len(self.body)))]
 
 
 class _Refused(Exception):
@@ -106,17 +130,17 @@ class Receiver:
         self._refused = log.RateLimitedLog("callback_refused")
         self._unstored = log.RateLimitedLog("callback_unstored")
 
-    def receive(self, request: Request, provider: str, reference: str, token: str) -> Response:
+    def receive(self, environ: Environ, provider: str, reference: str, token: str) -> Answer:
         """Answer one callback."""
-        response = self._answered(request, provider, reference, token)
-        status = callback_status(response.status_code)
+        answer = self._answered(environ, provider, reference, token)
+        status = callback_status(answer.status)
         self._runtime.timings.add(metrics.CALLBACKS, provider_label(provider), status)
-        return response
+        return answer
 
-    def _answered(self, request: Request, provider: str, reference: str, token: str) -> Response:
+    def _answered(self, environ: Environ, provider: str, reference: str, token: str) -> Answer:
         try:
             address = _verified(self._runtime, provider, reference, token)
-            result = _receive(request, self._runtime, self._drainer, address)
+            result = _receive(environ, self._runtime, self._drainer, address)
         except _Refused as error:
             self._refused.warning(str(error.status), provider=provider[:40], reason=error.reason)
             return _answer(error.status, error.reason)
@@ -142,11 +166,14 @@ def install(app: Flask, receiver: Receiver) -> None:
         parts = path.removeprefix(PREFIX).split("/")
         if len(parts) != 3 or not all(parts) or not path.isascii():
             return inner(environ, start_response)
-        return receiver.receive(Request(environ), *parts)(environ, start_response)
+        answer = receiver.receive(environ, *parts)
+        start_response(answer.status_line, answer.headers)
+        return [answer.body]
 
     @app.post(f"{PREFIX}<provider>/<reference>/<token>", endpoint=ENDPOINT)
     def receive(provider: str, reference: str, token: str) -> Response:
-        return receiver.receive(flask.request, provider, reference, token)
+        answer = receiver.receive(flask.request.environ, provider, reference, token)
+        return Response(answer.body, answer.status, answer.headers)
 
     app.wsgi_app = shortcut  # type: ignore[method-assign]
 
@@ -161,12 +188,12 @@ def _verified(runtime: Runtime, provider: str, reference: str, token: str) -> Ca
 
 
 def _receive(
-    request: Request, runtime: Runtime, drainer: SpoolDrainer | None, address: CallbackAddress
+    environ: Environ, runtime: Runtime, drainer: SpoolDrainer | None, address: CallbackAddress
 ) -> str:
     """Apply a callback with a valid token. Return the result for the answer."""
     started = perf_counter()
     try:
-        body = _read_body(request)
+        body = _read_body(environ)
     except _Unread:
         note_unreadable(runtime, address, runtime.clock())
         raise
@@ -175,7 +202,7 @@ def _receive(
     if signed and body.shortened:  # the signature is over all bytes, and they are gone
         return _poll(runtime, address, now)
     if signed:
-        _check_signature(request, runtime, address, body.content, now)
+        _check_signature(environ, runtime, address, body.content, now)
     try:
         report = read_callback(runtime, address, body.content, now)
     except UnreadableCallback:
@@ -210,18 +237,18 @@ def _poll(runtime: Runtime, address: CallbackAddress, now: int) -> str:
     return result
 
 
-def _read_body(request: Request) -> _Body:
+def _read_body(environ: Environ) -> _Body:
     """Read the body in parts. A long one is shortened while it is read.
 
     Raises:
         _Unread: it is cut off, or has more than MAX_LONG_BYTES.
     """
-    request.max_content_length = MAX_LONG_BYTES + _PART_BYTES
-    length, received = request.content_length, 0
+    length, received = get_content_length(environ), 0
     if length is not None and length > MAX_LONG_BYTES:
         raise _Unread(413, f"larger than {MAX_LONG_BYTES} bytes")
     parts, shortened = list[bytes](), ShortenedBody()
-    while part := request.stream.read(_PART_BYTES):
+    stream = get_input_stream(environ, max_content_length=MAX_LONG_BYTES + _PART_BYTES)
+    while part := stream.read(_PART_BYTES):
         received += len(part)
         parts.append(part)
         if received > MAX_LONG_BYTES:
@@ -237,10 +264,10 @@ def _read_body(request: Request) -> _Body:
 
 
 def _check_signature(
-    request: Request, runtime: Runtime, address: CallbackAddress, body: bytes, now: int
+    environ: Environ, runtime: Runtime, address: CallbackAddress, body: bytes, now: int
 ) -> None:
     secrets = runtime.settings.providers[address.provider].webhook_secrets
-    headers = {name.lower(): value for name, value in request.headers}
+    headers = {name.lower(): value for name, value in EnvironHeaders(environ)}
     try:
         runtime.providers[address.provider].verify_callback(headers, body, secrets, now)
     except BadSignature as error:
@@ -263,8 +290,8 @@ def _keep(
     )
 
 
-def _answer(status: int, text: str) -> Response:
+def _answer(status: int, text: str) -> Answer:
     if status < 400:
-        return Response(dump({"result": text}), status, content_type="application/json")
+        return Answer(status, "application/json", dump({"result": text}))
     problem = dump({"status": status, "detail": text})
-    return Response(problem, status, mimetype="application/problem+json")
+    return Answer(status, "application/problem+json", problem)

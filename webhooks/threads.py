@@ -1,8 +1,7 @@
 """Threads for the calls that an event loop cannot make itself.
 
 It does what `asyncio.to_thread` does with less work per call: the loop is woken once for all calls
-that have ended. A thread starts when all others are in use. Short calls share one more thread, in
-which they wait for Redis together (`orchestrator/step_loop.py`).
+that have ended. A thread starts when all others are in use.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, TypeVar
-
-from orchestrator import step_loop
 
 T = TypeVar("T")
 
@@ -43,22 +40,6 @@ class Threads:
     def waiting(self) -> int:
         """Return the number of calls that have no thread yet."""
         return self._calls.qsize()
-
-    async def run_short(self, call: Callable[..., T], *arguments: Any) -> T:
-        """Make a short call in the event loop. Others go on while it waits for Redis.
-
-        Return its result, or raise its error.
-        """
-        future: asyncio.Future[T] = self._loop.create_future()
-
-        def make() -> None:
-            try:
-                future.set_result(call(*arguments))
-            except BaseException as error:
-                future.set_exception(error)
-
-        step_loop.begin(self._loop, make)
-        return await future
 
     async def run(self, call: Callable[..., T], *arguments: Any) -> T:
         """Make a call in a thread. Return its result, or raise its error."""

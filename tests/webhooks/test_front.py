@@ -143,7 +143,7 @@ def run(play: Callable[[], Awaitable[None]]) -> None:
     asyncio.run(limited())
 
 
-def test_short_requests_with_small_bodies_share_a_thread() -> None:
+def test_short_requests_with_small_bodies_hold_no_thread() -> None:
     threads: list[str] = []
 
     def app(environ: dict[str, Any], start: Any) -> Iterable[bytes]:
@@ -158,7 +158,12 @@ def test_short_requests_with_small_bodies_share_a_thread() -> None:
         await scene.post(Exchanged(b"x" * 70_000), content_length="70000")
 
     run(play)
-    assert threads == ["steps", "steps", "request", "request"]  # a large one is asked early
+    assert threads == [
+        "MainThread",
+        "MainThread",
+        "request",
+        "request",
+    ]  # a large one is asked early
 
 
 # Bodies ----------------------------------------------------------------------------------------
