@@ -7,10 +7,12 @@ import importlib
 import inspect
 import json
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
+from benchmarks import chart
 from benchmarks.report import Report, environment, progress
 from orchestrator.cli.dev import stop_on_sigterm
 
@@ -20,8 +22,9 @@ BENCHMARKS = {
     "concurrency": "submissions of one worker process when the provider takes its time",
     "comparison": "whole jobs of the product and of its peers: Restate, Celery by hand, DBOS",
     "kills": "jobs paid twice and lost by each system when its processes are killed",
+    "enqueue": "single jobs and batches, compared with a bare flask-smorest route",
     "receiver": "callbacks, compared with a minimal Flask route",
-    "submit": "the submit step, compared with a bare POST",
+    "calls": "polls and submissions of one worker process, compared with pooled requests calls",
     "archive": "archives of images, compared with a bare download loop",
     "notify": "the time from a callback to the notification",
     "isolation": "what a provider that hangs costs the others",
@@ -41,7 +44,11 @@ def main() -> int:
     for name in names:
         began = perf_counter()
         progress(f"{name}: {BENCHMARKS[name]}")
-        result = _run(name, arguments)
+        try:
+            result = _run(name, arguments)
+        except Exception:
+            traceback.print_exc()
+            result = False
         if isinstance(result, Report):
             print(result.text(), flush=True)
             reports.append(result.to_json())
@@ -49,7 +56,8 @@ def main() -> int:
         progress(f"{name} took {perf_counter() - began:.0f} s")
     written = {**environment(), "reports": reports}
     (folder / "benchmarks.json").write_text(json.dumps(written, indent=1) + "\n", "utf-8")
-    print(f"{folder}/benchmarks.json has all values.")
+    (folder / "benchmarks.svg").write_text(chart.svg(reports), "utf-8")
+    print(f"{folder} has all values as benchmarks.json, and a picture of them: benchmarks.svg.")
     return 0 if all(reached) else 1
 
 
@@ -76,7 +84,7 @@ def _arguments() -> argparse.Namespace:
         "--output",
         type=Path,
         default=Path("build/benchmarks"),
-        help="folder of the JSON file; default: %(default)s",
+        help="folder of the JSON file and the picture; default: %(default)s",
     )
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in BENCHMARKS]:

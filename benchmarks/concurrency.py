@@ -16,8 +16,6 @@ from benchmarks import stub_provider
 from benchmarks.product import Product
 from benchmarks.report import Report, progress
 from benchmarks.stub_provider import Behaviour, Provider
-from orchestrator.clock import now_ms
-from orchestrator.jobs.request import JobRequest
 
 ROUNDS = 3
 #: The time from a submission to its answer. Seconds.
@@ -31,7 +29,6 @@ LONG_LATENCY_SECONDS, READ_TIMEOUT_SECONDS = 30.0, "60"
 #: The open calls are counted when they have not grown for this time. Seconds.
 STEADY_SECONDS = 3.0
 MIN_RATE_AT_ONE_SECOND, MIN_OPEN_CALLS = 300, 500
-JOB = JobRequest("hiapi", "Nano-Banana-2", {"prompt": "A lighthouse at dusk"})
 
 
 def run(rounds: int = ROUNDS, latencies: tuple[float, ...] = LATENCIES_SECONDS) -> Report:
@@ -89,6 +86,6 @@ def _open_calls(product: Product, provider: Provider) -> int:
 def _fill(product: Product) -> None:
     """Create due jobs. The sweep finds them."""
     queued = product.ledger.overview.counts().get("queued", 0)
-    now = now_ms()
-    for _ in range(BACKLOG_JOBS - queued):
-        product.ledger.create(JOB, now=now, deadline_at=now + 3_600_000)
+    with product.unsynced():
+        for _ in range(BACKLOG_JOBS - queued):
+            product.create("A lighthouse at dusk")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
+from benchmarks.report import Report
 from orchestrator.cli.stack import embedded_redis
 from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, SettledBy, Step
 from orchestrator.jobs.request import JobRequest
@@ -30,8 +31,9 @@ NOW, LEASE_MS, HOUR_MS = 1_800_000_000_000, 60_000, 3_600_000
 REQUEST = JobRequest("hiapi", "Nano-Banana-2", {"prompt": "A lighthouse at dusk"})
 
 
-def run() -> bool:
-    """Run the benchmark. Return whether both goals are reached."""
+def run() -> Report:
+    """Measure due jobs, and then archives."""
+    report = Report("fairness", f"a tenant with {MANY:,} due jobs, and a tenant with one")
     with tempfile.TemporaryDirectory() as folder, embedded_redis(Path(folder)) as url:
         ledger = Ledger.from_url(url, limits={"hiapi": ProviderLimits(max_in_flight=PLACES)})
         _create(ledger, FEW, "busy")
@@ -41,16 +43,14 @@ def run() -> bool:
         running = [_start(ledger) for _ in range(PLACES)]
         other = _create(ledger, 1, "other")
         places = _places_until(ledger, running, other)
-    print(f"Fairness: a tenant with {MANY} due jobs, and a tenant with one")
-    print(f"  a sweep over {FEW:6} due jobs   {few * 1e6:7.0f} us")
-    print(f"  a sweep over {MANY:6} due jobs   {many * 1e6:7.0f} us")
-    print(f"  ratio {many / few:5.2f}    goal: at most {GOAL_RATIO}")
-    print(f"  the other tenant starts with free place {places}; goal: at most {GOAL_PLACES}\n")
-    return many / few <= GOAL_RATIO and places <= GOAL_PLACES and _archives()
+    _add(report, "jobs", few, many)
+    report.goal("the other tenant starts with free place", places, GOAL_PLACES, at_least=False)
+    _archives(report)
+    return report
 
 
-def _archives() -> bool:
-    """Measure the archives of both tenants. Return whether both goals are reached."""
+def _archives(report: Report) -> None:
+    """Measure the archives of both tenants."""
     with tempfile.TemporaryDirectory() as folder, embedded_redis(Path(folder)) as url:
         ledger = Ledger.from_url(url)
         _succeed(ledger, FEW, "busy")
@@ -59,12 +59,15 @@ def _archives() -> bool:
         many = _shortest_seconds(lambda: _due_archives(ledger))
         other = _succeed(ledger, 1, "other")
         slots = _due_archives(ledger).index(other) + 1
-    print(f"Fairness: a tenant with {MANY} due archives, and a tenant with one")
-    print(f"  a sweep over {FEW:6} due archives {few * 1e6:7.0f} us")
-    print(f"  a sweep over {MANY:6} due archives {many * 1e6:7.0f} us")
-    print(f"  ratio {many / few:5.2f}    goal: at most {GOAL_RATIO}")
-    print(f"  the other tenant's archive has slot {slots}; goal: at most {GOAL_PLACES}\n")
-    return many / few <= GOAL_RATIO and slots <= GOAL_PLACES
+    _add(report, "archives", few, many)
+    report.goal("the other tenant's archive has slot", slots, GOAL_PLACES, at_least=False)
+
+
+def _add(report: Report, what: str, few: float, many: float) -> None:
+    times = {f"{FEW:,} due {what}": [few * 1e6], f"{MANY:,} due {what}": [many * 1e6]}
+    report.add("shortest sweep", "us", times)
+    text = f"a sweep over {MANY:,} to one over {FEW:,} due {what}:"
+    report.goal(text, many / few, GOAL_RATIO, at_least=False)
 
 
 def _succeed(ledger: Ledger, number: int, tenant: str) -> str:
@@ -119,7 +122,3 @@ def _places_until(ledger: Ledger, running: list[Lease], job_id: str) -> int:
         if _start(ledger).job.id == job_id:
             return number
     return len(running) + 1
-
-
-if __name__ == "__main__":
-    run()

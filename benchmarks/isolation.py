@@ -17,6 +17,7 @@ from time import perf_counter
 
 import requests
 
+from benchmarks.report import Report
 from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
 from orchestrator.jobs.model import Status, Step
@@ -49,7 +50,18 @@ class _Watch:
     not_ready: int = 0
     closed: threading.Event = field(default_factory=threading.Event)
 
-    def run(self) -> None:
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Sample in a thread until the exit."""
+        thread = threading.Thread(target=self._run)
+        thread.start()
+        try:
+            yield
+        finally:
+            self.closed.set()
+            thread.join()
+
+    def _run(self) -> None:
         while not self.closed.wait(0.2):
             gap = self.ledger.installation.time() - (self.ledger.installation.last_sweep() or 0)
             self.longest_gap_ms = max(self.longest_gap_ms, gap)
@@ -57,7 +69,7 @@ class _Watch:
             self.not_ready += ready.status_code != 200
 
 
-def run() -> bool:
+def run() -> Report:
     """Measure both stacks in turns, and print the ratio."""
     alone, beside = [], []
     with ExitStack() as closing:
@@ -70,25 +82,24 @@ def run() -> bool:
         _create(second, {"hiapi": "Nano-Banana-2"}, HANGING_JOBS)
         _wait(lambda: ledger.overview.counts().get(Status.SUBMITTING, 0) > 0)
         watch = _Watch(second, ledger)
-        watching = threading.Thread(target=watch.run)
-        watching.start()
-        for _ in range(ROUNDS):
-            alone.append(_round(first))
-            beside.append(_round(second))
-        watch.closed.set()
-        watching.join()
+        with watch.watching():
+            for _ in range(ROUNDS):
+                alone.append(_round(first))
+                beside.append(_round(second))
     return _report(alone, beside, watch)
 
 
-def _report(alone: list[float], beside: list[float], watch: _Watch) -> bool:
-    ratio, gap = median(beside) / median(alone), watch.longest_gap_ms / 1000
-    print(f"Isolation: {ROUNDS} rounds of {JOBS} jobs of each of {len(MODELS)} providers")
-    print(f"  alone                         {median(alone):6.1f} jobs/s")
-    print(f"  beside {HANGING_JOBS} jobs that hang      {median(beside):6.1f} jobs/s")
-    print(f"  ratio         {ratio:5.2f}    goal: at least {GOAL}")
-    print(f"  longest time without a sweep {gap:.1f} s; goal: at most {LATE_SECONDS:g}")
-    print(f"  /readyz was not ready {watch.not_ready} times; goal: 0\n")
-    return ratio >= GOAL and gap <= LATE_SECONDS and not watch.not_ready
+def _report(alone: list[float], beside: list[float], watch: _Watch) -> Report:
+    report = Report(
+        "isolation", f"{ROUNDS} rounds of {JOBS} jobs of each of {len(MODELS)} providers"
+    )
+    hanging = f"beside {HANGING_JOBS} jobs that hang"
+    report.add("settled jobs", "/s", {"alone": alone, hanging: beside})
+    report.goal(f"{hanging}, to alone:", median(beside) / median(alone), GOAL)
+    gap = watch.longest_gap_ms / 1000
+    report.goal("seconds without a sweep:", gap, LATE_SECONDS, at_least=False)
+    report.goal("/readyz was not ready, times:", watch.not_ready, 0, at_least=False)
+    return report
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from time import perf_counter
 import requests
 
 from benchmarks.origin import picture
+from benchmarks.report import Report
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
@@ -73,8 +74,8 @@ def _caller() -> Iterator[_Caller]:
         server.shutdown()
 
 
-def run() -> bool:
-    """Measure and print the percentiles."""
+def run() -> Report:
+    """Measure the percentiles."""
     with Stack() as stack, _caller() as caller, requests.Session() as provider:
         ledger = Ledger.from_url(stack.env["ORCHESTRATOR_REDIS_URL"])
         os.environ.update({k: v for k, v in stack.env.items() if k.startswith("ORCHESTRATOR_")})
@@ -82,9 +83,10 @@ def run() -> bool:
         times = [_one(ledger, settings, caller, provider) for _ in range(WARM_UP + JOBS)][WARM_UP:]
     times.sort()
     p50, p99 = times[len(times) // 2], times[int(len(times) * 0.99)]
-    print(f"Notification: {JOBS} jobs, one at a time, after their callbacks")
-    print(f"  p50 {p50:.1f} ms, p99 {p99:.1f} ms, longest {times[-1]:.1f} ms; goal: p99 {GOAL:g}\n")
-    return p99 <= GOAL
+    report = Report("notify", f"{JOBS} jobs, one at a time, from the callback to the notification")
+    report.add("time", "ms", {"p50": [p50], "p99": [p99], "longest": [times[-1]]})
+    report.goal("p99 in ms:", p99, GOAL, at_least=False)
+    return report
 
 
 def _one(ledger: Ledger, settings: Settings, caller: _Caller, provider: requests.Session) -> float:

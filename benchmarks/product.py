@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -13,7 +13,9 @@ from redis import Redis
 from benchmarks.load import NewJob
 from benchmarks.stub_provider import Provider
 from orchestrator.cli.stack import EmbeddedRedis, Stack
+from orchestrator.clock import now_ms
 from orchestrator.jobs.model import Step
+from orchestrator.jobs.request import JobRequest
 from orchestrator.jsonio import dump
 from orchestrator.ledger import Ledger
 
@@ -37,6 +39,7 @@ class JobKind:
 
 
 PLAIN = JobKind()
+HOUR_MS = 3_600_000
 #: The time when no poll may disturb a measurement. Seconds.
 NO_POLLS_SECONDS = "3600"
 
@@ -112,6 +115,22 @@ class Product:
         first, self._number = self._number, self._number + count
         numbers = range(first, first + count)
         return [NewJob("/v1/jobs", headers, self._body(number, kind)) for number in numbers]
+
+    def create(self, prompt: str) -> str:
+        """Create a due job in the ledger, and no message. Return its id."""
+        request = JobRequest("hiapi", MODELS["hiapi"], {"prompt": prompt})
+        now = now_ms()
+        return self.ledger.create(request, now=now, deadline_at=now + HOUR_MS).job_id
+
+    @contextmanager
+    def unsynced(self) -> Iterator[None]:
+        """Prepare jobs without syncs. A disk that is busy with other work delays only the rest."""
+        with Redis.from_url(self._redis.url) as client:
+            client.config_set("appendfsync", "no")
+            try:
+                yield
+            finally:
+                client.config_set("appendfsync", "always")
 
     def completed(self, kind: JobKind = PLAIN) -> list[int]:
         """Return how many jobs have come to each end that belongs to this kind."""

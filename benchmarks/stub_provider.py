@@ -63,9 +63,11 @@ class Figures:
         repeated_callbacks: callbacks that were not, and are repeated.
         notifications: messages to /notify.
         downloads: images that were sent.
+        queries: queries of tasks, which are answered in the form of HiAPI.
     """
 
     submissions: int = 0
+    queries: int = 0
     answered: int = 0
     accepted_callbacks: int = 0
     repeated_callbacks: int = 0
@@ -247,6 +249,10 @@ class _Connection(asyncio.Protocol):
         elif path.startswith(b"/images/"):
             server.figures.downloads += 1
             self.answer(server.image, b"image/png")
+        elif path.startswith(b"/v1/tasks/"):
+            server.figures.queries += 1
+            task = _hiapi_ended(path.rpartition(b"/")[2].decode(), None)
+            self.answer(_document({"code": 200, "message": "success", "data": task}))
         elif path == b"/notify":
             server.figures.notifications += 1
             self.answer(b"{}")
