@@ -23,12 +23,14 @@ from orchestrator.forks import renew_in_children
 from orchestrator.jobs.model import Step
 from orchestrator.tls import broker_options
 
-#: The queue of nudges and sweeps.
+#: The queue of sweeps, and of the nudges of all steps but archives.
 QUEUE = "orchestrator.steps"
+#: The queue of nudges for archives. A worker may read it alone, or leave it out.
+ARCHIVE_QUEUE = "orchestrator.archive"
 #: The queue of enqueue messages of other services. `intake` reads it.
 ENQUEUE_QUEUE = "orchestrator.enqueue"
 #: The queues whose messages `/metrics` counts.
-MEASURED_QUEUES = (QUEUE, ENQUEUE_QUEUE)
+MEASURED_QUEUES = (QUEUE, ARCHIVE_QUEUE, ENQUEUE_QUEUE)
 #: The reply code of a broker that does not know a queue.
 NO_QUEUE = "404"
 #: The Celery task of each step.
@@ -62,6 +64,11 @@ MAX_JOBS_PER_MESSAGE = 100
 #: before it claims the job. It is empty for a follow-up, which has threads of its own.
 JobsByProvider = Mapping[str, Sequence[str]]
 Send = Callable[[Step, JobsByProvider], None]
+
+
+def queue_of(step: Step) -> str:
+    """Return the queue of the nudges for a step."""
+    return ARCHIVE_QUEUE if step is Step.ARCHIVE else QUEUE
 
 
 class Nudger:
@@ -148,7 +155,7 @@ class Nudger:
             job_ids = [job_id for job_ids in batch.values() for job_id in job_ids]
             links = [traces[job_id] for job_id in job_ids if job_id in traces]
             try:
-                with tracing.message_span(QUEUE, len(job_ids), links):
+                with tracing.message_span(queue_of(step), len(job_ids), links):
                     self._send(step, batch)
             except Exception as error:
                 # A thread that ends would leave all jobs of this process to the sweeps.
@@ -187,7 +194,7 @@ class Broker:
         """
         message_id = str(uuid.uuid4())
         args = [{provider: list(job_ids) for provider, job_ids in jobs.items()}]
-        self.publish(TASKS[step], args, queue=QUEUE, message_id=message_id)
+        self.publish(TASKS[step], args, queue=queue_of(step), message_id=message_id)
 
     def publish(self, task: str, args: list[Any], *, queue: str, message_id: str) -> None:
         """Send one message: the name of a task and its arguments. Reconnects once.

@@ -21,7 +21,15 @@ from redis import Redis
 from orchestrator import messages
 from orchestrator.cli.stack import EmbeddedRedis
 from orchestrator.jobs.model import Step
-from orchestrator.messages import MAX_JOBS_PER_MESSAGE, QUEUE, Broker, JobsByProvider, Nudger
+from orchestrator.messages import (
+    ARCHIVE_QUEUE,
+    MAX_JOBS_PER_MESSAGE,
+    QUEUE,
+    TASKS,
+    Broker,
+    JobsByProvider,
+    Nudger,
+)
 
 #: A window that only close() ends: what is nudged before is gathered.
 ENDLESS = 3600.0
@@ -239,6 +247,16 @@ def test_a_message_is_a_celery_task_with_its_jobs(redis_url: str, real_redis: Re
     assert message["headers"]["ignore_result"] is True
     body = orjson.loads(base64.b64decode(message["body"]))
     assert body[:2] == [[{"hiapi": ["job_1", "job_2"]}], {}]
+
+
+def test_nudges_of_archives_have_a_queue_of_their_own(redis_url: str, real_redis: Redis) -> None:
+    broker = Broker(redis_url)
+    for step in Step:
+        broker.send(step, {"": ["job_1"]})
+
+    for queue, steps in ((ARCHIVE_QUEUE, {Step.ARCHIVE}), (QUEUE, {*Step} - {Step.ARCHIVE})):
+        messages = map(orjson.loads, real_redis.lrange(queue, 0, -1))
+        assert {each["headers"]["task"] for each in messages} == {TASKS[step] for step in steps}
 
 
 def test_without_a_broker_sending_fails_as_the_nudger_expects() -> None:

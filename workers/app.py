@@ -17,6 +17,7 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.worker import state
+from kombu import Queue
 
 from orchestrator import log, tracing
 from orchestrator.callbacks.drain import SpoolDrainer
@@ -24,7 +25,15 @@ from orchestrator.callbacks.spool import Spool
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerUnavailable
-from orchestrator.messages import QUEUE, SENT_MS, TASKS, TRANSPORT_OPTIONS, JobsByProvider
+from orchestrator.messages import (
+    ARCHIVE_QUEUE,
+    QUEUE,
+    SENT_MS,
+    TASKS,
+    TRANSPORT_OPTIONS,
+    JobsByProvider,
+    queue_of,
+)
 from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import StepFailure
 from orchestrator.runtime import default_runtime
@@ -43,9 +52,9 @@ from orchestrator.steps.submit import submit as submit_job
 from orchestrator.storage.storage import StorageError
 from orchestrator.tls import broker_options
 from workers.lanes import Lanes, RefillableLanes
-from workers.schedule import BEAT_SCHEDULE
+from workers.schedule import BEAT_SCHEDULE, SWEEP_SECONDS
 from workers.sweep_watch import SweepWatch
-from workers.sweeper import Sweeper
+from workers.sweeper import Sweeper, SweepTimer
 
 STEPS = {
     Step.SUBMIT: submit_job,
@@ -86,6 +95,9 @@ def celery_app(name: str, **settings: Any) -> Celery:
 app = celery_app(
     "orchestrator",
     task_default_queue=QUEUE,
+    # What a worker reads without --queues.
+    task_queues=[Queue(name, routing_key=name) for name in (QUEUE, ARCHIVE_QUEUE)],
+    task_default_routing_key=QUEUE,
     broker_transport_options=TRANSPORT_OPTIONS,
     beat_schedule=BEAT_SCHEDULE,
     # It keeps no file: times of an earlier process mean nothing to this one.
@@ -95,6 +107,11 @@ app = celery_app(
 
 def _do(step: Step, job_id: str) -> None:
     STEPS[step](default_runtime(), job_id)
+
+
+def _reads(queue: str) -> bool:
+    """Return whether this worker reads a queue: see --queues."""
+    return queue in app.amqp.queues.consume_from
 
 
 def _count(step: Step, reason: StepFailure) -> None:
@@ -110,11 +127,14 @@ lanes: Lanes = Lanes(
     stopping=lambda: state.should_stop is not None,
     refill=lambda: sweeper.refill(),  # noqa: PLW0108  # it is created below
     count=_count,
+    serves=lambda step: _reads(queue_of(step)),
 )
 sweeper: Sweeper = Sweeper(
     lambda: sweep(default_runtime(), lanes),
     lambda: take_due(default_runtime(), RefillableLanes(lanes)),
 )
+#: The sweeps of a worker that does nothing but archives.
+archives: Sweeper = Sweeper(lambda: take_due(default_runtime(), lanes), name="archives")
 #: Bulk actions have a thread of their own, so that they delay neither a sweep nor a step.
 bulk: Sweeper = Sweeper(
     lambda: act_on_parts(default_runtime(), lambda: state.should_stop is not None), name="bulk"
@@ -207,7 +227,12 @@ def _start_threads(sender: Any, **_: Any) -> None:
     runtime = default_runtime()
     heartbeats.append(Heartbeat(runtime, "worker" if sender.app is app else "intake"))
     heartbeats[-1].start()
-    SweepWatch(runtime).start()
+    if sender.app is app and not _reads(QUEUE):  # beat asks the readers of that queue for sweeps
+        SweepTimer(archives.sweep, SWEEP_SECONDS).start()
+    else:
+        SweepWatch(runtime).start()
+    if sender.app is app and not _reads(ARCHIVE_QUEUE):
+        log.get().info("archives_elsewhere", queue=ARCHIVE_QUEUE)
     if runtime.settings.spool_dir:
         SpoolDrainer(runtime, Spool(runtime.settings.spool_dir), record_spooled).start()
 
@@ -230,6 +255,7 @@ def _finish_steps(**_: Any) -> None:
     """Finish the running steps. A step that does not end in time is continued by another worker."""
     ends = monotonic() + default_runtime().settings.drain_seconds
     sweeper.stop()
+    archives.stop()
     bulk.stop()
     left = lanes.drain(max(0.0, ends - monotonic()))
     left += default_runtime().retry_queue.drain(max(0.0, ends - monotonic()))

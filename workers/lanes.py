@@ -36,6 +36,7 @@ class Lanes:
         stopping: says whether the process is stopping. Then no further step is started.
         refill: is called when jobs were left to the agenda and there are places for them again.
         count: is called when a step breaks off.
+        serves: says whether this process does a step. Other jobs are left to other workers.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class Lanes:
         stopping: Callable[[], bool],
         refill: Callable[[], None],
         count: Callable[[Step, StepFailure], None] = lambda *_: None,
+        serves: Callable[[Step], bool] = lambda _: True,
     ) -> None:
+        self._serves = serves
         lane = partial(StepExecutor, run, stopping=stopping, refill=refill, count=count)
         self._loop = StepLoop()
         self.providers = {
@@ -67,6 +70,8 @@ class Lanes:
 
     def take(self, step: Step, job_ids: Sequence[str], provider: str) -> None:
         """Start the step of each job that has a place. `provider` is empty for a follow-up."""
+        if not self._serves(step):
+            return
         if step in LANE_OF:
             lane = self.follow_ups[LANE_OF[step]]
         else:
@@ -76,13 +81,13 @@ class Lanes:
     def room(self, chosen: Callable[[StepExecutor], bool] = lambda _: True) -> Room:
         """Return how many due jobs a sweep may list now. Lanes that are not chosen have no room."""
 
-        def room(lane: StepExecutor) -> int:
-            return lane.room() if chosen(lane) else 0
+        def room(lane: StepExecutor, step: Step = Step.SUBMIT) -> int:
+            return lane.room() if self._serves(step) and chosen(lane) else 0
 
         return Room(
             providers={name: room(lane) for name, lane in self.providers.items()},
             others=room(self.others),
-            follow_ups={step: room(self.follow_ups[lane]) for step, lane in LANE_OF.items()},
+            follow_ups={step: room(self.follow_ups[lane], step) for step, lane in LANE_OF.items()},
         )
 
     def drain(self, seconds: float) -> list[str]:

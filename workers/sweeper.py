@@ -84,3 +84,25 @@ class Sweeper:
             log.get().exception(f"{self._name}_crashed", kind=name)
         else:
             log.get().debug(f"{self._name}_done", kind=name, due=due)
+
+
+class SweepTimer:
+    """Asks for a sweep again and again, in a thread, where no message does.
+
+    Args:
+        sweep: asks for a sweep, and returns at once.
+        seconds: the time between two sweeps.
+    """
+
+    def __init__(self, sweep: Callable[[], None], seconds: float) -> None:
+        self._sweep = sweep
+        self._seconds = seconds
+
+    def start(self) -> None:
+        """Start the thread. It ends with the process."""
+        threading.Thread(target=self._run, name="sweep timer", daemon=True).start()
+
+    def _run(self) -> None:
+        tick = threading.Event()
+        while not tick.wait(self._seconds):
+            self._sweep()

@@ -18,8 +18,8 @@ from tests.deployment.kit import example, text
 from tests.support.providers import ENABLED
 from webhooks.app import create_app
 
-#: Read by the Procfile's web line and by docker-compose.yml, not by Settings.
-LISTENING = {"HOST", "PORT", "WEB_CONCURRENCY"}
+#: Read by the lines of the Procfile and by docker-compose.yml, not by Settings.
+LISTENING = {"HOST", "PORT", "WEB_CONCURRENCY", "WORKER_QUEUES"}
 #: The provider that stands for all in the example.
 SHOWN_PROVIDER = "hiapi"
 #: What a person would put into the blanks.

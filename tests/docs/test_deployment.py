@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.api import MAX_BODY_BYTES
 from orchestrator.cli.stack import ROOT, procfile
+from orchestrator.messages import ARCHIVE_QUEUE, QUEUE
 from orchestrator.providers import BUILT_IN
 from orchestrator.settings.settings import MIB, Settings
 from tests.deployment.kit import example, seconds, services, text, unescaped
@@ -56,10 +57,18 @@ def test_the_proxy_lets_the_largest_request_through() -> None:
 
 @pytest.mark.parametrize("name", list(procfile()))
 def test_the_systemd_unit_runs_the_procfiles_command(name: str) -> None:
-    (line,) = re.findall(r"(?m)^ExecStart=/bin/sh -c '(.+)'$", PAGE)
+    line, archiver = re.findall(r"(?m)^ExecStart=/bin/sh -c '(.+)'$", PAGE)
+    expected = re.sub(r"\$\{\w+:-([^}]+)\}", r"\1", procfile()[name])
+    assert echoed(line, name) == expected
+    if name == "worker":
+        queues = f"--queues {QUEUE},{ARCHIVE_QUEUE}"
+        assert echoed(archiver, name) == expected.replace(queues, f"--queues {ARCHIVE_QUEUE}")
+
+
+def echoed(line: str, name: str) -> str:
+    """Return the command that a line of a systemd unit runs."""
     shown = line.replace("exec ", "echo ").replace("%i", name).replace("$$", "$")
     told = subprocess.run(
         ["/bin/sh", "-c", shown], cwd=ROOT, env={}, capture_output=True, text=True, check=True
     )
-    expected = re.sub(r"\$\{\w+:-([^}]+)\}", r"\1", procfile()[name])
-    assert told.stdout.strip() == expected
+    return told.stdout.strip()

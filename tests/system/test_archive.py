@@ -14,10 +14,12 @@ from uuid import uuid4
 import pytest
 import requests
 
+from orchestrator.cli.stack import procfile
 from orchestrator.clock import now_ms
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import keys
 from orchestrator.ledger.connection import connect
+from orchestrator.messages import ARCHIVE_QUEUE, QUEUE
 from orchestrator.operations.manifest import folder
 from sandbox.file_kinds import FILE_KINDS
 from sandbox.link_faults import LINK_KINDS
@@ -223,6 +225,34 @@ def test_a_worker_killed_while_it_downloads_leaves_nothing_half_and_the_image_is
         equal_to_the_providers(own, job)
         assert len(files(root, job["id"]) - {"job.json"}) == 1
     assert halves(root) == []
+
+
+def test_archives_can_have_a_worker_of_their_own(own: Client) -> None:
+    """The other worker leaves archives to it. It finds a lost nudge by its own sweep."""
+    line = procfile()["worker"]
+
+    def start(name: str, queue: str) -> None:
+        command = ["/bin/sh", "-c", f"export WORKER_QUEUES={queue}; exec {line}"]
+        own.stack.start(name, command)
+
+    own.stack.kill("worker")
+    start("worker", QUEUE)
+    try:
+        job_id = own.enqueue("hiapi", str(uuid4()))
+        assert own.outcome(job_id)["status"] == "succeeded"
+        with connect(own.stack.redis_url or "") as redis:
+            eventually(lambda: redis.llen(ARCHIVE_QUEUE))
+            redis.delete(ARCHIVE_QUEUE)
+        nudged = own.enqueue("hiapi", str(uuid4()))
+        assert own.outcome(nudged)["status"] == "succeeded"
+        assert own.job(job_id)["archive"]["status"] == "pending"
+        start("archiver", ARCHIVE_QUEUE)
+        for each in (job_id, nudged):
+            assert archived(own, each)["images"][0]["archived_at"]
+    finally:
+        for name in {"worker", "archiver"} & set(own.stack.running):
+            own.stack.kill(name)
+        own.stack.start("worker")
 
 
 def test_while_the_storage_is_away_everything_else_goes_on(own: Client, root: Path) -> None:

@@ -12,7 +12,7 @@ from celery.app.trace import build_tracer
 from orchestrator.clock import LedgerClock
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerUnavailable
-from orchestrator.messages import SENT_MS, TASKS
+from orchestrator.messages import ARCHIVE_QUEUE, QUEUE, SENT_MS, TASKS
 from tests.support import job_states
 from tests.support.fakes import Harness, use_runtime
 from tests.support.worker_app import worker
@@ -39,6 +39,25 @@ def test_a_nudge_gives_its_jobs_to_the_lanes(
     workers.app.tasks[TASKS[step]]({"hiapi": ["job-1", "job-2"]})
 
     assert offered == [(step, {"hiapi": ["job-1", "job-2"]})]
+
+
+def test_a_worker_reads_both_queues_unless_it_is_told_otherwise(workers: ModuleType) -> None:
+    assert {*workers.app.amqp.queues.consume_from} == {QUEUE, ARCHIVE_QUEUE}
+    assert all(workers.lanes.room().follow_ups.values())
+
+
+@pytest.mark.parametrize("queue", [QUEUE, ARCHIVE_QUEUE])
+def test_a_worker_has_room_for_the_steps_of_its_queues_only(
+    workers: ModuleType, monkeypatch: pytest.MonkeyPatch, queue: str
+) -> None:
+    monkeypatch.setattr(workers.app.amqp.queues, "_consume_from", {queue: None})
+
+    room = workers.lanes.room()
+
+    archives = queue == ARCHIVE_QUEUE
+    assert (room.follow_ups[Step.ARCHIVE] > 0) is archives
+    assert {room.follow_ups[step] > 0 for step in (Step.NOTIFY, Step.BATCH)} == {not archives}
+    assert (room.for_providers > 0) is not archives
 
 
 def test_a_nudge_of_an_earlier_version_is_left_to_the_sweep(

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.support.fakes import Harness
 from workers.executor import StepExecutor
 from workers.lanes import CONFIRM_THREADS, LANE_OF, OTHER_THREADS, Lanes, RefillableLanes
 
-Make = Callable[[Callable[[Step, str], None]], Lanes]
+Make = Callable[..., Lanes]
 
 
 @pytest.fixture
@@ -27,10 +28,8 @@ def make(harness: Harness) -> Make:
     few = {name: replace(each, concurrency=32) for name, each in settings.providers.items()}
     settings = replace(settings, providers=few)
 
-    def lanes(run: Callable[[Step, str], None]) -> Lanes:
-        return Lanes(
-            run, replace(settings, providers=few), stopping=lambda: False, refill=lambda: None
-        )
+    def lanes(run: Callable[[Step, str], None], **options: Any) -> Lanes:
+        return Lanes(run, settings, stopping=lambda: False, refill=lambda: None, **options)
 
     return lanes
 
@@ -129,6 +128,24 @@ def test_nothing_is_claimed_before_a_thread_has_it(
     make(hang).offer(Step.SUBMIT, {"hiapi": job_ids})
 
     assert {harness.seconds_until_due(job_id) for job_id in job_ids} == {0}
+
+
+@pytest.mark.parametrize("served", [{Step.ARCHIVE}, {*Step} - {Step.ARCHIVE}])
+def test_steps_that_other_workers_do_are_left_to_them(
+    make: Make, harness: Harness, served: set[Step]
+) -> None:
+    done: list[Step] = []
+    lanes = make(lambda step, _: done.append(step), serves=served.__contains__)
+    for step in (Step.SUBMIT, Step.ARCHIVE, Step.NOTIFY):
+        lanes.offer(step, {"hiapi": ["job-1"]})  # also a nudge of an earlier version
+    harness.enqueue("hiapi")
+    job_states.ended(harness)
+
+    take_due(harness.runtime, lanes)
+
+    assert lanes.drain(60) == []
+    assert served >= set(done)
+    assert done.count(Step.ARCHIVE) == 2 * (Step.ARCHIVE in served)
 
 
 def test_a_refill_looks_only_for_lanes_that_were_full(

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from orchestrator.ledger import LedgerUnavailable
-from workers.sweeper import Sweeper
+from workers.sweeper import Sweeper, SweepTimer
 
 
 class Sweeps:
@@ -88,3 +88,12 @@ def test_a_stopped_sweeper_begins_no_sweep(sweeps: Sweeps) -> None:
     sweeper.sweep()
 
     assert not sweeps.begun.acquire(timeout=0.1)
+
+
+def test_a_timer_asks_for_one_sweep_after_another() -> None:
+    asked = threading.Semaphore(0)
+
+    SweepTimer(asked.release, 0.01).start()
+
+    for _ in range(3):
+        assert asked.acquire(timeout=60)
