@@ -8,23 +8,20 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from copy import copy
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import lru_cache
 from typing import Any, Self
 
 import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
 
+from orchestrator.jobs.request_forms import form_of
 from orchestrator.jsonio import dump
 
 #: The longest part of a value that an error repeats. A value may be a prompt. Characters.
 MAX_SHOWN_CHARACTERS = 40
 #: The same, of a link. Characters.
 MAX_SHOWN_LINK_CHARACTERS = 120
-#: Schemas with the fields of one form of a request that a process keeps.
-MAX_SMALLER_SCHEMAS = 1024
 _LINK = re.compile(r'"?https?://\S*')
 #: The message of a field that is absent although it is required.
 REQUIRED = "given"
@@ -154,8 +151,7 @@ def _encodes(text: str) -> bool:
 class StrictSchema(Schema):
     """A schema that refuses unknown fields and names the known ones.
 
-    It checks only the fields that a request has, because marshmallow takes as long for a field that
-    is absent. Errors come from all fields.
+    Its hooks take one value at a time, without the original data.
     """
 
     class Meta:
@@ -175,20 +171,8 @@ class StrictSchema(Schema):
         """
         if isinstance(data, dict) and not any(options.values()):
             with suppress(ValidationError):
-                return Schema.load(_with_fields(self, frozenset(data)), data)
+                return form_of(self, frozenset(data)).load(data)
         return super().load(data, **options)
-
-
-@lru_cache(maxsize=MAX_SMALLER_SCHEMAS)
-def _with_fields(schema: StrictSchema, names: frozenset[Any]) -> StrictSchema:
-    """Return the schema without the fields that are neither required nor named."""
-    smaller = copy(schema)
-    smaller.load_fields = {
-        name: each
-        for name, each in schema.load_fields.items()
-        if each.required or (each.data_key or name) in names
-    }
-    return smaller
 
 
 _MESSAGES: dict[str, Any] = {"required": REQUIRED, "null": "a value, not null"}

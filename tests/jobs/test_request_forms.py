@@ -1,0 +1,59 @@
+"""A form of a request loads what marshmallow loads, and its errors are those of marshmallow."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from marshmallow import Schema, ValidationError
+
+from orchestrator.job_check import REQUEST_SCHEMA
+from orchestrator.jobs import request_forms
+
+UNIFIED = {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A red cube"}
+NATIVE = {"provider": "hiapi", "request": {"model": "m", "prompt": "A red cube"}}
+DATA: list[Any] = [
+    UNIFIED,
+    {**UNIFIED, "metadata": {"order": 17}, "n": 2, "images": ["https://a.example/1.png"]},
+    {**UNIFIED, "fallback": [{"provider": "evolink", "model": "m"}], "notify_stream": "jobs"},
+    NATIVE,
+    {},
+    {**UNIFIED, "promt": "x", "n": 0},
+    {**UNIFIED, "model": None},
+    {
+        **UNIFIED,
+        "metadata": {
+            "deep": [[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]
+        },
+    },
+    {**UNIFIED, "request": {}},
+    {**UNIFIED, "fallback": [{"provider": "hiapi", "model": "m"}]},
+    {**UNIFIED, "fallback": [{"provider": "evolink", "modle": "m"}]},
+    {**NATIVE, "model": "other"},
+    {1: 2},
+    [UNIFIED],
+    None,
+]
+
+
+def _loaded(load: Any, data: Any) -> Any:
+    try:
+        return load(data)
+    except ValidationError as error:
+        return error.messages
+
+
+@pytest.mark.parametrize("data", DATA, ids=range(len(DATA)))
+def test_a_form_loads_what_marshmallow_loads(data: Any) -> None:
+    expected = _loaded(lambda d: Schema.load(REQUEST_SCHEMA, d), data)
+    assert _loaded(REQUEST_SCHEMA.load, data) == expected
+
+
+def test_a_valid_request_needs_no_other_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(Schema, "load")
+    assert REQUEST_SCHEMA.load(dict(UNIFIED)).options == {"prompt": "A red cube"}
+
+
+def test_forms_are_bounded() -> None:
+    limit = request_forms.form_of.cache_parameters()["maxsize"]
+    assert limit == request_forms.MAX_FORMS
