@@ -107,17 +107,16 @@ def _create(runtime: Runtime) -> Route:
                 key=key,
                 file=file,
             )
-        return created(runtime, result)
+        return answer(runtime, result.job, *created(result), result.wait)
 
     return create
 
 
-def created(runtime: Runtime, result: EnqueueResult) -> Response:
-    """Return the answer with an enqueued job."""
+def created(result: EnqueueResult) -> tuple[int, dict[str, str]]:
+    """Return the status and the headers of the answer with an enqueued job."""
     if result.replayed:
-        return answer(runtime, result.job, 200, {"Idempotent-Replay": "true"})
-    headers = {"Location": f"/v1/jobs/{result.job.id}"}
-    return answer(runtime, result.job, 202, headers, result.wait)
+        return 200, {"Idempotent-Replay": "true"}
+    return 202, {"Location": f"/v1/jobs/{result.job.id}"}
 
 
 def _create_doc() -> dict[str, Any]:

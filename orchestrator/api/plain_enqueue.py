@@ -8,22 +8,26 @@ OpenAPI document describes that route.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
-from flask import Flask, Response
+from flask import Flask
 
 from orchestrator import tracing
 from orchestrator.api import problems
 from orchestrator.api.auth import bearer_key
 from orchestrator.api.jobs import created
 from orchestrator.enqueue import API_SCOPE, create_job
-from orchestrator.jsonio import NotJson, parse
+from orchestrator.jsonio import NotJson, dump, parse
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.operations.callers import Caller, KeyRefused, identify
+from orchestrator.operations.current_jobs import current_view
 from orchestrator.runtime import Runtime
 
 PATH = "/v1/jobs"
+#: The status line, the headers and the body.
+Answer = tuple[str, list[tuple[str, str]], bytes]
 #: A larger body is left to Flask. Bytes.
 MAX_BYTES = 64 * 1024
 
@@ -36,15 +40,15 @@ def install(app: Flask, runtime: Runtime) -> None:
         if environ["PATH_INFO"] == PATH and environ["REQUEST_METHOD"] == "POST":
             answer = _answer(runtime, environ)
             if answer is not None:
-                headers = [*answer.headers]
-                start_response(answer.status, headers)
-                return [answer.get_data()]
+                status, headers, body = answer
+                start_response(status, [*headers, ("Content-Length", str(len(body)))])
+                return [body]
         return inner(environ, start_response)
 
     app.wsgi_app = shortcut  # type: ignore[method-assign]
 
 
-def _answer(runtime: Runtime, environ: dict[str, Any]) -> Response | None:
+def _answer(runtime: Runtime, environ: dict[str, Any]) -> Answer | None:
     """Answer a request, or return None: Flask must answer it."""
     if environ.get("QUERY_STRING") or environ.get("CONTENT_TYPE") != "application/json":
         return None
@@ -65,9 +69,14 @@ def _answer(runtime: Runtime, environ: dict[str, Any]) -> Response | None:
                 tenant=caller.tenant,
                 key=header("Idempotency-Key"),
             )
-        return created(runtime, result)
+        shown = dump(current_view(runtime, result.job, result.wait))
     except Exception as error:  # noqa: BLE001  # it becomes an answer, as Flask does it
-        return problems.of_ours(error)
+        problem = problems.of_ours(error)
+        headers = [each for each in problem.headers if each[0] != "Content-Length"]
+        return problem.status, headers, problem.get_data()
+    code, more = created(result)
+    status = f"{code} {HTTPStatus(code).phrase.upper()}"
+    return status, [("Content-Type", "application/json"), *more.items()], shown
 
 
 def _caller(runtime: Runtime, environ: dict[str, Any]) -> Caller | None:
