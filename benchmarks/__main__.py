@@ -23,6 +23,7 @@ BENCHMARKS = {
     "comparison": "whole jobs of the product and of its peers: Restate, Celery by hand, DBOS",
     "kills": "jobs paid twice and lost by each system when its processes are killed",
     "enqueue": "single jobs and batches, compared with a bare flask-smorest route",
+    "polls": "polls of jobs without a callback, and how late their results are seen",
     "receiver": "callbacks, compared with a minimal Flask route",
     "calls": "polls and submissions of one worker process, compared with pooled requests calls",
     "archive": "archives of images, compared with a bare download loop",

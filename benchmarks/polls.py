@@ -11,7 +11,6 @@ from __future__ import annotations
 import heapq
 import math
 import random
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Protocol, cast
 
 from redis import Redis
 
+from benchmarks.report import Report, progress, ratios
 from orchestrator.backoff import back_off, first_poll_delay, running_wait
 from orchestrator.cli.stack import embedded_redis
 from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, SettledBy, Step
@@ -34,7 +34,7 @@ GOAL = 0.5
 #: The delay of the product as a part of that of the fixed schedule. Seeds differ by hundredths.
 MAX_DELAY = 1.05
 #: Tasks of each model, and their number per second.
-TASKS, TASKS_PER_SECOND = 600, 0.3
+TASKS, TASKS_PER_SECOND = 400, 0.3
 #: The models of the first two providers without callbacks: the median run time in seconds, and the
 #: standard deviation of its logarithm.
 RUN_TIMES = (
@@ -122,6 +122,12 @@ class Measured:
         return quantiles(self.delays, n=20)[-1]
 
 
+#: The figures: name, value and unit.
+FIGURES: tuple[tuple[str, Callable[[Measured], float], str], ...] = (
+    ("polls per job", lambda measured: mean(measured.polls), "polls"),
+    ("mean delay of a result", lambda measured: mean(measured.delays), "s"),
+    ("95th percentile of the delay", lambda measured: measured.p95, "s"),
+)
 DRIFTS: dict[str, Callable[[float], float]] = {
     "steady": lambda _: 1.0,
     "30 % up and down": lambda part: 1 + 0.3 * math.sin(4 * math.pi * part),
@@ -204,43 +210,34 @@ class Simulation:
         return due_at
 
 
-def run() -> bool:
-    """Measure both schedules at each provider, and print polls and delays."""
-    print(f"Polls: {TASKS} tasks of each model without a callback, on a simulated clock")
-    print("  polls per job, and mean and 95th percentile of how late results are seen, seconds")
-    reached = True
+def run() -> Report:
+    """Measure both schedules at each provider."""
+    report = Report("polls", f"{TASKS} tasks of each model without a callback, simulated clock")
     with tempfile.TemporaryDirectory() as folder, embedded_redis(Path(folder)) as url:
         for name in MODELS:
-            ratios = [_compare(url, BUILT_IN[name], drift) for drift in DRIFTS]
-            polls, delay, late = (mean(each) for each in zip(*ratios, strict=True))
-            print(
-                f"  {name}: polls {polls:.2f} (goal: at most {GOAL}), mean delay {delay:.2f},"
-                f" 95th percentile {late:.2f} (goal: at most {MAX_DELAY}) of the fixed schedule"
-            )
-            reached &= polls <= GOAL and max(delay, late) <= MAX_DELAY
-    print()
-    return reached
+            _measure(report, url, BUILT_IN[name])
+    return report
 
 
-def _compare(url: str, provider: Provider, drift: str) -> tuple[float, float, float]:
-    """Print and return the polls and delays of the product as parts of the fixed schedule's."""
-    both = []
-    for schedule in (Fixed(random.Random(2)), Learning(random.Random(2))):
-        tasks = list(tasks_of(provider.name, DRIFTS[drift], seed=3))
-        with Redis.from_url(url, decode_responses=True) as redis:
-            measured = Simulation(redis, provider, schedule).run(tasks)
-        both.append((mean(measured.polls), mean(measured.delays), measured.p95))
-    fixed, learning = both
-    print(
-        f"    {provider.name:10} {drift:26}"
-        + "".join(
-            f" {old:5.2f} -> {new:5.2f} ({new / old:.2f})"
-            for old, new in zip(fixed, learning, strict=True)
-        )
+def _measure(report: Report, url: str, provider: Provider) -> None:
+    """Add the figures of a provider. The values of a series are those of the drifts."""
+    fixed, learning = (
+        [_simulate(url, provider, kind, drift) for drift in DRIFTS] for kind in (Fixed, Learning)
     )
-    polls, delay, late = (new / old for old, new in zip(fixed, learning, strict=True))
-    return polls, delay, late
+    for label, figure, unit in FIGURES:
+        before, now = ([figure(each) for each in measured] for measured in (fixed, learning))
+        group = f"{provider.name}: {label} ({', '.join(DRIFTS)})"
+        report.add(group, unit, {"fixed schedule": before, "learned": now})
+        ratio = mean(ratios(now, before))
+        limit = GOAL if unit == "polls" else MAX_DELAY
+        report.goal(f"{provider.name}: {label}, learned / fixed:", ratio, limit, at_least=False)
 
 
-if __name__ == "__main__":
-    sys.exit(0 if run() else 1)
+def _simulate(
+    url: str, provider: Provider, kind: Callable[[random.Random], Schedule], drift: str
+) -> Measured:
+    tasks = list(tasks_of(provider.name, DRIFTS[drift], seed=3))
+    with Redis.from_url(url, decode_responses=True) as redis:
+        measured = Simulation(redis, provider, kind(random.Random(2))).run(tasks)
+    progress(f"{provider.name}, {drift}: {mean(measured.polls):.2f} polls per job")
+    return measured
