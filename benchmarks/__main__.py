@@ -58,7 +58,8 @@ def main() -> int:
     written = {**environment(), "reports": reports}
     (folder / "benchmarks.json").write_text(json.dumps(written, indent=1) + "\n", "utf-8")
     (folder / "benchmarks.svg").write_text(chart.svg(reports), "utf-8")
-    print(f"{folder} has all values as benchmarks.json, and a picture of them: benchmarks.svg.")
+    (folder / "benchmarks.md").write_text(chart.markdown(reports), "utf-8")
+    print(f"{folder} has all values: benchmarks.json, and as tables and bars: .md and .svg.")
     return 0 if all(reached) else 1
 
 
@@ -85,7 +86,7 @@ def _arguments() -> argparse.Namespace:
         "--output",
         type=Path,
         default=Path("build/benchmarks"),
-        help="folder of the JSON file and the picture; default: %(default)s",
+        help="folder of the results; default: %(default)s",
     )
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.names if name not in BENCHMARKS]:

@@ -1,4 +1,4 @@
-"""Draws reports as bars in one SVG file. It is readable on a light and on a dark page."""
+"""Shows reports as bars in one SVG file, for light and dark pages, and as tables in Markdown."""
 
 from __future__ import annotations
 
@@ -62,3 +62,22 @@ def _bars(series: list[dict[str, Any]], top: int) -> list[str]:
 
 def _text(x: float, y: float, text: str, kind: str = "label") -> str:
     return f'<text class="{kind}" x="{x:.0f}" y="{y}">{escape(text)}</text>'
+
+
+def markdown(reports: list[dict[str, Any]]) -> str:
+    """Return one table for each report in the form of `Report.to_json`."""
+    lines: list[str] = []
+    for report in reports:
+        lines += [f"**{report['name']}**: {report['title']}", ""]
+        lines += ["| what | | median | lowest to highest |", "| --- | --- | --- | --- |"]
+        for each in report["series"]:
+            low, high = number(min(each["values"])), number(max(each["values"]))
+            cells = (each["group"], each["label"], f"{number(each['median'])} {each['unit']}")
+            lines.append(f"| {' | '.join(cells)} | {f'{low} to {high}' if low != high else ''} |")
+        lines.append("")
+        for goal in report["goals"]:
+            bound = f"at {'least' if goal['at_least'] else 'most'} {number(goal['limit'])}"
+            state = "reached" if goal["reached"] else "missed"
+            lines.append(f"- {state}: {goal['text']} {number(goal['value'])}; goal: {bound}")
+        lines += [*(f"- not measured: {what}" for what in report["missing"]), ""]
+    return "\n".join(lines)

@@ -28,7 +28,7 @@ ROUNDS = 3
 #: Jobs of a round.
 JOBS = 1500
 #: Slow systems get this part of the jobs, so that a round takes a similar time.
-PARTS = {"DBOS on SQLite": 0.1, "DBOS on PostgreSQL": 0.1, "Celery by hand": 0.4}
+PARTS = {"DBOS on SQLite": 0.06, "DBOS on PostgreSQL": 0.06, "Celery by hand": 0.2}
 OURS, RESTATE = "ours", "Restate, JavaScript service"
 #: How many times the rate of each system ours must have.
 GOALS = {RESTATE: 1.1, "Celery by hand": 3.0, "DBOS on SQLite": 20.0, "DBOS on PostgreSQL": 20.0}

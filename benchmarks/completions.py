@@ -28,7 +28,7 @@ ROUNDS = 3
 #: Jobs of a round.
 JOBS = 2000
 #: Jobs of each kind before the first round. They meet cold processes.
-WARM_UP_JOBS = 300
+WARM_UP_JOBS = 200
 #: All jobs of a round must have ended by then. Seconds.
 MAX_ROUND_SECONDS = 120.0
 #: CPU time of web, worker and Redis for a job. Microseconds.

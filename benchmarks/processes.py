@@ -84,10 +84,10 @@ def kill(running: subprocess.Popen[bytes]) -> None:
 
 def cpu_seconds(pid: int) -> float:
     """Return the CPU time of a process and all its descendants so far. Seconds."""
-    return sum(_ticks(each) for each in _family(pid)) / _TICKS
+    return sum(ticks(each) for each in family(pid)) / _TICKS
 
 
-def _ticks(pid: int) -> int:
+def ticks(pid: int) -> int:
     """Return user and system time, of the process and of its children that have ended."""
     with suppress(OSError):
         fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
@@ -95,12 +95,13 @@ def _ticks(pid: int) -> int:
     return 0
 
 
-def _family(pid: int) -> Iterator[int]:
+def family(pid: int) -> Iterator[int]:
+    """Yield a process and all its descendants."""
     yield pid
     with suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             for child in (task / "children").read_text("utf-8").split():
-                yield from _family(int(child))
+                yield from family(int(child))
 
 
 def wait_for(what: str, reached: Callable[[], object], seconds: float = START_SECONDS) -> None:

@@ -6,6 +6,7 @@ import json
 from xml.etree import ElementTree
 
 from benchmarks import chart
+from benchmarks.flames import budget
 from benchmarks.report import Report
 
 
@@ -43,3 +44,13 @@ def test_the_picture_is_drawn_from_the_json() -> None:
 
     assert texts[:3] == ["completions: 3 rounds of <2> jobs", "jobs, /s", "ours"]
     assert "600 /s (500 to 700)" in texts
+
+
+def test_a_budget_counts_each_sample_for_its_innermost_known_part() -> None:
+    stacks = """\
+run (/x/celery/app.py:1);submit (/x/orchestrator/steps/submit.py:2);dumps (/x/json/encoder.py:3) 4
+run (/x/celery/app.py:1);evalsha (/x/redis/client.py:7) 3
+run (/x/celery/app.py:1);wait (/x/threading.py:9) 100
+ 2
+"""
+    assert budget(stacks) == {"steps": 4, "Redis client": 3, "threads without Python": 2}
