@@ -140,7 +140,7 @@ class StepExecutor:
         except LedgerUnavailable as error:
             self._count(step, StepFailure.AWAY)
             log.get().warning("step_failed", job=job_id, step=step, reason=str(error))
-        except Exception:
+        except BaseException:  # also SystemExit of a plug-in
             self._count(step, StepFailure.CRASH)
             log.get().exception("step_crashed", job=job_id, step=step)
         finally:

@@ -16,7 +16,8 @@ from redis import Redis
 
 from orchestrator.jobs.model import Job, JobError, Status, Step
 from orchestrator.ledger import codec, keys
-from orchestrator.ledger.script import load
+from orchestrator.ledger.script import Call, load, run_all
+from orchestrator.ledger.script_runner import ScriptRunner
 
 
 class WaitReason(StrEnum):
@@ -181,10 +182,12 @@ class Admission:
     def __init__(
         self,
         client: Callable[[], AbstractContextManager[Redis]],
+        scripts: ScriptRunner,
         limits: Mapping[str, ProviderLimits],
         shards: int,
     ) -> None:
         self._redis = client
+        self._scripts = scripts
         self._shards = range(shards)
         #: The limits of each shard as the scripts read them.
         self.limits = [_limits_text(limits, shard, shards) for shard in self._shards]
@@ -197,10 +200,9 @@ class Admission:
         A held submission opens the circuit breaker: after that time one job probes the provider.
         A job at its deadline is claimed as usual.
         """
-        with self._redis() as client:
-            for shard in self._shards:
-                key = keys.provider(shard, provider)
-                self._hold.run(client, [key], [now, step, ends_at, codec.dumps(error)])
+        args: list[str | int] = [now, step, ends_at, codec.dumps(error)]
+        for shard in self._shards:
+            self._scripts.run(self._hold, [keys.provider(shard, provider)], args)
 
     def pause(self, provider: str, *, by: str, now: int, reason: str = "") -> None:
         """Stop the submissions of a provider until `resume`. Polls go on."""
@@ -240,11 +242,12 @@ class Admission:
     def waits(self, jobs: Iterable[Job], *, now: int) -> dict[str, Waiting]:
         """Return what each open job waits for, and until when, by job id."""
         open_jobs = [job for job in jobs if not job.status.terminal]
-        calls: list[tuple[list[str], list[str | int]]] = [
-            (keys.of(job.id), [now, self.limits[keys.shard_of(job.id)]]) for job in open_jobs
+        calls: list[Call] = [
+            (self._waits, keys.of(job.id), [now, self.limits[keys.shard_of(job.id)]])
+            for job in open_jobs
         ]
         with self._redis() as client:
-            answers = self._waits.run_many(client, calls)
+            answers = run_all(client, calls)
         return {
             job.id: _wait(job, now, *answer)
             for job, answer in zip(open_jobs, answers, strict=True)

@@ -20,7 +20,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError
 
 from orchestrator.jobs.batch import Batch
 from orchestrator.jobs.model import FollowUpStatus
@@ -29,8 +28,7 @@ from orchestrator.ledger import codec, keys
 from orchestrator.ledger.creation import Creations, NewJob
 from orchestrator.ledger.installation import from_master
 from orchestrator.ledger.results import Created, Idempotency, Result
-from orchestrator.ledger.script import Script, load
-from orchestrator.ledger.transition import run_all
+from orchestrator.ledger.script import Script, load, run_all
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +111,10 @@ class Batches:
         """
         if not jobs:
             return []
+        creations = [self._creations.of(job, now=now)[1] for job in jobs]
         with self._redis() as client:
-            answers = run_all(client, [self._creations.of(job, now=now)[1] for job in jobs])
-            if refusal := next((each for each in answers if isinstance(each, RedisError)), None):
-                raise refusal
-        return [each for each in answers if isinstance(each, Created)]
+            answers = run_all(client, [each.call for each in creations])
+        return [each.read(answer) for each, answer in zip(creations, answers, strict=True)]
 
     def seal(self, batch_id: str, answer: str, *, now: int) -> Result:
         """Record that no further job joins the batch, and what its request was answered.

@@ -15,7 +15,7 @@ from typing import Any
 from redis import Redis
 
 from orchestrator.ledger import keys
-from orchestrator.ledger.script import load
+from orchestrator.ledger.script import Call, load, run_all
 
 #: How long a recorder has a shard after its last renewal. ms.
 RECORDER_LEASE_MS = 2000
@@ -72,10 +72,11 @@ class ChangeStreams:
     def hold(self, recorder: str) -> list[int]:
         """Take or renew the lease on every shard that no other recorder has. Return the shards."""
         with self._redis() as client:
-            calls: list[tuple[list[str], list[str | int]]] = [
-                ([keys.recorder(shard)], [recorder, RECORDER_LEASE_MS]) for shard in self._shards
+            calls: list[Call] = [
+                (self._lease, [keys.recorder(shard)], [recorder, RECORDER_LEASE_MS])
+                for shard in self._shards
             ]
-            answers = self._lease.run_many(client, calls)
+            answers = run_all(client, calls)
         held = zip(self._shards, answers, strict=True)
         return [shard for shard, answer in held if answer[0] == "held"]
 

@@ -61,6 +61,7 @@ from orchestrator.ledger.sessions import Sessions
 from orchestrator.ledger.task_owners import TaskOwners
 from orchestrator.ledger.timings import TimingSums
 from orchestrator.ledger.uploads import Uploads
+from orchestrator.step_loop import in_thread
 
 
 class Ledger:
@@ -106,7 +107,7 @@ class Ledger:
         self.sessions = Sessions(self._redis, shards)
         self.timings = TimingSums(self._redis)
         self.uploads = Uploads(self._redis)
-        self.admission = Admission(self._redis, limits, shards)
+        self.admission = Admission(self._redis, self._scripts, limits, shards)
         self.agenda = Agenda(self._redis, self.admission)
         self._retention_ms, self._idempotency_ms = retention_ms, idempotency_ms
         self._cancel = load("cancel")
@@ -394,7 +395,8 @@ class Ledger:
         run = partial(self._run, script, job_id, args)
         if self.shards == 1 or not task_id:
             return run()
-        return self._task_owners.bind(job_id, int(args[1]), task_id, run)
+        # Its three round trips would hold up every other step of a step loop.
+        return in_thread(self._task_owners.bind, job_id, int(args[1]), task_id, run)
 
     def _run(self, script: Script, job_id: str, args: list[Any]) -> Settlement:
         return Settlement.from_answer(self._scripts.run(script, keys.of(job_id), args))

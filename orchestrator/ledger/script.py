@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from redis import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, RedisError
 
 _FOLDER = files("orchestrator.ledger") / "scripts"
 
@@ -61,19 +62,48 @@ class Script:
             answer = client.eval(self.source, len(keys), *keys, *args)
         return answer  # type: ignore[no-any-return]  # redis-py types every reply as Any
 
-    def run_many(
-        self, client: Redis, calls: Sequence[tuple[list[str], list[str | int]]]
-    ) -> list[list[str]]:
-        """Run the script once for each pair of keys and arguments, in two round trips."""
-        if not calls:
-            return []
-        first = self.run(client, *calls[0])  # Redis knows the script now
-        if len(calls) == 1:
-            return [first]
-        with client.pipeline(transaction=False) as pipe:
-            for keys, args in calls[1:]:
-                pipe.evalsha(self.sha, len(keys), *keys, *args)
-            return [first, *pipe.execute()]
+
+#: A script with its keys and arguments.
+Call = tuple[Script, list[str], list[str | int]]
+
+
+def run_together(client: Redis, calls: Sequence[Call]) -> list[Any]:
+    """Run scripts in one round trip, and return the answer or the refusal of each.
+
+    Scripts that Redis does not know since a restart take two more round trips.
+    """
+    if len(calls) == 1:
+        script, keys, args = calls[0]
+        return [script.run(client, keys, args)]
+    answers = _pipelined(client, calls)
+    unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+    if unknown:
+        for script in {calls[i][0] for i in unknown}:
+            client.script_load(script.source)
+        for i, answer in zip(unknown, _pipelined(client, [calls[i] for i in unknown]), strict=True):
+            answers[i] = answer
+    return answers
+
+
+def run_all(client: Redis, calls: Sequence[Call]) -> list[Any]:
+    """Run scripts in one round trip, and return their answers.
+
+    Raises:
+        RedisError: Redis refused one of them. The others have run.
+    """
+    answers = run_together(client, calls)
+    if refusal := next((each for each in answers if isinstance(each, RedisError)), None):
+        raise refusal
+    return answers
+
+
+def _pipelined(client: Redis, calls: Sequence[Call]) -> list[Any]:
+    if not calls:
+        return []
+    with client.pipeline(transaction=False) as pipe:
+        for script, keys, args in calls:
+            pipe.evalsha(script.sha, len(keys), *keys, *args)
+        return pipe.execute(raise_on_error=False)
 
 
 @cache

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import RedisError
 
 from orchestrator.forks import renew_in_children
 from orchestrator.ledger.refusals import meaning
-from orchestrator.ledger.script import Script
+from orchestrator.ledger.script import Script, run_together
 from orchestrator.step_loop import current_loop, wait_for
 
 #: The most scripts in one round trip. Redis answers nobody else while it runs them.
@@ -125,23 +125,8 @@ def _run_together(client: Redis, runs: list[_Run]) -> list[Any]:
     Raises:
         RedisError, LedgerUnavailable: Redis is away. Every script may be run again.
     """
-    if len(runs) == 1:
-        return [runs[0].script.run(client, runs[0].keys, runs[0].args)]
-    answers = _pipelined(client, runs)
-    unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
-    if unknown:  # Redis was restarted
-        for script in {runs[i].script for i in unknown}:
-            client.script_load(script.source)
-        for i, answer in zip(unknown, _pipelined(client, [runs[i] for i in unknown]), strict=True):
-            answers[i] = answer
+    answers = run_together(client, [(run.script, run.keys, run.args) for run in runs])
     for answer in answers:
         if isinstance(answer, RedisError) and meaning(answer):
             raise answer
     return answers
-
-
-def _pipelined(client: Redis, runs: list[_Run]) -> list[Any]:
-    with client.pipeline(transaction=False) as pipe:
-        for run in runs:
-            pipe.evalsha(run.script.sha, len(run.keys), *run.keys, *run.args)
-        return pipe.execute(raise_on_error=False)

@@ -143,17 +143,16 @@ class Transfers:
             max_bytes: the largest answer that is read, unpacked.
         """
         transfer, loop = Transfer(max_bytes), current_loop()
-        if loop is None:
-            handle = self._handle_of_thread()
+        calls = self._calls_of(loop) if loop else None
+        handle = calls.handle() if calls else self._handle_of_thread()
+        try:
             self._prepare(handle, request, transfer)
-            code = _performed(handle)
+        except (ValueError, pycurl.error):
+            transfer.failure = "the request cannot be written as HTTP"
         else:
-            calls = self._calls_of(loop)
-            handle = calls.handle()
-            self._prepare(handle, request, transfer)
-            code = wait_for(calls.start(handle))
-        _read(handle, code, transfer)
-        if loop is not None:
+            code = wait_for(calls.start(handle)) if calls else _performed(handle)
+            _read(handle, code, transfer)
+        if calls:
             calls.free(handle)
         return transfer
 
@@ -173,7 +172,7 @@ class Transfers:
         for option, value in self._options.items():
             handle.setopt(option, value)
         handle.setopt(pycurl.URL, request.url)
-        lines = [f"{name}: {value}".encode("latin-1") for name, value in request.headers.items()]
+        lines = [_line(name, value) for name, value in request.headers.items()]
         # Without the empty header, a long body waits a second for "100 Continue".
         handle.setopt(pycurl.HTTPHEADER, [*lines, b"Expect:"])
         if request.body is not None:
@@ -185,6 +184,18 @@ class Transfers:
         handle.setopt(pycurl.PREREQFUNCTION, transfer.on_connection)
         handle.setopt(pycurl.HEADERFUNCTION, transfer.on_header)
         handle.setopt(pycurl.WRITEFUNCTION, transfer.on_body)
+
+
+def _line(name: str, value: str) -> bytes:
+    """Return a header line.
+
+    Raises:
+        ValueError: it has a character that ends a line or that no header has.
+    """
+    line = f"{name}: {value}"
+    if any(character in line for character in "\r\n\0"):
+        raise ValueError("a header has a line break")
+    return line.encode("latin-1")
 
 
 def _performed(handle: pycurl.Curl) -> int:

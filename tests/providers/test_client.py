@@ -186,6 +186,16 @@ def test_a_tls_handshake_that_never_ends_received_nothing(serve: Serve) -> None:
     assert isinstance(answer, NotSent)
 
 
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\0b", "\u20ac"])
+def test_a_header_that_http_cannot_hold_is_never_sent(serve: Serve, value: str) -> None:
+    url = serve(lambda connection: pytest.fail(f"received {request(connection)!r}"))
+    client = ProviderClient(connect_timeout=2, read_timeout=2)
+
+    answer = ask(client, url, replace(CALL, headers={"Idempotency-Key": value}))
+
+    assert answer == NotSent("the request cannot be written as HTTP")
+
+
 # No answer -----------------------------------------------------------------------------------
 
 
