@@ -1,0 +1,93 @@
+"""Many calls at once in one thread, on real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+import pytest
+
+from orchestrator.net.transfers import Request, Transfer, Transfers
+from orchestrator.step_loop import StepLoop
+from tests.support.steps import begin
+
+#: Calls that are open at once.
+CALLS = 300
+#: The longest wait for an answer. Seconds.
+LIMIT = 60
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
+
+
+class Server:
+    """Answers each request on `/held` only when CALLS of them are open, and others at once."""
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self._open: list[asyncio.StreamWriter] = []
+        self._loop = asyncio.new_event_loop()
+        start = asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=CALLS)
+        self._server = self._loop.run_until_complete(start)
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._server.close()
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            if head.startswith(b"GET /held"):
+                self._open.append(writer)
+            else:
+                writer.write(ANSWER)
+            if len(self._open) == CALLS:
+                for waiting in self._open:
+                    waiting.write(ANSWER)
+                self._open.clear()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def steps() -> Iterator[StepLoop]:
+    loop = StepLoop()
+    yield loop
+    loop.stop()
+
+
+def test_hundreds_of_calls_are_open_at_once_and_delay_no_other(
+    server: Server, steps: StepLoop
+) -> None:
+    transfers = Transfers(connect_timeout=LIMIT, seconds=LIMIT, connections=CALLS)
+
+    def get(path: str) -> Future[Transfer]:
+        return begin(steps, transfers.exchange, Request("GET", server.url + path, {}), 1000)
+
+    held = [get("/held") for _ in range(CALLS - 1)]
+    others = [get("/") for _ in range(20)]
+    assert {each.result(LIMIT).status for each in others} == {200}
+    assert not any(each.done() for each in held)
+
+    held.append(get("/held"))
+
+    assert {each.result(LIMIT).status for each in held} == {200}
+    used = server.connections
+    assert get("/").result(LIMIT).status == 200
+    assert server.connections == used  # idle connections are used again
