@@ -98,10 +98,6 @@ def fetch_image(
     if link is None:
         raise NotCopied("the link is not an http(s) URL", recovery=Recovery.IMPOSSIBLE)
     try:
-        runtime.session.check(link, plain_http=plain_http)
-    except Forbidden as error:
-        raise NotCopied(str(error), recovery=Recovery.IMPOSSIBLE) from None
-    try:
         return runtime.session.fetch(
             link,
             file,
@@ -109,12 +105,22 @@ def fetch_image(
             max_bytes=settings.max_image_bytes,
             plain_http=plain_http,
         )
-    except Forbidden as error:  # by an address of the host, or by a redirect
-        raise NotCopied(str(error), recovery=Recovery.UNLIKELY) from None
+    except Forbidden as error:
+        recovery = _recovery(runtime, link, plain_http=plain_http)
+        raise NotCopied(str(error), recovery=recovery) from None
     except RequestFailed as error:
         final = isinstance(error, TooLarge) or error.status in GONE_STATUSES
         recovery = Recovery.UNLIKELY if final else Recovery.POSSIBLE
         raise NotCopied(error.reason, recovery=recovery, retry_after=error.retry_after) from None
+
+
+def _recovery(runtime: Runtime, link: str, *, plain_http: bool) -> Recovery:
+    """Tell a link that is forbidden in itself from an address of its host, or from a redirect."""
+    try:
+        runtime.session.check(link, plain_http=plain_http)
+    except Forbidden:
+        return Recovery.IMPOSSIBLE
+    return Recovery.UNLIKELY
 
 
 def store_file(

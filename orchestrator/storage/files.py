@@ -175,13 +175,19 @@ def _in_new_folder(folder: str, action: Callable[[], _T]) -> _T:
     try:
         return action()
     except FileNotFoundError:
-        return _in_folder(Path(folder), action, _make_unsynced)
+        with suppress(FileNotFoundError):
+            _make_unsynced(folder)
+    return _in_folder(Path(folder), action, _make_with_parents)
 
 
-def _make_unsynced(folder: Path) -> None:
-    make_folder(folder.parent)
+def _make_unsynced(folder: Path | str) -> None:
     with suppress(FileExistsError):
-        folder.mkdir()
+        os.mkdir(folder)  # noqa: PTH102  # the folder is often a string
+
+
+def _make_with_parents(folder: Path) -> None:
+    make_folder(folder.parent)
+    _make_unsynced(folder)
 
 
 def _give_name(descriptor: int, target: str, temporary: str) -> None:
