@@ -17,6 +17,8 @@ from http.client import HTTPException
 from typing import BinaryIO
 from urllib.parse import urljoin
 
+from requests import PreparedRequest
+
 from orchestrator.net import content_encoding
 from orchestrator.net.content_encoding import BodyTruncated, DecodedTooLarge
 from orchestrator.net.deadline import ActiveCall, Connections, Request, Response
@@ -167,7 +169,8 @@ class GuardedSession:
             RequestFailed: there is no HTTP answer in time. The request may have arrived.
         """
         call = self._call(seconds)
-        request = Request("POST", self._guard.target(url), _merged(headers), body)
+        prepared = _prepared(body, headers)
+        request = Request("POST", self._guard.target(url), prepared.headers, body)
         with self._send(request, call) as response:
             call.ends = min(call.ends, time.monotonic() + _MAX_DRAIN_SECONDS)
             _drain(response)
@@ -191,6 +194,15 @@ class GuardedSession:
         except (HTTPException, OSError) as error:
             failed = _failed(error, call)
             raise (failed if call.connected else _ConnectionStale(failed.reason)) from None
+
+
+def _prepared(body: bytes, headers: Mapping[str, str]) -> PreparedRequest:
+    """Return a request without a URL: requests checks the headers and adds the length."""
+    prepared = PreparedRequest()
+    prepared.prepare_method("POST")
+    prepared.prepare_headers(_merged(headers))
+    prepared.prepare_body(body, None)
+    return prepared
 
 
 def _merged(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from contextlib import suppress
 
 import pytest
 
@@ -25,6 +26,7 @@ class Server:
 
     def __init__(self) -> None:
         self.connections = 0
+        self._writers: list[asyncio.StreamWriter] = []
         self._open: list[asyncio.StreamWriter] = []
         self._loop = asyncio.new_event_loop()
         start = asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=CALLS)
@@ -39,14 +41,24 @@ class Server:
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._server.close()
-        for task in asyncio.all_tasks(self._loop):
-            task.cancel()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+        self._loop.run_until_complete(self._ended())
         self._loop.close()
+
+    async def _ended(self) -> None:
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self._writers.append(writer)
+        with suppress(asyncio.IncompleteReadError, ConnectionError):
+            await self._answer_all(reader, writer)
+
+    async def _answer_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while head := await reader.readuntil(b"\r\n\r\n"):
             if head.startswith(b"GET /held"):
                 self._open.append(writer)
