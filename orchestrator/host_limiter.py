@@ -11,6 +11,9 @@ from orchestrator.thread_shares import ThreadShares
 
 #: Deliveries of one process to one host at once.
 SLOTS_PER_HOST = 4
+#: The longest wait of a thread for a host whose calls are shorter. A delivery that goes back to the
+#: ledger comes again with a sweep, so a host would get a handful of deliveries per second. Seconds.
+MAX_WAIT_SECONDS = 0.5
 #: Randomised wait for a paused host, in probe intervals.
 PAUSED_WAIT_PROBES = (1.0, 4.0)
 #: Lifetime of the cached host states. ms.
@@ -26,7 +29,7 @@ class HostLimiter:
 
     def __init__(self, threads: int) -> None:
         #: The threads that deliveries use now.
-        self.shares = ThreadShares(threads, SLOTS_PER_HOST)
+        self.shares = ThreadShares(threads, SLOTS_PER_HOST, max_wait=MAX_WAIT_SECONDS)
         self.renew()
         renew_in_children(self)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from time import monotonic
 
@@ -58,7 +58,10 @@ class ThreadShares:
 
     def renew(self) -> None:
         """Begin without calls, also in a child of a fork."""
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
+        #: Where threads wait for a host, or for a tenant if nothing is called.
+        self._waiting: dict[Holder, threading.Condition] = {}
+        self._waiters: Counter[Holder] = Counter()
         #: When each call of a holder began, the oldest first.
         self._calls: dict[Holder, deque[float]] = {}
         self._used = 0
@@ -79,11 +82,10 @@ class ThreadShares:
             random: gives a number from 0 to 1.
         """
         holders, timed = _holders(tenant, host)
-        with self._changed:
+        with self._lock:
             busy = self._busy(holders)
             if busy and self._seconds.get(timed, 0.0) < self._max_wait:
-                self._changed.wait_for(lambda: self._busy(holders) is None, self._max_wait)
-                busy = self._busy(holders)
+                busy = self._waited(holders)
                 if busy:  # the calls are slow: no other thread waits for them
                     self._seconds[timed] = self._max_wait
             if busy:
@@ -96,7 +98,7 @@ class ThreadShares:
     def free(self, tenant: str, host: str | None) -> None:
         """Give a thread back."""
         holders, timed = _holders(tenant, host)
-        with self._changed:
+        with self._lock:
             self._used -= 1
             for holder in holders.values():
                 began = self._calls[
@@ -106,7 +108,19 @@ class ThreadShares:
                     del self._calls[holder]
                 if holder == timed:
                     self._learn(holder, self._timer() - began)
-            self._changed.notify_all()
+            for condition in self._waiting.values():
+                condition.notify()  # a free thread lets at most one more call begin
+
+    def _waited(self, holders: Mapping[str, Holder]) -> Holder | None:
+        """Wait for a thread. Return a holder that may still have no further one, or None."""
+        place = holders.get("host", holders["tenant"])
+        condition = self._waiting.setdefault(place, threading.Condition(self._lock))
+        self._waiters[place] += 1
+        condition.wait_for(lambda: self._busy(holders) is None, self._max_wait)
+        self._waiters[place] -= 1
+        if not self._waiters[place]:
+            del self._waiters[place], self._waiting[place]
+        return self._busy(holders)
 
     def _busy(self, holders: Mapping[str, Holder]) -> Holder | None:
         """Return a holder that may have no further thread now, or None."""

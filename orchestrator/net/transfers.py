@@ -27,6 +27,7 @@ REASONS: Mapping[int, str] = {
     pycurl.E_SSL_CONNECT_ERROR: "the TLS handshake failed",
     pycurl.E_PEER_FAILED_VERIFICATION: "the TLS certificate is not trusted",
     pycurl.E_OPERATION_TIMEDOUT: "it took too long",
+    pycurl.E_ABORTED_BY_CALLBACK: "the connection was closed without an answer",
     pycurl.E_GOT_NOTHING: "the connection was closed without an answer",
     pycurl.E_SEND_ERROR: "the connection broke while the request was sent",
     pycurl.E_RECV_ERROR: "the connection broke before the end of the answer",
@@ -65,6 +66,8 @@ class Transfer:
     """What came of a request.
 
     Attributes:
+        max_bytes: the largest answer that is read, unpacked.
+        repeatable: whether libcurl may send the request again by itself.
         status: the status of the answer; 0 without one.
         headers: of the answer, with names in lower case.
         chunks: the body of the answer, unpacked.
@@ -75,6 +78,7 @@ class Transfer:
     """
 
     max_bytes: int
+    repeatable: bool
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     chunks: list[bytes] = field(default_factory=list)
@@ -96,9 +100,14 @@ class Transfer:
             self.headers[name] = value if before is None else f"{before}, {value}"
 
     def on_connection(self, *_: object) -> int:
-        """Note that a connection is ready, with TLS. libcurl sends the request next."""
-        self.sent = True
-        return int(pycurl.PREREQFUNC_OK)
+        """Note that a connection is ready, with TLS. libcurl sends the request next.
+
+        libcurl sends a request again when an idle connection broke before the answer. It may do
+        that only with a request that buys nothing.
+        """
+        again, self.sent = self.sent, True
+        stops = again and not self.repeatable
+        return int(pycurl.PREREQFUNC_ABORT if stops else pycurl.PREREQFUNC_OK)
 
     def on_body(self, chunk: bytes) -> int | None:
         """Take a part of the body. A wrong number of bytes ends the call."""
@@ -142,7 +151,7 @@ class Transfers:
             request: what to send.
             max_bytes: the largest answer that is read, unpacked.
         """
-        transfer, loop = Transfer(max_bytes), current_loop()
+        transfer, loop = Transfer(max_bytes, request.method == "GET"), current_loop()
         calls = self._calls_of(loop) if loop else None
         handle = calls.handle() if calls else self._handle_of_thread()
         try:

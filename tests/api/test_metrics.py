@@ -331,4 +331,8 @@ def test_messages_that_wait_at_the_broker_are_counted(
     told = values(client(harness))
 
     assert told["up"]["broker"] == 1
-    assert told["broker_messages"] == {"orchestrator.steps": 2, "orchestrator.enqueue": 0}
+    assert told["broker_messages"] == {
+        "orchestrator.steps": 2,
+        "orchestrator.archive": 0,
+        "orchestrator.enqueue": 0,
+    }

@@ -463,6 +463,28 @@ def test_a_kept_connection_that_the_provider_closed_is_replaced(serve: Serve) ->
     assert isinstance(answers[0], Reply)
 
 
+@pytest.mark.parametrize(("method", "sent"), [("POST", 2), ("GET", 3)])
+def test_a_request_that_may_buy_something_is_not_sent_again_by_itself(
+    serve: Serve, method: str, sent: int
+) -> None:
+    """The provider closes an idle connection when the next request has arrived on it."""
+    received: list[bytes] = []
+
+    def act(connection: socket.socket) -> None:
+        for _ in range(2 if not received else 1):
+            received.append(request(connection))
+            if len(received) != 2:
+                connection.sendall(OK)
+
+    url, session = serve(act), ProviderClient(connect_timeout=20, read_timeout=20)
+    first = ask(session, url, Call(method, "/v1/tasks"))
+    second = ask(session, url, Call(method, "/v1/tasks"))
+
+    assert isinstance(first, Reply)
+    assert isinstance(second, NoAnswer if method == "POST" else Reply)
+    assert len(received) == sent
+
+
 def test_a_call_that_must_not_be_repeated_uses_no_idle_connection(serve: Serve) -> None:
     """The provider reads the second request of a connection and closes it without an answer."""
 

@@ -61,8 +61,8 @@ def main() -> int:
                 runtime.nudger._changed,
                 runtime.broker._in_use,
                 runtime.retry_queue._lock,
-                runtime.host_limiter.shares._changed,
-                runtime.archive_shares._changed,
+                runtime.host_limiter.shares._lock,
+                runtime.archive_shares._lock,
             ):
                 locks.enter_context(lock)
             held.set()
