@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks import stub_provider
-from benchmarks.completions import CLIENTS, Round, add, alternate, play
+from benchmarks.completions import CLIENTS, Round, add, alternate, play, shortened
 from benchmarks.peers.celery import Celery
 from benchmarks.peers.dbos import DBOS, DBOSOnPostgres
 from benchmarks.peers.installation import MissingPeer
@@ -56,16 +56,12 @@ def run(jobs: int = JOBS, rounds: int = ROUNDS) -> Report:
             except MissingPeer as error:
                 report.missing.append(f"{name}: {error}")
             else:
-                players[name] = _player(system, provider, PARTS.get(name, 1))
+                whole = partial(play, system, provider, PLAIN)
+                players[name] = shortened(whole, PARTS.get(name, 1))
         results = alternate(players, jobs, rounds)
     add(report, results)
     _compare(report, results)
     return report
-
-
-def _player(system: System, provider: Provider, part: float) -> Callable[[int], Round]:
-    whole = partial(play, system, provider, PLAIN)
-    return lambda jobs: whole(max(10, int(jobs * part)))
 
 
 def _compare(report: Report, results: dict[str, list[Round]]) -> None:

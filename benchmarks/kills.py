@@ -41,10 +41,10 @@ LATENCY_SECONDS, TASK_SECONDS = 0.3, 5.0
 #: A client repeats a request after this time. Seconds.
 REPEAT_SECONDS = 0.2
 #: A job of ours that may have been sent fails after this time. Seconds.
-DEADLINE_SECONDS = 20
+DEADLINE_SECONDS = 45
 #: The end: no job has ended for this time. It is longer than the deadline, and longer than the
 #: visibility time-out of Celery. Seconds.
-QUIET_SECONDS = 35.0
+QUIET_SECONDS = 50.0
 #: A run is given up after this time. Seconds.
 MAX_SECONDS = 180.0
 KIND = JobKind("evolink", images=True)
