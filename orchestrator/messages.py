@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
+from amqp.exceptions import MessageNacked
 from kombu import Connection, Producer
 from kombu.exceptions import OperationalError
 
 from orchestrator import log, tracing
 from orchestrator.forks import renew_in_children
 from orchestrator.jobs.model import Step
+from orchestrator.rabbitmq import connection_options, is_rabbitmq
 from orchestrator.tls import broker_options
 
 #: The queue of sweeps, and of the nudges of all steps but archives.
@@ -50,6 +52,8 @@ CONNECTION_OPTIONS = {
 }
 #: No acknowledgements: they cost more than the message, and a sweep replaces a lost nudge.
 TRANSPORT_OPTIONS = {"ack_emulation": False, **CONNECTION_OPTIONS}
+#: Values of `delivery_mode`. Only a persistent message outlives a restart of the broker.
+TRANSIENT, PERSISTENT = 1, 2
 
 #: The first nudge waits this long for others. Seconds.
 WINDOW_SECONDS = 0.005
@@ -162,6 +166,22 @@ class Nudger:
                 log.get().warning("nudge_dropped", step=step, jobs=len(job_ids), reason=str(error))
 
 
+class Unroutable(Exception):
+    """The broker has no queue of this name, so it has dropped the message."""
+
+
+def transport_options(url: str, *, confirms: bool = False) -> dict[str, Any]:
+    """Return kombu's options for a broker.
+
+    Args:
+        url: of the broker.
+        confirms: RabbitMQ confirms each message. Redis always does.
+    """
+    if is_rabbitmq(url):
+        return connection_options(ANSWER_TIMEOUT_SECONDS, confirms=confirms)
+    return TRANSPORT_OPTIONS
+
+
 class Broker:
     """Sends Celery messages without a Celery application. Threads may share it.
 
@@ -171,11 +191,16 @@ class Broker:
         url: of the broker.
         clock: gives the time in the header `sent_ms` of a message. A worker whose clock is behind
             takes it.
+        confirms: a message must not be lost. The broker keeps it on disk, and confirms that it has
+            a queue for it.
     """
 
-    def __init__(self, url: str, clock: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self, url: str, clock: Callable[[], int] | None = None, *, confirms: bool = False
+    ) -> None:
         self._url = url
         self._clock = clock
+        self._confirms = confirms
         self.renew()
         renew_in_children(self)
 
@@ -183,6 +208,8 @@ class Broker:
         """Begin without a connection, also in the child of a fork: its parent uses it."""
         self._connection = self._new_connection()
         self._producer: Producer | None = None
+        #: Why the broker returned the message that is being sent.
+        self._returned: list[Exception] = []
         self._origin = f"{os.getpid()}@{socket.gethostname()}"
         self._in_use = threading.Lock()
 
@@ -200,20 +227,25 @@ class Broker:
         """Send one message: the name of a task and its arguments. Reconnects once.
 
         Raises:
-            OperationalError: the broker is away.
+            OperationalError: the broker is away, or refuses the message.
+            Unroutable: the broker confirms messages, and has no such queue. A Redis makes one.
         """
-        lost = (*self._connection.connection_errors, *self._connection.channel_errors)
+        connection = self._connection
+        lost = (*connection.connection_errors, *connection.channel_errors, MessageNacked)
         with self._in_use:
+            self._returned.clear()
             try:
                 if self._producer is None:
-                    self._producer = Producer(self._connection)
+                    self._producer = self._new_producer()
                 self._producer.publish(
                     (args, {}, {}),
                     routing_key=queue,
                     headers=self._headers(task, message_id),
                     correlation_id=message_id,
                     serializer="json",
-                    delivery_mode=1,
+                    delivery_mode=PERSISTENT if self._confirms else TRANSIENT,
+                    mandatory=self._confirms,
+                    confirm_timeout=ANSWER_TIMEOUT_SECONDS,
                     retry=True,
                     retry_policy={"max_retries": 1, "interval_start": 0},
                 )
@@ -223,7 +255,9 @@ class Broker:
                 self._producer = None
                 self._connection.collect()
                 self._connection = self._new_connection()
-                raise OperationalError(str(error)) from error
+                raise OperationalError(str(error) or type(error).__name__) from error
+            if self._returned:
+                raise Unroutable(f"the broker has no queue named {queue!r}")
 
     def waiting(self, queues: Sequence[str]) -> dict[str, int]:
         """Return the number of messages in each queue. It uses a connection of its own.
@@ -239,9 +273,21 @@ class Broker:
             except lost as error:
                 raise OperationalError(str(error)) from error
 
+    def close(self) -> None:
+        """Close the connection. The next message opens another one."""
+        self._connection.close()
+        self.renew()
+
     def _new_connection(self) -> Connection:
         url, tls = broker_options(self._url)
-        return Connection(url, ssl=tls, transport_options=TRANSPORT_OPTIONS)
+        options = transport_options(url, confirms=self._confirms)
+        return Connection(url, ssl=tls, transport_options=options)
+
+    def _new_producer(self) -> Producer:
+        if not (self._confirms and is_rabbitmq(self._url)):
+            return Producer(self._connection)
+        # RabbitMQ returns a message without a queue before it confirms it.
+        return Producer(self._connection, on_return=lambda error, *_: self._returned.append(error))
 
     def _headers(self, task: str, message_id: str) -> dict[str, Any]:
         return {

@@ -94,7 +94,7 @@ class Runtime:
             PROVIDERS,
             session=session,
             storage=Storage.from_url(settings.archive_url),
-            broker=Broker(settings.broker_url),
+            broker=Broker(settings.broker_url, confirms=True),
             host_limiter=HostLimiter(settings.notify_threads),
             archive_shares=ThreadShares(
                 settings.archive_threads, max_wait=ARCHIVE_SHARE_WAIT_SECONDS

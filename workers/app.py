@@ -17,7 +17,6 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.worker import state
-from kombu import Queue
 
 from orchestrator import log, tracing
 from orchestrator.callbacks.drain import SpoolDrainer
@@ -30,13 +29,15 @@ from orchestrator.messages import (
     QUEUE,
     SENT_MS,
     TASKS,
-    TRANSPORT_OPTIONS,
+    TRANSIENT,
     JobsByProvider,
     queue_of,
+    transport_options,
 )
 from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import StepFailure
-from orchestrator.runtime import default_runtime
+from orchestrator.rabbitmq import HEARTBEAT_SECONDS, nudge_queue
+from orchestrator.runtime import Runtime, default_runtime
 from orchestrator.settings.environment import ConfigError
 from orchestrator.steps.acceptance import record_spooled
 from orchestrator.steps.archive import archive as archive_job
@@ -66,16 +67,26 @@ STEPS = {
 }
 
 
-def celery_app(name: str, **settings: Any) -> Celery:
-    """Return a Celery application on our broker. A wrong setting ends the process with one line."""
+def process_runtime() -> Runtime:
+    """Return the runtime of this process. A wrong setting ends the process with one line."""
     try:
-        runtime = default_runtime()
+        return default_runtime()
     except ConfigError as error:
         sys.exit(f"orchestrator: {error}")
-    url, tls = broker_options(runtime.settings.broker_url)
+
+
+def broker_url() -> str:
+    """Return the URL of the broker."""
+    return process_runtime().settings.broker_url
+
+
+def celery_app(name: str, **settings: Any) -> Celery:
+    """Return a Celery application on our broker. A wrong setting ends the process with one line."""
+    url, tls = broker_options(broker_url())
     app = Celery(name, broker=url, set_as_current=False)
     app.conf.update(
         broker_use_ssl=tls,
+        broker_heartbeat=HEARTBEAT_SECONDS,  # of RabbitMQ
         task_ignore_result=True,
         task_serializer="json",
         accept_content=["json"],
@@ -96,9 +107,10 @@ app = celery_app(
     "orchestrator",
     task_default_queue=QUEUE,
     # What a worker reads without --queues.
-    task_queues=[Queue(name, routing_key=name) for name in (QUEUE, ARCHIVE_QUEUE)],
+    task_queues=[nudge_queue(name, broker_url()) for name in (QUEUE, ARCHIVE_QUEUE)],
     task_default_routing_key=QUEUE,
-    broker_transport_options=TRANSPORT_OPTIONS,
+    task_default_delivery_mode=TRANSIENT,
+    broker_transport_options=transport_options(broker_url()),
     beat_schedule=BEAT_SCHEDULE,
     # It keeps no file: times of an earlier process mean nothing to this one.
     beat_scheduler="celery.beat:Scheduler",

@@ -9,12 +9,15 @@ Celery task id is the idempotency key.
 
 from __future__ import annotations
 
+import logging
 import threading
-from typing import Any
+from typing import Any, ClassVar
 
 from celery import Celery, Task
 from celery.exceptions import Reject
 from celery.worker import state
+from celery.worker.consumer import Consumer
+from kombu import Connection, Queue
 
 from orchestrator import log, tracing
 from orchestrator.backoff import back_off
@@ -29,29 +32,78 @@ from orchestrator.jobs.tenant import tenant_name
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable
-from orchestrator.messages import CONNECTION_OPTIONS, ENQUEUE_QUEUE
+from orchestrator.messages import CONNECTION_OPTIONS, ENQUEUE_QUEUE, transport_options
+from orchestrator.rabbitmq import has_other_type, is_rabbitmq, quorum_queue
 from orchestrator.runtime import Runtime, default_runtime
-from workers.app import celery_app
+from orchestrator.tls import broker_options
+from workers.app import broker_url, celery_app
 
 #: A message without an acknowledgement is delivered again after this time. Seconds.
 VISIBILITY_TIMEOUT_SECONDS = 60
 #: The longest wait of a message whose tenant has reached a limit. With its jitter the wait is still
 #: below the visibility time-out, so the broker does not deliver the message twice. Seconds.
 MAX_LIMIT_WAIT_SECONDS = 30.0
+#: This process holds the messages that wait for their tenants' limits. With RabbitMQ it holds this
+#: many at most, and takes no others meanwhile.
+RABBITMQ_PREFETCH = 256
 #: Wait between tries while the ledger is away. Seconds.
 RETRY_INTERVAL_SECONDS = 1.0
+
+
+class IntakeConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
+    """Celery's consumer without its delayed delivery, which makes 28 queues at RabbitMQ.
+
+    We wait for half a minute at most, and Celery's own timer does that.
+    """
+
+    class Blueprint(Consumer.Blueprint):  # type: ignore[misc]  # Celery has no types
+        """The parts of the consumer."""
+
+        default_steps: ClassVar = [
+            step for step in Consumer.Blueprint.default_steps if "delayed_delivery" not in str(step)
+        ]
+
+
+def enqueue_queue(url: str) -> Queue:
+    """Return the queue of enqueue messages. One that exists at RabbitMQ is used as it is."""
+    queue = quorum_queue(ENQUEUE_QUEUE, url)
+    address, tls = broker_options(url)
+    if not is_rabbitmq(url):
+        return queue
+    with Connection(address, ssl=tls, transport_options=transport_options(url)) as connection:
+        try:
+            if not has_other_type(connection, queue):
+                return queue
+        except OSError:
+            return queue  # RabbitMQ is away, so Celery declares the queue later
+    fix = "delete it while it is empty, so that intake makes a quorum queue"
+    log.get().warning("enqueue_queue_not_quorum", queue=ENQUEUE_QUEUE, fix=fix)
+    return Queue(ENQUEUE_QUEUE, routing_key=ENQUEUE_QUEUE, no_declare=True)
+
+
+def _options(url: str) -> dict[str, Any]:
+    if is_rabbitmq(url):
+        return {
+            "broker_transport_options": transport_options(url, confirms=True),
+            "worker_prefetch_multiplier": RABBITMQ_PREFETCH,
+        }
+    waits = {"visibility_timeout": VISIBILITY_TIMEOUT_SECONDS, **CONNECTION_OPTIONS}
+    return {"broker_transport_options": waits, "worker_prefetch_multiplier": 1}
+
 
 app: Celery = celery_app(
     "orchestrator.intake",
     task_default_queue=ENQUEUE_QUEUE,
+    task_queues=[enqueue_queue(broker_url())],
     task_acks_late=True,
     task_reject_on_worker_lost=True,
-    worker_prefetch_multiplier=1,
-    broker_transport_options={
-        "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
-        **CONNECTION_OPTIONS,
-    },
+    worker_consumer=IntakeConsumer,
+    **_options(broker_url()),
 )
+
+
+# It warns that a wait occupies this process. The wait is half a minute at most.
+logging.getLogger("celery.app.base").setLevel(logging.ERROR)
 
 
 @app.task(name="orchestrator.enqueue", bind=True)

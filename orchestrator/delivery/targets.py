@@ -13,6 +13,7 @@ from orchestrator import tracing
 from orchestrator.delivery.message import Message
 from orchestrator.jobs.request import Receiver
 from orchestrator.jobs.validation import Violation
+from orchestrator.messages import Unroutable
 from orchestrator.net.guard import Forbidden
 from orchestrator.net.guarded_session import RequestFailed
 from orchestrator.runtime import Runtime
@@ -150,4 +151,6 @@ def _send(runtime: Runtime, receiver: Receiver, message: Message) -> Delivery:
             )
     except OperationalError as error:
         return Delivery(f"the broker is away: {error}"[:200])
+    except Unroutable as error:
+        return Delivery(f"{error}; start its worker, or correct notify_queue"[:200])
     return Delivery()

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Literal
 
-from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from orchestrator.callbacks.spool import Spool
@@ -18,14 +17,13 @@ from orchestrator.jsonio import rfc3339
 from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable
 from orchestrator.ledger.admission import CircuitState
 from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
-from orchestrator.messages import QUEUE
+from orchestrator.messages import QUEUE, Broker
 from orchestrator.operations.history_state import HistoryState, history_report
 from orchestrator.providers import PROVIDERS
 from orchestrator.settings.dangers import dangers
 from orchestrator.settings.environment import ConfigError, redacted
 from orchestrator.settings.settings import VARIABLES, Settings
 from orchestrator.storage.storage import Storage, StorageError
-from orchestrator.tls import broker_options
 
 if TYPE_CHECKING:
     from orchestrator.history.history import History
@@ -265,17 +263,12 @@ def check_history(ledger: Ledger, history: History) -> CheckResult:
 
 
 def _broker(settings: Settings) -> CheckResult:
-    url, tls = broker_options(settings.broker_url)
-    with Connection(url, ssl=tls, connect_timeout=2) as connection:
-        try:
-            connection.ensure_connection(max_retries=1, interval_start=0)
-            waiting = connection.SimpleQueue(QUEUE).qsize()
-        except connection.channel_errors:  # a drained queue does not exist
-            waiting = 0
-        except (OSError, OperationalError, *connection.connection_errors) as error:
-            detail = f"no answer at {redacted(settings.broker_url)}: {error}"
-            fix = "start the broker, or correct ORCHESTRATOR_BROKER_URL"
-            return CheckResult("broker", "wrong", detail, fix)
+    try:
+        waiting = Broker(settings.broker_url).waiting([QUEUE])[QUEUE]
+    except (OSError, OperationalError) as error:
+        detail = f"no answer at {redacted(settings.broker_url)}: {error}"
+        fix = "start the broker, or correct ORCHESTRATOR_BROKER_URL"
+        return CheckResult("broker", "wrong", detail, fix)
     if waiting > MAX_WAITING_MESSAGES:
         fix = "start a worker, or more workers"
         return CheckResult("broker", "warning", f"{waiting} messages are waiting", fix)

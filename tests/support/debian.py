@@ -3,7 +3,7 @@
 As a script it installs packages, if it runs as root and apt works. `.ci/run` calls it before there
 is a virtual environment, so it needs only the standard library:
 
-    python3 tests/support/debian.py chromium postgresql prometheus
+    python3 tests/support/debian.py chromium postgresql prometheus rabbitmq-server
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ PROGRAMS = {
     "chromium": "/usr/bin/chromium",
     "postgresql": "/usr/lib/postgresql/*/bin/initdb",
     "prometheus": "/usr/bin/prometheus",
+    "rabbitmq-server": "/usr/lib/rabbitmq/bin/rabbitmq-server",
 }
 #: Prevents two test processes from installing at once, and a second try after a failure.
 LOCK = Path(tempfile.gettempdir()) / f"orchestrator-debian-{os.getuid()}.lock"

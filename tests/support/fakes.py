@@ -273,7 +273,7 @@ def runtime(settings: Settings, ledger: Ledger, nudger: Nudger, **objects: Any) 
         PROVIDERS,
         session=GuardedSession(settings.guard, connect_timeout=settings.connect_timeout_seconds),
         storage=Storage.from_url(settings.archive_url),
-        broker=Broker(settings.broker_url),
+        broker=Broker(settings.broker_url, confirms=True),
         **objects,
     )
 
