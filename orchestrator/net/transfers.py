@@ -125,7 +125,7 @@ class Transfers:
     Args:
         connect_timeout: seconds for connecting, name resolution and TLS included.
         seconds: for the whole call.
-        connections: idle connections kept.
+        connections: idle connections kept for each host.
     """
 
     def __init__(self, *, connect_timeout: float, seconds: float, connections: int) -> None:
@@ -142,7 +142,7 @@ class Transfers:
     def renew(self) -> None:
         """Begin without connections, also in a child of a fork: its parent uses them."""
         self._of_thread = threading.local()
-        self._of_loop: _LoopCalls | None = None
+        self._of_hosts: dict[str, _LoopCalls] = {}
 
     def exchange(self, request: Request, max_bytes: int) -> Transfer:
         """Make a call. Nothing is raised: the transfer says what came of it.
@@ -152,7 +152,7 @@ class Transfers:
             max_bytes: the largest answer that is read, unpacked.
         """
         transfer, loop = Transfer(max_bytes, request.method == "GET"), current_loop()
-        calls = self._calls_of(loop) if loop else None
+        calls = self._calls_of(loop, request.url) if loop else None
         handle = calls.handle() if calls else self._handle_of_thread()
         try:
             self._prepare(handle, request, transfer)
@@ -171,10 +171,17 @@ class Transfers:
         handle: pycurl.Curl = self._of_thread.handle
         return handle
 
-    def _calls_of(self, loop: asyncio.AbstractEventLoop) -> _LoopCalls:
-        if self._of_loop is None or self._of_loop.loop is not loop:
-            self._of_loop = _LoopCalls(loop, self._connections)
-        return self._of_loop
+    def _calls_of(self, loop: asyncio.AbstractEventLoop, url: str) -> _LoopCalls:
+        """Return the calls of a loop to the host of a URL.
+
+        libcurl resolves names in few threads for each `CurlMulti`. A host whose name is resolved
+        slowly holds only its own.
+        """
+        host = "/".join(url.split("/", 3)[:3])
+        calls = self._of_hosts.get(host)
+        if calls is None or calls.loop is not loop:
+            calls = self._of_hosts[host] = _LoopCalls(loop, self._connections)
+        return calls
 
     def _prepare(self, handle: pycurl.Curl, request: Request, transfer: Transfer) -> None:
         handle.reset()
@@ -223,7 +230,7 @@ def _read(handle: pycurl.Curl, code: int, transfer: Transfer) -> None:
 
 
 class _LoopCalls:
-    """The calls of one event loop. libcurl says which sockets it waits for."""
+    """The calls of one event loop to one host. libcurl says which sockets it waits for."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, connections: int) -> None:
         self.loop = loop
