@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from time import monotonic
 from typing import Any
 
 import pycurl
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from orchestrator.forks import renew_in_children
+from orchestrator.net.idle_sockets import IdleSockets
 from orchestrator.step_loop import current_loop, wait_for
 
 #: What the errors of libcurl mean. Its own texts hold names and addresses of hosts.
@@ -67,7 +69,9 @@ class Transfer:
 
     Attributes:
         max_bytes: the largest answer that is read, unpacked.
+        ends_at: the end of the time limit, seconds of the monotonic clock.
         repeatable: whether libcurl may send the request again by itself.
+        idle: the idle connections of the process; None if none may be used.
         status: the status of the answer; 0 without one.
         headers: of the answer, with names in lower case.
         chunks: the body of the answer, unpacked.
@@ -75,10 +79,13 @@ class Transfer:
         timed_out: the call ended by its time limit.
         too_large: the answer was larger than the limit.
         sent: the first byte of the request may have left this machine.
+        spoiled: nothing was sent, because the idle connection was closed or had bytes to read.
     """
 
     max_bytes: int
+    ends_at: float
     repeatable: bool
+    idle: IdleSockets | None
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     chunks: list[bytes] = field(default_factory=list)
@@ -86,6 +93,7 @@ class Transfer:
     timed_out: bool = False
     too_large: bool = False
     sent: bool = False
+    spoiled: bool = False
     _size: int = 0
 
     def on_header(self, line: bytes) -> None:
@@ -99,15 +107,21 @@ class Transfer:
             before = self.headers.get(name)
             self.headers[name] = value if before is None else f"{before}, {value}"
 
-    def on_connection(self, *_: object) -> int:
+    def on_connection(self, *ends: Any) -> int:
         """Note that a connection is ready, with TLS. libcurl sends the request next.
 
-        libcurl sends a request again when an idle connection broke before the answer. It may do
-        that only with a request that buys nothing.
+        This process may have been held up, so the time limit is checked here. libcurl sends a
+        request again when an idle connection broke before the answer. It may do that only with a
+        request that buys nothing.
         """
-        again, self.sent = self.sent, True
-        stops = again and not self.repeatable
-        return int(pycurl.PREREQFUNC_ABORT if stops else pycurl.PREREQFUNC_OK)
+        if monotonic() >= self.ends_at:
+            self.timed_out = True
+        elif self.idle and self.idle.spoiled(ends):
+            self.spoiled = not self.sent
+        elif self.repeatable or not self.sent:
+            self.sent = True
+            return int(pycurl.PREREQFUNC_OK)
+        return int(pycurl.PREREQFUNC_ABORT)
 
     def on_body(self, chunk: bytes) -> int | None:
         """Take a part of the body. A wrong number of bytes ends the call."""
@@ -132,9 +146,9 @@ class Transfers:
         self._options = {
             **_FIXED,
             pycurl.CONNECTTIMEOUT_MS: int(connect_timeout * 1000),
-            pycurl.TIMEOUT_MS: int(seconds * 1000),
             pycurl.MAXCONNECTS: connections,
         }
+        self._seconds = seconds
         self._connections = connections
         self.renew()
         renew_in_children(self)
@@ -143,6 +157,7 @@ class Transfers:
         """Begin without connections, also in a child of a fork: its parent uses them."""
         self._of_thread = threading.local()
         self._of_hosts: dict[str, _LoopCalls] = {}
+        self._idle = IdleSockets()
 
     def exchange(self, request: Request, max_bytes: int) -> Transfer:
         """Make a call. Nothing is raised: the transfer says what came of it.
@@ -151,7 +166,16 @@ class Transfers:
             request: what to send.
             max_bytes: the largest answer that is read, unpacked.
         """
-        transfer, loop = Transfer(max_bytes, request.method == "GET"), current_loop()
+        ends_at = monotonic() + self._seconds
+        transfer = self._exchange(request, max_bytes, ends_at)
+        if transfer.spoiled:
+            transfer = self._exchange(replace(request, fresh_connection=True), max_bytes, ends_at)
+        return transfer
+
+    def _exchange(self, request: Request, max_bytes: int, ends_at: float) -> Transfer:
+        idle = None if request.fresh_connection else self._idle
+        transfer = Transfer(max_bytes, ends_at, request.method == "GET", idle)
+        loop = current_loop()
         calls = self._calls_of(loop, request.url) if loop else None
         handle = calls.handle() if calls else self._handle_of_thread()
         try:
@@ -159,7 +183,7 @@ class Transfers:
         except (ValueError, pycurl.error):
             transfer.failure = "the request cannot be written as HTTP"
         else:
-            code = wait_for(calls.start(handle)) if calls else _performed(handle)
+            code = wait_for(calls.start(handle)) if calls else _performed(handle, self._idle)
             _read(handle, code, transfer)
         if calls:
             calls.free(handle)
@@ -180,13 +204,15 @@ class Transfers:
         host = "/".join(url.split("/", 3)[:3])
         calls = self._of_hosts.get(host)
         if calls is None or calls.loop is not loop:
-            calls = self._of_hosts[host] = _LoopCalls(loop, self._connections)
+            calls = self._of_hosts[host] = _LoopCalls(loop, self._connections, self._idle)
         return calls
 
     def _prepare(self, handle: pycurl.Curl, request: Request, transfer: Transfer) -> None:
         handle.reset()
         for option, value in self._options.items():
             handle.setopt(option, value)
+        left = max(1, int((transfer.ends_at - monotonic()) * 1000))
+        handle.setopt(pycurl.TIMEOUT_MS, left)
         handle.setopt(pycurl.URL, request.url)
         lines = [_line(name, value) for name, value in request.headers.items()]
         # Without the empty header, a long body waits a second for "100 Continue".
@@ -214,26 +240,32 @@ def _line(name: str, value: str) -> bytes:
     return line.encode("latin-1")
 
 
-def _performed(handle: pycurl.Curl) -> int:
+def _performed(handle: pycurl.Curl, idle: IdleSockets) -> int:
     try:
         handle.perform()
     except pycurl.error as error:
         return int(error.args[0])
+    idle.put(handle)
     return _DONE
 
 
 def _read(handle: pycurl.Curl, code: int, transfer: Transfer) -> None:
     transfer.status = handle.getinfo(pycurl.RESPONSE_CODE)
     if code != _DONE:
-        transfer.timed_out = code == pycurl.E_OPERATION_TIMEDOUT
-        transfer.failure = REASONS.get(code, f"libcurl's error {code}")
+        transfer.timed_out = transfer.timed_out or code == pycurl.E_OPERATION_TIMEDOUT
+        transfer.failure = REASONS.get(
+            pycurl.E_OPERATION_TIMEDOUT if transfer.timed_out else code, f"libcurl's error {code}"
+        )
 
 
 class _LoopCalls:
     """The calls of one event loop to one host. libcurl says which sockets it waits for."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, connections: int) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, connections: int, idle: IdleSockets
+    ) -> None:
         self.loop = loop
+        self._idle = idle
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, connections)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
@@ -263,9 +295,15 @@ class _LoopCalls:
         left = 1
         while left:
             left, done, failed = self._multi.info_read()
-            for handle, code in [*((h, _DONE) for h in done), *((h, c) for h, c, _ in failed)]:
-                self._multi.remove_handle(handle)
-                self._futures.pop(handle).set_result(code)
+            for handle in done:
+                self._idle.put(handle)
+                self._end(handle, _DONE)
+            for handle, code, _ in failed:
+                self._end(handle, code)
+
+    def _end(self, handle: pycurl.Curl, code: int) -> None:
+        self._multi.remove_handle(handle)
+        self._futures.pop(handle).set_result(code)
 
     def _watch(self, event: int, descriptor: int, *_: Any) -> None:
         before = self._watched.pop(descriptor, 0)

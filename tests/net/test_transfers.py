@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import suppress
@@ -103,3 +104,16 @@ def test_hundreds_of_calls_are_open_at_once_and_delay_no_other(
     used = server.connections
     assert get("/").result(LIMIT).status == 200
     assert server.connections == used  # idle connections are used again
+
+
+def test_a_call_that_was_held_up_beyond_its_limit_sends_nothing(
+    server: Server, steps: StepLoop
+) -> None:
+    transfers = Transfers(connect_timeout=0.2, seconds=0.2, connections=1)
+    request = Request("POST", server.url, {}, b"{}")
+
+    call = begin(steps, transfers.exchange, request, 1000)
+    begin(steps, time.sleep, 0.5)  # the thread does nothing else
+    transfer = call.result(LIMIT)
+
+    assert (transfer.status, transfer.sent, transfer.timed_out) == (0, False, True)

@@ -485,6 +485,35 @@ def test_a_request_that_may_buy_something_is_not_sent_again_by_itself(
     assert len(received) == sent
 
 
+@pytest.mark.parametrize("late", [b"", OK.replace(b"{}", b"22")], ids=["closed", "more bytes"])
+def test_an_idle_connection_that_is_spoiled_is_not_used_again(serve: Serve, late: bytes) -> None:
+    """What came late on it belongs to an earlier request, which may be another customer's."""
+    answered, spoiled = threading.Event(), threading.Event()
+    connections: list[int] = []
+
+    def act(connection: socket.socket) -> None:
+        connections.append(connection.fileno())
+        request(connection)
+        connection.sendall(OK)
+        if spoiled.is_set():
+            return
+        answered.wait(TIMEOUT_SECONDS)
+        connection.sendall(late)
+        if not late:
+            connection.shutdown(socket.SHUT_WR)
+        spoiled.set()
+        request(connection)
+
+    url, session = serve(act), ProviderClient(connect_timeout=20, read_timeout=20)
+    first = ask(session, url)
+    answered.set()
+    assert spoiled.wait(TIMEOUT_SECONDS)
+    second = ask(session, url)
+
+    assert [each.body for each in (first, second) if isinstance(each, Reply)] == [b"{}", b"{}"]
+    assert len(connections) == 2
+
+
 def test_a_call_that_must_not_be_repeated_uses_no_idle_connection(serve: Serve) -> None:
     """The provider reads the second request of a connection and closes it without an answer."""
 
