@@ -74,7 +74,7 @@ class Transfer:
         idle: the idle connections of the process; None if none may be used.
         status: the status of the answer; 0 without one.
         headers: of the answer, with names in lower case.
-        chunks: the body of the answer, unpacked.
+        body: of the answer, unpacked.
         failure: why there is no whole answer; None if there is one.
         timed_out: the call ended by its time limit.
         too_large: the answer was larger than the limit.
@@ -88,13 +88,12 @@ class Transfer:
     idle: IdleSockets | None
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
-    chunks: list[bytes] = field(default_factory=list)
+    body: bytearray = field(default_factory=bytearray)
     failure: str | None = None
     timed_out: bool = False
     too_large: bool = False
     sent: bool = False
     spoiled: bool = False
-    _size: int = 0
 
     def on_header(self, line: bytes) -> None:
         """Take a header line. An interim answer is replaced by the next one."""
@@ -125,11 +124,10 @@ class Transfer:
 
     def on_body(self, chunk: bytes) -> int | None:
         """Take a part of the body. A wrong number of bytes ends the call."""
-        self._size += len(chunk)
-        if self._size > self.max_bytes:
+        if len(self.body) + len(chunk) > self.max_bytes:
             self.too_large = True
             return 0
-        self.chunks.append(chunk)
+        self.body += chunk
         return None
 
 
@@ -185,6 +183,7 @@ class Transfers:
         else:
             code = wait_for(calls.start(handle)) if calls else _performed(handle, self._idle)
             _read(handle, code, transfer)
+        handle.reset()  # it would keep the request and the answer until its next call
         if calls:
             calls.free(handle)
         return transfer
@@ -208,7 +207,6 @@ class Transfers:
         return calls
 
     def _prepare(self, handle: pycurl.Curl, request: Request, transfer: Transfer) -> None:
-        handle.reset()
         for option, value in self._options.items():
             handle.setopt(option, value)
         left = max(1, int((transfer.ends_at - monotonic()) * 1000))

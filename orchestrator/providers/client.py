@@ -75,7 +75,7 @@ class ProviderClient:
         request = _request(provider.authorize(call, api_key), base_url, fresh_connection)
         transfer = self._transfers.exchange(request, MAX_ANSWER_BYTES)
         if transfer.failure is None:
-            return Reply(transfer.status, transfer.headers, b"".join(transfer.chunks))
+            return Reply(transfer.status, transfer.headers, bytes(transfer.body))
         if not transfer.sent:
             return NotSent(transfer.failure)
         if transfer.too_large:

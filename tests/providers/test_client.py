@@ -292,6 +292,33 @@ def test_a_bomb_is_not_unpacked(serve: Serve, status: int, monkeypatch: pytest.M
     assert peak < 8 * client.MAX_ANSWER_BYTES
 
 
+def test_an_answer_is_not_kept_after_its_call(serve: Serve) -> None:
+    size = 4 * 1024 * 1024
+    url = serve(answering(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)))
+    session = ProviderClient(connect_timeout=20, read_timeout=20)
+
+    tracemalloc.start()
+    assert isinstance(ask(session, url), Reply)
+    kept, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert peak > size > 4 * kept
+
+
+def test_an_answer_in_parts_of_one_byte_takes_little_memory(serve: Serve) -> None:
+    head, size = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", 100_000
+    url = serve(answering(head + b"1\r\n \r\n" * size + b"0\r\n\r\n"))
+
+    tracemalloc.start()
+    answer = call(url, read=60)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert isinstance(answer, Reply)
+    assert len(answer.body) == size
+    assert peak < 30 * size
+
+
 # Answers -------------------------------------------------------------------------------------
 
 
