@@ -11,6 +11,8 @@ import asyncio
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
+from io import BytesIO
 from time import monotonic
 from typing import Any
 
@@ -18,8 +20,9 @@ import pycurl
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from orchestrator.forks import renew_in_children
+from orchestrator.net.content_encoding import BodyTruncated, DecodedTooLarge, codings, decode_file
 from orchestrator.net.idle_sockets import IdleSockets
-from orchestrator.step_loop import current_loop, wait_for
+from orchestrator.step_loop import current_loop, in_thread, wait_for
 
 #: What the errors of libcurl mean. Its own texts hold names and addresses of hosts.
 REASONS: Mapping[int, str] = {
@@ -34,7 +37,7 @@ REASONS: Mapping[int, str] = {
     pycurl.E_SEND_ERROR: "the connection broke while the request was sent",
     pycurl.E_RECV_ERROR: "the connection broke before the end of the answer",
     pycurl.E_PARTIAL_FILE: "the answer broke off",
-    pycurl.E_BAD_CONTENT_ENCODING: "the answer has a wrong content encoding",
+    pycurl.E_BAD_CONTENT_ENCODING: "the answer has an unknown transfer coding",
     pycurl.E_UNSUPPORTED_PROTOCOL: "the answer is not HTTP/1.1",
     pycurl.E_FTP_WEIRD_SERVER_REPLY: "the answer is not HTTP/1.1",
 }
@@ -47,8 +50,12 @@ _FIXED: Mapping[int, Any] = {
     pycurl.PATH_AS_IS: 1,
     pycurl.PROXY: "",
     pycurl.CAINFO: DEFAULT_CA_BUNDLE_PATH,
-    pycurl.ENCODING: "gzip, deflate",
 }
+#: The header lines of every call. Without the empty one, a long body waits a second for "100
+#: Continue".
+_LINES = (b"Accept-Encoding: gzip, deflate", b"Expect:")
+#: A longer encoded body is decoded in another thread, because that could take long. Bytes.
+_LONG_BODY_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +190,7 @@ class Transfers:
         else:
             code = wait_for(calls.start(handle)) if calls else _performed(handle, self._idle)
             _read(handle, code, transfer)
+            _decode(transfer)
         handle.reset()  # it would keep the request and the answer until its next call
         if calls:
             calls.free(handle)
@@ -213,8 +221,7 @@ class Transfers:
         handle.setopt(pycurl.TIMEOUT_MS, left)
         handle.setopt(pycurl.URL, request.url)
         lines = [_line(name, value) for name, value in request.headers.items()]
-        # Without the empty header, a long body waits a second for "100 Continue".
-        handle.setopt(pycurl.HTTPHEADER, [*lines, b"Expect:"])
+        handle.setopt(pycurl.HTTPHEADER, [*lines, *_LINES])
         if request.body is not None:
             handle.setopt(pycurl.POSTFIELDS, request.body)
         handle.setopt(pycurl.CUSTOMREQUEST, request.method)
@@ -254,6 +261,26 @@ def _read(handle: pycurl.Curl, code: int, transfer: Transfer) -> None:
         transfer.failure = REASONS.get(
             pycurl.E_OPERATION_TIMEDOUT if transfer.timed_out else code, f"libcurl's error {code}"
         )
+
+
+def _decode(transfer: Transfer) -> None:
+    """Decode the body of an answer. libcurl would refuse an answer with an unknown coding."""
+    encoded = codings(transfer.headers.get("content-encoding", ""))
+    if transfer.failure or not encoded:
+        return
+    file = BytesIO(transfer.body)
+    action = partial(decode_file, file, encoded, max_bytes=transfer.max_bytes)
+    try:
+        if len(transfer.body) > _LONG_BODY_BYTES:
+            in_thread(action)
+        else:
+            action()
+    except BodyTruncated:
+        transfer.failure = "the answer broke off"
+    except DecodedTooLarge:
+        transfer.too_large, transfer.failure = True, "the answer is too large"
+    else:
+        transfer.body = bytearray(file.getbuffer())
 
 
 class _LoopCalls:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import socket
 import threading
 import tracemalloc
@@ -224,7 +225,8 @@ def test_a_request_without_an_answer_in_time_may_have_arrived(serve: Serve) -> N
         b"HTTP/1.1 200 OK\r\nContent-Length: 2, 3\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\nX: " + b"x" * 200_000 + b"\r\n\r\n{}",
         b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 6000 + b"\r\n{}",
-        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nnope",
+        b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 19\r\n\r\n"
+        + gzip.compress(b'{"x":1}')[:19],
     ],
     ids=lambda answer: repr(answer[:60]),
 )
@@ -332,6 +334,28 @@ def test_a_whole_answer_is_read_with_its_headers_in_lower_case(serve: Serve) -> 
 
     assert isinstance(answer, Reply)
     assert (answer.status, answer.headers["retry-after"], answer.body) == (429, "7", b'{"x":1}')
+
+
+@pytest.mark.parametrize("coding", ["", "utf-8", "binary", "aws-chunked", "gzip", "br", "identity"])
+def test_an_answer_in_no_such_coding_is_taken_as_it_is(serve: Serve, coding: str) -> None:
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: {coding}\r\nContent-Length: 7\r\n\r\n"
+
+    answer = call(serve(answering(head.encode() + b'{"x":1}')))
+
+    assert isinstance(answer, Reply)
+    assert answer.body == b'{"x":1}'
+
+
+@pytest.mark.parametrize("size", [10, 100_000])
+def test_an_answer_in_several_codings_is_unpacked(serve: Serve, size: int) -> None:
+    content = os.urandom(size)
+    body = gzip.compress(zlib.compress(content)) + b"more"
+    head = b"HTTP/1.1 200 OK\r\nContent-Encoding: aws-chunked, deflate, x-gzip\r\n"
+
+    answer = call(serve(answering(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)))
+
+    assert isinstance(answer, Reply)
+    assert answer.body == content
 
 
 def test_an_answer_that_arrives_byte_by_byte_is_put_together(serve: Serve) -> None:
