@@ -68,9 +68,13 @@ Call = tuple[Script, list[str], list[str | int]]
 
 
 def run_together(client: Redis, calls: Sequence[Call]) -> list[Any]:
-    """Run scripts in one round trip, and return the answer or the refusal of each.
+    """Run scripts in one round trip, and return the answer or the error of each.
 
-    Scripts that Redis does not know since a restart take two more round trips.
+    Scripts that Redis does not know since a restart take two more round trips. The error may say
+    that Redis has been away since the first one.
+
+    Raises:
+        RedisError: Redis is away.
     """
     if len(calls) == 1:
         script, keys, args = calls[0]
@@ -78,9 +82,7 @@ def run_together(client: Redis, calls: Sequence[Call]) -> list[Any]:
     answers = _pipelined(client, calls)
     unknown = [i for i, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
     if unknown:
-        for script in {calls[i][0] for i in unknown}:
-            client.script_load(script.source)
-        for i, answer in zip(unknown, _pipelined(client, [calls[i] for i in unknown]), strict=True):
+        for i, answer in zip(unknown, _loaded(client, [calls[i] for i in unknown]), strict=True):
             answers[i] = answer
     return answers
 
@@ -95,6 +97,16 @@ def run_all(client: Redis, calls: Sequence[Call]) -> list[Any]:
     if refusal := next((each for each in answers if isinstance(each, RedisError)), None):
         raise refusal
     return answers
+
+
+def _loaded(client: Redis, calls: Sequence[Call]) -> list[Any]:
+    """Load scripts and run them. An error is an answer, because other scripts have run already."""
+    try:
+        for script in {script for script, _, _ in calls}:
+            client.script_load(script.source)
+        return _pipelined(client, calls)
+    except RedisError as error:
+        return [error] * len(calls)
 
 
 def _pipelined(client: Redis, calls: Sequence[Call]) -> list[Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from orchestrator.forks import renew_in_children
 from orchestrator.ledger.refusals import meaning
@@ -102,11 +103,18 @@ class _LoopScripts:
         trip.add_done_callback(lambda done: self._deliver(runs, done.result()))
 
     def _answers(self, runs: list[_Run]) -> list[Any]:
+        """Return the answer or the error of each script. A script that has run has its answer."""
+        answers: list[Any] = []
         try:
             with self._redis() as client:
-                return _run_together(client, runs)
+                answers = run_together(client, [(run.script, run.keys, run.args) for run in runs])
+                if away := next(filter(_is_away, answers), None):
+                    raise away  # so the next call connects anew
         except Exception as error:  # noqa: BLE001  # each step raises it
-            return [error] * len(runs)
+            if not answers:
+                return [error] * len(runs)
+            return [meaning(each) or error if _is_away(each) else each for each in answers]
+        return answers
 
     def _deliver(self, runs: list[_Run], answers: list[Any]) -> None:
         self._sending = bool(self._waiting)
@@ -119,14 +127,8 @@ class _LoopScripts:
                 run.future.set_result(answer)
 
 
-def _run_together(client: Redis, runs: list[_Run]) -> list[Any]:
-    """Return the answer of each script, or its error.
-
-    Raises:
-        RedisError, LedgerUnavailable: Redis is away. Every script may be run again.
-    """
-    answers = run_together(client, [(run.script, run.keys, run.args) for run in runs])
-    for answer in answers:
-        if isinstance(answer, RedisError) and meaning(answer):
-            raise answer
-    return answers
+def _is_away(answer: Any) -> bool:
+    """Return whether a script did not run, because Redis is away or refuses to write."""
+    if isinstance(answer, RedisTimeoutError):
+        return True
+    return isinstance(answer, RedisError) and meaning(answer) is not None

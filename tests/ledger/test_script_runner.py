@@ -31,6 +31,7 @@ def script(source: str) -> Script:
 
 ECHO = script("return {ARGV[1]}")
 WRONG = script("return redis.call('LLEN', KEYS[1])")
+FULL = script("return redis.error_reply('OOM command not allowed')")
 
 
 @pytest.fixture
@@ -97,6 +98,43 @@ def test_the_fault_of_one_script_fails_its_own_step_only(steps: StepLoop, redis:
 
     assert isinstance(second.exception(LIMIT), ResponseError)
     assert first.result(LIMIT) == third.result(LIMIT) == ["1"]
+
+
+def test_a_step_whose_script_has_run_is_not_told_of_the_refusal_of_another(
+    steps: StepLoop, redis: Redis
+) -> None:
+    """A claim that has run and that its step does not know of looks like a submission."""
+    runner = ScriptRunner(Clients(lambda: redis).client)
+
+    def begin_all() -> list[Any]:
+        return [begin(steps, runner.run, each, ["key"], ["1"]) for each in (ECHO, FULL, ECHO)]
+
+    for _ in range(2):  # the first time, Redis does not know the scripts
+        first, second, third = begin(steps, begin_all).result(LIMIT)
+
+        assert first.result(LIMIT) == third.result(LIMIT) == ["1"]
+        assert isinstance(second.exception(LIMIT), LedgerUnavailable)
+
+
+def test_a_step_whose_script_has_run_is_not_told_that_another_could_not_be_sent(
+    steps: StepLoop, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis.script_flush()
+    redis.script_load(ECHO.source)
+    runner = ScriptRunner(Clients(lambda: redis).client)
+
+    def away(_: str) -> None:
+        raise RedisConnectionError("away")
+
+    monkeypatch.setattr(redis, "script_load", away)
+
+    def begin_all() -> list[Any]:
+        return [begin(steps, runner.run, each, ["key"], ["1"]) for each in (ECHO, FULL, ECHO)]
+
+    first, second, third = begin(steps, begin_all).result(LIMIT)
+
+    assert first.result(LIMIT) == third.result(LIMIT) == ["1"]
+    assert isinstance(second.exception(LIMIT), LedgerUnavailable)
 
 
 def test_every_step_learns_that_redis_is_away(steps: StepLoop) -> None:
