@@ -27,11 +27,11 @@ COPY --from=build /opt/orchestrator /opt/orchestrator
 ENV PATH=/opt/orchestrator/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    ORCHESTRATOR_DATA_DIR=/data
+    ORCHESTRATOR_DATA_DIR=/data \
+    HOST=0.0.0.0
 WORKDIR /data
 VOLUME /data
 USER 10001:10001
 EXPOSE 8080
 
-# `exec`, so that the server itself gets SIGTERM. The command is the Procfile's `web`.
-CMD ["/bin/sh", "-c", "exec granian --interface rsgi --task-impl asyncio --no-ws --http 1 --http1-header-read-timeout 10000 --host ${HOST:-0.0.0.0} --port ${PORT:-8080} --workers ${WEB_CONCURRENCY:-2} --backlog 4096 --backpressure 4096 --workers-kill-timeout 65 --respawn-failed-workers --no-access-log webhooks.server:app"]
+CMD ["orchestrator", "web"]

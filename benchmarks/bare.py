@@ -1,8 +1,12 @@
-"""Starts a hand-written WSGI application as the web server of the Procfile starts the product."""
+"""Starts a hand-written WSGI application with the server and the options of the product."""
 
 from __future__ import annotations
 
-from orchestrator.cli.stack import Stack, free_port, procfile
+import sys
+
+from orchestrator.cli.processes import DEFAULTS
+from orchestrator.cli.stack import Stack, free_port
+from webhooks.__main__ import HEADER_TIMEOUT_MS, MAX_CONNECTIONS
 
 #: Threads of each web process.
 THREADS = 8
@@ -11,8 +15,19 @@ THREADS = 8
 def start(stack: Stack, application: str) -> int:
     """Start an application of `benchmarks` in the environment of a stack. Return its port."""
     port = free_port()
-    command = procfile()["web"].replace("webhooks.server:app", f"benchmarks.{application}:app")
-    command = command.replace("--interface rsgi", f"--interface wsgi --blocking-threads {THREADS}")
-    stack.start(application, ["/bin/sh", "-c", f"PORT={port}; exec {command}"])
+    options = {
+        "--interface": "wsgi",
+        "--blocking-threads": THREADS,
+        "--http": "1",
+        "--http1-header-read-timeout": HEADER_TIMEOUT_MS,
+        "--host": "127.0.0.1",
+        "--port": port,
+        "--workers": stack.env.get("WEB_CONCURRENCY") or DEFAULTS["WEB_CONCURRENCY"],
+        "--backlog": MAX_CONNECTIONS,
+        "--backpressure": MAX_CONNECTIONS,
+    }
+    pairs = [str(part) for option in options.items() for part in option]
+    target = f"benchmarks.{application}:app"
+    stack.start(application, [sys.executable, "-m", "granian", *pairs, "--no-ws", target])
     stack.wait_for(application, f"http://127.0.0.1:{port}/static/none", status=404)
     return port

@@ -1,4 +1,4 @@
-"""The entry point of the web server: `granian --interface rsgi webhooks.server:app`."""
+"""The application that each worker of the web server loads: `webhooks/__main__.py` starts them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import signal
 import sys
 
 # A worker inherits granian's signal handler, which only notes the signal. Without this line, a
-# worker that is stopped while it still imports would run until `--workers-kill-timeout`.
+# worker that is stopped while it still imports would run until it is killed.
 signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 import resource

@@ -26,9 +26,8 @@ from orchestrator.api import (
     request_ids,
     stats,
 )
-from orchestrator.ledger import LedgerUnavailable
+from orchestrator.operations.keys import require_keys
 from orchestrator.runtime import Runtime
-from orchestrator.settings.environment import ConfigError
 
 #: The largest accepted request, without files. Bytes.
 MAX_BODY_BYTES = 1024 * 1024
@@ -50,11 +49,7 @@ def mount(app: Flask, runtime: Runtime) -> None:
     Raises:
         ConfigError: there is no API key.
     """
-    if not _has_keys(runtime):
-        raise ConfigError(
-            "there is no API key. Set ORCHESTRATOR_API_KEYS to at least one name:key, or make a key"
-            " with: orchestrator keys create --tenant NAME"
-        )
+    require_keys(runtime)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
         API_TITLE="Image job orchestrator",
@@ -104,12 +99,3 @@ def _describe_forms(spec: Api) -> None:
     request = spec.spec.components.schemas["JobRequest"]
     request["required"] = ["provider"]
     request["anyOf"] = [{"required": ["model", "prompt"]}, {"required": ["request"]}]
-
-
-def _has_keys(runtime: Runtime) -> bool:
-    if runtime.settings.api_keys or runtime.settings.admin_keys:
-        return True
-    try:
-        return bool(runtime.ledger.access.read().keys)
-    except LedgerUnavailable:  # it may have keys
-        return True

@@ -20,6 +20,7 @@ from orchestrator.cli.history import history, recorder
 from orchestrator.cli.jobs import cancel, enqueue, get, poll, retry, watch
 from orchestrator.cli.keys import keys
 from orchestrator.cli.ledger import list_, reconcile, stats, verify
+from orchestrator.cli.processes import CannotStart, beat, intake, web, worker
 from orchestrator.cli.providers import providers
 from orchestrator.cli.rejected import rejected
 from orchestrator.cli.report import report
@@ -53,7 +54,8 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except _EXPECTED as error:
-            raise click.ClickException(_message(error)) from None
+            kind = CannotStart if isinstance(error, ConfigError) else click.ClickException
+            raise kind(_message(error)) from None
         except click.ClickException as error:
             error.message = escaped(error.message, keep="\n")  # type: ignore[misc]
             raise
@@ -87,7 +89,10 @@ def main() -> None:
     processes until Ctrl-C, so that you can write a client.
 
     The other commands use the installation of the ORCHESTRATOR_ variables in the environment.
-    `orchestrator doctor` checks it.
+    `orchestrator doctor` checks it. `web`, `worker`, `beat`, `intake` and `recorder` are its
+    processes.
+
+    Exit status 0 only if what was asked happened; 2 if an option or a setting is wrong.
     """
     log.configure(logging.WARNING)
 
@@ -98,5 +103,6 @@ _INSTALLATION = (
     rejected,
 )
 _ACCESS = (keys, tenants, dashboard_link, audit)
-for _command in (demo, dev, sandbox, recorder, *_JOBS, *_INSTALLATION, *_ACCESS):
+_PROCESSES = (web, worker, beat, intake, recorder)
+for _command in (demo, dev, sandbox, *_PROCESSES, *_JOBS, *_INSTALLATION, *_ACCESS):
     main.add_command(_command)

@@ -97,8 +97,8 @@ class ScenarioRun:
 def demo(*, keep: bool, json_: bool) -> None:
     """Run jobs that meet lost answers, late results, and lost, repeated and forged callbacks.
 
-    The demo starts the web, worker, beat and recorder processes of the Procfile, and a sandbox
-    that acts as the four providers. It starts an embedded Redis, unless ORCHESTRATOR_REDIS_URL is
+    The demo starts the processes web, worker, beat and recorder, and a sandbox that acts as the
+    four providers. It starts an embedded Redis, unless ORCHESTRATOR_REDIS_URL is
     set. It enqueues jobs over HTTP, prints what happens, and stops everything. You need no account,
     and nothing leaves this machine. With --keep, the dashboard shows these jobs until Ctrl-C.
 

@@ -14,12 +14,11 @@ from typing import Any
 import click
 
 from orchestrator.cli.output import as_json, lines, print_json
+from orchestrator.cli.processes import PORT, PROCESSES
 from orchestrator.cli.stack import Stack, StackError, require_free_port
 from orchestrator.providers import BUILT_IN, PROVIDERS
 from orchestrator.settings.dangers import DEV_KEY
 
-#: A port to listen at.
-PORT = click.IntRange(1, 65_535)
 #: The settings of an installation: `dev` has its own address, keys, folder and providers.
 _OWN = (
     *("_URL", "_URL_FILE", "_KEY", "_KEYS", "_KEY_FILE", "_KEYS_FILE", "_SECRET", "_SECRET_FILE"),
@@ -76,7 +75,7 @@ def dev(port: int, sandbox_port: int, task_seconds: float, data_dir: Path, json_
         require_free_port(option, number)
     stop_on_sigterm()
     stack = Stack(
-        processes=("web", "worker", "beat", "intake", "recorder"),
+        processes=PROCESSES,
         redis_url=os.environ.get("ORCHESTRATOR_REDIS_URL") or None,
         web_port=port,
         sandbox_port=sandbox_port,
@@ -138,4 +137,4 @@ Ctrl-C stops everything.
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def sandbox(arguments: tuple[Any, ...]) -> None:
     """Run only the sandbox. `orchestrator sandbox --help` lists its options."""
-    os.execv(sys.executable, [sys.executable, "-m", "sandbox", *arguments])  # noqa: S606
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "sandbox", *arguments])  # noqa: S606

@@ -1,11 +1,12 @@
-"""Runs the whole product on this machine: embedded Redis, sandbox, and the Procfile's processes.
+"""Runs the whole product on this machine: embedded Redis, sandbox, and the processes.
 
-It is used by `demo`, `dev`, the system tests and the benchmarks. Every process is started as a user
-would start it, and listens on 127.0.0.1 only. Closing the stack stops all processes.
+It is used by `demo`, `dev`, the system tests and the benchmarks. Every process is the one that its
+command becomes, and listens on 127.0.0.1 only. Closing the stack stops all processes.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import random
 import secrets
@@ -23,8 +24,8 @@ from time import monotonic
 from typing import IO, Any, Self
 
 import requests
-from honcho.environ import parse_procfile
 
+from orchestrator.cli.processes import process_command
 from orchestrator.providers import BUILT_IN, PROVIDERS
 from orchestrator.security.standard_webhooks import new_secret
 from orchestrator.settings.dangers import SANDBOX_KEY
@@ -49,7 +50,7 @@ class Stack(AbstractContextManager["Stack"]):
     """The processes, which run between enter and exit.
 
     Args:
-        processes: the processes of the Procfile to start.
+        processes: the processes to start, of PROCESSES.
         redis_url: a running Redis; None starts an embedded Redis in `folder`.
         web_port: 0 takes a free port. The same holds for sandbox_port.
         task_seconds: the time that the sandbox takes for a task.
@@ -112,8 +113,8 @@ class Stack(AbstractContextManager["Stack"]):
         return self.env.get("ORCHESTRATOR_ARCHIVE_URL") or str(self._home / "archive")
 
     def start(self, name: str, command: Sequence[str] | None = None) -> subprocess.Popen[bytes]:
-        """Start a process: `command`, or the process of this name in the Procfile."""
-        line = command or ["/bin/sh", "-c", f"exec {procfile()[name]}"]
+        """Start a process: `command`, or the process of this name."""
+        line = command or process_command(name, self.env)
         with self._output(name) as output, _uninterrupted():
             process = subprocess.Popen(  # noqa: S603
                 line,
@@ -145,6 +146,7 @@ class Stack(AbstractContextManager["Stack"]):
     def _start(self) -> None:
         self._home = self.folder or Path(self._closing.enter_context(_temporary()))
         self._home.mkdir(parents=True, exist_ok=True)
+        self._closing.enter_context(_locked(self._home))
         self.web_port = self.web_port or free_port()
         self.sandbox_port = self.sandbox_port or free_port()
         self.redis_url = self.redis_url or self._closing.enter_context(
@@ -162,7 +164,7 @@ class Stack(AbstractContextManager["Stack"]):
     def _sandbox(self) -> list[str]:
         seconds, port = str(self.task_seconds), str(self.sandbox_port)
         flags = ["--port", port, "--task-seconds", seconds, "--allow-http"]
-        return [sys.executable, "-m", "sandbox", *flags, *self.sandbox_options]
+        return [sys.executable, "-P", "-m", "sandbox", *flags, *self.sandbox_options]
 
     def _environment(self, redis_url: str) -> dict[str, str]:
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(_OUR_PREFIXES)}
@@ -214,19 +216,6 @@ class Stack(AbstractContextManager["Stack"]):
                 output = f"Its last output:\n{last}" if last else "Its output is above."
                 raise StackError(f"{problem}. {output}")
             tick.wait(0.05)
-
-
-def procfile() -> Mapping[str, str]:
-    """Return the commands of the Procfile by name.
-
-    Raises:
-        StackError: the Procfile is missing.
-    """
-    path = ROOT / "Procfile"
-    if not path.exists():
-        raise StackError(f"{path} is missing. Run this command in a checkout of the project.")
-    processes: Mapping[str, str] = parse_procfile(path.read_text("utf-8")).processes
-    return processes
 
 
 class EmbeddedRedis(AbstractContextManager["EmbeddedRedis"]):
@@ -328,6 +317,24 @@ def require_free_port(option: str, port: int) -> None:
                 f"{option}: port {port} cannot be used ({error.strerror}). Stop the process that"
                 f" listens on it, or choose another port with {option}."
             ) from None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep a folder for this stack. Two servers on one append-only file would destroy it.
+
+    Raises:
+        StackError: another stack uses the folder.
+    """
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StackError(
+                f"{folder} is in use by another `orchestrator dev`. Stop it, or choose another"
+                " folder with --data-dir."
+            ) from None
+        yield
 
 
 def _temporary() -> tempfile.TemporaryDirectory[str]:

@@ -24,7 +24,7 @@ FORGOTTEN_MS = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process of the Procfile.
+    """A process of the product.
 
     Attributes:
         kind: web, worker, beat, intake or recorder.

@@ -202,7 +202,7 @@ def _sweep(ledger: Ledger) -> CheckResult:
         return CheckResult("worker, beat", "ok", f"both alive: last sweep {max(age, 0):.1f} s ago")
     detail = "no sweep yet" if age is None else f"last sweep {age:.0f} s ago"
     return CheckResult(
-        "worker, beat", "wrong", detail, "start the worker and beat processes of the Procfile"
+        "worker, beat", "wrong", detail, "run: orchestrator worker, and: orchestrator beat"
     )
 
 
@@ -245,7 +245,7 @@ def check_history(ledger: Ledger, history: History) -> CheckResult:
     """Check that searches find every job, and that the recorder runs."""
     report, place = history_report(ledger, history, now=ledger.installation.time()), history.place
     history.close()
-    start = "start the recorder process of the Procfile"
+    start = "run: orchestrator recorder"
     match report.state:
         case HistoryState.CURRENT:
             return CheckResult("history", "ok", f"up to date, at {place}")

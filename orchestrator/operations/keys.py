@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from orchestrator.clock import DAY_MS
 from orchestrator.jobs.tenant import tenant_name
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
+from orchestrator.ledger import LedgerUnavailable
 from orchestrator.ledger.access import MAX_KEYS
 from orchestrator.runtime import Runtime
 from orchestrator.security.api_keys import ApiKey, Scope, digest, new_id, new_key
+from orchestrator.settings.environment import ConfigError
 
 #: The longest name of a key. Characters.
 MAX_NAME_CHARACTERS = 100
@@ -19,6 +22,22 @@ LISTED_DAYS = 30
 
 class UnknownKey(Exception):
     """There is no key of this id, or it is revoked or expired. The message is the reason."""
+
+
+def require_keys(runtime: Runtime) -> None:
+    """Check that somebody may call the API. While Redis is away, it may have keys.
+
+    Raises:
+        ConfigError: there is no API key.
+    """
+    if runtime.settings.api_keys or runtime.settings.admin_keys:
+        return
+    with suppress(LedgerUnavailable):
+        if not runtime.ledger.access.read().keys:
+            raise ConfigError(
+                "there is no API key. Set ORCHESTRATOR_API_KEYS to at least one name:key, or make a"
+                " key with: orchestrator keys create --tenant NAME"
+            )
 
 
 def create_key(

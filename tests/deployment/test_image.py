@@ -9,9 +9,9 @@ import tomllib
 import pytest
 from packaging.specifiers import SpecifierSet
 
-from orchestrator.cli.stack import ROOT, procfile
+from orchestrator.cli.processes import PROCESSES
+from orchestrator.cli.stack import ROOT
 from tests.deployment.kit import (
-    command_line,
     copied,
     in_context,
     instructions,
@@ -23,15 +23,16 @@ from tests.deployment.kit import (
 PACKAGES = ("orchestrator", "workers", "webhooks")
 
 
-def test_its_command_is_the_procfiles_web() -> None:
+def test_it_runs_web_for_callers_outside_of_the_container() -> None:
     (command,) = instructions("CMD")
-    assert command_line(json.loads(command.rest)) == procfile()["web"]
+    assert json.loads(command.rest) == ["orchestrator", "web"]
+    assert variables("ENV")["HOST"] == "0.0.0.0"
 
 
 def test_it_runs_as_the_user_that_the_compose_file_names_and_not_as_root() -> None:
     (user,) = instructions("USER")
     assert user.rest == "10001:10001"
-    assert {services()[name]["user"] for name in procfile()} == {user.rest}
+    assert {services()[name]["user"] for name in PROCESSES} == {user.rest}
 
 
 def test_that_user_has_a_name_and_owns_the_data() -> None:
@@ -43,7 +44,7 @@ def test_that_user_has_a_name_and_owns_the_data() -> None:
 
 def test_data_goes_to_the_volume() -> None:
     (volume,) = instructions("VOLUME")
-    inside = {services()[name]["environment"]["ORCHESTRATOR_DATA_DIR"] for name in procfile()}
+    inside = {services()[name]["environment"]["ORCHESTRATOR_DATA_DIR"] for name in PROCESSES}
     assert {variables("ENV")["ORCHESTRATOR_DATA_DIR"]} == inside == {volume.rest}
 
 

@@ -14,7 +14,7 @@ from uuid import uuid4
 import pytest
 import requests
 
-from orchestrator.cli.stack import procfile
+from orchestrator.cli.processes import process_command
 from orchestrator.clock import now_ms
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import keys
@@ -229,11 +229,9 @@ def test_a_worker_killed_while_it_downloads_leaves_nothing_half_and_the_image_is
 
 def test_archives_can_have_a_worker_of_their_own(own: Client) -> None:
     """The other worker leaves archives to it. It finds a lost nudge by its own sweep."""
-    line = procfile()["worker"]
 
     def start(name: str, queue: str) -> None:
-        command = ["/bin/sh", "-c", f"export WORKER_QUEUES={queue}; exec {line}"]
-        own.stack.start(name, command)
+        own.stack.start(name, process_command("worker", {"WORKER_QUEUES": queue}))
 
     own.stack.kill("worker")
     start("worker", QUEUE)

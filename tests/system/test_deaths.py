@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 import requests
 
-from orchestrator.cli.stack import procfile
+from orchestrator.cli.processes import process_command
 from tests.support.providers import EXAMPLE_MODELS, POLLED_WITH_KEYS, POLLED_WITHOUT_KEYS
 from tests.system.conftest import Client, eventually
 
@@ -50,7 +50,7 @@ def test_a_worker_that_has_no_time_left_to_finish_hands_its_step_back(own: Clien
 
 def test_two_beats_and_two_workers_do_every_step_once(own: Client) -> None:
     for name in ("worker", "beat"):
-        own.stack.start(f"other {name}", ["/bin/sh", "-c", f"exec {procfile()[name]}"])
+        own.stack.start(f"other {name}", process_command(name, own.stack.env))
     text = f"{uuid4()} [sandbox: drop]"
     jobs = [own.enqueue(provider, text) for provider in ("hiapi", "evolink") * 20]
     ended = [own.outcome(job_id) for job_id in jobs]
@@ -83,7 +83,7 @@ def test_workers_do_not_exceed_a_limit_when_one_of_them_is_killed(
     monkeypatch.setitem(own.stack.env, "HIAPI_MAX_IN_FLIGHT", str(MAX_IN_FLIGHT))
     own.stack.kill("worker")
     own.stack.start("worker")
-    own.stack.start("other worker", ["/bin/sh", "-c", f"exec {procfile()['worker']}"])
+    own.stack.start("other worker", process_command("worker", own.stack.env))
     jobs = [own.enqueue("hiapi", f"limited {number}") for number in range(20)]
     eventually(lambda: load(own)["accepted"] > MAX_IN_FLIGHT)
     own.stack.kill("worker")

@@ -20,7 +20,8 @@ import pytest
 import requests
 from redis import Redis
 
-from orchestrator.cli.stack import Stack, embedded_redis, procfile
+from orchestrator.cli.processes import PROCESSES
+from orchestrator.cli.stack import Stack, embedded_redis
 from orchestrator.clock import now_ms
 from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
@@ -98,7 +99,7 @@ class Wired:
 
     def restore(self) -> None:
         """Start the processes that a test has stopped."""
-        stopped = [name for name in procfile() if name not in self.stack.running]
+        stopped = [name for name in PROCESSES if name not in self.stack.running]
         for name in stopped:
             self.stack.start(name)
         if stopped:
@@ -126,7 +127,7 @@ def _wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
         port = urlsplit(urls[0]).port or 0
         ledger, broker = (closing.enter_context(Wire(port)) for _ in range(2))
         stack = Stack(
-            tuple(procfile()),
+            PROCESSES,
             redis_url=f"redis://127.0.0.1:{ledger.port}/0",
             task_seconds=0.4,
             settings={
@@ -211,7 +212,7 @@ def life(_wired: Wired) -> Life:
     seen, stack, client = Life(), _wired.stack, _wired.client
     eventually(lambda: started_workers(stack.log("web")) == 2)
     seen.complete = {name: healthy(name, stack.env) for name in ("web", "worker")}
-    eventually(lambda: heard(stack) == set(procfile()))
+    eventually(lambda: heard(stack) == set(PROCESSES))
     seen.heard = heard(stack)
     job = in_flight(client)
     seen.submitting = client.timeline(job)
@@ -260,11 +261,11 @@ def stop(stack: Stack, name: str) -> int:
 
 
 def test_every_process_ends_on_sigterm_with_exit_status_0(life: Life) -> None:
-    assert life.status == dict.fromkeys(procfile(), 0)
+    assert life.status == dict.fromkeys(PROCESSES, 0)
 
 
 def test_every_process_is_in_the_ledger_until_it_is_told_to_stop(life: Life) -> None:
-    assert life.heard == set(procfile())
+    assert life.heard == set(PROCESSES)
     assert life.left == set()
 
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import requests
 
-from orchestrator.cli.stack import Stack, free_port, procfile
+from orchestrator.cli.processes import process_command
+from orchestrator.cli.stack import Stack, free_port
 from tests.system.rack import DONE, Rack, connection, head, settings, status
 from webhooks.receiver import MAX_BODY_BYTES
 
@@ -225,19 +226,14 @@ def test_a_body_that_comes_a_byte_at_a_time_is_taken(rack: Rack) -> None:
 
 def test_a_connection_that_says_nothing_is_closed(rack: Rack) -> None:
     port = free_port()
-    line = procfile()["web"].replace("--http1-header-read-timeout 10000", HURRY)
-    assert HURRY in line
-    settings = f"PORT={port} WEB_CONCURRENCY=1"
-    rack.stack.start("hasty", ["/bin/sh", "-c", f"export {settings}; exec {line}"])
+    command = process_command("web", {"PORT": str(port), "WEB_CONCURRENCY": "1"})
+    rack.stack.start("hasty", [*command, "--header-timeout-ms", "300"])
     rack.stack.wait_for("hasty", f"http://127.0.0.1:{port}/healthz")
 
     for begun in (b"", b"POST /callbacks HTTP/1.1\r\nHos"):
         with connection(port, begun) as one:
             assert _closed(one)
     rack.stack.kill("hasty")
-
-
-HURRY = "--http1-header-read-timeout 300"
 
 
 def _closed(one: socket.socket) -> Any:

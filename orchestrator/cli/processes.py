@@ -1,0 +1,179 @@
+"""`orchestrator web`, `worker`, `beat` and `intake`: each replaces itself with its process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from typing import NoReturn
+
+import click
+
+from orchestrator.messages import ARCHIVE_QUEUE, QUEUE
+from orchestrator.operations.keys import require_keys
+from orchestrator.runtime import default_runtime
+
+#: A port to listen at.
+PORT = click.IntRange(1, 65_535)
+#: The processes of an installation. Each is a command of the same name.
+PROCESSES = ("web", "worker", "beat", "intake", "recorder")
+#: The queues that a worker may read.
+QUEUES = (QUEUE, ARCHIVE_QUEUE)
+#: The variables of the processes, with their defaults.
+DEFAULTS = {
+    "HOST": "127.0.0.1",
+    "PORT": "8080",
+    "WEB_CONCURRENCY": "2",
+    "WORKER_QUEUES": ",".join(QUEUES),
+}
+
+
+class CannotStart(click.ClickException):
+    """A setting, or the machine, does not allow what was asked. Nothing was done."""
+
+    exit_code = 2
+
+
+def process_command(name: str, environment: Mapping[str, str]) -> list[str]:
+    """Return the command line of a process. `orchestrator NAME` becomes this process.
+
+    The interpreter is the running one, so the process has the same packages. `-P` keeps the working
+    directory out of the module path: it may have a package called `workers`.
+
+    Args:
+        name: one of PROCESSES.
+        environment: its HOST, PORT, WEB_CONCURRENCY and WORKER_QUEUES count.
+    """
+
+    def value(variable: str) -> str:
+        return environment.get(variable) or DEFAULTS[variable]
+
+    module, arguments = "workers", [name]
+    if name == "web":
+        module, arguments = "webhooks", ["--host", value("HOST"), "--port", value("PORT")]
+        arguments += ["--workers", value("WEB_CONCURRENCY")]
+    if name == "worker":
+        arguments += ["--queues", value("WORKER_QUEUES")]
+    if name == "recorder":
+        module = "orchestrator"
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+@click.command()
+@click.option(
+    "--host",
+    envvar="HOST",
+    show_envvar=True,
+    default=DEFAULTS["HOST"],
+    show_default=True,
+    help="The address to listen at. 0.0.0.0 means every address of this machine.",
+)
+@click.option(
+    "--port",
+    type=PORT,
+    envvar="PORT",
+    show_envvar=True,
+    default=DEFAULTS["PORT"],
+    show_default=True,
+    help="The port to listen at.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    envvar="WEB_CONCURRENCY",
+    show_envvar=True,
+    default=DEFAULTS["WEB_CONCURRENCY"],
+    show_default=True,
+    help="The processes that serve requests. They share the port.",
+)
+def web(host: str, port: int, workers: int) -> None:
+    """Run the web server: the API, the callbacks of providers and the dashboard.
+
+    It speaks plain HTTP, so it listens on this machine only unless --host says otherwise. A proxy
+    with TLS stands in front of it. The settings are checked first: with a wrong one, or when the
+    port is in use, the exit status is 2. It stops at SIGTERM, after the current requests.
+    """
+    require_keys(default_runtime())
+    address = _free_address(host, port)
+    _become("web", HOST=address, PORT=str(port), WEB_CONCURRENCY=str(workers))
+
+
+@click.command()
+@click.option(
+    "--queues",
+    envvar="WORKER_QUEUES",
+    show_envvar=True,
+    default=DEFAULTS["WORKER_QUEUES"],
+    show_default=True,
+    help="The queues to read, with a comma between them.",
+)
+def worker(queues: str) -> None:
+    """Run a worker: it submits, polls, archives and notifies. Run one or more.
+
+    A worker that reads orchestrator.steps alone takes no archives, and one that reads
+    orchestrator.archive alone takes nothing else. At least one worker must read each queue. A
+    worker stops at SIGTERM, after the current steps.
+    """
+    names = [name.strip() for name in queues.split(",") if name.strip()]
+    if unknown := [name for name in names or [queues] if name not in QUEUES]:
+        allowed = " and ".join(QUEUES)
+        raise click.BadParameter(f"{unknown[0]!r} is not a queue of a worker; allowed: {allowed}")
+    default_runtime()
+    _become("worker", WORKER_QUEUES=",".join(names))
+
+
+@click.command()
+def beat() -> None:
+    """Run beat: it asks the workers for a sweep once a second and for a clean-up once a day.
+
+    Run one. A second one only doubles the sweeps.
+    """
+    default_runtime()
+    _become("beat")
+
+
+@click.command()
+def intake() -> None:
+    """Run the intake: it reads the enqueue messages of other Celery services.
+
+    Run any number, or none if nobody sends such messages. It stops at SIGTERM, after the current
+    message.
+    """
+    default_runtime()
+    _become("intake")
+
+
+def _become(name: str, **variables: str) -> NoReturn:
+    """Replace this process. Signals of a supervisor then reach the right one."""
+    command = process_command(name, variables)
+    os.execv(command[0], command)  # noqa: S606
+
+
+def _free_address(host: str, port: int) -> str:
+    """Return the IP address of a host of this machine, after a check that nothing listens there.
+
+    Raises:
+        CannotStart: the port is in use, or this machine has no such address.
+    """
+    try:
+        [found, *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        family, kind, protocol, _, address = found
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except socket.gaierror as error:
+        raise CannotStart(f"host {host} is not known ({error.strerror}). Set HOST.") from None
+    except OSError as error:
+        raise CannotStart(_refusal(host, port, error)) from None
+    return str(address[0])
+
+
+def _refusal(host: str, port: int, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return (
+            f"port {port} is in use. Stop the process that listens there, or choose another port"
+            " with --port or PORT."
+        )
+    return f"{host}:{port} cannot be used ({error.strerror}). Choose another --host or --port."
