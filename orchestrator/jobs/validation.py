@@ -162,6 +162,7 @@ class StrictSchema(Schema):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.error_messages = {"unknown": KnownFields(self.fields), "type": "a JSON object"}
+        self._names = frozenset(each.data_key or name for name, each in self.load_fields.items())
 
     def load(self, data: Any, **options: Any) -> Any:
         """Return the loaded data.
@@ -169,7 +170,9 @@ class StrictSchema(Schema):
         Raises:
             ValidationError: with every error.
         """
-        if isinstance(data, dict) and not any(options.values()):
+        # A form with unknown names would be kept, and a caller may send any number of them.
+        known = isinstance(data, dict) and self._names.issuperset(data)
+        if known and not any(options.values()):
             with suppress(ValidationError):
                 return form_of(self, frozenset(data)).load(data)
         return super().load(data, **options)

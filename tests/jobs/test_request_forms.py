@@ -57,3 +57,18 @@ def test_a_valid_request_needs_no_other_check(monkeypatch: pytest.MonkeyPatch) -
 def test_forms_are_bounded() -> None:
     limit = request_forms.form_of.cache_parameters()["maxsize"]
     assert limit == request_forms.MAX_FORMS
+
+
+@pytest.mark.parametrize("place", ["request", "fallback"])
+def test_names_that_a_caller_invents_are_not_kept(place: str) -> None:
+    def refused(name: str) -> None:
+        invented = {name: 1} if place == "request" else {"fallback": [{name: 1}]}
+        with pytest.raises(ValidationError):
+            REQUEST_SCHEMA.load({**UNIFIED, **invented})
+
+    refused("invented")
+    kept = request_forms.form_of.cache_info().currsize
+    for number in range(20):
+        refused(f"invented{number}")
+
+    assert request_forms.form_of.cache_info().currsize == kept
