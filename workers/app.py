@@ -12,8 +12,10 @@ import resource
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 from celery import Celery, signals
 from celery.worker import state
@@ -30,6 +32,7 @@ from orchestrator.messages import (
     SENT_MS,
     TASKS,
     TRANSIENT,
+    Broker,
     JobsByProvider,
     queue_of,
     transport_options,
@@ -52,6 +55,7 @@ from orchestrator.steps.reconcile import take_due
 from orchestrator.steps.submit import submit as submit_job
 from orchestrator.storage.storage import StorageError
 from orchestrator.tls import broker_options
+from workers.consumer_watch import ConsumerWatch, run_again
 from workers.lanes import Lanes, RefillableLanes
 from workers.schedule import BEAT_SCHEDULE, SWEEP_SECONDS
 from workers.sweep_watch import SweepWatch
@@ -110,7 +114,8 @@ app = celery_app(
     task_queues=[nudge_queue(name, broker_url()) for name in (QUEUE, ARCHIVE_QUEUE)],
     task_default_routing_key=QUEUE,
     task_default_delivery_mode=TRANSIENT,
-    broker_transport_options=transport_options(broker_url()),
+    # beat's connection may be dead without being closed. RabbitMQ's confirms show that.
+    broker_transport_options=transport_options(broker_url(), confirms=True),
     beat_schedule=BEAT_SCHEDULE,
     # It keeps no file: times of an earlier process mean nothing to this one.
     beat_scheduler="celery.beat:Scheduler",
@@ -130,13 +135,29 @@ def _count(step: Step, reason: StepFailure) -> None:
     default_runtime().timings.add(metrics.STEP_FAILURES, step.value, reason.value)
 
 
+#: The Celery task of a message that does nothing.
+PING = "orchestrator.ping"
+#: Time between two signs of life of Celery's message loop. Seconds.
+TICK_SECONDS = 2.0
+#: A process that hangs finishes its steps in this time before it starts anew. Seconds.
+RESTART_SECONDS = 20.0
 #: Every call in progress is an open file. A worker needs no more than this.
 MAX_OPEN_FILES = 65_536
+
+#: This process hangs, and is about to start anew.
+restarting = threading.Event()
+
+
+def stopping() -> bool:
+    """Return whether this process ends, or starts anew."""
+    ends = state.should_stop is not None or state.should_terminate is not None
+    return ends or restarting.is_set()
+
 
 lanes: Lanes = Lanes(
     _do,
     default_runtime().settings,
-    stopping=lambda: state.should_stop is not None,
+    stopping=stopping,
     refill=lambda: sweeper.refill(),  # noqa: PLW0108  # it is created below
     count=_count,
     serves=lambda step: _reads(queue_of(step)),
@@ -148,16 +169,38 @@ sweeper: Sweeper = Sweeper(
 #: The sweeps of a worker that does nothing but archives.
 archives: Sweeper = Sweeper(lambda: take_due(default_runtime(), lanes), name="archives")
 #: Bulk actions have a thread of their own, so that they delay neither a sweep nor a step.
-bulk: Sweeper = Sweeper(
-    lambda: act_on_parts(default_runtime(), lambda: state.should_stop is not None), name="bulk"
-)
+bulk: Sweeper = Sweeper(lambda: act_on_parts(default_runtime(), stopping), name="bulk")
 
 #: The sign of life of this process, once it runs.
 heartbeats: list[Heartbeat] = []
+#: Restarts this process if it hangs, once it runs.
+watches: list[ConsumerWatch] = []
+
+
+class OwnQueues:
+    """The queues that this worker reads, over a new connection at each call."""
+
+    def ping(self) -> None:
+        """Send a message that does nothing to one of the queues."""
+        queue = QUEUE if _reads(QUEUE) else ARCHIVE_QUEUE
+        with closing(Broker(broker_url())) as broker:
+            broker.publish(PING, [], queue=queue, message_id=str(uuid4()))
+
+    def waiting(self) -> int:
+        """Return how many messages wait in the queues."""
+        read = [queue for queue in (QUEUE, ARCHIVE_QUEUE) if _reads(queue)]
+        return sum(Broker(broker_url()).waiting(read).values())
+
+
+def note_message() -> None:
+    """Note that this process reads messages."""
+    for watch in watches:
+        watch.heard()
 
 
 def _offer(step: Step, jobs: JobsByProvider) -> None:
     """Give the jobs of a nudge to their lanes. Those without a place are left to the agenda."""
+    note_message()
     sent = app.current_task.request.get(SENT_MS) if app.current_task else None
     if isinstance(sent, int):
         default_runtime().tell_time(sent)
@@ -221,8 +264,15 @@ def _prune() -> None:
 @app.task(name="orchestrator.reconcile")
 def reconcile() -> None:
     """Sweep: take every due job that has a place in a lane, and go on with bulk actions."""
+    note_message()
     sweeper.sweep()
     bulk.sweep()
+
+
+@app.task(name=PING)
+def ping() -> None:
+    """Note that this process reads messages. A worker that got none for long sends this one."""
+    note_message()
 
 
 @signals.setup_logging.connect
@@ -239,6 +289,7 @@ def _start_threads(sender: Any, **_: Any) -> None:
     runtime = default_runtime()
     heartbeats.append(Heartbeat(runtime, "worker" if sender.app is app else "intake"))
     heartbeats[-1].start()
+    _watch_consumer(sender)
     if sender.app is app and not _reads(QUEUE):  # beat asks the readers of that queue for sweeps
         SweepTimer(archives.sweep, SWEEP_SECONDS).start()
     else:
@@ -247,6 +298,32 @@ def _start_threads(sender: Any, **_: Any) -> None:
         log.get().info("archives_elsewhere", queue=ARCHIVE_QUEUE)
     if runtime.settings.spool_dir:
         SpoolDrainer(runtime, Spool(runtime.settings.spool_dir), record_spooled).start()
+
+
+def _watch_consumer(consumer: Any) -> None:
+    """Restart this process if Celery's consumer hangs. `intake` may get no message for hours."""
+    watch = ConsumerWatch(
+        OwnQueues() if consumer.app is app else None,
+        connecting=lambda: consumer.connection is None,
+        stopping=stopping,
+        restart=_restart,
+    )
+    watches.append(watch)
+    if consumer.hub:
+        consumer.hub.call_repeatedly(TICK_SECONDS, watch.tick)
+        watch.start()
+
+
+def _restart(reason: str) -> None:
+    """Start this process anew. A step that does not end soon is continued by another worker."""
+    if default_runtime().retry_queue.drain(0):
+        return  # this process alone knows what a provider answered while Redis was away
+    log.get().error("process_stuck", reason=reason, action="this process starts anew")
+    restarting.set()
+    left = _finish(min(RESTART_SECONDS, default_runtime().settings.drain_seconds))
+    if left:
+        log.get().warning("steps_unfinished", jobs=left)
+    run_again()
 
 
 def _allow_open_files() -> None:
@@ -265,7 +342,16 @@ def _start_beat(**_: Any) -> None:
 @signals.worker_shutdown.connect
 def _finish_steps(**_: Any) -> None:
     """Finish the running steps. A step that does not end in time is continued by another worker."""
-    ends = monotonic() + default_runtime().settings.drain_seconds
+    left = _finish(default_runtime().settings.drain_seconds)
+    if left:
+        log.get().warning("steps_unfinished", jobs=left)
+        logging.shutdown()
+        os._exit(0)  # threads that wait for a provider would keep the process running
+
+
+def _finish(seconds: float) -> list[str]:
+    """Finish the running steps in this time. Return the jobs of those that did not end."""
+    ends = monotonic() + seconds
     sweeper.stop()
     archives.stop()
     bulk.stop()
@@ -275,7 +361,4 @@ def _finish_steps(**_: Any) -> None:
     default_runtime().timings.flush()
     for heartbeat in heartbeats:
         heartbeat.stop()
-    if left:
-        log.get().warning("steps_unfinished", jobs=left)
-        logging.shutdown()
-        os._exit(0)  # threads that wait for a provider would keep the process running
+    return left

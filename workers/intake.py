@@ -36,7 +36,7 @@ from orchestrator.messages import CONNECTION_OPTIONS, ENQUEUE_QUEUE, transport_o
 from orchestrator.rabbitmq import has_other_type, is_rabbitmq, quorum_queue
 from orchestrator.runtime import Runtime, default_runtime
 from orchestrator.tls import broker_options
-from workers.app import broker_url, celery_app
+from workers.app import broker_url, celery_app, note_message
 
 #: A message without an acknowledgement is delivered again after this time. Seconds.
 VISIBILITY_TIMEOUT_SECONDS = 60
@@ -123,6 +123,7 @@ def enqueue(self: Task, *unnamed: Any, **request: Any) -> None:
             raise self.retry(exc=error, countdown=wait, max_retries=None) from None
         except LedgerUnavailable as error:
             log.get().warning("enqueue_delayed", message=message_id, reason=str(error))
+        note_message()
         if state.should_stop is not None or state.should_terminate is not None:
             raise Reject("the ledger is away", requeue=True)
         threading.Event().wait(RETRY_INTERVAL_SECONDS)

@@ -13,6 +13,8 @@ from typing import Any
 
 from celery.schedules import crontab, schedule
 
+from orchestrator.messages import ANSWER_TIMEOUT_SECONDS
+
 #: Time between sweeps. Seconds.
 SWEEP_SECONDS = 1.0
 #: The daily time of the prune step, UTC.
@@ -26,13 +28,17 @@ def steady_now() -> datetime:
     return _started_at + timedelta(seconds=monotonic() - _started_monotonic)
 
 
+#: RabbitMQ must confirm a message within this time. Otherwise beat connects anew.
+_OPTIONS = {"confirm_timeout": ANSWER_TIMEOUT_SECONDS}
 BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "sweep": {
         "task": "orchestrator.reconcile",
         "schedule": schedule(SWEEP_SECONDS, nowfun=steady_now),
+        "options": _OPTIONS,
     },
     "prune": {
         "task": "orchestrator.prune",
         "schedule": crontab(**PRUNE_AT, nowfun=steady_now),
+        "options": _OPTIONS,
     },
 }

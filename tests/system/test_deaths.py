@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 from uuid import uuid4
 
@@ -93,6 +94,23 @@ def test_workers_do_not_exceed_a_limit_when_one_of_them_is_killed(
     assert 1 <= seen["most_in_flight"] <= MAX_IN_FLIGHT
     assert (seen["accepted"], seen["refused"]) == (len(jobs), 0)
     own.stack.kill("other worker")
+
+
+def test_a_worker_whose_message_loop_hangs_starts_itself_anew(own: Client) -> None:
+    own.stack.kill("worker")
+    options = procfile()["worker"].partition(" worker ")[2]
+    command = f"exec celery --quiet -A tests.support.hanging_worker worker {options}"
+    worker = own.stack.start("hanging worker", ["/bin/sh", "-c", command])
+    assert own.outcome(own.enqueue("hiapi", str(uuid4())))["status"] == "succeeded"
+
+    worker.send_signal(signal.SIGUSR2)
+    job_id = own.enqueue("hiapi", str(uuid4()))
+
+    assert own.outcome(job_id)["status"] == "succeeded"
+    assert "its message loop has stood still" in own.stack.log("hanging worker")
+    assert worker.poll() is None, "the same process goes on"
+    own.stack.kill("hanging worker")
+    own.stack.start("worker")
 
 
 def load(client: Client) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from celery.app.trace import build_tracer
+from redis import Redis
 
 from orchestrator.clock import LedgerClock
 from orchestrator.jobs.model import Step
@@ -27,6 +29,33 @@ def workers(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_a_worker_outlives_a_broker_that_refuses_writes(workers: ModuleType) -> None:
     # Without this setting Celery ends the worker, and the Procfile does not start it again.
     assert workers.app.conf.broker_channel_error_retry
+
+
+def test_a_dead_connection_to_rabbitmq_is_noticed_within_half_a_minute(
+    start: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = worker(start(ORCHESTRATOR_BROKER_URL="amqp://127.0.0.1:1//"), monkeypatch).app.conf
+
+    assert 0 < conf.broker_heartbeat <= 15, "a consumer waits for two heartbeats"
+    # beat only sends: without a confirm it would send into nothing.
+    options = [entry["options"] for entry in conf.beat_schedule.values()]
+    assert all(0 < each["confirm_timeout"] <= 15 for each in options)
+
+
+def test_a_worker_sends_a_message_to_itself_and_notes_its_arrival(
+    workers: ModuleType, monkeypatch: pytest.MonkeyPatch, redis_url: str, real_redis: Redis
+) -> None:
+    monkeypatch.setattr(workers, "broker_url", lambda: redis_url)
+    queues, heard = workers.OwnQueues(), list[str]()
+    monkeypatch.setattr(workers, "watches", [SimpleNamespace(heard=lambda: heard.append("now"))])
+
+    queues.ping()
+
+    assert queues.waiting() == 1
+    assert workers.PING in str(real_redis.lindex(QUEUE, 0))
+    workers.app.tasks[workers.PING]()
+    workers.app.tasks[TASKS[Step.SUBMIT]]({})
+    assert heard == ["now"] * 2
 
 
 @pytest.mark.parametrize("step", Step)
