@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from typing import Any
 from uuid import uuid4
 
@@ -98,9 +99,8 @@ def test_workers_do_not_exceed_a_limit_when_one_of_them_is_killed(
 
 def test_a_worker_whose_message_loop_hangs_starts_itself_anew(own: Client) -> None:
     own.stack.kill("worker")
-    options = procfile()["worker"].partition(" worker ")[2]
-    command = f"exec celery --quiet -A tests.support.hanging_worker worker {options}"
-    worker = own.stack.start("hanging worker", ["/bin/sh", "-c", command])
+    command = [sys.executable, "-m", "tests.support.hanging_worker"]
+    worker = own.stack.start("hanging worker", command)
     assert own.outcome(own.enqueue("hiapi", str(uuid4())))["status"] == "succeeded"
 
     worker.send_signal(signal.SIGUSR2)
