@@ -1,31 +1,30 @@
-"""docs/deployment.md against the files that it speaks of."""
+"""docs/operations against the files that its pages speak of."""
 
 from __future__ import annotations
 
+import math
 import re
+
+import pytest
 
 from orchestrator.api import MAX_BODY_BYTES
 from orchestrator.cli.processes import PROCESSES
 from orchestrator.cli.stack import ROOT
-from orchestrator.messages import ARCHIVE_QUEUE
 from orchestrator.providers import BUILT_IN
 from orchestrator.settings.settings import MIB, Settings
 from tests.deployment.kit import example, seconds, services, text, unescaped
+from tests.deployment.monitoring import alerts
+from tests.docs.pages import DocPage, numbers
 
-PAGE = text("docs/deployment.md")
+PAGE = text("docs/operations/deploy.md")
+PAGES = [text(f"docs/operations/{path.name}") for path in (ROOT / "docs/operations").glob("*.md")]
 
 
 def test_every_variable_it_names_can_be_set() -> None:
     ours = "|".join(["ORCHESTRATOR", *map(str.upper, BUILT_IN)])
-    named = set(re.findall(rf"\b(?:{ours})_[A-Z_]+\b", PAGE))
+    named = {name for page in PAGES for name in re.findall(rf"\b(?:{ours})_[A-Z_]+\b", page)}
     known = set(example(with_defaults=True))
     assert {name.removesuffix("_FILE") for name in named} - known == set()
-
-
-def test_every_file_it_links_to_exists() -> None:
-    links = re.findall(r"\]\(([^)#]+)", PAGE)
-    assert links
-    assert [link for link in links if not (ROOT / "docs" / link).exists()] == []
 
 
 def test_it_speaks_of_every_process() -> None:
@@ -42,8 +41,11 @@ def test_the_redis_settings_are_those_of_the_compose_file() -> None:
 
 def test_the_time_to_stop_is_that_of_the_compose_file() -> None:
     given = {seconds(services()[name]["stop_grace_period"]) for name in PROCESSES}
-    said = re.findall(r"Allow (\d+) s before SIGKILL|TimeoutStopSec=(\d+)", PAGE)
-    assert {int(one or other) for one, other in said} == given
+    said = re.findall(r"Allow (\d+) s before SIGKILL", PAGE)
+    units = text("deploy/systemd/orchestrator-.service.d/common.conf")
+    said += re.findall(r"TimeoutStopSec=(\d+)", units)
+    assert len(said) == 2
+    assert set(map(int, said)) == given
 
 
 def test_the_proxy_lets_the_largest_request_through() -> None:
@@ -53,7 +55,29 @@ def test_the_proxy_lets_the_largest_request_through() -> None:
     assert f"{(largest - MAX_BODY_BYTES) // MIB} MiB" in PAGE
 
 
-def test_the_systemd_units_run_the_commands_of_the_processes() -> None:
-    unit, archiver = re.findall(r"(?m)^ExecStart=(.+)$", PAGE)
-    assert unit == "/opt/orchestrator/.venv/bin/orchestrator %i"
-    assert archiver == f"/opt/orchestrator/.venv/bin/orchestrator worker --queues {ARCHIVE_QUEUE}"
+def test_every_alert_has_a_section() -> None:
+    sections = DocPage("docs/operations/alerts.md").text.split("\n## ")[1:]
+    assert [section.split("\n")[0] for section in sections] == list(alerts())
+    for section, rule in zip(sections, alerts().values(), strict=True):
+        link = rule["annotations"]["runbook_url"].removeprefix("docs/")
+        assert f"(../{link})" in section
+        assert f"`{rule['labels']['severity']}`" in section
+        assert "**Means.**" in section
+        assert "**Do.**" in section
+
+
+def test_the_capacities_follow_from_the_costs() -> None:
+    page = DocPage("docs/scaling.md")
+    cost = {row[0]: numbers(row[1])[0] / 1000 for row in page.rows("part")[:5]}
+    web, worker, imaging, redis = list(cost.values())[:4]
+    writing = 3 * 0.55 / 1000
+    for row in page.rows("jobs/s"):
+        rate, *values = [numbers(cell)[0] for cell in row]
+        if len(values) == 7:
+            whole = [math.ceil(rate * cpu / 0.6) for cpu in (worker, imaging)]
+            assert values[2:4] == whole
+            used = [rate * cpu / 0.6 for cpu in (web, redis, writing)]
+            assert [values[1], values[4], values[6]] == pytest.approx(used, rel=0.1, abs=0.1)
+        else:
+            stored = [rate * seconds * 2.1e-6 for seconds in (604_800, 86_400, 3600)]
+            assert values == pytest.approx([*stored, rate * 0.445, rate * 0.216], rel=0.1)
