@@ -22,6 +22,9 @@ PROGRAMS = {
     "postgresql": "/usr/lib/postgresql/*/bin/initdb",
     "prometheus": "/usr/bin/prometheus",
     "rabbitmq-server": "/usr/lib/rabbitmq/bin/rabbitmq-server",
+    "redis-tools": "/usr/bin/redis-cli",
+    "rsync": "/usr/bin/rsync",
+    "sqlite3": "/usr/bin/sqlite3",
 }
 #: Prevents two test processes from installing at once, and a second try after a failure.
 LOCK = Path(tempfile.gettempdir()) / f"orchestrator-debian-{os.getuid()}.lock"
