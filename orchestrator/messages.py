@@ -22,8 +22,8 @@ from kombu.exceptions import OperationalError
 from orchestrator import log, tracing
 from orchestrator.forks import renew_in_children
 from orchestrator.jobs.model import Step
-from orchestrator.rabbitmq import connection_options, is_rabbitmq
-from orchestrator.tls import broker_options
+from orchestrator.servers.broker_server import BrokerServer
+from orchestrator.servers.rabbitmq import connection_options, is_rabbitmq
 
 #: The queue of sweeps, and of the nudges of all steps but archives.
 QUEUE = "orchestrator.steps"
@@ -179,7 +179,7 @@ def transport_options(url: str, *, confirms: bool = False) -> dict[str, Any]:
     """
     if is_rabbitmq(url):
         return connection_options(ANSWER_TIMEOUT_SECONDS, confirms=confirms)
-    return TRANSPORT_OPTIONS
+    return {**TRANSPORT_OPTIONS, **BrokerServer.parse(url).transport_options}
 
 
 class Broker:
@@ -279,9 +279,9 @@ class Broker:
         self.renew()
 
     def _new_connection(self) -> Connection:
-        url, tls = broker_options(self._url)
-        options = transport_options(url, confirms=self._confirms)
-        return Connection(url, ssl=tls, transport_options=options)
+        server = BrokerServer.parse(self._url)
+        options = transport_options(self._url, confirms=self._confirms)
+        return Connection(server.url, ssl=server.ssl, transport_options=options)
 
     def _new_producer(self) -> Producer:
         if not (self._confirms and is_rabbitmq(self._url)):

@@ -72,12 +72,7 @@ class Runtime:
     @classmethod
     def from_settings(cls, settings: Settings) -> Runtime:
         """Return the runtime of these settings. Nothing connects before its first use."""
-        ledger = Ledger.from_url(
-            settings.redis_url,
-            shards=settings.shards,
-            retention_ms=int(settings.retention_days * DAY_MS),
-            limits=settings.limits,
-        )
+        ledger = open_ledger(settings)
         clock = LedgerClock(ledger.installation.time, LedgerUnavailable)
         nudger = Nudger(Broker(settings.broker_url, clock.estimate).send)
         http = ProviderClient(
@@ -180,6 +175,18 @@ class Runtime:
         # With private networks allowed, the provider is a sandbox that accepts any URL.
         private = self.settings.allow_private_networks
         return private or provider.callback_refusal(public_url) is None
+
+
+def open_ledger(settings: Settings) -> Ledger:
+    """Return the ledger of these settings. It connects at its first use."""
+    return Ledger.from_url(
+        settings.redis_url,
+        is_cluster=settings.redis_cluster,
+        wait_replicas=settings.redis_wait_replicas,
+        shards=settings.shards,
+        retention_ms=int(settings.retention_days * DAY_MS),
+        limits=settings.limits,
+    )
 
 
 @cache

@@ -39,8 +39,9 @@ from orchestrator.messages import (
 )
 from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import StepFailure
-from orchestrator.rabbitmq import HEARTBEAT_SECONDS, nudge_queue
 from orchestrator.runtime import Runtime, default_runtime
+from orchestrator.servers.broker_server import BrokerServer
+from orchestrator.servers.rabbitmq import HEARTBEAT_SECONDS, nudge_queue
 from orchestrator.settings.environment import ConfigError
 from orchestrator.steps.acceptance import record_spooled
 from orchestrator.steps.archive import archive as archive_job
@@ -54,7 +55,6 @@ from orchestrator.steps.reconcile import reconcile as sweep
 from orchestrator.steps.reconcile import take_due
 from orchestrator.steps.submit import submit as submit_job
 from orchestrator.storage.storage import StorageError
-from orchestrator.tls import broker_options
 from workers.consumer_watch import ConsumerWatch, run_again
 from workers.lanes import Lanes, RefillableLanes
 from workers.schedule import BEAT_SCHEDULE, SWEEP_SECONDS
@@ -86,10 +86,10 @@ def broker_url() -> str:
 
 def celery_app(name: str, **settings: Any) -> Celery:
     """Return a Celery application on our broker. A wrong setting ends the process with one line."""
-    url, tls = broker_options(broker_url())
-    app = Celery(name, broker=url, set_as_current=False)
+    server = BrokerServer.parse(broker_url())
+    app = Celery(name, broker=server.url, set_as_current=False)
     app.conf.update(
-        broker_use_ssl=tls,
+        broker_use_ssl=server.ssl,
         broker_heartbeat=HEARTBEAT_SECONDS,  # of RabbitMQ
         task_ignore_result=True,
         task_serializer="json",

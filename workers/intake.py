@@ -32,10 +32,10 @@ from orchestrator.jobs.tenant import tenant_name
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable
-from orchestrator.messages import CONNECTION_OPTIONS, ENQUEUE_QUEUE, transport_options
-from orchestrator.rabbitmq import has_other_type, is_rabbitmq, quorum_queue
+from orchestrator.messages import ENQUEUE_QUEUE, transport_options
 from orchestrator.runtime import Runtime, default_runtime
-from orchestrator.tls import broker_options
+from orchestrator.servers.broker_server import BrokerServer
+from orchestrator.servers.rabbitmq import has_other_type, is_rabbitmq, quorum_queue
 from workers.app import broker_url, celery_app, note_message
 
 #: A message without an acknowledgement is delivered again after this time. Seconds.
@@ -67,10 +67,12 @@ class IntakeConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
 def enqueue_queue(url: str) -> Queue:
     """Return the queue of enqueue messages. One that exists at RabbitMQ is used as it is."""
     queue = quorum_queue(ENQUEUE_QUEUE, url)
-    address, tls = broker_options(url)
+    server = BrokerServer.parse(url)
     if not is_rabbitmq(url):
         return queue
-    with Connection(address, ssl=tls, transport_options=transport_options(url)) as connection:
+    with Connection(
+        server.url, ssl=server.ssl, transport_options=transport_options(url)
+    ) as connection:
         try:
             if not has_other_type(connection, queue):
                 return queue
@@ -87,8 +89,11 @@ def _options(url: str) -> dict[str, Any]:
             "broker_transport_options": transport_options(url, confirms=True),
             "worker_prefetch_multiplier": RABBITMQ_PREFETCH,
         }
-    waits = {"visibility_timeout": VISIBILITY_TIMEOUT_SECONDS, **CONNECTION_OPTIONS}
-    return {"broker_transport_options": waits, "worker_prefetch_multiplier": 1}
+    waits = {"visibility_timeout": VISIBILITY_TIMEOUT_SECONDS, "ack_emulation": True}
+    return {
+        "broker_transport_options": {**transport_options(url), **waits},
+        "worker_prefetch_multiplier": 1,
+    }
 
 
 app: Celery = celery_app(

@@ -8,15 +8,18 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
-from redis import Redis
+from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
+from redis.cluster import ClusterNode
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisClusterException, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
 from orchestrator.forks import renew_in_children
 from orchestrator.ledger.refusals import LedgerUnavailable, meaning
+from orchestrator.servers.redis_server import RedisServer
 
 #: Redis counts as away when it takes longer to connect, or to answer. Seconds.
 CONNECT_TIMEOUT = 1.0
@@ -115,7 +118,7 @@ class Clients:
         except RedisTimeoutError as error:
             leave = self._gate.timed_out
             raise LedgerUnavailable(str(error)) from error
-        except (RedisConnectionError, ResponseError) as error:
+        except (RedisConnectionError, RedisClusterException, ResponseError) as error:
             refusal = meaning(error)
             if refusal is None:
                 raise
@@ -129,17 +132,17 @@ class Clients:
         if not hasattr(self._local, "client"):
             self._local.client = self._make()
         elif self._local.generation != self._generation:
-            self._local.client.connection_pool.disconnect()
+            _reconnect(self._local.client)
         self._local.generation = self._generation
 
     def _drop(self) -> None:
         """Let all threads connect anew. This may lead to another server: the master of a failover.
 
-        Each thread closes its own connection: this one now, and the others at their next call.
+        Each thread closes its own connections: this one now, and the others at their next call.
         """
         self._generation += 1
         if hasattr(self._local, "client"):
-            self._connect()
+            _disconnect(self._local.client)
 
 
 def _no_op() -> None:
@@ -148,17 +151,56 @@ def _no_op() -> None:
 
 def listener(client: Redis) -> Any:
     """Return a connection that listens to channels."""
-    return client.pubsub()  # type: ignore[no-untyped-call]
+    return client.pubsub()
 
 
-def connect(url: str) -> Redis:
-    """Return a client of a Redis. It repeats a call once if the connection broke."""
-    return Redis.from_url(
-        url,
-        decode_responses=True,
-        single_connection_client=True,
-        socket_connect_timeout=CONNECT_TIMEOUT,
-        socket_timeout=ANSWER_TIMEOUT,
+def connect(server: RedisServer) -> Redis:
+    """Return a client of a Redis. It repeats a call once if the connection broke.
+
+    A client of a cluster is a RedisCluster. It connects at once, and it has the same methods.
+    """
+    client = _client(server)
+    client.wait_replicas = server.wait_replicas
+    return client  # type: ignore[no-any-return]
+
+
+def _client(server: RedisServer) -> Any:
+    options = {
+        "decode_responses": True,
+        "socket_connect_timeout": CONNECT_TIMEOUT,
+        "socket_timeout": ANSWER_TIMEOUT,
         # Not after a time-out, because that would double the wait.
-        retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
-    )
+        "retry": Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
+        **server.for_redis_py(),
+    }
+    if server.is_cluster:
+        return _connect_cluster(server, options)
+    if server.master_name:
+        sentinel = Sentinel(server.hosts, sentinel_kwargs=server.for_sentinels(), **options)
+        return sentinel.master_for(server.master_name, redis_class=Redis)
+    if server.path:
+        place: dict[str, Any] = {"unix_socket_path": server.path}
+    else:
+        place = dict(zip(("host", "port"), server.hosts[0], strict=True))
+    return Redis(**place, **options, single_connection_client=True)
+
+
+def _connect_cluster(server: RedisServer, options: dict[str, Any]) -> RedisCluster:
+    nodes = [ClusterNode(host, port) for host, port in server.hosts]
+    del options["db"]
+    return RedisCluster(startup_nodes=nodes, **options)
+
+
+def _disconnect(client: Redis | RedisCluster) -> None:
+    """Close the connections of a client. The next call makes new ones."""
+    if isinstance(client, RedisCluster):
+        client.disconnect_connection_pools()
+    else:
+        client.connection_pool.disconnect()
+
+
+def _reconnect(client: Redis | RedisCluster) -> None:
+    """Close the connections of a client. A client of a cluster reads which node has which keys."""
+    _disconnect(client)
+    if isinstance(client, RedisCluster):
+        client.nodes_manager.initialize()

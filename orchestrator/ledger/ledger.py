@@ -61,6 +61,7 @@ from orchestrator.ledger.sessions import Sessions
 from orchestrator.ledger.task_owners import TaskOwners
 from orchestrator.ledger.timings import TimingSums
 from orchestrator.ledger.uploads import Uploads
+from orchestrator.servers.redis_server import RedisServer
 from orchestrator.step_loop import in_thread
 
 
@@ -120,9 +121,20 @@ class Ledger:
         self._observe, self._settle = load("observe"), load("settle")
 
     @classmethod
-    def from_url(cls, url: str, **options: Any) -> Ledger:
-        """Return a ledger on a Redis. It connects at the first call, and repeats a broken call."""
-        return cls(lambda: connect(url), **options)
+    def from_url(
+        cls, url: str, *, is_cluster: bool = False, wait_replicas: int = 0, **options: Any
+    ) -> Ledger:
+        """Return a ledger on a Redis. It connects at the first call, and repeats a broken call.
+
+        Args:
+            url, is_cluster, wait_replicas: see `RedisServer.parse`.
+            options: of the ledger.
+
+        Raises:
+            BadServerUrl: the URL is wrong.
+        """
+        server = RedisServer.parse(url, is_cluster=is_cluster, wait_replicas=wait_replicas)
+        return cls(lambda: connect(server), **options)
 
     def create(
         self,

@@ -191,7 +191,7 @@ class Overview:
         that changes a total changes the counts, so Redis notices it.
         """
         with self._redis() as client, client.pipeline(transaction=True) as watch:
-            watch.watch(keys.counts(shard))  # type: ignore[no-untyped-call]
+            watch.watch(keys.counts(shard))
 
             def totals() -> Totals | None:
                 flows: Any = watch.zrange(keys.flows(shard), 0, -1)

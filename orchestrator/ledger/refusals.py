@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 #: Codes of states that pass: a failover, a full memory or disk, a server that still loads its data.
 TEMPORARY = frozenset(
@@ -23,7 +23,7 @@ TEMPORARY = frozenset(
         "UNKILLABLE",
     }
 )
-_CLUSTER = "ORCHESTRATOR_REDIS_URL names a node of a cluster; name a Redis without cluster mode"
+_CLUSTER = "ORCHESTRATOR_REDIS_URL names a node of a cluster; set ORCHESTRATOR_REDIS_CLUSTER=1"
 _PASSWORD = "correct the user and the password in ORCHESTRATOR_REDIS_URL"  # noqa: S105  # no secret
 #: The correction of a setting, by the code of the refusal.
 CORRECTIONS: Mapping[str, str] = {
@@ -43,6 +43,8 @@ _CORRECTIONS_BY_WORDS: Mapping[str, str] = {
     "without any password configured": "remove the password from ORCHESTRATOR_REDIS_URL",
     "no password is set": "remove the password from ORCHESTRATOR_REDIS_URL",
     "invalid password": _PASSWORD,
+    "Cluster mode is not enabled": "ORCHESTRATOR_REDIS_URL names no node of a cluster;"
+    " unset ORCHESTRATOR_REDIS_CLUSTER",
     "unknown command": "the Redis of ORCHESTRATOR_REDIS_URL does not know this command;"
     " use Redis 7 or Valkey with all commands",
 }
@@ -70,7 +72,7 @@ class LedgerMisconfigured(LedgerUnavailable):
         super().__init__(f"Redis refuses the call ({code} {text}): {correction}", code)
 
 
-def meaning(error: RedisError) -> LedgerUnavailable | None:
+def meaning(error: RedisError | RedisClusterException) -> LedgerUnavailable | None:
     """Return what an error of redis-py means, or None for a mistake of ours, such as WRONGTYPE."""
     code, text = _code_and_text(error)
     words = (fix for words, fix in _CORRECTIONS_BY_WORDS.items() if words in text)
@@ -79,14 +81,16 @@ def meaning(error: RedisError) -> LedgerUnavailable | None:
         return LedgerMisconfigured(code, text, correction)
     if code in TEMPORARY:
         return LedgerUnavailable(f"{code} {text}", code)
-    return LedgerUnavailable(text) if isinstance(error, RedisConnectionError) else None
+    is_away = isinstance(error, (RedisConnectionError, RedisClusterException))
+    return LedgerUnavailable(text) if is_away else None
 
 
-def _code_and_text(error: RedisError) -> tuple[str, str]:
+def _code_and_text(error: RedisError | RedisClusterException) -> tuple[str, str]:
     """Return the code and the rest of a refusal. redis-py removes the code of known errors."""
     text = str(error)
-    if not error.status_code and not isinstance(error, ResponseError):
+    status_code = getattr(error, "status_code", None)
+    if not status_code and not isinstance(error, ResponseError):
         return "", text
-    code = error.status_code or text.partition(" ")[0]
+    code = status_code or text.partition(" ")[0]
     inner = _INNER_CODE.search(text)
     return (inner[1] if inner else code), text.removeprefix(f"{code} ")

@@ -13,6 +13,8 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import NoScriptError, RedisError
 
+from orchestrator.ledger.replication import replicas_of, run_replicated
+
 _FOLDER = files("orchestrator.ledger") / "scripts"
 
 _PRELUDE = ("_adoption", "_prelude")
@@ -56,6 +58,8 @@ class Script:
 
     def run(self, client: Redis, keys: list[str], args: list[str | int]) -> list[str]:
         """Run the script in one round trip. The first run after a Redis restart takes two."""
+        if replicas_of(client):
+            return run_all(client, [(self, keys, args)])[0]  # type: ignore[no-any-return]
         try:
             answer = client.evalsha(self.sha, len(keys), *keys, *args)
         except NoScriptError:
@@ -76,7 +80,7 @@ def run_together(client: Redis, calls: Sequence[Call]) -> list[Any]:
     Raises:
         RedisError: Redis is away.
     """
-    if len(calls) == 1:
+    if len(calls) == 1 and not replicas_of(client):
         script, keys, args = calls[0]
         return [script.run(client, keys, args)]
     answers = _pipelined(client, calls)
@@ -112,9 +116,12 @@ def _loaded(client: Redis, calls: Sequence[Call]) -> list[Any]:
 def _pipelined(client: Redis, calls: Sequence[Call]) -> list[Any]:
     if not calls:
         return []
+    commands = [("EVALSHA", script.sha, len(keys), *keys, *args) for script, keys, args in calls]
+    if replicas_of(client):
+        return run_replicated(client, commands, [keys[0] for _, keys, _ in calls])
     with client.pipeline(transaction=False) as pipe:
-        for script, keys, args in calls:
-            pipe.evalsha(script.sha, len(keys), *keys, *args)
+        for command in commands:
+            pipe.execute_command(*command)
         return pipe.execute(raise_on_error=False)
 
 

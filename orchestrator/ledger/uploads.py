@@ -44,7 +44,7 @@ class Uploads:
     def get(self, job_id: str) -> bytes | None:
         """Return the file of a job, or None when it is deleted."""
         with self._redis() as client:
-            content: bytes | None = client.execute_command(  # type: ignore[no-untyped-call]
+            content: bytes | None = client.execute_command(
                 "GET", keys.upload(job_id), NEVER_DECODE=True
             )
         return content

@@ -20,6 +20,7 @@ from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
 from orchestrator.messages import QUEUE, Broker
 from orchestrator.operations.history_state import HistoryState, history_report
 from orchestrator.providers import PROVIDERS
+from orchestrator.runtime import open_ledger
 from orchestrator.settings.dangers import dangers
 from orchestrator.settings.environment import ConfigError, redacted
 from orchestrator.settings.settings import VARIABLES, Settings
@@ -77,7 +78,7 @@ def examine() -> Iterator[CheckResult]:
 
 
 def _ledger(settings: Settings) -> Iterator[CheckResult]:
-    ledger = Ledger.from_url(settings.redis_url, shards=settings.shards)
+    ledger = open_ledger(settings)
     address = redacted(settings.redis_url)
     try:
         ledger.installation.check_write()

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from orchestrator import tls
 from orchestrator.net.addresses import is_private
 from orchestrator.security.secret import Secret
+from orchestrator.servers.broker_server import BrokerServer
+from orchestrator.servers.redis_server import RedisServer
 from orchestrator.settings.settings import Settings
 
 #: The API key of `orchestrator dev`. It is constant, because `dev` listens on 127.0.0.1 only.
@@ -53,7 +54,8 @@ def _addresses(settings: Settings) -> Iterator[Danger]:
         allows = "ORCHESTRATOR_PUBLIC_URL has no TLS: callbacks and their tokens can be read"
         yield Danger(allows, "put a proxy with TLS before web, and set the https:// address")
     for name, provider in settings.providers.items():
-        if _is_open(provider.base_url, ("http",)):
+        url = urlsplit(provider.base_url)
+        if url.scheme == "http" and _is_public(url.hostname or ""):
             allows = f"{name.upper()}_BASE_URL has no TLS: the API key can be read"
             yield Danger(allows, "set its https:// address")
 
@@ -81,22 +83,22 @@ def _keys(settings: Settings) -> Iterator[Danger]:
 
 
 def _servers(settings: Settings) -> Iterator[Danger]:
-    for name, url in (
-        ("ORCHESTRATOR_REDIS_URL", settings.redis_url),
-        ("ORCHESTRATOR_BROKER_URL", settings.broker_url),
+    redis = RedisServer.parse(settings.redis_url, is_cluster=settings.redis_cluster)
+    broker = BrokerServer.parse(settings.broker_url)
+    for name, hosts, tls in (
+        ("ORCHESTRATOR_REDIS_URL", redis.hosts, redis.tls),
+        ("ORCHESTRATOR_BROKER_URL", broker.hosts, broker.tls),
     ):
-        if not tls.is_verified(url):
+        if tls and not tls.is_verified:
             allows = (
                 f"{name} has ssl_cert_reqs=none: an attacker on the network can read the password"
             )
             yield Danger(allows, "remove it, and set ssl_ca_certs to your authority")
-        if _is_open(url, ("redis", "amqp")):
+        if not tls and any(_is_public(host) for host, _ in hosts):
             allows = f"{name} has no TLS to a public host: passwords and prompts can be read"
             yield Danger(allows, "use rediss:// or amqps://, or a private network")
 
 
-def _is_open(url: str, schemes: tuple[str, ...]) -> bool:
-    """Return whether a URL has no TLS and leads to a public host. A name without dots is local."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return parts.scheme in schemes and "." in host and not is_private(host)
+def _is_public(host: str) -> bool:
+    """Return whether a host is on the internet. A name without dots is local."""
+    return "." in host and not is_private(host)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator import tls
 from orchestrator.jobs.tenant import is_tenant
 from orchestrator.ledger import ProviderLimits
 from orchestrator.ledger.admission import NO_LIMITS
@@ -19,6 +19,9 @@ from orchestrator.net.guard import Guard
 from orchestrator.providers import BROKEN, PROVIDERS
 from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret
+from orchestrator.servers.broker_server import BrokerServer
+from orchestrator.servers.redis_server import RedisServer
+from orchestrator.servers.url_parts import BadServerUrl
 from orchestrator.settings.environment import (
     HTTP,
     ConfigError,
@@ -40,6 +43,9 @@ MIN_API_KEY_CHARACTERS = 16
 #: The longest public URL. Providers accept callback URLs of 2048 characters; our path needs the
 #: rest.
 MAX_PUBLIC_URL_CHARACTERS = 1800
+
+#: Redis Cluster and Sentinel set-ups rarely have more replicas of one master.
+MAX_REPLICAS = 5
 
 MIB = 1024 * 1024
 #: Threads of one worker process for archives and for notifications. Both wait for servers.
@@ -81,7 +87,9 @@ VARIABLES = frozenset(
         "NOTIFY_THREADS",
         "PUBLIC_URL",
         "READ_TIMEOUT_SECONDS",
+        "REDIS_CLUSTER",
         "REDIS_URL",
+        "REDIS_WAIT_REPLICAS",
         "RETENTION_DAYS",
         "SECRET_KEY",
         "SECRET_KEYS_OLD",
@@ -97,6 +105,10 @@ class Settings:
     """All settings. Times are in seconds unless the name says otherwise."""
 
     redis_url: str = field(repr=False)
+    #: Whether the URL names a node of a Redis Cluster.
+    redis_cluster: bool
+    #: The replicas that must have each write of the ledger before it is acknowledged.
+    redis_wait_replicas: int
     broker_url: str = field(repr=False)
     public_url: str | None
     secret_keys: tuple[Secret, ...]
@@ -170,11 +182,9 @@ class Settings:
 def _connections(env: EnvironmentReader) -> dict[str, Any]:
     """Read the addresses of Redis and the broker, and our own."""
     private = env.boolean("ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS", default=False)
-    redis_url = _server_url(env, "ORCHESTRATOR_REDIS_URL", _REDIS, "redis://127.0.0.1:6379/0")
     public_url = _public_url(env, private)
     return {
-        "redis_url": redis_url,
-        "broker_url": _server_url(env, "ORCHESTRATOR_BROKER_URL", _BROKER, _as_broker(redis_url)),
+        **_servers(env),
         "public_url": public_url,
         "secret_keys": _secret_keys(env, required=public_url is not None),
         "shards": shards_of(env),
@@ -242,22 +252,34 @@ def _limits(env: EnvironmentReader) -> dict[str, Any]:
 
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
-_REDIS = ("redis", "rediss", "unix")
-_BROKER = ("redis", "rediss", "redis+socket", "sentinel", "amqp", "amqps")
 
 
-def _server_url(env: EnvironmentReader, name: str, schemes: tuple[str, ...], default: str) -> str:
-    """Read the URL of Redis or the broker. Its certificate is checked unless the URL says no."""
-    url = env.url(name, schemes, default)
+def _servers(env: EnvironmentReader) -> dict[str, Any]:
+    """Read the addresses of Redis and of the broker. Both libraries must be able to use them."""
+    is_cluster = env.boolean("ORCHESTRATOR_REDIS_CLUSTER", default=False)
+    redis_url = env.text("ORCHESTRATOR_REDIS_URL", "redis://127.0.0.1:6379/0")
+    broker_url = env.optional("ORCHESTRATOR_BROKER_URL")
+    if is_cluster and broker_url is None:
+        reason = "Celery cannot use a Redis Cluster as its broker."
+        fix = "Set it to a Redis without cluster mode, or to RabbitMQ."
+        raise ConfigError(f"ORCHESTRATOR_BROKER_URL is not set. {reason} {fix}")
+    _check_url(
+        "ORCHESTRATOR_REDIS_URL", redis_url, partial(RedisServer.parse, is_cluster=is_cluster)
+    )
+    _check_url("ORCHESTRATOR_BROKER_URL", broker_url or redis_url, BrokerServer.parse)
+    return {
+        "redis_url": redis_url,
+        "redis_cluster": is_cluster,
+        "redis_wait_replicas": env.whole("ORCHESTRATOR_REDIS_WAIT_REPLICAS", 0, 0, MAX_REPLICAS),
+        "broker_url": broker_url or redis_url,
+    }
+
+
+def _check_url(name: str, url: str, parse: Callable[[str], object]) -> None:
     try:
-        return tls.normal(url)
-    except tls.BadTls as error:
+        parse(url)
+    except BadServerUrl as error:
         raise invalid_setting(name, redacted(url), str(error)) from None
-
-
-def _as_broker(redis_url: str) -> str:
-    """Return a Redis URL as Celery spells it: sockets have another scheme there."""
-    return re.sub("^unix://", "redis+socket://", redis_url)
 
 
 def _origins(env: EnvironmentReader) -> tuple[str, ...]:

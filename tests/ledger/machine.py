@@ -110,7 +110,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ended: dict[str, tuple[Any, ...]] = {}
         self.repeatable: list[tuple[Callable[[], Any], ModelCall]] = []
         self.steps = 0
-        self.listener = client.pubsub()  # type: ignore[no-untyped-call]
+        self.listener = client.pubsub()
         self.listener.psubscribe("{orch*:settled:*")
         self.listener.get_message(timeout=kit.WAIT_SECONDS)
 

@@ -23,6 +23,7 @@ from orchestrator.jobs.model import Status
 from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.ledger import connection as module
 from orchestrator.ledger.connection import PAUSE_SECONDS, Clients, TimeoutGate, connect
+from orchestrator.servers.redis_server import RedisServer
 from tests.ledger import kit
 from tests.support.fakes import Clock
 
@@ -247,7 +248,7 @@ def test_a_thread_that_never_returns_does_not_block_the_others(
 
 def test_a_refusal_lets_the_other_threads_connect_anew(redis_url: str) -> None:
     made: list[Redis] = []
-    clients = Clients(lambda: made.append(connect(redis_url)) or made[-1])  # type: ignore[func-returns-value]
+    clients = Clients(lambda: made.append(connect(RedisServer.parse(redis_url))) or made[-1])  # type: ignore[func-returns-value]
 
     def refuse() -> None:
         with clients.client():

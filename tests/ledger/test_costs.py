@@ -66,7 +66,7 @@ MAX_JOB_BYTES = 2048
 def commands_of(redis: Redis, work: Callable[[], object]) -> list[str]:
     """Return the commands that the server receives during `work`. Scripts count as one command."""
     commands: list[str] = []
-    with redis.client() as marker, redis.monitor() as monitor:  # type: ignore[no-untyped-call]
+    with redis.client() as marker, redis.monitor() as monitor:
         work()
         marker.echo("end of the test")
         for command in monitor.listen():

@@ -218,7 +218,7 @@ def observed(recorded_ledger: Ledger, recorder: RecordingClient, redis: Redis) -
                 stored = redis.hkeys(key)
                 observed.batch_fields.update(stored)
 
-    listener = redis.pubsub()  # type: ignore[no-untyped-call]
+    listener = redis.pubsub()
     with listener:
         listener.psubscribe("{orch*")
         listener.get_message(timeout=kit.WAIT_SECONDS)

@@ -238,7 +238,7 @@ def test_many_threads_on_the_same_few_jobs_keep_the_invariants(
         for _ in range(120):
             roles[number](chance)
 
-    with real_redis.pubsub() as listener:  # type: ignore[no-untyped-call]
+    with real_redis.pubsub() as listener:
         listener.psubscribe("{orch*:settled:*")
         listener.get_message(timeout=kit.WAIT_SECONDS)
         with ThreadPoolExecutor(len(roles)) as pool:

@@ -44,6 +44,8 @@ def steps() -> Iterator[StepLoop]:
 class Counted:
     """A client that counts its round trips."""
 
+    wait_replicas = 0
+
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
         self.trips = 0

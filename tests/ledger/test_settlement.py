@@ -83,7 +83,7 @@ def test_a_refused_submission_settles_its_job(ledger: Ledger, redis: Redis) -> N
 
 def test_twenty_identical_callbacks_settle_once(shared_ledger: Ledger, real_redis: Redis) -> None:
     job_id = kit.running(shared_ledger)
-    listener = real_redis.pubsub()  # type: ignore[no-untyped-call]
+    listener = real_redis.pubsub()
     with listener:
         listener.subscribe(keys.settled(job_id))
         results = kit.in_parallel(20, lambda: callback(shared_ledger, job_id))

@@ -100,7 +100,7 @@ def test_only_the_settlement_of_the_job_is_announced_to_the_wait(
         ledger.cancel(other, now=NOW)
         ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
 
-    with redis.pubsub() as listener:  # type: ignore[no-untyped-call]
+    with redis.pubsub() as listener:
         listener.subscribe(keys.settled(job_id))
         job = waited(ledger, redis, job_id, live)
         messages = kit.received(redis, listener, keys.settled(job_id))

@@ -49,6 +49,7 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
     "ORCHESTRATOR_BROKER_URL": (
         "broker_url", "redis://127.0.0.1:6379/0", "amqp://mq:5672//", "amqp://mq:5672//",
     ),
+    "ORCHESTRATOR_REDIS_WAIT_REPLICAS": ("redis_wait_replicas", 0, "1", 1),
     "ORCHESTRATOR_DATA_DIR": ("data_dir", Path("data"), "/var/lib/x", Path("/var/lib/x")),
     "ORCHESTRATOR_SPOOL_DIR": ("spool_dir", None, "/data/spool", Path("/data/spool")),
     "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": ("allow_private_networks", False, "1", True),
@@ -94,6 +95,14 @@ def test_a_variable_has_its_default_and_takes_a_good_value(read: Any) -> None:
     for name, (place, default, good, value) in GOOD.items():
         assert found(read(**KEYS), place) == default, name
         assert found(read(**{**KEYS, name: good}), place) == value, name
+
+
+def test_a_cluster_needs_a_broker_of_its_own(read: Any) -> None:
+    cluster = {"ORCHESTRATOR_REDIS_CLUSTER": "1", "ORCHESTRATOR_REDIS_URL": "redis://a,b:1"}
+
+    assert read(**cluster, ORCHESTRATOR_BROKER_URL="redis://c").redis_cluster is True
+    text = refusal(read, **cluster)
+    assert text.startswith("ORCHESTRATOR_BROKER_URL is not set. Celery cannot use a Redis Cluster")
 
 
 def test_a_blank_value_counts_as_unset(read: Any) -> None:
@@ -150,6 +159,8 @@ def _bad_provider_settings() -> Iterator[tuple[str, list[str]]]:
 BAD: dict[str, list[str]] = {
     "ORCHESTRATOR_REDIS_URL": ["localhost:6379", "http://127.0.0.1", "redis://", "redis://x:port"],
     "ORCHESTRATOR_BROKER_URL": ["localhost", "kafka://x", "http://x"],
+    "ORCHESTRATOR_REDIS_CLUSTER": ["2", "true"],
+    "ORCHESTRATOR_REDIS_WAIT_REPLICAS": ["-1", "6", "all"],
     "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": ["2", "true"],
     "ORCHESTRATOR_ALLOW_HOSTS": ["10.0.0.0/33", "https://shop.example", "a b"],
     "ORCHESTRATOR_ARCHIVE_URL": ["images", "ftp://x/y", "file://", "s3://", "s3://x?region=y", "file://host/x"],
@@ -347,6 +358,7 @@ def test_a_table_of_this_module_covers_every_variable(asked: set[str]) -> None:
     told_apart |= {"HIAPI_WEBHOOK_SECRETS_OLD", *KEYS}
     told_apart |= {
         "ORCHESTRATOR_ADMIN_KEYS",
+        "ORCHESTRATOR_REDIS_CLUSTER",
         "ORCHESTRATOR_NOTIFY_SECRET",
         "ORCHESTRATOR_NOTIFY_SECRETS_OLD",
     }

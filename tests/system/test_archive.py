@@ -13,12 +13,12 @@ from uuid import uuid4
 
 import pytest
 import requests
+from redis import Redis
 
 from orchestrator.cli.processes import process_command
 from orchestrator.clock import now_ms
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import keys
-from orchestrator.ledger.connection import connect
 from orchestrator.messages import ARCHIVE_QUEUE, QUEUE
 from orchestrator.operations.manifest import folder
 from sandbox.file_kinds import FILE_KINDS
@@ -188,7 +188,8 @@ def test_an_image_that_is_lost_leaves_its_job_succeeded_and_says_why(
     job_id = own.enqueue("hiapi", f"{uuid4()} [sandbox: image=json]")
     assert own.outcome(job_id)["status"] == "succeeded"
     eventually(lambda: own.job(job_id)["archive"]["attempts"])
-    with connect(own.stack.redis_url or "") as redis:  # a link that no retry can mend
+    # No retry can mend this link.
+    with Redis.from_url(own.stack.redis_url or "", decode_responses=True) as redis:
         stored = json.loads(redis.hget(keys.job(job_id), "images") or "[]")
         redis.hset(keys.job(job_id), "images", json.dumps([{**stored[0], "source_url": "ftp://x"}]))
         make_due(redis, job_id, Step.ARCHIVE, now_ms())
@@ -215,7 +216,9 @@ def test_a_worker_killed_while_it_downloads_leaves_nothing_half_and_the_image_is
     own.stack.kill("worker")
     assert halves(root) == [], "downloads have no name"
     own.stack.start("worker")
-    with connect(own.stack.redis_url or "") as redis:  # the leases run out
+    with Redis.from_url(
+        own.stack.redis_url or "", decode_responses=True
+    ) as redis:  # the leases run out
         for job_id in jobs:
             make_due(redis, job_id, Step.ARCHIVE, now_ms())
 
@@ -238,7 +241,7 @@ def test_archives_can_have_a_worker_of_their_own(own: Client) -> None:
     try:
         job_id = own.enqueue("hiapi", str(uuid4()))
         assert own.outcome(job_id)["status"] == "succeeded"
-        with connect(own.stack.redis_url or "") as redis:
+        with Redis.from_url(own.stack.redis_url or "", decode_responses=True) as redis:
             eventually(lambda: redis.llen(ARCHIVE_QUEUE))
             redis.delete(ARCHIVE_QUEUE)
         nudged = own.enqueue("hiapi", str(uuid4()))

@@ -12,13 +12,13 @@ from uuid import uuid4
 import pytest
 import requests
 from click.testing import Result
+from redis import Redis
 
 from orchestrator.clock import now_ms
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.model import Status
 from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Ledger, keys
-from orchestrator.ledger.connection import connect
 from orchestrator.operations.verify import INVARIANTS
 from orchestrator.runtime import default_runtime
 from tests.support.providers import EXAMPLE_MODELS, POLLED_WITH_KEYS, POLLED_WITHOUT_KEYS
@@ -253,7 +253,7 @@ def test_without_a_list_of_charges_only_the_ledger_is_verified(here: Client) -> 
 @contextmanager
 def wrongly_at_risk(client: Client, attempt: str) -> Iterator[None]:
     """An attempt whose task is known stands among those of unknown fate."""
-    redis = connect(client.stack.redis_url or "")
+    redis = Redis.from_url(client.stack.redis_url or "", decode_responses=True)
     redis.zadd(keys.unconfirmed(0), {attempt: now_ms()})
     try:
         yield

@@ -15,7 +15,7 @@ from kombu import Connection, Queue
 from orchestrator.cli.stack import Stack
 from orchestrator.messages import ARCHIVE_QUEUE, ENQUEUE_QUEUE, QUEUE, Broker, Unroutable
 from orchestrator.operations import doctor
-from orchestrator.rabbitmq import QUORUM, has_other_type, quorum_queue
+from orchestrator.servers.rabbitmq import QUORUM, has_other_type, quorum_queue
 from tests.support import job_states
 from tests.support.debian import missing, program
 from tests.support.fakes import Harness
