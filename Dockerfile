@@ -6,14 +6,16 @@ RUN python -m venv /opt/orchestrator
 ENV PATH=/opt/orchestrator/bin:$PATH
 WORKDIR /src
 
-# The dependencies alone, so that a change of our code does not install them again.
-COPY pyproject.toml constraints.txt README.md ./
-RUN pip install -c constraints.txt .
+# The dependencies alone, so that a change of our code does not install them again. `make lock` writes
+# the file. A package with another hash is refused.
+COPY requirements.lock ./
+RUN pip install --require-hashes --no-deps -r requirements.lock
 
+COPY pyproject.toml README.md LICENSE ./
 COPY orchestrator ./orchestrator
 COPY workers ./workers
 COPY webhooks ./webhooks
-RUN pip install --no-deps --force-reinstall .
+RUN pip install --no-deps --no-index --no-build-isolation . && pip uninstall --yes setuptools
 
 
 FROM python:3.12-slim-bookworm

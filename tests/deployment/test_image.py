@@ -65,12 +65,11 @@ def test_every_stage_begins_with_the_same_python_which_our_package_accepts() -> 
     assert found[1] in SpecifierSet(accepted)
 
 
-def test_it_installs_the_pinned_dependencies_without_extras() -> None:
+def test_it_installs_the_locked_dependencies_and_builds_ours_without_a_registry() -> None:
     pip = [i.arguments for i in instructions("RUN") if i.arguments[:2] == ["pip", "install"]]
-    assert pip == [
-        ["pip", "install", "-c", "constraints.txt", "."],
-        ["pip", "install", "--no-deps", "--force-reinstall", "."],
-    ]
+    locked, ours = pip
+    assert locked[2:] == ["--require-hashes", "--no-deps", "-r", "requirements.lock"]
+    assert {"--no-deps", "--no-index", "--no-build-isolation", "."} < set(ours)
 
 
 def test_it_copies_only_what_exists_and_what_docker_is_shown() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
@@ -100,6 +101,29 @@ def test_every_distribution_that_the_image_installs_is_pinned() -> None:
     pinned = {canonicalize_name(line.name) for line in lines if str(line.specifier)[:2] == "=="}
     wanted = closure([Requirement(line) for line in pyproject()["project"]["dependencies"]])
     assert wanted - pinned == set()
+
+
+#: A line of requirements.lock: name, version, condition.
+LOCKED = re.compile(
+    r"(?m)^([a-z0-9-]+)==(\S+)(?: ; (.+?))? \\\n(?: +--hash=sha256:[0-9a-f]{64}(?: \\)?\n)+"
+)
+
+
+def test_the_lock_of_the_image_is_in_step_with_the_constraints() -> None:
+    """`make lock` writes it."""
+    locked = {
+        canonicalize_name(found[1]): found[2]
+        for found in LOCKED.finditer(text("requirements.lock"))
+    }
+    lines = [Requirement(line) for line in text("constraints.txt").splitlines()]
+    pinned = {canonicalize_name(line.name): str(line.specifier)[2:] for line in lines}
+    extras = pyproject()["project"]["optional-dependencies"]
+    direct = [*pyproject()["project"]["dependencies"], *extras["otel"], *extras["postgres"]]
+
+    assert LOCKED.sub("", text("requirements.lock")) == ""
+    assert {name: pinned.get(name) for name in locked} == locked
+    assert closure([Requirement(line) for line in direct]) - set(locked) == set()
+    assert "setuptools" in locked
 
 
 @pytest.mark.parametrize("package", sorted(OURS))

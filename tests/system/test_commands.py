@@ -11,25 +11,31 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import pytest
 import requests
 
 from orchestrator.cli.stack import free_port
 from orchestrator.providers import BUILT_IN
+from tests.support.wheels import installed, server_wheel
 from tests.system.conftest import ONE_WEB_PROCESS
 
-COMMAND = str(Path(sys.executable).parent / "orchestrator")
+#: The programs of our environment.
+PROGRAMS = Path(sys.executable).parent
 
 
 class CommandRun:
     """A command, and every process it started: they inherit a mark in their environment."""
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, programs: Path = PROGRAMS) -> None:
         self._mark = f"RUN_MARK={uuid4()}"
         name, _, value = self._mark.partition("=")
+        inherited = dict(os.environ)
+        if programs != PROGRAMS:
+            inherited.pop("PYTHONPATH", None)  # it may name the checkout
         self.process = subprocess.Popen(
-            [COMMAND, *arguments],
+            [programs / "orchestrator", *arguments],
             cwd=folder,
-            env={**os.environ, **ONE_WEB_PROCESS, name: value},
+            env={**inherited, **ONE_WEB_PROCESS, name: value},
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -61,8 +67,15 @@ class CommandRun:
         self.process.communicate()
 
 
-def test_the_demo_ends_as_it_should_and_leaves_nothing_running(tmp_path: Path) -> None:
-    with CommandRun(tmp_path, "demo", "--keep", "--json") as run:
+def test_the_demo_of_the_wheel_ends_as_it_should_and_leaves_nothing_running(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """It runs from a folder that has modules of the same names as ours."""
+    for name in ("workers", "webhooks", "sandbox"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')\n", "utf-8")
+    wheel = server_wheel(tmp_path_factory.mktemp("wheel"))
+    programs = installed(wheel, tmp_path_factory.mktemp("environment"))
+    with CommandRun(tmp_path, "demo", "--keep", "--json", programs=programs) as run:
         report = run.printed()
         assert report["wrong"] == []
         assert len(report["jobs"]) == report["tasks_charged"] == 22
