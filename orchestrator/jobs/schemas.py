@@ -24,6 +24,7 @@ from orchestrator.jobs.validation import (
     REQUIRED,
     OneOf,
     OneOfNames,
+    ShortList,
     StrictSchema,
     always,
     json_bytes,
@@ -162,8 +163,10 @@ class JobRequestSchema(ReceiverSchema):
         },
     )
 
-    fallback = fields.List(
+    fallback = ShortList(
         fields.Nested(FallbackSchema),
+        maximum=MAX_FALLBACKS,
+        too_long=FALLBACKS,
         validate=validate.Length(max=MAX_FALLBACKS, error=FALLBACKS),
         error_messages=always(FALLBACKS),
         metadata={

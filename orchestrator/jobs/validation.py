@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import orjson
 from marshmallow import RAISE, Schema, ValidationError, fields, validate
+from marshmallow.utils import is_collection
 
 from orchestrator.jobs.request_forms import form_of
 from orchestrator.jsonio import dump
@@ -22,6 +23,8 @@ from orchestrator.jsonio import dump
 MAX_SHOWN_CHARACTERS = 40
 #: The same, of a link. Characters.
 MAX_SHOWN_LINK_CHARACTERS = 120
+#: The most errors of a request that are told, and the most of one list that are looked for.
+MAX_VIOLATIONS = 50
 _LINK = re.compile(r'"?https?://\S*')
 #: The message of a field that is absent although it is required.
 REQUIRED = "given"
@@ -94,7 +97,7 @@ class InvalidRequest(ValueError):
         self.violations = violations
 
     def __str__(self) -> str:
-        return "; ".join(map(str, self.violations))
+        return "; ".join(map(str, self.violations[:MAX_VIOLATIONS]))
 
 
 class _Absent:
@@ -212,6 +215,39 @@ def text(
     return fields.String(validate=[check, _is_unicode], error_messages=messages, **options)
 
 
+class ShortList(fields.List[Any]):
+    """A list. One that is too long is refused before its items are checked.
+
+    Args:
+        item: the field of each item.
+        maximum: the most items; None: any number.
+        too_long: the message of a list that is too long.
+    """
+
+    def __init__(self, item: Any, *, maximum: int | None, too_long: str, **options: Any) -> None:
+        super().__init__(item, **options)
+        self._maximum, self._too_long = maximum, too_long
+
+    def _deserialize(self, value: Any, *args: Any, **options: Any) -> list[Any]:
+        """Return the loaded items. The check ends after MAX_VIOLATIONS errors."""
+        if not is_collection(value):  # in Python it may be a tuple, too
+            raise self.make_error("invalid")
+        items = list(value)
+        if self._maximum is not None and len(items) > self._maximum:
+            raise ValidationError(self._too_long)
+        loaded, errors = list[Any](), dict[int, Any]()
+        for index, each in enumerate(items):
+            try:
+                loaded.append(self.inner.deserialize(each, **options))
+            except ValidationError as error:
+                errors[index] = error.messages
+                if len(errors) == MAX_VIOLATIONS:
+                    break
+        if errors:
+            raise ValidationError(errors)
+        return loaded
+
+
 class _Link(fields.Url):
     """An http(s) URL. Unlike marshmallow's field, it accepts `_` in the host, as browsers do."""
 
@@ -248,8 +284,10 @@ def links(
     """Return a field for a list of `minimum` to `maximum` such URLs."""
     least = f"at least {minimum} " if minimum else ""
     many = f"a list of at most {maximum} URLs" if maximum else f"a list of {least}URLs"
-    return fields.List(
+    return ShortList(
         link(endings=endings),
+        maximum=maximum,
+        too_long=many,
         validate=validate.Length(minimum or None, maximum, error=many),
         error_messages={**_MESSAGES, "invalid": many},
     )

@@ -6,14 +6,11 @@ import math
 from typing import Any
 
 from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch, TenantLimitReached
-from orchestrator.jobs.validation import InvalidRequest, Violation, plain
+from orchestrator.jobs.validation import MAX_VIOLATIONS, InvalidRequest, Violation, plain
 
 #: The errors of a request that made no job.
 JOB_REFUSED = (InvalidRequest, IdempotencyMismatch, IdempotencyGone, TenantLimitReached)
 JobRefused = InvalidRequest | IdempotencyMismatch | IdempotencyGone | TenantLimitReached
-
-#: The most violations in one document.
-MAX_VIOLATIONS = 50
 
 
 def problem_document(

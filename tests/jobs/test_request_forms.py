@@ -16,6 +16,7 @@ DATA: list[Any] = [
     UNIFIED,
     {**UNIFIED, "metadata": {"order": 17}, "n": 2, "images": ["https://a.example/1.png"]},
     {**UNIFIED, "fallback": [{"provider": "evolink", "model": "m"}], "notify_stream": "jobs"},
+    {**UNIFIED, "images": ("https://a.example/1.png", "https://a.example/2.png")},
     NATIVE,
     {},
     {**UNIFIED, "promt": "x", "n": 0},

@@ -10,6 +10,7 @@ from marshmallow import fields
 from orchestrator.jobs.schemas import JobRequestSchema
 from orchestrator.jobs.validation import (
     MAX_SHOWN_CHARACTERS,
+    MAX_VIOLATIONS,
     InvalidRequest,
     OneOfNames,
     StrictSchema,
@@ -147,3 +148,26 @@ def test_a_long_value_is_shortened() -> None:
 
     assert plain(value) == f"{value[:MAX_SHOWN_CHARACTERS]}... (5000 characters)"
     assert shown(value) == f'"{value[:MAX_SHOWN_CHARACTERS]}"... (5000 characters)'
+
+
+@pytest.mark.parametrize("name", ["images", "fallback"])
+def test_the_items_of_a_list_that_is_too_long_are_not_checked(name: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        checked(JobRequestSchema(["mill"]), {**SMALLEST, name: [1] * 1000})
+
+    [violation] = refused.value.violations
+    assert violation.field == name
+    assert "a list of at most" in violation.allowed
+
+
+def test_no_more_errors_are_told_than_somebody_reads() -> None:
+    class Images(StrictSchema):
+        images = links()
+
+    with pytest.raises(InvalidRequest) as of_items:
+        checked(Images(), {"images": [1] * 1000})
+    with pytest.raises(InvalidRequest) as of_fields:
+        checked(Images(), {f"image{number}": 1 for number in range(1000)})
+
+    assert len(of_items.value.violations) == MAX_VIOLATIONS
+    assert str(of_fields.value).count("not a known field") == MAX_VIOLATIONS
