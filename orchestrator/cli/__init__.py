@@ -9,6 +9,7 @@ import click
 
 from orchestrator import log
 from orchestrator.cli.admission import pause, resume
+from orchestrator.cli.alive import alive
 from orchestrator.cli.batches import batch_command
 from orchestrator.cli.bulk import bulk
 from orchestrator.cli.dashboard_link import dashboard_link
@@ -100,7 +101,7 @@ def main() -> None:
 _JOBS = (enqueue, batch_command, get, watch, cancel, poll, retry, notify, archive, list_, bulk)
 _INSTALLATION = (
     *(providers, pause, resume, stats, report, verify, reconcile, prune, history, doctor),
-    rejected,
+    *(alive, rejected),
 )
 _ACCESS = (keys, tenants, dashboard_link, audit)
 _PROCESSES = (web, worker, beat, intake, recorder)

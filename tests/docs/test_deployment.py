@@ -15,6 +15,7 @@ from orchestrator.settings.settings import MIB, Settings
 from tests.deployment.kit import example, seconds, services, text, unescaped
 from tests.deployment.monitoring import alerts
 from tests.docs.pages import DocPage, numbers
+from webhooks.receiver import MAX_LONG_BYTES
 
 PAGE = text("docs/operations/deploy.md")
 PAGES = [text(f"docs/operations/{path.name}") for path in (ROOT / "docs/operations").glob("*.md")]
@@ -50,8 +51,9 @@ def test_the_time_to_stop_is_that_of_the_compose_file() -> None:
 
 def test_the_proxy_lets_the_largest_request_through() -> None:
     largest = Settings.from_env().max_upload_bytes + MAX_BODY_BYTES
-    [given] = re.findall(r"client_max_body_size (\d+)m;", PAGE)
+    [given, callbacks] = re.findall(r"client_max_body_size (\d+)m;", PAGE)
     assert int(given) * MIB >= largest
+    assert int(callbacks) * MIB >= MAX_LONG_BYTES
     assert f"{(largest - MAX_BODY_BYTES) // MIB} MiB" in PAGE
 
 
