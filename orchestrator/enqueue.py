@@ -98,7 +98,7 @@ def enqueue(
     """
     file = ImageFile.read(Path(image_file)) if image_file is not None else None
     result = create_job(
-        default_runtime(), request, scope="python", tenant=tenant, key=idempotency_key, file=file
+        _fitting_runtime(), request, scope="python", tenant=tenant, key=idempotency_key, file=file
     )
     return result.job
 
@@ -110,7 +110,7 @@ def get(job_id: str) -> Job | None:
         LedgerUnavailable: Redis is away.
         ConfigError: a setting is missing or wrong.
     """
-    return default_runtime().ledger.get(job_id)
+    return _fitting_runtime().ledger.get(job_id)
 
 
 def cancel(job_id: str) -> Job | None:
@@ -124,9 +124,22 @@ def cancel(job_id: str) -> Job | None:
         LedgerUnavailable: Redis is away.
         ConfigError: a setting is missing or wrong.
     """
-    runtime = default_runtime()
+    runtime = _fitting_runtime()
     cancel_job(runtime, job_id, actor="python")
     return runtime.ledger.get(job_id)
+
+
+def _fitting_runtime() -> Runtime:
+    """Return the runtime of this process. The first call checks that it fits the ledger.
+
+    Raises:
+        LedgerMismatch: it does not, so a job could be lost.
+        LedgerUnavailable: Redis is away.
+    """
+    runtime = default_runtime()
+    if not runtime.ledger.installation.is_compared:
+        runtime.ledger.installation.check()
+    return runtime
 
 
 def job_of_key(

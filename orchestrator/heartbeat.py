@@ -15,7 +15,7 @@ from typing import Literal
 
 from orchestrator import log
 from orchestrator.forks import renew_in_children
-from orchestrator.ledger import LedgerUnavailable
+from orchestrator.ledger import LedgerMismatch, LedgerUnavailable
 from orchestrator.ledger.processes import FORGOTTEN_MS, Process
 from orchestrator.runtime import Runtime
 
@@ -46,7 +46,7 @@ class Heartbeat:
         self._stopped = threading.Event()
         self._recording = threading.Lock()
         self._process: Process | None = None
-        self._away = False
+        self._away = self._misfit = False
 
     def start(self) -> None:
         """Record the process in a thread, and remove it when the process ends."""
@@ -72,6 +72,7 @@ class Heartbeat:
         """Record the process once. The first time, remove the entries of forgotten ones.
 
         Raises:
+            LedgerMismatch: this process must begin no work any more.
             LedgerUnavailable: Redis is away.
         """
         processes, now = self._runtime.ledger.processes, self._runtime.clock()
@@ -88,7 +89,12 @@ class Heartbeat:
                 with self._recording:
                     if not self._stopped.is_set():
                         self.beat()
+                self._away = self._misfit = False
+            except LedgerMismatch as error:
                 self._away = False
+                if not self._misfit:
+                    log.get().error("process_does_not_fit", reason=str(error))
+                self._misfit = True
             except Exception as error:
                 # Other lines say that Redis is away. Nothing may end the process.
                 self._away = True

@@ -5,8 +5,13 @@ from __future__ import annotations
 import os
 import threading
 
+import pytest
+import structlog
+
 from orchestrator.heartbeat import Heartbeat
+from orchestrator.ledger import keys
 from orchestrator.ledger.processes import FORGOTTEN_MS, SILENT_MS
+from orchestrator.ledger.refusals import FORMAT
 from orchestrator.operations.doctor import NEEDED_PROCESSES, missing_processes
 from orchestrator.operations.stats import process_views
 from tests.ledger.calls import PROCESS
@@ -50,6 +55,24 @@ def test_a_heartbeat_that_was_stopped_before_it_began_is_silent(harness: Harness
 
     assert not thread.is_alive()
     assert harness.ledger.processes.known() == []
+
+
+def test_a_process_that_no_longer_fits_the_ledger_begins_nothing_and_says_it_once(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.redis.set(keys.FORMAT, FORMAT + 1)
+    heartbeat, beats = Heartbeat(harness.runtime, "worker"), iter([False, False, True])
+    monkeypatch.setattr(heartbeat._stopped, "wait", lambda _: None)
+    monkeypatch.setattr(heartbeat._stopped, "is_set", lambda: next(beats, True))
+
+    with structlog.testing.capture_logs() as lines:
+        heartbeat._run()
+        heartbeat._misfit = True
+        heartbeat._run()
+
+    assert [line["event"] for line in lines] == ["process_does_not_fit"]
+    assert harness.ledger.installation.mismatch is not None
+    assert len(harness.ledger.processes.known()) == 1, "it still tells that it lives"
 
 
 def test_an_hour_of_silence_is_forgotten_by_the_next_process(harness: Harness) -> None:

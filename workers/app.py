@@ -154,10 +154,15 @@ def stopping() -> bool:
     return ends or restarting.is_set()
 
 
+def begins_nothing() -> bool:
+    """Return whether this process starts no further step: it ends, or does not fit the ledger."""
+    return stopping() or default_runtime().ledger.installation.mismatch is not None
+
+
 lanes: Lanes = Lanes(
     _do,
     default_runtime().settings,
-    stopping=stopping,
+    stopping=begins_nothing,
     refill=lambda: sweeper.refill(),  # noqa: PLW0108  # it is created below
     count=_count,
     serves=lambda step: _reads(queue_of(step)),
@@ -169,7 +174,7 @@ sweeper: Sweeper = Sweeper(
 #: The sweeps of a worker that does nothing but archives.
 archives: Sweeper = Sweeper(lambda: take_due(default_runtime(), lanes), name="archives")
 #: Bulk actions have a thread of their own, so that they delay neither a sweep nor a step.
-bulk: Sweeper = Sweeper(lambda: act_on_parts(default_runtime(), stopping), name="bulk")
+bulk: Sweeper = Sweeper(lambda: act_on_parts(default_runtime(), begins_nothing), name="bulk")
 
 #: The sign of life of this process, once it runs.
 heartbeats: list[Heartbeat] = []

@@ -30,8 +30,9 @@ from orchestrator.cli.tenants import audit, tenants
 from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch, TenantLimitReached
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.validation import InvalidRequest
-from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
+from orchestrator.ledger import LedgerMisconfigured, LedgerMismatch, LedgerUnavailable
 from orchestrator.plain_text import escaped
+from orchestrator.runtime import default_runtime
 from orchestrator.settings.environment import ConfigError
 from orchestrator.storage.storage import StorageError
 
@@ -55,7 +56,8 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except _EXPECTED as error:
-            kind = CannotStart if isinstance(error, ConfigError) else click.ClickException
+            is_setting = isinstance(error, (ConfigError, LedgerMismatch))
+            kind = CannotStart if is_setting else click.ClickException
             raise kind(_message(error)) from None
         except click.ClickException as error:
             error.message = escaped(error.message, keep="\n")  # type: ignore[misc]
@@ -82,7 +84,8 @@ def _message(error: Exception) -> str:
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="image-orchestrator")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Enqueue an image job once; get exactly one outcome, pay once, keep the image.
 
     Begin with `orchestrator demo`. It starts everything on this machine, needs no account, and runs
@@ -96,6 +99,22 @@ def main() -> None:
     Exit status 0 only if what was asked happened; 2 if an option or a setting is wrong.
     """
     log.configure(logging.WARNING)
+    if ctx.invoked_subcommand in _USERS_OF_THE_LEDGER and not ctx.resilient_parsing:
+        _check_fit()
+
+
+def _check_fit() -> None:
+    """Check that this version and its settings fit the ledger. A job could be lost otherwise.
+
+    Raises:
+        LedgerMismatch: they do not. What else is wrong is left to the command.
+    """
+    try:
+        default_runtime().ledger.installation.check()
+    except LedgerMismatch:
+        raise
+    except (ConfigError, LedgerUnavailable) as error:
+        log.get().debug("fit_not_checked", reason=str(error))
 
 
 _JOBS = (enqueue, batch_command, get, watch, cancel, poll, retry, notify, archive, list_, bulk)
@@ -104,6 +123,9 @@ _INSTALLATION = (
     *(alive, rejected),
 )
 _ACCESS = (keys, tenants, dashboard_link, audit)
+_USERS_OF_THE_LEDGER = frozenset(
+    command.name for command in (*_JOBS, *_INSTALLATION, *_ACCESS) if command is not doctor
+)
 _PROCESSES = (web, worker, beat, intake, recorder)
 for _command in (demo, dev, sandbox, *_PROCESSES, *_JOBS, *_INSTALLATION, *_ACCESS):
     main.add_command(_command)

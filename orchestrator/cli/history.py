@@ -9,6 +9,7 @@ import click
 
 from orchestrator import log
 from orchestrator.cli.output import as_json, line, print_json, progress
+from orchestrator.cli.processes import fitting_runtime
 from orchestrator.heartbeat import Heartbeat
 from orchestrator.runtime import default_runtime
 
@@ -46,7 +47,7 @@ def recorder() -> None:
     from orchestrator.history.recorder import Recorder  # noqa: PLC0415  # loads SQLAlchemy
 
     log.configure()
-    runtime, stopping = default_runtime(), StopSignal()
+    runtime, stopping = fitting_runtime(), StopSignal()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
     log.get().info("recorder_started", history=runtime.history.place)

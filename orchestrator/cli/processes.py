@@ -11,9 +11,11 @@ from typing import NoReturn
 
 import click
 
+from orchestrator import log
+from orchestrator.ledger import LedgerMismatch, LedgerUnavailable
 from orchestrator.messages import ARCHIVE_QUEUE, QUEUE
 from orchestrator.operations.keys import require_keys
-from orchestrator.runtime import default_runtime
+from orchestrator.runtime import Runtime, default_runtime
 
 #: A port to listen at.
 PORT = click.IntRange(1, 65_535)
@@ -34,6 +36,22 @@ class CannotStart(click.ClickException):
     """A setting, or the machine, does not allow what was asked. Nothing was done."""
 
     exit_code = 2
+
+
+def fitting_runtime() -> Runtime:
+    """Return the runtime of a process that starts. While Redis is away, its heartbeat joins later.
+
+    Raises:
+        CannotStart: the process does not fit the ledger.
+    """
+    runtime = default_runtime()
+    try:
+        runtime.ledger.installation.join()
+    except LedgerMismatch as error:
+        raise CannotStart(str(error)) from None
+    except LedgerUnavailable as error:
+        log.get().debug("join_delayed", reason=str(error))
+    return runtime
 
 
 def process_command(name: str, environment: Mapping[str, str]) -> list[str]:
@@ -95,7 +113,7 @@ def web(host: str, port: int, workers: int) -> None:
     with TLS stands in front of it. The settings are checked first: with a wrong one, or when the
     port is in use, the exit status is 2. It stops at SIGTERM, after the current requests.
     """
-    require_keys(default_runtime())
+    require_keys(fitting_runtime())
     address = _free_address(host, port)
     _become("web", HOST=address, PORT=str(port), WEB_CONCURRENCY=str(workers))
 
@@ -120,7 +138,7 @@ def worker(queues: str) -> None:
     if unknown := [name for name in names or [queues] if name not in QUEUES]:
         allowed = " and ".join(QUEUES)
         raise click.BadParameter(f"{unknown[0]!r} is not a queue of a worker; allowed: {allowed}")
-    default_runtime()
+    fitting_runtime()
     _become("worker", WORKER_QUEUES=",".join(names))
 
 
@@ -130,7 +148,7 @@ def beat() -> None:
 
     Run one. A second one only doubles the sweeps.
     """
-    default_runtime()
+    fitting_runtime()
     _become("beat")
 
 
@@ -141,7 +159,7 @@ def intake() -> None:
     Run any number, or none if nobody sends such messages. It stops at SIGTERM, after the current
     message.
     """
-    default_runtime()
+    fitting_runtime()
     _become("intake")
 
 

@@ -98,6 +98,8 @@ class Recorder:
             LedgerUnavailable: Redis is away.
             HistoryUnavailable: the database does not answer.
         """
+        if self._ledger.installation.mismatch:
+            raise self._ledger.installation.mismatch
         if not self._ready:
             self._history.database.migrate()
             self._ready = True

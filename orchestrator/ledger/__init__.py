@@ -10,7 +10,7 @@ from orchestrator.ledger.admission import (
 )
 from orchestrator.ledger.durations import FirstPoll, LearnedWait
 from orchestrator.ledger.ledger import Ledger
-from orchestrator.ledger.refusals import LedgerMisconfigured, LedgerUnavailable
+from orchestrator.ledger.refusals import LedgerMisconfigured, LedgerMismatch, LedgerUnavailable
 from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Room, Settlement
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Lease",
     "Ledger",
     "LedgerMisconfigured",
+    "LedgerMismatch",
     "LedgerUnavailable",
     "Moved",
     "ProviderLimits",

@@ -1,4 +1,8 @@
-"""The installation as a whole: its server, its number of shards, and its last sweep."""
+"""The installation as a whole: its server, its shape, and its last sweep.
+
+Its shape is its number of shards, which never changes, and the newest format of its jobs. A process
+that does not fit does not start. One that runs already begins no work any more.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,13 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from orchestrator.ledger import keys
-from orchestrator.ledger.refusals import LedgerUnavailable
+from orchestrator.ledger.refusals import (
+    FORMAT,
+    LedgerMismatch,
+    LedgerUnavailable,
+    newer_format,
+)
+from orchestrator.ledger.script import load
 
 #: How long the value of a write check is kept.
 WRITE_CHECK_TTL_MS = 60_000
@@ -31,12 +41,49 @@ class Installation:
     def __init__(self, client: Callable[[], AbstractContextManager[Redis]], shards: int) -> None:
         self._redis = client
         self._shards = shards
+        self._join = load("join")
+        #: Why this process must not begin any work; None: it fits the ledger.
+        self.mismatch: LedgerMismatch | None = None
+        #: Whether the process was compared with the ledger.
+        self.is_compared = False
 
-    def shards(self) -> int:
-        """Return the number of shards of the installation. The first call sets it."""
+    def join(self, process: str = "", facts: str = "") -> None:
+        """Become a process of the installation. The first one says how many shards it has.
+
+        Args:
+            process: the name of the process, to record that it lives; empty: only join.
+            facts: what is recorded of it.
+
+        Raises:
+            LedgerMismatch: this process does not fit the ledger.
+        """
+        script_keys = [keys.SHARDS, keys.FORMAT, keys.PROCESSES]
         with self._redis() as client:
-            known: Any = client.set(keys.SHARDS, self._shards, nx=True, get=True)
-        return int(known) if known else self._shards
+            answer = self._join.run(client, script_keys, [self._shards, FORMAT, process, facts])
+        self._compare(*answer)
+
+    def check(self) -> None:
+        """Check that this process fits the ledger. It changes nothing.
+
+        Raises:
+            LedgerMismatch: it does not.
+        """
+        with self._redis() as client:
+            stored: Any = client.mget(keys.SHARDS, keys.FORMAT)
+        shards, format_ = stored
+        self._compare(shards or str(self._shards), format_ or "0")
+
+    def _compare(self, shards: str, format_: str) -> None:
+        self.mismatch, self.is_compared = None, True
+        if int(format_) > FORMAT:
+            self.mismatch = newer_format(format_)
+        elif int(shards) != self._shards:
+            number, fix = self._shards, f"set ORCHESTRATOR_SHARDS={shards}"
+            self.mismatch = LedgerMismatch(
+                f"the ledger has {shards} shards, but ORCHESTRATOR_SHARDS is {number}; {fix}"
+            )
+        if self.mismatch:
+            raise self.mismatch
 
     def mark_sweep(self, *, now: int, host: str) -> None:
         """Record a finished sweep."""

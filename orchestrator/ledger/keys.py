@@ -59,25 +59,26 @@ are its shard. A test compares this table with a live server.
 | `{orch:0}:sign_in:<digest>` | hash | a session, or an address with failed sign-ins | 12 h |
 | `{orch:0}:sign_ins:<digest>` | list | the newest sessions of a key or a link | 12 h |
 | `{orch:0}:shards` | string | the number of shards of the installation | never |
+| `{orch:0}:format` | string | the newest format of its jobs: see installation.py | never |
 
 Fields of a job: `status`, `request` (JSON), `provider`, `tenant`, `created`, `updated`, `deadline`
 (ms), `attempt` (the number of the current attempt), `sent.<n>` (ms) and `task.<n>` (provider task
 id) for each attempt, `tries`, `seen_running` (ms: the last poll that saw the task run),
-`resubmitted` (the attempt that was submitted again), `lease` (the
-token of the holder), `poll_asked` (ms, the last request for a poll), `omitted` (events over the
-limit), `pending_failure` (JSON: a failure that needs more evidence), `refusal` (JSON: why its
-provider took no attempt), `reserved` and `charged` (the part of a budget), `trace` (its W3C
-context). A job with fallbacks has `fallback` (JSON: the ones that are left). After a move it has
-`moves` (JSON), `provider.<n>` (of each attempt before the move), and `reserved:<provider>` and
-`charged:<provider>` (of a provider that it left). A terminal job also has `images`, `error`, `cost`
-(JSON), `settled` (ms), `by`, `winner` (the attempt that settled it). A late result adds
-`late_images` (JSON), `late.<n>` (ms, its attempt) and `late.notify` (owed or due). Each follow-up
-has a status, its start, its tries, the last and the next try (ms), the last error and the token of
-the holder: `archive`, `archive.since`, `archive.tries`, `archive.tried`, `archive.next`,
-`archive.error`, `archive.lease`; `notify`, `notify.since`, `notify.tries`, `notify.tried`,
-`notify.next`, `notify.error`, `notify.lease`; and `confirm`, `confirm.since`, `confirm.tries`,
-`confirm.tried`, `confirm.next`, `confirm.error`, `confirm.lease`, with `confirm.attempts` (their
-numbers). `handed` (the token of a claim of this job, and the job that it took, because its tenant
+`resubmitted` (the attempt that was submitted again), `lease` (the token of the holder),
+`poll_asked` (ms, the last request for a poll), `omitted` (events over the limit), `pending_failure`
+(JSON: a failure that needs more evidence), `refusal` (JSON: why its provider took no attempt),
+`reserved` and `charged` (the part of a budget), `trace` (its W3C context). A job with fallbacks has
+`fallback` (JSON: the ones that are left). After a move it has `moves` (JSON), `provider.<n>` (of
+each attempt before the move), and `reserved:<provider>` and `charged:<provider>` (of a provider
+that it left). A terminal job also has `images`, `error`, `cost` (JSON), `settled` (ms), `by`,
+`winner` (the attempt that settled it). A late result adds `late_images` (JSON), `late.<n>` (ms, its
+attempt) and `late.notify` (owed or due). Each follow-up has a status, its start, its tries, the
+last and the next try (ms), the last error and the token of the holder: `archive`, `archive.since`,
+`archive.tries`, `archive.tried`, `archive.next`, `archive.error`, `archive.lease`; `notify`,
+`notify.since`, `notify.tries`, `notify.tried`, `notify.next`, `notify.error`, `notify.lease`; and
+`confirm`, `confirm.since`, `confirm.tries`, `confirm.tried`, `confirm.next`, `confirm.error`,
+`confirm.lease`, with `confirm.attempts` (their numbers). `format` (of its fields; 1 if it is
+absent). `handed` (the token of a claim of this job, and the job that it took, because its tenant
 had the turn; or the word moved). `key` (a digest of the idempotency key, for searches). `batch`
 (the id of its batch).
 
@@ -131,6 +132,7 @@ REJECTED = _ROOT % 0 + "rejected"
 HOSTS = _ROOT % 0 + "hosts"
 SWEEP = _ROOT % 0 + "sweep"
 SHARDS = _ROOT % 0 + "shards"
+FORMAT = _ROOT % 0 + "format"
 WRITE_CHECK = _ROOT % 0 + "write_check"
 EXAMINATION = _ROOT % 0 + "examination"
 API_KEYS = _ROOT % 0 + "api_keys"

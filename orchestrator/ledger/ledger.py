@@ -53,6 +53,7 @@ from orchestrator.ledger.installation import Installation, from_master
 from orchestrator.ledger.outcomes import Outcomes
 from orchestrator.ledger.overview import Overview
 from orchestrator.ledger.processes import Processes
+from orchestrator.ledger.refusals import UnreadableJob
 from orchestrator.ledger.rejected_messages import RejectedMessages
 from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Settlement
 from orchestrator.ledger.script import Script, load
@@ -63,6 +64,9 @@ from orchestrator.ledger.timings import TimingSums
 from orchestrator.ledger.uploads import Uploads
 from orchestrator.servers.redis_server import RedisServer
 from orchestrator.step_loop import in_thread
+
+#: A job that this version cannot read is claimed again after this time. ms.
+UNREADABLE_WAIT_MS = 60_000
 
 
 class Ledger:
@@ -103,7 +107,7 @@ class Ledger:
         self.changes = ChangeStreams(self._redis, shards)
         self.idempotency_keys = IdempotencyKeys(self._redis, shards)
         self.installation = Installation(self._redis, shards)
-        self.processes = Processes(self._redis)
+        self.processes = Processes(self._redis, self.installation)
         self.rejected = RejectedMessages(self._redis)
         self.sessions = Sessions(self._redis, shards)
         self.timings = TimingSums(self._redis)
@@ -195,13 +199,31 @@ class Ledger:
         answer: Any = self._scripts.run(script, keys.of(job_id), [now, token, ends_at, last])
         match answer:
             case ["claimed", taken_id, fields]:
-                return Lease(codec.read_job(taken_id, codec.pairs(fields)), token, ends_at)
+                return Lease(self._decode(taken_id, fields, token, now), token, ends_at)
             case ["waiting", reason, until]:
                 return Waiting(WaitReason(reason), int(until) if until else None)
             case ["moved", provider]:
                 return Moved(provider)
             case _:
                 return None
+
+    def _decode(self, job_id: str, fields: list[str], token: str, now: int) -> Job:
+        """Return a claimed job. The claim of a job that cannot be read is given back.
+
+        Raises:
+            UnreadableJob: nothing was sent, and the attempt is not unconfirmed.
+        """
+        named = codec.pairs(fields)
+        try:
+            return codec.read_job(job_id, named)
+        except (KeyError, TypeError, ValueError) as error:
+            if named.get("status") == Status.SUBMITTING:
+                due_at, tries = now + UNREADABLE_WAIT_MS, int(named.get("tries", 0))
+                args: list[str | int] = [now, named["attempt"], token, due_at, tries, "deferred"]
+                args += ["{}", "", "", Departure.NONE]
+                args += [self.admission.limits[keys.shard_of(job_id)]]
+                self._scripts.run(self._requeue, keys.of(job_id), args)
+            raise UnreadableJob(f"{job_id} has fields that this version cannot read") from error
 
     def accepted(
         self,

@@ -15,6 +15,7 @@ from typing import Any
 from redis import Redis
 
 from orchestrator.ledger import keys
+from orchestrator.ledger.installation import Installation
 
 #: A process that was not heard for this long is silent. ms.
 SILENT_MS = 15_000
@@ -52,16 +53,23 @@ class Processes:
 
     Args:
         client: returns the client of this thread.
+        installation: which the processes join.
     """
 
-    def __init__(self, client: Callable[[], AbstractContextManager[Redis]]) -> None:
+    def __init__(
+        self, client: Callable[[], AbstractContextManager[Redis]], installation: Installation
+    ) -> None:
         self._redis = client
+        self._installation = installation
 
     def record(self, process: Process) -> None:
-        """Record that a process lives."""
+        """Record that a process lives.
+
+        Raises:
+            LedgerMismatch: it does not fit the ledger any more.
+        """
         facts = f"{process.started_at} {process.seen_at} {process.version}"
-        with self._redis() as client:
-            client.hset(keys.PROCESSES, _name(process), facts)
+        self._installation.join(_name(process), facts)
 
     def forget(self, *processes: Process) -> None:
         """Forget processes, because they stop or are silent."""

@@ -8,6 +8,11 @@ from collections.abc import Mapping
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
+#: The format of the fields of jobs, and of the sets that hold them. Raise it when an older version
+#: would misread what this one writes, also in `_prelude.lua`.
+FORMAT = 1
+#: The code with which a script refuses a job of a newer format.
+NEWER_FORMAT = "NEWERFORMAT"
 #: Codes of states that pass: a failover, a full memory or disk, a server that still loads its data.
 TEMPORARY = frozenset(
     {
@@ -72,9 +77,30 @@ class LedgerMisconfigured(LedgerUnavailable):
         super().__init__(f"Redis refuses the call ({code} {text}): {correction}", code)
 
 
+class LedgerMismatch(LedgerMisconfigured):
+    """This process does not fit the ledger: its number of shards, or the format of its jobs."""
+
+    def __init__(self, text: str) -> None:
+        LedgerUnavailable.__init__(self, text, NEWER_FORMAT)
+
+
+class UnreadableJob(LedgerUnavailable):
+    """This version cannot read a job. A newer one may have written it."""
+
+
+def newer_format(found: str) -> LedgerMismatch:
+    """Return the refusal of a newer format than that of this process."""
+    fix = "start this process from the newer version"
+    return LedgerMismatch(
+        f"the ledger has format {found}, and this version reads format {FORMAT}; {fix}"
+    )
+
+
 def meaning(error: RedisError | RedisClusterException) -> LedgerUnavailable | None:
     """Return what an error of redis-py means, or None for a mistake of ours, such as WRONGTYPE."""
     code, text = _code_and_text(error)
+    if code == NEWER_FORMAT:
+        return newer_format(text)
     words = (fix for words, fix in _CORRECTIONS_BY_WORDS.items() if words in text)
     correction = CORRECTIONS.get(code) or next(words, None)
     if correction:

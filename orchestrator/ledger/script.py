@@ -34,7 +34,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     # Scripts that do not work on one job need no prelude.
     **dict.fromkeys(
         (
-            *("hold_provider", "host_failed", "host_probe", "recorder_lease"),
+            *("hold_provider", "host_failed", "host_probe", "join", "recorder_lease"),
             *("tidy", "open_batch", "seal_batch", "complete_batch", "claim_batch", "notify_batch"),
             "notify_batch_again",
         ),

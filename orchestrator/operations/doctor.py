@@ -14,7 +14,7 @@ from orchestrator.callbacks.spool import Spool
 from orchestrator.clock import now_ms
 from orchestrator.history import open_history
 from orchestrator.jsonio import rfc3339
-from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable
+from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerMismatch, LedgerUnavailable
 from orchestrator.ledger.admission import CircuitState
 from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
 from orchestrator.messages import QUEUE, Broker
@@ -183,11 +183,11 @@ def _redis(ledger: Ledger, server: dict[str, Any]) -> Iterator[CheckResult]:
     else:
         detail = f"{policy}: a full Redis deletes jobs"
         yield CheckResult("eviction", "wrong", detail, "set maxmemory-policy noeviction")
-    installed = ledger.installation.shards()
-    if installed != ledger.shards:
-        fix = f"set ORCHESTRATOR_SHARDS={installed}"
-        detail = f"the ledger has {installed}, but ORCHESTRATOR_SHARDS is {ledger.shards}"
-        yield CheckResult("shards", "wrong", detail, fix)
+    try:
+        ledger.installation.check()
+    except LedgerMismatch as error:
+        found, _, fix = str(error).partition("; ")
+        yield CheckResult("installation", "wrong", found, fix)
     off = (now_ms() - server["now_ms"]) / 1000
     # All times of jobs come from Redis, so a difference is no danger for them.
     mark: Mark = "ok" if abs(off) < MAX_CLOCK_OFFSET_SECONDS else "warning"

@@ -11,15 +11,19 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from redis import Redis
 
 from orchestrator.cli import main
 from orchestrator.cli.processes import PROCESSES, process_command
 from orchestrator.cli.stack import Stack, StackError, free_port
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Ledger, keys
+from orchestrator.ledger.refusals import FORMAT
 from orchestrator.runtime import default_runtime
 from tests.support.providers import ENABLED
 from tests.system.conftest import eventually
 
+#: The arguments that a command needs.
+ARGUMENTS = {"enqueue": ("--provider", "hiapi", "--model", "Nano-Banana-2", "--prompt", "A fox")}
 STARTED = (sys.executable, "-P", "-m")
 
 
@@ -83,6 +87,28 @@ def test_a_wrong_setting_is_one_line_and_nothing_starts(
     assert result.exit_code == 2
     assert result.output.startswith("Error: HIAPI_THREADS")
     assert result.output.count("\n") == 1
+    assert started == []
+
+
+@pytest.mark.parametrize("name", [*PROCESSES, "list", "enqueue"])
+def test_what_does_not_fit_the_ledger_is_one_line_and_nothing_starts(
+    name: str,
+    started: list[list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    redis_url: str,
+    real_redis: Redis,
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", redis_url)
+    real_redis.set(keys.SHARDS, 4)
+    shards = run(name, *ARGUMENTS.get(name, ()))
+    real_redis.set(keys.SHARDS, 1)
+    real_redis.set(keys.FORMAT, FORMAT + 1)
+    newer = run(name, *ARGUMENTS.get(name, ()))
+
+    for result, told in ((shards, "ORCHESTRATOR_SHARDS=4"), (newer, f"format {FORMAT + 1}")):
+        assert result.exit_code == 2, result.output
+        assert told in result.output
+        assert result.output.count("\n") == 1
     assert started == []
 
 

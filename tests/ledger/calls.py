@@ -166,7 +166,8 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     ),
     "installation.examination": lambda ledger, _: ledger.installation.examination(),
     "installation.check_write": lambda ledger, _: ledger.installation.check_write(),
-    "installation.shards": lambda ledger, _: ledger.installation.shards(),
+    "installation.join": lambda ledger, _: ledger.installation.join(),
+    "installation.check": lambda ledger, _: ledger.installation.check(),
     "installation.time": lambda ledger, _: ledger.installation.time(),
     "installation.server": lambda ledger, _: ledger.installation.server(),
     "follow_ups.claim": lambda ledger, lease: ledger.follow_ups.claim(
@@ -264,6 +265,7 @@ READS = frozenset(
             "rejected.page",
             "rejected.get",
             "installation.last_sweep",
+            "installation.check",
             "installation.time",
             "installation.server",
             "installation.examination",

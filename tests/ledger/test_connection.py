@@ -116,7 +116,7 @@ def test_a_ledger_recovers_and_does_not_read_a_late_answer_of_another_call(tmp_p
         os.kill(pid, signal.SIGSTOP)
         try:
             with pytest.raises(LedgerUnavailable):
-                ledger.installation.shards()
+                ledger.installation.join()
         finally:
             os.kill(pid, signal.SIGCONT)
 

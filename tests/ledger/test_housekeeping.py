@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from orchestrator.jobs.model import OUTCOME_STEPS, SettledBy
-from orchestrator.ledger import Ledger, Result, keys
+from orchestrator.ledger import Ledger, LedgerMismatch, Result, keys
 from orchestrator.ledger import rejected_messages as module
 from tests.ledger import kit
 from tests.ledger.kit import FAILURE, NEXT_DUE, NOW, SUCCESS
@@ -124,12 +124,18 @@ def test_the_last_sweep_is_recorded(ledger: Ledger, redis: Redis) -> None:
     assert redis.hgetall(keys.SWEEP) == {"at": str(NOW + 1), "host": "two"}
 
 
-def test_the_first_call_sets_the_number_of_shards(redis: Redis) -> None:
+def test_the_first_process_sets_the_number_of_shards_and_others_are_refused(redis: Redis) -> None:
     four, eight = Ledger(lambda: redis, shards=4), Ledger(lambda: redis, shards=8)
+    eight.installation.check()
 
-    assert four.installation.shards() == 4
-    assert eight.installation.shards() == 4
-    assert four.installation.shards() == 4
+    four.installation.join()
+    four.installation.join()
+
+    with pytest.raises(LedgerMismatch, match=r"4 shards, .* is 8; set ORCHESTRATOR_SHARDS=4"):
+        eight.installation.join()
+    with pytest.raises(LedgerMismatch):
+        eight.installation.check()
+    assert (four.installation.mismatch, eight.installation.mismatch is None) == (None, False)
 
 
 def test_the_information_about_the_server(shared_ledger: Ledger) -> None:

@@ -25,7 +25,7 @@ TEXTS: Mapping[str, str] = {
 }
 SCRIPTS = sorted(name for name in TEXTS if not name.startswith("_"))
 #: Scripts that return no result code.
-LISTS = {"agenda_counts", "due", "due_follow_ups", "hold_provider", "tidy", "waits"}
+LISTS = {"agenda_counts", "due", "due_follow_ups", "hold_provider", "join", "tidy", "waits"}
 #: Scripts for hosts. HostState has their result codes.
 HOSTS = {"host_failed", "host_probe"}
 #: Scripts for the recorder of the history.
@@ -115,6 +115,7 @@ def scripts_of(ledger: Ledger) -> list[Script]:
         ledger.bulk,
         ledger.batches,
         ledger.creations,
+        ledger.installation,
     )
     values = [value for owner in owners for value in vars(owner).values()]
     scripts = {id(value): value for value in values if isinstance(value, Script)}

@@ -12,11 +12,13 @@ from celery.app.trace import build_tracer
 from redis import Redis
 
 from orchestrator.clock import LedgerClock
+from orchestrator.enqueue import create_job
 from orchestrator.jobs.model import Step
-from orchestrator.ledger import LedgerUnavailable
+from orchestrator.ledger import LedgerMismatch, LedgerUnavailable
 from orchestrator.messages import ARCHIVE_QUEUE, QUEUE, SENT_MS, TASKS
 from tests.support import job_states
 from tests.support.fakes import Harness, use_runtime
+from tests.support.providers import EXAMPLE_REQUESTS
 from tests.support.worker_app import worker
 from workers.schedule import SWEEP_SECONDS
 
@@ -87,6 +89,21 @@ def test_a_worker_has_room_for_the_steps_of_its_queues_only(
     assert (room.follow_ups[Step.ARCHIVE] > 0) is archives
     assert {room.follow_ups[step] > 0 for step in (Step.NOTIFY, Step.BATCH)} == {not archives}
     assert (room.for_providers > 0) is not archives
+
+
+def test_a_worker_that_does_not_fit_the_ledger_begins_no_step(
+    harness: Harness, workers: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert workers.lanes.room().for_providers
+    monkeypatch.setattr(harness.ledger.installation, "mismatch", LedgerMismatch("newer"))
+
+    room = workers.lanes.room()
+
+    assert (room.for_providers, sum(room.follow_ups.values())) == (0, 0)
+    job = create_job(harness.runtime, EXAMPLE_REQUESTS["hiapi"], scope="tests").job
+    workers.app.tasks[TASKS[Step.SUBMIT]]({"hiapi": [job.id]})
+    assert workers.lanes.drain(60) == []
+    assert harness.provider.requests == []
 
 
 def test_a_nudge_of_an_earlier_version_is_left_to_the_sweep(

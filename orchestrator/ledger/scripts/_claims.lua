@@ -7,6 +7,7 @@ local function read_fields()
   for i = 1, #fields, 2 do
     job[fields[i]] = fields[i + 1]
   end
+  check_format(job.format)
   if FLOWS[job.status] and not job.tenant then
     adopt(shard, job_id)
     job.tenant = 'default'

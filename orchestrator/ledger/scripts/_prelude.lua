@@ -32,17 +32,28 @@ end
 -- were made: JSON lists, or false.
 local job
 
+-- The newest format of a job that these scripts know. It is that of refusals.py, too.
+local FORMAT = 1
+
+-- Refuse a job that a newer version has written. Nothing has changed yet.
+local function check_format(format)
+  if format and tonumber(format) > FORMAT then
+    error({err = 'NEWERFORMAT ' .. format})
+  end
+end
+
 -- Read the job, and more of its fields, in one call. Returns its status and the values of these fields.
 local function read_job(...)
   local values = redis.call('HMGET', job_key, 'status', 'provider', 'tenant', 'deadline', 'attempt',
-    'lease', 'fallback', 'moves', 'batch', ...)
+    'lease', 'fallback', 'moves', 'batch', 'format', ...)
+  check_format(values[10])
   job = {status = values[1], provider = values[2] or '', tenant = values[3] or 'default',
     deadline = values[4], attempt = values[5], lease = values[6], fallback = values[7],
     moves = values[8], batch = values[9]}
   if FLOWS[job.status] and not values[3] then
     adopt(shard, job_id)
   end
-  return job.status, unpack(values, 10)
+  return job.status, unpack(values, 11)
 end
 
 local function set(...)

@@ -44,7 +44,8 @@ if lifetime ~= '' then
 end
 store({'status', 'queued', 'request', request, 'provider', provider, 'tenant', tenant,
   'attempt', '0', 'created', now, 'updated', now, 'deadline', deadline},
-  {key = searchable, notify = notifies, fallback = fallback, trace = trace, batch = batch})
+  {key = searchable, notify = notifies, fallback = fallback, trace = trace, batch = batch,
+  format = FORMAT > 1 and FORMAT or ''})
 join_batch(batch)
 count('queued')
 count(tenant .. ' open')
