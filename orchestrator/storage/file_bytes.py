@@ -8,6 +8,9 @@ from typing import BinaryIO
 
 #: The part of a file that is searched at a time. Bytes.
 _SEARCH_BYTES = 1024 * 1024
+#: The first part that is searched for a pattern, which is often near. Each next one is twice as
+#: long. Bytes.
+_FIRST_SEARCH_BYTES = 4 * 1024
 
 
 class FileBytes:
@@ -43,7 +46,9 @@ class FileBytes:
 
     def find(self, pair: re.Pattern[bytes], start: int) -> int | None:
         """Return the offset of the first match of a pattern of two bytes, or None."""
-        for offset in range(start, self._size, _SEARCH_BYTES):
-            if match := pair.search(self.part(offset, _SEARCH_BYTES + 1)):
+        offset, size = start, _FIRST_SEARCH_BYTES
+        while offset < self._size:
+            if match := pair.search(self.part(offset, size + 1)):
                 return offset + match.start()
+            offset, size = offset + size, min(2 * size, _SEARCH_BYTES)
         return None

@@ -304,19 +304,21 @@ def avif(content: FileBytes) -> Size:
 
 def _properties(content: FileBytes) -> Iterator[tuple[bytes, int, int]]:
     """Yield name, start and end of the data of each property of the pictures of an AVIF image."""
-    end = len(content)
-    for name, start, stop in _boxes(content, 0, end):
+    parts = iter(range(MAX_PARTS))
+    for name, start, stop in _boxes(content, 0, len(content), parts):
         if name == b"meta":
-            for inner, begin, until in _boxes(content, start + 4, stop):
+            for inner, begin, until in _boxes(content, start + 4, stop, parts):
                 if inner == b"iprp":
-                    for last, first, over in _boxes(content, begin, until):
+                    for last, first, over in _boxes(content, begin, until, parts):
                         if last == b"ipco":
-                            yield from _boxes(content, first, over)
+                            yield from _boxes(content, first, over, parts)
 
 
-def _boxes(content: FileBytes, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, start and end of the data of each box between two offsets."""
-    for _ in range(MAX_PARTS):
+def _boxes(
+    content: FileBytes, start: int, end: int, parts: Iterator[int]
+) -> Iterator[tuple[bytes, int, int]]:
+    """Yield name, start and end of the data of each box between two offsets. `parts` is shared."""
+    for _ in parts:
         head = content.part(start, 16)
         size, name, inner = int.from_bytes(head[:4], "big"), head[4:8], 8
         if size == 1:

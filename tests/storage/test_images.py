@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
-from orchestrator.storage import thumbnails
+from orchestrator.storage import image_structure, thumbnails
 from orchestrator.storage.images import FileFacts, inspect_file
 from orchestrator.storage.thumbnails import THUMBNAIL_PIXELS
 from tests.storage.pictures import (
@@ -329,3 +329,39 @@ def test_a_gif_is_refused_when_a_later_frame_is_cut() -> None:
 
     assert seen(content)[0].width == 320
     assert refusal(content[:-300]) == "truncated: the end of the GIF file is missing"
+
+
+class _Counted(io.BytesIO):
+    """A file that counts what is read of it."""
+
+    reads = bytes_read = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        part = super().read(size)
+        self.reads, self.bytes_read = self.reads + 1, self.bytes_read + len(part)
+        return part
+
+
+def test_a_jpeg_of_many_scans_is_read_once() -> None:
+    size = b"\xff\xc0\0\x11\x08\0\x64\0\x64\x03\x01\x22\0\x02\x11\1\3\x11\1"
+    scan = b"\xff\xda\0\x08\1\1\0\0\x3f\0" + bytes(16 * 1024)
+    content = _Counted(b"\xff\xd8" + size + 100 * scan + b"\xff\xd9")
+
+    assert inspect_file(content, max_pixels=PIXELS).check_error is None
+    assert content.bytes_read < 3 * len(content.getvalue())
+
+
+def test_the_boxes_in_an_avif_image_are_bounded_as_a_whole(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def box(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", 8 + len(content)) + name + content
+
+    monkeypatch.setattr(image_structure, "MAX_PARTS", 100)
+    properties = box(b"iprp", box(b"ipco", 50 * box(b"free", b"")))
+    meta = box(b"meta", bytes(4) + 50 * properties)
+    start = box(b"ftyp", b"avif\0\0\0\0avifmif1")
+    content = _Counted(start + 50 * meta + box(b"mdat", b""))
+
+    assert "no size" in (inspect_file(content, max_pixels=PIXELS).check_error or "")
+    assert content.reads < 1000
