@@ -34,9 +34,10 @@ def text(path: str) -> str:
 
 
 def unescaped(value: Any) -> Any:
-    """A value after Compose's interpolation: `$$` is a dollar; nothing else may be replaced."""
+    """A value after Compose's interpolation: `$$` is a dollar, and variables have defaults."""
     if not isinstance(value, str):
         return [unescaped(part) for part in value]
+    value = re.sub(r"(?<!\$)\$\{[A-Z_]+:-([^}$]*)\}", r"\1", value)
     assert not re.search(r"(?<!\$)(\$\$)*\$(?!\$)", value), f"Compose would replace part of {value}"
     return value.replace("$$", "$")
 

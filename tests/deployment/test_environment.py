@@ -21,6 +21,8 @@ from webhooks.app import create_app
 
 #: Read by the commands of the processes and by docker-compose.yml, not by Settings.
 LISTENING = set(DEFAULTS)
+#: Read by docker-compose.yml only.
+COMPOSE = {"REDIS_MAXMEMORY", "REDIS_MEMORY_LIMIT", "POSTGRES_PASSWORD", "GRAFANA_ADMIN_PASSWORD"}
 #: The provider that stands for all in the example.
 SHOWN_PROVIDER = "hiapi"
 #: What a person would put into the blanks.
@@ -61,7 +63,7 @@ def test_the_example_names_every_setting_that_is_read_and_no_other(
     monkeypatch.setattr(os, "environ", environment)
     Settings.from_env()
     expected = {name for name in environment.asked if not name.startswith(others)}
-    assert set(example(with_defaults=True)) - LISTENING == expected | set(ENABLED)
+    assert set(example(with_defaults=True)) - LISTENING - COMPOSE == expected | set(ENABLED)
 
 
 def test_the_blanks_are_all_that_is_to_be_filled_in() -> None:
@@ -112,3 +114,9 @@ def test_the_compose_file_publishes_web_where_the_example_says() -> None:
     [published] = services()["web"]["ports"]
     shown = [f"${{{name}:-{example()[name]}}}" for name in ("HOST", "PORT")]
     assert published == f"{':'.join(shown)}:8080"
+
+
+@pytest.mark.parametrize("variable", sorted(COMPOSE))
+def test_the_example_shows_the_defaults_of_the_compose_file(variable: str) -> None:
+    default = example(with_defaults=True)[variable]
+    assert f"${{{variable}:-{default}}}" in text("docker-compose.yml")

@@ -30,7 +30,7 @@ def test_every_variable_it_names_can_be_set() -> None:
 
 def test_it_speaks_of_every_process() -> None:
     rows = re.findall(r"(?m)^\| `(\w+)` \|", PAGE)
-    assert [rows.count(name) for name in PROCESSES] == [2] * len(PROCESSES)
+    assert [name for name in PROCESSES if rows.count(name) < 2] == []
 
 
 def test_the_redis_settings_are_those_of_the_compose_file() -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 #: A program of each package. A star stands for a version.
 PROGRAMS = {
+    "caddy": "/usr/bin/caddy",
     "chromium": "/usr/bin/chromium",
     "postgresql": "/usr/lib/postgresql/*/bin/initdb",
     "prometheus": "/usr/bin/prometheus",
