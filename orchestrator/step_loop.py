@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import ParamSpec, TypeVar, cast
 
 from greenlet import getcurrent, greenlet
@@ -153,4 +154,12 @@ class StepLoop:
         with self._lock:
             new, self._new, self._told = self._new, deque(), False
         for action in new:
-            begin(loop, action)
+            begin(loop, partial(_guarded, loop, action))
+
+
+def _guarded(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
+    """Do a step. What it raises goes to the log, because it would end the loop of all steps."""
+    try:
+        action()
+    except BaseException as error:  # noqa: BLE001  # also SystemExit
+        loop.call_exception_handler({"message": "a step failed", "exception": error})

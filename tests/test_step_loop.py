@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextvars import ContextVar
 
 import pytest
@@ -61,6 +62,23 @@ def test_an_error_belongs_to_its_step(steps: StepLoop) -> None:
 
     assert isinstance(bad.exception(LIMIT), KeyError)
     assert good.exception(LIMIT) is None
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_a_step_that_breaks_its_promise_to_raise_nothing_stops_no_other(
+    steps: StepLoop, error: type[BaseException], waits: bool
+) -> None:
+    def breaks() -> None:
+        if waits:
+            sleep(0)
+        raise error
+
+    def start_both() -> Future[None]:  # they begin in one round of the loop
+        steps.start(breaks)
+        return begin(steps, sleep, 0)
+
+    begin(steps, start_both).result(LIMIT).result(LIMIT)
 
 
 def test_each_step_has_its_own_context(steps: StepLoop) -> None:
