@@ -270,6 +270,8 @@ def _prune() -> None:
 def reconcile() -> None:
     """Sweep: take every due job that has a place in a lane, and go on with bulk actions."""
     note_message()
+    if begins_nothing():
+        return  # the health checks then miss the sweeps
     sweeper.sweep()
     bulk.sweep()
 

@@ -16,6 +16,7 @@ from orchestrator.cli.dashboard_link import dashboard_link
 from orchestrator.cli.demo import demo
 from orchestrator.cli.dev import dev, sandbox
 from orchestrator.cli.doctor import doctor
+from orchestrator.cli.drain import drain
 from orchestrator.cli.follow_ups import archive, notify, prune
 from orchestrator.cli.history import history, recorder
 from orchestrator.cli.jobs import cancel, enqueue, get, poll, retry, watch
@@ -119,7 +120,7 @@ def _check_fit() -> None:
 
 _JOBS = (enqueue, batch_command, get, watch, cancel, poll, retry, notify, archive, list_, bulk)
 _INSTALLATION = (
-    *(providers, pause, resume, stats, report, verify, reconcile, prune, history, doctor),
+    *(providers, pause, resume, stats, report, verify, reconcile, drain, prune, history, doctor),
     *(alive, rejected),
 )
 _ACCESS = (keys, tenants, dashboard_link, audit)

@@ -80,7 +80,7 @@ class Installation:
         elif int(shards) != self._shards:
             number, fix = self._shards, f"set ORCHESTRATOR_SHARDS={shards}"
             self.mismatch = LedgerMismatch(
-                f"the ledger has {shards} shards, but ORCHESTRATOR_SHARDS is {number}; {fix}"
+                f"the ledger was made with ORCHESTRATOR_SHARDS={shards}, not with {number}; {fix}"
             )
         if self.mismatch:
             raise self.mismatch

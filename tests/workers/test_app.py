@@ -104,6 +104,8 @@ def test_a_worker_that_does_not_fit_the_ledger_begins_no_step(
     workers.app.tasks[TASKS[Step.SUBMIT]]({"hiapi": [job.id]})
     assert workers.lanes.drain(60) == []
     assert harness.provider.requests == []
+    monkeypatch.setattr(workers.sweeper, "sweep", lambda: pytest.fail("it must not sweep"))
+    workers.app.tasks["orchestrator.reconcile"]()
 
 
 def test_a_nudge_of_an_earlier_version_is_left_to_the_sweep(
