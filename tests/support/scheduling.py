@@ -7,6 +7,7 @@ from xdist.scheduler import LoadFileScheduling
 #: Fixtures with the files that share their processes.
 SHARED_PROCESSES = {
     "stack": (
+        "tests/system/test_client.py",
         "tests/system/test_faces.py",
         "tests/system/test_jobs.py",
         "tests/system/test_ledger_commands.py",

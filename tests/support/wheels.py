@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import venv
 from pathlib import Path
 
 from orchestrator.cli.stack import ROOT
@@ -33,7 +32,7 @@ def built_wheel(folder: Path, *sources: Path) -> Path:
             shutil.copytree(path, copy / path.name, ignore=ignored)
         else:
             shutil.copy(path, copy)
-    _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(folder), str(copy))
+    _uv("build", "--wheel", "--no-build-isolation", "--out-dir", str(folder), str(copy))
     [wheel] = folder.glob("*.whl")
     return wheel
 
@@ -48,9 +47,9 @@ def installed(wheel: Path, folder: Path) -> Path:
 
     Return the folder of its programs.
     """
-    venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
-    _pip("--python", str(python), "install", "--no-deps", "--no-index", str(wheel))
+    _uv("venv", str(folder))
+    _uv("pip", "install", "--no-deps", str(wheel), python=python)
     paths = {"base": str(folder), "platbase": str(folder)}
     packages = Path(sysconfig.get_path("purelib", "venv", paths))
     # The .pth file of an editable installation is read in the first folder only.
@@ -58,7 +57,10 @@ def installed(wheel: Path, folder: Path) -> Path:
     return python.parent
 
 
-def _pip(*arguments: str) -> None:
-    command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
+def _uv(*arguments: str, python: Path = Path(sys.executable)) -> None:
+    """Run uv without a registry. It is much faster than pip."""
+    program = str(Path(sys.executable).parent / "uv")
+    options = ["--python", str(python), "--offline", "--no-cache", "--no-config"]
+    command = [program, *arguments, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,109 @@
+"""`webhooks.unwrap` against the signatures of the server and of the standardwebhooks package."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from standardwebhooks import Webhook
+from werkzeug.datastructures import Headers
+
+from orchestrator.jsonio import dump
+from orchestrator.security import standard_webhooks
+from orchestrator.security.secret import Secret
+from orchestrator_client import webhooks
+from orchestrator_client.webhooks import InvalidNotification, unwrap
+from tests.clients.kit import DONE
+
+SECRET, OTHER = standard_webhooks.new_secret(), standard_webhooks.new_secret()
+TIME = "2026-11-30T00:53:26.120Z"
+BODY = dump({"type": "job.succeeded", "timestamp": TIME, "data": DONE})
+BATCH = {
+    "id": "batch_1",
+    "status": "completed",
+    "tenant": "shop",
+    "total": 1,
+    "counts": {"succeeded": 1},
+    "created_at": TIME,
+    "completed_at": TIME,
+    "notification": {"status": "pending", "attempts": 0, "to": "shop.example.com"},
+}
+
+
+def headers(*secrets: str, body: bytes = BODY, age: float = 0) -> dict[str, str]:
+    """What the server sends."""
+    seconds = int(time.time() - age)
+    return standard_webhooks.headers([Secret(s) for s in secrets], "msg_1", seconds, body)
+
+
+def test_a_notification_about_a_job_is_typed() -> None:
+    found = unwrap(BODY, headers(SECRET), SECRET)
+
+    assert isinstance(found, webhooks.JobNotification)
+    assert (found.id, found.type, found.job.id) == ("msg_1", "job.succeeded", "job_1")
+    assert found.timestamp == datetime(2026, 11, 30, 0, 53, 26, 120_000, UTC)
+    assert found.job.succeeded
+    assert "private" not in repr(found)
+
+
+def test_a_notification_about_a_batch_and_one_of_a_later_version() -> None:
+    body = dump({"type": "batch.completed", "timestamp": TIME, "data": BATCH})
+    found = unwrap(body, headers(SECRET, body=body), SECRET)
+    assert isinstance(found, webhooks.BatchNotification)
+    assert found.batch.done
+
+    later = dump({"type": "tenant.full", "timestamp": TIME, "data": {"tenant": "shop"}})
+    found = unwrap(later, headers(SECRET, body=later), SECRET)
+    assert type(found) is webhooks.Notification
+    assert found.data == {"tenant": "shop"}
+
+
+def test_the_signature_of_the_standard_library_of_webhooks_is_accepted() -> None:
+    now = datetime.now(UTC)
+    signed = {
+        "Webhook-Id": "msg_1",
+        "Webhook-Timestamp": str(int(now.timestamp())),
+        "Webhook-Signature": Webhook(SECRET).sign("msg_1", now, BODY.decode()),
+    }
+    assert unwrap(BODY.decode(), Headers(signed), SECRET).id == "msg_1"
+
+
+@pytest.mark.parametrize(
+    ("signed", "known"), [((SECRET, OTHER), OTHER), ((OTHER,), [SECRET, OTHER])]
+)
+def test_both_sides_may_rotate_the_secret(signed: tuple[str, ...], known: str | list[str]) -> None:
+    assert unwrap(BODY, headers(*signed), known).id == "msg_1"
+
+
+GOOD = headers(SECRET)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (BODY + b" ", GOOD),
+        (BODY, headers(OTHER)),
+        (BODY, headers(SECRET, age=400)),
+        (BODY, headers(SECRET, age=-400)),
+        (BODY, {**GOOD, "webhook-id": "msg_2"}),
+        (BODY, {**GOOD, "webhook-timestamp": f"{GOOD['webhook-timestamp']}0"}),
+        (BODY, {**GOOD, "webhook-timestamp": "²"}),
+        (BODY, {**GOOD, "webhook-signature": "v1,"}),
+        (BODY, {**GOOD, "webhook-signature": "v1,é"}),
+        (BODY, {**GOOD, "webhook-signature": GOOD["webhook-signature"].replace("v1", "v2")}),
+        *((BODY, {k: v for k, v in GOOD.items() if k != left_out}) for left_out in GOOD),
+        *((body, headers(SECRET, body=body)) for body in (b"", b"[]", b"{}", b'{"type": 1}')),
+    ],
+)
+def test_anything_else_is_refused(body: bytes, found: dict[str, Any]) -> None:
+    with pytest.raises(InvalidNotification):
+        unwrap(body, found, SECRET)
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_not base64!"])
+def test_a_wrong_secret_is_refused_and_not_shown(secret: str) -> None:
+    with pytest.raises(ValueError, match="whsec_ and base64") as error:
+        unwrap(BODY, GOOD, secret)
+    assert "not base64!" not in str(error.value)
