@@ -12,6 +12,7 @@ import socket
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
@@ -265,11 +266,28 @@ class Broker:
         Raises:
             OperationalError: the broker is away.
         """
+        with self._own_connection() as connection:
+            return {queue: _messages_in(connection, queue) for queue in queues}
+
+    def drop_unread(self, queue: str, *, most: int) -> int:
+        """Delete the messages of a queue if there are more than `most`. Return their number.
+
+        Raises:
+            OperationalError: the broker is away.
+        """
+        with self._own_connection() as connection:
+            if _messages_in(connection, queue) <= most:
+                return 0
+            with connection.channel() as channel:
+                return int(channel.queue_purge(queue))
+
+    @contextmanager
+    def _own_connection(self) -> Iterator[Connection]:
         with self._new_connection() as connection:
             lost = (*connection.connection_errors, *connection.channel_errors)
             try:
                 connection.ensure_connection(max_retries=1, interval_start=0)
-                return {queue: _messages_in(connection, queue) for queue in queues}
+                yield connection
             except lost as error:
                 raise OperationalError(str(error)) from error
 

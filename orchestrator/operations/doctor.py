@@ -17,7 +17,7 @@ from orchestrator.jsonio import rfc3339
 from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerMismatch, LedgerUnavailable
 from orchestrator.ledger.admission import CircuitState
 from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
-from orchestrator.messages import QUEUE, Broker
+from orchestrator.messages import ARCHIVE_QUEUE, QUEUE, Broker
 from orchestrator.operations.history_state import HistoryState, history_report
 from orchestrator.providers import PROVIDERS
 from orchestrator.runtime import open_ledger
@@ -265,12 +265,14 @@ def check_history(ledger: Ledger, history: History) -> CheckResult:
 
 def _broker(settings: Settings) -> CheckResult:
     try:
-        waiting = Broker(settings.broker_url).waiting([QUEUE])[QUEUE]
+        waiting = Broker(settings.broker_url).waiting([QUEUE, ARCHIVE_QUEUE])
     except (OSError, OperationalError) as error:
         detail = f"no answer at {redacted(settings.broker_url)}: {error}"
         fix = "start the broker, or correct ORCHESTRATOR_BROKER_URL"
         return CheckResult("broker", "wrong", detail, fix)
-    if waiting > MAX_WAITING_MESSAGES:
-        fix = "start a worker, or more workers"
-        return CheckResult("broker", "warning", f"{waiting} messages are waiting", fix)
-    return CheckResult("broker", "ok", f"{waiting} messages are waiting")
+    queue = max(waiting, key=lambda each: waiting[each])
+    if waiting[queue] > MAX_WAITING_MESSAGES:
+        fix = "start a worker that reads this queue, or more workers; see WORKER_QUEUES"
+        found = f"{waiting[queue]} messages are waiting in {queue}"
+        return CheckResult("broker", "warning", found, fix)
+    return CheckResult("broker", "ok", f"{sum(waiting.values())} messages are waiting")

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kombu.exceptions import OperationalError
+
 from orchestrator import log
 from orchestrator.clock import DAY_MS
 from orchestrator.history import HistoryUnavailable, NoHistory
 from orchestrator.ledger import Result
 from orchestrator.ledger.circuit_breaker import HOST_RECORD_TTL_MS
+from orchestrator.messages import ARCHIVE_QUEUE
 from orchestrator.runtime import Runtime
+
+#: With more unread nudges in a queue, nobody reads it. The agenda has their jobs, too.
+MAX_UNREAD_NUDGES = 10_000
 
 
 def prune(
@@ -74,8 +80,21 @@ def _prune_history(runtime: Runtime) -> None:
 
 
 def _tidy(runtime: Runtime) -> None:
-    """Delete old records of hosts, and temporary files of killed processes."""
+    """Delete old records of hosts, unread nudges, and temporary files of killed processes."""
     hosts, now = runtime.ledger.circuit_breaker, runtime.clock()
     old = [h.name for h in hosts.failing().values() if h.since < now - HOST_RECORD_TTL_MS]
     hosts.forget(*old)
+    _drop_nudges(runtime)
     runtime.storage.sweep()
+
+
+def _drop_nudges(runtime: Runtime) -> None:
+    """Delete the nudges for archives if no worker reads them: they would fill the broker."""
+    try:
+        dropped = runtime.broker.drop_unread(ARCHIVE_QUEUE, most=MAX_UNREAD_NUDGES)
+    except OperationalError as error:
+        log.get().warning("nudges_not_counted", queue=ARCHIVE_QUEUE, reason=str(error))
+        return
+    if dropped:
+        action = "start a worker that reads this queue: WORKER_QUEUES"
+        log.get().warning("nudges_unread", queue=ARCHIVE_QUEUE, dropped=dropped, action=action)

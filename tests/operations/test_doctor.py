@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from redis import Redis
 
 from orchestrator.callbacks import spool as spool_module
 from orchestrator.callbacks.spool import Entry, Spool
 from orchestrator.ledger import keys
 from orchestrator.ledger.installation import Installation
+from orchestrator.messages import ARCHIVE_QUEUE
 from orchestrator.operations.doctor import CheckResult, examine
 from tests.settings.test_secret_settings import WHSEC
 from tests.support.fakes import NOON
@@ -157,3 +159,18 @@ def test_a_file_in_place_of_the_folder_is_wrong(spool: Spool) -> None:
     spool.folder.write_text("no folder")
 
     assert [finding.mark for finding in found()] == ["wrong"]
+
+
+def test_a_queue_that_nobody_reads_is_named(
+    redis_url: str, real_redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", redis_url)
+    real_redis.rpush(ARCHIVE_QUEUE, *["a nudge"] * 200)
+
+    [broker] = [finding for finding in examine() if finding.check == "broker"]
+
+    assert (broker.mark, broker.found) == (
+        "warning",
+        f"200 messages are waiting in {ARCHIVE_QUEUE}",
+    )
+    assert "WORKER_QUEUES" in broker.fix

@@ -10,12 +10,14 @@ from types import ModuleType
 
 import pytest
 from click.testing import CliRunner, Result
+from redis import Redis
 
 from orchestrator.cli import main
 from orchestrator.clock import DAY_MS, now_ms
 from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.ledger import Ledger, LedgerUnavailable, keys, overview
 from orchestrator.ledger.circuit_breaker import HOST_RECORD_TTL_MS
+from orchestrator.messages import ARCHIVE_QUEUE, Broker
 from orchestrator.steps.prune import prune
 from orchestrator.storage.storage import StorageError
 from tests.ledger.kit import eventually
@@ -340,3 +342,22 @@ def test_the_workers_task_survives_an_outage(
 
 def test_days_are_days() -> None:
     assert DAY_MS == DAY * 1000
+
+
+@pytest.mark.parametrize(("nudges", "left"), [(3, 3), (4, 0)])
+def test_nudges_that_nobody_reads_do_not_fill_the_broker(
+    harness: Harness,
+    redis_url: str,
+    real_redis: Redis,
+    monkeypatch: pytest.MonkeyPatch,
+    nudges: int,
+    left: int,
+) -> None:
+    monkeypatch.setattr("orchestrator.steps.prune.MAX_UNREAD_NUDGES", 3)
+    broker = Broker(redis_url)
+    for number in range(nudges):
+        broker.send(Step.ARCHIVE, {"": [f"job_{number}"]})
+
+    prune(replace(harness.runtime, broker=broker))
+
+    assert real_redis.llen(ARCHIVE_QUEUE) == left
