@@ -170,6 +170,10 @@ def _no_default_runtime() -> Iterator[None]:
     default_runtime.cache_clear()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--redis-cluster", action="store_true", help="run tests/ledger on a cluster")
+
+
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a real Redis server for the whole suite."""

@@ -27,6 +27,8 @@ from orchestrator.servers.redis_server import RedisServer
 from tests.ledger import kit
 from tests.support.fakes import Clock
 
+pytestmark = pytest.mark.one_server
+
 
 @pytest.fixture
 def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:

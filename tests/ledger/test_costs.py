@@ -19,6 +19,8 @@ from tests.ledger import kit
 from tests.ledger.calls import CALLS, PUBLIC, prepare
 from tests.ledger.kit import NEXT_DUE, NOW
 
+pytestmark = pytest.mark.one_server
+
 #: Methods with several round trips. No step of a job needs them.
 SEVERAL_ROUND_TRIPS = {"installation.server", "outcomes.wait", "outcomes.wait_for_batch"}
 #: Methods that read the tenants of a shard first, and then all their follow-ups.

@@ -90,6 +90,7 @@ def test_listing_due_jobs_changes_nothing(ledger: Ledger, redis: Redis) -> None:
     assert kit.state(redis) == before
 
 
+@pytest.mark.one_server
 @pytest.mark.parametrize("not_due", [0, 300])
 def test_the_cost_of_listing_depends_on_the_due_jobs_only(
     shared_ledger: Ledger, real_redis: Redis, not_due: int

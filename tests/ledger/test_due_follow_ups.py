@@ -135,6 +135,7 @@ def test_entries_without_a_pending_archive_are_skipped(ledger: Ledger, redis: Re
     assert due(ledger, Step.ARCHIVE, limit=4) == [job_id]
 
 
+@pytest.mark.one_server
 def test_the_cost_of_listing_archives_depends_on_the_limit_only(
     real_redis: Redis, ledger: Ledger
 ) -> None:

@@ -201,6 +201,7 @@ def test_names_of_models_take_bounded_memory(ledger: Ledger, redis: Redis) -> No
     assert redis.hstrlen(keys.durations(0, "hiapi"), "all") < 250
 
 
+@pytest.mark.one_server
 def test_an_ended_job_does_not_keep_when_it_was_seen_running(ledger: Ledger, redis: Redis) -> None:
     polled(ledger, 10, 12)
 

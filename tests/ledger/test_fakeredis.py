@@ -10,6 +10,8 @@ from orchestrator.ledger import Ledger, Result
 from tests.ledger import kit
 from tests.ledger.kit import NEXT_DUE, NOTIFYING, NOW, SUCCESS
 
+pytestmark = pytest.mark.one_server
+
 
 @pytest.fixture
 def ledger() -> Ledger:

@@ -147,6 +147,7 @@ def test_the_information_about_the_server(shared_ledger: Ledger) -> None:
     assert before <= server["now_ms"] <= time() * 1000
 
 
+@pytest.mark.one_server
 def test_a_server_that_forbids_config_returns_the_other_information(
     real_redis: Redis, redis_url: str
 ) -> None:

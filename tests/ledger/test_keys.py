@@ -44,6 +44,8 @@ from tests.ledger.kit import (
 from tests.ledger.recording import RecordingClient
 from tests.ledger.test_timeline import MAX_EVENTS
 
+pytestmark = pytest.mark.one_server
+
 DOCUMENTED = keys.__doc__ or ""
 JOB = keys.new_job_id(1)
 BATCH = keys.new_batch_id(1)

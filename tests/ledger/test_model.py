@@ -39,6 +39,8 @@ from tests.ledger.machine_follow_ups import (
 )
 from tests.support.fakes import Clock, Harness
 
+pytestmark = pytest.mark.one_server
+
 #: Sequences that hypothesis makes, and the maximum of their steps. It shortens a failing sequence.
 HYPOTHESIS_RUNS, HYPOTHESIS_STEPS = 30, 40
 #: Longer random sequences, and their steps.

@@ -19,6 +19,8 @@ from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable, 
 from tests.ledger import kit
 from tests.system.wire import Wire
 
+pytestmark = pytest.mark.one_server
+
 #: What a server answers that a real one cannot be brought to answer in a test, and what it means.
 ANSWERS: Mapping[str, type[Exception]] = {
     "LOADING Redis is loading the dataset in memory": LedgerUnavailable,

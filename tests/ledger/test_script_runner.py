@@ -21,6 +21,8 @@ from orchestrator.step_loop import StepLoop
 from tests.ledger.kit import LEASE, NOW, create
 from tests.support.steps import begin
 
+pytestmark = pytest.mark.one_server
+
 #: The longest wait for a step. Seconds.
 LIMIT = 60
 

@@ -14,6 +14,8 @@ from orchestrator.ledger.subscription import Subscription
 from tests.ledger import kit
 from tests.ledger.kit import NOW, SUCCESS, WAIT_SECONDS
 
+pytestmark = pytest.mark.one_server
+
 
 @pytest.fixture
 def changed() -> Queue[str]:

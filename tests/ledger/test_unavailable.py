@@ -23,6 +23,8 @@ from tests.ledger.calls import (
     prepare,
 )
 
+pytestmark = pytest.mark.one_server
+
 Change = Callable[[Redis], object]
 
 #: Changes that make a server refuse writes, by the error code of the refusal.

@@ -44,6 +44,7 @@ def status_of(job: Job | None) -> Status | None:
 # A settlement ---------------------------------------------------------------------------------
 
 
+@pytest.mark.one_server
 def test_a_callback_ends_the_wait(ledger: Ledger, redis: Redis) -> None:
     job_id = kit.running(ledger)
 
@@ -56,6 +57,7 @@ def test_a_callback_ends_the_wait(ledger: Ledger, redis: Redis) -> None:
     assert job == kit.job(ledger, job_id)
 
 
+@pytest.mark.one_server
 def test_the_outcome_of_a_worker_ends_the_wait(ledger: Ledger, redis: Redis) -> None:
     lease = kit.claim(ledger, kit.running(ledger), Step.POLL, now=NEXT_DUE)
 
@@ -65,6 +67,7 @@ def test_the_outcome_of_a_worker_ends_the_wait(ledger: Ledger, redis: Redis) -> 
     assert status_of(waited(ledger, redis, lease.job.id, settle)) is Status.FAILED
 
 
+@pytest.mark.one_server
 def test_a_cancellation_ends_the_wait(ledger: Ledger, redis: Redis) -> None:
     job_id = kit.create(ledger)
 
@@ -73,6 +76,7 @@ def test_a_cancellation_ends_the_wait(ledger: Ledger, redis: Redis) -> None:
     assert status_of(job) is Status.CANCELLED
 
 
+@pytest.mark.one_server
 def test_a_settlement_ends_every_wait(shared_ledger: Ledger, real_redis: Redis) -> None:
     def listeners() -> list[Any]:
         clients: list[Any] = real_redis.client_list(_type="pubsub")
@@ -89,6 +93,7 @@ def test_a_settlement_ends_every_wait(shared_ledger: Ledger, real_redis: Redis) 
     kit.eventually(lambda: not listeners())
 
 
+@pytest.mark.one_server
 def test_only_the_settlement_of_the_job_is_announced_to_the_wait(
     ledger: Ledger, redis: Redis
 ) -> None:

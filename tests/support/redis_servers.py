@@ -44,7 +44,7 @@ class Node:
                 stdout=log,
                 stderr=log,
             )
-        eventually(self._answers)
+        eventually(self.answers)
 
     def client(self) -> Redis:
         """Return a client of this server alone."""
@@ -56,7 +56,8 @@ class Node:
             self.process.kill()
             self.process.wait()
 
-    def _answers(self) -> bool:
+    def answers(self) -> bool:
+        """Return whether the server answers."""
         with suppress(RedisError), self.client() as client:
             return bool(client.ping())
         return False
@@ -75,7 +76,23 @@ class ClusterServers:
 
     def masters(self) -> list[Node]:
         """Return the masters of this moment."""
-        return [node for node in self.nodes if node._answers() and _role(node) == "master"]
+        return [node for node in self.nodes if node.answers() and _role(node) == "master"]
+
+    def replicas(self) -> list[Node]:
+        """Return the replicas of this moment."""
+        return [node for node in self.nodes if node.answers() and _role(node) != "master"]
+
+    def replace(self, master: Node) -> None:
+        """SIGKILL a master. Start it again as a replica of the server that took its place."""
+        survivors = [node for node in self.nodes if node is not master]
+        before = sum(_role(node) == "master" for node in survivors)
+        master.kill()
+        eventually(
+            lambda: sum(_role(node) == "master" for node in survivors) > before,
+            within=60,
+            every=0.05,
+        )
+        master.start()
 
     def is_whole(self) -> bool:
         """Return whether every node knows all slots and each master has its replica."""

@@ -1,0 +1,1 @@
+"""Tests on a real cluster: three masters, each with a replica."""
