@@ -96,6 +96,14 @@ def test_the_first_poll_is_neither_too_early_nor_after_the_deadline(ledger: Ledg
     assert first_poll(ledger, LATE, now=late, earliest=late + 60_000) == (DEADLINE - NOW) / 1000
 
 
+@pytest.mark.parametrize("wait", [EARLY, LATE])
+def test_a_first_poll_leaves_time_for_another_one(ledger: Ledger, wait: LearnedWait) -> None:
+    for _ in TWENTY:
+        called_back(ledger, (DEADLINE - NOW) / 1000)
+
+    assert first_poll(ledger, wait) == 0.75 * (DEADLINE - NOW) / 1000
+
+
 def test_an_unknown_model_uses_the_results_of_its_provider(ledger: Ledger) -> None:
     for seconds in TWENTY[:4]:
         called_back(ledger, seconds)

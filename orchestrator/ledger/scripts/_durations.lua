@@ -79,16 +79,23 @@ local function known_durations(request)
   end
 end
 
--- Returns how long after its submission a job is polled first, ms. `which` is
+-- A job is polled first within this part of the time from its submission to its deadline. The poll at the
+-- deadline is the last one, so a first poll there would have no second chance.
+local MAX_SHARE = 0.75
+
+-- Returns how long after its submission (`sent`, ms) a job is polled first, ms. `which` is
 --   early: without a callback. 15 of 100 results come before this time.
 --   late: a callback is expected. 90 of 100 results come before this time, and few slow ones do not raise it.
 -- Returns nothing if too few results are known.
-local function learned_wait(request, which)
+local function learned_wait(request, which, sent)
   local list = which ~= '' and known_durations(request)
   if not list then
     return nil
-  elseif which == 'early' then
-    return list[math.floor(0.15 * #list) + 1]
   end
-  return math.min(list[math.floor(0.9 * #list) + 1], 3 * list[math.floor(0.5 * #list) + 1])
+  local longest = math.floor(MAX_SHARE * (job.deadline - sent))
+  if which == 'early' then
+    return math.min(list[math.floor(0.15 * #list) + 1], longest)
+  end
+  local late = list[math.floor(0.9 * #list) + 1]
+  return math.min(late, 3 * list[math.floor(0.5 * #list) + 1], longest)
 end

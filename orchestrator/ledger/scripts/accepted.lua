@@ -32,7 +32,7 @@ else
   local running = change_status('running', 'task.' .. attempt, task_id, 'updated', now, 'tries', '0')
   prove_places(now, running)
   release_lease()
-  local wait = learned_wait(request, which)
+  local wait = learned_wait(request, which, sent)
   if wait then
     due_at = math.min(math.max(sent + wait, earliest), math.max(job.deadline, now))
   end
