@@ -35,12 +35,18 @@ copy() { # copies a folder that is in use; a file that vanishes meanwhile (24) i
     rsync --archive "$1/" "$2/" || [ $? -eq 24 ]
 }
 
+lacks() { # says that a part is not where the variables say
+    echo "There is no $1 at $2, so the backup has none." >&2
+}
+
 [ "$(setting appendonly)" = yes ] || { echo "Redis has no append-only file" >&2; exit 1; }
 mkdir -p "$partial"
 
 # 1. The spool.
-if [ -n "${ORCHESTRATOR_SPOOL_DIR:-}" ] && [ -d "$ORCHESTRATOR_SPOOL_DIR" ]; then
+if [ -d "${ORCHESTRATOR_SPOOL_DIR:-}" ]; then
     copy "$ORCHESTRATOR_SPOOL_DIR" "$partial/spool"
+elif [ -n "${ORCHESTRATOR_SPOOL_DIR:-}" ]; then
+    lacks spool "$ORCHESTRATOR_SPOOL_DIR"
 fi
 
 # 2. The history.
@@ -51,7 +57,11 @@ postgresql*)
 *)
     database=${ORCHESTRATOR_HISTORY_URL:-sqlite:///$data/history/history.db}
     database=${database#sqlite:///}
-    [ ! -e "$database" ] || sqlite3 "$database" "VACUUM INTO '$partial/history.db'" ;;
+    if [ -e "$database" ]; then
+        sqlite3 "$database" "VACUUM INTO '$partial/history.db'"
+    else
+        lacks history "$database"
+    fi ;;
 esac
 
 # 3. The ledger. Its files must not be rewritten while they are copied.
@@ -73,7 +83,7 @@ case ${ORCHESTRATOR_ARCHIVE_URL:-} in
 esac
 case $archive in
 *://*) echo "The archive is a bucket. It is not copied here." >&2 ;;
-*) [ ! -d "$archive" ] || copy "$archive" "$1/archive" ;;
+*) if [ -d "$archive" ]; then copy "$archive" "$1/archive"; else lacks archive "$archive"; fi ;;
 esac
 
 (cd "$partial" && find . -type f ! -name SHA256SUMS -exec sha256sum {} +) >"$partial.sums"
