@@ -82,6 +82,7 @@ def dev(port: int, sandbox_port: int, task_seconds: float, data_dir: Path, json_
         task_seconds=task_seconds,
         settings=inherited_settings(os.environ),
         folder=data_dir.resolve(),
+        check=True,
         quiet=False,
         api_key=DEV_KEY,
     )

@@ -30,6 +30,7 @@ from orchestrator.cli.processes import process_command
 from orchestrator.providers import BUILT_IN, PROVIDERS
 from orchestrator.security.standard_webhooks import new_secret
 from orchestrator.settings.dangers import SANDBOX_KEY
+from orchestrator.settings.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What installs the embedded Redis and the sandbox.
@@ -60,6 +61,7 @@ class Stack(AbstractContextManager["Stack"]):
         sandbox_options: more options of the sandbox command.
         settings: environment variables to add or replace.
         folder: for data and logs; None makes a temporary folder.
+        check: whether the settings are checked before a process starts.
         quiet: processes write to log files in the folder, not to this terminal.
         api_key: the key of the API.
         notify_secret: signs notifications. The inboxes of the sandbox know it.
@@ -73,6 +75,7 @@ class Stack(AbstractContextManager["Stack"]):
     sandbox_options: Sequence[str] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
+    check: bool = False
     quiet: bool = True
     api_key: str = field(default_factory=lambda: secrets.token_urlsafe(18), repr=False)
     notify_secret: str = field(default_factory=new_secret, repr=False)
@@ -157,6 +160,8 @@ class Stack(AbstractContextManager["Stack"]):
             embedded_redis(self._home / "redis")
         )
         self.env = self._environment(self.redis_url)
+        if self.check:
+            _check_settings(self.env)
         self.start("sandbox", self._sandbox())
         for name in self.processes:
             self.start(name)
@@ -330,6 +335,22 @@ def require_free_port(option: str, port: int) -> None:
                 f"{option}: port {port} cannot be used ({error.strerror}). Stop the process that"
                 f" listens on it, or choose another port with {option}."
             ) from None
+
+
+def _check_settings(environment: Mapping[str, str]) -> None:
+    """Read the settings as a process with this environment would.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+    own = dict(os.environ)
+    os.environ.clear()
+    os.environ.update(environment)
+    try:
+        Settings.from_env()
+    finally:
+        os.environ.clear()
+        os.environ.update(own)
 
 
 @contextmanager

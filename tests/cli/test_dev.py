@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
+from orchestrator.cli import main
 from orchestrator.cli.dev import dev, inherited_settings
+from orchestrator.cli.stack import free_port
 from orchestrator.providers import PROVIDERS
 
 
@@ -44,3 +50,19 @@ def test_a_port_that_does_not_exist_is_refused(option: str, port: str) -> None:
     assert result.exit_code == 2
     assert option in result.output
     assert port in result.output
+
+
+@pytest.mark.server
+def test_a_wrong_setting_is_one_line_before_a_process_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # `dev` is also the name of the command, so the module is found by its whole name.
+    monkeypatch.setattr(sys.modules["orchestrator.cli.dev"], "stop_on_sigterm", lambda: None)
+    ports = ["--port", str(free_port()), "--sandbox-port", str(free_port())]
+    arguments = [*ports, "--data-dir", str(tmp_path)]
+    result = CliRunner(env={"HIAPI_THREADS": "many"}).invoke(main, ["dev", *arguments])
+
+    assert result.exit_code == 2
+    assert result.output.startswith("Error: HIAPI_THREADS")
+    assert result.output.count("\n") == 1
+    assert "HIAPI_API_KEY" not in os.environ
