@@ -44,6 +44,11 @@ class FileBytes:
             offset += _SEARCH_BYTES
         return False
 
+    def count(self, pair: bytes) -> int:
+        """Return how often two different bytes stand in the file."""
+        offsets = range(0, self._size, _SEARCH_BYTES)
+        return sum(self.part(offset, _SEARCH_BYTES + 1).count(pair) for offset in offsets)
+
     def find(self, pair: re.Pattern[bytes], start: int) -> int | None:
         """Return the offset of the first match of a pattern of two bytes, or None."""
         offset, size = start, _FIRST_SEARCH_BYTES

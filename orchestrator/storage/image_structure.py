@@ -31,6 +31,10 @@ _PNG_MAX = 2**31 - 1
 #: A marker that ends the pixels of a JPEG. Among pixels, FF is followed by 00 or a restart marker.
 _JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _JPEG_END = b"\xff\xd9"
+_JPEG_SCAN = b"\xff\xda"
+#: The most scans of a JPEG that is decoded. A progressive one has about ten. Each takes up to a
+#: third of a second.
+MAX_SCANS = 100
 #: The segments of a JPEG that have its size, and the markers without a length.
 _JPEG_SIZES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD8)})
@@ -181,6 +185,17 @@ def _jpeg_size(data: bytes) -> Size:
     if len(data) < 5 or not width or not height:
         raise Damaged("the size of the JPEG is wrong")
     return Size(width, height)
+
+
+def has_many_scans(content: FileBytes) -> bool:
+    """Return whether a JPEG has so many scans that to decode it takes minutes or hours."""
+    if content.count(_JPEG_SCAN) <= MAX_SCANS:
+        return False
+    try:
+        scans = sum(marker == _SCAN for _, _, marker in _jpeg_segments(content))
+    except (Truncated, Damaged):
+        return True
+    return scans > MAX_SCANS
 
 
 def webp(content: FileBytes) -> Size:

@@ -12,7 +12,9 @@ from typing import BinaryIO
 from PIL import Image, PngImagePlugin
 from PIL.Image import Resampling, Transpose
 
+from orchestrator.storage.file_bytes import FileBytes
 from orchestrator.storage.file_kinds import Unusable, identify, printable
+from orchestrator.storage.image_structure import MAX_SCANS, has_many_scans
 
 #: The longer side of a thumbnail. Pixels.
 THUMBNAIL_PIXELS = 256
@@ -75,6 +77,8 @@ def make_thumbnail(file: BinaryIO, *, max_pixels: int) -> bytes:
         raise NoThumbnail(str(error)) from None
     if kind.name not in FORMATS:
         raise NoThumbnail(f"not a PNG, JPEG, WebP, GIF or AVIF image: {kind.name}")
+    if kind.name == "JPEG" and has_many_scans(FileBytes(file)):
+        raise NoThumbnail(f"the JPEG has more than {MAX_SCANS} scans")
     with _turn(_decoding):
         file.seek(0)
         try:

@@ -365,3 +365,19 @@ def test_the_boxes_in_an_avif_image_are_bounded_as_a_whole(
 
     assert "no size" in (inspect_file(content, max_pixels=PIXELS).check_error or "")
     assert content.reads < 1000
+
+
+@pytest.mark.parametrize("end", [b"\xff\xd9", b""], ids=["whole", "truncated"])
+def test_a_jpeg_of_many_scans_is_not_decoded(end: bytes) -> None:
+    """Each scan of a progressive JPEG takes as long as all of its pixels."""
+    content = encoded("JPEG", progressive=True)[:-2]
+    last = content[content.rindex(b"\xff\xda") :]
+
+    assert seen(content + 20 * last + b"\xff\xd9")[1].size == (256, 192)
+    assert no_thumbnail(content + 200 * last + end) == "the JPEG has more than 100 scans"
+
+
+def test_bytes_behind_a_jpeg_that_look_like_scans_do_no_harm() -> None:
+    content = encoded("JPEG", progressive=True) + 200 * b"\xff\xda"
+
+    assert seen(content)[1].size == (256, 192)
