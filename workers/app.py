@@ -57,7 +57,7 @@ from orchestrator.steps.submit import submit as submit_job
 from orchestrator.storage.storage import StorageError
 from workers.consumer_watch import ConsumerWatch, run_again
 from workers.lanes import Lanes, RefillableLanes
-from workers.schedule import BEAT_SCHEDULE, SWEEP_SECONDS
+from workers.schedule import beat_schedule
 from workers.sweep_watch import SweepWatch
 from workers.sweeper import Sweeper, SweepTimer
 
@@ -116,7 +116,7 @@ app = celery_app(
     task_default_delivery_mode=TRANSIENT,
     # beat's connection may be dead without being closed. RabbitMQ's confirms show that.
     broker_transport_options=transport_options(broker_url(), confirms=True),
-    beat_schedule=BEAT_SCHEDULE,
+    beat_schedule=beat_schedule(process_runtime().settings.sweep_seconds),
     # It keeps no file: times of an earlier process mean nothing to this one.
     beat_scheduler="celery.beat:Scheduler",
 )
@@ -298,7 +298,7 @@ def _start_threads(sender: Any, **_: Any) -> None:
     heartbeats[-1].start()
     _watch_consumer(sender)
     if sender.app is app and not _reads(QUEUE):  # beat asks the readers of that queue for sweeps
-        SweepTimer(archives.sweep, SWEEP_SECONDS).start()
+        SweepTimer(archives.sweep, runtime.settings.sweep_seconds).start()
     else:
         SweepWatch(runtime).start()
     if sender.app is app and not _reads(ARCHIVE_QUEUE):

@@ -46,6 +46,8 @@ MAX_LIMIT_WAIT_SECONDS = 30.0
 #: This process holds the messages that wait for their tenants' limits. With RabbitMQ it holds this
 #: many at most, and takes no others meanwhile.
 RABBITMQ_PREFETCH = 256
+#: A wait for a message ends after this time, and begins again. Each is a command. Seconds.
+BRPOP_SECONDS = 4.0
 #: Wait between tries while the ledger is away. Seconds.
 RETRY_INTERVAL_SECONDS = 1.0
 
@@ -89,9 +91,13 @@ def _options(url: str) -> dict[str, Any]:
             "broker_transport_options": transport_options(url, confirms=True),
             "worker_prefetch_multiplier": RABBITMQ_PREFETCH,
         }
-    waits = {"visibility_timeout": VISIBILITY_TIMEOUT_SECONDS, "ack_emulation": True}
+    own = {
+        "visibility_timeout": VISIBILITY_TIMEOUT_SECONDS,
+        "ack_emulation": True,
+        "polling_interval": BRPOP_SECONDS,
+    }
     return {
-        "broker_transport_options": {**transport_options(url), **waits},
+        "broker_transport_options": {**transport_options(url), **own},
         "worker_prefetch_multiplier": 1,
     }
 

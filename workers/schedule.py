@@ -15,8 +15,6 @@ from celery.schedules import crontab, schedule
 
 from orchestrator.messages import ANSWER_TIMEOUT_SECONDS
 
-#: Time between sweeps. Seconds.
-SWEEP_SECONDS = 1.0
 #: The daily time of the prune step, UTC.
 PRUNE_AT = {"hour": 3, "minute": 17}
 
@@ -30,15 +28,19 @@ def steady_now() -> datetime:
 
 #: RabbitMQ must confirm a message within this time. Otherwise beat connects anew.
 _OPTIONS = {"confirm_timeout": ANSWER_TIMEOUT_SECONDS}
-BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
-    "sweep": {
-        "task": "orchestrator.reconcile",
-        "schedule": schedule(SWEEP_SECONDS, nowfun=steady_now),
-        "options": _OPTIONS,
-    },
-    "prune": {
-        "task": "orchestrator.prune",
-        "schedule": crontab(**PRUNE_AT, nowfun=steady_now),
-        "options": _OPTIONS,
-    },
-}
+
+
+def beat_schedule(sweep_seconds: float) -> dict[str, dict[str, Any]]:
+    """Return beat's schedule, with this time between sweeps, seconds."""
+    return {
+        "sweep": {
+            "task": "orchestrator.reconcile",
+            "schedule": schedule(sweep_seconds, nowfun=steady_now),
+            "options": _OPTIONS,
+        },
+        "prune": {
+            "task": "orchestrator.prune",
+            "schedule": crontab(**PRUNE_AT, nowfun=steady_now),
+            "options": _OPTIONS,
+        },
+    }

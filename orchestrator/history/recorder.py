@@ -22,6 +22,8 @@ from orchestrator.ledger.changes import Changes
 
 #: Time between two passes when nothing was left over. It bounds the age of a search's answer.
 PASS_SECONDS = 0.5
+#: After this many passes without a change, the time is longer. Redis' bill may count commands.
+CALM_PASSES, CALM_PASS_SECONDS = 20, 1.0
 #: Time until the next pass after a failure. Seconds.
 RETRY_SECONDS = 1.0
 #: Entries of all shards together that a pass writes in one transaction.
@@ -74,13 +76,16 @@ class Recorder:
         self._trim_at = 0.0
         self._ready = False
         self._away = ""
+        #: Passes in a row without a change.
+        self._calm = 0
 
     def run(self, stopping: Stopping) -> None:
         """Record changes until the event is set. Failures are logged, and repeated later."""
         wait = 0.0
         while not stopping.wait(wait):
             try:
-                wait = 0.0 if self.record() else PASS_SECONDS
+                calm = CALM_PASS_SECONDS if self._calm >= CALM_PASSES else PASS_SECONDS
+                wait = 0.0 if self.record() else calm
                 self._note("")
             except LedgerUnavailable as error:
                 wait = RETRY_SECONDS
@@ -109,7 +114,9 @@ class Recorder:
         share = max(50, MAX_ENTRIES // max(1, len(positions)))
         by_shard = self._ledger.changes.after(positions, share) if positions else {}
         fresh = {shard: changes for shard, changes in by_shard.items() if changes}
-        self._write(positions, {s: c for s, c in fresh.items() if c.entries})
+        changed = {s: c for s, c in fresh.items() if c.entries}
+        self._calm = 0 if changed else self._calm + 1
+        self._write(positions, changed)
         for shard in held:
             if shard not in fresh:
                 self._start_again(shard, known.get(shard))

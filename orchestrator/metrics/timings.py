@@ -1,7 +1,7 @@
-"""Counts and timings of this process. A thread adds them to the sums in Redis once a second.
+"""Counts and timings of this process. A thread adds them to the sums in Redis every few seconds.
 
 A step only adds a number in memory, so it waits for nothing and cannot fail here. What a process
-did not send before it was killed is lost: at most the last second, or the time for which Redis was
+did not send before it was killed is lost: at most the last seconds, or the time for which Redis was
 away. The sums of jobs, outcomes and costs do not come from here: see history/increments.py.
 """
 
@@ -20,7 +20,7 @@ from orchestrator.metrics.definitions import Definition
 from orchestrator.metrics.sums import Sums
 
 #: Time between two sends. Seconds.
-SEND_SECONDS = 1.0
+SEND_SECONDS = 5.0
 
 Send = Callable[[Mapping[str, float]], None]
 
@@ -75,7 +75,7 @@ class Timings:
         """Send what was added since the last send. Sums that cannot be sent are sent later.
 
         When the answer of Redis is lost, it is not known whether the sums were added. They are sent
-        again, so a second of timings may count twice.
+        again, so a few seconds of timings may count twice.
         """
         with self._lock:
             sums, self._sums = self._sums, Sums()

@@ -95,6 +95,7 @@ VARIABLES = frozenset(
         "SECRET_KEYS_OLD",
         "SHARDS",
         "SPOOL_DIR",
+        "SWEEP_SECONDS",
         "THIN_SUCCESS_SECONDS",
     )
 )
@@ -137,6 +138,7 @@ class Settings:
     read_timeout_seconds: float
     download_timeout_seconds: float
     drain_seconds: float
+    sweep_seconds: float
     shards: int
     archive_threads: int
     notify_threads: int
@@ -229,6 +231,7 @@ def _times(env: EnvironmentReader) -> dict[str, Any]:
         "read_timeout_seconds": (30, 0.1, 300),
         "download_timeout_seconds": (60, 1, 3600),
         "drain_seconds": (60, 0, 3600),
+        "sweep_seconds": (1, 1, 10),
     }
     return {
         name: env.number(f"ORCHESTRATOR_{name.upper()}", default, low, high)

@@ -20,8 +20,8 @@ from orchestrator.runtime import Runtime
 #: The most open jobs of a provider that one sweep takes per shard: this many queued jobs, this many
 #: running ones, and this many to send again. The next sweep takes others.
 MAX_JOBS = 1000
-#: A sweep takes what may be submitted until the next one. ms.
-HORIZON_MS = 1000
+#: The part of the sweeps that also tidy the ledger.
+TIDY_SHARE = 0.1
 #: The most follow-ups of a kind that one sweep takes. The next sweep takes the rest.
 MAX_FOLLOW_UPS = 500
 
@@ -54,7 +54,9 @@ class NudgedWorkers:
 
 
 def reconcile(runtime: Runtime, places: Places | None = None) -> int:
-    """Take every due job that has a place, and tidy the ledger. Return the number of these jobs.
+    """Take every due job that has a place. Return the number of these jobs.
+
+    One sweep in ten also tidies the ledger.
 
     Args:
         runtime: of this process.
@@ -65,8 +67,9 @@ def reconcile(runtime: Runtime, places: Places | None = None) -> int:
     """
     with runtime.timings.measured(metrics.SWEEP_SECONDS):
         taken = take_due(runtime, places or NudgedWorkers(runtime.nudger))
-        retention = int(runtime.settings.retention_days * DAY_MS)
-        runtime.ledger.overview.tidy(oldest=runtime.clock() - retention)
+        if runtime.random() < TIDY_SHARE:
+            retention = int(runtime.settings.retention_days * DAY_MS)
+            runtime.ledger.overview.tidy(oldest=runtime.clock() - retention)
         runtime.ledger.installation.mark_sweep(now=runtime.clock(), host=socket.gethostname())
     return taken
 
@@ -93,9 +96,11 @@ def take_due(runtime: Runtime, places: Places) -> int:
 def _due(runtime: Runtime, shard: int, room: Room) -> Iterator[tuple[str, Step, str]]:
     """Yield the due jobs of a shard that have room: job, step and provider."""
     now, ledger = runtime.clock(), runtime.ledger
+    # A sweep takes what may be submitted until the next one.
+    horizon = int(runtime.settings.sweep_seconds * 1000)
     if room.for_providers:
         yield from ledger.agenda.due_within(
-            shard, now=now, limit=MAX_JOBS, room=room, horizon_ms=HORIZON_MS
+            shard, now=now, limit=MAX_JOBS, room=room, horizon_ms=horizon
         )
     for step, places in room.follow_ups.items():
         if places:

@@ -122,6 +122,26 @@ def test_of_two_recorders_one_writes_and_the_other_takes_over(
     assert differences(shared_ledger, sqlite) == []
 
 
+def test_a_recorder_looks_less_often_while_nothing_changes(
+    shared_ledger: Ledger, sqlite: History
+) -> None:
+    recorder = started(shared_ledger, sqlite)
+    waits: list[float] = []
+
+    class Stopping:
+        def wait(self, seconds: float) -> bool:
+            waits.append(seconds)
+            if len(waits) == 50:
+                kit.create(shared_ledger)
+            return len(waits) > 52
+
+    recorder.run(Stopping())
+
+    assert waits[1] == recorder_module.PASS_SECONDS
+    assert waits[49] == recorder_module.CALM_PASS_SECONDS
+    assert waits[52] == recorder_module.PASS_SECONDS
+
+
 def test_two_writers_at_once_neither_lose_nor_repeat_a_change(
     shared_ledger: Ledger,
     history: History,

@@ -20,7 +20,6 @@ from tests.support import job_states
 from tests.support.fakes import Harness, use_runtime
 from tests.support.providers import EXAMPLE_REQUESTS
 from tests.support.worker_app import worker
-from workers.schedule import SWEEP_SECONDS
 
 
 @pytest.fixture
@@ -133,7 +132,7 @@ def test_the_scheduled_sweep_runs_outside_the_message_loop(
     assert done.wait(60)
     assert threads == [job_id]
     assert harness.nudges.sent.count((Step.ARCHIVE, job_id)) <= 1, "no message announces it again"
-    assert entry["schedule"].seconds == SWEEP_SECONDS
+    assert entry["schedule"].seconds == harness.runtime.settings.sweep_seconds == 1
 
 
 def test_a_sweep_goes_on_with_bulk_actions_outside_the_message_loop(
