@@ -18,6 +18,7 @@ from orchestrator.messages import Broker, Nudger
 from orchestrator.metrics import Timings
 from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import CallKind, call_result, provider_label
+from orchestrator.net.deadline import trusted_authorities
 from orchestrator.net.guarded_session import GuardedSession
 from orchestrator.net.http_types import Call, Reply
 from orchestrator.providers import PROVIDERS, Provider
@@ -79,8 +80,15 @@ class Runtime:
             connect_timeout=settings.connect_timeout_seconds,
             read_timeout=settings.read_timeout_seconds,
             connections=MAX_IDLE_CONNECTIONS,
+            ca_bundle=settings.ca_bundle,
+            proxy=settings.outbound_proxy,
         )
-        session = GuardedSession(settings.guard, connect_timeout=settings.connect_timeout_seconds)
+        session = GuardedSession(
+            settings.guard,
+            connect_timeout=settings.connect_timeout_seconds,
+            tls=trusted_authorities(settings.ca_bundle),
+            proxy=settings.outbound_proxy,
+        )
         return cls(
             settings,
             ledger,

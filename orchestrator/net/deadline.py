@@ -17,7 +17,7 @@ import ssl
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from http import HTTPStatus
@@ -35,8 +35,11 @@ from typing import Any, Self
 from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from orchestrator.forks import renew_in_children
-from orchestrator.net.guard import Address, Guard, Target
+from orchestrator.net.guard import Guard, Target
+from orchestrator.net.sockets import Proxy, connected_through, seconds_left
 
+#: The file with the authorities that requests trusts.
+DEFAULT_CA_BUNDLE: str = DEFAULT_CA_BUNDLE_PATH
 #: The interim status that ends HTTP on a connection. No answer follows it.
 SWITCHING_PROTOCOLS = HTTPStatus.SWITCHING_PROTOCOLS
 
@@ -65,7 +68,7 @@ class ActiveCall:
         Raises:
             TimeoutError: the call has ended.
         """
-        return _left(self.ends)
+        return seconds_left(self.ends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +82,13 @@ class Request:
 
 
 @cache
-def trusted_authorities() -> ssl.SSLContext:
-    """Return the TLS context that checks certificates with the authorities that requests trusts.
+def trusted_authorities(ca_bundle: str = DEFAULT_CA_BUNDLE) -> ssl.SSLContext:
+    """Return the TLS context that checks certificates with the authorities in a file.
 
-    The whole process shares it: reading the authorities takes 40 ms and 1 MB.
+    By default they are those that requests trusts. The whole process shares the context: reading
+    the authorities takes 40 ms and 1 MB.
     """
-    return ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
+    return ssl.create_default_context(cafile=ca_bundle)
 
 
 class Connections:
@@ -94,10 +98,14 @@ class Connections:
         number: idle connections kept for each host, and hosts that they are kept for.
         tls: checks certificates; by default with the authorities that requests trusts. All
             connections share it: otherwise each connection reads the file of authorities again.
+        proxy: opens the connections to public addresses. None: they are opened directly.
     """
 
-    def __init__(self, number: int, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self, number: int, tls: ssl.SSLContext | None = None, proxy: Proxy | None = None
+    ) -> None:
         self._tls = tls or trusted_authorities()
+        self._proxy = proxy
         self._number = number
         self.renew()
         renew_in_children(self)
@@ -130,9 +138,9 @@ class Connections:
 
     def _new(self, place: _Place) -> _Connection:
         scheme, host, port = place
-        return (
-            _TlsConnection(host, port, self._tls) if scheme == "https" else _Connection(host, port)
-        )
+        if scheme == "https":
+            return _TlsConnection(host, port, self._proxy, self._tls)
+        return _Connection(host, port, self._proxy)
 
     def _take(self, place: _Place) -> _Connection | None:
         """Return an idle connection, or None. One that the other side closed is left out."""
@@ -207,13 +215,6 @@ class InvalidHeader(HTTPException):
     """The answer has a header that contradicts itself."""
 
 
-def _left(ends: float) -> float:
-    left = ends - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
-
-
 class _Reader(io.RawIOBase):
     """Reads a socket in no more time than its call has left. Any thread may read."""
 
@@ -285,6 +286,10 @@ class _Connection(HTTPConnection):
 
     _call: ActiveCall
 
+    def __init__(self, host: str, port: int, proxy: Proxy | None) -> None:
+        super().__init__(host, port)
+        self._proxy = proxy
+
     def begin(self, call: ActiveCall) -> None:
         """Make the next request for a call."""
         self._call = call
@@ -298,7 +303,8 @@ class _Connection(HTTPConnection):
         call.connected = True
         call.seconds_left()  # no name is resolved for a call that has ended
         ends = min(call.ends, time.monotonic() + call.connect_timeout)  # includes the resolution
-        self.sock = _connected(call.guard.resolved(self.host, self.port), ends)
+        addresses = call.guard.resolved(self.host, self.port)
+        self.sock = connected_through(self._proxy, addresses, ends)
 
     def send(self, data: Any) -> None:
         if self.sock is None:
@@ -320,8 +326,8 @@ class _TlsConnection(_Connection):
 
     default_port = 443
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext) -> None:
-        super().__init__(host, port)
+    def __init__(self, host: str, port: int, proxy: Proxy | None, tls: ssl.SSLContext) -> None:
+        super().__init__(host, port, proxy)
         self._tls = tls
 
     def connect(self) -> None:
@@ -332,24 +338,3 @@ class _TlsConnection(_Connection):
         except BaseException:
             plain.close()
             raise
-
-
-def _connected(addresses: Sequence[Address], ends: float) -> socket.socket:
-    """Connect to one of the addresses. The socket's time-out is the time left, for TLS.
-
-    An address that does not answer uses its share of the time only.
-    """
-    problem: OSError = TimeoutError()
-    for tried, address in enumerate(addresses):
-        sock = socket.socket(address.family, socket.SOCK_STREAM)
-        try:
-            sock.settimeout(_left(ends) / (len(addresses) - tried))
-            sock.connect((address.ip, address.port))
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            sock.settimeout(_left(ends))
-        except OSError as error:
-            sock.close()
-            problem = error
-        else:
-            return sock
-    raise problem

@@ -25,6 +25,7 @@ from orchestrator.net.deadline import ActiveCall, Connections, Request, Response
 from orchestrator.net.guard import Forbidden, Guard, Target
 from orchestrator.net.http_types import retry_after_seconds
 from orchestrator.net.links import normalized_link
+from orchestrator.net.sockets import Proxy, ProxyRefused
 
 MAX_REDIRECTS = 5
 #: The size of the parts in which a body is read. Bytes.
@@ -94,6 +95,7 @@ class GuardedSession:
         connect_timeout: seconds for connecting, TLS included.
         connections: the most idle connections per host, and the most hosts with idle connections.
         tls: checks certificates; None uses the authorities that requests trusts.
+        proxy: opens the connections to public addresses. The guard checks an address before.
     """
 
     def __init__(
@@ -103,10 +105,11 @@ class GuardedSession:
         connect_timeout: float,
         connections: int = 32,
         tls: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
     ) -> None:
         self._guard = guard
         self._connect_timeout = connect_timeout
-        self._connections = Connections(connections, tls)
+        self._connections = Connections(connections, tls, proxy)
 
     def check(self, url: str, *, plain_http: bool = False) -> None:
         """Check a URL as it is written, without DNS.
@@ -292,4 +295,5 @@ def _failed(
     """Return the failure, without the URL and without other data of the request."""
     if time.monotonic() >= call.ends:
         return RequestFailed("it did not end in time", status=status)
-    return RequestFailed(f"{before}{type(error).__name__}", status=status)
+    reason = str(error) if isinstance(error, ProxyRefused) else type(error).__name__
+    return RequestFailed(f"{before}{reason}", status=status)

@@ -15,19 +15,23 @@ from functools import partial
 from io import BytesIO
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 
 import pycurl
-from requests.utils import DEFAULT_CA_BUNDLE_PATH
 
 from orchestrator.forks import renew_in_children
+from orchestrator.net.addresses import is_private
 from orchestrator.net.content_encoding import BodyTruncated, DecodedTooLarge, codings, decode_file
+from orchestrator.net.deadline import DEFAULT_CA_BUNDLE
 from orchestrator.net.idle_sockets import IdleSockets
+from orchestrator.net.sockets import Proxy
 from orchestrator.step_loop import current_loop, in_thread, wait_for
 
 #: What the errors of libcurl mean. Its own texts hold names and addresses of hosts.
 REASONS: Mapping[int, str] = {
     pycurl.E_URL_MALFORMAT: "the URL is malformed",
     pycurl.E_COULDNT_RESOLVE_HOST: "the name of the host could not be resolved",
+    pycurl.E_COULDNT_RESOLVE_PROXY: "the name of the outbound proxy could not be resolved",
     pycurl.E_COULDNT_CONNECT: "the connection was not made",
     pycurl.E_SSL_CONNECT_ERROR: "the TLS handshake failed",
     pycurl.E_PEER_FAILED_VERIFICATION: "the TLS certificate is not trusted",
@@ -48,9 +52,9 @@ _FIXED: Mapping[int, Any] = {
     pycurl.NOSIGNAL: 1,
     pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
     pycurl.PATH_AS_IS: 1,
-    pycurl.PROXY: "",
-    pycurl.CAINFO: DEFAULT_CA_BUNDLE_PATH,
 }
+#: No proxy, also none of the environment.
+_DIRECTLY: Mapping[int, Any] = {pycurl.PROXY: ""}
 #: The header lines of every call. Without the empty one, a long body waits a second for "100
 #: Continue".
 _LINES = (b"Accept-Encoding: gzip, deflate", b"Expect:")
@@ -145,11 +149,23 @@ class Transfers:
         connect_timeout: seconds for connecting, name resolution and TLS included.
         seconds: for the whole call.
         connections: idle connections kept for each host.
+        ca_bundle: a file with the authorities that are trusted.
+        proxy: opens the connections to hosts that are not private. None: they are opened directly.
     """
 
-    def __init__(self, *, connect_timeout: float, seconds: float, connections: int) -> None:
+    def __init__(
+        self,
+        *,
+        connect_timeout: float,
+        seconds: float,
+        connections: int,
+        ca_bundle: str = DEFAULT_CA_BUNDLE,
+        proxy: Proxy | None = None,
+    ) -> None:
+        self._proxy_options = _proxy_options(proxy) if proxy else None
         self._options = {
             **_FIXED,
+            pycurl.CAINFO: ca_bundle,
             pycurl.CONNECTTIMEOUT_MS: int(connect_timeout * 1000),
             pycurl.MAXCONNECTS: connections,
         }
@@ -196,6 +212,12 @@ class Transfers:
             calls.free(handle)
         return transfer
 
+    def _way_to(self, url: str) -> Mapping[int, Any]:
+        """Return the options that say whether a connection is opened by the proxy."""
+        if self._proxy_options is None or is_private(urlsplit(url).hostname or ""):
+            return _DIRECTLY
+        return self._proxy_options
+
     def _handle_of_thread(self) -> pycurl.Curl:
         if not hasattr(self._of_thread, "handle"):
             self._of_thread.handle = pycurl.Curl()
@@ -220,6 +242,8 @@ class Transfers:
         left = max(1, int((transfer.ends_at - monotonic()) * 1000))
         handle.setopt(pycurl.TIMEOUT_MS, left)
         handle.setopt(pycurl.URL, request.url)
+        for option, value in self._way_to(request.url).items():
+            handle.setopt(option, value)
         lines = [_line(name, value) for name, value in request.headers.items()]
         handle.setopt(pycurl.HTTPHEADER, [*lines, *_LINES])
         if request.body is not None:
@@ -231,6 +255,15 @@ class Transfers:
         handle.setopt(pycurl.PREREQFUNCTION, transfer.on_connection)
         handle.setopt(pycurl.HEADERFUNCTION, transfer.on_header)
         handle.setopt(pycurl.WRITEFUNCTION, transfer.on_body)
+
+
+def _proxy_options(proxy: Proxy) -> Mapping[int, Any]:
+    """Return libcurl's options for a proxy. It opens a tunnel for http:// URLs, too."""
+    options: dict[int, Any] = {pycurl.PROXY: proxy.url, pycurl.HTTPPROXYTUNNEL: 1}
+    options[pycurl.USERAGENT] = "image-orchestrator"
+    if proxy.user or proxy.password:
+        options |= {pycurl.PROXYUSERNAME: proxy.user, pycurl.PROXYPASSWORD: proxy.password}
+    return options
 
 
 def _line(name: str, value: str) -> bytes:
@@ -261,6 +294,9 @@ def _read(handle: pycurl.Curl, code: int, transfer: Transfer) -> None:
         transfer.failure = REASONS.get(
             pycurl.E_OPERATION_TIMEDOUT if transfer.timed_out else code, f"libcurl's error {code}"
         )
+        answered = handle.getinfo(pycurl.HTTP_CONNECTCODE)
+        if answered >= 300 and not transfer.sent:
+            transfer.failure = f"the outbound proxy answered {answered}"
 
 
 def _decode(transfer: Transfer) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 from urllib3.filepost import encode_multipart_formdata
 
 from orchestrator.jsonio import dump
+from orchestrator.net.deadline import DEFAULT_CA_BUNDLE
 from orchestrator.net.http_types import Call, Reply
+from orchestrator.net.sockets import Proxy
 from orchestrator.net.transfers import Request, Transfers
 from orchestrator.providers.base import Provider
 from orchestrator.security.secret import Secret
@@ -41,12 +43,22 @@ class ProviderClient:
         read_timeout: seconds for the whole answer. The whole call ends after
             `connect_timeout + read_timeout`.
         connections: idle connections kept for all providers.
+        ca_bundle: a file with the authorities that are trusted.
+        proxy: opens the connections to providers that are not private.
     """
 
     def __init__(
-        self, *, connect_timeout: float, read_timeout: float, connections: int = 32
+        self,
+        *,
+        connect_timeout: float,
+        read_timeout: float,
+        connections: int = 32,
+        ca_bundle: str = DEFAULT_CA_BUNDLE,
+        proxy: Proxy | None = None,
     ) -> None:
         self._transfers = Transfers(
+            ca_bundle=ca_bundle,
+            proxy=proxy,
             connect_timeout=connect_timeout,
             seconds=connect_timeout + read_timeout,
             connections=connections,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,10 @@ from orchestrator.ledger import ProviderLimits
 from orchestrator.ledger.admission import NO_LIMITS
 from orchestrator.net.addresses import is_private
 from orchestrator.net.guard import Guard
+from orchestrator.net.sockets import Proxy
 from orchestrator.providers import BROKEN, PROVIDERS
 from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret
-from orchestrator.servers.broker_server import BrokerServer
-from orchestrator.servers.redis_server import RedisServer
-from orchestrator.servers.url_parts import BadServerUrl
 from orchestrator.settings.environment import (
     HTTP,
     ConfigError,
@@ -34,6 +31,7 @@ from orchestrator.settings.provider_settings import (
     ProviderSettings,
     shards_of,
 )
+from orchestrator.settings.server_settings import read_network, read_servers
 from orchestrator.storage.storage import Storage
 
 #: The shortest secret that signs callback URLs. Characters.
@@ -43,9 +41,6 @@ MIN_API_KEY_CHARACTERS = 16
 #: The longest public URL. Providers accept callback URLs of 2048 characters; our path needs the
 #: rest.
 MAX_PUBLIC_URL_CHARACTERS = 1800
-
-#: Redis Cluster and Sentinel set-ups rarely have more replicas of one master.
-MAX_REPLICAS = 5
 
 MIB = 1024 * 1024
 #: Threads of one worker process for archives and for notifications. Both wait for servers.
@@ -68,6 +63,7 @@ VARIABLES = frozenset(
         "ARCHIVE_URL",
         "BROKER_URL",
         "CALLBACK_GRACE_SECONDS",
+        "CA_BUNDLE",
         "CONNECT_TIMEOUT_SECONDS",
         "CORS_ORIGINS",
         "DATA_DIR",
@@ -85,6 +81,7 @@ VARIABLES = frozenset(
         "NOTIFY_SECRETS_OLD",
         "NOTIFY_TASKS",
         "NOTIFY_THREADS",
+        "OUTBOUND_PROXY",
         "PUBLIC_URL",
         "READ_TIMEOUT_SECONDS",
         "REDIS_CLUSTER",
@@ -108,6 +105,10 @@ class Settings:
     redis_url: str = field(repr=False)
     #: Whether the URL names a node of a Redis Cluster.
     redis_cluster: bool
+    #: Opens connections to providers, image hosts and notify URLs. None: they are opened directly.
+    outbound_proxy: Proxy | None
+    #: A file with the authorities that are trusted for these connections.
+    ca_bundle: str
     #: The replicas that must have each write of the ledger before it is acknowledged.
     redis_wait_replicas: int
     broker_url: str = field(repr=False)
@@ -186,12 +187,13 @@ def _connections(env: EnvironmentReader) -> dict[str, Any]:
     private = env.boolean("ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS", default=False)
     public_url = _public_url(env, private)
     return {
-        **_servers(env),
+        **read_servers(env),
         "public_url": public_url,
         "secret_keys": _secret_keys(env, required=public_url is not None),
         "shards": shards_of(env),
         "allow_private_networks": private,
         "allow_hosts": _allow_hosts(env),
+        **read_network(env),
     }
 
 
@@ -255,34 +257,6 @@ def _limits(env: EnvironmentReader) -> dict[str, Any]:
 
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
-
-
-def _servers(env: EnvironmentReader) -> dict[str, Any]:
-    """Read the addresses of Redis and of the broker. Both libraries must be able to use them."""
-    is_cluster = env.boolean("ORCHESTRATOR_REDIS_CLUSTER", default=False)
-    redis_url = env.text("ORCHESTRATOR_REDIS_URL", "redis://127.0.0.1:6379/0")
-    broker_url = env.optional("ORCHESTRATOR_BROKER_URL")
-    if is_cluster and broker_url is None:
-        reason = "Celery cannot use a Redis Cluster as its broker."
-        fix = "Set it to a Redis without cluster mode, or to RabbitMQ."
-        raise ConfigError(f"ORCHESTRATOR_BROKER_URL is not set. {reason} {fix}")
-    _check_url(
-        "ORCHESTRATOR_REDIS_URL", redis_url, partial(RedisServer.parse, is_cluster=is_cluster)
-    )
-    _check_url("ORCHESTRATOR_BROKER_URL", broker_url or redis_url, BrokerServer.parse)
-    return {
-        "redis_url": redis_url,
-        "redis_cluster": is_cluster,
-        "redis_wait_replicas": env.whole("ORCHESTRATOR_REDIS_WAIT_REPLICAS", 0, 0, MAX_REPLICAS),
-        "broker_url": broker_url or redis_url,
-    }
-
-
-def _check_url(name: str, url: str, parse: Callable[[str], object]) -> None:
-    try:
-        parse(url)
-    except BadServerUrl as error:
-        raise invalid_setting(name, redacted(url), str(error)) from None
 
 
 def _origins(env: EnvironmentReader) -> tuple[str, ...]:

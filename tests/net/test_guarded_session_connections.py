@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.net import deadline
+from orchestrator.net import sockets
 from orchestrator.net.guard import Forbidden, Guard
 from orchestrator.net.guarded_session import RequestFailed
 from tests.net.asking import PNG, chunked, failure, fetch, forgetful, serve, session, to
@@ -43,7 +43,7 @@ def connects(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     monkeypatch.setattr(RecordingSocket, "to", [], raising=False)
     monkeypatch.setattr(
-        deadline, "socket", SimpleNamespace(**{**vars(socket), "socket": RecordingSocket})
+        sockets, "socket", SimpleNamespace(**{**vars(socket), "socket": RecordingSocket})
     )
     monkeypatch.setattr(socket, "getaddrinfo", resolve)
     return RecordingSocket.to

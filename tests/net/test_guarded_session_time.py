@@ -173,7 +173,7 @@ def test_an_address_that_hangs_leaves_time_for_the_next(
         def connect(self, address: tuple[str, int]) -> None:  # type: ignore[override]
             super().connect(("127.0.0.1", full if address[0] == "127.0.0.1" else good.port))
 
-    monkeypatch.setattr("orchestrator.net.deadline.socket.socket", Moved)
+    monkeypatch.setattr("orchestrator.net.sockets.socket.socket", Moved)
 
     session(connect_timeout=2).fetch(
         "http://two.example:9999/", io.BytesIO(), seconds=15, max_bytes=1

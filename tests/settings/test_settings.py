@@ -8,8 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import certifi
 import pytest
 
+from orchestrator.net.sockets import Proxy
 from orchestrator.providers import BROKEN, BUILT_IN
 from orchestrator.providers.prices import PriceTable
 from orchestrator.settings.settings import VARIABLES, Settings
@@ -50,6 +52,10 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
         "broker_url", "redis://127.0.0.1:6379/0", "amqp://mq:5672//", "amqp://mq:5672//",
     ),
     "ORCHESTRATOR_REDIS_WAIT_REPLICAS": ("redis_wait_replicas", 0, "1", 1),
+    "ORCHESTRATOR_OUTBOUND_PROXY": (
+        "outbound_proxy", None, "http://u:p@proxy:3128", Proxy("proxy", 3128, "u", "p"),
+    ),
+    "ORCHESTRATOR_CA_BUNDLE": ("ca_bundle", certifi.where(), certifi.where(), certifi.where()),
     "ORCHESTRATOR_DATA_DIR": ("data_dir", Path("data"), "/var/lib/x", Path("/var/lib/x")),
     "ORCHESTRATOR_SPOOL_DIR": ("spool_dir", None, "/data/spool", Path("/data/spool")),
     "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": ("allow_private_networks", False, "1", True),
@@ -161,6 +167,8 @@ BAD: dict[str, list[str]] = {
     "ORCHESTRATOR_REDIS_URL": ["localhost:6379", "http://127.0.0.1", "redis://", "redis://x:port"],
     "ORCHESTRATOR_BROKER_URL": ["localhost", "kafka://x", "http://x"],
     "ORCHESTRATOR_REDIS_CLUSTER": ["2", "true"],
+    "ORCHESTRATOR_OUTBOUND_PROXY": ["proxy:3128", "https://proxy:1", "http://proxy", "http://proxy:1/x"],
+    "ORCHESTRATOR_CA_BUNDLE": ["/no/such/file", "/", "pyproject.toml"],
     "ORCHESTRATOR_REDIS_WAIT_REPLICAS": ["-1", "6", "all"],
     "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": ["2", "true"],
     "ORCHESTRATOR_ALLOW_HOSTS": ["10.0.0.0/33", "https://shop.example", "a b"],

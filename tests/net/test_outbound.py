@@ -1,0 +1,197 @@
+"""The outbound proxy and a private authority, on the way to providers and to other hosts."""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+from base64 import b64encode
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from orchestrator.net.guard import Forbidden, Guard
+from orchestrator.net.guarded_session import GuardedSession, RequestFailed
+from orchestrator.net.http_types import Call, Reply
+from orchestrator.net.sockets import Proxy
+from orchestrator.providers import BUILT_IN
+from orchestrator.providers.client import NoAnswer, NotSent, ProviderClient
+from orchestrator.security.secret import Secret
+from tests.net.asking import MIB, PNG, fetch, serve
+from tests.net.dns import Names, names
+from tests.net.servers import Peer, Serve, answer, certificate, saying
+
+__all__ = ["names", "serve"]
+
+OPENED = b"HTTP/1.1 200 Connection established\r\n\r\n"
+PASSWORD = "p@ss:word"
+
+
+@dataclass
+class TunnelServer:
+    """A proxy. It leads every tunnel to one port of 127.0.0.1, whatever address was asked for."""
+
+    target: int
+    greeting: bytes = OPENED
+    #: The heads of the requests.
+    asked: list[bytes] = field(default_factory=list)
+
+    def serve(self, peer: Peer) -> None:
+        self.asked.append(peer.request())
+        peer.say(self.greeting)
+        if b" 200 " not in self.greeting:
+            return
+        with socket.create_connection(("127.0.0.1", self.target)) as far:
+            thread = threading.Thread(target=_copy, args=(far, peer.sock), daemon=True)
+            thread.start()
+            _copy(peer.sock, far)
+            thread.join()
+
+
+def _copy(source: socket.socket, sink: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+
+
+def ask(base_url: str, proxy: Proxy, ca_bundle: Path | None = None) -> Reply | NotSent | NoAnswer:
+    more = {"ca_bundle": str(ca_bundle)} if ca_bundle else {}
+    client = ProviderClient(connect_timeout=20, read_timeout=20, proxy=proxy, **more)  # type: ignore[arg-type]
+    call = Call("POST", "/tasks", {"prompt": "a cube"})
+    return client.call(BUILT_IN["hiapi"], call, base_url=base_url, api_key=Secret("key"))
+
+
+def proxy_before(serve: Serve, port: int, greeting: bytes = OPENED) -> tuple[TunnelServer, Proxy]:
+    tunnels = TunnelServer(port, greeting)
+    server = serve(tunnels.serve)
+    return tunnels, Proxy("127.0.0.1", server.port, "app", PASSWORD)
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_provider_is_called_through_the_proxy(serve: Serve, tmp_path: Path, scheme: str) -> None:
+    tls, _ = certificate(tmp_path, "api.provider.example")
+    server = serve(saying(answer(b"{}")), tls if scheme == "https" else None)
+    tunnels, proxy = proxy_before(serve, server.port)
+
+    reply = ask(f"{scheme}://api.provider.example", proxy, tmp_path / "server.pem")
+
+    assert reply == Reply(200, {"content-length": "2"}, b"{}")
+    port = 443 if scheme == "https" else 80
+    assert tunnels.asked[0].startswith(b"CONNECT api.provider.example:%d HTTP/1.1" % port)
+    access = b64encode(f"app:{PASSWORD}".encode())
+    assert b"Proxy-Authorization: Basic " + access in tunnels.asked[0]
+    assert b"curl" not in tunnels.asked[0]
+    assert access not in server.requests[0]
+
+
+@pytest.mark.parametrize("status", [403, 407, 502])
+def test_a_proxy_that_refuses_sent_nothing(serve: Serve, status: int) -> None:
+    greeting = f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode()
+    _, proxy = proxy_before(serve, 1, greeting)
+
+    assert ask("https://api.provider.example", proxy) == NotSent(
+        f"the outbound proxy answered {status}"
+    )
+
+
+def test_a_proxy_that_is_away_sent_nothing() -> None:
+    assert isinstance(ask("https://api.provider.example", Proxy("127.0.0.1", 1)), NotSent)
+
+
+def test_a_private_provider_is_called_directly(serve: Serve) -> None:
+    server = serve(saying(answer(b"{}")))
+    tunnels, proxy = proxy_before(serve, server.port)
+
+    assert isinstance(ask(f"http://127.0.0.1:{server.port}", proxy), Reply)
+    assert tunnels.asked == []
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888"])
+def test_the_proxy_gets_the_address_that_the_guard_checked(
+    serve: Serve, names: Names, tmp_path: Path, address: str
+) -> None:
+    tls, trusting = certificate(tmp_path, "cdn.example")
+    server = serve(saying(answer(PNG)), tls)
+    tunnels, proxy = proxy_before(serve, server.port)
+    names["cdn.example"] = ([address],)
+    by = GuardedSession(Guard(), connect_timeout=20, tls=trusting, proxy=proxy)
+
+    assert [fetch("https://cdn.example/0.png", by)[0] for _ in range(2)] == [PNG, PNG]
+
+    place = f"[{address}]" if ":" in address else address
+    assert [line.split(b"\r\n")[0] for line in tunnels.asked] == [
+        f"CONNECT {place}:443 HTTP/1.1".encode()
+    ]
+    assert server.sni == ["cdn.example"]
+    assert b"\r\nHost: cdn.example\r\n" in server.requests[0]
+
+
+def test_the_guard_refuses_before_the_proxy_is_asked(serve: Serve, names: Names) -> None:
+    tunnels, proxy = proxy_before(serve, 1)
+    names["cdn.example"] = (["169.254.169.254"],)
+    by = GuardedSession(Guard(), connect_timeout=20, proxy=proxy)
+
+    with pytest.raises(Forbidden):
+        fetch("https://cdn.example/", by)
+
+    assert tunnels.asked == []
+
+
+def test_an_allowed_private_host_is_called_directly(serve: Serve) -> None:
+    server = serve(saying(answer(PNG)))
+    tunnels, proxy = proxy_before(serve, 1)
+    by = GuardedSession(Guard(allow_private=True), connect_timeout=20, proxy=proxy)
+
+    assert fetch(f"http://127.0.0.1:{server.port}/", by)[0] == PNG
+    assert tunnels.asked == []
+
+
+@pytest.mark.parametrize(
+    ("greeting", "reason"),
+    [
+        (b"HTTP/1.1 403 No\r\n\r\n", "the outbound proxy answered 403"),
+        (b"SSH-2.0-x\r\n\r\n", "the outbound proxy does not answer with HTTP/1.1"),
+        (b"HTTP/1.1 200", "the outbound proxy closed the connection"),
+    ],
+)
+def test_a_refusal_of_the_proxy_has_a_reason(
+    serve: Serve, names: Names, greeting: bytes, reason: str
+) -> None:
+    names["cdn.example"] = (["8.8.8.8"],)
+    server = serve(lambda peer: (peer.request(), peer.say(greeting))[0])
+    by = GuardedSession(Guard(), connect_timeout=20, proxy=Proxy("127.0.0.1", server.port))
+
+    with pytest.raises(RequestFailed, match=reason):
+        fetch("https://cdn.example/", by)
+
+
+def test_interim_answers_of_the_proxy_are_read_past(serve: Serve, names: Names) -> None:
+    server = serve(saying(answer(PNG)))
+    interim = b"HTTP/1.1 100 Continue\r\n\r\n"
+    _, proxy = proxy_before(serve, server.port, interim + OPENED)
+    names["cdn.example"] = (["8.8.8.8"],)
+    by = GuardedSession(Guard(), connect_timeout=20, proxy=proxy)
+    into = io.BytesIO()
+
+    by.fetch("http://cdn.example/", into, seconds=20, max_bytes=MIB, plain_http=True)
+
+    assert into.getvalue() == PNG
+
+
+@pytest.mark.parametrize(
+    "url", ["proxy:3128", "socks5://proxy:1080", "http://proxy", "http://proxy:1/path", "http://:1"]
+)
+def test_another_form_of_the_proxy_is_refused(url: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011  # the setting has the message
+        Proxy.parse(url)
+
+
+def test_a_proxy_shows_no_password() -> None:
+    proxy = Proxy.parse("http://app:p%40ss%3Aword@[::1]:3128")
+
+    assert (proxy.host, proxy.port, proxy.user, proxy.password) == ("::1", 3128, "app", PASSWORD)
+    assert proxy.url == "http://[::1]:3128"
+    assert PASSWORD not in repr(proxy)
