@@ -48,11 +48,11 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """An HTTP answer. Header names are in lower case."""
+    """An HTTP answer. Header names are in lower case. Its repr leaves out what it may echo."""
 
     status: int
-    headers: Mapping[str, str]
-    body: bytes
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
 
     def object(self) -> dict[str, Any] | None:
         """Return the body as a JSON object, read leniently, or None for anything else.

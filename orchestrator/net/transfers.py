@@ -64,12 +64,15 @@ _LONG_BODY_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request whose URL and headers are checked. `body` is None for a request without one."""
+    """A request whose URL and headers are checked. `body` is None for a request without one.
+
+    Its repr leaves out what may hold an API key or a prompt.
+    """
 
     method: str
     url: str
-    headers: Mapping[str, str]
-    body: bytes | None = None
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
     #: Use no idle connection: it could break after the request was sent.
     fresh_connection: bool = False
 
@@ -98,8 +101,8 @@ class Transfer:
     repeatable: bool
     idle: IdleSockets | None
     status: int = 0
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytearray = field(default_factory=bytearray)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    body: bytearray = field(default_factory=bytearray, repr=False)
     failure: str | None = None
     timed_out: bool = False
     too_large: bool = False

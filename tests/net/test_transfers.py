@@ -11,6 +11,7 @@ from contextlib import suppress
 
 import pytest
 
+from orchestrator.net.http_types import Reply
 from orchestrator.net.transfers import Request, Transfer, Transfers
 from orchestrator.step_loop import StepLoop
 from tests.support.steps import begin
@@ -117,3 +118,15 @@ def test_a_call_that_was_held_up_beyond_its_limit_sends_nothing(
     transfer = call.result(LIMIT)
 
     assert (transfer.status, transfer.sent, transfer.timed_out) == (0, False, True)
+
+
+def test_no_repr_shows_a_key_or_a_prompt(server: Server) -> None:
+    request = Request("POST", server.url, {"Authorization": "Bearer key"}, b"a prompt")
+    transfer = Transfers(connect_timeout=LIMIT, seconds=LIMIT, connections=1).exchange(request, 9)
+    transfer.headers["x-echo"] = "Bearer key"
+    transfer.body += b"a prompt"
+    reply = Reply(200, transfer.headers, bytes(transfer.body))
+
+    for shown in (repr(request), repr(transfer), repr(reply)):
+        assert "key" not in shown
+        assert "prompt" not in shown
