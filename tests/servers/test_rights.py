@@ -38,7 +38,7 @@ def test_every_process_runs_with_the_documented_rights(tmp_path: Path) -> None:
                 processes, redis_url=url, task_seconds=0.2, settings=settings, folder=tmp_path / "s"
             ) as stack:
                 client = Client(stack)
-                jobs = [client.enqueue("hiapi", "a cube"), client.enqueue("aigptimage", "a cube")]
+                jobs = [client.enqueue("hiapi", "a cube"), client.enqueue("uniall", "a cube")]
                 assert [client.outcome(job)["status"] for job in jobs] == ["succeeded"] * 2
                 eventually(lambda: client.job(jobs[0])["archive"]["status"] == "done")
             denied: Any = admin.acl_log()
