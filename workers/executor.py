@@ -124,7 +124,12 @@ class StepExecutor:
         self._waiting.add((step, job_id))
         action = partial(self._step, step, job_id)
         if self._loop:
-            self._loop.start(action)
+            try:
+                self._loop.start(action)
+            except BaseException:  # there are too many open files, or threads
+                self._held[step] -= 1
+                self._waiting.discard((step, job_id))
+                raise
             return
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="step")

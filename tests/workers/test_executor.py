@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
 
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerUnavailable
+from orchestrator.step_loop import StepLoop
 from workers.executor import StepExecutor
 
 JOBS = [f"job-{number}" for number in range(5)]
@@ -233,3 +236,21 @@ def test_a_step_that_does_not_end_in_time_is_named() -> None:
 
 def test_an_executor_without_jobs_has_nothing_to_drain() -> None:
     assert executor(lambda *_: None).drain(0) == []
+
+
+def test_a_job_whose_step_could_not_be_started_is_taken_the_next_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The step loop starts with its first step. There may be too many open files then."""
+    loop, done = StepLoop(), threading.Event()
+    workers = executor(lambda *_: done.set(), threads=1, loop=loop)
+    with monkeypatch.context() as full:
+        full.setattr("asyncio.new_event_loop", partial(os.open, "/no such folder/file", 0))
+        with pytest.raises(OSError, match="No such file"):
+            workers.offer(Step.SUBMIT, JOBS[:1])
+
+    workers.offer(Step.SUBMIT, JOBS[:1])
+
+    assert done.wait(60)
+    assert workers.drain(60) == []
+    loop.stop()
