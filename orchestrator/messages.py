@@ -36,6 +36,8 @@ ENQUEUE_QUEUE = "orchestrator.enqueue"
 MEASURED_QUEUES = (QUEUE, ARCHIVE_QUEUE, ENQUEUE_QUEUE)
 #: The reply code of a broker that does not know a queue.
 NO_QUEUE = "404"
+#: Errors of py-amqp and redis-py: the user, the password, a right or the virtual host is wrong.
+REFUSALS = frozenset({"AccessRefused", "NotAllowed", "AuthenticationError", "NoPermissionError"})
 #: The Celery task of each step.
 TASKS = {step: f"orchestrator.{step}" for step in Step}
 #: The header with the sender's time, ms.
@@ -268,6 +270,14 @@ class Broker:
         """
         with self._own_connection() as connection:
             return {queue: _messages_in(connection, queue) for queue in queues}
+
+    def refusal(self) -> str | None:
+        """Return why the broker refuses us, in its own words. None: it does not, or it is away."""
+        try:
+            self.waiting([QUEUE])
+        except OperationalError as error:
+            return str(error) if type(error.__cause__).__name__ in REFUSALS else None
+        return None
 
     def drop_unread(self, queue: str, *, most: int) -> int:
         """Delete the messages of a queue if there are more than `most`. Return their number.

@@ -16,6 +16,7 @@ from orchestrator.ledger import LedgerMismatch, LedgerUnavailable
 from orchestrator.messages import ARCHIVE_QUEUE, QUEUE
 from orchestrator.operations.keys import require_keys
 from orchestrator.runtime import Runtime, default_runtime
+from orchestrator.settings.environment import one_line
 
 #: A port to listen at.
 PORT = click.IntRange(1, 65_535)
@@ -52,6 +53,17 @@ def fitting_runtime() -> Runtime:
     except LedgerUnavailable as error:
         log.get().debug("join_delayed", reason=str(error))
     return runtime
+
+
+def check_broker(runtime: Runtime) -> None:
+    """Check that the broker does not refuse us. It may be away.
+
+    Raises:
+        CannotStart: the user, the password, a right or the virtual host is wrong.
+    """
+    if reason := runtime.broker.refusal():
+        fix = "Correct ORCHESTRATOR_BROKER_URL, or the rights of its user."
+        raise CannotStart(f"the broker refuses us: {one_line(reason)} {fix}")
 
 
 def process_command(name: str, environment: Mapping[str, str]) -> list[str]:
@@ -138,7 +150,7 @@ def worker(queues: str) -> None:
     if unknown := [name for name in names or [queues] if name not in QUEUES]:
         allowed = " and ".join(QUEUES)
         raise click.BadParameter(f"{unknown[0]!r} is not a queue of a worker; allowed: {allowed}")
-    fitting_runtime()
+    check_broker(fitting_runtime())
     _become("worker", WORKER_QUEUES=",".join(names))
 
 
@@ -148,7 +160,7 @@ def beat() -> None:
 
     Run one. A second one only doubles the sweeps.
     """
-    fitting_runtime()
+    check_broker(fitting_runtime())
     _become("beat")
 
 
@@ -159,7 +171,7 @@ def intake() -> None:
     Run any number, or none if nobody sends such messages. It stops at SIGTERM, after the current
     message.
     """
-    fitting_runtime()
+    check_broker(fitting_runtime())
     _become("intake")
 
 

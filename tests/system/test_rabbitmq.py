@@ -10,11 +10,14 @@ from uuid import uuid4
 import pytest
 from amqp.exceptions import PreconditionFailed
 from celery import Celery
+from click.testing import CliRunner
 from kombu import Connection, Queue
 
+from orchestrator.cli import main
 from orchestrator.cli.stack import Stack
 from orchestrator.messages import ARCHIVE_QUEUE, ENQUEUE_QUEUE, QUEUE, Broker, Unroutable
 from orchestrator.operations import doctor
+from orchestrator.runtime import default_runtime
 from orchestrator.servers.rabbitmq import QUORUM, has_other_type, quorum_queue
 from tests.support import job_states
 from tests.support.debian import missing, program
@@ -85,6 +88,22 @@ def test_doctor_looks_at_the_queue_without_declaring_it(
     with Connection(rabbitmq.url) as connection, connection.channel() as channel:  # noqa: SIM117
         with pytest.raises(connection.channel_errors):
             channel.queue_declare(QUEUE, passive=True)
+
+
+@pytest.mark.parametrize("name", ["worker", "beat", "intake"])
+def test_a_process_that_rabbitmq_refuses_does_not_start(
+    name: str, rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch, redis_url: str
+) -> None:
+    for wrong in (rabbitmq.url.replace("guest@", "wrong@"), f"{rabbitmq.url[:-1]}nowhere"):
+        monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", redis_url)
+        monkeypatch.setenv("ORCHESTRATOR_BROKER_URL", wrong)
+        default_runtime.cache_clear()
+        result = CliRunner().invoke(main, [name])
+        default_runtime.cache_clear()
+
+        assert result.exit_code == 2, result.output
+        assert "Correct ORCHESTRATOR_BROKER_URL" in result.output
+        assert result.output.count("\n") == 1
 
 
 def test_a_queue_of_another_kind_is_found(rabbitmq: RabbitMQ) -> None:
