@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping
+from math import ceil
 from time import monotonic
 from typing import Protocol
 
@@ -26,6 +27,8 @@ PASS_SECONDS = 0.5
 CALM_PASSES, CALM_PASS_SECONDS = 20, 1.0
 #: Time until the next pass after a failure. Seconds.
 RETRY_SECONDS = 1.0
+#: Time between two counts of the recorders, which share the shards. Seconds.
+COUNT_SECONDS = 5.0
 #: Entries of all shards together that a pass writes in one transaction.
 MAX_ENTRIES = 2000
 #: Entries stay in the stream for at least this time after they were recorded, because searches read
@@ -74,6 +77,8 @@ class Recorder:
         self._fills: dict[int, tuple[int, Iterator[int]]] = {}
         self._kept: dict[int, str] = {}
         self._trim_at = 0.0
+        #: Recorders that are heard, this one included, and when they are counted again.
+        self._recorders, self._count_at = 1, 0.0
         self._ready = False
         self._away = ""
         #: Passes in a row without a change.
@@ -108,7 +113,7 @@ class Recorder:
         if not self._ready:
             self._history.database.migrate()
             self._ready = True
-        held = self._ledger.changes.hold(self._token)
+        held = self._ledger.changes.hold(self._token, self._most_shards())
         known = self._history.positions()
         positions = {shard: known[shard].position for shard in held if shard in known}
         share = max(50, MAX_ENTRIES // max(1, len(positions)))
@@ -123,6 +128,16 @@ class Recorder:
         self._trim({shard: changes.position for shard, changes in fresh.items()})
         filling = self._fill({shard: known[shard] for shard in held if shard in known})
         return filling or any(changes.entries == share for changes in fresh.values())
+
+    def _most_shards(self) -> int | None:
+        """Return the most shards that this recorder takes, so that all recorders have a share."""
+        shards = self._ledger.shards
+        if shards > 1 and monotonic() >= self._count_at:
+            self._count_at, now = monotonic() + COUNT_SECONDS, self._clock()
+            known = self._ledger.processes.known()
+            heard = [each for each in known if each.kind == "recorder" and not each.is_silent(now)]
+            self._recorders = max(1, len(heard))
+        return None if self._recorders == 1 else ceil(shards / self._recorders)
 
     def _note(self, away: str, **fields: str) -> None:
         """Log that a server went away, or came back, once."""

@@ -39,7 +39,7 @@ class Writer:
         if not entries:
             return
         rows = [entry.row() for entry in entries]
-        _count(connection, entries, rows)
+        sums = _new_of(connection, entries, rows)
         numbers = self._numbers(connection, {entry.facet for entry in entries})
         for entry, row in zip(entries, rows, strict=True):
             row["facet"] = numbers[entry.facet]
@@ -48,6 +48,8 @@ class Writer:
         known = [{"term": each, "job": e.job.id} for e in entries for each in sorted(e.terms())]
         if known:
             connection.execute(_insert(connection, terms).on_conflict_do_nothing(), known)
+        # Last, because all recorders share these rows: one waits for the other's transaction.
+        _add_to_totals(connection, sums)
 
     def move(self, connection: Connection, shard: int, **columns: Any) -> None:
         """Set the position of a shard, or other columns of its row."""
@@ -82,10 +84,10 @@ class Writer:
         return self._facets
 
 
-def _count(
+def _new_of(
     connection: Connection, entries: Sequence[Entry], columns: Sequence[Mapping[str, Any]]
-) -> None:
-    """Add what is new of jobs to the totals, before their rows are replaced."""
+) -> Sums:
+    """Return what the totals lack of jobs, before the rows of the jobs are replaced."""
     chosen = select(jobs.c.id, *(jobs.c[name] for name in COUNTED_COLUMNS))
     ids = [entry.job.id for entry in entries]
     rows: Any = connection.execute(chosen.where(jobs.c.id.in_(ids)))
@@ -93,6 +95,10 @@ def _count(
     sums = Sums()
     for entry, new in zip(entries, columns, strict=True):
         add_increments(sums, entry.job, new, known.get(entry.job.id))
+    return sums
+
+
+def _add_to_totals(connection: Connection, sums: Sums) -> None:
     if not sums:
         return
     insert = _insert(connection, totals)

@@ -69,16 +69,35 @@ class ChangeStreams:
         self._shards = range(shards)
         self._lease = load("recorder_lease")
 
-    def hold(self, recorder: str) -> list[int]:
-        """Take or renew the lease on every shard that no other recorder has. Return the shards."""
+    def hold(self, recorder: str, most: int | None = None) -> list[int]:
+        """Take or renew the lease on shards that no other recorder has. Return them.
+
+        Args:
+            recorder: its token.
+            most: the most shards that it takes; None is all. What it has beyond that is not
+                renewed, so that another recorder gets it.
+        """
         with self._redis() as client:
+            wanted = list(self._shards)
+            if most is not None and most < len(wanted):
+                wanted = self._unheld(client, recorder)[:most]
             calls: list[Call] = [
                 (self._lease, [keys.recorder(shard)], [recorder, RECORDER_LEASE_MS])
-                for shard in self._shards
+                for shard in wanted
             ]
             answers = run_all(client, calls)
-        held = zip(self._shards, answers, strict=True)
+        held = zip(wanted, answers, strict=True)
         return [shard for shard, answer in held if answer[0] == "held"]
+
+    def _unheld(self, client: Redis, recorder: str) -> list[int]:
+        """Return the shards that this recorder holds, and after them those that nobody holds."""
+        with client.pipeline(transaction=False) as pipe:
+            for shard in self._shards:
+                pipe.get(keys.recorder(shard))
+            holders: list[Any] = pipe.execute()
+        found = dict(zip(self._shards, holders, strict=True))
+        mine = [shard for shard, holder in found.items() if holder == recorder]
+        return mine + [shard for shard, holder in found.items() if holder is None]
 
     def mark(self, shard: int) -> str:
         """Add an entry without a job. Return its id: a position from which reading can start."""

@@ -7,8 +7,10 @@ import stat
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -21,6 +23,7 @@ from orchestrator.history.recorder import Recorder
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.changes import RECORDER_LEASE_MS
+from orchestrator.ledger.processes import Process
 from tests.history.kit import catch_up, cut, differences, random_run, recorder, started
 from tests.ledger import kit
 from tests.ledger.kit import eventually
@@ -122,6 +125,39 @@ def test_of_two_recorders_one_writes_and_the_other_takes_over(
     assert differences(shared_ledger, sqlite) == []
 
 
+def test_recorders_share_the_shards_and_take_over_those_of_a_stopped_one(
+    redis: Redis, sqlite: History, open_history: Callable[[str], History], history_url: str
+) -> None:
+    ledger = Ledger(lambda: redis, shards=5)
+    first, second = started(ledger, sqlite), recorder(ledger, open_history(history_url))
+    now = Clock()()
+    processes = [Process("recorder", "host", pid, "1", now, now) for pid in (1, 2)]
+
+    def holders() -> Counter[str]:
+        for each in (first, second):
+            each._count_at = 0
+            each.record()
+        tokens: Any = redis.mget([keys.recorder(shard) for shard in range(ledger.shards)])
+        return Counter(tokens)
+
+    def shares() -> tuple[int, int]:
+        found = holders()
+        return found[first._token], found[second._token]
+
+    assert shares() == (5, 0)
+    for process in processes:
+        ledger.processes.record(process)
+    eventually(lambda: shares() == (3, 2))
+    job_ids = [kit.settled(ledger) for _ in range(20)]
+    shares()
+    assert all(sqlite.get(job_id) for job_id in job_ids)
+
+    ledger.processes.forget(processes[1])
+    second.record = lambda: False  # type: ignore[method-assign]  # it has stopped
+    eventually(lambda: shares() == (5, 0))
+    assert differences(ledger, sqlite) == []
+
+
 def test_a_recorder_looks_less_often_while_nothing_changes(
     shared_ledger: Ledger, sqlite: History
 ) -> None:
@@ -149,7 +185,7 @@ def test_two_writers_at_once_neither_lose_nor_repeat_a_change(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(
-        "orchestrator.ledger.changes.ChangeStreams.hold", lambda self, _: list(self._shards)
+        "orchestrator.ledger.changes.ChangeStreams.hold", lambda self, *_: list(self._shards)
     )
     started(shared_ledger, history)
     ids = [kit.create(shared_ledger, kit.NOTIFYING) for _ in range(6)]
