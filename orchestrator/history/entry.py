@@ -14,6 +14,7 @@ from orchestrator.jobs.model import Event, FollowUpStatus, Job, Outcome
 from orchestrator.jobs.views import cost_view
 from orchestrator.ledger import Ledger, codec
 from orchestrator.ledger.changes import StoredJob
+from orchestrator.ledger.refusals import UnreadableJob
 
 #: The columns of a facet. An absent error code is an empty text.
 FACET_COLUMNS = ("tenant", "provider", "model", "status", "error")
@@ -157,7 +158,7 @@ def read_entries(ledger: Ledger, job_ids: Sequence[str]) -> list[Entry]:
     for stored in ledger.changes.jobs(job_ids):
         try:
             entries.append(Entry.of(stored))
-        except (KeyError, TypeError, ValueError) as error:
+        except (UnreadableJob, KeyError, TypeError, ValueError) as error:
             log.get().error("history_job_unreadable", job=stored.id, reason=type(error).__name__)
     return entries
 

@@ -31,6 +31,7 @@ from orchestrator.jobs.model import (
 from orchestrator.jobs.request import JobRequest, Receiver, Target
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.jobs.uploads import Upload
+from orchestrator.ledger.refusals import UnreadableJob
 
 
 def dumps(value: Any) -> str:
@@ -55,7 +56,18 @@ def pairs(flat: list[str]) -> dict[str, str]:
 
 
 def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
-    """Return the job from the fields of its hash."""
+    """Return the job from the fields of its hash.
+
+    Raises:
+        UnreadableJob: the fields are not those of this version.
+    """
+    try:
+        return _job(job_id, fields)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableJob(f"{job_id} has fields that this version cannot read") from error
+
+
+def _job(job_id: str, fields: Mapping[str, str]) -> Job:
     settled, by = fields.get("settled"), fields.get("by")
     request = _request(orjson.loads(fields["request"]))
     provider = fields.get(f"provider.{fields.get('winner')}") or fields.get(

@@ -216,14 +216,14 @@ class Ledger:
         named = codec.pairs(fields)
         try:
             return codec.read_job(job_id, named)
-        except (KeyError, TypeError, ValueError) as error:
+        except UnreadableJob:
             if named.get("status") == Status.SUBMITTING:
                 due_at, tries = now + UNREADABLE_WAIT_MS, int(named.get("tries", 0))
                 args: list[str | int] = [now, named["attempt"], token, due_at, tries, "deferred"]
                 args += ["{}", "", "", Departure.NONE]
                 args += [self.admission.limits[keys.shard_of(job_id)]]
                 self._scripts.run(self._requeue, keys.of(job_id), args)
-            raise UnreadableJob(f"{job_id} has fields that this version cannot read") from error
+            raise
 
     def accepted(
         self,

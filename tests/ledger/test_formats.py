@@ -90,6 +90,8 @@ def test_a_job_that_cannot_be_read_is_given_back_and_never_unconfirmed(
     with pytest.raises(UnreadableJob, match=job_id):
         ledger.claim(job_id, Step.SUBMIT, now=NOW, lease_ms=1000)
 
+    with pytest.raises(UnreadableJob):
+        ledger.get(job_id)
     assert redis.hget(keys.job(job_id), "status") == Status.QUEUED
     assert redis.zscore(keys.agenda(0), job_id) == NOW + UNREADABLE_WAIT_MS
     redis.hset(keys.job(job_id), "request", request)
