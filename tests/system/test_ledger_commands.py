@@ -14,6 +14,7 @@ import requests
 from click.testing import Result
 from redis import Redis
 
+from orchestrator.cli.processes import PROCESSES
 from orchestrator.clock import now_ms
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.model import Status
@@ -350,3 +351,8 @@ def test_the_recorder_writes_every_job_to_the_history(here: Client) -> None:
 
     eventually(recorded)
     assert json_of(cli("list", "--q", job, "--json"))["jobs"][0]["id"] == job
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_every_process_gives_signs_of_life(here: Client, process: str) -> None:
+    eventually(lambda: cli("alive", process).exit_code == 0)
