@@ -21,8 +21,9 @@ from orchestrator.cli import main
 from orchestrator.cli.processes import PROCESSES
 from orchestrator.cli.stack import ROOT
 from orchestrator.metrics import DEFINITIONS
-from orchestrator.settings.settings import MIB
+from orchestrator.settings.settings import MIB, Settings
 from tests.deployment.kit import example, seconds, services, unescaped
+from tests.deployment.test_environment import FILLED
 from webhooks.receiver import MAX_LONG_BYTES
 
 FOLDER = ROOT / "deploy/kubernetes"
@@ -184,6 +185,26 @@ def test_the_settings_exist_and_no_secret_is_given() -> None:
         assert name.removesuffix("_FILE") in known or name.startswith("AWS_")
     assert not any(secrets.values())
     assert (EXAMPLE / "hiapi-api-key").read_text("utf-8") == "replace-me"
+
+
+def test_with_its_blanks_filled_the_example_is_an_installation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    secrets = dotenv_values(EXAMPLE / "secrets.env")
+    history = {"ORCHESTRATOR_HISTORY_URL": "postgresql+psycopg://user:password@host/database"}
+    values = {
+        **dotenv_values(EXAMPLE / "settings.env"),
+        **{name: {**FILLED, **history}.get(name) for name in secrets},
+        "HIAPI_API_KEY_FILE": str(EXAMPLE / "hiapi-api-key"),
+    }
+    for name, value in values.items():
+        if value:
+            monkeypatch.setenv(name, value)
+    settings = Settings.from_env()
+    assert set(settings.providers) == {"hiapi"}
+    assert settings.archive_url.startswith("s3://")
+    assert settings.history_url == history["ORCHESTRATOR_HISTORY_URL"]
+    assert settings.public_url
 
 
 def test_the_ingress_lets_the_largest_request_through() -> None:
