@@ -39,6 +39,7 @@ from orchestrator_client.models import (
     Job,
     JobError,
     JobPage,
+    Move,
     Problem,
     Violation,
 )
@@ -70,6 +71,7 @@ __all__ = [
     "JobPage",
     "JobRequest",
     "LimitReached",
+    "Move",
     "NotFound",
     "OrchestratorError",
     "PermissionDenied",

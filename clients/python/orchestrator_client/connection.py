@@ -11,6 +11,8 @@ from orchestrator_client.calls import Call
 
 #: The time to connect, and the time for an answer. Seconds.
 CONNECT_SECONDS, ANSWER_SECONDS = 5.0, 30.0
+#: Connections of one client. Each wait holds one.
+LIMITS = httpx.Limits(max_connections=1_000, max_keepalive_connections=100)
 #: Repetitions of a call.
 MAX_RETRIES = 3
 #: The parts in which an image is written. Bytes.
@@ -34,6 +36,7 @@ def options(base_url: str, api_key: str, timeout: float) -> dict[str, Any]:
         "base_url": url,
         "headers": {"Authorization": f"Bearer {api_key}", "User-Agent": _user_agent()},
         "timeout": httpx.Timeout(timeout, connect=CONNECT_SECONDS),
+        "limits": LIMITS,
     }
 
 

@@ -23,6 +23,17 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Move:
+    """A move to another provider. `reason` is an error code, or what the job waited for."""
+
+    at: datetime
+    from_provider: str
+    provider: str
+    model: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
     """An image of a job. What is not known yet is None.
 
@@ -74,6 +85,8 @@ class FollowUp:
 
     status: str
     attempts: int
+    last_attempt_at: datetime | None = None
+    next_attempt_at: datetime | None = None
     error: str | None = None
     to: str | None = None
 
@@ -85,10 +98,11 @@ class Job:
     Attributes:
         status: `queued`, `submitting`, `unconfirmed`, `running`, `succeeded`, `failed` or
             `cancelled`.
+        fallbacks: the moves to another provider.
         images: the images of the outcome.
         late_images: images of a success that came after the outcome.
         settled_at: when the outcome came; None without one.
-        waiting_for: what an open job waits for.
+        waiting_for: what an open job waits for; `next_attempt_at` is when it is tried next.
         raw: the whole JSON object.
     """
 
@@ -102,6 +116,7 @@ class Job:
     deadline_at: datetime
     batch: str | None = None
     attempts: tuple[Attempt, ...] = ()
+    fallbacks: tuple[Move, ...] = ()
     images: tuple[Image, ...] = ()
     late_images: tuple[Image, ...] = ()
     error: JobError | None = None
@@ -111,6 +126,7 @@ class Job:
     settled_at: datetime | None = None
     settled_by: str | None = None
     waiting_for: str | None = None
+    next_attempt_at: datetime | None = None
     request: Mapping[str, Any] = field(default_factory=dict, repr=False)
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False)
     raw: Mapping[str, Any] = field(default_factory=dict, repr=False)
@@ -128,11 +144,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Violation:
-    """What is wrong with one field of a request."""
+    """What is wrong with one field of a request. `value` is what it held."""
 
     field: str
     message: str
     allowed: str = ""
+    value: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

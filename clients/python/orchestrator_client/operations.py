@@ -83,13 +83,14 @@ def wait_batch(calls: Calls, batch_id: str, timeout: float | None) -> Operation[
 
 def _wait(calls: Calls, path: str, parse: Parser[Ended], timeout: float | None) -> Operation[Ended]:
     ends = None if timeout is None else monotonic() + timeout
+    asking = calls if ends is None else Calls(max_retries=0)  # this loop repeats until the end
     while True:
         left = HOLD_SECONDS if ends is None else min(HOLD_SECONDS, max(0.0, ends - monotonic()))
         hold = round(left, 3)
         call = Call("GET", path, {"wait": hold} if hold else {}, timeout=hold)
         asked = monotonic()
         try:
-            response = yield from calls.answer(call)
+            response = yield from asking.answer(call)
         except (ConnectionFailed, ServerError):
             if ends is None or monotonic() >= ends:
                 raise

@@ -18,6 +18,7 @@ from orchestrator_client.models import (
     Job,
     JobError,
     JobPage,
+    Move,
     Problem,
     Violation,
 )
@@ -33,6 +34,7 @@ def job(found: Object) -> Job:
         Job,
         found,
         attempts=_all(Attempt, found.get("attempts")),
+        fallbacks=tuple(map(_move, found.get("fallbacks") or ())),
         images=_all(Image, found.get("images")),
         late_images=_all(Image, found.get("late_images")),
         error=_optional(JobError, found.get("error")),
@@ -77,6 +79,10 @@ def _made(kind: type[Model], found: Object, **parts: Any) -> Model:
     values = {name: value for name, value in found.items() if name in known}
     times = {n: _time(value) for n, value in values.items() if n.endswith("_at") and value}
     return kind(**{**values, **times, **parts})
+
+
+def _move(found: Object) -> Move:
+    return _made(Move, found, from_provider=found["from"], at=_time(found["at"]))
 
 
 def _all(kind: type[Model], found: Iterable[Object] | None) -> tuple[Model, ...]:
