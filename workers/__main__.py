@@ -8,7 +8,6 @@ python -m workers intake
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 
 from celery.bin.celery import celery
 
@@ -26,8 +25,7 @@ COMMANDS = {
 def main(name: str, *more: str) -> None:
     """Run a process until SIGTERM. `more` are options of the Celery command."""
     application, *arguments = COMMANDS[name]
-    # Celery looks for it in the working directory first, but not when it is imported already.
-    import_module(application)
+    # Celery looks in the working directory first, but this package is imported already.
     options = ["--quiet", "--app", application, *arguments, *more]
     celery(options, prog_name="celery", auto_envvar_prefix="CELERY")
 

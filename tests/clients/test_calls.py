@@ -17,6 +17,7 @@ import pytest
 
 import orchestrator_client
 from orchestrator_client import AsyncClient, Client
+from orchestrator_client.connection import CHUNK_BYTES
 from tests.clients.kit import DONE, JOB, KEY, URL, Caller, Script, answer
 
 AWAY = answer(503, {"type": "urn:orchestrator:problem:ledger-unavailable", "detail": "away"})
@@ -216,7 +217,7 @@ def test_a_download_that_breaks_is_repeated_and_leaves_no_part(
 ) -> None:
     class Broken(httpx.SyncByteStream, httpx.AsyncByteStream):
         def __iter__(self) -> Iterator[bytes]:
-            yield b"half of an"
+            yield b"half" * CHUNK_BYTES
             raise httpx.ReadError("reset")
 
         async def __aiter__(self) -> Any:

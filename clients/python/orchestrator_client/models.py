@@ -9,6 +9,8 @@ from typing import Any
 
 #: The states of a job that has its outcome.
 OUTCOMES = frozenset({"succeeded", "failed", "cancelled"})
+#: A text that no `repr` shows, in a class that has a `field` of its own.
+_HIDDEN_TEXT: Any = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +151,7 @@ class Violation:
     field: str
     message: str
     allowed: str = ""
-    value: str = field(default="", repr=False)
+    value: str = _HIDDEN_TEXT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
