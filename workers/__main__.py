@@ -17,7 +17,7 @@ WORKER = ("worker", "--pool", "solo", *ALONE)
 #: The application and the arguments of each process.
 COMMANDS = {
     "worker": ("workers", *WORKER),
-    "beat": ("workers", "beat", "--scheduler", "celery.beat:Scheduler"),
+    "beat": ("workers", "beat", "--scheduler", "workers.beat_scheduler:WatchedScheduler"),
     "intake": ("workers.intake", *WORKER, "--queues", "orchestrator.enqueue"),
 }
 

@@ -11,6 +11,7 @@ import os
 import resource
 import sys
 import threading
+import warnings
 from collections.abc import Mapping
 from contextlib import closing
 from time import monotonic
@@ -18,6 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 from celery import Celery, signals
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state
 
 from orchestrator import log, tracing
@@ -55,6 +57,7 @@ from orchestrator.steps.reconcile import reconcile as sweep
 from orchestrator.steps.reconcile import take_due
 from orchestrator.steps.submit import submit as submit_job
 from orchestrator.storage.storage import StorageError
+from workers.beat_scheduler import WatchedScheduler
 from workers.consumer_watch import ConsumerWatch, run_again
 from workers.lanes import Lanes, RefillableLanes
 from workers.schedule import beat_schedule
@@ -117,8 +120,7 @@ app = celery_app(
     # beat's connection may be dead without being closed. RabbitMQ's confirms show that.
     broker_transport_options=transport_options(broker_url(), confirms=True),
     beat_schedule=beat_schedule(process_runtime().settings.sweep_seconds),
-    # It keeps no file: times of an earlier process mean nothing to this one.
-    beat_scheduler="celery.beat:Scheduler",
+    beat_scheduler="workers.beat_scheduler:WatchedScheduler",
 )
 
 
@@ -139,6 +141,8 @@ def _count(step: Step, reason: StepFailure) -> None:
 PING = "orchestrator.ping"
 #: Time between two signs of life of Celery's message loop. Seconds.
 TICK_SECONDS = 2.0
+#: beat may wait for a broker that is away. A restart costs nothing: it keeps nothing. Seconds.
+BEAT_HUNG_SECONDS = 45.0
 #: A process that hangs finishes its steps in this time before it starts anew. Seconds.
 RESTART_SECONDS = 20.0
 #: Every call in progress is an open file. A worker needs no more than this.
@@ -287,6 +291,8 @@ def _configure_logs(**_: Any) -> None:
     log.configure()
     tracing.configure()
     logging.getLogger("celery.app.trace").setLevel(logging.ERROR)
+    # Celery announces a change of its next version at each new connection.
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)
 
 
 @signals.worker_ready.connect
@@ -344,6 +350,14 @@ def _allow_open_files() -> None:
 def _start_beat(**_: Any) -> None:
     heartbeats.append(Heartbeat(default_runtime(), "beat"))
     heartbeats[-1].start()
+    WatchedScheduler.watch = ConsumerWatch(
+        None,
+        connecting=lambda: False,
+        stopping=lambda: False,
+        restart=_restart,
+        hung_seconds=BEAT_HUNG_SECONDS,
+    )
+    WatchedScheduler.watch.start()
 
 
 @signals.worker_shutdown.connect

@@ -1,4 +1,4 @@
-"""Restarts a worker or intake process that has stopped reading messages.
+"""Restarts a process of Celery that has stopped reading messages, or, as beat, sending them.
 
 Celery's message loop can hang in a call that never returns. A connection can look alive and deliver
 nothing. Other threads of the process go on, so nobody would notice. All times here come from a
@@ -56,6 +56,7 @@ class ConsumerWatch:
         connecting: says whether Celery has no connection now, and tries to get one.
         stopping: says whether the process ends anyway.
         restart: starts the process anew. It gets the reason.
+        hung_seconds: a loop that stands still for this long hangs; None: HUNG_SECONDS.
         steady: a clock that never jumps, seconds.
     """
 
@@ -66,12 +67,14 @@ class ConsumerWatch:
         connecting: Callable[[], bool],
         stopping: Callable[[], bool],
         restart: Callable[[str], None],
+        hung_seconds: float | None = None,
         steady: Callable[[], float] = monotonic,
     ) -> None:
         self._queues = queues
         self._connecting = connecting
         self._stopping = stopping
         self._restart = restart
+        self._hung_seconds = hung_seconds or HUNG_SECONDS
         self._steady = steady
         self._ticked = self._heard = self._checked = steady()
         #: Checks in a row at which messages waited, and this process got none for a long time.
@@ -109,8 +112,8 @@ class ConsumerWatch:
         if connecting and not self._broker_answers():
             self._ticked = now  # the time counts from the return of the broker
         still = now - self._ticked
-        if still > (RECONNECT_SECONDS if connecting else HUNG_SECONDS):
-            return f"its message loop has stood still for {still:.0f} s"
+        if still > (RECONNECT_SECONDS if connecting else self._hung_seconds):
+            return f"its loop has stood still for {still:.0f} s"
         return None
 
     def _broker_answers(self) -> bool:

@@ -33,9 +33,10 @@ class Process:
     def __post_init__(self) -> None:
         self.watch = self.new_watch(self)
 
-    def new_watch(self, queues: Process | None) -> ConsumerWatch:
+    def new_watch(self, queues: Process | None, hung_seconds: float | None = None) -> ConsumerWatch:
         return ConsumerWatch(
             queues,
+            hung_seconds=hung_seconds,
             connecting=lambda: self.connecting,
             stopping=lambda: self.stopping,
             restart=self.reasons.append,
@@ -115,3 +116,6 @@ def test_a_process_that_may_get_no_message_is_watched_for_hangs_only(process: Pr
 
     process.loops = False
     assert process.run(60) == HUNG_SECONDS + CHECK_SECONDS
+    process.watch = process.new_watch(None, hung_seconds=45)
+    process.reasons.clear()
+    assert process.run(60) == 45 + CHECK_SECONDS

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from pkgutil import resolve_name
 from time import monotonic
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from celery.beat import Scheduler
 from tests.support.fakes import Harness
 from tests.support.worker_app import worker
 from workers import schedule
+from workers.beat_scheduler import WatchedScheduler
 
 
 @pytest.fixture
@@ -37,6 +39,18 @@ class Recorder(Scheduler):  # type: ignore[misc]
     @property
     def producer(self) -> Any:
         return None
+
+
+def test_beat_tells_its_watch_that_it_runs(
+    workers: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ticks: list[str] = []
+    watch = SimpleNamespace(tick=lambda: ticks.append("tick"))
+    monkeypatch.setattr(WatchedScheduler, "watch", watch)
+
+    resolve_name(workers.app.conf.beat_scheduler)(workers.app, schedule={}, lazy=True).tick()
+
+    assert ticks == ["tick"]
 
 
 def test_beat_keeps_time_by_a_clock_that_never_jumps(
