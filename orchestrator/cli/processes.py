@@ -188,8 +188,10 @@ def _free_address(host: str, port: int) -> str:
         CannotStart: the port is in use, or this machine has no such address.
     """
     try:
-        [found, *_] = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        family, kind, protocol, _, address = found
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        # `localhost` may be ::1 first. People mean 127.0.0.1.
+        found.sort(key=lambda each: each[0] != socket.AF_INET)
+        family, kind, protocol, _, address = found[0]
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
