@@ -17,7 +17,7 @@ from time import monotonic
 from typing import Any
 
 from amqp.exceptions import MessageNacked
-from kombu import Connection, Producer
+from kombu import Connection, Producer, Queue
 from kombu.exceptions import OperationalError
 
 from orchestrator import log, tracing
@@ -40,6 +40,8 @@ NO_QUEUE = "404"
 REFUSALS = frozenset({"AccessRefused", "NotAllowed", "AuthenticationError", "NoPermissionError"})
 #: The Celery task of each step.
 TASKS = {step: f"orchestrator.{step}" for step in Step}
+#: The task of doctor's messages. Its argument is a token, which the process records.
+ECHO = "orchestrator.echo"
 #: The header with the sender's time, ms.
 SENT_MS = "sent_ms"
 #: The broker must answer within this time. Seconds.
@@ -278,6 +280,26 @@ class Broker:
         except OperationalError as error:
             return str(error) if type(error.__cause__).__name__ in REFUSALS else None
         return None
+
+    def echo(self, text: str) -> bool:
+        """Send a message through a queue of its own. Return whether it came back.
+
+        Raises:
+            OperationalError: the broker is away, or refuses it.
+        """
+        with self._own_connection() as connection, connection.channel() as channel:
+            name = f"orchestrator.echo.{text}"
+            queue = Queue(name, routing_key=name, exclusive=True, auto_delete=True)(channel)
+            queue.declare()
+            try:
+                Producer(channel).publish(text, routing_key=name, delivery_mode=1)
+                ends = monotonic() + ANSWER_TIMEOUT_SECONDS
+                message = None
+                while message is None and monotonic() < ends:
+                    message = queue.get(no_ack=True)
+                return message is not None and message.payload == text
+            finally:
+                queue.delete()
 
     def drop_unread(self, queue: str, *, most: int) -> int:
         """Delete the messages of a queue if there are more than `most`. Return their number.

@@ -12,7 +12,7 @@ from orchestrator.heartbeat import Heartbeat
 from orchestrator.ledger import keys
 from orchestrator.ledger.processes import FORGOTTEN_MS, SILENT_MS
 from orchestrator.ledger.refusals import FORMAT
-from orchestrator.operations.doctor import NEEDED_PROCESSES, missing_processes
+from orchestrator.operations.check_redis import NEEDED_PROCESSES, missing_processes
 from orchestrator.operations.stats import process_views
 from tests.ledger.calls import PROCESS
 from tests.support.fakes import Harness, unavailable_ledger

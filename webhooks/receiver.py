@@ -37,6 +37,8 @@ from orchestrator.callbacks.apply import (
 )
 from orchestrator.callbacks.drain import SpoolDrainer
 from orchestrator.callbacks.long_body import ShortenedBody
+from orchestrator.callbacks.probe import MAX_BODY_BYTES as MAX_PROBE_BYTES
+from orchestrator.callbacks.probe import PROBE, Arrival, is_probe
 from orchestrator.callbacks.spool import Entry, SpoolError
 from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable, Result
@@ -132,10 +134,21 @@ class Receiver:
 
     def receive(self, environ: Environ, provider: str, reference: str, token: str) -> Answer:
         """Answer one callback."""
+        if provider == PROBE:
+            return self._probed(environ, reference, token)
         answer = self._answered(environ, provider, reference, token)
         status = callback_status(answer.status)
         self._runtime.timings.add(metrics.CALLBACKS, provider_label(provider), status)
         return answer
+
+    def _probed(self, environ: Environ, reference: str, token: str) -> Answer:
+        """Answer a probe of doctor with what arrived."""
+        if not is_probe(self._runtime.settings, reference, token, now=self._runtime.clock()):
+            return _answer(404, "not found")
+        stream = get_input_stream(environ, max_content_length=MAX_PROBE_BYTES)
+        headers = dict(EnvironHeaders(environ))
+        body = dump(Arrival.of(stream.read(), headers).as_body())
+        return Answer(200, "application/json", body)
 
     def _answered(self, environ: Environ, provider: str, reference: str, token: str) -> Answer:
         try:

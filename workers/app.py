@@ -13,7 +13,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from time import monotonic
 from typing import Any
 from uuid import uuid4
@@ -30,6 +30,7 @@ from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.messages import (
     ARCHIVE_QUEUE,
+    ECHO,
     QUEUE,
     SENT_MS,
     TASKS,
@@ -253,6 +254,17 @@ def confirm(jobs: JobsByProvider) -> None:
 def batch(batches: JobsByProvider) -> None:
     """Complete these batches whose jobs may all have ended, in parallel."""
     _offer(Step.BATCH, batches)
+
+
+@app.task(name=ECHO)
+def echo(token: str) -> None:
+    """Answer the message of a check, in a thread, because Redis may be slow. intake has it, too."""
+    threading.Thread(target=_answer_echo, args=(str(token)[:64],), daemon=True).start()
+
+
+def _answer_echo(token: str) -> None:
+    with suppress(LedgerUnavailable):  # doctor says that nothing came back
+        default_runtime().ledger.echoes.answer(token)
 
 
 @app.task(name="orchestrator.prune")

@@ -7,10 +7,10 @@ that does not fit does not start. One that runs already begins no work any more.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
-from redis import Redis
+from redis import Redis, RedisCluster
 from redis.exceptions import ResponseError
 
 from orchestrator.ledger import keys
@@ -136,6 +136,19 @@ class Installation:
             except ResponseError:  # managed services forbid CONFIG
                 config = {}
         return {**info, **config, "now_ms": self.time()}
+
+    def servers(self) -> dict[str, dict[str, Any]]:
+        """Return INFO of each master of a cluster by its address, or of the one server by ""."""
+        with self._redis() as redis:
+            client: Redis | RedisCluster = redis
+            if not isinstance(client, RedisCluster):
+                return {"": self.server()}
+            nodes = [node.name for node in client.get_primaries()]
+            infos: Any = client.info(target_nodes=RedisCluster.PRIMARIES)
+            configs: Any = {}
+            with suppress(ResponseError):  # managed services forbid CONFIG
+                configs = client.config_get("appendfsync", target_nodes=RedisCluster.PRIMARIES)
+        return {name: {**infos[name], **configs.get(name, {})} for name in nodes}
 
 
 def from_master(

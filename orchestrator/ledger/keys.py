@@ -46,6 +46,8 @@ are its shard. A test compares this table with a live server.
 | `{orch:0}:processes` | hash | running processes: see processes.py | never |
 | `{orch:0}:timings` | hash | sums for `/metrics`, by series: see orchestrator/metrics | never |
 | `{orch:0}:write_check` | string | the last write of a check; nobody reads it | 1 minute |
+| `{orch:0}:answered:<token>` | string | a process got the message of a check | 1 minute |
+| `{orch:0}:echo:<token>` | channel | one message of a check | - |
 | `{orch:0}:examination` | string | the last examination of the deployment: JSON | 1 minute |
 | `{orch:0}:api_keys` | hash | keys by id: JSON; `<id> expires`, `<id> revoked` (ms) | never |
 | `{orch:0}:tenant_settings` | hash | settings of tenants: `<tenant> <setting>` | never |
@@ -403,6 +405,16 @@ def open_batches(shard: int) -> str:
 def settled(job_id: str) -> str:
     """Return the channel of a job's settlement, or of a batch's completion."""
     return f"{root(shard_of(job_id))}settled:{job_id}"
+
+
+def echo_channel(token: str) -> str:
+    """Return the channel of a check."""
+    return f"{root(0)}echo:{token}"
+
+
+def answered(token: str) -> str:
+    """Return the key that says that a process got the message of a check."""
+    return f"{root(0)}answered:{token}"
 
 
 def sign_in(digest: str) -> str:

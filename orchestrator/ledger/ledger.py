@@ -47,6 +47,7 @@ from orchestrator.ledger.circuit_breaker import CircuitBreaker
 from orchestrator.ledger.connection import Clients, connect
 from orchestrator.ledger.creation import Creations, NewJob
 from orchestrator.ledger.durations import AS_PLANNED, Durations, FirstPoll, is_reported
+from orchestrator.ledger.echoes import Echoes
 from orchestrator.ledger.follow_ups import FollowUps
 from orchestrator.ledger.idempotency import IdempotencyKeys
 from orchestrator.ledger.installation import Installation, from_master
@@ -105,6 +106,7 @@ class Ledger:
         self.audit = AuditTrail(self._redis)
         self.bulk = BulkActions(self._redis)
         self.changes = ChangeStreams(self._redis, shards)
+        self.echoes = Echoes(self._redis)
         self.idempotency_keys = IdempotencyKeys(self._redis, shards)
         self.installation = Installation(self._redis, shards)
         self.processes = Processes(self._redis, self.installation)

@@ -35,8 +35,8 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
         (
             *("hold_provider", "host_failed", "host_probe", "join", "recorder_lease"),
-            *("tidy", "open_batch", "seal_batch", "complete_batch", "claim_batch", "notify_batch"),
-            "notify_batch_again",
+            *("tidy", "open_batch", "seal_batch", "complete_batch", "claim_batch"),
+            *("notify_batch", "notify_batch_again"),
         ),
         (),
     ),

@@ -1,135 +1,88 @@
-"""Checks a deployment, and names the correction of each problem."""
+"""Checks a deployment by using its parts, and names the correction of each problem."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
-from kombu.exceptions import OperationalError
-
+from orchestrator import log
 from orchestrator.callbacks.spool import Spool
-from orchestrator.clock import now_ms
 from orchestrator.history import open_history
-from orchestrator.jsonio import rfc3339
-from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerMismatch, LedgerUnavailable
-from orchestrator.ledger.admission import CircuitState
-from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
-from orchestrator.messages import ARCHIVE_QUEUE, QUEUE, Broker
+from orchestrator.ledger import Ledger, LedgerUnavailable
+from orchestrator.messages import Broker
+from orchestrator.operations.check_broker import check_broker, check_queues
+from orchestrator.operations.check_callbacks import check_callbacks
+from orchestrator.operations.check_redis import (
+    away,
+    check_redis,
+    check_sweep,
+    circuits,
+    missing_processes,
+    other_versions,
+)
+from orchestrator.operations.check_result import CheckResult
+from orchestrator.operations.check_settings import check_settings, unknown_variables
 from orchestrator.operations.history_state import HistoryState, history_report
-from orchestrator.providers import PROVIDERS
+from orchestrator.plain_text import masked
 from orchestrator.runtime import open_ledger
-from orchestrator.settings.dangers import dangers
-from orchestrator.settings.environment import ConfigError, redacted
-from orchestrator.settings.settings import VARIABLES, Settings
+from orchestrator.settings.environment import ConfigError, one_line
+from orchestrator.settings.settings import Settings
 from orchestrator.storage.storage import Storage, StorageError
 
 if TYPE_CHECKING:
     from orchestrator.history.history import History
 
-#: The largest difference between our clock and Redis' clock. Seconds.
-MAX_CLOCK_OFFSET_SECONDS = 2.0
-#: With more waiting messages, workers are missing or too few.
-MAX_WAITING_MESSAGES = 100
-
-#: Every installation needs a process of these kinds. `intake` is for other Celery services only.
-NEEDED_PROCESSES = ("web", "worker", "beat", "recorder")
-
-Mark = Literal["ok", "warning", "wrong"]
-
-
-@dataclass(frozen=True, slots=True)
-class CheckResult:
-    """The result of one check. `fix` is the correction, empty when none is needed."""
-
-    check: str
-    mark: Mark
-    found: str
-    fix: str = ""
-
-
-_WAIT = "wait until Redis is ready, and run this command again"
-#: The correction of a refusal, by its code.
-_REFUSAL_FIXES = {
-    "MISCONF": "free disk space for Redis, or correct its directory",
-    "OOM": "raise maxmemory of Redis, or run `orchestrator prune --days N`",
-    "READONLY": "let ORCHESTRATOR_REDIS_URL name the master; this is a replica",
-}
+__all__ = ["CheckResult", "examine"]
 
 
 def examine() -> Iterator[CheckResult]:
-    """Yield the result of each check. Correct problems in this order."""
-    yield from _unknown_variables()
+    """Yield the result of each check. Correct problems in this order. Nothing is raised."""
+    yield from unknown_variables()
     try:
         settings = Settings.from_env()
     except ConfigError as error:
         yield CheckResult("settings", "wrong", str(error), "correct this variable")
         return
-    yield from _settings(settings)
-    for danger in dangers(settings):
-        yield CheckResult("safety", "warning", danger.allows, danger.fix)
-    if settings.spool_dir:
-        yield from _spool(Spool(settings.spool_dir))
-    yield _archive(Storage.from_url(settings.archive_url))
-    yield from _ledger(settings)
-    yield _broker(settings)
+    ledger, broker = open_ledger(settings), Broker(settings.broker_url)
+    checks: dict[str, Callable[[], Iterable[CheckResult]]] = {
+        "settings": lambda: check_settings(settings),
+        "spool": lambda: _spool(Spool(settings.spool_dir)) if settings.spool_dir else [],
+        "archive": lambda: [_archive(Storage.from_url(settings.archive_url))],
+        "redis": lambda: check_redis(ledger, settings),
+        "processes": lambda: _processes(ledger, settings),
+        "history": lambda: [check_history(ledger, open_history(settings.history_url))],
+        "broker": lambda: check_broker(settings, broker),
+        "queues": lambda: check_queues(ledger, broker),
+        "callbacks": lambda: check_callbacks(settings, now=ledger.installation.time()),
+    }
+    redis_is_away = False
+    for name, check in checks.items():
+        if redis_is_away and name in ("processes", "history", "queues", "callbacks"):
+            continue
+        for result in _results(name, check, settings):
+            redis_is_away |= result.check == "redis" and result.mark == "wrong"
+            yield result
 
 
-def _ledger(settings: Settings) -> Iterator[CheckResult]:
-    ledger = open_ledger(settings)
-    address = redacted(settings.redis_url)
+def _results(
+    name: str, check: Callable[[], Iterable[CheckResult]], settings: Settings
+) -> Iterator[CheckResult]:
+    """Yield the results of a check. What it raises becomes a result, too."""
     try:
-        ledger.installation.check_write()
-        yield from _redis(ledger, ledger.installation.server())
-        yield _sweep(ledger)
-        yield from missing_processes(ledger)
-        yield from circuits(ledger, settings)
-        yield check_history(ledger, open_history(settings.history_url))
-    except LedgerMisconfigured as error:
-        yield CheckResult("redis", "wrong", str(error), "correct the setting that is named")
+        yield from check()
     except LedgerUnavailable as error:
-        if error.code:
-            fix = _REFUSAL_FIXES.get(error.code, _WAIT)
-            yield CheckResult("redis", "wrong", f"{address} refuses writes: {error}", fix)
-            return
-        fix = "start Redis, or correct ORCHESTRATOR_REDIS_URL"
-        yield CheckResult("redis", "wrong", f"no answer at {address}: {error}", fix)
+        yield away(settings, error)
+    except Exception as error:  # noqa: BLE001  # a check of a broken part may meet anything
+        log.get().debug("check_crashed", check=name, error=type(error).__name__)
+        found = f"the check broke off with {type(error).__name__}: {one_line(masked(str(error)))}"
+        yield CheckResult(name, "wrong", found, "correct what the message names")
 
 
-def _unknown_variables() -> Iterator[CheckResult]:
-    for name in sorted(n for n in os.environ if n.startswith("ORCHESTRATOR_")):
-        if name.removesuffix("_FILE") not in VARIABLES:
-            near = get_close_matches(name, VARIABLES, 1)
-            fix = f"did you mean {near[0]}?" if near else "remove it; this version does not read it"
-            yield CheckResult("settings", "warning", f"{name} is not a setting", fix)
-
-
-def _settings(settings: Settings) -> Iterator[CheckResult]:
-    names = ", ".join(settings.providers)
-    if names:
-        yield CheckResult("providers", "ok", names)
-    else:
-        yield CheckResult("providers", "wrong", "no provider is on", f"set one of {_key_names()}")
-    if settings.public_url:
-        yield CheckResult("public URL", "ok", settings.public_url)
-    else:
-        fix = "set ORCHESTRATOR_PUBLIC_URL to where providers reach the web process"
-        yield CheckResult("public URL", "warning", "not set, so every job is polled", fix)
-    if callers := [*settings.api_keys, *settings.admin_keys]:
-        yield CheckResult("API keys", "ok", ", ".join(callers))
-    else:
-        fix = "set ORCHESTRATOR_API_KEYS=name:key, or use: orchestrator keys create"
-        detail = "none in the settings; without a key in the ledger, web does not start"
-        yield CheckResult("API keys", "warning", detail, fix)
-    if settings.notify_secrets:
-        yield CheckResult(
-            "notifications", "ok", f"signed with {len(settings.notify_secrets)} secrets"
-        )
-    else:
-        detail = "no secret is set, so jobs with a notify_url are refused"
-        yield CheckResult("notifications", "warning", detail, "set ORCHESTRATOR_NOTIFY_SECRET")
+def _processes(ledger: Ledger, settings: Settings) -> Iterator[CheckResult]:
+    yield check_sweep(ledger)
+    yield from missing_processes(ledger)
+    yield from other_versions(ledger)
+    yield from circuits(ledger, settings)
 
 
 def _spool(spool: Spool) -> Iterator[CheckResult]:
@@ -161,87 +114,6 @@ def _archive(storage: Storage) -> CheckResult:
     return CheckResult("archive", "ok", f"{storage} can be written, read and deleted")
 
 
-def _key_names() -> str:
-    return ", ".join(f"{name.upper()}_API_KEY" for name in PROVIDERS)
-
-
-def _redis(ledger: Ledger, server: dict[str, Any]) -> Iterator[CheckResult]:
-    yield CheckResult("redis", "ok", f"version {server.get('redis_version')}")
-    if not server.get("aof_enabled"):
-        fix = "start Redis with --appendonly yes --appendfsync always"
-        yield CheckResult(
-            "durability", "wrong", "no append-only file, so a restart loses jobs", fix
-        )
-    elif server.get("appendfsync", "always") == "always":
-        yield CheckResult("durability", "ok", "append-only file, synced always")
-    else:
-        detail = f"appendfsync {server['appendfsync']}: a host crash may lose the last second"
-        yield CheckResult("durability", "warning", detail, "set appendfsync always")
-    policy = server.get("maxmemory_policy", "noeviction")
-    if policy == "noeviction":
-        yield CheckResult("eviction", "ok", policy)
-    else:
-        detail = f"{policy}: a full Redis deletes jobs"
-        yield CheckResult("eviction", "wrong", detail, "set maxmemory-policy noeviction")
-    try:
-        ledger.installation.check()
-    except LedgerMismatch as error:
-        found, _, fix = str(error).partition("; ")
-        yield CheckResult("installation", "wrong", found, fix)
-    off = (now_ms() - server["now_ms"]) / 1000
-    # All times of jobs come from Redis, so a difference is no danger for them.
-    mark: Mark = "ok" if abs(off) < MAX_CLOCK_OFFSET_SECONDS else "warning"
-    yield CheckResult(
-        "clock", mark, f"{off:+.2f} s different from Redis", "" if mark == "ok" else "run NTP"
-    )
-
-
-def _sweep(ledger: Ledger) -> CheckResult:
-    swept = ledger.installation.last_sweep()
-    age = None if swept is None else (ledger.installation.time() - swept) / 1000
-    if age is not None and age < SWEEP_STALE_SECONDS:
-        return CheckResult("worker, beat", "ok", f"both alive: last sweep {max(age, 0):.1f} s ago")
-    detail = "no sweep yet" if age is None else f"last sweep {age:.0f} s ago"
-    return CheckResult(
-        "worker, beat", "wrong", detail, "run: orchestrator worker, and: orchestrator beat"
-    )
-
-
-def missing_processes(ledger: Ledger) -> Iterator[CheckResult]:
-    """Warn of each kind of needed process that gives no sign of life.
-
-    The checks of the sweep and of the history say whether worker, beat and recorder do their work.
-    """
-    now = ledger.installation.time()
-    known = ledger.processes.alive(now=now)
-    for kind in NEEDED_PROCESSES:
-        seen = [process for process in known if process.kind == kind]
-        if any(not process.is_silent(now) for process in seen):
-            continue
-        last = max((process.seen_at for process in seen), default=None)
-        found = f"no {kind} process has given a sign of life for an hour"
-        if last is not None:
-            found = f"the last sign of life of a {kind} process is {(now - last) / 1000:.0f} s old"
-        yield CheckResult("processes", "warning", found, f"start the {kind} process")
-
-
-def circuits(ledger: Ledger, settings: Settings) -> Iterator[CheckResult]:
-    """Warn of each enabled provider that gets no submissions now."""
-    for state in ledger.admission.states(
-        settings.providers, now=ledger.installation.time()
-    ).values():
-        name, shown = state.name, rfc3339(state.until)
-        if state.circuit is CircuitState.PAUSED:
-            reason = f": {state.pause_reason}" if state.pause_reason else ""
-            detail = f"{name} is paused by {state.paused_by}{reason}"
-            yield CheckResult("admission", "warning", detail, f"orchestrator resume {name}")
-        elif state.circuit is CircuitState.OPEN:
-            reason = f": {state.reason.code}, {state.reason.message}" if state.reason else ""
-            detail = f"the circuit breaker of {name} is open until {shown}{reason}"
-            fix = f"solve it at the provider, then: orchestrator resume {name}"
-            yield CheckResult("admission", "warning", detail, fix)
-
-
 def check_history(ledger: Ledger, history: History) -> CheckResult:
     """Check that searches find every job, and that the recorder runs."""
     report, place = history_report(ledger, history, now=ledger.installation.time()), history.place
@@ -261,18 +133,3 @@ def check_history(ledger: Ledger, history: History) -> CheckResult:
             return CheckResult("history", "warning", "it does not have every job yet", fix)
     found = f"the oldest missing change is {report.lag_seconds:.0f} s old"
     return CheckResult("history", "warning", found, start)
-
-
-def _broker(settings: Settings) -> CheckResult:
-    try:
-        waiting = Broker(settings.broker_url).waiting([QUEUE, ARCHIVE_QUEUE])
-    except (OSError, OperationalError) as error:
-        detail = f"no answer at {redacted(settings.broker_url)}: {error}"
-        fix = "start the broker, or correct ORCHESTRATOR_BROKER_URL"
-        return CheckResult("broker", "wrong", detail, fix)
-    queue = max(waiting, key=lambda each: waiting[each])
-    if waiting[queue] > MAX_WAITING_MESSAGES:
-        fix = "start a worker that reads this queue, or more workers; see WORKER_QUEUES"
-        found = f"{waiting[queue]} messages are waiting in {queue}"
-        return CheckResult("broker", "warning", found, fix)
-    return CheckResult("broker", "ok", f"{sum(waiting.values())} messages are waiting")

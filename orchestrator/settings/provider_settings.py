@@ -66,6 +66,35 @@ class ProviderSettings:
         )
 
 
+#: What the names of a provider's variables end with.
+_SUFFIXES = (
+    "API_KEY",
+    "BASE_URL",
+    "BURST",
+    "CONFIRM_CALLBACKS",
+    "MAX_IN_FLIGHT",
+    "MAX_POLL_SECONDS",
+    "POLL_SECONDS",
+    "PRICES",
+    "REQUESTS_PER_SECOND",
+    "THREADS",
+    "WEBHOOK_SECRET",
+    "WEBHOOK_SECRETS_OLD",
+)
+
+
+def provider_variables(provider: Provider) -> frozenset[str]:
+    """Return the names of the variables that are read for a provider."""
+    left_out = set()
+    if not provider.capabilities.callbacks:
+        left_out.add("CONFIRM_CALLBACKS")
+    if not provider.capabilities.signed_callbacks:
+        left_out |= {"WEBHOOK_SECRET", "WEBHOOK_SECRETS_OLD"}
+    return frozenset(
+        f"{provider.name.upper()}_{each}" for each in _SUFFIXES if each not in left_out
+    )
+
+
 def shards_of(env: EnvironmentReader) -> int:
     """Read the number of shards."""
     return env.whole("ORCHESTRATOR_SHARDS", 1, 1, MAX_SHARDS)

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.jobs.model import ErrorCode, JobError, Step
 from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger.admission import CircuitState
-from orchestrator.operations.doctor import circuits
+from orchestrator.operations.check_redis import circuits
 from orchestrator.providers import PROVIDERS
 from orchestrator.settings.settings import Settings
 from tests.cli.test_access import json_of, run

@@ -22,6 +22,7 @@ from orchestrator.ledger.bulk import BulkActions
 from orchestrator.ledger.changes import ChangeStreams
 from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreaker
 from orchestrator.ledger.durations import Durations
+from orchestrator.ledger.echoes import Echoes
 from orchestrator.ledger.follow_ups import FollowUps
 from orchestrator.ledger.idempotency import IdempotencyKeys
 from orchestrator.ledger.installation import Installation
@@ -41,6 +42,7 @@ CLASSES: Mapping[str, type] = {
     "follow_ups.": FollowUps,
     "circuit_breaker.": CircuitBreaker,
     "durations.": Durations,
+    "echoes.": Echoes,
     "batches.": Batches,
     "admission.": Admission,
     "overview.": Overview,
@@ -169,6 +171,10 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "installation.join": lambda ledger, _: ledger.installation.join(),
     "installation.check": lambda ledger, _: ledger.installation.check(),
     "installation.time": lambda ledger, _: ledger.installation.time(),
+    "installation.servers": lambda ledger, _: ledger.installation.servers(),
+    "echoes.check_channel": lambda ledger, _: ledger.echoes.check_channel(),
+    "echoes.answer": lambda ledger, _: ledger.echoes.answer("token"),
+    "echoes.answered": lambda ledger, _: ledger.echoes.answered(["token"]),
     "installation.server": lambda ledger, _: ledger.installation.server(),
     "follow_ups.claim": lambda ledger, lease: ledger.follow_ups.claim(
         lease.job.id, Step.ARCHIVE, now=NOW, lease_ms=LEASE
@@ -268,6 +274,9 @@ READS = frozenset(
             "installation.check",
             "installation.time",
             "installation.server",
+            "installation.servers",
+            "echoes.answered",
+            "echoes.check_channel",
             "installation.examination",
         ),
         *("follow_ups.due", "follow_ups.backlog", "follow_ups.at_risk", "follow_ups.dead"),

@@ -22,7 +22,10 @@ from tests.ledger.kit import NEXT_DUE, NOW
 pytestmark = pytest.mark.one_server
 
 #: Methods with several round trips. No step of a job needs them.
-SEVERAL_ROUND_TRIPS = {"installation.server", "outcomes.wait", "outcomes.wait_for_batch"}
+SEVERAL_ROUND_TRIPS = {
+    *("installation.server", "installation.servers", "echoes.check_channel"),
+    *("outcomes.wait", "outcomes.wait_for_batch"),
+}
 #: Methods that read the tenants of a shard first, and then all their follow-ups.
 TENANTS_FIRST = {"follow_ups.at_risk", "follow_ups.backlog"}
 #: The commands of the methods that send several in one round trip. The other methods send one.

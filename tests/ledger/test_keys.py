@@ -50,6 +50,7 @@ DOCUMENTED = keys.__doc__ or ""
 JOB = keys.new_job_id(1)
 BATCH = keys.new_batch_id(1)
 DIGEST = keys.digest("caller", "order-17")
+TOKEN = "0123456789abcdef"
 
 #: The pattern of each placeholder in the table.
 PLACEHOLDERS: Mapping[str, str] = {
@@ -57,6 +58,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "<job id>": keys.JOB_ID.pattern,
     "<batch id>": keys.BATCH_ID.pattern,
     "<digest>": "[0-9a-f]{64}",
+    "<token>": "[0-9a-f]{16}",
     "<name>": "[a-z]+",
     "<tenant>": "[A-Za-z0-9_.-]+",
     "<day>": r"\d+",
@@ -118,6 +120,8 @@ BUILT: Mapping[str, list[str]] = {
     "FORMAT": [keys.FORMAT],
     "WRITE_CHECK": [keys.WRITE_CHECK],
     "EXAMINATION": [keys.EXAMINATION],
+    "answered": [keys.answered(TOKEN)],
+    "echo_channel": [keys.echo_channel(TOKEN)],
     "API_KEYS": [keys.API_KEYS],
     "TENANT_SETTINGS": [keys.TENANT_SETTINGS],
     "ACCESS": [keys.ACCESS],
@@ -301,6 +305,8 @@ def run_processes(ledger: Ledger) -> None:
     ledger.timings.add({"a sum": 0.5})
     ledger.processes.record(PROCESS)
     ledger.installation.begin_examination("{}")
+    ledger.echoes.check_channel()
+    ledger.echoes.answer(TOKEN)
     ledger.sessions.start("a token", {"kind": "key"}, owner="a key", lifetime_ms=SESSION_MS)
 
 
@@ -352,8 +358,8 @@ def test_the_keys_in_redis_are_those_in_the_table(observed: ObservedKeys) -> Non
 
 
 def test_a_settlement_is_published_once_on_the_channel_in_the_table(observed: ObservedKeys) -> None:
-    assert [row_of(channel).type for channel in observed.channels] == [CHANNEL] * 14
-    assert len(set(observed.channels)) == 14
+    assert [row_of(channel).type for channel in observed.channels] == [CHANNEL] * 15
+    assert len(set(observed.channels)) == 15, "one of them is of a check"
 
 
 def test_the_fields_of_a_job_are_those_in_the_documentation(observed: ObservedKeys) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +144,9 @@ def test_redis_is_judged_by_its_settings_and_its_clock(  # noqa: PLR0917  # one 
 ) -> None:
     monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", redis_url)
     monkeypatch.setattr(Installation, "server", lambda _: {**GOOD, **server})
-    monkeypatch.setitem(vars(sys.modules[examine.__module__]), "now_ms", lambda: NOON)
+    time = {**GOOD, **server}["now_ms"]
+    monkeypatch.setattr(Installation, "time", lambda _: time)
+    monkeypatch.setattr("orchestrator.operations.check_redis.now_ms", lambda: NOON)
 
     [finding] = [finding for finding in examine() if finding.check == check]
 
@@ -174,3 +175,58 @@ def test_a_queue_that_nobody_reads_is_named(
         f"200 messages are waiting in {ARCHIVE_QUEUE}",
     )
     assert "WORKER_QUEUES" in broker.fix
+
+
+def test_a_misspelt_setting_of_any_prefix_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = (
+        "ORCHESTRATOR_REDIS_URI",
+        "HIAPI_APIKEY",
+        "ORCHESTRTOR_SHARDS",
+        "EVOLINK_COLOUR",
+    )
+    for name in (*names, "ORCHESTRATOR_SECRET_KEY_FILE", "HIAPI_PRICES", "ORCHESTRA"):
+        monkeypatch.setenv(name, "")
+
+    results = [result for result in examine() if "is not a setting" in result.found]
+
+    assert {result.found.split()[0]: result.fix for result in results} == {
+        "ORCHESTRATOR_REDIS_URI": "did you mean ORCHESTRATOR_REDIS_URL?",
+        "HIAPI_APIKEY": "did you mean HIAPI_API_KEY?",
+        "ORCHESTRTOR_SHARDS": "did you mean ORCHESTRATOR_SHARDS?",
+        "EVOLINK_COLOUR": "remove it; this version does not read it",
+    }
+
+
+def test_a_check_that_breaks_off_is_a_result(
+    monkeypatch: pytest.MonkeyPatch, redis_url: str, real_redis: Redis
+) -> None:
+    def broken(_: object) -> None:
+        raise RuntimeError("amqp://app:password@mq is broken")
+
+    monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", redis_url)
+    monkeypatch.setattr("orchestrator.operations.doctor.check_sweep", broken)
+
+    results = list(examine())
+
+    [result] = [result for result in results if result.check == "processes"]
+    assert result.mark == "wrong"
+    assert "RuntimeError" in result.found
+    assert "password" not in result.found
+    assert results[-1].check != "processes", "the other checks go on"
+
+
+def test_a_right_that_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, redis_url: str, real_redis: Redis
+) -> None:
+    made: Any = real_redis
+    rights = {"passwords": ["+pw"], "keys": ["*"], "commands": ["+@all"]}
+    made.acl_setuser("no_channels", enabled=True, reset=True, **rights)
+    monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", redis_url.replace("//", "//no_channels:pw@"))
+    try:
+        [result] = [result for result in examine() if result.check == "redis"]
+    finally:
+        made.acl_deluser("no_channels")
+
+    assert result.mark == "wrong"
+    assert "NOPERM" in result.found
+    assert "pw" not in result.found

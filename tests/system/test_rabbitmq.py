@@ -16,7 +16,7 @@ from kombu import Connection, Queue
 from orchestrator.cli import main
 from orchestrator.cli.stack import Stack
 from orchestrator.messages import ARCHIVE_QUEUE, ENQUEUE_QUEUE, QUEUE, Broker, Unroutable
-from orchestrator.operations import doctor
+from orchestrator.operations.check_broker import check_broker
 from orchestrator.runtime import default_runtime
 from orchestrator.servers.rabbitmq import QUORUM, has_other_type, quorum_queue
 from tests.support import job_states
@@ -84,7 +84,10 @@ def test_doctor_looks_at_the_queue_without_declaring_it(
     harness: Harness, rabbitmq: RabbitMQ
 ) -> None:
     settings = replace(harness.runtime.settings, broker_url=rabbitmq.url)
-    assert doctor._broker(settings).mark == "ok"
+    broker = Broker(rabbitmq.url)
+    [result] = check_broker(settings, broker)
+    assert result.mark == "ok"
+    assert result.found.startswith("a message came back")
     with Connection(rabbitmq.url) as connection, connection.channel() as channel:  # noqa: SIM117
         with pytest.raises(connection.channel_errors):
             channel.queue_declare(QUEUE, passive=True)
