@@ -9,6 +9,7 @@ import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import click
@@ -87,8 +88,24 @@ def dev(port: int, sandbox_port: int, task_seconds: float, data_dir: Path, json_
         api_key=DEV_KEY,
     )
     with suppress(KeyboardInterrupt), stack:
-        _print_addresses(stack, json_=json_)
+        _print_addresses(stack, write_exports(stack, data_dir.resolve()), json_=json_)
         watch_over(stack)
+
+
+def write_exports(stack: Stack, folder: Path) -> Path:
+    """Write a shell script that gives another terminal the settings of a stack. Return its path.
+
+    It holds keys, so only its owner may read it.
+    """
+    prefixes = ("ORCHESTRATOR_", *(f"{name.upper()}_" for name in PROVIDERS))
+    settings = {name: value for name, value in stack.env.items() if name.startswith(prefixes)}
+    exports = [f"export {name}={quote(value)}" for name, value in sorted(settings.items())]
+    exports.append(f'export PATH={quote(str(Path(sys.executable).parent))}:"$PATH"')
+    script = folder / "dev.sh"
+    script.unlink(missing_ok=True)
+    script.touch(mode=0o600)
+    script.write_text("\n".join(exports) + "\n", "utf-8")
+    return script
 
 
 def watch_over(stack: Stack) -> None:
@@ -104,11 +121,11 @@ def watch_over(stack: Stack) -> None:
             raise StackError(f"{dead} ended. Its output is above.")
 
 
-def _print_addresses(stack: Stack, *, json_: bool) -> None:
+def _print_addresses(stack: Stack, exports: Path, *, json_: bool) -> None:
     if json_:
         print_json(
             {"dashboard": stack.web_url, "api": stack.web_url, "key": stack.api_key}
-            | {"sandbox": stack.sandbox_url, "redis": stack.redis_url}
+            | {"sandbox": stack.sandbox_url, "redis": stack.redis_url, "exports": str(exports)}
         )
         return
     lines(f"""
@@ -123,6 +140,10 @@ Try it from another terminal:
   curl -s {stack.web_url}/v1/jobs \\
     -H 'Authorization: Bearer {stack.api_key}' -H 'Content-Type: application/json' \\
     -d '{{"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A lighthouse at dusk"}}'
+
+For `orchestrator` and Python there, export the settings of this installation:
+
+  . {exports}
 
 A prompt with "[sandbox: drop]" loses the callback. docs/sandbox.md lists all faults.
 An inbox for notifications: "notify_url": "{stack.sandbox_url}/inbox/me"

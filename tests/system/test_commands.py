@@ -100,6 +100,10 @@ def test_dev_runs_until_it_is_stopped(tmp_path: Path) -> None:
         job = requests.post(f"{told['api']}/v1/jobs", json=body, headers=headers, timeout=60).json()
         url = f"{told['api']}/v1/jobs/{job['id']}?wait=20"
         assert requests.get(url, headers=headers, timeout=60).json()["status"] == "succeeded"
+        assert Path(told["exports"]).stat().st_mode & 0o777 == 0o600
+        line = f". {told['exports']} && orchestrator get {job['id']} --json"
+        shown = subprocess.run(["/bin/sh", "-c", line], capture_output=True, text=True, check=True)
+        assert json.loads(shown.stdout)["status"] == "succeeded"
         run.process.send_signal(signal.SIGINT)
         run.process.communicate(timeout=120)
         assert run.process.returncode == 0
