@@ -71,7 +71,9 @@ def test_the_signature_of_the_standard_library_of_webhooks_is_accepted() -> None
 
 
 @pytest.mark.parametrize(
-    ("signed", "known"), [((SECRET, OTHER), OTHER), ((OTHER,), [SECRET, OTHER])]
+    ("signed", "known"),
+    [((SECRET, OTHER), OTHER), ((OTHER,), [SECRET, OTHER])],
+    ids=["we sign twice", "the caller knows both"],
 )
 def test_both_sides_may_rotate_the_secret(signed: tuple[str, ...], known: str | list[str]) -> None:
     assert unwrap(BODY, headers(*signed), known).id == "msg_1"
