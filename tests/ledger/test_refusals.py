@@ -15,7 +15,7 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from orchestrator.cli.stack import embedded_redis
-from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable, keys
+from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable, Result, keys
 from tests.ledger import kit
 from tests.system.wire import Wire
 
@@ -122,6 +122,17 @@ def _with_user(redis: Redis, url: str, rights: list[str], password: str = "secre
         "app", enabled=True, reset=True, keys=["*"], passwords=[f"+{password}"], commands=rights
     )
     return url.replace("//", "//app:secret-password@")
+
+
+def test_a_user_who_may_not_publish_settles_jobs(server_url: str) -> None:
+    with Redis.from_url(server_url, decode_responses=True) as redis:
+        ledger = Ledger.from_url(_with_user(redis, server_url, ["+@all"]))
+        job_id = kit.running(ledger)
+
+        settled = ledger.settle_attempt(job_id, 1, "task-1", kit.SUCCESS, now=kit.NOW)
+        again = ledger.settle_attempt(job_id, 1, "task-1", kit.SUCCESS, now=kit.NOW)
+
+    assert (settled.result, again.result) == (Result.SETTLED, Result.DUPLICATE)
 
 
 @pytest.mark.parametrize("case", WRONG)

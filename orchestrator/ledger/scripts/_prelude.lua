@@ -479,6 +479,7 @@ local function settle(now, status, by, retention, expires, detail, notify, reser
   end
   follow_ups[#follow_ups + 1] = next_waiting(now)
   follow_ups[#follow_ups + 1] = ended_batch
-  redis.call('PUBLISH', shard .. 'settled:' .. job_id, status)
+  -- A user without channels may not publish. Whoever waits looks again after some seconds.
+  redis.pcall('PUBLISH', shard .. 'settled:' .. job_id, status)
   return follow_ups
 end

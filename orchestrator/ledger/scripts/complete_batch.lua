@@ -35,5 +35,6 @@ else
   redis.call('ZREM', KEYS[2], id)
   redis.call('PEXPIRE', KEYS[1], retention)
 end
-redis.call('PUBLISH', channel, 'completed')
+-- A user without channels may not publish. Whoever waits looks again after some seconds.
+redis.pcall('PUBLISH', channel, 'completed')
 return {'recorded'}
