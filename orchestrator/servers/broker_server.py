@@ -61,7 +61,8 @@ def _as_redis(url: str) -> str:
     """Return kombu's form of a socket, `redis+socket:///path?virtual_host=1`, as `unix://`."""
     if not url.startswith("redis+socket://"):
         return url
-    return "unix://" + url.removeprefix("redis+socket://").replace("virtual_host=", "db=")
+    place, mark, query = url.removeprefix("redis+socket://").partition("?")
+    return f"unix://{place}{mark}{query.replace('virtual_host=', 'db=')}"
 
 
 def _of_redis(server: RedisServer) -> BrokerServer:

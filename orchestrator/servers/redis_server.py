@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,6 +31,7 @@ SENTINEL_TIMEOUT_SECONDS = 1.0
 #: Redis has 16 databases unless its configuration says otherwise. This is the highest number.
 MAX_DATABASE = 99_999
 
+_SOCKET = "a URL with the path of a socket, such as unix:///run/redis.sock"
 _read_database = whole(0, MAX_DATABASE)
 #: Options of the connection. kombu has all but `protocol`, which means the same to it.
 _CLIENT_OPTIONS: Mapping[str, Callable[[str], Any]] = {
@@ -95,6 +97,8 @@ class RedisServer:
         given = _options(parts)
         username, password = credentials(parts)
         is_sentinel = parts.scheme in _SENTINEL_SCHEMES
+        if parts.scheme == "unix" and parts.netloc.rpartition("@")[2]:
+            raise BadServerUrl(_SOCKET)
         server = cls(
             hosts=() if parts.scheme == "unix" else _hosts(parts),
             path=unquote(parts.path) if parts.scheme == "unix" else "",
@@ -132,7 +136,7 @@ class RedisServer:
 
     def _check(self, *, is_sentinel: bool) -> None:
         if not self.hosts and not self.path.strip("/"):
-            raise BadServerUrl("a URL with the path of a socket, such as unix:///run/redis.sock")
+            raise BadServerUrl(_SOCKET)
         if is_sentinel and not self.master_name:
             raise BadServerUrl("a URL with ?master_name=, the name of the master at the Sentinels")
         if self.username and not self.password:
@@ -146,9 +150,22 @@ class RedisServer:
 
 
 def _one_scheme(url: str) -> str:
-    """Return a list of Sentinels in kombu's form, `sentinel://a;sentinel://b`, in ours."""
-    scheme, _, _ = url.partition("://")
-    return url.replace(f";{scheme}://", ",") if scheme.lower() in _SENTINEL_SCHEMES else url
+    """Return a list of Sentinels in kombu's form, `sentinel://a/1;sentinel://b/1`, in ours."""
+    scheme, _, rest = url.partition("://")
+    places, mark, query = rest.partition("?")
+    each = re.split(f";{scheme}://", places, flags=re.IGNORECASE)
+    if scheme.lower() not in _SENTINEL_SCHEMES or len(each) == 1:
+        return url
+    users, found, databases = set(), [], set()
+    for place in each:
+        user, at, address = place.rpartition("@")
+        host, _, database = address.partition("/")
+        users.add(f"{user}{at}")
+        found.append(host)
+        databases.add(database)
+    if len(users - {""}) > 1 or len(databases - {""}) > 1:
+        raise BadServerUrl("a URL with one user, one password and one database for all Sentinels")
+    return f"{scheme}://{max(users)}{','.join(found)}/{max(databases)}{mark}{query}"
 
 
 def _hosts(parts: SplitResult) -> tuple[tuple[str, int], ...]:

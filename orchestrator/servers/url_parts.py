@@ -8,7 +8,8 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-_HOST = re.compile(r"\[[0-9A-Fa-f:.]+(?:%25\w+)?\]|[^\[\]:,@/\s]+")
+#: A host. kombu would read `%`, `;` and `\\` in a name in its own way.
+_HOST = re.compile(r"\[[0-9A-Fa-f:.]+(?:%25\w+)?\]|[^\[\]:,;%@/\\\s]+")
 
 
 class BadServerUrl(ValueError):
@@ -25,8 +26,11 @@ def split(url: str, schemes: tuple[str, ...]) -> SplitResult:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme.lower() not in schemes:
         raise BadServerUrl(allowed)
-    user = rest.partition("?")[0].rpartition("@")[0]
-    if "#" in rest or ("/" in user and scheme.lower() != "unix"):
+    if re.search(r"[\x00-\x1f\x7f]", rest):  # urlsplit would remove some of these
+        raise BadServerUrl("a URL without line breaks and control characters")
+    place, _, query = rest.partition("?")
+    user = place.rpartition("@")[0]
+    if "#" in rest or "@" in query or ("/" in user and scheme.lower() != "unix"):
         raise BadServerUrl("a URL whose password has / ? # @ : as %2F %3F %23 %40 %3A")
     try:
         return urlsplit(f"{scheme.lower()}://{rest}")
@@ -59,7 +63,7 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
     number = int(port[1:]) if port else default_port
     if not 1 <= number <= 65535:
         raise BadServerUrl("a URL whose port is a number from 1 to 65535")
-    return unquote(match[0]).strip("[]"), number
+    return match[0].strip("[]").replace("%25", "%"), number
 
 
 def read_options(parts: SplitResult, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:

@@ -133,5 +133,7 @@ def one_line(value: object) -> str:
 
 
 def redacted(url: str) -> str:
-    """Return a URL without user, password and query."""
-    return re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*:/*)?.*@", r"\1***@", url).partition("?")[0]
+    """Return a URL without user, password and query. A password may stand in place of a port."""
+    shown = re.sub(r"^([A-Za-z][A-Za-z0-9+.-]*:/*)?.*@", r"\1***@", url, flags=re.DOTALL)
+    no_port = r"(?<=://)[^/@\[\]]*:(?!([0-9]{1,5}|)([/,;?]|\Z)).*"
+    return re.sub(no_port, "***", shown, flags=re.DOTALL).partition("?")[0]

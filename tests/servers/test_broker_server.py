@@ -26,6 +26,10 @@ from orchestrator.servers.url_parts import BadServerUrl
             "sentinel://u:p@a,b:1/3?master_name=m",
             "sentinel://u:p@a:26379/3;sentinel://u:p@b:1/3",
         ),
+        (
+            "redis+socket:///run/virtual_host=/s?virtual_host=2",
+            "redis+socket:///run/virtual_host%3D/s?virtual_host=2",
+        ),
         ("amqp://mq", "amqp://mq:5672/"),
         ("amqp://mq//", "amqp://mq:5672/%2F"),
         ("amqps://u:p@mq/shop?heartbeat=30", "amqps://u:p@mq:5671/shop?heartbeat=30"),
@@ -52,6 +56,7 @@ def test_options_go_to_the_transport() -> None:
         ("amqp://a?hartbeat=1", "did you mean heartbeat"),
         ("amqp://a?ssl_cert_reqs=none", "without the option ssl_cert_reqs"),
         ("redis://h?db=x", "db=a whole number"),
+        ("amqp://h%3A1", "port"),
     ],
 )
 def test_a_wrong_url_is_refused(url: str, allowed: str) -> None:

@@ -30,6 +30,9 @@ PASSWORD = "p@ss/w:rd#?"
         ("sentinel://a?master_name=m", [("a", 26379)], 0),
         ("sentinel://a:1,b,[::1]:3/4?master_name=m", [("a", 1), ("b", 26379), ("::1", 3)], 4),
         ("sentinel://a:1;sentinel://b:2?master_name=m", [("a", 1), ("b", 2)], 0),
+        ("sentinel://a:1/3;sentinel://b:2/3?master_name=m", [("a", 1), ("b", 2)], 3),
+        ("sentinel://:p@a:1;sentinel://:p@b:2/3?master_name=m", [("a", 1), ("b", 2)], 3),
+        ("redis://[fe80::1%25eth0]/0", [("fe80::1%eth0", 6379)], 0),
     ],
 )
 def test_a_url_names_hosts_and_a_database(
@@ -120,6 +123,14 @@ REFUSED = [
     ("redis://h:port", "port"),
     ("redis://:se/cret@h", "password has / "),
     ("redis://:secret@h#x", "password has / "),
+    ("redis://:pass?secret@h", "password has / "),
+    ("redis://h%40secret/0", "port"),
+    ("redis://h%2Fx/0", "port"),
+    ("redis://%68/0", "names a host"),
+    ("redis://h;x=1/0", "port"),
+    ("redis://:p\nw@h", "without line breaks"),
+    ("redis://:secret/0", "names a host"),
+    ("redis://user:secret/0", "port"),
     ("redis://user@h", "password for its user"),
     ("redis://h?bogus=1", "without the option bogus"),
     ("redis://h?socket_timout=1", "did you mean socket_timeout"),
@@ -136,9 +147,12 @@ REFUSED = [
     ("redis://a,b", "one host"),
     ("redis://a,,b", "names a host"),
     ("unix://", "path of a socket"),
+    ("unix://run/redis.sock", "path of a socket"),
     ("unix:///run/redis.sock?password=secret", "without the option password"),
     ("unix:///run/redis.sock?socket_keepalive=1", "without the option socket_keepalive"),
     ("sentinel://a", "master_name"),
+    ("sentinel://:p@a;sentinel://:q@b?master_name=m", "one user, one password"),
+    ("sentinel://a/1;sentinel://b/2?master_name=m", "one database"),
     ("redis://h?master_name=m", "without the option master_name"),
 ]
 

@@ -92,6 +92,9 @@ def test_malformed_api_keys_are_refused_without_being_shown(read: Any, keys: str
         f"redis://:{HIDDEN}/with/slash@host:port",
         f"redis://user:{HIDDEN}@x@[host",
         f"http://host/?password={HIDDEN}",
+        f"redis://:{HIDDEN}",
+        f"redis://user:{HIDDEN}/0",
+        f"redis://:pass?{HIDDEN}@host/0",
         f"//user:{HIDDEN}@host",
     ],
 )

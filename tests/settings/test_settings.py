@@ -164,7 +164,7 @@ def _bad_provider_settings() -> Iterator[tuple[str, list[str]]]:
 
 
 BAD: dict[str, list[str]] = {
-    "ORCHESTRATOR_REDIS_URL": ["localhost:6379", "http://127.0.0.1", "redis://", "redis://x:port"],
+    "ORCHESTRATOR_REDIS_URL": ["localhost:6379", "http://127.0.0.1", "redis://", "redis://x:99999"],
     "ORCHESTRATOR_BROKER_URL": ["localhost", "kafka://x", "http://x"],
     "ORCHESTRATOR_REDIS_CLUSTER": ["2", "true"],
     "ORCHESTRATOR_OUTBOUND_PROXY": ["proxy:3128", "https://proxy:1", "http://proxy", "http://proxy:1/x"],
