@@ -11,8 +11,8 @@ from typing import Any
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
+from redis.exceptions import ClusterError, RedisClusterException, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisClusterException, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -26,6 +26,10 @@ CONNECT_TIMEOUT = 1.0
 ANSWER_TIMEOUT = 2.0
 #: After a time-out, other calls fail at once for this time.
 PAUSE_SECONDS = 0.5
+
+
+#: Errors of a client of a cluster that are no refusals of a node.
+_CLUSTER_ERRORS = (RedisClusterException, ClusterError)
 
 
 class TimeoutGate:
@@ -118,10 +122,12 @@ class Clients:
         except RedisTimeoutError as error:
             leave = self._gate.timed_out
             raise LedgerUnavailable(str(error)) from error
-        except (RedisConnectionError, RedisClusterException, ResponseError) as error:
+        except (RedisConnectionError, *_CLUSTER_ERRORS, ResponseError) as error:
             refusal = meaning(error)
             if refusal is None:
                 raise
+            if isinstance(error.__cause__, RedisTimeoutError):  # no node of the cluster answers
+                leave = self._gate.timed_out
             self._drop()
             raise refusal from error
         finally:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from redis.exceptions import ClusterError, RedisClusterException, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 #: The format of the fields of jobs, and of the sets that hold them. Raise it when an older version
 #: would misread what this one writes, also in `_prelude.lua`.
@@ -107,7 +107,7 @@ def meaning(error: RedisError | RedisClusterException) -> LedgerUnavailable | No
         return LedgerMisconfigured(code, text, correction)
     if code in TEMPORARY:
         return LedgerUnavailable(f"{code} {text}", code)
-    is_away = isinstance(error, (RedisConnectionError, RedisClusterException))
+    is_away = isinstance(error, (RedisConnectionError, RedisClusterException, ClusterError))
     return LedgerUnavailable(text) if is_away else None
 
 

@@ -43,7 +43,8 @@ def run_replicated(
         The answer or the refusal of each command.
 
     Raises:
-        LedgerUnavailable: too few replicas have the writes. The commands have run.
+        LedgerUnavailable: too few replicas have the writes. The commands have run. Or a cluster
+            moves the keys of a command. Other commands may have run.
     """
     replicas = replicas_of(client)
     if isinstance(client, RedisCluster):
@@ -87,7 +88,11 @@ def _in_cluster(
         if not any(isinstance(each, (AskError, ConnectionError, TimeoutError)) for each in answers):
             break
         client.nodes_manager.initialize()
+        if any(isinstance(each, TimeoutError) for each in answers):
+            break  # another round would double the wait
     for answer in answers:
-        if isinstance(answer, (AskError, ConnectionError, TimeoutError)):
+        if isinstance(answer, AskError):
+            raise LedgerUnavailable("the cluster moves keys to another node", "TRYAGAIN")
+        if isinstance(answer, (ConnectionError, TimeoutError)):
             raise answer
     return answers[: len(commands)], answers[len(commands) :]

@@ -95,6 +95,25 @@ def test_without_a_replica_nothing_is_acknowledged(ledger: Ledger, cluster: Clus
     assert kit.create(ledger)
 
 
+@pytest.mark.parametrize("replicas", [0, 1])
+def test_while_keys_move_calls_fail_without_blame_on_a_setting(
+    cluster: ClusterServers, replicas: int
+) -> None:
+    ledger = Ledger.from_url(cluster.url, is_cluster=True, shards=SHARDS, wait_replicas=replicas)
+    job_id = kit.create(ledger)
+
+    def create_until_refused() -> None:
+        for _ in range(100 * SHARDS):
+            kit.create(ledger)
+
+    with cluster.moved(keys.job(job_id)), pytest.raises(LedgerUnavailable) as error:
+        create_until_refused()
+
+    assert type(error.value) is LedgerUnavailable
+    claim = partial(ledger.claim, job_id, Step.SUBMIT, now=NOW, lease_ms=kit.LEASE)
+    assert insist(claim)
+
+
 @dataclass
 class Acknowledged:
     """What the ledger said is done: jobs, their tasks, and the jobs that are settled."""

@@ -109,6 +109,19 @@ def test_the_next_call_after_a_timeout_does_not_reach_redis(silent: socket.socke
     assert connections(silent) == 0
 
 
+@pytest.mark.usefixtures("short_timeout", "long_pause")
+def test_the_next_call_waits_for_no_node_of_a_cluster_that_does_not_answer(
+    silent: socket.socket,
+) -> None:
+    url = f"redis://127.0.0.1:{silent.getsockname()[1]}"
+    ledger = Ledger.from_url(url, is_cluster=True)
+    with pytest.raises(LedgerUnavailable):
+        ledger.installation.last_sweep()
+
+    with pytest.raises(LedgerUnavailable, match="the last call timed out"):
+        ledger.installation.last_sweep()
+
+
 @pytest.mark.usefixtures("short_timeout")
 def test_a_ledger_recovers_and_does_not_read_a_late_answer_of_another_call(tmp_path: Path) -> None:
     with embedded_redis(tmp_path) as url:

