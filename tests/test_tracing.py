@@ -214,7 +214,7 @@ def test_a_message_of_many_jobs_has_links_to_their_spans(exporter: InMemorySpanE
     done = threading.Event()
 
     def send(_: Step, jobs: JobsByProvider) -> None:
-        sent.append((jobs, Broker("memory://")._headers("task", "id")))
+        sent.append((jobs, Broker("redis://127.0.0.1:1")._headers("task", "id")))
         done.set()
 
     nudger = Nudger(send)
@@ -239,7 +239,7 @@ def test_without_a_tracer_provider_nothing_is_stored_or_sent(harness: Harness) -
     assert not tracing.is_on()
     assert tracing.headers() == {}
     assert harness.job(job_id).trace == ""
-    assert "traceparent" not in Broker("memory://")._headers("task", "id")
+    assert "traceparent" not in Broker("redis://127.0.0.1:1")._headers("task", "id")
 
 
 def test_a_process_without_the_extra_says_so_and_works(

@@ -6,6 +6,7 @@ import socket
 
 import click
 
+from orchestrator.cli.output import lines
 from orchestrator.cli.processes import PROCESSES
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.runtime import default_runtime
@@ -28,7 +29,7 @@ def alive(process: str) -> None:
         known = runtime.ledger.processes.known()
         now = runtime.clock()
     except LedgerUnavailable as error:
-        click.echo(f"Redis does not answer ({error}). The process is not restarted for that.")
+        lines(f"Redis does not answer ({error}). The process is not restarted for that.")
         return
     seen = max((p.seen_at for p in known if (p.kind, p.host) == (process, host)), default=None)
     if seen is None:
@@ -36,4 +37,4 @@ def alive(process: str) -> None:
     seconds = (now - seen) // 1000
     if now - seen > HANGS_AFTER_MS:
         raise click.ClickException(f"{process} of {host} gave its last sign {seconds} s ago.")
-    click.echo(f"{process} of {host} gave a sign of life {seconds} s ago.")
+    lines(f"{process} of {host} gave a sign of life {seconds} s ago.")

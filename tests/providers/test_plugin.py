@@ -128,7 +128,7 @@ def test_its_settings_are_read_and_checked_like_those_of_the_others(mill: Harnes
 
     result = CliRunner().invoke(main, ["providers"], env=settings)
 
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr.startswith(
         "Error: PIXELMILL_POLL_SECONDS must be a number from 0.1 to 3600; got soon"
     )
@@ -150,7 +150,7 @@ def test_a_broken_plug_in_stops_every_command_with_one_line(tmp_path: Path) -> N
 
     result = orchestrator("providers", PYTHONPATH=str(tmp_path / "site"))
 
-    assert result.returncode == 1
+    assert result.returncode == 2
     [line] = result.stderr.splitlines()
     reason = "ModuleNotFoundError: No module named"
     assert line.startswith(f"Error: the provider plug-in 'oops' cannot be used ({reason}")
