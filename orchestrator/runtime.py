@@ -194,6 +194,7 @@ def open_ledger(settings: Settings) -> Ledger:
         shards=settings.shards,
         retention_ms=int(settings.retention_days * DAY_MS),
         limits=settings.limits,
+        archives=settings.archive,
     )
 
 

@@ -229,6 +229,8 @@ def _follow_stage(
         return Stage(name, "done", "", begins, ends)
     if follow_up.status is FollowUpStatus.PENDING:
         return Stage(name, "now", follow_up.error or "", begins, now)
+    if follow_up.status is FollowUpStatus.OFF:
+        return Stage(name, "done", "It is switched off.", begins, begins)
     note = "The caller does not want it." if follow_up.status is FollowUpStatus.GONE else ""
     return Stage(name, "failed", note or follow_up.error or "", begins, follow_up.tried_at)
 

@@ -204,6 +204,8 @@ class FollowUpStatus(StrEnum):
     DEAD = "dead"
     #: The caller answered 410: it does not want the notification.
     GONE = "gone"
+    #: Archiving was switched off when the job ended.
+    OFF = "off"
 
 
 @dataclass(frozen=True, slots=True)

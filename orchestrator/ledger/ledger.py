@@ -82,6 +82,7 @@ class Ledger:
         retention_ms: how long a job is kept after its last follow-up.
         idempotency_ms: how long an idempotency key is kept.
         limits: the configured limits of providers.
+        archives: whether images are archived.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Ledger:
         retention_ms: int = 30 * 86_400_000,
         idempotency_ms: int = 86_400_000,
         limits: Mapping[str, ProviderLimits] = {},
+        archives: bool = True,
     ) -> None:
         self.connections = Clients(client)
         self._redis = self.connections.client
@@ -116,6 +118,7 @@ class Ledger:
         self.uploads = Uploads(self._redis)
         self.admission = Admission(self._redis, self._scripts, limits, shards)
         self.agenda = Agenda(self._redis, self.admission)
+        self._archives = archives
         self._retention_ms, self._idempotency_ms = retention_ms, idempotency_ms
         self._cancel = load("cancel")
         self.creations = Creations(shards, idempotency_ms, self.admission.limits)
@@ -423,7 +426,8 @@ class Ledger:
         values = [codec.dumps(v) for v in (outcome.images, outcome.error, outcome.cost)]
         args = [now, attempt, token, task_id, outcome.status, by, *values]
         reported = "1" if is_reported(outcome, by) else ""
-        rest = [self._retention_ms, codec.dumps(detail), outcome.expires_at(now), reported]
+        expires = outcome.expires_at(now) if self._archives else ""
+        rest = [self._retention_ms, codec.dumps(detail), expires, reported]
         return self._bind(self._settle, job_id, task_id, [*args, *rest])
 
     def _bind(self, script: Script, job_id: str, task_id: str, args: list[Any]) -> Settlement:

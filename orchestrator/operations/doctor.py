@@ -47,7 +47,7 @@ def examine() -> Iterator[CheckResult]:
     checks: dict[str, Callable[[], Iterable[CheckResult]]] = {
         "settings": lambda: check_settings(settings),
         "spool": lambda: _spool(Spool(settings.spool_dir)) if settings.spool_dir else [],
-        "archive": lambda: [_archive(Storage.from_url(settings.archive_url))],
+        "archive": lambda: [_archive(settings)],
         "redis": lambda: check_redis(ledger, settings),
         "processes": lambda: _processes(ledger, settings),
         "history": lambda: [check_history(ledger, open_history(settings.history_url))],
@@ -104,8 +104,12 @@ def _spool(spool: Spool) -> Iterator[CheckResult]:
         yield CheckResult("spool", "warning", f"{bad} files are not callbacks", fix)
 
 
-def _archive(storage: Storage) -> CheckResult:
+def _archive(settings: Settings) -> CheckResult:
     """Check from this host. A folder must be shared by web and every worker."""
+    if not settings.archive:
+        found = "switched off, so images are lost when their links expire"
+        return CheckResult("archive", "warning", found, "unset ORCHESTRATOR_ARCHIVE")
+    storage = Storage.from_url(settings.archive_url)
     try:
         storage.check()
     except StorageError as error:

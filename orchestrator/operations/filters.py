@@ -42,15 +42,18 @@ FILTERS: Mapping[str, str] = {
     " task.",
     "at_risk": "`true`: only jobs with an image that has no copy and may be lost soon.",
     "archive": "Only jobs whose images are archived (`done`), will be (`pending`), or were given up"
-    " (`dead`).",
+    " (`dead`), or are not archived (`off`).",
     "notification": "Only jobs whose caller was notified (`done`), will be (`pending`), could not"
     " be (`dead`), or wants no more notifications (`gone`).",
     "q": "The jobs of an id of any kind: job, provider task, batch, idempotency key, Celery task.",
 }
+#: Statuses that an archive or a notification never has after the outcome.
+_NO_ARCHIVE = (FollowUpStatus.WAITING, FollowUpStatus.GONE)
+_NO_NOTIFICATION = (FollowUpStatus.WAITING, FollowUpStatus.OFF)
 #: The statuses that a filter by a follow-up takes. A job without an outcome has none of them.
 FOLLOW_UP_STATUSES: Mapping[str, list[str]] = {
-    "archive": [FollowUpStatus.PENDING, FollowUpStatus.DONE, FollowUpStatus.DEAD],
-    "notification": [s.value for s in FollowUpStatus if s is not FollowUpStatus.WAITING],
+    "archive": [s.value for s in FollowUpStatus if s not in _NO_ARCHIVE],
+    "notification": [s.value for s in FollowUpStatus if s not in _NO_NOTIFICATION],
 }
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 #: The form of a time.

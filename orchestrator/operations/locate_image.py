@@ -64,7 +64,7 @@ def locate_image(
         job = _of_history(runtime, job_id)
     if job is None:
         return _of_manifest(runtime, job_id, index, sees)
-    return _of_job(job, index) if sees(job.tenant) else None
+    return _of_job(job, index, runtime.clock()) if sees(job.tenant) else None
 
 
 def _of_history(runtime: Runtime, job_id: str) -> Job | None:
@@ -77,7 +77,7 @@ def _of_history(runtime: Runtime, job_id: str) -> Job | None:
     return entry.job if entry and archived else None
 
 
-def _of_job(job: Job, index: int) -> Archived | AtProvider | Lost | None:
+def _of_job(job: Job, index: int, now: int) -> Archived | AtProvider | Lost | None:
     if index >= len(job.all_images):
         return None
     image = job.all_images[index]
@@ -85,6 +85,9 @@ def _of_job(job: Job, index: int) -> Archived | AtProvider | Lost | None:
         return Archived(copy.path, copy.thumbnail, copy.content_type, copy.sha256, copy.check_error)
     if image.given_up or (job.archive and job.archive.status is FollowUpStatus.DEAD):
         return Lost(image.error or "")
+    is_off = job.archive is not None and job.archive.status is FollowUpStatus.OFF
+    if is_off and image.expires_at and now >= image.expires_at:
+        return Lost("it was not archived, and its link has expired")
     return AtProvider(image.source_url)
 
 

@@ -34,7 +34,7 @@ INVARIANTS: Mapping[str, str] = {
     "told": "a succeeded job has images, another terminal job has an error",
     "followed": "exactly the jobs with a pending follow-up are in its set; only terminal jobs are",
     "kept": "the archive of a succeeded job is pending, or done with a copy of each image, or dead"
-    " with a reason for each missing copy",
+    " with a reason for each missing copy; or it was off, because ORCHESTRATOR_ARCHIVE was 0",
     "stored": "every archived image is in the storage, byte for byte, and in its manifest",
     "recorded": "the history has every job as the ledger has it (left out while no recorder runs)",
     "one_task": "no provider task belongs to two attempts",
@@ -344,7 +344,7 @@ def _kept(job: Job) -> bool:
         return all(image.copy for image in job.all_images)
     if status is FollowUpStatus.DEAD:
         return all(image.copy or image.error for image in job.all_images)
-    return status is FollowUpStatus.PENDING
+    return status in (FollowUpStatus.PENDING, FollowUpStatus.OFF)
 
 
 def reports_view(reports: list[InvariantReport]) -> dict[str, Any]:

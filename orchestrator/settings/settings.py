@@ -59,6 +59,7 @@ VARIABLES = frozenset(
         "ALLOW_HOSTS",
         "ALLOW_PRIVATE_NETWORKS",
         "API_KEYS",
+        "ARCHIVE",
         "ARCHIVE_THREADS",
         "ARCHIVE_URL",
         "BROKER_URL",
@@ -123,6 +124,8 @@ class Settings:
     spool_dir: Path | None
     allow_private_networks: bool
     allow_hosts: tuple[str, ...]
+    #: Whether images are archived.
+    archive: bool
     archive_url: str = field(repr=False)
     history_url: str = field(repr=False)
     image_https_only: bool
@@ -215,6 +218,7 @@ def _storage(env: EnvironmentReader) -> dict[str, Any]:
     return {
         "data_dir": data_dir,
         "spool_dir": Path(spool) if spool else None,
+        "archive": env.boolean("ORCHESTRATOR_ARCHIVE", default=True),
         "archive_url": _archive_url(env, data_dir),
         "history_url": _history_url(env, data_dir),
         "image_https_only": env.boolean("ORCHESTRATOR_IMAGE_HTTPS_ONLY", default=False),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from redis import Redis
 
-from orchestrator.jobs.model import FollowUpStatus, Status, Step
-from orchestrator.ledger import Ledger, Result
+from orchestrator.jobs.model import FollowUp, FollowUpStatus, Status, Step
+from orchestrator.ledger import Ledger, Result, Settlement
 from tests.ledger import kit
-from tests.ledger.kit import COPIED, FAILURE, NOTIFYING, NOW, REQUEST, SUCCESS
+from tests.ledger.kit import COPIED, DAY, FAILURE, NOTIFYING, NOW, REQUEST, RETENTION, SUCCESS
 
 
 def late_success(ledger: Ledger, job_id: str) -> Result:
@@ -108,3 +108,33 @@ def test_a_second_late_callback_takes_the_lease_of_the_confirm_step(ledger: Ledg
     assert kit.job(ledger, job_id).confirms_attempts == (1,)
     kit.finish_follow_up(ledger, job_id, Step.CONFIRM)
     assert kit.job(ledger, job_id).done
+
+
+def test_without_an_archive_a_success_has_no_follow_up_and_expires(redis: Redis) -> None:
+    ledger = Ledger(lambda: redis, archives=False, retention_ms=RETENTION)
+    job_id = kit.running(ledger)
+
+    settled = ledger.settle_attempt(job_id, 1, "task-1", SUCCESS, now=NOW)
+
+    assert settled == Settlement(Result.SETTLED)
+    job = kit.job(ledger, job_id)
+    assert job.archive == FollowUp(FollowUpStatus.OFF)
+    assert (job.images, job.done) == (SUCCESS.images, True)
+    assert all((ttl or 0) > RETENTION - kit.TTL_MARGIN for ttl in kit.job_ttls(redis, job_id))
+    assert ledger.follow_ups.due(0, Step.ARCHIVE, now=NOW + DAY, limit=9) == []
+    kit.check_job(redis, job_id)
+
+
+def test_without_an_archive_a_late_result_is_kept_and_told(redis: Redis) -> None:
+    ledger = Ledger(lambda: redis, archives=False, retention_ms=RETENTION)
+    lease = kit.claim(ledger, kit.create(ledger, NOTIFYING))
+    ledger.accepted(lease.job.id, 1, "task-1", now=NOW, due_at=NOW)
+    ledger.settle_attempt(lease.job.id, 1, "task-1", FAILURE, now=NOW)
+    kit.finish_follow_up(ledger, lease.job.id, Step.NOTIFY)
+
+    late = ledger.settle_attempt(lease.job.id, 1, "task-1", SUCCESS, now=NOW)
+
+    assert (late.result, late.due) == (Result.LATE, (Step.NOTIFY,))
+    job = kit.job(ledger, lease.job.id)
+    assert job.late_images
+    assert job.archive == FollowUp(FollowUpStatus.OFF)

@@ -62,6 +62,7 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
     "ORCHESTRATOR_ALLOW_HOSTS": (
         "allow_hosts", (), "10.0.0.0/8, *.shop.example,", ("10.0.0.0/8", "*.shop.example"),
     ),
+    "ORCHESTRATOR_ARCHIVE": ("archive", True, "0", False),
     "ORCHESTRATOR_ARCHIVE_URL": (
         "archive_url", f"file://{Path.cwd()}/data/archive", "s3://images/here", "s3://images/here",
     ),
@@ -172,6 +173,7 @@ BAD: dict[str, list[str]] = {
     "ORCHESTRATOR_REDIS_WAIT_REPLICAS": ["-1", "6", "all"],
     "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": ["2", "true"],
     "ORCHESTRATOR_ALLOW_HOSTS": ["10.0.0.0/33", "https://shop.example", "a b"],
+    "ORCHESTRATOR_ARCHIVE": ["2", "off"],
     "ORCHESTRATOR_ARCHIVE_URL": ["images", "ftp://x/y", "file://", "s3://", "s3://x?region=y", "file://host/x"],
     "ORCHESTRATOR_THIN_SUCCESS_SECONDS": ["-1", "86401", "soon", "nan", "inf"],
     "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": ["-1", "86401", "soon", "nan", "inf"],

@@ -83,7 +83,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowUp:
-    """The work after the outcome: `waiting`, `pending`, `done`, `dead` or `gone`."""
+    """The work after the outcome: `waiting`, `pending`, `done`, `dead`, `gone` or `off`."""
 
     status: str
     attempts: int

@@ -20,30 +20,37 @@ local function confirm(now, attempt)
   redis.call('PERSIST', events_key)
 end
 
--- Keep the images of a success that came after the outcome. They are archived, and the caller is
--- notified of them after the notification of the outcome. Returns the due follow-ups.
+-- Keep the images of a success that came after the outcome. They are archived (unless `expires` is ''),
+-- and the caller is notified of them after the notification of the outcome. Returns the due follow-ups.
 local function add_late_result(now, attempt, images, expires, detail)
   local known = get('late_images')
   if known then
     images = string.sub(known, 1, -2) .. ',' .. string.sub(images, 2)
   end
-  set('late.' .. attempt, now, 'late_images', images, 'updated', now, 'archive.tries', 0,
-    pending_fields(now, 'archive'))
-  follow('archive', now)
-  redis.call('ZADD', shard .. 'expiring:' .. job.tenant, expires, job_id)
-  redis.call('HDEL', job_key, 'archive.lease') -- a step that runs now does not know these images
-  local due, notify = {'archive'}, get('notify')
+  set('late.' .. attempt, now, 'late_images', images, 'updated', now)
+  local due, notify = {}, get('notify')
+  if expires ~= '' then
+    set('archive.tries', 0, pending_fields(now, 'archive'))
+    follow('archive', now)
+    redis.call('ZADD', shard .. 'expiring:' .. job.tenant, expires, job_id)
+    redis.call('HDEL', job_key, 'archive.lease') -- a step that runs now does not know these images
+    due[1] = 'archive'
+  elseif not get('archive') then
+    set('archive', 'off')
+  end
   if notify == 'pending' then
     set('late.notify', 'owed')
   elseif notify and notify ~= 'gone' then
     set('late.notify', 'due', 'notify.tries', 0, pending_fields(now, 'notify'))
     follow('notify', now)
     redis.call('ZREM', shard .. 'dead', job_id)
-    due[2] = 'notify'
+    due[#due + 1] = 'notify'
   end
   accounts().charge_late(attempt)
-  redis.call('PERSIST', job_key)
-  redis.call('PERSIST', events_key)
+  if due[1] then
+    redis.call('PERSIST', job_key)
+    redis.call('PERSIST', events_key)
+  end
   count_event(now, 'late_result', detail)
   return due
 end

@@ -435,15 +435,18 @@ local function next_waiting(now)
 end
 
 -- Give the job its outcome. The job leaves the agenda, and its follow-ups are due now.
--- `expires` is the time when the first image link expires. `notify` and `reserved` are fields of the job.
+-- `expires` is the time when the first image link expires; '': images are not archived. `notify` and `reserved` are fields of the job.
 -- `fields` are more fields to set: name, value, ... One call sets them all, because every callback runs
 -- this function.
 -- Returns the names of the follow-ups, the job that may start at the provider now, if one waits, and the
 -- batch that has no other open job in the shard.
 local function settle(now, status, by, retention, expires, detail, notify, reserved, fields)
   local follow_ups = {}
-  if status == 'succeeded' then
+  local archived = status == 'succeeded' and expires ~= ''
+  if archived then
     follow_ups[1] = 'archive'
+  elseif status == 'succeeded' then
+    fields[#fields + 1], fields[#fields + 2] = 'archive', 'off'
   end
   if notify then
     follow_ups[#follow_ups + 1] = 'notify'
@@ -460,7 +463,7 @@ local function settle(now, status, by, retention, expires, detail, notify, reser
   for _, name in ipairs(follow_ups) do
     follow(name, now)
   end
-  if status == 'succeeded' then
+  if archived then
     redis.call('ZADD', shard .. 'expiring:' .. job.tenant, expires, job_id)
   end
   -- A full Redis refuses HSET and ZADD, but accepts HDEL. HDEL comes after them, so a refused script

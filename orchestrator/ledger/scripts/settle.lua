@@ -2,7 +2,7 @@
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 attempt, 3 lease token ('' for a callback), 4 provider task id ('' unknown),
 --       5 status, 6 by, 7 images JSON, 8 error JSON, 9 cost JSON ('' for each that is absent),
---       10 retention ms, 11 detail JSON, 12 expiry of the first image link ms, 13 '1' if a task took a time
+--       10 retention ms, 11 detail JSON, 12 expiry of the first image link ms ('' not archived), 13 '1' if a task took a time
 -- Returns: settled, due follow-ups, ...
 --   | late, due follow-ups, ... (the outcome stands; the images of this success are kept as late images)
 --   | duplicate (the same outcome, or the same late result) | conflict (another outcome)
