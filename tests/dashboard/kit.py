@@ -153,7 +153,9 @@ def opened(
         context.set_default_timeout(WAIT_MS)
         faults.watch(context)
         yield context.new_page()
-        for page in context.pages:
+        # Without scripts, a timer may never run, and the wait for it has no end.
+        scripts = options.get("java_script_enabled", True)
+        for page in context.pages if scripts else ():
             with suppress(Error):  # the page is being left, or has crashed
                 page.evaluate(SETTLE)
     finally:
