@@ -24,6 +24,7 @@ from typing import Any
 import flask
 from flask import Flask
 from werkzeug.datastructures import EnvironHeaders
+from werkzeug.exceptions import ClientDisconnected, RequestEntityTooLarge
 from werkzeug.wrappers import Response
 from werkzeug.wsgi import get_content_length, get_input_stream
 
@@ -145,10 +146,14 @@ class Receiver:
         """Answer a probe of doctor with what arrived."""
         if not is_probe(self._runtime.settings, reference, token, now=self._runtime.clock()):
             return _answer(404, "not found")
-        stream = get_input_stream(environ, max_content_length=MAX_PROBE_BYTES)
-        headers = dict(EnvironHeaders(environ))
-        body = dump(Arrival.of(stream.read(), headers).as_body())
-        return Answer(200, "application/json", body)
+        try:
+            body = get_input_stream(environ, max_content_length=MAX_PROBE_BYTES).read()
+        except RequestEntityTooLarge:
+            return _answer(413, f"larger than {MAX_PROBE_BYTES} bytes")
+        except ClientDisconnected:
+            return _answer(400, "cut off")
+        arrival = Arrival.of(body, dict(EnvironHeaders(environ)))
+        return Answer(200, "application/json", dump(arrival.as_body()))
 
     def _answered(self, environ: Environ, provider: str, reference: str, token: str) -> Answer:
         try:

@@ -9,6 +9,7 @@ from orchestrator.callbacks.probe import HEADERS, Arrival, probe_url
 from orchestrator.jsonio import NotJson, dump, parse
 from orchestrator.net.transfers import Request, Transfer, Transfers
 from orchestrator.operations.check_result import CheckResult
+from orchestrator.settings.environment import one_line
 from orchestrator.settings.settings import Settings
 
 #: A usual callback, and one with an image inside. Bytes.
@@ -77,10 +78,7 @@ def _not_ours(settings: Settings, transfer: Transfer, size: int) -> CheckResult:
     who = _answerer(transfer)
     place = f"{settings.public_url}/callbacks/"
     if 300 <= transfer.status < 400:
-        target = urlsplit(transfer.headers.get("location", ""))
-        found = (
-            f"{who} redirects a callback to {target.scheme or 'another path of'}://{target.netloc}"
-        )
+        found = f"{who} redirects a callback to {_origin(transfer.headers.get('location', ''))}"
         fix = "set ORCHESTRATOR_PUBLIC_URL to the final address; providers follow no redirect"
     elif transfer.status == 404 and "problem+json" in transfer.headers.get("content-type", ""):
         found = f"the web process at {place} did not make this URL"
@@ -113,7 +111,17 @@ def _compared(arrived: Arrival, sent: Arrival, transfer: Transfer, size: int) ->
     return CheckResult(_CHECK, "ok", f"{size} bytes came through the public URL unchanged")
 
 
+def _origin(url: str) -> str:
+    """Return scheme and host of a URL that a server sent, without a user and a password."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "no valid URL"
+    host = parts.netloc.rpartition("@")[2]
+    return one_line(f"{parts.scheme}://{host}" if host else "another path")
+
+
 def _answerer(transfer: Transfer) -> str:
     """Return the names of the servers that answered, as they call themselves."""
     names = [transfer.headers[name][:60] for name in _NAMES if name in transfer.headers]
-    return " / ".join(names) or "the server at the public URL"
+    return one_line(" / ".join(names)) or "the server at the public URL"

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from io import BytesIO
 
 import pytest
 
-from orchestrator.callbacks.probe import MAX_AGE_MS, PROBE, Arrival, is_probe, probe_url
+from orchestrator.callbacks.probe import (
+    MAX_AGE_MS,
+    MAX_BODY_BYTES,
+    PROBE,
+    Arrival,
+    is_probe,
+    probe_url,
+)
 from orchestrator.jsonio import dump
 from orchestrator.operations.check_callbacks import BODY_BYTES, check_callbacks
 from orchestrator.operations.check_result import CheckResult
@@ -60,6 +68,16 @@ WRONG: dict[str, tuple[Callable[[bytes], bytes], str, str]] = {
     "a redirect": (
         lambda _: answer(b"", "Location: https://www.example/x", "Server: nginx", status=301),
         "nginx redirects a callback to https://www.example",
+        "ORCHESTRATOR_PUBLIC_URL",
+    ),
+    "a redirect with a password": (
+        lambda _: answer(b"", "Location: http://user:pass@www.example/x?y", status=301),
+        "redirects a callback to http://www.example",
+        "ORCHESTRATOR_PUBLIC_URL",
+    ),
+    "a redirect to no URL": (
+        lambda _: answer(b"", "Location: http://[/x", "Server: a\x1bb", status=301),
+        "a?b redirects a callback to no valid URL",
         "ORCHESTRATOR_PUBLIC_URL",
     ),
     "a challenge": (
@@ -149,3 +167,16 @@ def test_web_answers_a_probe_with_what_arrived(start: Callable[..., Harness]) ->
     sent = {"Webhook-Id": "x", "User-Agent": good.request.headers["User-Agent"]}
     assert good.json == Arrival.of(b"abc", sent).as_body()
     assert bad.status_code == 404
+
+
+def test_web_refuses_a_probe_that_is_too_large_or_cut_off(start: Callable[..., Harness]) -> None:
+    harness = start()
+    url = probe_url(harness.runtime.settings, now=harness.runtime.clock())
+    path = url.removeprefix(str(harness.runtime.settings.public_url))
+    web = WebApp(harness.runtime).test_client()
+
+    length = {"CONTENT_LENGTH": "9"}
+    large = web.post(path, data=b"x" * (MAX_BODY_BYTES + 1))
+    cut_off = web.post(path, input_stream=BytesIO(b"abc"), environ_overrides=length)
+
+    assert (large.status_code, cut_off.status_code) == (413, 400)
