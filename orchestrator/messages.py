@@ -260,7 +260,7 @@ class Broker:
                 self._producer = None
                 self._connection.collect()
                 self._connection = self._new_connection()
-                raise OperationalError(str(error) or type(error).__name__) from error
+                raise OperationalError(_reason(error)) from error
             if self._returned:
                 raise Unroutable(f"the broker has no queue named {queue!r}")
 
@@ -320,8 +320,9 @@ class Broker:
             try:
                 connection.ensure_connection(max_retries=1, interval_start=0)
                 yield connection
-            except lost as error:
-                raise OperationalError(str(error)) from error
+            except (OperationalError, *lost) as error:
+                cause = error.__cause__ or error
+                raise OperationalError(_reason(cause)) from cause
 
     def close(self) -> None:
         """Close the connection. The next message opens another one."""
@@ -358,6 +359,13 @@ class Broker:
             SENT_MS: self._clock() if self._clock else None,
             **tracing.headers(),
         }
+
+
+def _reason(error: BaseException) -> str:
+    """Return the words of an error of a broker. redis-py's for Sentinels have whole objects."""
+    if "MasterNotFoundError" in (type(error).__name__, type(error.__cause__).__name__):
+        return "no Sentinel that answers names the master"
+    return str(error) or type(error).__name__
 
 
 def _batches(providers: Mapping[str, str]) -> Iterator[JobsByProvider]:

@@ -11,7 +11,13 @@ from typing import Any
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
-from redis.exceptions import ClusterError, RedisClusterException, ResponseError
+from redis.exceptions import (
+    ClusterError,
+    InvalidResponse,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
@@ -28,8 +34,14 @@ ANSWER_TIMEOUT = 2.0
 PAUSE_SECONDS = 0.5
 
 
-#: Errors of a client of a cluster that are no refusals of a node.
-_CLUSTER_ERRORS = (RedisClusterException, ClusterError)
+#: Errors that mean that Redis is away, or that may mean it.
+_ERRORS: tuple[type[RedisError | RedisClusterException], ...] = (
+    RedisConnectionError,
+    RedisClusterException,
+    ClusterError,
+    InvalidResponse,
+    ResponseError,
+)
 
 
 class TimeoutGate:
@@ -122,7 +134,7 @@ class Clients:
         except RedisTimeoutError as error:
             leave = self._gate.timed_out
             raise LedgerUnavailable(str(error)) from error
-        except (RedisConnectionError, *_CLUSTER_ERRORS, ResponseError) as error:
+        except _ERRORS as error:
             refusal = meaning(error)
             if refusal is None:
                 raise

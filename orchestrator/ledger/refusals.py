@@ -5,8 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from redis.exceptions import ClusterError, RedisClusterException, RedisError, ResponseError
+from redis.exceptions import (
+    ClusterError,
+    InvalidResponse,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.sentinel import MasterNotFoundError
 
 #: The format of the fields of jobs, and of the sets that hold them. Raise it when an older version
 #: would misread what this one writes, also in `_prelude.lua`.
@@ -56,6 +63,9 @@ _CORRECTIONS_BY_WORDS: Mapping[str, str] = {
 #: Redis before 7 reports the error of a command in a script as "ERR Error running script ...:
 #: -READONLY You can't write ...".
 _INNER_CODE = re.compile(r": ?-([A-Z]{3,}) ")
+
+#: Redis does not answer, or what answers is no Redis.
+_AWAY = (RedisConnectionError, RedisClusterException, ClusterError, InvalidResponse)
 
 
 class LedgerUnavailable(Exception):
@@ -107,8 +117,9 @@ def meaning(error: RedisError | RedisClusterException) -> LedgerUnavailable | No
         return LedgerMisconfigured(code, text, correction)
     if code in TEMPORARY:
         return LedgerUnavailable(f"{code} {text}", code)
-    is_away = isinstance(error, (RedisConnectionError, RedisClusterException, ClusterError))
-    return LedgerUnavailable(text) if is_away else None
+    if isinstance(error, MasterNotFoundError):  # its own text has the objects of redis-py
+        return LedgerUnavailable("no Sentinel that answers names the master")
+    return LedgerUnavailable(text) if isinstance(error, _AWAY) else None
 
 
 def _code_and_text(error: RedisError | RedisClusterException) -> tuple[str, str]:

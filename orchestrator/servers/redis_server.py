@@ -126,6 +126,8 @@ class RedisServer:
         return {
             "socket_connect_timeout": SENTINEL_TIMEOUT_SECONDS,
             "socket_timeout": SENTINEL_TIMEOUT_SECONDS,
+            # By default, redis-py asks each Sentinel four times, with pauses.
+            "retry": None,
             "username": self.sentinel_username,
             "password": self.sentinel_password,
             **self._encryption(),

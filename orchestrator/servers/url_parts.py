@@ -55,7 +55,7 @@ def hosts(parts: SplitResult, default_port: int) -> tuple[tuple[str, int], ...]:
 
 def _host(text: str, default_port: int) -> tuple[str, int]:
     match = _HOST.match(text)
-    if match is None:
+    if match is None or not _can_be_resolved(match[0]):
         raise BadServerUrl("a URL that names a host, such as redis://redis.example:6379/0")
     port = text[match.end() :]
     if port and not re.fullmatch(r":[0-9]{1,5}", port):
@@ -64,6 +64,14 @@ def _host(text: str, default_port: int) -> tuple[str, int]:
     if not 1 <= number <= 65535:
         raise BadServerUrl("a URL whose port is a number from 1 to 65535")
     return match[0].strip("[]").replace("%25", "%"), number
+
+
+def _can_be_resolved(host: str) -> bool:
+    """Return whether Python can ask for the addresses of a name. It raises UnicodeError if not."""
+    try:
+        return host.startswith("[") or bool(host.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def read_options(parts: SplitResult, known: Mapping[str, Callable[[str], Any]]) -> dict[str, Any]:

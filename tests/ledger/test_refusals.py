@@ -6,17 +6,21 @@ import socketserver
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import ResponseError
 
 from orchestrator.cli.stack import embedded_redis
 from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable, Result, keys
+from orchestrator.messages import Broker
 from tests.ledger import kit
+from tests.net.servers import serving
 from tests.system.wire import Wire
 
 pytestmark = pytest.mark.one_server
@@ -88,6 +92,23 @@ def test_each_answer_has_its_meaning() -> None:
 
         assert type(caught.value) is expected
         assert "\n" not in str(caught.value)
+
+
+def test_another_service_in_place_of_redis_is_no_bare_error() -> None:
+    with serving() as begin:
+        port = begin(lambda peer: peer.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")).port
+
+        with pytest.raises(LedgerUnavailable, match="Protocol error"):
+            Ledger.from_url(f"redis://127.0.0.1:{port}/0").installation.check_write()
+
+
+def test_sentinels_that_are_away_are_named_in_plain_words() -> None:
+    url = "sentinel://127.0.0.1:1?master_name=main"
+
+    for call in (Ledger.from_url(url).installation.time, partial(Broker(url).waiting, ["queue"])):
+        with pytest.raises((LedgerUnavailable, OperationalError)) as error:
+            call()
+        assert str(error.value) == "no Sentinel that answers names the master"
 
 
 @pytest.fixture(scope="module")

@@ -102,6 +102,7 @@ def test_sentinels_have_their_own_password_and_the_masters_tls() -> None:
 
     assert server.for_sentinels()["password"] == "watch"
     assert server.for_sentinels()["ssl"] is True
+    assert server.for_sentinels()["retry"] is None, "each Sentinel is asked once"
     assert server.for_redis_py()["password"] == "master"
     assert "watch" not in repr(server)
 
@@ -128,6 +129,8 @@ REFUSED = [
     ("redis://h%2Fx/0", "port"),
     ("redis://%68/0", "names a host"),
     ("redis://h;x=1/0", "port"),
+    ("redis://a..b/0", "names a host"),
+    (f"redis://{'h' * 64}/0", "names a host"),
     ("redis://:p\nw@h", "without line breaks"),
     ("redis://:secret/0", "names a host"),
     ("redis://user:secret/0", "port"),
