@@ -21,6 +21,7 @@ from orchestrator.jobs.tenant import Tenant
 from orchestrator.ledger import keys
 from orchestrator.ledger.connection import ANSWER_TIMEOUT, CONNECT_TIMEOUT
 from orchestrator.ledger.refusals import LedgerUnavailable
+from orchestrator.ledger.replication import wait_for_replicas
 from orchestrator.security.api_keys import ApiKey, Scope
 
 #: A process reads the counter of changes at most this often. Seconds.
@@ -177,6 +178,7 @@ class AccessBook:
                 pipe.hdel(key, *deleted)
             pipe.incr(keys.ACCESS)
             pipe.execute()
+            wait_for_replicas(client, key)  # a failover must not bring a revoked key back
         self._view = None  # this process sees its own change at once
 
 

@@ -16,6 +16,7 @@ from redis import Redis
 
 from orchestrator.jobs.model import Job, JobError, Status, Step
 from orchestrator.ledger import codec, keys
+from orchestrator.ledger.replication import wait_for_replicas
 from orchestrator.ledger.script import Call, load, run_all
 from orchestrator.ledger.script_runner import ScriptRunner
 
@@ -210,6 +211,7 @@ class Admission:
         with self._redis() as client:
             for shard in self._shards:
                 client.hset(keys.provider(shard, provider), "paused", stored)
+                wait_for_replicas(client, keys.provider(shard, provider))
 
     def resume(self, provider: str, *, now: int) -> None:
         """End a pause, and close the circuit breaker of a provider."""

@@ -1,4 +1,4 @@
-"""Waits until replicas have what scripts wrote. So a failover loses nothing that was acknowledged.
+"""Waits until replicas have what was written. So a failover loses nothing that was acknowledged.
 
 WAIT counts the replicas that have the writes of its own connection. So it travels behind the
 scripts on the same connection, in the same round trip.
@@ -59,10 +59,32 @@ def run_replicated(
     for count in counts:
         if isinstance(count, Exception):
             raise count
-        if count < replicas:
-            text = f"{count} of {replicas} replicas have the last write"
-            raise LedgerUnavailable(text, "NOREPLICAS")
+        _check(count, replicas)
     return answers
+
+
+def wait_for_replicas(client: Redis | RedisCluster, key: str) -> None:
+    """Wait for the replicas of a key that this thread has just written without a script.
+
+    The client gives the same connection again: it is the only one, or the last that was used.
+
+    Raises:
+        LedgerUnavailable: too few replicas have the write.
+    """
+    replicas = replicas_of(client)
+    if not replicas:
+        return
+    target: dict[str, Any] = {}
+    if isinstance(client, RedisCluster):
+        target["target_nodes"] = client.get_node_from_key(key)
+    any_client: Any = client
+    _check(any_client.execute_command("WAIT", replicas, WAIT_MS, **target), replicas)
+
+
+def _check(count: int, replicas: int) -> None:
+    if count < replicas:
+        text = f"{count} of {replicas} replicas have the last write"
+        raise LedgerUnavailable(text, "NOREPLICAS")
 
 
 def _in_cluster(

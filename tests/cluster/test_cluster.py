@@ -89,10 +89,16 @@ def test_without_a_replica_nothing_is_acknowledged(ledger: Ledger, cluster: Clus
             kit.create(ledger)
         with pytest.raises(LedgerUnavailable):
             ledger.claim(job_id, Step.SUBMIT, now=NOW, lease_ms=1000)
+        with pytest.raises(LedgerUnavailable, match="0 of 1 replicas have the last write"):
+            ledger.access.revoke_key("key", now=NOW)
+        with pytest.raises(LedgerUnavailable, match="0 of 1 replicas have the last write"):
+            ledger.admission.pause("hiapi", by="test", now=NOW)
         assert kit.create(unsure)
 
     kit.eventually(cluster.is_whole, every=0.05)
     assert kit.create(ledger)
+    ledger.access.revoke_key("key", now=NOW)
+    ledger.admission.pause("hiapi", by="test", now=NOW)
 
 
 @pytest.mark.parametrize("replicas", [0, 1])
