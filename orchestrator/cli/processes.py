@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 
 from orchestrator import log
-from orchestrator.ledger import LedgerMismatch, LedgerUnavailable
+from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
 from orchestrator.messages import ARCHIVE_QUEUE, QUEUE
 from orchestrator.operations.keys import require_keys
 from orchestrator.runtime import Runtime, default_runtime
@@ -43,15 +43,15 @@ def fitting_runtime() -> Runtime:
     """Return the runtime of a process that starts. While Redis is away, its heartbeat joins later.
 
     Raises:
-        CannotStart: the process does not fit the ledger.
+        CannotStart: the process does not fit the ledger, or Redis refuses us because of a setting.
     """
     runtime = default_runtime()
     try:
         runtime.ledger.installation.join()
-    except LedgerMismatch as error:
+    except LedgerMisconfigured as error:
         raise CannotStart(str(error)) from None
     except LedgerUnavailable as error:
-        log.get().debug("join_delayed", reason=str(error))
+        log.get().warning("ledger_unavailable", reason=str(error))
     return runtime
 
 
@@ -196,7 +196,9 @@ def _free_address(host: str, port: int) -> str:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except socket.gaierror as error:
-        raise CannotStart(f"host {host} is not known ({error.strerror}). Set HOST.") from None
+        raise CannotStart(
+            f"host {host} is not known ({error.strerror}). Correct --host or HOST."
+        ) from None
     except OSError as error:
         raise CannotStart(_refusal(host, port, error)) from None
     return str(address[0])

@@ -133,7 +133,7 @@ class AccessBook:
         # One thread reads. The others use the last view, unless it is old and Redis answers.
         usable = view is not None and (age < FRESH_SECONDS or self._failing)
         if not self._read.lock.acquire(timeout=0 if usable else _WAIT_SECONDS):
-            return self._last("another call reads the keys")
+            return self._last(LedgerUnavailable("another call reads the keys"))
         try:
             view, age = self._cached()
             if view is not None and age < REFRESH_SECONDS:
@@ -149,14 +149,14 @@ class AccessBook:
                 view = self.read()
         except LedgerUnavailable as error:
             self._failing = True
-            return self._last(str(error))
+            return self._last(error)
         self._view, self._failing = (view, started), False
         return view
 
-    def _last(self, reason: str) -> Access:
+    def _last(self, problem: LedgerUnavailable) -> Access:
         view, age = self._cached()
         if view is None or age > MAX_AGE_SECONDS:
-            raise LedgerUnavailable(reason)
+            raise problem
         return view
 
     def _cached(self) -> tuple[Access | None, float]:

@@ -112,6 +112,19 @@ def test_what_does_not_fit_the_ledger_is_one_line_and_nothing_starts(
     assert started == []
 
 
+@pytest.mark.parametrize("name", PROCESSES[:-1])
+def test_what_redis_refuses_because_of_a_setting_is_one_line_and_nothing_starts(
+    name: str, started: list[list[str]], monkeypatch: pytest.MonkeyPatch, redis_url: str
+) -> None:
+    monkeypatch.setenv("ORCHESTRATOR_REDIS_URL", f"{redis_url.rpartition('/')[0]}/9999")
+    result = run(name)
+
+    assert result.exit_code == 2, result.output
+    assert "a database that Redis does not have" in result.output
+    assert result.output.count("\n") == 1
+    assert started == []
+
+
 def test_web_refuses_to_start_without_a_key(
     started: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
