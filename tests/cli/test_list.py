@@ -51,6 +51,7 @@ def test_every_filter_narrows_the_list(recorded: Harness) -> None:
     assert ids("--status", "cancelled", "--error", "cancelled") == [cancelled]
     assert ids("--model", "Nano-Banana-2", "--tenant", "tests") == [job_id]
     assert ids("--created-before", "2001-01-01") == []
+    assert ids("--archive", "done") == ids("--notification", "gone") == []
     help_ = run("list", "--help").output
     assert all(f"--{name.replace('_', '-')}" in help_ for name in FILTERS if "<" not in name)
 
