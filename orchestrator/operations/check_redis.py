@@ -124,7 +124,7 @@ def missing_processes(ledger: Ledger) -> Iterator[CheckResult]:
         if any(not process.is_silent(now) for process in seen):
             continue
         last = max((process.seen_at for process in seen), default=None)
-        found = f"no {kind} process has given a sign of life for an hour"
+        found = f"no {kind} process gives signs of life"
         if last is not None:
             found = f"the last sign of life of a {kind} process is {(now - last) / 1000:.0f} s old"
         yield CheckResult("processes", "warning", found, f"start the {kind} process")

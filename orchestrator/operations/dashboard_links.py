@@ -40,7 +40,9 @@ def make(runtime: Runtime, tenant: str, *, lifetime_ms: int, actor: str) -> tupl
         allowed = "set, because it is the address in the link"
         raise InvalidRequest(Violation("ORCHESTRATOR_PUBLIC_URL", None, allowed))
     if not 0 < lifetime_ms <= MAX_LIFETIME_MS:
-        raise InvalidRequest(Violation("expires", lifetime_ms, "a time span from 1s to 7d"))
+        raise InvalidRequest(
+            Violation("expires", f"{lifetime_ms // 1000}s", "a time span from 1s to 7d")
+        )
     expires_at = runtime.clock() + lifetime_ms
     signature = tokens.sign(settings.secret_keys[0], _PURPOSE, owner, expires_at)
     runtime.audit(actor, "dashboard_link", owner, expires_at=str(expires_at))
