@@ -209,6 +209,9 @@ class Transfers:
         else:
             code = wait_for(calls.start(handle)) if calls else _performed(handle, self._idle)
             _read(handle, code, transfer)
+            is_unmade = transfer.failure == REASONS[pycurl.E_COULDNT_CONNECT]
+            if is_unmade and self._way_to(request.url) is not _DIRECTLY:
+                transfer.failure = "the outbound proxy does not answer"
             _decode(transfer)
         handle.reset()  # it would keep the request and the answer until its next call
         if calls:

@@ -98,7 +98,9 @@ def test_a_proxy_that_refuses_sent_nothing(serve: Serve, status: int) -> None:
 
 
 def test_a_proxy_that_is_away_sent_nothing() -> None:
-    assert isinstance(ask("https://api.provider.example", Proxy("127.0.0.1", 1)), NotSent)
+    assert ask("https://api.provider.example", Proxy("127.0.0.1", 1)) == NotSent(
+        "the outbound proxy does not answer"
+    )
 
 
 def test_a_private_provider_is_called_directly(serve: Serve) -> None:
