@@ -59,7 +59,8 @@ def _refused(error: JobRefused) -> Response:
 
 def _unavailable(error: LedgerUnavailable) -> Response:
     log.get().error("ledger_unavailable", reason=str(error))
-    detail = "Redis is away. Send the same request again, with the same Idempotency-Key."
+    state = f"refuses to write now ({error.code})" if error.code else "is away"
+    detail = f"Redis {state}. Send the same request again, with the same Idempotency-Key."
     title = "The ledger is unavailable"
     return problem(503, "ledger-unavailable", title, detail, headers={"Retry-After": "1"})
 

@@ -20,6 +20,7 @@ from orchestrator.ledger.refusals import (
     LedgerUnavailable,
     newer_format,
 )
+from orchestrator.ledger.replication import wait_for_replicas
 from orchestrator.ledger.script import load
 
 #: How long the value of a write check is kept.
@@ -178,3 +179,4 @@ def from_master(
 def _check_write(client: Callable[[], AbstractContextManager[Redis]]) -> None:
     with client() as redis:
         redis.set(keys.WRITE_CHECK, "", px=WRITE_CHECK_TTL_MS)
+        wait_for_replicas(redis, keys.WRITE_CHECK)

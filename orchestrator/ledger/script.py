@@ -48,6 +48,10 @@ _DEFINITION = re.compile(
 )
 
 
+#: Scripts that write nothing. They do not wait for replicas.
+_READ_ONLY = frozenset({"agenda_counts", "waits"})
+
+
 @dataclass(frozen=True, slots=True)
 class Script:
     """A Lua script. It is run by its SHA-1 digest, and sent only when Redis does not know it."""
@@ -56,9 +60,13 @@ class Script:
     source: str
     sha: str
 
+    def waits_for_replicas(self, client: Redis) -> bool:
+        """Return whether replicas must have what the script writes before it counts."""
+        return replicas_of(client) > 0 and self.name not in _READ_ONLY
+
     def run(self, client: Redis, keys: list[str], args: list[str | int]) -> list[str]:
         """Run the script in one round trip. The first run after a Redis restart takes two."""
-        if replicas_of(client):
+        if self.waits_for_replicas(client):
             return run_all(client, [(self, keys, args)])[0]  # type: ignore[no-any-return]
         try:
             answer = client.evalsha(self.sha, len(keys), *keys, *args)
@@ -80,7 +88,7 @@ def run_together(client: Redis, calls: Sequence[Call]) -> list[Any]:
     Raises:
         RedisError: Redis is away.
     """
-    if len(calls) == 1 and not replicas_of(client):
+    if len(calls) == 1 and not calls[0][0].waits_for_replicas(client):
         script, keys, args = calls[0]
         return [script.run(client, keys, args)]
     answers = _pipelined(client, calls)
@@ -117,7 +125,7 @@ def _pipelined(client: Redis, calls: Sequence[Call]) -> list[Any]:
     if not calls:
         return []
     commands = [("EVALSHA", script.sha, len(keys), *keys, *args) for script, keys, args in calls]
-    if replicas_of(client):
+    if any(script.waits_for_replicas(client) for script, _, _ in calls):
         return run_replicated(client, commands, [keys[0] for _, keys, _ in calls])
     with client.pipeline(transaction=False) as pipe:
         for command in commands:

@@ -12,6 +12,10 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 _HOST = re.compile(r"\[[0-9A-Fa-f:.]+(?:%25\w+)?\]|[^\[\]:,;%@/\\\s]+")
 
 
+#: What the name of an option looks like.
+_OPTION = re.compile(r"[a-z_]{2,40}")
+
+
 class BadServerUrl(ValueError):
     """A URL of Redis or of the broker is wrong. The message says what is allowed."""
 
@@ -86,7 +90,9 @@ def read_options(parts: SplitResult, known: Mapping[str, Callable[[str], Any]]) 
             near = get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}? " if near else ""
             allowed = f"{hint}allowed: {', '.join(sorted(known))}"
-            raise BadServerUrl(f"a URL without the option {shown(name)} ({allowed})")
+            # Other text behind a ? may be the rest of a password.
+            option = f"the option {name}" if _OPTION.fullmatch(name) and text else "such an option"
+            raise BadServerUrl(f"a URL without {option} ({allowed})")
         if name in values:
             raise BadServerUrl(f"a URL with the option {name} once")
         try:
@@ -94,11 +100,6 @@ def read_options(parts: SplitResult, known: Mapping[str, Callable[[str], Any]]) 
         except BadServerUrl as error:
             raise BadServerUrl(f"a URL with {name}={error}") from None
     return values
-
-
-def shown(text: str) -> str:
-    """Return the beginning of a text of the URL, printable."""
-    return "".join(c if c.isprintable() else "?" for c in text[:40])
 
 
 def whole(low: int, high: int) -> Callable[[str], int]:

@@ -93,6 +93,9 @@ def test_without_a_replica_nothing_is_acknowledged(ledger: Ledger, cluster: Clus
             ledger.access.revoke_key("key", now=NOW)
         with pytest.raises(LedgerUnavailable, match="0 of 1 replicas have the last write"):
             ledger.admission.pause("hiapi", by="test", now=NOW)
+        with pytest.raises(LedgerUnavailable):
+            ledger.installation.check_write()
+        assert ledger.agenda.counts(now=NOW).open >= 1, "reads do not wait"
         assert kit.create(unsure)
 
     kit.eventually(cluster.is_whole, every=0.05)

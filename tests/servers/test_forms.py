@@ -122,7 +122,7 @@ def test_sentinel_leads_ledger_and_broker_to_the_master_also_after_a_failover(
     tmp_path: Path,
 ) -> None:
     with _sentinel_url(tmp_path) as (servers, url):
-        ledger, broker = Ledger.from_url(url, wait_replicas=1), Broker(url)
+        ledger, broker = Ledger.from_url(url), Broker(url)
         ledger.installation.check_write()
         broker.send(Step.POLL, {"hiapi": ["job-1"]})
         by_celery(url)

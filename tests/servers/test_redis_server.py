@@ -136,6 +136,7 @@ REFUSED = [
     ("redis://user:secret/0", "port"),
     ("redis://user@h", "password for its user"),
     ("redis://h?bogus=1", "without the option bogus"),
+    ("redis://:se?cret", "without such an option"),
     ("redis://h?socket_timout=1", "did you mean socket_timeout"),
     ("redis://h?socket_timeout=fast", "socket_timeout=a number of seconds"),
     ("redis://h?socket_timeout=nan", "socket_timeout=a number of seconds"),
