@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 #: These have the most different scripts and listings. All others pass, too:
 #: make test ARGS='tests/ledger --redis-cluster'
-LEDGER_TESTS = ("batches", "bulk", "overview", "shards", "tenants", "transitions")
+LEDGER_TESTS = ("batches", "shards", "tenants")
 WORKERS = 4
 #: A wait that reaches this timeout fails its test. Seconds.
 LONG_TIMEOUT = WAIT_SECONDS + 30
