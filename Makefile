@@ -20,9 +20,9 @@ demo: $(RUNTIME) ## Watch jobs at four providers survive lost, repeated, early a
 dev: $(RUNTIME) ## Run everything until Ctrl-C; PORT=8090 and SANDBOX_PORT=8790 choose other ports
 	@$(BIN)/orchestrator dev $(if $(PORT),--port $(PORT)) $(if $(SANDBOX_PORT),--sandbox-port $(SANDBOX_PORT)) $(ARGS)
 
-# Many tests wait for processes. So four workers use the two cores of a small machine better.
+# Many tests wait for processes. So a third worker uses the two cores of a small machine better.
 test: $(DEVELOPMENT) ## Run the whole test suite; ARGS='tests/ledger -k claim' runs some tests
-	@$(BIN)/python -m pytest --numprocesses 4 $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 3 $(ARGS)
 
 test-fast: $(DEVELOPMENT) ## Run the quick tests that start no server
 	@$(BIN)/python -m pytest --numprocesses 2 -m 'not server and not slow' $(ARGS)

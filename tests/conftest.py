@@ -109,7 +109,7 @@ def pytest_collection(session: pytest.Session) -> None:
 
 
 # An example has no time limit, because other work may use the machine. Every run has the same ones.
-hypothesis.settings.register_profile("suite", deadline=None, max_examples=40, derandomize=True)
+hypothesis.settings.register_profile("suite", deadline=None, max_examples=30, derandomize=True)
 hypothesis.settings.load_profile("suite")
 
 

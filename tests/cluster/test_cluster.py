@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 #: These have the most different scripts and listings. All others pass, too:
 #: make test ARGS='tests/ledger --redis-cluster'
-LEDGER_TESTS = ("batches", "shards", "tenants")
+LEDGER_TESTS = ("batches", "shards")
 WORKERS = 4
 #: A wait that reaches this timeout fails its test. Seconds.
 LONG_TIMEOUT = WAIT_SECONDS + 30

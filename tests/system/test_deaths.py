@@ -35,7 +35,7 @@ def test_a_worker_killed_while_submitting_neither_loses_the_job_nor_pays_twice(
 
 
 def test_a_worker_that_has_no_time_left_to_finish_hands_its_step_back(own: Client) -> None:
-    text = f"{uuid4()} [sandbox: hang=1.9]"
+    text = f"{uuid4()} [sandbox: hang=6]"
     job_id = own.enqueue(POLLED_WITH_KEYS, text)
     eventually(lambda: own.tasks(text))
     worker = own.stack.running.pop("worker")
