@@ -57,5 +57,5 @@ class Echoes:
         with self._redis() as client, client.pipeline(transaction=False) as pipe:
             for token in tokens:
                 pipe.exists(keys.answered(token))
-            found: list[Any] = pipe.execute()
-        return {token for token, is_there in zip(tokens, found, strict=True) if is_there}
+            exist: list[Any] = pipe.execute()
+        return {token for token, is_there in zip(tokens, exist, strict=True) if is_there}

@@ -87,14 +87,14 @@ def _of_rabbitmq(url: str) -> BrokerServer:
     known = {"heartbeat": whole(0, 3600)}
     given = read_options(parts, {**known, **(TLS_OPTIONS if parts.scheme == "amqps" else {})})
     tls = Tls.from_options(given) if parts.scheme == "amqps" else None
-    found = hosts(parts, _AMQP_PORTS[parts.scheme])
-    if len(found) > 1:
+    places = hosts(parts, _AMQP_PORTS[parts.scheme])
+    if len(places) > 1:
         raise BadServerUrl("a URL with one host; put a load balancer before several brokers")
-    host, port = found[0]
+    host, port = places[0]
     query = f"?{urlencode(given)}" if given else ""
     path = quote(unquote(parts.path.removeprefix("/")), safe="")
     bare = f"{parts.scheme}://{_user(*credentials(parts))}{_place(host, port)}/{path}{query}"
-    return BrokerServer(bare, found, tls, tls.for_amqp(host) if tls else False, {})
+    return BrokerServer(bare, places, tls, tls.for_amqp(host) if tls else False, {})
 
 
 def _user(name: str | None, password: str | None) -> str:

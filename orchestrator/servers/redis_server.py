@@ -158,16 +158,16 @@ def _one_scheme(url: str) -> str:
     each = re.split(f";{scheme}://", places, flags=re.IGNORECASE)
     if scheme.lower() not in _SENTINEL_SCHEMES or len(each) == 1:
         return url
-    users, found, databases = set(), [], set()
+    users, hosts_and_ports, databases = set(), [], set()
     for place in each:
         user, at, address = place.rpartition("@")
         host, _, database = address.partition("/")
         users.add(f"{user}{at}")
-        found.append(host)
+        hosts_and_ports.append(host)
         databases.add(database)
     if len(users - {""}) > 1 or len(databases - {""}) > 1:
         raise BadServerUrl("a URL with one user, one password and one database for all Sentinels")
-    return f"{scheme}://{max(users)}{','.join(found)}/{max(databases)}{mark}{query}"
+    return f"{scheme}://{max(users)}{','.join(hosts_and_ports)}/{max(databases)}{mark}{query}"
 
 
 def _hosts(parts: SplitResult) -> tuple[tuple[str, int], ...]:

@@ -135,10 +135,10 @@ class AsyncClient:
         """
         cursor: str | None = None
         while True:
-            found = await self.list_page(cursor=cursor, page_size=page_size, **chosen)
-            for job in found.jobs:
+            page = await self.list_page(cursor=cursor, page_size=page_size, **chosen)
+            for job in page.jobs:
                 yield job
-            cursor = found.next_cursor
+            cursor = page.next_cursor
             if cursor is None:
                 return
 

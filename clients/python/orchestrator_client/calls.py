@@ -151,10 +151,10 @@ def _reason(error: httpx.RequestError) -> str:
 def _refusal(response: httpx.Response) -> Exception:
     status = response.status_code
     try:
-        found = response.json()
+        document = response.json()
     except ValueError:  # a proxy answered, for example with a page
-        found = None
-    fields = found if isinstance(found, dict) else {}
+        document = None
+    fields = document if isinstance(document, dict) else {}
     problem = parsing.problem({"title": response.reason_phrase, **fields, "status": status})
     request_id = response.headers.get("X-Request-ID")
     kind = error_kind(problem)

@@ -133,9 +133,9 @@ class Client:
         """
         cursor: str | None = None
         while True:
-            found = self.list_page(cursor=cursor, page_size=page_size, **chosen)
-            yield from found.jobs
-            cursor = found.next_cursor
+            page = self.list_page(cursor=cursor, page_size=page_size, **chosen)
+            yield from page.jobs
+            cursor = page.next_cursor
             if cursor is None:
                 return
 

@@ -96,9 +96,9 @@ def _wait(calls: Calls, path: str, parse: Parser[Ended], timeout: float | None) 
                 raise
             yield Pause(CROWDED_SECONDS)
             continue
-        found = parsed(response, parse)
-        if found.done or (ends is not None and monotonic() >= ends):
-            return found
+        outcome = parsed(response, parse)
+        if outcome.done or (ends is not None and monotonic() >= ends):
+            return outcome
         if monotonic() - asked < min(hold, CROWDED_SECONDS):
             pause = retry_after(response) or CROWDED_SECONDS
             yield Pause(pause if ends is None else min(pause, max(0.0, ends - monotonic())))

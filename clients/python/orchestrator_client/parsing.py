@@ -28,34 +28,34 @@ Model = TypeVar("Model")
 Object = Mapping[str, Any]
 
 
-def job(found: Object) -> Job:
+def job(body: Object) -> Job:
     """Return a job."""
     return _made(
         Job,
-        found,
-        attempts=_all(Attempt, found.get("attempts")),
-        fallbacks=tuple(map(_move, found.get("fallbacks") or ())),
-        images=_all(Image, found.get("images")),
-        late_images=_all(Image, found.get("late_images")),
-        error=_optional(JobError, found.get("error")),
-        cost=_optional(Cost, found.get("cost")),
-        archive=_optional(FollowUp, found.get("archive")),
-        notification=_optional(FollowUp, found.get("notification")),
-        raw=found,
+        body,
+        attempts=_all(Attempt, body.get("attempts")),
+        fallbacks=tuple(map(_move, body.get("fallbacks") or ())),
+        images=_all(Image, body.get("images")),
+        late_images=_all(Image, body.get("late_images")),
+        error=_optional(JobError, body.get("error")),
+        cost=_optional(Cost, body.get("cost")),
+        archive=_optional(FollowUp, body.get("archive")),
+        notification=_optional(FollowUp, body.get("notification")),
+        raw=body,
     )
 
 
-def page(found: Object) -> JobPage:
+def page(body: Object) -> JobPage:
     """Return a page of jobs."""
-    return _made(JobPage, found, jobs=tuple(job(each) for each in found["jobs"]))
+    return _made(JobPage, body, jobs=tuple(job(each) for each in body["jobs"]))
 
 
-def batch(found: Object) -> Batch:
+def batch(body: Object) -> Batch:
     """Return a batch."""
-    return _made(Batch, found, notification=_optional(FollowUp, found.get("notification")))
+    return _made(Batch, body, notification=_optional(FollowUp, body.get("notification")))
 
 
-def batch_result(found: Object) -> BatchResult:
+def batch_result(body: Object) -> BatchResult:
     """Return the answer to a batch."""
     entries = tuple(
         BatchEntry(
@@ -63,34 +63,34 @@ def batch_result(found: Object) -> BatchResult:
             job=job(each["job"]) if "job" in each else None,
             problem=problem(each["problem"]) if "problem" in each else None,
         )
-        for each in found["results"]
+        for each in body["results"]
     )
-    return BatchResult(id=found["batch"], entries=entries)
+    return BatchResult(id=body["batch"], entries=entries)
 
 
-def problem(found: Object) -> Problem:
+def problem(body: Object) -> Problem:
     """Return a problem document. A proxy may have sent a part of one."""
-    known = {"type": "about:blank", "title": "", "status": 0, "detail": "", **found}
-    return _made(Problem, known, errors=_all(Violation, found.get("errors")))
+    known = {"type": "about:blank", "title": "", "status": 0, "detail": "", **body}
+    return _made(Problem, known, errors=_all(Violation, body.get("errors")))
 
 
-def _made(kind: type[Model], found: Object, **parts: Any) -> Model:
+def _made(kind: type[Model], body: Object, **parts: Any) -> Model:
     known = {each.name for each in fields(kind)}  # type: ignore[arg-type]  # each is a dataclass
-    values = {name: value for name, value in found.items() if name in known}
+    values = {name: value for name, value in body.items() if name in known}
     times = {n: _time(value) for n, value in values.items() if n.endswith("_at") and value}
     return kind(**{**values, **times, **parts})
 
 
-def _move(found: Object) -> Move:
-    return _made(Move, found, from_provider=found["from"], at=_time(found["at"]))
+def _move(body: Object) -> Move:
+    return _made(Move, body, from_provider=body["from"], at=_time(body["at"]))
 
 
-def _all(kind: type[Model], found: Iterable[Object] | None) -> tuple[Model, ...]:
-    return tuple(_made(kind, each) for each in found or ())
+def _all(kind: type[Model], body: Iterable[Object] | None) -> tuple[Model, ...]:
+    return tuple(_made(kind, each) for each in body or ())
 
 
-def _optional(kind: type[Model], found: Object | None) -> Model | None:
-    return _made(kind, found) if found else None
+def _optional(kind: type[Model], body: Object | None) -> Model | None:
+    return _made(kind, body) if body else None
 
 
 def _time(text: str) -> datetime:

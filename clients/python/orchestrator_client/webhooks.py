@@ -88,11 +88,11 @@ def unwrap(
     """
     keys = [_key(each) for each in ([secret] if isinstance(secret, str) else secret)]
     body = payload.encode() if isinstance(payload, str) else bytes(payload)
-    found = {name.lower(): value for name, value in headers.items()}
-    message_id = _header(found, "webhook-id")
-    seconds = _header(found, "webhook-timestamp")
+    lowered = {name.lower(): value for name, value in headers.items()}
+    message_id = _header(lowered, "webhook-id")
+    seconds = _header(lowered, "webhook-timestamp")
     signed = f"{message_id}.{seconds}.".encode() + body
-    if not _is_signed(signed, _header(found, "webhook-signature"), keys):
+    if not _is_signed(signed, _header(lowered, "webhook-signature"), keys):
         raise InvalidNotification("no signature of the request belongs to the secret")
     _check_time(seconds, tolerance_seconds)
     return _read(message_id, body)
