@@ -66,7 +66,7 @@ def _checked_request(
     job_request: JobRequest = checked(REQUEST_SCHEMA, request)
     if file:
         job_request = replace(job_request, upload=describe(file, runtime.settings.max_upload_bytes))
-    for field, at in _by_target(job_request):
+    for field, at in by_target(job_request):
         _check_provider(runtime, at, field)
     signs = job_request.notify_url is not None and bool(signing_secrets(runtime, tenant))
     if violations := tuple(refusals(job_request.receiver, runtime.settings, signs=signs)):
@@ -100,7 +100,7 @@ def _expected_costs(runtime: Runtime, limits: Tenant, request: JobRequest) -> di
         InvalidRequest: a cost is not known, so the budget cannot hold.
     """
     costs = {}
-    for field, at in _by_target(request):
+    for field, at in by_target(request):
         budget = limits.daily_budgets.get(at.provider)
         enabled = runtime.enabled_provider(at.provider)
         if budget is None or enabled is None:
@@ -115,7 +115,7 @@ def _expected_costs(runtime: Runtime, limits: Tenant, request: JobRequest) -> di
     return costs
 
 
-def _by_target(request: JobRequest) -> Iterator[tuple[str, JobRequest]]:
+def by_target(request: JobRequest) -> Iterator[tuple[str, JobRequest]]:
     """Yield the request as each of its providers gets it, and the start of its fields' names."""
     yield "", request
     for index, target in enumerate(request.fallback):

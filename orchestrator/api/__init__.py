@@ -21,6 +21,7 @@ from orchestrator.api import (
     plain_enqueue,
     problems,
     providers,
+    quotes,
     rejected,
     reports,
     request_ids,
@@ -69,6 +70,7 @@ def mount(app: Flask, runtime: Runtime) -> None:
     cross_origin.install(app, runtime.settings.cors_origins)
     auth.install(app, runtime)
     spec.register_blueprint(jobs.blueprint(runtime))
+    spec.register_blueprint(quotes.blueprint(runtime))
     spec.register_blueprint(batches.blueprint(runtime))
     spec.register_blueprint(actions.blueprint(runtime))
     spec.register_blueprint(bulk.blueprint(runtime))

@@ -127,6 +127,14 @@ class Overview:
                     total.setdefault(tenant, Counter()).update(counts)
         return {tenant: dict(counts) for tenant, counts in total.items()}
 
+    def open_jobs(self, tenant: str) -> int:
+        """Return the number of a tenant's open jobs."""
+        with self._redis() as client:
+            counted: list[Any] = [
+                client.hget(keys.counts(shard), f"{tenant} open") for shard in self._shards
+            ]
+        return sum(int(count or 0) for count in counted)
+
     def queued(self) -> dict[str, int]:
         """Return the number of jobs that wait for a submission, by provider."""
         total: Counter[str] = Counter()

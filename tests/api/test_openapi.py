@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 METHODS = {"get", "post", "put", "patch", "delete"}
 OPERATIONS = (
-    *("create_job", "list_jobs", "get_job", "get_job_events"),
+    *("create_job", "list_jobs", "get_job", "get_job_events", "quote_job"),
     *("create_bulk_action", "get_bulk_action"),
     *("list_bulk_actions", "stop_bulk_action"),
     *("cancel_job", "retry_job", "poll_job", "notify_job", "get_image", "get_thumbnail"),

@@ -23,7 +23,7 @@ from webhooks.app import create_app
 SHARED = {"providers.show"}
 #: Routes about the caller's own tenant. Other tests look at what they show.
 OWN = {"jobs.create", "jobs.browse", "stats.show", "reports.usage", "bulk.create", "bulk.list_"}
-OWN |= {"batches.create"}
+OWN |= {"batches.create", "quotes.create"}
 #: The pages of the dashboard ask for a session. tests/dashboard looks at them.
 PAGES = f"{DASHBOARD}."
 #: Parts of the routes about a thing of one tenant.

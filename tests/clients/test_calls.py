@@ -66,6 +66,16 @@ def test_each_enqueue_has_a_key_of_its_own_or_that_of_the_caller(call: Caller) -
     assert script.requests[0].url.params["tenant"] == "shop"
 
 
+def test_a_quote_is_repeated_without_a_key(call: Caller) -> None:
+    problem = {"type": "t", "title": "t", "status": 429, "detail": "d", "limit": "max_open"}
+    script = Script(AWAY, answer(200, {"accepted": False, "problem": problem, "costs": []}))
+    quote = call(script, "quote", **REQUEST)
+
+    assert (quote.accepted, quote.problem.limit, quote.costs) == (False, "max_open", ())
+    assert {str(request.url) for request in script.requests} == {f"{URL}/v1/jobs/quote"}
+    assert all("Idempotency-Key" not in request.headers for request in script.requests)
+
+
 def test_a_file_is_sent_again_whole(call: Caller, tmp_path: Path) -> None:
     file = tmp_path / "cat.png"
     file.write_bytes(b"a cat")

@@ -11,6 +11,7 @@ from marshmallow import Schema
 from orchestrator.api.batches import BatchRequestSchema
 from orchestrator.api.jobs import JobsSchema
 from orchestrator.api.openapi import ProblemSchema, ViolationSchema
+from orchestrator.api.quotes import QuotedCostSchema, QuoteSchema
 from orchestrator.jobs import schemas
 from orchestrator.operations.filters import FILTERS
 from orchestrator_client import models, parsing, requests
@@ -28,6 +29,8 @@ ANSWERS = [
     (models.JobPage, JobsSchema),
     (models.Move, schemas.MoveSchema),
     (models.Problem, ProblemSchema),
+    (models.Quote, QuoteSchema),
+    (models.QuotedCost, QuotedCostSchema),
     (models.Violation, ViolationSchema),
 ]
 

@@ -93,6 +93,8 @@ def test_the_other_examples_run(client: Client, python: Path, tmp_path: Path) ->
     *entries, last = run(client, python, example("client.batch"), tmp_path)
     assert [entry.split()[0] for entry in entries] == ["0", "1", "2"]
     assert last.startswith("completed {")
+    [quoted] = run(client, python, example("client.quote"), tmp_path)
+    assert quoted.startswith("True None (QuotedCost(")
     [violation] = run(client, python, example("violation.field"), tmp_path)
     assert violation.startswith("model ")
 

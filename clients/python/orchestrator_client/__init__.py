@@ -41,6 +41,8 @@ from orchestrator_client.models import (
     JobPage,
     Move,
     Problem,
+    Quote,
+    QuotedCost,
     Violation,
 )
 from orchestrator_client.requests import BatchJobRequest, Fallback, JobFilter, JobRequest, Receiver
@@ -76,6 +78,8 @@ __all__ = [
     "OrchestratorError",
     "PermissionDenied",
     "Problem",
+    "Quote",
+    "QuotedCost",
     "Receiver",
     "ServerError",
     "UnexpectedAnswer",

@@ -20,7 +20,7 @@ from orchestrator_client.connection import (
     request_options,
 )
 from orchestrator_client.errors import WaitTimeout
-from orchestrator_client.models import Batch, BatchResult, Job, JobPage
+from orchestrator_client.models import Batch, BatchResult, Job, JobPage, Quote
 from orchestrator_client.requests import BatchJobRequest, JobFilter, JobRequest, Receiver
 
 Result = TypeVar("Result")
@@ -99,6 +99,15 @@ class AsyncClient:
                 self._calls, request, key=idempotency_key, tenant=tenant, image_file=file
             )
         )
+
+    async def quote(self, *, tenant: str | None = None, **request: Unpack[JobRequest]) -> Quote:
+        """Say what a job would cost, and why it would be refused. Nothing is created.
+
+        Args:
+            tenant: the owner; only administrators may name another one than their own.
+            request: the fields of the job.
+        """
+        return await self._run(operations.get_quote(self._calls, request, tenant))
 
     async def get(self, job_id: str) -> Job:
         """Return a job as it is now.

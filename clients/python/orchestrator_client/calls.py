@@ -38,6 +38,7 @@ class Call:
         parts: the parts of a form; None sends `json`.
         timeout: the time for an answer beyond the usual one. Seconds.
         sink: receives the body of a success.
+        safe: it changes nothing, whatever the method says.
     """
 
     method: str
@@ -48,11 +49,12 @@ class Call:
     headers: Mapping[str, str] = field(default_factory=dict)
     timeout: float = 0.0
     sink: BinaryIO | None = None
+    safe: bool = False
 
     @property
     def repeatable(self) -> bool:
         """Whether the call does the same when it arrives twice."""
-        return self.method == "GET" or "Idempotency-Key" in self.headers
+        return self.method == "GET" or self.safe or "Idempotency-Key" in self.headers
 
 
 @dataclass(frozen=True)

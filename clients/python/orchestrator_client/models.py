@@ -216,3 +216,26 @@ class JobPage:
     jobs: tuple[Job, ...]
     next_cursor: str | None
     incomplete: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotedCost:
+    """What a job would cost at a provider. `source` is `computed` or `unknown`."""
+
+    provider: str
+    model: str
+    amount: float | None
+    unit: str | None
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quote:
+    """Whether a job would be accepted now, the problem if not, and what it would cost.
+
+    `costs` has the provider of the request and its fallbacks. One of them is charged.
+    """
+
+    accepted: bool
+    problem: Problem | None
+    costs: tuple[QuotedCost, ...]

@@ -24,7 +24,7 @@ from orchestrator_client.calls import (
     retry_after,
 )
 from orchestrator_client.errors import ConnectionFailed, DownloadFailed, ServerError
-from orchestrator_client.models import Batch, BatchResult, Job, JobPage
+from orchestrator_client.models import Batch, BatchResult, Job, JobPage, Quote
 from orchestrator_client.requests import BatchJobRequest, JobFilter, JobRequest, Receiver
 
 #: One wait at the server. A proxy may end a longer one. Seconds.
@@ -64,6 +64,12 @@ def enqueue(
         parts = {"job": (None, dumps(request), "application/json"), "image_file": (name, content)}
         call = Call("POST", "/v1/jobs", params, parts=parts, headers=headers)
     return (yield from calls.read(call, parsing.job))
+
+
+def get_quote(calls: Calls, request: JobRequest, tenant: str | None) -> Operation[Quote]:
+    """Check a request without enqueueing it."""
+    call = Call("POST", "/v1/jobs/quote", _given(tenant=tenant), json=request, safe=True)
+    return (yield from calls.read(call, parsing.quote))
 
 
 def get(calls: Calls, job_id: str) -> Operation[Job]:

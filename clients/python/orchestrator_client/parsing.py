@@ -20,6 +20,8 @@ from orchestrator_client.models import (
     JobPage,
     Move,
     Problem,
+    Quote,
+    QuotedCost,
     Violation,
 )
 
@@ -72,6 +74,17 @@ def problem(body: Object) -> Problem:
     """Return a problem document. A proxy may have sent a part of one."""
     known = {"type": "about:blank", "title": "", "status": 0, "detail": "", **body}
     return _made(Problem, known, errors=_all(Violation, body.get("errors")))
+
+
+def quote(body: Object) -> Quote:
+    """Return a quote."""
+    found = body["problem"]
+    return _made(
+        Quote,
+        body,
+        problem=problem(found) if found else None,
+        costs=_all(QuotedCost, body["costs"]),
+    )
 
 
 def _made(kind: type[Model], body: Object, **parts: Any) -> Model:
