@@ -2,12 +2,14 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-# Stamps. RUNTIME: what demo and dev need is installed. DEVELOPMENT: what tests and checks need, too.
+# Stamps. RUNTIME: what demo and dev need is installed. SITE: what the documentation site needs. DEVELOPMENT: what tests and checks
+# need, and all of that.
 RUNTIME := $(VENV)/.runtime
+SITE := $(VENV)/.site
 DEVELOPMENT := $(VENV)/.development
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-fast check fix chaos bench lock sbom screenshots clean
+.PHONY: help install demo dev docs docs-serve test test-fast check fix chaos bench lock sbom screenshots clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,6 +21,15 @@ demo: $(RUNTIME) ## Watch jobs at four providers survive lost, repeated, early a
 
 dev: $(RUNTIME) ## Run everything until Ctrl-C; PORT=8090 and SANDBOX_PORT=8790 choose other ports
 	@$(BIN)/orchestrator dev $(if $(PORT),--port $(PORT)) $(if $(SANDBOX_PORT),--sandbox-port $(SANDBOX_PORT)) $(ARGS)
+
+# A warning is an error: mkdocs.yml. MkDocs Material would print news about itself.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(SITE) ## Build the documentation site into build/site
+	@$(BIN)/python -m mkdocs build $(ARGS)
+
+docs-serve: export NO_MKDOCS_2_WARNING := 1
+docs-serve: $(SITE) ## Show the documentation site until Ctrl-C, at port 8100 or PORT; a change of a page is shown at once
+	@$(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:$(or $(PORT),8100) $(ARGS)
 
 # Many tests wait for processes. So a third worker uses the two cores of a small machine better.
 test: $(DEVELOPMENT) ## Run the whole test suite; ARGS='tests/ledger -k claim' runs some tests
@@ -56,12 +67,15 @@ sbom: $(DEVELOPMENT) ## Write dist/sbom.cdx.json: what the image installs, as a 
 screenshots: $(DEVELOPMENT) ## Write pictures of the dashboard's pages to docs/screenshots; ARGS=overview takes some
 	@$(BIN)/python -m tests.dashboard.screenshots $(ARGS)
 
-clean: ## Remove the virtual environment and local data
-	rm -rf $(VENV) data
+clean: ## Remove the virtual environment, local data and the site
+	rm -rf $(VENV) data build/site
 
 # The stamps tell that an installation is complete. A change of the dependencies repeats it.
 $(RUNTIME): pyproject.toml constraints.txt
 	@PYTHON='$(PYTHON)' VENV='$(VENV)' tools/install.sh local $(RUNTIME)
 
+$(SITE): pyproject.toml constraints.txt
+	@PYTHON='$(PYTHON)' VENV='$(VENV)' tools/install.sh docs $(SITE)
+
 $(DEVELOPMENT): pyproject.toml constraints.txt
-	@PYTHON='$(PYTHON)' VENV='$(VENV)' tools/install.sh dev $(RUNTIME) $(DEVELOPMENT)
+	@PYTHON='$(PYTHON)' VENV='$(VENV)' tools/install.sh dev $(RUNTIME) $(SITE) $(DEVELOPMENT)
