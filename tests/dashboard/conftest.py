@@ -20,10 +20,10 @@ from tests.support import debian
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """Debian's Chromium."""
-    program = debian.program("chromium")
+    """Debian's Chromium without windows."""
+    program = debian.program(kit.PACKAGE)
     if program is None:
-        pytest.skip(debian.missing("chromium"))
+        pytest.skip(debian.missing(kit.PACKAGE))
     with kit.launched(program) as running_browser:
         yield running_browser
 

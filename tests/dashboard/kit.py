@@ -1,4 +1,4 @@
-"""Opens pages in Debian's Chromium, and collects what goes wrong in them."""
+"""Opens pages in Debian's Chromium without windows, and collects what goes wrong in them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from playwright.sync_api import (
 
 #: A wait that is this long has failed. It is long, because other work may use all cores. ms.
 WAIT_MS = 60_000
+#: Debian's package. It uses half of the processor time of the package chromium.
+PACKAGE = "chromium-headless-shell"
 #: The only host that a page may use.
 HOST = "127.0.0.1"
 #: The page is as a person in this zone sees it.

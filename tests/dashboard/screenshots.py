@@ -33,9 +33,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make screenshots", description=__doc__)
     parser.add_argument("page", nargs="*", choices=[[], *names], help="only these pages")
     chosen = parser.parse_args().page or names
-    program = debian.program("chromium")
+    program = debian.program(kit.PACKAGE)
     if program is None:
-        sys.exit(debian.missing("chromium"))
+        sys.exit(debian.missing(kit.PACKAGE))
     FOLDER.mkdir(exist_ok=True)
     _say("Starting the product and the browser ...")
     with kit.launched(program) as browser, running() as site:

@@ -3,7 +3,7 @@
 As a script it installs packages, if it runs as root and apt works. `.ci/run` calls it before there
 is a virtual environment, so it needs only the standard library:
 
-    python3 tests/support/debian.py chromium postgresql prometheus rabbitmq-server
+    python3 tests/support/debian.py chromium-headless-shell postgresql prometheus rabbitmq-server
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 #: A program of each package. A star stands for a version.
 PROGRAMS = {
     "caddy": "/usr/bin/caddy",
-    "chromium": "/usr/bin/chromium",
+    "chromium-headless-shell": "/usr/bin/chromium-headless-shell",
     "postgresql": "/usr/lib/postgresql/*/bin/initdb",
     "prometheus": "/usr/bin/prometheus",
     "rabbitmq-server": "/usr/lib/rabbitmq/bin/rabbitmq-server",
