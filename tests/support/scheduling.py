@@ -15,6 +15,7 @@ SHARED_PROCESSES = {
         "tests/system/test_proxy.py",
         "tests/system/test_readme.py",
         "tests/system/test_sockets.py",
+        "tests/system/test_tutorials.py",
     ),
     "own": (
         "tests/system/test_archive.py",

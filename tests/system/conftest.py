@@ -38,6 +38,10 @@ TIMES = {
 }
 
 
+#: HiAPI reports no cost. The price is that of docs/tutorials/customers.md.
+PRICES = '{"unit": "USD", "prices": {"*": 0.04}}'
+
+
 @dataclass(frozen=True)
 class Client:
     """A user of the API who can also read the sandbox's records."""
@@ -102,7 +106,7 @@ def eventually(look: Callable[[], Any], within: float = WAIT_SECONDS) -> Any:
 def stack() -> Iterator[Stack]:
     """Every process of the Procfile."""
     processes = ("web", "worker", "beat", "intake", "recorder")
-    settings = {**TIMES, "ORCHESTRATOR_NOTIFY_TASKS": "shop.*"}
+    settings = {**TIMES, "ORCHESTRATOR_NOTIFY_TASKS": "shop.*", "HIAPI_PRICES": PRICES}
     with Stack(processes, task_seconds=0.4, settings=settings) as running:
         yield running
 
