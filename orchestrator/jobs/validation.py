@@ -215,6 +215,30 @@ def text(
     return fields.String(validate=[check, _is_unicode], error_messages=messages, **options)
 
 
+def whole(minimum: int, maximum: int | None = None) -> fields.Integer:
+    """Return a field for a whole number from `minimum` to `maximum`."""
+    allowed = f"a whole number from {minimum}" + ("" if maximum is None else f" to {maximum}")
+    check = validate.Range(minimum, maximum, error=allowed)
+    return fields.Integer(strict=True, validate=check, error_messages=always(allowed))
+
+
+def number(minimum: float, maximum: float) -> fields.Float:
+    """Return a field for a number from `minimum` to `maximum`."""
+    allowed = f"a number from {minimum:g} to {maximum:g}"
+    check = validate.Range(minimum, maximum, error=allowed)
+    return fields.Float(validate=check, error_messages=always(allowed))
+
+
+def switch() -> fields.Boolean:
+    """Return a field for `true` or `false`."""
+    return fields.Boolean(truthy={True}, falsy={False}, error_messages=always("true or false"))
+
+
+def nested(schema: type[StrictSchema]) -> fields.Nested:
+    """Return a required field for an object with this schema."""
+    return fields.Nested(schema, required=True, error_messages=always("a JSON object"))
+
+
 class ShortList(fields.List[Any]):
     """A list. One that is too long is refused before its items are checked.
 

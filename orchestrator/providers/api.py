@@ -15,13 +15,17 @@ from orchestrator.jobs.validation import (
     always,
     link,
     links,
+    nested,
+    number,
+    switch,
     text,
+    whole,
 )
 from orchestrator.jsonio import NotJson, dump, parse, parse_lenient
 from orchestrator.net.addresses import callback_refusal
 from orchestrator.net.http_types import Call, File, Reply
 from orchestrator.providers.base import Capabilities, Provider
-from orchestrator.providers.catalog import Family, Model, as_written, to_body
+from orchestrator.providers.catalog import AnyInput, Family, Model, as_written, to_body
 from orchestrator.providers.errors import (
     by_status,
     document_error,
@@ -45,11 +49,22 @@ from orchestrator.providers.responses import (
 from orchestrator.providers.results import images, result_images
 from orchestrator.providers.states import States
 from orchestrator.security.secret import Secret
-from orchestrator.security.signatures import BadSignature, verify_timestamped_hex
+from orchestrator.security.signatures import (
+    BadSignature,
+    verify_id_and_time,
+    verify_timestamped_hex,
+)
+from orchestrator.security.standard_webhooks import (
+    secret_refusal as standard_webhook_secret_refusal,
+)
+from orchestrator.security.standard_webhooks import (
+    verify_standard_webhook,
+)
 
 __all__ = [
     "Accepted",
     "Ambiguous",
+    "AnyInput",
     "BadSignature",
     "Call",
     "Capabilities",
@@ -87,16 +102,23 @@ __all__ = [
     "images",
     "link",
     "links",
+    "nested",
+    "number",
     "parse",
     "parse_lenient",
     "provider_code",
     "result_images",
+    "standard_webhook_secret_refusal",
     "succeeded",
+    "switch",
     "task_id",
     "task_object",
     "text",
     "thin_success",
     "to_body",
+    "verify_id_and_time",
+    "verify_standard_webhook",
     "verify_timestamped_hex",
+    "whole",
     "words",
 ]

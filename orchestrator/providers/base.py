@@ -103,7 +103,8 @@ class Provider(Answers):
         body = self.body(request)
         model = self._model(str(body.get("model")), request)
         others = [str(get_path(body, path) or default) for path, default in model.priced_by.items()]
-        each, count = prices.of(str(body.get("model")), others), body.get("n", 1)
+        each, asked = prices.of(str(body.get("model")), others), model.options.get("n", ("n",))
+        count = 1 if get_path(body, asked) is None else get_path(body, asked)
         if model.bills_returned and returned is not None:
             count = returned
         if each is None or not isinstance(count, int):
@@ -132,6 +133,10 @@ class Provider(Answers):
     @abstractmethod
     def query_call(self, task_id: str) -> Call:
         """Return the call that queries a task."""
+
+    def webhook_secret_refusal(self, secret: str) -> str | None:
+        """Return what a webhook secret must be if `secret` cannot be one, or None."""
+        return None
 
     def verify_callback(
         self, headers: Mapping[str, str], body: bytes, secrets: Sequence[Secret], now: int

@@ -9,12 +9,26 @@ from typing import Any
 from marshmallow import Schema, fields, validate
 
 from orchestrator.jobs.request import JobRequest
-from orchestrator.jobs.validation import InvalidRequest, OneOfNames, StrictSchema, Violation
+from orchestrator.jobs.validation import (
+    InvalidRequest,
+    OneOfNames,
+    StrictSchema,
+    Violation,
+    always,
+    text,
+)
 
 #: The place of a value in a provider's body.
 Path = tuple[str, ...]
 #: The usual fields that request a callback.
 CALLBACK_FIELDS = frozenset({"callback", "callback_url"})
+
+
+class AnyInput(StrictSchema):
+    """The body of an unlisted model: any `input`, which the model's own page defines."""
+
+    model = text(required=True)
+    input = fields.Dict(keys=fields.String(), required=True, error_messages=always("a JSON object"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from marshmallow import fields
 from orchestrator.providers.api import (
     Accepted,
     Ambiguous,
+    AnyInput,
     Call,
     Capabilities,
     ErrorCode,
@@ -74,13 +75,6 @@ class _NanoBanana2(StrictSchema):
     input = fields.Nested(_NanoBanana2Input, required=True, error_messages=always("a JSON object"))
 
 
-class _AnyTask(StrictSchema):
-    """A task of an unlisted model. The model's own page defines its input."""
-
-    model = text(required=True)
-    input = fields.Dict(keys=fields.String(), required=True, error_messages=always("a JSON object"))
-
-
 class HiAPI(Provider):
     """HiAPI's API."""
 
@@ -107,7 +101,7 @@ class HiAPI(Provider):
         )
     }
     families: ClassVar[Mapping[str, Family]] = {"nano-banana-2": Family("Nano-Banana-2")}
-    unlisted = Model(_AnyTask(), {})
+    unlisted = Model(AnyInput(), {})
     states: ClassVar[States] = {
         **dict.fromkeys(("queued", "handling", "archiving")),  # (public)
         "success": Status.SUCCEEDED,

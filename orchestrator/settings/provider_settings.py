@@ -140,7 +140,13 @@ def _webhook_secrets(env: EnvironmentReader, provider: Provider) -> Iterator[Sec
     if not provider.capabilities.signed_callbacks:
         return
     prefix = provider.name.upper()
-    current = env.secret(f"{prefix}_WEBHOOK_SECRET")
-    if current:
-        yield current
-        yield from map(Secret, env.items(f"{prefix}_WEBHOOK_SECRETS_OLD"))
+    current, older = f"{prefix}_WEBHOOK_SECRET", f"{prefix}_WEBHOOK_SECRETS_OLD"
+    secret = env.secret(current)
+    if secret is None:
+        return
+    given = [(current, secret), *((older, Secret(text)) for text in env.items(older))]
+    for name, each in given:
+        allowed = provider.webhook_secret_refusal(each.reveal())
+        if allowed:
+            raise invalid_setting(name, "***", allowed)
+        yield each

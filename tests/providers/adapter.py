@@ -13,7 +13,7 @@ import pytest
 from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.uploads import Upload
 from orchestrator.jobs.validation import InvalidRequest, Violation
-from orchestrator.net.http_types import Reply
+from orchestrator.net.http_types import Call, Reply
 from orchestrator.providers import BUILT_IN, Provider
 from orchestrator.providers.catalog import field_at
 from orchestrator.providers.responses import (
@@ -196,6 +196,14 @@ class AdapterTests:
     def native(self, body: Any, model: str | None = None, **more: Any) -> JobRequest:
         return JobRequest(self.name, model or body["model"], native=body, **more)
 
+    def inward(self, body: Any) -> Any:
+        """Return the body of a documented request as callers write it, with its `model`."""
+        return body
+
+    def outward(self, call: Call) -> Any:
+        """Return the body of a submit as callers write it, with its `model`."""
+        return call.body
+
     def with_extras(self, extras: Mapping[str, Any], model: str | None = None) -> JobRequest:
         """A smallest request with these `provider_options`."""
         options = {"prompt": "A cat"}
@@ -204,7 +212,7 @@ class AdapterTests:
     def written(self, request: JobRequest) -> Any:
         """The body that a request comes to, once it was checked."""
         self.provider.check(request)
-        return self.provider.submit_call(self.provider.body(request), None, KEY).body
+        return self.outward(self.provider.submit_call(self.provider.body(request), None, KEY))
 
     def refusals(self, request: JobRequest) -> tuple[Violation, ...]:
         """Return the violations of a request, which must have some."""

@@ -41,7 +41,7 @@ class ProviderContract(AnswersContract, VariationsContract):
     def test_a_documented_request_is_accepted_and_sent_as_it_is(
         self, documented_request: str
     ) -> None:
-        body = self.document(documented_request)
+        body = self.inward(self.document(documented_request))
 
         assert self.written(self.native(body)) == body
 
@@ -92,7 +92,7 @@ class ProviderContract(AnswersContract, VariationsContract):
         raise NotImplementedError
 
     def test_a_request_is_not_changed_by_writing_its_call(self, documented_request: str) -> None:
-        body = self.document(documented_request)
+        body = self.inward(self.document(documented_request))
         extras = {"input": {"more": [1]}, "more": {"x": 1}}
         for request in (self.native(body), replace(self.request(), provider_options=extras)):
             before = copy.deepcopy(request)
@@ -110,7 +110,8 @@ class ProviderContract(AnswersContract, VariationsContract):
     def test_a_submit_goes_to_the_documented_place(self) -> None:
         call = self.provider.submit_call(self.body, None, KEY)
 
-        assert (call.method, call.path, call.body) == ("POST", self.submit_path, self.body)
+        assert (call.method, call.path) == ("POST", self.submit_path)
+        assert self.outward(call) == self.body
 
     def test_a_query_asks_for_the_task_where_the_document_has_it(self) -> None:
         call = self.provider.query_call("task_1")
@@ -265,8 +266,10 @@ class ProviderContract(AnswersContract, VariationsContract):
 
     def test_n_may_be_1_everywhere(self, each_name: str) -> None:
         plain, one = self.written(self.request(each_name)), self.request(each_name, n=1)
+        counted = orjson.loads(dump(plain))
+        _put(counted, self.provider.models[plain["model"]].options.get("n", ("n",)), 1)
 
-        assert self.written(one) in (plain, {**plain, "n": 1})
+        assert self.written(one) in (plain, counted)
 
     def test_a_file_is_accepted_or_refused_by_name(self, each_name: str) -> None:
         request = replace(self.request(each_name), upload=UPLOAD)
