@@ -49,7 +49,14 @@ its name, such as SANDBOX_PORT and SANDBOX_API_KEY. A fault script:
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
 @click.option("--port", default=8700, type=click.IntRange(0, 65535), help="0 picks a free port.")
 @click.option("--api-key", default="sandbox", help="The API key that every provider accepts.")
-@click.option("--hiapi-webhook-secret", help="Signs HiAPI's callbacks.  [default: unsigned]")
+@click.option(
+    "--webhook-secret",
+    multiple=True,
+    metavar="PROVIDER=SECRET",
+    callback=lambda _, __, values: _read_secrets(values),
+    help="Signs a provider's callbacks. Repeat it for more providers.  [default: unsigned]",
+)
+@click.option("--hiapi-webhook-secret", help="The same as --webhook-secret hiapi=SECRET.")
 @click.option(
     "--inbox-secret",
     callback=lambda _, __, value: _check_secret(value),
@@ -98,6 +105,7 @@ def main(
     host: str,
     port: int,
     api_key: str,
+    webhook_secret: dict[str, str],
     hiapi_webhook_secret: str | None,
     inbox_secret: str | None,
     max_in_flight: dict[str, int],
@@ -119,7 +127,8 @@ def main(
         host=host,
         port=port,
         api_key=api_key,
-        hiapi_webhook_secret=hiapi_webhook_secret or None,
+        webhook_secrets=webhook_secret
+        | ({"hiapi": hiapi_webhook_secret} if hiapi_webhook_secret else {}),
         inbox_secret=inbox_secret,
         max_in_flight=max_in_flight,
         task_seconds=task_seconds,
@@ -151,6 +160,21 @@ def _check_secret(secret: str | None) -> str | None:
     except BadSecretError as error:
         raise click.BadParameter(str(error)) from error
     return secret
+
+
+def _read_secrets(values: tuple[str, ...]) -> dict[str, str]:
+    known, secrets = {provider.name: provider for provider in PROVIDERS}, {}
+    for text in values:
+        name, _, secret = text.partition("=")
+        if name not in known or not secret:
+            raise click.BadParameter(f"must be PROVIDER=SECRET, PROVIDER one of {', '.join(known)}")
+        try:
+            if known[name].standard_webhooks:
+                read_secret(secret)
+        except BadSecretError as error:
+            raise click.BadParameter(f"the secret of {name} {error}") from error
+        secrets[name] = secret
+    return secrets
 
 
 def _read_limits(values: tuple[str, ...]) -> dict[str, int]:

@@ -93,6 +93,7 @@ class EmulatedEvoLink(EmulatedProvider):
     title = "EvoLink"
     submit_path = "/v1/images/generations"
     query_path = "/v1/tasks/"
+    callback_field = ("callback_url",)
     example: ClassVar[Mapping[str, Any]] = {
         "model": "nano-banana-2-lite",
         "prompt": "A red cube",

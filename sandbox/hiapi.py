@@ -93,6 +93,7 @@ class EmulatedHiAPI(EmulatedProvider):
     title = "HiAPI"
     submit_path = "/v1/tasks"
     query_path = "/v1/tasks/"
+    callback_field = ("callback", "url")
     example: ClassVar[Mapping[str, Any]] = {
         "model": "Nano-Banana-2",
         "input": {"prompt": "A red cube"},
@@ -155,12 +156,12 @@ class EmulatedHiAPI(EmulatedProvider):
 
     def signature(self, body: bytes) -> Mapping[str, str]:
         """Return the signature headers, if a secret is set."""
-        secret = self.settings.hiapi_webhook_secret
+        secret = self.webhook_secret
         return self._signed(body, secret) if secret else {}
 
     def wrong_signature(self, body: bytes) -> Mapping[str, str] | None:
         """Return headers that are signed with another secret."""
-        secret = self.settings.hiapi_webhook_secret
+        secret = self.webhook_secret
         return self._signed(body, f"not {secret}") if secret else None
 
     def _signed(self, body: bytes, secret: str) -> Mapping[str, str]:

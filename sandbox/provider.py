@@ -87,6 +87,10 @@ class EmulatedProvider(ABC):
     submit_path: ClassVar[str]
     #: Path of a task, up to its id.
     query_path: ClassVar[str]
+    #: True if callbacks are signed by Standard Webhooks, with a secret `whsec_…`.
+    standard_webhooks: ClassVar[bool] = False
+    #: Path of the field of a submission that requests a callback. Empty without callbacks.
+    callback_field: ClassVar[Path] = ()
     #: The smallest submission.
     example: ClassVar[Mapping[str, Any]]
     #: Delays before each retry of a callback. Seconds.
@@ -122,6 +126,11 @@ class EmulatedProvider(ABC):
         self.keys = IdempotencyKeys(clock)
         #: Most tasks in flight. One more is refused. None has no limit.
         self.max_in_flight = settings.max_in_flight.get(self.name, self.documented_limit())
+
+    @property
+    def webhook_secret(self) -> str | None:
+        """The secret that signs the provider's callbacks, or None."""
+        return self.settings.webhook_secrets.get(self.name)
 
     def blueprint(self) -> Blueprint:
         """Return the provider's routes below `/<name>`. They need its API key."""

@@ -4,6 +4,7 @@ from .aigptimage import EmulatedAIGPTImage
 from .evolink import EmulatedEvoLink
 from .hiapi import EmulatedHiAPI
 from .provider import EmulatedProvider
+from .replicate import EmulatedReplicate
 from .uniall import EmulatedUniAll
 
 PROVIDERS: tuple[type[EmulatedProvider], ...] = (
@@ -11,4 +12,5 @@ PROVIDERS: tuple[type[EmulatedProvider], ...] = (
     EmulatedEvoLink,
     EmulatedUniAll,
     EmulatedAIGPTImage,
+    EmulatedReplicate,
 )

@@ -15,8 +15,8 @@ class SandboxSettings:
     port: int = 8700
     #: The API key that every emulated provider accepts.
     api_key: str = "sandbox"
-    #: Signs HiAPI's callbacks. None sends them unsigned.
-    hiapi_webhook_secret: str | None = None
+    #: Secrets that sign callbacks, by provider. The callbacks of others are unsigned.
+    webhook_secrets: Mapping[str, str] = field(default_factory=dict)
     #: A secret `whsec_…` that the inbox verifies notifications with. None verifies nothing.
     inbox_secret: str | None = None
     #: Tasks that a provider with a limit runs at the same time. It refuses one more.

@@ -197,10 +197,19 @@ class Stack(AbstractContextManager["Stack"]):
         }
 
     def _providers(self) -> Iterator[tuple[str, str]]:
-        """Yield the settings that make the sandbox every built-in provider."""
-        for name in BUILT_IN:
-            yield f"{name.upper()}_API_KEY", SANDBOX_KEY
-            yield f"{name.upper()}_BASE_URL", f"{self.sandbox_url}/{name}"
+        """Yield the settings that make the sandbox every built-in provider.
+
+        The sandbox signs callbacks as the providers do, unless a setting names another address.
+        """
+        signing = []
+        for name, provider in BUILT_IN.items():
+            prefix = name.upper()
+            yield f"{prefix}_API_KEY", SANDBOX_KEY
+            yield f"{prefix}_BASE_URL", f"{self.sandbox_url}/{name}"
+            if provider.capabilities.signed_callbacks and f"{prefix}_BASE_URL" not in self.settings:
+                yield f"{prefix}_WEBHOOK_SECRET", self.notify_secret
+                signing.append(f"{name}={self.notify_secret}")
+        yield "SANDBOX_WEBHOOK_SECRET", " ".join(signing)
 
     @contextmanager
     def _output(self, name: str) -> Iterator[IO[Any] | None]:

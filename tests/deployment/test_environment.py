@@ -16,7 +16,7 @@ from orchestrator.providers.prices import PriceTable
 from orchestrator.runtime import Runtime
 from orchestrator.settings.settings import Settings
 from tests.deployment.kit import example, services, text
-from tests.support.providers import ENABLED
+from tests.support.providers import ENABLED, SIGNING
 from webhooks.app import create_app
 
 #: Read by the commands of the processes and by docker-compose.yml, not by Settings.
@@ -25,6 +25,7 @@ LISTENING = set(DEFAULTS)
 COMPOSE = {"REDIS_MAXMEMORY", "REDIS_MEMORY_LIMIT", "POSTGRES_PASSWORD", "GRAFANA_ADMIN_PASSWORD"}
 #: The provider that stands for all in the example.
 SHOWN_PROVIDER = "hiapi"
+WHSEC = "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cy0zMi1ieXRlcyEh"
 #: What a person would put into the blanks.
 FILLED = {
     "ORCHESTRATOR_API_KEYS": "shop:3f786850e387550fdab836ed7e6dc881",
@@ -32,8 +33,8 @@ FILLED = {
     "ORCHESTRATOR_PUBLIC_URL": "https://hooks.example.com",
     "ORCHESTRATOR_SECRET_KEY": "89e6c98d92887913cadf06b2adb97f26cde4849b",
     **ENABLED,
-    "HIAPI_WEBHOOK_SECRET": "of-the-console",
-    "ORCHESTRATOR_NOTIFY_SECRET": "whsec_c2VjcmV0LW9mLXRoZS10ZXN0cy0zMi1ieXRlcyEh",
+    **dict.fromkeys((f"{name.upper()}_WEBHOOK_SECRET" for name in SIGNING), WHSEC),
+    "ORCHESTRATOR_NOTIFY_SECRET": WHSEC,
 }
 
 
@@ -63,7 +64,7 @@ def test_the_example_names_every_setting_that_is_read_and_no_other(
     monkeypatch.setattr(os, "environ", environment)
     Settings.from_env()
     expected = {name for name in environment.asked if not name.startswith(others)}
-    assert set(example(with_defaults=True)) - LISTENING - COMPOSE == expected | set(ENABLED)
+    assert set(example(with_defaults=True)) - LISTENING - COMPOSE == expected | set(FILLED)
 
 
 def test_the_blanks_are_all_that_is_to_be_filled_in() -> None:

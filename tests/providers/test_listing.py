@@ -98,7 +98,9 @@ def test_a_view_names_the_model_and_the_tiers_of_each_family(name: str) -> None:
 def test_a_view_says_where_models_need_not_be_listed() -> None:
     accepting = [n for n in BUILT_IN if view(BUILT_IN[n], on=True)["takes_unlisted_models"]]
 
-    assert accepting == ["hiapi"]
+    assert accepting == [name for name, p in BUILT_IN.items() if p.unlisted]
+    assert "hiapi" in accepting
+    assert "evolink" not in accepting
 
 
 def test_an_option_that_some_models_refuse_is_limited() -> None:

@@ -81,7 +81,7 @@ def _settings(**changes: Any) -> SandboxSettings:
         **{
             "port": 0,
             "api_key": KEY,
-            "hiapi_webhook_secret": HIAPI_SECRET,
+            "webhook_secrets": {"hiapi": HIAPI_SECRET},
             "task_seconds": 0.03,
             "allow_http": True,
             "callback_retry_seconds": (0.01, 0.02, 0.04),

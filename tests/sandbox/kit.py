@@ -194,7 +194,7 @@ class SandboxClient:
     def submitted(self, provider: str, prompt: str = "A red cube", **options: Any) -> str:
         """Submit and return the provider's task id."""
         answer = self.submit(provider, prompt, **options)
-        assert answer.status_code == 200, answer.text
+        assert answer.ok, answer.text
         return task_id(answer)
 
     def query(self, provider: str, task: str) -> dict[str, Any]:
@@ -207,7 +207,7 @@ class SandboxClient:
 
     def finished(self, provider: str, task: str) -> dict[str, Any]:
         """Wait until the task is terminal and return it as a query shows it."""
-        final = {"success", "fail", "completed", "succeeded", "failed", "cancelled"}
+        final = {"success", "fail", "completed", "succeeded", "failed", "cancelled", "canceled"}
 
         def view() -> dict[str, Any] | None:
             view = self.query(provider, task)
@@ -245,12 +245,13 @@ def submission(
     """Return the path and the body of a submission."""
     emulated = EMULATED[provider]
     options: dict[str, Any] = {"prompt": prompt, **fields}
-    model = {"model": emulated.example["model"]}
-    body = {**model, "input": options} if "input" in emulated.example else {**model, **options}
-    if callback is not None and provider == "hiapi":
-        body["callback"] = {"url": callback, "when": "final"}
-    elif callback is not None:
-        body["callback_url"] = callback
+    nested = "input" in emulated.example
+    body = {**emulated.example, **({"input": options} if nested else options)}
+    if callback is not None:
+        holder = body
+        for name in emulated.callback_field[:-1]:
+            holder = holder.setdefault(name, {})
+        holder[(emulated.callback_field or ("callback_url",))[-1]] = callback
     return f"/{provider}{emulated.submit_path}", body
 
 
@@ -270,7 +271,8 @@ def status(view: Mapping[str, Any]) -> str:
 def links(view: Mapping[str, Any]) -> list[str]:
     """Return the image links in any provider's task."""
     if "output" in view:
-        return [output["url"] for output in view["output"]]
+        outputs = [view["output"]] if isinstance(view["output"], str) else view["output"] or []
+        return [each if isinstance(each, str) else each["url"] for each in outputs]
     if "resultJson" in view:
         return list(json.loads(view["resultJson"])["resultUrls"])
     if "result_url" in view:

@@ -211,7 +211,7 @@ def test_signs_callbacks_as_the_sdk_verifies_them(
 
 
 def test_signs_nothing_without_a_secret(start: Start, receiver: CallbackReceiver) -> None:
-    client = start(hiapi_webhook_secret=None)
+    client = start(webhook_secrets={})
     client.submitted("hiapi", callback=receiver.url())
     (callback,) = receiver.wait_for(1)
 

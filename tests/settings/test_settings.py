@@ -16,7 +16,7 @@ from orchestrator.providers import BROKEN, BUILT_IN
 from orchestrator.providers.prices import PriceTable
 from orchestrator.settings.settings import VARIABLES, Settings
 from tests.settings.kit import ALL, DOCS, KEYS, PUBLIC, found, refusal
-from tests.support.providers import POLLED
+from tests.support.providers import POLLED, SIGNING
 
 # Values --------------------------------------------------------------------------------------
 
@@ -366,7 +366,8 @@ def test_the_list_of_our_variables_is_what_is_read(asked: set[str]) -> None:
 
 def test_a_table_of_this_module_covers_every_variable(asked: set[str]) -> None:
     told_apart = {"ORCHESTRATOR_PUBLIC_URL", "ORCHESTRATOR_SECRET_KEY", "ORCHESTRATOR_API_KEYS"}
-    told_apart |= {"ORCHESTRATOR_SECRET_KEYS_OLD", "HIAPI_WEBHOOK_SECRET"}
+    told_apart |= {"ORCHESTRATOR_SECRET_KEYS_OLD"}
+    told_apart |= {f"{name.upper()}_WEBHOOK_SECRET" for name in SIGNING}
     told_apart |= {"HIAPI_WEBHOOK_SECRETS_OLD", *KEYS}
     told_apart |= {
         "ORCHESTRATOR_ADMIN_KEYS",

@@ -31,6 +31,8 @@ ENABLED: Mapping[str, str] = {
 
 CALLING = [name for name, provider in BUILT_IN.items() if provider.capabilities.callbacks]
 POLLED = [name for name in BUILT_IN if name not in CALLING]
+#: Those that sign their callbacks with a secret.
+SIGNING = [name for name, p in BUILT_IN.items() if p.capabilities.signed_callbacks]
 ACCEPTING_FILES = [name for name, p in BUILT_IN.items() if p.capabilities.upload_field]
 REFUSING_FILES = [name for name in BUILT_IN if name not in ACCEPTING_FILES]
 

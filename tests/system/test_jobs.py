@@ -29,6 +29,7 @@ from tests.support.providers import (
     POLLED,
     POLLED_WITH_KEYS,
     POLLED_WITHOUT_KEYS,
+    SIGNING,
 )
 from tests.system.conftest import Client, eventually
 
@@ -97,6 +98,8 @@ FORGOTTEN = [
 ]
 EMPTY = [scene(provider, "thin_success=both") for provider in PROVIDERS]
 FORGED = scene("evolink", "slow=1")
+#: Somebody who saw the callback URL, and has no secret of the provider.
+IMPOSTORS = [scene(provider, "forged") for provider in SIGNING]
 
 
 @dataclass(frozen=True)
@@ -205,6 +208,14 @@ def test_a_file_goes_to_the_provider(client: Client) -> None:
     assert done["status"] == "succeeded"
     assert done["request"]["image_file"]["bytes"] == len(buffer.getvalue())
     assert len(client.tasks(text)) == 1
+
+
+@pytest.mark.parametrize("one", IMPOSTORS, ids=str)
+def test_a_callback_needs_the_providers_own_signature(cast: Cast, one: JobScene) -> None:
+    assert cast[one].outcome()["status"] == "succeeded"
+    (task,) = cast[one].tasks()
+    answers = [(sent["kind"], sent["status"]) for sent in task["callbacks"]]
+    assert answers == [("forged", 404), ("forged", 401), ("true", 200)]
 
 
 @pytest.mark.parametrize("one", LOST, ids=str)
