@@ -3,6 +3,7 @@
 from .aigptimage import EmulatedAIGPTImage
 from .evolink import EmulatedEvoLink
 from .hiapi import EmulatedHiAPI
+from .kie import EmulatedKie
 from .provider import EmulatedProvider
 from .replicate import EmulatedReplicate
 from .uniall import EmulatedUniAll
@@ -13,4 +14,5 @@ PROVIDERS: tuple[type[EmulatedProvider], ...] = (
     EmulatedUniAll,
     EmulatedAIGPTImage,
     EmulatedReplicate,
+    EmulatedKie,
 )

@@ -26,6 +26,7 @@ from orchestrator.net.addresses import callback_refusal
 from orchestrator.net.http_types import Call, File, Reply
 from orchestrator.providers.base import Capabilities, Provider
 from orchestrator.providers.catalog import AnyInput, Family, Model, as_written, to_body
+from orchestrator.providers.create_task import CreateTaskProvider
 from orchestrator.providers.errors import (
     by_status,
     document_error,
@@ -69,6 +70,7 @@ __all__ = [
     "Call",
     "Capabilities",
     "Cost",
+    "CreateTaskProvider",
     "ErrorCode",
     "Family",
     "File",

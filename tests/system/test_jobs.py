@@ -26,9 +26,11 @@ from tests.support.providers import (
     CALLING,
     EXAMPLE_MODELS,
     EXAMPLE_REQUESTS,
+    HINTING,
     POLLED,
     POLLED_WITH_KEYS,
     POLLED_WITHOUT_KEYS,
+    SETTLING,
     SIGNING,
 )
 from tests.system.conftest import Client, eventually
@@ -57,15 +59,16 @@ def scene(provider: str, fault: str = "", **options: Any) -> JobScene:
     return SCENES[-1]
 
 
-PLAIN = [scene(provider) for provider in CALLING]
+PLAIN = [scene(provider) for provider in SETTLING]
+HINTED = [scene(provider) for provider in HINTING]
 NEVER_CALLED = [scene(provider) for provider in POLLED]
 AT_ONCE = scene(POLLED_WITHOUT_KEYS, "early")
 SEVERAL = scene(POLLED_WITHOUT_KEYS, model="gpt-image-2", aspect_ratio="16:9", n=3)
 FAMILY = [scene(p, model="nano-banana-2", resolution="2K") for p in PROVIDERS]
 LOST = [scene(provider, "drop") for provider in CALLING]
-DOUBLED = [scene(provider, "duplicate=5") for provider in CALLING]
-EARLY = [scene(provider, "early") for provider in CALLING]
-CONFLICT = [scene(provider, "conflict") for provider in CALLING]
+DOUBLED = [scene(provider, "duplicate=5") for provider in SETTLING]
+EARLY = [scene(provider, "early") for provider in SETTLING]
+CONFLICT = [scene(provider, "conflict") for provider in SETTLING]
 REFUSED = scene("evolink", "fail=content_policy_violation")
 # EvoLink's own 503 asks for 30 seconds, and would get them.
 LATER = [
@@ -163,6 +166,14 @@ def test_a_callback_settles_the_job(cast: Cast, one: JobScene) -> None:
     assert len(cast[one].tasks()) == 1
     picture = requests.get(job["images"][0]["source_url"], timeout=60)
     assert picture.headers["Content-Type"] == "image/png"
+
+
+@pytest.mark.parametrize("one", HINTED, ids=str)
+def test_a_callback_that_is_a_hint_makes_a_poll_settle_the_job(cast: Cast, one: JobScene) -> None:
+    job = cast[one].outcome()
+    assert (job["status"], job["settled_by"]) == ("succeeded", "poll")
+    (task,) = cast[one].tasks()
+    assert [(sent["kind"], sent["status"]) for sent in task["callbacks"]] == [("true", 200)]
 
 
 @pytest.mark.parametrize("one", NEVER_CALLED, ids=str)
