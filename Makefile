@@ -55,7 +55,7 @@ bench: $(DEVELOPMENT) ## Measure the product and the limit of each figure; ARGS=
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 lock: $(DEVELOPMENT) ## Write requirements.lock: what the image installs, with the hash of every file
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group build --extra otel --extra postgres \
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --group build --extra mcp --extra otel --extra postgres \
 	    --constraint constraints.txt --generate-hashes --no-annotate --no-header --output-file requirements.lock pyproject.toml
 
 # The tool runs in an environment of its own: it is not needed for anything else.

@@ -22,6 +22,7 @@ from orchestrator.cli.history import history, recorder
 from orchestrator.cli.jobs import cancel, enqueue, get, poll, retry, watch
 from orchestrator.cli.keys import keys
 from orchestrator.cli.ledger import list_, reconcile, stats, verify
+from orchestrator.cli.mcp import mcp
 from orchestrator.cli.processes import CannotStart, beat, intake, web, worker
 from orchestrator.cli.providers import providers
 from orchestrator.cli.rejected import rejected
@@ -95,7 +96,7 @@ def main(ctx: click.Context) -> None:
 
     The other commands use the installation of the ORCHESTRATOR_ variables in the environment.
     `orchestrator doctor` checks it. `web`, `worker`, `beat`, `intake` and `recorder` are its
-    processes.
+    processes. `mcp` is the server for agents; it needs only the address of the API and a key.
 
     Exit status 0 only if what was asked happened; 2 if an option or a setting is wrong.
     """
@@ -128,5 +129,5 @@ _USERS_OF_THE_LEDGER = frozenset(
     command.name for command in (*_JOBS, *_INSTALLATION, *_ACCESS) if command is not doctor
 )
 _PROCESSES = (web, worker, beat, intake, recorder)
-for _command in (demo, dev, sandbox, *_PROCESSES, *_JOBS, *_INSTALLATION, *_ACCESS):
+for _command in (demo, dev, sandbox, mcp, *_PROCESSES, *_JOBS, *_INSTALLATION, *_ACCESS):
     main.add_command(_command)

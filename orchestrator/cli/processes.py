@@ -126,7 +126,7 @@ def web(host: str, port: int, workers: int) -> None:
     port is in use, the exit status is 2. It stops at SIGTERM, after the current requests.
     """
     require_keys(fitting_runtime())
-    address = _free_address(host, port)
+    address = free_address(host, port)
     _become("web", HOST=address, PORT=str(port), WEB_CONCURRENCY=str(workers))
 
 
@@ -181,8 +181,13 @@ def _become(name: str, **variables: str) -> NoReturn:
     os.execv(command[0], command)  # noqa: S606
 
 
-def _free_address(host: str, port: int) -> str:
+def free_address(host: str, port: int, option: str = "--host, --port, HOST or PORT") -> str:
     """Return the IP address of a host of this machine, after a check that nothing listens there.
+
+    Args:
+        host: a name or an address of this machine.
+        port: of this machine.
+        option: where a person corrects both.
 
     Raises:
         CannotStart: the port is in use, or this machine has no such address.
@@ -197,17 +202,17 @@ def _free_address(host: str, port: int) -> str:
             probe.bind(address)
     except socket.gaierror as error:
         raise CannotStart(
-            f"host {host} is not known ({error.strerror}). Correct --host or HOST."
+            f"host {host} is not known ({error.strerror}). Correct it with {option}."
         ) from None
     except OSError as error:
-        raise CannotStart(_refusal(host, port, error)) from None
+        raise CannotStart(_refusal(host, port, error, option)) from None
     return str(address[0])
 
 
-def _refusal(host: str, port: int, error: OSError) -> str:
+def _refusal(host: str, port: int, error: OSError, option: str) -> str:
     if error.errno == errno.EADDRINUSE:
         return (
             f"port {port} is in use. Stop the process that listens there, or choose another port"
-            " with --port or PORT."
+            f" with {option}."
         )
-    return f"{host}:{port} cannot be used ({error.strerror}). Choose another --host or --port."
+    return f"{host}:{port} cannot be used ({error.strerror}). Choose another address with {option}."

@@ -51,7 +51,7 @@ MAX_THREADS = 512
 _MAKE_ONE = "make one with: openssl rand -hex 32"
 _MAKE_WHSEC = 'make one with: echo "whsec_$(openssl rand -base64 32)"'
 
-#: Every ORCHESTRATOR_ variable. A test compares this list with the code below.
+#: Every ORCHESTRATOR_ variable. A test compares this list with what is read.
 VARIABLES = frozenset(
     f"ORCHESTRATOR_{name}"
     for name in (
@@ -77,6 +77,9 @@ VARIABLES = frozenset(
         "MAX_IMAGE_BYTES",
         "MAX_IMAGE_PIXELS",
         "MAX_UPLOAD_BYTES",
+        "MCP_API_URL",
+        "MCP_HOSTS",
+        "MCP_KEY",
         "METRICS_TENANTS",
         "NOTIFY_SECRET",
         "NOTIFY_SECRETS_OLD",

@@ -14,6 +14,7 @@ from orchestrator.cli.processes import DEFAULTS
 from orchestrator.providers import BUILT_IN
 from orchestrator.providers.prices import PriceTable
 from orchestrator.runtime import Runtime
+from orchestrator.settings.mcp_settings import McpSettings
 from orchestrator.settings.settings import Settings
 from tests.deployment.kit import example, services, text
 from tests.support.providers import ENABLED, SIGNING
@@ -63,6 +64,7 @@ def test_the_example_names_every_setting_that_is_read_and_no_other(
     environment = Environment({**os.environ, **FILLED})
     monkeypatch.setattr(os, "environ", environment)
     Settings.from_env()
+    McpSettings.from_env()
     expected = {name for name in environment.asked if not name.startswith(others)}
     assert set(example(with_defaults=True)) - LISTENING - COMPOSE == expected | set(FILLED)
 

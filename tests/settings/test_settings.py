@@ -14,6 +14,7 @@ import pytest
 from orchestrator.net.sockets import Proxy
 from orchestrator.providers import BROKEN, BUILT_IN
 from orchestrator.providers.prices import PriceTable
+from orchestrator.settings.mcp_settings import McpSettings
 from orchestrator.settings.settings import VARIABLES, Settings
 from tests.settings.kit import ALL, DOCS, KEYS, PUBLIC, found, refusal
 from tests.support.providers import POLLED, SIGNING
@@ -103,6 +104,21 @@ def test_a_variable_has_its_default_and_takes_a_good_value(read: Any) -> None:
     for name, (place, default, good, value) in GOOD.items():
         assert found(read(**KEYS), place) == default, name
         assert found(read(**{**KEYS, name: good}), place) == value, name
+
+
+def test_the_mcp_server_has_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert McpSettings.from_env() == McpSettings("http://127.0.0.1:8080", None, ())
+    monkeypatch.setenv("ORCHESTRATOR_MCP_API_URL", "https://images.example.com/")
+    monkeypatch.setenv("ORCHESTRATOR_MCP_KEY", "orch_secret-key")
+    monkeypatch.setenv("ORCHESTRATOR_MCP_HOSTS", "agents.example.com, [::2]")
+    settings = McpSettings.from_env()
+
+    assert (settings.url, settings.hosts) == (
+        "https://images.example.com",
+        ("agents.example.com", "[::2]"),
+    )
+    assert settings.needed_key().reveal() == "orch_secret-key"
+    assert "secret" not in repr(settings)
 
 
 def test_a_cluster_needs_a_broker_of_its_own(read: Any) -> None:
@@ -344,6 +360,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
         environment = Recorded({**os.environ, **ALL})
         patch.setattr(os, "environ", environment)
         Settings.from_env()
+        McpSettings.from_env()
         yield {name for name in environment.asked if not name.endswith("_FILE")}
 
 
@@ -374,6 +391,7 @@ def test_a_table_of_this_module_covers_every_variable(asked: set[str]) -> None:
         "ORCHESTRATOR_REDIS_CLUSTER",
         "ORCHESTRATOR_NOTIFY_SECRET",
         "ORCHESTRATOR_NOTIFY_SECRETS_OLD",
+        *("ORCHESTRATOR_MCP_API_URL", "ORCHESTRATOR_MCP_KEY", "ORCHESTRATOR_MCP_HOSTS"),
     }
 
     assert set(GOOD) | told_apart == asked

@@ -11,6 +11,7 @@ SHARED_PROCESSES = {
         "tests/system/test_faces.py",
         "tests/system/test_jobs.py",
         "tests/system/test_ledger_commands.py",
+        "tests/system/test_mcp.py",
         "tests/system/test_notifications.py",
         "tests/system/test_proxy.py",
         "tests/system/test_readme.py",

@@ -40,6 +40,8 @@ TIMES = {
 
 #: HiAPI reports no cost. The price is that of docs/tutorials/customers.md.
 PRICES = '{"unit": "USD", "prices": {"*": 0.04}}'
+#: Two tenants of the shared stack with their keys.
+TENANTS = {"atelier": "key-of-the-atelier", "studio": "key-of-the-studio"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,12 @@ def eventually(look: Callable[[], Any], within: float = WAIT_SECONDS) -> Any:
 def stack() -> Iterator[Stack]:
     """Every process of the Procfile."""
     processes = ("web", "worker", "beat", "intake", "recorder")
-    settings = {**TIMES, "ORCHESTRATOR_NOTIFY_TASKS": "shop.*", "HIAPI_PRICES": PRICES}
+    settings = {
+        **TIMES,
+        "ORCHESTRATOR_NOTIFY_TASKS": "shop.*",
+        "HIAPI_PRICES": PRICES,
+        "ORCHESTRATOR_API_KEYS": ",".join(f"{name}:{key}" for name, key in TENANTS.items()),
+    }
     with Stack(processes, task_seconds=0.4, settings=settings) as running:
         yield running
 

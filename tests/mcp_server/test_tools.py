@@ -1,0 +1,136 @@
+"""What the tools make of the answers of the API. tests/system/test_mcp.py has real processes."""
+
+from __future__ import annotations
+
+import json
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from tests.docs.pages import DocPage
+
+WANTED: dict[str, Any] = {
+    "provider": "hiapi",
+    "model": "Nano-Banana-2",
+    "prompt": "A private fox",
+    "key": "fox-1",
+}
+
+
+@pytest.fixture
+def kit(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module `kit`. Calls are repeated without a pause."""
+    from tests.mcp_server import kit as module  # noqa: PLC0415  # see there
+
+    monkeypatch.setattr("orchestrator.mcp_server.api_calls.PAUSES_SECONDS", (0.0, 0.0))
+    return module
+
+
+def test_a_lost_answer_is_asked_for_again_with_the_same_key(kit: ModuleType) -> None:
+    api = kit.api(kit.LOST, kit.answer(503, {}), kit.answer(202, {**kit.JOB, "status": "queued"}))
+    job = api.call("submit_image_job", **WANTED).structured_content
+
+    assert (job["replayed"], job["done"], job["key"]) == (False, False, "fox-1")
+    assert [request.headers["Idempotency-Key"] for request in api.requests] == ["fox-1"] * 3
+    body = {name: value for name, value in WANTED.items() if name != "key"}
+    assert api.bodies() == [body] * 3
+
+
+@pytest.mark.parametrize("kind", ["lost", "page"])
+def test_without_an_answer_the_agent_is_told_to_repeat(
+    kit: ModuleType, kind: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    api = kit.api(kit.LOST if kind == "lost" else kit.answer(200, "<html>"))
+    text = api.error("submit_image_job", **WANTED)
+
+    assert len(api.requests) == (3 if kind == "lost" else 1)
+    assert "again with the same key" in text
+    assert kit.KEY not in text + "".join(capfd.readouterr())
+
+
+def test_what_nobody_expected_is_an_error_without_its_text(
+    kit: ModuleType, capfd: pytest.CaptureFixture[str]
+) -> None:
+    text = kit.api(kit.answer(202, {"prompt": "A private fox"})).error("submit_image_job", **WANTED)
+
+    assert "failed inside of the MCP server" in text
+    assert "again with the same key" in text
+    assert "private" not in text + "".join(capfd.readouterr())
+
+
+def test_a_cancel_is_not_repeated(kit: ModuleType) -> None:
+    api = kit.api(kit.LOST)
+    api.error("cancel_job", job_id="job_1")
+
+    assert [request.url.path for request in api.requests] == ["/v1/jobs/job_1/cancel"]
+
+
+def test_a_limit_says_when_to_try_again(kit: ModuleType) -> None:
+    problem = {"type": "urn:orchestrator:problem:tenant-limit", "detail": "full", "retry_after": 5}
+    api = kit.api(kit.answer(429, problem, X_Request_ID="req_1"))
+    first, _, document = api.error("submit_image_job", **WANTED).partition("{")
+
+    assert "Try the same call again after 5 seconds." in first
+    assert json.loads("{" + document) == {**problem, "status": 429, "request_id": "req_1"}
+    assert len(api.requests) == 1
+
+
+def test_without_links_a_job_is_shown_all_the_same(kit: ModuleType) -> None:
+    job = {**kit.JOB, "images": [kit.IMAGE], "late_images": [kit.IMAGE]}
+    api = kit.api(kit.answer(200, job), kit.answer(409, {"title": "Conflict"}))
+    images = api.call("get_job", job_id="job_1").structured_content["images"]
+
+    shown = [(image["index"], image["late"], image["link"]) for image in images]
+    assert shown == [(0, False, None), (1, True, None)]
+
+
+def test_the_key_is_not_sent_to_the_storage(kit: ModuleType) -> None:
+    there = kit.answer(302, "", Location="https://bucket.example.com/thumbnail")
+    api = kit.api(there, kit.answer(200, "RIFF", Content_Type="image/webp"))
+    api.call("view_image", job_id="job_1")
+
+    sent = [(r.url.host, "Authorization" in r.headers) for r in api.requests]
+    assert sent == [("images.example.com", True), ("bucket.example.com", False)]
+
+
+def test_a_job_id_cannot_leave_its_path(kit: ModuleType) -> None:
+    api = kit.api(kit.answer(404, {"detail": "there is no such job"}))
+    api.error("get_job", job_id="../providers?x=1")
+
+    assert api.requests[0].url.raw_path == b"/v1/jobs/..%2Fproviders%3Fx%3D1"
+
+
+def test_lists_that_were_written_as_text_are_read(kit: ModuleType) -> None:
+    api = kit.api(kit.answer(202, {**kit.JOB, "status": "queued"}))
+    fallback = [{"provider": "evolink", "model": "nano-banana-2-lite"}]
+    api.call("submit_image_job", **WANTED, fallback=json.dumps(fallback))
+
+    assert api.bodies()[0]["fallback"] == fallback
+
+
+@pytest.mark.parametrize(
+    ("changes", "step"),
+    [
+        ({"status": "running", "settled_at": None}, "wait_for_job"),
+        ({"status": "failed", "error": "timeout"}, "submit it again with a new key"),
+        ({"status": "failed", "error": "submission_unconfirmed"}, "Ask a person"),
+        ({"status": "failed", "error": "content_policy"}, "change the request"),
+    ],
+)
+def test_the_answer_says_what_to_do_next(
+    kit: ModuleType, changes: dict[str, Any], step: str
+) -> None:
+    if code := changes.get("error"):
+        retryable = code == "timeout"
+        error = {"code": code, "message": "m", "provider_code": None, "retryable": retryable}
+        changes = {**changes, "error": error}
+    job = kit.api(kit.answer(200, {**kit.JOB, **changes})).call("get_job", job_id="job_1")
+
+    assert step in job.structured_content["next_step"]
+
+
+def test_the_page_lists_the_tools(kit: ModuleType) -> None:
+    rows = DocPage("docs/mcp.md").rows("tool")
+
+    assert {row[0].strip("`"): row[-1] == "yes" for row in rows} == kit.tools()
