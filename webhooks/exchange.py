@@ -6,9 +6,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from io import BytesIO
 from typing import IO, Any, BinaryIO, Protocol
 
-from orchestrator.api import request_ids
+from orchestrator.api import holds, request_ids
+from orchestrator.api.holds import EventStream
 
 #: An answer of up to this size is kept in memory. A longer one is written to a file. Bytes.
 MAX_ANSWER_BYTES = 1024 * 1024
@@ -16,6 +19,13 @@ MAX_ANSWER_BYTES = 1024 * 1024
 _PART_BYTES = 64 * 1024
 
 Headers = list[tuple[str, str]]
+
+
+class StreamTransport(Protocol):
+    """What we use of granian's transport of an answer in parts."""
+
+    async def send_bytes(self, data: bytes) -> None:
+        """Send a part. Raises RuntimeError when the client is gone."""
 
 
 class ServerProtocol(Protocol):
@@ -26,6 +36,9 @@ class ServerProtocol(Protocol):
 
     def response_file(self, status: int, headers: Headers, file: str) -> None:
         """Answer with a file, which the server opens a moment later."""
+
+    def response_stream(self, status: int, headers: Headers) -> StreamTransport:
+        """Begin an answer in parts."""
 
     async def __call__(self) -> bytes:
         """Return the whole body."""
@@ -104,7 +117,12 @@ class Exchange:
         self.request_id = request_ids.chosen(self.headers.get(request_ids.HEADER.lower()))
         #: The rest of the body will not be read, so the connection must be closed.
         self.closing = False
+        #: What the application kept for the time when it is asked again.
+        self.state: Any = None
         self._scope = scope
+        self._stream: StreamTransport | None = None
+        self._keep_alive = b""
+        self._rest: bytes | BinaryIO = b""
 
     def environ(self, body: Any) -> dict[str, Any]:
         """Return the WSGI environment of the request with a body."""
@@ -135,22 +153,44 @@ class Exchange:
             key = _KEYS.get(name) or f"HTTP_{name.replace('-', '_').upper()}"
             environ[key] = f"{environ[key]},{value}" if key in environ else value
         environ["HTTP_X_REQUEST_ID"] = self.request_id
+        if self.state is not None:
+            environ[holds.STATE_KEY] = self.state
         return environ
+
+    def begin_stream(self, stream: EventStream) -> None:
+        """Send the beginning of a stream. What the application answers later is its rest."""
+        headers = [*stream.headers, *([("Connection", "close")] if self.closing else [])]
+        self._keep_alive = stream.keep_alive
+        self._stream = self.protocol.response_stream(200, headers)
+
+    async def keep_alive(self) -> None:
+        """Send a sign of life, if a stream has begun."""
+        if self._stream is not None:
+            with suppress(RuntimeError):  # the client is gone
+                await self._stream.send_bytes(self._keep_alive)
+
+    async def end_stream(self) -> None:
+        """Send the rest of a stream."""
+        if self._stream is None:
+            return
+        rest = BytesIO(self._rest) if isinstance(self._rest, bytes) else self._rest
+        with rest as file, suppress(RuntimeError):  # the client is gone
+            file.seek(0)
+            while part := file.read(_PART_BYTES):
+                await self._stream.send_bytes(part)
 
     def answer(self, status: str, headers: Headers, parts: Iterable[bytes]) -> BinaryIO | None:
         """Send an answer of the application. Return a file that may be closed a while later."""
+        if self._stream is not None:
+            self._rest = _closed_after(parts)
+            return None
         if self.closing:
             headers = [*headers, ("Connection", "close")]
         code = int(status[:3])
         if isinstance(parts, FileWrapper):
             self.protocol.response_file(code, headers, _path(parts.file))
             return parts.file
-        close = getattr(parts, "close", None)
-        try:
-            content = _collected(parts)
-        finally:
-            if close is not None:
-                close()
+        content = _closed_after(parts)
         if isinstance(content, bytes):
             self.protocol.response_bytes(code, headers, content)
             return None
@@ -168,6 +208,16 @@ _KEYS = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
 def _path(file: IO[bytes]) -> str:
     """Return a path by which the server can open an open file, also one without a name."""
     return f"/dev/fd/{file.fileno()}"
+
+
+def _closed_after(parts: Iterable[bytes]) -> bytes | BinaryIO:
+    """Return the parts as `_collected` does, and close them."""
+    try:
+        return _collected(parts)
+    finally:
+        close = getattr(parts, "close", None)
+        if close is not None:
+            close()
 
 
 def _collected(parts: Iterable[bytes]) -> bytes | BinaryIO:

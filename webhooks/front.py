@@ -118,13 +118,20 @@ class Front:
         """Hold an answer, and ask the application again, until its answer is final."""
         ends = self._loop.time() + hold.seconds
         again: Hold | None = hold
+        if hold.stream is not None:
+            exchange.begin_stream(hold.stream)
+        if hold.state is not None:
+            exchange.state = hold.state
+            body.close()  # it may be large, and the wait long
+            body = BytesIO()
         while again is not None:
-            if not await self._held.wait(again, ends, exchange.protocol):
+            if not await self._held.wait(again, ends, exchange):
                 return
             async with self._again:
                 may_hold = self._loop.time() < ends and not self._held.stopping
                 body.seek(0)
                 again = await self._threads.run(self._answer, exchange, body, may_hold, False)
+        await exchange.end_stream()
 
     async def _ask_early(self, exchange: Exchange) -> bool:
         """Ask the application without the body. Return whether it has answered."""

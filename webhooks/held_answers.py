@@ -9,7 +9,7 @@ from contextlib import suppress
 from orchestrator.api.holds import Hold
 from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
 from orchestrator.ledger.subscription import Subscription
-from webhooks.exchange import ServerProtocol
+from webhooks.exchange import Exchange, ServerProtocol
 from webhooks.threads import Threads
 
 #: A held answer is checked this often also without a message, because one may be lost. Seconds.
@@ -57,13 +57,13 @@ class HeldAnswers:
         """End the connection to Redis."""
         self._subscription.close()
 
-    async def wait(self, hold: Hold, ends: float, protocol: ServerProtocol) -> bool:
+    async def wait(self, hold: Hold, ends: float, exchange: Exchange) -> bool:
         """Wait until there is something new to answer, or the time has passed.
 
         Args:
             hold: what is waited for.
             ends: the end of the wait, in the time of the loop.
-            protocol: of the request.
+            exchange: the request. Its stream gets a sign of life from time to time.
 
         Returns:
             False if the client has gone away.
@@ -72,13 +72,15 @@ class HeldAnswers:
         self._changes.setdefault(hold.channel, set()).add(change)
         self._subscription.add(hold.channel)
         self._number += 1
-        gone = self._loop.create_task(_set_when_gone(protocol, change))
+        gone = self._loop.create_task(_set_when_gone(exchange.protocol, change))
+        interval = hold.stream.interval_seconds if hold.stream else CHECK_SECONDS
         try:
             while (left := ends - self._loop.time()) > 0:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(change.wait(), min(left, CHECK_SECONDS))
+                    await asyncio.wait_for(change.wait(), min(left, interval))
                 if gone.done():
                     return False
+                await exchange.keep_alive()
                 change.clear()
                 if self.stopping or await self._is_over(hold):
                     break

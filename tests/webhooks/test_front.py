@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from werkzeug.utils import send_file
 
-from orchestrator.api.holds import ENVIRON_KEY, Hold
+from orchestrator.api.holds import ENVIRON_KEY, STATE_KEY, EventStream, Hold
 from orchestrator.jsonio import parse
 from orchestrator.ledger import LedgerUnavailable
 from webhooks import front as front_module
@@ -68,6 +68,8 @@ class Exchanged:
         self._complete = complete
         self.rest = asyncio.Event()
         self.gone = asyncio.Event()
+        #: The connection is broken, and the server has not noticed it yet.
+        self.broken = False
         self.status = 0
         self.headers: dict[str, str] = {}
         self.body = b""
@@ -90,6 +92,15 @@ class Exchanged:
     def response_bytes(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
         if not self.status:
             self.status, self.headers, self.body = status, dict(headers), body
+
+    def response_stream(self, status: int, headers: list[tuple[str, str]]) -> Exchanged:
+        self.response_bytes(status, headers, b"")
+        return self
+
+    async def send_bytes(self, data: bytes) -> None:
+        if self.gone.is_set() or self.broken:
+            raise Gone
+        self.body += data
 
     def response_file(self, status: int, headers: list[tuple[str, str]], file: str) -> None:
         self.response_bytes(status, headers, Path(file).read_bytes())
@@ -276,6 +287,78 @@ async def held(scene: Scene, number: int = 1) -> None:
     """Return when so many answers are held."""
     while len(scene.subscriptions[0].channels) < number:
         await asyncio.sleep(0.001)
+
+
+class StatefulJob(Job):
+    """A job whose route keeps a state, and may begin a stream."""
+
+    def __init__(self, stream: EventStream | None = None, rest: bytes = b"done") -> None:
+        super().__init__()
+        self.stream = stream
+        self.rest = rest
+        #: The body and the state of each time that the application was asked.
+        self.asked: list[tuple[bytes, Any]] = []
+
+    def __call__(self, environ: dict[str, Any], start: Any) -> Iterable[bytes]:
+        self.asked.append((environ["wsgi.input"].read(), environ.get(STATE_KEY)))
+        start("200 OK", [("X-Late", "1")])
+        if self.open:
+            stream = self.stream if len(self.asked) == 1 else None
+            hold = Hold("channel", self.over, self.seconds, len(self.asked), stream)
+            environ[ENVIRON_KEY] = hold
+        return [self.rest]
+
+
+def test_a_state_is_given_in_the_place_of_the_body() -> None:
+    async def play() -> None:
+        job = StatefulJob()
+        scene, body = Scene(job), Exchanged(b"x" * 70_000)
+        task = scene.begin(body, method="POST", headers={"content-length": "70000"})
+        await held(scene)
+        job.open = False
+        scene.subscriptions[0].changed("channel")
+        await task
+        assert body.body == b"done"
+        assert [(len(read), state) for read, state in job.asked] == [(70_000, None), (0, 1)]
+
+    run(play)
+
+
+@pytest.mark.parametrize("size", [4, MAX_ANSWER_BYTES + 100_000])
+def test_a_stream_begins_with_the_hold_and_ends_with_the_answer(size: int) -> None:
+    async def play() -> None:
+        stream = EventStream((("Content-Type", "text/event-stream"),), b":\n", 0.001)
+        job, answer = StatefulJob(stream, b"y" * size), Exchanged()
+        scene = Scene(job)
+        task = scene.begin(answer)
+        while answer.body.count(b":\n") < 3:
+            await asyncio.sleep(0.001)
+        assert (answer.status, answer.headers) == (200, {"Content-Type": "text/event-stream"})
+        job.open = False
+        scene.subscriptions[0].changed("channel")
+        await task
+        assert answer.body.lstrip(b":\n") == b"y" * size
+        assert (answer.status, "X-Late" in answer.headers) == (200, False)
+
+    run(play)
+
+
+@pytest.mark.parametrize("ends", ["while it waits", "at the end"])
+def test_a_client_that_leaves_a_stream_is_no_error(ends: str) -> None:
+    async def play() -> None:
+        job, answer = StatefulJob(EventStream((), b":\n", 0.001)), Exchanged()
+        scene = Scene(job)
+        task = scene.begin(answer)
+        await held(scene)
+        if ends == "while it waits":
+            answer.gone.set()
+        else:
+            job.open, answer.broken = False, True
+            scene.subscriptions[0].changed("channel")
+        await task
+        assert scene.subscriptions[0].channels == []
+
+    run(play)
 
 
 def test_a_held_answer_is_given_when_its_channel_reports_the_change() -> None:
