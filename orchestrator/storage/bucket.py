@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -116,6 +116,18 @@ class Bucket:
             return obstore.head(self._store, path)["size"]
         return None
 
+    def modified(self, path: str) -> int | None:
+        """Return when an object was put, ms; None if it does not exist."""
+        with suppress(NotStored), self._storage_errors(path, reading=True):
+            return _ms(obstore.head(self._store, path)["last_modified"])
+        return None
+
+    def put_before(self, folder: str, before: int) -> Iterator[str]:
+        """Yield the paths of the objects in a folder that were put before a time, ms."""
+        with self._storage_errors("its list of objects"):
+            for page in obstore.list(self._store, folder):
+                yield from (e["path"] for e in page if _ms(e["last_modified"]) < before)
+
     def stream(self, path: str) -> Iterator[bytes]:
         """Yield an object's bytes."""
         with self._storage_errors(path, reading=True):
@@ -164,6 +176,10 @@ class Bucket:
             if reading and reason == _MISSING:
                 raise NotStored(f"{self.description}: {path} does not exist") from None
             raise StorageError(f"{self.description}: {reason}, at {path}") from None
+
+
+def _ms(time: datetime) -> int:
+    return int(time.timestamp() * 1000)
 
 
 def _store(scheme: str, bucket: str, prefix: str) -> S3Store | GCSStore | AzureStore:

@@ -63,6 +63,22 @@ class Folder:
         except OSError as error:
             raise self._error(error) from None
 
+    def modified(self, path: str) -> int | None:
+        """Return when an object was put, ms; None if it does not exist."""
+        try:
+            return (self._folder / path).stat().st_mtime_ns // 1_000_000
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise self._error(error) from None
+
+    def put_before(self, folder: str, before: int) -> Iterator[str]:
+        """Yield the paths of the objects in a folder that were put before a time, ms."""
+        for path in Folder(self._folder / folder).paths():
+            modified = self.modified(f"{folder}/{path}")
+            if modified is not None and modified < before:
+                yield f"{folder}/{path}"
+
     def stream(self, path: str) -> Iterator[bytes]:
         """Yield an object's bytes."""
         try:

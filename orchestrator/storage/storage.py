@@ -123,6 +123,22 @@ class Storage:
         """
         return self._backend.size(_checked(path))
 
+    def modified(self, path: str) -> int | None:
+        """Return when an object was put, ms; None if it does not exist.
+
+        Raises:
+            StorageError: the storage failed.
+        """
+        return self._backend.modified(_checked(path))
+
+    def put_before(self, folder: str, before: int) -> Iterator[str]:
+        """Yield the paths of the objects in a folder that were put before a time (ms).
+
+        Raises:
+            StorageError: the storage failed.
+        """
+        return self._backend.put_before(_checked(folder), before)
+
     def named(self, name: str) -> Iterator[str]:
         """Yield the paths of all objects with this last segment, in no particular order.
 
