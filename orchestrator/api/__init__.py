@@ -10,6 +10,7 @@ from orchestrator.api import (
     auth,
     batches,
     bulk,
+    compatible,
     cross_origin,
     documentation,
     health,
@@ -22,6 +23,7 @@ from orchestrator.api import (
     problems,
     providers,
     quotes,
+    reference_links,
     rejected,
     reports,
     request_ids,
@@ -85,6 +87,8 @@ def mount(app: Flask, runtime: Runtime) -> None:
     app.register_blueprint(metrics.blueprint(runtime))
     app.register_blueprint(documentation.blueprint())
     app.register_blueprint(image_links.blueprint(runtime))
+    app.register_blueprint(reference_links.blueprint(runtime))
+    compatible.mount(app, runtime)
     problems.install(app)
     _describe_forms(spec)
     incoming.refuse_unknown_parameters(app, spec.spec.to_dict()["paths"])

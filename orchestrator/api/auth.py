@@ -16,11 +16,13 @@ from orchestrator.security.api_keys import Scope
 
 #: The blueprint of the dashboard's pages. They ask for a session instead of a key.
 DASHBOARD = "dashboard"
+#: The blueprints of calls that Google's clients make. They have a header of their own for the key.
+GOOGLE_CALLS, GOOGLE_KEY = ("gemini", "models"), "x-goog-api-key"
 #: Endpoints without a key. The token in the URL of a callback is its key.
 PUBLIC_ENDPOINTS = frozenset(
     {
         *("api-docs.openapi_json", "documentation.page", "documentation.file"),
-        "public_images.show",
+        *("public_images.show", "references.show"),
         *("callbacks.receive", "health.alive", "health.ready", "metrics.show"),
     }
 )
@@ -84,6 +86,8 @@ def chosen_tenant() -> str | None:
 
 def _caller(runtime: Runtime) -> Caller:
     key = bearer_key(request.headers.get("Authorization", ""))
+    if not key and request.blueprint in GOOGLE_CALLS:
+        key = request.headers.get(GOOGLE_KEY, "").strip()
     if not key:
         _log("no key", None)
         raise _unauthorized("The header Authorization: Bearer KEY is required")

@@ -183,7 +183,7 @@ def _read(runtime: Runtime, path: str, content_type: str, tag: str) -> Answer:
         file, size = _copied(runtime, path)
     except (NotStored, FileNotFoundError):
         raise _removed() from None
-    response = _of_file(file, size)
+    response = file_answer(file, size)
     response.set_etag(tag)
     return response.make_conditional(request, accept_ranges=True, complete_length=size)
 
@@ -206,7 +206,7 @@ def _copied(runtime: Runtime, path: str) -> tuple[BinaryIO, int]:
     return file, size
 
 
-def _of_file(file: BinaryIO, size: int) -> Response:
+def file_answer(file: BinaryIO, size: int) -> Response:
     """Return an answer with a file, which it closes. The server need not read it into memory."""
     response = Response(wrap_file(request.environ, file, _PART_BYTES), direct_passthrough=True)
     response.call_on_close(file.close)
@@ -230,6 +230,20 @@ def _passed_on(runtime: Runtime, image: AtProvider, name: str) -> Answer:
 
     A redirect would make many clients send our API key to the provider's host.
     """
+    file, kind, size = open_at_provider(runtime, image)
+    response = file_answer(file, size)
+    response.headers["Cache-Control"] = "no-store"
+    download_name = None if kind.inline else f"{name}.{kind.extension}"
+    return _safe(response, kind.content_type, download_name)
+
+
+def open_at_provider(runtime: Runtime, image: AtProvider) -> tuple[BinaryIO, FileKind, int]:
+    """Fetch an image that is not archived. Return an open file, its kind and its size in bytes.
+
+    Raises:
+        Gone: its link is wrong.
+        ServiceUnavailable: it gives none now, or other images are being fetched.
+    """
     if not _fetching.acquire(blocking=False):
         raise _try_later("the image is not archived yet, and other images are being fetched")
     with ExitStack() as stack:
@@ -241,10 +255,7 @@ def _passed_on(runtime: Runtime, image: AtProvider, name: str) -> Answer:
         except OSError:
             raise _try_later("the image is not archived yet, and no file can be written") from None
     file.seek(0)
-    response = _of_file(file, size)
-    response.headers["Cache-Control"] = "no-store"
-    download_name = None if kind.inline else f"{name}.{kind.extension}"
-    return _safe(response, kind.content_type, download_name)
+    return file, kind, size
 
 
 def _closing_after_error(file: BinaryIO) -> Any:

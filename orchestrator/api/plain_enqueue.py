@@ -71,7 +71,7 @@ def _answer(runtime: Runtime, environ: dict[str, Any]) -> Answer | None:
             )
         shown = dump(current_view(runtime, result.job, result.wait))
     except Exception as error:  # noqa: BLE001  # it becomes an answer, as Flask does it
-        problem = problems.of_ours(error)
+        problem = problems.of_error(error)
         headers = [each for each in problem.headers if each[0] != "Content-Length"]
         return problem.status, headers, problem.get_data()
     code, more = created(result)

@@ -34,20 +34,23 @@ def problem(
 
 def install(app: Flask) -> None:
     """Answer every error of `app` with a problem document."""
-    for known in (*JOB_REFUSED, LedgerUnavailable):
-        app.register_error_handler(known, of_ours)
-    app.register_error_handler(StorageError, _storage)
-    app.register_error_handler(HistoryUnavailable, _no_history)
-    app.register_error_handler(HTTPException, of_http)
-    app.register_error_handler(Exception, _unexpected)
+    app.register_error_handler(Exception, of_error)
+    app.register_error_handler(HTTPException, of_error)  # in the place of flask-smorest's
 
 
-def of_ours(error: Exception) -> Response:
-    """Return the problem document of an error that an enqueue raises."""
-    if isinstance(error, LedgerMisconfigured):
-        return _misconfigured(error)
-    if isinstance(error, LedgerUnavailable):
-        return _unavailable(error)
+def of_error(error: Exception) -> Response:
+    """Return the problem document of any error."""
+    match error:
+        case LedgerMisconfigured():
+            return _misconfigured(error)
+        case LedgerUnavailable():
+            return _unavailable(error)
+        case StorageError():
+            return _storage(error)
+        case HistoryUnavailable():
+            return _no_history(error)
+        case HTTPException():
+            return of_http(error)
     return _refused(error) if isinstance(error, JOB_REFUSED) else _unexpected(error)
 
 

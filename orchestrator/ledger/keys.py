@@ -10,6 +10,7 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:events:<job id>` | list | its timeline: `<ms> <name> <JSON>` | with the job |
 | `{orch:<s>}:agenda` | sorted set | open job ids, scored by when they are due (ms) | never |
 | `{orch:<s>}:idempotency:<digest>` | string | `<job or batch id> <fingerprint of request>` | 24 h |
+| `{orch:<s>}:repeat:<digest>` | hash | the newest job of a request: see repeats.py | 24 h |
 | `{orch:<s>}:batch:<batch id>` | hash | a batch: see batches.py | retention, after its completion |
 | `{orch:<s>}:batch_answer:<batch id>` | string | what the request of a batch was answered | 24 h |
 | `{orch:<s>}:batch` | sorted set | batches that are not done, by when they are due (ms) | never |
@@ -36,7 +37,7 @@ are its shard. A test compares this table with a live server.
 | `{orch:<s>}:counts` | hash | jobs by status, of each tenant too, fields below | never |
 | `{orch:<s>}:changes` | stream | `job`: the id of a changed job, capped | never |
 | `{orch:<s>}:recorder` | string | the recorder that writes the history of this shard | 2 s |
-| `{orch:<s>}:settled:<job id>` | channel | one message when the job is settled | - |
+| `{orch:<s>}:settled:<job id>` | channel | when the job is settled, and when it is archived | - |
 | `{orch:<s>}:settled:<batch id>` | channel | one message when the batch is completed | - |
 | `orch:task:<provider>:<task id>` | string | the same, over all shards | 30 days |
 | `{orch:0}:rejected` | stream | verified but unreadable messages, capped | never |
@@ -385,6 +386,11 @@ def recorder(shard: int) -> str:
 def idempotency(shard: int, digest_: str) -> str:
     """Return the key of an idempotency digest."""
     return f"{root(shard)}idempotency:{digest_}"
+
+
+def repeat(shard: int, digest_: str) -> str:
+    """Return the key of the newest job of a request."""
+    return f"{root(shard)}repeat:{digest_}"
 
 
 def batch(shard: int, batch_id: str) -> str:

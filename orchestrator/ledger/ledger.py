@@ -56,6 +56,7 @@ from orchestrator.ledger.overview import Overview
 from orchestrator.ledger.processes import Processes
 from orchestrator.ledger.refusals import UnreadableJob
 from orchestrator.ledger.rejected_messages import RejectedMessages
+from orchestrator.ledger.repeats import RepeatedRequests
 from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Settlement
 from orchestrator.ledger.script import Script, load
 from orchestrator.ledger.script_runner import ScriptRunner
@@ -113,6 +114,7 @@ class Ledger:
         self.installation = Installation(self._redis, shards)
         self.processes = Processes(self._redis, self.installation)
         self.rejected = RejectedMessages(self._redis)
+        self.repeats = RepeatedRequests(self._redis, shards, idempotency_ms)
         self.sessions = Sessions(self._redis, shards)
         self.timings = TimingSums(self._redis)
         self.uploads = Uploads(self._redis)

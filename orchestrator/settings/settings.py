@@ -27,6 +27,7 @@ from orchestrator.settings.environment import (
     one_line,
     redacted,
 )
+from orchestrator.settings.model_routes import Routes, read_model_routes
 from orchestrator.settings.provider_settings import (
     ProviderSettings,
     shards_of,
@@ -58,6 +59,7 @@ VARIABLES = frozenset(
         "ADMIN_KEYS",
         "ALLOW_HOSTS",
         "ALLOW_PRIVATE_NETWORKS",
+        "ANSWER_WAIT_SECONDS",
         "API_KEYS",
         "ARCHIVE",
         "ARCHIVE_THREADS",
@@ -81,6 +83,7 @@ VARIABLES = frozenset(
         "MCP_HOSTS",
         "MCP_KEY",
         "METRICS_TENANTS",
+        "MODEL_ROUTES",
         "NOTIFY_SECRET",
         "NOTIFY_SECRETS_OLD",
         "NOTIFY_TASKS",
@@ -136,6 +139,10 @@ class Settings:
     notify_tasks: tuple[str, ...]
     #: Web pages of these origins may call the API from a browser. `*` is every page.
     cors_origins: tuple[str, ...]
+    #: Which provider and model a name means, in the calls of OpenAI's and Gemini's clients.
+    model_routes: Routes
+    #: The longest time that such a call is held until its job has an outcome.
+    answer_wait_seconds: float
     callback_grace_seconds: float
     job_deadline_seconds: float
     thin_success_seconds: float
@@ -211,6 +218,7 @@ def _callers(env: EnvironmentReader) -> dict[str, Any]:
         "notify_secrets": _notify_secrets(env),
         "notify_tasks": env.items("ORCHESTRATOR_NOTIFY_TASKS"),
         "cors_origins": _origins(env),
+        "model_routes": read_model_routes(env),
     }
 
 
@@ -231,6 +239,7 @@ def _storage(env: EnvironmentReader) -> dict[str, Any]:
 def _times(env: EnvironmentReader) -> dict[str, Any]:
     """Read the times: default, lowest and highest value."""
     bounds = {
+        "answer_wait_seconds": (600, 1, 3600),
         "callback_grace_seconds": (30, 0, 86_400),
         "job_deadline_seconds": (3600, 1, 604_800),
         "thin_success_seconds": (300, 0, 86_400),

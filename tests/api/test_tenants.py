@@ -20,10 +20,12 @@ from tests.support.fakes import TENANT
 from webhooks.app import create_app
 
 #: Routes with a key that show nothing of a job, so every key may use them.
-SHARED = {"providers.show"}
+SHARED = {"providers.show", "models.models", "models.model"}
 #: Routes about the caller's own tenant. Other tests look at what they show.
 OWN = {"jobs.create", "jobs.browse", "stats.show", "reports.usage", "bulk.create", "bulk.list_"}
 OWN |= {"batches.create", "quotes.create"}
+#: These make jobs of the caller's tenant, or join them.
+OWN |= {"openai.generate", "openai.edit", "gemini.generate", "gemini.stream"}
 #: The pages of the dashboard ask for a session. tests/dashboard looks at them.
 PAGES = f"{DASHBOARD}."
 #: Parts of the routes about a thing of one tenant.

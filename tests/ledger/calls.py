@@ -30,6 +30,7 @@ from orchestrator.ledger.outcomes import Outcomes
 from orchestrator.ledger.overview import Overview
 from orchestrator.ledger.processes import Process, Processes
 from orchestrator.ledger.rejected_messages import RejectedMessages
+from orchestrator.ledger.repeats import RepeatedRequests
 from orchestrator.ledger.timings import TimingSums
 from orchestrator.ledger.uploads import Uploads
 from orchestrator.security.api_keys import DEFAULT_SCOPES, ApiKey, digest
@@ -56,6 +57,7 @@ CLASSES: Mapping[str, type] = {
     "outcomes.": Outcomes,
     "processes.": Processes,
     "rejected.": RejectedMessages,
+    "repeats.": RepeatedRequests,
     "timings.": TimingSums,
     "uploads.": Uploads,
 }
@@ -105,6 +107,13 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     ),
     "idempotency_keys.find": lambda ledger, _: ledger.idempotency_keys.find(
         Idempotency("caller", "order-17")
+    ),
+    "repeats.latest": lambda ledger, _: ledger.repeats.latest(keys.digest("caller", "order-17")),
+    "repeats.remember": lambda ledger, lease: ledger.repeats.remember(
+        keys.digest("caller", "order-17"), lease.job.id
+    ),
+    "repeats.record_answer": lambda ledger, lease: ledger.repeats.record_answer(
+        keys.digest("caller", "order-17"), lease.job.id, now=NOW
     ),
     "admission.hold": lambda ledger, _: ledger.admission.hold(
         "evolink", Step.SUBMIT, kit.THIN, now=NOW, ends_at=NEXT_DUE
@@ -259,6 +268,7 @@ READS = frozenset(
     {
         *(
             "idempotency_keys.find",
+            "repeats.latest",
             "get",
             "uploads.get",
             "events",

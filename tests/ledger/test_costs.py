@@ -34,6 +34,8 @@ PIPELINED = {
     **dict.fromkeys(("access.add_key", "access.forget_key", "access.set_tenant"), 4),
     **dict.fromkeys(("access.revoke_key", "access.expire_key"), 4),
     "timings.add": 3,
+    "repeats.remember": 3,
+    "repeats.record_answer": 2,
     "access.read": 5,
     # The view of the process is fresh.
     "access.current": 0,

@@ -79,6 +79,7 @@ BUILT: Mapping[str, list[str]] = {
     "events": [keys.events(JOB)],
     "agenda": [keys.agenda(1)],
     "idempotency": [keys.idempotency(1, DIGEST)],
+    "repeat": [keys.repeat(1, DIGEST)],
     "jobs": [keys.jobs(1)],
     "tenant_jobs": [keys.tenant_jobs(1, "shop")],
     "spend": [keys.spend(1, "shop", 20_000)],
@@ -302,6 +303,8 @@ def run_every_transition(ledger: Ledger, recorder: RecordingClient) -> None:
 
 def run_processes(ledger: Ledger) -> None:
     """Record what processes tell about themselves and their visitors."""
+    ledger.repeats.remember(DIGEST, JOB)
+    ledger.repeats.record_answer(DIGEST, JOB, now=NOW)
     ledger.timings.add({"a sum": 0.5})
     ledger.processes.record(PROCESS)
     ledger.installation.begin_examination("{}")
@@ -357,9 +360,11 @@ def test_the_keys_in_redis_are_those_in_the_table(observed: ObservedKeys) -> Non
     assert stored == {(row.key, row.type) for row in ROWS if row.type != CHANNEL}
 
 
-def test_a_settlement_is_published_once_on_the_channel_in_the_table(observed: ObservedKeys) -> None:
-    assert [row_of(channel).type for channel in observed.channels] == [CHANNEL] * 15
-    assert len(set(observed.channels)) == 15, "one of them is of a check"
+def test_outcomes_and_ended_archives_are_published_on_the_channel_in_the_table(
+    observed: ObservedKeys,
+) -> None:
+    assert [row_of(channel).type for channel in observed.channels] == [CHANNEL] * 17
+    assert len(set(observed.channels)) == 15, "two jobs were archived, one message is of a check"
 
 
 def test_the_fields_of_a_job_are_those_in_the_documentation(observed: ObservedKeys) -> None:

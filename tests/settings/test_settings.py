@@ -11,6 +11,7 @@ from typing import Any
 import certifi
 import pytest
 
+from orchestrator.jobs.request import Target
 from orchestrator.net.sockets import Proxy
 from orchestrator.providers import BROKEN, BUILT_IN
 from orchestrator.providers.prices import PriceTable
@@ -75,6 +76,16 @@ GOOD: dict[str, tuple[str, Any, str, Any]] = {
     "ORCHESTRATOR_METRICS_TENANTS": ("metrics_tenants", False, "1", True),
     "ORCHESTRATOR_IMAGE_HTTPS_ONLY": ("image_https_only", False, "1", True),
     "ORCHESTRATOR_NOTIFY_TASKS": ("notify_tasks", (), "shop.done, crm.*", ("shop.done", "crm.*")),
+    "ORCHESTRATOR_MODEL_ROUTES": (
+        "model_routes",
+        {},
+        "gpt-image-1 = uniall/gpt-image-2 | hiapi/Nano-Banana-2, fox=evolink/nano-banana-2",
+        {
+            "gpt-image-1": (Target("uniall", "gpt-image-2"), Target("hiapi", "Nano-Banana-2")),
+            "fox": (Target("evolink", "nano-banana-2"),),
+        },
+    ),
+    "ORCHESTRATOR_ANSWER_WAIT_SECONDS": ("answer_wait_seconds", 600.0, "1", 1.0),
     "ORCHESTRATOR_THIN_SUCCESS_SECONDS": ("thin_success_seconds", 300.0, "0", 0.0),
     "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": ("callback_grace_seconds", 30.0, "0", 0.0),
     "ORCHESTRATOR_JOB_DEADLINE_SECONDS": ("job_deadline_seconds", 3600.0, "90.5", 90.5),
@@ -191,6 +202,12 @@ BAD: dict[str, list[str]] = {
     "ORCHESTRATOR_ALLOW_HOSTS": ["10.0.0.0/33", "https://shop.example", "a b"],
     "ORCHESTRATOR_ARCHIVE": ["2", "off"],
     "ORCHESTRATOR_ARCHIVE_URL": ["images", "ftp://x/y", "file://", "s3://", "s3://x?region=y", "file://host/x"],
+    "ORCHESTRATOR_MODEL_ROUTES": [
+        "x", "x=", "=hiapi/y", "x=hiapi", "x=hiapi/", "x=nobody/y", "x=hiapi/nothing",
+        "x=hiapi/Nano-Banana-2|",
+        "x=hiapi/Nano-Banana-2|hiapi/nano-banana-2",
+    ],
+    "ORCHESTRATOR_ANSWER_WAIT_SECONDS": ["0", "3601", "x"],
     "ORCHESTRATOR_THIN_SUCCESS_SECONDS": ["-1", "86401", "soon", "nan", "inf"],
     "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": ["-1", "86401", "soon", "nan", "inf"],
     "ORCHESTRATOR_JOB_DEADLINE_SECONDS": ["0", "604801", "1h"],

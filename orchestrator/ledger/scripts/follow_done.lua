@@ -46,6 +46,7 @@ redis.call('ZREM', shard .. 'flow:' .. name .. ':' .. job.tenant, job_id)
 if name == 'archive' then
   redis.call('ZREMRANGEBYSCORE', shard .. 'given_up', '-inf', now)
   redis.call('ZREM', shard .. 'expiring:' .. job.tenant, job_id)
+  redis.pcall('PUBLISH', shard .. 'settled:' .. job_id, 'archive_' .. ended)
 elseif name == 'notify' then
   redis.call('HDEL', job_key, 'late.notify')
 else

@@ -1,0 +1,214 @@
+"""Holds the answer to a call until its job has an outcome, and its images can be sent."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from werkzeug.exceptions import NotAcceptable
+
+from orchestrator.api import holds
+from orchestrator.api.holds import EventStream
+from orchestrator.jobs.model import FollowUpStatus, Job, Status
+from orchestrator.ledger.keys import settled
+from orchestrator.runtime import Runtime
+
+#: An answer is given this long before the client's own time-out: a part of it, at least and at
+#: most. Seconds.
+MARGIN, MIN_MARGIN_SECONDS, MAX_MARGIN_SECONDS = 0.1, 0.5, 5.0
+#: The longest time between two signs of life of a stream. Seconds.
+MAX_KEEP_ALIVE_SECONDS = 15.0
+#: The most image data at the end of a stream that has begun. The server keeps it in memory, however
+#: slowly the client reads. Bytes.
+MAX_STREAM_BYTES = 48 * 1024 * 1024
+#: The `Retry-After` of an answer that cannot be held now. Seconds.
+RETRY_SECONDS = "1"
+#: The header of every answer that names the job.
+JOB_HEADER = "X-Orchestrator-Job-Id"
+
+
+class StillOpen(Exception):
+    """There is nothing to answer yet.
+
+    Attributes:
+        job_id: the job, which goes on.
+        timed_out: the longest wait is over. Otherwise the server cannot hold the answer now.
+    """
+
+    def __init__(self, job_id: str, *, timed_out: bool) -> None:
+        super().__init__(job_id)
+        self.job_id = job_id
+        self.timed_out = timed_out
+
+    @property
+    def text(self) -> str:
+        """What the caller is told."""
+        if not self.timed_out:
+            return (
+                f"The job {self.job_id} goes on, and this process cannot wait for it now. Send the"
+                " same request again: it joins this job."
+            )
+        return (
+            f"The job {self.job_id} has no outcome yet. It goes on, and nothing is lost. Get it at"
+            f" {self._path}, or send the same request again: it joins this job."
+        )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The headers of the answer."""
+        headers = {JOB_HEADER: self.job_id, "Location": self._path}
+        return headers if self.timed_out else {**headers, "Retry-After": RETRY_SECONDS}
+
+    @property
+    def _path(self) -> str:
+        return f"/v1/jobs/{self.job_id}"
+
+
+class JobFailed(Exception):
+    """The job has an outcome, and it is no success."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(job.id)
+        self.job = job
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCall:
+    """A call whose job exists.
+
+    Attributes:
+        job_id: the job.
+        model: as the caller named it.
+        joined: an earlier request made the job.
+        digest: of the request; empty with an idempotency key.
+        ends_at: the end of the wait, ms.
+        needs_copies: the answer has the images themselves, so the archive must have them.
+        ignored: the fields of the request that its model does not have.
+        stream: the stream of events that the client asked for.
+        options: what the answer depends on besides.
+    """
+
+    job_id: str
+    model: str
+    joined: bool
+    digest: str
+    ends_at: int
+    needs_copies: bool
+    ignored: tuple[str, ...]
+    options: Any
+    stream: EventStream | None = None
+
+    def streaming(self, client_timeout: float | None, *, keep_alive: bytes) -> HeldCall:
+        """Return the call with a stream of events.
+
+        Args:
+            client_timeout: the signs of life come more often than this, seconds.
+            keep_alive: a sign of life.
+        """
+        interval = min(MAX_KEEP_ALIVE_SECONDS, (client_timeout or math.inf) / 3)
+        headers = (
+            ("Content-Type", "text/event-stream"),
+            ("Cache-Control", "no-store"),
+            ("X-Accel-Buffering", "no"),  # nginx passes the events on at once
+            *call_headers(self).items(),
+        )
+        return replace(self, stream=EventStream(headers, keep_alive, max(0.1, interval)))
+
+    def finished_job(self, runtime: Runtime) -> Job:
+        """Return the job when it has succeeded and can be answered.
+
+        Raises:
+            StillOpen: it cannot. The server was asked to hold the answer, unless the wait is over.
+            JobFailed: it has another outcome.
+            NotAcceptable: the images are too large for a stream.
+            LedgerUnavailable: Redis is away.
+        """
+        job = runtime.ledger.get(self.job_id)
+        if job is None or not self._is_ready(job):
+            left_ms = self.ends_at - runtime.clock()
+            if left_ms > 0:
+                self._hold(runtime, left_ms / 1000)
+            raise StillOpen(self.job_id, timed_out=left_ms <= 0)
+        if self.stream is not None and holds.state() is not None and _size(job) > MAX_STREAM_BYTES:
+            raise NotAcceptable(
+                f"the images of {job.id} are too large for a stream: get them at /v1/jobs/{job.id}"
+            )
+        if job.status is not Status.SUCCEEDED:
+            self.record_answer(runtime)
+            raise JobFailed(job)
+        return job
+
+    def record_answer(self, runtime: Runtime) -> None:
+        """Record that the outcome is answered, so that the same request may make a new job."""
+        if self.digest:
+            runtime.ledger.repeats.record_answer(self.digest, self.job_id, now=runtime.clock())
+
+    def _hold(self, runtime: Runtime, seconds: float) -> None:
+        def over() -> bool:
+            job = runtime.ledger.get(self.job_id)
+            return job is None or self._is_ready(job)
+
+        is_first = holds.state() is None
+        holds.hold(
+            settled(self.job_id),
+            over,
+            seconds,
+            state=self,
+            stream=self.stream if is_first else None,
+        )
+
+    def _is_ready(self, job: Job) -> bool:
+        if not job.status.terminal:
+            return False
+        archiving = job.archive is not None and job.archive.status in _ARCHIVING
+        return not (self.needs_copies and archiving) or _all_decided(job)
+
+
+def _size(job: Job) -> int:
+    return sum(image.copy.bytes for image in job.images if image.copy)
+
+
+_ARCHIVING = (FollowUpStatus.WAITING, FollowUpStatus.PENDING)
+
+
+def _all_decided(job: Job) -> bool:
+    """Return whether each image has a copy, or will never have one."""
+    return all(image.copy or image.given_up for image in job.images)
+
+
+def call_headers(call: HeldCall) -> dict[str, str]:
+    """Return the headers that name the job of an answer, and the fields that were ignored."""
+    headers = {JOB_HEADER: call.job_id}
+    if call.joined:
+        headers["Idempotent-Replay"] = "true"
+    if call.ignored:
+        headers["X-Orchestrator-Ignored"] = ", ".join(call.ignored)
+    return headers
+
+
+def wait_seconds(runtime: Runtime, client_timeout: float | None) -> float:
+    """Return how long an answer may be held.
+
+    Args:
+        runtime: of this process.
+        client_timeout: the time after which the client gives up; None: it does not say.
+    """
+    longest = runtime.settings.answer_wait_seconds
+    if client_timeout is None:
+        return longest
+    margin = min(max(client_timeout * MARGIN, MIN_MARGIN_SECONDS), MAX_MARGIN_SECONDS)
+    return max(0.0, min(longest, client_timeout - margin))
+
+
+def timeout_in(header: Callable[[str], str | None], *names: str) -> float | None:
+    """Return the client's time-out in one of its headers, seconds; None if it does not say."""
+    for name in names:
+        try:
+            seconds = float(header(name) or "")
+        except ValueError:
+            continue
+        if seconds > 0:
+            return seconds if math.isfinite(seconds) else None
+    return None

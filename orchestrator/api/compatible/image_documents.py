@@ -1,0 +1,113 @@
+"""JSON with images in base64, written to a file and not held in memory."""
+
+from __future__ import annotations
+
+import secrets
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, BinaryIO
+
+from flask import Response
+from werkzeug.exceptions import Gone
+
+from orchestrator.api.images import file_answer, open_at_provider
+from orchestrator.jobs.model import Job
+from orchestrator.jsonio import dump
+from orchestrator.operations.image_copies import temporary_file
+from orchestrator.operations.locate_image import AtProvider, Lost, locate_image
+from orchestrator.runtime import Runtime
+
+#: The size of the parts that are encoded at once. A multiple of three. Bytes.
+_PART_BYTES = 3 * 16 * 1024
+
+
+@contextmanager
+def image_document(runtime: Runtime, job: Job) -> Iterator[ImageDocument]:
+    """Give a document for the images of a job. After an error its files are closed."""
+    with ExitStack() as files:
+        document = ImageDocument(runtime, job, files)
+        yield document
+        files.pop_all()
+
+
+class ImageDocument:
+    """A file with JSON in which images stand in base64.
+
+    Args:
+        runtime: of this process.
+        job: the job whose images they are.
+        files: takes the files that are opened.
+    """
+
+    def __init__(self, runtime: Runtime, job: Job, files: ExitStack) -> None:
+        self._runtime = runtime
+        self._job = job
+        self._mark = secrets.token_hex(16)
+        self._fetched: dict[int, tuple[BinaryIO, str]] = {}
+        self._files = files
+        self.file = files.enter_context(temporary_file(runtime.settings.data_dir))
+
+    def image(self, index: int) -> str:
+        """Return what stands in a document for the base64 of an image."""
+        return f"{self._mark}{index:08d}{self._mark}"
+
+    def write(self, document: Any) -> None:
+        """Write a document with its images.
+
+        Raises:
+            Gone: an image could not be archived.
+            ServiceUnavailable: an image cannot be fetched now.
+            StorageError: the storage failed.
+        """
+        pieces = dump(document).split(self._mark.encode())
+        for number, piece in enumerate(pieces):
+            if number % 2 == 0:
+                self.file.write(piece)
+            else:
+                self._write_image(int(piece))
+
+    def _write_image(self, index: int) -> None:
+        rest = b""
+        for content in self._content(index):
+            data = rest + content
+            whole = len(data) - len(data) % 3
+            self.file.write(b64encode(data[:whole]))
+            rest = data[whole:]
+        self.file.write(b64encode(rest))
+
+    def answer(self, kind: str) -> Response:
+        """Return an answer with what was written. `kind` is its content type."""
+        size = self.file.tell()
+        self.file.seek(0)
+        answer = file_answer(self.file, size)
+        answer.headers["Content-Type"] = kind
+        answer.headers["Cache-Control"] = "no-store"
+        return answer
+
+    def content_type(self, index: int) -> str:
+        """Return the type of an image. It raises as `write` does."""
+        copy = self._job.images[index].copy
+        return copy.content_type if copy else self._at_provider(index)[1]
+
+    def _content(self, index: int) -> Iterator[bytes]:
+        copy = self._job.images[index].copy
+        if copy:
+            yield from self._runtime.storage.stream(copy.path)
+            return
+        file, _ = self._at_provider(index)
+        with file:
+            while part := file.read(_PART_BYTES):
+                yield part
+
+    def _at_provider(self, index: int) -> tuple[BinaryIO, str]:
+        """Return an image that is not archived, and its type. It is fetched once."""
+        if index not in self._fetched:
+            located = locate_image(self._runtime, self._job.id, index, sees=lambda _: True)
+            if not isinstance(located, AtProvider):
+                reason = located.reason if isinstance(located, Lost) else "it is gone"
+                raise Gone(f"the image {index} of {self._job.id} cannot be sent: {reason}")
+            file, kind, _ = open_at_provider(self._runtime, located)
+            self._files.enter_context(file)
+            self._fetched[index] = (file, kind.content_type)
+        return self._fetched[index]

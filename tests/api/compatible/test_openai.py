@@ -1,0 +1,245 @@
+"""OpenAI's Images API: requests, answers and errors in its shapes."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from orchestrator.api.compatible.held_call import JOB_HEADER
+from orchestrator.jobs.model import ErrorCode
+from tests.api.compatible.conftest import MODEL, REQUEST, Compatible
+from tests.support.archive_kit import picture
+
+
+def error(answer: Any) -> dict[str, Any]:
+    """The error of an answer, which has no other members."""
+    assert set(answer.json) == {"error"}
+    found: dict[str, Any] = answer.json["error"]
+    assert {"message", "type", "param", "code"} <= set(found)
+    return found
+
+
+# Requests ----------------------------------------------------------------------------------------
+
+
+def test_a_request_becomes_a_job_of_the_named_provider(compatible: Compatible) -> None:
+    job = compatible.job(
+        compatible.generate(
+            size="1792x1024",
+            output_format="png",
+            user="user-7",
+            deadline_seconds=600,
+            on_unconfirmed="fail",
+            stream=None,
+        )
+    )
+
+    assert (job.request.provider, job.request.model) == ("hiapi", "Nano-Banana-2")
+    assert job.request.options == {
+        "prompt": "A red cube",
+        "aspect_ratio": "16:9",
+        "resolution": "1K",
+        "output_format": "png",
+    }
+    assert job.request.metadata == {"user": "user-7"}
+    assert job.request.deadline_seconds == 600
+
+
+def test_fields_that_the_model_knows_are_sent_and_others_are_named(compatible: Compatible) -> None:
+    sent = compatible.generate(model="uniall/gpt-image-2", quality="high", style="vivid")
+    ignored = compatible.generate(quality="high", background="auto")
+
+    assert compatible.job(sent).request.provider_options == {"quality": "high"}
+    compatible.succeed(sent.headers[JOB_HEADER])
+    compatible.succeed(ignored.headers[JOB_HEADER])
+    named = [
+        compatible.generate(model="uniall/gpt-image-2", quality="high", style="vivid"),
+        compatible.generate(quality="high", background="auto"),
+    ]
+    assert [each.headers["X-Orchestrator-Ignored"] for each in named] == ["style", "quality"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"prompt": ...}, "prompt"),
+        ({"model": ...}, "model"),
+        ({"n": 0}, "n"),
+        ({"n": 2}, "n"),
+        ({"size": "large"}, "size"),
+        ({"size": "100x900"}, "size"),
+        ({"stream": "yes"}, "stream"),
+        ({"response_format": "png"}, "response_format"),
+        ({"promt": "x"}, "promt"),
+        ({"images": [{"file_id": "file-1"}]}, "images.0"),
+        ({"images": ["data:image/png;base64,%%%"]}, "images.0"),
+        ({"metadata": "x"}, "metadata"),
+    ],
+)
+def test_a_bad_field_is_named(compatible: Compatible, fields: dict[str, Any], param: str) -> None:
+    answer = compatible.generate(**fields)
+
+    assert answer.status_code == 400
+    assert error(answer)["param"] == param
+    assert error(answer)["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("body", [b"{", b"[]", b'"x"'])
+def test_a_body_that_is_no_object_is_refused(compatible: Compatible, body: bytes) -> None:
+    answer = compatible.api.post(
+        "/v1/images/generations", data=body, content_type="application/json"
+    )
+
+    assert answer.status_code == 400
+    assert error(answer)["type"] == "invalid_request_error"
+
+
+def test_an_unknown_model_is_not_found(compatible: Compatible) -> None:
+    answer = compatible.generate(model="dall-e-9")
+
+    assert answer.status_code == 404
+    assert error(answer)["code"] == "model_not_found"
+    assert answer.headers.get("X-Should-Retry") is None
+
+
+def test_a_key_is_needed(compatible: Compatible) -> None:
+    answer = compatible.api.with_key("no-such-key").post("/v1/images/generations", json=REQUEST)
+
+    assert answer.status_code == 401
+    assert error(answer)["type"] == "authentication_error"
+
+
+def test_links_need_a_public_url_before_there_is_a_job(
+    open_compatible: Callable[..., Compatible],
+) -> None:
+    compatible = open_compatible(ORCHESTRATOR_PUBLIC_URL=None)
+
+    answer = compatible.generate(response_format="url")
+
+    assert error(answer)["param"] == "response_format"
+    assert not compatible.harness.nudges.sent
+
+
+# Answers -----------------------------------------------------------------------------------------
+
+
+def test_the_images_are_answered_in_base64(compatible: Compatible) -> None:
+    images = [picture(number) for number in range(2)]
+    job_id = compatible.begin(size="1024x1024")
+    compatible.succeed(job_id, *images)
+
+    answer = compatible.generate(size="1024x1024")
+
+    assert answer.status_code == 200
+    assert answer.headers[JOB_HEADER] == job_id
+    assert answer.headers["Content-Type"] == "application/json"
+    document = json.loads(answer.data)
+    assert [base64.b64decode(each["b64_json"]) for each in document["data"]] == images
+    assert (document["output_format"], document["size"]) == ("png", "96x64")
+    assert document["usage"]["total_tokens"] == 0
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 49_151, 49_152, 49_153, 200_000])
+def test_base64_of_any_length_is_whole(compatible: Compatible, length: int) -> None:
+    content = bytes(number % 251 for number in range(length))
+    compatible.succeed(compatible.begin(), content)
+
+    document = json.loads(compatible.generate().data)
+
+    assert base64.b64decode(document["data"][0]["b64_json"], validate=True) == content
+
+
+def test_links_are_signed_and_work_without_a_key(compatible: Compatible) -> None:
+    compatible.succeed(compatible.begin(response_format="url"))
+
+    answer = compatible.generate(response_format="url").json
+    assert answer is not None
+    path = answer["data"][0]["url"].removeprefix("https://hooks.example.com")
+    shown = compatible.api.app.test_client().get(path, buffered=True)
+
+    assert (shown.status_code, shown.data) == (200, picture())
+
+
+def test_a_finished_job_is_answered_as_events(compatible: Compatible) -> None:
+    images = [picture(number) for number in range(2)]
+    compatible.succeed(compatible.begin(stream=True, partial_images=2), *images)
+
+    answer = compatible.generate(stream=True, partial_images=2)
+
+    assert answer.mimetype == "text/event-stream"
+    events = [block.split("\n") for block in answer.text.strip().split("\n\n")]
+    assert [event[0] for event in events] == ["event: image_generation.completed"] * 2
+    documents = [json.loads(event[1].removeprefix("data: ")) for event in events]
+    assert [base64.b64decode(each["b64_json"]) for each in documents] == images
+    assert {each["type"] for each in documents} == {"image_generation.completed"}
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        (ErrorCode.CONTENT_POLICY, 400, "moderation_blocked"),
+        (ErrorCode.INVALID_REQUEST, 400, "invalid_request"),
+        (ErrorCode.RATE_LIMITED, 429, "rate_limited"),
+        (ErrorCode.SUBMISSION_UNCONFIRMED, 502, "submission_unconfirmed"),
+        (ErrorCode.GENERATION_FAILED, 502, "generation_failed"),
+    ],
+)
+def test_a_failed_job_is_an_error_that_no_client_repeats_by_itself(
+    compatible: Compatible, code: ErrorCode, status: int, kind: str
+) -> None:
+    job_id = compatible.begin()
+    compatible.fail(job_id, code)
+
+    answer = compatible.generate()
+
+    assert (answer.status_code, error(answer)["code"]) == (status, kind)
+    assert answer.headers["X-Should-Retry"] == "false"
+    assert answer.headers[JOB_HEADER] == job_id
+    assert "the provider's words" in error(answer)["message"]
+
+
+def test_an_image_whose_copy_is_gone_is_an_error(compatible: Compatible) -> None:
+    job_id = compatible.begin()
+    compatible.succeed(job_id)
+    compatible.harness.runtime.storage.delete(f"test/{job_id}/0.png")
+
+    answer = compatible.generate()
+
+    assert answer.status_code == 503
+    assert error(answer)["type"] == "server_error"
+
+
+def test_a_job_that_is_open_may_be_asked_for_again(compatible: Compatible) -> None:
+    answer = compatible.generate()
+
+    assert (answer.status_code, error(answer)["code"]) == (503, "job_still_open")
+    assert answer.headers["X-Should-Retry"] == "true"
+    assert answer.headers["Location"] == f"/v1/jobs/{error(answer)['job_id']}"
+
+
+# Models ------------------------------------------------------------------------------------------
+
+
+def test_every_listed_model_can_be_used(open_compatible: Callable[..., Compatible]) -> None:
+    compatible = open_compatible(ORCHESTRATOR_MODEL_ROUTES="gpt-image-9=hiapi/Nano-Banana-2")
+    listed = compatible.api.get("/v1/models").json
+    assert listed is not None
+
+    names = [each["id"] for each in listed["data"]]
+
+    assert names[0] == "gpt-image-9"
+    assert MODEL in names
+    assert len(names) == len(set(names))
+    for name in names:
+        shown = compatible.api.get(f"/v1/models/{name}")
+        assert (shown.status_code, shown.json and shown.json["id"]) == (200, name)
+
+
+def test_a_model_that_nobody_has_is_not_found(compatible: Compatible) -> None:
+    answer = compatible.api.get("/v1/models/hiapis/Nano-Banana-2")
+
+    assert (answer.status_code, error(answer)["code"]) == (404, "model_not_found")

@@ -1,0 +1,205 @@
+"""Reference images as bytes: forms, data URLs, and the links that providers fetch."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from werkzeug.datastructures import FileStorage
+
+from orchestrator.operations.reference_images import LIFETIME_MS, delete_old_references
+from tests.api.compatible.conftest import EDITS, MODEL, Compatible
+from tests.support.archive_kit import picture
+
+BOUNDARY = "the-boundary"
+
+
+def edit(compatible: Compatible, *images: bytes, **fields: Any) -> Any:
+    """Send a form."""
+    name = "image" if len(images) == 1 else "image[]"
+    files = [FileStorage(io.BytesIO(each), f"{n}.png", name) for n, each in enumerate(images)]
+    data = {"model": MODEL, "prompt": "In blue", **fields, name: files}
+    return compatible.api.post(EDITS, data=data, content_type="multipart/form-data")
+
+
+def links(compatible: Compatible, answer: Any) -> list[str]:
+    found: list[str] = compatible.job(answer).request.options["images"]
+    return found
+
+
+def fetched(compatible: Compatible, url: str) -> Any:
+    """What a provider gets from a link."""
+    assert url.startswith("https://hooks.example.com/")
+    return compatible.api.app.test_client().get(urlsplit(url).path, buffered=True)
+
+
+def form(*parts: tuple[str, bytes]) -> bytes:
+    """A form whose parts have the given headers and contents."""
+    written = [
+        f"--{BOUNDARY}\r\nContent-Disposition: form-data; {head}\r\n\r\n".encode() + content
+        for head, content in parts
+    ]
+    return b"\r\n".join([*written, f"--{BOUNDARY}--\r\n".encode()])
+
+
+def test_files_become_links_that_the_provider_can_fetch(compatible: Compatible) -> None:
+    images = [picture(0), picture(1, "JPEG"), picture(2, "WEBP")]
+
+    sent = links(compatible, edit(compatible, *images))
+
+    shown = [fetched(compatible, each) for each in sent]
+    assert [each.data for each in shown] == images
+    assert [each.mimetype for each in shown] == ["image/png", "image/jpeg", "image/webp"]
+    assert all(each.headers["X-Content-Type-Options"] == "nosniff" for each in shown)
+
+
+def test_a_part_without_a_file_name_is_a_file_by_its_type(compatible: Compatible) -> None:
+    body = form(
+        ('name="model"', MODEL.encode()),
+        ('name="prompt"', b"In blue"),
+        ('name="metadata[order]"', b"4711"),
+        ('name="image"\r\nContent-Type: application/octet-stream', picture()),
+    )
+
+    answer = compatible.api.post(
+        EDITS, data=body, content_type=f"multipart/form-data; boundary={BOUNDARY}"
+    )
+
+    assert fetched(compatible, links(compatible, answer)[0]).data == picture()
+    assert compatible.job(answer).request.metadata == {"order": "4711"}
+
+
+def test_the_provider_that_takes_files_gets_the_file(compatible: Compatible) -> None:
+    job = compatible.job(edit(compatible, picture(), model="uniall/gpt-image-2"))
+
+    assert "images" not in job.request.options
+    assert job.request.upload
+    assert job.request.upload.bytes == len(picture())
+
+
+def test_images_in_json_are_links_or_data_urls(compatible: Compatible) -> None:
+    data = f"data:image/png;base64,{base64.b64encode(picture()).decode()}"
+    items = ["https://example.com/0.png", data, {"image_url": data}, {"image_url": {"url": data}}]
+    body = {"model": MODEL, "prompt": "In blue", "images": items}
+
+    sent = links(compatible, compatible.api.post(EDITS, json=body))
+
+    assert sent[0] == "https://example.com/0.png"
+    assert len(set(sent[1:])) == 1
+    assert fetched(compatible, sent[1]).data == picture()
+
+
+def test_the_same_request_is_the_same_job(compatible: Compatible) -> None:
+    first, again, other = (
+        compatible.job(edit(compatible, content)).id
+        for content in (picture(0), picture(0), picture(1))
+    )
+
+    assert first == again != other
+
+
+@pytest.mark.parametrize("key", [{"Idempotency-Key": "order-1"}])
+def test_the_same_request_with_a_key_is_no_mismatch(
+    compatible: Compatible, key: dict[str, str]
+) -> None:
+    data = f"data:image/png;base64,{base64.b64encode(picture()).decode()}"
+    body = {"model": MODEL, "prompt": "In blue", "images": [data]}
+    answers = []
+    for _ in range(2):
+        answers.append(compatible.api.post(EDITS, json=body, headers=key))
+        compatible.harness.clock.forward(3600)
+
+    assert len({compatible.job(each).id for each in answers}) == 1
+
+
+@pytest.mark.parametrize(
+    ("images", "fields", "param"),
+    [
+        ((), {}, "image"),
+        ((b"no image",), {}, "image"),
+        ((b"GIF89a",), {}, "image"),
+        (tuple(picture(n) for n in range(17)), {}, "image"),
+        ((picture(),), {"mask": (io.BytesIO(picture()), "mask.png")}, "mask"),
+        ((picture(),), {"picture": (io.BytesIO(picture()), "0.png")}, "picture"),
+        ((picture(),), {"n": "many"}, "n"),
+        ((picture(),), {"metadata[a]": "1", "metadata": "2"}, "metadata"),
+    ],
+)
+def test_a_bad_form_is_refused_by_name(
+    compatible: Compatible, images: tuple[bytes, ...], fields: dict[str, Any], param: str
+) -> None:
+    answer = edit(compatible, *images, **fields)
+
+    assert answer.status_code == 400, answer.text
+    assert answer.json["error"]["param"] == param
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"no form", form(('name="model"', b"x"))[:-10], f"--{BOUNDARY}\r\n\r\nx".encode()],
+)
+def test_a_body_that_is_no_form_is_refused(compatible: Compatible, body: bytes) -> None:
+    answer = compatible.api.post(
+        EDITS, data=body, content_type=f"multipart/form-data; boundary={BOUNDARY}"
+    )
+
+    assert answer.status_code == 400
+    assert answer.json
+    assert answer.json["error"]["type"] == "invalid_request_error"
+
+
+def test_a_form_that_is_too_large_is_refused(
+    open_compatible: Callable[..., Compatible],
+) -> None:
+    compatible = open_compatible(ORCHESTRATOR_MAX_UPLOAD_BYTES="1000")
+
+    assert edit(compatible, picture() + bytes(2000)).status_code == 400
+    body = form(('name="image"; filename="0.png"', bytes(2_000_000)))
+    kind = f"multipart/form-data; boundary={BOUNDARY}"
+    assert compatible.api.post(EDITS, data=body, content_type=kind).status_code == 413
+
+
+def test_files_without_a_public_url_are_refused(
+    open_compatible: Callable[..., Compatible],
+) -> None:
+    compatible = open_compatible(ORCHESTRATOR_PUBLIC_URL=None)
+
+    answer = edit(compatible, picture())
+
+    assert answer.status_code == 400
+    assert "ORCHESTRATOR_PUBLIC_URL" in answer.json["error"]["message"]
+
+
+def test_a_changed_link_shows_nothing(compatible: Compatible) -> None:
+    [url] = links(compatible, edit(compatible, picture()))
+    _, folder, token, owner, name = urlsplit(url).path.split("/")
+
+    for parts in (
+        (folder, token[:-1], owner, name),
+        (folder, token, owner[:-1] + "x", name),
+        (folder, token, owner, "0" * 64 + ".png"),
+    ):
+        assert (
+            fetched(compatible, "https://hooks.example.com/" + "/".join(parts)).status_code == 404
+        )
+
+
+def test_a_link_and_its_image_end_after_their_lifetime(compatible: Compatible) -> None:
+    [url] = links(compatible, edit(compatible, picture()))
+    runtime = compatible.harness.runtime
+    name = urlsplit(url).path.split("/", 3)[3]
+    stored_at = runtime.storage.modified(f"references/{name}")
+    assert stored_at is not None
+
+    compatible.harness.clock.now = stored_at + LIFETIME_MS
+    assert fetched(compatible, url).status_code == 200
+    assert delete_old_references(runtime) == 0
+    compatible.harness.clock.now = stored_at + LIFETIME_MS + 1
+    assert fetched(compatible, url).status_code == 410
+    assert delete_old_references(runtime) == 1
+    assert fetched(compatible, url).status_code == 410
+    assert runtime.storage.size(f"references/{name}") is None
