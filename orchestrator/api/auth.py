@@ -23,6 +23,7 @@ PUBLIC_ENDPOINTS = frozenset(
     {
         *("api-docs.openapi_json", "documentation.page", "documentation.file"),
         *("public_images.show", "references.show"),
+        "documentation.language_models",
         *("callbacks.receive", "health.alive", "health.ready", "metrics.show"),
     }
 )

@@ -1,4 +1,6 @@
-"""`/docs`: the API's description for people, with Swagger UI. Nothing comes from another host.
+"""`/docs`: the API's description for people, with Swagger UI. `/llms.txt`: for language models.
+
+Nothing comes from another host.
 
 Swagger UI 5.35.0 is copied unchanged from the npm package `swagger-ui-dist`, with its licences.
 """
@@ -19,6 +21,8 @@ FILES = {
     "swagger-ui.css": "text/css",
     "start.js": "text/javascript",
 }
+#: The text for language models. docs/llms.txt is the same file.
+LLMS_TXT = Path(__file__).with_name("llms.txt")
 #: Browsers may keep a file for a day. Seconds.
 CACHE_SECONDS = 86_400
 #: Swagger UI sets styles of elements. Its pictures are data URLs.
@@ -35,22 +39,27 @@ def blueprint() -> Blueprint:
     @documentation.get("/docs")
     def page() -> Response:
         """The page."""
-        return _answer("index.html", "text/html")
+        return _answer(FOLDER / "index.html", "text/html")
 
     @documentation.get("/docs/<name>")
     def file(name: str) -> Response:
         """A file of the page."""
         if name not in FILES:
             raise NotFound
-        response = _answer(name, FILES[name])
+        response = _answer(FOLDER / name, FILES[name])
         response.cache_control.max_age = CACHE_SECONDS
         return response
+
+    @documentation.get("/llms.txt")
+    def language_models() -> Response:
+        """What language models should know of the product."""
+        return _answer(LLMS_TXT, "text/plain")
 
     return documentation
 
 
-def _answer(name: str, content_type: str) -> Response:
-    content, tag = _content(name)
+def _answer(file: Path, content_type: str) -> Response:
+    content, tag = _content(file)
     response = Response(content, mimetype=content_type)
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
@@ -61,7 +70,7 @@ def _answer(name: str, content_type: str) -> Response:
 
 
 @cache
-def _content(name: str) -> tuple[bytes, str]:
+def _content(file: Path) -> tuple[bytes, str]:
     """Return a file and its digest. Nobody needs a key, so a request must not cost a digest."""
-    content = (FOLDER / name).read_bytes()
+    content = file.read_bytes()
     return content, sha256(content).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from types import ModuleType
 from typing import Any
 
@@ -130,7 +131,11 @@ def test_the_answer_says_what_to_do_next(
     assert step in job.structured_content["next_step"]
 
 
-def test_the_page_lists_the_tools(kit: ModuleType) -> None:
+def test_the_pages_list_the_tools(kit: ModuleType) -> None:
     rows = DocPage("docs/mcp.md").rows("tool")
+    [listed] = re.findall(
+        r"## Tools for agents.*?: (`.*?)\. The", DocPage("docs/llms.txt").text, re.S
+    )
 
     assert {row[0].strip("`"): row[-1] == "yes" for row in rows} == kit.tools()
+    assert re.findall(r"`(\w+)`", listed) == list(kit.tools())
