@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 from argparse import ArgumentParser
+from contextlib import suppress
 
 import anyio
 from mcp.server.stdio import stdio_server
@@ -37,7 +38,8 @@ def main() -> None:
     if options.host is not None:
         serve(settings.url, settings.hosts, options.host, options.port)
     else:
-        anyio.run(_serve_one, settings.url, key)
+        with suppress(KeyboardInterrupt):
+            anyio.run(_serve_one, settings.url, key)
 
 
 def _hide_error_texts() -> None:

@@ -118,7 +118,7 @@ class ApiCalls:
                 if pause is None:
                     raise NoAnswer(type(error).__name__) from None
             else:
-                if answer.status < 400:
+                if answer.status < 300:
                     return answer
                 if pause is None or answer.status not in PASSING:
                     raise Refused(_problem(answer))
@@ -126,8 +126,13 @@ class ApiCalls:
         raise AssertionError("the last try returns or raises")
 
     async def _sent(self, request: httpx2.Request, max_bytes: int) -> Answer:
-        """Send a request, and read the answer. The key is not sent to another host."""
-        response = await self.http.send(request, stream=True, follow_redirects=True)
+        """Send a request, and read the answer.
+
+        An image may be in a bucket, so a GET follows redirects. The key is not sent to another
+        host. A POST that followed one would become a GET.
+        """
+        follow = request.method == "GET"
+        response = await self.http.send(request, stream=True, follow_redirects=follow)
         try:
             body = bytearray()
             async for part in response.aiter_bytes():
@@ -150,6 +155,12 @@ def _problem(answer: Answer) -> dict[str, Any]:
         found = json.loads(answer.body)
     except ValueError:
         found = None
-    known = found if isinstance(found, dict) else {"title": "The server answered with an error"}
+    known = found if isinstance(found, dict) else {"title": _title(answer.status)}
     request_id = answer.headers.get("x-request-id")
     return {**known, "status": answer.status, **({"request_id": request_id} if request_id else {})}
+
+
+def _title(status: int) -> str:
+    if status < 400:
+        return "The server sends us to another address. Correct ORCHESTRATOR_MCP_API_URL"
+    return "The server answered with an error"

@@ -20,6 +20,8 @@ HEALTH = "/healthz"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 #: The largest request. A prompt has at most 100,000 characters. Bytes.
 MAX_BODY_BYTES = 2 * 1024 * 1024
+#: Connections of one process. More are answered 503.
+MAX_CONNECTIONS = 2000
 #: The time for calls that run when the process is told to stop. A wait takes 25 s. Seconds.
 STOP_SECONDS = 30
 
@@ -35,10 +37,10 @@ class RequireKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
-        if scope["type"] != "http" or _bearer(Headers(scope=scope)):
-            await self._app(scope, receive, send)
-        elif scope["path"] == HEALTH:
+        if scope["type"] == "http" and scope["path"] == HEALTH:
             await PlainTextResponse("ok")(scope, receive, send)
+        elif scope["type"] != "http" or _bearer(Headers(scope=scope)):
+            await self._app(scope, receive, send)
         else:
             problem = {
                 "type": "urn:orchestrator:problem:unauthorized",
@@ -54,7 +56,8 @@ class RequireKey:
 def _bearer(headers: Any) -> str | None:
     """Return the key in a header `Authorization: Bearer KEY`, or None."""
     scheme, _, key = headers.get("authorization", "").partition(" ")
-    return key.strip() or None if scheme.lower() == "bearer" else None
+    is_key = scheme.lower() == "bearer" and key.isascii() and key.isprintable()
+    return key.strip() or None if is_key else None
 
 
 def _key_of(context: Context) -> str | None:
@@ -94,5 +97,6 @@ def serve(base_url: str, hosts: Sequence[str], host: str, port: int) -> None:
         access_log=False,
         log_config=None,
         server_header=False,
+        limit_concurrency=MAX_CONNECTIONS,
         timeout_graceful_shutdown=STOP_SECONDS,
     )

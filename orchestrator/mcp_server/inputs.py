@@ -9,6 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 #: The longest wait of one call. Many clients give up after 30 s or more. Seconds.
 MAX_WAIT_SECONDS = 25.0
+#: A key stands in an HTTP header, where other characters and blanks at the ends do not survive.
+KEY_PATTERN = "^[!-~]([ -~]*[!-~])?$"
 
 
 def _parsed(value: Any) -> Any:
@@ -108,13 +110,13 @@ class SubmitArguments(WantedImages):
     key: Annotated[
         str,
         Field(
-            min_length=1,
             max_length=255,
+            pattern=KEY_PATTERN,
             description="Names the wanted result, and makes the call safe to repeat. Choose it once"
             " for each wanted image, before the first call, for example"
             " 'invitation-anna-front-v1', and write it down. After a crash, a time-out or a lost"
             " answer, call again with the same key and the same arguments: you get the same job,"
-            " and nothing is bought twice. Another image needs another key.",
+            " and nothing is bought twice. Another image needs another key. Printable ASCII.",
         ),
     ]
 

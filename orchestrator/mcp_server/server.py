@@ -137,6 +137,8 @@ def _wrong_arguments(tool: ImageTool, error: ValidationError) -> tuple[str, ...]
             lines.append(f"- {field} is not a known argument; known arguments: {known}")
         elif each["type"] == "missing":
             lines.append(f"- {field} is required")
+        elif each["type"] == "string_pattern_mismatch":
+            lines.append(f"- {field} must be printable ASCII, without blanks at its ends")
         else:
             lines.append(f"- {field}: {each['msg']}")
     return ("\n".join(lines),)

@@ -299,8 +299,9 @@ TOOLS = {
         ImageTool(
             "view_image",
             "Look at an image",
-            "Shows an image of a job as a small thumbnail, so that you can judge it. The links of"
-            " get_job lead to the whole image.",
+            "Shows an image of a job as a small thumbnail, so that you can judge it. It exists a"
+            " moment after the outcome, when the image is archived. The links of get_job lead to"
+            " the whole image.",
             ImageArguments,
             ThumbnailResult,
             _view_image,

@@ -51,16 +51,17 @@ def test_it_becomes_the_server_and_shows_no_key(started: list[list[str]]) -> Non
         ((), {}, "ORCHESTRATOR_MCP_KEY is not set"),
         ((), {**KEY, "ORCHESTRATOR_MCP_API_URL": "ftp://x"}, "ORCHESTRATOR_MCP_API_URL must be"),
         ((), {**KEY, "ORCHESTRATOR_MCP_HOSTS": "https://x"}, "host names without a scheme"),
-        (("--http", "0.0.0.0:8090"), {}, "ORCHESTRATOR_MCP_HOSTS is not set"),
+        (("--http", "0.0.0.0:PORT"), {}, "ORCHESTRATOR_MCP_HOSTS is not set"),
         (("--http", "8090"), {}, "HOST:PORT is needed"),
         (("--http", "127.0.0.1:0"), {}, "HOST:PORT is needed"),
-        (("--http", "192.0.2.1:8090"), {}, "Choose another address with --http"),
+        (("--http", "192.0.2.1:PORT"), {}, "Choose another address with --http"),
     ],
 )
 def test_what_is_wrong_is_told_in_one_line(
     started: list[list[str]], arguments: tuple[str, ...], variables: dict[str, str], reason: str
 ) -> None:
-    result = run(*arguments, **variables)
+    port = str(free_port())
+    result = run(*(each.replace("PORT", port) for each in arguments), **variables)
 
     assert (result.exit_code, started) == (2, [])
     assert reason in result.output

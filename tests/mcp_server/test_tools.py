@@ -60,6 +60,21 @@ def test_what_nobody_expected_is_an_error_without_its_text(
     assert "private" not in text + "".join(capfd.readouterr())
 
 
+def test_a_submission_follows_no_redirect(kit: ModuleType) -> None:
+    api = kit.api(kit.answer(301, "", Location="https://images.example.com/v1/jobs"))
+
+    assert "Correct ORCHESTRATOR_MCP_API_URL" in api.error("submit_image_job", **WANTED)
+    assert [request.method for request in api.requests] == ["POST"]
+
+
+@pytest.mark.parametrize("key", ["", " fox", "fox ", "f\nox", "f\u00fcchslein", "k" * 256])
+def test_a_key_that_no_header_can_carry_is_refused(kit: ModuleType, key: str) -> None:
+    api = kit.api(kit.LOST)
+
+    assert "- key" in api.error("submit_image_job", **{**WANTED, "key": key})
+    assert api.requests == []
+
+
 def test_a_cancel_is_not_repeated(kit: ModuleType) -> None:
     api = kit.api(kit.LOST)
     api.error("cancel_job", job_id="job_1")
