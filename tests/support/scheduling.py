@@ -8,6 +8,7 @@ from xdist.scheduler import LoadFileScheduling
 SHARED_PROCESSES = {
     "stack": (
         "tests/system/test_client.py",
+        "tests/system/test_compatible_clients.py",
         "tests/system/test_faces.py",
         "tests/system/test_jobs.py",
         "tests/system/test_ledger_commands.py",

@@ -1,0 +1,211 @@
+"""The official clients of OpenAI, Google and Vercel, through a network that loses answers.
+
+Whatever is lost, refused or cut: the client gets its image, and the provider gets one submission.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from time import time
+
+import httpx2
+import openai
+import pytest
+from google import genai
+from google.genai import types
+
+from orchestrator.cli.stack import ROOT
+from orchestrator.security.secret import Secret
+from orchestrator.security.standard_webhooks import headers, new_secret
+from tests.support import javascript
+from tests.system.conftest import WAIT_SECONDS, Client
+from tests.system.faulty_proxy import Fault, FaultyProxy
+
+MODEL = "hiapi/Nano-Banana-2"
+#: What happens to the first requests of a call. Each client makes three at most.
+NETWORKS: Mapping[str, tuple[Fault, ...]] = {
+    "whole": (),
+    "refusing": (Fault.REFUSED_429, Fault.REFUSED_503),
+    "cut": (Fault.CUT_IN_MID_WAIT, Fault.ANSWER_LOST),
+    "failing": (Fault.ANSWERED_500, Fault.ANSWER_LOST),
+}
+SCRIPT = javascript.SOURCES / "clients.mjs"
+IN_JAVASCRIPT = (
+    *("openai", "openai stream", "genai"),
+    *("ai openai", "ai openai-compatible", "ai google"),
+)
+#: Google's client in Vercel's kit makes images only with models that have such a name.
+NAMES = {"ai google": "gemini-3-pro-image-preview"}
+
+
+@pytest.fixture(scope="module")
+def client(stack: object) -> Client:
+    return Client(stack)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def proxy(client: Client) -> Iterator[FaultyProxy]:
+    with FaultyProxy(client.stack.web_url, lambda prompt: bool(client.tasks(prompt))) as running:
+        yield running
+
+
+def of_openai(url: str, key: str, prompt: str) -> int:
+    with openai.OpenAI(base_url=f"{url}/v1", api_key=key) as made:
+        answer = made.images.generate(model=MODEL, prompt=prompt)
+    assert answer.data
+    return len(base64.b64decode(answer.data[0].b64_json or ""))
+
+
+def of_google(url: str, key: str, prompt: str) -> int:
+    options = types.HttpOptions(base_url=url, retry_options=types.HttpRetryOptions(attempts=3))
+    made = genai.Client(api_key=key, http_options=options)
+    answer = None
+    while answer is None:  # the client repeats no lost connection, so programs do
+        with suppress(httpx2.RemoteProtocolError):
+            answer = made.models.generate_content(model=MODEL, contents=prompt)
+    [part] = answer.parts or []
+    assert part.inline_data
+    return len(part.inline_data.data or b"")
+
+
+IN_PYTHON: Mapping[str, Callable[[str, str, str], int]] = {
+    "openai": of_openai,
+    "google-genai": of_google,
+}
+
+
+def prompt_of(language: str, name: str, network: str) -> str:
+    return f"{language} {name} in a {network} network"
+
+
+@pytest.fixture(scope="module")
+def in_python(client: Client, proxy: FaultyProxy) -> dict[str, int | str]:
+    """The bytes or the error of each call, by its prompt. All calls run at the same time."""
+    calls = {
+        prompt_of("python", name, network): (call, faults)
+        for name, call in IN_PYTHON.items()
+        for network, faults in NETWORKS.items()
+    }
+
+    def result(prompt: str) -> int | str:
+        call, faults = calls[prompt]
+        proxy.plan(prompt, faults)
+        try:
+            return call(proxy.url, client.stack.api_key, prompt)
+        except Exception as error:  # noqa: BLE001  # the test shows it
+            return repr(error)
+
+    with ThreadPoolExecutor(len(calls)) as threads:
+        return dict(zip(calls, threads.map(result, calls), strict=True))
+
+
+@pytest.fixture(scope="module")
+def in_javascript(client: Client, proxy: FaultyProxy) -> dict[str, int | str]:
+    """The same, in JavaScript."""
+    folder = javascript.installed()
+    if folder is None:
+        pytest.skip(javascript.missing())
+    calls = []
+    for name in IN_JAVASCRIPT:
+        for network, faults in NETWORKS.items():
+            prompt = prompt_of("javascript", name, network)
+            proxy.plan(prompt, faults)
+            calls.append(
+                {
+                    "client": name,
+                    "url": proxy.url,
+                    "key": client.stack.api_key,
+                    "model": NAMES.get(name, MODEL),
+                    "prompt": prompt,
+                    "timeout": int(WAIT_SECONDS * 1000),
+                }
+            )
+    script = folder / SCRIPT.name
+    script.write_bytes(SCRIPT.read_bytes())  # it imports the packages beside it
+    done = subprocess.run(
+        [javascript.node(), script, json.dumps(calls)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    results = map(json.loads, done.stdout.splitlines())
+    return {each["prompt"]: each.get("bytes") or each["error"] for each in results}
+
+
+def check(
+    client: Client, proxy: FaultyProxy, results: Mapping[str, int | str], prompt: str
+) -> None:
+    assert isinstance(results[prompt], int), results[prompt]
+    assert proxy.left(prompt) == []
+    assert len(client.tasks(prompt)) == 1, "the provider is paid once"
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", IN_PYTHON)
+def test_a_python_client_gets_its_image_and_pays_once(
+    client: Client,
+    proxy: FaultyProxy,
+    in_python: Mapping[str, int | str],
+    name: str,
+    network: str,
+) -> None:
+    check(client, proxy, in_python, prompt_of("python", name, network))
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("name", IN_JAVASCRIPT)
+def test_a_javascript_client_gets_its_image_and_pays_once(
+    client: Client,
+    proxy: FaultyProxy,
+    in_javascript: Mapping[str, int | str],
+    name: str,
+    network: str,
+) -> None:
+    check(client, proxy, in_javascript, prompt_of("javascript", name, network))
+
+
+def test_a_client_that_gives_up_gets_its_image_later(client: Client) -> None:
+    """The job takes longer than the client waits. Its next call joins the job."""
+    prompt = "a client that gives up"
+    key = client.stack.api_key
+    with openai.OpenAI(base_url=f"{client.stack.web_url}/v1", api_key=key, timeout=0.6) as hasty:
+        with pytest.raises(openai.InternalServerError) as gave_up:
+            hasty.images.generate(model=MODEL, prompt=prompt)
+        assert gave_up.value.code == "job_still_open"
+        answer = hasty.with_options(timeout=WAIT_SECONDS).images.generate(
+            model=MODEL, prompt=prompt
+        )
+
+    assert answer.data
+    assert len(client.tasks(prompt)) == 1
+
+
+def test_openais_library_verifies_our_notifications() -> None:
+    secret, body = new_secret(), b'{"type":"job.succeeded"}'
+    sent = headers((Secret(secret),), "msg_job_1", int(time()), body)
+    with openai.OpenAI(api_key="not used") as client:
+        client.webhooks.verify_signature(body, sent, secret=secret)
+        with pytest.raises(openai.InvalidWebhookSignatureError):
+            client.webhooks.verify_signature(body + b" ", sent, secret=secret)
+
+
+@pytest.mark.parametrize("page", ["openai", "gemini"])
+def test_the_example_of_the_page_runs(
+    client: Client, page: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(ROOT) / "docs" / f"{page}.md").read_text("utf-8")
+    example = text.partition("```python\n")[2].partition("```")[0]
+    for there, here in {
+        "http://127.0.0.1:8080": client.stack.web_url,
+        "dev-key-of-this-machine": client.stack.api_key,
+    }.items():
+        assert there in example
+        example = example.replace(there, here)
+
+    exec(compile(example, page, "exec"), {})
+
+    assert capsys.readouterr().out.strip()
