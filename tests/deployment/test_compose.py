@@ -27,6 +27,8 @@ PROCESSES = sorted({*NAMES, ARCHIVER})
 #: Programs of others, by the profile that starts them.
 PROFILES = {"tls": ["caddy"], "postgres": ["postgres"], "monitoring": ["prometheus", "grafana"]}
 OTHERS = [name for names in PROFILES.values() for name in names]
+#: The server for agents. It knows nothing of the installation but the address of the API.
+MCP = "mcp"
 #: It has no user but root. It has no capability but the one that its program needs.
 CADDY = "caddy"
 
@@ -39,7 +41,7 @@ def test_the_compose_file_is_valid_by_the_compose_specification() -> None:
 
 
 def test_without_a_profile_redis_and_all_processes_start() -> None:
-    assert set(services()) == {"redis", *PROCESSES, *OTHERS}
+    assert set(services()) == {"redis", *PROCESSES, *OTHERS, MCP}
     at_first = {name for name, service in services().items() if "profiles" not in service}
     assert at_first == {"redis", *NAMES}
     for profile, names in PROFILES.items():
@@ -56,6 +58,20 @@ def test_the_archiver_starts_when_it_is_asked_for_and_reads_one_queue() -> None:
     archiver = services()[ARCHIVER]
     assert archiver["profiles"] == [ARCHIVER]
     assert archiver["environment"]["WORKER_QUEUES"] == ARCHIVE_QUEUE
+
+
+def test_the_server_for_agents_starts_when_it_is_asked_for_and_has_no_secret() -> None:
+    mcp, web = services()[MCP], services()["web"]
+    assert mcp["profiles"] == [MCP]
+    assert not {"env_file", "volumes"} & set(mcp)
+    assert mcp["command"] == "orchestrator mcp --http 0.0.0.0:8090"
+    url = f"http://web:{web['environment']['PORT']}"
+    hosts = "${ORCHESTRATOR_MCP_HOSTS:-localhost}"
+    assert mcp["environment"] == {
+        "ORCHESTRATOR_MCP_API_URL": url,
+        "ORCHESTRATOR_MCP_HOSTS": hosts,
+    }
+    assert seconds(mcp["stop_grace_period"]) > 25
 
 
 @pytest.mark.parametrize("name", PROCESSES)
@@ -167,6 +183,7 @@ def test_only_the_proxy_is_published_to_others() -> None:
     inside = services()["web"]["environment"]["PORT"]
     assert published == {
         "web": [f"${{HOST:-127.0.0.1}}:${{PORT:-8080}}:{inside}"],
+        MCP: ["127.0.0.1:8090:8090"],
         CADDY: ["80:80", "443:443", "443:443/udp"],
         "grafana": ["127.0.0.1:3000:3000"],
     }
