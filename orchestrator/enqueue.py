@@ -20,6 +20,7 @@ from orchestrator.jobs.uploads import ImageFile, describe
 from orchestrator.jobs.validation import InvalidRequest, Violation, checked
 from orchestrator.ledger import Created, Idempotency, Result, Waiting, codec
 from orchestrator.ledger.creation import NewJob
+from orchestrator.reference_images import Reference, wants_link, with_link
 from orchestrator.runtime import Runtime, default_runtime
 
 #: The scopes of idempotency keys. The key of a Celery message is the id of the Celery task.
@@ -81,7 +82,7 @@ def enqueue(
 
     Args:
         idempotency_key: the same key and request return the same job for 24 hours.
-        image_file: path of a reference image, for providers that accept files.
+        image_file: path of a reference image. A provider that accepts only links gets a link.
         tenant: the owner of the job.
         **request: provider, model, prompt and so on.
 
@@ -94,6 +95,7 @@ def enqueue(
         IdempotencyGone: the job of the key has expired.
         TenantLimitReached: the tenant may have no further job now.
         LedgerUnavailable: Redis is away.
+        StorageError: the image could not be stored, and its provider takes only links.
         ConfigError: a setting is missing or wrong.
     """
     file = ImageFile.read(Path(image_file)) if image_file is not None else None
@@ -203,13 +205,17 @@ def create_job(
             tenants, are different keys.
         tenant: the owner of the job.
         key: the idempotency key, or None.
-        file: a reference image, for providers that accept files.
+        file: a reference image. A provider that accepts only links gets a link.
 
     Raises:
-        InvalidRequest, IdempotencyMismatch, IdempotencyGone, TenantLimitReached, LedgerUnavailable:
-            as for enqueue.
+        InvalidRequest, IdempotencyMismatch, IdempotencyGone, TenantLimitReached, LedgerUnavailable,
+        StorageError: as for enqueue.
     """
     tenant = tenant_name(tenant)
+    reference = None
+    if file is not None and wants_link(runtime, request):
+        reference = Reference.of(runtime, tenant, "image_file", file.content)
+        request, file = with_link(request, reference.link), None
     owner = key_owner(scope, tenant)
     name = "Idempotency-Key" if scope == API_SCOPE else "idempotency_key"
     idempotency = None if key is None else Idempotency(owner, checked_key(key, name))
@@ -221,6 +227,8 @@ def create_job(
         if not earlier:
             raise
         return EnqueueResult(earlier, replayed=True)
+    if reference:
+        reference.store(runtime)
     attributes = {
         "messaging.operation.type": "create",
         "gen_ai.provider.name": job.request.provider,

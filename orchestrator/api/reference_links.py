@@ -5,7 +5,7 @@ from __future__ import annotations
 from flask import Blueprint, Response
 from werkzeug.exceptions import Gone, NotFound
 
-from orchestrator.operations.reference_images import (
+from orchestrator.reference_images import (
     ENDINGS,
     LIFETIME_MS,
     PATH,

@@ -61,7 +61,10 @@ class Provider(Answers):
             InvalidRequest: with each field as the caller wrote it.
         """
         if request.upload and self.capabilities.upload_field is None:
-            allowed = f"left out: {self.title} accepts no files, only links in images"
+            allowed = (
+                f"left out: {self.title} accepts only links in images. Set ORCHESTRATOR_PUBLIC_URL,"
+                " and the file becomes a link"
+            )
             raise InvalidRequest(Violation("image_file", request.upload.name, allowed))
         name, options = self._resolved(request)
         model = self._model(name, request)

@@ -16,7 +16,7 @@ from orchestrator.history import HistoryUnavailable, NoHistory
 from orchestrator.ledger import Result
 from orchestrator.ledger.circuit_breaker import HOST_RECORD_TTL_MS
 from orchestrator.messages import ARCHIVE_QUEUE
-from orchestrator.operations.reference_images import prune_references
+from orchestrator.reference_images import prune_references
 from orchestrator.runtime import Runtime
 
 #: With more unread nudges in a queue, nobody reads it. The agenda has their jobs, too.

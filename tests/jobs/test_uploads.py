@@ -16,12 +16,24 @@ from orchestrator.jobs.model import Status, Step
 from orchestrator.jobs.uploads import ImageFile, Upload, content_type, describe
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import keys
+from orchestrator.providers import BUILT_IN
 from orchestrator.steps.submit import submit
 from tests.support.fakes import Answer, Harness, ReceivedRequest, answer
-from tests.support.providers import ACCEPTING_FILES, EXAMPLE_REQUESTS, REFUSING_FILES
+from tests.support.providers import (
+    ACCEPTING_FILES,
+    EXAMPLE_MODELS,
+    EXAMPLE_REQUESTS,
+    REFUSING_FILES,
+)
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(range(256))
 FILE = ImageFile("cat.png", PNG)
+#: The example models of these providers take links only.
+TAKING_LINKS = [
+    name
+    for name in REFUSING_FILES
+    if "images" in BUILT_IN[name].models[EXAMPLE_MODELS[name]].options
+]
 MOST = 10 * 1024 * 1024
 TASK = {"task_id": "task-1", "status": "queued", "progress": "0%", "error": None}
 QUEUED = answer(200, TASK)
@@ -102,15 +114,46 @@ def test_a_file_is_read_from_this_machine(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("provider", REFUSING_FILES)
-def test_a_provider_that_takes_no_files_refuses_one_by_name(
-    harness: Harness, provider: str
+def test_a_provider_that_takes_no_files_refuses_one_by_name_without_a_public_url(
+    start: Callable[..., Harness], provider: str
 ) -> None:
-    with pytest.raises(
-        InvalidRequest, match=r"image_file must be .* accepts no files, only links in images"
-    ):
+    harness = start(ORCHESTRATOR_PUBLIC_URL=None)
+    with pytest.raises(InvalidRequest, match=r"image_file must be .* accepts only links in images"):
         create_job(harness.runtime, EXAMPLE_REQUESTS[provider], scope="test", file=FILE)
 
     assert harness.redis.keys() == []
+
+
+@pytest.mark.parametrize("provider", TAKING_LINKS)
+def test_such_a_provider_gets_a_link_in_its_own_form(
+    start: Callable[..., Harness], tmp_path: Path, provider: str
+) -> None:
+    harness = start(ORCHESTRATOR_ARCHIVE_URL=tmp_path.as_uri())
+    asked = EXAMPLE_REQUESTS[provider]
+
+    results = [
+        create_job(harness.runtime, asked, scope="test", key="order-1", file=FILE) for _ in range(2)
+    ]
+
+    assert [each.replayed for each in results] == [False, True]
+    job = results[0].job
+    assert job.request.upload is None
+    [link] = job.request.options["images"]
+    name = link.rpartition("/")[2]
+    assert link.startswith("https://hooks.example.com/references/")
+    [stored] = tmp_path.rglob(name)
+    assert stored.read_bytes() == FILE.content
+    body = harness.runtime.providers[provider].body(job.request)
+    assert link in str(body)
+
+
+def test_a_refused_request_stores_no_file(start: Callable[..., Harness], tmp_path: Path) -> None:
+    harness = start(ORCHESTRATOR_ARCHIVE_URL=tmp_path.as_uri())
+    asked = {**EXAMPLE_REQUESTS["hiapi"], "aspect_ratio": "9:99"}
+    with pytest.raises(InvalidRequest, match="aspect_ratio"):
+        create_job(harness.runtime, asked, scope="test", file=FILE)
+
+    assert list(tmp_path.rglob("*")) == []
 
 
 @pytest.mark.parametrize("links", [1, 2])

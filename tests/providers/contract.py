@@ -280,7 +280,7 @@ class ProviderContract(AnswersContract, VariationsContract):
         [violation] = self.refusals(request)
 
         assert (violation.field, violation.value) == ("image_file", "cat.png")
-        assert "accepts no files, only links in images" in violation.allowed
+        assert "accepts only links in images" in violation.allowed
 
     def test_an_unknown_model_is_refused_with_the_known_ones(self) -> None:
         [violation] = self.refusals(self.request("no-such"))

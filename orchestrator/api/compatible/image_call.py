@@ -16,13 +16,13 @@ from orchestrator.jobs.uploads import ImageFile
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.operations.image_size import size_options
 from orchestrator.operations.model_names import resolve_model
-from orchestrator.operations.reference_images import store_references
 from orchestrator.operations.repeated_requests import (
     Announcement,
     join_or_create,
     request_digest,
 )
 from orchestrator.providers.catalog import merged
+from orchestrator.reference_images import Reference
 from orchestrator.runtime import Runtime
 
 #: The most reference images of a request.
@@ -135,7 +135,7 @@ class ImageCall:
         request["images"] = [
             each
             if isinstance(each, str)
-            else store_references(runtime, tenant, [(each.name, each.content)])[0]
+            else Reference.of(runtime, tenant, each.name, each.content).store(runtime)
             for each in self.images
         ]
         return None

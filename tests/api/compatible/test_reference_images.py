@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import pytest
 from werkzeug.datastructures import FileStorage
 
-from orchestrator.operations.reference_images import LIFETIME_MS, delete_old_references
+from orchestrator.reference_images import LIFETIME_MS, delete_old_references
 from tests.api.compatible.conftest import EDITS, MODEL, Compatible
 from tests.support.archive_kit import picture
 
