@@ -27,8 +27,7 @@ def main() -> None:
     parser.add_argument("--host", help="an IP address; without it, stdin and stdout are used")
     parser.add_argument("--port", type=int)
     options = parser.parse_args()
-    log.configure(logging.WARNING)
-    _hide_error_texts()
+    configure_log()
     try:
         settings = McpSettings.from_env()
         if options.host is None:
@@ -42,8 +41,9 @@ def main() -> None:
             anyio.run(_serve_one, settings.url, key)
 
 
-def _hide_error_texts() -> None:
-    """Log the errors of libraries without their texts. One may hold a prompt or a header."""
+def configure_log() -> None:
+    """Log to stderr. Errors of libraries have no text: one may hold a prompt or a header."""
+    log.configure(logging.WARNING)
 
     def hide(record: logging.LogRecord) -> bool:
         if isinstance(record.exc_info, tuple) and record.exc_info[0]:

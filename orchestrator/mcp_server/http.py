@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 import uvicorn
 from mcp.server.transport_security import TransportSecuritySettings
+from sse_starlette.sse import AppStatus
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse, PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestrator.mcp_server.server import Context, make_server
@@ -26,10 +28,11 @@ MAX_CONNECTIONS = 2000
 STOP_SECONDS = 30
 
 
-class RequireKey:
+class Gate:
     """Answers 401 to a request without a key, before anything of it is read.
 
-    The API checks the key with every call of a tool.
+    The API checks the key with every call of a tool. A request that is no POST is answered 405:
+    without sessions, there is no stream to open and nothing to end.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -37,20 +40,27 @@ class RequireKey:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request."""
-        if scope["type"] == "http" and scope["path"] == HEALTH:
-            await PlainTextResponse("ok")(scope, receive, send)
-        elif scope["type"] != "http" or _bearer(Headers(scope=scope)):
-            await self._app(scope, receive, send)
-        else:
-            problem = {
-                "type": "urn:orchestrator:problem:unauthorized",
-                "title": "Unauthorized",
-                "status": 401,
-                "detail": "The header Authorization: Bearer KEY is required",
-            }
-            challenge = {"WWW-Authenticate": 'Bearer realm="orchestrator"'}
-            kind = "application/problem+json"
-            await JSONResponse(problem, 401, challenge, media_type=kind)(scope, receive, send)
+        answer = _own_answer(scope) if scope["type"] == "http" else None
+        await (answer or self._app)(scope, receive, send)
+
+
+def _own_answer(scope: Scope) -> Response | None:
+    """Return the answer to a request that the MCP server does not get, or None."""
+    if scope["path"] == HEALTH:
+        return PlainTextResponse("ok")
+    if _bearer(Headers(scope=scope)) is None:
+        challenge = {"WWW-Authenticate": 'Bearer realm="orchestrator"'}
+        return _problem(401, "The header Authorization: Bearer KEY is required", challenge)
+    if scope["method"] != "POST":
+        return _problem(405, f"{PATH} accepts POST only", {"Allow": "POST"})
+    return None
+
+
+def _problem(status: int, detail: str, headers: dict[str, str]) -> Response:
+    title = HTTPStatus(status).phrase
+    kind = f"urn:orchestrator:problem:{title.lower().replace(' ', '-')}"
+    document = {"type": kind, "title": title, "status": status, "detail": detail}
+    return JSONResponse(document, status, headers, media_type="application/problem+json")
 
 
 def _bearer(headers: Any) -> str | None:
@@ -78,7 +88,7 @@ def app(base_url: str, hosts: Sequence[str]) -> ASGIApp:
         allowed_hosts=names,
         allowed_origins=[f"{scheme}://{name}" for name in names for scheme in ("http", "https")],
     )
-    return RequireKey(
+    return Gate(
         make_server(base_url, _key_of).streamable_http_app(
             streamable_http_path=PATH,
             stateless_http=True,  # a session would belong to the key of its first request
@@ -89,7 +99,8 @@ def app(base_url: str, hosts: Sequence[str]) -> ASGIApp:
 
 
 def serve(base_url: str, hosts: Sequence[str], host: str, port: int) -> None:
-    """Serve until SIGTERM."""
+    """Serve until SIGTERM. Then the current calls end first."""
+    AppStatus.disable_automatic_graceful_drain()  # it would end the answers of older clients
     uvicorn.run(
         app(base_url, hosts),
         host=host,

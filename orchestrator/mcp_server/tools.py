@@ -264,7 +264,8 @@ TOOLS = {
             " time-out or a lost answer repeat the call with the same key and the same arguments."
             " Then you get the same job (replayed is true), and it is bought once. Never choose a"
             " new key only because an answer did not come. The same key with other arguments is an"
-            " error. A key is kept for 24 hours. Call wait_for_job next.",
+            " error. A key is kept for 24 hours; later, look with list_jobs and the key first. Call"
+            " wait_for_job next.",
             SubmitArguments,
             SubmittedJob,
             _submit,

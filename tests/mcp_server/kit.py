@@ -14,6 +14,7 @@ import httpx2
 from mcp import Client
 from mcp.types import CallToolResult, TextContent
 
+from orchestrator.mcp_server.__main__ import configure_log
 from orchestrator.mcp_server.server import make_server
 from orchestrator.mcp_server.tools import TOOLS
 
@@ -87,6 +88,8 @@ def api(*answers: httpx2.Response | Exception) -> ScriptedApi:
     return ScriptedApi(list(answers))
 
 
+#: Sets up the logs of the process.
+log_as_the_process = configure_log
 #: No answer came.
 LOST = httpx2.ReadError("the connection broke")
 

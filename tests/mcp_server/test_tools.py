@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from types import ModuleType
 from typing import Any
@@ -58,6 +59,20 @@ def test_what_nobody_expected_is_an_error_without_its_text(
     assert "failed inside of the MCP server" in text
     assert "again with the same key" in text
     assert "private" not in text + "".join(capfd.readouterr())
+
+
+def test_the_texts_of_errors_in_libraries_are_not_logged(
+    kit: ModuleType, capfd: pytest.CaptureFixture[str]
+) -> None:
+    kit.log_as_the_process()
+    try:
+        raise ValueError("A private fox")
+    except ValueError:
+        logging.getLogger("mcp.server").exception("handler for %r raised", "tools/call")
+    logged = capfd.readouterr().err
+
+    assert "handler for 'tools/call' raised (ValueError)" in logged
+    assert "private" not in logged
 
 
 def test_a_submission_follows_no_redirect(kit: ModuleType) -> None:

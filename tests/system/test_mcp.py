@@ -35,6 +35,7 @@ class McpProcess:
 
     port: int
     log_file: Path
+    process: subprocess.Popen[bytes]
 
     @property
     def url(self) -> str:
@@ -54,14 +55,15 @@ class McpProcess:
 @pytest.fixture(scope="module")
 def served(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[McpProcess]:
     """The HTTP form, for agents of every tenant."""
-    server = McpProcess(free_port(), tmp_path_factory.mktemp("mcp") / "mcp.log")
-    command = [*PROCESS, "--host", "127.0.0.1", "--port", str(server.port)]
+    port, log_file = free_port(), tmp_path_factory.mktemp("mcp") / "mcp.log"
+    command = [*PROCESS, "--host", "127.0.0.1", "--port", str(port)]
     # The key of the stdio form must not help an agent without one.
     env = environment(stack, stack.web_url, stack.api_key)
-    with server.log_file.open("wb") as log:
+    with log_file.open("wb") as log:
         process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+        server = McpProcess(port, log_file, process)
         try:
-            health = f"http://127.0.0.1:{server.port}/healthz"
+            health = f"http://127.0.0.1:{port}/healthz"
             eventually(lambda: answers(health) or process.poll() is not None)
             assert process.poll() is None, server.log
             yield server
@@ -195,6 +197,7 @@ def test_the_http_form_asks_for_a_key_and_for_our_own_name(served: McpProcess) -
         return requests.post(served.url, json=body, headers=named, timeout=60).status_code
 
     assert status() == 200
+    assert requests.get(served.url, headers=base, timeout=60).status_code == 405
     assert status(Authorization="") == 401
     assert status(Host="evil.example") == 421
     assert status(Origin="https://evil.example") == 403
@@ -268,3 +271,20 @@ def test_an_agent_that_crashes_and_repeats_buys_once(client: Client, served: Mcp
     served.serve(TENANTS["atelier"], repeat)
 
     assert len(client.tasks(prompt)) == 1
+
+
+def test_a_stop_lets_the_current_calls_end(served: McpProcess) -> None:
+    """The last test of this file: it stops the server."""
+
+    async def work(agent: Agent) -> None:
+        wanted = {**WANTED, "prompt": "A late snail [sandbox: slow=15s]", "key": str(uuid4())}
+        job = await agent.call("submit_image_job", **wanted)
+
+        async def stop(*_: object) -> None:
+            served.process.terminate()
+
+        waiting = {"job_id": job["job_id"], "seconds": 2}
+        assert (await agent.call("wait_for_job", stop, **waiting))["done"] is False
+
+    served.serve(TENANTS["atelier"], work, "legacy")
+    served.process.wait(WAIT_SECONDS)
