@@ -100,7 +100,7 @@ def app(base_url: str, hosts: Sequence[str]) -> ASGIApp:
 
 def serve(base_url: str, hosts: Sequence[str], host: str, port: int) -> None:
     """Serve until SIGTERM. Then the current calls end first."""
-    AppStatus.disable_automatic_graceful_drain()  # it would end the answers of older clients
+    AppStatus.enable_automatic_graceful_drain = False  # it ends the answers of older clients
     uvicorn.run(
         app(base_url, hosts),
         host=host,
