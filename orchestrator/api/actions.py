@@ -12,7 +12,7 @@ from orchestrator.api.answers import answer, find_job
 from orchestrator.api.auth import caller
 from orchestrator.api.openapi import JSON, operation
 from orchestrator.enqueue import cancel_job
-from orchestrator.jobs.schemas import CurrentJobSchema
+from orchestrator.jobs.answer_schemas import CurrentJobSchema
 from orchestrator.jobs.validation import StrictSchema, always, checked
 from orchestrator.operations.poll_now import (
     MIN_INTERVAL_SECONDS,

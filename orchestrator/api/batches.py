@@ -16,9 +16,10 @@ from orchestrator.api.auth import caller, chosen_tenant
 from orchestrator.api.jobs import IDEMPOTENCY_KEY, TENANT_FILTER, WAIT
 from orchestrator.api.openapi import JSON, ProblemSchema, operation
 from orchestrator.enqueue import API_SCOPE
+from orchestrator.jobs.answer_schemas import AnswerSchema, BatchSchema, CurrentJobSchema
 from orchestrator.jobs.batch import Batch
 from orchestrator.jobs.request import Receiver
-from orchestrator.jobs.schemas import AnswerSchema, BatchSchema, CurrentJobSchema, ReceiverSchema
+from orchestrator.jobs.schemas import ReceiverSchema
 from orchestrator.jobs.validation import always, checked
 from orchestrator.jobs.views import batch_view
 from orchestrator.ledger.keys import settled

@@ -19,8 +19,8 @@ from orchestrator.api.filters import filter_object
 from orchestrator.api.jobs import TENANT_FILTER
 from orchestrator.api.openapi import JSON, operation
 from orchestrator.history import HistoryUnavailable
+from orchestrator.jobs.answer_schemas import AnswerSchema, name_of, timestamp
 from orchestrator.jobs.model import Status
-from orchestrator.jobs.schemas import AnswerSchema, name_of, timestamp
 from orchestrator.jobs.tenant import tenant_name
 from orchestrator.jobs.validation import (
     REQUIRED,

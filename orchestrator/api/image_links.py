@@ -13,7 +13,7 @@ from orchestrator.api.answers import as_json
 from orchestrator.api.auth import caller
 from orchestrator.api.images import image_answer, no_image
 from orchestrator.api.openapi import operation, query
-from orchestrator.jobs.schemas import AnswerSchema, timestamp
+from orchestrator.jobs.answer_schemas import AnswerSchema, timestamp
 from orchestrator.jsonio import rfc3339
 from orchestrator.ledger.keys import is_job_id
 from orchestrator.operations.locate_image import locate_image

@@ -17,7 +17,7 @@ from orchestrator.api.filters import filter_schemas
 from orchestrator.api.openapi import JSON, header, operation, query
 from orchestrator.enqueue import API_SCOPE, EnqueueResult, create_job
 from orchestrator.job_check import REQUEST_SCHEMA
-from orchestrator.jobs.schemas import AnswerSchema, CurrentJobSchema, EventSchema
+from orchestrator.jobs.answer_schemas import AnswerSchema, CurrentJobSchema, EventSchema
 from orchestrator.jobs.tenant import TENANT_PATTERN
 from orchestrator.jobs.views import event_view
 from orchestrator.ledger.keys import JOB_ID, settled

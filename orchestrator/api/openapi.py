@@ -7,7 +7,7 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
-from orchestrator.jobs.schemas import AnswerSchema
+from orchestrator.jobs.answer_schemas import AnswerSchema
 
 JSON, PROBLEM_JSON = "application/json", "application/problem+json"
 #: What an error answer means, by status.

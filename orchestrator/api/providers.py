@@ -13,7 +13,7 @@ from orchestrator.api import incoming
 from orchestrator.api.answers import as_json
 from orchestrator.api.auth import caller, require
 from orchestrator.api.openapi import JSON, operation
-from orchestrator.jobs.schemas import AnswerSchema
+from orchestrator.jobs.answer_schemas import AnswerSchema
 from orchestrator.jobs.validation import StrictSchema, always, checked, nearest
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.ledger.admission import CircuitState

@@ -12,7 +12,7 @@ from orchestrator.api.auth import caller, chosen_tenant
 from orchestrator.api.jobs import TENANT_FILTER
 from orchestrator.api.openapi import JSON, ProblemSchema, operation
 from orchestrator.job_check import REQUEST_SCHEMA
-from orchestrator.jobs.schemas import AnswerSchema
+from orchestrator.jobs.answer_schemas import AnswerSchema
 from orchestrator.operations.quote import quote
 from orchestrator.runtime import Runtime
 

@@ -11,7 +11,7 @@ from orchestrator.api import incoming
 from orchestrator.api.answers import as_json
 from orchestrator.api.auth import caller, require
 from orchestrator.api.openapi import operation, query
-from orchestrator.jobs.schemas import AnswerSchema, timestamp
+from orchestrator.jobs.answer_schemas import AnswerSchema, timestamp
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.ledger.rejected_messages import MESSAGE_ID
 from orchestrator.operations import rejected as operations

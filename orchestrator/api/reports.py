@@ -15,7 +15,7 @@ from orchestrator.api.answers import as_json
 from orchestrator.api.auth import chosen_tenant
 from orchestrator.api.openapi import operation, query
 from orchestrator.history.usage import DIMENSIONS
-from orchestrator.jobs.schemas import AnswerSchema, timestamp
+from orchestrator.jobs.answer_schemas import AnswerSchema, timestamp
 from orchestrator.jobs.tenant import TENANT_PATTERN
 from orchestrator.operations.filters import FILTERS as MEANINGS
 from orchestrator.operations.filters import TIME

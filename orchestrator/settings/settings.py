@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -10,15 +9,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from orchestrator.jobs.tenant import is_tenant
 from orchestrator.ledger import ProviderLimits
 from orchestrator.ledger.admission import NO_LIMITS
 from orchestrator.net.addresses import is_private
 from orchestrator.net.guard import Guard
 from orchestrator.net.sockets import Proxy
 from orchestrator.providers import BROKEN, PROVIDERS
-from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret
+from orchestrator.settings.caller_settings import read_callers, read_secret_keys
 from orchestrator.settings.environment import (
     HTTP,
     ConfigError,
@@ -27,7 +25,7 @@ from orchestrator.settings.environment import (
     one_line,
     redacted,
 )
-from orchestrator.settings.model_routes import Routes, read_model_routes
+from orchestrator.settings.model_routes import Routes
 from orchestrator.settings.provider_settings import (
     ProviderSettings,
     shards_of,
@@ -35,10 +33,6 @@ from orchestrator.settings.provider_settings import (
 from orchestrator.settings.server_settings import read_network, read_servers
 from orchestrator.storage.storage import Storage
 
-#: The shortest secret that signs callback URLs. Characters.
-MIN_SECRET_CHARACTERS = 16
-#: The shortest key of the API. Characters.
-MIN_API_KEY_CHARACTERS = 16
 #: The longest public URL. Providers accept callback URLs of 2048 characters; our path needs the
 #: rest.
 MAX_PUBLIC_URL_CHARACTERS = 1800
@@ -49,8 +43,6 @@ DEFAULT_ARCHIVE_THREADS, DEFAULT_NOTIFY_THREADS = 16, 64
 #: The most threads of one kind. Each thread may hold a connection to Redis.
 MAX_THREADS = 512
 
-_MAKE_ONE = "make one with: openssl rand -hex 32"
-_MAKE_WHSEC = 'make one with: echo "whsec_$(openssl rand -base64 32)"'
 
 #: Every ORCHESTRATOR_ variable. A test compares this list with what is read.
 VARIABLES = frozenset(
@@ -183,7 +175,7 @@ class Settings:
         env = EnvironmentReader()
         return cls(
             **_connections(env),
-            **_callers(env),
+            **read_callers(env),
             **_storage(env),
             **_times(env),
             **_limits(env),
@@ -202,23 +194,11 @@ def _connections(env: EnvironmentReader) -> dict[str, Any]:
     return {
         **read_servers(env),
         "public_url": public_url,
-        "secret_keys": _secret_keys(env, required=public_url is not None),
+        "secret_keys": read_secret_keys(env, required=public_url is not None),
         "shards": shards_of(env),
         "allow_private_networks": private,
         "allow_hosts": _allow_hosts(env),
         **read_network(env),
-    }
-
-
-def _callers(env: EnvironmentReader) -> dict[str, Any]:
-    """Read who may call us, and how callers are notified."""
-    return {
-        **_api_keys(env),
-        "metrics_tenants": env.boolean("ORCHESTRATOR_METRICS_TENANTS", default=False),
-        "notify_secrets": _notify_secrets(env),
-        "notify_tasks": env.items("ORCHESTRATOR_NOTIFY_TASKS"),
-        "cors_origins": _origins(env),
-        "model_routes": read_model_routes(env),
     }
 
 
@@ -272,20 +252,6 @@ def _limits(env: EnvironmentReader) -> dict[str, Any]:
     }
 
 
-_ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?")
-
-
-def _origins(env: EnvironmentReader) -> tuple[str, ...]:
-    """Read the origins of web pages. An origin has no path."""
-    name = "ORCHESTRATOR_CORS_ORIGINS"
-    origins = env.items(name)
-    for origin in origins:
-        if origin != "*" and not _ORIGIN.fullmatch(origin):
-            allowed = "origins such as https://app.example.com, with commas; or *"
-            raise invalid_setting(name, redacted(origin), allowed)
-    return origins
-
-
 def _check_plugins() -> None:
     for name, reason in BROKEN.items():
         problem = f"the provider plug-in {name!r} cannot be used ({one_line(reason)})"
@@ -308,53 +274,6 @@ def _public_url(env: EnvironmentReader, private: bool) -> str | None:
         )
         raise invalid_setting(name, value, allowed)
     return value
-
-
-def _secret_keys(env: EnvironmentReader, *, required: bool) -> tuple[Secret, ...]:
-    name = "ORCHESTRATOR_SECRET_KEY"
-    current = env.optional(name)
-    if not current:
-        if required:
-            reason = "It signs callback URLs, because ORCHESTRATOR_PUBLIC_URL is set."
-            raise ConfigError(f"{name} is not set. {reason} Set it; {_MAKE_ONE}")
-        return ()
-    old = env.items("ORCHESTRATOR_SECRET_KEYS_OLD")
-    for variable, values in ((name, [current]), ("ORCHESTRATOR_SECRET_KEYS_OLD", old)):
-        if any(len(value) < MIN_SECRET_CHARACTERS for value in values):
-            raise invalid_setting(
-                variable, "***", f"at least {MIN_SECRET_CHARACTERS} characters each; {_MAKE_ONE}"
-            )
-    return tuple(Secret(value) for value in (current, *old))
-
-
-def _api_keys(env: EnvironmentReader) -> dict[str, dict[str, Secret]]:
-    """Read the keys of tenants and of administrators. No two may be the same."""
-    tenants = _named_keys(env, "ORCHESTRATOR_API_KEYS", set())
-    admins = _named_keys(env, "ORCHESTRATOR_ADMIN_KEYS", {k.reveal() for k in tenants.values()})
-    return {"api_keys": tenants, "admin_keys": admins}
-
-
-def _is_on_this_machine(env: EnvironmentReader) -> bool:
-    """Return whether callbacks come from this machine only, as in `orchestrator dev`."""
-    host = urlsplit(env.text("ORCHESTRATOR_PUBLIC_URL", "")).hostname or ""
-    return host in ("localhost", "127.0.0.1", "::1")
-
-
-def _named_keys(env: EnvironmentReader, variable: str, used: set[str]) -> dict[str, Secret]:
-    keys: dict[str, Secret] = {}
-    for pair in env.items(variable):
-        name, _, key = pair.partition(":")
-        if not is_tenant(name) or not key or name in keys:
-            allowed = "name:key,name:key with different names; names are letters, digits, _ . -"
-            raise invalid_setting(variable, "***", allowed)
-        if len(key) < MIN_API_KEY_CHARACTERS and not _is_on_this_machine(env):
-            allowed = f"keys of at least {MIN_API_KEY_CHARACTERS} characters; {_MAKE_ONE}"
-            raise invalid_setting(variable, f"a shorter key of {name}", allowed)
-        if key in used:
-            raise invalid_setting(variable, f"the key of {name} twice", "different keys")
-        used.add(key)
-        keys[name] = Secret(key)
-    return keys
 
 
 def _archive_url(env: EnvironmentReader, data_dir: Path) -> str:
@@ -392,15 +311,3 @@ def _allow_hosts(env: EnvironmentReader) -> tuple[str, ...]:
     except ValueError as error:
         raise invalid_setting(name, ",".join(hosts), str(error)) from None
     return hosts
-
-
-def _notify_secrets(env: EnvironmentReader) -> tuple[Secret, ...]:
-    name, old = "ORCHESTRATOR_NOTIFY_SECRET", "ORCHESTRATOR_NOTIFY_SECRETS_OLD"
-    current = env.optional(name)
-    if not current:
-        return ()
-    earlier = env.items(old)
-    for variable, values in ((name, [current]), (old, earlier)):
-        if not all(map(standard_webhooks.is_secret, values)):
-            raise invalid_setting(variable, "***", f"{standard_webhooks.SECRET_FORM} {_MAKE_WHSEC}")
-    return tuple(map(Secret, (current, *earlier)))

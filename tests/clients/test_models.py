@@ -12,22 +12,22 @@ from orchestrator.api.batches import BatchRequestSchema
 from orchestrator.api.jobs import JobsSchema
 from orchestrator.api.openapi import ProblemSchema, ViolationSchema
 from orchestrator.api.quotes import QuotedCostSchema, QuoteSchema
-from orchestrator.jobs import schemas
+from orchestrator.jobs import answer_schemas, schemas
 from orchestrator.operations.filters import FILTERS
 from orchestrator_client import models, parsing, requests
 from tests.clients.kit import DONE
 
 #: Model and schema. A name may differ where Python reserves the word.
 ANSWERS = [
-    (models.Attempt, schemas.AttemptSchema),
-    (models.Batch, schemas.BatchSchema),
-    (models.Cost, schemas.CostSchema),
-    (models.FollowUp, schemas.NotificationSchema),
-    (models.Image, schemas.ImageSchema),
-    (models.Job, schemas.CurrentJobSchema),
-    (models.JobError, schemas.JobErrorSchema),
+    (models.Attempt, answer_schemas.AttemptSchema),
+    (models.Batch, answer_schemas.BatchSchema),
+    (models.Cost, answer_schemas.CostSchema),
+    (models.FollowUp, answer_schemas.NotificationSchema),
+    (models.Image, answer_schemas.ImageSchema),
+    (models.Job, answer_schemas.CurrentJobSchema),
+    (models.JobError, answer_schemas.JobErrorSchema),
     (models.JobPage, JobsSchema),
-    (models.Move, schemas.MoveSchema),
+    (models.Move, answer_schemas.MoveSchema),
     (models.Problem, ProblemSchema),
     (models.Quote, QuoteSchema),
     (models.QuotedCost, QuotedCostSchema),

@@ -18,8 +18,8 @@ from orchestrator.api.images import (
     MAX_FETCHES,
     RETRY_AFTER_SECONDS,
 )
+from orchestrator.jobs.answer_schemas import ImageSchema, JobSchema
 from orchestrator.jobs.model import DEFAULT_LINK_LIFETIME_MS, FollowUpStatus
-from orchestrator.jobs.schemas import ImageSchema, JobSchema
 from orchestrator.net import guarded_session
 from orchestrator.operations import image_copies
 from orchestrator.operations.manifest import VERSION, folder

@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 import pytest
 
+from orchestrator.jobs.answer_schemas import JobErrorSchema
 from orchestrator.jobs.model import ErrorCode, JobError
-from orchestrator.jobs.schemas import JobErrorSchema
 from orchestrator.jsonio import dump
 from orchestrator.net.http_types import Reply
 from orchestrator.providers import BUILT_IN, responses

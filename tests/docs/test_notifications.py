@@ -14,8 +14,7 @@ from orchestrator.delivery import schedule, targets
 from orchestrator.delivery.schedule import SCHEDULE, wait_after
 from orchestrator.host_limiter import PAUSED_WAIT_PROBES, SLOTS_PER_HOST
 from orchestrator.job_check import REQUEST_SCHEMA
-from orchestrator.jobs.model import TERMINAL, FollowUpStatus
-from orchestrator.jobs.schemas import (
+from orchestrator.jobs.answer_schemas import (
     AttemptSchema,
     CostSchema,
     FollowUpSchema,
@@ -23,6 +22,7 @@ from orchestrator.jobs.schemas import (
     JobSchema,
     NotificationSchema,
 )
+from orchestrator.jobs.model import TERMINAL, FollowUpStatus
 from orchestrator.ledger import circuit_breaker
 from orchestrator.ledger.follow_ups import STREAM_ENTRIES
 from orchestrator.net.http_types import MAX_RETRY_AFTER_SECONDS
