@@ -188,6 +188,8 @@ class Stack(AbstractContextManager["Stack"]):
             "ORCHESTRATOR_PUBLIC_URL": self.web_url,
             "ORCHESTRATOR_SECRET_KEY": secrets.token_hex(32),
             "ORCHESTRATOR_ADMIN_KEYS": f"local:{self.api_key}",
+            "ORCHESTRATOR_MCP_API_URL": self.web_url,
+            "ORCHESTRATOR_MCP_KEY": self.api_key,
             "ORCHESTRATOR_NOTIFY_SECRET": self.notify_secret,
             "SANDBOX_INBOX_SECRET": self.notify_secret,
             "ORCHESTRATOR_ALLOW_PRIVATE_NETWORKS": "1",

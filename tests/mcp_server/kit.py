@@ -15,6 +15,7 @@ from mcp import Client
 from mcp.types import CallToolResult, TextContent
 
 from orchestrator.mcp_server.__main__ import configure_log
+from orchestrator.mcp_server.inputs import WantedImages
 from orchestrator.mcp_server.server import make_server
 from orchestrator.mcp_server.tools import TOOLS
 
@@ -97,3 +98,8 @@ LOST = httpx2.ReadError("the connection broke")
 def tools() -> dict[str, bool]:
     """Return the names of the tools, and whether each changes something."""
     return {name: tool.changes for name, tool in TOOLS.items()}
+
+
+def request_fields() -> set[str]:
+    """Return the fields of a job's request that the tools take."""
+    return set(WantedImages.model_fields)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.job_check import REQUEST_SCHEMA
+from orchestrator.jobs.schemas import ReceiverSchema
 from tests.docs.pages import DocPage
 
 WANTED: dict[str, Any] = {
@@ -159,6 +161,11 @@ def test_the_answer_says_what_to_do_next(
     job = kit.api(kit.answer(200, {**kit.JOB, **changes})).call("get_job", job_id="job_1")
 
     assert step in job.structured_content["next_step"]
+
+
+def test_the_tools_take_every_field_of_a_request(kit: ModuleType) -> None:
+    """An agent waits for a job itself, so it names no receiver of a notification."""
+    assert kit.request_fields() == set(REQUEST_SCHEMA.fields) - set(ReceiverSchema().fields)
 
 
 def test_the_pages_list_the_tools(kit: ModuleType) -> None:
