@@ -14,8 +14,8 @@ from orchestrator.api.compatible.gemini_request import read_request
 from orchestrator.api.compatible.held_call import (
     HeldCall,
     call_headers,
+    held_call,
     timeout_in,
-    wait_seconds,
 )
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
 from orchestrator.operations.repeated_requests import Announcement
@@ -66,32 +66,29 @@ def _answer(runtime: Runtime, name: str, *, form: str) -> Response:
     call: HeldCall | None = holds.state()
     if call is None:
         call = _begun(runtime, name.removeprefix("models/"), streams=form == "events")
-    job = call.finished_job(runtime)
-    response = content_answer(runtime, call, job, candidates=call.options, form=form)
+    jobs = call.finished_jobs(runtime)
+    response = content_answer(runtime, call, jobs, candidates=call.options, form=form)
     call.record_answer(runtime)
     response.headers.update(call_headers(call))
     return response
 
 
 def _begun(runtime: Runtime, model: str, *, streams: bool) -> HeldCall:
-    """Read the request, and create its job or join an earlier one."""
+    """Read the request, and create its jobs or join earlier ones."""
     asked = read_request(runtime, model)
-    result, digest, ignored = asked.call.job_of(
+    jobs, ignored = asked.call.jobs_of(
         runtime,
         key=request.headers.get("Idempotency-Key"),
         path="generateContent",
         announced=Announcement.UNKNOWN,
     )
-    client_timeout = timeout_in(request.headers.get, TIMEOUT)
-    seconds = wait_seconds(runtime, None if streams else client_timeout)
-    call = HeldCall(
-        result.job.id,
+    return held_call(
+        runtime,
         asked.call.model,
-        joined=result.replayed,
-        digest=digest,
-        ends_at=runtime.clock() + int(seconds * 1000),
+        jobs,
+        client_timeout=timeout_in(request.headers.get, TIMEOUT),
+        keep_alive=KEEP_ALIVE if streams else b"",
         needs_copies=True,
         ignored=(*asked.ignored, *ignored),
         options=asked.candidates,
     )
-    return call.streaming(client_timeout, keep_alive=KEEP_ALIVE) if streams else call

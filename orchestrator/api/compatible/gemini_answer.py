@@ -58,24 +58,24 @@ _REPLACED = ("content-type", "content-length")
 
 
 def content_answer(
-    runtime: Runtime, call: HeldCall, job: Job, *, candidates: int, form: str
+    runtime: Runtime, call: HeldCall, jobs: Sequence[Job], *, candidates: int, form: str
 ) -> Response:
-    """Return the images of a job that has succeeded.
+    """Return the images of jobs that have succeeded.
 
     Args:
         runtime: of this process.
         call: the call.
-        job: its job.
+        jobs: its jobs that have succeeded.
         candidates: the number that the caller asked for. With one, all images are in one candidate.
         form: `json`, `list` (a list with one answer) or `events`.
 
     Raises:
         Gone, ServiceUnavailable, StorageError: an image cannot be sent.
     """
-    with image_document(runtime, job) as document:
+    with image_document(runtime, jobs) as document:
         parts = [
-            {"inlineData": {"mimeType": document.content_type(i), "data": document.image(i)}}
-            for i in range(len(job.images))
+            {"inlineData": {"mimeType": document.content_type(n), "data": document.base64(n)}}
+            for n in range(len(document.images))
         ]
         groups = [parts] if candidates == 1 else [[part] for part in parts]
         found = [
@@ -98,7 +98,7 @@ def error_answer(error: Exception) -> Response:
     status, body, headers = _described(error)
     call = holds.state()
     if isinstance(call, HeldCall):
-        headers = {**call_headers(call), **headers}
+        headers = {**headers, **call_headers(call)}
         if call.stream is not None:
             return Response(b"data: " + dump(body) + b"\n\n", 200, mimetype=EVENTS)
     return Response(dump(body), status, headers, mimetype=JSON)
@@ -109,7 +109,8 @@ def _described(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
     match error:
         case StillOpen():
             status = 504 if error.timed_out else 503
-            return status, _error(status, error.text), error.headers
+            headers = {JOB_HEADER: error.job_id, **error.headers}
+            return status, _error(status, error.text), headers
         case JobFailed():
             return _failed(error.job)
     problem = problems.of_error(error)
@@ -146,7 +147,7 @@ def _content(call: HeldCall, candidates: list[dict[str, Any]]) -> dict[str, Any]
         "candidates": candidates,
         "usageMetadata": _USAGE,
         "modelVersion": call.model,
-        "responseId": call.job_id,
+        "responseId": call.jobs[0].id,
     }
 
 

@@ -25,7 +25,7 @@ MAX_KEEP_ALIVE_SECONDS = 15.0
 MAX_STREAM_BYTES = 48 * 1024 * 1024
 #: The `Retry-After` of an answer that cannot be held now. Seconds.
 RETRY_SECONDS = "1"
-#: The header of every answer that names the job.
+#: The header of every answer that names its job, or its jobs.
 JOB_HEADER = "X-Orchestrator-Job-Id"
 
 
@@ -58,7 +58,7 @@ class StillOpen(Exception):
     @property
     def headers(self) -> dict[str, str]:
         """The headers of the answer."""
-        headers = {JOB_HEADER: self.job_id, "Location": self._path}
+        headers = {"Location": self._path}
         return headers if self.timed_out else {**headers, "Retry-After": RETRY_SECONDS}
 
     @property
@@ -75,25 +75,36 @@ class JobFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class HeldCall:
-    """A call whose job exists.
+class CallJob:
+    """A job of a call.
 
     Attributes:
-        job_id: the job.
-        model: as the caller named it.
-        joined: an earlier request made the job.
+        id: of the job.
         digest: of the request; empty with an idempotency key.
+        joined: an earlier request made the job.
+    """
+
+    id: str
+    digest: str
+    joined: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HeldCall:
+    """A call whose jobs exist. There are several if the provider makes one image per task.
+
+    Attributes:
+        jobs: the jobs.
+        model: as the caller named it.
         ends_at: the end of the wait, ms.
         needs_copies: the answer has the images themselves, so the archive must have them.
         ignored: the fields of the request that its model does not have.
-        stream: the stream of events that the client asked for.
         options: what the answer depends on besides.
+        stream: the stream of events that the client asked for.
     """
 
-    job_id: str
+    jobs: tuple[CallJob, ...]
     model: str
-    joined: bool
-    digest: str
     ends_at: int
     needs_copies: bool
     ignored: tuple[str, ...]
@@ -116,48 +127,54 @@ class HeldCall:
         )
         return replace(self, stream=EventStream(headers, keep_alive, max(0.1, interval)))
 
-    def finished_job(self, runtime: Runtime) -> Job:
-        """Return the job when it has succeeded and can be answered.
+    def finished_jobs(self, runtime: Runtime) -> list[Job]:
+        """Return the jobs that have succeeded, when all have their outcomes and can be answered.
 
         Raises:
-            StillOpen: it cannot. The server was asked to hold the answer, unless the wait is over.
-            JobFailed: it has another outcome.
+            StillOpen: they cannot. The server was asked to hold the answer, unless the wait is
+                over.
+            JobFailed: no job has succeeded.
             NotAcceptable: the images are too large for a stream.
             LedgerUnavailable: Redis is away.
         """
-        job = runtime.ledger.get(self.job_id)
-        if job is None or not self._is_ready(job):
-            left_ms = self.ends_at - runtime.clock()
-            if left_ms > 0:
-                self._hold(runtime, left_ms / 1000)
-            raise StillOpen(self.job_id, timed_out=left_ms <= 0)
-        if self.stream is not None and holds.state() is not None and _size(job) > MAX_STREAM_BYTES:
-            raise NotAcceptable(
-                f"the images of {job.id} are too large for a stream: get them at /v1/jobs/{job.id}"
-            )
-        if job.status is not Status.SUCCEEDED:
+        jobs = [self._ready_job(runtime, each.id) for each in self.jobs]
+        succeeded = [job for job in jobs if job.status is Status.SUCCEEDED]
+        is_held_stream = self.stream is not None and holds.state() is not None
+        if is_held_stream and sum(map(_size, succeeded)) > MAX_STREAM_BYTES:
+            paths = ", ".join(f"/v1/jobs/{job.id}" for job in succeeded)
+            raise NotAcceptable(f"the images are too large for a stream: get them at {paths}")
+        if not succeeded:
             self.record_answer(runtime)
-            raise JobFailed(job)
-        return job
+            raise JobFailed(jobs[0])
+        return succeeded
 
     def record_answer(self, runtime: Runtime) -> None:
         """Record that the outcome is answered, so that the same request may make a new job."""
-        if self.digest:
-            runtime.ledger.repeats.record_answer(self.digest, self.job_id, now=runtime.clock())
+        for job in self.jobs:
+            if job.digest:
+                runtime.ledger.repeats.record_answer(job.digest, job.id, now=runtime.clock())
 
-    def _hold(self, runtime: Runtime, seconds: float) -> None:
+    def _ready_job(self, runtime: Runtime, job_id: str) -> Job:
+        """Return a job that can be answered. Otherwise ask the server to hold the answer.
+
+        Raises:
+            StillOpen: it cannot be answered.
+        """
+        job = runtime.ledger.get(job_id)
+        if job is not None and self._is_ready(job):
+            return job
+        left_ms = self.ends_at - runtime.clock()
+        if left_ms > 0:
+            self._hold(runtime, job_id, left_ms / 1000)
+        raise StillOpen(job_id, timed_out=left_ms <= 0)
+
+    def _hold(self, runtime: Runtime, job_id: str, seconds: float) -> None:
         def over() -> bool:
-            job = runtime.ledger.get(self.job_id)
+            job = runtime.ledger.get(job_id)
             return job is None or self._is_ready(job)
 
-        is_first = holds.state() is None
-        holds.hold(
-            settled(self.job_id),
-            over,
-            seconds,
-            state=self,
-            stream=self.stream if is_first else None,
-        )
+        stream = self.stream if holds.state() is None else None
+        holds.hold(settled(job_id), over, seconds, state=self, stream=stream)
 
     def _is_ready(self, job: Job) -> bool:
         if not job.status.terminal:
@@ -179,16 +196,41 @@ def _all_decided(job: Job) -> bool:
 
 
 def call_headers(call: HeldCall) -> dict[str, str]:
-    """Return the headers that name the job of an answer, and the fields that were ignored."""
-    headers = {JOB_HEADER: call.job_id}
-    if call.joined:
+    """Return the headers that name the jobs of an answer, and the fields that were ignored."""
+    headers = {JOB_HEADER: ", ".join(job.id for job in call.jobs)}
+    if all(job.joined for job in call.jobs):
         headers["Idempotent-Replay"] = "true"
     if call.ignored:
         headers["X-Orchestrator-Ignored"] = ", ".join(call.ignored)
     return headers
 
 
-def wait_seconds(runtime: Runtime, client_timeout: float | None) -> float:
+def held_call(
+    runtime: Runtime,
+    model: str,
+    jobs: tuple[CallJob, ...],
+    *,
+    client_timeout: float | None,
+    keep_alive: bytes,
+    needs_copies: bool,
+    ignored: tuple[str, ...],
+    options: Any,
+) -> HeldCall:
+    """Return a call that begins now.
+
+    Args:
+        runtime: of this process.
+        model, jobs, needs_copies, ignored, options: of the call.
+        client_timeout: the time after which the client gives up, seconds; None: it does not say.
+        keep_alive: a sign of life, if the client asked for a stream; otherwise empty.
+    """
+    seconds = _wait_seconds(runtime, None if keep_alive else client_timeout)
+    ends_at = runtime.clock() + int(seconds * 1000)
+    call = HeldCall(jobs, model, ends_at, needs_copies, ignored, options)
+    return call.streaming(client_timeout, keep_alive=keep_alive) if keep_alive else call
+
+
+def _wait_seconds(runtime: Runtime, client_timeout: float | None) -> float:
     """Return how long an answer may be held.
 
     Args:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from orchestrator.api.auth import caller
-from orchestrator.enqueue import API_SCOPE, EnqueueResult, create_job
+from orchestrator.api.compatible.held_call import CallJob
+from orchestrator.enqueue import API_SCOPE, create_job
 from orchestrator.jobs.request import Target
 from orchestrator.jobs.uploads import ImageFile
 from orchestrator.jobs.validation import InvalidRequest, Violation
@@ -21,12 +22,14 @@ from orchestrator.operations.repeated_requests import (
     join_or_create,
     request_digest,
 )
-from orchestrator.providers.catalog import merged
+from orchestrator.providers.catalog import Model, merged
 from orchestrator.reference_images import Reference
 from orchestrator.runtime import Runtime
 
 #: The most reference images of a request.
 MAX_IMAGES = 16
+#: The most jobs of a request: OpenAI's clients may ask for 10 images.
+MAX_JOBS = 10
 #: The letters of URL-safe base64, and what they are in the usual one.
 _URL_SAFE = str.maketrans("-_", "+/")
 
@@ -57,10 +60,13 @@ class ImageCall:
     size: str = ""
     extras: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def job_of(
+    def jobs_of(
         self, runtime: Runtime, *, key: str | None, path: str, announced: Announcement
-    ) -> tuple[EnqueueResult, str, tuple[str, ...]]:
-        """Create the job, or find the one that the request joins.
+    ) -> tuple[tuple[CallJob, ...], tuple[str, ...]]:
+        """Create the jobs, or find those that the request joins.
+
+        A provider that makes one image per task gets a job for each image. If one of them is
+        refused, the repeated request joins those before it.
 
         Args:
             runtime: of this process.
@@ -69,8 +75,7 @@ class ImageCall:
             announced: what the client says about repetitions.
 
         Returns:
-            The job, the digest of the request (empty with a key), and the extras that the model
-            does not know.
+            The jobs, and the extras that the model does not know.
 
         Raises:
             InvalidRequest, IdempotencyMismatch, IdempotencyGone, TenantLimitReached,
@@ -78,45 +83,61 @@ class ImageCall:
             StorageError: the storage is away.
         """
         targets = resolve_model(runtime, self.model)
-        request, ignored = self._request(runtime, targets)
+        model = _model_of(runtime, targets[0])
+        request, ignored = self._request(runtime, targets, model)
         file = self._attach_images(runtime, request, targets)
+        jobs = [
+            self._job(runtime, request, file, number, key=key, path=path, announced=announced)
+            for number in range(_take_count(request, model))
+        ]
+        return tuple(jobs), ignored
+
+    def _job(
+        self,
+        runtime: Runtime,
+        request: dict[str, Any],
+        file: ImageFile | None,
+        number: int,
+        *,
+        key: str | None,
+        path: str,
+        announced: Announcement,
+    ) -> CallJob:
+        """Create job number `number` of the request, or find the one that it joins."""
         tenant = caller().tenant
         if key is not None:
-            result = create_job(
-                runtime, request, scope=API_SCOPE, tenant=tenant, key=key, file=file
-            )
-            return result, "", ignored
-        digest = self._digest(path)
-        result = join_or_create(
+            scope = API_SCOPE if number == 0 else f"{API_SCOPE}.{number}"
+            made = create_job(runtime, request, scope=scope, tenant=tenant, key=key, file=file)
+            return CallJob(made.job.id, "", made.replayed)
+        digest = self._digest(path, number)
+        made = join_or_create(
             runtime, request, digest=digest, announced=announced, tenant=tenant, file=file
         )
-        return result, digest, ignored
+        return CallJob(made.job.id, digest, made.replayed)
 
-    def _digest(self, path: str) -> str:
+    def _digest(self, path: str, number: int) -> str:
         images = [
             each if isinstance(each, str) else hashlib.sha256(each.content).hexdigest()
             for each in self.images
         ]
-        content = (path, self.model, self.options, images, self.size, self.extras)
+        content = (path, self.model, self.options, images, self.size, self.extras, number)
         return request_digest(caller().name, *content)
 
     def _request(
-        self, runtime: Runtime, targets: Sequence[Target]
+        self, runtime: Runtime, targets: Sequence[Target], model: Model | None
     ) -> tuple[dict[str, Any], tuple[str, ...]]:
         """Return the request of the job, and the ignored extras."""
         first, *others = targets
         adapter = runtime.providers[first.provider]
         chosen = size_options(adapter, first.model, self.size) if self.size else {}
-        family = adapter.families.get(first.model)
-        model = adapter.models.get(family.default if family else first.model)
         known = set(model.schema.fields) if model else set()
         sent = {name: value for name, value in self.extras.items() if name in known}
         ignored = tuple(name for name in self.extras if name not in known)
-        own = self.options.get("provider_options", {})
-        provider_options = merged({**sent, **chosen.pop("provider_options", {})}, own)
+        sent |= chosen.pop("provider_options", {})
         request = {**chosen, **self.options, "provider": first.provider, "model": first.model}
-        if provider_options:
-            request["provider_options"] = provider_options
+        own = request.get("provider_options", {})
+        if sent and isinstance(own, dict):
+            request["provider_options"] = merged(sent, own)
         if others and "fallback" not in request:
             request["fallback"] = [{"provider": t.provider, "model": t.model} for t in others]
         return request, ignored
@@ -139,6 +160,22 @@ class ImageCall:
             for each in self.images
         ]
         return None
+
+
+def _model_of(runtime: Runtime, target: Target) -> Model | None:
+    """Return the model of a target, or None if the provider does not list it."""
+    adapter = runtime.providers[target.provider]
+    family = adapter.families.get(target.model)
+    return adapter.models.get(family.default if family else target.model)
+
+
+def _take_count(request: dict[str, Any], model: Model | None) -> int:
+    """Return the number of jobs for a request. Its `n` is removed if the model does not have it."""
+    count: int = request.get("n", 1)
+    if model is None or "n" in model.options or count > MAX_JOBS:
+        return 1
+    request.pop("n", None)
+    return count
 
 
 def decode_base64(field: str, text_: str) -> bytes:

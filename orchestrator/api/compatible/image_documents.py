@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import secrets
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from flask import Response
 from werkzeug.exceptions import Gone
 
 from orchestrator.api.images import file_answer, open_at_provider
-from orchestrator.jobs.model import Job
+from orchestrator.jobs.model import Image, Job
 from orchestrator.jsonio import dump
 from orchestrator.operations.image_copies import temporary_file
 from orchestrator.operations.locate_image import AtProvider, Lost, locate_image
@@ -22,11 +23,20 @@ from orchestrator.runtime import Runtime
 _PART_BYTES = 3 * 16 * 1024
 
 
+@dataclass(frozen=True, slots=True)
+class JobImage:
+    """An image, and its place in its job."""
+
+    job_id: str
+    index: int
+    image: Image
+
+
 @contextmanager
-def image_document(runtime: Runtime, job: Job) -> Iterator[ImageDocument]:
-    """Give a document for the images of a job. After an error its files are closed."""
+def image_document(runtime: Runtime, jobs: Sequence[Job]) -> Iterator[ImageDocument]:
+    """Give a document for the images of jobs. After an error its files are closed."""
     with ExitStack() as files:
-        document = ImageDocument(runtime, job, files)
+        document = ImageDocument(runtime, jobs, files)
         yield document
         files.pop_all()
 
@@ -36,21 +46,27 @@ class ImageDocument:
 
     Args:
         runtime: of this process.
-        job: the job whose images they are.
+        jobs: the jobs whose images they are.
         files: takes the files that are opened.
+
+    Attributes:
+        images: of all jobs. Their place in this list is their number here.
+        file: holds what was written.
     """
 
-    def __init__(self, runtime: Runtime, job: Job, files: ExitStack) -> None:
+    def __init__(self, runtime: Runtime, jobs: Sequence[Job], files: ExitStack) -> None:
         self._runtime = runtime
-        self._job = job
+        self.images = [
+            JobImage(job.id, index, image) for job in jobs for index, image in enumerate(job.images)
+        ]
         self._mark = secrets.token_hex(16)
         self._fetched: dict[int, tuple[BinaryIO, str]] = {}
         self._files = files
         self.file = files.enter_context(temporary_file(runtime.settings.data_dir))
 
-    def image(self, index: int) -> str:
+    def base64(self, number: int) -> str:
         """Return what stands in a document for the base64 of an image."""
-        return f"{self._mark}{index:08d}{self._mark}"
+        return f"{self._mark}{number:08d}{self._mark}"
 
     def write(self, document: Any) -> None:
         """Write a document with its images.
@@ -67,9 +83,9 @@ class ImageDocument:
             else:
                 self._write_image(int(piece))
 
-    def _write_image(self, index: int) -> None:
+    def _write_image(self, number: int) -> None:
         rest = b""
-        for content in self._content(index):
+        for content in self._content(number):
             data = rest + content
             whole = len(data) - len(data) % 3
             self.file.write(b64encode(data[:whole]))
@@ -85,29 +101,30 @@ class ImageDocument:
         answer.headers["Cache-Control"] = "no-store"
         return answer
 
-    def content_type(self, index: int) -> str:
+    def content_type(self, number: int) -> str:
         """Return the type of an image. It raises as `write` does."""
-        copy = self._job.images[index].copy
-        return copy.content_type if copy else self._at_provider(index)[1]
+        copy = self.images[number].image.copy
+        return copy.content_type if copy else self._at_provider(number)[1]
 
-    def _content(self, index: int) -> Iterator[bytes]:
-        copy = self._job.images[index].copy
+    def _content(self, number: int) -> Iterator[bytes]:
+        copy = self.images[number].image.copy
         if copy:
             yield from self._runtime.storage.stream(copy.path)
             return
-        file, _ = self._at_provider(index)
+        file, _ = self._at_provider(number)
         with file:
             while part := file.read(_PART_BYTES):
                 yield part
 
-    def _at_provider(self, index: int) -> tuple[BinaryIO, str]:
+    def _at_provider(self, number: int) -> tuple[BinaryIO, str]:
         """Return an image that is not archived, and its type. It is fetched once."""
-        if index not in self._fetched:
-            located = locate_image(self._runtime, self._job.id, index, sees=lambda _: True)
+        if number not in self._fetched:
+            wanted = self.images[number]
+            located = locate_image(self._runtime, wanted.job_id, wanted.index, sees=lambda _: True)
             if not isinstance(located, AtProvider):
                 reason = located.reason if isinstance(located, Lost) else "it is gone"
-                raise Gone(f"the image {index} of {self._job.id} cannot be sent: {reason}")
+                raise Gone(f"the image {wanted.index} of {wanted.job_id} cannot be sent: {reason}")
             file, kind, _ = open_at_provider(self._runtime, located)
             self._files.enter_context(file)
-            self._fetched[index] = (file, kind.content_type)
-        return self._fetched[index]
+            self._fetched[number] = (file, kind.content_type)
+        return self._fetched[number]

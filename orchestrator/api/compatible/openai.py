@@ -10,8 +10,8 @@ from orchestrator.api import holds
 from orchestrator.api.compatible.held_call import (
     HeldCall,
     call_headers,
+    held_call,
     timeout_in,
-    wait_seconds,
 )
 from orchestrator.api.compatible.openai_answer import ImageAnswer, error_answer
 from orchestrator.api.compatible.openai_request import OpenAIRequest, read_request
@@ -47,8 +47,8 @@ def _answer(runtime: Runtime, *, edits: bool) -> Response:
     call: HeldCall | None = holds.state()
     if call is None:
         call = _begun(runtime, edits=edits)
-    job = call.finished_job(runtime)
-    answer = ImageAnswer(runtime, job, call.options)
+    jobs = call.finished_jobs(runtime)
+    answer = ImageAnswer(runtime, jobs, call.options)
     event = "image_edit.completed" if edits else "image_generation.completed"
     response = answer.as_events(event) if call.options.streams else answer.as_json()
     call.record_answer(runtime)
@@ -57,30 +57,25 @@ def _answer(runtime: Runtime, *, edits: bool) -> Response:
 
 
 def _begun(runtime: Runtime, *, edits: bool) -> HeldCall:
-    """Read the request, and create its job or join an earlier one."""
+    """Read the request, and create its jobs or join earlier ones."""
     asked = read_request(runtime, edits=edits)
     _check_links(runtime, asked)
-    result, digest, ignored = asked.call.job_of(
+    jobs, ignored = asked.call.jobs_of(
         runtime,
         key=request.headers.get("Idempotency-Key"),
         path=request.path,
         announced=announcement(request.headers.get),
     )
-    client_timeout = timeout_in(request.headers.get, *TIMEOUTS)
-    seconds = wait_seconds(runtime, None if asked.answer.streams else client_timeout)
-    call = HeldCall(
-        result.job.id,
+    return held_call(
+        runtime,
         asked.call.model,
-        joined=result.replayed,
-        digest=digest,
-        ends_at=runtime.clock() + int(seconds * 1000),
+        jobs,
+        client_timeout=timeout_in(request.headers.get, *TIMEOUTS),
+        keep_alive=KEEP_ALIVE if asked.answer.streams else b"",
         needs_copies=not asked.answer.as_links,
         ignored=ignored,
         options=asked.answer,
     )
-    if asked.answer.streams:
-        return call.streaming(client_timeout, keep_alive=KEEP_ALIVE)
-    return call
 
 
 def _check_links(runtime: Runtime, asked: OpenAIRequest) -> None:

@@ -6,7 +6,7 @@ exceptions of OpenAI's Python library 3.57.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import Response
@@ -56,31 +56,32 @@ _USAGE = {
 
 
 class ImageAnswer:
-    """The answer to a call whose job has succeeded.
+    """The answer to a call whose jobs have succeeded.
 
     Args:
         runtime: of this process.
-        job: the job.
+        jobs: the jobs.
         options: what the caller asked for.
     """
 
-    def __init__(self, runtime: Runtime, job: Job, options: AnswerOptions) -> None:
+    def __init__(self, runtime: Runtime, jobs: Sequence[Job], options: AnswerOptions) -> None:
         self._runtime = runtime
-        self._job = job
+        self._jobs = jobs
         self._options = options
+        self._created = max(job.settled_at or 0 for job in jobs) // 1000
 
     def as_json(self) -> Response:
         """Return all images as JSON."""
-        with image_document(self._runtime, self._job) as document:
-            images = [self._image(document, index) for index in range(len(self._job.images))]
+        with image_document(self._runtime, self._jobs) as document:
+            images = [self._image(document, number) for number in range(len(document.images))]
             facts = self._facts(document, 0) if images else {}
             document.write({"created": self._created, "data": images, "usage": _USAGE, **facts})
             return document.answer("application/json")
 
     def as_events(self, event: str) -> Response:
         """Return one event for each image. `event` is the name of the last event of an image."""
-        with image_document(self._runtime, self._job) as document:
-            for index in range(len(self._job.images)):
+        with image_document(self._runtime, self._jobs) as document:
+            for number in range(len(document.images)):
                 document.file.write(f"event: {event}\ndata: ".encode())
                 document.write(
                     {
@@ -88,27 +89,24 @@ class ImageAnswer:
                         "created_at": self._created,
                         **dict.fromkeys(("quality", "size", "background"), "auto"),
                         "usage": _USAGE,
-                        **self._image(document, index),
-                        **self._facts(document, index),
+                        **self._image(document, number),
+                        **self._facts(document, number),
                     }
                 )
                 document.file.write(b"\n\n")
             return document.answer(EVENTS)
 
-    @property
-    def _created(self) -> int:
-        return (self._job.settled_at or 0) // 1000
-
-    def _image(self, document: ImageDocument, index: int) -> dict[str, str]:
+    def _image(self, document: ImageDocument, number: int) -> dict[str, str]:
         if not self._options.as_links:
-            return {"b64_json": document.image(index)}
+            return {"b64_json": document.base64(number)}
         expires = self._runtime.clock() // 1000 + LINK_SECONDS
-        return {"url": image_url(self._runtime, self._job.id, index, expires)}
+        shown = document.images[number]
+        return {"url": image_url(self._runtime, shown.job_id, shown.index, expires)}
 
-    def _facts(self, document: ImageDocument, index: int) -> dict[str, str]:
+    def _facts(self, document: ImageDocument, number: int) -> dict[str, str]:
         """Return what is known of an image: its format and size in pixels."""
-        copy = self._job.images[index].copy
-        kind = "" if self._options.as_links else document.content_type(index)
+        copy = document.images[number].image.copy
+        kind = "" if self._options.as_links else document.content_type(number)
         known = {
             "output_format": kind.removeprefix("image/") or self._options.output_format,
             "size": f"{copy.width}x{copy.height}" if copy and copy.width else self._options.size,
@@ -122,7 +120,7 @@ def error_answer(error: Exception) -> Response:
     status, body, headers = _described(error)
     call = holds.state()
     if call is not None:
-        headers = {**call_headers(call), **headers}
+        headers = {**headers, **call_headers(call)}
     if isinstance(call, HeldCall) and call.stream is not None:
         return Response(b"event: error\ndata: " + dump(body) + b"\n\n", 200, mimetype=EVENTS)
     return Response(dump(body), status, headers, mimetype="application/json")
@@ -134,7 +132,8 @@ def _described(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
         case StillOpen():
             body = _body(error.text, "server_error", "job_still_open", job_id=error.job_id)
             retry = {SHOULD_RETRY: "false" if error.timed_out else "true"}
-            return 504 if error.timed_out else 503, body, {**error.headers, **retry}
+            headers = {JOB_HEADER: error.job_id, **error.headers, **retry}
+            return 504 if error.timed_out else 503, body, headers
         case JobFailed():
             return _failed(error.job)
     problem = problems.of_error(error)

@@ -69,7 +69,9 @@ def test_fields_that_the_model_knows_are_sent_and_others_are_named(compatible: C
         ({"prompt": ...}, "prompt"),
         ({"model": ...}, "model"),
         ({"n": 0}, "n"),
-        ({"n": 2}, "n"),
+        ({"n": 11}, "n"),
+        ({"n": 9, "model": "uniall/gpt-image-2"}, "n"),
+        ({"provider_options": ["quality"], "quality": "high"}, "provider_options"),
         ({"size": "large"}, "size"),
         ({"size": "100x900"}, "size"),
         ({"stream": "yes"}, "stream"),
@@ -141,6 +143,37 @@ def test_the_images_are_answered_in_base64(compatible: Compatible) -> None:
     assert [base64.b64decode(each["b64_json"]) for each in document["data"]] == images
     assert (document["output_format"], document["size"]) == ("png", "96x64")
     assert document["usage"]["total_tokens"] == 0
+
+
+def test_a_model_with_one_image_per_task_gets_a_job_for_each(compatible: Compatible) -> None:
+    """Each repetition waits for the next job. The answer has the images of those that succeed."""
+    jobs: list[str] = []
+    for number in range(3):
+        open_job = compatible.generate(n=3).headers[JOB_HEADER]
+        jobs.append(open_job)
+        if number == 1:
+            compatible.fail(open_job)
+        else:
+            compatible.succeed(open_job, picture(number))
+
+    answer = compatible.generate(n=3)
+
+    assert len(set(jobs)) == len(compatible.harness.nudges.sent) == 3
+    assert answer.status_code == 200
+    assert answer.headers[JOB_HEADER].split(", ") == jobs
+    document = json.loads(answer.data)
+    sent = [base64.b64decode(each["b64_json"]) for each in document["data"]]
+    assert sent == [picture(0), picture(2)]
+
+
+def test_such_a_request_with_a_key_is_repeated_as_a_whole(compatible: Compatible) -> None:
+    key = {"Idempotency-Key": "order-1"}
+    for _ in range(3):
+        job_id = compatible.generate(n=2, headers=key).headers[JOB_HEADER]
+
+    assert len(compatible.harness.nudges.sent) == 2
+    assert compatible.generate(n=2, prompt="Another", headers=key).status_code == 400
+    assert compatible.harness.job(job_id).request.options == {"prompt": "A red cube"}
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 49_151, 49_152, 49_153, 200_000])
