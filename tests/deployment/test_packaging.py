@@ -6,7 +6,7 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
@@ -49,40 +49,50 @@ def imports(tree: ast.AST, *, inside: bool = False) -> Iterator[tuple[str, bool]
             yield from ((name.name.partition(".")[0], inside) for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
             yield (node.module or "").partition(".")[0], inside
-        else:
-            optional = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda | ast.Try
+        elif not isinstance(node, ast.expr):
+            optional = ast.FunctionDef | ast.AsyncFunctionDef | ast.Try
             yield from imports(node, inside=inside or isinstance(node, optional))
 
 
-def third_party(packages: Iterable[str] = PACKAGES) -> Iterator[tuple[str, str, bool]]:
+@cache
+def third_party(*packages: str) -> set[tuple[str, str, bool]]:
     """File, distribution, and whether the module can be imported without it."""
-    provides = packages_distributions()
-    for path in sorted(file for package in packages for file in (ROOT / package).rglob("*.py")):
+    provides, wanted = packages_distributions(), declared(*EXTRAS)
+    found: set[tuple[str, str, bool]] = set()
+    for path in (file for package in packages for file in (ROOT / package).rglob("*.py")):
         for name, inside in imports(ast.parse(path.read_bytes())):
             if name not in OURS and name not in STANDARD_LIBRARY:
                 given = [canonicalize_name(each) for each in provides.get(name, [])]
                 # Several distributions share the name `opentelemetry`.
-                known = [each for each in given if each in declared(*EXTRAS)]
+                known = [each for each in given if each in wanted]
                 distribution = next(iter(known or given), f"(nobody provides {name})")
-                yield str(path.relative_to(ROOT)), distribution, inside
+                found.add((str(path.relative_to(ROOT)), distribution, inside))
+    return found
+
+
+def undeclared(needed: set[tuple[str, str]], *extras: str) -> set[tuple[str, str]]:
+    """The files and distributions that pyproject.toml does not ask for."""
+    known = declared(*extras)
+    return {(path, name) for path, name in needed if name not in known}
 
 
 def test_what_a_module_imports_is_a_declared_dependency() -> None:
-    needed = {(path, name) for path, name, inside in third_party() if not inside}
+    needed = {(path, name) for path, name, inside in third_party(*PACKAGES) if not inside}
     others = {(path, name) for path, name in needed if not path.startswith(MCP)}
-    assert {(path, name) for path, name in others if name not in declared()} == set()
-    assert {(path, name) for path, name in needed if name not in declared("mcp")} == set()
+    assert others
+    assert undeclared(others) == set()
+    assert undeclared(needed, "mcp") == set()
 
 
 def test_what_a_module_can_do_without_is_declared_too_if_only_as_an_extra() -> None:
-    needed = {(path, name) for path, name, inside in third_party() if inside}
+    needed = {(path, name) for path, name, inside in third_party(*PACKAGES) if inside}
     assert needed, "the embedded Redis is one"
-    assert {(path, name) for path, name in needed if name not in declared(*EXTRAS)} == set()
+    assert undeclared(needed, *EXTRAS) == set()
 
 
 def test_what_the_sandbox_imports_is_declared_with_its_extra() -> None:
-    needed = {(path, name) for path, name, _ in third_party(["sandbox"])}
-    assert {(path, name) for path, name in needed if name not in declared("local")} == set()
+    needed = {(path, name) for path, name, _ in third_party("sandbox")}
+    assert undeclared(needed, "local") == set()
 
 
 def closure(wanted: list[Requirement]) -> set[str]:
