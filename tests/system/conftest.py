@@ -1,6 +1,7 @@
 """The product as real processes, started once and shared by the test files that do not break it.
 
-tests/conftest.py names the files that share the processes of a fixture.
+tests/support/scheduling.py names the files that share the processes of a fixture. The processes
+stop after the last test of this folder: five idle processes take 2 % of a core.
 """
 
 from __future__ import annotations
@@ -20,13 +21,18 @@ from redis import Redis, RedisError
 
 from orchestrator.callbacks.spool import Spool
 from orchestrator.cli import main
-from orchestrator.cli.stack import EmbeddedRedis, Stack
+from orchestrator.cli.stack import EmbeddedRedis, Stack, embedded_redis
 from orchestrator.providers import BUILT_IN
 from orchestrator.runtime import default_runtime
 from tests.support.providers import EXAMPLE_MODELS, POLLED
+from tests.support.redis_servers import documented_rights
 
 #: A wait that is this long has failed. It is long, because other work may use both cores. Seconds.
 WAIT_SECONDS = 120.0
+#: The password of the processes of `stack` in Redis.
+REDIS_PASSWORD = "password-of-the-installation"
+#: The right to use the queues of callers, which docs/redis.md tells to add.
+CALLERS_QUEUES = "~shop-*"
 #: `web` with one process: it starts with half of the work.
 ONE_WEB_PROCESS = {"WEB_CONCURRENCY": "1"}
 #: Short times, so that the waits are short. Seconds.
@@ -104,9 +110,22 @@ def eventually(look: Callable[[], Any], within: float = WAIT_SECONDS) -> Any:
     return seen
 
 
-@pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
-    """Every process of the Procfile."""
+@pytest.fixture(scope="package")
+def admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """A client of the Redis of `stack` that may do everything."""
+    with (
+        embedded_redis(tmp_path_factory.mktemp("redis")) as url,
+        Redis.from_url(url, decode_responses=True) as client,
+    ):
+        client.execute_command(*documented_rights(REDIS_PASSWORD), CALLERS_QUEUES)
+        yield client
+
+
+@pytest.fixture(scope="package")
+def stack(admin: Redis) -> Iterator[Stack]:
+    """Every process of the Procfile, with the rights in Redis that docs/redis.md names."""
+    port = admin.connection_pool.connection_kwargs["port"]
+    url = f"redis://orchestrator:{REDIS_PASSWORD}@127.0.0.1:{port}/0"
     processes = ("web", "worker", "beat", "intake", "recorder")
     settings = {
         **TIMES,
@@ -114,11 +133,11 @@ def stack() -> Iterator[Stack]:
         "HIAPI_PRICES": PRICES,
         "ORCHESTRATOR_API_KEYS": ",".join(f"{name}:{key}" for name, key in TENANTS.items()),
     }
-    with Stack(processes, task_seconds=0.4, settings=settings) as running:
+    with Stack(processes, redis_url=url, task_seconds=0.4, settings=settings) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     """A stack whose processes tests kill, and start again. Its archive is a folder."""
     settings = {
@@ -172,7 +191,7 @@ class UnpolledStack:
             self.stack.wait_for("web", f"{self.stack.web_url}/healthz")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def _unpolled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UnpolledStack]:
     home: Path = tmp_path_factory.mktemp("unpolled")
     settings = {
