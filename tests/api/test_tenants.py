@@ -17,6 +17,7 @@ from orchestrator.security.api_keys import KEY_CHARACTERS, Scope
 from tests.api.conftest import UNIFIED, Api, Open
 from tests.support import job_states
 from tests.support.fakes import TENANT
+from tests.support.web import WebApp
 from webhooks.app import create_app
 
 #: Routes with a key that show nothing of a job, so every key may use them.
@@ -67,7 +68,7 @@ def test_another_tenants_job_is_404_in_every_route(api: Api, other: Api) -> None
     missing = f"job_{'0' * 28}"
     checked = set()
 
-    for rule in create_app(api.harness.runtime).url_map.iter_rules():
+    for rule in WebApp(api.harness.runtime).app().url_map.iter_rules():
         if rule.endpoint in PUBLIC_ENDPOINTS | SHARED | OWN or rule.endpoint.startswith(PAGES):
             continue
         # A route that is not about a job is for administrators, or listed above.
@@ -92,7 +93,7 @@ def test_another_tenants_job_is_404_in_every_route(api: Api, other: Api) -> None
 def test_every_route_but_the_public_ones_asks_for_a_key(api: Api) -> None:
     client = api.app.test_client()
 
-    for rule in create_app(api.harness.runtime).url_map.iter_rules():
+    for rule in WebApp(api.harness.runtime).app().url_map.iter_rules():
         for method, path in calls(rule, "job_x"):
             if rule.endpoint.startswith(PAGES):
                 continue

@@ -26,7 +26,6 @@ from tests.cli.test_access import json_of, run
 from tests.support import job_states
 from tests.support.fakes import Harness, use_runtime
 from tests.support.web import WebApp
-from webhooks.app import create_app
 
 PICTURES = (Image("https://images.example/0.png"), Image("https://images.example/1.png"))
 DAY_SECONDS = 86_400
@@ -200,7 +199,7 @@ def test_a_tenants_key_gets_its_own_figures_only(harness: Harness) -> None:
 def test_a_process_makes_one_report_at_a_time(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = Api(harness, create_app(harness.runtime))
+    client = Api(harness, WebApp(harness.runtime).app())
     inner: list[int] = []
 
     def report(*_: object) -> dict[str, Any]:

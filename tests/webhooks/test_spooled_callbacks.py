@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import structlog
+from flask import Flask
 from redis import Redis
 
 from orchestrator.callbacks import drain as drain_module
@@ -34,6 +35,7 @@ from tests.webhooks.kit import (
     another_job_id,
     signed,
 )
+from webhooks import receiver as receiver_module
 from webhooks.app import create_app
 
 
@@ -110,10 +112,11 @@ def open_scene(start: Callable[..., Harness], real_redis: Redis, tmp_path: Path)
         harness = start(ORCHESTRATOR_SPOOL_DIR=str(folder), **variables)
         ledger = FailingLedger(lambda: real_redis)
         harness = replace(harness.on(ledger), redis=real_redis)
-        app = create_app(harness.runtime)
-        drainer: SpoolDrainer = app.extensions["drainer"]
+        app, spool = Flask("receiver"), Spool(folder)
+        drainer = SpoolDrainer(harness.runtime, spool, record_spooled)
         drainer.close()  # the tests drain themselves: its thread ends as soon as it begins
-        return SpoolScene(Receiver(harness, app.test_client()), ledger, Spool(folder), drainer)
+        receiver_module.install(app, receiver_module.Receiver(harness.runtime, drainer))
+        return SpoolScene(Receiver(harness, app.test_client()), ledger, spool, drainer)
 
     return begin
 
@@ -129,6 +132,20 @@ def fresh(scene: SpoolScene) -> SpoolDrainer:
 
 
 # Into the spool ------------------------------------------------------------------------------
+
+
+def test_the_application_has_a_drainer_if_there_is_a_spool(scene: SpoolScene) -> None:
+    runtime = scene.receiver.harness.runtime
+    app = create_app(runtime)
+    receiver = Receiver(scene.receiver.harness, app.test_client())
+    app.extensions["drainer"].close()
+    job_id = receiver.running()
+    with scene.away():
+        assert receiver.deliver(job_id, SUCCESS["hiapi"]).json == {"result": "spooled"}
+    assert len(scene.spool.waiting()) == 1
+
+    without = replace(runtime, settings=replace(runtime.settings, spool_dir=None))
+    assert create_app(without).extensions["drainer"] is None
 
 
 @pytest.mark.parametrize("provider", sorted(SUCCESS))
