@@ -68,7 +68,7 @@ class Load:
         while (number := next(self._numbers)) < MAX_JOBS and not self._stopped.is_set():
             provider, prompt = (WITH_KEYS, WITHOUT_KEYS)[number % 2], f"job {number}"
             self.jobs[prompt] = self.client.enqueue(provider, prompt)
-            self._stopped.wait(0.02)
+            self._stopped.wait(0.1)
 
 
 @pytest.fixture(scope="module", autouse=True)
