@@ -35,7 +35,7 @@ from tests.support.fakes import (
     serving,
 )
 from tests.support.importing import import_tests
-from tests.support.scheduling import SharedProcessScheduling
+from tests.support.scheduling import SharedProcessScheduling, position
 
 #: The first part of the name of each variable that the settings read.
 OUR_PREFIXES = ("ORCHESTRATOR_", *(f"{name.upper()}_" for name in BUILT_IN))
@@ -124,7 +124,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("server")
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker("slow")
-    items.sort(key=lambda item: item.path.parent.name not in LONG_FOLDERS)
+    items.sort(key=_order)
+
+
+def _order(item: pytest.Item) -> tuple[bool, str, int]:
+    """Sort by whether the folder is long. A long folder stays together; its files have an order."""
+    folder = item.path.parent
+    if folder.name not in LONG_FOLDERS:
+        return True, "", 0
+    return False, folder.name, position(item.path.relative_to(folder.parent.parent).as_posix())
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SharedProcessScheduling:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xdist.scheduler import LoadFileScheduling
 
-#: Fixtures with the files that share their processes.
+#: Fixtures with the files that share their processes, in the order in which they run.
 SHARED_PROCESSES = {
     "stack": (
         "tests/system/test_client.py",
@@ -17,8 +17,9 @@ SHARED_PROCESSES = {
         "tests/system/test_proxy.py",
         "tests/system/test_readme.py",
         "tests/system/test_rights.py",
-        "tests/system/test_sockets.py",
         "tests/system/test_tutorials.py",
+        # Its jobs have the same provider task. So `orchestrator verify` fails after it.
+        "tests/system/test_sockets.py",
     ),
     "own": (
         "tests/system/test_archive.py",
@@ -43,6 +44,12 @@ SHARED_PROCESSES = {
 }
 #: Path of such a file -> the fixture.
 _FIXTURE_OF = {path: fixture for fixture, paths in SHARED_PROCESSES.items() for path in paths}
+
+
+def position(path: str) -> int:
+    """Return when a file runs among those that share its processes."""
+    files = SHARED_PROCESSES.get(_FIXTURE_OF.get(path, ""), ())
+    return files.index(path) if path in files else 0
 
 
 class SharedProcessScheduling(LoadFileScheduling):  # type: ignore[misc]  # it has no types

@@ -46,8 +46,8 @@ TIMES = {
 
 #: HiAPI reports no cost. The price is that of docs/tutorials/customers.md.
 PRICES = '{"unit": "USD", "prices": {"*": 0.04}}'
-#: Two tenants of the shared stack with their keys.
-TENANTS = {"atelier": "key-of-the-atelier", "studio": "key-of-the-studio"}
+#: Tenants of the shared stack with their keys.
+TENANTS = {name: f"key-of-the-{name}" for name in ("atelier", "shop", "studio")}
 
 
 @dataclass(frozen=True)
