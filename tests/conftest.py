@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -119,20 +120,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     `make test-fast` leaves out the tests with these marks.
     """
     for item in items:
-        folder = item.path.relative_to(Path(__file__).parent).parts[0]
-        if folder in SERVER_FOLDERS or SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if _folder(item.path) in SERVER_FOLDERS or SERVER_FIXTURES & fixtures:
             item.add_marker("server")
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker("slow")
-    items.sort(key=_order)
+    items.sort(key=lambda item: _order(item.path))
 
 
-def _order(item: pytest.Item) -> tuple[bool, str, int]:
+@cache
+def _folder(path: Path) -> str:
+    """Return the name of the folder in `tests` that a file belongs to."""
+    return path.relative_to(Path(__file__).parent).parts[0]
+
+
+@cache
+def _order(path: Path) -> tuple[bool, str, int]:
     """Sort by whether the folder is long. A long folder stays together; its files have an order."""
-    folder = item.path.parent
+    folder = path.parent
     if folder.name not in LONG_FOLDERS:
         return True, "", 0
-    return False, folder.name, position(item.path.relative_to(folder.parent.parent).as_posix())
+    return False, folder.name, position(path.relative_to(folder.parent.parent).as_posix())
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SharedProcessScheduling:
@@ -180,6 +188,7 @@ def _no_default_runtime() -> Iterator[None]:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--redis-cluster", action="store_true", help="run tests/ledger on a cluster")
+    parser.addoption("--redis-cluster-url", default="", help="a running cluster for these tests")
 
 
 @pytest.fixture(scope="session")

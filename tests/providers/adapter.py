@@ -78,6 +78,10 @@ def _id(row: Any) -> str:
     return str(row[0].model) if isinstance(row, list) else str(row)
 
 
+#: The rows of each class. They are asked for each of its tests.
+_ROWS: dict[type, dict[str, list[Any]]] = {}
+
+
 class AdapterTests:
     """Subclasses state the provider's spelling.
 
@@ -113,7 +117,9 @@ class AdapterTests:
     failure: ClassVar[str]
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        for name, rows in self.rows().items():
+        if type(self) not in _ROWS:
+            _ROWS[type(self)] = self.rows()
+        for name, rows in _ROWS[type(self)].items():
             if name in metafunc.fixturenames:
                 metafunc.parametrize(name, rows, ids=_id)
 
