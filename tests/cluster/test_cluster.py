@@ -36,9 +36,10 @@ WORKERS = 4
 LONG_TIMEOUT = WAIT_SECONDS + 30
 
 
-def test_the_ledgers_tests_pass_on_a_cluster() -> None:
+def test_the_ledgers_tests_pass_on_a_cluster(cluster: ClusterServers) -> None:
     files = [f"tests/ledger/test_{name}.py" for name in LEDGER_TESTS]
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "--redis-cluster", *files]
+    on_it = ["--redis-cluster", f"--redis-cluster-url={cluster.url}"]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", *on_it, *files]
 
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 

@@ -41,6 +41,9 @@ def redis_url(request: pytest.FixtureRequest, redis_url: str) -> Iterator[str]:
     if not request.config.option.redis_cluster:
         yield redis_url
         return
+    if running := request.config.option.redis_cluster_url:
+        yield running
+        return
     with running_cluster() as servers:
         yield servers.url
 
