@@ -11,10 +11,23 @@ from dataclasses import dataclass
 
 from flask import request
 from werkzeug.exceptions import BadRequest, RequestEntityTooLarge
-from werkzeug.sansio.multipart import Data, Epilogue, Field, File, MultipartDecoder, NeedData
+from werkzeug.sansio.multipart import (
+    Data,
+    Epilogue,
+    Field,
+    File,
+    MultipartDecoder,
+    NeedData,
+    State,
+)
 
 #: The size of the parts in which a body is read. Bytes.
 _READ_BYTES = 64 * 1024
+#: The longest headers of all parts, and the most bytes before the first part. Decoding of headers
+#: takes much time and memory. Bytes.
+MAX_HEADER_BYTES = 64 * 1024
+#: The states of the decoder in which it keeps what it has read, and searches it.
+_BEFORE_CONTENT = (State.PREAMBLE, State.PART)
 #: The types of a part without a file name that are text.
 _TEXT_TYPES = ("text/plain", "")
 
@@ -45,31 +58,44 @@ def read_form(max_bytes: int, max_parts: int) -> list[Part]:
     boundary = request.mimetype_params.get("boundary", "").encode("latin-1", "replace")
     if not boundary:
         raise BadRequest("the body is not a multipart form: its Content-Type has no boundary")
+    parts = list[Part]()
     try:
-        return list(_parts(MultipartDecoder(boundary, max_parts=max_parts)))
+        for part in _parts(MultipartDecoder(boundary, max_parts=max_parts)):
+            parts.append(part)  # an error needs their number
+        return parts
     except RequestEntityTooLarge:
-        read = request.stream.read(1) == b""
-        detail = f"the form may have {max_parts} parts" if read else None
-        raise (RequestEntityTooLarge(detail) if detail else _too_large(max_bytes)) from None
+        if len(parts) == max_parts:
+            raise RequestEntityTooLarge(f"the form may have {max_parts} parts") from None
+        raise _too_large(max_bytes) from None
     except (ValueError, AttributeError) as error:  # AttributeError: a header without its line end
         raise BadRequest(f"the body is not a multipart form: {error}") from None
 
 
 def _parts(decoder: MultipartDecoder) -> Iterator[Part]:
     head: Field | File | None = None
-    content = bytearray()
+    content, header_bytes = bytearray(), 0
     while True:
         event = decoder.next_event()
         if isinstance(event, NeedData):
+            _check_headers(len(decoder.buffer) if decoder.state in _BEFORE_CONTENT else 0)
             decoder.receive_data(request.stream.read(_READ_BYTES) or None)
         elif isinstance(event, Field | File):
+            if not event.name:
+                raise ValueError("a part has no name")
+            header_bytes += sum(len(name) + len(value) for name, value in event.headers)
+            _check_headers(header_bytes)
             head, content = event, bytearray()
         elif isinstance(event, Data):
             content += event.data
             if not event.more_data and head is not None:
-                yield Part(head.name or "", bytes(content), _is_file(head))
+                yield Part(head.name, bytes(content), _is_file(head))
         elif isinstance(event, Epilogue):
             return
+
+
+def _check_headers(size: int) -> None:
+    if size > MAX_HEADER_BYTES:
+        raise ValueError(f"the headers of its parts have more than {MAX_HEADER_BYTES} bytes")
 
 
 def _is_file(head: Field | File) -> bool:

@@ -113,9 +113,20 @@ def _described(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
             return status, _error(status, error.text), headers
         case JobFailed():
             return _failed(error.job)
-    problem = problems.of_error(error)
+    return _of_problem(problems.of_error(error), isinstance(error, ModelNotFound))
+
+
+def of_problem(problem: Response) -> Response:
+    """Return a problem document in Google's shape."""
+    status, body, headers = _of_problem(problem)
+    return Response(dump(body), status, headers, mimetype=JSON)
+
+
+def _of_problem(
+    problem: Response, not_found: bool = False
+) -> tuple[int, dict[str, Any], dict[str, str]]:
     document = parse(problem.get_data())
-    status = 404 if isinstance(error, ModelNotFound) else problem.status_code
+    status = 404 if not_found else problem.status_code
     status = 400 if status == 422 else status
     details = [
         {"field": each["field"], "description": each["message"]}

@@ -79,7 +79,7 @@ class _GenerationConfig(StrictSchema):
     )
     image_config = fields.Nested(_ImageConfig, data_key="imageConfig")
     response_modalities = fields.List(
-        fields.String(), data_key="responseModalities", error_messages=always("a list of texts")
+        text(), data_key="responseModalities", error_messages=always("a list of texts")
     )
 
 
@@ -146,7 +146,7 @@ def read_request(runtime: Runtime, model: str) -> GeminiRequest:
 
 
 def _camel(value: Any, depth: int = MAX_DEPTH) -> Any:
-    """Return JSON whose names are in camel case.
+    """Return JSON whose names are in camel case. A field that is null is left out, as at Google.
 
     Raises:
         InvalidRequest: it is nested too deeply.
@@ -158,7 +158,11 @@ def _camel(value: Any, depth: int = MAX_DEPTH) -> Any:
         raise InvalidRequest(Violation("body", "deeper JSON", allowed))
     if isinstance(value, list):
         return [_camel(each, depth - 1) for each in value]
-    return {_SNAKE.sub(_upper, name): _camel(each, depth - 1) for name, each in value.items()}
+    return {
+        _SNAKE.sub(_upper, name): _camel(each, depth - 1)
+        for name, each in value.items()
+        if each is not None
+    }
 
 
 def _upper(match: re.Match[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -27,6 +28,9 @@ MAX_STREAM_BYTES = 48 * 1024 * 1024
 RETRY_SECONDS = "1"
 #: The header of every answer that names its job, or its jobs.
 JOB_HEADER = "X-Orchestrator-Job-Id"
+#: The most ignored fields that an answer names.
+MAX_IGNORED = 20
+_FIELD_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.]{0,63}")
 
 
 class StillOpen(Exception):
@@ -200,8 +204,10 @@ def call_headers(call: HeldCall) -> dict[str, str]:
     headers = {JOB_HEADER: ", ".join(job.id for job in call.jobs)}
     if all(job.joined for job in call.jobs):
         headers["Idempotent-Replay"] = "true"
-    if call.ignored:
-        headers["X-Orchestrator-Ignored"] = ", ".join(call.ignored)
+    # A caller chooses some of the names. Others than these could break the header.
+    ignored = [name for name in call.ignored if _FIELD_NAME.fullmatch(name)][:MAX_IGNORED]
+    if ignored:
+        headers["X-Orchestrator-Ignored"] = ", ".join(ignored)
     return headers
 
 

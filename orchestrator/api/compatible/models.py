@@ -50,6 +50,13 @@ def _error_answer(error: Exception) -> Response:
     return openai_answer.error_answer(error)
 
 
+def of_problem(problem: Response) -> Response:
+    """Return a problem document in the shape of the client."""
+    if _is_google():
+        return gemini_answer.of_problem(problem)
+    return openai_answer.of_problem(problem)
+
+
 def _openais(name: str, owner: str) -> dict[str, str | int]:
     """Return a model. `created` is 0, because providers do not say when a model was made."""
     return {"id": name, "object": "model", "created": 0, "owned_by": owner}

@@ -136,9 +136,22 @@ def _described(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
             return 504 if error.timed_out else 503, body, headers
         case JobFailed():
             return _failed(error.job)
-    problem = problems.of_error(error)
+    status, body, headers = _of_problem(problems.of_error(error), isinstance(error, ModelNotFound))
+    if isinstance(error, HTTPException) and status in (404, 410):
+        headers[SHOULD_RETRY] = "false"
+    return status, body, headers
+
+
+def of_problem(problem: Response) -> Response:
+    """Return a problem document in OpenAI's shape."""
+    status, body, headers = _of_problem(problem)
+    return Response(dump(body), status, headers, mimetype="application/json")
+
+
+def _of_problem(
+    problem: Response, not_found: bool = False
+) -> tuple[int, dict[str, Any], dict[str, str]]:
     document = parse(problem.get_data())
-    not_found = isinstance(error, ModelNotFound)
     status = 404 if not_found else 400 if problem.status_code == 422 else problem.status_code
     code = document["type"].rpartition(":")[2].replace("-", "_")
     errors = document.get("errors") or [{}]
@@ -153,8 +166,6 @@ def _described(error: Exception) -> tuple[int, dict[str, Any], dict[str, str]]:
         for name, value in problem.headers
         if name.lower() not in ("content-type", "content-length")
     }
-    if isinstance(error, HTTPException) and status in (404, 410):
-        headers[SHOULD_RETRY] = "false"
     return status, body, headers
 
 

@@ -18,6 +18,7 @@ from marshmallow import fields, validate
 from orchestrator.api import incoming
 from orchestrator.api.compatible.image_call import MAX_IMAGES, ImageCall, SentImage, decode_base64
 from orchestrator.api.multipart import Part, read_form
+from orchestrator.jobs.schemas import MAX_DEPTH
 from orchestrator.jobs.validation import (
     InvalidRequest,
     KnownFields,
@@ -25,6 +26,7 @@ from orchestrator.jobs.validation import (
     Violation,
     always,
     checked,
+    json_bytes,
     text,
 )
 from orchestrator.runtime import Runtime
@@ -77,8 +79,20 @@ class ImageRequestSchema(StrictSchema):
     images = fields.List(fields.Raw(), error_messages=always("a list of images"))
 
 
-#: The job's own schema checks our fields.
-_SCHEMA = ImageRequestSchema.from_dict(dict.fromkeys(OUR_FIELDS, fields.Raw()))()
+def _is_storable(value: Any) -> None:
+    json_bytes(value, MAX_DEPTH)
+
+
+#: The job's own schema checks our fields. Here they are only made safe to read.
+_SCHEMA = ImageRequestSchema.from_dict(
+    {
+        **dict.fromkeys(OUR_FIELDS, fields.Raw(validate=_is_storable)),
+        "provider_options": fields.Dict(
+            error_messages=always("a JSON object with more fields of the provider's own body"),
+            validate=_is_storable,
+        ),
+    }
+)()
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +175,7 @@ def _read_form(max_bytes: int) -> tuple[dict[str, Any], list[SentImage]]:
         name = part.name.partition("[")[0]
         if part.is_file and name in ("image", "images"):
             images.append(SentImage(part.name, part.content))
-        elif part.is_file:
+        elif part.is_file and name not in _SCHEMA.fields:
             raise InvalidRequest(_unusable_file(part))
         else:
             _set_field(data, part)

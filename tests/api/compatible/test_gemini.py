@@ -104,6 +104,33 @@ def test_ignored_fields_are_named(compatible: Compatible) -> None:
     assert ignored == "safety_settings, temperature, topP"
 
 
+def test_names_of_callers_cannot_break_a_header(compatible: Compatible) -> None:
+    """The job is paid then. So its answer must come, whatever the names are."""
+    bad = ["a\r\nX-Evil: 1", "\0", "\N{SNOWMAN}", "a" * 100_000]
+    good = [f"n{number}" for number in range(1000, 2000)]
+    body = {**ASKED, "generationConfig": dict.fromkeys([*bad, *good], 1)}
+    compatible.succeed(compatible.content(body).headers[JOB_HEADER])
+
+    answer = compatible.content(body)
+
+    assert answer.status_code == 200
+    assert answer.headers["X-Orchestrator-Ignored"].split(", ") == good[:20]
+
+
+def test_a_field_that_is_null_is_left_out(compatible: Compatible) -> None:
+    config = {"imageConfig": {"aspectRatio": None}, "responseModalities": None}
+    body = {**ASKED, "generationConfig": config, "systemInstruction": None, "tools": None}
+
+    assert compatible.job(compatible.content(body)).request.options == {"prompt": "A red cube"}
+
+
+def test_a_call_that_we_do_not_have_is_an_error_in_the_same_shape(compatible: Compatible) -> None:
+    answer = compatible.content({}, method="countTokens")
+
+    assert answer.json
+    assert (answer.status_code, answer.json["error"]["code"]) == (405, 405)
+
+
 @pytest.mark.parametrize(
     ("method", "before", "after"),
     [

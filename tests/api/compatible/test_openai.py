@@ -15,6 +15,11 @@ from tests.api.compatible.conftest import MODEL, REQUEST, Compatible
 from tests.support.archive_kit import picture
 
 
+def nested(levels: int) -> dict[str, Any]:
+    """An object with so many levels."""
+    return {"a": nested(levels - 1)} if levels else {}
+
+
 def error(answer: Any) -> dict[str, Any]:
     """The error of an answer, which has no other members."""
     assert set(answer.json) == {"error"}
@@ -80,6 +85,9 @@ def test_fields_that_the_model_knows_are_sent_and_others_are_named(compatible: C
         ({"images": [{"file_id": "file-1"}]}, "images.0"),
         ({"images": ["data:image/png;base64,%%%"]}, "images.0"),
         ({"metadata": "x"}, "metadata"),
+        ({"metadata": nested(300)}, "metadata"),
+        ({"provider_options": "x"}, "provider_options"),
+        ({"provider_options": nested(300)}, "provider_options"),
     ],
 )
 def test_a_bad_field_is_named(compatible: Compatible, fields: dict[str, Any], param: str) -> None:
@@ -106,6 +114,23 @@ def test_an_unknown_model_is_not_found(compatible: Compatible) -> None:
     assert answer.status_code == 404
     assert error(answer)["code"] == "model_not_found"
     assert answer.headers.get("X-Should-Retry") is None
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/images/generations", 405),
+        ("POST", "/v1/images/variations", 404),
+        ("POST", "/v1/chat/completions", 404),
+    ],
+)
+def test_a_call_that_we_do_not_have_is_an_error_in_the_same_shape(
+    compatible: Compatible, method: str, path: str, status: int
+) -> None:
+    answer = compatible.api.app.test_client().open(path, method=method)
+
+    assert answer.status_code == status
+    assert path in error(answer)["message"]
 
 
 def test_a_key_is_needed(compatible: Compatible) -> None:

@@ -73,6 +73,32 @@ def test_a_part_without_a_file_name_is_a_file_by_its_type(compatible: Compatible
     assert compatible.job(answer).request.metadata == {"order": "4711"}
 
 
+def test_a_text_is_a_text_whatever_its_type_is(compatible: Compatible) -> None:
+    body = form(
+        ('name="model"', MODEL.encode()),
+        ('name="prompt"\r\nContent-Type: application/octet-stream', b"In blue"),
+        ('name="image"; filename="0.png"', picture()),
+    )
+
+    answer = compatible.api.post(
+        EDITS, data=body, content_type=f"multipart/form-data; boundary={BOUNDARY}"
+    )
+
+    assert compatible.job(answer).request.options["prompt"] == "In blue"
+
+
+def test_a_form_with_too_many_parts_says_so(compatible: Compatible) -> None:
+    body = form(*[('name="metadata[a]"', b"x" * 1000)] * 300)
+
+    answer = compatible.api.post(
+        EDITS, data=body, content_type=f"multipart/form-data; boundary={BOUNDARY}"
+    )
+
+    assert answer.status_code == 413
+    assert answer.json
+    assert answer.json["error"]["message"] == "the form may have 100 parts"
+
+
 def test_the_provider_that_takes_files_gets_the_file(compatible: Compatible) -> None:
     job = compatible.job(edit(compatible, picture(), model="uniall/gpt-image-2"))
 
@@ -127,6 +153,8 @@ def test_the_same_request_with_a_key_is_no_mismatch(
         ((picture(),), {"picture": (io.BytesIO(picture()), "0.png")}, "picture"),
         ((picture(),), {"n": "many"}, "n"),
         ((picture(),), {"metadata[a]": "1", "metadata": "2"}, "metadata"),
+        ((picture(),), {"metadata" + "[a]" * 1000: "1"}, "metadata"),
+        ((picture(),), {"provider_options": "1"}, "provider_options"),
     ],
 )
 def test_a_bad_form_is_refused_by_name(
@@ -140,7 +168,16 @@ def test_a_bad_form_is_refused_by_name(
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"no form", form(('name="model"', b"x"))[:-10], f"--{BOUNDARY}\r\n\r\nx".encode()],
+    [
+        b"",
+        b"no form",
+        form(('name="model"', b"x"))[:-10],
+        f"--{BOUNDARY}\r\n\r\nx".encode(),
+        form(('filename="0.png"', b"x")),
+        bytes(100_000) + form(('name="model"', b"x")),
+        form(('name="model"' + ";a=b" * 50_000, b"x")),
+        form(*[('name="model"' + ";a=b" * 5_000, b"x")] * 10),
+    ],
 )
 def test_a_body_that_is_no_form_is_refused(compatible: Compatible, body: bytes) -> None:
     answer = compatible.api.post(
