@@ -114,14 +114,17 @@ class Exchange:
         self.method: str = scope.method
         self.path: str = scope.path
         self.headers = scope.headers
+        #: The address and the port of the client.
+        self.client: str = scope.client
         self.request_id = request_ids.chosen(self.headers.get(request_ids.HEADER.lower()))
         #: The rest of the body will not be read, so the connection must be closed.
         self.closing = False
         #: What the application kept for the time when it is asked again.
         self.state: Any = None
         self._scope = scope
-        self._stream: StreamTransport | None = None
-        self._keep_alive = b""
+        #: The stream that has begun.
+        self.stream: EventStream | None = None
+        self._transport: StreamTransport | None = None
         self._rest: bytes | BinaryIO = b""
 
     def environ(self, body: Any) -> dict[str, Any]:
@@ -138,7 +141,7 @@ class Exchange:
             "SERVER_NAME": server,
             "SERVER_PORT": port,
             "SERVER_PROTOCOL": f"HTTP/{scope.http_version}",
-            "REMOTE_ADDR": scope.client.rpartition(":")[0],
+            "REMOTE_ADDR": self.client.rpartition(":")[0],
             "wsgi.version": (1, 0),
             "wsgi.url_scheme": scope.scheme,
             "wsgi.input": body,
@@ -160,28 +163,28 @@ class Exchange:
     def begin_stream(self, stream: EventStream) -> None:
         """Send the beginning of a stream. What the application answers later is its rest."""
         headers = [*stream.headers, *([("Connection", "close")] if self.closing else [])]
-        self._keep_alive = stream.keep_alive
-        self._stream = self.protocol.response_stream(200, headers)
+        self.stream = stream
+        self._transport = self.protocol.response_stream(200, headers)
 
     async def keep_alive(self) -> None:
         """Send a sign of life, if a stream has begun."""
-        if self._stream is not None:
+        if self.stream is not None and self._transport is not None:
             with suppress(RuntimeError):  # the client is gone
-                await self._stream.send_bytes(self._keep_alive)
+                await self._transport.send_bytes(self.stream.keep_alive)
 
     async def end_stream(self) -> None:
         """Send the rest of a stream."""
-        if self._stream is None:
+        if self._transport is None:
             return
         rest = BytesIO(self._rest) if isinstance(self._rest, bytes) else self._rest
         with rest as file, suppress(RuntimeError):  # the client is gone
             file.seek(0)
             while part := file.read(_PART_BYTES):
-                await self._stream.send_bytes(part)
+                await self._transport.send_bytes(part)
 
     def answer(self, status: str, headers: Headers, parts: Iterable[bytes]) -> BinaryIO | None:
         """Send an answer of the application. Return a file that may be closed a while later."""
-        if self._stream is not None:
+        if self._transport is not None:
             self._rest = _closed_after(parts)
             return None
         if self.closing:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections import Counter
 from collections.abc import Callable, Iterable
 from io import BytesIO
 from typing import IO, Any
@@ -64,6 +65,8 @@ class Front:
         self._subscribe = subscribe
         self._at_end = at_end
         self._refused = log.RateLimitedLog("request_refused")
+        #: Client -> its requests whose answers are held. HTTP/2 has several on a connection.
+        self._held_for = Counter[str]()
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the threads."""
@@ -76,6 +79,10 @@ class Front:
     def stop(self) -> None:
         """Answer all held requests now."""
         self._held.stop()
+
+    def is_held(self, client: str) -> bool:
+        """Return whether an answer is held for a client. Any thread may ask."""
+        return client in self._held_for
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start. SIGTERM answers all held requests, and then does what granian does on SIGINT."""
@@ -111,8 +118,15 @@ class Front:
                 return
             may_hold = self._held.has_room()
             hold = await self._threads.run(self._answer, exchange, body, may_hold, True)
-            if hold is not None:
+            if hold is None:
+                return
+            self._held_for[exchange.client] += 1
+            try:
                 await self._answer_later(exchange, body, hold)
+            finally:
+                self._held_for[exchange.client] -= 1
+                if not self._held_for[exchange.client]:
+                    del self._held_for[exchange.client]
 
     async def _answer_later(self, exchange: Exchange, body: IO[bytes], hold: Hold) -> None:
         """Hold an answer, and ask the application again, until its answer is final."""

@@ -1,6 +1,7 @@
 """Closes incoming connections on which nothing was sent for a long time.
 
-Such a connection holds a thread. Its client may be gone, or it may send its body too slowly.
+Its client may be gone, or it may send its request too slowly. A connection whose answer is held is
+left alone: the wait for an image may take longer, and it has an end of its own.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
+from typing import Any
 
 from orchestrator import log
 
@@ -24,22 +26,28 @@ CHECK_INTERVAL_SECONDS = 5.0
 _LAST_SENT_OFFSET, _INFO_BYTES = 44, 104
 
 
-def start_closing() -> None:
-    """Start a thread that closes silent connections. Only Linux reports the silence."""
+def start_closing(is_held: Callable[[str], bool]) -> None:
+    """Start a thread that closes silent connections. Only Linux reports the silence.
+
+    Args:
+        is_held: returns whether an answer is held for a client: `127.0.0.1:5000`, `[::1]:5000`.
+    """
     if sys.platform == "linux":
-        threading.Thread(target=_close_for_ever, name="idle-connections", daemon=True).start()
+        threading.Thread(
+            target=_close_for_ever, args=(is_held,), name="idle-connections", daemon=True
+        ).start()
 
 
-def _close_for_ever() -> None:
+def _close_for_ever(is_held: Callable[[str], bool]) -> None:
     never = threading.Event()
     while not never.wait(CHECK_INTERVAL_SECONDS):
-        closed = close_silent(MAX_SILENCE_SECONDS)
+        closed = close_silent(MAX_SILENCE_SECONDS, is_held)
         if closed:
             reason = f"nothing was sent for {MAX_SILENCE_SECONDS:g} s"
             log.get().warning("connections_closed", number=closed, reason=reason)
 
 
-def close_silent(seconds: float) -> int:
+def close_silent(seconds: float, is_held: Callable[[str], bool] = lambda _: False) -> int:
     """Close incoming connections on which nothing was sent for `seconds`. Return their number."""
     closed, ports = 0, set()
     for one in _sockets():
@@ -48,8 +56,9 @@ def close_silent(seconds: float) -> int:
                 ports.add(one.getsockname()[1])
     for one in _sockets():
         with closing(one), suppress(OSError, struct.error):
-            one.getpeername()  # a listener has no peer
-            if one.getsockname()[1] in ports and _silent_seconds(one) >= seconds:
+            client = _written(one.getpeername())  # a listener has no peer
+            is_ours = one.getsockname()[1] in ports
+            if is_ours and _silent_seconds(one) >= seconds and not is_held(client):
                 one.shutdown(socket.SHUT_RDWR)
                 closed += 1
     return closed
@@ -70,6 +79,12 @@ def _sockets() -> Iterator[socket.socket]:
                 yield one
             else:
                 one.close()
+
+
+def _written(address: tuple[Any, ...]) -> str:
+    """Return an address as granian writes it."""
+    host, port = address[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _silent_seconds(connection: socket.socket) -> float:

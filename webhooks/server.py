@@ -71,5 +71,5 @@ try:
 except ConfigError as error:
     sys.exit(f"orchestrator: {error}")
 
-idle_connections.start_closing()
+idle_connections.start_closing(app.is_held)
 heartbeat.start()

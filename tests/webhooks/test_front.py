@@ -270,8 +270,10 @@ class Job:
         self.open = True
         self.away = False
         self.seconds = seconds
+        self.checks = 0
 
     def over(self) -> bool:
+        self.checks += 1
         if self.away:
             raise LedgerUnavailable("away")
         return not self.open
@@ -373,6 +375,61 @@ def test_a_held_answer_is_given_when_its_channel_reports_the_change() -> None:
         await asyncio.gather(*tasks)
         assert [each.body for each in answers] == [b"done"] * 3
         assert scene.subscriptions[0].channels == []
+
+    run(play)
+
+
+def test_a_client_is_held_as_long_as_one_of_its_answers() -> None:
+    """Connections of such clients are not closed, however long they are silent."""
+
+    async def play() -> None:
+        job = Job()
+        scene, answers = Scene(job), [Exchanged(), Exchanged()]
+        tasks = [scene.begin(each, client="[::1]:5001") for each in answers]
+        await held(scene, 2)
+        answers[0].gone.set()
+        await tasks[0]
+        assert scene.front.is_held("[::1]:5001")
+        assert not scene.front.is_held("[::1]:5000")
+        job.open = False
+        scene.subscriptions[0].changed("channel")
+        await tasks[1]
+        assert not scene.front.is_held("[::1]:5001")
+
+    run(play)
+
+
+def test_signs_of_life_of_a_stream_ask_redis_no_more_often() -> None:
+    """A client chooses their interval."""
+
+    async def play() -> None:
+        job, answer = StatefulJob(EventStream((), b":\n", 0.001)), Exchanged()
+        scene = Scene(job)
+        task = scene.begin(answer)
+        await held(scene)
+        while len(answer.body) < 100:
+            await asyncio.sleep(0.001)
+        assert job.checks == 1  # a subscription reports its beginning
+        answer.gone.set()
+        await task
+
+    run(play)
+
+
+def test_a_stream_lives_on_while_another_job_is_waited_for() -> None:
+    """A call for several images holds its answer once for each job."""
+
+    async def play() -> None:
+        job, answer = StatefulJob(EventStream((), b":\n", 0.001)), Exchanged()
+        job.over = lambda: len(job.asked) == 1  # type: ignore[method-assign]
+        task = Scene(job).begin(answer)
+        while len(job.asked) < 2:
+            await asyncio.sleep(0.001)
+        sent = len(answer.body)
+        while len(answer.body) < sent + 20:
+            await asyncio.sleep(0.001)
+        answer.gone.set()
+        await task
 
     run(play)
 

@@ -38,6 +38,27 @@ def test_a_connection_that_got_no_answer_for_long_is_cut_and_no_other() -> None:
 
 
 @on_linux
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_a_connection_whose_answer_is_held_is_left_alone(address: str) -> None:
+    """The front knows it by the client's address, as granian writes it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with ExitStack() as stack:
+        try:
+            server = stack.enter_context(socket.create_server((address, 0), family=family))
+        except OSError:
+            pytest.skip("there is no IPv6")
+        waiting, ours = pair(stack, server)
+        host = f"[{address}]" if ":" in address else address
+        client = f"{host}:{waiting.getsockname()[1]}"
+        kit.eventually(lambda: idle_connections._silent_seconds(ours) > 0.05)
+
+        assert close_silent(0.05, lambda each: each == client) == 0
+
+        ours.sendall(b"y")
+        assert waiting.recv(1) == b"y"
+
+
+@on_linux
 def test_our_own_connections_to_others_are_left_alone() -> None:
     with ExitStack() as stack:
         elsewhere = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -53,5 +74,5 @@ def test_our_own_connections_to_others_are_left_alone() -> None:
 
 def pair(stack: ExitStack, server: socket.socket) -> tuple[socket.socket, socket.socket]:
     """Both ends of a new connection."""
-    outer = stack.enter_context(socket.create_connection(server.getsockname()))
+    outer = stack.enter_context(socket.create_connection(server.getsockname()[:2]))
     return outer, stack.enter_context(server.accept()[0])
