@@ -42,7 +42,7 @@ class CommandBlock:
 
     @property
     def is_run(self) -> bool:
-        """Whether tests/system/test_pages.py runs it."""
+        """Whether tests/system/test_page_commands.py runs it."""
         return not self.mark
 
 
@@ -74,7 +74,10 @@ def main() -> None:
     for block in blocks:
         if not block.is_run:
             sys.stdout.write(f"{block.page}:{block.line}: {block.mark}\n")
-    counts = Counter(block.mark.partition(":")[0] or "run by test_pages" for block in blocks)
+    counts = Counter(
+        block.mark.partition(":")[0] or "run by tests/system/test_page_commands.py"
+        for block in blocks
+    )
     sys.stdout.write(", ".join(f"{number} {what}" for what, number in counts.items()) + "\n")
 
 

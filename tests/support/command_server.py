@@ -7,7 +7,8 @@ working directory and open files, and ends with its exit status.
 
 from __future__ import annotations
 
-import json
+import gc
+import marshal
 import os
 import signal
 import socket
@@ -15,20 +16,29 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
 
-#: The program in the shell's path. It starts fast: `-S -E` leaves out site-packages.
-CLIENT = """#!{python} -SE
-import json, os, signal, socket, sys
-server = socket.socket(socket.AF_UNIX)
+#: What the server imports before the first command: all commands, and what they import later.
+IMPORTED = (
+    *("orchestrator.cli", "orchestrator.history.history", "orchestrator.storage.bucket"),
+    *("alembic.command", "sqlalchemy.dialects.sqlite.pysqlite", "kombu.transport.redis"),
+)
+#: The program in the shell's path. It starts fast: it imports built-in modules only.
+CLIENT = """#!{python} -ISE
+import _signal, _socket, marshal, os, sys
+server = _socket.socket(_socket.AF_UNIX)
 server.connect({address!r})
-request = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]).encode()
-socket.send_fds(server, [b"%d\\n" % len(request)], [0, 1, 2])
+request = marshal.dumps([sys.argv[1:], dict(os.environ), os.getcwd()])
+files = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2))
+server.sendmsg([b"%d\\n" % len(request)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)])
 server.sendall(request)
-answers = server.makefile()
-pid = int(answers.readline())
-signal.signal(signal.SIGINT, lambda *_: os.kill(pid, signal.SIGINT))
-sys.exit(int(answers.readline()))
+answers = server.recv(100)
+pid = int(answers.partition(b"\\n")[0])
+_signal.signal(_signal.SIGINT, lambda *_: os.kill(pid, _signal.SIGINT))
+while answers.count(b"\\n") < 2:
+    answers += server.recv(100) or b"1\\n"
+sys.exit(int(answers.split()[1]))
 """
 
 
@@ -54,8 +64,10 @@ def command_server(folder: Path) -> Iterator[Path]:
 
 
 def _serve(listening: socket.socket) -> None:
-    from orchestrator.cli import main  # noqa: PLC0415, F401  # each command finds it imported
+    for name in IMPORTED:
+        import_module(name)
 
+    gc.freeze()  # a collection in a command would copy the memory of the server
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     while True:
         connection, _ = listening.accept()
@@ -74,7 +86,7 @@ def _answer(connection: socket.socket) -> None:
         request += connection.recv(65536)
     pid = os.fork()
     if pid == 0:
-        arguments, environment, working_directory = json.loads(request)
+        arguments, environment, working_directory = marshal.loads(request)
         _run(arguments, environment, working_directory, files)
     connection.sendall(b"%d\n" % pid)
     _, status = os.waitpid(pid, 0)

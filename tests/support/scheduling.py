@@ -17,7 +17,7 @@ SHARED_PROCESSES = {
         "tests/system/test_proxy.py",
         "tests/system/test_readme.py",
         "tests/system/test_rights.py",
-        "tests/system/test_tutorials.py",
+        "tests/system/test_page_commands.py",
         # Its jobs have the same provider task. So `orchestrator verify` fails after it.
         "tests/system/test_sockets.py",
     ),

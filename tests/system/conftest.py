@@ -60,6 +60,13 @@ class Client:
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.stack.api_key}"}
 
+    def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Call the API; the answer."""
+        url = f"{self.stack.web_url}{path}"
+        answer = requests.request(method, url, headers=self.headers, json=body, timeout=60)
+        assert answer.status_code < 400, answer.text
+        return answer.json()
+
     def enqueue(self, provider: str, prompt: str, **more: Any) -> str:
         body = {"provider": provider, "model": EXAMPLE_MODELS[provider], "prompt": prompt, **more}
         return self.post(json=body)

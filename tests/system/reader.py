@@ -1,0 +1,64 @@
+"""Somebody who follows a page in a shell."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from orchestrator.cli.stack import ROOT, free_port
+from tests.docs.commands import command_blocks
+from tests.docs.pages import DocPage
+from tests.system.conftest import Client
+
+
+class Reader:
+    """Somebody who follows a page in a shell.
+
+    Args:
+        client: of the stack.
+        programs: the folder with `orchestrator`.
+        folder: where the shell is.
+    """
+
+    def __init__(self, client: Client, programs: Path, folder: Path) -> None:
+        self.client, self.folder, self.shop_port = client, folder, free_port()
+        path = os.pathsep.join([str(programs), client.stack.env["PATH"]])
+        python_path = os.pathsep.join([str(ROOT / "clients/python"), str(ROOT)])
+        self.env = {
+            **client.stack.env,
+            "PATH": path,
+            "PYTHONPATH": python_path,
+            "IMAGES_URL": client.stack.web_url,
+        }
+        (folder / "examples").symlink_to(ROOT / "examples")
+
+    def follow(self, path: str) -> str:
+        """Run the commands of a page in one shell. Return what they print."""
+        blocks = command_blocks(DocPage(path))
+        return self.run("\n".join(block.script for block in blocks if block.is_run))
+
+    def run(self, script: str) -> str:
+        """Run commands that must succeed. Return what they print."""
+        done = self.shell(script)
+        assert done.returncode == 0, f"{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+        return done.stdout
+
+    def shell(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Run commands with the addresses and the key of the stack. Questions are answered yes."""
+        stack = self.client.stack
+        for there, here in {
+            "http://127.0.0.1:8080": stack.web_url,
+            "http://127.0.0.1:8200": f"http://127.0.0.1:{self.shop_port}",
+            "dev-key-of-this-machine": stack.api_key,
+        }.items():
+            script = script.replace(there, here)
+        return subprocess.run(
+            ["sh", "-euc", script],
+            cwd=self.folder,
+            env=self.env,
+            input="y\n" * 10,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
