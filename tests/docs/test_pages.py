@@ -81,3 +81,14 @@ def test_the_architecture_page_shows_the_layers_of_the_contract() -> None:
         assert len({places[name] for name in names}) == 1, names
     lines = [places[names[0]] for names in layers]
     assert lines == sorted(set(lines))
+
+
+def test_the_comparison_shows_what_was_measured() -> None:
+    measured = DocPage("docs/performance.md").rows("system")
+    rates = {row[0]: row[1].partition(" ")[0] for row in measured if "(" in row[1]}
+    paid = {row[0]: row[1] for row in measured if "(" not in row[1]}
+    shown = DocPage("docs/comparison.md").rows("measured")
+    names = {"this product": "ours"}
+    assert [[names.get(row[0], row[0]), *row[1:]] for row in shown] == [
+        [system, rate, paid[system]] for system, rate in rates.items()
+    ]
