@@ -55,11 +55,12 @@ def command_server(folder: Path) -> Iterator[Path]:
         process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(listening.fileno())],
             pass_fds=[listening.fileno()],
+            start_new_session=True,
         )
     try:
         yield folder
     finally:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)  # and commands that have not ended
         process.wait()
 
 

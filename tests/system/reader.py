@@ -11,6 +11,9 @@ from tests.docs.commands import command_blocks
 from tests.docs.pages import DocPage
 from tests.system.conftest import Client
 
+#: A block that takes longer runs until somebody stops it. It needs a comment that it is not run.
+BLOCK_SECONDS = 300
+
 
 class Reader:
     """Somebody who follows a page in a shell.
@@ -61,4 +64,5 @@ class Reader:
             capture_output=True,
             text=True,
             check=False,
+            timeout=BLOCK_SECONDS,
         )
