@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from flask import Flask, redirect, render_template_string, request, send_file
@@ -33,15 +35,19 @@ app = Flask(__name__)
 images = Client(os.environ.get("IMAGES_URL", "http://127.0.0.1:8080"), os.environ["IMAGES_KEY"])
 
 
-def database() -> sqlite3.Connection:
-    """Return a connection to the orders."""
-    FOLDER.mkdir(exist_ok=True)
-    connection = sqlite3.connect(FOLDER / "orders.db")
-    connection.execute(
+@contextmanager
+def database() -> Iterator[sqlite3.Connection]:
+    """Open the orders, and keep what was changed."""
+    with closing(sqlite3.connect(FOLDER / "orders.db", timeout=60)) as connection, connection:
+        yield connection
+
+
+FOLDER.mkdir(exist_ok=True)
+with database() as new:
+    new.execute(
         "CREATE TABLE IF NOT EXISTS orders"
         " (number TEXT PRIMARY KEY, prompt TEXT, job TEXT, status TEXT)"
     )
-    return connection
 
 
 @app.get("/")

@@ -26,6 +26,7 @@ class Reader:
 
     def __init__(self, client: Client, programs: Path, folder: Path) -> None:
         self.client, self.folder, self.shop_port = client, folder, free_port()
+        self.shop_log = folder / "shop.log"
         path = os.pathsep.join([str(programs), client.stack.env["PATH"]])
         python_path = os.pathsep.join([str(ROOT / "clients/python"), str(ROOT)])
         self.env = {

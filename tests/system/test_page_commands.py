@@ -68,7 +68,7 @@ def shop(reader: Reader) -> Iterator[str]:
         "NOTIFY_SECRET": reader.client.stack.notify_secret,
     }
     url = f"http://127.0.0.1:{reader.shop_port}"
-    with (reader.folder / "shop.log").open("wb") as log:
+    with reader.shop_log.open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "examples/shop/shop.py"], cwd=reader.folder, env=env, stderr=log
         )
@@ -93,7 +93,13 @@ def test_a_shop_shows_the_picture_of_each_order_once(reader: Reader, shop: str) 
         assert requests.post(f"{shop}/orders", order, timeout=60).status_code == 200
     printed = reader.follow("docs/tutorials/shop.md")
     assert "401\n" in printed
-    eventually(lambda: (_page(shop) or "").count("<img") == 2)
+    try:
+        eventually(lambda: (_page(shop) or "").count("<img") == 2)
+    except AssertionError:
+        log = [
+            line for line in reader.shop_log.read_text("utf-8").splitlines() if "GET / " not in line
+        ]
+        raise AssertionError("\n".join([_page(shop) or "no page", *log])) from None
     picture = requests.get(f"{shop}/orders/1/picture", timeout=60)
     assert picture.headers["Content-Type"] == "image/png"
     assert picture.content.startswith(b"\x89PNG")
