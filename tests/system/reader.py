@@ -9,7 +9,7 @@ from pathlib import Path
 from orchestrator.cli.stack import ROOT, free_port
 from tests.docs.commands import command_blocks
 from tests.docs.pages import DocPage
-from tests.system.conftest import Client
+from tests.system.conftest import TENANTS, Client
 
 #: A block that takes longer runs until somebody stops it. It needs a comment that it is not run.
 BLOCK_SECONDS = 300
@@ -55,6 +55,8 @@ class Reader:
             "http://127.0.0.1:8080": stack.web_url,
             "http://127.0.0.1:8200": f"http://127.0.0.1:{self.shop_port}",
             "dev-key-of-this-machine": stack.api_key,
+            # A new key is known by every process after 5 s.
+            "Bearer $IMAGES_KEY": f"Bearer {TENANTS['shop']}",
         }.items():
             script = script.replace(there, here)
         return subprocess.run(
