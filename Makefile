@@ -64,7 +64,7 @@ sbom: $(DEVELOPMENT) ## Write dist/sbom.cdx.json: what the image installs, as a 
 	@$(BIN)/uv tool run --quiet --from cyclonedx-bom==7.5.0 cyclonedx-py requirements --pyproject pyproject.toml \
 	    --output-reproducible --output-file dist/sbom.cdx.json requirements.lock
 
-screenshots: $(DEVELOPMENT) ## Write pictures of the dashboard's pages to docs/screenshots; ARGS=overview takes some
+screenshots: $(DEVELOPMENT) ## Write pictures of the dashboard's pages to build/screenshots and docs/screenshots; ARGS=overview takes some
 	@$(BIN)/python -m tests.dashboard.screenshots $(ARGS)
 
 clean: ## Remove the virtual environment, local data and the site

@@ -1,4 +1,6 @@
-"""Writes a picture of each page of the dashboard to docs/screenshots: `make screenshots`.
+"""Writes pictures of each page of the dashboard to build/screenshots: `make screenshots`.
+
+Those that pages of the documentation show go to docs/screenshots.
 
 The pictures show the jobs of `orchestrator demo` and one job of each other kind. Prompts are the
 same in each run; ids and times are not.
@@ -22,7 +24,14 @@ from tests.dashboard.site import ADMIN, KEYS, SHOP, STUDIO, Site, running, wait
 from tests.dashboard.views import SCHEMES, SIZES, VIEWS, ColorScheme, View
 from tests.support import debian
 
-FOLDER = ROOT / "docs" / "screenshots"
+SHOWN_FOLDER, FOLDER = ROOT / "docs" / "screenshots", ROOT / "build" / "screenshots"
+#: The pictures in the pages of the documentation: view, size and scheme.
+SHOWN = frozenset(
+    {
+        *("overview-wide-light", "jobs-wide-light", "job-wide-dark", "money-wide-light"),
+        *("providers-wide-dark", "overview-narrow-light", "jobs-narrow-light", "job-narrow-dark"),
+    }
+)
 #: Colours of a picture. More make the file larger.
 COLOURS = 128
 
@@ -36,7 +45,7 @@ def main() -> None:
     program = debian.program(kit.PACKAGE)
     if program is None:
         sys.exit(debian.missing(kit.PACKAGE))
-    FOLDER.mkdir(exist_ok=True)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     _say("Starting the product and the browser ...")
     with kit.launched(program) as browser, running() as site:
         _say("Running the jobs of the demo ...")
@@ -46,7 +55,8 @@ def main() -> None:
             if view.name in chosen:
                 sizes = [picture(browser, site, view, s, c) for s, c in product(SIZES, SCHEMES)]
                 _say(f"  {view.name:<16} {len(sizes)} pictures, {sum(sizes) // 1024} KiB")
-    _say(f"The pictures are in {FOLDER.relative_to(ROOT)}.")
+    folders = [str(folder.relative_to(ROOT)) for folder in (FOLDER, SHOWN_FOLDER)]
+    _say(f"The pictures are in {folders[0]}, and those of the pages in {folders[1]}.")
 
 
 def play_demo(site: Site) -> None:
@@ -67,7 +77,8 @@ def picture(browser: Browser, site: Site, view: View, size: str, scheme: ColorSc
         page.goto(view.path.format_map(site.jobs), wait_until="load")
         page.evaluate("() => document.fonts.ready")
         content = page.screenshot(animations="disabled", caret="hide")
-    file = FOLDER / f"{view.name}-{size}-{scheme}.png"
+    name = f"{view.name}-{size}-{scheme}"
+    file = (SHOWN_FOLDER if name in SHOWN else FOLDER) / f"{name}.png"
     with Image.open(io.BytesIO(content)) as image:
         small = image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
         small.save(file, optimize=True)

@@ -1,4 +1,4 @@
-"""The pages of the dashboard: each is checked by axe-core and gets pictures in docs/screenshots."""
+"""The pages of the dashboard: each is checked by axe-core and gets pictures: screenshots.py."""
 
 from __future__ import annotations
 
