@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from orchestrator.cli.stack import ROOT
 from orchestrator.jobs.answer_schemas import JobErrorSchema
 from orchestrator.jobs.model import ErrorCode, JobError
 from orchestrator.jsonio import dump
@@ -115,3 +116,12 @@ def test_the_lengths_it_names_are_kept() -> None:
     assert isinstance(read, responses.Rejected)
     assert f"up to {len(read.error.message)} characters" in PAGE
     assert f"up to {len(read.error.provider_code or '')} characters" in PAGE
+
+
+def test_every_type_of_a_problem_document_is_listed() -> None:
+    """Those whose name is not that of their status: the code writes them."""
+    written = re.compile(r'\bproblem(?:_document)?\(\s*(\d+),\s*"([a-z-]+)"')
+    files = [file.read_text("utf-8") for file in (ROOT / "orchestrator").rglob("*.py")]
+    types = {(kind, status) for text in files for status, kind in written.findall(text)}
+    rows = DocPage("docs/http-api.md").rows("type")
+    assert sorted((row[0].strip("`"), row[1]) for row in rows) == sorted(types)
