@@ -26,6 +26,7 @@ from orchestrator.providers.client import NoAnswer, NotSent, ProviderClient
 from orchestrator.retry_queue import RetryQueue
 from orchestrator.settings.provider_settings import ProviderSettings
 from orchestrator.settings.settings import DEFAULT_ARCHIVE_THREADS, DEFAULT_NOTIFY_THREADS, Settings
+from orchestrator.signing_keys import SigningKeys
 from orchestrator.step_loop import sleep as sleep_seconds
 from orchestrator.storage.storage import Storage
 from orchestrator.thread_shares import ThreadShares
@@ -61,6 +62,8 @@ class Runtime:
     )
     #: Records what providers answered while Redis was away.
     retry_queue: RetryQueue = field(default_factory=RetryQueue)
+    #: The public keys with which providers sign their callbacks.
+    signing_keys: SigningKeys = field(default_factory=SigningKeys)
     #: Returns the history. Most processes never need it.
     open_history: Callable[[], History] = field(default_factory=lambda: cache(open_history))
     #: Counts and timings of this process, for `/metrics`.

@@ -87,6 +87,12 @@ class EmulatedProvider(ABC):
     submit_path: ClassVar[str]
     #: Path of a task, up to its id.
     query_path: ClassVar[str]
+    #: The scheme of the API key, in lower case.
+    auth_scheme: ClassVar[str] = "bearer"
+    #: Path of the public keys, which need no API key. Empty without such keys.
+    key_set_path: ClassVar[str] = ""
+    #: True if a query answers with the status alone, and the result has an address of its own.
+    queries_status: ClassVar[bool] = False
     #: True if callbacks are signed by Standard Webhooks, with a secret `whsec_…`.
     standard_webhooks: ClassVar[bool] = False
     #: Path of the field of a submission that requests a callback. Empty without callbacks.
@@ -259,9 +265,11 @@ class EmulatedProvider(ABC):
         return answer, known is not None
 
     def _authenticate(self) -> None:
+        if (request.method, request.path) == ("GET", f"/{self.name}{self.key_set_path}"):
+            return
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
         valid = hmac.compare_digest(key.strip().encode(), self.settings.api_key.encode())
-        if scheme.lower() != "bearer" or not valid:
+        if scheme.lower() != self.auth_scheme or not valid:
             raise Refusal(401)
         status = self.account_faults.refusal(self.name, is_submission=request.method == "POST")
         if status is not None:

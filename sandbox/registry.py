@@ -2,6 +2,7 @@
 
 from .aigptimage import EmulatedAIGPTImage
 from .evolink import EmulatedEvoLink
+from .fal import EmulatedFal
 from .hiapi import EmulatedHiAPI
 from .kie import EmulatedKie
 from .provider import EmulatedProvider
@@ -15,4 +16,5 @@ PROVIDERS: tuple[type[EmulatedProvider], ...] = (
     EmulatedAIGPTImage,
     EmulatedReplicate,
     EmulatedKie,
+    EmulatedFal,
 )

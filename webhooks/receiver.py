@@ -3,7 +3,8 @@
 1. Token: 404, so that an outsider learns nothing. Redis is not used, and the body is not read.
 2. Read the body: 413 if it has more than MAX_LONG_BYTES, 400 if it is cut off. A body of more than
    MAX_BODY_BYTES is read in parts and shortened. It has images inside, and a poll gets them.
-3. The provider's signature over the raw body, if a secret is set: 401.
+3. The provider's signature over the raw body, if it signs: 401. When its public keys are not known
+   now, a poll is due at once, and decides.
 4. JSON and shape: 400. The ledger's rejected stream keeps the body.
 5. One script in the ledger: 200, or 409 for another task id. While Redis is away: 503, or 200 when
    the callback is in the spool.
@@ -46,6 +47,7 @@ from orchestrator.ledger import LedgerUnavailable, Result
 from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import callback_status, provider_label
 from orchestrator.runtime import Runtime
+from orchestrator.security.public_keys import UnknownKey
 from orchestrator.security.signatures import BadSignature
 from orchestrator.step_loop import in_thread
 
@@ -215,12 +217,11 @@ def _receive(
     except _Unread:
         note_unreadable(runtime, address, runtime.clock())
         raise
-    signed = bool(runtime.settings.providers[address.provider].webhook_secrets)
     now = runtime.clock()
-    if signed and body.shortened:  # the signature is over all bytes, and they are gone
+    if _is_signed(runtime, address) and body.shortened:  # it is over all bytes, and they are gone
         return _poll(runtime, address, now)
-    if signed:
-        _check_signature(environ, runtime, address, body.content, now)
+    if not _is_verified(environ, runtime, address, body.content, now):
+        return _ask_provider(runtime, address, now)
     try:
         report = read_callback(runtime, address, body.content, now)
     except UnreadableCallback:
@@ -281,15 +282,60 @@ def _read_body(environ: Environ) -> _Body:
     return _Body(b"".join(parts))
 
 
-def _check_signature(
+def _is_signed(runtime: Runtime, address: CallbackAddress) -> bool:
+    """Return whether a callback needs the provider's signature."""
+    settings = runtime.settings.providers[address.provider]
+    return bool(settings.webhook_secrets or settings.jwks_url)
+
+
+def _is_verified(
     environ: Environ, runtime: Runtime, address: CallbackAddress, body: bytes, now: int
-) -> None:
-    secrets = runtime.settings.providers[address.provider].webhook_secrets
+) -> bool:
+    """Check the provider's signature. Return False when its public keys are not known now.
+
+    Raises:
+        _Refused: the signature is wrong.
+    """
+    settings = runtime.settings.providers[address.provider]
+    provider = runtime.providers[address.provider]
+    if not _is_signed(runtime, address):
+        return True
     headers = {name.lower(): value for name, value in EnvironHeaders(environ)}
     try:
-        runtime.providers[address.provider].verify_callback(headers, body, secrets, now)
+        if settings.webhook_secrets:
+            provider.verify_callback(headers, body, settings.webhook_secrets, now)
+        if settings.jwks_url is None:
+            return True
+        keys = runtime.signing_keys.known(settings.jwks_url, runtime.session)
+        if not keys:
+            return False
+        provider.verify_callback_by_keys(headers, body, keys, now)
+    except UnknownKey as error:  # the provider may have newer keys
+        if runtime.signing_keys.refresh(settings.jwks_url or "", runtime.session):
+            return False
+        raise _Refused(401, str(error)) from None
     except BadSignature as error:
         raise _Refused(401, str(error)) from None
+    return True
+
+
+def _ask_provider(runtime: Runtime, address: CallbackAddress, now: int) -> str:
+    """Poll the job of a callback that cannot be verified now.
+
+    Raises:
+        _Refused: the task is not known yet. The provider will repeat the callback.
+    """
+    result = note_unreadable(runtime, address, now)
+    log.get().info(
+        "callback_unverified",
+        result=result,
+        job=address.job_id,
+        provider=address.provider,
+        attempt=address.attempt,
+    )
+    if result is Result.RECORDED:
+        raise _Refused(503, "the provider's keys are not known yet; deliver the callback again")
+    return result
 
 
 def _keep(

@@ -211,6 +211,8 @@ class Stack(AbstractContextManager["Stack"]):
             if provider.capabilities.signed_callbacks and f"{prefix}_BASE_URL" not in self.settings:
                 yield f"{prefix}_WEBHOOK_SECRET", self.notify_secret
                 signing.append(f"{name}={self.notify_secret}")
+            if provider.capabilities.jwks_url:
+                yield f"{prefix}_JWKS_URL", f"{self.sandbox_url}/{name}/.well-known/jwks.json"
         yield "SANDBOX_WEBHOOK_SECRET", " ".join(signing)
 
     @contextmanager

@@ -58,6 +58,9 @@ class Capabilities:
     callbacks: bool = False
     #: The provider signs its callbacks with a secret of its console.
     signed_callbacks: bool = False
+    #: The address of the Ed25519 keys that sign the callbacks, as a JSON Web Key Set. It is the
+    #: default of a setting. None: the provider has no such keys.
+    jwks_url: str | None = None
     #: A callback is only a hint: it makes a poll due at once, and the poll settles the job.
     callback_is_hint: bool = False
     #: Lifetime of our idempotency key at the provider, seconds. 0: the provider accepts no key.

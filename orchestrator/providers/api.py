@@ -25,7 +25,7 @@ from orchestrator.jsonio import NotJson, dump, parse, parse_lenient
 from orchestrator.net.addresses import callback_refusal
 from orchestrator.net.http_types import Call, File, Reply
 from orchestrator.providers.base import Capabilities, Provider
-from orchestrator.providers.catalog import AnyInput, Family, Model, as_written, to_body
+from orchestrator.providers.catalog import AnyBody, AnyInput, Family, Model, as_written, to_body
 from orchestrator.providers.create_task import CreateTaskProvider
 from orchestrator.providers.errors import (
     by_status,
@@ -33,6 +33,7 @@ from orchestrator.providers.errors import (
     failure,
     provider_code,
     thin_success,
+    typed_error,
     words,
 )
 from orchestrator.providers.responses import (
@@ -49,9 +50,11 @@ from orchestrator.providers.responses import (
 )
 from orchestrator.providers.results import images, result_images
 from orchestrator.providers.states import States
+from orchestrator.security.public_keys import UnknownKey, verify_ed25519
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import (
     BadSignature,
+    check_time,
     verify_id_and_time,
     verify_timestamped_hex,
 )
@@ -65,6 +68,7 @@ from orchestrator.security.standard_webhooks import (
 __all__ = [
     "Accepted",
     "Ambiguous",
+    "AnyBody",
     "AnyInput",
     "BadSignature",
     "Call",
@@ -92,12 +96,14 @@ __all__ = [
     "StrictSchema",
     "TaskNotFound",
     "TaskReport",
+    "UnknownKey",
     "Unreadable",
     "Violation",
     "always",
     "as_written",
     "by_status",
     "callback_refusal",
+    "check_time",
     "document_error",
     "dump",
     "failure",
@@ -118,6 +124,8 @@ __all__ = [
     "text",
     "thin_success",
     "to_body",
+    "typed_error",
+    "verify_ed25519",
     "verify_id_and_time",
     "verify_standard_webhook",
     "verify_timestamped_hex",

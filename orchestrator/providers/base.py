@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from orchestrator.jobs.model import Cost
 from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation, checked
-from orchestrator.net.http_types import Call
+from orchestrator.net.http_types import Call, Reply
 from orchestrator.providers.answers import Answers, Capabilities
 from orchestrator.providers.catalog import (
     CALLBACK_FIELDS,
@@ -29,6 +29,7 @@ from orchestrator.providers.catalog import (
     to_body,
 )
 from orchestrator.providers.prices import PriceTable
+from orchestrator.providers.responses import QueryFailed, TaskNotFound, TaskReport
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import BadSignature
 
@@ -137,6 +138,26 @@ class Provider(Answers):
     def query_call(self, task_id: str) -> Call:
         """Return the call that queries a task."""
 
+    def model_query_call(self, task_id: str, model: str) -> Call:
+        """Return the call that queries a task, for an API whose address names the model, too."""
+        return self.query_call(task_id)
+
+    def result_call(self, task_id: str, model: str, reply: Reply) -> Call | None:
+        """Return a second call, for an API whose answer to a query has no result.
+
+        Args:
+            task_id: of the task.
+            model: of the request.
+            reply: the answer to the query. None is returned unless it says that the task has ended.
+        """
+        return None
+
+    def read_result(
+        self, task_id: str, reply: Reply, now: int
+    ) -> TaskReport | TaskNotFound | QueryFailed:
+        """Return the meaning of the answer to `result_call`; `now` in ms. Never raises."""
+        return self.read_query(reply, now)
+
     def webhook_secret_refusal(self, secret: str) -> str | None:
         """Return what a webhook secret must be if `secret` cannot be one, or None."""
         return None
@@ -154,6 +175,23 @@ class Provider(Answers):
 
         Raises:
             BadSignature: the signature is absent or wrong.
+        """
+        raise BadSignature(f"{self.title} does not sign its callbacks")
+
+    def verify_callback_by_keys(
+        self, headers: Mapping[str, str], body: bytes, keys: Sequence[bytes], now: int
+    ) -> None:
+        """Check the provider's signature with its public keys, for a provider with a `jwks_url`.
+
+        Args:
+            headers: of the callback, names in lower case.
+            body: as received.
+            keys: Ed25519 keys of 32 bytes, at least one.
+            now: ms.
+
+        Raises:
+            UnknownKey: none of the keys made the signature.
+            BadSignature: the signature is absent or malformed.
         """
         raise BadSignature(f"{self.title} does not sign its callbacks")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from marshmallow import Schema, fields, validate
+from marshmallow import INCLUDE, Schema, fields, validate
 
 from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.validation import (
@@ -29,6 +29,21 @@ class AnyInput(StrictSchema):
 
     model = text(required=True)
     input = fields.Dict(keys=fields.String(), required=True, error_messages=always("a JSON object"))
+
+
+class AnyBody(StrictSchema):
+    """The body of an unlisted model: any fields. The model's name is a part of a path."""
+
+    model = fields.String(
+        required=True,
+        validate=validate.Regexp(r"\w[\w.-]*(/\w[\w.-]*)+\Z", error="a name such as owner/model"),
+        error_messages=always("a name such as owner/model"),
+    )
+
+    class Meta:
+        """Unknown fields are accepted."""
+
+        unknown = INCLUDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +167,10 @@ def as_written(violation: Violation, model: Model, request: JobRequest) -> Viola
     for option, there in model.options.items():
         if path[: len(there)] == there:
             rest = (option, *path[len(there) :])
-            return Violation(".".join(rest), violation.value, violation.allowed)
+            allowed = violation.allowed
+            if isinstance(allowed, OneOfNames) and option in model.values:
+                allowed = OneOfNames(model.values[option])
+            return Violation(".".join(rest), violation.value, allowed)
     return violation
 
 

@@ -56,6 +56,7 @@ _WORDS: tuple[tuple[re.Pattern[str], tuple[ErrorCode, bool]], ...] = tuple(
             rf"[\s_-]*((account|user|your|any|remaining)[\s_-]+)?{_MONEY}(\b|_)"
             rf"|\b{_MONEY}[\s_-]+((is|are|has|have)[\s_-]+)?(been[\s_-]+)?"
             r"(insufficient|not[\s_-]+enough|too[\s_-]+low|used[\s_-]+up|exhausted|depleted)"
+            rf"|\bexhausted[\s_-]+((account|user|your)[\s_-]+)?{_MONEY}"
             r"|exceeded your current quota|payment[\s_-]*required|\barrear"
             r"|billing[\s_-]*(hard[\s_-]*)?limit|please (recharge|top[\s_-]*up)|top[\s_-]*up your"
             rf"|(buy|purchase) (more )?{_MONEY}|余额不足|额度不足|积分不足|欠费",
@@ -143,6 +144,23 @@ def reason_of(task: Mapping[str, Any], error: Any) -> Any:
         return error
     beside = ("fail", "err", "message", "msg", "reason")
     return {name: value for name, value in task.items() if name.lower().startswith(beside)}
+
+
+def typed_error(document: Any) -> dict[str, Any] | None:
+    """Return the error in `{detail: [{type, msg, loc}]}` or `{detail, error_type}`, or None.
+
+    The first form is that of FastAPI. The result has the fields `code` and `message`.
+    """
+    detail = document.get("detail") if isinstance(document, dict) else None
+    first = detail[0] if isinstance(detail, list) and detail else None
+    if isinstance(first, dict) and isinstance(first.get("type"), str):
+        loc, said = first.get("loc"), first.get("msg")
+        steps = loc if isinstance(loc, list) else []
+        place = ".".join(str(step) for step in steps if isinstance(step, str | int))
+        message = f"{place}: {said}" if place and isinstance(said, str) else said
+        return {"code": first["type"], "message": message}
+    kind = document.get("error_type") if isinstance(document, dict) else None
+    return {"code": kind, "message": detail} if isinstance(kind, str) and kind else None
 
 
 def document_error(

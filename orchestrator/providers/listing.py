@@ -220,7 +220,8 @@ def _default_resolutions(provider: Provider) -> str:
 
 def _callbacks(provider: Provider) -> str:
     can = provider.capabilities
-    return ("signed, if a secret is set" if can.signed_callbacks else "yes") * can.callbacks
+    signed = "signed" if can.jwks_url else "signed, if a secret is set"
+    return (signed if can.signed_callbacks or can.jwks_url else "yes") * can.callbacks
 
 
 def _hours(seconds: int | None) -> str:

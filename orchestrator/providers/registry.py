@@ -17,6 +17,7 @@ from orchestrator.providers.aigptimage import AIGPTImage
 from orchestrator.providers.base import Capabilities, Provider
 from orchestrator.providers.catalog import Model
 from orchestrator.providers.evolink import EvoLink
+from orchestrator.providers.fal import Fal
 from orchestrator.providers.hiapi import HiAPI
 from orchestrator.providers.kie import Kie
 from orchestrator.providers.replicate import Replicate
@@ -43,7 +44,7 @@ _TYPES: Mapping[str, type | tuple[type, ...]] = {
 #: The providers of this package. A new one adds a line here.
 BUILT_IN: Mapping[str, Provider] = {
     provider.name: provider
-    for provider in (UniAll(), HiAPI(), EvoLink(), AIGPTImage(), Replicate(), Kie())
+    for provider in (UniAll(), HiAPI(), EvoLink(), AIGPTImage(), Replicate(), Kie(), Fal())
 }
 
 

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Sequence
 
 from orchestrator.security.secret import Secret
 
+#: The usual difference of a timestamp that is allowed. Seconds.
+TOLERANCE_SECONDS = 300
 #: The longest text of a timestamp, and the most signatures of one message that are compared.
 _MAX_TIME_DIGITS = 12
 _MAX_SIGNATURES = 10
@@ -81,7 +83,7 @@ def verify_id_and_time(
         raise BadSignature("the signature is wrong")
 
 
-def check_time(timestamp: str, now: int, tolerance: int) -> None:
+def check_time(timestamp: str, now: int, tolerance: int = TOLERANCE_SECONDS) -> None:
     """Check that a timestamp is near `now`. All three are in seconds.
 
     Raises:

@@ -17,15 +17,18 @@ from collections.abc import Mapping, Sequence
 from secrets import token_bytes
 
 from orchestrator.security.secret import Secret
-from orchestrator.security.signatures import BadSignature, check_time, matches
+from orchestrator.security.signatures import (
+    TOLERANCE_SECONDS,
+    BadSignature,
+    check_time,
+    matches,
+)
 
 _PREFIX = "whsec_"
 #: Length of a key, from the specification. Bytes.
 MIN_KEY_BYTES, MAX_KEY_BYTES = 24, 64
 #: The form of a secret, for error messages.
 SECRET_FORM = f"{_PREFIX} and {MIN_KEY_BYTES} to {MAX_KEY_BYTES} bytes in base64;"
-#: Allowed difference of a timestamp, from the specification's reference libraries. Seconds.
-TOLERANCE_SECONDS = 300
 
 
 def new_secret() -> str:

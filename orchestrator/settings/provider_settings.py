@@ -36,6 +36,8 @@ class ProviderSettings:
     concurrency: int = DEFAULT_CONCURRENCY
     confirm_callbacks: bool = False
     webhook_secrets: tuple[Secret, ...] = ()
+    #: The address of the public keys that sign the callbacks.
+    jwks_url: str | None = None
     prices: PriceTable | None = None
     limits: ProviderLimits = NO_LIMITS
 
@@ -61,6 +63,7 @@ class ProviderSettings:
             confirm_callbacks=provider.capabilities.callbacks
             and env.boolean(f"{prefix}_CONFIRM_CALLBACKS", default=False),
             webhook_secrets=tuple(_webhook_secrets(env, provider)),
+            jwks_url=_jwks_url(env, provider),
             prices=_prices(env, provider),
             limits=_limits(env, prefix),
         )
@@ -72,6 +75,7 @@ _SUFFIXES = (
     "BASE_URL",
     "BURST",
     "CONFIRM_CALLBACKS",
+    "JWKS_URL",
     "MAX_IN_FLIGHT",
     "MAX_POLL_SECONDS",
     "POLL_SECONDS",
@@ -90,6 +94,8 @@ def provider_variables(provider: Provider) -> frozenset[str]:
         left_out.add("CONFIRM_CALLBACKS")
     if not provider.capabilities.signed_callbacks:
         left_out |= {"WEBHOOK_SECRET", "WEBHOOK_SECRETS_OLD"}
+    if provider.capabilities.jwks_url is None:
+        left_out.add("JWKS_URL")
     return frozenset(
         f"{provider.name.upper()}_{each}" for each in _SUFFIXES if each not in left_out
     )
@@ -117,6 +123,11 @@ def _base_url(env: EnvironmentReader, provider: Provider) -> str:
         reason = f"{provider.title}'s documents name no address."
         raise ConfigError(f"{name} is not set. {reason} Set it to https://<host> of your account.")
     return env.url(name, HTTP, provider.base_url or "").rstrip("/")
+
+
+def _jwks_url(env: EnvironmentReader, provider: Provider) -> str | None:
+    default = provider.capabilities.jwks_url
+    return env.url(f"{provider.name.upper()}_JWKS_URL", HTTP, default) if default else None
 
 
 def _prices(env: EnvironmentReader, provider: Provider) -> PriceTable | None:

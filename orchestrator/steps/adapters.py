@@ -59,7 +59,7 @@ def read_submit(provider: Provider, job: Job, reply: Reply) -> Accepted | Reject
 def query_call(provider: Provider, job: Job, task_id: str) -> Call | QueryFailed:
     """Return the call that queries a task, or why there is none."""
     try:
-        return provider.query_call(task_id)
+        return provider.model_query_call(task_id, _model(provider, job))
     except Exception as error:
         return QueryFailed(_fault(provider, job, error))
 
@@ -72,6 +72,31 @@ def read_query(
         return provider.read_query(reply, now)
     except Exception as error:
         return QueryFailed(_fault(provider, job, error))
+
+
+def result_call(
+    provider: Provider, job: Job, task_id: str, reply: Reply
+) -> Call | QueryFailed | None:
+    """Return the second call for the result of a task, None without one, or why it fails."""
+    try:
+        return provider.result_call(task_id, _model(provider, job), reply)
+    except Exception as error:
+        return QueryFailed(_fault(provider, job, error))
+
+
+def read_result(
+    provider: Provider, job: Job, task_id: str, reply: Reply, now: int
+) -> TaskReport | TaskNotFound | QueryFailed:
+    """Return the meaning of the answer to the second call; `now` in ms."""
+    try:
+        return provider.read_result(task_id, reply, now)
+    except Exception as error:
+        return QueryFailed(_fault(provider, job, error))
+
+
+def _model(provider: Provider, job: Job) -> str:
+    """Return the provider's own name of the job's model."""
+    return str(provider.body(job.request.at(provider.name)).get("model"))
 
 
 def _fault(provider: Provider, job: Job, error: Exception) -> JobError:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from orchestrator.backoff import asked_wait, back_off, running_wait
 from orchestrator.jobs.model import Attempt, ErrorCode, Job, JobError, Step
 from orchestrator.metrics.labels import CallKind
-from orchestrator.providers.client import NoAnswer, NotSent
+from orchestrator.net.http_types import Call, Reply
+from orchestrator.providers import Provider
 from orchestrator.providers.responses import QueryFailed, TaskReport
 from orchestrator.runtime import Runtime
 from orchestrator.steps import adapters
@@ -25,18 +28,39 @@ def query_task(runtime: Runtime, job: Job, attempt: Attempt) -> Reading:
         error = JobError(ErrorCode.PROVIDER_UNAVAILABLE, reason, retryable=True)
         return QueryFailed(error, SWITCHED_OFF_SECONDS)
     provider, settings = enabled
-    call = adapters.query_call(provider, job, task_id)
-    if isinstance(call, QueryFailed):
-        return call
-    answer = runtime.call_provider(provider, call, settings, kind=CallKind.QUERY)
-    if isinstance(answer, NotSent | NoAnswer):
-        error = JobError(ErrorCode.PROVIDER_UNAVAILABLE, answer.reason, retryable=True)
-        return QueryFailed(error)
-    reading = adapters.read_query(provider, job, answer, runtime.clock())
+
+    def ask(call: Call) -> Reply | QueryFailed:
+        answer = runtime.call_provider(provider, call, settings, kind=CallKind.QUERY)
+        if isinstance(answer, Reply):
+            return answer
+        return QueryFailed(JobError(ErrorCode.PROVIDER_UNAVAILABLE, answer.reason, retryable=True))
+
+    reading = _reading(runtime, provider, job, task_id, ask)
     if isinstance(reading, TaskReport) and reading.task_id != task_id:
         message = f"queried {task_id}, but the answer is about {reading.task_id}"
         return QueryFailed(JobError(ErrorCode.UNKNOWN, message))
     return reading
+
+
+def _reading(
+    runtime: Runtime,
+    provider: Provider,
+    job: Job,
+    task_id: str,
+    ask: Callable[[Call], Reply | QueryFailed],
+) -> Reading:
+    """Query a task, and then its result if that has an address of its own."""
+    call = adapters.query_call(provider, job, task_id)
+    answer = ask(call) if isinstance(call, Call) else call
+    if isinstance(answer, QueryFailed):
+        return answer
+    second = adapters.result_call(provider, job, task_id, answer)
+    if second is None:
+        return adapters.read_query(provider, job, answer, runtime.clock())
+    result = ask(second) if isinstance(second, Call) else second
+    if isinstance(result, QueryFailed):
+        return result
+    return adapters.read_result(provider, job, task_id, result, runtime.clock())
 
 
 def is_running(reading: Reading) -> bool:

@@ -113,6 +113,8 @@ class AdapterTests:
     #: The fields of a task with its id and its state.
     id_field: ClassVar[str]
     state_field: ClassVar[str] = "status"
+    #: The state of an envelope that looks like a task. It is no state of the provider.
+    envelope_state: ClassVar[str] = "OK"
     success: ClassVar[str]
     failure: ClassVar[str]
 

@@ -69,6 +69,7 @@ def test_a_view_has_the_facts_of_the_adapter() -> None:
     assert shown["capabilities"] == {
         "callbacks": True,
         "signed_callbacks": False,
+        "jwks_url": None,
         "callback_is_hint": False,
         "idempotency_seconds": 0,
         "links_live_seconds": 86_400,

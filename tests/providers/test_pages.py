@@ -48,6 +48,7 @@ def test_a_page_names_every_setting_of_its_provider_and_no_other(name: str) -> N
         "CONFIRM_CALLBACKS": can.callbacks,
         "WEBHOOK_SECRET": can.signed_callbacks,
         "WEBHOOK_SECRETS_OLD": can.signed_callbacks,
+        "JWKS_URL": bool(can.jwks_url),
     }
 
     for ending, exists in settings.items():

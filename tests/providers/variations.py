@@ -183,8 +183,8 @@ class VariationsContract(AdapterTests):
 
     def test_an_envelope_that_looks_like_a_task_does_not_hide_the_task(self) -> None:
         made, failed = self.with_links(LINK), self.failed("X1", "The wheel came off.")
-        outer = {self.id_field: "evt-1", self.state_field: "OK"}
-        inner = {self.id_field: "file-1", self.state_field: "OK"}
+        outer = {self.id_field: "evt-1", self.state_field: self.envelope_state}
+        inner = {self.id_field: "file-1", self.state_field: self.envelope_state}
         for document in (
             {**outer, "data": made},
             {**outer, "data": failed},

@@ -43,6 +43,9 @@ def _good_provider_settings() -> Iterator[tuple[str, tuple[str, Any, str, Any]]]
         yield f"{prefix}_PRICES", (f"{place}.prices", None, text, table)
         if provider.capabilities.callbacks:
             yield f"{prefix}_CONFIRM_CALLBACKS", (f"{place}.confirm_callbacks", False, "1", True)
+        if keys := provider.capabilities.jwks_url:
+            url = "https://keys.example.com/jwks.json"
+            yield f"{prefix}_JWKS_URL", (f"{place}.jwks_url", keys, url, url)
 
 
 #: Variable -> where it goes, its default, a good value, and what that is read as.
@@ -189,6 +192,8 @@ def _bad_provider_settings() -> Iterator[tuple[str, list[str]]]:
         yield f"{prefix}_PRICES", [*BAD_PRICES, *([] if provider.unlisted else [unknown])]
         if provider.capabilities.callbacks:
             yield f"{prefix}_CONFIRM_CALLBACKS", ["2", "yes"]
+        if provider.capabilities.jwks_url:
+            yield f"{prefix}_JWKS_URL", BAD_URLS
 
 
 BAD: dict[str, list[str]] = {

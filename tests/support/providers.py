@@ -32,7 +32,9 @@ ENABLED: Mapping[str, str] = {
 CALLING = [name for name, provider in BUILT_IN.items() if provider.capabilities.callbacks]
 #: Those whose callback is only a hint, and those whose callback settles a job.
 HINTING = [name for name in CALLING if BUILT_IN[name].capabilities.callback_is_hint]
-SETTLING = [name for name in CALLING if name not in HINTING]
+#: Those that sign their callbacks with public keys. A callback is a hint until these are known.
+KEYED = [name for name in CALLING if BUILT_IN[name].capabilities.jwks_url]
+SETTLING = [name for name in CALLING if name not in HINTING + KEYED]
 POLLED = [name for name in BUILT_IN if name not in CALLING]
 #: Those that sign their callbacks with a secret.
 SIGNING = [name for name, p in BUILT_IN.items() if p.capabilities.signed_callbacks]
