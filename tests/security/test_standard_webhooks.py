@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from datetime import UTC, datetime, tzinfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from standardwebhooks import webhooks
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from orchestrator.security.secret import Secret
@@ -16,8 +17,23 @@ from orchestrator.security.standard_webhooks import new_secret, verify_standard_
 from tests.support.strategies import TEXT
 
 SECRET, OLD = Secret(new_secret()), Secret(new_secret())
-NOW = int(time.time())  # the library reads the clock
+NOW = 1_800_000_000
 BODY = '{"id":"p1","status":"succeeded","output":["https://e.example/é.png"]}'.encode()
+
+
+class FixedTime(datetime):
+    """The clock of the library, which stands still while many tests run."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> FixedTime:
+        return cls.fromtimestamp(NOW, tz)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fixed_time() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(webhooks, "datetime", FixedTime)
+        yield
 
 
 def signed(
