@@ -126,10 +126,14 @@ def delete_old_references(runtime: Runtime) -> int:
     Raises:
         StorageError: the storage failed.
     """
-    old = list(runtime.storage.put_before(FOLDER, runtime.clock() - LIFETIME_MS))
-    for path in old:
+    before, deleted = runtime.clock() - LIFETIME_MS, 0
+    for path in list(runtime.storage.put_before(FOLDER, before)):
+        stored_at = runtime.storage.modified(path)
+        if stored_at is None or stored_at >= before:  # a request has sent it again meanwhile
+            continue
         runtime.storage.delete(path)
-    return len(old)
+        deleted += 1
+    return deleted
 
 
 def prune_references(runtime: Runtime) -> None:

@@ -237,14 +237,21 @@ def _passed_on(runtime: Runtime, image: AtProvider, name: str) -> Answer:
     return _safe(response, kind.content_type, download_name)
 
 
-def open_at_provider(runtime: Runtime, image: AtProvider) -> tuple[BinaryIO, FileKind, int]:
+def open_at_provider(
+    runtime: Runtime, image: AtProvider, *, wait_seconds: float = 0
+) -> tuple[BinaryIO, FileKind, int]:
     """Fetch an image that is not archived. Return an open file, its kind and its size in bytes.
+
+    Args:
+        runtime: of this process.
+        image: the image.
+        wait_seconds: the longest wait while other images are being fetched.
 
     Raises:
         Gone: its link is wrong.
         ServiceUnavailable: it gives none now, or other images are being fetched.
     """
-    if not _fetching.acquire(blocking=False):
+    if not _fetching.acquire(timeout=wait_seconds):
         raise _try_later("the image is not archived yet, and other images are being fetched")
     with ExitStack() as stack:
         stack.callback(_fetching.release)

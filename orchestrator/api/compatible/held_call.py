@@ -8,8 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from werkzeug.exceptions import NotAcceptable
-
 from orchestrator.api import holds
 from orchestrator.api.holds import EventStream
 from orchestrator.jobs.model import FollowUpStatus, Job, Status
@@ -21,9 +19,6 @@ from orchestrator.runtime import Runtime
 MARGIN, MIN_MARGIN_SECONDS, MAX_MARGIN_SECONDS = 0.1, 0.5, 5.0
 #: The longest time between two signs of life of a stream. Seconds.
 MAX_KEEP_ALIVE_SECONDS = 15.0
-#: The most image data at the end of a stream that has begun. The server keeps it in memory, however
-#: slowly the client reads. Bytes.
-MAX_STREAM_BYTES = 48 * 1024 * 1024
 #: The `Retry-After` of an answer that cannot be held now. Seconds.
 RETRY_SECONDS = "1"
 #: The header of every answer that names its job, or its jobs.
@@ -138,15 +133,10 @@ class HeldCall:
             StillOpen: they cannot. The server was asked to hold the answer, unless the wait is
                 over.
             JobFailed: no job has succeeded.
-            NotAcceptable: the images are too large for a stream.
             LedgerUnavailable: Redis is away.
         """
         jobs = [self._ready_job(runtime, each.id) for each in self.jobs]
         succeeded = [job for job in jobs if job.status is Status.SUCCEEDED]
-        is_held_stream = self.stream is not None and holds.state() is not None
-        if is_held_stream and sum(map(_size, succeeded)) > MAX_STREAM_BYTES:
-            paths = ", ".join(f"/v1/jobs/{job.id}" for job in succeeded)
-            raise NotAcceptable(f"the images are too large for a stream: get them at {paths}")
         if not succeeded:
             self.record_answer(runtime)
             raise JobFailed(jobs[0])
@@ -185,10 +175,6 @@ class HeldCall:
             return False
         archiving = job.archive is not None and job.archive.status in _ARCHIVING
         return not (self.needs_copies and archiving) or _all_decided(job)
-
-
-def _size(job: Job) -> int:
-    return sum(image.copy.bytes for image in job.images if image.copy)
 
 
 _ARCHIVING = (FollowUpStatus.WAITING, FollowUpStatus.PENDING)

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from flask import Response
-from werkzeug.exceptions import Gone
+from werkzeug.exceptions import Gone, NotAcceptable
 
-from orchestrator.api.images import file_answer, open_at_provider
+from orchestrator.api import holds
+from orchestrator.api.images import FETCH_SECONDS, file_answer, open_at_provider
 from orchestrator.jobs.model import Image, Job
 from orchestrator.jsonio import dump
 from orchestrator.operations.image_copies import temporary_file
@@ -21,6 +22,9 @@ from orchestrator.runtime import Runtime
 
 #: The size of the parts that are encoded at once. A multiple of three. Bytes.
 _PART_BYTES = 3 * 16 * 1024
+#: The longest end of a stream that has begun: 48 MiB of images in base64. The server keeps it in
+#: memory, however slowly the client reads. Bytes.
+MAX_STREAM_BYTES = 64 * 1024 * 1024 + 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +97,15 @@ class ImageDocument:
         self.file.write(b64encode(rest))
 
     def answer(self, kind: str) -> Response:
-        """Return an answer with what was written. `kind` is its content type."""
-        size = self.file.tell()
+        """Return an answer with what was written. `kind` is its content type.
+
+        Raises:
+            NotAcceptable: it is too large for a stream that has begun.
+        """
+        size, call = self.file.tell(), holds.state()
+        if call is not None and call.stream is not None and size > MAX_STREAM_BYTES:
+            paths = ", ".join(dict.fromkeys(f"/v1/jobs/{each.job_id}" for each in self.images))
+            raise NotAcceptable(f"the images are too large for a stream: get them at {paths}")
         self.file.seek(0)
         answer = file_answer(self.file, size)
         answer.headers["Content-Type"] = kind
@@ -124,7 +135,9 @@ class ImageDocument:
             if not isinstance(located, AtProvider):
                 reason = located.reason if isinstance(located, Lost) else "it is gone"
                 raise Gone(f"the image {wanted.index} of {wanted.job_id} cannot be sent: {reason}")
-            file, kind, _ = open_at_provider(self._runtime, located)
+            # The server gives few held answers at once, so their wait leaves threads for others.
+            wait = 0 if holds.state() is None else FETCH_SECONDS
+            file, kind, _ = open_at_provider(self._runtime, located, wait_seconds=wait)
             self._files.enter_context(file)
             self._fetched[number] = (file, kind.content_type)
         return self._fetched[number]

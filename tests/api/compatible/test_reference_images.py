@@ -240,3 +240,19 @@ def test_a_link_and_its_image_end_after_their_lifetime(compatible: Compatible) -
     assert delete_old_references(runtime) == 1
     assert fetched(compatible, url).status_code == 410
     assert runtime.storage.size(f"references/{name}") is None
+
+
+def test_an_image_that_is_sent_again_while_others_are_deleted_stays(
+    compatible: Compatible, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [url] = links(compatible, edit(compatible, picture()))
+    storage, clock = compatible.harness.runtime.storage, compatible.harness.clock
+    path = "references/" + urlsplit(url).path.split("/", 3)[3]
+    stored_at = storage.modified(path)
+    assert stored_at is not None
+    clock.now = stored_at + LIFETIME_MS + 1
+    monkeypatch.setattr(storage, "modified", lambda _: clock.now)
+
+    assert delete_old_references(compatible.harness.runtime) == 0
+
+    assert storage.size(path) is not None
