@@ -15,8 +15,8 @@ from uuid import uuid4
 import pytest
 import requests
 
+from orchestrator.cli.demo_scenarios import SCENARIOS
 from orchestrator.cli.stack import free_port
-from orchestrator.providers import BUILT_IN
 from tests.support.wheels import installed, server_wheel
 from tests.system.conftest import ONE_WEB_PROCESS, eventually
 
@@ -87,7 +87,7 @@ def test_the_demo_of_the_wheel_ends_as_it_should_and_leaves_nothing_running(
         assert len(report["jobs"]) == report["tasks_charged"] == 22
         settled_by = {job["settled_by"] for job in report["jobs"]}
         assert settled_by == {"callback", "deadline", "poll", "submit"}
-        assert {job["provider"] for job in report["jobs"]} == set(BUILT_IN)
+        assert {job["provider"] for job in report["jobs"]} == {s.provider for s in SCENARIOS}
         assert all((tmp_path / file).exists() for job in report["jobs"] for file in job["files"])
         sign_in = f"{report['dashboard']}/sign-in"
         assert requests.post(sign_in, data={"key": report["key"]}, timeout=60).ok

@@ -266,7 +266,8 @@ def test_a_lost_callback_is_made_up_for_by_a_poll(cast: Cast, one: JobScene) -> 
 @pytest.mark.parametrize("one", DOUBLED, ids=str)
 def test_five_callbacks_at_once_settle_once(cast: Cast, one: JobScene) -> None:
     cast[one].outcome()
-    eventually(lambda: cast[one].timeline().count("duplicate") == 4)
+    # The sandbox sends a callback again if the answer took too long.
+    eventually(lambda: cast[one].timeline().count("duplicate") >= 4)
     assert cast[one].timeline().count("settled") == 1
 
 
