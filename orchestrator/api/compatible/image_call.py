@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.api.auth import caller
 from orchestrator.api.compatible.held_call import CallJob
 from orchestrator.enqueue import API_SCOPE, create_job
+from orchestrator.job_check import check_job
 from orchestrator.jobs.request import Target
 from orchestrator.jobs.uploads import ImageFile
 from orchestrator.jobs.validation import InvalidRequest, Violation
@@ -86,9 +87,12 @@ class ImageCall:
         model = _model_of(runtime, targets[0])
         request, ignored = self._request(runtime, targets, model)
         file = self._attach_images(runtime, request, targets)
+        count = _take_count(request, model)
+        if "fallback" not in self.options:
+            request = _without_unfit_fallbacks(runtime, request, file)
         jobs = [
             self._job(runtime, request, file, number, key=key, path=path, announced=announced)
-            for number in range(_take_count(request, model))
+            for number in range(count)
         ]
         return tuple(jobs), ignored
 
@@ -160,6 +164,24 @@ class ImageCall:
             for each in self.images
         ]
         return None
+
+
+def _without_unfit_fallbacks(
+    runtime: Runtime, request: dict[str, Any], file: ImageFile | None
+) -> dict[str, Any]:
+    """Return a request with those fallbacks of its route that can make it.
+
+    The caller did not choose them, so they do not decide what the caller may ask for.
+    """
+    fitting = []
+    for fallback in request.pop("fallback", []):
+        try:
+            check_job(runtime, {**request, "fallback": [fallback]}, caller().tenant, file)
+        except InvalidRequest as error:
+            if all(each.field.startswith("fallback") for each in error.violations):
+                continue
+        fitting.append(fallback)
+    return {**request, "fallback": fitting} if fitting else request
 
 
 def _model_of(runtime: Runtime, target: Target) -> Model | None:

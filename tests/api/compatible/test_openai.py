@@ -282,6 +282,36 @@ def test_a_job_that_is_open_may_be_asked_for_again(compatible: Compatible) -> No
 # Models ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("fields", "fallbacks"),
+    [
+        ({}, ["Nano-Banana-2", "google/nano-banana"]),
+        ({"size": "1024x1024"}, ["Nano-Banana-2"]),
+        ({"n": 2}, []),
+    ],
+)
+def test_a_fallback_of_a_route_that_cannot_make_the_images_is_left_out(
+    open_compatible: Callable[..., Compatible], fields: dict[str, Any], fallbacks: list[str]
+) -> None:
+    route = "draw=uniall/nano-banana-2|hiapi/Nano-Banana-2|replicate/google/nano-banana"
+    compatible = open_compatible(ORCHESTRATOR_MODEL_ROUTES=route, REPLICATE_API_KEY="key")
+
+    job = compatible.job(compatible.generate(model="draw", **fields))
+
+    assert [each.model for each in job.request.fallback] == fallbacks
+
+
+def test_an_error_of_the_first_target_of_a_route_is_told(
+    open_compatible: Callable[..., Compatible],
+) -> None:
+    route = "draw=hiapi/Nano-Banana-2|uniall/nano-banana-2"
+    compatible = open_compatible(ORCHESTRATOR_MODEL_ROUTES=route)
+
+    answer = compatible.generate(model="draw", output_format="webp")
+
+    assert error(answer)["param"] == "output_format"
+
+
 def test_every_listed_model_can_be_used(open_compatible: Callable[..., Compatible]) -> None:
     compatible = open_compatible(ORCHESTRATOR_MODEL_ROUTES="gpt-image-9=hiapi/Nano-Banana-2")
     listed = compatible.api.get("/v1/models").json
