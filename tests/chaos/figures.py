@@ -54,12 +54,15 @@ def figure_breaches(seen: Evidence) -> Iterator[Breach]:
 
 def _charges(seen: Evidence) -> Iterator[Breach]:
     charges = {task["id"]: _rounded(task["charged"]["amount"]) for task in seen.tasks}
+    refunded = {task["id"] for task in seen.tasks if task["charged"].get("refunded")}
     for job in seen.jobs.values():
         cost = job["cost"]
         if cost is None or cost["source"] not in KNOWN:
             continue
-        own = [charges.get(attempt["task_id"]) for attempt in job["attempts"]]
-        if _rounded(cost["amount"]) not in own:
+        tasks = [attempt["task_id"] for attempt in job["attempts"]]
+        own = [charges.get(task) for task in tasks]
+        none = cost["amount"] == 0 and not refunded.isdisjoint(tasks)
+        if _rounded(cost["amount"]) not in own and not none:
             why = f"it costs {cost['amount']}, and the sandbox charged {own}"
             yield Breach("figures", job["id"], why)
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from typing import Any
 
+from orchestrator.providers import BUILT_IN
 from tests.chaos.archived import pictures
 from tests.chaos.evidence import Archive, Evidence
 from tests.chaos.killer import Restart
@@ -21,8 +22,10 @@ FACTS = {"bytes": 9, "width": 64, "height": 64, "content_type": "image/png"}
 
 
 def good() -> Evidence:
-    """Order 0 to 3 are one for each provider."""
-    orders = sorted(plan(seed=1, jobs=4, minutes=1).orders, key=lambda order: order.provider)
+    """There is one order for each provider."""
+    orders = sorted(
+        plan(seed=1, jobs=len(BUILT_IN), minutes=1).orders, key=lambda order: order.provider
+    )
     orders = [replace(o, number=n, inbox=INBOX, trouble={}) for n, o in enumerate(orders)]
     seen = Evidence(
         orders=orders,

@@ -553,6 +553,16 @@ def check_counts(ledger: Ledger, redis: Redis) -> None:
 # Messages -------------------------------------------------------------------------------------
 
 
+def announced_outcomes(redis: Redis, listener: Any) -> Counter[str]:
+    """Return the channels of outcomes that a listener received, and how often.
+
+    The end of an archive is announced on the same channel. It is left out.
+    """
+    messages = received(redis, listener, "{orch:0}:settled:")
+    outcomes = [each for each in messages if not each["data"].startswith("archive_")]
+    return Counter(str(message["channel"]) for message in outcomes)
+
+
 def received(redis: Redis, listener: Any, channel: str) -> list[dict[str, Any]]:
     """Return the messages that a listener received. `channel` is one that it listens to.
 

@@ -7,7 +7,6 @@ the machine.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
@@ -117,8 +116,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self.verify()
         with self.listener:
-            messages = kit.received(self.redis, self.listener, "{orch:0}:settled:")
-            announced = Counter(str(message["channel"]) for message in messages)
+            announced = kit.announced_outcomes(self.redis, self.listener)
         assert announced == {keys.settled(job_id): 1 for job_id in self.ended}
 
     # Helpers -------------------------------------------------------------------------------

@@ -245,8 +245,7 @@ def test_many_threads_on_the_same_few_jobs_keep_the_invariants(
         listener.get_message(timeout=kit.WAIT_SECONDS)
         with ThreadPoolExecutor(len(roles)) as pool:
             list(pool.map(run, range(len(roles))))
-        messages = kit.received(real_redis, listener, "{orch:0}:settled:")
-        announced = Counter(str(message["channel"]) for message in messages)
+        announced = kit.announced_outcomes(real_redis, listener)
 
     settled = {job_id: 1 for job_id in ids if kit.job(shared_ledger, job_id).status.terminal}
     assert settled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -95,11 +96,15 @@ def test_every_method_raises_when_the_server_does_not_answer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(module, "ANSWER_TIMEOUT", 0.02)
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+    with (
+        socket.create_server(("127.0.0.1", 0), backlog=1024) as silent,
+        ThreadPoolExecutor(32) as threads,
+    ):
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
 
         # A new ledger per method, because a ledger does not call Redis just after a time-out.
-        assert [name for name in PUBLIC if not error_of(Ledger.from_url(url), name)] == []
+        errors = threads.map(lambda name: error_of(Ledger.from_url(url), name), PUBLIC)
+        assert [name for name, error in zip(PUBLIC, errors, strict=True) if not error] == []
 
 
 def test_every_method_connects_again_after_a_dropped_connection(
