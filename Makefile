@@ -31,9 +31,9 @@ docs-serve: export NO_MKDOCS_2_WARNING := 1
 docs-serve: $(SITE) ## Show the documentation site until Ctrl-C, at port 8100 or PORT; a change of a page is shown at once
 	@$(BIN)/python -m mkdocs serve --dev-addr 127.0.0.1:$(or $(PORT),8100) $(ARGS)
 
-# Many tests wait for processes. So a third worker uses the two cores of a small machine better.
+# Many tests wait for processes. So four workers use the two cores of a small machine better.
 test: $(DEVELOPMENT) ## Run the whole test suite; ARGS='tests/ledger -k claim' runs some tests
-	@$(BIN)/python -m pytest --numprocesses 3 $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses 4 $(ARGS)
 
 test-fast: $(DEVELOPMENT) ## Run the quick tests that start no server
 	@$(BIN)/python -m pytest --numprocesses 2 -m 'not server and not slow' $(ARGS)

@@ -30,6 +30,8 @@ class CommandRun:
     def __init__(self, folder: Path, *arguments: str, programs: Path = PROGRAMS) -> None:
         self._mark = f"RUN_MARK={uuid4()}"
         name, _, value = self._mark.partition("=")
+        # A shell lets what it starts in the background ignore SIGINT, and children inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         inherited = dict(os.environ)
         if programs != PROGRAMS:
             inherited.pop("PYTHONPATH", None)  # it may name the checkout
