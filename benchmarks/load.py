@@ -46,15 +46,13 @@ def run(port: int, requests: Sequence[bytes], connections: int = CONNECTIONS) ->
 
 
 async def _run(port: int, requests: Sequence[bytes], connections: int) -> Load:
-    loop = asyncio.get_running_loop()
     queue = iter(requests)
     latencies: list[float] = []
     statuses: Counter[int] = Counter()
     clients = []
     for _ in range(connections):
-        _, client = await loop.create_connection(
-            lambda: _Client(queue, statuses, latencies), "127.0.0.1", port
-        )
+        client = _Client(port, queue, statuses, latencies)
+        await client.connect()
         clients.append(client)
     began = perf_counter()
     for client in clients:
@@ -65,12 +63,16 @@ async def _run(port: int, requests: Sequence[bytes], connections: int) -> Load:
 
 
 class _Client(asyncio.Protocol):
+    """Sends requests over one connection, and over another one if the server closes it."""
+
     def __init__(
-        self, queue: Iterator[bytes], statuses: Counter[int], latencies: list[float]
+        self, port: int, queue: Iterator[bytes], statuses: Counter[int], latencies: list[float]
     ) -> None:
+        self._port = port
         self._queue, self._statuses, self._latencies = queue, statuses, latencies
         self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._got = b""
+        self._message, self._got = b"", b""
+        self._again: asyncio.Task[None] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -78,13 +80,25 @@ class _Client(asyncio.Protocol):
 
     def next(self) -> None:
         try:
-            message = next(self._queue)
+            self._message = next(self._queue)
         except StopIteration:
             self._transport.close()
             self.finished.set_result(None)
             return
         self._sent = perf_counter()
-        self._transport.write(message)
+        self._transport.write(self._message)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        """Send the request that has no answer again. A server closes after an early answer."""
+        if not self.finished.done() and self._message:
+            self._got = b""
+            self._again = asyncio.get_running_loop().create_task(self.connect())
+
+    async def connect(self) -> None:
+        """Open a connection. Send the request that has no answer, if there is one."""
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(lambda: self, "127.0.0.1", self._port)
+        self._transport.write(self._message)
 
     def data_received(self, data: bytes) -> None:
         self._got += data
