@@ -6,7 +6,7 @@ After LedgerUnavailable the job may or may not exist. Call again with the same i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -195,6 +195,7 @@ def create_job(
     tenant: str = DEFAULT_TENANT,
     key: str | None = None,
     file: ImageFile | None = None,
+    references: Sequence[Reference] = (),
 ) -> EnqueueResult:
     """Check a request and create its job, or find the job of the same idempotency key.
 
@@ -206,15 +207,16 @@ def create_job(
         tenant: the owner of the job.
         key: the idempotency key, or None.
         file: a reference image. A provider that accepts only links gets a link.
+        references: images whose links are in the request. They are stored if it is valid.
 
     Raises:
         InvalidRequest, IdempotencyMismatch, IdempotencyGone, TenantLimitReached, LedgerUnavailable,
         StorageError: as for enqueue.
     """
     tenant = tenant_name(tenant)
-    reference = None
     if file is not None and wants_link(runtime, request):
         reference = Reference.of(runtime, tenant, "image_file", file.content)
+        references = (*references, reference)
         request, file = with_link(request, reference.link), None
     owner = key_owner(scope, tenant)
     name = "Idempotency-Key" if scope == API_SCOPE else "idempotency_key"
@@ -227,14 +229,18 @@ def create_job(
         if not earlier:
             raise
         return EnqueueResult(earlier, replayed=True)
-    if reference:
-        reference.store(runtime)
+    new_references = [each for each in references if each.store(runtime)]
     attributes = {
         "messaging.operation.type": "create",
         "gen_ai.provider.name": job.request.provider,
     }
     with tracing.span("create job", "producer", attributes) as span:
-        result = _store(runtime, job, owner, idempotency=idempotency, file=file)
+        try:
+            result = _store(runtime, job, owner, idempotency=idempotency, file=file)
+        except TenantLimitReached:  # or a tenant at its limit could fill the storage
+            for each in new_references:
+                runtime.storage.delete(each.path)
+            raise
         span.set("messaging.message.id", result.job.id)
     return result
 

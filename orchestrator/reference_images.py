@@ -2,7 +2,7 @@
 
 An image lies in the storage by its digest. Its link has no expiry time in it, so that the same
 image gives the same link, and a repeated request is the same request. The image is deleted
-LIFETIME_MS after the last request that sent it, and the link is dead from then on.
+LIFETIME_MS after the last job that got it, and the link is dead from then on.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from orchestrator.runtime import Runtime
 from orchestrator.security import tokens
 from orchestrator.storage.storage import StorageError
 
-#: Reference images are kept for this long after the last request with them. A job that is sent to
+#: Reference images are kept for this long after the last job with them. A job that is sent to
 #: its provider later has a dead link. ms.
 LIFETIME_MS = 86_400_000
 #: The folder of the images in the storage.
@@ -76,14 +76,15 @@ class Reference:
         link = f"{settings.public_url}/{PATH}/{token}/{owner}/{file}"
         return cls(link, reference_path(owner, file), kind, content)
 
-    def store(self, runtime: Runtime) -> str:
-        """Store the image, and return its link.
+    def store(self, runtime: Runtime) -> bool:
+        """Store the image. Return whether it was not stored before.
 
         Raises:
             StorageError: the storage failed.
         """
+        is_new = runtime.storage.modified(self.path) is None
         runtime.storage.put(self.path, BytesIO(self.content), self.content_type)
-        return self.link
+        return is_new
 
 
 def serves_links(runtime: Runtime) -> bool:

@@ -16,7 +16,7 @@ before, so two requests at the same time make one job.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -32,6 +32,7 @@ from orchestrator.jobs.uploads import ImageFile
 from orchestrator.jsonio import dump
 from orchestrator.ledger import Idempotency, LedgerUnavailable
 from orchestrator.ledger.repeats import LatestJob
+from orchestrator.reference_images import Reference
 from orchestrator.runtime import Runtime
 
 #: The scope of the idempotency keys of these jobs.
@@ -71,6 +72,7 @@ def join_or_create(
     announced: Announcement,
     tenant: str,
     file: ImageFile | None = None,
+    references: Sequence[Reference] = (),
 ) -> EnqueueResult:
     """Return the job that a request joins, or a new one.
 
@@ -80,7 +82,7 @@ def join_or_create(
         digest: of the request's content.
         announced: what the client says.
         tenant: the owner of the job.
-        file: a reference image, for providers that accept files.
+        file, references: as for `create_job`.
 
     Raises:
         InvalidRequest, TenantLimitReached, LedgerUnavailable: as for `create_job`.
@@ -94,7 +96,13 @@ def join_or_create(
         key = f"{digest}:{before}"
         try:
             result = create_job(
-                runtime, request, scope=REPEAT_SCOPE, tenant=tenant, key=key, file=file
+                runtime,
+                request,
+                scope=REPEAT_SCOPE,
+                tenant=tenant,
+                key=key,
+                file=file,
+                references=references,
             )
         except IdempotencyGone as gone:
             before, job = gone.job_id, None

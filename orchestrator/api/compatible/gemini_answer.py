@@ -78,13 +78,13 @@ def content_answer(
             for n in range(len(document.images))
         ]
         groups = [parts] if candidates == 1 else [[part] for part in parts]
-        found = [
+        listed = [
             {"content": {"role": "model", "parts": group}, "finishReason": "STOP", "index": number}
             for number, group in enumerate(groups)
         ]
         before, after = _FORMS[form]
         document.file.write(before)
-        document.write(_content(call, found))
+        document.write(_content(call, listed))
         document.file.write(after)
         return document.answer(EVENTS if form == "events" else JSON)
 

@@ -86,12 +86,21 @@ class ImageCall:
         targets = resolve_model(runtime, self.model)
         model = _model_of(runtime, targets[0])
         request, ignored = self._request(runtime, targets, model)
-        file = self._attach_images(runtime, request, targets)
+        file, references = self._attach_images(runtime, request, targets)
         count = _take_count(request, model)
         if "fallback" not in self.options:
             request = _without_unfit_fallbacks(runtime, request, file)
         jobs = [
-            self._job(runtime, request, file, number, key=key, path=path, announced=announced)
+            self._job(
+                runtime,
+                request,
+                number,
+                key=key,
+                path=path,
+                announced=announced,
+                file=file,
+                references=references,
+            )
             for number in range(count)
         ]
         return tuple(jobs), ignored
@@ -100,22 +109,22 @@ class ImageCall:
         self,
         runtime: Runtime,
         request: dict[str, Any],
-        file: ImageFile | None,
         number: int,
         *,
         key: str | None,
         path: str,
         announced: Announcement,
+        **images: Any,
     ) -> CallJob:
         """Create job number `number` of the request, or find the one that it joins."""
         tenant = caller().tenant
         if key is not None:
             scope = API_SCOPE if number == 0 else f"{API_SCOPE}.{number}"
-            made = create_job(runtime, request, scope=scope, tenant=tenant, key=key, file=file)
+            made = create_job(runtime, request, scope=scope, tenant=tenant, key=key, **images)
             return CallJob(made.job.id, "", made.replayed)
         digest = self._digest(path, number)
         made = join_or_create(
-            runtime, request, digest=digest, announced=announced, tenant=tenant, file=file
+            runtime, request, digest=digest, announced=announced, tenant=tenant, **images
         )
         return CallJob(made.job.id, digest, made.replayed)
 
@@ -148,22 +157,27 @@ class ImageCall:
 
     def _attach_images(
         self, runtime: Runtime, request: dict[str, Any], targets: Sequence[Target]
-    ) -> ImageFile | None:
-        """Put the reference images into the request as links. Return a file that is sent itself."""
+    ) -> tuple[ImageFile | None, list[Reference]]:
+        """Put links to the reference images into the request.
+
+        Returns:
+            A file that is sent itself, and the images that are served as links.
+        """
         if not self.images:
-            return None
+            return None, []
         only = self.images[0] if len(self.images) == 1 else None
         takes_file = runtime.providers[targets[0].provider].capabilities.upload_field
         if isinstance(only, SentImage) and takes_file and "fallback" not in request:
-            return ImageFile("image", only.content)
+            return ImageFile("image", only.content), []
         tenant = caller().tenant
-        request["images"] = [
+        images = [
             each
             if isinstance(each, str)
-            else Reference.of(runtime, tenant, each.name, each.content).store(runtime)
+            else Reference.of(runtime, tenant, each.name, each.content)
             for each in self.images
         ]
-        return None
+        request["images"] = [e if isinstance(e, str) else e.link for e in images]
+        return None, [each for each in images if isinstance(each, Reference)]
 
 
 def _without_unfit_fallbacks(

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from flask import request
-from marshmallow import fields, validate
+from marshmallow import fields
 
 from orchestrator.api import incoming
 from orchestrator.api.compatible.image_call import MAX_IMAGES, ImageCall, SentImage, decode_base64
@@ -28,6 +28,7 @@ from orchestrator.jobs.validation import (
     checked,
     json_bytes,
     text,
+    whole,
 )
 from orchestrator.runtime import Runtime
 
@@ -51,23 +52,17 @@ _DATA_URL = re.compile(r"data:([a-z]+/[a-z0-9.+-]+)?;base64,", re.IGNORECASE)
 _NESTED = re.compile(r"([A-Za-z_]+)((?:\[[^\[\]]*\])*)")
 
 
-def _whole(low: int, high: int) -> fields.Integer:
-    allowed = f"a whole number from {low} to {high}"
-    check = validate.Range(low, high, error=allowed)
-    return fields.Integer(strict=True, validate=check, error_messages=always(allowed))
-
-
 class ImageRequestSchema(StrictSchema):
     """A request for images."""
 
     model = text(required=True, maximum=200)
     prompt = text(required=True, maximum=100_000)
-    n = _whole(1, 100)
+    n = whole(1, 100)
     size = text(maximum=20)
     output_format = text(maximum=20)
     response_format = text(one_of=("b64_json", "url"))
     stream = fields.Boolean(truthy={True}, falsy={False}, error_messages=always("true or false"))
-    partial_images = _whole(0, 3)
+    partial_images = whole(0, 3)
     user = text(maximum=512)
     safety_identifier = text(maximum=512)
     quality = text(maximum=20)
@@ -75,7 +70,7 @@ class ImageRequestSchema(StrictSchema):
     moderation = text(maximum=20)
     style = text(maximum=20)
     input_fidelity = text(maximum=20)
-    output_compression = _whole(0, 100)
+    output_compression = whole(0, 100)
     images = fields.List(fields.Raw(), error_messages=always("a list of images"))
 
 

@@ -211,6 +211,22 @@ def test_files_without_a_public_url_are_refused(
     assert "ORCHESTRATOR_PUBLIC_URL" in answer.json["error"]["message"]
 
 
+@pytest.mark.parametrize("limited", [True, False])
+def test_a_call_without_a_job_leaves_no_image(compatible: Compatible, limited: bool) -> None:
+    """Otherwise a tenant that may have no further job could fill the storage."""
+    if limited:
+        compatible.harness.ledger.access.set_tenant("tests", {"max_open": "1"})
+        edit(compatible, picture(0), picture(1))
+    known = list(compatible.harness.runtime.storage.put_before("references", 2**60))
+
+    wrong = {} if limited else {"output_format": "gif"}
+    answer = edit(compatible, picture(0), picture(2), **wrong)
+
+    assert answer.status_code == (429 if limited else 400), answer.text
+    left = list(compatible.harness.runtime.storage.put_before("references", 2**60))
+    assert sorted(left) == sorted(known)
+
+
 def test_a_changed_link_shows_nothing(compatible: Compatible) -> None:
     [url] = links(compatible, edit(compatible, picture()))
     _, folder, token, owner, name = urlsplit(url).path.split("/")
