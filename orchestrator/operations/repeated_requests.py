@@ -20,6 +20,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+from orchestrator import log
 from orchestrator.enqueue import (
     EnqueueResult,
     IdempotencyGone,
@@ -92,6 +93,7 @@ def join_or_create(
     job = runtime.ledger.get(before) if before else None
     for _ in range(MAX_JOBS):
         if job and _joins(job, latest, announced, runtime.clock()):
+            log.get().info("job_joined", job=job.id, status=job.status, announced=announced.name)
             return EnqueueResult(job, replayed=True)
         key = f"{digest}:{before}"
         try:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestrator import log
 from orchestrator.api import holds
 from orchestrator.api.holds import EventStream
 from orchestrator.jobs.model import FollowUpStatus, Job, Status
@@ -160,6 +161,9 @@ class HeldCall:
         left_ms = self.ends_at - runtime.clock()
         if left_ms > 0:
             self._hold(runtime, job_id, left_ms / 1000)
+        else:
+            status = job.status if job else "unknown"
+            log.get().warning("call_timed_out", job=job_id, status=status)
         raise StillOpen(job_id, timed_out=left_ms <= 0)
 
     def _hold(self, runtime: Runtime, job_id: str, seconds: float) -> None:
