@@ -24,7 +24,8 @@ from time import perf_counter, process_time
 import requests
 
 from benchmarks import origin
-from orchestrator.cli.stack import Stack, free_port
+from orchestrator.cli.ports import free_port
+from orchestrator.cli.stack import Stack
 from orchestrator.jobs.model import FollowUpStatus, Image, Outcome, Step
 from orchestrator.jobs.request import JobRequest
 from orchestrator.runtime import Runtime

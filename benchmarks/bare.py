@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 
+from orchestrator.cli.ports import free_port
 from orchestrator.cli.processes import DEFAULTS
-from orchestrator.cli.stack import Stack, free_port
+from orchestrator.cli.stack import Stack
 from webhooks.__main__ import HEADER_TIMEOUT_MS, MAX_CONNECTIONS
 
 #: Threads of each web process.

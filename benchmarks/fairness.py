@@ -12,7 +12,7 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks.report import Report
-from orchestrator.cli.stack import embedded_redis
+from orchestrator.cli.embedded_redis import embedded_redis
 from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, SettledBy, Step
 from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Lease, Ledger, ProviderLimits

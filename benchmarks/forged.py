@@ -30,7 +30,7 @@ from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
 from orchestrator.jobs.model import Status, Step
 from orchestrator.jobs.request import JobRequest
-from orchestrator.ledger import Ledger, keys
+from orchestrator.ledger import Ledger, identifiers
 from orchestrator.settings.settings import Settings
 
 HEADERS = {"Content-Type": "application/json"}
@@ -77,13 +77,13 @@ class AttackTarget:
         """Return forged callbacks: with wrong, swapped or short tokens, or for unknown jobs."""
         path = self._path(job_id)
         rest, _, token = path.rpartition("/")
-        other = self._path(keys.new_job_id(0)).rpartition("/")[2]
+        other = self._path(identifiers.new_job_id(0)).rpartition("/")[2]
         paths = [
             f"{rest}/{secrets.token_urlsafe(32)}",
             f"{rest}/{other}",
             f"{rest}/{token[:-1]}",
             path.replace("evolink", "hiapi"),
-            f"/callbacks/evolink/{keys.new_job_id(0)}.1/{token}",
+            f"/callbacks/evolink/{identifiers.new_job_id(0)}.1/{token}",
             f"/callbacks/evolink/nonsense/{token}",
         ]
         bodies = (BODY, b"{", BODY * 50)

@@ -24,7 +24,7 @@ from redis import Redis
 
 from benchmarks.report import Report, progress, ratios
 from orchestrator.backoff import back_off, first_poll_delay, running_wait
-from orchestrator.cli.stack import embedded_redis
+from orchestrator.cli.embedded_redis import embedded_redis
 from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, SettledBy, Step
 from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import FirstPoll, LearnedWait, Lease, Ledger, keys

@@ -12,7 +12,8 @@ from redis import Redis
 
 from benchmarks.load import NewJob
 from benchmarks.stub_provider import Provider
-from orchestrator.cli.stack import EmbeddedRedis, Stack
+from orchestrator.cli.embedded_redis import EmbeddedRedis
+from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
 from orchestrator.jobs.model import Step
 from orchestrator.jobs.request import JobRequest

@@ -24,7 +24,7 @@ from orchestrator.history.entry import term
 from orchestrator.history.history import History
 from orchestrator.history.query import any_id, key_terms
 from orchestrator.history.writer import Writer
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers, keys
 from orchestrator.ledger.changes import StoredJob
 from orchestrator.providers import BUILT_IN
 
@@ -178,7 +178,7 @@ def measure(history: History, name: str, query: Query, chance: random.Random) ->
     times, cpu_times, most, short = [], [], 0, 0
     for number in range(PAGES):
         moment = LAST_MS - chance.randrange(SPAN_MS)
-        below = keys.first_id_at(moment) if number else None
+        below = identifiers.first_id_at(moment) if number else None
         began, cpu = perf_counter(), process_time()
         page = history.find(query, below=below, limit=PAGE_JOBS)
         history.entries(page.ids)

@@ -25,7 +25,7 @@ import requests
 from PIL import Image
 
 from benchmarks.processes import Processes, wait_for
-from orchestrator.cli.stack import free_port
+from orchestrator.cli.ports import free_port
 
 #: Connections for callbacks to one port.
 CALLBACK_CONNECTIONS = 32

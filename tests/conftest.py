@@ -21,7 +21,7 @@ from redis import Redis
 from xdist.remote import Producer
 
 from orchestrator import log
-from orchestrator.cli.stack import embedded_redis
+from orchestrator.cli.embedded_redis import embedded_redis
 from orchestrator.ledger import Ledger
 from orchestrator.providers import BUILT_IN
 from orchestrator.runtime import default_runtime

@@ -19,7 +19,7 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 
 from orchestrator import messages
-from orchestrator.cli.stack import EmbeddedRedis
+from orchestrator.cli.embedded_redis import EmbeddedRedis
 from orchestrator.jobs.model import Step
 from orchestrator.messages import (
     ARCHIVE_QUEUE,

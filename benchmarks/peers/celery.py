@@ -10,7 +10,7 @@ from redis import Redis
 
 from benchmarks.peers.peer import APPS, Peer
 from benchmarks.product import PLAIN, JobKind
-from orchestrator.cli.stack import EmbeddedRedis
+from orchestrator.cli.embedded_redis import EmbeddedRedis
 
 #: A task of a killed worker comes back after this time. The default is an hour. Seconds.
 VISIBILITY_SECONDS = "20"

@@ -16,7 +16,7 @@ from benchmarks.load import NewJob
 from benchmarks.processes import Processes, wait_for
 from benchmarks.product import PLAIN, JobKind
 from benchmarks.stub_provider import Provider
-from orchestrator.cli.stack import free_port
+from orchestrator.cli.ports import free_port
 
 APPS = Path(__file__).parent / "apps"
 

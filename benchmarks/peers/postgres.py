@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.peers.installation import MissingPeer
 from benchmarks.processes import Processes, wait_for
-from orchestrator.cli.stack import free_port
+from orchestrator.cli.ports import free_port
 
 #: Debian installs the programs of each version there.
 PROGRAMS = Path("/usr/lib/postgresql")

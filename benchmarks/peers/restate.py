@@ -9,7 +9,7 @@ import requests
 from benchmarks.peers import installation
 from benchmarks.peers.peer import Peer
 from benchmarks.product import PLAIN, JobKind
-from orchestrator.cli.stack import free_port
+from orchestrator.cli.ports import free_port
 
 #: Partitions of the log. The default is 24, for clusters. Two cores do best with few.
 PARTITIONS = "2"

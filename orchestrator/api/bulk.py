@@ -32,7 +32,7 @@ from orchestrator.jobs.validation import (
     text,
 )
 from orchestrator.ledger.bulk import BulkAction, BulkKind, BulkState
-from orchestrator.ledger.keys import BULK_ID, JOB_ID
+from orchestrator.ledger.identifiers import BULK_ID, JOB_ID
 from orchestrator.operations import bulk as operations
 from orchestrator.operations.bulk import MAX_NAMED_JOBS, UnknownBulkAction, bulk_view
 from orchestrator.providers import PROVIDERS

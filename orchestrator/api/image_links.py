@@ -15,7 +15,7 @@ from orchestrator.api.images import image_answer, no_image
 from orchestrator.api.openapi import operation, query
 from orchestrator.jobs.answer_schemas import AnswerSchema, timestamp
 from orchestrator.jsonio import rfc3339
-from orchestrator.ledger.keys import is_job_id
+from orchestrator.ledger.identifiers import is_job_id
 from orchestrator.operations.locate_image import locate_image
 from orchestrator.runtime import Runtime
 from orchestrator.security import tokens

@@ -16,7 +16,7 @@ from werkzeug.formparser import parse_form_data
 from orchestrator.jobs.uploads import ImageFile
 from orchestrator.jobs.validation import InvalidRequest, KnownFields, OneOfNames, Violation
 from orchestrator.jsonio import NotJson, parse
-from orchestrator.ledger.keys import is_job_id
+from orchestrator.ledger.identifiers import is_job_id
 from orchestrator.runtime import Runtime
 
 #: The longest `?wait=`. Seconds.

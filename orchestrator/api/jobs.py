@@ -20,7 +20,8 @@ from orchestrator.job_check import REQUEST_SCHEMA
 from orchestrator.jobs.answer_schemas import AnswerSchema, CurrentJobSchema, EventSchema
 from orchestrator.jobs.tenant import TENANT_PATTERN
 from orchestrator.jobs.views import event_view
-from orchestrator.ledger.keys import JOB_ID, settled
+from orchestrator.ledger.identifiers import JOB_ID
+from orchestrator.ledger.keys import settled
 from orchestrator.operations.current_jobs import current_views
 from orchestrator.operations.filters import FILTERS, read_query
 from orchestrator.operations.search import Source, job_timeline, search

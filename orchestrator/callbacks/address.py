@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers
 from orchestrator.security import tokens
 from orchestrator.settings.settings import Settings
 
-_REFERENCE = re.compile(rf"({keys.JOB_ID.pattern})\.([1-9][0-9]{{0,5}})")
+_REFERENCE = re.compile(rf"({identifiers.JOB_ID.pattern})\.([1-9][0-9]{{0,5}})")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from time import monotonic
 from typing import Any
 
 from orchestrator.jsonio import NotJson, dump, parse
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers
 from orchestrator.storage.files import (
     make_folder,
     remove_stale,
@@ -108,7 +108,7 @@ class Entry:
 
 
 def _is_job_id(value: Any) -> bool:
-    return isinstance(value, str) and keys.is_job_id(value)
+    return isinstance(value, str) and identifiers.is_job_id(value)
 
 
 class Spool:

@@ -27,7 +27,7 @@ from orchestrator.cli.processes import CannotStart, beat, intake, web, worker
 from orchestrator.cli.providers import providers
 from orchestrator.cli.rejected import rejected
 from orchestrator.cli.report import report
-from orchestrator.cli.stack import StackError
+from orchestrator.cli.stack_error import StackError
 from orchestrator.cli.tenants import audit, tenants
 from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch, TenantLimitReached
 from orchestrator.history import HistoryUnavailable

@@ -15,8 +15,10 @@ from typing import Any
 import click
 
 from orchestrator.cli.output import as_json, lines, print_json
+from orchestrator.cli.ports import require_free_port
 from orchestrator.cli.processes import PORT, PROCESSES
-from orchestrator.cli.stack import Stack, StackError, require_free_port, require_sandbox
+from orchestrator.cli.stack import Stack, require_sandbox
+from orchestrator.cli.stack_error import StackError
 from orchestrator.providers import BUILT_IN, PROVIDERS
 from orchestrator.settings.dangers import DEV_KEY
 

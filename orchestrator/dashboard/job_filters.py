@@ -14,7 +14,7 @@ from orchestrator.api.filters import ANY_METADATA, filter_schemas
 from orchestrator.dashboard import views
 from orchestrator.history import Query
 from orchestrator.jobs.validation import InvalidRequest
-from orchestrator.ledger.keys import is_job_id
+from orchestrator.ledger.identifiers import is_job_id
 from orchestrator.operations.filters import FILTERS, METADATA, TIME, check_number, read_query
 from orchestrator.runtime import Runtime
 

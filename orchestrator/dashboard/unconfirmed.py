@@ -15,7 +15,7 @@ from orchestrator.dashboard.recent import Recent
 from orchestrator.history import Entry
 from orchestrator.jobs.model import Cost, Event, Job, Status
 from orchestrator.ledger.admission import Waiting
-from orchestrator.ledger.keys import is_job_id
+from orchestrator.ledger.identifiers import is_job_id
 from orchestrator.operations.cost import expected_cost
 from orchestrator.operations.rerun import known_retry
 from orchestrator.operations.unconfirmed import (

@@ -32,7 +32,7 @@ from sqlalchemy import (
 from orchestrator.history.query import Query
 from orchestrator.history.schema import NOT_DONE, facets, jobs, terms
 from orchestrator.jobs.model import FollowUpStatus
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers
 
 #: The jobs of a window, and the most windows of a page.
 WINDOW_JOBS, MAX_WINDOWS = 2000, 2
@@ -61,7 +61,7 @@ def find_page(
     connection: Connection, query: Query, *, below: str | None, above: str | None, limit: int
 ) -> FoundPage:
     """Return the newest matching jobs with `above` < id < `below`."""
-    low, high = max(above or "", query.above), min(below or keys.LAST_ID, query.below)
+    low, high = max(above or "", query.above), min(below or identifiers.LAST_ID, query.below)
     if query.job_id:
         ids = [query.job_id] if low < query.job_id < high else []
         return FoundPage(_matching(connection, query, ids), None)

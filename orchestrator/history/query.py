@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from orchestrator.history.entry import FACET_COLUMNS, Entry, term
 from orchestrator.jobs.model import FollowUpStatus, Job
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers, keys
 
 #: The most that the clock of an enqueuing host, which is in a job's id, may differ from Redis'. ms.
 CLOCK_SKEW_MS = 60_000
@@ -44,13 +44,15 @@ class Query:
     @property
     def above(self) -> str:
         """A text that sorts before the id of every matching job."""
-        return "" if self.after is None else keys.first_id_at(self.after - CLOCK_SKEW_MS)
+        return "" if self.after is None else identifiers.first_id_at(self.after - CLOCK_SKEW_MS)
 
     @property
     def below(self) -> str:
         """A text that sorts after the id of every matching job."""
         return (
-            keys.LAST_ID if self.before is None else keys.first_id_at(self.before + CLOCK_SKEW_MS)
+            identifiers.LAST_ID
+            if self.before is None
+            else identifiers.first_id_at(self.before + CLOCK_SKEW_MS)
         )
 
     def matches(self, entry: Entry) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from redis import Redis
 
 from orchestrator.jobs.model import Job, JobError, Status, Step
-from orchestrator.ledger import codec, keys
+from orchestrator.ledger import codec, identifiers, keys
 from orchestrator.ledger.replication import wait_for_replicas
 from orchestrator.ledger.script import Call, load, run_all
 from orchestrator.ledger.script_runner import ScriptRunner
@@ -245,7 +245,7 @@ class Admission:
         """Return what each open job waits for, and until when, by job id."""
         open_jobs = [job for job in jobs if not job.status.terminal]
         calls: list[Call] = [
-            (self._waits, keys.of(job.id), [now, self.limits[keys.shard_of(job.id)]])
+            (self._waits, keys.of(job.id), [now, self.limits[identifiers.shard_of(job.id)]])
             for job in open_jobs
         ]
         with self._redis() as client:

@@ -10,7 +10,7 @@ from typing import Any
 from redis import Redis
 
 from orchestrator.jobs.model import STEP_OF, Status, Step
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers, keys
 from orchestrator.ledger.admission import Admission
 from orchestrator.ledger.results import Result, Room
 from orchestrator.ledger.script import load
@@ -87,7 +87,7 @@ class Agenda:
             RUNNING, LIMITED (the last call was too recent), OPEN (no provider task is known yet),
             TERMINAL or MISSING.
         """
-        if not keys.is_job_id(job_id):
+        if not identifiers.is_job_id(job_id):
             return Result.MISSING
         with self._redis() as client:
             answer = self._poll_now.run(client, keys.of(job_id), [now, interval_ms])

@@ -24,7 +24,7 @@ from redis import Redis
 from orchestrator.jobs.batch import Batch
 from orchestrator.jobs.model import FollowUpStatus
 from orchestrator.jobs.request import Receiver
-from orchestrator.ledger import codec, keys
+from orchestrator.ledger import codec, identifiers, keys
 from orchestrator.ledger.creation import Creations, NewJob
 from orchestrator.ledger.installation import from_master
 from orchestrator.ledger.results import Created, Idempotency, Result
@@ -92,8 +92,8 @@ class Batches:
             CREATED, REPLAYED, MISMATCH or GONE, with the id of the batch.
         """
         digest = keys.digest(idempotency.scope, idempotency.key) if idempotency else None
-        shard = keys.pick_shard(self._shards, digest)
-        batch_id = keys.new_batch_id(shard)
+        shard = identifiers.pick_shard(self._shards, digest)
+        batch_id = identifiers.new_batch_id(shard)
         batch = keys.batch(shard, batch_id)
         guard = keys.idempotency(shard, digest) if digest else batch
         who = {name: value for name, value in asdict(receiver).items() if value is not None}
@@ -135,9 +135,9 @@ class Batches:
 
     def get(self, batch_id: str) -> Batch | None:
         """Return a batch, or None. The cost does not grow with its jobs."""
-        if not keys.is_batch_id(batch_id):
+        if not identifiers.is_batch_id(batch_id):
             return None
-        home = keys.shard_of(batch_id)
+        home = identifiers.shard_of(batch_id)
         others = [shard for shard in range(self._shards) if shard != home]
 
         def read(client: Redis) -> Any:
@@ -215,7 +215,7 @@ class Batches:
 
     def _expire_parts(self, batch_id: str) -> None:
         """Start the retention time of the counts in other shards. They do not change any more."""
-        home = keys.shard_of(batch_id)
+        home = identifiers.shard_of(batch_id)
         with self._redis() as client, client.pipeline(transaction=False) as pipe:
             for shard in range(self._shards):
                 if shard != home:
@@ -229,9 +229,9 @@ class Batches:
 
 def _due(batch_id: str) -> str:
     """Return the key of the set of batches that are not done."""
-    return keys.batches(keys.shard_of(batch_id))
+    return keys.batches(identifiers.shard_of(batch_id))
 
 
 def _keys(batch_id: str) -> list[str]:
     """Return the keys of the scripts for a batch: the batch, and the set of batches."""
-    return [keys.batch(keys.shard_of(batch_id), batch_id), _due(batch_id)]
+    return [keys.batch(identifiers.shard_of(batch_id), batch_id), _due(batch_id)]

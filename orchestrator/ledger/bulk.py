@@ -24,7 +24,7 @@ from typing import Any
 import orjson
 from redis import Redis
 
-from orchestrator.ledger import codec, keys
+from orchestrator.ledger import codec, identifiers, keys
 from orchestrator.ledger.audit import MAX_ENTRIES
 from orchestrator.ledger.installation import from_master
 from orchestrator.ledger.script import load
@@ -223,7 +223,7 @@ class BulkActions:
 
     def get(self, bulk_id: str) -> BulkAction | None:
         """Return an action, or None. Text of another form than an id is not sent to Redis."""
-        if not keys.is_bulk_id(bulk_id):
+        if not identifiers.is_bulk_id(bulk_id):
             return None
         fields = from_master(self._redis, lambda client: client.hgetall(keys.bulk(bulk_id)))
         return _action(bulk_id, fields) if fields.get("action") else None

@@ -14,7 +14,7 @@ from typing import Any
 
 from redis import Redis
 
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers, keys
 from orchestrator.ledger.script import Call, load, run_all
 
 #: How long a recorder has a shard after its last renewal. ms.
@@ -176,7 +176,7 @@ def _unconfirmed(
         return {}
     with client.pipeline(transaction=False) as pipe:
         for job_id, number in unknown:
-            pipe.zscore(keys.unconfirmed(keys.shard_of(job_id)), f"{job_id}.{number}")
+            pipe.zscore(keys.unconfirmed(identifiers.shard_of(job_id)), f"{job_id}.{number}")
         scores: Any = pipe.execute()
     found: dict[str, tuple[int, ...]] = {}
     for (job_id, number), score in zip(unknown, scores, strict=True):

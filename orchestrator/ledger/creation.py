@@ -9,7 +9,7 @@ from orchestrator import tracing
 from orchestrator.jobs.model import Cost
 from orchestrator.jobs.request import JobRequest
 from orchestrator.jobs.tenant import Tenant
-from orchestrator.ledger import codec, keys
+from orchestrator.ledger import codec, identifiers, keys
 from orchestrator.ledger.results import Created, Idempotency
 from orchestrator.ledger.script import load
 from orchestrator.ledger.tenant_limits import fallback_argument, limit_arguments
@@ -62,8 +62,8 @@ class Creations:
         """
         key = job.idempotency
         digest = keys.digest(key.scope, key.key) if key else None
-        shard = keys.pick_shard(self._shards, digest)
-        job_id = keys.new_job_id(shard)
+        shard = identifiers.pick_shard(self._shards, digest)
+        job_id = identifiers.new_job_id(shard)
         guard = keys.idempotency(shard, digest) if digest else keys.job(job_id)
         args = self._arguments(job, shard, now)
         return job_id, Transition(

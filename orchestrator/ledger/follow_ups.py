@@ -17,7 +17,7 @@ from typing import Any
 from redis import Redis
 
 from orchestrator.jobs.model import FollowUpStatus, Image, Job, Outcome, Step
-from orchestrator.ledger import codec, keys
+from orchestrator.ledger import codec, identifiers, keys
 from orchestrator.ledger.results import Lease, Result
 from orchestrator.ledger.script import Script, load
 
@@ -140,7 +140,7 @@ class FollowUps:
         Returns:
             RECORDED, DUPLICATE (it was scheduled since then), OPEN, SILENT or MISSING.
         """
-        if not keys.is_job_id(job_id):
+        if not identifiers.is_job_id(job_id):
             return Result.MISSING
         return self._run(self._again, job_id, [now, "" if since is None else since])
 
@@ -155,7 +155,7 @@ class FollowUps:
         Returns:
             RECORDED, OPEN, SILENT (there is no archive, or it is done), STALE or MISSING.
         """
-        if not keys.is_job_id(job.id):
+        if not identifiers.is_job_id(job.id):
             return Result.MISSING
         tried = job.archive.tried_at if job.archive else None
         open_images = tuple(image for image in images if image.copy is None)

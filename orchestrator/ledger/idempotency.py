@@ -8,7 +8,7 @@ from typing import Any
 
 from redis import Redis
 
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers, keys
 from orchestrator.ledger.results import Idempotency
 
 
@@ -27,7 +27,7 @@ class IdempotencyKeys:
     def find(self, idempotency: Idempotency) -> tuple[str, str] | None:
         """Return the job id and the request's fingerprint of a key, or None."""
         digest = keys.digest(idempotency.scope, idempotency.key)
-        shard = keys.pick_shard(self._shards, digest)
+        shard = identifiers.pick_shard(self._shards, digest)
         with self._redis() as client:
             stored: Any = client.get(keys.idempotency(shard, digest))
         if not stored:

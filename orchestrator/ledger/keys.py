@@ -1,8 +1,8 @@
 """All Redis keys of the ledger.
 
 `<s>` is the number of the shard. The braces are the hash tag of Redis Cluster: all keys of a shard
-are in one slot, so one script can use them together. The last two hexadecimal digits of a job id
-are its shard. A test compares this table with a live server.
+are in one slot, so one script can use them together. identifiers.py says how an id names its shard.
+A test compares this table with a live server.
 
 | key | type | holds | expires |
 | --- | --- | --- | --- |
@@ -109,25 +109,13 @@ the time of the last result (ms), and up to 20 durations from the submission to 
 from __future__ import annotations
 
 import hashlib
-import re
-import secrets
-
-from ulid import ULID
 
 from orchestrator.jobs.model import Step
 from orchestrator.jobs.tenant import DEFAULT_TENANT
-
-#: Two hexadecimal digits of a job id name its shard.
-MAX_SHARDS = 256
-JOB_ID = re.compile(r"job_[0-9a-hjkmnp-tv-z]{26}[0-9a-f]{2}")
-BULK_ID = re.compile(r"bulk_[0-9a-hjkmnp-tv-z]{26}")
+from orchestrator.ledger.identifiers import shard_of
 
 #: Stands for the name of a tenant: all of them. It is not a tenant's name.
 ALL_TENANTS = "*"
-BATCH_ID = re.compile(r"batch_[0-9a-hjkmnp-tv-z]{26}[0-9a-f]{2}")
-
-#: A text that sorts after every job id.
-LAST_ID = "k"
 
 _ROOT = "{orch:%d}:"
 
@@ -146,56 +134,6 @@ BULK_LIST = _ROOT % 0 + "bulk_list"
 BULK_STARTED = _ROOT % 0 + "bulk_started"
 PROCESSES = _ROOT % 0 + "processes"
 TIMINGS = _ROOT % 0 + "timings"
-
-
-def new_job_id(shard: int) -> str:
-    """Return a new job id in a shard. Ids sort by the time of their creation."""
-    return f"job_{str(ULID()).lower()}{shard:02x}"
-
-
-def new_batch_id(shard: int) -> str:
-    """Return a new batch id in a shard."""
-    return f"batch_{str(ULID()).lower()}{shard:02x}"
-
-
-def created_at(job_id: str) -> int:
-    """Return the creation time in a job id, by the clock of its creator. ms."""
-    return ULID.from_str(job_id[4:30].upper()).milliseconds
-
-
-def first_id_at(time: int) -> str:
-    """Return a text that sorts before every job id of a time (ms), and after every earlier one."""
-    return f"job_{str(ULID.from_timestamp(max(0, time) / 1000)).lower()[:10]}"
-
-
-def is_job_id(text: str) -> bool:
-    """Return whether a text has the form of a job id."""
-    return JOB_ID.fullmatch(text) is not None
-
-
-def new_bulk_id() -> str:
-    """Return a new id of a bulk action."""
-    return f"bulk_{str(ULID()).lower()}"
-
-
-def is_bulk_id(text: str) -> bool:
-    """Return whether a text has the form of the id of a bulk action."""
-    return BULK_ID.fullmatch(text) is not None
-
-
-def is_batch_id(text: str) -> bool:
-    """Return whether a text has the form of a batch id."""
-    return BATCH_ID.fullmatch(text) is not None
-
-
-def shard_of(job_id: str) -> int:
-    """Return the shard in the id of a job or a batch."""
-    return int(job_id[-2:], 16)
-
-
-def pick_shard(shards: int, idempotency: str | None) -> int:
-    """Return the shard of a new job: given by its idempotency digest, or random."""
-    return int(idempotency[:8], 16) % shards if idempotency else secrets.randbelow(shards)
 
 
 def digest(scope: str, key: str) -> str:

@@ -11,7 +11,7 @@ from redis import Redis
 
 from orchestrator.jobs.batch import Batch
 from orchestrator.jobs.model import Job
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers, keys
 from orchestrator.ledger.connection import ANSWER_TIMEOUT, listener
 from orchestrator.ledger.subscription import Subscription
 
@@ -42,13 +42,13 @@ class Outcomes:
 
         The wait uses its own connection.
         """
-        if not keys.is_job_id(job_id):
+        if not identifiers.is_job_id(job_id):
             return None
         return self._wait(job_id, partial(self._get, job_id), lambda j: j.status.terminal, timeout)
 
     def wait_for_batch(self, batch_id: str, timeout: float) -> Batch | None:
         """Wait until a batch is completed, as `wait` does for a job."""
-        if not keys.is_batch_id(batch_id):
+        if not identifiers.is_batch_id(batch_id):
             return None
         read = partial(self._get_batch, batch_id)
         return self._wait(batch_id, read, lambda batch: batch.complete, timeout)

@@ -16,7 +16,7 @@ from redis.exceptions import WatchError
 from orchestrator.clock import DAY_MS
 from orchestrator.jobs.model import FOLLOW_UPS, Event, FollowUpStatus, Job, Status, Step
 from orchestrator.jobs.tenant import DEFAULT_TENANT
-from orchestrator.ledger import codec, keys
+from orchestrator.ledger import codec, identifiers, keys
 from orchestrator.ledger.follow_ups import follow_up_sets
 from orchestrator.ledger.results import Result
 from orchestrator.ledger.script import load
@@ -272,7 +272,7 @@ class Overview:
         """Yield the ids of jobs that were created before a time (ms), oldest first, in pages."""
         with self._redis() as client:
             for ids in self._listed(client, shard):
-                old = [job_id for job_id in ids if keys.created_at(job_id) < time]
+                old = [job_id for job_id in ids if identifiers.created_at(job_id) < time]
                 if old:
                     yield old
                 if len(old) < len(ids):
@@ -320,7 +320,7 @@ class Overview:
             known = dict(zip(ids, pipe.execute(), strict=True))
         with client.pipeline(transaction=True) as pipe:
             for job_id in ids:
-                shard = keys.shard_of(job_id)
+                shard = identifiers.shard_of(job_id)
                 tenant = known[job_id] or tenants.get(job_id, DEFAULT_TENANT)
                 pipe.hgetall(keys.job(job_id))
                 pipe.lrange(keys.events(job_id), 0, -1)

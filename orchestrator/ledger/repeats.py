@@ -13,7 +13,7 @@ from typing import Any
 
 from redis import Redis
 
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers, keys
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class RepeatedRequests:
             pipe.execute()
 
     def _key(self, digest: str) -> str:
-        return keys.repeat(keys.pick_shard(self._shards, digest), digest)
+        return keys.repeat(identifiers.pick_shard(self._shards, digest), digest)
 
 
 def _answered(job_id: str) -> str:

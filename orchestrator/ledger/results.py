@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from orchestrator.jobs.model import Job, Step
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers
 from orchestrator.ledger.admission import Waiting, WaitReason
 
 
@@ -64,8 +64,8 @@ class Settlement:
     def from_answer(cls, answer: list[str]) -> Settlement:
         """Read the answer of a script: the result, the due steps, the next job and the batch."""
         result, *rest = answer
-        next_job = next(filter(keys.is_job_id, rest), None)
-        batch = next(filter(keys.is_batch_id, rest), None)
+        next_job = next(filter(identifiers.is_job_id, rest), None)
+        batch = next(filter(identifiers.is_batch_id, rest), None)
         due = tuple(Step(each) for each in rest if each not in (next_job, batch))
         return cls(Result(result), due, next_job, batch)
 

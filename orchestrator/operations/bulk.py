@@ -14,7 +14,7 @@ from orchestrator.history import HistoryUnavailable, NoHistory, Query
 from orchestrator.jobs.model import Job
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import dump, rfc3339
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers
 from orchestrator.ledger.bulk import MAX_STARTED, BulkAction, BulkKind, BulkResult
 from orchestrator.operations.bulk_figures import BulkFigures
 from orchestrator.operations.callers import Caller
@@ -76,7 +76,7 @@ def preview(
     now = runtime.clock()
     figures = _figures(runtime, kind, filters, tuple(dict.fromkeys(named)))
     action = BulkAction(
-        keys.new_bulk_id(),
+        identifiers.new_bulk_id(),
         kind,
         filters.get("tenant"),
         filters,

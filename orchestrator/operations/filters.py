@@ -14,7 +14,7 @@ from orchestrator.history.query import any_id, key_terms
 from orchestrator.jobs.model import ErrorCode, FollowUpStatus, Status
 from orchestrator.jobs.tenant import tenant_name
 from orchestrator.jobs.validation import InvalidRequest, KnownFields, OneOfNames, Violation
-from orchestrator.ledger.keys import is_job_id
+from orchestrator.ledger.identifiers import is_job_id
 from orchestrator.operations.stats import RISK_HOURS
 from orchestrator.runtime import Runtime
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.model import FollowUpStatus, Job
 from orchestrator.jsonio import NotJson
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers
 from orchestrator.operations.manifest import copies, owner, path
 from orchestrator.runtime import Runtime
 from orchestrator.storage.storage import NotStored
@@ -57,7 +57,7 @@ def locate_image(
         LedgerUnavailable: Redis is away.
         StorageError: the storage is away.
     """
-    if not keys.is_job_id(job_id):
+    if not identifiers.is_job_id(job_id):
         return None
     job = runtime.ledger.get(job_id)
     if job is None:

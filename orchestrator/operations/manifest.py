@@ -30,7 +30,7 @@ from orchestrator.jobs.request import JobRequest, Target
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.jobs.views import event_view, job_view
 from orchestrator.jsonio import NotJson, dump, ms, parse
-from orchestrator.ledger import codec, keys
+from orchestrator.ledger import codec, identifiers
 from orchestrator.ledger.changes import StoredJob
 
 #: The version of job.json. It changes when a reader of the old form cannot read the new one.
@@ -41,7 +41,7 @@ FILE = "job.json"
 
 def folder(job_id: str) -> str:
     """Return the folder of a job's files."""
-    day = datetime.fromtimestamp(keys.created_at(job_id) / 1000, UTC).date()
+    day = datetime.fromtimestamp(identifiers.created_at(job_id) / 1000, UTC).date()
     return f"{day.isoformat()}/{job_id}"
 
 

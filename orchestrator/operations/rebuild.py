@@ -12,7 +12,7 @@ from orchestrator.history import Entry
 from orchestrator.history.recorder import fill_shard
 from orchestrator.history.writer import Writer
 from orchestrator.jsonio import NotJson
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers
 from orchestrator.operations.manifest import FILE, path, stored_job
 from orchestrator.runtime import Runtime
 from orchestrator.storage.storage import NotStored
@@ -77,7 +77,7 @@ def _archived(runtime: Runtime) -> Iterator[str]:
     oldest = runtime.clock() - int(runtime.settings.history_days * DAY_MS)
     for found in runtime.storage.named(FILE):
         job_id = found.rpartition("/")[0].rpartition("/")[2]
-        if keys.is_job_id(job_id) and keys.created_at(job_id) >= oldest:
+        if identifiers.is_job_id(job_id) and identifiers.created_at(job_id) >= oldest:
             yield job_id
 
 
@@ -90,7 +90,7 @@ def _add(runtime: Runtime, ids: list[str], writer: Writer) -> int:
     """Write the manifests of jobs that nobody else knows the end of. Return their number."""
     in_ledger = runtime.ledger.overview.jobs(ids)
     with runtime.history.writing(writer) as batch:
-        for shard in sorted({keys.shard_of(job_id) for job_id in ids}):
+        for shard in sorted({identifiers.shard_of(job_id) for job_id in ids}):
             batch.lock(shard)
         known = batch.entries(ids)
         wanted = [

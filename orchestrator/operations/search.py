@@ -15,7 +15,7 @@ from enum import StrEnum
 from orchestrator.history import Entry, HistoryUnavailable, NoHistory, Query
 from orchestrator.history.entry import read_entries
 from orchestrator.jobs.model import Event, Job
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers
 from orchestrator.runtime import Runtime
 
 #: With more changes than this that are not recorded yet, a search reads the ledger's jobs.
@@ -64,7 +64,7 @@ def search(runtime: Runtime, query: Query, *, limit: int, cursor: str | None = N
     Raises:
         LedgerUnavailable: Redis is away.
     """
-    below = min(cursor or keys.LAST_ID, query.below)
+    below = min(cursor or identifiers.LAST_ID, query.below)
     try:
         changed = _changed(runtime)
         if changed is not None:
@@ -180,7 +180,7 @@ def find_entries(runtime: Runtime, job_ids: Sequence[str]) -> dict[str, Entry]:
         LedgerUnavailable: Redis is away.
         HistoryUnavailable: the ledger lacks one of the jobs, and the history does not answer.
     """
-    wanted = [job_id for job_id in job_ids if keys.is_job_id(job_id)]
+    wanted = [job_id for job_id in job_ids if identifiers.is_job_id(job_id)]
     found = {entry.job.id: entry for entry in read_entries(runtime.ledger, wanted)}
     missing = [job_id for job_id in wanted if job_id not in found]
     if missing:
@@ -211,7 +211,7 @@ def forgotten_entry(runtime: Runtime, job_id: str) -> Entry | None:
     Raises:
         HistoryUnavailable: the history does not answer. This does not mean that there is none.
     """
-    if not keys.is_job_id(job_id):
+    if not identifiers.is_job_id(job_id):
         return None
     try:
         return runtime.history.get(job_id)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from orchestrator.ledger import ProviderLimits
 from orchestrator.ledger.admission import NO_LIMITS
-from orchestrator.ledger.keys import MAX_SHARDS
+from orchestrator.ledger.identifiers import MAX_SHARDS
 from orchestrator.providers import Provider
 from orchestrator.providers.prices import ANY, BadPrices, PriceTable
 from orchestrator.security.secret import Secret

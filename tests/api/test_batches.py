@@ -12,7 +12,7 @@ from orchestrator.api import holds
 from orchestrator.api.batches import MAX_BATCH_BYTES
 from orchestrator.api.holds import Hold
 from orchestrator.jobs.model import Step
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers, keys
 from orchestrator.ledger.batches import Batches
 from orchestrator.operations.batches import MAX_JOBS
 from orchestrator.operations.tenants import set_tenant
@@ -39,7 +39,7 @@ def made(answer: TestResponse) -> list[str]:
 
 
 def all_jobs(api: Api) -> list[str]:
-    return api.harness.ledger.overview.newest(1000, below=keys.LAST_ID)
+    return api.harness.ledger.overview.newest(1000, below=identifiers.LAST_ID)
 
 
 def shown(api: Api, batch_id: str, query: str = "") -> dict[str, Any]:

@@ -25,7 +25,7 @@ from orchestrator.api.images import (
 )
 from orchestrator.api.request_ids import HEADER
 from orchestrator.jobs.model import Image, Outcome
-from orchestrator.ledger import Ledger, keys
+from orchestrator.ledger import Ledger, identifiers, keys
 from orchestrator.operations import image_copies
 from orchestrator.operations.manifest import path
 from orchestrator.storage import thumbnails
@@ -538,7 +538,7 @@ def test_while_the_storage_is_away_callers_are_told_to_come_back(
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:
     client = Api(harness := api.harness.on(away), WebApp(harness.runtime))
 
-    assert get(client, keys.new_job_id(0)).status_code == 503
+    assert get(client, identifiers.new_job_id(0)).status_code == 503
 
 
 def test_the_specification_names_both_routes(api: Api) -> None:
@@ -607,7 +607,7 @@ def test_a_bucket_keeps_images_beyond_their_jobs(in_s3: Api) -> None:
     assert requests.get(link, timeout=60).content == picture()
     assert get(in_s3, job_id, 1).status_code == 410
     assert get(in_s3, job_id, 2).status_code == 404
-    assert get(in_s3, keys.new_job_id(0)).status_code == 404
+    assert get(in_s3, identifiers.new_job_id(0)).status_code == 404
 
 
 def test_a_bucket_that_is_away_is_a_503(
@@ -616,7 +616,7 @@ def test_a_bucket_that_is_away_is_a_503(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_ARCHIVE_URL="s3://images")
 
-    response = get(Api(harness, WebApp(harness.runtime)), keys.new_job_id(0))
+    response = get(Api(harness, WebApp(harness.runtime)), identifiers.new_job_id(0))
 
     assert response.status_code == 503
     assert response.json is not None

@@ -8,7 +8,7 @@ from orchestrator.api import incoming
 from orchestrator.jobs.model import Status
 from orchestrator.jobs.views import job_view
 from orchestrator.jsonio import dump, parse
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers
 from orchestrator.operations import search
 from orchestrator.operations.filters import FILTERS
 from tests.api.conftest import Api, Open
@@ -151,7 +151,7 @@ def test_an_odd_query_is_refused_by_name(api: Api) -> None:
 def test_a_cursor_of_a_job_that_never_was_is_a_place_in_time(api: Api) -> None:
     job_id = api.created()
 
-    assert ids(api, cursor=keys.new_job_id(0)) == [job_id]
+    assert ids(api, cursor=identifiers.new_job_id(0)) == [job_id]
     assert ids(api, cursor="job_" + "0" * 28) == []
 
 

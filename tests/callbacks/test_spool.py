@@ -16,11 +16,11 @@ import pytest
 
 from orchestrator.callbacks import spool as module
 from orchestrator.callbacks.spool import BadEntry, Entry, Spool, SpoolError
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers
 from tests.support.fakes import NOON
 
 BODY = b'{"id":"task-1",\n"status":"completed"}'
-ENTRY = Entry("evolink", keys.new_job_id(0), 1, NOON, BODY)
+ENTRY = Entry("evolink", identifiers.new_job_id(0), 1, NOON, BODY)
 
 
 @pytest.fixture

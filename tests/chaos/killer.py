@@ -14,7 +14,8 @@ from typing import Any
 from redis import Redis
 from redis.exceptions import RedisError
 
-from orchestrator.cli.stack import EmbeddedRedis, Stack
+from orchestrator.cli.embedded_redis import EmbeddedRedis
+from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
 from orchestrator.jobs.model import Status, Step
 from orchestrator.ledger import Ledger, LedgerUnavailable, keys

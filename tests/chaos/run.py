@@ -11,7 +11,8 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from orchestrator.cli.stack import EmbeddedRedis, Stack
+from orchestrator.cli.embedded_redis import EmbeddedRedis
+from orchestrator.cli.stack import Stack
 from orchestrator.providers import BUILT_IN
 from orchestrator.steps.submit import LEASE_MARGIN_MS
 from tests.chaos import figures, gather

@@ -11,7 +11,7 @@ from redis import Redis
 
 from orchestrator.cli import main
 from orchestrator.cli.alive import HANGS_AFTER_MS
-from orchestrator.cli.stack import free_port
+from orchestrator.cli.ports import free_port
 from orchestrator.clock import now_ms
 from orchestrator.ledger import Ledger
 from orchestrator.ledger.processes import Process

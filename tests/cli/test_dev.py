@@ -11,7 +11,7 @@ from click.testing import CliRunner
 
 from orchestrator.cli import main
 from orchestrator.cli.dev import dev, inherited_settings
-from orchestrator.cli.stack import free_port
+from orchestrator.cli.ports import free_port
 from orchestrator.providers import PROVIDERS
 
 

@@ -17,7 +17,7 @@ from orchestrator.cli import batches as command
 from orchestrator.cli import main
 from orchestrator.jobs.model import Job
 from orchestrator.jobs.request import Receiver
-from orchestrator.ledger import Ledger, keys
+from orchestrator.ledger import Ledger, identifiers
 from orchestrator.operations.batches import add_jobs, open_batch
 from orchestrator.operations.tenants import set_tenant
 from orchestrator.steps.batch import batch as batch_step
@@ -51,7 +51,9 @@ def numbered(count: int) -> list[dict[str, Any]]:
 
 
 def jobs_of(ledger: Ledger) -> list[Job]:
-    return list(ledger.overview.jobs(ledger.overview.newest(9999, below=keys.LAST_ID)).values())
+    return list(
+        ledger.overview.jobs(ledger.overview.newest(9999, below=identifiers.LAST_ID)).values()
+    )
 
 
 # Files ----------------------------------------------------------------------------------------

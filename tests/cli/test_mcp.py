@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from orchestrator.cli import main
-from orchestrator.cli.stack import free_port
+from orchestrator.cli.ports import free_port
 
 KEY = {"ORCHESTRATOR_MCP_KEY": "orch_secret-key"}
 

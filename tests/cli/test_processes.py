@@ -14,8 +14,10 @@ from click.testing import CliRunner, Result
 from redis import Redis
 
 from orchestrator.cli import main
+from orchestrator.cli.ports import free_port
 from orchestrator.cli.processes import PROCESSES, process_command
-from orchestrator.cli.stack import Stack, StackError, free_port
+from orchestrator.cli.stack import Stack
+from orchestrator.cli.stack_error import StackError
 from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.refusals import FORMAT
 from orchestrator.runtime import default_runtime

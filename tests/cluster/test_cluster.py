@@ -19,7 +19,7 @@ import requests
 
 from orchestrator.cli.stack import ROOT, Stack
 from orchestrator.jobs.model import Status, Step
-from orchestrator.ledger import Idempotency, Ledger, LedgerUnavailable, keys
+from orchestrator.ledger import Idempotency, Ledger, LedgerUnavailable, identifiers, keys
 from tests.cluster.conftest import SHARDS
 from tests.ledger import kit
 from tests.ledger.kit import NOW, SUCCESS, WAIT_SECONDS
@@ -52,7 +52,7 @@ def test_jobs_are_on_every_master(ledger: Ledger, cluster: ClusterServers) -> No
     for node in cluster.masters():
         with node.client() as client:
             assert client.dbsize() > 0
-    assert {keys.shard_of(job_id) for job_id in ids} == set(range(SHARDS))
+    assert {identifiers.shard_of(job_id) for job_id in ids} == set(range(SHARDS))
     assert ledger.overview.counts()[Status.QUEUED] == 60
 
 

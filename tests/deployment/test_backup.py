@@ -18,7 +18,8 @@ import pytest
 import requests
 from redis import Redis
 
-from orchestrator.cli.stack import ROOT, EmbeddedRedis, Stack
+from orchestrator.cli.embedded_redis import EmbeddedRedis
+from orchestrator.cli.stack import ROOT, Stack
 from orchestrator.clock import now_ms
 from orchestrator.history.history import History
 from orchestrator.jobs.model import Status

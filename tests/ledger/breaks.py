@@ -9,7 +9,7 @@ from typing import Any, cast
 from redis import Redis
 
 from orchestrator.jobs.model import OUTCOME_STEPS, FollowUpStatus, Image, Outcome, Step
-from orchestrator.ledger import Ledger, ProviderLimits, codec, keys
+from orchestrator.ledger import Ledger, ProviderLimits, codec, identifiers, keys
 from orchestrator.ledger.admission import flow_of
 from orchestrator.operations import verify
 from orchestrator.operations.verify import Charge
@@ -68,7 +68,7 @@ def not_notified(ledger: Ledger) -> str:
 
 
 def agenda(job_id: str) -> str:
-    return keys.agenda(keys.shard_of(job_id))
+    return keys.agenda(identifiers.shard_of(job_id))
 
 
 def lose_from_agenda(populated: PopulatedLedger) -> list[str]:
@@ -92,7 +92,9 @@ def leave_expired_in_agenda(populated: PopulatedLedger) -> list[str]:
 
 
 def lose_from_index(populated: PopulatedLedger) -> list[str]:
-    populated.harness.redis.zrem(keys.jobs(keys.shard_of(populated.queued)), populated.queued)
+    populated.harness.redis.zrem(
+        keys.jobs(identifiers.shard_of(populated.queued)), populated.queued
+    )
     return [populated.queued]
 
 
@@ -132,7 +134,8 @@ def bind_twice(populated: PopulatedLedger) -> list[str]:
     task = task_of(populated.succeeded)
     populated.harness.redis.hset(keys.job(populated.running), "task.1", task)
     pair = sorted(
-        [populated.succeeded, populated.running], key=lambda job_id: (keys.shard_of(job_id), job_id)
+        [populated.succeeded, populated.running],
+        key=lambda job_id: (identifiers.shard_of(job_id), job_id),
     )
     return [f"hiapi {task}: {pair[0]}.1, {pair[1]}.1"]
 
@@ -141,7 +144,7 @@ def bind_twice_in_one_job(populated: PopulatedLedger) -> list[str]:
     for attempt in ("task.1", "task.2"):
         populated.harness.redis.hset(keys.job(populated.resubmitted), attempt, "task-x")
     populated.harness.redis.zrem(
-        keys.unconfirmed(keys.shard_of(populated.resubmitted)), f"{populated.resubmitted}.1"
+        keys.unconfirmed(identifiers.shard_of(populated.resubmitted)), f"{populated.resubmitted}.1"
     )
     return [f"hiapi task-x: {populated.resubmitted}.1, {populated.resubmitted}.2"]
 
@@ -152,30 +155,30 @@ def one_less(
     """Remove a member of a sorted set of the job's shard. Return what verify must report."""
     populated.harness.redis.zrem(key, member)
     number: Any = populated.harness.redis.zcard(key)
-    return [f"shard {keys.shard_of(job_id)}: {number} {name} counted, {number + 1} found"]
+    return [f"shard {identifiers.shard_of(job_id)}: {number} {name} counted, {number + 1} found"]
 
 
 def lose_from_flow(populated: PopulatedLedger) -> list[str]:
     job_id = populated.running
     flow = flow_of(kit.job(populated.harness.ledger, job_id))
-    key = keys.flow(keys.shard_of(job_id), *flow.split(":"))
+    key = keys.flow(identifiers.shard_of(job_id), *flow.split(":"))
     return one_less(populated, job_id, key, job_id, flow)
 
 
 def lose_from_deadlines(populated: PopulatedLedger) -> list[str]:
-    key = keys.deadlines(keys.shard_of(populated.queued))
+    key = keys.deadlines(identifiers.shard_of(populated.queued))
     return one_less(populated, populated.queued, key, populated.queued, "deadlines")
 
 
 def keep_in_movable(populated: PopulatedLedger) -> list[str]:
-    shard = keys.shard_of(populated.waiting)
+    shard = identifiers.shard_of(populated.waiting)
     populated.harness.redis.zadd(keys.movable(shard, "hiapi"), {populated.waiting: 0})
     return [f"shard {shard}: 1 hiapi with a fallback counted, 0 found"]
 
 
 def forget_flight(populated: PopulatedLedger) -> list[str]:
     job_id = populated.running
-    key = keys.in_flight(keys.shard_of(job_id), "hiapi")
+    key = keys.in_flight(identifiers.shard_of(job_id), "hiapi")
     return one_less(populated, job_id, key, f"{job_id}.1", "hiapi in flight")
 
 
@@ -196,7 +199,7 @@ def exceed_limit(populated: PopulatedLedger) -> list[str]:
 
 
 def miscount(populated: PopulatedLedger) -> list[str]:
-    shard = keys.shard_of(populated.queued)
+    shard = identifiers.shard_of(populated.queued)
     number = populated.harness.redis.hincrby(keys.counts(shard), "queued", 1)
     return [f"shard {shard}: {number} queued counted, {int(str(number)) - 1} found"]
 
@@ -209,7 +212,7 @@ def in_a_batch(
     def miscount_batch(populated: PopulatedLedger) -> list[str]:
         ledger, now = populated.harness.ledger, populated.harness.clock.now
         batch_id = kit.open_batch(ledger, now=now)
-        shard = keys.shard_of(kit.create_in_batch(ledger, batch_id, now=now).job_id)
+        shard = identifiers.shard_of(kit.create_in_batch(ledger, batch_id, now=now).job_id)
         change(populated.harness.redis, shard, batch_id)
         return [f"shard {shard}: {text.format(batch_id)}"]
 
@@ -225,7 +228,7 @@ def miscount_status(redis: Redis, shard: int, batch_id: str) -> None:
 
 
 def keep_at_risk(populated: PopulatedLedger) -> list[str]:
-    key = keys.unconfirmed(keys.shard_of(populated.failed))
+    key = keys.unconfirmed(identifiers.shard_of(populated.failed))
     populated.harness.redis.zadd(key, {f"{populated.failed}.1": populated.harness.clock.now})
     return [f"{populated.failed}.1"]
 
@@ -235,7 +238,7 @@ def keep_at_risk(populated: PopulatedLedger) -> list[str]:
 
 def follow_set(populated: PopulatedLedger, job_id: str, step: Step) -> str:
     tenant = kit.tenant_of(populated.harness.redis, job_id)
-    return keys.follow_up(keys.shard_of(job_id), step, tenant)
+    return keys.follow_up(identifiers.shard_of(job_id), step, tenant)
 
 
 def lose_from_follow_ups(step: Step) -> Callable[[PopulatedLedger], list[str]]:
@@ -279,7 +282,9 @@ def leave_expired_to_follow(populated: PopulatedLedger) -> list[str]:
 
 
 def leave_unlisted_to_follow(populated: PopulatedLedger) -> list[str]:
-    populated.harness.redis.zrem(keys.jobs(keys.shard_of(populated.to_follow)), populated.to_follow)
+    populated.harness.redis.zrem(
+        keys.jobs(identifiers.shard_of(populated.to_follow)), populated.to_follow
+    )
     return leave_expired_to_follow(populated)
 
 
@@ -317,7 +322,7 @@ def set_archive_status(status: FollowUpStatus) -> Callable[[PopulatedLedger], li
 
 
 def miscount_tenant(populated: PopulatedLedger) -> list[str]:
-    shard = keys.shard_of(populated.queued)
+    shard = identifiers.shard_of(populated.queued)
     number = populated.harness.redis.hincrby(keys.counts(shard), "default open", 1)
     return [f"shard {shard}: {number} of default counted, {int(str(number)) - 1} found"]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from orchestrator.jobs.model import Attempt, FollowUpStatus, Job, SettledBy, Status, Step
-from orchestrator.ledger import Created, Idempotency, Lease, Ledger, Result, Room, keys
+from orchestrator.ledger import Created, Idempotency, Lease, Ledger, Result, Room, identifiers, keys
 from orchestrator.ledger.access import AccessBook
 from orchestrator.ledger.admission import Admission
 from orchestrator.ledger.agenda import Agenda
@@ -246,7 +246,7 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     ),
     "audit.entries": lambda ledger, _: ledger.audit.entries(10),
     "audit.find": lambda ledger, _: ledger.audit.find(bool, 10),
-    "bulk.save": lambda ledger, _: ledger.bulk.save(kit.BULK, [keys.new_job_id(0)]),
+    "bulk.save": lambda ledger, _: ledger.bulk.save(kit.BULK, [identifiers.new_job_id(0)]),
     "bulk.start": lambda ledger, _: kit.start_bulk(ledger),
     "bulk.get": lambda ledger, _: ledger.bulk.get(kit.BULK.id),
     "bulk.stop": lambda ledger, _: ledger.bulk.stop(kit.BULK, actor="cli:ops", now=NOW),
@@ -340,7 +340,7 @@ def prepare(ledger: Ledger, name: str) -> Lease:
     if attribute in makers:
         return makers[attribute](ledger, method)
     if attribute == "bulk" and method != "save":
-        ledger.bulk.save(kit.BULK, [keys.new_job_id(0)])
+        ledger.bulk.save(kit.BULK, [identifiers.new_job_id(0)])
         if method != "start":
             kit.start_bulk(ledger)
     if name == "processes.forget":
@@ -403,13 +403,13 @@ def not_leased(ledger: Ledger, job_id: str) -> Lease:
 def lease_on_unknown_job() -> Lease:
     """Return a lease on a job that does not exist."""
     job = Job(
-        id=keys.new_job_id(0),
+        id=identifiers.new_job_id(0),
         status=Status.RUNNING,
         request=REQUEST,
         created_at=NOW,
         updated_at=NOW,
         deadline_at=DEADLINE,
         attempts=(Attempt(1, NOW, "task-1"),),
-        batch=keys.new_batch_id(0),
+        batch=identifiers.new_batch_id(0),
     )
     return Lease(job, "a token", NEXT_DUE)

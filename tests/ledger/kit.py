@@ -37,6 +37,7 @@ from orchestrator.ledger import (
     Moved,
     Result,
     Settlement,
+    identifiers,
     keys,
 )
 from orchestrator.ledger.batches import BatchLease
@@ -193,7 +194,7 @@ def tenant_of(redis: Redis, job_id: str) -> str:
 
 def make_due(redis: Redis, job_id: str, step: Step, time: int) -> None:
     """Make a follow-up due at a time (ms)."""
-    shard, tenant = keys.shard_of(job_id), tenant_of(redis, job_id)
+    shard, tenant = identifiers.shard_of(job_id), tenant_of(redis, job_id)
     redis.zadd(keys.follow_up(shard, step, tenant), {job_id: time})
     redis.zadd(keys.followed(shard, step), {tenant: time}, lt=True)
 
@@ -400,13 +401,13 @@ def fields(redis: Redis, job_id: str) -> dict[str, str]:
 
 def due_at(redis: Redis, job_id: str) -> int | None:
     """Return the score of a job in the agenda (ms). None if it is not a member."""
-    score: Any = redis.zscore(keys.agenda(keys.shard_of(job_id)), job_id)
+    score: Any = redis.zscore(keys.agenda(identifiers.shard_of(job_id)), job_id)
     return None if score is None else int(score)
 
 
 def follow_up_due_at(redis: Redis, job_id: str, step: Step) -> int | None:
     """Return the score of a job in the set of a follow-up (ms). None if it is not a member."""
-    shard, tenant = keys.shard_of(job_id), tenant_of(redis, job_id)
+    shard, tenant = identifiers.shard_of(job_id), tenant_of(redis, job_id)
     score: Any = redis.zscore(keys.follow_up(shard, step, tenant), job_id)
     return None if score is None else int(score)
 
@@ -484,7 +485,7 @@ def _read(pipe: Any, key: str, kind: str) -> None:
 
 def check_job(redis: Redis, job_id: str) -> None:
     """Check the invariants of a job."""
-    shard, tenant = keys.shard_of(job_id), tenant_of(redis, job_id)
+    shard, tenant = identifiers.shard_of(job_id), tenant_of(redis, job_id)
     with redis.pipeline(transaction=False) as pipe:
         pipe.hgetall(keys.job(job_id))
         pipe.zscore(keys.agenda(shard), job_id)

@@ -10,7 +10,7 @@ from redis import Redis
 
 from orchestrator.jobs.model import FollowUpStatus, Status, Step
 from orchestrator.jobs.request import Receiver
-from orchestrator.ledger import Idempotency, Ledger, Result, keys
+from orchestrator.ledger import Idempotency, Ledger, Result, identifiers, keys
 from orchestrator.ledger.batches import BatchLease
 from tests.ledger import kit
 from tests.ledger.kit import DAY, FAILURE, LEASE, NEXT_DUE, NOW, RETENTION, SUCCESS, TTL_MARGIN
@@ -30,7 +30,7 @@ def settle(ledger: Ledger, job_id: str) -> str | None:
 
 
 def due(ledger: Ledger, batch_id: str, now: int) -> bool:
-    shard = keys.shard_of(batch_id)
+    shard = identifiers.shard_of(batch_id)
     return batch_id in ledger.follow_ups.due(shard, Step.BATCH, now=now, limit=10)
 
 
@@ -71,7 +71,7 @@ def test_the_counts_of_all_shards_are_added_up(redis: Redis) -> None:
     ledger = Ledger(lambda: redis, shards=3)
     batch_id = kit.open_batch(ledger)
     jobs = [kit.create_in_batch(ledger, batch_id, key=str(n)).job_id for n in range(12)]
-    assert {keys.shard_of(job_id) for job_id in jobs} == {0, 1, 2}
+    assert {identifiers.shard_of(job_id) for job_id in jobs} == {0, 1, 2}
     ledger.batches.seal(batch_id, "", now=NOW)
 
     ended = [settle(ledger, job_id) for job_id in jobs]
@@ -79,7 +79,7 @@ def test_the_counts_of_all_shards_are_added_up(redis: Redis) -> None:
     assert sum(each == batch_id for each in ended) == 3, "the last job of each shard says so"
     assert complete(ledger, batch_id) is Result.RECORDED
     assert kit.batch(ledger, batch_id).counts == {Status.SUCCEEDED: 12}
-    others = [keys.batch(shard, batch_id) for shard in {0, 1, 2} - {keys.shard_of(batch_id)}]
+    others = [keys.batch(shard, batch_id) for shard in {0, 1, 2} - {identifiers.shard_of(batch_id)}]
     assert all(kit.ttl(redis, key) is not None for key in others)
 
 
@@ -273,7 +273,7 @@ def test_only_a_completed_batch_with_a_receiver_is_notified_again(ledger: Ledger
 
     assert ledger.batches.notify_again(batch_id, now=NOW) is Result.OPEN
     assert ledger.batches.notify_again(silent, now=NOW) is Result.SILENT
-    assert ledger.batches.notify_again(keys.new_batch_id(0), now=NOW) is Result.MISSING
+    assert ledger.batches.notify_again(identifiers.new_batch_id(0), now=NOW) is Result.MISSING
 
 
 # Repeated calls -------------------------------------------------------------------------------
@@ -323,7 +323,7 @@ def test_the_second_run_of_a_script_changes_nothing(
 
 
 def test_an_unknown_batch_is_missing(ledger: Ledger) -> None:
-    batch = replace(kit.empty_batch(keys.new_batch_id(0)))
+    batch = replace(kit.empty_batch(identifiers.new_batch_id(0)))
     lease = BatchLease(batch, "token")
 
     assert ledger.batches.get(batch.id) is None

@@ -18,7 +18,7 @@ from redis import Redis
 from redis.exceptions import ReadOnlyError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from orchestrator.cli.stack import embedded_redis
+from orchestrator.cli.embedded_redis import embedded_redis
 from orchestrator.jobs.model import Status
 from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.ledger import connection as module

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 from redis.connection import AbstractConnection
 
-from orchestrator.cli.stack import embedded_redis
+from orchestrator.cli.embedded_redis import embedded_redis
 from orchestrator.jobs.model import OUTCOME_STEPS
 from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Ledger, codec, keys

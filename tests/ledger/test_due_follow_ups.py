@@ -10,7 +10,7 @@ from redis import Redis
 
 from orchestrator.jobs.model import OUTCOME_STEPS, FollowUpStatus, Image, Outcome, Step
 from orchestrator.jobs.tenant import DEFAULT_TENANT
-from orchestrator.ledger import Ledger, keys
+from orchestrator.ledger import Ledger, identifiers, keys
 from orchestrator.ledger.follow_ups import Backlog, Dead
 from tests.ledger import kit
 from tests.ledger.kit import DAY, FAILURE, LEASE, NEXT_DUE, NOW
@@ -224,7 +224,7 @@ def test_the_backlog_counts_all_shards_and_has_the_longest_delay(
     sharded: Ledger, step: Step
 ) -> None:
     ids = [kit.settled(sharded, now=NOW + late) for late in range(20)]
-    assert len({keys.shard_of(job_id) for job_id in ids}) == 3
+    assert len({identifiers.shard_of(job_id) for job_id in ids}) == 3
 
     def backlog(now: int) -> Backlog:
         return sharded.follow_ups.backlog(step, now=now)
@@ -243,7 +243,7 @@ def test_each_shard_lists_its_own(sharded: Ledger) -> None:
     for step in OUTCOME_STEPS:
         for shard in range(3):
             listed = sharded.follow_ups.due(shard, step, now=NOW, limit=99)
-            assert sorted(listed) == sorted(i for i in ids if keys.shard_of(i) == shard)
+            assert sorted(listed) == sorted(i for i in ids if identifiers.shard_of(i) == shard)
 
 
 def test_images_are_at_risk_without_a_copy_when_their_links_expire_soon(sharded: Ledger) -> None:

@@ -10,7 +10,7 @@ import pytest
 from redis import Redis
 
 from orchestrator.jobs.model import FollowUpStatus, SettledBy, Step
-from orchestrator.ledger import Ledger, Result, keys, overview
+from orchestrator.ledger import Ledger, Result, identifiers, keys, overview
 from tests.ledger import kit
 from tests.ledger.kit import FAILURE, NEXT_DUE, NOTIFYING, NOW, REQUEST
 
@@ -148,17 +148,21 @@ def test_jobs_created_before_a_time_are_listed_oldest_first_in_pages(
 ) -> None:
     monkeypatch.setattr(overview, "PAGE_JOBS", 4)
     ids = sorted(kit.create(ledger) for _ in range(6))
-    kit.eventually(lambda: keys.created_at(keys.new_job_id(0)) > keys.created_at(ids[-1]))
+    kit.eventually(
+        lambda: identifiers.created_at(identifiers.new_job_id(0)) > identifiers.created_at(ids[-1])
+    )
     young = kit.create(ledger)
 
     def listed(time: int) -> list[list[str]]:
         return list(ledger.overview.created_before(0, time))
 
-    assert listed(keys.created_at(young)) == [ids[:4], ids[4:]]
-    assert listed(keys.created_at(young) + 1) == [ids[:4], [*ids[4:], young]]
-    assert listed(keys.created_at(ids[0])) == []
-    first = [job_id for job_id in ids if keys.created_at(job_id) == keys.created_at(ids[0])]
-    same = [job_id for page in listed(keys.created_at(ids[0]) + 1) for job_id in page]
+    assert listed(identifiers.created_at(young)) == [ids[:4], ids[4:]]
+    assert listed(identifiers.created_at(young) + 1) == [ids[:4], [*ids[4:], young]]
+    assert listed(identifiers.created_at(ids[0])) == []
+    first = [
+        job_id for job_id in ids if identifiers.created_at(job_id) == identifiers.created_at(ids[0])
+    ]
+    same = [job_id for page in listed(identifiers.created_at(ids[0]) + 1) for job_id in page]
     assert same == first
 
 
@@ -177,18 +181,18 @@ def test_the_listing_stops_at_the_first_young_job(
 
     monkeypatch.setattr(overview.Overview, "_listed", record)
 
-    assert list(ledger.overview.created_before(0, keys.created_at(min(ids)))) == []
+    assert list(ledger.overview.created_before(0, identifiers.created_at(min(ids)))) == []
     assert pages == [sorted(ids)[:2]]
 
 
 def test_each_shard_lists_its_old_jobs(redis: Redis) -> None:
     ledger = Ledger(lambda: redis, shards=3)
     ids = [kit.create(ledger) for _ in range(20)]
-    end = keys.created_at(max(ids)) + 1
+    end = identifiers.created_at(max(ids)) + 1
 
     for shard in range(3):
         ids_of_shard = [i for page in ledger.overview.created_before(shard, end) for i in page]
-        assert ids_of_shard == sorted(i for i in ids if keys.shard_of(i) == shard)
+        assert ids_of_shard == sorted(i for i in ids if identifiers.shard_of(i) == shard)
 
 
 def test_jobs_may_be_deleted_while_they_are_listed(
@@ -197,7 +201,7 @@ def test_jobs_may_be_deleted_while_they_are_listed(
     monkeypatch.setattr(overview, "PAGE_JOBS", 3)
     ids = [dead(ledger) for _ in range(10)]
 
-    pages = ledger.overview.created_before(0, keys.created_at(max(ids)) + 1)
+    pages = ledger.overview.created_before(0, identifiers.created_at(max(ids)) + 1)
     results = [forget(ledger, job_id) for page in pages for job_id in page]
 
     assert results == [Result.FORGOTTEN] * 10
@@ -206,8 +210,10 @@ def test_jobs_may_be_deleted_while_they_are_listed(
 
 def test_a_job_id_contains_its_creation_time() -> None:
     before = int(time() * 1000)
-    times = [keys.created_at(keys.new_job_id(shard)) for shard in (0, 7, 255)]
+    times = [identifiers.created_at(identifiers.new_job_id(shard)) for shard in (0, 7, 255)]
     after = int(time() * 1000)
 
     assert [before, *times, after] == sorted([before, *times, after])
-    assert keys.created_at("job_01jd000000000000000000000000") == (32**8 + 18 * 32**7 + 13 * 32**6)
+    assert identifiers.created_at("job_01jd000000000000000000000000") == (
+        32**8 + 18 * 32**7 + 13 * 32**6
+    )

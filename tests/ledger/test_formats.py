@@ -11,7 +11,7 @@ from redis import Redis
 
 from orchestrator.jobs.model import Status, Step
 from orchestrator.ledger import Ledger, LedgerMismatch, LedgerUnavailable, installation, keys
-from orchestrator.ledger.ledger import UNREADABLE_WAIT_MS
+from orchestrator.ledger.job_transitions import UNREADABLE_WAIT_MS
 from orchestrator.ledger.refusals import FORMAT, UnreadableJob
 from tests.ledger import kit
 from tests.ledger.kit import NEXT_DUE, NOW, SUCCESS

@@ -22,7 +22,7 @@ from orchestrator.jobs.model import (
     Step,
 )
 from orchestrator.jobs.tenant import Budget, Tenant
-from orchestrator.ledger import Idempotency, Ledger, batches, keys
+from orchestrator.ledger import Idempotency, Ledger, batches, identifiers, keys
 from orchestrator.ledger.bulk import KEPT_MS
 from orchestrator.ledger.changes import RECORDER_LEASE_MS
 from orchestrator.ledger.installation import WRITE_CHECK_TTL_MS
@@ -47,16 +47,16 @@ from tests.ledger.test_timeline import MAX_EVENTS
 pytestmark = pytest.mark.one_server
 
 DOCUMENTED = keys.__doc__ or ""
-JOB = keys.new_job_id(1)
-BATCH = keys.new_batch_id(1)
+JOB = identifiers.new_job_id(1)
+BATCH = identifiers.new_batch_id(1)
 DIGEST = keys.digest("caller", "order-17")
 TOKEN = "0123456789abcdef"
 
 #: The pattern of each placeholder in the table.
 PLACEHOLDERS: Mapping[str, str] = {
     "<s>": r"\d+",
-    "<job id>": keys.JOB_ID.pattern,
-    "<batch id>": keys.BATCH_ID.pattern,
+    "<job id>": identifiers.JOB_ID.pattern,
+    "<batch id>": identifiers.BATCH_ID.pattern,
     "<digest>": "[0-9a-f]{64}",
     "<token>": "[0-9a-f]{16}",
     "<name>": "[a-z]+",
@@ -66,7 +66,7 @@ PLACEHOLDERS: Mapping[str, str] = {
     "<task id>": "[!-~]+",
     "<flow>": "[a-z]+:[a-z]+:[a-z]+",
     "<step>": "(?:archive|notify|confirm)",
-    "<bulk id>": keys.BULK_ID.pattern,
+    "<bulk id>": identifiers.BULK_ID.pattern,
     "<tenant or *>": r"(?:[A-Za-z0-9_.-]+|\*)",
 }
 #: The lifetime of a session of the dashboard. ms.
@@ -182,10 +182,7 @@ def test_each_row_has_one_function() -> None:
 
 
 def test_every_function_has_a_row() -> None:
-    helpers = {"new_job_id", "created_at", "is_job_id", "shard_of", "pick_shard", "digest", "root"}
-    helpers |= {"old_follow_up", "old_expiring"}
-    helpers |= {"searchable", "first_id_at", "new_bulk_id", "is_bulk_id"}
-    helpers |= {"searchable", "first_id_at", "new_batch_id", "is_batch_id"}
+    helpers = {"digest", "searchable", "root", "old_follow_up", "old_expiring"}
     public = {
         name
         for name, value in vars(keys).items()
@@ -404,8 +401,8 @@ def test_keys_expire_as_the_table_says(
     expiring: Counter[str] = Counter()
 
     for key in observed.kinds:
-        job_id = keys.JOB_ID.search(key)
-        batch_id = keys.BATCH_ID.search(key)
+        job_id = identifiers.JOB_ID.search(key)
+        batch_id = identifiers.BATCH_ID.search(key)
         ended = job_id is not None and has_ended(kit.job(ledger, job_id[0]))
         ended = ended or (batch_id is not None and kit.batch(ledger, batch_id[0]).complete)
         expires = row_of(key).expires

@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from orchestrator.jobs.model import FollowUp, FollowUpStatus, Step
-from orchestrator.ledger import Ledger, Result, keys
+from orchestrator.ledger import Ledger, Result, identifiers, keys
 from tests.ledger import kit
 from tests.ledger.kit import FAILURE, NEXT_DUE, NOTIFYING, NOW, REQUEST
 
@@ -118,7 +118,7 @@ def test_a_request_without_a_notification_is_silent(
 
 
 def test_an_unknown_job_is_missing(ledger: Ledger, redis: Redis) -> None:
-    assert again(ledger, keys.new_job_id(0)) is Result.MISSING
+    assert again(ledger, identifiers.new_job_id(0)) is Result.MISSING
     assert kit.every_key(redis) == {}
 
 

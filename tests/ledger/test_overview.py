@@ -9,7 +9,7 @@ from redis import Redis
 
 from orchestrator.jobs.model import ErrorCode, JobError, Outcome, SettledBy
 from orchestrator.jobs.request import JobRequest
-from orchestrator.ledger import Lease, Ledger, Result, keys
+from orchestrator.ledger import Lease, Ledger, Result, identifiers, keys
 from orchestrator.ledger.agenda import AgendaCounts
 from orchestrator.ledger.overview import Unconfirmed
 from tests.ledger import kit
@@ -41,9 +41,9 @@ def failed(ledger: Ledger) -> str:
 
 def test_the_newest_jobs_of_all_shards_are_listed_in_order_and_once(sharded: Ledger) -> None:
     ids = sorted((kit.create(sharded) for _ in range(40)), reverse=True)
-    assert len({keys.shard_of(job_id) for job_id in ids}) > 1
+    assert len({identifiers.shard_of(job_id) for job_id in ids}) > 1
 
-    assert sharded.overview.newest(100, below=keys.LAST_ID) == ids
+    assert sharded.overview.newest(100, below=identifiers.LAST_ID) == ids
     assert sharded.overview.newest(7, below=ids[3]) == ids[4:11]
     assert sharded.overview.newest(5, below=ids[-1]) == []
 
@@ -235,7 +235,7 @@ def test_reading_changes_nothing(ledger: Ledger, redis: Redis) -> None:
     unconfirmed(ledger)
     before = kit.state(redis)
 
-    ledger.overview.newest(5, below=keys.LAST_ID)
+    ledger.overview.newest(5, below=identifiers.LAST_ID)
     ledger.overview.counts()
     ledger.agenda.counts(now=NOW)
     ledger.overview.unconfirmed(5)

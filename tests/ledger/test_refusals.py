@@ -16,8 +16,8 @@ from kombu.exceptions import OperationalError
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from orchestrator.cli.stack import embedded_redis
-from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable, Result, keys
+from orchestrator.cli.embedded_redis import embedded_redis
+from orchestrator.ledger import Ledger, LedgerMisconfigured, LedgerUnavailable, Result, identifiers
 from orchestrator.messages import Broker
 from tests.ledger import kit
 from tests.net.servers import serving
@@ -201,7 +201,7 @@ def test_what_an_old_master_lacks_is_read_from_the_new_one(tmp_path: Path) -> No
 
 def test_a_replica_is_not_believed_that_a_job_does_not_exist(tmp_path: Path) -> None:
     with embedded_redis(tmp_path) as url, Redis.from_url(url) as server:
-        ledger, job_id = Ledger.from_url(url), keys.new_job_id(0)
+        ledger, job_id = Ledger.from_url(url), identifiers.new_job_id(0)
         assert ledger.get(job_id) is None
         server.replicaof("127.0.0.1", 1)
 

@@ -9,7 +9,7 @@ from redis import Redis
 from redis.crc import key_slot
 
 from orchestrator.jobs.model import SettledBy, Step
-from orchestrator.ledger import Idempotency, Ledger, Result, keys
+from orchestrator.ledger import Idempotency, Ledger, Result, identifiers, keys
 from orchestrator.ledger.script import Script
 from orchestrator.ledger.task_owners import CLAIM_MS
 from tests.ledger import kit
@@ -27,9 +27,9 @@ def test_jobs_are_spread_over_all_shards_and_their_ids_contain_the_shard(
 ) -> None:
     ids = [kit.create(sharded) for _ in range(60)]
 
-    assert {keys.shard_of(job_id) for job_id in ids} == {0, 1, 2}
+    assert {identifiers.shard_of(job_id) for job_id in ids} == {0, 1, 2}
     for job_id in ids:
-        shard = keys.shard_of(job_id)
+        shard = identifiers.shard_of(job_id)
         assert job_id.endswith(f"{shard:02x}")
         assert redis.exists(f"{{orch:{shard}}}:job:{job_id}")
         assert redis.zscore(f"{{orch:{shard}}}:agenda", job_id) == NOW
@@ -40,11 +40,13 @@ def test_each_shard_has_its_own_agenda(sharded: Ledger) -> None:
 
     for shard in range(3):
         due = [job_id for job_id, _ in sharded.agenda.due(shard, now=NOW, limit=100)]
-        assert sorted(due) == sorted(i for i in ids if keys.shard_of(i) == shard)
+        assert sorted(due) == sorted(i for i in ids if identifiers.shard_of(i) == shard)
 
 
 def test_every_transition_works_in_every_shard(sharded: Ledger, redis: Redis) -> None:
-    ids = {keys.shard_of(job_id): job_id for job_id in (kit.create(sharded) for _ in range(60))}
+    ids = {
+        identifiers.shard_of(job_id): job_id for job_id in (kit.create(sharded) for _ in range(60))
+    }
 
     for shard, job_id in ids.items():
         kit.claim(sharded, job_id)
@@ -73,7 +75,7 @@ def test_an_idempotency_key_always_has_the_same_shard(
     other_process = Ledger(lambda: cast(Redis, recorder), shards=3)
 
     assert {key: create(other_process, key) for key in first} == first
-    assert {keys.shard_of(job_id) for job_id in first.values()} == {0, 1, 2}
+    assert {identifiers.shard_of(job_id) for job_id in first.values()} == {0, 1, 2}
 
 
 def test_a_script_uses_keys_of_one_cluster_slot(sharded: Ledger, recorder: RecordingClient) -> None:
@@ -108,19 +110,19 @@ def test_a_script_uses_keys_of_one_cluster_slot(sharded: Ledger, recorder: Recor
 
 
 def test_the_highest_shard_fits_into_an_id() -> None:
-    job_id = keys.new_job_id(keys.MAX_SHARDS - 1)
+    job_id = identifiers.new_job_id(identifiers.MAX_SHARDS - 1)
 
-    assert keys.is_job_id(job_id)
-    assert keys.shard_of(job_id) == keys.MAX_SHARDS - 1
+    assert identifiers.is_job_id(job_id)
+    assert identifiers.shard_of(job_id) == identifiers.MAX_SHARDS - 1
     assert keys.job(job_id).startswith("{orch:255}:job:job_")
 
 
 def test_ids_are_unique_and_sort_by_their_creation_time() -> None:
-    early = keys.new_job_id(200)
-    kit.eventually(lambda: keys.new_job_id(0)[:14] > early[:14])
+    early = identifiers.new_job_id(200)
+    kit.eventually(lambda: identifiers.new_job_id(0)[:14] > early[:14])
 
-    assert keys.new_job_id(0) > early
-    assert len({keys.new_job_id(0) for _ in range(1000)}) == 1000
+    assert identifiers.new_job_id(0) > early
+    assert len({identifiers.new_job_id(0) for _ in range(1000)}) == 1000
 
 
 @pytest.mark.parametrize(
@@ -145,7 +147,7 @@ def test_text_that_is_no_job_id_sends_no_command(text: str) -> None:
 
     ledger = Ledger(connect)
 
-    assert not keys.is_job_id(text)
+    assert not identifiers.is_job_id(text)
     assert ledger.get(text) is None
     assert ledger.events(text) == []
     assert ledger.outcomes.wait(text, 1) is None
@@ -153,7 +155,7 @@ def test_text_that_is_no_job_id_sends_no_command(text: str) -> None:
 
 
 def test_an_unused_job_id_is_unknown(ledger: Ledger) -> None:
-    job_id = keys.new_job_id(0)
+    job_id = identifiers.new_job_id(0)
 
     assert ledger.get(job_id) is None
     assert ledger.events(job_id) == []
@@ -166,7 +168,9 @@ def test_an_unused_job_id_is_unknown(ledger: Ledger) -> None:
 
 def submitted(ledger: Ledger) -> list[str]:
     """A submitted job in each shard."""
-    ids = {keys.shard_of(job_id): job_id for job_id in (kit.create(ledger) for _ in range(60))}
+    ids = {
+        identifiers.shard_of(job_id): job_id for job_id in (kit.create(ledger) for _ in range(60))
+    }
     for job_id in ids.values():
         kit.claim(ledger, job_id)
     return [ids[shard] for shard in sorted(ids)]

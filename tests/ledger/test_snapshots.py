@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from orchestrator.jobs.model import FOLLOW_UPS, Step
-from orchestrator.ledger import Idempotency, Ledger, keys, overview
+from orchestrator.ledger import Idempotency, Ledger, identifiers, keys, overview
 from orchestrator.ledger.overview import Snapshot, Totals
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, NEXT_DUE, NOW, REQUEST
@@ -63,7 +63,7 @@ def test_every_job_of_a_shard_has_one_snapshot(
 
     assert all(shot.listed for shots in snapshots for shot in shots)
     for shard, shots in enumerate(snapshots):
-        expected = sorted(job_id for job_id in ids if keys.shard_of(job_id) == shard)
+        expected = sorted(job_id for job_id in ids if identifiers.shard_of(job_id) == shard)
         assert [shot.job_id for shot in shots] == expected
 
 
@@ -102,7 +102,7 @@ def test_an_expired_job_has_a_snapshot_of_its_entries(ledger: Ledger, redis: Red
 def test_jobs_are_read_by_id_and_unknown_ids_are_left_out(sharded: Ledger) -> None:
     ids = [kit.create(sharded) for _ in range(6)]
 
-    jobs = sharded.overview.jobs([*ids, ids[0], keys.new_job_id(0)])
+    jobs = sharded.overview.jobs([*ids, ids[0], identifiers.new_job_id(0)])
 
     assert jobs == {job_id: kit.job(sharded, job_id) for job_id in ids}
     assert sharded.overview.jobs([]) == {}
@@ -163,4 +163,4 @@ def test_a_change_in_another_shard_does_not_matter(redis: Redis) -> None:
 
 
 def shard_of_key(key: str) -> int:
-    return keys.pick_shard(2, keys.digest("caller", key))
+    return identifiers.pick_shard(2, keys.digest("caller", key))

@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 
 from orchestrator.jobs.tenant import Budget, Tenant
-from orchestrator.ledger import Idempotency, Ledger, LedgerUnavailable, Result, keys
+from orchestrator.ledger import Idempotency, Ledger, LedgerUnavailable, Result, identifiers, keys
 from orchestrator.ledger.access import MAX_AGE_SECONDS, REFRESH_SECONDS
 from orchestrator.ledger.results import Created
 from orchestrator.security.api_keys import DEFAULT_SCOPES, ApiKey, digest
@@ -111,7 +111,7 @@ def test_new_jobs_remove_expired_jobs_from_the_index(ledger: Ledger, redis: Redi
     new = [create(ledger, tenant).job_id for _ in range(2)]
 
     assert redis.zrange(keys.tenant_jobs(0, "shop"), 0, -1) == sorted(new)
-    listed = ledger.overview.newest(10, below=keys.LAST_ID, tenant="shop")
+    listed = ledger.overview.newest(10, below=identifiers.LAST_ID, tenant="shop")
     assert listed == sorted(new, reverse=True)
 
 

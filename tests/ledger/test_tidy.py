@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from redis import Redis
 
-from orchestrator.ledger import Ledger, keys, overview
+from orchestrator.ledger import Ledger, identifiers, keys, overview
 from orchestrator.ledger.overview import Unconfirmed
 from tests.ledger import kit
 from tests.ledger.kit import NOW
@@ -28,7 +28,7 @@ def test_entries_of_expired_jobs_are_removed_in_every_shard(sharded: Ledger, red
     assert sharded.overview.tidy(oldest=NOW + 1) == 24
 
     assert sharded.overview.size() == 1
-    assert sharded.overview.newest(99, below=keys.LAST_ID) == [kept]
+    assert sharded.overview.newest(99, below=identifiers.LAST_ID) == [kept]
     assert at_risk(sharded) == []
     assert sharded.overview.tidy(oldest=NOW + 1) == 0
 
@@ -116,7 +116,7 @@ def test_one_call_removes_any_number_of_failed_notifications(
     ledger: Ledger, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(overview, "TIDY_ENTRIES", 3)
-    entries: Any = {keys.new_job_id(0): NOW for _ in range(10)}
+    entries: Any = {identifiers.new_job_id(0): NOW for _ in range(10)}
     redis.zadd(keys.dead(0), entries)
 
     assert ledger.overview.tidy(oldest=NOW + 1) == 10

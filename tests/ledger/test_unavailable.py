@@ -11,7 +11,8 @@ import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from orchestrator.cli.stack import embedded_redis, free_port
+from orchestrator.cli.embedded_redis import embedded_redis
+from orchestrator.cli.ports import free_port
 from orchestrator.ledger import Ledger, LedgerUnavailable, Result
 from orchestrator.ledger import connection as module
 from tests.ledger import kit

@@ -15,7 +15,7 @@ from redis import Redis
 
 from orchestrator.callbacks import spool as spool_module
 from orchestrator.callbacks.spool import Entry, Spool
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers
 from orchestrator.ledger.installation import Installation
 from orchestrator.messages import ARCHIVE_QUEUE
 from orchestrator.operations.doctor import CheckResult, examine
@@ -85,7 +85,7 @@ def test_an_empty_spool_is_well_and_left_empty(spool: Spool) -> None:
 
 def test_what_waits_and_what_was_put_aside_is_counted(spool: Spool) -> None:
     for _ in range(3):
-        spool.keep(Entry("hiapi", keys.new_job_id(0), 1, 1, b"{}"))
+        spool.keep(Entry("hiapi", identifiers.new_job_id(0), 1, 1, b"{}"))
     spool.set_aside(spool.waiting()[0])
 
     waiting, bad = found()

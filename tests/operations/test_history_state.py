@@ -14,7 +14,7 @@ from orchestrator.history import Query
 from orchestrator.history.history import History
 from orchestrator.history.recorder import Recorder
 from orchestrator.history.writer import Writer
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers, keys
 from orchestrator.operations.doctor import check_history
 from orchestrator.operations.history_state import HistoryState, history_report
 from orchestrator.operations.verify import Verification
@@ -93,7 +93,7 @@ def test_verify_compares_the_history_with_the_ledger(recorded: Recorded) -> None
     assert recorded.found() == []
 
     entries = recorded.history.entries([bad, missing])
-    lost = replace(entries[bad].stored, id=keys.new_job_id(0))
+    lost = replace(entries[bad].stored, id=identifiers.new_job_id(0))
     with recorded.history.writing(Writer()) as batch:
         batch.remove([entries[missing]])
         batch.put([replace(entries[bad], stored=replace(entries[bad].stored, events=()))])

@@ -9,7 +9,7 @@ import fakeredis
 import pytest
 
 from orchestrator.jobs.model import Image, Outcome
-from orchestrator.ledger import Ledger, LedgerUnavailable, keys
+from orchestrator.ledger import Ledger, LedgerUnavailable, identifiers, keys
 from orchestrator.operations.locate_image import Archived, AtProvider, Lost, locate_image
 from orchestrator.operations.manifest import folder, path
 from orchestrator.storage.storage import StorageError
@@ -131,7 +131,7 @@ def test_an_unknown_job_is_none(harness: Harness, job_id: str) -> None:
 
 
 def test_an_unreadable_manifest_gives_none(harness: Harness) -> None:
-    job_id = keys.new_job_id(0)
+    job_id = identifiers.new_job_id(0)
     for content in (b"", b"{", b"[]", b'{"images": []}'):
         harness.runtime.storage.put(path(job_id), content, "application/json")
         assert locate_image(harness.runtime, job_id, 0, sees=everyone) is None

@@ -15,7 +15,7 @@ from redis import Redis
 from orchestrator.cli import main
 from orchestrator.clock import DAY_MS, now_ms
 from orchestrator.jobs.model import FollowUpStatus, Step
-from orchestrator.ledger import Ledger, LedgerUnavailable, keys, overview
+from orchestrator.ledger import Ledger, LedgerUnavailable, identifiers, keys, overview
 from orchestrator.ledger.circuit_breaker import HOST_RECORD_TTL_MS
 from orchestrator.messages import ARCHIVE_QUEUE, Broker
 from orchestrator.steps.prune import prune
@@ -163,13 +163,13 @@ def test_every_shard_is_cleared_page_by_page(
     sharded = harness.on(Ledger(lambda: harness.redis, shards=shards))
     old = {job_states.refused(sharded) for _ in range(20)}
     kept = {sharded.enqueue() for _ in range(20)}
-    assert len({keys.shard_of(job_id) for job_id in old}) == shards
+    assert len({identifiers.shard_of(job_id) for job_id in old}) == shards
     sharded.clock.forward(OVER)
 
     assert set(prune(sharded.runtime, dry_run=True)) == old
     assert set(prune(sharded.runtime)) == old
 
-    assert set(sharded.ledger.overview.newest(100, below=keys.LAST_ID)) == kept
+    assert set(sharded.ledger.overview.newest(100, below=identifiers.LAST_ID)) == kept
 
 
 def test_an_expired_job_leaves_the_index_and_is_not_counted(harness: Harness) -> None:

@@ -6,7 +6,7 @@ import fakeredis
 import pytest
 
 from orchestrator.jobs.model import Image, Outcome, Step
-from orchestrator.ledger import Ledger, LedgerUnavailable, keys
+from orchestrator.ledger import Ledger, LedgerUnavailable, identifiers, keys
 from orchestrator.steps import reconcile as module
 from orchestrator.steps.reconcile import reconcile
 from orchestrator.steps.submit import submit
@@ -66,7 +66,7 @@ def test_every_shard_is_swept(harness: Harness) -> None:
     assert reconcile(sharded.runtime) == 40
 
     assert {job_id for _, job_id in sharded.nudges.sent} == job_ids
-    assert {keys.shard_of(job_id) for job_id in job_ids} == {0, 1, 2, 3}
+    assert {identifiers.shard_of(job_id) for job_id in job_ids} == {0, 1, 2, 3}
 
 
 def test_a_sweep_nudges_a_limited_number_of_jobs_oldest_first(

@@ -12,7 +12,7 @@ import orjson
 from PIL import Image as Pillow
 
 from orchestrator.jobs.model import FollowUp, FollowUpStatus, Image, Outcome, Step
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers, keys
 from orchestrator.operations.manifest import folder
 from orchestrator.steps.archive import archive
 from orchestrator.storage.folder import Folder
@@ -150,7 +150,7 @@ def ended(harness: Harness, job_id: str) -> str:
 
 def seconds_until_due(harness: Harness, job_id: str) -> float | None:
     """Return the seconds until the archive step is due, or None when it has ended."""
-    flow = keys.follow_up(keys.shard_of(job_id), Step.ARCHIVE, harness.job(job_id).tenant)
+    flow = keys.follow_up(identifiers.shard_of(job_id), Step.ARCHIVE, harness.job(job_id).tenant)
     score: Any = harness.redis.zscore(flow, job_id)
     return None if score is None else (float(score) - harness.clock.now) / 1000
 

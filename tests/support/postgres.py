@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 
-from orchestrator.cli.stack import free_port
+from orchestrator.cli.ports import free_port
 from tests.ledger.kit import eventually
 
 

@@ -15,7 +15,8 @@ import yaml
 from flask import Flask
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from orchestrator.cli.stack import ROOT, free_port
+from orchestrator.cli.ports import free_port
+from orchestrator.cli.stack import ROOT
 from tests.ledger.kit import eventually
 
 #: The time between two scrapes.

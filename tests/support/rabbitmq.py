@@ -12,7 +12,7 @@ from typing import IO, Self
 
 from kombu import Connection
 
-from orchestrator.cli.stack import free_port
+from orchestrator.cli.ports import free_port
 from tests.ledger.kit import eventually
 
 #: Debian's wrapper in /usr/sbin changes the user and the folders. This is the program itself.

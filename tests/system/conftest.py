@@ -21,7 +21,8 @@ from redis import Redis, RedisError
 
 from orchestrator.callbacks.spool import Spool
 from orchestrator.cli import main
-from orchestrator.cli.stack import EmbeddedRedis, Stack, embedded_redis
+from orchestrator.cli.embedded_redis import EmbeddedRedis, embedded_redis
+from orchestrator.cli.stack import Stack
 from orchestrator.providers import BUILT_IN
 from orchestrator.runtime import default_runtime
 from tests.support.providers import EXAMPLE_MODELS, POLLED

@@ -20,7 +20,7 @@ from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
 from orchestrator.jobs.model import Step
 from orchestrator.jobs.request import JobRequest
-from orchestrator.ledger import Ledger, keys
+from orchestrator.ledger import Ledger, identifiers, keys
 from orchestrator.settings.settings import Settings
 from tests.system.conftest import eventually
 
@@ -57,7 +57,7 @@ class Rack:
 
     def path(self, job_id: str | None = None) -> str:
         """Where a job's callback goes; by default that of a job which nobody knows."""
-        address = CallbackAddress("evolink", job_id or keys.new_job_id(0), 1)
+        address = CallbackAddress("evolink", job_id or identifiers.new_job_id(0), 1)
         return urlsplit(address.url(self.settings)).path
 
     def running(self, task_id: str = TASK) -> str:

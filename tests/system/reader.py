@@ -6,7 +6,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from orchestrator.cli.stack import ROOT, free_port
+from orchestrator.cli.ports import free_port
+from orchestrator.cli.stack import ROOT
 from tests.docs.commands import command_blocks
 from tests.docs.pages import DocPage
 from tests.system.conftest import TENANTS, Client

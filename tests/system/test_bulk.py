@@ -9,7 +9,7 @@ import requests
 
 from orchestrator.clock import now_ms
 from orchestrator.jobs.request import JobRequest
-from orchestrator.ledger import Ledger, keys
+from orchestrator.ledger import Ledger, identifiers
 from tests.system.conftest import Client, UnpolledStack, eventually
 
 #: Jobs for several parts. A limit keeps the action from its end until the kill.
@@ -68,7 +68,7 @@ def test_every_job_is_retried_once_although_the_worker_and_redis_are_killed(
     assert 0 < seen["done"] <= LIMIT, "it was killed in the middle"
     done = ended(client, preview["id"])
     assert (done["done"], done["refused"]) == (JOBS, [])
-    job_ids = ledger.overview.newest(3 * JOBS, below=keys.LAST_ID, tenant=TENANT)
+    job_ids = ledger.overview.newest(3 * JOBS, below=identifiers.LAST_ID, tenant=TENANT)
     jobs = ledger.overview.jobs(job_ids).values()
     assert Counter(job.request.metadata["n"] for job in jobs) == dict.fromkeys(range(JOBS), 2)
     assert Counter(job.status for job in jobs) == {"cancelled": JOBS, "queued": JOBS}

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from orchestrator.cli.demo_scenarios import SCENARIOS
-from orchestrator.cli.stack import free_port
+from orchestrator.cli.ports import free_port
 from tests.support.wheels import installed, server_wheel
 from tests.system.conftest import ONE_WEB_PROCESS, eventually
 

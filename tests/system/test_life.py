@@ -20,8 +20,9 @@ import pytest
 import requests
 from redis import Redis
 
+from orchestrator.cli.embedded_redis import embedded_redis
 from orchestrator.cli.processes import PROCESSES
-from orchestrator.cli.stack import Stack, embedded_redis
+from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
 from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.installation import SWEEP_STALE_SECONDS

@@ -18,7 +18,8 @@ from uuid import uuid4
 import pytest
 import requests
 
-from orchestrator.cli.stack import Stack, free_port
+from orchestrator.cli.ports import free_port
+from orchestrator.cli.stack import Stack
 from tests.system.conftest import TENANTS, WAIT_SECONDS, Client, eventually
 from tests.system.rack import family
 

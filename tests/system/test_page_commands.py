@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from orchestrator.cli.stack import ROOT, free_port
+from orchestrator.cli.ports import free_port
+from orchestrator.cli.stack import ROOT
 from tests.docs.commands import command_blocks
 from tests.docs.test_pages import PAGES
 from tests.support.command_server import command_server

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from orchestrator.cli.stack import ROOT, Stack, free_port
+from orchestrator.cli.ports import free_port
+from orchestrator.cli.stack import ROOT, Stack
 from tests.support import debian
 from tests.support.providers import EXAMPLE_MODELS
 from tests.system.conftest import Client, eventually

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 import requests
 
+from orchestrator.cli.ports import free_port
 from orchestrator.cli.processes import process_command
-from orchestrator.cli.stack import Stack, free_port
+from orchestrator.cli.stack import Stack
 from tests.system.rack import DONE, Rack, connection, head, settings, status
 from webhooks.receiver import MAX_BODY_BYTES
 

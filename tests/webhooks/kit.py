@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.jobs.model import Job, Step
 from orchestrator.jsonio import dump
-from orchestrator.ledger import keys
+from orchestrator.ledger import identifiers
 from tests.support.fakes import Harness
 from tests.support.web import WebApp
 
@@ -114,4 +114,4 @@ def signed(body: bytes, timestamp: int, secret: str = SECRET) -> dict[str, str]:
 
 
 def another_job_id() -> str:
-    return keys.new_job_id(0)
+    return identifiers.new_job_id(0)

@@ -1,0 +1,67 @@
+"""Ids of jobs, batches and bulk actions, and the shard in an id."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from ulid import ULID
+
+#: Two hexadecimal digits of the id of a job or a batch name its shard.
+MAX_SHARDS = 256
+JOB_ID = re.compile(r"job_[0-9a-hjkmnp-tv-z]{26}[0-9a-f]{2}")
+BATCH_ID = re.compile(r"batch_[0-9a-hjkmnp-tv-z]{26}[0-9a-f]{2}")
+BULK_ID = re.compile(r"bulk_[0-9a-hjkmnp-tv-z]{26}")
+
+#: A text that sorts after every job id.
+LAST_ID = "k"
+
+
+def new_job_id(shard: int) -> str:
+    """Return a new job id in a shard. Ids sort by the time of their creation."""
+    return f"job_{str(ULID()).lower()}{shard:02x}"
+
+
+def new_batch_id(shard: int) -> str:
+    """Return a new batch id in a shard."""
+    return f"batch_{str(ULID()).lower()}{shard:02x}"
+
+
+def new_bulk_id() -> str:
+    """Return a new id of a bulk action."""
+    return f"bulk_{str(ULID()).lower()}"
+
+
+def is_job_id(text: str) -> bool:
+    """Return whether a text has the form of a job id."""
+    return JOB_ID.fullmatch(text) is not None
+
+
+def is_batch_id(text: str) -> bool:
+    """Return whether a text has the form of a batch id."""
+    return BATCH_ID.fullmatch(text) is not None
+
+
+def is_bulk_id(text: str) -> bool:
+    """Return whether a text has the form of the id of a bulk action."""
+    return BULK_ID.fullmatch(text) is not None
+
+
+def shard_of(job_id: str) -> int:
+    """Return the shard in the id of a job or a batch."""
+    return int(job_id[-2:], 16)
+
+
+def pick_shard(shards: int, idempotency: str | None) -> int:
+    """Return the shard of a new job: given by its idempotency digest, or random."""
+    return int(idempotency[:8], 16) % shards if idempotency else secrets.randbelow(shards)
+
+
+def created_at(job_id: str) -> int:
+    """Return the creation time in a job id, by the clock of its creator. ms."""
+    return ULID.from_str(job_id[4:30].upper()).milliseconds
+
+
+def first_id_at(time: int) -> str:
+    """Return a text that sorts before every job id of a time (ms), and after every earlier one."""
+    return f"job_{str(ULID.from_timestamp(max(0, time) / 1000)).lower()[:10]}"
