@@ -155,6 +155,8 @@ class Exchange:
         for name, value in self.headers.items():
             key = _KEYS.get(name) or f"HTTP_{name.replace('-', '_').upper()}"
             environ[key] = f"{environ[key]},{value}" if key in environ else value
+        # The protocol stays HTTP (RFC 9110, 7.8). Werkzeug would find no route for a WebSocket.
+        environ.pop("HTTP_UPGRADE", None)
         environ["HTTP_X_REQUEST_ID"] = self.request_id
         if self.state is not None:
             environ[holds.STATE_KEY] = self.state
