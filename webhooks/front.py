@@ -15,7 +15,7 @@ from io import BytesIO
 from typing import IO, Any
 
 from orchestrator import log, step_loop
-from orchestrator.api import holds, problems, request_ids
+from orchestrator.api import compatible, holds, problems, request_ids
 from orchestrator.api.holds import Hold
 from orchestrator.ledger.subscription import Subscription
 from webhooks.exchange import AbsentBody, BodyWanted, Exchange, Headers, ServerProtocol
@@ -211,8 +211,9 @@ class _Started:
 def _answer_problem(
     exchange: Exchange, status: int, kind: str, detail: str, headers: dict[str, str]
 ) -> None:
-    """Send a problem document that the application did not write."""
+    """Send a problem document that the application did not write, in the shape of the client."""
     answer = problems.problem(status, kind, kind.replace("-", " ").title(), detail, headers=headers)
+    answer = compatible.in_clients_shape(answer, exchange.path, exchange.headers)
     answer.headers[request_ids.HEADER] = exchange.request_id
     exchange.answer(answer.status, list(answer.headers), [answer.get_data()])
 

@@ -527,6 +527,34 @@ def test_a_request_is_refused_when_too_many_wait_for_a_thread(
         answer = Exchanged()
         await Scene(reading).begin(answer)
         assert (answer.status, answer.headers["Connection"]) == (503, "close")
+        assert answer.headers["Content-Type"] == "application/problem+json"
+
+    run(play)
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/v1/images/generations", {}, None),
+        ("/v1/models", {}, None),
+        ("/v1beta/models/banana:generateContent", {}, "UNAVAILABLE"),
+        ("/v1/models/banana:generateContent", {"x-goog-api-key": "k"}, "UNAVAILABLE"),
+    ],
+)
+def test_a_refusal_of_the_front_has_the_shape_of_the_client(
+    monkeypatch: pytest.MonkeyPatch, path: str, headers: dict[str, str], status: str | None
+) -> None:
+    monkeypatch.setattr(front_module, "MAX_WAITING", -1)
+
+    async def play() -> None:
+        answer = Exchanged()
+        await Scene(reading).begin(answer, path=path, headers=headers)
+        error = parse(answer.body)["error"]
+        assert "send the request again" in error["message"]
+        assert error.get("status") == status
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+        assert answer.headers["Content-Type"] == "application/json"
+        assert answer.headers["X-Request-ID"].startswith("req_")
 
     run(play)
 
@@ -590,11 +618,12 @@ def test_headers_that_come_twice_and_a_path_that_is_not_ascii() -> None:
 
     class Twice(dict[str, str]):
         def items(self) -> Any:
-            return [("x-a", "1"), ("x-a", "2"), ("content-type", "a/b")]
+            return [("x-a", "1"), ("x-a", "2"), ("content-type", "a/b"), ("upgrade", "websocket")]
 
     async def play() -> None:
         await Scene(app).begin(Exchanged(), path="/\u00e4", headers=Twice())
 
     run(play)
     assert (seen["HTTP_X_A"], seen["CONTENT_TYPE"]) == ("1,2", "a/b")
+    assert "HTTP_UPGRADE" not in seen  # an offer that we do not take
     assert seen["PATH_INFO"] == "/\u00e4".encode().decode("latin-1")

@@ -5,6 +5,8 @@ Google's clients list models under `/v1`, too. They are known by the header of t
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Blueprint, Response, request
 
 from orchestrator.api.answers import as_json
@@ -40,21 +42,19 @@ def blueprint(runtime: Runtime) -> Blueprint:
     return listed
 
 
+def is_google(path: str, headers: Any) -> bool:
+    """Return whether a request is one of Google's clients, by its path and the names it sends."""
+    return path.startswith("/v1beta/") or GOOGLE_KEY in headers
+
+
 def _is_google() -> bool:
-    return request.path.startswith("/v1beta/") or GOOGLE_KEY in request.headers
+    return is_google(request.path, request.headers)
 
 
 def _error_answer(error: Exception) -> Response:
     if _is_google():
         return gemini_answer.error_answer(error)
     return openai_answer.error_answer(error)
-
-
-def of_problem(problem: Response) -> Response:
-    """Return a problem document in the shape of the client."""
-    if _is_google():
-        return gemini_answer.of_problem(problem)
-    return openai_answer.of_problem(problem)
 
 
 def _openais(name: str, owner: str) -> dict[str, str | int]:
