@@ -13,7 +13,8 @@ from orchestrator.api.auth import caller
 from orchestrator.api.openapi import JSON, operation
 from orchestrator.enqueue import cancel_job
 from orchestrator.jobs.answer_schemas import CurrentJobSchema
-from orchestrator.jobs.validation import StrictSchema, always, checked
+from orchestrator.jobs.schema_fields import always
+from orchestrator.jobs.validation import StrictSchema, checked
 from orchestrator.operations.poll_now import (
     MIN_INTERVAL_SECONDS,
     AskedRecently,

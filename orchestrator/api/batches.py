@@ -19,8 +19,9 @@ from orchestrator.enqueue import API_SCOPE
 from orchestrator.jobs.answer_schemas import AnswerSchema, BatchSchema, CurrentJobSchema
 from orchestrator.jobs.batch import Batch
 from orchestrator.jobs.request import Receiver
+from orchestrator.jobs.schema_fields import always
 from orchestrator.jobs.schemas import ReceiverSchema
-from orchestrator.jobs.validation import always, checked
+from orchestrator.jobs.validation import checked
 from orchestrator.jobs.views import batch_view
 from orchestrator.ledger.keys import settled
 from orchestrator.operations.batches import MAX_JOBS, BatchEntry, create_batch

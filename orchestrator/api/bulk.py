@@ -21,16 +21,9 @@ from orchestrator.api.openapi import JSON, operation
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.answer_schemas import AnswerSchema, name_of, timestamp
 from orchestrator.jobs.model import Status
+from orchestrator.jobs.schema_fields import always, text
 from orchestrator.jobs.tenant import tenant_name
-from orchestrator.jobs.validation import (
-    REQUIRED,
-    InvalidRequest,
-    StrictSchema,
-    Violation,
-    always,
-    checked,
-    text,
-)
+from orchestrator.jobs.validation import REQUIRED, InvalidRequest, StrictSchema, Violation, checked
 from orchestrator.ledger.bulk import BulkAction, BulkKind, BulkState
 from orchestrator.ledger.identifiers import BULK_ID, JOB_ID
 from orchestrator.operations import bulk as operations

@@ -14,7 +14,8 @@ from orchestrator.api.answers import as_json
 from orchestrator.api.auth import caller, require
 from orchestrator.api.openapi import JSON, operation
 from orchestrator.jobs.answer_schemas import AnswerSchema
-from orchestrator.jobs.validation import StrictSchema, always, checked, nearest
+from orchestrator.jobs.schema_fields import always
+from orchestrator.jobs.validation import StrictSchema, checked, nearest
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.ledger.admission import CircuitState
 from orchestrator.operations.admission import (

@@ -17,17 +17,8 @@ from marshmallow import (
 )
 
 from orchestrator.jobs.request import UNIFIED_OPTIONS, JobRequest, Target
-from orchestrator.jobs.validation import (
-    REQUIRED,
-    OneOf,
-    OneOfNames,
-    ShortList,
-    StrictSchema,
-    always,
-    json_bytes,
-    links,
-    text,
-)
+from orchestrator.jobs.schema_fields import ShortList, Text, always, links, text
+from orchestrator.jobs.validation import REQUIRED, StrictSchema, json_bytes
 
 #: The largest metadata of a job. Bytes of JSON.
 MAX_METADATA_BYTES = 16 * 1024
@@ -95,9 +86,8 @@ class JobRequestSchema(ReceiverSchema):
 
     def on_bind_field(self, field_name: str, field_obj: fields.Field[Any]) -> None:
         """Limit `provider` to the known names, also in the OpenAPI document."""
-        if field_name == "provider":
-            field_obj.validators = [OneOf(self._providers)]
-            field_obj.error_messages["invalid"] = OneOfNames(self._providers)
+        if field_name == "provider" and isinstance(field_obj, Text):
+            field_obj.limit_to(self._providers)
         elif field_name == "fallback" and isinstance(field_obj, fields.List):
             nested: Any = field_obj.inner
             self.on_bind_field("provider", nested.schema.fields["provider"])

@@ -7,20 +7,8 @@ from __future__ import annotations
 
 from orchestrator.jobs.model import Cost, ErrorCode, Image, JobError, Outcome, Status
 from orchestrator.jobs.request import JobRequest
-from orchestrator.jobs.validation import (
-    InvalidRequest,
-    OneOfNames,
-    StrictSchema,
-    Violation,
-    always,
-    link,
-    links,
-    nested,
-    number,
-    switch,
-    text,
-    whole,
-)
+from orchestrator.jobs.schema_fields import always, link, links, nested, number, switch, text, whole
+from orchestrator.jobs.validation import InvalidRequest, OneOfNames, StrictSchema, Violation
 from orchestrator.jsonio import NotJson, dump, parse, parse_lenient
 from orchestrator.net.addresses import callback_refusal
 from orchestrator.net.http_types import Call, File, Reply

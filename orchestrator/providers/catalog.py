@@ -9,14 +9,8 @@ from typing import Any
 from marshmallow import INCLUDE, Schema, fields, validate
 
 from orchestrator.jobs.request import JobRequest
-from orchestrator.jobs.validation import (
-    InvalidRequest,
-    OneOfNames,
-    StrictSchema,
-    Violation,
-    always,
-    text,
-)
+from orchestrator.jobs.schema_fields import always, text
+from orchestrator.jobs.validation import InvalidRequest, OneOfNames, StrictSchema, Violation
 
 #: The place of a value in a provider's body.
 Path = tuple[str, ...]

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from marshmallow import fields
 
+from orchestrator.jobs.schema_fields import always, links, text
 from orchestrator.jobs.schemas import JobRequestSchema
 from orchestrator.jobs.validation import (
     MAX_SHOWN_CHARACTERS,
@@ -15,13 +16,10 @@ from orchestrator.jobs.validation import (
     OneOfNames,
     StrictSchema,
     Violation,
-    always,
     checked,
-    links,
     nearest,
     plain,
     shown,
-    text,
 )
 
 SMALLEST = {"provider": "mill", "model": "mill-1", "prompt": "x"}

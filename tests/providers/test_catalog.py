@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from marshmallow import fields, validate
 
 from orchestrator.jobs.request import JobRequest
-from orchestrator.jobs.validation import InvalidRequest, StrictSchema, Violation, links, text
+from orchestrator.jobs.schema_fields import links, text
+from orchestrator.jobs.validation import InvalidRequest, StrictSchema, Violation
 from orchestrator.providers.catalog import (
     CALLBACK_FIELDS,
     Family,

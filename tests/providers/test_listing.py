@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator.job_check import REQUEST_SCHEMA
 from orchestrator.jobs.request import UNIFIED_OPTIONS
-from orchestrator.jobs.validation import StrictSchema, links, text
+from orchestrator.jobs.schema_fields import links, text
+from orchestrator.jobs.validation import StrictSchema
 from orchestrator.jsonio import dump
 from orchestrator.providers import BUILT_IN
 from orchestrator.providers.catalog import Family, Model

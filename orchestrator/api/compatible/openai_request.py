@@ -18,17 +18,15 @@ from marshmallow import fields
 from orchestrator.api import incoming
 from orchestrator.api.compatible.image_call import MAX_IMAGES, ImageCall, SentImage, decode_base64
 from orchestrator.api.multipart import Part, read_form
+from orchestrator.jobs.schema_fields import always, text, whole
 from orchestrator.jobs.schemas import MAX_DEPTH
 from orchestrator.jobs.validation import (
     InvalidRequest,
     KnownFields,
     StrictSchema,
     Violation,
-    always,
     checked,
     json_bytes,
-    text,
-    whole,
 )
 from orchestrator.runtime import Runtime
 
