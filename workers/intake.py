@@ -4,59 +4,45 @@
 
 Such a message is not a hint: until its job is in the ledger, it is the only record of the request.
 So it has its own queue, its own process and late acknowledgements. It may be delivered twice. Its
-Celery task id is the idempotency key.
+Celery task id is the idempotency key. A message whose tenant has reached a limit waits in the
+ledger.
 """
 
 from __future__ import annotations
 
-import logging
 import threading
 from typing import Any, ClassVar
 
-from celery import Celery, Task
+from celery import Celery, Task, signals
 from celery.exceptions import Reject
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from kombu import Connection, Queue
 
 from orchestrator import log, tracing
-from orchestrator.backoff import back_off
-from orchestrator.enqueue import (
-    CELERY_SCOPE,
-    IdempotencyGone,
-    IdempotencyMismatch,
-    TenantLimitReached,
-    create_job,
-)
-from orchestrator.jobs.tenant import tenant_name
-from orchestrator.jobs.validation import InvalidRequest, Violation
-from orchestrator.jsonio import dump
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.messages import ENQUEUE_QUEUE, transport_options
-from orchestrator.runtime import Runtime, default_runtime
+from orchestrator.operations.enqueue_messages import EnqueueMessage, take_message, take_waiting
+from orchestrator.runtime import default_runtime
 from orchestrator.servers.broker_server import BrokerServer
 from orchestrator.servers.rabbitmq import has_other_type, is_rabbitmq, quorum_queue
 from workers.app import broker_url, celery_app, note_message
+from workers.sweeper import Sweeper, SweepTimer
 
 #: A message without an acknowledgement is delivered again after this time. Seconds.
 VISIBILITY_TIMEOUT_SECONDS = 60
-#: The longest wait of a message whose tenant has reached a limit. With its jitter the wait is still
-#: below the visibility time-out, so the broker does not deliver the message twice. Seconds.
-MAX_LIMIT_WAIT_SECONDS = 30.0
-#: This process holds the messages that wait for their tenants' limits. With RabbitMQ it holds this
-#: many at most, and takes no others meanwhile.
-RABBITMQ_PREFETCH = 256
+#: Messages that RabbitMQ sends ahead.
+RABBITMQ_PREFETCH = 16
 #: A wait for a message ends after this time, and begins again. Each is a command. Seconds.
 BRPOP_SECONDS = 4.0
 #: Wait between tries while the ledger is away. Seconds.
 RETRY_INTERVAL_SECONDS = 1.0
+#: Interval of the rounds for messages that wait for the limits of their tenants. Seconds.
+ROUND_SECONDS = 1.0
 
 
 class IntakeConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
-    """Celery's consumer without its delayed delivery, which makes 28 queues at RabbitMQ.
-
-    We wait for half a minute at most, and Celery's own timer does that.
-    """
+    """Celery's consumer without its delayed delivery, which makes 28 queues at RabbitMQ."""
 
     class Blueprint(Consumer.Blueprint):  # type: ignore[misc]  # Celery has no types
         """The parts of the consumer."""
@@ -113,45 +99,34 @@ app: Celery = celery_app(
 )
 
 
-# It warns that a wait occupies this process. The wait is half a minute at most.
-logging.getLogger("celery.app.base").setLevel(logging.ERROR)
-
-
 @app.task(name="orchestrator.enqueue", bind=True)
 def enqueue(self: Task, *unnamed: Any, **request: Any) -> None:
-    """Create the job of one request. A bad request is logged and added to the rejected messages."""
-    runtime, message_id = default_runtime(), self.request.id
+    """Create the job of one request, or keep the message while its tenant has reached a limit."""
+    headers = self.request.headers or {}
+    trace = {name: str(headers[name]) for name in tracing.HEADERS if headers.get(name)}
+    message = EnqueueMessage(self.request.id, request, unnamed, trace)
     while True:
         try:
-            with tracing.continued((self.request.headers or {}).get):
-                _create(runtime, request, message_id, unnamed)
+            take_message(default_runtime(), message)
             return
-        except TenantLimitReached as error:
-            # The message waits at the broker, so other tenants' messages pass it. The wait doubles,
-            # so that a backlog of one tenant does not occupy this process.
-            first = max(error.retry_after, RETRY_INTERVAL_SECONDS)
-            wait = back_off(self.request.retries, first, MAX_LIMIT_WAIT_SECONDS, runtime.random)
-            raise self.retry(exc=error, countdown=wait, max_retries=None) from None
         except LedgerUnavailable as error:
-            log.get().warning("enqueue_delayed", message=message_id, reason=str(error))
+            log.get().warning("enqueue_delayed", message_id=message.id, reason=str(error))
         note_message()
         if state.should_stop is not None or state.should_terminate is not None:
             raise Reject("the ledger is away", requeue=True)
         threading.Event().wait(RETRY_INTERVAL_SECONDS)
 
 
-def _create(
-    runtime: Runtime, request: dict[str, Any], message_id: str, unnamed: tuple[Any, ...]
-) -> None:
-    try:
-        if unnamed:
-            raise InvalidRequest(
-                Violation("args", list(unnamed), "left out; use keyword arguments")
-            )
-        fields = {name: value for name, value in request.items() if name != "tenant"}
-        tenant = tenant_name(request.get("tenant"))
-        create_job(runtime, fields, scope=CELERY_SCOPE, tenant=tenant, key=message_id)
-    except (InvalidRequest, IdempotencyMismatch, IdempotencyGone) as error:
-        log.get().error("enqueue_refused", message=message_id, reason=str(error))
-        body = dump({"id": message_id, "args": unnamed, "kwargs": request})
-        runtime.ledger.rejected.keep("enqueue", now=runtime.clock(), reason=str(error), body=body)
+#: Takes the messages that waited for the limits of their tenants.
+waiting: Sweeper = Sweeper(lambda: take_waiting(default_runtime()), name="waiting_messages")
+
+
+@signals.worker_ready.connect
+def _start_rounds(sender: Any, **_: Any) -> None:
+    if sender.app is app:
+        SweepTimer(waiting.sweep, ROUND_SECONDS).start()
+
+
+@signals.worker_shutdown.connect
+def _end_rounds(**_: Any) -> None:
+    waiting.stop()

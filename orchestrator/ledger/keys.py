@@ -61,6 +61,8 @@ A test compares this table with a live server.
 | `{orch:0}:bulk_started` | sorted set | running bulk actions, by when they are due (ms) | never |
 | `{orch:0}:sign_in:<digest>` | hash | a session, or an address with failed sign-ins | 12 h |
 | `{orch:0}:sign_ins:<digest>` | list | the newest sessions of a key or a link | 12 h |
+| `{orch:0}:waiting` | sorted set | flows of enqueue messages, by when they are tried (ms) | never |
+| `{orch:0}:waiting:<tenant> <provider>` | sorted set | the messages of one: JSON, by ms | never |
 | `{orch:0}:shards` | string | the number of shards of the installation | never |
 | `{orch:0}:format` | string | the newest format of its jobs: see installation.py | never |
 
@@ -132,6 +134,7 @@ ACCESS = _ROOT % 0 + "access"
 AUDIT = _ROOT % 0 + "audit"
 BULK_LIST = _ROOT % 0 + "bulk_list"
 BULK_STARTED = _ROOT % 0 + "bulk_started"
+WAITING = _ROOT % 0 + "waiting"
 PROCESSES = _ROOT % 0 + "processes"
 TIMINGS = _ROOT % 0 + "timings"
 
@@ -289,6 +292,11 @@ def dead(shard: int) -> str:
 def stream(name: str) -> str:
     """Return the key of a stream of notifications."""
     return f"{root(0)}stream:{name}"
+
+
+def waiting(flow: str) -> str:
+    """Return the key of the waiting enqueue messages of a flow: `<tenant> <provider>`."""
+    return f"{WAITING}:{flow}"
 
 
 def bulk(bulk_id: str) -> str:

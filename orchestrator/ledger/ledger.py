@@ -45,6 +45,7 @@ from orchestrator.ledger.sessions import Sessions
 from orchestrator.ledger.task_owners import TaskOwners
 from orchestrator.ledger.timings import TimingSums
 from orchestrator.ledger.uploads import Uploads
+from orchestrator.ledger.waiting_messages import WaitingMessages
 from orchestrator.servers.redis_server import RedisServer
 
 
@@ -94,6 +95,7 @@ class Ledger(JobTransitions):
         self.sessions = Sessions(redis, shards)
         self.timings = TimingSums(redis)
         self.uploads = Uploads(redis)
+        self.waiting_messages = WaitingMessages(redis)
         self.batches = Batches(redis, shards, retention_ms, idempotency_ms, self.creations)
         self.outcomes = Outcomes(redis, self.get, self.batches.get)
 

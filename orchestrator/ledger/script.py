@@ -36,7 +36,7 @@ PARTS: Mapping[str, tuple[str, ...]] = {
         (
             *("hold_provider", "host_failed", "host_probe", "join", "recorder_lease"),
             *("tidy", "open_batch", "seal_batch", "complete_batch", "claim_batch"),
-            *("notify_batch", "notify_batch_again"),
+            *("notify_batch", "notify_batch_again", "waiting_add", "waiting_done"),
         ),
         (),
     ),

@@ -30,7 +30,7 @@ class Remaining:
         archives, notifications, confirmations: pending follow-ups of jobs.
         batches: complete requests whose jobs or notification have not ended.
         bulk_actions: actions that run.
-        messages: enqueue messages that wait at the broker. Those that `intake` holds do not count.
+        messages: enqueue messages that wait at the broker, or for a limit of their tenant.
     """
 
     queued: int
@@ -102,6 +102,7 @@ def _batches(runtime: Runtime, now: int) -> int:
 
 def _messages(runtime: Runtime) -> int | None:
     try:
-        return runtime.broker.waiting([ENQUEUE_QUEUE])[ENQUEUE_QUEUE]
+        at_broker = runtime.broker.waiting([ENQUEUE_QUEUE])[ENQUEUE_QUEUE]
     except (OSError, OperationalError):
         return None
+    return at_broker + runtime.ledger.waiting_messages.size()

@@ -33,6 +33,7 @@ from orchestrator.ledger.rejected_messages import RejectedMessages
 from orchestrator.ledger.repeats import RepeatedRequests
 from orchestrator.ledger.timings import TimingSums
 from orchestrator.ledger.uploads import Uploads
+from orchestrator.ledger.waiting_messages import WaitingMessages
 from orchestrator.security.api_keys import DEFAULT_SCOPES, ApiKey, digest
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, HOST, LEASE, NEXT_DUE, NOW, REQUEST, SUCCESS
@@ -60,6 +61,7 @@ CLASSES: Mapping[str, type] = {
     "repeats.": RepeatedRequests,
     "timings.": TimingSums,
     "uploads.": Uploads,
+    "waiting_messages.": WaitingMessages,
 }
 PROCESS = Process("worker", HOST, 17, "0.1.0", NOW, NOW)
 KEY = ApiKey("key_1", "shop", DEFAULT_SCOPES, digest("orch_0"), NOW)
@@ -259,6 +261,15 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "processes.alive": lambda ledger, _: ledger.processes.alive(now=NOW),
     "timings.add": lambda ledger, _: ledger.timings.add({"a sum": 0.5}),
     "timings.read": lambda ledger, _: ledger.timings.read(),
+    "waiting_messages.add": lambda ledger, _: kit.add_waiting(ledger),
+    "waiting_messages.has": lambda ledger, _: ledger.waiting_messages.has(kit.MESSAGES),
+    "waiting_messages.due": lambda ledger, _: ledger.waiting_messages.due(now=NOW, limit=10),
+    "waiting_messages.oldest": lambda ledger, _: ledger.waiting_messages.oldest(kit.MESSAGES, 10),
+    "waiting_messages.later": lambda ledger, _: ledger.waiting_messages.later(
+        kit.MESSAGES, due_at=NEXT_DUE
+    ),
+    "waiting_messages.done": lambda ledger, _: ledger.waiting_messages.done(kit.MESSAGES, "{}"),
+    "waiting_messages.size": lambda ledger, _: ledger.waiting_messages.size(),
     "overview.tidy": lambda ledger, _: ledger.overview.tidy(oldest=NEXT_DUE),
     "overview.forget": lambda ledger, lease: ledger.overview.forget(lease.job.id, before=NEXT_DUE),
 }
@@ -303,6 +314,7 @@ READS = frozenset(
         "audit.find",
         *("batches.get", "batches.answer"),
         "timings.read",
+        *(f"waiting_messages.{name}" for name in ("has", "due", "oldest", "size")),
         *("processes.known", "processes.alive"),
     }
 )
@@ -311,6 +323,7 @@ FREES_MEMORY = frozenset(
     {
         "uploads.drop",
         "rejected.delete",
+        "waiting_messages.done",
         "processes.forget",
         "admission.resume",
         "circuit_breaker.forget",
@@ -345,6 +358,8 @@ def prepare(ledger: Ledger, name: str) -> Lease:
             kit.start_bulk(ledger)
     if name == "processes.forget":
         ledger.processes.record(PROCESS)
+    if name in {"waiting_messages.later", "waiting_messages.done"}:
+        kit.add_waiting(ledger)
     if name == "rejected.delete":
         ledger.rejected.keep("callback", now=NOW, reason="not JSON", body=b"<")
     if attribute == "circuit_breaker":

@@ -76,6 +76,8 @@ THIN = JobError(ErrorCode.GENERATION_FAILED, "no result", retryable=True)
 #: A request with a notification, and the host of the notification.
 NOTIFYING = replace(REQUEST, notify_url="https://hooks.example/jobs")
 HOST = "hooks.example"
+#: A flow of waiting enqueue messages.
+MESSAGES = "shop hiapi"
 #: The refusal of an attempt whose job leaves its provider.
 REFUSAL = JobError(ErrorCode.CONTENT_POLICY, "no cubes")
 #: A request with two fallbacks.
@@ -323,6 +325,11 @@ def pause_host(ledger: Ledger, host: str = HOST, *, now: int = NOW) -> int:
     for number in range(FAILURES_TO_OPEN):
         ledger.circuit_breaker.failed(host, now=now + number * MIN_FAILING_MS)
     return now + (FAILURES_TO_OPEN - 1) * MIN_FAILING_MS
+
+
+def add_waiting(ledger: Ledger, message: str = "{}") -> None:
+    """Add an enqueue message to the flow MESSAGES."""
+    ledger.waiting_messages.add(MESSAGES, message, now=NOW, due_at=NOW)
 
 
 # Batches --------------------------------------------------------------------------------------

@@ -128,6 +128,8 @@ BUILT: Mapping[str, list[str]] = {
     "ACCESS": [keys.ACCESS],
     "AUDIT": [keys.AUDIT],
     "PROCESSES": [keys.PROCESSES],
+    "WAITING": [keys.WAITING],
+    "waiting": [keys.waiting(kit.MESSAGES)],
     "TIMINGS": [keys.TIMINGS],
     "sign_in": [keys.sign_in(DIGEST)],
     "sign_ins": [keys.sign_ins(DIGEST)],
@@ -303,6 +305,7 @@ def run_processes(ledger: Ledger) -> None:
     ledger.repeats.remember(DIGEST, JOB)
     ledger.repeats.record_answer(DIGEST, JOB, now=NOW)
     ledger.timings.add({"a sum": 0.5})
+    kit.add_waiting(ledger)
     ledger.processes.record(PROCESS)
     ledger.installation.begin_examination("{}")
     ledger.echoes.check_channel()

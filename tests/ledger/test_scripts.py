@@ -26,6 +26,7 @@ TEXTS: Mapping[str, str] = {
 SCRIPTS = sorted(name for name in TEXTS if not name.startswith("_"))
 #: Scripts that return no result code.
 LISTS = {"agenda_counts", "due", "due_follow_ups", "hold_provider", "join", "tidy", "waits"}
+LISTS |= {"waiting_add", "waiting_done"}
 #: Scripts for hosts. HostState has their result codes.
 HOSTS = {"host_failed", "host_probe"}
 #: Scripts for the recorder of the history.
@@ -116,6 +117,7 @@ def scripts_of(ledger: Ledger) -> list[Script]:
         ledger.batches,
         ledger.creations,
         ledger.installation,
+        ledger.waiting_messages,
     )
     values = [value for owner in owners for value in vars(owner).values()]
     scripts = {id(value): value for value in values if isinstance(value, Script)}

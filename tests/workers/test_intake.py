@@ -6,7 +6,8 @@ import importlib
 
 import pytest
 
-from orchestrator.enqueue import CELERY_SCOPE, OPEN_RETRY_SECONDS, create_job, job_of_key
+from orchestrator.enqueue import CELERY_SCOPE, OPEN_RETRY_SECONDS, job_of_key
+from orchestrator.operations.enqueue_messages import take_waiting
 from orchestrator.operations.tenants import set_tenant
 from tests.support.fakes import Harness
 from tests.support.providers import EXAMPLE_REQUESTS
@@ -31,29 +32,74 @@ def test_a_message_names_the_tenant_of_its_job(
     assert job_of_key(harness.runtime, CELERY_SCOPE, "task-1") is None
 
 
-def test_a_message_over_a_limit_of_its_tenant_is_sent_again_after_a_wait_that_doubles(
+def send_many(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, *ids: str, **request: object
+) -> None:
+    """Run the tasks of messages of a tenant that may have one open job."""
+    set_tenant(harness.runtime, "shop", {"max_open": "1"}, actor="tests")
+    worker(harness, monkeypatch)
+    task = importlib.import_module("workers.intake").app.tasks["orchestrator.enqueue"]
+    for task_id in ids:
+        kwargs = {**EXAMPLE_REQUESTS["hiapi"], "tenant": "shop", **request}
+        assert task.apply(kwargs=kwargs, task_id=task_id).successful()
+
+
+def jobs_of(harness: Harness, *ids: str) -> list[str | None]:
+    """Return the ids of the jobs of messages. Those that wait have none."""
+    jobs = (job_of_key(harness.runtime, CELERY_SCOPE, each, "shop") for each in ids)
+    return [job.id if job else None for job in jobs]
+
+
+def test_messages_over_a_limit_wait_in_the_ledger_and_get_their_jobs_in_order(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    set_tenant(harness.runtime, "shop", {"max_open": "1"}, actor="tests")
-    create_job(harness.runtime, EXAMPLE_REQUESTS["hiapi"], scope="tests", tenant="shop")
-    worker(harness, monkeypatch)
-    intake = importlib.import_module("workers.intake")
-    task = intake.app.tasks["orchestrator.enqueue"]
-    planned: list[float] = []
+    ids = ("task-1", "task-2", "task-3")
+    send_many(harness, monkeypatch, *ids, "task-2")  # one is delivered twice
 
-    def retry(*, exc: Exception, countdown: float, max_retries: int | None) -> Exception:
-        planned.append(countdown)
-        return exc
+    first, *others = jobs_of(harness, *ids)
+    assert first is not None
+    assert others == [None, None]
+    assert harness.ledger.waiting_messages.size() == 2
 
-    monkeypatch.setattr(task, "retry", retry)
-    request = {**EXAMPLE_REQUESTS["hiapi"], "tenant": "shop"}
-    for tries in (0, 1, 2000):
-        task.apply(kwargs=request, task_id="task-1", retries=tries)
-    harness.chance.number = 1.0
-    task.apply(kwargs=request, task_id="task-1", retries=2000)
+    harness.clock.forward(OPEN_RETRY_SECONDS)
+    assert take_waiting(harness.runtime) == 0  # the tenant is still at its limit
+    assert harness.ledger.waiting_messages.due(now=harness.clock(), limit=1) == []
+    harness.ledger.cancel(first, now=harness.clock())
+    harness.clock.forward(OPEN_RETRY_SECONDS)
 
-    first, longest = OPEN_RETRY_SECONDS, intake.MAX_LIMIT_WAIT_SECONDS
-    assert planned[:3] == [first, 2 * first, longest]
-    assert longest < planned[3] < intake.VISIBILITY_TIMEOUT_SECONDS
-    assert job_of_key(harness.runtime, CELERY_SCOPE, "task-1", "shop") is None
+    assert take_waiting(harness.runtime) == 1
+    _, second, third = jobs_of(harness, *ids)
+    assert second is not None
+    assert third is None
     assert harness.ledger.rejected.newest() == []
+
+
+def test_a_new_message_waits_behind_older_ones_and_not_behind_another_tenants(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_many(harness, monkeypatch, "task-1", "task-2")
+    first, _ = jobs_of(harness, "task-1", "task-2")
+    harness.ledger.cancel(str(first), now=harness.clock())
+
+    send_many(harness, monkeypatch, "task-3")
+    send(harness, monkeypatch, **EXAMPLE_REQUESTS["hiapi"], tenant="other")
+
+    assert jobs_of(harness, "task-2", "task-3") == [None, None]
+    assert job_of_key(harness.runtime, CELERY_SCOPE, "task-1", "other") is not None
+
+
+def test_a_waiting_message_that_became_wrong_is_rejected(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_many(harness, monkeypatch, "task-1", "task-2")
+    send_many(harness, monkeypatch, "task-3", model="no-such-model")
+
+    first, _ = jobs_of(harness, "task-1", "task-2")
+    harness.ledger.cancel(str(first), now=harness.clock())
+    set_tenant(harness.runtime, "shop", {"max_open": "none"}, actor="tests")
+    harness.clock.forward(OPEN_RETRY_SECONDS)
+
+    assert take_waiting(harness.runtime) == 2
+    assert harness.ledger.waiting_messages.size() == 0
+    assert [each["kind"] for each in harness.ledger.rejected.newest()] == ["enqueue"]
+    assert jobs_of(harness, "task-2", "task-3")[0] is not None
