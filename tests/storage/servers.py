@@ -9,8 +9,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from moto.server import ThreadedMotoServer
-
 #: What the tests' clients are given; neither may ever be told.
 KEY, SECRET = "AKIATESTTESTTEST", "s3cr3t-s3cr3t-s3cr3t"
 
@@ -18,6 +16,8 @@ KEY, SECRET = "AKIATESTTESTTEST", "s3cr3t-s3cr3t-s3cr3t"
 @contextmanager
 def moto() -> Iterator[str]:
     """An S3 in memory; yields its endpoint."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415  # it takes half a second
+
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()

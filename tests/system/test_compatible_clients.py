@@ -5,20 +5,15 @@ Whatever is lost, refused or cut: the client gets its image, and the provider ge
 
 from __future__ import annotations
 
-import base64
 import json
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from time import time
 
-import httpx2
-import openai
 import pytest
-from google import genai
-from google.genai import types
 
 from orchestrator.cli.stack import ROOT
 from orchestrator.security.secret import Secret
@@ -36,6 +31,8 @@ NETWORKS: Mapping[str, tuple[Fault, ...]] = {
     "failing": (Fault.ANSWERED_500, Fault.ANSWER_LOST),
 }
 SCRIPT = javascript.SOURCES / "clients.mjs"
+#: The clients of tests/system/python_clients.py.
+IN_PYTHON = ("openai", "google-genai")
 IN_JAVASCRIPT = (
     *("openai", "openai stream", "genai"),
     *("ai openai", "ai openai-compatible", "ai google"),
@@ -55,31 +52,6 @@ def proxy(client: Client) -> Iterator[FaultyProxy]:
         yield running
 
 
-def of_openai(url: str, key: str, prompt: str) -> int:
-    with openai.OpenAI(base_url=f"{url}/v1", api_key=key) as made:
-        answer = made.images.generate(model=MODEL, prompt=prompt)
-    assert answer.data
-    return len(base64.b64decode(answer.data[0].b64_json or ""))
-
-
-def of_google(url: str, key: str, prompt: str) -> int:
-    options = types.HttpOptions(base_url=url, retry_options=types.HttpRetryOptions(attempts=3))
-    made = genai.Client(api_key=key, http_options=options)
-    answer = None
-    while answer is None:  # the client repeats no lost connection, so programs do
-        with suppress(httpx2.RemoteProtocolError):
-            answer = made.models.generate_content(model=MODEL, contents=prompt)
-    [part] = answer.parts or []
-    assert part.inline_data
-    return len(part.inline_data.data or b"")
-
-
-IN_PYTHON: Mapping[str, Callable[[str, str, str], int]] = {
-    "openai": of_openai,
-    "google-genai": of_google,
-}
-
-
 def prompt_of(language: str, name: str, network: str) -> str:
     return f"{language} {name} in a {network} network"
 
@@ -87,9 +59,10 @@ def prompt_of(language: str, name: str, network: str) -> str:
 @pytest.fixture(scope="module")
 def in_python(client: Client, proxy: FaultyProxy) -> dict[str, int | str]:
     """The bytes or the error of each call, by its prompt. All calls run at the same time."""
+    clients = import_module("tests.system.python_clients").CLIENTS
     calls = {
-        prompt_of("python", name, network): (call, faults)
-        for name, call in IN_PYTHON.items()
+        prompt_of("python", name, network): (clients[name], faults)
+        for name in IN_PYTHON
         for network, faults in NETWORKS.items()
     }
 
@@ -97,7 +70,7 @@ def in_python(client: Client, proxy: FaultyProxy) -> dict[str, int | str]:
         call, faults = calls[prompt]
         proxy.plan(prompt, faults)
         try:
-            return call(proxy.url, client.stack.api_key, prompt)
+            return int(call(proxy.url, client.stack.api_key, MODEL, prompt))
         except Exception as error:  # noqa: BLE001  # the test shows it
             return repr(error)
 
@@ -170,6 +143,7 @@ def test_a_javascript_client_gets_its_image_and_pays_once(
 
 def test_a_client_that_gives_up_gets_its_image_later(client: Client) -> None:
     """The job takes longer than the client waits. Its next call joins the job."""
+    openai = import_module("openai")
     prompt = "a client that gives up"
     key = client.stack.api_key
     with openai.OpenAI(base_url=f"{client.stack.web_url}/v1", api_key=key, timeout=0.6) as hasty:
@@ -185,6 +159,7 @@ def test_a_client_that_gives_up_gets_its_image_later(client: Client) -> None:
 
 
 def test_openais_library_verifies_our_notifications() -> None:
+    openai = import_module("openai")
     secret, body = new_secret(), b'{"type":"job.succeeded"}'
     sent = headers((Secret(secret),), "msg_job_1", int(time()), body)
     with openai.OpenAI(api_key="not used") as client:
