@@ -25,6 +25,7 @@ from orchestrator.cli.embedded_redis import embedded_redis
 from orchestrator.ledger import Ledger
 from orchestrator.providers import BUILT_IN
 from orchestrator.runtime import default_runtime
+from tests.support import fork_server
 from tests.support.fakes import (
     Chance,
     Clock,
@@ -157,6 +158,11 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.collect()
+
+
+def pytest_sessionfinish() -> None:
+    """End the server that forks for the processes of the tests."""
+    fork_server.stop()
 
 
 @pytest.hookimpl(trylast=True)

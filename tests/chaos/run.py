@@ -21,6 +21,7 @@ from tests.chaos.evidence import Breach, Evidence
 from tests.chaos.judge import judge
 from tests.chaos.killer import FOLLOW_UP, Killer
 from tests.chaos.plan import ARCHIVE, DOWNLOAD, NOTIFICATION, Plan, write_faults
+from tests.support.fork_server import ForkedStack
 
 #: Time limits of a provider call, and the lease that follows from them. Seconds.
 CONNECT, READ = 1, 2
@@ -129,7 +130,7 @@ class ChaosRun:
         script = write_faults(self.folder)
         options = ["--script", str(script), "--seed", str(self.plan.seed)]
         options += ["--hiapi-webhook-secret", SECRET, "--log-level", "warning"]
-        return Stack(
+        return ForkedStack(
             ("web", "worker", "beat", "recorder"),
             redis_url=redis.url,
             task_seconds=TASK_SECONDS,

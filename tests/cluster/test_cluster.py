@@ -17,12 +17,13 @@ from typing import Any, TypeVar
 import pytest
 import requests
 
-from orchestrator.cli.stack import ROOT, Stack
+from orchestrator.cli.stack import ROOT
 from orchestrator.jobs.model import Status, Step
 from orchestrator.ledger import Idempotency, Ledger, LedgerUnavailable, identifiers, keys
 from tests.cluster.conftest import SHARDS
 from tests.ledger import kit
 from tests.ledger.kit import NOW, SUCCESS, WAIT_SECONDS
+from tests.support.fork_server import ForkedStack
 from tests.support.redis_servers import ClusterServers
 from tests.system.conftest import ONE_WEB_PROCESS, TIMES, Client
 
@@ -245,7 +246,9 @@ def test_the_product_runs_on_a_cluster_whose_master_is_killed(
         "ORCHESTRATOR_BROKER_URL": redis_url,
     }
     processes = ("web", "worker", "beat", "recorder")
-    with Stack(processes, redis_url=cluster.url, task_seconds=0.4, settings=settings) as stack:
+    with ForkedStack(
+        processes, redis_url=cluster.url, task_seconds=0.4, settings=settings
+    ) as stack:
         client = Client(stack)
         first = [enqueue(client, f"before-{number}") for number in range(10)]
         cluster.replace(cluster.masters()[1])

@@ -15,6 +15,7 @@ from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.ledger import Ledger
 from orchestrator.providers import BUILT_IN
 from tests.ledger.kit import eventually
+from tests.support.fork_server import ForkedStack
 from tests.system.conftest import ONE_WEB_PROCESS
 
 #: The two tenants.
@@ -177,5 +178,5 @@ def _ids(page: dict[str, Any]) -> set[str]:
 def running() -> Iterator[Site]:
     """Run every process that the dashboard needs, without jobs. `Site.seed` makes them."""
     processes = ("web", "worker", "beat", "recorder")
-    with Stack(processes, task_seconds=0.2, settings=SETTINGS, api_key=KEYS[ADMIN]) as stack:
+    with ForkedStack(processes, task_seconds=0.2, settings=SETTINGS, api_key=KEYS[ADMIN]) as stack:
         yield Site(stack)

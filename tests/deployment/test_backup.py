@@ -27,6 +27,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.ledger.admission import CircuitState
 from tests.docs.pages import DocPage, code
 from tests.support import debian, postgres
+from tests.support.fork_server import ForkedStack
 from tests.system.conftest import TIMES, Client, eventually
 
 PAGE = DocPage("docs/operations/backup.md")
@@ -85,7 +86,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
     settings = {**TIMES, "WEB_CONCURRENCY": "1", "ORCHESTRATOR_SPOOL_DIR": str(home / "spool")}
     with (
         EmbeddedRedis(home / "redis", appendfsync="always") as redis,
-        Stack(
+        ForkedStack(
             PROCESSES_BEFORE, redis_url=redis.url, task_seconds=0.5, settings=settings, folder=home
         ) as running,
     ):

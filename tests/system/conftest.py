@@ -25,6 +25,7 @@ from orchestrator.cli.embedded_redis import EmbeddedRedis, embedded_redis
 from orchestrator.cli.stack import Stack
 from orchestrator.providers import BUILT_IN
 from orchestrator.runtime import default_runtime
+from tests.support.fork_server import ForkedStack
 from tests.support.providers import EXAMPLE_MODELS, POLLED
 from tests.support.redis_servers import documented_rights
 
@@ -141,7 +142,7 @@ def stack(admin: Redis) -> Iterator[Stack]:
         "HIAPI_PRICES": PRICES,
         "ORCHESTRATOR_API_KEYS": ",".join(f"{name}:{key}" for name, key in TENANTS.items()),
     }
-    with Stack(processes, redis_url=url, task_seconds=0.4, settings=settings) as running:
+    with ForkedStack(processes, redis_url=url, task_seconds=0.4, settings=settings) as running:
         yield running
 
 
@@ -158,7 +159,7 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
         **{f"{name.upper()}_POLL_SECONDS": "0.3" for name in POLLED},
     }
     home: Path = tmp_path_factory.mktemp("own")
-    with Stack(task_seconds=0.4, settings=settings, folder=home) as running:
+    with ForkedStack(task_seconds=0.4, settings=settings, folder=home) as running:
         yield Client(running)
 
 
@@ -210,7 +211,7 @@ def _unpolled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[UnpolledStac
     }
     with (
         EmbeddedRedis(home / "redis", appendfsync="always") as redis,
-        Stack(redis_url=redis.url, task_seconds=0.2, settings=settings, folder=home) as stack,
+        ForkedStack(redis_url=redis.url, task_seconds=0.2, settings=settings, folder=home) as stack,
     ):
         yield UnpolledStack(stack, redis, Spool(home / "spool"), dict(stack.env))
 

@@ -21,18 +21,15 @@ class Reader:
 
     Args:
         client: of the stack.
-        programs: the folder with `orchestrator`.
         folder: where the shell is.
     """
 
-    def __init__(self, client: Client, programs: Path, folder: Path) -> None:
+    def __init__(self, client: Client, folder: Path) -> None:
         self.client, self.folder, self.shop_port = client, folder, free_port()
         self.shop_log = folder / "shop.log"
-        path = os.pathsep.join([str(programs), client.stack.env["PATH"]])
         python_path = os.pathsep.join([str(ROOT / "clients/python"), str(ROOT)])
         self.env = {
             **client.stack.env,
-            "PATH": path,
             "PYTHONPATH": python_path,
             "IMAGES_URL": client.stack.web_url,
         }

@@ -28,6 +28,7 @@ from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.installation import SWEEP_STALE_SECONDS
 from orchestrator.messages import ANSWER_TIMEOUT_SECONDS
 from tests.deployment.kit import healthy, seconds, services, swept
+from tests.support.fork_server import ForkedStack
 from tests.support.providers import EXAMPLE_MODELS
 from tests.system.conftest import TIMES, Client, eventually, started_workers
 from tests.system.test_faces import send
@@ -127,7 +128,7 @@ def _wired(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
         master, second = (closing.enter_context(Redis.from_url(url)) for url in urls)
         port = urlsplit(urls[0]).port or 0
         ledger, broker = (closing.enter_context(Wire(port)) for _ in range(2))
-        stack = Stack(
+        stack = ForkedStack(
             PROCESSES,
             redis_url=f"redis://127.0.0.1:{ledger.port}/0",
             task_seconds=0.4,

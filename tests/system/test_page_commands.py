@@ -17,21 +17,13 @@ from orchestrator.cli.ports import free_port
 from orchestrator.cli.stack import ROOT
 from tests.docs.commands import command_blocks
 from tests.docs.test_pages import PAGES
-from tests.support.command_server import command_server
 from tests.system.conftest import TENANTS, Client, eventually
 from tests.system.reader import Reader
 
 
-@pytest.fixture(scope="module")
-def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the program `orchestrator`."""
-    with command_server(tmp_path_factory.mktemp("programs")) as folder:
-        yield folder
-
-
 @pytest.fixture
-def reader(client: Client, programs: Path, tmp_path: Path) -> Reader:
-    return Reader(client, programs, tmp_path)
+def reader(client: Client, tmp_path: Path) -> Reader:
+    return Reader(client, tmp_path)
 
 
 def test_the_quickstart(reader: Reader) -> None:

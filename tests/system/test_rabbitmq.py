@@ -14,7 +14,6 @@ from click.testing import CliRunner
 from kombu import Connection, Queue
 
 from orchestrator.cli import main
-from orchestrator.cli.stack import Stack
 from orchestrator.messages import ARCHIVE_QUEUE, ENQUEUE_QUEUE, QUEUE, Broker, Unroutable
 from orchestrator.operations.check_broker import check_broker
 from orchestrator.runtime import default_runtime
@@ -22,6 +21,7 @@ from orchestrator.servers.rabbitmq import QUORUM, has_other_type, quorum_queue
 from tests.support import job_states
 from tests.support.debian import missing, program
 from tests.support.fakes import Harness
+from tests.support.fork_server import ForkedStack
 from tests.support.notify_kit import VARIABLES, again, once
 from tests.support.providers import EXAMPLE_REQUESTS
 from tests.support.rabbitmq import RabbitMQ
@@ -121,7 +121,7 @@ def test_a_queue_of_another_kind_is_found(rabbitmq: RabbitMQ) -> None:
 def test_a_broker_that_loses_everything_loses_no_job(rabbitmq: RabbitMQ) -> None:
     settings = {**TIMES, **ONE_WEB_PROCESS, "ORCHESTRATOR_BROKER_URL": rabbitmq.url}
     processes = ("web", "worker", "beat", "intake")
-    with Stack(processes, task_seconds=0.5, settings=settings) as stack:
+    with ForkedStack(processes, task_seconds=0.5, settings=settings) as stack:
         client = Client(stack)
         send(rabbitmq.url, "before")
         eventually(lambda: client.tasks("before"))

@@ -15,6 +15,7 @@ from orchestrator.clock import now_ms
 from orchestrator.jobs.model import ErrorCode, JobError, Outcome
 from orchestrator.jsonio import parse
 from orchestrator.ledger import Ledger
+from tests.support.fork_server import ForkedStack
 from tests.system.conftest import ONE_WEB_PROCESS, WAIT_SECONDS, eventually
 from tests.system.rack import Rack, settings
 
@@ -29,7 +30,7 @@ def one_process() -> Iterator[Stack]:
     """A stack with one web process."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
-    with Stack(processes=(), settings=ONE_WEB_PROCESS) as stack:
+    with ForkedStack(processes=(), settings=ONE_WEB_PROCESS) as stack:
         stack.start("web")
         stack.wait_for("web", f"{stack.web_url}/healthz")
         yield stack
