@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestrator.jobs.event import Event
 from orchestrator.jobs.model import (
     Attempt,
-    Event,
     FollowUp,
     FollowUpStatus,
     Job,

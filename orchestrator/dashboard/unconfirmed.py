@@ -13,7 +13,8 @@ from orchestrator.dashboard.job import provider_title, provider_titles
 from orchestrator.dashboard.job_choices import Choices, choices
 from orchestrator.dashboard.recent import Recent
 from orchestrator.history import Entry
-from orchestrator.jobs.model import Cost, Event, Job, Status
+from orchestrator.jobs.event import Event
+from orchestrator.jobs.model import Cost, Job, Status
 from orchestrator.ledger.admission import Waiting
 from orchestrator.ledger.identifiers import is_job_id
 from orchestrator.operations.cost import expected_cost

@@ -10,7 +10,8 @@ from typing import Any, Self
 import orjson
 
 from orchestrator import log
-from orchestrator.jobs.model import Event, FollowUpStatus, Job, Outcome
+from orchestrator.jobs.event import Event
+from orchestrator.jobs.model import FollowUpStatus, Job, Outcome
 from orchestrator.jobs.views import cost_view
 from orchestrator.ledger import Ledger, codec
 from orchestrator.ledger.changes import StoredJob

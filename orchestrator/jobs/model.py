@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Literal
 
 from orchestrator.jobs.request import JobRequest, Receiver
 from orchestrator.jobs.tenant import DEFAULT_TENANT
@@ -189,6 +189,8 @@ class Image:
     tries: int = 0
     #: It is not tried again: its link has expired, or no retry can mend the error.
     given_up: bool = False
+    #: At the last try, the host said that there is no such file, or the like. More tries follow.
+    missing: bool = False
 
 
 class FollowUpStatus(StrEnum):
@@ -389,12 +391,3 @@ class Job:
             LookupError: there is no attempt yet.
         """
         return self.attempts[-1]
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One line of a job's timeline."""
-
-    at: int
-    name: str
-    detail: Mapping[str, Any]

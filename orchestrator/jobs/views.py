@@ -6,7 +6,8 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestrator.jobs.batch import Batch
-from orchestrator.jobs.model import Attempt, Event, FollowUp, Image, Job, Move, Status
+from orchestrator.jobs.event import Event
+from orchestrator.jobs.model import Attempt, FollowUp, Image, Job, Move, Status
 from orchestrator.jobs.request import JobRequest
 from orchestrator.jsonio import rfc3339
 

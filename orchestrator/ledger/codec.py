@@ -11,12 +11,12 @@ from typing import Any
 import orjson
 
 from orchestrator.jobs.batch import Batch
+from orchestrator.jobs.event import Event
 from orchestrator.jobs.model import (
     Attempt,
     Copy,
     Cost,
     ErrorCode,
-    Event,
     FollowUp,
     FollowUpStatus,
     Image,

@@ -7,9 +7,9 @@ from typing import Any
 
 from redis import Redis
 
+from orchestrator.jobs.event import Event
 from orchestrator.jobs.model import (
     Cost,
-    Event,
     Job,
 )
 from orchestrator.jobs.request import JobRequest

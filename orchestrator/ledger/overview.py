@@ -14,7 +14,8 @@ from redis import Redis
 from redis.exceptions import WatchError
 
 from orchestrator.clock import DAY_MS
-from orchestrator.jobs.model import FOLLOW_UPS, Event, FollowUpStatus, Job, Status, Step
+from orchestrator.jobs.event import Event
+from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, Job, Status, Step
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.ledger import codec, identifiers, keys
 from orchestrator.ledger.follow_ups import follow_up_sets

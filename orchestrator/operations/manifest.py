@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from orchestrator.jobs.event import Event
 from orchestrator.jobs.model import (
     Attempt,
     Copy,
     Cost,
     ErrorCode,
-    Event,
     FollowUp,
     FollowUpStatus,
     Image,

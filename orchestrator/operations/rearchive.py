@@ -54,7 +54,7 @@ def given_up_archives(runtime: Runtime, limit: int) -> tuple[int, list[Job]]:
 def _reopened(image: Image) -> Image:
     if image.copy is not None or not image.source_url:
         return image
-    return replace(image, given_up=False, tries=0)
+    return replace(image, given_up=False, missing=False, tries=0)
 
 
 def _reason(images: tuple[Image, ...]) -> str:

@@ -14,7 +14,8 @@ from enum import StrEnum
 
 from orchestrator.history import Entry, HistoryUnavailable, NoHistory, Query
 from orchestrator.history.entry import read_entries
-from orchestrator.jobs.model import Event, Job
+from orchestrator.jobs.event import Event
+from orchestrator.jobs.model import Job
 from orchestrator.ledger import identifiers
 from orchestrator.runtime import Runtime
 

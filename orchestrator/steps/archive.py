@@ -150,7 +150,7 @@ def _copied(runtime: Runtime, job: Job, kept: _Kept, index: int) -> _Kept:
     try:
         with tracing.call_span("GET", image.source_url):
             copy = copy_image(runtime, job.id, index, image.source_url)
-        done = replace(image, copy=copy, error=None)
+        done = replace(image, copy=copy, error=None, missing=False)
     except NotCopied as failure:
         done = _failed(job, image, failure, runtime.clock())
         kept = replace(
@@ -181,7 +181,8 @@ def _failed(job: Job, image: Image, failure: NotCopied, now: int) -> Image:
     tried_enough = tries >= MIN_TRIES and now >= _since(job) + MIN_TRYING_MS
     final = failure.recovery is Recovery.UNLIKELY or now >= _expires_at(job, image)
     given_up = failure.recovery is Recovery.IMPOSSIBLE or (final and tried_enough)
-    return replace(image, error=str(failure), tries=tries, given_up=given_up)
+    missing = failure.recovery is not Recovery.POSSIBLE
+    return replace(image, error=str(failure), tries=tries, given_up=given_up, missing=missing)
 
 
 def _write_manifest(runtime: Runtime, job: Job) -> None:

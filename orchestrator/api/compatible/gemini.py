@@ -7,6 +7,7 @@ it, or in `Authorization: Bearer`.
 from __future__ import annotations
 
 from flask import Blueprint, Response, request
+from werkzeug.exceptions import Gone
 
 from orchestrator.api import holds
 from orchestrator.api.compatible.gemini_answer import content_answer, error_answer
@@ -31,6 +32,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
     """Return the routes. Their errors have Google's shape."""
     calls = Blueprint("gemini", __name__)
     calls.register_error_handler(Exception, error_answer)
+    calls.register_error_handler(Gone, error_answer)  # before that of the dashboard
 
     def generate(name: str) -> Response:
         return _answer(runtime, name, form="json")

@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator import log
 from orchestrator.api import holds
 from orchestrator.api.holds import EventStream
-from orchestrator.jobs.model import FollowUpStatus, Job, Status
+from orchestrator.jobs.model import FollowUpStatus, Image, Job, Status
 from orchestrator.ledger.keys import settled
 from orchestrator.runtime import Runtime
 
@@ -22,6 +22,9 @@ MARGIN, MIN_MARGIN_SECONDS, MAX_MARGIN_SECONDS = 0.1, 0.5, 5.0
 MAX_KEEP_ALIVE_SECONDS = 15.0
 #: The `Retry-After` of an answer that cannot be held now. Seconds.
 RETRY_SECONDS = "1"
+#: An image counts as lost when its host has said this often that there is no such file. Callers do
+#: not wait for the other tries of the archive, which take ten minutes.
+LOST_TRIES = 3
 #: The header of every answer that names its job, or its jobs.
 JOB_HEADER = "X-Orchestrator-Job-Id"
 #: The most ignored fields that an answer names.
@@ -138,8 +141,10 @@ class HeldCall:
         """
         jobs = [self._ready_job(runtime, each.id) for each in self.jobs]
         succeeded = [job for job in jobs if job.status is Status.SUCCEEDED]
-        if not succeeded:
+        images = [image for job in succeeded for image in job.images]
+        if all(image.given_up for image in images):
             self.record_answer(runtime)
+        if not succeeded:
             raise JobFailed(jobs[0])
         return succeeded
 
@@ -185,8 +190,15 @@ _ARCHIVING = (FollowUpStatus.WAITING, FollowUpStatus.PENDING)
 
 
 def _all_decided(job: Job) -> bool:
-    """Return whether each image has a copy, or will never have one."""
-    return all(image.copy or image.given_up for image in job.images)
+    """Return whether each image has a copy, or is lost."""
+    return all(image.copy or is_lost(image) for image in job.images)
+
+
+def is_lost(image: Image) -> bool:
+    """Return whether a caller is told that there is no image. Its archive may still be tried."""
+    if image.copy:
+        return False
+    return image.given_up or (image.missing and image.tries >= LOST_TRIES)
 
 
 def call_headers(call: HeldCall) -> dict[str, str]:

@@ -13,11 +13,12 @@ from flask import Response
 from werkzeug.exceptions import Gone, NotAcceptable
 
 from orchestrator.api import holds
+from orchestrator.api.compatible.held_call import is_lost
 from orchestrator.api.images import FETCH_SECONDS, file_answer, open_at_provider
 from orchestrator.jobs.model import Image, Job
 from orchestrator.jsonio import dump
 from orchestrator.operations.image_copies import temporary_file
-from orchestrator.operations.locate_image import AtProvider, Lost, locate_image
+from orchestrator.operations.locate_image import Archived, AtProvider, Lost, locate_image
 from orchestrator.runtime import Runtime
 
 #: The size of the parts that are encoded at once. A multiple of three. Bytes.
@@ -54,15 +55,16 @@ class ImageDocument:
         files: takes the files that are opened.
 
     Attributes:
-        images: of all jobs. Their place in this list is their number here.
+        images: of all jobs, without lost ones. Their place in this list is their number here.
         file: holds what was written.
     """
 
     def __init__(self, runtime: Runtime, jobs: Sequence[Job], files: ExitStack) -> None:
         self._runtime = runtime
-        self.images = [
+        images = [
             JobImage(job.id, index, image) for job in jobs for index, image in enumerate(job.images)
         ]
+        self.images = [each for each in images if not is_lost(each.image)] or images
         self._mark = secrets.token_hex(16)
         self._fetched: dict[int, tuple[BinaryIO, str]] = {}
         self._files = files
@@ -127,11 +129,16 @@ class ImageDocument:
             while part := file.read(_PART_BYTES):
                 yield part
 
+    def _located(self, wanted: JobImage) -> Archived | AtProvider | Lost | None:
+        if is_lost(wanted.image):
+            return Lost(wanted.image.error or "")
+        return locate_image(self._runtime, wanted.job_id, wanted.index, sees=lambda _: True)
+
     def _at_provider(self, number: int) -> tuple[BinaryIO, str]:
         """Return an image that is not archived, and its type. It is fetched once."""
         if number not in self._fetched:
             wanted = self.images[number]
-            located = locate_image(self._runtime, wanted.job_id, wanted.index, sees=lambda _: True)
+            located = self._located(wanted)
             if not isinstance(located, AtProvider):
                 reason = located.reason if isinstance(located, Lost) else "it is gone"
                 raise Gone(f"the image {wanted.index} of {wanted.job_id} cannot be sent: {reason}")

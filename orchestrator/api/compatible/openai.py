@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flask import Blueprint, Response, request
+from werkzeug.exceptions import Gone
 
 from orchestrator.api import holds
 from orchestrator.api.compatible.held_call import (
@@ -31,6 +32,7 @@ def blueprint(runtime: Runtime) -> Blueprint:
     """Return the routes. Their errors have OpenAI's shape."""
     calls = Blueprint("openai", __name__)
     calls.register_error_handler(Exception, error_answer)
+    calls.register_error_handler(Gone, error_answer)  # before that of the dashboard
 
     @calls.post("/v1/images/generations")
     def generate() -> Response:

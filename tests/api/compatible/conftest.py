@@ -57,13 +57,14 @@ class Compatible:
 
     def succeed(self, job_id: str, *contents: bytes) -> None:
         """Let a job succeed with archived images."""
-        images = [self._image(job_id, n, each) for n, each in enumerate(contents or [picture()])]
+        images = [self.archived(job_id, n, each) for n, each in enumerate(contents or [picture()])]
         settle(self.harness, job_id, Outcome.succeeded(tuple(images)))
 
     def fail(self, job_id: str, code: ErrorCode = ErrorCode.GENERATION_FAILED) -> None:
         settle(self.harness, job_id, Outcome.failed(JobError(code, "the provider's words")))
 
-    def _image(self, job_id: str, number: int, content: bytes) -> Image:
+    def archived(self, job_id: str, number: int, content: bytes) -> Image:
+        """Return an image with a copy in the archive."""
         path = f"test/{job_id}/{number}.png"
         self.harness.runtime.storage.put(path, content, "image/png")
         digest = hashlib.sha256(content).hexdigest()

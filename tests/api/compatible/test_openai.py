@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.api.compatible.held_call import JOB_HEADER
-from orchestrator.jobs.model import ErrorCode
+from orchestrator.api.compatible.held_call import JOB_HEADER, LOST_TRIES
+from orchestrator.jobs.model import ErrorCode, Image, Outcome
+from orchestrator.operations.repeated_requests import ANSWER_LOST_MS
 from tests.api.compatible.conftest import MODEL, REQUEST, Compatible
+from tests.api.conftest import settle
 from tests.support.archive_kit import picture
 
 
@@ -269,6 +271,50 @@ def test_an_image_whose_copy_is_gone_is_an_error(compatible: Compatible) -> None
 
     assert answer.status_code == 503
     assert error(answer)["type"] == "server_error"
+
+
+def dead_link(**facts: Any) -> Image:
+    """Return an image whose archive was told that there is no such file."""
+    return Image("https://cdn.example.com/0.png", error="it answered 404", missing=True, **facts)
+
+
+def test_a_dead_link_is_an_error_before_its_archive_ends(compatible: Compatible) -> None:
+    job_id = compatible.begin()
+    settle(compatible.harness, job_id, Outcome.succeeded((dead_link(tries=LOST_TRIES),)))
+
+    answer = compatible.generate()
+
+    assert (answer.status_code, error(answer)["code"]) == (410, "gone")
+    assert "it answered 404" in error(answer)["message"]
+    assert answer.headers["X-Should-Retry"] == "false"
+    compatible.harness.clock.forward(ANSWER_LOST_MS / 1000 + 1)
+    assert job_id in error(compatible.generate())["message"]  # the archive may still get it
+
+
+def test_a_link_that_may_work_soon_is_waited_for(compatible: Compatible) -> None:
+    images = (dead_link(tries=LOST_TRIES - 1),)
+    settle(compatible.harness, compatible.begin(), Outcome.succeeded(images))
+
+    assert error(compatible.generate())["code"] == "job_still_open"
+
+
+def test_the_other_images_of_a_dead_link_are_answered(compatible: Compatible) -> None:
+    job_id = compatible.begin()
+    found = compatible.archived(job_id, 1, picture())
+    settle(compatible.harness, job_id, Outcome.succeeded((dead_link(tries=LOST_TRIES), found)))
+
+    document = json.loads(compatible.generate().data)
+
+    assert [base64.b64decode(each["b64_json"]) for each in document["data"]] == [picture()]
+
+
+def test_a_request_whose_images_were_given_up_makes_a_new_job(compatible: Compatible) -> None:
+    job_id = compatible.begin()
+    settle(compatible.harness, job_id, Outcome.succeeded((dead_link(given_up=True),)))
+
+    assert compatible.generate().status_code == 410
+    compatible.harness.clock.forward(ANSWER_LOST_MS / 1000 + 1)
+    assert compatible.begin() != job_id
 
 
 def test_a_job_that_is_open_may_be_asked_for_again(compatible: Compatible) -> None:

@@ -158,6 +158,7 @@ def test_no_link_is_tried_for_ever(
     job_id = archived(harness, gallery.job(Answer(503), expires=[10**14]))
 
     assert times_of_tries(harness, job_id)[-1] == 7200
+    assert [image.missing for image in harness.job(job_id).images] == [False]
 
 
 @pytest.mark.parametrize(
@@ -175,6 +176,7 @@ def test_a_failure_that_is_usually_final_is_given_up_after_some_minutes(
     assert len(times) + 1 >= MIN_TRIES
     assert MIN_TRYING_MS / 1000 <= times[-1] < 2 * MIN_TRYING_MS / 1000
     assert state(harness, job_id).status is FollowUpStatus.DEAD
+    assert [image.missing for image in harness.job(job_id).images] == [True]
 
 
 def test_a_job_is_given_up_when_its_links_have_expired(harness: Harness, gallery: Gallery) -> None:
