@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
@@ -30,7 +30,10 @@ from orchestrator.jobs.model import FollowUpStatus, Image, Outcome, Step
 from orchestrator.jobs.request import JobRequest
 from orchestrator.runtime import Runtime
 from orchestrator.settings.settings import Settings
+from orchestrator.step_loop import StepLoop
+from orchestrator.step_threads import StepThreads
 from orchestrator.steps.archive import archive
+from workers.executor import StepExecutor
 
 GOAL = 0.85
 ROUNDS = 3
@@ -41,6 +44,8 @@ THREADS = (8, 16)
 SMALL_IMAGES, SMALL_THREADS = 1000, 16
 #: The most processor time for one of them. ms.
 SMALL_GOAL_MS = 1.4
+#: All archives of a round must have ended by then. Seconds.
+MAX_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -83,8 +88,8 @@ def _compare(runtime: Runtime, port: int, kind: str, threads: int) -> float:
     rates: dict[str, list[Rate]] = {"bare loop": [], "archive": []}
     for _ in range(ROUNDS):
         jobs = [_succeeded(runtime, link) for link in links]
-        rates["bare loop"].append(_rate(lambda link: _bare(link, folder), links, threads))
-        rates["archive"].append(_rate(lambda job_id: archive(runtime, job_id), jobs, threads))
+        rates["bare loop"].append(_bare_rate(links, folder, threads))
+        rates["archive"].append(_archive_rate(runtime, jobs, threads))
         assert all(_archived(runtime, job_id) for job_id in jobs)
     return _report(f"{kind} of {len(origin.picture(kind)) / 1e6:.2f} MB, {threads} threads", rates)
 
@@ -95,7 +100,7 @@ def _small(runtime: Runtime, port: int) -> float:
     rates = []
     for _ in range(ROUNDS):
         jobs = [_succeeded(runtime, link) for link in links]
-        rates.append(_rate(lambda job_id: archive(runtime, job_id), jobs, SMALL_THREADS))
+        rates.append(_archive_rate(runtime, jobs, SMALL_THREADS))
         assert all(_archived(runtime, job_id) for job_id in jobs)
     times = [rate.cpu_ms for rate in rates]
     print(
@@ -105,13 +110,37 @@ def _small(runtime: Runtime, port: int) -> float:
     return median(times)
 
 
-def _rate(do: Callable[[str], None], items: Sequence[str], threads: int) -> Rate:
-    """Do the work for each item, in threads."""
-    began, cpu = perf_counter(), process_time()
+def _bare_rate(links: Sequence[str], folder: Path, threads: int) -> Rate:
+    """Download all links in threads."""
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(do, items))
+        return _rate(lambda: list(pool.map(lambda link: _bare(link, folder), links)), len(links))
+
+
+def _archive_rate(runtime: Runtime, jobs: Sequence[str], threads: int) -> Rate:
+    """Archive all jobs, as a worker with this number of threads does it."""
+    worker = replace(runtime, archive_threads=StepThreads(threads, "archive"))
+    loop = StepLoop()
+    lane = StepExecutor(
+        lambda _, job_id: archive(worker, job_id),
+        stopping=lambda: False,
+        threads=len(jobs),
+        loop=loop,
+    )
+
+    def work() -> None:
+        lane.offer(Step.ARCHIVE, jobs)
+        assert not lane.drain(MAX_SECONDS)
+
+    rate = _rate(work, len(jobs))
+    loop.stop()
+    return rate
+
+
+def _rate(work: Callable[[], object], items: int) -> Rate:
+    began, cpu = perf_counter(), process_time()
+    work()
     seconds, cpu = perf_counter() - began, process_time() - cpu
-    return Rate(len(items) / seconds, 1000 * cpu / len(items))
+    return Rate(items / seconds, 1000 * cpu / items)
 
 
 def _bare(link: str, folder: Path) -> None:

@@ -28,6 +28,7 @@ from orchestrator.settings.provider_settings import ProviderSettings
 from orchestrator.settings.settings import DEFAULT_ARCHIVE_THREADS, DEFAULT_NOTIFY_THREADS, Settings
 from orchestrator.signing_keys import SigningKeys
 from orchestrator.step_loop import sleep as sleep_seconds
+from orchestrator.step_threads import StepThreads
 from orchestrator.storage.storage import Storage
 from orchestrator.thread_shares import ThreadShares
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
 
 #: Connections to providers that a process keeps open between calls.
 MAX_IDLE_CONNECTIONS = 256
+#: The name of the threads for archives.
+ARCHIVE_THREAD_NAME = "archive"
 #: The longest wait of a thread with an image for the share of the image's domain. Seconds.
 ARCHIVE_SHARE_WAIT_SECONDS = 2.0
 
@@ -56,7 +59,11 @@ class Runtime:
     broker: Broker
     #: Shares the threads for notifications.
     host_limiter: HostLimiter = field(default_factory=lambda: HostLimiter(DEFAULT_NOTIFY_THREADS))
-    #: Shares the threads for archives.
+    #: The threads for archives.
+    archive_threads: StepThreads = field(
+        default_factory=lambda: StepThreads(DEFAULT_ARCHIVE_THREADS, ARCHIVE_THREAD_NAME)
+    )
+    #: Shares them between hosts and tenants.
     archive_shares: ThreadShares = field(
         default_factory=lambda: ThreadShares(DEFAULT_ARCHIVE_THREADS)
     )
@@ -102,6 +109,7 @@ class Runtime:
             storage=Storage.from_url(settings.archive_url),
             broker=Broker(settings.broker_url, confirms=True),
             host_limiter=HostLimiter(settings.notify_threads),
+            archive_threads=StepThreads(settings.archive_threads, ARCHIVE_THREAD_NAME),
             archive_shares=ThreadShares(
                 settings.archive_threads, max_wait=ARCHIVE_SHARE_WAIT_SECONDS
             ),

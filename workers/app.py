@@ -388,6 +388,7 @@ def _finish(seconds: float) -> list[str]:
     sweeper.stop()
     archives.stop()
     bulk.stop()
+    default_runtime().archive_threads.close()
     left = lanes.drain(max(0.0, ends - monotonic()))
     left += default_runtime().retry_queue.drain(max(0.0, ends - monotonic()))
     bulk.stop(max(0.0, ends - monotonic()))

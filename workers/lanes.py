@@ -1,8 +1,8 @@
 """The lanes of a worker process: one for each provider and for each follow-up.
 
-The steps of all providers run in one thread, which waits for all their calls at once. Follow-ups
-have threads. A lane that hangs takes no place of another. Nothing here waits: a job without a place
-in its lane is left to the agenda.
+The steps of all providers and all archives run in one thread, which waits for all their calls at
+once. The other follow-ups have threads. A lane that hangs takes no place of another. Nothing here
+waits: a job without a place in its lane is left to the agenda.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Lanes:
         }
         self.others = lane(threads=OTHER_THREADS)
         self.follow_ups = {
-            Step.ARCHIVE: lane(threads=settings.archive_threads),
+            Step.ARCHIVE: lane(threads=2 * settings.archive_threads, loop=self._loop),
             Step.NOTIFY: lane(threads=settings.notify_threads),
             Step.CONFIRM: lane(threads=CONFIRM_THREADS),
         }

@@ -20,6 +20,7 @@ from orchestrator.jobs.model import FollowUpStatus, Image, Job, Outcome, Step
 from orchestrator.ledger import codec, identifiers, keys
 from orchestrator.ledger.results import Lease, Result
 from orchestrator.ledger.script import Script, load
+from orchestrator.ledger.script_runner import ScriptRunner
 
 #: A stream keeps at least this many of the newest notifications.
 STREAM_ENTRIES = 1000
@@ -53,6 +54,7 @@ class FollowUps:
 
     Args:
         client: returns the client of this thread.
+        scripts: runs the transitions. In a step loop they share round trips.
         shards: the number of shards.
         retention_ms: how long a job is kept after its last follow-up.
     """
@@ -60,10 +62,12 @@ class FollowUps:
     def __init__(
         self,
         client: Callable[[], AbstractContextManager[Redis]],
+        scripts: ScriptRunner,
         shards: int,
         retention_ms: int,
     ) -> None:
         self._redis = client
+        self._scripts = scripts
         self._shards = range(shards)
         self._retention_ms = retention_ms
         self._claim = load("follow_claim")
@@ -76,13 +80,14 @@ class FollowUps:
     def claim(self, job_id: str, step: Step, *, now: int, lease_ms: int) -> Lease | None:
         """Take the lease on a due follow-up. Return None if it is not due or already leased."""
         token, ends_at = secrets.token_urlsafe(9), now + lease_ms
-        with self._redis() as client:
-            args: list[str | int] = [now, step, token, ends_at]
-            answer = self._claim.run(client, keys.of(job_id), args)
+        answer: list[Any] = self._scripts.run(
+            self._claim, keys.of(job_id), [now, step, token, ends_at]
+        )
         if Result(answer[0]) is not Result.CLAIMED:
             return None
-        fields: Any = answer[1]
-        return Lease(codec.read_job(job_id, codec.pairs(fields)), token, ends_at)
+        _, fields, lines = answer
+        events = tuple(map(codec.read_event, lines))
+        return Lease(codec.read_job(job_id, codec.pairs(fields)), token, ends_at, events)
 
     def later(
         self,
@@ -269,8 +274,7 @@ class FollowUps:
         return number, sorted(lowest, key=lambda entry: entry[1])
 
     def _run(self, script: Script, job_id: str, args: list[Any]) -> Result:
-        with self._redis() as client:
-            return Result(script.run(client, keys.of(job_id), args)[0])
+        return Result(self._scripts.run(script, keys.of(job_id), args)[0])
 
 
 def follow_up_sets(client: Redis, shard: int, step: Step) -> list[str]:

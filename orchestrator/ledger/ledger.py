@@ -85,7 +85,7 @@ class Ledger(JobTransitions):
         self.creations = Creations(shards, idempotency_ms, self.admission.limits)
         self.durations = Durations(redis, shards)
         self.echoes = Echoes(redis)
-        self.follow_ups = FollowUps(redis, shards, retention_ms)
+        self.follow_ups = FollowUps(redis, scripts, shards, retention_ms)
         self.idempotency_keys = IdempotencyKeys(redis, shards)
         self.installation = Installation(redis, shards)
         self.overview = Overview(redis, shards)

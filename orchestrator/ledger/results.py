@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from orchestrator.jobs.event import Event
 from orchestrator.jobs.model import Job, Step
 from orchestrator.ledger import identifiers
 from orchestrator.ledger.admission import Waiting, WaitReason
@@ -114,11 +115,15 @@ def _wait(reason: str, until: str) -> Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The exclusive right to do one step of a job until `ends_at` (ms)."""
+    """The exclusive right to do one step of a job until `ends_at` (ms).
+
+    The lease on an archive has the timeline of the job.
+    """
 
     job: Job
     token: str
     ends_at: int
+    events: tuple[Event, ...] = ()
 
 
 @dataclass(slots=True)

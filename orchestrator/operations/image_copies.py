@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import BinaryIO
@@ -15,7 +17,7 @@ from orchestrator.operations.manifest import folder
 from orchestrator.runtime import Runtime
 from orchestrator.storage.file_kinds import Unusable
 from orchestrator.storage.images import FileFacts, inspect_file
-from orchestrator.storage.storage import StorageError
+from orchestrator.storage.storage import Bundle
 
 #: A download of at most this length is held in memory. A longer one is written to the disk. Bytes.
 MAX_MEMORY_BYTES = 4 * 1024 * 1024
@@ -57,25 +59,26 @@ class NotCopied(Exception):
         self.storage_failed = storage_failed
 
 
-def copy_image(runtime: Runtime, job_id: str, index: int, url: str) -> Copy:
-    """Download one image, check it and store it. `store_file` says what a crash can take away.
+def copy_image(runtime: Runtime, bundle: Bundle, job_id: str, index: int, url: str) -> Copy:
+    """Download one image and check it. The copy exists when the bundle is committed.
 
     Raises:
         NotCopied: there is no copy.
     """
     try:
-        with temporary_file(runtime.settings.data_dir) as file:
+        with ExitStack() as closing:
+            file = closing.enter_context(temporary_file(runtime.settings.data_dir))
             fetched = fetch_image(runtime, url, file)
-            try:
-                facts = inspect_file(file, max_pixels=runtime.settings.max_image_pixels)
-            except Unusable as error:
-                raise NotCopied(str(error)) from None
-            return store_file(runtime, f"{folder(job_id)}/{index}", file, fetched, facts)
+            facts = inspect_file(file, max_pixels=runtime.settings.max_image_pixels)
+            checked = CheckedFile(file, fetched, facts)
+            copy = store_file(runtime, bundle, f"{folder(job_id)}/{index}", checked)
+            closing.pop_all()  # the bundle closes the file
+            return copy
+    except Unusable as error:
+        raise NotCopied(str(error)) from None
     except OSError as error:
         reason = f"no room for a download: {error.strerror or error}"
         raise NotCopied(reason, storage_failed=True) from error
-    except StorageError as error:
-        raise NotCopied(f"our storage: {error}", storage_failed=True) from None
 
 
 def fetch_image(
@@ -123,18 +126,23 @@ def _recovery(runtime: Runtime, link: str, *, plain_http: bool) -> Recovery:
     return Recovery.UNLIKELY
 
 
-def store_file(
-    runtime: Runtime, stem: str, file: BinaryIO, fetched: FetchedBody, facts: FileFacts
-) -> Copy:
-    """Store a file. `stem` is the path without an extension.
+@dataclass(frozen=True, slots=True)
+class CheckedFile:
+    """A file that was paid for, how it was sent, and what its check found out."""
 
-    A crash of the host may take it away until its folder is synced: see `Storage.put`.
+    content: BinaryIO
+    fetched: FetchedBody
+    facts: FileFacts
 
-    Raises:
-        StorageError: our storage failed.
+
+def store_file(runtime: Runtime, bundle: Bundle, stem: str, file: CheckedFile) -> Copy:
+    """Add a file to a bundle, and return the copy that it is when the bundle is committed.
+
+    `stem` is the path without an extension.
     """
+    facts, fetched = file.facts, file.fetched
     target, checked = f"{stem}.{facts.extension}", facts.check_error is None
-    runtime.storage.put(target, file, facts.content_type, attachment=not checked, last=False)
+    bundle.put(target, file.content, facts.content_type, attachment=not checked)
     return Copy(
         path=target,
         sha256=fetched.sha256,

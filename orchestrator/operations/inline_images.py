@@ -11,12 +11,13 @@ from hashlib import sha256
 
 from orchestrator.jobs.model import Image, Outcome
 from orchestrator.net.guarded_session import FetchedBody
-from orchestrator.operations.image_copies import store_file
+from orchestrator.operations.image_copies import CheckedFile, store_file
 from orchestrator.operations.manifest import folder
 from orchestrator.runtime import Runtime
 from orchestrator.step_loop import in_thread
 from orchestrator.storage.file_kinds import Unusable
 from orchestrator.storage.images import FileFacts, inspect_file, unchecked_file
+from orchestrator.storage.storage import Bundle
 
 #: The part of the SHA-256 in the name of a file. Two answers never overwrite each other's images.
 DIGEST_CHARACTERS = 16
@@ -37,23 +38,26 @@ def store_inline_images(runtime: Runtime, job_id: str, outcome: Outcome) -> Outc
 
 
 def _all_stored(runtime: Runtime, job_id: str, outcome: Outcome) -> Outcome:
-    images = tuple(
-        image if image.content is None else _stored(runtime, job_id, image, image.content)
-        for image in outcome.images
-    )
-    if any(image.content for image in outcome.images):
-        runtime.storage.sync(folder(job_id))
+    with Bundle() as bundle:
+        images = tuple(
+            image
+            if image.content is None
+            else _stored(runtime, bundle, job_id, image, image.content)
+            for image in outcome.images
+        )
+        runtime.storage.commit(bundle)
     return replace(outcome, images=images)
 
 
-def _stored(runtime: Runtime, job_id: str, image: Image, content: bytes) -> Image:
+def _stored(runtime: Runtime, bundle: Bundle, job_id: str, image: Image, content: bytes) -> Image:
     bare = replace(image, content=None, source_url="")
     if not content:
         return replace(bare, error="an empty file", given_up=True)
     file, digest = io.BytesIO(content), sha256(content).hexdigest()
     stem = f"{folder(job_id)}/inline-{digest[:DIGEST_CHARACTERS]}"
     fetched = FetchedBody(len(content), digest, "")
-    return replace(bare, copy=store_file(runtime, stem, file, fetched, _facts(runtime, file)))
+    checked = CheckedFile(file, fetched, _facts(runtime, file))
+    return replace(bare, copy=store_file(runtime, bundle, stem, checked))
 
 
 def _facts(runtime: Runtime, file: io.BytesIO) -> FileFacts:

@@ -19,9 +19,10 @@ from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import AGAIN, STORAGE_FAILED
 from orchestrator.net.links import normalized_link
 from orchestrator.operations.image_copies import NotCopied, Recovery, copy_image
-from orchestrator.operations.manifest import folder, manifest, path
+from orchestrator.operations.manifest import manifest, path
 from orchestrator.runtime import Runtime
-from orchestrator.storage.storage import StorageError
+from orchestrator.step_threads import StepThread
+from orchestrator.storage.storage import Bundle, StorageError
 
 #: First and longest wait between tries. Seconds.
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 5.0, 1800.0
@@ -73,83 +74,82 @@ def archive(runtime: Runtime, job_id: str) -> None:
     Raises:
         LedgerUnavailable: nothing is lost. The lease ends and the sweep brings the job back.
     """
-    now = runtime.clock()
-    lease = runtime.ledger.follow_ups.claim(
-        job_id, Step.ARCHIVE, now=now, lease_ms=lease_ms(runtime)
-    )
-    if lease is None:
-        return
-    with (
-        runtime.timings.measured(metrics.ARCHIVE_SECONDS) as measured,
-        tracing.step_span(Step.ARCHIVE, job_id, lease.job.provider, lease.job.trace),
-    ):
-        measured.labels = (_archive(runtime, lease),)
+    with runtime.archive_threads.taken() as thread:
+        if thread is None:
+            return
+        now = runtime.clock()
+        lease = runtime.ledger.follow_ups.claim(
+            job_id, Step.ARCHIVE, now=now, lease_ms=lease_ms(runtime)
+        )
+        if lease is None:
+            return
+        with (
+            runtime.timings.measured(metrics.ARCHIVE_SECONDS) as measured,
+            tracing.step_span(Step.ARCHIVE, job_id, lease.job.provider, lease.job.trace),
+        ):
+            kept = _stored(runtime, thread, lease)
+            thread.free()
+            ended = not (kept.storage_failed or kept.open)
+            measured.labels = ((_end if ended else _later)(runtime, lease, kept),)
 
 
-def _archive(runtime: Runtime, lease: Lease) -> str:
-    """Copy the images of a leased job. Return the result for `/metrics`."""
-    kept = _keep(runtime, lease)
-    if kept.storage_failed or kept.open:
-        return _later(runtime, lease, kept)
-    number = len(lease.job.images)
-    images, late_images = kept.images[:number], kept.images[number:]
-    try:
-        _write_manifest(runtime, replace(lease.job, images=images, late_images=late_images))
-    except StorageError as error:
-        return _later(runtime, lease, kept.without_storage(error))
-    return _end(runtime, lease, kept)
+def _stored(runtime: Runtime, thread: StepThread, lease: Lease) -> _Kept:
+    """Copy the images of a leased job. Write the manifest when none is open any more.
 
-
-def _synced(runtime: Runtime, job: Job, kept: _Kept) -> _Kept:
-    """Have the new copies survive a crash of the host, before the ledger says that they exist.
-
-    The manifest, which is stored last, does the same.
+    An image is stored before the next one is downloaded, so that a step holds one in memory. The
+    last one is stored with the manifest.
     """
-    pairs = list(zip(job.all_images, kept.images, strict=True))
-    new = [after.copy is not None and before.copy is None for before, after in pairs]
-    if not any(new):
+    job, kept = lease.job, _Kept(lease.job.all_images)
+    with Bundle() as bundle:
+        for index in _open_in_order(job):
+            kept = _committed(runtime, thread, job, kept, bundle)
+            if kept.storage_failed or not _has_time(runtime, lease):
+                break
+            kept = thread.run(_copied, runtime, job, kept, bundle, index)
+        if not kept.storage_failed and not kept.open:
+            bundle.put(path(job.id), _manifest(runtime, lease, kept), "application/json")
+        return _committed(runtime, thread, job, kept, bundle)
+
+
+def _committed(
+    runtime: Runtime, thread: StepThread, job: Job, kept: _Kept, bundle: Bundle
+) -> _Kept:
+    """Store a bundle. When that fails, its images have no copies."""
+    new = {each.path for each in bundle.objects}
+    if not new:
         return kept
     try:
-        runtime.storage.sync(folder(job.id))
+        if runtime.storage.blocks:
+            thread.run(runtime.storage.commit, bundle)
+        else:
+            runtime.storage.commit(bundle)
     except StorageError as error:
-        images = tuple(b if is_new else a for (b, a), is_new in zip(pairs, new, strict=True))
+        images = tuple(
+            replace(before, error=f"our storage: {error}")
+            if after.copy and after.copy.path in new
+            else after
+            for before, after in zip(job.all_images, kept.images, strict=True)
+        )
         return replace(kept, images=images).without_storage(error)
     return kept
 
 
-def _keep(runtime: Runtime, lease: Lease) -> _Kept:
-    """Copy each image without a copy, as far as the lease and the shares of threads allow."""
-    kept, shares = _Kept(lease.job.all_images), runtime.archive_shares
+def _has_time(runtime: Runtime, lease: Lease) -> bool:
+    """Return whether the lease is long enough for one more image."""
     needs = int(runtime.settings.download_timeout_seconds * 1000) + LEASE_MARGIN_MS // 2
-    for index in _open_in_order(lease.job):
-        image = kept.images[index]
-        if runtime.clock() + needs > lease.ends_at:
-            return kept
-        tenant, host = lease.job.tenant, _host(image)
-        wait = shares.reserve(tenant, host, runtime.clock(), runtime.random)
-        if wait is not None:
-            kept = replace(kept, busy_wait=max(kept.busy_wait, wait))
-            continue
-        try:
-            kept = _copied(runtime, lease.job, kept, index)
-        finally:
-            shares.free(tenant, host)
-        if kept.storage_failed:
-            return kept
-    return kept
+    return runtime.clock() + needs <= lease.ends_at
 
 
-def _host(image: Image) -> str:
-    """Return the host of an image's link. Links without a host count as one host."""
-    return urlsplit(normalized_link(image.source_url) or "").netloc
-
-
-def _copied(runtime: Runtime, job: Job, kept: _Kept, index: int) -> _Kept:
-    """Copy one image."""
-    image = kept.images[index]
+def _copied(runtime: Runtime, job: Job, kept: _Kept, bundle: Bundle, index: int) -> _Kept:
+    """Copy one image, if its domain and its tenant have a share of the threads left."""
+    image, shares = kept.images[index], runtime.archive_shares
+    host = _host(image)
+    wait = shares.reserve(job.tenant, host, runtime.clock(), runtime.random)
+    if wait is not None:
+        return replace(kept, busy_wait=max(kept.busy_wait, wait))
     try:
         with tracing.call_span("GET", image.source_url):
-            copy = copy_image(runtime, job.id, index, image.source_url)
+            copy = copy_image(runtime, bundle, job.id, index, image.source_url)
         done = replace(image, copy=copy, error=None, missing=False)
     except NotCopied as failure:
         done = _failed(job, image, failure, runtime.clock())
@@ -159,7 +159,14 @@ def _copied(runtime: Runtime, job: Job, kept: _Kept, index: int) -> _Kept:
             retry_after=max(kept.retry_after, failure.retry_after),
             storage_failed=failure.storage_failed,
         )
+    finally:
+        shares.free(job.tenant, host)
     return replace(kept, images=_with(kept.images, index, done))
+
+
+def _host(image: Image) -> str:
+    """Return the host of an image's link. Links without a host count as one host."""
+    return urlsplit(normalized_link(image.source_url) or "").netloc
 
 
 def _open_in_order(job: Job) -> list[int]:
@@ -185,14 +192,15 @@ def _failed(job: Job, image: Image, failure: NotCopied, now: int) -> Image:
     return replace(image, error=str(failure), tries=tries, given_up=given_up, missing=missing)
 
 
-def _write_manifest(runtime: Runtime, job: Job) -> None:
-    """Write the manifest. It is written last, so every file that it names exists."""
-    content = manifest(job, runtime.ledger.events(job.id), runtime.settings.public_url)
-    runtime.storage.put(path(job.id), content, "application/json")
+def _manifest(runtime: Runtime, lease: Lease, kept: _Kept) -> bytes:
+    """Return the manifest of a job none of whose images is open any more."""
+    number = len(lease.job.images)
+    images, late_images = kept.images[:number], kept.images[number:]
+    job = replace(lease.job, images=images, late_images=late_images)
+    return manifest(job, lease.events, runtime.settings.public_url)
 
 
 def _later(runtime: Runtime, lease: Lease, kept: _Kept) -> str:
-    kept = _synced(runtime, lease.job, kept)
     job, now, due_at = lease.job, runtime.clock(), runtime.clock()
     tries = _tries(job) + 1
     if kept.error:

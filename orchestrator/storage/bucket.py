@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -20,8 +20,9 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
+from orchestrator.storage.bundle import NewObject
 from orchestrator.storage.errors import NotStored, StorageError
-from orchestrator.storage.source import PART_BYTES, Source
+from orchestrator.storage.source import PART_BYTES
 
 #: The parts that are uploaded at the same time. A put holds them in memory.
 MAX_CONCURRENT_PARTS = 2
@@ -88,27 +89,27 @@ class Bucket:
             variables = f"the {_VARIABLES[scheme]}* variables are not sufficient"
             raise ValueError(f"{self.description}: {variables} ({_reason(error)})") from None
 
-    def put(
-        self, path: str, source: Source, content_type: str, *, attachment: bool, last: bool
-    ) -> None:
+    def commit(self, objects: Sequence[NewObject]) -> None:
+        """Store objects. A bucket answers a put when the object is safe."""
+        for each in objects:
+            self._put(each)
+
+    def _put(self, new: NewObject) -> None:
         """Store an object. obstore removes the parts of a put that fails."""
-        attributes: Any = {"Content-Type": content_type}
-        if attachment:
-            name = path.rpartition("/")[2]
+        attributes: Any = {"Content-Type": new.content_type}
+        if new.attachment:
+            name = new.path.rpartition("/")[2]
             attributes["Content-Disposition"] = f'attachment; filename="{name}"'
-        file: Any = source
-        with self._storage_errors(path):
+        file: Any = new.source
+        with self._storage_errors(new.path):
             obstore.put(
                 self._store,
-                path,
+                new.path,
                 file,
                 attributes=attributes,
                 chunk_size=PART_BYTES,
                 max_concurrency=MAX_CONCURRENT_PARTS,
             )
-
-    def sync(self, folder: str) -> None:
-        """No-op: a bucket answers a put when the object is safe."""
 
     def size(self, path: str) -> int | None:
         """Return the length of an object, bytes; None if it does not exist."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 from time import time
-from typing import TypeVar
+from typing import BinaryIO, Self, TypeVar
 
 _T = TypeVar("_T")
 
@@ -47,51 +47,88 @@ def write_atomically(
     sync_folder(target.parent)
 
 
-def write_unnamed(
-    target: str, pieces: Iterable[bytes], *, temporary: str, mode: int = 0o666
-) -> None:
-    """Write and sync a file that has no name before that. Missing folders are made.
+class NewFile:
+    """A written file that has no name yet. A process that is killed meanwhile leaves nothing.
 
-    A process that is killed meanwhile leaves nothing. The new name is not synced: `sync_names` does
-    that. Where the file system knows no files without a name (NFS), and where `target` exists, the
-    file is called `temporary` first. A file beside its target costs a third of one that is moved
-    there from another folder.
-
-    Args:
-        target: the final path; an existing file there is replaced at once.
-        pieces: the content.
-        temporary: a path that no other writer uses, on the same file system.
-        mode: permissions of the file, before the umask.
-
-    Raises:
-        OSError: `target` has its old content or the new content, never a mixture.
-        Exception: the errors of `pieces` are raised unchanged.
+    Where the file system knows no files without a name (NFS), the file is already synced and named.
+    A file beside its target costs a third of one that is moved there from another folder.
     """
-    folder = target.rpartition("/")[0]
-    try:
-        descriptor = _in_new_folder(folder, lambda: os.open(folder, _NAMELESS, mode))
-    except OSError as error:
-        if error.errno not in _UNSUPPORTED:
+
+    def __init__(self, target: str, temporary: str, file: BinaryIO | None) -> None:
+        self._target, self._temporary = target, temporary
+        self._file = file
+        self._is_named = file is None
+
+    @classmethod
+    def written(
+        cls, target: str, pieces: Iterable[bytes], *, temporary: str, mode: int = 0o666
+    ) -> Self:
+        """Write a file. Nothing is synced yet. Missing folders are made.
+
+        Args:
+            target: the final path.
+            pieces: the content.
+            temporary: a path that no other writer uses, on the same file system. The file is called
+                so first, where files need a name, and where `target` exists.
+            mode: permissions of the file, before the umask.
+
+        Raises:
+            OSError: the file cannot be written.
+            Exception: the errors of `pieces` are raised unchanged.
+        """
+        folder = target.rpartition("/")[0]
+        try:
+            descriptor = _in_new_folder(folder, lambda: os.open(folder, _NAMELESS, mode))
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                raise
+            write_synced(Path(temporary), pieces, mode=mode)
+            _rename(temporary, target)
+            return cls(target, temporary, None)
+        file = os.fdopen(descriptor, "wb")
+        try:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+        except BaseException:
+            with suppress(OSError):  # what was not written yet
+                file.close()
             raise
-        write_synced(Path(temporary), pieces, mode=mode)
-        _rename(temporary, target)
-        return
-    with os.fdopen(descriptor, "wb") as file:
-        for piece in pieces:
-            file.write(piece)
-        file.flush()
-        os.fsync(descriptor)
-        _give_name(descriptor, target, temporary)
+        return cls(target, temporary, file)
 
+    @property
+    def folder(self) -> str:
+        """The folder of the final path."""
+        return self._target.rpartition("/")[0]
 
-def sync_names(folder: str) -> None:
-    """Sync the entries of a folder that `write_unnamed` wrote into, and its own entry.
+    @property
+    def descriptor(self) -> int | None:
+        """The open file; None if it is synced and named."""
+        return None if self._file is None else self._file.fileno()
 
-    Raises:
-        OSError: a folder cannot be synced.
-    """
-    sync_folder(folder)
-    sync_folder(folder.rpartition("/")[0])
+    def sync(self) -> None:
+        """Sync the content.
+
+        Raises:
+            OSError: the disk failed.
+        """
+        if self._file is not None:
+            os.fsync(self._file.fileno())
+
+    def give_name(self) -> None:
+        """Give the file its name. An existing file is replaced at once. The name is not synced.
+
+        Raises:
+            OSError: the path has its old content or the new content, never a mixture.
+        """
+        if self._file is not None and not self._is_named:
+            _give_name(self._file.fileno(), self._target, self._temporary)
+            self._is_named = True
+
+    def close(self) -> None:
+        """Close the file. Without a name it is gone."""
+        if self._file is not None:
+            self._file.close()
 
 
 def write_synced(path: Path, pieces: Iterable[bytes], *, mode: int = 0o666) -> None:

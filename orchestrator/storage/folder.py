@@ -1,7 +1,7 @@
 """Stores objects as files in a folder. The first put creates the folder.
 
-A file gets its name when its content is synced. Then its folders are synced. The objects of a job
-share these last syncs: see `Storage.put`. obstore's local store syncs nothing, and an interrupted
+A file gets its name when its content is synced. Then its folders are synced: see commits.py.
+obstore's local store syncs nothing, and an interrupted
 process leaves partial files beside the objects. So we do not use it.
 """
 
@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import errno
 import os
-import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from orchestrator.storage.bundle import NewObject
+from orchestrator.storage.commits import TEMPORARY, Commits
 from orchestrator.storage.errors import NotStored, StorageError
-from orchestrator.storage.files import remove_stale, sync_folder, sync_names, write_unnamed
-from orchestrator.storage.source import PART_BYTES, Source
+from orchestrator.storage.files import remove_stale
+from orchestrator.storage.source import PART_BYTES
 
-#: The folder of files that are being written, where they need a name. Paths of objects never begin
-#: with a dot.
-TEMPORARY = ".half"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -29,28 +27,13 @@ class Folder:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._commits = Commits(str(folder))
         self.description = f"file://{folder}"
 
-    def put(
-        self, path: str, source: Source, content_type: str, *, attachment: bool, last: bool
-    ) -> None:
-        """Write and sync an object. A file system keeps no content type and no disposition."""
-        target = f"{self._folder}/{path}"
-        temporary = f"{self._folder}/{TEMPORARY}/{secrets.token_hex(16)}"
+    def commit(self, objects: Sequence[NewObject]) -> None:
+        """Write and sync objects. A file system keeps no content type and no disposition."""
         try:
-            write_unnamed(target, source.pieces(), temporary=temporary)
-        except OSError as error:
-            raise self._error(error) from None
-        if last:
-            self.sync(path.rpartition("/")[0])
-
-    def sync(self, folder: str) -> None:
-        """Sync the names of the objects of a folder, and the folder's own name."""
-        try:
-            if folder:
-                sync_names(f"{self._folder}/{folder}")
-            else:
-                sync_folder(self._folder)
+            self._commits.commit([(each.path, each.source) for each in objects])
         except OSError as error:
             raise self._error(error) from None
 

@@ -43,6 +43,10 @@ class Source:
         """Yield the rest of the file in parts. Raises the errors of `read`."""
         return iter(lambda: self.read(PART_BYTES), b"")
 
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
     def seek(self, offset: int, whence: int = 0) -> int:
         """Change the offset."""
         return self._file.seek(offset, whence)

@@ -9,7 +9,6 @@ Threads do not survive a fork, so a process must fork before its first call.
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,17 +16,16 @@ from typing import BinaryIO, Self
 from urllib.parse import unquote, urlsplit
 
 from orchestrator.storage.bucket import SCHEMES, Bucket
+from orchestrator.storage.bundle import SEGMENT, Bundle, checked_path
 from orchestrator.storage.errors import NotStored, StorageError
 from orchestrator.storage.folder import Folder
-from orchestrator.storage.source import Source
 
-__all__ = ["ALLOWED_URLS", "MAX_LINK_SECONDS", "NotStored", "Storage", "StorageError"]
+__all__ = ["ALLOWED_URLS", "MAX_LINK_SECONDS", "Bundle", "NotStored", "Storage", "StorageError"]
 
 #: The URLs that `from_url` accepts.
 ALLOWED_URLS = "file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
 #: The longest lifetime of a signed link at S3.
 MAX_LINK_SECONDS = 7 * 24 * 3600
-_SEGMENT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,199}")
 
 
 class Storage:
@@ -56,9 +54,9 @@ class Storage:
         if "?" not in url and "#" not in url:
             if url.startswith("file:///") and parts.path.strip("/"):
                 return cls(Folder(Path(unquote(parts.path))))
-            if parts.scheme in SCHEMES and _SEGMENT.fullmatch(parts.netloc):
+            if parts.scheme in SCHEMES and SEGMENT.fullmatch(parts.netloc):
                 prefix = parts.path.strip("/")
-                return cls(Bucket(parts.scheme, parts.netloc, prefix and _checked(prefix)))
+                return cls(Bucket(parts.scheme, parts.netloc, prefix and checked_path(prefix)))
         raise ValueError(ALLOWED_URLS)
 
     def put(
@@ -68,39 +66,47 @@ class Storage:
         content_type: str,
         *,
         attachment: bool = False,
-        last: bool = True,
     ) -> None:
-        """Store an object. An existing object is replaced.
+        """Store an object. An existing object is replaced. The object survives a crash of the host.
 
         Args:
             path: the place of the object.
-            content: bytes, or a file that is read from its start.
+            content: bytes, or a file that is read from its start. It is closed.
             content_type: is kept with an object in a bucket.
             attachment: a browser that opens a link to the bucket saves the object, and does not
                 show it.
-            last: the object survives a crash of the host. Otherwise it may have no name after a
-                crash, until another object of its folder was put last, or `sync` returned.
 
         Raises:
             StorageError: the object is not stored. An existing object is unchanged.
             Exception: reading the file raised this. The object is not stored.
         """
-        _checked(path)
-        source = Source(content)
-        try:
-            self._backend.put(path, source, content_type, attachment=attachment, last=last)
-        except StorageError:
-            if source.failure is not None:
-                raise source.failure from None
-            raise
+        with Bundle() as bundle:
+            bundle.put(path, content, content_type, attachment=attachment)
+            self.commit(bundle)
 
-    def sync(self, folder: str) -> None:
-        """Have all objects of a folder survive a crash of the host.
+    def commit(self, bundle: Bundle) -> None:
+        """Store the objects of a bundle, and empty it. They survive a crash of the host.
+
+        Bundles of one step loop share the syncs of a folder. A bucket blocks.
 
         Raises:
-            StorageError: that is not certain.
+            StorageError: not all objects are stored. An existing object is whole, old or new.
+            Exception: reading a file raised this.
         """
-        self._backend.sync(_checked(folder))
+        try:
+            self._backend.commit(bundle.objects)
+        except StorageError:
+            failures = [each.source.failure for each in bundle.objects]
+            if failure := next(filter(None, failures), None):
+                raise failure from None
+            raise
+        finally:
+            bundle.clear()
+
+    @property
+    def blocks(self) -> bool:
+        """Whether `commit` blocks the thread, also in a step loop."""
+        return isinstance(self._backend, Bucket)
 
     def get(self, path: str) -> bytes:
         """Return a whole object. The caller knows that it fits into memory.
@@ -113,7 +119,7 @@ class Storage:
 
     def stream(self, path: str) -> Iterator[bytes]:
         """Yield an object's bytes in parts. Iteration raises the errors of `get`."""
-        return self._backend.stream(_checked(path))
+        return self._backend.stream(checked_path(path))
 
     def size(self, path: str) -> int | None:
         """Return the length of an object, bytes; None if it does not exist.
@@ -121,7 +127,7 @@ class Storage:
         Raises:
             StorageError: the storage failed.
         """
-        return self._backend.size(_checked(path))
+        return self._backend.size(checked_path(path))
 
     def modified(self, path: str) -> int | None:
         """Return when an object was put, ms; None if it does not exist.
@@ -129,7 +135,7 @@ class Storage:
         Raises:
             StorageError: the storage failed.
         """
-        return self._backend.modified(_checked(path))
+        return self._backend.modified(checked_path(path))
 
     def put_before(self, folder: str, before: int) -> Iterator[str]:
         """Yield the paths of the objects in a folder that were put before a time (ms).
@@ -137,7 +143,7 @@ class Storage:
         Raises:
             StorageError: the storage failed.
         """
-        return self._backend.put_before(_checked(folder), before)
+        return self._backend.put_before(checked_path(folder), before)
 
     def named(self, name: str) -> Iterator[str]:
         """Yield the paths of all objects with this last segment, in no particular order.
@@ -154,7 +160,7 @@ class Storage:
 
         The object may be missing.
         """
-        return self._backend.local_path(_checked(path))
+        return self._backend.local_path(checked_path(path))
 
     def link(self, path: str, *, seconds: int) -> str | None:
         """Return a public URL, valid for 1 to MAX_LINK_SECONDS. It is None for a folder.
@@ -164,7 +170,7 @@ class Storage:
         """
         if not 1 <= seconds <= MAX_LINK_SECONDS:
             raise ValueError(f"seconds must be 1 to {MAX_LINK_SECONDS}, not {seconds}")
-        return self._backend.link(_checked(path), seconds)
+        return self._backend.link(checked_path(path), seconds)
 
     def delete(self, path: str) -> None:
         """Delete an object. A missing object is not an error.
@@ -172,7 +178,7 @@ class Storage:
         Raises:
             StorageError: the object may still exist.
         """
-        self._backend.delete(_checked(path))
+        self._backend.delete(checked_path(path))
 
     def sweep(self) -> None:
         """Remove the partial files of killed processes that are older than an hour. Folders only.
@@ -200,9 +206,3 @@ class Storage:
 
     def __repr__(self) -> str:
         return self.description
-
-
-def _checked(path: str) -> str:
-    if not all(_SEGMENT.fullmatch(segment) for segment in path.split("/")):
-        raise ValueError(f"path: {path[:100]!r} is not letters, digits and ._- joined by /")
-    return path

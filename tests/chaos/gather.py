@@ -21,7 +21,7 @@ from orchestrator.cli.stack import Stack
 from orchestrator.jobs.model import FOLLOW_UPS, Step
 from orchestrator.ledger import Ledger
 from orchestrator.steps.evidence import MIN_QUERIES
-from orchestrator.storage.folder import TEMPORARY
+from orchestrator.storage.commits import TEMPORARY
 from tests.chaos.archived import pictures
 from tests.chaos.clients import ChaosClients
 from tests.chaos.evidence import Archive, unix

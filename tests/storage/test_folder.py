@@ -10,13 +10,13 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
+from orchestrator.storage.commits import TEMPORARY
 from orchestrator.storage.files import STALE_SECONDS
-from orchestrator.storage.folder import TEMPORARY
-from orchestrator.storage.storage import Storage, StorageError
+from orchestrator.storage.storage import Bundle, Storage, StorageError
 
 PATH = "2026-11-21/job_01/0.png"
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,21 +55,23 @@ def test_file_and_folders_are_synced_before_put_returns(
     assert happened == [*made, "sync 5 bytes", "link 0.png", f"sync {job}", f"sync {day}"]
 
 
-def test_the_objects_of_a_folder_share_the_syncs_of_their_names(
+def test_the_objects_of_a_bundle_share_the_syncs_of_their_names(
     storage: Storage, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage.put("2026-11-21/job_00/0.png", b"", "image/png")
     happened = recorded(monkeypatch, folder)
 
-    storage.put(PATH, b"bytes", "image/png", last=False)
-    storage.put(PATH.replace("0.png", "job.json"), b"{}", "application/json")
+    storage.commit(pair("job_01"))
 
     names = ["sync archive/2026-11-21/job_01", "sync archive/2026-11-21"]
-    files = ["sync 5 bytes", "link 0.png", "sync 2 bytes", "link job.json"]
-    assert happened == [*files, *names]
-    happened.clear()
-    storage.sync("2026-11-21/job_01")
-    assert happened == names
+    assert happened == ["sync 5 bytes", "link 0.png", "sync 2 bytes", "link job.json", *names]
+
+
+def pair(job: str, content: BinaryIO | bytes = b"bytes") -> Bundle:
+    bundle = Bundle()
+    bundle.put(f"2026-11-21/{job}/0.png", content, "image/png")
+    bundle.put(f"2026-11-21/{job}/job.json", b"{}", "application/json")
+    return bundle
 
 
 def recorded(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[str]:
@@ -131,7 +133,7 @@ def test_a_full_disk_is_said_to_be_full(
 
 PUT_LARGE = """
 import io, resource, signal, sys
-from orchestrator.storage.storage import Storage, StorageError
+from orchestrator.storage.storage import Bundle, Storage, StorageError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (6 * 2**20, 6 * 2**20))
 try:

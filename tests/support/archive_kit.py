@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import orjson
 from PIL import Image as Pillow
@@ -16,7 +16,7 @@ from orchestrator.ledger import identifiers, keys
 from orchestrator.operations.manifest import folder
 from orchestrator.steps.archive import archive
 from orchestrator.storage.folder import Folder
-from orchestrator.storage.storage import Storage, StorageError
+from orchestrator.storage.storage import Bundle, Storage, StorageError
 from tests.support import job_states
 from tests.support.fakes import Answer, Harness, ReceivedRequest
 
@@ -98,19 +98,13 @@ class RecordingStorage(Storage):
         self.paths: list[str] = []
         self.refuses: Callable[[str], bool] = lambda _: False
 
-    def put(
-        self,
-        path: str,
-        content: BinaryIO | bytes,
-        content_type: str,
-        *,
-        attachment: bool = False,
-        last: bool = True,
-    ) -> None:
-        self.paths.append(path)
-        if self.refuses(path):
+    def commit(self, bundle: Bundle) -> None:
+        paths = [each.path for each in bundle.objects]
+        self.paths += paths
+        if any(map(self.refuses, paths)):
+            bundle.clear()
             raise StorageError("the storage is away")
-        super().put(path, content, content_type, attachment=attachment, last=last)
+        super().commit(bundle)
 
 
 def with_recording_storage(harness: Harness, folder: Path) -> tuple[Harness, RecordingStorage]:

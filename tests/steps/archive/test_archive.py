@@ -15,7 +15,8 @@ from orchestrator.jobs.model import Copy, FollowUpStatus, Outcome, Status, Step
 from orchestrator.ledger import keys
 from orchestrator.operations import image_copies
 from orchestrator.operations.archive_faults import faults
-from orchestrator.storage import folder as folder_module
+from orchestrator.storage import commits
+from orchestrator.storage.storage import Bundle
 from sandbox.decompression import pixel_bomb
 from tests.ledger.kit import make_due
 from tests.support import archive_kit, job_states
@@ -133,15 +134,15 @@ def test_a_small_image_is_held_in_memory_and_a_larger_one_in_a_file(
 ) -> None:
     monkeypatch.setattr(image_copies, "MAX_MEMORY_BYTES", memory)
     names: list[object] = []
-    put = harness.runtime.storage.put
+    put = Bundle.put
 
-    def recording_put(path: str, content: Any, *args: Any, **options: Any) -> None:
+    def recording_put(bundle: Bundle, path: str, content: Any, *args: Any, **options: Any) -> None:
         if not isinstance(content, bytes):
             on_disk = content.name is not None
             names.append(os.fstat(content.fileno()).st_nlink if on_disk else "memory")
-        put(path, content, *args, **options)
+        put(bundle, path, content, *args, **options)
 
-    monkeypatch.setattr(harness.runtime.storage, "put", recording_put)
+    monkeypatch.setattr(Bundle, "put", recording_put)
     job_id = archived(harness, gallery.job(picture()))
 
     small = memory == len(picture())
@@ -155,7 +156,7 @@ def test_an_image_is_recorded_only_when_it_survives_a_crash_of_the_host(
 ) -> None:
     job_id = gallery.job(picture(0), Answer(503))
     with monkeypatch.context() as patch:
-        patch.setattr(folder_module, "sync_names", failing)
+        patch.setattr(commits, "sync_folder", failing)
         archived(harness, job_id)
     assert [image.copy for image in harness.job(job_id).images] == [None, None]
     assert (state(harness, job_id).error or "").startswith("our storage: ")

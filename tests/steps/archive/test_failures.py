@@ -312,15 +312,14 @@ def test_without_its_manifest_an_archive_is_not_done(
     waiting = state(harness, job_id)
     assert (waiting.status, waiting.tries) == (FollowUpStatus.PENDING, 1)
     assert waiting.error == "our storage: the storage is away"
-    assert harness.job(job_id).images[0].copy is not None, "the image is kept, and shown"
-    assert errors(harness, job_id) == [None]
+    assert harness.job(job_id).images[0].copy is None
+    assert errors(harness, job_id) == ["our storage: the storage is away"]
     assert archive_kit.seconds_until_due(harness, job_id) == FIRST_WAIT_SECONDS
     storage.refuses, storage.paths = lambda _: False, []
 
     again(harness, job_id)
 
-    assert storage.paths == [path_of(job_id, "job.json")], "the image is not put again"
-    assert len(gallery.fetched()) == 1
+    assert storage.paths == [path_of(job_id, name) for name in ("0.png", "job.json")]
     assert state(harness, job_id).status is FollowUpStatus.DONE
 
 
