@@ -24,14 +24,18 @@ from orchestrator.net.addresses import is_private
 from orchestrator.net.content_encoding import BodyTruncated, DecodedTooLarge, codings, decode_file
 from orchestrator.net.deadline import DEFAULT_CA_BUNDLE
 from orchestrator.net.idle_sockets import IdleSockets
+from orchestrator.net.loop_calls import DONE, LoopCalls
 from orchestrator.net.sockets import Proxy
 from orchestrator.step_loop import current_loop, in_thread, wait_for
 
+#: Failures of the outbound proxy that concern every host.
+PROXY_AWAY = "the outbound proxy does not answer"
+PROXY_UNKNOWN = "the name of the outbound proxy could not be resolved"
 #: What the errors of libcurl mean. Its own texts hold names and addresses of hosts.
 REASONS: Mapping[int, str] = {
     pycurl.E_URL_MALFORMAT: "the URL is malformed",
     pycurl.E_COULDNT_RESOLVE_HOST: "the name of the host could not be resolved",
-    pycurl.E_COULDNT_RESOLVE_PROXY: "the name of the outbound proxy could not be resolved",
+    pycurl.E_COULDNT_RESOLVE_PROXY: PROXY_UNKNOWN,
     pycurl.E_COULDNT_CONNECT: "the connection was not made",
     pycurl.E_SSL_CONNECT_ERROR: "the TLS handshake failed",
     pycurl.E_PEER_FAILED_VERIFICATION: "the TLS certificate is not trusted",
@@ -45,8 +49,6 @@ REASONS: Mapping[int, str] = {
     pycurl.E_UNSUPPORTED_PROTOCOL: "the answer is not HTTP/1.1",
     pycurl.E_FTP_WEIRD_SERVER_REPLY: "the answer is not HTTP/1.1",
 }
-#: libcurl's code of a call that ended well.
-_DONE = 0
 #: The settings of every call.
 _FIXED: Mapping[int, Any] = {
     pycurl.NOSIGNAL: 1,
@@ -92,6 +94,7 @@ class Transfer:
         failure: why there is no whole answer; None if there is one.
         timed_out: the call ended by its time limit.
         too_large: the answer was larger than the limit.
+        proxy_status: the status of the outbound proxy's answer; 0 without one.
         sent: the first byte of the request may have left this machine.
         spoiled: nothing was sent, because the idle connection was closed or had bytes to read.
     """
@@ -106,6 +109,7 @@ class Transfer:
     failure: str | None = None
     timed_out: bool = False
     too_large: bool = False
+    proxy_status: int = 0
     sent: bool = False
     spoiled: bool = False
 
@@ -180,7 +184,7 @@ class Transfers:
     def renew(self) -> None:
         """Begin without connections, also in a child of a fork: its parent uses them."""
         self._of_thread = threading.local()
-        self._of_hosts: dict[str, _LoopCalls] = {}
+        self._of_hosts: dict[str, LoopCalls] = {}
         self._idle = IdleSockets()
 
     def exchange(self, request: Request, max_bytes: int) -> Transfer:
@@ -211,7 +215,7 @@ class Transfers:
             _read(handle, code, transfer)
             is_unmade = transfer.failure == REASONS[pycurl.E_COULDNT_CONNECT]
             if is_unmade and self._way_to(request.url) is not _DIRECTLY:
-                transfer.failure = "the outbound proxy does not answer"
+                transfer.failure = PROXY_AWAY
             _decode(transfer)
         handle.reset()  # it would keep the request and the answer until its next call
         if calls:
@@ -230,7 +234,7 @@ class Transfers:
         handle: pycurl.Curl = self._of_thread.handle
         return handle
 
-    def _calls_of(self, loop: asyncio.AbstractEventLoop, url: str) -> _LoopCalls:
+    def _calls_of(self, loop: asyncio.AbstractEventLoop, url: str) -> LoopCalls:
         """Return the calls of a loop to the host of a URL.
 
         libcurl resolves names in few threads for each `CurlMulti`. A host whose name is resolved
@@ -239,7 +243,7 @@ class Transfers:
         host = "/".join(url.split("/", 3)[:3])
         calls = self._of_hosts.get(host)
         if calls is None or calls.loop is not loop:
-            calls = self._of_hosts[host] = _LoopCalls(loop, self._connections, self._idle)
+            calls = self._of_hosts[host] = LoopCalls(loop, self._connections, self._idle)
         return calls
 
     def _prepare(self, handle: pycurl.Curl, request: Request, transfer: Transfer) -> None:
@@ -290,19 +294,19 @@ def _performed(handle: pycurl.Curl, idle: IdleSockets) -> int:
     except pycurl.error as error:
         return int(error.args[0])
     idle.put(handle)
-    return _DONE
+    return DONE
 
 
 def _read(handle: pycurl.Curl, code: int, transfer: Transfer) -> None:
     transfer.status = handle.getinfo(pycurl.RESPONSE_CODE)
-    if code != _DONE:
+    transfer.proxy_status = handle.getinfo(pycurl.HTTP_CONNECTCODE)
+    if code != DONE:
         transfer.timed_out = transfer.timed_out or code == pycurl.E_OPERATION_TIMEDOUT
         transfer.failure = REASONS.get(
             pycurl.E_OPERATION_TIMEDOUT if transfer.timed_out else code, f"libcurl's error {code}"
         )
-        answered = handle.getinfo(pycurl.HTTP_CONNECTCODE)
-        if answered >= 300 and not transfer.sent:
-            transfer.failure = f"the outbound proxy answered {answered}"
+        if transfer.proxy_status >= 300 and not transfer.sent:
+            transfer.failure = f"the outbound proxy answered {transfer.proxy_status}"
 
 
 def _decode(transfer: Transfer) -> None:
@@ -323,76 +327,3 @@ def _decode(transfer: Transfer) -> None:
         transfer.too_large, transfer.failure = True, "the answer is too large"
     else:
         transfer.body = bytearray(file.getbuffer())
-
-
-class _LoopCalls:
-    """The calls of one event loop to one host. libcurl says which sockets it waits for."""
-
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, connections: int, idle: IdleSockets
-    ) -> None:
-        self.loop = loop
-        self._idle = idle
-        self._multi = pycurl.CurlMulti()
-        self._multi.setopt(pycurl.M_MAXCONNECTS, connections)
-        self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._timer: asyncio.Handle | None = None
-        #: What is watched of each socket.
-        self._watched: dict[int, int] = {}
-        self._futures: dict[pycurl.Curl, asyncio.Future[int]] = {}
-        self._free: list[pycurl.Curl] = []
-
-    def handle(self) -> pycurl.Curl:
-        """Return a handle that no call uses."""
-        return self._free.pop() if self._free else pycurl.Curl()
-
-    def free(self, handle: pycurl.Curl) -> None:
-        """Take back the handle of a call that has ended."""
-        self._free.append(handle)
-
-    def start(self, handle: pycurl.Curl) -> asyncio.Future[int]:
-        """Start a call. The future gives libcurl's code of its end."""
-        future = self._futures[handle] = self.loop.create_future()
-        self._multi.add_handle(handle)
-        return future
-
-    def _act(self, descriptor: int, events: int) -> None:
-        self._multi.socket_action(descriptor, events)
-        left = 1
-        while left:
-            left, done, failed = self._multi.info_read()
-            for handle in done:
-                self._idle.put(handle)
-                self._end(handle, _DONE)
-            for handle, code, _ in failed:
-                self._end(handle, code)
-
-    def _end(self, handle: pycurl.Curl, code: int) -> None:
-        self._multi.remove_handle(handle)
-        self._futures.pop(handle).set_result(code)
-
-    def _watch(self, event: int, descriptor: int, *_: Any) -> None:
-        before = self._watched.pop(descriptor, 0)
-        now = 0 if event == pycurl.POLL_REMOVE else event
-        if now & pycurl.POLL_IN and not before & pycurl.POLL_IN:
-            self.loop.add_reader(descriptor, self._act, descriptor, pycurl.CSELECT_IN)
-        elif before & pycurl.POLL_IN and not now & pycurl.POLL_IN:
-            self.loop.remove_reader(descriptor)
-        if now & pycurl.POLL_OUT and not before & pycurl.POLL_OUT:
-            self.loop.add_writer(descriptor, self._act, descriptor, pycurl.CSELECT_OUT)
-        elif before & pycurl.POLL_OUT and not now & pycurl.POLL_OUT:
-            self.loop.remove_writer(descriptor)
-        if now:
-            self._watched[descriptor] = now
-
-    def _set_timer(self, milliseconds: int) -> None:
-        if self._timer:
-            self._timer.cancel()
-        self._timer = None
-        if milliseconds == 0:
-            self._timer = self.loop.call_soon(self._act, pycurl.SOCKET_TIMEOUT, 0)
-        elif milliseconds > 0:
-            self._timer = self.loop.call_later(
-                milliseconds / 1000, self._act, pycurl.SOCKET_TIMEOUT, 0
-            )

@@ -12,6 +12,7 @@ from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.messages import Broker
 from orchestrator.operations.check_broker import check_broker, check_queues
 from orchestrator.operations.check_callbacks import check_callbacks
+from orchestrator.operations.check_proxy import check_proxy
 from orchestrator.operations.check_redis import (
     away,
     check_redis,
@@ -46,6 +47,7 @@ def examine() -> Iterator[CheckResult]:
     ledger, broker = open_ledger(settings), Broker(settings.broker_url)
     checks: dict[str, Callable[[], Iterable[CheckResult]]] = {
         "settings": lambda: check_settings(settings),
+        "outbound proxy": lambda: check_proxy(settings),
         "spool": lambda: _spool(Spool(settings.spool_dir)) if settings.spool_dir else [],
         "archive": lambda: [_archive(settings)],
         "redis": lambda: check_redis(ledger, settings),
