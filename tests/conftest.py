@@ -43,6 +43,11 @@ from tests.support.scheduling import SharedProcessScheduling, position
 OUR_PREFIXES = ("ORCHESTRATOR_", *(f"{name.upper()}_" for name in BUILT_IN))
 
 
+# The settings of this installation are none of the tests'.
+for _name in [name for name in os.environ if name.startswith(OUR_PREFIXES)]:
+    del os.environ[_name]
+
+
 # Python and pytest keep compiled modules for the next run and for the processes that tests start.
 # Compiling the tests takes 10 s.
 sys.dont_write_bytecode = False
@@ -167,29 +172,16 @@ def pytest_sessionfinish() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Release what a parameter that was raised holds: the frames of the test, with their values."""
+    """Reset the logs and the default runtime. A fixture for that would cost twice the time.
+
+    Release what a parameter that was raised holds: the frames of the test, with their values.
+    """
+    log.reset()
+    default_runtime.cache_clear()
     callspec = getattr(item, "callspec", None)
     for value in callspec.params.values() if callspec else ():
         if isinstance(value, BaseException):
             value.__traceback__ = None
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in os.environ if name.startswith(OUR_PREFIXES)]:
-        monkeypatch.delenv(name)
-
-
-@pytest.fixture(autouse=True)
-def _unconfigured_logs() -> Iterator[None]:
-    yield
-    log.reset()
-
-
-@pytest.fixture(autouse=True)
-def _no_default_runtime() -> Iterator[None]:
-    yield
-    default_runtime.cache_clear()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

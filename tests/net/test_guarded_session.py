@@ -35,6 +35,7 @@ from tests.net.asking import (
 )
 from tests.net.dns import Names, names
 from tests.net.servers import Peer, Serve, answer, once, saying
+from tests.support.log_text import log_text
 
 __all__ = ["names", "serve"]
 
@@ -153,15 +154,13 @@ def test_a_name_that_does_not_resolve_fails(names: Names) -> None:
     assert failure("https://nobody.example").reason == "gaierror"
 
 
-def test_no_reason_and_no_log_holds_a_secret_of_the_url(
-    serve: Serve, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.INFO)
+def test_no_reason_and_no_log_holds_a_secret_of_the_url(serve: Serve) -> None:
     odd = b"HTTP/1.1 404 No\r\nContent-Length: 0\r\nno header at all\r\nX: 1\r\n\r\n"
-    for said in (odd, b"", b"nonsense", answer(PNG)[:99], answer(b"", status=403)):
-        failed = failure(serve(once(said)).url + "/p?sig=hunter2")
-        assert "hunter2" not in repr(failed) + repr(failed.__cause__) + failed.reason
-    assert "hunter2" not in caplog.text
+    with log_text(logging.INFO) as logged:
+        for said in (odd, b"", b"nonsense", answer(PNG)[:99], answer(b"", status=403)):
+            failed = failure(serve(once(said)).url + "/p?sig=hunter2")
+            assert "hunter2" not in repr(failed) + repr(failed.__cause__) + failed.reason
+    assert "hunter2" not in logged.getvalue()
 
 
 def test_the_errors_survive_pickle() -> None:

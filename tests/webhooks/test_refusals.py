@@ -13,6 +13,7 @@ from redis import Redis
 
 from orchestrator.ledger import Ledger
 from tests.support.fakes import Harness
+from tests.support.log_text import log_text
 from tests.webhooks.conftest import Open
 from tests.webhooks.kit import SECRET, SUCCESS, TASK, Receiver, another_job_id, signed
 from webhooks.receiver import MAX_BODY_BYTES
@@ -223,9 +224,8 @@ def test_the_content_type_does_not_matter(receiver: Receiver, kind: str) -> None
 
 
 def test_no_log_line_holds_a_token_a_signature_or_a_secret(
-    open_receiver: Open, caplog: pytest.LogCaptureFixture
+    open_receiver: Open,
 ) -> None:
-    caplog.set_level(logging.DEBUG)
     receiver = open_receiver(HIAPI_WEBHOOK_SECRET=SECRET)
     job_id, now = receiver.running(), receiver.harness.clock() // 1000
     good, bad = orjson.dumps(SUCCESS["hiapi"]), b"no JSON"
@@ -239,11 +239,11 @@ def test_no_log_line_holds_a_token_a_signature_or_a_secret(
         (path, HUGE, {}),
     ]
 
-    with structlog.testing.capture_logs() as logs:
+    with log_text(logging.DEBUG) as text, structlog.testing.capture_logs() as logs:
         statuses = [receiver.send(p, b, headers=h).status_code for p, b, h in sent]
 
     assert statuses == [200, 200, 400, 401, 404, 200]
-    logged = f"{logs} {caplog.text}"
+    logged = f"{logs} {text.getvalue()}"
     assert len(logs) == len(sent)
     for hidden in (path.rpartition("/")[2], f"{path[:-1]}_".rpartition("/")[2], "f0f0", SECRET):
         assert hidden not in logged
