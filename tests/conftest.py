@@ -19,6 +19,7 @@ from hypothesis.internal.conjecture import providers as hypothesis_providers
 from hypothesis.internal.constants_ast import Constants
 from redis import Redis
 from xdist.remote import Producer
+from xdist.workermanage import WorkerController
 
 from orchestrator import log
 from orchestrator.cli.embedded_redis import embedded_redis
@@ -147,6 +148,18 @@ def _order(path: Path) -> tuple[bool, str, int]:
     if folder.name not in LONG_FOLDERS:
         return True, "", 0
     return False, folder.name, position(path.relative_to(folder.parent.parent).as_posix())
+
+
+def pytest_configure_node(node: WorkerController) -> None:
+    """Let the test processes share one server that forks for the processes of the tests."""
+    node.workerinput["fork_server"] = str(fork_server.folder())
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Use that server in a test process."""
+    here: dict[str, object] = getattr(config, "workerinput", {})
+    if "fork_server" in here:
+        fork_server.share(Path(str(here["fork_server"])))
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> SharedProcessScheduling:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -16,6 +14,7 @@ import structlog
 
 from orchestrator.log import MAX_LINES_PER_SECOND, RateLimitedLog
 from tests.ledger import kit
+from tests.support import fork_server
 from tests.support.fakes import Clock
 
 Lines = list[Any]
@@ -155,15 +154,15 @@ SECRETS = [
 def output(*, terminal: bool) -> str:
     """Return what the program writes to stderr."""
     reader, writer = os.openpty() if terminal else os.pipe()
-    command = [sys.executable, "-c", PROGRAM]
-    with subprocess.Popen(command, stderr=writer, env={**os.environ, "COLUMNS": "200"}) as process:
-        os.close(writer)
-        text = b""
-        with suppress(OSError):  # the end of a terminal
-            while data := os.read(reader, 65536):
-                text += data
-        os.close(reader)
-    assert process.returncode == 0
+    env = {**os.environ, "COLUMNS": "200"}
+    process = fork_server.start(["-c", PROGRAM], environment=env, stderr=writer)
+    os.close(writer)
+    text = b""
+    with suppress(OSError):  # the end of a terminal
+        while data := os.read(reader, 65536):
+            text += data
+    os.close(reader)
+    assert process.wait() == 0
     return text.decode()
 
 

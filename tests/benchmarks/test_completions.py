@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import product as product_module
 from benchmarks import stub_provider
 from benchmarks.completions import add, alternate, play
 from benchmarks.product import JobKind, Product
 from benchmarks.report import Report
+from tests.support.fork_server import ForkedStack
 
 pytestmark = [
     pytest.mark.server,
@@ -21,7 +23,10 @@ pytestmark = [
 JOBS = 5
 
 
-def test_whole_jobs_are_played_and_reported(tmp_path: Path) -> None:
+def test_whole_jobs_are_played_and_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(product_module, "Stack", ForkedStack)
     kinds = {"plain": JobKind(), "image": JobKind("evolink", images=True, notify=True)}
     web = {"WEB_CONCURRENCY": "1"}
     with (

@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +15,7 @@ import pytest
 from orchestrator.callbacks import spool as module
 from orchestrator.callbacks.spool import BadEntry, Entry, Spool, SpoolError
 from orchestrator.ledger import identifiers
+from tests.support import fork_server
 from tests.support.fakes import NOON
 
 BODY = b'{"id":"task-1",\n"status":"completed"}'
@@ -272,26 +271,27 @@ def test_the_lock_has_one_holder(spool: Spool) -> None:
 
 
 HOLDER = """
-import sys
+import signal, sys
 from pathlib import Path
 from orchestrator.callbacks.spool import Spool
 with Spool(Path(sys.argv[1])).locked() as ours:
     print(ours, flush=True)
-    sys.stdin.read()
+    signal.pause()
 """
 
 
 @pytest.mark.server
 def test_a_killed_process_releases_the_lock(spool: Spool) -> None:
     spool.keep(ENTRY)
-    command = [sys.executable, "-c", HOLDER, str(spool.folder)]
-    pipes: Any = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen(command, **pipes) as holder:
-        assert holder.stdout
-        assert holder.stdout.readline() == b"True\n"
-        with spool.locked() as ours:
-            assert not ours
-        holder.kill()
+    reader, writer = os.pipe()
+    holder = fork_server.start(["-c", HOLDER, str(spool.folder)], stdout=writer)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as said:
+        assert said.readline() == b"True\n"
+    with spool.locked() as ours:
+        assert not ours
+    holder.kill()
+    holder.wait()
 
     with spool.locked() as ours:
         assert ours

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +22,7 @@ from orchestrator.operations.batches import add_jobs, open_batch
 from orchestrator.operations.tenants import set_tenant
 from orchestrator.steps.batch import batch as batch_step
 from tests.ledger.kit import eventually
+from tests.support import fork_server
 from tests.support.fakes import TENANT, Harness, use_runtime
 from tests.support.providers import EXAMPLE_REQUESTS
 
@@ -189,9 +190,12 @@ def test_a_killed_run_is_completed_by_the_next_one(
     monkeypatch.setenv("HIAPI_API_KEY", "key-of-the-provider")
     ledger, total = Ledger(lambda: real_redis), 1100
     path = written(tmp_path, *numbered(total))
-    with subprocess.Popen([COMMAND, "enqueue", "--file", path], stderr=subprocess.DEVNULL) as first:
-        eventually(ledger.overview.size)
-        first.kill()
+    with Path(os.devnull).open("w") as nothing:
+        command = ["-m", "orchestrator", "enqueue", "--file", str(path)]
+        first = fork_server.start(command, stdout=nothing, stderr=nothing)
+    eventually(ledger.overview.size)
+    first.kill()
+    first.wait()
     killed_at = ledger.overview.size()
 
     second = run("enqueue", "--file", path)

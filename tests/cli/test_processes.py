@@ -16,11 +16,11 @@ from redis import Redis
 from orchestrator.cli import main
 from orchestrator.cli.ports import free_port
 from orchestrator.cli.processes import PROCESSES, process_command
-from orchestrator.cli.stack import Stack
 from orchestrator.cli.stack_error import StackError
 from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.refusals import FORMAT
 from orchestrator.runtime import default_runtime
+from tests.support.fork_server import ForkedStack
 from tests.support.providers import ENABLED
 from tests.system.conftest import eventually
 
@@ -176,8 +176,9 @@ def test_an_option_that_cannot_work_is_refused(
 def test_they_run_in_a_folder_whose_modules_have_the_same_names(tmp_path: Path) -> None:
     for name in ("workers", "webhooks", "orchestrator", "sandbox", "queue", "celery", "redis"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong module')\n", "utf-8")
-    with Stack(processes=(), folder=tmp_path, settings={"WEB_CONCURRENCY": "1"}) as stack:
-        with pytest.raises(StackError, match="in use by another"), Stack((), folder=tmp_path):
+    settings = {"WEB_CONCURRENCY": "1"}
+    with ForkedStack(processes=(), folder=tmp_path, settings=settings) as stack:
+        with pytest.raises(StackError, match="in use by another"), ForkedStack((), folder=tmp_path):
             pass
         names = ("web", "worker")
         running = [stack.start(name, [*STARTED, "orchestrator", name]) for name in names]

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
-import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +13,6 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from orchestrator.cli.stack import ROOT
 from orchestrator.history import Entry, HistoryUnavailable, NoHistory, Query
 from orchestrator.history import recorder as recorder_module
 from orchestrator.history.history import History
@@ -27,6 +24,7 @@ from orchestrator.ledger.processes import Process
 from tests.history.kit import catch_up, cut, differences, random_run, recorder, started
 from tests.ledger import kit
 from tests.ledger.kit import eventually
+from tests.support import fork_server
 from tests.support.fakes import Clock
 
 
@@ -275,22 +273,18 @@ def test_a_job_that_cannot_be_read_does_not_stop_the_others(
 def test_a_killed_recorder_neither_loses_nor_doubles(
     shared_ledger: Ledger, redis_url: str, sqlite: History, tmp_path: Path
 ) -> None:
-    env = {
-        **os.environ,
-        "ORCHESTRATOR_REDIS_URL": redis_url,
-        "ORCHESTRATOR_DATA_DIR": str(tmp_path),
-        "PYTHONPATH": str(ROOT),
-    }
-    command = [sys.executable, "-c", "from orchestrator.cli import main; main(['recorder'])"]
+    places = {"ORCHESTRATOR_REDIS_URL": redis_url, "ORCHESTRATOR_DATA_DIR": str(tmp_path)}
+    env = {**os.environ, **places}
     ids = [kit.create(shared_ledger, kit.NOTIFYING) for _ in range(6)]
     run = random_run(shared_ledger, ids, seed=11, steps=40)
 
     for number in range(2):
-        with subprocess.Popen(command, env=env, stderr=subprocess.DEVNULL) as process:
-            run()
-            target = kit.settled(shared_ledger)
-            eventually(lambda: run() or _knows(sqlite, target), within=120)  # noqa: B023
-            process.kill() if number < 1 else process.terminate()
+        process = fork_server.start(["-m", "orchestrator", "recorder"], environment=env)
+        run()
+        target = kit.settled(shared_ledger)
+        eventually(lambda: run() or _knows(sqlite, target), within=120)  # noqa: B023
+        process.kill() if number < 1 else process.terminate()
+        process.wait()
     assert process.returncode == 0, "SIGTERM ends it"
 
     last = recorder(shared_ledger, sqlite)

@@ -1,8 +1,6 @@
 """Fault scripts: the YAML file, its errors and its effect."""
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,8 @@ from sandbox.catalogue import CATALOGUE
 from sandbox.rule_spec import RuleSpec
 from sandbox.script import MAX_BYTES, ScriptError, read_script
 from tests.sandbox.conftest import Start
-from tests.sandbox.kit import TIMEOUT_SECONDS, SandboxClient
+from tests.sandbox.kit import SandboxClient
+from tests.support import fork_server
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "sandbox.md").read_text()
@@ -165,15 +164,8 @@ def test_the_example_shows_the_faults() -> None:
 
 def test_the_command_prints_the_documented_error(path: Path) -> None:
     path.write_text("# Too many.\n- match: cube\n  faults: {duplicate: 500}\n")
-    command = [sys.executable, "-m", "sandbox", "--port", "0", "--script", path.name]
-    process = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        timeout=TIMEOUT_SECONDS,
-        check=False,
-        cwd=path.parent,
-        env={"PYTHONPATH": str(ROOT)},
+    process = fork_server.run(
+        ["-m", "sandbox", "--port", "0", "--script", path.name], folder_of_work=path.parent
     )
 
     assert (process.returncode, process.stdout) == (2, "")

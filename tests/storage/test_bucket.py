@@ -6,8 +6,6 @@ import io
 import os
 import re
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +21,7 @@ from orchestrator.storage.bucket import Bucket
 from orchestrator.storage.source import PART_BYTES
 from orchestrator.storage.storage import NotStored, Storage, StorageError
 from tests.storage.servers import KEY, SECRET, Bucketlike, BucketReply, BucketRequest, stored
+from tests.support import fork_server
 
 MIB = 1024 * 1024
 PATH = "2026-11-21/job_01/0.png"
@@ -286,9 +285,8 @@ print((peak() - before) // 1024)
 @pytest.mark.parametrize("kind", ["s3", "file"])
 def test_a_large_put_takes_little_memory(server: Bucketlike, tmp_path: Path, kind: str) -> None:
     url = "s3://archive/p" if kind == "s3" else (tmp_path / "archive").as_uri()
-    command = [sys.executable, "-c", GROWTH, url]
 
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    told = fork_server.run(["-c", GROWTH, url])
 
     assert told.returncode == 0, told.stderr
     assert int(told.stdout) < 40

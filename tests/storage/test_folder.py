@@ -7,8 +7,6 @@ import io
 import os
 import signal
 import stat
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +15,7 @@ import pytest
 from orchestrator.storage.commits import TEMPORARY
 from orchestrator.storage.files import STALE_SECONDS
 from orchestrator.storage.storage import Bundle, Storage, StorageError
+from tests.support import fork_server
 
 PATH = "2026-11-21/job_01/0.png"
 ROOT = Path(__file__).resolve().parents[2]
@@ -143,13 +142,8 @@ except StorageError as error:
 """
 
 
-def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", program, *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-
-
 def test_a_write_that_the_system_refuses_midway_leaves_nothing(folder: Path) -> None:
-    told = run(PUT_LARGE, folder.as_uri())
+    told = fork_server.run(["-c", PUT_LARGE, folder.as_uri()])
 
     assert told.stdout == f"file://{folder}: File too large\n", told.stderr
     assert files(folder) == []
@@ -170,7 +164,9 @@ Storage.from_url(sys.argv[1]).put("a/0.png", Kills(bytes(20 * 2**20)), "image/pn
 def test_a_killed_process_leaves_nothing(storage: Storage, folder: Path) -> None:
     storage.put("a/0.png", b"before", "image/png")
 
-    assert run(KILLED_MIDWAY, folder.as_uri()).returncode == -signal.SIGKILL
+    killed = fork_server.run(["-c", KILLED_MIDWAY, folder.as_uri()])
+
+    assert killed.returncode == -signal.SIGKILL
 
     assert storage.get("a/0.png") == b"before"
     assert files(folder) == ["a/0.png"]

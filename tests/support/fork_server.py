@@ -1,11 +1,12 @@
-"""Starts processes of the product without an import for each of them.
+"""Starts Python processes of the product without an import for each of them.
 
 A process of the product takes a second or more for its imports. The server has imported everything,
 and forks for each process. So a process starts in a tenth of that time. It is a real process with
-its own group, environment, working directory and open files, and runs the same module.
+its own session, environment, working directory and open files, and runs the same code.
 
 Processes of a `ForkedStack` start that way, and the program `orchestrator` in its path. `demo` and
-`dev` start theirs as users do: see tests/system/test_commands.py.
+`dev` start theirs as users do: see tests/system/test_commands.py. The processes of pytest-xdist
+share one server. It imports nothing before its first use.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from pkgutil import walk_packages
-from typing import Any
+from typing import IO, Any
 
 from orchestrator.cli.processes import process_command
 from orchestrator.cli.stack import ROOT, Stack
@@ -91,20 +93,20 @@ class ForkedProcess(subprocess.Popen[bytes]):
 
 
 class ForkServer:
-    """The server, as its users see it."""
+    """The server, as the process that started it sees it."""
 
     def __init__(self) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="orchestrator-forks-")
         #: Has the program `orchestrator`.
         self.folder = Path(self._temporary.name)
-        self._address = str(self.folder / "server.sock")
+        address = _address(self.folder)
         program = self.folder / "orchestrator"
-        program.write_text(CLIENT.format(python=sys.executable, address=self._address), "utf-8")
+        program.write_text(CLIENT.format(python=sys.executable, address=address), "utf-8")
         program.chmod(0o755)
         # The server ends when the other end is closed, also by a kill of this process.
         self._lifeline, end = socket.socketpair()
         with end, socket.socket(socket.AF_UNIX) as listening:
-            listening.bind(self._address)
+            listening.bind(address)
             listening.listen()
             inherited = [listening.fileno(), end.fileno()]
             self._process = subprocess.Popen(
@@ -121,47 +123,83 @@ class ForkServer:
         self._process.wait()
         self._temporary.cleanup()
 
-    def start(
-        self, command: Sequence[str], environment: Mapping[str, str], folder: Path, output: Any
-    ) -> ForkedProcess:
-        """Start a process in a session of its own.
 
-        Args:
-            command: what follows the interpreter in the command line, such as `-m workers beat`.
-            environment: of the process.
-            folder: its working directory.
-            output: a file for stdout and stderr.
-        """
-        connection = socket.socket(socket.AF_UNIX)
-        connection.connect(self._address)
-        request = marshal.dumps([list(command), dict(environment), str(folder), True])
-        with Path(os.devnull).open("rb") as nothing:
-            files = [nothing.fileno(), output.fileno(), output.fileno()]
-            socket.send_fds(connection, [b"%d\n" % len(request)], files)
-        connection.sendall(request)
-        pid = b""
-        while not pid.endswith(b"\n"):
-            read = connection.recv(1)
-            assert read, "the fork server has ended"
-            pid += read
-        return ForkedProcess([sys.executable, *command], int(pid), connection)
+#: The server that this process has started.
+_started: list[ForkServer] = []
+#: The folder of the server that this process uses.
+_used: list[Path] = []
 
 
-_running: list[ForkServer] = []
-
-
-def server() -> ForkServer:
-    """Return the server of this test process. The first call starts it."""
-    if not _running:
-        _running.append(ForkServer())
+def folder() -> Path:
+    """Return the folder with the program `orchestrator`. The first call starts a server."""
+    if not _used:
+        _started.append(ForkServer())
+        _used.append(_started[0].folder)
         atexit.register(stop)
-    return _running[0]
+    return _used[0]
+
+
+def share(folder: Path) -> None:
+    """Use the server of another process, which has this folder."""
+    _used[:] = [folder]
 
 
 def stop() -> None:
-    """End the server of this test process."""
-    while _running:
-        _running.pop().close()
+    """End the server that this process has started."""
+    _used.clear()
+    while _started:
+        _started.pop().close()
+
+
+def start(
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    folder_of_work: Path = ROOT,
+    stdin: IO[Any] | int | None = None,
+    stdout: IO[Any] | int = 1,
+    stderr: IO[Any] | int = 2,
+) -> ForkedProcess:
+    """Start a process in a session of its own.
+
+    Args:
+        command: what follows the interpreter in a command line: `-m MODULE` or `-c PROGRAM`, and
+            arguments. Options such as -P are ignored.
+        environment: None: that of this process.
+        folder_of_work: its working directory.
+        stdin: an open file; None: it is empty. stdout and stderr are open files, too.
+    """
+    connection = socket.socket(socket.AF_UNIX)
+    connection.connect(_address(folder()))
+    environment = os.environ if environment is None else environment
+    request = marshal.dumps([list(command), dict(environment), str(folder_of_work), True])
+    with Path(os.devnull).open("rb") as nothing:
+        files = [nothing if stdin is None else stdin, stdout, stderr]
+        numbers = [file if isinstance(file, int) else file.fileno() for file in files]
+        socket.send_fds(connection, [b"%d\n" % len(request)], numbers)
+    connection.sendall(request)
+    pid = b""
+    while not pid.endswith(b"\n"):
+        read = connection.recv(1)
+        assert read, "the fork server has ended"
+        pid += read
+    return ForkedProcess([sys.executable, *command], int(pid), connection)
+
+
+def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a process to its end, with options of `start`. Return its status and what it printed."""
+    with tempfile.TemporaryFile() as stdout, tempfile.TemporaryFile() as stderr:
+        process = start(command, stdout=stdout, stderr=stderr, **options)
+        code = process.wait()
+        texts = []
+        for file in (stdout, stderr):
+            file.seek(0)
+            texts.append(file.read().decode())
+    return subprocess.CompletedProcess(process.args, code, *texts)
+
+
+def _address(folder: Path) -> str:
+    return str(folder / "server.sock")
 
 
 class ForkedStack(Stack):
@@ -169,7 +207,7 @@ class ForkedStack(Stack):
 
     def _environment(self, redis_url: str) -> dict[str, str]:
         env = super()._environment(redis_url)
-        return {**env, "PATH": f"{server().folder}{os.pathsep}{env['PATH']}"}
+        return {**env, "PATH": f"{folder()}{os.pathsep}{env['PATH']}"}
 
     def start(self, name: str, command: Sequence[str] | None = None) -> subprocess.Popen[bytes]:
         """Start a process: `command`, or the process of this name."""
@@ -177,7 +215,14 @@ class ForkedStack(Stack):
         if line[0] != sys.executable:
             return super().start(name, command)
         with self._output(name) as output:
-            process = server().start(line[1:], self.env, self._home, output)
+            assert output, "a forked stack is quiet"
+            process = start(
+                line[1:],
+                environment=self.env,
+                folder_of_work=self._home,
+                stdout=output,
+                stderr=output,
+            )
         self.running[name] = process
         return process
 
@@ -204,10 +249,13 @@ class _Request:
         os.environ.update(self.environment)
         os.chdir(self.folder)
         sys.orig_argv[:] = [sys.executable, *self.command]
-        options = self.command.index("-m")
-        module, *arguments = self.command[options + 1 :]
-        sys.argv[:] = [module, *arguments]
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        what = next(n for n, word in enumerate(self.command) if word in ("-m", "-c"))
+        kind, code, *arguments = self.command[what:]
+        sys.argv[:] = [kind, *arguments]
+        if kind == "-m":
+            runpy.run_module(code, run_name="__main__", alter_sys=True)
+        else:
+            exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
 
 
 def _serve(listening: socket.socket, lifeline: socket.socket) -> _Request | None:
@@ -227,6 +275,7 @@ def _serve(listening: socket.socket, lifeline: socket.socket) -> _Request | None
                 _tell_ended(connections)
             if listening not in ready:
                 continue
+            _import_everything()
             connection, _ = listening.accept()
             request = _Request(connection)
             pid = os.fork()
@@ -255,6 +304,13 @@ def _tell_ended(connections: dict[int, socket.socket]) -> None:
             connection.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
 
 
+@cache
+def _import_everything() -> None:
+    for name in (*_modules(), *IMPORTED):
+        import_module(name)
+    gc.freeze()  # a collection in a process would copy the memory of the server
+
+
 def _modules() -> Iterator[str]:
     for package in PACKAGES:
         for module in walk_packages(import_module(package).__path__, f"{package}."):
@@ -264,9 +320,6 @@ def _modules() -> Iterator[str]:
 
 def main() -> None:
     """Run the server. In a child, run a process."""
-    for name in (*_modules(), *IMPORTED):
-        import_module(name)
-    gc.freeze()  # a collection in a process would copy the memory of the server
     first, second = map(int, sys.argv[1:])
     with socket.socket(fileno=first) as listening, socket.socket(fileno=second) as lifeline:
         request = _serve(listening, lifeline)
