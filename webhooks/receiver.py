@@ -265,6 +265,11 @@ def _read_body(environ: Environ) -> _Body:
     length, received = get_content_length(environ), 0
     if length is not None and length > MAX_LONG_BYTES:
         raise _Unread(413, f"larger than {MAX_LONG_BYTES} bytes")
+    if length is not None and length <= _PART_BYTES:
+        content: bytes = environ["wsgi.input"].read(length)
+        if len(content) < length:
+            raise _Unread(400, f"cut off after {len(content)} of {length} bytes")
+        return _Body(content)
     parts, shortened = list[bytes](), ShortenedBody()
     stream = get_input_stream(environ, max_content_length=MAX_LONG_BYTES + _PART_BYTES)
     while part := stream.read(_PART_BYTES):

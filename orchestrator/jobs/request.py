@@ -94,8 +94,11 @@ class JobRequest:
 
         The data is shared with the request, because a copy takes as long as the whole check.
         """
-        values = ((name, getattr(self, name)) for name in _FIELDS)
-        stored: dict[str, Any] = {n: value for n, value in values if value not in (None, {}, ())}
+        stored: dict[str, Any] = {
+            name: value
+            for name in _FIELDS
+            if (value := getattr(self, name)) is not None and value not in ({}, ())
+        }
         if self.upload:
             stored["upload"] = asdict(self.upload)
         if self.fallback:

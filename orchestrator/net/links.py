@@ -27,6 +27,12 @@ _LINK = re.compile(
     r"([^/\\?#]*)([^?#]*)(\?[^#]*)?(#.*)?",
     re.IGNORECASE | re.DOTALL,
 )
+#: A link that is normal already, as nearly all are. No part of its path begins with a dot or `%`.
+_NORMAL = re.compile(
+    r"https?://[a-z0-9-]+(?:\.[a-z0-9-]+)*"
+    r"(?:/[A-Za-z0-9_-][A-Za-z0-9_.~%-]*)+"
+    r"(?:\?[A-Za-z0-9_.~%/:@!$&()*+,;=-]*)?"
+)
 _AUTHORITY = re.compile(r"(?:(.*)@)?(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::([0-9]*))?", re.I | re.DOTALL)
 _HOST = re.compile(r"[a-z0-9_~!$&'()*+,;=.-]+")
 #: Characters that stay as they are. A browser encodes all others.
@@ -44,6 +50,10 @@ def normalized_link(text: str) -> str | None:
     """
     if len(text) > MAX_LINK_CHARACTERS:
         return None
+    return text if _NORMAL.fullmatch(text) else _normalized(text)
+
+
+def _normalized(text: str) -> str | None:
     cleaned = _SURROGATE.sub("\ufffd", text.strip(_ENDS).translate(_DROPPED))
     match = _LINK.fullmatch(cleaned)
     if not match:
