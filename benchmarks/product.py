@@ -43,6 +43,8 @@ PLAIN = JobKind()
 HOUR_MS = 3_600_000
 #: The time when no poll may disturb a measurement. Seconds.
 NO_POLLS_SECONDS = "3600"
+#: One for each two cores, as docs/performance.md advises: everything runs on two.
+WEB_PROCESSES = "1"
 
 
 class Product:
@@ -71,6 +73,7 @@ class Product:
         self._settings = {
             **{f"{name.upper()}_BASE_URL": stub.url for name in MODELS},
             "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": NO_POLLS_SECONDS,
+            "WEB_CONCURRENCY": WEB_PROCESSES,
             **(settings or {}),
         }
         self._folder, self._processes = folder, processes

@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from statistics import median
 
 from benchmarks import bare, load
+from benchmarks.product import WEB_PROCESSES
 from benchmarks.report import Report, progress, ratios
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.cli.stack import Stack
@@ -31,7 +32,7 @@ HEADERS = {"Content-Type": "application/json"}
 
 def run(rounds: int = ROUNDS, jobs: int = CALLBACKS) -> Report:
     """Measure both alternately."""
-    with Stack(processes=("web",)) as stack:
+    with Stack(("web",), settings={"WEB_CONCURRENCY": WEB_PROCESSES}) as stack:
         port = bare.start(stack, "minimal")
         ours, theirs = _Ours(stack), _Theirs(stack)
         results: dict[str, list[load.Load]] = {"ours": [], "minimal": []}
