@@ -28,6 +28,8 @@ from webhooks.receiver import MAX_LONG_BYTES
 
 FOLDER = ROOT / "deploy/kubernetes"
 EXAMPLE = FOLDER / "overlays/example"
+#: The server for agents. It is no process of the installation.
+MCP = "mcp"
 #: The oldest and the newest version whose schemas are asked.
 VERSIONS = ("1.30", "1.37")
 
@@ -60,6 +62,13 @@ def container(name: str) -> Manifest:
     return only
 
 
+def config(name: str) -> Manifest:
+    """Return the ConfigMap of a component. Its name has a suffix from its content."""
+    start = f"orchestrator-{name}-"
+    [found] = [each for key, each in of_kind("ConfigMap").items() if key.startswith(start)]
+    return {"name": found["metadata"]["name"], "data": found["data"]}
+
+
 @pytest.mark.parametrize("version", VERSIONS)
 def test_the_schemas_of_kubernetes_accept_every_manifest(version: str) -> None:
     for each in manifests():
@@ -73,7 +82,7 @@ def test_the_schemas_refuse_an_unknown_field() -> None:
 
 
 def test_every_process_has_a_deployment_that_runs_its_command() -> None:
-    assert set(of_kind("Deployment")) == set(PROCESSES)
+    assert set(of_kind("Deployment")) == {*PROCESSES, MCP}
     for name in PROCESSES:
         assert container(name)["command"] == ["orchestrator", name]
         assert name in main.commands
@@ -123,6 +132,31 @@ def test_the_processes_have_the_user_of_the_image() -> None:
         context = of_kind("Deployment")[name]["spec"]["template"]["spec"]["securityContext"]
         user = f"{context['runAsUser']}:{context['runAsGroup']}"
         assert user == services()[name]["user"]
+
+
+def test_the_server_for_agents_runs_as_with_docker_and_has_no_secret() -> None:
+    pod, docker = of_kind("Deployment")[MCP]["spec"]["template"], services()[MCP]
+    only = container(MCP)
+    assert " ".join(only["command"]) == docker["command"]
+    assert pod["metadata"]["labels"] == {"app.kubernetes.io/name": MCP}  # others reach Redis
+    assert [each["configMapRef"]["name"] for each in only["envFrom"]] == [config(MCP)["name"]]
+    assert {each["name"]: each["value"] for each in only["env"]} == {
+        "ORCHESTRATOR_MCP_API_URL": docker["environment"]["ORCHESTRATOR_MCP_API_URL"]
+    }
+    assert not any("secret" in volume for volume in pod["spec"]["volumes"])
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert only[probe]["httpGet"] == {"path": "/healthz", "port": "http"}
+    pause = int(only["lifecycle"]["preStop"]["exec"]["command"][1])
+    stop = seconds(docker["stop_grace_period"]) + pause
+    assert pod["spec"]["terminationGracePeriodSeconds"] >= stop
+
+
+def test_agents_reach_their_server_under_a_name_that_it_accepts() -> None:
+    [rule] = of_kind("Ingress")[MCP]["spec"]["rules"]
+    assert config(MCP)["data"] == {"ORCHESTRATOR_MCP_HOSTS": rule["host"]}
+    [path] = rule["http"]["paths"]
+    assert path["path"] == "/mcp"
+    assert path["backend"]["service"]["name"] in of_kind("Service")
 
 
 def test_there_is_never_a_second_beat() -> None:

@@ -51,9 +51,24 @@ def test_every_process_has_a_unit_that_runs_its_command() -> None:
     single = {f"orchestrator-{name}.service": f"{INSTALLED} {name}" for name in PROCESSES}
     worker = single.pop("orchestrator-worker.service")
     several = {f"orchestrator-{name}@.service": worker for name in ("worker", "archiver")}
-    assert found == single | several
+    agents = {"orchestrator-mcp.service": f"{INSTALLED} mcp --http 127.0.0.1:8090"}
+    assert found == single | several | agents
     archiver = (FOLDER / "orchestrator-archiver@.service").read_text("utf-8")
     assert f"Environment=WORKER_QUEUES={ARCHIVE_QUEUE}\n" in archiver
+
+
+def test_the_server_for_agents_has_no_secret_of_the_installation() -> None:
+    """systemd reads the files of both folders in the order of their names. The last one counts."""
+    files = [*FOLDER.glob("orchestrator-.service.d/*"), *FOLDER.glob("orchestrator-mcp*.d/*")]
+    last = max(files, key=lambda file: file.name)
+    own = last.read_text("utf-8").splitlines()
+    assert last.parent.name == "orchestrator-mcp.service.d"
+    for name in ("User", "StateDirectory", "EnvironmentFile"):
+        assert f"{name}=" in own
+    assert [line for line in own if line.startswith("EnvironmentFile=")] == [
+        "EnvironmentFile=",
+        "EnvironmentFile=-/etc/orchestrator/mcp.env",
+    ]
 
 
 def test_systemd_accepts_the_units(units: list[Path]) -> None:
