@@ -7,10 +7,17 @@ from typing import Any
 
 from redis import Redis
 
+from orchestrator.ledger import codec
+
 
 def comparable(answer: list[Any]) -> list[Any]:
-    """Return an answer with sorted lists. Redis may give the fields of a job in any order."""
-    return [sorted(part) if isinstance(part, list) else part for part in answer]
+    """Return an answer with the fields of a job as a mapping. Redis may give them in any order."""
+    return [codec.pairs(part) if _is_fields(part) else part for part in answer]
+
+
+def _is_fields(part: Any) -> bool:
+    """Return whether a part of an answer is a hash. The lines of a timeline have blanks."""
+    return isinstance(part, list) and not any(" " in name for name in part[::2])
 
 
 class RecordingClient:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import replace
 
 import pytest
@@ -131,7 +132,7 @@ def test_a_late_tenant_does_not_make_up_for_turns_before_its_time(ledger: Ledger
 def test_a_repeated_claim_returns_the_job_that_was_taken(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("orchestrator.ledger.job_transitions.secrets.token_urlsafe", lambda _: "token")
+    monkeypatch.setattr(secrets, "token_urlsafe", lambda _: "token")
     busy = many(ledger, 2, "busy")
     many(ledger, 1, "rare")
     kit.claim(ledger, busy[0])
