@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import resource
-import sys
 import threading
 import warnings
 from collections.abc import Mapping
@@ -18,7 +17,7 @@ from time import monotonic
 from typing import Any
 from uuid import uuid4
 
-from celery import Celery, signals
+from celery import signals
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state
 
@@ -42,10 +41,8 @@ from orchestrator.messages import (
 )
 from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import StepFailure
-from orchestrator.runtime import Runtime, default_runtime
-from orchestrator.servers.broker_server import BrokerServer
-from orchestrator.servers.rabbitmq import HEARTBEAT_SECONDS, nudge_queue
-from orchestrator.settings.environment import ConfigError
+from orchestrator.runtime import default_runtime
+from orchestrator.servers.rabbitmq import nudge_queue
 from orchestrator.steps.acceptance import record_spooled
 from orchestrator.steps.archive import archive as archive_job
 from orchestrator.steps.batch import batch as batch_step
@@ -59,6 +56,7 @@ from orchestrator.steps.reconcile import take_due
 from orchestrator.steps.submit import submit as submit_job
 from orchestrator.storage.storage import StorageError
 from workers.beat_scheduler import WatchedScheduler
+from workers.celery_app import broker_url, celery_app, process_runtime
 from workers.consumer_watch import ConsumerWatch, run_again
 from workers.lanes import Lanes, RefillableLanes
 from workers.schedule import beat_schedule
@@ -73,42 +71,6 @@ STEPS = {
     Step.CONFIRM: confirm_job,
     Step.BATCH: batch_step,
 }
-
-
-def process_runtime() -> Runtime:
-    """Return the runtime of this process. A wrong setting ends the process with one line."""
-    try:
-        return default_runtime()
-    except ConfigError as error:
-        sys.exit(f"orchestrator: {error}")
-
-
-def broker_url() -> str:
-    """Return the URL of the broker."""
-    return process_runtime().settings.broker_url
-
-
-def celery_app(name: str, **settings: Any) -> Celery:
-    """Return a Celery application on our broker. A wrong setting ends the process with one line."""
-    server = BrokerServer.parse(broker_url())
-    app = Celery(name, broker=server.url, set_as_current=False)
-    app.conf.update(
-        broker_use_ssl=server.ssl,
-        broker_heartbeat=HEARTBEAT_SECONDS,  # of RabbitMQ
-        task_ignore_result=True,
-        task_serializer="json",
-        accept_content=["json"],
-        broker_connection_retry_on_startup=True,
-        broker_connection_max_retries=None,
-        # A Redis that refuses writes since a failover ends the worker otherwise.
-        broker_channel_error_retry=True,
-        worker_disable_rate_limits=True,
-        worker_enable_remote_control=False,
-        worker_hijack_root_logger=False,
-        enable_utc=True,
-        **settings,
-    )
-    return app
 
 
 app = celery_app(

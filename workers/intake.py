@@ -26,7 +26,8 @@ from orchestrator.operations.enqueue_messages import EnqueueMessage, take_messag
 from orchestrator.runtime import default_runtime
 from orchestrator.servers.broker_server import BrokerServer
 from orchestrator.servers.rabbitmq import has_other_type, is_rabbitmq, quorum_queue
-from workers.app import broker_url, celery_app, note_message
+from workers.app import note_message
+from workers.celery_app import broker_url, celery_app
 from workers.sweeper import Sweeper, SweepTimer
 
 #: A message without an acknowledgement is delivered again after this time. Seconds.

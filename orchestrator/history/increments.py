@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from orchestrator.jobs.model import FollowUp, Job
-from orchestrator.ledger.overview import ENDS
+from orchestrator.ledger.totals import ENDS
 from orchestrator.metrics import Sums
 from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import model_label, provider_label, unit_label

@@ -11,25 +11,17 @@ from itertools import islice
 from typing import Any, cast
 
 from redis import Redis
-from redis.exceptions import WatchError
 
 from orchestrator.clock import DAY_MS
 from orchestrator.jobs.event import Event
-from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, Job, Status, Step
+from orchestrator.jobs.model import FOLLOW_UPS, Job, Step
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.ledger import codec, identifiers, keys
 from orchestrator.ledger.follow_ups import follow_up_sets
 from orchestrator.ledger.results import Result
 from orchestrator.ledger.script import load
+from orchestrator.ledger.totals import COUNTED, Totals, of_tenants, read_totals
 
-#: Events that repeat or contradict what the ledger knows.
-CONTRADICTIONS = ("duplicate", "conflict", "mismatch", "superseded", "late_result")
-#: The terminal states of a follow-up.
-ENDS = (FollowUpStatus.DONE, FollowUpStatus.DEAD, FollowUpStatus.GONE)
-#: The statuses of open jobs.
-OPEN = tuple(status for status in Status if not status.terminal)
-#: What a shard counts, besides the jobs of each tenant.
-COUNTED = (*Status, *CONTRADICTIONS, *(f"{step}_{end}" for step in FOLLOW_UPS for end in ENDS))
 #: Jobs that are read in one round trip.
 PAGE_JOBS = 100
 #: The oldest entries that are checked for expired jobs at a time.
@@ -46,31 +38,6 @@ class Unconfirmed:
     job_id: str
     attempt: int
     since: int
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """The totals of a shard.
-
-    Attributes:
-        counts: jobs by status, and contradicting events by name.
-        tenants: open jobs by tenant.
-        flows: jobs by flow.
-        in_flight: attempts in flight by provider, for the providers with an open job.
-        deadlines: queued jobs in the set of deadlines.
-        movable: queued jobs with a fallback by provider, for the same providers.
-        batches: open jobs by batch.
-        in_batches: the same, as the batches count them by status.
-    """
-
-    counts: dict[str, int]
-    tenants: dict[str, int]
-    flows: dict[str, int]
-    in_flight: dict[str, int]
-    deadlines: int
-    movable: dict[str, int]
-    batches: dict[str, int]
-    in_batches: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +91,7 @@ class Overview:
         total: dict[str, Counter[str]] = {}
         with self._redis() as client:
             for shard in self._shards:
-                for tenant, counts in _of_tenants(client.hgetall(keys.counts(shard))).items():
+                for tenant, counts in of_tenants(client.hgetall(keys.counts(shard))).items():
                     total.setdefault(tenant, Counter()).update(counts)
         return {tenant: dict(counts) for tenant, counts in total.items()}
 
@@ -201,44 +168,7 @@ class Overview:
         """
         with self._redis() as client, client.pipeline(transaction=True) as watch:
             watch.watch(keys.counts(shard))
-
-            def totals() -> Totals | None:
-                flows: Any = watch.zrange(keys.flows(shard), 0, -1)
-                providers = sorted({flow.split(":")[1] for flow in flows})
-                open_batches: Any = watch.hkeys(keys.open_batches(shard))
-                watch.multi()
-                watch.hgetall(keys.counts(shard))
-                watch.zcard(keys.deadlines(shard))
-                for flow in flows:
-                    watch.zcard(keys.flow(shard, *flow.split(":", 2)))
-                for provider in providers:
-                    watch.zcard(keys.in_flight(shard, provider))
-                    watch.zcard(keys.movable(shard, provider))
-                watch.hgetall(keys.open_batches(shard))
-                for batch_id in open_batches:
-                    watch.hmget(keys.batch(shard, batch_id), OPEN)
-                try:
-                    counts, deadlines, *sizes = watch.execute()
-                except WatchError:
-                    return None
-                numbers = {name: int(n) for name, n in counts.items() if name in COUNTED}
-                tenants = {name: each.get("open", 0) for name, each in _of_tenants(counts).items()}
-                by_flow = dict(zip(flows, sizes[: len(flows)], strict=True))
-                number = len(flows) + 2 * len(providers)
-                in_open, *by_status = sizes[number:]
-                del sizes[number:]
-                flights = dict(zip(providers, sizes[len(flows) :: 2], strict=True))
-                movable = dict(zip(providers, sizes[len(flows) + 1 :: 2], strict=True))
-                batches = {batch_id: int(n) for batch_id, n in in_open.items()}
-                counted = {
-                    batch_id: sum(int(n or 0) for n in numbers)
-                    for batch_id, numbers in zip(open_batches, by_status, strict=True)
-                }
-                return Totals(
-                    numbers, tenants, by_flow, flights, deadlines, movable, batches, counted
-                )
-
-            yield totals
+            yield lambda: read_totals(watch, shard)
 
     def size(self) -> int:
         """Return the number of jobs in the index."""
@@ -369,16 +299,6 @@ def _unlisted(client: Redis, shard: int) -> Iterator[dict[str, str]]:
 
 def _first(score: float | None, old: float | None) -> float | None:
     return old if score is None else score
-
-
-def _of_tenants(stored: Any) -> dict[str, dict[str, int]]:
-    """Return the numbers of each tenant in the counts of a shard."""
-    counts: dict[str, dict[str, int]] = {}
-    for name, number in stored.items():
-        tenant, _, what = name.partition(" ")
-        if what and what != "rate":
-            counts.setdefault(tenant, {})[what] = int(number)
-    return counts
 
 
 def _unconfirmed(member: str, score: float) -> Unconfirmed:

@@ -7,7 +7,7 @@ from functools import cache
 from http import HTTPStatus
 
 from orchestrator.jobs.model import FollowUpStatus
-from orchestrator.ledger.overview import ENDS
+from orchestrator.ledger.totals import ENDS
 from orchestrator.net.http_types import Reply
 from orchestrator.providers import PROVIDERS
 from orchestrator.providers.client import NoAnswer, NotSent

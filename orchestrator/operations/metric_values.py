@@ -10,7 +10,7 @@ from typing import Any
 from orchestrator.jobs.model import SettledBy, Status, Step
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.ledger.admission import CircuitState
-from orchestrator.ledger.overview import CONTRADICTIONS, ENDS
+from orchestrator.ledger.totals import CONTRADICTIONS, ENDS
 from orchestrator.messages import MEASURED_QUEUES
 from orchestrator.metrics import Definition, Kind, Series, Source, Sums
 from orchestrator.metrics import definitions as metrics

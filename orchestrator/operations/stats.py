@@ -7,7 +7,7 @@ from typing import Any
 from orchestrator.jobs.model import Job, Status, Step
 from orchestrator.jsonio import rfc3339
 from orchestrator.ledger.circuit_breaker import Host
-from orchestrator.ledger.overview import CONTRADICTIONS, ENDS
+from orchestrator.ledger.totals import CONTRADICTIONS, ENDS
 from orchestrator.operations.admission import admission_views
 from orchestrator.operations.history_state import history_report
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts

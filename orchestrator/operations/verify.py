@@ -13,7 +13,8 @@ from typing import Any
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.model import FOLLOW_UPS, OUTCOME_STEPS, FollowUpStatus, Job, Status, Step
 from orchestrator.ledger.admission import flow_of
-from orchestrator.ledger.overview import Snapshot, Totals
+from orchestrator.ledger.overview import Snapshot
+from orchestrator.ledger.totals import Totals
 from orchestrator.operations.archive_faults import faults
 from orchestrator.operations.history_state import HistoryState, differences, history_report
 from orchestrator.operations.task_index import Task, TaskIndex, digest_of, tasks_of

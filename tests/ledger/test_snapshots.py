@@ -10,7 +10,8 @@ from redis import Redis
 
 from orchestrator.jobs.model import FOLLOW_UPS, Step
 from orchestrator.ledger import Idempotency, Ledger, identifiers, keys, overview
-from orchestrator.ledger.overview import Snapshot, Totals
+from orchestrator.ledger.overview import Snapshot
+from orchestrator.ledger.totals import Totals
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, NEXT_DUE, NOW, REQUEST
 from tests.ledger.test_overview import expire, failed

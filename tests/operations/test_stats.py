@@ -7,7 +7,7 @@ import pytest
 from orchestrator.jobs.model import FollowUpStatus, Image, Outcome, Status, Step
 from orchestrator.ledger import Ledger, keys
 from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS, PROBE_INTERVAL_MS
-from orchestrator.ledger.overview import CONTRADICTIONS
+from orchestrator.ledger.totals import CONTRADICTIONS
 from orchestrator.operations.stats import RISK_HOURS, images_at_risk, stats
 from orchestrator.providers import PROVIDERS
 from orchestrator.steps.archive import archive
