@@ -6,7 +6,8 @@ After LedgerUnavailable the job may or may not exist. Call again with the same i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -229,20 +230,26 @@ def create_job(
         if not earlier:
             raise
         return EnqueueResult(earlier, replayed=True)
-    new_references = [each for each in references if each.store(runtime)]
     attributes = {
         "messaging.operation.type": "create",
         "gen_ai.provider.name": job.request.provider,
     }
-    with tracing.span("create job", "producer", attributes) as span:
-        try:
-            result = _store(runtime, job, owner, idempotency=idempotency, file=file)
-        except TenantLimitReached:  # or a tenant at its limit could fill the storage
-            for each in new_references:
-                runtime.storage.delete(each.path)
-            raise
+    with _stored(runtime, references), tracing.span("create job", "producer", attributes) as span:
+        result = _store(runtime, job, owner, idempotency=idempotency, file=file)
         span.set("messaging.message.id", result.job.id)
     return result
+
+
+@contextmanager
+def _stored(runtime: Runtime, references: Sequence[Reference]) -> Iterator[None]:
+    """Store reference images. A tenant at its limit could fill the storage, so they go then."""
+    new = [each for each in references if each.store(runtime)]
+    try:
+        yield
+    except TenantLimitReached:
+        for each in new:
+            runtime.storage.delete(each.path)
+        raise
 
 
 def _store(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from flask import Flask
 from flask_smorest import Api
 
@@ -53,19 +55,7 @@ def mount(app: Flask, runtime: Runtime) -> None:
         ConfigError: there is no API key.
     """
     require_keys(runtime)
-    app.config.update(
-        MAX_CONTENT_LENGTH=MAX_BODY_BYTES,
-        API_TITLE="Image job orchestrator",
-        API_VERSION="v1",
-        OPENAPI_VERSION="3.1.0",
-        OPENAPI_URL_PREFIX="/",
-        OPENAPI_JSON_PATH="openapi.json",
-        API_SPEC_OPTIONS={
-            "info": {"description": DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
-            "servers": _servers(runtime),
-            "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
-        },
-    )
+    app.config.update(_config(runtime))
     plain_enqueue.install(app, runtime)
     request_ids.install(app)
     spec = _Specification(app)
@@ -92,6 +82,23 @@ def mount(app: Flask, runtime: Runtime) -> None:
     problems.install(app)
     _describe_forms(spec)
     incoming.refuse_unknown_parameters(app, spec.spec.to_dict()["paths"])
+
+
+def _config(runtime: Runtime) -> dict[str, Any]:
+    """Return the settings of Flask and of the OpenAPI document."""
+    return {
+        "MAX_CONTENT_LENGTH": MAX_BODY_BYTES,
+        "API_TITLE": "Image job orchestrator",
+        "API_VERSION": "v1",
+        "OPENAPI_VERSION": "3.1.0",
+        "OPENAPI_URL_PREFIX": "/",
+        "OPENAPI_JSON_PATH": "openapi.json",
+        "API_SPEC_OPTIONS": {
+            "info": {"description": DESCRIPTION, "license": {"name": "MIT", "identifier": "MIT"}},
+            "servers": _servers(runtime),
+            "components": {"securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}}},
+        },
+    }
 
 
 def _servers(runtime: Runtime) -> list[dict[str, str]]:

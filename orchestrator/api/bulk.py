@@ -203,14 +203,18 @@ def blueprint(runtime: Runtime) -> Blueprint:
     @bulk.doc(**operation("stop_bulk_action", {200: BulkActionSchema}, 404))
     def stop(bulk_id: str) -> Response:
         """Stop a bulk action. What was done to its jobs stays done."""
-        _find(runtime, bulk_id)
-        try:
-            stopped = operations.stop(runtime, bulk_id, actor=caller().name)
-        except UnknownBulkAction as error:
-            raise NotFound(str(error)) from None
-        return as_json(bulk_view(stopped), 200)
+        return as_json(bulk_view(_stopped(runtime, bulk_id)), 200)
 
     return bulk
+
+
+def _stopped(runtime: Runtime, bulk_id: str) -> BulkAction:
+    """Stop an action that the caller may see."""
+    _find(runtime, bulk_id)
+    try:
+        return operations.stop(runtime, bulk_id, actor=caller().name)
+    except UnknownBulkAction as error:
+        raise NotFound(str(error)) from None
 
 
 def _create(runtime: Runtime) -> Response:

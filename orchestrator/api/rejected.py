@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from flask import Response, request
 from flask_smorest import Blueprint
 from marshmallow import fields, validate
@@ -90,34 +93,42 @@ def blueprint(runtime: Runtime) -> Blueprint:
     @rejected.doc(**operation("get_rejected", {200: RejectedMessageSchema}, 404))
     def show(message_id: str) -> Response:
         """Get a rejected message with the start of its body. Needs the scope admin."""
-        try:
+        with _not_found():
             return as_json(rejected_view(operations.find_rejected(runtime, message_id)), 200)
-        except UnknownMessage as error:
-            raise NotFound(str(error)) from None
 
     @rejected.post("/<message_id>/replay")
     @rejected.doc(**operation("replay_rejected", {200: ReplayedSchema}, 404, 409))
     def replay(message_id: str) -> Response:
         """Read a message again, and delete it. Answers 409 if it is rejected again."""
-        try:
-            result = operations.replay_rejected(runtime, message_id, actor=caller().name)
-        except UnknownMessage as error:
-            raise NotFound(str(error)) from None
-        except NotReplayable as error:
-            raise Conflict(str(error)) from None
-        return as_json({"id": message_id, "result": result}, 200)
+        with _not_found():
+            return _replay(runtime, message_id)
 
     @rejected.delete("/<message_id>")
     @rejected.doc(**operation("delete_rejected", {200: DeletedSchema}, 404))
     def delete(message_id: str) -> Response:
         """Delete a rejected message. Needs the scope admin."""
-        try:
+        with _not_found():
             operations.delete_rejected(runtime, message_id, actor=caller().name)
-        except UnknownMessage as error:
-            raise NotFound(str(error)) from None
-        return as_json({"id": message_id, "deleted": True}, 200)
+            return as_json({"id": message_id, "deleted": True}, 200)
 
     return rejected
+
+
+@contextmanager
+def _not_found() -> Iterator[None]:
+    """Answer 404 for an unknown message."""
+    try:
+        yield
+    except UnknownMessage as error:
+        raise NotFound(str(error)) from None
+
+
+def _replay(runtime: Runtime, message_id: str) -> Response:
+    try:
+        result = operations.replay_rejected(runtime, message_id, actor=caller().name)
+    except NotReplayable as error:
+        raise Conflict(str(error)) from None
+    return as_json({"id": message_id, "result": result}, 200)
 
 
 def _browse(runtime: Runtime) -> Response:

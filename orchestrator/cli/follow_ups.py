@@ -92,7 +92,12 @@ def notify(
         _replay(runtime, [existing(runtime, job_id) for job_id in job_ids], json_=json_)
         return
     from_ = runtime.clock() - since * 1000 if since is not None else 0
-    number, jobs = failed_notifications(runtime, since=from_, limit=limit)
+    _notify_dead(runtime, from_, limit, only_list=only_list, json_=json_)
+
+
+def _notify_dead(runtime: Runtime, since: int, limit: int, *, only_list: bool, json_: bool) -> None:
+    """List the notifications that failed since a time (ms), or send them."""
+    number, jobs = failed_notifications(runtime, since=since, limit=limit)
     if only_list:
         _list(runtime, number, jobs, json_=json_)
     else:

@@ -10,7 +10,13 @@ import click
 
 from orchestrator.cli.batches import enqueue_file
 from orchestrator.cli.output import actor, as_json, console, line, print_json, status
-from orchestrator.enqueue import CELERY_SCOPE, cancel_job, create_job, job_of_key
+from orchestrator.enqueue import (
+    CELERY_SCOPE,
+    EnqueueResult,
+    cancel_job,
+    create_job,
+    job_of_key,
+)
 from orchestrator.jobs.model import Job, Status
 from orchestrator.jobs.tenant import DEFAULT_TENANT, tenant_name
 from orchestrator.jobs.uploads import ImageFile
@@ -154,18 +160,16 @@ def enqueue(
 
     Exit status 0 only if every job is in the ledger, or with --wait if every job succeeded.
     """
+    options |= {
+        "prompt": sys.stdin.read() if prompt == "-" else prompt,
+        "images": list(images) or None,
+        "fallback": list(fallbacks) or None,
+    }
     wanted = {name: value for name, value in options.items() if value is not None}
-    if prompt is not None:
-        wanted["prompt"] = sys.stdin.read() if prompt == "-" else prompt
-    if images:
-        wanted["images"] = list(images)
-    if fallbacks:
-        wanted["fallback"] = list(fallbacks)
     if job_file is not None:
         if image_file or request is not None:
             raise click.UsageError("--image-file and --request cannot be used with --file")
-        options = {"tenant": tenant, "key": idempotency_key, "wait": wait, "json_": json_}
-        enqueue_file(job_file, wanted, **options)
+        enqueue_file(job_file, wanted, tenant=tenant, key=idempotency_key, wait=wait, json_=json_)
         return
     if missing := [name for name in ("provider", "model") if name not in wanted]:
         raise click.UsageError(f"Missing option '--{missing[0]}'.")
@@ -174,6 +178,12 @@ def enqueue(
         wanted["request"] = _native(request)
     file = ImageFile.read(Path(image_file)) if image_file else None
     result = create_job(runtime, wanted, scope="cli", tenant=tenant, key=idempotency_key, file=file)
+    _show_enqueued(runtime, result, wait=wait, json_=json_)
+    runtime.nudger.close()
+
+
+def _show_enqueued(runtime: Runtime, result: EnqueueResult, *, wait: bool, json_: bool) -> None:
+    """Print a job, or watch it until it is done."""
     if wait:
         # At once, so that the id is known if the wait is interrupted.
         line(result.job.id, err=json_)
@@ -182,7 +192,6 @@ def enqueue(
         print_json(current_view(runtime, result.job, result.wait))
     else:
         line(result.job.id)
-    runtime.nudger.close()
 
 
 @click.command()

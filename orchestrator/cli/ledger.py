@@ -85,7 +85,11 @@ def list_(
         line("The history does not answer, so older jobs are missing.", err=True)
     if json_:
         print_json({"jobs": current_views(runtime, jobs)})
-        return
+    else:
+        _print_jobs(jobs)
+
+
+def _print_jobs(jobs: Iterable[Job]) -> None:
     shown = table("job", "tenant", "provider", "model", "status", "created", "error")
     for job in jobs:
         shown.add_row(

@@ -56,11 +56,9 @@ def providers(name: str | None, page: bool, json_: bool) -> None:
     durations = _durations(runtime, [provider.name for provider in shown])
     if json_:
         views = [
-            {
-                **view(provider, on=provider.name in enabled, prices=prices.get(provider.name)),
-                **states[provider.name],
-                "durations": durations.get(provider.name),
-            }
+            view(provider, on=provider.name in enabled, prices=prices.get(provider.name))
+            | states[provider.name]
+            | {"durations": durations.get(provider.name)}
             for provider in shown
         ]
         print_json(views[0] if name else {"providers": views})

@@ -38,20 +38,8 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
     def bulk(bulk_id: str) -> Response:
         """A preview, or how far an action is."""
         action = _find(runtime, bulk_id)
-        if answer := views.unchanged(runtime, jobs=False, also=action):
-            return answer
-        view = bulk_view(action)
-        ended = action.done + sum(action.refused.values())
-        return views.render(
-            "bulk",
-            action=view,
-            most=action.applies,
-            refused=sum(action.refused.values()),
-            left=max(0, action.total - ended),
-            kept_until=action.created_at + PREVIEW_MS,
-            costs=_costs(view),
-            jobs_url=filters_url(action.filters),
-        )
+        unchanged = views.unchanged(runtime, jobs=False, also=action)
+        return unchanged or _page(action)
 
     @pages.get("/bulk")
     def bulk_actions() -> Response:
@@ -75,15 +63,33 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
     @pages.post("/bulk/<bulk_id>/start")
     def start_bulk(bulk_id: str) -> Answer:
         """Start what was previewed."""
-        action = _find(runtime, bulk_id)
-        risk = request.form.get("accept_risk") == "1"
-        try:
-            operations.start(runtime, action, actor=views.caller().name, accept_risk=risk)
-        except TenantLimitReached as error:
-            return views.done(runtime, f"It did not start: {error}.", "bulk", bulk_id=bulk_id)
-        except UnknownBulkAction as error:
-            raise NotFound(f"{error}.") from None
-        return redirect(url_for("dashboard.bulk", bulk_id=bulk_id), 303)
+        return _start(runtime, bulk_id)
+
+
+def _page(action: BulkAction) -> Response:
+    view, refused = bulk_view(action), sum(action.refused.values())
+    return views.render(
+        "bulk",
+        action=view,
+        most=action.applies,
+        refused=refused,
+        left=max(0, action.total - action.done - refused),
+        kept_until=action.created_at + PREVIEW_MS,
+        costs=_costs(view),
+        jobs_url=filters_url(action.filters),
+    )
+
+
+def _start(runtime: Runtime, bulk_id: str) -> Answer:
+    action = _find(runtime, bulk_id)
+    risk = request.form.get("accept_risk") == "1"
+    try:
+        operations.start(runtime, action, actor=views.caller().name, accept_risk=risk)
+    except TenantLimitReached as error:
+        return views.done(runtime, f"It did not start: {error}.", "bulk", bulk_id=bulk_id)
+    except UnknownBulkAction as error:
+        raise NotFound(f"{error}.") from None
+    return redirect(url_for("dashboard.bulk", bulk_id=bulk_id), 303)
 
 
 def _preview(runtime: Runtime) -> Answer:

@@ -53,33 +53,13 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
     def create_key_form() -> Response:
         """Make a key. Only this answer shows it."""
         views.require_admin()
-        form = request.form
-        try:
-            key, record = create_key(
-                runtime,
-                actor=views.caller().name,
-                tenant=form.get("tenant", "").strip(),
-                scopes=form.getlist("scopes"),
-                name=form.get("name", "").strip(),
-                expires_in_ms=_lifetime(form.get("days", "").strip()),
-            )
-        except InvalidRequest as error:
-            return _page(runtime, 422, given=form, errors=mistakes(error))
-        return _page(runtime, new_key=key, new=record)
+        return _create(runtime)
 
     @pages.post("/keys/<key_id>/rotate")
     def rotate_key_form(key_id: str) -> Response:
         """Make a key in the place of another one. Only this answer shows it."""
         views.require_admin()
-        overlap = request.form.get("overlap", "")
-        if overlap not in OVERLAPS:
-            raise InvalidRequest(Violation("overlap", overlap, OneOfNames(OVERLAPS)))
-        actor = views.caller().name
-        try:
-            key, record = rotate_key(runtime, key_id, actor=actor, overlap_ms=OVERLAPS[overlap])
-        except UnknownKey as error:
-            return views.done(runtime, f"Nothing was changed: {error}.", "keys")
-        return _page(runtime, new_key=key, new=record, old=key_id, overlap=overlap)
+        return _rotate(runtime, key_id)
 
     @pages.post("/keys/<key_id>/revoke")
     def revoke_key_form(key_id: str) -> Response:
@@ -90,6 +70,33 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         except UnknownKey as error:
             return views.done(runtime, f"Nothing was changed: {error}.", "keys")
         return views.done(runtime, f"{key.id} of {key.tenant} is revoked.", "keys")
+
+
+def _create(runtime: Runtime) -> Response:
+    form = request.form
+    try:
+        key, record = create_key(
+            runtime,
+            actor=views.caller().name,
+            tenant=form.get("tenant", "").strip(),
+            scopes=form.getlist("scopes"),
+            name=form.get("name", "").strip(),
+            expires_in_ms=_lifetime(form.get("days", "").strip()),
+        )
+    except InvalidRequest as error:
+        return _page(runtime, 422, given=form, errors=mistakes(error))
+    return _page(runtime, new_key=key, new=record)
+
+
+def _rotate(runtime: Runtime, key_id: str) -> Response:
+    overlap, actor = request.form.get("overlap", ""), views.caller().name
+    if overlap not in OVERLAPS:
+        raise InvalidRequest(Violation("overlap", overlap, OneOfNames(OVERLAPS)))
+    try:
+        key, record = rotate_key(runtime, key_id, actor=actor, overlap_ms=OVERLAPS[overlap])
+    except UnknownKey as error:
+        return views.done(runtime, f"Nothing was changed: {error}.", "keys")
+    return _page(runtime, new_key=key, new=record, old=key_id, overlap=overlap)
 
 
 def _page(runtime: Runtime, status: int = 200, **context: Any) -> Response:

@@ -68,11 +68,15 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
     @pages.get("/money.csv", endpoint="money_csv")
     def file() -> Response:
         """The same as CSV, with all rows."""
-        known = money(runtime, views.chosen_tenant(), _days())
-        rows = ({name: _plain(getattr(row, name)) for name in COLUMNS} for row in known.spend)
-        response = Response(csv_text(COLUMNS, rows), mimetype="text/csv")
-        response.headers["Content-Disposition"] = f'attachment; filename="money-{_days()}d.csv"'
-        return response
+        days = _days()
+        return _csv(money(runtime, views.chosen_tenant(), days), days)
+
+
+def _csv(known: Money, days: int) -> Response:
+    rows = ({name: _plain(getattr(row, name)) for name in COLUMNS} for row in known.spend)
+    response = Response(csv_text(COLUMNS, rows), mimetype="text/csv")
+    response.headers["Content-Disposition"] = f'attachment; filename="money-{days}d.csv"'
+    return response
 
 
 def _plain(value: Any) -> Any:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from orchestrator import log
@@ -88,6 +89,7 @@ def join_or_create(
     Raises:
         InvalidRequest, TenantLimitReached, LedgerUnavailable: as for `create_job`.
     """
+    create = partial(create_job, scope=REPEAT_SCOPE, file=file, references=references)
     latest = runtime.ledger.repeats.latest(digest)
     before = latest.job_id if latest else ""
     job = runtime.ledger.get(before) if before else None
@@ -97,15 +99,7 @@ def join_or_create(
             return EnqueueResult(job, replayed=True)
         key = f"{digest}:{before}"
         try:
-            result = create_job(
-                runtime,
-                request,
-                scope=REPEAT_SCOPE,
-                tenant=tenant,
-                key=key,
-                file=file,
-                references=references,
-            )
+            result = create(runtime, request, tenant=tenant, key=key)
         except IdempotencyGone as gone:
             before, job = gone.job_id, None
             continue

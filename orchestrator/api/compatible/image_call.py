@@ -7,6 +7,7 @@ import hashlib
 from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from orchestrator.api.auth import caller
@@ -90,19 +91,8 @@ class ImageCall:
         count = _take_count(request, model)
         if "fallback" not in self.options:
             request = _without_unfit_fallbacks(runtime, request, file)
-        jobs = [
-            self._job(
-                runtime,
-                request,
-                number,
-                key=key,
-                path=path,
-                announced=announced,
-                file=file,
-                references=references,
-            )
-            for number in range(count)
-        ]
+        job = partial(self._job, runtime, request, key=key, path=path, announced=announced)
+        jobs = [job(number, file=file, references=references) for number in range(count)]
         return tuple(jobs), ignored
 
     def _job(
