@@ -135,8 +135,10 @@ def test_the_audit_log_does_not_change_with_jobs(harness: Harness) -> None:
 
 @pytest.mark.parametrize("page", ["/", "/?span=month", "/system"])
 def test_the_commands_of_a_page_do_not_grow_with_the_jobs(
-    harness: Harness, commands: list[str], page: str
+    harness: Harness, commands: list[str], page: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(recent, "MIN_AGE_SECONDS", 0.0)
+    monkeypatch.setattr(recent, "AGE_PER_COST", 0.0)
     visit = Visitor(harness, own=True).signed_in()
 
     def cost() -> int:

@@ -13,21 +13,25 @@ from tests.sandbox.kit import HIAPI_SECRET, KEY, CallbackReceiver, MovableClock,
 Start = Callable[..., SandboxClient]
 
 
-@pytest.fixture(scope="package")
-def quiet() -> Iterator[dict[str, Any]]:
+#: Whether all logs are dropped now.
+_dropping: list[bool] = []
+
+
+@pytest.fixture(scope="package", autouse=True)
+def quiet() -> Iterator[None]:
     """Drop all logs. The threads of the shared sandbox also log between two tests."""
-    before = structlog.get_config()
-    config = {**before, "processors": [_drop]}
-    structlog.configure(**config)
-    yield config
-    structlog.configure(**before)
-
-
-@pytest.fixture(autouse=True)
-def _unconfigured_logs(quiet: dict[str, Any]) -> Iterator[None]:
-    """Keep the logs dropped, where other packages reset their configuration after each test."""
+    _dropping.append(True)
+    structlog.configure(processors=[_drop])
     yield
-    structlog.configure(**{**quiet, "processors": [_drop]})
+    _dropping.clear()
+    structlog.reset_defaults()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    """Keep the logs dropped. tests/conftest.py resets their configuration after each test."""
+    if _dropping:
+        structlog.configure(processors=[_drop])
 
 
 def _drop(*_: object) -> str:

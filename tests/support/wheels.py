@@ -49,7 +49,8 @@ def installed(wheel: Path, folder: Path) -> Path:
     """
     python = folder / "bin" / "python"
     _uv("venv", str(folder))
-    _uv("pip", "install", "--no-deps", str(wheel), python=python)
+    # The processes of a test start at the same time. Each would compile every module.
+    _uv("pip", "install", "--no-deps", "--compile-bytecode", str(wheel), python=python)
     paths = {"base": str(folder), "platbase": str(folder)}
     packages = Path(sysconfig.get_path("purelib", "venv", paths))
     # The .pth file of an editable installation is read in the first folder only.
