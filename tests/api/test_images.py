@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import boto3
 import pytest
 import requests
 from PIL import Image as Pillow
@@ -31,7 +30,7 @@ from orchestrator.operations.manifest import path
 from orchestrator.storage import thumbnails
 from orchestrator.storage.storage import StorageError
 from tests.api.conftest import Api
-from tests.storage.servers import KEY, SECRET, moto
+from tests.storage.servers import KEY, SECRET, bucket_client, moto
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, LinkAnswer, archived, ended, picture
 from tests.support.fakes import Answer, Harness, ReceivedRequest
@@ -569,7 +568,7 @@ def in_s3(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", KEY)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_endpoint)
-    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
+    client = bucket_client(s3_endpoint)
     client.create_bucket(Bucket="images")
     client.close()
     harness = archive_kit.harness(start, tmp_path, ORCHESTRATOR_ARCHIVE_URL="s3://images/pre/fix")

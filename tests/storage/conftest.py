@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import requests
 
 from orchestrator.storage.storage import Storage
-from tests.storage.servers import KEY, SECRET, Bucketlike, bucketlike, moto
+from tests.storage.servers import KEY, SECRET, Bucketlike, bucket_client, bucketlike, moto
 
 CLOUDS = ("AWS_", "GOOGLE_", "AZURE_")
 
@@ -40,7 +39,7 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def s3(s3_endpoint: str, credentials: None) -> Iterator[Any]:
     """boto3's client of moto, with an empty bucket named `archive`."""
-    client = boto3.client("s3", endpoint_url=s3_endpoint, region_name="us-east-1")
+    client = bucket_client(s3_endpoint)
     client.create_bucket(Bucket="archive")
     yield client
     client.close()

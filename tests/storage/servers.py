@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 #: What the tests' clients are given; neither may ever be told.
 KEY, SECRET = "AKIATESTTESTTEST", "s3cr3t-s3cr3t-s3cr3t"
@@ -26,6 +27,13 @@ def moto() -> Iterator[str]:
         yield f"http://{host}:{port}"
     finally:
         server.stop()
+
+
+def bucket_client(endpoint: str) -> Any:
+    """Return boto3's client of moto."""
+    import boto3  # noqa: PLC0415  # it takes half a second
+
+    return boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
 
 
 @dataclass(frozen=True, slots=True)
