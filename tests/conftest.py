@@ -38,7 +38,7 @@ from tests.support.fakes import (
     serving,
 )
 from tests.support.importing import import_tests
-from tests.support.scheduling import SharedProcessScheduling, position
+from tests.support.scheduling import SharedProcessScheduling, positions
 
 #: The first part of the name of each variable that the settings read.
 OUR_PREFIXES = ("ORCHESTRATOR_", *(f"{name.upper()}_" for name in BUILT_IN))
@@ -85,8 +85,6 @@ charmap.intervals_from_codec = cast(Any, _small_codec)
 
 #: Folders whose tests need a server or processes.
 SERVER_FOLDERS = {"chaos", "deployment", "history", "ledger", "net", "sandbox", "storage", "system"}
-#: Folders whose tests mostly wait for processes. They run beside tests that use the processor.
-LONG_FOLDERS = {"dashboard", "deployment", "system"}
 #: Databases of a Redis server, by default.
 DATABASES = 16
 #: Fixtures that start a server or a process.
@@ -122,7 +120,7 @@ hypothesis.settings.load_profile("suite")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a server or draw examples. Begin with the folders that take longest.
+    """Mark the tests that need a server or draw examples. Mix those that wait with the others.
 
     `make test-fast` leaves out the tests with these marks.
     """
@@ -132,7 +130,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("server")
         if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
             item.add_marker("slow")
-    items.sort(key=lambda item: _order(item.path))
+    order = positions(dict.fromkeys(map(_path, items)))
+    items.sort(key=lambda item: order[_path(item)])
 
 
 @cache
@@ -141,13 +140,8 @@ def _folder(path: Path) -> str:
     return path.relative_to(Path(__file__).parent).parts[0]
 
 
-@cache
-def _order(path: Path) -> tuple[bool, str, int]:
-    """Sort by whether the folder is long. A long folder stays together; its files have an order."""
-    folder = path.parent
-    if folder.name not in LONG_FOLDERS:
-        return True, "", 0
-    return False, folder.name, position(path.relative_to(folder.parent.parent).as_posix())
+def _path(item: pytest.Item) -> str:
+    return item.nodeid.partition("::")[0]
 
 
 def pytest_configure_node(node: WorkerController) -> None:

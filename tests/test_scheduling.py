@@ -1,11 +1,11 @@
-"""Files that use the same running product are in one test process, so that it starts once."""
+"""Which test files run in one test process, and when: tests/support/scheduling.py."""
 
 from __future__ import annotations
 
 import re
 
 from orchestrator.cli.stack import ROOT
-from tests.support.scheduling import SHARED_PROCESSES
+from tests.support.scheduling import LONGEST, SHARED_PROCESSES, positions
 
 #: Uses of a shared fixture in the arguments of a test.
 _USE = r"def test_\w+\([^)]*\b(?:%s)\b[^)]*:"
@@ -19,3 +19,19 @@ def test_the_browser_tests_share_one_product() -> None:
     }
 
     assert using == set(SHARED_PROCESSES["site"])
+
+
+def test_every_named_file_exists() -> None:
+    named = {path for paths in SHARED_PROCESSES.values() for path in paths}
+    named |= set(LONGEST) - SHARED_PROCESSES.keys()
+
+    assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+def test_files_that_wait_run_between_the_others() -> None:
+    first, second = LONGEST[-2:]
+    later, sooner = SHARED_PROCESSES["archives"][::-1]
+    order = positions(["a", "b", second, "c", later, first, "d", sooner, "e", "f"])
+
+    ran = sorted(order, key=lambda path: order[path])
+    assert ran == [sooner, later, "a", "b", first, "c", "d", second, "e", "f"]
