@@ -43,12 +43,14 @@ IMPORTED = (
     *("celery.bin.celery", "celery.apps.worker", "celery.apps.beat", "celery.concurrency.solo"),
     *("celery.fixups.django", "celery.loaders.app", "granian.server"),
 )
-#: The program in the shell's path. It starts fast: it imports built-in modules only.
+#: The programs of shells: `orchestrator`, and `forked-python` with -m or -c. They start fast: they
+#: import built-in modules only.
+PROGRAMS = {"orchestrator": ["-m", "orchestrator"], "forked-python": []}
 CLIENT = """#!{python} -ISE
 import _signal, _socket, marshal, os, sys
 server = _socket.socket(_socket.AF_UNIX)
 server.connect({address!r})
-command = ["-m", "orchestrator", *sys.argv[1:]]
+command = [*{first!r}, *sys.argv[1:]]
 request = marshal.dumps([command, dict(os.environ), os.getcwd(), False])
 files = b"".join(number.to_bytes(4, sys.byteorder) for number in (0, 1, 2))
 server.sendmsg([b"%d\\n" % len(request)], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, files)])
@@ -97,12 +99,13 @@ class ForkServer:
 
     def __init__(self) -> None:
         self._temporary = tempfile.TemporaryDirectory(prefix="orchestrator-forks-")
-        #: Has the program `orchestrator`.
+        #: Has the programs.
         self.folder = Path(self._temporary.name)
         address = _address(self.folder)
-        program = self.folder / "orchestrator"
-        program.write_text(CLIENT.format(python=sys.executable, address=address), "utf-8")
-        program.chmod(0o755)
+        for name, first in PROGRAMS.items():
+            text = CLIENT.format(python=sys.executable, address=address, first=first)
+            (self.folder / name).write_text(text, "utf-8")
+            (self.folder / name).chmod(0o755)
         # The server ends when the other end is closed, also by a kill of this process.
         self._lifeline, end = socket.socketpair()
         with end, socket.socket(socket.AF_UNIX) as listening:
@@ -131,7 +134,7 @@ _used: list[Path] = []
 
 
 def folder() -> Path:
-    """Return the folder with the program `orchestrator`. The first call starts a server."""
+    """Return the folder with the programs. The first call starts a server."""
     if not _used:
         _started.append(ForkServer())
         _used.append(_started[0].folder)

@@ -6,8 +6,6 @@ import ast
 import json
 import os
 import re
-import subprocess
-import sys
 from base64 import b64decode
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from redis import Redis
 
 import orchestrator
 from orchestrator.messages import QUEUE
+from tests.support import fork_server
 from tests.system.forking import CHILDREN
 
 PACKAGE = Path(orchestrator.__file__).parent
@@ -34,14 +33,7 @@ OF_SERVERS = {
 
 def test_no_process_reads_the_answer_to_another(real_redis: Redis, redis_url: str) -> None:
     variables = {"ORCHESTRATOR_REDIS_URL": redis_url, "HIAPI_API_KEY": "sandbox"}
-    ran = subprocess.run(
-        [sys.executable, "-m", "tests.system.forking"],
-        env={**os.environ, **variables},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    ran = fork_server.run(["-m", "tests.system.forking"], environment={**os.environ, **variables})
 
     lines = [line.split(" ") for line in ran.stdout.splitlines()]
     assert (ran.returncode, {wrong for _, wrong, _ in lines}) == (0, {"0"}), ran.stderr + ran.stdout

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 from uuid import uuid4
 
@@ -17,6 +16,10 @@ from tests.system.conftest import Client, eventually
 
 README = Path(__file__).parents[2] / "README.md"
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+#: Its path has this program: tests/support/fork_server.py.
+PYTHON = "forked-python"
 
 
 def example(language: str, mark: str) -> str:
@@ -85,23 +88,21 @@ def test_curl_and_the_command_hand_a_file_over(client: Client, cat: Path) -> Non
 
 
 def test_python_hands_a_file_over(client: Client, cat: Path) -> None:
-    printed = run(client, example("python", "cat.png"), sys.executable, "-c", cwd=cat)
+    printed = run(client, example("python", "cat.png"), PYTHON, "-c", cwd=cat)
     job_id, status = printed.split()
     assert status == "queued"
     assert client.outcome(job_id)["status"] == "succeeded"
 
 
 def test_python_enqueues(client: Client) -> None:
-    printed = run(
-        client, example("python", "from orchestrator import enqueue, get"), sys.executable, "-c"
-    )
+    printed = run(client, example("python", "from orchestrator import enqueue, get"), PYTHON, "-c")
     job_id, status = printed.split()
     assert status in {"queued", "submitting", "running"}
     assert client.outcome(job_id)["status"] == "succeeded"
 
 
 def test_celery_enqueues(client: Client) -> None:
-    own = run(client, example("python", "send_task"), sys.executable, "-c")
+    own = run(client, example("python", "send_task"), PYTHON, "-c")
     assert eventually(lambda: client.tasks(f"A lighthouse {own}"))
 
 
