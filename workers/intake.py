@@ -38,8 +38,6 @@ RABBITMQ_PREFETCH = 16
 BRPOP_SECONDS = 4.0
 #: Wait between tries while the ledger is away. Seconds.
 RETRY_INTERVAL_SECONDS = 1.0
-#: Interval of the rounds for messages that wait for the limits of their tenants. Seconds.
-ROUND_SECONDS = 1.0
 
 
 class IntakeConsumer(Consumer):  # type: ignore[misc]  # Celery has no types
@@ -125,7 +123,7 @@ waiting: Sweeper = Sweeper(lambda: take_waiting(default_runtime()), name="waitin
 @signals.worker_ready.connect
 def _start_rounds(sender: Any, **_: Any) -> None:
     if sender.app is app:
-        SweepTimer(waiting.sweep, ROUND_SECONDS).start()
+        SweepTimer(waiting.sweep, default_runtime().settings.sweep_seconds).start()
 
 
 @signals.worker_shutdown.connect

@@ -93,6 +93,9 @@ LAST_SWEEP_AGE = _of(
 UNCONFIRMED = _of(
     Source.LEDGER, "unconfirmed_attempts", "", "Attempts that may be charged without a known task"
 )
+WAITING_MESSAGES = _of(
+    Source.LEDGER, "waiting_messages", "", "Enqueue messages that wait for a limit of their tenant"
+)
 FOLLOW_UPS_PENDING = _of(
     Source.LEDGER, "follow_ups_pending", "step", "Jobs with a pending follow-up"
 )

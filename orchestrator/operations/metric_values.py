@@ -47,6 +47,7 @@ def ledger_values(runtime: Runtime) -> Sums:
     _add_jobs(values, runtime, figures)
     _add_follow_ups(values, figures)
     _add_providers(values, runtime, figures["providers"])
+    values.add(metrics.WAITING_MESSAGES, amount=runtime.ledger.waiting_messages.size())
     if runtime.settings.metrics_tenants:
         _add_tenants(values, runtime)
     values.merge(_zeros(_timed(runtime)))

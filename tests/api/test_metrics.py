@@ -327,10 +327,12 @@ def test_messages_that_wait_at_the_broker_are_counted(
     harness = start(ORCHESTRATOR_BROKER_URL=redis_url)
     for _ in range(2):
         harness.runtime.broker.send(Step.SUBMIT, {"hiapi": ["job_1"]})
+    harness.ledger.waiting_messages.add("shop hiapi", "{}", now=0, due_at=0)
 
     told = values(client(harness))
 
     assert told["up"]["broker"] == 1
+    assert told["waiting_messages"] == 1
     assert told["broker_messages"] == {
         "orchestrator.steps": 2,
         "orchestrator.archive": 0,

@@ -62,12 +62,13 @@ def test_whatever_is_left_is_named(cli: Harness, real_redis: Redis) -> None:
     job_states.unconfirmed(cli)
     job_states.ended(cli)
     real_redis.lpush(ENQUEUE_QUEUE, "a message")
-    assert left() == {"queued": 1, "in_flight": 1, "archives": 1, "messages": 1}
+    cli.ledger.waiting_messages.add("shop hiapi", "{}", now=0, due_at=0)
+    assert left() == {"queued": 1, "in_flight": 1, "archives": 1, "messages": 2}
 
     result = run("drain", "--timeout", "0")
     assert (result.exit_code, result.stdout) == (
         1,
-        "Left: queued: 1, in flight: 1, archives: 1, messages: 1\n",
+        "Left: queued: 1, in flight: 1, archives: 1, messages: 2\n",
     )
 
 
