@@ -268,7 +268,7 @@ def verify(*, tasks: IO[bytes] | None, sandbox: str | None, images: bool, json_:
         print_json(reports_view(reports))
     else:
         _print(reports)
-    if any(report.breaches for report in reports):
+    if any(report.broken for report in reports):
         sys.exit(1)
 
 
@@ -325,10 +325,12 @@ def _charges(url: str) -> Iterable[Charge]:
 def _print(reports: list[InvariantReport]) -> None:
     table = grid()
     for report in reports:
-        mark = styled("broken", "bold red") if report.breaches else styled("holds", "green")
+        mark = styled("broken", "bold red") if report.broken else styled("holds", "green")
         table.add_row(mark, str(report.checked), report.meaning)
         for breach in report.breaches:
             table.add_row("", "", styled(breach, "red"))
+        if more := report.broken - len(report.breaches):
+            table.add_row("", "", styled(f"and {more} more", "red"))
     console().print(table)
 
 

@@ -341,7 +341,13 @@ def test_the_view_is_ok_only_if_nothing_is_broken(harness: Harness) -> None:
     assert reports_view([good]) == {
         "ok": True,
         "invariants": [
-            {"name": "told", "meaning": INVARIANTS["told"], "looked_at": 1, "breaches": []}
+            {
+                "name": "told",
+                "meaning": INVARIANTS["told"],
+                "looked_at": 1,
+                "broken": 0,
+                "breaches": [],
+            }
         ],
     }
     assert reports_view([good, bad])["ok"] is False
@@ -357,3 +363,17 @@ def test_a_job_that_waits_for_its_provider_is_not_overdue(harness: Harness) -> N
     harness.ledger.admission.pause("hiapi", by="tests", now=harness.clock())
 
     assert broken(harness) == {}
+
+
+def test_breaches_beyond_the_first_ones_are_counted(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify, "MAX_NAMED", 2)
+    monkeypatch.setattr(verify, "OVERDUE_JOBS", 2)
+    job_ids = {harness.enqueue() for _ in range(5)}
+    harness.clock.now += verify.MAX_OVERDUE_MS + 1
+
+    overdue = checked(harness)["not_overdue"]
+
+    assert (overdue.checked, overdue.broken, len(overdue.breaches)) == (5, 5, 2)
+    assert set(overdue.breaches) < job_ids
