@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 from statistics import median
 from time import perf_counter, process_time
@@ -28,11 +29,12 @@ from orchestrator.cli.ports import free_port
 from orchestrator.cli.stack import Stack
 from orchestrator.jobs.model import FollowUpStatus, Image, Outcome, Step
 from orchestrator.jobs.request import JobRequest
-from orchestrator.runtime import Runtime
+from orchestrator.runtime import ARCHIVE_SHARE_WAIT_SECONDS, DOWNLOADS_PER_THREAD, Runtime
 from orchestrator.settings.settings import Settings
 from orchestrator.step_loop import StepLoop
 from orchestrator.step_threads import StepThreads
 from orchestrator.steps.archive import archive
+from orchestrator.thread_shares import ThreadShares
 from workers.executor import StepExecutor
 
 GOAL = 0.85
@@ -118,7 +120,12 @@ def _bare_rate(links: Sequence[str], folder: Path, threads: int) -> Rate:
 
 def _archive_rate(runtime: Runtime, jobs: Sequence[str], threads: int) -> Rate:
     """Archive all jobs, as a worker with this number of threads does it."""
-    worker = replace(runtime, archive_threads=StepThreads(threads, "archive"))
+    places = ceil(DOWNLOADS_PER_THREAD * threads)
+    worker = replace(
+        runtime,
+        archive_threads=StepThreads(places, "archive"),
+        archive_shares=ThreadShares(places, max_wait=ARCHIVE_SHARE_WAIT_SECONDS),
+    )
     loop = StepLoop()
     lane = StepExecutor(
         lambda _, job_id: archive(worker, job_id),

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
+from math import ceil
 from typing import TYPE_CHECKING
 
 from orchestrator import log, tracing
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 MAX_IDLE_CONNECTIONS = 256
 #: The name of the threads for archives.
 ARCHIVE_THREAD_NAME = "archive"
+#: The downloads of a process at once, as a multiple of ORCHESTRATOR_ARCHIVE_THREADS. So one domain,
+#: which holds at most two thirds of them, can have as many as this setting says.
+DOWNLOADS_PER_THREAD = 1.5
 #: The longest wait of a thread with an image for the share of the image's domain. Seconds.
 ARCHIVE_SHARE_WAIT_SECONDS = 2.0
 
@@ -97,8 +101,10 @@ class Runtime:
             settings.guard,
             connect_timeout=settings.connect_timeout_seconds,
             tls=trusted_authorities(settings.ca_bundle),
+            ca_bundle=settings.ca_bundle,
             proxy=settings.outbound_proxy,
         )
+        downloads = ceil(DOWNLOADS_PER_THREAD * settings.archive_threads)
         return cls(
             settings,
             ledger,
@@ -109,10 +115,8 @@ class Runtime:
             storage=Storage.from_url(settings.archive_url),
             broker=Broker(settings.broker_url, confirms=True),
             host_limiter=HostLimiter(settings.notify_threads),
-            archive_threads=StepThreads(settings.archive_threads, ARCHIVE_THREAD_NAME),
-            archive_shares=ThreadShares(
-                settings.archive_threads, max_wait=ARCHIVE_SHARE_WAIT_SECONDS
-            ),
+            archive_threads=StepThreads(downloads, ARCHIVE_THREAD_NAME),
+            archive_shares=ThreadShares(downloads, max_wait=ARCHIVE_SHARE_WAIT_SECONDS),
             open_history=cache(partial(open_history, settings.history_url)),
             timings=Timings(ledger.timings.add),
             clock=clock,

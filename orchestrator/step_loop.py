@@ -107,9 +107,14 @@ async def as_step(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
 
 
 class StepLoop:
-    """A thread with an event loop. It runs steps, each until it waits for something."""
+    """A thread with an event loop. It runs steps, each until it waits for something.
 
-    def __init__(self) -> None:
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str = "steps") -> None:
+        self._name = name
         self.renew()
         renew_in_children(self)
 
@@ -139,7 +144,7 @@ class StepLoop:
     def _started(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()
         loop.set_default_executor(ThreadPoolExecutor(MAX_THREADS, "step-thread"))
-        threading.Thread(target=self._run, args=(loop,), name="steps", daemon=True).start()
+        threading.Thread(target=self._run, args=(loop,), name=self._name, daemon=True).start()
         return loop
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -90,10 +90,17 @@ class ThreadShares:
                     self._seconds[timed] = self._max_wait
             if busy:
                 return self._wait(busy, timed, now, random)
-            for holder in holders.values():
-                self._calls.setdefault(holder, deque()).append(self._timer())
-            self._used += 1
+            self._begin(holders)
         return None
+
+    def reserve_now(self, tenant: str, host: str | None) -> bool:
+        """Reserve a thread without a wait. Return whether it may be used now."""
+        holders, _ = _holders(tenant, host)
+        with self._lock:
+            if self._busy(holders):
+                return False
+            self._begin(holders)
+        return True
 
     def free(self, tenant: str, host: str | None) -> None:
         """Give a thread back."""
@@ -110,6 +117,11 @@ class ThreadShares:
                     self._learn(holder, self._timer() - began)
             for condition in self._waiting.values():
                 condition.notify()  # a free thread lets at most one more call begin
+
+    def _begin(self, holders: Mapping[str, Holder]) -> None:
+        for holder in holders.values():
+            self._calls.setdefault(holder, deque()).append(self._timer())
+        self._used += 1
 
     def _waited(self, holders: Mapping[str, Holder]) -> Holder | None:
         """Wait for a thread. Return a holder that may still have no further one, or None."""

@@ -1,8 +1,8 @@
 """The lanes of a worker process: one for each provider and for each follow-up.
 
-The steps of all providers and all archives run in one thread, which waits for all their calls at
-once. The other follow-ups have threads. A lane that hangs takes no place of another. Nothing here
-waits: a job without a place in its lane is left to the agenda.
+The steps of all providers run in one thread, which waits for all their calls at once. All archives
+run in another one. The other follow-ups have threads. A lane that hangs takes no place of another.
+Nothing here waits: a job without a place in its lane is left to the agenda.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from workers.executor import SHARE, StepExecutor
 CONFIRM_THREADS = 2
 #: Threads for the jobs of all providers without an API key. Their steps call no provider.
 OTHER_THREADS = 4
+#: The places for archives, as a multiple of ORCHESTRATOR_ARCHIVE_THREADS. Most of them wait for
+#: Redis or the disk, or for a place to download.
+ARCHIVE_PLACES = 4
 #: The lane of each step that needs no provider. Batches use the threads for notifications.
 LANE_OF = {**{step: step for step in FOLLOW_UPS}, Step.BATCH: Step.NOTIFY}
 
@@ -52,13 +55,17 @@ class Lanes:
         self._serves = serves
         lane = partial(StepExecutor, run, stopping=stopping, refill=refill, count=count)
         self._loop = StepLoop()
+        #: The archives have a loop of their own, because they write files.
+        self._archive_loop = StepLoop("archives")
         self.providers = {
             name: lane(threads=provider.concurrency, loop=self._loop, share=SHARE)
             for name, provider in settings.providers.items()
         }
         self.others = lane(threads=OTHER_THREADS)
         self.follow_ups = {
-            Step.ARCHIVE: lane(threads=2 * settings.archive_threads, loop=self._loop),
+            Step.ARCHIVE: lane(
+                threads=ARCHIVE_PLACES * settings.archive_threads, loop=self._archive_loop
+            ),
             Step.NOTIFY: lane(threads=settings.notify_threads),
             Step.CONFIRM: lane(threads=CONFIRM_THREADS),
         }
@@ -97,6 +104,7 @@ class Lanes:
         left = [job for lane in lanes for job in lane.drain(max(0.0, ends - monotonic()))]
         if not left:
             self._loop.stop()
+            self._archive_loop.stop()
         return left
 
 

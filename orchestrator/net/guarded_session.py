@@ -6,75 +6,55 @@ answer, and its subclass `TooLarge` when another try has the same result.
 
 from __future__ import annotations
 
-import re
 import ssl
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from http.client import HTTPException
-from typing import BinaryIO
-from urllib.parse import urljoin
+from typing import Any, BinaryIO
 
 from requests import PreparedRequest
 
-from orchestrator.net import content_encoding
-from orchestrator.net.content_encoding import BodyTruncated, DecodedTooLarge
-from orchestrator.net.deadline import ActiveCall, Connections, Request, Response
+from orchestrator.net.deadline import (
+    DEFAULT_CA_BUNDLE,
+    ActiveCall,
+    Connections,
+    Request,
+    Response,
+)
+from orchestrator.net.downloads import Downloads, Wanted
+from orchestrator.net.fetched_body import (
+    HEADERS,
+    MAX_REDIRECTS,
+    REDIRECTS,
+    FetchedBody,
+    RequestFailed,
+    TooLarge,
+    decoded,
+    joined,
+    media_type,
+    too_large,
+)
 from orchestrator.net.guard import Forbidden, Guard, Target
 from orchestrator.net.http_types import retry_after_seconds
-from orchestrator.net.links import normalized_link
 from orchestrator.net.sockets import Proxy, ProxyRefused
+from orchestrator.step_loop import current_loop, in_thread
 
-MAX_REDIRECTS = 5
+__all__ = ["FetchedBody", "Forbidden", "GuardedSession", "PostAnswer", "RequestFailed", "TooLarge"]
+
 #: The size of the parts in which a body is read. Bytes.
 _CHUNK_BYTES = 256 * 1024
 #: The answer to a POST is read up to these limits, so that its connection can be used again.
 _MAX_DRAINED_BYTES = 64 * 1024
 _MAX_DRAIN_SECONDS = 1.0
-#: The part of a Content-Type that is kept.
-_MAX_TYPE_CHARACTERS = 100
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_HEADERS = {"User-Agent": "image-orchestrator", "Accept": "*/*", "Accept-Encoding": "identity"}
-
-
-class RequestFailed(Exception):
-    """There is no good answer. Another try may succeed, unless the status is permanent.
-
-    Attributes:
-        reason: a few words, without the URL and without header values.
-        status: the HTTP status, or None.
-        retry_after: the Retry-After of the answer, in seconds, at most an hour.
-    """
-
-    def __init__(
-        self, reason: str, *, status: int | None = None, retry_after: float | None = None
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.status = status
-        self.retry_after = retry_after
-
-
-class TooLarge(RequestFailed):
-    """The body is larger than allowed."""
+_HEADERS = {**HEADERS, "Accept-Encoding": "identity"}
 
 
 class _ConnectionStale(RequestFailed):
     """A pooled connection closed before an answer was read."""
-
-
-@dataclass(frozen=True, slots=True)
-class FetchedBody:
-    """A body that was written: its length, its SHA-256 in hex, and its media type.
-
-    The media type is in lower case without parameters. It is empty when the answer has none.
-    """
-
-    bytes: int
-    sha256: str
-    content_type: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +75,7 @@ class GuardedSession:
         connect_timeout: seconds for connecting, TLS included.
         connections: the most idle connections per host, and the most hosts with idle connections.
         tls: checks certificates; None uses the authorities that requests trusts.
+        ca_bundle: the file with the same authorities, for `fetch` in a step loop.
         proxy: opens the connections to public addresses. The guard checks an address before.
     """
 
@@ -105,11 +86,13 @@ class GuardedSession:
         connect_timeout: float,
         connections: int = 32,
         tls: ssl.SSLContext | None = None,
+        ca_bundle: str = DEFAULT_CA_BUNDLE,
         proxy: Proxy | None = None,
     ) -> None:
         self._guard = guard
         self._connect_timeout = connect_timeout
         self._connections = Connections(connections, tls, proxy)
+        self._downloads = None if proxy else Downloads(guard, connect_timeout, ca_bundle)
 
     def check(self, url: str, *, plain_http: bool = False) -> None:
         """Check a URL as it is written, without DNS.
@@ -127,11 +110,12 @@ class GuardedSession:
         seconds: float,
         max_bytes: int,
         plain_http: bool = False,
+        run: Callable[[Callable[[], Any]], Any] = in_thread,
     ) -> FetchedBody:
         """GET a URL and write the body of its answer. The status must be 200.
 
-        At most 5 redirects are followed. Each target is checked like the first URL. After an error
-        `into` may hold a part of a body.
+        In a step loop, other steps run meanwhile. At most 5 redirects are followed. Each target is
+        checked like the first URL. After an error `into` may hold a part of a body.
 
         Args:
             url: what to get.
@@ -140,20 +124,32 @@ class GuardedSession:
             seconds: the deadline for everything. Only the system's resolver may take longer.
             max_bytes: the largest body, both encoded and decoded.
             plain_http: call http:// URLs of public hosts too.
+            run: runs in a step loop what blocks, such as the resolution of a name.
 
         Raises:
             Forbidden: the URL or a redirect target must not be called.
             TooLarge: the body has more than `max_bytes`.
             RequestFailed: there is no complete answer with status 200 in time.
         """
+        if current_loop() is not None and self._downloads is not None:
+            wanted = Wanted(into, time.monotonic() + seconds, max_bytes, plain_http, run)
+            return self._downloads.fetch(url, wanted)
         call = self._call(seconds)
+        fetched: FetchedBody = run(
+            partial(self._fetch, url, into, call, max_bytes, plain_http=plain_http)
+        )
+        return fetched
+
+    def _fetch(
+        self, url: str, into: BinaryIO, call: ActiveCall, max_bytes: int, *, plain_http: bool
+    ) -> FetchedBody:
         for _ in range(MAX_REDIRECTS + 1):
             target = self._guard.target(url, plain_http=plain_http)
             with self._get(target, call) as response:
                 location = response.headers.get("Location")
-                if response.status not in _REDIRECTS or location is None:
+                if response.status not in REDIRECTS or location is None:
                     return _write_body(response, into, call, max_bytes)
-                url = _joined(target, location)
+                url = joined(target, location)
         raise RequestFailed(f"more than {MAX_REDIRECTS} redirects")
 
     def post(
@@ -226,33 +222,21 @@ def _write_body(
         length += len(chunk)
         digest.update(chunk)
         into.write(chunk)
-    written = _decode(response, into, max_bytes) or (length, digest.hexdigest())
-    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    return FetchedBody(*written, media_type[:_MAX_TYPE_CHARACTERS])
-
-
-def _decode(response: Response, into: BinaryIO, max_bytes: int) -> tuple[int, str] | None:
-    """Decode a body that was written. We ask for no encoding, but some servers encode."""
-    encoded = ", ".join(response.headers.get_all("Content-Encoding", []))
-    codings = content_encoding.codings(encoded)
-    try:
-        return content_encoding.decode_file(into, codings, max_bytes=max_bytes)
-    except BodyTruncated:
-        raise RequestFailed("the body broke off: its encoding has no end", status=200) from None
-    except DecodedTooLarge:
-        raise _too_large(max_bytes) from None
+    encoding = ", ".join(response.headers.get_all("Content-Encoding", []))
+    written = decoded(encoding, into, max_bytes) or (length, digest.hexdigest())
+    return FetchedBody(*written, media_type(response.headers.get("Content-Type", "")))
 
 
 def _body(response: Response, call: ActiveCall, max_bytes: int) -> Iterator[bytes]:
     """Yield the body as it was sent, at most `max_bytes`."""
     if (response.bytes_left or 0) > max_bytes:
-        raise _too_large(max_bytes)
+        raise too_large(max_bytes)
     length = 0
     try:
         while chunk := response.read1(_CHUNK_BYTES):
             length += len(chunk)
             if length > max_bytes:
-                raise _too_large(max_bytes)
+                raise too_large(max_bytes)
             yield chunk
     except (HTTPException, OSError) as error:
         raise _failed(error, call, "the body broke off: ", 200) from None
@@ -266,27 +250,8 @@ def _drain(response: Response) -> None:
             left -= len(chunk)
 
 
-def _joined(target: Target, location: str) -> str:
-    """Return the target of a redirect, as a browser would open it.
-
-    http.client reads the UTF-8 of servers as Latin-1.
-    """
-    with suppress(UnicodeError):
-        location = location.encode("latin-1").decode()
-    path, *query = re.split(r"(?=[?#])", location.strip(), maxsplit=1)
-    with suppress(ValueError):
-        link = normalized_link(urljoin(target.url, path.replace("\\", "/") + "".join(query)))
-        if link is not None:
-            return link
-    raise Forbidden("the redirect is not an http(s) link")
-
-
 def _retry_after(response: Response) -> float | None:
     return retry_after_seconds(response.headers.get("Retry-After", ""))
-
-
-def _too_large(max_bytes: int) -> TooLarge:
-    return TooLarge(f"the body has more than {max_bytes} bytes", status=200)
 
 
 def _failed(

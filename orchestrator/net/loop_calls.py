@@ -14,7 +14,13 @@ DONE = 0
 
 
 class LoopCalls:
-    """The calls of one event loop to one host. libcurl says which sockets it waits for."""
+    """Calls of one event loop that share idle connections. libcurl says which sockets it waits for.
+
+    Args:
+        loop: of the calls.
+        connections: idle connections that are kept.
+        idle: remembers their sockets.
+    """
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop, connections: int, idle: IdleSockets

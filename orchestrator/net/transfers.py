@@ -12,15 +12,17 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from http.client import OK
 from io import BytesIO
+from ipaddress import ip_address
 from time import monotonic
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import pycurl
 
 from orchestrator.forks import renew_in_children
-from orchestrator.net.addresses import is_private
+from orchestrator.net.addresses import IpAddress, is_private
 from orchestrator.net.content_encoding import BodyTruncated, DecodedTooLarge, codings, decode_file
 from orchestrator.net.deadline import DEFAULT_CA_BUNDLE
 from orchestrator.net.idle_sockets import IdleSockets
@@ -46,6 +48,7 @@ REASONS: Mapping[int, str] = {
     pycurl.E_RECV_ERROR: "the connection broke before the end of the answer",
     pycurl.E_PARTIAL_FILE: "the answer broke off",
     pycurl.E_BAD_CONTENT_ENCODING: "the answer has an unknown transfer coding",
+    pycurl.E_FILESIZE_EXCEEDED: "the answer is too large",
     pycurl.E_UNSUPPORTED_PROTOCOL: "the answer is not HTTP/1.1",
     pycurl.E_FTP_WEIRD_SERVER_REPLY: "the answer is not HTTP/1.1",
 }
@@ -60,6 +63,10 @@ _DIRECTLY: Mapping[int, Any] = {pycurl.PROXY: ""}
 #: The header lines of every call. Without the empty one, a long body waits a second for "100
 #: Continue".
 _LINES = (b"Accept-Encoding: gzip, deflate", b"Expect:")
+#: The header lines of a call whose body goes to a file.
+_FILE_LINES = (b"Accept-Encoding: identity", b"Expect:")
+#: The most that is read from a socket at once. Bytes.
+_BUFFER_BYTES = 256 * 1024
 #: A longer encoded body is decoded in another thread, because that could take long. Bytes.
 _LONG_BODY_BYTES = 16 * 1024
 
@@ -77,6 +84,12 @@ class Request:
     body: bytes | None = field(default=None, repr=False)
     #: Use no idle connection: it could break after the request was sent.
     fresh_connection: bool = False
+    #: Gets the body of an answer with status 200, as it was sent. Other bodies are not read.
+    into: BinaryIO | None = field(default=None, repr=False)
+    #: The addresses of the host. Only these are connected to. None: libcurl resolves the name.
+    addresses: tuple[str, ...] | None = None
+    #: The end of the time limit, seconds of the monotonic clock. None: that of all calls.
+    ends_at: float | None = None
 
 
 @dataclass(slots=True)
@@ -97,6 +110,11 @@ class Transfer:
         proxy_status: the status of the outbound proxy's answer; 0 without one.
         sent: the first byte of the request may have left this machine.
         spoiled: nothing was sent, because the idle connection was closed or had bytes to read.
+        addresses: of the host; None: any.
+        into: gets the body of an answer with status 200 in the place of `body`.
+        cut: the body of an answer with another status was not read.
+        file_error: what writing to the file raised.
+        length: of the body that has arrived, bytes.
     """
 
     max_bytes: int
@@ -112,11 +130,17 @@ class Transfer:
     proxy_status: int = 0
     sent: bool = False
     spoiled: bool = False
+    addresses: frozenset[IpAddress] | None = None
+    into: BinaryIO | None = field(default=None, repr=False)
+    cut: bool = False
+    file_error: Exception | None = None
+    length: int = 0
 
     def on_header(self, line: bytes) -> None:
         """Take a header line. An interim answer is replaced by the next one."""
         if line.startswith(b"HTTP/"):
             self.headers.clear()
+            self.status = int(line.split()[1])  # libcurl takes no other line
             return
         name, colon, value = line.decode("latin-1").partition(":")
         if colon:
@@ -133,6 +157,8 @@ class Transfer:
         """
         if monotonic() >= self.ends_at:
             self.timed_out = True
+        elif self.addresses is not None and ip_address(ends[0]) not in self.addresses:
+            self.spoiled = not self.sent  # an idle connection to an earlier address of the host
         elif self.idle and self.idle.spoiled(ends):
             self.spoiled = not self.sent
         elif self.repeatable or not self.sent:
@@ -142,10 +168,21 @@ class Transfer:
 
     def on_body(self, chunk: bytes) -> int | None:
         """Take a part of the body. A wrong number of bytes ends the call."""
-        if len(self.body) + len(chunk) > self.max_bytes:
+        self.length += len(chunk)
+        if self.into and self.status != OK:
+            self.cut = True
+            return 0
+        if self.length > self.max_bytes:
             self.too_large = True
             return 0
-        self.body += chunk
+        if self.into is None:
+            self.body += chunk
+            return None
+        try:
+            self.into.write(chunk)
+        except Exception as error:  # noqa: BLE001  # libcurl would drop it
+            self.file_error = error
+            return 0
         return None
 
 
@@ -194,7 +231,7 @@ class Transfers:
             request: what to send.
             max_bytes: the largest answer that is read, unpacked.
         """
-        ends_at = monotonic() + self._seconds
+        ends_at = request.ends_at or monotonic() + self._seconds
         transfer = self._exchange(request, max_bytes, ends_at)
         if transfer.spoiled:
             transfer = self._exchange(replace(request, fresh_connection=True), max_bytes, ends_at)
@@ -202,9 +239,11 @@ class Transfers:
 
     def _exchange(self, request: Request, max_bytes: int, ends_at: float) -> Transfer:
         idle = None if request.fresh_connection else self._idle
-        transfer = Transfer(max_bytes, ends_at, request.method == "GET", idle)
+        transfer = Transfer(max_bytes, ends_at, request.method == "GET", idle, into=request.into)
+        if request.addresses is not None:
+            transfer.addresses = frozenset(map(ip_address, request.addresses))
         loop = current_loop()
-        calls = self._calls_of(loop, request.url) if loop else None
+        calls = self._calls_of(loop, request) if loop else None
         handle = calls.handle() if calls else self._handle_of_thread()
         try:
             self._prepare(handle, request, transfer)
@@ -234,13 +273,13 @@ class Transfers:
         handle: pycurl.Curl = self._of_thread.handle
         return handle
 
-    def _calls_of(self, loop: asyncio.AbstractEventLoop, url: str) -> LoopCalls:
-        """Return the calls of a loop to the host of a URL.
+    def _calls_of(self, loop: asyncio.AbstractEventLoop, request: Request) -> LoopCalls:
+        """Return the calls of a loop to the host of a request.
 
         libcurl resolves names in few threads for each `CurlMulti`. A host whose name is resolved
-        slowly holds only its own.
+        slowly holds only its own. All hosts with known addresses share one.
         """
-        host = "/".join(url.split("/", 3)[:3])
+        host = "/".join(request.url.split("/", 3)[:3]) if request.addresses is None else ""
         calls = self._of_hosts.get(host)
         if calls is None or calls.loop is not loop:
             calls = self._of_hosts[host] = LoopCalls(loop, self._connections, self._idle)
@@ -255,13 +294,18 @@ class Transfers:
         for option, value in self._way_to(request.url).items():
             handle.setopt(option, value)
         lines = [_line(name, value) for name, value in request.headers.items()]
-        handle.setopt(pycurl.HTTPHEADER, [*lines, *_LINES])
+        handle.setopt(pycurl.HTTPHEADER, [*lines, *(_FILE_LINES if request.into else _LINES)])
         if request.body is not None:
             handle.setopt(pycurl.POSTFIELDS, request.body)
         handle.setopt(pycurl.CUSTOMREQUEST, request.method)
         if request.fresh_connection:
             handle.setopt(pycurl.FRESH_CONNECT, 1)
             handle.setopt(pycurl.FORBID_REUSE, 1)
+        if request.into is not None:
+            handle.setopt(pycurl.BUFFERSIZE, _BUFFER_BYTES)
+            handle.setopt(pycurl.MAXFILESIZE_LARGE, transfer.max_bytes)
+        if request.addresses is not None:
+            handle.setopt(pycurl.RESOLVE, _pinned(request))
         handle.setopt(pycurl.PREREQFUNCTION, transfer.on_connection)
         handle.setopt(pycurl.HEADERFUNCTION, transfer.on_header)
         handle.setopt(pycurl.WRITEFUNCTION, transfer.on_body)
@@ -274,6 +318,16 @@ def _proxy_options(proxy: Proxy) -> Mapping[int, Any]:
     if proxy.user or proxy.password:
         options |= {pycurl.PROXYUSERNAME: proxy.user, pycurl.PROXYPASSWORD: proxy.password}
     return options
+
+
+def _pinned(request: Request) -> list[str]:
+    """Return what libcurl takes for the addresses of the host. It resolves no name then."""
+    parts, addresses = urlsplit(request.url), request.addresses or ()
+    if parts.hostname in addresses:
+        return []
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    listed = ",".join(f"[{each}]" if ":" in each else each for each in addresses)
+    return [f"{parts.hostname}:{port}:{listed}"]
 
 
 def _line(name: str, value: str) -> bytes:
@@ -302,6 +356,7 @@ def _read(handle: pycurl.Curl, code: int, transfer: Transfer) -> None:
     transfer.proxy_status = handle.getinfo(pycurl.HTTP_CONNECTCODE)
     if code != DONE:
         transfer.timed_out = transfer.timed_out or code == pycurl.E_OPERATION_TIMEDOUT
+        transfer.too_large = transfer.too_large or code == pycurl.E_FILESIZE_EXCEEDED
         transfer.failure = REASONS.get(
             pycurl.E_OPERATION_TIMEDOUT if transfer.timed_out else code, f"libcurl's error {code}"
         )
@@ -312,7 +367,7 @@ def _read(handle: pycurl.Curl, code: int, transfer: Transfer) -> None:
 def _decode(transfer: Transfer) -> None:
     """Decode the body of an answer. libcurl would refuse an answer with an unknown coding."""
     encoded = codings(transfer.headers.get("content-encoding", ""))
-    if transfer.failure or not encoded:
+    if transfer.failure or not encoded or transfer.into:
         return
     file = BytesIO(transfer.body)
     action = partial(decode_file, file, encoded, max_bytes=transfer.max_bytes)

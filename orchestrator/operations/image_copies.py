@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from orchestrator.jobs.model import Copy
 from orchestrator.net.guard import Forbidden
 from orchestrator.net.guarded_session import FetchedBody, RequestFailed, TooLarge
 from orchestrator.net.links import normalized_link
-from orchestrator.operations.manifest import folder
 from orchestrator.runtime import Runtime
+from orchestrator.step_loop import in_thread
 from orchestrator.storage.file_kinds import Unusable
 from orchestrator.storage.images import FileFacts, inspect_file
 from orchestrator.storage.storage import Bundle
 
 #: A download of at most this length is held in memory. A longer one is written to the disk. Bytes.
-MAX_MEMORY_BYTES = 4 * 1024 * 1024
+MAX_MEMORY_BYTES = 5 * 512 * 1024
+#: A step loop checks no longer file itself. Bytes.
+LONG_FILE_BYTES = 64 * 1024
 #: The statuses that say that a link has no file any more.
 GONE_STATUSES = frozenset({404, 410})
+
+
+#: Runs an action in another thread, and returns its result.
+Run = Callable[[Callable[[], Any]], Any]
 
 
 class Recovery(Enum):
@@ -59,8 +67,15 @@ class NotCopied(Exception):
         self.storage_failed = storage_failed
 
 
-def copy_image(runtime: Runtime, bundle: Bundle, job_id: str, index: int, url: str) -> Copy:
+def copy_image(runtime: Runtime, bundle: Bundle, stem: str, url: str, *, run: Run) -> Copy:
     """Download one image and check it. The copy exists when the bundle is committed.
+
+    Args:
+        runtime: of this process.
+        bundle: gets the file.
+        stem: the path of the copy without an extension.
+        url: the provider's link.
+        run: runs in a step loop what blocks, or takes long.
 
     Raises:
         NotCopied: there is no copy.
@@ -68,10 +83,10 @@ def copy_image(runtime: Runtime, bundle: Bundle, job_id: str, index: int, url: s
     try:
         with ExitStack() as closing:
             file = closing.enter_context(temporary_file(runtime.settings.data_dir))
-            fetched = fetch_image(runtime, url, file)
-            facts = inspect_file(file, max_pixels=runtime.settings.max_image_pixels)
-            checked = CheckedFile(file, fetched, facts)
-            copy = store_file(runtime, bundle, f"{folder(job_id)}/{index}", checked)
+            fetched = fetch_image(runtime, url, file, run=run)
+            inspect = partial(inspect_file, file, max_pixels=runtime.settings.max_image_pixels)
+            facts = run(inspect) if fetched.bytes > LONG_FILE_BYTES else inspect()
+            copy = store_file(runtime, bundle, stem, CheckedFile(file, fetched, facts))
             closing.pop_all()  # the bundle closes the file
             return copy
     except Unusable as error:
@@ -82,7 +97,12 @@ def copy_image(runtime: Runtime, bundle: Bundle, job_id: str, index: int, url: s
 
 
 def fetch_image(
-    runtime: Runtime, url: str, file: BinaryIO, *, seconds: float | None = None
+    runtime: Runtime,
+    url: str,
+    file: BinaryIO,
+    *,
+    seconds: float | None = None,
+    run: Run = in_thread,
 ) -> FetchedBody:
     """Download an image to an empty file.
 
@@ -91,6 +111,7 @@ def fetch_image(
         url: the provider's link.
         file: gets the bytes.
         seconds: the time limit; None is that of the settings.
+        run: runs in a step loop what blocks.
 
     Raises:
         NotCopied: there is no complete answer with status 200.
@@ -107,6 +128,7 @@ def fetch_image(
             seconds=settings.download_timeout_seconds if seconds is None else seconds,
             max_bytes=settings.max_image_bytes,
             plain_http=plain_http,
+            run=run,
         )
     except Forbidden as error:
         recovery = _recovery(runtime, link, plain_http=plain_http)

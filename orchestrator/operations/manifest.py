@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from orchestrator.jobs.event import Event
@@ -39,6 +40,7 @@ VERSION = 1
 FILE = "job.json"
 
 
+@lru_cache(1024)
 def folder(job_id: str) -> str:
     """Return the folder of a job's files."""
     day = datetime.fromtimestamp(identifiers.created_at(job_id) / 1000, UTC).date()

@@ -7,6 +7,7 @@ image keeps the reason of the last failure.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 from urllib.parse import urlsplit
@@ -19,7 +20,7 @@ from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import AGAIN, STORAGE_FAILED
 from orchestrator.net.links import normalized_link
 from orchestrator.operations.image_copies import NotCopied, Recovery, copy_image
-from orchestrator.operations.manifest import manifest, path
+from orchestrator.operations.manifest import folder, manifest, path
 from orchestrator.runtime import Runtime
 from orchestrator.step_threads import StepThread
 from orchestrator.storage.storage import Bundle, StorageError
@@ -105,24 +106,30 @@ def _stored(runtime: Runtime, thread: StepThread, lease: Lease) -> _Kept:
             kept = _committed(runtime, thread, job, kept, bundle)
             if kept.storage_failed or not _has_time(runtime, lease):
                 break
-            kept = thread.run(_copied, runtime, job, kept, bundle, index)
+            kept = _copied(runtime, job, kept, bundle, index, thread=thread)
         if not kept.storage_failed and not kept.open:
             bundle.put(path(job.id), _manifest(runtime, lease, kept), "application/json")
-        return _committed(runtime, thread, job, kept, bundle)
+        return _committed(runtime, thread, job, kept, bundle, written=thread.free)
 
 
 def _committed(
-    runtime: Runtime, thread: StepThread, job: Job, kept: _Kept, bundle: Bundle
+    runtime: Runtime,
+    thread: StepThread,
+    job: Job,
+    kept: _Kept,
+    bundle: Bundle,
+    *,
+    written: Callable[[], None] = lambda: None,
 ) -> _Kept:
-    """Store a bundle. When that fails, its images have no copies."""
+    """Store a bundle. When that fails, its images have no copies.
+
+    `written` is called when the bundle uses no more memory.
+    """
     new = {each.path for each in bundle.objects}
     if not new:
         return kept
     try:
-        if runtime.storage.blocks:
-            thread.run(runtime.storage.commit, bundle)
-        else:
-            runtime.storage.commit(bundle)
+        runtime.storage.commit(bundle, thread.run, written)
     except StorageError as error:
         images = tuple(
             replace(before, error=f"our storage: {error}")
@@ -140,16 +147,19 @@ def _has_time(runtime: Runtime, lease: Lease) -> bool:
     return runtime.clock() + needs <= lease.ends_at
 
 
-def _copied(runtime: Runtime, job: Job, kept: _Kept, bundle: Bundle, index: int) -> _Kept:
+def _copied(
+    runtime: Runtime, job: Job, kept: _Kept, bundle: Bundle, index: int, *, thread: StepThread
+) -> _Kept:
     """Copy one image, if its domain and its tenant have a share of the threads left."""
     image, shares = kept.images[index], runtime.archive_shares
-    host = _host(image)
-    wait = shares.reserve(job.tenant, host, runtime.clock(), runtime.random)
-    if wait is not None:
-        return replace(kept, busy_wait=max(kept.busy_wait, wait))
+    host, stem = _host(image), f"{folder(job.id)}/{index}"
+    if not shares.reserve_now(job.tenant, host):
+        wait = thread.run(shares.reserve, job.tenant, host, runtime.clock(), runtime.random)
+        if wait is not None:
+            return replace(kept, busy_wait=max(kept.busy_wait, wait))
     try:
         with tracing.call_span("GET", image.source_url):
-            copy = copy_image(runtime, bundle, job.id, index, image.source_url)
+            copy = copy_image(runtime, bundle, stem, image.source_url, run=thread.run)
         done = replace(image, copy=copy, error=None, missing=False)
     except NotCopied as failure:
         done = _failed(job, image, failure, runtime.clock())

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,6 +22,7 @@ from obstore.exceptions import BaseError
 from obstore.store import AzureStore, GCSStore, S3Store
 
 from orchestrator.storage.bundle import NewObject
+from orchestrator.storage.commits import Run
 from orchestrator.storage.errors import NotStored, StorageError
 from orchestrator.storage.source import PART_BYTES
 
@@ -89,8 +91,12 @@ class Bucket:
             variables = f"the {_VARIABLES[scheme]}* variables are not sufficient"
             raise ValueError(f"{self.description}: {variables} ({_reason(error)})") from None
 
-    def commit(self, objects: Sequence[NewObject]) -> None:
+    def commit(self, objects: Sequence[NewObject], run: Run, written: Callable[[], None]) -> None:
         """Store objects. A bucket answers a put when the object is safe."""
+        run(partial(self._put_all, objects))
+        written()
+
+    def _put_all(self, objects: Sequence[NewObject]) -> None:
         for each in objects:
             self._put(each)
 

@@ -1,31 +1,38 @@
-"""Writes new files, and has them survive a crash of the host. Bundles of one step loop share syncs.
+"""Writes new files, and has them survive a crash of the host. Steps of one step loop share syncs.
 
 A file gets its name when its content is synced. Then the names are synced. File by file, that is
-four syncs for a bundle of two files. All bundles that wait together share two syncs of the whole
-file system, where that is possible.
+four syncs for a bundle of two files. Where a whole file system can be synced, all bundles that wait
+at the same time share two syncs of it.
 """
 
 from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from itertools import chain
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 from orchestrator.rounds import Rounds
+from orchestrator.step_loop import current_loop
 from orchestrator.storage.file_system import can_be_synced, sync_file_system
-from orchestrator.storage.files import NewFile, sync_folder
+from orchestrator.storage.files import NewFile, make_folder, sync_folder
 from orchestrator.storage.source import Source
 
 #: The folder of files that are being written, where they need a name. Paths of objects never begin
 #: with a dot.
 TEMPORARY = ".half"
-#: The most bundles that share syncs.
-MAX_BUNDLES = 64
+#: The most bundles that share a sync.
+MAX_BUNDLES = 1000
+#: A step loop writes no longer files itself. Bytes.
+LONG_BYTES = 64 * 1024
 
 #: The files of a bundle: paths below the root, and contents.
 Files = Sequence[tuple[str, Source]]
+#: Runs an action in another thread, and returns its result.
+Run = Callable[[Callable[[], Any]], Any]
 
 
 class Commits:
@@ -37,42 +44,68 @@ class Commits:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._rounds: Rounds[Files, None] = Rounds(self._written, name="commits", most=MAX_BUNDLES)
+        self._syncs: Rounds[int, None] = Rounds(_synced, name="syncs", most=MAX_BUNDLES)
 
-    def commit(self, files: Files) -> None:
+    def commit(self, files: Files, run: Run, written: Callable[[], None]) -> None:
         """Write and sync files. Existing ones are replaced.
+
+        Args:
+            files: of a bundle.
+            run: runs what blocks, in a step loop.
+            written: is called when the contents are written, and only syncs are left.
 
         Raises:
             OSError: it is not certain that all files survive a crash. Each has its old content or
                 the new content.
             Exception: the error of a source.
         """
-        self._rounds.do(files)
-
-    def _written(self, bundles: Sequence[Files]) -> list[Exception | None]:
-        """Commit bundles. Return the error of each, or None."""
-        errors: list[Exception | None] = [None] * len(bundles)
         with ExitStack() as closing:
-            opened: dict[int, list[NewFile]] = {}
-            for number, files in enumerate(bundles):
-                try:
-                    opened[number] = [self._opened(closing, *file) for file in files]
-                except Exception as error:  # noqa: BLE001  # it belongs to this bundle
-                    errors[number] = error
-            if len(opened) > 1 and _finished_together(list(chain(*opened.values()))):
-                return errors
-            for number, new in opened.items():
-                try:
-                    self._finish(new)
-                except OSError as error:
-                    errors[number] = error
-        return errors
+            if current_loop() is None or not self._can_share():
+                run(partial(self._commit_alone, closing, files))
+                return
+            write = partial(self._written, closing, files)
+            is_long = sum(len(source) for _, source in files) > LONG_BYTES
+            new: list[NewFile] = run(write) if is_long else write()
+            written()
+            if not self._committed_together(new):
+                run(partial(self._finish, new))
+
+    def _can_share(self) -> bool:
+        try:
+            device = os.stat(self._root).st_dev  # noqa: PTH116  # it is a string
+        except FileNotFoundError:
+            make_folder(Path(self._root))
+            return self._can_share()
+        except OSError:
+            return False
+        return can_be_synced(device)
+
+    def _commit_alone(self, closing: ExitStack, files: Files) -> None:
+        self._finish(self._written(closing, files))
+
+    def _written(self, closing: ExitStack, files: Files) -> list[NewFile]:
+        return [self._opened(closing, *file) for file in files]
 
     def _opened(self, closing: ExitStack, path: str, source: Source) -> NewFile:
         temporary = f"{self._root}/{TEMPORARY}/{secrets.token_hex(16)}"
         file = NewFile.written(f"{self._root}/{path}", source.pieces(), temporary=temporary)
         closing.callback(file.close)
+        source.close()  # it may hold much memory
         return file
+
+    def _committed_together(self, files: list[NewFile]) -> bool:
+        """Sync and name files with other steps. False: alone they may succeed, or say why."""
+        descriptors = [file.descriptor for file in files if file.descriptor is not None]
+        if len(descriptors) < len(files):
+            return False
+        try:
+            self._syncs.do(descriptors[0])
+            for file in files:
+                file.give_name()
+            self._syncs.do(descriptors[0])
+        except OSError:
+            return False
+        return True
 
     def _finish(self, files: list[NewFile]) -> None:
         """Sync and name the files of one bundle."""
@@ -85,17 +118,10 @@ class Commits:
                 sync_folder(folder.rpartition("/")[0])
 
 
-def _finished_together(files: list[NewFile]) -> bool:
-    """Sync and name files of several bundles. False: one by one they may succeed, or say why."""
-    descriptors = [file.descriptor for file in files if file.descriptor is not None]
-    devices = {os.fstat(each).st_dev for each in descriptors}
-    if len(descriptors) < len(files) or len(devices) != 1 or not can_be_synced(*devices):
-        return False
+def _synced(descriptors: Sequence[int]) -> list[Exception | None]:
+    """Sync a file system for all bundles that wait. Return the error of each, or None."""
     try:
         sync_file_system(descriptors[0])
-        for file in files:
-            file.give_name()
-        sync_file_system(descriptors[0])
-    except OSError:
-        return False
-    return True
+    except OSError as error:
+        return [OSError(error.errno, error.strerror) for _ in descriptors]
+    return [None] * len(descriptors)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from orchestrator.storage.bundle import NewObject
-from orchestrator.storage.commits import TEMPORARY, Commits
+from orchestrator.storage.commits import TEMPORARY, Commits, Run
 from orchestrator.storage.errors import NotStored, StorageError
 from orchestrator.storage.files import remove_stale
 from orchestrator.storage.source import PART_BYTES
@@ -30,10 +30,10 @@ class Folder:
         self._commits = Commits(str(folder))
         self.description = f"file://{folder}"
 
-    def commit(self, objects: Sequence[NewObject]) -> None:
+    def commit(self, objects: Sequence[NewObject], run: Run, written: Callable[[], None]) -> None:
         """Write and sync objects. A file system keeps no content type and no disposition."""
         try:
-            self._commits.commit([(each.path, each.source) for each in objects])
+            self._commits.commit([(each.path, each.source) for each in objects], run, written)
         except OSError as error:
             raise self._error(error) from None
 

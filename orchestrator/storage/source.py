@@ -43,6 +43,13 @@ class Source:
         """Yield the rest of the file in parts. Raises the errors of `read`."""
         return iter(lambda: self.read(PART_BYTES), b"")
 
+    def __len__(self) -> int:
+        """Return the length of the file, bytes."""
+        before = self._file.tell()
+        length = self._file.seek(0, io.SEEK_END)
+        self._file.seek(before)
+        return length
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

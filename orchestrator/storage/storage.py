@@ -10,13 +10,15 @@ Threads do not survive a fork, so a process must fork before its first call.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Self
 from urllib.parse import unquote, urlsplit
 
+from orchestrator.step_loop import in_thread
 from orchestrator.storage.bucket import SCHEMES, Bucket
 from orchestrator.storage.bundle import SEGMENT, Bundle, checked_path
+from orchestrator.storage.commits import Run
 from orchestrator.storage.errors import NotStored, StorageError
 from orchestrator.storage.folder import Folder
 
@@ -84,17 +86,22 @@ class Storage:
             bundle.put(path, content, content_type, attachment=attachment)
             self.commit(bundle)
 
-    def commit(self, bundle: Bundle) -> None:
+    def commit(
+        self, bundle: Bundle, run: Run = in_thread, written: Callable[[], None] = lambda: None
+    ) -> None:
         """Store the objects of a bundle, and empty it. They survive a crash of the host.
 
-        Bundles of one step loop share the syncs of a folder. A bucket blocks.
+        Args:
+            bundle: the objects. Bundles of one step loop share the syncs of a folder.
+            run: runs in a step loop what blocks.
+            written: may be called before the end, when the contents use no more memory.
 
         Raises:
             StorageError: not all objects are stored. An existing object is whole, old or new.
             Exception: reading a file raised this.
         """
         try:
-            self._backend.commit(bundle.objects)
+            self._backend.commit(bundle.objects, run, written)
         except StorageError:
             failures = [each.source.failure for each in bundle.objects]
             if failure := next(filter(None, failures), None):
@@ -102,11 +109,6 @@ class Storage:
             raise
         finally:
             bundle.clear()
-
-    @property
-    def blocks(self) -> bool:
-        """Whether `commit` blocks the thread, also in a step loop."""
-        return isinstance(self._backend, Bucket)
 
     def get(self, path: str) -> bytes:
         """Return a whole object. The caller knows that it fits into memory.

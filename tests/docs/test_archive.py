@@ -20,10 +20,11 @@ from orchestrator.api.images import (
 )
 from orchestrator.jobs.answer_schemas import ImageSchema, JobSchema
 from orchestrator.jobs.model import DEFAULT_LINK_LIFETIME_MS, FollowUpStatus
-from orchestrator.net import guarded_session
+from orchestrator.net import fetched_body
 from orchestrator.operations import image_copies
 from orchestrator.operations.manifest import VERSION, folder
 from orchestrator.operations.stats import RISK_HOURS
+from orchestrator.runtime import DOWNLOADS_PER_THREAD
 from orchestrator.steps import archive
 from orchestrator.storage import bucket, file_kinds, images, storage, thumbnails
 from tests.docs.pages import DocPage, code, numbers, seconds
@@ -96,7 +97,7 @@ def test_the_checks_have_the_limits_of_the_code(harness: Harness) -> None:
     settings = harness.runtime.settings
     limits = {row[0]: row[1] for row in PAGE.rows("check")}
 
-    assert numbers(limits["redirects"]) == [guarded_session.MAX_REDIRECTS]
+    assert numbers(limits["redirects"]) == [fetched_body.MAX_REDIRECTS]
     assert numbers(limits["size, encoded and decoded"]) == [settings.max_image_bytes]
     assert numbers(limits["pixels"]) == [settings.max_image_pixels]
     assert numbers(limits["each side"]) == [images.MIN_SIDE_PIXELS]
@@ -112,11 +113,13 @@ def test_the_time_of_a_download_is_the_default(start: Callable[..., Harness]) ->
 
 def test_the_resources_are_those_of_a_worker(start: Callable[..., Harness]) -> None:
     values = [numbers(row[1]) for row in PAGE.rows("resource")]
+    threads = start().runtime.settings.archive_threads
     assert values == [
         [thumbnails.THUMBNAIL_PIXELS],
         [thumbnails.MAX_DECODERS, 1, thumbnails.LARGE_PIXELS],
         [image_copies.MAX_MEMORY_BYTES],
-        [start().runtime.settings.archive_threads],
+        [threads],
+        [int(DOWNLOADS_PER_THREAD * threads)],
     ]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import ssl
 from collections.abc import Callable, Iterator
+from tempfile import NamedTemporaryFile
 
 import pytest
 
+from orchestrator.net.deadline import DEFAULT_CA_BUNDLE
 from orchestrator.net.guard import Guard
 from orchestrator.net.guarded_session import FetchedBody, GuardedSession, RequestFailed
 from tests.net.servers import Peer, Serve, answer, serving
@@ -24,7 +26,20 @@ def serve() -> Iterator[Serve]:
 
 
 def session(guard: Guard | None = None, tls: ssl.SSLContext | None = None) -> GuardedSession:
-    return GuardedSession(guard or Guard(allow_private=True), connect_timeout=5, tls=tls)
+    return GuardedSession(
+        guard or Guard(allow_private=True),
+        connect_timeout=5,
+        tls=tls,
+        ca_bundle=_bundle(tls) if tls else DEFAULT_CA_BUNDLE,
+    )
+
+
+def _bundle(tls: ssl.SSLContext) -> str:
+    """Return a file with the authorities that a context trusts."""
+    listed = map(ssl.DER_cert_to_PEM_cert, tls.get_ca_certs(binary_form=True))
+    with NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
+        file.writelines(listed)
+    return file.name
 
 
 def fetch(

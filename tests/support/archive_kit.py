@@ -14,7 +14,9 @@ from PIL import Image as Pillow
 from orchestrator.jobs.model import FollowUp, FollowUpStatus, Image, Outcome, Step
 from orchestrator.ledger import identifiers, keys
 from orchestrator.operations.manifest import folder
+from orchestrator.step_loop import in_thread
 from orchestrator.steps.archive import archive
+from orchestrator.storage.commits import Run
 from orchestrator.storage.folder import Folder
 from orchestrator.storage.storage import Bundle, Storage, StorageError
 from tests.support import job_states
@@ -98,13 +100,15 @@ class RecordingStorage(Storage):
         self.paths: list[str] = []
         self.refuses: Callable[[str], bool] = lambda _: False
 
-    def commit(self, bundle: Bundle) -> None:
+    def commit(
+        self, bundle: Bundle, run: Run = in_thread, written: Callable[[], None] = lambda: None
+    ) -> None:
         paths = [each.path for each in bundle.objects]
         self.paths += paths
         if any(map(self.refuses, paths)):
             bundle.clear()
             raise StorageError("the storage is away")
-        super().commit(bundle)
+        super().commit(bundle, run, written)
 
 
 def with_recording_storage(harness: Harness, folder: Path) -> tuple[Harness, RecordingStorage]:

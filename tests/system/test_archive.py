@@ -38,7 +38,7 @@ SAID = {
     "html": r"an error page: HTML: <!doctype html>.*",
     "xml": r"an error page: XML: .+",
     "nothing": r"an empty file",
-    "cut": r"the body broke off: \w+",
+    "cut": r"the body broke off: .+",
     "short": r"truncated: the end of the \w+ file is missing",
     "small_length": r"truncated: the end of the \w+ file is missing",
     "slow": r"it did not end in time",

@@ -17,7 +17,14 @@ from orchestrator.steps.reconcile import take_due
 from tests.support import job_states
 from tests.support.fakes import Harness
 from workers.executor import StepExecutor
-from workers.lanes import CONFIRM_THREADS, LANE_OF, OTHER_THREADS, Lanes, RefillableLanes
+from workers.lanes import (
+    ARCHIVE_PLACES,
+    CONFIRM_THREADS,
+    LANE_OF,
+    OTHER_THREADS,
+    Lanes,
+    RefillableLanes,
+)
 
 Make = Callable[..., Lanes]
 
@@ -78,7 +85,7 @@ def test_a_lane_has_the_places_of_the_settings(make: Make, harness: Harness) -> 
         providers=dict.fromkeys(settings.providers, 32),
         others=2 * OTHER_THREADS,
         follow_ups={
-            Step.ARCHIVE: 2 * settings.archive_threads,
+            Step.ARCHIVE: ARCHIVE_PLACES * settings.archive_threads,
             Step.NOTIFY: 2 * settings.notify_threads,
             Step.CONFIRM: 2 * CONFIRM_THREADS,
             Step.BATCH: 2 * settings.notify_threads,
