@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,6 +74,16 @@ def parse_embedded(text: str) -> Any:
 def dump(value: Any) -> bytes:
     """Return `value` as compact JSON."""
     return orjson.dumps(value)
+
+
+def dump_any(value: Any) -> bytes:
+    """Return any value as JSON for people. What JSON cannot hold becomes text."""
+    with suppress(TypeError):
+        return dump(value)
+    try:
+        return json.dumps(value, default=str).encode()
+    except (TypeError, ValueError, RecursionError) as error:  # a strange key, or nested too deeply
+        return dump(f"unreadable: {error}")
 
 
 def _text(body: bytes | str) -> str:

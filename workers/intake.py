@@ -11,10 +11,12 @@ ledger.
 from __future__ import annotations
 
 import threading
+from datetime import datetime
 from typing import Any, ClassVar
 
 from celery import Celery, Task, signals
 from celery.exceptions import Reject
+from celery.utils.time import maybe_iso8601, maybe_make_aware
 from celery.worker import state
 from celery.worker.consumer import Consumer
 from kombu import Connection, Queue
@@ -103,7 +105,8 @@ def enqueue(self: Task, *unnamed: Any, **request: Any) -> None:
     """Create the job of one request, or keep the message while its tenant has reached a limit."""
     headers = self.request.headers or {}
     trace = {name: str(headers[name]) for name in tracing.HEADERS if headers.get(name)}
-    message = EnqueueMessage(self.request.id, request, unnamed, trace)
+    expires_at = _expires_at(self.request.expires)
+    message = EnqueueMessage(self.request.id, request, unnamed, trace, expires_at)
     while True:
         try:
             take_message(default_runtime(), message)
@@ -114,6 +117,13 @@ def enqueue(self: Task, *unnamed: Any, **request: Any) -> None:
         if state.should_stop is not None or state.should_terminate is not None:
             raise Reject("the ledger is away", requeue=True)
         threading.Event().wait(RETRY_INTERVAL_SECONDS)
+
+
+def _expires_at(expires: str | datetime | None) -> int | None:
+    """Return when a message expires, ms. Celery has refused a time that cannot be read."""
+    if not expires:
+        return None
+    return int(maybe_make_aware(maybe_iso8601(expires)).timestamp() * 1000)
 
 
 #: Takes the messages that waited for the limits of their tenants.

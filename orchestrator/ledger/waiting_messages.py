@@ -43,11 +43,11 @@ class WaitingMessages:
             flows: Any = client.zrangebyscore(keys.WAITING, "-inf", now, 0, limit)
         return flows  # type: ignore[no-any-return]  # redis-py types every reply as Any
 
-    def oldest(self, flow: str, limit: int) -> list[str]:
-        """Return the oldest messages of a flow."""
+    def oldest(self, flow: str) -> str | None:
+        """Return the oldest message of a flow, if it has one. Each may be several MB."""
         with self._redis() as client:
-            messages: Any = client.zrange(keys.waiting(flow), 0, limit - 1)
-        return messages  # type: ignore[no-any-return]  # redis-py types every reply as Any
+            messages: Any = client.zrange(keys.waiting(flow), 0, 0)
+        return messages[0] if messages else None
 
     def later(self, flow: str, *, due_at: int) -> None:
         """Try a flow again at a time (ms), if it has messages."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 from orchestrator import log, tracing
 from orchestrator.enqueue import (
@@ -14,9 +14,11 @@ from orchestrator.enqueue import (
     TenantLimitReached,
     create_job,
 )
+from orchestrator.job_check import check_job
 from orchestrator.jobs.tenant import tenant_name
 from orchestrator.jobs.validation import InvalidRequest, Violation
-from orchestrator.jsonio import dump, parse
+from orchestrator.jsonio import NotJson, dump, dump_any, parse, rfc3339
+from orchestrator.ledger import LedgerUnavailable
 from orchestrator.providers import PROVIDERS
 from orchestrator.runtime import Runtime
 
@@ -35,12 +37,14 @@ class EnqueueMessage:
         request: the keyword arguments: the fields of the job, and `tenant`.
         unnamed: other arguments, which are refused.
         trace: the headers of its W3C context.
+        expires_at: its sender wants no job from then on, ms; None: always.
     """
 
     id: str
     request: Mapping[str, Any] = field(repr=False)
     unnamed: Sequence[Any] = field(repr=False)
     trace: Mapping[str, str]
+    expires_at: int | None = None
 
     @property
     def flow(self) -> str | None:
@@ -50,7 +54,30 @@ class EnqueueMessage:
             tenant = tenant_name(self.request.get("tenant"))
         except InvalidRequest:
             return None
-        return f"{tenant} {provider}" if provider in PROVIDERS else None
+        known = isinstance(provider, str) and provider in PROVIDERS
+        return f"{tenant} {provider}" if known else None
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields of the job."""
+        return {name: value for name, value in self.request.items() if name != "tenant"}
+
+    def stored(self) -> str:
+        """Return the message as text for `read`.
+
+        Raises:
+            TypeError: JSON cannot hold it. No valid request is like that.
+        """
+        return dump({name: getattr(self, name) for name in self.__slots__}).decode()
+
+    @classmethod
+    def read(cls, stored: str) -> Self:
+        """Return a message from its text.
+
+        Raises:
+            NotJson, TypeError: a message of this version has another form.
+        """
+        return cls(**parse(stored))
 
 
 def take_message(runtime: Runtime, message: EnqueueMessage) -> None:
@@ -71,7 +98,12 @@ def take_message(runtime: Runtime, message: EnqueueMessage) -> None:
         except TenantLimitReached as error:
             flow, due_at = str(message.flow), now + _wait_ms(error)
             log.get().info("enqueue_waits", message_id=message.id, reason=str(error))
-    waiting.add(flow, dump(asdict(message)).decode(), now=now, due_at=due_at)
+    try:
+        stored = message.stored()
+    except TypeError as error:
+        _reject(runtime, message, f"JSON cannot hold it: {error}")
+        return
+    waiting.add(flow, stored, now=now, due_at=due_at)
 
 
 def take_waiting(runtime: Runtime) -> int:
@@ -89,13 +121,13 @@ def _take_flow(runtime: Runtime, flow: str) -> int:
     waiting, taken = runtime.ledger.waiting_messages, 0
     # Another process leaves the flow alone meanwhile, and an error here does not stop the others.
     waiting.later(flow, due_at=runtime.clock() + int(MAX_WAIT_SECONDS * 1000))
-    for text in waiting.oldest(flow, MAX_MESSAGES):
+    while taken < MAX_MESSAGES and (stored := waiting.oldest(flow)) is not None:
         try:
-            _create(runtime, EnqueueMessage(**parse(text)))
+            _create_stored(runtime, stored)
         except TenantLimitReached as error:
             waiting.later(flow, due_at=runtime.clock() + _wait_ms(error))
             return taken
-        waiting.done(flow, text)
+        waiting.done(flow, stored)
         taken += 1
     waiting.later(flow, due_at=runtime.clock())
     return taken
@@ -105,22 +137,62 @@ def _wait_ms(error: TenantLimitReached) -> int:
     return int(min(max(error.retry_after, MIN_WAIT_SECONDS), MAX_WAIT_SECONDS) * 1000)
 
 
+def _create_stored(runtime: Runtime, stored: str) -> None:
+    """Create the job of a message that waited, or reject it. Raises the errors of `_create`."""
+    try:
+        message = EnqueueMessage.read(stored)
+    except (NotJson, TypeError) as error:
+        # Rejected messages may be read, so nothing of this one is lost.
+        log.get().error("enqueue_refused", reason=f"another version kept it: {error}")
+        _keep(runtime, f"another version kept it: {error}", stored.encode())
+        return
+    _create(runtime, message)
+
+
 def _create(runtime: Runtime, message: EnqueueMessage) -> None:
     """Create the job, or reject the message.
 
     Raises:
         TenantLimitReached: the tenant may have no further job now.
+        LedgerUnavailable: Redis is away.
     """
+    if message.expires_at is not None and runtime.clock() >= message.expires_at:
+        _reject(runtime, message, f"it expired at {rfc3339(message.expires_at)}")
+        return
     try:
         if message.unnamed:
             raise InvalidRequest(
                 Violation("args", list(message.unnamed), "left out; use keyword arguments")
             )
-        fields = {name: value for name, value in message.request.items() if name != "tenant"}
         tenant = tenant_name(message.request.get("tenant"))
         with tracing.continued(message.trace.get):
-            create_job(runtime, fields, scope=CELERY_SCOPE, tenant=tenant, key=message.id)
+            create_job(runtime, message.fields, scope=CELERY_SCOPE, tenant=tenant, key=message.id)
+    except TenantLimitReached as error:
+        if error.limit != "daily_budget" or _fits_budget(runtime, message.fields, tenant):
+            raise
+        _reject(runtime, message, f"{error}. The job alone costs more than that")
     except (InvalidRequest, IdempotencyMismatch, IdempotencyGone) as error:
-        log.get().error("enqueue_refused", message_id=message.id, reason=str(error))
-        body = dump({"id": message.id, "args": message.unnamed, "kwargs": message.request})
-        runtime.ledger.rejected.keep("enqueue", now=runtime.clock(), reason=str(error), body=body)
+        _reject(runtime, message, str(error))
+    except LedgerUnavailable:
+        raise
+    except Exception as error:  # noqa: BLE001  # of a plug-in. The message is the only record.
+        log.get().exception("enqueue_crashed", message_id=message.id)
+        _reject(runtime, message, f"an unexpected {type(error).__name__}")
+
+
+def _fits_budget(runtime: Runtime, fields: Mapping[str, Any], tenant: str) -> bool:
+    """Return whether a shard's part of a day's budget is enough for the job."""
+    job = check_job(runtime, fields, tenant)
+    provider = job.request.provider
+    budget, cost = job.limits.daily_budgets.get(provider), job.reserve.get(provider)
+    return not (budget and cost) or cost.amount <= budget.amount / runtime.settings.shards
+
+
+def _reject(runtime: Runtime, message: EnqueueMessage, reason: str) -> None:
+    log.get().error("enqueue_refused", message_id=message.id, reason=reason)
+    body = {"id": message.id, "args": message.unnamed, "kwargs": message.request}
+    _keep(runtime, reason, dump_any(body))
+
+
+def _keep(runtime: Runtime, reason: str, body: bytes) -> None:
+    runtime.ledger.rejected.keep("enqueue", now=runtime.clock(), reason=reason, body=body)

@@ -264,7 +264,7 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     "waiting_messages.add": lambda ledger, _: kit.add_waiting(ledger),
     "waiting_messages.has": lambda ledger, _: ledger.waiting_messages.has(kit.MESSAGES),
     "waiting_messages.due": lambda ledger, _: ledger.waiting_messages.due(now=NOW, limit=10),
-    "waiting_messages.oldest": lambda ledger, _: ledger.waiting_messages.oldest(kit.MESSAGES, 10),
+    "waiting_messages.oldest": lambda ledger, _: ledger.waiting_messages.oldest(kit.MESSAGES),
     "waiting_messages.later": lambda ledger, _: ledger.waiting_messages.later(
         kit.MESSAGES, due_at=NEXT_DUE
     ),

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
 
 import pytest
 
-from orchestrator.enqueue import CELERY_SCOPE, OPEN_RETRY_SECONDS, job_of_key
+from orchestrator.enqueue import CELERY_SCOPE, OPEN_RETRY_SECONDS, create_job, job_of_key
+from orchestrator.jsonio import rfc3339
+from orchestrator.ledger import keys
+from orchestrator.operations import enqueue_messages
 from orchestrator.operations.enqueue_messages import take_waiting
 from orchestrator.operations.tenants import set_tenant
 from tests.support.fakes import Harness
@@ -103,3 +109,97 @@ def test_a_waiting_message_that_became_wrong_is_rejected(
     assert harness.ledger.waiting_messages.size() == 0
     assert [each["kind"] for each in harness.ledger.rejected.newest()] == ["enqueue"]
     assert jobs_of(harness, "task-2", "task-3")[0] is not None
+
+
+NESTED: list[Any] = []
+for _ in range(2000):
+    NESTED = [NESTED]
+
+#: Arguments that no request may have. Celery can carry most of them, JSON cannot.
+ODD: dict[str, Any] = {
+    "provider": ["hiapi"],
+    "prompt": "\ud83d",
+    "model": 2**70,
+    "quality": Decimal("1.5"),
+    "size": {1: b"\xff"},
+    "metadata": {"deep": NESTED},
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_no_message_is_lost_because_of_its_arguments(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    odd = {name: ODD[name]}
+    send_many(harness, monkeypatch, "odd", **odd)
+    send_many(harness, monkeypatch, "task-1", "task-2")  # from now on messages wait
+    send_many(harness, monkeypatch, "odd-2", **odd)
+
+    entries = harness.ledger.rejected.newest()
+    assert [each["kind"] for each in entries] == ["enqueue", "enqueue"]
+    assert harness.ledger.waiting_messages.size() == 1
+
+
+def test_a_message_that_crashes_is_kept_and_stops_no_other(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_many(harness, monkeypatch, "task-1", "task-2", "task-3")
+    flow = keys.waiting("shop hiapi")
+    harness.redis.zadd(flow, {"of another version": 0})
+    set_tenant(harness.runtime, "shop", {"max_open": "none"}, actor="tests")
+
+    def crash(*args: Any, key: str, **options: Any) -> Any:
+        if key == "task-2":
+            raise KeyError("of a plug-in")
+        return create_job(*args, key=key, **options)
+
+    monkeypatch.setattr(enqueue_messages, "create_job", crash)
+    harness.clock.forward(OPEN_RETRY_SECONDS)
+
+    assert take_waiting(harness.runtime) == 3
+    assert jobs_of(harness, "task-3") != [None]
+    crashed, unread = harness.ledger.rejected.newest()
+    assert crashed["reason"] == "an unexpected KeyError"
+    assert unread["body"] == "of another version"
+
+
+def test_a_message_that_costs_more_than_the_budget_of_a_day_stops_no_other(
+    start: Callable[..., Harness], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dear, cheap = "gemini-3-pro-image-preview", "nano-banana-2-lite"
+    harness = start(
+        EVOLINK_PRICES=f'{{"unit": "credits", "prices": {{"{dear}": 3, "{cheap}": 1}}}}'
+    )
+    send_many(harness, monkeypatch, "task-1")
+    send_many(harness, monkeypatch, "dear", provider="evolink", model=dear)
+    send_many(harness, monkeypatch, "task-2", provider="evolink", model=cheap)
+    limits = {"max_open": "none", "budget.evolink": "2"}
+    set_tenant(harness.runtime, "shop", limits, actor="tests")
+    harness.clock.forward(OPEN_RETRY_SECONDS)
+
+    take_waiting(harness.runtime)
+
+    assert [bool(job) for job in jobs_of(harness, "dear", "task-2")] == [False, True]
+    [entry] = harness.ledger.rejected.newest()
+    assert "costs more than that" in entry["reason"]
+
+
+def test_a_message_that_expired_while_it_waited_makes_no_job(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send_many(harness, monkeypatch, "task-1")
+    task = importlib.import_module("workers.intake").app.tasks["orchestrator.enqueue"]
+    expires = rfc3339(harness.clock() + 60_000)
+    kwargs = {**EXAMPLE_REQUESTS["hiapi"], "tenant": "shop"}
+    task.push_request(id="task-2", expires=expires)
+    task.run(**kwargs)
+    task.pop_request()
+    assert harness.ledger.waiting_messages.size() == 1
+
+    set_tenant(harness.runtime, "shop", {"max_open": "none"}, actor="tests")
+    harness.clock.forward(61)
+
+    assert take_waiting(harness.runtime) == 1
+    assert jobs_of(harness, "task-2") == [None]
+    [entry] = harness.ledger.rejected.newest()
+    assert entry["reason"] == f"it expired at {expires}"
