@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Generic, TypeVar
 
 from orchestrator.forks import renew_in_children
@@ -23,8 +24,8 @@ class Rounds(Generic[Item, Answer]):
     """Collects the items of steps, and does their work.
 
     Args:
-        act: does the work of a round. It returns the answer or the error of each item, and raises
-            nothing.
+        act: does the work of a round. It returns the answer or the error of each item. An error
+            that it raises is that of every item.
         name: of the thread.
         most: items in a round.
     """
@@ -78,7 +79,8 @@ class _LoopRounds(Generic[Item, Answer]):
         self._waiting: list[tuple[Item, asyncio.Future[Answer]]] = []
         #: A round is under way, or will begin.
         self._busy = False
-        self._thread = ThreadPoolExecutor(1, name)
+        self._new_thread = partial(ThreadPoolExecutor, 1, name)
+        self._thread = self._new_thread()
 
     def do(self, item: Item) -> asyncio.Future[Answer]:
         """Put an item into the next round. The future has its answer or its error."""
@@ -92,8 +94,20 @@ class _LoopRounds(Generic[Item, Answer]):
     def _begin(self) -> None:
         taken, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
         items, futures = [item for item, _ in taken], [future for _, future in taken]
-        done = self.loop.run_in_executor(self._thread, self._act, items)
-        done.add_done_callback(lambda done: self._deliver(futures, done.result()))
+        try:
+            done = self.loop.run_in_executor(self._thread, self._answers, items)
+        except RuntimeError as error:  # there are too many threads
+            self._thread = self._new_thread()  # the old one would do this round later
+            self._deliver(futures, [error] * len(futures))
+        else:
+            done.add_done_callback(lambda done: self._deliver(futures, done.result()))
+
+    def _answers(self, items: Sequence[Item]) -> list[Answer | Exception]:
+        """Do the work of a round. Without an answer, its steps would wait for ever."""
+        try:
+            return self._act(items)
+        except Exception as error:  # noqa: BLE001  # it belongs to the steps
+            return [error] * len(items)
 
     def _deliver(
         self, futures: list[asyncio.Future[Answer]], answers: list[Answer | Exception]

@@ -59,7 +59,7 @@ class _Kept:
         """The images that are tried again."""
         return [image for image in self.images if image.copy is None and not image.given_up]
 
-    def without_storage(self, error: StorageError) -> _Kept:
+    def without_storage(self, error: StorageError | OSError) -> _Kept:
         """Return the result when our own storage failed."""
         return replace(self, error=f"our storage: {error}", storage_failed=True)
 
@@ -130,7 +130,7 @@ def _committed(
         return kept
     try:
         runtime.storage.commit(bundle, thread.run, written)
-    except StorageError as error:
+    except (StorageError, OSError) as error:  # OSError: the file of a download cannot be read
         images = tuple(
             replace(before, error=f"our storage: {error}")
             if after.copy and after.copy.path in new

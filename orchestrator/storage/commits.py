@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from time import monotonic_ns
 from typing import Any
 
 from orchestrator.rounds import Rounds
@@ -31,6 +32,8 @@ LONG_BYTES = 64 * 1024
 
 #: The files of a bundle: paths below the root, and contents.
 Files = Sequence[tuple[str, Source]]
+#: When a file was opened, ns, and its descriptor.
+_Opened = tuple[int, int]
 #: Runs an action in another thread, and returns its result.
 Run = Callable[[Callable[[], Any]], Any]
 
@@ -44,7 +47,7 @@ class Commits:
 
     def __init__(self, root: str) -> None:
         self._root = root
-        self._syncs: Rounds[int, None] = Rounds(_synced, name="syncs", most=MAX_BUNDLES)
+        self._syncs: Rounds[_Opened, None] = Rounds(_synced, name="syncs", most=MAX_BUNDLES)
 
     def commit(self, files: Files, run: Run, written: Callable[[], None]) -> None:
         """Write and sync files. Existing ones are replaced.
@@ -63,11 +66,11 @@ class Commits:
             if current_loop() is None or not self._can_share():
                 run(partial(self._commit_alone, closing, files))
                 return
-            write = partial(self._written, closing, files)
+            opened, write = monotonic_ns(), partial(self._written, closing, files)
             is_long = sum(len(source) for _, source in files) > LONG_BYTES
             new: list[NewFile] = run(write) if is_long else write()
             written()
-            if not self._committed_together(new):
+            if not self._committed_together(new, opened):
                 run(partial(self._finish, new))
 
     def _can_share(self) -> bool:
@@ -93,17 +96,20 @@ class Commits:
         source.close()  # it may hold much memory
         return file
 
-    def _committed_together(self, files: list[NewFile]) -> bool:
-        """Sync and name files with other steps. False: alone they may succeed, or say why."""
+    def _committed_together(self, files: list[NewFile], opened: int) -> bool:
+        """Sync and name files with other steps. False: alone they may succeed, or say why.
+
+        `opened` is the time before the files were opened, ns.
+        """
         descriptors = [file.descriptor for file in files if file.descriptor is not None]
         if len(descriptors) < len(files):
             return False
         try:
-            self._syncs.do(descriptors[0])
+            self._syncs.do((opened, descriptors[0]))
             for file in files:
                 file.give_name()
-            self._syncs.do(descriptors[0])
-        except OSError:
+            self._syncs.do((opened, descriptors[0]))
+        except (OSError, RuntimeError):  # RuntimeError: there are too many threads
             return False
         return True
 
@@ -118,10 +124,14 @@ class Commits:
                 sync_folder(folder.rpartition("/")[0])
 
 
-def _synced(descriptors: Sequence[int]) -> list[Exception | None]:
-    """Sync a file system for all bundles that wait. Return the error of each, or None."""
+def _synced(opened: Sequence[_Opened]) -> list[Exception | None]:
+    """Sync a file system for all bundles that wait. Return the error of each, or None.
+
+    An open file reports the errors of the disk since it was opened. So the oldest one reports those
+    of all bundles.
+    """
     try:
-        sync_file_system(descriptors[0])
+        sync_file_system(min(opened)[1])
     except OSError as error:
-        return [OSError(error.errno, error.strerror) for _ in descriptors]
-    return [None] * len(descriptors)
+        return [OSError(error.errno, error.strerror) for _ in opened]
+    return [None] * len(opened)

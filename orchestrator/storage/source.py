@@ -21,7 +21,8 @@ class Source:
     def __init__(self, content: BinaryIO | bytes) -> None:
         self._file = io.BytesIO(content) if isinstance(content, bytes) else content
         self._file.seek(0)
-        self._until = monotonic() + PUT_TIMEOUT_SECONDS
+        #: Begins with the first read, because a put may wait for the syncs of others before that.
+        self._until: float | None = None
         self.failure: Exception | None = None
 
     def read(self, size: int = -1) -> bytes:
@@ -32,6 +33,8 @@ class Source:
             Exception: the error of the file.
         """
         try:
+            if self._until is None:
+                self._until = monotonic() + PUT_TIMEOUT_SECONDS
             if monotonic() > self._until:
                 raise StorageError(f"too slow: not stored within {PUT_TIMEOUT_SECONDS:.0f} s")
             return self._file.read(size)

@@ -98,7 +98,7 @@ class Storage:
 
         Raises:
             StorageError: not all objects are stored. An existing object is whole, old or new.
-            Exception: reading a file raised this.
+            Exception: reading a file raised this, such as an OSError.
         """
         try:
             self._backend.commit(bundle.objects, run, written)

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 import pytest
 
 from orchestrator.step_loop import StepLoop
-from orchestrator.storage import commits, file_system
+from orchestrator.storage import commits, file_system, source
 from orchestrator.storage.file_system import can_be_synced
 from orchestrator.storage.storage import Bundle, Storage, StorageError
 from tests.support.steps import begin
@@ -143,6 +143,30 @@ def test_the_fault_of_one_bundle_is_its_own(
     assert isinstance(broken, EOFError)
     assert isinstance(blocked, StorageError)
     assert sorted(path.name for path in (tmp_path / DAY / "job_1").iterdir()) == []
+
+
+def test_the_file_that_was_opened_first_reports_the_errors_of_the_disk_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(commits, "sync_file_system", synced.append)
+
+    assert commits._synced([(20, 7), (10, 8), (30, 6)]) == [None] * 3
+
+    assert synced == [8]
+
+
+def test_a_wait_for_the_syncs_of_others_is_no_part_of_the_time_limit(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(source, "monotonic", lambda: clock[0])
+    waits = bundle("job_1")
+
+    clock[0] = source.PUT_TIMEOUT_SECONDS + 1
+    storage.commit(waits)
+
+    assert storage.get(f"{DAY}/job_1/0.png") == b"bytes"
 
 
 def test_a_whole_file_system_is_synced_where_that_is_safe(tmp_path: Path) -> None:

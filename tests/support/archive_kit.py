@@ -99,6 +99,7 @@ class RecordingStorage(Storage):
         super().__init__(Folder(folder))
         self.paths: list[str] = []
         self.refuses: Callable[[str], bool] = lambda _: False
+        self.failure: Exception = StorageError("the storage is away")
 
     def commit(
         self, bundle: Bundle, run: Run = in_thread, written: Callable[[], None] = lambda: None
@@ -107,7 +108,7 @@ class RecordingStorage(Storage):
         self.paths += paths
         if any(map(self.refuses, paths)):
             bundle.clear()
-            raise StorageError("the storage is away")
+            raise self.failure
         super().commit(bundle, run, written)
 
 

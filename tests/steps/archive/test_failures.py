@@ -14,6 +14,7 @@ from orchestrator.jobs.model import FollowUpStatus, Image, Outcome, Status
 from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.operations import image_copies
 from orchestrator.steps.archive import FIRST_WAIT_SECONDS, MIN_TRIES, MIN_TRYING_MS, archive
+from orchestrator.storage.storage import StorageError
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import (
     DEAD_LINK,
@@ -287,15 +288,17 @@ def test_a_full_disk_counts_as_a_storage_failure(
     assert state(harness, again(harness, job_id)).status is FollowUpStatus.DONE
 
 
+@pytest.mark.parametrize("failure", [StorageError("away"), OSError("download cannot be read")])
 def test_an_image_that_is_not_stored_has_no_copy(
-    harness: Harness, gallery: Gallery, tmp_path: Path
+    harness: Harness, gallery: Gallery, tmp_path: Path, failure: Exception
 ) -> None:
     harness, storage = archive_kit.with_recording_storage(harness, tmp_path)
     storage.refuses = lambda path: path.endswith("0.png")
+    storage.failure = failure
 
     job_id = archived(harness, gallery.job(picture()))
 
-    assert errors(harness, job_id) == ["our storage: the storage is away"]
+    assert errors(harness, job_id) == [f"our storage: {failure}"]
     assert harness.job(job_id).images[0].copy is None
     storage.refuses = lambda _: False
     assert state(harness, again(harness, job_id)).status is FollowUpStatus.DONE
