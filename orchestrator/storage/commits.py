@@ -63,25 +63,29 @@ class Commits:
             Exception: the error of a source.
         """
         with ExitStack() as closing:
-            if current_loop() is None or not self._can_share():
+            device = None if current_loop() is None else self._shared_device()
+            if device is None:
                 run(partial(self._commit_alone, closing, files))
                 return
             opened, write = monotonic_ns(), partial(self._written, closing, files)
             is_long = sum(len(source) for _, source in files) > LONG_BYTES
             new: list[NewFile] = run(write) if is_long else write()
             written()
-            if not self._committed_together(new, opened):
+            if not self._committed_together(new, opened, device):
                 run(partial(self._finish, new))
 
-    def _can_share(self) -> bool:
-        try:
-            device = os.stat(self._root).st_dev  # noqa: PTH116  # it is a string
-        except FileNotFoundError:
-            make_folder(Path(self._root))
-            return self._can_share()
-        except OSError:
-            return False
-        return can_be_synced(device)
+    def _shared_device(self) -> int | None:
+        """Return the device of the root; None if its file system cannot be synced as a whole."""
+        for _ in range(2):
+            try:
+                device = os.stat(self._root).st_dev  # noqa: PTH116  # it is a string
+            except FileNotFoundError:
+                make_folder(Path(self._root))
+            except OSError:
+                return None
+            else:
+                return device if can_be_synced(device) else None
+        return None  # a link to nothing
 
     def _commit_alone(self, closing: ExitStack, files: Files) -> None:
         self._finish(self._written(closing, files))
@@ -96,13 +100,17 @@ class Commits:
         source.close()  # it may hold much memory
         return file
 
-    def _committed_together(self, files: list[NewFile], opened: int) -> bool:
+    def _committed_together(self, files: list[NewFile], opened: int, device: int) -> bool:
         """Sync and name files with other steps. False: alone they may succeed, or say why.
 
-        `opened` is the time before the files were opened, ns.
+        Args:
+            files: of a bundle.
+            opened: the time before they were opened, ns.
+            device: that is synced. A folder below the root may be on another one.
         """
         descriptors = [file.descriptor for file in files if file.descriptor is not None]
-        if len(descriptors) < len(files):
+        devices = {os.fstat(each).st_dev for each in descriptors}
+        if len(descriptors) < len(files) or devices != {device}:
             return False
         try:
             self._syncs.do((opened, descriptors[0]))

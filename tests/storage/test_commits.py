@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from io import BytesIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, BinaryIO
 
 import pytest
@@ -101,6 +102,33 @@ def test_without_such_a_sync_each_file_and_folder_is_synced(
     assert commit_all(steps, storage, [bundle("job_1"), bundle("job_2")]) == [None] * 2
 
     assert sorted(happened) == ["link"] * 4 + ["sync"] * 8
+
+
+def test_a_folder_on_another_file_system_is_synced_alone(
+    steps: StepLoop, storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    memory = Path("/dev/shm")
+    if not memory.is_dir() or memory.stat().st_dev == tmp_path.stat().st_dev:
+        pytest.skip("there is no other file system")
+    with TemporaryDirectory(dir=memory) as other:
+        (tmp_path / DAY).symlink_to(other)
+        happened = recorded(monkeypatch, can=True)
+
+        assert commit_all(steps, storage, [bundle("job_1"), bundle("job_2")]) == [None] * 2
+
+        assert "sync all" not in happened
+        assert happened.count("link") == 4
+
+
+def test_a_link_to_nothing_in_place_of_the_folder_is_a_failure_of_the_storage(
+    steps: StepLoop, tmp_path: Path
+) -> None:
+    (tmp_path / "archive").symlink_to(tmp_path / "unmounted")
+    storage = Storage.from_url((tmp_path / "archive").as_uri())
+
+    [failure] = commit_all(steps, storage, [bundle("job_1")])
+
+    assert isinstance(failure, StorageError)
 
 
 def test_after_a_failed_sync_of_all_each_bundle_is_synced_alone(
