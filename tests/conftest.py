@@ -59,6 +59,8 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # that takes 200 MB. With this value of M_MMAP_THRESHOLD it returns blocks of 1 MiB to the system.
 if sys.platform == "linux":
     ctypes.CDLL(None).mallopt(-3, 1024 * 1024)
+    # M_ARENA_MAX: the servers of tests have hundreds of threads.
+    ctypes.CDLL(None).mallopt(-8, 2)
 
 
 # Hypothesis reads the constants of every module that is loaded. For our modules that takes 8 s and

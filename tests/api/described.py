@@ -21,7 +21,7 @@ from schemathesis.specs.openapi.checks import ignored_auth, positive_data_accept
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
 SETTINGS = settings(
-    max_examples=3,
+    max_examples=4,
     stateful_step_count=8,
     derandomize=True,
     deadline=None,
