@@ -101,10 +101,11 @@ app: Celery = celery_app(
 
 
 @app.task(name="orchestrator.enqueue", bind=True)
-def enqueue(self: Task, *unnamed: Any, **request: Any) -> None:
+def enqueue(self: Task, /, *unnamed: Any, **request: Any) -> None:
     """Create the job of one request, or keep the message while its tenant has reached a limit."""
     headers = self.request.headers or {}
-    trace = {name: str(headers[name]) for name in tracing.HEADERS if headers.get(name)}
+    values = {name: str(headers[name]) for name in tracing.HEADERS if headers.get(name)}
+    trace = {name: value for name, value in values.items() if value.isascii()}
     expires_at = _expires_at(self.request.expires)
     message = EnqueueMessage(self.request.id, request, unnamed, trace, expires_at)
     while True:

@@ -70,7 +70,7 @@ class RejectedMessages:
         entry: dict[Any, Any] = {
             "kind": kind,
             "at": now,
-            "reason": reason,
+            "reason": reason.encode("utf-8", "replace").decode(),
             **context,
             "body": text,
         }
