@@ -24,7 +24,12 @@ from kombu import Connection, Queue
 from orchestrator import log, tracing
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.messages import ENQUEUE_QUEUE, transport_options
-from orchestrator.operations.enqueue_messages import EnqueueMessage, take_message, take_waiting
+from orchestrator.operations.enqueue_messages import (
+    EnqueueMessage,
+    reject_message,
+    take_message,
+    take_waiting,
+)
 from orchestrator.runtime import default_runtime
 from orchestrator.servers.broker_server import BrokerServer
 from orchestrator.servers.rabbitmq import has_other_type, is_rabbitmq, quorum_queue
@@ -100,7 +105,16 @@ app: Celery = celery_app(
 )
 
 
-@app.task(name="orchestrator.enqueue", bind=True)
+class EnqueueTask(Task):  # type: ignore[misc]  # Celery has no types
+    """A task whose failures are kept. Celery acknowledges their messages."""
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, _einfo: Any) -> None:
+        """Reject a message that raised, also in Celery: it can pass no field called `self`."""
+        message = EnqueueMessage(task_id, kwargs, args, {})
+        reject_message(default_runtime(), message, f"an unexpected {type(exc).__name__}")
+
+
+@app.task(name="orchestrator.enqueue", bind=True, base=EnqueueTask)
 def enqueue(self: Task, /, *unnamed: Any, **request: Any) -> None:
     """Create the job of one request, or keep the message while its tenant has reached a limit."""
     headers = self.request.headers or {}

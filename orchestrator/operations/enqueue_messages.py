@@ -101,7 +101,7 @@ def take_message(runtime: Runtime, message: EnqueueMessage) -> None:
     try:
         stored = message.stored()
     except TypeError as error:
-        _reject(runtime, message, f"JSON cannot hold it: {error}")
+        reject_message(runtime, message, f"JSON cannot hold it: {error}")
         return
     waiting.add(flow, stored, now=now, due_at=due_at)
 
@@ -157,7 +157,7 @@ def _create(runtime: Runtime, message: EnqueueMessage) -> None:
         LedgerUnavailable: Redis is away.
     """
     if message.expires_at is not None and runtime.clock() >= message.expires_at:
-        _reject(runtime, message, f"it expired at {rfc3339(message.expires_at)}")
+        reject_message(runtime, message, f"it expired at {rfc3339(message.expires_at)}")
         return
     try:
         if message.unnamed:
@@ -170,14 +170,14 @@ def _create(runtime: Runtime, message: EnqueueMessage) -> None:
     except TenantLimitReached as error:
         if error.limit != "daily_budget" or _fits_budget(runtime, message.fields, tenant):
             raise
-        _reject(runtime, message, f"{error}. The job alone costs more than that")
+        reject_message(runtime, message, f"{error}. The job alone costs more than that")
     except (InvalidRequest, IdempotencyMismatch, IdempotencyGone) as error:
-        _reject(runtime, message, str(error))
+        reject_message(runtime, message, str(error))
     except LedgerUnavailable:
         raise
     except Exception as error:  # noqa: BLE001  # of a plug-in. The message is the only record.
         log.get().exception("enqueue_crashed", message_id=message.id)
-        _reject(runtime, message, f"an unexpected {type(error).__name__}")
+        reject_message(runtime, message, f"an unexpected {type(error).__name__}")
 
 
 def _fits_budget(runtime: Runtime, fields: Mapping[str, Any], tenant: str) -> bool:
@@ -188,7 +188,12 @@ def _fits_budget(runtime: Runtime, fields: Mapping[str, Any], tenant: str) -> bo
     return not (budget and cost) or cost.amount <= budget.amount / runtime.settings.shards
 
 
-def _reject(runtime: Runtime, message: EnqueueMessage, reason: str) -> None:
+def reject_message(runtime: Runtime, message: EnqueueMessage, reason: str) -> None:
+    """Log a message, and add it to the rejected messages.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
     log.get().error("enqueue_refused", message_id=message.id, reason=reason)
     body = {"id": message.id, "args": message.unnamed, "kwargs": message.request}
     _keep(runtime, reason, dump_any(body))

@@ -63,6 +63,8 @@ def test_a_celery_message_becomes_one_job_however_often_it_comes(client: Client)
     [
         ({"kwargs": {**REQUEST, "model": "Nano-Banana-9"}}, "Nano-Banana-9"),
         ({"args": ["hiapi", "A fox"]}, "args must be left out"),
+        ({"kwargs": {**REQUEST, "model": 2**70}}, "model"),
+        ({"kwargs": {**REQUEST, "self": 1}}, "an unexpected TypeError"),  # of Celery
         ({}, "provider"),
     ],
 )
