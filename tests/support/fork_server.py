@@ -22,6 +22,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
@@ -73,9 +74,8 @@ class ForkedProcess(subprocess.Popen[bytes]):
         self.stdin = self.stdout = self.stderr = None
         self._child_created = False  # there is nothing to reap here
         self._status = status
-
-    def __del__(self) -> None:
-        self._status.close()
+        # A collection may end the socket before a process that it cannot reach any more.
+        weakref.finalize(self, status.close)
 
     def poll(self) -> int | None:
         """Return the exit status, or None while the process runs."""
