@@ -35,6 +35,8 @@ class StepExecutor:
         loop: runs the steps instead, side by side in its thread, and is shared with other
             executors. Then `threads` is the number of places.
         share: the most places of one kind of step, as a part of all.
+        claims_at_once: whether a step claims its job as soon as it runs. Until then a sweep lists
+            the job again. Otherwise a job is not started again while its step runs.
         refill: is called when jobs were left to the agenda and there are places for them again.
         count: is called when a step breaks off.
     """
@@ -47,6 +49,7 @@ class StepExecutor:
         threads: int,
         loop: StepLoop | None = None,
         share: float = 1.0,
+        claims_at_once: bool = True,
         refill: Callable[[], None] = lambda: None,
         count: Callable[[Step, StepFailure], None] = lambda *_: None,
     ) -> None:
@@ -55,6 +58,7 @@ class StepExecutor:
         self._threads = threads
         self._loop = loop
         self._pool: ThreadPoolExecutor | None = None
+        self._claims_at_once = claims_at_once
         self._refill = refill
         self._count = count
         #: The jobs that may run or wait at once.
@@ -78,12 +82,12 @@ class StepExecutor:
             )
 
     def offer(self, step: Step, job_ids: Sequence[str]) -> None:
-        """Start `step` for each job that has a place. A job that waits already is left out."""
+        """Start `step` for each job that has a place. A job that has one already is left out."""
         for job_id in job_ids:
             if self._stopping():
                 return
             with self._changed:
-                if (step, job_id) in self._waiting:
+                if self._is_unclaimed(step, job_id):
                     continue
                 if self._has_place(step):
                     self._start(step, job_id)
@@ -93,14 +97,15 @@ class StepExecutor:
     def room(self) -> int:
         """Return how many due jobs a sweep may list for these places.
 
-        A waiting job is not claimed, so the sweep lists it again, and it needs room in the list.
+        A job that is not claimed is listed again by the sweep, and needs room in the list.
         """
         with self._changed:
             free = 0 if self._stopping() else self.places - self._held.total()
             if not free:
                 return 0
             self._was_full.clear()
-            return free + len(self._waiting)
+            unclaimed = len(self._waiting) + (0 if self._claims_at_once else len(self._running))
+            return free + unclaimed
 
     def drain(self, seconds: float) -> list[str]:
         """Wait for the started steps, and return the jobs whose steps did not end in time."""
@@ -112,6 +117,12 @@ class StepExecutor:
         if self._pool:
             self._pool.shutdown(wait=not left)
         return left
+
+    def _is_unclaimed(self, step: Step, job_id: str) -> bool:
+        """Return whether a job has a place, and may not be claimed yet."""
+        if (step, job_id) in self._waiting:
+            return True
+        return not self._claims_at_once and (step, job_id) in self._running
 
     def _unfinished(self) -> set[tuple[Step, str]]:
         return self._running if self._stopping() else self._running | self._waiting

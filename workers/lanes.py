@@ -63,8 +63,10 @@ class Lanes:
         }
         self.others = lane(threads=OTHER_THREADS)
         self.follow_ups = {
-            Step.ARCHIVE: lane(
-                threads=ARCHIVE_PLACES * settings.archive_threads, loop=self._archive_loop
+            Step.ARCHIVE: lane(  # a step waits for a place to download before it claims its job
+                threads=ARCHIVE_PLACES * settings.archive_threads,
+                loop=self._archive_loop,
+                claims_at_once=False,
             ),
             Step.NOTIFY: lane(threads=settings.notify_threads),
             Step.CONFIRM: lane(threads=CONFIRM_THREADS),

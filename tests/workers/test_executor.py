@@ -136,6 +136,24 @@ def test_the_room_has_space_for_jobs_that_wait_because_a_sweep_lists_them_again(
     assert workers.room() == 0
 
 
+@pytest.mark.parametrize(
+    ("claims_at_once", "room", "begun"), [(True, 7, [0, 0, 1]), (False, 8, [0, 1])]
+)
+def test_a_job_whose_running_step_has_not_claimed_it_is_not_started_again(
+    slow: Slow, *, claims_at_once: bool, room: int, begun: list[int]
+) -> None:
+    """A sweep lists it again, and before the others."""
+    workers = executor(slow, threads=4, claims_at_once=claims_at_once)
+    workers.offer(Step.ARCHIVE, JOBS[:1])
+    slow.wait_for(1)
+    assert workers.room() == room
+
+    workers.offer(Step.ARCHIVE, JOBS[:2])
+    slow.wait_for(len(begun) - 1)
+
+    assert sorted(slow.begun) == [JOBS[number] for number in begun]
+
+
 @pytest.mark.parametrize("error", [LedgerUnavailable("away"), KeyError("a fault of ours")])
 def test_steps_that_fail_free_their_places(error: Exception) -> None:
     begun = threading.Semaphore(0)

@@ -126,6 +126,20 @@ def test_a_sweep_takes_only_what_has_a_place(make: Make, harness: Harness, hang:
     assert sorted(hang.done) == sorted([later, archived])
 
 
+def test_an_archive_whose_job_is_not_claimed_yet_is_begun_once(
+    make: Make, harness: Harness, hang: Hang
+) -> None:
+    lanes, job_id = make(hang), job_states.ended(harness)
+    hang.hanging.add(job_id)
+    for _ in range(20):
+        take_due(harness.runtime, lanes)
+
+    hang.go_on.set()
+
+    assert lanes.follow_ups[Step.ARCHIVE].drain(60) == []
+    assert hang.done == [job_id]
+
+
 def test_nothing_is_claimed_before_a_thread_has_it(
     make: Make, harness: Harness, hang: Hang
 ) -> None:
