@@ -36,7 +36,9 @@ def reshape_result(
     if form == "data_url":
         return
     if form in ("string", "object"):
-        # These hold one image, so a list of all of them stays.
+        # These hold one image. Another field keeps the list of all, or the only field is a list.
+        if len(links) > 1 and len(fields) == 1:
+            form = f"{form}s"
         fields = fields[:1]
     if form == "b64_json":
         value: Any = [{"b64_json": _base64(draw(number))} for number in range(len(links))]

@@ -164,8 +164,20 @@ def _truth(seen: Evidence) -> Iterator[Breach]:
                 yield Breach("true", job["id"], "failed for its deadline before that")
     for task in seen.tasks:
         for sent in task["callbacks"]:
-            if sent["kind"] == "forged" and sent["status"] not in (401, 404, 503, None):
+            refused = sent["status"] in (401, 404, 503, None) or _only_a_hint(seen, task, sent)
+            if sent["kind"] == "forged" and not refused:
                 yield Breach("forged", task["id"], f"answered {sent['status']}")
+
+
+def _only_a_hint(seen: Evidence, task: Mapping[str, Any], sent: Mapping[str, Any]) -> bool:
+    """Whether a callback could not be verified, and only made a poll of its task due."""
+    reference = (task.get("callback_url") or "//").split("/")[-2]
+    asked = (
+        unix(event["at"])
+        for event in seen.named(reference.partition(".")[0], "callback")
+        if not event["detail"].get("task_id")
+    )
+    return sent["status"] == 200 and any(at >= unix(sent["at"]) - SKEW for at in asked)
 
 
 def _never_shown(seen: Evidence, job: Mapping[str, Any], tasks: Tasks) -> bool:

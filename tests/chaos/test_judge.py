@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.evidence import Evidence
-from tests.chaos.good import CREATED, UNCONFIRMED, come_late, follow, good, sent, task
+from tests.chaos.good import CREATED, LATER, UNCONFIRMED, come_late, follow, good, sent, task
 from tests.chaos.judge import PROMISES, judge
 from tests.chaos.killer import Death, Restart
 from tests.chaos.plan import REDIS, Order
@@ -205,6 +205,17 @@ def test_a_result_that_is_never_shown_may_fail(
     seen.named("job-0", "settled")[0]["detail"]["status"] = "failed"
     seen.tasks[0]["faults"] = {"thin_success": fault}
     follow(seen)
+    assert broken(seen) == breaches
+
+
+@pytest.mark.parametrize(("task_id", "breaches"), [(None, set()), ("task-0", {"forged"})])
+def test_a_callback_that_could_not_be_verified_may_make_a_poll_due(
+    seen: Evidence, task_id: str | None, breaches: set[str]
+) -> None:
+    seen.tasks[0]["callback_url"] = "http://x/callbacks/fal/job-0.1/token"
+    seen.tasks[0]["callbacks"].append(sent("forged", 200))
+    detail = {"attempt": 1, "task_id": task_id}
+    seen.events["job-0"].append({"event": "callback", "detail": detail, "at": LATER})
     assert broken(seen) == breaches
 
 

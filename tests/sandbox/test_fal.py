@@ -108,3 +108,14 @@ def test_errors_have_the_forms_of_fal(fal: SandboxClient, client: SandboxClient)
     assert fal.get("/fal/fal-ai/flux/requests/none/status").status_code == 404
     accepted = submitted(fal)
     assert fal.get(f"/fal/fal-ai/other/requests/{accepted['request_id']}").status_code == 404
+
+
+@pytest.mark.parametrize("form", ["string", "object"])
+def test_several_images_stay_a_list_in_a_form_of_one(fal: SandboxClient, form: str) -> None:
+    accepted = submitted(fal, f"x [sandbox: result_form={form}]")
+    several = fal.post(
+        FLUX, json={"prompt": f"x [sandbox: result_form={form}]", "num_images": 2}
+    ).json()
+
+    assert not isinstance(finished(fal, accepted).json()["images"], list)
+    assert len(finished(fal, several).json()["images"]) == 2
