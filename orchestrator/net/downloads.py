@@ -112,10 +112,10 @@ class Downloads:
         if monotonic() < until:
             return known
         try:
-            found = wanted.run(partial(self._guard.resolved, *place))
+            resolved = wanted.run(partial(self._guard.resolved, *place))
         except OSError as error:
             raise RequestFailed(type(error).__name__) from None
-        addresses = tuple(address.ip for address in found)
+        addresses = tuple(address.ip for address in resolved)
         if len(self._addresses) >= MAX_NAMES:
             self._addresses.clear()
         self._addresses[place] = addresses, monotonic() + ADDRESS_SECONDS

@@ -48,12 +48,12 @@ def check_proxy(settings: Settings) -> Iterator[CheckResult]:
 def _refusal(proxy: Proxy, transfer: Transfer) -> CheckResult | None:
     """Return what is wrong for every provider, or None."""
     if transfer.proxy_status == 407:
-        found = f"{proxy.url} does not accept our user and password (407)"
-        return CheckResult(_CHECK, "wrong", found, f"correct them in {_SETTING}")
+        problem = f"{proxy.url} does not accept our user and password (407)"
+        return CheckResult(_CHECK, "wrong", problem, f"correct them in {_SETTING}")
     if transfer.failure not in (PROXY_AWAY, PROXY_UNKNOWN):
         return None
-    found = f"{proxy.url} cannot be reached: {transfer.failure}"
-    return CheckResult(_CHECK, "wrong", found, f"start the proxy, or correct {_SETTING}")
+    problem = f"{proxy.url} cannot be reached: {transfer.failure}"
+    return CheckResult(_CHECK, "wrong", problem, f"start the proxy, or correct {_SETTING}")
 
 
 def _way(proxy: Proxy, name: str, host: str, transfer: Transfer) -> CheckResult:
@@ -61,8 +61,8 @@ def _way(proxy: Proxy, name: str, host: str, transfer: Transfer) -> CheckResult:
     if transfer.sent:
         return CheckResult(_CHECK, "ok", f"{proxy.url} leads to {name} at {host}")
     if transfer.proxy_status >= 300:
-        found = f"{proxy.url} does not let us through to {name} ({transfer.proxy_status})"
-        return CheckResult(_CHECK, "wrong", found, f"allow CONNECT to {host} at the proxy")
-    found = f"{name} cannot be reached through {proxy.url}: {transfer.failure}"
+        problem = f"{proxy.url} does not let us through to {name} ({transfer.proxy_status})"
+        return CheckResult(_CHECK, "wrong", problem, f"allow CONNECT to {host} at the proxy")
+    problem = f"{name} cannot be reached through {proxy.url}: {transfer.failure}"
     fix = "give ORCHESTRATOR_CA_BUNDLE the authority of a proxy that inspects TLS; else ask it why"
-    return CheckResult(_CHECK, "wrong", found, fix)
+    return CheckResult(_CHECK, "wrong", problem, fix)

@@ -286,10 +286,10 @@ print((peak() - before) // 1024)
 def test_a_large_put_takes_little_memory(server: Bucketlike, tmp_path: Path, kind: str) -> None:
     url = "s3://archive/p" if kind == "s3" else (tmp_path / "archive").as_uri()
 
-    told = fork_server.run(["-c", GROWTH, url])
+    process = fork_server.run(["-c", GROWTH, url])
 
-    assert told.returncode == 0, told.stderr
-    assert int(told.stdout) < 40
+    assert process.returncode == 0, process.stderr
+    assert int(process.stdout) < 40
 
 
 @pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"])
