@@ -143,9 +143,9 @@ except StorageError as error:
 
 
 def test_a_write_that_the_system_refuses_midway_leaves_nothing(folder: Path) -> None:
-    told = fork_server.run(["-c", PUT_LARGE, folder.as_uri()])
+    process = fork_server.run(["-c", PUT_LARGE, folder.as_uri()])
 
-    assert told.stdout == f"file://{folder}: File too large\n", told.stderr
+    assert process.stdout == f"file://{folder}: File too large\n", process.stderr
     assert files(folder) == []
 
 
