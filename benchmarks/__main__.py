@@ -30,6 +30,7 @@ BENCHMARKS = {
     "notify": "the time from a callback to the notification",
     "isolation": "what a provider that hangs costs the others",
     "fairness": "what a busy tenant costs another one",
+    "memory": "the memory of a job in Redis beyond its request, in each state",
     "shards": "the CPU time of a job with one shard and with several, the recorder's included",
 }
 

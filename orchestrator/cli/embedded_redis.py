@@ -40,7 +40,7 @@ class EmbeddedRedis(AbstractContextManager["EmbeddedRedis"]):
                 f"the embedded Redis is not installed. {FIX}, or set ORCHESTRATOR_REDIS_URL."
             ) from None
         settings = {"appendonly": "yes", "appendfsync": appendfsync, "save": "", "maxclients": 512}
-        settings["hash-max-listpack-value"] = 1024  # a job takes a third less memory
+        settings["hash-max-listpack-value"] = 4096  # a job takes a third less memory
         port = port or free_port()
         self.url = f"redis://127.0.0.1:{port}/0"
         self._server = ValkeyServer(port=port, data_dir=folder, config=settings, persist=True)
