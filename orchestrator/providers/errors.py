@@ -180,8 +180,9 @@ def document_error(
     inner = _details(next(filter(None, map(document.get, (field, "error", "errors"))), None))
     named = _named(inner, known) or _named({**document, "type": None}, known)
     number = _error_number(inner) or _error_number(document)
-    message = _message(inner) or _message(document)
-    stated = named or number or _message(inner) or _usual(message)
+    own_message = _message(inner)
+    message = own_message or _message(document)
+    stated = named or number or own_message or _usual(message)
     answered = status >= _MIN_ERROR_NUMBER and message
     if not (stated or answered or _is_refused(document, field)):
         return None
@@ -239,7 +240,7 @@ def _details(error: Any) -> dict[str, Any]:
 def _named(details: Mapping[str, Any], known: Codes) -> str | None:
     """Return the code in words: a documented one if there is one."""
     names = (*_CODE_NAMES, "type")
-    codes = [code for name in names if (code := provider_code(details.get(name)))]
+    codes = [code for name in names if name in details and (code := provider_code(details[name]))]
     own = [code for code in codes if code in known]
     named = own or [c for c in codes if c.strip().lower() not in _FINE and not _is_number(c)]
     return named[0] if named else None
@@ -248,7 +249,9 @@ def _named(details: Mapping[str, Any], known: Codes) -> str | None:
 def _number(details: Mapping[str, Any]) -> int | None:
     """Return the code that is a number."""
     for name in (*_CODE_NAMES, "status"):
-        value = details.get(name)
+        if name not in details:
+            continue
+        value = details[name]
         if isinstance(value, int) and not isinstance(value, bool):
             return value
         if isinstance(value, str) and _is_number(value):
@@ -275,11 +278,9 @@ def _is_refused(document: Mapping[str, Any], field: str) -> bool:
 
 
 def _message(details: Mapping[str, Any]) -> str | None:
-    for name in _MESSAGE_NAMES:
-        value = details.get(name)
-        if isinstance(value, str) and value.strip().lower() not in _FINE:
-            return value
-    return None
+    texts = (details[name] for name in _MESSAGE_NAMES if name in details)
+    worded = (each for each in texts if isinstance(each, str) and each.strip().lower() not in _FINE)
+    return next(worded, None)
 
 
 def _meaning(
@@ -294,5 +295,7 @@ def _meaning(
 
 def _usual(text: str | None) -> tuple[ErrorCode, bool] | None:
     """Return what the usual words in a text mean, or None without such words."""
-    searched = (text or "")[:_MAX_SEARCHED_CHARACTERS]
+    if not text:
+        return None
+    searched = text[:_MAX_SEARCHED_CHARACTERS]
     return next((meaning for pattern, meaning in _WORDS if pattern.search(searched)), None)

@@ -77,18 +77,21 @@ def _possible_results(
     for place in places:
         yield _at(task, place)
     plain = _plain_names(task)
-    for name in _usual_places(inputs):
-        here, _, below = name.partition(".")
-        value = plain.get(here)
-        yield _at(value, below) if below and value is not None else value
+    for here, below in _usual_places(inputs):
+        if here in plain:
+            yield _at(plain[here], below) if below else plain[here]
     yield {name: plain[name] for name in _BASE64 if name in plain}
 
 
 @lru_cache
-def _usual_places(inputs: frozenset[str]) -> tuple[str, ...]:
-    """Return the usual places that do not have the name of an image of the request."""
+def _usual_places(inputs: frozenset[str]) -> tuple[tuple[str, str], ...]:
+    """Return the usual places that do not have the name of an image of the request.
+
+    A place is a name in the task, and the place below it, which is empty for most.
+    """
     excluded = {form for name in inputs for form in _forms(name)}
-    return tuple(name for name in USUAL_PLACES if name not in excluded)
+    parts = (name.partition(".") for name in USUAL_PLACES if name not in excluded)
+    return tuple((here, below) for here, _, below in parts)
 
 
 def images(links: Iterable[tuple[Any, int | None]]) -> tuple[Image, ...]:
@@ -132,8 +135,9 @@ def _images(value: Any, now: int, expires: int | None, depth: int) -> Iterator[I
 def _in_object(value: dict[str, Any], now: int, expires: int | None, depth: int) -> Iterator[Image]:
     """Yield the images of the first name that has any."""
     plain = _plain_names(value)
-    own = next((time for name in _EXPIRY if (time := expiry(plain.get(name), now))), expires)
-    for inner in (*(plain.get(name) for name in _INSIDE), _numbered(value)):
+    times = (expiry(plain[name], now) for name in _EXPIRY if name in plain)
+    own = next(filter(None, times), expires)
+    for inner in (*[plain[name] for name in _INSIDE if name in plain], _numbered(value)):
         results = list(islice(_images(inner, now, own, depth - 1), MAX_IMAGES))
         if results:
             yield from results
