@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from orchestrator.jobs.model import ErrorCode, JobError, Status
@@ -295,7 +296,9 @@ def _meaning(
 
 def _usual(text: str | None) -> tuple[ErrorCode, bool] | None:
     """Return what the usual words in a text mean, or None without such words."""
-    if not text:
-        return None
-    searched = text[:_MAX_SEARCHED_CHARACTERS]
-    return next((meaning for pattern, meaning in _WORDS if pattern.search(searched)), None)
+    return _searched(text[:_MAX_SEARCHED_CHARACTERS]) if text else None
+
+
+@lru_cache(maxsize=256)  # a provider sends the same few texts again and again
+def _searched(text: str) -> tuple[ErrorCode, bool] | None:
+    return next((meaning for pattern, meaning in _WORDS if pattern.search(text)), None)
