@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -138,8 +139,6 @@ class SandboxClient:
     def __post_init__(self) -> None:
         self.session.trust_env = False
         self.session.headers["Authorization"] = f"Bearer {KEY}"
-        # On a busy machine the sandbox may close an idle connection while it is reused.
-        self.session.headers["Connection"] = "close"
 
     def request(self, method: str, path: str, **options: Any) -> requests.Response:
         return self.session.request(method, self.url + path, timeout=TIMEOUT_SECONDS, **options)
@@ -157,7 +156,8 @@ class SandboxClient:
         return self.request("DELETE", path)
 
     def fetch(self, link: str, method: str = "GET", **options: Any) -> requests.Response:
-        """Request an image link."""
+        """Request an image link on its own connection, because the sandbox may close it."""
+        options["headers"] = {"Connection": "close", **options.get("headers", {})}
         return self.session.request(method, link, timeout=TIMEOUT_SECONDS, **options)
 
     def connect(self) -> http.client.HTTPConnection:
@@ -214,7 +214,15 @@ class SandboxClient:
             view = self.query(provider, task)
             return view if status(view) in final else None
 
+        if self.state is not None:
+            wait_until(partial(self._has_ended, self.state, task))
         return wait_until(view) or {}
+
+    @staticmethod
+    def _has_ended(state: SandboxState, task_id: str) -> bool:
+        """Return whether a task has its outcome, or is forgotten. A query takes 20 times longer."""
+        task = state.store.get(task_id)
+        return task is None or task.outcome is not None
 
     def run(self, provider: str, prompt: str = "A red cube", **options: Any) -> dict[str, Any]:
         """Submit, wait for the end, and return the task as a query shows it."""

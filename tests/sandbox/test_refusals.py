@@ -97,6 +97,7 @@ def test_a_kept_alive_connection_closes_without_an_answer(client: SandboxClient)
 
 
 def test_a_new_connection_is_never_stale(client: SandboxClient) -> None:
+    client.session.close()
     assert client.submit("uniall", "x [sandbox: stale_connection]").status_code == 200
 
 
