@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
+import execnet
 import hypothesis
 import pytest
 from hypothesis.internal import charmap
@@ -37,7 +38,7 @@ from tests.support.fakes import (
     runtime,
     serving,
 )
-from tests.support.importing import import_tests
+from tests.support.importing import ForkedTestProcesses
 from tests.support.scheduling import SharedProcessScheduling, positions
 
 #: The first part of the name of each variable that the settings read.
@@ -109,13 +110,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return True if needs_server and "not server" in config.option.markexpr else None
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection(session: pytest.Session) -> None:
-    """Compile the test files of a new checkout once, and not once in each process."""
-    fast = "not server" in session.config.option.markexpr
-    import_tests(session.config, frozenset(SERVER_FOLDERS if fast else ()))
-
-
 # An example has no time limit, because other work may use the machine. Every run has the same ones.
 hypothesis.settings.register_profile("suite", deadline=None, max_examples=30, derandomize=True)
 hypothesis.settings.load_profile("suite")
@@ -144,6 +138,17 @@ def _folder(path: Path) -> str:
 
 def _path(item: pytest.Item) -> str:
     return item.nodeid.partition("::")[0]
+
+
+#: The server that forks for the test processes, in the process that distributes the tests.
+_test_processes: list[ForkedTestProcesses] = []
+
+
+def pytest_xdist_setupnodes(config: pytest.Config, specs: list[execnet.XSpec]) -> None:
+    """Import the tests once, and not once in each test process."""
+    fast = "not server" in config.option.markexpr
+    _test_processes.append(ForkedTestProcesses(config, frozenset(SERVER_FOLDERS if fast else ())))
+    _test_processes[0].use(specs)
 
 
 def pytest_configure_node(node: WorkerController) -> None:
@@ -175,8 +180,10 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """End the server that forks for the processes of the tests."""
+    """End the servers that fork for the processes."""
     fork_server.stop()
+    while _test_processes:
+        _test_processes.pop().close()
 
 
 @pytest.hookimpl(trylast=True)

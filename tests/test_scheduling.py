@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 
+import pytest
+
 from orchestrator.cli.stack import ROOT
+from tests.support import importing
 from tests.support.scheduling import LONGEST, SHARED_PROCESSES, positions
 
 #: Uses of a shared fixture in the arguments of a test.
@@ -35,3 +39,11 @@ def test_files_that_wait_run_between_the_others() -> None:
 
     ran = sorted(order, key=lambda path: order[path])
     assert ran == [sooner, later, "a", "b", first, "c", "d", second, "e", "f"]
+
+
+def test_a_test_process_is_a_copy_of_one_that_has_imported_the_tests(
+    pytestconfig: pytest.Config,
+) -> None:
+    # Without pytest-xdist there is one process.
+    assert len(importing.copied) == hasattr(pytestconfig, "workerinput")
+    assert os.getpid() not in importing.copied

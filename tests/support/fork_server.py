@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
@@ -101,11 +101,7 @@ class ForkServer:
         self._temporary = tempfile.TemporaryDirectory(prefix="orchestrator-forks-")
         #: Has the programs.
         self.folder = Path(self._temporary.name)
-        address = _address(self.folder)
-        for name, first in PROGRAMS.items():
-            text = CLIENT.format(python=sys.executable, address=address, first=first)
-            (self.folder / name).write_text(text, "utf-8")
-            (self.folder / name).chmod(0o755)
+        address = write_programs(self.folder)
         # The server ends when the other end is closed, also by a kill of this process.
         self._lifeline, end = socket.socketpair()
         with end, socket.socket(socket.AF_UNIX) as listening:
@@ -201,6 +197,16 @@ def run(command: Sequence[str], **options: Any) -> subprocess.CompletedProcess[s
     return subprocess.CompletedProcess(process.args, code, *texts)
 
 
+def write_programs(folder: Path) -> str:
+    """Write the programs into a folder. Return the address of the server that they use."""
+    address = _address(folder)
+    for name, first in PROGRAMS.items():
+        text = CLIENT.format(python=sys.executable, address=address, first=first)
+        (folder / name).write_text(text, "utf-8")
+        (folder / name).chmod(0o755)
+    return address
+
+
 def _address(folder: Path) -> str:
     return str(folder / "server.sock")
 
@@ -233,7 +239,7 @@ class ForkedStack(Stack):
 # The server ----------------------------------------------------------------------------------
 
 
-class _Request:
+class Request:
     """A process to start."""
 
     def __init__(self, connection: socket.socket) -> None:
@@ -261,8 +267,16 @@ class _Request:
             exec(compile(code, "<string>", "exec"), {"__name__": "__main__"})
 
 
-def _serve(listening: socket.socket, lifeline: socket.socket) -> _Request | None:
-    """Fork for each request. Return it in the child, and None at the end of the server."""
+def serve(
+    listening: socket.socket, lifeline: socket.socket, prepare: Callable[[], None]
+) -> Request | None:
+    """Fork for each request. Return it in the child, and None at the end of the server.
+
+    Args:
+        listening: where requests come in.
+        lifeline: it is closed at the end of the server.
+        prepare: is called before each fork.
+    """
     connections: dict[int, socket.socket] = {}
     woken, waker = socket.socketpair()
     waker.setblocking(False)
@@ -278,9 +292,9 @@ def _serve(listening: socket.socket, lifeline: socket.socket) -> _Request | None
                 _tell_ended(connections)
             if listening not in ready:
                 continue
-            _import_everything()
+            prepare()
             connection, _ = listening.accept()
-            request = _Request(connection)
+            request = Request(connection)
             pid = os.fork()
             if pid == 0:
                 signal.set_wakeup_fd(-1)
@@ -325,7 +339,7 @@ def main() -> None:
     """Run the server. In a child, run a process."""
     first, second = map(int, sys.argv[1:])
     with socket.socket(fileno=first) as listening, socket.socket(fileno=second) as lifeline:
-        request = _serve(listening, lifeline)
+        request = serve(listening, lifeline, _import_everything)
     if request:
         request.run()
 
