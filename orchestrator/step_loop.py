@@ -123,8 +123,8 @@ class StepLoop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._new: deque[Callable[[], None]] = deque()
         self._lock = threading.Lock()
-        #: The thread was told that `_new` has steps.
-        self._told = False
+        #: The thread will look at `_new`.
+        self._will_look = False
 
     def start(self, action: Callable[[], None]) -> None:
         """Run an action as a step. It raises nothing. The thread starts with the first one."""
@@ -132,8 +132,8 @@ class StepLoop:
             if self._loop is None:
                 self._loop = self._started()
             self._new.append(action)
-            told, self._told = self._told, True
-        if not told:
+            will_look, self._will_look = self._will_look, True
+        if not will_look:
             self._loop.call_soon_threadsafe(self._begin, self._loop)
 
     def stop(self) -> None:
@@ -157,7 +157,7 @@ class StepLoop:
     def _begin(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin the new steps. Each runs until its first wait."""
         with self._lock:
-            new, self._new, self._told = self._new, deque(), False
+            new, self._new, self._will_look = self._new, deque(), False
         for action in new:
             begin(loop, partial(_guarded, loop, action))
 

@@ -176,8 +176,8 @@ def _concerns(figures: Mapping[str, Any]) -> Iterator[Concern]:
         advice = "Each may have been charged. Decide what to do."
         yield Concern(text, advice, "unconfirmed", "bad")
     if number := figures["notifications"]["dead"]:
-        text = f"{_jobs(number)} whose caller could not be told"
-        yield Concern(text, "Replay the notifications.", "deliveries", "bad")
+        text = f"{number:,} failed {'notification' if number == 1 else 'notifications'}"
+        yield Concern(text, "Send them again.", "deliveries", "bad")
     for name, provider in figures["providers"].items():
         if provider["circuit"] not in ("closed", "half_open"):
             text = f"{name} is {provider['circuit'].replace('_', ' ')}"
