@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.backoff import asked_wait, back_off, first_poll_delay
+from tests.support.cases import for_each
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("tries", "first", "longest", "chance", "wait"),
     [
         (0, 1, 60, 0.0, 1.0),
@@ -61,7 +61,7 @@ def test_a_servers_number_gets_jitter_so_that_jobs_come_back_one_by_one() -> Non
     assert asked_wait(1, 60, lambda: 1.0) == 90
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("estimate", "grace", "poll", "wait"),
     [
         (None, 30, 3, 30),

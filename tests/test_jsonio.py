@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orchestrator.jsonio import MAX_LENIENT_DEPTH, NotJson, dump, parse, parse_lenient
+from tests.support.cases import for_each
 from tests.support.strategies import TEXT
 
 #: What other parsers accept -> its meaning.
@@ -49,13 +50,13 @@ def test_odd_json_is_read_leniently_and_can_be_stored() -> None:
         assert json.loads(dump(parse_lenient(body))) == value, body
 
 
-@pytest.mark.parametrize("case", sorted(ODD.keys() - {"UTF-32"}))
+@for_each("case", sorted(ODD.keys() - {"UTF-32"}))
 def test_from_callers_it_is_refused(case: str) -> None:
     with pytest.raises(NotJson):
         parse(ODD[case][0])
 
 
-@pytest.mark.parametrize("body", NOT_JSON, ids=lambda body: repr(body[:12]))
+@for_each("body", NOT_JSON)
 def test_what_is_no_json_is_not_json(body: bytes) -> None:
     with pytest.raises(NotJson):
         parse_lenient(body)

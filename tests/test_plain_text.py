@@ -7,6 +7,7 @@ import json
 import pytest
 
 from orchestrator.plain_text import escaped, escaped_json, masked
+from tests.support.cases import for_each
 
 #: What can do harm: escape sequences, C1 controls, bidirectional controls, line ends, surrogates.
 HARMFUL = [
@@ -26,7 +27,7 @@ HARMFUL = [
 ]
 
 
-@pytest.mark.parametrize("text", HARMFUL, ids=ascii)
+@for_each("text", HARMFUL)
 def test_what_does_not_print_is_shown_as_an_escape(text: str) -> None:
     assert escaped(text).isprintable()
     assert escaped(f"a {text} b") != f"a {text} b"
@@ -37,7 +38,7 @@ def test_text_that_prints_stays_as_it_is(text: str) -> None:
     assert escaped(text) == text
 
 
-@pytest.mark.parametrize("text", [t for t in HARMFUL if t != "\ud800"], ids=ascii)
+@for_each("text", [t for t in HARMFUL if t != "\ud800"])
 def test_a_json_document_keeps_its_value(text: str) -> None:
     document = json.dumps({"text": text}, ensure_ascii=False, separators=(",", ":"))
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from orchestrator.callbacks import body
 from orchestrator.callbacks.body import MAX_FIELDS, read_body
 from orchestrator.jsonio import NotJson
+from tests.support.cases import for_each
 
 
 def packed(content: bytes) -> bytes:
@@ -20,7 +21,7 @@ def packed(content: bytes) -> bytes:
     return gzip.compress(content, mtime=0)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("raw", "value"),
     [
         (b"7", 7),
@@ -37,14 +38,13 @@ def test_a_form_or_a_compressed_body_is_read(raw: bytes, value: Any) -> None:
     assert read_body(raw) == value
 
 
-@pytest.mark.parametrize(
+@for_each(
     "raw",
     [
         b"", b"hello", b"<a b=c>", b"a b=c", packed(b"hello"), packed(b"[1]")[:-9],
         packed(packed(packed(b"[1]"))), b"--b\r\n--b--", b"--",
         b"&".join(b"a=1" for _ in range(MAX_FIELDS + 1)), b"\x1f\x8b",
     ],
-    ids=lambda raw: repr(raw[:12]),
 )  # fmt: skip
 def test_anything_else_is_not_json(raw: bytes) -> None:
     with pytest.raises(NotJson):

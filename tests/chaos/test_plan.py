@@ -24,6 +24,7 @@ from tests.chaos.plan import (
     plan,
     write_faults,
 )
+from tests.support.cases import for_each
 
 
 def test_the_same_seed_draws_the_same_plan() -> None:
@@ -47,7 +48,7 @@ def test_keys_and_prompts_are_each_job_s_own() -> None:
     assert len({order.key for order in orders}) == len({order.prompt for order in orders}) == 80
 
 
-@pytest.mark.parametrize("seed", range(20))
+@for_each("seed", range(20))
 def test_everybody_is_killed_in_turn_and_redis_as_often_as_asked(seed: int) -> None:
     kills = Counter(blow.victim for blow in plan(seed=seed, jobs=1, minutes=1).blows)
     assert kills[REDIS] == 2

@@ -13,6 +13,7 @@ from orchestrator.cli import main
 from orchestrator.cli.dev import dev, inherited_settings
 from orchestrator.cli.ports import free_port
 from orchestrator.providers import PROVIDERS
+from tests.support.cases import for_each
 
 
 def test_limits_and_times_are_taken_and_addresses_and_keys_are_not(
@@ -42,8 +43,8 @@ def test_limits_and_times_are_taken_and_addresses_and_keys_are_not(
     assert inherited_settings({**taken, **others}) == taken
 
 
-@pytest.mark.parametrize("option", ["--port", "--sandbox-port"])
-@pytest.mark.parametrize("port", ["0", "-1", "99999999", "http"])
+@for_each("option", ["--port", "--sandbox-port"])
+@for_each("port", ["0", "-1", "99999999", "http"])
 def test_a_port_that_does_not_exist_is_refused(option: str, port: str) -> None:
     result = CliRunner().invoke(dev, [option, port])
 

@@ -9,6 +9,7 @@ from click.testing import CliRunner, Result
 
 from orchestrator.cli import main
 from orchestrator.enqueue import CELERY_SCOPE, create_job
+from tests.support.cases import for_each
 from tests.support.fakes import Harness, use_runtime
 
 REQUEST = {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A red cube"}
@@ -36,7 +37,7 @@ def test_a_job_is_found_by_the_id_of_its_celery_task_and_by_its_tenant(harness: 
     assert json.loads(shops.output)["id"] == jobs["shop"]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("words", "problem"),
     [
         ([], "name either JOB_ID or --celery-id"),

@@ -19,6 +19,7 @@ import orchestrator_client
 from orchestrator_client import AsyncClient, Client
 from orchestrator_client.connection import CHUNK_BYTES
 from tests.clients.kit import DONE, JOB, KEY, URL, Caller, Script, answer
+from tests.support.cases import for_each
 
 AWAY = answer(503, {"type": "urn:orchestrator:problem:ledger-unavailable", "detail": "away"})
 
@@ -270,7 +271,7 @@ def test_nothing_shows_the_key_or_the_prompt(call: Caller) -> None:
     assert error.value.__cause__ is None, "the error of httpx holds the request, with the key"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "key"),
     [
         ("images.example.com", KEY),

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import fields
 from datetime import UTC, datetime
 
-import pytest
 from marshmallow import Schema
 
 from orchestrator.api.batches import BatchRequestSchema
@@ -16,6 +15,7 @@ from orchestrator.jobs import answer_schemas, schemas
 from orchestrator.operations.filters import FILTERS
 from orchestrator_client import models, parsing, requests
 from tests.clients.kit import DONE
+from tests.support.cases import for_each
 
 #: Model and schema. A name may differ where Python reserves the word.
 ANSWERS = [
@@ -39,7 +39,7 @@ def names(schema: Schema) -> set[str]:
     return {field.data_key or name for name, field in schema.fields.items()}
 
 
-@pytest.mark.parametrize(("model", "schema"), ANSWERS)
+@for_each(("model", "schema"), ANSWERS)
 def test_a_model_has_every_field_of_an_answer(model: type, schema: type[Schema]) -> None:
     known = {{"from_provider": "from"}.get(each.name, each.name) for each in fields(model)}
     assert known - {"raw"} == names(schema())

@@ -17,6 +17,7 @@ from orchestrator.security.secret import Secret
 from orchestrator_client import webhooks
 from orchestrator_client.webhooks import InvalidNotification, unwrap
 from tests.clients.kit import DONE
+from tests.support.cases import for_each
 
 SECRET, OTHER = standard_webhooks.new_secret(), standard_webhooks.new_secret()
 TIME = "2026-11-30T00:53:26.120Z"
@@ -109,7 +110,7 @@ WRONG: dict[str, Callable[[dict[str, Any]], tuple[bytes, dict[str, Any]]]] = {
 }
 
 
-@pytest.mark.parametrize("wrong", WRONG)
+@for_each("wrong", WRONG)
 def test_anything_else_is_refused(wrong: str) -> None:
     body, found = WRONG[wrong](headers(SECRET))
 

@@ -18,6 +18,7 @@ from orchestrator.jsonio import dump, parse
 from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret
 from tests.support import job_states
+from tests.support.cases import for_each
 from tests.support.fakes import PUBLIC_URL, Harness
 from tests.support.notify_kit import OLD_SECRET, SECRET, whsec
 
@@ -167,7 +168,7 @@ def test_secrets_of_the_right_length_are_accepted(bytes_: int) -> None:
     assert Webhook(secret).verify(BODY, signed(secret))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "",

@@ -10,6 +10,7 @@ from orchestrator.delivery.schedule import (
     SCHEDULE,
     wait_after,
 )
+from tests.support.cases import for_each
 
 #: Standard Webhooks' own table. Seconds.
 PUBLISHED = [0, 5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]
@@ -28,7 +29,7 @@ def test_the_schedule_is_that_of_standard_webhooks() -> None:
     assert sum(PUBLISHED) == LONGEST_PAUSE_SECONDS
 
 
-@pytest.mark.parametrize("tries", range(1, 10))
+@for_each("tries", range(1, 10))
 def test_each_wait_is_the_planned_one_or_up_to_a_tenth_longer(tries: int) -> None:
     assert JITTER_FRACTION == 0.1
     assert wait_after(tries, None, no_jitter) == PUBLISHED[tries]
@@ -36,13 +37,13 @@ def test_each_wait_is_the_planned_one_or_up_to_a_tenth_longer(tries: int) -> Non
     assert wait_after(tries, None, lambda: 0.5) == pytest.approx(PUBLISHED[tries] * 1.05)
 
 
-@pytest.mark.parametrize("tries", [10, 11, 1000])
-@pytest.mark.parametrize("retry_after", [None, 1.0, 1e9])
+@for_each("tries", [10, 11, 1000])
+@for_each("retry_after", [None, 1.0, 1e9])
 def test_the_tenth_try_is_the_last(tries: int, retry_after: float | None) -> None:
     assert wait_after(tries, retry_after, no_jitter) is None
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("tries", "retry_after", "expected"),
     [
         (1, 0.0, 5),

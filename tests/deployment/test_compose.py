@@ -21,6 +21,7 @@ from orchestrator.settings.settings import Settings
 from orchestrator.steps.submit import lease_ms
 from tests.deployment.kit import seconds, services, unescaped
 from tests.support import debian
+from tests.support.cases import for_each
 
 #: A worker with other queues.
 ARCHIVER = "archiver"
@@ -49,7 +50,7 @@ def test_without_a_profile_redis_and_all_processes_start() -> None:
         assert all(services()[name]["profiles"] == [profile] for name in names)
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@for_each("name", PROCESSES)
 def test_a_service_runs_the_command_of_its_process(name: str) -> None:
     process = "worker" if name == ARCHIVER else name
     assert services()[name]["command"] == f"orchestrator {process}"
@@ -75,24 +76,24 @@ def test_the_server_for_agents_starts_when_it_is_asked_for_and_has_no_secret() -
     assert seconds(mcp["stop_grace_period"]) > 25
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@for_each("name", PROCESSES)
 def test_a_process_has_time_to_finish_a_step_and_a_waiting_request(name: str) -> None:
     step = lease_ms(Runtime.from_settings(Settings.from_env())) / 1000
     assert seconds(services()[name]["stop_grace_period"]) > max(step, MAX_WAIT_SECONDS)
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@for_each("name", PROCESSES)
 def test_a_process_waits_for_redis_to_answer_before_it_starts(name: str) -> None:
     assert services()[name]["depends_on"] == {"redis": {"condition": "service_healthy"}}
     assert "healthcheck" in services()["redis"]
 
 
-@pytest.mark.parametrize("name", sorted(services()))
+@for_each("name", sorted(services()))
 def test_a_service_that_ends_is_restarted(name: str) -> None:
     assert services()[name]["restart"] == "unless-stopped"
 
 
-@pytest.mark.parametrize("name", sorted(services()))
+@for_each("name", sorted(services()))
 def test_no_service_is_root_or_can_become_it(name: str) -> None:
     service = services()[name]
     if name == CADDY:
@@ -105,7 +106,7 @@ def test_no_service_is_root_or_can_become_it(name: str) -> None:
     assert not {"privileged", "devices", "network_mode", "pid"} & set(service)
 
 
-@pytest.mark.parametrize("name", sorted(services()))
+@for_each("name", sorted(services()))
 def test_the_log_and_the_memory_of_a_service_are_limited(name: str) -> None:
     service = services()[name]
     assert service["logging"]["driver"] == "local"
@@ -169,7 +170,7 @@ def test_prometheus_finds_web_and_our_alerts() -> None:
     assert told.returncode == 0, told.stdout + told.stderr
 
 
-@pytest.mark.parametrize("name", PROCESSES)
+@for_each("name", PROCESSES)
 def test_a_process_writes_to_its_data_and_tmp_only(name: str) -> None:
     service = services()[name]
     assert service["read_only"] is True

@@ -6,7 +6,6 @@ import json
 import re
 import tomllib
 
-import pytest
 from packaging.specifiers import SpecifierSet
 
 from orchestrator.cli.processes import PROCESSES
@@ -19,6 +18,7 @@ from tests.deployment.kit import (
     text,
     variables,
 )
+from tests.support.cases import for_each
 
 PACKAGES = ("orchestrator", "workers", "webhooks")
 
@@ -89,7 +89,7 @@ def test_everything_of_our_packages_is_in_the_context_and_copied() -> None:
     assert [path for path in files if not in_context(path)] == []
 
 
-@pytest.mark.parametrize(
+@for_each(
     "path",
     [
         ".env",

@@ -9,7 +9,6 @@ from types import ModuleType
 from typing import Any
 
 import orjson
-import pytest
 
 from orchestrator.cli.stack import ROOT
 from orchestrator.jobs.answer_schemas import JobErrorSchema
@@ -19,6 +18,7 @@ from orchestrator.net.http_types import Reply
 from orchestrator.providers import BUILT_IN, responses
 from orchestrator.providers.errors import STATUS_ERRORS, by_status, failure, thin_success
 from tests.docs.pages import DocPage
+from tests.support.cases import for_each
 
 PAGE = DocPage("docs/errors.md").text
 #: code -> meaning, retryable, what to do, from
@@ -89,7 +89,7 @@ def test_a_providers_own_code_stands_in_the_row_it_leads_to() -> None:
         assert title in ROWS[ours][3].partition(f"`{code}`")[0]
 
 
-@pytest.mark.parametrize("status", STATUS_ERRORS)
+@for_each("status", STATUS_ERRORS)
 def test_a_status_stands_in_the_row_it_leads_to(status: int) -> None:
     rows = [row for row, cells in ROWS.items() if re.search(rf"HTTP [\d, ]*{status}\b", cells[3])]
 

@@ -37,6 +37,7 @@ from orchestrator.thread_shares import (
     TENANT_SHARE,
 )
 from tests.docs.pages import DocPage, code, numbers, seconds
+from tests.support.cases import for_each
 from tests.support.notify_kit import OLD_SECRET, SECRET
 
 PAGE = DocPage("docs/notifications.md")
@@ -57,7 +58,7 @@ def test_the_schedule_is_that_of_the_code() -> None:
 PROBES_SECONDS = circuit_breaker.PROBE_INTERVAL_MS / 1000
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("limit", "values"),
     [
         ("time for the whole answer", [targets.TIMEOUT_SECONDS]),

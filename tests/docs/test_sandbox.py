@@ -23,6 +23,7 @@ from sandbox.rule_format import FIELDS
 from sandbox.settings import SandboxSettings
 from sandbox.state import SandboxState
 from tests.sandbox.kit import stored_task
+from tests.support.cases import for_each
 
 TEXT = (Path(__file__).parents[2] / "docs" / "sandbox.md").read_text()
 
@@ -86,7 +87,7 @@ def test_lists_every_kind_of_a_failing_link_in_order() -> None:
     assert _first_column("kind") == [kind.syntax for kind in LINK_KINDS.values()]
 
 
-@pytest.mark.parametrize(
+@for_each(
     "name",
     [
         name
@@ -156,7 +157,7 @@ def test_lists_every_route_without_a_key(app: Flask) -> None:
     assert set(_first_column("call")) == routes
 
 
-@pytest.mark.parametrize("provider", PROVIDERS)
+@for_each("provider", PROVIDERS)
 def test_names_every_provider(provider: type) -> None:
     name, title = vars(provider)["name"], vars(provider)["title"]
 

@@ -9,6 +9,7 @@ from marshmallow import Schema, ValidationError
 
 from orchestrator.job_check import REQUEST_SCHEMA
 from orchestrator.jobs import request_forms
+from tests.support.cases import for_each
 
 UNIFIED = {"provider": "hiapi", "model": "Nano-Banana-2", "prompt": "A red cube"}
 NATIVE = {"provider": "hiapi", "request": {"model": "m", "prompt": "A red cube"}}
@@ -44,7 +45,7 @@ def _loaded(load: Any, data: Any) -> Any:
         return error.messages
 
 
-@pytest.mark.parametrize("data", DATA, ids=range(len(DATA)))
+@for_each("data", DATA)
 def test_a_form_loads_what_marshmallow_loads(data: Any) -> None:
     expected = _loaded(lambda d: Schema.load(REQUEST_SCHEMA, d), data)
     assert _loaded(REQUEST_SCHEMA.load, data) == expected

@@ -18,6 +18,7 @@ from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.ledger import keys
 from orchestrator.providers import BUILT_IN
 from orchestrator.steps.submit import submit
+from tests.support.cases import for_each
 from tests.support.fakes import Answer, Harness, ReceivedRequest, answer
 from tests.support.providers import (
     ACCEPTING_FILES,
@@ -62,7 +63,7 @@ def form(asked: ReceivedRequest) -> tuple[dict[str, str], dict[str, FileStorage]
 # Handing it over -----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "kind"),
     [
         (PNG, "image/png"),

@@ -21,6 +21,7 @@ from orchestrator.jobs.validation import (
     plain,
     shown,
 )
+from tests.support.cases import for_each
 
 SMALLEST = {"provider": "mill", "model": "mill-1", "prompt": "x"}
 
@@ -46,7 +47,7 @@ def sentences(data: Any) -> list[str]:
 INNER = {"prompt": "x"}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("body", "sentence"),
     [
         ({"input": INNER}, "model is required"),
@@ -124,7 +125,7 @@ def test_the_nearest_name_ignores_case(name: str, near: str | None) -> None:
     assert nearest(name, ["nano-banana", "gpt-image-2"]) == near
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("value", "in_sentence", "alone"),
     [
         ("x", '"x"', "x"),

@@ -15,6 +15,7 @@ from orchestrator.ledger.task_owners import CLAIM_MS
 from tests.ledger import kit
 from tests.ledger.kit import DEADLINE, FAILURE, NEXT_DUE, NOW, REQUEST, SUCCESS
 from tests.ledger.recording import RecordingClient
+from tests.support.cases import for_each
 
 
 @pytest.fixture
@@ -125,7 +126,7 @@ def test_ids_are_unique_and_sort_by_their_creation_time() -> None:
     assert len({identifiers.new_job_id(0) for _ in range(1000)}) == 1000
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     [
         "",

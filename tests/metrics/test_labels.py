@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from orchestrator.metrics import DEFINITIONS
 from orchestrator.metrics.labels import (
     call_result,
@@ -15,6 +13,7 @@ from orchestrator.metrics.labels import (
 from orchestrator.net.http_types import Reply
 from orchestrator.providers import PROVIDERS
 from orchestrator.providers.client import NoAnswer, NotSent
+from tests.support.cases import for_each
 
 
 def test_every_listed_model_has_a_label_and_families_have_one_name() -> None:
@@ -25,14 +24,14 @@ def test_every_listed_model_has_a_label_and_families_have_one_name() -> None:
     assert model_label("evolink", "nano-banana-2-lite") == "nano-banana-2-lite"
 
 
-@pytest.mark.parametrize("strange", ["", "x" * 500, "a\tb", "evil{}\n", "kontext-2029"])
+@for_each("strange", ["", "x" * 500, "a\tb", "evil{}\n", "kontext-2029"])
 def test_what_is_not_known_is_other(strange: str) -> None:
     assert model_label("hiapi", strange) == "other"
     assert model_label(strange, "nano-banana-2") == "other"
     assert provider_label(strange) == "other"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("unit", "label"),
     [
         ("USD", "USD"),

@@ -9,9 +9,10 @@ import pytest
 from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.operations.image_size import size_options
 from orchestrator.providers import BUILT_IN
+from tests.support.cases import for_each
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("provider", "model", "size", "options"),
     [
         ("hiapi", "Nano-Banana-2", "auto", {}),
@@ -38,7 +39,7 @@ def test_the_nearest_options_of_the_model_are_chosen(
     assert size_options(BUILT_IN[provider], model, size) == options
 
 
-@pytest.mark.parametrize(
+@for_each(
     "size", ["", "large", "1024", "0x0", "1024X1024", "100x900", "20000x20000", "1x1", "-5x5"]
 )
 def test_a_size_that_the_model_has_not_is_refused(size: str) -> None:
@@ -48,7 +49,7 @@ def test_a_size_that_the_model_has_not_is_refused(size: str) -> None:
     assert refused.value.violations[0].field == "size"
 
 
-@pytest.mark.parametrize("name", sorted(BUILT_IN))
+@for_each("name", sorted(BUILT_IN))
 def test_usual_sizes_make_requests_that_the_provider_accepts(name: str) -> None:
     provider = BUILT_IN[name]
     for model in provider.families:

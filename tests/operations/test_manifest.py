@@ -19,6 +19,7 @@ from orchestrator.steps.poll import poll
 from orchestrator.steps.submit import submit
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import LINK_LIFETIME_MS, Gallery, archived, picture
+from tests.support.cases import for_each
 from tests.support.fakes import (
     API_KEY,
     NOON,
@@ -254,7 +255,7 @@ def test_a_written_manifest_can_be_read(harness: Harness) -> None:
     assert listed["sha256"] == job.images[0].copy.sha256
 
 
-@pytest.mark.parametrize("content", [b"", b"\x00", b"{", b"[]", b"{}", b'{"images": 7}', b"null"])
+@for_each("content", [b"", b"\x00", b"{", b"[]", b"{}", b'{"images": 7}', b"null"])
 def test_content_that_is_not_a_manifest_is_refused(content: bytes) -> None:
     with pytest.raises(NotJson):
         copies(content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -24,6 +25,7 @@ from orchestrator.providers.responses import (
     TaskNotFound,
     TaskReport,
 )
+from tests.support.cases import for_each
 from tests.support.fakes import NOON
 
 PAYLOADS = Path(__file__).parent / "payloads"
@@ -74,18 +76,10 @@ def by_model(limits: Iterable[Limit]) -> list[list[Limit]]:
     return list(rows.values())
 
 
-def _id(row: Any) -> str:
-    return str(row[0].model) if isinstance(row, list) else str(row)
-
-
-#: The rows of each class. They are asked for each of its tests.
-_ROWS: dict[type, dict[str, list[Any]]] = {}
-
-
 class AdapterTests:
     """Subclasses state the provider's spelling.
 
-    A test is run once for each row of the arguments that `rows` knows: every model, limit, ...
+    A test runs for each row of the arguments that `rows` knows: every model, limit, ...
     """
 
     name: ClassVar[str]
@@ -118,12 +112,17 @@ class AdapterTests:
     success: ClassVar[str]
     failure: ClassVar[str]
 
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        if type(self) not in _ROWS:
-            _ROWS[type(self)] = self.rows()
-        for name, rows in _ROWS[type(self)].items():
-            if name in metafunc.fixturenames:
-                metafunc.parametrize(name, rows, ids=_id)
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if not hasattr(cls, "name"):
+            return
+        all_rows = cls.rows()
+        for test_name in [name for name in dir(cls) if name.startswith("test_")]:
+            test = getattr(cls, test_name)
+            for name in inspect.signature(test).parameters:
+                if name in all_rows:
+                    test = for_each(name, all_rows[name])(test)
+            setattr(cls, test_name, test)
 
     @classmethod
     def rows(cls) -> dict[str, list[Any]]:

@@ -19,6 +19,7 @@ from orchestrator.providers.responses import (
 )
 from tests.providers.adapter import Cases, each
 from tests.providers.contract import ProviderContract
+from tests.support.cases import for_each
 from tests.support.fakes import NOON
 
 TASK = "task_xxxxxxxxxxxxx"
@@ -127,8 +128,8 @@ class TestAIGPTImage(ProviderContract):
     def test_the_task_id_is_under_data(self) -> None:
         assert self.submitted(200, self.payload("accepted")) == Accepted(TASK)
 
-    @pytest.mark.parametrize(("code", "ours", "retryable"), CODES)
-    @pytest.mark.parametrize("http", ["as the HTTP status too", "in HTTP 200"])
+    @for_each(("code", "ours", "retryable"), CODES)
+    @for_each("http", ["as the HTTP status too", "in HTTP 200"])
     def test_each_documented_code_has_its_meaning_with_any_http_status(
         self, http: str, code: int, ours: ErrorCode, retryable: bool
     ) -> None:
@@ -150,7 +151,7 @@ class TestAIGPTImage(ProviderContract):
         assert isinstance(read, Rejected)
         assert read.error.code is ErrorCode.TASK_LIMIT
 
-    @pytest.mark.parametrize("status", [400, 409, 429, 500, 502])
+    @for_each("status", [400, 409, 429, 500, 502])
     def test_an_http_error_around_an_envelope_of_success_is_ambiguous(self, status: int) -> None:
         read = self.submitted(status, self.payload("accepted"), **{"retry-after": "3"})
 
@@ -176,7 +177,7 @@ class TestAIGPTImage(ProviderContract):
 
         assert self.submitted(200, dump(envelope)) == Accepted(TASK)
 
-    @pytest.mark.parametrize("code", [None, "200", True, [], {}])
+    @for_each("code", [None, "200", True, [], {}])
     def test_a_code_that_is_not_a_number_is_ignored(self, code: Any) -> None:
         task = {"code": code, "data": {"taskId": TASK}}
 
@@ -224,7 +225,7 @@ class TestAIGPTImage(ProviderContract):
             assert report.thin_success is not None
             assert report.thin_success.retryable
 
-    @pytest.mark.parametrize(
+    @for_each(
         "result",
         [
             RESULT,
@@ -261,7 +262,7 @@ class TestAIGPTImage(ProviderContract):
         assert report.outcome.error.provider_code == "500"
         assert report.outcome.error.code is ErrorCode.GENERATION_FAILED
 
-    @pytest.mark.parametrize(
+    @for_each(
         ("value", "kept"), [("E1", "E1"), (501, "501"), (None, None), (True, None), ([], None)]
     )
     def test_a_fail_code_may_be_a_number(self, value: Any, kept: str | None) -> None:
@@ -285,7 +286,7 @@ class TestAIGPTImage(ProviderContract):
         assert isinstance(read, QueryFailed)
         assert read.error.message == f"HTTP {status} without an error document"
 
-    @pytest.mark.parametrize(("code", "ours", "retryable"), [row for row in CODES if row[0] != 404])
+    @for_each(("code", "ours", "retryable"), [row for row in CODES if row[0] != 404])
     def test_each_other_code_on_a_query_is_trouble(
         self, code: int, ours: ErrorCode, retryable: bool
     ) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-import pytest
-
 from orchestrator.cli.stack import ROOT
 from orchestrator.providers import BUILT_IN, api
 from tests.docs.pages import DocPage, code
+from tests.support.cases import for_each
 
 ADAPTERS = [ROOT / "orchestrator" / "providers" / f"{name}.py" for name in BUILT_IN]
 EXAMPLE = ROOT / "examples" / "pixelmill" / "orchestrator_pixelmill.py"
@@ -22,7 +21,7 @@ def imported(path: Path) -> set[str]:
     return {module for module in modules if module.partition(".")[0] == "orchestrator"}
 
 
-@pytest.mark.parametrize("path", [*ADAPTERS, EXAMPLE], ids=lambda path: path.stem)
+@for_each("path", [*ADAPTERS, EXAMPLE])
 def test_an_adapter_imports_only_the_api(path: Path) -> None:
     assert imported(path) == {"orchestrator.providers.api"}
 

@@ -27,6 +27,7 @@ from orchestrator.providers.catalog import (
     set_path,
     to_body,
 )
+from tests.support.cases import for_each
 
 OBJECTS = st.dictionaries(
     st.sampled_from("abc"),
@@ -81,7 +82,7 @@ def test_options_have_the_places_and_the_spelling_of_the_model() -> None:
     }
 
 
-@pytest.mark.parametrize("value", ["2K", "", None, 7, [], {}])
+@for_each("value", ["2K", "", None, 7, [], {}])
 def test_a_value_without_another_spelling_is_unchanged(value: Any) -> None:
     assert to_body(MODEL, "m", {"resolution": value}) == {"model": "m", "tag": value}
 
@@ -104,7 +105,7 @@ def test_a_value_is_set_beside_the_others() -> None:
     )
 
 
-@pytest.mark.parametrize("body", [{}, {"a": None}, {"a": 7}, {"a": []}, {"a": {}}])
+@for_each("body", [{}, {"a": None}, {"a": 7}, {"a": []}, {"a": {}}])
 def test_a_path_that_does_not_exist_has_no_value(body: dict[str, Any]) -> None:
     assert get_path(body, ("a", "b")) is None
 
@@ -129,7 +130,7 @@ def test_a_family_of_one_model_leaves_the_resolution_to_it() -> None:
     assert Family("m").choose({"resolution": "4K"}) == ("m", {"resolution": "4K"})
 
 
-@pytest.mark.parametrize("wanted", ["2K", "4k", "", None, 4, []])
+@for_each("wanted", ["2K", "4k", "", None, 4, []])
 def test_a_resolution_without_a_model_is_refused(wanted: Any) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         TIERED.choose({"resolution": wanted})
@@ -203,7 +204,7 @@ def test_a_value_in_place_of_an_object_is_checked_by_the_schema(value: Any) -> N
 # Errors with the caller's fields --------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("extras", "field", "named"),
     [
         ({}, "input.prompt", "prompt"),
@@ -242,7 +243,7 @@ def test_in_a_native_request_it_is_named_by_its_place_there() -> None:
 # Limits --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("option", "expected"),
     [
         ("prompt", {"min_length": 1, "max_length": 5}),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from orchestrator.jobs.model import ErrorCode
 from orchestrator.providers.errors import by_status, document_error, failure, thin_success
+from tests.support.cases import for_each
 
 CREDITS, POLICY = ErrorCode.INSUFFICIENT_CREDITS, ErrorCode.CONTENT_POLICY
 RATE, TASKS, KEY = ErrorCode.RATE_LIMITED, ErrorCode.TASK_LIMIT, ErrorCode.AUTHENTICATION
@@ -57,7 +56,7 @@ def test_the_usual_words_decide_before_the_http_status() -> None:
                 assert (error.code, error.message) == (code, message)
 
 
-@pytest.mark.parametrize("message", OTHERS)
+@for_each("message", OTHERS)
 def test_other_words_leave_it_to_the_status(message: str) -> None:
     for status in (400, 403, 404, 429, 500):
         error = document_error(status, {"message": message}, {})
@@ -66,7 +65,7 @@ def test_other_words_leave_it_to_the_status(message: str) -> None:
     assert failure(message, {}).code is ErrorCode.GENERATION_FAILED
 
 
-@pytest.mark.parametrize(
+@for_each(
     "document",
     [
         {"code": 402}, {"code": "402"}, {"error": {"code": 402}}, {"error": {"status": 402}},
@@ -81,7 +80,7 @@ def test_the_code_decides_before_the_http_status(document: dict[str, Any]) -> No
         assert error.code is CREDITS
 
 
-@pytest.mark.parametrize(
+@for_each(
     "document",
     [
         {"success": False}, {"ok": False}, {"error": True}, {"status": "error"}, {"state": "FAIL"},

@@ -20,6 +20,7 @@ from orchestrator.providers.responses import (
 from tests.providers.adapter import Cases
 from tests.providers.contract import ProviderContract
 from tests.providers.pages import errors_by_code
+from tests.support.cases import for_each
 from tests.support.fakes import NOON
 
 TASK = "task-unified-1757165031-uyujaw3d"
@@ -100,7 +101,7 @@ class TestEvoLink(ProviderContract):
         """A query answers the task as it is."""
         return task if isinstance(task, dict) else {"data": task}
 
-    @pytest.mark.parametrize("size", SIZES)
+    @for_each("size", SIZES)
     def test_every_documented_size_is_accepted(self, size: str) -> None:
         self.provider.check(self.request(aspect_ratio=size))
 
@@ -122,7 +123,7 @@ class TestEvoLink(ProviderContract):
 
     # Callbacks -----------------------------------------------------------------------------
 
-    @pytest.mark.parametrize(
+    @for_each(
         "url",
         [
             "https://your-domain.com/webhooks/image-task-completed",
@@ -163,7 +164,7 @@ class TestEvoLink(ProviderContract):
         ]:
             assert self.provider.callback_refusal(url) == why
 
-    @pytest.mark.parametrize(
+    @for_each(
         "url",
         [
             *("https://e.example/a", "https://e.example/a?b=c.png", "https://e.example/render.php"),
@@ -192,7 +193,7 @@ class TestEvoLink(ProviderContract):
     def test_the_task_comes_with_its_estimate_and_cost(self) -> None:
         assert self.submitted(200, self.payload("accepted")) == Accepted(TASK, 45.0, COST)
 
-    @pytest.mark.parametrize("odd", [None, "45", -1, True, 1e300, [], {}])
+    @for_each("odd", [None, "45", -1, True, 1e300, [], {}])
     def test_an_odd_estimate_or_cost_is_left_out(self, odd: Any) -> None:
         task = self.document("accepted")
         task["task_info"] = {"estimated_time": odd}
@@ -200,7 +201,7 @@ class TestEvoLink(ProviderContract):
 
         assert self.submitted(200, dump(task)) == Accepted(TASK)
 
-    @pytest.mark.parametrize(
+    @for_each(
         ("status", "kind", "code", "retryable", "wait"),
         [
             (400, "invalid_request_error", ErrorCode.INVALID_REQUEST, False, None),
@@ -247,7 +248,7 @@ class TestEvoLink(ProviderContract):
         value = f"{'m' * 1000} ({'p' * 100}); EvoLink suggests: {'s' * 200}"
         assert read.error.message == value
 
-    @pytest.mark.parametrize(
+    @for_each(
         ("hint", "seconds"),
         [
             ("retry after 1 second", 1.0),
@@ -337,7 +338,7 @@ class TestEvoLink(ProviderContract):
         assert outcome.error is not None
         assert outcome.error.code is ErrorCode.CANCELLED
 
-    @pytest.mark.parametrize(
+    @for_each(
         ("code", "retryable"),
         [
             ("content_policy_violation", False),

@@ -23,6 +23,7 @@ from orchestrator.security.signatures import BadSignature
 from tests.providers.adapter import CALLBACK_URL, KEY, Cases
 from tests.providers.contract import ProviderContract
 from tests.providers.pages import errors_by_code
+from tests.support.cases import for_each
 from tests.support.fakes import NOON
 
 REQUEST = "123e4567-e89b-12d3-a456-426614174000"
@@ -184,7 +185,7 @@ class TestFal(ProviderContract):
 
         assert self.written(self.native(body)) == body
 
-    @pytest.mark.parametrize(
+    @for_each(
         "model",
         [
             "",
@@ -298,7 +299,7 @@ class TestFal(ProviderContract):
         assert isinstance(read, Rejected)
         assert read.error.code is code
 
-    @pytest.mark.parametrize("error_type", ERROR_CODES)
+    @for_each("error_type", ERROR_CODES)
     def test_a_type_means_the_same_in_a_callback_and_in_a_result(self, error_type: str) -> None:
         payload = {"detail": [{"loc": ["body"], "msg": "m", "type": error_type}]}
         task = self.task(status="ERROR", error="Invalid status code: 422", payload=payload)
@@ -340,7 +341,7 @@ class TestFal(ProviderContract):
         with pytest.raises(BadSignature, match="300 s off"):
             self.provider.verify_callback_by_keys(signed(), BODY, KEYS, NOON + seconds * 1000)
 
-    @pytest.mark.parametrize("signature", ["", "00", "g" * 128, "00" * 63, " " + "0" * 127])
+    @for_each("signature", ["", "00", "g" * 128, "00" * 63, " " + "0" * 127])
     def test_an_absent_or_odd_signature_is_refused_without_a_fetch(self, signature: str) -> None:
         headers = signed() | {"x-fal-webhook-signature": signature}
 

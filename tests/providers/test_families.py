@@ -9,6 +9,7 @@ from orchestrator.cli import main
 from orchestrator.providers import BUILT_IN
 from orchestrator.providers.listing import default_resolution, markdown, shared_models, view
 from orchestrator.providers.prices import PriceTable
+from tests.support.cases import for_each
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_a_family_shows_its_default_resolution(provider: str, family: str, resol
     assert shown[family]["default_resolution"] == resolution
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@for_each("name", BUILT_IN)
 def test_the_default_resolution_is_the_one_of_the_tier_or_of_the_price(name: str) -> None:
     for family in BUILT_IN[name].families.values():
         if family.tiers:
@@ -64,7 +65,7 @@ def test_without_a_table_or_a_price_none_is_shown() -> None:
         assert [model["price"] for model in shown["models"]] == [None]
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@for_each("name", BUILT_IN)
 def test_the_command_shows_a_default_resolution_only_where_there_is_one(name: str) -> None:
     shown = CliRunner().invoke(main, ["providers", name]).output.replace("\n", " ")
     defaults = [default_resolution(BUILT_IN[name], f) for f in BUILT_IN[name].families.values()]

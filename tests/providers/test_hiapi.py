@@ -24,6 +24,7 @@ from orchestrator.security.signatures import BadSignature
 from tests.providers.adapter import CALLBACK_URL, KEY, Cases
 from tests.providers.contract import ProviderContract
 from tests.providers.pages import errors_by_code
+from tests.support.cases import for_each
 from tests.support.fakes import NOON
 
 TASK = "task_01JD7Q0Z3M9XK4V2"
@@ -94,7 +95,7 @@ class TestHiAPI(ProviderContract):
     def enveloped(self, task: Any) -> dict[str, Any]:
         return {"code": 200, "data": task}
 
-    @pytest.mark.parametrize("ratio", ASPECT_RATIOS)
+    @for_each("ratio", ASPECT_RATIOS)
     def test_every_documented_ratio_is_accepted(self, ratio: str) -> None:
         self.provider.check(self.request(aspect_ratio=ratio))
 
@@ -130,7 +131,7 @@ class TestHiAPI(ProviderContract):
 
         assert self.written(self.native(body)) == body
 
-    @pytest.mark.parametrize(
+    @for_each(
         ("change", "field", "allowed"),
         [
             ({"callback": {"url": CALLBACK_URL}}, "request.callback", "a known field: input"),
@@ -186,7 +187,7 @@ class TestHiAPI(ProviderContract):
         for secrets in ([NEW], [NEW, OLD], [OLD, NEW]):
             self.provider.verify_callback(signed(BODY, NOON), BODY, secrets, NOON)
 
-    @pytest.mark.parametrize(
+    @for_each(
         ("headers", "body", "secret", "later"),
         [
             ({}, b"{} ", "whsec_new", 0),
@@ -212,7 +213,7 @@ class TestHiAPI(ProviderContract):
     def test_the_task_id_is_under_data(self) -> None:
         assert self.submitted(200, self.payload("accepted")) == Accepted(TASK)
 
-    @pytest.mark.parametrize("code", sorted(ERROR_CODES))
+    @for_each("code", sorted(ERROR_CODES))
     def test_each_error_code_has_its_meaning_and_the_providers_message(self, code: str) -> None:
         document = self.document(f"error_{code}")
 
@@ -303,7 +304,7 @@ class TestHiAPI(ProviderContract):
         assert report == TaskReport(TASK, "success", Outcome.succeeded((link,)))
         assert self.provider.read_task(task, NOON) == report
 
-    @pytest.mark.parametrize(
+    @for_each(
         ("value", "expires"),
         [
             (1_796_604_800, 1_796_604_800_000),

@@ -18,6 +18,7 @@ from orchestrator.security.signatures import BadSignature
 from tests.providers.adapter import CALLBACK_URL, KEY, Cases
 from tests.providers.contract import ProviderContract
 from tests.providers.pages import errors_by_status
+from tests.support.cases import for_each
 from tests.support.fakes import NOON
 
 TASK = "task_nano-banana-2_1765178625768"
@@ -156,7 +157,7 @@ class TestKie(ProviderContract):
         assert isinstance(paid, TaskReport)
         assert paid.outcome == Outcome.succeeded((image,), Cost(8.0, "credits"))
 
-    @pytest.mark.parametrize("amount", [None, "8", -1, True, float("nan"), 1e12, []])
+    @for_each("amount", [None, "8", -1, True, float("nan"), 1e12, []])
     def test_an_odd_cost_is_none(self, amount: Any) -> None:
         task = {**self.with_links("https://e.example/a.png"), "creditsConsumed": amount}
 
@@ -195,7 +196,7 @@ class TestKie(ProviderContract):
         other = self.payload("callback_task_id")
         self.provider.verify_callback(signed("task12345"), other, [SECRET], NOON)
 
-    @pytest.mark.parametrize(
+    @for_each(
         ("headers", "later", "why"),
         [
             (signed("task_2"), 0, "wrong"),
@@ -215,7 +216,7 @@ class TestKie(ProviderContract):
         with pytest.raises(BadSignature, match=why):
             self.provider.verify_callback(headers, body, [SECRET], NOON + later)
 
-    @pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"data":[]}', b'{"data":{"taskId":7}}'])
+    @for_each("body", [b"", b"{", b"[]", b'{"data":[]}', b'{"data":{"taskId":7}}'])
     def test_a_body_without_a_task_is_a_bad_signature(self, body: bytes) -> None:
         with pytest.raises(BadSignature, match="names no task"):
             self.provider.verify_callback(signed(), body, [SECRET], NOON)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import orjson
-import pytest
 
 from orchestrator.job_check import REQUEST_SCHEMA
 from orchestrator.jobs.request import UNIFIED_OPTIONS
@@ -25,6 +24,7 @@ from orchestrator.providers.listing import (
     support,
     view,
 )
+from tests.support.cases import for_each
 
 
 class ListingBody(StrictSchema):
@@ -53,8 +53,8 @@ class ListedMill(HiAPI):
 # As data -------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
-@pytest.mark.parametrize("on", [True, False])
+@for_each("name", BUILT_IN)
+@for_each("on", [True, False])
 def test_a_view_is_json_and_says_whether_the_provider_is_on(name: str, on: bool) -> None:
     shown = view(BUILT_IN[name], on=on)
 
@@ -87,7 +87,7 @@ def test_a_view_has_the_facts_of_the_adapter() -> None:
     assert "n" not in models["nano-banana-2-lite"]
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@for_each("name", BUILT_IN)
 def test_a_view_names_the_model_and_the_tiers_of_each_family(name: str) -> None:
     families = {family["name"]: family for family in view(BUILT_IN[name], on=True)["families"]}
 
@@ -131,7 +131,7 @@ def test_every_option_of_every_model_is_among_them() -> None:
 # As text ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("limit", "text"),
     [
         ({}, "any"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from orchestrator.jsonio import dump
 from orchestrator.providers.prices import BadPrices, PriceTable
+from tests.support.cases import for_each
 from tests.support.strategies import TEXT
 
 FLAT = '{"unit":"USD","prices":{"m":0.04}}'
@@ -27,17 +28,17 @@ def test_a_table_is_a_unit_and_prices() -> None:
     assert PriceTable.parse(FLAT) == PriceTable("USD", {"m": 0.04})
 
 
-@pytest.mark.parametrize("unit", ["x", "credits", "\u20ac", "x" * 20, "US cents"])
+@for_each("unit", ["x", "credits", "\u20ac", "x" * 20, "US cents"])
 def test_a_unit_is_a_short_word(unit: str) -> None:
     assert PriceTable.parse(FLAT.replace("USD", unit)).unit == unit
 
 
-@pytest.mark.parametrize("price", [0, 0.0, 1, 1e9, 1e-9, {"1K": 1}, {"1K": {"*": 0}, "*": 2}])
+@for_each("price", [0, 0.0, 1, 1e9, 1e-9, {"1K": 1}, {"1K": {"*": 0}, "*": 2}])
 def test_a_price_is_a_number_from_0_or_prices_of_what_it_depends_on(price: Any) -> None:
     assert table({"m": price}).prices == {"m": price}
 
 
-@pytest.mark.parametrize(
+@for_each(
     "text",
     ["", "nope", "{", FLAT[:-1], FLAT + FLAT, "{'unit': 'USD'}", FLAT.replace("0.04", "NaN"),
      FLAT.replace("0.04", "Infinity"), FLAT.replace("0.04", "1e999"), "\ud800", "[" * 5000],
@@ -47,7 +48,7 @@ def test_text_that_is_not_json_is_refused_with_an_example(text: str) -> None:
         PriceTable.parse(text)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "document",
     [None, 7, "x", [], {}, {"unit": "USD"}, {"prices": {"m": 1}}, {"m": 1},
      {"unit": "USD", "prices": {"m": 1}, "currency": "EUR"}],
@@ -57,19 +58,19 @@ def test_a_table_has_only_unit_and_prices(document: Any) -> None:
         PriceTable.parse(dump(document).decode())
 
 
-@pytest.mark.parametrize("unit", ["", "x" * 21, "a\nb", "\0", None, 7, ["USD"], {}])
+@for_each("unit", ["", "x" * 21, "a\nb", "\0", None, 7, ["USD"], {}])
 def test_another_unit_is_refused(unit: Any) -> None:
     with pytest.raises(BadPrices, match="a unit of 1 to 20 printable characters"):
         PriceTable.parse(dump({"unit": unit, "prices": {"m": 1}}).decode())
 
 
-@pytest.mark.parametrize("prices", [None, 7, "x", [], ["m"], {}])
+@for_each("prices", [None, 7, "x", [], ["m"], {}])
 def test_prices_that_are_no_object_with_models_are_refused(prices: Any) -> None:
     with pytest.raises(BadPrices, match="prices by model, like"):
         table(prices)
 
 
-@pytest.mark.parametrize("odd", [-1, -0.01, "1", "free", None, True, False, [], [1]])
+@for_each("odd", [-1, -0.01, "1", "free", None, True, False, [], [1]])
 def test_an_odd_price_is_refused_with_its_place(odd: Any) -> None:
     for prices, place in (({"a": 1, "m": odd}, "m"), ({"m": {"1K": 1, "4K": odd}}, "m > 4K")):
         with pytest.raises(
@@ -113,7 +114,7 @@ PRICES: Mapping[str, Any] = {
 }
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("model", "depends_on", "price"),
     [
         ("flat", [], 0.04),

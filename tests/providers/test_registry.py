@@ -12,6 +12,7 @@ import pytest
 
 from orchestrator.providers import BUILT_IN, PROVIDERS, Provider
 from orchestrator.providers.registry import GROUP, discovered
+from tests.support.cases import for_each
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Files besides a provider's own that may contain the name of every provider.
@@ -40,13 +41,13 @@ def test_every_page_and_every_payload_folder_belongs_to_a_provider() -> None:
     assert {folder.name for folder in folders if folder.is_dir()} == set(BUILT_IN)
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@for_each("name", BUILT_IN)
 def test_a_provider_is_listed_under_its_own_name(name: str) -> None:
     assert BUILT_IN[name].name == name
     assert PROVIDERS[name] is BUILT_IN[name]
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@for_each("name", BUILT_IN)
 def test_an_address_is_https(name: str) -> None:
     url = BUILT_IN[name].base_url
 

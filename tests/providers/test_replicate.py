@@ -18,6 +18,7 @@ from orchestrator.security.signatures import BadSignature
 from tests.providers.adapter import CALLBACK_URL, KEY, Cases
 from tests.providers.contract import ProviderContract
 from tests.providers.pages import errors_by_code
+from tests.support.cases import for_each
 from tests.support.fakes import NOON
 
 #: The published example of Standard Webhooks. The tests of replicate-python use it, too.
@@ -194,7 +195,7 @@ class TestReplicate(ProviderContract):
         assert report.thin_success.message == "Replicate has removed the output"
         assert not report.thin_success.retryable
 
-    @pytest.mark.parametrize(
+    @for_each(
         ("name", "code", "wait"),
         [
             ("401", ErrorCode.AUTHENTICATION, None),

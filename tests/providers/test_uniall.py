@@ -24,6 +24,7 @@ from orchestrator.providers.uniall import ASPECT_RATIOS, SIZES
 from tests.providers.adapter import KEY, PAYLOADS, UPLOAD, Cases, each, multipart_example
 from tests.providers.contract import ProviderContract
 from tests.providers.pages import page
+from tests.support.cases import for_each
 from tests.support.fakes import NOON
 
 TASK = "task_xxx"
@@ -193,7 +194,7 @@ class TestUniAll(ProviderContract):
     def test_only_the_base_model_makes_webp(self) -> None:
         assert self.written(self.request("NanoBanana", output_format="webp"))["output_format"]
 
-    @pytest.mark.parametrize("model", NANO)
+    @for_each("model", NANO)
     def test_a_nano_model_tolerates_a_size_and_sets_no_upper_bound_to_n(self, model: str) -> None:
         body = {"model": model, "prompt": "A cat", "size": "1024x1024", "n": 10**6}
 
@@ -235,8 +236,8 @@ class TestUniAll(ProviderContract):
 
             assert self.written(self.native(body)) == body
 
-    @pytest.mark.parametrize("ratio", sorted({row[1] for row in TABLE}))
-    @pytest.mark.parametrize("tier", ["1K", "2K", "4K"])
+    @for_each("ratio", sorted({row[1] for row in TABLE}))
+    @for_each("tier", ["1K", "2K", "4K"])
     def test_ratio_and_tier_choose_the_first_size_that_has_both_or_are_refused(
         self, ratio: str, tier: str
     ) -> None:
@@ -250,7 +251,7 @@ class TestUniAll(ProviderContract):
         allowed = f"one of {', '.join(tiers)} with aspect_ratio {ratio}"
         assert self.refusals(request) == (Violation("resolution", tier, allowed),)
 
-    @pytest.mark.parametrize(
+    @for_each(
         ("options", "size"),
         [
             ({}, "1024x1024"),
@@ -305,7 +306,7 @@ class TestUniAll(ProviderContract):
 
         assert self.written(self.native(body)) == body
 
-    @pytest.mark.parametrize(
+    @for_each(
         ("options", "extras", "upload", "field", "value"),
         [
             ({"images": [ONE]}, {"images": MANY}, False, "provider_options.images", MANY),
@@ -366,7 +367,7 @@ class TestUniAll(ProviderContract):
 
     # Prices --------------------------------------------------------------------------------
 
-    @pytest.mark.parametrize("model", NANO)
+    @for_each("model", NANO)
     def test_a_nano_task_costs_its_unit_price_for_each_requested_image_or_returned(
         self, model: str
     ) -> None:
@@ -376,7 +377,7 @@ class TestUniAll(ProviderContract):
         assert self.provider.price(self.request(model, n=3), table, returned=2) == cost(0.2)
         assert self.provider.price(self.request(model), table) == cost(0.1)
 
-    @pytest.mark.parametrize(
+    @for_each(
         ("options", "quality", "price"),
         [
             ({}, None, 0.02),
@@ -435,7 +436,7 @@ class TestUniAll(ProviderContract):
         assert read.outcome is not None
         assert read.outcome.status is Status.FAILED
 
-    @pytest.mark.parametrize(
+    @for_each(
         ("status", "ours", "retryable"),
         [
             (400, ErrorCode.INVALID_REQUEST, False),
@@ -461,8 +462,8 @@ class TestUniAll(ProviderContract):
             )
             assert read.retry_after == 4.0
 
-    @pytest.mark.parametrize("status", [200, 400, 403, 429, 502])
-    @pytest.mark.parametrize(
+    @for_each("status", [200, 400, 403, 429, 502])
+    @for_each(
         ("name", "ours"),
         [
             ("error_flat", ErrorCode.INSUFFICIENT_CREDITS),
@@ -559,7 +560,7 @@ class TestUniAll(ProviderContract):
 
             assert self.provider.read_task(task, NOON) == TaskReport("task-1", "processing")
 
-    @pytest.mark.parametrize(
+    @for_each(
         ("value", "message", "code"),
         [
             ("the upstream said no", "the upstream said no", None),

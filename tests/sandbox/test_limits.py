@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from sandbox import __main__ as command
 from tests.sandbox.conftest import Start
 from tests.sandbox.kit import EVERY_PROVIDER, SandboxClient, run_together, wait_until
+from tests.support.cases import for_each
 from tests.support.providers import POLLED_WITH_KEYS
 
 
@@ -119,7 +120,7 @@ def test_a_wrong_limit_is_refused(
     assert load(client)["max_in_flight"] is None
 
 
-@pytest.mark.parametrize("value", ["hiapi", "hiapi=0", "hiapi=x", "nobody=1", "hiapi=1 000", "=1"])
+@for_each("value", ["hiapi", "hiapi=0", "hiapi=x", "nobody=1", "hiapi=1 000", "=1"])
 def test_the_option_refuses_a_wrong_limit_in_one_line(value: str) -> None:
     result = CliRunner().invoke(command.main, ["--max-in-flight", value])
 

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from sandbox.__main__ import main
 from tests.sandbox.kit import TIMEOUT_SECONDS, CallbackReceiver, SandboxClient
+from tests.support.cases import for_each
 
 
 @contextmanager
@@ -94,7 +95,7 @@ def test_help_names_providers_and_faults() -> None:
         assert word in text
 
 
-@pytest.mark.parametrize(
+@for_each(
     "arguments",
     [["--port", "x"], ["--task-seconds", "-1"], ["--seed", "-1"], ["--seed", "1.5"], ["--nope"]],
 )

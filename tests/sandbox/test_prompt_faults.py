@@ -10,6 +10,7 @@ from sandbox.link_faults import LINK_KINDS
 from sandbox.retry_after import RETRY_AFTER_FORMS
 from sandbox.rule_spec import RuleSpec
 from sandbox.rules import Rules, Submission
+from tests.support.cases import for_each
 
 
 def test_reads_faults_of_the_task() -> None:
@@ -45,7 +46,7 @@ def test_reads_faults_of_the_task() -> None:
         assert prompt_faults.submissions == ()
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("text", "submissions"),
     [
         ("429", [("429", 1.0)]),

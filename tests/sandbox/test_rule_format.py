@@ -8,6 +8,7 @@ from sandbox.catalogue import CATALOGUE
 from sandbox.registry import PROVIDERS
 from sandbox.rule_format import FIELDS, RuleError, read_rule
 from sandbox.rule_spec import RuleSpec
+from tests.support.cases import for_each
 
 
 def test_reads_every_field() -> None:
@@ -19,7 +20,7 @@ def test_reads_every_field() -> None:
     assert read_rule(document) == RuleSpec({"drop": True}, "evolink", "a: b", 1, 2, 3, 2.5)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("faults", "expected"),
     [
         ({"lost_response": None}, {"lost_response": True}),
@@ -38,7 +39,6 @@ def test_reads_every_field() -> None:
         (["drop", "duplicate", "hang"], {"drop": True, "duplicate": 2, "hang": 60.0}),
         ([429], {"429": 1.0}),
     ],
-    ids=repr,
 )
 def test_reads_every_form_of_a_fault(faults: object, expected: object) -> None:
     assert read_rule({"faults": faults}).faults == expected
@@ -117,7 +117,7 @@ def test_refuses_a_wrong_rule() -> None:
         assert error.value.allowed == allowed
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("document", "message"),
     [
         ({}, "faults is required"),
@@ -127,7 +127,6 @@ def test_refuses_a_wrong_rule() -> None:
         ({"times": "x" * 5000}, f"times must be {_COUNT}no limit; got '{'x' * 79}…"),
         ({"x" * 5000: 1}, f"{'x' * 80}… is not a known field; known fields: {', '.join(FIELDS)}"),
     ],
-    ids=["required", "unknown-field", "unknown-fault", "wrong", "long-value", "long-field"],
 )
 def test_every_error_has_one_form(document: object, message: str) -> None:
     with pytest.raises(RuleError) as error:

@@ -3,10 +3,9 @@
 import threading
 from collections.abc import Sequence
 
-import pytest
-
 from sandbox.rule_spec import RuleSpec
 from sandbox.rules import Rules, Submission
+from tests.support.cases import for_each
 
 DROP = {"drop": True}
 LOST = {"lost_response": True}
@@ -22,7 +21,7 @@ def _hits(rules: Rules, prompts: Sequence[str], fault: str = "drop") -> list[int
     return [number for number, faults in enumerate(drawn, start=1) if fault in faults]
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("spec", "hits"),
     [
         (RuleSpec(DROP), [1, 2, 3, 4, 5, 6, 7, 8, 9]),

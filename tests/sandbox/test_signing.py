@@ -9,6 +9,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from sandbox.signing import BadSecretError, problem, read_secret, sign
 from tests.sandbox.notices import KEY, SECRET
+from tests.support.cases import for_each
 
 OTHER_SECRET = "whsec_" + base64.b64encode(b"quite another key, as long").decode()
 BODY = '{"type": "job.succeeded", "data": {"id": "job_1", "prompt": "Würfel 立方体"}}'
@@ -53,7 +54,7 @@ def _package_accepts(secret: str, signature: str, body: str, seconds: int) -> bo
     return True
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("secret", "body", "age", "form", "valid"),
     [
         (SECRET, BODY, 0, "{}", True),
@@ -86,7 +87,7 @@ def test_decides_as_the_package_does(
     assert (reason is None) == _package_accepts(secret, signature, body, seconds) == valid
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("changes", "reason"),
     [
         ({"message_id": None}, "webhook-id is missing"),
@@ -113,13 +114,12 @@ def test_decides_as_the_package_does(
             "no signature matches",
         ),
     ],
-    ids=lambda value: repr(value)[:40],
 )
 def test_names_the_reason(changes: dict[str, object], reason: str | None) -> None:
     assert _problem(**changes) == reason
 
 
-@pytest.mark.parametrize("text", ["", "whsec_", "whsec_é", "whsec_abc", "whsec_!!!!", SECRET[6:]])
+@for_each("text", ["", "whsec_", "whsec_é", "whsec_abc", "whsec_!!!!", SECRET[6:]])
 def test_refuses_a_wrong_secret_without_repeating_it(text: str) -> None:
     with pytest.raises(BadSecretError) as error:
         read_secret(text)

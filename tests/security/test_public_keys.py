@@ -19,6 +19,7 @@ from orchestrator.security.public_keys import (
     verify_ed25519,
 )
 from orchestrator.security.signatures import BadSignature
+from tests.support.cases import for_each
 from tests.support.strategies import TEXT
 
 #: RFC 8032, section 7.1: public key, message and signature of the tests 1, 2 and 3.
@@ -85,7 +86,7 @@ def test_what_a_key_signs_is_verified_through_its_key_set(seed: bytes, message: 
         verify_ed25519(keys, message=message, signature=private.sign(message).hex())
 
 
-@pytest.mark.parametrize(
+@for_each(
     "signature",
     [None, "", "00", "0" * 126, "0" * 130, "g" * 128, "0 " * 64, " " + "0" * 127, "\u0660" * 128],
 )

@@ -7,19 +7,18 @@ import pprint
 import traceback
 from collections.abc import Callable
 
-import pytest
-
 from orchestrator.net.http_types import Call
 from orchestrator.providers import BUILT_IN
 from orchestrator.providers.client import ProviderClient
 from orchestrator.security.secret import Secret
+from tests.support.cases import for_each
 from tests.support.fakes import Harness
 from tests.support.log_text import log_text
 
 HIDDEN = "hidden-4f1c9a"
 
 
-@pytest.mark.parametrize(
+@for_each(
     "show",
     [
         str,

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from orchestrator.providers import PROVIDERS
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import BadSignature, verify_timestamped_hex
+from tests.support.cases import for_each
 from tests.support.fakes import NOON
 from tests.support.strategies import TEXT
 
@@ -44,8 +45,8 @@ def test_the_known_answer() -> None:
     assert signature(SECRET, "1700000000", b"{}") == known
 
 
-@pytest.mark.parametrize("off", [-301, -300, -299, 0, 299, 300, 301])
-@pytest.mark.parametrize("forged", [False, True])
+@for_each("off", [-301, -300, -299, 0, 299, 300, 301])
+@for_each("forged", [False, True])
 def test_we_accept_and_refuse_what_the_providers_sdk_does(off: int, forged: bool) -> None:
     timestamp = str(NOW + off)
     signed = signature(OLD if forged else SECRET, timestamp)
@@ -77,7 +78,7 @@ def test_a_timestamp_outside_of_the_window_is_refused(timestamp: str) -> None:
         check(timestamp, signature(SECRET, timestamp))
 
 
-@pytest.mark.parametrize(
+@for_each(
     "timestamp",
     [
         f"{NOW}.0",
@@ -111,7 +112,7 @@ def test_an_absent_header_is_refused(timestamp: str | None, signed: str | None) 
         check(timestamp, signed)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "altered",
     [
         "0" * 64,

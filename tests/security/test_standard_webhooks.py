@@ -14,6 +14,7 @@ from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 from orchestrator.security.secret import Secret
 from orchestrator.security.signatures import BadSignature, verify_id_and_time
 from orchestrator.security.standard_webhooks import new_secret, verify_standard_webhook
+from tests.support.cases import for_each
 from tests.support.strategies import TEXT
 
 SECRET, OLD = Secret(new_secret()), Secret(new_secret())
@@ -50,8 +51,8 @@ def check(headers: dict[str, str], *secrets: Secret, body: bytes = BODY) -> None
     verify_standard_webhook(secrets or (SECRET,), headers=headers, body=body, now=NOW)
 
 
-@pytest.mark.parametrize("off", [-310, -290, 0, 290, 310])
-@pytest.mark.parametrize("forged", [False, True])
+@for_each("off", [-310, -290, 0, 290, 310])
+@for_each("forged", [False, True])
 def test_we_accept_and_refuse_what_the_library_does(off: int, forged: bool) -> None:
     headers = signed(OLD if forged else SECRET, NOW + off)
     try:
@@ -77,7 +78,7 @@ def test_any_of_our_secrets_and_any_of_the_senders_signatures_may_match() -> Non
         check(signed(OLD), SECRET)
 
 
-@pytest.mark.parametrize(
+@for_each(
     "changed",
     [
         {"webhook-id": "msg_2"},
@@ -133,7 +134,7 @@ def test_the_known_answer_over_id_and_time() -> None:
     check_id(KNOWN, "newer", "secret")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("changed", "why"),
     [
         ({"task_id": "task_2"}, "wrong"),

@@ -16,6 +16,7 @@ from orchestrator.callbacks.address import CallbackAddress, verified_address
 from orchestrator.security import tokens
 from orchestrator.security.secret import Secret
 from orchestrator.settings.settings import Settings
+from tests.support.cases import for_each
 from tests.support.fakes import PUBLIC_URL, Harness
 
 KEY, OTHER = Secret("0123456789abcdef0123456789abcdef"), Secret("another secret of some length")
@@ -34,7 +35,7 @@ def test_the_known_answer_is_hmac_sha256_over_provider_job_and_attempt() -> None
     assert tokens.sign(KEY, "hiapi", JOB, 1) == base64.urlsafe_b64encode(mac).decode().rstrip("=")
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("provider", "job_id", "attempt"),
     [
         ("evolink", JOB, 1),

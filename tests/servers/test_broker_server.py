@@ -6,9 +6,10 @@ import pytest
 
 from orchestrator.servers.broker_server import BrokerServer
 from orchestrator.servers.url_parts import BadServerUrl
+from tests.support.cases import for_each
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "shown"),
     [
         ("redis://h", "redis://h:6379/0"),
@@ -47,7 +48,7 @@ def test_options_go_to_the_transport() -> None:
     assert server.transport_options["client_name"] == "x"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "allowed"),
     [
         ("sqs://", "begins with redis://"),

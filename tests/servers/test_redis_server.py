@@ -9,12 +9,13 @@ import pytest
 
 from orchestrator.servers.redis_server import RedisServer
 from orchestrator.servers.url_parts import BadServerUrl
+from tests.support.cases import for_each
 
 SECRET = "p%40ss%2Fw%3Ard%23%3F"
 PASSWORD = "p@ss/w:rd#?"
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("url", "hosts", "database"),
     [
         ("redis://redis.example", [("redis.example", 6379)], 0),
@@ -43,7 +44,7 @@ def test_a_url_names_hosts_and_a_database(
     assert (list(server.hosts), server.database) == (hosts, database)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("user", "expected"),
     [
         ("", (None, None)),
@@ -52,7 +53,7 @@ def test_a_url_names_hosts_and_a_database(
         ("default:x@", ("default", "x")),
     ],
 )
-@pytest.mark.parametrize("place", ["redis://{}h/0", "unix://{}/run/redis.sock", "sentinel://{}h"])
+@for_each("place", ["redis://{}h/0", "unix://{}/run/redis.sock", "sentinel://{}h"])
 def test_user_and_password_are_decoded_and_never_shown(
     place: str, user: str, expected: tuple[str | None, str | None]
 ) -> None:
@@ -161,7 +162,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("url", "allowed"), REFUSED)
+@for_each(("url", "allowed"), REFUSED)
 def test_a_wrong_url_is_refused_with_what_is_allowed(url: str, allowed: str) -> None:
     with pytest.raises(BadServerUrl) as error:
         RedisServer.parse(url)

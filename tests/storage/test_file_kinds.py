@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from orchestrator.storage.file_kinds import KINDS, MAX_MESSAGE_BYTES, Unusable, check_end, identify
+from tests.support.cases import for_each
 
 
 def encoded(form: str, **options: Any) -> bytes:
@@ -99,7 +100,7 @@ def test_a_kind_is_known_by_its_bytes_and_a_cut_is_seen() -> None:
                     check_end(file, kind)
 
 
-@pytest.mark.parametrize("name", WITHOUT_END)
+@for_each("name", WITHOUT_END)
 def test_a_file_whose_length_is_not_known_is_complete(name: str) -> None:
     for content in WITHOUT_END[name]:
         assert found(content) == name
@@ -123,7 +124,7 @@ def test_only_decoded_images_are_shown_by_a_browser() -> None:
     assert "text/html" not in {kind.content_type for kind in KINDS.values()}
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("content", "reason"),
     [
         (b"", "an empty file"),

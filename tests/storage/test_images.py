@@ -25,9 +25,10 @@ from tests.storage.pictures import (
     seen,
     unchecked,
 )
+from tests.support.cases import for_each
 
 
-@pytest.mark.parametrize("format_", FORMATS)
+@for_each("format_", FORMATS)
 def test_every_format_is_known_by_its_bytes(format_: str) -> None:
     picture, small = seen(VALID[format_])
 
@@ -37,11 +38,11 @@ def test_every_format_is_known_by_its_bytes(format_: str) -> None:
     assert small.size == (256, 192)
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("size", "thumbnail"),
     [((1024, 1024), (256, 256)), ((64, 2048), (8, 256)), ((100, 70), (100, 70))],
 )
-@pytest.mark.parametrize("format_", ["PNG", "JPEG"])
+@for_each("format_", ["PNG", "JPEG"])
 def test_a_thumbnail_fits_its_side_and_is_never_larger_than_the_image(
     format_: str, size: tuple[int, int], thumbnail: tuple[int, int]
 ) -> None:
@@ -68,7 +69,7 @@ def close(small: Image.Image, expected: Image.Image) -> bool:
     return sum(apart) / len(apart) < 8
 
 
-@pytest.mark.parametrize(
+@for_each(
     ("format_", "mode"),
     [("PNG", mode) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")]
     + [("JPEG", "L"), ("JPEG", "CMYK"), ("WEBP", "RGBA"), ("GIF", "P"), ("AVIF", "RGBA")],
@@ -108,8 +109,8 @@ def test_a_colour_that_stands_for_nothing_is_transparent(mode: str) -> None:
     assert small.getpixel((9, 9)) == (0, 0, 0, 0)
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("format_", ["JPEG", "PNG", "WEBP"])
+@for_each("orientation", range(1, 9))
+@for_each("format_", ["JPEG", "PNG", "WEBP"])
 def test_exif_turns_thumbnail_and_sides(format_: str, orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -145,7 +146,7 @@ def test_an_orientation_that_exif_does_not_know_is_none() -> None:
     assert seen(encoded("JPEG", exif=exif))[0].width == 320
 
 
-@pytest.mark.parametrize("size", [(1, 1), (25, 14), (63, 64), (64, 63), (63, 4000)])
+@for_each("size", [(1, 1), (25, 14), (63, 64), (64, 63), (63, 4000)])
 def test_small_pictures_are_kept_unchecked(size: tuple[int, int]) -> None:
     width, height = size
 
@@ -173,7 +174,7 @@ def test_a_png_may_hold_much_compressed_text() -> None:
     assert seen(encoded("PNG", pnginfo=text))[0].width == 320
 
 
-@pytest.mark.parametrize("name", VALID)
+@for_each("name", VALID)
 def test_a_file_that_was_cut_is_refused(name: str) -> None:
     for tenths in range(10):
         content = VALID[name]
@@ -192,7 +193,7 @@ def test_a_file_that_was_cut_is_refused(name: str) -> None:
 TOLERATED = {"PNG": 6, "GIF": 2}
 
 
-@pytest.mark.parametrize("name", VALID)
+@for_each("name", VALID)
 def test_a_missing_tail_is_refused(name: str) -> None:
     for missing in [1, 2, 3, 5, 7, 13, 31, 64, 200]:
         if missing > TOLERATED.get(name, 0):
@@ -201,7 +202,7 @@ def test_a_missing_tail_is_refused(name: str) -> None:
             seen(VALID[name][:-missing])
 
 
-@pytest.mark.parametrize("name", VALID)
+@for_each("name", VALID)
 def test_garbage_after_the_image_is_nothing_to_us(name: str) -> None:
     assert seen(VALID[name] + b"\r\n<html>garbage" * 100)[0].width
 
@@ -283,7 +284,7 @@ DAMAGED: dict[str, tuple[bytes, str]] = {
 }
 
 
-@pytest.mark.parametrize("what", DAMAGED)
+@for_each("what", DAMAGED)
 def test_a_whole_file_with_a_wrong_structure_is_kept_unchecked(what: str) -> None:
     content, fault = DAMAGED[what]
 
