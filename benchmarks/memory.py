@@ -19,7 +19,7 @@ from orchestrator.clock import DAY_MS
 from orchestrator.jobs.model import Copy, Cost, FollowUpStatus, Image, Outcome, Step
 from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Lease, Ledger, codec, keys
-from orchestrator.operations.manifest import folder
+from orchestrator.ledger.identifiers import folder
 
 #: Jobs of each state.
 JOBS = 3000

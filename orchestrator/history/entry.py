@@ -16,6 +16,7 @@ from orchestrator.jobs.views import cost_view
 from orchestrator.ledger import Ledger, codec
 from orchestrator.ledger.changes import StoredJob
 from orchestrator.ledger.refusals import UnreadableJob
+from orchestrator.ledger.timeline import read_events
 
 #: The columns of a facet. An absent error code is an empty text.
 FACET_COLUMNS = ("tenant", "provider", "model", "status", "error")
@@ -82,7 +83,7 @@ class Entry:
     @property
     def events(self) -> list[Event]:
         """The timeline, oldest event first."""
-        return [codec.read_event(line) for line in self.stored.events]
+        return read_events(self.stored.events, self.stored.fields)
 
     @property
     def facet(self) -> tuple[str, str, str, str, str]:

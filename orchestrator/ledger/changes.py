@@ -147,12 +147,12 @@ class ChangeStreams:
         with self._redis() as client:
             with client.pipeline(transaction=False) as pipe:
                 for job_id in job_ids:
-                    pipe.hgetall(keys.job(job_id))
                     pipe.lrange(keys.events(job_id), 0, -1)
+                    pipe.hgetall(keys.job(job_id))  # it knows what the lines leave out
                 answers: Any = pipe.execute()
             stored = {
                 job_id: (fields, tuple(lines))
-                for job_id, fields, lines in zip(job_ids, answers[::2], answers[1::2], strict=True)
+                for job_id, lines, fields in zip(job_ids, answers[::2], answers[1::2], strict=True)
                 if fields
             }
             at_risk = _unconfirmed(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields as fields_in
 from typing import Any
 
 import orjson
 
 from orchestrator.jobs.batch import Batch
-from orchestrator.jobs.event import Event
 from orchestrator.jobs.model import (
     Attempt,
     Copy,
@@ -31,6 +30,7 @@ from orchestrator.jobs.model import (
 from orchestrator.jobs.request import JobRequest, Receiver, Target
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.jobs.uploads import Upload
+from orchestrator.ledger import identifiers
 from orchestrator.ledger.refusals import UnreadableJob
 
 
@@ -42,6 +42,14 @@ def dumps(value: Any) -> str:
             storage.
     """
     return "" if value is None or value == () else orjson.dumps(value).decode()
+
+
+def given(value: Image | Copy | Cost | JobError | None) -> dict[str, Any] | None:
+    """Return the fields of a dataclass that differ from their defaults."""
+    if value is None:
+        return None
+    known = {field.name: (getattr(value, field.name), field.default) for field in fields_in(value)}
+    return {name: each for name, (each, default) in known.items() if each != default}
 
 
 def fingerprint(stored: Mapping[str, Any]) -> str:
@@ -86,8 +94,8 @@ def _job(job_id: str, fields: Mapping[str, str]) -> Job:
         attempts=tuple(_attempts(fields)),
         tries=int(fields.get("tries", 0)),
         resubmitted=int(fields.get("resubmitted", 0)),
-        images=_images(fields, "images"),
-        late_images=_images(fields, "late_images"),
+        images=read_images(job_id, fields.get("images")),
+        late_images=read_images(job_id, fields.get("late_images")),
         error=_error(_load(fields, "error")),
         pending_failure=_pending_failure(_load(fields, "pending_failure")),
         refusal=_error(_load(fields, "refusal")),
@@ -127,7 +135,6 @@ def read_batch(
 
 def fields_of(job: Job) -> dict[str, str]:
     """Return the fields from which `read_job` reads a job. They lack what it does not read."""
-    error, cost = dumps(job.error), dumps(job.cost)
     fields: dict[str, Any] = {
         "status": job.status,
         "request": dumps(job.request.stored()),
@@ -138,10 +145,10 @@ def fields_of(job: Job) -> dict[str, str]:
         "updated": job.updated_at,
         "deadline": job.deadline_at,
         "attempt": len(job.attempts),
-        "images": dumps(job.images),
-        "late_images": dumps(job.late_images),
-        "error": error,
-        "cost": cost,
+        "images": images_text(job.id, job.images),
+        "late_images": images_text(job.id, job.late_images),
+        "error": dumps(given(job.error)),
+        "cost": dumps(given(job.cost)),
         "settled": job.settled_at or "",
         "by": job.settled_by or "",
         "archive": job.archive.status if job.archive else "",
@@ -158,11 +165,6 @@ def _stored_move(move: Move) -> dict[str, Any]:
     return {"at": move.at, "from": move.source, "to": move.target, "reason": move.reason}
 
 
-def line_of(event: Event) -> str:
-    """Return the line of an event in a timeline."""
-    return f"{event.at} {event.name} {dumps(event.detail)}"
-
-
 def read_error(text: str | None) -> JobError | None:
     """Return the error in stored text, or None."""
     return _error(loads(text))
@@ -171,12 +173,6 @@ def read_error(text: str | None) -> JobError | None:
 def loads(text: str | None) -> Any:
     """Return the value in stored text, or None."""
     return orjson.loads(text) if text else None
-
-
-def read_event(line: str) -> Event:
-    """Return the event in a line of a timeline."""
-    at, name, detail = line.split(" ", 2)
-    return Event(int(at), name, orjson.loads(detail))
 
 
 def _request(stored: dict[str, Any]) -> JobRequest:
@@ -196,33 +192,69 @@ def _attempts(fields: Mapping[str, str]) -> list[Attempt]:
     ]
 
 
+def images_text(job_id: str, images: Sequence[Image]) -> str:
+    """Return images of a job as JSON; empty text if there are none.
+
+    Left out is what `read_images` knows: defaults, the folder of the job, and the usual thumbnail.
+
+    Raises:
+        TypeError: an image holds its content, which belongs to the storage.
+    """
+    return dumps(tuple(_stored_image(job_id, image) for image in images))
+
+
+def read_images(job_id: str, text: str | None) -> tuple[Image, ...]:
+    """Return the images in stored text, also in that of an older version."""
+    return tuple(_image(job_id, stored) for stored in loads(text) or ())
+
+
+def _stored_image(job_id: str, image: Image) -> dict[str, Any]:
+    stored = given(image) or {}
+    if image.copy:
+        stored["copy"] = copy = given(image.copy) or {}
+        if image.copy.thumbnail == _thumbnail(image.copy.path):
+            del copy["thumbnail"]
+        folder, _, name = image.copy.path.rpartition("/")
+        if folder == identifiers.folder(job_id):
+            copy["path"] = f"/{name}"
+    return stored
+
+
+def _image(job_id: str, stored: dict[str, Any]) -> Image:
+    copy = stored.pop("copy", None)
+    if copy:
+        if copy["path"].startswith("/"):
+            copy["path"] = identifiers.folder(job_id) + copy["path"]
+        copy.setdefault("thumbnail", _thumbnail(copy["path"]))
+    return Image(copy=Copy(**_known(Copy, copy)) if copy else None, **_known(Image, stored))
+
+
+def _thumbnail(path: str) -> str:
+    """Return the usual path of the thumbnail of a copy."""
+    return f"{path.rpartition('.')[0]}.thumb.webp"
+
+
+def _known(kind: type[Copy | Image], stored: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that this version knows. A newer one may have stored more."""
+    names = {field.name for field in fields_in(kind)}
+    return {name: value for name, value in stored.items() if name in names}
+
+
 def _follow_up(fields: Mapping[str, str], step: Step) -> FollowUp | None:
     if step not in fields:
         return None
     since, tried, due_at = (fields.get(f"{step}.{name}") for name in ("since", "tried", "next"))
+    status = FollowUpStatus(fields[step])
+    if since is None and status is not FollowUpStatus.OFF:
+        since = fields.get("settled")
     return FollowUp(
-        FollowUpStatus(fields[step]),
+        status,
         since=int(since) if since else None,
         tries=int(fields.get(f"{step}.tries", 0)),
         tried_at=int(tried) if tried else None,
         due_at=int(due_at) if due_at else None,
         error=fields.get(f"{step}.error") or None,
     )
-
-
-def _images(fields: Mapping[str, str], name: str) -> tuple[Image, ...]:
-    return tuple(_image(image) for image in _list(fields, name))
-
-
-def _image(stored: dict[str, Any]) -> Image:
-    copy = stored.pop("copy", None)
-    return Image(copy=Copy(**_known(Copy, copy)) if copy else None, **_known(Image, stored))
-
-
-def _known(kind: type[Copy | Image], stored: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields that this version knows. A newer one may have stored more."""
-    names = {field.name for field in dataclasses.fields(kind)}
-    return {name: value for name, value in stored.items() if name in names}
 
 
 def _list(fields: Mapping[str, str], name: str) -> list[Any]:

@@ -21,6 +21,7 @@ from orchestrator.ledger import codec, identifiers, keys
 from orchestrator.ledger.results import Lease, Result
 from orchestrator.ledger.script import Script, load
 from orchestrator.ledger.script_runner import ScriptRunner
+from orchestrator.ledger.timeline import read_events
 
 #: A stream keeps at least this many of the newest notifications.
 STREAM_ENTRIES = 1000
@@ -85,9 +86,10 @@ class FollowUps:
         )
         if Result(answer[0]) is not Result.CLAIMED:
             return None
-        _, fields, lines = answer
-        events = tuple(map(codec.read_event, lines))
-        return Lease(codec.read_job(job_id, codec.pairs(fields)), token, ends_at, events)
+        _, flat, lines = answer
+        fields = codec.pairs(flat)
+        events = tuple(read_events(lines, fields))
+        return Lease(codec.read_job(job_id, fields), token, ends_at, events)
 
     def later(
         self,
@@ -304,4 +306,5 @@ def _dead(_: Redis, shard: int) -> list[str]:
 def _stored(job: Job, images: tuple[Image, ...]) -> tuple[str, str]:
     """Return the stored form of the outcome's images and of the late images."""
     number = len(job.images)
-    return codec.dumps(images[:number]), codec.dumps(images[number:])
+    outcome, late = images[:number], images[number:]
+    return codec.images_text(job.id, outcome), codec.images_text(job.id, late)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import secrets
+from datetime import UTC, datetime
+from functools import lru_cache
 
 from ulid import ULID
 
@@ -60,6 +62,13 @@ def pick_shard(shards: int, idempotency: str | None) -> int:
 def created_at(job_id: str) -> int:
     """Return the creation time in a job id, by the clock of its creator. ms."""
     return ULID.from_str(job_id[4:30].upper()).milliseconds
+
+
+@lru_cache(1024)
+def folder(job_id: str) -> str:
+    """Return the folder of a job's files. Its date is the time in the id."""
+    day = datetime.fromtimestamp(created_at(job_id) / 1000, UTC).date()
+    return f"{day.isoformat()}/{job_id}"
 
 
 def first_id_at(time: int) -> str:

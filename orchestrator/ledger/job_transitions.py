@@ -149,7 +149,7 @@ class JobTransitions:
             RUNNING, SETTLED, SUPERSEDED, MISMATCH or MISSING.
         """
         detail = codec.dumps({"attempt": attempt, "task_id": task_id})
-        args = [now, attempt, task_id, due_at, codec.dumps(cost), detail]
+        args = [now, attempt, task_id, due_at, codec.dumps(codec.given(cost)), detail]
         args += [first_poll.wait, first_poll.earliest]
         return self._bind(self._accepted, job_id, task_id, args).result
 
@@ -291,9 +291,8 @@ class JobTransitions:
         """Cancel a queued job. Return CANCELLED, DUPLICATE, IN_FLIGHT, TERMINAL or MISSING."""
         if not identifiers.is_job_id(job_id):
             return Settlement(Result.MISSING)
-        error = codec.dumps(JobError(ErrorCode.CANCELLED, "cancelled by the caller"))
-        detail = codec.dumps({"status": Status.CANCELLED, "by": SettledBy.CANCEL})
-        return self._run(self._cancel, job_id, [now, error, self._retention_ms, detail])
+        error = codec.given(JobError(ErrorCode.CANCELLED, "cancelled by the caller"))
+        return self._run(self._cancel, job_id, [now, codec.dumps(error), self._retention_ms])
 
     def _settle_with(
         self,
@@ -308,7 +307,8 @@ class JobTransitions:
     ) -> Settlement:
         code = {"code": outcome.error.code} if outcome.error else {}
         detail = {"status": outcome.status, "by": by, "attempt": attempt, **code}
-        values = [codec.dumps(v) for v in (outcome.images, outcome.error, outcome.cost)]
+        images = codec.images_text(job_id, outcome.images)
+        values = [images, *(codec.dumps(codec.given(v)) for v in (outcome.error, outcome.cost))]
         args = [now, attempt, token, task_id, outcome.status, by, *values]
         reported = "1" if is_reported(outcome, by) else ""
         expires = outcome.expires_at(now) if self._archives else ""

@@ -7,7 +7,7 @@ A test compares this table with a live server.
 | key | type | holds | expires |
 | --- | --- | --- | --- |
 | `{orch:<s>}:job:<job id>` | hash | the job, fields below | retention, after the last follow-up |
-| `{orch:<s>}:events:<job id>` | list | its timeline: `<ms> <name> <JSON>` | with the job |
+| `{orch:<s>}:events:<job id>` | list | its timeline: see timeline.py | with the job |
 | `{orch:<s>}:agenda` | sorted set | open job ids, scored by when they are due (ms) | never |
 | `{orch:<s>}:idempotency:<digest>` | string | `<job or batch id> <fingerprint of request>` | 24 h |
 | `{orch:<s>}:repeat:<digest>` | hash | the newest job of a request: see repeats.py | 24 h |
@@ -82,10 +82,10 @@ last and the next try (ms), the last error and the token of the holder: `archive
 `archive.tries`, `archive.tried`, `archive.next`, `archive.error`, `archive.lease`; `notify`,
 `notify.since`, `notify.tries`, `notify.tried`, `notify.next`, `notify.error`, `notify.lease`; and
 `confirm`, `confirm.since`, `confirm.tries`, `confirm.tried`, `confirm.next`, `confirm.error`,
-`confirm.lease`, with `confirm.attempts` (their numbers). `format` (of its fields; 1 if it is
-absent). `handed` (the token of a claim of this job, and the job that it took, because its tenant
-had the turn; or the word moved). `key` (a digest of the idempotency key, for searches). `batch`
-(the id of its batch).
+`confirm.lease`, with `confirm.attempts` (their numbers). A follow-up without a start began when the
+job was settled. `format` (of its fields and its timeline; 1 if it is absent). `handed` (the token
+of a claim of this job, and the job that it took, because its tenant had the turn; or the word
+moved). `key` (a digest of the idempotency key, for searches). `batch` (the id of its batch).
 
 A flow is `<kind>:<provider>:<tenant>`. The kind is queued, resend (submitting or unconfirmed) or
 poll (running).

@@ -43,6 +43,7 @@ from orchestrator.ledger.results import Created, Idempotency
 from orchestrator.ledger.script_runner import ScriptRunner
 from orchestrator.ledger.sessions import Sessions
 from orchestrator.ledger.task_owners import TaskOwners
+from orchestrator.ledger.timeline import read_events
 from orchestrator.ledger.timings import TimingSums
 from orchestrator.ledger.uploads import Uploads
 from orchestrator.ledger.waiting_messages import WaitingMessages
@@ -160,6 +161,8 @@ class Ledger(JobTransitions):
         """Return the timeline of a job, oldest event first. It is empty for an unknown job."""
         if not identifiers.is_job_id(job_id):
             return []
-        with self._redis() as client:
-            lines: Any = client.lrange(keys.events(job_id), 0, -1)
-        return [codec.read_event(line) for line in lines]
+        with self._redis() as client, client.pipeline(transaction=False) as pipe:
+            pipe.lrange(keys.events(job_id), 0, -1)
+            pipe.hgetall(keys.job(job_id))  # it knows what the lines leave out
+            lines, fields = pipe.execute()
+        return read_events(lines, fields)

@@ -20,6 +20,7 @@ from orchestrator.ledger import codec, identifiers, keys
 from orchestrator.ledger.follow_ups import follow_up_sets
 from orchestrator.ledger.results import Result
 from orchestrator.ledger.script import load
+from orchestrator.ledger.timeline import read_events
 from orchestrator.ledger.totals import COUNTED, Totals, of_tenants, read_totals
 
 #: Jobs that are read in one round trip.
@@ -266,7 +267,7 @@ class Overview:
             due_at = None if score is None else int(score)
             scores = {step: _first(next(answers), next(answers)) for step in FOLLOW_UPS}
             follow_ups = {step: int(score) for step, score in scores.items() if score is not None}
-            events = [codec.read_event(line) for line in lines]
+            events = read_events(lines, fields)
             old = job is not None and "tenant" not in fields
             yield Snapshot(job_id, job, events, due_at, follow_ups, listed, old)
 

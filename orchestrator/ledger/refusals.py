@@ -17,7 +17,7 @@ from redis.sentinel import MasterNotFoundError
 
 #: The format of the fields of jobs, and of the sets that hold them. Raise it when an older version
 #: would misread what this one writes, also in `_prelude.lua`.
-FORMAT = 1
+FORMAT = 2
 #: The code with which a script refuses a job of a newer format.
 NEWER_FORMAT = "NEWERFORMAT"
 #: Codes of states that pass: a failover, a full memory or disk, a server that still loads its data.

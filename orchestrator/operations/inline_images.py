@@ -10,9 +10,9 @@ from dataclasses import replace
 from hashlib import sha256
 
 from orchestrator.jobs.model import Image, Outcome
+from orchestrator.ledger.identifiers import folder
 from orchestrator.net.guarded_session import FetchedBody
 from orchestrator.operations.image_copies import CheckedFile, store_file
-from orchestrator.operations.manifest import folder
 from orchestrator.runtime import Runtime
 from orchestrator.step_loop import in_thread
 from orchestrator.storage.file_kinds import Unusable

@@ -8,8 +8,6 @@ The date is the time in the job id. So the folder is found when Redis no longer 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
-from functools import lru_cache
 from typing import Any
 
 from orchestrator.jobs.event import Event
@@ -33,6 +31,7 @@ from orchestrator.jobs.views import event_view, job_view
 from orchestrator.jsonio import NotJson, dump, ms, parse
 from orchestrator.ledger import codec, identifiers
 from orchestrator.ledger.changes import StoredJob
+from orchestrator.ledger.timeline import line_of
 
 #: The version of job.json. It changes when a reader of the old form cannot read the new one.
 VERSION = 1
@@ -40,16 +39,9 @@ VERSION = 1
 FILE = "job.json"
 
 
-@lru_cache(1024)
-def folder(job_id: str) -> str:
-    """Return the folder of a job's files."""
-    day = datetime.fromtimestamp(identifiers.created_at(job_id) / 1000, UTC).date()
-    return f"{day.isoformat()}/{job_id}"
-
-
 def path(job_id: str) -> str:
     """Return the path of a job's manifest."""
-    return f"{folder(job_id)}/{FILE}"
+    return f"{identifiers.folder(job_id)}/{FILE}"
 
 
 def manifest(job: Job, events: Iterable[Event], base_url: str | None) -> bytes:
@@ -106,7 +98,7 @@ def stored_job(content: bytes) -> StoredJob:
         job, events = _job(document), _events(document["timeline"])
     except (AttributeError, KeyError, TypeError, ValueError):
         raise NotJson("it is not a manifest") from None
-    return StoredJob(job.id, codec.fields_of(job), tuple(codec.line_of(event) for event in events))
+    return StoredJob(job.id, codec.fields_of(job), tuple(map(line_of, events)))
 
 
 def _job(document: dict[str, Any]) -> Job:

@@ -16,11 +16,12 @@ from orchestrator import log, tracing
 from orchestrator.backoff import back_off
 from orchestrator.jobs.model import FollowUpStatus, Image, Job, Step
 from orchestrator.ledger import Lease
+from orchestrator.ledger.identifiers import folder
 from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import AGAIN, STORAGE_FAILED
 from orchestrator.net.links import normalized_link
 from orchestrator.operations.image_copies import NotCopied, Recovery, copy_image
-from orchestrator.operations.manifest import folder, manifest, path
+from orchestrator.operations.manifest import manifest, path
 from orchestrator.runtime import Runtime
 from orchestrator.step_threads import StepThread
 from orchestrator.storage.storage import Bundle, StorageError

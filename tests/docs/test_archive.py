@@ -20,9 +20,10 @@ from orchestrator.api.images import (
 )
 from orchestrator.jobs.answer_schemas import ImageSchema, JobSchema
 from orchestrator.jobs.model import DEFAULT_LINK_LIFETIME_MS, FollowUpStatus
+from orchestrator.ledger.identifiers import folder
 from orchestrator.net import fetched_body
 from orchestrator.operations import image_copies
-from orchestrator.operations.manifest import VERSION, folder
+from orchestrator.operations.manifest import VERSION
 from orchestrator.operations.stats import RISK_HOURS
 from orchestrator.runtime import DOWNLOADS_PER_THREAD
 from orchestrator.steps import archive

@@ -82,5 +82,5 @@ def test_the_capacities_follow_from_the_costs() -> None:
             assert shown == pytest.approx(needed, rel=0.1, abs=0.1)
             assert values[5] >= math.ceil(round(used[4], 6))
         else:
-            stored = [rate * seconds * 2.1e-6 for seconds in (604_800, 86_400, 3600)]
+            stored = [rate * seconds * 1.8e-6 for seconds in (604_800, 86_400, 3600)]
             assert values == pytest.approx([*stored, rate * 0.445, rate * 0.216], rel=0.1, abs=0.05)

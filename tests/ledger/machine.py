@@ -28,6 +28,7 @@ from orchestrator.jobs.model import (
 )
 from orchestrator.ledger import Idempotency, Lease, Ledger, Result, codec, keys
 from orchestrator.ledger.creation import NewJob
+from orchestrator.ledger.timeline import read_events
 from orchestrator.operations.verify import MAX_OVERDUE_MS, Verification
 from orchestrator.runtime import Runtime
 from tests.ledger import kit
@@ -437,7 +438,7 @@ class LedgerMachine(RuleBasedStateMachine):
             assert codec.read_job(job_id, fields) == entry.job
             winner = None if entry.winner is None else str(entry.winner)
             assert (fields.get("lease"), fields.get("winner")) == (entry.lease, winner)
-            assert [codec.read_event(line).name for line in lines] == entry.events
+            assert [event.name for event in read_events(lines, fields)] == entry.events
             self.outcome_never_changes(entry.job)
 
     @invariant()

@@ -33,6 +33,7 @@ PIPELINED = {
     # MULTI and EXEC are commands too.
     **dict.fromkeys(("access.add_key", "access.forget_key", "access.set_tenant"), 4),
     **dict.fromkeys(("access.revoke_key", "access.expire_key"), 4),
+    "events": 2,
     "timings.add": 3,
     "repeats.remember": 3,
     "repeats.record_answer": 2,
@@ -67,7 +68,7 @@ PER_SHARD = (
 )
 #: The limit of a running job's memory in Redis, without its request. Tables that grow make it
 #: vary by about 150. Bytes.
-MAX_JOB_BYTES = 2048
+MAX_JOB_BYTES = 1400
 
 
 def commands_of(redis: Redis, work: Callable[[], object]) -> list[str]:

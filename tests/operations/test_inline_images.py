@@ -117,8 +117,9 @@ def test_the_same_answer_twice_is_stored_once(harness: Harness) -> None:
 
 
 def test_no_bytes_of_an_image_reach_the_ledger(harness: Harness) -> None:
+    job_id = job_states.running(harness)
     with pytest.raises(TypeError) as raised:
-        codec.dumps(inline(b"secret bytes").images)
+        codec.images_text(job_id, inline(b"secret bytes").images)
 
     assert "secret" not in str(raised.value)
 

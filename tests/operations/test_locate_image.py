@@ -10,8 +10,9 @@ import pytest
 
 from orchestrator.jobs.model import Image, Outcome
 from orchestrator.ledger import Ledger, LedgerUnavailable, identifiers, keys
+from orchestrator.ledger.identifiers import folder
 from orchestrator.operations.locate_image import Archived, AtProvider, Lost, locate_image
-from orchestrator.operations.manifest import folder, path
+from orchestrator.operations.manifest import path
 from orchestrator.storage.storage import StorageError
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, archived, ended, picture

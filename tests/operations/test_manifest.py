@@ -14,7 +14,8 @@ from ulid import ULID
 
 from orchestrator.jobs.model import Cost, Image, Outcome
 from orchestrator.jsonio import NotJson
-from orchestrator.operations.manifest import VERSION, copies, folder, manifest, path
+from orchestrator.ledger.identifiers import folder
+from orchestrator.operations.manifest import VERSION, copies, manifest, path
 from orchestrator.steps.poll import poll
 from orchestrator.steps.submit import submit
 from tests.support import archive_kit, job_states

@@ -13,7 +13,7 @@ from PIL import Image as Pillow
 
 from orchestrator.jobs.model import FollowUp, FollowUpStatus, Image, Outcome, Step
 from orchestrator.ledger import identifiers, keys
-from orchestrator.operations.manifest import folder
+from orchestrator.ledger.identifiers import folder
 from orchestrator.step_loop import in_thread
 from orchestrator.steps.archive import archive
 from orchestrator.storage.commits import Run

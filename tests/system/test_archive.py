@@ -19,8 +19,8 @@ from orchestrator.cli.processes import process_command
 from orchestrator.clock import now_ms
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import keys
+from orchestrator.ledger.identifiers import folder
 from orchestrator.messages import ARCHIVE_QUEUE, QUEUE
-from orchestrator.operations.manifest import folder
 from sandbox.file_kinds import FILE_KINDS
 from sandbox.link_faults import LINK_KINDS
 from tests.ledger.kit import make_due

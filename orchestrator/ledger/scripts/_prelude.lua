@@ -11,18 +11,6 @@ local job_id = string.sub(job_key, -32)
 -- The prefix of all keys of the shard. `job:` follows it.
 local shard = string.sub(job_key, 1, -37)
 
--- The job whose change this script has recorded.
-local recorded
-
--- Tell the recorder of the history that the job changed, once for each script and job. Call it after
--- or before the change: the recorder reads the job when the script has ended.
-local function record_change()
-  if recorded ~= job_id then
-    recorded = job_id
-    redis.call('XADD', shard .. 'changes', '*', 'job', job_id)
-  end
-end
-
 local function get(field)
   return redis.call('HGET', job_key, field)
 end
@@ -33,7 +21,7 @@ end
 local job
 
 -- The newest format of a job that these scripts know. It is that of refusals.py, too.
-local FORMAT = 1
+local FORMAT = 2
 
 -- Refuse a job that a newer version has written. Nothing has changed yet.
 local function check_format(format)
@@ -45,19 +33,35 @@ end
 -- Read the job, and more of its fields, in one call. Returns its status and the values of these fields.
 local function read_job(...)
   local values = redis.call('HMGET', job_key, 'status', 'provider', 'tenant', 'deadline', 'attempt',
-    'lease', 'fallback', 'moves', 'batch', 'format', ...)
+    'lease', 'fallback', 'moves', 'batch', 'format', 'created', ...)
   check_format(values[10])
   job = {status = values[1], provider = values[2] or '', tenant = values[3] or 'default',
     deadline = values[4], attempt = values[5], lease = values[6], fallback = values[7],
-    moves = values[8], batch = values[9]}
+    moves = values[8], batch = values[9], format = values[10], created = values[11]}
   if FLOWS[job.status] and not values[3] then
     adopt(shard, job_id)
   end
-  return job.status, unpack(values, 11)
+  return job.status, unpack(values, 12)
 end
 
 local function set(...)
   redis.call('HSET', job_key, ...)
+end
+
+-- The job whose change this script has recorded.
+local recorded
+
+-- Tell the recorder of the history that the job changed, once for each script and job. Call it after
+-- or before the change: the recorder reads the job when the script has ended. The change has the newest
+-- format, so the job of an older version gets it, too.
+local function record_change()
+  if recorded ~= job_id then
+    recorded = job_id
+    redis.call('XADD', shard .. 'changes', '*', 'job', job_id)
+    if tonumber(job.format) ~= FORMAT then
+      set('format', FORMAT)
+    end
+  end
 end
 
 local function set_unless_empty(name, value)
@@ -191,16 +195,17 @@ end
 
 -- Further arguments are fields that the job does not need any more.
 local function release_lease(...)
-  if job.lease then
+  if job.lease or ... then
     redis.call('HDEL', job_key, 'lease', ...)
   end
 end
 
--- `detail` is a JSON object as text.
+-- `detail` is a JSON object as text. The time of the event counts from the creation of the job.
 local function add_event(now, name, detail)
   local MAX_EVENTS = 100 -- of a timeline; the event `settled` is added even when it is full
   record_change()
-  local length = redis.call('RPUSH', events_key, now .. ' ' .. name .. ' ' .. detail)
+  local line = string.format('%+d %s %s', now - job.created, name, detail)
+  local length = redis.call('RPUSH', events_key, line)
   if length > MAX_EVENTS and name ~= 'settled' then
     redis.call('RPOP', events_key)
     redis.call('HINCRBY', job_key, 'omitted', 1)
@@ -337,7 +342,7 @@ local function accounts()
       accepted = accepted or get('task.' .. attempt)
     end
     local known = cost and cjson.decode(cost)
-    if known and known.unit == unit and (status == 'succeeded' or known.source == 'reported') then
+    if known and known.unit == unit and (status == 'succeeded' or known.source ~= 'computed') then
       return total + known.amount
     end
     local reported = error and not NOT_REPORTED[cjson.decode(error).code] and not get('pending_failure')
@@ -434,13 +439,13 @@ local function next_waiting(now)
   redis.call('HDEL', state, 'full')
 end
 
--- Give the job its outcome. The job leaves the agenda, and its follow-ups are due now.
+-- Give the job its outcome. The job leaves the agenda, and its follow-ups are due now: since `settled`.
 -- `expires` is the time when the first image link expires; '': images are not archived. `notify` and `reserved` are fields of the job.
 -- `fields` are more fields to set: name, value, ... One call sets them all, because every callback runs
 -- this function.
 -- Returns the names of the follow-ups, the job that may start at the provider now, if one waits, and the
 -- batch that has no other open job in the shard.
-local function settle(now, status, by, retention, expires, detail, notify, reserved, fields)
+local function settle(now, status, by, retention, expires, notify, reserved, fields)
   local follow_ups = {}
   local archived = status == 'succeeded' and expires ~= ''
   if archived then
@@ -453,8 +458,7 @@ local function settle(now, status, by, retention, expires, detail, notify, reser
   end
   for _, name in ipairs(follow_ups) do
     local n = #fields
-    fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4], fields[n + 5], fields[n + 6] =
-      pending_fields(now, name)
+    fields[n + 1], fields[n + 2], fields[n + 3], fields[n + 4] = name, 'pending', name .. '.next', now
   end
   change_status(status, 'by', by, 'settled', now, 'updated', now, unpack(fields))
   if reserved then
@@ -476,7 +480,7 @@ local function settle(now, status, by, retention, expires, detail, notify, reser
   if by == 'submit' then
     provider_answered(now, job.provider)
   end
-  add_event(now, 'settled', detail)
+  add_event(now, 'settled', '{}') -- the fields tell the rest
   if #follow_ups == 0 then
     start_retention(retention)
   end

@@ -2,7 +2,7 @@
 --   no lease, and may be recorded at any time.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 attempt, 3 provider task id, 4 due at ms if no duration is known, 5 cost JSON
---       ('' unknown), 6 detail JSON, 7 which learned duration decides when the job is due: early, late or
+--       ('' unknown), 6 detail JSON of a mismatch, 7 which learned duration decides when the job is due: early, late or
 --       '' (none), 8 due at ms at the earliest
 -- Returns: running | settled (the job has its outcome) | superseded (a newer attempt exists)
 --   | mismatch (the attempt was not sent, or has another task) | missing
@@ -19,7 +19,7 @@ if not bind_task(attempt, task_id, bound, sent) then
   return {'mismatch'}
 end
 provider_answered(now, provider_of(attempt))
-add_event(now, 'accepted', detail)
+add_event(now, 'accepted', '{"attempt":' .. attempt .. '}')
 if cost ~= '' then
   redis.call('HSETNX', job_key, 'cost', cost) -- the cost of the outcome takes precedence
 end
@@ -29,9 +29,9 @@ else
   if job.moves then
     accounts().return_to(now, attempt)
   end
-  local running = change_status('running', 'task.' .. attempt, task_id, 'updated', now, 'tries', '0')
+  local running = change_status('running', 'task.' .. attempt, task_id, 'updated', now)
   prove_places(now, running)
-  release_lease()
+  release_lease('tries')
   local wait = learned_wait(request, which, sent)
   if wait then
     due_at = math.min(math.max(sent + wait, earliest), math.max(job.deadline, now))

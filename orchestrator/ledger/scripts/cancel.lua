@@ -1,10 +1,10 @@
 -- Purpose: cancel a queued job. Providers cannot cancel a task. So a submitted job is charged, and it
 --   continues to its outcome.
 -- KEYS: 1 job, 2 events, 3 agenda
--- ARGV: 1 now ms, 2 error JSON, 3 retention ms, 4 detail JSON
+-- ARGV: 1 now ms, 2 error JSON, 3 retention ms
 -- Returns: cancelled, due follow-ups, ... | duplicate (cancelled before) | in_flight (submitted)
 --   | terminal | missing
-local now, error, retention, detail = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local now, error, retention = ARGV[1], ARGV[2], ARGV[3]
 
 local status, notify, reserved = read_job('notify', 'reserved')
 if not status then
@@ -19,6 +19,5 @@ end
 if status ~= 'queued' then
   return {'in_flight'}
 end
-local follow_ups = settle(now, 'cancelled', 'cancel', retention, '', detail, notify, reserved,
-  {'error', error})
+local follow_ups = settle(now, 'cancelled', 'cancel', retention, '', notify, reserved, {'error', error})
 return {'cancelled', unpack(follow_ups)}

@@ -19,7 +19,8 @@ local max_open, interval, burst = tonumber(ARGV[9]), tonumber(ARGV[10]), tonumbe
 local cost, unit, budget, fallback = tonumber(ARGV[12]), ARGV[13], tonumber(ARGV[14]), ARGV[16]
 local trace, batch, configured = ARGV[17], ARGV[18], ARGV[19]
 
-job = {provider = provider, tenant = tenant, fallback = fallback ~= '' and fallback, moves = false}
+job = {provider = provider, tenant = tenant, fallback = fallback ~= '' and fallback, moves = false,
+  created = now, format = FORMAT}
 if redis.call('EXISTS', job_key) == 1 then
   return {'created', reason_to_wait(now, configured)}
 end
@@ -43,9 +44,8 @@ if lifetime ~= '' then
   redis.call('SET', KEYS[4], job_id .. ' ' .. fingerprint, 'PX', lifetime)
 end
 store({'status', 'queued', 'request', request, 'provider', provider, 'tenant', tenant,
-  'attempt', '0', 'created', now, 'updated', now, 'deadline', deadline},
-  {key = searchable, notify = notifies, fallback = fallback, trace = trace, batch = batch,
-  format = FORMAT > 1 and FORMAT or ''})
+  'attempt', '0', 'created', now, 'updated', now, 'deadline', deadline, 'format', FORMAT},
+  {key = searchable, notify = notifies, fallback = fallback, trace = trace, batch = batch})
 join_batch(batch)
 count('queued')
 count(tenant .. ' open')

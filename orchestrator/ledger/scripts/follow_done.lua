@@ -17,7 +17,9 @@ end
 if holder ~= lease then
   return {'stale'}
 end
-set(name, ended, name .. '.tries', tries, name .. '.tried', now, name .. '.error', error)
+set(name, ended, name .. '.tries', tries, name .. '.tried', now)
+set_unless_empty(name .. '.error', error)
+local gone = {error == '' and name .. '.error' or nil}
 if images ~= '' then
   set('images', images)
 end
@@ -29,7 +31,7 @@ if name == 'notify' and ended ~= 'gone' and late == 'owed' then
   count(name .. '_' .. ended)
   add_event(now, name .. '_' .. ended, detail)
   follow('notify', now)
-  redis.call('HDEL', job_key, 'notify.lease')
+  redis.call('HDEL', job_key, 'notify.lease', unpack(gone))
   return {'recorded'}
 end
 if name == 'notify' and ended == 'dead' then
@@ -41,7 +43,7 @@ if name == 'archive' and ended == 'dead' and expires then
 end
 count(name .. '_' .. ended)
 add_event(now, name .. '_' .. ended, detail)
-redis.call('HDEL', job_key, name .. '.lease', name .. '.next')
+redis.call('HDEL', job_key, name .. '.lease', name .. '.next', unpack(gone))
 redis.call('ZREM', shard .. 'flow:' .. name .. ':' .. job.tenant, job_id)
 if name == 'archive' then
   redis.call('ZREMRANGEBYSCORE', shard .. 'given_up', '-inf', now)

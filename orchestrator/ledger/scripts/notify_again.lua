@@ -6,7 +6,8 @@
 --   | silent (its request asks for no notification) | missing
 local now, since = ARGV[1], ARGV[2]
 
-local status, notify, lease, scheduled = read_job('notify', 'notify.lease', 'notify.since')
+local status, notify, lease, again, settled = read_job('notify', 'notify.lease', 'notify.since',
+  'settled')
 if not status then
   return {'missing'}
 end
@@ -16,7 +17,8 @@ end
 if not notify then
   return {'silent'}
 end
-if since ~= '' and scheduled and tonumber(scheduled) >= tonumber(since) then
+local scheduled = again or settled
+if since ~= '' and tonumber(scheduled) >= tonumber(since) then
   return {'duplicate'}
 end
 local lease_end = redis.call('ZSCORE', shard .. 'flow:notify:' .. job.tenant, job_id)

@@ -46,7 +46,8 @@ if job.moves then
   accounts().return_to(now, attempt)
 end
 if status ~= 'running' then
-  local running = change_status('running', 'tries', 0)
+  local running = change_status('running')
+  redis.call('HDEL', job_key, 'tries')
   prove_places(now, running)
   due_at = due_at ~= '' and due_at or fallback
 end

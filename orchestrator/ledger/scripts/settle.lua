@@ -58,7 +58,7 @@ end
 if took_time == '1' and sent and job.attempt == attempt then
   note_duration(now, sent, seen, request, by)
 end
-local follow_ups = settle(now, status, by, retention, expires, detail, notify, reserved, fields)
+local follow_ups = settle(now, status, by, retention, expires, notify, reserved, fields)
 if job.moves then
   accounts().charge_left(attempt)
 end
