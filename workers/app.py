@@ -21,7 +21,7 @@ from celery import signals
 from celery.exceptions import CPendingDeprecationWarning
 from celery.worker import state
 
-from orchestrator import log, tracing
+from orchestrator import garbage_collection, log, tracing
 from orchestrator.callbacks.drain import SpoolDrainer
 from orchestrator.callbacks.spool import Spool
 from orchestrator.heartbeat import Heartbeat
@@ -285,6 +285,7 @@ def _start_threads(sender: Any, **_: Any) -> None:
         log.get().info("archives_elsewhere", queue=ARCHIVE_QUEUE)
     if runtime.settings.spool_dir:
         SpoolDrainer(runtime, Spool(runtime.settings.spool_dir), record_spooled).start()
+    garbage_collection.tune()
 
 
 def _watch_consumer(consumer: Any) -> None:
