@@ -56,10 +56,18 @@ def read_submit(provider: Provider, job: Job, reply: Reply) -> Accepted | Reject
         return Ambiguous(_fault(provider, job, error).message)
 
 
-def query_call(provider: Provider, job: Job, task_id: str) -> Call | QueryFailed:
-    """Return the call that queries a task, or why there is none."""
+def own_model(provider: Provider, job: Job) -> str | QueryFailed:
+    """Return the provider's own name of the job's model, or why there is none."""
     try:
-        return provider.model_query_call(task_id, _model(provider, job))
+        return str(provider.body(job.request.at(provider.name)).get("model"))
+    except Exception as error:
+        return QueryFailed(_fault(provider, job, error))
+
+
+def query_call(provider: Provider, job: Job, task_id: str, model: str) -> Call | QueryFailed:
+    """Return the call that queries a task of a model, or why there is none."""
+    try:
+        return provider.model_query_call(task_id, model)
     except Exception as error:
         return QueryFailed(_fault(provider, job, error))
 
@@ -75,11 +83,11 @@ def read_query(
 
 
 def result_call(
-    provider: Provider, job: Job, task_id: str, reply: Reply
+    provider: Provider, job: Job, task_id: str, model: str, reply: Reply
 ) -> Call | QueryFailed | None:
     """Return the second call for the result of a task, None without one, or why it fails."""
     try:
-        return provider.result_call(task_id, _model(provider, job), reply)
+        return provider.result_call(task_id, model, reply)
     except Exception as error:
         return QueryFailed(_fault(provider, job, error))
 
@@ -92,11 +100,6 @@ def read_result(
         return provider.read_result(task_id, reply, now)
     except Exception as error:
         return QueryFailed(_fault(provider, job, error))
-
-
-def _model(provider: Provider, job: Job) -> str:
-    """Return the provider's own name of the job's model."""
-    return str(provider.body(job.request.at(provider.name)).get("model"))
 
 
 def _fault(provider: Provider, job: Job, error: Exception) -> JobError:

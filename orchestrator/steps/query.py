@@ -50,11 +50,14 @@ def _reading(
     ask: Callable[[Call], Reply | QueryFailed],
 ) -> Reading:
     """Query a task, and then its result if that has an address of its own."""
-    call = adapters.query_call(provider, job, task_id)
+    model = adapters.own_model(provider, job)
+    if isinstance(model, QueryFailed):
+        return model
+    call = adapters.query_call(provider, job, task_id, model)
     answer = ask(call) if isinstance(call, Call) else call
     if isinstance(answer, QueryFailed):
         return answer
-    second = adapters.result_call(provider, job, task_id, answer)
+    second = adapters.result_call(provider, job, task_id, model, answer)
     if second is None:
         return adapters.read_query(provider, job, answer, runtime.clock())
     result = ask(second) if isinstance(second, Call) else second
