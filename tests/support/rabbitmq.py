@@ -88,7 +88,9 @@ class RabbitMQ(AbstractContextManager["RabbitMQ"]):
             "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
-                "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1"
+                # +sbwt: its threads do not wait by running.
+                "-kernel inet_dist_use_interface {127,0,0,1} +S 1:1 +SDcpu 1 +SDio 1"
+                " +sbwt none +sbwtdcpu none +sbwtdio none"
             ),
         }
         return subprocess.Popen(

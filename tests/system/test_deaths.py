@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
@@ -18,35 +19,49 @@ from tests.system.conftest import Client, eventually
 MAX_IN_FLIGHT = 3
 
 
-def test_a_worker_killed_while_submitting_neither_loses_the_job_nor_pays_twice(
-    own: Client,
-) -> None:
-    text = f"{uuid4()} [sandbox: hang=1.5]"
-    jobs = {provider: own.enqueue(provider, text) for provider in EXAMPLE_MODELS}
-    eventually(lambda: len(own.tasks(text)) == len(EXAMPLE_MODELS))
+@pytest.fixture
+def brief(own: Client) -> Iterator[Client]:
+    """The stack with a worker whose leases end soon. The tests wait for the end of one."""
+    own.stack.kill("worker")
+    start_worker(own)
+    yield own
     own.stack.kill("worker")
     own.stack.start("worker")
-    ended = {provider: own.outcome(job_id) for provider, job_id in jobs.items()}
+
+
+def start_worker(brief: Client) -> None:
+    brief.stack.start("worker", [sys.executable, "-m", "tests.support.brief_worker"])
+
+
+def test_a_worker_killed_while_submitting_neither_loses_the_job_nor_pays_twice(
+    brief: Client,
+) -> None:
+    text = f"{uuid4()} [sandbox: hang=1.5]"
+    jobs = {provider: brief.enqueue(provider, text) for provider in EXAMPLE_MODELS}
+    eventually(lambda: len(brief.tasks(text)) == len(EXAMPLE_MODELS))
+    brief.stack.kill("worker")
+    start_worker(brief)
+    ended = {provider: brief.outcome(job_id) for provider, job_id in jobs.items()}
     unknowable = ended.pop(POLLED_WITHOUT_KEYS)  # neither key nor callback
     assert unknowable["error"]["code"] == "submission_unconfirmed"
     assert {job["status"] for job in ended.values()} == {"succeeded"}
     assert {len(job["attempts"]) for job in ended.values()} == {1}
-    assert len(own.tasks(text)) == len(EXAMPLE_MODELS)
+    assert len(brief.tasks(text)) == len(EXAMPLE_MODELS)
 
 
-def test_a_worker_that_has_no_time_left_to_finish_hands_its_step_back(own: Client) -> None:
+def test_a_worker_that_has_no_time_left_to_finish_hands_its_step_back(brief: Client) -> None:
     text = f"{uuid4()} [sandbox: hang=6]"
-    job_id = own.enqueue(POLLED_WITH_KEYS, text)
-    eventually(lambda: own.tasks(text))
-    worker = own.stack.running.pop("worker")
+    job_id = brief.enqueue(POLLED_WITH_KEYS, text)
+    eventually(lambda: brief.tasks(text))
+    worker = brief.stack.running.pop("worker")
     worker.terminate()
     assert worker.wait(60) == 0
-    assert own.timeline(job_id) == ["created", "submitting"]
-    assert job_id in own.stack.log("worker")
-    own.stack.start("worker")
-    job = own.outcome(job_id)
+    assert brief.timeline(job_id) == ["created", "submitting"]
+    assert job_id in brief.stack.log("worker")
+    start_worker(brief)
+    job = brief.outcome(job_id)
     assert (job["status"], len(job["attempts"])) == ("succeeded", 1)
-    (task,) = own.tasks(text)
+    (task,) = brief.tasks(text)
     assert task["submissions"] == 2
 
 
