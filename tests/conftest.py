@@ -27,6 +27,7 @@ from orchestrator.cli.embedded_redis import embedded_redis
 from orchestrator.ledger import Ledger
 from orchestrator.providers import BUILT_IN
 from orchestrator.runtime import default_runtime
+from orchestrator.step_loop import StepLoop
 from tests.support import fork_server
 from tests.support.fakes import (
     Chance,
@@ -283,6 +284,14 @@ def start(
         return Harness(made, clock, chance, nudges, fake_provider, client)
 
     return begin
+
+
+@pytest.fixture
+def steps() -> Iterator[StepLoop]:
+    """A loop that runs steps."""
+    loop = StepLoop()
+    yield loop
+    loop.stop()
 
 
 @pytest.fixture

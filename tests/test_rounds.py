@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pytest
 
@@ -13,13 +13,6 @@ from tests.support.steps import begin
 
 #: The longest wait for a step. Seconds.
 LIMIT = 60
-
-
-@pytest.fixture
-def steps() -> Iterator[StepLoop]:
-    loop = StepLoop()
-    yield loop
-    loop.stop()
 
 
 def test_an_error_of_a_round_is_that_of_its_steps(steps: StepLoop) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from concurrent.futures import Future
 from contextvars import ContextVar
 
@@ -15,13 +14,6 @@ from tests.support.steps import begin
 
 #: The longest wait for a step. Seconds.
 LIMIT = 60
-
-
-@pytest.fixture
-def steps() -> Iterator[StepLoop]:
-    loop = StepLoop()
-    yield loop
-    loop.stop()
 
 
 def future_of_loop() -> asyncio.Future[int]:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from contextvars import ContextVar
-
-import pytest
 
 from orchestrator.step_loop import StepLoop, sleep
 from orchestrator.step_threads import StepThreads
@@ -14,13 +11,6 @@ from tests.support.steps import begin
 
 #: The longest wait for a step. Seconds.
 LIMIT = 60
-
-
-@pytest.fixture
-def steps() -> Iterator[StepLoop]:
-    loop = StepLoop()
-    yield loop
-    loop.stop()
 
 
 def test_no_more_steps_than_threads_work_at_once_and_all_of_them_do(steps: StepLoop) -> None:

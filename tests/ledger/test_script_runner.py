@@ -36,13 +36,6 @@ WRONG = script("return redis.call('LLEN', KEYS[1])")
 FULL = script("return redis.error_reply('OOM command not allowed')")
 
 
-@pytest.fixture
-def steps() -> Iterator[StepLoop]:
-    loop = StepLoop()
-    yield loop
-    loop.stop()
-
-
 class Counted:
     """A client that counts its round trips."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 
@@ -21,20 +21,9 @@ from orchestrator.operations.check_callbacks import BODY_BYTES, check_callbacks
 from orchestrator.operations.check_result import CheckResult
 from orchestrator.security.secret import Secret
 from orchestrator.settings.settings import Settings
-from tests.net.servers import Peer, Serve, answer, serving
+from tests.net.servers import Peer, Serve, answer
 from tests.support.fakes import NOON, Harness
 from tests.support.web import WebApp
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    with serving() as begin:
-        yield begin
-
-
-@pytest.fixture
-def settings(start: Callable[..., Harness]) -> Settings:
-    return start().runtime.settings
 
 
 def checked(settings: Settings, port: int) -> list[CheckResult]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,22 +11,10 @@ from orchestrator.net.sockets import Proxy
 from orchestrator.operations.check_proxy import check_proxy
 from orchestrator.operations.check_result import CheckResult
 from orchestrator.settings.settings import Settings
-from tests.net.servers import Serve, answer, certificate, saying, serving
+from tests.net.servers import Serve, answer, certificate, saying
 from tests.net.test_outbound import TunnelServer, proxy_before
-from tests.support.fakes import Harness
 
 PROVIDER = "api.hiapi.example"
-
-
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    with serving() as begin:
-        yield begin
-
-
-@pytest.fixture
-def settings(start: Callable[..., Harness]) -> Settings:
-    return start().runtime.settings
 
 
 def checked(settings: Settings, proxy: Proxy | None, *urls: str, ca: str = "") -> list[CheckResult]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-from collections.abc import Iterator
 from concurrent.futures import Future
 from io import BytesIO
 from pathlib import Path
@@ -23,13 +22,6 @@ from tests.support.steps import begin
 #: The longest wait for a step. Seconds.
 LIMIT = 60
 DAY = "2026-11-29"
-
-
-@pytest.fixture
-def steps() -> Iterator[StepLoop]:
-    loop = StepLoop()
-    yield loop
-    loop.stop()
 
 
 @pytest.fixture
