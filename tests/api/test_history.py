@@ -17,6 +17,8 @@ from tests.support import job_states
 from tests.support.fakes import TENANT
 from tests.support.web import WebApp
 
+PROBLEM = "urn:orchestrator:problem:"
+
 
 @dataclass(frozen=True)
 class Recorded:
@@ -98,3 +100,7 @@ def test_while_the_history_is_away_lists_come_from_the_ledger_and_say_so(
     assert api.get(f"/v1/jobs/{job_id}").status_code == 200
     unknown = api.get(f"/v1/jobs/{identifiers.new_job_id(0)}")
     assert (unknown.status_code, unknown.headers["Retry-After"]) == (503, "5")
+    usage = api.get("/v1/reports/usage")
+    assert (usage.status_code, usage.headers["Retry-After"]) == (503, "5")
+    assert usage.json is not None
+    assert (usage.json["status"], usage.json["type"]) == (503, f"{PROBLEM}history-unavailable")

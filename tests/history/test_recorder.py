@@ -15,7 +15,7 @@ from redis import Redis
 
 from orchestrator.history import Entry, HistoryUnavailable, NoHistory, Query
 from orchestrator.history import recorder as recorder_module
-from orchestrator.history.history import History
+from orchestrator.history.history import Batch, History
 from orchestrator.history.recorder import Recorder
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import Ledger, keys
@@ -203,6 +203,37 @@ def test_two_writers_at_once_neither_lose_nor_repeat_a_change(
     stopping.set()
     for thread in threads:
         thread.join()
+
+
+def test_changes_that_another_recorder_has_written_meanwhile_are_not_written_again(
+    shared_ledger: Ledger,
+    sqlite: History,
+    open_history: Callable[[str], History],
+    history_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        "orchestrator.ledger.changes.ChangeStreams.hold", lambda self, *_: list(self._shards)
+    )
+    first = started(shared_ledger, sqlite)
+    second = recorder(shared_ledger, open_history(history_url))
+    kit.settled(shared_ledger)
+    write, put = second._write, list[object]()
+
+    def write_late(*read: Any) -> None:
+        kit.settled(shared_ledger)
+        catch_up(first)
+        monkeypatch.setattr(Batch, "put", lambda _, entries: put.extend(entries))
+        write(*read)
+
+    monkeypatch.setattr(second, "_write", write_late)
+    second.record()
+
+    monkeypatch.undo()
+    assert put == []
+    known = {shard: each.position for shard, each in sqlite.positions().items()}
+    after = shared_ledger.changes.after(known, 9).values()
+    assert {changes and changes.entries for changes in after} == {0}
 
 
 def test_a_cut_stream_is_noticed_and_all_jobs_are_read_again(

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from redis import Redis
 
-from orchestrator.jobs.model import FollowUpStatus, Image, Job, Outcome, Step
+from orchestrator.jobs.model import Copy, FollowUpStatus, Image, Job, Outcome, Step
 from orchestrator.ledger import Ledger, Result, keys
 from tests.ledger import kit
 from tests.ledger.kit import DAY, NEXT_DUE, NOW
@@ -44,6 +44,17 @@ def test_a_dead_archive_starts_again_from_the_first_try(ledger: Ledger, redis: R
     assert ledger.follow_ups.given_up(9, now=NOW) == (0, [])
     assert kit.job_ttls(redis, job.id) == {None}
     kit.check_job(redis, job.id)
+
+
+def test_it_expires_with_the_first_link_that_has_no_copy(ledger: Ledger, redis: Redis) -> None:
+    links = [f"https://cdn.example.com/{number}.png" for number in range(3)]
+    job = dead(ledger, *(Image(link, NOW + (n + 1) * DAY) for n, link in enumerate(links)))
+    first, *others = reopened(job)
+    copied = replace(first, copy=Copy("a.png", "5f", 9, 8, 7, "image/png", NOW, None))
+
+    ledger.follow_ups.archive_again(job, (copied, *others), now=NEXT_DUE)
+
+    assert redis.zscore(keys.expiring(0), job.id) == NOW + 2 * DAY
 
 
 def test_what_a_later_try_stored_is_not_overwritten(ledger: Ledger) -> None:

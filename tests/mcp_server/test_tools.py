@@ -92,6 +92,22 @@ def test_a_key_that_no_header_can_carry_is_refused(kit: ModuleType, key: str) ->
     assert api.requests == []
 
 
+@pytest.mark.parametrize(
+    ("circuit", "submits"),
+    [("closed", True), ("half_open", True), ("open", False), ("paused", False), (None, None)],
+)
+def test_a_provider_submits_unless_its_circuit_is_open_or_paused(
+    kit: ModuleType, circuit: str | None, submits: bool | None
+) -> None:
+    facts = {"title": "HiAPI", "until": None, "takes_unlisted_models": False}
+    provider = {"name": "hiapi", "on": True, "circuit": circuit, "families": [], "models": []}
+    api = kit.api(kit.answer(200, {"providers": [{**facts, **provider}]}))
+
+    [listed] = api.call("list_models").structured_content["providers"]
+
+    assert listed["submits_now"] is submits
+
+
 def test_a_cancel_is_not_repeated(kit: ModuleType) -> None:
     api = kit.api(kit.LOST)
     api.error("cancel_job", job_id="job_1")
