@@ -177,7 +177,7 @@ def _concerns(figures: Mapping[str, Any]) -> Iterator[Concern]:
         yield Concern(text, advice, "unconfirmed", "bad")
     if number := figures["notifications"]["dead"]:
         text = f"{number:,} failed {'notification' if number == 1 else 'notifications'}"
-        yield Concern(text, "Send them again.", "deliveries", "bad")
+        yield Concern(text, "See why, and send again.", "deliveries", "bad")
     for name, provider in figures["providers"].items():
         if provider["circuit"] not in ("closed", "half_open"):
             text = f"{name} is {provider['circuit'].replace('_', ' ')}"
