@@ -1,10 +1,11 @@
 """Records flame graphs of a web and a worker process, and a budget of their time by part.
 
-    python -m benchmarks.flames [--images] [--jobs 2000] [--output build/benchmarks]
+    python -m benchmarks.flames [--images] [--jobs 8000] [--output build/benchmarks]
 
 It needs py-spy (`pip install py-spy`) and the right to trace processes. The jobs are those of
-`completions`. The budget spreads the CPU time of a job by the samples: a sample belongs to the part
-of its innermost known frame. C code counts for the Python function that called it.
+`completions`. The budget spreads the CPU time of a job by samples of the threads that hold Python's
+lock: a sample belongs to the part of its innermost known frame. C code counts for the Python
+function that called it. Time without the lock, as in system calls, is spread over all parts.
 """
 
 from __future__ import annotations
@@ -46,8 +47,8 @@ PARTS = {
     "metrics, traces, logs": r"orchestrator/(metrics|tracing|log)|/structlog/",
     "event loop": r"/asyncio/|/selectors|orchestrator/step_loop",
 }
-#: The innermost frame of a thread that waits, although py-spy takes it for busy.
-WAITING = re.compile(r"/threading\.py|/selectors\.py|concurrent/futures/thread\.py")
+#: Jobs of a recording.
+JOBS = 8000
 
 
 def main() -> None:
@@ -76,9 +77,7 @@ def budget(stacks: str) -> Counter[str]:
     parts: Counter[str] = Counter()
     for line in stacks.splitlines():
         stack, _, samples = line.rpartition(" ")
-        frames = stack.split(";")
-        if not WAITING.search(frames[-1]):
-            parts[_part(frames)] += int(samples)
+        parts[_part(stack.split(";"))] += int(samples)
     return parts
 
 
@@ -87,7 +86,7 @@ def _part(frames: list[str]) -> str:
         for part, pattern in PARTS.items():
             if re.search(pattern, frame):
                 return part
-    return "other" if any(frames) else "threads without Python"
+    return "other"
 
 
 def _record(pid: int, form: str, path: Path, work: Callable[[], Round]) -> Round:
@@ -100,7 +99,15 @@ def _recording(pid: int, form: str, path: Path) -> Iterator[None]:
     program = shutil.which("py-spy")
     assert program, "py-spy is not installed. Run pip install py-spy."
     command = [program, "record", "--pid", str(pid), "--rate", str(RATE), "--format", form]
-    command += ["--full-filenames", "--nonblocking", "--duration", "600", "--output", str(path)]
+    command += [
+        "--gil",
+        "--full-filenames",
+        "--nonblocking",
+        "--duration",
+        "600",
+        "--output",
+        str(path),
+    ]
     if form == "flamegraph":
         command += ["--function"]
     recorder = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -130,7 +137,7 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--images", action="store_true", help="each job has an image of 64x64")
-    parser.add_argument("--jobs", type=int, default=2000, help="default: %(default)s")
+    parser.add_argument("--jobs", type=int, default=JOBS, help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("build/benchmarks"))
     return parser.parse_args()
 
