@@ -19,7 +19,6 @@ from orchestrator.messages import Broker, Nudger
 from orchestrator.metrics import Timings
 from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import CallKind, call_result, provider_label
-from orchestrator.net.deadline import trusted_authorities
 from orchestrator.net.guarded_session import GuardedSession
 from orchestrator.net.http_types import Call, Reply
 from orchestrator.providers import PROVIDERS, Provider
@@ -100,7 +99,6 @@ class Runtime:
         session = GuardedSession(
             settings.guard,
             connect_timeout=settings.connect_timeout_seconds,
-            tls=trusted_authorities(settings.ca_bundle),
             ca_bundle=settings.ca_bundle,
             proxy=settings.outbound_proxy,
         )

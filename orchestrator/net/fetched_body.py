@@ -18,7 +18,11 @@ MAX_REDIRECTS = 5
 #: The statuses of redirects.
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: The headers of every request to a URL that somebody else chose.
-HEADERS = {"User-Agent": "image-orchestrator", "Accept": "*/*"}
+HEADERS = {
+    "User-Agent": "image-orchestrator",
+    "Accept": "*/*",
+    "Accept-Encoding": "identity",
+}
 #: The part of a Content-Type that is kept.
 _MAX_TYPE_CHARACTERS = 100
 

@@ -1,31 +1,24 @@
 """HTTP requests to URLs that somebody else chose: image links and notify URLs.
 
+libcurl connects to the addresses that the guard has checked, and to no other.
+
 `Forbidden` is raised for a URL that must not be called, `RequestFailed` when there is no good
 answer, and its subclass `TooLarge` when another try has the same result.
 """
 
 from __future__ import annotations
 
-import ssl
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
-from http.client import HTTPException
+from http import HTTPStatus
+from time import monotonic
 from typing import Any, BinaryIO
 
-from requests import PreparedRequest
+import pycurl
 
-from orchestrator.net.deadline import (
-    DEFAULT_CA_BUNDLE,
-    ActiveCall,
-    Connections,
-    Request,
-    Response,
-)
-from orchestrator.net.downloads import Downloads, Wanted
+from orchestrator.net.addresses import literal
 from orchestrator.net.fetched_body import (
     HEADERS,
     MAX_REDIRECTS,
@@ -40,21 +33,32 @@ from orchestrator.net.fetched_body import (
 )
 from orchestrator.net.guard import Forbidden, Guard, Target
 from orchestrator.net.http_types import retry_after_seconds
-from orchestrator.net.sockets import Proxy, ProxyRefused
-from orchestrator.step_loop import current_loop, in_thread
+from orchestrator.net.proxy import Proxy
+from orchestrator.net.transfer import REASONS, Request, Transfer
+from orchestrator.net.transfers import DEFAULT_CA_BUNDLE, Transfers
+from orchestrator.step_loop import in_thread
 
 __all__ = ["FetchedBody", "Forbidden", "GuardedSession", "PostAnswer", "RequestFailed", "TooLarge"]
 
-#: The size of the parts in which a body is read. Bytes.
-_CHUNK_BYTES = 256 * 1024
+#: Idle connections that each step loop keeps, of all hosts. So does each other thread.
+MAX_IDLE_CONNECTIONS = 256
+#: The checked addresses of a name are used this long. Seconds.
+ADDRESS_SECONDS = 30.0
+#: The most names whose addresses are remembered.
+MAX_NAMES = 1000
+#: The digest of a longer body is computed in another thread, because that takes long. Bytes.
+LONG_BODY_BYTES = 64 * 1024
 #: The answer to a POST is read up to these limits, so that its connection can be used again.
-_MAX_DRAINED_BYTES = 64 * 1024
-_MAX_DRAIN_SECONDS = 1.0
-_HEADERS = {**HEADERS, "Accept-Encoding": "identity"}
+MAX_DRAINED_BYTES, MAX_DRAIN_SECONDS = 64 * 1024, 1.0
+#: The reason of a call whose time is over.
+LATE = "it did not end in time"
+#: The reason of a call for which there was no connection in time.
+SLOW_CONNECTION = "connecting took too long"
+#: The part of a file that is read at a time. Bytes.
+_READ_BYTES = 1024 * 1024
 
-
-class _ConnectionStale(RequestFailed):
-    """A pooled connection closed before an answer was read."""
+#: Runs in a step loop what blocks, and returns its result.
+Run = Callable[[Callable[[], Any]], Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +70,15 @@ class PostAnswer:
 
 
 class GuardedSession:
-    """Pooled connections to every URL that the guard allows. All threads of a process share it.
+    """Calls every URL that the guard allows. All threads of a process share it.
 
-    No cookie is kept, and no proxy or password of the environment is used.
+    No cookie is kept, and no proxy or password of the environment is used. In a step loop, other
+    steps run during a call.
 
     Args:
         guard: the rules.
-        connect_timeout: seconds for connecting, TLS included.
-        connections: the most idle connections per host, and the most hosts with idle connections.
-        tls: checks certificates; None uses the authorities that requests trusts.
-        ca_bundle: the file with the same authorities, for `fetch` in a step loop.
+        connect_timeout: seconds for connecting, name resolution and TLS included.
+        ca_bundle: a file with the authorities that are trusted.
         proxy: opens the connections to public addresses. The guard checks an address before.
     """
 
@@ -84,15 +87,20 @@ class GuardedSession:
         guard: Guard,
         *,
         connect_timeout: float,
-        connections: int = 32,
-        tls: ssl.SSLContext | None = None,
         ca_bundle: str = DEFAULT_CA_BUNDLE,
         proxy: Proxy | None = None,
     ) -> None:
         self._guard = guard
         self._connect_timeout = connect_timeout
-        self._connections = Connections(connections, tls, proxy)
-        self._downloads = None if proxy else Downloads(guard, connect_timeout, ca_bundle)
+        self._transfers = Transfers(
+            connect_timeout=connect_timeout,
+            seconds=connect_timeout,  # each call has its own
+            connections=MAX_IDLE_CONNECTIONS,
+            ca_bundle=ca_bundle,
+            proxy=proxy,
+        )
+        #: The addresses of a host and port, and until when they are used.
+        self._addresses: dict[tuple[str, int], tuple[tuple[str, ...], float]] = {}
 
     def check(self, url: str, *, plain_http: bool = False) -> None:
         """Check a URL as it is written, without DNS.
@@ -110,12 +118,12 @@ class GuardedSession:
         seconds: float,
         max_bytes: int,
         plain_http: bool = False,
-        run: Callable[[Callable[[], Any]], Any] = in_thread,
+        run: Run = in_thread,
     ) -> FetchedBody:
         """GET a URL and write the body of its answer. The status must be 200.
 
-        In a step loop, other steps run meanwhile. At most 5 redirects are followed. Each target is
-        checked like the first URL. After an error `into` may hold a part of a body.
+        At most 5 redirects are followed. Each target is checked like the first URL. After an error
+        `into` may hold a part of a body.
 
         Args:
             url: what to get.
@@ -131,29 +139,26 @@ class GuardedSession:
             TooLarge: the body has more than `max_bytes`.
             RequestFailed: there is no complete answer with status 200 in time.
         """
-        if current_loop() is not None and self._downloads is not None:
-            wanted = Wanted(into, time.monotonic() + seconds, max_bytes, plain_http, run)
-            return self._downloads.fetch(url, wanted)
-        call = self._call(seconds)
-        fetched: FetchedBody = run(
-            partial(self._fetch, url, into, call, max_bytes, plain_http=plain_http)
-        )
-        return fetched
-
-    def _fetch(
-        self, url: str, into: BinaryIO, call: ActiveCall, max_bytes: int, *, plain_http: bool
-    ) -> FetchedBody:
+        ends_at = monotonic() + seconds
         for _ in range(MAX_REDIRECTS + 1):
             target = self._guard.target(url, plain_http=plain_http)
-            with self._get(target, call) as response:
-                location = response.headers.get("Location")
-                if response.status not in REDIRECTS or location is None:
-                    return _write_body(response, into, call, max_bytes)
-                url = joined(target, location)
+            request = Request("GET", target.url, HEADERS, into=into, ends_at=ends_at)
+            transfer = self._exchange(request, target, max_bytes, run)
+            location = transfer.headers.get("location")
+            whole = transfer.failure is None or transfer.cut
+            if not (whole and transfer.status in REDIRECTS and location is not None):
+                return _body(transfer, into, max_bytes, run)
+            url = joined(target, location)
         raise RequestFailed(f"more than {MAX_REDIRECTS} redirects")
 
     def post(
-        self, url: str, body: bytes, headers: Mapping[str, str], *, seconds: float
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        seconds: float,
+        run: Run = in_thread,
     ) -> PostAnswer:
         """POST a body once. A redirect is not followed.
 
@@ -162,103 +167,112 @@ class GuardedSession:
             body: is sent as it is.
             headers: are sent too. They may replace User-Agent, Accept and Accept-Encoding.
             seconds: the deadline, as in `fetch`.
+            run: as in `fetch`.
 
         Raises:
             Forbidden: the URL must not be called.
             RequestFailed: there is no HTTP answer in time. The request may have arrived.
         """
-        call = self._call(seconds)
-        prepared = _prepared(body, headers)
-        request = Request("POST", self._guard.target(url), prepared.headers, body)
-        with self._send(request, call) as response:
-            call.ends = min(call.ends, time.monotonic() + _MAX_DRAIN_SECONDS)
-            _drain(response)
-            return PostAnswer(response.status, _retry_after(response))
+        target = self._guard.target(url)
+        request = Request(
+            "POST",
+            target.url,
+            _merged(headers),
+            body,
+            drain_seconds=MAX_DRAIN_SECONDS,
+            ends_at=monotonic() + seconds,
+        )
+        transfer = self._exchange(request, target, MAX_DRAINED_BYTES, run)
+        if not transfer.answered:
+            raise RequestFailed(_reason(transfer))
+        return PostAnswer(transfer.status, _retry_after(transfer))
 
-    def _call(self, seconds: float) -> ActiveCall:
-        return ActiveCall(time.monotonic() + seconds, self._connect_timeout, self._guard)
+    def _exchange(self, request: Request, target: Target, max_bytes: int, run: Run) -> Transfer:
+        """Make a call to a checked target, at one of its checked addresses."""
+        ends_at = request.ends_at or 0.0
+        _check_time(ends_at)  # no name is resolved for a call that has ended
+        connects_by = monotonic() + self._connect_timeout
+        addresses = self._addresses_of(target, run)
+        _check_time(ends_at)
+        if monotonic() >= connects_by:
+            raise RequestFailed(SLOW_CONNECTION)
+        return self._transfers.exchange(
+            replace(request, addresses=addresses, connects_by=connects_by), max_bytes
+        )
 
-    def _get(self, target: Target, call: ActiveCall) -> Response:
-        """GET, and GET again when an idle connection of the pool was closed."""
-        request = Request("GET", target, _HEADERS)
+    def _addresses_of(self, target: Target, run: Run) -> tuple[str, ...]:
+        """Return the checked addresses of a host.
+
+        Raises:
+            Forbidden: one of them is forbidden.
+            RequestFailed: the name has no address.
+        """
+        ip = literal(target.host)
+        if ip is not None:
+            return (str(ip),)  # checked with the URL
+        place = (target.host, target.port)
+        known, until = self._addresses.get(place, ((), 0.0))
+        if monotonic() < until:
+            return known
         try:
-            return self._send(request, call)
-        except _ConnectionStale:
-            call.fresh_connection = True
-            return self._send(request, call)
-
-    def _send(self, request: Request, call: ActiveCall) -> Response:
-        try:
-            return self._connections.exchange(request, call)
-        except (HTTPException, OSError) as error:
-            failed = _failed(error, call)
-            raise (failed if call.connected else _ConnectionStale(failed.reason)) from None
-
-
-def _prepared(body: bytes, headers: Mapping[str, str]) -> PreparedRequest:
-    """Return a request without a URL: requests checks the headers and adds the length."""
-    prepared = PreparedRequest()
-    prepared.prepare_method("POST")
-    prepared.prepare_headers(_merged(headers))
-    prepared.prepare_body(body, None)
-    return prepared
+            resolved = run(partial(self._guard.resolved, *place))
+        except OSError:
+            raise RequestFailed(REASONS[pycurl.E_COULDNT_RESOLVE_HOST]) from None
+        addresses = tuple(address.ip for address in resolved)
+        if len(self._addresses) >= MAX_NAMES:
+            self._addresses.clear()
+        self._addresses[place] = addresses, monotonic() + ADDRESS_SECONDS
+        return addresses
 
 
 def _merged(headers: Mapping[str, str]) -> Mapping[str, str]:
     """Return our headers and these, which may replace ours."""
     given = {name.lower() for name in headers}
-    return {**{n: v for n, v in _HEADERS.items() if n.lower() not in given}, **headers}
+    return {**{n: v for n, v in HEADERS.items() if n.lower() not in given}, **headers}
 
 
-def _write_body(
-    response: Response, into: BinaryIO, call: ActiveCall, max_bytes: int
-) -> FetchedBody:
-    """Write the body of an answer. Return what was written."""
-    if response.status != 200:
-        reason = f"it answered {response.status}"
-        raise RequestFailed(reason, status=response.status, retry_after=_retry_after(response))
-    digest, length = sha256(), 0
-    for chunk in _body(response, call, max_bytes):
-        length += len(chunk)
-        digest.update(chunk)
-        into.write(chunk)
-    encoding = ", ".join(response.headers.get_all("Content-Encoding", []))
-    written = decoded(encoding, into, max_bytes) or (length, digest.hexdigest())
-    return FetchedBody(*written, media_type(response.headers.get("Content-Type", "")))
+def _check_time(ends_at: float) -> None:
+    if monotonic() >= ends_at:
+        raise RequestFailed(LATE)
 
 
-def _body(response: Response, call: ActiveCall, max_bytes: int) -> Iterator[bytes]:
-    """Yield the body as it was sent, at most `max_bytes`."""
-    if (response.bytes_left or 0) > max_bytes:
+def _reason(transfer: Transfer) -> str:
+    if transfer.timed_out and not transfer.sent and monotonic() < transfer.ends_at:
+        return SLOW_CONNECTION
+    return LATE if transfer.timed_out else transfer.failure or "there is no answer"
+
+
+def _retry_after(transfer: Transfer) -> float | None:
+    return retry_after_seconds(transfer.headers.get("retry-after", ""))
+
+
+def _body(transfer: Transfer, into: BinaryIO, max_bytes: int, run: Run) -> FetchedBody:
+    """Return the body of an answer with status 200, or raise why there is none."""
+    if transfer.file_error:
+        raise transfer.file_error
+    status = transfer.status if transfer.answered else None
+    if transfer.cut or (transfer.failure is None and status != HTTPStatus.OK):
+        wait = _retry_after(transfer)
+        raise RequestFailed(f"it answered {status}", status=status, retry_after=wait)
+    if transfer.too_large:
         raise too_large(max_bytes)
-    length = 0
-    try:
-        while chunk := response.read1(_CHUNK_BYTES):
-            length += len(chunk)
-            if length > max_bytes:
-                raise too_large(max_bytes)
-            yield chunk
-    except (HTTPException, OSError) as error:
-        raise _failed(error, call, "the body broke off: ", 200) from None
+    if transfer.failure:
+        before = "" if transfer.timed_out or status is None else "the body broke off: "
+        raise RequestFailed(f"{before}{_reason(transfer)}", status=status)
+    encoding = transfer.headers.get("content-encoding", "")
+    act = partial(_written, into, encoding, max_bytes)
+    long = transfer.length > LONG_BODY_BYTES or encoding
+    length, digest = run(act) if long else act()
+    return FetchedBody(length, digest, media_type(transfer.headers.get("content-type", "")))
 
 
-def _drain(response: Response) -> None:
-    """Read a short body to its end, so that its connection can be used again."""
-    left = _MAX_DRAINED_BYTES
-    with suppress(HTTPException, OSError):
-        while left > 0 and (chunk := response.read1(left)):
-            left -= len(chunk)
-
-
-def _retry_after(response: Response) -> float | None:
-    return retry_after_seconds(response.headers.get("Retry-After", ""))
-
-
-def _failed(
-    error: BaseException, call: ActiveCall, before: str = "", status: int | None = None
-) -> RequestFailed:
-    """Return the failure, without the URL and without other data of the request."""
-    if time.monotonic() >= call.ends:
-        return RequestFailed("it did not end in time", status=status)
-    reason = str(error) if isinstance(error, ProxyRefused) else type(error).__name__
-    return RequestFailed(f"{before}{reason}", status=status)
+def _written(into: BinaryIO, encoding: str, max_bytes: int) -> tuple[int, str]:
+    """Return the length and the SHA-256 of the decoded body."""
+    if changed := decoded(encoding, into, max_bytes):
+        return changed
+    digest, length = sha256(), 0
+    into.seek(0)
+    while piece := into.read(_READ_BYTES):
+        digest.update(piece)
+        length += len(piece)
+    return length, digest.hexdigest()

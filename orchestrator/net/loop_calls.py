@@ -48,6 +48,7 @@ class LoopCalls:
         self._watched: set[int] = set()
         loop.add_reader(self._epoll.fileno(), self._act_on_events)
         self._futures: dict[pycurl.Curl, asyncio.Future[int]] = {}
+        self._limits: dict[pycurl.Curl, asyncio.TimerHandle] = {}
         self._free: list[pycurl.Curl] = []
 
     def handle(self) -> pycurl.Curl:
@@ -63,6 +64,12 @@ class LoopCalls:
         future = self._futures[handle] = self.loop.create_future()
         self._multi.add_handle(handle)
         return future
+
+    def limit(self, handle: pycurl.Curl, seconds: float) -> None:
+        """End a call in this time, if it has not ended before. Its code is that of a time-out."""
+        self._limits[handle] = self.loop.call_later(
+            seconds, self._end, handle, pycurl.E_OPERATION_TIMEDOUT
+        )
 
     def _act_on_events(self) -> None:
         for descriptor, events in self._epoll.poll(0):
@@ -87,6 +94,8 @@ class LoopCalls:
 
     def _end(self, handle: pycurl.Curl, code: int) -> None:
         self._multi.remove_handle(handle)
+        if limit := self._limits.pop(handle, None):
+            limit.cancel()
         self._futures.pop(handle).set_result(code)
 
     def _watch(self, event: int, descriptor: int, *_: Any) -> None:

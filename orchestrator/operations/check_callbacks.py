@@ -7,7 +7,8 @@ from urllib.parse import urlsplit
 
 from orchestrator.callbacks.probe import HEADERS, Arrival, probe_url
 from orchestrator.jsonio import NotJson, dump, parse
-from orchestrator.net.transfers import Request, Transfer, Transfers
+from orchestrator.net.transfer import Request, Transfer
+from orchestrator.net.transfers import Transfers
 from orchestrator.operations.check_result import CheckResult
 from orchestrator.settings.environment import one_line
 from orchestrator.settings.settings import Settings

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from orchestrator.net.addresses import is_private
-from orchestrator.net.sockets import Proxy
-from orchestrator.net.transfers import PROXY_AWAY, PROXY_UNKNOWN, Request, Transfer, Transfers
+from orchestrator.net.proxy import Proxy
+from orchestrator.net.transfer import PROXY_AWAY, PROXY_UNKNOWN, Request, Transfer
+from orchestrator.net.transfers import Transfers
 from orchestrator.operations.check_result import CheckResult
 from orchestrator.settings.settings import Settings
 

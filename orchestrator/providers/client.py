@@ -8,10 +8,10 @@ from typing import Any
 from urllib3.filepost import encode_multipart_formdata
 
 from orchestrator.jsonio import dump
-from orchestrator.net.deadline import DEFAULT_CA_BUNDLE
 from orchestrator.net.http_types import Call, Reply
-from orchestrator.net.sockets import Proxy
-from orchestrator.net.transfers import Request, Transfers
+from orchestrator.net.proxy import Proxy
+from orchestrator.net.transfer import Request
+from orchestrator.net.transfers import DEFAULT_CA_BUNDLE, Transfers
 from orchestrator.providers.base import Provider
 from orchestrator.security.secret import Secret
 

@@ -13,7 +13,7 @@ from orchestrator.ledger import ProviderLimits
 from orchestrator.ledger.admission import NO_LIMITS
 from orchestrator.net.addresses import is_private
 from orchestrator.net.guard import Guard
-from orchestrator.net.sockets import Proxy
+from orchestrator.net.proxy import Proxy
 from orchestrator.providers import BROKEN, PROVIDERS
 from orchestrator.security.secret import Secret
 from orchestrator.settings.caller_settings import read_callers, read_secret_keys

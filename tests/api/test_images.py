@@ -102,7 +102,7 @@ def test_a_file_that_is_no_image_is_passed_on_as_an_attachment(api: Api) -> None
     [
         (Answer(503), "its link fails: it answered 503"),
         (Answer(404), "its link fails: it answered 404"),
-        (None, "its link fails: RemoteDisconnected"),
+        (None, "its link fails: the connection was closed without an answer"),
         (Answer(200, b"<html>Log in"), "its link gives an error page: HTML: <html>Log in"),
         (picture()[:-60], "its link gives truncated: the end of the PNG file is missing"),
         (bytes(4_000_001), "its link fails: the body has more than 4000000 bytes"),

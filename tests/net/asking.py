@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import io
-import ssl
 from collections.abc import Callable, Iterator
-from tempfile import NamedTemporaryFile
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from orchestrator.net.deadline import DEFAULT_CA_BUNDLE
 from orchestrator.net.guard import Guard
-from orchestrator.net.guarded_session import FetchedBody, GuardedSession, RequestFailed
+from orchestrator.net.guarded_session import FetchedBody, GuardedSession, PostAnswer, RequestFailed
+from orchestrator.net.transfers import DEFAULT_CA_BUNDLE
+from orchestrator.step_loop import StepLoop
 from tests.net.servers import Peer, Serve, answer, serving
+from tests.support.steps import begin
 
 PNG = b"\x89PNG" + bytes(range(256)) * 1000
 JPEG, WEBP = b"\xff\xd8\xff\xe0" + PNG[8:], b"RIFF\0\1\0\0WEBPVP8 " + PNG[8:]
 MIB = 1024 * 1024
+#: The longest wait for a call in a step loop. Seconds.
+LIMIT = 120
 
 
 @pytest.fixture
@@ -25,21 +29,33 @@ def serve() -> Iterator[Serve]:
         yield begin
 
 
-def session(guard: Guard | None = None, tls: ssl.SSLContext | None = None) -> GuardedSession:
+@pytest.fixture(params=["thread", "loop"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Have every call of a guarded session block its thread, or run in a step loop."""
+    if request.param == "thread":
+        yield request.param
+        return
+    loop, fetch, post = StepLoop(), GuardedSession.fetch, GuardedSession.post
+
+    def fetch_in_loop(self: GuardedSession, *args: Any, **options: Any) -> FetchedBody:
+        return begin(loop, fetch, self, *args, **options).result(LIMIT)
+
+    def post_in_loop(self: GuardedSession, *args: Any, **options: Any) -> PostAnswer:
+        return begin(loop, post, self, *args, **options).result(LIMIT)
+
+    monkeypatch.setattr(GuardedSession, "fetch", fetch_in_loop)
+    monkeypatch.setattr(GuardedSession, "post", post_in_loop)
+    yield request.param
+    loop.stop()
+
+
+def session(guard: Guard | None = None, authority: Path | None = None) -> GuardedSession:
+    """Return a session. `authority` is a file with the only certificate that it trusts."""
     return GuardedSession(
         guard or Guard(allow_private=True),
         connect_timeout=5,
-        tls=tls,
-        ca_bundle=_bundle(tls) if tls else DEFAULT_CA_BUNDLE,
+        ca_bundle=str(authority) if authority else DEFAULT_CA_BUNDLE,
     )
-
-
-def _bundle(tls: ssl.SSLContext) -> str:
-    """Return a file with the authorities that a context trusts."""
-    listed = map(ssl.DER_cert_to_PEM_cert, tls.get_ca_certs(binary_form=True))
-    with NamedTemporaryFile("w", suffix=".pem", delete=False) as file:
-        file.writelines(listed)
-    return file.name
 
 
 def fetch(

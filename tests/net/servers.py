@@ -117,11 +117,16 @@ def serving() -> Iterator[Serve]:
     """Gives a function that starts servers; all are gone afterwards."""
     with ExitStack() as stack:
 
-        def begin(act: Callable[[Peer], None], tls: ssl.SSLContext | None = None) -> Server:
+        def begin(
+            act: Callable[[Peer], None],
+            tls: ssl.SSLContext | None = None,
+            address: str = "127.0.0.1",
+            port: int = 0,
+        ) -> Server:
             server = Server(act, tls)
             if tls:
                 tls.sni_callback = lambda _, name, __: server.sni.append(name)
-            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            listener = stack.enter_context(socket.create_server((address, port)))
             server.port = listener.getsockname()[1]
 
             threads: list[threading.Thread] = []
@@ -178,8 +183,8 @@ def once(data: bytes) -> Callable[[Peer], None]:
     return act
 
 
-def certificate(folder: Path, *names: str) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's TLS context with a self-signed certificate, and a client's that trusts it."""
+def certificate(folder: Path, *names: str) -> tuple[ssl.SSLContext, Path]:
+    """A server's TLS context with a self-signed certificate, and the file that has it."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a test")])
     now = datetime.now(UTC)
@@ -202,8 +207,7 @@ def certificate(folder: Path, *names: str) -> tuple[ssl.SSLContext, ssl.SSLConte
     pem.write_bytes(private + built.public_bytes(form))
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(pem)
-    client = ssl.create_default_context(cadata=built.public_bytes(form).decode())
-    return server, client
+    return server, pem
 
 
 def _name(name: str) -> x509.GeneralName:

@@ -2,69 +2,96 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
-from orchestrator.net import sockets
+from orchestrator.net import guarded_session
 from orchestrator.net.guard import Forbidden, Guard
 from orchestrator.net.guarded_session import RequestFailed
-from tests.net.asking import PNG, chunked, failure, fetch, forgetful, serve, session, to
+from tests.net.asking import PNG, chunked, failure, fetch, forgetful, serve, session, to, way
 from tests.net.dns import Names, names
 from tests.net.servers import Peer, Serve, answer, certificate, once, saying
 
-__all__ = ["names", "serve"]
+__all__ = ["names", "serve", "way"]
+
+pytestmark = pytest.mark.usefixtures("way")
 
 
 # Where a connection goes ---------------------------------------------------------------------
 
 
-class RecordingSocket(socket.socket):
-    """A socket that says where it was told to go, and goes to this machine instead."""
+def test_only_the_checked_addresses_of_a_name_are_used(serve: Serve, names: Names) -> None:
+    server = serve(once(answer(PNG)))
+    names["cdn.example"] = (["127.0.0.1"], ["127.0.0.2", "169.254.169.254"])
+    by, url = session(), f"http://cdn.example:{server.port}/"
 
-    to: list[Any]
+    assert fetch(url, by)[0] == PNG
+    assert fetch(url, by)[0] == PNG  # over a new connection
+    assert names.asked == ["cdn.example"]
 
-    def connect(self, address: Any) -> None:
-        self.to.append(address)
-        super().connect(("127.0.0.1", address[1]))
+    again = session()
+    names["cdn.example"] = (["127.0.0.1", "169.254.169.254"],)
+    with pytest.raises(Forbidden):
+        fetch(url, again)
 
 
-@pytest.fixture
-def connects(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Where connections were made to. Nothing but the guard may resolve a name meanwhile."""
+def test_a_known_address_is_forgotten(
+    serve: Serve, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded_session, "ADDRESS_SECONDS", -1.0)
+    server, by = serve(once(answer(PNG))), session(Guard(allow_hosts=["cdn.example"]))
+    names["cdn.example"] = (["127.0.0.1"], ["169.254.169.254"])
 
-    def resolve(*_: Any, **__: Any) -> None:
-        raise AssertionError("a name was resolved behind the guard's back")
-
-    monkeypatch.setattr(RecordingSocket, "to", [], raising=False)
-    monkeypatch.setattr(
-        sockets, "socket", SimpleNamespace(**{**vars(socket), "socket": RecordingSocket})
-    )
-    monkeypatch.setattr(socket, "getaddrinfo", resolve)
-    return RecordingSocket.to
+    assert fetch(f"http://cdn.example:{server.port}/", by)[0] == PNG
+    with pytest.raises(Forbidden):
+        fetch(f"http://cdn.example:{server.port}/", by)
 
 
 def test_a_name_that_changes_its_address_gets_no_connection_to_the_new_one(
-    serve: Serve, names: Names, connects: list[Any], tmp_path: Path
+    serve: Serve, names: Names, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tls, trusting = certificate(tmp_path, "cdn.example")
+    monkeypatch.setattr(guarded_session, "ADDRESS_SECONDS", -1.0)
+    tls, authority = certificate(tmp_path, "cdn.example")
     server = serve(once(answer(PNG)), tls)
-    names["cdn.example"] = (["8.8.8.8"], ["127.0.0.1"])
-    by = session(Guard(), trusting)
+    names["cdn.example"] = (["127.0.0.1"], ["127.0.0.2"])
+    by = session(Guard(allow_hosts=["127.0.0.1"]), authority)
     url = f"https://cdn.example:{server.port}/"
 
     assert fetch(url, by)[0] == PNG
     with pytest.raises(Forbidden):
         fetch(url, by)
 
-    assert connects == [("8.8.8.8", server.port)]
+    assert (server.connections, server.sni) == (1, ["cdn.example"])
     assert names.asked == ["cdn.example", "cdn.example"]
-    assert server.sni == ["cdn.example"]
+
+
+def test_an_idle_connection_to_an_earlier_address_is_not_used(
+    serve: Serve, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded_session, "ADDRESS_SECONDS", -1.0)
+    server, by = serve(saying(answer(PNG))), session()
+    names["cdn.example"] = (["127.0.0.1"], ["127.0.0.2"], ["127.0.0.2", "127.0.0.1"])
+    url = f"http://cdn.example:{server.port}/"
+
+    assert fetch(url, by)[0] == PNG
+    assert failure(url, by).reason == "the connection was not made"
+    assert fetch(url, by)[0] == PNG
+    assert len(server.requests) == 2
+
+
+def test_addresses_of_any_number_of_names_take_no_memory(
+    serve: Serve, names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guarded_session, "MAX_NAMES", 3)
+    server, by = serve(saying(answer(PNG))), session()
+
+    for number in range(10):
+        names[f"h{number}.example"] = (["127.0.0.1"],)
+        assert fetch(f"http://h{number}.example:{server.port}/", by)[0] == PNG
+        assert len(by._addresses) <= 3
 
 
 def test_the_next_address_is_tried_when_one_refuses(serve: Serve, names: Names) -> None:
@@ -79,11 +106,11 @@ def test_the_next_address_is_tried_when_one_refuses(serve: Serve, names: Names) 
 def test_an_idna_name_is_one_name_for_dns_tls_and_host(
     serve: Serve, names: Names, tmp_path: Path
 ) -> None:
-    tls, trusting = certificate(tmp_path, "xn--bcher-kva.example")
+    tls, authority = certificate(tmp_path, "xn--bcher-kva.example")
     server = serve(saying(answer(PNG)), tls)
     names["xn--bcher-kva.example"] = (["127.0.0.1"],)
 
-    fetch(f"https://BÜCHER.example.:{server.port}/", session(tls=trusting))
+    fetch(f"https://BÜCHER.example.:{server.port}/", session(authority=authority))
 
     assert names.asked == server.sni == ["xn--bcher-kva.example"]
     assert f"Host: xn--bcher-kva.example:{server.port}\r\n".encode() in server.requests[0]
@@ -94,17 +121,17 @@ def test_an_idna_name_is_one_name_for_dns_tls_and_host(
     [
         ("cdn.good.example", None),
         ("*.good.example", None),
-        ("good.example", "SSLCertVerificationError"),
-        ("127.0.0.1", "SSLCertVerificationError"),
+        ("good.example", "the TLS certificate is not trusted"),
+        ("127.0.0.1", "the TLS certificate is not trusted"),
     ],
 )
 def test_a_certificate_is_checked_against_the_name(
     serve: Serve, names: Names, tmp_path: Path, certified: str, reason: str | None
 ) -> None:
-    tls, trusting = certificate(tmp_path, certified)
+    tls, authority = certificate(tmp_path, certified)
     server = serve(saying(answer(PNG)), tls)
     names["cdn.good.example"] = (["127.0.0.1"],)
-    by, url = session(tls=trusting), f"https://cdn.good.example:{server.port}/"
+    by, url = session(authority=authority), f"https://cdn.good.example:{server.port}/"
 
     if reason is None:
         assert fetch(url, by)[0] == PNG
@@ -116,14 +143,17 @@ def test_a_certificate_is_checked_against_the_name(
 def test_a_certificate_of_nobody_is_not_trusted(serve: Serve, tmp_path: Path) -> None:
     server = serve(saying(answer(PNG)), certificate(tmp_path, "127.0.0.1")[0])
 
-    assert failure(f"https://127.0.0.1:{server.port}/").reason == "SSLCertVerificationError"
+    assert (
+        failure(f"https://127.0.0.1:{server.port}/").reason == "the TLS certificate is not trusted"
+    )
+    assert server.requests == []
 
 
 def test_an_address_has_a_certificate_of_its_own(serve: Serve, tmp_path: Path) -> None:
-    tls, trusting = certificate(tmp_path, "127.0.0.1")
+    tls, authority = certificate(tmp_path, "127.0.0.1")
     server = serve(saying(answer(PNG)), tls)
 
-    assert fetch(f"https://127.0.0.1:{server.port}/", session(tls=trusting))[0] == PNG
+    assert fetch(f"https://127.0.0.1:{server.port}/", session(authority=authority))[0] == PNG
 
 
 def test_the_environment_has_no_say(
@@ -200,9 +230,9 @@ def test_no_other_idle_connection_is_tried_then(serve: Serve) -> None:
 def test_an_idle_tls_connection_is_made_anew_once(
     serve: Serve, names: Names, tmp_path: Path
 ) -> None:
-    tls, trusting = certificate(tmp_path, "good.example")
+    tls, authority = certificate(tmp_path, "good.example")
     names["good.example"] = (["127.0.0.1"],)
-    server, by = serve(forgetful(1), tls), session(tls=trusting)
+    server, by = serve(forgetful(1), tls), session(authority=authority)
 
     for _ in range(2):
         assert fetch(f"https://good.example:{server.port}/", by)[0] == PNG
@@ -212,7 +242,7 @@ def test_an_idle_tls_connection_is_made_anew_once(
 def test_a_new_connection_that_broke_off_is_not_made_again(serve: Serve) -> None:
     server = serve(forgetful(0))
 
-    assert failure(server.url).reason == "ConnectionResetError"
+    assert failure(server.url).reason == "the connection broke before the end of the answer"
     assert server.connections == 1
 
 
@@ -227,7 +257,7 @@ def test_a_connection_is_made_again_only_once(serve: Serve) -> None:
     server, by = serve(act), session()
     fetch(server.url, by)
 
-    assert failure(server.url, by).reason == "ConnectionResetError"
+    assert failure(server.url, by).reason == "the connection broke before the end of the answer"
     assert server.connections == 2
 
 

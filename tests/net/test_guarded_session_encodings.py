@@ -17,7 +17,7 @@ from orchestrator.net import content_encoding
 from orchestrator.net.guarded_session import (
     TooLarge,
 )
-from tests.net.asking import JPEG, MIB, PNG, WEBP, failure, fetch, serve, session
+from tests.net.asking import JPEG, MIB, PNG, WEBP, failure, fetch, serve, session, way
 from tests.net.dns import names
 from tests.net.servers import Peer, Serve, answer, saying
 
@@ -26,7 +26,9 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-__all__ = ["names", "serve"]
+__all__ = ["names", "serve", "way"]
+
+pytestmark = pytest.mark.usefixtures("way")
 
 _packer = zlib.compressobj(wbits=-15)
 #: PNG as plain deflate data, without the header and the checksum of zlib.

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.net.guard import Forbidden, Guard
-from tests.net.asking import PNG, failure, fetch, serve, session, to
+from tests.net.asking import PNG, failure, fetch, serve, session, to, way
 from tests.net.dns import Names, names
 from tests.net.servers import Peer, Serve, answer, saying
 
-__all__ = ["names", "serve"]
+__all__ = ["names", "serve", "way"]
+
+pytestmark = pytest.mark.usefixtures("way")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import io
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
+from orchestrator.net import guard
 from orchestrator.net import guarded_session as session_module
 from orchestrator.net.guard import Guard
 from orchestrator.net.guarded_session import GuardedSession, PostAnswer, RequestFailed
+from tests.net.asking import way
 from tests.net.dns import Names, names
 from tests.net.servers import HANG_SECONDS, Peer, Serve, answer, certificate, saying, serving
 
-__all__ = ["names"]
+__all__ = ["names", "way"]
+
+pytestmark = pytest.mark.usefixtures("way")
 
 #: The deadline of a call. Seconds.
 CALL_SECONDS = 0.4
-LATE = "it did not end in time"
+LATE = session_module.LATE
 
 
 @pytest.fixture
@@ -29,13 +35,18 @@ def serve() -> Iterator[Serve]:
         yield begin
 
 
-def session(**changes: object) -> GuardedSession:
+def session(authority: Path | None = None, **changes: object) -> GuardedSession:
+    if authority:
+        changes["ca_bundle"] = str(authority)
     return GuardedSession(Guard(allow_private=True), **{"connect_timeout": 30, **changes})  # type: ignore[arg-type]
 
 
 def late(call: Callable[[], object]) -> str:
-    """Return the reason of a call that fails at its deadline, not when the server gives up."""
-    began = time.monotonic()
+    """Return the reason of a call that fails at its deadline, not when the server gives up.
+
+    libcurl counts whole milliseconds.
+    """
+    began = time.monotonic() - 0.001
     with pytest.raises(RequestFailed) as caught:
         call()
     assert CALL_SECONDS <= time.monotonic() - began < HANG_SECONDS
@@ -57,9 +68,10 @@ GZIP = HEAD + b"Content-Encoding: gzip\r\n\r\n"
     ("begins", "goes_on"),
     [
         (b"", b""),
-        (b"H", b"x"),
+        (b"HTTP/1.1 200 O", b"K"),
         (HEAD, b"X: 1\r\n"),
         (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"", b"HTTP/1.1 103 Early Hints\r\n\r\n"),
         (LENGTH, b""),
         (LENGTH, b"x"),
         (LENGTH + b"x" * 9000, b"x"),
@@ -70,7 +82,16 @@ GZIP = HEAD + b"Content-Encoding: gzip\r\n\r\n"
         (GZIP, b"\x1f\x8b\x08\0\0\0\0\0\0\xff\x03\0\0\0\0\0\0\0\0\0"),
     ],
     ids=[
-        *("silence", "status line", "headers", "100 Continue", "no body", "body", "more body"),
+        *(
+            "silence",
+            "status line",
+            "headers",
+            "100 Continue",
+            "103",
+            "no body",
+            "body",
+            "more body",
+        ),
         *("endless body", "chunks", "chunk size", "trailers", "empty gzip"),
     ],
 )
@@ -89,7 +110,9 @@ def test_a_flood_of_100_continue_gets_no_more_time(serve: Serve) -> None:
         while True:
             peer.say(b"HTTP/1.1 100 Continue\r\n\r\n" * 100)
 
-    assert late(fetch(serve(act).url)) == LATE
+    with pytest.raises(RequestFailed) as caught:
+        fetch(serve(act).url)()
+    assert caught.value.status is None
 
 
 def test_a_flood_of_tiny_chunks_gets_no_more_time(serve: Serve) -> None:
@@ -119,7 +142,7 @@ def test_an_idle_connection_is_not_made_anew_when_the_time_is_over(serve: Serve)
         peer.request()
         peer.say(answer(b"x"))
         peer.request()
-        peer.trickle(b"H")
+        peer.trickle(b"HTTP/1.1 200 O" + b"K" * 10_000)
 
     server, by = serve(act), session()
     by.fetch(server.url, io.BytesIO(), seconds=15, max_bytes=1)
@@ -133,6 +156,17 @@ def test_a_call_whose_time_is_over_resolves_nothing(names: Names) -> None:
         session().fetch("http://cdn.example/", io.BytesIO(), seconds=0, max_bytes=1)
 
     assert names.asked == []
+
+
+def test_a_call_whose_time_is_over_opens_no_connection(serve: Serve) -> None:
+    server = serve(saying(answer(b"x")))
+
+    with pytest.raises(RequestFailed, match=LATE):
+        session().fetch(server.url, io.BytesIO(), seconds=0, max_bytes=1)
+    with pytest.raises(RequestFailed, match=LATE):
+        session().post(server.url, b"", {}, seconds=0)
+
+    assert server.connections == 0
 
 
 @pytest.fixture
@@ -160,24 +194,20 @@ def test_connecting_has_a_time_of_its_own(full: int) -> None:
         session(connect_timeout=CALL_SECONDS).fetch(
             f"http://127.0.0.1:{full}/", io.BytesIO(), seconds=30, max_bytes=1
         )
-    assert caught.value.reason == "TimeoutError"
+    assert caught.value.reason == session_module.SLOW_CONNECTION
 
 
 def test_an_address_that_hangs_leaves_time_for_the_next(
-    serve: Serve, names: Names, full: int, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, names: Names, full: int
 ) -> None:
-    good = serve(saying(answer(b"x")))
+    good = serve(saying(answer(b"x")), address="127.0.0.2", port=full)
     names["two.example"] = (["127.0.0.1", "127.0.0.2"],)
 
-    class Moved(socket.socket):
-        def connect(self, address: tuple[str, int]) -> None:  # type: ignore[override]
-            super().connect(("127.0.0.1", full if address[0] == "127.0.0.1" else good.port))
-
-    monkeypatch.setattr("orchestrator.net.sockets.socket.socket", Moved)
-
-    session(connect_timeout=2).fetch(
-        "http://two.example:9999/", io.BytesIO(), seconds=15, max_bytes=1
+    session(connect_timeout=8).fetch(
+        f"http://two.example:{full}/", io.BytesIO(), seconds=30, max_bytes=1
     )
+
+    assert len(good.requests) == 1
 
 
 def test_a_silent_tls_server_gets_no_more_time(serve: Serve) -> None:
@@ -193,7 +223,7 @@ def test_a_tls_handshake_counts_as_connecting(serve: Serve) -> None:
         session(connect_timeout=CALL_SECONDS).fetch(
             f"https://127.0.0.1:{server.port}/", io.BytesIO(), seconds=30, max_bytes=1
         )
-    assert caught.value.reason == "TimeoutError"
+    assert caught.value.reason == session_module.SLOW_CONNECTION
 
 
 def test_a_trickle_within_tls_gets_no_more_time(serve: Serve, tmp_path: Path) -> None:
@@ -202,10 +232,28 @@ def test_a_trickle_within_tls_gets_no_more_time(serve: Serve, tmp_path: Path) ->
         peer.say(LENGTH)
         peer.trickle(b"x")
 
-    tls, trusting = certificate(tmp_path, "127.0.0.1")
+    tls, authority = certificate(tmp_path, "127.0.0.1")
     server = serve(act, tls)
 
-    assert late(fetch(f"https://127.0.0.1:{server.port}/", session(tls=trusting))) == LATE
+    assert late(fetch(f"https://127.0.0.1:{server.port}/", session(authority=authority))) == LATE
+
+
+def test_a_slow_name_resolution_is_part_of_connecting(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve(saying(answer(b"x")))
+
+    def slow(*_: object) -> list[IPv4Address]:
+        threading.Event().wait(2 * CALL_SECONDS)
+        return [IPv4Address("127.0.0.1")]
+
+    monkeypatch.setattr(guard, "resolve", slow)
+    with pytest.raises(RequestFailed, match=session_module.SLOW_CONNECTION):
+        session(connect_timeout=CALL_SECONDS).fetch(
+            f"http://slow.example:{server.port}/", io.BytesIO(), seconds=30, max_bytes=1
+        )
+
+    assert server.connections == 0
 
 
 # POST ----------------------------------------------------------------------------------------
@@ -224,17 +272,17 @@ def test_a_server_that_reads_slowly_gets_no_more_time(
         while not peer.server.over.wait(0.02):
             peer.sock.recv(20_000)
 
-    tls, trusting = certificate(tmp_path, "127.0.0.1")
+    tls, authority = certificate(tmp_path, "127.0.0.1")
     server = serve(act, tls if encrypted else None)
     url = f"{'https' if encrypted else 'http'}://127.0.0.1:{server.port}/"
 
-    assert late(post(url, session(tls=trusting), bytes(50_000_000))) == LATE
+    assert late(post(url, session(authority=authority), bytes(50_000_000))) == LATE
 
 
 def test_an_answer_that_trickles_in_gets_no_more_time(serve: Serve) -> None:
     def act(peer: Peer) -> None:
         peer.request()
-        peer.trickle(b"HTTP")
+        peer.trickle(b"HTTP/1.1 200 O" + b"K" * 10_000)
 
     assert late(post(serve(act).url, session())) == LATE
 
@@ -247,7 +295,7 @@ def test_an_answer_is_told_soon_though_its_body_trickles(
         peer.say(LENGTH)
         peer.trickle(b"x")
 
-    monkeypatch.setattr(session_module, "_MAX_DRAIN_SECONDS", CALL_SECONDS)
+    monkeypatch.setattr(session_module, "MAX_DRAIN_SECONDS", CALL_SECONDS)
     server, by, began = serve(act), session(), time.monotonic()
 
     for _ in range(2):

@@ -12,7 +12,8 @@ from contextlib import suppress
 import pytest
 
 from orchestrator.net.http_types import Reply
-from orchestrator.net.transfers import Request, Transfer, Transfers
+from orchestrator.net.transfer import Request, Transfer
+from orchestrator.net.transfers import Transfers
 from orchestrator.step_loop import StepLoop
 from tests.support.steps import begin
 

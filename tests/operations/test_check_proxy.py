@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.net.sockets import Proxy
+from orchestrator.net.proxy import Proxy
 from orchestrator.operations.check_proxy import check_proxy
 from orchestrator.operations.check_result import CheckResult
 from orchestrator.settings.settings import Settings

@@ -12,7 +12,7 @@ import certifi
 import pytest
 
 from orchestrator.jobs.request import Target
-from orchestrator.net.sockets import Proxy
+from orchestrator.net.proxy import Proxy
 from orchestrator.providers import BROKEN, BUILT_IN
 from orchestrator.providers.prices import PriceTable
 from orchestrator.settings.mcp_settings import McpSettings
