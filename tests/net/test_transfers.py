@@ -131,3 +131,32 @@ def test_no_repr_shows_a_key_or_a_prompt(server: Server) -> None:
     for shown in (repr(request), repr(transfer), repr(reply)):
         assert "key" not in shown
         assert "prompt" not in shown
+
+
+def test_no_more_idle_connections_are_kept_than_allowed(steps: StepLoop) -> None:
+    servers = [Server() for _ in range(3)]
+    transfers = Transfers(connect_timeout=LIMIT, seconds=LIMIT, connections=2)
+
+    def get(server: Server) -> int:
+        """Call a server at a given address. Return the connections that it has had."""
+        request = Request("GET", server.url, {}, addresses=("127.0.0.1",))
+        assert begin(steps, transfers.exchange, request, 1000).result(LIMIT).status == 200
+        return server.connections
+
+    assert [get(server) for server in [*servers, servers[2], servers[0]]] == [1, 1, 1, 1, 2]
+    for server in servers:
+        server.close()
+
+
+def test_each_call_has_its_own_deadline(server: Server, steps: StepLoop) -> None:
+    transfers = Transfers(connect_timeout=LIMIT, seconds=LIMIT, connections=2)
+
+    def get(path: str, seconds: float) -> Future[Transfer]:
+        request = Request("GET", server.url + path, {}, ends_at=time.monotonic() + seconds)
+        return begin(steps, transfers.exchange, request, 1000)
+
+    slow, slower = get("/held", 0.3), get("/held", 60 * LIMIT)
+
+    assert slow.result(LIMIT).timed_out
+    assert get("/", LIMIT).result(LIMIT).status == 200
+    assert not slower.done()
