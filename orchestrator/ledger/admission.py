@@ -47,6 +47,8 @@ class WaitReason(StrEnum):
         return self in _ADMISSION
 
 
+#: The kinds of flows. Other open jobs are sent again.
+_KINDS = {Status.QUEUED: "queued", Status.RUNNING: "poll"}
 _ADMISSION = frozenset(
     {
         WaitReason.PAUSED,
@@ -129,10 +131,9 @@ class ProviderLimits:
 NO_LIMITS = ProviderLimits()
 
 
-def flow_of(job: Job) -> str:
+def flow_of(status: Status, provider: str, tenant: str) -> str:
     """Return the flow of an open job: what it waits for, its provider and its tenant."""
-    kinds = {Status.QUEUED: "queued", Status.RUNNING: "poll"}
-    return f"{kinds.get(job.status, 'resend')}:{job.provider}:{job.tenant}"
+    return f"{_KINDS.get(status, 'resend')}:{provider}:{tenant}"
 
 
 def _limits_text(limits: Mapping[str, ProviderLimits], shard: int, shards: int) -> str:
@@ -194,6 +195,7 @@ class Admission:
         self.limits = [_limits_text(limits, shard, shards) for shard in self._shards]
         self._hold = load("hold_provider")
         self._waits = load("waits")
+        self._obstacle = load("obstacle")
 
     def hold(self, provider: str, step: Step, error: JobError, *, now: int, ends_at: int) -> None:
         """Postpone a step (SUBMIT or POLL) of all jobs of a provider until a time (ms).
@@ -255,6 +257,16 @@ class Admission:
             for job, answer in zip(open_jobs, answers, strict=True)
             if answer[0]
         }
+
+    def obstacle(self, shard: int, provider: str, *, is_new: bool, now: int) -> WaitReason | None:
+        """Return why a provider must not get a submission now, or None.
+
+        `is_new` is for a queued job. Another one has an attempt in flight already.
+        """
+        args: list[str | int] = [now, self.limits[shard], int(is_new)]
+        with self._redis() as client:
+            [reason] = self._obstacle.run(client, [keys.provider(shard, provider)], args)
+        return WaitReason(reason) if reason else None
 
 
 def _state(name: str, stored: list[dict[str, str]], flights: list[int], now: int) -> ProviderState:

@@ -33,6 +33,10 @@ from orchestrator.jobs.uploads import Upload
 from orchestrator.ledger import identifiers
 from orchestrator.ledger.refusals import UnreadableJob
 
+_COPY_FIELDS, _IMAGE_FIELDS = (
+    frozenset(field.name for field in fields_in(kind)) for kind in (Copy, Image)
+)
+
 
 def dumps(value: Any) -> str:
     """Return a value or dataclass as compact JSON. None and an empty tuple become empty text.
@@ -208,6 +212,14 @@ def read_images(job_id: str, text: str | None) -> tuple[Image, ...]:
     return tuple(_image(job_id, stored) for stored in loads(text) or ())
 
 
+def copy_states(text: str | None) -> list[tuple[bool, bool]]:
+    """Return whether each image in stored text has a copy, and whether it has an error.
+
+    This is several times faster than `read_images`.
+    """
+    return [(bool(stored.get("copy")), bool(stored.get("error"))) for stored in loads(text) or ()]
+
+
 def _stored_image(job_id: str, image: Image) -> dict[str, Any]:
     stored = given(image) or {}
     if image.copy:
@@ -226,7 +238,8 @@ def _image(job_id: str, stored: dict[str, Any]) -> Image:
         if copy["path"].startswith("/"):
             copy["path"] = identifiers.folder(job_id) + copy["path"]
         copy.setdefault("thumbnail", _thumbnail(copy["path"]))
-    return Image(copy=Copy(**_known(Copy, copy)) if copy else None, **_known(Image, stored))
+    known = Copy(**_known(copy, _COPY_FIELDS)) if copy else None
+    return Image(copy=known, **_known(stored, _IMAGE_FIELDS))
 
 
 def _thumbnail(path: str) -> str:
@@ -234,9 +247,8 @@ def _thumbnail(path: str) -> str:
     return f"{path.rpartition('.')[0]}.thumb.webp"
 
 
-def _known(kind: type[Copy | Image], stored: dict[str, Any]) -> dict[str, Any]:
+def _known(stored: dict[str, Any], names: frozenset[str]) -> dict[str, Any]:
     """Return the fields that this version knows. A newer one may have stored more."""
-    names = {field.name for field in fields_in(kind)}
     return {name: value for name, value in stored.items() if name in names}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from heapq import merge, nlargest
@@ -13,14 +13,12 @@ from typing import Any, cast
 from redis import Redis
 
 from orchestrator.clock import DAY_MS
-from orchestrator.jobs.event import Event
-from orchestrator.jobs.model import FOLLOW_UPS, Job, Step
+from orchestrator.jobs.model import Job
 from orchestrator.jobs.tenant import DEFAULT_TENANT
-from orchestrator.ledger import codec, identifiers, keys
-from orchestrator.ledger.follow_ups import follow_up_sets
+from orchestrator.ledger import codec, identifiers, keys, snapshots
 from orchestrator.ledger.results import Result
 from orchestrator.ledger.script import load
-from orchestrator.ledger.timeline import read_events
+from orchestrator.ledger.snapshots import Snapshot, read_snapshots, unlisted_jobs
 from orchestrator.ledger.totals import COUNTED, Totals, of_tenants, read_totals
 
 #: Jobs that are read in one round trip.
@@ -41,27 +39,6 @@ class Unconfirmed:
     since: int
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A job and all its entries, read in one transaction.
-
-    Attributes:
-        job: None when it has expired.
-        due_at: its score in the agenda (ms), or None.
-        follow_ups: when each pending follow-up is due (ms).
-        listed: whether the job is in the index of jobs.
-        old: whether it is a job of a version without tenants, and no script has counted it since.
-    """
-
-    job_id: str
-    job: Job | None
-    events: list[Event]
-    due_at: int | None
-    follow_ups: dict[Step, int]
-    listed: bool
-    old: bool
-
-
 class Overview:
     """Reads across all shards. No step of a job needs this class.
 
@@ -75,6 +52,7 @@ class Overview:
         self._shards = range(shards)
         self._tidy = load("tidy")
         self._forget = load("forget")
+        self._snapshots = load("snapshots")
 
     def counts(self) -> dict[str, int]:
         """Return the number of jobs by status, and of contradicting events by name."""
@@ -151,14 +129,15 @@ class Overview:
         Each is read in one transaction.
         """
         with self._redis() as client:
-            for ids in self._listed(client, shard):
-                snapshots = self._snapshots(client, ids, {}, listed=True)
-                yield from (each for each in snapshots if each.job)
+            for ids in self._listed(client, shard, snapshots.PAGE_JOBS):
+                tenants = dict.fromkeys(ids, DEFAULT_TENANT)
+                page = read_snapshots(client, self._snapshots, shard, tenants, listed=True)
+                yield from (each for each in page if each.job)
             yielded: set[str] = set()
-            for tenants in _unlisted(client, shard):
-                ids = sorted(tenants.keys() - yielded)
-                yielded.update(ids)
-                yield from self._snapshots(client, ids, tenants, listed=False)
+            for unlisted in unlisted_jobs(client, shard):
+                tenants = {i: unlisted[i] for i in sorted(unlisted.keys() - yielded)}
+                yielded.update(tenants)
+                yield from read_snapshots(client, self._snapshots, shard, tenants, listed=False)
 
     @contextmanager
     def watch_totals(self, shard: int) -> Iterator[Callable[[], Totals | None]]:
@@ -180,6 +159,14 @@ class Overview:
         """Return jobs by id. Expired jobs are missing."""
         with self._redis() as client:
             return {job.id: job for job in self._read(client, list(dict.fromkeys(job_ids)))}
+
+    def with_status(self, job_ids: list[str], status: str) -> list[str]:
+        """Return those of the jobs that have a status. This is cheaper than reading the jobs."""
+        with self._redis() as client, client.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.hget(keys.job(job_id), "status")
+            found = zip(job_ids, pipe.execute(), strict=True)
+        return [job_id for job_id, known in found if known == status]
 
     def newest(self, limit: int, *, below: str, tenant: str | None = None) -> list[str]:
         """Return up to `limit` job ids of a tenant (None: all) before an id, newest first."""
@@ -203,7 +190,7 @@ class Overview:
     def created_before(self, shard: int, time: int) -> Iterator[list[str]]:
         """Yield the ids of jobs that were created before a time (ms), oldest first, in pages."""
         with self._redis() as client:
-            for ids in self._listed(client, shard):
+            for ids in self._listed(client, shard, PAGE_JOBS):
                 old = [job_id for job_id in ids if identifiers.created_at(job_id) < time]
                 if old:
                     yield old
@@ -231,45 +218,14 @@ class Overview:
         ]
         return list(islice(merge(*lists, reverse=True), limit))
 
-    def _listed(self, client: Redis, shard: int) -> Iterator[list[str]]:
+    def _listed(self, client: Redis, shard: int, page: int) -> Iterator[list[str]]:
         last = "-"
         while True:
-            ids: Any = client.zrangebylex(keys.jobs(shard), last, "+", 0, PAGE_JOBS)
+            ids: Any = client.zrangebylex(keys.jobs(shard), last, "+", 0, page)
             if not ids:
                 return
             yield ids
             last = f"({ids[-1]}"
-
-    def _snapshots(
-        self, client: Redis, ids: list[str], tenants: Mapping[str, str], *, listed: bool
-    ) -> Iterator[Snapshot]:
-        """Yield snapshots of jobs, all of one moment. `tenants` has those of missing jobs."""
-        if not ids:
-            return
-        with client.pipeline(transaction=False) as pipe:
-            for job_id in ids:  # the tenant of a job never changes
-                pipe.hget(keys.job(job_id), "tenant")
-            known = dict(zip(ids, pipe.execute(), strict=True))
-        with client.pipeline(transaction=True) as pipe:
-            for job_id in ids:
-                shard = identifiers.shard_of(job_id)
-                tenant = known[job_id] or tenants.get(job_id, DEFAULT_TENANT)
-                pipe.hgetall(keys.job(job_id))
-                pipe.lrange(keys.events(job_id), 0, -1)
-                pipe.zscore(keys.agenda(shard), job_id)
-                for step in FOLLOW_UPS:
-                    pipe.zscore(keys.follow_up(shard, step, tenant), job_id)
-                    pipe.zscore(keys.old_follow_up(shard, step), job_id)
-            answers = iter(pipe.execute())
-        for job_id in ids:
-            fields, lines, score = next(answers), next(answers), next(answers)
-            job = codec.read_job(job_id, fields) if fields else None
-            due_at = None if score is None else int(score)
-            scores = {step: _first(next(answers), next(answers)) for step in FOLLOW_UPS}
-            follow_ups = {step: int(score) for step, score in scores.items() if score is not None}
-            events = read_events(lines, fields)
-            old = job is not None and "tenant" not in fields
-            yield Snapshot(job_id, job, events, due_at, follow_ups, listed, old)
 
     def _read(self, client: Redis, ids: list[str]) -> list[Job]:
         with client.pipeline(transaction=False) as pipe:
@@ -277,29 +233,6 @@ class Overview:
                 pipe.hgetall(keys.job(job_id))
             answers = pipe.execute()
         return [codec.read_job(i, fields) for i, fields in zip(ids, answers, strict=True) if fields]
-
-
-def _unlisted(client: Redis, shard: int) -> Iterator[dict[str, str]]:
-    """Yield the jobs, by tenant, that have an entry and are not in the index or do not exist."""
-    sets = {keys.agenda(shard): DEFAULT_TENANT}
-    for step in FOLLOW_UPS:
-        for key in follow_up_sets(client, shard, step):
-            old = key == keys.old_follow_up(shard, step)
-            sets[key] = DEFAULT_TENANT if old else key.split(":", 4)[4]
-    for key, tenant in sets.items():
-        entries = client.zscan_iter(key, count=PAGE_JOBS)
-        while ids := [job_id for job_id, _ in islice(entries, PAGE_JOBS)]:
-            with client.pipeline(transaction=False) as pipe:
-                for job_id in ids:
-                    pipe.zscore(keys.jobs(shard), job_id)
-                    pipe.exists(keys.job(job_id))
-                answers = pipe.execute()
-            facts = zip(ids, answers[::2], answers[1::2], strict=True)
-            yield {i: tenant for i, listed, exists in facts if listed is None or not exists}
-
-
-def _first(score: float | None, old: float | None) -> float | None:
-    return old if score is None else score
 
 
 def _unconfirmed(member: str, score: float) -> Unconfirmed:

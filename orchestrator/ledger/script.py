@@ -29,13 +29,14 @@ PARTS: Mapping[str, tuple[str, ...]] = {
     "observe": (*_PRELUDE, "_late_results"),
     "settle": (*_PRELUDE, "_late_results", "_durations"),
     "agenda_counts": ("_admission",),
+    "obstacle": ("_admission",),
     "due": ("_adoption", "_admission", "_turns", "_flows"),
     "due_follow_ups": ("_turns", "_old_follow_ups"),
     # Scripts that do not work on one job need no prelude.
     **dict.fromkeys(
         (
             *("hold_provider", "host_failed", "host_probe", "join", "recorder_lease"),
-            *("tidy", "open_batch", "seal_batch", "complete_batch", "claim_batch"),
+            *("snapshots", "tidy", "open_batch", "seal_batch", "complete_batch", "claim_batch"),
             *("notify_batch", "notify_batch_again", "waiting_add", "waiting_done"),
         ),
         (),
@@ -49,7 +50,7 @@ _DEFINITION = re.compile(
 
 
 #: Scripts that write nothing. They do not wait for replicas.
-_READ_ONLY = frozenset({"agenda_counts", "waits"})
+_READ_ONLY = frozenset({"agenda_counts", "obstacle", "snapshots", "waits"})
 
 
 @dataclass(frozen=True, slots=True)

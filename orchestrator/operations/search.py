@@ -137,7 +137,9 @@ def _from_both(
         ids = _newest(runtime, query, below)
         at_end = len(ids) < WINDOW_JOBS
         above = "" if at_end else ids[-1]
-        entries = {e.job.id: e for e in read_entries(runtime.ledger, ids) if query.matches(e)}
+        status = query.facet.get("status")
+        wanted = runtime.ledger.overview.with_status(ids, status) if status else ids
+        entries = {e.job.id: e for e in read_entries(runtime.ledger, wanted) if query.matches(e)}
         cursor = None
         if older:
             forgotten, cursor = older(query, above, below, limit + 1 + len(ids))

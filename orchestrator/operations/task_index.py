@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from itertools import pairwise
 
-from orchestrator.jobs.model import Job
+from orchestrator.ledger.snapshots import JobFacts
 
 #: Digests are sorted in this many parts, so that sorting needs little memory.
 _PARTS = 256
@@ -27,7 +27,7 @@ class TaskIndex:
         self._attempts: dict[Task, str | None] = dict.fromkeys(wanted)
         self._digests = [array("Q") for _ in range(_PARTS)]
 
-    def add(self, job: Job) -> None:
+    def add(self, job: JobFacts) -> None:
         """Add the tasks of a job."""
         for task, attempt in tasks_of(job):
             digest = digest_of(task)
@@ -52,11 +52,11 @@ class TaskIndex:
         return number, repeated
 
 
-def tasks_of(job: Job) -> Iterable[tuple[Task, str]]:
+def tasks_of(job: JobFacts) -> Iterable[tuple[Task, str]]:
     """Yield each task of a job, with its attempt."""
-    for attempt in job.attempts:
-        if attempt.task_id:
-            yield (job.provider_of(attempt.number), attempt.task_id), f"{job.id}.{attempt.number}"
+    for number, (provider, task_id) in enumerate(job.attempts, 1):
+        if task_id:
+            yield (provider, task_id), f"{job.id}.{number}"
 
 
 def digest_of(task: Task) -> int:

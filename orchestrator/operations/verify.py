@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 from orchestrator.history import HistoryUnavailable
-from orchestrator.jobs.model import FOLLOW_UPS, OUTCOME_STEPS, FollowUpStatus, Job, Status, Step
+from orchestrator.jobs.model import FOLLOW_UPS, OUTCOME_STEPS, FollowUpStatus, Status, Step
 from orchestrator.ledger.admission import flow_of
-from orchestrator.ledger.overview import Snapshot
+from orchestrator.ledger.identifiers import shard_of
+from orchestrator.ledger.snapshots import JobFacts, Snapshot
 from orchestrator.ledger.totals import Totals
 from orchestrator.operations.archive_faults import faults
 from orchestrator.operations.history_state import HistoryState, differences, history_report
@@ -27,7 +29,7 @@ MAX_OVERDUE_MS = 60_000
 MAX_UNCONFIRMED = 100_000
 #: The most breaches of an invariant that are named. The others are counted.
 MAX_NAMED = 1000
-#: Overdue jobs that are compared with the state of their providers in one round trip.
+#: Overdue jobs that are compared with the state of their providers at a time.
 OVERDUE_JOBS = 500
 
 INVARIANTS: Mapping[str, str] = {
@@ -94,21 +96,21 @@ class _SeenJobs:
     movable: Counter[str] = field(default_factory=Counter)
     batches: Counter[str] = field(default_factory=Counter)
 
-    def add(self, job: Job, *, old: bool) -> None:
+    def add(self, job: JobFacts) -> None:
         """Count an open job. An attempt that was submitted again may still be in flight.
 
         A job of an older version is in no flow and belongs to no tenant until a script finds it.
         """
         provider = job.provider
         self.statuses[job.status] += 1
-        if old:
+        if job.old:
             return
         self.without_task += job.status is not Status.RUNNING
         self.tenants[job.tenant] += 1
-        if job.batch:
-            self.batches[job.batch] += 1
-        self.flows[flow_of(job)] += 1
-        self.movable[provider] += job.status is Status.QUEUED and bool(job.fallback_left)
+        if batch := job.stored["batch"]:
+            self.batches[batch] += 1
+        self.flows[flow_of(job.status, provider, job.tenant)] += 1
+        self.movable[provider] += job.status is Status.QUEUED and job.has_fallback
         in_flight = {job.resubmitted} | {job.status is not Status.QUEUED and len(job.attempts)}
         self.in_flight[provider] += len(in_flight - {0})
 
@@ -144,7 +146,7 @@ class Verification:
         self._tasks = TaskIndex((each.provider, each.task_id) for each in self._charges or ())
         self._unknown: dict[str, str] = {}
         #: Jobs that are overdue, unless they wait for their providers.
-        self._overdue: list[Job] = []
+        self._overdue: list[JobFacts] = []
         self._reports = {name: InvariantReport(name) for name in INVARIANTS}
 
     def reports(self) -> list[InvariantReport]:
@@ -168,7 +170,7 @@ class Verification:
                 for snapshot in overview.snapshots(shard):
                     self._job(snapshot)
                     if snapshot.job and not snapshot.job.status.terminal:
-                        seen.add(snapshot.job, old=snapshot.old)
+                        seen.add(snapshot.job)
                     yield snapshot.job_id
                 self._check_overdue()
                 if (counted := totals()) is not None:  # no job changed at the same time
@@ -190,20 +192,20 @@ class Verification:
             return
         done = job.status.terminal
         self._reports["one_place"].check(done == (snapshot.due_at is None), job.id)
-        settled = sum(event.name == "settled" for event in snapshot.events)
-        self._reports["one_outcome"].check(settled == int(done), job.id)
+        self._reports["one_outcome"].check(snapshot.settled_events == int(done), job.id)
         if done:
-            self._reports["told"].check(_has_result(job), job.id)
+            self._reports["told"].check(job.has_result, job.id)
         else:
             self._reports["listed"].check(snapshot.listed, job.id)
         if not done and snapshot.due_at is not None:
             self._open_job(job, snapshot.due_at)
         self._follow_ups(job, snapshot.follow_ups)
-        if job.status in (Status.SUBMITTING, Status.UNCONFIRMED) and job.attempt.task_id is None:
-            self._unknown[f"{job.id}.{job.attempt.number}"] = job.provider
+        number = len(job.attempts)
+        if job.status in (Status.SUBMITTING, Status.UNCONFIRMED) and not job.attempts[-1].task_id:
+            self._unknown[f"{job.id}.{number}"] = job.provider
         self._tasks.add(job)
 
-    def _open_job(self, job: Job, due_at: int) -> None:
+    def _open_job(self, job: JobFacts, due_at: int) -> None:
         """Check that a job is not overdue, unless it waits for its provider until its deadline."""
         now = self._runtime.clock()
         if now - due_at <= MAX_OVERDUE_MS or now >= job.deadline_at:
@@ -214,32 +216,37 @@ class Verification:
             self._check_overdue()
 
     def _check_overdue(self) -> None:
-        """Check whether overdue jobs wait for their providers."""
+        """Check whether overdue jobs wait for their providers. Each provider is asked once."""
         jobs, self._overdue = self._overdue, []
-        if not jobs:
-            return
-        waits = self._runtime.ledger.admission.waits(jobs, now=self._runtime.clock())
+        admission, now = self._runtime.ledger.admission, self._runtime.clock()
+
+        @cache
+        def waits(shard: int, provider: str, is_new: bool) -> bool:
+            return admission.obstacle(shard, provider, is_new=is_new, now=now) is not None
+
         for job in jobs:
-            wait = waits.get(job.id)
-            waits_rightly = wait is not None and wait.reason.is_admission
+            is_new = job.status is Status.QUEUED
+            waits_rightly = (is_new or job.status is Status.UNCONFIRMED) and waits(
+                shard_of(job.id), job.provider, is_new
+            )
             self._reports["not_overdue"].check(waits_rightly, job.id)
 
     def _due(self, due_at: int, entry: str) -> None:
         late = self._runtime.clock() - due_at
         self._reports["not_overdue"].check(late <= MAX_OVERDUE_MS, entry)
 
-    def _follow_ups(self, job: Job, due: Mapping[Step, int]) -> None:
+    def _follow_ups(self, job: JobFacts, due: Mapping[Step, int]) -> None:
         for step in FOLLOW_UPS:
             name = f"{job.id} {step}"
             self._reports["followed"].check(_followed(job, step, step in due), name)
             if step in due:
                 self._due(due[step], name)
-        if job.status is Status.SUCCEEDED or job.late_images:
+        if job.status is Status.SUCCEEDED or job.stored["late_images"]:
             self._reports["kept"].check(_kept(job), job.id)
-        archived = job.archive is not None and job.archive.status is FollowUpStatus.DONE
-        if self._images and archived:
-            wrong = faults(self._runtime.storage, job)
-            self._reports["stored"].check(not wrong, "; ".join(wrong))
+        if self._images and job.follow_up(Step.ARCHIVE) is FollowUpStatus.DONE:
+            for whole in self._runtime.ledger.overview.jobs([job.id]).values():
+                wrong = faults(self._runtime.storage, whole)
+                self._reports["stored"].check(not wrong, "; ".join(wrong))
 
     def _tenants(self, shard: int, counted: Mapping[str, int], found: Counter[str]) -> None:
         """Compare each tenant's number of open jobs with the jobs."""
@@ -348,27 +355,20 @@ class Verification:
             self._reports["paid_once"].check(times <= allowed, job_id)
 
 
-def _has_result(job: Job) -> bool:
-    if job.settled_at is None or job.settled_by is None:
-        return False
-    return bool(job.images) if job.status is Status.SUCCEEDED else job.error is not None
-
-
-def _followed(job: Job, step: Step, listed: bool) -> bool:
+def _followed(job: JobFacts, step: Step, listed: bool) -> bool:
     """Return whether a follow-up is in its set exactly while it is pending."""
-    follow_up = job.follow_up(step)
-    status = follow_up.status if follow_up else None
+    status = job.follow_up(step)
     if step in OUTCOME_STEPS and not job.status.terminal:
         return not listed and status in (None, FollowUpStatus.WAITING)
     return listed == (status is FollowUpStatus.PENDING) and status is not FollowUpStatus.WAITING
 
 
-def _kept(job: Job) -> bool:
-    status = job.archive.status if job.archive else None
+def _kept(job: JobFacts) -> bool:
+    status = job.follow_up(Step.ARCHIVE)
     if status is FollowUpStatus.DONE:
-        return all(image.copy for image in job.all_images)
+        return all(copied for copied, _ in job.copy_states())
     if status is FollowUpStatus.DEAD:
-        return all(image.copy or image.error for image in job.all_images)
+        return all(copied or error for copied, error in job.copy_states())
     return status in (FollowUpStatus.PENDING, FollowUpStatus.OFF)
 
 

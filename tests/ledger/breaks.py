@@ -160,7 +160,8 @@ def one_less(
 
 def lose_from_flow(populated: PopulatedLedger) -> list[str]:
     job_id = populated.running
-    flow = flow_of(kit.job(populated.harness.ledger, job_id))
+    job = kit.job(populated.harness.ledger, job_id)
+    flow = flow_of(job.status, job.provider, job.tenant)
     key = keys.flow(identifiers.shard_of(job_id), *flow.split(":"))
     return one_less(populated, job_id, key, job_id, flow)
 

@@ -71,7 +71,7 @@ READS_MANY_JOBS = frozenset(
     for name in (
         *("counts", "created_before", "jobs", "page", "newest"),
         *("open_jobs", "spent", "queued", "size", "snapshots", "tenants", "unconfirmed"),
-        "watch_totals",
+        *("watch_totals", "with_status"),
     )
 )
 #: Methods of the streams of changes that read many jobs.
@@ -119,6 +119,9 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
     ),
     "admission.hold": lambda ledger, _: ledger.admission.hold(
         "evolink", Step.SUBMIT, kit.THIN, now=NOW, ends_at=NEXT_DUE
+    ),
+    "admission.obstacle": lambda ledger, _: ledger.admission.obstacle(
+        0, "evolink", is_new=True, now=NOW
     ),
     "admission.pause": lambda ledger, _: ledger.admission.pause("evolink", by="tests", now=NOW),
     "admission.resume": lambda ledger, _: ledger.admission.resume("evolink", now=NOW),
@@ -304,6 +307,7 @@ READS = frozenset(
         "follow_ups.given_up",
         *("circuit_breaker.failing", "access.read", "access.current", "audit.entries"),
         *(
+            "admission.obstacle",
             "admission.states",
             "admission.waits",
             "durations.of",

@@ -72,6 +72,21 @@ def test_no_more_attempts_are_in_flight_than_the_limit(limited: MakeLedger) -> N
     assert len(ledger.agenda.due(0, now=NOW, limit=9)) == 0, "a sweep lists only what may start"
 
 
+def test_the_obstacle_of_a_provider_is_why_its_jobs_wait(limited: MakeLedger) -> None:
+    ledger = limited(ProviderLimits(max_in_flight=1))
+
+    def obstacles(provider: str = "hiapi") -> list[WaitReason | None]:
+        ask = ledger.admission.obstacle
+        return [ask(0, provider, is_new=is_new, now=NOW) for is_new in (True, False)]
+
+    assert obstacles() == [None, None]
+    start(ledger, 1)
+    assert obstacles() == [WaitReason.IN_FLIGHT_LIMIT, None], "it has its place already"
+    ledger.admission.pause("hiapi", by="tests", now=NOW)
+    assert obstacles() == [WaitReason.PAUSED, WaitReason.PAUSED]
+    assert obstacles("evolink") == [None, None]
+
+
 def test_workers_together_never_exceed_the_limit(shared_ledger: Ledger, redis_url: str) -> None:
     ledger = Ledger.from_url(redis_url, limits={"hiapi": ProviderLimits(max_in_flight=7)})
     jobs = [kit.create(ledger) for _ in range(60)]

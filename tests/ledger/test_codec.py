@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
+from ulid import ULID
 
 from orchestrator.jobs.event import Event
 from orchestrator.jobs.model import Copy, ErrorCode, FollowUpStatus, Image, JobError, Outcome, Step
@@ -146,5 +147,12 @@ def test_a_success_removes_the_error_of_the_try_before(ledger: Ledger, redis: Re
     assert "notify.error" not in kit.fields(redis, job_id)
 
 
-def test_a_folder_has_the_day_of_the_id() -> None:
+def test_the_time_and_the_day_of_an_id_are_those_of_its_ulid() -> None:
     assert identifiers.folder(JOB) == FOLDER
+    for time in (0, 1, NOW, NOW + kit.DAY - 1, 2**48 - 1):
+        ulid = ULID.from_timestamp(time / 1000)
+        job_id = f"job_{str(ulid).lower()}00"
+        assert identifiers.created_at(job_id) == ulid.milliseconds
+        if time < 2**44:
+            day = ulid.datetime.date().isoformat()
+            assert identifiers.folder(job_id) == f"{day}/{job_id}"

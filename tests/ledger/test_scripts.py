@@ -26,7 +26,7 @@ TEXTS: Mapping[str, str] = {
 SCRIPTS = sorted(name for name in TEXTS if not name.startswith("_"))
 #: Scripts that return no result code.
 LISTS = {"agenda_counts", "due", "due_follow_ups", "hold_provider", "join", "tidy", "waits"}
-LISTS |= {"waiting_add", "waiting_done"}
+LISTS |= {"obstacle", "snapshots", "waiting_add", "waiting_done"}
 #: Scripts for hosts. HostState has their result codes.
 HOSTS = {"host_failed", "host_probe"}
 #: Scripts for the recorder of the history.
@@ -44,7 +44,7 @@ ALLOWED_COMMANDS = {
     *("EXISTS", "GET", "SET", "DEL", "PEXPIRE", "PERSIST", "PUBLISH"),
     *("HGET", "HMGET", "HSET", "HSETNX", "HEXISTS", "HDEL", "HGETALL", "HINCRBY", "HINCRBYFLOAT"),
     *("ZADD", "ZREM", "ZREMRANGEBYSCORE", "ZREMRANGEBYRANK", "ZSCORE", "ZRANGE", "ZRANGEBYSCORE"),
-    *("ZCARD", "ZCOUNT", "ZINCRBY"),
+    *("ZCARD", "ZCOUNT", "ZINCRBY", "ZMSCORE"),
     *("LRANGE", "RPUSH", "RPOP", "XADD", "XTRIM"),
 }
 
@@ -237,6 +237,7 @@ def test_the_ledger_passes_the_keys_and_arguments_in_the_header(
         CALLS[name](recorded_ledger, prepare(recorded_ledger, name))
     key = Idempotency("caller", "order-17")
     recorded_ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, idempotency=key)
+    list(recorded_ledger.overview.snapshots(0))
 
     passed: dict[str, tuple[int, int]] = {}
     names = {text: s.name for s in scripts_of(recorded_ledger) for text in (s.sha, s.source)}

@@ -8,13 +8,14 @@ from itertools import count
 import pytest
 from redis import Redis
 
-from orchestrator.jobs.model import FOLLOW_UPS, Step
-from orchestrator.ledger import Idempotency, Ledger, identifiers, keys, overview
-from orchestrator.ledger.overview import Snapshot
+from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, Step
+from orchestrator.ledger import Idempotency, Ledger, identifiers, keys, snapshots
+from orchestrator.ledger.refusals import UnreadableJob
+from orchestrator.ledger.snapshots import Snapshot, TaskOfAttempt
 from orchestrator.ledger.totals import Totals
 from tests.ledger import kit
-from tests.ledger.kit import DEADLINE, NEXT_DUE, NOW, REQUEST
-from tests.ledger.test_overview import expire, failed
+from tests.ledger.kit import DEADLINE, FAILURE, NEXT_DUE, NOW, REQUEST
+from tests.ledger.test_overview import expire, failed, unconfirmed
 
 
 @pytest.fixture
@@ -28,12 +29,55 @@ def sharded(redis: Redis) -> Ledger:
 def test_a_snapshot_has_the_job_its_timeline_and_its_due_time(ledger: Ledger) -> None:
     done, job_id = failed(ledger), kit.running(ledger)
 
-    snapshots = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
+    found = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
 
-    assert snapshots == {
-        i: Snapshot(i, kit.job(ledger, i), ledger.events(i), due_at, {}, listed=True, old=False)
-        for i, due_at in {done: None, job_id: NEXT_DUE}.items()
+    facts = {i: shot.job for i, shot in found.items() if shot.job}
+    assert found == {
+        done: Snapshot(done, facts[done], 1, None, {}, listed=True),
+        job_id: Snapshot(job_id, facts[job_id], 0, NEXT_DUE, {}, listed=True),
     }
+
+
+def test_the_facts_of_a_snapshot_are_those_of_its_job(ledger: Ledger, redis: Redis) -> None:
+    for step in FOLLOW_UPS:
+        kit.confirming(ledger) if step is Step.CONFIRM else kit.settled(ledger)
+    kit.late_callback(ledger, kit.finished(ledger, FAILURE))
+    kit.finish_follow_up(ledger, kit.settled(ledger), Step.ARCHIVE, FollowUpStatus.DEAD)
+    kit.resubmit(ledger, resent := unconfirmed(ledger))
+    kit.claim(ledger, resent.job.id)
+    kit.create_in_batch(ledger, kit.open_batch(ledger))
+    kit.refuse(ledger, kit.claim(ledger, moved := kit.create(ledger, kit.MOVING)))
+    kit.claim(ledger, moved)
+    ledger.accepted(moved, 2, "task-of-the-second", now=NOW, due_at=NEXT_DUE)
+    assert [each.provider for each in kit.job(ledger, moved).attempts] == ["hiapi", "evolink"]
+    kit.make_old(redis, old := kit.create(ledger))
+
+    for shot in ledger.overview.snapshots(0):
+        job, facts = kit.job(ledger, shot.job_id), shot.job
+        assert facts
+        same = ("id", "status", "provider", "tenant", "deadline_at", "resubmitted")
+        assert {n: getattr(facts, n) for n in same} == {n: getattr(job, n) for n in same}
+        assert facts.attempts == tuple(
+            TaskOfAttempt(job.provider_of(each.number), each.task_id) for each in job.attempts
+        )
+        states = [(each.copy is not None, bool(each.error)) for each in job.all_images]
+        assert facts.copy_states() == states
+        for step in FOLLOW_UPS:
+            follow_up = job.follow_up(step)
+            assert facts.follow_up(step) == (follow_up.status if follow_up else None)
+        assert facts.has_fallback == bool(job.fallback_left)
+        assert facts.stored["batch"] == job.batch
+        assert facts.has_result == job.status.terminal
+        assert facts.old == (job.id == old)
+        settled = [event.name for event in ledger.events(job.id)].count("settled")
+        assert shot.settled_events == settled
+
+
+def test_a_job_that_cannot_be_read_has_no_snapshot(ledger: Ledger, redis: Redis) -> None:
+    redis.hset(keys.job(kit.create(ledger)), "status", "resting")
+
+    with pytest.raises(UnreadableJob):
+        list(ledger.overview.snapshots(0))
 
 
 def test_a_snapshot_has_the_due_time_of_each_pending_follow_up(ledger: Ledger) -> None:
@@ -41,29 +85,40 @@ def test_a_snapshot_has_the_due_time_of_each_pending_follow_up(ledger: Ledger) -
     kit.finish_follow_up(ledger, archive, Step.NOTIFY)
     kit.retry_follow_up(ledger, kit.claim_follow_up(ledger, archive, Step.ARCHIVE), Step.ARCHIVE)
 
-    snapshots = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
+    found = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
 
-    assert {job_id: shot.follow_ups for job_id, shot in snapshots.items()} == {
+    assert {job_id: shot.follow_ups for job_id, shot in found.items()} == {
         both: {Step.ARCHIVE: NOW, Step.NOTIFY: NOW},
         archive: {Step.ARCHIVE: NEXT_DUE},
         ended: {},
     }
-    assert {shot.due_at for shot in snapshots.values()} == {None}
-    assert [kit.job(ledger, job_id) for job_id in snapshots] == [
-        shot.job for shot in snapshots.values()
-    ]
+    assert {shot.due_at for shot in found.values()} == {None}
+    assert {shot.job.id for shot in found.values() if shot.job} == set(found)
+
+
+@pytest.mark.parametrize("step", FOLLOW_UPS)
+def test_a_snapshot_has_the_follow_ups_of_an_older_version(
+    ledger: Ledger, redis: Redis, step: Step
+) -> None:
+    job_id = kit.confirming(ledger) if step is Step.CONFIRM else kit.settled(ledger)
+    before = list(ledger.overview.snapshots(0))
+
+    kit.make_follow_ups_old(redis, step)
+
+    assert list(ledger.overview.snapshots(0)) == before
+    assert [(shot.job_id, step in shot.follow_ups) for shot in before] == [(job_id, True)]
 
 
 def test_every_job_of_a_shard_has_one_snapshot(
     sharded: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "PAGE_JOBS", 4)
+    monkeypatch.setattr(snapshots, "PAGE_JOBS", 4)
     ids = [kit.create(sharded) for _ in range(60)]
 
-    snapshots = [list(sharded.overview.snapshots(shard)) for shard in range(5)]
+    found = [list(sharded.overview.snapshots(shard)) for shard in range(5)]
 
-    assert all(shot.listed for shots in snapshots for shot in shots)
-    for shard, shots in enumerate(snapshots):
+    assert all(shot.listed for shots in found for shot in shots)
+    for shard, shots in enumerate(found):
         expected = sorted(job_id for job_id in ids if identifiers.shard_of(job_id) == shard)
         assert [shot.job_id for shot in shots] == expected
 
@@ -74,9 +129,9 @@ def test_an_unlisted_job_has_a_snapshot_if_it_is_in_the_agenda(
     lost, other = kit.create(ledger), kit.create(ledger)
     redis.zrem(keys.jobs(0), lost)
 
-    snapshots = {shot.job_id: shot.listed for shot in ledger.overview.snapshots(0)}
+    found = {shot.job_id: shot.listed for shot in ledger.overview.snapshots(0)}
 
-    assert snapshots == {lost: False, other: True}
+    assert found == {lost: False, other: True}
 
 
 @pytest.mark.parametrize("step", FOLLOW_UPS)
@@ -97,7 +152,7 @@ def test_an_expired_job_has_a_snapshot_of_its_entries(ledger: Ledger, redis: Red
     expire(redis, expired := kit.create(ledger))
 
     [snapshot] = ledger.overview.snapshots(0)
-    assert snapshot == Snapshot(expired, None, [], NOW, {}, listed=False, old=False)
+    assert snapshot == Snapshot(expired, None, 0, NOW, {}, listed=False)
 
 
 def test_jobs_are_read_by_id_and_unknown_ids_are_left_out(sharded: Ledger) -> None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import tracemalloc
-from dataclasses import replace
 
-from orchestrator.jobs.model import Attempt, Job, Status
-from orchestrator.jobs.request import JobRequest
+from orchestrator.jobs.model import Status
+from orchestrator.ledger.snapshots import JobFacts, TaskOfAttempt
 from orchestrator.operations.task_index import TaskIndex, digest_of
 
 
-def of_task(number: int, task_id: str) -> Job:
-    request = JobRequest("hiapi", "Nano-Banana-2", {"prompt": "A red cube"})
-    attempts = (Attempt(1, 0, task_id, "hiapi"),)
-    return Job(f"job-{number}", Status.RUNNING, request, 0, 0, 0, attempts=attempts)
+def of_task(number: int, task_id: str) -> JobFacts:
+    attempts = (TaskOfAttempt("hiapi", task_id),)
+    return JobFacts(f"job-{number}", Status.RUNNING, "default", {}, attempts, old=False)
 
 
 def test_a_task_of_two_jobs_is_found_among_many() -> None:
@@ -30,10 +28,9 @@ def test_a_task_of_two_jobs_is_found_among_many() -> None:
 
 def test_a_task_takes_a_few_bytes() -> None:
     index = TaskIndex([])
-    one = of_task(0, "task")
     tracemalloc.start()
     for number in range(20_000):
-        index.add(replace(one, attempts=(replace(one.attempts[0], task_id=f"task-{number}"),)))
+        index.add(of_task(0, f"task-{number}"))
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
 

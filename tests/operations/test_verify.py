@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestrator.jobs.model import FollowUpStatus, Status, Step
-from orchestrator.ledger import Ledger, keys
+from orchestrator.ledger import Ledger, identifiers, keys
 from orchestrator.operations import verify
 from orchestrator.operations.verify import (
     INVARIANTS,
@@ -363,6 +363,20 @@ def test_a_job_that_waits_for_its_provider_is_not_overdue(harness: Harness) -> N
     harness.ledger.admission.pause("hiapi", by="tests", now=harness.clock())
 
     assert broken(harness) == {}
+
+
+def test_only_jobs_that_a_provider_keeps_waiting_are_not_overdue(harness: Harness) -> None:
+    running, unconfirmed = job_states.running(harness), job_states.unconfirmed(harness)
+    submitting = job_states.submitting(harness).job.id
+    queued, elsewhere = harness.enqueue(), harness.enqueue("evolink")
+    harness.ledger.admission.pause("hiapi", by="tests", now=harness.clock())
+    now = harness.clock() - verify.MAX_OVERDUE_MS - 1
+    for job_id in (queued, elsewhere, running, unconfirmed, submitting):
+        harness.redis.zadd(keys.agenda(identifiers.shard_of(job_id)), {job_id: now})
+
+    found = broken(harness)
+    assert list(found) == ["not_overdue"]
+    assert set(found["not_overdue"]) == {elsewhere, running, submitting}
 
 
 def test_breaches_beyond_the_first_ones_are_counted(
