@@ -156,3 +156,9 @@ def test_the_time_and_the_day_of_an_id_are_those_of_its_ulid() -> None:
         if time < 2**44:
             day = ulid.datetime.date().isoformat()
             assert identifiers.folder(job_id) == f"{day}/{job_id}"
+
+
+def test_a_request_has_the_same_fingerprint_in_every_version() -> None:
+    expected = "0012758ce015ae140b5ad6e0a5e21b40"
+    assert codec.fingerprint({"b": 1, "a": {"d": "é", "c": None}}) == expected
+    assert codec.fingerprint({"a": {"c": None, "d": "é"}, "b": 1}) == expected

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
+import structlog
 
 from orchestrator.backoff import LOST_LEASE_SECONDS
 from orchestrator.callbacks.address import CallbackAddress
@@ -204,9 +205,11 @@ def test_resubmit_sends_a_second_attempt_half_way_to_the_deadline(
 ) -> None:
     fields: dict[str, Any] = {"on_unconfirmed": "resubmit", "deadline_seconds": 200}
     job_id = submitted(harness, provider, None, **fields)
-    while harness.job(job_id).status is Status.UNCONFIRMED:
-        again(harness, job_id)
+    with structlog.testing.capture_logs() as logs:
+        while harness.job(job_id).status is Status.UNCONFIRMED:
+            again(harness, job_id)
     assert harness.clock.now == harness.job(job_id).created_at + 100_000
+    assert given_up(logs) == [True]
 
     harness.provider.answers(response)
     harness.provider.requests.clear()
@@ -222,11 +225,18 @@ def test_resubmit_sends_a_second_attempt_half_way_to_the_deadline(
 
 def test_resubmit_does_not_go_beyond_the_deadline(harness: Harness) -> None:
     job_id = submitted(harness, "evolink", None, on_unconfirmed="resubmit", deadline_seconds=100)
-    while not harness.job(job_id).status.terminal:
-        again(harness, job_id)
+    with structlog.testing.capture_logs() as logs:
+        while not harness.job(job_id).status.terminal:
+            again(harness, job_id)
 
     assert failed_unconfirmed(harness, job_id)
     assert harness.clock.now == harness.job(job_id).created_at + 100_000
+    assert given_up(logs) == [True, False]
+
+
+def given_up(logs: Iterable[Mapping[str, Any]]) -> list[bool]:
+    """Return whether each attempt that was given up is submitted again, as the log says."""
+    return [each["resubmit"] for each in logs if each["event"] == "attempt_given_up"]
 
 
 # Switched off --------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.api.compatible.held_call import JOB_HEADER, LOST_TRIES
+from orchestrator.api.compatible.held_call import JOB_HEADER, LOST_TRIES, StillOpen
 from orchestrator.jobs.model import ErrorCode, Image, Outcome
 from orchestrator.operations.repeated_requests import ANSWER_LOST_MS
 from tests.api.compatible.conftest import MODEL, REQUEST, Compatible
@@ -323,6 +323,15 @@ def test_a_job_that_is_open_may_be_asked_for_again(compatible: Compatible) -> No
     assert (answer.status_code, error(answer)["code"]) == (503, "job_still_open")
     assert answer.headers["X-Should-Retry"] == "true"
     assert answer.headers["Location"] == f"/v1/jobs/{error(answer)['job_id']}"
+    assert answer.headers["Retry-After"]
+    assert "this process cannot wait for it now" in error(answer)["message"]
+
+
+def test_after_the_longest_wait_the_caller_is_told_where_the_job_is() -> None:
+    over = StillOpen("job_1", timed_out=True)
+
+    assert "no outcome yet" in over.text
+    assert over.headers == {"Location": "/v1/jobs/job_1"}
 
 
 # Models ------------------------------------------------------------------------------------------
