@@ -268,8 +268,12 @@ def verify(*, tasks: IO[bytes] | None, sandbox: str | None, images: bool, json_:
     charges = [*(_listed(tasks) if tasks else ()), *(_charges(sandbox) if sandbox else ())]
     verification = Verification(runtime, charges if tasks or sandbox else None, images=images)
     with progress(quiet=json_) as shown:
-        bar = shown.add_task("checking jobs", total=runtime.ledger.overview.size())
+        phase = verification.phase
+        bar = shown.add_task(phase, total=runtime.ledger.overview.size())
         for _ in verification.run():
+            if verification.phase != phase:
+                phase = verification.phase
+                shown.reset(bar, description=phase)
             shown.advance(bar)
     reports = verification.reports()
     if json_:

@@ -51,6 +51,18 @@ def facet_text(value: str) -> str:
     return value.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
+def recorded_part(stored: StoredJob) -> StoredJob:
+    """Return a job of the ledger as the history has it."""
+    fields = {name: value for name, value in stored.fields.items() if name not in _PRIVATE}
+    return StoredJob(stored.id, fields, stored.events, stored.unconfirmed)
+
+
+def read_document(job_id: str, fields: str, events: str, unconfirmed: str) -> StoredJob:
+    """Return the job in a row of `documents`."""
+    lists = tuple(orjson.loads(events)), tuple(orjson.loads(unconfirmed))
+    return StoredJob(job_id, orjson.loads(fields), *lists)
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """A job in the history. Its repr leaves out the job, which holds a prompt."""
@@ -61,21 +73,8 @@ class Entry:
     @classmethod
     def of(cls, stored: StoredJob) -> Self:
         """Return the entry of a job in the ledger."""
-        fields = {name: value for name, value in stored.fields.items() if name not in _PRIVATE}
-        kept = StoredJob(stored.id, fields, stored.events, stored.unconfirmed)
-        return cls(codec.read_job(stored.id, fields), kept)
-
-    @classmethod
-    def of_document(cls, job_id: str, fields: str, events: str, unconfirmed: str) -> Self:
-        """Return the entry of a row of `documents`."""
-        return cls.of(
-            StoredJob(
-                job_id,
-                orjson.loads(fields),
-                tuple(orjson.loads(events)),
-                tuple(orjson.loads(unconfirmed)),
-            )
-        )
+        kept = recorded_part(stored)
+        return cls(codec.read_job(stored.id, kept.fields), kept)
 
     def __repr__(self) -> str:
         return f"Entry({self.job.id})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,13 +10,14 @@ from sqlalchemy import Connection, select, update
 
 from orchestrator.history.activity_query import JobCount, count_jobs
 from orchestrator.history.database import Database
-from orchestrator.history.entry import Entry
+from orchestrator.history.entry import Entry, read_document
 from orchestrator.history.pages import FoundPage, find_page
 from orchestrator.history.query import Query
 from orchestrator.history.schema import documents, jobs, shards, terms, totals
 from orchestrator.history.usage import Usage
 from orchestrator.history.usage_query import CostSum, cost_sums, usage
 from orchestrator.history.writer import Writer
+from orchestrator.ledger.changes import StoredJob
 from orchestrator.metrics import Sums
 
 #: Jobs that are deleted in one transaction.
@@ -210,6 +211,11 @@ class History:
         with self.database.reading() as connection:
             return _entries(connection, job_ids)
 
+    def stored_jobs(self, job_ids: Sequence[str]) -> dict[str, StoredJob]:
+        """Return jobs by id, and read less of them than `entries` does. For errors see `get`."""
+        with self.database.reading() as connection:
+            return _stored_jobs(connection, job_ids)
+
     def with_terms(self, wanted: Sequence[bytes], *, limit: int) -> list[str]:
         """Return up to `limit` jobs that have one of the terms. For errors see `get`."""
         chosen = select(terms.c.job).where(terms.c.term.in_(wanted)).limit(limit)
@@ -251,9 +257,12 @@ def _positions(connection: Connection, shard: int | None = None) -> dict[int, Po
 
 
 def _entries(connection: Connection, job_ids: Sequence[str]) -> dict[str, Entry]:
-    entries: Mapping[str, Entry] = {}
-    if job_ids:
-        chosen = select(documents).where(documents.c.id.in_(job_ids))
-        rows = connection.execute(chosen)
-        entries = {row.id: Entry.of_document(*row) for row in rows}
-    return dict(entries)
+    stored = _stored_jobs(connection, job_ids)
+    return {job_id: Entry.of(each) for job_id, each in stored.items()}
+
+
+def _stored_jobs(connection: Connection, job_ids: Sequence[str]) -> dict[str, StoredJob]:
+    if not job_ids:
+        return {}
+    rows = connection.execute(select(documents).where(documents.c.id.in_(job_ids)))
+    return {row.id: read_document(*row) for row in rows}

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from orchestrator.history import HistoryUnavailable, NoHistory
-from orchestrator.history.entry import read_entries
+from orchestrator.history.entry import recorded_part
 from orchestrator.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -100,12 +100,11 @@ def differences(
 
 def _different(ledger: Ledger, history: History, ids: list[str]) -> dict[str, Any]:
     """Return the jobs that differ, each as the ledger and as the history has it."""
-    known = history.entries(ids)
-    found: dict[str, Any] = {}
-    for entry in read_entries(ledger, ids):
-        other = known.get(entry.job.id)
-        if other is None or other.document() != entry.document():
-            found[entry.job.id] = (entry.document(), other and other.document())
+    known, found = history.stored_jobs(ids), {}
+    for stored in map(recorded_part, ledger.changes.jobs(ids)):
+        other = known.get(stored.id)
+        if other is None or recorded_part(other) != stored:
+            found[stored.id] = stored, other
     return found
 
 

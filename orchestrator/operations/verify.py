@@ -6,7 +6,7 @@ The check only reads, and it may run at any time. Each job is read in one transa
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -131,6 +131,9 @@ class Verification:
         runtime: of this process.
         charges: every task that the providers charged, or None when this is not known.
         images: also read every archived image.
+
+    Attributes:
+        phase: what it does now.
     """
 
     def __init__(
@@ -140,6 +143,7 @@ class Verification:
         *,
         images: bool = False,
     ) -> None:
+        self.phase = "checking jobs"
         self._runtime = runtime
         self._images = images
         self._charges = None if charges is None else list(charges)
@@ -157,7 +161,7 @@ class Verification:
         return [report for name, report in self._reports.items() if name not in left_out]
 
     def run(self) -> Iterable[str]:
-        """Check everything. Yields each job id when it is checked, for progress.
+        """Check everything. Yields each job id when it is checked in a phase, for progress.
 
         Raises:
             LedgerUnavailable: Redis is away.
@@ -177,7 +181,7 @@ class Verification:
                     self._totals(shard, counted, seen)
                     self._tenants(shard, counted.tenants, seen.tenants)
         self._one_task()
-        self._recorded()
+        yield from self._recorded()
         self._unconfirmed()
         if self._charges is not None:
             self._charged(self._charges)
@@ -301,15 +305,17 @@ class Verification:
             if len(names) > 1:
                 report.add_breach(f"{' '.join(task)}: {', '.join(names)}")
 
-    def _recorded(self) -> None:
-        """Compare the history with the ledger, if it is up to date."""
+    def _recorded(self) -> Iterator[str]:
+        """Compare the history with the ledger, if it is up to date. Yields each job id."""
         runtime = self._runtime
         parts = runtime.ledger, runtime.history
         if history_report(*parts, now=runtime.clock()).state is not HistoryState.CURRENT:
             return
         try:
-            for _, difference in differences(*parts, runtime.sleep):
+            for job_id, difference in differences(*parts, runtime.sleep):
+                self.phase = "comparing jobs with the history"
                 self._reports["recorded"].check(not difference, difference)
+                yield job_id
         except HistoryUnavailable:
             return
 

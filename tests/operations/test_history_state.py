@@ -107,6 +107,28 @@ def test_verify_compares_the_history_with_the_ledger(recorded: Recorded) -> None
     ]
 
 
+def test_verify_tells_each_job_in_both_phases(recorded: Recorded) -> None:
+    jobs = sorted(recorded.harness.enqueue() for _ in range(3))
+    recorded.record()
+    verification = Verification(recorded.harness.runtime)
+
+    told = [(verification.phase, job_id) for job_id in verification.run()]
+
+    phases = "checking jobs", "comparing jobs with the history"
+    assert told == [(phase, job_id) for phase in phases for job_id in jobs]
+
+
+def test_a_lease_is_no_difference(recorded: Recorded) -> None:
+    job_id = job_states.submitting(recorded.harness).job.id
+    recorded.record()
+    with recorded.history.writing(Writer()) as batch:  # as an older version wrote it
+        [entry] = recorded.history.entries([job_id]).values()
+        fields = {**entry.stored.fields, "lease": "a token"}
+        batch.put([replace(entry, stored=replace(entry.stored, fields=fields))])
+
+    assert recorded.found() == []
+
+
 def test_the_order_of_the_fields_is_no_difference(recorded: Recorded) -> None:
     job_id = recorded.harness.enqueue()
     recorded.record()
