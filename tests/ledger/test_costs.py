@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from redis import Redis
 from redis.connection import AbstractConnection
 
 from orchestrator.cli.embedded_redis import embedded_redis
-from orchestrator.jobs.model import OUTCOME_STEPS
+from orchestrator.jobs.model import OUTCOME_STEPS, FollowUpStatus, Status, Step
 from orchestrator.jobs.request import JobRequest
-from orchestrator.ledger import Ledger, codec, keys
+from orchestrator.ledger import Ledger, codec, identifiers, keys
 from tests.ledger import kit
 from tests.ledger.calls import CALLS, PUBLIC, prepare
 from tests.ledger.kit import NEXT_DUE, NOW
@@ -66,9 +67,9 @@ PER_SHARD = (
     "follow_ups.given_up",
     "overview.tidy",
 )
-#: The limit of a running job's memory in Redis, without its request. Tables that grow make it
-#: vary by about 150. Bytes.
-MAX_JOB_BYTES = 1400
+#: The limits of a job's memory in Redis, without its request. Tables that grow make it vary by
+#: about 150. Bytes.
+MAX_JOB_BYTES = {Status.RUNNING: 1400, Status.SUCCEEDED: 1700}
 
 
 def commands_of(redis: Redis, work: Callable[[], object]) -> list[str]:
@@ -162,29 +163,51 @@ def test_the_text_of_a_script_is_sent_once_after_a_restart(
     assert commands_of(real_redis, lambda: kit.create(shared_ledger)) == ["EVALSHA"]
 
 
-def test_a_running_job_costs_little_memory_beyond_its_request(tmp_path: Path) -> None:
-    request = JobRequest("evolink", "nano-banana-2-lite", options={"prompt": "x" * 300})
-    task, jobs = "task-unified-1757165031-uyujaw3d", 1000
+TASK = "task-unified-1757165031-uyujaw3d"
 
-    def run(ledger: Ledger) -> str:
-        job_id = kit.create(ledger, request)
-        kit.claim(ledger, job_id)
-        ledger.accepted(job_id, 1, f"{task}{job_id[-14:]}", now=NOW, due_at=NEXT_DUE, cost=kit.COST)
-        return job_id
+
+def run(ledger: Ledger, request: JobRequest) -> str:
+    """Create a running job. Return its id."""
+    job_id = kit.create(ledger, request)
+    kit.claim(ledger, job_id)
+    task_id = f"{TASK}{job_id[-14:]}"
+    ledger.accepted(job_id, 1, task_id, now=NOW, due_at=NEXT_DUE, cost=kit.COST)
+    return job_id
+
+
+def archive(ledger: Ledger, request: JobRequest) -> str:
+    """Create a job with an archived image. Return its id."""
+    job_id = run(ledger, request)
+    ledger.settle_attempt(job_id, 1, f"{TASK}{job_id[-14:]}", kit.SUCCESS, now=NOW)
+    lease = kit.claim_follow_up(ledger, job_id, Step.ARCHIVE)
+    stem = f"{identifiers.folder(job_id)}/0"
+    copy = replace(kit.COPY, path=f"{stem}.png", thumbnail=f"{stem}.thumb.webp")
+    images = tuple(replace(image, copy=copy) for image in lease.job.images)
+    done = FollowUpStatus.DONE
+    ledger.follow_ups.done(lease, Step.ARCHIVE, done, now=NOW, tries=1, images=images)
+    return job_id
+
+
+@pytest.mark.parametrize(("make", "status"), [(run, Status.RUNNING), (archive, Status.SUCCEEDED)])
+def test_a_job_costs_little_memory_beyond_its_request(
+    tmp_path: Path, make: Callable[[Ledger, JobRequest], str], status: Status
+) -> None:
+    request = JobRequest("evolink", "nano-banana-2-lite", options={"prompt": "x" * 300})
+    jobs = 1000
 
     with embedded_redis(tmp_path) as url, Redis.from_url(url, decode_responses=True) as redis:
         ledger = Ledger.from_url(url)
         for _ in range(10):
-            run(ledger)
+            make(ledger, request)
         before = used(redis)
 
         for _ in range(jobs):
-            last = run(ledger)
+            last = make(ledger, request)
 
         each = (used(redis) - before) / jobs - len(codec.dumps(request.stored()))
-        assert redis.hget(keys.job(last), "status") == "running"
-    print(f"a running job costs {each:.0f} bytes beyond its request")  # noqa: T201
-    assert 0 < each <= MAX_JOB_BYTES
+        assert redis.hget(keys.job(last), "status") == status
+    print(f"a {status} job costs {each:.0f} bytes beyond its request")  # noqa: T201
+    assert 0 < each <= MAX_JOB_BYTES[status]
 
 
 def used(redis: Redis) -> int:
