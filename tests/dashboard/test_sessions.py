@@ -85,6 +85,15 @@ def test_the_cookie_needs_tls_outside_private_networks(
     assert "SameSite=Lax" in cookie
 
 
+def test_the_cookie_ends_with_the_session(visitor: Visitor) -> None:
+    visitor.sign_in(KEY)
+
+    cookie = visitor.client.get_cookie(COOKIE)
+    assert cookie
+    assert cookie.expires
+    assert cookie.expires.timestamp() == (visitor.harness.clock() + LIFETIME_MS) // 1000
+
+
 def test_a_session_ends_with_its_key(visitor: Visitor) -> None:
     key, record = create_key(
         visitor.harness.runtime, actor="tests", tenant="shop", scopes=[Scope.JOBS_READ]

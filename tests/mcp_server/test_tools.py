@@ -108,6 +108,14 @@ def test_a_provider_submits_unless_its_circuit_is_open_or_paused(
     assert listed["submits_now"] is submits
 
 
+def test_a_page_of_jobs_has_at_most_fifty(kit: ModuleType) -> None:
+    api = kit.api(kit.answer(200, {"jobs": [], "next_cursor": None}))
+    assert not api.call("list_jobs", limit=50).is_error
+    assert "50" in api.error("list_jobs", limit=51)
+
+    assert [request.url.params["limit"] for request in api.requests] == ["50"]
+
+
 def test_a_cancel_is_not_repeated(kit: ModuleType) -> None:
     api = kit.api(kit.LOST)
     api.error("cancel_job", job_id="job_1")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ from orchestrator.jobs.model import Image
 from orchestrator.jsonio import dump
 from orchestrator.providers import inline
 from orchestrator.providers.inline import base64_bytes, data_url
-from orchestrator.providers.results import MAX_IMAGES, images, result_images
+from orchestrator.providers.results import MAX_DEPTH, MAX_IMAGES, images, result_images
 from tests.support.cases import for_each
 from tests.support.strategies import TEXT
 
@@ -112,6 +112,16 @@ def test_number_and_depth_are_bounded() -> None:
 
     assert len(result_images({"output": [LINK] * 1000})) == MAX_IMAGES
     assert result_images({"output": deep}) == ()
+
+
+@for_each("wrap", [lambda inner: [inner], lambda inner: {"url": inner}])
+def test_each_level_counts_once(wrap: Callable[[Any], Any]) -> None:
+    value: Any = LINK
+    for _ in range(MAX_DEPTH - 1):
+        value = wrap(value)
+
+    assert result_images({"output": value}) == (Image(LINK),)
+    assert result_images({"output": wrap(value)}) == ()
 
 
 def test_pairs_of_link_and_expiry_become_images() -> None:
