@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import cache
 
 import pytest
-from playwright.sync_api import Page, ViewportSize
+from playwright.sync_api import Browser, Page, StorageState, ViewportSize
 
+from tests.dashboard import kit
 from tests.dashboard.kit import accessible, fits
 from tests.dashboard.site import ADMIN, Site
 from tests.dashboard.views import SCHEMES, SIZES, VIEWS, View
@@ -14,11 +17,31 @@ from tests.dashboard.views import SCHEMES, SIZES, VIEWS, View
 WIDEST = ViewportSize(width=2560, height=1440)
 
 
+@pytest.fixture(scope="module")
+def pages(
+    browser: Browser, site: Site, session_of: Callable[[str], StorageState]
+) -> Iterator[Callable[[bool], tuple[Page, kit.Faults]]]:
+    """A function that returns a page of the administrator, or of nobody, and its faults.
+
+    The tests share both pages, because the start of one takes as long as the checks of a view.
+    """
+    with ExitStack() as closing:
+
+        @cache
+        def page(signed_in: bool) -> tuple[Page, kit.Faults]:
+            faults = kit.Faults()
+            options = {"storage_state": session_of(ADMIN)} if signed_in else {}
+            return closing.enter_context(kit.opened(browser, site.url, faults, **options)), faults
+
+        yield page
+
+
 @pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.name)
 def test_a_page_is_accessible_and_fits(
-    view: View, site: Site, open_page: Callable[..., Page]
+    view: View, site: Site, pages: Callable[[bool], tuple[Page, kit.Faults]]
 ) -> None:
-    page = open_page(ADMIN if view.signed_in else None)
+    page, faults = pages(view.signed_in)
+    faults.found.clear()  # those of a test that failed
     page.goto(view.path.format_map(site.jobs))
     # Colours and sizes do not depend on each other, so two of the four combinations show all.
     for size, scheme in zip(SIZES.values(), SCHEMES, strict=True):
@@ -28,3 +51,5 @@ def test_a_page_is_accessible_and_fits(
         fits(page)
     page.set_viewport_size(WIDEST)
     fits(page)
+    page.evaluate(kit.SETTLE)
+    faults.check()
