@@ -50,12 +50,14 @@ SHARED_PROCESSES = {
 }
 #: Groups and files that mostly wait for processes, the longest first.
 LONGEST = (
-    *("site", "pages", "clients", "calls", "tests/system/test_deaths.py", "archives", "unpolled"),
-    *("tests/system/test_commands.py", "tests/system/test_rabbitmq.py"),
-    *("tests/system/test_life.py", "tests/cluster/test_cluster.py", "tests/system/test_chaos.py"),
-    *("tests/deployment/test_backup.py", "tests/api/test_openapi.py"),
-    *("tests/system/test_waiting.py", "tests/deployment/test_packaging.py"),
-    *("tests/history/test_recorder.py", "tests/deployment/test_alerts.py"),
+    *("calls", "clients", "pages", "site", "tests/system/test_deaths.py"),
+    *("tests/system/test_life.py", "unpolled", "archives", "tests/system/test_chaos.py"),
+    *("tests/system/test_commands.py", "tests/cluster/test_cluster.py"),
+    *("tests/system/test_rabbitmq.py", "tests/deployment/test_backup.py"),
+    *("tests/storage/test_bucket.py", "tests/history/test_recorder.py"),
+    *("tests/api/test_openapi.py", "tests/deployment/test_alerts.py"),
+    *("tests/storage/test_storage.py", "tests/deployment/test_packaging.py"),
+    *("tests/system/test_waiting.py", "tests/docs/test_site.py"),
 )
 #: Path of such a file -> the group.
 _GROUP_OF = {path: group for group, paths in SHARED_PROCESSES.items() for path in paths}
