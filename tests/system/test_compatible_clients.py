@@ -57,7 +57,41 @@ def prompt_of(language: str, name: str, network: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def in_python(client: Client, proxy: FaultyProxy) -> dict[str, int | str]:
+def script(client: Client, proxy: FaultyProxy) -> Iterator[subprocess.Popen[str] | None]:
+    """The calls in JavaScript. They run while the calls in Python do. None: npm is missing."""
+    folder = javascript.installed()
+    if folder is None:
+        yield None
+        return
+    calls = []
+    for name in IN_JAVASCRIPT:
+        for network, faults in NETWORKS.items():
+            prompt = prompt_of("javascript", name, network)
+            proxy.plan(prompt, faults)
+            calls.append(
+                {
+                    "client": name,
+                    "url": proxy.url,
+                    "key": client.stack.api_key,
+                    "model": NAMES.get(name, MODEL),
+                    "prompt": prompt,
+                    "timeout": int(WAIT_SECONDS * 1000),
+                }
+            )
+    file = folder / SCRIPT.name
+    file.write_bytes(SCRIPT.read_bytes())  # it imports the packages beside it
+    with subprocess.Popen(
+        [javascript.node(), file, json.dumps(calls)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as running:
+        yield running
+        running.kill()
+
+
+@pytest.fixture(scope="module")
+def in_python(client: Client, proxy: FaultyProxy, script: object) -> dict[str, int | str]:
     """The bytes or the error of each call, by its prompt. All calls run at the same time."""
     clients = import_module("tests.system.python_clients").CLIENTS
     calls = {
@@ -79,33 +113,13 @@ def in_python(client: Client, proxy: FaultyProxy) -> dict[str, int | str]:
 
 
 @pytest.fixture(scope="module")
-def in_javascript(client: Client, proxy: FaultyProxy) -> dict[str, int | str]:
+def in_javascript(script: subprocess.Popen[str] | None) -> dict[str, int | str]:
     """The same, in JavaScript."""
-    folder = javascript.installed()
-    if folder is None:
+    if script is None:
         pytest.skip(javascript.missing())
-    calls = []
-    for name in IN_JAVASCRIPT:
-        for network, faults in NETWORKS.items():
-            prompt = prompt_of("javascript", name, network)
-            proxy.plan(prompt, faults)
-            calls.append(
-                {
-                    "client": name,
-                    "url": proxy.url,
-                    "key": client.stack.api_key,
-                    "model": NAMES.get(name, MODEL),
-                    "prompt": prompt,
-                    "timeout": int(WAIT_SECONDS * 1000),
-                }
-            )
-    script = folder / SCRIPT.name
-    script.write_bytes(SCRIPT.read_bytes())  # it imports the packages beside it
-    done = subprocess.run(
-        [javascript.node(), script, json.dumps(calls)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    results = map(json.loads, done.stdout.splitlines())
+    stdout, stderr = script.communicate()
+    assert script.returncode == 0, stderr
+    results = map(json.loads, stdout.splitlines())
     return {each["prompt"]: each.get("bytes") or each["error"] for each in results}
 
 
