@@ -29,12 +29,12 @@ from orchestrator.cli.ports import free_port
 from orchestrator.cli.stack import Stack
 from orchestrator.jobs.model import FollowUpStatus, Image, Outcome, Step
 from orchestrator.jobs.request import JobRequest
+from orchestrator.place_shares import PlaceShares
 from orchestrator.runtime import ARCHIVE_SHARE_WAIT_SECONDS, DOWNLOADS_PER_THREAD, Runtime
 from orchestrator.settings.settings import Settings
 from orchestrator.step_loop import StepLoop
 from orchestrator.step_threads import StepThreads
 from orchestrator.steps.archive import archive
-from orchestrator.thread_shares import ThreadShares
 from workers.executor import StepExecutor
 
 GOAL = 0.85
@@ -124,13 +124,13 @@ def _archive_rate(runtime: Runtime, jobs: Sequence[str], threads: int) -> Rate:
     worker = replace(
         runtime,
         archive_threads=StepThreads(places, "archive"),
-        archive_shares=ThreadShares(places, max_wait=ARCHIVE_SHARE_WAIT_SECONDS),
+        archive_shares=PlaceShares(places, max_wait=ARCHIVE_SHARE_WAIT_SECONDS),
     )
     loop = StepLoop()
     lane = StepExecutor(
         lambda _, job_id: archive(worker, job_id),
         stopping=lambda: False,
-        threads=len(jobs),
+        places=len(jobs),
         loop=loop,
     )
 

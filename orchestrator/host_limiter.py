@@ -1,4 +1,4 @@
-"""Limits deliveries to one host: a slow host holds few threads, a paused host almost none."""
+"""Limits deliveries to one host: a slow host holds few places, a paused host almost none."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from orchestrator.backoff import Random, between
 from orchestrator.forks import renew_in_children
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreaker, Host, HostState
-from orchestrator.thread_shares import ThreadShares
+from orchestrator.place_shares import PlaceShares
+from orchestrator.step_loop import in_thread
 
 #: Deliveries of one process to one host at once.
 SLOTS_PER_HOST = 4
-#: The longest wait of a thread for a host whose calls are shorter. A delivery that goes back to the
-#: ledger comes again with a sweep, so a host would get a handful of deliveries per second. Seconds.
-MAX_WAIT_SECONDS = 0.5
+#: The longest wait for a slot of a host. What goes back to the ledger comes again with a sweep. So
+#: a host is called all the time only while the deliveries of more than a second wait here. Seconds.
+MAX_WAIT_SECONDS = 2.0
 #: Randomised wait for a paused host, in probe intervals.
 PAUSED_WAIT_PROBES = (1.0, 4.0)
 #: Lifetime of the cached host states. ms.
@@ -24,12 +25,13 @@ class HostLimiter:
     """Limits the deliveries of one process to each host. All threads share it.
 
     Args:
-        threads: the threads of the process for deliveries.
+        places: the deliveries of the process at once.
+        max_wait: the longest wait for a slot of a host, seconds.
     """
 
-    def __init__(self, threads: int) -> None:
-        #: The threads that deliveries use now.
-        self.shares = ThreadShares(threads, SLOTS_PER_HOST, max_wait=MAX_WAIT_SECONDS)
+    def __init__(self, places: int, *, max_wait: float = MAX_WAIT_SECONDS) -> None:
+        #: The places that deliveries use now.
+        self.shares = PlaceShares(places, SLOTS_PER_HOST, max_wait=max_wait)
         self.renew()
         renew_in_children(self)
 
@@ -41,9 +43,10 @@ class HostLimiter:
     def acquire(
         self, hosts: CircuitBreaker, name: str, tenant: str, now: int, random: Random
     ) -> float | None:
-        """Reserve a thread: None when the host may be called now, otherwise the wait in seconds.
+        """Reserve a place: None when the host may be called now, otherwise the wait in seconds.
 
-        After None, `release` must follow.
+        It waits itself if its turn comes soon. In a step loop, other steps run meanwhile. After
+        None, `release` must follow.
 
         Args:
             hosts: what all processes know.
@@ -58,14 +61,14 @@ class HostLimiter:
         known = self._known(hosts, now).get(name)
         if known and known.next_probe:
             due = known.next_probe <= now
-            if not due or hosts.probe(name, now=now) is HostState.PAUSED:
+            if not due or in_thread(hosts.probe, name, now=now) is HostState.PAUSED:
                 return between(PAUSED_WAIT_PROBES, random) * PROBE_INTERVAL_MS / 1000
         return self.shares.reserve(tenant, name, now, random)
 
     def release(
         self, hosts: CircuitBreaker, name: str, tenant: str, now: int, *, works: bool | None
     ) -> None:
-        """Free a thread. `works` says whether the host works; None: it was not called."""
+        """Free a place. `works` says whether the host works; None: it was not called."""
         self.shares.free(tenant, name)
         if works is None:
             return
@@ -76,17 +79,22 @@ class HostLimiter:
 
     def _record(self, hosts: CircuitBreaker, name: str, now: int, works: bool) -> None:
         if not works:
-            state = hosts.failed(name, now=now)
+            state = in_thread(hosts.failed, name, now=now)
             self._cached_at = -HOST_CACHE_MS
             if state is HostState.PAUSED:
                 log.get().warning("host_paused", host=name)
         elif known := self._failing.pop(name, None):
-            hosts.forget(name)
+            in_thread(hosts.forget, name)
             if known.next_probe:
                 log.get().warning("host_resumed", host=name)
 
     def _known(self, hosts: CircuitBreaker, now: int) -> dict[str, Host]:
-        if not 0 <= now - self._cached_at < HOST_CACHE_MS:
-            self._failing = hosts.failing()
-            self._cached_at = now
+        before = self._cached_at
+        if not 0 <= now - before < HOST_CACHE_MS:
+            self._cached_at = now  # one step reads, and the others use the last states
+            try:
+                self._failing = in_thread(hosts.failing)
+            except LedgerUnavailable:
+                self._cached_at = before
+                raise
         return self._failing

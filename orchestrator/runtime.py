@@ -21,6 +21,7 @@ from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import CallKind, call_result, provider_label
 from orchestrator.net.guarded_session import GuardedSession
 from orchestrator.net.http_types import Call, Reply
+from orchestrator.place_shares import PlaceShares
 from orchestrator.providers import PROVIDERS, Provider
 from orchestrator.providers.client import NoAnswer, NotSent, ProviderClient
 from orchestrator.retry_queue import RetryQueue
@@ -30,7 +31,6 @@ from orchestrator.signing_keys import SigningKeys
 from orchestrator.step_loop import sleep as sleep_seconds
 from orchestrator.step_threads import StepThreads
 from orchestrator.storage.storage import Storage
-from orchestrator.thread_shares import ThreadShares
 
 if TYPE_CHECKING:
     from orchestrator.history.history import History
@@ -42,7 +42,7 @@ ARCHIVE_THREAD_NAME = "archive"
 #: The downloads of a process at once, as a multiple of ORCHESTRATOR_ARCHIVE_THREADS. So one domain,
 #: which holds at most two thirds of them, can have as many as this setting says.
 DOWNLOADS_PER_THREAD = 1.5
-#: The longest wait of a thread with an image for the share of the image's domain. Seconds.
+#: The longest wait of an image for the share of its domain. Seconds.
 ARCHIVE_SHARE_WAIT_SECONDS = 2.0
 
 
@@ -60,15 +60,15 @@ class Runtime:
     storage: Storage
     #: Sends notifications by Celery task.
     broker: Broker
-    #: Shares the threads for notifications.
+    #: Shares the places for notifications.
     host_limiter: HostLimiter = field(default_factory=lambda: HostLimiter(DEFAULT_NOTIFY_THREADS))
     #: The threads for archives.
     archive_threads: StepThreads = field(
         default_factory=lambda: StepThreads(DEFAULT_ARCHIVE_THREADS, ARCHIVE_THREAD_NAME)
     )
-    #: Shares them between hosts and tenants.
-    archive_shares: ThreadShares = field(
-        default_factory=lambda: ThreadShares(DEFAULT_ARCHIVE_THREADS)
+    #: Shares their downloads between hosts and tenants.
+    archive_shares: PlaceShares = field(
+        default_factory=lambda: PlaceShares(DEFAULT_ARCHIVE_THREADS)
     )
     #: Records what providers answered while Redis was away.
     retry_queue: RetryQueue = field(default_factory=RetryQueue)
@@ -114,7 +114,7 @@ class Runtime:
             broker=Broker(settings.broker_url, confirms=True),
             host_limiter=HostLimiter(settings.notify_threads),
             archive_threads=StepThreads(downloads, ARCHIVE_THREAD_NAME),
-            archive_shares=ThreadShares(downloads, max_wait=ARCHIVE_SHARE_WAIT_SECONDS),
+            archive_shares=PlaceShares(downloads, max_wait=ARCHIVE_SHARE_WAIT_SECONDS),
             open_history=cache(partial(open_history, settings.history_url)),
             timings=Timings(ledger.timings.add),
             clock=clock,

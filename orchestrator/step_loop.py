@@ -61,6 +61,37 @@ def sleep(seconds: float) -> None:
     wait_for(future)
 
 
+class Alarm:
+    """Wakes the step, or the thread outside of a step loop, that has made it. It rings once."""
+
+    def __init__(self) -> None:
+        self._loop = current_loop()
+        self._future = self._loop.create_future() if self._loop else None
+        self._rang = threading.Event() if self._loop is None else None
+
+    def wait(self, seconds: float) -> None:
+        """Wait until it rings, at most for this time. In a step loop, other steps run meanwhile."""
+        if self._rang:
+            self._rang.wait(seconds)
+        elif self._loop and self._future:
+            timer = self._loop.call_later(seconds, self._end)
+            wait_for(self._future)
+            timer.cancel()
+
+    def ring(self) -> None:
+        """End the wait. Any thread may call this."""
+        if self._rang:
+            self._rang.set()
+        elif self._loop and current_loop() is self._loop:
+            self._end()
+        elif self._loop:
+            self._loop.call_soon_threadsafe(self._end)
+
+    def _end(self) -> None:
+        if self._future and not self._future.done():
+            self._future.set_result(None)
+
+
 def in_thread(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return the result of an action that blocks or computes for long. Other steps run meanwhile.
 
@@ -111,10 +142,11 @@ class StepLoop:
 
     Args:
         name: of the thread.
+        threads: for what `in_thread` gets. They start when they are needed.
     """
 
-    def __init__(self, name: str = "steps") -> None:
-        self._name = name
+    def __init__(self, name: str = "steps", threads: int = MAX_THREADS) -> None:
+        self._name, self._threads = name, threads
         self.renew()
         renew_in_children(self)
 
@@ -143,7 +175,7 @@ class StepLoop:
 
     def _started(self) -> asyncio.AbstractEventLoop:
         loop = asyncio.new_event_loop()
-        loop.set_default_executor(ThreadPoolExecutor(MAX_THREADS, "step-thread"))
+        loop.set_default_executor(ThreadPoolExecutor(self._threads, "step-thread"))
         threading.Thread(target=self._run, args=(loop,), name=self._name, daemon=True).start()
         return loop
 

@@ -22,12 +22,17 @@ from orchestrator.ledger.circuit_breaker import (
     CircuitBreaker,
     Host,
 )
+from orchestrator.place_shares import BUSY_WAIT_SECONDS
 from orchestrator.settings.settings import DEFAULT_NOTIFY_THREADS
-from orchestrator.thread_shares import BUSY_WAIT_SECONDS
 from tests.support.fakes import NOON
 
 TENANT = "shop"
 HOST, OTHER = "hooks.example.com", "hooks.example.net:8443"
+
+
+def new() -> HostLimiter:
+    """Return the limiter of a new process. Nothing waits for a slot."""
+    return HostLimiter(DEFAULT_NOTIFY_THREADS, max_wait=0)
 
 
 def low() -> float:
@@ -57,14 +62,14 @@ def fail(
 
 def paused(hosts: CircuitBreaker, limiter: HostLimiter | None = None) -> int:
     """A host that was paused, by another process unless told otherwise; when (ms)."""
-    return fail(limiter or HostLimiter(DEFAULT_NOTIFY_THREADS), hosts, begin=NOON)
+    return fail(limiter or new(), hosts, begin=NOON)
 
 
 # Slots ---------------------------------------------------------------------------------------
 
 
 def test_a_host_has_four_slots_in_a_process(ledger: Ledger) -> None:
-    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter = new()
 
     waits = [limiter.acquire(ledger.circuit_breaker, HOST, TENANT, NOON, low) for _ in range(6)]
 
@@ -74,21 +79,18 @@ def test_a_host_has_four_slots_in_a_process(ledger: Ledger) -> None:
 
 
 def test_another_host_has_its_own(ledger: Ledger) -> None:
-    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter = new()
     for _ in range(SLOTS_PER_HOST):
         limiter.acquire(ledger.circuit_breaker, HOST, TENANT, NOON, low)
 
     assert limiter.acquire(ledger.circuit_breaker, HOST, TENANT, NOON, low) is not None
     assert limiter.acquire(ledger.circuit_breaker, OTHER, TENANT, NOON, low) is None
-    assert (
-        HostLimiter(DEFAULT_NOTIFY_THREADS).acquire(ledger.circuit_breaker, HOST, TENANT, NOON, low)
-        is None
-    )
+    assert new().acquire(ledger.circuit_breaker, HOST, TENANT, NOON, low) is None
 
 
 @pytest.mark.parametrize("works", [True, False, None])
 def test_a_slot_that_is_given_back_can_be_taken(ledger: Ledger, works: bool | None) -> None:
-    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter = new()
     for _ in range(SLOTS_PER_HOST):
         limiter.acquire(ledger.circuit_breaker, HOST, TENANT, NOON, low)
 
@@ -101,7 +103,7 @@ def test_a_slot_that_is_given_back_can_be_taken(ledger: Ledger, works: bool | No
 
 
 def test_threads_never_hold_more_than_there_are(redis_url: str, ledger: Ledger) -> None:
-    shared, limiter = Ledger.from_url(redis_url), HostLimiter(DEFAULT_NOTIFY_THREADS)
+    shared, limiter = Ledger.from_url(redis_url), new()
     start, lock = threading.Barrier(16), threading.Lock()
     held, most = 0, 0
 
@@ -128,7 +130,7 @@ def test_threads_never_hold_more_than_there_are(redis_url: str, ledger: Ledger) 
 
 
 def test_hosts_that_nobody_asks_any_more_take_no_memory(ledger: Ledger) -> None:
-    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter = new()
     for number in range(100):
         assert (
             limiter.acquire(ledger.circuit_breaker, f"{number}.example.com", TENANT, NOON, low)
@@ -144,7 +146,7 @@ def test_hosts_that_nobody_asks_any_more_take_no_memory(ledger: Ledger) -> None:
 
 
 def test_a_host_that_fails_often_enough_for_long_enough_is_paused(ledger: Ledger) -> None:
-    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter = new()
 
     with structlog.testing.capture_logs() as logs:
         last = fail(limiter, ledger.circuit_breaker, begin=NOON)
@@ -168,32 +170,26 @@ def test_a_host_that_fails_often_enough_for_long_enough_is_paused(ledger: Ledger
 
 def test_few_failures_or_a_short_time_do_not_pause_it(ledger: Ledger) -> None:
     last = fail(
-        HostLimiter(DEFAULT_NOTIFY_THREADS),
+        new(),
         ledger.circuit_breaker,
         begin=NOON,
         times=FAILURES_TO_OPEN - 1,
     )
-    assert (
-        HostLimiter(DEFAULT_NOTIFY_THREADS).acquire(ledger.circuit_breaker, HOST, TENANT, last, low)
-        is None
-    )
+    assert new().acquire(ledger.circuit_breaker, HOST, TENANT, last, low) is None
 
     ledger.circuit_breaker.forget(HOST)
     last = fail(
-        HostLimiter(DEFAULT_NOTIFY_THREADS),
+        new(),
         ledger.circuit_breaker,
         begin=NOON,
         times=100,
         every=MIN_FAILING_MS // 100 - 1,
     )
-    assert (
-        HostLimiter(DEFAULT_NOTIFY_THREADS).acquire(ledger.circuit_breaker, HOST, TENANT, last, low)
-        is None
-    )
+    assert new().acquire(ledger.circuit_breaker, HOST, TENANT, last, low) is None
 
 
 def test_an_answer_between_failures_begins_the_count_anew(ledger: Ledger) -> None:
-    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter = new()
     last = fail(limiter, ledger.circuit_breaker, begin=NOON, times=FAILURES_TO_OPEN - 1)
 
     limiter.acquire(ledger.circuit_breaker, HOST, TENANT, last, low)
@@ -205,7 +201,10 @@ def test_an_answer_between_failures_begins_the_count_anew(ledger: Ledger) -> Non
 
 
 def test_what_one_process_knows_the_others_learn_within_a_second(ledger: Ledger) -> None:
-    here, there = HostLimiter(DEFAULT_NOTIFY_THREADS), HostLimiter(DEFAULT_NOTIFY_THREADS)
+    here, there = (
+        new(),
+        new(),
+    )
     paused_at = NOON + (FAILURES_TO_OPEN - 1) * MIN_FAILING_MS
     assert (
         there.acquire(ledger.circuit_breaker, OTHER, TENANT, paused_at, low) is None
@@ -234,7 +233,7 @@ def test_a_host_that_works_costs_one_look_in_a_second(
         return failing(hosts)
 
     monkeypatch.setattr(CircuitBreaker, "failing", counted)
-    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter = new()
 
     for millisecond in range(0, 2 * HOST_CACHE_MS, 10):
         limiter.acquire(ledger.circuit_breaker, HOST, TENANT, NOON + millisecond, low)
@@ -244,7 +243,7 @@ def test_a_host_that_works_costs_one_look_in_a_second(
 
 
 def test_a_clock_that_goes_back_does_not_keep_old_news(ledger: Ledger) -> None:
-    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter = new()
     limiter.acquire(ledger.circuit_breaker, OTHER, TENANT, NOON + 3_600_000, low)
     last = paused(ledger.circuit_breaker)
 
@@ -255,7 +254,7 @@ def test_a_clock_that_goes_back_does_not_keep_old_news(ledger: Ledger) -> None:
 
 
 def test_of_two_processes_one_probes_in_each_interval(ledger: Ledger) -> None:
-    one, two = HostLimiter(DEFAULT_NOTIFY_THREADS), HostLimiter(DEFAULT_NOTIFY_THREADS)
+    one, two = new(), new()
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
 
     assert one.acquire(ledger.circuit_breaker, HOST, TENANT, due - 1, low) is not None
@@ -273,7 +272,7 @@ def test_of_two_processes_one_probes_in_each_interval(ledger: Ledger) -> None:
 
 
 def test_a_probe_that_fails_leaves_it_paused(ledger: Ledger) -> None:
-    one, two = HostLimiter(DEFAULT_NOTIFY_THREADS), HostLimiter(DEFAULT_NOTIFY_THREADS)
+    one, two = new(), new()
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
     one.acquire(ledger.circuit_breaker, HOST, TENANT, due, low)
 
@@ -288,7 +287,7 @@ def test_a_probe_that_fails_leaves_it_paused(ledger: Ledger) -> None:
 
 
 def test_a_probe_that_is_answered_resumes_it_for_all(ledger: Ledger) -> None:
-    one, two = HostLimiter(DEFAULT_NOTIFY_THREADS), HostLimiter(DEFAULT_NOTIFY_THREADS)
+    one, two = new(), new()
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
     assert two.acquire(ledger.circuit_breaker, HOST, TENANT, due, low) is None
     assert one.acquire(ledger.circuit_breaker, HOST, TENANT, due, low) is not None
@@ -303,7 +302,7 @@ def test_a_probe_that_is_answered_resumes_it_for_all(ledger: Ledger) -> None:
 
 
 def test_that_it_was_resumed_is_told_once(ledger: Ledger) -> None:
-    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter = new()
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
     assert limiter.acquire(ledger.circuit_breaker, HOST, TENANT, due, low) is None
 
@@ -318,7 +317,7 @@ def test_that_it_was_resumed_is_told_once(ledger: Ledger) -> None:
 def test_before_a_probe_is_due_redis_is_not_asked_for_it(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter = new()
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
     assert limiter.acquire(ledger.circuit_breaker, OTHER, TENANT, due - 1, low) is None
     monkeypatch.delattr(CircuitBreaker, "probe")
@@ -327,7 +326,7 @@ def test_before_a_probe_is_due_redis_is_not_asked_for_it(
 
 
 def test_whoever_learns_late_that_it_was_resumed_may_ask(ledger: Ledger) -> None:
-    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter = new()
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
     assert limiter.acquire(ledger.circuit_breaker, HOST, TENANT, due - 1, low) is not None
     ledger.circuit_breaker.forget(HOST)
@@ -336,7 +335,7 @@ def test_whoever_learns_late_that_it_was_resumed_may_ask(ledger: Ledger) -> None
 
 
 def test_a_host_that_was_not_asked_stays_paused(ledger: Ledger) -> None:
-    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter = new()
     due = paused(ledger.circuit_breaker) + PROBE_INTERVAL_MS
     limiter.acquire(ledger.circuit_breaker, HOST, TENANT, due, low)
 
@@ -347,7 +346,7 @@ def test_a_host_that_was_not_asked_stays_paused(ledger: Ledger) -> None:
 
 
 def test_that_all_is_well_is_not_told(ledger: Ledger) -> None:
-    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter = new()
     fail(limiter, ledger.circuit_breaker, begin=NOON, times=2)
 
     with structlog.testing.capture_logs() as logs:

@@ -22,7 +22,7 @@ def away() -> Ledger:
 
 
 def test_no_turn_is_given_while_nothing_is_known(away: Ledger) -> None:
-    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS, max_wait=0)
 
     for _ in range(SLOTS_PER_HOST + 1):
         with pytest.raises(LedgerUnavailable):
@@ -35,7 +35,7 @@ def test_no_turn_is_given_while_nothing_is_known(away: Ledger) -> None:
 def test_what_cannot_be_noted_is_logged_and_the_slot_is_free(
     ledger: Ledger, away: Ledger, works: bool
 ) -> None:
-    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS, max_wait=0)
     last = fail(limiter, ledger.circuit_breaker, begin=NOON, times=2)
     limiter.acquire(ledger.circuit_breaker, HOST, TENANT, last, low)
 
@@ -50,7 +50,7 @@ def test_what_cannot_be_noted_is_logged_and_the_slot_is_free(
 def test_an_answer_that_could_not_be_noted_is_noted_with_the_next(
     ledger: Ledger, away: Ledger
 ) -> None:
-    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS)
+    limiter = HostLimiter(DEFAULT_NOTIFY_THREADS, max_wait=0)
     last = fail(limiter, ledger.circuit_breaker, begin=NOON, times=2)
     limiter.acquire(ledger.circuit_breaker, HOST, TENANT, last, low)
     limiter.release(away.circuit_breaker, HOST, TENANT, last, works=True)

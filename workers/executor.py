@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import ceil
 
@@ -23,7 +22,7 @@ REFILL_SHARE = 3 / 4
 
 
 class StepExecutor:
-    """Runs steps side by side. `offer` never waits.
+    """Runs steps side by side in a step loop. `offer` never waits.
 
     A job without a place is left to the agenda: it stays due, because only a step claims it. A step
     that fails is logged. Its lease ends, and the agenda brings the job back.
@@ -31,9 +30,8 @@ class StepExecutor:
     Args:
         run: does one step of one job.
         stopping: says whether the process is stopping. Then no further step is started.
-        threads: steps that run at once in threads of this executor. As many more may wait.
-        loop: runs the steps instead, side by side in its thread, and is shared with other
-            executors. Then `threads` is the number of places.
+        places: the steps that may run at once.
+        loop: runs the steps. Other executors may share it.
         share: the most places of one kind of step, as a part of all.
         claims_at_once: whether a step claims its job as soon as it runs. Until then a sweep lists
             the job again. Otherwise a job is not started again while its step runs.
@@ -46,8 +44,8 @@ class StepExecutor:
         run: Callable[[Step, str], None],
         *,
         stopping: Callable[[], bool],
-        threads: int,
-        loop: StepLoop | None = None,
+        places: int,
+        loop: StepLoop,
         share: float = 1.0,
         claims_at_once: bool = True,
         refill: Callable[[], None] = lambda: None,
@@ -55,17 +53,14 @@ class StepExecutor:
     ) -> None:
         self._run = run
         self._stopping = stopping
-        self._threads = threads
         self._loop = loop
-        self._pool: ThreadPoolExecutor | None = None
         self._claims_at_once = claims_at_once
         self._refill = refill
         self._count = count
-        #: The jobs that may run or wait at once.
-        self.places = threads if loop else 2 * threads
-        self.most_of_a_step = ceil(share * self.places)
+        self.places = places
+        self.most_of_a_step = ceil(share * places)
         self._changed = threading.Condition(threading.RLock())
-        #: The jobs that have a place, by step: they run or wait.
+        #: The jobs that have a place, by step: they run, or the loop begins them soon.
         self._held: Counter[Step] = Counter()
         self._waiting: set[tuple[Step, str]] = set()
         self._running: set[tuple[Step, str]] = set()
@@ -109,14 +104,9 @@ class StepExecutor:
 
     def drain(self, seconds: float) -> list[str]:
         """Wait for the started steps, and return the jobs whose steps did not end in time."""
-        if self._pool and self._stopping():
-            self._pool.shutdown(wait=False, cancel_futures=True)  # nobody has claimed what waits
         with self._changed:
             self._changed.wait_for(lambda: not self._unfinished(), seconds)
-            left = [job_id for _, job_id in self._unfinished()]
-        if self._pool:
-            self._pool.shutdown(wait=not left)
-        return left
+            return [job_id for _, job_id in self._unfinished()]
 
     def _is_unclaimed(self, step: Step, job_id: str) -> bool:
         """Return whether a job has a place, and may not be claimed yet."""
@@ -134,17 +124,12 @@ class StepExecutor:
         self._held[step] += 1
         self._waiting.add((step, job_id))
         action = partial(self._step, step, job_id)
-        if self._loop:
-            try:
-                self._loop.start(action)
-            except BaseException:  # there are too many open files, or threads
-                self._held[step] -= 1
-                self._waiting.discard((step, job_id))
-                raise
-            return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="step")
-        self._pool.submit(action)
+        try:
+            self._loop.start(action)
+        except BaseException:  # there are too many open files, or threads
+            self._held[step] -= 1
+            self._waiting.discard((step, job_id))
+            raise
 
     def _step(self, step: Step, job_id: str) -> None:
         with self._changed:

@@ -1,7 +1,7 @@
 """The lanes of a worker process: one for each provider and for each follow-up.
 
 The steps of all providers run in one thread, which waits for all their calls at once. All archives
-run in another one. The other follow-ups have threads. A lane that hangs takes no place of another.
+run in another one, and so do all notifications. A lane that hangs takes no place of another.
 Nothing here waits: a job without a place in its lane is left to the agenda.
 """
 
@@ -19,14 +19,17 @@ from orchestrator.settings.settings import Settings
 from orchestrator.step_loop import StepLoop
 from workers.executor import SHARE, StepExecutor
 
-#: Threads for the confirm steps of all jobs. They are rare, and not urgent.
-CONFIRM_THREADS = 2
-#: Threads for the jobs of all providers without an API key. Their steps call no provider.
-OTHER_THREADS = 4
+#: The places for the confirm steps of all jobs. They are rare, and not urgent.
+CONFIRM_PLACES = 4
+#: The places for the jobs of all providers without an API key. Their steps call no provider.
+OTHER_PLACES = 8
 #: The places for archives, as a multiple of ORCHESTRATOR_ARCHIVE_THREADS. Most of them wait for
 #: Redis or the disk, or for a place to download.
 ARCHIVE_PLACES = 4
-#: The lane of each step that needs no provider. Batches use the threads for notifications.
+#: The same for notifications and ORCHESTRATOR_NOTIFY_THREADS. Most of them wait for Redis, or for a
+#: slot of their host.
+NOTIFY_PLACES = 4
+#: The lane of each step that needs no provider. Batches use the places for notifications.
 LANE_OF = {**{step: step for step in FOLLOW_UPS}, Step.BATCH: Step.NOTIFY}
 
 
@@ -35,7 +38,7 @@ class Lanes:
 
     Args:
         run: does one step of one job.
-        settings: how many threads each lane has.
+        settings: how many places each lane has.
         stopping: says whether the process is stopping. Then no further step is started.
         refill: is called when jobs were left to the agenda and there are places for them again.
         count: is called when a step breaks off.
@@ -57,19 +60,23 @@ class Lanes:
         self._loop = StepLoop()
         #: The archives have a loop of their own, because they write files.
         self._archive_loop = StepLoop("archives")
+        #: Names of hosts are resolved in threads. A name server that hangs takes none of providers.
+        self._notify_loop = StepLoop("notifications", threads=settings.notify_threads)
         self.providers = {
-            name: lane(threads=provider.concurrency, loop=self._loop, share=SHARE)
+            name: lane(places=provider.concurrency, loop=self._loop, share=SHARE)
             for name, provider in settings.providers.items()
         }
-        self.others = lane(threads=OTHER_THREADS)
+        self.others = lane(places=OTHER_PLACES, loop=self._loop)
         self.follow_ups = {
             Step.ARCHIVE: lane(  # a step waits for a place to download before it claims its job
-                threads=ARCHIVE_PLACES * settings.archive_threads,
+                places=ARCHIVE_PLACES * settings.archive_threads,
                 loop=self._archive_loop,
                 claims_at_once=False,
             ),
-            Step.NOTIFY: lane(threads=settings.notify_threads),
-            Step.CONFIRM: lane(threads=CONFIRM_THREADS),
+            Step.NOTIFY: lane(
+                places=NOTIFY_PLACES * settings.notify_threads, loop=self._notify_loop
+            ),
+            Step.CONFIRM: lane(places=CONFIRM_PLACES, loop=self._loop),
         }
 
     def offer(self, step: Step, jobs: JobsByProvider) -> None:
@@ -105,8 +112,8 @@ class Lanes:
         lanes = (*self.providers.values(), self.others, *self.follow_ups.values())
         left = [job for lane in lanes for job in lane.drain(max(0.0, ends - monotonic()))]
         if not left:
-            self._loop.stop()
-            self._archive_loop.stop()
+            for loop in (self._loop, self._archive_loop, self._notify_loop):
+                loop.stop()
         return left
 
 

@@ -20,6 +20,7 @@ from orchestrator.runtime import Runtime
 from orchestrator.security import standard_webhooks
 from orchestrator.security.secret import Secret
 from orchestrator.settings.settings import Settings
+from orchestrator.step_loop import in_thread
 
 #: The time of a caller's server for its whole answer, from Standard Webhooks. Seconds.
 TIMEOUT_SECONDS = 15.0
@@ -52,7 +53,8 @@ def signing_secrets(runtime: Runtime, tenant: str) -> tuple[Secret, ...]:
     Raises:
         LedgerUnavailable: Redis is away.
     """
-    own = runtime.ledger.access.current().tenant(tenant).secrets(runtime.clock())
+    access = runtime.ledger.access
+    own = (access.fresh() or in_thread(access.current)).tenant(tenant).secrets(runtime.clock())
     return own or runtime.settings.notify_secrets
 
 
@@ -82,7 +84,7 @@ def deliver(runtime: Runtime, receiver: Receiver, tenant: str, message: Message)
     stream = receiver.notify_stream or ""
     entry = {"id": message.id, "type": message.type, "body": message.body.decode()}
     with tracing.message_span(stream, system="redis"):
-        runtime.ledger.follow_ups.publish(stream, {**entry, **tracing.headers()})
+        in_thread(runtime.ledger.follow_ups.publish, stream, {**entry, **tracing.headers()})
     return Delivery()
 
 
@@ -146,8 +148,12 @@ def _send(runtime: Runtime, receiver: Receiver, message: Message) -> Delivery:
     queue = receiver.notify_queue or DEFAULT_QUEUE
     try:
         with tracing.message_span(queue):
-            runtime.broker.publish(
-                receiver.notify_task or "", [message.content], queue=queue, message_id=message.id
+            in_thread(
+                runtime.broker.publish,
+                receiver.notify_task or "",
+                [message.content],
+                queue=queue,
+                message_id=message.id,
             )
     except OperationalError as error:
         return Delivery(f"the broker is away: {error}"[:200])

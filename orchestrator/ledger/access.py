@@ -121,6 +121,11 @@ class AccessBook:
         listed = (_key(name, stored) for name in stored if " " not in name)
         return Access(version, {key.digest: key for key in listed}, _tenants(settings))
 
+    def fresh(self) -> Access | None:
+        """Return the cached keys and settings, or None if `current` would read them now."""
+        view, age = self._cached()
+        return view if age < REFRESH_SECONDS else None
+
     def current(self) -> Access:
         """Return the cached keys and settings. They are at most a few seconds old.
 

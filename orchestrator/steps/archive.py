@@ -52,7 +52,7 @@ class _Kept:
     retry_after: float = 0.0
     #: Our own storage failed.
     storage_failed: bool = False
-    #: The wait of images whose domain or tenant holds its share of the threads, seconds.
+    #: The wait of images whose domain or tenant holds its share of the places, seconds.
     busy_wait: float = 0.0
 
     @property
@@ -151,13 +151,12 @@ def _has_time(runtime: Runtime, lease: Lease) -> bool:
 def _copied(
     runtime: Runtime, job: Job, kept: _Kept, bundle: Bundle, index: int, *, thread: StepThread
 ) -> _Kept:
-    """Copy one image, if its domain and its tenant have a share of the threads left."""
+    """Copy one image, if its domain and its tenant have a share of the places left."""
     image, shares = kept.images[index], runtime.archive_shares
     host, stem = _host(image), f"{folder(job.id)}/{index}"
-    if not shares.reserve_now(job.tenant, host):
-        wait = thread.run(shares.reserve, job.tenant, host, runtime.clock(), runtime.random)
-        if wait is not None:
-            return replace(kept, busy_wait=max(kept.busy_wait, wait))
+    wait = shares.reserve(job.tenant, host, runtime.clock(), runtime.random)
+    if wait is not None:
+        return replace(kept, busy_wait=max(kept.busy_wait, wait))
     try:
         with tracing.call_span("GET", image.source_url):
             copy = copy_image(runtime, bundle, stem, image.source_url, run=thread.run)

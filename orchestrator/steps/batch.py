@@ -6,6 +6,7 @@ from functools import partial
 
 from orchestrator.delivery.message import batch_message
 from orchestrator.runtime import Runtime
+from orchestrator.step_loop import in_thread
 from orchestrator.steps.delivery import LEASE_MS, Notice, send
 
 #: A settlement that may complete a batch nudges this step. A batch whose nudge was lost is checked
@@ -20,18 +21,18 @@ def batch(runtime: Runtime, batch_id: str) -> None:
         LedgerUnavailable: nothing is lost. The sweep brings the batch back.
     """
     batches, now = runtime.ledger.batches, runtime.clock()
-    found = batches.get(batch_id)
+    found = in_thread(batches.get, batch_id)
     if found is None:
         return
     if found.completed_at is None:
-        batches.complete(found, now=now, next_check=now + CHECK_INTERVAL_MS)
-    lease = batches.claim(batch_id, now=now, lease_ms=LEASE_MS)
+        in_thread(batches.complete, found, now=now, next_check=now + CHECK_INTERVAL_MS)
+    lease = in_thread(batches.claim, batch_id, now=now, lease_ms=LEASE_MS)
     if lease is None:
         return
     notice = Notice(
         lease.batch,
         partial(batch_message, lease.batch),
-        later=partial(batches.later, lease),
-        done=partial(batches.done, lease),
+        later=lambda **plan: in_thread(batches.later, lease, **plan),
+        done=lambda ended, **end: in_thread(batches.done, lease, ended, **end),
     )
     send(runtime, notice)

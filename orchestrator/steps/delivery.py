@@ -10,6 +10,7 @@ from orchestrator import log
 from orchestrator.delivery import schedule
 from orchestrator.delivery.message import Message
 from orchestrator.delivery.targets import TIMEOUT_SECONDS, Delivery, deliver
+from orchestrator.host_limiter import MAX_WAIT_SECONDS
 from orchestrator.jobs.batch import Batch
 from orchestrator.jobs.model import FollowUp, FollowUpStatus, Job
 from orchestrator.ledger import Result
@@ -17,8 +18,9 @@ from orchestrator.metrics import definitions as metrics
 from orchestrator.metrics.labels import AGAIN
 from orchestrator.runtime import Runtime
 
-#: The lease on a notification: its timeout, and time for the claim, the record and delays. ms.
-LEASE_MS = int(TIMEOUT_SECONDS * 1000) + 10_000
+#: The lease on a notification: its timeout, its wait for a slot of its host, and time for the
+#: claim, the record and delays. ms.
+LEASE_MS = int((TIMEOUT_SECONDS + MAX_WAIT_SECONDS) * 1000) + 10_000
 
 
 class Later(Protocol):
@@ -91,7 +93,7 @@ def _send(runtime: Runtime, notice: Notice) -> str | None:
 
 
 def _send_inside(runtime: Runtime, notice: Notice, now: int) -> str | None:
-    """Send to a Celery task or a stream. The tenants share the threads here, too."""
+    """Send to a Celery task or a stream. The tenants share the places here, too."""
     shares, tenant = runtime.host_limiter.shares, notice.about.tenant
     wait = shares.reserve(tenant, None, now, runtime.random)
     if wait is not None:

@@ -27,6 +27,7 @@ from orchestrator.jsonio import dump
 from orchestrator.metrics import DEFINITIONS, Timings
 from orchestrator.metrics import definitions as metrics
 from orchestrator.providers import BUILT_IN
+from orchestrator.step_loop import StepLoop
 from orchestrator.steps.acceptance import record_spooled
 from orchestrator.steps.archive import archive
 from orchestrator.steps.notify import notify
@@ -229,7 +230,8 @@ def break_everything(installation: Installation) -> None:
     crashing = StepExecutor(
         crash,
         stopping=lambda: False,
-        threads=1,
+        places=1,
+        loop=StepLoop(),
         count=lambda step, reason: harness.runtime.timings.add(
             metrics.STEP_FAILURES, step.value, reason.value
         ),

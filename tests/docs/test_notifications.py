@@ -12,7 +12,7 @@ import pytest
 from orchestrator.cli.follow_ups import notify
 from orchestrator.delivery import schedule, targets
 from orchestrator.delivery.schedule import SCHEDULE, wait_after
-from orchestrator.host_limiter import PAUSED_WAIT_PROBES, SLOTS_PER_HOST
+from orchestrator.host_limiter import MAX_WAIT_SECONDS, PAUSED_WAIT_PROBES, SLOTS_PER_HOST
 from orchestrator.job_check import REQUEST_SCHEMA
 from orchestrator.jobs.answer_schemas import (
     AttemptSchema,
@@ -26,16 +26,16 @@ from orchestrator.jobs.model import TERMINAL, FollowUpStatus
 from orchestrator.ledger import circuit_breaker
 from orchestrator.ledger.follow_ups import STREAM_ENTRIES
 from orchestrator.net.http_types import MAX_RETRY_AFTER_SECONDS
-from orchestrator.security import standard_webhooks
-from orchestrator.security.secret import Secret
-from orchestrator.settings.settings import DEFAULT_NOTIFY_THREADS
-from orchestrator.steps import delivery as delivery_step
-from orchestrator.thread_shares import (
+from orchestrator.place_shares import (
     BUSY_WAIT_SECONDS,
     DOMAIN_SHARE,
     MAX_QUEUE_WAIT_SECONDS,
     TENANT_SHARE,
 )
+from orchestrator.security import standard_webhooks
+from orchestrator.security.secret import Secret
+from orchestrator.settings.settings import DEFAULT_NOTIFY_THREADS
+from orchestrator.steps import delivery as delivery_step
 from tests.docs.pages import DocPage, code, numbers, seconds
 from tests.support.cases import for_each
 from tests.support.notify_kit import OLD_SECRET, SECRET
@@ -63,13 +63,11 @@ PROBES_SECONDS = circuit_breaker.PROBE_INTERVAL_MS / 1000
     [
         ("time for the whole answer", [targets.TIMEOUT_SECONDS]),
         ("longest `Retry-After`", [MAX_RETRY_AFTER_SECONDS]),
+        ("longest wait for its turn at a host, a domain or a tenant", [MAX_WAIT_SECONDS]),
+        ("wait in the ledger when its turn comes later", [*BUSY_WAIT_SECONDS]),
         (
-            "wait for a free slot of a host, and for a thread of a domain or a tenant",
-            [*BUSY_WAIT_SECONDS],
-        ),
-        (
-            "longest additional wait when many notifications wait for it",
-            [MAX_QUEUE_WAIT_SECONDS],
+            "longest such wait when many notifications wait for it",
+            [BUSY_WAIT_SECONDS[0] + MAX_QUEUE_WAIT_SECONDS],
         ),
         ("shortest time over which they happen", [circuit_breaker.MIN_FAILING_MS / 1000]),
         ("time between probes of a paused host", [PROBES_SECONDS]),
@@ -99,8 +97,8 @@ def test_the_numbers_are_those_of_the_code(limit: str, value: int) -> None:
 @pytest.mark.parametrize(
     ("limit", "share"),
     [
-        ("largest part of these threads for one registered domain", DOMAIN_SHARE),
-        ("largest part of these threads for one tenant", TENANT_SHARE),
+        ("largest part of these for one registered domain", DOMAIN_SHARE),
+        ("largest part of these for one tenant", TENANT_SHARE),
     ],
 )
 def test_the_parts_of_threads_are_those_of_the_code(limit: str, share: int) -> None:

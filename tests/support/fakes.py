@@ -18,6 +18,7 @@ import pytest
 from redis import Redis
 
 from orchestrator.enqueue import create_job
+from orchestrator.host_limiter import HostLimiter
 from orchestrator.jobs.model import Job, Step
 from orchestrator.ledger import Ledger, keys
 from orchestrator.messages import Broker, Nudger
@@ -265,6 +266,8 @@ def runtime(settings: Settings, ledger: Ledger, nudger: Nudger, **objects: Any) 
         connect_timeout=settings.connect_timeout_seconds,
         read_timeout=settings.read_timeout_seconds,
     )
+    # A step that finds no place for its notification waits for none.
+    objects.setdefault("host_limiter", HostLimiter(settings.notify_threads, max_wait=0))
     return Runtime(
         settings,
         ledger,

@@ -1,4 +1,4 @@
-"""The threads of one kind of work: who gets a place, who is left out, and what a stop leaves."""
+"""The places of one kind of work: who gets one, who is left out, and what a stop leaves."""
 
 from __future__ import annotations
 
@@ -13,14 +13,52 @@ import pytest
 
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerUnavailable
-from orchestrator.step_loop import StepLoop
+from orchestrator.step_loop import StepLoop, in_thread
 from workers.executor import StepExecutor
 
 JOBS = [f"job-{number}" for number in range(5)]
 
 
-def executor(run: Callable[[Step, str], None], threads: int = 4, **options: Any) -> StepExecutor:
-    return StepExecutor(run, stopping=lambda: False, threads=threads, **options)
+@pytest.fixture
+def loop() -> Iterator[StepLoop]:
+    loop = StepLoop()
+    yield loop
+    loop.stop()
+
+
+Make = Callable[..., StepExecutor]
+
+
+@pytest.fixture
+def executor(loop: StepLoop) -> Make:
+    """Return a function that makes an executor. Its steps run in threads, so they may block."""
+
+    def make(run: Callable[[Step, str], None], places: int = 4, **options: Any) -> StepExecutor:
+        options = {"stopping": lambda: False, **options}
+
+        def step(step: Step, job_id: str) -> None:
+            in_thread(run, step, job_id)
+
+        return StepExecutor(step, places=places, loop=loop, **options)
+
+    return make
+
+
+def hold(arrived: threading.Event, go_on: threading.Event) -> None:
+    """Keep a loop from beginning a step."""
+    arrived.set()
+    go_on.wait(60)
+
+
+@pytest.fixture
+def busy(loop: StepLoop) -> Iterator[threading.Event]:
+    """Keep the loop from beginning a step until the event is set."""
+    go_on, arrived = threading.Event(), threading.Event()
+
+    loop.start(partial(hold, arrived, go_on))
+    assert arrived.wait(60)
+    yield go_on
+    go_on.set()
 
 
 @dataclass
@@ -63,9 +101,9 @@ def eventually_drained(workers: StepExecutor) -> list[str]:
 # Running -------------------------------------------------------------------------------------
 
 
-def test_steps_run_at_the_same_time() -> None:
+def test_steps_run_at_the_same_time(executor: Make) -> None:
     together = threading.Barrier(len(JOBS) + 1)
-    workers = executor(lambda *_: (together.wait(60), None)[1], threads=len(JOBS))
+    workers = executor(lambda *_: (together.wait(60), None)[1], places=len(JOBS))
     workers.offer(Step.POLL, JOBS)
     together.wait(60)
     assert workers.drain(60) == []
@@ -75,7 +113,7 @@ def test_steps_run_at_the_same_time() -> None:
     ("error", "reason"), [(LedgerUnavailable("away"), "away"), (KeyError("a fault"), "crash")]
 )
 def test_a_step_that_fails_is_counted_and_does_not_stop_the_others(
-    error: Exception, reason: str
+    executor: Make, error: Exception, reason: str
 ) -> None:
     done, failures = [], []
 
@@ -84,7 +122,7 @@ def test_a_step_that_fails_is_counted_and_does_not_stop_the_others(
             raise error
         done.append(job_id)
 
-    workers = executor(run, threads=3, count=lambda *failure: failures.append(failure))
+    workers = executor(run, places=5, count=lambda *failure: failures.append(failure))
     workers.offer(Step.SUBMIT, JOBS)
     assert workers.drain(60) == []
     assert sorted(done) == JOBS[1:]
@@ -94,56 +132,65 @@ def test_a_step_that_fails_is_counted_and_does_not_stop_the_others(
 # Places --------------------------------------------------------------------------------------
 
 
-def test_offering_returns_at_once_and_leaves_out_jobs_without_a_place(slow: Slow) -> None:
-    workers = executor(slow, threads=2)
+def test_offering_returns_at_once_and_leaves_out_jobs_without_a_place(
+    executor: Make, slow: Slow
+) -> None:
+    workers = executor(slow, places=4)
 
     for _ in range(3):
         workers.offer(Step.SUBMIT, many(100))  # returns, although no step ends
 
-    slow.wait_for(2)
+    slow.wait_for(4)
     assert workers.room() == 0
     slow.go_on.set()
     assert workers.drain(60) == []
     assert sorted(slow.begun) == many(4)
 
 
-def test_a_job_that_waits_is_not_queued_twice(slow: Slow) -> None:
-    workers = executor(slow, threads=2)
+def test_a_job_whose_step_will_begin_is_not_begun_twice(
+    executor: Make, slow: Slow, busy: threading.Event
+) -> None:
+    workers = executor(slow, places=8)
     workers.offer(Step.SUBMIT, many(2))
-    slow.wait_for(2)
 
     for _ in range(3):
         workers.offer(Step.SUBMIT, ["waits"])
     workers.offer(Step.POLL, ["waits"])  # another step of the same job is other work
 
+    busy.set()
     slow.go_on.set()
     assert workers.drain(60) == []
     assert sorted(slow.begun) == [*many(2), "waits", "waits"]
 
 
 def test_the_room_has_space_for_jobs_that_wait_because_a_sweep_lists_them_again(
-    slow: Slow,
+    executor: Make, slow: Slow, loop: StepLoop
 ) -> None:
-    workers = executor(slow, threads=4)
+    workers = executor(slow, places=8)
     assert workers.room() == 8
-    workers.offer(Step.SUBMIT, many(6))
+    workers.offer(Step.SUBMIT, many(4))
     slow.wait_for(4)
+    held, go_on = threading.Event(), threading.Event()
+    loop.start(partial(hold, held, go_on))
+    assert held.wait(60)
+    workers.offer(Step.SUBMIT, many(6)[4:])
 
     room = workers.room()
     workers.offer(Step.SUBMIT, many(8)[4:])  # what a sweep lists: two jobs wait, two are new
 
     assert room == 4
     assert workers.room() == 0
+    go_on.set()
 
 
 @pytest.mark.parametrize(
     ("claims_at_once", "room", "begun"), [(True, 7, [0, 0, 1]), (False, 8, [0, 1])]
 )
 def test_a_job_whose_running_step_has_not_claimed_it_is_not_started_again(
-    slow: Slow, *, claims_at_once: bool, room: int, begun: list[int]
+    executor: Make, slow: Slow, *, claims_at_once: bool, room: int, begun: list[int]
 ) -> None:
     """A sweep lists it again, and before the others."""
-    workers = executor(slow, threads=4, claims_at_once=claims_at_once)
+    workers = executor(slow, places=8, claims_at_once=claims_at_once)
     workers.offer(Step.ARCHIVE, JOBS[:1])
     slow.wait_for(1)
     assert workers.room() == room
@@ -155,24 +202,25 @@ def test_a_job_whose_running_step_has_not_claimed_it_is_not_started_again(
 
 
 @pytest.mark.parametrize("error", [LedgerUnavailable("away"), KeyError("a fault of ours")])
-def test_steps_that_fail_free_their_places(error: Exception) -> None:
+def test_steps_that_fail_free_their_places(executor: Make, error: Exception) -> None:
     begun = threading.Semaphore(0)
 
     def run(*_: object) -> None:
         begun.release()
         raise error
 
-    workers = executor(run, threads=1)
-    workers.offer(Step.NOTIFY, JOBS[:1])
+    workers = executor(run, places=1)
     for _ in range(20):
-        assert begun.acquire(timeout=60)
         workers.offer(Step.NOTIFY, JOBS[:1])
-    assert workers.drain(60) == []
+        assert begun.acquire(timeout=60)
+        assert workers.drain(60) == []
 
 
-def test_it_asks_for_more_once_it_was_full_and_half_of_its_queue_is_free(slow: Slow) -> None:
+def test_it_asks_for_more_once_it_was_full_and_a_quarter_of_its_places_is_free(
+    executor: Make, slow: Slow
+) -> None:
     asked = threading.Semaphore(0)
-    workers = executor(slow, threads=4, refill=asked.release)
+    workers = executor(slow, places=8, refill=asked.release)
     workers.offer(Step.SUBMIT, many(8))
     assert not workers.refillable()
 
@@ -185,9 +233,9 @@ def test_it_asks_for_more_once_it_was_full_and_half_of_its_queue_is_free(slow: S
     assert not workers.refillable(), "a sweep has looked for more"
 
 
-def test_it_asks_for_nothing_while_it_was_never_full(slow: Slow) -> None:
+def test_it_asks_for_nothing_while_it_was_never_full(executor: Make, slow: Slow) -> None:
     asked: list[int] = []
-    workers = executor(slow, threads=4, refill=lambda: asked.append(1))
+    workers = executor(slow, places=8, refill=lambda: asked.append(1))
     workers.offer(Step.SUBMIT, many(7))
     slow.go_on.set()
 
@@ -198,7 +246,7 @@ def test_it_asks_for_nothing_while_it_was_never_full(slow: Slow) -> None:
 # Stopping ------------------------------------------------------------------------------------
 
 
-def test_a_drain_waits_for_the_steps_that_began() -> None:
+def test_a_drain_waits_for_the_steps_that_began(executor: Make) -> None:
     go_on, done = threading.Event(), []
 
     def run(_: Step, job_id: str) -> None:
@@ -212,33 +260,40 @@ def test_a_drain_waits_for_the_steps_that_began() -> None:
     assert sorted(done) == JOBS[:3]
 
 
-def test_a_process_that_is_to_stop_begins_no_further_step(slow: Slow) -> None:
+def test_a_process_that_is_to_stop_begins_no_further_step(
+    executor: Make, slow: Slow, busy: threading.Event
+) -> None:
     stop = threading.Event()
-    workers = StepExecutor(slow, stopping=stop.is_set, threads=2)
+    workers = executor(slow, places=8, stopping=stop.is_set)
     workers.offer(Step.NOTIFY, many(4))
-    slow.wait_for(2)
 
     stop.set()
     workers.offer(Step.NOTIFY, ["too late"])
     assert workers.room() == 0
-    slow.go_on.set()
+    busy.set()
 
     assert workers.drain(60) == []
-    assert sorted(slow.begun) == many(2)
+    assert slow.begun == []
 
 
-def test_only_steps_that_began_are_named_as_unfinished(slow: Slow) -> None:
-    stop = threading.Event()
-    workers = StepExecutor(slow, stopping=stop.is_set, threads=1)
-    workers.offer(Step.NOTIFY, many(2))
+def test_only_steps_that_began_are_named_as_unfinished(
+    executor: Make, slow: Slow, loop: StepLoop
+) -> None:
+    stop, held, go_on = threading.Event(), threading.Event(), threading.Event()
+    workers = executor(slow, places=8, stopping=stop.is_set)
+    workers.offer(Step.NOTIFY, many(1))
     slow.wait_for(1)
+    loop.start(partial(hold, held, go_on))
+    assert held.wait(60)
+    workers.offer(Step.NOTIFY, many(2)[1:])
 
     stop.set()
 
     assert workers.drain(0.05) == many(1)
+    go_on.set()
 
 
-def test_a_step_that_does_not_end_in_time_is_named() -> None:
+def test_a_step_that_does_not_end_in_time_is_named(executor: Make) -> None:
     go_on, done = threading.Event(), threading.Barrier(3)
 
     def run(_: Step, job_id: str) -> None:
@@ -247,21 +302,21 @@ def test_a_step_that_does_not_end_in_time_is_named() -> None:
     workers = executor(run)
     workers.offer(Step.POLL, JOBS[:3])
     done.wait(60)
-    # The two threads still have to report that their steps ended.
+    # The two other steps still have to report that they ended.
     assert JOBS[:1] == eventually_drained(workers)
     go_on.set()
 
 
-def test_an_executor_without_jobs_has_nothing_to_drain() -> None:
+def test_an_executor_without_jobs_has_nothing_to_drain(executor: Make) -> None:
     assert executor(lambda *_: None).drain(0) == []
 
 
 def test_a_job_whose_step_could_not_be_started_is_taken_the_next_time(
-    monkeypatch: pytest.MonkeyPatch,
+    executor: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The step loop starts with its first step. There may be too many open files then."""
-    loop, done = StepLoop(), threading.Event()
-    workers = executor(lambda *_: done.set(), threads=1, loop=loop)
+    done = threading.Event()
+    workers = executor(lambda *_: done.set(), places=1)
     with monkeypatch.context() as full:
         full.setattr("asyncio.new_event_loop", partial(os.open, "/no such folder/file", 0))
         with pytest.raises(OSError, match="No such file"):
@@ -271,4 +326,3 @@ def test_a_job_whose_step_could_not_be_started_is_taken_the_next_time(
 
     assert done.wait(60)
     assert workers.drain(60) == []
-    loop.stop()

@@ -19,9 +19,10 @@ from tests.support.fakes import Harness
 from workers.executor import StepExecutor
 from workers.lanes import (
     ARCHIVE_PLACES,
-    CONFIRM_THREADS,
+    CONFIRM_PLACES,
     LANE_OF,
-    OTHER_THREADS,
+    NOTIFY_PLACES,
+    OTHER_PLACES,
     Lanes,
     RefillableLanes,
 )
@@ -83,12 +84,12 @@ def test_a_lane_has_the_places_of_the_settings(make: Make, harness: Harness) -> 
 
     assert room == Room(
         providers=dict.fromkeys(settings.providers, 32),
-        others=2 * OTHER_THREADS,
+        others=OTHER_PLACES,
         follow_ups={
             Step.ARCHIVE: ARCHIVE_PLACES * settings.archive_threads,
-            Step.NOTIFY: 2 * settings.notify_threads,
-            Step.CONFIRM: 2 * CONFIRM_THREADS,
-            Step.BATCH: 2 * settings.notify_threads,
+            Step.NOTIFY: NOTIFY_PLACES * settings.notify_threads,
+            Step.CONFIRM: CONFIRM_PLACES,
+            Step.BATCH: NOTIFY_PLACES * settings.notify_threads,
         },
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.ledger import keys
-from orchestrator.thread_shares import BUSY_WAIT_SECONDS, ThreadShares
+from orchestrator.place_shares import BUSY_WAIT_SECONDS, PlaceShares
 from tests.support.archive_kit import Gallery, archived, picture, state
 from tests.support.fakes import Harness
 
@@ -58,7 +58,7 @@ def test_a_tenant_with_many_slow_domains_waits_alone(harness: Harness, gallery: 
 def test_threads_are_freed_after_every_kind_of_result(harness: Harness, gallery: Gallery) -> None:
     archived(harness, gallery.job(picture(), None))
 
-    shares: ThreadShares = harness.runtime.archive_shares
+    shares: PlaceShares = harness.runtime.archive_shares
     assert not shares._calls
     assert shares._used == 0
 

@@ -13,9 +13,9 @@ from orchestrator.delivery.schedule import LONGEST_PAUSE_SECONDS, SCHEDULE
 from orchestrator.host_limiter import PAUSED_WAIT_PROBES, SLOTS_PER_HOST
 from orchestrator.jobs.model import FollowUpStatus
 from orchestrator.jobs.tenant import DEFAULT_TENANT
+from orchestrator.place_shares import BUSY_WAIT_SECONDS
 from orchestrator.steps import notify as notify_step
 from orchestrator.steps.notify import notify
-from orchestrator.thread_shares import BUSY_WAIT_SECONDS
 from tests.support import job_states
 from tests.support.fakes import (
     NOON,
