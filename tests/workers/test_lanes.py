@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
-from orchestrator.jobs.model import Step
+from orchestrator.host_limiter import SLOTS_PER_HOST, HostLimiter
+from orchestrator.jobs.model import FollowUpStatus, Step
 from orchestrator.ledger import Room
 from orchestrator.step_loop import in_thread
+from orchestrator.steps.notify import notify
 from orchestrator.steps.reconcile import take_due
-from tests.support import job_states
-from tests.support.fakes import Harness
+from tests.ledger.kit import eventually
+from tests.support import job_states, notify_kit
+from tests.support.fakes import Answer, FakeProvider, Harness, ReceivedRequest, serving
+from tests.support.notify_kit import VARIABLES
 from workers.executor import StepExecutor
 from workers.lanes import (
     ARCHIVE_PLACES,
@@ -209,3 +213,58 @@ def test_a_drain_gives_every_lane_what_is_left_of_the_time(make: Make) -> None:
     given.clear()
     lanes.drain(-1)
     assert set(given) == {0.0}
+
+
+# Notifications --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def notifying(start: Callable[..., Harness]) -> Harness:
+    """A process that may notify, with the usual places."""
+    harness = start(**VARIABLES)
+    limiter = HostLimiter(harness.runtime.settings.notify_threads, max_wait=3600)
+    return replace(harness, runtime=replace(harness.runtime, host_limiter=limiter))
+
+
+def notify_lanes(harness: Harness) -> Lanes:
+    return Lanes(
+        lambda _, job_id: notify(harness.runtime, job_id),
+        harness.runtime.settings,
+        stopping=lambda: False,
+        refill=lambda: None,
+    )
+
+
+def test_a_backlog_of_one_healthy_host_is_sent_without_a_sweep(notifying: Harness) -> None:
+    with serving(FakeProvider(lambda _: Answer(200))) as receiver:
+        jobs = [notify_kit.ended(notifying, receiver) for _ in range(100)]
+        lanes = notify_lanes(notifying)
+
+        lanes.offer(Step.NOTIFY, {"": jobs})
+
+        assert lanes.drain(60) == []
+        assert len(receiver.requests) == len(jobs)
+        states = {notify_kit.notification(notifying, job).status for job in jobs}
+        assert states == {FollowUpStatus.DONE}
+
+
+def test_a_host_that_hangs_holds_few_places_and_delays_no_other(notifying: Harness) -> None:
+    go_on = threading.Event()
+
+    def hang(_: ReceivedRequest) -> Answer:
+        go_on.wait(60)
+        return Answer(200)
+
+    with serving(FakeProvider(hang)) as hanging, serving(FakeProvider()) as receiver:
+        receiver.handler = lambda _: Answer(200)
+        lanes = notify_lanes(notifying)
+        lanes.offer(Step.NOTIFY, {"": [notify_kit.ended(notifying, hanging) for _ in range(100)]})
+        eventually(lambda: len(hanging.requests) == SLOTS_PER_HOST)
+
+        other = notify_kit.ended(notifying, receiver)
+        lanes.offer(Step.NOTIFY, {"": [other]})
+
+        eventually(lambda: notify_kit.notification(notifying, other).status is FollowUpStatus.DONE)
+        assert len(hanging.requests) == SLOTS_PER_HOST
+        go_on.set()
+        assert lanes.drain(60) == []
