@@ -7,14 +7,17 @@ from orchestrator.backoff import Random, between
 from orchestrator.forks import renew_in_children
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.ledger.circuit_breaker import PROBE_INTERVAL_MS, CircuitBreaker, Host, HostState
-from orchestrator.place_shares import PlaceShares
+from orchestrator.place_shares import WAIT_FACTOR, PlaceShares
 from orchestrator.step_loop import in_thread
 
 #: Deliveries of one process to one host at once.
 SLOTS_PER_HOST = 4
-#: The longest wait for a slot of a host. What goes back to the ledger comes again with a sweep. So
-#: a host is called all the time only while the deliveries of more than a second wait here. Seconds.
+#: The longest expected wait for a slot of a host. What goes back to the ledger comes again with a
+#: sweep. So a host is called all the time only while the deliveries of more than a second wait
+#: here. Seconds.
 MAX_WAIT_SECONDS = 2.0
+#: The longest wait. Seconds.
+LONGEST_WAIT_SECONDS = WAIT_FACTOR * MAX_WAIT_SECONDS
 #: Randomised wait for a paused host, in probe intervals.
 PAUSED_WAIT_PROBES = (1.0, 4.0)
 #: Lifetime of the cached host states. ms.
@@ -26,7 +29,7 @@ class HostLimiter:
 
     Args:
         places: the deliveries of the process at once.
-        max_wait: the longest wait for a slot of a host, seconds.
+        max_wait: the longest expected wait for a slot of a host, seconds.
     """
 
     def __init__(self, places: int, *, max_wait: float = MAX_WAIT_SECONDS) -> None:

@@ -33,6 +33,8 @@ RETURN_SHARE = 0.8
 MAX_QUEUE_WAIT_SECONDS = 60.0
 #: The assumed time of a call when none has ended yet. Seconds.
 UNKNOWN_CALL_SECONDS = 0.1
+#: A step waits for at most this many times its longest expected wait. Calls take longer at times.
+WAIT_FACTOR = 2
 #: The weight of the last call in the average time of a holder's calls.
 LAST_CALL_WEIGHT = 0.2
 #: Old waits and times are deleted when there are more than this.
@@ -59,8 +61,8 @@ class PlaceShares:
     Args:
         places: all places for this kind of work in the process.
         slots_per_host: the most places for one host; None sets no limit of its own.
-        max_wait: the longest wait for a place, seconds. A step that would wait longer does not
-            wait. Its job goes back to the ledger, which costs two calls there.
+        max_wait: the longest expected wait for a place, seconds. A step whose turn comes later
+            does not wait. Its job goes back to the ledger, which costs two calls there.
         timer: gives the time of this process, seconds.
     """
 
@@ -97,7 +99,7 @@ class PlaceShares:
     def reserve(self, tenant: str, host: str | None, now: int, random: Random) -> float | None:
         """Reserve a place: None when it may be used now, otherwise the wait in seconds.
 
-        It waits itself while the turn comes within the longest wait. After None, `free` must
+        It waits itself if the turn comes within the longest expected wait. After None, `free` must
         follow.
 
         Args:
@@ -115,15 +117,13 @@ class PlaceShares:
             if self._expected_wait(busy) >= self._max_wait:
                 return self._wait(busy, now, random)
             turn = self._join(holders)
-        turn.alarm.wait(self._max_wait)
+        turn.alarm.wait(WAIT_FACTOR * self._max_wait)
         with self._lock:
             if turn.has_place:
                 return None
             self._leave(turn)
             busy = self._busy(holders) or busy
-            # It took too long, so the calls are slow: the next step does not wait for them.
-            slow = self._max_wait * max(self._held(busy), 1)
-            self._seconds[busy] = max(self._seconds.get(busy, 0.0), slow)
+            self._learn_from_open_call(busy)
             return self._wait(busy, now, random)
 
     def free(self, tenant: str, host: str | None) -> None:
@@ -190,6 +190,12 @@ class PlaceShares:
         _trim(self._seconds, lambda known: known >= self._max_wait)
         before = self._seconds.get(holder, seconds)
         self._seconds[holder] = before + LAST_CALL_WEIGHT * (seconds - before)
+
+    def _learn_from_open_call(self, holder: Holder) -> None:
+        """Count the oldest open call as if it had ended. A host that hangs ends none."""
+        if began := self._calls.get(holder):
+            seconds = self._timer() - began[0]
+            self._seconds[holder] = max(self._seconds.get(holder, 0.0), seconds)
 
     def _wait(self, holder: Holder, now: int, random: Random) -> float:
         """Return the wait of a job that goes back to the ledger.

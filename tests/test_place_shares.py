@@ -263,6 +263,19 @@ def test_a_host_that_became_slow_is_waited_for_no_more(begin_waiting: Begin) -> 
     assert not shares._waiters
 
 
+def test_a_wait_that_was_too_long_does_not_make_a_fast_host_slow(begin_waiting: Begin) -> None:
+    """The place is held by one call after another, and each is short."""
+    timer = Timer()
+    shares = PlaceShares(8, slots_per_host=1, max_wait=0.05, timer=timer)
+    held(shares, [CALL])
+    shares._seconds["host", CALL[1]] = 0.01
+    timer.now += 0.02
+
+    assert begin_waiting(shares).result(60) is not None
+
+    assert shares._seconds["host", CALL[1]] == 0.02
+
+
 def test_a_slow_tenant_is_waited_for_no_more_though_its_host_is_fast() -> None:
     timer = Timer()
     shares = PlaceShares(PLACES, max_wait=2.0, timer=timer)

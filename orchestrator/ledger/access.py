@@ -121,8 +121,9 @@ class AccessBook:
         listed = (_key(name, stored) for name in stored if " " not in name)
         return Access(version, {key.digest: key for key in listed}, _tenants(settings))
 
+    @property
     def fresh(self) -> Access | None:
-        """Return the cached keys and settings, or None if `current` would read them now."""
+        """The cached keys and settings. None: `current` would read them now."""
         view, age = self._cached()
         return view if age < REFRESH_SECONDS else None
 

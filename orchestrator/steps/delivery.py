@@ -10,7 +10,7 @@ from orchestrator import log
 from orchestrator.delivery import schedule
 from orchestrator.delivery.message import Message
 from orchestrator.delivery.targets import TIMEOUT_SECONDS, Delivery, deliver
-from orchestrator.host_limiter import MAX_WAIT_SECONDS
+from orchestrator.host_limiter import LONGEST_WAIT_SECONDS
 from orchestrator.jobs.batch import Batch
 from orchestrator.jobs.model import FollowUp, FollowUpStatus, Job
 from orchestrator.ledger import Result
@@ -20,7 +20,7 @@ from orchestrator.runtime import Runtime
 
 #: The lease on a notification: its timeout, its wait for a slot of its host, and time for the
 #: claim, the record and delays. ms.
-LEASE_MS = int((TIMEOUT_SECONDS + MAX_WAIT_SECONDS) * 1000) + 10_000
+LEASE_MS = int((TIMEOUT_SECONDS + LONGEST_WAIT_SECONDS) * 1000) + 10_000
 
 
 class Later(Protocol):

@@ -63,7 +63,7 @@ PROBES_SECONDS = circuit_breaker.PROBE_INTERVAL_MS / 1000
     [
         ("time for the whole answer", [targets.TIMEOUT_SECONDS]),
         ("longest `Retry-After`", [MAX_RETRY_AFTER_SECONDS]),
-        ("longest wait for its turn at a host, a domain or a tenant", [MAX_WAIT_SECONDS]),
+        ("longest expected wait for its turn at a host, a domain or a tenant", [MAX_WAIT_SECONDS]),
         ("wait in the ledger when its turn comes later", [*BUSY_WAIT_SECONDS]),
         (
             "longest such wait when many notifications wait for it",
