@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar, cast
 
@@ -101,7 +102,9 @@ def in_thread(action: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     loop = current_loop()
     if loop is None:
         return action(*args, **kwargs)
-    return wait_for(loop.run_in_executor(None, lambda: action(*args, **kwargs)))
+    # The context has the active span of the step.
+    act = partial(copy_context().run, action, *args, **kwargs)
+    return wait_for(loop.run_in_executor(None, act))
 
 
 def begin(loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:

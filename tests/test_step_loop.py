@@ -9,7 +9,8 @@ from contextvars import ContextVar
 
 import pytest
 
-from orchestrator.step_loop import StepLoop, current_loop, in_thread, sleep, wait_for
+from orchestrator.step_loop import Alarm, StepLoop, current_loop, in_thread, sleep, wait_for
+from tests.ledger.kit import eventually
 from tests.support.steps import begin
 
 #: The longest wait for a step. Seconds.
@@ -100,6 +101,35 @@ def test_what_blocks_runs_in_another_thread_and_holds_no_step(steps: StepLoop) -
     assert blocked.result(LIMIT)
     with pytest.raises(ZeroDivisionError):
         begin(steps, lambda: in_thread(lambda: 1 // 0)).result(LIMIT)
+
+
+def test_what_blocks_has_the_context_of_its_step(steps: StepLoop) -> None:
+    span: ContextVar[str] = ContextVar("span", default="none")
+
+    def step() -> str:
+        span.set("of the step")
+        return in_thread(span.get)
+
+    assert begin(steps, step).result(60) == "of the step"
+
+
+def test_an_alarm_rings_in_time_or_not_at_all(steps: StepLoop) -> None:
+    alarms: list[Alarm] = []
+
+    def wait(seconds: float) -> str:
+        alarms.append(Alarm())
+        alarms[-1].wait(seconds)
+        return "over"
+
+    assert begin(steps, wait, 0.01).result(60) == "over"
+    alarms.pop().ring()  # too late
+    waiting = begin(steps, wait, 3600)
+    eventually(lambda: alarms)
+    alarms.pop().ring()  # of another thread
+    assert waiting.result(60) == "over"
+    early = Alarm()
+    early.ring()
+    early.wait(3600)
 
 
 def test_outside_a_step_loop_the_same_code_blocks() -> None:
