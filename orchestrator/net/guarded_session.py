@@ -54,6 +54,8 @@ MAX_DRAINED_BYTES, MAX_DRAIN_SECONDS = 64 * 1024, 1.0
 LATE = "it did not end in time"
 #: The reason of a call for which there was no connection in time.
 SLOW_CONNECTION = "connecting took too long"
+#: libcurl counts whole milliseconds, so a time limit may end a little early. Seconds.
+_ROUNDING_SECONDS = 0.05
 #: The part of a file that is read at a time. Bytes.
 _READ_BYTES = 1024 * 1024
 
@@ -237,7 +239,8 @@ def _check_time(ends_at: float) -> None:
 
 
 def _reason(transfer: Transfer) -> str:
-    if transfer.timed_out and not transfer.sent and monotonic() < transfer.ends_at:
+    is_over = monotonic() + _ROUNDING_SECONDS >= transfer.ends_at
+    if transfer.timed_out and not transfer.sent and not is_over:
         return SLOW_CONNECTION
     return LATE if transfer.timed_out else transfer.failure or "there is no answer"
 
