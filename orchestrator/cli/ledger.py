@@ -30,11 +30,12 @@ from orchestrator.ledger import identifiers
 from orchestrator.ledger.overview import PAGE_JOBS
 from orchestrator.operations.current_jobs import current_views
 from orchestrator.operations.filters import read_query
+from orchestrator.operations.invariants import InvariantReport, reports_view
 from orchestrator.operations.search import Source, search
 from orchestrator.operations.stats import images_at_risk
 from orchestrator.operations.stats import stats as ledger_stats
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
-from orchestrator.operations.verify import Charge, InvariantReport, Verification, reports_view
+from orchestrator.operations.verify import Charge, Verification
 from orchestrator.providers import PROVIDERS
 from orchestrator.runtime import Runtime, default_runtime
 from orchestrator.steps.reconcile import reconcile as sweep

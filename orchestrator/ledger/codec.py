@@ -75,13 +75,13 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
     """
     try:
         return _job(job_id, fields)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UnreadableJob(f"{job_id} has fields that this version cannot read") from error
 
 
 def _job(job_id: str, fields: Mapping[str, str]) -> Job:
     settled, by = fields.get("settled"), fields.get("by")
-    request = _request(orjson.loads(fields["request"]))
+    request = read_request(fields["request"])
     provider = fields.get(f"provider.{fields.get('winner')}") or fields.get(
         "provider", request.provider
     )
@@ -179,7 +179,13 @@ def loads(text: str | None) -> Any:
     return orjson.loads(text) if text else None
 
 
-def _request(stored: dict[str, Any]) -> JobRequest:
+def read_request(text: str | None) -> JobRequest:
+    """Return the request in stored text.
+
+    Raises:
+        AttributeError, TypeError, ValueError: the text is no request of this version.
+    """
+    stored: dict[str, Any] = orjson.loads(text or "")
     upload = stored.pop("upload", None)
     fallback = tuple(Target(**target) for target in stored.pop("fallback", ()))
     return JobRequest(upload=Upload(**upload) if upload else None, fallback=fallback, **stored)

@@ -132,7 +132,7 @@ class Overview:
             for ids in self._listed(client, shard, snapshots.PAGE_JOBS):
                 tenants = dict.fromkeys(ids, DEFAULT_TENANT)
                 page = read_snapshots(client, self._snapshots, shard, tenants, listed=True)
-                yield from (each for each in page if each.job)
+                yield from (each for each in page if each.job or each.fault)
             yielded: set[str] = set()
             for unlisted in unlisted_jobs(client, shard):
                 tenants = {i: unlisted[i] for i in sorted(unlisted.keys() - yielded)}
@@ -167,6 +167,14 @@ class Overview:
                 pipe.hget(keys.job(job_id), "status")
             found = zip(job_ids, pipe.execute(), strict=True)
         return [job_id for job_id, known in found if known == status]
+
+    def existing(self, job_ids: list[str]) -> set[str]:
+        """Return those of the jobs that exist. They are not read."""
+        with self._redis() as client, client.pipeline(transaction=False) as pipe:
+            for job_id in job_ids:
+                pipe.exists(keys.job(job_id))
+            found = zip(job_ids, pipe.execute(), strict=True)
+        return {job_id for job_id, exists in found if exists}
 
     def newest(self, limit: int, *, below: str, tenant: str | None = None) -> list[str]:
         """Return up to `limit` job ids of a tenant (None: all) before an id, newest first."""

@@ -5,28 +5,31 @@ A ledger may have millions of jobs. So one script reads a page of them, and no `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
+from math import isfinite
 from typing import Any, NamedTuple
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
-from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, Status, Step
+from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, SettledBy, Status, Step
 from orchestrator.jobs.tenant import DEFAULT_TENANT
-from orchestrator.ledger import codec, keys
+from orchestrator.ledger import codec, identifiers, keys
 from orchestrator.ledger.follow_ups import follow_up_sets
-from orchestrator.ledger.refusals import UnreadableJob
+from orchestrator.ledger.refusals import UnreadableJob, meaning
 from orchestrator.ledger.script import Script
 
 #: Jobs that are read in one round trip. It blocks Redis for 2 to 3 ms.
 PAGE_JOBS = 100
 #: Entries of the sets of due jobs that are compared with the jobs in one round trip.
 PAGE_ENTRIES = 1000
-#: The fields that are read, after the number of attempts and the tenant. See keys.py.
+#: The fields that are read, after the number of attempts, the tenant and the first attempt. See
+#: keys.py.
 FIELDS = (
-    *("status", "provider", "batch", "deadline", "resubmitted", "fallback", "settled", "by"),
-    *("error", "images", "late_images", *FOLLOW_UPS),
+    *("status", "provider", "batch", "created", "updated", "deadline", "resubmitted", "request"),
+    *("fallback", "settled", "by", "error", "images", "late_images", *FOLLOW_UPS),
 )
 
 
@@ -42,7 +45,7 @@ class JobFacts:
     """A job as far as a check of all jobs needs it.
 
     Attributes:
-        stored: the fields in FIELDS.
+        stored: the fields in FIELDS, without the request.
         attempts: the oldest first.
         old: whether it is a job of a version without tenants, and no script has counted it since.
     """
@@ -100,11 +103,12 @@ class Snapshot:
     """A job and all its entries, at one moment.
 
     Attributes:
-        job: None when it has expired.
+        job: None when it has expired, or cannot be read.
         settled_events: how often its timeline says that it was settled.
         due_at: its score in the agenda (ms), or None.
         follow_ups: when each pending follow-up is due (ms).
         listed: whether the job is in the index of jobs.
+        fault: why the job cannot be read; empty if it can, or has expired.
     """
 
     job_id: str
@@ -113,6 +117,7 @@ class Snapshot:
     due_at: int | None
     follow_ups: dict[Step, int]
     listed: bool
+    fault: str = ""
 
 
 def read_snapshots(
@@ -120,39 +125,92 @@ def read_snapshots(
 ) -> Iterator[Snapshot]:
     """Yield snapshots of the jobs in `tenants`, all of one moment.
 
+    If Redis cannot read one of them, each has its own moment. So one spoiled job hides no other.
+
     Args:
         client: a client.
         script: the script `snapshots`.
         shard: the shard of the jobs.
         tenants: the job ids, and the tenant of each that does not exist.
         listed: whether the jobs are in the index of jobs.
-
-    Raises:
-        UnreadableJob: a job has fields that this version cannot read.
     """
-    if not tenants:
+    known = {job_id: tenant for job_id, tenant in tenants.items() if identifiers.is_job_id(job_id)}
+    for name in tenants.keys() - known.keys():
+        yield _unreadable(name, "it is no job id", listed=listed)
+    if not known:
         return
-    ids = " ".join(f"{job_id} {tenant}" for job_id, tenant in tenants.items())
-    answers: Any = script.run(client, [keys.agenda(shard)], [ids, " ".join(FIELDS)])
-    for job_id, answer in zip(tenants, answers, strict=True):
+    lines = "\n".join(f"{job_id} {tenant}" for job_id, tenant in known.items())
+    try:
+        answers: Any = script.run(client, [keys.agenda(shard)], [lines, " ".join(FIELDS)])
+    except (ResponseError, UnicodeDecodeError) as error:
+        if isinstance(error, ResponseError) and meaning(error):
+            raise  # it is not about these jobs
+        first, *others = known.items()
+        if not others:
+            yield _unreadable(first[0], "Redis cannot read it as a job in UTF-8", listed=listed)
+            return
+        for each in (first, *others):
+            yield from read_snapshots(client, script, shard, dict([each]), listed=listed)
+        return
+    for job_id, answer in zip(known, answers, strict=True):
         values, settled, attempts, *scores = answer
-        due_at, *due = (None if score is None else int(float(score)) for score in scores)
+        due_at, *due = map(_time, scores)
         steps = zip(FOLLOW_UPS, due, strict=True)
         follow_ups = {step: time for step, time in steps if time is not None}
-        job = _facts(job_id, values, attempts) if any(values) else None
-        yield Snapshot(job_id, job, settled, due_at, follow_ups, listed)
+        try:
+            job = _facts(job_id, values, attempts) if values else None
+        except UnreadableJob as error:
+            yield Snapshot(job_id, None, settled, due_at, follow_ups, listed, str(error))
+        else:
+            yield Snapshot(job_id, job, settled, due_at, follow_ups, listed)
+
+
+def _unreadable(job_id: str, fault: str, *, listed: bool) -> Snapshot:
+    return Snapshot(job_id, None, 0, None, {}, listed, f"{job_id}: {fault}")
+
+
+def _time(score: str | None) -> int | None:
+    """Return a score as ms, or None without one. An infinite one is no time."""
+    time = None if score is None else float(score)
+    return None if time is None or not isfinite(time) else int(time)
 
 
 def _facts(job_id: str, values: list[str | None], attempts: list[list[str | None]]) -> JobFacts:
-    _, tenant, _, _, *rest = values
+    """Return the facts of a job.
+
+    Raises:
+        UnreadableJob: it has fields that this version cannot read.
+    """
+    number, tenant, _, _, _, _, *rest = values
     stored = dict(zip(FIELDS, rest, strict=True))
+    request = stored.pop("request")  # it holds a prompt
     provider = stored["provider"] or ""
     try:
         status = Status(stored["status"] or "")
-    except ValueError as error:
+        tasks = tuple(TaskOfAttempt(left or provider, task) for left, task, _ in attempts)
+        facts = JobFacts(job_id, status, tenant or DEFAULT_TENANT, stored, tasks, tenant is None)
+        _check(facts, int(number or ""), [sent for _, _, sent in attempts])
+        codec.read_request(request)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UnreadableJob(f"{job_id} has fields that this version cannot read") from error
-    tasks = tuple(TaskOfAttempt(left or provider, task) for left, task in attempts)
-    return JobFacts(job_id, status, tenant or DEFAULT_TENANT, stored, tasks, tenant is None)
+    return facts
+
+
+def _check(job: JobFacts, attempts: int, sent: Iterable[str | None]) -> None:
+    """Raise an error if a field of a job cannot be read."""
+    stored = job.stored
+    for text in (stored["created"], stored["updated"], stored["deadline"], *sent):
+        int(text or "")
+    int(stored["settled"] or 0)
+    if stored["by"]:
+        SettledBy(stored["by"])
+    for step in FOLLOW_UPS:
+        job.follow_up(step)
+    if stored["images"] or stored["late_images"]:
+        job.copy_states()
+    codec.read_error(stored["error"])
+    if attempts != len(job.attempts) or job.resubmitted > attempts:
+        raise ValueError(attempts)
 
 
 def unlisted_jobs(client: Redis, shard: int) -> Iterator[dict[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -75,16 +75,22 @@ def history_report(ledger: Ledger, history: History, *, now: int) -> HistoryRepo
 
 
 def differences(
-    ledger: Ledger, history: History, sleep: Callable[[float], None]
+    ledger: Ledger,
+    history: History,
+    sleep: Callable[[float], None],
+    left_out: Collection[str] = (),
 ) -> Iterator[tuple[str, str]]:
     """Yield each job of the ledger, and what differs in the history; empty: nothing.
+
+    Jobs in `left_out` are not read.
 
     Raises:
         LedgerUnavailable: Redis is away.
         HistoryUnavailable: the database does not answer.
     """
     for shard in range(ledger.shards):
-        for ids in ledger.changes.pages(shard):
+        for page in ledger.changes.pages(shard):
+            ids = [job_id for job_id in page if job_id not in left_out]
             wrong = _different(ledger, history, ids)
             for _ in range(RECHECKS):
                 if not wrong:
@@ -112,6 +118,6 @@ def _lost(ledger: Ledger, history: History) -> Iterator[str]:
     """Yield the open jobs of the history that the ledger does not know."""
     after = ""
     while ids := history.open_ids(after=after, limit=PAGE_JOBS):
-        known = ledger.overview.jobs(ids)
+        known = ledger.overview.existing(ids)
         yield from (job_id for job_id in ids if job_id not in known)
         after = ids[-1]

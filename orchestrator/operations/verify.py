@@ -9,79 +9,24 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
 from orchestrator.history import HistoryUnavailable
-from orchestrator.jobs.model import FOLLOW_UPS, OUTCOME_STEPS, FollowUpStatus, Status, Step
+from orchestrator.jobs.model import FOLLOW_UPS, OUTCOME_STEPS, FollowUpStatus, Job, Status, Step
 from orchestrator.ledger.admission import flow_of
 from orchestrator.ledger.identifiers import shard_of
+from orchestrator.ledger.refusals import UnreadableJob
 from orchestrator.ledger.snapshots import JobFacts, Snapshot
 from orchestrator.ledger.totals import Totals
 from orchestrator.operations.archive_faults import faults
 from orchestrator.operations.history_state import HistoryState, differences, history_report
+from orchestrator.operations.invariants import INVARIANTS, MAX_OVERDUE_MS, InvariantReport
 from orchestrator.operations.task_index import Task, TaskIndex, digest_of, tasks_of
-from orchestrator.operations.unconfirmed import unconfirmed_attempts
 from orchestrator.runtime import Runtime
 
-#: A job that is overdue by more than this was lost, or no worker runs. ms.
-MAX_OVERDUE_MS = 60_000
 #: The most unconfirmed attempts that are checked.
 MAX_UNCONFIRMED = 100_000
-#: The most breaches of an invariant that are named. The others are counted.
-MAX_NAMED = 1000
 #: Overdue jobs that are compared with the state of their providers at a time.
 OVERDUE_JOBS = 500
-
-INVARIANTS: Mapping[str, str] = {
-    "listed": "every open job is in the index of jobs",
-    "one_place": "every open job is in the agenda, and no terminal job is",
-    "not_overdue": "no open job and no follow-up is overdue by more than"
-    f" {MAX_OVERDUE_MS // 1000} s, unless the job waits for its provider",
-    "one_outcome": "a terminal job was settled once, an open job never",
-    "told": "a succeeded job has images, another terminal job has an error",
-    "followed": "exactly the jobs with a pending follow-up are in its set; only terminal jobs are",
-    "kept": "the archive of a succeeded job is pending, or done with a copy of each image, or dead"
-    " with a reason for each missing copy; or it was off, because ORCHESTRATOR_ARCHIVE was 0",
-    "stored": "every archived image is in the storage, byte for byte, and in its manifest",
-    "recorded": "the history has every job as the ledger has it (left out while no recorder runs)",
-    "one_task": "no provider task belongs to two attempts",
-    "counted": "the counts of open jobs match the jobs",
-    "tenants": "the counts of each tenant's open jobs match the jobs",
-    "batches": "the counts of each batch's open jobs match the jobs",
-    "flows": "every open job is in its flow, and every job without a task in the set of deadlines",
-    "movable": "every queued job with a fallback is in the set of its provider",
-    "in_flight": "the attempts in flight match the jobs, and are within the provider's limit",
-    "unconfirmed": "an unconfirmed attempt has no provider task",
-    "charged": "every charged task belongs to an attempt, or to an unconfirmed attempt",
-    "paid_once": "no job was charged twice, unless it was resubmitted",
-}
-
-
-@dataclass
-class InvariantReport:
-    """One invariant: the numbers of checked and of broken entries, and the first of these."""
-
-    name: str
-    checked: int = 0
-    broken: int = 0
-    breaches: list[str] = field(default_factory=list)
-
-    @property
-    def meaning(self) -> str:
-        """The invariant in a sentence."""
-        return INVARIANTS[self.name]
-
-    def check(self, holds: bool, entry: str) -> None:
-        """Record one checked entry."""
-        self.checked += 1
-        if not holds:
-            self.add_breach(entry)
-
-    def add_breach(self, entry: str) -> None:
-        """Record one broken entry that was counted as checked."""
-        self.broken += 1
-        if self.broken <= MAX_NAMED:
-            self.breaches.append(entry)
 
 
 @dataclass
@@ -95,6 +40,8 @@ class _SeenJobs:
     tenants: Counter[str] = field(default_factory=Counter)
     movable: Counter[str] = field(default_factory=Counter)
     batches: Counter[str] = field(default_factory=Counter)
+    #: Whether a job cannot be read, so the counts are not known.
+    unreadable: bool = False
 
     def add(self, job: JobFacts) -> None:
         """Count an open job. An attempt that was submitted again may still be in flight.
@@ -149,6 +96,8 @@ class Verification:
         self._charges = None if charges is None else list(charges)
         self._tasks = TaskIndex((each.provider, each.task_id) for each in self._charges or ())
         self._unknown: dict[str, str] = {}
+        #: Jobs that this version cannot read. They are in the report `readable` only.
+        self._unreadable: set[str] = set()
         #: Jobs that are overdue, unless they wait for their providers.
         self._overdue: list[JobFacts] = []
         self._reports = {name: InvariantReport(name) for name in INVARIANTS}
@@ -173,11 +122,13 @@ class Verification:
                 seen = _SeenJobs()
                 for snapshot in overview.snapshots(shard):
                     self._job(snapshot)
+                    seen.unreadable |= bool(snapshot.fault)
                     if snapshot.job and not snapshot.job.status.terminal:
                         seen.add(snapshot.job)
                     yield snapshot.job_id
                 self._check_overdue()
-                if (counted := totals()) is not None:  # no job changed at the same time
+                counted = totals()  # None: a job changed at the same time
+                if counted is not None and not seen.unreadable:
                     self._totals(shard, counted, seen)
                     self._tenants(shard, counted.tenants, seen.tenants)
         self._one_task()
@@ -189,6 +140,11 @@ class Verification:
 
     def _job(self, snapshot: Snapshot) -> None:
         job = snapshot.job
+        if job or snapshot.fault:
+            self._reports["readable"].check(not snapshot.fault, snapshot.fault)
+        if snapshot.fault:
+            self._unreadable.add(snapshot.job_id)
+            return
         if job is None:  # it expired during the check; the agenda must not have it
             self._reports["one_place"].check(snapshot.due_at is None, snapshot.job_id)
             for step in snapshot.follow_ups:
@@ -248,7 +204,7 @@ class Verification:
         if job.status is Status.SUCCEEDED or job.stored["late_images"]:
             self._reports["kept"].check(_kept(job), job.id)
         if self._images and job.follow_up(Step.ARCHIVE) is FollowUpStatus.DONE:
-            for whole in self._runtime.ledger.overview.jobs([job.id]).values():
+            for whole in self._jobs([job.id]).values():
                 wrong = faults(self._runtime.storage, whole)
                 self._reports["stored"].check(not wrong, "; ".join(wrong))
 
@@ -312,7 +268,7 @@ class Verification:
         if history_report(*parts, now=runtime.clock()).state is not HistoryState.CURRENT:
             return
         try:
-            for job_id, difference in differences(*parts, runtime.sleep):
+            for job_id, difference in differences(*parts, runtime.sleep, self._unreadable):
                 self.phase = "comparing jobs with the history"
                 self._reports["recorded"].check(not difference, difference)
                 yield job_id
@@ -330,13 +286,32 @@ class Verification:
 
     def _at_risk(self) -> dict[tuple[str, str], bool]:
         """Return each unconfirmed attempt with its provider, and whether it has a task."""
-        return {
-            (f"{entry.job_id}.{entry.attempt}", entry.provider or ""): (
-                entry.job is not None
-                and any(a.task_id for a in entry.job.attempts if a.number == entry.attempt)
-            )
-            for entry in unconfirmed_attempts(self._runtime, MAX_UNCONFIRMED)[1]
-        }
+        entries = self._runtime.ledger.overview.unconfirmed(MAX_UNCONFIRMED)[1]
+        jobs, found = self._jobs(entry.job_id for entry in entries), {}
+        for entry in entries:
+            job = jobs.get(entry.job_id)
+            if entry.job_id in self._unreadable:
+                continue
+            provider = job.provider_of(entry.attempt) if job else ""
+            tasks = {each.number: each.task_id for each in job.attempts} if job else {}
+            found[f"{entry.job_id}.{entry.attempt}", provider] = bool(tasks.get(entry.attempt))
+        return found
+
+    def _jobs(self, job_ids: Iterable[str]) -> dict[str, Job]:
+        """Return whole jobs. One that this version cannot read is reported."""
+        overview = self._runtime.ledger.overview
+        ids = [job_id for job_id in job_ids if job_id not in self._unreadable]
+        try:
+            return overview.jobs(ids)
+        except UnreadableJob:
+            found: dict[str, Job] = {}
+            for job_id in dict.fromkeys(ids):
+                try:
+                    found |= overview.jobs([job_id])
+                except UnreadableJob as error:
+                    self._unreadable.add(job_id)
+                    self._reports["readable"].add_breach(str(error))
+            return found
 
     def _charged(self, charges: list[Charge]) -> None:
         """Check that a task without an attempt can belong to an unconfirmed attempt."""
@@ -354,7 +329,7 @@ class Verification:
             attempt = self._tasks.attempt_of((charge.provider, charge.task_id))
             name = attempt.partition(".")[0] if attempt else charge.job_id
             bought.update([name] if name else [])
-        jobs = self._runtime.ledger.overview.jobs(list(bought))
+        jobs = self._jobs(bought)
         for job_id, times in bought.items():
             job = jobs.get(job_id)
             allowed = 2 if job and job.resubmitted else 1
@@ -376,20 +351,3 @@ def _kept(job: JobFacts) -> bool:
     if status is FollowUpStatus.DEAD:
         return all(copied or error for copied, error in job.copy_states())
     return status in (FollowUpStatus.PENDING, FollowUpStatus.OFF)
-
-
-def reports_view(reports: list[InvariantReport]) -> dict[str, Any]:
-    """Return reports as JSON-ready data."""
-    return {
-        "ok": not any(report.broken for report in reports),
-        "invariants": [
-            {
-                "name": report.name,
-                "meaning": report.meaning,
-                "looked_at": report.checked,
-                "broken": report.broken,
-                "breaches": report.breaches,
-            }
-            for report in reports
-        ],
-    }

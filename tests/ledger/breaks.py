@@ -11,7 +11,7 @@ from redis import Redis
 from orchestrator.jobs.model import OUTCOME_STEPS, FollowUpStatus, Image, Outcome, Step
 from orchestrator.ledger import Ledger, ProviderLimits, codec, identifiers, keys
 from orchestrator.ledger.admission import flow_of
-from orchestrator.operations import verify
+from orchestrator.operations import invariants
 from orchestrator.operations.verify import Charge
 from tests.ledger import kit
 from tests.support.fakes import Harness
@@ -99,7 +99,7 @@ def lose_from_index(populated: PopulatedLedger) -> list[str]:
 
 
 def make_overdue(populated: PopulatedLedger) -> list[str]:
-    late = populated.harness.clock.now - verify.MAX_OVERDUE_MS - 1
+    late = populated.harness.clock.now - invariants.MAX_OVERDUE_MS - 1
     populated.harness.redis.zadd(agenda(populated.unconfirmed), {populated.unconfirmed: late})
     return [populated.unconfirmed]
 
@@ -128,6 +128,19 @@ def lose_field(job: str, field: str) -> Callable[[PopulatedLedger], list[str]]:
         return [job_id]
 
     return lose
+
+
+def spoil(job: str, field: str, value: str | bytes) -> Callable[[PopulatedLedger], list[str]]:
+    """Give a field a value that no version can read."""
+
+    def change(populated: PopulatedLedger) -> list[str]:
+        job_id = getattr(populated, job)
+        populated.harness.redis.hset(keys.job(job_id), field, value)
+        if isinstance(value, bytes):
+            return [f"{job_id}: Redis cannot read it as a job in UTF-8"]
+        return [f"{job_id} has fields that this version cannot read"]
+
+    return change
 
 
 def bind_twice(populated: PopulatedLedger) -> list[str]:
@@ -291,7 +304,7 @@ def leave_unlisted_to_follow(populated: PopulatedLedger) -> list[str]:
 
 def make_follow_up_overdue(step: Step) -> Callable[[PopulatedLedger], list[str]]:
     def forget(populated: PopulatedLedger) -> list[str]:
-        late = populated.harness.clock.now - verify.MAX_OVERDUE_MS - 1
+        late = populated.harness.clock.now - invariants.MAX_OVERDUE_MS - 1
         populated.harness.redis.zadd(
             follow_set(populated, populated.to_follow, step), {populated.to_follow: late}
         )
@@ -329,6 +342,9 @@ def miscount_tenant(populated: PopulatedLedger) -> list[str]:
 
 
 BREAKS: list[tuple[str, Callable[[PopulatedLedger], list[str]]]] = [
+    *(("readable", spoil(job, "request", "{")) for job in ("queued", "running", "succeeded")),
+    ("readable", spoil("queued", "deadline", "soon")),
+    ("readable", spoil("unconfirmed", "provider", b"\xff")),
     ("one_place", lose_from_agenda),
     ("one_place", keep_in_agenda),
     ("one_place", leave_expired_in_agenda),

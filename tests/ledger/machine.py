@@ -29,7 +29,8 @@ from orchestrator.jobs.model import (
 from orchestrator.ledger import Idempotency, Lease, Ledger, Result, codec, keys
 from orchestrator.ledger.creation import NewJob
 from orchestrator.ledger.timeline import read_events
-from orchestrator.operations.verify import MAX_OVERDUE_MS, Verification
+from orchestrator.operations.invariants import MAX_OVERDUE_MS
+from orchestrator.operations.verify import Verification
 from orchestrator.runtime import Runtime
 from tests.ledger import kit
 from tests.ledger.kit import COST, FAILURE, LEASE, MOVING, NOTIFYING, NOW, REQUEST, SUCCESS, THIN

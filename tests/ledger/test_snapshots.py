@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
+from unittest.mock import patch
 
 import pytest
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from orchestrator.jobs.model import FOLLOW_UPS, FollowUpStatus, Step
-from orchestrator.ledger import Idempotency, Ledger, identifiers, keys, snapshots
-from orchestrator.ledger.refusals import UnreadableJob
+from orchestrator.ledger import (
+    Idempotency,
+    Ledger,
+    LedgerUnavailable,
+    identifiers,
+    keys,
+    snapshots,
+)
+from orchestrator.ledger.script import Script
 from orchestrator.ledger.snapshots import Snapshot, TaskOfAttempt
 from orchestrator.ledger.totals import Totals
 from tests.ledger import kit
@@ -73,10 +82,97 @@ def test_the_facts_of_a_snapshot_are_those_of_its_job(ledger: Ledger, redis: Red
         assert shot.settled_events == settled
 
 
-def test_a_job_that_cannot_be_read_has_no_snapshot(ledger: Ledger, redis: Redis) -> None:
-    redis.hset(keys.job(kit.create(ledger)), "status", "resting")
+def rename(redis: Redis, job_id: str) -> None:
+    redis.zadd(keys.jobs(0), {"job with blanks": 0})
 
-    with pytest.raises(UnreadableJob):
+
+def of_another_type(redis: Redis, job_id: str) -> None:
+    redis.delete(keys.job(job_id))
+    redis.set(keys.job(job_id), "a text")
+
+
+def with_a_timeline_of_another_type(redis: Redis, job_id: str) -> None:
+    redis.delete(keys.events(job_id))
+    redis.set(keys.events(job_id), "a text")
+
+
+def with_one_foreign_field(redis: Redis, job_id: str) -> None:
+    redis.delete(keys.job(job_id))
+    redis.hset(keys.job(job_id), "colour", "red")
+
+
+def with_field(name: str, value: str | bytes) -> Callable[[Redis, str], None]:
+    def change(redis: Redis, job_id: str) -> None:
+        redis.hset(keys.job(job_id), name, value)
+
+    return change
+
+
+def without_field(name: str) -> Callable[[Redis, str], None]:
+    def change(redis: Redis, job_id: str) -> None:
+        assert redis.hdel(keys.job(job_id), name) == 1
+
+    return change
+
+
+SPOILED = [
+    rename,
+    of_another_type,
+    with_a_timeline_of_another_type,
+    with_one_foreign_field,
+    *map(without_field, ("status", "request", "attempt", "created", "updated", "deadline")),
+    without_field("sent.1"),
+    *(with_field(name, b"\xff\xfe") for name in ("request", "status", "task.1")),
+    *(with_field(name, "-") for name in ("attempt", "created", "deadline", "resubmitted")),
+    *(with_field("attempt", number) for number in ("-1", "2", "1000000000000", "inf", "nan")),
+    *(with_field("request", text) for text in ("", "{", "[]", "null", '{"hologram": 1}')),
+    *(with_field("images", text) for text in ("{", "[1]", "[null]", "7")),
+    *(with_field("error", text) for text in ("{", '{"code": "odd"}', "[1]")),
+    *(with_field(name, "resting") for name in ("status", "by", "archive", "notify", "settled")),
+]
+
+
+@pytest.mark.parametrize("spoil", SPOILED)
+def test_a_job_that_cannot_be_read_says_so_and_hides_no_other(
+    ledger: Ledger, redis: Redis, spoil: Callable[[Redis, str], None]
+) -> None:
+    before, spoiled, after = (kit.running(ledger) for _ in range(3))
+
+    spoil(redis, spoiled)
+
+    found = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
+    faults = {job_id: shot.fault for job_id, shot in found.items() if shot.fault}
+    [(wrong, fault)] = faults.items()
+    assert wrong == ("job with blanks" if spoil is rename else spoiled)
+    assert fault.startswith(wrong)
+    assert found[wrong].job is None
+    assert all(found[job_id].job for job_id in (before, after))
+
+
+def test_a_snapshot_does_not_show_the_prompt(ledger: Ledger) -> None:
+    kit.running(ledger)
+
+    [shot] = ledger.overview.snapshots(0)
+
+    assert REQUEST.options["prompt"] not in repr(shot)
+
+
+def test_an_infinite_score_is_no_due_time(ledger: Ledger, redis: Redis) -> None:
+    redis.zadd(keys.agenda(0), {kit.running(ledger): "inf"})
+
+    [shot] = ledger.overview.snapshots(0)
+
+    assert shot.due_at is None
+
+
+def test_an_unavailable_redis_is_no_fault_of_a_job(ledger: Ledger, redis: Redis) -> None:
+    kit.running(ledger)
+    refusal = ResponseError("LOADING Redis is loading the dataset in memory")
+
+    with (
+        patch.object(Script, "run", side_effect=refusal),
+        pytest.raises(LedgerUnavailable),
+    ):
         list(ledger.overview.snapshots(0))
 
 

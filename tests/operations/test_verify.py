@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.history.history import History
 from orchestrator.jobs.model import FollowUpStatus, Status, Step
 from orchestrator.ledger import Ledger, identifiers, keys
-from orchestrator.operations import verify
-from orchestrator.operations.verify import (
-    INVARIANTS,
-    Charge,
-    InvariantReport,
-    Verification,
-    reports_view,
-)
+from orchestrator.operations import invariants, verify
+from orchestrator.operations.invariants import INVARIANTS, InvariantReport, reports_view
+from orchestrator.operations.verify import Charge, Verification
+from tests.history.kit import started
 from tests.ledger import kit
 from tests.ledger.breaks import BREAKS, PopulatedLedger, not_notified, set_archive_status
 from tests.support import job_states
@@ -195,14 +193,14 @@ def test_a_follow_up_that_is_another_workers_is_overdue_only_after_its_lease(
     )
     late = {f"{populated.to_follow} {Step.ARCHIVE}"}
 
-    populated.harness.clock.now = lease.ends_at + verify.MAX_OVERDUE_MS
+    populated.harness.clock.now = lease.ends_at + invariants.MAX_OVERDUE_MS
     assert not late & set(broken(populated.harness)["not_overdue"])
     populated.harness.clock.now += 1
     assert late <= set(broken(populated.harness)["not_overdue"])
 
 
 def test_a_look_that_is_overdue_by_less_is_no_breach(populated: PopulatedLedger) -> None:
-    populated.harness.clock.now += verify.MAX_OVERDUE_MS
+    populated.harness.clock.now += invariants.MAX_OVERDUE_MS
 
     assert broken(populated.harness) == {}
 
@@ -357,7 +355,7 @@ def test_the_view_is_ok_only_if_nothing_is_broken(harness: Harness) -> None:
 
 def test_a_job_that_waits_for_its_provider_is_not_overdue(harness: Harness) -> None:
     job_id = harness.enqueue()
-    harness.clock.now += verify.MAX_OVERDUE_MS + 1
+    harness.clock.now += invariants.MAX_OVERDUE_MS + 1
     assert broken(harness) == {"not_overdue": [job_id]}
 
     harness.ledger.admission.pause("hiapi", by="tests", now=harness.clock())
@@ -370,7 +368,7 @@ def test_only_jobs_that_a_provider_keeps_waiting_are_not_overdue(harness: Harnes
     submitting = job_states.submitting(harness).job.id
     queued, elsewhere = harness.enqueue(), harness.enqueue("evolink")
     harness.ledger.admission.pause("hiapi", by="tests", now=harness.clock())
-    now = harness.clock() - verify.MAX_OVERDUE_MS - 1
+    now = harness.clock() - invariants.MAX_OVERDUE_MS - 1
     for job_id in (queued, elsewhere, running, unconfirmed, submitting):
         harness.redis.zadd(keys.agenda(identifiers.shard_of(job_id)), {job_id: now})
 
@@ -382,12 +380,42 @@ def test_only_jobs_that_a_provider_keeps_waiting_are_not_overdue(harness: Harnes
 def test_breaches_beyond_the_first_ones_are_counted(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verify, "MAX_NAMED", 2)
+    monkeypatch.setattr(invariants, "MAX_NAMED", 2)
     monkeypatch.setattr(verify, "OVERDUE_JOBS", 2)
     job_ids = {harness.enqueue() for _ in range(5)}
-    harness.clock.now += verify.MAX_OVERDUE_MS + 1
+    harness.clock.now += invariants.MAX_OVERDUE_MS + 1
 
     overdue = checked(harness)["not_overdue"]
 
     assert (overdue.checked, overdue.broken, len(overdue.breaches)) == (5, 5, 2)
     assert set(overdue.breaches) < job_ids
+
+
+def test_jobs_that_cannot_be_read_hide_no_other_breach(
+    populated: PopulatedLedger, tmp_path: Path
+) -> None:
+    history = History(f"sqlite:///{tmp_path}/history.db")
+    started(populated.harness.ledger, history)
+    runtime = replace(populated.harness.runtime, open_history=lambda: history, sleep=lambda _: None)
+    harness, redis = replace(populated.harness, runtime=runtime), populated.harness.redis
+    assert checked(harness)["recorded"].checked
+    redis.hset(keys.job(populated.running), "provider", b"\xff")
+    redis.hset(keys.job(populated.unconfirmed), "cost", "{")
+    redis.delete(keys.job(populated.queued))
+    redis.set(keys.job(populated.queued), "a text")
+    redis.zadd(keys.jobs(0), {"job of mine": 0})
+    redis.hset(keys.job(populated.failed), "error", "")
+
+    found = checked(harness, populated.charges)
+
+    unreadable = [populated.running, populated.unconfirmed, populated.queued, "job of mine"]
+    named = found["readable"].breaches
+    assert len(named) == found["readable"].broken == 4
+    assert {job_id for job_id in unreadable if any(job_id in text for text in named)} == {
+        *unreadable
+    }
+    assert found["told"].breaches == [populated.failed]
+    assert set(found["recorded"].breaches) == {
+        f"{job_id} differs in the history" for job_id in (populated.unconfirmed, populated.failed)
+    }
+    history.close()

@@ -20,7 +20,7 @@ from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.model import Status
 from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Ledger, keys
-from orchestrator.operations.verify import INVARIANTS
+from orchestrator.operations.invariants import INVARIANTS
 from orchestrator.runtime import default_runtime
 from tests.support.providers import EXAMPLE_MODELS, POLLED_WITH_KEYS, POLLED_WITHOUT_KEYS
 from tests.system.conftest import Client, cli, eventually
