@@ -42,7 +42,7 @@ ARCHIVE_THREAD_NAME = "archive"
 #: The downloads of a process at once, as a multiple of ORCHESTRATOR_ARCHIVE_THREADS. So one domain,
 #: which holds at most two thirds of them, can have as many as this setting says.
 DOWNLOADS_PER_THREAD = 1.5
-#: The longest wait of an image for the share of its domain. Seconds.
+#: The longest expected wait of an image for the share of its domain. Seconds.
 ARCHIVE_SHARE_WAIT_SECONDS = 2.0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -322,22 +323,28 @@ def test_beat_runs_prune_daily(workers: ModuleType) -> None:
     assert workers.app.conf.enable_utc
 
 
+def prune_by(workers: ModuleType) -> None:
+    """Run the worker's task, and wait for its thread."""
+    workers.prune()
+    eventually(lambda: all(thread.name != "prune" for thread in threading.enumerate()))
+
+
 def test_the_workers_task_deletes_jobs(harness: Harness, workers: ModuleType) -> None:
     job_id = job_states.refused(harness)
     harness.clock.forward(OVER)
 
-    workers.prune()
+    prune_by(workers)
 
-    eventually(lambda: harness.ledger.get(job_id) is None)
+    assert harness.ledger.get(job_id) is None
 
 
 def test_the_workers_task_survives_an_outage(
     harness: Harness, workers: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "archive").write_text("a file in the folder's place")
-    workers.prune()
+    prune_by(workers)
     use_runtime(monkeypatch, away(harness).runtime)
-    workers.prune()
+    prune_by(workers)
 
 
 def test_days_are_days() -> None:
