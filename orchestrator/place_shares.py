@@ -114,7 +114,7 @@ class PlaceShares:
             if busy is None:
                 self._begin(holders)
                 return None
-            if self._expected_wait(busy) >= self._max_wait:
+            if self._expected_wait(busy, holders) >= self._max_wait:
                 return self._wait(busy, now, random)
             turn = self._join(holders)
         turn.alarm.wait(WAIT_FACTOR * self._max_wait)
@@ -181,9 +181,14 @@ class PlaceShares:
     def _held(self, holder: Holder) -> int:
         return len(self._calls.get(holder, ()))
 
-    def _expected_wait(self, busy: Holder) -> float:
-        """Return when a further step would have its turn, seconds."""
-        seconds = self._seconds.get(busy, UNKNOWN_CALL_SECONDS)
+    def _expected_wait(self, busy: Holder, holders: Holders) -> float:
+        """Return when a further step would have its turn, seconds.
+
+        A new host is taken for one like the others of its domain, or of its tenant.
+        """
+        like = (busy, *holders.values())
+        known = (self._seconds[holder] for holder in like if holder in self._seconds)
+        seconds = next(known, UNKNOWN_CALL_SECONDS)
         return (self._waiters[busy] + 1) * seconds / max(self._held(busy), 1)
 
     def _learn(self, holder: Holder, seconds: float) -> None:

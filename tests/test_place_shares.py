@@ -245,9 +245,9 @@ def test_as_many_wait_as_get_a_turn_in_time(seconds: float, waiters: int) -> Non
     held(shares, [CALL] * 4)
     shares._waiters["host", CALL[1]] = waiters
 
-    assert shares._expected_wait(("host", CALL[1])) >= 2.0
+    assert shares._expected_wait(("host", CALL[1]), {}) >= 2.0
     shares._waiters["host", CALL[1]] = waiters - 1
-    assert waiters == 0 or shares._expected_wait(("host", CALL[1])) < 2.0
+    assert waiters == 0 or shares._expected_wait(("host", CALL[1]), {}) < 2.0
 
 
 def test_a_host_that_became_slow_is_waited_for_no_more(begin_waiting: Begin) -> None:
@@ -274,6 +274,17 @@ def test_a_wait_that_was_too_long_does_not_make_a_fast_host_slow(begin_waiting: 
     assert begin_waiting(shares).result(60) is not None
 
     assert shares._seconds["host", CALL[1]] == 0.02
+
+
+@pytest.mark.parametrize("slow", ["old.example.com", "hooks.slow.net"])
+def test_a_new_host_is_taken_for_one_like_the_others(slow: str) -> None:
+    timer = Timer()
+    shares = PlaceShares(PLACES, slots_per_host=4, max_wait=2.0, timer=timer)
+    call(shares, timer, 600.0, ("shop", slow))
+    held(shares, [CALL] * 4)
+
+    assert shares.reserve(*CALL, NOW, low) is not None
+    assert not shares._turns
 
 
 def test_a_slow_tenant_is_waited_for_no_more_though_its_host_is_fast() -> None:
