@@ -37,6 +37,7 @@ _FIXED: Mapping[int, Any] = {
     pycurl.NOSIGNAL: 1,
     pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
     pycurl.PATH_AS_IS: 1,
+    pycurl.NOPROXY: "",  # no host of the environment's NO_PROXY goes around our proxy
 }
 #: The header lines of a call that does not have them. Without the empty ones, libcurl waits a
 #: second for "100 Continue" before a long body, and calls a body without a type a form.

@@ -89,6 +89,24 @@ def test_a_provider_is_called_through_the_proxy(serve: Serve, tmp_path: Path, sc
     assert access not in server.requests[0]
 
 
+@pytest.mark.parametrize("name", ["no_proxy", "NO_PROXY"])
+@pytest.mark.parametrize("value", ["*", "provider.example,198.51.100.0/24,8.8.8.8"])
+def test_the_environment_opens_no_way_around_the_proxy(
+    serve: Serve, names: Names, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    names["cdn.provider.example"] = (["8.8.8.8"],)
+    server = serve(saying(answer(PNG)))
+    tunnels, proxy = proxy_before(serve, server.port)
+    by = GuardedSession(Guard(), connect_timeout=5, proxy=proxy)
+
+    into = io.BytesIO()
+    by.fetch("http://cdn.provider.example/", into, seconds=15, max_bytes=MIB, plain_http=True)
+    assert isinstance(ask("http://api.provider.example", proxy), Reply)
+
+    assert len(tunnels.asked) == 2
+
+
 @pytest.mark.parametrize("status", [403, 407, 502])
 def test_a_proxy_that_refuses_sent_nothing(serve: Serve, status: int) -> None:
     greeting = f"HTTP/1.1 {status} No\r\nContent-Length: 0\r\n\r\n".encode()
