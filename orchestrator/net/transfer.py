@@ -94,6 +94,8 @@ class Transfer:
         drain_seconds: the body is dropped, and read for this long.
         limit: ends the call in this many seconds; None: `on_progress` does it.
         cut: the body of the answer was not read, or not to its end.
+        refused: the outbound proxy answered that it opens no connection. The rest is not read:
+            libcurl would read a body without an end, and stop for no time limit.
         file_error: what writing to the file raised.
         length: of the body that has arrived, bytes.
     """
@@ -117,6 +119,7 @@ class Transfer:
     drain_seconds: float | None = None
     limit: Callable[[float], None] | None = field(default=None, repr=False)
     cut: bool = False
+    refused: bool = False
     file_error: Exception | None = None
     length: int = 0
     _in_head: bool = False
@@ -141,12 +144,13 @@ class Transfer:
         elif not name.strip():
             self._in_head = False
             self._end_head()
-        return 0 if self.cut else None
+        return 0 if self.cut or self.refused else None
 
     def _end_head(self) -> None:
         switching = self.status == HTTPStatus.SWITCHING_PROTOCOLS
         self.answered = self.sent and (self.status >= HTTPStatus.OK or switching)
         if not self.answered:
+            self.refused = not self.sent and self.status // 100 != 2
             return
         if self.into:
             has_body = self.headers.get("content-length") != "0"

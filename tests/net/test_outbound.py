@@ -22,7 +22,7 @@ from orchestrator.providers.client import NoAnswer, NotSent, ProviderClient
 from orchestrator.security.secret import Secret
 from tests.net.asking import MIB, PNG, fetch, forgetful, serve, way
 from tests.net.dns import Names, names
-from tests.net.servers import Peer, Serve, answer, certificate, saying
+from tests.net.servers import HANG_SECONDS, Peer, Serve, answer, certificate, saying
 
 __all__ = ["names", "serve", "way"]
 
@@ -264,6 +264,34 @@ def test_a_refusal_of_the_proxy_has_a_reason(
 
     with pytest.raises(RequestFailed, match=reason):
         fetch("https://cdn.example/", by)
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("status", [100, 302, 407, 502])
+def test_a_refusal_without_end_is_not_read(serve: Serve, names: Names, status: int) -> None:
+    names["cdn.example"] = (["8.8.8.8"],)
+    hung_up = threading.Event()
+
+    def flood(peer: Peer) -> None:
+        peer.request()
+        peer.say(f"HTTP/1.1 {status} No\r\nTransfer-Encoding: chunked\r\n\r\n".encode())
+        try:
+            while not peer.server.over.is_set():
+                peer.say(b"5\r\nfalse\r\n" * 100)
+        except OSError:
+            hung_up.set()
+
+    server = serve(flood)
+    by = GuardedSession(Guard(), connect_timeout=20, proxy=Proxy("127.0.0.1", server.port))
+    timer = threading.Timer(HANG_SECONDS, server.stop)  # ends a client that goes on reading
+    timer.start()
+
+    with pytest.raises(RequestFailed, match=f"the outbound proxy answered {status}"):
+        fetch("https://cdn.example/", by)
+
+    assert hung_up.wait(HANG_SECONDS)
+    assert not server.over.is_set()
+    timer.cancel()
 
 
 @pytest.mark.parametrize(
