@@ -89,13 +89,17 @@ class Stack(AbstractContextManager["Stack"]):
         self.close()
 
     def close(self) -> None:
-        """Stop everything, in reverse order of the start."""
+        """Stop everything, in reverse order of the start.
+
+        A second Ctrl-C or SIGTERM ends one wait. The other processes are ended in any case.
+        """
         for process in reversed(self.running.values()):
             process.send_signal(signal.SIGTERM)
-        for process in self.running.values():
-            _end(process)
-        self.running.clear()
-        self._closing.close()
+        with ExitStack() as ending:
+            ending.callback(self._closing.close)
+            ending.callback(self.running.clear)
+            for process in reversed(self.running.values()):
+                ending.callback(_end, process)
 
     @property
     def web_url(self) -> str:
