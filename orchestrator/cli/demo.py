@@ -108,7 +108,7 @@ def demo(*, keep: bool, json_: bool) -> None:
     stop_on_sigterm()
     began = monotonic()
     if not json_:
-        line("Starting Redis, the sandbox, web, worker and beat on this machine ...")
+        line("Starting Redis, the sandbox, web, worker, beat and recorder on this machine ...")
     with _stack() as stack:
         run = _DemoRun(stack)
         run.start()

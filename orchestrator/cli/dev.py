@@ -65,7 +65,7 @@ def inherited_settings(environment: Mapping[str, str]) -> dict[str, str]:
 )
 @as_json
 def dev(port: int, sandbox_port: int, task_seconds: float, data_dir: Path, json_: bool) -> None:
-    """Run web, worker, beat, intake and the sandbox until Ctrl-C.
+    """Run web, worker, beat, intake, recorder and the sandbox until Ctrl-C.
 
     An embedded Redis is started, unless ORCHESTRATOR_REDIS_URL is set. The sandbox acts as every
     built-in provider, so nothing leaves this machine. Logs go to this terminal.

@@ -35,7 +35,6 @@ def run(client: Client, text: str, *command: str, cwd: Path | None = None, **var
     for there, here in {
         "http://127.0.0.1:8080": stack.web_url,
         "Bearer dev-key-of-this-machine": f"Bearer {stack.api_key}",
-        "redis://127.0.0.1:6379/0": stack.redis_url or "",
         "order-47": f"{own}-",
         "A lighthouse at dusk": f"A lighthouse {own}",
     }.items():
