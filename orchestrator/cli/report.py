@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
 
 from orchestrator.cli.output import as_json, console, line, lines, print_json, table
 from orchestrator.history.usage import DIMENSIONS
+from orchestrator.jobs.validation import InvalidRequest
 from orchestrator.operations.usage import DEFAULT_DAYS, as_csv, usage_report
 from orchestrator.runtime import default_runtime
 
@@ -18,6 +20,9 @@ COLUMNS = {
     **{"unknown": "cost_unknown_jobs", "callbacks": "callback_share"},
     **{"median s": "median_seconds", "p95 s": "p95_seconds"},
 }
+
+#: The options whose filter of the API has another name.
+FILTERS = {"since": "created_after", "until": "created_before"}
 
 
 @click.command()
@@ -50,9 +55,16 @@ def report(by: str, csv_: bool, json_: bool, **chosen: str | None) -> None:
       orchestrator report --since 2026-11-01
       orchestrator report --by tenant,provider --csv > november.csv
     """
-    names = {"since": "created_after", "until": "created_before"}
-    filters = {names.get(name, name): value for name, value in chosen.items() if value is not None}
-    figures = usage_report(default_runtime(), filters, [name for name in by.split(",") if name])
+    filters = {
+        FILTERS.get(name, name): value for name, value in chosen.items() if value is not None
+    }
+    try:
+        figures = usage_report(default_runtime(), filters, [name for name in by.split(",") if name])
+    except InvalidRequest as error:
+        options = {name: option for option, name in FILTERS.items()}
+        raise InvalidRequest(
+            *(replace(each, field=options.get(each.field, each.field)) for each in error.violations)
+        ) from None
     if json_:
         print_json(figures)
     elif csv_:

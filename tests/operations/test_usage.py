@@ -234,3 +234,11 @@ def test_the_command_shows_the_same(harness: Harness, monkeypatch: pytest.Monkey
     assert "evolink" in shown
     assert "credits" in shown
     assert run("report", "--by", "week").exit_code == 1
+
+
+@pytest.mark.parametrize("option", ["since", "until"])
+def test_the_command_names_the_option_with_a_wrong_time(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    use_runtime(monkeypatch, harness.runtime)
+    assert f"Error: {option} must be a time" in run("report", f"--{option}", "soon").output
