@@ -7,12 +7,10 @@ While a backlog of polls drains, new jobs are enqueued, and their wait for submi
 
 from __future__ import annotations
 
-import os
-import signal
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,32 +60,22 @@ class _Worker:
         self._product, self._provider = product, provider
         self._pid = product.stack.running["worker"].pid
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Stop the process, so that it meets a whole backlog."""
-        os.kill(self._pid, signal.SIGSTOP)
-        try:
-            with self._product.unsynced():
-                yield
-        finally:
-            os.kill(self._pid, signal.SIGCONT)
-
     def polls(self, jobs: int) -> Round:
         """Drain due polls. Each answer settles its job."""
-        with self.paused():
+        with self._product.paused_worker():
             self._run_jobs(jobs)
         return self._measure(jobs, "queries")
 
     def submissions(self, jobs: int) -> Round:
         """Drain due submissions."""
-        with self.paused():
+        with self._product.paused_worker():
             for _ in range(jobs):
                 self._product.create("A lighthouse at dusk")
         return self._measure(jobs, "answered")
 
     def waits(self, jobs: int) -> list[float]:
         """Return how long new jobs wait for their submission while polls drain. Seconds."""
-        with self.paused():
+        with self._product.paused_worker():
             self._run_jobs(jobs)
         ends = self._provider.figures().queries + jobs
         nudger = Nudger(Broker(self._product.stack.env["ORCHESTRATOR_REDIS_URL"]).send)

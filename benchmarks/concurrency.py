@@ -22,8 +22,8 @@ ROUNDS = 3
 LATENCIES_SECONDS = (0.0, 0.3, 1.0)
 #: The time for which submissions are counted. Seconds.
 WINDOW_SECONDS = 3.0
-#: Due jobs at the start of each window. More than any worker submits in it.
-BACKLOG_JOBS = 4000
+#: Due jobs before each window. A worker submits fewer until its end.
+BACKLOG_JOBS = 12_000
 #: The latency at which open calls are counted. The worker must wait longer than that for an answer.
 LONG_LATENCY_SECONDS, READ_TIMEOUT_SECONDS = 30.0, "60"
 #: The open calls are counted when they have not grown for this time. Seconds.
@@ -67,7 +67,9 @@ def _rate(product: Product, provider: Provider, latency: float) -> float:
     sleep(1 + 2 * latency)
     before, began = provider.figures().answered, perf_counter()
     sleep(WINDOW_SECONDS)
-    return (provider.figures().answered - before) / (perf_counter() - began)
+    rate = (provider.figures().answered - before) / (perf_counter() - began)
+    assert product.ledger.overview.counts()["queued"], "the backlog is too small for this machine"
+    return rate
 
 
 def _open_calls(product: Product, provider: Provider) -> int:
@@ -86,6 +88,6 @@ def _open_calls(product: Product, provider: Provider) -> int:
 def _fill(product: Product) -> None:
     """Create due jobs. The sweep finds them."""
     queued = product.ledger.overview.counts().get("queued", 0)
-    with product.unsynced():
+    with product.paused_worker():
         for _ in range(BACKLOG_JOBS - queued):
             product.create("A lighthouse at dusk")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -125,6 +127,17 @@ class Product:
         request = JobRequest("hiapi", MODELS["hiapi"], {"prompt": prompt})
         now = now_ms()
         return self.ledger.create(request, now=now, deadline_at=now + HOUR_MS).job_id
+
+    @contextmanager
+    def paused_worker(self) -> Iterator[None]:
+        """Stop the worker while jobs are prepared, so that it meets a whole backlog."""
+        pid = self.stack.running["worker"].pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            with self.unsynced():
+                yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     @contextmanager
     def unsynced(self) -> Iterator[None]:
