@@ -120,7 +120,10 @@ def watch_over(stack: Stack) -> None:
     while not tick.wait(1.0):
         dead = stack.dead()
         if dead:
-            raise StackError(f"{dead} ended. Its output is above.")
+            raise StackError(
+                f"{stack.end_of(dead)}. Its output is above. The jobs are kept: start again, and"
+                " they go on."
+            )
 
 
 def _print_addresses(stack: Stack, exports: Path, *, json_: bool) -> None:

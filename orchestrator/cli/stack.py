@@ -29,6 +29,8 @@ from orchestrator.cli.ports import free_port
 from orchestrator.cli.processes import process_command
 from orchestrator.cli.signals import signals_delayed
 from orchestrator.cli.stack_error import StackError
+from orchestrator.ledger import Ledger, LedgerUnavailable
+from orchestrator.plain_text import masked
 from orchestrator.providers import BUILT_IN, PROVIDERS
 from orchestrator.security.standard_webhooks import new_secret
 from orchestrator.settings.dangers import SANDBOX_KEY
@@ -55,7 +57,7 @@ class Stack(AbstractContextManager["Stack"]):
         sandbox_options: more options of the sandbox command.
         settings: environment variables to add or replace.
         folder: for data and logs; None makes a temporary folder.
-        check: whether the settings are checked before a process starts.
+        check: whether the settings and a running Redis are checked before a process starts.
         quiet: processes write to log files in the folder, not to this terminal.
         api_key: the key of the API.
         notify_secret: signs notifications. The inboxes of the sandbox know it.
@@ -142,6 +144,13 @@ class Stack(AbstractContextManager["Stack"]):
         """Return the name of a process that ended without being stopped, or None."""
         return next((n for n, p in self.running.items() if p.poll() is not None), None)
 
+    def end_of(self, name: str) -> str:
+        """Return how a process ended, such as "worker was ended by SIGKILL"."""
+        status = self.running[name].returncode
+        if status < 0:
+            return f"{name} was ended by {signal.Signals(-status).name}"
+        return f"{name} ended with exit status {status}"
+
     def log(self, name: str) -> str:
         """Return the output of a quiet process."""
         path = self._home / f"{name}.log"
@@ -154,6 +163,8 @@ class Stack(AbstractContextManager["Stack"]):
         self._closing.enter_context(_locked(self._home))
         self.web_port = self.web_port or free_port()
         self.sandbox_port = self.sandbox_port or free_port()
+        if self.redis_url and self.check:
+            _check_redis(self.redis_url)
         self.redis_url = self.redis_url or self._closing.enter_context(
             embedded_redis(self._home / "redis")
         )
@@ -231,7 +242,7 @@ class Stack(AbstractContextManager["Stack"]):
         while not _answers(url, status):
             dead = self.dead()
             if dead or monotonic() > ends:
-                problem = f"{dead} ended" if dead else f"{name} does not answer at {url}"
+                problem = self.end_of(dead) if dead else f"{name} does not answer at {url}"
                 last = self.log(dead or name)[-2000:].strip() if self.quiet else ""
                 output = f"Its last output:\n{last}" if last else "Its output is above."
                 raise StackError(f"{problem}. {output}")
@@ -246,6 +257,21 @@ def require_sandbox() -> None:
     """
     if find_spec("yaml") is None:
         raise StackError(f"the sandbox needs the extra `local`. {FIX}.")
+
+
+def _check_redis(url: str) -> None:
+    """Check that a Redis answers.
+
+    Raises:
+        StackError: none does. The message leaves out the password.
+    """
+    try:
+        Ledger.from_url(url).installation.time()
+    except LedgerUnavailable as error:
+        raise StackError(
+            f"no Redis answers at {masked(url)}, the address in ORCHESTRATOR_REDIS_URL: {error}."
+            " Start it there. To use an embedded Redis: unset ORCHESTRATOR_REDIS_URL"
+        ) from None
 
 
 def _check_settings(environment: Mapping[str, str]) -> None:
