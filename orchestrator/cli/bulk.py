@@ -229,7 +229,8 @@ def _show_preview(action: BulkAction, *, err: bool = False) -> None:
             shown.add_row(row["provider"], row["unit"], *amounts)
         console().print(shown)
     if view["unpriced_jobs"]:
-        line(f"  {view['unpriced_jobs']} jobs have no known price")
+        number = view["unpriced_jobs"]
+        line(f"  {number} {'job has' if number == 1 else 'jobs have'} no known price")
 
 
 def _show_refused(view: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from orchestrator.runtime import default_runtime
 @click.option("--tenant", required=True, help="Whose jobs the link shows.")
 @click.option(
     "--expires",
-    type=TimeSpan(),
+    type=TimeSpan("7d"),
     default="1h",
     show_default=True,
     metavar="SPAN",

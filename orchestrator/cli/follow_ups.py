@@ -27,16 +27,30 @@ _SPAN = re.compile(r"([0-9]{1,6})([smhd])")
 
 
 class TimeSpan(click.ParamType[int]):
-    """A time span such as 90m, 2h or 3d, converted to seconds."""
+    """A time span such as 90m, 2h or 3d, converted to seconds.
+
+    Args:
+        longest: the longest that is allowed, in this form. None: there is no limit.
+    """
 
     name = "span"
 
+    def __init__(self, longest: str | None = None) -> None:
+        self._longest = longest
+
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Return seconds, or end the command with the allowed forms."""
-        match = _SPAN.fullmatch(value)
-        if not match:
+        """Return seconds, or end the command with what is allowed."""
+        seconds = _seconds(value)
+        if seconds is None:
             self.fail(f"{value!r} is not a time span; allowed: 30s, 90m, 2h, 3d", param, ctx)
-        return int(match[1]) * _UNITS[match[2]]
+        if self._longest and seconds > (_seconds(self._longest) or 0):
+            self.fail(f"{value!r} is too long; allowed: at most {self._longest}", param, ctx)
+        return seconds
+
+
+def _seconds(span: str) -> int | None:
+    match = _SPAN.fullmatch(span)
+    return int(match[1]) * _UNITS[match[2]] if match else None
 
 
 @click.command()

@@ -66,9 +66,9 @@ def _settings(settings: Settings) -> Iterator[CheckResult]:
         detail = "none in the settings; without a key in the ledger, web does not start"
         yield CheckResult("API keys", "warning", detail, fix)
     if settings.notify_secrets:
-        yield CheckResult(
-            "notifications", "ok", f"signed with {len(settings.notify_secrets)} secrets"
-        )
+        number = len(settings.notify_secrets)
+        detail = f"signed with {number} {'secret' if number == 1 else 'secrets'}"
+        yield CheckResult("notifications", "ok", detail)
     else:
         detail = "no secret is set, so jobs with a notify_url are refused"
         yield CheckResult("notifications", "warning", detail, "set ORCHESTRATOR_NOTIFY_SECRET")

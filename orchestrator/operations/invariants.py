@@ -12,8 +12,8 @@ MAX_OVERDUE_MS = 60_000
 MAX_NAMED = 1000
 
 INVARIANTS: Mapping[str, str] = {
-    "readable": "this version can read every job; the counts of a shard with another job are not"
-    " compared",
+    "readable": "this version can read every job; a shard with a job that it cannot read has no"
+    " comparison of its counts",
     "listed": "every open job is in the index of jobs",
     "one_place": "every open job is in the agenda, and no terminal job is",
     "not_overdue": "no open job and no follow-up is overdue by more than"
