@@ -9,7 +9,7 @@ import sys
 from argparse import ArgumentParser
 from pkgutil import resolve_name
 
-from granian.constants import HTTPModes, Interfaces
+from granian.constants import HTTPModes, Interfaces, Loops
 from granian.errors import FatalError
 from granian.http import HTTP1Settings
 from granian.server import Server
@@ -36,6 +36,7 @@ def main() -> None:
         port=options.port,
         workers=options.workers,
         interface=Interfaces.RSGI,
+        loop=Loops.uvloop,
         http=HTTPModes.http1,
         http1_settings=HTTP1Settings(header_read_timeout=options.header_timeout_ms),
         websockets=False,
