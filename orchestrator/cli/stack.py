@@ -269,7 +269,7 @@ def _check_redis(url: str) -> None:
         Ledger.from_url(url).installation.time()
     except LedgerUnavailable as error:
         raise StackError(
-            f"no Redis answers at {masked(url)}, the address in ORCHESTRATOR_REDIS_URL: {error}."
+            f"no Redis answers at {masked(url)}, the address in ORCHESTRATOR_REDIS_URL ({error})."
             " Start it there. To use an embedded Redis: unset ORCHESTRATOR_REDIS_URL"
         ) from None
 

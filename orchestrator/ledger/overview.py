@@ -165,16 +165,16 @@ class Overview:
         with self._redis() as client, client.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.hget(keys.job(job_id), "status")
-            found = zip(job_ids, pipe.execute(), strict=True)
-        return [job_id for job_id, known in found if known == status]
+            statuses = zip(job_ids, pipe.execute(), strict=True)
+        return [job_id for job_id, known in statuses if known == status]
 
     def existing(self, job_ids: list[str]) -> set[str]:
         """Return those of the jobs that exist. They are not read."""
         with self._redis() as client, client.pipeline(transaction=False) as pipe:
             for job_id in job_ids:
                 pipe.exists(keys.job(job_id))
-            found = zip(job_ids, pipe.execute(), strict=True)
-        return {job_id for job_id, exists in found if exists}
+            answers = zip(job_ids, pipe.execute(), strict=True)
+        return {job_id for job_id, exists in answers if exists}
 
     def newest(self, limit: int, *, below: str, tenant: str | None = None) -> list[str]:
         """Return up to `limit` job ids of a tenant (None: all) before an id, newest first."""

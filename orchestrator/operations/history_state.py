@@ -106,12 +106,12 @@ def differences(
 
 def _different(ledger: Ledger, history: History, ids: list[str]) -> dict[str, Any]:
     """Return the jobs that differ, each as the ledger and as the history has it."""
-    known, found = history.stored_jobs(ids), {}
+    known, different = history.stored_jobs(ids), {}
     for stored in map(recorded_part, ledger.changes.jobs(ids)):
         other = known.get(stored.id)
         if other is None or recorded_part(other) != stored:
-            found[stored.id] = stored, other
-    return found
+            different[stored.id] = stored, other
+    return different
 
 
 def _lost(ledger: Ledger, history: History) -> Iterator[str]:

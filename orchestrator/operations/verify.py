@@ -287,15 +287,15 @@ class Verification:
     def _at_risk(self) -> dict[tuple[str, str], bool]:
         """Return each unconfirmed attempt with its provider, and whether it has a task."""
         entries = self._runtime.ledger.overview.unconfirmed(MAX_UNCONFIRMED)[1]
-        jobs, found = self._jobs(entry.job_id for entry in entries), {}
+        jobs, has_task = self._jobs(entry.job_id for entry in entries), {}
         for entry in entries:
             job = jobs.get(entry.job_id)
             if entry.job_id in self._unreadable:
                 continue
             provider = job.provider_of(entry.attempt) if job else ""
             tasks = {each.number: each.task_id for each in job.attempts} if job else {}
-            found[f"{entry.job_id}.{entry.attempt}", provider] = bool(tasks.get(entry.attempt))
-        return found
+            has_task[f"{entry.job_id}.{entry.attempt}", provider] = bool(tasks.get(entry.attempt))
+        return has_task
 
     def _jobs(self, job_ids: Iterable[str]) -> dict[str, Job]:
         """Return whole jobs. One that this version cannot read is reported."""
@@ -304,14 +304,14 @@ class Verification:
         try:
             return overview.jobs(ids)
         except UnreadableJob:
-            found: dict[str, Job] = {}
+            readable: dict[str, Job] = {}
             for job_id in dict.fromkeys(ids):
                 try:
-                    found |= overview.jobs([job_id])
+                    readable |= overview.jobs([job_id])
                 except UnreadableJob as error:
                     self._unreadable.add(job_id)
                     self._reports["readable"].add_breach(str(error))
-            return found
+            return readable
 
     def _charged(self, charges: list[Charge]) -> None:
         """Check that a task without an attempt can belong to an unconfirmed attempt."""

@@ -90,8 +90,8 @@ def _usual_places(inputs: frozenset[str]) -> tuple[tuple[str, str], ...]:
     A place is a name in the task, and the place below it, which is empty for most.
     """
     excluded = {form for name in inputs for form in _forms(name)}
-    parts = (name.partition(".") for name in USUAL_PLACES if name not in excluded)
-    return tuple((here, below) for here, _, below in parts)
+    split = (name.partition(".") for name in USUAL_PLACES if name not in excluded)
+    return tuple((here, below) for here, _, below in split)
 
 
 def images(links: Iterable[tuple[Any, int | None]]) -> tuple[Image, ...]:

@@ -21,11 +21,11 @@ def batch(runtime: Runtime, batch_id: str) -> None:
         LedgerUnavailable: nothing is lost. The sweep brings the batch back.
     """
     batches, now = runtime.ledger.batches, runtime.clock()
-    found = in_thread(batches.get, batch_id)
-    if found is None:
+    current = in_thread(batches.get, batch_id)
+    if current is None:
         return
-    if found.completed_at is None:
-        in_thread(batches.complete, found, now=now, next_check=now + CHECK_INTERVAL_MS)
+    if current.completed_at is None:
+        in_thread(batches.complete, current, now=now, next_check=now + CHECK_INTERVAL_MS)
     lease = in_thread(batches.claim, batch_id, now=now, lease_ms=LEASE_MS)
     if lease is None:
         return

@@ -38,10 +38,10 @@ def sharded(redis: Redis) -> Ledger:
 def test_a_snapshot_has_the_job_its_timeline_and_its_due_time(ledger: Ledger) -> None:
     done, job_id = failed(ledger), kit.running(ledger)
 
-    found = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
+    by_id = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
 
-    facts = {i: shot.job for i, shot in found.items() if shot.job}
-    assert found == {
+    facts = {i: shot.job for i, shot in by_id.items() if shot.job}
+    assert by_id == {
         done: Snapshot(done, facts[done], 1, None, {}, listed=True),
         job_id: Snapshot(job_id, facts[job_id], 0, NEXT_DUE, {}, listed=True),
     }
@@ -140,13 +140,13 @@ def test_a_job_that_cannot_be_read_says_so_and_hides_no_other(
 
     spoil(redis, spoiled)
 
-    found = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
-    faults = {job_id: shot.fault for job_id, shot in found.items() if shot.fault}
+    by_id = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
+    faults = {job_id: shot.fault for job_id, shot in by_id.items() if shot.fault}
     [(wrong, fault)] = faults.items()
     assert wrong == ("job with blanks" if spoil is rename else spoiled)
     assert fault.startswith(wrong)
-    assert found[wrong].job is None
-    assert all(found[job_id].job for job_id in (before, after))
+    assert by_id[wrong].job is None
+    assert all(by_id[job_id].job for job_id in (before, after))
 
 
 def test_a_snapshot_does_not_show_the_prompt(ledger: Ledger) -> None:
@@ -181,15 +181,15 @@ def test_a_snapshot_has_the_due_time_of_each_pending_follow_up(ledger: Ledger) -
     kit.finish_follow_up(ledger, archive, Step.NOTIFY)
     kit.retry_follow_up(ledger, kit.claim_follow_up(ledger, archive, Step.ARCHIVE), Step.ARCHIVE)
 
-    found = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
+    by_id = {shot.job_id: shot for shot in ledger.overview.snapshots(0)}
 
-    assert {job_id: shot.follow_ups for job_id, shot in found.items()} == {
+    assert {job_id: shot.follow_ups for job_id, shot in by_id.items()} == {
         both: {Step.ARCHIVE: NOW, Step.NOTIFY: NOW},
         archive: {Step.ARCHIVE: NEXT_DUE},
         ended: {},
     }
-    assert {shot.due_at for shot in found.values()} == {None}
-    assert {shot.job.id for shot in found.values() if shot.job} == set(found)
+    assert {shot.due_at for shot in by_id.values()} == {None}
+    assert {shot.job.id for shot in by_id.values() if shot.job} == set(by_id)
 
 
 @pytest.mark.parametrize("step", FOLLOW_UPS)
@@ -211,10 +211,10 @@ def test_every_job_of_a_shard_has_one_snapshot(
     monkeypatch.setattr(snapshots, "PAGE_JOBS", 4)
     ids = [kit.create(sharded) for _ in range(60)]
 
-    found = [list(sharded.overview.snapshots(shard)) for shard in range(5)]
+    shards = [list(sharded.overview.snapshots(shard)) for shard in range(5)]
 
-    assert all(shot.listed for shots in found for shot in shots)
-    for shard, shots in enumerate(found):
+    assert all(shot.listed for shots in shards for shot in shots)
+    for shard, shots in enumerate(shards):
         expected = sorted(job_id for job_id in ids if identifiers.shard_of(job_id) == shard)
         assert [shot.job_id for shot in shots] == expected
 
@@ -225,9 +225,9 @@ def test_an_unlisted_job_has_a_snapshot_if_it_is_in_the_agenda(
     lost, other = kit.create(ledger), kit.create(ledger)
     redis.zrem(keys.jobs(0), lost)
 
-    found = {shot.job_id: shot.listed for shot in ledger.overview.snapshots(0)}
+    by_id = {shot.job_id: shot.listed for shot in ledger.overview.snapshots(0)}
 
-    assert found == {lost: False, other: True}
+    assert by_id == {lost: False, other: True}
 
 
 @pytest.mark.parametrize("step", FOLLOW_UPS)
@@ -270,13 +270,13 @@ def test_the_totals_are_returned_if_no_status_changed(ledger: Ledger) -> None:
         list(ledger.overview.snapshots(0))
         kit.defer(ledger, lease)
 
-        found = totals()
+        summed = totals()
 
-    assert found is not None
-    assert {name: number for name, number in found.counts.items() if number} == {"running": 1}
-    flows = {name: number for name, number in found.flows.items() if number}
-    assert (flows, found.deadlines) == ({"poll:hiapi:default": 1}, 0)
-    assert found.in_flight == {"hiapi": 1}
+    assert summed is not None
+    assert {name: number for name, number in summed.counts.items() if number} == {"running": 1}
+    flows = {name: number for name, number in summed.flows.items() if number}
+    assert (flows, summed.deadlines) == ({"poll:hiapi:default": 1}, 0)
+    assert summed.in_flight == {"hiapi": 1}
 
 
 CHANGES: dict[str, Callable[[Ledger, str], object]] = {
