@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
+import selectors
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import suppress
+from typing import cast
 
 import pytest
 
@@ -28,49 +30,56 @@ class Server:
     """Answers each request on `/held` only when CALLS of them are open, and others at once."""
 
     def __init__(self) -> None:
-        self.connections = 0
-        self._writers: list[asyncio.StreamWriter] = []
-        self._open: list[asyncio.StreamWriter] = []
-        self._loop = asyncio.new_event_loop()
-        start = asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=CALLS)
-        self._server = self._loop.run_until_complete(start)
-        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._accepted: list[socket.socket] = []
+        self._held: list[socket.socket] = []
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=CALLS)
+        self._stop, self._stopped = socket.socketpair()
+        self._thread = threading.Thread(target=self._serve)
         self._thread.start()
 
     @property
+    def connections(self) -> int:
+        return len(self._accepted)
+
+    @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._stop.close()
         self._thread.join()
-        self._loop.run_until_complete(self._ended())
-        self._loop.close()
+        for each in (self._listener, self._stopped, *self._accepted):
+            each.close()
 
-    async def _ended(self) -> None:
-        self._server.close()
-        for writer in self._writers:
-            writer.transport.abort()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        if tasks:
-            await asyncio.wait(tasks)
+    def _serve(self) -> None:
+        with selectors.DefaultSelector() as ready:
+            ready.register(self._stopped, selectors.EVENT_READ)
+            ready.register(self._listener, selectors.EVENT_READ)
+            while True:
+                for key, _ in ready.select():
+                    if key.fileobj is self._stopped:
+                        return
+                    if key.fileobj is self._listener:
+                        self._accepted.append(self._listener.accept()[0])
+                        ready.register(self._accepted[-1], selectors.EVENT_READ)
+                    elif not self._answer(cast(socket.socket, key.fileobj)):
+                        ready.unregister(key.fileobj)
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self._writers.append(writer)
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
-            await self._answer_all(reader, writer)
-
-    async def _answer_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            if head.startswith(b"GET /held"):
-                self._open.append(writer)
-            else:
-                writer.write(ANSWER)
-            if len(self._open) == CALLS:
-                for waiting in self._open:
-                    waiting.write(ANSWER)
-                self._open.clear()
+    def _answer(self, connection: socket.socket) -> bool:
+        """Answer one request of a connection. Return whether the client keeps it open."""
+        head = b""
+        with suppress(ConnectionError):
+            while b"\r\n\r\n" not in head and (received := connection.recv(65536)):
+                head += received
+        if head.startswith(b"GET /held"):
+            self._held.append(connection)
+        elif head:
+            connection.sendall(ANSWER)
+        if len(self._held) == CALLS:
+            for waiting in self._held:
+                waiting.sendall(ANSWER)
+            self._held.clear()
+        return bool(head)
 
 
 @pytest.fixture
@@ -113,9 +122,12 @@ def test_a_call_that_was_held_up_beyond_its_limit_sends_nothing(
 ) -> None:
     transfers = Transfers(connect_timeout=0.2, seconds=0.2, connections=1)
     request = Request("POST", server.url, {}, b"{}")
+    both_wait = threading.Event()
 
+    begin(steps, both_wait.wait, LIMIT)
     call = begin(steps, transfers.exchange, request, 1000)
     begin(steps, time.sleep, 0.5)  # the thread does nothing else
+    both_wait.set()
     transfer = call.result(LIMIT)
 
     assert (transfer.status, transfer.sent, transfer.timed_out) == (0, False, True)
