@@ -10,6 +10,7 @@ from math import isnan
 import click
 
 from orchestrator.cli.jobs import existing
+from orchestrator.cli.number_options import Number, WholeNumber
 from orchestrator.cli.output import actor, as_json, console, line, print_json, progress, table
 from orchestrator.jobs.model import FollowUpStatus, Job
 from orchestrator.jobs.tenant import DEFAULT_TENANT
@@ -63,7 +64,7 @@ def _seconds(span: str) -> int | None:
     help="With --dead: failed in the last 90m, 2h or 3d.",
 )
 @click.option("--list", "only_list", is_flag=True, help="With --dead: list, and send nothing.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True)
+@click.option("--limit", type=WholeNumber(1, 10_000), default=1000, show_default=True)
 @click.option("--test", "test_url", metavar="URL", help="Send a test notification to this URL.")
 @click.option(
     "--tenant", metavar="TENANT", help="With --test: whose secret signs it.  [default: default]"
@@ -121,7 +122,7 @@ def _notify_dead(runtime: Runtime, since: int, limit: int, *, only_list: bool, j
 @click.command()
 @click.argument("job_ids", nargs=-1, metavar="[JOB_ID]...")
 @click.option("--all-given-up", is_flag=True, help="All that were given up before a link expired.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True)
+@click.option("--limit", type=WholeNumber(1, 10_000), default=1000, show_default=True)
 @as_json
 def archive(*, job_ids: tuple[str, ...], all_given_up: bool, limit: int, json_: bool) -> None:
     """Archive images again that were given up, and try each once now.
@@ -196,7 +197,7 @@ def _print_archived(
 @click.command()
 @click.option(
     "--days",
-    type=click.FloatRange(min=0, max=3650),
+    type=Number(min=0, max=3650),
     help="The age of the jobs.  [default: the retention time]",
 )
 @click.option("--dry-run", is_flag=True, help="List, and delete nothing.")

@@ -11,6 +11,7 @@ import click
 import requests
 
 from orchestrator.cli.filters import filter_options, metadata_filter
+from orchestrator.cli.number_options import WholeNumber
 from orchestrator.cli.output import (
     as_json,
     console,
@@ -47,7 +48,7 @@ _TIMEOUT_SECONDS = 60
 
 @click.command(name="list")
 @filter_options
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option("--limit", type=WholeNumber(1, 10_000), default=20, show_default=True)
 @click.option(
     "--unconfirmed", is_flag=True, help="Attempts that may have been charged without a known task."
 )
