@@ -11,7 +11,16 @@ import click
 
 from orchestrator.cli.jobs import existing
 from orchestrator.cli.number_options import Number, WholeNumber
-from orchestrator.cli.output import actor, as_json, console, line, print_json, progress, table
+from orchestrator.cli.output import (
+    actor,
+    as_json,
+    console,
+    line,
+    print_json,
+    progress,
+    table,
+    tell_unreadable,
+)
 from orchestrator.jobs.model import FollowUpStatus, Job
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.jsonio import rfc3339
@@ -112,7 +121,8 @@ def notify(
 
 def _notify_dead(runtime: Runtime, since: int, limit: int, *, only_list: bool, json_: bool) -> None:
     """List the notifications that failed since a time (ms), or send them."""
-    number, jobs = failed_notifications(runtime, since=since, limit=limit)
+    number, jobs, unreadable = failed_notifications(runtime, since=since, limit=limit)
+    tell_unreadable(unreadable)
     if only_list:
         _list(runtime, number, jobs, json_=json_)
     else:
@@ -139,7 +149,8 @@ def archive(*, job_ids: tuple[str, ...], all_given_up: bool, limit: int, json_: 
         raise click.UsageError("name at least one job, or use --all-given-up")
     runtime = default_runtime()
     if all_given_up:
-        number, jobs = given_up_archives(runtime, limit)
+        number, jobs, unreadable = given_up_archives(runtime, limit)
+        tell_unreadable(unreadable)
     else:
         jobs = [existing(runtime, job_id) for job_id in dict.fromkeys(job_ids)]
         number = len(jobs)
