@@ -5,12 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from socket import socket
 from time import monotonic
 from typing import Any
 
 from redis import Redis, RedisCluster
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
+from redis.connection import Connection
 from redis.exceptions import (
     ClusterError,
     InvalidResponse,
@@ -25,6 +28,7 @@ from redis.sentinel import Sentinel
 
 from orchestrator.forks import renew_in_children
 from orchestrator.ledger.refusals import LedgerUnavailable, meaning
+from orchestrator.ledger.replication import replicas_of
 from orchestrator.servers.redis_server import RedisServer
 
 #: Redis counts as away when it takes longer to connect, or to answer. Seconds.
@@ -92,6 +96,21 @@ class TimeoutGate:
             self._try_at, self._trying = self._clock() + PAUSE_SECONDS, None
 
 
+@dataclass(frozen=True, slots=True)
+class OpenConnection:
+    """A connection that no client uses.
+
+    Attributes:
+        connection: of redis-py. It closes the socket.
+        socket: sends and receives. Its time limit is set.
+        generation: of `Clients`. The connection is used only as long as it is the present one.
+    """
+
+    connection: Connection
+    socket: socket
+    generation: int
+
+
 class Clients:
     """One client per thread. So calls need no lock of a connection pool.
 
@@ -107,7 +126,6 @@ class Clients:
     def renew(self) -> None:
         """Forget the clients, without closing them. A child of a fork shares their connections."""
         self._local = threading.local()
-        #: Goes up when the connections of all threads may lead to an old master.
         self._generation = 0
         self._gate = TimeoutGate()
 
@@ -145,6 +163,27 @@ class Clients:
         finally:
             leave()
 
+    @property
+    def generation(self) -> int:
+        """Goes up when the connections of all threads may lead to an old master."""
+        return self._generation
+
+    def open_connection(self) -> OpenConnection | None:
+        """Open a connection that no client uses, or return None.
+
+        None: the Redis is a cluster or has replicas to wait for, or it is a fake without a socket.
+
+        Raises:
+            LedgerUnavailable: Redis is away.
+        """
+        with self.client() as client:
+            return _open_connection(client, self._generation)
+
+    def timed_out(self) -> LedgerUnavailable:
+        """Record that Redis did not answer an open connection. Return the error of the call."""
+        self._gate.timed_out()
+        return LedgerUnavailable("Redis does not answer")
+
     def _connect(self) -> None:
         """Make the client of this thread, or let it connect anew after a refusal."""
         if not hasattr(self._local, "client"):
@@ -161,6 +200,16 @@ class Clients:
         self._generation += 1
         if hasattr(self._local, "client"):
             _disconnect(self._local.client)
+
+
+def _open_connection(client: Redis | RedisCluster, generation: int) -> OpenConnection | None:
+    if isinstance(client, RedisCluster) or replicas_of(client):
+        return None
+    pool = client.connection_pool
+    connection = pool.connection_class(**pool.connection_kwargs)
+    connection.connect()
+    opened = connection._get_socket()
+    return OpenConnection(connection, opened, generation) if isinstance(opened, socket) else None
 
 
 def _no_op() -> None:

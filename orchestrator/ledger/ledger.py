@@ -74,7 +74,7 @@ class Ledger(JobTransitions):
     ) -> None:
         self.connections = Clients(client)
         self._redis = redis = self.connections.client
-        scripts = ScriptRunner(redis)
+        scripts = ScriptRunner(self.connections)
         admission, owners = Admission(redis, scripts, limits, shards), TaskOwners(redis)
         super().__init__(scripts, admission, owners, shards, retention_ms, archives=archives)
         self.access = AccessBook(redis)

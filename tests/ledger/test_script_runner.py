@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import os
+import signal
 from hashlib import sha1
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from redis import Redis
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
+from orchestrator.cli.embedded_redis import embedded_redis
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import Lease, Ledger, LedgerUnavailable
-from orchestrator.ledger.connection import Clients
+from orchestrator.ledger.connection import Clients, connect
 from orchestrator.ledger.script import Script
 from orchestrator.ledger.script_runner import MAX_SCRIPTS, ScriptRunner
+from orchestrator.servers.redis_server import RedisServer
 from orchestrator.step_loop import StepLoop
 from tests.ledger.kit import LEASE, NOW, create
-from tests.support.steps import begin
+from tests.support.steps import begin, open_connection
 
 pytestmark = pytest.mark.one_server
 
@@ -46,12 +49,11 @@ class Counted:
         self.trips = 0
 
     def __getattr__(self, name: str) -> Any:
-        self.trips += 1
+        self.trips += name != "connection_pool"  # it opens another connection
         return getattr(self._redis, name)
 
-    @contextmanager
-    def client(self) -> Iterator[Redis]:
-        yield self  # type: ignore[misc]
+    def clients(self) -> Clients:
+        return Clients(lambda: cast(Redis, self))
 
 
 def run_all(steps: StepLoop, runner: ScriptRunner, number: int, script: Script) -> list[Any]:
@@ -70,23 +72,79 @@ def test_steps_that_wait_together_share_round_trips_and_get_their_own_answers(
     counted = Counted(redis)
     redis.script_load(ECHO.source)
 
-    answers = run_all(steps, ScriptRunner(counted.client), 2 * MAX_SCRIPTS, ECHO)
+    answers = run_all(steps, ScriptRunner(counted.clients()), 2 * MAX_SCRIPTS, ECHO)
 
     assert answers == [[str(each)] for each in range(2 * MAX_SCRIPTS)]
     assert counted.trips == 2
 
 
+def until_open(steps: StepLoop, runner: ScriptRunner) -> None:
+    """Wait until the loop has a connection of its own."""
+    begin(steps, open_connection, runner).result(LIMIT)
+
+
+def test_an_open_connection_needs_no_client(steps: StepLoop, redis: Redis) -> None:
+    counted = Counted(redis)
+    runner = ScriptRunner(counted.clients())
+    redis.script_load(ECHO.source)
+    until_open(steps, runner)
+
+    answers = run_all(steps, runner, 2 * MAX_SCRIPTS, ECHO)
+
+    assert answers == [[str(each)] for each in range(2 * MAX_SCRIPTS)]
+    assert counted.trips == 0
+
+
+def test_a_client_does_what_an_open_connection_cannot(steps: StepLoop, redis: Redis) -> None:
+    runner = ScriptRunner(Clients(lambda: redis))
+    until_open(steps, runner)
+
+    redis.script_flush()
+    assert run_all(steps, runner, 3, ECHO) == [["0"], ["1"], ["2"]]
+    redis.client_kill_filter(_type="normal", skipme=True)
+    assert run_all(steps, runner, 3, ECHO) == [["0"], ["1"], ["2"]]
+
+
+def test_a_redis_that_does_not_answer_an_open_connection_is_away(
+    steps: StepLoop, tmp_path: Path
+) -> None:
+    with embedded_redis(tmp_path) as url:
+        server = RedisServer.parse(f"{url}?socket_timeout=0.2")
+        clients = Clients(lambda: connect(server))
+        runner = ScriptRunner(clients)
+        until_open(steps, runner)
+        with clients.client() as client:
+            pid = int(client.info("server")["process_id"])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            answers = run_all(steps, runner, 3, ECHO)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    assert [type(answer) for answer in answers] == [LedgerUnavailable] * 3
+    assert clients.is_silent
+
+
 def test_a_script_that_redis_does_not_know_is_sent(steps: StepLoop, redis: Redis) -> None:
     redis.script_flush()
 
-    answers = run_all(steps, ScriptRunner(Clients(lambda: redis).client), 3, ECHO)
+    answers = run_all(steps, ScriptRunner(Clients(lambda: redis)), 3, ECHO)
 
     assert answers == [["0"], ["1"], ["2"]]
 
 
-def test_the_fault_of_one_script_fails_its_own_step_only(steps: StepLoop, redis: Redis) -> None:
+@pytest.fixture(params=["client", "open connection"])
+def runner(request: pytest.FixtureRequest, steps: StepLoop, redis: Redis) -> ScriptRunner:
+    made = ScriptRunner(Clients(lambda: redis))
+    if request.param == "open connection":
+        until_open(steps, made)
+    return made
+
+
+def test_the_fault_of_one_script_fails_its_own_step_only(
+    steps: StepLoop, redis: Redis, runner: ScriptRunner
+) -> None:
     redis.set("key", "not a list")
-    runner = ScriptRunner(Clients(lambda: redis).client)
 
     def begin_all() -> list[Any]:
         return [begin(steps, runner.run, each, ["key"], ["1"]) for each in (ECHO, WRONG, ECHO)]
@@ -98,10 +156,9 @@ def test_the_fault_of_one_script_fails_its_own_step_only(steps: StepLoop, redis:
 
 
 def test_a_step_whose_script_has_run_is_not_told_of_the_refusal_of_another(
-    steps: StepLoop, redis: Redis
+    steps: StepLoop, runner: ScriptRunner
 ) -> None:
     """A claim that has run and that its step does not know of looks like a submission."""
-    runner = ScriptRunner(Clients(lambda: redis).client)
 
     def begin_all() -> list[Any]:
         return [begin(steps, runner.run, each, ["key"], ["1"]) for each in (ECHO, FULL, ECHO)]
@@ -114,11 +171,10 @@ def test_a_step_whose_script_has_run_is_not_told_of_the_refusal_of_another(
 
 
 def test_a_step_whose_script_has_run_is_not_told_that_another_could_not_be_sent(
-    steps: StepLoop, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    steps: StepLoop, redis: Redis, runner: ScriptRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     redis.script_flush()
     redis.script_load(ECHO.source)
-    runner = ScriptRunner(Clients(lambda: redis).client)
 
     def away(_: str) -> None:
         raise RedisConnectionError("away")
@@ -135,7 +191,7 @@ def test_a_step_whose_script_has_run_is_not_told_that_another_could_not_be_sent(
 
 
 def test_every_step_learns_that_redis_is_away(steps: StepLoop) -> None:
-    runner = ScriptRunner(Clients(lambda: Redis(port=1, single_connection_client=True)).client)
+    runner = ScriptRunner(Clients(lambda: Redis(port=1, single_connection_client=True)))
 
     answers = run_all(steps, runner, 3, ECHO)
 

@@ -22,6 +22,7 @@ from orchestrator.ledger import Ledger, LedgerUnavailable
 from orchestrator.messages import Broker
 from orchestrator.servers.broker_server import BrokerServer
 from tests.net.servers import certificate
+from tests.support.steps import run_in_step
 
 PASSWORD = "password-that-must-not-leave"
 
@@ -121,6 +122,13 @@ def test_a_wrong_certificate_ends_the_connection_before_the_password(
 
     assert server.received == b""
     assert PASSWORD not in str(error.value)
+
+
+def test_a_step_loop_reads_an_encrypted_connection(front: Front, tmp_path: Path) -> None:
+    url = f"rediss://127.0.0.1:{front('127.0.0.1').port}/0?ssl_ca_certs={tmp_path}/server.pem"
+    long = "x" * 500_000  # many records of TLS
+
+    assert run_in_step(url, ("ECHO", long)) == long
 
 
 @EACH_LIBRARY

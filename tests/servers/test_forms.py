@@ -18,6 +18,7 @@ from orchestrator.messages import QUEUE, Broker
 from orchestrator.servers.broker_server import BrokerServer
 from tests.ledger.kit import eventually
 from tests.support.redis_servers import Node, new_server, running_sentinels
+from tests.support.steps import run_in_step
 
 PASSWORD = "p@ss/w:rd#?%&"
 ODD = quote(PASSWORD, safe="")
@@ -56,10 +57,16 @@ FORMS = {
 }
 
 
+def _for_ledger(url: str) -> str:
+    return url.replace("redis+socket", "unix").replace("virtual_host", "db")
+
+
 def by_ledger(url: str) -> None:
-    Ledger.from_url(
-        url.replace("redis+socket", "unix").replace("virtual_host", "db")
-    ).installation.check_write()
+    Ledger.from_url(_for_ledger(url)).installation.check_write()
+
+
+def by_step(url: str) -> None:
+    assert run_in_step(_for_ledger(url), ("SET", keys.WRITE_CHECK, "1")) == "OK"
 
 
 def by_broker(url: str) -> None:
@@ -80,6 +87,7 @@ def by_celery(url: str) -> None:
 
 LIBRARIES: dict[str, tuple[Callable[[str], None], str]] = {
     "ledger": (by_ledger, keys.WRITE_CHECK),
+    "step loop": (by_step, keys.WRITE_CHECK),
     "broker": (by_broker, QUEUE),
     "Celery": (by_celery, QUEUE),
 }
@@ -126,6 +134,7 @@ def test_sentinel_leads_ledger_and_broker_to_the_master_also_after_a_failover(
         ledger.installation.check_write()
         broker.send(Step.POLL, {"hiapi": ["job-1"]})
         by_celery(url)
+        by_step(url)
         assert servers.master().exists(keys.WRITE_CHECK)
 
         servers.fail_over()
@@ -133,6 +142,7 @@ def test_sentinel_leads_ledger_and_broker_to_the_master_also_after_a_failover(
         eventually(lambda: _works(ledger.installation.check_write), every=0.1)
         eventually(lambda: _works(broker.send, Step.POLL, {"hiapi": ["job-2"]}), every=0.1)
         eventually(lambda: _works(by_celery, url), every=0.1)
+        by_step(url)
         assert servers.master().exists(keys.WRITE_CHECK)
         assert servers.master().llen(QUEUE) >= 2
         broker._connection.release()

@@ -211,15 +211,11 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPage:
-    """One page of a list, newest first. `incomplete` says why older jobs are missing.
-
-    `unreadable` has the ids of jobs that are missing because the service cannot read them.
-    """
+    """One page of a list, newest first. `incomplete` says why older jobs are missing."""
 
     jobs: tuple[Job, ...]
     next_cursor: str | None
     incomplete: str | None = None
-    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,10 +49,7 @@ def job(body: Object) -> Job:
 
 def page(body: Object) -> JobPage:
     """Return a page of jobs."""
-    unreadable = tuple(each["id"] for each in body.get("unreadable", ()))
-    return _made(
-        JobPage, body, jobs=tuple(job(each) for each in body["jobs"]), unreadable=unreadable
-    )
+    return _made(JobPage, body, jobs=tuple(job(each) for each in body["jobs"]))
 
 
 def batch(body: Object) -> Batch:
