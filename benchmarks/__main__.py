@@ -13,6 +13,7 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks import chart
+from benchmarks.number_arguments import one_or_more
 from benchmarks.report import Report, environment, progress
 from orchestrator.cli.dev import stop_on_sigterm
 
@@ -83,7 +84,9 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     for option, what in (("jobs", "jobs of a round"), ("rounds", "rounds of each measurement")):
-        parser.add_argument(f"--{option}", type=int, help=f"{what}, where the benchmark has them")
+        parser.add_argument(
+            f"--{option}", type=one_or_more, help=f"{what}, where the benchmark has them"
+        )
     parser.add_argument(
         "--output",
         type=Path,

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from benchmarks import stub_provider
 from benchmarks.completions import Round, play
+from benchmarks.number_arguments import one_or_more
 from benchmarks.processes import family, ticks
 from benchmarks.product import JobKind, Product
 from orchestrator.cli.dev import stop_on_sigterm
@@ -137,7 +138,7 @@ def _arguments() -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--images", action="store_true", help="each job has an image of 64x64")
-    parser.add_argument("--jobs", type=int, default=JOBS, help="default: %(default)s")
+    parser.add_argument("--jobs", type=one_or_more, default=JOBS, help="default: %(default)s")
     parser.add_argument("--output", type=Path, default=Path("build/benchmarks"))
     return parser.parse_args()
 

@@ -25,6 +25,7 @@ from time import perf_counter
 import requests
 
 from benchmarks import load
+from benchmarks.number_arguments import one_or_more
 from orchestrator.callbacks.address import CallbackAddress
 from orchestrator.cli.stack import Stack
 from orchestrator.clock import now_ms
@@ -168,7 +169,7 @@ def _proc(pid: int, name: str) -> str:
 
 if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--forged", type=int, default=100_000)
-    arguments.add_argument("--jobs", type=int, default=200)
+    arguments.add_argument("--forged", type=one_or_more, default=100_000)
+    arguments.add_argument("--jobs", type=one_or_more, default=200)
     chosen = arguments.parse_args()
     run(chosen.forged, chosen.jobs)

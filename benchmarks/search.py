@@ -19,6 +19,7 @@ from typing import Any
 import orjson
 from ulid import ULID
 
+from benchmarks.number_arguments import one_or_more
 from orchestrator.history import Entry, Query
 from orchestrator.history.entry import term
 from orchestrator.history.history import History
@@ -226,7 +227,7 @@ def run(number: int, folder: Path) -> bool:
 def main() -> int:
     """Measure in the folder of the command line, or in a new one."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=1_000_000)
+    parser.add_argument("--jobs", type=one_or_more, default=1_000_000)
     parser.add_argument("--folder", type=Path, help="keep the history here, or use the one here")
     arguments = parser.parse_args()
     if arguments.folder:

@@ -2,6 +2,7 @@
 
 import random
 import signal
+import socket
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import click
 import structlog
 
 from .limits_api import LIMIT_FORMAT, read_limit
+from .number_options import Number, WholeNumber
 from .registry import PROVIDERS
 from .rule_spec import RuleSpec
 from .script import ScriptError, read_script
@@ -41,13 +43,14 @@ its name, such as SANDBOX_PORT and SANDBOX_API_KEY. A fault script:
 @click.command(
     epilog=_EPILOG,
     context_settings={
+        "help_option_names": ["-h", "--help"],
         "auto_envvar_prefix": "SANDBOX",
         "show_default": True,
         "max_content_width": 96,
     },
 )
 @click.option("--host", default="127.0.0.1", help="Address to listen on.")
-@click.option("--port", default=8700, type=click.IntRange(0, 65535), help="0 picks a free port.")
+@click.option("--port", default=8700, type=WholeNumber(0, 65535), help="0 picks a free port.")
 @click.option("--api-key", default="sandbox", help="The API key that every provider accepts.")
 @click.option(
     "--webhook-secret",
@@ -72,13 +75,13 @@ its name, such as SANDBOX_PORT and SANDBOX_API_KEY. A fault script:
 @click.option(
     "--task-seconds",
     default=1.0,
-    type=click.FloatRange(0, 86_400),
+    type=Number(0, 86_400),
     help="Run time of a task, in seconds.",
 )
 @click.option(
     "--task-spread",
     default=0.0,
-    type=click.FloatRange(0, 2),
+    type=Number(0, 2),
     help="How much run times differ; 0.3: two thirds take 0.74 to 1.35 times --task-seconds.",
 )
 @click.option(
@@ -91,7 +94,7 @@ its name, such as SANDBOX_PORT and SANDBOX_API_KEY. A fault script:
 )
 @click.option(
     "--seed",
-    type=click.IntRange(min=0),
+    type=WholeNumber(min=0),
     help="Decides which submissions a share hits.  [default: random]",
 )
 @click.option(
@@ -142,6 +145,7 @@ def main(
 
 def _serve(settings: SandboxSettings, script: Path | None) -> None:
     """Run the sandbox until SIGTERM or SIGINT."""
+    _require_port(settings)
     # The signals are blocked before a thread starts, so that only `sigwait` receives them.
     stop = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stop)
@@ -150,6 +154,18 @@ def _serve(settings: SandboxSettings, script: Path | None) -> None:
         if script:
             click.echo(f"fault script {script}: {len(settings.rules)} rules, seed {settings.seed}")
         signal.sigwait(stop)
+
+
+def _require_port(settings: SandboxSettings) -> None:
+    """End the command when the address cannot be used. werkzeug would not name the options."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        socket.create_server((settings.host, settings.port), family=family).close()
+    except OSError as error:
+        raise click.ClickException(
+            f"{settings.host}:{settings.port} cannot be used ({error.strerror}). Stop the process"
+            " that listens there, or choose another address with --host and --port."
+        ) from None
 
 
 def _check_secret(secret: str | None) -> str | None:

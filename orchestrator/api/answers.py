@@ -11,7 +11,7 @@ from orchestrator.api.auth import caller
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.model import Job
 from orchestrator.jsonio import dump
-from orchestrator.ledger import Waiting
+from orchestrator.ledger import UnreadableJob, Waiting
 from orchestrator.operations import search
 from orchestrator.operations.current_jobs import current_view
 from orchestrator.runtime import Runtime
@@ -25,10 +25,15 @@ def find_job(runtime: Runtime, job_id: str) -> Job:
 
     Raises:
         NotFound: there is no such job, or it belongs to another tenant.
+        UnreadableJob: this version cannot read it.
         ServiceUnavailable: the ledger has no such job, and the history does not answer.
     """
     try:
         return visible(search.find_job(runtime, job_id), job_id)
+    except UnreadableJob as error:
+        if not caller().sees(error.tenant):
+            raise no_job(job_id) from None
+        raise
     except HistoryUnavailable:
         raise ServiceUnavailable(
             f"the ledger has no job {job_id[:80]!r}, and the history does not answer",
@@ -43,8 +48,13 @@ def visible(job: Job | None, job_id: str) -> Job:
         NotFound: there is no such job, or it belongs to another tenant. The answer is the same.
     """
     if job is None or not caller().sees(job.tenant):
-        raise NotFound(f"there is no job {job_id[:80]!r}")
+        raise no_job(job_id)
     return job
+
+
+def no_job(job_id: str) -> NotFound:
+    """Return the error about a job that does not exist for the caller."""
+    return NotFound(f"there is no job {job_id[:80]!r}")
 
 
 def answer(

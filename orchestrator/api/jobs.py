@@ -25,6 +25,7 @@ from orchestrator.ledger.keys import settled
 from orchestrator.operations.current_jobs import current_views
 from orchestrator.operations.filters import FILTERS, read_query
 from orchestrator.operations.search import Source, job_timeline, search
+from orchestrator.operations.unreadable_jobs import unreadable_views
 from orchestrator.runtime import Runtime
 
 WAIT = query(
@@ -51,15 +52,29 @@ class JobFormSchema(Schema):
     )
 
 
+class UnreadableJobSchema(AnswerSchema):
+    """A job that this version cannot read. A newer version may have written it."""
+
+    id = fields.String()
+    detail = fields.String(metadata={"description": "What its operator can do."})
+
+
 class JobsSchema(AnswerSchema):
     """A page of jobs. `next_cursor` is null on the last page."""
 
-    OPTIONAL = frozenset({"incomplete"})
+    OPTIONAL = frozenset({"incomplete", "unreadable"})
 
     jobs = fields.List(fields.Nested(CurrentJobSchema))
     next_cursor = fields.String(allow_none=True)
     incomplete = fields.String(
         metadata={"description": "Why older jobs are missing; absent when none is."}
+    )
+    unreadable = fields.List(
+        fields.Nested(UnreadableJobSchema),
+        metadata={
+            "description": "Jobs that may match, and that `jobs` lacks because they cannot be"
+            " read; absent when there is none."
+        },
     )
 
 
@@ -169,6 +184,8 @@ def _list(runtime: Runtime) -> Route:
         page = {"jobs": current_views(runtime, matches.jobs), "next_cursor": matches.cursor}
         if matches.source is Source.AWAY:
             page["incomplete"] = "the history does not answer, so older jobs are missing"
+        if matches.unreadable:
+            page["unreadable"] = unreadable_views(matches.unreadable)
         return as_json(page, 200)
 
     return browse

@@ -10,13 +10,14 @@ from werkzeug.exceptions import HTTPException, InternalServerError, MethodNotAll
 from orchestrator import log
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jsonio import dump
-from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
+from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable, UnreadableJob
 from orchestrator.operations.problems import (
     JOB_REFUSED,
     JobRefused,
     problem_document,
     problem_of,
 )
+from orchestrator.operations.unreadable_jobs import DETAIL
 from orchestrator.storage.storage import StorageError
 
 PROBLEM_JSON = "application/problem+json"
@@ -62,9 +63,12 @@ def _refused(error: JobRefused) -> Response:
 
 def _unavailable(error: LedgerUnavailable) -> Response:
     log.get().error("ledger_unavailable", reason=str(error))
+    title = "The ledger is unavailable"
+    if isinstance(error, UnreadableJob):
+        detail, again = f"{error.job_id}: {DETAIL}", {"Retry-After": "30"}
+        return problem(503, "ledger-unavailable", title, detail, headers=again)
     state = f"refuses to write now ({error.code})" if error.code else "is away"
     detail = f"Redis {state}. Send the same request again, with the same Idempotency-Key."
-    title = "The ledger is unavailable"
     return problem(503, "ledger-unavailable", title, detail, headers={"Retry-After": "1"})
 
 

@@ -32,7 +32,13 @@ from orchestrator.cli.tenants import audit, tenants
 from orchestrator.enqueue import IdempotencyGone, IdempotencyMismatch, TenantLimitReached
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.validation import InvalidRequest
-from orchestrator.ledger import LedgerMisconfigured, LedgerMismatch, LedgerUnavailable
+from orchestrator.ledger import (
+    LedgerMisconfigured,
+    LedgerMismatch,
+    LedgerUnavailable,
+    UnreadableJob,
+)
+from orchestrator.operations.unreadable_jobs import NEXT_STEP
 from orchestrator.plain_text import escaped
 from orchestrator.runtime import default_runtime
 from orchestrator.settings.environment import ConfigError
@@ -69,19 +75,25 @@ class _Group(click.Group):
 def _message(error: Exception) -> str:
     if isinstance(error, InvalidRequest):
         return "\n       ".join(escaped(str(each)) for each in error.violations)
-    if isinstance(error, LedgerMisconfigured):
-        return escaped(str(error))
-    if isinstance(error, LedgerUnavailable) and error.code:
-        return f"Redis refuses the call ({error}). Run `orchestrator doctor`."
     if isinstance(error, LedgerUnavailable):
-        return (
-            f"Redis does not answer ({error}). Check ORCHESTRATOR_REDIS_URL, or run"
-            " `orchestrator doctor`."
-        )
+        return _ledger_message(error)
     if isinstance(error, HistoryUnavailable):
         fix = "Check ORCHESTRATOR_HISTORY_URL and the recorder, or run `orchestrator doctor`."
         return f"The history is not available ({escaped(str(error))}). {fix}"
     return escaped(str(error), keep="\n" if isinstance(error, StackError) else "")
+
+
+def _ledger_message(error: LedgerUnavailable) -> str:
+    if isinstance(error, UnreadableJob):
+        return f"{error}. {NEXT_STEP}"
+    if isinstance(error, LedgerMisconfigured):
+        return escaped(str(error))
+    if error.code:
+        return f"Redis refuses the call ({error}). Run `orchestrator doctor`."
+    return (
+        f"Redis does not answer ({error}). Check ORCHESTRATOR_REDIS_URL, or run"
+        " `orchestrator doctor`."
+    )
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from orchestrator.cli.filters import filter_options, metadata_filter
+from orchestrator.cli.number_options import WholeNumber
 from orchestrator.cli.output import actor, as_json, console, line, print_json, progress, table
 from orchestrator.jsonio import rfc3339
 from orchestrator.ledger.bulk import MAX_LISTED, BulkAction, BulkKind, BulkState
@@ -92,7 +93,7 @@ def show(bulk_id: str, wait: bool, json_: bool) -> None:
 
 @bulk.command("list")
 @click.option("--tenant", help="Only actions on jobs of this tenant.")
-@click.option("--limit", type=click.IntRange(1, MAX_LISTED), default=20, show_default=True)
+@click.option("--limit", type=WholeNumber(1, MAX_LISTED), default=20, show_default=True)
 @as_json
 def list_(tenant: str | None, limit: int, json_: bool) -> None:
     """List the bulk actions that were started in the last days, newest first."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from orchestrator.cli.number_options import Number
 from orchestrator.cli.output import as_json, lines, print_json
 from orchestrator.cli.ports import require_free_port
 from orchestrator.cli.processes import PORT, PROCESSES
@@ -54,7 +55,11 @@ def inherited_settings(environment: Mapping[str, str]) -> dict[str, str]:
     "--sandbox-port", default=8700, type=PORT, show_default=True, help="Where the sandbox listens."
 )
 @click.option(
-    "--task-seconds", default=3.0, show_default=True, help="Time per image in the sandbox."
+    "--task-seconds",
+    default=3.0,
+    type=Number(0, 86_400),
+    show_default=True,
+    help="Time per image in the sandbox.",
 )
 @click.option(
     "--data-dir",
@@ -162,7 +167,9 @@ Ctrl-C stops everything.
     add_help_option=False,
 )
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def sandbox(arguments: tuple[Any, ...]) -> None:
+@click.pass_context
+def sandbox(ctx: click.Context, arguments: tuple[Any, ...]) -> None:
     """Run only the sandbox. `orchestrator sandbox --help` lists its options."""
     require_sandbox()
-    os.execv(sys.executable, [sys.executable, "-P", "-m", "sandbox", *arguments])  # noqa: S606
+    start = f"from sandbox.__main__ import main; main(prog_name={ctx.command_path!r})"
+    os.execv(sys.executable, [sys.executable, "-P", "-c", start, *arguments])  # noqa: S606

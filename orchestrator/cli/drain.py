@@ -8,6 +8,7 @@ from time import monotonic
 
 import click
 
+from orchestrator.cli.number_options import Number
 from orchestrator.cli.output import LINE_SECONDS, actor, as_json, line, print_json
 from orchestrator.operations.drain import Remaining, pause_all, remaining
 from orchestrator.runtime import default_runtime
@@ -25,7 +26,7 @@ LOOK_SECONDS = 1.0
 )
 @click.option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=Number(min=0),
     metavar="SECONDS",
     help="Give up after this time. Without it, the command waits for ever.",
 )

@@ -10,7 +10,17 @@ from math import isnan
 import click
 
 from orchestrator.cli.jobs import existing
-from orchestrator.cli.output import actor, as_json, console, line, print_json, progress, table
+from orchestrator.cli.number_options import Number, WholeNumber
+from orchestrator.cli.output import (
+    actor,
+    as_json,
+    console,
+    line,
+    print_json,
+    progress,
+    table,
+    tell_unreadable,
+)
 from orchestrator.jobs.model import FollowUpStatus, Job
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.jsonio import rfc3339
@@ -63,7 +73,7 @@ def _seconds(span: str) -> int | None:
     help="With --dead: failed in the last 90m, 2h or 3d.",
 )
 @click.option("--list", "only_list", is_flag=True, help="With --dead: list, and send nothing.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True)
+@click.option("--limit", type=WholeNumber(1, 10_000), default=1000, show_default=True)
 @click.option("--test", "test_url", metavar="URL", help="Send a test notification to this URL.")
 @click.option(
     "--tenant", metavar="TENANT", help="With --test: whose secret signs it.  [default: default]"
@@ -111,7 +121,8 @@ def notify(
 
 def _notify_dead(runtime: Runtime, since: int, limit: int, *, only_list: bool, json_: bool) -> None:
     """List the notifications that failed since a time (ms), or send them."""
-    number, jobs = failed_notifications(runtime, since=since, limit=limit)
+    number, jobs, unreadable = failed_notifications(runtime, since=since, limit=limit)
+    tell_unreadable(unreadable)
     if only_list:
         _list(runtime, number, jobs, json_=json_)
     else:
@@ -121,7 +132,7 @@ def _notify_dead(runtime: Runtime, since: int, limit: int, *, only_list: bool, j
 @click.command()
 @click.argument("job_ids", nargs=-1, metavar="[JOB_ID]...")
 @click.option("--all-given-up", is_flag=True, help="All that were given up before a link expired.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=1000, show_default=True)
+@click.option("--limit", type=WholeNumber(1, 10_000), default=1000, show_default=True)
 @as_json
 def archive(*, job_ids: tuple[str, ...], all_given_up: bool, limit: int, json_: bool) -> None:
     """Archive images again that were given up, and try each once now.
@@ -138,7 +149,8 @@ def archive(*, job_ids: tuple[str, ...], all_given_up: bool, limit: int, json_: 
         raise click.UsageError("name at least one job, or use --all-given-up")
     runtime = default_runtime()
     if all_given_up:
-        number, jobs = given_up_archives(runtime, limit)
+        number, jobs, unreadable = given_up_archives(runtime, limit)
+        tell_unreadable(unreadable)
     else:
         jobs = [existing(runtime, job_id) for job_id in dict.fromkeys(job_ids)]
         number = len(jobs)
@@ -196,7 +208,7 @@ def _print_archived(
 @click.command()
 @click.option(
     "--days",
-    type=click.FloatRange(min=0, max=3650),
+    type=Number(min=0, max=3650),
     help="The age of the jobs.  [default: the retention time]",
 )
 @click.option("--dry-run", is_flag=True, help="List, and delete nothing.")

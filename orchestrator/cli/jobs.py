@@ -17,7 +17,7 @@ from orchestrator.enqueue import (
     create_job,
     job_of_key,
 )
-from orchestrator.jobs.model import Job, Status
+from orchestrator.jobs.model import FollowUpStatus, Job, Status
 from orchestrator.jobs.tenant import DEFAULT_TENANT, tenant_name
 from orchestrator.jobs.uploads import ImageFile
 from orchestrator.jobs.validation import InvalidRequest, Violation
@@ -344,7 +344,7 @@ def _show(runtime: Runtime, job: Job, *, events: bool = True) -> None:
         until = f" until {view['next_attempt_at']}" if view["next_attempt_at"] else ""
         out.print(f"  waits for {view['waiting_for']}{until}", markup=False)
     for image in [*view["images"], *view["late_images"]]:
-        out.print(f"  image  {_image(image)}")
+        out.print(f"  image  {_image(image, view['archive'])}")
     if job.error:
         out.print(f"  {job.error.code}: {job.error.message}")
     cost = view["cost"]
@@ -356,11 +356,14 @@ def _show(runtime: Runtime, job: Job, *, events: bool = True) -> None:
         out.print(f"  notify {notification['to']}: {notification['status']}{reason}")
 
 
-def _image(image: dict[str, Any]) -> str:
-    """Return our copy of an image, or the provider's link and the reason for no copy."""
+def _image(image: dict[str, Any], archive: dict[str, Any] | None) -> str:
+    """Return our link of an image. If there will be no copy: the provider's link and the reason."""
     if image["archived_at"]:
         size = f"{image['width']}x{image['height']} " if image["width"] else ""
         unchecked = "" if image["checked"] else f"  (not checked: {image['check_error']})"
         return f"{image['url']}  {size}{image['content_type']}{unchecked}"
-    reason = f"  (not archived: {image['error']})" if image["error"] else ""
-    return f"{image['source_url'] or 'no link'}{reason}"
+    reason = f": {image['error']}" if image["error"] else ""
+    if archive and archive["status"] == FollowUpStatus.PENDING:
+        return f"{image['url']}  (not archived yet{reason})"
+    note = f"  (not archived{reason})" if reason else ""
+    return f"{image['source_url'] or 'no link'}{note}"

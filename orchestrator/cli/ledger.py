@@ -11,6 +11,7 @@ import click
 import requests
 
 from orchestrator.cli.filters import filter_options, metadata_filter
+from orchestrator.cli.number_options import WholeNumber
 from orchestrator.cli.output import (
     as_json,
     console,
@@ -21,6 +22,7 @@ from orchestrator.cli.output import (
     status,
     styled,
     table,
+    tell_unreadable,
 )
 from orchestrator.history import Query
 from orchestrator.jobs.model import Job
@@ -35,6 +37,7 @@ from orchestrator.operations.search import Source, search
 from orchestrator.operations.stats import images_at_risk
 from orchestrator.operations.stats import stats as ledger_stats
 from orchestrator.operations.unconfirmed import possible_charges, unconfirmed_attempts
+from orchestrator.operations.unreadable_jobs import unreadable_views
 from orchestrator.operations.verify import Charge, Verification
 from orchestrator.providers import PROVIDERS
 from orchestrator.runtime import Runtime, default_runtime
@@ -47,7 +50,7 @@ _TIMEOUT_SECONDS = 60
 
 @click.command(name="list")
 @filter_options
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, show_default=True)
+@click.option("--limit", type=WholeNumber(1, 10_000), default=20, show_default=True)
 @click.option(
     "--unconfirmed", is_flag=True, help="Attempts that may have been charged without a known task."
 )
@@ -82,11 +85,13 @@ def list_(
     runtime = default_runtime()
     given = [(name, value) for name, value in filters.items() if value is not None]
     query = read_query(runtime, [*given, *map(metadata_filter, metadata)])
-    jobs, source = _found(runtime, query, limit, quiet=json_)
+    jobs, unreadable, source = _found(runtime, query, limit, quiet=json_)
     if source is Source.AWAY:
         line("The history does not answer, so older jobs are missing.", err=True)
+    tell_unreadable(unreadable)
     if json_:
-        print_json({"jobs": current_views(runtime, jobs)})
+        lost = {"unreadable": unreadable_views(unreadable)} if unreadable else {}
+        print_json({"jobs": current_views(runtime, jobs), **lost})
     else:
         _print_jobs(jobs)
 
@@ -106,13 +111,15 @@ def _print_jobs(jobs: Iterable[Job]) -> None:
     console().print(shown)
 
 
-def _found(runtime: Runtime, query: Query, limit: int, *, quiet: bool) -> tuple[list[Job], Source]:
-    """Return up to `limit` matching jobs, read in pages.
+def _found(
+    runtime: Runtime, query: Query, limit: int, *, quiet: bool
+) -> tuple[list[Job], list[str], Source]:
+    """Return up to `limit` matching jobs, read in pages, and ids of jobs that cannot be read.
 
     Without a history that is up to date, every job may be read. So it shows how far it is.
     """
     page = search(runtime, query, limit=min(limit, PAGE_JOBS))
-    jobs = page.jobs
+    jobs, unreadable = page.jobs, page.unreadable
     with progress(quiet=quiet or page.cursor is None) as shown:
         bar = shown.add_task("searching jobs", total=None)
         while page.cursor and len(jobs) < limit:
@@ -121,12 +128,14 @@ def _found(runtime: Runtime, query: Query, limit: int, *, quiet: bool) -> tuple[
             left = min(limit - len(jobs), PAGE_JOBS)
             page = search(runtime, query, limit=left, cursor=page.cursor)
             jobs += page.jobs
-    return jobs, page.source
+            unreadable += page.unreadable
+    return jobs, unreadable, page.source
 
 
 def _list_unconfirmed(limit: int, *, json_: bool) -> None:
     runtime = default_runtime()
     number, attempts = unconfirmed_attempts(runtime, limit)
+    tell_unreadable(list(dict.fromkeys(a.job_id for a in attempts if a.is_unreadable)))
     if json_:
         risk = possible_charges(runtime, attempts)
         print_json({"number": number, "attempts": [a.view() for a in attempts], "money": risk})
@@ -137,7 +146,7 @@ def _list_unconfirmed(limit: int, *, json_: bool) -> None:
         shown.add_row(
             entry.job_id,
             str(entry.attempt),
-            view["provider"] or "expired",
+            "cannot be read" if entry.is_unreadable else view["provider"] or "expired",
             status(view["status"] or ""),
             view["since"],
         )
@@ -147,7 +156,8 @@ def _list_unconfirmed(limit: int, *, json_: bool) -> None:
 
 def _list_at_risk(limit: int, *, json_: bool) -> None:
     runtime = default_runtime()
-    number, jobs = images_at_risk(runtime, limit)
+    number, jobs, unreadable = images_at_risk(runtime, limit)
+    tell_unreadable(unreadable)
     if json_:
         views = current_views(runtime, jobs)
         print_json({"number": number, "jobs": views})

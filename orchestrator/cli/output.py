@@ -28,6 +28,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.jsonio import dump
+from orchestrator.operations.unreadable_jobs import unreadable_line
 from orchestrator.plain_text import escaped, escaped_json
 
 #: Statuses in their colours.
@@ -83,6 +84,12 @@ def line(text: str = "", *, err: bool = False) -> None:
 def lines(text: str, *, end: bool = True) -> None:
     """Print text of several lines. It may hold text from outside only where that has no newline."""
     click.echo(escaped(text, keep="\n"), nl=end)
+
+
+def tell_unreadable(job_ids: list[str]) -> None:
+    """Say on standard error which jobs a list lacks, because this version cannot read them."""
+    if job_ids:
+        line(unreadable_line(job_ids), err=True)
 
 
 def console() -> PlainConsole:

@@ -24,15 +24,21 @@ def free_port() -> int:
 def require_free_port(option: str, port: int) -> None:
     """Check that nothing listens on a port of 127.0.0.1.
 
+    Args:
+        option: the option of `dev` that chooses the port. make has a variable of the same name.
+        port: the port.
+
     Raises:
-        StackError: the port is in use. The message names the option of the command.
+        StackError: the port is in use. The message says how both choose another one.
     """
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
+            variable = option.removeprefix("--").replace("-", "_").upper()
             raise StackError(
                 f"{option}: port {port} cannot be used ({error.strerror}). Stop the process that"
-                f" listens on it, or choose another port with {option}."
+                f" listens on it, or choose another port: `orchestrator dev {option} N`, or with"
+                f" make `make dev {variable}=N`."
             ) from None

@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from orchestrator import log
+from orchestrator.cli.number_options import WholeNumber
 from orchestrator.ledger import LedgerMisconfigured, LedgerUnavailable
 from orchestrator.messages import ARCHIVE_QUEUE, QUEUE
 from orchestrator.operations.keys import require_keys
@@ -19,7 +20,7 @@ from orchestrator.runtime import Runtime, default_runtime
 from orchestrator.settings.environment import one_line
 
 #: A port to listen at.
-PORT = click.IntRange(1, 65_535)
+PORT = WholeNumber(1, 65_535)
 #: The processes of an installation. Each is a command of the same name.
 PROCESSES = ("web", "worker", "beat", "intake", "recorder")
 #: The queues that a worker may read.
@@ -111,7 +112,7 @@ def process_command(name: str, environment: Mapping[str, str]) -> list[str]:
 )
 @click.option(
     "--workers",
-    type=click.IntRange(1, 256),
+    type=WholeNumber(1, 256),
     envvar="WEB_CONCURRENCY",
     show_envvar=True,
     default=DEFAULTS["WEB_CONCURRENCY"],

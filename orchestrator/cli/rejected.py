@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from orchestrator.cli.number_options import WholeNumber
 from orchestrator.cli.output import actor, as_json, console, line, print_json, table
 from orchestrator.jsonio import rfc3339
 from orchestrator.operations import rejected as operations
@@ -23,7 +24,7 @@ def rejected() -> None:
 
 
 @rejected.command("list")
-@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
+@click.option("--limit", type=WholeNumber(1, 1000), default=20, show_default=True)
 @as_json
 def list_(limit: int, json_: bool) -> None:
     """List the newest messages, newest first."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from orchestrator.cli.number_options import WholeNumber
 from orchestrator.cli.output import actor, as_json, console, line, print_json, table
 from orchestrator.jobs.tenant import BUDGET
 from orchestrator.jsonio import rfc3339
@@ -106,7 +107,7 @@ def _budgets(view: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+@click.option("--limit", type=WholeNumber(1, 10_000), default=50, show_default=True)
 @as_json
 def audit(limit: int, json_: bool) -> None:
     """Show who changed what, newest first: jobs, keys, tenants and providers."""

@@ -39,7 +39,8 @@ from orchestrator.dashboard.navigation import MENU
 from orchestrator.dashboard.shared_parts import SharedParts
 from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.validation import InvalidRequest
-from orchestrator.ledger import LedgerUnavailable
+from orchestrator.ledger import LedgerUnavailable, UnreadableJob
+from orchestrator.operations.unreadable_jobs import DETAIL
 from orchestrator.runtime import Runtime
 
 #: Each module adds its routes.
@@ -175,6 +176,11 @@ def _answer_errors(pages: Blueprint) -> None:
     @pages.errorhandler(InvalidRequest)
     def invalid(error: InvalidRequest) -> Response:
         return _error(422, "This does not work", "; ".join(map(str, error.violations)))
+
+    @pages.errorhandler(UnreadableJob)
+    def unreadable(error: UnreadableJob) -> Response:
+        log.get().error("job_unreadable", job=error.job_id)
+        return _error(503, "A job cannot be read", f"{error.job_id}: {DETAIL}")
 
     @pages.errorhandler(LedgerUnavailable)
     def away(error: LedgerUnavailable) -> Response:

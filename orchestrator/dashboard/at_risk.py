@@ -36,11 +36,12 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         if answer := views.unchanged(runtime):
             return answer
         tenant = views.chosen_tenant()
-        number, jobs = images_at_risk(runtime, MAX_JOBS, tenant)
+        number, jobs, unreadable = images_at_risk(runtime, MAX_JOBS, tenant)
         return views.render(
             "at_risk",
             risks=_risks(jobs, runtime.clock()),
             jobs=number,
+            unreadable=unreadable,
             max_jobs=MAX_JOBS,
             hours=RISK_HOURS,
             page_tenant=tenant if views.caller().admin else None,

@@ -80,6 +80,7 @@ def _page(runtime: Runtime, status: int = 200, **context: Any) -> Response:
         "cursor": cursor,
         "total": total,
         "incomplete": failed.source is Source.AWAY,
+        "unreadable": failed.unreadable,
         "hosts": _hosts(runtime, failed.jobs),
         "tenant": tenant,
         "now": runtime.clock(),

@@ -75,9 +75,14 @@ def find_visible(runtime: Runtime, job_id: str) -> Entry | None:
 
     Raises:
         LedgerUnavailable: Redis is away.
+        UnreadableJob: this version cannot read it.
         HistoryUnavailable: the ledger has no such job, and the history does not answer.
     """
-    entry = find_entries(runtime, [job_id]).get(job_id)
+    found, unreadable = find_entries(runtime, [job_id])
+    for each in unreadable:
+        if views.caller().sees(each.tenant):
+            raise each
+    entry = found.get(job_id)
     return entry if entry and views.caller().sees(entry.job.tenant) else None
 
 

@@ -40,12 +40,14 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
 def _found(runtime: Runtime, filters: JobFilters) -> dict[str, Any]:
     """Return the variables of the live part."""
     if filters.errors:
-        return {"rows": [], "older": None, "is_incomplete": False, "tabs": _tabs(filters, {})}
+        none: dict[str, Any] = {"rows": [], "older": None, "is_incomplete": False, "unreadable": []}
+        return {**none, "tabs": _tabs(filters, {})}
     page = search(runtime, filters.query(), limit=PAGE_JOBS, cursor=filters.cursor)
     return {
         "rows": job_rows(runtime, page.jobs),
         "older": filters.url({"cursor": page.cursor}) if page.cursor else None,
         "is_incomplete": page.source is Source.AWAY,
+        "unreadable": page.unreadable,
         "tabs": _tabs(filters, _counts(runtime, filters)),
         "example": _example(runtime),
     }

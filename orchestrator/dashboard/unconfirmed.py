@@ -73,7 +73,7 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
         if answer := views.unchanged(runtime, max_age_ms=MAX_AGE_MS):
             return answer
         tenant, cursor = views.chosen_tenant(), request.args.get("cursor", "")
-        entries, more = unconfirmed_jobs(
+        entries, more, unreadable = unconfirmed_jobs(
             runtime, tenant, limit=PAGE_JOBS, cursor=cursor if is_job_id(cursor) else None
         )
         total = partial(_total, runtime, tenant)  # reads up to MAX_ATTEMPTS jobs
@@ -81,6 +81,7 @@ def add_to(pages: Blueprint, runtime: Runtime) -> None:
             "unconfirmed",
             cases=_cases(runtime, entries),
             next_cursor=more,
+            unreadable=unreadable,
             total=totals.get(tenant, total) if views.is_live() else total(),
             providers=provider_titles(runtime),
             page_tenant=tenant if views.caller().admin else None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -153,15 +153,24 @@ class Entry:
             yield term("metadata", name, value)
 
 
+def readable(stored: Iterable[StoredJob]) -> tuple[dict[str, Entry], list[UnreadableJob]]:
+    """Return jobs by id, and those that this version cannot read."""
+    entries: dict[str, Entry] = {}
+    unreadable = []
+    for each in stored:
+        try:
+            entries[each.id] = Entry.of(each)
+        except UnreadableJob as error:
+            unreadable.append(error)
+    return entries, unreadable
+
+
 def read_entries(ledger: Ledger, job_ids: Sequence[str]) -> list[Entry]:
     """Return jobs as the ledger has them now. Forgotten and unreadable ones are left out."""
-    entries = []
-    for stored in ledger.changes.jobs(job_ids):
-        try:
-            entries.append(Entry.of(stored))
-        except (UnreadableJob, KeyError, TypeError, ValueError) as error:
-            log.get().error("history_job_unreadable", job=stored.id, reason=type(error).__name__)
-    return entries
+    entries, unreadable = readable(ledger.changes.jobs(job_ids))
+    for each in unreadable:
+        log.get().error("history_job_unreadable", job=each.job_id, reason=type(each).__name__)
+    return list(entries.values())
 
 
 def metadata_values(metadata: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

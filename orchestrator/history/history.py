@@ -10,7 +10,7 @@ from sqlalchemy import Connection, select, update
 
 from orchestrator.history.activity_query import JobCount, count_jobs
 from orchestrator.history.database import Database
-from orchestrator.history.entry import Entry, read_document
+from orchestrator.history.entry import Entry, read_document, readable
 from orchestrator.history.pages import FoundPage, find_page
 from orchestrator.history.query import Query
 from orchestrator.history.schema import documents, jobs, shards, terms, totals
@@ -18,6 +18,7 @@ from orchestrator.history.usage import Usage
 from orchestrator.history.usage_query import CostSum, cost_sums, usage
 from orchestrator.history.writer import Writer
 from orchestrator.ledger.changes import StoredJob
+from orchestrator.ledger.refusals import UnreadableJob
 from orchestrator.metrics import Sums
 
 #: Jobs that are deleted in one transaction.
@@ -210,6 +211,12 @@ class History:
         """Return jobs by id. Unknown ones are missing. For errors see `get`."""
         with self.database.reading() as connection:
             return _entries(connection, job_ids)
+
+    def readable_entries(
+        self, job_ids: Sequence[str]
+    ) -> tuple[dict[str, Entry], list[UnreadableJob]]:
+        """Return jobs by id, and those that this version cannot read. For errors see `get`."""
+        return readable(self.stored_jobs(job_ids).values())
 
     def stored_jobs(self, job_ids: Sequence[str]) -> dict[str, StoredJob]:
         """Return jobs by id, and read less of them than `entries` does. For errors see `get`."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from orchestrator.history.entry import FACET_COLUMNS, Entry, term
+from orchestrator.history.entry import FACET_COLUMNS, Entry, facet_text, term
 from orchestrator.jobs.model import FollowUpStatus, Job
 from orchestrator.ledger import identifiers, keys
+from orchestrator.ledger.refusals import UnreadableJob
 
 #: The most that the clock of an enqueuing host, which is in a job's id, may differ from Redis'. ms.
 CLOCK_SKEW_MS = 60_000
@@ -67,6 +68,15 @@ class Query:
             and self.unconfirmed in (None, bool(entry.stored.unconfirmed))
             and self.at_risk in (None, self._is_at_risk(entry))
             and self._has_follow_ups(entry.job)
+        )
+
+    def may_match(self, unreadable: UnreadableJob) -> bool:
+        """Return whether a job that cannot be read may match, by its id and its tenant."""
+        job_id, owner = unreadable.job_id, facet_text(unreadable.tenant)
+        return (
+            self.facet.get("tenant", owner) == owner
+            and self.job_id in (None, job_id)
+            and self.above <= job_id < self.below
         )
 
     def _has_terms(self, entry: Entry) -> bool:

@@ -10,7 +10,12 @@ from orchestrator.ledger.admission import (
 )
 from orchestrator.ledger.durations import FirstPoll, LearnedWait
 from orchestrator.ledger.ledger import Ledger
-from orchestrator.ledger.refusals import LedgerMisconfigured, LedgerMismatch, LedgerUnavailable
+from orchestrator.ledger.refusals import (
+    LedgerMisconfigured,
+    LedgerMismatch,
+    LedgerUnavailable,
+    UnreadableJob,
+)
 from orchestrator.ledger.results import Created, Idempotency, Lease, Result, Room, Settlement
 
 __all__ = [
@@ -30,6 +35,7 @@ __all__ = [
     "Result",
     "Room",
     "Settlement",
+    "UnreadableJob",
     "WaitReason",
     "Waiting",
 ]

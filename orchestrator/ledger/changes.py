@@ -169,7 +169,7 @@ def _unconfirmed(
     unknown = [
         (job_id, number)
         for job_id, fields in jobs.items()
-        for number in range(1, int(fields["attempt"]) + 1)
+        for number in range(1, _attempts(fields) + 1)
         if f"task.{number}" not in fields
     ]
     if not unknown:
@@ -183,6 +183,14 @@ def _unconfirmed(
         if score is not None:
             found[job_id] = (*found.get(job_id, ()), number)
     return found
+
+
+def _attempts(fields: Mapping[str, str]) -> int:
+    """Return the number of attempts. It is 0 if it cannot be read, and then the job cannot be."""
+    try:
+        return int(fields["attempt"])
+    except (KeyError, ValueError):
+        return 0
 
 
 def _changes(position: str, entries: list[tuple[str, dict[str, str]]]) -> Changes | None:

@@ -31,7 +31,7 @@ from orchestrator.jobs.request import JobRequest, Receiver, Target
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.jobs.uploads import Upload
 from orchestrator.ledger import identifiers
-from orchestrator.ledger.refusals import UnreadableJob
+from orchestrator.ledger.refusals import FORMAT, UnreadableJob
 
 _COPY_FIELDS, _IMAGE_FIELDS = (
     frozenset(field.name for field in fields_in(kind)) for kind in (Copy, Image)
@@ -74,9 +74,20 @@ def read_job(job_id: str, fields: Mapping[str, str]) -> Job:
         UnreadableJob: the fields are not those of this version.
     """
     try:
+        check_format(fields.get("format"))
         return _job(job_id, fields)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UnreadableJob(f"{job_id} has fields that this version cannot read") from error
+        raise UnreadableJob(job_id, fields.get("tenant", DEFAULT_TENANT)) from error
+
+
+def check_format(stored: str | None) -> None:
+    """Check the format of a job. Scripts check it, too.
+
+    Raises:
+        ValueError: this version would misread the job.
+    """
+    if stored and int(stored) > FORMAT:
+        raise ValueError("a newer format")
 
 
 def _job(job_id: str, fields: Mapping[str, str]) -> Job:

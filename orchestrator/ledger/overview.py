@@ -16,6 +16,7 @@ from orchestrator.clock import DAY_MS
 from orchestrator.jobs.model import Job
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.ledger import codec, identifiers, keys, snapshots
+from orchestrator.ledger.refusals import UnreadableJob
 from orchestrator.ledger.results import Result
 from orchestrator.ledger.script import load
 from orchestrator.ledger.snapshots import Snapshot, read_snapshots, unlisted_jobs
@@ -156,9 +157,31 @@ class Overview:
             return sum(int(client.zcard(keys.jobs(shard))) for shard in self._shards)
 
     def jobs(self, job_ids: list[str]) -> dict[str, Job]:
-        """Return jobs by id. Expired jobs are missing."""
-        with self._redis() as client:
-            return {job.id: job for job in self._read(client, list(dict.fromkeys(job_ids)))}
+        """Return jobs by id. Expired jobs are missing.
+
+        Raises:
+            UnreadableJob: this version cannot read one of them.
+        """
+        jobs, unreadable = self.readable_jobs(job_ids)
+        if unreadable:
+            raise unreadable[0]
+        return jobs
+
+    def readable_jobs(self, job_ids: list[str]) -> tuple[dict[str, Job], list[UnreadableJob]]:
+        """Return jobs by id, and those that this version cannot read. Expired jobs are missing."""
+        ids = list(dict.fromkeys(job_ids))
+        jobs: dict[str, Job] = {}
+        unreadable: list[UnreadableJob] = []
+        with self._redis() as client, client.pipeline(transaction=False) as pipe:
+            for job_id in ids:
+                pipe.hgetall(keys.job(job_id))
+            answers = pipe.execute()
+        for job_id, fields in zip(ids, answers, strict=True):
+            try:
+                jobs |= {job_id: codec.read_job(job_id, fields)} if fields else {}
+            except UnreadableJob as error:
+                unreadable.append(error)
+        return jobs, unreadable
 
     def with_status(self, job_ids: list[str], status: str) -> list[str]:
         """Return those of the jobs that have a status. This is cheaper than reading the jobs."""
@@ -234,13 +257,6 @@ class Overview:
                 return
             yield ids
             last = f"({ids[-1]}"
-
-    def _read(self, client: Redis, ids: list[str]) -> list[Job]:
-        with client.pipeline(transaction=False) as pipe:
-            for job_id in ids:
-                pipe.hgetall(keys.job(job_id))
-            answers = pipe.execute()
-        return [codec.read_job(i, fields) for i, fields in zip(ids, answers, strict=True) if fields]
 
 
 def _unconfirmed(member: str, score: float) -> Unconfirmed:

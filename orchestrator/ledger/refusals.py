@@ -15,6 +15,8 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.sentinel import MasterNotFoundError
 
+from orchestrator.jobs.tenant import DEFAULT_TENANT
+
 #: The format of the fields of jobs, and of the sets that hold them. Raise it when an older version
 #: would misread what this one writes, also in `_prelude.lua`.
 FORMAT = 2
@@ -95,7 +97,17 @@ class LedgerMismatch(LedgerMisconfigured):
 
 
 class UnreadableJob(LedgerUnavailable):
-    """This version cannot read a job. A newer one may have written it."""
+    """This version cannot read a job. A newer one may have written it.
+
+    Attributes:
+        job_id: the job.
+        tenant: its owner.
+    """
+
+    def __init__(self, job_id: str, tenant: str = DEFAULT_TENANT) -> None:
+        super().__init__(f"{job_id} has fields that this version cannot read")
+        self.job_id = job_id
+        self.tenant = tenant
 
 
 def newer_format(found: str) -> LedgerMismatch:

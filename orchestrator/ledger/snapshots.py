@@ -29,7 +29,7 @@ PAGE_ENTRIES = 1000
 #: keys.py.
 FIELDS = (
     *("status", "provider", "batch", "created", "updated", "deadline", "resubmitted", "request"),
-    *("fallback", "settled", "by", "error", "images", "late_images", *FOLLOW_UPS),
+    *("fallback", "settled", "by", "error", "images", "late_images", "format", *FOLLOW_UPS),
 )
 
 
@@ -190,9 +190,10 @@ def _facts(job_id: str, values: list[str | None], attempts: list[list[str | None
         tasks = tuple(TaskOfAttempt(left or provider, task) for left, task, _ in attempts)
         facts = JobFacts(job_id, status, tenant or DEFAULT_TENANT, stored, tasks, tenant is None)
         _check(facts, int(number or ""), [sent for _, _, sent in attempts])
+        codec.check_format(stored["format"])
         codec.read_request(request)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UnreadableJob(f"{job_id} has fields that this version cannot read") from error
+        raise UnreadableJob(job_id, tenant or DEFAULT_TENANT) from error
     return facts
 
 

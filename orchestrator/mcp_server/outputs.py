@@ -88,12 +88,22 @@ class SubmittedJob(JobResult):
     ]
 
 
+class UnreadableJob(BaseModel):
+    """A job that the service cannot read, and what its operator can do."""
+
+    id: str
+    detail: str
+
+
 class JobsResult(BaseModel):
     """Jobs, newest first. Their images have no links; get_job makes them."""
 
     jobs: list[JobResult]
     next_cursor: Annotated[str | None, Field(description="null on the last page.")] = None
     incomplete: Annotated[str | None, Field(description="Why older jobs are missing.")] = None
+    unreadable: Annotated[
+        list[UnreadableJob], Field(description="Jobs that are missing: they cannot be read.")
+    ] = []
 
 
 class QuotedCost(CostResult):

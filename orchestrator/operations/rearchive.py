@@ -41,14 +41,17 @@ def archive_again(runtime: Runtime, job: Job, *, actor: str) -> None:
     log.get().info("archive_again", job=job.id, result=result)
 
 
-def given_up_archives(runtime: Runtime, limit: int) -> tuple[int, list[Job]]:
+def given_up_archives(runtime: Runtime, limit: int) -> tuple[int, list[Job], list[str]]:
     """Return the number of archives that were given up while a link may work, and some of the jobs.
+
+    Beside them are the ids of those that this version cannot read.
 
     Raises:
         LedgerUnavailable: Redis is away.
     """
     number, job_ids = runtime.ledger.follow_ups.given_up(limit, now=runtime.clock())
-    return number, list(runtime.ledger.overview.jobs(job_ids).values())
+    jobs, lost = runtime.ledger.overview.readable_jobs(job_ids)
+    return number, list(jobs.values()), [each.job_id for each in lost]
 
 
 def _reopened(image: Image) -> Image:

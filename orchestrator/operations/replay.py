@@ -147,12 +147,14 @@ def failed_page(
 
 def failed_notifications(
     runtime: Runtime, *, since: int = 0, limit: int = PAGE_JOBS
-) -> tuple[int, list[Job]]:
+) -> tuple[int, list[Job], list[str]]:
     """Return the number of notifications that failed since a time (ms), and the oldest jobs.
+
+    Beside them are the ids of those that this version cannot read.
 
     Raises:
         LedgerUnavailable: Redis is away.
     """
     number, entries = runtime.ledger.follow_ups.dead(limit, since=since)
-    jobs = runtime.ledger.overview.jobs([entry.job_id for entry in entries])
-    return number, list(jobs.values())
+    jobs, lost = runtime.ledger.overview.readable_jobs([entry.job_id for entry in entries])
+    return number, list(jobs.values()), [each.job_id for each in lost]

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.history import Entry, HistoryUnavailable, NoHistory, Query
-from orchestrator.history.entry import read_entries
+from orchestrator.history.entry import readable
 from orchestrator.jobs.event import Event
 from orchestrator.jobs.model import Job
-from orchestrator.ledger import identifiers
+from orchestrator.ledger import UnreadableJob, identifiers
 from orchestrator.runtime import Runtime
 
 #: With more changes than this that are not recorded yet, a search reads the ledger's jobs.
@@ -46,11 +46,30 @@ class FoundJobs:
         jobs: the jobs. A page may be short and still have a cursor.
         cursor: the id after which the next page begins; None: this is the last one.
         source: what the page was made of.
+        unreadable: ids that may match, of jobs that this version cannot read, newest first.
     """
 
     jobs: list[Job]
     cursor: str | None
     source: Source
+    unreadable: list[str]
+
+
+#: The jobs of a page, its cursor, and the ids of the jobs that cannot be read.
+Page = tuple[list[Job], str | None, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedJobs:
+    """The jobs whose changes are not recorded yet."""
+
+    entries: dict[str, Entry]
+    unreadable: list[UnreadableJob]
+
+    @property
+    def ids(self) -> set[str]:
+        """All of them."""
+        return {*self.entries, *(each.job_id for each in self.unreadable)}
 
 
 def search(runtime: Runtime, query: Query, *, limit: int, cursor: str | None = None) -> FoundJobs:
@@ -70,14 +89,19 @@ def search(runtime: Runtime, query: Query, *, limit: int, cursor: str | None = N
         changed = _changed(runtime)
         if changed is not None:
             found = _from_history(runtime, query, changed, below, limit)
-            return FoundJobs(*found, Source.HISTORY)
-        return FoundJobs(*_from_both(runtime, query, below, limit, _older(runtime)), Source.BOTH)
+            return _found(found, Source.HISTORY)
+        return _found(_from_both(runtime, query, below, limit, _older(runtime)), Source.BOTH)
     except HistoryUnavailable as error:
         source = Source.LEDGER if isinstance(error, NoHistory) else Source.AWAY
-        return FoundJobs(*_from_both(runtime, query, below, limit, None), source)
+        return _found(_from_both(runtime, query, below, limit, None), source)
 
 
-def _changed(runtime: Runtime) -> dict[str, Entry] | None:
+def _found(page: Page, source: Source) -> FoundJobs:
+    jobs, cursor, unreadable = page
+    return FoundJobs(jobs, cursor, source, sorted(set(unreadable), reverse=True))
+
+
+def _changed(runtime: Runtime) -> ChangedJobs | None:
     """Return the jobs whose changes are not recorded yet, or None if they are too many.
 
     Raises:
@@ -96,62 +120,80 @@ def _changed(runtime: Runtime) -> dict[str, Entry] | None:
             if sum(changes.entries for changes in known) >= MAX_WAITING_CHANGES:
                 return None
             job_ids = [job_id for changes in known for job_id in changes.job_ids]
-            return {entry.job.id: entry for entry in read_entries(runtime.ledger, job_ids)}
+            return ChangedJobs(*readable(runtime.ledger.changes.jobs(job_ids)))
     return None
 
 
 def _from_history(
-    runtime: Runtime, query: Query, changed: dict[str, Entry], below: str, limit: int
-) -> tuple[list[Job], str | None]:
-    page = runtime.history.find(query, below=below, limit=limit + len(changed))
-    last = page.cursor or ""
-    fresh = [i for i, entry in changed.items() if last <= i < below and query.matches(entry)]
-    ids = sorted({*fresh, *(i for i in page.ids if i not in changed)}, reverse=True)
+    runtime: Runtime, query: Query, changed: ChangedJobs, below: str, limit: int
+) -> Page:
+    replaced = changed.ids
+    page = runtime.history.find(query, below=below, limit=limit + len(replaced))
+    last, entries = page.cursor or "", changed.entries
+    fresh = [i for i, entry in entries.items() if last <= i < below and query.matches(entry)]
+    ids = sorted({*fresh, *(i for i in page.ids if i not in replaced)}, reverse=True)
     shown = ids[:limit]
-    stored = runtime.history.entries([job_id for job_id in shown if job_id not in changed])
-    known = {**stored, **changed}
+    cursor = shown[-1] if len(ids) > limit else page.cursor
+    stored, lost = runtime.history.readable_entries([i for i in shown if i not in replaced])
+    known = {**stored, **entries}
     jobs = [known[job_id].job for job_id in shown if job_id in known]
-    return jobs, shown[-1] if len(ids) > limit else page.cursor
+    return jobs, cursor, _may_match(query, [*changed.unreadable, *lost], cursor or "", below)
 
 
-Older = Callable[[Query, str, str, int], tuple[list[Entry], str | None]]
+def _may_match(
+    query: Query, unreadable: Sequence[UnreadableJob], last: str, below: str
+) -> list[str]:
+    """Return the ids of those jobs that may be on a page. It ends with the id `last`."""
+    return [
+        each.job_id for each in unreadable if last <= each.job_id < below and query.may_match(each)
+    ]
+
+
+Older = Callable[[Query, str, str, int], tuple[list[Entry], str | None, list[UnreadableJob]]]
 
 
 def _older(runtime: Runtime) -> Older:
     """Return a function that returns jobs of the history between two ids."""
 
-    def find(query: Query, above: str, below: str, limit: int) -> tuple[list[Entry], str | None]:
+    def find(
+        query: Query, above: str, below: str, limit: int
+    ) -> tuple[list[Entry], str | None, list[UnreadableJob]]:
         page = runtime.history.find(query, above=above, below=below, limit=limit)
-        known = runtime.history.entries(page.ids)
-        return [known[job_id] for job_id in page.ids if job_id in known], page.cursor
+        known, unreadable = runtime.history.readable_entries(page.ids)
+        entries = [known[job_id] for job_id in page.ids if job_id in known]
+        return entries, page.cursor, unreadable
 
     return find
 
 
-def _from_both(
-    runtime: Runtime, query: Query, below: str, limit: int, older: Older | None
-) -> tuple[list[Job], str | None]:
+def _from_both(runtime: Runtime, query: Query, below: str, limit: int, older: Older | None) -> Page:
     """Walk through the ledger's jobs. Between them, add those that only the history has."""
     found: list[Job] = []
+    first = below
+    lost: list[UnreadableJob] = []
     for _ in range(MAX_EXAMINED_JOBS // WINDOW_JOBS):
         ids = _newest(runtime, query, below)
         at_end = len(ids) < WINDOW_JOBS
         above = "" if at_end else ids[-1]
         status = query.facet.get("status")
         wanted = runtime.ledger.overview.with_status(ids, status) if status else ids
-        entries = {e.job.id: e for e in read_entries(runtime.ledger, wanted) if query.matches(e)}
+        known, unreadable = readable(runtime.ledger.changes.jobs(wanted))
+        entries = {i: entry for i, entry in known.items() if query.matches(entry)}
+        lost += unreadable
         cursor = None
         if older:
-            forgotten, cursor = older(query, above, below, limit + 1 + len(ids))
+            forgotten, cursor, unreadable = older(query, above, below, limit + 1 + len(ids))
             entries |= {e.job.id: e for e in forgotten if e.job.id not in ids}
+            lost += [each for each in unreadable if each.job_id not in ids]
         last = cursor or above  # the history may go on only from here
         found += [entries[i].job for i in sorted(entries, reverse=True) if i >= last]
         if len(found) > limit:
-            return found[:limit], found[limit - 1].id
+            end = found[limit - 1].id
+            return found[:limit], end, _may_match(query, lost, end, first)
         if not last:
-            return found, None
+            return found, None, _may_match(query, lost, "", first)
         below = last
-    return found, below
+    return found, below, _may_match(query, lost, below, first)
 
 
 def _newest(runtime: Runtime, query: Query, below: str) -> list[str]:
@@ -176,22 +218,28 @@ def find_job(runtime: Runtime, job_id: str) -> Job | None:
     return entry.job if entry else None
 
 
-def find_entries(runtime: Runtime, job_ids: Sequence[str]) -> dict[str, Entry]:
+def find_entries(
+    runtime: Runtime, job_ids: Sequence[str]
+) -> tuple[dict[str, Entry], list[UnreadableJob]]:
     """Return jobs with their timelines and unconfirmed attempts, by id, as `find_job` does.
+
+    Beside them are the jobs that this version cannot read.
 
     Raises:
         LedgerUnavailable: Redis is away.
         HistoryUnavailable: the ledger lacks one of the jobs, and the history does not answer.
     """
     wanted = [job_id for job_id in job_ids if identifiers.is_job_id(job_id)]
-    found = {entry.job.id: entry for entry in read_entries(runtime.ledger, wanted)}
-    missing = [job_id for job_id in wanted if job_id not in found]
+    found, unreadable = readable(runtime.ledger.changes.jobs(wanted))
+    known = {*found, *(each.job_id for each in unreadable)}
+    missing = [job_id for job_id in wanted if job_id not in known]
     if missing:
         try:
-            found |= runtime.history.entries(missing)
+            forgotten, lost = runtime.history.readable_entries(missing)
         except NoHistory:
-            return found
-    return found
+            return found, unreadable
+        return found | forgotten, [*unreadable, *lost]
+    return found, unreadable
 
 
 def job_timeline(runtime: Runtime, job: Job) -> list[Event]:

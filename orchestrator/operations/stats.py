@@ -112,11 +112,11 @@ def process_views(runtime: Runtime) -> list[dict[str, Any]]:
 
 def images_at_risk(
     runtime: Runtime, limit: int, tenant: str | None = None
-) -> tuple[int, list[Job]]:
+) -> tuple[int, list[Job], list[str]]:
     """Return the number of jobs with images at risk, and `limit` of them.
 
-    The first to expire come first. A job that has expired in the ledger is not listed. With a
-    tenant, only its jobs count.
+    Beside them are the ids of those that this version cannot read. The first to expire come first.
+    A job that has expired in the ledger is not listed. With a tenant, only its jobs count.
 
     Raises:
         LedgerUnavailable: Redis is away.
@@ -126,8 +126,9 @@ def images_at_risk(
     number, job_ids = runtime.ledger.follow_ups.at_risk(
         limit, now=now, before=before, tenant=tenant
     )
-    jobs = runtime.ledger.overview.jobs(job_ids) if job_ids else {}
-    return number, [jobs[job_id] for job_id in job_ids if job_id in jobs]
+    jobs, unreadable = runtime.ledger.overview.readable_jobs(job_ids) if job_ids else ({}, [])
+    found = [jobs[job_id] for job_id in job_ids if job_id in jobs]
+    return number, found, [each.job_id for each in unreadable]
 
 
 def _follow_up(runtime: Runtime, step: Step, counts: dict[str, int], now: int) -> dict[str, Any]:

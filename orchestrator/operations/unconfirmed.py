@@ -20,16 +20,22 @@ MAX_ATTEMPTS = 1000
 
 @dataclass(frozen=True, slots=True)
 class UnconfirmedAttempt:
-    """One unconfirmed attempt. `job` is None after the job has expired. `since` is ms."""
+    """One unconfirmed attempt. `since` is ms.
+
+    Attributes:
+        job: None after the job has expired, or if this version cannot read it.
+        is_unreadable: whether this version cannot read the job.
+    """
 
     job_id: str
     attempt: int
     since: int
     job: Job | None
+    is_unreadable: bool = False
 
     @property
     def provider(self) -> str | None:
-        """The provider of the attempt, or None after the job has expired."""
+        """The provider of the attempt, or None without the job."""
         return self.job.provider_of(self.attempt) if self.job else None
 
     def view(self) -> dict[str, Any]:
@@ -55,16 +61,20 @@ def unconfirmed_attempts(
         LedgerUnavailable: Redis is away.
     """
     number, entries = runtime.ledger.overview.unconfirmed(limit)
-    jobs = runtime.ledger.overview.jobs([entry.job_id for entry in entries])
+    jobs, unreadable = runtime.ledger.overview.readable_jobs([e.job_id for e in entries])
+    lost = {each.job_id for each in unreadable}
     return number, [
-        UnconfirmedAttempt(e.job_id, e.attempt, e.since, jobs.get(e.job_id)) for e in entries
+        UnconfirmedAttempt(e.job_id, e.attempt, e.since, jobs.get(e.job_id), e.job_id in lost)
+        for e in entries
     ]
 
 
 def unconfirmed_jobs(
     runtime: Runtime, tenant: str | None, *, limit: int, cursor: str | None = None
-) -> tuple[list[Entry], str | None]:
+) -> tuple[list[Entry], str | None, list[str]]:
     """Return a page of the jobs with unconfirmed attempts, newest first, and its cursor.
+
+    Beside them are the ids of jobs that this version cannot read. They may have such attempts.
 
     Args:
         runtime: of this process.
@@ -79,8 +89,9 @@ def unconfirmed_jobs(
     facet = {"tenant": facet_text(tenant)} if tenant else {}
     query = Query(facet=facet, unconfirmed=True, now=runtime.clock())
     found = search(runtime, query, limit=limit, cursor=cursor)
-    entries = find_entries(runtime, [job.id for job in found.jobs])
-    return [entries[job.id] for job in found.jobs if job.id in entries], found.cursor
+    entries, lost = find_entries(runtime, [job.id for job in found.jobs])
+    unreadable = [*found.unreadable, *(each.job_id for each in lost)]
+    return [entries[job.id] for job in found.jobs if job.id in entries], found.cursor, unreadable
 
 
 def tenant_attempts(
@@ -91,7 +102,7 @@ def tenant_attempts(
     Raises:
         LedgerUnavailable, HistoryUnavailable: as for `unconfirmed_jobs`.
     """
-    entries, cursor = unconfirmed_jobs(runtime, tenant, limit=limit)
+    entries, cursor, _ = unconfirmed_jobs(runtime, tenant, limit=limit)
     return [attempt for entry in entries for attempt in attempts_of(entry)], cursor is not None
 
 

@@ -14,7 +14,6 @@ from orchestrator.history import HistoryUnavailable
 from orchestrator.jobs.model import FOLLOW_UPS, OUTCOME_STEPS, FollowUpStatus, Job, Status, Step
 from orchestrator.ledger.admission import flow_of
 from orchestrator.ledger.identifiers import shard_of
-from orchestrator.ledger.refusals import UnreadableJob
 from orchestrator.ledger.snapshots import JobFacts, Snapshot
 from orchestrator.ledger.totals import Totals
 from orchestrator.operations.archive_faults import faults
@@ -299,19 +298,12 @@ class Verification:
 
     def _jobs(self, job_ids: Iterable[str]) -> dict[str, Job]:
         """Return whole jobs. One that this version cannot read is reported."""
-        overview = self._runtime.ledger.overview
         ids = [job_id for job_id in job_ids if job_id not in self._unreadable]
-        try:
-            return overview.jobs(ids)
-        except UnreadableJob:
-            readable: dict[str, Job] = {}
-            for job_id in dict.fromkeys(ids):
-                try:
-                    readable |= overview.jobs([job_id])
-                except UnreadableJob as error:
-                    self._unreadable.add(job_id)
-                    self._reports["readable"].add_breach(str(error))
-            return readable
+        jobs, unreadable = self._runtime.ledger.overview.readable_jobs(ids)
+        for each in unreadable:
+            self._unreadable.add(each.job_id)
+            self._reports["readable"].add_breach(str(each))
+        return jobs
 
     def _charged(self, charges: list[Charge]) -> None:
         """Check that a task without an attempt can belong to an unconfirmed attempt."""

@@ -178,6 +178,7 @@ def test_the_specification_tells_of_the_page_and_its_parameters(api: Api) -> Non
         "jobs",
         "next_cursor",
         "incomplete",
+        "unreadable",
     }
     assert set(listing["responses"]) >= {"200"}
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from orchestrator.cli.dev import stop_on_sigterm
+from orchestrator.cli.number_options import Number, WholeNumber
 from orchestrator.cli.output import console, print_json
 from orchestrator.jsonio import dump
 from tests.chaos.clients import ChaosClients
@@ -35,25 +36,30 @@ What it cannot repeat is how threads and processes overtake each other.
 """
 
 
-@click.command(epilog=_EPILOG, context_settings={"show_default": True, "max_content_width": 100})
-@click.option("--jobs", default=300, type=click.IntRange(1, 100_000), help="How many jobs.")
+@click.command(
+    epilog=_EPILOG,
+    context_settings={
+        "show_default": True,
+        "max_content_width": 100,
+        "help_option_names": ["-h", "--help"],
+    },
+)
+@click.option("--jobs", default=300, type=WholeNumber(1, 100_000), help="How many jobs.")
 @click.option(
     "--minutes",
     default=1.0,
-    type=click.FloatRange(0.05, 600),
+    type=Number(0.05, 600),
     help="How long they are enqueued and processes killed; the outcomes come some time later.",
 )
-@click.option("--seed", type=click.IntRange(0), help="Of a run to repeat.  [default: a new one]")
+@click.option("--seed", type=WholeNumber(0), help="Of a run to repeat.  [default: a new one]")
+@click.option("--every", default=3.0, type=Number(0.5, 3600), help="Seconds between two kills.")
 @click.option(
-    "--every", default=3.0, type=click.FloatRange(0.5, 3600), help="Seconds between two kills."
-)
-@click.option(
-    "--redis-kills", default=2, type=click.IntRange(0, 1000), help="How often Redis is killed."
+    "--redis-kills", default=2, type=WholeNumber(0, 1000), help="How often Redis is killed."
 )
 @click.option(
     "--deadline",
     default=60.0,
-    type=click.FloatRange(5, 3600),
+    type=Number(5, 3600),
     help="Seconds a job may take; each tenth job has a shorter time of its own.",
 )
 @click.option("--keep", is_flag=True, help="Keep logs and data, also if every promise was kept.")

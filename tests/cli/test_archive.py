@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator.cli import main
+from orchestrator.enqueue import EnqueueResult
 from orchestrator.jobs.model import Image, Outcome
 from orchestrator.jsonio import rfc3339
 from orchestrator.operations.stats import stats
@@ -40,20 +41,42 @@ def images(output: str) -> list[str]:
     return [line.strip() for line in output.splitlines() if line.startswith("  image")]
 
 
-def test_get_shows_our_copy_once_there_is_one_and_else_the_providers_link(harness: Harness) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [["get"], ["watch"], ["enqueue", "--wait", "--provider", "hiapi", "--model", "Nano-Banana-2"]],
+    ids=lambda command: command[0],
+)
+def test_every_command_shows_our_links_unless_there_will_be_no_copy(
+    command: list[str], harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gallery = Gallery(harness)
     job_id = gallery.job(picture(), Answer(404))
-    [first, second] = [image.source_url for image in harness.job(job_id).images]
-    ours = f"{PUBLIC_URL}/v1/jobs/{job_id}/images/0"
+    ours = f"{PUBLIC_URL}/v1/jobs/{job_id}/images"
+    if command[0] == "enqueue":  # the call returns the job, as a repeated call with its key does
+        result = EnqueueResult(harness.job(job_id), replayed=True)
+        monkeypatch.setattr("orchestrator.cli.jobs.create_job", lambda *_, **__: result)
+    else:
+        command = [*command, job_id]
 
-    assert images(cli("get", job_id)) == [f"image  {first}", f"image  {second}"]
-    archived(harness, job_id)
-    shown = cli("get", job_id)
-    assert images(shown) == [
-        f"image  {ours}  96x64 image/png",
-        f"image  {second}  (not archived: it answered 404)",
+    assert images(cli(*command)) == [
+        f"image  {ours}/0  (not archived yet)",
+        f"image  {ours}/1  (not archived yet)",
     ]
-    assert "archive_failed try=1  reason=it answered 404" in shown
+    archived(harness, job_id)
+    assert images(cli(*command)) == [
+        f"image  {ours}/0  96x64 image/png",
+        f"image  {ours}/1  (not archived yet: it answered 404)",
+    ]
+    assert "archive_failed try=1  reason=it answered 404" in cli("get", job_id)
+
+
+def test_get_shows_the_link_of_the_provider_once_there_will_be_no_copy(harness: Harness) -> None:
+    lost = Image("https://provider.example/1.png", error="it answered 404", given_up=True)
+    job_id = ended(harness, job_states.ended(harness, Outcome.succeeded((lost,))))
+
+    assert images(cli("get", job_id)) == [
+        "image  https://provider.example/1.png  (not archived: it answered 404)"
+    ]
 
 
 def test_get_shows_why_a_file_is_not_checked(harness: Harness) -> None:

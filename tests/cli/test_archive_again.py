@@ -126,7 +126,7 @@ def test_what_cannot_be_archived_is_said(gallery: Gallery) -> None:
         ([], "name at least one job, or use --all-given-up"),
         (["job_1", "--all-given-up"], "name at least one job, or use --all-given-up"),
         (["nonsense"], "job 'nonsense' does not exist in this ledger"),
-        (["--all-given-up", "--limit", "0"], "0 is not in the range 1<=x<=10000"),
+        (["--all-given-up", "--limit", "0"], "'0' is not a whole number from 1 to 10000"),
     ],
 )
 def test_a_bad_command_is_one_clear_line(harness: Harness, words: list[str], problem: str) -> None:

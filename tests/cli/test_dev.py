@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+import socket
+import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -51,6 +55,30 @@ def test_a_port_that_does_not_exist_is_refused(option: str, port: str) -> None:
     assert result.exit_code == 2
     assert option in result.output
     assert port in result.output
+
+
+@pytest.mark.server
+@pytest.mark.parametrize("option", ["--port", "--sandbox-port"])
+def test_a_busy_port_is_refused_with_what_chooses_another_one(option: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        ports = {"--port": free_port(), "--sandbox-port": free_port()} | {option: port}
+        result = CliRunner().invoke(main, ["dev", *chain(*((n, str(p)) for n, p in ports.items()))])
+    commands = re.findall("`(.+?)`", result.output)
+
+    assert result.exit_code == 1
+    assert str(port) in result.output
+    assert [command.split()[0] for command in commands] == ["orchestrator", "make"]
+    assert commands[0] == f"orchestrator dev {option} N"
+    # What make would run is the same command.
+    recipe = subprocess.run(
+        ["make", "--dry-run", "--assume-old=.venv/.runtime", *commands[1].split()[1:]],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=Path(__file__).parents[2],
+    )
+    assert " ".join(recipe.stdout.split()).endswith(f"/{commands[0]}")
 
 
 @pytest.mark.server

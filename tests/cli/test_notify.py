@@ -208,9 +208,9 @@ def test_odd_words_are_refused(harness: Harness) -> None:
         (["--dead", "--since", "9999999s"], "is not a time span"),
         (["--dead", "--since", "\u0665h"], "is not a time span"),
         (["--dead", "--since", ""], "is not a time span"),
-        (["--dead", "--limit", "0"], "0 is not in the range"),
-        (["--dead", "--limit", "10001"], "10001 is not in the range"),
-        (["--dead", "--limit", "ten"], "'ten' is not a valid integer"),
+        (["--dead", "--limit", "0"], "'0' is not a whole number from 1 to 10000"),
+        (["--dead", "--limit", "10001"], "'10001' is not a whole number from"),
+        (["--dead", "--limit", "ten"], "'ten' is not a whole number from 1 to 10000"),
         (["--all"], "No such option"),
     ]:
         done = notify(*words)

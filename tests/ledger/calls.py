@@ -69,7 +69,7 @@ KEY = ApiKey("key_1", "shop", DEFAULT_SCOPES, digest("orch_0"), NOW)
 READS_MANY_JOBS = frozenset(
     f"overview.{name}"
     for name in (
-        *("counts", "created_before", "existing", "jobs", "page", "newest"),
+        *("counts", "created_before", "existing", "jobs", "readable_jobs", "page", "newest"),
         *("open_jobs", "spent", "queued", "size", "snapshots", "tenants", "unconfirmed"),
         *("watch_totals", "with_status"),
     )

@@ -98,3 +98,18 @@ def test_a_job_that_cannot_be_read_is_given_back_and_never_unconfirmed(
     later = NOW + UNREADABLE_WAIT_MS
     assert ledger.claim(job_id, Step.SUBMIT, now=later, lease_ms=1000)
     assert issubclass(UnreadableJob, LedgerUnavailable)
+
+
+def test_a_job_of_a_newer_format_is_not_read(ledger: Ledger, redis: Redis) -> None:
+    newer, known = kit.create(ledger), kit.create(ledger)
+    redis.hset(keys.job(newer), "format", NEWER)
+
+    with pytest.raises(UnreadableJob, match=newer):
+        ledger.get(newer)
+    jobs, unreadable = ledger.overview.readable_jobs([newer, known, newer])
+
+    assert list(jobs) == [known]
+    assert [each.job_id for each in unreadable] == [newer]
+    faults = {each.job_id: each.fault for each in ledger.overview.snapshots(0)}
+    assert newer in faults[newer]
+    assert not faults[known]

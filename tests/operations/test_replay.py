@@ -85,7 +85,7 @@ def test_a_dead_notification_starts_again_with_the_same_id(
     assert harness.nudges.sent == [(Step.NOTIFY, job_id)]
     now = notification(harness, job_id)
     assert (now.status, now.tries, now.since) == (PENDING, 0, harness.clock.now)
-    assert failed_notifications(harness.runtime) == (0, [])
+    assert failed_notifications(harness.runtime) == (0, [], [])
     assert wait(harness, job_id) == 0
     receiver.answers(Answer(500), Answer(200))
     assert again(harness, job_id).tries == 1
@@ -212,7 +212,7 @@ def test_dead_notifications_are_listed_oldest_first_and_counted(
         harness.clock.forward(3600)
     job_states.ended(harness, notify_stream="shop")
 
-    number, listed = failed_notifications(harness.runtime)
+    number, listed, _ = failed_notifications(harness.runtime)
 
     assert (number, [job.id for job in listed]) == (3, jobs)
     assert failed_notifications(harness.runtime, limit=2)[0] == 3
@@ -254,9 +254,9 @@ def test_since_excludes_older_notifications(harness: Harness, receiver: FakeProv
     assert tried is not None
 
     assert [job.id for job in failed_notifications(harness.runtime, since=tried)[1]] == [second]
-    assert failed_notifications(harness.runtime, since=tried + 1) == (0, [])
+    assert failed_notifications(harness.runtime, since=tried + 1) == (0, [], [])
     assert failed_notifications(harness.runtime, since=tried - 3600_000)[0] == 2
 
 
 def test_a_new_ledger_has_no_dead_notification(harness: Harness) -> None:
-    assert failed_notifications(harness.runtime) == (0, [])
+    assert failed_notifications(harness.runtime) == (0, [], [])

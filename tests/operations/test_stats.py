@@ -217,13 +217,13 @@ def test_only_paused_hosts_are_named(harness: Harness) -> None:
 def test_an_image_that_no_retry_can_mend_is_at_risk_at_once(harness: Harness) -> None:
     healthy = job_states.ended(harness)
     job_id = job_states.ended(harness, Outcome.succeeded((Image("ftp://cdn.example/0.png"),)))
-    assert images_at_risk(harness.runtime, 10) == (0, [])
+    assert images_at_risk(harness.runtime, 10) == (0, [], [])
 
     archive(harness.runtime, job_id)
 
-    number, jobs = images_at_risk(harness.runtime, 10)
+    number, jobs, _ = images_at_risk(harness.runtime, 10)
     assert (number, [job.id for job in jobs]) == (1, [job_id])
     assert jobs[0].images[0].error == "the link is not an http(s) URL"
     harness.redis.delete(keys.job(job_id))
-    assert images_at_risk(harness.runtime, 10) == (1, [])
+    assert images_at_risk(harness.runtime, 10) == (1, [], [])
     assert healthy != job_id

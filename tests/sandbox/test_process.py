@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -86,6 +87,16 @@ def test_names_a_missing_script(tmp_path: Path) -> None:
     assert result.exit_code == 2
     expected = f"Error: {tmp_path}/no.yaml: cannot be read: No such file or directory\n"
     assert result.output == expected
+
+
+def test_a_busy_port_is_refused_with_the_options_that_choose_another_one() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
+        result = CliRunner().invoke(main, ["--port", str(port)])
+
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: 127.0.0.1:{port} cannot be used")
+    assert "--port" in result.output
 
 
 def test_help_names_providers_and_faults() -> None:

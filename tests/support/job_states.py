@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.enqueue import create_job
 from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, SettledBy, Step
-from orchestrator.ledger import Lease
+from orchestrator.ledger import Lease, keys
+from orchestrator.ledger.refusals import FORMAT
 from tests.support.fakes import Harness
 from tests.support.providers import EXAMPLE_REQUESTS
 
@@ -93,3 +95,19 @@ def keyed(harness: Harness, key: str, *, scope: str, tenant: str) -> str:
     """Return a queued job of an idempotency key. Another call returns the same job."""
     request = EXAMPLE_REQUESTS["hiapi"]
     return create_job(harness.runtime, request, scope=scope, tenant=tenant, key=key).job.id
+
+
+#: Stored fields that this version cannot read. Each makes a job unreadable.
+UNREADABLE_FIELDS = {
+    "a status of a newer version": {"status": "dreaming"},
+    "a request of a newer version": {"request": '{"hologram": 1}'},
+    "a newer format": {"format": str(FORMAT + 1)},
+    "a damaged number": {"attempt": "x"},
+    "a damaged list": {"images": "["},
+}
+
+
+def make_unreadable(harness: Harness, job_id: str, fields: Mapping[str, str]) -> None:
+    """Give a job fields that this version cannot read."""
+    stored: dict[Any, Any] = dict(fields)
+    harness.redis.hset(keys.job(job_id), mapping=stored)

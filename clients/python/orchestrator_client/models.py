@@ -211,11 +211,15 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPage:
-    """One page of a list, newest first. `incomplete` says why older jobs are missing."""
+    """One page of a list, newest first. `incomplete` says why older jobs are missing.
+
+    `unreadable` has the ids of jobs that are missing because the service cannot read them.
+    """
 
     jobs: tuple[Job, ...]
     next_cursor: str | None
     incomplete: str | None = None
+    unreadable: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,10 @@ def job(body: Object) -> Job:
 
 def page(body: Object) -> JobPage:
     """Return a page of jobs."""
-    return _made(JobPage, body, jobs=tuple(job(each) for each in body["jobs"]))
+    unreadable = tuple(each["id"] for each in body.get("unreadable", ()))
+    return _made(
+        JobPage, body, jobs=tuple(job(each) for each in body["jobs"]), unreadable=unreadable
+    )
 
 
 def batch(body: Object) -> Batch:
