@@ -22,6 +22,7 @@ from playwright.sync_api import (
     expect,
     sync_playwright,
 )
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 #: A wait that is this long has failed. It is long, because other work may use all cores. ms.
 WAIT_MS = 60_000
@@ -194,10 +195,21 @@ def accessible(page: Page, *, without: tuple[str, ...] = ()) -> None:
     assert not violations, "\n".join([f"{page.url}, axe-core:", *map(_described, violations)])
 
 
+#: What is wider than its place: the page, or a table in it.
+_TOO_WIDE = """() => [document.documentElement, ...document.querySelectorAll(".table-frame")]
+  .filter((each) => each.scrollWidth > each.clientWidth)
+  .map((each) => `${each.localName}: ${each.scrollWidth} px in ${each.clientWidth} px`)"""
+
+
 def fits(page: Page) -> None:
-    """Check that the page is not wider than its window."""
-    width, window = page.evaluate("() => [document.documentElement.scrollWidth, innerWidth]")
-    assert width <= window, f"{page.url} is {width} px wide in a window of {window} px"
+    """Check that neither the page nor a table in it scrolls sideways.
+
+    A chart is drawn again a moment after its window has another size.
+    """
+    with suppress(PlaywrightTimeout):
+        page.wait_for_function(f"() => !({_TOO_WIDE})().length")
+    wide = page.evaluate(_TOO_WIDE)
+    assert not wide, f"{page.url} in a window of {page.viewport_size}: {wide}"
 
 
 def _described(violation: dict[str, Any]) -> str:

@@ -14,7 +14,8 @@ from tests.dashboard.kit import accessible, fits
 from tests.dashboard.site import ADMIN, Site
 from tests.dashboard.views import SCHEMES, SIZES, VIEWS, View
 
-WIDEST = ViewportSize(width=2560, height=1440)
+#: More widths of windows: a large screen, laptops, both sides of a change of the layout, a phone.
+WIDTHS_PX = (2560, 1280, 1240, 1239, 1024, 977, 976, 768, 390)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,8 @@ def test_a_page_is_accessible_and_fits(
         page.emulate_media(color_scheme=scheme)
         accessible(page)
         fits(page)
-    page.set_viewport_size(WIDEST)
-    fits(page)
+    for width in WIDTHS_PX:
+        page.set_viewport_size(ViewportSize(width=width, height=900))
+        fits(page)
     page.evaluate(kit.SETTLE)
     faults.check()

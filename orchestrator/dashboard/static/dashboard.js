@@ -63,7 +63,7 @@ localTimes(document);
 // The menu is always open on a wide screen ---------------------------------------------------------
 
 const menu = document.querySelector("details.menu");
-const wide = matchMedia("(min-width: 60rem)");
+const wide = matchMedia("(min-width: 77.5rem)");
 if (menu) {
   const follow = () => (menu.open = wide.matches);
   wide.addEventListener("change", follow);
