@@ -35,12 +35,20 @@ OPEN_RETRY_SECONDS = 5.0
 class IdempotencyMismatch(ValueError):
     """The idempotency key was used before with another request."""
 
+    def __init__(self) -> None:
+        super().__init__(
+            "this idempotency key was used before with another request; send a new key for a new"
+            " request, or the first request again"
+        )
+
 
 class IdempotencyGone(ValueError):
     """The job of the idempotency key has expired. `job_id` is its id."""
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"the job of this idempotency key has expired: {job_id}")
+        super().__init__(
+            f"the job of this idempotency key has expired: {job_id}; send a new key for a new job"
+        )
         self.job_id = job_id
 
 
@@ -309,18 +317,21 @@ def check_created(created: Created, limits: Tenant, provider: str) -> None:
     if created.result is Result.LIMITED:
         raise _limit_reached(limits, provider, created)
     if created.result is Result.MISMATCH:
-        raise IdempotencyMismatch("this idempotency key was used before with another request")
+        raise IdempotencyMismatch()
     if created.result is Result.GONE:
         raise IdempotencyGone(created.job_id)
 
 
 def _limit_reached(limits: Tenant, provider: str, created: Created) -> TenantLimitReached:
+    wait = created.wait_ms / 1000
     if created.limit == "max_open":
-        wait, text = OPEN_RETRY_SECONDS, f"{limits.max_open} open jobs"
+        wait = OPEN_RETRY_SECONDS
+        text = f"{limits.max_open} open jobs; try again when one ends"
     elif created.limit == "daily_budget":
-        wait, text = created.wait_ms / 1000, f"{limits.daily_budgets[provider]} a day at {provider}"
+        budget = limits.daily_budgets[provider]
+        text = f"{budget} a day at {provider}; try again tomorrow (UTC), or raise the budget"
     else:
-        wait, text = created.wait_ms / 1000, f"{limits.requests_per_second:g} jobs per second"
+        text = f"{limits.requests_per_second:g} jobs per second; send them more slowly"
     return TenantLimitReached(limits.name, created.limit, wait, text)
 
 
@@ -341,7 +352,7 @@ def known_job(
     if file:
         job_request = replace(job_request, upload=describe(file, len(file.content)))
     if codec.fingerprint(job_request.stored()) != fingerprint:
-        raise IdempotencyMismatch("this idempotency key was used before with another request")
+        raise IdempotencyMismatch()
     job = runtime.ledger.get(job_id)
     if job is None:
         raise IdempotencyGone(job_id)

@@ -189,7 +189,7 @@ class Front:
                 )
         except Exception as error:
             log.get().exception("request_crashed", error=type(error).__name__)
-            _answer_problem(exchange, 500, "internal-server-error", "Internal Server Error", {})
+            _answer_problem(exchange, 500, "internal-server-error", problems.CRASHED, {})
         return None
 
     def _refuse(self, exchange: Exchange, reason: str) -> None:

@@ -16,6 +16,8 @@ from orchestrator.operations import search
 from orchestrator.operations.current_jobs import current_view
 from orchestrator.runtime import Runtime
 
+#: What a caller does about an id that is not known.
+CHECK = "check the id and the key"
 #: The wait that a caller is told while the history does not answer. Seconds.
 HISTORY_RETRY_SECONDS = 5
 
@@ -36,7 +38,8 @@ def find_job(runtime: Runtime, job_id: str) -> Job:
         raise
     except HistoryUnavailable:
         raise ServiceUnavailable(
-            f"the ledger has no job {job_id[:80]!r}, and the history does not answer",
+            f"the ledger has no job {job_id[:80]!r}, and the history does not answer;"
+            " ask again later",
             retry_after=HISTORY_RETRY_SECONDS,
         ) from None
 
@@ -54,7 +57,7 @@ def visible(job: Job | None, job_id: str) -> Job:
 
 def no_job(job_id: str) -> NotFound:
     """Return the error about a job that does not exist for the caller."""
-    return NotFound(f"there is no job {job_id[:80]!r}")
+    return NotFound(f"there is no job {job_id[:80]!r} that this key may see; {CHECK}")
 
 
 def answer(

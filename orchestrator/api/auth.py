@@ -28,6 +28,8 @@ PUBLIC_ENDPOINTS = frozenset(
     }
 )
 _READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+#: The refusal of a key that names another tenant.
+OWN_TENANT_ONLY = "this key sees only its own tenant; leave out `tenant`, or use an admin key"
 #: The name of the log of refused requests in the application.
 _REFUSALS = "refusals"
 #: The longest part of a path in a log line. Characters.
@@ -64,7 +66,8 @@ def require(scope: Scope) -> None:
     """
     if not caller().admin and scope not in caller().scopes:
         _log("scope", caller().name)
-        raise Forbidden(f"this key lacks the scope {scope}")
+        fix = f"use one that has it (orchestrator keys create --scopes {scope})"
+        raise Forbidden(f"this key lacks the scope {scope}; {fix}")
 
 
 def chosen_tenant() -> str | None:
@@ -81,7 +84,7 @@ def chosen_tenant() -> str | None:
         return None if caller().admin else caller().tenant
     if not caller().sees(tenant_name(named)):
         _log("tenant", caller().name)
-        raise Forbidden("this key sees only its own tenant")
+        raise Forbidden(OWN_TENANT_ONLY)
     return named
 
 

@@ -11,7 +11,7 @@ from werkzeug.exceptions import Conflict, NotFound
 
 from orchestrator import tracing
 from orchestrator.api import holds, incoming
-from orchestrator.api.answers import as_json
+from orchestrator.api.answers import CHECK, as_json
 from orchestrator.api.auth import caller, chosen_tenant
 from orchestrator.api.jobs import IDEMPOTENCY_KEY, TENANT_FILTER, WAIT
 from orchestrator.api.openapi import JSON, ProblemSchema, operation
@@ -160,5 +160,5 @@ def _visible(batch: Batch | None, batch_id: str) -> Batch:
         NotFound: there is no such batch, or it belongs to another tenant. The answer is the same.
     """
     if batch is None or not caller().sees(batch.tenant):
-        raise NotFound(f"there is no batch {batch_id[:80]!r}")
+        raise NotFound(f"there is no batch {batch_id[:80]!r} that this key may see; {CHECK}")
     return batch

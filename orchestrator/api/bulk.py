@@ -14,7 +14,7 @@ from werkzeug.exceptions import Forbidden, NotFound, ServiceUnavailable
 
 from orchestrator.api import incoming
 from orchestrator.api.answers import HISTORY_RETRY_SECONDS, as_json
-from orchestrator.api.auth import caller, chosen_tenant
+from orchestrator.api.auth import OWN_TENANT_ONLY, caller, chosen_tenant
 from orchestrator.api.filters import filter_object
 from orchestrator.api.jobs import TENANT_FILTER
 from orchestrator.api.openapi import JSON, operation
@@ -248,7 +248,8 @@ def preview(
     """
     if not _making.acquire(blocking=False):
         raise ServiceUnavailable(
-            "another bulk action is being prepared", retry_after=RETRY_AFTER_SECONDS
+            "another bulk action is being prepared; send the request again",
+            retry_after=RETRY_AFTER_SECONDS,
         )
     try:
         return operations.preview(
@@ -256,7 +257,7 @@ def preview(
         )
     except HistoryUnavailable:
         raise ServiceUnavailable(
-            "the history does not answer, so a bulk action cannot find its jobs",
+            "the history does not answer, so a bulk action finds no jobs; send it again later",
             retry_after=HISTORY_RETRY_SECONDS,
         ) from None
     finally:
@@ -303,7 +304,7 @@ def _own(filters: dict[str, Any]) -> dict[str, Any]:
     except InvalidRequest as error:
         raise InvalidRequest(*(_inside(violation) for violation in error.violations)) from None
     if not caller().sees(named):
-        raise Forbidden("this key sees only its own tenant")
+        raise Forbidden(OWN_TENANT_ONLY)
     return {**filters, "tenant": named}
 
 

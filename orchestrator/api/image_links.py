@@ -71,10 +71,14 @@ def blueprint(runtime: Runtime) -> Blueprint:
         """Show the image of a link."""
         parts = (_PURPOSE, job_id, index, expires)
         if not is_job_id(job_id) or not tokens.verify(runtime.settings.secret_keys, token, *parts):
-            raise NotFound("the link is not valid: it is incomplete, or it was changed")
+            raise NotFound(
+                "the link is not valid: it is incomplete, or it was changed; copy all of it"
+            )
         left_ms = expires * 1000 - runtime.clock()
         if left_ms <= 0:
-            raise Gone("the link has expired")
+            raise Gone(
+                "the link has expired; ask for a new one, with /v1/jobs/{id}/images/{n}/link"
+            )
         response = image_answer(runtime, job_id, index, sees=lambda _: True)
         response.headers["Referrer-Policy"] = "no-referrer"
         if response.cache_control.max_age:
@@ -92,6 +96,6 @@ def image_url(runtime: Runtime, job_id: str, index: int, expires: int) -> str:
     """
     settings = runtime.settings
     if settings.public_url is None or not settings.secret_keys:
-        raise Conflict("there are no signed links until ORCHESTRATOR_PUBLIC_URL is set")
+        raise Conflict("there are no signed links until the operator sets ORCHESTRATOR_PUBLIC_URL")
     token = tokens.sign(settings.secret_keys[0], _PURPOSE, job_id, index, expires)
     return f"{settings.public_url}/images/{job_id}/{index}/{expires}/{token}"

@@ -118,7 +118,7 @@ def thumbnail_answer(
     """
     located = locate_image(runtime, job_id, index, sees=sees)
     if isinstance(located, AtProvider):
-        raise NotFound("there is no thumbnail until the image is archived")
+        raise NotFound("there is no thumbnail until the image is archived; ask again later")
     if not isinstance(located, Archived):
         _absent(located, job_id, index)
     if located.thumbnail is None:

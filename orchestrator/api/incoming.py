@@ -97,7 +97,7 @@ def body() -> dict[str, Any]:
     if length is None and len(data) >= most:  # a chunked body beyond the limit
         raise _too_large(most)
     if length is not None and len(data) < length:
-        raise BadRequest(f"the body ended after {len(data)} of {length} bytes")
+        raise BadRequest(f"the body ended after {len(data)} of {length} bytes; send it again")
     return _parsed(data)
 
 

@@ -21,6 +21,11 @@ from orchestrator.operations.unreadable_jobs import DETAIL
 from orchestrator.storage.storage import StorageError
 
 PROBLEM_JSON = "application/problem+json"
+#: The answer to a request that met an error of ours.
+CRASHED = (
+    "The service met an error of its own. Send the same request again, with the same"
+    " Idempotency-Key. If it fails again, tell the operator the X-Request-ID of this answer."
+)
 #: The part of a path that an answer repeats. Characters.
 MAX_PATH_CHARACTERS = 100
 
@@ -75,6 +80,7 @@ def _unavailable(error: LedgerUnavailable) -> Response:
 def _no_history(error: HistoryUnavailable) -> Response:
     log.get().error("history_unavailable", reason=str(error))
     detail = "The history does not answer, or no recorder has run yet. Jobs go on without it."
+    detail += " Send the same request again later. Its operator runs `orchestrator doctor`."
     title = "The history is unavailable"
     return problem(503, "history-unavailable", title, detail, headers={"Retry-After": "5"})
 
@@ -108,6 +114,8 @@ def _detail(error: HTTPException) -> str:
     """Return what is wrong. werkzeug's words about a path are for people in a browser."""
     if error.description == NotFound.description:
         return f"there is no {_path()!r}; /openapi.json lists the paths"
+    if isinstance(error, InternalServerError):
+        return CRASHED
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         allowed = ", ".join(sorted(error.valid_methods))
         return f"{_path()!r} does not accept {request.method}; it accepts {allowed}"

@@ -92,7 +92,8 @@ def blueprint(runtime: Runtime) -> Blueprint:
         by = [name for name in request.args.get("by", "day,provider").split(",") if name]
         if not making.acquire(blocking=False):
             raise ServiceUnavailable(
-                "another report is being made", retry_after=RETRY_AFTER_SECONDS
+                "another report is being made; send the request again",
+                retry_after=RETRY_AFTER_SECONDS,
             )
         try:
             report = usage_report(runtime, filters, by)

@@ -238,7 +238,7 @@ def _follow(runtime: Runtime, batch_id: str, *, json_: bool) -> None:
 
 def _existing(batch: Batch | None, batch_id: str) -> Batch:
     if batch is None:
-        raise click.ClickException(f"there is no batch {batch_id!r} in this ledger")
+        raise click.ClickException(f"there is no batch {batch_id!r} in this ledger; check its id")
     return batch
 
 

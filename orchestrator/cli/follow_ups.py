@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import asdict
-from math import isnan
 
 import click
 
@@ -219,8 +218,6 @@ def prune(*, days: float | None, dry_run: bool, json_: bool) -> None:
     Images and manifests stay in the archive. A job that is open, or has a pending archive or
     notification, is kept.
     """
-    if days is not None and isnan(days):  # click's range accepts it
-        raise click.BadParameter("nan is not a number; allowed: 0 to 3650", param_hint="--days")
     runtime = default_runtime()
     with progress(quiet=json_) as shown:
         bar = shown.add_task("checking jobs", total=runtime.ledger.overview.size())

@@ -286,7 +286,10 @@ def retry(job_id: str, yes: bool, json_: bool) -> None:
 def _of_celery_task(runtime: Runtime, celery_id: str, tenant: str) -> Job:
     job = job_of_key(runtime, CELERY_SCOPE, celery_id, tenant, name="--celery-id")
     if job is None:
-        raise click.ClickException(f"no job came from the Celery task {celery_id!r}")
+        raise click.ClickException(
+            f"no job came from the Celery task {celery_id!r}; its message waits, or it is in"
+            " `orchestrator rejected list`"
+        )
     return job
 
 
@@ -303,7 +306,9 @@ def existing(runtime: Runtime, job_id: str) -> Job:
     """Return a job, or end the command with an error."""
     job = search.find_job(runtime, job_id)
     if job is None:
-        raise click.ClickException(f"job {job_id!r} does not exist in this ledger or its history")
+        raise click.ClickException(
+            f"job {job_id!r} does not exist in this ledger or its history; see: orchestrator list"
+        )
     return job
 
 

@@ -201,7 +201,7 @@ def open_batch(
         fingerprint=content,
     )
     if opened.result is Result.MISMATCH:
-        raise IdempotencyMismatch("this idempotency key was used before with another request")
+        raise IdempotencyMismatch()
     if opened.result is Result.GONE:
         raise IdempotencyGone(opened.job_id)
     replayed = opened.result is Result.REPLAYED

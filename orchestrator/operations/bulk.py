@@ -46,7 +46,10 @@ class UnknownBulkAction(Exception):
     """There is no such bulk action, or its preview has expired. The message names it."""
 
     def __init__(self, bulk_id: str) -> None:
-        super().__init__(f"there is no bulk action {bulk_id[:80]!r}; a preview is kept for an hour")
+        super().__init__(
+            f"there is no bulk action {bulk_id[:80]!r}; a preview is kept for an hour, then make a"
+            " new one"
+        )
 
 
 def preview(
@@ -116,7 +119,7 @@ def start(
     now = runtime.clock()
     result = runtime.ledger.bulk.start(action, actor=actor, accept_risk=accept_risk, now=now)
     if result is BulkResult.LIMITED:
-        text = f"{MAX_STARTED} running bulk actions"
+        text = f"{MAX_STARTED} running bulk actions; try again when one ends"
         raise TenantLimitReached(action.tenant or "of everything", "bulk", RETRY_SECONDS, text)
     started = runtime.ledger.bulk.get(action.id)
     if result is BulkResult.MISSING or started is None:

@@ -44,6 +44,10 @@ class Caller:
         return self.admin or tenant == self.tenant
 
 
+#: What somebody does whose key is not accepted.
+_NEW_KEY = "ask the operator for a new one (orchestrator keys create)"
+
+
 class KeyRefused(Exception):
     """A key is not accepted. The message is the reason, for the one who sent it.
 
@@ -69,7 +73,7 @@ def identify(runtime: Runtime, key: str) -> Caller:
         return identify_digest(runtime, digest(key))
     except KeyRefused as refusal:
         if refusal.key_id is None and key.startswith(KEY_PREFIX) and len(key) != KEY_CHARACTERS:
-            message = f"the key is not complete: it has {KEY_CHARACTERS} characters"
+            message = f"the key is not complete: it has {KEY_CHARACTERS} characters; copy all of it"
             raise KeyRefused(message, "incomplete key") from None
         raise
 
@@ -83,9 +87,10 @@ def identify_digest(runtime: Runtime, key_digest: str) -> Caller:
         return Caller(name, name, DEFAULT_SCOPES)
     stored = runtime.ledger.access.current().keys.get(key_digest)
     if stored is None:
-        raise KeyRefused("the key is unknown", "unknown key")
+        raise KeyRefused(f"the key is unknown; check its text, or {_NEW_KEY}", "unknown key")
     if refusal := stored.refusal(runtime.clock()):
-        raise KeyRefused(f"the key {stored.id} is {refusal}", f"{refusal} key", stored.id)
+        message = f"the key {stored.id} is {refusal}; {_NEW_KEY}"
+        raise KeyRefused(message, f"{refusal} key", stored.id)
     return Caller(f"{stored.tenant}/{stored.id}", stored.tenant, stored.scopes)
 
 

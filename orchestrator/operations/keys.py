@@ -136,7 +136,7 @@ def _in_use(runtime: Runtime, key_id: str) -> ApiKey:
     if key is None:
         raise UnknownKey(f"there is no key {key_id[:40]!r}; see: orchestrator keys list")
     if reason := key.refusal(runtime.clock()):
-        raise UnknownKey(f"the key {key_id} is {reason} already")
+        raise UnknownKey(f"the key {key_id} is {reason} already; see: orchestrator keys list")
     return key
 
 

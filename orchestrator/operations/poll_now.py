@@ -37,7 +37,9 @@ def poll_now(runtime: Runtime, job: Job, *, actor: str) -> None:
     if result is Result.LIMITED:
         raise AskedRecently
     if result is Result.OPEN:
-        raise NothingToPoll(f"it is {job.status}; its provider has not reported a task yet")
+        raise NothingToPoll(
+            f"it is {job.status}; its provider has not reported a task yet, so wait"
+        )
     if result is not Result.RUNNING:
         raise NothingToPoll("it has ended, so there is nothing to poll")
     runtime.nudger.nudge(Step.POLL, [job.id], job.provider)

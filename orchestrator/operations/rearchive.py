@@ -31,7 +31,7 @@ def archive_again(runtime: Runtime, job: Job, *, actor: str) -> None:
         raise NothingToArchive(_reason(images))
     result = runtime.ledger.follow_ups.archive_again(job, images, now=runtime.clock())
     if result is Result.OPEN:
-        raise NothingToArchive(f"it is {job.status} and has no images yet")
+        raise NothingToArchive(f"it is {job.status} and has no images yet; wait for its outcome")
     if result is Result.SILENT:
         every = "every image has a copy" if job.all_images else "it has no images"
         raise NothingToArchive(every)

@@ -30,7 +30,9 @@ class UnknownMessage(Exception):
     """There is no such rejected message."""
 
     def __init__(self, message_id: str) -> None:
-        super().__init__(f"there is no rejected message {message_id[:80]!r}")
+        super().__init__(
+            f"there is no rejected message {message_id[:80]!r}; see: orchestrator rejected list"
+        )
 
 
 class NotReplayable(Exception):

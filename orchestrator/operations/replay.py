@@ -15,6 +15,8 @@ from orchestrator.runtime import Runtime
 
 #: Failed notifications that are read at once.
 PAGE_JOBS = 1000
+#: Why a job without an outcome has no notification. It has a place for the status.
+_NO_OUTCOME = "it is {} and has no outcome to report yet; wait for it"
 #: Why a job without a receiver has no notification.
 NO_RECEIVER = "its request has no notify_url, notify_task or notify_stream"
 
@@ -50,7 +52,7 @@ def notify_unaudited(runtime: Runtime, job: Job, *, since: int | None = None) ->
     if result is Result.MISSING:
         raise NothingToNotify("it has expired; jobs are kept for the retention time")
     if result is Result.OPEN:
-        raise NothingToNotify(f"it is {job.status} and has no outcome to report yet")
+        raise NothingToNotify(_NO_OUTCOME.format(job.status))
     if result is Result.SILENT:
         raise NothingToNotify(NO_RECEIVER)
     if result is Result.DUPLICATE:
@@ -118,7 +120,7 @@ def check_notifiable(job: Job) -> None:
         NothingToNotify: the job has no outcome yet, or its request names no receiver.
     """
     if not job.status.terminal:
-        raise NothingToNotify(f"it is {job.status} and has no outcome to report yet")
+        raise NothingToNotify(_NO_OUTCOME.format(job.status))
     if not job.request.notifies:
         raise NothingToNotify(NO_RECEIVER)
 

@@ -248,7 +248,7 @@ def test_a_body_that_ends_early_is_named(api: Api) -> None:
     )
 
     assert response.status_code == 400
-    assert response.get_json()["detail"] == "the body ended after 9 of 100 bytes"
+    assert response.get_json()["detail"] == "the body ended after 9 of 100 bytes; send it again"
 
 
 def test_a_long_list_is_shown_by_its_length(api: Api) -> None:

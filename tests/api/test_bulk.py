@@ -206,7 +206,7 @@ def test_while_the_history_is_away_no_action_begins(
 
     assert answer.status_code == 503
     assert answer.json["detail"] == (
-        "the history does not answer, so a bulk action cannot find its jobs"
+        "the history does not answer, so a bulk action finds no jobs; send it again later"
     )
     assert answer.headers["Retry-After"]
 

@@ -235,6 +235,10 @@ def refusal(api: Api, key: str) -> str:
     return str((response.json or {})["detail"])
 
 
+#: What the refusal of a key advises.
+NEW_KEY = "ask the operator for a new one (orchestrator keys create)"
+
+
 def test_a_key_that_is_not_accepted_says_why(api: Api) -> None:
     runtime = api.harness.runtime
     good, record = create_key(runtime, actor="tests", tenant="shop", scopes=["jobs:read"])
@@ -245,10 +249,10 @@ def test_a_key_that_is_not_accepted_says_why(api: Api) -> None:
     api.harness.clock.forward(1)
     revoke_key(runtime, record.id, actor="tests")
 
-    assert refusal(api, good) == f"the key {record.id} is revoked"
-    assert refusal(api, short).endswith(" is expired")
+    assert refusal(api, good) == f"the key {record.id} is revoked; {NEW_KEY}"
+    assert refusal(api, short).endswith(f" is expired; {NEW_KEY}")
     assert f"not complete: it has {KEY_CHARACTERS}" in refusal(api, short[:-1])
-    assert refusal(api, "orch_" + "0" * 48) == "the key is unknown"
+    assert refusal(api, "orch_" + "0" * 48) == f"the key is unknown; check its text, or {NEW_KEY}"
 
 
 def test_after_a_rotation_both_keys_work_until_the_overlap_ends(api: Api) -> None:

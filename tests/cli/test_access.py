@@ -116,7 +116,10 @@ def test_enqueue_over_a_limit_is_one_line(cli: Harness) -> None:
     result = run("enqueue", "--tenant", "shop", *request)
 
     assert result.exit_code == 1
-    assert result.output == ("Error: the tenant shop has reached its limit max_open: 1 open jobs\n")
+    assert result.output == (
+        "Error: the tenant shop has reached its limit max_open: 1 open jobs; try again when one"
+        " ends\n"
+    )
 
 
 def test_a_budget_has_the_unit_of_the_prices(cli: Harness) -> None:

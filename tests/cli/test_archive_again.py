@@ -114,7 +114,7 @@ def test_what_cannot_be_archived_is_said(gallery: Gallery) -> None:
 
     assert done.exit_code == 1
     assert done.output.splitlines()[:3] == [
-        f"{queued}: it is queued and has no images yet",
+        f"{queued}: it is queued and has no images yet; wait for its outcome",
         f"{failed}: it has no images",
         f"{inline}: the image came inside the provider's answer and has no link (an empty file)",
     ]
