@@ -6,6 +6,7 @@ import json
 import re
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -139,5 +140,11 @@ def rfc3339(time: int | None) -> str | None:
     """Return a time in ms as RFC 3339 text with milliseconds; None stays None."""
     if time is None:
         return None
-    moment = datetime.fromtimestamp(time / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    seconds, ms = divmod(time, 1000)
+    return f"{_rfc3339_seconds(seconds)}.{ms:03d}Z"
+
+
+@lru_cache
+def _rfc3339_seconds(seconds: int) -> str:
+    """Return the text up to the second. The times of many jobs share it."""
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()

@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import lru_cache
 from io import BytesIO
 from typing import IO, Any, BinaryIO, Protocol
 
@@ -153,7 +154,7 @@ class Exchange:
             "wsgi.file_wrapper": FileWrapper,
         }
         for name, value in self.headers.items():
-            key = _KEYS.get(name) or f"HTTP_{name.replace('-', '_').upper()}"
+            key = _key(name)
             environ[key] = f"{environ[key]},{value}" if key in environ else value
         # The protocol stays HTTP (RFC 9110, 7.8). Werkzeug would find no route for a WebSocket.
         environ.pop("HTTP_UPGRADE", None)
@@ -206,8 +207,11 @@ class Exchange:
         return content
 
 
-#: Headers with a name of their own in a WSGI environment.
-_KEYS = {"content-type": "CONTENT_TYPE", "content-length": "CONTENT_LENGTH"}
+@lru_cache
+def _key(header: str) -> str:
+    """Return the name of a header in a WSGI environment."""
+    name = header.replace("-", "_").upper()
+    return name if name in {"CONTENT_TYPE", "CONTENT_LENGTH"} else f"HTTP_{name}"
 
 
 def _path(file: IO[bytes]) -> str:

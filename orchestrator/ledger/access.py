@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from time import monotonic
 from typing import Any
 
@@ -46,7 +47,12 @@ class Access:
 
     def tenant(self, name: str) -> Tenant:
         """Return the settings of a tenant. A tenant without settings has no limits."""
-        return self.tenants.get(name) or Tenant(name)
+        return self.tenants.get(name) or _without_settings(name)
+
+
+@lru_cache
+def _without_settings(name: str) -> Tenant:
+    return Tenant(name)
 
 
 class _ReadLock:
