@@ -22,7 +22,8 @@ from orchestrator.jobs.tenant import DEFAULT_TENANT
 FORMAT = 2
 #: The code with which a script refuses a job of a newer format.
 NEWER_FORMAT = "NEWERFORMAT"
-#: Codes of states that pass: a failover, a full memory or disk, a server that still loads its data.
+#: Codes of states that pass: a failover, a full memory or disk, a server that still loads its data,
+#: or a script that Redis has forgotten again between two commands of ours.
 TEMPORARY = frozenset(
     {
         "BUSY",
@@ -31,6 +32,7 @@ TEMPORARY = frozenset(
         "MASTERDOWN",
         "MISCONF",
         "NOREPLICAS",
+        "NOSCRIPT",
         "OOM",
         "READONLY",
         "TRYAGAIN",

@@ -38,6 +38,7 @@ ANSWERS: Mapping[str, type[Exception]] = {
     "TRYAGAIN Multiple keys request during rehashing of slot": LedgerUnavailable,
     "BUSY Redis is busy running a script. You can only call SCRIPT KILL": LedgerUnavailable,
     "NOREPLICAS Not enough good replicas to write.": LedgerUnavailable,
+    "NOSCRIPT No matching script.": LedgerUnavailable,
     "ERR max number of clients reached": LedgerUnavailable,
     "ERR Error running script (call to f_1): @user_script:3: -READONLY You can't write": (
         LedgerUnavailable

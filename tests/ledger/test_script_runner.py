@@ -190,6 +190,25 @@ def test_a_step_whose_script_has_run_is_not_told_that_another_could_not_be_sent(
     assert isinstance(second.exception(LIMIT), LedgerUnavailable)
 
 
+def test_a_script_that_redis_forgets_again_can_be_run_later(
+    steps: StepLoop, redis: Redis, runner: ScriptRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis.script_flush()
+    load = redis.script_load
+
+    def load_in_vain(source: str) -> None:
+        load(source)
+        redis.script_flush()
+
+    monkeypatch.setattr(redis, "script_load", load_in_vain)
+
+    answers = run_all(steps, runner, 3, ECHO)
+
+    assert [type(answer) for answer in answers] == [LedgerUnavailable] * 3
+    monkeypatch.undo()
+    assert run_all(steps, runner, 3, ECHO) == [["0"], ["1"], ["2"]]
+
+
 def test_every_step_learns_that_redis_is_away(steps: StepLoop) -> None:
     runner = ScriptRunner(Clients(lambda: Redis(port=1, single_connection_client=True)))
 
