@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import select
 from collections import deque
 from contextlib import suppress
+from socket import socket
 from typing import Any
 
 import hiredis
@@ -41,11 +43,14 @@ class LoopConnection:
         self._open: OpenConnection | None = None
         #: A thread opens the connection, or it cannot be opened at all.
         self._opening = False
-        self._waiting: list[tuple[Command, asyncio.Future[Any]]] = []
+        #: Commands as the bytes of the protocol.
+        self._waiting: list[tuple[bytes, asyncio.Future[Any]]] = []
         #: The commands of the round trip that have no answer.
         self._unanswered: deque[asyncio.Future[Any]] = deque()
         #: Ends the round trip.
         self._timer: asyncio.TimerHandle | None = None
+        #: Bytes have come since the timer began.
+        self._has_received = False
 
     def is_open(self) -> bool:
         """Return whether commands can be run. If not, a thread begins to open the connection."""
@@ -59,9 +64,13 @@ class LoopConnection:
         return self._open is not None
 
     def run(self, command: Command) -> asyncio.Future[Any]:
-        """Run a command. The future has its answer. An error is an answer, too."""
+        """Run a command. The future has its answer. An error is an answer, too.
+
+        Raises:
+            TypeError, UnicodeEncodeError: the command cannot be written. Others are not concerned.
+        """
         future: asyncio.Future[Any] = self.loop.create_future()
-        self._waiting.append((command, future))
+        self._waiting.append((hiredis.pack_command(command), future))
         if len(self._waiting) == 1 and not self._unanswered:
             self.loop.call_soon(self._send)
         return future
@@ -85,14 +94,27 @@ class LoopConnection:
         if self._open is None:
             self._fail(RedisConnectionError("the connection was closed"))
             return
-        connection = self._open.socket
-        self._timer = self.loop.call_later(
-            connection.gettimeout() or 0, self._fail, RedisTimeoutError()
-        )
+        self._start_timer(self._open.socket)
         try:
-            connection.sendall(b"".join([hiredis.pack_command(command) for command, _ in taken]))
+            self._open.socket.sendall(b"".join([command for command, _ in taken]))
+        except TimeoutError as error:  # Redis does not read
+            self._fail(RedisTimeoutError(str(error)))
         except OSError as error:
             self._fail(RedisConnectionError(str(error)))
+
+    def _start_timer(self, connection: socket) -> None:
+        self._has_received = False
+        self._timer = self.loop.call_later(connection.gettimeout() or 0, self._time_out)
+
+    def _time_out(self) -> None:
+        """End a round trip of which nothing has come in the time limit.
+
+        A loop that was held may call this before it reads answers that are there.
+        """
+        if self._open and (self._has_received or _has_bytes(self._open.socket)):
+            self._start_timer(self._open.socket)
+        else:
+            self._fail(RedisTimeoutError())
 
     def _read(self) -> None:
         """Take the answers that have arrived. The loop calls this when the socket has bytes.
@@ -104,12 +126,14 @@ class LoopConnection:
                 received = self._open.socket.recv(_BUFFER_BYTES)
                 if not received:
                     raise OSError("Redis closed the connection")
+                self._has_received = True
                 self._reader.feed(received)
             while self._unanswered:
                 answer = self._reader.gets()
                 if answer is _INCOMPLETE:
                     return
-                self._unanswered.popleft().set_result(answer)
+                if not isinstance(answer, hiredis.PushNotification):
+                    self._unanswered.popleft().set_result(answer)
             if self._reader.has_data():
                 raise hiredis.ProtocolError("an answer that nobody waits for")
         except (OSError, ValueError, hiredis.ProtocolError) as error:
@@ -118,7 +142,7 @@ class LoopConnection:
             self._end()
 
     def _fail(self, error: RedisError) -> None:
-        """Close the connection, and end a round trip."""
+        """Close the connection, and end a round trip. What waits for the next one ends, too."""
         if self._open:
             self.loop.remove_reader(self._open.socket.fileno())
             self._open.connection.disconnect()
@@ -126,6 +150,9 @@ class LoopConnection:
         for future in self._unanswered:
             future.set_result(error)
         self._unanswered.clear()
+        waiting, self._waiting = self._waiting, []
+        for _, future in waiting:
+            future.set_result(RedisConnectionError("the connection was closed"))
         self._end()
 
     def _end(self) -> None:
@@ -133,3 +160,9 @@ class LoopConnection:
         if self._timer:
             self._timer.cancel()
         self._send()
+
+
+def _has_bytes(connection: socket) -> bool:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))

@@ -215,3 +215,81 @@ def test_a_long_answer_is_read_whole(caller: Caller, redis: Redis) -> None:
     redis.end.sendall(f"${len(long)}\r\n{long}\r\n".encode())
 
     assert results(futures) == [long]
+
+
+def test_a_push_is_the_answer_of_no_command(caller: Caller, redis: Redis) -> None:
+    futures = caller.send(2)
+    redis.receive(2)
+
+    redis.end.sendall(b">2\r\n+MOVING\r\n:1\r\n+0\r\n>1\r\n+MOVED\r\n+1\r\n")
+
+    assert results(futures) == ["0", "1"]
+
+
+def test_a_loop_that_is_late_reads_the_answer_first(
+    caller: Caller, redis: Redis, steps: StepLoop
+) -> None:
+    """A claim that has run and that its step does not know of looks like a submission."""
+    futures = caller.send(1)
+    redis.receive(1)
+
+    def answer_late() -> None:  # the loop reads nothing meanwhile
+        redis.end.sendall(b"+0\r\n")
+        caller.connection._time_out()
+
+    begin(steps, answer_late).result(LIMIT)
+
+    assert results(futures) == ["0"]
+    assert caller.is_open()
+
+
+def test_each_part_of_the_answers_has_the_time_limit(
+    caller: Caller, redis: Redis, steps: StepLoop
+) -> None:
+    futures = caller.send(3)
+    redis.receive(3)
+    for part, answer in enumerate([b"+0\r\n", b"+1\r\n"]):
+        redis.end.sendall(answer)
+        assert futures[part].result(LIMIT) == str(part)
+        begin(steps, caller.connection._time_out).result(LIMIT)
+
+    begin(steps, caller.connection._time_out).result(LIMIT)
+
+    assert isinstance(futures[2].result(LIMIT), RedisTimeoutError)
+
+
+def test_any_number_of_commands_ends_with_the_connection(caller: Caller, redis: Redis) -> None:
+    futures = caller.send(2000 * MOST)
+    redis.receive(MOST)
+
+    redis.end.close()
+
+    assert {type(each) for each in results(futures)} == {RedisConnectionError}
+    caller.open()
+    futures = caller.send(1)
+    redis.receive(1)
+    redis.end.sendall(b"+1\r\n")
+    assert results(futures) == ["1"]
+
+
+def test_a_command_that_cannot_be_written_fails_alone(
+    caller: Caller, redis: Redis, steps: StepLoop
+) -> None:
+    futures = caller.send(1)
+    wrong = begin(steps, caller.connection.run, ("PING", "\ud800"))
+    assert isinstance(wrong.exception(LIMIT), UnicodeEncodeError)
+    redis.receive(1)
+    redis.end.sendall(b"+1\r\n")
+
+    assert results(futures) == ["1"]
+    assert caller.is_open()
+
+
+def test_a_redis_that_takes_no_bytes_does_not_answer(steps: StepLoop, redis: Redis) -> None:
+    redis.answer_seconds = 0.1
+    caller = Caller(steps, redis)
+
+    def run() -> Any:
+        return step_loop.wait_for(caller.connection.run(("PING", "x" * 10_000_000)))
+
+    assert isinstance(begin(steps, run).result(LIMIT), RedisTimeoutError)
