@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import select
 from collections import deque
-from contextlib import suppress
 from socket import socket
 from typing import Any
 
@@ -14,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from orchestrator.ledger.connection import Clients, OpenConnection
+from orchestrator.ledger.connection import PAUSE_SECONDS, Clients, OpenConnection
 
 #: A command: its name and arguments.
 Command = tuple[Any, ...]
@@ -57,11 +56,17 @@ class LoopConnection:
         if self._open and self._open.generation != self._clients.generation:
             self._fail(RedisConnectionError("it may lead to an old master"))
         if self._open is None and not self._opening:
-            with suppress(RuntimeError):  # there are too many threads
+            self._opening = True
+            try:
                 opening = self.loop.run_in_executor(None, self._clients.open_connection)
+            except RuntimeError:  # there are too many threads. The executor keeps the call
+                self.loop.call_later(PAUSE_SECONDS, self._may_open)
+            else:
                 opening.add_done_callback(self._opened)
-                self._opening = True
         return self._open is not None
+
+    def _may_open(self) -> None:
+        self._opening = False
 
     def run(self, command: Command) -> asyncio.Future[Any]:
         """Run a command. The future has its answer. An error is an answer, too.

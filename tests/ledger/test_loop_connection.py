@@ -293,3 +293,25 @@ def test_a_redis_that_takes_no_bytes_does_not_answer(steps: StepLoop, redis: Red
         return step_loop.wait_for(caller.connection.run(("PING", "x" * 10_000_000)))
 
     assert isinstance(begin(steps, run).result(LIMIT), RedisTimeoutError)
+
+
+def test_a_refused_thread_is_not_asked_for_by_every_step(
+    caller: Caller, redis: Redis, steps: StepLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An executor keeps a call for which it could start no thread, and does it later."""
+    asked: list[Any] = []
+
+    def refuse(*call: Any) -> None:
+        asked.append(call)
+        raise RuntimeError("can't start new thread")
+
+    def use() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(caller.connection.loop, "run_in_executor", refuse)
+            assert not any(caller.connection.is_open() for _ in range(3))
+
+    redis.generation += 1
+    begin(steps, use).result(LIMIT)
+
+    assert len(asked) == 1
+    caller.open()
