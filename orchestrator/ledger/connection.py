@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from socket import socket
 from time import monotonic
 from typing import Any
@@ -96,19 +95,23 @@ class TimeoutGate:
             self._try_at, self._trying = self._clock() + PAUSE_SECONDS, None
 
 
-@dataclass(frozen=True, slots=True)
 class OpenConnection:
-    """A connection that no client uses.
+    """A connection that no client uses. It is closed at the latest when nobody refers to it.
 
     Attributes:
-        connection: of redis-py. It closes the socket.
         socket: sends and receives. Its time limit is set.
         generation: of `Clients`. The connection is used only as long as it is the present one.
     """
 
-    connection: Connection
-    socket: socket
-    generation: int
+    def __init__(self, connection: Connection, opened: socket, generation: int) -> None:
+        self.socket, self.generation = opened, generation
+        self._connection = connection
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.disconnect()
+
+    __del__ = close
 
 
 class Clients:

@@ -150,7 +150,7 @@ class LoopConnection:
         """Close the connection, and end a round trip. What waits for the next one ends, too."""
         if self._open:
             self.loop.remove_reader(self._open.socket.fileno())
-            self._open.connection.disconnect()
+            self._open.close()
             self._open = None
         for future in self._unanswered:
             future.set_result(error)

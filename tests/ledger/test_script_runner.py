@@ -78,6 +78,11 @@ def test_steps_that_wait_together_share_round_trips_and_get_their_own_answers(
     assert counted.trips == 2
 
 
+def clients_of(url: str) -> Clients:
+    """Return clients of a server. Each thread has its own, which it alone may close."""
+    return Clients(lambda: connect(RedisServer.parse(url)))
+
+
 def until_open(steps: StepLoop, runner: ScriptRunner) -> None:
     """Wait until the loop has a connection of its own."""
     begin(steps, open_connection, runner).result(LIMIT)
@@ -95,8 +100,10 @@ def test_an_open_connection_needs_no_client(steps: StepLoop, redis: Redis) -> No
     assert counted.trips == 0
 
 
-def test_a_client_does_what_an_open_connection_cannot(steps: StepLoop, redis: Redis) -> None:
-    runner = ScriptRunner(Clients(lambda: redis))
+def test_a_client_does_what_an_open_connection_cannot(
+    steps: StepLoop, redis: Redis, redis_url: str
+) -> None:
+    runner = ScriptRunner(clients_of(redis_url))
     until_open(steps, runner)
 
     redis.script_flush()
@@ -109,8 +116,7 @@ def test_a_redis_that_does_not_answer_an_open_connection_is_away(
     steps: StepLoop, tmp_path: Path
 ) -> None:
     with embedded_redis(tmp_path) as url:
-        server = RedisServer.parse(f"{url}?socket_timeout=0.2")
-        clients = Clients(lambda: connect(server))
+        clients = clients_of(f"{url}?socket_timeout=0.2")
         runner = ScriptRunner(clients)
         until_open(steps, runner)
         with clients.client() as client:
@@ -125,17 +131,19 @@ def test_a_redis_that_does_not_answer_an_open_connection_is_away(
     assert clients.is_silent
 
 
-def test_a_script_that_redis_does_not_know_is_sent(steps: StepLoop, redis: Redis) -> None:
+def test_a_script_that_redis_does_not_know_is_sent(
+    steps: StepLoop, redis: Redis, redis_url: str
+) -> None:
     redis.script_flush()
 
-    answers = run_all(steps, ScriptRunner(Clients(lambda: redis)), 3, ECHO)
+    answers = run_all(steps, ScriptRunner(clients_of(redis_url)), 3, ECHO)
 
     assert answers == [["0"], ["1"], ["2"]]
 
 
 @pytest.fixture(params=["client", "open connection"])
-def runner(request: pytest.FixtureRequest, steps: StepLoop, redis: Redis) -> ScriptRunner:
-    made = ScriptRunner(Clients(lambda: redis))
+def runner(request: pytest.FixtureRequest, steps: StepLoop, redis_url: str) -> ScriptRunner:
+    made = ScriptRunner(clients_of(redis_url))
     if request.param == "open connection":
         until_open(steps, made)
     return made
@@ -176,10 +184,10 @@ def test_a_step_whose_script_has_run_is_not_told_that_another_could_not_be_sent(
     redis.script_flush()
     redis.script_load(ECHO.source)
 
-    def away(_: str) -> None:
+    def away(_: Redis, __: str) -> None:
         raise RedisConnectionError("away")
 
-    monkeypatch.setattr(redis, "script_load", away)
+    monkeypatch.setattr(Redis, "script_load", away)
 
     def begin_all() -> list[Any]:
         return [begin(steps, runner.run, each, ["key"], ["1"]) for each in (ECHO, FULL, ECHO)]
