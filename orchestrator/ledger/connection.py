@@ -177,10 +177,10 @@ class Clients:
         None: the Redis is a cluster or has replicas to wait for, or it is a fake without a socket.
 
         Raises:
-            LedgerUnavailable: Redis is away.
+            RedisError: it cannot be opened now. The open ones stay: Redis may have too many.
         """
-        with self.client() as client:
-            return _open_connection(client, self._generation)
+        generation = self._generation
+        return _open_connection(self._make(), generation)
 
     def timed_out(self) -> LedgerUnavailable:
         """Record that Redis did not answer an open connection. Return the error of the call."""

@@ -15,7 +15,7 @@ from time import monotonic
 import fakeredis
 import pytest
 from redis import Redis
-from redis.exceptions import ReadOnlyError
+from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from orchestrator.cli.embedded_redis import embedded_redis
@@ -170,6 +170,20 @@ def test_a_timeout_of_an_inner_call_counts() -> None:
 
     with pytest.raises(LedgerUnavailable, match="the last call timed out"), clients.client():
         pass
+
+
+def test_a_connection_that_cannot_be_opened_does_not_close_the_others(tmp_path: Path) -> None:
+    with embedded_redis(tmp_path) as url:
+        server = RedisServer.parse(url)
+        clients = Clients(lambda: connect(server))
+        with clients.client() as client:
+            client.config_set("maxclients", 1)
+
+            with pytest.raises(RedisError, match="max number of clients"):
+                clients.open_connection()
+
+            assert client.ping()
+        assert clients.generation == 0
 
 
 # TimeoutGate ----------------------------------------------------------------------------------

@@ -202,13 +202,13 @@ def test_a_script_that_redis_forgets_again_can_be_run_later(
     steps: StepLoop, redis: Redis, runner: ScriptRunner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     redis.script_flush()
-    load = redis.script_load
+    load = Redis.script_load
 
-    def load_in_vain(source: str) -> None:
-        load(source)
-        redis.script_flush()
+    def load_in_vain(client: Redis, source: str) -> None:
+        load(client, source)
+        client.script_flush()
 
-    monkeypatch.setattr(redis, "script_load", load_in_vain)
+    monkeypatch.setattr(Redis, "script_load", load_in_vain)
 
     answers = run_all(steps, runner, 3, ECHO)
 
