@@ -103,12 +103,14 @@ def test_an_open_connection_needs_no_client(steps: StepLoop, redis: Redis) -> No
 def test_a_client_does_what_an_open_connection_cannot(
     steps: StepLoop, redis: Redis, redis_url: str
 ) -> None:
-    runner = ScriptRunner(clients_of(redis_url))
+    runner = ScriptRunner(clients_of(f"{redis_url}?client_name=killed"))
     until_open(steps, runner)
 
     redis.script_flush()
     assert run_all(steps, runner, 3, ECHO) == [["0"], ["1"], ["2"]]
-    redis.client_kill_filter(_type="normal", skipme=True)
+    for client in redis.client_list():
+        if client["name"] == "killed":
+            redis.client_kill_filter(_id=client["id"])
     assert run_all(steps, runner, 3, ECHO) == [["0"], ["1"], ["2"]]
 
 
