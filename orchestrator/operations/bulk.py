@@ -32,14 +32,18 @@ from orchestrator.runtime import Runtime
 MAX_JOBS = 100_000
 #: The most jobs that may be named in the place of filters.
 MAX_NAMED_JOBS = 200
-#: Why an action does not apply to a job that was named.
+#: Why an action does not apply to a job.
 NO_SUCH_JOB = "there is no such job"
+UNREADABLE = "it cannot be read; see: orchestrator verify"
 #: The jobs of a page of the search. Only ids are read to count them.
 PAGE_JOBS, PAGE_IDS = 500, 4000
 #: Filters that are true or false.
 _FLAGS = ("unconfirmed", "at_risk")
 #: The wait that a tenant with too many running actions is told. Seconds.
 RETRY_SECONDS = 30.0
+
+#: Jobs, and the number of others that may match and that this version cannot read.
+_Page = tuple[list[Job], int]
 
 
 class UnknownBulkAction(Exception):
@@ -211,27 +215,30 @@ def _figures(
         raise InvalidRequest(too_many)
     else:
         pages = _pages(runtime, query)
-    for jobs in pages:
+    for jobs, unreadable in pages:
         retried = retries_of(runtime, jobs) if kind is BulkKind.RETRY else {}
         for job in jobs:
             figures.add(job, RETRIED if job.id in retried else None)
+        figures.refuse(UNREADABLE, unreadable)
         if figures.total > MAX_JOBS:
             raise InvalidRequest(too_many)
     figures.refuse(NO_SUCH_JOB, len(named) - figures.total if named else 0)
     return figures
 
 
-def _named(runtime: Runtime, job_ids: Sequence[str], tenant: str | None) -> list[Job]:
+def _named(runtime: Runtime, job_ids: Sequence[str], tenant: str | None) -> _Page:
     """Return jobs of a tenant (None: all), newest first. Unknown ones are missing."""
-    known = runtime.ledger.overview.jobs(list(job_ids))
+    known, unreadable = runtime.ledger.overview.readable_jobs(list(job_ids))
+    lost = {each.job_id for each in unreadable}
     try:
-        forgotten = [job_id for job_id in job_ids if job_id not in known]
+        forgotten = [job_id for job_id in job_ids if job_id not in known and job_id not in lost]
         entries = runtime.history.entries(forgotten) if forgotten else {}
         known |= {job_id: entry.job for job_id, entry in entries.items()}
     except NoHistory:
         pass
     found = (known[job_id] for job_id in sorted(known, reverse=True))
-    return [job for job in found if tenant in (None, job.tenant)]
+    jobs = [job for job in found if tenant in (None, job.tenant)]
+    return jobs, sum(tenant in (None, each.tenant) for each in unreadable)
 
 
 def _query(runtime: Runtime, filters: Mapping[str, Any]) -> Query:
@@ -273,14 +280,14 @@ def _has_too_many(runtime: Runtime, query: Query) -> bool:
     return True
 
 
-def _pages(runtime: Runtime, query: Query) -> Iterator[list[Job]]:
+def _pages(runtime: Runtime, query: Query) -> Iterator[_Page]:
     """Yield the jobs of a query in pages, newest first."""
     cursor = None
     while True:
         page = search(runtime, query, limit=PAGE_JOBS, cursor=cursor)
         if page.source is Source.AWAY:
             raise HistoryUnavailable("a bulk action cannot find its jobs while the history is away")
-        yield page.jobs
+        yield page.jobs, len(page.unreadable)
         cursor = page.cursor
         if cursor is None:
             return

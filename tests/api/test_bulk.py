@@ -129,6 +129,25 @@ def test_a_tenant_acts_on_its_own_jobs_only(open_api: Open) -> None:
     assert api.harness.ledger.audit.entries(9) == []
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_job_that_cannot_be_read_is_counted_and_left_alone(
+    open_api: Open, *, named: bool
+) -> None:
+    api = open_api(ORCHESTRATOR_API_KEYS=f"{TENANT}:api-key-of-the-tests,shop:key-of-the-shop-1")
+    shop = api.with_key("key-of-the-shop-1")
+    first, lost, other = api.created(), api.created(), shop.created()
+    for job_id in (lost, other):
+        job_states.make_unreadable(api.harness, job_id, {"attempt": "x"})
+
+    which: dict[str, Any] = {"jobs": [first, lost]} if named else {"filter": {}}
+    answer: Any = api.post("/v1/bulk", json={"action": "cancel", **which})
+    act_on_part(api.harness.runtime, inf)
+
+    assert (answer.json["total"], answer.json["applies_to"]) == (2, 1)
+    assert answer.json["refused"] == [{"reason": operations.UNREADABLE, "jobs": 1}]
+    assert api.harness.job(first).status == "cancelled"
+
+
 def test_jobs_can_be_named_in_the_place_of_a_filter(open_api: Open) -> None:
     api = open_api(ORCHESTRATOR_API_KEYS=f"{TENANT}:api-key-of-the-tests,shop:key-of-the-shop-1")
     first, second = api.created(), api.created()
