@@ -183,6 +183,7 @@ def test_a_connection_that_cannot_be_opened_does_not_close_the_others(tmp_path: 
                 clients.open_connection()
 
             assert client.ping()
+            client.config_set("maxclients", 100)  # so the server can be told to stop
         assert clients.generation == 0
 
 
