@@ -127,8 +127,8 @@ def images_at_risk(
         limit, now=now, before=before, tenant=tenant
     )
     jobs, unreadable = runtime.ledger.overview.readable_jobs(job_ids) if job_ids else ({}, [])
-    found = [jobs[job_id] for job_id in job_ids if job_id in jobs]
-    return number, found, [each.job_id for each in unreadable]
+    soonest_first = [jobs[job_id] for job_id in job_ids if job_id in jobs]
+    return number, soonest_first, [each.job_id for each in unreadable]
 
 
 def _follow_up(runtime: Runtime, step: Step, counts: dict[str, int], now: int) -> dict[str, Any]:

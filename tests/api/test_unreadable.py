@@ -44,9 +44,9 @@ def listed(api: Api, **query: str | int) -> tuple[list[str], list[str]]:
     answer = api.get("/v1/jobs", query_string=query)
     assert answer.status_code == 200, answer.text
     assert answer.json is not None
-    told = answer.json.get("unreadable", [])
-    assert all("`orchestrator verify`" in each["detail"] for each in told)
-    return [job["id"] for job in answer.json["jobs"]], [each["id"] for each in told]
+    unreadable = answer.json.get("unreadable", [])
+    assert all("`orchestrator verify`" in each["detail"] for each in unreadable)
+    return [job["id"] for job in answer.json["jobs"]], [each["id"] for each in unreadable]
 
 
 @KINDS

@@ -67,8 +67,8 @@ def test_the_usage_line_names_what_was_typed(module: str, words: list[str]) -> N
 
 
 def test_every_number_is_refused_with_its_option_its_value_and_its_range() -> None:
-    found = list(options_with_numbers())
-    for program, words, option in found:
+    options = list(options_with_numbers())
+    for program, words, option in options:
         kind, name = option.type, option.opts[0]
         assert isinstance(kind, Number | WholeNumber | SandboxNumber | SandboxWholeNumber), name
         assert kind.min is not None
@@ -77,11 +77,13 @@ def test_every_number_is_refused_with_its_option_its_value_and_its_range() -> No
         for value in ("abc", "", "nan", "inf", *map(str, beyond)):
             refused = CliRunner().invoke(program, [*words, name, value])
 
-            said = refused.output.splitlines()[-1]
+            error_line = refused.output.splitlines()[-1]
             assert refused.exit_code == 2, (words, name, value)
-            assert all(word in said for word in (f"'{name}'", f"'{value}'", *ends)), said
+            assert all(word in error_line for word in (f"'{name}'", f"'{value}'", *ends)), (
+                error_line
+            )
 
-    assert len(found) > 15
+    assert len(options) > 15
 
 
 def test_numbers_of_the_range_are_taken() -> None:
