@@ -7,7 +7,8 @@ a place. The busy tenant has FEW, and then MANY due jobs. The same is measured f
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import perf_counter
 
@@ -16,6 +17,7 @@ from orchestrator.cli.embedded_redis import embedded_redis
 from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, SettledBy, Step
 from orchestrator.jobs.request import JobRequest
 from orchestrator.ledger import Lease, Ledger, ProviderLimits
+from orchestrator.ledger.creation import NewJob
 
 #: Due jobs of the busy tenant.
 FEW, MANY = 1_000, 100_000
@@ -27,6 +29,8 @@ GOAL_PLACES = 2
 GOAL_RATIO = 1.5
 #: Sweeps of a measurement.
 SWEEPS = 200
+#: Jobs that are created in one round trip.
+PAGE_JOBS = 500
 NOW, LEASE_MS, HOUR_MS = 1_800_000_000_000, 60_000, 3_600_000
 REQUEST = JobRequest("hiapi", "Nano-Banana-2", {"prompt": "A lighthouse at dusk"})
 
@@ -73,8 +77,7 @@ def _add(report: Report, what: str, few: float, many: float) -> None:
 def _succeed(ledger: Ledger, number: int, tenant: str) -> str:
     """Settle jobs, which are due to be archived. Return the id of the last one."""
     success = Outcome.succeeded((Image("https://images.example/0.png"),))
-    for _ in range(number):
-        job_id = _create(ledger, 1, tenant)
+    for job_id in _created(ledger, number, tenant):
         lease = ledger.claim(job_id, Step.SUBMIT, now=NOW, lease_ms=LEASE_MS)
         assert isinstance(lease, Lease)
         ledger.settle(lease, success, SettledBy.SUBMIT, now=NOW)
@@ -87,9 +90,15 @@ def _due_archives(ledger: Ledger) -> list[str]:
 
 def _create(ledger: Ledger, number: int, tenant: str) -> str:
     """Create due jobs. Return the id of the last one."""
-    for _ in range(number):
-        made = ledger.create(REQUEST, now=NOW, deadline_at=NOW + HOUR_MS, tenant=tenant)
-    return made.job_id
+    return deque(_created(ledger, number, tenant), maxlen=1).pop()
+
+
+def _created(ledger: Ledger, number: int, tenant: str) -> Iterator[str]:
+    """Create due jobs, many in a round trip. Yield their ids."""
+    new = NewJob(REQUEST, NOW + HOUR_MS, tenant, limits=None, reserve={})
+    for first in range(0, number, PAGE_JOBS):
+        page = [new] * min(PAGE_JOBS, number - first)
+        yield from (made.job_id for made in ledger.batches.create_jobs(page, now=NOW))
 
 
 def _shortest_seconds(sweep: Callable[[], object]) -> float:
