@@ -49,14 +49,14 @@ def main() -> int:
         began = perf_counter()
         progress(f"{name}: {BENCHMARKS[name]}")
         try:
-            result = _run(name, arguments)
+            report = _run(name, arguments)
         except Exception:
             traceback.print_exc()
-            result = False
-        if isinstance(result, Report):
-            print(result.text(), flush=True)
-            reports.append(result.to_json())
-        reached.append(result.reached if isinstance(result, Report) else result)
+            reached.append(False)
+        else:
+            print(report.text(), flush=True)
+            reports.append(report.to_json())
+            reached.append(report.reached)
         progress(f"{name} took {perf_counter() - began:.0f} s")
     written = {**environment(), "reports": reports}
     (folder / "benchmarks.json").write_text(json.dumps(written, indent=1) + "\n", "utf-8")
@@ -66,9 +66,9 @@ def main() -> int:
     return 0 if all(reached) else 1
 
 
-def _run(name: str, arguments: argparse.Namespace) -> Report | bool:
+def _run(name: str, arguments: argparse.Namespace) -> Report:
     """Run a benchmark with those options that it has."""
-    run: Callable[..., Report | bool] = importlib.import_module(f"benchmarks.{name}").run
+    run: Callable[..., Report] = importlib.import_module(f"benchmarks.{name}").run
     wanted = {option: getattr(arguments, option) for option in ("jobs", "rounds")}
     known = inspect.signature(run).parameters
     return run(**{option: value for option, value in wanted.items() if value and option in known})

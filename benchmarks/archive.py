@@ -1,13 +1,9 @@
 """Compares the archive step with a loop of requests.get to disk, with the same number of threads.
 
-    python -m benchmarks.archive [png|jpeg|small ...]
-
 The loop downloads an image, writes it and syncs the file. The step is complete: claim, guarded
 download, checks, storage with syncs, manifest and record. The host of the images answers at the
-speed of a content network. Goal: at least 0.85 of the loop, with 8 threads and with 16.
-
-`small` measures the processor time of the step for an image of 64 x 64 pixels, whose host is fast.
-Goal: at most 1.4 ms.
+speed of a content network. For an image of 64 x 64 pixels, whose host is fast, the processor time
+of the step is measured.
 """
 
 from __future__ import annotations
@@ -17,6 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import product
 from math import ceil
 from pathlib import Path
 from statistics import median
@@ -25,6 +22,7 @@ from time import perf_counter, process_time
 import requests
 
 from benchmarks import origin
+from benchmarks.report import Report, progress, ratios
 from orchestrator.cli.ports import free_port
 from orchestrator.cli.stack import Stack
 from orchestrator.jobs.model import FollowUpStatus, Image, Outcome, Step
@@ -37,10 +35,13 @@ from orchestrator.step_threads import StepThreads
 from orchestrator.steps.archive import archive
 from workers.executor import StepExecutor
 
+#: The rate of the step, as a part of that of the loop.
 GOAL = 0.85
 ROUNDS = 3
+#: Images of a round.
 IMAGES = 120
 KINDS = ("png", "jpeg")
+BARE, OURS = "bare loop", "archive step"
 THREADS = (8, 16)
 #: The images of 64 x 64 pixels in a round, and the threads that archive them.
 SMALL_IMAGES, SMALL_THREADS = 1000, 16
@@ -58,58 +59,60 @@ class Rate:
     cpu_ms: float
 
 
-def run(what: Sequence[str] = (*KINDS, "small")) -> bool:
-    """Measure the step and the loop alternately. Print the medians and their spread."""
+def run(rounds: int = ROUNDS) -> Report:
+    """Measure the step and the loop alternately, and then the step with small images."""
+    title = (
+        f"{rounds} rounds of {IMAGES} images; their host takes"
+        f" {origin.FIRST_BYTE_SECONDS * 1000:.0f} ms, then {origin.BYTES_PER_SECOND / 1e6:g} MB/s"
+    )
+    report = Report("archive", title)
     with Stack(processes=()) as stack:
         port = free_port()
         stack.start("origin", [sys.executable, "-m", "benchmarks.origin", str(port)])
         stack.wait_for("origin", f"http://127.0.0.1:{port}/0.png")
         os.environ.update({k: v for k, v in stack.env.items() if k.startswith("ORCHESTRATOR_")})
         runtime = Runtime.from_settings(Settings.from_env())
-        print(
-            f"Archive: {ROUNDS} rounds of {IMAGES} images; their host takes"
-            f" {origin.FIRST_BYTE_SECONDS * 1000:.0f} ms,"
-            f" then {origin.BYTES_PER_SECOND / 1e6:g} MB/s"
-        )
-        reached = [
-            _compare(runtime, port, kind, threads) >= GOAL
-            for kind in KINDS
-            for threads in THREADS
-            if kind in what
-        ]
-        if "small" in what:
-            reached.append(_small(runtime, port) <= SMALL_GOAL_MS)
-    print(f"  goals: a ratio of at least {GOAL}; at most {SMALL_GOAL_MS} ms for a small image\n")
-    return all(reached)
+        for kind, threads in product(KINDS, THREADS):
+            links = [f"http://127.0.0.1:{port}/{number}.{kind}" for number in range(IMAGES)]
+            what = f"{kind} of {len(origin.picture(kind)) / 1e6:.2f} MB, {threads} threads"
+            _add(report, what, _compare(runtime, links, threads, rounds))
+        links = [f"http://127.0.0.1:{port}/{number}.small" for number in range(SMALL_IMAGES)]
+        _add_small(report, [_archive_rate(runtime, links, SMALL_THREADS) for _ in range(rounds)])
+        runtime.timings.flush()  # Redis stops now
+    return report
 
 
-def _compare(runtime: Runtime, port: int, kind: str, threads: int) -> float:
+def _compare(
+    runtime: Runtime, links: list[str], threads: int, rounds: int
+) -> dict[str, list[Rate]]:
+    """Measure the loop and the step alternately."""
     folder = runtime.settings.data_dir / "bare"
     folder.mkdir(exist_ok=True)
-    links = [f"http://127.0.0.1:{port}/{number}.{kind}" for number in range(IMAGES)]
-    rates: dict[str, list[Rate]] = {"bare loop": [], "archive": []}
-    for _ in range(ROUNDS):
-        jobs = [_succeeded(runtime, link) for link in links]
-        rates["bare loop"].append(_bare_rate(links, folder, threads))
-        rates["archive"].append(_archive_rate(runtime, jobs, threads))
-        assert all(_archived(runtime, job_id) for job_id in jobs)
-    return _report(f"{kind} of {len(origin.picture(kind)) / 1e6:.2f} MB, {threads} threads", rates)
+    rates: dict[str, list[Rate]] = {BARE: [], OURS: []}
+    for number in range(1, rounds + 1):
+        rates[BARE].append(_bare_rate(links, folder, threads))
+        rates[OURS].append(_archive_rate(runtime, links, threads))
+        progress(f"round {number}, {threads} threads: {rates[OURS][-1].per_second:.0f} /s")
+    return rates
 
 
-def _small(runtime: Runtime, port: int) -> float:
-    """Return the median of the processor time for a small image, ms."""
-    links = [f"http://127.0.0.1:{port}/{number}.small" for number in range(SMALL_IMAGES)]
-    rates = []
-    for _ in range(ROUNDS):
-        jobs = [_succeeded(runtime, link) for link in links]
-        rates.append(_archive_rate(runtime, jobs, SMALL_THREADS))
-        assert all(_archived(runtime, job_id) for job_id in jobs)
-    times = [rate.cpu_ms for rate in rates]
-    print(
-        f"  64 x 64 pixels, {SMALL_THREADS} threads: {_spread(times)} ms of processor time,"
-        f" {_spread([rate.per_second for rate in rates], 0)} /s"
-    )
-    return median(times)
+def _add(report: Report, what: str, rates: dict[str, list[Rate]]) -> None:
+    """Add the rates and the processor times to the report, and the goal."""
+    per_second = {name: [rate.per_second for rate in each] for name, each in rates.items()}
+    report.add(what, "/s", per_second)
+    cpu = {name: [rate.cpu_ms for rate in each] for name, each in rates.items()}
+    report.add(f"{what}: processor time of an image", "ms", cpu)
+    ratio = ratios(per_second[OURS], per_second[BARE])
+    report.add(f"{what}: ratio", "x", {"archive step to bare loop": ratio})
+    report.goal(f"archive step to bare loop, {what}:", median(ratio), GOAL)
+
+
+def _add_small(report: Report, rates: list[Rate]) -> None:
+    what, cpu = f"64x64 pixels, {SMALL_THREADS} threads", [rate.cpu_ms for rate in rates]
+    report.add(what, "/s", {OURS: [rate.per_second for rate in rates]})
+    report.add(f"{what}: processor time of an image", "ms", {OURS: cpu})
+    text = "processor time of a small image in ms:"
+    report.goal(text, median(cpu), SMALL_GOAL_MS, at_least=False)
 
 
 def _bare_rate(links: Sequence[str], folder: Path, threads: int) -> Rate:
@@ -118,8 +121,9 @@ def _bare_rate(links: Sequence[str], folder: Path, threads: int) -> Rate:
         return _rate(lambda: list(pool.map(lambda link: _bare(link, folder), links)), len(links))
 
 
-def _archive_rate(runtime: Runtime, jobs: Sequence[str], threads: int) -> Rate:
-    """Archive all jobs, as a worker with this number of threads does it."""
+def _archive_rate(runtime: Runtime, links: Sequence[str], threads: int) -> Rate:
+    """Archive a job for each link, as a worker with this number of threads does it."""
+    jobs = [_succeeded(runtime, link) for link in links]
     places = ceil(DOWNLOADS_PER_THREAD * threads)
     worker = replace(
         runtime,
@@ -140,6 +144,7 @@ def _archive_rate(runtime: Runtime, jobs: Sequence[str], threads: int) -> Rate:
 
     rate = _rate(work, len(jobs))
     loop.stop()
+    assert all(_archived(runtime, job_id) for job_id in jobs)
     return rate
 
 
@@ -175,25 +180,3 @@ def _succeeded(runtime: Runtime, link: str) -> str:
 def _archived(runtime: Runtime, job_id: str) -> bool:
     job = runtime.ledger.get(job_id)
     return bool(job and job.archive and job.archive.status is FollowUpStatus.DONE)
-
-
-def _report(what: str, rates: dict[str, list[Rate]]) -> float:
-    pairs = zip(rates["archive"], rates["bare loop"], strict=True)
-    ratios = [ours.per_second / bare.per_second for ours, bare in pairs]
-    text = ", ".join(
-        f"{name} {median(each.per_second for each in values):.0f} /s with"
-        f" {median(each.cpu_ms for each in values):.1f} ms of processor time"
-        for name, values in rates.items()
-    )
-    print(f"  {what}: {text}, ratio {_spread(ratios)}")
-    return median(ratios)
-
-
-def _spread(values: Sequence[float], digits: int = 2) -> str:
-    """Return the median of values, and their smallest and largest."""
-    low, high = min(values), max(values)
-    return f"{median(values):.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
-
-
-if __name__ == "__main__":
-    sys.exit(0 if run(sys.argv[1:] or (*KINDS, "small")) else 1)
