@@ -58,6 +58,9 @@ class Product:
         processes: the processes of the Procfile to start.
         settings: more environment variables.
         deadline_seconds: a job fails after this time.
+
+    Attributes:
+        folder: as above.
     """
 
     def __init__(
@@ -78,7 +81,7 @@ class Product:
             "WEB_CONCURRENCY": WEB_PROCESSES,
             **(settings or {}),
         }
-        self._folder, self._processes = folder, processes
+        self.folder, self._processes = folder, processes
         self._closing = ExitStack()
         self._number = 0
 
@@ -90,7 +93,7 @@ class Product:
                     processes=self._processes,
                     redis_url=self._redis.url,
                     settings=self._settings,
-                    folder=self._folder,
+                    folder=self.folder,
                 )
             )
             self.ledger = Ledger.from_url(self._redis.url)
