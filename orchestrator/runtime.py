@@ -110,7 +110,7 @@ class Runtime:
             nudger,
             PROVIDERS,
             session=session,
-            storage=Storage.from_url(settings.archive_url),
+            storage=Storage.from_url(settings.archive_url, partial(has_archived, ledger)),
             broker=Broker(settings.broker_url, confirms=True),
             host_limiter=HostLimiter(settings.notify_threads),
             archive_threads=StepThreads(downloads, ARCHIVE_THREAD_NAME),
@@ -209,6 +209,23 @@ def open_ledger(settings: Settings) -> Ledger:
         limits=settings.limits,
         archives=settings.archive,
     )
+
+
+def has_archived(ledger: Ledger) -> bool:
+    """Return whether images of a job that still exists were archived, as far as is easy to see.
+
+    The oldest jobs of each shard are read.
+
+    Raises:
+        LedgerUnavailable: Redis is away.
+    """
+    now = ledger.installation.time()
+    for shard in range(ledger.shards):
+        oldest = next(ledger.overview.created_before(shard, now), [])
+        jobs, _ = ledger.overview.readable_jobs(oldest)
+        if any(image.copy for job in jobs.values() for image in job.all_images):
+            return True
+    return False
 
 
 @cache

@@ -21,7 +21,7 @@ from orchestrator.operations.thumbnails import CONTENT_TYPE as THUMBNAIL_TYPE
 from orchestrator.operations.thumbnails import store_thumbnail
 from orchestrator.runtime import Runtime
 from orchestrator.storage.file_kinds import FileKind, Unusable, check_end, identify
-from orchestrator.storage.storage import NotStored
+from orchestrator.storage.storage import NoFolder, NotStored, StorageError
 from orchestrator.storage.thumbnails import DecodersBusy, NoThumbnail
 
 #: Lifetime of a signed link to the storage. Seconds.
@@ -129,6 +129,8 @@ def thumbnail_answer(
         content = store_thumbnail(runtime, located, located.thumbnail)
     except NoThumbnail as error:
         raise NotFound(f"the file has no thumbnail: {error}") from None
+    except NoFolder:
+        raise
     except NotStored:
         raise _removed() from None
     except DecodersBusy:
@@ -181,8 +183,12 @@ def _read(runtime: Runtime, path: str, content_type: str, tag: str) -> Answer:
         if local is not None and local.is_file():
             return send_file(local, content_type, etag=tag, conditional=True)
         file, size = _copied(runtime, path)
+    except NoFolder:
+        raise
     except (NotStored, FileNotFoundError):
         raise _removed() from None
+    except OSError as error:
+        raise StorageError(f"{runtime.storage}: {error.strerror}, at {path}") from None
     response = file_answer(file, size)
     response.set_etag(tag)
     return response.make_conditional(request, accept_ranges=True, complete_length=size)

@@ -25,7 +25,7 @@ from orchestrator.operations.check_result import CheckResult
 from orchestrator.operations.check_settings import check_settings, unknown_variables
 from orchestrator.operations.history_state import HistoryState, history_report
 from orchestrator.plain_text import masked
-from orchestrator.runtime import open_ledger
+from orchestrator.runtime import has_archived, open_ledger
 from orchestrator.settings.environment import ConfigError, one_line
 from orchestrator.settings.settings import Settings
 from orchestrator.storage.storage import Storage, StorageError
@@ -49,7 +49,7 @@ def examine() -> Iterator[CheckResult]:
         "settings": lambda: check_settings(settings),
         "outbound proxy": lambda: check_proxy(settings),
         "spool": lambda: _spool(Spool(settings.spool_dir)) if settings.spool_dir else [],
-        "archive": lambda: [_archive(settings)],
+        "archive": lambda: [_archive(settings, ledger)],
         "redis": lambda: check_redis(ledger, settings),
         "processes": lambda: _processes(ledger, settings),
         "history": lambda: [check_history(ledger, open_history(settings.history_url))],
@@ -106,12 +106,19 @@ def _spool(spool: Spool) -> Iterator[CheckResult]:
         yield CheckResult("spool", "warning", f"{bad} files are not callbacks", fix)
 
 
-def _archive(settings: Settings) -> CheckResult:
+def _archive(settings: Settings, ledger: Ledger) -> CheckResult:
     """Check from this host. A folder must be shared by web and every worker."""
     if not settings.archive:
         found = "switched off, so images are lost when their links expire"
         return CheckResult("archive", "warning", found, "unset ORCHESTRATOR_ARCHIVE")
-    storage = Storage.from_url(settings.archive_url)
+
+    def is_used() -> bool:
+        try:
+            return has_archived(ledger)
+        except LedgerUnavailable:  # the check of Redis says so
+            return False
+
+    storage = Storage.from_url(settings.archive_url, is_used)
     try:
         storage.check()
     except StorageError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
+
 from orchestrator import log
 from orchestrator.operations.image_copies import temporary_file
 from orchestrator.operations.locate_image import Archived
@@ -28,7 +30,7 @@ def store_thumbnail(runtime: Runtime, image: Archived, path: str) -> bytes | Non
         NoThumbnail: the image cannot be decoded.
         DecodersBusy: other images are being decoded.
         NotStored: the image was removed.
-        StorageError: the storage is away.
+        StorageError: the storage is away, or gave other bytes than were stored.
         OSError: this machine's disk is full.
     """
     size = runtime.storage.size(path)
@@ -38,7 +40,12 @@ def store_thumbnail(runtime: Runtime, image: Archived, path: str) -> bytes | Non
         return None
     failure, content = None, _NONE
     with temporary_file(runtime.settings.data_dir) as file:
-        file.writelines(runtime.storage.stream(image.path))
+        digest = sha256()
+        for piece in runtime.storage.stream(image.path):
+            digest.update(piece)
+            file.write(piece)
+        if digest.hexdigest() != image.sha256:
+            raise StorageError(f"{runtime.storage}: {image.path} has another SHA-256")
         try:
             content = make_thumbnail(file, max_pixels=runtime.settings.max_image_pixels)
         except NoThumbnail as error:

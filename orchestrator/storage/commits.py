@@ -20,6 +20,7 @@ from orchestrator.rounds import Rounds
 from orchestrator.step_loop import current_loop
 from orchestrator.storage.file_system import can_be_synced, sync_file_system
 from orchestrator.storage.files import NewFile, make_folder, sync_folder
+from orchestrator.storage.known_folder import KnownFolder
 from orchestrator.storage.source import Source
 
 #: The folder of files that are being written, where they need a name. Paths of objects never begin
@@ -43,10 +44,11 @@ class Commits:
 
     Args:
         root: the folder. It is made when it is missing.
+        known: remembers the folder.
     """
 
-    def __init__(self, root: str) -> None:
-        self._root = root
+    def __init__(self, root: str, known: KnownFolder) -> None:
+        self._root, self._known = root, known
         self._syncs: Rounds[_Opened, None] = Rounds(_synced, name="syncs", most=MAX_BUNDLES)
 
     def commit(self, files: Files, run: Run, written: Callable[[], None]) -> None:
@@ -60,8 +62,17 @@ class Commits:
         Raises:
             OSError: it is not certain that all files survive a crash. Each has its old content or
                 the new content.
+            StorageError: it is another folder than before.
             Exception: the error of a source.
         """
+        if not files:
+            return
+        self._known.check_before_use()
+        self._commit(files, run, written)
+        self._known.check()  # a disk may go meanwhile
+        self._known.remember(files[-1][0])
+
+    def _commit(self, files: Files, run: Run, written: Callable[[], None]) -> None:
         with ExitStack() as closing:
             device = None if current_loop() is None else self._shared_device()
             if device is None:

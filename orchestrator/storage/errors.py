@@ -7,3 +7,7 @@ class StorageError(Exception):
 
 class NotStored(StorageError):
     """The object does not exist."""
+
+
+class NoFolder(NotStored):
+    """The object does not exist, because the folder of the storage does not."""

@@ -15,19 +15,26 @@ from pathlib import Path
 
 from orchestrator.storage.bundle import NewObject
 from orchestrator.storage.commits import TEMPORARY, Commits, Run
-from orchestrator.storage.errors import NotStored, StorageError
+from orchestrator.storage.errors import NoFolder, NotStored, StorageError
 from orchestrator.storage.files import remove_stale
+from orchestrator.storage.known_folder import KnownFolder
 from orchestrator.storage.source import PART_BYTES
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 class Folder:
-    """A folder as a storage. Paths were checked by `Storage`. Methods raise StorageError."""
+    """A folder as a storage. Paths were checked by `Storage`. Methods raise StorageError.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: the folder.
+        is_used: see KnownFolder.
+    """
+
+    def __init__(self, folder: Path, is_used: Callable[[], bool] = lambda: False) -> None:
         self._folder = folder
-        self._commits = Commits(str(folder))
+        self._known = KnownFolder(str(folder), is_used)
+        self._commits = Commits(str(folder), self._known)
         self.description = f"file://{folder}"
 
     def commit(self, objects: Sequence[NewObject], run: Run, written: Callable[[], None]) -> None:
@@ -42,6 +49,7 @@ class Folder:
         try:
             return (self._folder / path).stat().st_size
         except (FileNotFoundError, NotADirectoryError):
+            self._check()
             return None
         except OSError as error:
             raise self._error(error) from None
@@ -51,6 +59,7 @@ class Folder:
         try:
             return (self._folder / path).stat().st_mtime_ns // 1_000_000
         except (FileNotFoundError, NotADirectoryError):
+            self._check()
             return None
         except OSError as error:
             raise self._error(error) from None
@@ -66,10 +75,13 @@ class Folder:
         """Yield an object's bytes."""
         try:
             with (self._folder / path).open("rb") as file:
+                self._known.learn(path)
                 while piece := file.read(PART_BYTES):
                     yield piece
         except (FileNotFoundError, NotADirectoryError):
-            raise NotStored(f"{self.description}: {path} does not exist") from None
+            self._check()
+            kind = NotStored if self._folder.is_dir() else NoFolder
+            raise kind(f"{self.description}: {path} does not exist") from None
         except OSError as error:
             raise self._error(error) from None
 
@@ -87,6 +99,7 @@ class Folder:
 
     def local_path(self, path: str) -> Path | None:
         """Return the file of an object."""
+        self._known.learn(path)
         return self._folder / path
 
     def link(self, path: str, seconds: int) -> str | None:
@@ -110,6 +123,17 @@ class Folder:
         try:
             with suppress(FileNotFoundError):
                 remove_stale((self._folder / TEMPORARY).iterdir())
+        except OSError as error:
+            raise self._error(error) from None
+
+    def _check(self) -> None:
+        """Check that a file is missing in the folder that was used before.
+
+        Raises:
+            StorageError: the folder itself is away.
+        """
+        try:
+            self._known.check()
         except OSError as error:
             raise self._error(error) from None
 

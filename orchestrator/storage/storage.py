@@ -19,10 +19,18 @@ from orchestrator.step_loop import in_thread
 from orchestrator.storage.bucket import SCHEMES, Bucket
 from orchestrator.storage.bundle import SEGMENT, Bundle, checked_path
 from orchestrator.storage.commits import Run
-from orchestrator.storage.errors import NotStored, StorageError
+from orchestrator.storage.errors import NoFolder, NotStored, StorageError
 from orchestrator.storage.folder import Folder
 
-__all__ = ["ALLOWED_URLS", "MAX_LINK_SECONDS", "Bundle", "NotStored", "Storage", "StorageError"]
+__all__ = [
+    "ALLOWED_URLS",
+    "MAX_LINK_SECONDS",
+    "Bundle",
+    "NoFolder",
+    "NotStored",
+    "Storage",
+    "StorageError",
+]
 
 #: The URLs that `from_url` accepts.
 ALLOWED_URLS = "file:///folder, s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
@@ -42,8 +50,13 @@ class Storage:
         self.description = backend.description
 
     @classmethod
-    def from_url(cls, url: str) -> Self:
+    def from_url(cls, url: str, is_used: Callable[[], bool] = lambda: False) -> Self:
         """Return the storage of a URL. Nothing is connected or created yet.
+
+        Args:
+            url: the URL.
+            is_used: returns whether the storage must have objects. An empty folder is refused then,
+                because its disk is away.
 
         Raises:
             ValueError: the URL is not of an allowed form, or the environment lacks a variable.
@@ -55,7 +68,7 @@ class Storage:
             raise ValueError(ALLOWED_URLS) from None
         if "?" not in url and "#" not in url:
             if url.startswith("file:///") and parts.path.strip("/"):
-                return cls(Folder(Path(unquote(parts.path))))
+                return cls(Folder(Path(unquote(parts.path)), is_used))
             if parts.scheme in SCHEMES and SEGMENT.fullmatch(parts.netloc):
                 prefix = parts.path.strip("/")
                 return cls(Bucket(parts.scheme, parts.netloc, prefix and checked_path(prefix)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import threading
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,6 +18,7 @@ import requests
 from PIL import Image as Pillow
 from werkzeug.test import TestResponse
 
+from orchestrator.api import images as images_api
 from orchestrator.api.images import (
     CACHE_SECONDS,
     LINK_SECONDS,
@@ -28,7 +31,7 @@ from orchestrator.ledger import Ledger, identifiers, keys
 from orchestrator.operations import image_copies
 from orchestrator.operations.manifest import path
 from orchestrator.storage import thumbnails
-from orchestrator.storage.storage import StorageError
+from orchestrator.storage.storage import Storage, StorageError
 from tests.api.conftest import Api
 from tests.storage.servers import KEY, SECRET, bucket_client, moto
 from tests.support import archive_kit, job_states
@@ -532,6 +535,52 @@ def test_while_the_storage_is_away_callers_are_told_to_come_back(
     assert (response.status_code, response.mimetype) == (503, "application/problem+json")
     assert response.headers["Retry-After"] == "5"
     assert str(tmp_path) not in response.text, "where it is kept is nobody's business"
+
+
+def restarted(api: Api, tmp_path: Path) -> Api:
+    """Return the API of a new process, which has not used the archive yet."""
+    storage = Storage.from_url((tmp_path / "archive").as_uri())
+    harness = replace(api.harness, runtime=replace(api.harness.runtime, storage=storage))
+    return Api(harness, WebApp(harness.runtime))
+
+
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("which", ["0", "0/thumbnail"])
+def test_an_image_of_a_disk_that_is_away_is_not_said_to_be_removed(
+    api: Api, kept: str, tmp_path: Path, which: str, *, again: bool
+) -> None:
+    api = restarted(api, tmp_path) if again else api
+    (tmp_path / "archive").rename(tmp_path / "disk")
+
+    assert get(api, kept, which).status_code == 503
+
+    (tmp_path / "disk").rename(tmp_path / "archive")
+    assert get(api, kept, which).status_code == 200
+
+
+def test_an_image_on_a_broken_disk_is_a_503(
+    api: Api, kept: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "Input/output error", str(tmp_path))
+
+    monkeypatch.setattr(images_api, "send_file", broken)
+
+    response = get(api, kept)
+
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "5")
+    assert str(tmp_path) not in response.text
+
+
+def test_wrong_bytes_of_a_storage_make_no_thumbnail(api: Api, kept: str, tmp_path: Path) -> None:
+    file = (tmp_path / "archive" / path(kept)).with_name("0.png")
+    file.write_bytes(bytes(SIZE))
+
+    assert thumbnail(api, kept).status_code == 503
+    assert "0.thumb.webp" not in names(api)
+
+    file.write_bytes(picture())
+    assert thumbnail(api, kept).status_code == 200
 
 
 def test_while_the_ledger_is_away_callers_are_told_to_come_back(api: Api, away: Ledger) -> None:

@@ -18,6 +18,7 @@ from orchestrator.callbacks.spool import Entry, Spool
 from orchestrator.ledger import identifiers
 from orchestrator.ledger.installation import Installation
 from orchestrator.messages import ARCHIVE_QUEUE
+from orchestrator.operations import doctor
 from orchestrator.operations.doctor import CheckResult, examine
 from tests.settings.test_secret_settings import WHSEC
 from tests.support.fakes import NOON
@@ -51,6 +52,16 @@ def test_an_archive_that_takes_and_gives_is_well_and_left_empty(
 
     assert archive().mark == "ok"
     assert [path for path in (tmp_path / "archive").rglob("*") if path.is_file()] == []
+
+
+def test_an_empty_archive_of_archived_images_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "has_archived", lambda _: True)
+
+    assert archive().mark == "wrong"
+    assert "mount its disk" in archive().found
+    assert not (tmp_path / "archive").exists()
 
 
 def test_an_archive_that_cannot_be_written_is_wrong(

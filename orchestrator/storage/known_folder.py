@@ -1,0 +1,99 @@
+"""Tells the folder of an archive from another one in its place, such as that of a missing disk.
+
+Without its disk, the folder below a mount point is a usual folder. Files that are stored there are
+hidden when the disk is back. So a process remembers the folder that it used, and a file in it. A
+process that has used none asks whether the archive was used before, when the folder is empty.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from orchestrator.storage.errors import StorageError
+
+_NEXT = "mount its disk, or restart this process if the change is meant"
+
+
+class KnownFolder:
+    """The folder that this process has used.
+
+    Args:
+        root: the path of the folder.
+        is_used: returns whether the folder must have files. It is asked when the folder is empty.
+    """
+
+    def __init__(self, root: str, is_used: Callable[[], bool]) -> None:
+        self._root, self._is_used = root, is_used
+        #: Device and number of the folder, and the path of a file in it. None before the first use.
+        self._known: tuple[tuple[int, int], str] | None = None
+
+    def remember(self, path: str) -> None:
+        """Remember the folder, after a file in it was found or stored."""
+        status = self._status()
+        if status is not None:
+            self._known = (status.st_dev, status.st_ino), path
+
+    def learn(self, path: str) -> None:
+        """Remember the folder if none is known and it has this file."""
+        if self._known is None and os.path.exists(f"{self._root}/{path}"):  # noqa: PTH110
+            self.remember(path)
+
+    def check_before_use(self) -> None:
+        """Check that files may be stored in the folder.
+
+        Raises:
+            StorageError: it is another folder than before, or it is gone.
+            OSError: this cannot be found out.
+            Exception: what `is_used` raises.
+        """
+        if self._known is None and self._is_empty() and self._is_used():
+            raise StorageError(
+                f"file://{self._root}: the folder is empty or missing, and images were archived"
+                " before; mount its disk. If you mean a new archive, make the folder with any file"
+                " in it"
+            )
+        self.check()
+
+    def check(self) -> None:
+        """Check that it is the folder that was used before, if one was.
+
+        A disk that was away may have another number. Then the file in the folder tells.
+
+        Raises:
+            StorageError: it is another folder, or it is gone.
+            OSError: this cannot be found out.
+        """
+        known = self._known
+        if known is None:
+            return
+        status = self._status()
+        if status is None:
+            raise StorageError(f"file://{self._root}: the folder is gone; {_NEXT}")
+        if (status.st_dev, status.st_ino) != known[0]:
+            self._compare(known[1])
+
+    def _compare(self, path: str) -> None:
+        try:
+            os.stat(f"{self._root}/{path}")  # noqa: PTH116  # the root is a string
+        except FileNotFoundError:
+            raise StorageError(
+                f"file://{self._root}: this is another folder than before, without its images;"
+                f" {_NEXT}"
+            ) from None
+        self.remember(path)
+
+    def _is_empty(self) -> bool:
+        try:
+            with os.scandir(self._root) as entries:
+                return next(entries, None) is None
+        except FileNotFoundError:
+            return True
+        except OSError:  # the first write says why
+            return False
+
+    def _status(self) -> os.stat_result | None:
+        try:
+            return os.stat(self._root)  # noqa: PTH116
+        except FileNotFoundError:
+            return None
