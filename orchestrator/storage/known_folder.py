@@ -12,7 +12,10 @@ from collections.abc import Callable
 
 from orchestrator.storage.errors import StorageError
 
-_NEXT = "mount its disk, or restart this process if the change is meant"
+_NEXT = (
+    "mount its disk. If you mean a new archive, put any file into the folder and restart this"
+    " process"
+)
 
 
 class KnownFolder:
