@@ -8,16 +8,19 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from hashlib import sha256
+from time import perf_counter
 
 from orchestrator.jobs.model import Image, Outcome
 from orchestrator.ledger.identifiers import folder
+from orchestrator.metrics import definitions as metrics
+from orchestrator.metrics.labels import STORAGE_FAILED
 from orchestrator.net.guarded_session import FetchedBody
 from orchestrator.operations.image_copies import CheckedFile, store_file
 from orchestrator.runtime import Runtime
 from orchestrator.step_loop import in_thread
 from orchestrator.storage.file_kinds import Unusable
 from orchestrator.storage.images import FileFacts, inspect_file, unchecked_file
-from orchestrator.storage.storage import Bundle
+from orchestrator.storage.storage import Bundle, StorageError
 
 #: The part of the SHA-256 in the name of a file. Two answers never overwrite each other's images.
 DIGEST_CHARACTERS = 16
@@ -34,7 +37,13 @@ def store_inline_images(runtime: Runtime, job_id: str, outcome: Outcome) -> Outc
     """
     if all(image.content is None for image in outcome.images):
         return outcome
-    return in_thread(_all_stored, runtime, job_id, outcome)
+    started = perf_counter()
+    try:
+        return in_thread(_all_stored, runtime, job_id, outcome)
+    except StorageError:  # as an archive does, so that the alert sees it
+        seconds = perf_counter() - started
+        runtime.timings.observe(metrics.ARCHIVE_SECONDS, STORAGE_FAILED, seconds=seconds)
+        raise
 
 
 def _all_stored(runtime: Runtime, job_id: str, outcome: Outcome) -> Outcome:

@@ -79,7 +79,12 @@ def _stored(runtime: Runtime, job: Job, outcome: Outcome) -> Outcome:
         if runtime.clock() < job.deadline_at + _search_ms(runtime):
             raise
         lost = f"our storage: {error}"
-        images = (replace(each, content=None, error=lost) for each in outcome.images)
+        images = (
+            replace(each, content=None, error=lost, given_up=True)
+            if each.content is not None
+            else each
+            for each in outcome.images
+        )
         return replace(outcome, images=tuple(images))
 
 

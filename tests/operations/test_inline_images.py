@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import pytest
 from orchestrator.jobs.model import FollowUpStatus, Image, Outcome
 from orchestrator.jobs.views import job_view
 from orchestrator.ledger import codec, keys
+from orchestrator.metrics import Timings
+from orchestrator.metrics.labels import STORAGE_FAILED
 from orchestrator.operations.archive_faults import faults
 from orchestrator.operations.inline_images import store_inline_images
 from orchestrator.storage.storage import StorageError
@@ -106,6 +108,20 @@ def test_a_storage_that_is_away_raises(harness: Harness, tmp_path: Path) -> None
 
     with pytest.raises(StorageError):
         store_inline_images(harness.runtime, job_states.running(harness), inline(picture()))
+
+
+def test_a_storage_that_is_away_is_counted_as_that_of_an_archive(
+    harness: Harness, tmp_path: Path
+) -> None:
+    (tmp_path / "archive").write_text("a file in the folder's place")
+    sent: list[Mapping[str, float]] = []
+    runtime = replace(harness.runtime, timings=Timings(sent.append))
+
+    with pytest.raises(StorageError):
+        store_inline_images(runtime, job_states.running(harness), inline(picture()))
+
+    runtime.timings.flush()
+    assert any(STORAGE_FAILED in name for name in sent[0]), sent
 
 
 def test_the_same_answer_twice_is_stored_once(harness: Harness) -> None:

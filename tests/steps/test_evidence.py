@@ -13,6 +13,7 @@ from orchestrator.callbacks.apply import apply_callback
 from orchestrator.jobs.model import ErrorCode, Image, JobError, Outcome, SettledBy, Status, Step
 from orchestrator.operations.rerun import may_be_paid
 from orchestrator.providers.responses import TaskReport
+from orchestrator.steps.archive import archive
 from orchestrator.steps.poll import poll
 from orchestrator.storage.storage import Storage
 from tests.steps.test_poll import DONE, HANDLING, UNKNOWN, again, polled, running
@@ -256,3 +257,20 @@ def test_when_our_storage_stays_away_the_success_stands_with_the_reason(harness:
     assert (image.copy, image.source_url, image.content) == (None, "", None)
     assert image.error
     assert image.error.startswith("our storage: ")
+
+
+def test_an_image_that_our_storage_lost_keeps_the_reason(harness: Harness) -> None:
+    data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+    link = "https://cdn.provider.example/image.png"
+    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    output = [{"url": data}, {"url": link}]
+    job_id = running(harness, task(status="success", output=output), deadline_seconds=60)
+    harness.clock.forward(60 + LOOK_SECONDS)
+    poll(away, job_id)
+
+    archive(harness.runtime, job_id)
+
+    lost, other = harness.job(job_id).images
+    assert lost.given_up
+    assert (lost.error or "").startswith("our storage: ")
+    assert not other.given_up
