@@ -50,6 +50,7 @@ _ENDPOINTS = {
 }
 
 _NO_CREDENTIALS = "there are no credentials in the environment, and no metadata service"
+_OTHER_REGION = "the bucket is in another region"
 _MISSING = "not found: the bucket does not exist, or the endpoint is not a storage"
 #: Patterns in obstore's errors, and their meaning. The first match counts. Messages show only the
 #: meaning and the server's error code. The rest of an error may hold keys, signatures and tokens.
@@ -58,8 +59,13 @@ _REASONS = (
     (r"MissingAccount", "AZURE_STORAGE_ACCOUNT_NAME is not set"),
     (r"<Code>(NoSuchBucket|ContainerNotFound)<", "the bucket does not exist"),
     (r"<Code>(XMinioStorageFull|\w*QuotaExceeded)<|status: 507\b", "no space left"),
+    (r"<Code>Expired\w*<", "the credentials have expired"),
+    (r"<Code>(InvalidAccessKeyId|SignatureDoesNotMatch|InvalidToken)<", "wrong credentials"),
+    (r"<Code>RequestTimeTooSkewed<", "the clock of this host is wrong"),
     (r"status: 40[13]\b", "access denied"),
-    (r"BareRedirect|status: 30[178]\b", "the bucket is in another region"),
+    (r"BareRedirect|status: 30[178]\b", _OTHER_REGION),
+    (r"<Code>AuthorizationHeaderMalformed<.*\bregion\b", _OTHER_REGION),
+    (r"MissingEtag|InvalidMultipartResponse", "the answer is not that of a storage"),
     (r"status: 404\b", _MISSING),
     (r"status: (5\d\d|429)\b", "unavailable"),
     (r"status: 4\d\d\b", "refused"),

@@ -122,10 +122,15 @@ def test_a_server_that_misses_what_is_deleted_has_deleted_it(server: Bucketlike)
 @pytest.mark.parametrize(
     ("status", "code", "said"),
     [
-        (403, "SignatureDoesNotMatch", "access denied (403 SignatureDoesNotMatch)"),
+        (403, "AccessDenied", "access denied (403 AccessDenied)"),
+        (403, "SignatureDoesNotMatch", "wrong credentials (403 SignatureDoesNotMatch)"),
+        (403, "InvalidAccessKeyId", "wrong credentials (403 InvalidAccessKeyId)"),
+        (403, "RequestTimeTooSkewed", "the clock of this host is wrong (403 RequestTimeTooSkewed)"),
+        (403, "ExpiredToken", "the credentials have expired (403 ExpiredToken)"),
         (403, "", "access denied (403)"),
         (401, "AccessDenied", "access denied (401 AccessDenied)"),
-        (400, "ExpiredToken", "refused (400 ExpiredToken)"),
+        (400, "ExpiredToken", "the credentials have expired (400 ExpiredToken)"),
+        (400, "InvalidArgument", "refused (400 InvalidArgument)"),
         (404, "NoSuchBucket", "the bucket does not exist (404 NoSuchBucket)"),
         (404, "", "not found: the bucket does not exist, or the endpoint is not a storage"),
         (301, "PermanentRedirect", "the bucket is in another region"),
@@ -139,6 +144,26 @@ def test_a_refusal_is_one_line_without_credentials(
     server: Bucketlike, status: int, code: str, said: str
 ) -> None:
     assert failure(server, status, code) == f"s3://archive/p: {said}, at {PATH}"
+
+
+def test_a_wrong_region_is_told(server: Bucketlike) -> None:
+    code, body = "AuthorizationHeaderMalformed", "the region 'us-east-1' is wrong"
+    xml = f"<Error><Code>{code}</Code><Message>{body}</Message></Error>".encode()
+    server.answer = lambda _: BucketReply(400, xml)
+
+    with pytest.raises(StorageError, match="the bucket is in another region"):
+        Storage.from_url("s3://archive/p").put(PATH, b"bytes", "image/png")
+
+
+@pytest.mark.parametrize("size", [5, PART_BYTES + 1])
+@pytest.mark.parametrize("page", [b"", b"<html>Sign in to this network</html>"])
+def test_a_page_in_place_of_a_storage_stores_nothing(
+    server: Bucketlike, page: bytes, size: int
+) -> None:
+    server.answer = lambda _: BucketReply(200, page)
+
+    with pytest.raises(StorageError, match="the answer is not that of a storage"):
+        Storage.from_url("s3://archive/p").put(PATH, bytes(size), "image/png")
 
 
 def test_a_code_that_is_no_word_is_not_repeated(server: Bucketlike) -> None:
