@@ -20,7 +20,7 @@ from orchestrator.cli.output import (
     table,
     tell_unreadable,
 )
-from orchestrator.jobs.model import FollowUpStatus, Job
+from orchestrator.jobs.model import FollowUp, FollowUpStatus, Job
 from orchestrator.jobs.tenant import DEFAULT_TENANT
 from orchestrator.jsonio import rfc3339
 from orchestrator.operations.current_jobs import current_views
@@ -186,9 +186,16 @@ def _archive(runtime: Runtime, job: Job) -> str | None:
         for number, image in enumerate(current.all_images)
         if image.copy is None
     ]
-    again = state.status is FollowUpStatus.PENDING
-    ending = f"; tried again at {rfc3339(state.due_at)}" if again else "; not tried again"
-    return f"{', '.join(reasons) or state.error}{ending}"
+    return f"{', '.join(reasons) or state.error}; {_next_try(state, runtime.clock())}"
+
+
+def _next_try(state: FollowUp, now: int) -> str:
+    """Say when an archive is tried again. A time in the past is that of a worker's lease."""
+    if state.status is not FollowUpStatus.PENDING:
+        return "not tried again"
+    if state.due_at is None or state.due_at <= now:
+        return "a worker has it now, or takes it when the lease of a dead one ends"
+    return f"tried again at {rfc3339(state.due_at)}"
 
 
 def _print_archived(

@@ -100,7 +100,7 @@ def test_a_leased_archive_is_left_to_its_worker(gallery: Gallery) -> None:
     done = archive(job_id)
 
     assert done.exit_code == 1
-    assert f"{job_id}: image 0: not tried yet; tried again at " in done.output
+    assert f"{job_id}: image 0: not tried yet; a worker has it now" in done.output
     assert gallery.fetched() == []
 
 
