@@ -98,6 +98,11 @@ def _misconfigured(error: LedgerMisconfigured) -> Response:
 def _storage(error: StorageError) -> Response:
     log.get().error("storage_unavailable", reason=str(error))
     detail = "The images are safe but cannot be served now. Ask again later."
+    if request.method == "POST":
+        detail = (
+            "The archive takes and gives no images now. Send the same request again later, with the"
+            " same Idempotency-Key."
+        )
     title = "The archive is unavailable"
     return problem(503, "archive-unavailable", title, detail, headers={"Retry-After": "5"})
 

@@ -69,7 +69,7 @@ class Commits:
             return
         self._known.check_before_use()
         self._commit(files, run, written)
-        self._known.check()  # a disk may go meanwhile
+        self._known.check_after_use()  # a disk may go meanwhile
         self._known.remember(files[-1][0])
 
     def _commit(self, files: Files, run: Run, written: Callable[[], None]) -> None:

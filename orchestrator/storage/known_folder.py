@@ -1,7 +1,7 @@
 """Tells the folder of an archive from another one in its place, such as that of a missing disk.
 
 Without its disk, the folder below a mount point is a usual folder. Files that are stored there are
-hidden when the disk is back. So a process remembers the folder that it used, and a file in it. A
+hidden when the disk is back. So a process remembers the folder that it used, and a name in it. A
 process that has used none asks whether the archive was used before, when the folder is empty.
 """
 
@@ -28,14 +28,14 @@ class KnownFolder:
 
     def __init__(self, root: str, is_used: Callable[[], bool]) -> None:
         self._root, self._is_used = root, is_used
-        #: Device and number of the folder, and the path of a file in it. None before the first use.
+        #: Device and number of the folder, and a name in it. None before the first use.
         self._known: tuple[tuple[int, int], str] | None = None
 
     def remember(self, path: str) -> None:
         """Remember the folder, after a file in it was found or stored."""
         status = self._status()
         if status is not None:
-            self._known = (status.st_dev, status.st_ino), path
+            self._known = (status.st_dev, status.st_ino), path.partition("/")[0]
 
     def learn(self, path: str) -> None:
         """Remember the folder if none is known and it has this file."""
@@ -61,30 +61,49 @@ class KnownFolder:
     def check(self) -> None:
         """Check that it is the folder that was used before, if one was.
 
-        A disk that was away may have another number. Then the file in the folder tells.
+        A disk that was away may have another number. Then the name in the folder tells. It is that
+        of a day, because single files are deleted sooner.
 
         Raises:
             StorageError: it is another folder, or it is gone.
             OSError: this cannot be found out.
         """
+        name = self._changed()
+        if name is not None:
+            try:
+                os.stat(f"{self._root}/{name}")  # noqa: PTH116  # the root is a string
+            except FileNotFoundError:
+                raise self._other_folder() from None
+            self.remember(name)
+
+    def check_after_use(self) -> None:
+        """Check that files were stored in the same folder.
+
+        Raises:
+            StorageError: it is another folder, or it is gone.
+            OSError: this cannot be found out.
+        """
+        if self._changed() is not None:
+            raise self._other_folder()
+
+    def _changed(self) -> str | None:
+        """Return a name of the known folder if there is another folder now.
+
+        Raises:
+            StorageError: there is none.
+        """
         known = self._known
         if known is None:
-            return
+            return None
         status = self._status()
         if status is None:
             raise StorageError(f"file://{self._root}: the folder is gone; {_NEXT}")
-        if (status.st_dev, status.st_ino) != known[0]:
-            self._compare(known[1])
+        return None if (status.st_dev, status.st_ino) == known[0] else known[1]
 
-    def _compare(self, path: str) -> None:
-        try:
-            os.stat(f"{self._root}/{path}")  # noqa: PTH116  # the root is a string
-        except FileNotFoundError:
-            raise StorageError(
-                f"file://{self._root}: this is another folder than before, without its images;"
-                f" {_NEXT}"
-            ) from None
-        self.remember(path)
+    def _other_folder(self) -> StorageError:
+        return StorageError(
+            f"file://{self._root}: this is another folder than before, without its images; {_NEXT}"
+        )
 
     def _is_empty(self) -> bool:
         try:

@@ -74,6 +74,16 @@ def test_a_disk_that_is_back_with_another_number_is_known_by_its_files(
     assert (folder / OTHER).read_bytes() == b"bytes"
 
 
+def test_a_disk_that_is_back_is_known_without_the_last_file(storage: Storage, folder: Path) -> None:
+    (folder.with_name("copy") / "2026-11-29").mkdir(parents=True)
+    folder.rename(folder.with_name("disk"))
+    folder.with_name("copy").rename(folder)
+
+    storage.put(OTHER, b"bytes", "image/png")
+
+    assert storage.get(OTHER) == b"bytes"
+
+
 def test_a_disk_that_goes_while_files_are_named_is_noticed(
     storage: Storage, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ import pytest
 from werkzeug.datastructures import FileStorage
 
 from orchestrator.reference_images import LIFETIME_MS, delete_old_references
+from orchestrator.storage.storage import StorageError
 from tests.api.compatible.conftest import EDITS, MODEL, Compatible
 from tests.support.archive_kit import picture
 
@@ -225,6 +226,22 @@ def test_a_call_without_a_job_leaves_no_image(compatible: Compatible, limited: b
     assert answer.status_code == (429 if limited else 400), answer.text
     left = list(compatible.harness.runtime.storage.put_before("references", 2**60))
     assert sorted(left) == sorted(known)
+
+
+def test_while_the_storage_is_away_a_call_is_sent_again(
+    compatible: Compatible, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise StorageError("file:///secret/folder: no space left")
+
+    monkeypatch.setattr(compatible.harness.runtime.storage, "put", refuse)
+
+    answer = edit(compatible, picture())
+
+    assert answer.status_code == 503
+    assert "Send the same request again" in answer.text
+    assert "safe" not in answer.text, "nothing is stored yet"
+    assert "/secret/folder" not in answer.text
 
 
 def test_a_changed_link_shows_nothing(compatible: Compatible) -> None:
