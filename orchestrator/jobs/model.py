@@ -279,7 +279,8 @@ class Move:
 class PendingFailure:
     """A failure that needs more evidence before it is the outcome.
 
-    The provider reported a success without a result, or it does not know its task.
+    The provider reported a success without a result, or it does not know its task. Or our storage
+    did not take the images of a success (`unstored`): then the outcome is that success.
     """
 
     #: The outcome's error, if the evidence does not change.
@@ -288,7 +289,7 @@ class PendingFailure:
     since: int
     #: The number of polls with such an answer.
     polls: int = 0
-    kind: Literal["thin_success", "not_found"] = "thin_success"
+    kind: Literal["thin_success", "not_found", "unstored"] = "thin_success"
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from orchestrator.backoff import NOT_FOUND_POLLS, NOT_FOUND_TOLERANCE_SECONDS
 from orchestrator.jobs.model import (
     ErrorCode,
+    Image,
     Job,
     JobError,
     Outcome,
@@ -58,6 +59,10 @@ def judge(
     if pending and pending.kind == "thin_success":
         ended = now >= _final_at(pending, search_ms)
         return Judgement(Outcome.failed(pending.error) if ended else None, pending=pending)
+    if pending and pending.kind == "unstored":
+        lost = Image("", error=pending.error.message, given_up=True)
+        ended = now >= job.deadline_at + search_ms
+        return Judgement(Outcome.succeeded((lost,)) if ended else None, pending=pending)
     if late:
         return Judgement(Outcome.failed(_deadline_error(reading)), SettledBy.DEADLINE)
     if pending and not awaits_callback and _is_forgotten(job, pending, now):
@@ -87,6 +92,8 @@ def summary(reading: Reading) -> str:
 
 def _pending(job: Job, reading: Reading, now: int) -> PendingFailure | None:
     before = job.pending_failure
+    if before and before.kind == "unstored":
+        return before
     if isinstance(reading, TaskReport) and reading.thin_success:
         return _repeated(before, PendingFailure(reading.thin_success, now))
     if isinstance(reading, TaskNotFound):

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from orchestrator import log, tracing
-from orchestrator.jobs.model import ErrorCode, Job, JobError, Outcome, SettledBy, Step
+from orchestrator.jobs.model import (
+    ErrorCode,
+    Job,
+    JobError,
+    Outcome,
+    PendingFailure,
+    SettledBy,
+    Step,
+)
 from orchestrator.ledger import Lease
 from orchestrator.operations.cost import computed_cost
 from orchestrator.operations.inline_images import store_inline_images
@@ -48,7 +56,8 @@ def _poll(runtime: Runtime, lease: Lease, claimed_at: int) -> None:
             outcome = _stored(runtime, lease.job, judgement.outcome)
         except StorageError as error:
             problem = JobError(ErrorCode.UNKNOWN, f"our storage: {error}", retryable=True)
-            _defer(runtime, lease, QueryFailed(problem), Judgement())
+            unstored = PendingFailure(problem, runtime.clock(), kind="unstored")
+            _defer(runtime, lease, QueryFailed(problem), Judgement(pending=unstored))
         else:
             _settle(runtime, lease, outcome, judgement.settled_by)
     else:

@@ -274,3 +274,44 @@ def test_an_image_that_our_storage_lost_keeps_the_reason(harness: Harness) -> No
     assert lost.given_up
     assert (lost.error or "").startswith("our storage: ")
     assert not other.given_up
+
+
+@pytest.mark.parametrize(
+    "later", [Answer(404), Answer(503), task(status="running"), THIN], ids=lambda each: each.status
+)
+def test_a_success_that_our_storage_did_not_take_never_becomes_a_failure(
+    harness: Harness, later: Answer
+) -> None:
+    data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    success = task(status="success", output=[{"url": data}])
+    job_id = running(harness, success, deadline_seconds=600)
+    poll(away, job_id)
+
+    harness.provider.handler = lambda _: later
+    polled_until(harness, job_id, 600 + LOOK_SECONDS - 60)
+    assert harness.job(job_id).status is Status.RUNNING
+    polled_until(harness, job_id, 3600)
+
+    job = harness.job(job_id)
+    assert job.status is Status.SUCCEEDED
+    assert [(image.given_up, (image.error or "")[:13]) for image in job.images] == [
+        (True, "our storage: ")
+    ]
+
+
+def test_a_success_is_stored_when_our_storage_is_back_after_the_deadline(harness: Harness) -> None:
+    data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    success = task(status="success", output=[{"url": data}])
+    job_id = running(harness, success, deadline_seconds=60)
+    poll(away, job_id)
+    harness.provider.handler = lambda _: Answer(503)
+    polled_until(harness, job_id, 61)
+    assert harness.job(job_id).status is Status.RUNNING
+
+    harness.provider.handler = lambda _: success
+    polled_until(harness, job_id, 60 + LOOK_SECONDS)
+
+    [image] = harness.job(job_id).images
+    assert image.copy is not None
