@@ -286,3 +286,34 @@ def test_a_wrong_address_or_key_is_refused_at_once(url: str, key: str) -> None:
     with pytest.raises(ValueError, match="must") as error:
         Client(url, key)
     assert "password@" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", ["", " order", "order ", "order\n7", "örder", "k" * 256])
+@pytest.mark.parametrize("name", ["enqueue", "batch"])
+def test_a_key_that_would_not_be_sent_as_it_is_is_refused(
+    call: Caller, name: str, key: str
+) -> None:
+    script = Script(answer(202, JOB))
+    values, named = ([[REQUEST]], {}) if name == "batch" else ([], REQUEST)
+
+    with pytest.raises(ValueError, match="idempotency_key must be"):
+        call(script, name, *values, **named, idempotency_key=key)
+    assert script.requests == []
+
+
+@pytest.mark.parametrize("value", ["", ".", "..", None])
+@pytest.mark.parametrize(
+    "name", ["get", "wait", "cancel", "retry", "get_batch", "wait_batch", "download"]
+)
+def test_an_id_that_would_lead_to_another_call_is_refused(
+    call: Caller, name: str, value: str | None, tmp_path: Path
+) -> None:
+    script = Script(answer(404))
+    if name == "download" and value is None:
+        return  # it is no id and no job
+    more = [tmp_path / "image.png"] if name == "download" else []
+
+    with pytest.raises(ValueError, match="must be the id"):
+        call(script, name, value, *more)
+    assert script.requests == []
+    assert list(tmp_path.iterdir()) == []

@@ -123,3 +123,8 @@ def test_a_wrong_secret_is_refused_and_not_shown(secret: str) -> None:
     with pytest.raises(ValueError, match="whsec_ and base64") as error:
         unwrap(BODY, headers(SECRET), secret)
     assert "not base64!" not in str(error.value)
+
+
+def test_no_secret_at_all_is_an_error_of_the_program_and_no_forgery() -> None:
+    with pytest.raises(ValueError, match="at least one secret"):
+        unwrap(BODY, headers(SECRET), [])

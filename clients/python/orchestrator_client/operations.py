@@ -29,6 +29,8 @@ from orchestrator_client.requests import BatchJobRequest, JobFilter, JobRequest,
 
 #: One wait at the server. A proxy may end a longer one. Seconds.
 HOLD_SECONDS = 30.0
+#: The longest idempotency key.
+MAX_KEY_CHARACTERS = 255
 #: The pause when the server answers a wait at once, or is away. Seconds.
 CROWDED_SECONDS = 1.0
 
@@ -53,7 +55,7 @@ def enqueue(
     image_file: Path | str | bytes | None,
 ) -> Operation[Job]:
     """Enqueue a job."""
-    headers, params = {"Idempotency-Key": key or str(uuid4())}, _given(tenant=tenant)
+    headers, params = _key_header(key), _given(tenant=tenant)
     if image_file is None:
         call = Call("POST", "/v1/jobs", params, json=request, headers=headers)
     else:
@@ -128,7 +130,7 @@ def batch(
 ) -> Operation[BatchResult]:
     """Enqueue up to 500 jobs as one batch."""
     body = {"jobs": list(jobs), **receiver}
-    headers = {"Idempotency-Key": key or str(uuid4())}
+    headers = _key_header(key)
     call = Call("POST", "/v1/jobs/batch", _given(tenant=tenant), json=body, headers=headers)
     return (yield from calls.read(call, parsing.batch_result))
 
@@ -174,12 +176,38 @@ def _sha256(job: Job, index: int) -> str | None:
     return job.images[index].sha256 if index < len(job.images) else None
 
 
+def _key_header(key: str | None) -> dict[str, str]:
+    """Return the header with an idempotency key: that of the caller, or a new one.
+
+    An empty key is refused, and not replaced: a new key for each call could buy twice.
+    """
+    if key is None:
+        key = str(uuid4())
+    elif not (1 <= len(key) <= MAX_KEY_CHARACTERS and _is_header_text(key)):
+        raise ValueError(
+            f"idempotency_key must be 1 to {MAX_KEY_CHARACTERS} characters of printable ASCII,"
+            " without blanks at its ends"
+        )
+    return {"Idempotency-Key": key}
+
+
+def _is_header_text(text: str) -> bool:
+    return text.isascii() and text.isprintable() and text == text.strip()
+
+
 def _job(job_id: str) -> str:
-    return f"/v1/jobs/{quote(job_id, safe='')}"
+    return f"/v1/jobs/{_segment('job_id', job_id)}"
 
 
 def _batch(batch_id: str) -> str:
-    return f"/v1/batches/{quote(batch_id, safe='')}"
+    return f"/v1/batches/{_segment('batch_id', batch_id)}"
+
+
+def _segment(name: str, value: str) -> str:
+    """Return a value as one part of a path. Another path would be another call."""
+    if not isinstance(value, str) or value in ("", ".", ".."):
+        raise ValueError(f"{name} must be the id that the orchestrator returned")
+    return quote(value, safe="")
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -84,9 +84,11 @@ def unwrap(
 
     Raises:
         InvalidNotification: a header is absent, the signature is wrong, or the time is.
-        ValueError: the secret is not a secret of Standard Webhooks.
+        ValueError: there is no secret, or it is not one of Standard Webhooks.
     """
     keys = [_key(each) for each in ([secret] if isinstance(secret, str) else secret)]
+    if not keys:
+        raise ValueError("unwrap needs at least one secret of notifications")
     body = payload.encode() if isinstance(payload, str) else bytes(payload)
     lowered = {name.lower(): value for name, value in headers.items()}
     message_id = _header(lowered, "webhook-id")
