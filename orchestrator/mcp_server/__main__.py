@@ -56,10 +56,13 @@ def configure_log() -> None:
 
 
 async def _serve_one(base_url: str, key: Secret) -> None:
-    """Serve the agent that started this process, until it closes stdin."""
+    """Serve the agent that started this process, until it closes stdin or dies."""
     server = make_server(base_url, lambda _: key.reveal())
-    async with stdio_server() as (read, write):
-        await server.run(read, write, server.create_initialization_options())
+    try:
+        async with stdio_server() as (read, write):
+            await server.run(read, write, server.create_initialization_options())
+    except* BrokenPipeError:  # the agent was killed while an answer was written
+        pass
 
 
 if __name__ == "__main__":

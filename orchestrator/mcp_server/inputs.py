@@ -5,12 +5,28 @@ from __future__ import annotations
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, field_validator
 
 #: The longest wait of one call. Many clients give up after 30 s or more. Seconds.
 MAX_WAIT_SECONDS = 25.0
 #: A key stands in an HTTP header, where other characters and blanks at the ends do not survive.
 KEY_PATTERN = "^[!-~]([ -~]*[!-~])?$"
+#: An id stands in a path, where `.`, `..` and an empty id would lead to another call.
+JOB_ID_PATTERN = "^[0-9A-Za-z_-]+$"
+#: What the patterns allow, in words.
+PATTERNS = {
+    KEY_PATTERN: "printable ASCII, without blanks at its ends",
+    JOB_ID_PATTERN: "the job_id of submit_image_job or list_jobs, such as job_01k...",
+}
+#: The longest name of a provider that is looked for.
+MAX_PROVIDER_CHARACTERS = 80
+#: The most levels of a value that is sent. The API takes fewer, and says how many.
+MAX_LEVELS = 100
+#: What a value must be that can be sent.
+SENDABLE = (
+    "must be JSON without NaN, Infinity and halves of surrogate pairs,"
+    f" at most {MAX_LEVELS} levels deep"
+)
 
 
 def _parsed(value: Any) -> Any:
@@ -21,14 +37,29 @@ def _parsed(value: Any) -> Any:
         return json.loads(value)
     except ValueError:
         return value
+    except RecursionError:
+        raise ValueError(SENDABLE) from None
+
+
+def _is_deep(value: Any, levels: int) -> bool:
+    parts = value.values() if isinstance(value, dict) else value
+    if not isinstance(value, dict | list):
+        return False
+    return levels == 0 or any(_is_deep(part, levels - 1) for part in parts)
 
 
 Written = BeforeValidator(_parsed)
+_ANYTHING: TypeAdapter[Any] = TypeAdapter(Any)
 Status = Literal[
     "queued", "submitting", "unconfirmed", "running", "succeeded", "failed", "cancelled"
 ]
 JobId = Annotated[
-    str, Field(max_length=80, description="The job_id of submit_image_job, such as job_01k...")
+    str,
+    Field(
+        max_length=80,
+        pattern=JOB_ID_PATTERN,
+        description="The job_id of submit_image_job, such as job_01k...",
+    ),
 ]
 
 
@@ -36,6 +67,18 @@ class Arguments(BaseModel):
     """The arguments of a tool. A misspelt one is refused, because it could change the result."""
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _can_be_sent(cls, value: Any) -> Any:
+        """Refuse what no JSON can carry, so that the agent learns which argument is wrong."""
+        if _is_deep(value, MAX_LEVELS):
+            raise ValueError(SENDABLE)
+        try:
+            json.dumps(_ANYTHING.dump_python(value), allow_nan=False, ensure_ascii=False).encode()
+        except ValueError:
+            raise ValueError(SENDABLE) from None
+        return value
 
 
 class Target(Arguments):
@@ -148,7 +191,10 @@ class ModelsArguments(Arguments):
 
     provider: Annotated[
         str | None,
-        Field(description="Show this provider only, with the options and limits of each model."),
+        Field(
+            max_length=MAX_PROVIDER_CHARACTERS,
+            description="Show this provider only, with the options and limits of each model.",
+        ),
     ] = None
 
 

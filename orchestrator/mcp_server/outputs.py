@@ -23,7 +23,7 @@ class ImageResult(BaseModel):
         str | None,
         Field(
             description="Shows the image without a key until link_expires_at. Give this one to"
-            " people. null: this installation makes no such links."
+            " people. null: call get_job, which makes the link unless this installation makes none."
         ),
     ] = None
     link_expires_at: str | None = None
@@ -194,12 +194,15 @@ class ThumbnailResult(BaseModel):
     bytes: Annotated[int, Field(description="The size of the thumbnail.")]
 
 
-def job_fields(job: Mapping[str, Any], links: Mapping[int, Mapping[str, str]]) -> dict[str, Any]:
+def job_fields(
+    job: Mapping[str, Any], links: Mapping[int, Mapping[str, str]] | None
+) -> dict[str, Any]:
     """Return the fields of a JobResult.
 
     Args:
         job: as the API shows it.
-        links: by the number of the image: `url` and `expires_at` of a link without a key.
+        links: by the number of the image: `url` and `expires_at` of a link without a key. None:
+            nobody has asked for links.
     """
     cost, error = job["cost"], job["error"]
     late_from = len(job["images"])
@@ -210,10 +213,10 @@ def job_fields(job: Mapping[str, Any], links: Mapping[int, Mapping[str, str]]) -
         "done": job["status"] in OUTCOMES,
         **{name: job[name] for name in ("provider", "model", "created_at", "deadline_at")},
         "waiting_for": job.get("waiting_for"),
-        "images": [_image(i, each, i >= late_from, links.get(i, {})) for i, each in shown],
+        "images": [_image(i, each, i >= late_from, (links or {}).get(i, {})) for i, each in shown],
         "error": error and {name: error[name] for name in ErrorResult.model_fields},
         "cost": cost and {name: cost[name] for name in CostResult.model_fields},
-        "next_step": next_step(job),
+        "next_step": next_step(job, links),
     }
 
 
@@ -232,13 +235,22 @@ def _image(
     }
 
 
-def next_step(job: Mapping[str, Any]) -> str:
-    """Return what an agent does with a job in this state."""
+def _look(links: Mapping[int, Any] | None) -> str:
+    """Return how an agent and its people get to see images."""
+    if links is None:
+        return "Call get_job for links to give to people, or call view_image."
+    if not links:
+        return "Call view_image. There are no links that people can open without an API key."
+    return "Give people the link of each image, or call view_image."
+
+
+def next_step(job: Mapping[str, Any], links: Mapping[int, Any] | None) -> str:
+    """Return what an agent does with a job in this state. `links` is as for `job_fields`."""
     status, error = job["status"], job["error"]
     if status not in OUTCOMES:
         return "Call wait_for_job with this job_id until done is true. Do not submit it again."
     if status == "succeeded":
-        return "The images are ready. Give people the link of each image, or call view_image."
+        return f"The images are ready. {_look(links)}"
     if status == "cancelled":
         return "The job ended without an image. If it is still wanted, submit it with a new key."
     if error and error["code"] in MAYBE_CHARGED:

@@ -24,6 +24,7 @@ from pydantic import ValidationError
 
 from orchestrator import log
 from orchestrator.mcp_server.api_calls import ApiCalls, NoAnswer, Refused
+from orchestrator.mcp_server.inputs import PATTERNS, Target
 from orchestrator.mcp_server.tools import TOOLS, ImageTool, ToolCall
 
 NAME = "image-orchestrator"
@@ -129,16 +130,19 @@ def _error(*texts: str) -> CallToolResult:
 
 def _wrong_arguments(tool: ImageTool, error: ValidationError) -> tuple[str, ...]:
     """Say which arguments are wrong. The values are not repeated: one may be a prompt."""
-    known = ", ".join(tool.takes.model_fields)
     lines = [f"{tool.name} was not called: its arguments are wrong. Nothing was bought."]
     for each in error.errors(include_url=False, include_input=False):
         field = ".".join(map(str, each["loc"]))
         if each["type"] == "extra_forbidden":
+            takes = Target if len(each["loc"]) > 1 else tool.takes  # only a fallback has parts
+            known = ", ".join(takes.model_fields)
             lines.append(f"- {field} is not a known argument; known arguments: {known}")
         elif each["type"] == "missing":
             lines.append(f"- {field} is required")
         elif each["type"] == "string_pattern_mismatch":
-            lines.append(f"- {field} must be printable ASCII, without blanks at its ends")
+            lines.append(f"- {field} must be {PATTERNS[each['ctx']['pattern']]}")
+        elif each["type"] == "value_error":
+            lines.append(f"- {field} {each['ctx']['error']}")
         else:
             lines.append(f"- {field}: {each['msg']}")
     return ("\n".join(lines),)

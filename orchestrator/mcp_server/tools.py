@@ -196,7 +196,7 @@ async def _list_jobs(call: ToolCall) -> ToolAnswer:
         idempotency_key=wanted.key,
         **wanted.model_dump(include={"status", "provider", "limit", "cursor"}),
     )
-    jobs = [job_fields(job, {}) for job in page["jobs"]]
+    jobs = [job_fields(job, None) for job in page["jobs"]]
     return ToolAnswer(JobsResult.model_validate({**page, "jobs": jobs}))
 
 
@@ -292,7 +292,8 @@ TOOLS = {
         ImageTool(
             "list_jobs",
             "List jobs",
-            "Lists your jobs, newest first. With a key, it finds the job that a lost call created.",
+            "Lists your jobs, newest first, without links to their images. With a key, it finds the"
+            " job that a lost call created.",
             JobsArguments,
             JobsResult,
             _list_jobs,

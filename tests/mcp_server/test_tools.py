@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import subprocess
+import sys
 from types import ModuleType
 from typing import Any
 
@@ -14,6 +17,8 @@ from orchestrator.job_check import REQUEST_SCHEMA
 from orchestrator.jobs.schemas import ReceiverSchema
 from tests.docs.pages import DocPage
 
+#: How long a process may take on a busy machine. Seconds.
+WAIT_SECONDS = 60.0
 WANTED: dict[str, Any] = {
     "provider": "hiapi",
     "model": "Nano-Banana-2",
@@ -151,11 +156,96 @@ def test_the_key_is_not_sent_to_the_storage(kit: ModuleType) -> None:
     assert sent == [("images.example.com", True), ("bucket.example.com", False)]
 
 
-def test_a_job_id_cannot_leave_its_path(kit: ModuleType) -> None:
-    api = kit.api(kit.answer(404, {"detail": "there is no such job"}))
-    api.error("get_job", job_id="../providers?x=1")
+@pytest.mark.parametrize("job_id", ["../providers?x=1", "..", ".", "", "a/b", "a b", "job_1\n"])
+@pytest.mark.parametrize("tool", ["get_job", "wait_for_job", "view_image", "cancel_job"])
+def test_a_job_id_cannot_lead_to_another_call(kit: ModuleType, tool: str, job_id: str) -> None:
+    api = kit.api(kit.LOST)
 
-    assert api.requests[0].url.raw_path == b"/v1/jobs/..%2Fproviders%3Fx%3D1"
+    assert "- job_id must be the job_id of submit_image_job" in api.error(tool, job_id=job_id)
+    assert api.requests == []
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("deadline_seconds", "NaN"),
+        ("deadline_seconds", "Infinity"),
+        ("metadata", '{"a": NaN}'),
+        ("metadata", r'{"a": "\ud800"}'),
+        ("images", r'["\ud800"]'),
+        ("provider_options", '{"a":' * 101 + "1" + "}" * 101),
+        ("metadata", '{"a":' * 900 + "1" + "}" * 900),
+        ("request", '{"a":' * 50_000 + "1" + "}" * 50_000),
+    ],
+)
+def test_a_value_that_no_json_carries_is_refused_by_name(
+    kit: ModuleType, argument: str, value: str
+) -> None:
+    api = kit.api(kit.LOST)
+    text = api.error("submit_image_job", **WANTED, **{argument: value})
+
+    assert f"- {argument} must be JSON" in text
+    assert "Nothing was bought" in text
+    assert api.requests == []
+
+
+def test_the_known_arguments_are_those_of_the_part_with_the_unknown_one(kit: ModuleType) -> None:
+    api = kit.api(kit.LOST)
+    fallback = [{"provider": "evolink", "model": "nano-banana-2-lite", "prise": 1}]
+    text = api.error("submit_image_job", **WANTED, fallback=fallback)
+
+    assert "- fallback.0.prise is not a known argument; known arguments: provider, model" in text
+    assert "prompt" not in text
+
+
+def test_an_error_does_not_repeat_a_huge_argument(kit: ModuleType) -> None:
+    text = kit.api(kit.answer(200, {"providers": []})).error("list_models", provider="x" * 100_000)
+
+    assert "- provider" in text
+    assert len(text) < 1000
+
+
+def test_a_list_of_jobs_leads_to_the_links_and_a_job_without_them_says_so(kit: ModuleType) -> None:
+    job = {**kit.JOB, "images": [kit.IMAGE]}
+    page = kit.api(kit.answer(200, {"jobs": [job], "next_cursor": None})).call("list_jobs")
+    assert "Call get_job" in page.structured_content["jobs"][0]["next_step"]
+
+    no_links = kit.answer(404, {"detail": "there is no public URL"})
+    alone = kit.api(kit.answer(200, job), no_links).call("get_job", job_id="job_1")
+    assert "There are no links" in alone.structured_content["next_step"]
+
+    link = {"url": "https://images.example.com/images/1", "expires_at": "2026-12-01T00:00:00Z"}
+    linked = kit.api(kit.answer(200, job), kit.answer(200, link)).call("get_job", job_id="job_1")
+    assert "Give people the link" in linked.structured_content["next_step"]
+
+
+def test_the_end_of_an_agent_is_no_error() -> None:
+    env = {
+        **os.environ,
+        "ORCHESTRATOR_MCP_API_URL": "https://images.example.com",
+        "ORCHESTRATOR_MCP_KEY": "orch_secret-key",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "orchestrator.mcp_server"],
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout
+    process.stdout.close()  # nobody reads the answer that follows
+    hello = {
+        "protocolVersion": "2025-06-18",
+        "capabilities": {},
+        "clientInfo": {"name": "agent", "version": "1"},
+    }
+    call = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+    try:
+        _, errors = process.communicate(json.dumps(call).encode() + b"\n", timeout=WAIT_SECONDS)
+    finally:
+        process.kill()
+
+    assert (process.returncode, errors) == (0, b"")
 
 
 def test_lists_that_were_written_as_text_are_read(kit: ModuleType) -> None:
