@@ -73,7 +73,9 @@ def identify(runtime: Runtime, key: str) -> Caller:
         return identify_digest(runtime, digest(key))
     except KeyRefused as refusal:
         if refusal.key_id is None and key.startswith(KEY_PREFIX) and len(key) != KEY_CHARACTERS:
-            message = f"the key is not complete: it has {KEY_CHARACTERS} characters; copy all of it"
+            message = (
+                f"the key is not complete: a key has {KEY_CHARACTERS} characters; copy all of it"
+            )
             raise KeyRefused(message, "incomplete key") from None
         raise
 

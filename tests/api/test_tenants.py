@@ -251,7 +251,7 @@ def test_a_key_that_is_not_accepted_says_why(api: Api) -> None:
 
     assert refusal(api, good) == f"the key {record.id} is revoked; {NEW_KEY}"
     assert refusal(api, short).endswith(f" is expired; {NEW_KEY}")
-    assert f"not complete: it has {KEY_CHARACTERS}" in refusal(api, short[:-1])
+    assert f"not complete: a key has {KEY_CHARACTERS}" in refusal(api, short[:-1])
     assert refusal(api, "orch_" + "0" * 48) == f"the key is unknown; check its text, or {NEW_KEY}"
 
 

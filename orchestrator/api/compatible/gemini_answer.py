@@ -6,7 +6,8 @@ google-genai 3.6, and the canonical status codes of google.rpc.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import Response
@@ -53,6 +54,15 @@ _FAILURES = {
 BAD_REQUEST = "type.googleapis.com/google.rpc.BadRequest"
 #: Google counts tokens. We do not, and some clients read the numbers unasked.
 _USAGE = {"promptTokenCount": 0, "candidatesTokenCount": 0, "totalTokenCount": 0}
+#: Field of a job -> the caller's own name for it.
+_NAMES = {
+    "n": "generationConfig.candidateCount",
+    "aspect_ratio": "generationConfig.imageConfig.aspectRatio",
+    "resolution": "generationConfig.imageConfig.imageSize",
+    "prompt": "contents",
+}
+#: A reference image that was sent as a link.
+_LINK = re.compile(r"images\.\d+")
 #: Headers of a problem document that an answer has of its own.
 _REPLACED = ("content-type", "content-length")
 
@@ -128,13 +138,23 @@ def _of_problem(
     document = parse(problem.get_data())
     status = 404 if not_found else problem.status_code
     status = 400 if status == 422 else status
-    details = [
-        {"field": each["field"], "description": each["message"]}
-        for each in document.get("errors", ())
-    ]
+    details = [_violation(each) for each in document.get("errors", ())]
     violations = {"@type": BAD_REQUEST, "fieldViolations": details}
     headers = {n: v for n, v in problem.headers if n.lower() not in _REPLACED}
-    return status, _error(status, document["detail"], [violations] if details else []), headers
+    if not details:
+        return status, _error(status, document["detail"], []), headers
+    message = "; ".join(each["description"] for each in details)
+    return status, _error(status, message, [violations]), headers
+
+
+def _violation(error: Mapping[str, str]) -> dict[str, str]:
+    """Return what is wrong with a field, under the name that the caller gave it."""
+    field = error["field"]
+    name = "fileData.fileUri" if _LINK.fullmatch(field) else _NAMES.get(field, field)
+    message = error["message"]
+    if message.startswith(f"{field} "):
+        message = name + message[len(field) :]
+    return {"field": name, "description": message}
 
 
 def _failed(job: Job) -> tuple[int, dict[str, Any], dict[str, str]]:

@@ -196,10 +196,16 @@ def _model_of(runtime: Runtime, target: Target) -> Model | None:
 
 
 def _take_count(request: dict[str, Any], model: Model | None) -> int:
-    """Return the number of jobs for a request. Its `n` is removed if the model does not have it."""
+    """Return the number of jobs for a request. Its `n` is removed if the model does not have it.
+
+    Raises:
+        InvalidRequest: it asks for more jobs than one request may have.
+    """
     count: int = request.get("n", 1)
-    if model is None or "n" in model.options or count > MAX_JOBS:
+    if model is None or "n" in model.options:
         return 1
+    if count > MAX_JOBS:
+        raise InvalidRequest(Violation("n", count, f"a whole number from 1 to {MAX_JOBS}"))
     request.pop("n", None)
     return count
 

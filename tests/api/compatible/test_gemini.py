@@ -79,7 +79,20 @@ def test_all_texts_are_the_prompt_and_all_images_are_references(compatible: Comp
         ),
         (
             asked({"text": "x"}, generationConfig={"imageConfig": {"aspectRatio": "9:99"}}),
-            "aspect_ratio",
+            "generationConfig.imageConfig.aspectRatio",
+        ),
+        (
+            asked({"text": "x"}, generationConfig={"imageConfig": {"imageSize": "9K"}}),
+            "generationConfig.imageConfig.imageSize",
+        ),
+        (
+            asked({"text": "x"}, generationConfig={"candidateCount": 11}),
+            "generationConfig.candidateCount",
+        ),
+        (asked({"text": "x" * 60_000}, {"text": "x" * 60_000}), "contents"),
+        (
+            asked({"text": "x"}, {"fileData": {"fileUri": "gs://bucket/a.png"}}),
+            "fileData.fileUri",
         ),
         (asked({"text": "x"}, tools=json.loads("[" * 100 + "]" * 100)), "body"),
     ],
@@ -91,7 +104,10 @@ def test_a_bad_field_is_named(compatible: Compatible, body: dict[str, Any], fiel
     assert answer.json
     error = answer.json["error"]
     assert (error["code"], error["status"]) == (400, "INVALID_ARGUMENT")
-    assert [each["field"] for each in error["details"][0]["fieldViolations"]] == [field]
+    (violation,) = error["details"][0]["fieldViolations"]
+    assert violation["field"] == field
+    assert violation["description"] == error["message"]
+    assert error["message"].startswith(f"{field} ")
 
 
 def test_ignored_fields_are_named(compatible: Compatible) -> None:

@@ -100,6 +100,13 @@ def test_a_bad_field_is_named(compatible: Compatible, fields: dict[str, Any], pa
     assert error(answer)["type"] == "invalid_request_error"
 
 
+def test_too_many_images_say_how_many_may_be_asked_for(compatible: Compatible) -> None:
+    assert (
+        "n must be a whole number from 1 to 10; got 11"
+        in error(compatible.generate(n=11))["message"]
+    )
+
+
 @pytest.mark.parametrize("body", [b"{", b"[]", b'"x"'])
 def test_a_body_that_is_no_object_is_refused(compatible: Compatible, body: bytes) -> None:
     answer = compatible.api.post(
