@@ -64,8 +64,8 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except _EXPECTED as error:
-            is_setting = isinstance(error, (ConfigError, LedgerMismatch))
-            kind = CannotStart if is_setting else click.ClickException
+            is_wrong = isinstance(error, (ConfigError, InvalidRequest, LedgerMismatch))
+            kind = CannotStart if is_wrong else click.ClickException
             raise kind(_message(error)) from None
         except click.ClickException as error:
             error.message = escaped(error.message, keep="\n")  # type: ignore[misc]

@@ -163,7 +163,9 @@ def _filters(
     filters |= dict(map(metadata_filter, metadata))
     filters |= {"unconfirmed": True} if unconfirmed else {}
     filters |= {"at_risk": True} if at_risk else {}
-    if bool(filters) == all_:
+    if filters and all_:
+        raise click.UsageError("filters and --all exclude each other; leave out one of them")
+    if not filters and not all_:
         raise click.UsageError("name at least one filter, or use --all")
     return filters
 

@@ -101,12 +101,15 @@ def notify(
     A paused host is tried again at once. Exit status 0 only if every notification was scheduled, or
     the receiver accepted the test.
     """
-    if bool(job_ids) + all_dead + (test_url is not None) != 1:
-        raise click.UsageError("name at least one job, or use --dead or --test")
+    chosen = bool(job_ids) + all_dead + (test_url is not None)
+    if chosen > 1:
+        raise click.UsageError("JOB_ID, --dead and --test exclude each other; keep one of them")
     if tenant is not None and test_url is None:
         raise click.UsageError("--tenant needs --test")
     if not all_dead and (since is not None or only_list):
         raise click.UsageError("--since and --list need --dead")
+    if not chosen:
+        raise click.UsageError("name at least one job, or use --dead or --test")
     runtime = default_runtime()
     if test_url is not None:
         _test(runtime, test_url, tenant or DEFAULT_TENANT, json_=json_)
@@ -144,7 +147,11 @@ def archive(*, job_ids: tuple[str, ...], all_given_up: bool, limit: int, json_: 
     being archived anyway is tried too, when its next try is due. Exit status 0 only if every image
     has a copy now.
     """
-    if bool(job_ids) == all_given_up:
+    if job_ids and all_given_up:
+        raise click.UsageError(
+            "JOB_ID and --all-given-up exclude each other; leave out one of them"
+        )
+    if not job_ids and not all_given_up:
         raise click.UsageError("name at least one job, or use --all-given-up")
     runtime = default_runtime()
     if all_given_up:

@@ -202,8 +202,10 @@ def _show_enqueued(runtime: Runtime, result: EnqueueResult, *, wait: bool, json_
 def get(job_id: str | None, celery_id: str | None, tenant: str, json_: bool) -> None:
     """Show a job and its timeline. Exit status 0 only if there is such a job."""
     runtime = default_runtime()
-    if (job_id is None) == (celery_id is None):
-        raise click.UsageError("name either JOB_ID or --celery-id")
+    if job_id is not None and celery_id is not None:
+        raise click.UsageError("JOB_ID and --celery-id exclude each other; leave out one of them")
+    if job_id is None and celery_id is None:
+        raise click.UsageError("name a job by JOB_ID or --celery-id")
     if celery_id is not None:
         job = _of_celery_task(runtime, celery_id, tenant_name(tenant))
     else:
@@ -287,8 +289,8 @@ def _of_celery_task(runtime: Runtime, celery_id: str, tenant: str) -> Job:
     job = job_of_key(runtime, CELERY_SCOPE, celery_id, tenant, name="--celery-id")
     if job is None:
         raise click.ClickException(
-            f"no job came from the Celery task {celery_id!r}; its message waits, or it is in"
-            " `orchestrator rejected list`"
+            f"no job of the tenant {tenant!r} came from the Celery task {celery_id!r}; name its"
+            " owner with --tenant, or its message waits, or it is in `orchestrator rejected list`"
         )
     return job
 

@@ -55,6 +55,8 @@ def report(by: str, csv_: bool, json_: bool, **chosen: str | None) -> None:
       orchestrator report --since 2026-11-01
       orchestrator report --by tenant,provider --csv > november.csv
     """
+    if csv_ and json_:
+        raise click.UsageError("--csv and --json exclude each other; leave out one of them")
     filters = {
         FILTERS.get(name, name): value for name, value in chosen.items() if value is not None
     }

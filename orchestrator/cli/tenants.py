@@ -57,7 +57,12 @@ def set_(tenant: str, json_: bool, budgets: tuple[str, ...], **options: str | No
     orchestrator tenants set shop --notify-secret new
     """
     changes = {name: value for name, value in options.items() if value is not None}
-    for provider, _, amount in (text.partition("=") for text in budgets):
+    for text in budgets:
+        provider, is_pair, amount = text.partition("=")
+        if not is_pair:
+            raise click.BadParameter(
+                f"{text!r} is not PROVIDER=AMOUNT", param_hint="--daily-budget"
+            )
         changes[BUDGET + provider] = amount
     if not changes:
         raise click.UsageError("name at least one setting; see: orchestrator tenants set --help")

@@ -83,6 +83,7 @@ def test_a_key_is_rotated_and_revoked(cli: Harness) -> None:
         (["tenants", "set", "a", "--daily-budget", "hiapi=-1"], "above 0 in credits"),
         (["tenants", "set", "a", "--daily-budget", "hiapi=many"], "above 0 in credits"),
         (["tenants", "set", "a", "--daily-budget", "evolink=5"], "set EVOLINK_PRICES"),
+        (["tenants", "set", "a", "--daily-budget", "hiapi"], "'hiapi' is not PROVIDER=AMOUNT"),
         (["tenants", "set", "a"], "name at least one setting"),
         (["enqueue", "--tenant", "a b", "--provider", "hiapi", "--model", "x"], "tenant must be"),
     ],
@@ -90,7 +91,7 @@ def test_a_key_is_rotated_and_revoked(cli: Harness) -> None:
 def test_a_mistake_is_one_line(cli: Harness, arguments: list[str], line: str) -> None:
     result = run(*arguments)
 
-    assert result.exit_code != 0
+    assert result.exit_code == (1 if "revoke" in arguments else 2)
     assert line in result.output.splitlines()[-1]
     assert "hush" not in result.output
     assert cli.ledger.access.read().keys == {}

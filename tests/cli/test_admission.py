@@ -66,7 +66,7 @@ def test_each_command_says_what_happened_and_what_comes_next(cli: Harness) -> No
 def test_an_unknown_provider_is_refused_with_the_known_ones(cli: Harness, command: str) -> None:
     result = run(command, "hiap")
 
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.output == (
         f'Error: provider must be one of {", ".join(PROVIDERS)}; got "hiap"; did you mean hiapi?\n'
     )
@@ -76,7 +76,7 @@ def test_an_unknown_provider_is_refused_with_the_known_ones(cli: Harness, comman
 def test_a_reason_that_is_no_text_is_refused(cli: Harness) -> None:
     result = run("pause", "hiapi", "--reason", "\udcff")
 
-    assert (result.exit_code, "reason must be a text" in result.output) == (1, True)
+    assert (result.exit_code, "reason must be a text" in result.output) == (2, True)
     assert circuit(cli) is CircuitState.CLOSED
 
 

@@ -124,7 +124,7 @@ def test_what_cannot_be_archived_is_said(gallery: Gallery) -> None:
     ("words", "problem"),
     [
         ([], "name at least one job, or use --all-given-up"),
-        (["job_1", "--all-given-up"], "name at least one job, or use --all-given-up"),
+        (["job_1", "--all-given-up"], "JOB_ID and --all-given-up exclude each other"),
         (["nonsense"], "job 'nonsense' does not exist in this ledger"),
         (["--all-given-up", "--limit", "0"], "'0' is not a whole number from 1 to 10000"),
     ],

@@ -96,7 +96,7 @@ def test_jobs_that_changed_meanwhile_make_the_command_fail(
     ("words", "problem"),
     [
         (["cancel", "--yes"], "name at least one filter, or use --all"),
-        (["cancel", "--all", "--status", "queued", "--yes"], "or use --all"),
+        (["cancel", "--all", "--status", "queued", "--yes"], "filters and --all exclude each"),
         (["cancel", "--all"], "without a terminal nobody can be asked; use --yes or --dry-run"),
         (["cancel", "--created-after", "soon", "--yes"], "created_after must be a time"),
     ],

@@ -40,9 +40,10 @@ def test_a_job_is_found_by_the_id_of_its_celery_task_and_by_its_tenant(harness: 
 @for_each(
     ("words", "problem"),
     [
-        ([], "name either JOB_ID or --celery-id"),
-        (["job_1", "--celery-id", "task-1"], "name either JOB_ID or --celery-id"),
-        (["--celery-id", "task-2"], "no job came from the Celery task 'task-2'"),
+        ([], "name a job by JOB_ID or --celery-id"),
+        (["job_1", "--celery-id", "task-1"], "JOB_ID and --celery-id exclude each other"),
+        (["--celery-id", "task-2"], "of the tenant 'default' came from the Celery task 'task-2'"),
+        (["--celery-id", "task-2"], "name its owner with --tenant"),
         (["--celery-id", ""], "--celery-id must be 1 to 255 printable characters"),
         (["--celery-id", "x" * 256], "--celery-id must be 1 to 255 printable characters"),
         (["--celery-id", "a\udcffb"], "--celery-id must be 1 to 255 printable characters"),

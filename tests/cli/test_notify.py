@@ -194,9 +194,10 @@ def test_without_any_dead_there_is_nothing_to_do(harness: Harness) -> None:
 def test_odd_words_are_refused(harness: Harness) -> None:
     for words, told_ in [
         ([], "name at least one job, or use --dead"),
-        ([UNKNOWN, "--dead"], "name at least one job, or use --dead"),
-        (["--since", "2h"], "name at least one job, or use --dead"),
-        (["--list"], "name at least one job, or use --dead"),
+        ([UNKNOWN, "--dead"], "JOB_ID, --dead and --test exclude each other"),
+        (["--dead", "--test", "https://a.example"], "exclude each other; keep one of them"),
+        (["--since", "2h"], "--since and --list need --dead"),
+        (["--list"], "--since and --list need --dead"),
         ([UNKNOWN, "--since", "2h"], "--since and --list need --dead"),
         ([UNKNOWN, "--since", "0s"], "--since and --list need --dead"),
         ([UNKNOWN, "--list"], "--since and --list need --dead"),
