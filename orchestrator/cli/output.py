@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.live import Live
 from rich.progress import (
     BarColumn,
@@ -45,6 +45,11 @@ COLOURS = {
 #: The type of a table, for annotations.
 Rows = Table
 
+#: The columns with ids. Another command takes an id, so it is shown whole in every width.
+ID_COLUMNS = frozenset({"batch", "bulk action", "id", "job", "message", "target"})
+#: The least width of another column that is shortened. Characters.
+MIN_WIDTH = 4
+
 as_json = click.option("--json", "json_", is_flag=True, help="Print JSON, for programs.")
 
 
@@ -52,6 +57,8 @@ as_json = click.option("--json", "json_", is_flag=True, help="Print JSON, for pr
 LINE_SECONDS = 5.0
 #: The width of tables outside a terminal. Characters.
 DEFAULT_WIDTH = 180
+#: Wider than every cell. Characters.
+_UNLIMITED_WIDTH = 1_000_000
 
 
 def actor() -> str:
@@ -163,9 +170,38 @@ def stacked(*parts: tuple[str, str]) -> Text:
     return Text("\n").join(styled(text, style) for text, style in parts)
 
 
+class _Table(Table):
+    """A table that shortens its widest columns first, and ids never.
+
+    When the other columns have their least width, the end of each line is cut off.
+    """
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for column, width in zip(self.columns, self._widths(console, options), strict=True):
+            column.min_width = column.max_width = width
+        return super().__rich_console__(console, options)
+
+    def _widths(self, console: Console, options: ConsoleOptions) -> list[int]:
+        unlimited = options.update(width=_UNLIMITED_WIDTH)
+        widths = [
+            max(console.measure(cell, options=unlimited).maximum for cell in (c.header, *c.cells))
+            for c in self.columns
+        ]
+        padding = sum(self.padding[1::2]) * len(widths)
+        flexible = [n for n, c in enumerate(self.columns) if c.header not in ID_COLUMNS]
+        excess = sum(widths) + padding - options.max_width
+        while flexible and excess > 0:
+            widest = max(flexible, key=widths.__getitem__)
+            if widths[widest] <= MIN_WIDTH:
+                break
+            widths[widest] -= 1
+            excess -= 1
+        return widths
+
+
 def table(*columns: str, padding: tuple[int, int, int, int] = (0, 2, 0, 0)) -> Table:
-    """Return a table with these columns."""
-    result = Table(box=None, padding=padding, header_style="bold")
+    """Return a table with these columns. A terminal that is too narrow does not shorten an id."""
+    result = _Table(box=None, padding=padding, header_style="bold")
     for column in columns:
         result.add_column(column, no_wrap=True)
     return result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from orchestrator.cli import main, output
+from orchestrator.cli.output import PlainConsole
 from orchestrator.jobs.model import ErrorCode, JobError, Outcome, Status, Step
 from orchestrator.jobs.request import JobRequest
 from tests.support.fakes import Harness, use_runtime
@@ -110,3 +112,65 @@ def test_an_error_of_a_command_is_escaped(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setitem(main.commands, "fails", fails)
 
     assert "\x1b" not in run("fails").stderr
+
+
+def shown_at(width: int, table: output.Rows) -> list[str]:
+    """Return the lines of a table, as a terminal of this width shows them."""
+    console = PlainConsole(width=width, record=True, file=io.StringIO())
+    console.print(table)
+    return console.export_text().splitlines()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 180])
+def test_a_table_shows_ids_whole_in_every_width(width: int) -> None:
+    job_id = "job_01m8mn637ynckqwaqd7fzt2c3201"
+    table = output.table("job", "provider", "error")
+    table.add_row(job_id, "aigptimage", "an error of many words " * 20)
+
+    heading, row = shown_at(width, table)
+
+    assert row.split()[0] == job_id
+    assert heading.split()[0] == "job"
+    assert max(map(len, (heading, row))) <= width
+
+
+def test_a_table_shortens_its_widest_column_first() -> None:
+    table = output.table("message", "arrived", "reason")
+    table.add_row("1795989678182-0", "2026-11-29T22:01:18.000Z", "an error of many words " * 20)
+
+    assert "2026-11-29T22:01:18.000Z" in shown_at(80, table)[1]
+
+
+def test_an_id_in_the_middle_of_a_table_is_whole_too() -> None:
+    table = output.table("at", "target", "detail")
+    table.add_row("2026-11-29T22:01:18.000Z", "job_01m8mn637ynckqwaqd7fzt2c3201", "d " * 80)
+
+    assert "job_01m8mn637ynckqwaqd7fzt2c3201" in shown_at(60, table)[1]
+
+
+def test_an_option_that_an_operation_refuses_is_a_wrong_option(hostile: str) -> None:
+    """The exit status is that of an option that the command line itself refuses."""
+    refused = [
+        run("enqueue", "--provider", "hiapi", "--model", "Nano-Banana-2", "--prompt", "x", "--n=0"),
+        run("list", "--created-after", "soon"),
+        run("report", "--by", "hour"),
+        run("dashboard-link", "--tenant", "a b"),
+        run("list", "--limit", "0"),
+    ]
+
+    assert [result.exit_code for result in refused] == [2] * len(refused)
+    assert run("get", "job_x").exit_code == 1
+
+
+def test_a_report_has_one_form(hostile: str) -> None:
+    assert "--csv and --json exclude each other" in run("report", "--csv", "--json").output
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", "nonsense"])
+def test_a_sandbox_that_cannot_be_asked_is_named_in_plain_words(hostile: str, url: str) -> None:
+    refused = run("verify", "--sandbox", url)
+
+    assert refused.exit_code == 1
+    assert f"--sandbox: {url} returned no list of tasks: " in refused.output
+    assert "Pool" not in refused.output
+    assert "Start the sandbox" in refused.output
