@@ -32,6 +32,7 @@ from orchestrator.ledger import identifiers
 from orchestrator.ledger.overview import PAGE_JOBS
 from orchestrator.operations.current_jobs import current_views
 from orchestrator.operations.filters import read_query
+from orchestrator.operations.history_state import HistoryState
 from orchestrator.operations.invariants import InvariantReport, reports_view
 from orchestrator.operations.search import Source, search
 from orchestrator.operations.stats import images_at_risk
@@ -74,8 +75,14 @@ def list_(
     orchestrator list --metadata sku=17 --model Nano-Banana-2
     orchestrator list --q TASK_ID            an id of any kind
 
-    With --unconfirmed: attempts and the money at risk. With --at-risk: images at risk.
+    With --unconfirmed: attempts and the money at risk. With --at-risk: images at risk. Both show
+    the whole installation, so they take no filter.
     """
+    given = [(name, value) for name, value in filters.items() if value is not None]
+    if unconfirmed + at_risk + bool(given or metadata) > 1:
+        raise click.UsageError(
+            "--unconfirmed, --at-risk and filters exclude each other; keep one of them"
+        )
     if unconfirmed:
         _list_unconfirmed(limit, json_=json_)
         return
@@ -83,7 +90,6 @@ def list_(
         _list_at_risk(limit, json_=json_)
         return
     runtime = default_runtime()
-    given = [(name, value) for name, value in filters.items() if value is not None]
     query = read_query(runtime, [*given, *map(metadata_filter, metadata)])
     jobs, unreadable, source = _found(runtime, query, limit, quiet=json_)
     if source is Source.AWAY:
@@ -291,6 +297,7 @@ def verify(*, tasks: IO[bytes] | None, sandbox: str | None, images: bool, json_:
         print_json(reports_view(reports))
     else:
         _print(reports)
+    _tell_of_history(verification, reports)
     if any(report.broken for report in reports):
         sys.exit(1)
 
@@ -306,6 +313,15 @@ def reconcile(json_: bool) -> None:
         print_json({"due": due})
     else:
         line(f"{due} jobs were due")
+
+
+def _tell_of_history(verification: Verification, reports: list[InvariantReport]) -> None:
+    """Say on standard error that the history was not compared, or how it is mended."""
+    state = verification.history.state if verification.history else HistoryState.ABSENT
+    if state not in (HistoryState.CURRENT, HistoryState.ABSENT):
+        line(f"The history is {state}, so it was not compared. See: orchestrator doctor", err=True)
+    if any(report.name == "recorded" and report.broken for report in reports):
+        line("To write these jobs into the history: orchestrator history rebuild", err=True)
 
 
 def _listed(file: IO[bytes]) -> Iterable[Charge]:
@@ -338,11 +354,28 @@ def _charges(url: str) -> Iterable[Charge]:
         answer.raise_for_status()
         tasks: list[dict[str, Any]] = answer.json()
     except requests.RequestException as error:
-        raise click.ClickException(f"--sandbox: {url} returned no list of tasks: {error}") from None
+        problem = _problem(error)
+        raise click.ClickException(
+            f"--sandbox: {url} returned no list of tasks: {problem}. Start the sandbox, or name the"
+            " address that it printed at its start"
+        ) from None
     for task in tasks:
         text = f"{task['idempotency_key'] or ''} {task['callback_url'] or ''}"
         match = _JOB.search(text)
         yield Charge(task["provider"], task["id"], match[0] if match else None)
+
+
+def _problem(error: requests.RequestException) -> str:
+    """Return in plain words why a call of the sandbox failed."""
+    if isinstance(error, requests.HTTPError):
+        return f"it answered {error.response.status_code}"
+    if isinstance(error, requests.JSONDecodeError):
+        return "its answer is not JSON"
+    if isinstance(error, requests.Timeout):
+        return f"it did not answer within {_TIMEOUT_SECONDS} s"
+    if isinstance(error, requests.ConnectionError):
+        return "the connection was not made, or was closed"
+    return "it is not an http:// or https:// URL of a server"
 
 
 def _print(reports: list[InvariantReport]) -> None:

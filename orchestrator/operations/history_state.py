@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ BEHIND_SECONDS = 10.0
 RECHECK_SECONDS, RECHECKS = 3.0, 10
 #: Jobs of the history that are read at a time.
 PAGE_JOBS = 500
+#: The most jobs that differ and are read again together, so that they share the waits.
+RECHECKED_JOBS = 50_000
 
 
 class HistoryState(StrEnum):
@@ -88,29 +90,46 @@ def differences(
         LedgerUnavailable: Redis is away.
         HistoryUnavailable: the database does not answer.
     """
+    waiting: dict[str, int] = {}
     for shard in range(ledger.shards):
         for page in ledger.changes.pages(shard):
             ids = [job_id for job_id in page if job_id not in left_out]
             wrong = _different(ledger, history, ids)
-            for _ in range(RECHECKS):
-                if not wrong:
-                    break
-                sleep(RECHECK_SECONDS)
-                again = _different(ledger, history, list(wrong))
-                wrong = {i: known for i, known in again.items() if known == wrong[i]}
-            for job_id in ids:
-                yield job_id, f"{job_id} differs in the history" if job_id in wrong else ""
+            yield from ((job_id, "") for job_id in ids if job_id not in wrong)
+            waiting |= wrong
+            if len(waiting) >= RECHECKED_JOBS:
+                yield from _rechecked(ledger, history, sleep, waiting)
+                waiting = {}
+    yield from _rechecked(ledger, history, sleep, waiting)
     for job_id in _lost(ledger, history):
         yield job_id, f"{job_id} is open in the history only"
 
 
-def _different(ledger: Ledger, history: History, ids: list[str]) -> dict[str, Any]:
-    """Return the jobs that differ, each as the ledger and as the history has it."""
+def _rechecked(
+    ledger: Ledger, history: History, sleep: Callable[[float], None], waiting: Mapping[str, int]
+) -> Iterator[tuple[str, str]]:
+    """Yield jobs that differed, and what still differs in the history; empty: nothing."""
+    wrong = dict(waiting)
+    for _ in range(RECHECKS if wrong else 0):
+        sleep(RECHECK_SECONDS)
+        again: dict[str, int] = {}
+        left = list(wrong)
+        for first in range(0, len(left), PAGE_JOBS):
+            again |= _different(ledger, history, left[first : first + PAGE_JOBS])
+        wrong = {job_id: seen for job_id, seen in again.items() if seen == wrong[job_id]}
+        if not wrong:
+            break
+    for job_id in waiting:
+        yield job_id, f"{job_id} differs in the history" if job_id in wrong else ""
+
+
+def _different(ledger: Ledger, history: History, ids: list[str]) -> dict[str, int]:
+    """Return the jobs that differ, each with a hash of what the ledger and the history have."""
     known, different = history.stored_jobs(ids), {}
     for stored in map(recorded_part, ledger.changes.jobs(ids)):
         other = known.get(stored.id)
         if other is None or recorded_part(other) != stored:
-            different[stored.id] = stored, other
+            different[stored.id] = hash((repr(stored), repr(other)))
     return different
 
 

@@ -17,7 +17,12 @@ from orchestrator.ledger.identifiers import shard_of
 from orchestrator.ledger.snapshots import JobFacts, Snapshot
 from orchestrator.ledger.totals import Totals
 from orchestrator.operations.archive_faults import faults
-from orchestrator.operations.history_state import HistoryState, differences, history_report
+from orchestrator.operations.history_state import (
+    HistoryReport,
+    HistoryState,
+    differences,
+    history_report,
+)
 from orchestrator.operations.invariants import INVARIANTS, MAX_OVERDUE_MS, InvariantReport
 from orchestrator.operations.task_index import Task, TaskIndex, digest_of, tasks_of
 from orchestrator.runtime import Runtime
@@ -80,6 +85,7 @@ class Verification:
 
     Attributes:
         phase: what it does now.
+        history: the state of the history, which is compared when it is current. None before that.
     """
 
     def __init__(
@@ -90,6 +96,7 @@ class Verification:
         images: bool = False,
     ) -> None:
         self.phase = "checking jobs"
+        self.history: HistoryReport | None = None
         self._runtime = runtime
         self._images = images
         self._charges = None if charges is None else list(charges)
@@ -264,15 +271,16 @@ class Verification:
         """Compare the history with the ledger, if it is up to date. Yields each job id."""
         runtime = self._runtime
         parts = runtime.ledger, runtime.history
-        if history_report(*parts, now=runtime.clock()).state is not HistoryState.CURRENT:
+        self.history = history_report(*parts, now=runtime.clock())
+        if self.history.state is not HistoryState.CURRENT:
             return
         try:
             for job_id, difference in differences(*parts, runtime.sleep, self._unreadable):
                 self.phase = "comparing jobs with the history"
                 self._reports["recorded"].check(not difference, difference)
                 yield job_id
-        except HistoryUnavailable:
-            return
+        except HistoryUnavailable as error:
+            self.history = HistoryReport(HistoryState.AWAY, reason=str(error))
 
     def _unconfirmed(self) -> None:
         """Check the unconfirmed attempts."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from click.testing import CliRunner, Result
 
 from orchestrator.cli import main
 from orchestrator.history.history import History
+from orchestrator.ledger import keys
 from orchestrator.operations.filters import FILTERS
+from tests.history.kit import started
 from tests.support import job_states
 from tests.support.fakes import Harness, use_runtime
 
@@ -82,3 +85,46 @@ def test_a_rebuilt_history_shows_what_redis_has_forgotten(recorded: Harness) -> 
     assert json.loads(run("get", job_id, "--json").output) == before
     assert ids() == [job_id]
     assert "history: " in run("stats").output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--at-risk", "--status", "failed"],
+        ["--unconfirmed", "--metadata", "sku=17"],
+        ["--unconfirmed", "--at-risk"],
+    ],
+    ids=" ".join,
+)
+def test_a_list_of_what_is_at_risk_ignores_no_filter(recorded: Harness, words: list[str]) -> None:
+    shown = run("list", *words)
+
+    assert shown.exit_code == 2
+    assert "--unconfirmed, --at-risk and filters exclude each other" in shown.output
+
+
+def test_verify_says_how_the_history_is_mended(recorded: Harness) -> None:
+    job_id = recorded.enqueue()
+    started(recorded.ledger, recorded.runtime.history)
+    assert (run("verify").exit_code, run("verify").stderr) == (0, "")
+    recorded.redis.hset(keys.job(job_id), "model", "another")
+
+    shown = run("verify")
+
+    assert shown.exit_code == 1
+    assert shown.stderr == "To write these jobs into the history: orchestrator history rebuild\n"
+
+
+def test_verify_says_that_it_did_not_compare_the_history(
+    recorded: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bad.db").write_text("no database" * 100)
+    with closing(History(f"sqlite:///{tmp_path}/bad.db")) as bad:
+        use_runtime(monkeypatch, replace(recorded.runtime, open_history=lambda: bad))
+
+        shown = run("verify")
+
+    assert shown.exit_code == 0
+    assert shown.stderr == (
+        "The history is away, so it was not compared. See: orchestrator doctor\n"
+    )

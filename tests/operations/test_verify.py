@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ import pytest
 
 from orchestrator.history.history import History
 from orchestrator.jobs.model import FollowUpStatus, Status, Step
-from orchestrator.ledger import Ledger, identifiers, keys
-from orchestrator.operations import invariants, verify
+from orchestrator.ledger import Ledger, changes, identifiers, keys
+from orchestrator.operations import history_state, invariants, verify
 from orchestrator.operations.invariants import INVARIANTS, InvariantReport, reports_view
 from orchestrator.operations.verify import Charge, Verification
 from tests.history.kit import started
@@ -419,3 +419,65 @@ def test_jobs_that_cannot_be_read_hide_no_other_breach(
         f"{job_id} differs in the history" for job_id in (populated.unconfirmed, populated.failed)
     }
     history.close()
+
+
+@pytest.fixture
+def compared(
+    start: Callable[..., Harness], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Harness]:
+    """A ledger of two jobs, in pages of one, which its history has."""
+    monkeypatch.setattr(changes, "PAGE_JOBS", 1)
+    made = start()
+    made.enqueue()
+    made.enqueue()
+    history = History(f"sqlite:///{tmp_path}/history.db")
+    started(made.ledger, history)
+    yield replace(made, runtime=replace(made.runtime, open_history=lambda: history))
+    history.close()
+
+
+def spoil(harness: Harness, model: str) -> list[str]:
+    """Give each job another model, of which the history does not hear."""
+    ids = [
+        str(each)
+        for shard in (0, 1)
+        for page in harness.ledger.changes.pages(shard)
+        for each in page
+    ]
+    for job_id in ids:
+        harness.redis.hset(keys.job(job_id), "model", model)
+    return ids
+
+
+def test_jobs_that_differ_in_the_history_share_their_waits(compared: Harness) -> None:
+    """Each page of jobs once had waits of its own, so a long gap took verify hours."""
+    ids, sleeps = spoil(compared, "another"), list[float]()
+    harness = replace(compared, runtime=replace(compared.runtime, sleep=sleeps.append))
+
+    found = checked(harness)["recorded"]
+
+    assert set(found.breaches) == {f"{job_id} differs in the history" for job_id in ids}
+    assert found.checked == len(ids)
+    assert len(sleeps) == history_state.RECHECKS
+
+
+def test_a_job_that_the_recorder_writes_meanwhile_does_not_differ(compared: Harness) -> None:
+    ids = spoil(compared, "another")
+
+    def sleep(_: float) -> None:
+        spoil(compared, "Nano-Banana-2")
+
+    found = checked(replace(compared, runtime=replace(compared.runtime, sleep=sleep)))["recorded"]
+
+    assert (found.checked, found.breaches) == (len(ids), [])
+
+
+def test_few_jobs_are_remembered_until_they_are_read_again(
+    compared: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(history_state, "RECHECKED_JOBS", 1)
+    ids, sleeps = spoil(compared, "another"), list[float]()
+    harness = replace(compared, runtime=replace(compared.runtime, sleep=sleeps.append))
+
+    assert checked(harness)["recorded"].broken == len(ids)
+    assert len(sleeps) == 2 * history_state.RECHECKS
