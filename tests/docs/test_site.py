@@ -10,9 +10,11 @@ from pathlib import Path
 
 import orjson
 import pytest
+from click.testing import CliRunner
 from mkdocs.commands.build import build
 from mkdocs.config import load_config
 
+from orchestrator.cli import main
 from orchestrator.cli.stack import ROOT
 from tests.docs.test_pages import PAGES
 from tools.docs_site import commands
@@ -72,3 +74,11 @@ def test_it_loads_nothing_from_another_host(site: Path) -> None:
         assert [*loads.findall(text), *links.findall(text)] == [], page
     for sheet in site.rglob("*.css"):
         assert styles.findall(sheet.read_text("utf-8")) == [], sheet
+
+
+def test_the_page_of_commands_shows_the_help_as_the_commands_do() -> None:
+    page = commands.page()
+
+    assert "  -h, --help " in page
+    assert not re.search(r"^  --help ", page, re.MULTILINE)
+    assert CliRunner().invoke(main, ["-h"]).exit_code == 0

@@ -21,7 +21,9 @@ _HEAD = """\
 
 def page() -> str:
     """Return the page in Markdown: a table of all commands, and the help of each."""
-    listed = list(_commands(click.Context(main, info_name="orchestrator")))
+    # A context without these settings would also change the names of the help option of `main`.
+    root = click.Context(main, info_name="orchestrator", **main.context_settings)
+    listed = list(_commands(root))
     rows = [
         f"| [`{context.command_path}`](#{context.command_path.replace(' ', '-')}) "
         f"| {context.command.get_short_help_str(HELP_CHARACTERS).replace('|', chr(92) + '|')} |"
