@@ -313,7 +313,7 @@ def test_a_file_that_lists_no_charges_is_refused(
 
     told = cli("verify", "--tasks", str(tmp_path / "tasks.json"))
 
-    assert told.exit_code == 1
+    assert told.exit_code == 2
     assert 'a JSON list of {"provider": "hiapi", "task_id": "..."}' in told.output
 
 
