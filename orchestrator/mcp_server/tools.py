@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from anyio import create_task_group
+from anyio import create_task_group, sleep
 from mcp.types import ContentBlock, ImageContent, ToolAnnotations
 from pydantic import BaseModel
 
-from orchestrator.mcp_server.api_calls import ApiCalls, Refused, job_path
+from orchestrator.mcp_server.api_calls import PASSING, ApiCalls, NoAnswer, Refused, job_path
 from orchestrator.mcp_server.inputs import (
     MAX_WAIT_SECONDS,
     Arguments,
@@ -36,6 +36,8 @@ from orchestrator.mcp_server.outputs import (
 
 #: The first and the longest time between two reports of progress. Seconds.
 FIRST_PROGRESS_SECONDS, MAX_PROGRESS_SECONDS = 1.0, 5.0
+#: The pause of a wait while the API is away. Seconds.
+AWAY_SECONDS = 1.0
 #: The lifetime of a link to an image. Seconds.
 LINK_SECONDS = 86_400
 #: The largest thumbnail. A client may refuse an answer of 1 MB. Bytes.
@@ -167,12 +169,23 @@ async def _submit(call: ToolCall) -> ToolAnswer:
 
 
 async def _wait(call: ToolCall) -> ToolAnswer:
-    """Ask in parts, so that progress can be reported. The end of this call ends no job."""
+    """Ask in parts, so that progress can be reported. The end of this call ends no job.
+
+    While the API is away, for example during a restart, this goes on asking until the time is over.
+    """
     wanted: WaitArguments = call.arguments
     began, hold = monotonic(), FIRST_PROGRESS_SECONDS
     while True:
         left = max(0.0, wanted.seconds - (monotonic() - began))
-        job = await call.api.get(job_path(wanted.job_id), wait=min(left, hold))
+        try:
+            job = await call.api.get(job_path(wanted.job_id), wait=min(left, hold))
+        except (NoAnswer, Refused) as error:
+            passes = isinstance(error, NoAnswer) or error.problem["status"] in PASSING
+            left = wanted.seconds - (monotonic() - began)
+            if not passes or left <= 0:
+                raise
+            await sleep(min(left, AWAY_SECONDS))
+            continue
         passed = monotonic() - began
         if job["settled_at"] is not None or passed >= wanted.seconds:
             return await _job(call.api, job)

@@ -33,6 +33,7 @@ def kit(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     from tests.mcp_server import kit as module  # noqa: PLC0415  # see there
 
     monkeypatch.setattr("orchestrator.mcp_server.api_calls.PAUSES_SECONDS", (0.0, 0.0))
+    monkeypatch.setattr("orchestrator.mcp_server.tools.AWAY_SECONDS", 0.0)
     return module
 
 
@@ -80,6 +81,23 @@ def test_the_texts_of_errors_in_libraries_are_not_logged(
 
     assert "handler for 'tools/call' raised (ValueError)" in logged
     assert "private" not in logged
+
+
+def test_a_wait_goes_on_while_the_api_is_away(kit: ModuleType) -> None:
+    away = [kit.LOST] * 3 + [kit.answer(503, {})] * 3
+    job = kit.api(*away, kit.answer(200, kit.JOB)).call("wait_for_job", job_id="job_1")
+    assert job.structured_content["done"]
+
+
+@pytest.mark.parametrize(("answer", "requests"), [("lost", 3), ("unknown", 1)])
+def test_a_wait_ends_with_its_time_or_a_refusal(
+    kit: ModuleType, answer: str, requests: int
+) -> None:
+    api = kit.api(kit.LOST if answer == "lost" else kit.answer(404, {"detail": "no such job"}))
+    seconds = 0 if answer == "lost" else 25
+
+    assert api.error("wait_for_job", job_id="job_1", seconds=seconds)
+    assert len(api.requests) == requests
 
 
 def test_a_submission_follows_no_redirect(kit: ModuleType) -> None:
