@@ -220,6 +220,9 @@ def test_the_receiver_works(
 
     assert [status_of(signed()) for _ in range(3)] == [204] * 3
     assert capsys.readouterr().out == "job.succeeded job_1\n"
+    for other in (b'{"type":"test","data":{"tenant":"shop"}}', b'{"type":"later","data":{}}'):
+        assert status_of(signed(other, message_id=f"msg_{len(other)}"), other) == 204
+    assert capsys.readouterr().out == ""
     assert status_of(signed(), BODY.replace(b"job_1", b"job_2")) == 401
     assert status_of(signed(age=400)) == 401
     assert status_of({}) == 401
