@@ -315,3 +315,18 @@ def test_a_success_is_stored_when_our_storage_is_back_after_the_deadline(harness
 
     [image] = harness.job(job_id).images
     assert image.copy is not None
+
+
+def test_a_callback_does_not_fail_a_success_that_our_storage_did_not_take(harness: Harness) -> None:
+    data = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
+    away = replace(harness.runtime, storage=Storage.from_url("file:///proc/no/such/folder"))
+    job_id = running(harness, task(status="success", output=[{"url": data}]))
+    poll(away, job_id)
+    failed = Outcome.failed(JobError(ErrorCode.CONTENT_POLICY, "the prompt was refused"))
+    address = CallbackAddress("hiapi", job_id, 1)
+
+    report = TaskReport("task-1", "failed", failed)
+    apply_callback(harness.runtime, address, report, harness.clock())
+
+    assert harness.job(job_id).status is Status.RUNNING
+    assert harness.seconds_until_due(job_id) == 0

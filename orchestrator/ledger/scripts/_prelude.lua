@@ -256,7 +256,7 @@ end
 -- for. The job is due now. Returns true if it is.
 local function poll_instead(now, detail)
   local pending = get('pending_failure')
-  if pending and cjson.decode(pending).kind == 'thin_success' then
+  if pending and cjson.decode(pending).kind ~= 'not_found' then
     add_event(now, 'callback', detail)
     set('updated', now)
     release_lease()
