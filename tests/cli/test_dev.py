@@ -71,10 +71,9 @@ def test_a_busy_port_is_refused_with_what_chooses_another_one(option: str) -> No
     assert [command.split()[0] for command in commands] == ["orchestrator", "make"]
     assert commands[0] == f"orchestrator dev {option} N"
     # What make would run is the same command.
-    # Under `make test`, make would print the folder, too.
-    make = ["make", "--dry-run", "--no-print-directory", "--assume-old=.venv/.runtime"]
     recipe = subprocess.run(
-        [*make, *commands[1].split()[1:]],
+        ["make", "--dry-run", "--assume-old=.venv/.runtime", *commands[1].split()[1:]],
+        env={"PATH": os.environ["PATH"]},  # without the variables of `make test ARGS=...`
         capture_output=True,
         text=True,
         check=True,

@@ -103,7 +103,10 @@ def test_a_list_of_what_is_at_risk_ignores_no_filter(recorded: Harness, words: l
     assert "--unconfirmed, --at-risk and filters exclude each other" in shown.output
 
 
-def test_verify_says_how_the_history_is_mended(recorded: Harness) -> None:
+def test_verify_says_how_the_history_is_mended(
+    recorded: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use_runtime(monkeypatch, replace(recorded.runtime, sleep=lambda _: None))
     job_id = recorded.enqueue()
     started(recorded.ledger, recorded.runtime.history)
     assert (run("verify").exit_code, run("verify").stderr) == (0, "")

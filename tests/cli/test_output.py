@@ -125,7 +125,7 @@ def shown_at(width: int, table: output.Rows) -> list[str]:
 def test_a_table_shows_ids_whole_in_every_width(width: int) -> None:
     job_id = "job_01m8mn637ynckqwaqd7fzt2c3201"
     table = output.table("job", "provider", "error")
-    table.add_row(job_id, "aigptimage", "an error of many words " * 20)
+    table.add_row(job_id, "hiapi", "an error of many words " * 20)
 
     heading, row = shown_at(width, table)
 

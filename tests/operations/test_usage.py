@@ -233,7 +233,7 @@ def test_the_command_shows_the_same(harness: Harness, monkeypatch: pytest.Monkey
     shown = run("report", "--by", "provider").output
     assert "evolink" in shown
     assert "credits" in shown
-    assert run("report", "--by", "week").exit_code == 1
+    assert run("report", "--by", "week").exit_code == 2
 
 
 @pytest.mark.parametrize("option", ["since", "until"])
