@@ -137,15 +137,14 @@ def _notify_dead(runtime: Runtime, since: int, limit: int, *, only_list: bool, j
 @click.option("--limit", type=WholeNumber(1, 10_000), default=1000, show_default=True)
 @as_json
 def archive(*, job_ids: tuple[str, ...], all_given_up: bool, limit: int, json_: bool) -> None:
-    """Archive images again that were given up, and try each once now.
+    """Archive images that wait for their next try, or were given up. Try each once now.
 
     \b
     orchestrator archive job_01...        the images of one job, or of several
     orchestrator archive --all-given-up   those of `list --at-risk` whose archive is dead
 
-    Workers go on with an image that this try cannot copy, for at least ten minutes. A job that is
-    being archived anyway is tried too, when its next try is due. Exit status 0 only if every image
-    has a copy now.
+    Workers go on with an image that this try cannot copy, for at least ten minutes. A job that a
+    worker archives now is left to it. Exit status 0 only if every image has a copy now.
     """
     if job_ids and all_given_up:
         raise click.UsageError(

@@ -152,7 +152,7 @@ class FollowUps:
         return self._run(self._again, job_id, [now, "" if since is None else since])
 
     def archive_again(self, job: Job, images: tuple[Image, ...], *, now: int) -> Result:
-        """Start a dead archive again.
+        """Start a dead archive again, or make one due that waits for its next try.
 
         Args:
             job: as it was read. It tells whether the archive has changed since then.

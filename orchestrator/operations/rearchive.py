@@ -15,7 +15,9 @@ class NothingToArchive(Exception):
 
 
 def archive_again(runtime: Runtime, job: Job, *, actor: str) -> None:
-    """Make the archive of a job due, if it was given up. The tries begin again.
+    """Make the archive of a job due. If it was given up, the tries begin again.
+
+    A worker that holds it goes on.
 
     Args:
         runtime: of this process.

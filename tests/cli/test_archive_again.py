@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from orchestrator.cli import main
 from orchestrator.jobs.model import FollowUpStatus, Image, Outcome, Step
+from orchestrator.steps.archive import archive as step
 from tests.support import archive_kit, job_states
 from tests.support.archive_kit import Gallery, LinkAnswer, ended, picture, state
 from tests.support.fakes import Answer, Harness, use_runtime
@@ -91,6 +92,18 @@ def test_all_given_up_are_tried_and_the_rest_is_counted(gallery: Gallery) -> Non
     assert sorted(first["archived"] + second["archived"]) == sorted(jobs)
     assert second["left"] == 0
     assert state(gallery.harness, waiting).status is PENDING
+
+
+def test_an_image_that_waits_for_its_next_try_is_archived_at_once(gallery: Gallery) -> None:
+    job_id, harness = gallery.job(Answer(503)), gallery.harness
+    step(harness.runtime, job_id)
+    assert state(harness, job_id).tries == 1
+    mend(gallery)
+
+    done = archive(job_id)
+
+    assert (done.exit_code, done.output) == (0, "jobs with a copy of every image: 1 of 1\n")
+    assert state(harness, job_id).status is DONE
 
 
 def test_a_leased_archive_is_left_to_its_worker(gallery: Gallery) -> None:

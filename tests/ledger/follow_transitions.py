@@ -116,7 +116,9 @@ cannot be forgotten.
 """
 
 #: Actions that take effect although the state does not change.
-EFFECTIVE = frozenset({("claim, due", "leased"), ("notify again", "pending")})
+EFFECTIVE = frozenset(
+    {("claim, due", "leased"), ("notify again", "pending"), ("archive again", "pending")}
+)
 
 
 def section() -> Iterator[str]:

@@ -240,7 +240,10 @@ class FollowUpBook:
         entry = self.entries.get(job_id)
         if entry is None:
             return Result.MISSING
-        if Step.ARCHIVE in entry.follows:
+        if pending := entry.follows.get(Step.ARCHIVE):
+            if pending.lease is None and pending.due_at > now and entry.job.archive:
+                pending.due_at = now
+                entry.set_follow_up(Step.ARCHIVE, replace(entry.job.archive, due_at=now))
             return Result.RECORDED
         if entry.due_at is not None:
             return Result.OPEN

@@ -68,6 +68,33 @@ def test_what_a_later_try_stored_is_not_overwritten(ledger: Ledger) -> None:
     assert kit.job(ledger, job.id) == before
 
 
+def test_an_archive_that_waits_for_its_next_try_is_due_now(ledger: Ledger, redis: Redis) -> None:
+    job_id = kit.settled(ledger)
+    lease = kit.claim_follow_up(ledger, job_id, Step.ARCHIVE)
+    ledger.follow_ups.later(lease, Step.ARCHIVE, now=NOW, due_at=NOW + DAY, tries=7, error="full")
+    job = kit.job(ledger, job_id)
+
+    result = ledger.follow_ups.archive_again(job, job.all_images, now=NEXT_DUE)
+
+    assert result is Result.RECORDED
+    archive = kit.job(ledger, job_id).archive
+    assert archive
+    assert (archive.status, archive.tries, archive.due_at) == (FollowUpStatus.PENDING, 7, NEXT_DUE)
+    assert kit.follow_up_due_at(redis, job_id, Step.ARCHIVE) == NEXT_DUE
+    kit.check_job(redis, job_id)
+
+
+def test_an_archive_that_a_worker_holds_is_left_to_it(ledger: Ledger, redis: Redis) -> None:
+    job_id = kit.settled(ledger)
+    lease = kit.claim_follow_up(ledger, job_id, Step.ARCHIVE)
+    job = kit.job(ledger, job_id)
+
+    assert ledger.follow_ups.archive_again(job, job.all_images, now=NOW) is Result.RECORDED
+
+    assert kit.job(ledger, job_id) == job
+    assert kit.follow_up_due_at(redis, job_id, Step.ARCHIVE) == lease.ends_at
+
+
 def test_the_list_has_a_limit_and_leaves_out_expired_links(redis: Redis) -> None:
     sharded = Ledger(lambda: redis, shards=3)
     jobs = [

@@ -1,5 +1,5 @@
 -- Purpose: start a dead archive again, from the first try. The retention time of the job stops until the
---   archive ends.
+--   archive ends. An archive that waits for its next try is due now.
 -- KEYS: 1 job, 2 events, 3 agenda
 -- ARGV: 1 now ms, 2 last try of the archive that the caller has read ms, 3 images JSON
 --       ('' unchanged), 4 late images JSON ('' unchanged), 5 expiry of the first link ms
@@ -8,11 +8,17 @@
 --   | stale (the archive ended again since the caller has read it) | missing
 local now, tried, images, late_images, expires = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 
-local status, archive, last = read_job('archive', 'archive.tried')
+local status, archive, last, lease = read_job('archive', 'archive.tried', 'archive.lease')
 if not status then
   return {'missing'}
 end
 if archive == 'pending' then
+  local due = redis.call('ZSCORE', shard .. 'flow:archive:' .. job.tenant, job_id)
+  if not lease and due and tonumber(due) > tonumber(now) then
+    set('archive.next', now)
+    record_change()
+    follow('archive', now)
+  end
   return {'recorded'}
 end
 if FLOWS[status] then
