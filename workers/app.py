@@ -108,6 +108,8 @@ TICK_SECONDS = 2.0
 BEAT_HUNG_SECONDS = 45.0
 #: A process that hangs finishes its steps in this time before it starts anew. Seconds.
 RESTART_SECONDS = 20.0
+#: It waits this much longer for locks that its message loop may hold. Seconds.
+LOCK_SECONDS = 5.0
 #: Every call in progress is an open file. A worker needs no more than this.
 MAX_OPEN_FILES = 65_536
 
@@ -303,15 +305,26 @@ def _watch_consumer(consumer: Any) -> None:
 
 
 def _restart(reason: str) -> None:
-    """Start this process anew. A step that does not end soon is continued by another worker."""
+    """Start this process anew. A step that does not end soon is continued by another worker.
+
+    The message loop may hang with a lock that another thread needs, such as that of the log. So
+    nothing that waits for one holds up the new start for long.
+    """
     if default_runtime().retry_queue.drain(0):
         return  # this process alone knows what a provider answered while Redis was away
-    log.get().error("process_stuck", reason=reason, action="this process starts anew")
+    ending = threading.Thread(target=_end_before_restart, args=(reason,), daemon=True)
+    ending.start()
+    ending.join(RESTART_SECONDS + LOCK_SECONDS)
+    run_again()
+
+
+def _end_before_restart(reason: str) -> None:
+    """Finish the running steps, as far as the hanging message loop lets them end."""
     restarting.set()
+    log.get().error("process_stuck", reason=reason, action="this process starts anew")
     left = _finish(min(RESTART_SECONDS, default_runtime().settings.drain_seconds))
     if left:
         log.get().warning("steps_unfinished", jobs=left)
-    run_again()
 
 
 def _allow_open_files() -> None:

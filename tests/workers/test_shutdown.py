@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from types import ModuleType
 
 import pytest
@@ -23,3 +24,46 @@ def test_a_worker_whose_steps_do_not_end_ends_without_them(
     workers._finish_steps()
 
     assert ended == statuses
+
+
+@pytest.fixture
+def hanging(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A worker that starts anew within moments, with threads and an end of its own."""
+    workers = worker(harness, monkeypatch)
+    monkeypatch.setattr(workers, "restarting", threading.Event())
+    monkeypatch.setattr(workers, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr(workers, "RESTART_SECONDS", 0.1)
+    return workers
+
+
+def test_a_worker_that_starts_anew_finishes_its_steps_first(
+    hanging: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    monkeypatch.setattr(hanging, "LOCK_SECONDS", 60)
+    monkeypatch.setattr(hanging, "_finish", lambda _: order.append("finish"))
+    monkeypatch.setattr(hanging, "run_again", lambda: order.append("again"))
+
+    hanging._restart("its loop hangs")
+
+    assert order == ["finish", "again"]
+    assert hanging.begins_nothing()
+
+
+def test_a_worker_starts_anew_although_its_loop_holds_a_lock(
+    hanging: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loops_lock, again, ended = threading.Lock(), threading.Event(), threading.Event()
+
+    def finish(_: float) -> list[str]:
+        with loops_lock:
+            ended.set()
+        return []
+
+    monkeypatch.setattr(hanging, "_finish", finish)
+    monkeypatch.setattr(hanging, "run_again", again.set)
+
+    with loops_lock:
+        threading.Thread(target=hanging._restart, args=("its loop hangs",), daemon=True).start()
+        assert again.wait(60)
+    assert ended.wait(60)
