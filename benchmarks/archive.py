@@ -39,7 +39,7 @@ from workers.executor import StepExecutor
 GOAL = 0.85
 ROUNDS = 3
 #: Images of a round.
-IMAGES = 120
+IMAGES = 80
 KINDS = ("png", "jpeg")
 BARE, OURS = "bare loop", "archive step"
 THREADS = (8, 16)

@@ -20,7 +20,7 @@ from orchestrator.ledger import Lease, Ledger, ProviderLimits
 from orchestrator.ledger.creation import NewJob
 
 #: Due jobs of the busy tenant.
-FEW, MANY = 1_000, 100_000
+FEW, MANY = 1_000, 50_000
 #: The places of the provider.
 PLACES = 2
 #: The most places that become free before the other tenant's job starts.
