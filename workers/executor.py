@@ -63,7 +63,8 @@ class StepExecutor:
         #: The jobs that have a place, by step: they run, or the loop begins them soon.
         self._held: Counter[Step] = Counter()
         self._waiting: set[tuple[Step, str]] = set()
-        self._running: set[tuple[Step, str]] = set()
+        #: How many steps run for a job. A second one ends at once, because the first has the lease.
+        self._running: Counter[tuple[Step, str]] = Counter()
         #: The steps that had no place left, so further due jobs may be in the agenda.
         self._was_full: set[Step] = set()
 
@@ -115,7 +116,8 @@ class StepExecutor:
         return not self._claims_at_once and (step, job_id) in self._running
 
     def _unfinished(self) -> set[tuple[Step, str]]:
-        return self._running if self._stopping() else self._running | self._waiting
+        running = set(self._running)
+        return running if self._stopping() else running | self._waiting
 
     def _has_place(self, step: Step) -> bool:
         return self._held[step] < self.most_of_a_step and self._held.total() < self.places
@@ -134,7 +136,7 @@ class StepExecutor:
     def _step(self, step: Step, job_id: str) -> None:
         with self._changed:
             self._waiting.discard((step, job_id))
-            self._running.add((step, job_id))
+            self._running[step, job_id] += 1
         try:
             if not self._stopping():
                 self._run(step, job_id)
@@ -147,7 +149,9 @@ class StepExecutor:
         finally:
             with self._changed:
                 self._held[step] -= 1
-                self._running.discard((step, job_id))
+                self._running[step, job_id] -= 1
+                if not self._running[step, job_id]:
+                    del self._running[step, job_id]
                 self._changed.notify_all()
                 refillable = bool(self._was_full) and self.refillable()
             if refillable:

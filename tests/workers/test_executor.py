@@ -14,6 +14,7 @@ import pytest
 from orchestrator.jobs.model import Step
 from orchestrator.ledger import LedgerUnavailable
 from orchestrator.step_loop import StepLoop, in_thread
+from tests.ledger.kit import eventually
 from workers.executor import StepExecutor
 
 JOBS = [f"job-{number}" for number in range(5)]
@@ -305,6 +306,28 @@ def test_a_step_that_does_not_end_in_time_is_named(executor: Make) -> None:
     # The two other steps still have to report that they ended.
     assert JOBS[:1] == eventually_drained(workers)
     go_on.set()
+
+
+def test_a_drain_waits_for_a_step_whose_job_was_begun_again(executor: Make) -> None:
+    go_on, begun, again = threading.Event(), threading.Event(), threading.Event()
+
+    def run(_: Step, __: str) -> None:
+        if begun.is_set():
+            again.set()  # the first step has the lease
+        else:
+            begun.set()
+            go_on.wait(60)
+
+    workers = executor(run)
+    workers.offer(Step.SUBMIT, JOBS[:1])
+    assert begun.wait(60)
+    workers.offer(Step.SUBMIT, JOBS[:1])
+    assert again.wait(60)
+    eventually(lambda: workers.room() == workers.places - 1)
+
+    assert workers.drain(0) == JOBS[:1]
+    go_on.set()
+    assert workers.drain(60) == []
 
 
 def test_an_executor_without_jobs_has_nothing_to_drain(executor: Make) -> None:
