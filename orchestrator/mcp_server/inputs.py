@@ -42,10 +42,11 @@ def _parsed(value: Any) -> Any:
 
 
 def _is_deep(value: Any, levels: int) -> bool:
-    parts = value.values() if isinstance(value, dict) else value
+    """Return whether a value has more levels of objects and lists than this."""
     if not isinstance(value, dict | list):
         return False
-    return levels == 0 or any(_is_deep(part, levels - 1) for part in parts)
+    children = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deep(child, levels - 1) for child in children)
 
 
 Written = BeforeValidator(_parsed)

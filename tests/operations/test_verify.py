@@ -454,10 +454,10 @@ def test_jobs_that_differ_in_the_history_share_their_waits(compared: Harness) ->
     ids, sleeps = spoil(compared, "another"), list[float]()
     harness = replace(compared, runtime=replace(compared.runtime, sleep=sleeps.append))
 
-    found = checked(harness)["recorded"]
+    finding = checked(harness)["recorded"]
 
-    assert set(found.breaches) == {f"{job_id} differs in the history" for job_id in ids}
-    assert found.checked == len(ids)
+    assert set(finding.breaches) == {f"{job_id} differs in the history" for job_id in ids}
+    assert finding.checked == len(ids)
     assert len(sleeps) == history_state.RECHECKS
 
 
@@ -467,9 +467,9 @@ def test_a_job_that_the_recorder_writes_meanwhile_does_not_differ(compared: Harn
     def sleep(_: float) -> None:
         spoil(compared, "Nano-Banana-2")
 
-    found = checked(replace(compared, runtime=replace(compared.runtime, sleep=sleep)))["recorded"]
+    finding = checked(replace(compared, runtime=replace(compared.runtime, sleep=sleep)))["recorded"]
 
-    assert (found.checked, found.breaches) == (len(ids), [])
+    assert (finding.checked, finding.breaches) == (len(ids), [])
 
 
 def test_few_jobs_are_remembered_until_they_are_read_again(
