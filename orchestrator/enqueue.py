@@ -205,6 +205,7 @@ def create_job(
     key: str | None = None,
     file: ImageFile | None = None,
     references: Sequence[Reference] = (),
+    retry_of: str = "",
 ) -> EnqueueResult:
     """Check a request and create its job, or find the job of the same idempotency key.
 
@@ -217,6 +218,7 @@ def create_job(
         key: the idempotency key, or None.
         file: a reference image. A provider that accepts only links gets a link.
         references: images whose links are in the request. They are stored if it is valid.
+        retry_of: the id of the job that the new one retries.
 
     Raises:
         InvalidRequest, IdempotencyMismatch, IdempotencyGone, TenantLimitReached, LedgerUnavailable,
@@ -243,7 +245,7 @@ def create_job(
         "gen_ai.provider.name": job.request.provider,
     }
     with _stored(runtime, references), tracing.span("create job", "producer", attributes) as span:
-        result = _store(runtime, job, owner, idempotency=idempotency, file=file)
+        result = _store(runtime, job, owner, idempotency=idempotency, file=file, retry_of=retry_of)
         span.set("messaging.message.id", result.job.id)
     return result
 
@@ -267,10 +269,11 @@ def _store(
     *,
     idempotency: Idempotency | None,
     file: ImageFile | None,
+    retry_of: str,
 ) -> EnqueueResult:
     """Create the job of a checked request in the ledger, and nudge it."""
     now, request = runtime.clock(), job.request
-    new = job.new_job(runtime, now, idempotency)
+    new = job.new_job(runtime, now, idempotency, retry_of=retry_of)
     created = runtime.ledger.create(
         request,
         now=now,
@@ -280,6 +283,7 @@ def _store(
         reserve=new.reserve,
         idempotency=idempotency,
         upload=file.content if file else None,
+        retry_of=new.retry_of,
     )
     check_created(created, job.limits, request.provider)
     earlier = runtime.ledger.get(created.job_id) if created.result is Result.REPLAYED else None
@@ -303,6 +307,7 @@ def queued_job(job_id: str, new: NewJob, now: int) -> Job:
         deadline_at=new.deadline_at,
         tenant=new.tenant,
         batch=new.batch or None,
+        retry_of=new.retry_of or None,
         notification=notification,
         fallback_left=tuple(target.provider for target in request.fallback),
     )

@@ -37,13 +37,29 @@ class CheckedJob:
     reserve: Mapping[str, Cost]
 
     def new_job(
-        self, runtime: Runtime, now: int, idempotency: Idempotency | None, batch: str = ""
+        self,
+        runtime: Runtime,
+        now: int,
+        idempotency: Idempotency | None,
+        *,
+        batch: str = "",
+        retry_of: str = "",
     ) -> NewJob:
-        """Return the job that the ledger shall create now (ms), in a batch if one is named."""
+        """Return the job that the ledger shall create now (ms).
+
+        `batch` is the id of its batch, and `retry_of` that of the job that it retries.
+        """
         seconds = self.request.deadline_seconds or runtime.settings.job_deadline_seconds
         deadline_at, tenant = now + int(seconds * 1000), self.limits.name
         return NewJob(
-            self.request, deadline_at, tenant, self.limits, self.reserve, idempotency, batch
+            self.request,
+            deadline_at,
+            tenant,
+            self.limits,
+            self.reserve,
+            idempotency,
+            batch,
+            retry_of,
         )
 
 

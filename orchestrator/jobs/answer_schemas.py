@@ -115,6 +115,12 @@ class JobSchema(AnswerSchema):
     batch = fields.String(
         allow_none=True, metadata={"description": "The batch whose request made the job."}
     )
+    retry_of = fields.String(
+        allow_none=True, metadata={"description": "The id of the job that this one retries."}
+    )
+    retried_as = fields.String(
+        allow_none=True, metadata={"description": "The id of the job that retries this one."}
+    )
     provider = fields.String()
     model = fields.String()
     request = fields.Dict()

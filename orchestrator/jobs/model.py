@@ -308,6 +308,9 @@ class Job:
     trace: str = ""
     #: The id of the batch whose request made the job.
     batch: str | None = None
+    #: The id of the job that this one retries, and that of the newest job that retries this one.
+    retry_of: str | None = None
+    retried_as: str | None = None
     attempts: tuple[Attempt, ...] = ()
     #: Consecutive tries in this status that changed nothing. They set the back-off.
     tries: int = 0

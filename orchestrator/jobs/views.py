@@ -32,6 +32,8 @@ def job_view(job: Job, base_url: str | None) -> dict[str, Any]:
         "status": job.status.value,
         "tenant": job.tenant,
         "batch": job.batch,
+        "retry_of": job.retry_of,
+        "retried_as": job.retried_as,
         "provider": job.provider,
         "model": job.model,
         "request": _request_view(request),

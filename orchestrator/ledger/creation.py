@@ -28,6 +28,7 @@ class NewJob:
             budget. It counts against the budget of the provider where the job is.
         idempotency: the key that makes the call safe to repeat.
         batch: the id of its batch, or empty.
+        retry_of: the id of the job that it retries, or empty.
     """
 
     request: JobRequest
@@ -37,6 +38,7 @@ class NewJob:
     reserve: Mapping[str, Cost]
     idempotency: Idempotency | None = None
     batch: str = ""
+    retry_of: str = ""
 
 
 class Creations:
@@ -83,5 +85,5 @@ class Creations:
             *limit_arguments(job.limits, request.provider, job.reserve, shard, self._shards),
             keys.searchable(key.shown or key.key) if key else "",
             fallback_argument(request, job.limits, job.reserve, self._shards),
-            *(tracing.context(), job.batch, self._limits[shard]),
+            *(tracing.context(), job.batch, self._limits[shard], job.retry_of),
         ]

@@ -78,6 +78,7 @@ class JobTransitions:
         self._unconfirmed, self._defer = load("unconfirmed"), load("defer")
         self._observe, self._settle = load("observe"), load("settle")
         self._cancel = load("cancel")
+        self._retried = load("retried")
 
     def claim(
         self, job_id: str, step: Step, *, now: int, lease_ms: int, random: float = 0.0
@@ -293,6 +294,10 @@ class JobTransitions:
             return Settlement(Result.MISSING)
         error = codec.given(JobError(ErrorCode.CANCELLED, "cancelled by the caller"))
         return self._run(self._cancel, job_id, [now, codec.dumps(error), self._retention_ms])
+
+    def retried(self, job_id: str, new_id: str, *, now: int) -> Result:
+        """Record that a new job retries a job. Return RECORDED, DUPLICATE, OPEN or MISSING."""
+        return self._run(self._retried, job_id, [now, new_id]).result
 
     def _settle_with(
         self,

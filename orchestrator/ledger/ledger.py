@@ -127,6 +127,7 @@ class Ledger(JobTransitions):
         reserve: Mapping[str, Cost] = {},
         idempotency: Idempotency | None = None,
         upload: bytes | None = None,
+        retry_of: str = "",
     ) -> Created:
         """Create a queued job that is due at once, or return the job of the idempotency key.
 
@@ -137,12 +138,13 @@ class Ledger(JobTransitions):
             reserve: the expected cost at each provider where the owner has a daily budget.
             idempotency: the key that makes the call safe to repeat.
             upload: a file for the provider.
+            retry_of: the id of the job that it retries.
 
         Returns:
             CREATED, REPLAYED, MISMATCH (the key had another request), GONE (its job has expired),
             with the job's id; or LIMITED (a limit of the tenant is reached).
         """
-        new = NewJob(request, deadline_at, tenant, limits, reserve, idempotency)
+        new = NewJob(request, deadline_at, tenant, limits, reserve, idempotency, retry_of=retry_of)
         job_id, creation = self.creations.of(new, now=now)
 
         def create() -> Created:

@@ -310,7 +310,7 @@ def _stored(runtime: Runtime, batch: OpenBatch, ready: Sequence[_Ready]) -> list
     if not ready:
         return []
     now = runtime.clock()
-    jobs = [each.job.new_job(runtime, now, each.key, batch.id) for each in ready]
+    jobs = [each.job.new_job(runtime, now, each.key, batch=batch.id) for each in ready]
     attributes = {
         "messaging.operation.type": "create",
         "messaging.message.conversation_id": batch.id,

@@ -218,7 +218,8 @@ def _figures(
     for jobs, unreadable in pages:
         retried = retries_of(runtime, jobs) if kind is BulkKind.RETRY else {}
         for job in jobs:
-            figures.add(job, RETRIED if job.id in retried else None)
+            is_retried = kind is BulkKind.RETRY and (job.retried_as or job.id in retried)
+            figures.add(job, RETRIED if is_retried else None)
         figures.refuse(UNREADABLE, unreadable)
         if figures.total > MAX_JOBS:
             raise InvalidRequest(too_many)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from orchestrator.jobs.model import Job
+from orchestrator.clock import DAY_MS
+from orchestrator.history import HistoryUnavailable
+from orchestrator.jobs.model import Job, Status
 from orchestrator.jobs.views import job_view
 from orchestrator.jsonio import rfc3339
 from orchestrator.ledger import Waiting
+from orchestrator.operations.rerun import retries_of
 from orchestrator.runtime import Runtime
 
 
@@ -32,7 +36,30 @@ def current_views(
     """Return jobs as `current_view` does. `known` has what some of them wait for, by their ids."""
     others = [job for job in jobs if job.id not in known]
     waits = runtime.ledger.admission.waits(others, now=runtime.clock()) if others else {}
-    return [_view(runtime, job, known.get(job.id) or waits.get(job.id)) for job in jobs]
+    shown = _with_retries(runtime, jobs)
+    return [_view(runtime, job, known.get(job.id) or waits.get(job.id)) for job in shown]
+
+
+def _with_retries(runtime: Runtime, jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs with their retries. The history knows those of jobs that Redis has forgotten.
+
+    While it does not answer, these jobs have none.
+    """
+    forgotten_before = runtime.clock() - int(runtime.settings.retention_days * DAY_MS)
+    old = [
+        job
+        for job in jobs
+        if job.status in (Status.FAILED, Status.CANCELLED)
+        and job.retried_as is None
+        and (job.settled_at or 0) <= forgotten_before
+    ]
+    try:
+        retries = retries_of(runtime, old)
+    except HistoryUnavailable:
+        return list(jobs)
+    return [
+        replace(job, retried_as=retries[job.id].id) if job.id in retries else job for job in jobs
+    ]
 
 
 def _view(runtime: Runtime, job: Job, wait: Waiting | None) -> dict[str, Any]:

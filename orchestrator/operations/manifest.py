@@ -119,6 +119,8 @@ def _job(document: dict[str, Any]) -> Job:
         deadline_at=ms(document["deadline_at"]),
         tenant=document.get("tenant", DEFAULT_TENANT),
         batch=document.get("batch"),
+        retry_of=document.get("retry_of"),
+        retried_as=document.get("retried_as"),
         attempts=tuple(
             Attempt(
                 each["number"],

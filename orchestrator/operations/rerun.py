@@ -60,7 +60,16 @@ def retry_unaudited(runtime: Runtime, job: Job, *, accept_risk: bool) -> Enqueue
     check_retryable(job)
     if may_be_paid(job) and not accept_risk:
         raise MayBePaid("its request may have been charged, so a retry may pay twice")
-    return create_job(runtime, request_body(job), scope=RETRY_SCOPE, tenant=job.tenant, key=job.id)
+    result = create_job(
+        runtime,
+        request_body(job),
+        scope=RETRY_SCOPE,
+        tenant=job.tenant,
+        key=job.id,
+        retry_of=job.id,
+    )
+    runtime.ledger.retried(job.id, result.job.id, now=runtime.clock())
+    return result
 
 
 def check_retryable(job: Job) -> None:
@@ -93,7 +102,7 @@ def retries_of(runtime: Runtime, jobs: Sequence[Job]) -> dict[str, Job]:
     except NoHistory:
         return {}
     retries = {}
-    for entry in entries.values():
+    for _, entry in sorted(entries.items()):  # the newest retry of a job is the last one
         old = wanted.get(entry.stored.fields.get("key", ""))
         if old and (old.tenant, old.request) == (entry.job.tenant, entry.job.request):
             retries[old.id] = entry.job

@@ -31,6 +31,8 @@ def test_a_unified_request_is_202_with_the_job_and_its_place(api: Api) -> None:
         "status": "queued",
         "tenant": TENANT,
         "batch": None,
+        "retry_of": None,
+        "retried_as": None,
         "provider": "hiapi",
         "model": "Nano-Banana-2",
         "request": {"prompt": "A red cube"},

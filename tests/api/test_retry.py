@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.history.history import History
+from orchestrator.history.recorder import Recorder
 from orchestrator.jobs.model import Step
-from orchestrator.ledger import Ledger
+from orchestrator.ledger import Ledger, LedgerUnavailable, keys
 from tests.api.conftest import Api
 from tests.support import job_states
 from tests.support.fakes import Harness
@@ -46,6 +50,66 @@ def test_a_second_retry_is_200_with_the_same_job(api: Api) -> None:
     assert (first.status_code, second.status_code) == (202, 200)
     assert second.json["id"] == first.json["id"]
     assert api.harness.ledger.overview.size() == 2
+
+
+def test_the_two_jobs_name_each_other_everywhere(api: Api) -> None:
+    old = job_states.refused(api.harness)
+    new = retried(api, old).json["id"]
+    newest = retried(api, cancelled_again(api, new)).json["id"]
+
+    chain = [(None, new), (old, newest), (new, None)]
+    shown: list[Any] = [api.get(f"/v1/jobs/{job_id}").json for job_id in (old, new, newest)]
+    listed: list[Any] = api.get("/v1/jobs").json["jobs"]
+
+    assert [(job["retry_of"], job["retried_as"]) for job in shown] == chain
+    assert [(job["retry_of"], job["retried_as"]) for job in reversed(listed)] == chain
+
+
+def cancelled_again(api: Api, job_id: str) -> str:
+    assert api.post(f"/v1/jobs/{job_id}/cancel").status_code == 200
+    return job_id
+
+
+def test_a_retry_that_was_interrupted_is_named_by_the_same_call(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = job_states.refused(api.harness)
+
+    def away(*_: object, **__: object) -> None:
+        raise LedgerUnavailable("away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "retried", away)
+        assert retried(api, old).status_code == 503
+
+    again = retried(api, old)
+
+    assert (again.status_code, again.json["retry_of"]) == (200, old)
+    assert api.get(f"/v1/jobs/{old}").json["retried_as"] == again.json["id"]
+    assert api.harness.ledger.overview.size() == 2
+
+
+def test_a_job_that_redis_has_forgotten_names_its_retry(api: Api, tmp_path: Path) -> None:
+    harness, history = api.harness, History(f"sqlite:///{tmp_path}/history.db")
+    runtime = replace(harness.runtime, open_history=lambda: history)
+    recorder, client = (
+        Recorder(harness.ledger, history, harness.clock),
+        Api(harness, WebApp(runtime)),
+    )
+    recorder.record()
+    old = job_states.refused(harness)
+    while recorder.record():
+        pass
+    harness.redis.delete(keys.job(old), keys.events(old))
+    harness.clock.forward(runtime.settings.retention_days * 86_400)
+
+    new = retried(client, old, {"accept_risk": True}).json["id"]
+    while recorder.record():
+        pass
+
+    assert client.get(f"/v1/jobs/{old}").json["retried_as"] == new
+    assert client.get(f"/v1/jobs/{new}").json["retry_of"] == old
+    history.close()
 
 
 def test_a_caller_and_an_administrator_do_not_buy_it_twice(api: Api) -> None:

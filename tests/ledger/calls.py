@@ -36,7 +36,10 @@ from orchestrator.ledger.uploads import Uploads
 from orchestrator.ledger.waiting_messages import WaitingMessages
 from orchestrator.security.api_keys import DEFAULT_SCOPES, ApiKey, digest
 from tests.ledger import kit
-from tests.ledger.kit import DEADLINE, HOST, LEASE, NEXT_DUE, NOW, REQUEST, SUCCESS
+from tests.ledger.kit import DEADLINE, FAILURE, HOST, LEASE, NEXT_DUE, NOW, REQUEST, SUCCESS
+
+#: The id of a job that retries another one.
+OTHER_JOB = identifiers.new_job_id(0)
 
 #: The classes of the ledger, and the prefix of their methods.
 CLASSES: Mapping[str, type] = {
@@ -146,6 +149,7 @@ CALLS: Mapping[str, Callable[[Ledger, Lease], object]] = {
         lease.job.id, now=NOW, interval_ms=1
     ),
     "cancel": lambda ledger, lease: ledger.cancel(lease.job.id, now=NOW),
+    "retried": lambda ledger, lease: ledger.retried(lease.job.id, OTHER_JOB, now=NEXT_DUE),
     "get": lambda ledger, lease: ledger.get(lease.job.id),
     "uploads.get": lambda ledger, lease: ledger.uploads.get(lease.job.id),
     "uploads.drop": lambda ledger, lease: ledger.uploads.drop(lease.job.id),
@@ -340,15 +344,20 @@ RECORDS = {"changes.forget", "changes.hold", "changes.mark"}
 #: Methods that change a job or a setting. `kit.state` leaves out the value of the write check.
 WRITES = sorted(set(PUBLIC) - READS - RECORDS - {"installation.check_write"})
 
+#: Methods that take no lease, and the job on which each has an effect.
+CREATED: Mapping[str, Callable[[Ledger], str]] = {
+    **dict.fromkeys(("claim", "cancel"), kit.create),
+    "uploads.drop": lambda ledger: kit.create(ledger, upload=b"a file"),
+    "retried": lambda ledger: kit.settled(ledger, FAILURE),
+}
+
 
 def prepare(ledger: Ledger, name: str) -> Lease:
     """Create a job on which a method has an effect."""
-    if name == "uploads.drop":
-        return not_leased(ledger, kit.create(ledger, upload=b"a file"))
+    if name in CREATED:
+        return not_leased(ledger, CREATED[name](ledger))
     if name == "admission.resume":
         ledger.admission.pause("evolink", by="tests", now=NOW)
-    if name in {"claim", "cancel"}:
-        return not_leased(ledger, kit.create(ledger))
     if name in {"agenda.poll_now", "defer"}:
         lease = kit.claim(ledger, kit.running(ledger), Step.POLL, now=NEXT_DUE)
         return lease if name == "defer" else not_leased(ledger, lease.job.id)

@@ -338,6 +338,8 @@ def run_follow_ups(ledger: Ledger) -> None:
     """Run follow-ups that end, fail for good, and stay pending."""
     ledger.agenda.poll_now(kit.running(ledger), now=NOW, interval_ms=1)
     job_id = kit.settled(ledger)
+    new = ledger.create(REQUEST, now=NOW, deadline_at=DEADLINE, retry_of=job_id)
+    ledger.retried(job_id, new.job_id, now=NOW)
     confirming = kit.confirming(ledger)
     for step in FOLLOW_UPS:
         followed = confirming if step is Step.CONFIRM else job_id

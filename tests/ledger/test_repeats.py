@@ -13,7 +13,7 @@ import pytest
 from redis import Redis
 
 from orchestrator.jobs.model import FollowUpStatus, SettledBy, Step
-from orchestrator.ledger import Idempotency, Ledger, keys
+from orchestrator.ledger import Idempotency, Ledger, identifiers, keys
 from orchestrator.ledger.circuit_breaker import FAILURES_TO_OPEN, MIN_FAILING_MS, PROBE_INTERVAL_MS
 from tests.ledger import kit
 from tests.ledger.kit import COST, DEADLINE, FAILURE, HOST, MOVING, NEXT_DUE, NOW, REQUEST, SUCCESS
@@ -110,6 +110,10 @@ def archive_again(ledger: Ledger) -> None:
     ledger.follow_ups.archive_again(job, job.all_images, now=NEXT_DUE)
 
 
+def retried(ledger: Ledger) -> None:
+    ledger.retried(kit.settled(ledger, FAILURE), identifiers.new_job_id(0), now=NEXT_DUE)
+
+
 def forget(ledger: Ledger) -> None:
     ledger.overview.forget(kit.finished(ledger), before=NEXT_DUE)
 
@@ -141,6 +145,7 @@ REPEATS = [
         "running",
         "running",
     ),
+    Repeat("retried", "", retried, "recorded", "duplicate"),
     Repeat("cancel", "", lambda x: x.cancel(kit.create(x), now=NOW), "cancelled", "duplicate"),
     Repeat("settle", "with a notification", kit.settled, "settled", "duplicate", "duplicate"),
     Repeat("follow_claim", "archive", lambda x: follow(x, Step.ARCHIVE), "claimed", "claimed"),

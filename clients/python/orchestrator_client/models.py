@@ -100,6 +100,8 @@ class Job:
     Attributes:
         status: `queued`, `submitting`, `unconfirmed`, `running`, `succeeded`, `failed` or
             `cancelled`.
+        retry_of: the id of the job that this one retries.
+        retried_as: the id of the job that retries this one.
         fallbacks: the moves to another provider.
         images: the images of the outcome.
         late_images: images of a success that came after the outcome.
@@ -117,6 +119,8 @@ class Job:
     updated_at: datetime
     deadline_at: datetime
     batch: str | None = None
+    retry_of: str | None = None
+    retried_as: str | None = None
     attempts: tuple[Attempt, ...] = ()
     fallbacks: tuple[Move, ...] = ()
     images: tuple[Image, ...] = ()

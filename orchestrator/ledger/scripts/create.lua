@@ -7,7 +7,7 @@
 --       ('' for each limit that is absent), 15 digest of the key for searches ('' no key),
 --       16 fallbacks: JSON list of provider, and cost, unit and budget if the tenant has a budget there
 --       ('' none), 17 context of the trace ('' none), 18 batch ('' none),
---       19 providers with limits: name max interval burst, ... ('-' no limit)
+--       19 providers with limits: name max interval burst, ... ('-' no limit), 20 job that it retries ('' none)
 -- Returns: created, why it is not submitted now ('' no reason), until ms ('' unknown)
 --   | replayed, job id | mismatch, job id
 --   | gone, job id (the job of the key has expired; a new job could be a second payment)
@@ -45,7 +45,8 @@ if lifetime ~= '' then
 end
 store({'status', 'queued', 'request', request, 'provider', provider, 'tenant', tenant,
   'attempt', '0', 'created', now, 'updated', now, 'deadline', deadline, 'format', FORMAT},
-  {key = searchable, notify = notifies, fallback = fallback, trace = trace, batch = batch})
+  {key = searchable, notify = notifies, fallback = fallback, trace = trace, batch = batch,
+    retry_of = ARGV[20]})
 join_batch(batch)
 count('queued')
 count(tenant .. ' open')
