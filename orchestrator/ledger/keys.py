@@ -86,7 +86,7 @@ last and the next try (ms), the last error and the token of the holder: `archive
 job was settled. `format` (of its fields and its timeline; 1 if it is absent). `handed` (the token
 of a claim of this job, and the job that it took, because its tenant had the turn; or the word
 moved). `key` (a digest of the idempotency key, for searches). `batch` (the id of its batch).
-`retry_of` (the id of the job that it retries). `retried_as` (that of the newest job that retries it).
+`retry_of` (the id of the job that it retries). `retried_as` (the id of its newest retry).
 
 A flow is `<kind>:<provider>:<tenant>`. The kind is queued, resend (submitting or unconfirmed) or
 poll (running).
