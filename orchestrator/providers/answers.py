@@ -96,7 +96,7 @@ class Answers(ABC):
             accepted = self._accepted(document)
             if accepted:
                 return accepted
-        error = self.read_error(reply.status, document) if document is not None else None
+        error = self._stated_error(reply.status, document) if document is not None else None
         wait = self._retry_after(reply, document)
         if error and self._proves_no_task(reply.status, error):
             return Rejected(error, wait)
@@ -118,6 +118,7 @@ class Answers(ABC):
                     return self._queried(document, error, now)
                 except Unreadable as unreadable:
                     reason = str(unreadable)
+            error = error or self._stated_error(reply.status, document)
         if error and error.code is ErrorCode.NOT_FOUND:
             return TaskNotFound()
         error = error or JobError(ErrorCode.PROVIDER_UNAVAILABLE, reason, retryable=True)
@@ -236,6 +237,11 @@ class Answers(ABC):
             except Unreadable:
                 continue
         return None
+
+    def _stated_error(self, status: int, document: dict[str, Any]) -> JobError | None:
+        """Return the error in a document that names no task, or in what it wraps."""
+        errors = (self.read_error(status, each) for each in inner_documents(document))
+        return next(filter(None, errors), None)
 
     def _queried(self, document: dict[str, Any], error: JobError | None, now: int) -> TaskReport:
         """Return the task in an answer to a query. An envelope with an error has no task.

@@ -30,6 +30,19 @@ def inner_documents(value: Any) -> list[dict[str, Any]]:
     return documents
 
 
+def plain_names(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields by their plain names. The first of two with one name wins."""
+    plain: dict[str, Any] = {}
+    for name, inner in value.items():
+        plain.setdefault(plain_name(name), inner)
+    return plain
+
+
+def plain_name(name: str) -> str:
+    """Return a name without `_`, `-` and case."""
+    return name.replace("_", "").replace("-", "").lower()
+
+
 def _collect(value: Any, depth: int, documents: list[dict[str, Any]]) -> None:
     if depth == 0 or len(documents) >= _MAX_DOCUMENTS:
         return

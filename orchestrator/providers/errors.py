@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -12,6 +12,7 @@ from typing import Any
 from orchestrator.jobs.model import ErrorCode, JobError, Status
 from orchestrator.jsonio import NotJson, parse_lenient
 from orchestrator.net.http_types import Reply
+from orchestrator.providers.envelopes import plain_name, plain_names
 from orchestrator.providers.states import terminal_status
 
 #: A provider's code -> our code, and whether the error may pass.
@@ -92,20 +93,20 @@ _WORDS: tuple[tuple[re.Pattern[str], tuple[ErrorCode, bool]], ...] = tuple(
 #: The longest text in which these words are searched. Characters.
 _MAX_SEARCHED_CHARACTERS = 2000
 
-#: Names of an error's fields, the best first.
-_CODE_NAMES = (
-    *("error_code", "errorCode", "failCode", "fail_code", "err_code", "errcode"),
-    *("code", "status_code", "statusCode"),
-)
+#: Plain names of an error's fields, the best first.
+_CODE_NAMES = ("errorcode", "failcode", "errcode", "code", "statuscode")
 _MESSAGE_NAMES = (
-    *("message", "msg", "failMsg", "fail_msg", "fail_reason", "failReason", "failure_reason"),
-    *("error_message", "errorMessage", "error_msg", "errorMsg", "errmsg", "detail", "reason"),
-    *("description", "error_description"),
+    *("message", "msg", "failmsg", "failreason", "failurereason", "errormessage", "errormsg"),
+    *("errmsg", "detail", "reason", "description", "errordescription"),
 )
+#: Errors inside an error are opened this often, and reasons are looked for so deep. Levels.
+_MAX_DEPTH = 4
 #: Codes and words that are no error, in lower case. Neither are numbers below 400.
 _FINE = frozenset(
     {"", "success", "successful", "succeeded", "ok", "okay", "accepted", "created", "null", "none"}
 )
+#: A code has fewer digits.
+_MAX_DIGITS = 10
 #: The first number that is the code of an error.
 _MIN_ERROR_NUMBER = 400
 
@@ -170,7 +171,8 @@ def document_error(
     """Return the error in an answer, or None when the answer reports none.
 
     An error is an object or a sentence in `field`, the code of an error, `success: false`, a state
-    of failure, the usual words of a refusal, or any message with an HTTP status from 400.
+    of failure, the usual words of a refusal, or any message with an HTTP status from 400. Case and
+    separators of names do not matter.
 
     Args:
         status: HTTP status.
@@ -178,14 +180,16 @@ def document_error(
         known: the provider's codes -> our code, and whether the error may pass.
         field: the name of the error object.
     """
-    inner = _details(next(filter(None, map(document.get, (field, "error", "errors"))), None))
-    named = _named(inner, known) or _named({**document, "type": None}, known)
-    number = _error_number(inner) or _error_number(document)
-    own_message = _message(inner)
-    message = own_message or _message(document)
+    plain = plain_names(document)
+    given = next(filter(None, map(plain.get, (plain_name(field), "error", "errors"))), None)
+    inner = _details(given)
+    named = _named(inner, known) or _named({**plain, "type": None}, known)
+    number = _error_number(inner) or _error_number(plain)
+    own_message = _message(inner) or (None if _is_fine(inner) else _reason_in(given, _MAX_DEPTH))
+    message = own_message or _message(plain)
     stated = named or number or own_message or _usual(message)
     answered = status >= _MIN_ERROR_NUMBER and message
-    if not (stated or answered or _is_refused(document, field)):
+    if not (stated or answered or _is_refused(plain, given)):
         return None
     effective = number or status
     code, retryable = _meaning(named, message, known, _by_number(effective, status))
@@ -226,8 +230,8 @@ def provider_code(value: Any) -> str | None:
     return value[:_MAX_CODE_CHARACTERS] if isinstance(value, str) and value else None
 
 
-def _details(error: Any) -> dict[str, Any]:
-    """Return an error as an object."""
+def _details(error: Any, depth: int = _MAX_DEPTH) -> dict[str, Any]:
+    """Return an error as an object with plain names. An error may have another one inside."""
     if isinstance(error, list) and error:
         [error, *_] = error
     if isinstance(error, str) and error.lstrip().startswith("{"):
@@ -235,7 +239,40 @@ def _details(error: Any) -> dict[str, Any]:
             error = parse_lenient(error)
     if isinstance(error, str):
         return {"message": error}
-    return error if isinstance(error, dict) else {}
+    if not isinstance(error, dict):
+        return {}
+    plain = plain_names(error)
+    inner = plain.get("error")
+    if inner and depth and not (_message(plain) or _named(plain, {}) or _number(plain)):
+        return _details(inner, depth - 1)
+    return plain
+
+
+def _is_fine(details: Mapping[str, Any]) -> bool:
+    """Return whether an error object says that there is no error."""
+    values = [details[name] for name in (*_CODE_NAMES, *_MESSAGE_NAMES) if name in details]
+    return any(
+        value is None
+        or (isinstance(value, str) and value.strip().lower() in _FINE)
+        or (isinstance(value, int | float) and value < _MIN_ERROR_NUMBER)
+        for value in values
+    )
+
+
+def _reason_in(error: Any, depth: int) -> str | None:
+    """Return the first text in an error of another form, with its place: `prompt: too long`."""
+    if isinstance(error, str):
+        return error if error.strip().lower() not in _FINE else None
+    places: Iterable[tuple[str, Any]] = ()
+    if depth and isinstance(error, dict):
+        places = error.items()
+    elif depth and isinstance(error, list):
+        places = (("", inner) for inner in error)
+    for name, inner in places:
+        reason = _reason_in(inner, depth - 1)
+        if reason:
+            return f"{name}: {reason}" if name else reason
+    return None
 
 
 def _named(details: Mapping[str, Any], known: Codes) -> str | None:
@@ -255,6 +292,8 @@ def _number(details: Mapping[str, Any]) -> int | None:
         value = details[name]
         if isinstance(value, int) and not isinstance(value, bool):
             return value
+        if isinstance(value, float) and value.is_integer() and abs(value) < 10**_MAX_DIGITS:
+            return int(value)
         if isinstance(value, str) and _is_number(value):
             return int(value.strip())
     return None
@@ -267,12 +306,12 @@ def _error_number(details: Mapping[str, Any]) -> int | None:
 
 def _is_number(text: str) -> bool:
     plain = text.strip()
-    return plain.isascii() and plain.isdigit() and len(plain) < 10
+    return plain.isascii() and plain.isdigit() and len(plain) < _MAX_DIGITS
 
 
-def _is_refused(document: Mapping[str, Any], field: str) -> bool:
+def _is_refused(document: Mapping[str, Any], error: Any) -> bool:
     """Return whether an answer says "no" without a reason."""
-    if document.get(field) is True or False in (document.get("success"), document.get("ok")):
+    if error is True or False in (document.get("success"), document.get("ok")):
         return True
     states = (document.get("status"), document.get("state"))
     return any(isinstance(s, str) and terminal_status(s, {}) is Status.FAILED for s in states)

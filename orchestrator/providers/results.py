@@ -15,6 +15,7 @@ from typing import Any
 from orchestrator.jobs.model import Image
 from orchestrator.jsonio import parse_embedded
 from orchestrator.net.links import normalized_link
+from orchestrator.providers.envelopes import plain_name, plain_names
 from orchestrator.providers.inline import base64_bytes, data_url, looks_like_image
 
 #: The most images of one task.
@@ -76,7 +77,7 @@ def _possible_results(
     """Yield what stands at the places of results, the documented places first."""
     for place in places:
         yield _at(task, place)
-    plain = _plain_names(task)
+    plain = plain_names(task)
     for here, below in _usual_places(inputs):
         if here in plain:
             yield _at(plain[here], below) if below else plain[here]
@@ -134,7 +135,7 @@ def _images(value: Any, now: int, expires: int | None, depth: int) -> Iterator[I
 
 def _in_object(value: dict[str, Any], now: int, expires: int | None, depth: int) -> Iterator[Image]:
     """Yield the images of the first name that has any."""
-    plain = _plain_names(value)
+    plain = plain_names(value)
     times = (expiry(plain[name], now) for name in _EXPIRY if name in plain)
     own = next(filter(None, times), expires)
     for inner in (*[plain[name] for name in _INSIDE if name in plain], _numbered(value)):
@@ -174,21 +175,9 @@ def _numbered(value: dict[str, Any]) -> list[Any]:
     return [*value.values()] if value and all(name.isdigit() for name in value) else []
 
 
-def _plain_names(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields by their names without `_` and case. The first of two wins."""
-    plain: dict[str, Any] = {}
-    for name, inner in value.items():
-        plain.setdefault(_plain(name), inner)
-    return plain
-
-
-def _plain(name: str) -> str:
-    return name.replace("_", "").replace("-", "").lower()
-
-
 def _forms(name: str) -> tuple[str, str]:
     """Return singular and plural of a name."""
-    single = _plain(name).removesuffix("s")
+    single = plain_name(name).removesuffix("s")
     return single, f"{single}s"
 
 
@@ -199,5 +188,5 @@ def _at(task: Any, place: str) -> Any:
         inner = parse_embedded(value) if isinstance(value, str) else value
         if not isinstance(inner, Mapping):
             return None
-        value = inner[step] if step in inner else _plain_names(inner).get(_plain(step))
+        value = inner[step] if step in inner else plain_names(inner).get(plain_name(step))
     return value

@@ -19,6 +19,11 @@ from tests.support.fakes import Harness
 from tests.support.web import WebApp
 
 
+def shown(api: Api, job_id: str) -> dict[str, Any]:
+    job: dict[str, Any] = api.get(f"/v1/jobs/{job_id}").json or {}
+    return job
+
+
 def retried(api: Api, job_id: str, body: Any = None) -> Any:
     """The answer; bytes are sent as they are."""
     how: dict[str, Any] = {} if body is None else {"json": body}
@@ -58,11 +63,11 @@ def test_the_two_jobs_name_each_other_everywhere(api: Api) -> None:
     newest = retried(api, cancelled_again(api, new)).json["id"]
 
     chain = [(None, new), (old, newest), (new, None)]
-    shown: list[Any] = [api.get(f"/v1/jobs/{job_id}").json for job_id in (old, new, newest)]
-    listed: list[Any] = api.get("/v1/jobs").json["jobs"]
+    jobs = [shown(api, job_id) for job_id in (old, new, newest)]
+    page: Any = api.get("/v1/jobs").json
 
-    assert [(job["retry_of"], job["retried_as"]) for job in shown] == chain
-    assert [(job["retry_of"], job["retried_as"]) for job in reversed(listed)] == chain
+    assert [(job["retry_of"], job["retried_as"]) for job in jobs] == chain
+    assert [(job["retry_of"], job["retried_as"]) for job in reversed(page["jobs"])] == chain
 
 
 def cancelled_again(api: Api, job_id: str) -> str:
@@ -85,7 +90,7 @@ def test_a_retry_that_was_interrupted_is_named_by_the_same_call(
     again = retried(api, old)
 
     assert (again.status_code, again.json["retry_of"]) == (200, old)
-    assert api.get(f"/v1/jobs/{old}").json["retried_as"] == again.json["id"]
+    assert shown(api, old)["retried_as"] == again.json["id"]
     assert api.harness.ledger.overview.size() == 2
 
 
@@ -107,8 +112,8 @@ def test_a_job_that_redis_has_forgotten_names_its_retry(api: Api, tmp_path: Path
     while recorder.record():
         pass
 
-    assert client.get(f"/v1/jobs/{old}").json["retried_as"] == new
-    assert client.get(f"/v1/jobs/{new}").json["retry_of"] == old
+    assert shown(client, old)["retried_as"] == new
+    assert shown(client, new)["retry_of"] == old
     history.close()
 
 

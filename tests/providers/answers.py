@@ -137,6 +137,21 @@ class AnswersContract(AdapterTests):
             assert isinstance(read, Rejected)
             assert "check the provider's base URL" in read.error.message
 
+    def test_a_refusal_inside_a_2xx_is_a_rejection_at_every_depth(self) -> None:
+        refusal: dict[str, Any] = {"code": 402, "message": "Insufficient credits"}
+        for body in (
+            {"data": refusal},
+            {"code": 200, "msg": "success", "data": {"error": refusal}},
+            {"result": {"response": [refusal]}},
+            {"error": {"error": refusal}},
+            {"Error": {"Code": "402", "Message": "Insufficient credits"}},
+        ):
+            read = self.submitted(200, dump(body))
+
+            assert isinstance(read, Rejected), body
+            assert read.error.code is ErrorCode.INSUFFICIENT_CREDITS
+            assert (read.error.message, read.error.provider_code) == (refusal["message"], "402")
+
     def test_the_documented_answer_is_accepted(self) -> None:
         assert isinstance(self.submitted(200, self.payload("accepted")), Accepted)
 

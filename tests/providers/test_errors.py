@@ -71,6 +71,8 @@ def test_other_words_leave_it_to_the_status(message: str) -> None:
         {"code": 402}, {"code": "402"}, {"error": {"code": 402}}, {"error": {"status": 402}},
         {"errors": [{"code": 402}]}, {"error": '{"code": 402}'}, {"status": 402},
         {"error": {"type": "insufficient_quota"}}, {"code": "INSUFFICIENT_CREDITS"},
+        {"code": 402.0}, {"Code": 402}, {"ERROR": {"statusCode": "402"}}, {"errorCode": 402},
+        {"error": {"error": {"code": 402}}}, {"error": '{"error": {"code": 402}}'},
     ],
 )  # fmt: skip
 def test_the_code_decides_before_the_http_status(document: dict[str, Any]) -> None:
@@ -85,6 +87,7 @@ def test_the_code_decides_before_the_http_status(document: dict[str, Any]) -> No
     [
         {"success": False}, {"ok": False}, {"error": True}, {"status": "error"}, {"state": "FAIL"},
         {"error": "no"}, {"error": {"message": "no"}}, {"code": "no_channel"}, {"code": 1001},
+        {"errors": {"prompt": ["no"]}}, {"error": {"message": {"text": "no"}}}, {"Success": False},
     ],
 )  # fmt: skip
 def test_an_error_in_a_200_is_an_error(document: dict[str, Any]) -> None:
@@ -92,6 +95,17 @@ def test_an_error_in_a_200_is_an_error(document: dict[str, Any]) -> None:
 
     assert error is not None
     assert (error.code, error.retryable) == (ErrorCode.UNKNOWN, False)
+
+
+def test_an_error_of_another_form_keeps_its_first_words_with_their_place() -> None:
+    for error, words in (
+        ({"prompt": ["", "too long"], "n": ["7"]}, "prompt: too long"),
+        ({"input": {"prompt": "too long"}}, "input: prompt: too long"),
+        ([{"loc": ["prompt"], "id": 1}], "loc: prompt"),
+    ):
+        found = document_error(422, {"errors": error}, {})
+        assert found is not None
+        assert (found.code, found.message) == (ErrorCode.INVALID_REQUEST, words)
 
 
 def test_anything_else_in_a_200_is_none() -> None:
@@ -111,6 +125,9 @@ def test_anything_else_in_a_200_is_none() -> None:
         {"code": None},
         {"code": True},
         {"error": {"code": 0, "message": "success"}},
+        {"error": {"code": 0, "request_id": "x"}},
+        {"error": {"code": None, "message": None, "request_id": "x"}},
+        {"error": {"request_id": 7, "more": [None, "", {"ok": "ok"}]}},
         {"success": True},
         {"code": "OK"},
     ]
